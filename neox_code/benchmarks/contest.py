@@ -1,0 +1,109 @@
+"""Measuring contestants side by side: each in a process of its own, in turn, round after round.
+
+A machine's speed drifts, and a figure of one minute says little about the next. So contestants take turns, and a ratio is the
+median over rounds of the ratio within a round. Peak memory is that of each one's process.
+
+On a GPU the contestants share its memory: there each runs all its rounds before the next one starts (`take_turns=False`).
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from neox_code.errors import NeoXError
+from neox_code.launch.parent import die_with_parent
+
+RESULTS_VARIABLE = "NEOX_CODE_RESULTS"
+"""Number of the file descriptor into which a contestant writes its results."""
+
+
+@dataclass
+class Measured:
+    """One contestant's rounds."""
+
+    name: str
+    tokens_per_second: list[float] = field(default_factory=list)
+    memory_gib: float = 0.0
+    notes: str = ""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.tokens_per_second)
+
+
+class Contestant:
+    """A process that works when it is told to: a line on its standard input is a round, a line in its results pipe the answer.
+
+    What libraries print goes where this process's standard error goes.
+    """
+
+    def __init__(self, name: str, module: str, arguments: Sequence[str]):
+        self.measured = Measured(name)
+        reading, writing = os.pipe()
+        self.results = os.fdopen(reading)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=sys.stderr.fileno(),
+            text=True,
+            pass_fds=[writing],
+            env={**os.environ, RESULTS_VARIABLE: str(writing)},
+            preexec_fn=die_with_parent,
+        )
+        os.close(writing)
+        self.measured.notes = self.answer()["notes"]
+
+    def answer(self) -> dict:
+        """The next result. Raises NeoXError where the process ended instead; it has said why."""
+        line = self.results.readline()
+        if not line:
+            status = self.process.wait()
+            raise NeoXError(f"the benchmark of {self.measured.name} ended with status {status} before it had a result.")
+        return json.loads(line)
+
+    def round(self) -> None:
+        self.process.stdin.write("round\n")
+        self.process.stdin.flush()
+        result = self.answer()
+        self.measured.tokens_per_second.append(result["tokens"] / result["seconds"])
+        self.measured.memory_gib = result["memory_gib"]
+
+    def finish(self) -> Measured:
+        self.process.stdin.close()
+        self.process.wait()
+        return self.measured
+
+
+def compete(
+    starts: Sequence[Callable[[], Contestant]], rounds: int, take_turns: bool, advance: Callable[[], object]
+) -> list[Measured]:
+    """Runs every contestant for so many rounds; `advance` is called after each one."""
+    if not take_turns:
+        return [result for start in starts for result in compete([start], rounds, True, advance)]
+    contestants = [start() for start in starts]
+    for _ in range(rounds):
+        for contestant in contestants:
+            contestant.round()
+            advance()
+    return [contestant.finish() for contestant in contestants]
+
+
+def ratio(ours: Measured, peer: Measured) -> float:
+    """How many times faster we are: the median over rounds of the ratio within a round.
+
+    >>> ratio(Measured("a", [2.0, 8.0, 6.0]), Measured("b", [1.0, 2.0, 3.0]))
+    2.0
+    """
+    return statistics.median(a / b for a, b in zip(ours.tokens_per_second, peer.tokens_per_second, strict=True))
+
+
+def answer_rounds(measure: Callable[[], dict], notes: str) -> None:
+    """The contestant's side: announces itself, then one result for every line it is sent, until the input ends."""
+    with os.fdopen(int(os.environ[RESULTS_VARIABLE]), "w") as results:
+        print(json.dumps({"notes": notes}), file=results, flush=True)
+        for _ in sys.stdin:
+            print(json.dumps(measure()), file=results, flush=True)

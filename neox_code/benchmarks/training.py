@@ -1,0 +1,143 @@
+"""Training speed beside transformers' GPTNeoX of the same shapes.
+
+    python -m neox_code.benchmarks.training CONTESTANT CONFIG...        one contestant; started by `deepy.py benchmark training`
+
+One micro batch an optimizer step, bf16 weights, SDPA, fused AdamW, random tokens. Ours is the real path: DeepSpeed's engine with
+ZeRO-1 and fp32 master weights, megatron-core's layers. The peer runs once with bf16 weights alone and once with fp32 masters.
+Both sides have the allocator's setting that training uses on CPUs.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+from transformers import GPTNeoXForCausalLM
+
+from neox_code.benchmarks.contest import answer_rounds
+from neox_code.benchmarks.peer import peer_model
+from neox_code.config.command_line import parse_command_line
+from neox_code.config.derive import padded_vocab_size
+from neox_code.config.neox import NeoXConfig
+from neox_code.errors import run_command
+from neox_code.parallel.allocator import keep_freed_memory
+from neox_code.parallel.grid import best_device
+from neox_code.parallel.startup import startup
+from neox_code.training.engine import build_engine
+from neox_code.training.step import choose_step
+from neox_code.training.throughput import memory_gib
+
+VOCAB_SIZE = 50_257
+LEARNING_RATE = 1e-4
+STEPS_PER_ROUND = 2
+
+OptimizerStep = Callable[[torch.Tensor], None]
+"""One optimizer step on tokens_BS of S + 1 columns."""
+
+
+def our_step(config: NeoXConfig, grid) -> OptimizerStep:
+    engine = build_engine(config, VOCAB_SIZE, grid)
+    step, _ = choose_step(engine)
+
+    def run(tokens_BS: torch.Tensor) -> None:
+        inputs, labels = tokens_BS[:, :-1].contiguous(), tokens_BS[:, 1:].contiguous()
+        step(engine, iter([(inputs, (labels, torch.ones(labels.shape, device=labels.device)))]), grid)
+
+    return run
+
+
+def peer_step(model: GPTNeoXForCausalLM) -> OptimizerStep:
+    """bf16 weights and optimizer states, no master weights."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), fused=True)
+
+    def run(tokens_BS: torch.Tensor) -> None:
+        model(input_ids=tokens_BS[:, :-1], labels=tokens_BS[:, :-1], use_cache=False).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return run
+
+
+def peer_step_with_masters(model: GPTNeoXForCausalLM) -> OptimizerStep:
+    """The same with fp32 copies of the weights, which the optimizer updates."""
+    masters = [nn.Parameter(parameter.detach().float()) for parameter in model.parameters()]
+    optimizer = torch.optim.AdamW(masters, lr=LEARNING_RATE, betas=(0.9, 0.95), fused=True)
+
+    def run(tokens_BS: torch.Tensor) -> None:
+        model(input_ids=tokens_BS[:, :-1], labels=tokens_BS[:, :-1], use_cache=False).loss.backward()
+        with torch.no_grad():
+            for master, parameter in zip(masters, model.parameters(), strict=True):
+                master.grad, parameter.grad = parameter.grad.float(), None
+            optimizer.step()
+            for master, parameter in zip(masters, model.parameters(), strict=True):
+                parameter.copy_(master)
+
+    return run
+
+
+def peer_contestant(make_step: Callable[[GPTNeoXForCausalLM], OptimizerStep]) -> Callable[[NeoXConfig], None]:
+    def run(config: NeoXConfig) -> None:
+        device = best_device()
+        if device.type == "cpu":
+            keep_freed_memory()
+        padded = padded_vocab_size(VOCAB_SIZE, config.model.make_vocab_size_divisible_by, 1)
+        model = peer_model(config.model, padded, torch.bfloat16).to(device).train()
+        serve_rounds(make_step(model), config, device)
+
+    return run
+
+
+def our_contestant(config: NeoXConfig) -> None:
+    with startup(config.parallelism) as grid:
+        serve_rounds(our_step(config, grid), config, grid.device)
+
+
+CONTESTANTS: dict[str, Callable[[NeoXConfig], None]] = {
+    "neox-code": our_contestant,
+    "transformers": peer_contestant(peer_step),
+    "transformers-fp32-master": peer_contestant(peer_step_with_masters),
+}
+
+
+def serve_rounds(step: OptimizerStep, config: NeoXConfig, device: torch.device) -> None:
+    """Warms up, then a round of steps whenever asked."""
+    batch, sequence = config.training.train_micro_batch_size_per_gpu or 1, config.model.sample_length
+    generator = torch.Generator().manual_seed(0)
+    tokens_BS = torch.randint(0, VOCAB_SIZE, (batch, sequence + 1), generator=generator).to(device)
+
+    def measure() -> dict:
+        synchronize(device)
+        begin = time.perf_counter()
+        for _ in range(STEPS_PER_ROUND):
+            step(tokens_BS)
+        synchronize(device)
+        seconds = time.perf_counter() - begin
+        return {"tokens": STEPS_PER_ROUND * batch * sequence, "seconds": seconds, "memory_gib": memory_gib()}
+
+    measure()
+    answer_rounds(measure, f"micro batch {batch} x {sequence} tokens")
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def main(argv: Sequence[str]) -> int:
+    name, *words = argv
+    config = parse_command_line(words, __doc__).load()
+    config = config.replace(
+        train_batch_size=None,
+        train_micro_batch_size_per_gpu=config.training.train_micro_batch_size_per_gpu or 1,
+        gradient_accumulation_steps=1,
+        model_parallel_size=1,
+        pipe_parallel_size=min(1, config.parallelism.pipe_parallel_size),
+        precision="bfloat16",
+    )
+    CONTESTANTS[name](config)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))

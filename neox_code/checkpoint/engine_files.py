@@ -1,0 +1,23 @@
+"""DeepSpeed's reading and writing of single checkpoint files, made to keep to the rules of `serialization`."""
+
+from typing import Any
+
+import torch
+from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+from deepspeed.runtime.zero.config import ZeroStageEnum
+from deepspeed.utils.tensor_fragment import fragment_address
+
+from neox_code.checkpoint.serialization import load_file, save_file
+
+torch.serialization.add_safe_globals([LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address])  # what optimizer states hold
+
+
+class WeightsOnlyEngine(TorchCheckpointEngine):
+    """DeepSpeed's reader and writer of single files, made to keep to the rules above."""
+
+    def save(self, state_dict: dict[str, Any], path: str) -> None:
+        save_file(state_dict, path)
+
+    def load(self, path: str, map_location: Any = None) -> Any:
+        return load_file(path, map_location)

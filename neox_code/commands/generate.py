@@ -1,0 +1,52 @@
+"""Completes text with a trained model: `./deepy.py generate CONFIG... [-i FILE] [-o FILE] [--iteration N]`.
+
+Three modes, by text_gen_type: interactive (prompts are typed), input-file (a file is the prompt), unconditional (new documents).
+The last two write JSON Lines.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from neox_code.config.command_line import parse_command_line
+from neox_code.config.generation import GenerationConfig
+from neox_code.config.neox import NeoXConfig
+from neox_code.errors import ConfigError, run_command
+from neox_code.generation.generator import Generator
+from neox_code.generation.interactive import interact
+from neox_code.generation.loading import load_model
+from neox_code.generation.prompts import read_prompts
+from neox_code.generation.samples import write_samples
+
+DEFAULT_OUTPUT = "samples.jsonl"
+
+
+def main(argv: Sequence[str]) -> int:
+    config = parse_command_line(argv, __doc__).load()
+    section = config.generation
+    if mode_of(section) == "interactive":
+        interact(build_generator(config), section.prompt_end)
+    else:
+        prompts = prompts_of(section)
+        write_samples(section.sample_output_file or DEFAULT_OUTPUT, build_generator(config), prompts)
+    return 0
+
+
+def mode_of(section: GenerationConfig) -> str:
+    return section.text_gen_type or ("input-file" if section.sample_input_file else "unconditional")
+
+
+def prompts_of(section: GenerationConfig) -> list[str]:
+    """The prompts of the modes without a dialog; an empty one begins a new document."""
+    if mode_of(section) == "unconditional":
+        return [""] * section.num_samples
+    if not section.sample_input_file:
+        raise ConfigError("text_gen_type is input-file, but sample_input_file is not set. Name the prompt's file by -i FILE.")
+    return read_prompts(section.sample_input_file, section.prompt_end)
+
+
+def build_generator(config: NeoXConfig) -> Generator:
+    return Generator(load_model(config), config.generation, config.training.seed)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))

@@ -1,0 +1,108 @@
+"""From source code on this machine to a trained model and a report: `./deepy.py quickstart`.
+
+    ./deepy.py quickstart                                           # the Python library and packages of this machine
+    ./deepy.py quickstart --source ~/projects --source linux.tar.xz --output checkpoints/mine
+
+Stages that a run before has finished are skipped, and an interrupted one goes on; `--fresh` starts over.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from neox_code.config.command_line import Parser
+from neox_code.config.yaml_merge import config_path
+from neox_code.corpus.extract import LOCAL
+from neox_code.corpus.report import show_corpus
+from neox_code.corpus.shards import load_summary
+from neox_code.errors import run_command
+from neox_code.quickstart.main_job import MainJob
+from neox_code.quickstart.report import duration, verdict
+from neox_code.quickstart.stages import Record, claimed, run_stages
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout, with deepy.py and configs/."""
+
+DEFAULT_OUTPUT = Path("checkpoints/quickstart")
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = parser().parse_args(argv)
+    job = MainJob(arguments.output, tuple(arguments.source or [LOCAL]), config_path(arguments.config))
+    stages = job.stages()
+    with claimed(job.output, arguments.fresh):
+        job.configuration()
+        records = run_stages(stages, job.output)
+        conclude(job, records)
+    return 0
+
+
+def parser() -> Parser:
+    result = Parser(
+        prog="./deepy.py quickstart", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    add = result.add_argument
+    add(
+        "--source",
+        action="append",
+        metavar="PATH",
+        help=f"folder, git repository, tar or zip archive, or {LOCAL} (the default): the Python library and packages; repeatable",
+    )
+    add("--output", type=Path, default=DEFAULT_OUTPUT, metavar="DIR", help="folder for everything (default %(default)s)")
+    add("--fresh", action="store_true", help="delete what the output folder holds, and start over")
+    default = os.path.relpath(ROOT / "configs" / "quickstart.yml")
+    add("--config", default=default, metavar="FILE", help="model, training and generation (default configs/quickstart.yml)")
+    return result
+
+
+def conclude(job: MainJob, records: Sequence[Record]) -> None:
+    """Prints what came out, and how to go on."""
+    console = Console(highlight=False)
+    show_corpus(console, load_summary(job.corpus))
+    console.print(stage_table(records))
+    heldout = job.heldout()
+    for row in heldout.languages if heldout else ():
+        console.print(f"{row.language}: {row.bits_per_byte('model'):.3f} bits per byte on held-out files, {verdict(row)}")
+    console.print(f"\nreport: {job.report_file}\n\nnext:", soft_wrap=True)
+    for purpose, command in next_commands(job).items():
+        console.print(f"  # {purpose}\n  {command}", soft_wrap=True, markup=False)
+
+
+def stage_table(records: Sequence[Record]) -> Table:
+    table = Table("stage", show_footer=True)
+    table.add_column("time", justify="right", footer=duration(sum(record.seconds for record in records)))
+    for record in records:
+        table.add_row(record.stage, duration(record.seconds))
+    return table
+
+
+def next_commands(job: MainJob) -> dict[str, str]:
+    """What one may want to do with the model, and the command for it; they work from the folder where this one ran."""
+    launcher = "./deepy.py" if Path.cwd() == ROOT else str(ROOT / "deepy.py")
+    folder = job.paths_file.parent
+    configuration = ["-d", str(folder), *(file.name.removesuffix(".yml") for file in (job.config_file, job.paths_file))]
+    commands = {
+        "type the beginning of some code, and the model goes on": [launcher, "generate", *configuration],
+        "files out of nothing": [
+            launcher,
+            "generate",
+            *configuration,
+            "--set",
+            "text_gen_type=unconditional",
+            "-o",
+            "samples.jsonl",
+        ],
+        "judge the model on every held-out file": [launcher, "evaluate", *configuration, "--set", "heldout_bytes_per_language="],
+        "loss, learning rate and speed, in a browser": ["tensorboard", "--logdir", str(job.tensorboard)],
+    }
+    return {purpose: shlex.join(words) for purpose, words in commands.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))

@@ -1,0 +1,19 @@
+"""Pretraining on this rank: `./deepy.py train CONFIG...`, or `torchrun -m neox_code.commands.train CONFIG...`."""
+
+import sys
+from collections.abc import Sequence
+
+from neox_code.config.command_line import parse_command_line
+from neox_code.launch.supervise import run_rank
+from neox_code.training.pretrain import pretrain
+
+
+def main(argv: Sequence[str]) -> int:
+    config = parse_command_line(argv, __doc__).load()
+    config.require_training()
+    pretrain(config)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_rank(main, sys.argv[1:]))

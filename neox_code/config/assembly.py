@@ -1,0 +1,143 @@
+"""From settings to the values of the sections' fields: spelling, conflicts, types. Collects every problem it meets.
+
+draft = Draft()
+draft.take(setting)                      # a file's: two that contradict each other are a problem
+draft.take(setting, replace=True)        # the command line's: has the last word
+draft.values(), draft.problems
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from neox_code.config.fields import FIELDS, Field, converted
+from neox_code.config.legacy_keys import Assignment, rule_of, similar_keys
+from neox_code.config.yaml_merge import Setting
+
+DEFAULT = "default"
+"""The origin of a value that no file and no option gave."""
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """A field's value and where it came from."""
+
+    value: Any
+    place: str
+
+
+@dataclass(frozen=True)
+class IgnoredSetting:
+    """A setting that has no effect, and why."""
+
+    key: str
+    value: Any
+    place: str
+    because: str
+
+
+@dataclass
+class Draft:
+    """Fields that were given a value so far."""
+
+    assigned: dict[str, Assigned] = field(default_factory=dict)
+    ignored: list[IgnoredSetting] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    bad_fields: set[str] = field(default_factory=set)
+    """Fields of which a problem speaks already, so that checks of their values are left out."""
+
+    def take(self, setting: Setting, replace: bool = False) -> None:
+        """Reads a setting by its key's rule."""
+        rule = rule_of(setting.key)
+        said = shown(setting.key, setting.value, setting.place)
+        if rule is None:
+            self.problems.append(unknown(setting))
+        elif rule.refuses(setting.value):
+            self.problems.append(f"{said} cannot be used: {rule.refused}.")
+        elif rule.read is None:
+            because = rule.ignored or "it asks for nothing that is not done anyway"
+            self.ignored.append(IgnoredSetting(setting.key, setting.value, setting.place, because))
+        else:
+            try:
+                assignments = list(rule.read(setting.value))
+            except ValueError as error:
+                self.problems.append(f"{said} must be {error}.")
+                self.bad_fields.add(setting.key)
+                return
+            for assignment in assignments:
+                self.assign(assignment, setting, replace)
+            if not assignments:
+                self.ignored.append(IgnoredSetting(setting.key, setting.value, setting.place, "it asks for what is done anyway"))
+
+    def assign(self, assignment: Assignment, setting: Setting, replace: bool) -> None:
+        place = setting.inner_places.get(assignment.inner, setting.place)
+        target = FIELDS[assignment.field]
+        try:
+            value = value_for(target, assignment.value)
+        except ValueError as error:
+            name = f"{setting.key}.{assignment.inner}" if assignment.inner else setting.key
+            self.problems.append(f"{shown(name, assignment.value, place)} must be {error}.")
+            self.bad_fields.add(target.name)
+            return
+        before = self.assigned.get(target.name)
+        if before and isinstance(value, Mapping):
+            value = {**before.value, **value}
+        elif before and not replace and before.value != value:
+            first, second = (shown(target.name, found.value, found.place) for found in (before, Assigned(value, place)))
+            self.problems.append(f"{first} contradicts {second}. Remove one of them.")
+        self.assigned[target.name] = Assigned(value, place)
+
+    def values(self) -> dict[str, Any]:
+        """A value for every field; a required one that was not given is a problem, and 1 stands in for it in the checks."""
+        for name, known in FIELDS.items():
+            if known.required and name not in self.assigned and name not in self.bad_fields:
+                self.problems.append(f"{name} is missing. Set it in a configuration file, such as those in configs/.")
+                self.bad_fields.add(name)
+        return {name: self.assigned[name].value if name in self.assigned else default_of(known) for name, known in FIELDS.items()}
+
+    def origins(self) -> dict[str, str]:
+        return {name: self.assigned[name].place if name in self.assigned else DEFAULT for name in FIELDS}
+
+
+def default_of(known: Field) -> Any:
+    return 1 if known.required else known.default
+
+
+def value_for(target: Field, value: Any) -> Any:
+    """The value as the field's type; null is the default. Raises ValueError with what was expected."""
+    if value is None and not target.required:
+        return target.default
+    return converted(value, target.annotation)
+
+
+def unknown(setting: Setting) -> str:
+    similar = similar_keys(setting.key)
+    remedy = f"did you mean {' or '.join(similar)}? Correct or remove it." if similar else "no key has a similar name. Remove it."
+    return f"{setting.key} ({setting.place}) is an unknown key: {remedy}"
+
+
+def shown(key: str, value: Any, place: str) -> str:
+    """A value and its origin, as messages name them.
+
+    >>> shown("hidden_size", 770, "configs/mine.yml:12")
+    'hidden_size (770, configs/mine.yml:12)'
+    """
+    text = written(value)
+    return f"{key} ({text if len(text) <= 60 else text[:57] + '...'}, {place})"
+
+
+def written(value: object) -> str:
+    """A value as a configuration file has it, more or less.
+
+    >>> written((98.9, 0.1, 1.0)), written(None), written(True), written({"a": [1, "b"]}), written("\\n")
+    ('[98.9, 0.1, 1.0]', 'null', 'true', '{a: [1, b]}', "'\\\\n'")
+    """
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {written(inner)}' for key, inner in value.items())}}}"
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(map(written, value))}]"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) and value and value.isprintable() else repr(value)

@@ -1,0 +1,199 @@
+"""What a configuration's values must satisfy, alone and together; each failure is a sentence with the sum in it.
+
+    for problem in problems_of(values, origins):
+        print(problem.text)
+
+`values` has a value for every field of every section, `origins` where it came from.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from neox_code.config.assembly import shown
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong, and the fields it is about."""
+
+    fields: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Numbers from `low` to `high`; an open end is left out.
+
+    >>> 1.0 in Interval(0, 1, open_high=True), str(Interval(0, 1, open_low=True))
+    (False, 'above 0 and at most 1')
+    """
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    def __str__(self) -> str:
+        low = f"{'above' if self.open_low else 'at least'} {self.low:g}"
+        return low if self.high == math.inf else f"{low} and {'below' if self.open_high else 'at most'} {self.high:g}"
+
+
+AT_LEAST_ONE = Interval(1)
+NOT_NEGATIVE = Interval(0)
+POSITIVE = Interval(0, open_low=True)
+SHARE = Interval(0, 1)
+PROBABILITY_BELOW_ONE = Interval(0, 1, open_high=True)
+
+INTERVALS: dict[str, Interval] = {
+    **dict.fromkeys(("num_layers", "hidden_size", "num_attention_heads", "max_position_embeddings"), AT_LEAST_ONE),
+    **dict.fromkeys(("seq_length", "intermediate_size", "make_vocab_size_divisible_by"), AT_LEAST_ONE),
+    **dict.fromkeys(("layernorm_epsilon", "rotary_emb_base", "init_method_std"), POSITIVE),
+    "rotary_pct": Interval(0, 1, open_low=True),
+    **dict.fromkeys(("hidden_dropout", "attention_dropout"), PROBABILITY_BELOW_ONE),
+    "pipe_parallel_size": NOT_NEGATIVE,
+    **dict.fromkeys(("model_parallel_size", "checkpoint_num_layers", "distributed_timeout_seconds"), AT_LEAST_ONE),
+    **dict.fromkeys(("global_num_gpus", "num_nodes", "num_gpus"), AT_LEAST_ONE),
+    "master_port": Interval(1, 65535),
+    **dict.fromkeys(("lr", "eps"), POSITIVE),
+    **dict.fromkeys(("weight_decay", "gradient_clipping", "min_lr"), NOT_NEGATIVE),
+    "betas": PROBABILITY_BELOW_ONE,
+    "lr_decay_iters": AT_LEAST_ONE,
+    "warmup": SHARE,
+    **dict.fromkeys(("num_workers", "heldout_bytes_per_language"), NOT_NEGATIVE),
+    **dict.fromkeys(("train_data_weights", "valid_data_weights", "test_data_weights"), NOT_NEGATIVE),
+    **dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), AT_LEAST_ONE),
+    **dict.fromkeys(("train_iters", "log_interval", "eval_interval", "checkpoint_factor", "exit_interval"), AT_LEAST_ONE),
+    **dict.fromkeys(("eval_iters", "iteration", "extra_save_iters", "seed"), NOT_NEGATIVE),
+    "keep_last_n_checkpoints": AT_LEAST_ONE,
+    **dict.fromkeys(("checkpoint_interval_seconds", "peak_theoretical_tflops"), POSITIVE),
+    **dict.fromkeys(("maximum_tokens", "num_samples"), AT_LEAST_ONE),
+    **dict.fromkeys(("temperature", "top_k"), NOT_NEGATIVE),
+    "top_p": SHARE,
+}
+
+Values = Mapping[str, Any]
+Say = Callable[[str], str]
+
+
+def problems_of(values: Values, origins: Mapping[str, str]) -> Iterator[Problem]:
+    """Everything that is wrong with the values."""
+
+    def say(name: str) -> str:
+        return shown(name, values[name], origins[name])
+
+    outside = set()
+    for name, interval in INTERVALS.items():
+        found = values[name] if isinstance(values[name], tuple) else (values[name],)
+        if any(value is not None and value not in interval for value in found):
+            outside.add(name)
+            yield Problem((name,), f"{say(name)} must be {interval}.")
+    for check in CHECKS:
+        yield from (problem for problem in check(values, say) if outside.isdisjoint(problem.fields))
+
+
+def multiple(values: Values, say: Say, name: str, unit: str) -> Iterator[Problem]:
+    value, divisor = values[name], values[unit]
+    if divisor > 0 and value % divisor:
+        below = value // divisor * divisor
+        nearest = " or ".join(str(number) for number in (below, below + divisor) if number)
+        yield Problem((name, unit), f"{say(name)} must be a multiple of {say(unit)}. Nearest: {nearest}.")
+
+
+def heads(values: Values, say: Say) -> Iterator[Problem]:
+    yield from multiple(values, say, "hidden_size", "num_attention_heads")
+
+
+def tensor_parallel_heads(values: Values, say: Say) -> Iterator[Problem]:
+    yield from multiple(values, say, "num_attention_heads", "model_parallel_size")
+
+
+def tensor_parallel_feed_forward(values: Values, say: Say) -> Iterator[Problem]:
+    if values["intermediate_size"] is not None:
+        yield from multiple(values, say, "intermediate_size", "model_parallel_size")
+
+
+def rotary_dimensions(values: Values, say: Say) -> Iterator[Problem]:
+    """Rotary positions turn pairs of dimensions."""
+    if values["pos_emb"] != "rotary" or not values["num_attention_heads"] or values["hidden_size"] % values["num_attention_heads"]:
+        return
+    head_dim = values["hidden_size"] // values["num_attention_heads"]
+    turned = int(head_dim * values["rotary_pct"])
+    if turned < 2 or turned % 2:
+        yield Problem(
+            ("rotary_pct", "hidden_size", "num_attention_heads"),
+            f"{say('rotary_pct')} turns {turned} of a head's {head_dim} dimensions, which must be an even number above 0. "
+            "Set rotary_pct to 1.0, or change the heads.",
+        )
+
+
+def context(values: Values, say: Say) -> Iterator[Problem]:
+    if (values["seq_length"] or 0) > values["max_position_embeddings"]:
+        yield Problem(
+            ("seq_length", "max_position_embeddings"),
+            f"{say('seq_length')} must be at most {say('max_position_embeddings')}. Lower the one or raise the other.",
+        )
+
+
+def stages(values: Values, say: Say) -> Iterator[Problem]:
+    if values["pipe_parallel_size"] > values["num_layers"]:
+        yield Problem(
+            ("pipe_parallel_size", "num_layers"),
+            f"{say('pipe_parallel_size')} must be at most {say('num_layers')}: each stage needs a layer.",
+        )
+
+
+def zero_with_pipeline(values: Values, say: Say) -> Iterator[Problem]:
+    if values["zero_stage"] >= 2 and values["pipe_parallel_size"] >= 1:
+        yield Problem(
+            ("zero_stage", "pipe_parallel_size"),
+            f"{say('zero_stage')} divides gradients, which DeepSpeed's pipeline engine ({say('pipe_parallel_size')}) cannot. "
+            "Set pipe_parallel_size to 0, or zero_stage to 1.",
+        )
+
+
+def learning_rates(values: Values, say: Say) -> Iterator[Problem]:
+    if values["lr"] is not None and values["min_lr"] > values["lr"]:
+        yield Problem(("min_lr", "lr"), f"{say('min_lr')} must be at most {say('lr')}. Lower the one or raise the other.")
+
+
+def data_sources(values: Values, say: Say) -> Iterator[Problem]:
+    if values["data_path"] and values["train_data_paths"]:
+        yield Problem(
+            ("data_path", "train_data_paths"),
+            f"{say('data_path')} and {say('train_data_paths')} exclude each other. Remove one of them.",
+        )
+    for part in ("train", "valid", "test"):
+        paths, weights = f"{part}_data_paths", f"{part}_data_weights"
+        if values[weights] and len(values[weights]) != len(values[paths]):
+            yield Problem(
+                (paths, weights),
+                f"{say(weights)} has {len(values[weights])} entries for the {len(values[paths])} of {say(paths)}. "
+                "Give one to each file.",
+            )
+        elif values[weights] and not sum(values[weights]):
+            yield Problem((weights,), f"{say(weights)} must have an entry above 0.")
+
+
+def host_filters(values: Values, say: Say) -> Iterator[Problem]:
+    if values["include"] and values["exclude"]:
+        yield Problem(("include", "exclude"), f"{say('include')} and {say('exclude')} exclude each other. Remove one of them.")
+
+
+CHECKS = (
+    heads,
+    tensor_parallel_heads,
+    tensor_parallel_feed_forward,
+    rotary_dimensions,
+    context,
+    stages,
+    zero_with_pipeline,
+    learning_rates,
+    data_sources,
+    host_filters,
+)

@@ -1,0 +1,107 @@
+"""The command line of every command that takes configuration files.
+
+    command_line = parse_command_line(["-d", "configs", "small", "local_setup", "--set", "train_iters=10"], "Trains a model.")
+    config = command_line.load()
+    [..., *command_line.arguments]           # the same words for the ranks
+
+A command with options of its own builds `config_parser`, adds them, and turns the parsed words over to `from_parsed`.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from neox_code.config.neox import NeoXConfig
+from neox_code.config.yaml_merge import config_path, parse_value
+from neox_code.errors import ConfigError
+
+OPTION_KEYS = ("wandb_group", "wandb_run_name", "wandb_team", "hostfile", "sample_input_file", "sample_output_file", "iteration")
+"""Options that are keys of the configuration."""
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """Which configuration a command is to run."""
+
+    config_paths: tuple[Path, ...]
+    overrides: Mapping[str, Any]
+    """Keys that the command line sets, by `--set` or by an option of their own."""
+
+    dry_run: bool = False
+
+    def load(self) -> NeoXConfig:
+        """The merged configuration; raises ConfigError with all its problems."""
+        return NeoXConfig.load(self.config_paths, self.overrides)
+
+    @property
+    def arguments(self) -> list[str]:
+        """Words that parse to the same command line."""
+        settings = [f"--set={key}={json.dumps(value, default=str)}" for key, value in self.overrides.items()]
+        return [*map(str, self.config_paths), *settings, *(["--dry-run"] if self.dry_run else [])]
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are ours: a sentence, status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message[:1].lower()}{message[1:]}. {self.prog} -h lists the options.")
+
+
+def parse_command_line(argv: Sequence[str], description: str, prog: str | None = None) -> CommandLine:
+    """Reads the words after a command's name. Raises ConfigError for words that mean nothing."""
+    return from_parsed(config_parser(description, prog).parse_intermixed_args(list(argv)))
+
+
+def config_parser(description: str, prog: str | None = None) -> Parser:
+    """A parser with the options that all commands share."""
+    parser = Parser(prog=prog, description=description, allow_abbrev=False)
+    add = parser.add_argument
+    add("config", nargs="+", help="YAML or JSON files that together make the configuration; .yml is added where there is no suffix")
+    add("-d", "--conf_dir", metavar="DIR", help="folder of the configuration files")
+    add("-H", "--hostfile", metavar="FILE", help="sets hostfile: a line HOST slots=N per machine")
+    add("-i", "--sample_input_file", metavar="FILE", help="sets sample_input_file, and text_gen_type to input-file")
+    add("-o", "--sample_output_file", metavar="FILE", help="sets sample_output_file")
+    add("--iteration", type=int, metavar="N", help="sets iteration: load global_stepN")
+    add("--wandb_group", metavar="NAME", help="sets wandb_group")
+    add("--wandb_run_name", metavar="NAME", help="sets wandb_run_name")
+    add("--wandb_team", metavar="NAME", help="sets wandb_team")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="sets any key, with the last word; VALUE is YAML (repeatable)",
+    )
+    add("--dry-run", action="store_true", help="print the merged configuration and the launch command, and do nothing")
+    add("--local_rank", help=argparse.SUPPRESS)
+    return parser
+
+
+def from_parsed(parsed: argparse.Namespace) -> CommandLine:
+    """The shared options of parsed words. Raises ConfigError where a --set is not KEY=VALUE."""
+    overrides = {key: getattr(parsed, key) for key in OPTION_KEYS if getattr(parsed, key) is not None}
+    if parsed.sample_input_file is not None:
+        overrides["text_gen_type"] = "input-file"
+    overrides.update(map(parse_assignment, parsed.set))
+    paths = tuple(config_path(name, parsed.conf_dir) for name in parsed.config)
+    return CommandLine(paths, overrides, parsed.dry_run)
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """`KEY=VALUE` apart, the value read as YAML.
+
+    >>> parse_assignment("optimizer.params.lr=6e-4"), parse_assignment("save=")
+    (('optimizer.params.lr', 0.0006), ('save', None))
+    """
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise ConfigError(f"--set {text} is not KEY=VALUE. Write for example --set train_iters=1000.")
+    try:
+        return key.strip().replace("-", "_"), parse_value(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {text} has no valid YAML value. Put quotes around it.") from None

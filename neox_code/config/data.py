@@ -1,0 +1,62 @@
+"""Token files and the vocabulary."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    data_path: str | None = None
+    """Token file (prefix of .bin and .idx), divided by `split`; or use the three `*_data_paths`."""
+
+    split: tuple[float, ...] = (969, 30, 1)
+    """Shares of `data_path` for training, validation and test, by documents."""
+
+    train_data_paths: tuple[str, ...] = ()
+    """Token files for training."""
+
+    valid_data_paths: tuple[str, ...] = ()
+    """Token files for validation."""
+
+    test_data_paths: tuple[str, ...] = ()
+    """Token files for the test."""
+
+    train_data_weights: tuple[float, ...] = ()
+    """Shares of the training files in a sample of them all; default equal."""
+
+    valid_data_weights: tuple[float, ...] = ()
+    """Shares of the validation files."""
+
+    test_data_weights: tuple[float, ...] = ()
+    """Shares of the test files."""
+
+    data_cache_path: str | None = None
+    """Folder for the sample indices; default `data_cache` in `save`, or else none are kept."""
+
+    tokenizer_type: Literal["GPT2BPETokenizer", "HFTokenizer", "SPMTokenizer"] = "GPT2BPETokenizer"
+    """How text becomes tokens."""
+
+    vocab_file: str | None = None
+    """GPT2BPETokenizer: vocab.json. HFTokenizer: tokenizer.json. SPMTokenizer: the .model file."""
+
+    merge_file: str | None = None
+    """GPT2BPETokenizer: merges.txt."""
+
+    merge_file_reader: Literal["whole", "gpt-neox"] = "whole"
+    """`gpt-neox` drops the first line of the merge file even if it is a merge, as GPT-NeoX does;
+    `whole` drops it only if it is a `#version` header."""
+
+    eod_mask_loss: bool = False
+    """True: positions that follow no document (the end-of-document tokens) have no part in the loss."""
+
+    num_workers: int = 2
+    """Processes that read samples ahead, on each rank; 0 reads in the training process."""
+
+    heldout_path: str | None = None
+    """Corpus folder whose held-out documents `evaluate` reads."""
+
+    heldout_split: Literal["valid", "test"] = "test"
+    """Which part of `heldout_path` is read."""
+
+    heldout_bytes_per_language: int | None = None
+    """`evaluate` reads at most so many bytes a language, whole files in a seeded order; default all."""

@@ -1,0 +1,79 @@
+"""Numbers that follow from other numbers: ranks, batches, the padded vocabulary. Pure functions.
+
+data_parallel_size(world_size=8, pipe_parallel_size=2, model_parallel_size=2)      # 2
+batch_arithmetic(128, 4, None, 8)        # BatchSizes(train_batch_size=128, micro_batch_size=4, accumulation_steps=4)
+"""
+
+from dataclasses import dataclass
+
+from neox_code.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class BatchSizes:
+    """train_batch_size = micro_batch_size * accumulation_steps * data-parallel ranks, in samples."""
+
+    train_batch_size: int
+    micro_batch_size: int
+    accumulation_steps: int
+
+
+def data_parallel_size(world_size: int, pipe_parallel_size: int, model_parallel_size: int) -> int:
+    """Copies of the model over which the data is divided. Raises ConfigError where the ranks do not come out even.
+
+    >>> data_parallel_size(8, 0, 2)
+    4
+    """
+    stages = max(1, pipe_parallel_size)
+    copies, left_over = divmod(world_size, stages * model_parallel_size)
+    if left_over or not copies:
+        raise ConfigError(
+            f"{world_size} ranks are no multiple of pipe_parallel_size * model_parallel_size = "
+            f"{stages} * {model_parallel_size} = {stages * model_parallel_size}. "
+            "Start another number of ranks (num_gpus, or slots in the hostfile), or change the sizes."
+        )
+    return copies
+
+
+def batch_arithmetic(
+    train_batch_size: int | None,
+    micro_batch_size: int | None,
+    accumulation_steps: int | None,
+    data_parallel_size: int,
+) -> BatchSizes:
+    """The three batch sizes from those that are given; a missing number of accumulation steps is 1 unless the others say it.
+
+    Raises ConfigError where they do not come out even, or say nothing about the size of a batch.
+
+    >>> batch_arithmetic(None, 4, None, 8)
+    BatchSizes(train_batch_size=32, micro_batch_size=4, accumulation_steps=1)
+    """
+    ranks = data_parallel_size
+    if train_batch_size is None:
+        if micro_batch_size is None:
+            raise ConfigError("neither train_batch_size nor train_micro_batch_size_per_gpu is set. Set one of them.")
+        accumulation_steps = accumulation_steps or 1
+        return BatchSizes(micro_batch_size * accumulation_steps * ranks, micro_batch_size, accumulation_steps)
+    if micro_batch_size is None:
+        accumulation_steps = accumulation_steps or 1
+        micro_batch_size = train_batch_size // (accumulation_steps * ranks)
+    elif accumulation_steps is None:
+        accumulation_steps = train_batch_size // (micro_batch_size * ranks)
+    product = micro_batch_size * accumulation_steps * ranks
+    if product != train_batch_size or not product:
+        raise ConfigError(
+            f"train_batch_size {train_batch_size} is not train_micro_batch_size_per_gpu * gradient_accumulation_steps * "
+            f"data-parallel ranks = {micro_batch_size} * {accumulation_steps} * {ranks} = {product}. "
+            "Leave one of the three keys out to have it derived, or change them so that they fit."
+        )
+    return BatchSizes(train_batch_size, micro_batch_size, accumulation_steps)
+
+
+def padded_vocab_size(vocab_size: int, divisible_by: int, tensor_parallel_size: int) -> int:
+    """Rows of the embedding: the vocabulary, up to the next multiple of `divisible_by * tensor_parallel_size`.
+
+    >>> padded_vocab_size(50257, 128, 1), padded_vocab_size(50257, 128, 2)
+    (50304, 50432)
+    """
+    multiple = divisible_by * tensor_parallel_size
+    return -(-vocab_size // multiple) * multiple

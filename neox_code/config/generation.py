@@ -1,0 +1,37 @@
+"""Completing text with a trained model."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class GenerationConfig:
+    text_gen_type: Literal["interactive", "input-file", "unconditional"] | None = None
+    """Mode; default `input-file` with `sample_input_file`, else `unconditional`."""
+
+    maximum_tokens: int = 64
+    """Most new tokens for a prompt."""
+
+    prompt_end: str | None = None
+    """interactive: what ends a prompt (default: a line end). input-file: what separates prompts (default: the file is one)."""
+
+    temperature: float = 0.0
+    """0 takes the most probable token; otherwise logits are divided by it."""
+
+    top_k: int = 0
+    """Sample among the k most probable tokens; 0 for all."""
+
+    top_p: float = 0.0
+    """Sample among the most probable tokens that reach this probability together; 0 for all."""
+
+    recompute: bool = False
+    """Recompute the whole context for every token, without a cache."""
+
+    num_samples: int = 1
+    """unconditional: number of texts."""
+
+    sample_input_file: str | None = None
+    """input-file: the prompt's file."""
+
+    sample_output_file: str | None = None
+    """JSON Lines file for the results; default `samples.jsonl`."""

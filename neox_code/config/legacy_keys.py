@@ -1,0 +1,340 @@
+"""What becomes of every key: the table between GPT-NeoX's configuration files and the sections.
+
+Each field of a section is a key of the same name. The table adds the keys that are spelled or built otherwise (dictionaries,
+renamed keys), those that are accepted and ignored, and those that are refused, with the reason.
+
+    for assignment in rule_of("optimizer").read({"type": "Adam", "params": {"lr": 1e-4}}): ...
+    rule_of("scaled_upper_triang_masked_softmax_fusion").ignored          # why it has no effect
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from neox_code.config.fields import FIELDS
+
+
+class Assignment(NamedTuple):
+    """A field receives a value, found at `inner` (dotted) within the key's dictionary."""
+
+    field: str
+    value: Any
+    inner: str = ""
+
+
+Reader = Callable[[Any], Iterable[Assignment]]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What becomes of a key: read into fields, ignored, or refused; the last two with a reason that completes a sentence."""
+
+    read: Reader | None = None
+    """Raises ValueError with what was expected, to be read after "must be"."""
+
+    ignored: str = ""
+    refused: str = ""
+
+    harmless: tuple[Any, ...] = (None, False)
+    """Values of a refused key that ask for nothing, and are ignored."""
+
+    def refuses(self, value: Any) -> bool:
+        return bool(self.refused) and value not in (*self.harmless, {}, [], "")
+
+
+def rule_of(key: str) -> Rule | None:
+    """The rule for a key, by its name or by what its name begins with; None for an unknown key."""
+    if key in KEYS:
+        return KEYS[key]
+    return next((rule for prefix, rule in PREFIXES.items() if key.startswith(prefix)), None)
+
+
+def similar_keys(key: str) -> list[str]:
+    """Keys with an effect that an unknown one may have meant, best first."""
+    return difflib.get_close_matches(key, [known for known, rule in KEYS.items() if rule.read], n=2, cutoff=0.7)
+
+
+# ---- readers
+
+
+def into(field: str) -> Rule:
+    """The key is the field's, under this or another name."""
+    return Rule(lambda value: [Assignment(field, value)])
+
+
+def switch(field: str, value: Any) -> Rule:
+    """The key, set to true, gives the field a value; false says nothing."""
+
+    def read(given: Any) -> Iterable[Assignment]:
+        if given not in (True, False, None):
+            raise ValueError("true or false")
+        return [Assignment(field, value)] if given else []
+
+    return Rule(read)
+
+
+def handed_on(key: str) -> Rule:
+    """One of DeepSpeed's own settings, of which nothing is known here."""
+    return Rule(lambda value: [Assignment("deepspeed_extra", {key: value})])
+
+
+def ignored(because: str) -> Rule:
+    return Rule(ignored=because)
+
+
+def refused(because: str, *harmless: Any) -> Rule:
+    return Rule(refused=because, harmless=(None, False, *harmless))
+
+
+def only(value: Any, because: str) -> Rule:
+    """A single value is built, and needs no saying."""
+    return Rule(refused=because, harmless=(None, value))
+
+
+def each(rule: Rule, keys: str) -> dict[str, Rule]:
+    """One rule for several keys, which are separated by spaces."""
+    return dict.fromkeys(keys.split(), rule)
+
+
+def dictionary(value: Any) -> Mapping[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise ValueError("a dictionary")
+    return value
+
+
+def leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of nested dictionaries under dotted names.
+
+    >>> list(leaves({"type": "Adam", "params": {"lr": 0.1}}))
+    [('type', 'Adam'), ('params.lr', 0.1)]
+    """
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from leaves(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", inner
+
+
+OPTIMIZER_FIELDS = {
+    "type": "optimizer_type",
+    "params.lr": "lr",
+    "params.betas": "betas",
+    "params.eps": "eps",
+    "params.weight_decay": "weight_decay",
+}
+
+
+def read_optimizer(value: Any) -> Iterator[Assignment]:
+    for name, inner in leaves(dictionary(value)):
+        if name not in OPTIMIZER_FIELDS:
+            raise ValueError(f"a dictionary of {', '.join(OPTIMIZER_FIELDS)}, and {name} is none of these")
+        yield Assignment(OPTIMIZER_FIELDS[name], inner.lower() if name == "type" and isinstance(inner, str) else inner, name)
+
+
+def read_zero(value: Any) -> Iterator[Assignment]:
+    rest = dict(dictionary(value))
+    if "stage" in rest:
+        yield Assignment("zero_stage", rest.pop("stage"), "stage")
+    yield Assignment("zero_optimization", rest)
+
+
+def read_fp16(value: Any) -> Iterator[Assignment]:
+    """DeepSpeed's dictionary: `enabled` says the precision (with `type: bfloat16`, as files of 2021 have it, the other one)."""
+    rest = dict(dictionary(value))
+    precision = "bfloat16" if rest.pop("type", None) == "bfloat16" else "fp16"
+    rest.pop("fp16", None)
+    if rest.pop("enabled", False):
+        yield Assignment("precision", precision, "enabled")
+    yield Assignment("fp16", rest)
+
+
+def read_bf16(value: Any) -> Iterator[Assignment]:
+    rest = dict(dictionary(value))
+    if rest.pop("enabled", False):
+        yield Assignment("precision", "bfloat16", "enabled")
+    if rest:
+        yield Assignment("deepspeed_extra", {"bf16": rest})
+
+
+def read_extra(value: Any) -> Iterator[Assignment]:
+    for key, inner in dictionary(value).items():
+        yield Assignment("deepspeed_extra", {key: inner}, key)
+
+
+def read_split(value: Any) -> Iterator[Assignment]:
+    """Three shares, from `969, 30, 1`, `98.9/0.1/1` or a list; those that are missing are 0."""
+    parts = value.replace("/", ",").split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+    try:
+        shares = [float(part) for part in parts]
+    except (TypeError, ValueError):
+        shares = []
+    if not 1 <= len(shares) <= 3 or min(shares) < 0 or sum(shares) <= 0:
+        raise ValueError("up to three shares that are not negative and not all 0, such as 969, 30, 1")
+    yield Assignment("split", (*shares, *[0.0] * (3 - len(shares))))
+
+
+def read_attention_config(value: Any) -> Iterable[Assignment]:
+    """GPT-NeoX's list of `[[type, ...], count]`; only full attention is built, and needs no saying."""
+    if not isinstance(value, (list, type(None))):
+        raise ValueError("a list such as [[[global], 12]]")
+    kinds = [kind for entry in value or [] for kind in (entry[0] if isinstance(entry, list) and entry else [entry])]
+    other = sorted({str(kind) for kind in kinds} - {"global", "flash"})
+    if other:
+        raise ValueError(
+            f"of the types global and flash; {', '.join(other)} layers are not built: take another kind of layer, or leave it out"
+        )
+    return []
+
+
+# ---- reasons
+
+SAME_RESULT = "fused kernels are chosen by PyTorch, with the same result"
+MEMORY_ONLY = "it moves activations, and changes no result"
+NO_EFFECT = "it has no effect in GPT-NeoX either"
+NOT_LOGGED = "this figure is not logged; training is the same"
+NOT_PROFILED = "nothing is profiled; training is the same"
+ALIGNMENT = "learning from preferences is not built; only the next token is trained. Remove it"
+EXPERTS = "mixtures of experts are not built; train a dense model and remove it"
+TRANSFORMER_ENGINE = "Transformer Engine's layers are not built; remove it"
+
+DEEPSPEED_KEYS = (
+    "activation_checkpointing checkpoint comms_logger communication_data_type csv_monitor data_types dump_state "
+    "flops_profiler gradient_predivide_factor prescale_gradients sparse_gradients tensorboard wandb"
+)
+"""DeepSpeed's own settings, of which nothing is known here."""
+
+KEYS: dict[str, Rule] = {
+    **{field: into(field) for field in FIELDS if field != "deepspeed_extra"},
+    # other spellings and dictionaries
+    "save_interval": into("checkpoint_factor"),
+    "optimizer": Rule(read_optimizer),
+    "zero_optimization": Rule(read_zero),
+    "fp16": Rule(read_fp16),
+    "bf16": Rule(read_bf16),
+    "split": Rule(read_split),
+    "attention_config": Rule(read_attention_config),
+    "deepspeed_extra_args": Rule(read_extra),
+    "fp32_allreduce": Rule(lambda value: [Assignment("deepspeed_extra", {"communication_data_type": "fp32"})] if value else []),
+    "deepspeed_slurm": switch("launcher", "slurm"),
+    "deepspeed_mpi": switch("launcher", "openmpi"),
+    # DeepSpeed's own
+    **{key: handed_on(key) for key in DEEPSPEED_KEYS.split()},
+    # no effect on what is computed
+    **each(
+        ignored(SAME_RESULT),
+        "bias_dropout_fusion fused_kernels_build_path layernorm_fusion rmsnorm_fusion rope_fusion "
+        "scaled_masked_softmax_fusion scaled_upper_triang_masked_softmax_fusion use_flashattn_swiglu",
+    ),
+    **each(
+        ignored(MEMORY_ONLY),
+        "checkpoint_in_cpu contiguous_checkpointing partition_activations profile_backward synchronize_each_layer",
+    ),
+    **each(
+        ignored(NO_EFFECT),
+        "adlr_autoresume adlr_autoresume_interval deepscale deepscale_config hysteresis loss_scale_window min_scale "
+        "no_save_optim num_unique_layers param_sharing_style short_seq_prob use_bias_in_norms weight_server_port",
+    ),
+    **each(
+        ignored(NOT_LOGGED),
+        "log_grad_norm log_grad_pct_zeros log_gradient_noise_scale log_optimizer_states log_param_norm",
+    ),
+    **each(
+        ignored(NOT_PROFILED),
+        "memory_profiling memory_profiling_path profile profile_step_start profile_step_stop",
+    ),
+    "account": ignored("it is for sbatch or srun: give it there"),
+    "apply_query_key_layer_scaling": ignored("attention accumulates in fp32, where the scaling cancels out"),
+    "attention_softmax_in_fp32": ignored("PyTorch's attention always accumulates the softmax in fp32"),
+    "checkpoint_validation_with_forward_pass": ignored("a checkpoint's names and shapes are checked when it is loaded"),
+    "comment": ignored("it is for sbatch or srun: give it there"),
+    "deepspeed": ignored("DeepSpeed is always used"),
+    "force_multi": ignored("a hostfile is always followed"),
+    "fp16_lm_cross_entropy": ignored("the loss is computed in fp32"),
+    "mmap_warmup": ignored("the operating system reads token files ahead"),
+    "no_save_rng": ignored("the states of random number generators are a few bytes, and always saved"),
+    "no_ssh_check": ignored("the launcher's check is quick and names the host that is down"),
+    "override_lr_scheduler": ignored("the schedule is a function of the step, always the configuration's"),
+    "rms_norm_epsilon": ignored("it counts only with norm: rmsnorm"),
+    "rotary_save_freqs_buffer": ignored("rotary frequencies are computed, not saved; GPT-NeoX loads either"),
+    "rpe_max_distance": ignored("it counts only with pos_emb: rpe"),
+    "rpe_num_buckets": ignored("it counts only with pos_emb: rpe"),
+    "scalenorm_epsilon": ignored("it counts only with norm: scalenorm"),
+    "steps_per_print": ignored("a line is printed every log_interval steps"),
+    "use_cpu_initialization": ignored("the initial weights do not depend on the device"),
+    "wall_clock_breakdown": ignored("DeepSpeed's timers make the device wait; the log line has the throughput"),
+    "wandb_host": ignored("Weights & Biases reads its address from WANDB_BASE_URL"),
+    "weighted_sampler_alpha": ignored("it counts only with weight_by_num_documents"),
+    # built in one way
+    "allow_chopped": only(True, "documents are always cut at a sample's end. Remove it"),
+    "char_level_ppl": refused("perplexity is by token and by byte: use evaluate. Remove it"),
+    "checkpoint_scale": only("linear", "checkpoints come at equal distances. Use checkpoint_factor and extra_save_iters"),
+    "dataset_impl": only("gpt2", ALIGNMENT),
+    "mlp_multiple_of": refused("set intermediate_size to the width itself instead", 1),
+    "opt_pos_emb_offset": refused("learned positions begin at row 0. Remove it", 0),
+    "output_layer_parallelism": only("column", "the head is always divided by vocabulary. Remove it"),
+    "pack_impl": only("packed", "samples are cut from documents packed end to end. Remove it"),
+    "train_impl": only("normal", ALIGNMENT),
+    "use_bias_in_attn_linear": only(True, "attention always has biases. Remove it"),
+    "use_bias_in_mlp": only(True, "the feed-forward layer always has biases. Remove it"),
+    "use_shared_fs": only(
+        True, "sample indices are built once. Set data_cache_path to a folder that all hosts share, and remove it"
+    ),
+    "data_impl": Rule(refused="only memory-mapped .bin/.idx files are read. Use data_impl: mmap", harmless=(None, "mmap", "infer")),
+    # not built
+    "amp": refused("NVIDIA apex is not used. Set precision instead"),
+    "autotuning": refused("DeepSpeed's autotuning is not built. Remove it"),
+    "autotuning_run": refused("DeepSpeed's autotuning is not built. Remove it"),
+    "compression_training": refused("compression is not built. Remove it"),
+    "curriculum_learning": refused("samples have one length. Remove it"),
+    "curriculum_seqlen": refused("samples have one length. Remove it", 0),
+    "data_efficiency": refused("DeepSpeed's data sampling is not built. Remove it"),
+    "dim_att": refused("RWKV layers are not built. Remove it"),
+    "elasticity": refused("a run has a fixed number of ranks. Resume from a checkpoint with another number instead"),
+    "eval_results_prefix": refused("tasks of lm-eval-harness are not built. Remove it"),
+    "eval_tasks": refused("tasks of lm-eval-harness are not built. Use heldout_path and evaluate"),
+    "expansion_factor": refused("set intermediate_size to the width itself instead"),
+    "ffn_dim": refused("RWKV layers are not built. Remove it"),
+    "gmlp_attn_dim": refused("gMLP layers are not built. Remove it", 64),
+    "gpt_j_tied": refused("attention and feed-forward have a norm each. Remove it"),
+    "head_size": refused("RWKV layers are not built. Remove it"),
+    "lr_decay_fraction": refused("use lr_decay_iters, in steps"),
+    "num_kv_heads": refused("every head has its own keys and values. Remove it"),
+    "precompute_model_name": refused("precomputed log probabilities are not built. Remove it"),
+    "return_logits": refused("logits are not written. Remove it"),
+    "s3_chunk_size": ignored("it counts only with s3_path"),
+    "s3_path": refused("checkpoints are written to folders. Use save, and copy from there"),
+    "scheduler": refused("DeepSpeed's schedules are not used. Use lr_decay_style, lr_decay_iters, min_lr and warmup"),
+    "sequence_parallel": refused("use checkpoint_activations to save memory instead"),
+    "sliding_window_width": refused("attention sees the whole context. Remove it"),
+    "soft_prompt_tuning": refused("soft prompts are not built. Remove it", {"enabled": False}),
+    "sparse_attention": refused("sparse attention is not built; attention sees the whole context. Remove it"),
+    "sparsity_config": refused("sparse attention is not built; attention sees the whole context. Remove it"),
+    "train_epochs": refused("use train_iters, in steps"),
+    "use_bnb_optimizer": refused("8-bit optimizers are not built. Use optimizer.type: Adam"),
+    "use_checkpoint_lr_scheduler": refused("the schedule is a function of the step. Set lr, lr_decay_iters, min_lr and warmup"),
+    "use_comet": refused("Comet is not built. Use tensorboard_dir or use_wandb"),
+    "use_mup": refused("muP is not built. Remove it"),
+    "use_qk_layernorm": refused("queries and keys are not normalized. Remove it"),
+    "wandb_init_all_ranks": refused("rank 0 reports for all. Remove it"),
+    "weight_by_num_documents": refused("set train_data_weights instead"),
+}
+
+PREFIXES: dict[str, Rule] = {
+    "mamba_": refused("Mamba layers are not built. Remove it"),
+    "moe_num_experts": refused(EXPERTS, 0, 1),
+    "moe_": ignored("it counts only with moe_num_experts above 1"),
+    "mup_": ignored("it counts only with use_mup"),
+    "comet_": ignored("it counts only with use_comet"),
+    "te_": refused(TRANSFORMER_ENGINE),
+    "dpo_": refused(ALIGNMENT),
+    "kto_": refused(ALIGNMENT),
+    "kl_": refused(ALIGNMENT),
+    "reinforce_": refused(ALIGNMENT),
+    "serve_model_weights": refused(ALIGNMENT),
+    "online_dataserver_": refused(ALIGNMENT),
+    **{f"{sign}_{part}_": refused(ALIGNMENT) for sign in ("pos", "neg") for part in ("train", "valid", "test")},
+    **{f"{part}_{kind}_data_paths": refused(ALIGNMENT) for part in ("train", "valid", "test") for kind in ("label", "reward")},
+}

@@ -1,0 +1,143 @@
+"""The whole configuration: the sections together, merged from files and the command line.
+
+    config = NeoXConfig.load(["configs/small.yml", "configs/local_setup.yml"], {"train_iters": 100})
+    config.model.hidden_size, config.origins["hidden_size"]        # 768, 'configs/small.yml:9'
+
+A part of the program takes its section; only what builds the parts sees the whole.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from neox_code.config.assembly import DEFAULT, Assigned, Draft, IgnoredSetting
+from neox_code.config.checks import problems_of
+from neox_code.config.data import DataConfig
+from neox_code.config.derive import BatchSizes, batch_arithmetic
+from neox_code.config.fields import FIELDS, SECTIONS, fields_of
+from neox_code.config.generation import GenerationConfig
+from neox_code.config.model import ModelConfig
+from neox_code.config.optimizer import OptimizerConfig
+from neox_code.config.parallelism import ParallelismConfig
+from neox_code.config.training import TrainingConfig
+from neox_code.config.yaml_merge import Setting, read_settings
+from neox_code.errors import ConfigError
+
+OVERRIDE = "--set"
+"""The origin of a value from the command line."""
+
+
+@dataclass(frozen=True)
+class NeoXConfig:
+    """All sections, each value checked. Two are equal if their values are."""
+
+    model: ModelConfig
+    parallelism: ParallelismConfig
+    optimizer: OptimizerConfig
+    data: DataConfig
+    training: TrainingConfig
+    generation: GenerationConfig
+
+    origins: Mapping[str, str] = field(compare=False)
+    """Of each field: `FILE:LINE`, `--set`, or `default`."""
+
+    sources: tuple[Path, ...] = field(compare=False)
+    """The files, in their order; no two have the same name."""
+
+    ignored: tuple[IgnoredSetting, ...] = field(compare=False)
+    """Settings of the files that have no effect, each with the reason."""
+
+    @classmethod
+    def load(cls, paths: Sequence[str | Path], overrides: Mapping[str, Any] | None = None) -> "NeoXConfig":
+        """The merged configuration of the files; `overrides` have the last word.
+
+        Raises ConfigError with all problems of all files, a line each.
+        """
+        settings, problems = read_settings(paths)
+        draft = Draft(problems=problems)
+        for setting in settings:
+            draft.take(setting)
+        draft_overrides(draft, overrides or {})
+        return cls.from_draft(draft, tuple(map(Path, paths)))
+
+    @classmethod
+    def from_draft(cls, draft: Draft, sources: tuple[Path, ...]) -> "NeoXConfig":
+        values, origins = draft.values(), draft.origins()
+        sentences = [problem.text for problem in problems_of(values, origins) if draft.bad_fields.isdisjoint(problem.fields)]
+        if draft.problems or sentences:
+            raise ConfigError("\n".join(draft.problems + sentences))
+        sections = {name: kind(**{known.name: values[known.name] for known in fields_of(name)}) for name, kind in SECTIONS.items()}
+        return cls(**sections, origins=origins, sources=sources, ignored=tuple(draft.ignored))
+
+    def replace(self, **keys: Any) -> "NeoXConfig":
+        """The same with other values (flat keys), checked again; raises ConfigError."""
+        given = {
+            name: Assigned(value, self.origins[name]) for name, value in self.values().items() if self.origins[name] != DEFAULT
+        }
+        draft = Draft(given, list(self.ignored))
+        draft_overrides(draft, keys)
+        return type(self).from_draft(draft, self.sources)
+
+    def values(self) -> dict[str, Any]:
+        """All fields by name, in the sections' order."""
+        return {name: getattr(getattr(self, known.section), name) for name, known in FIELDS.items()}
+
+    def to_yaml(self) -> str:
+        """A configuration file in GPT-NeoX's keys that loads as an equal configuration."""
+        keys = {name: plain(value) for name, value in self.values().items() if value is not None and value != () and value != {}}
+        written = {name: value for name, value in keys.items() if name not in NESTED}
+        parameters = {name: keys[name] for name in ("lr", "betas", "eps") if name in keys}
+        written["optimizer"] = {"type": keys["optimizer_type"], "params": parameters}
+        written["zero_optimization"] = {"stage": keys["zero_stage"], **keys.get("zero_optimization", {})}
+        if "deepspeed_extra" in keys:
+            written["deepspeed_extra_args"] = keys["deepspeed_extra"]
+        return yaml.safe_dump(written, sort_keys=False, allow_unicode=True)
+
+    def batch_sizes(self, data_parallel_size: int) -> BatchSizes:
+        """The three batch sizes on so many data-parallel ranks; raises ConfigError where they do not come out even."""
+        given = self.training
+        return batch_arithmetic(
+            given.train_batch_size, given.train_micro_batch_size_per_gpu, given.gradient_accumulation_steps, data_parallel_size
+        )
+
+    def require_training(self) -> None:
+        """Raises ConfigError with everything that training needs and that is not set."""
+        values = self.values()
+        missing = [remedy for names, remedy in TRAINING_NEEDS.items() if not any(values[name] for name in names)]
+        if missing:
+            raise ConfigError("\n".join(missing))
+
+
+NESTED = ("optimizer_type", "lr", "betas", "eps", "zero_stage", "zero_optimization", "deepspeed_extra")
+"""Fields that GPT-NeoX writes within a dictionary."""
+
+TRAINING_NEEDS = {
+    ("lr",): "lr is missing. Set optimizer.params.lr, or --set lr=6e-4.",
+    ("train_iters",): "train_iters is missing. Set the number of optimizer steps, or --set train_iters=1000.",
+    ("train_batch_size", "train_micro_batch_size_per_gpu"): (
+        "neither train_batch_size nor train_micro_batch_size_per_gpu is set. Set one of them."
+    ),
+    ("data_path", "train_data_paths"): (
+        "there is no training data: neither data_path nor train_data_paths is set. "
+        "Add a file that says where it is, such as configs/local_setup.yml."
+    ),
+    ("vocab_file",): "vocab_file is missing. Set it to the vocabulary that the token files were made with.",
+}
+
+
+def draft_overrides(draft: Draft, overrides: Mapping[str, Any]) -> None:
+    for key, value in overrides.items():
+        top, _, inner = key.replace("-", "_").partition(".")
+        for part in reversed(inner.split(".") if inner else []):
+            value = {part: value}
+        draft.take(Setting(top, value, OVERRIDE), replace=True)
+
+
+def plain(value: Any) -> Any:
+    """The value in YAML's own types."""
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,90 @@
+"""How long, how often, where from and where to."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    train_iters: int | None = None
+    """Optimizer steps in all. Needed for training."""
+
+    train_batch_size: int | None = None
+    """Samples a step over all ranks: micro batch * accumulation steps * data-parallel ranks. Derived where missing."""
+
+    train_micro_batch_size_per_gpu: int | None = None
+    """Samples a rank processes at once. Derived where missing."""
+
+    gradient_accumulation_steps: int | None = None
+    """Micro batches a step. Derived where missing."""
+
+    seed: int = 1234
+    """Seed of initialization, sample order, dropout and sampling."""
+
+    log_interval: int = 100
+    """Steps between two log lines."""
+
+    eval_interval: int = 1000
+    """Steps between two validations."""
+
+    eval_iters: int = 100
+    """Batches in a validation; 0 for none."""
+
+    save: str | None = None
+    """Folder where checkpoints go."""
+
+    load: str | None = None
+    """Folder a checkpoint comes from. Equal to `save` and without `latest`: training starts from scratch."""
+
+    iteration: int | None = None
+    """Load `global_stepN` instead of the latest."""
+
+    checkpoint_factor: int | None = None
+    """Steps between two checkpoints (`save-interval` in old files)."""
+
+    checkpoint_interval_seconds: float | None = None
+    """Time between two checkpoints."""
+
+    extra_save_iters: tuple[int, ...] = ()
+    """Further steps after which a checkpoint is written."""
+
+    keep_last_n_checkpoints: int | None = None
+    """Older checkpoints are deleted; default: all are kept."""
+
+    finetune: bool = False
+    """Load weights alone and begin at step 0."""
+
+    no_load_optim: bool = False
+    """Leave the checkpoint's optimizer state."""
+
+    no_load_rng: bool = False
+    """Leave the checkpoint's random number states."""
+
+    exit_interval: int | None = None
+    """End after a step that is a multiple of this, with a checkpoint."""
+
+    tensorboard_dir: str | None = None
+    """Folder for TensorBoard's event files."""
+
+    metrics_file: str | None = None
+    """JSON Lines file with one row per log line; default `metrics.jsonl` in `save`."""
+
+    log_dir: str | None = None
+    """Folder for a copy of each rank's output."""
+
+    use_wandb: bool = False
+    """Report to Weights & Biases (package wandb; key from WANDB_API_KEY)."""
+
+    wandb_project: str = "neox"
+    """Weights & Biases project."""
+
+    wandb_group: str | None = None
+    """Weights & Biases group."""
+
+    wandb_run_name: str | None = None
+    """Weights & Biases run name."""
+
+    wandb_team: str | None = None
+    """Weights & Biases team."""
+
+    peak_theoretical_tflops: float | None = None
+    """Peak of one device in TFLOP/s, for the model FLOPs utilization in the log; default: known for some GPUs."""

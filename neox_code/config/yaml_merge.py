@@ -1,0 +1,154 @@
+"""Configuration files into settings, each of which knows its file and line.
+
+    settings, problems = read_settings(["configs/small.yml", "configs/local_setup.yml"])
+
+Files are YAML or JSON and flat; at the top level `train-iters` and `train_iters` are one key. A key that stands twice, in one
+file or in two, is a problem, as are files that cannot be read: problems are sentences, and all of them are returned together.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SUFFIXES = (".yml", ".yaml", ".json")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A key of a file's top level, spelled with underscores, and its value."""
+
+    key: str
+    value: Any
+    place: str
+    """`FILE:LINE`, or the option the value came from."""
+
+    inner_places: Mapping[str, str] = field(default_factory=dict)
+    """The places of a dictionary's own keys, which are joined by dots: `params.lr`."""
+
+
+class Loader(yaml.SafeLoader):
+    """YAML in which `1e-4` is a number, as it is in JSON (PyYAML follows YAML 1.1, where it is text), and a date is text."""
+
+
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
+
+
+def parse_value(text: str) -> Any:
+    """A single value as a configuration file would hold it. Raises yaml.YAMLError.
+
+    >>> parse_value("6e-4"), parse_value("[a, 1]"), parse_value("")
+    (0.0006, ['a', 1], None)
+    """
+    return yaml.load(text, Loader)
+
+
+def config_path(name: str, folder: str | None = None) -> Path:
+    """The file that a name on the command line means: `.yml` unless it has a suffix, inside `folder` if there is one.
+
+    >>> str(config_path("2-7B", "configs")), str(config_path("pythia/70M.json"))
+    ('configs/2-7B.yml', 'pythia/70M.json')
+    """
+    path = Path(folder or "", name)
+    return path if path.suffix in SUFFIXES else path.with_name(path.name + ".yml")
+
+
+def read_settings(paths: Iterable[str | Path]) -> tuple[list[Setting], list[str]]:
+    """All files' settings in order, and what is wrong with the files.
+
+    Of a key that stands twice, the first setting is returned. Two files of one name are a problem, because a checkpoint keeps
+    its configuration files by name.
+    """
+    settings: dict[str, Setting] = {}
+    names: dict[str, Path] = {}
+    problems = []
+    for path in map(Path, paths):
+        other = names.setdefault(path.name, path)
+        if other is not path:
+            problems.append(
+                f"{other} and {path} have the same name, under which checkpoints keep them. Rename one, or give it once."
+            )
+            continue
+        found, errors = read_file(path)
+        problems.extend(errors)
+        for setting in found:
+            first = settings.setdefault(setting.key, setting)
+            if first is not setting:
+                problems.append(duplicate(setting.key, first.place, setting.place))
+    return list(settings.values()), problems
+
+
+def read_file(path: Path) -> tuple[list[Setting], list[str]]:
+    """One file's settings (keys may repeat) and problems."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return [], [f"{path} does not exist. Check the name, and the folder given with -d."]
+    except IsADirectoryError:
+        return [], [f"{path} is a folder. Name a file in it."]
+    except UnicodeDecodeError as error:
+        return [], [f"{path} is not UTF-8 text at byte {error.start}. Save it as UTF-8."]
+    try:
+        return parse_file(path, text.replace("\t", " ") if path.suffix == ".json" else text)
+    except yaml.MarkedYAMLError as error:
+        return [], [syntax_problem(path, error)]
+    except yaml.YAMLError as error:
+        return [], [f"{path} is not valid YAML: {' '.join(str(error).split())}. Mend or remove that place."]
+
+
+def parse_file(path: Path, text: str) -> tuple[list[Setting], list[str]]:
+    """The settings in a file's text. Raises yaml.YAMLError."""
+    loader = Loader(text)
+    root = loader.get_single_node()
+    if root is None:
+        return [], []
+    if not isinstance(root, yaml.MappingNode):
+        kind = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
+        return [], [f"{place(path, root)} begins {kind}. Write `key: value` lines."]
+    return [setting_of(path, loader, *pair) for pair in root.value], list(inner_duplicates(path, root))
+
+
+def setting_of(path: Path, loader: Loader, key_node: yaml.Node, value_node: yaml.Node) -> Setting:
+    key = str(loader.construct_object(key_node, deep=True)).replace("-", "_")
+    value = loader.construct_object(value_node, deep=True)
+    return Setting(key, value, place(path, key_node), dict(inner_places(path, value_node)))
+
+
+def place(path: Path, node: yaml.Node) -> str:
+    return f"{path}:{node.start_mark.line + 1}"
+
+
+def inner_places(path: Path, node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The dotted names of all keys below a dictionary, and where they stand."""
+    if isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            name = f"{prefix}{key_node.value}"
+            yield name, place(path, key_node)
+            yield from inner_places(path, value_node, f"{name}.")
+
+
+def inner_duplicates(path: Path, root: yaml.MappingNode) -> Iterator[str]:
+    """Keys that stand twice in a dictionary below the top level, where YAML would silently take the last."""
+    for top_node, top_value in root.value:
+        seen: dict[str, str] = {}
+        for name, where in inner_places(path, top_value):
+            first = seen.setdefault(name, where)
+            if first is not where:
+                yield duplicate(f"{top_node.value}.{name}", first, where)
+
+
+def duplicate(key: str, first: str, second: str) -> str:
+    return f"{key} stands twice, at {first} and at {second}. Remove one; to change a value for one run, use --set {key}=VALUE."
+
+
+def syntax_problem(path: Path, error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    where = f"{path}:{mark.line + 1}" if mark else str(path)
+    return f"{where} is not valid YAML: {error.problem or error.context}. Mend that line or the one before it."

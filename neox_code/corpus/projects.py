@@ -1,0 +1,101 @@
+"""Projects as the units of sampling and splitting: dividing the large ones, and taking a seeded sample of them.
+
+sizes = {"pkg/numpy": {"Python": 5_000_000, "C": 900_000}, ...}        bytes by language, of each project
+sample_projects(sizes, limit=64_000_000, seed=1234)                    the projects that are taken
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from os.path import commonprefix
+
+LARGE_SHARE = 0.05
+"""A project with more than this share of a language's bytes is divided."""
+
+PROJECTS_TO_SPLIT = 3
+"""One for each of train, valid and test."""
+
+Sizes = Mapping[str, Mapping[str, int]]
+"""Bytes by language, of each project."""
+
+
+def language_bytes(sizes: Sizes) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for languages in sizes.values():
+        total.update(languages)
+    return total
+
+
+def large_projects(sizes: Sizes, share: float = LARGE_SHARE) -> set[str]:
+    """The projects that have more than `share` of the bytes of one of their languages.
+
+    >>> sorted(large_projects({"a": {"C": 90}, "b": {"C": 4}, "c": {"C": 6, "Go": 1}}))
+    ['a', 'c']
+    """
+    total = language_bytes(sizes)
+    return {
+        project
+        for project, languages in sizes.items()
+        if any(size > share * total[language] for language, size in languages.items())
+    }
+
+
+def common_folder(paths: Iterable[str]) -> str:
+    """The folder, with its slash, that all paths are in; empty where there is none.
+
+    >>> common_folder(["linux-6.1/fs/ext4.c", "linux-6.1/mm/slab.c"]), common_folder(["a.c"])
+    ('linux-6.1/', '')
+    """
+    prefix = commonprefix(list(paths))  # noqa: RUF071
+    return prefix[: prefix.rfind("/") + 1]
+
+
+def subproject(project: str, path: str, folder: str) -> tuple[str, str]:
+    """The part of a divided project that a file belongs to, and the file's path in it: a part for each folder below `folder`
+    (the project's common one), and one for the other files.
+
+    >>> subproject("pkg/torch", "distributed/rpc/api.py", ""), subproject("pkg/torch", "hub.py", "")
+    (('pkg/torch/distributed', 'rpc/api.py'), ('pkg/torch', 'hub.py'))
+    """
+    if not path.startswith(folder):
+        return project, path
+    first, _, rest = path[len(folder) :].partition("/")
+    return (f"{project}/{folder}{first}", rest) if rest else (project, path)
+
+
+def seeded_order(projects: Iterable[str], seed: int, purpose: str) -> list[str]:
+    """The projects in an order that is random but decided by their names, the seed and the purpose."""
+    return sorted(projects, key=lambda project: (hashlib.sha256(f"{purpose}\0{seed}\0{project}".encode()).digest(), project))
+
+
+def sample_projects(sizes: Sizes, limit: int | None, seed: int) -> set[str]:
+    """Takes whole projects, at most `limit` bytes together; all of them where they fit.
+
+    Every language has a quota of the limit, in proportion to its bytes. Beginning with the rarest language, its projects are
+    gone through in a seeded order, and each that brings the language nearer to its quota is taken; where that makes fewer than
+    three, its smallest follow, so that it can be split. Then what is left of the limit is filled in the same order.
+    """
+    total = language_bytes(sizes)
+    if limit is None or sum(total.values()) <= limit:
+        return set(sizes)
+    order = seeded_order(sizes, seed, "sample")
+    taken: set[str] = set()
+    taken_bytes: Counter[str] = Counter()
+
+    def take_if_it_fits(project: str) -> None:
+        if project not in taken and sum(taken_bytes.values()) + sum(sizes[project].values()) <= limit:
+            taken.add(project)
+            taken_bytes.update(sizes[project])
+
+    for language in sorted(total, key=lambda language: (total[language], language)):
+        members = [project for project in order if language in sizes[project]]
+        quota = limit * total[language] / sum(total.values())
+        for project in members:
+            if sizes[project][language] < 2 * (quota - taken_bytes[language]):
+                take_if_it_fits(project)
+        for project in sorted(members, key=lambda project: sizes[project][language]):
+            if len(taken.intersection(members)) < PROJECTS_TO_SPLIT:
+                take_if_it_fits(project)
+    for project in order:
+        take_if_it_fits(project)
+    return taken

@@ -1,0 +1,103 @@
+"""Documents taken as they are, without recipe or filter: a folder's files, or the rows of a JSON Lines file.
+
+    files = list_files("src")
+    for document in iter_files("src", files.paths):
+        print(document.path, len(document.text))
+    for document in iter_json_lines("code.jsonl", key="text"):
+        ...
+
+Texts are UTF-8 and kept to the byte: line ends, tabs, and a byte-order mark (as U+FEFF).
+"""
+
+import hashlib
+import json
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from neox_code.corpus.shards import Document
+from neox_code.errors import DataError
+
+UNKNOWN_LANGUAGE = "unknown"
+SHOWN_KEYS = 8
+
+
+@dataclass
+class FileList:
+    """The files of a folder that become documents, and how many do not, by reason."""
+
+    paths: list[Path] = field(default_factory=list)
+    num_bytes: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def list_files(folder: str | os.PathLike[str]) -> FileList:
+    """Every regular, non-empty file below the folder, in the order of their paths, component by component.
+
+    Raises DataError where there is none.
+    """
+    files = FileList()
+    collect(Path(folder), files)
+    if not files.paths:
+        found = ", ".join(f"{count} {reason}" for reason, count in sorted(files.left_out.items())) or "nothing"
+        raise DataError(f"{folder} has no file with content (found: {found}). Name a folder of source files.")
+    return files
+
+
+def collect(folder: Path, files: FileList) -> None:
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        status = entry.stat(follow_symlinks=False)
+        if entry.is_dir(follow_symlinks=False):
+            collect(Path(entry.path), files)
+        elif not stat.S_ISREG(status.st_mode):
+            files.left_out["links and special files"] += 1
+        elif status.st_size == 0:
+            files.left_out["empty files"] += 1
+        else:
+            files.paths.append(Path(entry.path))
+            files.num_bytes += status.st_size
+
+
+def iter_files(folder: str | os.PathLike[str], paths: Iterable[Path]) -> Iterator[Document]:
+    """A document for each of the paths below the folder. Raises DataError for a file that is not UTF-8."""
+    for path in paths:
+        data = path.read_bytes()
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path} is not UTF-8: byte 0x{data[error.start]:02X} at {error.start:,}. "
+                "Convert or remove the file, or build a corpus of the folder with tools/build_corpus.py."
+            ) from None
+        yield raw_document(text, os.fspath(folder), path.relative_to(folder).as_posix(), data)
+
+
+def iter_json_lines(file: str | os.PathLike[str], key: str) -> Iterator[Document]:
+    """A document for each row: the text under `key`. `num_bytes` is the row's length in the file.
+
+    Raises DataError with file and line for a row that is not a JSON object with a text under `key`.
+    """
+    file = Path(file)
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield raw_document(row_text(f"{file}:{number}", line, key), str(file.parent), f"{file.name}:{number}", line)
+
+
+def row_text(place: str, line: bytes, key: str) -> str:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{place} is not valid JSON: {error}. Give uncompressed JSON Lines, one object a line.") from None
+    text = row.get(key) if isinstance(row, dict) else None
+    if not isinstance(text, str):
+        found = f"the keys {list(row)[:SHOWN_KEYS]}" if isinstance(row, dict) else f"a {type(row).__name__}"
+        raise DataError(f"{place} has no text under {key!r}, but {found}. Name the right key with --jsonl-keys, or mend the row.")
+    return text
+
+
+def raw_document(text: str, repository: str, path: str, data: bytes) -> Document:
+    return Document(text, UNKNOWN_LANGUAGE, repository, path, hashlib.sha256(data).hexdigest(), len(data), split="train")

@@ -1,0 +1,273 @@
+"""A corpus on disk: Parquet shards of documents, a manifest of every file ever seen, and a summary.
+
+    DIR/corpus.json                      recipe, settings, counts by language and verdict, list of the shards
+    DIR/manifest.parquet                 one row per file seen: where it was, its hash, kept or why not, split
+    DIR/train/shard-00000.parquet ...    documents, at most 256 MB a shard; the same under valid/ and test/
+
+A corpus appears whole or not at all: it is written under a partial name and renamed. The same documents give the same bytes.
+
+    for document in iter_documents("corpus", "test", languages=["Python"]):
+        print(document.repository, document.path, len(document.text))
+    load_summary("corpus").kept_bytes
+"""
+
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from neox_code.errors import DataError
+from neox_code.files import read_json, write_json
+
+SPLITS = ("train", "valid", "test")
+KEPT = "kept"
+FORMAT = "neox-code corpus 1"
+SUMMARY_FILE = "corpus.json"
+MANIFEST_FILE = "manifest.parquet"
+MAX_SHARD_BYTES = 256 * 10**6
+ROW_GROUP_BYTES = 8 * 2**20
+MANIFEST_ROW_GROUP = 100_000
+
+DOCUMENT_SCHEMA = pa.schema(
+    [
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("language", pa.string(), nullable=False),
+        pa.field("repository", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("commit", pa.string()),
+        pa.field("license", pa.string()),
+        pa.field("stars", pa.int64()),
+    ]
+)
+
+MANIFEST_SCHEMA = pa.schema(
+    [
+        pa.field("repository", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("language", pa.string()),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("sha256", pa.string()),
+        pa.field("verdict", pa.string(), nullable=False),
+        pa.field("split", pa.string()),
+        pa.field("decoding_errors", pa.bool_(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One file of source code."""
+
+    text: str
+    language: str
+    repository: str
+    """The project: documents of one repository are all in the same split."""
+    path: str
+    """Where the file was, below its repository."""
+    sha256: str
+    """Of the file's bytes as found, in hexadecimal; the text differs from them only where they were not UTF-8."""
+    num_bytes: int
+    """Length of `text` in UTF-8."""
+    split: str
+    commit: str | None = None
+    license: str | None = None
+    stars: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many files of a language (None: no known language) had a verdict; `split` is given where it is `kept`."""
+
+    language: str | None
+    verdict: str
+    split: str | None
+    files: int
+    bytes: int
+    """Bytes of the files as found."""
+    projects: int
+    """Distinct repositories among the files."""
+    decoding_errors: int
+    """Files among them whose bytes were not all UTF-8; those bytes are left out of the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    file: str
+    """Relative to the corpus folder."""
+    split: str
+    documents: int
+
+
+@dataclass(frozen=True)
+class CorpusSummary:
+    """What a corpus was made from, how, and what became of every file."""
+
+    recipe: str
+    settings: Mapping[str, Any]
+    counts: tuple[Count, ...]
+    shards: tuple[Shard, ...]
+
+    @property
+    def kept_files(self) -> int:
+        return sum(count.files for count in self.counts if count.verdict == KEPT)
+
+    @property
+    def kept_bytes(self) -> int:
+        return sum(count.bytes for count in self.counts if count.verdict == KEPT)
+
+    def languages(self, split: str | None = None) -> list[str]:
+        """Languages with kept files (in `split`), the one with most bytes first."""
+        sizes: dict[str, int] = {}
+        for count in self.counts:
+            if count.language and count.verdict == KEPT and split in (None, count.split):
+                sizes[count.language] = sizes.get(count.language, 0) + count.bytes
+        return sorted(sizes, key=lambda language: (-sizes[language], language))
+
+
+def write_documents(folder: Path, documents: Iterable[Document], max_shard_bytes: int = MAX_SHARD_BYTES) -> tuple[Shard, ...]:
+    """Writes the shards of all splits in the order of the documents; returns the list of them, by file name."""
+    writers = {split: ShardWriter(folder, split, max_shard_bytes) for split in SPLITS}
+    for document in documents:
+        writers[document.split].add(document)
+    for writer in writers.values():
+        writer.close()
+    return tuple(shard for split in sorted(SPLITS) for shard in writers[split].shards)
+
+
+class ShardWriter:
+    """Writes one split: row groups of about 8 MiB of text, a new file before one could pass `max_shard_bytes`."""
+
+    def __init__(self, folder: Path, split: str, max_shard_bytes: int):
+        self.folder = folder
+        self.split = split
+        self.max_shard_bytes = max_shard_bytes
+        self.shards: list[Shard] = []
+        self._rows: list[Document] = []
+        self._pending_bytes = 0
+        self._num_documents = 0
+        self._sink: pa.NativeFile | None = None
+        self._writer: pq.ParquetWriter | None = None
+
+    def add(self, document: Document) -> None:
+        self._rows.append(document)
+        self._pending_bytes += document.num_bytes
+        if self._pending_bytes >= ROW_GROUP_BYTES:
+            self._write_row_group()
+
+    def close(self) -> None:
+        if self._rows:
+            self._write_row_group()
+        self._close_shard()
+
+    def _write_row_group(self) -> None:
+        if self._sink is not None and self._sink.tell() + self._pending_bytes > self.max_shard_bytes:
+            self._close_shard()
+        if self._writer is None:
+            self._open_shard()
+        self._writer.write_table(documents_table(self._rows))
+        self._num_documents += len(self._rows)
+        self._rows, self._pending_bytes = [], 0
+
+    def _open_shard(self) -> None:
+        path = self.folder / self._file_name()
+        path.parent.mkdir(exist_ok=True)
+        self._sink = pa.OSFile(str(path), "wb")
+        self._writer = parquet_writer(self._sink, DOCUMENT_SCHEMA)
+
+    def _close_shard(self) -> None:
+        if self._writer is None:
+            return
+        self._writer.close()
+        self._sink.close()
+        self.shards.append(Shard(self._file_name(), self.split, self._num_documents))
+        self._sink = self._writer = None
+        self._num_documents = 0
+
+    def _file_name(self) -> str:
+        return f"{self.split}/shard-{len(self.shards):05d}.parquet"
+
+
+def documents_table(documents: list[Document]) -> pa.Table:
+    rows = [{name: getattr(document, COLUMN_FIELDS.get(name, name)) for name in DOCUMENT_SCHEMA.names} for document in documents]
+    return pa.Table.from_pylist(rows, DOCUMENT_SCHEMA)
+
+
+COLUMN_FIELDS = {"bytes": "num_bytes"}
+
+
+def parquet_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=["language", "repository"], write_statistics=False)
+
+
+def write_manifest(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes the verdict of every file; a row has the columns of MANIFEST_SCHEMA."""
+    with pq.ParquetWriter(folder / MANIFEST_FILE, MANIFEST_SCHEMA, compression="zstd", write_statistics=False) as writer:
+        pending: list[Mapping[str, Any]] = []
+        for row in rows:
+            pending.append(row)
+            if len(pending) == MANIFEST_ROW_GROUP:
+                writer.write_table(pa.Table.from_pylist(pending, MANIFEST_SCHEMA))
+                pending = []
+        writer.write_table(pa.Table.from_pylist(pending, MANIFEST_SCHEMA))
+
+
+def write_summary(folder: Path, summary: CorpusSummary) -> None:
+    write_json(folder / SUMMARY_FILE, {"format": FORMAT} | dataclasses.asdict(summary))
+
+
+def is_corpus(folder: str | Path) -> bool:
+    """Whether the folder holds a corpus."""
+    return (Path(folder) / SUMMARY_FILE).is_file()
+
+
+def load_summary(folder: str | Path) -> CorpusSummary:
+    """The inverse of `write_summary`. Raises DataError where the folder is not a corpus."""
+    if not is_corpus(folder):
+        raise DataError(
+            f"{folder} is not a corpus: it has no {SUMMARY_FILE}. Make one with tools/build_corpus.py SOURCE... --output {folder}."
+        )
+    path = Path(folder) / SUMMARY_FILE
+    value = read_json(path)
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        found = value.get("format") if isinstance(value, dict) else type(value).__name__
+        raise DataError(f"{path} is of format {found!r}, expected {FORMAT!r}. Build the corpus again with this version.")
+    counts = tuple(Count(**count) for count in value["counts"])
+    return CorpusSummary(value["recipe"], value["settings"], counts, tuple(Shard(**shard) for shard in value["shards"]))
+
+
+def iter_documents(folder: str | Path, split: str, languages: Collection[str] | None = None) -> Iterator[Document]:
+    """The documents of a split in the order of the shards, a row group in memory at a time; `languages` keeps some of them.
+
+    Raises DataError (at once, not at the first document) where the folder is not a corpus or a shard is missing.
+    """
+    if split not in SPLITS:
+        raise DataError(f"split {split!r} does not exist: a corpus has {', '.join(SPLITS)}. Name one of them.")
+    paths = [Path(folder) / shard.file for shard in load_summary(folder).shards if shard.split == split]
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"{path} is missing, but {SUMMARY_FILE} lists it. Copy the corpus folder whole, or build it again.")
+    return (document for path in paths for document in read_shard(path, split, languages))
+
+
+def read_shard(path: Path, split: str, languages: Collection[str] | None = None) -> Iterator[Document]:
+    try:
+        with pq.ParquetFile(path) as file:
+            for group in range(file.num_row_groups):
+                for row in file.read_row_group(group).to_pylist():
+                    if languages is None or row["language"] in languages:
+                        row["num_bytes"] = row.pop("bytes")
+                        yield Document(split=split, **row)
+    except (pa.ArrowException, TypeError) as error:
+        raise DataError(f"{path} is damaged or no shard of a corpus: {error}. Build the corpus again.") from None
+
+
+def read_manifest(folder: str | Path) -> pa.Table:
+    """Every file ever seen, with the columns of MANIFEST_SCHEMA."""
+    load_summary(folder)
+    return pq.read_table(Path(folder) / MANIFEST_FILE)

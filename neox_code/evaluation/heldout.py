@@ -1,0 +1,127 @@
+"""A model judged on the held-out files of a corpus, by language: bits per byte beside those of compressors, and perplexity.
+
+    result = evaluate_heldout(config)                        # of `heldout_path`, by the model in `load`
+    save_heldout(result, heldout_file(result))
+
+Bits per byte depend on no tokenizer: the bits of all tokens, by the UTF-8 bytes of all files.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from neox_code.config.data import DataConfig
+from neox_code.config.neox import NeoXConfig
+from neox_code.corpus.projects import seeded_order
+from neox_code.corpus.shards import Document, iter_documents, load_summary
+from neox_code.corpus.tokenize_shards import encode_documents
+from neox_code.errors import ConfigError, DataError
+from neox_code.evaluation.compressors import COMPRESSORS, compressed_bits, unigram_bits
+from neox_code.evaluation.heldout_result import HeldoutResult, LanguageResult
+from neox_code.evaluation.perplexity import score_files, scoring_model
+from neox_code.generation.loading import LoadedModel, load_model
+from neox_code.logs import Advance, get_logger, progress
+
+log = get_logger(__name__)
+
+
+def evaluate_heldout(config: NeoXConfig) -> HeldoutResult:
+    """Judges the model in `load` on the files that the configuration names.
+
+    Raises ConfigError without `heldout_path` or `load`, DataError where there is no corpus or nothing held out in it, and what
+    `load_model` raises.
+    """
+    languages, left_aside = heldout_documents(config.data, config.training.seed)
+    model = scoring_model(load_model(config))
+    num_bytes = sum(document.num_bytes for documents in languages.values() for document in documents)
+    with progress("gzip and xz", total=2 * len(COMPRESSORS) * num_bytes, unit="B") as advance:
+        bits = {
+            language: compressed_bits([document.text.encode() for document in documents], advance)
+            for language, documents in languages.items()
+        }
+    with progress("bits per byte", total=num_bytes, unit="B") as advance:
+        rows = [
+            judge_language(model, documents, bits[language], left_aside[language], advance)
+            for language, documents in languages.items()
+        ]
+    trained_on = load_summary(config.data.heldout_path).languages("train")
+    return HeldoutResult(
+        checkpoint=str(model.checkpoint),
+        corpus=config.data.heldout_path,
+        split=config.data.heldout_split,
+        context_length=model.context_length,
+        languages=tuple(sorted(rows, key=lambda row: (-row.bytes, row.language))),
+        without_files=tuple(language for language in trained_on if language not in languages),
+    )
+
+
+def judge_language(
+    model: LoadedModel, documents: Sequence[Document], compressed: Mapping[str, float], left_aside: int, advance: Advance
+) -> LanguageResult:
+    """The figures of some documents of one language; `advance` is told the bytes scored."""
+    files = [ids for _, ids in encode_documents(documents, model.tokenizer)]
+    texts = [document.text.encode() for document in documents]
+    changed = sum(model.tokenizer.decode_bytes(ids) != text for ids, text in zip(files, texts, strict=True))
+    if changed:
+        log.warning("%s: the tokenizer changes %d files, whose bits per byte do not compare", documents[0].language, changed)
+    bits = 0.0
+    for score in score_files(model, files):
+        bits += score.bits
+        advance(len(texts[score.file]) * score.tokens / len(files[score.file]))
+    return LanguageResult(
+        language=documents[0].language,
+        files=len(files),
+        left_aside=left_aside,
+        changed=changed,
+        bytes=sum(map(len, texts)),
+        tokens=sum(map(len, files)),
+        bits={"model": bits, "unigram": unigram_bits(files), **compressed},
+    )
+
+
+def heldout_documents(data: DataConfig, seed: int) -> tuple[dict[str, list[Document]], dict[str, int]]:
+    """The documents to judge by and the number of those left aside, by language. Empty documents say nothing, and do not count.
+
+    Raises ConfigError where no corpus is named, DataError where there is none, or nothing held out.
+    """
+    folder, split, limit = data.heldout_path, data.heldout_split, data.heldout_bytes_per_language
+    if folder is None:
+        raise ConfigError(
+            "heldout_path is not set: there is nothing to judge the model by. "
+            "Set it to a corpus folder that tools/build_corpus.py made, or --set heldout_path=FOLDER."
+        )
+    sizes: dict[str, dict[str, int]] = defaultdict(dict)
+    for document in iter_documents(folder, split):
+        if document.num_bytes:
+            sizes[document.language][document.sha256] = document.num_bytes
+    chosen = {language: within_limit(files, limit, seed) for language, files in sizes.items()}
+    documents: dict[str, list[Document]] = defaultdict(list)
+    for document in iter_documents(folder, split):
+        if document.sha256 in chosen.get(document.language, ()):
+            documents[document.language].append(document)
+    if not documents:
+        remedy = (
+            f"None of its {sum(map(len, sizes.values())):,} files fits into heldout_bytes_per_language ({limit:,}): raise it."
+            if sizes
+            else "Set heldout_split to the other of valid and test, or build the corpus with more projects."
+        )
+        raise DataError(f"split {split} of the corpus {folder} holds no documents to judge the model by. {remedy}")
+    left_aside = {language: len(sizes[language]) - len(files) for language, files in chosen.items()}
+    if any(left_aside.values()):
+        counts = ", ".join(f"{count:,} {language}" for language, count in left_aside.items() if count)
+        log.info("files left aside, past heldout_bytes_per_language (%s): %s", f"{limit:,}", counts)
+    return documents, left_aside
+
+
+def within_limit(sizes: Mapping[str, int], limit: int | None, seed: int) -> set[str]:
+    """Goes through the files in a seeded order and takes each that still fits; all of them without a limit.
+
+    >>> sorted(within_limit({"a": 6, "b": 6, "c": 4}, limit=10, seed=0))
+    ['a', 'c']
+    """
+    taken: set[str] = set()
+    room = sum(sizes.values()) if limit is None else limit
+    for file in seeded_order(sizes, seed, "judge"):
+        if sizes[file] <= room:
+            taken.add(file)
+            room -= sizes[file]
+    return taken

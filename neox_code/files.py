@@ -1,0 +1,138 @@
+"""Files that are whole or absent: atomic writes, JSON Lines, numbered folders, locks.
+
+Everything the project leaves on disk is written to a temporary name beside its place and renamed, so that a reader (and the
+next run after a `kill -9`) never sees half a file.
+"""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from neox_code.errors import DataError, LaunchError
+
+PARTIAL_SUFFIX = ".partial"
+
+
+def partial_path(path: Path) -> Path:
+    """Where `path` is written before it is renamed into place.
+
+    >>> str(partial_path(Path("out/data.bin")))
+    'out/data.bin.partial'
+    """
+    return path.with_name(path.name + PARTIAL_SUFFIX)
+
+
+@contextmanager
+def atomic_file(path: str | os.PathLike[str], mode: str = "w", **open_arguments: Any) -> Iterator[IO[Any]]:
+    """Opens a temporary file; it takes `path`'s name when the block ends well, and is deleted when it does not."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = partial_path(path)
+    if "b" not in mode:
+        open_arguments = {"encoding": "utf-8", "newline": ""} | open_arguments
+    try:
+        with temporary.open(mode, **open_arguments) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields an empty folder; it takes `path`'s place (replacing it) when the block ends well, and is deleted when it does not."""
+    path = Path(path)
+    temporary = partial_path(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    with atomic_file(path) as file:
+        file.write(text)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The value in a JSON file. Raises DataError with the place of a syntax error."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist. Check the path.") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not valid JSON: {error}. Write it again, or delete it.") from None
+
+
+def append_json_line(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
+    """Adds one row in one write, so that a reader sees whole lines."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with Path(path).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def write_json_lines(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    with atomic_file(path) as file:
+        for row in rows:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def read_json_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """The rows of a JSON Lines file. A last line that was cut off in mid-write is left out; any other bad line is a DataError."""
+    with Path(path).open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                if not line.endswith("\n"):
+                    return
+                raise DataError(f"{path}:{number} is not valid JSON: {error}. Mend or remove the line.") from None
+
+
+def numbered_folders(parent: str | os.PathLike[str], prefix: str) -> dict[int, Path]:
+    """The folders PREFIX0, PREFIX1, ... of `parent`, by number, ascending. Partial ones have another name and do not count."""
+    pattern = re.compile(re.escape(prefix) + r"(\d+)")
+    parent = Path(parent)
+    if not parent.is_dir():
+        return {}
+    found = {int(match[1]): entry for entry in parent.iterdir() if (match := pattern.fullmatch(entry.name)) and entry.is_dir()}
+    return dict(sorted(found.items()))
+
+
+@contextmanager
+def folder_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Holds `folder` for this process; a second run in the same folder is a LaunchError. The lock ends with the process."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise LaunchError(f"{folder} is in use by process {owner}. Wait for it, end it, or choose another folder.") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

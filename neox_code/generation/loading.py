@@ -1,0 +1,64 @@
+"""A trained model on one device, ready to be read from: `load_model(config)`.
+
+Any checkpoint will do, of whatever pipeline and tensor-parallel size; its parts are put together. No process group is needed.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from neox_code.checkpoint.layout import find_checkpoint
+from neox_code.checkpoint.weights import load_weights
+from neox_code.config.derive import padded_vocab_size
+from neox_code.config.model import ModelConfig
+from neox_code.config.neox import NeoXConfig
+from neox_code.errors import ConfigError
+from neox_code.logs import get_logger
+from neox_code.model.gpt import DTYPES, GPT, gpt_layers
+from neox_code.parallel.grid import alone, best_device
+from neox_code.tokenizer.protocol import Tokenizer
+from neox_code.tokenizer.registry import build_tokenizer
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    gpt: GPT
+    """In evaluation mode; tokens_BS -> logits_BSV over the padded vocabulary: ids from `tokenizer.vocab_size` on are padding."""
+    tokenizer: Tokenizer
+    config: ModelConfig
+    device: torch.device
+    dtype: torch.dtype
+    checkpoint: Path
+    """The folder global_stepN that it came from."""
+
+    @property
+    def context_length(self) -> int:
+        return self.config.max_position_embeddings
+
+
+def inference_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The type of the training, but fp32 in place of fp16 on a CPU, which has no fast fp16."""
+    return torch.float32 if precision == "fp16" and device.type == "cpu" else DTYPES[precision]
+
+
+def load_model(config: NeoXConfig, device: torch.device | None = None) -> LoadedModel:
+    """Tokenizer and weights of `load` (or of `iteration` in it), on the GPU where there is one.
+
+    Raises ConfigError without `load`, CheckpointError where the checkpoint is missing, damaged or of another shape, DataError
+    where the vocabulary is.
+    """
+    if not config.training.load:
+        raise ConfigError("load is not set: there is no model to read. Add a file that sets it, or --set load=checkpoints.")
+    device = device or best_device()
+    folder = find_checkpoint(config.training.load, config.training.iteration)
+    tokenizer = build_tokenizer(config.data)
+    model = config.model
+    dtype = inference_dtype(model.precision, device)
+    padded = padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, 1)
+    gpt = GPT(gpt_layers(model, tokenizer.vocab_size, padded, alone(device), dtype, initialize=False))
+    load_weights(gpt, folder, tokenizer.vocab_size)
+    log.info("model from %s on %s, %s", folder, device, str(dtype).removeprefix("torch."))
+    return LoadedModel(gpt.to(device).eval(), tokenizer, model, device, dtype, folder)

@@ -1,0 +1,52 @@
+"""Where prompts come from: a file, byte for byte, or a line that was typed with escapes. Nothing is ever stripped."""
+
+import re
+from pathlib import Path
+
+from neox_code.errors import DataError
+from neox_code.logs import get_logger
+
+log = get_logger(__name__)
+
+ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
+ESCAPE = re.compile("|".join(map(re.escape, ESCAPES)))
+
+
+def unescape(typed: str) -> str:
+    r"""What was typed, with `\n`, `\t` and `\\` turned into a line end, a tab and a backslash; other backslashes stay.
+
+    >>> unescape(r"def f():\n\tprint('\\n', r'\d')")
+    "def f():\n\tprint('\\n', r'\\d')"
+    """
+    return ESCAPE.sub(lambda match: ESCAPES[match[0]], typed)
+
+
+def read_prompts(path: str | Path, prompt_end: str | None = None) -> list[str]:
+    """The prompts of a file: its whole content as one, or, with `prompt_end`, the texts between its occurrences.
+
+    Empty texts between are left out, and a log line counts them. Raises DataError where the file is missing, not UTF-8, or
+    holds nothing but separators.
+    """
+    text = read_text(path)
+    if not prompt_end:
+        return [text]
+    pieces = text.removesuffix(prompt_end).split(prompt_end)
+    prompts = list(filter(None, pieces))
+    if not prompts:
+        raise DataError(f"{path} holds no prompt between its separators prompt_end ({prompt_end!r}). Write one into it.")
+    if len(prompts) < len(pieces):
+        log.info("%s | %d prompts, %d empty ones left out", path, len(prompts), len(pieces) - len(prompts))
+    return prompts
+
+
+def read_text(path: str | Path) -> str:
+    """The file's text, line ends and byte-order mark as they are. Raises DataError with the place of what is not UTF-8."""
+    try:
+        return Path(path).read_bytes().decode("utf-8")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise DataError(f"sample_input_file ({path}) is not a file. Set it to the file that holds the prompt.") from None
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise DataError(
+            f"{path} is not UTF-8 text: byte 0x{byte:02X} at offset {error.start:,} ({error.reason}). Convert it to UTF-8."
+        ) from None

@@ -1,0 +1,121 @@
+"""The command that starts a run's ranks.
+
+    launch_command("neox_code.commands.train", ["configs/small.yml"], config)
+
+On one machine it is DeepSpeed's launcher for a machine, which passes on the ranks' exit status; on several it is DeepSpeed's
+runner, which reaches them by pdsh, MPI or Slurm.
+"""
+
+import base64
+import json
+import os
+import socket
+import sys
+from collections.abc import Sequence
+
+from neox_code.config.assembly import DEFAULT
+from neox_code.config.derive import data_parallel_size
+from neox_code.config.neox import NeoXConfig
+from neox_code.config.parallelism import ParallelismConfig
+from neox_code.errors import LaunchError
+from neox_code.launch.hosts import LOCALHOST, Resources, resources, visible_gpus
+
+
+def launch_command(module: str, arguments: Sequence[str], config: NeoXConfig) -> list[str]:
+    """The words that run `python -m MODULE ARGUMENTS...` on every rank.
+
+    Raises ConfigError where the ranks are no multiple of pipeline x tensor size, LaunchError for hosts that are not there, a
+    number of ranks other than `global_num_gpus`, or a port in use.
+    """
+    parallelism = config.parallelism
+    found = resources(parallelism)
+    check_number(sum(map(len, found.values())), config)
+    words = local_launcher(found, config) if parallelism.hostfile is None else remote_launcher(found, parallelism)
+    return [*words, "--module", module, *arguments]
+
+
+def check_number(ranks: int, config: NeoXConfig) -> None:
+    """Raises an error where so many ranks are not what the configuration can be laid over."""
+    parallelism = config.parallelism
+    if parallelism.global_num_gpus not in (None, ranks):
+        raise LaunchError(
+            f"global_num_gpus ({parallelism.global_num_gpus}, {config.origins['global_num_gpus']}) is not the {ranks} ranks that "
+            "the hosts have. Change the hosts' slots, or remove global_num_gpus."
+        )
+    data_parallel_size(ranks, parallelism.pipe_parallel_size, parallelism.model_parallel_size)
+
+
+def local_launcher(found: Resources, config: NeoXConfig) -> list[str]:
+    parallelism = config.parallelism
+    address = parallelism.master_addr or "127.0.0.1"
+    port = meeting_port(parallelism.master_port, is_default=config.origins["master_port"] == DEFAULT)
+    return [
+        *(sys.executable, "-u", "-m", "deepspeed.launcher.launch"),
+        f"--world_info={encoded(found)}",
+        f"--master_addr={address}",
+        f"--master_port={port}",
+        "--no_local_rank",
+        "--log_level=critical",
+    ]
+
+
+def launch_environment(config: NeoXConfig) -> dict[str, str]:
+    """What the ranks of this machine find in their environment: their share of the cores, and DeepSpeed's device type.
+
+    Values that are set already stay as they are.
+    """
+    ranks = len(resources(config.parallelism).get(LOCALHOST, ()))
+    share = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // ranks))} if ranks else {}
+    device = {} if visible_gpus() or not ranks else {"DS_ACCELERATOR": "cpu"}
+    return {name: value for name, value in {**share, **device}.items() if name not in os.environ}
+
+
+def encoded(found: Resources) -> str:
+    """Hosts and devices as DeepSpeed's launcher takes them."""
+    return base64.urlsafe_b64encode(json.dumps(found).encode()).decode()
+
+
+def remote_launcher(found: Resources, parallelism: ParallelismConfig) -> list[str]:
+    chosen = {
+        "include": "@".join(f"{host}:{','.join(slots)}" for host, slots in found.items()) if is_part(parallelism) else None,
+        "master_addr": parallelism.master_addr,
+        "master_port": parallelism.master_port,
+    }
+    return [
+        *(sys.executable, "-u", "-m", "deepspeed.launcher.runner"),
+        f"--hostfile={parallelism.hostfile}",
+        f"--launcher={parallelism.launcher}",
+        *(f"--{name}={value}" for name, value in chosen.items() if value is not None),
+        *("--force_multi", "--no_local_rank", "--log_level=critical"),
+    ]
+
+
+def is_part(parallelism: ParallelismConfig) -> bool:
+    """Whether the run uses a part of the hostfile."""
+    return any((parallelism.include, parallelism.exclude, parallelism.num_nodes, parallelism.num_gpus))
+
+
+def meeting_port(port: int, is_default: bool) -> int:
+    """The port where the ranks of this machine meet: the one that was asked for, or else any that is free.
+
+    Not the default one: two runs that begin in the same seconds would both find it free. Raises LaunchError where a port that was
+    asked for is in use.
+    """
+    if is_default:
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            free: int = probe.getsockname()[1]
+        return free
+    if not is_free(port):
+        raise LaunchError(f"master_port {port} is in use on this machine. End what uses it, or set another port.")
+    return port
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True

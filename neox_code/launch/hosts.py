@@ -1,0 +1,167 @@
+"""Which hosts and devices a run has. Imports no torch.
+
+    resources(config.parallelism)       # {"localhost": ("0", "1")}: of each host, the devices that get a rank
+    world_size(config.parallelism)      # 2
+
+Without a hostfile the run has this machine: a rank per visible GPU, or one rank without GPUs.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from neox_code.config.parallelism import ParallelismConfig
+from neox_code.errors import LaunchError
+
+LOCALHOST = "localhost"
+
+Resources = dict[str, tuple[str, ...]]
+"""Host -> the devices on it that get a rank, by number (or UUID, where CUDA_VISIBLE_DEVICES has it)."""
+
+
+def world_size(parallelism: ParallelismConfig) -> int:
+    """Ranks in all."""
+    return sum(map(len, resources(parallelism).values()))
+
+
+def ranks_here(parallelism: ParallelismConfig) -> int:
+    """Ranks on this machine where there is no hostfile: `num_gpus` or `global_num_gpus`, or one per visible GPU, or 1."""
+    return len(devices_here(parallelism.num_gpus or parallelism.global_num_gpus))
+
+
+def devices_here(count: int | None) -> tuple[str, ...]:
+    """The first so many visible GPUs (default all), or as many CPU processes (default 1) on a machine without GPUs."""
+    gpus = visible_gpus()
+    if not gpus:
+        return numbered(count or 1)
+    if count is not None and count > len(gpus):
+        raise LaunchError(
+            f"{count} ranks are asked for, and {len(gpus)} GPUs are visible here. Set num_gpus to at most {len(gpus)}."
+        )
+    return gpus[:count]
+
+
+def resources(parallelism: ParallelismConfig) -> Resources:
+    """The hosts and devices that the configuration asks for.
+
+    Raises LaunchError for a hostfile or filter that cannot be followed, and for more GPUs than there are.
+    """
+    if parallelism.hostfile is None:
+        available = {LOCALHOST: devices_here(parallelism.num_gpus or parallelism.global_num_gpus)}
+    else:
+        slots = read_hostfile(Path(parallelism.hostfile))
+        hosts = list(slots)[: parallelism.num_nodes]
+        available = {host: numbered(min(slots[host], parallelism.num_gpus or slots[host])) for host in hosts}
+    return filtered(available, parallelism.include, parallelism.exclude)
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    return tuple(map(str, range(count)))
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """This machine's NVIDIA GPUs, those that CUDA_VISIBLE_DEVICES hides left out; none with DS_ACCELERATOR=cpu."""
+    if os.environ.get("DS_ACCELERATOR") == "cpu":
+        return ()
+    return chosen_gpus(count_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def chosen_gpus(count: int, visible_devices: str | None) -> tuple[str, ...]:
+    """The devices that CUDA sees: it reads the list up to the first entry that is no device.
+
+    >>> chosen_gpus(4, None), chosen_gpus(4, "2,3"), chosen_gpus(4, "0,-1,2"), chosen_gpus(0, "0")
+    (('0', '1', '2', '3'), ('2', '3'), ('0',), ())
+    """
+    if visible_devices is None or count == 0:
+        return numbered(count)
+    chosen: list[str] = []
+    for entry in visible_devices.replace(" ", "").split(","):
+        known = int(entry) < count if entry.isdigit() else entry.startswith(("GPU-", "MIG-"))
+        if not known:
+            break
+        chosen.append(entry)
+    return tuple(chosen)
+
+
+def count_gpus() -> int:
+    """NVIDIA GPUs of this machine, by their device files, or else as the driver's own tool lists them."""
+    files = sum(1 for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name))
+    if files or shutil.which("nvidia-smi") is None:
+        return files
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return sum(1 for line in listed.stdout.splitlines() if line.startswith("GPU ")) if listed.returncode == 0 else 0
+
+
+def read_hostfile(path: Path) -> dict[str, int]:
+    """Slots by host. Raises LaunchError where the file is missing: a run on fewer machines than were meant is no run."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise LaunchError(f"hostfile {path} does not exist. Write it, or remove the key to run on this machine alone.") from None
+    except (IsADirectoryError, UnicodeDecodeError):
+        raise LaunchError(f"hostfile {path} is not a text file. Write a line `HOST slots=N` per machine.") from None
+    return parse_hostfile(text, str(path))
+
+
+def parse_hostfile(text: str, name: str = "hostfile") -> dict[str, int]:
+    """The hosts of a hostfile's text, in order, with their slots; `#` begins a comment.
+
+    >>> parse_hostfile("node0 slots=2\\n# spare\\nnode1 slots=4\\n")
+    {'node0': 2, 'node1': 4}
+    """
+    slots: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        content = line.split("#")[0].strip()
+        if not content:
+            continue
+        match = re.fullmatch(r"(\S+)\s+slots=([1-9]\d*)", content)
+        if match is None:
+            raise LaunchError(f"{name}:{number} ({content}) is not `HOST slots=N`. Write the line in that form.")
+        if match[1] in slots:
+            raise LaunchError(f"{name}:{number} names {match[1]} a second time. Give each host one line with all its slots.")
+        slots[match[1]] = int(match[2])
+    if not slots:
+        raise LaunchError(f"{name} names no host. Write a line `HOST slots=N` per machine.")
+    return slots
+
+
+def parse_filter(text: str) -> dict[str, tuple[str, ...]]:
+    """DeepSpeed's notation for hosts and slots; no slots means all of the host.
+
+    >>> parse_filter("node0@node1:0,2")
+    {'node0': (), 'node1': ('0', '2')}
+    """
+    parts = (part.partition(":") for part in text.split("@"))
+    return {host: tuple(slots.split(",")) if colon else () for host, colon, slots in parts}
+
+
+def filtered(available: Mapping[str, tuple[str, ...]], include: str | None, exclude: str | None) -> Resources:
+    """The hosts and slots that `include` names, or that `exclude` does not, in the hostfile's order.
+
+    Raises LaunchError for a host or slot that is not there, and where nothing is left.
+
+    >>> filtered({"a": ("0", "1"), "b": ("0", "1")}, None, "a:1@b")
+    {'a': ('0',)}
+    """
+    if not include and not exclude:
+        return dict(available)
+    named = parse_filter(include or exclude or "")
+    for host, slots in named.items():
+        if host not in available or not set(slots) <= set(available[host]):
+            there = "@".join(f"{name}:{','.join(devices)}" for name, devices in available.items())
+            raise LaunchError(f"{include or exclude} names a host or slot that is not there. Choose among {there}.")
+    chosen = {}
+    for host, slots in available.items():
+        if host in named:
+            listed = named[host] or slots
+            kept = tuple(slot for slot in slots if (slot in listed) == bool(include))
+        else:
+            kept = () if include else slots
+        if kept:
+            chosen[host] = kept
+    if not chosen:
+        raise LaunchError(f"{include or exclude} leaves no device to run on. Change include or exclude.")
+    return chosen

@@ -1,0 +1,144 @@
+"""Log lines and progress bars: once per event, on rank zero, on standard error.
+
+Standard output belongs to a command's result (generated text, tables); everything about the work goes through here.
+
+    log = get_logger(__name__)
+    log.info("iteration %d | loss %.3f", 10, 2.5)
+    with progress("corpus", total=len(files), unit="files") as advance:
+        for file in files:
+            advance(1)
+"""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+Advance = Callable[..., None]
+
+
+def rank() -> int:
+    """This process's rank, from the launcher's environment; 0 where there is none."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def is_rank_zero() -> bool:
+    return rank() == 0
+
+
+class StandardError(logging.StreamHandler):
+    """Writes to whatever sys.stderr is at the moment: a progress bar stands in for it while it moves."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None: ...
+
+
+def get_logger(name: str) -> logging.Logger:
+    """The package's logger: plain lines on standard error, level from LOGLEVEL (default INFO), rank zero only below WARNING."""
+    root = logging.getLogger("neox_code")
+    if not root.handlers:
+        handler = StandardError()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.addFilter(lambda record: record.levelno >= logging.WARNING or is_rank_zero())
+        root.addHandler(handler)
+        root.setLevel(os.environ.get("LOGLEVEL", "INFO").upper())
+        root.propagate = False
+    return logging.getLogger(name if name.startswith("neox_code") else f"neox_code.{name}")
+
+
+class RateColumn(ProgressColumn):
+    """Units a second, with SI prefixes."""
+
+    def __init__(self, unit: str):
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{si(speed)}{self.unit}/s", style="progress.data.speed")
+
+
+class CountColumn(ProgressColumn):
+    """How much is done, of how much."""
+
+    def __init__(self, unit: str):
+        super().__init__()
+        self.unit = unit
+
+    def render(self, task: Task) -> Text:
+        total = "?" if task.total is None else si(task.total)
+        return Text(f"{si(task.completed)}/{total}{self.unit}", style="progress.download")
+
+
+def si(number: float) -> str:
+    """A number in three digits and an SI prefix, with a space before the unit that follows.
+
+    >>> si(950), si(41_200), si(2_500_000)
+    ('950 ', '41.2 k', '2.5 M')
+    """
+    for prefix in ("", "k", "M", "G", "T"):
+        if abs(number) < 1000 or prefix == "T":
+            return f"{number:.4g} {prefix}" if abs(number) >= 100 or number == int(number) else f"{number:.3g} {prefix}"
+        number /= 1000
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def progress(title: str, total: float | None, unit: str = "", every_seconds: float = 10.0) -> Iterator[Advance]:
+    """A bar with count, rate and remaining time; yields `advance(amount=1, total=None)`.
+
+    On a terminal the bar moves in place; elsewhere (a log file, CI) a line is printed every `every_seconds`, and one at the end.
+    """
+    unit_text = unit
+    console = Console(stderr=True)
+    if not is_rank_zero():
+        yield lambda amount=1, total=None: None
+    elif console.is_terminal:
+        columns = (
+            TextColumn("{task.description:<12}"),
+            BarColumn(),
+            CountColumn(unit_text),
+            RateColumn(unit_text),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        )
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(title, total=total)
+            yield lambda amount=1, total=None: bar.update(task, advance=amount, **({} if total is None else {"total": total}))
+    else:
+        yield from line_progress(title, total, unit_text, every_seconds)
+
+
+def line_progress(title: str, total: float | None, unit: str, every_seconds: float) -> Iterator[Advance]:
+    """The same for output that is not a terminal: now and then one line."""
+    log = get_logger("progress")
+    begin = last = time.monotonic()
+    done = 0.0
+
+    def line() -> str:
+        seconds = max(time.monotonic() - begin, 1e-9)
+        rate = done / seconds
+        share = f"/{si(total)}" if total else ""
+        left = f" | {max(total - done, 0) / rate:.0f} s left" if total and rate else ""
+        return f"{title}: {si(done)}{share}{unit} | {si(rate)}{unit}/s | {seconds:.0f} s{left}"
+
+    def advance(amount: float = 1, total_now: float | None = None, **keywords: float | None) -> None:
+        nonlocal done, last, total
+        total = keywords.get("total", total_now) or total
+        done += amount
+        if time.monotonic() - last >= every_seconds:
+            last = time.monotonic()
+            log.info("%s", line())
+
+    yield advance
+    log.info("%s", line())

@@ -1,0 +1,80 @@
+"""Tokens to vectors and vectors to logits, both divided over the vocabulary.
+
+Shape letters: B batch, S sequence, H hidden, V rows of the padded vocabulary on this tensor rank.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from neox_code.config.model import ModelConfig
+from neox_code.model.initialization import input_init, unpadded
+from neox_code.model.kv_cache import CacheView
+from neox_code.model.norms import build_norm
+from neox_code.parallel.grid import ParallelGrid
+from neox_code.parallel.plain_layers import PlainEmbedding
+
+
+class Embedding(nn.Module):
+    """Word embeddings, and learned positions where the model has them: tokens_BS -> [B, S, H]."""
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        vocab_size: int,
+        padded_vocab_size: int,
+        grid: ParallelGrid,
+        dtype: torch.dtype,
+        initialize: bool = True,
+    ):
+        super().__init__()
+        self.dropout = model.hidden_dropout
+        fill = unpadded(input_init(model), vocab_size) if initialize else None
+        self.word_embeddings = grid.layers.vocab_embedding(padded_vocab_size, model.hidden_size, dtype, fill)
+        self.position_embeddings = (
+            PlainEmbedding(model.max_position_embeddings, model.hidden_size, dtype, input_init(model) if initialize else None)
+            if model.pos_emb == "learned"
+            else None
+        )
+
+    def forward(self, tokens_BS: torch.Tensor, cache: CacheView | None = None) -> torch.Tensor:
+        hidden_BSH = self.word_embeddings(tokens_BS)
+        if self.position_embeddings is not None:
+            positions = torch.arange(tokens_BS.shape[1], device=tokens_BS.device) if cache is None else cache.positions.t()
+            hidden_BSH = hidden_BSH + self.position_embeddings(positions)
+        return F.dropout(hidden_BSH, self.dropout, self.training) if self.dropout else hidden_BSH
+
+    def logits(self, hidden_BSH: torch.Tensor, grid: ParallelGrid) -> torch.Tensor:
+        """The tied head: [B, S, V]."""
+        return grid.layers.tied_logits(hidden_BSH, self.word_embeddings.weight)
+
+
+class FinalNorm(nn.Module):
+    """The last normalization: [B, S, H] -> [B, S, H]."""
+
+    def __init__(self, model: ModelConfig, dtype: torch.dtype):
+        super().__init__()
+        self.norm = build_norm(model, dtype)
+
+    def forward(self, hidden_BSH: torch.Tensor) -> torch.Tensor:
+        return self.norm(hidden_BSH)
+
+
+class Head(nn.Module):
+    """The untied head: [B, S, H] -> logits [B, S, V]."""
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        vocab_size: int,
+        padded_vocab_size: int,
+        grid: ParallelGrid,
+        dtype: torch.dtype,
+        initialize: bool = True,
+    ):
+        super().__init__()
+        fill = unpadded(input_init(model), vocab_size) if initialize else None
+        self.final_linear = grid.layers.column_linear(model.hidden_size, padded_vocab_size, dtype, fill, bias=False)
+
+    def forward(self, hidden_BSH: torch.Tensor) -> torch.Tensor:
+        return self.final_linear(hidden_BSH)

@@ -1,0 +1,155 @@
+"""The model as one list of layers: the same list becomes a pipeline or a plain module, and its indices name the checkpoint's files.
+
+    index        layer                      file
+    0            Embedding                  layer_00
+    1            [B, S, H] -> [S, B, H]     none
+    2 .. L+1     TransformerBlock           layer_02 .. layer_{L+1}
+    L+2          [S, B, H] -> [B, S, H]     none
+    L+3          FinalNorm                  layer_{L+3}
+    L+4          Head                       layer_{L+4}, none when tied: the embedding is used again
+
+Tensors between layers hold one hidden state and nothing else; positions and masks follow from its shape.
+Shape letters: B batch, S sequence, H hidden, V vocabulary.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from neox_code.config.model import ModelConfig
+from neox_code.model.block import TransformerBlock
+from neox_code.model.embedding import Embedding, FinalNorm, Head
+from neox_code.model.kv_cache import KVCache
+from neox_code.parallel.grid import ParallelGrid
+from neox_code.parallel.seeds import layer_seed
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bfloat16": torch.bfloat16}
+"""The config's `precision` as a torch type."""
+
+TIED_EMBEDDING = "embed"
+"""Name under which the first and the last layer share the embedding."""
+
+COLUMN_DIVIDED = (
+    "word_embeddings.weight",
+    "final_linear.weight",
+    "query_key_value.weight",
+    "query_key_value.bias",
+    "dense_h_to_4h.weight",
+    "dense_h_to_4h.bias",
+)
+"""Parameters divided over tensor ranks along their first dimension."""
+
+ROW_DIVIDED = ("attention.dense.weight", "dense_4h_to_h.weight")
+"""Parameters divided over tensor ranks along their second dimension. All others are the same on every rank."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One entry of the list: a module class with its arguments, or a function without state.
+
+    `tied` names a module that several entries share; `forward(module, tensor)` is how this entry uses it.
+    """
+
+    index: int
+    module: type[nn.Module] | None = None
+    arguments: tuple = ()
+    seed: int = 0
+    function: Callable[[torch.Tensor], torch.Tensor] | None = None
+    tied: str | None = None
+    forward: Callable[[nn.Module, torch.Tensor], torch.Tensor] | None = None
+
+    def build(self) -> nn.Module:
+        """The module, with initial values that depend on seed and index alone."""
+        assert self.module is not None
+        with layer_seed(self.seed, self.index):
+            return self.module(*self.arguments)
+
+
+def swap_batch_and_sequence(hidden: torch.Tensor) -> torch.Tensor:
+    """[B, S, H] -> [S, B, H] and back."""
+    return hidden.transpose(0, 1).contiguous()
+
+
+@dataclass(frozen=True)
+class TiedLogits:
+    """The tied head as a function of the embedding and the hidden state. A class, so that it can be pickled and named."""
+
+    grid: ParallelGrid
+
+    def __call__(self, embedding: nn.Module, hidden_BSH: torch.Tensor) -> torch.Tensor:
+        return embedding.logits(hidden_BSH, self.grid)
+
+
+def gpt_layers(
+    model: ModelConfig,
+    vocab_size: int,
+    padded_vocab_size: int,
+    grid: ParallelGrid,
+    dtype: torch.dtype,
+    seed: int = 1234,
+    initialize: bool = True,
+) -> list[Layer]:
+    """The whole model's layers in order; nothing is allocated. `initialize=False` leaves weights to be loaded."""
+    vocabulary = (model, vocab_size, padded_vocab_size, grid, dtype, initialize)
+    last = model.num_layers + 4
+    tied = None if model.no_weight_tying else TIED_EMBEDDING
+    blocks = [
+        Layer(2 + number, TransformerBlock, (model, number, grid, dtype, initialize), seed) for number in range(model.num_layers)
+    ]
+    head = (
+        Layer(last, Head, vocabulary, seed)
+        if model.no_weight_tying
+        else Layer(0, Embedding, vocabulary, seed, tied=tied, forward=TiedLogits(grid))
+    )
+    return [
+        Layer(0, Embedding, vocabulary, seed, tied=tied),
+        Layer(1, function=swap_batch_and_sequence),
+        *blocks,
+        Layer(last - 2, function=swap_batch_and_sequence),
+        Layer(last - 1, FinalNorm, (model, dtype), seed),
+        head,
+    ]
+
+
+class GPT(nn.Module):
+    """The layers as a plain module: tokens_BS -> logits_BSV, with or without a cache.
+
+    Parameters are named `sequential.INDEX.NAME`, as in GPT-NeoX's checkpoints without a pipeline.
+    """
+
+    def __init__(self, layers: list[Layer]):
+        super().__init__()
+        self.sequential = nn.ModuleDict()
+        self.steps: list[tuple[str | None, Callable]] = []
+        for layer in layers:
+            if layer.function is not None:
+                self.steps.append((None, layer.function))
+                continue
+            name = str(layer.index)
+            if name not in self.sequential:
+                self.sequential[name] = layer.build()
+            self.steps.append((name, layer.forward or nn.Module.__call__))
+
+    def hidden(self, tokens_BS: torch.Tensor, cache: KVCache | None = None) -> torch.Tensor:
+        """All but the head: [B, S, H]. With a cache, the tokens are read after those that the cache holds, and added to it."""
+        view = None if cache is None else cache.view(tokens_BS.shape[1], tokens_BS.device)
+        tensor = tokens_BS
+        for name, step in self.steps[:-1]:
+            if name is None:
+                tensor = step(tensor)
+            else:
+                module = self.sequential[name]
+                tensor = module(tensor, view) if isinstance(module, Embedding | TransformerBlock) else module(tensor)
+        if cache is not None:
+            cache.advance(tokens_BS.shape[1])
+        return tensor
+
+    def logits(self, hidden_BSH: torch.Tensor) -> torch.Tensor:
+        """The head alone: [B, S, V]; give it only the positions whose next token matters."""
+        name, step = self.steps[-1]
+        return step(self.sequential[name], hidden_BSH)
+
+    def forward(self, tokens_BS: torch.Tensor, cache: KVCache | None = None) -> torch.Tensor:
+        return self.logits(self.hidden(tokens_BS, cache))

@@ -1,0 +1,121 @@
+"""Keys and values of the tokens a model has read, so that the next token needs one column of work.
+
+    cache = KVCache.allocate(config.model, batch_size=2, max_length=256, dtype=torch.bfloat16)
+    logits = model(prompts_BS, cache)            # reads S tokens a row
+    cache.set_lengths(true_lengths_B)            # rows shorter than S were padded on the right: forget the padding
+    logits = model(next_tokens_B1, cache)        # goes on at each row's own length
+
+Rows may have different lengths. A query at position p sees the keys at positions 0 to p of its own row, whatever lies behind:
+
+    row 0, length 3   k k k . .        row 1, length 5   k k k k k
+
+Shape letters: B batch, N heads of this rank, T the cache's length, D head dimensions, S new tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from neox_code.config.model import ModelConfig
+
+
+@dataclass
+class LayerCache:
+    """One layer's keys and values, each [B, N, T, D]."""
+
+    keys_BNTD: torch.Tensor
+    values_BNTD: torch.Tensor
+
+
+@dataclass
+class KVCache:
+    layers: list[LayerCache]
+    max_length: int
+    lengths: list[int] = field(default_factory=list)
+    """Tokens read, row by row."""
+
+    @classmethod
+    def allocate(
+        cls,
+        model: ModelConfig,
+        batch_size: int,
+        max_length: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        tensor_size: int = 1,
+    ) -> "KVCache":
+        """An empty cache: 2 * layers * B * N * T * D numbers."""
+        shape = (batch_size, model.num_attention_heads // tensor_size, max_length, model.head_dim)
+        zeros = lambda: torch.zeros(shape, dtype=dtype, device=device)  # noqa: E731
+        layers = [LayerCache(zeros(), zeros()) for _ in range(model.num_layers)]
+        return cls(layers, max_length, [0] * batch_size)
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all rows have the same length."""
+        return min(self.lengths) == max(self.lengths)
+
+    def set_lengths(self, lengths: list[int]) -> None:
+        """Row i keeps its first `lengths[i]` tokens; what lies behind is overwritten by the next ones."""
+        assert all(new <= old for new, old in zip(lengths, self.lengths, strict=True)), "a cache can only forget"
+        self.lengths = list(lengths)
+
+    def keep_rows(self, rows: Sequence[int]) -> None:
+        """Forgets all rows but these, which take the places 0, 1, ... in their order."""
+        for layer in self.layers:
+            layer.keys_BNTD, layer.values_BNTD = layer.keys_BNTD[list(rows)], layer.values_BNTD[list(rows)]
+        self.lengths = [self.lengths[row] for row in rows]
+
+    def advance(self, count: int) -> None:
+        self.lengths = [length + count for length in self.lengths]
+
+    def view(self, new_tokens: int, device: torch.device) -> "CacheView":
+        """Where the next `new_tokens` tokens of each row go and what they may see. Raises AssertionError past `max_length`."""
+        longest = max(self.lengths) + new_tokens
+        assert longest <= self.max_length, f"{longest} tokens do not fit a cache of {self.max_length}"
+        steps = torch.arange(new_tokens, device=device)
+        if self.is_uniform:
+            positions = steps + self.lengths[0]
+            mask = None if new_tokens == 1 else causal_mask(positions[None], longest)
+            return CacheView(self, positions, slice(self.lengths[0], longest), mask if self.lengths[0] else None, longest)
+        positions_BS = torch.tensor(self.lengths, device=device)[:, None] + steps
+        return CacheView(self, positions_BS.t(), None, causal_mask(positions_BS, longest), longest)
+
+
+def causal_mask(positions_BS: torch.Tensor, length: int) -> torch.Tensor:
+    """True where a query may look: [B, 1, S, T] with T = length."""
+    keys = torch.arange(length, device=positions_BS.device)
+    return (keys <= positions_BS[..., None])[:, None]
+
+
+@dataclass
+class CacheView:
+    """One forward pass's place in the cache. Built once per pass, shared by all layers."""
+
+    cache: KVCache
+    positions: torch.Tensor
+    """[S] when all rows are at the same place, else [S, B]."""
+    place: slice | None
+    """Where the new keys go when all rows are at the same place."""
+    mask: torch.Tensor | None
+    """[1 or B, 1, S, T]; None where a plain causal mask (an empty cache) or no mask (one new token) is meant."""
+    length: int
+
+    @property
+    def is_causal(self) -> bool:
+        """An empty cache and several tokens: the plain causal mask."""
+        return self.mask is None and self.positions.shape[0] > 1
+
+    def append(self, layer_index: int, keys_BNSD: torch.Tensor, values_BNSD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Stores the new keys and values; returns all that were stored so far, [B, N, T, D] each."""
+        layer = self.cache.layers[layer_index]
+        if self.place is not None:
+            layer.keys_BNTD[:, :, self.place] = keys_BNSD
+            layer.values_BNTD[:, :, self.place] = values_BNSD
+        else:
+            rows = torch.arange(keys_BNSD.shape[0], device=keys_BNSD.device)[:, None]
+            positions_BS = self.positions.t()
+            layer.keys_BNTD[rows, :, positions_BS] = keys_BNSD.transpose(1, 2)
+            layer.values_BNTD[rows, :, positions_BS] = values_BNSD.transpose(1, 2)
+        return layer.keys_BNTD[:, :, : self.length], layer.values_BNTD[:, :, : self.length]

@@ -1,0 +1,91 @@
+"""Cross entropy over a vocabulary that is divided over tensor ranks, and padded.
+
+Shape letters: B batch, S sequence, V rows of the padded vocabulary on this tensor rank, P positions (B * S).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.distributed import ProcessGroup, ReduceOp
+
+from neox_code.parallel.collectives import all_reduce
+from neox_code.parallel.grid import ParallelGrid
+
+ROWS_AT_ONCE = 256
+"""Positions that are computed in fp32 together: the block stays in the CPU's cache, and the GPU's memory stays small."""
+
+
+@dataclass(frozen=True)
+class VocabShard:
+    """This tensor rank's part of the vocabulary: rows `first` to `first + rows - 1`, of which the first `real_rows` count."""
+
+    first: int
+    rows: int
+    real_rows: int
+    group: ProcessGroup | None
+
+
+def vocab_shard(vocab_size: int, padded_vocab_size: int, grid: ParallelGrid, mask_padding: bool = True) -> VocabShard:
+    """The rows of one rank; with `mask_padding` those past `vocab_size` never enter the softmax.
+
+    >>> from neox_code.parallel.grid import ParallelGrid
+    >>> vocab_shard(50257, 50432, ParallelGrid(tensor_size=2, rank=1))
+    VocabShard(first=25216, rows=25216, real_rows=25041, group=None)
+    """
+    rows = padded_vocab_size // grid.tensor_size
+    first = grid.tensor_rank * rows
+    real_rows = min(max(vocab_size - first, 0), rows) if mask_padding else rows
+    return VocabShard(first, rows, real_rows, grid.tensor_group)
+
+
+class VocabParallelCrossEntropy(torch.autograd.Function):
+    """Per-position cross entropy; computes the gradient along with the value, since both need the same exponentials.
+
+    Softmax in fp32 whatever the logits' type. The gradient is softmax minus one-hot, in the logits' type, zero at padding.
+    """
+
+    @staticmethod
+    def forward(ctx, logits_PV: torch.Tensor, labels_P: torch.Tensor, shard: VocabShard) -> torch.Tensor:
+        positions = logits_PV.shape[0]
+        needs_gradient = ctx.needs_input_grad[0]
+        gradient_PV = torch.zeros_like(logits_PV) if needs_gradient else None
+        losses = torch.empty(positions, dtype=torch.float32, device=logits_PV.device)
+        local = labels_P - shard.first
+        is_here = (local >= 0) & (local < shard.rows)
+        column = local.clamp(0, shard.rows - 1)
+        divided = shard.group is not None and shard.group.size() > 1
+        step = positions if divided else ROWS_AT_ONCE
+        for begin in range(0, positions, step):
+            rows = slice(begin, begin + step)
+            scores = logits_PV[rows, : shard.real_rows]
+            highest = scores.amax(-1).float() if shard.real_rows else torch.full_like(losses[rows], -torch.inf)
+            highest = all_reduce(highest, shard.group, ReduceOp.MAX)
+            target = logits_PV[rows].gather(-1, column[rows, None]).squeeze(-1).float().masked_fill(~is_here[rows], 0)
+            target = all_reduce(target, shard.group)
+            exponentials = torch.sub(scores, highest[:, None]).exp_()
+            total = all_reduce(exponentials.sum(-1), shard.group)
+            losses[rows] = total.log() + highest - target
+            if gradient_PV is not None:
+                torch.mul(exponentials, total.reciprocal_()[:, None], out=exponentials)
+                gradient_PV[rows, : shard.real_rows] = exponentials
+        if gradient_PV is not None:
+            gradient_PV.scatter_add_(-1, column[:, None], -is_here[:, None].to(gradient_PV.dtype))
+            ctx.save_for_backward(gradient_PV)
+        return losses
+
+    @staticmethod
+    def backward(ctx, upstream_P: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        (gradient_PV,) = ctx.saved_tensors
+        return gradient_PV * upstream_P[:, None].to(gradient_PV.dtype), None, None
+
+
+def token_losses(logits_BSV: torch.Tensor, labels_BS: torch.Tensor, shard: VocabShard) -> torch.Tensor:
+    """Negative log-likelihood of each label in nats, fp32: [B, S], the same on every tensor rank."""
+    losses_P = VocabParallelCrossEntropy.apply(logits_BSV.flatten(0, 1), labels_BS.reshape(-1), shard)
+    return losses_P.view(labels_BS.shape)
+
+
+def mean_loss(logits_BSV: torch.Tensor, labels_BS: torch.Tensor, mask_BS: torch.Tensor, shard: VocabShard) -> torch.Tensor:
+    """The mean of the losses where the mask is 1."""
+    losses_BS = token_losses(logits_BSV, labels_BS, shard)
+    return (losses_BS * mask_BS).sum() / mask_BS.sum().clamp_min(1)

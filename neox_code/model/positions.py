@@ -1,0 +1,71 @@
+"""Rotary positions (Su et al. 2021, RoFormer), in GPT-NeoX's half-split form.
+
+The first `rotary_pct` of a head's dimensions are turned, dimension i together with dimension i + r/2 of the r turned ones:
+
+    x'[i]       = x[i]       cos(p w_i) - x[i + r/2] sin(p w_i)      w_i = base^(-2i/r)
+    x'[i + r/2] = x[i + r/2] cos(p w_i) + x[i]       sin(p w_i)
+
+Angles are computed in fp32 and rounded once: bf16 angles would be wrong by half a radian at position 1000.
+Shape letters: S sequence, B batch, N heads, D head dimensions, R = r/2.
+"""
+
+import torch
+
+
+class RotaryTable:
+    """cos and sin for positions 0 to length - 1, kept for the last device and type that asked. Holds no parameters."""
+
+    def __init__(self, head_dim: int, rotary_pct: float, base: float, max_positions: int):
+        self.rotary_dim = int(head_dim * rotary_pct) // 2 * 2
+        self.base = base
+        self.max_positions = max_positions
+        self.cache: dict[tuple[torch.device, torch.dtype], tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def lookup(self, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """cos and sin, each [max_positions, R]."""
+        key = (device, dtype)
+        if key not in self.cache:
+            frequencies = self.base ** -(torch.arange(0, self.rotary_dim, 2, dtype=torch.float32) / self.rotary_dim)
+            angles = torch.outer(torch.arange(self.max_positions, dtype=torch.float32), frequencies)
+            self.cache[key] = (angles.cos().to(device, dtype), angles.sin().to(device, dtype))
+        return self.cache[key]
+
+    def at(self, positions: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """cos and sin at positions [S] or [S, B]: shaped [S, 1 or B, 1, R], ready for [S, B, N, R]."""
+        cos, sin = self.lookup(positions.device, dtype)
+        shape = (positions.shape[0], 1 if positions.dim() == 1 else positions.shape[1], 1, -1)
+        return cos[positions].view(shape), sin[positions].view(shape)
+
+    def first(self, length: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """cos and sin at positions 0 to length - 1: shaped [S, 1, 1, R]."""
+        cos, sin = self.lookup(device, dtype)
+        return cos[:length, None, None], sin[:length, None, None]
+
+
+class Rotate(torch.autograd.Function):
+    """Turns x_SBND by the angles of cos and sin [S, 1 or B, 1, R]; the gradient is turned back by the same angles."""
+
+    @staticmethod
+    def forward(ctx, x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(cos, sin)
+        return turn(x_SBND, cos, sin)
+
+    @staticmethod
+    def backward(ctx, gradient_SBND: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return turn(gradient_SBND, cos, -sin), None, None
+
+
+def turn(x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    half = cos.shape[-1]
+    out = torch.empty(x_SBND.shape, dtype=x_SBND.dtype, device=x_SBND.device)
+    first, second = x_SBND[..., :half], x_SBND[..., half : 2 * half]
+    torch.mul(first, cos, out=out[..., :half]).addcmul_(second, sin, value=-1)
+    torch.mul(second, cos, out=out[..., half : 2 * half]).addcmul_(first, sin)
+    out[..., 2 * half :] = x_SBND[..., 2 * half :]
+    return out
+
+
+def rotate(x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """x with its first 2R dimensions turned, the rest as they are."""
+    return Rotate.apply(x_SBND, cos, sin)

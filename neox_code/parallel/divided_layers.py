@@ -1,0 +1,88 @@
+"""The door to megatron-core's tensor-parallel layers: what `grid.layers` makes in a distributed run.
+
+    column_linear   [out, in] divided by rows:     each rank computes its share of the output
+    row_linear      [out, in] divided by columns:  each rank takes its share of the input; the sum over ranks is the output
+    vocab_embedding [vocabulary, hidden] divided by rows
+
+A layer takes a tensor and returns a tensor, its state dict holds weight and bias alone, and its initial values are slices of the
+full weight that a plain layer would have: they do not depend on the layout.
+"""
+
+from typing import Any
+
+import torch
+from megatron.core.model_parallel_config import ModelParallelConfig
+from megatron.core.tensor_parallel.layers import (
+    ColumnParallelLinear,
+    RowParallelLinear,
+    VocabParallelEmbedding,
+    linear_with_grad_accumulation_and_async_allreduce,
+)
+from torch import nn
+from torch.distributed import ProcessGroup
+
+from neox_code.parallel.plain_layers import Initialize
+
+
+class TensorInTensorOut(nn.Module):
+    """Takes the tuple out of a megatron-core layer's result, and the extra entry out of its state dict."""
+
+    get_extra_state = nn.Module.get_extra_state
+    set_extra_state = nn.Module.set_extra_state
+
+    def __init__(self, *arguments: Any, **keywords: Any):
+        super().__init__(*arguments, **keywords)
+        self._load_state_dict_pre_hooks.clear()
+
+    def forward(self, input_: torch.Tensor) -> torch.Tensor:
+        return super().forward(input_)[0]
+
+
+class ColumnLinear(TensorInTensorOut, ColumnParallelLinear):
+    pass
+
+
+class RowLinear(TensorInTensorOut, RowParallelLinear):
+    pass
+
+
+class DividedLayers:
+    """Makes this rank's parts of layers that a tensor group shares."""
+
+    def __init__(self, tensor_size: int, group: ProcessGroup):
+        self.tensor_size = tensor_size
+        self.group = group
+
+    def column_linear(
+        self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None, bias: bool = True
+    ) -> nn.Module:
+        shared = self.shared_arguments(dtype, initialize)
+        return ColumnLinear(input_size, output_size, bias=bias, **shared)
+
+    def row_linear(self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None) -> nn.Module:
+        shared = self.shared_arguments(dtype, initialize)
+        return RowLinear(input_size, output_size, bias=True, input_is_parallel=True, skip_bias_add=False, **shared)
+
+    def vocab_embedding(self, rows: int, width: int, dtype: torch.dtype, initialize: Initialize | None) -> nn.Module:
+        return VocabParallelEmbedding(rows, width, **self.shared_arguments(dtype, initialize))
+
+    def tied_logits(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return linear_with_grad_accumulation_and_async_allreduce(
+            input=hidden,
+            weight=weight,
+            bias=None,
+            gradient_accumulation_fusion=False,
+            allreduce_dgrad=self.tensor_size > 1,
+            sequence_parallel=False,
+            tp_group=self.group,
+        )
+
+    def shared_arguments(self, dtype: torch.dtype, initialize: Initialize | None) -> dict[str, Any]:
+        """What every megatron-core layer takes. Weights are filled whole on the CPU, then divided: the same in every layout."""
+        config = ModelParallelConfig(
+            tensor_model_parallel_size=self.tensor_size,
+            params_dtype=dtype,
+            use_cpu_initialization=True,
+            perform_initialization=initialize is not None,
+        )
+        return {"config": config, "init_method": initialize, "tp_group": self.group}

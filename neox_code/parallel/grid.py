@@ -1,0 +1,76 @@
+"""Who am I among the ranks: the three parallel axes and this process's place on each.
+
+Ranks are laid out with the tensor axis fastest, then data, then pipeline, the order of megatron-core and of DeepSpeed's
+`PipeModelDataParallelTopology`. With pipeline 2, data 2, tensor 2:
+
+                 stage 0              stage 1
+    data 0    rank 0  rank 1      rank 4  rank 5
+    data 1    rank 2  rank 3      rank 6  rank 7
+              tensor0 tensor1     tensor0 tensor1
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.distributed import ProcessGroup
+
+from neox_code.parallel.plain_layers import LayerMaker, PlainLayers
+
+CPU = torch.device("cpu")
+WHOLE_LAYERS = PlainLayers()
+
+
+@dataclass(frozen=True)
+class ParallelGrid:
+    """Sizes and ranks of the axes, the device, and the process groups. Built once, by `startup`, and passed on.
+
+    `layers` makes the parts of a model that tensor ranks share: whole ones outside a distributed run, where the groups are None
+    and no collective is ever called.
+    """
+
+    pipeline_size: int = 1
+    data_size: int = 1
+    tensor_size: int = 1
+    rank: int = 0
+    device: torch.device = CPU
+    layers: LayerMaker = WHOLE_LAYERS
+    tensor_group: ProcessGroup | None = None
+    data_group: ProcessGroup | None = None
+
+    @property
+    def world_size(self) -> int:
+        return self.pipeline_size * self.data_size * self.tensor_size
+
+    @property
+    def tensor_rank(self) -> int:
+        return self.rank % self.tensor_size
+
+    @property
+    def data_rank(self) -> int:
+        return self.rank // self.tensor_size % self.data_size
+
+    @property
+    def pipeline_stage(self) -> int:
+        return self.rank // (self.tensor_size * self.data_size)
+
+    @property
+    def is_first_stage(self) -> bool:
+        return self.pipeline_stage == 0
+
+    @property
+    def is_last_stage(self) -> bool:
+        return self.pipeline_stage == self.pipeline_size - 1
+
+
+def alone(device: torch.device | str = "cpu") -> ParallelGrid:
+    """The grid of a single process that talks to no other: generation, evaluation, tests.
+
+    >>> alone().world_size, alone().tensor_group
+    (1, None)
+    """
+    return ParallelGrid(device=torch.device(device))
+
+
+def best_device(local_rank: int = 0) -> torch.device:
+    """This rank's GPU, or the CPU on a machine without."""
+    return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")

@@ -1,0 +1,20 @@
+"""megatron-core's groups under the names that DeepSpeed's plain engine asks for."""
+
+import torch.distributed as dist
+from megatron.core import parallel_state
+
+
+class ModelParallelUnit:
+    """`deepspeed.initialize(mpu=ModelParallelUnit())`: whatever DeepSpeed names otherwise, everything else as it is there."""
+
+    def __getattr__(self, name: str):
+        return getattr(parallel_state, name)
+
+    def get_model_parallel_rank(self) -> int:
+        return dist.get_rank(parallel_state.get_model_parallel_group())
+
+    def get_model_parallel_world_size(self) -> int:
+        return dist.get_world_size(parallel_state.get_model_parallel_group())
+
+    def get_data_parallel_group_ranks(self) -> list[int]:
+        return dist.get_process_group_ranks(parallel_state.get_data_parallel_group())

@@ -1,0 +1,80 @@
+"""Whole layers for a process that talks to no other: what `grid.layers` makes in generation and evaluation.
+
+    column = grid.layers.column_linear(768, 3072, torch.bfloat16, initialize)
+
+`divided_layers` has the same four makers for tensor-parallel ranks. Their parameters have the same names, and their initial values
+are slices of the same full weights.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+Initialize = Callable[[torch.Tensor], object]
+"""Fills a full fp32 weight in place, whatever part of it this rank keeps."""
+
+
+class LayerMaker(Protocol):
+    """What a model asks of its grid. `initialize=None` leaves a weight to be loaded."""
+
+    def column_linear(
+        self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None, bias: bool = True
+    ) -> nn.Module:
+        """[..., input_size] -> [..., output_size / tensor ranks]."""
+        ...
+
+    def row_linear(self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None) -> nn.Module:
+        """[..., input_size / tensor ranks] -> [..., output_size], summed over the tensor ranks; the bias is added once, after."""
+        ...
+
+    def vocab_embedding(self, rows: int, width: int, dtype: torch.dtype, initialize: Initialize | None) -> nn.Module:
+        """Ids [...] -> vectors [..., width], the same on every tensor rank."""
+        ...
+
+    def tied_logits(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """hidden [..., H] times this rank's rows of the embedding: logits [..., V / tensor ranks]."""
+        ...
+
+
+class PlainLinear(nn.Module):
+    """y = x W^T + b, [..., input_size] -> [..., output_size]."""
+
+    def __init__(self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None, bias: bool = True):
+        super().__init__()
+        self.weight = nn.Parameter(full_weight(output_size, input_size, dtype, initialize))
+        self.bias = nn.Parameter(torch.zeros(output_size, dtype=dtype)) if bias else None
+
+    def forward(self, input_: torch.Tensor) -> torch.Tensor:
+        return F.linear(input_, self.weight, self.bias)
+
+
+class PlainEmbedding(nn.Module):
+    """Ids [...] -> vectors [..., width]."""
+
+    def __init__(self, rows: int, width: int, dtype: torch.dtype, initialize: Initialize | None):
+        super().__init__()
+        self.weight = nn.Parameter(full_weight(rows, width, dtype, initialize))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return F.embedding(ids, self.weight)
+
+
+def full_weight(rows: int, columns: int, dtype: torch.dtype, initialize: Initialize | None) -> torch.Tensor:
+    """The undivided weight: filled in fp32, then rounded. Uninitialized where it is about to be loaded."""
+    if initialize is None:
+        return torch.empty(rows, columns, dtype=dtype)
+    weight = torch.empty(rows, columns, dtype=torch.float32)
+    initialize(weight)
+    return weight.to(dtype)
+
+
+class PlainLayers:
+    """Makes whole layers."""
+
+    column_linear = staticmethod(PlainLinear)
+    row_linear = staticmethod(PlainLinear)
+    vocab_embedding = staticmethod(PlainEmbedding)
+    tied_logits = staticmethod(F.linear)

@@ -1,0 +1,88 @@
+"""From the environment to a grid of ranks, and an orderly end.
+
+    with startup(config.parallelism) as grid:
+        ...
+
+Rank, world size and meeting point come from RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as DeepSpeed's launcher
+and torchrun set them; without them the process is a world of one.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from megatron.core import parallel_state
+
+from neox_code.config.derive import data_parallel_size
+from neox_code.config.parallelism import ParallelismConfig
+from neox_code.errors import LaunchError
+from neox_code.parallel.allocator import keep_freed_memory
+from neox_code.parallel.divided_layers import DividedLayers
+from neox_code.parallel.grid import ParallelGrid, best_device
+
+
+@contextmanager
+def startup(parallelism: ParallelismConfig) -> Iterator[ParallelGrid]:
+    """Joins the other ranks (NCCL with GPUs, gloo without) and yields this rank's grid; leaves the group at the end.
+
+    Raises ConfigError where the world is no multiple of pipeline x tensor size, LaunchError where the ranks cannot meet.
+    """
+    rank, world_size, local_rank = (int(os.environ.setdefault(name, default)) for name, default in ENVIRONMENT)
+    pipeline_size = max(1, parallelism.pipe_parallel_size)
+    tensor_size = parallelism.model_parallel_size
+    data_size = data_parallel_size(world_size, pipeline_size, tensor_size)
+    device = best_device(local_rank)
+    if tensor_size > 1:
+        os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")  # lets megatron-core overlap its all-reduce with the matmul
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    else:
+        keep_freed_memory()
+    join(rank, world_size, device, parallelism)
+    try:
+        parallel_state.initialize_model_parallel(tensor_size, pipeline_size)
+        yield ParallelGrid(
+            pipeline_size=pipeline_size,
+            data_size=data_size,
+            tensor_size=tensor_size,
+            rank=rank,
+            device=device,
+            layers=DividedLayers(tensor_size, parallel_state.get_tensor_model_parallel_group()),
+            tensor_group=parallel_state.get_tensor_model_parallel_group(),
+            data_group=parallel_state.get_data_parallel_group(),
+        )
+    finally:
+        parallel_state.destroy_model_parallel()
+        dist.destroy_process_group()
+
+
+ENVIRONMENT = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+"""Set for a world of one as well: DeepSpeed reads them."""
+
+
+def join(rank: int, world_size: int, device: torch.device, parallelism: ParallelismConfig) -> None:
+    """torch.distributed's process group over all ranks."""
+    if world_size == 1 and "MASTER_ADDR" not in os.environ:
+        store: dist.Store | None = dist.HashStore()
+    else:
+        store = None
+    try:
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" and parallelism.distributed_backend != "gloo" else "gloo",
+            rank=rank,
+            world_size=world_size,
+            store=store,
+            timeout=timedelta(seconds=parallelism.distributed_timeout_seconds),
+            device_id=device if device.type == "cuda" and parallelism.distributed_backend != "gloo" else None,
+        )
+    except (dist.DistError, RuntimeError, ValueError) as error:
+        place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise LaunchError(
+            f"rank {rank} of {world_size} on {socket.gethostname()} could not meet the others at {place}: "
+            f"{str(error).splitlines()[0]}. "
+            "Check that the first host answers at this address and port, and that no other run uses the port (master_port)."
+        ) from None

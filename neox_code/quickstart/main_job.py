@@ -1,0 +1,275 @@
+"""The main job in seven stages, from source code on this machine to a report: corpus, vocabulary, tokens, training, judging,
+completion, report.
+
+    job = MainJob(Path("checkpoints/quickstart"), ("local",), Path("configs/quickstart.yml"))
+    with claimed(job.output) as folder:
+        records = run_stages(job.stages(), folder)
+
+Each stage calls what the tools and scripts call. The stages that need torch run as processes of their own. What OUTPUT has then:
+
+    configs/paths.yml               where everything is, to be merged with the configuration
+    corpus/  vocabulary/  tokens/   as the tools leave them
+    latest  global_stepN/           checkpoints; beside them configs/, metrics.jsonl, tensorboard/, data_cache/
+    eval_results_N.json             bits per byte on held-out files
+    prompts.txt  completions.jsonl  beginnings of held-out files, and how the model goes on
+    report.html
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from neox_code.checkpoint.layout import STEP_PREFIX, find_checkpoint
+from neox_code.config.assembly import DEFAULT
+from neox_code.config.fields import FIELDS
+from neox_code.config.neox import NeoXConfig
+from neox_code.corpus.build import build_corpus
+from neox_code.corpus.extract import LOCAL
+from neox_code.corpus.recipes import POLYCODER
+from neox_code.corpus.shards import SPLITS, SUMMARY_FILE, iter_documents, load_summary
+from neox_code.corpus.tokenize_shards import TOKENS_FILE, kept_bytes, tokenize_corpus
+from neox_code.data.indexed_dataset import bin_path, idx_path
+from neox_code.evaluation.heldout_result import HeldoutResult, load_heldout
+from neox_code.files import numbered_folders, read_json, read_json_lines, write_text
+from neox_code.launch.command import launch_command, launch_environment
+from neox_code.launch.supervise import run
+from neox_code.logs import get_logger, progress
+from neox_code.quickstart.prompts import beginnings
+from neox_code.quickstart.report import Findings, write_report
+from neox_code.quickstart.stages import Done, Stage, mark_of, read_record, remove
+from neox_code.tokenizer.gpt2 import GPT2Tokenizer
+from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE, sample_documents, train_bpe
+
+log = get_logger(__name__)
+
+MAX_CORPUS_BYTES = 64_000_000
+SHARES = (90, 5, 5)
+VOCAB_SIZE = 8192
+VOCABULARY_BYTES = 16_000_000
+"""Training documents that the vocabulary is learnt from: more changes few of its entries."""
+
+COMPLETED_LANGUAGES = 3
+PROMPTS_PER_LANGUAGE = 2
+PROMPT_END = "\x1e"
+"""ASCII's record separator, between the prompts."""
+
+TRAINING_LEAVES = ("latest", f"{STEP_PREFIX}*", "metrics.jsonl", "tensorboard", "data_cache", "eval_results_*.json")
+"""What a training would go on from, and what was found out about it."""
+
+PATHS_FILE = "paths.yml"
+
+
+@dataclass(frozen=True)
+class MainJob:
+    output: Path
+    sources: tuple[str, ...]
+    """`local`, folders, git repositories, archives."""
+
+    config_file: Path
+    """Model, training and generation, without any path."""
+
+    @cached_property
+    def config(self) -> NeoXConfig:
+        """The configuration without the paths. Raises ConfigError."""
+        return NeoXConfig.load([self.config_file])
+
+    def stages(self) -> list[Stage]:
+        trained_on = inputs_of(self.config, ("model", "parallelism", "optimizer", "data", "training"))
+        judged_by = {key: trained_on.pop(key) for key in list(trained_on) if key.startswith("heldout")}
+        corpus = {"sources": source_inputs(self.sources), "seed": self.seed, "max_bytes": MAX_CORPUS_BYTES, "shares": SHARES}
+        return [
+            Stage("corpus", corpus, self.build_corpus),
+            Stage("vocabulary", {"vocab_size": VOCAB_SIZE, "sample_bytes": VOCABULARY_BYTES}, self.learn_vocabulary),
+            Stage("tokens", {}, self.write_tokens),
+            Stage("training", trained_on, self.train, self.clear_training, self.going_on_training),
+            Stage("judging", judged_by, self.judge),
+            Stage("completion", inputs_of(self.config, ("generation",)), self.complete),
+            Stage("report", {}, self.report),
+        ]
+
+    @property
+    def seed(self) -> int:
+        return self.config.training.seed
+
+    # ---- where things are
+
+    @property
+    def corpus(self) -> Path:
+        return self.output / "corpus"
+
+    @property
+    def vocabulary(self) -> Path:
+        return self.output / "vocabulary"
+
+    @property
+    def report_file(self) -> Path:
+        return self.output / "report.html"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.output / "tensorboard"
+
+    @property
+    def paths_file(self) -> Path:
+        return self.output / "configs" / PATHS_FILE
+
+    def token_file(self, split: str) -> Path:
+        """Without .bin and .idx."""
+        return self.output / "tokens" / f"{split}_text_document"
+
+    def configuration(self) -> NeoXConfig:
+        """The whole configuration, for which the file with the paths is written. Raises ConfigError."""
+        paths = {
+            "vocab_file": str(self.vocabulary / VOCAB_FILE),
+            "merge_file": str(self.vocabulary / MERGE_FILE),
+            **{f"{split}_data_paths": [str(self.token_file(split))] for split in SPLITS if self.is_sampled(split)},
+            "save": str(self.output),
+            "load": str(self.output),
+            "tensorboard_dir": str(self.tensorboard),
+            "heldout_path": str(self.corpus),
+        }
+        text = "# Where things are, seen from the folder in which the quickstart ran.\n" + yaml.safe_dump(paths, sort_keys=False)
+        write_text(self.paths_file, text)
+        config = NeoXConfig.load([self.config_file, self.paths_file])
+        config.require_training()
+        return config
+
+    def is_sampled(self, split: str) -> bool:
+        """Whether training can read samples of a split: always of `train`, of others if their tokens make one."""
+        counts = self.output / "tokens" / TOKENS_FILE
+        if split == "train" or not counts.exists():
+            return split == "train"
+        languages = read_json(counts)["splits"][split].values()
+        return sum(count["tokens"] + count["documents"] for count in languages) > self.config.model.sample_length
+
+    # ---- the stages
+
+    def build_corpus(self) -> Done:
+        summary = build_corpus(self.sources, self.corpus, POLYCODER, seed=self.seed, max_bytes=MAX_CORPUS_BYTES, shares=SHARES)
+        return Done((self.corpus / SUMMARY_FILE,), {"files": summary.kept_files, "bytes": summary.kept_bytes})
+
+    def learn_vocabulary(self) -> Done:
+        documents = sample_documents(iter_documents(self.corpus, "train"), max_bytes=VOCABULARY_BYTES, seed=self.seed)
+        total = min(VOCABULARY_BYTES, kept_bytes(self.corpus, ["train"])["train"])
+        with progress("vocabulary", total=total, unit="B") as advance:
+
+            def texts():
+                for document in documents:
+                    yield document.text
+                    advance(document.num_bytes)
+
+            tokenizer = train_bpe(texts(), VOCAB_SIZE, self.vocabulary)
+        files = tuple(self.vocabulary / name for name in (VOCAB_FILE, MERGE_FILE, TOKENIZER_FILE))
+        return Done(files, {"vocab_size": tokenizer.vocab_size})
+
+    def write_tokens(self) -> Done:
+        tokenizer = GPT2Tokenizer.from_files(self.vocabulary / VOCAB_FILE, self.vocabulary / MERGE_FILE)
+        folder = self.output / "tokens"
+        splits = tokenize_corpus(self.corpus, folder, tokenizer).splits
+        tokens = {split: sum(count.tokens for count in languages.values()) for split, languages in splits.items()}
+        files = [name(self.token_file(split)) for split, number in tokens.items() if number for name in (bin_path, idx_path)]
+        return Done((folder / TOKENS_FILE, *files), tokens)
+
+    def train(self) -> Done:
+        config = self.configuration()
+        without = [split for split in SPLITS if not self.is_sampled(split)]
+        if without:
+            log.info("too few tokens for a sample of %d: %s", config.model.sample_length, ", ".join(without))
+        self.run(launch_command("neox_code.commands.train", self.config_words, config))
+        return Done((find_checkpoint(self.output),))
+
+    def clear_training(self) -> None:
+        for path in [path for pattern in TRAINING_LEAVES for path in self.output.glob(pattern)]:
+            remove(path)
+
+    def going_on_training(self) -> str:
+        steps = list(numbered_folders(self.output, STEP_PREFIX))
+        return f"goes on after iteration {steps[-1]:,}" if steps else "begins again, as there was no checkpoint yet"
+
+    def judge(self) -> Done:
+        if not self.judged_languages():
+            log.info("no language has held-out files: each comes from a single project")
+            return Done(())
+        self.run_command("evaluate")
+        iteration = find_checkpoint(self.output).name.removeprefix(STEP_PREFIX)
+        return Done((self.output / f"eval_results_{iteration}.json",))
+
+    def complete(self) -> Done:
+        languages = self.judged_languages()[:COMPLETED_LANGUAGES]
+        prompts = beginnings(self.corpus, "test", languages, per_language=PROMPTS_PER_LANGUAGE, seed=self.seed, without=PROMPT_END)
+        if not prompts:
+            log.info("no held-out file is longer than a prompt")
+            return Done(())
+        prompt_file, completions = self.output / "prompts.txt", self.output / "completions.jsonl"
+        write_text(prompt_file, PROMPT_END.join(prompt.text for prompt in prompts))
+        self.run_command("generate", "-i", str(prompt_file), "-o", str(completions), "--set", r'prompt_end="\x1e"')
+        sources = [{"language": prompt.language, "file": f"{prompt.repository}/{prompt.path}"} for prompt in prompts]
+        return Done((completions,), {"sources": sources})
+
+    def judged_languages(self) -> list[str]:
+        """Languages with held-out files, the largest of the corpus first."""
+        summary = load_summary(self.corpus)
+        held_out = set(summary.languages("test"))
+        return [language for language in summary.languages() if language in held_out]
+
+    def heldout(self) -> HeldoutResult | None:
+        """What judging found; None where it had no files, or has not ended."""
+        judged = read_record(self.output, "judging")
+        return load_heldout(self.output / judged.products[0]) if judged and judged.products else None
+
+    def report(self) -> Done:
+        records = {stage.name: read_record(self.output, stage.name) for stage in self.stages()[:-1]}
+        completed = records["completion"]
+        rows = [row for product in completed.products for row in read_json_lines(self.output / product)]
+        findings = Findings(
+            config=self.config,
+            corpus=load_summary(self.corpus),
+            vocab_size=records["vocabulary"].facts["vocab_size"],
+            train_tokens=records["tokens"].facts["train"],
+            metrics=list(read_json_lines(self.output / "metrics.jsonl")),
+            heldout=self.heldout(),
+            completions=[source | row for source, row in zip(completed.facts.get("sources", ()), rows, strict=True)],
+            seconds={stage: record.seconds for stage, record in records.items()},
+        )
+        with progress("report", total=1, unit=" page") as advance:
+            write_report(findings, self.report_file)
+            advance(1)
+        return Done((self.report_file,))
+
+    # ---- processes
+
+    @property
+    def config_words(self) -> list[str]:
+        return [str(self.config_file), str(self.paths_file)]
+
+    def run_command(self, command: str, *options: str) -> None:
+        """A command that needs no ranks, on this machine."""
+        self.run([sys.executable, "-m", f"neox_code.commands.{command}", *self.config_words, *options])
+
+    def run(self, command: Sequence[str]) -> None:
+        """Raises SystemExit with the command's status where it is not 0; the command has said why."""
+        status = run(command, launch_environment(self.configuration()) | mark_of(self.output))
+        if status != 0:
+            raise SystemExit(status)
+
+
+def inputs_of(config: NeoXConfig, sections: Sequence[str]) -> dict[str, Any]:
+    """The values that some sections were given, by key."""
+    return {
+        key: value for key, value in config.values().items() if FIELDS[key].section in sections and config.origins[key] != DEFAULT
+    }
+
+
+def source_inputs(sources: Sequence[str]) -> list[Any]:
+    """What the sources are, without looking through them: folders by name, archives by size and time, too."""
+    return [source if source == LOCAL else path_inputs(Path(source).expanduser()) for source in sources]
+
+
+def path_inputs(path: Path) -> list[Any]:
+    status = path.stat() if path.is_file() else None
+    return [str(path.resolve()), *((status.st_size, status.st_mtime_ns) if status else ())]

@@ -1,0 +1,170 @@
+"""The report page: one file of HTML with its styles and drawings inside, that needs no network and no script.
+
+    write_report(findings, "report.html")
+
+Everything that comes from source files is escaped: their names and texts are anybody's.
+"""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from neox_code.config.derive import padded_vocab_size
+from neox_code.config.neox import NeoXConfig
+from neox_code.corpus.report import Amount, corpus_notes, drop_reasons, language_table, total_row
+from neox_code.corpus.shards import CorpusSummary
+from neox_code.corpus.workers import available_cores
+from neox_code.evaluation.heldout_result import HeldoutResult, LanguageResult
+from neox_code.files import write_text
+from neox_code.model.counting import parameters
+from neox_code.quickstart.line_chart import Point, line_chart
+
+TEMPLATE = "report.html"
+
+JUDGES = {
+    "model": "model",
+    "gzip_alone": "gzip -9, each file alone",
+    "gzip_joined": "gzip -9, files joined",
+    "xz_alone": "xz -9, each file alone",
+    "xz_joined": "xz -9, files joined",
+    "unigram": "unigram entropy of the tokens",
+}
+"""What bits per byte are of, in the order of the page."""
+
+DRAWN = tuple(judge for judge in JUDGES if judge != "unigram")
+
+PACKAGES = ("neox-code", "torch", "deepspeed", "megatron-core", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the stages found."""
+
+    config: NeoXConfig
+    corpus: CorpusSummary
+    vocab_size: int
+    train_tokens: int
+    """In the corpus."""
+
+    metrics: Sequence[Mapping[str, float]]
+    """Rows of metrics.jsonl."""
+
+    heldout: HeldoutResult | None
+    """None where no language has held-out files."""
+
+    completions: Sequence[Mapping[str, Any]]
+    """Rows of completions.jsonl, each with its `language` and `file`."""
+
+    seconds: Mapping[str, float]
+    """By stage."""
+
+
+def write_report(findings: Findings, path: str | os.PathLike[str]) -> None:
+    write_text(path, render(findings))
+
+
+def render(findings: Findings) -> str:
+    """The page's HTML."""
+    environment = Environment(
+        loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"megabytes": megabytes, "duration": duration, "grouped": "{:,}".format}
+    corpus = language_table(findings.corpus)
+    judged = findings.heldout.languages if findings.heldout else ()
+    return environment.get_template(TEMPLATE).render(
+        summary=findings.corpus,
+        languages=corpus,
+        total=total_row(findings.corpus),
+        reasons=drop_reasons(corpus),
+        nothing=Amount(),
+        notes=corpus_notes(findings.corpus),
+        losses=line_chart({name: losses(findings.metrics, key) for name, key in LOSSES.items()}),
+        last_losses={name: points[-1][1] for name, key in LOSSES.items() if (points := losses(findings.metrics, key))},
+        heldout=findings.heldout,
+        judges=JUDGES,
+        drawn=DRAWN,
+        widest=max((row.bits_per_byte(judge) for row in judged for judge in DRAWN), default=1.0),
+        verdict=verdict,
+        completions=findings.completions,
+        facts=facts(findings),
+        seconds=findings.seconds,
+    )
+
+
+LOSSES = {"training": "train/lm_loss", "validation": "validation/lm_loss"}
+
+
+def losses(metrics: Sequence[Mapping[str, float]], key: str) -> list[Point]:
+    """(iteration, loss) for the rows that have one."""
+    return [(row["iteration"], row[key]) for row in metrics if key in row]
+
+
+def verdict(language: LanguageResult) -> str:
+    """How the model compares with gzip on each file."""
+    ratio = language.bits["model"] / language.bits["gzip_alone"]
+    return f"{abs(1 - ratio):.0%} {'less' if ratio < 1 else 'more'} than gzip\u00a0-9"
+
+
+def facts(findings: Findings) -> dict[str, str]:
+    """What the run was: model, amounts, versions, machine."""
+    config = findings.config
+    model, training = config.model, config.training
+    padded = padded_vocab_size(findings.vocab_size, model.make_vocab_size_divisible_by, config.parallelism.model_parallel_size)
+    last = next((row for row in reversed(findings.metrics) if "train/consumed_tokens" in row), {})
+    speeds = sorted(row["runtime/tokens_per_sec"] for row in findings.metrics if "runtime/tokens_per_sec" in row)
+    return {
+        "model": f"{model.num_layers} layers x {model.hidden_size}, {model.num_attention_heads} heads, {model.precision}",
+        "parameters": f"{parameters(model, padded):,}",
+        "context": f"{model.max_position_embeddings:,} tokens",
+        "vocabulary": f"{findings.vocab_size:,} entries, byte-level BPE",
+        "training tokens": f"{last.get('train/consumed_tokens', 0):,} read, of {findings.train_tokens:,} in the corpus",
+        "optimizer steps": f"{last.get('iteration', 0):,}",
+        "speed": f"{speeds[len(speeds) // 2]:,.0f} tokens/s (median)" if speeds else "-",
+        "seed": str(training.seed),
+        "machine": f"{processor()}, {available_cores()} cores, {memory_gib():.0f} GiB",
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "versions": ", ".join(f"{package} {found}" for package in PACKAGES if (found := installed(package))),
+    }
+
+
+def installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def processor() -> str:
+    """The processor's name, as Linux has it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def memory_gib() -> float:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
+
+def megabytes(num_bytes: int) -> str:
+    """
+    >>> megabytes(12_345_678), megabytes(4_321)
+    ('12.3 MB', '4.3 kB')
+    """
+    return f"{num_bytes / 1e6:,.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:,.1f} kB"
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(4.2), duration(154.0)
+    ('4.2 s', '2 min 34 s')
+    """
+    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {seconds % 60:.0f} s"

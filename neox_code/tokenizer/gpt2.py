@@ -1,0 +1,115 @@
+"""GPT-2's vocabulary files: vocab.json (token -> id) and merges.txt (one pair a line, most frequent first).
+
+    tokenizer = GPT2Tokenizer.from_files("code-vocab.json", "code-merges.txt")
+    tokenizer.decode(tokenizer.encode("def f():\\n")) == "def f():\\n"
+
+Text is split by GPT-2's pattern, without a prefix space, and each piece's bytes are joined by the merges in order.
+
+Merge files come with and without a `#version` line. GPT-NeoX's reader drops the first and the last line whatever they are: of
+a file without the header (PolyCoder's) it loses the first merge, two spaces, and every longer run of spaces with it. Which
+reader trained a model decides its ids, hence `merge_file_reader`.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers
+
+from neox_code.errors import DataError
+from neox_code.files import read_json
+from neox_code.tokenizer.byte_level import ByteLevelTokenizer
+
+Merge = tuple[str, str]
+NumberedLine = tuple[int, str]
+
+
+class GPT2Tokenizer(ByteLevelTokenizer):
+    @classmethod
+    def from_files(
+        cls, vocab_file: str | os.PathLike[str], merge_file: str | os.PathLike[str], merge_file_reader: str = "whole"
+    ) -> Self:
+        """Reads both files. `merge_file_reader` is a key of MERGE_FILE_READERS.
+
+        Raises DataError for a file that is missing or malformed, a merge whose parts or result are not in the vocabulary,
+        ids with gaps, and a vocabulary without an end-of-document token.
+        """
+        vocabulary = read_vocabulary(vocab_file)
+        merges = read_merges(merge_file, merge_file_reader, vocabulary)
+        identity = {
+            "tokenizer_type": "GPT2BPETokenizer",
+            "vocab_file": str(vocab_file),
+            "merge_file": str(merge_file),
+            "merge_file_reader": merge_file_reader,
+            "sha256": vocabulary_hash(vocabulary, merges),
+        }
+        return cls(byte_level_backend(vocabulary, merges), identity)
+
+
+def byte_level_backend(vocabulary: Mapping[str, int] | None = None, merges: Sequence[Merge] | None = None) -> Backend:
+    """Byte-level BPE with GPT-2's splitting and no prefix space, in the tokenizers library; without arguments an untrained one."""
+    model = models.BPE() if vocabulary is None else models.BPE(vocab=dict(vocabulary), merges=list(merges or ()))
+    backend = Backend(model)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def read_vocabulary(path: str | os.PathLike[str]) -> dict[str, int]:
+    vocabulary = read_json(path)
+    if not isinstance(vocabulary, dict) or not all(type(token_id) is int for token_id in vocabulary.values()):
+        raise DataError(f"{path} must be a JSON object from tokens to whole numbers, as GPT-2's vocab.json is. Check the path.")
+    return vocabulary
+
+
+def read_merges(path: str | os.PathLike[str], reader: str, vocabulary: Mapping[str, int]) -> list[Merge]:
+    """The merges, first to last. Raises DataError with the line of one that is malformed or does not fit the vocabulary."""
+    try:
+        lines = list(enumerate(Path(path).read_text(encoding="utf-8").split("\n"), 1))
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist. Check the path.") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start:,}). Check the path.") from None
+    return [parse_merge(f"{path}:{number}", line, vocabulary) for number, line in MERGE_FILE_READERS[reader](lines)]
+
+
+def whole(lines: list[NumberedLine]) -> list[NumberedLine]:
+    """Every line but a `#version` header and empty lines at the end."""
+    body = lines[1:] if lines[0][1].startswith("#version") else lines[:]
+    while body and not body[-1][1]:
+        body.pop()
+    return body
+
+
+def gpt_neox(lines: list[NumberedLine]) -> list[NumberedLine]:
+    """Every line but the first and the last, whatever they hold."""
+    return lines[1:-1]
+
+
+MERGE_FILE_READERS: dict[str, Callable[[list[NumberedLine]], list[NumberedLine]]] = {"whole": whole, "gpt-neox": gpt_neox}
+
+
+def parse_merge(place: str, line: str, vocabulary: Mapping[str, int]) -> Merge:
+    parts = line.split(" ")
+    if len(parts) != 2 or not all(parts):
+        raise DataError(f"{place} is {line!r}, expected two tokens with one space between them. Check that it is a merge file.")
+    left, right = parts
+    unknown = [token for token in (left, right, left + right) if token not in vocabulary]
+    if unknown:
+        raise DataError(
+            f"{place} merges {left!r} and {right!r}, but the vocabulary has no token {unknown[0]!r}. Use files of one training."
+        )
+    return left, right
+
+
+def vocabulary_hash(vocabulary: Mapping[str, int], merges: Sequence[Merge]) -> str:
+    """SHA-256 of the tokens with their ids and of the merges in order."""
+    digest = hashlib.sha256()
+    for token, token_id in sorted(vocabulary.items()):
+        digest.update(f"{token} {token_id}\n".encode())
+    for left, right in merges:
+        digest.update(f"{left} {right}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,83 @@
+"""From the keys of a configuration to a tokenizer: one table, TOKENIZERS.
+
+tokenizer = build_tokenizer(config.data)
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from neox_code.errors import DataError
+from neox_code.logs import get_logger
+from neox_code.tokenizer.gpt2 import GPT2Tokenizer
+from neox_code.tokenizer.huggingface import HFTokenizer
+from neox_code.tokenizer.protocol import Tokenizer
+from neox_code.tokenizer.sentencepiece import SPMTokenizer
+
+log = get_logger(__name__)
+
+PROBE = "\tif café:\n    cafe\u0301 += 1  # \uff11\u3000½\n"
+"""A text that normalization, a prefix space or the collapsing of spaces would change."""
+
+
+class TokenizerSection(Protocol):
+    """The keys that decide the tokenizer; neox_code.config.data.DataConfig has them."""
+
+    @property
+    def tokenizer_type(self) -> str: ...
+
+    @property
+    def vocab_file(self) -> str | None: ...
+
+    @property
+    def merge_file(self) -> str | None: ...
+
+    @property
+    def merge_file_reader(self) -> str: ...
+
+
+def build_tokenizer(section: TokenizerSection) -> Tokenizer:
+    """The tokenizer that the section names. Raises DataError for a file that is not named, missing or malformed."""
+    tokenizer = TOKENIZERS[section.tokenizer_type](section)
+    if not gives_text_back(tokenizer):
+        log.warning("%s does not give every text back as it was (a normalizer, or spaces joined).", section.vocab_file)
+    return tokenizer
+
+
+def gives_text_back(tokenizer: Tokenizer) -> bool:
+    """False for a tokenizer that changes PROBE; one that refuses it changes nothing."""
+    try:
+        return tokenizer.decode(tokenizer.encode(PROBE)) == PROBE
+    except DataError:
+        return True
+
+
+def build_gpt2(section: TokenizerSection) -> Tokenizer:
+    return GPT2Tokenizer.from_files(named_file(section, "vocab_file"), named_file(section, "merge_file"), section.merge_file_reader)
+
+
+def build_huggingface(section: TokenizerSection) -> Tokenizer:
+    return HFTokenizer.from_file(named_file(section, "vocab_file"))
+
+
+def build_sentencepiece(section: TokenizerSection) -> Tokenizer:
+    return SPMTokenizer.from_file(named_file(section, "vocab_file"))
+
+
+TOKENIZERS: dict[str, Callable[[TokenizerSection], Tokenizer]] = {
+    "GPT2BPETokenizer": build_gpt2,
+    "HFTokenizer": build_huggingface,
+    "SPMTokenizer": build_sentencepiece,
+}
+
+
+def named_file(section: TokenizerSection, key: str) -> Path:
+    """The file under a key of the section. Raises DataError where there is none."""
+    value: str | None = getattr(section, key)
+    if value is None:
+        raise DataError(f"{key} is not set, but tokenizer_type {section.tokenizer_type} needs it. Set it to the vocabulary's file.")
+    if not Path(value).is_file():
+        raise DataError(
+            f"{key} ({value}) is not a file. Set it to the vocabulary's file; tools/train_tokenizer.py makes one from code."
+        )
+    return Path(value)

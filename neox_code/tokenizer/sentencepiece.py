@@ -1,0 +1,116 @@
+"""A SentencePiece model (`.model` file) as a tokenizer.
+
+    tokenizer = SPMTokenizer.from_file("code.model")
+
+How exact it is depends on how the model was trained. With `--normalization_rule_name=identity --byte_fallback
+--remove_extra_whitespaces=false` text comes back as it was, but for U+2581, which SentencePiece itself uses for a space. The
+default normalization (NFKC, spaces joined) changes source code for good. A model that adds a space before a text has it
+removed again at the start of what is decoded.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from sentencepiece import SentencePieceProcessor
+
+from neox_code.errors import DataError
+from neox_code.tokenizer.byte_level import check_ids, utf8
+from neox_code.tokenizer.protocol import END_OF_DOCUMENT, PADDING
+
+SPACE = "\u2581"
+
+
+class SPMTokenizer:
+    def __init__(self, processor: SentencePieceProcessor, file: str, sha256: str):
+        self._processor = processor
+        self._file = file
+        self._identity = {"tokenizer_type": "SPMTokenizer", "vocab_file": file, "sha256": sha256}
+        self._eod_id = first_id(piece_id(processor, END_OF_DOCUMENT), processor.eos_id())
+        if self._eod_id < 0:
+            raise DataError(
+                f"{file} has neither a piece {END_OF_DOCUMENT} nor an end-of-sentence piece. Train it with one of them."
+            )
+        self._pad_id = first_id(piece_id(processor, PADDING), processor.pad_id(), self._eod_id)
+        self._never_in_text = {self._eod_id, self._pad_id, processor.unk_id()}
+        self._bytes_of_id = [piece_bytes(processor, piece) for piece in range(processor.vocab_size())]
+        self._adds_space = processor.encode("a", out_type=str)[0].startswith(SPACE)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads the model. Raises DataError for a file that is missing, is no model, or has no end-of-document piece."""
+        try:
+            data = Path(path).read_bytes()
+        except FileNotFoundError:
+            raise DataError(f"{path} does not exist. Check the path.") from None
+        try:
+            processor = SentencePieceProcessor(model_proto=data)
+        except RuntimeError as error:
+            raise DataError(f"{path} is not a SentencePiece model: {error}. Check the path.") from None
+        return cls(processor, str(path), hashlib.sha256(data).hexdigest())
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._bytes_of_id)
+
+    @property
+    def eod_id(self) -> int:
+        return self._eod_id
+
+    @property
+    def pad_id(self) -> int:
+        return self._pad_id
+
+    @property
+    def identity(self) -> dict[str, str]:
+        return dict(self._identity)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the text. Raises DataError for text without a piece, and for a special name that the model reads as one piece."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        for text in texts:
+            utf8(text)
+        batch = self._processor.encode(list(texts), num_threads=-1)
+        for text, ids in zip(texts, batch, strict=True):
+            if not self._never_in_text.isdisjoint(ids):
+                self._refuse(text)
+        return batch
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        check_ids(ids, self.vocab_size, self._file)
+        data = b"".join(map(self._bytes_of_id.__getitem__, ids))
+        return data.removeprefix(b" ") if self._adds_space else data
+
+    def _refuse(self, text: str) -> None:
+        pieces = self._processor.encode(text, out_type=str)
+        wrong = next(piece for piece in pieces if self._processor.piece_to_id(piece) in self._never_in_text)
+        raise DataError(
+            f"the text holds {wrong!r}, which {self._file} cannot hold as text. "
+            "Train the model with byte_fallback, and with its special pieces as control symbols."
+        )
+
+
+def piece_id(processor: SentencePieceProcessor, piece: str) -> int:
+    """The id of a piece, -1 where the model does not have it."""
+    found: int = processor.piece_to_id(piece)
+    return found if processor.id_to_piece(found) == piece else -1
+
+
+def first_id(*ids: int) -> int:
+    """The first that is not negative, else -1."""
+    return next((token_id for token_id in ids if token_id >= 0), -1)
+
+
+def piece_bytes(processor: SentencePieceProcessor, token_id: int) -> bytes:
+    """What a piece stands for: a byte, text, or, of a control symbol, its name."""
+    piece: str = processor.id_to_piece(token_id)
+    if processor.is_byte(token_id):
+        return bytes([int(piece[len("<0x") : -1], base=16)])
+    return piece.encode() if processor.is_control(token_id) else piece.replace(SPACE, " ").encode()

@@ -1,0 +1,170 @@
+"""Learns a byte-level BPE vocabulary from texts.
+
+    documents = sample_documents(iter_documents("corpus", "train"), fraction=0.05, seed=1234)
+    tokenizer = train_bpe((document.text for document in documents), vocab_size=50_257, output="vocabulary")
+
+The vocabulary has, in this order, the three special tokens, the 256 bytes, and what the merges make. Its three files hold the same
+thing for different readers: `code-vocab.json` with `code-merges.txt` (GPT2BPETokenizer) and `tokenizer.json` (HFTokenizer).
+The same texts in any order give the same bytes.
+"""
+
+import hashlib
+import heapq
+import json
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any, Protocol, TypeVar
+
+from tokenizers import AddedToken, trainers
+from tokenizers import Tokenizer as Backend
+
+from neox_code.errors import DataError
+from neox_code.files import atomic_file
+from neox_code.logs import get_logger
+from neox_code.tokenizer.byte_level import SPECIAL_TOKENS, byte_alphabet
+from neox_code.tokenizer.gpt2 import GPT2Tokenizer, byte_level_backend
+
+log = get_logger(__name__)
+
+VOCAB_FILE = "code-vocab.json"
+MERGE_FILE = "code-merges.txt"
+TOKENIZER_FILE = "tokenizer.json"
+
+SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
+
+
+class SampledDocument(Protocol):
+    """What a sample is drawn by; neox_code.corpus.shards.Document has it."""
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def num_bytes(self) -> int: ...
+
+
+DocumentT = TypeVar("DocumentT", bound=SampledDocument)
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int, output: str | os.PathLike[str], *, min_frequency: int = 2) -> GPT2Tokenizer:
+    """Learns a vocabulary of `vocab_size` entries, writes its three files into the folder `output`, and returns it as read back.
+
+    A pair of tokens that occurs fewer than `min_frequency` times is not merged: a small sample gives a smaller vocabulary,
+    and a log line says so. The name of a special token inside a text is text.
+    Raises DataError where there is no text, or `vocab_size` has no room for special tokens and bytes.
+    """
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise DataError(
+            f"vocab_size ({vocab_size:,}) must be at least {SMALLEST_VOCABULARY}: {len(SPECIAL_TOKENS)} special tokens, 256 bytes. "
+            "Choose a larger one; usual are 8,192 for a small corpus and 50,257 for a large one."
+        )
+    backend = byte_level_backend()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=[AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS],
+        initial_alphabet=list(byte_alphabet()),
+        show_progress=False,
+    )
+    train_interruptibly(backend, announced(texts, vocab_size), trainer)
+    if backend.get_vocab_size() < vocab_size:
+        log.warning(
+            "vocabulary | %s of %s entries: no further pair of tokens occurs %d times in the sample. Give it more text for more.",
+            f"{backend.get_vocab_size():,}",
+            f"{vocab_size:,}",
+            min_frequency,
+        )
+    return write_vocabulary(backend, Path(output))
+
+
+def announced(texts: Iterable[str], vocab_size: int) -> Iterator[str]:
+    """The texts, and when they are read a log line on the merging that begins. Raises DataError where they are empty."""
+    num_texts = 0
+    for text in texts:
+        num_texts += bool(text)
+        yield text
+    if not num_texts:
+        raise DataError("the sample holds no text to learn a vocabulary from. Give a larger fraction, or another folder.")
+    log.info("vocabulary | learning up to %s entries from %s documents", f"{vocab_size:,}", f"{num_texts:,}")
+
+
+def train_interruptibly(backend: Backend, texts: Iterable[str], trainer: trainers.BpeTrainer) -> None:
+    """Trains in a thread of its own, because the library does not look at signals before it is done: Ctrl-C ends the wait."""
+    interrupted = Event()
+    outcome: Future[None] = Future()
+
+    def texts_until_interrupted() -> Iterator[str]:
+        for text in texts:
+            if interrupted.is_set():
+                raise InterruptedError
+            yield text
+
+    def train() -> None:
+        try:
+            backend.train_from_iterator(texts_until_interrupted(), trainer)
+            outcome.set_result(None)
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    thread = Thread(target=train, daemon=True)
+    thread.start()
+    try:
+        outcome.result()
+    except KeyboardInterrupt:
+        interrupted.set()
+        thread.join(timeout=1)
+        raise
+
+
+def write_vocabulary(backend: Backend, output: Path) -> GPT2Tokenizer:
+    """Writes the three files, which take their names together, tokenizer.json last."""
+    description: dict[str, Any] = json.loads(backend.to_str())
+    vocabulary = dict(sorted(description["model"]["vocab"].items(), key=lambda item: item[1]))
+    merges = "".join(f"{left} {right}\n" for left, right in description["model"]["merges"])
+    with (
+        atomic_file(output / TOKENIZER_FILE) as tokenizer_file,
+        atomic_file(output / MERGE_FILE) as merge_file,
+        atomic_file(output / VOCAB_FILE) as vocab_file,
+    ):
+        vocab_file.write(json.dumps(vocabulary, ensure_ascii=False) + "\n")
+        merge_file.write("#version: 0.2\n" + merges)
+        tokenizer_file.write(json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    return GPT2Tokenizer.from_files(output / VOCAB_FILE, output / MERGE_FILE)
+
+
+def sample_documents(
+    documents: Iterable[DocumentT], *, fraction: float = 1.0, max_bytes: int | None = None, seed: int = 1234
+) -> Iterator[DocumentT]:
+    """A random sample that depends on the documents' hashes and the seed, not on their order.
+
+    Each document has a number between 0 and 1; those below `fraction` are taken. With `max_bytes` they are taken in the order of
+    their numbers until the first that does not fit, and the sample is held in memory.
+    """
+    chosen = (document for document in documents if sampling_number(document.sha256, seed) < fraction)
+    return chosen if max_bytes is None else iter(first_bytes(chosen, max_bytes, seed))
+
+
+def first_bytes(documents: Iterable[DocumentT], max_bytes: int, seed: int) -> list[DocumentT]:
+    """The documents with the smallest numbers, as many as `max_bytes` hold, in the order of their numbers."""
+    heap: list[tuple[float, int, DocumentT]] = []
+    num_bytes, bound = 0, 1.0
+    for index, document in enumerate(documents):
+        number = sampling_number(document.sha256, seed)
+        if number >= bound:
+            continue
+        heapq.heappush(heap, (-number, index, document))
+        num_bytes += document.num_bytes
+        while num_bytes > max_bytes:
+            largest, _, left_out = heapq.heappop(heap)
+            bound = -largest
+            num_bytes -= left_out.num_bytes
+    return [document for _, _, document in sorted(heap, key=lambda entry: (-entry[0], entry[1]))]
+
+
+def sampling_number(sha256: str, seed: int) -> float:
+    """A number in [0, 1) that is uniform over documents and fixed for a document and a seed."""
+    digest = hashlib.blake2b(f"{seed}:{sha256}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64

@@ -1,0 +1,82 @@
+"""The only door to deepspeed.initialize: a model and an optimizer become an engine on this rank.
+
+`pipe_parallel_size` of 1 and more makes a PipelineModule and DeepSpeed's pipeline engine; 0 makes one plain module.
+"""
+
+from functools import partial
+
+import deepspeed
+import torch
+from deepspeed import DeepSpeedEngine
+from deepspeed.runtime.pipe.engine import PipelineEngine
+from torch import nn
+
+from neox_code.config.deepspeed import deepspeed_dict
+from neox_code.config.derive import padded_vocab_size
+from neox_code.config.neox import NeoXConfig
+from neox_code.data.batch import Batch
+from neox_code.errors import ConfigError
+from neox_code.model.gpt import DTYPES, GPT, gpt_layers
+from neox_code.model.loss import VocabShard, mean_loss, vocab_shard
+from neox_code.parallel.grid import ParallelGrid
+from neox_code.parallel.mpu import ModelParallelUnit
+from neox_code.parallel.pipeline import build_pipeline, prepare_deepspeed
+from neox_code.parallel.seeds import seed_dropout
+from neox_code.training.optimizer import build_optimizer
+
+Engine = DeepSpeedEngine
+"""What trains on a rank: module, optimizer and communication in one."""
+
+
+def build_layers(config: NeoXConfig, vocab_size: int, grid: ParallelGrid) -> tuple[list, VocabShard]:
+    """The model's list of layers in the training precision, and this rank's part of the vocabulary."""
+    model = config.model
+    if model.precision == "fp16" and grid.device.type == "cpu":
+        raise ConfigError("precision fp16 cannot be trained on a CPU. Use --set precision=bfloat16, or fp32.")
+    padded = padded_vocab_size(vocab_size, model.make_vocab_size_divisible_by, grid.tensor_size)
+    layers = gpt_layers(model, vocab_size, padded, grid, DTYPES[model.precision], config.training.seed)
+    return layers, vocab_shard(vocab_size, padded, grid, model.mask_padded_vocab)
+
+
+def pipeline_loss(shard: VocabShard, logits_BSV: torch.Tensor, labels: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """What the last stage computes: labels are (labels_BS, loss_mask_BS)."""
+    return mean_loss(logits_BSV, *labels, shard)
+
+
+def has_pipeline(engine: Engine) -> bool:
+    """Whether the engine runs a schedule over stages, and takes an iterator of batches instead of one batch."""
+    return isinstance(engine, PipelineEngine)
+
+
+class PlainModel(nn.Module):
+    """The whole model with its loss, for the engine without a pipeline: (tokens, labels) -> loss."""
+
+    def __init__(self, layers: list, shard: VocabShard):
+        super().__init__()
+        gpt = GPT(layers)
+        self.sequential = gpt.sequential
+        self.logits = gpt.forward
+        self.shard = shard
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        tokens_BS, labels = batch
+        return pipeline_loss(self.shard, self.logits(tokens_BS), labels)
+
+
+def build_engine(config: NeoXConfig, vocab_size: int, grid: ParallelGrid) -> Engine:
+    """Model, optimizer and engine for this rank, with dropout seeded. Called on every rank."""
+    prepare_deepspeed(grid)
+    layers, shard = build_layers(config, vocab_size, grid)
+    if config.parallelism.pipe_parallel_size:
+        module: nn.Module = build_pipeline(layers, partial(pipeline_loss, shard), config.parallelism, grid)
+    else:
+        module = PlainModel(layers, shard)
+    engine, *_ = deepspeed.initialize(
+        model=module,
+        optimizer=build_optimizer(config.optimizer, module.parameters()),
+        config=deepspeed_dict(config, grid.data_size),
+        mpu=None if config.parallelism.pipe_parallel_size else ModelParallelUnit(),
+        dist_init_required=False,
+    )
+    seed_dropout(config.training.seed, grid)
+    return engine

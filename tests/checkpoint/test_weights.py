@@ -1,0 +1,121 @@
+"""Weights from checkpoints of any layout and origin; damaged and hostile files."""
+
+import os
+import pickle
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from distributed_runs import losses_of, run_ranks, train
+
+from neox_code.checkpoint.layout import find_checkpoint, layer_file, step_name
+from neox_code.checkpoint.weights import read_weights
+from neox_code.config.neox import NeoXConfig
+from neox_code.errors import CheckpointError
+from neox_code.generation.loading import load_model
+
+TOKENS = torch.arange(5, 45)[None]
+
+
+def logits_of(file: Path, save: Path, **overrides: object) -> torch.Tensor:
+    loaded = load_model(NeoXConfig.load([file], {"load": str(save), **overrides}), torch.device("cpu"))
+    with torch.no_grad():
+        return loaded.gpt(TOKENS)[..., : loaded.tokenizer.vocab_size]
+
+
+@pytest.mark.parametrize(
+    ("world_size", "keys"),
+    [
+        (4, {"model_parallel_size": 2, "pipe_parallel_size": 2}),
+        (2, {"model_parallel_size": 2, "pipe_parallel_size": 0}),
+        (2, {"model_parallel_size": 2, "no_weight_tying": False, "pos_emb": "learned"}),
+    ],
+)
+def test_a_divided_checkpoint_loads_as_the_model_that_one_process_trains(job, tmp_path, world_size, keys):
+    losses_of(world_size, job(**keys), tmp_path / "divided")
+    alone = {**keys, "model_parallel_size": 1, "pipe_parallel_size": 1}
+    losses_of(1, job(**alone), tmp_path / "alone")
+    expected = logits_of(job(**alone), tmp_path / "alone")
+    torch.testing.assert_close(logits_of(job(**keys), tmp_path / "divided"), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_newer_names_and_saved_frequencies_of_gpt_neox_are_understood(job, tmp_path):
+    save = tmp_path / "save"
+    losses_of(1, job(), save)
+    expected = logits_of(job(), save)
+    for path in (save / step_name(6)).glob("layer_0[23]-*"):
+        renamed = {
+            name.replace("dense_h_to_4h", "linear1").replace("dense_4h_to_h", "linear2"): value
+            for name, value in torch.load(path, weights_only=True).items()
+        }
+        torch.save({**renamed, "attention.rotary_emb.inv_freq": torch.ones(8)}, path)
+    torch.testing.assert_close(logits_of(job(), save), expected, atol=0, rtol=0)
+
+
+class Payload:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_checkpoint_that_holds_code_is_refused_and_does_not_run_it(tmp_path):
+    folder = tmp_path / step_name(1)
+    folder.mkdir()
+    layer_file(folder, 0, 0).write_bytes(pickle.dumps({"weight": Payload(tmp_path / "hacked")}))
+    torch.save({"weight": Payload(tmp_path / "hacked")}, layer_file(folder, 2, 0))
+    with pytest.raises(CheckpointError, match=r"layer_0[02]-model_00"):
+        read_weights(folder)
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_another_shape_is_named(job, tmp_path):
+    save = tmp_path / "save"
+    losses_of(1, job(), save)
+    with pytest.raises(CheckpointError, match=r"has shape \(640, 64\) .* and \(640, 128\) in this model"):
+        logits_of(job(hidden_size=128), save)
+    with pytest.raises(CheckpointError, match=r"holds no sequential\.4\."):
+        logits_of(job(num_layers=3), save)
+
+
+def test_latest_may_not_lead_out_of_the_folder(tmp_path):
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "save").mkdir()
+    (tmp_path / "save" / "latest").write_text("../secret")
+    with pytest.raises(CheckpointError, match="not a folder in"):
+        find_checkpoint(tmp_path / "save")
+
+
+def test_a_missing_iteration_is_answered_with_those_there_are(tmp_path):
+    for iteration in (10, 9, 200):
+        (tmp_path / step_name(iteration)).mkdir()
+    (tmp_path / "global_step300.partial").mkdir()
+    with pytest.raises(CheckpointError, match="There are iterations 9, 10, 200"):
+        find_checkpoint(tmp_path, 300)
+
+
+def train_with_little_space(files: list[str], overrides: dict, limit: int) -> str:
+    """Trains while no file may grow past `limit` bytes; returns the error's sentence."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        train(files, overrides)
+    except CheckpointError as error:
+        return str(error)
+    raise AssertionError("the disk was not full")
+
+
+def test_a_save_that_finds_no_space_keeps_the_earlier_checkpoint(job, tmp_path):
+    save = tmp_path / "save"
+    losses_of(1, job(), save, exit_interval=3)
+    overrides = {"save": str(save), "load": str(save)}
+    (sentence,) = run_ranks(1, train_with_little_space, [str(job())], overrides, 100_000)
+    assert "could not be written" in sentence
+    assert "earlier checkpoints are as they were" in sentence
+    assert (save / "latest").read_text().strip() == step_name(3)
+    assert [path.name for path in save.glob("global_step*")] == [step_name(3)]

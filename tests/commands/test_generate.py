@@ -1,0 +1,163 @@
+"""The three modes of `generate` on a checkpoint whose completions are known; the dialog through pipes and through a terminal."""
+
+import io
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from scripted_checkpoint import COMPLETION, CONTEXT_LENGTH, write_checkpoint
+
+from neox_code.commands.generate import main
+from neox_code.errors import run_command
+
+ROOT = Path(__file__).parents[2]
+FIELDS = ["context", "text", "length", "finished", "message", "duration_seconds"]
+PROMPT = "Context prompt >>> "
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    return write_checkpoint(tmp_path)
+
+
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_file_is_completed_as_it_is_into_six_fields_in_their_order(config_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompt.txt").write_bytes("  é\r\n\tf(".encode())
+    assert run_command(main, [str(config_file), "-i", "prompt.txt"]) == 0
+    (row,) = rows_of(tmp_path / "samples.jsonl")
+    assert list(row) == FIELDS
+    assert row.pop("duration_seconds") > 0
+    assert row == {
+        "context": "  é\r\n\tf(",
+        "text": COMPLETION,
+        "length": len(COMPLETION.encode()),
+        "finished": True,
+        "message": None,
+    }
+
+
+def test_several_prompts_keep_their_order_and_say_how_they_ended(config_file, tmp_path):
+    prompts = ["x" * (CONTEXT_LENGTH - 2), "\t(", "\n x"]
+    (tmp_path / "prompts").write_text("===".join(prompts))
+    output = tmp_path / "new" / "out.jsonl"
+    arguments = ["-i", str(tmp_path / "prompts"), "-o", str(output), "--set", "prompt_end====", "--set", "maximum_tokens=20"]
+    assert run_command(main, [str(config_file), *arguments]) == 0
+    rows = rows_of(output)
+    assert [row["context"] for row in rows] == prompts
+    assert [row["text"] for row in rows] == ["..", COMPLETION, "." * 20]
+    assert [row["finished"] for row in rows] == [False, True, False]
+    assert [bool(row["message"]) for row in rows] == [True, False, False]
+
+
+def test_unconditional_texts_begin_a_document_and_follow_the_seed(config_file, tmp_path):
+    def samples(seed: int) -> list[str]:
+        output = tmp_path / "out.jsonl"
+        settings = {"num_samples": 11, "temperature": 30, "top_k": 50, "maximum_tokens": 10, "seed": seed}
+        words = [f"--set={key}={value}" for key, value in settings.items()]
+        assert run_command(main, [str(config_file), "-o", str(output), *words]) == 0
+        assert {row["context"] for row in rows_of(output)} == {""}
+        return [row["text"] for row in rows_of(output)]
+
+    first = samples(1)
+    assert len(set(first)) > 5
+    assert samples(1) == first != samples(2)
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "sentence"),
+    [
+        (b"x" * 100, [], r"100 tokens, but the model's context of 64 tokens .* Shorten it to 63"),
+        (b"ab\xff", [], r"byte 0xFF at offset 2"),
+        (b"x", ["--set", "sample_input_file="], r"sample_input_file is not set.* -i FILE"),
+        (b"x", ["--iteration", "7"], r"no checkpoint of iteration 7\. There are iterations 1"),
+    ],
+)
+def test_bad_input_is_a_sentence_and_status_2(config_file, tmp_path, capfd, content, words, sentence):
+    (tmp_path / "prompt").write_bytes(content)
+    output = tmp_path / "out.jsonl"
+    assert run_command(main, [str(config_file), "-i", str(tmp_path / "prompt"), "-o", str(output), *words]) == 2
+    assert re.search(rf"^error: .*{sentence}", capfd.readouterr().err, re.MULTILINE)
+    assert not list(tmp_path.glob("out.jsonl*"))
+
+
+def interactive(config_file: Path, *words: str) -> list[str]:
+    return [str(config_file), "--set", "text_gen_type=interactive", *words]
+
+
+def test_a_dialog_without_a_terminal_is_exact_and_outlives_bad_prompts(config_file, monkeypatch, capsys):
+    typed = [b"\\tf(", b"x" * 70, b"\xff", b"", b"x\\n\\\\n", b"("]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n".join(typed))))
+    assert run_command(main, interactive(config_file, "--set", "maximum_tokens=20")) == 0
+    completions = [COMPLETION + "\n", "", "", f"({COMPLETION}\n", "." * 20 + "\n", COMPLETION + "\n", "\n"]
+    shown, messages = capsys.readouterr()
+    assert shown == "".join(PROMPT + completion for completion in completions)
+    assert "70 tokens" in messages and "surrogate" in messages
+
+
+class Terminal:
+    """A program on a terminal of its own, and what it has shown."""
+
+    def __init__(self, words: list[str]):
+        self.main, terminal = pty.openpty()
+        environment = os.environ | {"TERM": "xterm", "COLUMNS": "200"}
+        environment.pop("NO_COLOR", None)
+        self.process = subprocess.Popen(
+            words, stdin=terminal, stdout=terminal, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
+        )
+        os.close(terminal)
+        self.shown = b""
+
+    def type(self, text: bytes) -> None:
+        os.write(self.main, text)
+
+    def wait_for(self, text: bytes, seconds: float = 100) -> bytes:
+        """What is shown up to and with the text, and no longer kept."""
+        deadline = time.monotonic() + seconds
+        while text not in self.shown:
+            ready, _, _ = select.select([self.main], [], [], max(deadline - time.monotonic(), 0))
+            assert ready, f"{text!r} is not in {self.shown[-500:]!r}"
+            self.shown += os.read(self.main, 65536)
+        before, _, self.shown = self.shown.partition(text)
+        return before + text
+
+
+def test_a_dialog_on_a_terminal_streams_stops_at_ctrl_c_and_ends_at_ctrl_d(tmp_path):
+    config_file = write_checkpoint(tmp_path, max_position_embeddings=100_000, maximum_tokens=90_000)
+    terminal = Terminal([sys.executable, str(ROOT / "deepy.py"), "generate.py", *interactive(config_file)])
+    try:
+        terminal.wait_for(PROMPT.encode())
+        terminal.type(b"\\tf\t(\n")
+        shown = terminal.wait_for(PROMPT.encode())
+        prompt, _, completion = shown.partition(b"\x1b[2m\tf\t(\x1b[0m")
+        assert rb"\tf" in prompt
+        visible = re.sub(rb"\x1b\[\d+m", b"", completion).replace(b"\r\n", b"\n")
+        assert visible.decode().startswith("a, é):\\x0d\n\t\\x1b~\n")
+
+        terminal.type(b"x\n")
+        terminal.wait_for(b".\x1b[0m" + b"\x1b[36m.\x1b[0m" * 20)
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.wait_for(PROMPT.encode(), seconds=10)
+
+        terminal.type(b"half a prompt")
+        terminal.wait_for(b"half a prompt")
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.wait_for(PROMPT.encode(), seconds=10)
+
+        terminal.type(b"\x04")
+        assert terminal.process.wait(10) == 0
+    finally:
+        terminal.process.kill()
+        terminal.process.wait()
+        os.close(terminal.main)

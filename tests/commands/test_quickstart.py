@@ -1,0 +1,245 @@
+"""The quickstart as a user runs it, on a small source folder and with a tiny model: killed, resumed, repeated."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+DEEPY = Path(__file__).parents[2] / "deepy.py"
+
+MODULES = (
+    "argparse",
+    "ast",
+    "bisect",
+    "calendar",
+    "csv",
+    "difflib",
+    "fractions",
+    "heapq",
+    "inspect",
+    "shlex",
+    "textwrap",
+    "zipfile",
+)
+
+TINY = {
+    "num_layers": 2,
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+    "seq_length": 64,
+    "pos_emb": "rotary",
+    "precision": "bfloat16",
+    "pipe_parallel_size": 1,
+    "train_batch_size": 4,
+    "train_iters": 30,
+    "optimizer": {"type": "Adam", "params": {"lr": 0.005}},
+    "zero_optimization": {"stage": 1},
+    "num_workers": 0,
+    "log_interval": 5,
+    "eval_interval": 15,
+    "eval_iters": 1,
+    "checkpoint_factor": 5,
+    "heldout_bytes_per_language": 20_000,
+    "text_gen_type": "interactive",
+    "maximum_tokens": 8,
+    "temperature": 0.5,
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder to run in, with `tiny.yml` and the source folder `source`; the output is `output`."""
+
+    folder: Path
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "output"
+
+    @property
+    def words(self) -> list[str]:
+        options = ["--source", "source", "--output", "output", "--config", "tiny.yml"]
+        return [sys.executable, str(DEEPY), "quickstart", *options]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+    def run(self, *options: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*self.words, *options], cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=200, check=False
+        )
+
+
+def place_with(folder: Path, modules: tuple[str, ...]) -> Place:
+    library = Path(sysconfig.get_path("stdlib"))
+    (folder / "source").mkdir()
+    for name in modules:
+        shutil.copy(library / f"{name}.py", folder / "source")
+    (folder / "tiny.yml").write_text(yaml.safe_dump(TINY))
+    return Place(folder)
+
+
+@dataclass(frozen=True)
+class Story:
+    """A quickstart killed in training, and the run that completed it."""
+
+    place: Place
+    left_running: list[str]
+    """Command lines of the killed run's processes, a while after the kill."""
+
+    checkpoints_at_kill: list[str]
+    second: "subprocess.CompletedProcess[str]"
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    place = place_with(tmp_path_factory.mktemp("quickstart"), MODULES)
+    killed = subprocess.Popen(place.words, cwd=place.folder, env=place.environment, stderr=subprocess.PIPE, start_new_session=True)
+    wait_for(place.output / "latest", killed)
+    killed.kill()
+    killed.communicate()
+    deadline = time.monotonic() + 5
+    while processes_of(place.output) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    left, checkpoints = processes_of(place.output), sorted(path.name for path in place.output.glob("global_step*[0-9]"))
+    yield Story(place, left, checkpoints, place.run())
+
+
+def wait_for(path: Path, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 150
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.02)
+
+
+def processes_of(output: Path) -> list[str]:
+    """Command lines of the processes that name the folder in their arguments or environment."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command, environment = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(output).encode() in command + environment:
+            found.append(command.replace(b"\0", b" ").decode())
+    return found
+
+
+def test_nothing_goes_on_running_after_a_kill(story: Story) -> None:
+    assert story.left_running == []
+
+
+def test_the_next_run_says_what_it_resumes_and_completes(story: Story) -> None:
+    assert story.second.returncode == 0, story.second.stderr
+    assert "1/7 corpus | done before" in story.second.stderr
+    assert "3/7 tokens | done before" in story.second.stderr
+    went_on = re.search(r"4/7 training \| was interrupted: goes on after iteration (\d+)", story.second.stderr)
+    assert f"global_step{went_on[1]}" in story.checkpoints_at_kill
+    assert f"training from iteration {went_on[1]} to 30" in story.second.stderr
+
+
+def test_the_resumed_training_leaves_one_unbroken_series_of_losses(story: Story) -> None:
+    rows = [json.loads(line) for line in (story.place.output / "metrics.jsonl").read_text().splitlines()]
+    assert [row["iteration"] for row in rows if "train/lm_loss" in row] == [5, 10, 15, 20, 25, 30]
+    assert rows[-2]["train/lm_loss"] < rows[0]["train/lm_loss"] - 0.5
+
+
+def test_a_checkpoint_has_its_configuration_beside_it(story: Story) -> None:
+    output = story.place.output
+    assert (output / "latest").read_text().strip() == "global_step30"
+    for folder in (output / "configs", output / "global_step30" / "configs"):
+        assert {path.name for path in folder.iterdir()} == {"tiny.yml", "paths.yml"}
+    assert list((output / "global_step30").glob("layer_02-model_00-model_states.pt"))
+    assert list((output / "tensorboard").glob("events.*"))
+
+
+def test_the_report_has_corpus_loss_figures_and_completions(story: Story) -> None:
+    page = (story.place.output / "report.html").read_text()
+    judged = json.loads((story.place.output / "eval_results_30.json").read_text())["languages"][0]
+    completions = [json.loads(line) for line in (story.place.output / "completions.jsonl").read_text().splitlines()]
+    assert f"{judged['bits']['model'] / judged['bytes']:.3f}" in page
+    assert f"{judged['bits']['gzip_alone'] / judged['bytes']:.3f}" in page
+    assert page.count('<span class="completion">') == len(completions) + 1 == 3
+    assert page.count("<polyline") == 2
+
+
+def test_prompts_are_the_beginnings_of_held_out_files(story: Story) -> None:
+    files = {path.read_text(encoding="utf-8") for path in (story.place.folder / "source").iterdir()}
+    for line in (story.place.output / "completions.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        assert any(text.startswith(row["context"]) for text in files)
+        assert 0 < row["length"] <= 8
+
+
+def test_the_printed_prompt_completes_code_on_this_checkpoint(story: Story) -> None:
+    command = next(line for line in story.second.stdout.splitlines() if " generate " in line)
+    done = subprocess.run(
+        command,
+        shell=True,
+        cwd=story.place.folder,
+        env=story.place.environment,
+        input="import os\\n\n",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_a_third_run_skips_every_stage_within_three_seconds(story: Story) -> None:
+    begin = time.monotonic()
+    third = story.place.run()
+    assert time.monotonic() - begin < 3 * slowness()
+    assert third.returncode == 0, third.stderr
+    assert third.stderr.count("done before") == third.stderr.count("skipped") == 7
+    assert third.stdout == story.second.stdout
+
+
+def slowness() -> float:
+    """How many times longer than its processor time a second of work takes here, with other work on the machine."""
+    begin, used = time.monotonic(), time.process_time()
+    while time.process_time() - used < 0.5:
+        sum(range(1000))
+    return max(1.0, (time.monotonic() - begin) / 0.5)
+
+
+def test_an_empty_source_is_an_error_and_leaves_no_corpus(tmp_path: Path) -> None:
+    place = place_with(tmp_path, ())
+    done = place.run()
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: nothing in source can be kept")
+    assert "Traceback" not in done.stderr
+    assert not (place.output / "corpus").exists() and not list(place.output.glob("*.partial"))
+
+
+def test_fresh_refuses_to_delete_what_is_not_its_own(tmp_path: Path) -> None:
+    place = place_with(tmp_path, ("bisect",))
+    place.output.mkdir()
+    (place.output / "latest").write_text("global_step1000")
+    done = place.run("--fresh")
+    assert done.returncode == 2
+    assert "holds other things" in done.stderr
+    assert [path.name for path in place.output.iterdir()] == ["latest"]
+
+
+def test_a_configuration_that_cannot_train_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+    place = place_with(tmp_path, ("bisect",))
+    (tmp_path / "tiny.yml").write_text(yaml.safe_dump(TINY | {"train_iters": None}))
+    done = place.run()
+    assert done.returncode == 2
+    assert "train_iters is missing" in done.stderr
+    assert not (place.output / "corpus").exists()

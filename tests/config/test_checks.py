@@ -1,0 +1,74 @@
+"""Each check finds what it is for, and says it with the sum."""
+
+import pytest
+
+from neox_code.config.checks import INTERVALS
+from neox_code.config.fields import FIELDS
+from neox_code.config.neox import NeoXConfig
+from neox_code.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"hidden_size": 66}, "hidden_size (66, --set) must be a multiple of num_attention_heads (4, --set). Nearest: 64 or 68."),
+        ({"hidden_size": 2}, "hidden_size (2, --set) must be a multiple of num_attention_heads (4, --set). Nearest: 4."),
+        (
+            {"model_parallel_size": 3},
+            "num_attention_heads (4, --set) must be a multiple of model_parallel_size (3, --set). Nearest: 3 or 6.",
+        ),
+        (
+            {"intermediate_size": 101, "model_parallel_size": 2},
+            "intermediate_size (101, --set) must be a multiple of model_parallel_size (2, --set). Nearest: 100 or 102.",
+        ),
+        ({"pos_emb": "rotary", "rotary_pct": 0.2}, "rotary_pct (0.2, --set) turns 3 of a head's 16 dimensions"),
+        ({"pos_emb": "rotary", "rotary_pct": 0.05}, "rotary_pct (0.05, --set) turns 0 of a head's 16 dimensions"),
+        ({"seq_length": 129}, "seq_length (129, --set) must be at most max_position_embeddings (128, --set)."),
+        ({"pipe_parallel_size": 3}, "pipe_parallel_size (3, --set) must be at most num_layers (2, --set)"),
+        ({"zero_stage": 2, "pipe_parallel_size": 1}, "zero_stage (2, --set) divides gradients"),
+        ({"lr": 1e-4, "min_lr": 1e-3}, "min_lr (0.001, --set) must be at most lr (0.0001, --set)."),
+        (
+            {"data_path": "a", "train_data_paths": ["b"]},
+            "data_path (a, --set) and train_data_paths ([b], --set) exclude each other.",
+        ),
+        ({"train_data_paths": ["a", "b"], "train_data_weights": [1]}, "has 1 entries for the 2 of train_data_paths"),
+        ({"test_data_paths": ["a"], "test_data_weights": [0]}, "test_data_weights ([0.0], --set) must have an entry above 0."),
+        ({"include": "a", "exclude": "b"}, "include (a, --set) and exclude (b, --set) exclude each other."),
+        ({"num_layers": 0}, "num_layers (0, --set) must be at least 1."),
+        ({"hidden_dropout": 1}, "hidden_dropout (1.0, --set) must be at least 0 and below 1."),
+        ({"rotary_pct": 0}, "rotary_pct (0.0, --set) must be above 0 and at most 1."),
+        ({"betas": [0.9, 1]}, "betas ([0.9, 1.0], --set) must be at least 0 and below 1."),
+        ({"master_port": 70000}, "master_port (70000, --set) must be at least 1 and at most 65535."),
+        ({"top_p": -0.1}, "top_p (-0.1, --set) must be at least 0 and at most 1."),
+    ],
+)
+def test_a_value_that_cannot_be_is_told_once(shape, keys, sentence):
+    with pytest.raises(ConfigError) as caught:
+        NeoXConfig.load([], {**shape, **keys})
+    assert str(caught.value).startswith(sentence) or sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"seq_length": 128},
+        {"pipe_parallel_size": 2, "zero_stage": 1},
+        {"pipe_parallel_size": 0, "zero_stage": 3},
+        {"pos_emb": "rotary", "rotary_pct": 0.25},
+        {"pos_emb": "learned", "rotary_pct": 0.2},
+        {"model_parallel_size": 4},
+        {"lr": 1e-3, "min_lr": 1e-3, "warmup": 0},
+        {"eval_iters": 0, "gradient_clipping": 0, "weight_decay": 0},
+        {"train_data_paths": ["a", "b"], "train_data_weights": [0, 1]},
+    ],
+)
+def test_values_at_the_edge_are_accepted(shape, keys):
+    NeoXConfig.load([], {**shape, **keys})
+
+
+def test_intervals_are_of_fields_that_exist_and_hold_their_defaults():
+    for name, interval in INTERVALS.items():
+        default = FIELDS[name].default
+        for value in default if isinstance(default, tuple) else (default,):
+            assert value is None or value in interval, name

@@ -1,0 +1,49 @@
+"""DeepSpeed's dictionary: what it says, and that DeepSpeed reads it as meant."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from neox_code.config.deepspeed import deepspeed_dict
+from neox_code.config.neox import NeoXConfig
+from neox_code.errors import ConfigError
+
+READ_BY_DEEPSPEED = """
+import json, sys
+from deepspeed.runtime.config import DeepSpeedConfig
+config = DeepSpeedConfig(json.loads(sys.argv[1]), mpu=None)
+print(json.dumps([config.train_batch_size, config.train_micro_batch_size_per_gpu, config.gradient_accumulation_steps,
+    config.zero_config.stage, config.bfloat16_config.enabled, config.float16_config.enabled, config.gradient_clipping,
+    config.steps_per_print, config.zero_config.overlap_comm]))
+"""
+
+
+def test_deepspeed_reads_what_the_configuration_says(shape):
+    keys = {"train_batch_size": 8, "train_micro_batch_size_per_gpu": 2, "gradient_clipping": 0.5, "precision": "bfloat16"}
+    config = NeoXConfig.load([], {**shape, **keys, "zero_optimization": {"stage": 0, "overlap_comm": True}})
+    words = [sys.executable, "-c", READ_BY_DEEPSPEED, json.dumps(deepspeed_dict(config, 1))]
+    ended = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert json.loads(ended.stdout.splitlines()[-1]) == [8, 2, 4, 1, True, False, 0.5, None, True]
+
+
+def test_accumulation_follows_from_the_number_of_ranks(shape):
+    config = NeoXConfig.load([], {**shape, "train_batch_size": 128, "train_micro_batch_size_per_gpu": 8})
+    assert [deepspeed_dict(config, ranks)["gradient_accumulation_steps"] for ranks in (1, 2, 16)] == [16, 8, 1]
+    with pytest.raises(ConfigError, match=r"8 \* 5 \* 3 = 120"):
+        deepspeed_dict(config, 3)
+
+
+@pytest.mark.parametrize(("precision", "keys"), [("fp32", set()), ("fp16", {"fp16"}), ("bfloat16", {"bf16"})])
+def test_a_precision_is_one_dictionary(shape, precision, keys):
+    config = NeoXConfig.load([], {**shape, "train_batch_size": 1, "precision": precision})
+    settings = deepspeed_dict(config, 1)
+    assert settings.keys() & {"fp16", "bf16"} == keys
+    assert all(settings[key]["enabled"] is True for key in keys)
+
+
+@pytest.mark.parametrize(("stage", "runs_as"), [(0, 1), (1, 1), (2, 2), (3, 3)])
+def test_stage_zero_runs_as_one(shape, stage, runs_as):
+    config = NeoXConfig.load([], {**shape, "train_batch_size": 1, "zero_stage": stage})
+    assert deepspeed_dict(config, 1)["zero_optimization"]["stage"] == runs_as

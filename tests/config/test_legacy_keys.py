@@ -1,0 +1,216 @@
+"""The table of keys: what GPT-NeoX's files say arrives in the fields, or is ignored or refused by name."""
+
+from pathlib import Path
+
+import pytest
+
+from neox_code.config.deepspeed import deepspeed_dict
+from neox_code.config.fields import FIELDS
+from neox_code.config.legacy_keys import KEYS, PREFIXES, rule_of
+from neox_code.config.neox import NeoXConfig
+from neox_code.errors import ConfigError
+
+OCTOBER_2021 = Path(__file__).with_name("polycoder_2021.yml")
+
+
+def load(shape, **keys):
+    return NeoXConfig.load([], {**shape, **keys})
+
+
+def test_a_file_of_october_2021_loads_with_its_meaning():
+    config = NeoXConfig.load([OCTOBER_2021])
+    assert (config.model.num_layers, config.model.hidden_size, config.model.num_attention_heads) == (24, 1024, 16)
+    assert (config.model.pos_emb, config.model.no_weight_tying, config.model.bias_gelu_fusion) == ("rotary", True, True)
+    assert config.model.precision == "fp16"
+    assert (config.optimizer.optimizer_type, config.optimizer.lr, config.optimizer.betas) == ("adam", 3e-4, (0.9, 0.999))
+    assert config.optimizer.weight_decay == 0
+    assert config.training.checkpoint_factor == 1000
+    assert config.data.split == (949, 50, 1)
+    assert config.parallelism.checkpoint_activations
+    assert deepspeed_dict(config, 2) == {
+        "train_batch_size": 8,
+        "train_micro_batch_size_per_gpu": 4,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": 1.0,
+        "zero_optimization": {
+            "stage": 1,
+            "allgather_partitions": True,
+            "reduce_bucket_size": 500000000,
+            "cpu_offload": False,
+        },
+        "zero_allow_untested_optimizer": True,
+        "fp16": {"enabled": True, "loss_scale": 0, "loss_scale_window": 1000, "hysteresis": 2, "min_loss_scale": 1},
+    }
+
+
+def test_what_was_ignored_is_told_with_its_place_and_reason():
+    config = NeoXConfig.load([OCTOBER_2021])
+    told = {entry.key: entry for entry in config.ignored}
+    assert {
+        "partition_activations",
+        "synchronize_each_layer",
+        "steps_per_print",
+        "wall_clock_breakdown",
+        "data_impl",
+    } <= told.keys()
+    lines = OCTOBER_2021.read_text().splitlines()
+    for entry in told.values():
+        path, _, line = entry.place.rpartition(":")
+        assert path == str(OCTOBER_2021)
+        assert entry.key in lines[int(line) - 1].replace("-", "_")
+        assert entry.because
+
+
+IN_ALL_MODEL_FILES = (
+    "attention_dropout bias_gelu_fusion checkpoint_activations checkpoint_factor checkpoint_num_layers data_impl "
+    "distributed_backend eval_interval eval_iters fp16 gpt_j_residual gradient_clipping hidden_dropout hidden_size log_interval "
+    "lr_decay_iters lr_decay_style max_position_embeddings min_lr model_parallel_size no_weight_tying num_attention_heads "
+    "num_layers optimizer output_layer_parallelism partition_activations pipe_parallel_size pos_emb "
+    "scaled_upper_triang_masked_softmax_fusion seq_length steps_per_print synchronize_each_layer train_iters "
+    "train_micro_batch_size_per_gpu wall_clock_breakdown warmup weight_decay zero_optimization"
+)
+IN_SOME_MODEL_FILES = (
+    "init_method output_layer_init_method layernorm_fusion rope_fusion norm keep_last_n_checkpoints gradient_accumulation_steps "
+    "num_workers rotary_pct tokenizer_type extra_save_iters attention_config deepspeed_extra_args hostfile data_path load save "
+    "split log_dir tensorboard_dir vocab_file log_grad_norm fp32_allreduce launcher deepspeed_slurm comment precision merge_file"
+)
+
+
+def test_every_key_of_every_model_file_is_known():
+    assert len(IN_ALL_MODEL_FILES.split()) == 38
+    assert [key for key in f"{IN_ALL_MODEL_FILES} {IN_SOME_MODEL_FILES}".split() if rule_of(key) is None] == []
+
+
+def test_every_rule_does_one_thing():
+    for key, rule in {**KEYS, **PREFIXES}.items():
+        assert [bool(rule.read), bool(rule.ignored), bool(rule.refused)].count(True) == 1, key
+        assert not (rule.refused or rule.ignored).endswith("."), key
+
+
+def test_every_field_can_be_set_by_a_key(shape):
+    assert set(FIELDS) - set(KEYS) == {"deepspeed_extra"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "precision"),
+    [
+        ({}, "fp32"),
+        ({"fp16": {"enabled": True}}, "fp16"),
+        ({"fp16": {"enabled": True, "type": "bfloat16"}}, "bfloat16"),
+        ({"fp16": {"enabled": False}, "bf16": {"enabled": True}}, "bfloat16"),
+        ({"bf16": {"enabled": True}, "precision": "bfloat16"}, "bfloat16"),
+        ({"fp16": {"enabled": True}, "precision": "bfloat16"}, "bfloat16"),
+    ],
+)
+def test_precision_comes_from_its_key_or_from_deepspeeds_dictionaries(shape, keys, precision):
+    assert load(shape, **keys).model.precision == precision
+
+
+def test_two_files_that_disagree_about_precision_are_told_apart(write, shape):
+    one, two = write("one.yml", "fp16:\n  enabled: true\n"), write("two.yml", "precision: bfloat16\n")
+    with pytest.raises(ConfigError) as caught:
+        NeoXConfig.load([one, two], shape)
+    assert str(caught.value) == f"precision (fp16, {one}:2) contradicts precision (bfloat16, {two}:1). Remove one of them."
+
+
+@pytest.mark.parametrize(
+    ("split", "shares"),
+    [
+        ("969, 30, 1", (969, 30, 1)),
+        ("98.9,0.1,1", (98.9, 0.1, 1)),
+        ("8/1/1", (8, 1, 1)),
+        ("1", (1, 0, 0)),
+        (1, (1, 0, 0)),
+        ([0.9, 0.1], (0.9, 0.1, 0)),
+    ],
+)
+def test_a_split_is_three_shares(shape, split, shares):
+    assert load(shape, split=split).data.split == shares
+
+
+@pytest.mark.parametrize("split", ["1,2,3,4", "a,b", "0,0,0", "-1,2,3", [], "1,,2", {"train": 1}])
+def test_a_split_that_is_none_is_refused(shape, split):
+    with pytest.raises(ConfigError, match=r"^split \(.*--set\) must be up to three shares"):
+        load(shape, split=split)
+
+
+def test_data_paths_are_a_text_or_a_list(shape):
+    config = load(shape, train_data_paths="a", valid_data_paths=["b", "c"], valid_data_weights=[1, 2.5])
+    assert config.data.train_data_paths == ("a",)
+    assert config.data.valid_data_paths == ("b", "c")
+    assert config.data.valid_data_weights == (1.0, 2.5)
+
+
+def test_the_optimizers_dictionary_becomes_flat_fields(shape):
+    dictionary = {"type": "AdamW", "params": {"lr": 1, "betas": [0.9, 0.95], "eps": 1e-6, "weight_decay": 0.5}}
+    optimizer = load(shape, optimizer=dictionary).optimizer
+    assert (optimizer.optimizer_type, optimizer.lr, optimizer.betas, optimizer.eps) == ("adamw", 1.0, (0.9, 0.95), 1e-6)
+    assert optimizer.weight_decay == 0.5
+
+
+def test_deepspeeds_own_dictionaries_are_handed_on(shape):
+    config = load(
+        shape,
+        comms_logger={"enabled": True},
+        data_types={"grad_accum_dtype": "fp32"},
+        deepspeed_extra_args={"dump_state": True},
+        fp32_allreduce=True,
+        bf16={"enabled": True, "check_grad_overflow": False},
+        train_batch_size=4,
+    )
+    settings = deepspeed_dict(config, 1)
+    assert settings["comms_logger"] == {"enabled": True}
+    assert settings["data_types"] == {"grad_accum_dtype": "fp32"}
+    assert settings["dump_state"] is True
+    assert settings["communication_data_type"] == "fp32"
+    assert settings["bf16"] == {"enabled": True, "check_grad_overflow": False}
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"moe_num_experts": 8}, "mixtures of experts are not built"),
+        ({"mamba_selective_scan_fusion": True}, "Mamba layers are not built"),
+        ({"attention_config": [[["rwkv"], 12]]}, "rwkv layers are not built"),
+        ({"attention_config": [[["global", "bslongformer"], 12]]}, "bslongformer layers are not built"),
+        ({"attention_config": 7}, "must be a list"),
+        ({"sparsity_config": {"block": 16}}, "sparse attention is not built"),
+        ({"train_impl": "dpo"}, "learning from preferences is not built"),
+        ({"use_mup": True}, "muP is not built"),
+        ({"train_epochs": 3}, "use train_iters"),
+        ({"use_bias_in_mlp": False}, "always has biases"),
+        ({"norm": "rmsnorm"}, "norm (rmsnorm, --set) must be layernorm."),
+        ({"pos_emb": "alibi"}, "pos_emb (alibi, --set) must be rotary, learned or none."),
+        ({"optimizer": {"type": "madgrad_wd"}}, "optimizer.type (madgrad_wd, --set) must be adam or adamw."),
+        ({"optimizer": {"params": {"momentum": 0.9}}}, "params.momentum is none of these"),
+        ({"optimizer": "Adam"}, "optimizer (Adam, --set) must be a dictionary."),
+        ({"zero_optimization": {"stage": 4}}, "zero_optimization.stage (4, --set) must be 0, 1, 2 or 3."),
+    ],
+)
+def test_what_is_not_built_is_refused_by_name(shape, keys, sentence):
+    with pytest.raises(ConfigError) as caught:
+        load(shape, **keys)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"moe_num_experts": 1},
+        {"use_mup": False},
+        {"train_impl": "normal"},
+        {"soft_prompt_tuning": {"enabled": False}},
+        {"num_kv_heads": None},
+    ],
+)
+def test_a_key_that_asks_for_nothing_unbuilt_is_accepted(shape, keys):
+    config = load(shape, **keys)
+    assert config == load(shape)
+    assert [entry.key for entry in config.ignored] == list(keys)
+
+
+def test_launchers_by_their_old_switches(shape):
+    assert load(shape, deepspeed_slurm=True).parallelism.launcher == "slurm"
+    assert load(shape, deepspeed_mpi=True, launcher="openmpi").parallelism.launcher == "openmpi"
+    assert load(shape, deepspeed_slurm=False).parallelism.launcher == "pdsh"

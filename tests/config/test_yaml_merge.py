@@ -1,0 +1,129 @@
+"""Files into settings: spelling, numbers, duplicates, places, and files that cannot be read."""
+
+import json
+import math
+
+import pytest
+import yaml
+
+from neox_code.config.yaml_merge import config_path, parse_value, read_settings
+
+
+@pytest.mark.parametrize("text", ["1e-4", "6e-4", "1.5e3", "1E5", "-2e-3", "+3e+2", ".5e-1", "2.e4", "1.0e-8", "0.1", ".inf", "7"])
+def test_numbers_are_those_of_python(text):
+    assert parse_value(text) == float(text.replace(".inf", "inf"))
+
+
+@pytest.mark.parametrize("text", ["1e", "e-4", "1.0e_8", "v1e4", "2026-13-45", "969, 30, 1"])
+def test_what_only_looks_like_a_number_or_a_date_is_text(text):
+    assert parse_value(text) == text
+
+
+def test_other_values_are_those_of_plain_yaml():
+    text = "{a: [1, 2.5, null, true], b: {c: 'x y', d: 1_000}, e: ~, f: -.inf, g: 0x10}"
+    assert parse_value(text) == yaml.safe_load(text)
+    assert math.isnan(parse_value(".nan"))
+
+
+def test_top_level_keys_are_spelled_with_underscores_and_inner_keys_stay(write):
+    path = write("a.yml", "train-iters: 10\nzero_optimization: {some-key: 1}\n")
+    settings, problems = read_settings([path])
+    assert problems == []
+    assert {setting.key: setting.value for setting in settings} == {"train_iters": 10, "zero_optimization": {"some-key": 1}}
+
+
+def test_every_key_knows_its_line(write):
+    path = write("a.yml", "# comment\n\nlr: 1\noptimizer:\n  type: adam\n  params:\n    lr: 2\n")
+    settings, _ = read_settings([path])
+    assert settings[0].place == f"{path}:3"
+    assert settings[1].place == f"{path}:4"
+    assert settings[1].inner_places == {"type": f"{path}:5", "params": f"{path}:6", "params.lr": f"{path}:7"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("train_iters", "train_iters"),
+        ("train-iters", "train-iters"),
+        ("train-iters", "train_iters"),
+        ("train_iters", "train-iters"),
+    ],
+)
+def test_a_key_in_two_files_is_a_problem_in_every_spelling_and_even_if_equal(write, first, second):
+    one, two = write("one.yml", f"{first}: 1\n"), write("two.yml", f"\n{second}: 1\n")
+    settings, problems = read_settings([one, two])
+    assert len(settings) == 1
+    assert len(problems) == 1
+    assert problems[0].startswith(f"train_iters stands twice, at {one}:1 and at {two}:2. Remove one")
+
+
+def test_a_key_twice_in_one_file_is_a_problem(write):
+    path = write("a.yml", "seed: 1\nfp16: {enabled: true, enabled: false}\nseed: 2\n")
+    _, problems = read_settings([path])
+    assert [problem.partition(",")[0] for problem in problems] == ["fp16.enabled stands twice", "seed stands twice"]
+    assert f"at {path}:1 and at {path}:3" in problems[1]
+
+
+def test_two_files_of_one_name_are_a_problem(tmp_path, write):
+    (tmp_path / "other").mkdir()
+    one = write("a.yml", "seed: 1\n")
+    two = write("other/a.yml", "lr: 1\n")
+    _, problems = read_settings([one, two])
+    assert problems == [f"{one} and {two} have the same name, under which checkpoints keep them. Rename one, or give it once."]
+
+
+def test_json_with_tabs_is_read(write):
+    value = {"num-layers": 2, "optimizer": {"type": "Adam", "params": {"lr": 1e-05}}, "name": 'a\\b"c/ä'}
+    path = write("a.json", json.dumps(value, indent="\t"))
+    settings, problems = read_settings([path])
+    assert problems == []
+    assert {setting.key: setting.value for setting in settings} == {
+        "num_layers": 2,
+        **{key: value[key] for key in ("optimizer", "name")},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("- a\n- b\n", ":1 begins a list. Write `key: value` lines."),
+        ("\nhello\n", ":2 begins a single value. Write `key: value` lines."),
+        ("a: 1\nb: [1, 2\nc: 3\n", ":3 is not valid YAML: "),
+        ("a: 1\n---\nb: 2\n", ":2 is not valid YAML: "),
+        ("a: !!python/object:os.system {}\n", ":1 is not valid YAML: "),
+        ("a: \x07\n", " is not valid YAML: "),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_named_with_its_line(write, text, sentence):
+    path = write("a.yml", text)
+    settings, problems = read_settings([path])
+    assert settings == []
+    assert len(problems) == 1
+    assert problems[0].startswith(f"{path}{sentence}")
+    assert "\n" not in problems[0]
+
+
+def test_missing_unreadable_and_empty_files(tmp_path, write):
+    (tmp_path / "folder.yml").mkdir()
+    binary = tmp_path / "binary.yml"
+    binary.write_bytes(b"a: \xff\n")
+    _, problems = read_settings([tmp_path / "none.yml", tmp_path / "folder.yml", binary, write("empty.yml", "# nothing\n")])
+    assert [problem.split(" ")[1:4] for problem in problems] == [
+        ["does", "not", "exist."],
+        ["is", "a", "folder."],
+        ["is", "not", "UTF-8"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "path"),
+    [
+        ("small", None, "small.yml"),
+        ("small.yml", "configs", "configs/small.yml"),
+        ("1.3B", "configs", "configs/1.3B.yml"),
+        ("a.json", None, "a.json"),
+        ("/x/a.yaml", "configs", "/x/a.yaml"),
+    ],
+)
+def test_names_without_a_suffix_are_yml_files(name, folder, path):
+    assert str(config_path(name, folder)) == path

@@ -1,0 +1,287 @@
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from neox_code.corpus.build import build_corpus
+from neox_code.corpus.recipes import POLYCODER
+from neox_code.corpus.report import corpus_notes, language_table, other_files, show_corpus, total_row
+from neox_code.corpus.shards import SPLITS, CorpusSummary, Document, iter_documents, load_summary, read_manifest
+from neox_code.errors import DataError
+
+SHARES = (80.0, 10.0, 10.0)
+
+
+def build(output: Path, *sources: Path | str, workers: int = 1, **settings) -> CorpusSummary:
+    settings = {"seed": 1, "shares": SHARES, "workers": workers} | settings
+    return build_corpus(list(map(str, sources)), output, POLYCODER, **settings)
+
+
+def all_documents(folder: Path) -> list[Document]:
+    return [document for split in SPLITS for document in iter_documents(folder, split)]
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+@pytest.fixture(scope="module")
+def corpus(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("built") / "corpus"
+    build(output, tree)
+    return output
+
+
+def test_the_corpus_is_the_same_to_the_byte_for_any_number_of_workers(tree, corpus, tmp_path):
+    build(tmp_path / "two", tree, workers=2)
+    build(tmp_path / "five", tree, workers=5)
+    assert bytes_of(corpus) == bytes_of(tmp_path / "two") == bytes_of(tmp_path / "five")
+    assert set(bytes_of(corpus)) >= {"corpus.json", "manifest.parquet", "train/shard-00000.parquet"}
+
+
+def test_kept_texts_are_the_files_to_the_byte(tree, corpus):
+    documents = all_documents(corpus)
+    for document in documents:
+        path = tree.parent / document.repository / document.path
+        content = (path if path.exists() else path.parent.parent / path.name).read_bytes()
+        assert document.sha256 == hashlib.sha256(content).hexdigest()
+        assert document.text.encode() == content.decode("utf-8", "ignore").encode()
+        assert document.num_bytes == len(document.text.encode())
+    windows = next(document for document in documents if document.path == "windows.c")
+    assert windows.text.count("\r\n") == windows.text.count("\n") > 40
+
+
+def test_the_manifest_has_every_file_of_the_tree_once(tree, corpus):
+    rows = read_manifest(corpus).to_pylist()
+    found = sorted(path.name for path in tree.rglob("*") if path.is_file())
+    assert sorted(Path(row["path"]).name for row in rows) == found
+    assert len({(row["repository"], row["path"]) for row in rows}) == len(rows)
+    kept = {(row["repository"], row["path"], row["sha256"], row["split"]) for row in rows if row["verdict"] == "kept"}
+    assert kept == {(document.repository, document.path, document.sha256, document.split) for document in all_documents(corpus)}
+
+
+def test_every_dropped_file_has_its_reason(corpus):
+    verdicts = {Path(row["path"]).name: row["verdict"] for row in read_manifest(corpus).to_pylist() if "main" not in row["path"]}
+    assert verdicts["empty.c"] == "empty"
+    assert verdicts["short.c"] == "under 100 tokens"
+    assert verdicts["huge.c"] == "over 1 MiB"
+    assert verdicts["copy.c"] == "exact duplicate"
+    assert verdicts["README"] == "no known language"
+    assert verdicts["windows.c"] == "kept"
+
+
+def test_bytes_that_are_not_utf8_are_left_out_and_counted(corpus):
+    latin = next(document for document in all_documents(corpus) if document.path == "latin.c")
+    assert latin.text.endswith("/* caf */\n")
+    rows = [row for row in read_manifest(corpus).to_pylist() if row["decoding_errors"]]
+    assert [row["path"] for row in rows] == ["latin.c"]
+    assert rows[0]["bytes"] == latin.num_bytes + 1
+    assert any("1 files were not UTF-8" in note for note in corpus_notes(load_summary(corpus)))
+
+
+def test_no_project_and_no_content_stands_on_two_sides(corpus):
+    documents = all_documents(corpus)
+    assert len({document.sha256 for document in documents}) == len(documents)
+    splits = {}
+    for document in documents:
+        assert splits.setdefault(document.repository, document.split) == document.split
+    for split in SPLITS:
+        assert {document.language for document in iter_documents(corpus, split)} == {"C", "Python"}
+
+
+def test_the_first_by_project_and_path_survives_whatever_the_order_of_the_sources(tree, tmp_path):
+    for name in ("zebra", "aardvark"):
+        shutil.copytree(tree / "json", tmp_path / name / "json")
+    build(tmp_path / "one", tmp_path / "zebra", tmp_path / "aardvark")
+    build(tmp_path / "two", tmp_path / "aardvark", tmp_path / "zebra")
+    assert all_documents(tmp_path / "one") == all_documents(tmp_path / "two")
+    assert {document.repository for document in all_documents(tmp_path / "one")} == {"aardvark/json"}
+
+
+def test_the_form_of_a_source_does_not_matter(tree, tmp_path):
+    shutil.copytree(tree, tmp_path / "code")
+    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    archive = shutil.make_archive(str(tmp_path / "code"), "gztar", tree)
+    zipped = shutil.make_archive(str(tmp_path / "code"), "zip", tree)
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
+        subprocess.run([*git, "-C", tmp_path / "code", *command], check=True)
+    for name, source in (("git", tmp_path / "code"), ("tar", archive), ("zip", zipped)):
+        build(tmp_path / f"{name}-corpus", source, workers=2)
+    tar_documents = all_documents(tmp_path / "tar-corpus")
+    assert tar_documents == all_documents(tmp_path / "zip-corpus")
+    committed = all_documents(tmp_path / "git-corpus")
+    assert {len(document.commit) for document in committed} == {40}
+    assert [(document.repository, document.path, document.text) for document in committed] == [
+        (document.repository, document.path, document.text) for document in tar_documents
+    ]
+
+
+def test_a_large_project_is_divided_at_its_folders(tree, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "all"), "tar", tree.parent, tree.name)
+    build(tmp_path / "corpus", archive)
+    repositories = {document.repository for document in all_documents(tmp_path / "corpus")}
+    assert {"all/tree/json", "all/tree/alpha", "all"} <= repositories
+
+
+def test_a_limit_takes_whole_projects_and_counts_the_others_as_left_aside(tree, corpus, tmp_path):
+    summary = build(tmp_path / "small", tree, max_bytes=200_000)
+    assert 100_000 < summary.kept_bytes <= 200_000
+    taken = {document.repository for document in all_documents(tmp_path / "small")}
+    assert taken < {document.repository for document in all_documents(corpus)}
+    rows = [row for row in read_manifest(tmp_path / "small").to_pylist() if row["repository"] in taken]
+    assert not [row for row in rows if row["verdict"] == "left aside"]
+    assert total_row(summary).left_aside.bytes + summary.kept_bytes == load_summary(corpus).kept_bytes
+    assert set(summary.languages()) == {"C", "Python"}
+
+
+def test_chosen_languages_are_kept_and_headers_follow_their_project(tree, tmp_path):
+    (tmp_path / "cpp" / "one").mkdir(parents=True)
+    source = (tree / "alpha" / "src" / "main.c").read_text()
+    for name in ("a.cpp", "b.cpp", "c.c", "d.h"):
+        (tmp_path / "cpp" / "one" / name).write_text(f"// {name}\n{source}")
+    build(tmp_path / "both", tmp_path / "cpp")
+    languages = {document.path: document.language for document in all_documents(tmp_path / "both")}
+    assert languages == {"a.cpp": "C++", "b.cpp": "C++", "c.c": "C", "d.h": "C++"}
+    build(tmp_path / "only", tmp_path / "cpp", languages=["C"])
+    assert [document.path for document in all_documents(tmp_path / "only")] == ["c.c"]
+    verdicts = {row["path"]: row["verdict"] for row in read_manifest(tmp_path / "only").to_pylist()}
+    assert verdicts == dict.fromkeys(("a.cpp", "b.cpp", "d.h"), "language not chosen") | {"c.c": "kept"}
+
+
+def test_a_short_header_is_dropped_as_in_a_whole_lex(tmp_path):
+    (tmp_path / "src" / "p").mkdir(parents=True)
+    (tmp_path / "src" / "p" / "a.h").write_text("int f(void);\n")
+    (tmp_path / "src" / "p" / "b.h").write_text("int f(void);\n" * 40)
+    build(tmp_path / "corpus", tmp_path / "src")
+    verdicts = {row["path"]: row["verdict"] for row in read_manifest(tmp_path / "corpus").to_pylist()}
+    assert verdicts == {"a.h": "under 100 tokens", "b.h": "kept"}
+
+
+def test_the_table_adds_up_to_the_files_of_the_tree(tree, corpus):
+    summary = load_summary(corpus)
+    rows = language_table(summary)
+    for language, suffixes in (("C", (".c", ".h")), ("Python", (".py",))):
+        row = next(row for row in rows if row.language == language)
+        paths = [path for path in tree.rglob("*") if path.name.endswith(suffixes)]
+        assert (row.found.files, row.found.bytes) == (len(paths), sum(path.stat().st_size for path in paths))
+        assert row.found.files == sum(amount.files for amount in row.dropped.values()) + row.left_aside.files + row.kept.files
+        assert row.kept.bytes == sum(amount.bytes for amount in row.splits.values())
+        assert row.is_judged
+    assert other_files(summary).files == 4
+
+
+def test_a_narrow_terminal_cuts_no_figure(corpus):
+    summary = load_summary(corpus)
+    for width in (40, 80, 200):
+        console = Console(width=width, record=True, file=io.StringIO())
+        show_corpus(console, summary)
+        words = set(console.export_text().split())
+        for row in (*language_table(summary), total_row(summary)):
+            for amount in (row.found, row.kept, *row.dropped.values(), *row.splits.values()):
+                assert not amount.files or {f"{amount.files:,}", f"{amount.bytes / 1e6:,.2f}"} <= words
+
+
+def test_a_language_of_one_project_is_reported_without_held_out_figures(tree, tmp_path):
+    (tmp_path / "code" / "only").mkdir(parents=True)
+    shutil.copy(tree / "alpha" / "src" / "main.c", tmp_path / "code" / "only" / "main.c")
+    shutil.copytree(tree / "json", tmp_path / "code" / "json")
+    shutil.copytree(tree / "html", tmp_path / "code" / "html")
+    summary = build(tmp_path / "corpus", tmp_path / "code")
+    assert "Without held-out figures, for want of a second project: C." in corpus_notes(summary)
+    assert [document.split for document in all_documents(tmp_path / "corpus") if document.language == "C"] == ["train"]
+
+
+def test_an_empty_source_is_an_error_that_says_what_was_found_and_leaves_nothing(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"nothing in .*empty can be kept; found: no files\. Name folders"):
+        build(tmp_path / "corpus", tmp_path / "empty")
+    (tmp_path / "empty" / "notes.txt").write_text("x")
+    (tmp_path / "empty" / "short.py").write_text("x = 1\n")
+    with pytest.raises(DataError, match=r"found: 1 no known language, 1 under 100 tokens\. Name folders"):
+        build(tmp_path / "corpus", tmp_path / "empty")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_a_limit_under_every_project_is_an_error_with_the_remedy(tree, tmp_path):
+    with pytest.raises(DataError, match=r"left aside.*No whole project fits into the limit of 100 bytes: raise it\."):
+        build(tmp_path / "corpus", tree, max_bytes=100)
+
+
+def test_an_unknown_language_is_refused_beside_the_known_ones(tree, tmp_path):
+    with pytest.raises(DataError, match=r"does not know the language Cobol\. It knows C, C#, C\+\+"):
+        build(tmp_path / "corpus", tree, languages=["C", "Cobol"])
+
+
+def test_a_folder_that_is_no_corpus_is_never_replaced(tree, tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.tex").write_text("x")
+    with pytest.raises(DataError, match=r"precious exists and is not a corpus; it would be replaced"):
+        build(tmp_path / "precious", tree)
+    assert (tmp_path / "precious" / "thesis.tex").read_text() == "x"
+
+
+def test_a_failed_build_leaves_the_corpus_that_was_there(tree, corpus, tmp_path):
+    shutil.copytree(corpus, tmp_path / "corpus")
+    (tmp_path / "broken.tar.gz").write_bytes(Path(shutil.make_archive(str(tmp_path / "a"), "gztar", tree)).read_bytes()[:20_000])
+    with pytest.raises(DataError, match=r"broken\.tar\.gz is damaged"):
+        build(tmp_path / "corpus", tree, tmp_path / "broken.tar.gz", workers=2)
+    assert bytes_of(tmp_path / "corpus") == bytes_of(corpus)
+    build(tmp_path / "corpus", tree, seed=2)
+    assert load_summary(tmp_path / "corpus").settings["seed"] == 2
+
+
+BUILD = """
+import sys
+from neox_code.corpus.build import build_corpus
+from neox_code.corpus.recipes import POLYCODER
+from neox_code.errors import run_command
+
+def main(arguments):
+    build_corpus(arguments[:1], arguments[1], POLYCODER, seed=1, workers=2)
+    return 0
+
+sys.exit(run_command(main, sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(("ending", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_a_build_that_is_ended_leaves_no_process_and_no_corpus(tmp_path, ending, status):
+    command = [sys.executable, "-c", BUILD, sysconfig.get_path("stdlib"), tmp_path / "corpus"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"LOGLEVEL": "ERROR"}) as process:
+        while len(workers := children(process.pid)) < 2:
+            assert process.poll() is None
+            time.sleep(0.02)
+        time.sleep(0.5)
+        process.send_signal(ending)
+        assert process.wait(10) == status
+        errors = process.stderr.read()
+    assert "Traceback" not in errors
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert not (tmp_path / "corpus").exists()
+    with pytest.raises(DataError, match="is not a corpus"):
+        iter_documents(tmp_path / "corpus.partial", "train")
+
+
+def test_the_summary_says_how_the_corpus_was_made(corpus, tree):
+    summary = json.loads((corpus / "corpus.json").read_text())
+    assert summary["recipe"] == "polycoder"
+    assert summary["settings"]["sources"] == [str(tree)]
+    assert summary["settings"]["shares"] == {"train": 80.0, "valid": 10.0, "test": 10.0}
+    assert {"name": "maximal size", "limit": 1_048_576} in summary["settings"]["filters"]

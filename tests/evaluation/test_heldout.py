@@ -1,0 +1,140 @@
+"""The figures of a corpus by language: what is read, what is summed, what is kept."""
+
+import dataclasses
+import io
+import math
+from pathlib import Path
+
+import pytest
+from judged_model import PYTHON, VOCAB_SIZE, C, standard_library
+from rich.console import Console
+from small_corpus import write_corpus
+from tokenizers import Tokenizer
+from tokenizers.normalizers import Lowercase
+
+from neox_code.errors import CheckpointError, ConfigError, DataError
+from neox_code.evaluation.compressors import gzip_size
+from neox_code.evaluation.heldout import evaluate_heldout, within_limit
+from neox_code.evaluation.heldout_result import heldout_file, load_heldout, save_heldout
+from neox_code.evaluation.heldout_table import heldout_table
+from neox_code.evaluation.perplexity import score_files
+
+
+@pytest.fixture(scope="module")
+def result(job_config):
+    return evaluate_heldout(job_config)
+
+
+def test_languages_come_with_most_bytes_first_and_those_without_files_are_named(result):
+    assert [row.language for row in result.languages] == ["Python", "C"]
+    assert result.without_files == ("Rust",)
+
+
+def test_figures_are_those_of_the_files(result, model):
+    texts = [standard_library(name) for name in PYTHON[1:]]
+    ids = [model.tokenizer.encode(text) for text in texts]
+    row = result.languages[0]
+    assert (row.files, row.left_aside, row.changed) == (4, 0, 0)
+    assert row.bytes == sum(len(text.encode()) for text in texts)
+    assert row.tokens == sum(map(len, ids))
+    assert row.bits["model"] == pytest.approx(sum(score.bits for score in score_files(model, ids)), rel=1e-6)
+    assert row.bits_per_byte("gzip_alone") == pytest.approx(8 * sum(gzip_size(text.encode()) for text in texts) / row.bytes)
+    assert row.bits_per_token == pytest.approx(math.log2(row.perplexity))
+    assert row.bits["unigram"] < row.tokens * math.log2(VOCAB_SIZE) < row.bits["model"]
+
+
+def test_the_total_is_the_sum_of_the_languages(result):
+    python, c = result.languages
+    total = result.total
+    assert (total.files, total.bytes, total.tokens) == (python.files + c.files, python.bytes + c.bytes, python.tokens + c.tokens)
+    assert total.bits_per_byte("model") == pytest.approx((python.bits["model"] + c.bits["model"]) / (python.bytes + c.bytes))
+
+
+def test_bf16_gives_nearly_the_figures_of_fp32(result, job_config):
+    rounded = evaluate_heldout(job_config.replace(precision="bfloat16"))
+    assert rounded.total.bits["model"] == pytest.approx(result.total.bits["model"], rel=0.01)
+    assert rounded.total.bits["model"] != result.total.bits["model"]
+
+
+def test_a_second_evaluation_gives_the_same_figures(result, job_config):
+    assert evaluate_heldout(job_config) == result
+
+
+def test_saved_figures_are_read_back_equal(result, tmp_path):
+    path = tmp_path / "figures.json"
+    save_heldout(result, path)
+    assert load_heldout(path) == result
+    path.write_text("{}")
+    with pytest.raises(DataError, match="holds no figures"):
+        load_heldout(path)
+
+
+def test_the_file_lies_beside_the_checkpoint(result, job_config):
+    assert str(heldout_file(result)) == f"{job_config.training.load}/eval_results_7.json"
+
+
+def test_the_table_shows_every_language_and_fits_80_columns(result):
+    long_name = dataclasses.replace(result.languages[0], language="JavaScript", bytes=123_456_789, files=12_345)
+    result = dataclasses.replace(result, languages=(*result.languages, long_name))
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(heldout_table(result))
+    text = console.export_text()
+    for row in (*result.languages, result.total):
+        for judge in row.bits:
+            assert f"{row.bits_per_byte(judge):.3f}" in text
+        assert f"{row.bytes:,}" in text
+    assert "Rust" in text
+    assert "…" not in text
+
+
+def test_the_limit_takes_whole_files_and_counts_the_others(job_config):
+    sizes = {name: len(standard_library(name).encode()) for name in PYTHON[1:]}
+    limit = sum(sizes.values()) - 1
+    python = evaluate_heldout(job_config.replace(heldout_bytes_per_language=limit)).languages[0]
+    assert python.left_aside == 4 - python.files > 0
+    assert python.bytes <= limit
+    assert any(python.bytes == sum(sizes.values()) - size for size in sizes.values()) or python.left_aside > 1
+
+
+def test_a_language_whose_files_are_all_past_the_limit_is_named(job_config):
+    result = evaluate_heldout(job_config.replace(heldout_bytes_per_language=len(C[0])))
+    assert [row.language for row in result.languages] == ["C"]
+    assert result.without_files == ("Python", "Rust")
+
+
+def test_the_sample_depends_on_the_seed_alone():
+    sizes = {f"file {number}": 10 for number in range(40)}
+    taken = within_limit(sizes, 200, seed=1)
+    assert len(taken) == 20
+    assert within_limit(dict(reversed(sizes.items())), 200, seed=1) == taken
+    assert within_limit(sizes, 200, seed=2) != taken
+    assert within_limit(sizes, None, seed=1) == set(sizes)
+
+
+def test_files_that_the_tokenizer_changes_are_counted(job_config, tmp_path):
+    lowering = Tokenizer.from_file(str(Path(job_config.data.vocab_file).with_name("tokenizer.json")))
+    lowering.normalizer = Lowercase()
+    lowering.save(str(tmp_path / "tokenizer.json"))
+    write_corpus(tmp_path / "corpus", {"test": {"C": ["int x;\n", "int Y;\n", "int z;\n"]}})
+    result = evaluate_heldout(
+        job_config.replace(
+            tokenizer_type="HFTokenizer", vocab_file=str(tmp_path / "tokenizer.json"), heldout_path=str(tmp_path / "corpus")
+        )
+    )
+    assert (result.languages[0].files, result.languages[0].changed) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("keys", "error", "message"),
+    [
+        ({"heldout_path": None}, ConfigError, "heldout_path is not set"),
+        ({"heldout_path": "elsewhere"}, DataError, "elsewhere is not a corpus"),
+        ({"heldout_split": "valid"}, DataError, "split valid of the corpus .* holds no documents"),
+        ({"heldout_bytes_per_language": 3}, DataError, r"None of its 6 files fits into heldout_bytes_per_language \(3\)"),
+        ({"load": None}, ConfigError, "load is not set"),
+        ({"iteration": 8}, CheckpointError, "no checkpoint of iteration 8"),
+    ],
+)
+def test_what_is_missing_is_named(job_config, keys, error, message):
+    with pytest.raises(error, match=message):
+        evaluate_heldout(job_config.replace(**keys))

@@ -1,0 +1,88 @@
+"""Completions of a model whose text is known, and of the same model sampled."""
+
+import dataclasses
+
+import pytest
+from scripted_checkpoint import COMPLETION, CONTEXT_LENGTH
+
+from neox_code.config.generation import GenerationConfig
+from neox_code.errors import DataError
+from neox_code.generation.generator import BATCH_SIZE, Generator
+from neox_code.generation.stopping import StopReason
+
+HOT = GenerationConfig(temperature=30.0, top_k=50, maximum_tokens=12)
+
+
+def generator(scripted, section=HOT, seed=1) -> Generator:
+    return Generator(scripted, section, seed)
+
+
+def texts(scripted, prompts, *, section=HOT, seed=1, first=0) -> list[str]:
+    return [completion.text for completion in generator(scripted, section, seed).complete(prompts, first)]
+
+
+def test_a_completion_is_the_exact_text_up_to_the_end_of_the_document(scripted):
+    (completion,) = generator(scripted, GenerationConfig()).complete(["\r\n\t def f("])
+    assert (completion.prompt, completion.text) == ("\r\n\t def f(", COMPLETION)
+    assert completion.tokens == tuple(scripted.tokenizer.encode(COMPLETION))
+    assert completion.stop_reason is StopReason.END_OF_DOCUMENT
+    assert completion.duration_seconds > 0
+
+
+def test_a_completion_ends_at_maximum_tokens_or_where_the_context_is_full(scripted):
+    completions = generator(scripted, GenerationConfig(maximum_tokens=10)).complete(["x", "x" * (CONTEXT_LENGTH - 3), "("])
+    assert [completion.text for completion in completions] == [10 * ".", "...", COMPLETION[:9]]
+    assert [completion.stop_reason for completion in completions] == [
+        StopReason.MAXIMUM_TOKENS,
+        StopReason.FULL_CONTEXT,
+        StopReason.MAXIMUM_TOKENS,
+    ]
+
+
+def test_an_empty_prompt_begins_a_document(scripted):
+    (completion,) = generator(scripted, GenerationConfig()).complete([""])
+    assert (completion.prompt, completion.text) == ("", "(" + COMPLETION)
+
+
+def test_token_ids_are_a_prompt_too(scripted):
+    prompts = ["f(", "x"]
+    assert texts(scripted, [scripted.tokenizer.encode(prompt) for prompt in prompts]) == texts(scripted, prompts)
+
+
+@pytest.mark.parametrize("prompt", ["x" * CONTEXT_LENGTH, "é" * CONTEXT_LENGTH])
+def test_a_prompt_that_fills_the_context_is_an_error_with_both_lengths(scripted, prompt):
+    with pytest.raises(DataError, match=rf"has {len(prompt.encode())} tokens.*context of 64 tokens.*Shorten it to 63 tokens"):
+        generator(scripted).complete(["x", prompt])
+    assert generator(scripted).complete([prompt.encode()[: CONTEXT_LENGTH - 2].decode()])[0].stop_reason is StopReason.FULL_CONTEXT
+
+
+def test_a_completion_depends_on_seed_and_index_and_not_on_the_others(scripted):
+    prompts = ["x" * (index % 5) for index in range(2 * BATCH_SIZE + 3)]
+    together = texts(scripted, prompts)
+    assert together == texts(scripted, prompts)
+    assert together == [texts(scripted, [prompt], first=index)[0] for index, prompt in enumerate(prompts)]
+    assert together == [*texts(scripted, prompts[:5]), *texts(scripted, prompts[5:], first=5)]
+    assert len(set(together)) == len(together)
+    assert not set(together) & set(texts(scripted, prompts, seed=2))
+
+
+def test_recompute_gives_the_same_completions(scripted):
+    prompts = ["", "f(", "xyz", "é"]
+    assert texts(scripted, prompts) == texts(scripted, prompts, section=dataclasses.replace(HOT, recompute=True))
+
+
+@pytest.mark.parametrize("section", [HOT, GenerationConfig()])
+@pytest.mark.parametrize("prompt", ["", "(", "x"])
+def test_streamed_pieces_join_to_the_completion(scripted, section, prompt):
+    pieces = list(generator(scripted, section).stream(prompt, index=4))
+    assert "".join(pieces) == texts(scripted, [prompt], section=section, first=4)[0]
+    assert all(pieces)
+
+
+def test_a_streamed_character_is_never_cut(scripted):
+    assert list(generator(scripted, GenerationConfig()).stream("(")) == list(COMPLETION)
+
+
+def test_a_long_prompt_is_refused_before_the_first_piece(scripted):
+    with pytest.raises(DataError, match="64 tokens"):
+        generator(scripted).stream("x" * CONTEXT_LENGTH)

@@ -1,0 +1,52 @@
+"""How lines become prompts, and what a terminal is shown. The dialog itself is in tests/commands/test_generate.py."""
+
+import pytest
+
+from neox_code.generation.interactive import PROMPT, PromptReader, styled
+
+
+def prompts_of(lines: list[str | None], prompt_end: str) -> list[str]:
+    """All prompts of lines that are typed one after the other."""
+    typed = iter(lines)
+    reader = PromptReader(lambda shown: next(typed, ""), prompt_end)
+    return list(iter(reader.next_prompt, None))
+
+
+@pytest.mark.parametrize(
+    ("lines", "prompt_end", "prompts"),
+    [
+        (["a \r\n", "\n", "b"], "\n", ["a \r", "", "b"]),
+        (["a\n", "  b\n", "END\n", "c END d END\n"], "END", ["a\n  b\n", "c ", " d "]),
+        (["a\n", "b\n", "\n", "c\n"], "\n\n", ["a\nb", "c\n"]),
+        ([], "\n", []),
+    ],
+)
+def test_prompts_are_what_stands_between_their_ends(lines, prompt_end, prompts):
+    assert prompts_of(lines, prompt_end) == prompts
+
+
+def test_what_was_typed_before_an_interruption_is_forgotten():
+    assert prompts_of(["a\n", None, "b\n", "END\n"], "END") == ["b\n"]
+
+
+def test_a_prompt_of_several_lines_is_asked_for_once():
+    shown = []
+
+    def read_line(prompt: str) -> str:
+        shown.append(prompt)
+        return "a\n" if len(shown) < 3 else "END\n"
+
+    PromptReader(read_line, "END").next_prompt()
+    assert shown[0] == PROMPT and PROMPT not in shown[1:]
+
+
+def test_a_terminal_is_shown_control_characters_instead_of_obeying_them(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert styled("\tx\n\x1b]0;title\x07\r\x9b", "\x1b[2m") == "\x1b[2m\tx\n\\x1b]0;title\\x07\\x0d\\x9b\x1b[0m"
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_colors_can_be_switched_off(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    assert styled("x", "\x1b[2m") == "x"

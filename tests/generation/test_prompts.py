@@ -1,0 +1,54 @@
+"""Prompts as they were written or typed, to the last byte."""
+
+import pytest
+
+from neox_code.errors import DataError
+from neox_code.generation.prompts import read_prompts, unescape
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (r"a\nb\tc", "a\nb\tc"),
+        (r"print('\\n')", r"print('\n')"),
+        (r"\\\n", "\\\n"),
+        (r"\\\\n", r"\\n"),
+        (r"\d \r \x41 \"", r"\d \r \x41 \""),
+        ("\\", "\\"),
+        ("\t  two spaces  ", "\t  two spaces  "),
+    ],
+)
+def test_line_ends_tabs_and_backslashes_are_typed_by_escapes_and_other_backslashes_stay(typed, meant):
+    assert unescape(typed) == meant
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"  def f():\r\n\treturn 1\r\n", b"\xef\xbb\xbfx \r", "é\u2028\x0b\x00\n\n".encode()]
+)
+def test_the_whole_file_is_the_prompt_byte_for_byte(tmp_path, content):
+    (tmp_path / "prompt").write_bytes(content)
+    (prompt,) = read_prompts(tmp_path / "prompt")
+    assert prompt.encode() == content
+
+
+def test_prompt_end_separates_prompts_and_nothing_is_stripped(tmp_path, caplog):
+    (tmp_path / "prompts").write_bytes(b" a \n\r\n---\tb\n------c ---")
+    assert read_prompts(tmp_path / "prompts", "---") == [" a \n\r\n", "\tb\n", "c "]
+
+
+def test_a_file_of_separators_alone_is_an_error(tmp_path):
+    (tmp_path / "prompts").write_text("\n\n")
+    with pytest.raises(DataError, match=r"holds no prompt.*prompt_end \('\\n'\)"):
+        read_prompts(tmp_path / "prompts", "\n")
+
+
+def test_a_file_that_is_not_utf8_is_an_error_with_the_place(tmp_path):
+    (tmp_path / "prompt").write_bytes(b"abc\n\xff\xfe")
+    with pytest.raises(DataError, match="byte 0xFF at offset 4"):
+        read_prompts(tmp_path / "prompt")
+
+
+@pytest.mark.parametrize("name", ["missing", "."])
+def test_a_prompt_file_that_is_none_is_an_error(tmp_path, name):
+    with pytest.raises(DataError, match="is not a file"):
+        read_prompts(tmp_path / name)

@@ -1,0 +1,118 @@
+"""What the launchers are told, and that DeepSpeed's own launcher does it."""
+
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from neox_code.config.neox import NeoXConfig
+from neox_code.errors import ConfigError, LaunchError
+from neox_code.launch.command import launch_command, launch_environment, meeting_port
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def config(monkeypatch):
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    shape = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128}
+    return lambda **keys: NeoXConfig.load([], {**shape, **keys})
+
+
+def option(command, name):
+    return next(word.partition("=")[2] for word in command if word.startswith(f"--{name}="))
+
+
+@pytest.fixture
+def taken_port():
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_this_machines_ranks_are_in_the_world_info(config):
+    command = launch_command("some.module", ["a.yml", "--set=lr=1"], config(num_gpus=3))
+    assert command[:4] == [sys.executable, "-u", "-m", "deepspeed.launcher.launch"]
+    assert command[-4:] == ["--module", "some.module", "a.yml", "--set=lr=1"]
+    assert json.loads(base64.urlsafe_b64decode(option(command, "world_info"))) == {"localhost": ["0", "1", "2"]}
+    assert "--no_local_rank" in command
+
+
+def test_several_hosts_are_left_to_deepspeeds_runner(config, tmp_path):
+    hostfile = tmp_path / "hostfile"
+    hostfile.write_text("node0 slots=2\nnode1 slots=2\n")
+    keys = {"hostfile": str(hostfile), "launcher": "openmpi", "master_addr": "node0", "master_port": 1234}
+    command = launch_command("some.module", ["a.yml"], config(**keys))
+    assert command[3] == "deepspeed.launcher.runner"
+    assert {name: option(command, name) for name in keys} == {name: str(value) for name, value in keys.items()}
+    assert not any(word.startswith(("--include", "--exclude")) for word in command)
+    part = launch_command("some.module", ["a.yml"], config(**keys, exclude="node1:0"))
+    assert option(part, "include") == "node0:0,1@node1:1"
+
+
+def test_ranks_must_be_a_multiple_of_the_models_layout(config):
+    with pytest.raises(ConfigError, match=r"^3 ranks are no multiple of .* = 2 \* 2 = 4\."):
+        launch_command("some.module", [], config(num_gpus=3, pipe_parallel_size=2, model_parallel_size=2))
+
+
+def test_a_host_file_that_gives_other_ranks_than_were_counted_on_is_refused(config, tmp_path):
+    hostfile = tmp_path / "hostfile"
+    hostfile.write_text("node0 slots=2\n")
+    with pytest.raises(LaunchError, match=r"^global_num_gpus \(4, --set\) is not the 2 ranks"):
+        launch_command("some.module", [], config(hostfile=str(hostfile), global_num_gpus=4))
+
+
+def test_a_default_port_that_is_in_use_is_changed_and_one_that_was_asked_for_is_not(config, taken_port):
+    port = meeting_port(taken_port, is_default=True)
+    assert port != taken_port
+    with socket.socket() as probe:
+        probe.bind(("", port))
+    with pytest.raises(LaunchError, match=f"^master_port {taken_port} is in use on this machine"):
+        launch_command("some.module", [], config(master_port=taken_port))
+
+
+def test_the_cores_are_shared_among_the_ranks(config, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(16)))
+    assert launch_environment(config(num_gpus=3)) == {"OMP_NUM_THREADS": "5"}
+    assert launch_environment(config(num_gpus=32)) == {"OMP_NUM_THREADS": "1"}
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert launch_environment(config(num_gpus=3)) == {}
+
+
+RANK = """
+import os, sys
+from neox_code.errors import DataError
+from neox_code.launch.supervise import run_rank
+
+def main(argv):
+    print(f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} got {argv}", flush=True)
+    if os.environ["RANK"] == "1":
+        raise DataError("the corpus is empty. Name another.")
+    return 0
+
+sys.exit(run_rank(main, sys.argv[1:]))
+"""
+
+RUN = """
+import json, sys
+from neox_code.launch.supervise import run
+sys.exit(run(json.loads(sys.argv[1])))
+"""
+
+
+def test_a_rank_that_fails_under_deepspeeds_launcher_gives_its_status_and_its_error(config, tmp_path):
+    (tmp_path / "ranks_of_this_test.py").write_text(RANK)
+    command = launch_command("ranks_of_this_test", ["a b", "c"], config(num_gpus=2))
+    words = [sys.executable, "-c", RUN, json.dumps(command)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "rank 1 of 2 got ['a b', 'c']" in ended.stdout.splitlines()
+    assert ended.stderr.splitlines()[-1] == "error: the corpus is empty. Name another."

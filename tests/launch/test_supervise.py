@@ -1,0 +1,108 @@
+"""No process of a run outlives the others, and the run's status and last line say why it ended."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from neox_code.launch.supervise import exit_status, follow_launcher, report_error, start_time
+
+
+@pytest.mark.parametrize("killed", ["supervisor", "launcher", "rank0", "rank1"])
+def test_after_kill_9_of_any_process_nothing_goes_on_running(chain, left_over, killed):
+    run = chain.start("stay")
+    processes = chain.processes()
+    os.kill(processes[killed], signal.SIGKILL)
+    assert left_over(processes, seconds=5) == []
+    assert run.wait(30) == (-9 if killed == "supervisor" else 137)
+
+
+def test_ranks_that_do_not_listen_yet_end_with_their_launcher(chain, left_over):
+    run = chain.start("deaf")
+    processes = chain.processes()
+    os.kill(processes["launcher"], signal.SIGKILL)
+    assert left_over(processes, seconds=5) == []
+    assert run.wait(30) == 137
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stopping_signal_ends_every_rank_and_is_the_status(chain, left_over, number):
+    run = chain.start("stay")
+    processes = chain.processes()
+    os.kill(processes["supervisor"], number)
+    assert run.wait(30) == 128 + number
+    assert left_over(processes, seconds=0) == []
+    assert run.stderr.read().splitlines()[-1] == f"stopped by {number.name}: all processes of the run have ended"
+
+
+def test_a_second_signal_kills_what_does_not_listen(chain, left_over):
+    run = chain.start("deaf")
+    processes = chain.processes()
+    os.kill(processes["supervisor"], signal.SIGINT)
+    assert left_over({"launcher": processes["launcher"]}, seconds=0.5) == ["launcher"]
+    os.kill(processes["supervisor"], signal.SIGINT)
+    assert run.wait(30) == 130
+    assert left_over(processes, seconds=0) == []
+
+
+def test_a_run_that_ends_well_has_status_0_and_gets_the_environment(chain):
+    run = chain.start("environment")
+    output, errors = run.communicate(timeout=60)
+    assert (run.returncode, output, errors) == (0, "by the test\n", "")
+
+
+@pytest.mark.parametrize(
+    ("behavior", "status", "last_line"),
+    [
+        ("user-error", 2, "error: the width is wrong. Set another."),
+        ("full-disk", 2, "error: No space left on device at /out/file. Free some space"),
+        ("bug", 1, "error: rank 1: ValueError: three is not four (at "),
+        ("crash", 139, "error: a process was ended by SIGSEGV."),
+    ],
+)
+def test_a_rank_that_fails_ends_the_run_with_its_own_error_as_the_last_line(chain, left_over, behavior, status, last_line):
+    run = chain.start(behavior, "stay")
+    errors = run.communicate(timeout=60)[1]
+    assert run.returncode == status
+    assert errors.splitlines()[-1].startswith(last_line)
+    assert errors.count("the width is wrong") <= 1
+    assert ("Traceback" in errors) == (behavior == "bug")
+    assert left_over(chain.begun(), seconds=0) == []
+
+
+def test_only_the_first_error_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setenv("NEOX_CODE_ERROR_FILE", str(tmp_path / "error.json"))
+    assert report_error(ValueError("first"))
+    assert not report_error(ValueError("second"))
+    assert "first" in (tmp_path / "error.json").read_text()
+
+
+def test_without_a_supervisor_nothing_is_reported_or_followed(monkeypatch):
+    for name in ("NEOX_CODE_ERROR_FILE", "NEOX_CODE_LAUNCHER", "CROSS_RANK", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    assert not report_error(ValueError("unheard"))
+    code = "import threading, neox_code.launch.supervise as s; s.follow_launcher(); print(threading.active_count())"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "1\n"
+    assert follow_launcher() is None
+
+
+def test_a_process_is_known_by_its_start_time():
+    sleeper = subprocess.Popen(["sleep", "60"])
+    started = start_time(sleeper.pid)
+    assert int(started) >= int(start_time(os.getpid()))
+    assert start_time(sleeper.pid) == started
+    sleeper.kill()
+    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    assert start_time(sleeper.pid) is None
+    sleeper.wait()
+    assert start_time(sleeper.pid) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [(0, 0), (2, 2), (139, 139), (-9, 137), (-15, 143), (247, 137), (241, 143), (255, 255)]
+)
+def test_a_signal_is_128_and_its_number(code, status):
+    assert exit_status(code) == status

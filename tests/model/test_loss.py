@@ -1,0 +1,46 @@
+"""The divided, padded cross entropy against torch's."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from neox_code.model.loss import mean_loss, token_losses, vocab_shard
+from neox_code.parallel.grid import ParallelGrid, alone
+
+
+def case(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    logits = (3 * torch.randn(2, 300, 128, generator=generator)).to(dtype).requires_grad_()
+    return logits, torch.randint(0, 100, (2, 300), generator=generator)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 4e-3)])
+def test_loss_and_gradient_equal_those_of_torch_over_the_real_vocabulary(dtype, tolerance):
+    logits, labels = case(dtype)
+    losses = token_losses(logits, labels, vocab_shard(100, 128, alone()))
+    plain = logits.detach().float().requires_grad_()
+    expected = F.cross_entropy(plain[..., :100].flatten(0, 1), labels.flatten(), reduction="none").view(2, 300)
+    torch.testing.assert_close(losses, expected)
+    weights = torch.rand(2, 300)
+    (losses * weights).sum().backward()
+    (expected * weights).sum().backward()
+    torch.testing.assert_close(logits.grad.float(), plain.grad, atol=tolerance, rtol=tolerance)
+    assert logits.grad[..., 100:].abs().max() == 0
+
+
+def test_without_the_mask_padding_enters_the_softmax_as_in_gpt_neox():
+    logits, labels = case(torch.float32)
+    losses = token_losses(logits, labels, vocab_shard(100, 128, alone(), mask_padding=False))
+    torch.testing.assert_close(losses.flatten(), F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none"))
+
+
+def test_masked_positions_have_no_part_in_the_mean():
+    logits, labels = case(torch.float32)
+    mask = torch.zeros(2, 300)
+    mask[1, 7:9] = 1
+    expected = F.cross_entropy(logits[1, 7:9, :100], labels[1, 7:9])
+    torch.testing.assert_close(mean_loss(logits, labels, mask, vocab_shard(100, 128, alone())), expected)
+
+
+def test_a_rank_that_holds_padding_alone_has_no_real_rows():
+    assert vocab_shard(100, 384, ParallelGrid(tensor_size=3, rank=2)).real_rows == 0

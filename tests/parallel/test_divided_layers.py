@@ -1,0 +1,76 @@
+"""Divided layers on two ranks against the plain ones, forward and backward; rank arithmetic against DeepSpeed's."""
+
+import itertools
+
+import pytest
+import torch
+from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
+from distributed_runs import run_ranks
+
+from neox_code.config.parallelism import ParallelismConfig
+from neox_code.model.loss import token_losses, vocab_shard
+from neox_code.parallel.grid import ParallelGrid, alone
+from neox_code.parallel.seeds import layer_seed
+from neox_code.parallel.startup import startup
+
+IDS = torch.tensor([[1, 7, 3, 9], [2, 2, 11, 0]])
+VOCAB_SIZE, PADDED = 13, 16
+
+
+def network(grid: ParallelGrid) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Embedding, column and row layer, tied head and loss; returns losses, and the gradients of this rank's parts."""
+
+    def fill(weight: torch.Tensor) -> None:
+        weight.normal_(0, 0.5)
+
+    with layer_seed(1, 0):
+        embedding = grid.layers.vocab_embedding(PADDED, 6, torch.float32, fill)
+        column = grid.layers.column_linear(6, 8, torch.float32, fill)
+        row = grid.layers.row_linear(8, 6, torch.float32, fill)
+    with torch.no_grad():
+        row.bias.add_(torch.arange(6) / 10)
+    hidden = embedding(IDS)
+    hidden = hidden + row(torch.tanh(column(hidden)))
+    losses = token_losses(grid.layers.tied_logits(hidden, embedding.weight), IDS.roll(-1, 1), vocab_shard(VOCAB_SIZE, PADDED, grid))
+    losses.mean().backward()
+    modules = {"embedding": embedding, "column": column, "row": row}
+    gradients = {f"{name}.{key}": p.grad for name, module in modules.items() for key, p in module.named_parameters()}
+    return losses.detach(), gradients
+
+
+def divided_network() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    with startup(ParallelismConfig(model_parallel_size=2)) as grid:
+        return network(grid)
+
+
+def test_two_tensor_ranks_compute_what_one_plain_process_does():
+    losses, gradients = network(alone())
+    ranks = run_ranks(2, divided_network)
+    for rank_losses, _ in ranks:
+        torch.testing.assert_close(rank_losses, losses)
+    dims = {"embedding.weight": 0, "column.weight": 0, "column.bias": 0, "row.weight": 1}
+    for name, expected in gradients.items():
+        parts = [rank_gradients[name] for _, rank_gradients in ranks]
+        whole = torch.cat(parts, dims[name]) if name in dims else parts[1]
+        torch.testing.assert_close(whole, expected)
+
+
+def test_state_dicts_hold_weights_and_biases_alone():
+    (names,) = run_ranks(1, state_names)
+    assert names == ["bias", "weight"]
+
+
+def state_names() -> list[str]:
+    with startup(ParallelismConfig()) as grid:
+        layer = grid.layers.column_linear(4, 4, torch.float32, lambda weight: weight.zero_())
+        layer.load_state_dict(layer.state_dict(), strict=True)
+        return sorted(layer.state_dict())
+
+
+@pytest.mark.parametrize("sizes", list(itertools.product([1, 2], [1, 2, 3], [1, 2])))
+def test_ranks_lie_as_in_deepspeed(sizes):
+    pipeline, data, tensor = sizes
+    topology = PipeModelDataParallelTopology(num_pp=pipeline, num_mp=tensor, num_dp=data)
+    for rank in range(pipeline * data * tensor):
+        grid = ParallelGrid(pipeline_size=pipeline, data_size=data, tensor_size=tensor, rank=rank)
+        assert (grid.pipeline_stage, grid.data_rank, grid.tensor_rank) == tuple(topology.get_coord(rank))

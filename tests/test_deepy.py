@@ -1,0 +1,141 @@
+"""The launcher from outside: scripts by name, the dry run, and what becomes of a script's status."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+ECHO = """
+import json, sys
+print(json.dumps(sys.argv[1:]))
+sys.exit(5)
+"""
+
+TRAIN = """
+import os, sys
+from neox_code.config.command_line import parse_command_line
+from neox_code.launch.supervise import run_rank
+
+def main(argv):
+    config = parse_command_line(argv, "Trains.").load()
+    print(f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} trains {config.training.train_iters} steps", flush=True)
+    return 0
+
+sys.exit(run_rank(main, sys.argv[1:]))
+"""
+
+SHAPE = "num_layers: 2\nhidden_size: 64\nnum_attention_heads: 4\nmax_position_embeddings: 128\n"
+REST = "optimizer: {params: {lr: 1e-3}}\ntrain_iters: 10\ntrain_batch_size: 4\ndata_path: corpus\nvocab_file: vocab.json\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Another folder than the project's, with two configuration files in conf/."""
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "shape.yml").write_text(SHAPE)
+    (tmp_path / "conf" / "rest.yml").write_text(REST)
+    return tmp_path
+
+
+@pytest.fixture
+def deepy(folder):
+    def call(*words, launcher=ROOT / "deepy.py", before=()):
+        environment = {**os.environ, "DS_ACCELERATOR": "cpu"}
+        environment.pop("PYTHONPATH", None)
+        command = [sys.executable, *before, str(launcher), *words]
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+    return call
+
+
+@pytest.fixture
+def project(folder):
+    """A project that has this one's modules, and scripts that say what they were given; returns its launcher."""
+    shutil.copy(ROOT / "deepy.py", folder)
+    commands = folder / "neox_code" / "commands"
+    commands.mkdir(parents=True)
+    for entry in (ROOT / "neox_code").iterdir():
+        if entry.name not in ("commands", "__pycache__"):
+            (folder / "neox_code" / entry.name).symlink_to(entry)
+    for name, text in (("__init__", ""), ("echo", ECHO), ("train", TRAIN)):
+        (commands / f"{name}.py").write_text(text)
+    return folder / "deepy.py"
+
+
+def test_alone_or_with_h_it_says_how_to_call_it(deepy):
+    for words in ((), ("-h",), ("--help",)):
+        ended = deepy(*words)
+        assert ended.returncode == 0
+        assert ended.stdout.startswith("usage: ./deepy.py SCRIPT CONFIG")
+        assert "train" in ended.stdout
+
+
+def test_it_can_be_run_as_a_program():
+    assert os.access(ROOT / "deepy.py", os.X_OK)
+    assert (ROOT / "deepy.py").read_text().startswith("#!/usr/bin/env python3\n")
+
+
+def test_an_unknown_script_is_one_sentence_with_the_choices(deepy, project):
+    ended = deepy("dance.py", "conf/shape", launcher=project)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "error: dance.py is not a script of this program. Choose among echo, train.\n"
+
+
+@pytest.mark.parametrize("script", ["train", "train.py", "./train.py", "/somewhere/train.py"])
+def test_a_dry_run_shows_values_origins_and_the_command(deepy, script):
+    ended = deepy(script, "-d", "conf", "shape", "rest.yml", "--set", "seed=7", "--dry-run")
+    assert ended.returncode == 0, ended.stderr
+    lines = [line.split() for line in ended.stdout.splitlines()]
+    assert ["hidden_size", "64", "changed", "conf/shape.yml:2"] in lines
+    assert ["lr", "0.001", "changed", "conf/rest.yml:1"] in lines
+    assert ["seed", "7", "changed", "--set"] in lines
+    assert ["save", "null", "default"] in lines
+    module = lines[-1].index("--module")
+    assert lines[-1][module + 1 :] == ["neox_code.commands.train", "conf/shape.yml", "conf/rest.yml", "--set=seed=7"]
+
+
+def test_a_dry_run_imports_no_heavy_library(deepy):
+    ended = deepy("train", "-d", "conf", "shape", "rest", "--dry-run", before=["-X", "importtime"])
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in ended.stderr.splitlines()}
+    assert ended.returncode == 0
+    assert {"yaml", "neox_code"} <= imported
+    assert imported.isdisjoint({"torch", "deepspeed", "megatron", "numpy", "transformers", "tokenizers"})
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("conf/shape", "conf/none"), "error: conf/none.yml does not exist."),
+        (("conf/shape",), "error: lr is missing."),
+        ((), "error: the following arguments are required: config."),
+        (
+            ("conf/shape", "conf/rest", "--set", "hiden_size=3"),
+            "error: hiden_size (--set) is an unknown key: did you mean hidden_size?",
+        ),
+        (("conf/shape", "conf/rest", "--set", "num_gpus=3"), "error: train_batch_size 4 is not train_micro_batch_size_per_gpu *"),
+        (("conf/shape", "conf/rest", "-H", "hosts"), "error: hostfile hosts does not exist."),
+    ],
+)
+def test_bad_input_is_a_sentence_and_status_2_before_anything_is_started(deepy, words, sentence):
+    ended = deepy("train", *words)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    last_sentence = ended.stderr[ended.stderr.index("error: ") :]
+    assert last_sentence.startswith(sentence)
+    assert "Traceback" not in ended.stderr
+
+
+def test_any_other_script_gets_its_words_as_they_are_and_keeps_its_status(deepy, project):
+    ended = deepy("echo.py", "a b", "--set", "x=1", "--dry-run", launcher=project)
+    assert (ended.returncode, json.loads(ended.stdout)) == (5, ["a b", "--set", "x=1", "--dry-run"])
+
+
+def test_train_runs_on_every_rank_from_any_folder(deepy, project):
+    ended = deepy("train", "-d", "conf", "shape", "rest", "--set", "num_gpus=2", "--set", "train_iters=7", launcher=project)
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(ended.stdout.splitlines()) == [f"rank {rank} of 2 trains 7 steps" for rank in range(2)]

@@ -1,0 +1,91 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer as Backend
+
+from neox_code.errors import DataError
+from neox_code.tokenizer.huggingface import HFTokenizer
+from neox_code.tokenizer.train import TOKENIZER_FILE
+
+
+def changed(vocabulary: Path, path: Path, **entries: Any) -> Path:
+    """A copy of the tokenizer.json with other top-level entries."""
+    description = json.loads((vocabulary / TOKENIZER_FILE).read_text(encoding="utf-8"))
+    path.write_text(json.dumps(description | entries), encoding="utf-8")
+    return path
+
+
+def test_ids_equal_those_of_the_library_where_no_special_name_occurs(
+    huggingface: HFTokenizer, vocabulary: Path, texts: list[str]
+) -> None:
+    backend = Backend.from_file(str(vocabulary / TOKENIZER_FILE))
+    plain = [text for text in texts if "<|" not in text][::5]
+    assert len(plain) > 50
+    assert huggingface.encode_batch(plain) == [encoding.ids for encoding in backend.encode_batch(plain)]
+
+
+def test_the_file_recognizes_special_names_for_others_and_not_for_us(huggingface: HFTokenizer, vocabulary: Path) -> None:
+    assert Backend.from_file(str(vocabulary / TOKENIZER_FILE)).encode("<|endoftext|>").ids == [0]
+    assert 0 not in huggingface.encode("<|endoftext|>")
+    assert huggingface.decode(huggingface.encode("<|endoftext|>")) == "<|endoftext|>" == huggingface.decode([0])
+
+
+def test_truncation_padding_and_added_tokens_of_the_file_are_off(
+    huggingface: HFTokenizer, vocabulary: Path, tmp_path: Path
+) -> None:
+    template = {
+        "type": "TemplateProcessing",
+        "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+        "pair": [],
+        "special_tokens": {"<|endoftext|>": {"id": "<|endoftext|>", "ids": [0], "tokens": ["<|endoftext|>"]}},
+    }
+    truncation = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    padding = {
+        "strategy": {"Fixed": 64},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 1,
+        "pad_type_id": 0,
+        "pad_token": "<|padding|>",
+    }
+    path = changed(vocabulary, tmp_path / "tokenizer.json", post_processor=template, truncation=truncation, padding=padding)
+    text = "def function(argument):\n    return argument\n"
+    assert Backend.from_file(str(path)).encode(text).ids[0] == 0
+    assert HFTokenizer.from_file(path).encode(text) == huggingface.encode(text)
+
+
+def test_ordinary_added_tokens_are_used_and_decode_to_their_text(vocabulary: Path, tmp_path: Path) -> None:
+    backend = Backend.from_file(str(vocabulary / TOKENIZER_FILE))
+    backend.add_tokens(["\t\t", "µ-token é"])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = HFTokenizer.from_file(tmp_path / "tokenizer.json")
+    text = "\t\tx = 'µ-token é'"
+    ids = tokenizer.encode(text)
+    assert tokenizer.vocab_size == 2002
+    assert {2000, 2001} <= set(ids)
+    assert tokenizer.decode_bytes(ids) == text.encode()
+
+
+def test_an_end_of_document_token_that_texts_could_spell_is_refused(vocabulary: Path, tmp_path: Path) -> None:
+    added = json.loads((vocabulary / TOKENIZER_FILE).read_text(encoding="utf-8"))["added_tokens"]
+    ordinary = [token | {"special": False} for token in added]
+    with pytest.raises(DataError, match="inside a text into the token's id 0"):
+        HFTokenizer.from_file(changed(vocabulary, tmp_path / "tokenizer.json", added_tokens=ordinary))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{}", "has no `model`"),
+        ("[1", "not valid JSON"),
+        ('{"model": {"type": "BPE"}, "decoder": {"type": "Metaspace"}}', "not of a byte-level vocabulary"),
+        ('{"model": {"type": "Nonsense"}, "decoder": {"type": "ByteLevel"}}', "cannot be read by tokenizers"),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        HFTokenizer.from_file(path)

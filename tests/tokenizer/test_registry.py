@@ -1,0 +1,59 @@
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from neox_code.config.data import DataConfig
+from neox_code.errors import DataError
+from neox_code.tokenizer.gpt2 import GPT2Tokenizer
+from neox_code.tokenizer.huggingface import HFTokenizer
+from neox_code.tokenizer.registry import TOKENIZERS, build_tokenizer
+from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(logging.getLogger("neox_code"), "propagate", True)
+    return caplog
+
+
+def test_each_type_is_built_from_its_keys(vocabulary: Path, warnings: pytest.LogCaptureFixture) -> None:
+    gpt2 = build_tokenizer(
+        DataConfig(
+            tokenizer_type="GPT2BPETokenizer", vocab_file=str(vocabulary / VOCAB_FILE), merge_file=str(vocabulary / MERGE_FILE)
+        )
+    )
+    huggingface = build_tokenizer(DataConfig(tokenizer_type="HFTokenizer", vocab_file=str(vocabulary / TOKENIZER_FILE)))
+    assert isinstance(gpt2, GPT2Tokenizer)
+    assert isinstance(huggingface, HFTokenizer)
+    assert gpt2.encode("def f():") == huggingface.encode("def f():")
+    assert not warnings.records
+
+
+def test_the_merge_file_reader_of_the_section_is_used(vocabulary: Path) -> None:
+    section = DataConfig(
+        vocab_file=str(vocabulary / VOCAB_FILE), merge_file=str(vocabulary / MERGE_FILE), merge_file_reader="gpt-neox"
+    )
+    assert build_tokenizer(section).identity["merge_file_reader"] == "gpt-neox"
+
+
+def test_a_tokenizer_that_changes_text_is_announced(vocabulary: Path, tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
+    description = json.loads((vocabulary / TOKENIZER_FILE).read_text(encoding="utf-8"))
+    path = tmp_path / "tokenizer.json"
+    path.write_text(json.dumps(description | {"normalizer": {"type": "NFC"}}), encoding="utf-8")
+    build_tokenizer(DataConfig(tokenizer_type="HFTokenizer", vocab_file=str(path)))
+    assert "does not give every text back" in warnings.text
+
+
+@pytest.mark.parametrize("tokenizer_type", TOKENIZERS)
+def test_a_vocabulary_that_is_not_named_or_not_there_is_an_error_with_the_key(tokenizer_type: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"vocab_file is not set, but tokenizer_type {tokenizer_type} needs it"):
+        build_tokenizer(DataConfig(tokenizer_type=tokenizer_type))
+    with pytest.raises(DataError, match=r"vocab_file \(.*absent\) is not a file"):
+        build_tokenizer(DataConfig(tokenizer_type=tokenizer_type, vocab_file=str(tmp_path / "absent")))
+
+
+def test_a_missing_merge_file_is_an_error_with_the_key(vocabulary: Path) -> None:
+    with pytest.raises(DataError, match="merge_file is not set"):
+        build_tokenizer(DataConfig(vocab_file=str(vocabulary / VOCAB_FILE)))

@@ -1,0 +1,137 @@
+import hashlib
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import regex
+
+from neox_code.errors import DataError
+from neox_code.tokenizer.gpt2 import GPT2Tokenizer
+from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE, sample_documents, train_bpe
+
+FILES = (VOCAB_FILE, MERGE_FILE, TOKENIZER_FILE)
+GPT2_PATTERN = regex.compile(r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""")
+
+
+def test_the_vocabulary_is_specials_then_bytes_then_merges_and_of_the_size_asked_for(vocabulary: Path) -> None:
+    ids = json.loads((vocabulary / VOCAB_FILE).read_text(encoding="utf-8"))
+    lines = (vocabulary / MERGE_FILE).read_text(encoding="utf-8").splitlines()
+    assert list(ids.values()) == list(range(2000))
+    assert list(ids)[:3] == ["<|endoftext|>", "<|padding|>", "<|separator|>"]
+    assert all(len(token) == 1 for token in list(ids)[3:259])
+    assert lines[0] == "#version: 0.2"
+    assert [line.replace(" ", "") for line in lines[1:]] == list(ids)[259:]
+
+
+def test_the_first_merges_are_the_most_frequent_pairs(tmp_path: Path) -> None:
+    text = "ababab abc\n" * 3
+    train_bpe([text], 262, tmp_path)
+    pairs = Counter(pair for piece in GPT2_PATTERN.findall(text) for pair in itertools.pairwise(piece))
+    lines = (tmp_path / MERGE_FILE).read_text(encoding="utf-8").splitlines()
+    assert pairs.most_common(1) == [(("a", "b"), 12)]
+    assert lines[1:3] == ["a b", "ab ab"]
+
+
+def test_the_same_texts_in_any_order_and_process_give_the_same_bytes(tmp_path: Path, real_texts: list[str]) -> None:
+    texts = real_texts[:30]
+    train_bpe(texts, 1000, tmp_path / "first")
+    train_bpe(reversed(texts), 1000, tmp_path / "second")
+    program = (
+        "import json, sys; from neox_code.tokenizer.train import train_bpe; train_bpe(json.load(sys.stdin), 1000, sys.argv[1])"
+    )
+    environment = {"RAYON_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", program, str(tmp_path / "third")]
+    subprocess.run(command, input=json.dumps(texts), text=True, check=True, env=environment)
+    for name in FILES:
+        content = (tmp_path / "first" / name).read_bytes()
+        assert (tmp_path / "second" / name).read_bytes() == content
+        assert (tmp_path / "third" / name).read_bytes() == content
+
+
+def test_special_names_in_the_texts_are_text(tmp_path: Path) -> None:
+    tokenizer = train_bpe(["<|endoftext|> <|padding|>\n" * 100], 300, tmp_path)
+    ids = tokenizer.encode("<|endoftext|> <|padding|>\n")
+    tokens = [tokenizer.decode([token_id]) for token_id in ids]
+    assert tokens == ["<|", "endoftext", "|>", " <|", "padding", "|>", "\n"]
+    assert min(ids) > 2
+
+
+def test_a_small_sample_gives_a_smaller_vocabulary_with_every_byte(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    tokenizer = train_bpe(["print(1)\nprint(2)\n"], 8192, tmp_path)
+    assert 259 < tokenizer.vocab_size < 300
+    assert tokenizer.decode(tokenizer.encode("\r\0é😀")) == "\r\0é😀"
+
+
+@pytest.mark.parametrize("texts", [[], ["", ""]])
+def test_no_text_is_an_error_and_leaves_no_files(tmp_path: Path, texts: list[str]) -> None:
+    with pytest.raises(DataError, match="no text to learn"):
+        train_bpe(texts, 1000, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_size_without_room_for_the_bytes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="must be at least 259"):
+        train_bpe(["x"], 258, tmp_path)
+
+
+def test_a_vocabulary_replaces_another_as_a_whole(tmp_path: Path, real_texts: list[str]) -> None:
+    train_bpe(real_texts[:3], 300, tmp_path)
+    train_bpe(real_texts[3:6], 400, tmp_path)
+    assert GPT2Tokenizer.from_files(tmp_path / VOCAB_FILE, tmp_path / MERGE_FILE).vocab_size == 400
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(FILES)
+
+
+def test_ctrl_c_ends_the_training_at_once_and_leaves_no_files(tmp_path: Path) -> None:
+    def endless() -> Iterator[str]:
+        for number in itertools.count():
+            if number == 100:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield f"text {number}\n"
+
+    with pytest.raises(KeyboardInterrupt):
+        train_bpe(endless(), 1000, tmp_path / "out")
+    assert threading.active_count() == 1
+    assert not (tmp_path / "out").exists()
+
+
+@dataclass(frozen=True)
+class Sized:
+    sha256: str
+    num_bytes: int
+
+
+@pytest.fixture(scope="module")
+def documents() -> list[Sized]:
+    sizes = random.Random(0)
+    return [Sized(hashlib.sha256(str(number).encode()).hexdigest(), sizes.randrange(1, 200)) for number in range(4000)]
+
+
+def shuffled(documents: list[Sized]) -> list[Sized]:
+    return random.Random(1).sample(documents, len(documents))
+
+
+def test_a_fraction_is_the_same_documents_in_any_order_and_others_with_another_seed(documents: list[Sized]) -> None:
+    sample = list(sample_documents(documents, fraction=0.25, seed=1))
+    assert 900 < len(sample) < 1100
+    assert set(sample_documents(shuffled(documents), fraction=0.25, seed=1)) == set(sample)
+    assert 150 < len(set(sample_documents(documents, fraction=0.25, seed=2)) & set(sample)) < 350
+    assert set(sample) <= set(sample_documents(documents, fraction=0.5, seed=1))
+    assert list(sample_documents(documents)) == documents
+
+
+def test_a_limit_in_bytes_is_nearly_reached_never_passed_and_independent_of_the_order(documents: list[Sized]) -> None:
+    sample = list(sample_documents(documents, max_bytes=50_000, seed=1))
+    assert 49_800 < sum(document.num_bytes for document in sample) <= 50_000
+    assert list(sample_documents(shuffled(documents), max_bytes=50_000, seed=1)) == sample
+    assert set(sample_documents(documents, max_bytes=20_000, seed=1)) < set(sample)
+    assert sum(document.num_bytes for document in sample_documents(documents, fraction=0.01, max_bytes=50_000, seed=1)) < 6_000

@@ -1,0 +1,132 @@
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from small_corpus import write_corpus
+from tokenizers import Tokenizer as Backend
+
+from neox_code.data.indexed_dataset import IndexedDataset
+from neox_code.tokenizer.train import train_bpe
+
+TOOL = Path(__file__).parents[2] / "tools/preprocess_data.py"
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:40]
+    return [text for file in files if (text := file.read_text(encoding="utf-8"))]
+
+
+@pytest.fixture(scope="module")
+def vocabulary(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vocabulary")
+    train_bpe(texts[:20], 600, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gpt2(vocabulary: Path) -> list[object]:
+    """GPT-NeoX's options for the vocabulary."""
+    files = ["--vocab-file", vocabulary / "code-vocab.json", "--merge-file", vocabulary / "code-merges.txt"]
+    return ["--tokenizer-type", "GPT2BPETokenizer", *files]
+
+
+@pytest.fixture(scope="module")
+def peer(vocabulary: Path) -> Backend:
+    return Backend.from_file(str(vocabulary / "tokenizer.json"))
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(TOOL), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def read(prefix: Path) -> list[list[int]]:
+    return [ids.tolist() for ids in IndexedDataset(prefix)]
+
+
+def test_json_lines_become_one_token_file_for_each_key(tmp_path: Path, texts: list[str], gpt2: list[object], peer: Backend) -> None:
+    first, second = texts[:10], [*texts[10:15], ""]
+    for name, part in (("first", first), ("second", second)):
+        rows = [json.dumps({"text": text, "title": text[:20] or "none"}) for text in part]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    inputs = f"{tmp_path / 'first.jsonl'},{tmp_path / 'second.jsonl'}"
+    options = ["--jsonl-keys", "text", "title", "--workers", 2, "--log-interval", 10, "--num-docs", 16, "--dataset-impl", "mmap"]
+    result = run("--input", inputs, "--output-prefix", tmp_path / "out/code", *gpt2, *options, "--append-eod")
+    assert result.returncode == 0, result.stderr
+    assert "1 empty documents left out" in result.stderr
+    assert read(tmp_path / "out/code_text_document") == [[*peer.encode(text).ids, 0] for text in texts[:15]]
+    titles = [*[text[:20] for text in texts[:15]], "none"]
+    assert read(tmp_path / "out/code_title_document") == [[*peer.encode(title).ids, 0] for title in titles]
+
+
+def test_without_append_eod_there_is_no_further_token(tmp_path: Path, vocabulary: Path, peer: Backend) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "x = 1"}\n{"text": "<|endoftext|>"}\n', encoding="utf-8")
+    options = ["--tokenizer-type", "HFTokenizer", "--vocab", vocabulary / "tokenizer.json"]
+    result = run("--input", tmp_path / "rows.jsonl", "--output-prefix", tmp_path / "code", *options)
+    assert result.returncode == 0, result.stderr
+    first, second = read(tmp_path / "code_text_document")
+    assert first == peer.encode("x = 1").ids
+    assert peer.decode(second) == "<|endoftext|>"
+    assert 0 not in second
+
+
+def test_a_folder_gives_a_document_for_each_file_in_path_order(tmp_path: Path, gpt2: list[object], peer: Backend) -> None:
+    contents = {"a/z.py": "def f():\r\n\treturn 1\r\n", "b.py": "\ufeffx", "a/a.c": "int x;\n"}
+    for path, text in contents.items():
+        (tmp_path / "source" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "source" / path).write_bytes(text.encode())
+    (tmp_path / "source/empty").touch()
+    result = run("--input", tmp_path / "source", "--output-prefix", tmp_path / "code", "--append-eod", *gpt2)
+    assert result.returncode == 0, result.stderr
+    assert "1 empty files left out" in result.stderr
+    assert read(tmp_path / "code_text_document") == [[*peer.encode(contents[path]).ids, 0] for path in ("a/a.c", "a/z.py", "b.py")]
+
+
+def test_a_corpus_gives_a_token_file_for_each_split(tmp_path: Path, texts: list[str], gpt2: list[object], peer: Backend) -> None:
+    write_corpus(tmp_path / "corpus", {"train": {"Python": texts[:5]}, "test": {"Python": texts[5:8]}})
+    result = run("--input", tmp_path / "corpus", "--output-prefix", tmp_path / "out/code", "--append-eod", *gpt2)
+    assert result.returncode == 0, result.stderr
+    assert read(tmp_path / "out/code_train_text_document") == [[*peer.encode(text).ids, 0] for text in texts[:5]]
+    assert read(tmp_path / "out/code_test_text_document") == [[*peer.encode(text).ids, 0] for text in texts[5:8]]
+    assert not (tmp_path / "out/code_valid_text_document.idx").exists()
+    assert json.loads((tmp_path / "out/code_tokens.json").read_text(encoding="utf-8"))["splits"]["test"]["Python"]["documents"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--input", "bad.jsonl"], "bad.jsonl:2 is not valid JSON"),
+        (["--input", "absent.jsonl"], "absent.jsonl does not exist"),
+        (["--input", "good.jsonl", "--jsonl-keys", "code"], "good.jsonl:1 has no text under 'code'"),
+        (["--input", "good.jsonl", "--ftfy"], "--ftfy would rewrite texts"),
+        (["--input", "good.jsonl", "--dataset-impl", "lazy"], "--dataset-impl lazy is not written any more"),
+        (["--input", "good.jsonl", "--workers", "0"], "--workers (0) must be at least 1"),
+        (["--input", "folder", "--jsonl-keys", "code"], "--jsonl-keys code is for JSON Lines"),
+        (["--input", "folder,good.jsonl"], "latin.py is not UTF-8"),
+        (["--input", "hollow.jsonl"], "has no document with a token"),
+        (["--input", "corpus,good.jsonl"], "takes that one alone"),
+        (["--input", "good.jsonl", "--tokenizer-type", "CharLevelTokenizer"], "invalid choice: 'CharLevelTokenizer'"),
+        (["--input", "good.jsonl", "--merge-file", "absent.txt"], "merge_file (absent.txt) is not a file"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_status_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpt2: list[object], options: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("good.jsonl").write_text('{"text": "x"}\n', encoding="utf-8")
+    Path("bad.jsonl").write_text('{"text": "x"}\n{"text": \n', encoding="utf-8")
+    Path("hollow.jsonl").write_text('{"text": ""}\n', encoding="utf-8")
+    Path("folder").mkdir()
+    Path("folder/latin.py").write_bytes(b"\xe9")
+    write_corpus(Path("corpus"), {"train": {"C": ["x"]}})
+    result = run(*gpt2, "--output-prefix", "out/code", *options)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not Path("out").exists() or list(Path("out").iterdir()) == []

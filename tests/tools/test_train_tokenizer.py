@@ -1,0 +1,63 @@
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from small_corpus import write_corpus
+from tokenizers import Tokenizer as Backend
+
+TOOL = Path(__file__).parents[2] / "tools/train_tokenizer.py"
+FILES = ("code-merges.txt", "code-vocab.json", "tokenizer.json")
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(TOOL), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:40]
+    return [text for file in files if (text := file.read_text(encoding="utf-8"))]
+
+
+def test_a_corpus_and_a_folder_of_the_same_texts_give_the_same_vocabulary(tmp_path: Path, texts: list[str]) -> None:
+    write_corpus(tmp_path / "corpus", {"train": {"Python": texts}, "test": {"Python": ["never_read_by_the_training = 1\n" * 1000]}})
+    (tmp_path / "folder").mkdir()
+    for number, text in enumerate(texts):
+        (tmp_path / "folder" / f"{len(texts) - number}.py").write_bytes(text.encode())
+    for source in ("corpus", "folder"):
+        result = run(
+            tmp_path / source, "--vocab-size", 700, "--fraction", 0.6, "--seed", 5, "--output", tmp_path / f"vocabulary-of-{source}"
+        )
+        assert result.returncode == 0, result.stderr
+        assert "700 entries" in result.stderr
+    for name in FILES:
+        content = (tmp_path / "vocabulary-of-corpus" / name).read_bytes()
+        assert content == (tmp_path / "vocabulary-of-folder" / name).read_bytes()
+    ids = json.loads((tmp_path / "vocabulary-of-corpus/code-vocab.json").read_text(encoding="utf-8"))
+    assert len(ids) == Backend.from_file(str(tmp_path / "vocabulary-of-corpus/tokenizer.json")).get_vocab_size() == 700
+    assert "never" not in ids
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["absent", "--output", "out"], "absent is not a folder"),
+        ([".", "--output", "out"], "has no file with content"),
+        ([".", "--output", "out", "--fraction", "1.5"], "--fraction (1.5) must be above 0 and at most 1"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_status_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*options)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
