@@ -62,7 +62,7 @@ def scripted_gpt(tokenizer: GPT2Tokenizer) -> GPT:
 
 
 def write_checkpoint(folder: Path, **keys: Any) -> Path:
-    """Vocabulary, weights in the checkpoint's layout, and a configuration file, whose path is returned; keywords are further keys."""
+    """Vocabulary, weights in the checkpoint's layout, and a configuration file; returns its path. Keywords are further keys."""
     tokenizer = write_vocabulary(folder)
     step = folder / "checkpoints" / step_name(1)
     step.mkdir(parents=True)

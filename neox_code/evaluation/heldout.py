@@ -9,7 +9,6 @@ Bits per byte depend on no tokenizer: the bits of all tokens, by the UTF-8 bytes
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from neox_code.config.data import DataConfig
 from neox_code.config.neox import NeoXConfig
 from neox_code.corpus.projects import seeded_order
 from neox_code.corpus.shards import Document, iter_documents, load_summary
@@ -30,7 +29,13 @@ def evaluate_heldout(config: NeoXConfig) -> HeldoutResult:
     Raises ConfigError without `heldout_path` or `load`, DataError where there is no corpus or nothing held out in it, and what
     `load_model` raises.
     """
-    languages, left_aside = heldout_documents(config.data, config.training.seed)
+    folder, split = config.data.heldout_path, config.data.heldout_split
+    if folder is None:
+        raise ConfigError(
+            "heldout_path is not set: there is nothing to judge the model by. "
+            "Set it to a corpus folder that tools/build_corpus.py made, or --set heldout_path=FOLDER."
+        )
+    languages, left_aside = heldout_documents(folder, split, config.data.heldout_bytes_per_language, config.training.seed)
     model = scoring_model(load_model(config))
     num_bytes = sum(document.num_bytes for documents in languages.values() for document in documents)
     with progress("gzip and xz", total=2 * len(COMPRESSORS) * num_bytes, unit="B") as advance:
@@ -43,11 +48,11 @@ def evaluate_heldout(config: NeoXConfig) -> HeldoutResult:
             judge_language(model, documents, bits[language], left_aside[language], advance)
             for language, documents in languages.items()
         ]
-    trained_on = load_summary(config.data.heldout_path).languages("train")
+    trained_on = load_summary(folder).languages("train")
     return HeldoutResult(
         checkpoint=str(model.checkpoint),
-        corpus=config.data.heldout_path,
-        split=config.data.heldout_split,
+        corpus=folder,
+        split=split,
         context_length=model.context_length,
         languages=tuple(sorted(rows, key=lambda row: (-row.bytes, row.language))),
         without_files=tuple(language for language in trained_on if language not in languages),
@@ -78,38 +83,34 @@ def judge_language(
     )
 
 
-def heldout_documents(data: DataConfig, seed: int) -> tuple[dict[str, list[Document]], dict[str, int]]:
-    """The documents to judge by and the number of those left aside, by language. Empty documents say nothing, and do not count.
+def heldout_documents(folder: str, split: str, limit: int | None, seed: int) -> tuple[dict[str, list[Document]], dict[str, int]]:
+    """The documents to judge by, at most `limit` bytes a language, and the number of those left aside, both by language.
 
-    Raises ConfigError where no corpus is named, DataError where there is none, or nothing held out.
+    Empty documents say nothing, and do not count. Raises DataError where there is no corpus, or nothing held out.
     """
-    folder, split, limit = data.heldout_path, data.heldout_split, data.heldout_bytes_per_language
-    if folder is None:
-        raise ConfigError(
-            "heldout_path is not set: there is nothing to judge the model by. "
-            "Set it to a corpus folder that tools/build_corpus.py made, or --set heldout_path=FOLDER."
-        )
     sizes: dict[str, dict[str, int]] = defaultdict(dict)
     for document in iter_documents(folder, split):
         if document.num_bytes:
             sizes[document.language][document.sha256] = document.num_bytes
     chosen = {language: within_limit(files, limit, seed) for language, files in sizes.items()}
+    if not any(chosen.values()):
+        raise DataError(f"split {split} of the corpus {folder} holds no documents to judge the model by. {remedy(sizes, limit)}")
     documents: dict[str, list[Document]] = defaultdict(list)
     for document in iter_documents(folder, split):
         if document.sha256 in chosen.get(document.language, ()):
             documents[document.language].append(document)
-    if not documents:
-        remedy = (
-            f"None of its {sum(map(len, sizes.values())):,} files fits into heldout_bytes_per_language ({limit:,}): raise it."
-            if sizes
-            else "Set heldout_split to the other of valid and test, or build the corpus with more projects."
-        )
-        raise DataError(f"split {split} of the corpus {folder} holds no documents to judge the model by. {remedy}")
     left_aside = {language: len(sizes[language]) - len(files) for language, files in chosen.items()}
     if any(left_aside.values()):
         counts = ", ".join(f"{count:,} {language}" for language, count in left_aside.items() if count)
-        log.info("files left aside, past heldout_bytes_per_language (%s): %s", f"{limit:,}", counts)
+        log.info("files left aside, past heldout_bytes_per_language (%d): %s", limit, counts)
     return documents, left_aside
+
+
+def remedy(sizes: Mapping[str, Mapping[str, int]], limit: int | None) -> str:
+    """What to do where no document was chosen."""
+    if not sizes:
+        return "Set heldout_split to the other of valid and test, or build the corpus with more projects."
+    return f"None of its {sum(map(len, sizes.values())):,} files fits into heldout_bytes_per_language ({limit:,}): raise it."
 
 
 def within_limit(sizes: Mapping[str, int], limit: int | None, seed: int) -> set[str]:

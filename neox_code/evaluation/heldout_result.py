@@ -1,7 +1,9 @@
-"""The figures of a model on held-out files, and the file that keeps them. No torch is needed to read them.
+"""The figures of a model on held-out files, and the file that keeps them.
 
-result = load_heldout("checkpoints/eval_results_1000.json")
-result.languages[0].bits_per_byte("model"), result.languages[0].bits_per_byte("gzip_alone")
+    result = load_heldout("checkpoints/eval_results_1000.json")
+    result.languages[0].bits_per_byte("model"), result.languages[0].bits_per_byte("gzip_alone")
+
+No torch is needed to read them.
 """
 
 import math

@@ -45,7 +45,7 @@ class Context(Protocol):
 class CachedContext:
     """Keeps keys and values: a token costs one column of work."""
 
-    def __init__(self, gpt: GPT, model: ModelConfig, vocab_size: int):
+    def __init__(self, gpt: GPT, model: ModelConfig, vocab_size: int | None):
         self.gpt, self.model, self.vocab_size = gpt, model, vocab_size
 
     def prefill(self, prompts: Prompts, max_length: int) -> torch.Tensor:
@@ -67,7 +67,7 @@ class CachedContext:
 class RecomputedContext:
     """Keeps the tokens alone and reads them all again at each step: slow, and what CachedContext is checked against."""
 
-    def __init__(self, gpt: GPT, model: ModelConfig, vocab_size: int):
+    def __init__(self, gpt: GPT, model: ModelConfig, vocab_size: int | None):
         self.gpt, self.vocab_size = gpt, vocab_size
 
     def prefill(self, prompts: Prompts, max_length: int) -> torch.Tensor:

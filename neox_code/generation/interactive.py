@@ -66,7 +66,7 @@ def answer(generator: Generator, prompt: str, index: int, show: Callable[[str, s
 
 
 ReadLine = Callable[[str], str | None]
-"""Shows a prompt and reads a line with its line end: "" at the end of the input, None where all that was typed is to be forgotten."""
+"""Shows a prompt and reads a line with its line end: "" at the end of the input, None where what was typed is to be forgotten."""
 
 
 class PromptReader:

@@ -35,7 +35,7 @@ def read_prompts(path: str | Path, prompt_end: str | None = None) -> list[str]:
     if not prompts:
         raise DataError(f"{path} holds no prompt between its separators prompt_end ({prompt_end!r}). Write one into it.")
     if len(prompts) < len(pieces):
-        log.info("%s | %d prompts, %d empty ones left out", path, len(prompts), len(pieces) - len(prompts))
+        log.info("%s | prompts: %d, left out as empty: %d", path, len(prompts), len(pieces) - len(prompts))
     return prompts
 
 

@@ -1,8 +1,10 @@
 """Completions as JSON Lines with GPT-NeoX's six fields, in its order.
 
-write_samples("samples.jsonl", generator, ["def add(a, b):\\n"])
+    write_samples("samples.jsonl", generator, ["def add(a, b):\\n"])
 
-{"context": "def add(a, b):\\n", "text": "    return a + b\\n", "length": 9, "finished": true, "message": null, "duration_seconds": 0.4}
+    {"context": "def add(a, b):\\n", "text": "    return a + b\\n", "length": 9, "finished": true, ...}
+
+The file is there when all completions are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +22,7 @@ MESSAGES = {StopReason.FULL_CONTEXT: "WARNING: the completion ends where the mod
 
 
 def write_samples(path: str | Path, generator: Generator, prompts: Sequence[Prompt]) -> None:
-    """Completes the prompts into a file, a row each in their order. The file is there when all are done."""
+    """Completes the prompts into a file, a row each in their order. Returns when all are done."""
     write_json_lines(path, samples(generator, prompts))
     log.info("%d completions in %s", len(prompts), path)
 

@@ -16,7 +16,7 @@ Each stage calls what the tools and scripts call. The stages that need torch run
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from neox_code.checkpoint.layout import STEP_PREFIX, find_checkpoint
+from neox_code.checkpoint.layout import STEP_PREFIX, find_checkpoint, latest_file
 from neox_code.config.assembly import DEFAULT
 from neox_code.config.fields import FIELDS
 from neox_code.config.neox import NeoXConfig
@@ -35,13 +35,13 @@ from neox_code.corpus.shards import SPLITS, SUMMARY_FILE, iter_documents, load_s
 from neox_code.corpus.tokenize_shards import TOKENS_FILE, kept_bytes, tokenize_corpus
 from neox_code.data.indexed_dataset import bin_path, idx_path
 from neox_code.evaluation.heldout_result import HeldoutResult, load_heldout
-from neox_code.files import numbered_folders, read_json, read_json_lines, write_text
+from neox_code.files import read_json, read_json_lines, write_text
 from neox_code.launch.command import launch_command, launch_environment
 from neox_code.launch.supervise import run
 from neox_code.logs import get_logger, progress
 from neox_code.quickstart.prompts import beginnings
 from neox_code.quickstart.report import Findings, write_report
-from neox_code.quickstart.stages import Done, Stage, mark_of, read_record, remove
+from neox_code.quickstart.stages import Done, Stage, mark_of, read_records, remove
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE, sample_documents, train_bpe
 
@@ -122,6 +122,9 @@ class MainJob:
         """Without .bin and .idx."""
         return self.output / "tokens" / f"{split}_text_document"
 
+    def tokenizer(self) -> GPT2Tokenizer:
+        return GPT2Tokenizer.from_files(self.vocabulary / VOCAB_FILE, self.vocabulary / MERGE_FILE)
+
     def configuration(self) -> NeoXConfig:
         """The whole configuration, for which the file with the paths is written. Raises ConfigError."""
         paths = {
@@ -158,7 +161,7 @@ class MainJob:
         total = min(VOCABULARY_BYTES, kept_bytes(self.corpus, ["train"])["train"])
         with progress("vocabulary", total=total, unit="B") as advance:
 
-            def texts():
+            def texts() -> Iterator[str]:
                 for document in documents:
                     yield document.text
                     advance(document.num_bytes)
@@ -168,9 +171,8 @@ class MainJob:
         return Done(files, {"vocab_size": tokenizer.vocab_size})
 
     def write_tokens(self) -> Done:
-        tokenizer = GPT2Tokenizer.from_files(self.vocabulary / VOCAB_FILE, self.vocabulary / MERGE_FILE)
         folder = self.output / "tokens"
-        splits = tokenize_corpus(self.corpus, folder, tokenizer).splits
+        splits = tokenize_corpus(self.corpus, folder, self.tokenizer()).splits
         tokens = {split: sum(count.tokens for count in languages.values()) for split, languages in splits.items()}
         files = [name(self.token_file(split)) for split, number in tokens.items() if number for name in (bin_path, idx_path)]
         return Done((folder / TOKENS_FILE, *files), tokens)
@@ -188,22 +190,33 @@ class MainJob:
             remove(path)
 
     def going_on_training(self) -> str:
-        steps = list(numbered_folders(self.output, STEP_PREFIX))
-        return f"goes on after iteration {steps[-1]:,}" if steps else "begins again, as there was no checkpoint yet"
+        if not latest_file(self.output).exists():
+            return "begins again, as there was no checkpoint yet"
+        return f"goes on after iteration {self.trained_iterations():,}"
+
+    def trained_iterations(self) -> int:
+        """The latest checkpoint's iteration. Raises CheckpointError where there is none."""
+        return int(find_checkpoint(self.output).name.removeprefix(STEP_PREFIX))
 
     def judge(self) -> Done:
         if not self.judged_languages():
             log.info("no language has held-out files: each comes from a single project")
             return Done(())
         self.run_command("evaluate")
-        iteration = find_checkpoint(self.output).name.removeprefix(STEP_PREFIX)
-        return Done((self.output / f"eval_results_{iteration}.json",))
+        return Done((self.output / f"eval_results_{self.trained_iterations()}.json",))
 
     def complete(self) -> Done:
+        context = self.config.model.max_position_embeddings
+        longest = max(context - self.config.generation.maximum_tokens, context // 2)
+        tokenizer = self.tokenizer()
+
+        def is_prompt(text: str) -> bool:
+            return PROMPT_END not in text and len(tokenizer.encode(text)) <= longest
+
         languages = self.judged_languages()[:COMPLETED_LANGUAGES]
-        prompts = beginnings(self.corpus, "test", languages, per_language=PROMPTS_PER_LANGUAGE, seed=self.seed, without=PROMPT_END)
+        prompts = beginnings(self.corpus, "test", languages, is_prompt, per_language=PROMPTS_PER_LANGUAGE, seed=self.seed)
         if not prompts:
-            log.info("no held-out file is longer than a prompt")
+            log.info("no held-out file has a beginning to complete")
             return Done(())
         prompt_file, completions = self.output / "prompts.txt", self.output / "completions.jsonl"
         write_text(prompt_file, PROMPT_END.join(prompt.text for prompt in prompts))
@@ -219,11 +232,11 @@ class MainJob:
 
     def heldout(self) -> HeldoutResult | None:
         """What judging found; None where it had no files, or has not ended."""
-        judged = read_record(self.output, "judging")
+        judged = read_records(self.stages(), self.output).get("judging")
         return load_heldout(self.output / judged.products[0]) if judged and judged.products else None
 
     def report(self) -> Done:
-        records = {stage.name: read_record(self.output, stage.name) for stage in self.stages()[:-1]}
+        records = read_records(self.stages()[:-1], self.output)
         completed = records["completion"]
         rows = [row for product in completed.products for row in read_json_lines(self.output / product)]
         findings = Findings(

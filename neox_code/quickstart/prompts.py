@@ -5,7 +5,7 @@ for prompt in beginnings("corpus", "test", ["Python", "C"], per_language=2, seed
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,16 +25,16 @@ class Prompt:
 
 
 def beginnings(
-    corpus: str | Path, split: str, languages: Sequence[str], *, per_language: int, seed: int, without: str = ""
+    corpus: str | Path, split: str, languages: Sequence[str], is_prompt: Callable[[str], bool], *, per_language: int, seed: int
 ) -> list[Prompt]:
     """The beginnings of a seeded choice of files of each language, in the order of the languages.
 
-    Files are taken that are longer than their beginning and do not hold `without` in it.
+    Files are taken that go on after their beginning, and whose beginning `is_prompt` accepts.
     """
     chosen: dict[str, list[Document]] = {}
     for document in iter_documents(corpus, split, languages):
         start = beginning(document.text)
-        if start and len(start) < len(document.text) and not (without and without in start):
+        if len(start) < len(document.text) and is_prompt(start):
             rivals = [*chosen.get(document.language, []), document]
             chosen[document.language] = heapq.nsmallest(per_language, rivals, key=lambda rival: sampling_number(rival.sha256, seed))
     return [

@@ -210,6 +210,12 @@ def read_record(folder: Path, name: str) -> Record | None:
         raise DataError(f"{path} is not a stage's record. Delete it, and the stage is done again.") from None
 
 
+def read_records(stages: Sequence[Stage], folder: Path) -> dict[str, Record]:
+    """The stages' records, by name, as far as there are any."""
+    found = {stage.name: read_record(folder, stage.name) for stage in stages}
+    return {name: record for name, record in found.items() if record is not None}
+
+
 def forget(stages: Sequence[Stage], folder: Path) -> None:
     for stage in stages:
         record_path(folder, stage.name).unlink(missing_ok=True)

@@ -13,9 +13,10 @@ import heapq
 import json
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from typing import Any, Protocol, TypeVar
 
 from tokenizers import AddedToken, trainers
@@ -92,30 +93,40 @@ def announced(texts: Iterable[str], vocab_size: int) -> Iterator[str]:
 
 
 def train_interruptibly(backend: Backend, texts: Iterable[str], trainer: trainers.BpeTrainer) -> None:
-    """Trains in a thread of its own, because the library does not look at signals before it is done: Ctrl-C ends the wait."""
-    interrupted = Event()
+    """Trains in a thread of its own, so that Ctrl-C, or an error while texts are read, ends the wait at once.
+
+    The library looks at neither before it has made its merges from what was read until then.
+    """
     outcome: Future[None] = Future()
 
-    def texts_until_interrupted() -> Iterator[str]:
-        for text in texts:
-            if interrupted.is_set():
-                raise InterruptedError
-            yield text
+    def settle(error: BaseException | None) -> None:
+        with suppress(InvalidStateError):  # the first outcome stands
+            outcome.set_exception(error) if error else outcome.set_result(None)
+
+    def watched_texts() -> Iterator[str]:
+        try:
+            for text in texts:
+                if outcome.done():
+                    return
+                yield text
+        except BaseException as error:
+            settle(error)
 
     def train() -> None:
         try:
-            backend.train_from_iterator(texts_until_interrupted(), trainer)
-            outcome.set_result(None)
+            backend.train_from_iterator(watched_texts(), trainer)
+            settle(None)
         except BaseException as error:
-            outcome.set_exception(error)
+            settle(error)
 
     thread = Thread(target=train, daemon=True)
-    thread.start()
     try:
+        thread.start()
         outcome.result()
-    except KeyboardInterrupt:
-        interrupted.set()
-        thread.join(timeout=1)
+    except KeyboardInterrupt as interrupt:
+        settle(interrupt)
+        if thread.is_alive():
+            thread.join(timeout=1)
         raise
 
 

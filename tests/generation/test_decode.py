@@ -120,5 +120,5 @@ def test_weights_that_are_no_numbers_are_an_error(model_config, build_gpt):
     gpt = build_gpt(model)
     with torch.no_grad():
         gpt.get_parameter("sequential.3.mlp.dense_4h_to_h.bias")[0] = torch.nan
-    with pytest.raises(CheckpointError, match="not finite.*--iteration"):
+    with pytest.raises(CheckpointError, match=r"not finite.*--iteration"):
         completed(gpt, model, rule())

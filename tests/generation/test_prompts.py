@@ -34,6 +34,7 @@ def test_the_whole_file_is_the_prompt_byte_for_byte(tmp_path, content):
 def test_prompt_end_separates_prompts_and_nothing_is_stripped(tmp_path, caplog):
     (tmp_path / "prompts").write_bytes(b" a \n\r\n---\tb\n------c ---")
     assert read_prompts(tmp_path / "prompts", "---") == [" a \n\r\n", "\tb\n", "c "]
+    assert "prompts: 3, left out as empty: 1" in caplog.text
 
 
 def test_a_file_of_separators_alone_is_an_error(tmp_path):

@@ -79,6 +79,16 @@ def test_no_text_is_an_error_and_leaves_no_files(tmp_path: Path, texts: list[str
     assert not (tmp_path / "out").exists()
 
 
+def test_an_error_while_texts_are_read_is_raised_as_it_is(tmp_path: Path) -> None:
+    def broken() -> Iterator[str]:
+        yield "fine\n" * 1000
+        raise DataError("the second file is damaged")
+
+    with pytest.raises(DataError, match="the second file is damaged"):
+        train_bpe(broken(), 1000, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_size_without_room_for_the_bytes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must be at least 259"):
         train_bpe(["x"], 258, tmp_path)
@@ -98,9 +108,12 @@ def test_ctrl_c_ends_the_training_at_once_and_leaves_no_files(tmp_path: Path) ->
                 os.kill(os.getpid(), signal.SIGINT)
             yield f"text {number}\n"
 
+    threads_before = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
         train_bpe(endless(), 1000, tmp_path / "out")
-    assert threading.active_count() == 1
+    for thread in set(threading.enumerate()) - threads_before:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
     assert not (tmp_path / "out").exists()
 
 

@@ -1,0 +1,84 @@
+"""Decoding speed beside transformers' GPTNeoX of the same shapes.
+
+    python -m neox_code.benchmarks.decoding NAME:BATCH CONFIG...        one contestant; started by `deepy.py benchmark decoding`
+
+Greedy, prompts of 128 random tokens, 64 new ones, bf16, prefill included. Both sides have the allocator's setting that the commands
+use on CPUs. Tokens a second count the new tokens of all rows.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+from neox_code.benchmarks.contest import answer_rounds
+from neox_code.benchmarks.peer import peer_model
+from neox_code.config.command_line import parse_command_line
+from neox_code.config.derive import padded_vocab_size
+from neox_code.config.model import ModelConfig
+from neox_code.errors import run_command
+from neox_code.generation.decode import greedy_tokens
+from neox_code.model.gpt import GPT, gpt_layers
+from neox_code.parallel.allocator import keep_freed_memory
+from neox_code.parallel.grid import alone, best_device
+from neox_code.training.throughput import memory_gib
+
+VOCAB_SIZE, PROMPT_LENGTH, NEW_TOKENS = 50_257, 128, 64
+
+Decode = Callable[[torch.Tensor], torch.Tensor]
+"""prompts_BS -> new tokens [B, T]."""
+
+
+def our_decoder(model: ModelConfig, padded: int, device: torch.device) -> Decode:
+    gpt = GPT(gpt_layers(model, VOCAB_SIZE, padded, alone(device), torch.bfloat16)).to(device).eval()
+    return lambda prompts_BS: greedy_tokens(gpt, model, prompts_BS, NEW_TOKENS, VOCAB_SIZE)
+
+
+def peer_decoder(model: ModelConfig, padded: int, device: torch.device) -> Decode:
+    peer = peer_model(model, padded, torch.bfloat16).to(device).eval()
+    settings = {
+        "do_sample": False,
+        "min_new_tokens": NEW_TOKENS,
+        "max_new_tokens": NEW_TOKENS,
+        "pad_token_id": 0,
+        "eos_token_id": None,
+    }
+
+    @torch.inference_mode()
+    def decode(prompts_BS: torch.Tensor) -> torch.Tensor:
+        mask = torch.ones_like(prompts_BS)
+        return peer.generate(prompts_BS, attention_mask=mask, **settings)[:, PROMPT_LENGTH:]
+
+    return decode
+
+
+CONTESTANTS: dict[str, Callable[[ModelConfig, int, torch.device], Decode]] = {
+    "neox-code": our_decoder,
+    "transformers": peer_decoder,
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    name, _, batch = argv[0].partition(":")
+    model = parse_command_line(argv[1:], __doc__).load().model
+    device = best_device()
+    if device.type == "cpu":
+        keep_freed_memory()
+    torch.manual_seed(0)
+    decode = CONTESTANTS[name](model, padded_vocab_size(VOCAB_SIZE, model.make_vocab_size_divisible_by, 1), device)
+    prompts_BS = torch.randint(0, VOCAB_SIZE, (int(batch), PROMPT_LENGTH)).to(device)
+
+    def measure() -> dict:
+        begin = time.perf_counter()
+        tokens = decode(prompts_BS).cpu()
+        assert tokens.shape == (int(batch), NEW_TOKENS)
+        return {"tokens": tokens.numel(), "seconds": time.perf_counter() - begin, "memory_gib": memory_gib()}
+
+    measure()
+    answer_rounds(measure, f"batch {batch}, prompt {PROMPT_LENGTH}, {NEW_TOKENS} new tokens")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))
