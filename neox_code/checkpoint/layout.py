@@ -1,7 +1,7 @@
 """Every file name in a checkpoint, as functions, and nowhere else. The layout is GPT-NeoX's.
 
     SAVE/latest                                   text: "global_step1000"
-    SAVE/configs/NAME.yml                         the configuration files of the run
+    SAVE/configs/NAME.yml                         the configuration files of the run; merged.yml has them all in one
     SAVE/global_step1000/
         configs/NAME.yml                          the same, at the time of this checkpoint
         layer_LL-model_TT-model_states.pt         weights of layer LL on tensor rank TT        (pipe_parallel_size >= 1)

@@ -43,8 +43,8 @@ class DataConfig:
     """GPT2BPETokenizer: merges.txt."""
 
     merge_file_reader: Literal["whole", "gpt-neox"] = "whole"
-    """`gpt-neox` drops the first line of the merge file even if it is a merge, as GPT-NeoX does;
-    `whole` drops it only if it is a `#version` header."""
+    """`gpt-neox` drops the first line of the merge file even if it is a merge, and the last, as GPT-NeoX does;
+    `whole` drops the first only if it is a `#version` header."""
 
     eod_mask_loss: bool = False
     """True: positions that follow no document (the end-of-document tokens) have no part in the loss."""

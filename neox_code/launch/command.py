@@ -60,14 +60,16 @@ def local_launcher(found: Resources, config: NeoXConfig) -> list[str]:
 
 
 def launch_environment(config: NeoXConfig) -> dict[str, str]:
-    """What the ranks of this machine find in their environment: their share of the cores, and DeepSpeed's device type.
+    """What the ranks of this machine find in their environment: their share of the cores, DeepSpeed's device type, and silence
+    about optional libraries that megatron-core does without.
 
     Values that are set already stay as they are.
     """
     ranks = len(resources(config.parallelism).get(LOCALHOST, ()))
     share = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // ranks))} if ranks else {}
     device = {} if visible_gpus() or not ranks else {"DS_ACCELERATOR": "cpu"}
-    return {name: value for name, value in {**share, **device}.items() if name not in os.environ}
+    quiet = {"PYTHONWARNINGS": "ignore:Transformer Engine and Apex are not installed:UserWarning"}
+    return {name: value for name, value in {**share, **device, **quiet}.items() if name not in os.environ}
 
 
 def encoded(found: Resources) -> str:

@@ -120,7 +120,7 @@ class ByteLevelTokenizer:
 def tokens_by_id(vocabulary: Mapping[str, int], file: str) -> list[str]:
     """The tokens in the order of their ids, which must be 0 to n - 1, each once."""
     tokens: list[str | None] = [None] * len(vocabulary)
-    for token, token_id in vocabulary.items():
+    for token_id, token in sorted((token_id, token) for token, token_id in vocabulary.items()):
         if not 0 <= token_id < len(tokens) or tokens[token_id] is not None:
             raise DataError(
                 f"{file}: token {token!r} has id {token_id}, but the {len(tokens):,} tokens must have the ids "

@@ -1,15 +1,18 @@
 """The loop over optimizer steps: learning rate, step, log line, validation, checkpoint, in this order.
 
+    state = Run(engine, loaders, state, config, sizes, padded_vocab_size, grid, trackers, save).to_the_end()
+
 Every step does the same things on every rank; what only one rank decides (the clock) is agreed on first.
 """
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
+from neox_code.data.batch import Batch
 from neox_code.data.loaders import Loaders
 from neox_code.errors import NeoXError
 from neox_code.logs import get_logger, is_rank_zero, progress
@@ -25,7 +28,8 @@ from neox_code.training.validation import validate
 
 log = get_logger(__name__)
 
-Save = Callable[[TrainingState], object]
+MOST_OVERFLOWS = 50
+"""So many steps in a row that fp16 skips mean divergence, not a loss scale that is being found (as in GPT-NeoX)."""
 
 
 @dataclass
@@ -36,144 +40,141 @@ class Interval:
     losses: list[float] = field(default_factory=list)
     skipped: int = 0
 
-    def add(self, result: StepResult) -> None:
-        self.losses.append(result.loss)
-        self.skipped += result.skipped
-
     @property
     def seconds(self) -> float:
         return max(time.monotonic() - self.begin, 1e-9)
 
 
-def run(
-    engine: Engine,
-    loaders: Loaders,
-    state: TrainingState,
-    config: NeoXConfig,
-    sizes: BatchSizes,
-    padded_vocab_size: int,
-    grid: ParallelGrid,
-    trackers: list[Tracker],
-    save: Save,
-) -> TrainingState:
-    """Trains until `train_iters` (or `exit_interval`), saving as configured and at the end. Returns the last state.
+@dataclass
+class Run:
+    """A training that goes on from `state`."""
 
-    Raises NeoXError where the loss is no number any more.
-    """
-    training = config.training
-    step, evaluate = choose_step(engine)
-    tokens_per_step = sizes.train_batch_size * config.model.sample_length
-    peak = peak_tflops(config)
-    batches = iter(loaders.train)
-    interval, last_save, saved = Interval(), time.monotonic(), state.iteration
+    engine: Engine
+    loaders: Loaders
+    state: TrainingState
+    config: NeoXConfig
+    sizes: BatchSizes
+    padded_vocab_size: int
+    grid: ParallelGrid
+    trackers: Sequence[Tracker]
+    save: Callable[[TrainingState], object]
+    """Writes a checkpoint of the state; called on every rank."""
 
-    def maybe_validate(last: bool) -> None:
-        due = last or state.iteration % training.eval_interval == 0
-        if due and loaders.valid is not None and training.eval_iters:
-            loss = validate(engine, evaluate, loaders.valid, training.eval_iters, grid)
-            log.info("validation at iteration %d | loss %.4f | perplexity %.2f", state.iteration, loss, math.exp(min(loss, 80)))
-            for tracker in trackers:
-                tracker.log(state.iteration, {"validation/lm_loss": loss, "validation/lm_loss_ppl": math.exp(min(loss, 80))})
+    def to_the_end(self) -> TrainingState:
+        """Trains until `train_iters` (or `exit_interval`), saving as configured and at the end. Returns the last state.
 
-    log.info("training from iteration %d to %d, %s tokens a step", state.iteration, training.train_iters, f"{tokens_per_step:,}")
-    with progress("training", training.train_iters, " steps", every_seconds=60) as advance:
-        advance(state.iteration)
-        while state.iteration < training.train_iters:
-            rate = set_learning_rate(engine, config, state.iteration + 1)
-            result = step(engine, batches, grid)
-            state.advance(sizes.train_batch_size)
-            interval.add(result)
-            check_finite(result, state, config)
-            advance(1)
-            last = state.iteration == training.train_iters or is_exit(state.iteration, training.exit_interval)
-            if last or state.iteration % training.log_interval == 0:
-                report(state, interval, result, rate, tokens_per_step, padded_vocab_size, peak, config, grid, trackers)
-                interval = Interval()
-            pause = time.monotonic()
-            if last or state.iteration % training.eval_interval == 0:
-                maybe_validate(last)
-            if training.save and (last or is_save_due(state.iteration, last_save, config, grid)):
-                save(state)
-                last_save, saved = time.monotonic(), state.iteration
-            interval.begin += time.monotonic() - pause
-            if last:
-                break
-    if training.save and saved != state.iteration:
-        save(state)
-    return state
-
-
-def set_learning_rate(engine: Engine, config: NeoXConfig, step_number: int) -> float:
-    """Sets the schedule's rate of this step in all parameter groups; returns it."""
-    rate = scheduled_rate(step_number, config.optimizer, config.training.train_iters)
-    for group in engine.optimizer.param_groups:
-        group["lr"] = rate
-    return rate
-
-
-def is_exit(iteration: int, exit_interval: int | None) -> bool:
-    return bool(exit_interval) and iteration % exit_interval == 0
-
-
-def is_save_due(iteration: int, last_save: float, config: NeoXConfig, grid: ParallelGrid) -> bool:
-    """By the count of steps, by the list of extra steps, or by rank zero's clock."""
-    training = config.training
-    if iteration in training.extra_save_iters or (training.checkpoint_factor and iteration % training.checkpoint_factor == 0):
-        return True
-    if training.checkpoint_interval_seconds is None:
-        return False
-    return any_rank(is_rank_zero() and time.monotonic() - last_save >= training.checkpoint_interval_seconds, grid.device)
-
-
-def check_finite(result: StepResult, state: TrainingState, config: NeoXConfig) -> None:
-    """A loss that is no number stays one: better to stop than to save it."""
-    if not math.isfinite(result.loss) and not result.skipped:
-        raise NeoXError(
-            f"the loss is {result.loss} at iteration {state.iteration}: training has diverged. "
-            f"Go on from an earlier checkpoint in {config.training.save} (--iteration) with a lower lr ({config.optimizer.lr}), "
-            "a longer warmup, or stronger gradient_clipping."
+        Raises NeoXError where the loss is no number any more.
+        """
+        training, state = self.config.training, self.state
+        self.step, self.evaluate = choose_step(self.engine)
+        self.peak_tflops = peak_tflops(self.config)
+        self.interval, self.last_save, self.overflows = Interval(), time.monotonic(), 0
+        batches = iter(self.loaders.train)
+        log.info(
+            "training from iteration %d to %d, %s tokens a step", state.iteration, training.train_iters, f"{self.tokens_per_step:,}"
         )
+        with progress("training", training.train_iters, " steps", every_seconds=60) as advance:
+            advance(state.iteration)
+            while state.iteration < training.train_iters:
+                result, rate = self.one_step(batches)
+                advance(1)
+                is_last = state.iteration == training.train_iters or is_multiple(state.iteration, training.exit_interval)
+                if is_last or is_multiple(state.iteration, training.log_interval):
+                    self.report(result, rate)
+                pause = time.monotonic()
+                if is_last or is_multiple(state.iteration, training.eval_interval):
+                    self.maybe_validate()
+                if training.save and (is_last or self.is_save_due()):
+                    self.save(state)
+                    self.last_save = time.monotonic()
+                self.interval.begin += time.monotonic() - pause
+                if is_last:
+                    break
+        return state
+
+    @property
+    def tokens_per_step(self) -> int:
+        return self.sizes.train_batch_size * self.config.model.sample_length
+
+    def one_step(self, batches: Iterator[Batch]) -> tuple[StepResult, float]:
+        """One optimizer step at the schedule's learning rate; returns both."""
+        rate = scheduled_rate(self.state.iteration + 1, self.config.optimizer, self.config.training.train_iters)
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = rate
+        result = self.step(self.engine, batches, self.grid)
+        self.state.advance(self.sizes.train_batch_size)
+        self.interval.losses.append(result.loss)
+        self.interval.skipped += result.skipped
+        self.overflows = self.overflows + 1 if result.skipped else 0
+        self.check_finite(result)
+        return result, rate
+
+    def check_finite(self, result: StepResult) -> None:
+        """A loss that is no number stays one: better to stop than to save it. fp16 may overflow while it looks for a loss scale."""
+        patience = MOST_OVERFLOWS if self.config.model.precision == "fp16" else 0
+        if self.overflows > patience or not (math.isfinite(result.loss) or self.overflows):
+            raise NeoXError(
+                f"the loss is {result.loss} at iteration {self.state.iteration}: training has diverged. "
+                f"Go on from an earlier checkpoint in {self.config.training.save} (--iteration) with a lower lr "
+                f"({self.config.optimizer.lr}), a longer warmup, or stronger gradient_clipping."
+            )
+
+    def is_save_due(self) -> bool:
+        """By the count of steps, by the list of extra steps, or by rank zero's clock."""
+        training, iteration = self.config.training, self.state.iteration
+        if iteration in training.extra_save_iters or is_multiple(iteration, training.checkpoint_factor):
+            return True
+        if training.checkpoint_interval_seconds is None:
+            return False
+        is_time = time.monotonic() - self.last_save >= training.checkpoint_interval_seconds
+        return any_rank(is_rank_zero() and is_time, self.grid.device)
+
+    def maybe_validate(self) -> None:
+        """The loss on validation data, where there is some."""
+        count, loader = self.config.training.eval_iters, self.loaders.valid
+        if loader is not None and count:
+            loss = validate(self.engine, self.evaluate, loader, count, self.grid)
+            perplexity = math.exp(min(loss, 80))
+            log.info("validation at iteration %d | loss %.4f | perplexity %.2f", self.state.iteration, loss, perplexity)
+            self.track({"validation/lm_loss": loss, "validation/lm_loss_ppl": perplexity})
+
+    def report(self, result: StepResult, rate: float) -> None:
+        """The log line of an interval, and the same figures to the trackers; begins the next interval."""
+        interval, self.interval = self.interval, Interval()
+        steps, length = len(interval.losses), self.config.model.sample_length
+        loss = sum(interval.losses) / steps
+        tokens_per_second = steps * self.tokens_per_step / interval.seconds
+        per_rank = tokens_per_second / self.grid.world_size
+        utilization = model_flops_utilization(self.config, self.padded_vocab_size, per_rank, self.peak_tflops)
+        parts = [
+            f"iteration {self.state.iteration}",
+            f"loss {loss:.4f}",
+            f"lr {rate:.2e}",
+            f"{per_rank:,.0f} tokens/s/{'GPU' if self.grid.device.type == 'cuda' else 'rank'}",
+            None if utilization is None else f"{100 * utilization:.1f}% MFU",
+            f"{memory_gib():.2f} GiB",
+            f"{interval.skipped} steps skipped (fp16 overflow)" if interval.skipped else None,
+        ]
+        log.info("%s", " | ".join(filter(None, parts)))
+        scalars = {
+            "train/lm_loss": loss,
+            "train/learning_rate": rate,
+            "train/grad_norm": result.gradient_norm,
+            "train/consumed_samples": self.state.consumed_samples,
+            "train/consumed_tokens": self.state.consumed_samples * length,
+            "runtime/tokens_per_sec": tokens_per_second,
+            "runtime/samples_per_sec": tokens_per_second / length,
+            "runtime/iteration_time": interval.seconds / steps,
+            "runtime/model_flops_utilization": utilization,
+            "runtime/memory_gib": memory_gib(),
+        }
+        self.track({name: value for name, value in scalars.items() if value is not None})
+
+    def track(self, scalars: Mapping[str, float]) -> None:
+        for tracker in self.trackers:
+            tracker.log(self.state.iteration, scalars)
 
 
-def report(
-    state: TrainingState,
-    interval: Interval,
-    result: StepResult,
-    rate: float,
-    tokens_per_step: int,
-    padded_vocab_size: int,
-    peak: float | None,
-    config: NeoXConfig,
-    grid: ParallelGrid,
-    trackers: list[Tracker],
-) -> None:
-    """The log line of an interval, and the same figures to the trackers."""
-    steps = len(interval.losses)
-    loss = sum(interval.losses) / steps
-    tokens_per_second = steps * tokens_per_step / interval.seconds
-    per_device = tokens_per_second / grid.world_size
-    utilization = model_flops_utilization(config, padded_vocab_size, per_device, peak)
-    parts = [
-        f"iteration {state.iteration}",
-        f"loss {loss:.4f}",
-        f"lr {rate:.2e}",
-        f"{per_device:,.0f} tokens/s/{'GPU' if grid.device.type == 'cuda' else 'rank'}",
-        *([f"{100 * utilization:.1f}% MFU"] if utilization is not None else []),
-        f"{memory_gib():.2f} GiB",
-        *([f"{interval.skipped} steps skipped (fp16 overflow)"] if interval.skipped else []),
-    ]
-    log.info("%s", " | ".join(parts))
-    scalars = {
-        "train/lm_loss": loss,
-        "train/learning_rate": rate,
-        **({"train/grad_norm": result.gradient_norm} if result.gradient_norm is not None else {}),
-        "train/consumed_samples": state.consumed_samples,
-        "train/consumed_tokens": state.consumed_samples * config.model.sample_length,
-        "runtime/tokens_per_sec": tokens_per_second,
-        "runtime/samples_per_sec": tokens_per_second / config.model.sample_length,
-        "runtime/iteration_time": interval.seconds / steps,
-        **({"runtime/model_flops_utilization": utilization} if utilization is not None else {}),
-        "runtime/memory_gib": memory_gib(),
-    }
-    for tracker in trackers:
-        tracker.log(state.iteration, scalars)
+def is_multiple(iteration: int, interval: int | None) -> bool:
+    """Whether an interval ends here; no interval never does."""
+    return bool(interval) and iteration % interval == 0

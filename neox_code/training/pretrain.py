@@ -11,9 +11,12 @@ from neox_code.parallel.seeds import random_states, restore_random_states
 from neox_code.parallel.startup import startup
 from neox_code.tokenizer.registry import build_tokenizer
 from neox_code.training.engine import build_engine
-from neox_code.training.loop import run
+from neox_code.training.loop import Run
 from neox_code.training.state import TrainingState
 from neox_code.training.trackers import build_trackers
+
+MERGED_CONFIG = "merged.yml"
+"""Name of the file beside the copies of the run's own that has the whole configuration, command line included."""
 
 
 def pretrain(config: NeoXConfig) -> TrainingState:
@@ -34,6 +37,7 @@ def pretrain(config: NeoXConfig) -> TrainingState:
         loaders.train.seek(state.consumed_samples)
         trackers = build_trackers(config, state.iteration)
         config_files = [(Path(source).name, Path(source).read_text(encoding="utf-8")) for source in config.sources]
+        config_files.append((MERGED_CONFIG, config.to_yaml()))
 
         def save(state: TrainingState) -> Path:
             client_state = state.as_dict() | {"random_states": random_states(), "args": model_arguments(config, padded)}
@@ -41,7 +45,7 @@ def pretrain(config: NeoXConfig) -> TrainingState:
                 engine, training.save, state.iteration, client_state, config_files, training.keep_last_n_checkpoints
             )
 
-        state = run(engine, loaders, state, config, sizes, padded, grid, trackers, save)
+        state = Run(engine, loaders, state, config, sizes, padded, grid, trackers, save).to_the_end()
         for tracker in trackers:
             tracker.close()
     return state

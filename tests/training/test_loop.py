@@ -1,0 +1,47 @@
+"""What a run says and writes, and when it stops."""
+
+import pytest
+from distributed_runs import losses_of
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from neox_code.files import read_json_lines
+
+
+def test_the_log_tensorboard_and_the_metrics_file_say_the_same(job, tmp_path, capfd):
+    losses = losses_of(1, job(), tmp_path / "save", tensorboard_dir=str(tmp_path / "board"))
+    rows = [row for row in read_json_lines(tmp_path / "save" / "metrics.jsonl") if "train/lm_loss" in row]
+    events = EventAccumulator(str(tmp_path / "board")).Reload()
+    assert [event.value for event in events.Scalars("train/lm_loss")] == pytest.approx(losses, rel=1e-6)
+    assert [event.step for event in events.Scalars("runtime/tokens_per_sec")] == [1, 2, 3, 4, 5, 6]
+    lines = [line.split(" | ") for line in capfd.readouterr().err.splitlines() if line.startswith("iteration ")]
+    assert [line[:2] for line in lines] == [[f"iteration {row['iteration']}", f"loss {row['train/lm_loss']:.4f}"] for row in rows]
+    assert [len(line) for line in lines] == [5] * 6
+
+
+def test_a_resume_replaces_the_metrics_that_the_killed_run_wrote_after_its_checkpoint(job, tmp_path):
+    save = tmp_path / "save"
+    expected = losses_of(1, job(), save, extra_save_iters=[3])
+    (save / "latest").write_text("global_step3\n")
+    assert losses_of(1, job(), save, load=str(save)) == expected
+
+
+def test_a_diverged_run_stops_before_it_saves(job, tmp_path):
+    save = tmp_path / "save"
+    with pytest.raises(AssertionError, match="training has diverged"):
+        losses_of(1, job(optimizer={"type": "Adam", "params": {"lr": 1e30}}), save)
+    assert not list(save.glob("global_step*"))
+
+
+def test_only_the_last_checkpoints_are_kept(job, tmp_path):
+    losses_of(1, job(checkpoint_factor=1, keep_last_n_checkpoints=2), tmp_path / "save")
+    assert sorted(path.name for path in (tmp_path / "save").glob("global_step*")) == ["global_step5", "global_step6"]
+
+
+def test_validation_reads_the_same_samples_every_time(job, tmp_path):
+    frozen = job(optimizer={"type": "Adam", "params": {"lr": 1e-30}}, weight_decay=0.0, eval_interval=2)
+    losses_of(1, frozen, tmp_path / "save")
+    losses = [
+        row["validation/lm_loss"] for row in read_json_lines(tmp_path / "save" / "metrics.jsonl") if "validation/lm_loss" in row
+    ]
+    assert len(losses) == 3
+    assert len(set(losses)) == 1
