@@ -7,6 +7,7 @@ ZeRO-1 and fp32 master weights, megatron-core's layers. The peer runs once with 
 Both sides have the allocator's setting that training uses on CPUs.
 """
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import run_command
 from neox_code.parallel.allocator import keep_freed_memory
-from neox_code.parallel.grid import best_device
+from neox_code.parallel.grid import ParallelGrid, best_device
 from neox_code.parallel.startup import startup
 from neox_code.training.engine import build_engine
 from neox_code.training.step import choose_step
@@ -36,13 +37,14 @@ OptimizerStep = Callable[[torch.Tensor], None]
 """One optimizer step on tokens_BS of S + 1 columns."""
 
 
-def our_step(config: NeoXConfig, grid) -> OptimizerStep:
-    engine = build_engine(config, VOCAB_SIZE, grid)
+def our_step(config: NeoXConfig, grid: ParallelGrid, vocab_size: int) -> OptimizerStep:
+    """DeepSpeed's engine, every micro batch of the step the same."""
+    engine = build_engine(config, vocab_size, grid)
     step, _ = choose_step(engine)
 
     def run(tokens_BS: torch.Tensor) -> None:
         inputs, labels = tokens_BS[:, :-1].contiguous(), tokens_BS[:, 1:].contiguous()
-        step(engine, iter([(inputs, (labels, torch.ones(labels.shape, device=labels.device)))]), grid)
+        step(engine, itertools.repeat((inputs, (labels, torch.ones(labels.shape, device=labels.device)))), grid)
 
     return run
 
@@ -90,7 +92,7 @@ def peer_contestant(make_step: Callable[[GPTNeoXForCausalLM], OptimizerStep]) ->
 
 def our_contestant(config: NeoXConfig) -> None:
     with startup(config.parallelism) as grid:
-        serve_rounds(our_step(config, grid), config, grid.device)
+        serve_rounds(our_step(config, grid, VOCAB_SIZE), config, grid.device)
 
 
 CONTESTANTS: dict[str, Callable[[NeoXConfig], None]] = {
@@ -103,8 +105,7 @@ CONTESTANTS: dict[str, Callable[[NeoXConfig], None]] = {
 def serve_rounds(step: OptimizerStep, config: NeoXConfig, device: torch.device) -> None:
     """Warms up, then a round of steps whenever asked."""
     batch, sequence = config.training.train_micro_batch_size_per_gpu or 1, config.model.sample_length
-    generator = torch.Generator().manual_seed(0)
-    tokens_BS = torch.randint(0, VOCAB_SIZE, (batch, sequence + 1), generator=generator).to(device)
+    tokens_BS = random_tokens(batch, sequence, VOCAB_SIZE, device)
 
     def measure() -> dict:
         synchronize(device)
@@ -117,6 +118,12 @@ def serve_rounds(step: OptimizerStep, config: NeoXConfig, device: torch.device) 
 
     measure()
     answer_rounds(measure, f"micro batch {batch} x {sequence} tokens")
+
+
+def random_tokens(batch: int, sequence: int, vocab_size: int, device: torch.device) -> torch.Tensor:
+    """Inputs and, one place on, labels: [B, S + 1]."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, vocab_size, (batch, sequence + 1), generator=generator).to(device)
 
 
 def synchronize(device: torch.device) -> None:
