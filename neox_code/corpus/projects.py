@@ -5,6 +5,7 @@ sample_projects(sizes, limit=64_000_000, seed=1234)                    the proje
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from os.path import commonprefix
@@ -71,9 +72,10 @@ def seeded_order(projects: Iterable[str], seed: int, purpose: str) -> list[str]:
 def sample_projects(sizes: Sizes, limit: int | None, seed: int) -> set[str]:
     """Takes whole projects, at most `limit` bytes together; all of them where they fit.
 
-    Every language has a quota of the limit, in proportion to its bytes. Beginning with the rarest language, its projects are
-    gone through in a seeded order, and each that brings the language nearer to its quota is taken; where that makes fewer than
-    three, its smallest follow, so that it can be split. Then what is left of the limit is filled in the same order.
+    Every language has a quota of the limit, in proportion to the square root of its bytes, so that a rare one has more than its
+    share. Beginning with the rarest language, its projects are gone through in a seeded order, and each that brings the language
+    nearer to its quota is taken; where that makes fewer than three, its smallest follow, so that it can be split. Then what is
+    left of the limit is filled in the same order.
     """
     total = language_bytes(sizes)
     if limit is None or sum(total.values()) <= limit:
@@ -89,7 +91,7 @@ def sample_projects(sizes: Sizes, limit: int | None, seed: int) -> set[str]:
 
     for language in sorted(total, key=lambda language: (total[language], language)):
         members = [project for project in order if language in sizes[project]]
-        quota = limit * total[language] / sum(total.values())
+        quota = limit * math.sqrt(total[language]) / sum(map(math.sqrt, total.values()))
         for project in members:
             if sizes[project][language] < 2 * (quota - taken_bytes[language]):
                 take_if_it_fits(project)

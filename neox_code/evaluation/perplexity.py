@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from neox_code.generation.loading import LoadedModel
+from neox_code.launch.hosts import cpu_computes_bf16
 from neox_code.model.loss import token_losses, vocab_shard
 from neox_code.parallel.grid import alone
 
@@ -61,14 +62,9 @@ def scoring_model(model: LoadedModel) -> LoadedModel:
 
     On a CPU without instructions for bf16 the matrix products of fp32 take a quarter of the time.
     """
-    if model.device.type != "cpu" or model.dtype != torch.bfloat16 or has_bf16_instructions():
+    if model.device.type != "cpu" or model.dtype != torch.bfloat16 or cpu_computes_bf16():
         return model
     return replace(model, gpt=model.gpt.float(), dtype=torch.float32)
-
-
-def has_bf16_instructions() -> bool:
-    """Of this machine's CPU: amx_bf16, avx512_bf16, or other architectures' of such names."""
-    return any(present for name, present in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
 
 
 def windows(file: int, num_tokens: int, context_length: int) -> Iterator[Window]:

@@ -9,6 +9,7 @@ Each stage calls what the tools and scripts call. The stages that need torch run
 
     configs/paths.yml               where everything is, to be merged with the configuration
     corpus/  vocabulary/  tokens/   as the tools leave them
+    pace.json                       what this machine makes of the configuration: precision and number of steps
     latest  global_stepN/           checkpoints; beside them configs/, metrics.jsonl, tensorboard/, data_cache/
     eval_results_N.json             bits per byte on held-out files
     prompts.txt  completions.jsonl  beginnings of held-out files, and how the model goes on
@@ -35,8 +36,9 @@ from neox_code.corpus.shards import SPLITS, SUMMARY_FILE, iter_documents, load_s
 from neox_code.corpus.tokenize_shards import TOKENS_FILE, kept_bytes, tokenize_corpus
 from neox_code.data.indexed_dataset import bin_path, idx_path
 from neox_code.evaluation.heldout_result import HeldoutResult, load_heldout
-from neox_code.files import read_json, read_json_lines, write_text
+from neox_code.files import read_json, read_json_lines, write_json, write_text
 from neox_code.launch.command import launch_command, launch_environment
+from neox_code.launch.hosts import cpu_computes_bf16, visible_gpus
 from neox_code.launch.supervise import run
 from neox_code.logs import get_logger, progress
 from neox_code.quickstart.prompts import beginnings
@@ -58,7 +60,12 @@ PROMPTS_PER_LANGUAGE = 2
 PROMPT_END = "\x1e"
 """ASCII's record separator, between the prompts."""
 
-TRAINING_LEAVES = ("latest", f"{STEP_PREFIX}*", "metrics.jsonl", "tensorboard", "data_cache", "eval_results_*.json")
+TRAINING_SECONDS = 170
+"""Optimizer steps that take longer than this together are left out: a machine trains as far as it gets."""
+
+PACE_FILE = "pace.json"
+
+TRAINING_LEAVES = (PACE_FILE, "latest", f"{STEP_PREFIX}*", "metrics.jsonl", "tensorboard", "data_cache", "eval_results_*.json")
 """What a training would go on from, and what was found out about it."""
 
 PATHS_FILE = "paths.yml"
@@ -111,6 +118,10 @@ class MainJob:
         return self.output / "report.html"
 
     @property
+    def pace_file(self) -> Path:
+        return self.output / PACE_FILE
+
+    @property
     def tensorboard(self) -> Path:
         return self.output / "tensorboard"
 
@@ -138,7 +149,7 @@ class MainJob:
         }
         text = "# Where things are, seen from the folder in which the quickstart ran.\n" + yaml.safe_dump(paths, sort_keys=False)
         write_text(self.paths_file, text)
-        config = NeoXConfig.load([self.config_file, self.paths_file])
+        config = NeoXConfig.load([self.config_file, self.paths_file], self.settings())
         config.require_training()
         return config
 
@@ -178,12 +189,45 @@ class MainJob:
         return Done((folder / TOKENS_FILE, *files), tokens)
 
     def train(self) -> Done:
+        self.maybe_measure_pace()
         config = self.configuration()
         without = [split for split in SPLITS if not self.is_sampled(split)]
         if without:
             log.info("too few tokens for a sample of %d: %s", config.model.sample_length, ", ".join(without))
         self.run(launch_command("neox_code.commands.train", self.config_words, config))
         return Done((find_checkpoint(self.output),))
+
+    def settings(self) -> dict[str, Any]:
+        """What this machine makes of the configuration, once it is known: overrides of `precision` and `train_iters`."""
+        found = read_json(self.pace_file) if self.pace_file.exists() else {}
+        return {key: found[key] for key in ("precision", "train_iters") if key in found}
+
+    def maybe_measure_pace(self) -> None:
+        """Finds out, unless it is known, how many optimizer steps this machine can do in the time there is."""
+        if self.pace_file.exists():
+            return
+        configured, cpu_only = self.configuration(), not visible_gpus()
+        precision = configured.model.precision
+        if precision == "bfloat16" and cpu_only and not cpu_computes_bf16():
+            log.info("this CPU has no bf16 instructions and would be several times slower with it: training in fp32")
+            precision = "fp32"
+        measured = self.output / "measured_pace.json"
+        log.info("measuring how long a step takes on this machine")
+        self.run(
+            [
+                sys.executable,
+                "-m",
+                "neox_code.benchmarks.pace",
+                *self.config_words,
+                f"--set=precision={precision}",
+                f"--output={measured}",
+            ]
+        )
+        seconds = read_json(measured)["seconds_per_step"]
+        measured.unlink()
+        steps = max(1, min(configured.training.train_iters, int(TRAINING_SECONDS / seconds)))
+        log.info("%.2f s a step: %d steps take about %.0f s", seconds, steps, steps * seconds)
+        write_json(self.pace_file, {"precision": precision, "train_iters": steps, "seconds_per_step": seconds})
 
     def clear_training(self) -> None:
         for path in [path for pattern in TRAINING_LEAVES for path in self.output.glob(pattern)]:
@@ -240,7 +284,7 @@ class MainJob:
         completed = records["completion"]
         rows = [row for product in completed.products for row in read_json_lines(self.output / product)]
         findings = Findings(
-            config=self.config,
+            config=self.configuration(),
             corpus=load_summary(self.corpus),
             vocab_size=records["vocabulary"].facts["vocab_size"],
             train_tokens=records["tokens"].facts["train"],
@@ -258,7 +302,7 @@ class MainJob:
 
     @property
     def config_words(self) -> list[str]:
-        return [str(self.config_file), str(self.paths_file)]
+        return [str(self.config_file), str(self.paths_file), *(f"--set={key}={value}" for key, value in self.settings().items())]
 
     def run_command(self, command: str, *options: str) -> None:
         """A command that needs no ranks, on this machine."""

@@ -1,3 +1,4 @@
+import math
 import random
 
 import pytest
@@ -26,14 +27,13 @@ def test_a_sample_nearly_fills_the_limit_and_never_passes_it(share):
     assert 0.95 * limit <= total <= limit
 
 
-def test_a_sample_has_every_language_near_its_share_and_three_projects_of_it():
+def test_a_sample_has_more_than_its_share_of_a_rarer_language_and_three_projects_of_the_rarest():
     sizes = many_projects()
     everything = language_bytes(sizes)
     for seed in range(5):
         taken = {project: sizes[project] for project in sample_projects(sizes, sum(everything.values()) // 10, seed)}
-        assert language_bytes(taken)["C"] / sum(language_bytes(taken).values()) == pytest.approx(
-            everything["C"] / sum(everything.values()), rel=0.2
-        )
+        sampled = language_bytes(taken)
+        assert sampled["C"] / sampled["Python"] == pytest.approx(math.sqrt(everything["C"] / everything["Python"]), rel=0.25)
         assert sum("Scala" in languages for languages in taken.values()) >= 3
 
 

@@ -43,10 +43,19 @@ def test_two_projects_are_train_and_test_and_three_are_one_of_each():
 def test_every_language_of_three_projects_has_held_out_files_even_beside_a_large_one():
     sizes = {f"p{number}": {"Python": 1000 * number} for number in range(1, 100)}
     for number in (3, 50, 99):
-        sizes[f"p{number}"]["Scala"] = 7
+        sizes[f"p{number}"]["Scala"] = 20_000
     for seed in range(20):
         splits = assign_splits(sizes, SHARES, seed)
         assert {splits[f"p{number}"] for number in (3, 50, 99)} == {"train", "valid", "test"}
+
+
+def test_a_language_of_which_there_is_too_little_to_judge_is_trained_on_alone():
+    sizes = {f"p{number}": {"Python": 1000 * number} for number in range(1, 100)}
+    for number in range(10, 20):
+        sizes[f"p{number}"]["Scala"] = 700
+    splits = assign_splits(sizes, SHARES, seed=1)
+    assert {splits[f"p{number}"] for number in range(10, 20)} == {"train"}
+    assert {"valid", "test"} <= set(splits.values())
 
 
 def test_a_split_without_a_share_stays_empty():

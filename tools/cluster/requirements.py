@@ -1,7 +1,7 @@
 """Prints the project's dependencies and those of some extras without torch: for machines that have their own.
 
-    python requirements.py pyproject.toml test,wandb > requirements.txt
-    pip install -r requirements.txt && pip install --no-deps -e .
+python requirements.py pyproject.toml test,wandb > requirements.txt
+pip install -r requirements.txt && pip install --no-deps -e .
 """
 
 import sys
@@ -18,4 +18,4 @@ def requirements(pyproject: str, extras: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(requirements(*(sys.argv[1:] + [""])[:2])))
+    print("\n".join(requirements(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "")))
