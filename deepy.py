@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run_configured(script: str, command_line: CommandLine) -> int:
-    config = command_line.load()
+    config = NeoXConfig.load(command_line.config_paths, command_line.overrides)
     words = CommandLine(command_line.config_paths, command_line.overrides).arguments
     if script in LAUNCHED:
         command, environment = command_on_ranks(script, words, config), launch_environment(config)

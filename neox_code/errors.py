@@ -70,10 +70,12 @@ def remedy_sentence(error: BaseException) -> str | None:
     """What to tell the user of an error that is theirs to mend; None for any other."""
     if isinstance(error, NeoXError):
         return str(error)
-    if not isinstance(error, OSError) or error.errno not in DISK_REMEDIES:
+    if not isinstance(error, OSError) or error.errno is None:
+        return None
+    if error.errno not in DISK_REMEDIES and not error.filename:
         return None
     place = f" at {error.filename}" if error.filename else ""
-    return f"{os.strerror(error.errno)}{place}. {DISK_REMEDIES[error.errno]}"
+    return f"{os.strerror(error.errno)}{place}. {DISK_REMEDIES.get(error.errno, 'Check the path.')}"
 
 
 DISK_REMEDIES = {
@@ -82,4 +84,7 @@ DISK_REMEDIES = {
     errno.EROFS: "Choose an output folder on a disk that can be written.",
     errno.EACCES: "Change the permissions, or choose another path.",
     errno.EPERM: "Change the permissions, or choose another path.",
+    errno.ENOTDIR: "A part of the path is a file: choose another path.",
+    errno.EISDIR: "It is a folder: name a file.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
 }

@@ -30,12 +30,19 @@ def partial_path(path: Path) -> Path:
 
 @contextmanager
 def atomic_file(path: str | os.PathLike[str], mode: str = "w", **open_arguments: Any) -> Iterator[IO[Any]]:
-    """Opens a temporary file; it takes `path`'s name when the block ends well, and is deleted when it does not."""
+    """Opens a temporary file; it takes `path`'s name when the block ends well, and is deleted when it does not.
+
+    A device or pipe (/dev/null, /dev/stdout) is written to as it is: a file must not take its place.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = partial_path(path)
     if "b" not in mode:
         open_arguments = {"encoding": "utf-8", "newline": ""} | open_arguments
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open(mode, **open_arguments) as file:
+            yield file
+        return
     try:
         with temporary.open(mode, **open_arguments) as file:
             yield file
@@ -49,16 +56,21 @@ def atomic_file(path: str | os.PathLike[str], mode: str = "w", **open_arguments:
 
 @contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields an empty folder; it takes `path`'s place (replacing it) when the block ends well, and is deleted when it does not."""
+    """Yields an empty folder; it takes `path`'s place (replacing it) when the block ends well, and is deleted when it does not.
+
+    A folder that is replaced is first renamed to NAME.replaced: what is called `path` is whole at any moment.
+    """
     path = Path(path)
-    temporary = partial_path(path)
+    temporary, replaced = partial_path(path), path.with_name(f"{path.name}.replaced")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        shutil.rmtree(replaced, ignore_errors=True)
         if path.exists():
-            shutil.rmtree(path)
+            path.replace(replaced)
         temporary.replace(path)
+        shutil.rmtree(replaced, ignore_errors=True)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

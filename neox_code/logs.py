@@ -95,8 +95,10 @@ def si(number: float) -> str:
 
 
 @contextmanager
-def progress(title: str, total: float | None, unit: str = "", every_seconds: float = 10.0) -> Iterator[Advance]:
+def progress(title: str, total: float | None, unit: str = "", every_seconds: float = 10.0, done: float = 0.0) -> Iterator[Advance]:
     """A bar with count, rate and remaining time; yields `advance(amount=1, total=None)`.
+
+    What was `done` before, by a run that this one goes on from, is part of the count and not of the rate.
 
     On a terminal the bar moves in place; elsewhere (a log file, CI) a line is printed every `every_seconds`, and one at the end.
     """
@@ -113,21 +115,21 @@ def progress(title: str, total: float | None, unit: str = "", every_seconds: flo
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
         )
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task(title, total=total)
+            task = bar.add_task(title, total=total, completed=done)  # type: ignore[arg-type]
             yield lambda amount=1, total=None: bar.update(task, advance=amount, **({} if total is None else {"total": total}))
     else:
-        yield from line_progress(title, total, unit_text, every_seconds)
+        yield from line_progress(title, total, unit_text, every_seconds, done)
 
 
-def line_progress(title: str, total: float | None, unit: str, every_seconds: float) -> Iterator[Advance]:
+def line_progress(title: str, total: float | None, unit: str, every_seconds: float, done: float) -> Iterator[Advance]:
     """The same for output that is not a terminal: now and then one line."""
     log = get_logger("progress")
     begin = last = time.monotonic()
-    done = 0.0
+    done_before = done
 
     def line() -> str:
         seconds = max(time.monotonic() - begin, 1e-9)
-        rate = done / seconds
+        rate = (done - done_before) / seconds
         share = f"/{si(total)}" if total else ""
         left = f" | {max(total - done, 0) / rate:.0f} s left" if total and rate else ""
         return f"{title}: {si(done)}{share}{unit} | {si(rate)}{unit}/s | {seconds:.0f} s{left}"

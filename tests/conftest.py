@@ -16,6 +16,8 @@ from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.train import train_bpe
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests compare layouts on the CPU, with GPUs or without; those marked `gpu` undo this
+os.environ["DS_ACCELERATOR"] = "cpu"
 torch.set_num_threads(1)
 
 MODULES = [

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from neox_code.benchmarks.training import our_step, random_tokens, synchronize
+from neox_code.benchmarks.steps import our_step, random_tokens, synchronize
 from neox_code.config.command_line import config_parser, from_parsed
 from neox_code.files import write_json
 from neox_code.launch.supervise import run_rank

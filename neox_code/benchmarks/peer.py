@@ -14,7 +14,7 @@ def peer_model(model: ModelConfig, padded_vocab_size: int, dtype: torch.dtype) -
         num_hidden_layers=model.num_layers,
         num_attention_heads=model.num_attention_heads,
         intermediate_size=model.feed_forward_size,
-        hidden_act="gelu_new" if model.bias_gelu_fusion else "gelu",
+        hidden_act="gelu_pytorch_tanh" if model.bias_gelu_fusion else "gelu",
         rotary_pct=model.rotary_pct,
         max_position_embeddings=model.max_position_embeddings,
         use_parallel_residual=model.gpt_j_residual,

@@ -7,10 +7,10 @@ ZeRO-1 and fp32 master weights, megatron-core's layers. The peer runs once with 
 Both sides have the allocator's setting that training uses on CPUs.
 """
 
-import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -18,35 +18,20 @@ from transformers import GPTNeoXForCausalLM
 
 from neox_code.benchmarks.contest import answer_rounds
 from neox_code.benchmarks.peer import peer_model
+from neox_code.benchmarks.steps import OptimizerStep, our_step, random_tokens, synchronize
 from neox_code.config.command_line import parse_command_line
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import run_command
 from neox_code.parallel.allocator import keep_freed_memory
-from neox_code.parallel.grid import ParallelGrid, best_device
+from neox_code.parallel.grid import best_device
 from neox_code.parallel.startup import startup
-from neox_code.training.engine import build_engine
-from neox_code.training.step import choose_step
 from neox_code.training.throughput import memory_gib
 
 VOCAB_SIZE = 50_257
 LEARNING_RATE = 1e-4
-STEPS_PER_ROUND = 2
-
-OptimizerStep = Callable[[torch.Tensor], None]
-"""One optimizer step on tokens_BS of S + 1 columns."""
-
-
-def our_step(config: NeoXConfig, grid: ParallelGrid, vocab_size: int) -> OptimizerStep:
-    """DeepSpeed's engine, every micro batch of the step the same."""
-    engine = build_engine(config, vocab_size, grid)
-    step, _ = choose_step(engine)
-
-    def run(tokens_BS: torch.Tensor) -> None:
-        inputs, labels = tokens_BS[:, :-1].contiguous(), tokens_BS[:, 1:].contiguous()
-        step(engine, itertools.repeat((inputs, (labels, torch.ones(labels.shape, device=labels.device)))), grid)
-
-    return run
+SECONDS_PER_ROUND = 2.0
+"""A round is as many steps as take about this long, and at least one."""
 
 
 def peer_step(model: GPTNeoXForCausalLM) -> OptimizerStep:
@@ -107,28 +92,17 @@ def serve_rounds(step: OptimizerStep, config: NeoXConfig, device: torch.device) 
     batch, sequence = config.training.train_micro_batch_size_per_gpu or 1, config.model.sample_length
     tokens_BS = random_tokens(batch, sequence, VOCAB_SIZE, device)
 
-    def measure() -> dict:
+    def measure(steps: int) -> dict:
         synchronize(device)
         begin = time.perf_counter()
-        for _ in range(STEPS_PER_ROUND):
+        for _ in range(steps):
             step(tokens_BS)
         synchronize(device)
-        seconds = time.perf_counter() - begin
-        return {"tokens": STEPS_PER_ROUND * batch * sequence, "seconds": seconds, "memory_gib": memory_gib()}
+        return {"tokens": steps * batch * sequence, "seconds": time.perf_counter() - begin, "memory_gib": memory_gib()}
 
-    measure()
-    answer_rounds(measure, f"micro batch {batch} x {sequence} tokens")
-
-
-def random_tokens(batch: int, sequence: int, vocab_size: int, device: torch.device) -> torch.Tensor:
-    """Inputs and, one place on, labels: [B, S + 1]."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, vocab_size, (batch, sequence + 1), generator=generator).to(device)
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    step(tokens_BS)
+    steps = max(1, round(SECONDS_PER_ROUND / measure(1)["seconds"]))
+    answer_rounds(partial(measure, steps), f"micro batch {batch} x {sequence} tokens")
 
 
 def main(argv: Sequence[str]) -> int:

@@ -6,10 +6,13 @@ from pathlib import Path
 from neox_code.checkpoint.layout import checkpoints
 
 
-def delete_old(save: str | Path, keep_last: int | None) -> list[int]:
-    """Deletes all but the newest `keep_last` checkpoints; returns their iterations. None or 0 keeps all."""
+def delete_old(save: str | Path, latest: int, keep_last: int | None) -> list[int]:
+    """Keeps iteration `latest` and those before it, `keep_last` together, and deletes the older; returns their iterations.
+
+    Iterations after `latest`, left by a run that went further before this one went back, stay. None or 0 keeps all.
+    """
     there = checkpoints(save)
-    old = list(there)[:-keep_last] if keep_last else []
+    old = [iteration for iteration in there if iteration <= latest][:-keep_last] if keep_last else []
     for iteration in old:
         shutil.rmtree(there[iteration])
     return old

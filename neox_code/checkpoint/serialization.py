@@ -4,6 +4,7 @@ A checkpoint is data from elsewhere: `torch.load(weights_only=True)` builds tens
 """
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +12,44 @@ import torch
 
 from neox_code.errors import CheckpointError
 
+DISALLOWED = re.compile(r"GLOBAL (\S+)")
+"""How torch names what a file would have it call or build, and what it does not."""
+
 
 def load_file(path: str | Path, map_location: Any = "cpu") -> Any:
-    """The content of a file written by torch.save. Raises CheckpointError where it is missing, cut off or holds code."""
+    """The content of a file written by torch.save. Raises CheckpointError where it is missing, damaged, no such file or holds code."""
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing. Copy the checkpoint again, or choose another by --iteration.") from None
+    except (PermissionError, torch.OutOfMemoryError):
+        raise
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "not an allowed global" in str(error):
-            reason = str(error).splitlines()[0]
-            raise CheckpointError(f"{path} holds more than tensors, and is not opened: {reason}") from None
-        raise damaged(path) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise damaged(path, error) from None
+        disallowed = DISALLOWED.search(str(error))
+        raise foreign(path, disallowed[1]) if disallowed else damaged(path) from None
+    except Exception as error:  # a damaged pickle fails anywhere in the reader
+        raise damaged(path, str(error)) from None
 
 
-def damaged(path: str | Path, error: Exception | None = None) -> CheckpointError:
-    size = Path(path).stat().st_size
-    detail = f": {str(error).splitlines()[0]}" if error and str(error) else ""
+def foreign(path: str | Path, name: str) -> CheckpointError:
     return CheckpointError(
-        f"{path} ({size:,} bytes) is damaged or cut off{detail}. Copy the checkpoint again, or choose another by --iteration."
+        f"{path} holds more than tensors ({name}), and is not opened. Choose a checkpoint whose layer files hold tensors alone."
     )
 
 
-def save_file(value: Any, path: str | Path, zipfile: bool = True) -> None:
+def damaged(path: str | Path, reason: str = "") -> CheckpointError:
+    size = Path(path).stat().st_size
+    detail = f" ({reason.splitlines()[0]})" if reason else ""
+    return CheckpointError(
+        f"{path} ({size:,} bytes) is damaged or not a checkpoint{detail}. "
+        "Copy the checkpoint again, or choose another by --iteration."
+    )
+
+
+def save_file(value: Any, path: str | Path) -> None:
     """torch.save whose failure names the file; what was written of it is removed."""
     try:
-        torch.save(value, path, _use_new_zipfile_serialization=zipfile)
+        torch.save(value, path)
     except (OSError, RuntimeError) as error:
         Path(path).unlink(missing_ok=True)
         reason = str(error).splitlines()[0]

@@ -1,7 +1,9 @@
 """The weights of a checkpoint alone, whole, into a plain module; from any pipeline and tensor-parallel size."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +12,11 @@ from neox_code.checkpoint.layout import layer_files, model_files
 from neox_code.checkpoint.reshard import fit_vocabulary, merge, our_name
 from neox_code.checkpoint.serialization import load_file
 from neox_code.errors import CheckpointError
+
+StateDict = Mapping[str, torch.Tensor]
+
+WHOLE_MODEL_NAME = re.compile(r"(?:sequential\.)?(\d+)\.(.+)")
+"""Layer index and name within the layer, in the files of a run without a pipeline."""
 
 
 def load_weights(module: nn.Module, folder: Path, vocab_size: int) -> None:
@@ -46,33 +53,68 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
     """All weights of a checkpoint, whole, as `sequential.INDEX.NAME`; from layer files, else from the model state files."""
     layers = layer_files(folder)
     if layers:
-        parts = {place: load_file(path) for place, path in layers.items()}
-        return merge_layers(folder, parts)
+        return merge_layers(folder, {place: state_dict(path, load_file(path)) for place, path in layers.items()})
     models = model_files(folder)
     if not models:
         raise CheckpointError(
             f"{folder} holds neither layer_*-model_*-model_states.pt nor mp_rank_*_model_states.pt. Check the path."
         )
-    prefix = "sequential."
-    modules = {rank: load_file(path).get("module") or {} for rank, path in models.items()}
+    modules = {rank: module_of(path) for rank, path in models.items()}
     if not any(modules.values()):
         raise CheckpointError(f"{folder} has lost its layer files: mp_rank_*_model_states.pt hold no weights. Copy it again.")
     split: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
     for rank, state in modules.items():
         for name, weight in state.items():
-            index, rest = name.removeprefix(prefix).split(".", 1)
-            split.setdefault((int(index), rank), {})[rest] = weight
+            match = WHOLE_MODEL_NAME.fullmatch(name)
+            if not match:
+                raise CheckpointError(
+                    f"{models[rank]} holds {name}, which is not of the form sequential.LAYER.NAME. {OTHER_LAYOUT}"
+                )
+            split.setdefault((int(match[1]), rank), {})[match[2]] = weight
     return merge_layers(folder, split)
 
 
-def merge_layers(folder: Path, parts: Mapping[tuple[int, int], Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+OTHER_LAYOUT = "Choose a checkpoint in GPT-NeoX's layout."
+
+
+def module_of(path: Path) -> StateDict:
+    """The weights in a model state file; none where layer files have them."""
+    content = load_file(path)
+    return state_dict(path, (content.get("module") or {}) if isinstance(content, Mapping) else content)
+
+
+def state_dict(path: Path, content: Any) -> StateDict:
+    """The content of a file, found to be tensors by name; anything else is a CheckpointError."""
+    is_one = isinstance(content, Mapping) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
+    )
+    if not is_one:
+        raise CheckpointError(f"{path} holds a {type(content).__name__} that is no tensors by name. {OTHER_LAYOUT}")
+    return content
+
+
+def merge_layers(folder: Path, parts: Mapping[tuple[int, int], StateDict]) -> dict[str, torch.Tensor]:
     """(layer index, tensor rank) -> state dict, merged over the tensor ranks."""
     tensor_size = 1 + max(rank for _, rank in parts)
     whole = {}
     for index in sorted({index for index, _ in parts}):
         if missing := [rank for rank in range(tensor_size) if (index, rank) not in parts]:
             raise CheckpointError(f"{folder} lacks layer {index:02d} of tensor rank {missing[0]}. Copy the checkpoint again.")
-        for name in parts[index, 0]:
+        states = [parts[index, rank] for rank in range(tensor_size)]
+        check_alike(folder, index, states)
+        for name in states[0]:
             if ours := our_name(name):
-                whole[f"sequential.{index}.{ours}"] = merge(ours, [parts[index, rank][name] for rank in range(tensor_size)])
+                whole[f"sequential.{index}.{ours}"] = merge(ours, [state[name] for state in states])
     return whole
+
+
+def check_alike(folder: Path, index: int, states: Sequence[StateDict]) -> None:
+    """Raises CheckpointError unless the tensor ranks' parts of a layer have the same names and shapes."""
+    for rank, state in enumerate(states):
+        for name in sorted(state.keys() | states[0].keys()):
+            shapes = [tuple(part[name].shape) if name in part else None for part in (states[0], state)]
+            if shapes[0] != shapes[1]:
+                raise CheckpointError(
+                    f"layer {index:02d} of {folder} has {name} in shape {shapes[0]} on tensor rank 0 and {shapes[1]} on {rank}: "
+                    "the files are of different runs. Copy the checkpoint again."
+                )

@@ -53,7 +53,9 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"say what to measure: ./deepy.py benchmark {'|'.join(BENCHMARKS)} CONFIG...")
     parsed = parser.parse_intermixed_args(list(argv[1:]))
     if importlib.util.find_spec(parsed.peer) is None:
-        raise ConfigError(f"the peer {parsed.peer} is not installed. Run: pip install 'neox-code[{parsed.peer}]'")
+        raise ConfigError(f"the peer {parsed.peer} is not installed. Run: pip install -e '.[{parsed.peer}]'")
+    if parsed.rounds < 1:
+        raise ConfigError(f"--rounds {parsed.rounds} measures nothing. Use at least 1.")
     command_line = from_parsed(parsed)
     command_line.load()
     print(f"ratio {BENCHMARKS[argv[0]](command_line.arguments, parsed.rounds):.2f}")

@@ -163,13 +163,10 @@ def learning_rates(values: Values, say: Say) -> Iterator[Problem]:
 
 
 def data_sources(values: Values, say: Say) -> Iterator[Problem]:
-    if values["data_path"] and values["train_data_paths"]:
-        yield Problem(
-            ("data_path", "train_data_paths"),
-            f"{say('data_path')} and {say('train_data_paths')} exclude each other. Remove one of them.",
-        )
     for part in ("train", "valid", "test"):
         paths, weights = f"{part}_data_paths", f"{part}_data_weights"
+        if values["data_path"] and values[paths]:
+            yield Problem(("data_path", paths), f"{say('data_path')} and {say(paths)} exclude each other. Remove one of them.")
         if values[weights] and len(values[weights]) != len(values[paths]):
             yield Problem(
                 (paths, weights),

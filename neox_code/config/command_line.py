@@ -8,7 +8,7 @@ A command with options of its own builds `config_parser`, adds them, and turns t
 """
 
 import argparse
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,14 +35,26 @@ class CommandLine:
     dry_run: bool = False
 
     def load(self) -> NeoXConfig:
-        """The merged configuration; raises ConfigError with all its problems."""
+        """The merged configuration, for a run; raises ConfigError with all its problems, and for a dry run."""
+        if self.dry_run:
+            raise ConfigError("--dry-run is the launcher's: ./deepy.py SCRIPT CONFIG... --dry-run. Start the script without it.")
         return NeoXConfig.load(self.config_paths, self.overrides)
 
     @property
     def arguments(self) -> list[str]:
         """Words that parse to the same command line."""
-        settings = [f"--set={key}={json.dumps(value, default=str)}" for key, value in self.overrides.items()]
+        settings = [f"--set={key}={flow_yaml(value)}" for key, value in self.overrides.items()]
         return [*map(str, self.config_paths), *settings, *(["--dry-run"] if self.dry_run else [])]
+
+
+def flow_yaml(value: Any) -> str:
+    """The value as YAML on one line.
+
+    >>> flow_yaml([1, "a: b", None, 1e-4]), flow_yaml("yes")
+    ("[1, 'a: b', null, 0.0001]", "'yes'")
+    """
+    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 class Parser(argparse.ArgumentParser):

@@ -31,7 +31,7 @@ class DataConfig:
     """Shares of the test files."""
 
     data_cache_path: str | None = None
-    """Folder for the sample indices; default `data_cache` in `save`, or else none are kept."""
+    """Folder in which `sample_indices` is kept; default `data_cache` in `save`. With neither, the indices stay in memory."""
 
     tokenizer_type: Literal["GPT2BPETokenizer", "HFTokenizer", "SPMTokenizer"] = "GPT2BPETokenizer"
     """How text becomes tokens."""

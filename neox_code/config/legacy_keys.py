@@ -194,6 +194,7 @@ def read_attention_config(value: Any) -> Iterable[Assignment]:
 SAME_RESULT = "fused kernels are chosen by PyTorch, with the same result"
 MEMORY_ONLY = "it moves activations, and changes no result"
 NO_EFFECT = "it has no effect in GPT-NeoX either"
+ALWAYS_LOGGED = "the gradient's norm is always logged"
 NOT_LOGGED = "this figure is not logged; training is the same"
 NOT_PROFILED = "nothing is profiled; training is the same"
 ALIGNMENT = "learning from preferences is not built; only the next token is trained. Remove it"
@@ -237,9 +238,10 @@ KEYS: dict[str, Rule] = {
         "adlr_autoresume adlr_autoresume_interval deepscale deepscale_config hysteresis loss_scale_window min_scale "
         "no_save_optim num_unique_layers param_sharing_style short_seq_prob use_bias_in_norms weight_server_port",
     ),
+    **each(ignored(ALWAYS_LOGGED), "log_grad_norm"),
     **each(
         ignored(NOT_LOGGED),
-        "log_grad_norm log_grad_pct_zeros log_gradient_noise_scale log_optimizer_states log_param_norm",
+        "log_grad_pct_zeros log_gradient_noise_scale log_optimizer_states log_param_norm",
     ),
     **each(
         ignored(NOT_PROFILED),
@@ -254,7 +256,7 @@ KEYS: dict[str, Rule] = {
     "force_multi": ignored("a hostfile is always followed"),
     "fp16_lm_cross_entropy": ignored("the loss is computed in fp32"),
     "mmap_warmup": ignored("the operating system reads token files ahead"),
-    "no_save_rng": ignored("the states of random number generators are a few bytes, and always saved"),
+    **each(ignored("dropout is seeded anew before every step, and no generator's state is saved"), "no_load_rng no_save_rng"),
     "no_ssh_check": ignored("the launcher's check is quick and names the host that is down"),
     "override_lr_scheduler": ignored("the schedule is a function of the step, always the configuration's"),
     "rms_norm_epsilon": ignored("it counts only with norm: rmsnorm"),

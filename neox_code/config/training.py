@@ -56,9 +56,6 @@ class TrainingConfig:
     no_load_optim: bool = False
     """Leave the checkpoint's optimizer state."""
 
-    no_load_rng: bool = False
-    """Leave the checkpoint's random number states."""
-
     exit_interval: int | None = None
     """End after a step that is a multiple of this, with a checkpoint."""
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from neox_code.errors import ConfigError
+
 SUFFIXES = (".yml", ".yaml", ".json")
 
 
@@ -57,6 +59,8 @@ def config_path(name: str, folder: str | None = None) -> Path:
     ('configs/2-7B.yml', 'pythia/70M.json')
     """
     path = Path(folder or "", name)
+    if not path.name or path.is_dir():
+        raise ConfigError(f"{name} is a folder, not a configuration file. Name the files in it, or use -d {name} and their names.")
     return path if path.suffix in SUFFIXES else path.with_name(path.name + ".yml")
 
 

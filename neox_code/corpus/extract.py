@@ -15,6 +15,7 @@ is a DataError, since nobody knows what else it held.
 
 import os
 import stat
+import struct
 import subprocess
 import sysconfig
 import tarfile
@@ -84,6 +85,20 @@ class Source(Protocol):
     def batches(self, judge: Judge) -> Iterator[Batch]: ...
 
 
+UNREADABLE_ARCHIVE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,  # bad numbers, and names that are not the encoding they claim
+    RuntimeError,  # encrypted members, and features that the reader lacks (NotImplementedError)
+)
+"""What the readers of archives raise for damaged and hostile ones."""
+
+
 def find_sources(arguments: Sequence[str | Path]) -> list[Source]:
     """Opens what the user named: `local` (this machine's Python library and packages), folders, git repositories, archives.
 
@@ -95,8 +110,15 @@ def find_sources(arguments: Sequence[str | Path]) -> list[Source]:
         if argument == LOCAL:
             sources += local_sources(names)
         else:
-            sources.append(open_source(Path(argument).expanduser(), names))
+            sources.append(open_source(home_expanded(argument), names))
     return sources
+
+
+def home_expanded(argument: str | Path) -> Path:
+    try:
+        return Path(argument).expanduser()
+    except RuntimeError:
+        raise DataError(f"source {argument}: there is no such user. Write the path out.") from None
 
 
 def local_sources(names: set[str]) -> list[Source]:
@@ -120,13 +142,21 @@ def open_source(path: Path, names: set[str]) -> Source:
             return GitSource(unique(name.removesuffix(".git"), names), path)
         return FolderSource(unique(name, names), path.resolve())
     try:
-        if tarfile.is_tarfile(path):
+        if is_tar(path):
             return TarSource(unique(archive_stem(name), names), path)
         if zipfile.is_zipfile(path):
             return ZipSource(unique(archive_stem(name), names), path)
     except OSError as error:
         raise DataError(f"source {path} cannot be read: {error.strerror}. Check its permissions.") from None
     raise DataError(f"source {path} is neither a folder nor a whole tar or zip archive. Check the file, or get it again.")
+
+
+def is_tar(path: Path) -> bool:
+    """Whether it begins as a tar archive; a compressed one that breaks off or is damaged at once does not."""
+    try:
+        return tarfile.is_tarfile(path)
+    except (EOFError, zlib.error, LZMAError):
+        return False
 
 
 def unique(name: str, taken: set[str]) -> str:
@@ -414,7 +444,7 @@ class TarBatch:
                     archive.members.clear()  # tarfile would keep them all in memory
                     if not member.isdir():
                         yield self._found(archive, member), stream.tell()
-        except (tarfile.TarError, EOFError, OSError, zlib.error, LZMAError, BrokenArchive) as error:
+        except (*UNREADABLE_ARCHIVE, BrokenArchive) as error:
             raise DataError(f"archive {self.archive} is damaged after {members:,} members: {error}. Get it again.") from None
 
     def _found(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> FoundFile:
@@ -463,7 +493,7 @@ class ZipSource:
         try:
             with zipfile.ZipFile(self.path) as archive:
                 members = archive.infolist()
-        except (zipfile.BadZipFile, OSError) as error:
+        except UNREADABLE_ARCHIVE as error:
             raise DataError(f"archive {self.path} is damaged: {error}. Get it again.") from None
         for member in members:
             if not member.is_dir():
@@ -503,6 +533,6 @@ def read_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes 
     try:
         with archive.open(member) as file:
             content = file.read(member.file_size)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, zlib.error, LZMAError):
+    except UNREADABLE_ARCHIVE:
         return None
     return content if len(content) == member.file_size else None

@@ -51,11 +51,6 @@ class LanguageRow:
     decoding_errors: int
     """Files (found and read) with bytes that are not UTF-8, which their text leaves out."""
 
-    @property
-    def is_judged(self) -> bool:
-        """Whether there are held-out files, in test."""
-        return self.splits["test"].files > 0
-
 
 def language_table(summary: CorpusSummary) -> list[LanguageRow]:
     """A row for each language found, the one with most kept bytes first; files of no known language are not among them."""
@@ -137,11 +132,12 @@ def show_corpus(console: Console, summary: CorpusSummary) -> None:
 def corpus_notes(summary: CorpusSummary) -> list[str]:
     """Sentences on what the table does not show."""
     rows = language_table(summary)
-    unjudged = [row.language for row in rows if row.kept.files and not row.is_judged]
+    judged = summary.judged_languages()
+    unjudged = [row.language for row in rows if row.kept.files and row.language not in judged]
     errors = sum(row.decoding_errors for row in rows)
     notes = {
         f"{other_files(summary)} of {NO_LANGUAGE} were seen and not read.": other_files(summary).files,
         f"{errors:,} files were not UTF-8 throughout: decoded with errors ignored.": errors,
-        f"Without held-out figures, for want of a second project: {', '.join(unjudged)}.": unjudged,
+        f"Without held-out figures, for want of projects or of bytes: {', '.join(unjudged)}.": unjudged,
     }
     return [note for note, applies in notes.items() if applies]

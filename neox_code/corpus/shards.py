@@ -12,6 +12,7 @@ A corpus appears whole or not at all: it is written under a partial name and ren
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,6 +105,10 @@ class Shard:
     documents: int
 
 
+LEAST_JUDGED_BYTES, LEAST_JUDGED_SHARE = 200_000, 0.01
+"""A language with fewer bytes than both, the second a share of the corpus, is trained on and not judged."""
+
+
 @dataclass(frozen=True)
 class CorpusSummary:
     """What a corpus was made from, how, and what became of every file."""
@@ -128,6 +133,15 @@ class CorpusSummary:
             if count.language and count.verdict == KEPT and split in (None, count.split):
                 sizes[count.language] = sizes.get(count.language, 0) + count.bytes
         return sorted(sizes, key=lambda language: (-sizes[language], language))
+
+    def judged_languages(self, split: str = "test") -> list[str]:
+        """Languages with files in `split` of which there is enough for a figure to mean something, the largest first."""
+        enough = min(LEAST_JUDGED_BYTES, LEAST_JUDGED_SHARE * self.kept_bytes)
+        kept: Counter[str | None] = Counter()
+        for count in self.counts:
+            kept[count.language] += count.bytes if count.verdict == KEPT else 0
+        held_out = set(self.languages(split))
+        return [language for language in self.languages() if language in held_out and kept[language] >= enough]
 
 
 def write_documents(folder: Path, documents: Iterable[Document], max_shard_bytes: int = MAX_SHARD_BYTES) -> tuple[Shard, ...]:

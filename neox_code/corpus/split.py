@@ -8,9 +8,6 @@ from collections.abc import Mapping
 
 from neox_code.corpus.projects import Sizes, language_bytes, seeded_order
 
-TOO_LITTLE_BYTES, TOO_LITTLE_SHARE = 200_000, 0.01
-"""A language with fewer bytes than both, the second a share of the corpus, is trained on alone: its figures would mean nothing."""
-
 REQUIRED_SPLITS = {1: ("train",), 2: ("train", "test")}
 ALL_REQUIRED = ("train", "test", "valid")
 HELD_OUT = ("test", "valid")
@@ -19,8 +16,7 @@ HELD_OUT = ("test", "valid")
 def assign_splits(sizes: Sizes, shares: Mapping[str, float], seed: int) -> dict[str, str]:
     """The split of each project; `sizes` has its bytes by language, `shares` the aim, in any unit, for each language.
 
-    Projects that hold a language of which there is too little to judge go to train. Then every language, beginning with the one
-    of fewest projects, is given what it needs: a project in train; with two
+    First every language, beginning with the one of fewest projects, is given what it needs: a project in train; with two
     projects one in test; with three one in valid. (A project of several languages decides for all of them, so a language can
     miss one where its projects are needed elsewhere.) Then the other projects, in a seeded order, go to test or valid where
     these still lack that much of each of its languages. Of those that fit nowhere, the ones that bring test or valid nearer to
@@ -50,10 +46,6 @@ def assign_splits(sizes: Sizes, shares: Mapping[str, float], seed: int) -> dict[
             if split in room:
                 room[split][language] -= size
 
-    little = {language for language, size in total.items() if size < min(TOO_LITTLE_BYTES, TOO_LITTLE_SHARE * sum(total.values()))}
-    for project in order:
-        if little.intersection(sizes[project]):
-            put(project, "train")
     members = {language: [project for project in order if language in sizes[project]] for language in total}
     for language in sorted(total, key=lambda language: (len(members[language]), language)):
         for split in REQUIRED_SPLITS.get(len(members[language]), ALL_REQUIRED):

@@ -73,31 +73,47 @@ def tokenize_corpus(
     tokenizer: Tokenizer,
     *,
     splits: Sequence[str] = SPLITS,
+    by_language: Sequence[str] = (),
     append_eod: bool = True,
     name_prefix: str = "",
 ) -> TokenSummary:
     """Writes OUTPUT_FOLDER/{name_prefix}{split}_text_document.bin and .idx for every split with documents, in their order.
 
-    {name_prefix}tokens.json is written last: where it is, all files are whole and of one tokenizer.
+    The splits in `by_language` have a pair of files for each language, {name_prefix}{split}_{language}_text_document, so that a
+    training can weight them. {name_prefix}tokens.json is written last: where it is, all files are whole and of one tokenizer.
     Raises DataError where the folder is not a corpus or a document holds text that the vocabulary cannot.
     """
     output = Path(output_folder)
     summary_file = output / f"{name_prefix}{TOKENS_FILE}"
     summary_file.unlink(missing_ok=True)
     counts = {}
-    for split, num_bytes in kept_bytes(corpus_folder, splits).items():
-        prefix = output / f"{name_prefix}{split}_text_document"
-        documents = iter_documents(Path(corpus_folder), split)
-        counts[split] = write_token_file(prefix, documents, tokenizer, append_eod=append_eod, num_bytes=num_bytes)
+    for split in splits:
+        sizes = kept_bytes(corpus_folder, split)
+        counts[split] = {}
+        for language in sizes if split in by_language else (None,):
+            prefix = output / f"{name_prefix}{token_file_name(split, language)}"
+            documents = iter_documents(Path(corpus_folder), split, None if language is None else [language])
+            num_bytes = sum(sizes.values()) if language is None else sizes[language]
+            counts[split] |= write_token_file(prefix, documents, tokenizer, append_eod=append_eod, num_bytes=num_bytes)
     summary = TokenSummary(tokenizer.identity, counts)
     write_json(summary_file, summary.to_json())
     return summary
 
 
-def kept_bytes(corpus_folder: str | os.PathLike[str], splits: Iterable[str]) -> dict[str, int]:
-    """Bytes of each split's files as found."""
-    kept = [count for count in load_summary(Path(corpus_folder)).counts if count.verdict == KEPT]
-    return {split: sum(count.bytes for count in kept if count.split == split) for split in splits}
+def token_file_name(split: str, language: str | None = None) -> str:
+    """Without .bin and .idx.
+
+    >>> token_file_name("valid"), token_file_name("train", "C++")
+    ('valid_text_document', 'train_C++_text_document')
+    """
+    return "_".join(filter(None, (split, language, "text_document")))
+
+
+def kept_bytes(corpus_folder: str | os.PathLike[str], split: str) -> dict[str, int]:
+    """Bytes of a split's files as found, by language."""
+    kept = [count for count in load_summary(Path(corpus_folder)).counts if count.verdict == KEPT and count.split == split]
+    languages = sorted({count.language for count in kept})
+    return {language: sum(count.bytes for count in kept if count.language == language) for language in languages}
 
 
 def write_token_file(

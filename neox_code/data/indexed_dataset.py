@@ -81,13 +81,22 @@ class IndexedDatasetWriter:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        ended_well = exception[0] is None
-        if ended_well:
-            idx_path(self.prefix).unlink(missing_ok=True)
-        self._bin_file.__exit__(*exception)
-        if ended_well:
+        if exception[0] is not None:
+            self._bin_file.__exit__(*exception)
+            return
+        try:
+            self._bin.flush()
+            os.fsync(self._bin.fileno())
             with atomic_file(idx_path(self.prefix), "wb") as idx:
                 idx.writelines(self._index())
+                idx.flush()
+                os.fsync(idx.fileno())
+                idx_path(self.prefix).unlink(missing_ok=True)  # both are on the disk: from here on only names change
+                self._bin_file.__exit__(None, None, None)
+        except OSError as error:
+            if not self._bin.closed:
+                self._bin_file.__exit__(type(error), error, error.__traceback__)
+            raise
 
     @property
     def num_documents(self) -> int:

@@ -35,6 +35,17 @@ class BatchLoader:
         """The next `iter` starts after so many samples over all ranks."""
         self.sampler.seek(consumed_samples)
 
+    def require(self, batches: int) -> None:
+        """Raises DataError where fewer micro batches are left for each rank."""
+        if batches > len(self.sampler):
+            sampler, sizes = self.sampler, f"{self.sampler.micro_batch_size} * {self.sampler.data_size}"
+            raise DataError(
+                f"{sampler.num_samples:,} training samples (train_iters * train_batch_size) are too few: "
+                f"{sampler.consumed_samples:,} are consumed, and the remaining steps take {batches:,} * {sizes} = "
+                f"{batches * sampler.micro_batch_size * sampler.data_size:,}. "
+                "Go on with the train_batch_size that the run began with, or begin anew with its weights (finetune: true)."
+            )
+
     def __iter__(self) -> Iterator[Batch]:
         return iter(self.loader)
 
@@ -68,7 +79,7 @@ def build_loaders(config: NeoXConfig, sizes: BatchSizes, tokenizer: Tokenizer, g
 
 
 def cache_folder(config: NeoXConfig) -> Path | None:
-    """`data_cache_path`, else `data_cache` in `save`, else none."""
+    """`data_cache_path`, else `data_cache` in `save`, else none: the indices stay in memory."""
     if config.data.data_cache_path:
         return Path(config.data.data_cache_path)
     return Path(config.training.save) / "data_cache" if config.training.save else None

@@ -6,6 +6,7 @@
 Documents are shuffled over all epochs, joined, and cut into windows of S + 1 tokens; label i is the token after token i.
 """
 
+import logging
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -26,8 +27,15 @@ from neox_code.parallel.collectives import barrier
 from neox_code.tokenizer.protocol import Tokenizer
 
 log = get_logger(__name__)
+logging.getLogger("megatron.core.datasets").setLevel(logging.ERROR)  # it warns of every index that is not kept
 
 SPLITS = ("train", "valid", "test")
+
+IN_MEMORY = ""
+"""What megatron-core calls no folder for indices; None would mean one beside the token file."""
+
+INDICES = "sample_indices"
+"""Folder within the cache that is this module's own, and that it may delete."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,7 @@ def build_datasets(
 ) -> tuple[Dataset | None, Dataset | None, Dataset | None]:
     """Training, validation and test samples; None where none are asked for or the shares leave no documents.
 
+    Their indices are kept in `cache`, or in memory alone where it is None.
     Must be called on every rank. Raises DataError where a token file is missing, damaged or shorter than one sample.
     """
     blends = [blend(data, split) if count else None for split, count in zip(SPLITS, num_samples, strict=True)]
@@ -58,10 +67,11 @@ def build_datasets(
     sources = (
         {"blend": ([data.data_path], None), "split": split_string(data.split)} if data.data_path else {"blend_per_split": blends}
     )
+    indices = Path(cache) / INDICES if cache else None
     dataset_config = GPTDatasetConfig(
         random_seed=seed,
         sequence_length=sequence_length,
-        path_to_cache=str(cache) if cache else None,
+        path_to_cache=str(indices) if indices else IN_MEMORY,
         tokenizer=TokenizerFacts(tokenizer.vocab_size, tokenizer.eod_id, padding_mark(tokenizer), tokenizer.identity),
         reset_position_ids=False,
         reset_attention_mask=False,
@@ -69,7 +79,7 @@ def build_datasets(
         create_attention_mask=False,
         **sources,
     )
-    with whole_cache(cache), warnings.catch_warnings():
+    with whole_folder(indices), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         built = BlendedMegatronDatasetBuilder(GPTDataset, list(num_samples), lambda: True, dataset_config).build()
     datasets = [dataset if dataset is not None and len(dataset) > 0 else None for dataset in built]
@@ -101,16 +111,16 @@ def check_token_file(prefix: str, sequence_length: int) -> None:
 
 
 @contextmanager
-def whole_cache(cache: str | Path | None) -> Iterator[None]:
-    """A cache folder that is complete or made anew: a killed writer leaves no marker, and the next run empties the folder."""
-    if cache is None:
+def whole_folder(indices: Path | None) -> Iterator[None]:
+    """A folder of indices that is complete or made anew: a killed writer leaves no marker, and the next run empties the folder."""
+    if indices is None:
         yield
         return
-    marker = Path(cache) / "complete"
+    marker = indices / "complete"
     if is_rank_zero():
         if not marker.exists():
-            shutil.rmtree(cache, ignore_errors=True)
-        marker.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(indices, ignore_errors=True)
+        indices.mkdir(parents=True, exist_ok=True)
         marker.unlink(missing_ok=True)
     barrier()
     yield

@@ -86,10 +86,11 @@ def judge_language(
 def heldout_documents(folder: str, split: str, limit: int | None, seed: int) -> tuple[dict[str, list[Document]], dict[str, int]]:
     """The documents to judge by, at most `limit` bytes a language, and the number of those left aside, both by language.
 
-    Empty documents say nothing, and do not count. Raises DataError where there is no corpus, or nothing held out.
+    Languages of which the corpus has too little are not judged, and empty documents say nothing. Raises DataError where there is
+    no corpus, or nothing held out.
     """
     sizes: dict[str, dict[str, int]] = defaultdict(dict)
-    for document in iter_documents(folder, split):
+    for document in iter_documents(folder, split, load_summary(folder).judged_languages(split)):
         if document.num_bytes:
             sizes[document.language][document.sha256] = document.num_bytes
     chosen = {language: within_limit(files, limit, seed) for language, files in sizes.items()}

@@ -111,13 +111,9 @@ def decode(
     """
     rooms = [rule.room(len(prompt)) for prompt in prompts]
     logits_BV = context.prefill(prompts, max(len(prompt) + room for prompt, room in zip(prompts, rooms, strict=True)))
-    if not logits_BV.isfinite().all():
-        raise CheckpointError(
-            "the model's logits are not finite: its weights are damaged, its training diverged, or its precision is too low. "
-            "Choose an earlier checkpoint by --iteration, or --set precision=fp32."
-        )
     rows = list(range(len(prompts)))
     for step in range(max(rooms)):
+        check_finite(logits_BV)
         tokens_B = sampler(logits_BV, draws_BT[:, step])
         new_tokens = tokens_B.tolist()
         yield dict(zip(rows, new_tokens, strict=True))
@@ -133,6 +129,15 @@ def decode(
             tokens_B, draws_BT = tokens_B[going], draws_BT[going]
             context.keep_rows(going)
         logits_BV = context.decode_one_token(tokens_B)
+
+
+def check_finite(logits_BV: torch.Tensor) -> None:
+    """Raises CheckpointError where a row's highest logit is no number; one NaN in a row makes it NaN."""
+    if not logits_BV.amax(-1).isfinite().all():
+        raise CheckpointError(
+            "the model's logits are not finite: its weights are damaged, its training diverged, or its precision is too low. "
+            "Choose an earlier checkpoint by --iteration, or --set precision=fp32."
+        )
 
 
 def greedy_tokens(

@@ -68,7 +68,7 @@ def launch_environment(config: NeoXConfig) -> dict[str, str]:
     ranks = len(resources(config.parallelism).get(LOCALHOST, ()))
     share = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // ranks))} if ranks else {}
     device = {} if visible_gpus() or not ranks else {"DS_ACCELERATOR": "cpu"}
-    quiet = {"PYTHONWARNINGS": "ignore:Transformer Engine and Apex are not installed:UserWarning"}
+    quiet = {"PYTHONWARNINGS": "ignore:Transformer:UserWarning"}
     return {name: value for name, value in {**share, **device, **quiet}.items() if name not in os.environ}
 
 

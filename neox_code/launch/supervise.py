@@ -166,11 +166,11 @@ def exit_status(code: int) -> int:
 
 def concluded(status: int, report: Mapping[str, Any] | None) -> int:
     """Prints why a run failed, and returns its status."""
-    if status == 0:
-        return 0
     if report is not None:
         print(f"error: {report['message']}", file=sys.stderr)
-        return EXIT_USER_ERROR if report["is_users"] else status
+        return EXIT_USER_ERROR if report["is_users"] else status or 1
+    if status == 0:
+        return 0
     if status > 128 and status - 128 in signal.Signals.__members__.values():
         name = signal.Signals(status - 128).name
         print(f"error: a process was ended by {name}. {SIGNAL_REMEDIES.get(name, 'Run the command again.')}", file=sys.stderr)

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from neox_code.config.model import ModelConfig
 from neox_code.model.block import TransformerBlock
 from neox_code.model.embedding import Embedding, FinalNorm, Head
-from neox_code.model.kv_cache import KVCache
+from neox_code.model.kv_cache import CacheView, KVCache
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.seeds import layer_seed
 
@@ -116,11 +117,13 @@ def gpt_layers(
 class GPT(nn.Module):
     """The layers as a plain module: tokens_BS -> logits_BSV, with or without a cache.
 
-    Parameters are named `sequential.INDEX.NAME`, as in GPT-NeoX's checkpoints without a pipeline.
+    Parameters are named `sequential.INDEX.NAME`, as in GPT-NeoX's checkpoints without a pipeline. With `recompute` a block's
+    activations are computed again in the backward pass instead of being kept.
     """
 
-    def __init__(self, layers: list[Layer]):
+    def __init__(self, layers: list[Layer], recompute: bool = False):
         super().__init__()
+        self.recompute = recompute
         self.sequential = nn.ModuleDict()
         self.steps: list[tuple[str | None, Callable]] = []
         for layer in layers:
@@ -141,10 +144,15 @@ class GPT(nn.Module):
                 tensor = step(tensor)
             else:
                 module = self.sequential[name]
-                tensor = module(tensor, view) if isinstance(module, Embedding | TransformerBlock) else module(tensor)
+                tensor = self.apply_layer(module, tensor, view)
         if cache is not None:
             cache.advance(tokens_BS.shape[1])
         return tensor
+
+    def apply_layer(self, module: nn.Module, tensor: torch.Tensor, view: CacheView | None) -> torch.Tensor:
+        if self.recompute and torch.is_grad_enabled() and isinstance(module, TransformerBlock):
+            return checkpoint(module, tensor, use_reentrant=False)
+        return module(tensor, view) if isinstance(module, Embedding | TransformerBlock) else module(tensor)
 
     def logits(self, hidden_BSH: torch.Tensor) -> torch.Tensor:
         """The head alone: [B, S, V]; give it only the positions whose next token matters."""

@@ -41,7 +41,8 @@ def vocab_shard(vocab_size: int, padded_vocab_size: int, grid: ParallelGrid, mas
 class VocabParallelCrossEntropy(torch.autograd.Function):
     """Per-position cross entropy; computes the gradient along with the value, since both need the same exponentials.
 
-    Softmax in fp32 whatever the logits' type. The gradient is softmax minus one-hot, in the logits' type, zero at padding.
+    Softmax in fp32 whatever the logits' type. The gradient is softmax minus one-hot, rounded to the logits' type after the
+    subtraction, which cancels where the model is sure; zero at padding.
     """
 
     @staticmethod
@@ -65,11 +66,12 @@ class VocabParallelCrossEntropy(torch.autograd.Function):
             exponentials = torch.sub(scores, highest[:, None]).exp_()
             total = all_reduce(exponentials.sum(-1), shard.group)
             losses[rows] = total.log() + highest - target
-            if gradient_PV is not None:
-                torch.mul(exponentials, total.reciprocal_()[:, None], out=exponentials)
-                gradient_PV[rows, : shard.real_rows] = exponentials
+            if gradient_PV is not None and shard.real_rows:
+                probabilities = exponentials.mul_(total.reciprocal_()[:, None])
+                target_column = column[rows, None].clamp_max(shard.real_rows - 1)
+                probabilities.scatter_add_(-1, target_column, -is_here[rows, None].float())
+                gradient_PV[rows, : shard.real_rows] = probabilities
         if gradient_PV is not None:
-            gradient_PV.scatter_add_(-1, column[:, None], -is_here[:, None].to(gradient_PV.dtype))
             ctx.save_for_backward(gradient_PV)
         return losses
 

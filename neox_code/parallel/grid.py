@@ -53,14 +53,6 @@ class ParallelGrid:
     def pipeline_stage(self) -> int:
         return self.rank // (self.tensor_size * self.data_size)
 
-    @property
-    def is_first_stage(self) -> bool:
-        return self.pipeline_stage == 0
-
-    @property
-    def is_last_stage(self) -> bool:
-        return self.pipeline_stage == self.pipeline_size - 1
-
 
 def alone(device: torch.device | str = "cpu") -> ParallelGrid:
     """The grid of a single process that talks to no other: generation, evaluation, tests.

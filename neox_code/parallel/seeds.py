@@ -3,11 +3,14 @@
 initialization   from (seed, layer index): the same full weights in every layout
 hidden dropout   the same on the ranks of a tensor group (they hold the same activations), different over data and stages
 attention dropout  different on every rank (tensor ranks hold different heads)
+
+Dropout is seeded before every step, so that a resumed run draws what the uninterrupted one does and no generator is saved.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from neox_code.parallel.grid import ParallelGrid
@@ -24,15 +27,16 @@ def layer_seed(seed: int, layer_index: int) -> Iterator[None]:
         torch.set_rng_state(state)
 
 
-def seed_dropout(seed: int, grid: ParallelGrid) -> None:
-    """Seeds torch's default generators for this rank's activations."""
-    torch.manual_seed(seed + 1_000_003 * grid.pipeline_stage + 7919 * grid.data_rank)
+def seed_dropout(seed: int, grid: ParallelGrid, iteration: int) -> None:
+    """Seeds torch's default generators for the activations of this rank's next step, after `iteration` steps."""
+    sequence = np.random.SeedSequence((seed, iteration, grid.pipeline_stage, grid.data_rank))
+    torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
 
 class TensorRankGenerator:
     """A second stream of random numbers that differs over tensor ranks; `with generator.fork():` draws from it.
 
-    One stream a process, seeded on first use from the default one, so that it follows `seed_dropout` and a restored state.
+    Every use is seeded from the default stream, so that it follows `seed_dropout`.
     """
 
     def __init__(self, grid: ParallelGrid):
@@ -49,18 +53,3 @@ class TensorRankGenerator:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(draw * self.grid.tensor_size + self.grid.tensor_rank)
             yield
-
-
-def random_states() -> dict[str, torch.Tensor]:
-    """The states of torch's generators, for a checkpoint."""
-    states = {"torch_rng_state": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda_rng_state"] = torch.cuda.get_rng_state()
-    return states
-
-
-def restore_random_states(states: dict[str, torch.Tensor]) -> None:
-    """The inverse of `random_states`; a CUDA state is left on a machine without a GPU."""
-    torch.set_rng_state(states["torch_rng_state"].cpu())
-    if "cuda_rng_state" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda_rng_state"].cpu())

@@ -33,8 +33,8 @@ from neox_code.corpus.build import build_corpus
 from neox_code.corpus.extract import LOCAL
 from neox_code.corpus.recipes import POLYCODER
 from neox_code.corpus.shards import SPLITS, SUMMARY_FILE, iter_documents, load_summary
-from neox_code.corpus.tokenize_shards import TOKENS_FILE, kept_bytes, tokenize_corpus
-from neox_code.data.indexed_dataset import bin_path, idx_path
+from neox_code.corpus.tokenize_shards import TOKENS_FILE, kept_bytes, token_file_name, tokenize_corpus
+from neox_code.errors import DataError
 from neox_code.evaluation.heldout_result import HeldoutResult, load_heldout
 from neox_code.files import read_json, read_json_lines, write_json, write_text
 from neox_code.launch.command import launch_command, launch_environment
@@ -54,6 +54,10 @@ SHARES = (90, 5, 5)
 VOCAB_SIZE = 8192
 VOCABULARY_BYTES = 16_000_000
 """Training documents that the vocabulary is learnt from: more changes few of its entries."""
+
+LANGUAGE_EXPONENT = 0.3
+"""A language's share of a training step goes with its bytes to this power, so that a rare one is learnt as well
+(Conneau et al. 2020, XLM-R)."""
 
 COMPLETED_LANGUAGES = 3
 PROMPTS_PER_LANGUAGE = 2
@@ -90,7 +94,7 @@ class MainJob:
         judged_by = {key: trained_on.pop(key) for key in list(trained_on) if key.startswith("heldout")}
         corpus = {"sources": source_inputs(self.sources), "seed": self.seed, "max_bytes": MAX_CORPUS_BYTES, "shares": SHARES}
         return [
-            Stage("corpus", corpus, self.build_corpus),
+            Stage("corpus", corpus, self.build_corpus, lambda: remove(self.corpus)),
             Stage("vocabulary", {"vocab_size": VOCAB_SIZE, "sample_bytes": VOCABULARY_BYTES}, self.learn_vocabulary),
             Stage("tokens", {}, self.write_tokens),
             Stage("training", trained_on, self.train, self.clear_training, self.going_on_training),
@@ -129,19 +133,22 @@ class MainJob:
     def paths_file(self) -> Path:
         return self.output / "configs" / PATHS_FILE
 
-    def token_file(self, split: str) -> Path:
-        """Without .bin and .idx."""
-        return self.output / "tokens" / f"{split}_text_document"
+    def token_file(self, split: str, language: str | None = None) -> Path:
+        """Without .bin and .idx; training's are divided by language."""
+        return self.output / "tokens" / token_file_name(split, language)
 
     def tokenizer(self) -> GPT2Tokenizer:
         return GPT2Tokenizer.from_files(self.vocabulary / VOCAB_FILE, self.vocabulary / MERGE_FILE)
 
     def configuration(self) -> NeoXConfig:
         """The whole configuration, for which the file with the paths is written. Raises ConfigError."""
+        weights = self.language_weights()
         paths = {
             "vocab_file": str(self.vocabulary / VOCAB_FILE),
             "merge_file": str(self.vocabulary / MERGE_FILE),
-            **{f"{split}_data_paths": [str(self.token_file(split))] for split in SPLITS if self.is_sampled(split)},
+            **{f"{split}_data_paths": [str(self.token_file(split))] for split in SPLITS[1:] if self.sampled_languages(split)},
+            "train_data_paths": [str(self.token_file("train", language)) for language in weights],
+            "train_data_weights": list(weights.values()),
             "save": str(self.output),
             "load": str(self.output),
             "tensorboard_dir": str(self.tensorboard),
@@ -153,13 +160,28 @@ class MainJob:
         config.require_training()
         return config
 
-    def is_sampled(self, split: str) -> bool:
-        """Whether training can read samples of a split: always of `train`, of others if their tokens make one."""
+    def sampled_languages(self, split: str) -> dict[str, int]:
+        """Bytes of the languages in the token files of a split that training can read samples of, as far as they are written."""
         counts = self.output / "tokens" / TOKENS_FILE
-        if split == "train" or not counts.exists():
-            return split == "train"
-        languages = read_json(counts)["splits"][split].values()
-        return sum(count["tokens"] + count["documents"] for count in languages) > self.config.model.sample_length
+        if not counts.exists():
+            return {}
+        languages = read_json(counts)["splits"][split]
+        tokens = {language: count["tokens"] + count["documents"] for language, count in languages.items()}
+        needed = self.config.model.sample_length
+        if split != "train" and sum(tokens.values()) <= needed:
+            return {}
+        return {language: count["bytes"] for language, count in languages.items() if split != "train" or tokens[language] > needed}
+
+    def language_weights(self) -> dict[str | None, float]:
+        """Each language's share of the samples, not normalized. Raises DataError where there is no sample in any."""
+        if not (self.output / "tokens" / TOKENS_FILE).exists():
+            return {None: 1.0}
+        sizes = self.sampled_languages("train")
+        if not sizes:
+            raise DataError(
+                f"no language has the {self.config.model.sample_length + 1:,} tokens of a training sample. Add sources by --source."
+            )
+        return {language: round(size**LANGUAGE_EXPONENT, 3) for language, size in sizes.items()}
 
     # ---- the stages
 
@@ -169,7 +191,7 @@ class MainJob:
 
     def learn_vocabulary(self) -> Done:
         documents = sample_documents(iter_documents(self.corpus, "train"), max_bytes=VOCABULARY_BYTES, seed=self.seed)
-        total = min(VOCABULARY_BYTES, kept_bytes(self.corpus, ["train"])["train"])
+        total = min(VOCABULARY_BYTES, sum(kept_bytes(self.corpus, "train").values()))
         with progress("vocabulary", total=total, unit="B") as advance:
 
             def texts() -> Iterator[str]:
@@ -183,15 +205,14 @@ class MainJob:
 
     def write_tokens(self) -> Done:
         folder = self.output / "tokens"
-        splits = tokenize_corpus(self.corpus, folder, self.tokenizer()).splits
+        splits = tokenize_corpus(self.corpus, folder, self.tokenizer(), by_language=["train"]).splits
         tokens = {split: sum(count.tokens for count in languages.values()) for split, languages in splits.items()}
-        files = [name(self.token_file(split)) for split, number in tokens.items() if number for name in (bin_path, idx_path)]
-        return Done((folder / TOKENS_FILE, *files), tokens)
+        return Done((folder / TOKENS_FILE, *sorted(folder.glob("*_text_document.*"))), tokens)
 
     def train(self) -> Done:
         self.maybe_measure_pace()
         config = self.configuration()
-        without = [split for split in SPLITS if not self.is_sampled(split)]
+        without = [split for split in SPLITS if not self.sampled_languages(split)]
         if without:
             log.info("too few tokens for a sample of %d: %s", config.model.sample_length, ", ".join(without))
         self.run(launch_command("neox_code.commands.train", self.config_words, config))
@@ -243,8 +264,8 @@ class MainJob:
         return int(find_checkpoint(self.output).name.removeprefix(STEP_PREFIX))
 
     def judge(self) -> Done:
-        if not self.judged_languages():
-            log.info("no language has held-out files: each comes from a single project")
+        if not load_summary(self.corpus).judged_languages():
+            log.info("no language is judged: each comes from a single project, or there is too little of it")
             return Done(())
         self.run_command("evaluate")
         return Done((self.output / f"eval_results_{self.trained_iterations()}.json",))
@@ -257,7 +278,7 @@ class MainJob:
         def is_prompt(text: str) -> bool:
             return PROMPT_END not in text and len(tokenizer.encode(text)) <= longest
 
-        languages = self.judged_languages()[:COMPLETED_LANGUAGES]
+        languages = load_summary(self.corpus).judged_languages()[:COMPLETED_LANGUAGES]
         prompts = beginnings(self.corpus, "test", languages, is_prompt, per_language=PROMPTS_PER_LANGUAGE, seed=self.seed)
         if not prompts:
             log.info("no held-out file has a beginning to complete")
@@ -267,12 +288,6 @@ class MainJob:
         self.run_command("generate", "-i", str(prompt_file), "-o", str(completions), "--set", r'prompt_end="\x1e"')
         sources = [{"language": prompt.language, "file": f"{prompt.repository}/{prompt.path}"} for prompt in prompts]
         return Done((completions,), {"sources": sources})
-
-    def judged_languages(self) -> list[str]:
-        """Languages with held-out files, the largest of the corpus first."""
-        summary = load_summary(self.corpus)
-        held_out = set(summary.languages("test"))
-        return [language for language in summary.languages() if language in held_out]
 
     def heldout(self) -> HeldoutResult | None:
         """What judging found; None where it had no files, or has not ended."""

@@ -20,7 +20,7 @@ from typing import Any
 import xxhash
 
 from neox_code.errors import DataError
-from neox_code.files import folder_lock, read_json, write_json
+from neox_code.files import folder_lock, partial_path, read_json, write_json
 from neox_code.launch.supervise import end_marked
 from neox_code.logs import get_logger
 
@@ -115,7 +115,7 @@ def is_free(folder: Path) -> bool:
     """Whether there is no such folder, or nothing in it."""
     if not folder.is_dir():
         return not folder.exists()
-    return all(entry.name == LOCK_FILE for entry in folder.iterdir())
+    return {entry.name for entry in folder.iterdir()} <= {LOCK_FILE, partial_path(Path(MARK_FILE)).name}
 
 
 def empty(folder: Path) -> None:

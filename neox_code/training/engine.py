@@ -21,7 +21,6 @@ from neox_code.model.loss import VocabShard, mean_loss, vocab_shard
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.mpu import ModelParallelUnit
 from neox_code.parallel.pipeline import build_pipeline, prepare_deepspeed
-from neox_code.parallel.seeds import seed_dropout
 from neox_code.training.optimizer import build_optimizer
 
 Engine = DeepSpeedEngine
@@ -51,9 +50,9 @@ def has_pipeline(engine: Engine) -> bool:
 class PlainModel(nn.Module):
     """The whole model with its loss, for the engine without a pipeline: (tokens, labels) -> loss."""
 
-    def __init__(self, layers: list, shard: VocabShard):
+    def __init__(self, layers: list, shard: VocabShard, recompute: bool):
         super().__init__()
-        gpt = GPT(layers)
+        gpt = GPT(layers, recompute)
         self.sequential = gpt.sequential
         self.logits = gpt.forward
         self.shard = shard
@@ -64,13 +63,13 @@ class PlainModel(nn.Module):
 
 
 def build_engine(config: NeoXConfig, vocab_size: int, grid: ParallelGrid) -> Engine:
-    """Model, optimizer and engine for this rank, with dropout seeded. Called on every rank."""
+    """Model, optimizer and engine for this rank. Called on every rank."""
     prepare_deepspeed(grid)
     layers, shard = build_layers(config, vocab_size, grid)
     if config.parallelism.pipe_parallel_size:
         module: nn.Module = build_pipeline(layers, partial(pipeline_loss, shard), config.parallelism, grid)
     else:
-        module = PlainModel(layers, shard)
+        module = PlainModel(layers, shard, config.parallelism.checkpoint_activations)
     engine, *_ = deepspeed.initialize(
         model=module,
         optimizer=build_optimizer(config.optimizer, module.parameters()),
@@ -78,5 +77,4 @@ def build_engine(config: NeoXConfig, vocab_size: int, grid: ParallelGrid) -> Eng
         mpu=None if config.parallelism.pipe_parallel_size else ModelParallelUnit(),
         dist_init_required=False,
     )
-    seed_dropout(config.training.seed, grid)
     return engine

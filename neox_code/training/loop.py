@@ -1,4 +1,4 @@
-"""The loop over optimizer steps: learning rate, step, log line, validation, checkpoint, in this order.
+"""The loop over optimizer steps: learning rate, step, log line, validation, checkpoint, in this order; the test at the end.
 
     state = Run(engine, loaders, state, config, sizes, padded_vocab_size, grid, trackers, save).to_the_end()
 
@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.batch import Batch
-from neox_code.data.loaders import Loaders
+from neox_code.data.loaders import BatchLoader, Loaders
 from neox_code.errors import NeoXError
 from neox_code.logs import get_logger, is_rank_zero, progress
 from neox_code.parallel.collectives import any_rank
 from neox_code.parallel.grid import ParallelGrid
+from neox_code.parallel.seeds import seed_dropout
 from neox_code.training.engine import Engine
 from neox_code.training.schedule import scheduled_rate
 from neox_code.training.state import TrainingState
@@ -73,8 +74,7 @@ class Run:
         log.info(
             "training from iteration %d to %d, %s tokens a step", state.iteration, training.train_iters, f"{self.tokens_per_step:,}"
         )
-        with progress("training", training.train_iters, " steps", every_seconds=60) as advance:
-            advance(state.iteration)
+        with progress("training", training.train_iters, " steps", every_seconds=60, done=state.iteration) as advance:
             while state.iteration < training.train_iters:
                 result, rate = self.one_step(batches)
                 advance(1)
@@ -83,10 +83,12 @@ class Run:
                     self.report(result, rate)
                 pause = time.monotonic()
                 if is_last or is_multiple(state.iteration, training.eval_interval):
-                    self.maybe_validate()
+                    self.maybe_evaluate("validation", self.loaders.valid)
                 if training.save and (is_last or self.is_save_due()):
                     self.save(state)
                     self.last_save = time.monotonic()
+                if state.iteration == training.train_iters:
+                    self.maybe_evaluate("test", self.loaders.test)
                 self.interval.begin += time.monotonic() - pause
                 if is_last:
                     break
@@ -101,6 +103,8 @@ class Run:
         rate = scheduled_rate(self.state.iteration + 1, self.config.optimizer, self.config.training.train_iters)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
+        if self.config.model.hidden_dropout or self.config.model.attention_dropout:
+            seed_dropout(self.config.training.seed, self.grid, self.state.iteration)
         result = self.step(self.engine, batches, self.grid)
         self.state.advance(self.sizes.train_batch_size)
         self.interval.losses.append(result.loss)
@@ -129,14 +133,14 @@ class Run:
         is_time = time.monotonic() - self.last_save >= training.checkpoint_interval_seconds
         return any_rank(is_rank_zero() and is_time, self.grid.device)
 
-    def maybe_validate(self) -> None:
-        """The loss on validation data, where there is some."""
-        count, loader = self.config.training.eval_iters, self.loaders.valid
+    def maybe_evaluate(self, name: str, loader: BatchLoader | None) -> None:
+        """The loss on data that is not trained on, where there is some."""
+        count = self.config.training.eval_iters
         if loader is not None and count:
             loss = validate(self.engine, self.evaluate, loader, count, self.grid)
             perplexity = math.exp(min(loss, 80))
-            log.info("validation at iteration %d | loss %.4f | perplexity %.2f", self.state.iteration, loss, perplexity)
-            self.track({"validation/lm_loss": loss, "validation/lm_loss_ppl": perplexity})
+            log.info("%s at iteration %d | loss %.4f | perplexity %.2f", name, self.state.iteration, loss, perplexity)
+            self.track({f"{name}/lm_loss": loss, f"{name}/lm_loss_ppl": perplexity})
 
     def report(self, result: StepResult, rate: float) -> None:
         """The log line of an interval, and the same figures to the trackers; begins the next interval."""

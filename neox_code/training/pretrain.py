@@ -4,10 +4,9 @@ from pathlib import Path
 
 from neox_code.checkpoint.load import load_latest
 from neox_code.checkpoint.save import save_checkpoint
-from neox_code.config.derive import batch_arithmetic, padded_vocab_size
+from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.loaders import build_loaders
-from neox_code.parallel.seeds import random_states, restore_random_states
 from neox_code.parallel.startup import startup
 from neox_code.tokenizer.registry import build_tokenizer
 from neox_code.training.engine import build_engine
@@ -25,22 +24,19 @@ def pretrain(config: NeoXConfig) -> TrainingState:
     with startup(config.parallelism) as grid:
         tokenizer = build_tokenizer(config.data)
         padded = padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, grid.tensor_size)
-        sizes = batch_arithmetic(
-            training.train_batch_size, training.train_micro_batch_size_per_gpu, training.gradient_accumulation_steps, grid.data_size
-        )
+        sizes = config.batch_sizes(grid.data_size)
         loaders = build_loaders(config, sizes, tokenizer, grid)
         engine = build_engine(config, tokenizer.vocab_size, grid)
         loaded = load_latest(engine, training)
         state = TrainingState() if training.finetune else TrainingState.from_dict(loaded)
-        if "random_states" in loaded and not training.no_load_rng and not training.finetune:
-            restore_random_states(loaded["random_states"])
         loaders.train.seek(state.consumed_samples)
+        loaders.train.require((training.train_iters - state.iteration) * sizes.accumulation_steps)
         trackers = build_trackers(config, state.iteration)
         config_files = [(Path(source).name, Path(source).read_text(encoding="utf-8")) for source in config.sources]
         config_files.append((MERGED_CONFIG, config.to_yaml()))
 
         def save(state: TrainingState) -> Path:
-            client_state = state.as_dict() | {"random_states": random_states(), "args": model_arguments(config, padded)}
+            client_state = state.as_dict() | {"args": model_arguments(config, padded)}
             return save_checkpoint(
                 engine, training.save, state.iteration, client_state, config_files, training.keep_last_n_checkpoints
             )

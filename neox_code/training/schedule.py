@@ -29,7 +29,8 @@ def learning_rate(step: int, peak: float, floor: float, style: str, warmup_steps
 
 
 def scheduled_rate(step: int, optimizer: OptimizerConfig, train_iters: int) -> float:
-    """The configured schedule at step number `step`, counted from 1."""
+    """The configured schedule at step number `step`, counted from 1. The optimizer has a learning rate."""
+    assert optimizer.lr is not None
     decay_steps = optimizer.lr_decay_iters or train_iters
     warmup_steps = round(optimizer.warmup * decay_steps)
     return learning_rate(step, optimizer.lr, optimizer.min_lr, optimizer.lr_decay_style, warmup_steps, decay_steps)

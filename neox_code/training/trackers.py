@@ -56,7 +56,7 @@ class WandbTracker:
         try:
             import wandb
         except ImportError:
-            raise ConfigError("use_wandb is true, but the package wandb is missing. Run: pip install 'neox-code[wandb]'") from None
+            raise ConfigError("use_wandb is true, but the package wandb is missing. Run: pip install -e '.[wandb]'") from None
         training = config.training
         self.run = wandb.init(
             project=training.wandb_project, group=training.wandb_group, name=training.wandb_run_name, entity=training.wandb_team

@@ -140,3 +140,15 @@ def test_an_unknown_split_is_refused(tmp_path):
     write_corpus(tmp_path / "corpus", [document(1, "x")])
     with pytest.raises(DataError, match="split 'dev' does not exist: a corpus has train, valid, test"):
         iter_documents(tmp_path / "corpus", "dev")
+
+
+def test_a_language_of_which_there_is_too_little_is_not_judged():
+    counts = (
+        Count("Python", KEPT, "train", 90, 900_000, 9, 0),
+        Count("Python", KEPT, "test", 10, 100_000, 1, 0),
+        Count("JavaScript", KEPT, "train", 4, 7_000, 3, 0),
+        Count("JavaScript", KEPT, "test", 1, 900, 1, 0),
+        Count("C", KEPT, "train", 10, 300_000, 1, 0),
+        Count("Go", KEPT, "test", 2, 20_000, 2, 0),
+    )
+    assert CorpusSummary("none", {}, counts, ()).judged_languages() == ["Python", "Go"]

@@ -49,15 +49,6 @@ def test_every_language_of_three_projects_has_held_out_files_even_beside_a_large
         assert {splits[f"p{number}"] for number in (3, 50, 99)} == {"train", "valid", "test"}
 
 
-def test_a_language_of_which_there_is_too_little_to_judge_is_trained_on_alone():
-    sizes = {f"p{number}": {"Python": 1000 * number} for number in range(1, 100)}
-    for number in range(10, 20):
-        sizes[f"p{number}"]["Scala"] = 700
-    splits = assign_splits(sizes, SHARES, seed=1)
-    assert {splits[f"p{number}"] for number in range(10, 20)} == {"train"}
-    assert {"valid", "test"} <= set(splits.values())
-
-
 def test_a_split_without_a_share_stays_empty():
     sizes = {f"p{number}": {"C": 10 + number} for number in range(50)}
     assert set(assign_splits(sizes, {"train": 1, "valid": 0, "test": 0}, seed=1).values()) == {"train"}

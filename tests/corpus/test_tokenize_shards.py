@@ -66,6 +66,18 @@ def test_the_summary_counts_by_split_and_language_and_names_the_tokenizer(tmp_pa
     assert int(IndexedDataset(tmp_path / "tokens/train_text_document").sizes.sum()) == c.tokens + go.tokens + 3
 
 
+def test_a_split_by_language_has_the_tokens_of_the_whole_in_a_file_for_each(tmp_path: Path, tokenizer: GPT2Tokenizer) -> None:
+    corpus = tmp_path / "corpus"
+    write_corpus(corpus, {"train": {"C++": ["int x;\n", "y"], "Go": ["package main\n"]}, "test": {"Go": ["z"]}})
+    whole = tokenize_corpus(corpus, tmp_path / "whole", tokenizer)
+    divided = tokenize_corpus(corpus, tmp_path / "divided", tokenizer, by_language=["train"])
+    assert divided == whole
+    names = [path.name for path in sorted((tmp_path / "divided").glob("*.bin"))]
+    assert names == ["test_text_document.bin", "train_C++_text_document.bin", "train_Go_text_document.bin"]
+    parts = [(tmp_path / "divided" / name).read_bytes() for name in names[1:]]
+    assert b"".join(parts) == (tmp_path / "whole/train_text_document.bin").read_bytes()
+
+
 def test_a_split_without_documents_has_no_files_even_where_older_ones_lay(tmp_path: Path, tokenizer: GPT2Tokenizer) -> None:
     write_corpus(tmp_path / "first", {"train": {"C": ["x"]}, "valid": {"C": ["y"]}})
     write_corpus(tmp_path / "second", {"train": {"C": ["x"]}})

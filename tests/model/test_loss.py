@@ -28,6 +28,18 @@ def test_loss_and_gradient_equal_those_of_torch_over_the_real_vocabulary(dtype, 
     assert logits.grad[..., 100:].abs().max() == 0
 
 
+def test_the_gradient_of_a_sure_prediction_keeps_its_digits_in_bf16():
+    logits = torch.zeros(1, 50, 128)
+    labels = torch.arange(50)[None]
+    logits[0, torch.arange(50), labels[0]] = 9 + torch.rand(50, generator=torch.Generator().manual_seed(1))
+    rounded = logits.bfloat16().requires_grad_()
+    token_losses(rounded, labels, vocab_shard(100, 128, alone())).sum().backward()
+    exact = rounded.detach().float().requires_grad_()
+    F.cross_entropy(exact[..., :100].flatten(0, 1), labels.flatten(), reduction="sum").backward()
+    at_label = (slice(None), torch.arange(50), labels[0])
+    torch.testing.assert_close(rounded.grad[at_label].float(), exact.grad[at_label], atol=0, rtol=0.005)
+
+
 def test_without_the_mask_padding_enters_the_softmax_as_in_gpt_neox():
     logits, labels = case(torch.float32)
     losses = token_losses(logits, labels, vocab_shard(100, 128, alone(), mask_padding=False))

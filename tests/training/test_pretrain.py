@@ -66,9 +66,11 @@ def test_the_plain_engine_gives_the_losses_of_the_pipeline_engine(job, tmp_path)
     assert divided == pytest.approx(expected, abs=5e-6)
 
 
-def test_recomputed_activations_change_nothing(job, tmp_path):
-    expected = losses_of(1, job(), tmp_path / "kept")
-    assert losses_of(1, job(checkpoint_activations=True), tmp_path / "recomputed") == pytest.approx(expected, abs=1e-6)
+@pytest.mark.parametrize("pipe_parallel_size", [0, 1])
+def test_recomputed_activations_change_nothing(job, tmp_path, pipe_parallel_size):
+    keys = {"pipe_parallel_size": pipe_parallel_size, "attention_dropout": 0.1, "hidden_dropout": 0.1}
+    expected = losses_of(1, job(**keys), tmp_path / "kept")
+    assert losses_of(1, job(**keys, checkpoint_activations=True), tmp_path / "recomputed") == pytest.approx(expected, abs=1e-6)
 
 
 def test_checkpoint_files_are_those_of_gpt_neox(job, tmp_path):

@@ -1,0 +1,41 @@
+"""Optimizer steps of the real engine on random tokens, for whoever measures them.
+
+step = our_step(config, grid, vocab_size)
+step(random_tokens(batch, sequence, vocab_size, grid.device))
+"""
+
+import itertools
+from collections.abc import Callable
+
+import torch
+
+from neox_code.config.neox import NeoXConfig
+from neox_code.parallel.grid import ParallelGrid
+from neox_code.training.engine import build_engine
+from neox_code.training.step import choose_step
+
+OptimizerStep = Callable[[torch.Tensor], None]
+"""One optimizer step on tokens_BS of S + 1 columns."""
+
+
+def our_step(config: NeoXConfig, grid: ParallelGrid, vocab_size: int) -> OptimizerStep:
+    """DeepSpeed's engine, every micro batch of the step the same."""
+    engine = build_engine(config, vocab_size, grid)
+    step, _ = choose_step(engine)
+
+    def run(tokens_BS: torch.Tensor) -> None:
+        inputs, labels = tokens_BS[:, :-1].contiguous(), tokens_BS[:, 1:].contiguous()
+        step(engine, itertools.repeat((inputs, (labels, torch.ones(labels.shape, device=labels.device)))), grid)
+
+    return run
+
+
+def random_tokens(batch: int, sequence: int, vocab_size: int, device: torch.device) -> torch.Tensor:
+    """Inputs and, one place on, labels: [B, S + 1]."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, vocab_size, (batch, sequence + 1), generator=generator).to(device)
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()

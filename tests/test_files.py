@@ -1,0 +1,58 @@
+"""Files and folders that are whole or absent."""
+
+import os
+import threading
+
+import pytest
+
+from neox_code.errors import LaunchError
+from neox_code.files import append_json_line, atomic_file, atomic_folder, folder_lock, numbered_folders, read_json_lines, write_text
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    write_text(tmp_path / "a", "old")
+    with pytest.raises(RuntimeError), atomic_file(tmp_path / "a") as file:
+        file.write("new")
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a").read_text() == "old"
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    received = []
+    reader = threading.Thread(target=lambda: received.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    write_text(tmp_path / "pipe", "text")
+    reader.join(5)
+    assert received == ["text"]
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    for content in ("old", "new"):
+        with atomic_folder(tmp_path / "out") as folder:
+            (folder / content).touch()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
+
+
+def test_a_line_that_was_cut_off_is_left_out(tmp_path):
+    append_json_line(tmp_path / "rows", {"a": 1})
+    with (tmp_path / "rows").open("a") as file:
+        file.write('{"a": 2')
+    assert list(read_json_lines(tmp_path / "rows")) == [{"a": 1}]
+
+
+def test_a_folder_is_held_by_one_at_a_time(tmp_path):
+    with folder_lock(tmp_path), pytest.raises(LaunchError, match=f"in use by process {os.getpid()}"), folder_lock(tmp_path):
+        pass
+    with folder_lock(tmp_path):
+        pass
+
+
+def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path):
+    for name in ("step10", "step9", "step8.partial", "other7"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "step11").touch()
+    assert list(numbered_folders(tmp_path, "step")) == [9, 10]
