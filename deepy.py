@@ -19,7 +19,7 @@ from neox_code.config.command_line import CommandLine, parse_command_line
 from neox_code.config.derive import data_parallel_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError, run_command
-from neox_code.launch.command import launch_command, launch_environment
+from neox_code.launch.command import QUIET, launch_command, launch_environment
 from neox_code.launch.dry_run import described
 from neox_code.launch.hosts import visible_gpus, world_size
 from neox_code.launch.supervise import run
@@ -71,6 +71,7 @@ def command_on_ranks(script: str, words: Sequence[str], config: NeoXConfig) -> l
 def become(command: list[str]) -> NoReturn:
     if not visible_gpus():
         os.environ["DS_ACCELERATOR"] = "cpu"  # else DeepSpeed says on standard output that it found no GPU
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     sys.stdout.flush()
     os.execv(command[0], command)
 

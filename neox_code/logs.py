@@ -11,10 +11,12 @@ Standard output belongs to a command's result (generated text, tables); everythi
 
 import logging
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
@@ -42,6 +44,15 @@ class StandardError(logging.StreamHandler):
 
     @stream.setter
     def stream(self, _: TextIO) -> None: ...
+
+
+def copy_log(folder: str | os.PathLike[str]) -> None:
+    """Writes this process's log lines to FOLDER/HOST_rankN.log as well, after those of earlier runs."""
+    path = Path(folder) / f"{socket.gethostname()}_rank{rank()}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    get_logger("neox_code").addHandler(handler)
 
 
 def get_logger(name: str) -> logging.Logger:

@@ -17,7 +17,7 @@ DISALLOWED = re.compile(r"GLOBAL (\S+)")
 
 
 def load_file(path: str | Path, map_location: Any = "cpu") -> Any:
-    """The content of a file written by torch.save. Raises CheckpointError where it is missing, damaged, no such file or holds code."""
+    """The content of a file written by torch.save. Raises CheckpointError where it is missing, damaged, or holds code."""
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError:

@@ -66,7 +66,7 @@ class TrainingConfig:
     """JSON Lines file with one row per log line; default `metrics.jsonl` in `save`."""
 
     log_dir: str | None = None
-    """Folder for a copy of each rank's output."""
+    """Folder for a copy of each rank's log lines, HOST_rankN.log."""
 
     use_wandb: bool = False
     """Report to Weights & Biases (package wandb; key from WANDB_API_KEY)."""

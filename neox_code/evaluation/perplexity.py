@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from neox_code.generation.loading import LoadedModel
-from neox_code.launch.hosts import cpu_computes_bf16
+from neox_code.machine import cpu_computes_bf16
 from neox_code.model.loss import token_losses, vocab_shard
 from neox_code.parallel.grid import alone
 

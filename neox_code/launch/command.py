@@ -59,6 +59,10 @@ def local_launcher(found: Resources, config: NeoXConfig) -> list[str]:
     ]
 
 
+QUIET = {"PYTHONWARNINGS": "ignore:Transformer:UserWarning"}
+"""megatron-core warns several times that Transformer Engine is not installed. Without spaces: it is handed on through ssh."""
+
+
 def launch_environment(config: NeoXConfig) -> dict[str, str]:
     """What the ranks of this machine find in their environment: their share of the cores, DeepSpeed's device type, and silence
     about optional libraries that megatron-core does without.
@@ -68,8 +72,7 @@ def launch_environment(config: NeoXConfig) -> dict[str, str]:
     ranks = len(resources(config.parallelism).get(LOCALHOST, ()))
     share = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // ranks))} if ranks else {}
     device = {} if visible_gpus() or not ranks else {"DS_ACCELERATOR": "cpu"}
-    quiet = {"PYTHONWARNINGS": "ignore:Transformer:UserWarning"}
-    return {name: value for name, value in {**share, **device, **quiet}.items() if name not in os.environ}
+    return {name: value for name, value in {**share, **device, **QUIET}.items() if name not in os.environ}
 
 
 def encoded(found: Resources) -> str:

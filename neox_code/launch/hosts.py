@@ -62,15 +62,6 @@ def numbered(count: int) -> tuple[str, ...]:
     return tuple(map(str, range(count)))
 
 
-def cpu_computes_bf16(cpuinfo: str | Path = "/proc/cpuinfo") -> bool:
-    """Whether this machine's CPU has instructions for bf16 (avx512_bf16, amx_bf16, Arm's bf16). Without them bf16 is emulated."""
-    try:
-        words = Path(cpuinfo).read_text(encoding="utf-8").split()
-    except OSError:
-        return False
-    return any(word.endswith("bf16") for word in words)
-
-
 def visible_gpus() -> tuple[str, ...]:
     """This machine's NVIDIA GPUs, those that CUDA_VISIBLE_DEVICES hides left out; none with DS_ACCELERATOR=cpu."""
     if os.environ.get("DS_ACCELERATOR") == "cpu":

@@ -12,6 +12,7 @@ from neox_code.config.model import ModelConfig
 from neox_code.model.initialization import input_init, output_init
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.positions import RotaryTable, rotate
+from neox_code.parallel.emulated import is_emulated
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.seeds import TensorRankGenerator
 
@@ -51,6 +52,9 @@ class Attention(nn.Module):
         self, query_BNSD: torch.Tensor, key_BNSD: torch.Tensor, value_BNSD: torch.Tensor, cache: CacheView | None
     ) -> torch.Tensor:
         """softmax(q k^T / sqrt(D)) v, causal: [B, N, S, D]."""
+        if cache is None and is_emulated(query_BNSD):
+            wide = (tensor.float() for tensor in (query_BNSD, key_BNSD, value_BNSD))
+            return self.attend(*wide, cache).to(query_BNSD.dtype)
         if cache is not None:
             keys_BNTD, values_BNTD = cache.append(self.layer_index, key_BNSD, value_BNSD)
             return F.scaled_dot_product_attention(

@@ -8,6 +8,7 @@ A layer takes a tensor and returns a tensor, its state dict holds weight and bia
 full weight that a plain layer would have: they do not depend on the layout.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,11 +22,12 @@ from megatron.core.tensor_parallel.layers import (
 from torch import nn
 from torch.distributed import ProcessGroup
 
+from neox_code.parallel.emulated import is_better_in_fp32
 from neox_code.parallel.plain_layers import Initialize
 
 
 class TensorInTensorOut(nn.Module):
-    """Takes the tuple out of a megatron-core layer's result, and the extra entry out of its state dict."""
+    """Takes the tuple out of a megatron-core layer's result, and the extra entry out of its state dict; see also `product`."""
 
     get_extra_state = nn.Module.get_extra_state
     set_extra_state = nn.Module.set_extra_state
@@ -37,6 +39,9 @@ class TensorInTensorOut(nn.Module):
     def forward(self, input_: torch.Tensor) -> torch.Tensor:
         return super().forward(input_)[0]
 
+    def _forward_impl(self, input: torch.Tensor, weight: torch.Tensor, **keywords: Any) -> torch.Tensor:
+        return product(super()._forward_impl, input, weight, **keywords)
+
 
 class ColumnLinear(TensorInTensorOut, ColumnParallelLinear):
     pass
@@ -44,6 +49,16 @@ class ColumnLinear(TensorInTensorOut, ColumnParallelLinear):
 
 class RowLinear(TensorInTensorOut, RowParallelLinear):
     pass
+
+
+def product(
+    compute: Callable[..., torch.Tensor], input_: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, **keywords: Any
+) -> torch.Tensor:
+    """megatron-core's matrix product with its collectives, in the type that is fastest on this device."""
+    if is_better_in_fp32(input_):
+        wide_bias = None if bias is None else bias.float()
+        return compute(input=input_.float(), weight=weight.float(), bias=wide_bias, **keywords).to(input_.dtype)
+    return compute(input=input_, weight=weight, bias=bias, **keywords)
 
 
 class DividedLayers:
@@ -67,9 +82,10 @@ class DividedLayers:
         return VocabParallelEmbedding(rows, width, **self.shared_arguments(dtype, initialize))
 
     def tied_logits(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return linear_with_grad_accumulation_and_async_allreduce(
-            input=hidden,
-            weight=weight,
+        return product(
+            linear_with_grad_accumulation_and_async_allreduce,
+            hidden,
+            weight,
             bias=None,
             gradient_accumulation_fusion=False,
             allreduce_dgrad=self.tensor_size > 1,

@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from neox_code.parallel.emulated import is_better_in_fp32
+
 Initialize = Callable[[torch.Tensor], object]
 """Fills a full fp32 weight in place, whatever part of it this rank keeps."""
 
@@ -48,7 +50,14 @@ class PlainLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(output_size, dtype=dtype)) if bias else None
 
     def forward(self, input_: torch.Tensor) -> torch.Tensor:
-        return F.linear(input_, self.weight, self.bias)
+        return linear(input_, self.weight, self.bias)
+
+
+def linear(input_: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """F.linear in the way that is fastest on this device."""
+    if is_better_in_fp32(input_):
+        return F.linear(input_.float(), weight.float(), None if bias is None else bias.float()).to(input_.dtype)
+    return F.linear(input_, weight, bias)
 
 
 class PlainEmbedding(nn.Module):
@@ -77,4 +86,4 @@ class PlainLayers:
     column_linear = staticmethod(PlainLinear)
     row_linear = staticmethod(PlainLinear)
     vocab_embedding = staticmethod(PlainEmbedding)
-    tied_logits = staticmethod(F.linear)
+    tied_logits = staticmethod(linear)

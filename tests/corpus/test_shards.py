@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from neox_code.corpus.shards import (
+    KEPT,
     CorpusSummary,
     Count,
     Document,
