@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import signal
 import sysconfig
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests compare layouts on the CPU, with GPUs or without; those marked `gpu` undo this
 os.environ["DS_ACCELERATOR"] = "cpu"
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background has it ignored
 
 MODULES = [
     "argparse",

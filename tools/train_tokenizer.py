@@ -44,7 +44,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def read_documents(folder: Path) -> Iterator[Document]:
     """All documents of the folder, with a progress bar."""
     if is_corpus(folder):
-        documents, num_bytes = iter_documents(folder, "train"), kept_bytes(folder, ["train"])["train"]
+        documents, num_bytes = iter_documents(folder, "train"), sum(kept_bytes(folder, "train").values())
     elif folder.is_dir():
         files = list_files(folder)
         documents, num_bytes = iter_files(folder, files.paths), files.num_bytes

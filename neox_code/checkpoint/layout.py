@@ -15,10 +15,9 @@ import re
 from pathlib import Path
 
 from neox_code.errors import CheckpointError
-from neox_code.files import numbered_folders
+from neox_code.files import PARTIAL_SUFFIX, numbered_folders
 
 STEP_PREFIX = "global_step"
-REPLACED_SUFFIX = ".replaced"
 LAYER_FILE = re.compile(r"layer_(\d+)-model_(\d+)-model_states\.pt")
 MODEL_FILE = re.compile(r"mp_rank_(\d+)_model_states\.pt")
 
@@ -37,12 +36,12 @@ def step_name(iteration: int) -> str:
 
 def partial_step_name(iteration: int) -> str:
     """The folder's name until every rank has written its part."""
-    return f"{step_name(iteration)}.partial"
+    return f"{step_name(iteration)}{PARTIAL_SUFFIX}"
 
 
 def replaced_step_name(iteration: int) -> str:
-    """The name of a folder that is being replaced by one of the same iteration, until that is in its place."""
-    return f"{step_name(iteration)}{REPLACED_SUFFIX}"
+    """The name of an earlier folder of the same iteration from the moment that its place is taken until it is deleted."""
+    return f"{step_name(iteration)}.replaced{PARTIAL_SUFFIX}"
 
 
 def layer_file(folder: Path, layer_index: int, tensor_rank: int) -> Path:
@@ -75,10 +74,7 @@ def checkpoints(save: str | Path) -> dict[int, Path]:
 
 
 def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:
-    """The folder of the wanted iteration, or of the latest. Raises CheckpointError with what there is instead.
-
-    The latest has the name `replaced_step_name` where a save was killed between its two renames.
-    """
+    """The folder of the wanted iteration, or of the latest. Raises CheckpointError with what there is instead."""
     load = Path(load)
     there = checkpoints(load)
     choices = f"There are iterations {', '.join(map(str, there))}." if there else "There are none."
@@ -89,8 +85,8 @@ def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:
     if not latest_file(load).exists():
         raise CheckpointError(f"load ({load}) holds no checkpoint: there is no file {latest_file(load)}. Check the path. {choices}")
     name = latest_file(load).read_text(encoding="utf-8").strip()
-    folder = next((folder for folder in (load / name, load / f"{name}{REPLACED_SUFFIX}") if folder.is_dir()), None)
-    if Path(name).name != name or folder is None:
+    folder = load / name
+    if not name or Path(name).name != name or not folder.is_dir():
         raise CheckpointError(
             f"{latest_file(load)} names {name!r}, which is not a folder in {load}. {choices} Choose one by --iteration."
         )

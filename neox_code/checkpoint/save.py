@@ -1,6 +1,7 @@
 """Writing a checkpoint: all ranks into a folder under another name, then one rename, then `latest`.
 
-Killed at any moment, there is the last whole checkpoint, and perhaps a partial or a replaced folder, which the next save removes.
+Killed at any moment, there is the last whole checkpoint and at most one partial folder, which the next save removes. A step that
+is saved again takes the earlier folder's place in two renames, with nothing between them.
 """
 
 import shutil
@@ -11,14 +12,7 @@ from typing import Any
 from deepspeed import DeepSpeedEngine
 
 from neox_code.checkpoint.engine_files import WeightsOnlyEngine
-from neox_code.checkpoint.layout import (
-    REPLACED_SUFFIX,
-    STEP_PREFIX,
-    latest_file,
-    partial_step_name,
-    replaced_step_name,
-    step_name,
-)
+from neox_code.checkpoint.layout import STEP_PREFIX, latest_file, partial_step_name, replaced_step_name, step_name
 from neox_code.checkpoint.retention import delete_old
 from neox_code.files import PARTIAL_SUFFIX, write_text
 from neox_code.logs import is_rank_zero
@@ -41,7 +35,7 @@ def save_checkpoint(
     save = Path(save)
     folder, partial = save / step_name(iteration), save / partial_step_name(iteration)
     if is_rank_zero():
-        delete_leftovers(save, PARTIAL_SUFFIX)
+        delete_leftovers(save)
         write_configs(save / "configs", config_files)
     barrier()
     engine.checkpoint_engine = WeightsOnlyEngine(engine._config)
@@ -54,19 +48,18 @@ def save_checkpoint(
     if is_rank_zero():
         write_configs(partial / "configs", config_files)
         if folder.exists():
-            delete_leftovers(save, REPLACED_SUFFIX)
             folder.rename(save / replaced_step_name(iteration))
         partial.rename(folder)
         write_text(latest_file(save), step_name(iteration) + "\n")
-        delete_leftovers(save, REPLACED_SUFFIX)
+        delete_leftovers(save)
         delete_old(save, iteration, keep_last)
     barrier()
     return folder
 
 
-def delete_leftovers(save: Path, suffix: str) -> None:
-    """Removes the folders that a killed save has left under a name of its own."""
-    for leftover in save.glob(f"{STEP_PREFIX}*{suffix}"):
+def delete_leftovers(save: Path) -> None:
+    """Removes what a save, killed or not, has left under names of its own."""
+    for leftover in save.glob(f"{STEP_PREFIX}*{PARTIAL_SUFFIX}"):
         shutil.rmtree(leftover)
 
 

@@ -18,6 +18,8 @@ StateDict = Mapping[str, torch.Tensor]
 WHOLE_MODEL_NAME = re.compile(r"(?:sequential\.)?(\d+)\.(.+)")
 """Layer index and name within the layer, in the files of a run without a pipeline."""
 
+OTHER_LAYOUT = "Choose a checkpoint in GPT-NeoX's layout."
+
 
 def load_weights(module: nn.Module, folder: Path, vocab_size: int) -> None:
     """Fills a plain module (model.gpt.GPT) from a checkpoint of any pipeline and tensor-parallel size.
@@ -72,9 +74,6 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
                 )
             split.setdefault((int(match[1]), rank), {})[match[2]] = weight
     return merge_layers(folder, split)
-
-
-OTHER_LAYOUT = "Choose a checkpoint in GPT-NeoX's layout."
 
 
 def module_of(path: Path) -> StateDict:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch.utils.data import DataLoader, Dataset
 
 from neox_code.config.derive import BatchSizes
@@ -28,7 +27,6 @@ class BatchLoader:
             num_workers=num_workers,
             collate_fn=collate,
             pin_memory=grid.device.type == "cuda",
-            generator=torch.Generator(),  # its own: starting to read must not move the generator that dropout draws from
         )
 
     def seek(self, consumed_samples: int) -> None:
@@ -38,11 +36,10 @@ class BatchLoader:
     def require(self, batches: int) -> None:
         """Raises DataError where fewer micro batches are left for each rank."""
         if batches > len(self.sampler):
-            sampler, sizes = self.sampler, f"{self.sampler.micro_batch_size} * {self.sampler.data_size}"
+            needed = batches * self.sampler.micro_batch_size * self.sampler.data_size
             raise DataError(
-                f"{sampler.num_samples:,} training samples (train_iters * train_batch_size) are too few: "
-                f"{sampler.consumed_samples:,} are consumed, and the remaining steps take {batches:,} * {sizes} = "
-                f"{batches * sampler.micro_batch_size * sampler.data_size:,}. "
+                f"there are {self.sampler.num_samples:,} training samples, for train_iters steps of train_batch_size. "
+                f"{self.sampler.consumed_samples:,} are consumed, and the remaining steps need {needed:,}. "
                 "Go on with the train_batch_size that the run began with, or begin anew with its weights (finetune: true)."
             )
 

@@ -38,4 +38,4 @@ class ConsecutiveSampler(Sampler[list[int]]):
             yield list(range(first, first + self.micro_batch_size))
 
     def __len__(self) -> int:
-        return (self.num_samples - self.consumed_samples) // (self.micro_batch_size * self.data_size)
+        return max(0, self.num_samples - self.consumed_samples) // (self.micro_batch_size * self.data_size)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from distributed_runs import losses_of, run_ranks, train
 
-from neox_code.checkpoint.layout import find_checkpoint, layer_file, step_name
+from neox_code.checkpoint.layout import find_checkpoint, layer_file, model_file, step_name
 from neox_code.checkpoint.weights import read_weights
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import CheckpointError
@@ -83,12 +83,33 @@ def test_another_shape_is_named(job, tmp_path):
         logits_of(job(num_layers=3), save)
 
 
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({(0, 0): [1, 2]}, r"layer_00-model_00.* holds a list that is no tensors by name"),
+        ({(0, 0): {"weight": 3}}, r"layer_00-model_00.* is no tensors by name"),
+        ({(0, 0): {"a": torch.ones(2)}, (0, 1): {"b": torch.ones(2)}}, r"layer 00 .* has a in shape \(2,\) on .* and None on 1"),
+        ({(0, 0): {"a": torch.ones(2)}, (0, 1): {"a": torch.ones(3)}}, r"has a in shape \(2,\) on tensor rank 0 and \(3,\) on 1"),
+        ({0: torch.ones(2)}, r"mp_rank_00.* holds a Tensor that is no tensors by name"),
+        ({0: {"module": [1]}}, r"mp_rank_00.* holds a list that is no tensors by name"),
+        ({0: {"module": {"sequential.norm.weight": torch.ones(2)}}}, r"holds sequential\.norm\.weight, which is not of the form"),
+        ({0: {"module": {"weight": torch.ones(2)}}}, r"holds weight, which is not of the form sequential\.LAYER\.NAME"),
+    ],
+)
+def test_a_file_of_another_layout_is_named(tmp_path, files, sentence):
+    for place, content in files.items():
+        torch.save(content, layer_file(tmp_path, *place) if isinstance(place, tuple) else model_file(tmp_path, place))
+    with pytest.raises(CheckpointError, match=sentence):
+        read_weights(tmp_path)
+
+
 def test_latest_may_not_lead_out_of_the_folder(tmp_path):
     (tmp_path / "secret").mkdir()
     (tmp_path / "save").mkdir()
-    (tmp_path / "save" / "latest").write_text("../secret")
-    with pytest.raises(CheckpointError, match="not a folder in"):
-        find_checkpoint(tmp_path / "save")
+    for name in ("../secret", ""):
+        (tmp_path / "save" / "latest").write_text(name)
+        with pytest.raises(CheckpointError, match="not a folder in"):
+            find_checkpoint(tmp_path / "save")
 
 
 def test_a_missing_iteration_is_answered_with_those_there_are(tmp_path):

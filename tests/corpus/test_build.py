@@ -201,7 +201,7 @@ def test_a_language_of_one_project_is_reported_without_held_out_figures(tree, tm
     shutil.copytree(tree / "json", tmp_path / "code" / "json")
     shutil.copytree(tree / "html", tmp_path / "code" / "html")
     summary = build(tmp_path / "corpus", tmp_path / "code")
-    assert "Without held-out figures, for want of a second project: C." in corpus_notes(summary)
+    assert "Without held-out figures, for want of projects or of bytes: C." in corpus_notes(summary)
     assert [document.split for document in all_documents(tmp_path / "corpus") if document.language == "C"] == ["train"]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from neox_code.config.data import DataConfig
 from neox_code.data.indexed_dataset import IndexedDatasetWriter
-from neox_code.data.megatron_datasets import build_datasets
+from neox_code.data.megatron_datasets import INDICES, build_datasets
 from neox_code.errors import DataError
 
 
@@ -69,11 +69,29 @@ def test_shares_of_one_file_do_not_overlap(tmp_path):
 def test_a_cache_that_a_killed_run_left_is_made_anew(tmp_path):
     data = DataConfig(train_data_paths=(write(tmp_path / "train", [[5, 6, 7, 0]] * 30),))
     expected = build_datasets(data, 8, (4, 0, 0), Vocabulary(), 1, tmp_path / "cache")[0][0]["tokens"]
-    (tmp_path / "cache" / "complete").unlink()
-    for index in (tmp_path / "cache").glob("*.npy"):
+    indices = tmp_path / "cache" / INDICES
+    (indices / "complete").unlink()
+    for index in indices.glob("*.npy"):
         index.write_bytes(b"")
     again = build_datasets(data, 8, (4, 0, 0), Vocabulary(), 1, tmp_path / "cache")[0][0]["tokens"]
     assert again.tolist() == expected.tolist()
+    assert own.exists()
+
+
+def test_what_else_lies_in_the_cache_folder_stays(tmp_path):
+    data = DataConfig(train_data_paths=(write(tmp_path / "train", [[5, 6, 7, 0]] * 30),))
+    (tmp_path / "notes.txt").write_text("mine")
+    build_datasets(data, 8, (4, 0, 0), Vocabulary(), 1, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "train.bin", "train.idx", INDICES}
+
+
+def test_nothing_is_written_without_a_cache_folder(tmp_path, capfd):
+    paths = (write(tmp_path / "a", [[2] * 50] * 20), write(tmp_path / "b", [[3] * 50] * 20))
+    train, _, _ = build_datasets(DataConfig(train_data_paths=paths), 16, (40, 0, 0), Vocabulary(), 1, None)
+    kept, _, _ = build_datasets(DataConfig(train_data_paths=paths[:1]), 16, (40, 0, 0), Vocabulary(), 1, None)
+    assert len(train) == 40 and len(kept) >= 40
+    assert {path.name for path in tmp_path.iterdir()} == {"a.bin", "a.idx", "b.bin", "b.idx"}
+    assert capfd.readouterr().err == ""
 
 
 def test_a_missing_or_short_file_is_named(tmp_path):

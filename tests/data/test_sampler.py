@@ -21,5 +21,12 @@ def test_a_run_on_other_ranks_goes_on_with_the_next_sample():
     assert len(resumed) == 4
 
 
+def test_none_are_left_where_more_are_consumed_than_there_are():
+    sampler = ConsecutiveSampler(8, 2, 0, 1)
+    sampler.seek(12)
+    assert len(sampler) == 0
+    assert list(sampler) == []
+
+
 def test_samples_that_fill_no_batch_are_left():
     assert list(ConsecutiveSampler(5, 2, 0, 2)) == [[0, 1]]

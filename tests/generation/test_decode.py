@@ -115,6 +115,23 @@ def test_gradients_are_on_again_between_the_steps(model_config, build_gpt):
     steps.close()
 
 
+@pytest.mark.parametrize("sampler", [(0.0,), (1.0, 20, 0.9)])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_logits_that_cease_to_be_numbers_are_an_error_at_their_step(model_config, build_gpt, sampler, value):
+    model = model_config(pos_emb="learned")
+    gpt = build_gpt(model)
+    with torch.no_grad():
+        gpt.get_parameter("sequential.0.position_embeddings.weight")[33] = value
+    found = []
+    with pytest.raises(CheckpointError, match="not finite"):
+        for new_tokens in decode(
+            CachedContext(gpt, model, VOCAB_SIZE), PROMPTS, rule(), build_sampler(*sampler), torch.full((5, 40), 0.5)
+        ):
+            found.append(new_tokens)
+    assert len(found) == 34 - 30
+    assert all(token < VOCAB_SIZE for new_tokens in found for token in new_tokens.values())
+
+
 def test_weights_that_are_no_numbers_are_an_error(model_config, build_gpt):
     model = model_config()
     gpt = build_gpt(model)

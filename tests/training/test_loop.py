@@ -1,5 +1,7 @@
 """What a run says and writes, and when it stops."""
 
+import math
+
 import pytest
 from distributed_runs import losses_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -35,6 +37,15 @@ def test_a_diverged_run_stops_before_it_saves(job, tmp_path):
 def test_only_the_last_checkpoints_are_kept(job, tmp_path):
     losses_of(1, job(checkpoint_factor=1, keep_last_n_checkpoints=2), tmp_path / "save")
     assert sorted(path.name for path in (tmp_path / "save").glob("global_step*")) == ["global_step5", "global_step6"]
+
+
+def test_the_test_data_is_read_once_at_the_end(job, tmp_path):
+    losses_of(1, job(), tmp_path / "halves", exit_interval=3)
+    losses_of(1, job(), tmp_path / "halves", load=str(tmp_path / "halves"))
+    rows = list(read_json_lines(tmp_path / "halves" / "metrics.jsonl"))
+    assert [row["iteration"] for row in rows if "test/lm_loss" in row] == [6]
+    assert "test/lm_loss" in rows[-1]
+    assert rows[-1]["test/lm_loss_ppl"] == pytest.approx(math.exp(rows[-1]["test/lm_loss"]))
 
 
 def test_validation_reads_the_same_samples_every_time(job, tmp_path):

@@ -39,6 +39,8 @@ def test_every_layout_gives_the_losses_of_one_process(job, tmp_path, layout, voc
     [
         (1, {}),
         (1, {"pipe_parallel_size": 0, "precision": "bfloat16", "hidden_dropout": 0.1, "attention_dropout": 0.1}),
+        (2, {"hidden_dropout": 0.1, "attention_dropout": 0.1}),
+        (2, {"model_parallel_size": 2, "hidden_dropout": 0.1}),
         (4, {"model_parallel_size": 2, "pipe_parallel_size": 2, "no_weight_tying": False, "pos_emb": "learned"}),
     ],
 )
@@ -48,6 +50,14 @@ def test_a_resumed_run_equals_the_uninterrupted_one(job, tmp_path, world_size, k
     losses_of(world_size, job(**keys), save, load=str(save), exit_interval=3)
     assert losses_of(world_size, job(**keys), save, load=str(save)) == uninterrupted
     assert {path.name for path in save.glob("global_step*")} == {"global_step3", "global_step6"}
+
+
+def test_a_resume_with_smaller_batches_that_the_samples_do_not_reach_for_is_an_error(job, tmp_path):
+    save = tmp_path / "save"
+    losses_of(1, job(), save, exit_interval=3)
+    sizes = {"train_batch_size": 2, "train_micro_batch_size_per_gpu": 2}
+    with pytest.raises(AssertionError, match=r"DataError: there are \d+ training samples, .* 24 are consumed, .* need 194\."):
+        losses_of(1, job(train_iters=100, **sizes), save, load=str(save))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +120,7 @@ def test_a_truncated_checkpoint_is_named_and_nothing_is_lost(job, tmp_path):
     path = layer_file(save / step_name(3), 2, 0)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(AssertionError, match=r"layer_02-model_00-model_states\.pt .* is damaged or cut off"):
+    with pytest.raises(AssertionError, match=r"layer_02-model_00-model_states\.pt .* is damaged or not a checkpoint"):
         losses_of(1, job(), save, load=str(save))
     path.write_bytes(whole)
     assert len(losses_of(1, job(), save, load=str(save))) == 6

@@ -1,0 +1,52 @@
+"""Which checkpoints a save deletes, and what it leaves in their folders."""
+
+from pathlib import Path
+
+import pytest
+from distributed_runs import losses_of
+
+from neox_code.checkpoint.layout import checkpoints, replaced_step_name, step_name
+from neox_code.checkpoint.retention import delete_old
+
+
+def folders(save: Path, *iterations: int) -> None:
+    for iteration in iterations:
+        (save / step_name(iteration)).mkdir()
+
+
+@pytest.mark.parametrize(
+    ("latest", "keep_last", "deleted"),
+    [
+        (300, 3, []),
+        (300, 2, [100]),
+        (300, 1, [100, 200]),
+        (200, 1, [100]),
+        (200, 2, []),
+        (100, 1, []),
+        (300, None, []),
+        (300, 0, []),
+    ],
+)
+def test_the_latest_and_those_before_it_are_counted(tmp_path, latest, keep_last, deleted):
+    folders(tmp_path, 100, 200, 300)
+    assert delete_old(tmp_path, latest, keep_last) == deleted
+    assert list(checkpoints(tmp_path)) == [iteration for iteration in (100, 200, 300) if iteration not in deleted]
+
+
+def test_a_run_that_went_back_keeps_what_it_saves(tmp_path):
+    folders(tmp_path, 100, 200, 300)
+    for iteration, there in [(150, [100, 150, 200, 300]), (180, [100, 150, 180, 200, 300]), (200, [150, 180, 200, 300])]:
+        (tmp_path / step_name(iteration)).mkdir(exist_ok=True)
+        delete_old(tmp_path, iteration, 3)
+        assert list(checkpoints(tmp_path)) == there
+
+
+def test_a_step_that_is_saved_again_replaces_the_earlier_folder(job, tmp_path):
+    save = tmp_path / "save"
+    losses_of(1, job(train_iters=1, eval_iters=0), save)
+    (save / step_name(1) / "old").touch()
+    (save / replaced_step_name(1)).mkdir()
+    losses_of(1, job(train_iters=1, eval_iters=0), save)
+    assert [path.name for path in save.glob("global_step*")] == [step_name(1)]
+    assert not (save / step_name(1) / "old").exists()
+    assert (save / "latest").read_text().strip() == step_name(1)

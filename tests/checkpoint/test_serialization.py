@@ -1,0 +1,59 @@
+"""Files that are no checkpoints, and what is said of them."""
+
+import collections
+import pickle
+import random
+
+import pytest
+import torch
+
+from neox_code.checkpoint.serialization import load_file, save_file
+from neox_code.errors import CheckpointError
+
+POINTER = (
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n"
+)
+
+
+@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html><html></html>", POINTER, b"PK\x03\x04", b"\x80\x02}q"])
+def test_what_is_no_checkpoint_is_called_so(tmp_path, content):
+    path = tmp_path / "layer.pt"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"layer\.pt .* is damaged or not a checkpoint"):
+        load_file(path)
+
+
+@pytest.mark.parametrize("protocol", ["pickle", "zip"])
+def test_damage_anywhere_is_no_traceback(tmp_path, protocol):
+    path = tmp_path / "layer.pt"
+    torch.save({"weight": torch.arange(4.0)}, path, _use_new_zipfile_serialization=protocol == "zip")
+    whole, numbers = path.read_bytes(), random.Random(7)
+    for _ in range(300):
+        damaged = bytearray(whole[: numbers.randrange(1, len(whole))])
+        for _ in range(4):
+            damaged[numbers.randrange(len(damaged))] = numbers.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            load_file(path)
+        except CheckpointError as error:
+            assert str(path) in str(error)
+
+
+def test_a_class_that_is_not_allowed_is_named(tmp_path):
+    path = tmp_path / "layer.pt"
+    torch.save({"weight": collections.ChainMap()}, path)
+    with pytest.raises(CheckpointError, match=r"holds more than tensors \(collections\.ChainMap\)"):
+        load_file(path)
+
+
+def test_bytes_at_random_are_no_traceback(tmp_path):
+    path, numbers = tmp_path / "layer.pt", random.Random(3)
+    for _ in range(300):
+        path.write_bytes(pickle.PROTO + bytes([2]) + numbers.randbytes(40))
+        with pytest.raises(CheckpointError):
+            load_file(path)
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    save_file({"weight": torch.arange(3)}, tmp_path / "layer.pt")
+    assert load_file(tmp_path / "layer.pt")["weight"].tolist() == [0, 1, 2]
