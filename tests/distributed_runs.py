@@ -19,6 +19,7 @@ import torch
 
 from neox_code.config.neox import NeoXConfig
 from neox_code.files import read_json_lines
+from neox_code.logs import copy_log
 from neox_code.training.pretrain import pretrain
 
 TIMEOUT_SECONDS = 240
@@ -70,8 +71,10 @@ def rank_main(rank: int, world_size: int, port: int, send: Connection, function:
     send.send_bytes(buffer.getvalue())
 
 
-def train(files: list[str], overrides: dict[str, Any]) -> int:
-    """Pretrains on this rank; returns the last iteration."""
+def train(files: list[str], overrides: dict[str, Any], log_dir: str | None = None) -> int:
+    """Pretrains on this rank, its log copied to `log_dir`; returns the last iteration."""
+    if log_dir:
+        copy_log(log_dir)
     return pretrain(NeoXConfig.load(files, overrides)).iteration
 
 

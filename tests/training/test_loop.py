@@ -3,19 +3,25 @@
 import math
 
 import pytest
-from distributed_runs import losses_of
+from distributed_runs import losses_of, run_ranks, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from neox_code.files import read_json_lines
 
 
-def test_the_log_tensorboard_and_the_metrics_file_say_the_same(job, tmp_path, capfd):
-    losses = losses_of(1, job(), tmp_path / "save", tensorboard_dir=str(tmp_path / "board"))
+def test_the_log_tensorboard_and_the_metrics_file_say_the_same(job, tmp_path):
+    overrides = {"save": str(tmp_path / "save"), "tensorboard_dir": str(tmp_path / "board")}
+    run_ranks(1, train, [str(job())], overrides, str(tmp_path / "logs"))
     rows = [row for row in read_json_lines(tmp_path / "save" / "metrics.jsonl") if "train/lm_loss" in row]
     events = EventAccumulator(str(tmp_path / "board")).Reload()
-    assert [event.value for event in events.Scalars("train/lm_loss")] == pytest.approx(losses, rel=1e-6)
+    assert [event.value for event in events.Scalars("train/lm_loss")] == pytest.approx(
+        [row["train/lm_loss"] for row in rows], rel=1e-6
+    )
     assert [event.step for event in events.Scalars("runtime/tokens_per_sec")] == [1, 2, 3, 4, 5, 6]
-    lines = [line.split(" | ") for line in capfd.readouterr().err.splitlines() if line.startswith("iteration ")]
+    (log,) = (tmp_path / "logs").iterdir()
+    lines = [
+        line.split(" ", 2)[2].split(" | ") for line in log.read_text().splitlines() if " iteration " in line and " lr " in line
+    ]
     assert [line[:2] for line in lines] == [[f"iteration {row['iteration']}", f"loss {row['train/lm_loss']:.4f}"] for row in rows]
     assert [len(line) for line in lines] == [5] * 6
 
