@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from neox_code.errors import NeoXError
+from neox_code.launch.command import ALLOCATOR
 from neox_code.launch.parent import die_with_parent
 
 RESULTS_VARIABLE = "NEOX_CODE_RESULTS"
@@ -38,7 +39,7 @@ class Measured:
 class Contestant:
     """A process that works when it is told to: a line on its standard input is a round, a line in its results pipe the answer.
 
-    What libraries print goes where this process's standard error goes.
+    Every one has the allocator's settings that training has. What libraries print goes where this process's standard error goes.
     """
 
     def __init__(self, name: str, module: str, arguments: Sequence[str]):
@@ -51,7 +52,7 @@ class Contestant:
             stdout=sys.stderr.fileno(),
             text=True,
             pass_fds=[writing],
-            env={**os.environ, RESULTS_VARIABLE: str(writing)},
+            env={**ALLOCATOR, **os.environ, RESULTS_VARIABLE: str(writing)},
             preexec_fn=die_with_parent,
         )
         os.close(writing)

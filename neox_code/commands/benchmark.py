@@ -7,6 +7,7 @@ alone, in decoding the smaller ratio of batch 1 and batch 8.
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -18,6 +19,8 @@ from neox_code.errors import ConfigError, run_command
 from neox_code.logs import progress
 
 PEERS = ("transformers",)
+CPU_TOKENS = 1024
+"""Without a GPU a training step is one sequence of at most so many tokens, unless `--set` asks for another."""
 
 
 def contest(module: str, names: Sequence[str], words: Sequence[str], rounds: int) -> list[Measured]:
@@ -57,7 +60,10 @@ def main(argv: Sequence[str]) -> int:
     if parsed.rounds < 1:
         raise ConfigError(f"--rounds {parsed.rounds} measures nothing. Use at least 1.")
     command_line = from_parsed(parsed)
-    command_line.load()
+    model = command_line.load().model
+    if argv[0] == "training" and not torch.cuda.is_available():
+        defaults = {"train_micro_batch_size_per_gpu": 1, "seq_length": min(CPU_TOKENS, model.sample_length)}
+        command_line = replace(command_line, overrides={**defaults, **command_line.overrides})
     print(f"ratio {BENCHMARKS[argv[0]](command_line.arguments, parsed.rounds):.2f}")
     return 0
 

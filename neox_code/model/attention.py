@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
+from neox_code.model.blocked_attention import blocked_attention, is_better_in_blocks
 from neox_code.model.initialization import input_init, output_init
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.positions import RotaryTable, rotate
@@ -61,6 +62,8 @@ class Attention(nn.Module):
                 query_BNSD, keys_BNTD, values_BNTD, attn_mask=cache.mask, is_causal=cache.is_causal
             )
         if not (self.training and self.dropout):
+            if is_better_in_blocks(query_BNSD):
+                return blocked_attention(query_BNSD, key_BNSD, value_BNSD)
             return F.scaled_dot_product_attention(query_BNSD, key_BNSD, value_BNSD, is_causal=True)
         with self.generator.fork():
             return F.scaled_dot_product_attention(query_BNSD, key_BNSD, value_BNSD, dropout_p=self.dropout, is_causal=True)

@@ -49,7 +49,7 @@ class VocabParallelCrossEntropy(torch.autograd.Function):
     def forward(ctx, logits_PV: torch.Tensor, labels_P: torch.Tensor, shard: VocabShard) -> torch.Tensor:
         positions = logits_PV.shape[0]
         needs_gradient = ctx.needs_input_grad[0]
-        gradient_PV = torch.zeros_like(logits_PV) if needs_gradient else None
+        gradient_PV = torch.empty_like(logits_PV) if needs_gradient else None
         losses = torch.empty(positions, dtype=torch.float32, device=logits_PV.device)
         local = labels_P - shard.first
         is_here = (local >= 0) & (local < shard.rows)
@@ -72,13 +72,14 @@ class VocabParallelCrossEntropy(torch.autograd.Function):
                 probabilities.scatter_add_(-1, target_column, -is_here[rows, None].float())
                 gradient_PV[rows, : shard.real_rows] = probabilities
         if gradient_PV is not None:
+            gradient_PV[:, shard.real_rows :] = 0
             ctx.save_for_backward(gradient_PV)
         return losses
 
     @staticmethod
     def backward(ctx, upstream_P: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (gradient_PV,) = ctx.saved_tensors
-        return gradient_PV * upstream_P[:, None].to(gradient_PV.dtype), None, None
+        return gradient_PV.mul_(upstream_P[:, None].to(gradient_PV.dtype)), None, None
 
 
 def token_losses(logits_BSV: torch.Tensor, labels_BS: torch.Tensor, shard: VocabShard) -> torch.Tensor:

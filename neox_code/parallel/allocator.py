@@ -1,7 +1,8 @@
 """The C allocator's settings for tensor work on the CPU: call `keep_freed_memory` before the first large tensor.
 
 A step frees and allocates the same hundreds of megabytes again. By default glibc maps each large block anew and gives it back at
-`free`; the page faults of fresh mappings cost about a fifth of a training step. GPU memory has torch's own caching allocator.
+`free`; the page faults of fresh mappings cost about a fifth of a training step. The settings that must be there before a process
+starts stand in launch/command.py. GPU memory has torch's own caching allocator.
 """
 
 import ctypes
@@ -15,4 +16,4 @@ def keep_freed_memory(top_pad_bytes: int = 64 << 20) -> bool:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return all([mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, 2**31 - 1), mallopt(M_TOP_PAD, top_pad_bytes)])
+    return all([mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, -1), mallopt(M_TOP_PAD, top_pad_bytes)])

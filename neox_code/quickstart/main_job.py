@@ -65,7 +65,7 @@ PROMPTS_PER_LANGUAGE = 2
 PROMPT_END = "\x1e"
 """ASCII's record separator, between the prompts."""
 
-TRAINING_SECONDS = 120
+TRAINING_SECONDS = 150
 """Optimizer steps that take longer than this together are left out: a machine trains as far as it gets."""
 
 PACE_FILE = "pace.json"

@@ -21,6 +21,7 @@ from neox_code.model.loss import VocabShard, mean_loss, vocab_shard
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.mpu import ModelParallelUnit
 from neox_code.parallel.pipeline import build_pipeline, prepare_deepspeed
+from neox_code.training.gradient_norm import take_norm_in_one_pass
 from neox_code.training.optimizer import build_optimizer
 
 Engine = DeepSpeedEngine
@@ -77,4 +78,5 @@ def build_engine(config: NeoXConfig, vocab_size: int, grid: ParallelGrid) -> Eng
         mpu=None if config.parallelism.pipe_parallel_size else ModelParallelUnit(),
         dist_init_required=False,
     )
+    take_norm_in_one_pass(engine.optimizer)
     return engine
