@@ -1,0 +1,38 @@
+"""Weights in the order in which the CPU's bf16 kernels read them, for models that only read.
+
+    pack_weights(gpt)                    # every PlainLinear with bf16 weights on a CPU that computes bf16 becomes a PackedLinear
+
+A plain weight is put in that order anew at every call; for one token that takes as long as the product itself.
+"""
+
+import torch
+from torch import nn
+
+from neox_code.machine import cpu_computes_bf16
+from neox_code.parallel.plain_layers import PlainLinear
+
+
+class PackedLinear(nn.Module):
+    """y = x W^T + b of a PlainLinear, which can be let go. No gradients, no state dict."""
+
+    def __init__(self, linear: PlainLinear):
+        super().__init__()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        self.bias = None if linear.bias is None else linear.bias.detach()
+
+    def forward(self, input_: torch.Tensor) -> torch.Tensor:
+        return torch.ops.mkldnn._linear_pointwise(input_, self.weight, self.bias, "none", [], "")
+
+
+def can_be_packed(module: nn.Module) -> bool:
+    if not isinstance(module, PlainLinear) or not torch.backends.mkldnn.is_available():
+        return False
+    return module.weight.dtype == torch.bfloat16 and module.weight.device.type == "cpu" and cpu_computes_bf16()
+
+
+def pack_weights(model: nn.Module) -> None:
+    """Replaces the layers below `model` one by one, so that one weight at a time is there twice."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if can_be_packed(child):
+                setattr(parent, name, PackedLinear(child))
