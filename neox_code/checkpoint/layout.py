@@ -21,6 +21,9 @@ STEP_PREFIX = "global_step"
 LAYER_FILE = re.compile(r"layer_(\d+)-model_(\d+)-model_states\.pt")
 MODEL_FILE = re.compile(r"mp_rank_(\d+)_model_states\.pt")
 
+MERGED_CONFIG = "merged.yml"
+"""Beside the copies of the run's own files: the whole configuration in one, command line included."""
+
 
 def latest_file(save: str | Path) -> Path:
     return Path(save) / "latest"

@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from neox_code.checkpoint.layout import MERGED_CONFIG
 from neox_code.config.command_line import Parser
 from neox_code.config.yaml_merge import config_path
 from neox_code.corpus.extract import LOCAL
@@ -85,20 +86,12 @@ def stage_table(records: Sequence[Record]) -> Table:
 def next_commands(job: MainJob) -> dict[str, str]:
     """What one may want to do with the model, and the command for it; they work from the folder where this one ran."""
     launcher = "./deepy.py" if Path.cwd() == ROOT else str(ROOT / "deepy.py")
-    folder = job.paths_file.parent
-    configuration = ["-d", str(folder), *(file.name.removesuffix(".yml") for file in (job.config_file, job.paths_file))]
+    config = str(job.paths_file.with_name(MERGED_CONFIG))
+    samples = ["--set", "text_gen_type=unconditional", "-o", "samples.jsonl"]
     commands = {
-        "type the beginning of some code, and the model goes on": [launcher, "generate", *configuration],
-        "files out of nothing": [
-            launcher,
-            "generate",
-            *configuration,
-            "--set",
-            "text_gen_type=unconditional",
-            "-o",
-            "samples.jsonl",
-        ],
-        "judge the model on every held-out file": [launcher, "evaluate", *configuration, "--set", "heldout_bytes_per_language="],
+        "type the beginning of some code, and the model goes on": [launcher, "generate", config],
+        "files out of nothing": [launcher, "generate", config, *samples],
+        "judge the model on every held-out file": [launcher, "evaluate", config, "--set", "heldout_bytes_per_language="],
         "loss, learning rate and speed, in a browser": ["tensorboard", "--logdir", str(job.tensorboard)],
     }
     return {purpose: shlex.join(words) for purpose, words in commands.items()}

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from neox_code.checkpoint.layout import MERGED_CONFIG
 from neox_code.checkpoint.load import load_latest
 from neox_code.checkpoint.save import save_checkpoint
 from neox_code.config.derive import padded_vocab_size
@@ -13,9 +14,6 @@ from neox_code.training.engine import build_engine
 from neox_code.training.loop import Run
 from neox_code.training.state import TrainingState
 from neox_code.training.trackers import build_trackers
-
-MERGED_CONFIG = "merged.yml"
-"""Name of the file beside the copies of the run's own that has the whole configuration, command line included."""
 
 
 def pretrain(config: NeoXConfig) -> TrainingState:

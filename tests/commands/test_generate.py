@@ -122,7 +122,7 @@ class Terminal:
     def type(self, text: bytes) -> None:
         os.write(self.main, text)
 
-    def wait_for(self, text: bytes, seconds: float = 100) -> bytes:
+    def wait_for(self, text: bytes, seconds: float = 40) -> bytes:
         """What is shown up to and with the text, and no longer kept."""
         deadline = time.monotonic() + seconds
         while text not in self.shown:
