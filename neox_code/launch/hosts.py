@@ -27,11 +27,6 @@ def world_size(parallelism: ParallelismConfig) -> int:
     return sum(map(len, resources(parallelism).values()))
 
 
-def ranks_here(parallelism: ParallelismConfig) -> int:
-    """Ranks on this machine where there is no hostfile: `num_gpus` or `global_num_gpus`, or one per visible GPU, or 1."""
-    return len(devices_here(parallelism.num_gpus or parallelism.global_num_gpus))
-
-
 def devices_here(count: int | None) -> tuple[str, ...]:
     """The first so many visible GPUs (default all), or as many CPU processes (default 1) on a machine without GPUs."""
     gpus = visible_gpus()

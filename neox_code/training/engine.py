@@ -16,6 +16,7 @@ from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.batch import Batch
 from neox_code.errors import ConfigError
+from neox_code.logs import get_logger
 from neox_code.model.gpt import DTYPES, GPT, gpt_layers
 from neox_code.model.loss import VocabShard, mean_loss, vocab_shard
 from neox_code.parallel.grid import ParallelGrid
@@ -23,6 +24,8 @@ from neox_code.parallel.mpu import ModelParallelUnit
 from neox_code.parallel.pipeline import build_pipeline, prepare_deepspeed
 from neox_code.training.gradient_norm import take_norm_in_one_pass
 from neox_code.training.optimizer import build_optimizer
+
+log = get_logger(__name__)
 
 Engine = DeepSpeedEngine
 """What trains on a rank: module, optimizer and communication in one."""
@@ -66,6 +69,10 @@ class PlainModel(nn.Module):
 def build_engine(config: NeoXConfig, vocab_size: int, grid: ParallelGrid) -> Engine:
     """Model, optimizer and engine for this rank. Called on every rank."""
     prepare_deepspeed(grid)
+    if config.optimizer.zero_stage == 0:
+        log.info(
+            "ZeRO stage 0 runs as stage 1, which gives the same weights and divides the optimizer states over the data ranks"
+        )
     layers, shard = build_layers(config, vocab_size, grid)
     if config.parallelism.pipe_parallel_size:
         module: nn.Module = build_pipeline(layers, partial(pipeline_loss, shard), config.parallelism, grid)
