@@ -13,11 +13,21 @@ from neox_code.checkpoint.serialization import load_file, save_file
 torch.serialization.add_safe_globals([LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address])  # what optimizer states hold
 
 
+def with_plain_stage(state_dict: dict[str, Any]) -> dict[str, Any]:
+    """The same with ZeRO's stage as a number. Some Pythons, 3.11.2 among them, pickle an enum as a call of `getattr`, and no reader
+    that keeps to the rules accepts that.
+    """
+    optimizer = state_dict.get("optimizer_state_dict")
+    if not isinstance(optimizer, dict) or "zero_stage" not in optimizer:
+        return state_dict
+    return {**state_dict, "optimizer_state_dict": {**optimizer, "zero_stage": int(optimizer["zero_stage"])}}
+
+
 class WeightsOnlyEngine(TorchCheckpointEngine):
     """DeepSpeed's reader and writer of single files, made to keep to the rules above."""
 
     def save(self, state_dict: dict[str, Any], path: str) -> None:
-        save_file(state_dict, path)
+        save_file(with_plain_stage(state_dict), path)
 
     def load(self, path: str, map_location: Any = None) -> Any:
         return load_file(path, map_location)

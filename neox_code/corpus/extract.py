@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from lzma import LZMAError
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from neox_code.errors import DataError
 
@@ -465,16 +465,20 @@ class StrictTarInfo(tarfile.TarInfo):
     """A header whose damage is an error (tarfile takes it for the archive's end), and whose extensions stay small."""
 
     @classmethod
-    def frombuf(cls, buffer: bytes, encoding: str, errors: str) -> "StrictTarInfo":
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "StrictTarInfo":
         try:
-            header = super().frombuf(buffer, encoding, errors)
+            return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:
             raise
+        except tarfile.EmptyHeaderError:
+            raise BrokenArchive("it ends without its end mark") from None
         except tarfile.HeaderError as error:
-            raise BrokenArchive("it ends without its end mark" if not buffer else str(error)) from None
-        if header.type in EXTENSION_HEADERS and header.size > LARGEST_TAR_HEADER:
-            raise BrokenArchive(f"an extended header of {header.size:,} bytes, expected at most {LARGEST_TAR_HEADER:,}")
-        return header
+            raise BrokenArchive(str(error)) from None
+
+    def _proc_member(self, *arguments: Any, **keywords: Any) -> "StrictTarInfo":
+        if self.type in EXTENSION_HEADERS and self.size > LARGEST_TAR_HEADER:
+            raise BrokenArchive(f"an extended header of {self.size:,} bytes, expected at most {LARGEST_TAR_HEADER:,}")
+        return super()._proc_member(*arguments, **keywords)
 
 
 EXTENSION_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)

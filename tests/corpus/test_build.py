@@ -251,7 +251,7 @@ from neox_code.corpus.recipes import POLYCODER
 from neox_code.errors import run_command
 
 def main(arguments):
-    build_corpus(arguments[:1], arguments[1], POLYCODER, seed=1, workers=2)
+    build_corpus(arguments[:-1], arguments[-1], POLYCODER, seed=1, workers=2)
     return 0
 
 sys.exit(run_command(main, sys.argv[1:]))
@@ -260,7 +260,8 @@ sys.exit(run_command(main, sys.argv[1:]))
 
 @pytest.mark.parametrize(("ending", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_a_build_that_is_ended_leaves_no_process_and_no_corpus(tmp_path, ending, status):
-    command = [sys.executable, "-c", BUILD, sysconfig.get_path("stdlib"), tmp_path / "corpus"]
+    sources = [sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")]
+    command = [sys.executable, "-c", BUILD, *sources, tmp_path / "corpus"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"LOGLEVEL": "ERROR"}) as process:
         while len(workers := children(process.pid)) < 2:
             assert process.poll() is None
