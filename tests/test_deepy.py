@@ -24,7 +24,7 @@ from neox_code.launch.supervise import run_rank
 
 def main(argv):
     config = parse_command_line(argv, "Trains.").load()
-    print(f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} trains {config.training.train_iters} steps\n", end="", flush=True)
+    sys.stdout.write(f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} trains {config.training.train_iters} steps\\n")
     return 0
 
 sys.exit(run_rank(main, sys.argv[1:]))
