@@ -5,7 +5,7 @@ import pytest
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.errors import LaunchError
 from neox_code.launch import hosts
-from neox_code.launch.hosts import chosen_gpus, filtered, parse_filter, parse_hostfile, ranks_here, resources, world_size
+from neox_code.launch.hosts import chosen_gpus, filtered, parse_filter, parse_hostfile, resources, world_size
 
 TWO_HOSTS = {"node0": ("0", "1"), "node1": ("0", "1", "2")}
 
@@ -104,12 +104,12 @@ def test_visible_devices_are_read_as_cuda_reads_them(count, visible, chosen):
 
 def test_this_machine_gives_a_rank_to_each_gpu_or_one_without(gpus, monkeypatch):
     gpus(0)
-    assert (ranks_here(ParallelismConfig()), ranks_here(ParallelismConfig(num_gpus=3))) == (1, 3)
+    assert (world_size(ParallelismConfig()), world_size(ParallelismConfig(num_gpus=3))) == (1, 3)
     assert world_size(ParallelismConfig(global_num_gpus=8)) == 8
     gpus(4)
-    assert (ranks_here(ParallelismConfig()), ranks_here(ParallelismConfig(num_gpus=3))) == (4, 3)
+    assert (world_size(ParallelismConfig()), world_size(ParallelismConfig(num_gpus=3))) == (4, 3)
     with pytest.raises(LaunchError, match="8 ranks are asked for, and 4 GPUs are visible here"):
-        ranks_here(ParallelismConfig(num_gpus=8))
+        world_size(ParallelismConfig(num_gpus=8))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert resources(ParallelismConfig()) == {"localhost": ("2", "3")}
     assert resources(ParallelismConfig(num_gpus=1)) == {"localhost": ("2",)}
