@@ -29,7 +29,7 @@ MODULES = (
     "inspect",
     "shlex",
     "textwrap",
-    "zipfile",
+    "tarfile",
 )
 
 TINY = {

@@ -92,7 +92,7 @@ from neox_code.errors import DataError
 from neox_code.launch.supervise import run_rank
 
 def main(argv):
-    print(f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} got {argv}", flush=True)
+    sys.stdout.write(f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} got {argv}\\n")
     if os.environ["RANK"] == "1":
         raise DataError("the corpus is empty. Name another.")
     return 0
