@@ -70,9 +70,7 @@ def build_engine(config: NeoXConfig, vocab_size: int, grid: ParallelGrid) -> Eng
     """Model, optimizer and engine for this rank. Called on every rank."""
     prepare_deepspeed(grid)
     if config.optimizer.zero_stage == 0:
-        log.info(
-            "ZeRO stage 0 runs as stage 1, which gives the same weights and divides the optimizer states over the data ranks"
-        )
+        log.info("ZeRO stage 0 runs as stage 1, which gives the same weights and divides the optimizer states over the data ranks")
     layers, shard = build_layers(config, vocab_size, grid)
     if config.parallelism.pipe_parallel_size:
         module: nn.Module = build_pipeline(layers, partial(pipeline_loss, shard), config.parallelism, grid)
