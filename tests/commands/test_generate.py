@@ -122,7 +122,7 @@ class Terminal:
     def type(self, text: bytes) -> None:
         os.write(self.main, text)
 
-    def wait_for(self, text: bytes, seconds: float = 40) -> bytes:
+    def wait_for(self, text: bytes, seconds: float = 100) -> bytes:
         """What is shown up to and with the text, and no longer kept."""
         deadline = time.monotonic() + seconds
         while text not in self.shown:
@@ -148,12 +148,12 @@ def test_a_dialog_on_a_terminal_streams_stops_at_ctrl_c_and_ends_at_ctrl_d(tmp_p
         terminal.type(b"x\n")
         terminal.wait_for(b".\x1b[0m" + b"\x1b[36m.\x1b[0m" * 20)
         terminal.process.send_signal(signal.SIGINT)
-        terminal.wait_for(PROMPT.encode(), seconds=10)
+        terminal.wait_for(PROMPT.encode(), seconds=40)
 
         terminal.type(b"half a prompt")
         terminal.wait_for(b"half a prompt")
         terminal.process.send_signal(signal.SIGINT)
-        terminal.wait_for(PROMPT.encode(), seconds=10)
+        terminal.wait_for(PROMPT.encode(), seconds=40)
 
         terminal.type(b"\x04")
         assert terminal.process.wait(10) == 0
