@@ -6,7 +6,8 @@
     ./deepy.py train.py configs/small.yml configs/local_setup.yml --set train_iters=10 --dry-run
 
 `train` runs on every rank that the configuration asks for, each of which merges the same files for itself; every other script
-runs in this process and reads its own options. `--dry-run` shows the merged configuration and the command, and runs nothing.
+runs in this process and reads its own options. `--dry-run` judges the configuration alone and shows what it comes to, with what a
+run needs and this machine lacks; `--gpu-memory-gib N` asks whether its layout fits.
 """
 
 import os
@@ -17,11 +18,13 @@ from typing import NoReturn
 
 from neox_code.config.command_line import CommandLine, parse_command_line
 from neox_code.config.derive import data_parallel_size
-from neox_code.config.neox import NeoXConfig
+from neox_code.config.neox import TRAINING_NEEDS, NeoXConfig
 from neox_code.errors import ConfigError, run_command
 from neox_code.launch.command import QUIET, launch_command, launch_environment
 from neox_code.launch.dry_run import described
 from neox_code.launch.hosts import visible_gpus, world_size
+from neox_code.launch.not_here import stopping
+from neox_code.launch.planned_world import planned_world
 from neox_code.launch.supervise import run
 
 ROOT = Path(__file__).resolve().parent
@@ -49,19 +52,29 @@ def main(argv: Sequence[str]) -> int:
 def run_configured(script: str, command_line: CommandLine) -> int:
     config = NeoXConfig.load(command_line.config_paths, command_line.overrides)
     words = CommandLine(command_line.config_paths, command_line.overrides).arguments
-    if script in LAUNCHED:
-        command, environment = command_on_ranks(script, words, config), launch_environment(config)
-    else:
-        command, environment = command_here(script, words), {}
     if command_line.dry_run:
-        print(described(config, command))
+        print(dry_run(script, words, config, command_line.gpu_memory_gib))
         return 0
-    return run(command, environment)
+    return run(command_on_ranks(script, words, config), launch_environment(config))
+
+
+def dry_run(script: str, words: Sequence[str], config: NeoXConfig, gpu_memory_gib: float | None) -> str:
+    """What the configuration comes to on the ranks that it speaks of; raises ConfigError where it contradicts itself."""
+    if script not in LAUNCHED:
+        if gpu_memory_gib is not None:
+            raise ConfigError(f"--gpu-memory-gib judges a layout for training, and {script} has none. Use it with train.")
+        return described(config, script, command_here(script, words), None)
+    config.require_training(data=False)
+    world = planned_world(config)
+    command = launch_command(f"{COMMANDS}.{script}", words, config, world.hosts)
+    return described(config, script, command, world, gpu_memory_gib)
 
 
 def command_on_ranks(script: str, words: Sequence[str], config: NeoXConfig) -> list[str]:
     """The command that starts the ranks; an error here is better than the same one from each of them."""
-    config.require_training()
+    missing = [*config.missing(TRAINING_NEEDS), *(f"not here: {sentence}" for sentence in stopping(config, script))]
+    if missing:
+        raise ConfigError("\n".join(missing))
     command = launch_command(f"{COMMANDS}.{script}", words, config)
     layout = config.parallelism
     config.batch_sizes(data_parallel_size(world_size(layout), layout.pipe_parallel_size, layout.model_parallel_size))

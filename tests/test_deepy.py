@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -31,15 +32,19 @@ sys.exit(run_rank(main, sys.argv[1:]))
 """
 
 SHAPE = "num_layers: 2\nhidden_size: 64\nnum_attention_heads: 4\nmax_position_embeddings: 128\n"
-REST = "optimizer: {params: {lr: 1e-3}}\ntrain_iters: 10\ntrain_batch_size: 4\ndata_path: corpus\nvocab_file: vocab.json\n"
+REST = "optimizer: {params: {lr: 1e-3}}\ntrain_iters: 10\ntrain_batch_size: 4\ndata_path: corpus\n"
+DATA = "vocab_file: vocab.json\nmerge_file: merges.txt\n"
+FILES = ("corpus.bin", "corpus.idx", "vocab.json", "merges.txt")
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Another folder than the project's, with two configuration files in conf/."""
+    """Another folder than the project's, with two configuration files in conf/ and empty ones for data."""
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "shape.yml").write_text(SHAPE)
-    (tmp_path / "conf" / "rest.yml").write_text(REST)
+    (tmp_path / "conf" / "rest.yml").write_text(REST + DATA)
+    for name in FILES:
+        (tmp_path / name).touch()
     return tmp_path
 
 
@@ -100,8 +105,54 @@ def test_a_dry_run_shows_values_origins_and_the_command(deepy, script):
     assert lines[-1][module + 1 :] == ["neox_code.commands.train", "conf/shape.yml", "conf/rest.yml", "--set=seed=7"]
 
 
+def test_a_dry_run_judges_the_configuration_alone(deepy, folder):
+    for name in FILES:
+        (folder / name).unlink()
+    keys = ["hostfile=hosts", "use_wandb=true", "precision=fp16", "pipe_parallel_size=2", "model_parallel_size=2"]
+    ended = deepy("train", "conf/shape", "conf/rest", "--dry-run", *(f"--set={key}" for key in keys))
+    assert ended.returncode == 0, ended.stderr
+    missing = [line.split()[2] for line in ended.stdout.splitlines() if line.startswith("not here: ")]
+    assert missing == ["corpus.bin", "vocab.json", "merges.txt", *(["the"] if find_spec("wandb") is None else []), "hostfile"]
+    (ranks,) = (line for line in ended.stdout.splitlines() if line.startswith("ranks"))
+    assert ranks.split()[:6] == ["ranks", "4", "2", "*", "2", "*"]
+    assert "smallest world" in ranks
+
+
+def test_a_dry_run_without_any_data_keys_says_what_is_not_here(deepy, folder):
+    (folder / "conf" / "rest.yml").write_text(REST.replace("data_path: corpus\n", ""))
+    dry = deepy("train", "conf/shape", "conf/rest", "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert [line.split(":")[1] for line in dry.stdout.splitlines() if line.startswith("not here: ")] == [
+        " training data",
+        " vocab_file",
+        " a GPU",
+    ]
+    real = deepy("train", "conf/shape", "conf/rest")
+    assert (real.returncode, real.stdout) == (2, "")
+    assert real.stderr.startswith("error: not here: training data: neither data_path nor train_data_paths is set.")
+
+
+def test_a_dry_run_says_whether_the_layout_fits(deepy):
+    words = ("train", "conf/shape", "conf/rest", "--dry-run")
+    assert "\nfits " in deepy(*words, "--gpu-memory-gib", "80").stdout
+    narrow = deepy(*words, "--gpu-memory-gib", "0.5")
+    assert (narrow.returncode, "\ndoes not fit " in narrow.stdout) == (0, True)
+    for misplaced in ((*words[:3], "--gpu-memory-gib", "80"), ("generate", *words[1:], "--gpu-memory-gib", "80")):
+        ended = deepy(*misplaced)
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr.startswith("error: --gpu-memory-gib ")
+
+
+def test_a_file_that_cannot_be_read_is_the_only_problem(deepy):
+    for words in (("nofile",), ("nofile", "conf/rest"), ("conf/shape", "nofile")):
+        ended = deepy("train", *words)
+        assert ended.returncode == 2
+        assert ended.stderr == "error: nofile.yml does not exist. Check the name, and the folder given with -d.\n"
+
+
 def test_a_dry_run_imports_no_heavy_library(deepy):
-    ended = deepy("train", "-d", "conf", "shape", "rest", "--dry-run", before=["-X", "importtime"])
+    words = ("train", "-d", "conf", "shape", "rest", "--dry-run", "--gpu-memory-gib", "1")
+    ended = deepy(*words, before=["-X", "importtime"])
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in ended.stderr.splitlines()}
     assert ended.returncode == 0
     assert {"yaml", "neox_code"} <= imported
@@ -116,10 +167,12 @@ def test_a_dry_run_imports_no_heavy_library(deepy):
         ((), "error: the following arguments are required: config."),
         (
             ("conf/shape", "conf/rest", "--set", "hiden_size=3"),
-            "error: hiden_size (--set) is an unknown key: did you mean hidden_size?",
+            "error: hiden_size (3, --set) is an unknown key: did you mean hidden_size?",
         ),
         (("conf/shape", "conf/rest", "--set", "num_gpus=3"), "error: train_batch_size 4 is not train_micro_batch_size_per_gpu *"),
         (("conf/shape", "conf/rest", "-H", "hosts"), "error: hostfile hosts does not exist."),
+        (("conf/shape", "conf/rest", "--set", "precision=fp16"), "error: not here: a GPU, without which precision (fp16, --set)"),
+        (("conf/shape", "conf/rest", "--set", "data_path=other"), "error: not here: other.bin and other.idx (data_path, --set)."),
     ],
 )
 def test_bad_input_is_a_sentence_and_status_2_before_anything_is_started(deepy, words, sentence):

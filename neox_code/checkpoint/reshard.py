@@ -10,7 +10,7 @@ from neox_code.model.gpt import COLUMN_DIVIDED, ROW_DIVIDED
 RENAMED = {"mlp.linear1.": "mlp.dense_h_to_4h.", "mlp.linear2.": "mlp.dense_4h_to_h."}
 """Newer GPT-NeoX name -> the name of PolyCoder's and Pythia's time, which is ours."""
 
-DERIVED = ("attention.rotary_emb.inv_freq",)
+DERIVED = ("attention.rotary_emb.inv_freq", "attention.alibi_embed.slopes", "position_embeddings.inv_freq")
 """Entries of old checkpoints that are computed from the configuration here."""
 
 
@@ -34,10 +34,18 @@ def our_name(name: str) -> str | None:
     return name
 
 
-def merge(name: str, parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The whole parameter from the parts of all tensor ranks, in rank order."""
+def merge(name: str, parts: Sequence[torch.Tensor], stacked: Sequence[int] = ()) -> torch.Tensor:
+    """The whole parameter from the parts of all tensor ranks, in rank order.
+
+    `stacked` has the rows of each matrix in a whole parameter that is several of them, of which a rank holds its share one by one.
+    """
     dim = divided_dim(name)
-    return parts[0] if dim is None or len(parts) == 1 else torch.cat(list(parts), dim)
+    if dim is None or len(parts) == 1:
+        return parts[0]
+    if not stacked or parts[0].shape[0] * len(parts) != sum(stacked):
+        return torch.cat(list(parts), dim)
+    shares = [part.split([rows // len(parts) for rows in stacked]) for part in parts]
+    return torch.cat([share for matrix in zip(*shares, strict=True) for share in matrix])
 
 
 def fit_vocabulary(name: str, weight: torch.Tensor, rows: int, vocab_size: int) -> torch.Tensor:

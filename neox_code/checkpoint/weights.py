@@ -12,8 +12,11 @@ from neox_code.checkpoint.layout import layer_files, model_files
 from neox_code.checkpoint.reshard import fit_vocabulary, merge, our_name
 from neox_code.checkpoint.serialization import load_file
 from neox_code.errors import CheckpointError
+from neox_code.model.gpt import stacked_rows
 
 StateDict = Mapping[str, torch.Tensor]
+StackedRows = Mapping[str, tuple[int, ...]]
+NOTHING_STACKED: StackedRows = {}
 
 WHOLE_MODEL_NAME = re.compile(r"(?:sequential\.)?(\d+)\.(.+)")
 """Layer index and name within the layer, in the files of a run without a pipeline."""
@@ -26,7 +29,7 @@ def load_weights(module: nn.Module, folder: Path, vocab_size: int) -> None:
 
     Raises CheckpointError where a file is missing or damaged, or a parameter is missing, left over or of another shape.
     """
-    found = read_weights(folder)
+    found = read_weights(folder, stacked_rows(module))
     wanted = dict(module.named_parameters())
     for name in wanted:
         if name not in found:
@@ -51,11 +54,14 @@ def load_weights(module: nn.Module, folder: Path, vocab_size: int) -> None:
             parameter.copy_(weight)
 
 
-def read_weights(folder: Path) -> dict[str, torch.Tensor]:
-    """All weights of a checkpoint, whole, as `sequential.INDEX.NAME`; from layer files, else from the model state files."""
+def read_weights(folder: Path, stacked: StackedRows = NOTHING_STACKED) -> dict[str, torch.Tensor]:
+    """All weights of a checkpoint, whole, as `sequential.INDEX.NAME`; from layer files, else from the model state files.
+
+    `stacked` is model.gpt.stacked_rows of the model that it is for.
+    """
     layers = layer_files(folder)
     if layers:
-        return merge_layers(folder, {place: state_dict(path, load_file(path)) for place, path in layers.items()})
+        return merge_layers(folder, {place: state_dict(path, load_file(path)) for place, path in layers.items()}, stacked)
     models = model_files(folder)
     if not models:
         raise CheckpointError(
@@ -73,7 +79,7 @@ def read_weights(folder: Path) -> dict[str, torch.Tensor]:
                     f"{models[rank]} holds {name}, which is not of the form sequential.LAYER.NAME. {OTHER_LAYOUT}"
                 )
             split.setdefault((int(match[1]), rank), {})[match[2]] = weight
-    return merge_layers(folder, split)
+    return merge_layers(folder, split, stacked)
 
 
 def module_of(path: Path) -> StateDict:
@@ -92,7 +98,7 @@ def state_dict(path: Path, content: Any) -> StateDict:
     return content
 
 
-def merge_layers(folder: Path, parts: Mapping[tuple[int, int], StateDict]) -> dict[str, torch.Tensor]:
+def merge_layers(folder: Path, parts: Mapping[tuple[int, int], StateDict], stacked: StackedRows) -> dict[str, torch.Tensor]:
     """(layer index, tensor rank) -> state dict, merged over the tensor ranks."""
     tensor_size = 1 + max(rank for _, rank in parts)
     whole = {}
@@ -103,7 +109,8 @@ def merge_layers(folder: Path, parts: Mapping[tuple[int, int], StateDict]) -> di
         check_alike(folder, index, states)
         for name in states[0]:
             if ours := our_name(name):
-                whole[f"sequential.{index}.{ours}"] = merge(ours, [state[name] for state in states])
+                place = f"sequential.{index}.{ours}"
+                whole[place] = merge(ours, [state[name] for state in states], stacked.get(place, ()))
     return whole
 
 

@@ -6,12 +6,13 @@ draft.take(setting, replace=True)        # the command line's: has the last word
 draft.values(), draft.problems
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from neox_code.config.fields import FIELDS, Field, converted
-from neox_code.config.legacy_keys import Assignment, rule_of, similar_keys
+from neox_code.config.legacy_keys import Assignment, NotBuilt, rule_of, similar_keys
 from neox_code.config.yaml_merge import Setting
 
 DEFAULT = "default"
@@ -43,6 +44,12 @@ class Draft:
     assigned: dict[str, Assigned] = field(default_factory=dict)
     ignored: list[IgnoredSetting] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    refused: dict[str, list[str]] = field(default_factory=dict)
+    """Settings that cannot be used, by the reason."""
+
+    missing: list[str] = field(default_factory=list)
+    """Required fields that were not given."""
+
     bad_fields: set[str] = field(default_factory=set)
     """Fields of which a problem speaks already, so that checks of their values are left out."""
 
@@ -53,13 +60,16 @@ class Draft:
         if rule is None:
             self.problems.append(unknown(setting))
         elif rule.refuses(setting.value):
-            self.problems.append(f"{said} cannot be used: {rule.refused}.")
+            self.refused.setdefault(rule.refused, []).append(said)
         elif rule.read is None:
             because = rule.ignored or "it asks for nothing that is not done anyway"
             self.ignored.append(IgnoredSetting(setting.key, setting.value, setting.place, because))
         else:
             try:
                 assignments = list(rule.read(setting.value))
+            except NotBuilt as error:
+                self.refused.setdefault(str(error), []).append(said)
+                return
             except ValueError as error:
                 self.problems.append(f"{said} must be {error}.")
                 self.bad_fields.add(setting.key)
@@ -85,15 +95,20 @@ class Draft:
         elif before and not replace and before.value != value:
             first, second = (shown(target.name, found.value, found.place) for found in (before, Assigned(value, place)))
             self.problems.append(f"{first} contradicts {second}. Remove one of them.")
+            self.bad_fields.add(target.name)
         self.assigned[target.name] = Assigned(value, place)
 
     def values(self) -> dict[str, Any]:
         """A value for every field; a required one that was not given is a problem, and 1 stands in for it in the checks."""
         for name, known in FIELDS.items():
             if known.required and name not in self.assigned and name not in self.bad_fields:
-                self.problems.append(f"{name} is missing. Set it in a configuration file, such as those in configs/.")
+                self.missing.append(f"{name} is missing. Set it in a configuration file, such as those in configs/.")
                 self.bad_fields.add(name)
         return {name: self.assigned[name].value if name in self.assigned else default_of(known) for name, known in FIELDS.items()}
+
+    def sentences(self) -> list[str]:
+        """All problems so far; what is refused for one reason is one sentence."""
+        return [*self.problems, *(refusal(settings, reason) for reason, settings in self.refused.items()), *self.missing]
 
     def origins(self) -> dict[str, str]:
         return {name: self.assigned[name].place if name in self.assigned else DEFAULT for name in FIELDS}
@@ -110,10 +125,22 @@ def value_for(target: Field, value: Any) -> Any:
     return converted(value, target.annotation)
 
 
+def refusal(settings: list[str], reason: str) -> str:
+    """One sentence for the settings that a reason speaks of.
+
+    >>> refusal(["a (1, x.yml:1)", "b (2, x.yml:2)", "c (3, x.yml:3)"], "X is not built. Remove it")
+    'a (1, x.yml:1), b (2, x.yml:2) and c (3, x.yml:3) cannot be used: X is not built. Remove them.'
+    """
+    *rest, last = settings
+    if not rest:
+        return f"{last} cannot be used: {reason}."
+    return f"{', '.join(rest)} and {last} cannot be used: {re.sub(r'Remove it$', 'Remove them', reason)}."
+
+
 def unknown(setting: Setting) -> str:
     similar = similar_keys(setting.key)
     remedy = f"did you mean {' or '.join(similar)}? Correct or remove it." if similar else "no key has a similar name. Remove it."
-    return f"{setting.key} ({setting.place}) is an unknown key: {remedy}"
+    return f"{shown(setting.key, setting.value, setting.place)} is an unknown key: {remedy}"
 
 
 def shown(key: str, value: Any, place: str) -> str:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from neox_code.config.assembly import shown
+from neox_code.config.model import feed_forward_size
+from neox_code.config.optimizer import is_offloaded
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,9 @@ PROBABILITY_BELOW_ONE = Interval(0, 1, open_high=True)
 
 INTERVALS: dict[str, Interval] = {
     **dict.fromkeys(("num_layers", "hidden_size", "num_attention_heads", "max_position_embeddings"), AT_LEAST_ONE),
-    **dict.fromkeys(("seq_length", "intermediate_size", "make_vocab_size_divisible_by"), AT_LEAST_ONE),
-    **dict.fromkeys(("layernorm_epsilon", "rotary_emb_base", "init_method_std"), POSITIVE),
+    **dict.fromkeys(("seq_length", "num_kv_heads", "intermediate_size", "mlp_multiple_of"), AT_LEAST_ONE),
+    "make_vocab_size_divisible_by": AT_LEAST_ONE,
+    **dict.fromkeys(("layernorm_epsilon", "rms_norm_epsilon", "rotary_emb_base", "init_method_std", "expansion_factor"), POSITIVE),
     "rotary_pct": Interval(0, 1, open_low=True),
     **dict.fromkeys(("hidden_dropout", "attention_dropout"), PROBABILITY_BELOW_ONE),
     "pipe_parallel_size": NOT_NEGATIVE,
@@ -64,6 +67,8 @@ INTERVALS: dict[str, Interval] = {
     **dict.fromkeys(("weight_decay", "gradient_clipping", "min_lr"), NOT_NEGATIVE),
     "betas": PROBABILITY_BELOW_ONE,
     "lr_decay_iters": AT_LEAST_ONE,
+    "lr_decay_fraction": POSITIVE,
+    **dict.fromkeys(("momentum", "dampening"), SHARE),
     "warmup": SHARE,
     **dict.fromkeys(("num_workers", "heldout_bytes_per_language"), NOT_NEGATIVE),
     **dict.fromkeys(("train_data_weights", "valid_data_weights", "test_data_weights"), NOT_NEGATIVE),
@@ -113,9 +118,34 @@ def tensor_parallel_heads(values: Values, say: Say) -> Iterator[Problem]:
     yield from multiple(values, say, "num_attention_heads", "model_parallel_size")
 
 
+def grouped_heads(values: Values, say: Say) -> Iterator[Problem]:
+    if values["num_kv_heads"] is not None:
+        yield from multiple(values, say, "num_attention_heads", "num_kv_heads")
+        yield from multiple(values, say, "num_kv_heads", "model_parallel_size")
+
+
+WIDTH_KEYS = ("hidden_size", "intermediate_size", "expansion_factor", "activation", "mlp_multiple_of")
+
+
+def feed_forward_width(values: Values, say: Say) -> Iterator[Problem]:
+    if values["intermediate_size"] is not None and values["expansion_factor"] is not None:
+        pair = ("intermediate_size", "expansion_factor")
+        yield Problem(pair, f"{say(pair[0])} and {say(pair[1])} exclude each other. Remove one of them.")
+
+
 def tensor_parallel_feed_forward(values: Values, say: Say) -> Iterator[Problem]:
-    if values["intermediate_size"] is not None:
+    """The width after the activation is divided over the tensor ranks; 4 * hidden_size is as the heads are."""
+    if min(values["mlp_multiple_of"], values["model_parallel_size"]) < 1:
+        return
+    width, ranks = feed_forward_size(*(values[name] for name in WIDTH_KEYS)), values["model_parallel_size"]
+    if width == values["intermediate_size"]:
         yield from multiple(values, say, "intermediate_size", "model_parallel_size")
+    elif width < 1 or (width % ranks and width != 4 * values["hidden_size"]):
+        yield Problem(
+            (*WIDTH_KEYS, "model_parallel_size"),
+            f"the feed-forward layer is {width} wide ({', '.join(say(name) for name in WIDTH_KEYS if values[name] is not None)}), "
+            f"which must be a multiple of {say('model_parallel_size')}. Set mlp_multiple_of to {ranks}.",
+        )
 
 
 def rotary_dimensions(values: Values, say: Say) -> Iterator[Problem]:
@@ -162,6 +192,39 @@ def learning_rates(values: Values, say: Say) -> Iterator[Problem]:
         yield Problem(("min_lr", "lr"), f"{say('min_lr')} must be at most {say('lr')}. Lower the one or raise the other.")
 
 
+def decay_ends(values: Values, say: Say) -> Iterator[Problem]:
+    if values["lr_decay_iters"] and values["lr_decay_fraction"]:
+        yield Problem(
+            ("lr_decay_iters", "lr_decay_fraction"),
+            f"{say('lr_decay_iters')} and {say('lr_decay_fraction')} exclude each other. Remove one of them.",
+        )
+
+
+def eight_bit_states(values: Values, say: Say) -> Iterator[Problem]:
+    if values["use_bnb_optimizer"] and values["optimizer_type"] == "cpu_adam":
+        yield Problem(
+            ("use_bnb_optimizer", "optimizer_type"),
+            f"{say('use_bnb_optimizer')} keeps states on the GPU, and {say('optimizer_type')} on the host. Remove one of them.",
+        )
+
+
+def offloaded_states(values: Values, say: Say) -> Iterator[Problem]:
+    if is_offloaded(values["zero_optimization"]) and values["optimizer_type"] != "cpu_adam":
+        yield Problem(
+            ("zero_optimization", "optimizer_type"),
+            f"{say('zero_optimization')} keeps optimizer states in the host's memory, which {say('optimizer_type')} cannot. "
+            "Set optimizer.type to cpu_adam, or remove offload_optimizer.",
+        )
+
+
+def nesterov_momentum(values: Values, say: Say) -> Iterator[Problem]:
+    if values["nesterov"] and (not values["momentum"] or values["dampening"]):
+        yield Problem(
+            ("nesterov", "momentum", "dampening"),
+            f"{say('nesterov')} needs a {say('momentum')} above 0 and a {say('dampening')} of 0.",
+        )
+
+
 def data_sources(values: Values, say: Say) -> Iterator[Problem]:
     for part in ("train", "valid", "test"):
         paths, weights = f"{part}_data_paths", f"{part}_data_weights"
@@ -185,12 +248,18 @@ def host_filters(values: Values, say: Say) -> Iterator[Problem]:
 CHECKS = (
     heads,
     tensor_parallel_heads,
+    grouped_heads,
+    feed_forward_width,
     tensor_parallel_feed_forward,
     rotary_dimensions,
     context,
     stages,
     zero_with_pipeline,
     learning_rates,
+    decay_ends,
+    eight_bit_states,
+    offloaded_states,
+    nesterov_momentum,
     data_sources,
     host_filters,
 )

@@ -16,12 +16,16 @@ from typing import Any, NoReturn
 
 import yaml
 
+from neox_code.config.legacy_keys import AUTOTUNING, HARNESS
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.yaml_merge import config_path, parse_value
 from neox_code.errors import ConfigError
 
 OPTION_KEYS = ("wandb_group", "wandb_run_name", "wandb_team", "hostfile", "sample_input_file", "sample_output_file", "iteration")
 """Options that are keys of the configuration."""
+
+REFUSED_OPTIONS = {"autotuning": AUTOTUNING, "eval_results_prefix": HARNESS, "eval_tasks": HARNESS}
+"""GPT-NeoX's options for what is not built, and why they are refused."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class CommandLine:
     """Keys that the command line sets, by `--set` or by an option of their own."""
 
     dry_run: bool = False
+    gpu_memory_gib: float | None = None
+    """What a dry run judges the layout by."""
 
     def load(self) -> NeoXConfig:
         """The merged configuration, for a run; raises ConfigError with all its problems, and for a dry run."""
@@ -44,7 +50,9 @@ class CommandLine:
     def arguments(self) -> list[str]:
         """Words that parse to the same command line."""
         settings = [f"--set={key}={flow_yaml(value)}" for key, value in self.overrides.items()]
-        return [*map(str, self.config_paths), *settings, *(["--dry-run"] if self.dry_run else [])]
+        dry_run = ["--dry-run"] if self.dry_run else []
+        memory = [] if self.gpu_memory_gib is None else [f"--gpu-memory-gib={self.gpu_memory_gib}"]
+        return [*map(str, self.config_paths), *settings, *dry_run, *memory]
 
 
 def flow_yaml(value: Any) -> str:
@@ -89,19 +97,35 @@ def config_parser(description: str, prog: str | None = None) -> Parser:
         metavar="KEY=VALUE",
         help="sets any key, with the last word; VALUE is YAML (repeatable)",
     )
-    add("--dry-run", action="store_true", help="print the merged configuration and the launch command, and do nothing")
+    add("--dry-run", action="store_true", help="judge the configuration: values, size, memory, what is not here; run nothing")
+    add(
+        "--gpu-memory-gib",
+        type=float,
+        metavar="N",
+        help="with --dry-run: whether the layout fits a GPU of N GiB, or else one that does",
+    )
+    for option in REFUSED_OPTIONS:
+        add(f"--{option}", nargs="+", help=argparse.SUPPRESS)
     add("--local_rank", help=argparse.SUPPRESS)
     return parser
 
 
 def from_parsed(parsed: argparse.Namespace) -> CommandLine:
-    """The shared options of parsed words. Raises ConfigError where a --set is not KEY=VALUE."""
+    """The shared options of parsed words. Raises ConfigError where a --set is not KEY=VALUE, and for memory that is none."""
+    refused = [
+        f"--{option} cannot be used: {why}." for option, why in REFUSED_OPTIONS.items() if getattr(parsed, option) is not None
+    ]
+    if refused:
+        raise ConfigError("\n".join(refused))
+    memory = parsed.gpu_memory_gib
+    if memory is not None and not (parsed.dry_run and 0 < memory < math.inf):
+        raise ConfigError(f"--gpu-memory-gib {memory:g} must be a number above 0, and goes with --dry-run.")
     overrides = {key: getattr(parsed, key) for key in OPTION_KEYS if getattr(parsed, key) is not None}
     if parsed.sample_input_file is not None:
         overrides["text_gen_type"] = "input-file"
     overrides.update(map(parse_assignment, parsed.set))
     paths = tuple(config_path(name, parsed.conf_dir) for name in parsed.config)
-    return CommandLine(paths, overrides, parsed.dry_run)
+    return CommandLine(paths, overrides, parsed.dry_run, memory)
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

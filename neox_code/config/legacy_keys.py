@@ -26,12 +26,16 @@ class Assignment(NamedTuple):
 Reader = Callable[[Any], Iterable[Assignment]]
 
 
+class NotBuilt(Exception):
+    """A value asks for what is not built; the message completes "cannot be used:"."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """What becomes of a key: read into fields, ignored, or refused; the last two with a reason that completes a sentence."""
 
     read: Reader | None = None
-    """Raises ValueError with what was expected, to be read after "must be"."""
+    """Raises ValueError with what was expected, to be read after "must be", or NotBuilt."""
 
     ignored: str = ""
     refused: str = ""
@@ -51,8 +55,24 @@ def rule_of(key: str) -> Rule | None:
 
 
 def similar_keys(key: str) -> list[str]:
-    """Keys with an effect that an unknown one may have meant, best first."""
-    return difflib.get_close_matches(key, [known for known, rule in KEYS.items() if rule.read], n=2, cutoff=0.7)
+    """Keys with an effect that an unknown one may have meant, best first.
+
+    >>> similar_keys("hiden_size"), similar_keys("dropout"), similar_keys("zebra")
+    (['hidden_size'], ['attention_dropout', 'hidden_dropout'], [])
+    """
+    scores = sorted((-similarity(key, known), known) for known, rule in KEYS.items() if rule.read)
+    return [known for score, known in scores if -score >= 0.7][:2]
+
+
+def similarity(one: str, other: str) -> float:
+    """How alike two keys are, by their letters or by their words; 1 is equal.
+
+    >>> similarity("hiden_size", "hidden_size") > 0.9, similarity("warmup_iters", "warmup")
+    (True, 0.75)
+    """
+    words = set(one.split("_")), set(other.split("_"))
+    by_words = 0.5 + 0.5 * len(words[0] & words[1]) / len(words[0] | words[1])
+    return max(by_words, difflib.SequenceMatcher(None, one, other).ratio())
 
 
 # ---- readers
@@ -118,20 +138,34 @@ def leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield f"{prefix}{key}", inner
 
 
-OPTIMIZER_FIELDS = {
-    "type": "optimizer_type",
-    "params.lr": "lr",
-    "params.betas": "betas",
-    "params.eps": "eps",
-    "params.weight_decay": "weight_decay",
+OPTIMIZER_PARAMETERS = {
+    **dict.fromkeys(("adam", "adamw", "cpu_adam"), ("lr", "betas", "eps", "weight_decay")),
+    "sgd": ("lr", "momentum", "dampening", "nesterov", "weight_decay"),
+    "lion": ("lr", "betas", "weight_decay"),
 }
+"""What `optimizer.params` may hold, by the optimizer's type; each is a field."""
+
+USUAL_PARAMETERS = {"adam_w_mode": True, "bias_correction": True, "amsgrad": False, "set_grad_none": True}
+"""Parameters of Adam that ask for nothing but what is done."""
 
 
 def read_optimizer(value: Any) -> Iterator[Assignment]:
-    for name, inner in leaves(dictionary(value)):
-        if name not in OPTIMIZER_FIELDS:
-            raise ValueError(f"a dictionary of {', '.join(OPTIMIZER_FIELDS)}, and {name} is none of these")
-        yield Assignment(OPTIMIZER_FIELDS[name], inner.lower() if name == "type" and isinstance(inner, str) else inner, name)
+    given = dictionary(value)
+    kind = given.get("type")
+    if isinstance(kind, str):
+        kind = kind.lower().replace("cpu_torch_adam", "cpu_adam")
+    if kind in ("onebitadam", "sm3", "madgrad_wd"):
+        raise NotBuilt(f"{given['type']} is not built. Use adam, adamw, cpu_adam, sgd or lion")
+    if "type" in given:
+        yield Assignment("optimizer_type", kind, "type")
+    allowed = OPTIMIZER_PARAMETERS.get(str(kind)) or sorted({name for names in OPTIMIZER_PARAMETERS.values() for name in names})
+    for name, inner in leaves({key: inner for key, inner in given.items() if key != "type"}):
+        parameter = name.removeprefix("params.")
+        if parameter in USUAL_PARAMETERS and USUAL_PARAMETERS[parameter] == inner:
+            continue
+        if parameter not in allowed or not name.startswith("params."):
+            raise ValueError(f"a dictionary of type and params ({', '.join(allowed)}), and {name} is none of these")
+        yield Assignment(parameter, inner, name)
 
 
 def read_zero(value: Any) -> Iterator[Assignment]:
@@ -181,11 +215,9 @@ def read_attention_config(value: Any) -> Iterable[Assignment]:
     if not isinstance(value, (list, type(None))):
         raise ValueError("a list such as [[[global], 12]]")
     kinds = [kind for entry in value or [] for kind in (entry[0] if isinstance(entry, list) and entry else [entry])]
-    other = sorted({str(kind) for kind in kinds} - {"global", "flash"})
-    if other:
-        raise ValueError(
-            f"of the types global and flash; {', '.join(other)} layers are not built: take another kind of layer, or leave it out"
-        )
+    for kind in kinds:
+        if kind not in ("global", "flash"):
+            raise NotBuilt(LAYER_KINDS.get(str(kind), f"{kind} layers are not built. Use global or flash"))
     return []
 
 
@@ -198,8 +230,24 @@ ALWAYS_LOGGED = "the gradient's norm is always logged"
 NOT_LOGGED = "this figure is not logged; training is the same"
 NOT_PROFILED = "nothing is profiled; training is the same"
 ALIGNMENT = "learning from preferences is not built; only the next token is trained. Remove it"
-EXPERTS = "mixtures of experts are not built; train a dense model and remove it"
-TRANSFORMER_ENGINE = "Transformer Engine's layers are not built; remove it"
+EXPERTS = "mixtures of experts are not built, only dense models. Remove it"
+TRANSFORMER_ENGINE = "Transformer Engine's layers are not built. Remove it"
+MAMBA = "Mamba layers are not built. Remove it"
+RWKV = "RWKV layers are not built. Remove it"
+GMLP = "gMLP layers are not built. Remove it"
+SPARSE = "sparse attention is not built; attention sees the whole context. Remove it"
+MUP = "muP is not built. Remove it"
+AUTOTUNING = "DeepSpeed's autotuning is not built. Remove it"
+HARNESS = "tasks of lm-eval-harness are not built. Use heldout_path and evaluate"
+WORKED_OUT = "GPT-NeoX works it out from other keys, and so it is here"
+
+LAYER_KINDS = {
+    **dict.fromkeys(("local", "sparse_fixed", "sparse_variable", "bigbird", "bslongformer"), SPARSE),
+    **dict.fromkeys(("gmlp", "amlp"), GMLP),
+    "mamba": MAMBA,
+    "rwkv": RWKV,
+}
+"""Types of layers in `attention_config` that are not built."""
 
 DEEPSPEED_KEYS = (
     "activation_checkpointing checkpoint comms_logger communication_data_type csv_monitor data_types dump_state "
@@ -238,7 +286,10 @@ KEYS: dict[str, Rule] = {
         "adlr_autoresume adlr_autoresume_interval deepscale deepscale_config hysteresis loss_scale_window min_scale "
         "no_save_optim num_unique_layers param_sharing_style short_seq_prob use_bias_in_norms weight_server_port",
     ),
-    **each(ignored(ALWAYS_LOGGED), "log_grad_norm"),
+    "log_grad_norm": ignored(ALWAYS_LOGGED),
+    **each(
+        ignored("it counts only with log_gradient_noise_scale"), "gradient_noise_scale_cpu_offload gradient_noise_scale_n_batches"
+    ),
     **each(
         ignored(NOT_LOGGED),
         "log_grad_pct_zeros log_gradient_noise_scale log_optimizer_states log_param_norm",
@@ -247,19 +298,28 @@ KEYS: dict[str, Rule] = {
         ignored(NOT_PROFILED),
         "memory_profiling memory_profiling_path profile profile_step_start profile_step_stop",
     ),
+    **each(
+        ignored(WORKED_OUT),
+        "batch_size clip_grad config_files detect_nvlink_pairs do_test do_train do_valid dynamic_loss_scale gas git_hash "
+        "is_pipe_parallel lazy_mpu_init local_rank loss_scale padded_vocab_size params rank user_script world_size "
+        "zero_allgather_bucket_size zero_contiguous_gradients zero_reduce_bucket_size zero_reduce_scatter",
+    ),
     "account": ignored("it is for sbatch or srun: give it there"),
     "apply_query_key_layer_scaling": ignored("attention accumulates in fp32, where the scaling cancels out"),
     "attention_softmax_in_fp32": ignored("PyTorch's attention always accumulates the softmax in fp32"),
     "checkpoint_validation_with_forward_pass": ignored("a checkpoint's names and shapes are checked when it is loaded"),
+    **each(ignored("it counts only with use_mup"), "base_shapes_file coord_check"),
     "comment": ignored("it is for sbatch or srun: give it there"),
     "deepspeed": ignored("DeepSpeed is always used"),
+    "deepspeed_activation_checkpointing": ignored("checkpoint_activations alone says whether activations are recomputed"),
     "force_multi": ignored("a hostfile is always followed"),
     "fp16_lm_cross_entropy": ignored("the loss is computed in fp32"),
+    "onnx_safe": ignored("models are not exported to ONNX"),
+    "zero_allow_untested_optimizer": ignored("DeepSpeed takes every optimizer"),
     "mmap_warmup": ignored("the operating system reads token files ahead"),
     **each(ignored("dropout is seeded anew before every step, and no generator's state is saved"), "no_load_rng no_save_rng"),
     "no_ssh_check": ignored("the launcher's check is quick and names the host that is down"),
     "override_lr_scheduler": ignored("the schedule is a function of the step, always the configuration's"),
-    "rms_norm_epsilon": ignored("it counts only with norm: rmsnorm"),
     "rotary_save_freqs_buffer": ignored("rotary frequencies are computed, not saved; GPT-NeoX loads either"),
     "rpe_max_distance": ignored("it counts only with pos_emb: rpe"),
     "rpe_num_buckets": ignored("it counts only with pos_emb: rpe"),
@@ -274,36 +334,27 @@ KEYS: dict[str, Rule] = {
     "char_level_ppl": refused("perplexity is by token and by byte: use evaluate. Remove it"),
     "checkpoint_scale": only("linear", "checkpoints come at equal distances. Use checkpoint_factor and extra_save_iters"),
     "dataset_impl": only("gpt2", ALIGNMENT),
-    "mlp_multiple_of": refused("set intermediate_size to the width itself instead", 1),
     "opt_pos_emb_offset": refused("learned positions begin at row 0. Remove it", 0),
     "output_layer_parallelism": only("column", "the head is always divided by vocabulary. Remove it"),
     "pack_impl": only("packed", "samples are cut from documents packed end to end. Remove it"),
     "train_impl": only("normal", ALIGNMENT),
-    "use_bias_in_attn_linear": only(True, "attention always has biases. Remove it"),
-    "use_bias_in_mlp": only(True, "the feed-forward layer always has biases. Remove it"),
     "use_shared_fs": only(
         True, "sample indices are built once. Set data_cache_path to a folder that all hosts share, and remove it"
     ),
     "data_impl": Rule(refused="only memory-mapped .bin/.idx files are read. Use data_impl: mmap", harmless=(None, "mmap", "infer")),
     # not built
     "amp": refused("NVIDIA apex is not used. Set precision instead"),
-    "autotuning": refused("DeepSpeed's autotuning is not built. Remove it"),
-    "autotuning_run": refused("DeepSpeed's autotuning is not built. Remove it"),
+    **each(refused(AUTOTUNING), "autotuning autotuning_config autotuning_run"),
     "compression_training": refused("compression is not built. Remove it"),
     "curriculum_learning": refused("samples have one length. Remove it"),
     "curriculum_seqlen": refused("samples have one length. Remove it", 0),
     "data_efficiency": refused("DeepSpeed's data sampling is not built. Remove it"),
-    "dim_att": refused("RWKV layers are not built. Remove it"),
+    **each(refused(RWKV), "dim_att ffn_dim head_size"),
     "elasticity": refused("a run has a fixed number of ranks. Resume from a checkpoint with another number instead"),
-    "eval_results_prefix": refused("tasks of lm-eval-harness are not built. Remove it"),
-    "eval_tasks": refused("tasks of lm-eval-harness are not built. Use heldout_path and evaluate"),
-    "expansion_factor": refused("set intermediate_size to the width itself instead"),
-    "ffn_dim": refused("RWKV layers are not built. Remove it"),
-    "gmlp_attn_dim": refused("gMLP layers are not built. Remove it", 64),
+    "eval_results_prefix": ignored("it counts only with eval_tasks"),
+    "eval_tasks": refused(HARNESS),
+    "gmlp_attn_dim": refused(GMLP, 64),
     "gpt_j_tied": refused("attention and feed-forward have a norm each. Remove it"),
-    "head_size": refused("RWKV layers are not built. Remove it"),
-    "lr_decay_fraction": refused("use lr_decay_iters, in steps"),
-    "num_kv_heads": refused("every head has its own keys and values. Remove it"),
     "precompute_model_name": refused("precomputed log probabilities are not built. Remove it"),
     "return_logits": refused("logits are not written. Remove it"),
     "s3_chunk_size": ignored("it counts only with s3_path"),
@@ -312,25 +363,27 @@ KEYS: dict[str, Rule] = {
     "sequence_parallel": refused("use checkpoint_activations to save memory instead"),
     "sliding_window_width": refused("attention sees the whole context. Remove it"),
     "soft_prompt_tuning": refused("soft prompts are not built. Remove it", {"enabled": False}),
-    "sparse_attention": refused("sparse attention is not built; attention sees the whole context. Remove it"),
-    "sparsity_config": refused("sparse attention is not built; attention sees the whole context. Remove it"),
+    **each(refused(SPARSE), "sparse_attention sparsity_config"),
     "train_epochs": refused("use train_iters, in steps"),
-    "use_bnb_optimizer": refused("8-bit optimizers are not built. Use optimizer.type: Adam"),
     "use_checkpoint_lr_scheduler": refused("the schedule is a function of the step. Set lr, lr_decay_iters, min_lr and warmup"),
     "use_comet": refused("Comet is not built. Use tensorboard_dir or use_wandb"),
-    "use_mup": refused("muP is not built. Remove it"),
-    "use_qk_layernorm": refused("queries and keys are not normalized. Remove it"),
+    **each(refused(MUP), "save_base_shapes use_mup"),
+    "use_qk_layernorm": refused(
+        "GPT-NeoX normalizes all heads of a tensor rank together, so that the model depends on model_parallel_size. Remove it"
+    ),
     "wandb_init_all_ranks": refused("rank 0 reports for all. Remove it"),
     "weight_by_num_documents": refused("set train_data_weights instead"),
+    "z_loss": refused("the loss is the cross entropy alone. Remove it", 0),
 }
 
 PREFIXES: dict[str, Rule] = {
-    "mamba_": refused("Mamba layers are not built. Remove it"),
+    "mamba_": refused(MAMBA),
     "moe_num_experts": refused(EXPERTS, 0, 1),
     "moe_": ignored("it counts only with moe_num_experts above 1"),
     "mup_": ignored("it counts only with use_mup"),
     "comet_": ignored("it counts only with use_comet"),
     "te_": refused(TRANSFORMER_ENGINE),
+    "fp32_reinforce": refused(ALIGNMENT),
     "dpo_": refused(ALIGNMENT),
     "kto_": refused(ALIGNMENT),
     "kl_": refused(ALIGNMENT),

@@ -3,6 +3,36 @@
 from dataclasses import dataclass
 from typing import Literal
 
+InitMethod = Literal[
+    "normal",
+    "scaled_normal",
+    "orthogonal",
+    "scaled_orthogonal",
+    "xavier_uniform",
+    "xavier_normal",
+    "wang_init",
+    "small_init",
+    "single_residual_scaled_normal",
+]
+
+GATED = ("geglu", "reglu", "swiglu", "glu", "bilinear")
+"""Activations that multiply one half of the feed-forward layer by a function of the other."""
+
+
+def feed_forward_size(
+    hidden_size: int, intermediate_size: int | None, expansion_factor: float | None, activation: str, multiple_of: int
+) -> int:
+    """Width of the feed-forward layer after its activation, by GPT-NeoX's rules.
+
+    A gated layer takes two thirds of the width, and half of those remain behind the gate. LLaMA 2 7B, whose width is 11008:
+
+    >>> feed_forward_size(4096, 32768, None, "swiglu", 256)
+    11008
+    """
+    width = intermediate_size or int((expansion_factor or 4) * hidden_size)
+    width = width // 3 if activation in GATED else width
+    return -(-width // multiple_of) * multiple_of
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -21,17 +51,32 @@ class ModelConfig:
     seq_length: int | None = None
     """Tokens in a training sample; default `max_position_embeddings`."""
 
-    intermediate_size: int | None = None
-    """Width of the feed-forward layer; default 4 * `hidden_size`."""
+    num_kv_heads: int | None = None
+    """Number of heads of keys and values, each shared by as many query heads (grouped-query attention; 1: multi-query);
+    default `num_attention_heads`, which it must divide. A multiple of `model_parallel_size`."""
 
-    norm: Literal["layernorm"] = "layernorm"
-    """Normalization before attention, before the feed-forward layer and before the head."""
+    intermediate_size: int | None = None
+    """Width of the feed-forward layer; default 4 * `hidden_size`. A gated `activation` takes a third of it, as in GPT-NeoX: three
+    times the width of LLaMA's files is meant."""
+
+    expansion_factor: float | None = None
+    """Width of the feed-forward layer in multiples of `hidden_size`, in place of `intermediate_size`."""
+
+    mlp_multiple_of: int = 1
+    """The width of the feed-forward layer is rounded up to a multiple of this."""
+
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    """Normalization before attention, before the feed-forward layer and before the head; rmsnorm has no bias."""
 
     layernorm_epsilon: float = 1e-5
-    """Added to the variance by layer norm."""
+    """Added to the variance by layernorm."""
 
-    pos_emb: Literal["rotary", "learned", "none"] = "learned"
-    """Position information: rotary turns queries and keys, learned adds a vector to the embedding."""
+    rms_norm_epsilon: float = 1e-8
+    """Added to the mean of squares by rmsnorm. LLaMA's models have 1e-5 or 1e-6."""
+
+    pos_emb: Literal["rotary", "learned", "sinusoidal", "alibi", "none"] = "learned"
+    """Position information: rotary turns queries and keys, learned and sinusoidal add a vector to the embedding, alibi lowers
+    attention's scores with the distance."""
 
     rotary_pct: float = 1.0
     """Share of each head's dimensions that rotary positions turn."""
@@ -45,11 +90,17 @@ class ModelConfig:
     gpt_j_residual: bool = False
     """True: attention and feed-forward read the same input and their sum is added (GPT-J). False: one after the other."""
 
-    activation: Literal["gelu"] = "gelu"
-    """Activation of the feed-forward layer."""
+    activation: Literal["gelu", "relu", "softsign", "swish", "silu", "mish", "geglu", "reglu", "swiglu", "glu", "bilinear"] = "gelu"
+    """Activation of the feed-forward layer. The last five are gated: half of the layer is multiplied by a function of the other."""
 
     bias_gelu_fusion: bool = False
-    """True: GELU by its tanh approximation, as GPT-NeoX's fused kernel computes it. False: exact GELU."""
+    """True: gelu by its tanh approximation, as GPT-NeoX's fused kernel computes it. False: exact GELU, as always in geglu."""
+
+    use_bias_in_attn_linear: bool = True
+    """Whether the projections of attention have biases."""
+
+    use_bias_in_mlp: bool = True
+    """Whether the projections of the feed-forward layer have biases."""
 
     hidden_dropout: float = 0.0
     """Dropout after attention, feed-forward and embedding, while training."""
@@ -57,14 +108,15 @@ class ModelConfig:
     attention_dropout: float = 0.0
     """Dropout of attention probabilities, while training."""
 
-    init_method: Literal["normal", "scaled_normal", "small_init", "wang_init"] = "normal"
+    init_method: InitMethod = "normal"
     """Initialization of input projections and embeddings."""
 
-    output_layer_init_method: Literal["normal", "scaled_normal", "small_init", "wang_init"] = "scaled_normal"
+    output_layer_init_method: InitMethod = "scaled_normal"
     """Initialization of the projections that write to the residual stream."""
 
     init_method_std: float = 0.02
-    """Standard deviation of `normal`; `scaled_normal` divides it by sqrt(2 * `num_layers`)."""
+    """Standard deviation of `normal`; `scaled_normal` divides it by sqrt(2 * `num_layers`), `single_residual_scaled_normal` by
+    sqrt(`num_layers`)."""
 
     make_vocab_size_divisible_by: int = 128
     """The vocabulary is padded to a multiple of this times `model_parallel_size`."""
@@ -81,8 +133,20 @@ class ModelConfig:
         return self.hidden_size // self.num_attention_heads
 
     @property
+    def kv_heads(self) -> int:
+        """Heads of keys and values."""
+        return self.num_kv_heads or self.num_attention_heads
+
+    @property
     def feed_forward_size(self) -> int:
-        return self.intermediate_size or 4 * self.hidden_size
+        """Width after the activation."""
+        return feed_forward_size(
+            self.hidden_size, self.intermediate_size, self.expansion_factor, self.activation, self.mlp_multiple_of
+        )
+
+    @property
+    def is_gated(self) -> bool:
+        return self.activation in GATED
 
     @property
     def sample_length(self) -> int:

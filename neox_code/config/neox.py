@@ -13,12 +13,13 @@ from typing import Any
 
 import yaml
 
-from neox_code.config.assembly import DEFAULT, Assigned, Draft, IgnoredSetting
+from neox_code.config.assembly import DEFAULT, Assigned, Draft, IgnoredSetting, shown
 from neox_code.config.checks import problems_of
 from neox_code.config.data import DataConfig
 from neox_code.config.derive import BatchSizes, batch_arithmetic
 from neox_code.config.fields import FIELDS, SECTIONS, fields_of
 from neox_code.config.generation import GenerationConfig
+from neox_code.config.legacy_keys import OPTIMIZER_PARAMETERS
 from neox_code.config.model import ModelConfig
 from neox_code.config.optimizer import OptimizerConfig
 from neox_code.config.parallelism import ParallelismConfig
@@ -54,21 +55,25 @@ class NeoXConfig:
     def load(cls, paths: Sequence[str | Path], overrides: Mapping[str, Any] | None = None) -> "NeoXConfig":
         """The merged configuration of the files; `overrides` have the last word.
 
-        Raises ConfigError with all problems of all files, a line each.
+        Raises ConfigError with all problems of all files, a line each. What a file that cannot be read may set is not missed.
         """
         settings, problems = read_settings(paths)
+        is_partial = bool(problems) and not {str(path) for path in paths} <= {setting.file for setting in settings}
         draft = Draft(problems=problems)
         for setting in settings:
             draft.take(setting)
         draft_overrides(draft, overrides or {})
+        if is_partial:
+            draft.bad_fields.update(FIELDS.keys() - draft.assigned.keys())
         return cls.from_draft(draft, tuple(map(Path, paths)))
 
     @classmethod
     def from_draft(cls, draft: Draft, sources: tuple[Path, ...]) -> "NeoXConfig":
         values, origins = draft.values(), draft.origins()
         sentences = [problem.text for problem in problems_of(values, origins) if draft.bad_fields.isdisjoint(problem.fields)]
-        if draft.problems or sentences:
-            raise ConfigError("\n".join(draft.problems + sentences))
+        problems = draft.sentences() + sentences
+        if problems:
+            raise ConfigError("\n".join(problems))
         sections = {name: kind(**{known.name: values[known.name] for known in fields_of(name)}) for name, kind in SECTIONS.items()}
         return cls(**sections, origins=origins, sources=sources, ignored=tuple(draft.ignored))
 
@@ -89,29 +94,44 @@ class NeoXConfig:
         """A configuration file in GPT-NeoX's keys that loads as an equal configuration."""
         keys = {name: plain(value) for name, value in self.values().items() if value is not None and value != () and value != {}}
         written = {name: value for name, value in keys.items() if name not in NESTED}
-        parameters = {name: keys[name] for name in ("lr", "betas", "eps") if name in keys}
+        allowed = OPTIMIZER_PARAMETERS[keys["optimizer_type"]]
+        parameters = {name: written.pop(name) for name in allowed if name in written and name != "weight_decay"}
         written["optimizer"] = {"type": keys["optimizer_type"], "params": parameters}
         written["zero_optimization"] = {"stage": keys["zero_stage"], **keys.get("zero_optimization", {})}
         if "deepspeed_extra" in keys:
             written["deepspeed_extra_args"] = keys["deepspeed_extra"]
         return yaml.safe_dump(written, sort_keys=False, allow_unicode=True)
 
+    def said(self, key: str) -> str:
+        """A key with its value and origin, as messages name it."""
+        return shown(key, self.values()[key], self.origins[key])
+
     def batch_sizes(self, data_parallel_size: int) -> BatchSizes:
         """The three batch sizes on so many data-parallel ranks; raises ConfigError where they do not come out even."""
         given = self.training
-        return batch_arithmetic(
-            given.train_batch_size, given.train_micro_batch_size_per_gpu, given.gradient_accumulation_steps, data_parallel_size
-        )
+        try:
+            return batch_arithmetic(
+                given.train_batch_size, given.train_micro_batch_size_per_gpu, given.gradient_accumulation_steps, data_parallel_size
+            )
+        except ConfigError as error:
+            places = [self.said(name) for name in BATCH_SIZES if getattr(given, name) is not None]
+            raise ConfigError(f"{error} Given: {', '.join(places)}." if places else str(error)) from None
 
-    def require_training(self) -> None:
-        """Raises ConfigError with everything that training needs and that is not set."""
-        values = self.values()
-        missing = [remedy for names, remedy in TRAINING_NEEDS.items() if not any(values[name] for name in names)]
+    def require_training(self, data: bool = True) -> None:
+        """Raises ConfigError with everything that training needs and that is not set; its data may be left out."""
+        missing = self.missing(TRAINING_NEEDS) + (self.missing(DATA_NEEDS) if data else [])
         if missing:
             raise ConfigError("\n".join(missing))
 
+    def missing(self, needs: Mapping[tuple[str, ...], str]) -> list[str]:
+        """The sentences of the needs of which no field has a value."""
+        values = self.values()
+        return [sentence for names, sentence in needs.items() if not any(values[name] for name in names)]
 
-NESTED = ("optimizer_type", "lr", "betas", "eps", "zero_stage", "zero_optimization", "deepspeed_extra")
+
+BATCH_SIZES = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+
+NESTED = ("optimizer_type", "zero_stage", "zero_optimization", "deepspeed_extra")
 """Fields that GPT-NeoX writes within a dictionary."""
 
 TRAINING_NEEDS = {
@@ -120,11 +140,15 @@ TRAINING_NEEDS = {
     ("train_batch_size", "train_micro_batch_size_per_gpu"): (
         "neither train_batch_size nor train_micro_batch_size_per_gpu is set. Set one of them."
     ),
+}
+"""Of what training cannot do without, any one of several fields, and what to say where none is set."""
+
+DATA_NEEDS = {
     ("data_path", "train_data_paths"): (
-        "there is no training data: neither data_path nor train_data_paths is set. "
+        "training data: neither data_path nor train_data_paths is set. "
         "Add a file that says where it is, such as configs/local_setup.yml."
     ),
-    ("vocab_file",): "vocab_file is missing. Set it to the vocabulary that the token files were made with.",
+    ("vocab_file",): "vocab_file: it is not set. Set it to the vocabulary that the token files were made with.",
 }
 
 

@@ -7,32 +7,49 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    optimizer_type: Literal["adam", "adamw"] = "adam"
-    """`optimizer.type`; Adam is AdamW here, as in GPT-NeoX: decay is decoupled."""
+    optimizer_type: Literal["adam", "adamw", "sgd", "lion", "cpu_adam"] = "adam"
+    """`optimizer.type`; Adam is AdamW here, as in GPT-NeoX: decay is decoupled. cpu_adam is DeepSpeed's AdamW for optimizer states
+    in the host's memory (`zero_optimization.offload_optimizer`), compiled at its first use."""
+
+    use_bnb_optimizer: bool = False
+    """Keep the states of Adam, SGD or Lion in 8 bits (package bitsandbytes)."""
 
     lr: float | None = None
     """`optimizer.params.lr`: the learning rate after warm-up. Needed for training."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    """`optimizer.params.betas`: decay rates of the moments."""
+    betas: tuple[float, float] | None = None
+    """`optimizer.params.betas`: decay rates of the moments; default [0.9, 0.999], and [0.9, 0.99] for Lion."""
 
     eps: float = 1e-8
-    """`optimizer.params.eps`: added to the root of the second moment."""
+    """`optimizer.params.eps`: added to the root of the second moment (Adam)."""
+
+    momentum: float = 0.0
+    """`optimizer.params.momentum`: share of the last update that goes into the next (SGD)."""
+
+    dampening: float = 0.0
+    """`optimizer.params.dampening`: share of the gradient that is kept out of the momentum (SGD)."""
+
+    nesterov: bool = False
+    """`optimizer.params.nesterov`: look ahead along the momentum (SGD)."""
 
     weight_decay: float = 0.1
-    """Decoupled decay of matrices; biases and norms have none."""
+    """Decay of matrices, decoupled from the gradient but with SGD; biases and norms have none."""
 
     gradient_clipping: float = 1.0
     """Largest norm of the gradient over all parameters; 0 for no limit."""
 
-    lr_decay_style: Literal["constant", "linear", "cosine"] = "linear"
-    """Shape of the learning rate after warm-up."""
+    lr_decay_style: Literal["constant", "linear", "cosine", "exponential"] = "linear"
+    """Shape of the learning rate after warm-up: linear falls towards 0 and cosine to `min_lr`; exponential is halved every
+    `lr_decay_iters`, less the warm-up."""
 
     lr_decay_iters: int | None = None
-    """Step at which the learning rate reaches `min_lr`, where it stays; default `train_iters`."""
+    """Step at which the decay ends; default `lr_decay_fraction` of `train_iters`, or all of them."""
+
+    lr_decay_fraction: float | None = None
+    """Share of `train_iters` after which the decay ends, instead of `lr_decay_iters`."""
 
     min_lr: float = 0.0
-    """Learning rate at the end of the decay."""
+    """The learning rate never falls below this."""
 
     warmup: float = 0.01
     """Share of `lr_decay_iters` in which the learning rate climbs linearly from 0."""
@@ -48,3 +65,25 @@ class OptimizerConfig:
 
     deepspeed_extra: Mapping[str, Any] = field(default_factory=dict)
     """Any other of DeepSpeed's own dictionaries (`data_types`, `comms_logger`, ...), handed on as they are."""
+
+    @property
+    def moment_rates(self) -> tuple[float, float]:
+        """`betas`, or the optimizer's own."""
+        return self.betas or ((0.9, 0.99) if self.optimizer_type == "lion" else (0.9, 0.999))
+
+    @property
+    def offloads(self) -> bool:
+        """Whether ZeRO keeps the optimizer's states in the host's memory."""
+        return is_offloaded(self.zero_optimization)
+
+
+def is_offloaded(zero_optimization: Mapping[str, Any]) -> bool:
+    """Whether ZeRO is to keep the optimizer's states in the host's memory.
+
+    >>> is_offloaded({"offload_optimizer": {"device": "cpu"}}), is_offloaded({"cpu_offload": False})
+    (True, False)
+    """
+    offload = zero_optimization.get("offload_optimizer")
+    return bool(zero_optimization.get("cpu_offload")) or (
+        isinstance(offload, Mapping) and offload.get("device", "none") not in (None, "none")
+    )

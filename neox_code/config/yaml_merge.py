@@ -31,6 +31,10 @@ class Setting:
     inner_places: Mapping[str, str] = field(default_factory=dict)
     """The places of a dictionary's own keys, which are joined by dots: `params.lr`."""
 
+    @property
+    def file(self) -> str:
+        return self.place.rpartition(":")[0]
+
 
 class Loader(yaml.SafeLoader):
     """YAML in which `1e-4` is a number, as it is in JSON (PyYAML follows YAML 1.1, where it is text), and a date is text."""

@@ -2,8 +2,8 @@
 
     launch_command("neox_code.commands.train", ["configs/small.yml"], config)
 
-On one machine it is DeepSpeed's launcher for a machine, which passes on the ranks' exit status; on several it is DeepSpeed's
-runner, which reaches them by pdsh, MPI or Slurm.
+On one machine it is DeepSpeed's launcher for a machine, which passes on the ranks' exit status; on several it is this package's
+`fleet`, which starts one such launcher on each of them by pdsh, MPI or Slurm and ends them together.
 """
 
 import base64
@@ -16,21 +16,22 @@ from collections.abc import Sequence
 from neox_code.config.assembly import DEFAULT
 from neox_code.config.derive import data_parallel_size
 from neox_code.config.neox import NeoXConfig
-from neox_code.config.parallelism import ParallelismConfig
 from neox_code.errors import LaunchError
 from neox_code.launch.hosts import LOCALHOST, Resources, resources, visible_gpus
 
 
-def launch_command(module: str, arguments: Sequence[str], config: NeoXConfig) -> list[str]:
+def launch_command(module: str, arguments: Sequence[str], config: NeoXConfig, planned: Resources | None = None) -> list[str]:
     """The words that run `python -m MODULE ARGUMENTS...` on every rank.
+
+    `planned` hosts are taken as they are, and no port is tried: for a dry run, which does not look at the machine.
 
     Raises ConfigError where the ranks are no multiple of pipeline x tensor size, LaunchError for hosts that are not there, a
     number of ranks other than `global_num_gpus`, or a port in use.
     """
     parallelism = config.parallelism
-    found = resources(parallelism)
+    found = resources(parallelism) if planned is None else planned
     check_number(sum(map(len, found.values())), config)
-    words = local_launcher(found, config) if parallelism.hostfile is None else remote_launcher(found, parallelism)
+    words = local_launcher(found, config, planned is None) if parallelism.hostfile is None else fleet(found, config)
     return [*words, "--module", module, *arguments]
 
 
@@ -45,13 +46,20 @@ def check_number(ranks: int, config: NeoXConfig) -> None:
     data_parallel_size(ranks, parallelism.pipe_parallel_size, parallelism.model_parallel_size)
 
 
-def local_launcher(found: Resources, config: NeoXConfig) -> list[str]:
+def local_launcher(found: Resources, config: NeoXConfig, try_port: bool) -> list[str]:
     parallelism = config.parallelism
-    address = parallelism.master_addr or "127.0.0.1"
-    port = meeting_port(parallelism.master_port, is_default=config.origins["master_port"] == DEFAULT)
+    port = parallelism.master_port
+    if try_port:
+        port = meeting_port(port, is_default=config.origins["master_port"] == DEFAULT)
+    return host_launcher(found, 0, parallelism.master_addr or "127.0.0.1", port)
+
+
+def host_launcher(found: Resources, node: int, address: str, port: int) -> list[str]:
+    """DeepSpeed's launcher for the ranks of one host, the node-th of those found."""
     return [
         *(sys.executable, "-u", "-m", "deepspeed.launcher.launch"),
         f"--world_info={encoded(found)}",
+        *([f"--node_rank={node}"] if len(found) > 1 else []),
         f"--master_addr={address}",
         f"--master_port={port}",
         "--no_local_rank",
@@ -71,9 +79,13 @@ def launch_environment(config: NeoXConfig) -> dict[str, str]:
     """What the ranks of this machine find in their environment: their share of the cores, on CPUs DeepSpeed's device type and the
     allocator's settings, and silence about optional libraries that megatron-core does without.
 
-    Values that are set already stay as they are.
+    Values that are set already stay as they are. Of several machines, each finds its own.
     """
-    ranks = len(resources(config.parallelism).get(LOCALHOST, ()))
+    return environment_here(len(resources(config.parallelism).get(LOCALHOST, ())))
+
+
+def environment_here(ranks: int) -> dict[str, str]:
+    """`launch_environment` for so many ranks on this machine."""
     share = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // ranks))} if ranks else {}
     device = {} if visible_gpus() or not ranks else {"DS_ACCELERATOR": "cpu", **ALLOCATOR}
     return {name: value for name, value in {**share, **device, **QUIET}.items() if name not in os.environ}
@@ -84,24 +96,17 @@ def encoded(found: Resources) -> str:
     return base64.urlsafe_b64encode(json.dumps(found).encode()).decode()
 
 
-def remote_launcher(found: Resources, parallelism: ParallelismConfig) -> list[str]:
-    chosen = {
-        "include": "@".join(f"{host}:{','.join(slots)}" for host, slots in found.items()) if is_part(parallelism) else None,
-        "master_addr": parallelism.master_addr,
-        "master_port": parallelism.master_port,
-    }
+def fleet(found: Resources, config: NeoXConfig) -> list[str]:
+    """The head of a run on several hosts."""
+    parallelism = config.parallelism
+    asked_for_port = config.origins["master_port"] != DEFAULT
     return [
-        *(sys.executable, "-u", "-m", "deepspeed.launcher.runner"),
-        f"--hostfile={parallelism.hostfile}",
+        *(sys.executable, "-u", "-m", "neox_code.launch.fleet"),
         f"--launcher={parallelism.launcher}",
-        *(f"--{name}={value}" for name, value in chosen.items() if value is not None),
-        *("--force_multi", "--no_local_rank", "--log_level=critical"),
+        "--hosts=" + "@".join(f"{host}:{','.join(slots)}" for host, slots in found.items()),
+        *([f"--master_addr={parallelism.master_addr}"] if parallelism.master_addr else []),
+        *([f"--master_port={parallelism.master_port}"] if asked_for_port else []),
     ]
-
-
-def is_part(parallelism: ParallelismConfig) -> bool:
-    """Whether the run uses a part of the hostfile."""
-    return any((parallelism.include, parallelism.exclude, parallelism.num_nodes, parallelism.num_gpus))
 
 
 def meeting_port(port: int, is_default: bool) -> int:

@@ -21,6 +21,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -47,6 +49,12 @@ LAUNCHED_BY = (LAUNCHER_VARIABLE, "CROSS_RANK", "TORCHELASTIC_RUN_ID")
 GRACE_SECONDS = 10.0
 """After a signal was handed on, until the processes are killed."""
 
+FAILING_SECONDS = 7.0
+"""After a rank has left its error, until whatever still runs is killed: the launcher would wait for a deaf rank much longer."""
+
+STOPPED_SECONDS = 10.0
+"""A rank that is stopped (SIGSTOP) so long hangs: the others wait for it."""
+
 WATCH_SECONDS = 0.5
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -61,18 +69,39 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
     a second one, or ten seconds, kills. If a rank left its error, that is the last thing printed, and if the error is the user's,
     the status is 2. To be called in the main thread: parent-death signals come when the starting thread ends.
     """
+    ending = run_to_end(command, environment)
+    if ending.received is not None:
+        print(f"stopped by {ending.received.name}: all processes of the run have ended", file=sys.stderr)
+        return ending.status
+    return concluded(ending.status, ending.report)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a command ended."""
+
+    status: int
+    """As a shell would say it."""
+
+    report: dict[str, Any] | None
+    """The error that a rank left."""
+
+    received: signal.Signals | None
+    """The signal that this process got, which stopped the run."""
+
+
+def run_to_end(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Ending:
+    """`run` without a word."""
     with tempfile.TemporaryDirectory(prefix="neox-code-") as folder:
         error_file = Path(folder) / "error.json"
         marks = {LAUNCHER_VARIABLE: f"{os.getpid()}:{start_time(os.getpid())}", ERROR_VARIABLE: str(error_file)}
         with Relay() as relay:
             child = start(command, {**os.environ, **(environment or {}), **marks})
             relay.attach(child)
-            code = wait(child, relay)
+            code = wait(child, relay, error_file)
             end_marked(f"{ERROR_VARIABLE}={error_file}")
-        if relay.received is not None:
-            print(f"stopped by {relay.received.name}: all processes of the run have ended", file=sys.stderr)
-            return 128 + relay.received
-        return concluded(exit_status(code), read_report(error_file))
+        status = exit_status(code) if relay.received is None else 128 + relay.received
+        return Ending(status, read_report(error_file), relay.received)
 
 
 def start(command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
@@ -118,13 +147,63 @@ class Relay:
             self.child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
 
-def wait(child: "subprocess.Popen[bytes]", relay: Relay) -> int:
+def wait(child: "subprocess.Popen[bytes]", relay: Relay, error_file: Path) -> int:
+    """The command's return code; it is killed where it outlasts a signal or a rank's error, or where a rank hangs."""
+    failing_since: float | None = None
+    stopped = StoppedRanks(f"{ERROR_VARIABLE}={error_file}")
     while True:
         try:
             return child.wait(timeout=0.2)
         except subprocess.TimeoutExpired:
-            if time.monotonic() > relay.deadline:
+            now = time.monotonic()
+            if failing_since is None and error_file.exists():
+                failing_since = now
+            if now > relay.deadline or (failing_since is not None and now > failing_since + FAILING_SECONDS):
                 child.kill()
+            elif failing_since is None and relay.received is None and (message := stopped.message(now)) is not None:
+                leave_report(error_file, message)
+                child.kill()
+
+
+class StoppedRanks:
+    """Looks every two seconds for ranks that are stopped."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark.encode()
+        self.since: dict[int, float] = {}
+        self.last_look = time.monotonic()
+
+    def message(self, now: float) -> str | None:
+        """What to say of a rank that has been stopped too long."""
+        if now < self.last_look + 2:
+            return None
+        if now > self.last_look + STOPPED_SECONDS / 2:  # this process was stopped as well: a pause of the whole run
+            self.since = {}
+        self.last_look = now
+        self.since = {process: self.since.get(process, now) for process in processes() if self.is_stopped(process)}
+        for process, since in self.since.items():
+            if now >= since + STOPPED_SECONDS - 2:
+                rank = next(iter(value_of(b"RANK", environment_of(process))), "?")
+                return (
+                    f"rank {rank} hangs: its process {process} on {socket.gethostname()} was stopped (SIGSTOP). "
+                    "Run the same command again."
+                )
+        return None
+
+    def is_stopped(self, process: int) -> bool:
+        return state_of(process) == "T" and self.mark in environment_of(process)
+
+
+def value_of(name: bytes, environment: Sequence[bytes]) -> list[str]:
+    return [entry.partition(b"=")[2].decode() for entry in environment if entry.startswith(name + b"=")]
+
+
+def state_of(process: int) -> str | None:
+    """The letter that ps shows; None for a process that has ended."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return None
 
 
 def end_marked(mark: str) -> None:
@@ -166,15 +245,21 @@ def exit_status(code: int) -> int:
 
 def concluded(status: int, report: Mapping[str, Any] | None) -> int:
     """Prints why a run failed, and returns its status."""
-    if report is not None:
+    sentence = signal_sentence(status)
+    if report is not None and not (report["is_consequence"] and sentence):
         print(f"error: {report['message']}", file=sys.stderr)
         return EXIT_USER_ERROR if report["is_users"] else status or 1
-    if status == 0:
-        return 0
-    if status > 128 and status - 128 in signal.Signals.__members__.values():
-        name = signal.Signals(status - 128).name
-        print(f"error: a process was ended by {name}. {SIGNAL_REMEDIES.get(name, 'Run the command again.')}", file=sys.stderr)
+    if sentence is not None:
+        print(f"error: {sentence}", file=sys.stderr)
     return status
+
+
+def signal_sentence(status: int) -> str | None:
+    """What to say of a status that means a signal."""
+    if status <= 128 or status - 128 not in signal.Signals.__members__.values():
+        return None
+    name = signal.Signals(status - 128).name
+    return f"a process was ended by {name}. {SIGNAL_REMEDIES.get(name, 'Run the command again.')}"
 
 
 SIGNAL_REMEDIES = {
@@ -241,9 +326,24 @@ def report_error(error: BaseException) -> bool:
     sentence = remedy_sentence(error)
     rank = os.environ.get("RANK")
     message = sentence or f"{f'rank {rank}: ' if rank else ''}{last_words(error)}"
+    return leave_report(Path(path), message, sentence is not None)
+
+
+LOST_PEER = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused", "Timed out waiting", "timed out")
+"""What gloo, NCCL and the store say on a rank that has lost another one."""
+
+
+def leave_report(path: Path, message: str, is_users: bool = False, is_consequence: bool | None = None) -> bool:
+    """Writes an error for the supervisor, unless there is one; returns whether it was the first.
+
+    The consequence of another rank's end is a lost peer; by default the message's words tell.
+    """
+    if is_consequence is None:
+        is_consequence = not is_users and any(words in message for words in LOST_PEER)
     part = Path(f"{path}.{os.getpid()}")
+    report = {"message": message, "is_users": is_users, "is_consequence": is_consequence}
     try:
-        part.write_text(json.dumps({"message": message, "is_users": sentence is not None}), encoding="utf-8")
+        part.write_text(json.dumps(report), encoding="utf-8")
         os.link(part, path)
     except OSError:
         return False

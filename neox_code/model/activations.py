@@ -1,14 +1,49 @@
-"""Activations of the feed-forward layer."""
+"""Activations of the feed-forward layer, by the config's `activation`.
+
+A gated one takes two inputs, which lie side by side: up * function(gate). Shazeer 2020, "GLU Variants Improve Transformer".
+"""
 
 from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
 
+Function = Callable[[torch.Tensor], torch.Tensor]
 
-def build_activation(model: ModelConfig) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The exact GELU, or its tanh approximation with `bias_gelu_fusion` (what GPT-NeoX's fused kernel computes)."""
-    return partial(F.gelu, approximate="tanh" if model.bias_gelu_fusion else "none")
+PLAIN: dict[str, Function] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "softsign": F.softsign,
+    "swish": F.silu,
+    "silu": F.silu,
+    "mish": F.mish,
+}
+
+GATES: dict[str, Function] = {
+    "geglu": F.gelu,
+    "reglu": F.relu,
+    "swiglu": F.silu,
+    "glu": torch.sigmoid,
+    "bilinear": nn.Identity(),
+}
+
+
+def build_activation(model: ModelConfig) -> Function:
+    """[..., I] -> [..., I]; a gated one [..., 2 I] -> [..., I], with up before gate.
+
+    The exact GELU becomes its tanh approximation with `bias_gelu_fusion`, as in GPT-NeoX's fused kernel, which has no gated form.
+    """
+    if model.is_gated:
+        return partial(gated, GATES[model.activation])
+    if model.activation == "gelu" and model.bias_gelu_fusion:
+        return partial(F.gelu, approximate="tanh")
+    return PLAIN[model.activation]
+
+
+def gated(function: Function, up_and_gate: torch.Tensor) -> torch.Tensor:
+    up, gate = up_and_gate.chunk(2, dim=-1)
+    return up * function(gate)

@@ -1,16 +1,25 @@
 """Multi-head self-attention with a fused projection for queries, keys and values.
 
-Shape letters: S sequence, B batch, H hidden, N heads of this tensor rank, D head dimensions, T keys.
-The fused projection's rows are interleaved by head, as in GPT-NeoX: [head 0: q k v | head 1: q k v | ...], D rows each.
+The fused projection's rows lie as in GPT-NeoX: interleaved by head where every head has its own keys and values; where heads share
+them (grouped-query attention), one matrix below the other on each tensor rank:
+
+    num_kv_heads = num_attention_heads    [head 0: q k v | head 1: q k v | ...]                  D rows each
+    num_kv_heads < num_attention_heads    [q of head 0, 1, ... | k of group 0, ... | v of group 0, ...]
+
+Shape letters: S sequence, B batch, H hidden, N heads of this tensor rank, G groups of heads that share keys and values, D head
+dimensions, T keys.
 """
+
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
+from neox_code.model.alibi import causal_bias, head_slopes
 from neox_code.model.blocked_attention import blocked_attention, is_better_in_blocks
-from neox_code.model.initialization import input_init, output_init
+from neox_code.model.initialization import divided_in_parts, input_init, output_init
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.positions import RotaryTable, rotate
 from neox_code.parallel.emulated import is_emulated
@@ -23,6 +32,8 @@ class Attention(nn.Module):
         super().__init__()
         self.layer_index = layer_index
         self.num_heads = model.num_attention_heads // grid.tensor_size
+        self.num_groups = model.kv_heads // grid.tensor_size
+        self.is_grouped = model.kv_heads < model.num_attention_heads
         self.head_dim = model.head_dim
         self.dropout = model.attention_dropout
         self.generator = TensorRankGenerator(grid)
@@ -31,39 +42,62 @@ class Attention(nn.Module):
             if model.pos_emb == "rotary"
             else None
         )
-        hidden = model.hidden_size
-        self.query_key_value = grid.layers.column_linear(hidden, 3 * hidden, dtype, input_init(model) if initialize else None)
-        self.dense = grid.layers.row_linear(hidden, hidden, dtype, output_init(model) if initialize else None)
+        first = grid.tensor_rank * self.num_heads
+        self.slopes = head_slopes(model.num_attention_heads)[first : first + self.num_heads] if model.pos_emb == "alibi" else None
+        hidden, shared = model.hidden_size, model.kv_heads * model.head_dim
+        self.stacked = {"query_key_value": (hidden, shared, shared)} if self.is_grouped else {}
+        fill = input_init(model)
+        if self.is_grouped:
+            fill = divided_in_parts(fill, self.stacked["query_key_value"], grid.tensor_size)
+        bias = model.use_bias_in_attn_linear
+        self.query_key_value = grid.layers.column_linear(hidden, hidden + 2 * shared, dtype, fill if initialize else None, bias)
+        self.dense = grid.layers.row_linear(hidden, hidden, dtype, output_init(model) if initialize else None, bias)
 
     def forward(self, hidden_SBH: torch.Tensor, cache: CacheView | None = None) -> torch.Tensor:
         sequence, batch = hidden_SBH.shape[:2]
-        fused = self.query_key_value(hidden_SBH).view(sequence, batch, self.num_heads, 3 * self.head_dim)
-        query_SBND, key_SBND, value_SBND = fused.split(self.head_dim, dim=-1)
+        query_SBND, key_SBGD, value_SBGD = self.split(self.query_key_value(hidden_SBH))
         if self.rotary is not None:
             cos, sin = (
-                self.rotary.first(sequence, fused.device, fused.dtype)
+                self.rotary.first(sequence, query_SBND.device, query_SBND.dtype)
                 if cache is None
-                else self.rotary.at(cache.positions, fused.dtype)
+                else self.rotary.at(cache.positions, query_SBND.dtype)
             )
-            query_SBND, key_SBND = rotate(query_SBND, cos, sin), rotate(key_SBND, cos, sin)
-        context_BNSD = self.attend(*(tensor.permute(1, 2, 0, 3) for tensor in (query_SBND, key_SBND, value_SBND)), cache)
+            query_SBND, key_SBGD = rotate(query_SBND, cos, sin), rotate(key_SBGD, cos, sin)
+        context_BNSD = self.attend(*(tensor.permute(1, 2, 0, 3) for tensor in (query_SBND, key_SBGD, value_SBGD)), cache)
         return self.dense(context_BNSD.permute(2, 0, 1, 3).reshape(sequence, batch, self.num_heads * self.head_dim))
 
+    def split(self, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The fused projection [S, B, (N + 2 G) D] as query_SBND, key_SBGD, value_SBGD."""
+        if not self.is_grouped:
+            return fused.unflatten(-1, (self.num_heads, 3 * self.head_dim)).split(self.head_dim, dim=-1)
+        heads = fused.unflatten(-1, (self.num_heads + 2 * self.num_groups, self.head_dim))
+        return heads.split([self.num_heads, self.num_groups, self.num_groups], dim=-2)
+
     def attend(
-        self, query_BNSD: torch.Tensor, key_BNSD: torch.Tensor, value_BNSD: torch.Tensor, cache: CacheView | None
+        self, query_BNSD: torch.Tensor, key_BGSD: torch.Tensor, value_BGSD: torch.Tensor, cache: CacheView | None
     ) -> torch.Tensor:
-        """softmax(q k^T / sqrt(D)) v, causal: [B, N, S, D]."""
+        """softmax(q k^T / sqrt(D) + alibi) v, causal: [B, N, S, D]."""
         if cache is None and is_emulated(query_BNSD):
-            wide = (tensor.float() for tensor in (query_BNSD, key_BNSD, value_BNSD))
+            wide = (tensor.float() for tensor in (query_BNSD, key_BGSD, value_BGSD))
             return self.attend(*wide, cache).to(query_BNSD.dtype)
         if cache is not None:
-            keys_BNTD, values_BNTD = cache.append(self.layer_index, key_BNSD, value_BNSD)
-            return F.scaled_dot_product_attention(
-                query_BNSD, keys_BNTD, values_BNTD, attn_mask=cache.mask, is_causal=cache.is_causal
-            )
-        if not (self.training and self.dropout):
-            if is_better_in_blocks(query_BNSD):
-                return blocked_attention(query_BNSD, key_BNSD, value_BNSD)
-            return F.scaled_dot_product_attention(query_BNSD, key_BNSD, value_BNSD, is_causal=True)
+            keys_BGTD, values_BGTD = cache.append(self.layer_index, key_BGSD, value_BGSD)
+            if self.slopes is None:
+                return self.product(query_BNSD, keys_BGTD, values_BGTD, attn_mask=cache.mask, is_causal=cache.is_causal)
+            bias_BNST = cache.alibi_bias(self.slopes, query_BNSD.dtype)
+            return self.product(query_BNSD, keys_BGTD, values_BGTD, attn_mask=bias_BNST)
+        drops = self.training and self.dropout
+        if not drops and is_better_in_blocks(query_BNSD):
+            return blocked_attention(query_BNSD, key_BGSD, value_BGSD, self.slopes)
+        if self.slopes is None:
+            mask: dict[str, Any] = {"is_causal": True}
+        else:
+            mask = {"attn_mask": causal_bias(self.slopes, query_BNSD.shape[2], query_BNSD.device, query_BNSD.dtype)}
+        if not drops:
+            return self.product(query_BNSD, key_BGSD, value_BGSD, **mask)
         with self.generator.fork():
-            return F.scaled_dot_product_attention(query_BNSD, key_BNSD, value_BNSD, dropout_p=self.dropout, is_causal=True)
+            return self.product(query_BNSD, key_BGSD, value_BGSD, dropout_p=self.dropout, **mask)
+
+    def product(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **keywords: Any) -> torch.Tensor:
+        """torch's own attention."""
+        return F.scaled_dot_product_attention(query, key, value, enable_gqa=self.is_grouped, **keywords)

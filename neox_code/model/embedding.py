@@ -11,12 +11,13 @@ from neox_code.config.model import ModelConfig
 from neox_code.model.initialization import input_init, unpadded
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.norms import build_norm
+from neox_code.model.positions import sinusoidal
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.plain_layers import PlainEmbedding
 
 
 class Embedding(nn.Module):
-    """Word embeddings, and learned positions where the model has them: tokens_BS -> [B, S, H]."""
+    """Word embeddings, and learned or sinusoidal positions where the model has them: tokens_BS -> [B, S, H]."""
 
     def __init__(
         self,
@@ -29,6 +30,7 @@ class Embedding(nn.Module):
     ):
         super().__init__()
         self.dropout = model.hidden_dropout
+        self.is_sinusoidal = model.pos_emb == "sinusoidal"
         fill = unpadded(input_init(model), vocab_size) if initialize else None
         self.word_embeddings = grid.layers.vocab_embedding(padded_vocab_size, model.hidden_size, dtype, fill)
         self.position_embeddings = (
@@ -40,13 +42,19 @@ class Embedding(nn.Module):
     def forward(self, tokens_BS: torch.Tensor, cache: CacheView | None = None) -> torch.Tensor:
         hidden_BSH = self.word_embeddings(tokens_BS)
         if self.position_embeddings is not None:
-            positions = torch.arange(tokens_BS.shape[1], device=tokens_BS.device) if cache is None else cache.positions.t()
-            hidden_BSH = hidden_BSH + self.position_embeddings(positions)
+            hidden_BSH = hidden_BSH + self.position_embeddings(positions(tokens_BS, cache))
+        elif self.is_sinusoidal:
+            hidden_BSH = hidden_BSH + sinusoidal(positions(tokens_BS, cache), hidden_BSH.shape[-1], hidden_BSH.dtype)
         return F.dropout(hidden_BSH, self.dropout, self.training) if self.dropout else hidden_BSH
 
     def logits(self, hidden_BSH: torch.Tensor, grid: ParallelGrid) -> torch.Tensor:
         """The tied head: [B, S, V]."""
         return grid.layers.tied_logits(hidden_BSH, self.word_embeddings.weight)
+
+
+def positions(tokens_BS: torch.Tensor, cache: CacheView | None) -> torch.Tensor:
+    """Where the tokens stand: [1 or B, S]."""
+    return torch.arange(tokens_BS.shape[1], device=tokens_BS.device)[None] if cache is None else cache.positions_BS
 
 
 class FinalNorm(nn.Module):

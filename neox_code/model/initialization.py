@@ -1,24 +1,34 @@
 """Initial values of weights: one function per `init_method`, each filling a full fp32 weight in place.
 
-normal         N(0, init_method_std^2)
-scaled_normal  N(0, init_method_std^2 / (2 L))     GPT-2's scaling of what writes to the residual stream, L layers
-small_init     N(0, 2 / (5 h))                     Nguyen and Salazar 2019, "Transformers without Tears"
-wang_init      N(0, (2 / L)^2 / h)                 Wang and Komatsuzaki 2021, mesh-transformer-jax
+normal                          N(0, init_method_std^2)
+scaled_normal                   N(0, init_method_std^2 / (2 L))     GPT-2's scaling of what writes to the residual stream, L layers
+single_residual_scaled_normal   N(0, init_method_std^2 / L)
+small_init                      N(0, 2 / (5 h))                     Nguyen and Salazar 2019, "Transformers without Tears"
+wang_init                       N(0, (2 / L)^2 / h)                 Wang and Komatsuzaki 2021, mesh-transformer-jax
+orthogonal                      sqrt(2) times an orthogonal matrix  Saxe et al. 2013
+scaled_orthogonal               sqrt(2 / L) times one
+xavier_uniform, xavier_normal   variance 2 / (rows + columns)       Glorot and Bengio 2010
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import nn
 
 from neox_code.config.model import ModelConfig
 from neox_code.parallel.plain_layers import Initialize
 
-STANDARD_DEVIATIONS: dict[str, Callable[[ModelConfig], float]] = {
-    "normal": lambda model: model.init_method_std,
-    "scaled_normal": lambda model: model.init_method_std / math.sqrt(2 * model.num_layers),
-    "small_init": lambda model: math.sqrt(2 / (5 * model.hidden_size)),
-    "wang_init": lambda model: 2 / model.num_layers / math.sqrt(model.hidden_size),
+METHODS: dict[str, Callable[[ModelConfig], Initialize]] = {
+    "normal": lambda model: normal(model.init_method_std),
+    "scaled_normal": lambda model: normal(model.init_method_std / math.sqrt(2 * model.num_layers)),
+    "single_residual_scaled_normal": lambda model: normal(model.init_method_std / math.sqrt(model.num_layers)),
+    "small_init": lambda model: normal(math.sqrt(2 / (5 * model.hidden_size))),
+    "wang_init": lambda model: normal(2 / model.num_layers / math.sqrt(model.hidden_size)),
+    "orthogonal": lambda model: orthogonal(math.sqrt(2)),
+    "scaled_orthogonal": lambda model: orthogonal(math.sqrt(2 / model.num_layers)),
+    "xavier_uniform": lambda model: nn.init.xavier_uniform_,
+    "xavier_normal": lambda model: nn.init.xavier_normal_,
 }
 
 
@@ -26,14 +36,38 @@ def normal(standard_deviation: float) -> Initialize:
     return lambda weight: weight.normal_(0.0, standard_deviation)
 
 
+def orthogonal(gain: float) -> Initialize:
+    return lambda weight: nn.init.orthogonal_(weight, gain)
+
+
 def input_init(model: ModelConfig) -> Initialize:
     """For weights that read the residual stream, and for embeddings."""
-    return normal(STANDARD_DEVIATIONS[model.init_method](model))
+    return METHODS[model.init_method](model)
 
 
 def output_init(model: ModelConfig) -> Initialize:
     """For weights that write to the residual stream."""
-    return normal(STANDARD_DEVIATIONS[model.output_layer_init_method](model))
+    return METHODS[model.output_layer_init_method](model)
+
+
+def divided_in_parts(initialize: Initialize, parts: Sequence[int], tensor_size: int) -> Initialize:
+    """Fills a weight whose rows are several matrices one below another, and puts the rows in the order of the tensor ranks."""
+
+    def fill(weight: torch.Tensor) -> None:
+        initialize(weight)
+        weight.copy_(in_rank_order(weight, parts, tensor_size))
+
+    return fill
+
+
+def in_rank_order(weight: torch.Tensor, parts: Sequence[int], tensor_size: int) -> torch.Tensor:
+    """From [part 0 | part 1 | ...], each so many rows, to [rank 0's share of each part | rank 1's | ...].
+
+    >>> in_rank_order(torch.arange(6), (4, 2), 2).tolist()
+    [0, 1, 4, 2, 3, 5]
+    """
+    shares = [part.chunk(tensor_size) for part in weight.split(list(parts))]
+    return torch.cat([share for rank in zip(*shares, strict=True) for share in rank])
 
 
 def unpadded(initialize: Initialize, vocab_size: int) -> Initialize:

@@ -9,7 +9,7 @@ Rows may have different lengths. A query at position p sees the keys at position
 
     row 0, length 3   k k k . .        row 1, length 5   k k k k k
 
-Shape letters: B batch, N heads of this rank, T the cache's length, D head dimensions, S new tokens.
+Shape letters: B batch, N heads of keys and values of this rank, T the cache's length, D head dimensions, S new tokens.
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import torch
 
 from neox_code.config.model import ModelConfig
+from neox_code.model.alibi import bias_at
 
 
 @dataclass
@@ -46,7 +47,7 @@ class KVCache:
         tensor_size: int = 1,
     ) -> "KVCache":
         """An empty cache: 2 * layers * B * N * T * D numbers."""
-        shape = (batch_size, model.num_attention_heads // tensor_size, max_length, model.head_dim)
+        shape = (batch_size, model.kv_heads // tensor_size, max_length, model.head_dim)
         zeros = lambda: torch.zeros(shape, dtype=dtype, device=device)  # noqa: E731
         layers = [LayerCache(zeros(), zeros()) for _ in range(model.num_layers)]
         return cls(layers, max_length, [0] * batch_size)
@@ -101,6 +102,18 @@ class CacheView:
     mask: torch.Tensor | None
     """[1 or B, 1, S, T]; None where a plain causal mask (an empty cache) or no mask (one new token) is meant."""
     length: int
+    alibi: torch.Tensor | None = None
+
+    def alibi_bias(self, slopes: Sequence[float], dtype: torch.dtype) -> torch.Tensor:
+        """ALiBi's biases with the mask in them, computed once for all layers, which have the same slopes: [1 or B, N, S, T]."""
+        if self.alibi is None:
+            self.alibi = bias_at(slopes, self.positions_BS, self.length, dtype)
+        return self.alibi
+
+    @property
+    def positions_BS(self) -> torch.Tensor:
+        """The new tokens' positions by row; one row for all where they are at the same place."""
+        return self.positions[None] if self.positions.dim() == 1 else self.positions.t()
 
     @property
     def is_causal(self) -> bool:

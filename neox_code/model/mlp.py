@@ -1,21 +1,30 @@
-"""The feed-forward layer: H -> 4H -> H."""
+"""The feed-forward layer: H -> I -> H; with a gated activation H -> 2 I -> I -> H.
+
+GPT-NeoX's layout: on each tensor rank the rows of the gate lie below those of the other half. The names are those of its
+files before it had gates, when I was always 4 H.
+"""
 
 import torch
 from torch import nn
 
 from neox_code.config.model import ModelConfig
 from neox_code.model.activations import build_activation
-from neox_code.model.initialization import input_init, output_init
+from neox_code.model.initialization import divided_in_parts, input_init, output_init
 from neox_code.parallel.grid import ParallelGrid
 
 
 class MLP(nn.Module):
     def __init__(self, model: ModelConfig, grid: ParallelGrid, dtype: torch.dtype, initialize: bool = True):
         super().__init__()
-        hidden, inner = model.hidden_size, model.feed_forward_size
-        self.dense_h_to_4h = grid.layers.column_linear(hidden, inner, dtype, input_init(model) if initialize else None)
+        hidden, inner, bias = model.hidden_size, model.feed_forward_size, model.use_bias_in_mlp
+        rows, fill = (inner,), input_init(model)
+        if model.is_gated:
+            rows = (inner, inner)
+            fill = divided_in_parts(fill, rows, grid.tensor_size)
+        self.stacked = {"dense_h_to_4h": rows} if model.is_gated else {}
+        self.dense_h_to_4h = grid.layers.column_linear(hidden, sum(rows), dtype, fill if initialize else None, bias)
         self.activation = build_activation(model)
-        self.dense_4h_to_h = grid.layers.row_linear(inner, hidden, dtype, output_init(model) if initialize else None)
+        self.dense_4h_to_h = grid.layers.row_linear(inner, hidden, dtype, output_init(model) if initialize else None, bias)
 
     def forward(self, hidden_SBH: torch.Tensor) -> torch.Tensor:
         return self.dense_4h_to_h(self.activation(self.dense_h_to_4h(hidden_SBH)))

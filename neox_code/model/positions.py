@@ -1,4 +1,4 @@
-"""Rotary positions (Su et al. 2021, RoFormer), in GPT-NeoX's half-split form.
+"""Rotary positions (Su et al. 2021, RoFormer), in GPT-NeoX's half-split form; and sinusoidal ones. alibi.py has ALiBi.
 
 The first `rotary_pct` of a head's dimensions are turned, dimension i together with dimension i + r/2 of the r turned ones:
 
@@ -69,3 +69,13 @@ def turn(x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Te
 def rotate(x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """x with its first 2R dimensions turned, the rest as they are."""
     return Rotate.apply(x_SBND, cos, sin)
+
+
+def sinusoidal(positions: torch.Tensor, width: int, dtype: torch.dtype) -> torch.Tensor:
+    """What is added to the embedding at these positions (Vaswani et al. 2017), all sines before all cosines: [..., width].
+
+    sin(p w_i), cos(p w_i)      w_i = 10000^(-2i/width)
+    """
+    frequencies = 10000.0 ** -(torch.arange(0, width, 2, dtype=torch.float32, device=positions.device) / width)
+    angles = positions[..., None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], -1)[..., :width].to(dtype)

@@ -74,9 +74,11 @@ class DividedLayers:
         shared = self.shared_arguments(dtype, initialize)
         return ColumnLinear(input_size, output_size, bias=bias, **shared)
 
-    def row_linear(self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None) -> nn.Module:
+    def row_linear(
+        self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None, bias: bool = True
+    ) -> nn.Module:
         shared = self.shared_arguments(dtype, initialize)
-        return RowLinear(input_size, output_size, bias=True, input_is_parallel=True, skip_bias_add=False, **shared)
+        return RowLinear(input_size, output_size, bias=bias, input_is_parallel=True, skip_bias_add=False, **shared)
 
     def vocab_embedding(self, rows: int, width: int, dtype: torch.dtype, initialize: Initialize | None) -> nn.Module:
         return VocabParallelEmbedding(rows, width, **self.shared_arguments(dtype, initialize))

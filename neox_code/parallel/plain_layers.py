@@ -28,7 +28,9 @@ class LayerMaker(Protocol):
         """[..., input_size] -> [..., output_size / tensor ranks]."""
         ...
 
-    def row_linear(self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None) -> nn.Module:
+    def row_linear(
+        self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None, bias: bool = True
+    ) -> nn.Module:
         """[..., input_size / tensor ranks] -> [..., output_size], summed over the tensor ranks; the bias is added once, after."""
         ...
 

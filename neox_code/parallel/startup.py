@@ -4,9 +4,10 @@
         ...
 
 Rank, world size and meeting point come from RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as DeepSpeed's launcher
-and torchrun set them; without them the process is a world of one.
+and torchrun set them, and `launch/slurm.py` for srun; without them the process is a world of one.
 """
 
+import hashlib
 import os
 import socket
 from collections.abc import Iterator
@@ -86,3 +87,18 @@ def join(rank: int, world_size: int, device: torch.device, parallelism: Parallel
             f"{str(error).splitlines()[0]}. "
             "Check that the first host answers at this address and port, and that no other run uses the port (master_port)."
         ) from None
+
+
+def require_same_everywhere(configuration: str) -> None:
+    """Raises LaunchError, naming the hosts, where a rank has merged another configuration than rank 0."""
+    if dist.get_world_size() == 1:
+        return
+    digest = hashlib.sha256(configuration.encode()).hexdigest()
+    merged: list[tuple[str, str]] = [("", "")] * dist.get_world_size()
+    dist.all_gather_object(merged, (socket.gethostname(), digest))
+    others = sorted({host for host, other in merged if other != merged[0][1]})
+    if others:
+        raise LaunchError(
+            f"the configuration that {', '.join(others)} merged is not rank 0's on {merged[0][0]}. Give all hosts the same "
+            "configuration files (compare them with ./deepy.py train CONFIG... --dry-run on each)."
+        )

@@ -17,12 +17,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
+from neox_code.config.size import parameters
 from neox_code.corpus.report import Amount, corpus_notes, drop_reasons, language_table, total_row
 from neox_code.corpus.shards import CorpusSummary
 from neox_code.corpus.workers import available_cores
 from neox_code.evaluation.heldout_result import HeldoutResult, LanguageResult
 from neox_code.files import write_text
-from neox_code.model.counting import parameters
 from neox_code.quickstart.line_chart import Point, line_chart
 
 TEMPLATE = "report.html"

@@ -1,11 +1,54 @@
-"""Optimizers by the config's `optimizer.type`."""
+"""Optimizers by the config's `optimizer.type`.
 
-from collections.abc import Iterable
+optimizer = build_optimizer(config.optimizer, module.parameters())
+"""
+
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
+from deepspeed.ops.adam import DeepSpeedCPUAdam
 from torch import nn
 
 from neox_code.config.optimizer import OptimizerConfig
+from neox_code.errors import ConfigError
+
+
+class Lion(torch.optim.Optimizer):
+    """Lion (Chen et al. 2023, https://arxiv.org/abs/2302.06675, algorithm 2): the sign of an interpolated momentum, one state.
+
+    update = sign(beta1 * momentum + (1 - beta1) * gradient);  weight -= lr * (update + weight_decay * weight)
+    momentum = beta2 * momentum + (1 - beta2) * gradient
+    """
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-4, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0
+    ):
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if not weights:
+                continue
+            gradients = [weight.grad for weight in weights]
+            for weight in weights:
+                if not self.state[weight]:
+                    self.state[weight]["exp_avg"] = torch.zeros_like(weight)
+            momenta = [self.state[weight]["exp_avg"] for weight in weights]
+            beta1, beta2 = group["betas"]
+            updates = torch._foreach_lerp(momenta, gradients, 1 - beta1)
+            torch._foreach_sign_(updates)
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(weights, updates, alpha=-group["lr"])
+            torch._foreach_lerp_(momenta, gradients, 1 - beta2)
+        return loss
 
 
 def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict]:
@@ -18,8 +61,46 @@ def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) ->
     return [group for group in groups if group["params"]]
 
 
+def eight_bit(groups: list[dict], name: str, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """One of bitsandbytes' optimizers."""
+    try:
+        import bitsandbytes
+    except ImportError:
+        raise ConfigError(
+            "use_bnb_optimizer is true, but the package bitsandbytes is missing. Run: pip install -e '.[bitsandbytes]'"
+        ) from None
+    return getattr(bitsandbytes.optim, name)(groups, **settings)
+
+
+def cpu_adam(section: OptimizerConfig, groups: list[dict], settings: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """DeepSpeed's AdamW in the processor's vector instructions, for weights and states in the host's memory."""
+    if not section.offloads and any(weight.is_cuda for group in groups for weight in group["params"]):
+        raise ConfigError(
+            "optimizer.type cpu_adam needs its states in the host's memory. "
+            "Use --set zero_optimization.offload_optimizer.device=cpu, or --set optimizer.type=adam."
+        )
+    try:
+        return DeepSpeedCPUAdam(groups, **settings)
+    except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+        raise ConfigError(
+            f"optimizer.type cpu_adam cannot be compiled here ({str(error).splitlines()[0]}). "
+            "Install a C++ compiler and ninja (pip install ninja), or use --set optimizer.type=adam."
+        ) from error
+
+
 def build_optimizer(section: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam and AdamW are both AdamW, as in GPT-NeoX, in torch's fused form."""
-    return torch.optim.AdamW(
-        parameter_groups(parameters, section.weight_decay), lr=section.lr, betas=tuple(section.betas), eps=section.eps, fused=True
-    )
+    """The section's optimizer. Raises ConfigError where its package is missing; Adam and AdamW are both AdamW, as in GPT-NeoX."""
+    groups = parameter_groups(parameters, section.weight_decay)
+    adam: dict[str, Any] = {"lr": section.lr, "betas": tuple(section.moment_rates), "eps": section.eps}
+    sgd = {"lr": section.lr, "momentum": section.momentum, "dampening": section.dampening, "nesterov": section.nesterov}
+    lion = {"lr": section.lr, "betas": tuple(section.moment_rates)}
+    if section.optimizer_type == "cpu_adam":
+        return cpu_adam(section, groups, adam)
+    if section.use_bnb_optimizer:
+        name, settings = {"sgd": ("SGD8bit", sgd), "lion": ("Lion8bit", lion)}.get(section.optimizer_type, ("AdamW8bit", adam))
+        return eight_bit(groups, name, settings)
+    if section.optimizer_type == "sgd":
+        return torch.optim.SGD(groups, **sgd)
+    if section.optimizer_type == "lion":
+        return Lion(groups, **lion)
+    return torch.optim.AdamW(groups, **adam, fused=True)

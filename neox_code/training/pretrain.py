@@ -8,7 +8,7 @@ from neox_code.checkpoint.save import save_checkpoint
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.loaders import build_loaders
-from neox_code.parallel.startup import startup
+from neox_code.parallel.startup import require_same_everywhere, startup
 from neox_code.tokenizer.registry import build_tokenizer
 from neox_code.training.engine import build_engine
 from neox_code.training.loop import Run
@@ -20,6 +20,7 @@ def pretrain(config: NeoXConfig) -> TrainingState:
     """Trains the configured model on this rank together with all others; returns where it ended."""
     training, model = config.training, config.model
     with startup(config.parallelism) as grid:
+        require_same_everywhere(config.to_yaml())
         tokenizer = build_tokenizer(config.data)
         padded = padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, grid.tensor_size)
         sizes = config.batch_sizes(grid.data_size)

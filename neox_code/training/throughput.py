@@ -6,7 +6,7 @@ import sys
 import torch
 
 from neox_code.config.neox import NeoXConfig
-from neox_code.model.counting import training_flops_per_token
+from neox_code.config.size import training_flops_per_token
 
 PEAK_TFLOPS = {
     "H200": 989.0,

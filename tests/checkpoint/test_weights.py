@@ -31,6 +31,7 @@ def logits_of(file: Path, save: Path, **overrides: object) -> torch.Tensor:
         (4, {"model_parallel_size": 2, "pipe_parallel_size": 2}),
         (2, {"model_parallel_size": 2, "pipe_parallel_size": 0}),
         (2, {"model_parallel_size": 2, "no_weight_tying": False, "pos_emb": "learned"}),
+        (2, {"model_parallel_size": 2, "num_kv_heads": 2, "activation": "swiglu", "mlp_multiple_of": 2, "norm": "rmsnorm"}),
     ],
 )
 def test_a_divided_checkpoint_loads_as_the_model_that_one_process_trains(job, tmp_path, world_size, keys):

@@ -171,18 +171,17 @@ def test_deepspeeds_own_dictionaries_are_handed_on(shape):
     [
         ({"moe_num_experts": 8}, "mixtures of experts are not built"),
         ({"mamba_selective_scan_fusion": True}, "Mamba layers are not built"),
-        ({"attention_config": [[["rwkv"], 12]]}, "rwkv layers are not built"),
-        ({"attention_config": [[["global", "bslongformer"], 12]]}, "bslongformer layers are not built"),
+        ({"attention_config": [[["rwkv"], 12]]}, "RWKV layers are not built"),
+        ({"attention_config": [[["global", "bslongformer"], 12]]}, "sparse attention is not built"),
         ({"attention_config": 7}, "must be a list"),
         ({"sparsity_config": {"block": 16}}, "sparse attention is not built"),
         ({"train_impl": "dpo"}, "learning from preferences is not built"),
         ({"use_mup": True}, "muP is not built"),
         ({"train_epochs": 3}, "use train_iters"),
-        ({"use_bias_in_mlp": False}, "always has biases"),
-        ({"norm": "rmsnorm"}, "norm (rmsnorm, --set) must be layernorm."),
-        ({"pos_emb": "alibi"}, "pos_emb (alibi, --set) must be rotary, learned or none."),
-        ({"optimizer": {"type": "madgrad_wd"}}, "optimizer.type (madgrad_wd, --set) must be adam or adamw."),
-        ({"optimizer": {"params": {"momentum": 0.9}}}, "params.momentum is none of these"),
+        ({"norm": "scalenorm"}, "norm (scalenorm, --set) must be layernorm or rmsnorm."),
+        ({"pos_emb": "rpe"}, "pos_emb (rpe, --set) must be rotary, learned, sinusoidal, alibi or none."),
+        ({"optimizer": {"type": "madgrad_wd"}}, "madgrad_wd is not built. Use adam, adamw, cpu_adam, sgd or lion."),
+        ({"optimizer": {"type": "Adam", "params": {"momentum": 0.9}}}, "params.momentum is none of these"),
         ({"optimizer": "Adam"}, "optimizer (Adam, --set) must be a dictionary."),
         ({"zero_optimization": {"stage": 4}}, "zero_optimization.stage (4, --set) must be 0, 1, 2 or 3."),
     ],
@@ -201,7 +200,6 @@ def test_what_is_not_built_is_refused_by_name(shape, keys, sentence):
         {"use_mup": False},
         {"train_impl": "normal"},
         {"soft_prompt_tuning": {"enabled": False}},
-        {"num_kv_heads": None},
     ],
 )
 def test_a_key_that_asks_for_nothing_unbuilt_is_accepted(shape, keys):
@@ -214,3 +212,33 @@ def test_launchers_by_their_old_switches(shape):
     assert load(shape, deepspeed_slurm=True).parallelism.launcher == "slurm"
     assert load(shape, deepspeed_mpi=True, launcher="openmpi").parallelism.launcher == "openmpi"
     assert load(shape, deepspeed_slurm=False).parallelism.launcher == "pdsh"
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"), [("Adam", "adam"), ("LION", "lion"), ("cpu_torch_adam", "cpu_adam"), ("SGD", "sgd"), ("AdamW", "adamw")]
+)
+def test_optimizers_are_named_in_any_case(shape, given, kind):
+    assert load(shape, optimizer={"type": given, "params": {"lr": 1e-4}}).optimizer.optimizer_type == kind
+
+
+def test_lion_has_its_own_moment_rates(shape):
+    assert load(shape, optimizer={"type": "Lion"}).optimizer.moment_rates == (0.9, 0.99)
+    assert load(shape, optimizer={"type": "Adam"}).optimizer.moment_rates == (0.9, 0.999)
+    assert load(shape, optimizer={"type": "Lion", "params": {"betas": [0.5, 0.6]}}).optimizer.moment_rates == (0.5, 0.6)
+
+
+def test_parameters_of_adam_that_ask_for_what_is_done_are_taken(shape):
+    load(shape, optimizer={"type": "Adam", "params": {"lr": 1e-4, "adam_w_mode": True, "bias_correction": True}})
+    with pytest.raises(ConfigError, match=r"and params\.adam_w_mode is none of these"):
+        load(shape, optimizer={"type": "Adam", "params": {"adam_w_mode": False}})
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("warmup_iters", "warmup"), ("hiden-size", "hidden_size"), ("tokenizer", "tokenizer_type"), ("n_layers", "num_layers")],
+)
+def test_an_unknown_key_is_told_with_its_value_and_what_it_may_have_meant(write, shape, key, meant):
+    path = write("mine.yml", f"seed: 1\n{key}: 7\n")
+    with pytest.raises(ConfigError) as caught:
+        NeoXConfig.load([path], shape)
+    assert str(caught.value).startswith(f"{key.replace('-', '_')} (7, {path}:2) is an unknown key: did you mean {meant}")

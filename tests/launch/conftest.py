@@ -64,7 +64,9 @@ RANK = """
             raise ValueError("three is not four")
         if "crash" in argv and is_last:
             os.kill(os.getpid(), signal.SIGSEGV)
-        if "stay" in argv:
+        if "deaf-first" in argv:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if "stay" in argv or "deaf-first" in argv:
             time.sleep(60)
         return 0
 

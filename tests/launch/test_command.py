@@ -44,16 +44,27 @@ def test_this_machines_ranks_are_in_the_world_info(config):
     assert "--no_local_rank" in command
 
 
-def test_several_hosts_are_left_to_deepspeeds_runner(config, tmp_path):
+def test_several_hosts_are_left_to_the_fleet(config, tmp_path):
     hostfile = tmp_path / "hostfile"
     hostfile.write_text("node0 slots=2\nnode1 slots=2\n")
-    keys = {"hostfile": str(hostfile), "launcher": "openmpi", "master_addr": "node0", "master_port": 1234}
+    keys = {"hostfile": str(hostfile), "launcher": "openmpi"}
     command = launch_command("some.module", ["a.yml"], config(**keys))
-    assert command[3] == "deepspeed.launcher.runner"
-    assert {name: option(command, name) for name in keys} == {name: str(value) for name, value in keys.items()}
-    assert not any(word.startswith(("--include", "--exclude")) for word in command)
-    part = launch_command("some.module", ["a.yml"], config(**keys, exclude="node1:0"))
-    assert option(part, "include") == "node0:0,1@node1:1"
+    assert command[3:] == [
+        *("neox_code.launch.fleet", "--launcher=openmpi", "--hosts=node0:0,1@node1:0,1"),
+        *("--module", "some.module", "a.yml"),
+    ]
+    part = launch_command("some.module", [], config(**keys, exclude="node1:0", master_addr="node0", master_port=1234))
+    assert option(part, "hosts") == "node0:0,1@node1:1"
+    assert (option(part, "master_addr"), option(part, "master_port")) == ("node0", "1234")
+    fewer = launch_command("some.module", [], config(**keys, num_gpus=1))
+    assert option(fewer, "hosts") == "node0:0@node1:0"
+
+
+@pytest.mark.parametrize(("key", "launcher"), [("deepspeed_slurm", "slurm"), ("deepspeed_mpi", "openmpi")])
+def test_deepspeeds_own_keys_choose_the_launcher(config, tmp_path, key, launcher):
+    hostfile = tmp_path / "hostfile"
+    hostfile.write_text("node0 slots=2\n")
+    assert option(launch_command("some.module", [], config(hostfile=str(hostfile), **{key: True})), "launcher") == launcher
 
 
 def test_ranks_must_be_a_multiple_of_the_models_layout(config):

@@ -7,7 +7,15 @@ import sys
 
 import pytest
 
-from neox_code.launch.supervise import exit_status, follow_launcher, report_error, start_time
+from neox_code.launch.supervise import (
+    concluded,
+    exit_status,
+    follow_launcher,
+    leave_report,
+    read_report,
+    report_error,
+    start_time,
+)
 
 
 @pytest.mark.parametrize("killed", ["supervisor", "launcher", "rank0", "rank1"])
@@ -70,6 +78,31 @@ def test_a_rank_that_fails_ends_the_run_with_its_own_error_as_the_last_line(chai
     assert errors.count("the width is wrong") <= 1
     assert ("Traceback" in errors) == (behavior == "bug")
     assert left_over(chain.begun(), seconds=0) == []
+
+
+def test_a_rank_that_is_stopped_ends_the_run(chain, left_over):
+    run = chain.start("stay")
+    processes = chain.processes()
+    os.kill(processes["rank1"], signal.SIGSTOP)
+    errors = run.communicate(timeout=30)[1]
+    assert run.returncode == 137
+    assert errors.splitlines()[-1].startswith(f"error: rank 1 hangs: its process {processes['rank1']} on ")
+    assert left_over(processes, seconds=0) == []
+
+
+def test_a_rank_that_outlasts_the_error_of_another_is_killed(chain, left_over):
+    run = chain.start("user-error", "deaf-first")
+    processes = chain.processes()
+    errors = run.communicate(timeout=30)[1]
+    assert (run.returncode, errors.splitlines()[-1]) == (2, "error: the width is wrong. Set another.")
+    assert left_over(processes, seconds=0) == []
+
+
+@pytest.mark.parametrize(("words", "expected"), [("Connection closed by peer", "SIGKILL"), ("three is not four", "three")])
+def test_what_follows_from_the_end_of_another_rank_is_not_the_error(capsys, tmp_path, words, expected):
+    leave_report(tmp_path / "error.json", words)
+    assert concluded(137, read_report(tmp_path / "error.json")) == 137
+    assert expected in capsys.readouterr().err
 
 
 def test_only_the_first_error_is_kept(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import BloomConfig, BloomForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from neox_code.config.model import ModelConfig
 from neox_code.model.gpt import GPT, gpt_layers
@@ -70,6 +70,90 @@ def as_transformers() -> Callable[[GPT, ModelConfig], GPTNeoXForCausalLM]:
         weights = {peer_name(name): value for name, value in gpt.state_dict().items()}
         if not model.no_weight_tying:
             weights[f"{head}.weight"] = gpt.state_dict()["sequential.0.word_embeddings.weight"]
+        peer.load_state_dict(weights, strict=True)
+        return peer
+
+    return convert
+
+
+@pytest.fixture
+def as_llama() -> Callable[[GPT, ModelConfig], LlamaForCausalLM]:
+    """The same weights in transformers' Llama, for a model with rmsnorm, swiglu, rotary positions and a head of its own."""
+
+    def convert(gpt: GPT, model: ModelConfig) -> LlamaForCausalLM:
+        config = LlamaConfig(
+            vocab_size=PADDED,
+            hidden_size=model.hidden_size,
+            num_hidden_layers=model.num_layers,
+            num_attention_heads=model.num_attention_heads,
+            num_key_value_heads=model.kv_heads,
+            intermediate_size=model.feed_forward_size,
+            hidden_act="silu",
+            rms_norm_eps=model.rms_norm_epsilon,
+            max_position_embeddings=model.max_position_embeddings,
+            attention_bias=model.use_bias_in_attn_linear,
+            mlp_bias=model.use_bias_in_mlp,
+            tie_word_embeddings=False,
+        )
+        peer = LlamaForCausalLM(config).eval()
+        ends = {0: "model.embed_tokens.weight", model.num_layers + 3: "model.norm.weight", model.num_layers + 4: "lm_head.weight"}
+        weights = {}
+        for name, value in gpt.state_dict().items():
+            _, index, rest = name.split(".", 2)
+            if int(index) in ends:
+                weights[ends[int(index)]] = value
+            else:
+                parts = llama_parts(rest, value, model)
+                weights.update({f"model.layers.{int(index) - 2}.{part}": tensor for part, tensor in parts.items()})
+        peer.load_state_dict(weights, strict=True)
+        return peer
+
+    return convert
+
+
+def llama_parts(name: str, value: torch.Tensor, model: ModelConfig) -> dict[str, torch.Tensor]:
+    """Llama's parameters of a block from one of ours."""
+    module, kind = name.rsplit(".", 1)
+    if module == "attention.query_key_value":
+        shared = model.kv_heads * model.head_dim
+        if model.kv_heads == model.num_attention_heads:
+            by_head = value.unflatten(0, (model.num_attention_heads, 3, model.head_dim))
+            parts = [by_head[:, part].flatten(0, 1) for part in range(3)]
+        else:
+            parts = list(value.split([model.hidden_size, shared, shared]))
+        return {f"self_attn.{letter}_proj.{kind}": part for letter, part in zip("qkv", parts, strict=True)}
+    if module == "mlp.dense_h_to_4h":
+        up, gate = value.chunk(2)
+        return {f"mlp.up_proj.{kind}": up, f"mlp.gate_proj.{kind}": gate}
+    if kind == "scale":
+        return {f"{module}.weight": value}
+    return {f"{ {'attention.dense': 'self_attn.o_proj', 'mlp.dense_4h_to_h': 'mlp.down_proj'}[module] }.{kind}": value}
+
+
+@pytest.fixture
+def as_bloom() -> Callable[[GPT, ModelConfig], BloomForCausalLM]:
+    """The same weights in transformers' BLOOM less its embedding's norm, for a tied model with alibi and bias_gelu_fusion."""
+
+    def convert(gpt: GPT, model: ModelConfig) -> BloomForCausalLM:
+        config = BloomConfig(
+            vocab_size=PADDED,
+            hidden_size=model.hidden_size,
+            n_layer=model.num_layers,
+            n_head=model.num_attention_heads,
+            layer_norm_epsilon=model.layernorm_epsilon,
+            tie_word_embeddings=True,
+            attn_implementation="eager",
+        )
+        peer = BloomForCausalLM(config).eval()
+        peer.transformer.word_embeddings_layernorm = torch.nn.Identity()
+        weights = {}
+        for name, value in gpt.state_dict().items():
+            _, index, rest = name.split(".", 2)
+            kind = rest.rsplit(".", 1)[1]
+            block = f"h.{int(index) - 2}.{rest.replace('attention.', 'self_attention.')}"
+            ends = {0: "word_embeddings.weight", model.num_layers + 3: f"ln_f.{kind}"}
+            weights[f"transformer.{ends.get(int(index), block)}"] = value
+        weights["lm_head.weight"] = weights["transformer.word_embeddings.weight"]
         peer.load_state_dict(weights, strict=True)
         return peer
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from neox_code.model.alibi import bias_at
 from neox_code.model.blocked_attention import LARGEST_PROBABILITIES, blocked_attention, is_better_in_blocks
 
 
@@ -21,6 +22,32 @@ def test_context_and_gradients_equal_those_of_torch(sequence):
     ours = context_and_gradient(blocked_attention)
     theirs = context_and_gradient(lambda query, key, value: F.scaled_dot_product_attention(query, key, value, is_causal=True))
     for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+
+
+def test_heads_that_share_keys_and_values_equal_those_of_torch():
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, heads, 150, 16, dtype=torch.float64, requires_grad=True) for heads in (6, 2, 2))
+    ours = blocked_attention(query, key, value)
+    theirs = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+    upstream = torch.randn_like(ours)
+    gradients = (torch.autograd.grad(context, (query, key, value), upstream) for context in (ours, theirs))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+
+
+def test_linear_biases_are_added_block_by_block_as_they_are_at_once():
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, heads, 300, 16, dtype=torch.float64, requires_grad=True) for heads in (4, 2, 2))
+    slopes = (0.5, 0.25, 0.125, 0.0625)
+    bias = bias_at(slopes, torch.arange(300)[None], 300, torch.float64)
+    ours = blocked_attention(query, key, value, slopes)
+    theirs = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, enable_gqa=True)
+    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+    upstream = torch.randn_like(ours)
+    gradients = (torch.autograd.grad(context, (query, key, value), upstream) for context in (ours, theirs))
+    for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
 
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from neox_code.model.counting import parameters
+from neox_code.config.size import parameters
 from neox_code.model.gpt import GPT, gpt_layers
 from neox_code.model.kv_cache import KVCache
 from neox_code.parallel.grid import alone

@@ -1,0 +1,198 @@
+"""What a training run keeps in the memory of one GPU, from the configuration alone: arithmetic, no model.
+
+    layout = Layout.of(config, world_size=8)
+    memory_per_gpu(config, layout, padded_vocab_size).total / 2**30          # GiB on the fullest stage
+
+weights      bytes of the precision, on the fullest pipeline stage, divided by tensor parallelism
+gradients    as many; 4 more bytes each where DeepSpeed's data_types accumulate in fp32
+optimizer    fp32 weights and moments: 12 bytes a parameter with Adam, none where ZeRO offloads them
+             ZeRO divides over the data-parallel ranks the optimizer at stage 1, gradients at 2, weights at 3
+             (Rajbhandari et al. 2020, "ZeRO", section 5)
+activations  what the backward pass needs of the forward pass: a block's share by Korthikanti et al. 2022 ("Reducing Activation
+             Recomputation", section 4.1, equations 1 and 2), times the blocks of a stage, times the micro batches that a stage
+             holds at once, which are at most stages - stage (1F1B; Narayanan et al. 2021, "Efficient Large-Scale Language Model
+             Training", section 2.2; DeepSpeed's TrainSchedule.num_pipe_buffers)
+buffers      DeepSpeed's buckets for the gradients' reduction, two where it overlaps
+
+Left out are what a single operation needs while it runs, fragmentation, and the libraries' own (`LIBRARIES`, added to the total).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from neox_code.config.derive import data_parallel_size
+from neox_code.config.model import ModelConfig
+from neox_code.config.neox import NeoXConfig
+from neox_code.config.optimizer import OptimizerConfig, is_offloaded
+from neox_code.config.size import (
+    Parameters,
+    block_parameters,
+    embedding_parameters,
+    head_parameters,
+    norm_parameters,
+    projection_width,
+)
+
+BYTES = {"fp32": 4, "fp16": 2, "bfloat16": 2}
+"""Of one weight or activation, by precision."""
+
+MOMENTS = {"adam": 2, "adamw": 2, "cpu_adam": 2, "lion": 1, "sgd": 1}
+"""Numbers that an optimizer keeps for a parameter, beside its fp32 value."""
+
+KEPT_WIDTHS = {"relu": 1, "bilinear": 3}
+"""What the feed-forward layer keeps, in multiples of its width; else 2, input and result of the activation, or 4 with a gate."""
+
+LIBRARIES = 2**30
+"""An allowance for the CUDA context and the workspaces of NCCL and cuBLAS."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a step is laid over the ranks."""
+
+    pipeline_size: int
+    tensor_size: int
+    data_size: int
+    micro_batch_size: int
+    accumulation_steps: int
+    recompute: bool
+    recompute_interval: int
+    """Blocks between two kept activations."""
+
+    @classmethod
+    def of(cls, config: NeoXConfig, world_size: int) -> "Layout":
+        """The configuration's layout over so many ranks; raises ConfigError where ranks or batches do not come out even."""
+        section = config.parallelism
+        data_size = data_parallel_size(world_size, section.pipe_parallel_size, section.model_parallel_size)
+        batch = config.batch_sizes(data_size)
+        return cls(
+            pipeline_size=max(1, section.pipe_parallel_size),
+            tensor_size=section.model_parallel_size,
+            data_size=data_size,
+            micro_batch_size=batch.micro_batch_size,
+            accumulation_steps=batch.accumulation_steps,
+            recompute=section.checkpoint_activations,
+            recompute_interval=section.checkpoint_num_layers if section.pipe_parallel_size else 1,
+        )
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one GPU."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    buffers: int
+    libraries: int = LIBRARIES
+
+    @property
+    def total(self) -> int:
+        return sum(getattr(self, part.name) for part in fields(self))
+
+
+def memory_per_gpu(config: NeoXConfig, layout: Layout, padded_vocab_size: int) -> Memory:
+    """The memory of the fullest pipeline stage."""
+    stages = {0, layout.pipeline_size - 1}  # the first holds most micro batches, the last the head
+    return max((stage_memory(config, layout, stage, padded_vocab_size) for stage in stages), key=lambda memory: memory.total)
+
+
+def stage_memory(config: NeoXConfig, layout: Layout, stage: int, padded_vocab_size: int) -> Memory:
+    model, optimizer = config.model, config.optimizer
+    count = stage_parameters(model, layout, stage, padded_vocab_size).on_rank(layout.tensor_size)
+    size = BYTES[model.precision]
+    zero = max(1, optimizer.zero_stage)
+    return Memory(
+        weights=divided(count * size, layout.data_size if zero >= 3 else 1),
+        gradients=divided(count * (size + accumulated_bytes(optimizer, size)), layout.data_size if zero >= 2 else 1),
+        optimizer=0 if is_offloaded(optimizer.zero_optimization) else divided(count * optimizer_bytes(optimizer), layout.data_size),
+        activations=stage_activations(model, layout, stage, padded_vocab_size),
+        buffers=bucket_bytes(optimizer, size),
+    )
+
+
+def divided(amount: int, ranks: int) -> int:
+    """The largest share."""
+    return -(-amount // ranks)
+
+
+def stage_blocks(model: ModelConfig, layout: Layout) -> int:
+    """Transformer blocks on the fullest stage."""
+    return divided(model.num_layers, layout.pipeline_size)
+
+
+def stage_parameters(model: ModelConfig, layout: Layout, stage: int, padded_vocab_size: int) -> Parameters:
+    """What one stage holds; a tied embedding is on the first and on the last."""
+    is_first, is_last = stage == 0, stage == layout.pipeline_size - 1
+    result = block_parameters(model) * stage_blocks(model, layout)
+    if is_first or (is_last and not model.no_weight_tying):
+        result += embedding_parameters(model, padded_vocab_size)
+    if is_last:
+        result += norm_parameters(model) + head_parameters(model, padded_vocab_size)
+    return result
+
+
+def optimizer_bytes(optimizer: OptimizerConfig) -> int:
+    moments = 0 if optimizer.optimizer_type == "sgd" and not optimizer.momentum else MOMENTS[optimizer.optimizer_type]
+    return 4 + moments * (1 if optimizer.use_bnb_optimizer else 4)
+
+
+def accumulated_bytes(optimizer: OptimizerConfig, size: int) -> int:
+    """Of a gradient's fp32 sum, where DeepSpeed is told to keep one beside it."""
+    kept = optimizer.deepspeed_extra.get("data_types")
+    is_fp32 = isinstance(kept, Mapping) and kept.get("grad_accum_dtype") in ("fp32", "float32")
+    return 4 if is_fp32 and size < 4 else 0
+
+
+def bucket_bytes(optimizer: OptimizerConfig, size: int) -> int:
+    settings = optimizer.zero_optimization
+    elements = int(float(settings.get("reduce_bucket_size", 500_000_000)))
+    return elements * size * (2 if settings.get("overlap_comm") else 1) if settings.get("contiguous_gradients", True) else 0
+
+
+def stage_activations(model: ModelConfig, layout: Layout, stage: int, padded_vocab_size: int) -> int:
+    tokens = model.sample_length * layout.micro_batch_size
+    size, blocks = BYTES[model.precision], stage_blocks(model, layout)
+    block = block_activations(model, layout.tensor_size) * tokens
+    held = micro_batches_held(layout, stage)
+    if layout.recompute:
+        interval = min(layout.recompute_interval, blocks)
+        kept = held * divided(blocks, interval) * model.hidden_size * size * tokens + interval * block
+    else:
+        kept = held * blocks * block
+    if model.pos_emb == "alibi":
+        kept += divided(model.num_attention_heads, layout.tensor_size) * model.sample_length**2 * size
+    if stage == 0 and model.hidden_dropout:
+        kept += held * model.hidden_size * tokens
+    if stage == layout.pipeline_size - 1:
+        kept += head_activations(model, layout.tensor_size, padded_vocab_size) * tokens
+    return kept
+
+
+def micro_batches_held(layout: Layout, stage: int) -> int:
+    """Forward passes of which a stage has not done the backward pass yet, at most."""
+    return min(layout.pipeline_size - stage, layout.accumulation_steps)
+
+
+def block_activations(model: ModelConfig, tensor_size: int) -> int:
+    """Bytes a token that one block keeps: Korthikanti et al.'s 34 h for this block, without scores, which attention computes again.
+
+    Whole on every tensor-parallel rank are the norms' inputs and outputs and the dropout masks (a byte each). Divided are the fused
+    projection, queries and keys once more where positions turn them, the attention's result with a sum per head in fp32, and what
+    the feed-forward layer has within.
+    """
+    size, hidden = BYTES[model.precision], model.hidden_size
+    masks = 2 * hidden if model.hidden_dropout else 0
+    inputs = 1 if model.gpt_j_residual else 2
+    whole = (inputs + 2) * hidden * size + masks
+    turned = (model.num_attention_heads + model.kv_heads) * model.head_dim if model.pos_emb == "rotary" else 0
+    attention = (projection_width(model) + turned + hidden) * size + 4 * model.num_attention_heads
+    feed_forward = KEPT_WIDTHS.get(model.activation, 4 if model.is_gated else 2) * model.feed_forward_size * size
+    return whole + divided(attention + feed_forward, tensor_size)
+
+
+def head_activations(model: ModelConfig, tensor_size: int, padded_vocab_size: int) -> int:
+    """Bytes a token of the last norm's input and output, and of the logits with their gradient, which the loss computes at once."""
+    size = BYTES[model.precision]
+    return 2 * model.hidden_size * size + divided(2 * padded_vocab_size * size, tensor_size)

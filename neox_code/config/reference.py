@@ -1,0 +1,245 @@
+"""The reference of all keys, made from the fields and the table of keys: configs/README.md and a JSON schema for editors.
+
+Path("configs/README.md").write_text(readme())
+Path("configs/schema.json").write_text(schema_text())
+"""
+
+import ast
+import inspect
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from neox_code.config.assembly import written
+from neox_code.config.checks import INTERVALS, Interval
+from neox_code.config.fields import FIELDS, SECTIONS, Field, fields_of
+from neox_code.config.legacy_keys import KEYS, OPTIMIZER_PARAMETERS, PREFIXES, Rule
+
+MADE_BY = "python tools/describe_config.py"
+
+INTRODUCTION = f"""\
+# Configuration files
+
+Flat YAML (or JSON) in GPT-NeoX's keys. Any number of files make one configuration; none may repeat another's key, and
+`--set key=value` has the last word. `-` and `_` are the same in a key. `null` is the default. An editor with a YAML language
+server completes and checks the keys by [schema.json](schema.json); `--dry-run` judges the whole.
+
+| file | what it says |
+|---|---|
+| `small` `medium` `large` `XL` `2-7B` | a model's size and its training, as PolyCoder's |
+| `local_setup` | where data and checkpoints are |
+| `text_generation` | how `generate` completes |
+| `quickstart` | the model of `./deepy.py quickstart` |
+
+This page and the schema are generated from the fields in `neox_code/config/` by `{MADE_BY}`.
+"""
+
+DICTIONARIES = {
+    "attention_config": "GPT-NeoX's list of layer kinds, `[[[global], 12]]`; `global` and `flash` are the same here.",
+    "bf16": "DeepSpeed's dictionary; `enabled: true` is `precision: bfloat16`.",
+    "deepspeed_extra_args": "A dictionary of any other of DeepSpeed's settings, handed on as it is.",
+    "deepspeed_mpi": "`true` is `launcher: openmpi`.",
+    "deepspeed_slurm": "`true` is `launcher: slurm`.",
+    "fp16": "DeepSpeed's dictionary; `enabled: true` is `precision: fp16`, the rest are the loss scale's settings.",
+    "fp32_allreduce": "`true` adds gradients of different ranks in fp32.",
+    "optimizer": "`{type: ..., params: {...}}`; see the section optimizer for what they may hold.",
+    "save_interval": "`checkpoint_factor`, as it was called until 2022.",
+    "split": "Up to three shares, `969, 30, 1` or a list; those that are missing are 0.",
+    "zero_optimization": "DeepSpeed's dictionary; `stage` is 0 to 3.",
+}
+"""Keys that are spelled or built otherwise than a field."""
+
+
+def readme() -> str:
+    """The text of configs/README.md."""
+    parts = [INTRODUCTION]
+    for section in SECTIONS:
+        rows = [
+            field_row(field, explanations(section)[field.name]) for field in fields_of(section) if field.name not in DICTIONARIES
+        ]
+        parts.append(
+            f"## {section.capitalize()}\n\n| key | value | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
+        )
+    rules = {**KEYS, **{f"{prefix}*": rule for prefix, rule in PREFIXES.items()}}
+    handed_on = sorted(key for key, rule in rules.items() if rule.read and key not in FIELDS and key not in DICTIONARIES)
+    parts.append(
+        "## Dictionaries and other spellings\n\n| key | meaning |\n|---|---|\n"
+        + "".join(f"| `{key}` | {meaning} |\n" for key, meaning in sorted(DICTIONARIES.items()))
+        + f"\nHanded on to DeepSpeed as they are: {', '.join(f'`{key}`' for key in handed_on)}.\n"
+    )
+    parts.append("## Accepted, without effect\n\n| keys | because |\n|---|---|\n" + reason_rows(rules, "ignored"))
+    parts.append(
+        "## Refused\n\nA value that asks for nothing (`false`, `null`) is accepted.\n\n| keys | because |\n|---|---|\n"
+        + reason_rows(rules, "refused")
+    )
+    return "\n".join(parts)
+
+
+def field_row(field: Field, meaning: str) -> str:
+    default = "needed" if field.required else f"`{written(field.default)}`" if field.default not in (None, (), {}) else ""
+    return f"| `{field.name}` | {cell(value_of(field))} | {cell(default)} | {cell(meaning)} |"
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def reason_rows(rules: Mapping[str, Rule], attribute: str) -> str:
+    reasons: dict[str, list[str]] = {}
+    for key, rule in sorted(rules.items()):
+        if getattr(rule, attribute):
+            reasons.setdefault(getattr(rule, attribute), []).append(f"`{key}`")
+    return "".join(f"| {' '.join(keys)} | {because} |\n" for because, keys in reasons.items())
+
+
+def explanations(section: str) -> dict[str, str]:
+    """The docstring under each field of a section, on one line."""
+    [body] = ast.parse(textwrap.dedent(inspect.getsource(SECTIONS[section]))).body
+    assert isinstance(body, ast.ClassDef)
+    return dict(documented(body))
+
+
+def documented(body: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for field, text in zip(body.body, body.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            assert isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant), f"{field.target.id} has no docstring"
+            yield field.target.id, " ".join(str(text.value.value).split())
+
+
+def value_of(field: Field) -> str:
+    """What a field takes, in words."""
+    kind = without_none(field.annotation)
+    inner, many = (get_args(kind)[0], " list") if get_origin(kind) is tuple else (kind, "")
+    interval = f", {INTERVALS[field.name]}" if field.name in INTERVALS else ""
+    if get_origin(inner) is Literal:
+        return " ".join(f"`{choice}`" for choice in get_args(inner))
+    names = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+    return names.get(inner, "dictionary") + many + interval
+
+
+def without_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (Union, UnionType):
+        return next(argument for argument in get_args(annotation) if argument is not NoneType)
+    return annotation
+
+
+# ---- the JSON schema
+
+
+def schema_text() -> str:
+    """The text of configs/schema.json."""
+    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+
+
+def schema() -> dict[str, Any]:
+    """A JSON schema (draft 7) of one configuration file: what a key may hold, with or without the keys of the other files."""
+    meanings = {name: text for section in SECTIONS for name, text in explanations(section).items()}
+    properties = {key: key_schema(key, rule, meanings) for key, rule in KEYS.items()}
+    dashed = {key.replace("_", "-"): {"$ref": f"#/properties/{key}"} for key in properties if "_" in key}
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "neox-code configuration",
+        "type": "object",
+        "properties": {**properties, **dashed},
+        "patternProperties": {f"^{prefix.replace('_', '[-_]')}": reason_schema(rule) for prefix, rule in PREFIXES.items()},
+        "additionalProperties": False,
+    }
+
+
+def key_schema(key: str, rule: Rule, meanings: Mapping[str, str]) -> dict[str, Any]:
+    if key in BUILT_SCHEMAS:
+        return {"description": DICTIONARIES[key], **BUILT_SCHEMAS[key]}
+    if key in FIELDS:
+        field = FIELDS[key]
+        default = {} if field.required or field.default in (None, (), {}) else {"default": plain(field.default)}
+        kinds = type_schema(field.annotation, INTERVALS.get(key))
+        return {"description": meanings[key], **default, **(kinds if field.required else or_null(kinds))}
+    return reason_schema(rule)
+
+
+def reason_schema(rule: Rule) -> dict[str, Any]:
+    if rule.refused:
+        return {"description": f"Refused: {rule.refused}.", "enum": [*rule.harmless, *EMPTY]}
+    return {"description": f"No effect: {rule.ignored}."} if rule.ignored else {"description": "Handed on to DeepSpeed."}
+
+
+def type_schema(annotation: Any, interval: Interval | None) -> dict[str, Any]:
+    kind = without_none(annotation)
+    if get_origin(kind) is Literal:
+        return {"enum": list(get_args(kind))}
+    if get_origin(kind) is tuple:
+        item = type_schema(get_args(kind)[0], interval)
+        if get_args(kind)[-1] is not Ellipsis:
+            return {"type": "array", "items": item, "minItems": len(get_args(kind)), "maxItems": len(get_args(kind))}
+        return {"anyOf": [{"type": "array", "items": item}, item]}
+    types = {int: "integer", float: "number", bool: "boolean", str: "string"}
+    return {"type": types.get(kind, "object"), **(bounds(interval) if interval else {})}
+
+
+def bounds(interval: Interval) -> dict[str, float]:
+    """An interval's ends in the schema's words.
+
+    >>> bounds(Interval(0, 1, open_low=True))
+    {'exclusiveMinimum': 0, 'maximum': 1}
+    """
+    low = {"exclusiveMinimum" if interval.open_low else "minimum": interval.low}
+    return low if interval.high == float("inf") else {**low, "exclusiveMaximum" if interval.open_high else "maximum": interval.high}
+
+
+def or_null(kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, or null, which is the default."""
+    if "enum" in kinds:
+        return {"enum": [*kinds["enum"], None]}
+    if "anyOf" in kinds:
+        return {"anyOf": [*kinds["anyOf"], {"type": "null"}]}
+    return {**kinds, "type": [kinds["type"], "null"]}
+
+
+def plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def any_case(words: list[str]) -> str:
+    """A pattern for the words in capitals or not.
+
+    >>> any_case(["sgd", "lion"])
+    '^([sS][gG][dD]|[lL][iI][oO][nN])$'
+    """
+    return f"^({'|'.join(re.sub('[a-z]', lambda letter: f'[{letter[0]}{letter[0].upper()}]', word) for word in words)})$"
+
+
+EMPTY: list[Any] = [{}, [], ""]
+"""Values by which a refused key asks for nothing, besides its own."""
+
+OBJECT_OR_NULL: dict[str, Any] = {"type": ["object", "null"]}
+
+BUILT_SCHEMAS: dict[str, dict[str, Any]] = {
+    "attention_config": {"type": ["array", "null"]},
+    "bf16": OBJECT_OR_NULL,
+    "deepspeed_extra_args": OBJECT_OR_NULL,
+    "deepspeed_mpi": {"type": ["boolean", "null"]},
+    "deepspeed_slurm": {"type": ["boolean", "null"]},
+    "fp16": OBJECT_OR_NULL,
+    "fp32_allreduce": {"type": ["boolean", "null"]},
+    "optimizer": {
+        **OBJECT_OR_NULL,
+        "properties": {
+            "type": {"type": "string", "pattern": any_case([*OPTIMIZER_PARAMETERS, "cpu_torch_adam"])},
+            "params": {
+                "type": "object",
+                "properties": {
+                    name: type_schema(FIELDS[name].annotation, INTERVALS.get(name))
+                    for names in OPTIMIZER_PARAMETERS.values()
+                    for name in names
+                },
+            },
+        },
+        "additionalProperties": False,
+    },
+    "save_interval": {"$ref": "#/properties/checkpoint_factor"},
+    "split": {"type": ["string", "array", "number", "null"]},
+    "zero_optimization": {**OBJECT_OR_NULL, "properties": {"stage": {"enum": [0, 1, 2, 3]}}},
+}

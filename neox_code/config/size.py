@@ -1,0 +1,93 @@
+"""Parameters and FLOPs from the configuration alone: arithmetic, no model.
+
+parameters(config.model, padded_vocab_size)                              # 162,322,944 for small
+block_parameters(config.model).on_rank(tensor_parallel_size=2)           # what one of two tensor-parallel ranks holds
+"""
+
+from dataclasses import dataclass
+
+from neox_code.config.model import ModelConfig
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """A number of parameters, by what tensor parallelism does with them."""
+
+    divided: int = 0
+    """Rows or columns of matrices, each on one of the tensor-parallel ranks."""
+
+    whole: int = 0
+    """Norms, positions, and the biases that are added after the ranks' sum: the same on every rank."""
+
+    def __add__(self, other: "Parameters") -> "Parameters":
+        return Parameters(self.divided + other.divided, self.whole + other.whole)
+
+    def __mul__(self, times: int) -> "Parameters":
+        return Parameters(self.divided * times, self.whole * times)
+
+    @property
+    def total(self) -> int:
+        return self.divided + self.whole
+
+    def on_rank(self, tensor_parallel_size: int) -> int:
+        return self.divided // tensor_parallel_size + self.whole
+
+
+def norm_parameters(model: ModelConfig) -> Parameters:
+    """One norm: a weight, and a bias in layernorm."""
+    return Parameters(whole=(1 if model.norm == "rmsnorm" else 2) * model.hidden_size)
+
+
+def projection_width(model: ModelConfig) -> int:
+    """Rows of the fused projection: queries, and the keys and values that heads may share."""
+    return model.hidden_size + 2 * model.kv_heads * model.head_dim
+
+
+def feed_forward_rows(model: ModelConfig) -> int:
+    """Rows of the feed-forward layer's first matrix: a gated activation takes two inputs."""
+    return (2 if model.is_gated else 1) * model.feed_forward_size
+
+
+def block_matrices(model: ModelConfig) -> int:
+    """The weights of one transformer block that multiply a token's vector."""
+    attention = (projection_width(model) + model.hidden_size) * model.hidden_size
+    feed_forward = (feed_forward_rows(model) + model.feed_forward_size) * model.hidden_size
+    return attention + feed_forward
+
+
+def block_biases(model: ModelConfig) -> Parameters:
+    hidden = model.hidden_size
+    attention = Parameters(projection_width(model), hidden) if model.use_bias_in_attn_linear else Parameters()
+    feed_forward = Parameters(feed_forward_rows(model), hidden) if model.use_bias_in_mlp else Parameters()
+    return attention + feed_forward
+
+
+def block_parameters(model: ModelConfig) -> Parameters:
+    """One transformer block: projections with their biases, and two norms."""
+    return Parameters(divided=block_matrices(model)) + block_biases(model) + norm_parameters(model) * 2
+
+
+def embedding_parameters(model: ModelConfig, padded_vocab_size: int) -> Parameters:
+    positions = model.max_position_embeddings * model.hidden_size if model.pos_emb == "learned" else 0
+    return Parameters(divided=padded_vocab_size * model.hidden_size, whole=positions)
+
+
+def head_parameters(model: ModelConfig, padded_vocab_size: int) -> Parameters:
+    """The head's own; none where it uses the embedding's."""
+    return Parameters(divided=padded_vocab_size * model.hidden_size if model.no_weight_tying else 0)
+
+
+def parameters(model: ModelConfig, padded_vocab_size: int) -> int:
+    """All parameters, padding included."""
+    ends = embedding_parameters(model, padded_vocab_size) + norm_parameters(model) + head_parameters(model, padded_vocab_size)
+    return (block_parameters(model) * model.num_layers + ends).total
+
+
+def training_flops_per_token(model: ModelConfig, padded_vocab_size: int, sequence_length: int) -> float:
+    """Forward and backward FLOPs a token: 6 per weight that multiplies it, and 12 L h S / 2 for causal attention.
+
+    Chowdhery et al. 2022 (PaLM), appendix B, halved for the causal mask; recomputation does not count.
+    """
+    matrices = model.num_layers * block_matrices(model)
+    head = padded_vocab_size * model.hidden_size
+    return 6.0 * (matrices + head) + 6.0 * model.num_layers * model.hidden_size * sequence_length

@@ -1,0 +1,124 @@
+"""The agent of a run on one of its hosts: starts this host's ranks when the head says so, and ends them when the head is gone.
+
+    python -m neox_code.launch.agent --head=10.0.0.1:40001,10.1.0.1:40001 --run=4f0c... --node=1
+
+pdsh, mpirun and srun start one agent a host; everything else it gets over its connection to the head (`fleet`): the command, so
+that no shell on the way reads it, and the environment, so that no secret stands on a command line. It ends the ranks when the
+connection is closed or silent, whatever has become of the program that started it.
+"""
+
+import argparse
+import os
+import queue
+import re
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from neox_code.errors import LaunchError, run_command
+from neox_code.launch.command import environment_here, host_launcher, meeting_port
+from neox_code.launch.contact import Contact, Message
+from neox_code.launch.supervise import ERROR_VARIABLE, LAUNCHER_VARIABLE, Ending, run_to_end
+
+CONNECT_SECONDS = 3.0
+NODE_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
+"""Where MPI and Slurm say which of their processes this is."""
+
+MPI_PREFIXES = ("OMPI_", "PMI", "MPI_", "HYDRA_")
+"""Of variables that describe the agent to MPI; DeepSpeed would take them for its ranks'."""
+
+RELAYS = r"^(\S*/)?(orted|prted|hydra_pmi_proxy) |^sshd(-session)?: \S+@notty"
+"""The command lines of MPI's own agents and of ssh's sessions without a terminal."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns 0 when the head knows how the ranks ended, which is their status elsewhere."""
+    parser = argparse.ArgumentParser()
+    for name in ("head", "run", "node"):
+        parser.add_argument(f"--{name}")
+    parsed = parser.parse_args(argv)
+    node = int(parsed.node if parsed.node is not None else next(os.environ[name] for name in NODE_VARIABLES if name in os.environ))
+    for name in [name for name in os.environ if name in (LAUNCHER_VARIABLE, ERROR_VARIABLE) or name.startswith(MPI_PREFIXES)]:
+        del os.environ[name]
+    inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+    contact = Contact(connect(parsed.head), lambda _, message: inbox.put(message))
+    contact.send(
+        kind="hello", run=parsed.run, node=node, host=os.environ.get("SLURMD_NODENAME"), port=meeting_port(0, is_default=True)
+    )
+    order = next_order(contact, inbox)
+    if order["kind"] != "start":
+        return 1
+    watch = threading.Thread(target=obey, args=(contact, inbox), daemon=True)
+    ending = run_ranks(order, watch)
+    contact.send(kind="ended", status=ending.status, report=ending.report)
+    watch.join()
+    return 0 if ending.status == 0 or contact.is_open else ending.status
+
+
+def connect(head: str) -> socket.socket:
+    """A connection to the first of the head's addresses that answers."""
+    for address in head.split(","):
+        host, _, port = address.rpartition(":")
+        try:
+            return socket.create_connection((host, int(port)), CONNECT_SECONDS)
+        except OSError as error:
+            reason = error
+    raise LaunchError(f"{socket.gethostname()} cannot reach the run's head at {head}: {reason}. Open its ports to this host.")
+
+
+def next_order(contact: Contact, inbox: "queue.SimpleQueue[Message]") -> Message:
+    """What the head says next; `lost` where it is gone or silent."""
+    while not contact.is_silent:
+        try:
+            return inbox.get(timeout=0.5)
+        except queue.Empty:
+            continue
+    return {"kind": "silent"}
+
+
+def obey(contact: Contact, inbox: "queue.SimpleQueue[Message]") -> None:
+    """Ends the run when the head says so or is gone; returns when it says goodbye."""
+    order = next_order(contact, inbox)
+    if order["kind"] == "goodbye":
+        return
+    if order["kind"] == "silent":
+        end_relay(os.getppid())
+    os.kill(os.getpid(), signal.SIGTERM)
+    while order["kind"] == "stop":
+        order = next_order(contact, inbox)
+
+
+def end_relay(process: int) -> None:
+    """Ends this process and its ancestors as far as they are MPI's agents or sshd's sessions, which would wait for the network."""
+    while process > 1:
+        try:
+            words = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            parent = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            return
+        if re.search(RELAYS, words):
+            os.kill(process, signal.SIGTERM)
+        process = parent
+
+
+def run_ranks(order: Message, watch: threading.Thread) -> Ending:
+    """This host's ranks, from their start to their end."""
+    os.environ.update(order["environment"])
+    node = order["node"]
+    if node == 0:
+        try:
+            meeting_port(order["master_port"], is_default=False)
+        except LaunchError as error:
+            watch.start()
+            return Ending(2, {"message": str(error), "is_users": True, "is_consequence": False}, None)
+    hosts = {host: tuple(slots) for host, slots in order["hosts"].items()}
+    words = host_launcher(hosts, node, order["master_addr"], order["master_port"])
+    watch.start()
+    return run_to_end([*words, "--module", *order["command"]], environment_here(len(list(hosts.values())[node])))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))

@@ -1,0 +1,332 @@
+"""The head of a run on several hosts: starts an agent on each, tells them what to run, and ends all of them together.
+
+    python -m neox_code.launch.fleet --launcher=pdsh --hosts=node0:0,1@node1:0,1 --module neox_code.commands.train CONFIG...
+
+    head (here) ── pdsh, mpirun or srun ──> agent (one a host) ──> DeepSpeed's launcher ──> ranks
+      └───────────── a connection to each agent: orders, beats, errors ────┘
+
+The launcher's part is to start the agents; nothing is concluded from its exit status as long as they are there. A host that does
+not answer, falls silent or fails ends the run on all others, and the first host's error, not its consequences elsewhere, is what
+the supervisor prints.
+"""
+
+import argparse
+import os
+import queue
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from neox_code.errors import EXIT_USER_ERROR, LaunchError
+from neox_code.launch.contact import SILENT_SECONDS, Contact, Message
+from neox_code.launch.hosts import parse_filter
+from neox_code.launch.supervise import ERROR_VARIABLE, STOPPING_SIGNALS, leave_report, run_rank, signal_sentence, start
+
+ANSWER_SECONDS = 20.0
+"""From the start until every host's agent has answered."""
+
+SETTLE_SECONDS = 1.0
+"""After the first bad news, until it is decided which is the cause."""
+
+STOP_SECONDS = 14.0
+"""After the order to stop, until agents are waited for no longer."""
+
+EXPORTED = ("PYTHON", "NCCL_", "GLOO_", "OMP_", "DS_", "CUDA_DEVICE", "TORCH", "UCX", "MV2", "MLFLOW", "WANDB_", "HF_", "LOGLEVEL")
+"""How the variables begin that the ranks of other hosts get as well, besides those in .deepspeed_env."""
+
+
+@dataclass
+class Fault:
+    """Bad news."""
+
+    message: str
+    status: int = 1
+    is_users: bool = False
+    weight: int = 1
+    """0 for an error of a rank's own, 1 for a host or process that is gone, 2 for what follows from others'."""
+
+
+@dataclass
+class Host:
+    """What the head knows of a host."""
+
+    name: str
+    slots: tuple[str, ...]
+    contact: Contact | None = None
+    hello: Message = field(default_factory=dict)
+    is_over: bool = False
+    """Whether nothing more is to be expected of it."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the head of a run and returns its exit status."""
+    parser = argparse.ArgumentParser()
+    for name in ("launcher", "hosts", "master_addr"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--master_port", type=int)
+    parser.add_argument("--module", nargs=argparse.REMAINDER)
+    parsed = parser.parse_args(argv)
+    with socket.create_server(("", 0), backlog=1024) as server:
+        return Fleet(parsed, server).to_the_end()
+
+
+class Fleet:
+    """One run on several hosts."""
+
+    def __init__(self, parsed: argparse.Namespace, server: socket.socket) -> None:
+        self.parsed = parsed
+        self.hosts = [Host(name, slots) for name, slots in parse_filter(parsed.hosts).items()]
+        self.run = secrets.token_hex(16)
+        self.server = server
+        self.inbox: queue.SimpleQueue[tuple[Contact, Message]] = queue.SimpleQueue()
+        self.received: signal.Signals | None = None
+        self.faults: list[Fault] = []
+        self.has_begun = False
+
+    def to_the_end(self) -> int:
+        """The whole run; returns its exit status."""
+        for number in STOPPING_SIGNALS:
+            signal.signal(number, self.note)
+        threading.Thread(target=self.accept, daemon=True).start()
+        addresses = [f"{address}:{self.server.getsockname()[1]}" for address in own_addresses([host.name for host in self.hosts])]
+        agent = agent_command(",".join(addresses), self.run)
+        command, environment = launcher_command(self.parsed.launcher, [host.name for host in self.hosts], agent)
+        launcher = start(command, {**os.environ, **environment})
+        try:
+            self.watch(launcher, addresses)
+            self.stop()
+        finally:
+            end_group(launcher)
+        if self.received is not None:
+            return 128 + self.received
+        if not self.faults:
+            return 0
+        cause = min(self.faults, key=lambda fault: fault.weight)
+        leave_report(Path(os.environ.get(ERROR_VARIABLE, os.devnull)), cause.message, cause.is_users, is_consequence=False)
+        return EXIT_USER_ERROR if cause.is_users else cause.status
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        self.received = self.received or signal.Signals(number)
+
+    def accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self.server.accept()
+            except OSError:
+                return
+            Contact(connection, lambda contact, message: self.inbox.put((contact, message)))
+
+    def watch(self, launcher: "subprocess.Popen[bytes]", addresses: Sequence[str]) -> None:
+        """Until every host has ended well, or something is wrong and it is clear what."""
+        deadline = time.monotonic() + ANSWER_SECONDS
+        settled = float("inf")
+        while self.received is None and time.monotonic() < settled and not all(host.is_over for host in self.hosts):
+            self.hear(0.2)
+            now = time.monotonic()
+            missing = [host.name for host in self.hosts if host.contact is None]
+            if not missing and not self.has_begun:
+                self.begin()
+            if missing and now > deadline and not self.may_queue:
+                self.faults.append(Fault(
+                    f"{', '.join(missing)} did not answer within {ANSWER_SECONDS:.0f} s. Check that it is up, that "
+                    f"{self.parsed.launcher} reaches it from here without a password, and that it reaches {' or '.join(addresses)}."
+                ))  # fmt: skip
+            for host in self.hosts:
+                if host.contact is not None and not host.is_over and host.contact.is_silent:
+                    host.is_over = True
+                    self.faults.append(Fault(
+                        f"{host.name} has not been heard of for {SILENT_SECONDS:.0f} s: it is cut off or down. Mend it or leave "
+                        "it out (exclude), and run the same command again."
+                    ))  # fmt: skip
+            code = launcher.poll()
+            if code is not None and not self.faults and not all(host.is_over for host in self.hosts):
+                self.hear(2.0)
+                if not self.faults and not all(host.is_over for host in self.hosts):
+                    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+                    missed = f" before {', '.join(missing)} answered" if missing else ""
+                    self.faults.append(Fault(
+                        f"{self.parsed.launcher} ended {how}{missed}. Its own words stand above; run the same command again.",
+                        128 - code if code < 0 else code or 1,
+                    ))  # fmt: skip
+            if self.faults and settled == float("inf"):
+                settled = now + SETTLE_SECONDS
+
+    @property
+    def may_queue(self) -> bool:
+        """Whether the hosts are still to be allocated."""
+        return self.parsed.launcher == "slurm" and "SLURM_JOB_ID" not in os.environ
+
+    def hear(self, seconds: float) -> None:
+        """Takes in what the agents say, for so long."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and self.received is None:
+            try:
+                contact, message = self.inbox.get(timeout=left)
+            except queue.Empty:
+                return
+            if message["kind"] == "hello":
+                self.welcome(contact, message)
+            for host in self.hosts:
+                if host.contact is contact and not host.is_over and message["kind"] in ("ended", "lost"):
+                    host.is_over = True
+                    self.note_end(host, message)
+
+    def welcome(self, contact: Contact, hello: Message) -> None:
+        """A host's agent is there; a stranger, or a second one, is sent away."""
+        by_name = {host.name: host for host in self.hosts}
+        host = None
+        if hello.get("run") == self.run and 0 <= hello["node"] < len(self.hosts):
+            host = by_name.get(hello["host"]) or self.hosts[hello["node"]]  # Slurm has an order of its own
+        if host is None or host.contact is not None:
+            contact.send(kind="stop")
+            return
+        host.contact, host.hello = contact, hello
+
+    def begin(self) -> None:
+        """Every agent gets the order to start its ranks."""
+        self.has_begun = True
+        first = self.hosts[0]
+        assert first.contact is not None
+        address = self.parsed.master_addr or first.contact.connection.getpeername()[0]
+        for node, host in enumerate(self.hosts):
+            assert host.contact is not None
+            host.contact.send(
+                kind="start",
+                node=node,
+                hosts={host.name: host.slots for host in self.hosts},
+                master_addr=address,
+                master_port=self.parsed.master_port or first.hello["port"],
+                command=self.parsed.module,
+                environment=exported(os.environ),
+            )
+
+    def note_end(self, host: Host, message: Message) -> None:
+        """Keeps the bad news of a host's end, if it is bad."""
+        if message["kind"] == "lost":
+            self.faults.append(Fault(
+                f"the run on {host.name} was killed, or the host went down. Look at it, and run the same command again."
+            ))  # fmt: skip
+            return
+        status, report = message["status"], message["report"]
+        signaled = signal_sentence(status)
+        if report is not None and not (report["is_consequence"] and signaled):
+            weight = 2 if report["is_consequence"] else 0
+            self.faults.append(Fault(f"{host.name}: {report['message']}", status or 1, report["is_users"], weight))
+        elif status != 0:
+            self.faults.append(Fault(f"{host.name}: {signaled or f'the ranks ended with status {status}.'}", status))
+
+    def stop(self) -> None:
+        """Ends the run where it still goes on, and lets the agents go."""
+        for host in self.hosts:
+            if host.contact is not None and not host.is_over:
+                host.contact.send(kind="stop")
+        until = time.monotonic() + STOP_SECONDS
+        received, self.received = self.received, None
+        faults, self.faults = self.faults, []
+        while time.monotonic() < until and any(host.contact is not None and not host.is_over for host in self.hosts):
+            self.hear(0.1)
+            for host in self.hosts:
+                host.is_over = host.is_over or (host.contact is not None and host.contact.is_silent)
+        self.received, self.faults = received, faults
+        for host in self.hosts:
+            if host.contact is not None:
+                host.contact.send(kind="goodbye")
+
+
+def exported(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that the ranks of all hosts get: those of EXPORTED, and the lines NAME=VALUE of .deepspeed_env."""
+    chosen = {name: value for name, value in environment.items() if name.startswith(EXPORTED)}
+    name = environment.get("DS_ENV_FILE", ".deepspeed_env")
+    for path in (Path.home() / name, Path(name)):
+        if path.is_file():
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+                variable, equals, value = line.strip().partition("=")
+                if not equals and variable:
+                    raise LaunchError(f"{path}:{number} ({variable}) is not NAME=VALUE. Write the line in that form.")
+                chosen |= {variable: value} if equals else {}
+    return chosen
+
+
+def own_addresses(hosts: Sequence[str]) -> list[str]:
+    """This machine's addresses as the hosts may see them, loopback last."""
+    found: dict[str, None] = {}
+    for host in hosts:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((host, 9))
+                found[probe.getsockname()[0]] = None
+            except OSError:
+                continue
+    return sorted(found, key=lambda address: address.startswith("127.")) or [socket.gethostname()]
+
+
+def agent_command(head: str, run: str) -> list[str]:
+    """The words that start an agent, in this folder and with this Python, which all hosts share."""
+    path = os.environ.get("PYTHONPATH", "")
+    return [
+        *("env", "-C", str(Path.cwd()), f"PYTHONPATH={path}", sys.executable, "-u", "-m", "neox_code.launch.agent"),
+        f"--head={head}",
+        f"--run={run}",
+    ]
+
+
+def launcher_command(launcher: str, hosts: Sequence[str], agent: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The command that starts an agent on each host, and what it needs in its environment.
+
+    Raises LaunchError where the launcher is not installed.
+    """
+    count, names = str(len(hosts)), ",".join(hosts)
+    program = next(filter(shutil.which, PROGRAMS[launcher]), None)
+    if program is None:
+        raise LaunchError(f"launcher {launcher} needs {PROGRAMS[launcher][-1]}, which is not installed here. {INSTALL}")
+    as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
+    one_each = ["--map-by", "ppr:1:node", "--bind-to", "none"]
+    commands = {
+        "pdsh": [program, "-S", "-f", "1024", "-w", names, shlex.join([*agent, "--node=%n"])],
+        "openmpi": [program, *as_root, "--host", ",".join(f"{host}:1" for host in hosts), "-np", count, *one_each, *agent],
+        "mpich": [program, "-n", count, "-ppn", "1", "-hosts", names, *agent],
+        "slurm": [program, f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1", f"--nodelist={names}", *agent],
+    }
+    environment = {"PDSH_RCMD_TYPE": "ssh", "PDSH_SSH_ARGS_APPEND": f"{os.environ.get('PDSH_SSH_ARGS_APPEND', '')} {SSH}".strip()}
+    return commands[launcher], environment if launcher == "pdsh" else {}
+
+
+PROGRAMS: dict[str, tuple[str, ...]] = {
+    "pdsh": ("pdsh",),
+    "openmpi": ("mpirun.openmpi", "mpirun"),
+    "mpich": ("mpirun.mpich", "mpiexec.hydra", "mpirun"),
+    "slurm": ("srun",),
+}
+INSTALL = "Install it, or set another launcher (pdsh, openmpi, mpich, slurm)."
+
+SSH = "-o BatchMode=yes -o ServerAliveInterval=5 -o ServerAliveCountMax=2"
+"""Asks nothing, and gives a host up that is silent."""
+
+
+def end_group(launcher: "subprocess.Popen[Any]") -> None:
+    """Ends the launcher and its process group, which it may do on its own first."""
+    for number, seconds in ((None, 2.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
+        if number is not None:
+            try:
+                os.killpg(launcher.pid, number)
+            except ProcessLookupError:
+                return
+        try:
+            launcher.wait(seconds)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+if __name__ == "__main__":
+    sys.exit(run_rank(main, sys.argv[1:]))

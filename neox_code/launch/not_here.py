@@ -1,0 +1,90 @@
+"""What a run needs and this machine lacks, a sentence each: no mistakes of the configuration. Imports no torch.
+
+    for sentence in lacking(config, "train"):
+        print(f"not here: {sentence}")
+
+A dry run lists them; a run is refused for those of them that are `stopping`.
+"""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+from neox_code.config.neox import DATA_NEEDS, NeoXConfig
+from neox_code.launch.hosts import visible_gpus
+from neox_code.launch.planned_world import planned_world
+
+TOKENS = (".bin", ".idx")
+VOCABULARY = (("vocab_file", ("",)), ("merge_file", ("",)))
+
+FILES = {
+    "train": (*((key, TOKENS) for key in ("data_path", "train_data_paths", "valid_data_paths", "test_data_paths")), *VOCABULARY),
+    "generate": (("load", ("",)), *VOCABULARY, ("sample_input_file", ("",))),
+    "evaluate": (("load", ("",)), *VOCABULARY, ("heldout_path", ("",))),
+}
+"""Of each script, the keys that name what it reads, and the endings of their files."""
+
+
+def lacking(config: NeoXConfig, script: str) -> list[str]:
+    """Everything that is not here: what stops a run, host files and GPUs, in sentences that go after "not here: "."""
+    return [*stopping(config, script), *hosts(config), *(gpus(config) if script == "train" else ())]
+
+
+def stopping(config: NeoXConfig, script: str) -> list[str]:
+    """Data, files and packages without which the script ends."""
+    needs = [*config.missing(DATA_NEEDS), *merges(config)] if script == "train" else []
+    return [*needs, *files(config, script), *packages(config), *(gpu_for_fp16(config) if script == "train" else ())]
+
+
+def merges(config: NeoXConfig) -> Iterator[str]:
+    data = config.data
+    if data.tokenizer_type == "GPT2BPETokenizer" and data.vocab_file and not data.merge_file:
+        yield "merge_file: it is not set, and GPT2BPETokenizer needs it beside vocab_file. Set it to the file of merges."
+
+
+def files(config: NeoXConfig, script: str) -> Iterator[str]:
+    values = config.values()
+    for key, endings in FILES.get(script, ()):
+        named = values[key] if isinstance(values[key], tuple) else (values[key],)
+        for path in filter(None, named):
+            missing = [f"{path}{ending}" for ending in endings if not Path(f"{path}{ending}").exists()]
+            if missing:
+                yield f"{' and '.join(missing)} ({key}, {config.origins[key]}). Make or copy it, or correct the path."
+
+
+PACKAGES = (
+    ("use_wandb", True, "wandb", "pip install -e '.[wandb]', or leave the key out"),
+    ("use_bnb_optimizer", True, "bitsandbytes", "pip install -e '.[bitsandbytes]', or leave the key out"),
+)
+"""Key, the value with which it needs an optional package, the package, and the remedy."""
+
+
+def packages(config: NeoXConfig) -> Iterator[str]:
+    values = config.values()
+    for key, value, package, remedy in PACKAGES:
+        if values[key] == value and importlib.util.find_spec(package) is None:
+            yield f"the package {package}, which {config.said(key)} needs. Run {remedy}."
+
+
+def hosts(config: NeoXConfig) -> Iterator[str]:
+    hostfile = config.parallelism.hostfile
+    if hostfile and not Path(hostfile).is_file():
+        yield f"{config.said('hostfile')}. Write it, or remove the key to run on this machine alone."
+
+
+def gpu_for_fp16(config: NeoXConfig) -> Iterator[str]:
+    if config.model.precision == "fp16" and not config.parallelism.hostfile and not visible_gpus():
+        yield f"a GPU, without which {config.said('precision')} cannot be trained. On a CPU use --set precision=bfloat16."
+
+
+def gpus(config: NeoXConfig) -> Iterator[str]:
+    """GPUs of this machine, where it is the only one; `gpu_for_fp16` speaks of those that fp16 needs."""
+    if config.parallelism.hostfile:
+        return
+    ranks, here = planned_world(config).ranks, len(visible_gpus())
+    if here >= ranks:
+        return
+    if here:
+        yield f"{ranks} GPUs, of which this machine has {here}. Run on a machine with more, or on several with a hostfile."
+    elif config.model.precision != "fp16":
+        yield f"{'a GPU' if ranks == 1 else f'{ranks} GPUs'}: a run here has {ranks} CPU process{'es' * (ranks > 1)}."

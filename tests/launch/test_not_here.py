@@ -1,0 +1,66 @@
+"""What a run needs and this machine lacks, by script."""
+
+import importlib.util
+
+import pytest
+
+from neox_code.config.neox import NeoXConfig
+from neox_code.launch import not_here
+from neox_code.launch.not_here import lacking, stopping
+
+SHAPE = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128}
+
+
+@pytest.fixture
+def lacks(tmp_path, monkeypatch):
+    """The first words of the sentences, in a folder with a vocabulary and token files, on a machine with so many GPUs."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("vocab.json", "merges.txt", "corpus.bin", "corpus.idx", "half.bin"):
+        (tmp_path / name).touch()
+
+    def sentences(script="train", count=0, function=lacking, **keys):
+        monkeypatch.setattr(not_here, "visible_gpus", lambda: tuple(map(str, range(count))))
+        data = {"data_path": "corpus", "vocab_file": "vocab.json", "merge_file": "merges.txt"}
+        return [sentence.split(" (")[0] for sentence in function(NeoXConfig.load([], {**SHAPE, **data, **keys}), script)]
+
+    return sentences
+
+
+def test_nothing_is_lacking_where_everything_is_here(lacks):
+    assert lacks(count=1) == []
+
+
+def test_files_are_named_with_their_endings(lacks):
+    assert lacks(count=1, data_path="half") == ["half.idx"]
+    keys = {"data_path": None, "train_data_paths": ["corpus", "a/b"], "merge_file": None}
+    assert lacks(count=1, **keys) == [
+        "merge_file: it is not set, and GPT2BPETokenizer needs it beside vocab_file. Set it to the file of merges.",
+        "a/b.bin and a/b.idx",
+    ]
+
+
+def test_other_scripts_need_other_files(lacks):
+    assert lacks("generate", load="checkpoints", sample_input_file="prompt.txt", data_path="none") == ["checkpoints", "prompt.txt"]
+    assert lacks("evaluate", heldout_path="corpus-folder") == ["corpus-folder"]
+
+
+def test_gpus_are_counted_on_a_single_machine(lacks):
+    assert lacks(count=2, num_gpus=4) == [
+        "4 GPUs, of which this machine has 2. Run on a machine with more, or on several with a hostfile."
+    ]
+    assert lacks(num_gpus=2) == ["2 GPUs: a run here has 2 CPU processes."]
+    assert lacks(hostfile="hosts", num_gpus=4) == ["hostfile"]
+
+
+def test_a_cpu_stops_fp16_alone(lacks):
+    assert lacks(function=stopping) == []
+    assert lacks(function=stopping, precision="fp16") == ["a GPU, without which precision"]
+    assert lacks(precision="fp16") == ["a GPU, without which precision"]
+    assert lacks(count=1, precision="fp16") == []
+
+
+@pytest.mark.parametrize(("key", "package"), [("use_wandb", "wandb"), ("use_bnb_optimizer", "bitsandbytes")])
+def test_optional_packages_stop_a_run_that_uses_them(lacks, monkeypatch, key, package):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert lacks(count=1) == []
+    assert lacks(count=1, function=stopping, **{key: True}) == [f"the package {package}, which {key}"]

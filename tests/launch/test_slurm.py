@@ -1,0 +1,75 @@
+import socket
+
+import pytest
+
+from neox_code.errors import LaunchError
+from neox_code.launch.slurm import adopt_slurm_ranks, meeting_host
+
+TASK = {
+    "SLURM_JOB_ID": "40012",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_PROCID": "3",
+    "SLURM_LOCALID": "1",
+    "SLURM_STEP_NODELIST": "gpu[7-8]",
+    "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.7",
+}
+
+
+def resolve(monkeypatch: pytest.MonkeyPatch, *known: str) -> None:
+    def getaddrinfo(host: str, port: object) -> list[object]:
+        if host not in known:
+            raise socket.gaierror(-2, "Name or service not known")
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+
+
+def test_a_task_of_sruns_is_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve(monkeypatch, "gpu7")
+    environment = dict(TASK)
+    adopt_slurm_ranks(environment)
+    assert {name: value for name, value in environment.items() if name not in TASK} == {
+        "RANK": "3",
+        "WORLD_SIZE": "4",
+        "LOCAL_RANK": "1",
+        "MASTER_ADDR": "gpu7",
+        "MASTER_PORT": "10012",
+    }
+
+
+@pytest.mark.parametrize(("visible", "local_rank"), [(("5",), "0"), (("0", "1"), "1"), ((), "1")])
+def test_a_task_that_sees_one_gpu_uses_it(monkeypatch: pytest.MonkeyPatch, visible: tuple[str, ...], local_rank: str) -> None:
+    resolve(monkeypatch, "gpu7")
+    monkeypatch.setattr("neox_code.launch.slurm.visible_gpus", lambda: visible)
+    environment = dict(TASK)
+    adopt_slurm_ranks(environment)
+    assert environment["LOCAL_RANK"] == local_rank
+
+
+def test_what_is_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve(monkeypatch)
+    environment = {**TASK, "MASTER_ADDR": "10.1.1.1", "MASTER_PORT": "29500"}
+    del environment["SLURM_LAUNCH_NODE_IPADDR"]
+    adopt_slurm_ranks(environment)
+    assert (environment["MASTER_ADDR"], environment["MASTER_PORT"]) == ("10.1.1.1", "29500")
+
+
+@pytest.mark.parametrize("other", [{"RANK": "0"}, {"SLURM_STEP_NUM_TASKS": None}])
+def test_ranks_of_other_launchers_and_batch_scripts_are_left_alone(other: dict[str, str | None]) -> None:
+    environment = {name: value for name, value in {**TASK, **other}.items() if value is not None}
+    before = dict(environment)
+    adopt_slurm_ranks(environment)
+    assert environment == before
+
+
+def test_a_single_task_meets_nobody() -> None:
+    environment = {**TASK, "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}
+    adopt_slurm_ranks(environment)
+    assert "MASTER_ADDR" not in environment
+
+
+def test_a_name_that_only_slurm_knows_gives_way_to_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve(monkeypatch)
+    assert meeting_host(TASK) == "10.0.0.7"
+    with pytest.raises(LaunchError, match=r"finds no address for the job's first host \(gpu7\). Set MASTER_ADDR"):
+        meeting_host({"SLURM_STEP_NODELIST": "gpu[7-8]"})

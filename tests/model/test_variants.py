@@ -1,0 +1,162 @@
+"""Every key that changes what is computed: two tensor ranks, a cache and torch's own attention against one plain pass."""
+
+import dataclasses
+import functools
+
+import pytest
+import torch
+from distributed_runs import run_ranks
+
+from neox_code.config.model import ModelConfig
+from neox_code.config.parallelism import ParallelismConfig
+from neox_code.config.size import parameters
+from neox_code.model.gpt import COLUMN_DIVIDED, GPT, ROW_DIVIDED, gpt_layers, stacked_rows
+from neox_code.model.initialization import in_rank_order
+from neox_code.model.kv_cache import KVCache
+from neox_code.parallel.grid import ParallelGrid, alone
+from neox_code.parallel.startup import startup
+
+VOCAB_SIZE, PADDED = 250, 256
+SHAPE = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 64}
+VARIANTS = {
+    "rmsnorm": {"norm": "rmsnorm"},
+    "grouped": {"num_kv_heads": 2, "pos_emb": "rotary"},
+    "gated": {"activation": "swiglu", "intermediate_size": 288},
+    "without biases": {"use_bias_in_attn_linear": False, "use_bias_in_mlp": False},
+    "parallel residual without biases": {"gpt_j_residual": True, "use_bias_in_mlp": False, "activation": "mish"},
+    "sinusoidal": {"pos_emb": "sinusoidal"},
+    "alibi": {"pos_emb": "alibi"},
+    "alibi of six heads in groups": {"pos_emb": "alibi", "num_attention_heads": 6, "hidden_size": 96, "num_kv_heads": 2},
+    "orthogonal in groups": {"init_method": "orthogonal", "output_layer_init_method": "scaled_orthogonal", "num_kv_heads": 2},
+    "xavier with a gate": {
+        "init_method": "xavier_uniform",
+        "output_layer_init_method": "xavier_normal",
+        "activation": "reglu",
+        "intermediate_size": 288,
+    },
+    "llama": {
+        "norm": "rmsnorm",
+        "num_kv_heads": 2,
+        "pos_emb": "rotary",
+        "activation": "swiglu",
+        "mlp_multiple_of": 16,
+        "use_bias_in_attn_linear": False,
+        "use_bias_in_mlp": False,
+    },
+}
+variants = pytest.mark.parametrize("name", VARIANTS)
+
+
+def variant(name: str) -> ModelConfig:
+    return ModelConfig(**SHAPE | {"no_weight_tying": True} | VARIANTS[name])
+
+
+def tokens(length: int = 40) -> torch.Tensor:
+    return torch.randint(0, VOCAB_SIZE, (2, length), generator=torch.Generator().manual_seed(3))
+
+
+def logits_and_gradients(name: str, grid: ParallelGrid) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """This rank's part of the logits, and the gradients of its parts of the parameters, from the initial weights."""
+    gpt = GPT(gpt_layers(variant(name), VOCAB_SIZE, PADDED, grid, torch.float32))
+    logits = gpt(tokens())
+    (logits.square().sum() / 20_000).backward()
+    return logits.detach(), {name: parameter.grad for name, parameter in gpt.named_parameters()}
+
+
+def on_each_tensor_rank() -> dict[str, tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+    with startup(ParallelismConfig(model_parallel_size=2)) as grid:
+        return {name: logits_and_gradients(name, grid) for name in VARIANTS}
+
+
+@functools.cache
+def two_tensor_ranks() -> list[dict[str, tuple[torch.Tensor, dict[str, torch.Tensor]]]]:
+    return run_ranks(2, on_each_tensor_rank)
+
+
+@variants
+def test_two_tensor_ranks_compute_what_one_plain_process_does(name):
+    logits, gradients = logits_and_gradients(name, alone())
+    ranks = [rank[name] for rank in two_tensor_ranks()]
+    torch.testing.assert_close(torch.cat([part for part, _ in ranks], -1), logits, atol=1e-5, rtol=0)
+    stacked = stacked_rows(GPT(gpt_layers(variant(name), VOCAB_SIZE, PADDED, alone(), torch.float32)))
+    for key, expected in gradients.items():
+        parts = [part[key] for _, part in ranks]
+        if key in stacked:
+            expected = in_rank_order(expected, stacked[key], 2)
+        dim = 0 if key.endswith(COLUMN_DIVIDED) else 1 if key.endswith(ROW_DIVIDED) else None
+        whole = parts[1] if dim is None else torch.cat(parts, dim)
+        torch.testing.assert_close(whole, expected, atol=1e-7, rtol=1e-4)
+
+
+@pytest.mark.parametrize("biases", [False, True])
+@pytest.mark.parametrize("num_kv_heads", [None, 1, 2])
+def test_logits_and_gradients_equal_those_of_transformers_llama(build_gpt, as_llama, num_kv_heads, biases):
+    keys = {"num_kv_heads": num_kv_heads, "use_bias_in_attn_linear": biases, "use_bias_in_mlp": biases}
+    model = ModelConfig(**SHAPE | {"no_weight_tying": True} | VARIANTS["llama"] | keys)
+    gpt = build_gpt(model)
+    peer = as_llama(gpt, model)
+    ours, theirs = gpt(tokens()), peer(tokens()).logits
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    ours.square().mean().backward()
+    theirs.square().mean().backward()
+    gradient = gpt.get_parameter("sequential.2.mlp.dense_h_to_4h.weight").grad
+    up, gate = peer.model.layers[0].mlp.up_proj.weight.grad, peer.model.layers[0].mlp.gate_proj.weight.grad
+    torch.testing.assert_close(gradient, torch.cat([up, gate]), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("hidden_size", "heads"), [(64, 4), (96, 6), (64, 1)])
+def test_logits_of_a_model_with_alibi_equal_those_of_transformers_bloom(build_gpt, as_bloom, hidden_size, heads):
+    keys = {"hidden_size": hidden_size, "num_attention_heads": heads, "pos_emb": "alibi", "bias_gelu_fusion": True}
+    model = ModelConfig(**SHAPE | keys)
+    gpt = build_gpt(model)
+    with torch.no_grad():
+        torch.testing.assert_close(gpt(tokens()), as_bloom(gpt, model)(tokens()).logits, atol=1e-5, rtol=0)
+
+
+@variants
+def test_the_parameter_count_is_that_of_the_built_model(name):
+    built = GPT(gpt_layers(variant(name), VOCAB_SIZE, PADDED, alone(), torch.float32))
+    assert parameters(variant(name), PADDED) == sum(parameter.numel() for parameter in built.parameters())
+
+
+@variants
+def test_reading_with_a_cache_equals_reading_at_once(build_gpt, name):
+    model = variant(name)
+    gpt = build_gpt(model)
+    cache = KVCache.allocate(model, 2, 64, torch.float32)
+    pieces = [slice(0, 20), *(slice(i, i + 1) for i in range(20, 30)), slice(30, 40)]
+    with torch.no_grad():
+        piecewise = torch.cat([gpt(tokens()[:, piece], cache) for piece in pieces], dim=1)
+        torch.testing.assert_close(piecewise, gpt(tokens()), atol=1e-5, rtol=0)
+
+
+@variants
+def test_rows_of_different_lengths_go_on_where_each_one_ends(build_gpt, name):
+    model = variant(name)
+    gpt = build_gpt(model)
+    cache = KVCache.allocate(model, 2, 64, torch.float32)
+    text, lengths = tokens(), [20, 13]
+    with torch.no_grad():
+        gpt(text[:, :20], cache)
+        cache.set_lengths(lengths)
+        following = torch.stack([text[row, length : length + 3] for row, length in enumerate(lengths)])
+        ragged = torch.cat([gpt(following[:, :2], cache), gpt(following[:, 2:], cache)], dim=1)
+        for row, length in enumerate(lengths):
+            whole = gpt(text[row : row + 1, : length + 3])[0, length:]
+            torch.testing.assert_close(ragged[row], whole, atol=1e-5, rtol=0)
+
+
+@variants
+def test_attention_with_torchs_own_kernel_equals_attention_in_blocks(build_gpt, name, monkeypatch):
+    gpt = build_gpt(variant(name))
+    with torch.no_grad():
+        in_blocks = gpt(tokens())
+        monkeypatch.setattr("neox_code.model.attention.is_better_in_blocks", lambda query: False)
+        torch.testing.assert_close(gpt(tokens()), in_blocks, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["grouped", "alibi", "alibi of six heads in groups"])
+def test_attention_with_next_to_no_dropout_equals_attention_without(build_gpt, name):
+    gpt = build_gpt(variant(name))
+    trained = build_gpt(dataclasses.replace(variant(name), attention_dropout=1e-9)).train()
+    torch.testing.assert_close(trained(tokens()), gpt(tokens()), atol=1e-5, rtol=0)

@@ -1,0 +1,30 @@
+"""Writes configs/README.md and configs/schema.json from the fields; with --check it only says whether they are current.
+
+python tools/describe_config.py
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from neox_code.config.reference import MADE_BY, readme, schema_text
+from neox_code.errors import ConfigError, run_command
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description="Writes configs/README.md and configs/schema.json from the fields.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file is not current")
+    check = parser.parse_args(argv).check
+    for path, text in {CONFIGS / "README.md": readme(), CONFIGS / "schema.json": schema_text()}.items():
+        if not check:
+            path.write_text(text, encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            raise ConfigError(f"configs/{path.name} is not current. Run: {MADE_BY}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))
