@@ -21,6 +21,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests compare layouts on the CPU, wit
 os.environ["DS_ACCELERATOR"] = "cpu"
 torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background has it ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so has nohup
 
 MODULES = [
     "argparse",

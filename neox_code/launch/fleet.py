@@ -31,7 +31,7 @@ from typing import Any
 from neox_code.errors import EXIT_USER_ERROR, LaunchError
 from neox_code.launch.contact import SILENT_SECONDS, Contact, Message
 from neox_code.launch.hosts import parse_filter
-from neox_code.launch.supervise import ERROR_VARIABLE, STOPPING_SIGNALS, leave_report, run_rank, signal_sentence, start
+from neox_code.launch.supervise import ERROR_VARIABLE, heard_signals, leave_report, run_rank, signal_sentence, start
 
 ANSWER_SECONDS = 20.0
 """From the start until every host's agent has answered."""
@@ -96,7 +96,7 @@ class Fleet:
 
     def to_the_end(self) -> int:
         """The whole run; returns its exit status."""
-        for number in STOPPING_SIGNALS:
+        for number in heard_signals():
             signal.signal(number, self.note)
         threading.Thread(target=self.accept, daemon=True).start()
         addresses = [f"{address}:{self.server.getsockname()[1]}" for address in own_addresses([host.name for host in self.hosts])]

@@ -59,6 +59,11 @@ WATCH_SECONDS = 0.5
 STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+def heard_signals() -> list[signal.Signals]:
+    """Those of STOPPING_SIGNALS that whoever started this process left to be heard: nohup and `&` have some ignored."""
+    return [number for number in STOPPING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+
+
 # ---- the parent
 
 
@@ -126,8 +131,7 @@ class Relay:
         self.handlers: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Relay":
-        heard = [number for number in STOPPING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        self.handlers = {number: signal.signal(number, self.receive) for number in heard}
+        self.handlers = {number: signal.signal(number, self.receive) for number in heard_signals()}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
