@@ -25,16 +25,20 @@ def test_context_and_gradients_equal_those_of_torch(sequence):
         torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
 
 
+def assert_same_with_gradients(ours, theirs, inputs):
+    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+    upstream = torch.randn_like(ours)
+    gradients = (torch.autograd.grad(context, inputs, upstream) for context in (ours, theirs))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+
+
 def test_heads_that_share_keys_and_values_equal_those_of_torch():
     torch.manual_seed(0)
     query, key, value = (torch.randn(2, heads, 150, 16, dtype=torch.float64, requires_grad=True) for heads in (6, 2, 2))
     ours = blocked_attention(query, key, value)
     theirs = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
-    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
-    upstream = torch.randn_like(ours)
-    gradients = (torch.autograd.grad(context, (query, key, value), upstream) for context in (ours, theirs))
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+    assert_same_with_gradients(ours, theirs, (query, key, value))
 
 
 def test_linear_biases_are_added_block_by_block_as_they_are_at_once():
@@ -44,11 +48,7 @@ def test_linear_biases_are_added_block_by_block_as_they_are_at_once():
     bias = bias_at(slopes, torch.arange(300)[None], 300, torch.float64)
     ours = blocked_attention(query, key, value, slopes)
     theirs = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, enable_gqa=True)
-    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
-    upstream = torch.randn_like(ours)
-    gradients = (torch.autograd.grad(context, (query, key, value), upstream) for context in (ours, theirs))
-    for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
+    assert_same_with_gradients(ours, theirs, (query, key, value))
 
 
 def test_bf16_is_as_near_to_the_exact_context_as_the_plain_formula():
