@@ -13,6 +13,7 @@ run needs and this machine lacks; `--gpu-memory-gib N` asks whether its layout f
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,9 +21,9 @@ from neox_code.config.command_line import CommandLine, parse_command_line
 from neox_code.config.derive import data_parallel_size
 from neox_code.config.neox import TRAINING_NEEDS, NeoXConfig
 from neox_code.errors import ConfigError, run_command
-from neox_code.launch.command import QUIET, launch_command, launch_environment
+from neox_code.launch.command import QUIET, launch_command, launch_environment, remarks
 from neox_code.launch.dry_run import described
-from neox_code.launch.hosts import visible_gpus, world_size
+from neox_code.launch.hosts import visible_gpus, with_default_hostfile, world_size
 from neox_code.launch.not_here import stopping
 from neox_code.launch.planned_world import planned_world
 from neox_code.launch.supervise import run
@@ -51,11 +52,18 @@ def main(argv: Sequence[str]) -> int:
 
 def run_configured(script: str, command_line: CommandLine) -> int:
     config = NeoXConfig.load(command_line.config_paths, command_line.overrides)
+    if script in LAUNCHED:
+        config = with_default_hostfile(config)
     words = CommandLine(command_line.config_paths, command_line.overrides).arguments
     if command_line.dry_run:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # paths may have letters that the terminal's encoding lacks
         print(dry_run(script, words, config, command_line.gpu_memory_gib))
         return 0
-    return run(command_on_ranks(script, words, config), launch_environment(config))
+    command = command_on_ranks(script, words, config)
+    for line in remarks(config):
+        print(line, file=sys.stderr)
+    return run(command, launch_environment(config))
 
 
 def dry_run(script: str, words: Sequence[str], config: NeoXConfig, gpu_memory_gib: float | None) -> str:

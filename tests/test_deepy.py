@@ -118,6 +118,23 @@ def test_a_dry_run_judges_the_configuration_alone(deepy, folder):
     assert "smallest world" in ranks
 
 
+def test_a_dry_run_prints_paths_that_the_terminal_has_no_letters_for(deepy, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    ended = deepy("train", "conf/shape", "conf/rest", "--dry-run", "--set", "save=/tmp/\u00fcber")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert any(line.split()[:2] == ["save", "/tmp/\\xfcber"] for line in ended.stdout.splitlines())
+
+
+def test_a_dry_run_names_the_default_hostfile_that_a_run_would_follow(deepy, folder, monkeypatch):
+    monkeypatch.setenv("DLTS_HOSTFILE", "hosts")
+    missing = deepy("train", "conf/shape", "conf/rest", "--dry-run")
+    assert "not here: hostfile (hosts, DLTS_HOSTFILE). Write it, or unset it" in missing.stdout
+    (folder / "hosts").write_text("node0 slots=2\nnode1 slots=2\n")
+    there = deepy("train", "conf/shape", "conf/rest", "--dry-run")
+    assert ["hostfile", "hosts", "changed", "DLTS_HOSTFILE"] in [line.split() for line in there.stdout.splitlines()]
+    assert "--hosts=node0:0,1@node1:0,1" in there.stdout
+
+
 def test_a_dry_run_without_any_data_keys_says_what_is_not_here(deepy, folder):
     (folder / "conf" / "rest.yml").write_text(REST.replace("data_path: corpus\n", ""))
     dry = deepy("train", "conf/shape", "conf/rest", "--dry-run")
@@ -170,7 +187,8 @@ def test_a_dry_run_imports_no_heavy_library(deepy):
             "error: hiden_size (3, --set) is an unknown key: did you mean hidden_size?",
         ),
         (("conf/shape", "conf/rest", "--set", "num_gpus=3"), "error: train_batch_size 4 is not train_micro_batch_size_per_gpu *"),
-        (("conf/shape", "conf/rest", "-H", "hosts"), "error: hostfile hosts does not exist."),
+        (("conf/shape", "conf/rest", "-H", "hosts"), "error: not here: hostfile (hosts, --set). Write it, or unset it"),
+        (("conf/shape", "conf/rest", "--set", "num_nodes=2"), "error: not here: hosts to run on: num_nodes (2) asks for several"),
         (("conf/shape", "conf/rest", "--set", "precision=fp16"), "error: not here: a GPU, without which precision (fp16, --set)"),
         (("conf/shape", "conf/rest", "--set", "data_path=other"), "error: not here: other.bin and other.idx (data_path, --set)."),
     ],

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from neox_code.errors import NeoXError
+from neox_code.errors import EXIT_USER_ERROR, NeoXError
 from neox_code.launch.command import ALLOCATOR
 from neox_code.launch.parent import die_with_parent
 
@@ -59,10 +59,12 @@ class Contestant:
         self.measured.notes = self.answer()["notes"]
 
     def answer(self) -> dict:
-        """The next result. Raises NeoXError where the process ended instead; it has said why."""
+        """The next result. Where the process ended instead, it has said why: of the user's mistakes no more is said."""
         line = self.results.readline()
         if not line:
-            status = self.process.wait()
+            status = self.end()
+            if status == EXIT_USER_ERROR:
+                raise SystemExit(status)
             raise NeoXError(f"the benchmark of {self.measured.name} ended with status {status} before it had a result.")
         return json.loads(line)
 
@@ -74,9 +76,15 @@ class Contestant:
         self.measured.memory_gib = result["memory_gib"]
 
     def finish(self) -> Measured:
-        self.process.stdin.close()
-        self.process.wait()
+        self.end()
         return self.measured
+
+    def end(self) -> int:
+        """Closes the pipes, at which the process ends; returns its exit status."""
+        self.process.stdin.close()
+        status = self.process.wait()
+        self.results.close()
+        return status
 
 
 def compete(

@@ -1,4 +1,4 @@
-"""Decoding speed beside transformers' GPTNeoX of the same shapes.
+"""Decoding speed beside transformers' model of the same configuration (`peer.py`).
 
     python -m neox_code.benchmarks.decoding NAME:BATCH CONFIG...        one contestant; started by `deepy.py benchmark decoding`
 

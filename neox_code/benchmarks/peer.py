@@ -1,31 +1,154 @@
-"""transformers' GPTNeoX in a configuration's shape, as a careful user of it would build it."""
+"""The model of transformers that a configuration describes, as a careful user of it would build it.
+
+    peer_model(config.model, 50304, torch.bfloat16)
+
+    GPTNeoX    layernorm, rotary positions, a plain activation
+    Llama      rmsnorm, rotary positions, a gated activation; heads may share keys and values
+    Bloom      layernorm, alibi, gelu by its tanh approximation
+
+A configuration that none of them can express is a ConfigError that names what the nearest one lacks.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+from torch import nn
+from transformers import BloomConfig, BloomForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import PreTrainedModel as Peer
 
+from neox_code.config.assembly import written
 from neox_code.config.model import ModelConfig
+from neox_code.errors import ConfigError
+
+PLAIN = {"gelu": "gelu", "relu": "relu", "swish": "silu", "silu": "silu", "mish": "mish"}
+GATES = {"swiglu": "silu", "geglu": "gelu", "reglu": "relu", "glu": "sigmoid", "bilinear": "linear"}
+"""Our activation -> transformers' name of its function."""
 
 
-def peer_model(model: ModelConfig, padded_vocab_size: int, dtype: torch.dtype) -> GPTNeoXForCausalLM:
-    """Random weights of `dtype`, SDPA attention; the rotary frequencies stay in fp32, which `.to(dtype)` would round."""
+def gpt_neox(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
     config = GPTNeoXConfig(
-        vocab_size=padded_vocab_size,
-        hidden_size=model.hidden_size,
+        **shared,
         num_hidden_layers=model.num_layers,
         num_attention_heads=model.num_attention_heads,
         intermediate_size=model.feed_forward_size,
-        hidden_act="gelu_pytorch_tanh" if model.bias_gelu_fusion else "gelu",
-        rotary_pct=model.rotary_pct,
+        hidden_act="gelu_pytorch_tanh" if model.activation == "gelu" and model.bias_gelu_fusion else PLAIN[model.activation],
+        rope_parameters={"rope_theta": model.rotary_emb_base, "partial_rotary_factor": model.rotary_pct, "rope_type": "default"},
         max_position_embeddings=model.max_position_embeddings,
+        layer_norm_eps=model.layernorm_epsilon,
+        attention_bias=model.use_bias_in_attn_linear,
         use_parallel_residual=model.gpt_j_residual,
-        tie_word_embeddings=not model.no_weight_tying,
-        attention_dropout=0.0,
         hidden_dropout=0.0,
         attn_implementation="sdpa",
     )
-    peer = GPTNeoXForCausalLM(config)
-    rotary = peer.gpt_neox.rotary_emb
-    frequencies = rotary.inv_freq.clone()
+    return GPTNeoXForCausalLM(config)
+
+
+def llama(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
+    config = LlamaConfig(
+        **shared,
+        num_hidden_layers=model.num_layers,
+        num_attention_heads=model.num_attention_heads,
+        num_key_value_heads=model.kv_heads,
+        intermediate_size=model.feed_forward_size,
+        hidden_act=GATES[model.activation],
+        rope_parameters={"rope_theta": model.rotary_emb_base, "rope_type": "default"},
+        max_position_embeddings=model.max_position_embeddings,
+        rms_norm_eps=model.rms_norm_epsilon,
+        attention_bias=model.use_bias_in_attn_linear,
+        mlp_bias=model.use_bias_in_mlp,
+        attn_implementation="sdpa",
+    )
+    return LlamaForCausalLM(config)
+
+
+def bloom(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
+    """Without the norm of BLOOM's embedding, which GPT-NeoX's models do not have. BLOOM has no SDPA attention."""
+    config = BloomConfig(
+        **shared,
+        n_layer=model.num_layers,
+        n_head=model.num_attention_heads,
+        layer_norm_epsilon=model.layernorm_epsilon,
+        hidden_dropout=0.0,
+    )
+    peer = BloomForCausalLM(config)
+    peer.transformer.word_embeddings_layernorm = nn.Identity()
+    return peer
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of transformers' models: how it is built, and of keys that it cannot vary the values it has."""
+
+    build: Callable[[ModelConfig, Mapping[str, Any]], Peer]
+    values: Mapping[str, Sequence[Any]]
+    shares_keys: bool = False
+    has_any_width: bool = True
+
+    def lacks(self, model: ModelConfig) -> dict[str, Sequence[Any]]:
+        """Keys of the model that this kind cannot express, each with the values that it can."""
+        heads = {} if self.shares_keys else {"num_kv_heads": (None, model.num_attention_heads)}
+        width = {"intermediate_size": (None, 4 * model.hidden_size), "expansion_factor": (None, 4.0), "mlp_multiple_of": (1,)}
+        values = {**self.values, **heads, **({} if self.has_any_width else width)}
+        return {key: wanted for key, wanted in values.items() if getattr(model, key) not in wanted}
+
+
+PEERS = {
+    "GPTNeoX": Kind(
+        gpt_neox, {"norm": ("layernorm",), "pos_emb": ("rotary",), "activation": tuple(PLAIN), "use_bias_in_mlp": (True,)}
+    ),
+    "Llama": Kind(
+        llama,
+        {
+            "norm": ("rmsnorm",),
+            "pos_emb": ("rotary",),
+            "activation": tuple(GATES),
+            "rotary_pct": (1.0,),
+            "gpt_j_residual": (False,),
+        },
+        shares_keys=True,
+    ),
+    "Bloom": Kind(
+        bloom,
+        {
+            "norm": ("layernorm",),
+            "pos_emb": ("alibi",),
+            "activation": ("gelu",),
+            "bias_gelu_fusion": (True,),
+            "use_bias_in_attn_linear": (True,),
+            "use_bias_in_mlp": (True,),
+            "gpt_j_residual": (False,),
+            "apply_query_key_layer_scaling": (False,),
+        },
+        has_any_width=False,
+    ),
+}
+
+
+def nearest_peer(model: ModelConfig) -> tuple[str, dict[str, Sequence[Any]]]:
+    """The kind that lacks least, positions above all, and what it lacks."""
+    lacking = {name: kind.lacks(model) for name, kind in PEERS.items()}
+    nearest = min(lacking, key=lambda name: ("pos_emb" in lacking[name], len(lacking[name])))
+    return nearest, lacking[nearest]
+
+
+def peer_model(model: ModelConfig, padded_vocab_size: int, dtype: torch.dtype) -> Peer:
+    """Random weights of `dtype`; the rotary frequencies stay in fp32, which `.to(dtype)` would round. Raises ConfigError."""
+    nearest, lacking = nearest_peer(model)
+    if lacking:
+        asked = " and ".join(f"{key} {written(getattr(model, key))}" for key in lacking)
+        settings = " ".join(f"--set {key}={written(wanted[0])}" for key, wanted in lacking.items())
+        raise ConfigError(f"transformers has no model with {asked} to compare with; its {nearest} is the nearest. Use {settings}.")
+    shared = {
+        "vocab_size": padded_vocab_size,
+        "hidden_size": model.hidden_size,
+        "tie_word_embeddings": not model.no_weight_tying,
+        "attention_dropout": 0.0,
+    }
+    peer = PEERS[nearest].build(model, shared)
+    frequencies = {name: buffer.clone() for name, buffer in peer.named_buffers() if name.endswith("inv_freq")}
     peer = peer.to(dtype)
-    rotary.inv_freq = frequencies
+    for name, buffer in frequencies.items():
+        peer.get_submodule(name.rpartition(".")[0]).register_buffer(name.rpartition(".")[2], buffer, persistent=False)
     return peer

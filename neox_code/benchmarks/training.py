@@ -1,4 +1,4 @@
-"""Training speed beside transformers' GPTNeoX of the same shapes.
+"""Training speed beside transformers' model of the same configuration (`peer.py`).
 
     python -m neox_code.benchmarks.training CONTESTANT CONFIG...        one contestant; started by `deepy.py benchmark training`
 
@@ -14,7 +14,7 @@ from functools import partial
 
 import torch
 from torch import nn
-from transformers import GPTNeoXForCausalLM
+from transformers import PreTrainedModel as Peer
 
 from neox_code.benchmarks.contest import answer_rounds
 from neox_code.benchmarks.peer import peer_model
@@ -34,7 +34,7 @@ SECONDS_PER_ROUND = 2.0
 """A round is as many steps as take about this long, and at least one."""
 
 
-def peer_step(model: GPTNeoXForCausalLM) -> OptimizerStep:
+def peer_step(model: Peer) -> OptimizerStep:
     """bf16 weights and optimizer states, no master weights."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), fused=True)
 
@@ -46,7 +46,7 @@ def peer_step(model: GPTNeoXForCausalLM) -> OptimizerStep:
     return run
 
 
-def peer_step_with_masters(model: GPTNeoXForCausalLM) -> OptimizerStep:
+def peer_step_with_masters(model: Peer) -> OptimizerStep:
     """The same with fp32 copies of the weights, which the optimizer updates."""
     masters = [nn.Parameter(parameter.detach().float()) for parameter in model.parameters()]
     optimizer = torch.optim.AdamW(masters, lr=LEARNING_RATE, betas=(0.9, 0.95), fused=True)
@@ -63,7 +63,7 @@ def peer_step_with_masters(model: GPTNeoXForCausalLM) -> OptimizerStep:
     return run
 
 
-def peer_contestant(make_step: Callable[[GPTNeoXForCausalLM], OptimizerStep]) -> Callable[[NeoXConfig], None]:
+def peer_contestant(make_step: Callable[[Peer], OptimizerStep]) -> Callable[[NeoXConfig], None]:
     def run(config: NeoXConfig) -> None:
         device = best_device()
         if device.type == "cpu":

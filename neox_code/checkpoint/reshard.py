@@ -11,7 +11,7 @@ RENAMED = {"mlp.linear1.": "mlp.dense_h_to_4h.", "mlp.linear2.": "mlp.dense_4h_t
 """Newer GPT-NeoX name -> the name of PolyCoder's and Pythia's time, which is ours."""
 
 DERIVED = ("attention.rotary_emb.inv_freq", "attention.alibi_embed.slopes", "position_embeddings.inv_freq")
-"""Entries of old checkpoints that are computed from the configuration here."""
+"""GPT-NeoX's entries that are computed from the configuration here; checkpoint.buffers writes them."""
 
 
 def divided_dim(name: str) -> int | None:

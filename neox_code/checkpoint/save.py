@@ -11,6 +11,7 @@ from typing import Any
 
 from deepspeed import DeepSpeedEngine
 
+from neox_code.checkpoint.buffers import written_with_buffers
 from neox_code.checkpoint.engine_files import WeightsOnlyEngine
 from neox_code.checkpoint.layout import STEP_PREFIX, latest_file, partial_step_name, replaced_step_name, step_name
 from neox_code.checkpoint.retention import delete_old
@@ -40,7 +41,8 @@ def save_checkpoint(
     barrier()
     engine.checkpoint_engine = WeightsOnlyEngine(engine._config)
     try:
-        engine.save_checkpoint(str(save), tag=partial.name, client_state=dict(state), save_latest=False)
+        with written_with_buffers(engine.module):
+            engine.save_checkpoint(str(save), tag=partial.name, client_state=dict(state), save_latest=False)
     except BaseException:
         if is_rank_zero():  # the other ranks' failures leave it to the next save: some may be writing yet
             shutil.rmtree(partial, ignore_errors=True)

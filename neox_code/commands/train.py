@@ -1,19 +1,30 @@
 """Pretraining on this rank: `./deepy.py train CONFIG...`; `torchrun -m` or `srun python -m` with `neox_code.commands.train`."""
 
+import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from neox_code.config.command_line import parse_command_line
+from neox_code.launch.command import check_number
+from neox_code.launch.hosts import visible_gpus
 from neox_code.launch.slurm import adopt_slurm_ranks
-from neox_code.launch.supervise import run_rank
+from neox_code.launch.supervise import exit_rank
 from neox_code.logs import copy_log
-from neox_code.training.pretrain import pretrain
+
+# Our launcher has this in the ranks' environment; for the others it stands before the imports that would complain.
+if not visible_gpus():
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
+warnings.filterwarnings("ignore", "Transformer", UserWarning)
+
+from neox_code.training.pretrain import pretrain  # noqa: E402
 
 
 def main(argv: Sequence[str]) -> int:
     adopt_slurm_ranks()
     config = parse_command_line(argv, __doc__).load()
     config.require_training()
+    check_number(int(os.environ.get("WORLD_SIZE", "1")), config)
     if config.training.log_dir:
         copy_log(config.training.log_dir)
     pretrain(config)
@@ -21,4 +32,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_rank(main, sys.argv[1:]))
+    exit_rank(main, sys.argv[1:])

@@ -11,9 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
+
+from neox_code.config.deepspeed_settings import Fault
 from neox_code.config.fields import FIELDS, Field, converted
-from neox_code.config.legacy_keys import Assignment, NotBuilt, rule_of, similar_keys
-from neox_code.config.yaml_merge import Setting
+from neox_code.config.legacy_keys import SAYS_NOTHING, Assignment, Demand, NotBuilt, rule_of, similar_keys
+from neox_code.config.spelling import did_you_mean
+from neox_code.config.yaml_merge import Setting, parse_value
 
 DEFAULT = "default"
 """The origin of a value that no file and no option gave."""
@@ -50,6 +54,9 @@ class Draft:
     missing: list[str] = field(default_factory=list)
     """Required fields that were not given."""
 
+    demands: dict[str, tuple[str, Demand]] = field(default_factory=dict)
+    """Of a key, as messages show it, what it demands of a field; judged when all are known."""
+
     bad_fields: set[str] = field(default_factory=set)
     """Fields of which a problem speaks already, so that checks of their values are left out."""
 
@@ -60,24 +67,35 @@ class Draft:
         if rule is None:
             self.problems.append(unknown(setting))
         elif rule.refuses(setting.value):
-            self.refused.setdefault(rule.refused, []).append(said)
+            self.refuse(said, rule.refused)
         elif rule.read is None:
             because = rule.ignored or "it asks for nothing that is not done anyway"
             self.ignored.append(IgnoredSetting(setting.key, setting.value, setting.place, because))
         else:
             try:
-                assignments = list(rule.read(setting.value))
+                meanings = list(rule.read(setting.value))
             except NotBuilt as error:
-                self.refused.setdefault(str(error), []).append(said)
+                self.refuse(said, str(error))
                 return
             except ValueError as error:
                 self.problems.append(f"{said} must be {error}.")
                 self.bad_fields.add(setting.key)
                 return
-            for assignment in assignments:
-                self.assign(assignment, setting, replace)
-            if not assignments:
+            self.demands.pop(setting.key, None)
+            for meaning in meanings:
+                if isinstance(meaning, Assignment):
+                    self.assign(meaning, setting, replace)
+                elif isinstance(meaning, Demand):
+                    self.demands[setting.key] = said, meaning
+                else:
+                    self.problems.append(faulty(meaning, setting))
+                    self.bad_fields.add(setting.key)
+            if not meanings:
                 self.ignored.append(IgnoredSetting(setting.key, setting.value, setting.place, "it asks for what is done anyway"))
+
+    def refuse(self, said: str, reason: str) -> None:
+        self.refused.setdefault(reason, []).append(said)
+        self.bad_fields.update(SAYS_NOTHING.get(reason, ()))
 
     def assign(self, assignment: Assignment, setting: Setting, replace: bool) -> None:
         place = setting.inner_places.get(assignment.inner, setting.place)
@@ -106,9 +124,19 @@ class Draft:
                 self.bad_fields.add(name)
         return {name: self.assigned[name].value if name in self.assigned else default_of(known) for name, known in FIELDS.items()}
 
+    def disappointed(self) -> list[str]:
+        """The demands on fields that have another value."""
+        values, origins = self.values(), self.origins()
+        return [
+            f"{said} {demand.says} {shown(demand.field, values[demand.field], origins[demand.field])}. Make them agree."
+            for said, demand in self.demands.values()
+            if demand.field not in self.bad_fields and values[demand.field] != demand.value
+        ]
+
     def sentences(self) -> list[str]:
         """All problems so far; what is refused for one reason is one sentence."""
-        return [*self.problems, *(refusal(settings, reason) for reason, settings in self.refused.items()), *self.missing]
+        refusals = (refusal(settings, reason) for reason, settings in self.refused.items())
+        return [*self.problems, *refusals, *self.missing, *self.disappointed()]
 
     def origins(self) -> dict[str, str]:
         return {name: self.assigned[name].place if name in self.assigned else DEFAULT for name in FIELDS}
@@ -138,9 +166,12 @@ def refusal(settings: list[str], reason: str) -> str:
 
 
 def unknown(setting: Setting) -> str:
-    similar = similar_keys(setting.key)
-    remedy = f"did you mean {' or '.join(similar)}? Correct or remove it." if similar else "no key has a similar name. Remove it."
-    return f"{shown(setting.key, setting.value, setting.place)} is an unknown key: {remedy}"
+    return f"{shown(setting.key, setting.value, setting.place)} is an unknown key: {did_you_mean(similar_keys(setting.key))}"
+
+
+def faulty(fault: Fault, setting: Setting) -> str:
+    place = setting.inner_places.get(fault.inner, setting.place)
+    return f"{shown(f'{setting.key}.{fault.inner}', fault.value, place)} {fault.says}"
 
 
 def shown(key: str, value: Any, place: str) -> str:
@@ -149,15 +180,18 @@ def shown(key: str, value: Any, place: str) -> str:
     >>> shown("hidden_size", 770, "configs/mine.yml:12")
     'hidden_size (770, configs/mine.yml:12)'
     """
-    text = written(value)
-    return f"{key} ({text if len(text) <= 60 else text[:57] + '...'}, {place})"
+    return f"{key} ({shortened(written(value))}, {place})"
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def written(value: object) -> str:
     """A value as a configuration file has it, more or less.
 
-    >>> written((98.9, 0.1, 1.0)), written(None), written(True), written({"a": [1, "b"]}), written("\\n")
-    ('[98.9, 0.1, 1.0]', 'null', 'true', '{a: [1, b]}', "'\\\\n'")
+    >>> written((98.9, 0.1, 1.0)), written(None), written(True), written({"a": [1, "b"]}), written("\\n"), written("1e-4")
+    ('[98.9, 0.1, 1.0]', 'null', 'true', '{a: [1, b]}', "'\\\\n'", "'1e-4'")
     """
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{key}: {written(inner)}' for key, inner in value.items())}}}"
@@ -167,4 +201,12 @@ def written(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    return value if isinstance(value, str) and value and value.isprintable() else repr(value)
+    return value if isinstance(value, str) and value.isprintable() and is_text_without_quotes(value) else repr(value)
+
+
+def is_text_without_quotes(value: str) -> bool:
+    """Whether YAML takes it for text; `320000`, `true` and nothing at all it does not."""
+    try:
+        return not isinstance(parse_value(value), (bool, int, float, type(None)))
+    except yaml.YAMLError:
+        return True

@@ -7,12 +7,13 @@
 """
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from neox_code.config.assembly import shown
-from neox_code.config.model import feed_forward_size
+from neox_code.config.model import MOST_LAYERS, feed_forward_size
 from neox_code.config.optimizer import is_offloaded
 
 
@@ -42,8 +43,8 @@ class Interval:
         return above and (value < self.high if self.open_high else value <= self.high)
 
     def __str__(self) -> str:
-        low = f"{'above' if self.open_low else 'at least'} {self.low:g}"
-        return low if self.high == math.inf else f"{low} and {'below' if self.open_high else 'at most'} {self.high:g}"
+        low = f"{'above' if self.open_low else 'at least'} {self.low:.15g}"
+        return low if self.high == math.inf else f"{low} and {'below' if self.open_high else 'at most'} {self.high:.15g}"
 
 
 AT_LEAST_ONE = Interval(1)
@@ -52,16 +53,25 @@ POSITIVE = Interval(0, open_low=True)
 SHARE = Interval(0, 1)
 PROBABILITY_BELOW_ONE = Interval(0, 1, open_high=True)
 
+YEAR = 365 * 24 * 3600
+RANKS = Interval(1, 1_000_000)
+SAMPLES = Interval(1, 1_000_000)
+
 INTERVALS: dict[str, Interval] = {
-    **dict.fromkeys(("num_layers", "hidden_size", "num_attention_heads", "max_position_embeddings"), AT_LEAST_ONE),
+    "num_layers": Interval(1, MOST_LAYERS),
+    **dict.fromkeys(("hidden_size", "num_attention_heads", "max_position_embeddings"), AT_LEAST_ONE),
     **dict.fromkeys(("seq_length", "num_kv_heads", "intermediate_size", "mlp_multiple_of"), AT_LEAST_ONE),
     "make_vocab_size_divisible_by": AT_LEAST_ONE,
     **dict.fromkeys(("layernorm_epsilon", "rms_norm_epsilon", "rotary_emb_base", "init_method_std", "expansion_factor"), POSITIVE),
     "rotary_pct": Interval(0, 1, open_low=True),
     **dict.fromkeys(("hidden_dropout", "attention_dropout"), PROBABILITY_BELOW_ONE),
     "pipe_parallel_size": NOT_NEGATIVE,
-    **dict.fromkeys(("model_parallel_size", "checkpoint_num_layers", "distributed_timeout_seconds"), AT_LEAST_ONE),
-    **dict.fromkeys(("global_num_gpus", "num_nodes", "num_gpus"), AT_LEAST_ONE),
+    "checkpoint_num_layers": AT_LEAST_ONE,
+    "distributed_timeout_seconds": Interval(1, YEAR),
+    "hang_timeout_seconds": Interval(0, YEAR),
+    "global_num_gpus": RANKS,
+    **dict.fromkeys(("model_parallel_size", "num_gpus"), Interval(1, 1024)),
+    "num_nodes": Interval(1, 10_000),
     "master_port": Interval(1, 65535),
     **dict.fromkeys(("lr", "eps"), POSITIVE),
     **dict.fromkeys(("weight_decay", "gradient_clipping", "min_lr"), NOT_NEGATIVE),
@@ -72,9 +82,10 @@ INTERVALS: dict[str, Interval] = {
     "warmup": SHARE,
     **dict.fromkeys(("num_workers", "heldout_bytes_per_language"), NOT_NEGATIVE),
     **dict.fromkeys(("train_data_weights", "valid_data_weights", "test_data_weights"), NOT_NEGATIVE),
-    **dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), AT_LEAST_ONE),
+    **dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), SAMPLES),
     **dict.fromkeys(("train_iters", "log_interval", "eval_interval", "checkpoint_factor", "exit_interval"), AT_LEAST_ONE),
-    **dict.fromkeys(("eval_iters", "iteration", "extra_save_iters", "seed"), NOT_NEGATIVE),
+    **dict.fromkeys(("eval_iters", "iteration", "extra_save_iters"), NOT_NEGATIVE),
+    "seed": Interval(0, 2**32, open_high=True),
     "keep_last_n_checkpoints": AT_LEAST_ONE,
     **dict.fromkeys(("checkpoint_interval_seconds", "peak_theoretical_tflops"), POSITIVE),
     **dict.fromkeys(("maximum_tokens", "num_samples"), AT_LEAST_ONE),
@@ -178,6 +189,26 @@ def stages(values: Values, say: Say) -> Iterator[Problem]:
         )
 
 
+def partition_method(values: Values, say: Say) -> Iterator[Problem]:
+    """DeepSpeed takes a `type:` apart at every colon, and its text in small letters."""
+    method = values["pipe_partition_method"].lower()
+    kind, _, expression = method.partition(":")
+    if method not in ("parameters", "uniform") and not (kind == "type" and ":" not in expression and is_expression(expression)):
+        yield Problem(
+            ("pipe_partition_method",),
+            f"{say('pipe_partition_method')} must be parameters, uniform, or type: and a regular expression without a colon, "
+            "such as type:transformer.",
+        )
+
+
+def is_expression(text: str) -> bool:
+    """Whether it is a regular expression, of which an empty one says nothing."""
+    try:
+        return bool(text and re.compile(text))
+    except re.error:
+        return False
+
+
 def zero_with_pipeline(values: Values, say: Say) -> Iterator[Problem]:
     if values["zero_stage"] >= 2 and values["pipe_parallel_size"] >= 1:
         yield Problem(
@@ -254,6 +285,7 @@ CHECKS = (
     rotary_dimensions,
     context,
     stages,
+    partition_method,
     zero_with_pipeline,
     learning_rates,
     decay_ends,

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import yaml
 
+from neox_code.config.assembly import shortened
 from neox_code.config.legacy_keys import AUTOTUNING, HARNESS
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.yaml_merge import config_path, parse_value
@@ -136,8 +137,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     """
     key, equals, value = text.partition("=")
     if not (key and equals):
-        raise ConfigError(f"--set {text} is not KEY=VALUE. Write for example --set train_iters=1000.")
+        raise ConfigError(f"--set {shortened(text)} is not KEY=VALUE. Write for example --set train_iters=1000.")
     try:
         return key.strip().replace("-", "_"), parse_value(value)
     except yaml.YAMLError:
-        raise ConfigError(f"--set {text} has no valid YAML value. Put quotes around it.") from None
+        raise ConfigError(f"--set {shortened(text)} has no valid YAML value. Put quotes around it.") from None

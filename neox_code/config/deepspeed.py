@@ -32,7 +32,18 @@ def deepspeed_dict(config: NeoXConfig, data_parallel_size: int) -> dict[str, Any
     precision = PRECISION_KEYS[config.model.precision]
     if precision:
         settings[precision] = {**(optimizer.fp16 if precision == "fp16" else {}), "enabled": True}
-    return merged(settings, optimizer.deepspeed_extra)
+    return without_nulls(merged(settings, optimizer.deepspeed_extra_args))
+
+
+def without_nulls(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without those that are null, which is DeepSpeed's default; of some of them it would not take it.
+
+    >>> without_nulls({"zero_optimization": {"stage": 1, "reduce_bucket_size": None}, "data_types": None})
+    {'zero_optimization': {'stage': 1}}
+    """
+    return {
+        key: without_nulls(value) if isinstance(value, Mapping) else value for key, value in settings.items() if value is not None
+    }
 
 
 def merged(settings: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

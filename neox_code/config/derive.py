@@ -56,17 +56,27 @@ def batch_arithmetic(
         return BatchSizes(micro_batch_size * accumulation_steps * ranks, micro_batch_size, accumulation_steps)
     if micro_batch_size is None:
         accumulation_steps = accumulation_steps or 1
-        micro_batch_size = train_batch_size // (accumulation_steps * ranks)
+        micro_batch_size = share(train_batch_size, "gradient_accumulation_steps", accumulation_steps, ranks)
     elif accumulation_steps is None:
-        accumulation_steps = train_batch_size // (micro_batch_size * ranks)
+        accumulation_steps = share(train_batch_size, "train_micro_batch_size_per_gpu", micro_batch_size, ranks)
     product = micro_batch_size * accumulation_steps * ranks
-    if product != train_batch_size or not product:
+    if product != train_batch_size:
         raise ConfigError(
             f"train_batch_size {train_batch_size} is not train_micro_batch_size_per_gpu * gradient_accumulation_steps * "
             f"data-parallel ranks = {micro_batch_size} * {accumulation_steps} * {ranks} = {product}. "
             "Leave one of the three keys out to have it derived, or change them so that they fit."
         )
     return BatchSizes(train_batch_size, micro_batch_size, accumulation_steps)
+
+
+def share(train_batch_size: int, name: str, factor: int, ranks: int) -> int:
+    """What the batch leaves for the number that is missing; raises ConfigError where it is less than 1."""
+    if train_batch_size < factor * ranks:
+        raise ConfigError(
+            f"train_batch_size {train_batch_size} must be at least {name} * data-parallel ranks = {factor} * {ranks} = "
+            f"{factor * ranks}. Raise it, lower {name}, or start fewer ranks."
+        )
+    return train_batch_size // (factor * ranks)
 
 
 def padded_vocab_size(vocab_size: int, divisible_by: int, tensor_parallel_size: int) -> int:

@@ -7,6 +7,7 @@ A configuration file is flat: each field's name is a key, and no two sections sh
 """
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -102,15 +103,24 @@ def mapped(value: Any) -> dict[str, Any]:
     return dict(value)
 
 
+LARGEST = 2**63 - 1
+LARGEST_FLOAT = 1e30
+"""Larger numbers are mistakes, and sums of them overflow."""
+
+
 def whole_number(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value % 1 != 0:
         raise ValueError("a whole number")
+    if abs(value) > LARGEST:
+        raise ValueError("a whole number that 64 bits can hold")
     return int(value)
 
 
 def number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError("a number")
+    if abs(value) > LARGEST_FLOAT:
+        raise ValueError(f"a number of at most {LARGEST_FLOAT:g}")
     return float(value)
 
 

@@ -7,12 +7,14 @@ renamed keys), those that are accepted and ignored, and those that are refused, 
     rule_of("scaled_upper_triang_masked_softmax_fusion").ignored          # why it has no effect
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from neox_code.config.deepspeed_settings import BF16, FP16, ZERO, Fault, faults
 from neox_code.config.fields import FIELDS
+from neox_code.config.model import MOST_LAYERS
+from neox_code.config.spelling import nearest
 
 
 class Assignment(NamedTuple):
@@ -23,7 +25,15 @@ class Assignment(NamedTuple):
     inner: str = ""
 
 
-Reader = Callable[[Any], Iterable[Assignment]]
+class Demand(NamedTuple):
+    """For the key to make sense, a field must have this value; `says` goes between the two."""
+
+    field: str
+    value: Any
+    says: str
+
+
+Reader = Callable[[Any], Iterable[Assignment | Fault | Demand]]
 
 
 class NotBuilt(Exception):
@@ -60,19 +70,7 @@ def similar_keys(key: str) -> list[str]:
     >>> similar_keys("hiden_size"), similar_keys("dropout"), similar_keys("zebra")
     (['hidden_size'], ['attention_dropout', 'hidden_dropout'], [])
     """
-    scores = sorted((-similarity(key, known), known) for known, rule in KEYS.items() if rule.read)
-    return [known for score, known in scores if -score >= 0.7][:2]
-
-
-def similarity(one: str, other: str) -> float:
-    """How alike two keys are, by their letters or by their words; 1 is equal.
-
-    >>> similarity("hiden_size", "hidden_size") > 0.9, similarity("warmup_iters", "warmup")
-    (True, 0.75)
-    """
-    words = set(one.split("_")), set(other.split("_"))
-    by_words = 0.5 + 0.5 * len(words[0] & words[1]) / len(words[0] | words[1])
-    return max(by_words, difflib.SequenceMatcher(None, one, other).ratio())
+    return nearest(key, (known for known, rule in KEYS.items() if rule.read))
 
 
 # ---- readers
@@ -96,7 +94,7 @@ def switch(field: str, value: Any) -> Rule:
 
 def handed_on(key: str) -> Rule:
     """One of DeepSpeed's own settings, of which nothing is known here."""
-    return Rule(lambda value: [Assignment("deepspeed_extra", {key: value})])
+    return Rule(lambda value: [Assignment("deepspeed_extra_args", {key: value})])
 
 
 def ignored(because: str) -> Rule:
@@ -168,41 +166,60 @@ def read_optimizer(value: Any) -> Iterator[Assignment]:
         yield Assignment(parameter, inner, name)
 
 
-def read_zero(value: Any) -> Iterator[Assignment]:
+def read_zero(value: Any) -> Iterator[Assignment | Fault]:
     rest = dict(dictionary(value))
+    if isinstance(rest.get("stage"), (list, tuple)):
+        raise NotBuilt(AUTOTUNING)
     if "stage" in rest:
         yield Assignment("zero_stage", rest.pop("stage"), "stage")
+    yield from faults(rest, ZERO)
     yield Assignment("zero_optimization", rest)
 
 
-def read_fp16(value: Any) -> Iterator[Assignment]:
+def is_enabled(settings: dict[str, Any]) -> bool:
+    """What `enabled` says in a dictionary of DeepSpeed's, from which it is taken."""
+    enabled = settings.pop("enabled", False)
+    if not isinstance(enabled, (bool, type(None))):
+        raise ValueError(f"a dictionary in which enabled is true or false, and it is {enabled}")
+    return bool(enabled)
+
+
+def read_fp16(value: Any) -> Iterator[Assignment | Fault]:
     """DeepSpeed's dictionary: `enabled` says the precision (with `type: bfloat16`, as files of 2021 have it, the other one)."""
     rest = dict(dictionary(value))
     precision = "bfloat16" if rest.pop("type", None) == "bfloat16" else "fp16"
     rest.pop("fp16", None)
-    if rest.pop("enabled", False):
+    if is_enabled(rest):
         yield Assignment("precision", precision, "enabled")
+    yield from faults(rest, FP16)
     yield Assignment("fp16", rest)
 
 
-def read_bf16(value: Any) -> Iterator[Assignment]:
-    rest = dict(dictionary(value))
-    if rest.pop("enabled", False):
+def read_bf16(value: Any) -> Iterator[Assignment | Fault]:
+    """DeepSpeed's dictionary; what GPT-NeoX's files have from `fp16` in it says nothing: there is no loss scale."""
+    rest = {name: inner for name, inner in dictionary(value).items() if name not in ("bf16", *FP16)}
+    if is_enabled(rest):
         yield Assignment("precision", "bfloat16", "enabled")
+    yield from faults(rest, BF16)
     if rest:
-        yield Assignment("deepspeed_extra", {"bf16": rest})
+        yield Assignment("deepspeed_extra_args", {"bf16": rest})
 
 
 def read_extra(value: Any) -> Iterator[Assignment]:
     for key, inner in dictionary(value).items():
-        yield Assignment("deepspeed_extra", {key: inner}, key)
+        if key in FIELDS or key in ("optimizer", "scheduler"):
+            raise ValueError(f"a dictionary of DeepSpeed's other settings, and {key} is a key of its own: set it at the top level")
+        yield Assignment("deepspeed_extra_args", {key: inner}, key)
 
 
 def read_split(value: Any) -> Iterator[Assignment]:
     """Three shares, from `969, 30, 1`, `98.9/0.1/1` or a list; those that are missing are 0."""
+    if value is None:
+        yield Assignment("split", None)
+        return
     parts = value.replace("/", ",").split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
     try:
-        shares = [float(part) for part in parts]
+        shares = [] if any(isinstance(part, bool) for part in parts) else [float(part) for part in parts]
     except (TypeError, ValueError):
         shares = []
     if not 1 <= len(shares) <= 3 or min(shares) < 0 or sum(shares) <= 0:
@@ -210,15 +227,42 @@ def read_split(value: Any) -> Iterator[Assignment]:
     yield Assignment("split", (*shares, *[0.0] * (3 - len(shares))))
 
 
-def read_attention_config(value: Any) -> Iterable[Assignment]:
-    """GPT-NeoX's list of `[[type, ...], count]`; only full attention is built, and needs no saying."""
-    if not isinstance(value, (list, type(None))):
+def read_attention_config(value: Any) -> Iterator[Assignment | Demand]:
+    """GPT-NeoX's list of `[[type, ...], count]` or of types; only full attention is built. One type for all layers is kept once."""
+    if not isinstance(value, (list, tuple, type(None))):
         raise ValueError("a list such as [[[global], 12]]")
-    kinds = [kind for entry in value or [] for kind in (entry[0] if isinstance(entry, list) and entry else [entry])]
+    kinds: list[Any] = []
+    is_counted = bool(value)
+    for entry in value or []:
+        types, count = entry if isinstance(entry, list) and len(entry) == 2 else (entry, 1 if isinstance(entry, str) else "all")
+        types = types if isinstance(types, list) else [types]
+        is_count = isinstance(count, int) and not isinstance(count, bool) and 1 <= count <= MOST_LAYERS
+        if not (is_count or count == "all") or not all(isinstance(kind, str) for kind in types):
+            raise ValueError("a list such as [[[global], 12]]")
+        is_counted = is_counted and is_count
+        kinds += types if count == "all" else types * int(count)
     for kind in kinds:
         if kind not in ("global", "flash"):
-            raise NotBuilt(LAYER_KINDS.get(str(kind), f"{kind} layers are not built. Use global or flash"))
-    return []
+            raise NotBuilt(LAYER_KINDS.get(kind, f"{kind} layers are not built. Use global or flash"))
+    yield Assignment("attention_config", kinds if len(set(kinds)) > 1 else kinds[:1])
+    if is_counted:
+        yield Demand("num_layers", len(kinds), f"speaks of {len(kinds)} layer{'s' * (len(kinds) != 1)}, which must be as many as")
+
+
+def built(field: str) -> Rule:
+    """The key is the field's, and some of GPT-NeoX's values for it are not built."""
+
+    def read(value: Any) -> Iterable[Assignment]:
+        if isinstance(value, str) and value in UNBUILT[field]:
+            raise NotBuilt(UNBUILT[field][value])
+        return [Assignment(field, value)]
+
+    return Rule(read)
+
+
+def unless_all(field: str) -> Rule:
+    """The key is the field's, and DeepSpeed's -1 means all there are."""
+    return Rule(lambda value: [] if value == -1 else [Assignment(field, value)])
 
 
 # ---- reasons
@@ -249,6 +293,35 @@ LAYER_KINDS = {
 }
 """Types of layers in `attention_config` that are not built."""
 
+UNBUILT = {
+    "launcher": {
+        "mvapich": "MVAPICH's mpirun is not built. Use mpich, whose command line it has, or openmpi",
+        "impi": "Intel MPI's mpirun is not built. Use mpich, whose command line it has, or openmpi",
+    },
+    "norm": {
+        "non_parametric_layernorm": "layernorm without weights is not built. Use layernorm",
+        "scalenorm": "scalenorm is not built. Use rmsnorm, which has a weight for each dimension",
+        "te_layernorm": "Transformer Engine's layers are not built. Use layernorm, which computes the same",
+        "te_rmsnorm": "Transformer Engine's layers are not built. Use rmsnorm, which computes the same",
+    },
+    "pos_emb": {"rpe": "T5's relative positions are not built. Use alibi, which also adds to attention's scores, or rotary"},
+    "text_gen_type": {
+        "humaneval": "HumanEval's mode of PolyCoder's fork is not built. Use input-file",
+        "precompute": "precomputed log probabilities are not built. Use evaluate",
+    },
+    "tokenizer_type": {
+        "CharLevelTokenizer": "tokens of single bytes are not built. Use HFTokenizer with a tokenizer.json of them",
+        "HFGPT2Tokenizer": "transformers' tokenizer of GPT-2 is not built. Use GPT2BPETokenizer, or HFTokenizer with its file",
+        "TiktokenTokenizer": "tiktoken's encodings are not built. Use HFTokenizer with the tokenizer.json of the same model",
+    },
+}
+"""Values of keys that are not built, by the key."""
+
+SAYS_NOTHING = dict.fromkeys(
+    (MAMBA, RWKV, GMLP), ("num_attention_heads", "num_kv_heads", "rotary_pct", "intermediate_size", "expansion_factor")
+)
+"""Of what is refused for a reason, the fields that mean nothing or something else in it: a problem with them only follows."""
+
 DEEPSPEED_KEYS = (
     "activation_checkpointing checkpoint comms_logger communication_data_type csv_monitor data_types dump_state "
     "flops_profiler gradient_predivide_factor prescale_gradients sparse_gradients tensorboard wandb"
@@ -256,7 +329,7 @@ DEEPSPEED_KEYS = (
 """DeepSpeed's own settings, of which nothing is known here."""
 
 KEYS: dict[str, Rule] = {
-    **{field: into(field) for field in FIELDS if field != "deepspeed_extra"},
+    **{field: into(field) for field in FIELDS},
     # other spellings and dictionaries
     "save_interval": into("checkpoint_factor"),
     "optimizer": Rule(read_optimizer),
@@ -265,8 +338,12 @@ KEYS: dict[str, Rule] = {
     "bf16": Rule(read_bf16),
     "split": Rule(read_split),
     "attention_config": Rule(read_attention_config),
+    **{field: built(field) for field in UNBUILT},
+    **{field: unless_all(field) for field in ("num_nodes", "num_gpus")},
     "deepspeed_extra_args": Rule(read_extra),
-    "fp32_allreduce": Rule(lambda value: [Assignment("deepspeed_extra", {"communication_data_type": "fp32"})] if value else []),
+    "fp32_allreduce": Rule(
+        lambda value: [Assignment("deepspeed_extra_args", {"communication_data_type": "fp32"})] if value else []
+    ),
     "deepspeed_slurm": switch("launcher", "slurm"),
     "deepspeed_mpi": switch("launcher", "openmpi"),
     # DeepSpeed's own
@@ -305,7 +382,6 @@ KEYS: dict[str, Rule] = {
         "zero_allgather_bucket_size zero_contiguous_gradients zero_reduce_bucket_size zero_reduce_scatter",
     ),
     "account": ignored("it is for sbatch or srun: give it there"),
-    "apply_query_key_layer_scaling": ignored("attention accumulates in fp32, where the scaling cancels out"),
     "attention_softmax_in_fp32": ignored("PyTorch's attention always accumulates the softmax in fp32"),
     "checkpoint_validation_with_forward_pass": ignored("a checkpoint's names and shapes are checked when it is loaded"),
     **each(ignored("it counts only with use_mup"), "base_shapes_file coord_check"),
@@ -320,7 +396,6 @@ KEYS: dict[str, Rule] = {
     **each(ignored("dropout is seeded anew before every step, and no generator's state is saved"), "no_load_rng no_save_rng"),
     "no_ssh_check": ignored("the launcher's check is quick and names the host that is down"),
     "override_lr_scheduler": ignored("the schedule is a function of the step, always the configuration's"),
-    "rotary_save_freqs_buffer": ignored("rotary frequencies are computed, not saved; GPT-NeoX loads either"),
     "rpe_max_distance": ignored("it counts only with pos_emb: rpe"),
     "rpe_num_buckets": ignored("it counts only with pos_emb: rpe"),
     "scalenorm_epsilon": ignored("it counts only with norm: scalenorm"),
@@ -361,7 +436,7 @@ KEYS: dict[str, Rule] = {
     "s3_path": refused("checkpoints are written to folders. Use save, and copy from there"),
     "scheduler": refused("DeepSpeed's schedules are not used. Use lr_decay_style, lr_decay_iters, min_lr and warmup"),
     "sequence_parallel": refused("use checkpoint_activations to save memory instead"),
-    "sliding_window_width": refused("attention sees the whole context. Remove it"),
+    "sliding_window_width": refused("sliding windows are not built; attention sees the whole context. Remove it"),
     "soft_prompt_tuning": refused("soft prompts are not built. Remove it", {"enabled": False}),
     **each(refused(SPARSE), "sparse_attention sparsity_config"),
     "train_epochs": refused("use train_iters, in steps"),
@@ -369,7 +444,8 @@ KEYS: dict[str, Rule] = {
     "use_comet": refused("Comet is not built. Use tensorboard_dir or use_wandb"),
     **each(refused(MUP), "save_base_shapes use_mup"),
     "use_qk_layernorm": refused(
-        "GPT-NeoX normalizes all heads of a tensor rank together, so that the model depends on model_parallel_size. Remove it"
+        "queries and keys are not normalized: GPT-NeoX does it over all heads of a tensor rank together, so that the model depends "
+        "on model_parallel_size. Remove it"
     ),
     "wandb_init_all_ranks": refused("rank 0 reports for all. Remove it"),
     "weight_by_num_documents": refused("set train_data_weights instead"),

@@ -20,6 +20,7 @@ Left out are what a single operation needs while it runs, fragmentation, and the
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from neox_code.config.deepspeed_settings import is_default
 from neox_code.config.derive import data_parallel_size
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
@@ -140,14 +141,14 @@ def optimizer_bytes(optimizer: OptimizerConfig) -> int:
 
 def accumulated_bytes(optimizer: OptimizerConfig, size: int) -> int:
     """Of a gradient's fp32 sum, where DeepSpeed is told to keep one beside it."""
-    kept = optimizer.deepspeed_extra.get("data_types")
+    kept = optimizer.deepspeed_extra_args.get("data_types")
     is_fp32 = isinstance(kept, Mapping) and kept.get("grad_accum_dtype") in ("fp32", "float32")
     return 4 if is_fp32 and size < 4 else 0
 
 
 def bucket_bytes(optimizer: OptimizerConfig, size: int) -> int:
-    settings = optimizer.zero_optimization
-    elements = int(float(settings.get("reduce_bucket_size", 500_000_000)))
+    settings = {name: value for name, value in optimizer.zero_optimization.items() if not is_default(value)}
+    elements = int(settings.get("reduce_bucket_size", 500_000_000))
     return elements * size * (2 if settings.get("overlap_comm") else 1) if settings.get("contiguous_gradients", True) else 0
 
 

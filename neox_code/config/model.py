@@ -15,6 +15,9 @@ InitMethod = Literal[
     "single_residual_scaled_normal",
 ]
 
+MOST_LAYERS = 10_000
+"""No model is deeper; a larger number is a mistake."""
+
 GATED = ("geglu", "reglu", "swiglu", "glu", "bilinear")
 """Activations that multiply one half of the feed-forward layer by a function of the other."""
 
@@ -83,6 +86,16 @@ class ModelConfig:
 
     rotary_emb_base: float = 10000
     """Base of the rotary frequencies."""
+
+    rotary_save_freqs_buffer: bool = False
+    """True: checkpoints hold the rotary frequencies, without which GPT-NeoX loads none under the same key, or before March 2024."""
+
+    attention_config: tuple[Literal["global", "flash"], ...] = ()
+    """Kinds of attention of the layers in turn; they differ in `apply_query_key_layer_scaling` alone."""
+
+    apply_query_key_layer_scaling: bool = False
+    """True: attention's scores are divided by the layer's index, and multiplied by it again in fp32. What is added between the two
+    grows: the slopes of `pos_emb: alibi`, except in layers of flash attention, as in GPT-NeoX. Nothing else changes."""
 
     no_weight_tying: bool = False
     """True: the output head has weights of its own. False: it uses the embedding's."""

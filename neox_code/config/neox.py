@@ -98,8 +98,8 @@ class NeoXConfig:
         parameters = {name: written.pop(name) for name in allowed if name in written and name != "weight_decay"}
         written["optimizer"] = {"type": keys["optimizer_type"], "params": parameters}
         written["zero_optimization"] = {"stage": keys["zero_stage"], **keys.get("zero_optimization", {})}
-        if "deepspeed_extra" in keys:
-            written["deepspeed_extra_args"] = keys["deepspeed_extra"]
+        if "attention_config" in keys:
+            written["attention_config"] = [[keys["attention_config"], "all"]]
         return yaml.safe_dump(written, sort_keys=False, allow_unicode=True)
 
     def said(self, key: str) -> str:
@@ -131,8 +131,11 @@ class NeoXConfig:
 
 BATCH_SIZES = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
 
-NESTED = ("optimizer_type", "zero_stage", "zero_optimization", "deepspeed_extra")
+NESTED = ("optimizer_type", "zero_stage", "zero_optimization")
 """Fields that GPT-NeoX writes within a dictionary."""
+
+LAUNCHER_SWITCHES = ("deepspeed_mpi", "deepspeed_slurm")
+"""Keys that set `launcher`, each to another value."""
 
 TRAINING_NEEDS = {
     ("lr",): "lr is missing. Set optimizer.params.lr, or --set lr=6e-4.",
@@ -158,6 +161,9 @@ def draft_overrides(draft: Draft, overrides: Mapping[str, Any]) -> None:
         for part in reversed(inner.split(".") if inner else []):
             value = {part: value}
         draft.take(Setting(top, value, OVERRIDE), replace=True)
+    if all(overrides.get(key) is True for key in LAUNCHER_SWITCHES):
+        pair = [shown(key, True, OVERRIDE) for key in LAUNCHER_SWITCHES]
+        draft.problems.append(f"{pair[0]} and {pair[1]} exclude each other. Remove one of them.")
 
 
 def plain(value: Any) -> Any:

@@ -63,7 +63,7 @@ class OptimizerConfig:
     fp16: Mapping[str, Any] = field(default_factory=dict)
     """`fp16`, handed to DeepSpeed as it is: the loss scale's settings."""
 
-    deepspeed_extra: Mapping[str, Any] = field(default_factory=dict)
+    deepspeed_extra_args: Mapping[str, Any] = field(default_factory=dict)
     """Any other of DeepSpeed's own dictionaries (`data_types`, `comms_logger`, ...), handed on as they are."""
 
     @property

@@ -27,11 +27,15 @@ class ParallelismConfig:
     distributed_timeout_seconds: int = 1800
     """How long a rank waits for the others before it gives up."""
 
+    hang_timeout_seconds: float | None = None
+    """A run ends as hanging where no step or validation batch ends for so long, saving excepted; 0 for never. Default with several
+    ranks: 5 s and three times the longest of the last 100 steps, at least 15 s; with one rank: never."""
+
     global_num_gpus: int | None = None
     """Number of ranks in all, where it cannot be found out (a dry run on another machine)."""
 
     hostfile: str | None = None
-    """File with a line `HOST slots=N` per machine; default: this machine alone."""
+    """File with a line `HOST slots=N` per machine; default: DLTS_HOSTFILE, else /job/hostfile where it is, else none."""
 
     include: str | None = None
     """Hosts and slots to use, in DeepSpeed's notation `host1@host2:0,1`."""
@@ -40,10 +44,10 @@ class ParallelismConfig:
     """Hosts and slots not to use, in the same notation."""
 
     num_nodes: int | None = None
-    """Use the first so many hosts of the host file; default all."""
+    """Use the first so many hosts of the host file or of Slurm's job; default (and -1) all."""
 
     num_gpus: int | None = None
-    """Ranks on each machine; default one per GPU, or 1 without GPUs."""
+    """Ranks on each machine; default (and -1) one per GPU, or 1 without GPUs."""
 
     master_addr: str | None = None
     """Address of the first host; default: found out by the launcher."""

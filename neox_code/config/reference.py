@@ -15,6 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from neox_code.config.assembly import written
 from neox_code.config.checks import INTERVALS, Interval
+from neox_code.config.deepspeed_settings import BF16, FP16, ZERO
 from neox_code.config.fields import FIELDS, SECTIONS, Field, fields_of
 from neox_code.config.legacy_keys import KEYS, OPTIMIZER_PARAMETERS, PREFIXES, Rule
 
@@ -38,7 +39,9 @@ This page and the schema are generated from the fields in `neox_code/config/` by
 """
 
 DICTIONARIES = {
-    "attention_config": "GPT-NeoX's list of layer kinds, `[[[global], 12]]`; `global` and `flash` are the same here.",
+    "attention_config": (
+        "GPT-NeoX's list of layer kinds, `[[[global], 12]]`. `global` and `flash` differ in `apply_query_key_layer_scaling` alone."
+    ),
     "bf16": "DeepSpeed's dictionary; `enabled: true` is `precision: bfloat16`.",
     "deepspeed_extra_args": "A dictionary of any other of DeepSpeed's settings, handed on as it is.",
     "deepspeed_mpi": "`true` is `launcher: openmpi`.",
@@ -211,18 +214,30 @@ def any_case(words: list[str]) -> str:
     return f"^({'|'.join(re.sub('[a-z]', lambda letter: f'[{letter[0]}{letter[0].upper()}]', word) for word in words)})$"
 
 
-EMPTY: list[Any] = [{}, [], ""]
-"""Values by which a refused key asks for nothing, besides its own."""
+def deepspeed_schema(known: Mapping[str, Any], **own: Any) -> dict[str, Any]:
+    """The names of one of DeepSpeed's dictionaries, and the keys in it that are ours.
+
+    >>> deepspeed_schema({"loss_scale": float}, enabled={"type": "boolean"})["properties"]
+    {'enabled': {'type': 'boolean'}, 'loss_scale': {}}
+    """
+    theirs = {name: deepspeed_schema(kind) if isinstance(kind, Mapping) else {} for name, kind in known.items()}
+    return {**OBJECT_OR_NULL, "properties": {**own, **theirs}, "additionalProperties": False}
+
 
 OBJECT_OR_NULL: dict[str, Any] = {"type": ["object", "null"]}
 
+EMPTY: list[Any] = [{}, [], ""]
+"""Values by which a refused key asks for nothing, besides its own."""
+
+ENABLED = {"type": ["boolean", "null"]}
+
 BUILT_SCHEMAS: dict[str, dict[str, Any]] = {
     "attention_config": {"type": ["array", "null"]},
-    "bf16": OBJECT_OR_NULL,
+    "bf16": deepspeed_schema(BF16, enabled=ENABLED),
     "deepspeed_extra_args": OBJECT_OR_NULL,
     "deepspeed_mpi": {"type": ["boolean", "null"]},
     "deepspeed_slurm": {"type": ["boolean", "null"]},
-    "fp16": OBJECT_OR_NULL,
+    "fp16": deepspeed_schema(FP16, enabled=ENABLED, fp16={}, type={}),
     "fp32_allreduce": {"type": ["boolean", "null"]},
     "optimizer": {
         **OBJECT_OR_NULL,
@@ -241,5 +256,5 @@ BUILT_SCHEMAS: dict[str, dict[str, Any]] = {
     },
     "save_interval": {"$ref": "#/properties/checkpoint_factor"},
     "split": {"type": ["string", "array", "number", "null"]},
-    "zero_optimization": {**OBJECT_OR_NULL, "properties": {"stage": {"enum": [0, 1, 2, 3]}}},
+    "zero_optimization": deepspeed_schema(ZERO, stage={"enum": [0, 1, 2, 3, None]}),
 }

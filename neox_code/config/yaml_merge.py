@@ -36,8 +36,39 @@ class Setting:
         return self.place.rpartition(":")[0]
 
 
+DEEPEST = 50
+"""Dictionaries and lists within each other; deeper ones are no configuration."""
+
+MOST_BITS = 1023
+"""Of a whole number, so that it is finite as a float."""
+
+
 class Loader(yaml.SafeLoader):
-    """YAML in which `1e-4` is a number, as it is in JSON (PyYAML follows YAML 1.1, where it is text), and a date is text."""
+    """YAML in which `1e-4` is a number, as it is in JSON (PyYAML follows YAML 1.1, where it is text), and a date is text.
+
+    What PyYAML fails at in other ways is a yaml.MarkedYAMLError here too.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > DEEPEST:
+            mark = self.peek_event().start_mark
+            raise yaml.constructor.ConstructorError(None, None, f"it is nested more than {DEEPEST} deep", mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+            is_readable = not isinstance(value, int) or value.bit_length() <= MOST_BITS
+        except (ValueError, KeyError):
+            is_readable = False
+        if not is_readable:
+            raise yaml.constructor.ConstructorError(None, None, "it has a value that cannot be read", node.start_mark)
+        return value
 
 
 Loader.yaml_implicit_resolvers = {
@@ -53,7 +84,9 @@ def parse_value(text: str) -> Any:
     >>> parse_value("6e-4"), parse_value("[a, 1]"), parse_value("")
     (0.0006, ['a', 1], None)
     """
-    return yaml.load(text, Loader)
+    loader = Loader(text)
+    root = loader.get_single_node()
+    return None if root is None else loader.construct_object(root, deep=True)
 
 
 def config_path(name: str, folder: str | None = None) -> Path:
@@ -101,6 +134,8 @@ def read_file(path: Path) -> tuple[list[Setting], list[str]]:
         return [], [f"{path} does not exist. Check the name, and the folder given with -d."]
     except IsADirectoryError:
         return [], [f"{path} is a folder. Name a file in it."]
+    except OSError as error:
+        return [], [f"{path} cannot be read: {error.strerror}. Check the name and who may read it."]
     except UnicodeDecodeError as error:
         return [], [f"{path} is not UTF-8 text at byte {error.start}. Save it as UTF-8."]
     try:
@@ -120,7 +155,25 @@ def parse_file(path: Path, text: str) -> tuple[list[Setting], list[str]]:
     if not isinstance(root, yaml.MappingNode):
         kind = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
         return [], [f"{place(path, root)} begins {kind}. Write `key: value` lines."]
-    return [setting_of(path, loader, *pair) for pair in root.value], list(inner_duplicates(path, root))
+    problems = list(inner_duplicates(path, root))
+    return [setting_of(path, loader, *pair) for pair in merged_pairs(loader, root)], problems
+
+
+def merged_pairs(loader: Loader, root: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
+    """A file's keys and values, and those that `<<` merges into them; the file's own have the last word, as in YAML."""
+    own = [pair for pair in root.value if not is_merge(pair[0])]
+    loader.flatten_mapping(root)
+    merged = {spelled(key): (key, value) for key, value in root.value[: len(root.value) - len(own)]}
+    names = {spelled(key) for key, _ in own}
+    return [*(pair for name, pair in merged.items() if name not in names), *own]
+
+
+def is_merge(key: yaml.Node) -> bool:
+    return key.tag == "tag:yaml.org,2002:merge"
+
+
+def spelled(key: yaml.Node) -> str:
+    return str(key.value).replace("-", "_")
 
 
 def setting_of(path: Path, loader: Loader, key_node: yaml.Node, value_node: yaml.Node) -> Setting:
@@ -145,6 +198,8 @@ def inner_places(path: Path, node: yaml.Node, prefix: str = "") -> Iterator[tupl
 def inner_duplicates(path: Path, root: yaml.MappingNode) -> Iterator[str]:
     """Keys that stand twice in a dictionary below the top level, where YAML would silently take the last."""
     for top_node, top_value in root.value:
+        if is_merge(top_node):
+            continue
         seen: dict[str, str] = {}
         for name, where in inner_places(path, top_value):
             first = seen.setdefault(name, where)

@@ -1,10 +1,10 @@
 """The agent of a run on one of its hosts: starts this host's ranks when the head says so, and ends them when the head is gone.
 
-    python -m neox_code.launch.agent --head=10.0.0.1:40001,10.1.0.1:40001 --run=4f0c... --node=1
+    python -m neox_code.launch.agent --head=10.0.0.1:40001,10.1.0.1:40001 --key=/shared/project/.neox-code-key-8f2c --node=1
 
 pdsh, mpirun and srun start one agent a host; everything else it gets over its connection to the head (`fleet`): the command, so
 that no shell on the way reads it, and the environment, so that no secret stands on a command line. It ends the ranks when the
-connection is closed or silent, whatever has become of the program that started it.
+connection is closed or silent, whatever has become of the program that started it. It obeys only who knows the run's key.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from neox_code.errors import LaunchError, run_command
 from neox_code.launch.command import environment_here, host_launcher, meeting_port
-from neox_code.launch.contact import Contact, Message
+from neox_code.launch.contact import Contact, Message, know_each_other
 from neox_code.launch.supervise import ERROR_VARIABLE, LAUNCHER_VARIABLE, Ending, run_to_end
 
 CONNECT_SECONDS = 3.0
@@ -37,35 +37,50 @@ RELAYS = r"^(\S*/)?(orted|prted|hydra_pmi_proxy) |^sshd(-session)?: \S+@notty"
 def main(argv: Sequence[str]) -> int:
     """Returns 0 when the head knows how the ranks ended, which is their status elsewhere."""
     parser = argparse.ArgumentParser()
-    for name in ("head", "run", "node"):
+    for name in ("head", "key", "node"):
         parser.add_argument(f"--{name}")
     parsed = parser.parse_args(argv)
     node = int(parsed.node if parsed.node is not None else next(os.environ[name] for name in NODE_VARIABLES if name in os.environ))
     for name in [name for name in os.environ if name in (LAUNCHER_VARIABLE, ERROR_VARIABLE) or name.startswith(MPI_PREFIXES)]:
         del os.environ[name]
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    contact = Contact(connect(parsed.head), lambda _, message: inbox.put(message))
-    contact.send(
-        kind="hello", run=parsed.run, node=node, host=os.environ.get("SLURMD_NODENAME"), port=meeting_port(0, is_default=True)
-    )
+    contact = Contact(connect(parsed.head, read_key(Path(parsed.key))), lambda _, message: inbox.put(message))
+    contact.send(kind="hello", node=node, host=os.environ.get("SLURMD_NODENAME"), port=meeting_port(0, is_default=True))
     order = next_order(contact, inbox)
     if order["kind"] != "start":
         return 1
     watch = threading.Thread(target=obey, args=(contact, inbox), daemon=True)
     ending = run_ranks(order, watch)
-    contact.send(kind="ended", status=ending.status, report=ending.report)
+    contact.send(kind="ended", status=ending.status, report=ending.report, received=ending.received and ending.received.name)
     watch.join()
     return 0 if ending.status == 0 or contact.is_open else ending.status
 
 
-def connect(head: str) -> socket.socket:
-    """A connection to the first of the head's addresses that answers."""
+def read_key(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise LaunchError(
+            f"{socket.gethostname()} cannot read the run's key {path} ({error.strerror}): the run is over, or its hosts do not "
+            "share this folder. Start it in one that they share."
+        ) from None
+
+
+def connect(head: str, key: bytes) -> socket.socket:
+    """A connection to the first of the head's addresses where it answers, and no stranger."""
+    reason: OSError | str = ""
     for address in head.split(","):
         host, _, port = address.rpartition(":")
+        connection = None
         try:
-            return socket.create_connection((host, int(port)), CONNECT_SECONDS)
+            connection = socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS)
+            if know_each_other(connection, key, "agent"):
+                return connection
+            reason = "another program answers there"
         except OSError as error:
             reason = error
+        if connection is not None:
+            connection.close()
     raise LaunchError(f"{socket.gethostname()} cannot reach the run's head at {head}: {reason}. Open its ports to this host.")
 
 

@@ -11,13 +11,13 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from neox_code.config.assembly import DEFAULT
 from neox_code.config.derive import data_parallel_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import LaunchError
-from neox_code.launch.hosts import LOCALHOST, Resources, resources, visible_gpus
+from neox_code.launch.hosts import COMMON_ORIGIN, HOSTFILE_VARIABLE, LOCALHOST, Resources, resources, visible_gpus
 
 
 def launch_command(module: str, arguments: Sequence[str], config: NeoXConfig, planned: Resources | None = None) -> list[str]:
@@ -31,8 +31,18 @@ def launch_command(module: str, arguments: Sequence[str], config: NeoXConfig, pl
     parallelism = config.parallelism
     found = resources(parallelism) if planned is None else planned
     check_number(sum(map(len, found.values())), config)
-    words = local_launcher(found, config, planned is None) if parallelism.hostfile is None else fleet(found, config)
+    is_local = parallelism.hostfile is None and (planned is not None or list(found) == [LOCALHOST])
+    words = local_launcher(found, config, planned is None) if is_local else fleet(found, config)
     return [*words, "--module", module, *arguments]
+
+
+def remarks(config: NeoXConfig) -> Iterator[str]:
+    """What the configuration alone does not show of where the run's ranks are."""
+    origin, launcher = config.origins["hostfile"], config.said("launcher")
+    if origin in (HOSTFILE_VARIABLE, COMMON_ORIGIN):
+        yield f"hostfile {config.parallelism.hostfile} ({origin}) names the run's hosts"
+    if config.origins["launcher"] != DEFAULT and list(resources(config.parallelism)) == [LOCALHOST]:
+        yield f"{launcher} is for several machines: without a hostfile or a job of several nodes the run has this one alone"
 
 
 def check_number(ranks: int, config: NeoXConfig) -> None:
@@ -41,7 +51,7 @@ def check_number(ranks: int, config: NeoXConfig) -> None:
     if parallelism.global_num_gpus not in (None, ranks):
         raise LaunchError(
             f"global_num_gpus ({parallelism.global_num_gpus}, {config.origins['global_num_gpus']}) is not the {ranks} ranks that "
-            "the hosts have. Change the hosts' slots, or remove global_num_gpus."
+            "are started. Change their number (the hostfile's slots, num_gpus, torchrun's or srun's), or remove global_num_gpus."
         )
     data_parallel_size(ranks, parallelism.pipe_parallel_size, parallelism.model_parallel_size)
 

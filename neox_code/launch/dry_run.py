@@ -127,10 +127,14 @@ def verdict(config: NeoXConfig, world: PlannedWorld, memory: Memory, entries: in
     refused = ("does not fit", f"{gpu_memory_gib:g} GiB", f"{memory.total / 2**30 - gpu_memory_gib:.2f} GiB too much")
     proposal = smaller_layout(config, world, gpu_memory_gib, entries)
     if proposal is None:
-        ranks = f"over {world.ranks} ranks " if world.is_given else ""
+        ranks = f"over {counted(world.ranks)} " if world.is_given else ""
         return [refused, ("proposal", "none", f"no layout {ranks}fits. Take more GPUs, or GPUs with more memory.")]
     words = " ".join(f"--set {key}={written(value)}" for key, value in proposal.changes.items())
-    return [refused, ("proposal", gib(proposal.memory.total), f"{words} ({proposal.world.ranks} ranks)")]
+    return [refused, ("proposal", gib(proposal.memory.total), f"{words} ({counted(proposal.world.ranks)})")]
+
+
+def counted(ranks: int) -> str:
+    return f"{ranks} rank{'s' * (ranks != 1)}"
 
 
 def aligned(rows: Iterable[Row]) -> list[str]:

@@ -8,9 +8,14 @@
 The launcher's part is to start the agents; nothing is concluded from its exit status as long as they are there. A host that does
 not answer, falls silent or fails ends the run on all others, and the first host's error, not its consequences elsewhere, is what
 the supervisor prints.
+
+No secret stands on a command line, which every user of a machine can read. The agents read the run's key from a file that its owner
+alone can read, in this folder, which the hosts share; it is removed as soon as all have. Only who knows it is listened to. The
+ranks' variables, WANDB_API_KEY among them, go over the connections, in clear text: the hosts' network is to be one that you trust.
 """
 
 import argparse
+import ipaddress
 import os
 import queue
 import secrets
@@ -20,16 +25,18 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from neox_code.errors import EXIT_USER_ERROR, LaunchError
-from neox_code.launch.contact import SILENT_SECONDS, Contact, Message
+from neox_code.launch.contact import SILENT_SECONDS, Contact, Message, know_each_other
 from neox_code.launch.hosts import parse_filter
 from neox_code.launch.supervise import ERROR_VARIABLE, heard_signals, leave_report, run_rank, signal_sentence, start
 
@@ -41,6 +48,9 @@ SETTLE_SECONDS = 1.0
 
 STOP_SECONDS = 14.0
 """After the order to stop, until agents are waited for no longer."""
+
+UNPROVED = 64
+"""Connections at once that have not shown yet that they know the key; more wait."""
 
 EXPORTED = ("PYTHON", "NCCL_", "GLOO_", "OMP_", "DS_", "CUDA_DEVICE", "TORCH", "UCX", "MV2", "MLFLOW", "WANDB_", "HF_", "LOGLEVEL")
 """How the variables begin that the ranks of other hosts get as well, besides those in .deepspeed_env."""
@@ -77,8 +87,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--master_port", type=int)
     parser.add_argument("--module", nargs=argparse.REMAINDER)
     parsed = parser.parse_args(argv)
-    with socket.create_server(("", 0), backlog=1024) as server:
+    with listener() as server:
         return Fleet(parsed, server).to_the_end()
+
+
+def listener() -> socket.socket:
+    """A free port of this machine, on IPv6 as well where it has that."""
+    is_dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if is_dual else socket.AF_INET
+    return socket.create_server(("", 0), family=family, backlog=1024, dualstack_ipv6=is_dual)
 
 
 class Fleet:
@@ -87,7 +104,9 @@ class Fleet:
     def __init__(self, parsed: argparse.Namespace, server: socket.socket) -> None:
         self.parsed = parsed
         self.hosts = [Host(name, slots) for name, slots in parse_filter(parsed.hosts).items()]
-        self.run = secrets.token_hex(16)
+        self.environment = exported(os.environ)
+        self.key = secrets.token_bytes(32)
+        self.unproved = threading.BoundedSemaphore(UNPROVED)
         self.server = server
         self.inbox: queue.SimpleQueue[tuple[Contact, Message]] = queue.SimpleQueue()
         self.received: signal.Signals | None = None
@@ -100,14 +119,18 @@ class Fleet:
             signal.signal(number, self.note)
         threading.Thread(target=self.accept, daemon=True).start()
         addresses = [f"{address}:{self.server.getsockname()[1]}" for address in own_addresses([host.name for host in self.hosts])]
-        agent = agent_command(",".join(addresses), self.run)
-        command, environment = launcher_command(self.parsed.launcher, [host.name for host in self.hosts], agent)
-        launcher = start(command, {**os.environ, **environment})
+        self.key_file = leave_key(self.key, Path.cwd())
         try:
-            self.watch(launcher, addresses)
-            self.stop()
+            agent = agent_command(",".join(addresses), self.key_file)
+            command, environment = launcher_command(self.parsed.launcher, [host.name for host in self.hosts], agent)
+            launcher = start(command, {**os.environ, **environment})
+            try:
+                self.watch(launcher, addresses)
+                self.stop()
+            finally:
+                end_group(launcher)
         finally:
-            end_group(launcher)
+            self.key_file.unlink(missing_ok=True)
         if self.received is not None:
             return 128 + self.received
         if not self.faults:
@@ -123,9 +146,23 @@ class Fleet:
         while True:
             try:
                 connection, _ = self.server.accept()
+            except ConnectionAbortedError:
+                continue
             except OSError:
                 return
+            self.unproved.acquire()
+            threading.Thread(target=self.admit, args=(connection,), daemon=True).start()
+
+    def admit(self, connection: socket.socket) -> None:
+        """Listens to a connection that shows that it knows the run's key, and closes a stranger's."""
+        try:
+            if not know_each_other(connection, self.key, "head"):
+                raise ConnectionError("a stranger")
             Contact(connection, lambda contact, message: self.inbox.put((contact, message)))
+        except OSError:
+            connection.close()
+        finally:
+            self.unproved.release()
 
     def watch(self, launcher: "subprocess.Popen[bytes]", addresses: Sequence[str]) -> None:
         """Until every host has ended well, or something is wrong and it is clear what."""
@@ -137,7 +174,7 @@ class Fleet:
             missing = [host.name for host in self.hosts if host.contact is None]
             if not missing and not self.has_begun:
                 self.begin()
-            if missing and now > deadline and not self.may_queue:
+            if missing and now > deadline and not self.may_queue and not self.faults:
                 self.faults.append(Fault(
                     f"{', '.join(missing)} did not answer within {ANSWER_SECONDS:.0f} s. Check that it is up, that "
                     f"{self.parsed.launcher} reaches it from here without a password, and that it reaches {' or '.join(addresses)}."
@@ -153,14 +190,22 @@ class Fleet:
             if code is not None and not self.faults and not all(host.is_over for host in self.hosts):
                 self.hear(2.0)
                 if not self.faults and not all(host.is_over for host in self.hosts):
-                    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
-                    missed = f" before {', '.join(missing)} answered" if missing else ""
-                    self.faults.append(Fault(
-                        f"{self.parsed.launcher} ended {how}{missed}. Its own words stand above; run the same command again.",
-                        128 - code if code < 0 else code or 1,
-                    ))  # fmt: skip
+                    self.faults.append(self.launcher_fault(code, missing))
             if self.faults and settled == float("inf"):
                 settled = now + SETTLE_SECONDS
+        code = launcher.poll()
+        if self.faults and code is not None and code < 0:  # killed, and the agents by it
+            self.faults.append(self.launcher_fault(code))
+
+    def launcher_fault(self, code: int, missing: Sequence[str] = ()) -> Fault:
+        """What to say of a launcher that has ended before the run; a signal is never a consequence of what happened elsewhere."""
+        how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
+        missed = f" before {', '.join(missing)} answered" if missing else ""
+        return Fault(
+            f"{self.parsed.launcher} ended {how}{missed}. Its own words stand above; run the same command again.",
+            128 - code if code < 0 else code or 1,
+            weight=0 if code < 0 else 1,
+        )
 
     @property
     def may_queue(self) -> bool:
@@ -183,22 +228,24 @@ class Fleet:
                     self.note_end(host, message)
 
     def welcome(self, contact: Contact, hello: Message) -> None:
-        """A host's agent is there; a stranger, or a second one, is sent away."""
+        """A host's agent is there; a second one is sent away."""
         by_name = {host.name: host for host in self.hosts}
         host = None
-        if hello.get("run") == self.run and 0 <= hello["node"] < len(self.hosts):
+        if 0 <= hello["node"] < len(self.hosts):
             host = by_name.get(hello["host"]) or self.hosts[hello["node"]]  # Slurm has an order of its own
         if host is None or host.contact is not None:
-            contact.send(kind="stop")
+            contact.close()
             return
         host.contact, host.hello = contact, hello
 
     def begin(self) -> None:
-        """Every agent gets the order to start its ranks."""
+        """Every agent gets the order to start its ranks; nobody else is let in any more."""
         self.has_begun = True
+        self.server.shutdown(socket.SHUT_RDWR)
+        self.key_file.unlink(missing_ok=True)
         first = self.hosts[0]
         assert first.contact is not None
-        address = self.parsed.master_addr or first.contact.connection.getpeername()[0]
+        address = self.parsed.master_addr or first.contact.address
         for node, host in enumerate(self.hosts):
             assert host.contact is not None
             host.contact.send(
@@ -208,7 +255,7 @@ class Fleet:
                 master_addr=address,
                 master_port=self.parsed.master_port or first.hello["port"],
                 command=self.parsed.module,
-                environment=exported(os.environ),
+                environment=self.environment,
             )
 
     def note_end(self, host: Host, message: Message) -> None:
@@ -223,6 +270,12 @@ class Fleet:
         if report is not None and not (report["is_consequence"] and signaled):
             weight = 2 if report["is_consequence"] else 0
             self.faults.append(Fault(f"{host.name}: {report['message']}", status or 1, report["is_users"], weight))
+        elif message["received"]:
+            self.faults.append(Fault(
+                f"the run on {host.name} was stopped by {message['received']}, from that host or its scheduler. Run the same "
+                "command again.",
+                status,
+            ))  # fmt: skip
         elif status != 0:
             self.faults.append(Fault(f"{host.name}: {signaled or f'the ranks ended with status {status}.'}", status))
 
@@ -245,39 +298,72 @@ class Fleet:
 
 
 def exported(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that the ranks of all hosts get: those of EXPORTED, and the lines NAME=VALUE of .deepspeed_env."""
+    """The variables that the ranks of all hosts get: those of EXPORTED, and the lines NAME=VALUE of .deepspeed_env.
+
+    Raises LaunchError for such a file that cannot be followed.
+    """
     chosen = {name: value for name, value in environment.items() if name.startswith(EXPORTED)}
     name = environment.get("DS_ENV_FILE", ".deepspeed_env")
     for path in (Path.home() / name, Path(name)):
         if path.is_file():
-            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-                variable, equals, value = line.strip().partition("=")
-                if not equals and variable:
-                    raise LaunchError(f"{path}:{number} ({variable}) is not NAME=VALUE. Write the line in that form.")
-                chosen |= {variable: value} if equals else {}
+            chosen |= read_variables(path)
     return chosen
 
 
+def read_variables(path: Path) -> dict[str, str]:
+    """The lines NAME=VALUE of a file, empty ones and comments left out."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise LaunchError(f"{path} is not a text file in UTF-8 that can be read. Write a line NAME=VALUE per variable.") from None
+    variables = {}
+    for number, line in enumerate(map(str.strip, lines), 1):
+        name, equals, value = line.partition("=")
+        if line and not line.startswith("#"):
+            if not equals or not name:
+                raise LaunchError(f"{path}:{number} ({name}) is not NAME=VALUE. Write the line in that form.")
+            variables[name] = value
+    return variables
+
+
 def own_addresses(hosts: Sequence[str]) -> list[str]:
-    """This machine's addresses as the hosts may see them, loopback last."""
+    """This machine's addresses as the hosts may see them, IPv4 first.
+
+    The loopback ones only where there are no others: on another host they are that host's own.
+    """
     found: dict[str, None] = {}
     for host in hosts:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect((host, 9))
-                found[probe.getsockname()[0]] = None
-            except OSError:
-                continue
-    return sorted(found, key=lambda address: address.startswith("127.")) or [socket.gethostname()]
+        with suppress(OSError):
+            for family, kind, protocol, _, place in socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM):
+                with suppress(OSError), socket.socket(family, kind, protocol) as probe:
+                    probe.connect(place)
+                    found[probe.getsockname()[0]] = None
+    known = {address: ipaddress.ip_address(address) for address in found if "%" not in address}
+    seen = [address for address, parsed in known.items() if not parsed.is_loopback] or list(known)
+    ordered = sorted(seen, key=lambda address: known[address].version)
+    return [f"[{address}]" if ":" in address else address for address in ordered] or [socket.gethostname()]
 
 
-def agent_command(head: str, run: str) -> list[str]:
+def leave_key(key: bytes, folder: Path) -> Path:
+    """A new file in a folder, for its owner's eyes alone, that holds the key."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".neox-code-key-", dir=folder, delete=False) as file:
+            file.write(key)
+    except OSError as error:
+        raise LaunchError(
+            f"{folder} cannot be written ({error.strerror}), and a run on several hosts leaves its key there for a few seconds. "
+            "Start it in a folder that all hosts share and that you may write."
+        ) from None
+    return Path(file.name)
+
+
+def agent_command(head: str, key: Path) -> list[str]:
     """The words that start an agent, in this folder and with this Python, which all hosts share."""
     path = os.environ.get("PYTHONPATH", "")
     return [
         *("env", "-C", str(Path.cwd()), f"PYTHONPATH={path}", sys.executable, "-u", "-m", "neox_code.launch.agent"),
         f"--head={head}",
-        f"--run={run}",
+        f"--key={key}",
     ]
 
 
@@ -293,10 +379,13 @@ def launcher_command(launcher: str, hosts: Sequence[str], agent: Sequence[str]) 
     as_root = ["--allow-run-as-root"] if os.geteuid() == 0 else []
     one_each = ["--map-by", "ppr:1:node", "--bind-to", "none"]
     commands = {
-        "pdsh": [program, "-S", "-f", "1024", "-w", names, shlex.join([*agent, "--node=%n"])],
+        "pdsh": [program, "-S", "-f", "1024", "-w", names, shlex.join(agent).replace("%", "%%") + " --node=%n"],
         "openmpi": [program, *as_root, "--host", ",".join(f"{host}:1" for host in hosts), "-np", count, *one_each, *agent],
         "mpich": [program, "-n", count, "-ppn", "1", "-hosts", names, *agent],
-        "slurm": [program, f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1", f"--nodelist={names}", *agent],
+        "slurm": [
+            *(program, f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1", f"--nodelist={names}", "--cpu-bind=none"),
+            *agent,
+        ],
     }
     environment = {"PDSH_RCMD_TYPE": "ssh", "PDSH_SSH_ARGS_APPEND": f"{os.environ.get('PDSH_SSH_ARGS_APPEND', '')} {SSH}".strip()}
     return commands[launcher], environment if launcher == "pdsh" else {}

@@ -2,21 +2,32 @@
 
     resources(config.parallelism)       # {"localhost": ("0", "1")}: of each host, the devices that get a rank
     world_size(config.parallelism)      # 2
+    config = with_default_hostfile(config)
 
-Without a hostfile the run has this machine: a rank per visible GPU, or one rank without GPUs.
+Without a hostfile the run has this machine: a rank per visible GPU, or one rank without GPUs. With `launcher: slurm` in a job of
+several nodes it has these, each like this one.
 """
 
 import os
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+from neox_code.config.neox import NeoXConfig
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.errors import LaunchError
 
 LOCALHOST = "localhost"
+
+HOSTFILE_VARIABLE = "DLTS_HOSTFILE"
+COMMON_HOSTFILE = Path("/job/hostfile")
+COMMON_ORIGIN = "GPT-NeoX's default"
+"""GPT-NeoX and DeepSpeed follow these where `hostfile` is not set, the variable first."""
 
 Resources = dict[str, tuple[str, ...]]
 """Host -> the devices on it that get a rank, by number (or UUID, where CUDA_VISIBLE_DEVICES has it)."""
@@ -27,6 +38,16 @@ def world_size(parallelism: ParallelismConfig) -> int:
     return sum(map(len, resources(parallelism).values()))
 
 
+def with_default_hostfile(config: NeoXConfig) -> NeoXConfig:
+    """The same configuration, with the default hostfile where it names none: DLTS_HOSTFILE's, or /job/hostfile if it exists."""
+    path = os.environ.get(HOSTFILE_VARIABLE) or (str(COMMON_HOSTFILE) if COMMON_HOSTFILE.exists() else None)
+    if config.parallelism.hostfile is not None or path is None:
+        return config
+    origin = HOSTFILE_VARIABLE if os.environ.get(HOSTFILE_VARIABLE) else COMMON_ORIGIN
+    parallelism = replace(config.parallelism, hostfile=path)
+    return replace(config, parallelism=parallelism, origins={**config.origins, "hostfile": origin})
+
+
 def devices_here(count: int | None) -> tuple[str, ...]:
     """The first so many visible GPUs (default all), or as many CPU processes (default 1) on a machine without GPUs."""
     gpus = visible_gpus()
@@ -34,7 +55,8 @@ def devices_here(count: int | None) -> tuple[str, ...]:
         return numbered(count or 1)
     if count is not None and count > len(gpus):
         raise LaunchError(
-            f"{count} ranks are asked for, and {len(gpus)} GPUs are visible here. Set num_gpus to at most {len(gpus)}."
+            f"{count} ranks are asked for, and {len(gpus)} GPUs are visible here. Set num_gpus to at most {len(gpus)}, or run on a "
+            "machine with more, or on several with a hostfile."
         )
     return gpus[:count]
 
@@ -42,15 +64,54 @@ def devices_here(count: int | None) -> tuple[str, ...]:
 def resources(parallelism: ParallelismConfig) -> Resources:
     """The hosts and devices that the configuration asks for.
 
-    Raises LaunchError for a hostfile or filter that cannot be followed, and for more GPUs than there are.
+    Raises LaunchError for a hostfile or filter that cannot be followed, and for more hosts or GPUs than there are.
     """
-    if parallelism.hostfile is None:
-        available = {LOCALHOST: devices_here(parallelism.num_gpus or parallelism.global_num_gpus)}
+    hostfile, asked = parallelism.hostfile, parallelism.num_gpus
+    slots = read_hostfile(Path(hostfile)) if hostfile is not None else {}
+    nodes = list(slots) or (job_nodes() if parallelism.launcher == "slurm" else [])
+    check_nodes(len(nodes), parallelism)
+    nodes = nodes[: parallelism.num_nodes]
+    if slots:
+        available = {host: numbered(min(slots[host], asked or slots[host])) for host in nodes}
+    elif nodes:
+        available = dict.fromkeys(nodes, devices_here(asked))
     else:
-        slots = read_hostfile(Path(parallelism.hostfile))
-        hosts = list(slots)[: parallelism.num_nodes]
-        available = {host: numbered(min(slots[host], parallelism.num_gpus or slots[host])) for host in hosts}
-    return filtered(available, parallelism.include, parallelism.exclude)
+        available = {LOCALHOST: devices_here(asked or parallelism.global_num_gpus)}
+    chosen = filtered(available, parallelism.include, parallelism.exclude)
+    for host in chosen:
+        if slots and asked and asked > slots[host]:
+            raise LaunchError(
+                f"num_gpus ({asked}) is more than the {slots[host]} slots of {host} in hostfile {hostfile}. Set num_gpus to at "
+                f"most {slots[host]}, or give the host as many slots as it has GPUs."
+            )
+    return chosen
+
+
+def check_nodes(count: int, parallelism: ParallelismConfig) -> None:
+    """Raises LaunchError where there are fewer hosts than `num_nodes`: a run on fewer than were meant is no run."""
+    asked = parallelism.num_nodes or 1
+    if asked <= max(count, 1):
+        return
+    if not count:
+        raise LaunchError(
+            f"num_nodes ({asked}) asks for several machines, and no hostfile names them. Set hostfile to a file with a line "
+            "`HOST slots=N` per machine, remove num_nodes, or start the ranks with torchrun or srun."
+        )
+    where = f"hostfile {parallelism.hostfile} names" if parallelism.hostfile is not None else "the Slurm job has"
+    raise LaunchError(f"num_nodes ({asked}) is more than the {count} that {where}. Add hosts there, or set num_nodes to {count}.")
+
+
+def job_nodes() -> list[str]:
+    """The nodes of the Slurm job that this process is in, where they are several."""
+    if int(os.environ.get("SLURM_JOB_NUM_NODES", "1")) == 1:
+        return []
+    if shutil.which("scontrol") is None:
+        raise LaunchError(
+            "launcher slurm asks scontrol for the job's nodes, and it is not installed here. Start the ranks themselves: "
+            "srun python -m neox_code.commands.train CONFIG..."
+        )
+    command = ["scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"]]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
 def numbered(count: int) -> tuple[str, ...]:
@@ -90,12 +151,25 @@ def count_gpus() -> int:
     return sum(1 for line in listed.stdout.splitlines() if line.startswith("GPU ")) if listed.returncode == 0 else 0
 
 
+def is_here(host: str) -> bool:
+    """Whether a host's name means this machine: one of its addresses can be bound to."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+    except OSError:
+        return False
+    for family, kind, protocol, _, address in found:
+        with suppress(OSError), socket.socket(family, kind, protocol) as probe:
+            probe.bind(address)
+            return True
+    return False
+
+
 def read_hostfile(path: Path) -> dict[str, int]:
     """Slots by host. Raises LaunchError where the file is missing: a run on fewer machines than were meant is no run."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise LaunchError(f"hostfile {path} does not exist. Write it, or remove the key to run on this machine alone.") from None
+        raise LaunchError(f"hostfile {path} does not exist. Write it, or unset it to run on this machine alone.") from None
     except (IsADirectoryError, UnicodeDecodeError):
         raise LaunchError(f"hostfile {path} is not a text file. Write a line `HOST slots=N` per machine.") from None
     return parse_hostfile(text, str(path))

@@ -3,7 +3,8 @@
     for sentence in lacking(config, "train"):
         print(f"not here: {sentence}")
 
-A dry run lists them; a run is refused for those of them that are `stopping`.
+A dry run lists them; a run is refused for those of them that are `stopping`. Where a hostfile names other machines than this one,
+their ranks look for their data and packages themselves.
 """
 
 import importlib.util
@@ -11,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from neox_code.config.neox import DATA_NEEDS, NeoXConfig
-from neox_code.launch.hosts import visible_gpus
+from neox_code.errors import LaunchError
+from neox_code.launch.hosts import is_here, resources, visible_gpus
 from neox_code.launch.planned_world import planned_world
 
 TOKENS = (".bin", ".idx")
@@ -26,14 +28,31 @@ FILES = {
 
 
 def lacking(config: NeoXConfig, script: str) -> list[str]:
-    """Everything that is not here: what stops a run, host files and GPUs, in sentences that go after "not here: "."""
-    return [*stopping(config, script), *hosts(config), *(gpus(config) if script == "train" else ())]
+    """Everything that is not here, in sentences that go after "not here: "."""
+    training = (*gpu_for_fp16(config), *(list(hosts(config)) or gpus(config))) if script == "train" else ()
+    return [*unset(config, script), *files(config, script), *packages(config), *training]
 
 
 def stopping(config: NeoXConfig, script: str) -> list[str]:
-    """Data, files and packages without which the script ends."""
-    needs = [*config.missing(DATA_NEEDS), *merges(config)] if script == "train" else []
-    return [*needs, *files(config, script), *packages(config), *(gpu_for_fp16(config) if script == "train" else ())]
+    """Data, files, packages and hosts without which the script ends."""
+    if script != "train":
+        return [*files(config, script), *packages(config)]
+    here = (*files(config, script), *packages(config)) if has_ranks_here(config) else ()
+    return [*unset(config, script), *here, *gpu_for_fp16(config), *hosts(config)]
+
+
+def has_ranks_here(config: NeoXConfig) -> bool:
+    """Whether this machine is one of the run's, which it is as far as nothing else is known."""
+    if not config.parallelism.hostfile:
+        return True
+    try:
+        return any(map(is_here, resources(config.parallelism)))
+    except LaunchError:
+        return True
+
+
+def unset(config: NeoXConfig, script: str) -> list[str]:
+    return [*config.missing(DATA_NEEDS), *merges(config)] if script == "train" else []
 
 
 def merges(config: NeoXConfig) -> Iterator[str]:
@@ -67,9 +86,15 @@ def packages(config: NeoXConfig) -> Iterator[str]:
 
 
 def hosts(config: NeoXConfig) -> Iterator[str]:
+    """The host file, where it is missing, and hosts or devices that are not there."""
     hostfile = config.parallelism.hostfile
     if hostfile and not Path(hostfile).is_file():
-        yield f"{config.said('hostfile')}. Write it, or remove the key to run on this machine alone."
+        yield f"{config.said('hostfile')}. Write it, or unset it to run on this machine alone."
+        return
+    try:
+        resources(config.parallelism)
+    except LaunchError as error:
+        yield f"hosts to run on: {error}"
 
 
 def gpu_for_fp16(config: NeoXConfig) -> Iterator[str]:

@@ -37,7 +37,7 @@ def planned_world(config: NeoXConfig) -> PlannedWorld:
     parallelism = config.parallelism
     if parallelism.hostfile and Path(parallelism.hostfile).is_file():
         return PlannedWorld(resources(parallelism), f"hostfile {parallelism.hostfile}", True)
-    machines = (parallelism.num_nodes or 1) if parallelism.hostfile else 1
+    machines = parallelism.num_nodes or 1
     for key, ranks in (
         ("global_num_gpus", parallelism.global_num_gpus),
         ("num_gpus", (parallelism.num_gpus or 0) * machines),

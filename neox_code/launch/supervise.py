@@ -7,6 +7,7 @@ The parent:
 Every process that it starts, directly or through DeepSpeed's launcher, begins with:
 
     sys.exit(run_rank(main, sys.argv[1:]))   # follow_launcher(), main, report_error()
+    exit_rank(main, sys.argv[1:])            # the same, and the process ends at once
 
 Whichever process of a run is killed, the others end:
 
@@ -17,6 +18,7 @@ Whichever process of a run is killed, the others end:
 Linux only: the kernel's parent-death signal and /proc.
 """
 
+import atexit
 import json
 import math
 import os
@@ -29,10 +31,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from neox_code.errors import EXIT_USER_ERROR, LaunchError, remedy_sentence, run_command
 from neox_code.launch.parent import die_with_parent
@@ -51,6 +54,9 @@ GRACE_SECONDS = 10.0
 
 FAILING_SECONDS = 7.0
 """After a rank has left its error, until whatever still runs is killed: the launcher would wait for a deaf rank much longer."""
+
+CONSEQUENCE_SECONDS = 3.0
+"""A rank that has lost another one says so this much later: by then the launcher has heard of the cause and ended it."""
 
 STOPPED_SECONDS = 10.0
 """A rank that is stopped (SIGSTOP) so long hangs: the others wait for it."""
@@ -283,11 +289,31 @@ def run_rank(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
         try:
             return main(words)
         except Exception as error:
+            if remedy_sentence(error) is None and is_lost_peer(str(error)):
+                time.sleep(CONSEQUENCE_SECONDS)
             if report_error(error) and remedy_sentence(error) is not None:
                 return EXIT_USER_ERROR
             raise
 
     return run_command(reporting, argv)
+
+
+def exit_rank(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> NoReturn:
+    """`run_rank` as a process's last call, which the interpreter's own end, seconds with torch, does not follow.
+
+    Exit functions are called where the rank has ended well; after an error they might wait for other ranks.
+    """
+    try:
+        status = run_rank(main, argv)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    if status == 0:
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status)
 
 
 def follow_launcher() -> None:
@@ -337,13 +363,17 @@ LOST_PEER = ("closed by peer", "reset by peer", "Broken pipe", "Connection refus
 """What gloo, NCCL and the store say on a rank that has lost another one."""
 
 
+def is_lost_peer(message: str) -> bool:
+    return any(words in message for words in LOST_PEER)
+
+
 def leave_report(path: Path, message: str, is_users: bool = False, is_consequence: bool | None = None) -> bool:
     """Writes an error for the supervisor, unless there is one; returns whether it was the first.
 
     The consequence of another rank's end is a lost peer; by default the message's words tell.
     """
     if is_consequence is None:
-        is_consequence = not is_users and any(words in message for words in LOST_PEER)
+        is_consequence = not is_users and is_lost_peer(message)
     part = Path(f"{path}.{os.getpid()}")
     report = {"message": message, "is_users": is_users, "is_consequence": is_consequence}
     try:

@@ -4,6 +4,9 @@
 
     head_slopes(8)                      # (1/2, 1/4, ..., 1/256): one a head, of all tensor ranks
 
+With `apply_query_key_layer_scaling` GPT-NeoX adds the bias to scores that are divided by the layer's index, and multiplies the sum
+by it: the slopes grow with the layers.
+
 Shape letters: B batch, N heads of this tensor rank, S queries, T keys.
 """
 
@@ -12,6 +15,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
+
+from neox_code.config.model import ModelConfig
 
 
 def head_slopes(num_heads: int) -> tuple[float, ...]:
@@ -25,6 +30,14 @@ def head_slopes(num_heads: int) -> tuple[float, ...]:
     return series if power == num_heads else series + head_slopes(2 * power)[: 2 * (num_heads - power) : 2]
 
 
+def layer_slopes(model: ModelConfig, layer_index: int) -> tuple[float, ...]:
+    """The slopes in a layer: index 0 is the first one's, whose scores are never scaled."""
+    kinds = model.attention_config or ("global",)
+    is_scaled = model.apply_query_key_layer_scaling and kinds[layer_index % len(kinds)] == "global"
+    factor = max(1, layer_index) if is_scaled else 1
+    return tuple(factor * slope for slope in head_slopes(model.num_attention_heads))
+
+
 def bias_at(slopes: Sequence[float], positions_BS: torch.Tensor, length: int, dtype: torch.dtype) -> torch.Tensor:
     """What is added to the scores of queries at these positions and keys 0 to length - 1; -inf ahead of a query: [B, N, S, T]."""
     distance = torch.arange(length, device=positions_BS.device) - positions_BS[:, None, :, None]
@@ -34,6 +47,6 @@ def bias_at(slopes: Sequence[float], positions_BS: torch.Tensor, length: int, dt
 
 @lru_cache(maxsize=1)
 def causal_bias(slopes: tuple[float, ...], length: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """The same for whole sequences: [1, N, S, S]. One tensor for all layers, which keep it for the backward pass."""
+    """The same for whole sequences: [1, N, S, S]. One tensor for all layers of these slopes, kept for the backward pass."""
     with torch.inference_mode(False):
         return bias_at(slopes, torch.arange(length, device=device)[None], length, dtype)

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
-from neox_code.model.alibi import causal_bias, head_slopes
+from neox_code.model.alibi import causal_bias, layer_slopes
 from neox_code.model.blocked_attention import blocked_attention, is_better_in_blocks
 from neox_code.model.initialization import divided_in_parts, input_init, output_init
 from neox_code.model.kv_cache import CacheView
@@ -30,6 +30,7 @@ from neox_code.parallel.seeds import TensorRankGenerator
 class Attention(nn.Module):
     def __init__(self, model: ModelConfig, layer_index: int, grid: ParallelGrid, dtype: torch.dtype, initialize: bool = True):
         super().__init__()
+        self.model = model
         self.layer_index = layer_index
         self.num_heads = model.num_attention_heads // grid.tensor_size
         self.num_groups = model.kv_heads // grid.tensor_size
@@ -42,8 +43,8 @@ class Attention(nn.Module):
             if model.pos_emb == "rotary"
             else None
         )
-        first = grid.tensor_rank * self.num_heads
-        self.slopes = head_slopes(model.num_attention_heads)[first : first + self.num_heads] if model.pos_emb == "alibi" else None
+        self.heads = slice(grid.tensor_rank * self.num_heads, (grid.tensor_rank + 1) * self.num_heads)
+        self.slopes = layer_slopes(model, layer_index)[self.heads] if model.pos_emb == "alibi" else None
         hidden, shared = model.hidden_size, model.kv_heads * model.head_dim
         self.stacked = {"query_key_value": (hidden, shared, shared)} if self.is_grouped else {}
         fill = input_init(model)

@@ -29,6 +29,7 @@ class Embedding(nn.Module):
         initialize: bool = True,
     ):
         super().__init__()
+        self.model = model
         self.dropout = model.hidden_dropout
         self.is_sinusoidal = model.pos_emb == "sinusoidal"
         fill = unpadded(input_init(model), vocab_size) if initialize else None

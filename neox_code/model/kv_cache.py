@@ -102,13 +102,13 @@ class CacheView:
     mask: torch.Tensor | None
     """[1 or B, 1, S, T]; None where a plain causal mask (an empty cache) or no mask (one new token) is meant."""
     length: int
-    alibi: torch.Tensor | None = None
+    alibi: dict[tuple[float, ...], torch.Tensor] = field(default_factory=dict)
 
-    def alibi_bias(self, slopes: Sequence[float], dtype: torch.dtype) -> torch.Tensor:
-        """ALiBi's biases with the mask in them, computed once for all layers, which have the same slopes: [1 or B, N, S, T]."""
-        if self.alibi is None:
-            self.alibi = bias_at(slopes, self.positions_BS, self.length, dtype)
-        return self.alibi
+    def alibi_bias(self, slopes: tuple[float, ...], dtype: torch.dtype) -> torch.Tensor:
+        """ALiBi's biases with the mask in them, computed once for all layers of these slopes: [1 or B, N, S, T]."""
+        if slopes not in self.alibi:
+            self.alibi[slopes] = bias_at(slopes, self.positions_BS, self.length, dtype)
+        return self.alibi[slopes]
 
     @property
     def positions_BS(self) -> torch.Tensor:

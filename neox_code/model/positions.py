@@ -12,6 +12,11 @@ Shape letters: S sequence, B batch, N heads, D head dimensions, R = r/2.
 import torch
 
 
+def falling_frequencies(width: int, base: float = 10000.0, device: torch.device | None = None) -> torch.Tensor:
+    """base^(-2i/width) for all pairs of dimensions: [width / 2]."""
+    return base ** -(torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)
+
+
 class RotaryTable:
     """cos and sin for positions 0 to length - 1, kept for the last device and type that asked. Holds no parameters."""
 
@@ -21,12 +26,15 @@ class RotaryTable:
         self.max_positions = max_positions
         self.cache: dict[tuple[torch.device, torch.dtype], tuple[torch.Tensor, torch.Tensor]] = {}
 
+    def frequencies(self) -> torch.Tensor:
+        """The angles at position 1: [R]."""
+        return falling_frequencies(self.rotary_dim, self.base)
+
     def lookup(self, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """cos and sin, each [max_positions, R]."""
         key = (device, dtype)
         if key not in self.cache:
-            frequencies = self.base ** -(torch.arange(0, self.rotary_dim, 2, dtype=torch.float32) / self.rotary_dim)
-            angles = torch.outer(torch.arange(self.max_positions, dtype=torch.float32), frequencies)
+            angles = torch.outer(torch.arange(self.max_positions, dtype=torch.float32), self.frequencies())
             self.cache[key] = (angles.cos().to(device, dtype), angles.sin().to(device, dtype))
         return self.cache[key]
 
@@ -76,6 +84,5 @@ def sinusoidal(positions: torch.Tensor, width: int, dtype: torch.dtype) -> torch
 
     sin(p w_i), cos(p w_i)      w_i = 10000^(-2i/width)
     """
-    frequencies = 10000.0 ** -(torch.arange(0, width, 2, dtype=torch.float32, device=positions.device) / width)
-    angles = positions[..., None] * frequencies
+    angles = positions[..., None] * falling_frequencies(width, device=positions.device)
     return torch.cat([angles.sin(), angles.cos()], -1)[..., :width].to(dtype)

@@ -28,7 +28,8 @@ from neox_code.parallel.grid import ParallelGrid, best_device
 
 @contextmanager
 def startup(parallelism: ParallelismConfig) -> Iterator[ParallelGrid]:
-    """Joins the other ranks (NCCL with GPUs, gloo without) and yields this rank's grid; leaves the group at the end.
+    """Joins the other ranks (NCCL with GPUs, gloo without) and yields this rank's grid; leaves the group at the end, but not
+    after an exception among several ranks: then the process is to end.
 
     Raises ConfigError where the world is no multiple of pipeline x tensor size, LaunchError where the ranks cannot meet.
     """
@@ -56,9 +57,17 @@ def startup(parallelism: ParallelismConfig) -> Iterator[ParallelGrid]:
             tensor_group=parallel_state.get_tensor_model_parallel_group(),
             data_group=parallel_state.get_data_parallel_group(),
         )
-    finally:
-        parallel_state.destroy_model_parallel()
-        dist.destroy_process_group()
+    except BaseException:
+        if world_size == 1:  # others may be waiting for this rank, and the group's end for them: the process's end frees them
+            leave()
+        raise
+    leave()
+
+
+def leave() -> None:
+    """Ends the process groups."""
+    parallel_state.destroy_model_parallel()
+    dist.destroy_process_group()
 
 
 ENVIRONMENT = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))

@@ -26,6 +26,7 @@ from neox_code.training.step import StepResult, choose_step
 from neox_code.training.throughput import memory_gib, model_flops_utilization, peak_tflops
 from neox_code.training.trackers import Tracker
 from neox_code.training.validation import validate
+from neox_code.training.watchdog import Watchdog
 
 log = get_logger(__name__)
 
@@ -74,9 +75,12 @@ class Run:
         log.info(
             "training from iteration %d to %d, %s tokens a step", state.iteration, training.train_iters, f"{self.tokens_per_step:,}"
         )
-        with progress("training", training.train_iters, " steps", every_seconds=60, done=state.iteration) as advance:
+        self.watchdog = Watchdog(self.config.parallelism.hang_timeout_seconds, self.grid)
+        bar = progress("training", training.train_iters, " steps", every_seconds=60, done=state.iteration)
+        with self.watchdog, bar as advance:
             while state.iteration < training.train_iters:
                 result, rate = self.one_step(batches)
+                self.watchdog.beat()
                 advance(1)
                 is_last = state.iteration == training.train_iters or is_multiple(state.iteration, training.exit_interval)
                 if is_last or is_multiple(state.iteration, training.log_interval):
@@ -85,7 +89,9 @@ class Run:
                 if is_last or is_multiple(state.iteration, training.eval_interval):
                     self.maybe_evaluate("validation", self.loaders.valid)
                 if training.save and (is_last or self.is_save_due()):
+                    self.watchdog.rest("saving a checkpoint")
                     self.save(state)
+                    self.watchdog.beat()
                     self.last_save = time.monotonic()
                 if state.iteration == training.train_iters:
                     self.maybe_evaluate("test", self.loaders.test)
@@ -117,9 +123,10 @@ class Run:
         """A loss that is no number stays one: better to stop than to save it. fp16 may overflow while it looks for a loss scale."""
         patience = MOST_OVERFLOWS if self.config.model.precision == "fp16" else 0
         if self.overflows > patience or not (math.isfinite(result.loss) or self.overflows):
+            save = self.config.training.save
             raise NeoXError(
                 f"the loss is {result.loss} at iteration {self.state.iteration}: training has diverged. "
-                f"Go on from an earlier checkpoint in {self.config.training.save} (--iteration) with a lower lr "
+                f"{f'Go on from an earlier checkpoint in {save} (--iteration)' if save else 'Begin again'} with a lower lr "
                 f"({self.config.optimizer.lr}), a longer warmup, or stronger gradient_clipping."
             )
 
@@ -137,7 +144,8 @@ class Run:
         """The loss on data that is not trained on, where there is some."""
         count = self.config.training.eval_iters
         if loader is not None and count:
-            loss = validate(self.engine, self.evaluate, loader, count, self.grid)
+            self.watchdog.rest(f"the first batch of the {name}")
+            loss = validate(self.engine, self.evaluate, loader, count, self.grid, self.watchdog.beat)
             perplexity = math.exp(min(loss, 80))
             log.info("%s at iteration %d | loss %.4f | perplexity %.2f", name, self.state.iteration, loss, perplexity)
             self.track({f"{name}/lm_loss": loss, f"{name}/lm_loss_ppl": perplexity})

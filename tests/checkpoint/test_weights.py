@@ -4,6 +4,7 @@ import os
 import pickle
 import resource
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,17 +43,50 @@ def test_a_divided_checkpoint_loads_as_the_model_that_one_process_trains(job, tm
     torch.testing.assert_close(logits_of(job(**keys), tmp_path / "divided"), expected, atol=1e-4, rtol=1e-4)
 
 
-def test_newer_names_and_saved_frequencies_of_gpt_neox_are_understood(job, tmp_path):
+def rewrite(path: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+    """Changes the state dict in a layer file, or the one within a model state file."""
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "module": change(content["module"])} if "module" in content else change(content), path)
+
+
+def as_gpt_neox_has_it(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The names of today, and every buffer that GPT-NeoX has ever kept."""
+    renamed = {name.replace("dense_h_to_4h", "linear1").replace("dense_4h_to_h", "linear2"): value for name, value in state.items()}
+    blocks = {name.partition("attention.")[0] for name in state if "attention." in name}
+    for block in blocks:
+        renamed[f"{block}attention.rotary_emb.inv_freq"] = torch.ones(8)
+        renamed[f"{block}attention.alibi_embed.slopes"] = torch.ones(4, dtype=torch.float16)
+    embeddings = {name.removesuffix("word_embeddings.weight") for name in state if name.endswith("word_embeddings.weight")}
+    return renamed | {f"{embedding}position_embeddings.inv_freq": torch.ones(32) for embedding in embeddings}
+
+
+@pytest.mark.parametrize(("pipe_parallel_size", "pattern"), [(1, "layer_*"), (0, "mp_rank_*")])
+def test_newer_names_and_buffers_of_gpt_neox_are_understood_and_anything_else_is_named(job, tmp_path, pipe_parallel_size, pattern):
     save = tmp_path / "save"
-    losses_of(1, job(), save)
-    expected = logits_of(job(), save)
-    for path in (save / step_name(6)).glob("layer_0[23]-*"):
-        renamed = {
-            name.replace("dense_h_to_4h", "linear1").replace("dense_4h_to_h", "linear2"): value
-            for name, value in torch.load(path, weights_only=True).items()
-        }
-        torch.save({**renamed, "attention.rotary_emb.inv_freq": torch.ones(8)}, path)
-    torch.testing.assert_close(logits_of(job(), save), expected, atol=0, rtol=0)
+    file = job(pipe_parallel_size=pipe_parallel_size)
+    whole = losses_of(1, file, save)
+    losses_of(1, file, save, exit_interval=3)
+    expected = logits_of(file, save, iteration=3)
+    files = sorted((save / step_name(3)).glob(pattern))
+    for path in files:
+        rewrite(path, as_gpt_neox_has_it)
+    torch.testing.assert_close(logits_of(file, save, iteration=3), expected, atol=0, rtol=0)
+    assert losses_of(1, file, tmp_path / "resumed", load=str(save), iteration=3) == whole[3:]
+
+    prefix = "" if pipe_parallel_size else "sequential.0."
+    rewrite(files[0], lambda state: {**state, f"{prefix}soft_embedding.weight": torch.ones(2)})
+    with pytest.raises(CheckpointError, match=r"holds sequential\.0\.soft_embedding\.weight"):
+        logits_of(file, save, iteration=3)
+    overrides = {"save": str(tmp_path / "third"), "load": str(save), "iteration": 3}
+    (sentence,) = run_ranks(1, refusal_of, [str(file)], overrides)
+    assert "soft_embedding.weight" in sentence
+
+
+def refusal_of(files: list[str], overrides: dict) -> str:
+    """The CheckpointError of a training run."""
+    with pytest.raises(CheckpointError) as caught:
+        train(files, overrides)
+    return str(caught.value)
 
 
 class Payload:

@@ -1,10 +1,14 @@
 """Each check finds what it is for, and says it with the sum."""
 
+import math
+
 import pytest
 
 from neox_code.config.checks import INTERVALS
 from neox_code.config.fields import FIELDS
+from neox_code.config.memory import Layout, memory_per_gpu
 from neox_code.config.neox import NeoXConfig
+from neox_code.config.size import training_flops_per_token
 from neox_code.errors import ConfigError
 
 
@@ -53,7 +57,18 @@ from neox_code.errors import ConfigError
         ({"train_data_paths": ["a", "b"], "train_data_weights": [1]}, "has 1 entries for the 2 of train_data_paths"),
         ({"test_data_paths": ["a"], "test_data_weights": [0]}, "test_data_weights ([0.0], --set) must have an entry above 0."),
         ({"include": "a", "exclude": "b"}, "include (a, --set) and exclude (b, --set) exclude each other."),
-        ({"num_layers": 0}, "num_layers (0, --set) must be at least 1."),
+        ({"num_layers": 0}, "num_layers (0, --set) must be at least 1 and at most 10000."),
+        ({"seed": 2**32}, "seed (4294967296, --set) must be at least 0 and below 4294967296."),
+        ({"lr": 1e31}, "lr (1e+31, --set) must be a number of at most 1e+30."),
+        ({"hidden_size": 1e300}, "hidden_size (1e+300, --set) must be a whole number that 64 bits can hold."),
+        ({"expansion_factor": 1e300}, "expansion_factor (1e+300, --set) must be a number of at most 1e+30."),
+        (
+            {"pipe_partition_method": "foo"},
+            "pipe_partition_method (foo, --set) must be parameters, uniform, or type: and a regular",
+        ),
+        ({"pipe_partition_method": "type:("}, "pipe_partition_method (type:(, --set) must be parameters, uniform, or type:"),
+        ({"pipe_partition_method": "type:(?:a|b)"}, "a regular expression without a colon, such as type:transformer."),
+        ({"pipe_partition_method": "type:"}, "pipe_partition_method (type:, --set) must be parameters, uniform, or type:"),
         ({"hidden_dropout": 1}, "hidden_dropout (1.0, --set) must be at least 0 and below 1."),
         ({"rotary_pct": 0}, "rotary_pct (0.0, --set) must be above 0 and at most 1."),
         ({"betas": [0.9, 1]}, "betas ([0.9, 1.0], --set) must be at least 0 and below 1."),
@@ -72,6 +87,10 @@ def test_a_value_that_cannot_be_is_told_once(shape, keys, sentence):
     "keys",
     [
         {"seq_length": 128},
+        {"seed": 2**32 - 1, "lr": 1e30},
+        {"pipe_partition_method": "parameters"},
+        {"pipe_partition_method": "Uniform"},
+        {"pipe_partition_method": "type:(transformer|mlp)"},
         {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}, "optimizer_type": "cpu_adam"},
         {"zero_optimization": {"cpu_offload": False, "offload_optimizer": {"device": "none"}}},
         {"nesterov": True, "momentum": 0.9},
@@ -89,6 +108,17 @@ def test_a_value_that_cannot_be_is_told_once(shape, keys, sentence):
 )
 def test_values_at_the_edge_are_accepted(shape, keys):
     NeoXConfig.load([], {**shape, **keys})
+
+
+def test_the_largest_sizes_that_are_accepted_can_be_added_up(shape):
+    """What a dry run works out of them stays finite."""
+    bounded = {name: interval.high for name, interval in INTERVALS.items() if interval.high < math.inf}
+    most = {name: int(high) for name, high in bounded.items() if FIELDS[name].annotation in (int, int | None)}
+    sizes = dict.fromkeys(("hidden_size", "num_attention_heads", "max_position_embeddings"), 2**62)
+    config = NeoXConfig.load([], {**shape, **most, **sizes, "seed": 0, "train_batch_size": None, "expansion_factor": 1e30})
+    memory = memory_per_gpu(config, Layout.of(config, 1024), 2**62)
+    assert math.isfinite(float(memory.total))
+    assert math.isfinite(training_flops_per_token(config.model, 2**62, 2**62))
 
 
 def test_intervals_are_of_fields_that_exist_and_hold_their_defaults():

@@ -68,6 +68,8 @@ def test_set_has_the_last_word_and_reads_yaml():
         (("a", "--set", "lr"), "--set lr is not KEY=VALUE."),
         (("a", "--set", "=3"), "--set =3 is not KEY=VALUE."),
         (("a", "--set", "lr=[1"), "--set lr=[1 has no valid YAML value."),
+        (("a", "--set", "seed=" + 5000 * "9"), "--set seed=" + 52 * "9" + "... has no valid YAML value."),
+        (("a", "--set", "save=" + 3000 * "["), "--set save=" + 52 * "[" + "... has no valid YAML value."),
     ],
 )
 def test_words_that_mean_nothing_are_one_sentence(words, sentence):

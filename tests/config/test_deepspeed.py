@@ -47,3 +47,9 @@ def test_a_precision_is_one_dictionary(shape, precision, keys):
 def test_stage_zero_runs_as_one(shape, stage, runs_as):
     config = NeoXConfig.load([], {**shape, "train_batch_size": 1, "zero_stage": stage})
     assert deepspeed_dict(config, 1)["zero_optimization"]["stage"] == runs_as
+
+
+def test_null_is_deepspeeds_own_default(shape):
+    keys = {**shape, "train_batch_size": 8}
+    nulls = {"flops_profiler": None, "data_types": None, "comms_logger": None}
+    assert deepspeed_dict(NeoXConfig.load([], {**keys, **nulls}), 1) == deepspeed_dict(NeoXConfig.load([], keys), 1)

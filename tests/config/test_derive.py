@@ -27,14 +27,27 @@ def test_one_size_alone_means_one_accumulation_step():
     [
         ((128, 8, None, 3), "8 * 5 * 3 = 120"),
         ((100, 4, 5, 4), "4 * 5 * 4 = 80"),
-        ((2, None, None, 4), "0 * 1 * 4 = 0"),
-        ((2, 4, None, 1), "4 * 0 * 1 = 0"),
+        ((2, 3, 5, 4), "3 * 5 * 4 = 60"),
     ],
 )
 def test_sizes_that_do_not_fit_show_the_product(sizes, product):
     with pytest.raises(ConfigError, match=r"^train_batch_size \d+ is not .* = ") as caught:
         batch_arithmetic(*sizes)
     assert product in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "sentence"),
+    [
+        ((1536, 16, None, 1536), "at least train_micro_batch_size_per_gpu * data-parallel ranks = 16 * 1536 = 24576."),
+        ((2, None, None, 4), "at least gradient_accumulation_steps * data-parallel ranks = 1 * 4 = 4."),
+        ((7, None, 2, 4), "at least gradient_accumulation_steps * data-parallel ranks = 2 * 4 = 8."),
+    ],
+)
+def test_a_batch_that_leaves_a_rank_without_a_sample_is_told_what_it_must_be(sizes, sentence):
+    with pytest.raises(ConfigError, match=rf"^train_batch_size {sizes[0]} must be ") as caught:
+        batch_arithmetic(*sizes)
+    assert sentence in str(caught.value)
 
 
 def test_without_a_size_of_a_batch_there_is_none():

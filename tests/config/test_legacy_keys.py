@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from neox_code.config.deepspeed import deepspeed_dict
 from neox_code.config.fields import FIELDS
@@ -88,7 +89,7 @@ def test_every_rule_does_one_thing():
 
 
 def test_every_field_can_be_set_by_a_key(shape):
-    assert set(FIELDS) - set(KEYS) == {"deepspeed_extra"}
+    assert FIELDS.keys() <= KEYS.keys()
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_deepspeeds_own_dictionaries_are_handed_on(shape):
         data_types={"grad_accum_dtype": "fp32"},
         deepspeed_extra_args={"dump_state": True},
         fp32_allreduce=True,
-        bf16={"enabled": True, "check_grad_overflow": False},
+        bf16={"bf16": True, "enabled": True, "check_grad_overflow": False, "loss_scale": 0, "hysteresis": 2},
         train_batch_size=4,
     )
     settings = deepspeed_dict(config, 1)
@@ -167,8 +168,33 @@ def test_deepspeeds_own_dictionaries_are_handed_on(shape):
 
 
 @pytest.mark.parametrize(
+    ("value", "layers", "kinds"),
+    [
+        (None, 2, ()),
+        ([[["global"], 12]], 12, ("global",)),
+        ([[["flash"], 8]], 8, ("flash",)),
+        ([[["global", "flash"], "all"]], 6, ("global", "flash")),
+        ([[["flash"], 2], [["global", "flash"], 1]], 4, ("flash", "flash", "global", "flash")),
+        (["global", "flash", "flash"], 3, ("global", "flash", "flash")),
+    ],
+)
+def test_kinds_of_layers_are_counted_as_in_gpt_neox(shape, value, layers, kinds):
+    config = load(shape, num_layers=layers, attention_config=value)
+    assert config.model.attention_config == kinds
+    assert NeoXConfig.load([], yaml.safe_load(config.to_yaml())) == config
+
+
+@pytest.mark.parametrize(
     ("keys", "sentence"),
     [
+        ({"attention_config": [[["global"], 0]]}, "must be a list such as [[[global], 12]]."),
+        ({"attention_config": [[["global"], True]]}, "must be a list such as [[[global], 12]]."),
+        ({"attention_config": [[["global"], 10**9]]}, "must be a list such as [[[global], 12]]."),
+        ({"attention_config": [[["global"], 12, 3]]}, "must be a list such as [[[global], 12]]."),
+        ({"fp16": {"enabled": "yes please"}}, "must be a dictionary in which enabled is true or false, and it is yes please."),
+        ({"split": True}, "must be up to three shares"),
+        ({"deepspeed_extra_args": {"train_batch_size": 4}}, "train_batch_size is a key of its own: set it at the top level."),
+        ({"deepspeed_extra_args": {"optimizer": {"type": "Adam"}}}, "optimizer is a key of its own: set it at the top level."),
         ({"moe_num_experts": 8}, "mixtures of experts are not built"),
         ({"mamba_selective_scan_fusion": True}, "Mamba layers are not built"),
         ({"attention_config": [[["rwkv"], 12]]}, "RWKV layers are not built"),
@@ -178,8 +204,34 @@ def test_deepspeeds_own_dictionaries_are_handed_on(shape):
         ({"train_impl": "dpo"}, "learning from preferences is not built"),
         ({"use_mup": True}, "muP is not built"),
         ({"train_epochs": 3}, "use train_iters"),
-        ({"norm": "scalenorm"}, "norm (scalenorm, --set) must be layernorm or rmsnorm."),
-        ({"pos_emb": "rpe"}, "pos_emb (rpe, --set) must be rotary, learned, sinusoidal, alibi or none."),
+        ({"norm": "scalenorm"}, "norm (scalenorm, --set) cannot be used: scalenorm is not built. Use rmsnorm"),
+        ({"norm": "te_rmsnorm"}, "Transformer Engine's layers are not built. Use rmsnorm"),
+        ({"norm": "non_parametric_layernorm"}, "layernorm without weights is not built. Use layernorm."),
+        ({"norm": "batchnorm"}, "norm (batchnorm, --set) must be layernorm or rmsnorm."),
+        ({"pos_emb": "rpe"}, "pos_emb (rpe, --set) cannot be used: T5's relative positions are not built. Use alibi"),
+        ({"use_qk_layernorm": True}, "queries and keys are not normalized"),
+        ({"launcher": "mvapich"}, "MVAPICH's mpirun is not built. Use mpich"),
+        ({"tokenizer_type": "CharLevelTokenizer"}, "tokens of single bytes are not built. Use HFTokenizer"),
+        ({"deepspeed_mpi": True, "deepspeed_slurm": True}, "deepspeed_mpi (true, --set) and deepspeed_slurm (true, --set) exclude"),
+        (
+            {"attention_config": [[["global"], 3]]},
+            "attention_config ([[[global], 3]], --set) speaks of 3 layers, which must be as many as num_layers (2, --set).",
+        ),
+        ({"attention_config": [[["flash"], 1]]}, "speaks of 1 layer, which must be as many as num_layers (2, --set)."),
+        (
+            {"attention_config": ["global", "flash", "global"]},
+            "speaks of 3 layers, which must be as many as num_layers (2, --set).",
+        ),
+        (
+            {"zero_optimization": {"overlap_com": True}},
+            "zero_optimization.overlap_com (true, --set) is an unknown key: did you mean",
+        ),
+        (
+            {"zero_optimization": {"offload_param": {"device": "gpu"}}},
+            "offload_param.device (gpu, --set) must be none, cpu or nvme.",
+        ),
+        ({"zero_optimization": {"reduce_bucket_size": "many"}}, "reduce_bucket_size (many, --set) must be a whole number."),
+        ({"fp16": {"enabled": True, "loss_scal": 0}}, "fp16.loss_scal (0, --set) is an unknown key: did you mean loss_scale"),
         ({"optimizer": {"type": "madgrad_wd"}}, "madgrad_wd is not built. Use adam, adamw, cpu_adam, sgd or lion."),
         ({"optimizer": {"type": "Adam", "params": {"momentum": 0.9}}}, "params.momentum is none of these"),
         ({"optimizer": "Adam"}, "optimizer (Adam, --set) must be a dictionary."),
@@ -214,6 +266,35 @@ def test_launchers_by_their_old_switches(shape):
     assert load(shape, deepspeed_slurm=False).parallelism.launcher == "pdsh"
 
 
+def test_two_launchers_in_files_are_told_with_their_lines(write, shape):
+    path = write("a.yml", "deepspeed_mpi: true\ndeepspeed_slurm: true\n")
+    with pytest.raises(ConfigError) as caught:
+        NeoXConfig.load([path], shape)
+    assert str(caught.value) == f"launcher (openmpi, {path}:1) contradicts launcher (slurm, {path}:2). Remove one of them."
+    assert (
+        NeoXConfig.load([write("b.yml", "deepspeed_mpi: true\n")], {**shape, "deepspeed_slurm": True}).parallelism.launcher
+        == "slurm"
+    )
+
+
+def test_the_last_word_about_layers_counts_and_names_their_place(write, shape):
+    path = write("a.yml", "seed: 1\nattention_config: [[[flash], 24]]\n")
+    with pytest.raises(ConfigError, match=rf"^attention_config \(\[\[\[flash\], 24\]\], {path}:2\) speaks of 24 layers"):
+        NeoXConfig.load([path], shape)
+    NeoXConfig.load([path], {**shape, "num_layers": 24})
+    NeoXConfig.load([path], {**shape, "attention_config": [[["flash"], "all"]]})
+
+
+def test_all_faults_of_a_dictionary_are_told_with_their_lines(write, shape):
+    path = write("a.yml", "zero_optimization:\n  stage: 1\n  overlap_com: true\n  offload_param:\n    devise: cpu\n")
+    with pytest.raises(ConfigError) as caught:
+        NeoXConfig.load([path], shape)
+    assert str(caught.value).splitlines() == [
+        f"zero_optimization.overlap_com (true, {path}:3) is an unknown key: did you mean overlap_comm? Correct or remove it.",
+        f"zero_optimization.offload_param.devise (cpu, {path}:5) is an unknown key: did you mean device? Correct or remove it.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("given", "kind"), [("Adam", "adam"), ("LION", "lion"), ("cpu_torch_adam", "cpu_adam"), ("SGD", "sgd"), ("AdamW", "adamw")]
 )
@@ -242,3 +323,9 @@ def test_an_unknown_key_is_told_with_its_value_and_what_it_may_have_meant(write,
     with pytest.raises(ConfigError) as caught:
         NeoXConfig.load([path], shape)
     assert str(caught.value).startswith(f"{key.replace('-', '_')} (7, {path}:2) is an unknown key: did you mean {meant}")
+
+
+@pytest.mark.parametrize("key", ["num_nodes", "num_gpus"])
+def test_all_nodes_and_all_gpus_are_minus_one(key: str) -> None:
+    assert list(rule_of(key).read(-1)) == []
+    assert [assignment.value for assignment in rule_of(key).read(2)] == [2]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from deepspeed.runtime.pipe.schedule import TrainSchedule
+from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
 from neox_code.config.memory import Layout, block_activations, memory_per_gpu, micro_batches_held, stage_parameters
 from neox_code.config.model import ModelConfig
@@ -92,6 +93,15 @@ def test_recomputation_keeps_the_blocks_inputs_and_one_block():
     less = memory_per_gpu(config, replace(layout, recompute=True), PADDED).activations
     tokens, block = 2 * 128, block_activations(config.model, 1)
     assert whole - less == 4 * block * tokens - (2 * tokens * 64 * 4 + block * tokens)
+
+
+@pytest.mark.parametrize("value", ["auto", None])
+def test_a_bucket_that_is_left_to_deepspeed_has_its_size(value):
+    buffers = []
+    for settings in ({}, {"reduce_bucket_size": value}, {"reduce_bucket_size": 5e8}):
+        config = NeoXConfig.load([], {**SHAPE, **TRAINING, "zero_optimization": settings})
+        buffers.append(memory_per_gpu(config, Layout.of(config, 1), PADDED).buffers)
+    assert buffers == [DeepSpeedZeroConfig().reduce_bucket_size * 2] * 3
 
 
 @pytest.mark.parametrize("key", ["model_parallel_size", "pipe_parallel_size"])

@@ -107,12 +107,48 @@ def test_missing_unreadable_and_empty_files(tmp_path, write):
     (tmp_path / "folder.yml").mkdir()
     binary = tmp_path / "binary.yml"
     binary.write_bytes(b"a: \xff\n")
-    _, problems = read_settings([tmp_path / "none.yml", tmp_path / "folder.yml", binary, write("empty.yml", "# nothing\n")])
+    paths = [tmp_path / "none.yml", tmp_path / "folder.yml", binary, binary / "in_a_file.yml"]
+    _, problems = read_settings([*paths, write("empty.yml", "# nothing\n"), write("deep.yml", "a: " + 3000 * "[")])
     assert [problem.split(" ")[1:4] for problem in problems] == [
         ["does", "not", "exist."],
         ["is", "a", "folder."],
         ["is", "not", "UTF-8"],
+        ["cannot", "be", "read:"],
+        ["is", "not", "valid"],
     ]
+    assert problems[-1].endswith(
+        "deep.yml:1 is not valid YAML: it is nested more than 50 deep. Mend that line or the one before it."
+    )
+
+
+def test_the_top_level_merges_as_yaml_does(write):
+    text = "a: &a {x: 1, y: 2}\nb: &b {y: 3, some-key: 4}\n<<: [*a, *b]\nsome_key: 5\nc: {<<: *a, x: 6}\n"
+    path = write("a.yml", text)
+    settings, problems = read_settings([path])
+    assert problems == []
+    plain = {key.replace("-", "_"): value for key, value in yaml.safe_load(text).items()}
+    assert {setting.key: setting.value for setting in settings} == plain
+    assert {setting.key: setting.place for setting in settings}["some_key"] == f"{path}:4"
+    assert {setting.key: setting.place for setting in settings}["y"] == f"{path}:1"
+
+
+def test_a_key_that_stands_twice_beside_a_merge_is_a_problem(write):
+    path = write("a.yml", "a: &a {x: 1}\n<<: *a\nx: 2\nx: 3\nb: {<<: *a, x: 4, x: 5}\n")
+    _, problems = read_settings([path])
+    assert [problem.partition(",")[0] for problem in problems] == ["b.x stands twice", "x stands twice"]
+    assert f"at {path}:3 and at {path}:4" in problems[1]
+
+
+@pytest.mark.parametrize(
+    "value", ["9" * 5000, "0x" + "f" * 5000, "0x_", "!!int x", "!!bool maybe", "&a [*a]", 3000 * "["], ids=lambda value: value[:9]
+)
+def test_a_value_that_yaml_cannot_read_is_named_with_its_line(write, value):
+    settings, problems = read_settings([write("a.yml", f"seed: 1\nlr: {value}\n")])
+    assert settings == []
+    assert len(problems) == 1
+    assert ":2 is not valid YAML: " in problems[0]
+    with pytest.raises(yaml.YAMLError):
+        parse_value(value)
 
 
 @pytest.mark.parametrize(

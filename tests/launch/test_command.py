@@ -12,7 +12,8 @@ import pytest
 
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError, LaunchError
-from neox_code.launch.command import launch_command, launch_environment, meeting_port
+from neox_code.launch.command import launch_command, launch_environment, meeting_port, remarks
+from neox_code.launch.hosts import with_default_hostfile
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,6 +66,17 @@ def test_deepspeeds_own_keys_choose_the_launcher(config, tmp_path, key, launcher
     hostfile = tmp_path / "hostfile"
     hostfile.write_text("node0 slots=2\n")
     assert option(launch_command("some.module", [], config(hostfile=str(hostfile), **{key: True})), "launcher") == launcher
+
+
+def test_where_the_ranks_are_is_told_where_the_configuration_alone_does_not_show_it(config, tmp_path, monkeypatch):
+    assert list(remarks(config())) == []
+    (line,) = remarks(config(deepspeed_slurm=True))
+    assert line.startswith("launcher (slurm, --set) is for several machines: without a hostfile or a job of several nodes")
+    hostfile = tmp_path / "hostfile"
+    hostfile.write_text("node0 slots=2\n")
+    monkeypatch.setenv("DLTS_HOSTFILE", str(hostfile))
+    (line,) = remarks(with_default_hostfile(config(launcher="openmpi")))
+    assert line == f"hostfile {hostfile} (DLTS_HOSTFILE) names the run's hosts"
 
 
 def test_ranks_must_be_a_multiple_of_the_models_layout(config):

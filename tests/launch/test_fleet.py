@@ -17,7 +17,7 @@ import pytest
 
 from neox_code.errors import LaunchError
 from neox_code.launch import fleet
-from neox_code.launch.fleet import exported, launcher_command
+from neox_code.launch.fleet import agent_command, exported, launcher_command, leave_key, own_addresses
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,12 +42,36 @@ def test_a_launcher_that_is_not_installed_is_named(monkeypatch):
 def test_secrets_travel_beside_the_command_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "nobody")
-    (tmp_path / ".deepspeed_env").write_text("GLOO_SOCKET_IFNAME=eth0\n\nA=b=c\n")
+    (tmp_path / ".deepspeed_env").write_text("# of the cluster\nGLOO_SOCKET_IFNAME=eth0\n\nA=b=c\n")
     found = exported({"WANDB_API_KEY": "secret", "HOME": "/root", "CUDA_VISIBLE_DEVICES": "1", "GLOO_SOCKET_IFNAME": "lo"})
     assert found == {"WANDB_API_KEY": "secret", "GLOO_SOCKET_IFNAME": "eth0", "A": "b=c"}
     (tmp_path / ".deepspeed_env").write_text("A\n")
     with pytest.raises(LaunchError, match=r"\.deepspeed_env:1 \(A\) is not NAME=VALUE"):
         exported({})
+    (tmp_path / ".deepspeed_env").write_bytes(b"A=\xff\n")
+    with pytest.raises(LaunchError, match=r"\.deepspeed_env is not a text file in UTF-8"):
+        exported({})
+
+
+def test_the_key_is_its_owners_alone_and_a_folder_that_cannot_take_it_is_named(tmp_path):
+    path = leave_key(b"secret", tmp_path)
+    assert (path.parent, path.stat().st_mode & 0o777, path.read_bytes()) == (tmp_path, 0o600, b"secret")
+    assert "secret" not in " ".join(agent_command("10.0.0.1:4000", path))
+    with pytest.raises(LaunchError, match=r"none cannot be written \(No such file or directory\).* Start it in a folder"):
+        leave_key(b"secret", tmp_path / "none")
+
+
+def test_pdsh_is_kept_from_reading_percent_signs(monkeypatch):
+    """pdsh replaces %h, %n and %u in the words, and %% by %."""
+    monkeypatch.setattr(shutil, "which", lambda program: program)
+    command, _ = launcher_command("pdsh", ["node0"], ["env", "-C", "/home/me/100%h"])
+    assert command[-1] == "env -C /home/me/100%%h --node=%n"
+
+
+def test_loopback_addresses_are_for_hosts_that_are_all_here():
+    assert own_addresses(["127.0.0.1", "no.invalid"]) == ["127.0.0.1"]
+    with_other = own_addresses(["127.0.0.1", "192.0.2.1"])  # no packet is sent
+    assert with_other == ["127.0.0.1"] or not any(address.startswith("127.") for address in with_other)
 
 
 WORD = "a $b 'c'"
@@ -57,7 +81,7 @@ PDSH = """#!/bin/sh
 # what pdsh does, on this machine: -S -f 1024 -w HOSTS COMMAND
 i=0
 for host in $(echo "$5" | tr , ' '); do
-    sh -c "$(echo "$6" | sed "s/%n/$i/")" &
+    sh -c "$(echo "$6" | sed "s/%n/$i/;s/%%/%/g")" &
     i=$((i + 1))
 done
 wait
@@ -75,6 +99,8 @@ def main(argv):
         raise DataError("the corpus is empty. Name another.")
     if "kill" in argv and is_last:
         os.kill(os.getpid(), signal.SIGKILL)
+    if "stop" in argv and is_last:
+        os.kill(int(os.environ["NEOX_CODE_LAUNCHER"].partition(":")[0]), signal.SIGTERM)  # this host's agent
     if argv[0] != "well":
         time.sleep(60)
     return 0
@@ -95,6 +121,7 @@ sys.exit(run(json.loads(sys.argv[1])))
         ("well", 0, None),
         ("user-error", 2, "error: 127.0.0.1: the corpus is empty. Name another."),
         ("kill", 137, "error: 127.0.0.1: a process was ended by SIGKILL. If nobody killed it"),
+        ("stop", 143, "error: the run on 127.0.0.1 was stopped by SIGTERM, from that host or its scheduler."),
     ],
 )
 def test_ranks_of_several_hosts_end_together_with_the_error_of_the_one_that_failed(tmp_path, behavior, status, last_line):
@@ -109,63 +136,132 @@ def test_ranks_of_several_hosts_end_together_with_the_error_of_the_one_that_fail
     words = [sys.executable, "-c", RUN, json.dumps(command)]
     ended = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=50)
     assert ended.returncode == status
+    assert not list(tmp_path.glob(".neox-code-key-*"))
     said = [line for line in ended.stdout.splitlines() if line.startswith("rank")]
     assert sorted(said) == [f"rank {rank} 2 127.0.0.1 secret {[behavior, WORD]}" for rank in (0, 1)]
     if last_line:
         assert ended.stderr.splitlines()[-1].startswith(last_line)
 
 
+LAUNCHERS = ("pdsh", "openmpi", "mpich")
+
+
 @pytest.fixture(scope="module")
 def hosts():
-    """Two hosts; yields the program that made them."""
+    """Three hosts; yields the program that made them."""
     program = os.environ.get("NEOX_CODE_TEST_HOSTS")
     if not program:
         pytest.skip("NEOX_CODE_TEST_HOSTS names no program that makes hosts")
-    subprocess.run([program, "up", "2"], check=True, timeout=120)
+    subprocess.run([program, "up", "3"], check=True, timeout=120)
     yield program
     subprocess.run([program, "down"], check=True, timeout=60)
 
 
 @pytest.fixture
 def train(hosts, job, tmp_path):
-    """Starts the training of the small job from node0; keywords change keys."""
+    """Starts a training on node0 and node1, from node0 or another; keywords change keys. All that it started ends with the test."""
     (tmp_path / "hostfile").write_text("node0 slots=2\nnode1 slots=2\n")
+    begun = []
 
-    def begin(*words, here=False, **keys):
-        path = job(pipe_parallel_size=2, model_parallel_size=2, **keys)
-        command = [sys.executable, str(ROOT / "deepy.py"), "train", str(path), *words]
-        return subprocess.Popen(
-            command if here else [hosts, "exec", "node0", *command],
+    def begin(launcher=None, head="node0", **keys):
+        if launcher is not None and next(filter(shutil.which, fleet.PROGRAMS[launcher]), None) is None:
+            pytest.skip(f"{launcher} is not installed")
+        on_hosts = {"num_gpus": 4} if launcher is None else {"hostfile": "hostfile", "launcher": launcher}
+        path = job(pipe_parallel_size=2, model_parallel_size=2, **on_hosts, **keys)
+        command = [sys.executable, str(ROOT / "deepy.py"), "train", str(path)]
+        begun.append(subprocess.Popen(
+            command if launcher is None else [hosts, "exec", head, *command],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-        )
+        ))  # fmt: skip
+        return begun[-1]
 
-    return begin
+    yield begin
+    subprocess.run([hosts, "mend", "node1"], check=True)
+    for run in begun:
+        run.terminate()
+        run.communicate()
+
+
+@pytest.fixture
+def left_on_hosts(hosts):
+    """The command lines of a run that are still there after so many seconds."""
+
+    def wait(seconds):
+        until = time.monotonic() + seconds
+        words = ["pgrep", "-af", "neox_code|deepspeed|orted|hydra|@notty"]
+        while True:
+            found = [subprocess.run([hosts, "exec", f"node{i}", *words], capture_output=True, text=True).stdout for i in (0, 1)]
+            if not any(found) or time.monotonic() > until:
+                return "".join(found)
+            time.sleep(0.5)
+
+    return wait
 
 
 def losses(text):
     return re.findall(r"iteration (\d+) \| loss ([\d.]+)", text)
 
 
-@pytest.mark.parametrize("launcher", ["pdsh", "openmpi", "mpich"])
-def test_two_hosts_of_two_ranks_train_to_the_losses_of_four_local_ranks(train, launcher):
-    if next(filter(shutil.which, fleet.PROGRAMS[launcher]), None) is None:
-        pytest.skip(f"{launcher} is not installed")
-    output = train("--set", "hostfile=hostfile", "--set", f"launcher={launcher}").communicate(timeout=120)[0]
-    alone = train("--set", "num_gpus=4", here=True).communicate(timeout=120)[0]
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_hosts_of_two_ranks_train_to_the_losses_of_four_local_ranks(train, launcher, left_on_hosts):
+    output = train(launcher).communicate(timeout=120)[0]
+    alone = train().communicate(timeout=120)[0]
     assert len(losses(alone)) >= 6
     assert losses(output) == losses(alone)
+    assert left_on_hosts(2) == ""
 
 
-def test_a_host_that_is_cut_off_ends_the_run(train, hosts):
-    run = train("--set", "hostfile=hostfile", train_iters=9000, eval_interval=100000)
+FAULTS = {
+    "Ctrl-C": (("exec", "node0", "pkill", "-INT", "-f", "deepy.py train"), 130, "stopped by SIGINT: all processes of the run have"),
+    "a host is cut off": (("cut", "node1"), 1, "error: node1 has not been heard of for 10 s"),
+    "a rank is killed": (
+        ("exec", "node1", "pkill", "-KILL", "-n", "-f", "u -m neox_code.commands.train"),
+        137,
+        "error: node1: a process was ended by SIGKILL",
+    ),
+    "the launcher is killed": (
+        ("exec", "node0", "pkill", "-KILL", "-o", "-f", "^(/[^ ]*/)?(pdsh|mpirun|mpiexec)"),
+        137,
+        "error: {launcher} ended by SIGKILL. Its own words stand above",
+    ),
+}
+"""What happens in mid-run, the status of the run that follows, and its last line."""
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_ends_the_run_on_all_hosts(train, hosts, left_on_hosts, launcher, fault):
+    command, status, last_line = FAULTS[fault]
+    run = train(launcher, train_iters=9000, eval_interval=100000)
     assert any("iteration 3 " in line for line in run.stdout)
+    begin = time.monotonic()
+    subprocess.run([hosts, *command], check=True)
+    output = run.communicate(timeout=60)[0]
+    assert time.monotonic() - begin < 30
+    assert run.returncode == status
+    assert output.splitlines()[-1].startswith(last_line.format(launcher=launcher))
+    subprocess.run([hosts, "mend", "node1"], check=True)
+    assert left_on_hosts(15 if "cut" in command else 2) == ""
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_host_that_is_down_at_the_start_is_named(train, hosts, left_on_hosts, launcher):
     subprocess.run([hosts, "cut", "node1"], check=True)
     begin = time.monotonic()
+    run = train(launcher)
     output = run.communicate(timeout=60)[0]
-    subprocess.run([hosts, "mend", "node1"], check=True)
-    assert time.monotonic() - begin < 30
-    assert run.returncode == 1
-    assert output.splitlines()[-1].startswith("error: node1 has not been heard of for 10 s")
+    assert time.monotonic() - begin < 35
+    assert (run.returncode, losses(output)) == (255 if launcher == "openmpi" else 1, [])  # mpirun gives up before its time is over
+    assert re.match("error: node1 did not answer within 20 s|error: openmpi ended .* node1 answered", output.splitlines()[-1])
+    assert left_on_hosts(2) == ""
+
+
+def test_a_head_that_is_none_of_the_hosts_leaves_the_data_to_them(train, hosts):
+    """The hosts share their files with this machine, so what a host lacks is lacking here as well."""
+    run = train("pdsh", head="node2", vocab_file="nowhere.json")
+    output = run.communicate(timeout=120)[0]
+    assert run.returncode == 2
+    assert re.match(r"error: node[01]: .*nowhere\.json", output.splitlines()[-1])

@@ -1,12 +1,25 @@
 """Hosts, slots and filters against DeepSpeed's own rules, and GPUs as CUDA counts them."""
 
+from dataclasses import replace
+
 import pytest
 
+from neox_code.config.neox import NeoXConfig
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.errors import LaunchError
 from neox_code.launch import hosts
-from neox_code.launch.hosts import chosen_gpus, filtered, parse_filter, parse_hostfile, resources, world_size
+from neox_code.launch.hosts import (
+    chosen_gpus,
+    filtered,
+    is_here,
+    parse_filter,
+    parse_hostfile,
+    resources,
+    with_default_hostfile,
+    world_size,
+)
 
+SHAPE = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128}
 TWO_HOSTS = {"node0": ("0", "1"), "node1": ("0", "1", "2")}
 
 
@@ -30,6 +43,46 @@ def test_a_hostfile_is_hosts_and_slots_in_order(hostfile):
     assert world_size(ParallelismConfig(hostfile=hostfile)) == 5
     assert world_size(ParallelismConfig(hostfile=hostfile, num_nodes=1)) == 2
     assert world_size(ParallelismConfig(hostfile=hostfile, num_gpus=1)) == 2
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        (
+            {"num_nodes": 5},
+            r"num_nodes \(5\) is more than the 2 that hostfile {path} names\. Add hosts there, or set num_nodes",
+        ),
+        ({"num_gpus": 3}, r"num_gpus \(3\) is more than the 2 slots of node0 in hostfile {path}\. Set num_gpus to at most 2"),
+    ],
+)
+def test_a_run_on_less_than_was_asked_for_is_no_run(hostfile, keys, sentence):
+    with pytest.raises(LaunchError, match=sentence.format(path=hostfile)):
+        resources(ParallelismConfig(hostfile=hostfile, **keys))
+
+
+def test_a_host_that_is_left_out_may_have_fewer_slots(hostfile):
+    assert resources(ParallelismConfig(hostfile=hostfile, num_gpus=3, exclude="node0")) == {"node1": ("0", "1", "2")}
+
+
+def test_several_nodes_need_a_hostfile():
+    assert list(resources(ParallelismConfig(num_nodes=1))) == ["localhost"]
+    with pytest.raises(LaunchError, match=r"^num_nodes \(2\) asks for several machines, and no hostfile names them\."):
+        resources(ParallelismConfig(num_nodes=2))
+
+
+def test_gpt_neox_s_default_hostfiles_are_followed_where_the_key_is_not_set(tmp_path, monkeypatch):
+    def hostfile(**keys):
+        found = with_default_hostfile(NeoXConfig.load([], {**SHAPE, **keys}))
+        return found.parallelism.hostfile, found.origins["hostfile"]
+
+    monkeypatch.delenv("DLTS_HOSTFILE", raising=False)
+    monkeypatch.setattr(hosts, "COMMON_HOSTFILE", tmp_path / "hostfile")
+    assert hostfile() == (None, "default")
+    (tmp_path / "hostfile").touch()
+    assert hostfile() == (str(tmp_path / "hostfile"), "GPT-NeoX's default")
+    monkeypatch.setenv("DLTS_HOSTFILE", "elsewhere")
+    assert hostfile() == ("elsewhere", "DLTS_HOSTFILE")
+    assert hostfile(hostfile="mine") == ("mine", "--set")
 
 
 def test_a_missing_hostfile_is_never_a_run_on_this_machine(tmp_path):
@@ -116,3 +169,25 @@ def test_this_machine_gives_a_rank_to_each_gpu_or_one_without(gpus, monkeypatch)
     assert resources(ParallelismConfig(include="localhost:3")) == {"localhost": ("3",)}
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     assert resources(ParallelismConfig()) == {"localhost": ("0",)}
+
+
+@pytest.mark.parametrize(("host", "here"), [("localhost", True), ("127.0.0.1", True), ("192.0.2.1", False), ("no.invalid", False)])
+def test_a_host_is_this_machine_by_its_addresses(host, here):
+    assert is_here(host) == here
+
+
+def test_a_job_of_slurms_has_its_nodes_where_slurm_is_the_launcher(tmp_path, monkeypatch, gpus):
+    gpus(0)
+    (tmp_path / "scontrol").write_text('#!/bin/sh\n[ "$*" = "show hostnames n[1-3]" ] && printf "n1\\nn2\\nn3\\n"\n')
+    (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "n[1-3]")
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "3")
+    slurm = ParallelismConfig(launcher="slurm", num_gpus=2)
+    assert resources(slurm) == dict.fromkeys(("n1", "n2", "n3"), ("0", "1"))
+    assert list(resources(replace(slurm, num_nodes=2, exclude="n1"))) == ["n2"]
+    assert list(resources(replace(slurm, launcher="pdsh"))) == ["localhost"]
+    with pytest.raises(LaunchError, match=r"^num_nodes \(4\) is more than the 3 that the Slurm job has"):
+        resources(replace(slurm, num_nodes=4))
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
+    assert list(resources(slurm)) == ["localhost"]

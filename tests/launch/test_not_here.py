@@ -52,6 +52,28 @@ def test_gpus_are_counted_on_a_single_machine(lacks):
     assert lacks(hostfile="hosts", num_gpus=4) == ["hostfile"]
 
 
+@pytest.mark.parametrize("function", [lacking, stopping])
+def test_hosts_that_nothing_names_stop_a_run(lacks, function):
+    assert lacks(count=4, function=function, include="node7:0,1") == [
+        "hosts to run on: node7:0,1 names a host or slot that is not there. Choose among localhost:0."
+    ]
+    assert lacks(count=4, function=function, num_nodes=2) == ["hosts to run on: num_nodes"]
+    assert lacks("generate", num_nodes=2, function=function) == []
+
+
+def test_data_is_looked_for_here_where_this_machine_is_one_of_the_hosts(lacks, tmp_path):
+    for name, sentences in (("localhost", ["none.bin and none.idx"]), ("192.0.2.1", []), ("no-such-host.invalid", [])):
+        (tmp_path / "hosts").write_text(f"{name} slots=1\n")
+        assert lacks(function=stopping, hostfile="hosts", data_path="none") == sentences
+        assert lacks(hostfile="hosts", data_path="none") == ["none.bin and none.idx"]
+
+
+def test_a_host_file_that_cannot_be_followed_stops_a_run_with_all_else_that_does(lacks, tmp_path):
+    assert lacks(function=stopping, hostfile="hosts", data_path="none") == ["none.bin and none.idx", "hostfile"]
+    (tmp_path / "hosts").write_text("node0\n")
+    assert lacks(function=stopping, hostfile="hosts", data_path="none") == ["none.bin and none.idx", "hosts to run on: hosts:1"]
+
+
 def test_a_cpu_stops_fp16_alone(lacks):
     assert lacks(function=stopping) == []
     assert lacks(function=stopping, precision="fp16") == ["a GPU, without which precision"]

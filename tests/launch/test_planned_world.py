@@ -13,7 +13,7 @@ GRID = {"pipe_parallel_size": 2, "model_parallel_size": 2}
     ("keys", "ranks", "because"),
     [
         ({"global_num_gpus": 64, **GRID}, 64, "global_num_gpus (64, --set)"),
-        ({"num_gpus": 8, "num_nodes": 2}, 8, "num_gpus (8, --set)"),
+        ({"num_gpus": 8, "num_nodes": 2}, 16, "num_gpus (8, --set)"),
         ({"num_gpus": 8, "num_nodes": 2, "hostfile": "nowhere"}, 16, "num_gpus (8, --set)"),
         ({"global_num_gpus": 4, "hostfile": "nowhere"}, 4, "global_num_gpus (4, --set)"),
         ({"include": "a:0,1@b:3", "hostfile": "nowhere"}, 3, "include (a:0,1@b:3, --set)"),

@@ -122,6 +122,32 @@ def test_without_a_supervisor_nothing_is_reported_or_followed(monkeypatch):
     assert follow_launcher() is None
 
 
+EXIT = """
+import atexit
+from neox_code.launch.supervise import exit_rank
+
+class Left:
+    def __del__(self):
+        print("torn down")
+
+def main(argv):
+    if argv[0] == "bug":
+        raise ValueError("three is not four")
+    return int(argv[0])
+
+left = Left()
+atexit.register(print, "exit function")
+exit_rank(main, ["{word}"])
+"""
+
+
+@pytest.mark.parametrize(("word", "status", "output"), [("0", 0, "exit function\n"), ("2", 2, ""), ("bug", 1, "")])
+def test_a_rank_that_is_over_ends_at_once(word, status, output):
+    ended = subprocess.run([sys.executable, "-c", EXIT.replace("{word}", word)], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (status, output)
+    assert ended.stderr.endswith("ValueError: three is not four\n" if word == "bug" else "")
+
+
 def test_a_process_is_known_by_its_start_time():
     sleeper = subprocess.Popen(["sleep", "60"])
     started = start_time(sleeper.pid)

@@ -1,4 +1,4 @@
-"""The model against transformers' GPTNeoX, and every way of reading tokens against reading them all at once."""
+"""The model against transformers' GPTNeoX, its parameters against their published number."""
 
 import itertools
 
@@ -7,7 +7,6 @@ import torch
 
 from neox_code.config.size import parameters
 from neox_code.model.gpt import GPT, gpt_layers
-from neox_code.model.kv_cache import KVCache
 from neox_code.parallel.grid import alone
 
 VOCAB_SIZE, PADDED = 250, 256
@@ -41,33 +40,6 @@ def test_gradients_equal_those_of_transformers(model_config, build_gpt, as_trans
     ours = gpt.get_parameter("sequential.2.attention.query_key_value.weight").grad
     theirs = peer.gpt_neox.layers[0].attention.query_key_value.weight.grad
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)
-
-
-@pytest.mark.parametrize("pos_emb", ["rotary", "learned", "none"])
-def test_reading_with_a_cache_equals_reading_at_once(model_config, build_gpt, pos_emb):
-    model = model_config(pos_emb=pos_emb)
-    gpt = build_gpt(model)
-    cache = KVCache.allocate(model, 2, 64, torch.float32)
-    pieces = [slice(0, 20), *(slice(i, i + 1) for i in range(20, 30)), slice(30, 40)]
-    with torch.no_grad():
-        piecewise = torch.cat([gpt(tokens()[:, piece], cache) for piece in pieces], dim=1)
-        torch.testing.assert_close(piecewise, gpt(tokens()), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("pos_emb", ["rotary", "learned"])
-def test_rows_of_different_lengths_go_on_where_each_one_ends(model_config, build_gpt, pos_emb):
-    model = model_config(pos_emb=pos_emb)
-    gpt = build_gpt(model)
-    cache = KVCache.allocate(model, 2, 64, torch.float32)
-    text, lengths = tokens(), [20, 13]
-    with torch.no_grad():
-        gpt(text[:, :20], cache)
-        cache.set_lengths(lengths)
-        following = torch.stack([text[row, length : length + 3] for row, length in enumerate(lengths)])
-        ragged = torch.cat([gpt(following[:, :2], cache), gpt(following[:, 2:], cache)], dim=1)
-        for row, length in enumerate(lengths):
-            whole = gpt(text[row : row + 1, : length + 3])[0, length:]
-            torch.testing.assert_close(ragged[row], whole, atol=1e-5, rtol=0)
 
 
 def test_initial_weights_do_not_depend_on_the_padding(model_config):

@@ -19,7 +19,9 @@ from neox_code.parallel.startup import startup
 VOCAB_SIZE, PADDED = 250, 256
 SHAPE = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 64}
 VARIANTS = {
-    "rmsnorm": {"norm": "rmsnorm"},
+    "rotary": {"pos_emb": "rotary", "rotary_pct": 0.25},
+    "learned with rmsnorm": {"pos_emb": "learned", "norm": "rmsnorm"},
+    "no positions": {"pos_emb": "none"},
     "grouped": {"num_kv_heads": 2, "pos_emb": "rotary"},
     "gated": {"activation": "swiglu", "intermediate_size": 288},
     "without biases": {"use_bias_in_attn_linear": False, "use_bias_in_mlp": False},
@@ -27,6 +29,7 @@ VARIANTS = {
     "sinusoidal": {"pos_emb": "sinusoidal"},
     "alibi": {"pos_emb": "alibi"},
     "alibi of six heads in groups": {"pos_emb": "alibi", "num_attention_heads": 6, "hidden_size": 96, "num_kv_heads": 2},
+    "alibi that grows with the layers": {"pos_emb": "alibi", "apply_query_key_layer_scaling": True, "num_layers": 4},
     "orthogonal in groups": {"init_method": "orthogonal", "output_layer_init_method": "scaled_orthogonal", "num_kv_heads": 2},
     "xavier with a gate": {
         "init_method": "xavier_uniform",

@@ -106,6 +106,15 @@ def test_ranks_of_srun_and_torchrun_train_to_the_losses_of_local_ranks(job, tmp_
 
 
 @pytest.mark.skipif(not has_slurm(), reason="no Slurm cluster of two nodes answers")
+def test_the_launcher_slurm_trains_on_the_nodes_of_its_job(job, tmp_path: Path) -> None:
+    file = job(deepspeed_slurm=True, num_gpus=1, save=str(tmp_path / "job"))
+    command = ["salloc", "--nodes=2", sys.executable, str(ROOT / "deepy.py"), "train", str(file)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    assert ended.returncode == 0, ended.stderr
+    assert train_losses(tmp_path / "job") == losses_of(2, job(), tmp_path / "local")
+
+
+@pytest.mark.skipif(not has_slurm(), reason="no Slurm cluster of two nodes answers")
 def test_a_job_of_slurms_goes_on_from_its_last_checkpoint(job, tmp_path: Path, programs) -> None:
     """The warning is sent by hand: a job's real limit is at least a minute away."""
     save = str(tmp_path / "save")
@@ -152,6 +161,12 @@ def test_a_job_without_progress_is_not_started_for_ever(submit, tmp_path: Path) 
     assert "started again 3 times" in script.communicate(timeout=20)[0]
     assert script.returncode == 1
     assert "requeue" not in (tmp_path / "scontrol.log").read_text()
+
+
+@pytest.mark.parametrize(("load", "warned"), [("a", False), ("b", True), (None, True)])
+def test_a_job_that_would_begin_anew_each_time_is_warned(submit, job, load: str | None, warned: bool) -> None:
+    output = submit("#!/bin/bash\n", job(save="a", load=load)).communicate(timeout=20)[0]
+    assert (f"warning: save (a) is not load ({load or 'null'})" in output) == warned
 
 
 @pytest.mark.parametrize("status", [0, 2, 137])

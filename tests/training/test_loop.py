@@ -1,12 +1,18 @@
 """What a run says and writes, and when it stops."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from distributed_runs import losses_of, run_ranks, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from neox_code.config.neox import NeoXConfig
+from neox_code.errors import NeoXError
 from neox_code.files import read_json_lines
+from neox_code.training.loop import Run
+from neox_code.training.state import TrainingState
+from neox_code.training.step import StepResult
 
 
 def test_the_log_tensorboard_and_the_metrics_file_say_the_same(job, tmp_path):
@@ -62,3 +68,15 @@ def test_validation_reads_the_same_samples_every_time(job, tmp_path):
     ]
     assert len(losses) == 3
     assert len(set(losses)) == 1
+
+
+@pytest.mark.parametrize(
+    ("save", "remedy"),
+    [("out", "Go on from an earlier checkpoint in out (--iteration) with a lower lr"), (None, "Begin again with a lower lr (0.5)")],
+)
+def test_what_to_do_after_a_divergence_names_the_checkpoints_there_are(save, remedy):
+    keys = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128, "lr": 0.5, "save": save}
+    run = SimpleNamespace(config=NeoXConfig.load([], keys), state=TrainingState(), overflows=0)
+    with pytest.raises(NeoXError) as caught:
+        Run.check_finite(run, StepResult(math.nan, None, False))
+    assert remedy in str(caught.value)

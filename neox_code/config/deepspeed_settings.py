@@ -1,0 +1,101 @@
+"""What DeepSpeed's own dictionaries may hold, so that a dry run finds what DeepSpeed would refuse in the ranks.
+
+    for fault in faults({"overlap_com": True}, ZERO):
+        fault.inner, fault.says            # "overlap_com", "is an unknown key: did you mean overlap_comm? ..."
+
+The names are those of its models of settings (runtime/zero/config.py, runtime/zero/offload_config.py, runtime/precision_config.py),
+to which a test compares them. `null` and `auto` are DeepSpeed's defaults.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from neox_code.config.fields import converted
+from neox_code.config.spelling import did_you_mean, nearest
+
+
+class Fault(NamedTuple):
+    """What is wrong with a value at `inner` (dotted) within a key's dictionary; `says` goes on after the key and its value."""
+
+    inner: str
+    value: Any
+    says: str
+
+
+def each(kind: Any, names: str) -> dict[str, Any]:
+    """One type for several names, which are separated by spaces."""
+    return dict.fromkeys(names.split(), kind)
+
+
+OFFLOAD: dict[str, Any] = {"device": Literal["none", "cpu", "nvme"], "nvme_path": str, "buffer_count": int, "pin_memory": bool}
+
+STAGE_3 = {
+    **each(
+        int,
+        "max_live_parameters max_reuse_distance model_persistence_threshold module_granularity_threshold "
+        "param_persistence_threshold prefetch_bucket_size",
+    ),
+    **each(bool, "allgather_sequential gather_16bit_weights_on_model_save use_all_reduce_for_fetch_params"),
+}
+"""Known with `stage3_` before them and without."""
+
+ZERO: dict[str, Any] = {
+    **each(int, "allgather_bucket_size reduce_bucket_size sub_group_size zero_hpz_partition_size"),
+    **each(
+        bool,
+        "allgather_partitions compute_grad_norm contiguous_gradients cpu_offload cpu_offload_param cpu_offload_use_pin_memory "
+        "elastic_checkpoint enable_sanity_checks ignore_unused_parameters legacy_stage1 load_from_fp32_weights "
+        "log_trace_cache_warnings memory_efficient_linear overlap_comm override_module_apply parameter_alignment "
+        "pipeline_loading_checkpoint reduce_scatter round_robin_gradients save_muon_momentum_buffer_in_memory "
+        "stage3_gather_fp16_weights_on_model_save use_multi_rank_bucket_allreduce zero_quantized_gradients "
+        "zero_quantized_nontrainable_weights zero_quantized_weights",
+    ),
+    **STAGE_3,
+    **{f"stage3_{name}": kind for name, kind in STAGE_3.items()},
+    "offload_param": {**OFFLOAD, **each(int, "buffer_size max_in_cpu")},
+    "offload_optimizer": {
+        **OFFLOAD,
+        **each(bool, "fast_init pipeline_read pipeline_write super_offload"),
+        **each(float, "cpuadam_cores_perc ratio"),
+    },
+    **each(Any, "leaf_module zenflow"),
+}
+"""`zero_optimization` without its stage: name -> type, a dictionary's own names, or Any for what is not looked into."""
+
+FP16: dict[str, Any] = {
+    "loss_scale": float,
+    **each(int, "hysteresis initial_scale_power loss_scale_window min_loss_scale"),
+    **each(bool, "auto_cast consecutive_hysteresis fp16_master_weights_and_grads"),
+}
+"""`fp16` without `enabled`."""
+
+BF16 = each(bool, "bf16_master_weights_and_grads bf16_optimizer_states check_grad_overflow immediate_grad_update")
+"""`bf16` without `enabled`."""
+
+
+def faults(given: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> Iterator[Fault]:
+    """Names that DeepSpeed does not know and values that it does not take.
+
+    >>> [fault.inner for fault in faults({"overlap_comm": None, "offload_param": {"device": "gpu"}}, ZERO)]
+    ['offload_param.device']
+    """
+    for name, value in given.items():
+        kind, inner = known.get(name), f"{prefix}{name}"
+        if kind is None:
+            yield Fault(inner, value, f"is an unknown key: {did_you_mean(nearest(str(name), known))}")
+        elif kind is Any or is_default(value):
+            continue
+        elif not isinstance(kind, Mapping):
+            try:
+                converted(value, kind)
+            except ValueError as error:
+                yield Fault(inner, value, f"must be {error}.")
+        elif isinstance(value, Mapping):
+            yield from faults(value, kind, f"{inner}.")
+        else:
+            yield Fault(inner, value, "must be a dictionary.")
+
+
+def is_default(value: Any) -> bool:
+    """Whether a value leaves the choice to DeepSpeed."""
+    return value is None or value == "auto"

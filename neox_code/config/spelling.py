@@ -1,0 +1,33 @@
+"""Which known key an unknown one may have meant.
+
+nearest("hiden_size", KEYS)                  # ["hidden_size"]
+did_you_mean(["hidden_size"])                # "did you mean hidden_size? Correct or remove it."
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+def nearest(key: str, known: Iterable[str]) -> list[str]:
+    """The known keys that are like another, best first; at most two.
+
+    >>> nearest("hiden_size", ["hidden_size", "seed"]), nearest("zebra", ["hidden_size", "seed"])
+    (['hidden_size'], [])
+    """
+    scores = sorted((-similarity(key, other), other) for other in known)
+    return [other for score, other in scores if -score >= 0.7][:2]
+
+
+def similarity(one: str, other: str) -> float:
+    """How alike two keys are, by their letters or by their words; 1 is equal.
+
+    >>> similarity("hiden_size", "hidden_size") > 0.9, similarity("warmup_iters", "warmup")
+    (True, 0.75)
+    """
+    words = set(one.split("_")), set(other.split("_"))
+    by_words = 0.5 + 0.5 * len(words[0] & words[1]) / len(words[0] | words[1])
+    return max(by_words, difflib.SequenceMatcher(None, one, other).ratio())
+
+
+def did_you_mean(similar: Sequence[str]) -> str:
+    return f"did you mean {' or '.join(similar)}? Correct or remove it." if similar else "no key has a similar name. Remove it."

@@ -1,0 +1,30 @@
+"""Contestants that end before they have a result."""
+
+import pytest
+
+from neox_code.benchmarks.contest import Contestant
+from neox_code.errors import NeoXError
+
+REFUSED = "import sys\nprint('error: transformers has no such model', file=sys.stderr)\nsys.exit(2)\n"
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    def start(text: str) -> Contestant:
+        (tmp_path / "contestant_of_the_test.py").write_text(text)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        return Contestant("transformers", "contestant_of_the_test", [])
+
+    return start
+
+
+def test_a_refused_contestant_has_said_why_and_no_more_is_said(started, capfd):
+    with pytest.raises(SystemExit) as caught:
+        started(REFUSED)
+    assert caught.value.code == 2
+    assert capfd.readouterr().err == "error: transformers has no such model\n"
+
+
+def test_a_contestant_that_died_is_named(started):
+    with pytest.raises(NeoXError, match=r"^the benchmark of transformers ended with status -9 before it had a result\.$"):
+        started("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")

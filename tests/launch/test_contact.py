@@ -1,0 +1,165 @@
+"""Who is listened to: those who know the key, and what they may say."""
+
+import argparse
+import json
+import queue
+import socket
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+
+from neox_code.errors import LaunchError
+from neox_code.launch import agent, contact, fleet
+from neox_code.launch.contact import Contact, know_each_other
+
+KEY = b"the run's key"
+
+
+@pytest.fixture
+def pair():
+    """Two ends of a TCP connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        here = socket.create_connection(server.getsockname())
+        there, _ = server.accept()
+    with here, there:
+        yield here, there
+
+
+def both(here, there, keys, sides):
+    """What the two ends conclude of each other."""
+    said = queue.SimpleQueue()
+    other = threading.Thread(target=lambda: said.put(know_each_other(there, keys[1], sides[1])))
+    other.start()
+    concluded = know_each_other(here, keys[0], sides[0])
+    other.join()
+    return concluded, said.get()
+
+
+@pytest.mark.parametrize(
+    ("keys", "sides", "concluded"),
+    [
+        ((KEY, KEY), ("head", "agent"), (True, True)),
+        ((KEY, b"a guess"), ("head", "agent"), (False, False)),
+        ((KEY, KEY), ("head", "head"), (False, False)),
+    ],
+)
+def test_two_ends_know_each_other_by_the_key_and_their_sides(pair, keys, sides, concluded):
+    assert both(*pair, keys, sides) == concluded
+
+
+def test_what_was_said_is_not_a_proof_for_whoever_repeats_it(pair):
+    """A stranger sends back whatever it hears."""
+    here, there = pair
+
+    def echo():
+        with suppress(OSError):
+            while heard := there.recv(1000):
+                there.sendall(heard)
+
+    threading.Thread(target=echo, daemon=True).start()
+    assert not know_each_other(here, KEY, "head")
+
+
+def test_a_stranger_that_says_a_byte_at_a_time_is_waited_for_no_longer_than_one_that_is_silent(pair, monkeypatch):
+    monkeypatch.setattr(contact, "PROOF_SECONDS", 0.5)
+    here, there = pair
+
+    def drip():
+        with suppress(OSError):
+            while True:
+                there.sendall(b"x")
+                time.sleep(0.1)
+
+    threading.Thread(target=drip, daemon=True).start()
+    begin = time.monotonic()
+    with pytest.raises(OSError):
+        know_each_other(here, KEY, "head")
+    assert time.monotonic() - begin < 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [b"3\n", b"[]\n", b"{}\n", b'{"kind": 3}\n', b"nothing\n", b"\xff\n", b"[" * 200_000 + b"\n", b"x" * 3_000_000],
+    ids=["number", "list", "no kind", "kind of another type", "no JSON", "no UTF-8", "deep", "long"],
+)
+def test_words_that_are_no_message_end_the_connection(pair, monkeypatch, words):
+    monkeypatch.setattr(contact, "LONGEST_MESSAGE", 1_000_000)
+    here, there = pair
+    inbox = queue.SimpleQueue()
+    listener = Contact(here, lambda _, message: inbox.put(message))
+    there.sendall(json.dumps({"kind": "hello"}).encode() + b"\n")
+
+    def say():
+        with suppress(OSError):
+            there.sendall(words)
+
+    threading.Thread(target=say, daemon=True).start()
+    assert [inbox.get(timeout=5)["kind"], inbox.get(timeout=5)["kind"]] == ["hello", "lost"]
+    assert not listener.is_open
+    assert here.fileno() == -1
+    there.settimeout(5)
+    with pytest.raises(ConnectionError):
+        while there.recv(1000):
+            pass
+        raise ConnectionError("closed in good order")
+
+
+@pytest.fixture
+def head(tmp_path, monkeypatch):
+    """A head that waits for two agents; yields it and its port."""
+    monkeypatch.chdir(tmp_path)
+    parsed = argparse.Namespace(launcher="pdsh", hosts="a:0@b:0")
+    with fleet.listener() as server:
+        made = fleet.Fleet(parsed, server)
+        threading.Thread(target=made.accept, daemon=True).start()
+        yield made, server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_an_agent_reaches_the_head_at_the_addresses_that_it_names(head, host):
+    made, port = head
+    try:
+        socket.create_connection((host, port)).close()
+    except OSError:
+        pytest.skip(f"this machine has no {host}")
+    (address,) = fleet.own_addresses([host])
+    with agent.connect(f"{address}:{port}", made.key) as connection:
+        connection.sendall(b'{"kind": "hello"}\n')
+        known, message = made.inbox.get(timeout=5)
+    assert (known.address, message) == (host, {"kind": "hello"})
+    assert made.inbox.get(timeout=5) == (known, {"kind": "lost"})
+
+
+def test_a_host_that_does_not_share_the_key_is_named(tmp_path):
+    with pytest.raises(LaunchError, match=rf"^{socket.gethostname()} cannot read the run's key {tmp_path}/key \(No such file"):
+        agent.read_key(tmp_path / "key")
+
+
+def test_a_stranger_gets_no_word_from_the_head_and_does_not_reach_it(head):
+    made, port = head
+    with socket.create_connection(("127.0.0.1", port)) as stranger:
+        stranger.sendall(b'{"kind": "hello", "run": "guessed", "node": 0, "host": null, "port": 1}\n')
+        stranger.settimeout(5)
+        heard = b""
+        with pytest.raises(ConnectionError):
+            while part := stranger.recv(1000):
+                heard += part
+            raise ConnectionError("closed in good order")
+    assert len(heard) <= 2 * contact.NUMBER_SIZE  # a random number and a proof
+    assert made.inbox.empty()
+
+
+def test_an_agent_reaches_the_head_behind_a_stranger(head):
+    made, port = head
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+
+        def answer():
+            with suppress(OSError), stranger.accept()[0] as connection:
+                connection.sendall(bytes(2 * contact.NUMBER_SIZE))
+
+        threading.Thread(target=answer, daemon=True).start()
+        agent.connect(f"127.0.0.1:{stranger.getsockname()[1]},127.0.0.1:{port}", made.key).close()
+    assert made.inbox.get(timeout=5)[1] == {"kind": "lost"}
