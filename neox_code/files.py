@@ -19,13 +19,17 @@ from neox_code.errors import DataError, LaunchError
 PARTIAL_SUFFIX = ".partial"
 
 
+WRITER_VARIABLE = "NEOX_CODE_WRITER"
+"""Set where several machines may be writing one file: a word that no other process has, which sets their temporary names apart."""
+
+
 def partial_path(path: Path) -> Path:
     """Where `path` is written before it is renamed into place.
 
     >>> str(partial_path(Path("out/data.bin")))
     'out/data.bin.partial'
     """
-    return path.with_name(path.name + PARTIAL_SUFFIX)
+    return path.with_name(path.name + os.environ.get(WRITER_VARIABLE, "") + PARTIAL_SUFFIX)
 
 
 @contextmanager

@@ -1,15 +1,28 @@
 #!/usr/bin/env python3
-"""Builds a corpus of source code: folders, git repositories and archives become Parquet documents, filtered and split.
+"""Builds a corpus of source code: files of repositories, archives and datasets become Parquet documents, filtered and split.
 
-    python tools/build_corpus.py local --output corpus --max-megabytes 64 --split 90,5,5
-    python tools/build_corpus.py ~/projects linux.tar.xz src.zip mirror.git --output corpus --languages C,Rust
+    python tools/build_corpus.py ~/repositories --output corpus --recipe polycoder
+    python tools/build_corpus.py repositories.jsonl --output corpus --recipe strict --languages C,Rust --workers 16
+    python tools/build_corpus.py linux.tar.xz src.zip mirror.git --output corpus --recipe mine.py --newlines lf
+    python tools/build_corpus.py local --output corpus --recipe mixed --max-megabytes 64 --split 90,5,5
+    python tools/build_corpus.py /shared/code --output /shared/corpus --executor slurm --partition cpu --workers 64
 
-SOURCE is a folder (its first-level folders are projects), a git repository (work tree or bare; its HEAD is read), a tar or zip
-archive, or `local`: the Python library and packages of this machine (Python, C, C++ and JavaScript). A folder of that name is
-`./local`. Exit status 2 for what the user can mend.
+SOURCE is a repository list (tools/crawl_github.py makes one; its repositories are cloned), a folder of repositories
+(LANGUAGE/organization/project, where the folder names the language, organization/project, or one repository), a bare git
+repository, a tar, zip or zstd archive, a Parquet or JSON Lines dataset, or `local`: the Python library and packages of this
+machine. A folder of that name is `./local`.
+
+A build that was interrupted is gone on with by the same command: until the corpus is whole, everything lies in DIR.work.
+
+With --executor slurm or ray (pip install 'neox-code[cluster]') other machines do the work, under this process: it hands out jobs,
+shows how far they are, starts anew what was lost, and cancels them when it is interrupted. Sources, output and this environment
+must lie where all machines see them, under the same paths. The corpus is the same to the byte; logs are in DIR.work/cluster.
+Exit status 2 for what the user can mend.
 """
 
 import argparse
+import dataclasses
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,55 +30,93 @@ from pathlib import Path
 from rich.console import Console
 
 from neox_code.corpus.build import POLYCODER_SHARES, build_corpus
-from neox_code.corpus.recipes import POLYCODER, RECIPES, recipe_by_name
+from neox_code.corpus.executors.options import add_cluster_options, executor_of
+from neox_code.corpus.plan import canonical_arguments
+from neox_code.corpus.recipes.registry import recipe_by_name, recipe_names
 from neox_code.corpus.report import show_corpus
-from neox_code.corpus.shards import is_corpus
+from neox_code.corpus.sources.find import LOCAL
+from neox_code.corpus.sources.layout import LAYOUTS
 from neox_code.errors import DataError, run_command
 
 
 def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
-    if is_corpus(arguments.output) and not arguments.overwrite:
-        raise DataError(f"{arguments.output} already holds a corpus. Choose another --output, or replace it with --overwrite.")
-    summary = build_corpus(
-        arguments.sources,
-        arguments.output,
-        recipe_by_name(arguments.recipe),
-        seed=arguments.seed,
-        max_bytes=arguments.max_megabytes and int(arguments.max_megabytes * 1e6),
-        shares=arguments.split,
-        languages=arguments.languages,
-        workers=arguments.workers,
-    )
+    refuse_output_in_source(arguments.output, arguments.sources)
+    recipe = recipe_by_name(arguments.recipe)
+    if arguments.newlines is not None:
+        recipe = dataclasses.replace(recipe, newlines=arguments.newlines)
+    with executor_of(arguments, needs=[*arguments.sources, *([str(arguments.clones)] if arguments.clones else [])]) as executor:
+        summary = build_corpus(
+            arguments.sources,
+            arguments.output,
+            recipe,
+            seed=arguments.seed,
+            max_bytes=arguments.max_megabytes and int(arguments.max_megabytes * 1e6),
+            shares=arguments.split,
+            languages=arguments.languages,
+            workers=arguments.workers,
+            tokenizer=arguments.tokenizer,
+            layout=arguments.layout,
+            executor=executor,
+            clones=arguments.clones,
+            overwrite=arguments.overwrite,
+        )
     console = Console()
     show_corpus(console, summary)
     console.print(f"{summary.kept_files:,} files, {summary.kept_bytes / 1e6:,.1f} MB in {arguments.output}", highlight=False)
     return 0
 
 
+def refuse_output_in_source(output: Path, sources: Sequence[str]) -> None:
+    for source in canonical_arguments(sources):
+        if source != LOCAL and Path(source).is_dir() and output.resolve().is_relative_to(source):
+            raise DataError(f"{output} lies in the source {source}, which would read itself. Choose an --output outside of it.")
+
+
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("sources", nargs="+", metavar="SOURCE", help="folder, git repository, tar or zip archive, or `local`")
+    result.add_argument("sources", nargs="+", metavar="SOURCE", help="see above")
     result.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the corpus")
-    result.add_argument("--recipe", default=POLYCODER.name, help=f"filters: {', '.join(RECIPES)} (default %(default)s)")
+    result.add_argument(
+        "--recipe",
+        default="polycoder",
+        metavar="NAME|FILE.py",
+        help=f"languages, filters, edits: {', '.join(recipe_names())}, or a Python file with a RECIPE (default: polycoder)",
+    )
     result.add_argument("--languages", type=names, metavar="A,B", help="languages to take (default: all of the recipe)")
-    result.add_argument("--workers", type=positive(int), metavar="N", help="processes (default: one per core)")
-    result.add_argument("--max-megabytes", type=positive(float), metavar="N", help="limit: a seeded sample of projects")
-    result.add_argument("--split", type=three_shares, default=POLYCODER_SHARES, metavar="T,V,T", help="train, valid, test")
-    result.add_argument("--seed", type=int, default=1234, help="of sample and split (default %(default)s)")
+    result.add_argument("--layout", choices=LAYOUTS, help="what the folders of a source are, if not what they look like")
+    result.add_argument("--clones", type=Path, metavar="DIR", help="keep clones of listed repositories (default: removed)")
+    result.add_argument("--newlines", choices=("lf", "keep"), help="line ends: made LF, or kept (default: as the recipe says)")
+    result.add_argument(
+        "--max-megabytes", type=positive(float), metavar="N", help="limit: a seeded sample of projects, drawn when all are read"
+    )
+    result.add_argument(
+        "--split", type=three_shares, default=POLYCODER_SHARES, metavar="T,V,T", help="train, valid, test (default: 98.9,0.1,1)"
+    )
+    result.add_argument("--seed", type=int, default=1234, help="of sample and split (default: %(default)s)")
+    result.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json, to count the tokens of each document")
     result.add_argument("--overwrite", action="store_true", help="replace a corpus that is there")
+    machines = result.add_argument_group("machines")
+    machines.add_argument(
+        "--executor", choices=("local", "slurm", "ray"), default="local", help="where tasks run (default: %(default)s, here)"
+    )
+    machines.add_argument("--workers", type=positive(int), metavar="N", help="processes at a time (default: every core there is)")
+    add_cluster_options(machines)
     return result
 
 
 def names(value: str) -> list[str]:
-    return [name.strip() for name in value.split(",") if name.strip()]
+    listed = [name.strip() for name in value.split(",") if name.strip()]
+    if not listed:
+        raise argparse.ArgumentTypeError(f"{value!r} names none")
+    return listed
 
 
 def positive(kind: type[float]) -> Callable[[str], float]:
     def convert(value: str) -> float:
         number = kind(value)
-        if not number > 0:
-            raise argparse.ArgumentTypeError(f"{value} is not above 0")
+        if not 0 < number < math.inf:
+            raise argparse.ArgumentTypeError(f"{value} is not a number above 0")
         return number
 
     convert.__name__ = f"positive {kind.__name__}"
@@ -74,7 +125,7 @@ def positive(kind: type[float]) -> Callable[[str], float]:
 
 def three_shares(value: str) -> tuple[float, ...]:
     shares = tuple(float(part) for part in value.split(","))
-    if len(shares) != 3 or min(shares) < 0 or not shares[0] > 0:
+    if len(shares) != 3 or not all(0 <= share < math.inf for share in shares) or not shares[0]:
         raise argparse.ArgumentTypeError(f"{value} is not three shares for train, valid and test, the first above 0")
     return shares
 

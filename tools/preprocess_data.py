@@ -1,35 +1,34 @@
 """Turns texts into token files, with GPT-NeoX's options.
 
-    python tools/preprocess_data.py --input code.jsonl --tokenizer-type GPT2BPETokenizer --vocab-file code-vocab.json \\
-        --merge-file code-merges.txt --append-eod --output-prefix data/code
+    python tools/preprocess_data.py --input code.jsonl.zst --tokenizer-type GPT2BPETokenizer --vocab-file code-vocab.json \\
+        --merge-file code-merges.txt --append-eod --output-prefix data/code --workers 8
 
-writes data/code_text_document.bin and .idx. An input is a JSON Lines file, a folder of source files (every regular file with
-content is a document, in the order of their paths), or a corpus of tools/build_corpus.py (data/code_train_text_document and so on).
+writes data/code_text_document.bin and .idx. An input is a JSON Lines file (plain, .gz, .zst), a Parquet file or a folder of them, a
+folder of source files (every regular file with content is a document, in the order of their paths), or a corpus of
+tools/build_corpus.py (data/code_train_text_document and so on). The bytes are the same for any number of workers; an interrupted
+run goes on where it was.
 """
 
 import argparse
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from neox_code.config.data import DataConfig
-from neox_code.corpus.raw_documents import iter_files, iter_json_lines, list_files
-from neox_code.corpus.shards import Document, is_corpus
-from neox_code.corpus.tokenize_shards import tokenize_corpus, write_token_file
+from neox_code.corpus.shards import SPLITS, is_corpus
+from neox_code.corpus.text_pieces import DEFAULT_KEY, Piece, pieces_of
+from neox_code.corpus.token_files import Bar, forget, write_token_files
+from neox_code.corpus.tokenize_piece import NEWLINES, Writing, fix_text
+from neox_code.corpus.tokenize_shards import default_newlines, tokenize_corpus
 from neox_code.errors import ConfigError, DataError, run_command
-from neox_code.logs import get_logger
 from neox_code.tokenizer.gpt2 import MERGE_FILE_READERS
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.registry import TOKENIZERS, build_tokenizer
 
-log = get_logger(__name__)
-
 
 def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
-    if arguments.workers is not None:
-        os.environ["RAYON_NUM_THREADS"] = str(arguments.workers)
     tokenizer = build_tokenizer(
         DataConfig(
             tokenizer_type=arguments.tokenizer_type,
@@ -42,8 +41,12 @@ def main(argv: Sequence[str]) -> int:
     if any(map(is_corpus, inputs)):
         tokenize_one_corpus(inputs, tokenizer, arguments)
     else:
+        pieces = {
+            key: [piece for path in inputs for piece in pieces_of(path, key, arguments.by_language)] for key in arguments.jsonl_keys
+        }
         for key in arguments.jsonl_keys:
-            tokenize_inputs(inputs, key, tokenizer, arguments)
+            tokenize_inputs(pieces[key], key, tokenizer, arguments)
+        forget(prefix_of(arguments, key, None) for key in arguments.jsonl_keys)
     return 0
 
 
@@ -51,25 +54,36 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="preprocess_data.py", description="Turns texts into token files (.bin and .idx).")
     data = parser.add_argument_group("input")
     data.add_argument(
-        "--input", required=True, metavar="F[,F...]", help="JSON Lines files or folders of source files; or one corpus folder"
+        "--input",
+        required=True,
+        metavar="F[,F...]",
+        help="JSON Lines (also .gz, .zst), Parquet, folders of Parquet or of source files; or one corpus folder",
     )
     data.add_argument(
-        "--jsonl-keys", nargs="+", default=["text"], metavar="KEY", help="keys of the texts, each a token file (default text)"
+        "--jsonl-keys",
+        nargs="+",
+        default=[DEFAULT_KEY],
+        metavar="KEY",
+        help="keys or columns of the texts, each a token file (default text; of Parquet also content or code)",
     )
-    data.add_argument("--num-docs", type=int, help="accepted and ignored: the bar counts bytes, whose total is known")
+    data.add_argument("--num-docs", type=int, help="number of documents, if known: the bar counts them instead of bytes")
+    data.add_argument(
+        "--newlines", choices=list(NEWLINES), help="line ends with CR (default lf if the vocabulary has no CR, else keep)"
+    )
+    data.add_argument("--ftfy", action="store_true", help="mend broken Unicode with ftfy (pip install ftfy), which rewrites texts")
     vocabulary = parser.add_argument_group("tokenizer")
     vocabulary.add_argument("--tokenizer-type", required=True, choices=list(TOKENIZERS))
-    vocabulary.add_argument("--vocab-file", help="vocab.json, tokenizer.json or the SentencePiece model")
+    vocabulary.add_argument("--vocab-file", help="vocab.json, tokenizer.json, a SentencePiece model, or a tiktoken encoding")
     vocabulary.add_argument("--merge-file", help="merges.txt")
     vocabulary.add_argument("--merge-file-reader", choices=list(MERGE_FILE_READERS), default="whole", help="default %(default)s")
     vocabulary.add_argument("--append-eod", action="store_true", help="an end-of-document token after every document")
-    vocabulary.add_argument("--ftfy", action="store_true", help="refused: it would rewrite the texts")
     output = parser.add_argument_group("output")
     output.add_argument("--output-prefix", required=True, help="path of the token files without _KEY_document.bin")
+    output.add_argument("--by-language", action="store_true", help="a pair of files for each: PREFIX_LANGUAGE_KEY_document")
     output.add_argument("--dataset-impl", default="mmap", help="only mmap")
     runtime = parser.add_argument_group("runtime")
-    runtime.add_argument("--workers", type=int, help="threads that encode; default: one for each core")
-    runtime.add_argument("--log-interval", type=int, help="accepted and ignored: the bar moves by itself")
+    runtime.add_argument("--workers", type=int, help="processes; default: one for each core")
+    runtime.add_argument("--log-interval", type=int, help="a log line after at least so many documents; default: every 10 seconds")
     arguments = parser.parse_args(argv)
     check(arguments)
     return arguments
@@ -77,47 +91,50 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def check(arguments: argparse.Namespace) -> None:
     problems = []
-    if arguments.ftfy:
-        problems.append(
-            "--ftfy would rewrite texts, so that tokens no longer decode to the file. Mend the texts before, and leave it out."
-        )
     if arguments.dataset_impl != "mmap":
         problems.append(f"--dataset-impl {arguments.dataset_impl} is not written any more, only mmap. Leave the option out.")
-    if arguments.workers is not None and arguments.workers < 1:
-        problems.append(f"--workers ({arguments.workers}) must be at least 1. Leave it out for one thread on each core.")
+    for name, meaning in (("workers", "one process on each core"), ("num_docs", "a bar of bytes"), ("log_interval", "a timer")):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            problems.append(f"--{name.replace('_', '-')} ({value}) must be at least 1. Leave it out for {meaning}.")
     if problems:
         raise ConfigError("\n".join(problems))
+    if arguments.ftfy:
+        fix_text()
 
 
 def tokenize_one_corpus(inputs: list[Path], tokenizer: Tokenizer, arguments: argparse.Namespace) -> None:
-    if len(inputs) > 1 or arguments.jsonl_keys != ["text"]:
+    if len(inputs) > 1 or arguments.jsonl_keys != [DEFAULT_KEY]:
         raise ConfigError("--input with a corpus folder takes that one alone, and --jsonl-keys text. Run the others apart.")
     prefix = Path(arguments.output_prefix)
-    tokenize_corpus(inputs[0], prefix.parent, tokenizer, append_eod=arguments.append_eod, name_prefix=f"{prefix.name}_")
+    tokenize_corpus(
+        inputs[0],
+        prefix.parent,
+        tokenizer,
+        by_language=SPLITS if arguments.by_language else (),
+        append_eod=arguments.append_eod,
+        newlines=arguments.newlines,
+        ftfy=arguments.ftfy,
+        name_prefix=f"{prefix.name}_",
+        workers=arguments.workers,
+        bar=Bar(arguments.num_docs, arguments.log_interval),
+    )
 
 
-def tokenize_inputs(inputs: list[Path], key: str, tokenizer: Tokenizer, arguments: argparse.Namespace) -> None:
-    readers = [open_input(path, key) for path in inputs]
-    documents = (document for _, reader in readers for document in reader)
-    prefix = f"{arguments.output_prefix}_{key}_document"
-    total = sum(num_bytes for num_bytes, _ in readers)
-    counts = write_token_file(prefix, documents, tokenizer, append_eod=arguments.append_eod, num_bytes=total)
+def tokenize_inputs(pieces: Sequence[Piece], key: str, tokenizer: Tokenizer, arguments: argparse.Namespace) -> None:
+    newlines = arguments.newlines or default_newlines(tokenizer)
+    writing = Writing(arguments.append_eod, newlines, arguments.by_language, arguments.ftfy)
+
+    bar = Bar(arguments.num_docs, arguments.log_interval)
+    named = partial(prefix_of, arguments, key)
+    counts = write_token_files(named, pieces, tokenizer, writing, arguments.workers, bar, is_one_of_many=True)
     if not any(count.documents for count in counts.values()):
+        forget([named(None)])
         raise DataError(f"{arguments.input} has no document with a token under {key!r}. Name other input, or another key.")
 
 
-def open_input(path: Path, key: str) -> tuple[int, Iterator[Document]]:
-    """The input's size in bytes and its documents."""
-    if path.is_file():
-        return path.stat().st_size, iter_json_lines(path, key)
-    if not path.is_dir():
-        raise DataError(f"{path} does not exist. --input takes JSON Lines files and folders, with commas between them.")
-    if key != "text":
-        raise ConfigError(f"--jsonl-keys {key} is for JSON Lines, but {path} is a folder, whose files have no keys. Leave it out.")
-    files = list_files(path)
-    for reason, number in sorted(files.left_out.items()):
-        log.info("%s: %s %s left out", path, f"{number:,}", reason)
-    return files.num_bytes, iter_files(path, files.paths)
+def prefix_of(arguments: argparse.Namespace, key: str, language: str | None) -> str:
+    return "_".join(filter(None, (arguments.output_prefix, language, key, "document")))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Learns a byte-level BPE vocabulary from a corpus folder's training documents, or from a folder of source files.
+"""Learns a vocabulary from a corpus folder's training documents, or from a folder of source files.
 
     python tools/train_tokenizer.py corpus --vocab-size 50257 --fraction 0.05 --output vocabulary
 
-writes code-vocab.json, code-merges.txt and tokenizer.json into the output folder.
+writes code-vocab.json, code-merges.txt and tokenizer.json into the output folder; with --whitespace-tokens tokenizer.json alone,
+with --type sentencepiece code.model. Which documents are read follows from --seed and their content, not from their order.
 """
 
 import argparse
@@ -16,24 +17,33 @@ from neox_code.corpus.tokenize_shards import kept_bytes
 from neox_code.errors import ConfigError, DataError, run_command
 from neox_code.logs import get_logger, progress
 from neox_code.tokenizer.train import sample_documents, train_bpe
+from neox_code.tokenizer.train_sentencepiece import train_sentencepiece
 
 log = get_logger(__name__)
+
+TRAINERS = {"bpe": train_bpe, "sentencepiece": train_sentencepiece}
 
 
 def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
     documents = sample_documents(read_documents(arguments.folder), fraction=arguments.fraction, seed=arguments.seed)
-    tokenizer = train_bpe((document.text for document in documents), arguments.vocab_size, arguments.output)
+    texts = (document.text for document in documents)
+    train = TRAINERS[arguments.type]
+    tokenizer = train(texts, arguments.vocab_size, arguments.output, whitespace_tokens=arguments.whitespace_tokens)
     log.info("%s: %s entries", arguments.output, f"{tokenizer.vocab_size:,}")
     return 0
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="train_tokenizer.py", description="Learns a byte-level BPE vocabulary of source code.")
+    parser = argparse.ArgumentParser(prog="train_tokenizer.py", description="Learns a vocabulary of source code.")
     parser.add_argument("folder", type=Path, metavar="DIR", help="corpus folder (its training documents are read), or source files")
     parser.add_argument("--vocab-size", type=int, default=50_257, help="entries, special tokens included (default %(default)s)")
     parser.add_argument("--fraction", type=float, default=0.05, help="share of the documents that is read (default %(default)s)")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the vocabulary's files")
+    parser.add_argument("--type", choices=list(TRAINERS), default="bpe", help="byte-level BPE, or a SentencePiece model")
+    parser.add_argument(
+        "--whitespace-tokens", action="store_true", help="two tabs and two, four, eight spaces as the last tokens, taken first"
+    )
     parser.add_argument("--seed", type=int, default=1234, help="seed of the sample (default %(default)s)")
     arguments = parser.parse_args(argv)
     if not 0 < arguments.fraction <= 1:

@@ -11,8 +11,10 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 from neox_code.errors import EXIT_USER_ERROR, NeoXError
 from neox_code.launch.command import ALLOCATOR
@@ -27,22 +29,29 @@ class Measured:
     """One contestant's rounds."""
 
     name: str
-    tokens_per_second: list[float] = field(default_factory=list)
+    per_second: list[float] = field(default_factory=list)
+    """Tokens, or megabytes."""
+    per_cpu_second: list[float] = field(default_factory=list)
+    """The same by the time of processors, which does not depend on what else the machine does; empty where it is not measured."""
     memory_gib: float = 0.0
     notes: str = ""
+    made: Any = None
+    """What the last round says that it made, for comparison."""
 
     @property
     def median(self) -> float:
-        return statistics.median(self.tokens_per_second)
+        return statistics.median(self.per_second)
 
 
 class Contestant:
     """A process that works when it is told to: a line on its standard input is a round, a line in its results pipe the answer.
+    It ends with the `with` block.
 
-    Every one has the allocator's settings that training has. What libraries print goes where this process's standard error goes.
+    Every one has the allocator's settings that training has, unless `environment` is another. What libraries print goes where this
+    process's standard error goes.
     """
 
-    def __init__(self, name: str, module: str, arguments: Sequence[str]):
+    def __init__(self, name: str, module: str, arguments: Sequence[str], environment: Mapping[str, str] = ALLOCATOR):
         self.measured = Measured(name)
         reading, writing = os.pipe()
         self.results = os.fdopen(reading)
@@ -52,11 +61,18 @@ class Contestant:
             stdout=sys.stderr.fileno(),
             text=True,
             pass_fds=[writing],
-            env={**ALLOCATOR, **os.environ, RESULTS_VARIABLE: str(writing)},
+            env={**environment, **os.environ, RESULTS_VARIABLE: str(writing)},
             preexec_fn=die_with_parent,
         )
         os.close(writing)
-        self.measured.notes = self.answer()["notes"]
+
+    def __enter__(self) -> "Contestant":
+        return self
+
+    def __exit__(self, kind: object, *exception: object) -> None:
+        if kind is not None:
+            self.process.kill()
+        self.end()
 
     def answer(self) -> dict:
         """The next result. Where the process ended instead, it has said why: of the user's mistakes no more is said."""
@@ -68,16 +84,18 @@ class Contestant:
             raise NeoXError(f"the benchmark of {self.measured.name} ended with status {status} before it had a result.")
         return json.loads(line)
 
+    def get_ready(self) -> None:
+        self.measured.notes = self.answer()["notes"]
+
     def round(self) -> None:
         self.process.stdin.write("round\n")
         self.process.stdin.flush()
         result = self.answer()
-        self.measured.tokens_per_second.append(result["tokens"] / result["seconds"])
+        self.measured.per_second.append(result["amount"] / result["seconds"])
+        if "cpu_seconds" in result:
+            self.measured.per_cpu_second.append(result["amount"] / result["cpu_seconds"])
         self.measured.memory_gib = result["memory_gib"]
-
-    def finish(self) -> Measured:
-        self.end()
-        return self.measured
+        self.measured.made = result.get("made")
 
     def end(self) -> int:
         """Closes the pipes, at which the process ends; returns its exit status."""
@@ -93,12 +111,16 @@ def compete(
     """Runs every contestant for so many rounds; `advance` is called after each one."""
     if not take_turns:
         return [result for start in starts for result in compete([start], rounds, True, advance)]
-    contestants = [start() for start in starts]
-    for _ in range(rounds):
-        for contestant in contestants:
-            contestant.round()
-            advance()
-    return [contestant.finish() for contestant in contestants]
+    with ExitStack() as stack:
+        contestants = []
+        for start in starts:
+            contestants.append(stack.enter_context(start()))
+            contestants[-1].get_ready()
+        for _ in range(rounds):
+            for contestant in contestants:
+                contestant.round()
+                advance()
+    return [contestant.measured for contestant in contestants]
 
 
 def ratio(ours: Measured, peer: Measured) -> float:
@@ -107,7 +129,16 @@ def ratio(ours: Measured, peer: Measured) -> float:
     >>> ratio(Measured("a", [2.0, 8.0, 6.0]), Measured("b", [1.0, 2.0, 3.0]))
     2.0
     """
-    return statistics.median(a / b for a, b in zip(ours.tokens_per_second, peer.tokens_per_second, strict=True))
+    return median_ratio(ours.per_second, peer.per_second)
+
+
+def cpu_ratio(ours: Measured, peer: Measured) -> float:
+    """The same by the time of processors."""
+    return median_ratio(ours.per_cpu_second, peer.per_cpu_second)
+
+
+def median_ratio(ours: Sequence[float], peer: Sequence[float]) -> float:
+    return statistics.median(a / b for a, b in zip(ours, peer, strict=True))
 
 
 def answer_rounds(measure: Callable[[], dict], notes: str) -> None:

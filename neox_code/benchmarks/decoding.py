@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
         begin = time.perf_counter()
         tokens = decode(prompts_BS).cpu()
         assert tokens.shape == (int(batch), NEW_TOKENS)
-        return {"tokens": tokens.numel(), "seconds": time.perf_counter() - begin, "memory_gib": memory_gib()}
+        return {"amount": tokens.numel(), "seconds": time.perf_counter() - begin, "memory_gib": memory_gib()}
 
     measure()
     answer_rounds(measure, f"batch {batch}, prompt {PROMPT_LENGTH}, {NEW_TOKENS} new tokens")

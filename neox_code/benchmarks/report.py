@@ -1,28 +1,33 @@
 """A benchmark's result as a table and its last line."""
 
+import statistics
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from neox_code.benchmarks.contest import Measured, ratio
+from neox_code.benchmarks.contest import Measured, cpu_ratio, ratio
 
 
-def print_table(title: str, ours: Measured, peers: Sequence[Measured]) -> None:
-    """Median, range and memory of each contestant, and how many times faster ours is."""
+def print_table(title: str, ours: Measured, peers: Sequence[Measured], unit: str = "tokens", decimals: int = 0) -> None:
+    """Of each contestant the median, how many times faster ours is, both by processor time or else the range, and the memory."""
+    with_cpu = bool(ours.per_cpu_second)
     table = Table(title=title)
-    table.add_column("contestant")
-    for column in ("tokens/s", "lowest", "highest", "peak GiB", "ours is faster"):
+    table.add_column("contestant", no_wrap=True)
+    others = (f"{unit}/CPU s", "ours by CPU") if with_cpu else ("lowest", "highest")
+    for column in (f"{unit}/s", "ours is faster", *others, "peak GiB"):
         table.add_column(column, justify="right")
+
+    def cells(measured: Measured) -> list[str]:
+        is_ours = measured is ours
+        speeds = [measured.median, min(measured.per_second), max(measured.per_second)]
+        factors = ["" if is_ours else f"{ratio(ours, measured):.2f} x"]
+        if with_cpu:
+            speeds[1:] = [statistics.median(measured.per_cpu_second)]
+            factors.append("" if is_ours else f"{cpu_ratio(ours, measured):.2f} x")
+        shown = [f"{speed:,.{decimals}f}" for speed in speeds]
+        return [shown[0], factors[0], *shown[1:], *factors[1:], f"{measured.memory_gib:.2f}"]
+
     for measured in (ours, *peers):
-        speeds = measured.tokens_per_second
-        factor = "" if measured is ours else f"{ratio(ours, measured):.2f} x"
-        table.add_row(
-            measured.name,
-            f"{measured.median:,.0f}",
-            f"{min(speeds):,.0f}",
-            f"{max(speeds):,.0f}",
-            f"{measured.memory_gib:.2f}",
-            factor,
-        )
+        table.add_row(measured.name, *cells(measured))
     Console().print(table)

@@ -98,7 +98,7 @@ def serve_rounds(step: OptimizerStep, config: NeoXConfig, device: torch.device) 
         for _ in range(steps):
             step(tokens_BS)
         synchronize(device)
-        return {"tokens": steps * batch * sequence, "seconds": time.perf_counter() - begin, "memory_gib": memory_gib()}
+        return {"amount": steps * batch * sequence, "seconds": time.perf_counter() - begin, "memory_gib": memory_gib()}
 
     step(tokens_BS)
     steps = max(1, round(SECONDS_PER_ROUND / measure(1)["seconds"]))

@@ -1,24 +1,33 @@
-"""Speed beside a peer: `./deepy.py benchmark training|decoding CONFIG... [--peer transformers] [--rounds N]`.
+"""Speed beside a peer.
+
+    ./deepy.py benchmark training|decoding CONFIG... [--peer transformers] [--rounds N]
+    ./deepy.py benchmark data --corpus FOLDER [--megabytes N] [--part corpus|tokens|vocabulary|near] [--rounds N]
 
 The last line is `ratio R`: how many times as many tokens a second as the peer. In training that is the peer with bf16 weights
-alone, in decoding the smaller ratio of batch 1 and batch 8.
+alone, in decoding the smaller ratio of batch 1 and batch 8. In data there is a line for each part: building a corpus beside
+Code-LMs' scripts, token files beside GPT-NeoX's way, learning a vocabulary beside tokenizers, near duplicates beside datasketch.
+FOLDER is LANGUAGE/organization/project, of which each part takes a sample.
 """
 
+import argparse
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
 from neox_code.benchmarks.contest import Contestant, Measured, compete, ratio
+from neox_code.benchmarks.data import PARTS, run_part
 from neox_code.benchmarks.report import print_table
 from neox_code.config.command_line import config_parser, from_parsed
 from neox_code.errors import ConfigError, run_command
 from neox_code.logs import progress
 
 PEERS = ("transformers",)
+DATA = "data"
 CPU_TOKENS = 1024
 """Without a GPU a training step is one sequence of at most so many tokens, unless `--set` asks for another."""
 
@@ -48,17 +57,50 @@ def decoding(words: Sequence[str], rounds: int) -> float:
 BENCHMARKS: dict[str, Callable[[Sequence[str], int], float]] = {"training": training, "decoding": decoding}
 
 
+def data(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "deepy.py benchmark data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--corpus", type=Path, required=True, metavar="FOLDER", help="source files: LANGUAGE/organization/project")
+    parser.add_argument("--part", choices=list(PARTS), action="append", help="measure this one alone; may be given more than once")
+    parser.add_argument("--megabytes", type=float, metavar="N", help="size of the sample; by default each part has its own")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each contestant; by default each part has its own")
+    parsed = parser.parse_args(argv)
+    chosen = {name: PARTS[name] for name in parsed.part or PARTS}
+    for peer in {part.peer for part in chosen.values()} - {None}:
+        require_peer(peer)
+    check_rounds(parsed.rounds)
+    if parsed.megabytes is not None and not parsed.megabytes > 0:
+        raise ConfigError(f"--megabytes {parsed.megabytes} is no sample. Use more than 0.")
+    ratios: dict[str, float] = {}
+    for part in chosen.values():
+        ratios |= run_part(part, parsed.corpus, parsed.megabytes or part.megabytes, parsed.rounds or part.rounds)
+    for name, value in ratios.items():
+        print(f"ratio {value:.2f} {name}")
+    return 0
+
+
+def require_peer(name: str) -> None:
+    if importlib.util.find_spec(name) is None:
+        raise ConfigError(f"the peer {name} is not installed. Run: pip install -e '.[{name}]'")
+
+
+def check_rounds(rounds: int | None) -> None:
+    if rounds is not None and rounds < 1:
+        raise ConfigError(f"--rounds {rounds} measures nothing. Use at least 1.")
+
+
 def main(argv: Sequence[str]) -> int:
+    if argv and argv[0] == DATA:
+        return data(argv[1:])
     parser = config_parser(__doc__, "deepy.py benchmark")
     parser.add_argument("--peer", choices=PEERS, default="transformers", help="the implementation to compare with")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each contestant")
     if not argv or argv[0] not in BENCHMARKS:
-        raise ConfigError(f"say what to measure: ./deepy.py benchmark {'|'.join(BENCHMARKS)} CONFIG...")
+        raise ConfigError(f"say what to measure: ./deepy.py benchmark {'|'.join(BENCHMARKS)} CONFIG..., or {DATA} --corpus FOLDER")
     parsed = parser.parse_intermixed_args(list(argv[1:]))
-    if importlib.util.find_spec(parsed.peer) is None:
-        raise ConfigError(f"the peer {parsed.peer} is not installed. Run: pip install -e '.[{parsed.peer}]'")
-    if parsed.rounds < 1:
-        raise ConfigError(f"--rounds {parsed.rounds} measures nothing. Use at least 1.")
+    require_peer(parsed.peer)
+    check_rounds(parsed.rounds)
     command_line = from_parsed(parsed)
     model = command_line.load().model
     if argv[0] == "training" and not torch.cuda.is_available():

@@ -33,11 +33,15 @@ class DataConfig:
     data_cache_path: str | None = None
     """Folder in which `sample_indices` is kept; default `data_cache` in `save`. With neither, the indices stay in memory."""
 
-    tokenizer_type: Literal["GPT2BPETokenizer", "HFTokenizer", "SPMTokenizer"] = "GPT2BPETokenizer"
+    tokenizer_type: Literal[
+        "GPT2BPETokenizer", "HFTokenizer", "HFGPT2Tokenizer", "SPMTokenizer", "CharLevelTokenizer", "TiktokenTokenizer"
+    ] = "GPT2BPETokenizer"
     """How text becomes tokens."""
 
     vocab_file: str | None = None
-    """GPT2BPETokenizer: vocab.json. HFTokenizer: tokenizer.json. SPMTokenizer: the .model file."""
+    """GPT2BPETokenizer: vocab.json. HFTokenizer: tokenizer.json. HFGPT2Tokenizer: tokenizer.json, or a folder with it or with
+    vocab.json and merges.txt. SPMTokenizer: the .model file. TiktokenTokenizer: a .tiktoken file, or the name of an encoding.
+    CharLevelTokenizer reads none."""
 
     merge_file: str | None = None
     """GPT2BPETokenizer: merges.txt."""

@@ -119,9 +119,16 @@ class NeoXConfig:
 
     def require_training(self, data: bool = True) -> None:
         """Raises ConfigError with everything that training needs and that is not set; its data may be left out."""
-        missing = self.missing(TRAINING_NEEDS) + (self.missing(DATA_NEEDS) if data else [])
+        missing = self.missing(TRAINING_NEEDS) + (self.missing_data() if data else [])
         if missing:
             raise ConfigError("\n".join(missing))
+
+    def missing_data(self) -> list[str]:
+        """The sentences of the DATA_NEEDS that are not met; CharLevelTokenizer reads no vocabulary."""
+        needs = dict(DATA_NEEDS)
+        if self.data.tokenizer_type == "CharLevelTokenizer":
+            del needs["vocab_file",]
+        return self.missing(needs)
 
     def missing(self, needs: Mapping[tuple[str, ...], str]) -> list[str]:
         """The sentences of the needs of which no field has a value."""

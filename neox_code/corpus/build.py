@@ -1,61 +1,60 @@
-"""Builds a corpus: read and filter in many processes, decide on the whole, write.
+"""Builds a corpus: plan, scan, decide, write. The second and the fourth stage run in many processes, on one machine or several.
 
-    summary = build_corpus(["local"], Path("corpus"), POLYCODER, seed=1234, max_bytes=64_000_000, shares=(90, 5, 5))
+    summary = build_corpus(["local"], Path("corpus"), recipe_by_name("mixed"), seed=1234, max_bytes=64_000_000, shares=(90, 5, 5))
 
-The order of the decisions: the language of ambiguous names, exact duplicates, division of large projects, the sample, the
-split. They see names, hashes and sizes only, sorted, so the corpus is the same to the byte for any number of workers.
+All that is done lies in a work folder beside the output until the corpus is whole and takes its name: a build that is killed at
+any moment is gone on with by the same call. The order of the plan is the order of everything, so the corpus is the same to the
+byte for any number of processes, any kills, and sources named in any order.
 """
 
-import dataclasses
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import errno
+import hashlib
+import platform
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow
 import pygments
 
-from neox_code.corpus.dedup_exact import survivors
-from neox_code.corpus.extract import find_sources
-from neox_code.corpus.filters.protocol import Candidate
-from neox_code.corpus.language import LANGUAGES, settle
-from neox_code.corpus.projects import common_folder, large_projects, sample_projects, subproject
-from neox_code.corpus.recipes import Recipe
-from neox_code.corpus.scan import FILES_AT_ONCE, NOT_CHOSEN, Judge, ScannedFile, Spilled, filter_texts, scan_batch
-from neox_code.corpus.shards import (
-    KEPT,
-    SPLITS,
-    CorpusSummary,
-    Count,
-    Document,
-    is_corpus,
-    write_documents,
-    write_manifest,
-    write_summary,
+from neox_code.corpus.decide import decide
+from neox_code.corpus.decisions import DECISIONS_FILE, load_decisions
+from neox_code.corpus.executors.left_jobs import end_left_jobs
+from neox_code.corpus.index import COUNTS_FILE
+from neox_code.corpus.nothing_kept import nothing_kept
+from neox_code.corpus.plan import Plan, canonical_arguments, describe, make_plan
+from neox_code.corpus.recipes.recipe import Recipe
+from neox_code.corpus.recipes.registry import recipe_file
+from neox_code.corpus.scan import SCAN
+from neox_code.corpus.shards import KEPT, SPLITS, CorpusSummary, Count, Shard, is_corpus, load_summary, write_summary
+from neox_code.corpus.sources.find import LOCAL
+from neox_code.corpus.stages import Executor, LocalExecutor, run_stage
+from neox_code.corpus.work_folder import (
+    CLONES_FOLDER,
+    FINISHED_FILE,
+    KEY_FILE,
+    NO_BUILD,
+    REPLACED_FOLDER,
+    Settings,
+    clear_work,
+    decisions_folder,
+    known_key,
+    output_folder,
+    remove_work,
+    save_settings,
+    work_folder,
 )
-from neox_code.corpus.split import assign_splits
-from neox_code.corpus.workers import Workers, available_cores
+from neox_code.corpus.workers import available_cores
+from neox_code.corpus.write import WRITE, load_tokenizer
 from neox_code.errors import DataError
-from neox_code.files import atomic_folder
-from neox_code.logs import progress
+from neox_code.files import folder_lock, read_json, write_json
+from neox_code.logs import get_logger
 
 POLYCODER_SHARES = (98.9, 0.1, 1.0)
-DUPLICATE = "exact duplicate"
-LEFT_ASIDE = "left aside"
 
-
-@dataclass(slots=True)
-class Verdict:
-    """A scanned file and what is decided about it."""
-
-    file: ScannedFile
-    repository: str
-    path: str
-    language: str | None = None
-    reason: str | None = None
-    """Why it is dropped; None if it is kept."""
-    split: str | None = None
+log = get_logger(__name__)
 
 
 def build_corpus(
@@ -68,39 +67,69 @@ def build_corpus(
     shares: Sequence[float] = POLYCODER_SHARES,
     languages: Collection[str] | None = None,
     workers: int | None = None,
+    tokenizer: Path | None = None,
+    layout: str | None = None,
+    clones: Path | None = None,
+    executor: Executor | None = None,
+    overwrite: bool = True,
 ) -> CorpusSummary:
-    """Makes the corpus folder `output` of what the sources hold, replacing a corpus that is there, and returns its summary.
+    """Makes the corpus folder `output` of what the sources hold, and returns its summary.
 
     `max_bytes` limits it to a seeded sample of projects (bytes of files as found), `shares` are the parts of train, valid and
-    test in any unit, `languages` are chosen among the recipe's, `workers` defaults to the number of cores. Raises DataError
-    for sources that cannot be read or hold nothing to keep; the output is then as it was.
+    test in any unit, `languages` are chosen among the recipe's, `tokenizer` is a tokenizer.json to count tokens with, `layout`
+    says what the folders of sources are where they do not look like it, `clones` is where clones of repositories are kept.
+    A corpus that is there is replaced, without `overwrite` only where an interrupted build was to.
+    Without an `executor` it works in as many processes of this machine as `workers` says, one per core by default. Raises
+    DataError for sources that cannot be read or hold nothing to keep; the output is then as it was.
     """
-    output = Path(output)
+    output = Path(output).resolve()
     refuse_other_folders(output)
-    chosen = chosen_languages(recipe, languages)
-    settings = {
-        "sources": [str(source) for source in sources],
-        "languages": sorted(chosen),
-        "filters": [{"name": rule.name} | dataclasses.asdict(rule) for rule in (*recipe.before_reading, *recipe.after_reading)],
-        "seed": seed,
-        "max_bytes": max_bytes,
-        "shares": dict(zip(SPLITS, shares, strict=True)),
-        "pygments": pygments.__version__,
-    }
-    with atomic_folder(output) as folder:
-        with TemporaryDirectory(dir=folder) as spill, Workers(workers or available_cores()) as pool:
-            files = scan(pool, sources, recipe, chosen, Path(spill))
-            settle_languages(pool, files, recipe, chosen)
-            drop_duplicates(files)
-            divide_projects(files)
-            leave_aside(files, max_bytes, seed)
-            split_projects(files, settings["shares"], seed)
-            if all(file.reason for file in files):
-                raise DataError(nothing_kept(sources, files, max_bytes))
-            shards = write_documents(folder, documents(files))
-        write_manifest(folder, map(manifest_row, files))
-        summary = CorpusSummary(recipe.name, settings, count_files(files), shards)
-        write_summary(folder, summary)
+    settings = Settings(
+        recipe,
+        chosen_languages(recipe, languages),
+        seed,
+        max_bytes,
+        dict(zip(SPLITS, shares, strict=True)),
+        None if tokenizer is None else Path(tokenizer).resolve(),
+        layout,
+        None if clones is None else Path(clones).resolve(),
+    )
+    arguments = canonical_arguments(sources)
+    work = work_folder(output)
+    is_new = not work.exists()
+    refuse_what_would_be_lost(arguments, settings, (output, work))
+    if settings.tokenizer is not None:
+        load_tokenizer(settings.tokenizer)
+    key = build_key(arguments, settings)
+    if known_key(work) != key and is_corpus(output) and not overwrite:
+        raise DataError(f"{output} already holds a corpus. Choose another --output, or replace it with --overwrite.")
+    with said_where(work), folder_lock(work):
+        end_left_jobs(work)
+        if was_finished(work, key):
+            move_into_place(work, output)
+            return load_summary(output)
+        begin(work, output, key, settings)
+        try:
+            plan = make_plan(work, arguments, settings)
+        except DataError:
+            if is_new:
+                remove_work(work)
+            raise
+        if not plan.sizes:
+            refuse_nothing(work, sources, (), max_bytes)
+        say_how_far(work, plan)
+        with LocalExecutor(workers or available_cores()) if executor is None else nullcontext(executor) as ready:
+            run_stage(SCAN, work, plan.sizes, ready)
+            decide(work, len(plan.sizes), settings)
+            counts = read_counts(work)
+            refuse_nothing(work, sources, counts, max_bytes)
+            shards = load_decisions(work).shards
+            run_stage(WRITE, work, [shard.text_bytes for shard in shards], ready)
+        listed = tuple(Shard(shard.name, shard.split, shard.documents) for shard in shards)
+        summary = CorpusSummary(recipe.name, described_settings(arguments, settings), counts, listed)
+        write_summary(output_folder(work), summary)
+        write_json(work / FINISHED_FILE, key)
+        move_into_place(work, output)
     return summary
 
 
@@ -109,160 +138,149 @@ def refuse_other_folders(output: Path) -> None:
         raise DataError(f"{output} exists and is not a corpus; it would be replaced. Choose another --output, or remove it.")
 
 
-def chosen_languages(recipe: Recipe, languages: Collection[str] | None) -> frozenset[str]:
+def refuse_what_would_be_lost(arguments: Sequence[str], settings: Settings, folders: Sequence[Path]) -> None:
+    """Raises DataError for what is to be read out of folders that are to be replaced."""
+    named = [Path(argument) for argument in arguments if argument != LOCAL]
+    for path in (*named, settings.tokenizer, settings.clones, recipe_file(settings.recipe)):
+        for folder in folders:
+            if path is not None and path.resolve().is_relative_to(folder):
+                raise DataError(f"{path} lies in {folder}, which is replaced. Choose another --output, or move it elsewhere.")
+
+
+@contextmanager
+def said_where(place: Path) -> Iterator[None]:
+    """What says that a disk is full says which."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error.filename = error.filename or str(place)
+        raise
+
+
+def chosen_languages(recipe: Recipe, languages: Collection[str] | None) -> tuple[str, ...]:
     unknown = sorted(set(languages or ()) - set(recipe.languages))
     if unknown:
         raise DataError(
             f"recipe {recipe.name} does not know the language {', '.join(unknown)}. It knows {', '.join(recipe.languages)}."
         )
-    return frozenset(languages or recipe.languages)
+    return tuple(sorted(languages or recipe.languages))
 
 
-def scan(pool: Workers, sources: Sequence[str], recipe: Recipe, languages: frozenset[str], spill: Path) -> list[Verdict]:
-    """Every file of the sources, read and filtered, in the order of project and path."""
-    batches = [
-        batch
-        for source in find_sources(sources)
-        for batch in source.batches(Judge(recipe.before_reading, languages & (source.languages or languages)))
-    ]
-    tasks = [(batch, recipe, spill / f"{index:06d}") for index, batch in enumerate(batches)]
-    files: list[ScannedFile] = []
-    with progress("corpus", total=sum(batch.num_bytes for batch in batches), unit="B") as advance:
-        for _, (group, done) in pool.run(scan_batch, tasks):
-            files += group
-            advance(done)
-    files.sort(key=lambda file: (file.project, file.path, file.sha256 or b""))
-    return [Verdict(file, file.project, file.path, reason=file.reason) for file in files]
+# ---- an interrupted build
 
 
-def settle_languages(pool: Workers, verdicts: Sequence[Verdict], recipe: Recipe, languages: frozenset[str]) -> None:
-    """Gives every file its language; those that could be in several now pass the recipe's filters by content, too."""
-    by_name: dict[str, Counter[str]] = defaultdict(Counter)
-    for verdict in verdicts:
-        if len(verdict.file.languages) == 1:
-            by_name[verdict.file.project].update(verdict.file.languages)
-    for verdict in verdicts:
-        verdict.language = settle(verdict.file.languages, by_name[verdict.file.project])
-        if verdict.reason is None and verdict.language not in languages:
-            verdict.reason = NOT_CHOSEN
-    filter_settled(pool, [verdict for verdict in kept(verdicts) if len(verdict.file.languages) > 1], recipe)
-
-
-def filter_settled(pool: Workers, unfiltered: Sequence[Verdict], recipe: Recipe) -> None:
-    if not unfiltered:
-        return
-    groups = [unfiltered[start : start + FILES_AT_ONCE] for start in range(0, len(unfiltered), FILES_AT_ONCE)]
-    with progress("headers", total=len(unfiltered), unit="files") as advance:
-        for index, reasons in pool.run(
-            filter_texts, [([text_to_filter(verdict) for verdict in group], recipe) for group in groups]
-        ):
-            for verdict, reason in zip(groups[index], reasons, strict=True):
-                verdict.reason = reason
-            advance(len(reasons))
-
-
-def text_to_filter(verdict: Verdict) -> tuple[Spilled, Candidate]:
-    return verdict.file.text, Candidate(verdict.path, verdict.language, verdict.file.num_bytes)
-
-
-def kept(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
-    return (verdict for verdict in verdicts if verdict.reason is None)
-
-
-def drop_duplicates(verdicts: Sequence[Verdict]) -> None:
-    first = survivors((verdict.file.sha256, index) for index, verdict in enumerate(verdicts) if verdict.reason is None)
-    for index, verdict in enumerate(verdicts):
-        if verdict.reason is None and first[verdict.file.sha256] != index:
-            verdict.reason = DUPLICATE
-
-
-def divide_projects(verdicts: Sequence[Verdict]) -> None:
-    """Gives the files of every large project the part of it that they belong to as their repository."""
-    large = large_projects(kept_sizes(verdicts))
-    paths = defaultdict(list)
-    for verdict in kept(verdicts):
-        paths[verdict.repository].append(verdict.path)
-    folders = {project: common_folder(paths[project]) for project in large}
-    for verdict in verdicts:
-        if verdict.repository in folders:
-            verdict.repository, verdict.path = subproject(verdict.repository, verdict.path, folders[verdict.repository])
-
-
-def leave_aside(verdicts: Sequence[Verdict], max_bytes: int | None, seed: int) -> None:
-    taken = sample_projects(kept_sizes(verdicts), max_bytes, seed)
-    for verdict in kept(verdicts):
-        if verdict.repository not in taken:
-            verdict.reason = LEFT_ASIDE
-
-
-def split_projects(verdicts: Sequence[Verdict], shares: Mapping[str, float], seed: int) -> None:
-    splits = assign_splits(kept_sizes(verdicts), shares, seed)
-    for verdict in kept(verdicts):
-        verdict.split = splits[verdict.repository]
-
-
-def kept_sizes(verdicts: Iterable[Verdict]) -> dict[str, Counter[str]]:
-    """Bytes by language of each repository, among the files not dropped."""
-    sizes: dict[str, Counter[str]] = defaultdict(Counter)
-    for verdict in kept(verdicts):
-        sizes[verdict.repository][verdict.language] += verdict.file.num_bytes
-    return sizes
-
-
-def documents(verdicts: Iterable[Verdict]) -> Iterator[Document]:
-    """The kept files with their texts, which are read from where they wait."""
-    total = sum(verdict.file.num_bytes for verdict in verdicts if verdict.reason is None)
-    with progress("shards", total=total, unit="B") as advance:
-        for verdict in kept(verdicts):
-            file = verdict.file
-            yield Document(
-                text=file.text.text(),
-                language=verdict.language,
-                repository=verdict.repository,
-                path=verdict.path,
-                sha256=file.sha256.hex(),
-                num_bytes=file.text.num_bytes,
-                split=verdict.split,
-                commit=file.commit,
-            )
-            advance(file.num_bytes)
-
-
-def manifest_row(verdict: Verdict) -> dict[str, Any]:
-    file = verdict.file
+def build_key(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
+    """What decides the corpus, apart from what the sources hold."""
+    own = recipe_file(settings.recipe)
     return {
-        "repository": verdict.repository,
-        "path": verdict.path,
-        "language": verdict.language,
-        "bytes": file.num_bytes,
-        "sha256": file.sha256.hex() if file.sha256 else None,
-        "verdict": verdict.reason or KEPT,
-        "split": verdict.split,
-        "decoding_errors": file.decoding_errors,
+        "sources": [path_and_time(argument) for argument in arguments],
+        "recipe": [describe(settings.recipe), own and own.read_text(encoding="utf-8", errors="replace")],
+        "settings": {
+            "languages": list(settings.languages),
+            "seed": settings.seed,
+            "max_bytes": settings.max_bytes,
+            "shares": dict(settings.shares),
+            "tokenizer": settings.tokenizer and path_and_time(settings.tokenizer),
+            "layout": settings.layout,
+        },
+        "versions": {
+            "python": platform.python_version(),
+            "pyarrow": pyarrow.__version__,
+            "pygments": pygments.__version__,
+            "neox_code": code_digest(),
+        },
     }
 
 
-def count_files(verdicts: Iterable[Verdict]) -> tuple[Count, ...]:
-    cells: dict[tuple[str | None, str, str | None], list[Verdict]] = defaultdict(list)
-    for verdict in verdicts:
-        cells[verdict.language, verdict.reason or KEPT, verdict.split].append(verdict)
-    return tuple(
-        Count(
-            *cell,
-            files=len(members),
-            bytes=sum(verdict.file.num_bytes for verdict in members),
-            projects=len({verdict.repository for verdict in members}),
-            decoding_errors=sum(verdict.file.decoding_errors for verdict in members),
-        )
-        for cell, members in sorted(cells.items(), key=lambda item: tuple(str(part or "") for part in item[0]))
-    )
+def path_and_time(argument: str | Path) -> list[Any]:
+    """A path, of a file with its size and time."""
+    path = Path(argument)
+    status = path.stat() if path.is_file() else None
+    return [str(argument), *((status.st_size, status.st_mtime_ns) if status else ())]
 
 
-def nothing_kept(sources: Sequence[str], verdicts: Sequence[Verdict], max_bytes: int | None) -> str:
-    """The sentence for a corpus that would be empty: what was found instead, and the remedy."""
-    reasons = Counter(verdict.reason for verdict in verdicts)
-    found = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common()) or "no files"
-    remedy = f"Name folders, git repositories or archives with source code in {', '.join(LANGUAGES)}."
-    if reasons[LEFT_ASIDE]:
-        remedy = f"No whole project fits into the limit of {max_bytes:,} bytes: raise it."
-    return f"nothing in {', '.join(map(str, sources))} can be kept; found: {found}. {remedy}"
+def code_digest() -> str:
+    """Of the code that builds corpora: a build is gone on with by the code that began it."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def was_finished(work: Path, key: Mapping[str, Any]) -> bool:
+    """Whether an earlier run was killed when the corpus was whole, and not yet called by its name or rid of the work folder."""
+    return (work / FINISHED_FILE).exists() and read_json(work / FINISHED_FILE) == key
+
+
+def begin(work: Path, output: Path, key: dict[str, Any], settings: Settings) -> None:
+    """Makes the work folder ready; one that another build has left is emptied."""
+    known = known_key(work)
+    changed = [part for part in key if key[part] != known[part]]
+    if not changed:
+        return
+    if known != NO_BUILD:
+        log.info("corpus: the interrupted build in %s had other %s: starting anew", work, " and ".join(changed))
+    if (work / REPLACED_FOLDER).exists() and not output.exists():
+        (work / REPLACED_FOLDER).replace(output)
+    clear_work(work, CLONES_FOLDER)
+    save_settings(work, settings)
+    write_json(work / KEY_FILE, key)
+
+
+def say_how_far(work: Path, plan: Plan) -> None:
+    """A line on what an interrupted run has left."""
+    read = len(plan.sizes) - len(SCAN.missing(work, len(plan.sizes)))
+    if not read:
+        return
+    written = ""
+    if (decisions_folder(work) / DECISIONS_FILE).exists():
+        shards = len(load_decisions(work).shards)
+        written = f", and {shards - len(WRITE.missing(work, shards)):,} of {shards:,} shards were written"
+    log.info("corpus: going on with an interrupted build: %d of %d batches were read%s", read, len(plan.sizes), written)
+
+
+def move_into_place(work: Path, output: Path) -> None:
+    """Gives the finished corpus its name, and removes the work folder, with what was called by it before."""
+    if output_folder(work).exists():
+        if output.exists():
+            shutil.rmtree(work / REPLACED_FOLDER, ignore_errors=True)
+            output.replace(work / REPLACED_FOLDER)
+        output_folder(work).replace(output)
+    remove_work(work)
+
+
+def refuse_nothing(work: Path, sources: Sequence[str], counts: Sequence[Count], max_bytes: int | None) -> None:
+    if not any(count.verdict == KEPT for count in counts):
+        remove_work(work)
+        raise nothing_kept(sources, counts, max_bytes)
+
+
+# ---- the summary
+
+
+def read_counts(work: Path) -> tuple[Count, ...]:
+    return tuple(Count(**count) for count in read_json(decisions_folder(work) / COUNTS_FILE))
+
+
+def described_settings(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
+    recipe = settings.recipe
+    return {
+        "sources": list(arguments),
+        "languages": list(settings.languages),
+        "language_rule": recipe.language_rule.name,
+        "filters": [describe(rule) for rule in (*recipe.before_reading, *recipe.after_reading)],
+        "repositories": describe(recipe.repositories),
+        "licenses": describe(recipe.licenses),
+        "duplicates": describe(recipe.duplicates),
+        "decoding": recipe.decoding,
+        "newlines": recipe.newlines,
+        "divide_large_projects": recipe.divide_large_projects,
+        "rows": describe(recipe.rows),
+        "seed": settings.seed,
+        "max_bytes": settings.max_bytes,
+        "shares": dict(settings.shares),
+        "layout": settings.layout,
+        "tokenizer": None if settings.tokenizer is None else str(settings.tokenizer),
+        "pygments": pygments.__version__,
+    }

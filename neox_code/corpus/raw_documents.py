@@ -1,16 +1,13 @@
-"""Documents taken as they are, without recipe or filter: a folder's files, or the rows of a JSON Lines file.
+"""Documents taken as they are, without recipe or filter: a folder's files.
 
     files = list_files("src")
     for document in iter_files("src", files.paths):
         print(document.path, len(document.text))
-    for document in iter_json_lines("code.jsonl", key="text"):
-        ...
 
 Texts are UTF-8 and kept to the byte: line ends, tabs, and a byte-order mark (as U+FEFF).
 """
 
 import hashlib
-import json
 import os
 import stat
 from collections import Counter
@@ -22,7 +19,6 @@ from neox_code.corpus.shards import Document
 from neox_code.errors import DataError
 
 UNKNOWN_LANGUAGE = "unknown"
-SHOWN_KEYS = 8
 
 
 @dataclass
@@ -73,30 +69,6 @@ def iter_files(folder: str | os.PathLike[str], paths: Iterable[Path]) -> Iterato
                 "Convert or remove the file, or build a corpus of the folder with tools/build_corpus.py."
             ) from None
         yield raw_document(text, os.fspath(folder), path.relative_to(folder).as_posix(), data)
-
-
-def iter_json_lines(file: str | os.PathLike[str], key: str) -> Iterator[Document]:
-    """A document for each row: the text under `key`. `num_bytes` is the row's length in the file.
-
-    Raises DataError with file and line for a row that is not a JSON object with a text under `key`.
-    """
-    file = Path(file)
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield raw_document(row_text(f"{file}:{number}", line, key), str(file.parent), f"{file.name}:{number}", line)
-
-
-def row_text(place: str, line: bytes, key: str) -> str:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{place} is not valid JSON: {error}. Give uncompressed JSON Lines, one object a line.") from None
-    text = row.get(key) if isinstance(row, dict) else None
-    if not isinstance(text, str):
-        found = f"the keys {list(row)[:SHOWN_KEYS]}" if isinstance(row, dict) else f"a {type(row).__name__}"
-        raise DataError(f"{place} has no text under {key!r}, but {found}. Name the right key with --jsonl-keys, or mend the row.")
-    return text
 
 
 def raw_document(text: str, repository: str, path: str, data: bytes) -> Document:

@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from neox_code.corpus.build import LEFT_ASIDE
-from neox_code.corpus.scan import NO_LANGUAGE
+from neox_code.corpus.index import LEFT_ASIDE
 from neox_code.corpus.shards import KEPT, SPLITS, CorpusSummary, Count
 
 TOTAL = "total"
@@ -68,8 +67,16 @@ def total_row(summary: CorpusSummary) -> LanguageRow:
 
 
 def other_files(summary: CorpusSummary) -> Amount:
-    """The files whose names belong to no known language."""
+    """What the table leaves out: files of no known language, links, archives and repositories that cannot be read."""
     return amount(count for count in summary.counts if count.language is None)
+
+
+def verdicts_of_others(summary: CorpusSummary) -> str:
+    amounts: dict[str, Amount] = defaultdict(Amount)
+    for count in summary.counts:
+        if count.language is None:
+            amounts[count.verdict.partition(":")[0]] += amount([count])
+    return ", ".join(f"{amounts[verdict]} {verdict}" for verdict in sorted(amounts, key=lambda verdict: -amounts[verdict].files))
 
 
 def language_row(language: str, counts: Sequence[Count]) -> LanguageRow:
@@ -136,7 +143,7 @@ def corpus_notes(summary: CorpusSummary) -> list[str]:
     unjudged = [row.language for row in rows if row.kept.files and row.language not in judged]
     errors = sum(row.decoding_errors for row in rows)
     notes = {
-        f"{other_files(summary)} of {NO_LANGUAGE} were seen and not read.": other_files(summary).files,
+        f"Seen besides, in no language: {verdicts_of_others(summary)}.": other_files(summary).files,
         f"{errors:,} files were not UTF-8 throughout: decoded with errors ignored.": errors,
         f"Without held-out figures, for want of projects or of bytes: {', '.join(unjudged)}.": unjudged,
     }

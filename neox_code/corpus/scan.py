@@ -1,128 +1,141 @@
-"""Reading and filtering files: the part of building a corpus that runs in many processes.
+"""Reading and filtering files: the part of a build that runs in many processes.
 
-    for files, done in scan_batch(batch, recipe, Path("spill/00000")):      # read, hash, decode, filter
-        ...
-    filter_texts([(file.text, candidate), ...], recipe)                     # for files whose language the whole project decides
+    for done in scan_batch(work, 7):          # reads batch 7 of the plan: hash, decode, language, filters, edits, duplicate keys
+        ...                                   # and leaves parts/000007.parquet
 
-Texts go to a spill file, so that only hashes and verdicts stay in memory while the whole corpus is decided upon.
+A file that can be in several languages, of which its project will have one, is judged in each.
 """
 
-import hashlib
+import pickle
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Any
 
-from neox_code.corpus.extract import Batch, FoundFile
-from neox_code.corpus.filters.protocol import Candidate, Filter
-from neox_code.corpus.language import candidates
-from neox_code.corpus.recipes import Recipe
+from neox_code.corpus.decoding import decode_detected, decode_ignoring, newlines_of
+from neox_code.corpus.duplicates.exact import content_digest
+from neox_code.corpus.filters.license import file_license, license_of_text
+from neox_code.corpus.filters.protocol import Candidate
+from neox_code.corpus.judge import NO_LANGUAGE, NOT_CHOSEN, Judge
+from neox_code.corpus.parts import PartRow, PartWriter
+from neox_code.corpus.sources.protocol import Batch, FoundFile
+from neox_code.corpus.stages import Stage
+from neox_code.corpus.work_folder import Settings, batch_file, load_settings, part_file
 
-FILES_AT_ONCE = 512
-NO_LANGUAGE = "no known language"
-NOT_CHOSEN = "language not chosen"
+NOT_TEXT = "not text"
+LINES_NORMALIZED = "line ends normalized"
 
 
-@dataclass(frozen=True)
-class Judge:
-    """Says by name and size why a file is not read; None if it is. A file is judged in the first language it can be in."""
+def scan_batch(work: Path, index: int) -> Iterator[float]:
+    settings = load_settings(work)
+    with batch_file(work, index).open("rb") as file:
+        batch: Batch = pickle.load(file)
+    scanner = Scanner(settings)
+    reported = 0
+    with PartWriter(part_file(work, index), [rule.key_bytes for rule in settings.recipe.duplicates]) as part:
+        for found, done in batch.read():
+            for row in scanner.rows(found, part.number_of(found.project)):
+                part.add(row)
+            if done - reported >= PROGRESS_BYTES:
+                yield done - reported
+                reported = done
+    yield batch.num_bytes - reported
 
-    filters: tuple[Filter, ...]
-    languages: frozenset[str]
-    """Languages to take."""
 
-    def __call__(self, path: str, num_bytes: int) -> str | None:
-        possible = candidates(path)
+PROGRESS_BYTES = 2**21
+SCAN = Stage("scan", scan_batch, part_file)
+
+
+class Scanner:
+    def __init__(self, settings: Settings):
+        self.recipe = settings.recipe
+        self.languages = frozenset(settings.languages)
+        self.judge = Judge(settings.recipe, settings.languages)
+        self.decode = decode_ignoring if self.recipe.decoding == "utf-8 ignoring errors" else decode_detected
+        self.no_keys: tuple[bytes | None, ...] = (None,) * len(self.recipe.duplicates)
+        # those before reading again: what is read for its licence, or without a known name, was not judged in its language
+        self.rules: tuple[Any, ...] = (*self.recipe.before_reading, *self.recipe.after_reading)
+
+    def rows(self, file: FoundFile, project: int) -> Iterator[PartRow]:
+        """The rows of one file, at least one."""
+        names = self.recipe.language_rule.by_name(file.project, file.path)
+        first = names[0] if names else None
+        if file.content is None:
+            counted = self._counted(file, None)
+            yield PartRow(project, file.path, file.num_bytes, True, first, file.reason, counted=counted, keys=self.no_keys)
+            return
+        text, encoding = self.decode(file.content)
+        digest, counted = content_digest(file.content).hex(), self._counted(file, text)
+        if text is None:
+            yield PartRow(
+                project, file.path, file.num_bytes, True, first, NOT_TEXT, digest, encoding, counted=counted, keys=self.no_keys
+            )
+            return
+        newlines = newlines_of(file.content)
+        project_license = license_of_text(text) if self.judge.says_license(file.project, file.path) else None
+        rows = self.recipe.rows
+        project_version = rows.version(text) if rows is not None and rows.says_version(file.path) else None
+        possible, reason = self._languages(file, text, names)
+        is_first, text_before = True, None
+        for language in possible:
+            license, kept_text, text_bytes, keys, edits = None, None, 0, self.no_keys, None
+            if reason is None and language is not None:
+                candidate = Candidate(file.path, language, file.num_bytes, text)
+                reason, edits = self._filter(candidate)
+                if reason is None:
+                    license = file_license(file.path, text)
+                    kept_text = candidate.text if candidate.text != text_before else None
+                    text_before, text_bytes = candidate.text, utf8_length(candidate.text)
+                    keys = tuple([rule.key(file.content, candidate.text) for rule in self.recipe.duplicates])
+            yield PartRow(
+                project,
+                file.path,
+                file.num_bytes,
+                is_first,
+                language,
+                reason,
+                digest,
+                encoding,
+                newlines,
+                edits,
+                counted,
+                license,
+                project_license,
+                project_version,
+                text_bytes,
+                kept_text,
+                keys,
+            )
+            is_first, reason = False, None
+
+    def _counted(self, file: FoundFile, text: str | None) -> str | None:
+        rule = self.recipe.language_rule
+        return rule.counted(file.path, text) if rule.of_project and file.project.language is None else None
+
+    def _languages(self, file: FoundFile, text: str, names: tuple[str, ...] | None) -> tuple[Sequence[str | None], str | None]:
+        """The languages in which the file is to be filtered, at least one; or one, and why it is not kept in any."""
+        possible = () if names == () else self.recipe.language_rule.by_content(file.project, file.path, text, names)
         if not possible:
-            return NO_LANGUAGE
-        if self.languages.isdisjoint(possible):
-            return NOT_CHOSEN
-        return first_reason(self.filters, Candidate(path, possible[0], num_bytes))
+            return (None,), NO_LANGUAGE
+        if len(possible) == 1 and possible[0] in self.languages:
+            return possible, None
+        chosen = tuple(language for language in possible if language in self.languages)
+        return (chosen, None) if chosen else (possible[:1], NOT_CHOSEN)
+
+    def _filter(self, file: Candidate) -> tuple[str | None, list[str] | None]:
+        """Puts a candidate through the recipe; gives the reason if it is dropped, and the names of the edits that changed it."""
+        edits = []
+        if self.recipe.newlines == "lf" and "\r" in file.text:
+            file.text = file.text.replace("\r\n", "\n").replace("\r", "\n")
+            edits.append(LINES_NORMALIZED)
+        for rule in self.rules:
+            if hasattr(rule, "keep"):
+                if isinstance(verdict := rule.keep(file), str):
+                    return verdict, edits or None
+            elif (text := rule.edit(file)) != file.text:
+                edits.append(rule.name)
+                file.text = text
+        return None, edits or None
 
 
-@dataclass(frozen=True, slots=True)
-class Spilled:
-    """Where a text waits: UTF-8 in a spill file."""
-
-    file: Path
-    offset: int
-    num_bytes: int
-
-    def text(self) -> str:
-        with self.file.open("rb") as spill:
-            spill.seek(self.offset)
-            return spill.read(self.num_bytes).decode("utf-8")
-
-
-@dataclass(slots=True)
-class ScannedFile:
-    """What is known of a file once it was read and filtered."""
-
-    project: str
-    path: str
-    num_bytes: int
-    languages: tuple[str, ...]
-    """Languages it can be in by its name."""
-    reason: str | None
-    """Why it is dropped; None if it is not, or not yet: the filters by content judge a file of several languages later."""
-    sha256: bytes | None = None
-    decoding_errors: bool = False
-    text: Spilled | None = None
-    commit: str | None = None
-
-
-def scan_batch(batch: Batch, recipe: Recipe, spill_file: Path) -> Iterator[tuple[list[ScannedFile], int]]:
-    """Reads, hashes, decodes and filters a batch; yields its files in groups, with the work done since the group before."""
-    group: list[ScannedFile] = []
-    reported = done = 0
-    with spill_file.open("wb") as spill:
-        for file, done in batch.read():
-            group.append(scan_file(file, batch.commit, recipe.after_reading, spill))
-            if len(group) == FILES_AT_ONCE:
-                spill.flush()
-                yield group, done - reported
-                group, reported = [], done
-    yield group, batch.num_bytes - reported
-
-
-def scan_file(file: FoundFile, commit: str | None, filters: Sequence[Filter], spill: IO[bytes]) -> ScannedFile:
-    scanned = ScannedFile(file.project, file.path, file.num_bytes, candidates(file.path), file.reason, commit=commit)
-    content, file.content = file.content, None
-    if content is None:
-        return scanned
-    text, scanned.decoding_errors = decode(content)
-    scanned.sha256 = hashlib.sha256(content).digest()
-    if len(scanned.languages) == 1:
-        scanned.reason = first_reason(filters, Candidate(file.path, scanned.languages[0], file.num_bytes, text))
-    if scanned.reason is None:
-        encoded = text.encode("utf-8") if scanned.decoding_errors else content
-        scanned.text = Spilled(Path(spill.name), spill.tell(), len(encoded))
-        spill.write(encoded)
-    return scanned
-
-
-def filter_texts(files: Sequence[tuple[Spilled, Candidate]], recipe: Recipe) -> Iterator[list[str | None]]:
-    """Yields once: for each file the reason why the recipe drops it, or None. The candidates come without their texts."""
-    reasons = []
-    for spilled, candidate in files:
-        candidate.text = spilled.text()
-        reasons.append(first_reason(recipe.after_reading, candidate))
-        candidate.text = ""
-    yield reasons
-
-
-def first_reason(filters: Sequence[Filter], file: Candidate) -> str | None:
-    """The reason of the first filter that drops the file; None if all keep it."""
-    return next((verdict for rule in filters if isinstance(verdict := rule.keep(file), str)), None)
-
-
-def decode(content: bytes) -> tuple[str, bool]:
-    """The text of a file, and whether bytes that are not UTF-8 had to be left out of it. Line ends stay as they are.
-
-    >>> decode(b"a\\r\\n"), decode(b"caf\\xe9")
-    (('a\\r\\n', False), ('caf', True))
-    """
-    try:
-        return content.decode("utf-8"), False
-    except UnicodeDecodeError:
-        return content.decode("utf-8", "ignore"), True
+def utf8_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8"))

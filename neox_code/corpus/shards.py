@@ -2,7 +2,9 @@
 
     DIR/corpus.json                      recipe, settings, counts by language and verdict, list of the shards
     DIR/manifest.parquet                 one row per file seen: where it was, its hash, kept or why not, split
+    DIR/index.tsv                        PolyCoder's index: a line per kept file
     DIR/train/shard-00000.parquet ...    documents, at most 256 MB a shard; the same under valid/ and test/
+    DIR/rows/train-00000.jsonl ...       rows for fine-tuning, of recipes that make them
 
 A corpus appears whole or not at all: it is written under a partial name and renamed. The same documents give the same bytes.
 
@@ -26,12 +28,12 @@ from neox_code.files import read_json, write_json
 
 SPLITS = ("train", "valid", "test")
 KEPT = "kept"
-FORMAT = "neox-code corpus 1"
+FORMAT = "neox-code corpus 2"
 SUMMARY_FILE = "corpus.json"
 MANIFEST_FILE = "manifest.parquet"
+INDEX_FILE = "index.tsv"
 MAX_SHARD_BYTES = 256 * 10**6
 ROW_GROUP_BYTES = 8 * 2**20
-MANIFEST_ROW_GROUP = 100_000
 
 DOCUMENT_SCHEMA = pa.schema(
     [
@@ -39,11 +41,12 @@ DOCUMENT_SCHEMA = pa.schema(
         pa.field("language", pa.string(), nullable=False),
         pa.field("repository", pa.string(), nullable=False),
         pa.field("path", pa.string(), nullable=False),
-        pa.field("sha256", pa.string(), nullable=False),
-        pa.field("bytes", pa.int64(), nullable=False),
         pa.field("commit", pa.string()),
         pa.field("license", pa.string()),
         pa.field("stars", pa.int64()),
+        pa.field("sha256", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("tokens", pa.int64()),
     ]
 )
 
@@ -56,7 +59,11 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("sha256", pa.string()),
         pa.field("verdict", pa.string(), nullable=False),
         pa.field("split", pa.string()),
-        pa.field("decoding_errors", pa.bool_(), nullable=False),
+        pa.field("encoding", pa.string()),
+        pa.field("newlines", pa.string()),
+        pa.field("license", pa.string()),
+        pa.field("edits", pa.list_(pa.string())),
+        pa.field("duplicate_of", pa.string()),
     ]
 )
 
@@ -72,13 +79,16 @@ class Document:
     path: str
     """Where the file was, below its repository."""
     sha256: str
-    """Of the file's bytes as found, in hexadecimal; the text differs from them only where they were not UTF-8."""
+    """Of the file's bytes as found, in hexadecimal; the text is what decoding and the recipe's edits made of them."""
     num_bytes: int
     """Length of `text` in UTF-8."""
     split: str
     commit: str | None = None
     license: str | None = None
+    """SPDX: the file's own, else its project's."""
     stars: int | None = None
+    tokens: int | None = None
+    """Of the vocabulary that was given to the build, if one was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +202,7 @@ class ShardWriter:
         path = self.folder / self._file_name()
         path.parent.mkdir(exist_ok=True)
         self._sink = pa.OSFile(str(path), "wb")
-        self._writer = parquet_writer(self._sink, DOCUMENT_SCHEMA)
+        self._writer = document_writer(self._sink)
 
     def _close_shard(self) -> None:
         if self._writer is None:
@@ -215,20 +225,13 @@ def documents_table(documents: list[Document]) -> pa.Table:
 COLUMN_FIELDS = {"bytes": "num_bytes"}
 
 
-def parquet_writer(sink: Any, schema: pa.Schema) -> pq.ParquetWriter:
-    return pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=["language", "repository"], write_statistics=False)
+def parquet_writer(sink: Any, schema: pa.Schema, repeated: list[str]) -> pq.ParquetWriter:
+    """`repeated`: the columns whose values occur many times."""
+    return pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=repeated, write_statistics=False)
 
 
-def write_manifest(folder: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes the verdict of every file; a row has the columns of MANIFEST_SCHEMA."""
-    with pq.ParquetWriter(folder / MANIFEST_FILE, MANIFEST_SCHEMA, compression="zstd", write_statistics=False) as writer:
-        pending: list[Mapping[str, Any]] = []
-        for row in rows:
-            pending.append(row)
-            if len(pending) == MANIFEST_ROW_GROUP:
-                writer.write_table(pa.Table.from_pylist(pending, MANIFEST_SCHEMA))
-                pending = []
-        writer.write_table(pa.Table.from_pylist(pending, MANIFEST_SCHEMA))
+def document_writer(sink: Any) -> pq.ParquetWriter:
+    return parquet_writer(sink, DOCUMENT_SCHEMA, ["language", "repository", "commit", "license"])
 
 
 def write_summary(folder: Path, summary: CorpusSummary) -> None:
@@ -273,12 +276,17 @@ def read_shard(path: Path, split: str, languages: Collection[str] | None = None)
     try:
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
-                for row in file.read_row_group(group).to_pylist():
-                    if languages is None or row["language"] in languages:
-                        row["num_bytes"] = row.pop("bytes")
-                        yield Document(split=split, **row)
+                yield from documents_of(file.read_row_group(group), split, languages)
     except (pa.ArrowException, TypeError) as error:
         raise DataError(f"{path} is damaged or no shard of a corpus: {error}. Build the corpus again.") from None
+
+
+def documents_of(table: pa.Table, split: str, languages: Collection[str] | None = None) -> Iterator[Document]:
+    """The rows of a table with the columns of DOCUMENT_SCHEMA."""
+    for row in table.to_pylist():
+        if languages is None or row["language"] in languages:
+            row["num_bytes"] = row.pop("bytes")
+            yield Document(split=split, **row)
 
 
 def read_manifest(folder: str | Path) -> pa.Table:

@@ -107,16 +107,26 @@ class IndexedDatasetWriter:
         self.add_item(ids)
         self.end_document()
 
+    def add_documents(self, ids: NDArray[np.integer], lengths: NDArray[np.integer]) -> None:
+        """Adds documents of one sequence each: their ids one after the other, and how many each has."""
+        first = len(self._sizes)
+        self._add_ids(ids)
+        self._sizes.frombytes(lengths.astype(np.int32).tobytes())
+        self._document_indices.frombytes(np.arange(first + 1, first + 1 + len(lengths), dtype=np.int64).tobytes())
+
     def add_item(self, ids: Sequence[int] | NDArray[np.integer]) -> None:
         """Adds a sequence to the document that the next `end_document` ends. Raises DataError for an id beyond the type."""
         values = np.asarray(ids, dtype=None if len(ids) else self.dtype)
+        self._add_ids(values)
+        self._sizes.append(values.size)
+
+    def _add_ids(self, values: NDArray[np.integer]) -> None:
         if values.size and not (self._range.min <= values.min() and values.max() <= self._range.max):
             raise DataError(
                 f"{bin_path(self.prefix)}: ids from {values.min()} to {values.max()} do not fit into {self.dtype}, which holds "
                 f"{self._range.min} to {self._range.max}. Choose the type by `best_dtype` of the vocabulary."
             )
         self._bin.write(values.astype(self.dtype.newbyteorder("<")).tobytes())
-        self._sizes.append(values.size)
         self.num_tokens += values.size
 
     def end_document(self) -> None:
@@ -137,8 +147,8 @@ class IndexedDatasetWriter:
 class IndexedDataset:
     """Reads a pair of files through memory maps: nothing is loaded before it is asked for, and arrays are views of the file.
 
-    `sizes` int32 (N,) and `document_indices` int64 (M,) are as drawn above. Raises DataError where a file is missing, cut off, or
-    the two do not belong together.
+    `sizes` int32 (N,), `pointers` int64 (N,) and `document_indices` int64 (M,) are as drawn above. Raises DataError where a file is
+    missing, cut off, or the two do not belong together.
     """
 
     def __init__(self, prefix: str | os.PathLike[str]):
@@ -149,14 +159,14 @@ class IndexedDataset:
         ends = np.cumsum([HEADER.size, 4 * num_sequences, 8 * num_sequences, 8 * num_documents_and_one])
         check_size(idx_path(prefix), len(index), int(ends[-1]))
         self.sizes = np.frombuffer(index, "<i4", num_sequences, ends[0])
-        self._pointers = np.frombuffer(index, "<i8", num_sequences, ends[1])
+        self.pointers = np.frombuffer(index, "<i8", num_sequences, ends[1])
         self.document_indices = np.frombuffer(index, "<i8", num_documents_and_one, ends[2])
         self._check_parts()
 
     def _check_parts(self) -> None:
         num_tokens = int(self.sizes.sum(dtype=np.int64))
         check_size(bin_path(self.prefix), len(self._ids), num_tokens * self.dtype.itemsize)
-        last_end = int(self._pointers[-1]) + int(self.sizes[-1]) * self.dtype.itemsize if len(self) else 0
+        last_end = int(self.pointers[-1]) + int(self.sizes[-1]) * self.dtype.itemsize if len(self) else 0
         ends_with = int(self.document_indices[-1]) if len(self.document_indices) else None
         if last_end != len(self._ids) or ends_with != len(self) or (len(self) and self.sizes.min() < 0):
             raise DataError(
@@ -166,6 +176,11 @@ class IndexedDataset:
 
     def __reduce__(self) -> tuple[type["IndexedDataset"], tuple[str]]:
         return type(self), (self.prefix,)
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the .bin file."""
+        return len(self._ids)
 
     def __len__(self) -> int:
         """Number of sequences."""
@@ -181,7 +196,7 @@ class IndexedDataset:
         count = left if length is None else length
         if not (offset >= 0 and 0 <= count <= left):
             raise IndexError(f"sequence {index} of {self.prefix} has {self.sizes[index]} tokens: no {count} from {offset} on")
-        return np.frombuffer(self._ids, self.dtype, count, int(self._pointers[index]) + offset * self.dtype.itemsize)
+        return np.frombuffer(self._ids, self.dtype, count, int(self.pointers[index]) + offset * self.dtype.itemsize)
 
 
 def mapped(path: Path) -> memoryview:

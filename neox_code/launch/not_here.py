@@ -11,12 +11,14 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-from neox_code.config.neox import DATA_NEEDS, NeoXConfig
+from neox_code.config.neox import NeoXConfig
 from neox_code.errors import LaunchError
 from neox_code.launch.hosts import is_here, resources, visible_gpus
 from neox_code.launch.planned_world import planned_world
 
 TOKENS = (".bin", ".idx")
+TYPES_WITHOUT_FILES = ("CharLevelTokenizer", "TiktokenTokenizer")
+"""Tokenizers whose vocab_file need not be a file: the second's may be the name of an encoding."""
 VOCABULARY = (("vocab_file", ("",)), ("merge_file", ("",)))
 
 FILES = {
@@ -52,7 +54,7 @@ def has_ranks_here(config: NeoXConfig) -> bool:
 
 
 def unset(config: NeoXConfig, script: str) -> list[str]:
-    return [*config.missing(DATA_NEEDS), *merges(config)] if script == "train" else []
+    return [*config.missing_data(), *merges(config)] if script == "train" else []
 
 
 def merges(config: NeoXConfig) -> Iterator[str]:
@@ -64,6 +66,8 @@ def merges(config: NeoXConfig) -> Iterator[str]:
 def files(config: NeoXConfig, script: str) -> Iterator[str]:
     values = config.values()
     for key, endings in FILES.get(script, ()):
+        if key == "vocab_file" and config.data.tokenizer_type in TYPES_WITHOUT_FILES:
+            continue
         named = values[key] if isinstance(values[key], tuple) else (values[key],)
         for path in filter(None, named):
             missing = [f"{path}{ending}" for ending in endings if not Path(f"{path}{ending}").exists()]

@@ -4,17 +4,12 @@ chart = line_chart({"training": [(10, 5.2), (20, 4.1)], "validation": [(20, 4.3)
 chart.lines[0].path, chart.x_ticks[0].position, chart.x_ticks[0].label
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from neox_code.corpus.description.ticks import Tick, round_values
+
 Point = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Tick:
-    position: float
-    label: str
 
 
 @dataclass(frozen=True)
@@ -69,28 +64,3 @@ def line_chart(series: Mapping[str, Sequence[Point]], width: int = 1000, height:
         tuple(Tick(down(y), f"{y:,g}") for y in y_values),
         tuple(Line(name, tuple((across(x), down(y)) for x, y in points)) for name, points in given.items()),
     )
-
-
-def round_values(low: float, high: float, most: int = 8) -> list[float]:
-    """At most `most` multiples of 1, 2 or 5 times a power of ten, the first at or under `low` and the last at or over `high`.
-
-    >>> round_values(0, 700), round_values(3.1, 9.0), round_values(2, 2)
-    ([0, 100, 200, 300, 400, 500, 600, 700], [3, 4, 5, 6, 7, 8, 9], [2, 2.1])
-    """
-    span = (high - low) or 1.0
-    power = 10.0 ** math.floor(math.log10(span / most))
-    for step in (factor * power for factor in (1, 2, 5, 10, 20)):
-        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-        if last - first < most:
-            break
-    return [plain(index * step) for index in range(first, max(last, first + 1) + 1)]
-
-
-def plain(value: float) -> float:
-    """Without the last digits that binary fractions leave.
-
-    >>> plain(0.1 * 3), plain(4.0)
-    (0.3, 4)
-    """
-    rounded = round(value, 10)
-    return int(rounded) if rounded == int(rounded) else rounded

@@ -30,9 +30,9 @@ from neox_code.config.assembly import DEFAULT
 from neox_code.config.fields import FIELDS
 from neox_code.config.neox import NeoXConfig
 from neox_code.corpus.build import build_corpus
-from neox_code.corpus.extract import LOCAL
-from neox_code.corpus.recipes import POLYCODER
+from neox_code.corpus.recipes.mixed import RECIPE
 from neox_code.corpus.shards import SPLITS, SUMMARY_FILE, iter_documents, load_summary
+from neox_code.corpus.sources.find import LOCAL
 from neox_code.corpus.tokenize_shards import TOKENS_FILE, kept_bytes, token_file_name, tokenize_corpus
 from neox_code.errors import DataError
 from neox_code.evaluation.heldout_result import HeldoutResult, load_heldout
@@ -187,7 +187,7 @@ class MainJob:
     # ---- the stages
 
     def build_corpus(self) -> Done:
-        summary = build_corpus(self.sources, self.corpus, POLYCODER, seed=self.seed, max_bytes=MAX_CORPUS_BYTES, shares=SHARES)
+        summary = build_corpus(self.sources, self.corpus, RECIPE, seed=self.seed, max_bytes=MAX_CORPUS_BYTES, shares=SHARES)
         return Done((self.corpus / SUMMARY_FILE,), {"files": summary.kept_files, "bytes": summary.kept_bytes})
 
     def learn_vocabulary(self) -> Done:

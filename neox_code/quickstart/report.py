@@ -13,11 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.size import parameters
+from neox_code.corpus.description.templates import page_environment
 from neox_code.corpus.report import Amount, corpus_notes, drop_reasons, language_table, total_row
 from neox_code.corpus.shards import CorpusSummary
 from neox_code.corpus.workers import available_cores
@@ -71,10 +70,8 @@ def write_report(findings: Findings, path: str | os.PathLike[str]) -> None:
 
 def render(findings: Findings) -> str:
     """The page's HTML."""
-    environment = Environment(
-        loader=PackageLoader(__package__, "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"megabytes": megabytes, "duration": duration, "grouped": "{:,}".format}
+    environment = page_environment(__package__)
+    environment.filters |= {"megabytes": megabytes, "duration": duration}
     corpus = language_table(findings.corpus)
     judged = findings.heldout.languages if findings.heldout else ()
     return environment.get_template(TEMPLATE).render(

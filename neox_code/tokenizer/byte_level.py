@@ -11,9 +11,12 @@ neox_code.tokenizer.huggingface read the files. Encoding is done by the tokenize
 is exact for any ids.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from tokenizers import Tokenizer as Backend
 
 from neox_code.errors import DataError
@@ -54,18 +57,28 @@ class ByteLevelTokenizer:
         self._backend = backend
         self._identity = dict(identity)
         self._file = identity["vocab_file"]
-        added = {token.content for token in backend.get_added_tokens_decoder().values()}
+        added_tokens = backend.get_added_tokens_decoder()
+        added = {token.content for token in added_tokens.values()}
         vocabulary = backend.get_vocab(with_added_tokens=True)
         tokens = tokens_by_id(vocabulary, self._file)
-        self._bytes_of_id = [token.encode("utf-8") if token in added else token_bytes(token) for token in tokens]
-        self._missing_bytes = bytes(byte for byte in sorted(BYTES_OF_UTF8) if CHARACTER_OF_BYTE[byte] not in vocabulary)
+        self.bytes_of_id = [token.encode("utf-8") if token in added else token_bytes(token) for token in tokens]
+        self.token_lengths = np.array([len(data) for data in self.bytes_of_id], dtype=np.int32)
+        self.lacked_bytes = bytes(byte for byte in range(256) if CHARACTER_OF_BYTE[byte] not in vocabulary)
+        self.special_ids = {vocabulary[name] for name in SPECIAL_TOKENS if name in vocabulary}
+        self.special_ids |= {token_id for token_id, token in added_tokens.items() if token.special}
+        self._missing_bytes = bytes(byte for byte in self.lacked_bytes if byte in BYTES_OF_UTF8)
         self._eod_id = required_id(vocabulary, END_OF_DOCUMENT, self._file)
         self._pad_id = vocabulary.get(PADDING, self._eod_id)
         self._check_special_names_are_text(vocabulary)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A pickled backend forgets that the names of special tokens are text."""
+        self.__dict__.update(state)
+        self._backend.encode_special_tokens = True
+
     @property
     def vocab_size(self) -> int:
-        return len(self._bytes_of_id)
+        return len(self.bytes_of_id)
 
     @property
     def eod_id(self) -> int:
@@ -79,14 +92,24 @@ class ByteLevelTokenizer:
     def identity(self) -> dict[str, str]:
         return dict(self._identity)
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """The content of a tokenizer.json."""
+        return json.loads(self._backend.to_str())
+
+    @property
+    def keeps_text(self) -> bool:
+        """Whether the ids of a text stand for its bytes in any case: nothing normalizes it before it is cut."""
+        return self._backend.normalizer is None
+
     def encode(self, text: str) -> list[int]:
         """Ids of the text. Raises DataError for text with bytes that the vocabulary lacks, and for lone surrogates."""
-        self._check_holds(text)
+        self.check_holds(text)
         return self._backend.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         for text in texts:
-            self._check_holds(text)
+            self.check_holds(text)
         return [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -95,9 +118,10 @@ class ByteLevelTokenizer:
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """The exact bytes of the ids, special tokens as their names. Raises DataError for an id outside the vocabulary."""
         check_ids(ids, self.vocab_size, self._file)
-        return b"".join(map(self._bytes_of_id.__getitem__, ids))
+        return b"".join(map(self.bytes_of_id.__getitem__, ids))
 
-    def _check_holds(self, text: str) -> None:
+    def check_holds(self, text: str) -> None:
+        """Raises DataError for text that `encode` refuses."""
         data = utf8(text)
         if not self._missing_bytes or len(data.translate(None, self._missing_bytes)) == len(data):
             return

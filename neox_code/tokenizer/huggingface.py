@@ -1,6 +1,7 @@
 """A Hugging Face tokenizer.json with a byte-level vocabulary: our own, Pythia's, StarCoder's.
 
     tokenizer = HFTokenizer.from_file("tokenizer.json")
+    tokenizer = HFGPT2Tokenizer.from_path("gpt2")              # a folder of GPT-2's files
 
 Only vocabularies of bytes give source code back as it was, so others are refused. Truncation, padding and the special tokens
 that the file would add around a text are switched off. A normalizer (Pythia's NFC) is the file's own choice and is kept.
@@ -11,34 +12,63 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
 from neox_code.errors import DataError
 from neox_code.files import read_json
 from neox_code.tokenizer.byte_level import ByteLevelTokenizer
+from neox_code.tokenizer.gpt2 import byte_level_backend, read_merges, read_vocabulary
+from neox_code.tokenizer.protocol import PADDING
+
+TOKENIZER_JSON = "tokenizer.json"
+GPT2_FILES = ("vocab.json", "merges.txt")
+
+
+class HFGPT2Tokenizer(ByteLevelTokenizer):
+    """GPT-NeoX's HFGPT2Tokenizer: GPT-2's files as transformers keeps them, and `<|padding|>` as a further, last token."""
+
+    @classmethod
+    def from_path(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads a tokenizer.json, or a folder with one or with vocab.json and merges.txt. Nothing is fetched from a hub."""
+        path = Path(path)
+        if (path / TOKENIZER_JSON).is_file():
+            path = path / TOKENIZER_JSON
+        if path.is_dir():
+            vocab_file, merge_file = (path / name for name in GPT2_FILES)
+            vocabulary = read_vocabulary(vocab_file)
+            backend = byte_level_backend(vocabulary, read_merges(merge_file, "whole", vocabulary))
+        else:
+            backend = byte_level_json(path)
+        if backend.token_to_id(PADDING) is None:
+            backend.add_special_tokens([AddedToken(PADDING, special=True, normalized=False)])
+        digest = hashlib.sha256(backend.to_str().encode()).hexdigest()
+        return cls(backend, {"tokenizer_type": "HFGPT2Tokenizer", "vocab_file": str(path), "sha256": digest})
 
 
 class HFTokenizer(ByteLevelTokenizer):
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
         """Reads tokenizer.json. Raises DataError for a file that is missing, malformed, or not of a byte-level vocabulary."""
-        description = read_json(path)
-        if not isinstance(description, dict) or not isinstance(description.get("model"), dict):
-            raise DataError(f"{path} is not a tokenizer.json: it has no `model`. Check the path.")
-        if not is_byte_level(description.get("decoder")):
-            raise DataError(
-                f"{path} is not of a byte-level vocabulary (decoder ByteLevel), so that text would not come back exactly. "
-                "Use a byte-level one, or the SentencePiece model with tokenizer_type SPMTokenizer."
-            )
-        data = Path(path).read_bytes()
-        try:
-            backend = Backend.from_buffer(data)
-        except Exception as error:  # the tokenizers library raises bare Exceptions
-            raise DataError(
-                f"{path} cannot be read by tokenizers: {error}. Write it again with the version installed here."
-            ) from None
-        identity = {"tokenizer_type": "HFTokenizer", "vocab_file": str(path), "sha256": hashlib.sha256(data).hexdigest()}
-        return cls(backend, identity)
+        backend = byte_level_json(path)
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        return cls(backend, {"tokenizer_type": "HFTokenizer", "vocab_file": str(path), "sha256": digest})
+
+
+def byte_level_json(path: str | os.PathLike[str]) -> Backend:
+    """A tokenizer.json of a byte-level vocabulary. Raises DataError where it is missing, malformed, or of another."""
+    description = read_json(path)
+    if not isinstance(description, dict) or not isinstance(description.get("model"), dict):
+        raise DataError(f"{path} is not a tokenizer.json: it has no `model`. Check the path.")
+    if not is_byte_level(description.get("decoder")):
+        raise DataError(
+            f"{path} is not of a byte-level vocabulary (decoder ByteLevel), so that text would not come back exactly. "
+            "Use a byte-level one, or the SentencePiece model with tokenizer_type SPMTokenizer."
+        )
+    try:
+        return Backend.from_buffer(Path(path).read_bytes())
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise DataError(f"{path} cannot be read by tokenizers: {error}. Write it again with the version installed here.") from None
 
 
 def is_byte_level(decoder: Any) -> bool:

@@ -9,10 +9,12 @@ from typing import Protocol
 
 from neox_code.errors import DataError
 from neox_code.logs import get_logger
+from neox_code.tokenizer.char_level import CharLevelTokenizer
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
-from neox_code.tokenizer.huggingface import HFTokenizer
+from neox_code.tokenizer.huggingface import HFGPT2Tokenizer, HFTokenizer
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.sentencepiece import SPMTokenizer
+from neox_code.tokenizer.tiktoken_encoding import TiktokenTokenizer
 
 log = get_logger(__name__)
 
@@ -60,6 +62,20 @@ def build_huggingface(section: TokenizerSection) -> Tokenizer:
     return HFTokenizer.from_file(named_file(section, "vocab_file"))
 
 
+def build_huggingface_gpt2(section: TokenizerSection) -> Tokenizer:
+    return HFGPT2Tokenizer.from_path(named_file(section, "vocab_file", or_folder=True))
+
+
+def build_char_level(_: TokenizerSection) -> Tokenizer:
+    return CharLevelTokenizer()
+
+
+def build_tiktoken(section: TokenizerSection) -> Tokenizer:
+    if section.vocab_file is None:
+        raise DataError(not_set(section, "vocab_file"))
+    return TiktokenTokenizer.from_encoding(section.vocab_file)
+
+
 def build_sentencepiece(section: TokenizerSection) -> Tokenizer:
     return SPMTokenizer.from_file(named_file(section, "vocab_file"))
 
@@ -67,16 +83,23 @@ def build_sentencepiece(section: TokenizerSection) -> Tokenizer:
 TOKENIZERS: dict[str, Callable[[TokenizerSection], Tokenizer]] = {
     "GPT2BPETokenizer": build_gpt2,
     "HFTokenizer": build_huggingface,
+    "HFGPT2Tokenizer": build_huggingface_gpt2,
     "SPMTokenizer": build_sentencepiece,
+    "CharLevelTokenizer": build_char_level,
+    "TiktokenTokenizer": build_tiktoken,
 }
 
 
-def named_file(section: TokenizerSection, key: str) -> Path:
+def not_set(section: TokenizerSection, key: str) -> str:
+    return f"{key} is not set, but tokenizer_type {section.tokenizer_type} needs it. Set it to the vocabulary's file."
+
+
+def named_file(section: TokenizerSection, key: str, or_folder: bool = False) -> Path:
     """The file under a key of the section. Raises DataError where there is none."""
     value: str | None = getattr(section, key)
     if value is None:
-        raise DataError(f"{key} is not set, but tokenizer_type {section.tokenizer_type} needs it. Set it to the vocabulary's file.")
-    if not Path(value).is_file():
+        raise DataError(not_set(section, key))
+    if not Path(value).is_file() and not (or_folder and Path(value).is_dir()):
         raise DataError(
             f"{key} ({value}) is not a file. Set it to the vocabulary's file; tools/train_tokenizer.py makes one from code."
         )

@@ -5,34 +5,38 @@
 
 The vocabulary has, in this order, the three special tokens, the 256 bytes, and what the merges make. Its three files hold the same
 thing for different readers: `code-vocab.json` with `code-merges.txt` (GPT2BPETokenizer) and `tokenizer.json` (HFTokenizer).
-The same texts in any order give the same bytes.
+With `whitespace_tokens` GPT-Code-Clippy's four (two tabs; two, four and eight spaces) are its last entries: ordinary tokens, the
+longest taken wherever it occurs, which only tokenizer.json can say. The same texts in any order give the same bytes.
 """
 
 import hashlib
 import heapq
 import json
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from threading import Thread
 from typing import Any, Protocol, TypeVar
 
-from tokenizers import AddedToken, trainers
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
 from neox_code.errors import DataError
-from neox_code.files import atomic_file
-from neox_code.logs import get_logger
-from neox_code.tokenizer.byte_level import SPECIAL_TOKENS, byte_alphabet
-from neox_code.tokenizer.gpt2 import GPT2Tokenizer, byte_level_backend
+from neox_code.files import atomic_file, write_text
+from neox_code.logs import get_logger, si
+from neox_code.tokenizer.byte_level import SPECIAL_TOKENS, ByteLevelTokenizer, byte_alphabet
+from neox_code.tokenizer.gpt2 import GPT2Tokenizer, Merge, byte_level_backend
+from neox_code.tokenizer.huggingface import HFTokenizer
+from neox_code.tokenizer.merges import learn_merges
+from neox_code.tokenizer.sample_file import SampleFile
 
 log = get_logger(__name__)
 
 VOCAB_FILE = "code-vocab.json"
 MERGE_FILE = "code-merges.txt"
 TOKENIZER_FILE = "tokenizer.json"
+
+WHITESPACE_TOKENS = ("\t\t", " " * 2, " " * 4, " " * 8)
+"""In the order of their ids, the last of the vocabulary."""
 
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
 
@@ -50,27 +54,33 @@ class SampledDocument(Protocol):
 DocumentT = TypeVar("DocumentT", bound=SampledDocument)
 
 
-def train_bpe(texts: Iterable[str], vocab_size: int, output: str | os.PathLike[str], *, min_frequency: int = 2) -> GPT2Tokenizer:
-    """Learns a vocabulary of `vocab_size` entries, writes its three files into the folder `output`, and returns it as read back.
+def train_bpe(
+    texts: Iterable[str],
+    vocab_size: int,
+    output: str | os.PathLike[str],
+    *,
+    min_frequency: int = 2,
+    whitespace_tokens: bool = False,
+) -> ByteLevelTokenizer:
+    """Learns a vocabulary of `vocab_size` entries, writes its files into the folder `output`, and returns it as read back.
 
     A pair of tokens that occurs fewer than `min_frequency` times is not merged: a small sample gives a smaller vocabulary,
-    and a log line says so. The name of a special token inside a text is text.
+    and a log line says so. The name of a special token inside a text is text. While it learns, the texts lie in OUTPUT.sample.
     Raises DataError where there is no text, or `vocab_size` has no room for special tokens and bytes.
     """
-    if vocab_size < SMALLEST_VOCABULARY:
+    output = Path(output)
+    added = WHITESPACE_TOKENS if whitespace_tokens else ()
+    smallest = SMALLEST_VOCABULARY + len(added)
+    if vocab_size < smallest:
         raise DataError(
-            f"vocab_size ({vocab_size:,}) must be at least {SMALLEST_VOCABULARY}: {len(SPECIAL_TOKENS)} special tokens, 256 bytes. "
+            f"vocab_size ({vocab_size:,}) must be at least {smallest}: {len(SPECIAL_TOKENS)} special tokens, 256 bytes"
+            f"{', 4 of whitespace' if added else ''}. "
             "Choose a larger one; usual are 8,192 for a small corpus and 50,257 for a large one."
         )
-    backend = byte_level_backend()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=min_frequency,
-        special_tokens=[AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS],
-        initial_alphabet=list(byte_alphabet()),
-        show_progress=False,
-    )
-    train_interruptibly(backend, announced(texts, vocab_size), trainer)
+    with SampleFile(sample_path(output), texts) as sample:
+        announce(sample, vocab_size)
+        merges = learn_merges(sample, vocab_size - smallest, min_frequency)
+    backend = trained_backend(merges, added)
     if backend.get_vocab_size() < vocab_size:
         log.warning(
             "vocabulary | %s of %s entries: no further pair of tokens occurs %d times in the sample. Give it more text for more.",
@@ -78,56 +88,36 @@ def train_bpe(texts: Iterable[str], vocab_size: int, output: str | os.PathLike[s
             f"{vocab_size:,}",
             min_frequency,
         )
-    return write_vocabulary(backend, Path(output))
+    return write_whitespace_vocabulary(backend, output) if added else write_vocabulary(backend, output)
 
 
-def announced(texts: Iterable[str], vocab_size: int) -> Iterator[str]:
-    """The texts, and when they are read a log line on the merging that begins. Raises DataError where they are empty."""
-    num_texts = 0
-    for text in texts:
-        num_texts += bool(text)
-        yield text
-    if not num_texts:
+def sample_path(output: Path) -> Path:
+    return output.with_name(output.name + ".sample")
+
+
+def announce(sample: SampleFile, vocab_size: int) -> None:
+    """Raises DataError where there is no text."""
+    if not sample.num_texts:
         raise DataError("the sample holds no text to learn a vocabulary from. Give a larger fraction, or another folder.")
-    log.info("vocabulary | learning up to %s entries from %s documents", f"{vocab_size:,}", f"{num_texts:,}")
+    size = f"{sample.num_texts:,} documents, {si(sample.num_bytes)}B"
+    log.info("vocabulary | learning up to %s entries from %s", f"{vocab_size:,}", size)
 
 
-def train_interruptibly(backend: Backend, texts: Iterable[str], trainer: trainers.BpeTrainer) -> None:
-    """Trains in a thread of its own, so that Ctrl-C, or an error while texts are read, ends the wait at once.
+def trained_backend(merges: Sequence[Merge], whitespace_tokens: Sequence[str]) -> Backend:
+    """The vocabulary of the merges: special tokens, bytes, what the merges make, and last the whitespace."""
+    tokens = dict.fromkeys([*SPECIAL_TOKENS, *byte_alphabet(), *(left + right for left, right in merges)])
+    backend = byte_level_backend({token: number for number, token in enumerate(tokens)}, merges)
+    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS])
+    backend.add_tokens([AddedToken(token, special=False, normalized=False) for token in whitespace_tokens])
+    return backend
 
-    The library looks at neither before it has made its merges from what was read until then.
-    """
-    outcome: Future[None] = Future()
 
-    def settle(error: BaseException | None) -> None:
-        with suppress(InvalidStateError):  # the first outcome stands
-            outcome.set_exception(error) if error else outcome.set_result(None)
-
-    def watched_texts() -> Iterator[str]:
-        try:
-            for text in texts:
-                if outcome.done():
-                    return
-                yield text
-        except BaseException as error:
-            settle(error)
-
-    def train() -> None:
-        try:
-            backend.train_from_iterator(watched_texts(), trainer)
-            settle(None)
-        except BaseException as error:
-            settle(error)
-
-    thread = Thread(target=train, daemon=True)
-    try:
-        thread.start()
-        outcome.result()
-    except KeyboardInterrupt as interrupt:
-        settle(interrupt)
-        if thread.is_alive():
-            thread.join(timeout=1)
-        raise
+def write_whitespace_vocabulary(backend: Backend, output: Path) -> HFTokenizer:
+    """Writes tokenizer.json alone: vocab.json and merges.txt cannot say that a text is cut at whitespace tokens first."""
+    write_text(output / TOKENIZER_FILE, json.dumps(json.loads(backend.to_str()), indent=2, ensure_ascii=False) + "\n")
+    for name in (VOCAB_FILE, MERGE_FILE):
+        (output / name).unlink(missing_ok=True)
+    return HFTokenizer.from_file(output / TOKENIZER_FILE)
 
 
 def write_vocabulary(backend: Backend, output: Path) -> GPT2Tokenizer:

@@ -9,9 +9,14 @@ from typing import Any
 from neox_code.errors import DataError
 from neox_code.files import read_json
 
+CHARACTERS = 512
+"""Of CharLevelTokenizer, which has no file."""
+
 
 def vocabulary_entries(tokenizer_type: str, vocab_file: str | None) -> int | None:
     """What the tokenizer's `vocab_size` will be; None for a file that is not there, not JSON, or says nothing of it."""
+    if tokenizer_type == "CharLevelTokenizer":
+        return CHARACTERS
     if vocab_file is None or tokenizer_type not in ("GPT2BPETokenizer", "HFTokenizer") or not Path(vocab_file).is_file():
         return None
     try:

@@ -19,12 +19,14 @@ def started(tmp_path, monkeypatch):
 
 
 def test_a_refused_contestant_has_said_why_and_no_more_is_said(started, capfd):
-    with pytest.raises(SystemExit) as caught:
-        started(REFUSED)
+    with pytest.raises(SystemExit) as caught, started(REFUSED) as contestant:
+        contestant.get_ready()
     assert caught.value.code == 2
     assert capfd.readouterr().err == "error: transformers has no such model\n"
 
 
 def test_a_contestant_that_died_is_named(started):
-    with pytest.raises(NeoXError, match=r"^the benchmark of transformers ended with status -9 before it had a result\.$"):
-        started("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    sentence = r"^the benchmark of transformers ended with status -9 before it had a result\.$"
+    killed = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    with pytest.raises(NeoXError, match=sentence), started(killed) as contestant:
+        contestant.get_ready()

@@ -1,3 +1,4 @@
+import contextlib
 import hashlib
 import io
 import json
@@ -14,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from neox_code.corpus.build import build_corpus
-from neox_code.corpus.recipes import POLYCODER
+from neox_code.corpus.recipes.mixed import RECIPE
 from neox_code.corpus.report import corpus_notes, language_table, other_files, show_corpus, total_row
 from neox_code.corpus.shards import SPLITS, CorpusSummary, Document, iter_documents, load_summary, read_manifest
 from neox_code.errors import DataError
@@ -24,7 +25,7 @@ SHARES = (80.0, 10.0, 10.0)
 
 def build(output: Path, *sources: Path | str, workers: int = 1, **settings) -> CorpusSummary:
     settings = {"seed": 1, "shares": SHARES, "workers": workers} | settings
-    return build_corpus(list(map(str, sources)), output, POLYCODER, **settings)
+    return build_corpus(list(map(str, sources)), output, RECIPE, **settings)
 
 
 def all_documents(folder: Path) -> list[Document]:
@@ -33,6 +34,10 @@ def all_documents(folder: Path) -> list[Document]:
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def in_order(documents: list[Document]) -> list[Document]:
+    return sorted(documents, key=lambda document: (document.repository, document.path))
 
 
 def children(process: int) -> list[int]:
@@ -87,7 +92,7 @@ def test_every_dropped_file_has_its_reason(corpus):
 def test_bytes_that_are_not_utf8_are_left_out_and_counted(corpus):
     latin = next(document for document in all_documents(corpus) if document.path == "latin.c")
     assert latin.text.endswith("/* caf */\n")
-    rows = [row for row in read_manifest(corpus).to_pylist() if row["decoding_errors"]]
+    rows = [row for row in read_manifest(corpus).to_pylist() if row["encoding"] == "utf-8 with errors"]
     assert [row["path"] for row in rows] == ["latin.c"]
     assert rows[0]["bytes"] == latin.num_bytes + 1
     assert any("1 files were not UTF-8" in note for note in corpus_notes(load_summary(corpus)))
@@ -121,9 +126,9 @@ def test_the_form_of_a_source_does_not_matter(tree, tmp_path):
         subprocess.run([*git, "-C", tmp_path / "code", *command], check=True)
     for name, source in (("git", tmp_path / "code"), ("tar", archive), ("zip", zipped)):
         build(tmp_path / f"{name}-corpus", source, workers=2)
-    tar_documents = all_documents(tmp_path / "tar-corpus")
-    assert tar_documents == all_documents(tmp_path / "zip-corpus")
-    committed = all_documents(tmp_path / "git-corpus")
+    tar_documents = in_order(all_documents(tmp_path / "tar-corpus"))
+    assert tar_documents == in_order(all_documents(tmp_path / "zip-corpus"))
+    committed = in_order(all_documents(tmp_path / "git-corpus"))
     assert {len(document.commit) for document in committed} == {40}
     assert [(document.repository, document.path, document.text) for document in committed] == [
         (document.repository, document.path, document.text) for document in tar_documents
@@ -148,18 +153,18 @@ def test_a_limit_takes_whole_projects_and_counts_the_others_as_left_aside(tree, 
     assert set(summary.languages()) == {"C", "Python"}
 
 
-def test_chosen_languages_are_kept_and_headers_follow_their_project(tree, tmp_path):
+def test_chosen_languages_are_kept(tree, tmp_path):
     (tmp_path / "cpp" / "one").mkdir(parents=True)
     source = (tree / "alpha" / "src" / "main.c").read_text()
     for name in ("a.cpp", "b.cpp", "c.c", "d.h"):
         (tmp_path / "cpp" / "one" / name).write_text(f"// {name}\n{source}")
     build(tmp_path / "both", tmp_path / "cpp")
     languages = {document.path: document.language for document in all_documents(tmp_path / "both")}
-    assert languages == {"a.cpp": "C++", "b.cpp": "C++", "c.c": "C", "d.h": "C++"}
+    assert languages == {"a.cpp": "C++", "b.cpp": "C++", "c.c": "C", "d.h": "C"}
     build(tmp_path / "only", tmp_path / "cpp", languages=["C"])
-    assert [document.path for document in all_documents(tmp_path / "only")] == ["c.c"]
+    assert {document.path for document in all_documents(tmp_path / "only")} == {"c.c", "d.h"}
     verdicts = {row["path"]: row["verdict"] for row in read_manifest(tmp_path / "only").to_pylist()}
-    assert verdicts == dict.fromkeys(("a.cpp", "b.cpp", "d.h"), "language not chosen") | {"c.c": "kept"}
+    assert verdicts == {"a.cpp": "language not chosen", "b.cpp": "language not chosen", "c.c": "kept", "d.h": "kept"}
 
 
 def test_a_short_header_is_dropped_as_in_a_whole_lex(tmp_path):
@@ -216,6 +221,27 @@ def test_an_empty_source_is_an_error_that_says_what_was_found_and_leaves_nothing
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
+def test_where_nothing_is_kept_the_remedy_is_for_the_commonest_reason(tmp_path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "short.py").write_text("x = 1\n")
+    with pytest.raises(DataError, match=r"found: 1 under 100 tokens\. Choose another --recipe"):
+        build(tmp_path / "corpus", tmp_path / "code")
+    with pytest.raises(DataError, match=r"found: 1 language not chosen\. Choose other --languages"):
+        build(tmp_path / "corpus", tmp_path / "code", languages=["C"])
+    (tmp_path / "list.jsonl").write_text('{"url": "/nowhere"}\n')
+    with pytest.raises(DataError, match=r"found: 1 cannot be cloned: .* Check the addresses in the list, and the network\."):
+        build(tmp_path / "corpus", tmp_path / "list.jsonl")
+
+
+def test_links_are_not_called_files_of_no_language(tree, tmp_path):
+    shutil.copytree(tree / "json", tmp_path / "code" / "json")
+    (tmp_path / "code" / "json" / "link").symlink_to("/etc/passwd")
+    (tmp_path / "code" / "json" / "notes").write_text("notes")
+    summary = build(tmp_path / "corpus", tmp_path / "code")
+    (note,) = [note for note in corpus_notes(summary) if note.startswith("Seen besides")]
+    assert note == "Seen besides, in no language: 1 (0.00 MB) link, 1 (0.00 MB) no known language."
+
+
 def test_a_limit_under_every_project_is_an_error_with_the_remedy(tree, tmp_path):
     with pytest.raises(DataError, match=r"left aside.*No whole project fits into the limit of 100 bytes: raise it\."):
         build(tmp_path / "corpus", tree, max_bytes=100)
@@ -234,24 +260,100 @@ def test_a_folder_that_is_no_corpus_is_never_replaced(tree, tmp_path):
     assert (tmp_path / "precious" / "thesis.tex").read_text() == "x"
 
 
+@pytest.mark.parametrize("name", ["corpus.work", "corpus.replaced"])
+def test_a_folder_beside_the_corpus_that_is_not_ours_is_never_touched(tree, corpus, tmp_path, name):
+    shutil.copytree(corpus, tmp_path / "corpus")
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "key.json").write_text('{"my": "key"}')
+    with contextlib.nullcontext() if name == "corpus.replaced" else pytest.raises(DataError, match="holds other files"):
+        build(tmp_path / "corpus", tree, seed=2)
+    assert [path.name for path in (tmp_path / name).iterdir()] == ["key.json"]
+    assert (tmp_path / name / "key.json").read_text() == '{"my": "key"}'
+
+
+@pytest.mark.parametrize("inside", ["corpus", "corpus/train/shard-00000.parquet", "corpus.work/code"])
+def test_what_lies_in_a_folder_that_is_replaced_is_no_source(tree, corpus, tmp_path, inside):
+    shutil.copytree(corpus, tmp_path / "corpus")
+    with pytest.raises(DataError, match="which is replaced"):
+        build(tmp_path / "corpus", tree, tmp_path / inside)
+    with pytest.raises(DataError, match="which is replaced"):
+        build(tmp_path / "corpus", tree, tokenizer=tmp_path / inside / "tokenizer.json")
+    assert bytes_of(tmp_path / "corpus") == bytes_of(corpus)
+
+
+def test_a_corpus_is_replaced_without_overwrite_only_by_the_build_that_was_to(tree, corpus, tmp_path):
+    shutil.copytree(corpus, tmp_path / "corpus")
+    for seed in (2, 3):
+        with pytest.raises(DataError, match="already holds a corpus"):
+            build(tmp_path / "corpus", tree, seed=seed, overwrite=False)
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("neox_code.corpus.build.make_plan", interrupted)
+            build(tmp_path / "corpus", tree, seed=seed)
+    with pytest.raises(DataError, match="already holds a corpus"):
+        build(tmp_path / "corpus", tree, seed=2, overwrite=False)
+    assert build(tmp_path / "corpus", tree, seed=3, overwrite=False).settings["seed"] == 3
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_link_to_the_output_stays_a_link(tree, corpus, tmp_path):
+    shutil.copytree(corpus, tmp_path / "disk" / "corpus")
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "corpus")
+    build(tmp_path / "link", tree)
+    assert (tmp_path / "link").is_symlink()
+    assert bytes_of(tmp_path / "disk" / "corpus") == bytes_of(corpus)
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["corpus"]
+
+
+def test_the_spelling_of_a_source_does_not_matter(tree, corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tree.parent)
+    (tmp_path / "link").symlink_to(tree)
+    build(tmp_path / "corpus", f"{tree.name}/", f"../{tree.parent.name}/{tree.name}", tmp_path / "link")
+    assert bytes_of(tmp_path / "corpus") == bytes_of(corpus)
+
+
+def test_a_tokenizer_that_cannot_be_read_is_refused_before_anything_is_read(tree, tmp_path):
+    (tmp_path / "vocabulary.txt").write_text("a b")
+    for name in ("nowhere", "vocabulary.txt"):
+        with pytest.raises(DataError, match=rf"tokenizer .*{name} cannot be read: .*Name a tokenizer\.json"):
+            build(tmp_path / "corpus", tree, tokenizer=tmp_path / name)
+    assert not list(tmp_path.glob("corpus*"))
+
+
 def test_a_failed_build_leaves_the_corpus_that_was_there(tree, corpus, tmp_path):
     shutil.copytree(corpus, tmp_path / "corpus")
-    (tmp_path / "broken.tar.gz").write_bytes(Path(shutil.make_archive(str(tmp_path / "a"), "gztar", tree)).read_bytes()[:20_000])
-    with pytest.raises(DataError, match=r"broken\.tar\.gz is damaged"):
-        build(tmp_path / "corpus", tree, tmp_path / "broken.tar.gz", workers=2)
+    with pytest.raises(DataError, match="nowhere does not exist"):
+        build(tmp_path / "corpus", tree, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="can be kept; found: no files"):
+        build(tmp_path / "corpus", tmp_path / "empty")
     assert bytes_of(tmp_path / "corpus") == bytes_of(corpus)
+    assert {path.name for path in tmp_path.iterdir()} == {"corpus", "empty"}
     build(tmp_path / "corpus", tree, seed=2)
     assert load_summary(tmp_path / "corpus").settings["seed"] == 2
+
+
+def test_an_archive_that_breaks_off_is_counted_and_the_rest_is_kept(tree, corpus, tmp_path):
+    whole = Path(shutil.make_archive(str(tmp_path / "a"), "gztar", tree)).read_bytes()
+    (tmp_path / "broken.tar.gz").write_bytes(whole[: len(whole) // 2])
+    build(tmp_path / "corpus", tree, tmp_path / "broken.tar.gz")
+    rows = [row for row in read_manifest(tmp_path / "corpus").to_pylist() if row["repository"].startswith("broken")]
+    assert any(row["path"] == "" and row["verdict"] != "kept" for row in rows)
+    assert {document.sha256 for document in all_documents(corpus)} <= {
+        document.sha256 for document in all_documents(tmp_path / "corpus")
+    }
 
 
 BUILD = """
 import sys
 from neox_code.corpus.build import build_corpus
-from neox_code.corpus.recipes import POLYCODER
+from neox_code.corpus.recipes.mixed import RECIPE
 from neox_code.errors import run_command
 
 def main(arguments):
-    build_corpus(arguments[:-1], arguments[-1], POLYCODER, seed=1, workers=2)
+    build_corpus(arguments[:-1], arguments[-1], RECIPE, seed=1, workers=2)
     return 0
 
 sys.exit(run_command(main, sys.argv[1:]))
@@ -282,7 +384,20 @@ def test_a_build_that_is_ended_leaves_no_process_and_no_corpus(tmp_path, ending,
 
 def test_the_summary_says_how_the_corpus_was_made(corpus, tree):
     summary = json.loads((corpus / "corpus.json").read_text())
-    assert summary["recipe"] == "polycoder"
+    assert summary["recipe"] == "mixed"
     assert summary["settings"]["sources"] == [str(tree)]
     assert summary["settings"]["shares"] == {"train": 80.0, "valid": 10.0, "test": 10.0}
     assert {"name": "maximal size", "limit": 1_048_576} in summary["settings"]["filters"]
+
+
+def test_odd_names_stay_one_line_of_the_index_and_one_row_of_the_manifest(tree, tmp_path):
+    folder = tmp_path / "odd" / "project"
+    folder.mkdir(parents=True)
+    source = (tree / "alpha" / "src" / "main.c").read_bytes()
+    for number, name in enumerate([b"new\nline.c", b"tab\there.c", b"return\r.c", b"latin\xe9.c", "\u2028é.c".encode()]):
+        (folder / os.fsdecode(name)).write_bytes(b"// %d\n" % number + source)
+    build(tmp_path / "corpus", tmp_path / "odd")
+    lines = (tmp_path / "corpus" / "index.tsv").read_bytes().split(b"\n")[:-1]
+    assert len(lines) == 5
+    assert all(line.count(b"\t") == 1 and b"\r" not in line for line in lines)
+    assert {line.split(b"\t")[1].decode() for line in lines} == {document.sha256 for document in all_documents(tmp_path / "corpus")}

@@ -16,7 +16,6 @@ from neox_code.corpus.shards import (
     load_summary,
     read_manifest,
     write_documents,
-    write_manifest,
     write_summary,
 )
 from neox_code.errors import DataError
@@ -33,7 +32,6 @@ def write_corpus(folder: Path, documents: list[Document], max_shard_bytes: int =
     folder.mkdir()
     shards = write_documents(folder, documents, max_shard_bytes)
     counts = (Count("C", "kept", "train", len(documents), 100, 3, 0), Count(None, "no known language", None, 1, 5, 1, 0))
-    write_manifest(folder, [])
     summary = CorpusSummary("polycoder", {"seed": 1, "shares": {"train": 1}}, counts, shards)
     write_summary(folder, summary)
     return summary
@@ -77,11 +75,12 @@ def test_other_readers_of_parquet_see_the_columns(tmp_path):
             "language": "C",
             "repository": "project 1",
             "path": "src/1.c",
-            "sha256": hashlib.sha256(b"a\r\nb").hexdigest(),
-            "bytes": 4,
             "commit": None,
             "license": None,
             "stars": None,
+            "sha256": hashlib.sha256(b"a\r\nb").hexdigest(),
+            "bytes": 4,
+            "tokens": None,
         }
     ]
 
@@ -122,7 +121,7 @@ def test_a_folder_that_is_no_corpus_is_refused_at_once(tmp_path):
 def test_a_summary_of_another_format_is_refused(tmp_path):
     for text, found in (('{"format": "v9"}', "'v9'"), ("[]", "'list'"), ("{}", "None")):
         (tmp_path / "corpus.json").write_text(text)
-        with pytest.raises(DataError, match=f"is of format {found}, expected 'neox-code corpus 1'"):
+        with pytest.raises(DataError, match=f"is of format {found}, expected 'neox-code corpus 2'"):
             load_summary(tmp_path)
 
 

@@ -7,7 +7,9 @@ from small_corpus import document, write_corpus
 from tokenizers import Tokenizer as Backend
 from tokenizers import normalizers
 
-from neox_code.corpus.tokenize_shards import BATCH_CHARACTERS, batches, tokenize_corpus
+from neox_code.corpus import tokenize_shards
+from neox_code.corpus.tokenize_piece import BATCH_CHARACTERS, BATCH_TEXTS, batches
+from neox_code.corpus.tokenize_shards import encode_documents, tokenize_corpus
 from neox_code.data.indexed_dataset import IndexedDataset
 from neox_code.errors import DataError
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
@@ -101,13 +103,40 @@ def test_text_that_the_vocabulary_cannot_hold_names_the_document_and_leaves_no_s
     (tmp_path / "vocab.json").write_text(json.dumps(other), encoding="utf-8")
     (tmp_path / "merges.txt").write_text("", encoding="utf-8")
     without = GPT2Tokenizer.from_files(tmp_path / "vocab.json", tmp_path / "merges.txt")
-    write_corpus(tmp_path / "corpus", {"train": {"C": ["fine\n", "dos\r\n"]}})
+    documents = write_corpus(tmp_path / "corpus", {"train": {"C": ["fine\n", "dos\r\n"]}})
     tokenize_corpus(tmp_path / "corpus", tmp_path / "tokens", tokenizer)
     before = (tmp_path / "tokens/train_text_document.bin").read_bytes()
     with pytest.raises(DataError, match=r"project-of-train/C-1\.txt: the text holds byte 0x0D 1 times"):
-        tokenize_corpus(tmp_path / "corpus", tmp_path / "tokens", without)
+        tokenize_corpus(tmp_path / "corpus", tmp_path / "tokens", without, newlines="keep")
+    assert not (tmp_path / "tokens/train_text_document.work").exists()
+    with pytest.raises(DataError, match=r"project-of-train/C-1\.txt has line ends with CR"):
+        tokenize_corpus(tmp_path / "corpus", tmp_path / "tokens", without, newlines="refuse")
     assert (tmp_path / "tokens/train_text_document.bin").read_bytes() == before
     assert not (tmp_path / "tokens/tokens.json").exists()
+    summary = tokenize_corpus(tmp_path / "corpus", tmp_path / "tokens", without)
+    assert (summary.splits["train"]["C"].newlines, summary.splits["train"]["C"].changed) == (1, 0)
+    dataset = IndexedDataset(tmp_path / "tokens/train_text_document")
+    assert [without.decode(ids[:-1].tolist()) for ids in dataset] == ["fine\n", "dos\n"]
+    assert [ids for _, ids in encode_documents(documents, without)] == [ids[:-1].tolist() for ids in dataset]
+
+
+def test_splits_that_are_written_are_not_written_again_after_an_interruption(
+    tmp_path: Path, tokenizer: GPT2Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    write_corpus(tmp_path / "corpus", {"train": {"C": ["x"], "Go": ["package a"]}, "test": {"C": ["y"]}})
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenize_shards, "write_json", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tokenize_corpus(tmp_path / "corpus", tmp_path / "tokens", tokenizer)
+    (tmp_path / "tokens/test_text_document.bin").unlink()
+    times = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "tokens").glob("*.bin")}
+    summary = tokenize_corpus(tmp_path / "corpus", tmp_path / "tokens", tokenizer)
+    assert (tmp_path / "tokens/train_text_document.bin").stat().st_mtime_ns == times["train_text_document.bin"]
+    assert not list((tmp_path / "tokens").glob("*.work"))
+    assert summary == tokenize_corpus(tmp_path / "corpus", tmp_path / "again", tokenizer)
 
 
 def test_documents_that_a_normalizer_changes_are_counted(tmp_path: Path, vocabulary: Path) -> None:
@@ -124,7 +153,7 @@ def test_batches_keep_the_order_and_are_of_bounded_size() -> None:
     documents = [document("x" * size, "C", str(number), "train") for number, size in enumerate(sizes)]
     batched = list(batches(documents))
     assert [entry for batch in batched for entry in batch] == documents
-    assert all(sum(entry.num_bytes for entry in batch[:-1]) < BATCH_CHARACTERS and len(batch) <= 4096 for batch in batched)
+    assert all(sum(entry.num_bytes for entry in batch[:-1]) < BATCH_CHARACTERS and len(batch) <= BATCH_TEXTS for batch in batched)
     assert len(batched) == 6
 
 

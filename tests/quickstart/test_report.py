@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from neox_code.config.neox import NeoXConfig
-from neox_code.corpus.build import DUPLICATE, LEFT_ASIDE
+from neox_code.corpus.duplicates.exact import ExactDuplicates
+from neox_code.corpus.index import LEFT_ASIDE
 from neox_code.corpus.shards import KEPT, CorpusSummary, Count
 from neox_code.evaluation.heldout_result import HeldoutResult, LanguageResult
 from neox_code.quickstart.report import Findings, render, write_report
@@ -65,7 +66,7 @@ class Page(HTMLParser):
 def counts() -> Iterator[Count]:
     yield Count("Python", KEPT, "train", 1200, 12_000_000, 30, 2)
     yield Count("Python", KEPT, "test", 60, 600_000, 3, 0)
-    yield Count("Python", DUPLICATE, None, 77, 123_000, 9, 0)
+    yield Count("Python", ExactDuplicates.name, None, 77, 123_000, 9, 0)
     yield Count("C", KEPT, "train", 500, 4_000_000, 1, 0)
     yield Count("C", LEFT_ASIDE, None, 11, 99_000, 1, 0)
     yield Count(None, "no known language", None, 9, 900, 1, 0)
@@ -123,7 +124,7 @@ def test_the_corpus_table_says_what_became_of_every_file(findings: Findings) -> 
     heading, *_ = page.tables[0]
     python = dict(zip(heading, page.row(0, "Python"), strict=True))
     assert python["found"] == "1,33712.7 MB"
-    assert python[DUPLICATE] == "770.1 MB"
+    assert python[ExactDuplicates.name] == "770.1 MB"
     assert python["kept"] == "1,26012.6 MB"
     assert python["test"] == "600.6 MB"
     assert dict(zip(heading, page.row(0, "C"), strict=True))[LEFT_ASIDE] == "1199.0 kB"

@@ -1,13 +1,16 @@
 import json
+import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tokenizers import Tokenizer as Backend
+from transformers import GPT2TokenizerFast
 
 from neox_code.errors import DataError
-from neox_code.tokenizer.huggingface import HFTokenizer
-from neox_code.tokenizer.train import TOKENIZER_FILE
+from neox_code.tokenizer.huggingface import HFGPT2Tokenizer, HFTokenizer
+from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE
 
 
 def changed(vocabulary: Path, path: Path, **entries: Any) -> Path:
@@ -89,3 +92,45 @@ def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> 
     path.write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         HFTokenizer.from_file(path)
+
+
+def test_the_way_to_another_process_changes_no_id(huggingface: HFTokenizer, texts: list[str]) -> None:
+    copy = pickle.loads(pickle.dumps(huggingface))
+    assert copy.encode_batch(texts[-20:]) == huggingface.encode_batch(texts[-20:])
+    assert 0 not in copy.encode("<|endoftext|>")
+    assert copy.identity == huggingface.identity
+
+
+@pytest.fixture
+def gpt2_folder(vocabulary: Path, tmp_path: Path) -> Path:
+    """GPT-2's files by their names, of a vocabulary that has no padding."""
+    tokens = json.loads((vocabulary / VOCAB_FILE).read_text(encoding="utf-8"))
+    others = [token for token in tokens if token not in ("<|padding|>", "<|separator|>")]
+    numbers = {token: number for number, token in enumerate(others)}
+    (tmp_path / "gpt2").mkdir()
+    (tmp_path / "gpt2/vocab.json").write_text(json.dumps(numbers), encoding="utf-8")
+    shutil.copy(vocabulary / MERGE_FILE, tmp_path / "gpt2/merges.txt")
+    return tmp_path / "gpt2"
+
+
+def test_gpt2_of_transformers_has_a_padding_token_more(gpt2_folder: Path, texts: list[str]) -> None:
+    peer = GPT2TokenizerFast(vocab=str(gpt2_folder / "vocab.json"), merges=str(gpt2_folder / "merges.txt"))
+    peer.add_special_tokens({"pad_token": "<|padding|>"})
+    tokenizer = HFGPT2Tokenizer.from_path(gpt2_folder)
+    assert (tokenizer.vocab_size, tokenizer.eod_id, tokenizer.pad_id) == (len(peer), peer.eos_token_id, peer.pad_token_id)
+    assert (tokenizer.vocab_size, tokenizer.pad_id) == (1999, 1998)
+    plain = [text for text in texts if "<|" not in text][::5]
+    assert tokenizer.encode_batch(plain) == peer(plain)["input_ids"]
+    assert tokenizer.decode(tokenizer.encode("<|padding|><|endoftext|>")) == "<|padding|><|endoftext|>"
+    assert not {0, 1998} & set(tokenizer.encode("<|padding|><|endoftext|>"))
+    peer.save_pretrained(gpt2_folder)
+    for path in (gpt2_folder, gpt2_folder / "tokenizer.json"):
+        assert HFGPT2Tokenizer.from_path(path).encode_batch(plain) == tokenizer.encode_batch(plain)
+
+
+def test_nothing_is_fetched_from_a_hub(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gpt2 does not exist"):
+        HFGPT2Tokenizer.from_path(tmp_path / "gpt2")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"vocab\.json does not exist"):
+        HFGPT2Tokenizer.from_path(tmp_path / "empty")

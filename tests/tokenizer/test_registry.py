@@ -46,7 +46,11 @@ def test_a_tokenizer_that_changes_text_is_announced(vocabulary: Path, tmp_path: 
     assert "does not give every text back" in warnings.text
 
 
-@pytest.mark.parametrize("tokenizer_type", TOKENIZERS)
+def test_characters_need_no_vocabulary() -> None:
+    assert build_tokenizer(DataConfig(tokenizer_type="CharLevelTokenizer")).encode("a") == [97]
+
+
+@pytest.mark.parametrize("tokenizer_type", [name for name in TOKENIZERS if name not in ("CharLevelTokenizer", "TiktokenTokenizer")])
 def test_a_vocabulary_that_is_not_named_or_not_there_is_an_error_with_the_key(tokenizer_type: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"vocab_file is not set, but tokenizer_type {tokenizer_type} needs it"):
         build_tokenizer(DataConfig(tokenizer_type=tokenizer_type))

@@ -1,5 +1,6 @@
 """The number of entries in a vocabulary file is the tokenizer's own."""
 
+from neox_code.tokenizer.char_level import CharLevelTokenizer
 from neox_code.tokenizer.train import TOKENIZER_FILE, VOCAB_FILE
 from neox_code.tokenizer.vocabulary_file import vocabulary_entries
 
@@ -7,6 +8,7 @@ from neox_code.tokenizer.vocabulary_file import vocabulary_entries
 def test_the_entries_are_those_of_the_tokenizer(vocabulary, gpt2, huggingface):
     assert vocabulary_entries("GPT2BPETokenizer", str(vocabulary / VOCAB_FILE)) == gpt2.vocab_size
     assert vocabulary_entries("HFTokenizer", str(vocabulary / TOKENIZER_FILE)) == huggingface.vocab_size
+    assert vocabulary_entries("CharLevelTokenizer", None) == CharLevelTokenizer.vocab_size == 512
 
 
 def test_a_file_that_says_nothing_of_it_has_no_number(tmp_path, vocabulary):

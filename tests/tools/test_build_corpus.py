@@ -1,11 +1,14 @@
+import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
-from neox_code.corpus.shards import load_summary
+from neox_code.corpus.shards import iter_documents, load_summary, read_manifest
 
 TOOL = Path(__file__).parents[2] / "tools" / "build_corpus.py"
 JSON_PACKAGE = Path(sysconfig.get_path("stdlib")) / "json"
@@ -41,13 +44,56 @@ def test_mistakes_are_one_sentence_and_status_2(tmp_path):
     ):
         done = build_corpus(*arguments)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False)
-        assert done.stderr.count("\n") == done.stderr.count("error: ") + done.stderr.count("corpus: ")
+        said = [line for line in done.stderr.splitlines() if " | read as " not in line]
+        assert len(said) == 1 and said[0].startswith("error: ")
         assert message in done.stderr
     assert not (tmp_path / "corpus").exists()
 
 
-@pytest.mark.parametrize("option", ["--split=1,2", "--split=0,1,1", "--workers=0", "--max-megabytes=-1"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--split=1,2", "--split=0,1,1", "--split=inf,0,0", "--split=1,nan,0", "--workers=0", "--languages=,"),
+        *("--max-megabytes=-1", "--max-megabytes=inf"),
+    ],
+)
 def test_impossible_options_are_refused(tmp_path, option):
     done = build_corpus(JSON_PACKAGE, "--output", tmp_path / "corpus", option)
-    assert done.returncode == 2
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert option.split("=")[0] in done.stderr
+
+
+def test_a_recipe_of_ones_own_and_its_settings(tmp_path):
+    (tmp_path / "code" / "me").mkdir(parents=True)
+    (tmp_path / "code" / "me" / "a.py").write_bytes(b"x = 1\r\n" * 9)
+    (tmp_path / "short.py").write_text(
+        "from neox_code.corpus.filters.tokens import MinTokens\n"
+        "from neox_code.corpus.language_rules import FileLanguage\n"
+        "from neox_code.corpus.recipes.recipe import Recipe\n"
+        "RECIPE = Recipe('short', ('Python',), FileLanguage(('Python',)), (), (MinTokens(20),))\n"
+    )
+    Tokenizer(WordLevel({"x": 0, "=": 1, "1": 2}, unk_token="x")).save(str(tmp_path / "tokenizer.json"))
+    options = ("--recipe", tmp_path / "short.py", "--newlines", "lf", "--tokenizer", tmp_path / "tokenizer.json")
+    done = build_corpus(tmp_path / "code", "--output", tmp_path / "corpus", *options)
+    assert done.returncode == 0, done.stderr
+    (document,) = iter_documents(tmp_path / "corpus", "train")
+    assert document.text == "x = 1\n" * 9
+    expected = Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode(document.text, add_special_tokens=False)
+    assert document.tokens == len(expected.ids)
+    assert [row["edits"] for row in read_manifest(tmp_path / "corpus").to_pylist()] == [["line ends normalized"]]
+
+
+def test_help_tells_of_every_option_and_recipe():
+    said = build_corpus("--help").stdout
+    for option in ("--recipe", "--languages", "--workers", "--executor", "--partition", "--time", "--tasks", "--newlines"):
+        assert option in said
+    for option in ("--max-megabytes", "--split", "--seed", "--overwrite", "--tokenizer", "--layout", "mixed", "polycoder"):
+        assert option in said
+
+
+def test_a_corpus_inside_of_its_source_is_refused(tmp_path):
+    shutil.copytree(JSON_PACKAGE, tmp_path / "json")
+    done = build_corpus(tmp_path, "--output", tmp_path / "json" / "corpus")
+    assert done.returncode == 2
+    assert "which would read itself" in done.stderr
+    assert not list(tmp_path.rglob("corpus*"))

@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import subprocess
@@ -5,6 +6,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from small_corpus import write_corpus
 from tokenizers import Tokenizer as Backend
@@ -98,20 +101,39 @@ def test_a_corpus_gives_a_token_file_for_each_split(tmp_path: Path, texts: list[
     assert json.loads((tmp_path / "out/code_tokens.json").read_text(encoding="utf-8"))["splits"]["test"]["Python"]["documents"] == 3
 
 
+def test_parquet_and_compressed_rows_apart_by_language_with_line_ends_of_one_kind(
+    tmp_path: Path, gpt2: list[object], peer: Backend
+) -> None:
+    table = pa.table({"content": ["x = 1\r\n", "package a\n"], "lang": ["Python", "Go"]})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    rows = [{"text": "y = 2\n", "language": "python"}, {"text": "cafÃ©", "path": "a.rs"}]
+    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    inputs = f"{tmp_path / 'rows.parquet'},{tmp_path / 'rows.jsonl.gz'}"
+    options = ["--by-language", "--newlines", "lf", "--ftfy", "--append-eod"]
+    result = run("--input", inputs, "--output-prefix", tmp_path / "out/code", *gpt2, *options)
+    assert result.returncode == 0, result.stderr
+    assert "line ends of 1 documents made LF" in result.stderr
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.idx")) == [
+        f"code_{language}_text_document.idx" for language in ("Go", "Python", "Rust")
+    ]
+    assert read(tmp_path / "out/code_Python_text_document") == [[*peer.encode(text).ids, 0] for text in ("x = 1\n", "y = 2\n")]
+    assert read(tmp_path / "out/code_Rust_text_document") == [[*peer.encode("café").ids, 0]]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--input", "bad.jsonl"], "bad.jsonl:2 is not valid JSON"),
         (["--input", "absent.jsonl"], "absent.jsonl does not exist"),
         (["--input", "good.jsonl", "--jsonl-keys", "code"], "good.jsonl:1 has no text under 'code'"),
-        (["--input", "good.jsonl", "--ftfy"], "--ftfy would rewrite texts"),
+        (["--input", "good.jsonl", "--num-docs", "0"], "--num-docs (0) must be at least 1"),
         (["--input", "good.jsonl", "--dataset-impl", "lazy"], "--dataset-impl lazy is not written any more"),
         (["--input", "good.jsonl", "--workers", "0"], "--workers (0) must be at least 1"),
         (["--input", "folder", "--jsonl-keys", "code"], "--jsonl-keys code is for JSON Lines"),
         (["--input", "folder,good.jsonl"], "latin.py is not UTF-8"),
         (["--input", "hollow.jsonl"], "has no document with a token"),
         (["--input", "corpus,good.jsonl"], "takes that one alone"),
-        (["--input", "good.jsonl", "--tokenizer-type", "CharLevelTokenizer"], "invalid choice: 'CharLevelTokenizer'"),
+        (["--input", "good.jsonl", "--tokenizer-type", "HFLlamaTokenizer"], "invalid choice: 'HFLlamaTokenizer'"),
         (["--input", "good.jsonl", "--merge-file", "absent.txt"], "merge_file (absent.txt) is not a file"),
     ],
 )
@@ -125,7 +147,7 @@ def test_a_mistake_is_one_sentence_and_status_two(
     Path("folder").mkdir()
     Path("folder/latin.py").write_bytes(b"\xe9")
     write_corpus(Path("corpus"), {"train": {"C": ["x"]}})
-    result = run(*gpt2, "--output-prefix", "out/code", *options)
+    result = run(*gpt2, "--output-prefix", "out/code", "--workers", 1, *options)
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr

@@ -6,6 +6,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from sentencepiece import SentencePieceProcessor
 from small_corpus import write_corpus
 from tokenizers import Tokenizer as Backend
 
@@ -42,6 +43,19 @@ def test_a_corpus_and_a_folder_of_the_same_texts_give_the_same_vocabulary(tmp_pa
     ids = json.loads((tmp_path / "vocabulary-of-corpus/code-vocab.json").read_text(encoding="utf-8"))
     assert len(ids) == Backend.from_file(str(tmp_path / "vocabulary-of-corpus/tokenizer.json")).get_vocab_size() == 700
     assert "never" not in ids
+
+
+def test_whitespace_tokens_and_sentencepiece_are_options(tmp_path: Path, texts: list[str]) -> None:
+    (tmp_path / "source").mkdir()
+    for number, text in enumerate(texts):
+        (tmp_path / "source" / f"{number}.py").write_bytes(text.encode())
+    shared = [tmp_path / "source", "--vocab-size", 900, "--fraction", 1, "--whitespace-tokens"]
+    assert run(*shared, "--output", tmp_path / "bpe").returncode == 0
+    assert [path.name for path in (tmp_path / "bpe").iterdir()] == ["tokenizer.json"]
+    assert Backend.from_file(str(tmp_path / "bpe/tokenizer.json")).encode(" " * 8 + "x").ids[0] == 899
+    assert run(*shared, "--output", tmp_path / "spm", "--type", "sentencepiece").returncode == 0
+    peer = SentencePieceProcessor(model_file=str(tmp_path / "spm/code.model"))
+    assert (peer.vocab_size(), len(peer.encode(" " * 8 + "x"))) == (900, 2)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a filter is: a small frozen dataclass that keeps a file, or drops it with a reason.
+"""What a filter is: a small frozen dataclass that keeps a file, or drops it with a reason. An edit changes its text instead.
 
     @dataclass(frozen=True)
     class NoTests:
@@ -31,4 +31,15 @@ class Filter(Protocol):
 
     def keep(self, file: Candidate) -> Literal[True] | str:
         """True, or the reason under which the file is counted as dropped."""
+        ...
+
+
+class Edit(Protocol):
+    @property
+    def name(self) -> str:
+        """What is done, in the past tense: "secrets masked". The manifest lists it for every file that it changed."""
+        ...
+
+    def edit(self, file: Candidate) -> str:
+        """The text as it is to be kept; the same text where there is nothing to change."""
         ...

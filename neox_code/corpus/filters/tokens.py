@@ -2,18 +2,17 @@
 
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 from typing import Literal
 
-from pygments.lexer import Lexer
 from pygments.lexers import find_lexer_class
 
 from neox_code.corpus.filters.protocol import Candidate
+from neox_code.corpus.filters.token_count import TokenCounter
 
 
 @dataclass(frozen=True)
 class MinTokens:
-    """At least so many tokens; lexing stops once they are found, which is the decision of a whole lex.
+    """At least so many tokens; counting stops once they are found, which is the decision of a whole lex.
 
     >>> MinTokens(100).keep(Candidate("x.py", "Python", 6, "x = 1\\n"))
     'under 100 tokens'
@@ -23,11 +22,10 @@ class MinTokens:
     name = "minimal number of tokens"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        tokens = lexer(file.language).get_tokens(file.text)
-        return next(islice(tokens, self.limit - 1, None), None) is not None or f"under {self.limit} tokens"
+        return token_counter(file.language).count(file.text, self.limit) >= self.limit or f"under {self.limit} tokens"
 
 
 @cache
-def lexer(language: str) -> Lexer:
-    """The lexer of a language, by its Pygments name, with default options."""
-    return find_lexer_class(language)()
+def token_counter(language: str) -> TokenCounter:
+    """The counter of a language, by its Pygments name, with the lexer's default options."""
+    return TokenCounter(find_lexer_class(language)())

@@ -1,0 +1,59 @@
+"""Contestants in building a corpus by PolyCoder's recipe: ours, and Code-LMs' steps. Each says which files survive."""
+
+import hashlib
+import shutil
+import sys
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from neox_code.benchmarks import code_lms
+from neox_code.benchmarks.contestant import Step, digest, serve
+from neox_code.benchmarks.data import CODE, SMALL
+from neox_code.benchmarks.sample import sample_of
+from neox_code.corpus.build import build_corpus
+from neox_code.corpus.recipes.registry import recipe_by_name
+from neox_code.corpus.shards import KEPT, read_manifest
+
+LAYOUT = "language/organization/project"
+
+
+def ours(size: str, folder: Path, cores: int) -> Step:
+    output = folder / f"{size}-corpus-{cores}"
+    recipe = recipe_by_name("polycoder")
+
+    def run() -> None:
+        shutil.rmtree(output, ignore_errors=True)
+        build_corpus([str(folder / size)], output, recipe, seed=1, workers=cores, layout=LAYOUT)
+
+    def made() -> list[Any]:
+        manifest = read_manifest(output)
+        rows = zip(manifest["verdict"].to_pylist(), manifest["sha256"].to_pylist(), strict=True)
+        return survivors(sha256 for verdict, sha256 in rows if verdict == KEPT)
+
+    return Step(run, made, sample_of(folder / size).num_bytes)
+
+
+def by_code_lms(folder: Path, cores: int) -> Step:
+    output = folder / "Code"
+
+    def run() -> None:
+        shutil.rmtree(output, ignore_errors=True)
+        code_lms.extract(folder / SMALL, output)
+        code_lms.deduplicate(output)
+
+    def made() -> list[Any]:
+        return survivors(hashlib.sha256(path.read_bytes()).hexdigest() for path in output.rglob("*") if path.is_file())
+
+    return Step(run, made, sample_of(folder / SMALL).num_bytes)
+
+
+def survivors(hashes: Iterable[str]) -> list[Any]:
+    """Their number, and a digest of their hashes."""
+    found = sorted(hashes)
+    return [len(found), digest(*(sha256.encode() for sha256 in found))]
+
+
+if __name__ == "__main__":
+    sys.exit(serve({"neox-code": partial(ours, CODE), "neox-code-small": partial(ours, SMALL), "code-lms": by_code_lms}))

@@ -1,0 +1,201 @@
+"""From source files to token files: each step beside those who did it before, on the same files of a corpus, in one run.
+
+    ./deepy.py benchmark data --corpus code                        # code: LANGUAGE/organization/project/...
+
+    for part in PARTS.values():
+        run_part(part, Path("code"), part.megabytes, part.rounds)      # {"corpus": 31.2, "corpus, two cores over one": 1.8}
+
+A part copies a sample of the corpus, and where the peer is slow a small part of it for the peer, which ours does as well. It starts
+its contestants, each in a process of its own and bound to as many cores as its name says, lets them do the whole step in turn, and
+compares what they made: a ratio of unlike results is an error. Ratios on one core are of processor time, so that they hold on a
+machine that has other work too, and of cores by the clock; the table has both.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from neox_code.benchmarks.contest import Contestant, Measured, compete, cpu_ratio, ratio
+from neox_code.benchmarks.exhaustive import alike_pairs, recall
+from neox_code.benchmarks.report import print_table
+from neox_code.benchmarks.sample import sample_texts, take_sample
+from neox_code.corpus.duplicates.clusters import Clusters
+from neox_code.corpus.duplicates.near import NearDuplicates
+from neox_code.errors import NeoXError
+from neox_code.files import write_json_lines
+from neox_code.logs import progress
+from neox_code.tokenizer.train import train_bpe
+
+CODE, SMALL = "code", "small"
+VOCABULARY = "vocabulary"
+VOCAB_SIZE = 50_257
+TOLERANCE = 0.01
+"""Recalls that differ by no more, or by no more than FEW pairs, count as equal."""
+FEW = 2
+
+Ratios = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Part:
+    title: str
+    module: str
+    contestants: Sequence[str]
+    """Ours first; NAME:CORES."""
+    prepare: Callable[[Path], None]
+    compare: Callable[[Path, Sequence[Measured]], Ratios]
+    """Says in a line what was compared, and gives the ratios. Raises NeoXError where the results differ."""
+    megabytes: float
+    """Size of the sample."""
+    small_part: float
+    """What the peer has of it."""
+    rounds: int
+    """Of each contestant, unless more are asked for."""
+    peer: str | None = None
+    """A package that must be installed for it."""
+
+
+def run_part(part: Part, corpus: Path, megabytes: float, rounds: int) -> Ratios:
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        sample = take_sample(corpus, folder / CODE, int(megabytes * 1e6))
+        title = f"{part.title}: {sample}"
+        if part.small_part < 1:
+            title += f", and {take_sample(folder / CODE, folder / SMALL, int(megabytes * part.small_part * 1e6))} of them"
+        part.prepare(folder)
+        starts = [partial(start, part, name, folder) for name in part.contestants]
+        with progress(part.title, rounds * len(starts), " rounds") as advance:
+            measured = compete(starts, rounds, take_turns=True, advance=partial(advance, 1))
+        print_table(title, measured[0], measured[1:], unit="MB", decimals=2)
+        return part.compare(folder, measured)
+
+
+def start(part: Part, name: str, folder: Path) -> Contestant:
+    return Contestant(name, f"neox_code.benchmarks.{part.module}", [name, str(folder)], environment={})
+
+
+# ---- what the contestants share
+
+
+def nothing(folder: Path) -> None: ...
+
+
+def texts_file(sample: Path) -> Path:
+    return sample.with_suffix(".jsonl")
+
+
+def write_texts_and_vocabulary(folder: Path) -> None:
+    """Texts as JSON Lines; those with the name of a special token are left out, which Hugging Face takes for the token."""
+    for sample in (folder / CODE, folder / SMALL):
+        write_json_lines(texts_file(sample), ({"text": text} for text in sample_texts(sample) if "<|" not in text))
+    train_bpe(sample_texts(folder / SMALL), VOCAB_SIZE, folder / VOCABULARY)
+
+
+# ---- what is compared
+
+
+def refuse_unlike(ours: Measured, peer: Measured, thing: str) -> None:
+    if ours.made != peer.made:
+        raise NeoXError(
+            f"{ours.name} and {peer.name} made unlike {thing}: {ours.made} and {peer.made}. Their speeds do not compare; report it."
+        )
+    print(f"the same {thing}: {json.dumps(ours.made)}")
+
+
+def compare_corpora(folder: Path, measured: Sequence[Measured]) -> Ratios:
+    ours, on_two_cores, small, peer = measured
+    refuse_unlike(ours, on_two_cores, "surviving files")
+    refuse_unlike(small, peer, "surviving files")
+    return {"corpus": cpu_ratio(ours, peer), "corpus, two cores over one": ratio(on_two_cores, ours)}
+
+
+def compare_tokens(folder: Path, measured: Sequence[Measured]) -> Ratios:
+    ours, small, peer = measured
+    refuse_unlike(small, peer, "bytes")
+    return {"tokens": cpu_ratio(ours, peer)}
+
+
+def compare_vocabularies(folder: Path, measured: Sequence[Measured]) -> Ratios:
+    ours, peer = measured
+    refuse_unlike(ours, peer, "merges")
+    return {"vocabulary": cpu_ratio(ours, peer)}
+
+
+def compare_near(folder: Path, measured: Sequence[Measured]) -> Ratios:
+    ours, peer = measured
+    rule = NearDuplicates()
+    pairs = alike_pairs(sample_texts(folder / CODE), rule.threshold, rule.shingle_words)
+    found = {contestant.name: recall(pairs, contestant.made) for contestant in measured}
+    told = ", ".join(f"{name} {part:.1%}" for name, part in found.items())
+    print(f"{rule}: of {len(pairs):,} pairs that an exhaustive search finds alike, clusters hold {told}")
+    removed = {one.name: sum(root != row for row, root in enumerate(one.made)) for one in measured}
+    told = ", ".join(f"{name} {number:,}" for name, number in removed.items())
+    print(f"files removed: {told}; by the exhaustive search {num_removed(pairs):,}")
+    if found[ours.name] < found[peer.name] - max(TOLERANCE, FEW / max(1, len(pairs))):
+        raise NeoXError(f"{ours.name} finds fewer pairs than {peer.name}: their speeds do not compare. Take a larger sample.")
+    return {"near": cpu_ratio(ours, peer)}
+
+
+def num_removed(pairs: Sequence[tuple[int, int]]) -> int:
+    """Of all clusters the members but one.
+
+    >>> num_removed([(0, 1), (0, 2), (1, 2), (4, 5)])
+    3
+    """
+    if not pairs:
+        return 0
+    first, second = np.array(pairs).T
+    clusters = Clusters(int(second.max()) + 1)
+    clusters.join(first, second)
+    numbers = np.arange(second.max() + 1)
+    return int((clusters.roots(numbers) != numbers).sum())
+
+
+PARTS: Mapping[str, Part] = {
+    "corpus": Part(
+        "Corpus by PolyCoder's recipe",
+        "corpus_contestants",
+        ("neox-code:1", "neox-code:2", "neox-code-small:1", "code-lms:1"),
+        nothing,
+        compare_corpora,
+        megabytes=768,
+        small_part=1 / 16,
+        rounds=1,
+    ),
+    "tokens": Part(
+        "Token files",
+        "token_contestants",
+        ("neox-code:1", "neox-code-small:1", "gpt-neox:1"),
+        write_texts_and_vocabulary,
+        compare_tokens,
+        megabytes=192,
+        small_part=1 / 8,
+        rounds=1,
+    ),
+    "vocabulary": Part(
+        f"Vocabulary of {VOCAB_SIZE:,}",
+        "vocabulary_contestants",
+        ("neox-code:1", "tokenizers:1"),
+        nothing,
+        compare_vocabularies,
+        megabytes=100,
+        small_part=1,
+        rounds=1,
+    ),
+    "near": Part(
+        "Near duplicates",
+        "near_contestants",
+        ("neox-code:1", "datasketch:1"),
+        nothing,
+        compare_near,
+        megabytes=24,
+        small_part=1,
+        rounds=3,
+        peer="datasketch",
+    ),
+}

@@ -1,0 +1,69 @@
+"""Contestants in finding near duplicates: our rule, and datasketch.
+
+Both have the texts in memory, the same shingles, permutations and threshold, and say for each text the least that it is in a
+cluster with. datasketch is used as its documentation shows: MinHash by `update_batch`, MinHashLSH with the parameters it finds
+best, whose answers are believed. Ours goes the way of a build: keys, then groups on disk.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from datasketch import MinHash, MinHashLSH
+
+from neox_code.benchmarks.contestant import Step, serve
+from neox_code.benchmarks.data import CODE
+from neox_code.benchmarks.exhaustive import shingles
+from neox_code.benchmarks.sample import sample_of, sample_texts
+from neox_code.corpus.duplicates.near import NearDuplicates
+
+RULE = NearDuplicates()
+Clusters = Callable[[Sequence[str]], list[int]]
+
+
+def ours(texts: Sequence[str]) -> list[int]:
+    keys = [RULE.key(b"", text) for text in texts]
+    rows = np.array([row for row, key in enumerate(keys) if key is not None])
+    roots = list(range(len(texts)))
+    with TemporaryDirectory() as folder, RULE.groups(Path(folder)) as groups:
+        groups.add(np.array([keys[row] for row in rows], f"V{RULE.key_bytes}"), np.zeros_like(rows), rows)
+        for dropped, survivors in groups.duplicates():
+            for row, survivor in zip(dropped.tolist(), survivors.tolist(), strict=True):
+                roots[row] = survivor
+    return roots
+
+
+def by_datasketch(texts: Sequence[str]) -> list[int]:
+    index = MinHashLSH(threshold=RULE.threshold, num_perm=RULE.permutations)
+    roots = list(range(len(texts)))
+
+    def root_of(row: int) -> int:
+        while roots[row] != row:
+            roots[row] = roots[roots[row]]
+            row = roots[row]
+        return row
+
+    for row, text in enumerate(texts):
+        found = shingles(text, RULE.shingle_words)
+        if not found:
+            continue
+        signature = MinHash(num_perm=RULE.permutations)
+        signature.update_batch(found)
+        for other in index.query(signature):
+            one, two = root_of(row), root_of(other)
+            roots[max(one, two)] = min(one, two)
+        index.insert(row, signature)
+    return [root_of(row) for row in range(len(texts))]
+
+
+def step(clusters: Clusters, folder: Path, cores: int) -> Step:
+    texts = sample_texts(folder / CODE)
+    made: list[list[int]] = []
+    return Step(lambda: made.append(clusters(texts)), lambda: made.pop(), sample_of(folder / CODE).num_bytes)
+
+
+if __name__ == "__main__":
+    sys.exit(serve({"neox-code": partial(step, ours), "datasketch": partial(step, by_datasketch)}))

@@ -1,0 +1,47 @@
+"""Contestants in writing token files from JSON Lines: ours, and GPT-NeoX's way. Each says the sizes of .bin and .idx."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from neox_code.benchmarks import gpt_neox
+from neox_code.benchmarks.contestant import Step, digest, serve
+from neox_code.benchmarks.data import CODE, SMALL, VOCABULARY, texts_file
+from neox_code.config.data import DataConfig
+from neox_code.corpus.text_pieces import pieces_of
+from neox_code.corpus.token_files import write_token_files
+from neox_code.corpus.tokenize_piece import Writing
+from neox_code.tokenizer.registry import build_tokenizer
+from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE
+
+
+def ours(size: str, folder: Path, cores: int) -> Step:
+    section = DataConfig(
+        tokenizer_type="GPT2BPETokenizer",
+        vocab_file=str(folder / VOCABULARY / VOCAB_FILE),
+        merge_file=str(folder / VOCABULARY / MERGE_FILE),
+    )
+    prefix = folder / f"{size}_text_document"
+    texts = texts_file(folder / size)
+
+    def run() -> None:
+        writing = Writing(append_eod=True, newlines="keep")
+        write_token_files(lambda language: prefix, pieces_of(texts), build_tokenizer(section), writing, workers=cores)
+
+    return Step(run, partial(token_files, prefix), texts.stat().st_size)
+
+
+def by_gpt_neox(folder: Path, cores: int) -> Step:
+    texts = texts_file(folder / SMALL)
+    run = partial(gpt_neox.write_token_files, texts, folder / VOCABULARY / TOKENIZER_FILE, folder / "gpt_neox")
+    return Step(run, partial(token_files, folder / "gpt_neox_text_document"), texts.stat().st_size)
+
+
+def token_files(prefix: Path) -> list[Any]:
+    contents = [Path(f"{prefix}{suffix}").read_bytes() for suffix in (".bin", ".idx")]
+    return [*map(len, contents), digest(*contents)]
+
+
+if __name__ == "__main__":
+    sys.exit(serve({"neox-code": partial(ours, CODE), "neox-code-small": partial(ours, SMALL), "gpt-neox": by_gpt_neox}))

@@ -1,0 +1,55 @@
+"""Contestants in learning a vocabulary: ours, and tokenizers. Each says the number of merges and a digest."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
+
+from neox_code.benchmarks.contestant import Step, digest, serve
+from neox_code.benchmarks.data import CODE, VOCAB_SIZE
+from neox_code.benchmarks.sample import sample_of, sample_texts
+from neox_code.files import read_json
+from neox_code.tokenizer.byte_level import SPECIAL_TOKENS
+from neox_code.tokenizer.train import MERGE_FILE, train_bpe
+
+
+def ours(folder: Path, cores: int) -> Step:
+    texts = sample_texts(folder / CODE)
+    output = folder / "ours"
+
+    def run() -> None:
+        train_bpe(texts, VOCAB_SIZE, output)
+
+    return Step(run, lambda: merges((output / MERGE_FILE).read_text().splitlines()[1:]), sample_of(folder / CODE).num_bytes)
+
+
+def by_tokenizers(folder: Path, cores: int) -> Step:
+    texts = sample_texts(folder / CODE)
+    output = folder / "tokenizers.json"
+
+    def run() -> None:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        trainer = trainers.BpeTrainer(
+            vocab_size=VOCAB_SIZE,
+            min_frequency=2,
+            special_tokens=[AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        tokenizer.save(str(output))
+
+    return Step(
+        run, lambda: merges([" ".join(pair) for pair in read_json(output)["model"]["merges"]]), sample_of(folder / CODE).num_bytes
+    )
+
+
+def merges(lines: Sequence[str]) -> list[Any]:
+    return [len(lines), digest("\n".join(lines).encode())]
+
+
+if __name__ == "__main__":
+    sys.exit(serve({"neox-code": ours, "tokenizers": by_tokenizers}))

@@ -1,0 +1,91 @@
+"""Deciding on the whole: languages of projects, licences, duplicates, division, sample, split. Between reading and writing.
+
+    for done in decide(work, num_parts, settings): ...       # leaves decisions/, the manifest and the index
+
+Runs in one process and reads the metadata of all parts a few times, in their order, a block at a time. In memory stay 2 bytes for
+every file, at most 70 for every duplicate, about 1,000 for every project, and 0.2 GB of buffers; keys, names and the order of files
+wait on disk. So 100 million files, 10 million of them duplicates, in 300,000 projects, take 0.2 + 0.7 + 0.3 + 0.2 GB.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from neox_code.corpus.decisions import DECISIONS_FILE
+from neox_code.corpus.file_order import FileOrder
+from neox_code.corpus.index import write_index
+from neox_code.corpus.parts import Parts
+from neox_code.corpus.project_table import ProjectTable
+from neox_code.corpus.projects import sample_projects
+from neox_code.corpus.repositories import SizesByLanguage, divide
+from neox_code.corpus.settle import SETTLED_COLUMNS, Settler
+from neox_code.corpus.split import assign_splits
+from neox_code.corpus.survivors import Survivors, drop_duplicates
+from neox_code.corpus.verdicts import Verdicts
+from neox_code.corpus.work_folder import Settings, decisions_folder
+from neox_code.logs import progress
+
+
+def decide(work: Path, num_parts: int, settings: Settings) -> None:
+    """Leaves the decisions in the work folder, unless they are there."""
+    folder = decisions_folder(work)
+    if (folder / DECISIONS_FILE).exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    recipe = settings.recipe
+    passes = 5 + 2 * recipe.divide_large_projects
+    with progress("decide", total=passes * num_parts, unit="batches") as advance:
+        decide_on(work, Parts(work, num_parts, lambda: advance(1)), settings, folder)
+
+
+def decide_on(work: Path, parts: Parts, settings: Settings, folder: Path) -> None:
+    projects, rows_of_project = survey(parts)
+    verdicts = Verdicts(int(rows_of_project.sum()))
+    survivors = settle(parts, projects, rows_of_project, verdicts, settings, folder)
+    repositories = divide(parts, projects, verdicts, folder, settings.recipe.divide_large_projects)
+    taken = sample_projects(repositories.sizes, settings.max_bytes, settings.seed)
+    sizes = {name: size for name, size in repositories.sizes.items() if name in taken}
+    splits = assign_splits(sizes, settings.shares, settings.seed)
+    write_index(work, parts, projects, verdicts, survivors, repositories, splits)
+
+
+def survey(parts: Parts) -> tuple[ProjectTable, np.ndarray]:
+    """What the parts know of every project, and the number of its rows."""
+    table = ProjectTable()
+    counted = SizesByLanguage()
+    rows = np.zeros(0, np.int64)
+    for block in parts.blocks(["project", "is_first", "path", "bytes", "counted", "project_license", "project_version"]):
+        numbers = table.numbers(block.projects)[block.numbers("project")]
+        rows = np.concatenate([rows, np.zeros(len(table) - len(rows), np.int64)])
+        rows += np.bincount(numbers, minlength=len(rows))
+        for column, take_note in (("project_license", table.found_license), ("project_version", table.found_version)):
+            said = block.table[column]
+            for index in np.flatnonzero(said.is_valid().to_numpy()).tolist():
+                take_note(int(numbers[index]), block.table["path"][index].as_py(), said[index].as_py())
+        counted.add(block, numbers, block.table["is_first"].to_numpy(), "counted")
+    table.count(counted.by_number())
+    return table, rows
+
+
+def settle(
+    parts: Parts, projects: ProjectTable, rows_of_project: np.ndarray, verdicts: Verdicts, settings: Settings, folder: Path
+) -> Survivors:
+    """Decides on the language, the licence and the duplicates of every file."""
+    settler = Settler(settings, projects, verdicts)
+    rules = settings.recipe.duplicates
+    keys = [f"key{number}" for number in range(len(rules))]
+    ranks = projects.ranks()
+    rows_of_rank = np.empty_like(rows_of_project)
+    rows_of_rank[ranks] = rows_of_project
+    with FileOrder(folder / "order", rows_of_rank, len(rules)) as order:
+        for block in parts.blocks([*SETTLED_COLUMNS, "path", *keys]):
+            numbers = projects.numbers(block.projects)[block.numbers("project")]
+            settler.settle(block, numbers)
+            if not rules:
+                continue
+            kept = np.flatnonzero(verdicts.kept(block.rows))
+            files = block.table.take(kept)
+            order.add(ranks[numbers[kept]], files["path"], kept + block.first_row, [files[key] for key in keys])
+        return drop_duplicates(order, rules, verdicts, folder)

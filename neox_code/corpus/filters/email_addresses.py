@@ -1,0 +1,72 @@
+"""E-mail addresses.
+
+    EmailAddresses().edit(file)         each replaced by <EMAIL>, as in BigCode's corpora
+    NoEmailAddresses().keep(file)       a file with one is dropped
+
+An address is a name, an @ and a domain whose last part is of two letters or more. No addresses of persons, and kept, are those of
+example domains (RFC 2606), `git@` of clone addresses, and names of images such as `icon@2x.png`.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from neox_code.corpus.filters.protocol import Candidate
+
+PLACEHOLDER = "<EMAIL>"
+LONGEST_NAME = 64
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._%+-]*[A-Za-z0-9_%+-])?$")
+DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,24}(?![\w(]|-\w|\.\w+\()")
+KEPT_DOMAIN = re.compile(
+    r"(?:.*\.)?(?:example(?:\.(?:com|org|net))?|test|invalid|localhost|png|jpe?g|gif|svg|webp|css|js|html)", re.IGNORECASE
+)
+KEPT_NAMES = frozenset({"git", "this", "super", "return", "break", "continue"})  # the last five: labels of Kotlin
+
+
+@dataclass(frozen=True)
+class EmailAddresses:
+    """
+    >>> EmailAddresses().edit(Candidate("x.py", "Python", 1, "# Ann <ann.lee@lab.org>\\n@wraps\\nx = a@b.dot(c)  # a@example.com"))
+    '# Ann <<EMAIL>>\\n@wraps\\nx = a@b.dot(c)  # a@example.com'
+    """
+
+    placeholder: str = PLACEHOLDER
+    name = "e-mail addresses masked"
+
+    def edit(self, file: Candidate) -> str:
+        kept = 0
+        pieces: list[str] = []
+        for start, end in find_addresses(file.text):
+            pieces += (file.text[kept:start], self.placeholder)
+            kept = end
+        return "".join((*pieces, file.text[kept:])) if pieces else file.text
+
+
+@dataclass(frozen=True)
+class NoEmailAddresses:
+    """
+    >>> NoEmailAddresses().keep(Candidate("x.py", "Python", 1, "# Ann <ann.lee@lab.org>"))
+    'an e-mail address'
+    """
+
+    name = "no e-mail addresses"
+
+    def keep(self, file: Candidate) -> Literal[True] | str:
+        return next(find_addresses(file.text), None) is None or "an e-mail address"
+
+
+def find_addresses(text: str) -> Iterator[tuple[int, int]]:
+    """Start and end of each address, in order."""
+    done = 0
+    at = text.find("@")
+    while at >= 0:
+        before = text[at - 1 : at] if at > 0 else ""
+        if before.isalnum() or before in ("_", "%", "+", "-"):
+            first = max(done, at - LONGEST_NAME)
+            name = NAME.search(text[first:at])
+            domain = DOMAIN.match(text, at + 1)
+            if name and domain and name[0] not in KEPT_NAMES and not KEPT_DOMAIN.fullmatch(domain[0]):
+                yield first + name.start(), domain.end()
+                done = domain.end()
+        at = text.find("@", at + 1)

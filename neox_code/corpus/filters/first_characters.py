@@ -1,0 +1,100 @@
+"""With which characters a match of a regular expression can begin.
+
+    first_characters(re.compile(r"//|/\\*"))        frozenset("/")
+    first_characters(re.compile(r"\\s*x|[0-9]+"))   white space, x and digits
+
+Never too few: a character that is not in the set begins no match. Only ASCII is told apart, and where an expression can match
+nothing at all, any character can follow. Read from the tree of Python's own parser of expressions.
+"""
+
+import re
+from collections.abc import Iterable
+from re import _constants as ops  # type: ignore[attr-defined]
+from re import _parser  # type: ignore[attr-defined]
+from typing import Any
+
+ASCII = frozenset(map(chr, range(128)))
+NONE: frozenset[str] = frozenset()
+CLASSES = {
+    ops.CATEGORY_DIGIT: frozenset(filter(str.isdigit, ASCII)),
+    ops.CATEGORY_SPACE: frozenset(filter(str.isspace, ASCII)),
+    ops.CATEGORY_WORD: frozenset(filter(str.isalnum, ASCII)) | {"_"},
+}
+CLASSES |= {
+    ops.CATEGORY_NOT_DIGIT: ASCII - CLASSES[ops.CATEGORY_DIGIT],
+    ops.CATEGORY_NOT_SPACE: ASCII - CLASSES[ops.CATEGORY_SPACE],
+    ops.CATEGORY_NOT_WORD: ASCII - CLASSES[ops.CATEGORY_WORD],
+}
+
+
+def first_characters(expression: re.Pattern[str]) -> frozenset[str]:
+    """
+    >>> sorted(first_characters(re.compile(r"(?i)(?<!a)(?:b|[01])+c"))), len(first_characters(re.compile("a*")))
+    (['0', '1', 'B', 'b'], 128)
+    """
+    tree = _parser.parse(expression.pattern, expression.flags & ~re.UNICODE)
+    characters, may_be_empty = of_sequence(tree, tree.state.flags)
+    return ASCII if may_be_empty else characters
+
+
+def of_sequence(items: Iterable[tuple[Any, Any]], flags: int) -> tuple[frozenset[str], bool]:
+    """The characters that can be first, and whether the sequence can match nothing."""
+    characters = NONE
+    for op, argument in items:
+        of_first, may_be_empty = of_item(op, argument, flags)
+        characters |= of_first
+        if not may_be_empty:
+            return characters, False
+    return characters, True
+
+
+def of_item(op: Any, argument: Any, flags: int) -> tuple[frozenset[str], bool]:
+    if op is ops.LITERAL:
+        return of_literal(chr(argument), flags), False
+    if op is ops.IN:
+        return of_class(argument, flags), False
+    if op is ops.NOT_LITERAL:
+        return ASCII if flags & re.IGNORECASE else ASCII - {chr(argument)}, False
+    if op is ops.ANY:
+        return ASCII, False
+    if op is ops.BRANCH:
+        branches = [of_sequence(branch, flags) for branch in argument[1]]
+        return NONE.union(*(characters for characters, _ in branches)), any(may_be_empty for _, may_be_empty in branches)
+    if op is ops.SUBPATTERN:
+        _, added, removed, items = argument
+        return of_sequence(items, (flags | added) & ~removed)
+    if op in (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT):
+        least, _, items = argument
+        characters, may_be_empty = of_sequence(items, flags)
+        return characters, may_be_empty or least == 0
+    if op is ops.ATOMIC_GROUP:
+        return of_sequence(argument, flags)
+    if op in (ops.AT, ops.ASSERT, ops.ASSERT_NOT):
+        return NONE, True
+    return ASCII, True  # a reference, a condition
+
+
+def of_literal(character: str, flags: int) -> frozenset[str]:
+    if not flags & re.IGNORECASE:
+        return ASCII & {character}
+    # some that are not ASCII are the other case of one that is
+    return frozenset({character.lower(), character.upper()}) if character.isascii() else ASCII
+
+
+def of_class(members: Iterable[tuple[Any, Any]], flags: int) -> frozenset[str]:
+    characters = NONE
+    negated = beyond_ascii = False
+    for op, argument in members:
+        if op is ops.NEGATE:
+            negated = True
+        elif op in (ops.LITERAL, ops.RANGE):
+            least, most = (argument, argument) if op is ops.LITERAL else argument
+            characters |= frozenset(map(chr, range(least, min(most, 127) + 1)))
+            beyond_ascii |= most > 127
+        else:
+            characters |= CLASSES[argument]
+    if flags & re.IGNORECASE:
+        if negated or beyond_ascii:
+            return ASCII
+        return characters | {case for character in characters for case in (character.lower(), character.upper())}
+    return ASCII - characters if negated else characters

@@ -1,0 +1,105 @@
+"""Filters by the lines of a text. A line ends with LF (so also with CRLF); in a text without any LF, with CR."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from neox_code.corpus.filters.protocol import Candidate
+
+
+@dataclass(frozen=True)
+class MaxLines:
+    """At most so many lines.
+
+    >>> MaxLines(2).keep(Candidate("x.py", "Python", 6, "a\\nb\\nc\\n"))
+    'over 2 lines'
+    """
+
+    limit: int
+    name = "maximal number of lines"
+
+    def keep(self, file: Candidate) -> Literal[True] | str:
+        return count_lines(file.text) <= self.limit or f"over {self.limit:,} lines"
+
+
+@dataclass(frozen=True)
+class MaxLineLength:
+    """No line of more than so many characters.
+
+    >>> MaxLineLength(80).keep(Candidate("x.py", "Python", 84, "x" * 81 + "\\n\\n\\n"))
+    'line over 80 characters'
+    """
+
+    limit: int
+    exempt: tuple[str, ...] = ()
+    """Languages whose files are kept in any case."""
+    name = "maximal line length"
+
+    def keep(self, file: Candidate) -> Literal[True] | str:
+        too_long = file.language not in self.exempt and longest_line_exceeds(file.text, self.limit)
+        return not too_long or f"line over {self.limit:,} characters"
+
+
+@dataclass(frozen=True)
+class MeanLineLength:
+    """Lines of at most so many characters on average, line ends not counted.
+
+    >>> MeanLineLength(100).keep(Candidate("x.js", "JavaScript", 204, "x" * 202 + "\\n\\n"))
+    'mean line over 100 characters'
+    """
+
+    limit: int
+    exempt: tuple[str, ...] = ()
+    name = "mean line length"
+
+    def keep(self, file: Candidate) -> Literal[True] | str:
+        if file.language in self.exempt:
+            return True
+        characters = len(file.text) - file.text.count("\n") - file.text.count("\r")
+        return characters <= self.limit * count_lines(file.text) or f"mean line over {self.limit:,} characters"
+
+
+@dataclass(frozen=True)
+class MaxCharactersPerNewline:
+    """GPT-Code-Clippy's mean: characters, line ends counted, per LF; no text without an LF passes, unless it is empty.
+
+    >>> MaxCharactersPerNewline(200).keep(Candidate("x.js", "JavaScript", 1, "x"))
+    'over 200 characters per newline'
+    """
+
+    limit: int
+    name = "characters per newline"
+
+    def keep(self, file: Candidate) -> Literal[True] | str:
+        per_newline = len(file.text) / (file.text.count("\n") + 0.001)  # as in its download_repo_text.py
+        return per_newline <= self.limit or f"over {self.limit:,} characters per newline"
+
+
+def count_lines(text: str) -> int:
+    """
+    >>> count_lines("a\\nb"), count_lines("a\\r\\nb\\r\\n"), count_lines("a\\rb"), count_lines("")
+    (2, 2, 2, 0)
+    """
+    end = line_end(text)
+    return text.count(end) + (bool(text) and not text.endswith(end))
+
+
+def longest_line_exceeds(text: str, limit: int) -> bool:
+    """Whether a line has more than `limit` characters, looking at few of them.
+
+    >>> longest_line_exceeds("ab\\nabc\\r\\nab", 3), longest_line_exceeds("ab\\nabcd", 3), longest_line_exceeds("\\n" + "a" * 3, 3)
+    (False, True, False)
+    """
+    if "\r" in text:
+        text = text.replace("\r\n", "\n")
+    end = line_end(text)
+    start = 0
+    while len(text) - start > limit:
+        found = text.rfind(end, start, start + limit + 1)
+        if found < 0:
+            return True
+        start = found + 1
+    return False
+
+
+def line_end(text: str) -> str:
+    return "\r" if "\n" not in text and "\r" in text else "\n"

@@ -1,0 +1,104 @@
+"""Filters by what a list of repositories says of each: a row of repositories.jsonl, as tools/crawl_github.py writes it.
+
+    Recipe(..., repositories=(MinStars(11), NoForks(), HasLicense()))
+
+What a row does not say (no such key, or null) is no reason to drop a repository, except where a filter asks for it by name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from neox_code.corpus.filters.license import AllowedLicenses
+
+
+class RepositoryFilter(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def keep(self, row: Mapping[str, Any]) -> Literal[True] | str:
+        """True, or the reason under which all files of the repository are counted as dropped."""
+        ...
+
+
+@dataclass(frozen=True)
+class MinStars:
+    """At least so many stars.
+
+    >>> MinStars(50).keep({"name": "a/b", "stars": 49}), MinStars(50).keep({"name": "a/b", "stars": None})
+    ('under 50 stars', True)
+    """
+
+    limit: int
+    name = "minimal number of stars"
+
+    def keep(self, row: Mapping[str, Any]) -> Literal[True] | str:
+        return at_least(row.get("stars"), self.limit) or f"under {self.limit:,} stars"
+
+
+@dataclass(frozen=True)
+class MinCommits:
+    """At least so many commits on the default branch.
+
+    >>> MinCommits(3).keep({"name": "a/b", "commits": 2})
+    'under 3 commits'
+    """
+
+    limit: int
+    name = "minimal number of commits"
+
+    def keep(self, row: Mapping[str, Any]) -> Literal[True] | str:
+        return at_least(row.get("commits"), self.limit) or f"under {self.limit:,} commits"
+
+
+@dataclass(frozen=True)
+class MaxSize:
+    """At most so many KiB in the repository, as GitHub counts them.
+
+    >>> MaxSize(1_000).keep({"name": "a/b", "size_kib": 1_001})
+    'repository over 1,000 KiB'
+    """
+
+    kib: int
+    name = "maximal size of a repository"
+
+    def keep(self, row: Mapping[str, Any]) -> Literal[True] | str:
+        size = row.get("size_kib")
+        return size is None or size <= self.kib or f"repository over {self.kib:,} KiB"
+
+
+@dataclass(frozen=True)
+class NoForks:
+    """
+    >>> NoForks().keep({"name": "a/b", "is_fork": True})
+    'fork'
+    """
+
+    name = "no forks"
+
+    def keep(self, row: Mapping[str, Any]) -> Literal[True] | str:
+        return not row.get("is_fork") or "fork"
+
+
+@dataclass(frozen=True)
+class HasLicense:
+    """A license is named, and it is one of the allowed where these are given. A row without a license is dropped.
+
+    >>> [HasLicense().keep({"license": license}) for license in (None, "NOASSERTION", "GPL-3.0")]
+    ['repository without a license', 'repository without a license', True]
+    >>> HasLicense(AllowedLicenses(("MIT",))).keep({"license": "GPL-3.0"})
+    'license of the repository not allowed'
+    """
+
+    allowed: AllowedLicenses | None = None
+    name = "a license"
+
+    def keep(self, row: Mapping[str, Any]) -> Literal[True] | str:
+        license = row.get("license")
+        if license in (None, "", "NOASSERTION", "NONE"):  # the two last are SPDX for "not said" and GitHub's "other"
+            return "repository without a license"
+        return self.allowed is None or self.allowed.reason(license) is None or "license of the repository not allowed"
+
+
+def at_least(value: float | None, limit: float) -> bool:
+    return value is None or value >= limit

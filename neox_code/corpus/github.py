@@ -1,0 +1,110 @@
+"""GitHub's GraphQL API: one question and its answer, through rate limits, dropped connections and servers that give up.
+
+    api = GitHub(token)
+    data = api.ask(QUERY, {"query": "language:Rust stars:>=50", "first": 100})
+
+The token goes to the endpoint alone: no redirect is followed. Everything that may pass by waiting is waited for; everything else
+is a DataError, at which what was asked before is not lost.
+"""
+
+import os
+import time
+from calendar import timegm
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from neox_code.corpus.json_endpoint import ATTEMPTS, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, PASSING, Answer, JsonEndpoint
+from neox_code.errors import DataError
+from neox_code.logs import get_logger
+
+log = get_logger(__name__)
+
+ENDPOINT = "https://api.github.com/graphql"
+TOKEN_VARIABLE = "GITHUB_TOKEN"
+
+SECONDARY_LIMIT_SECONDS = 60.0
+"""The least pause that GitHub asks for at a secondary rate limit without a Retry-After header."""
+
+
+class TooLarge(Exception):
+    """The server gives up on a question again and again: a smaller page may be answered."""
+
+
+@dataclass
+class GitHub:
+    """A connection to the API under a token; `sleep` and `clock` are for tests."""
+
+    token: str
+    endpoint: str = ENDPOINT
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.time
+    remaining: int | None = field(default=None, init=False)
+    """Points left until the limit is renewed."""
+
+    def __post_init__(self) -> None:
+        self.api = JsonEndpoint(self.endpoint, {"Authorization": f"bearer {self.token}"})
+
+    def ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The `data` of the answer. Raises DataError for what waiting does not mend, TooLarge where the server gives up."""
+        failures = 0
+        while True:
+            answer = self.api.post({"query": query, "variables": variables})
+            status, value = answer.status, answer.value
+            if status == 200 and value.get("data") is not None and not value.get("errors"):
+                self.heed(value["data"])
+                return dict(value["data"])
+            said = message_of(value)
+            pause = self.pause(answer)
+            if pause is None:
+                if status == 401:
+                    raise DataError(f"GitHub does not accept the token ({said}). Put a valid one into {TOKEN_VARIABLE}.")
+                if status not in (0, *PASSING):
+                    raise DataError(f"GitHub refuses the question (HTTP {status}): {said}. What was found so far is kept.")
+                failures += 1
+                if failures == ATTEMPTS:
+                    raise DataError(
+                        f"{self.endpoint} did not answer {ATTEMPTS} times ({said}). Run the same command again: it goes on here."
+                    )
+                if failures % 3 == 0 and status in PASSING:
+                    raise TooLarge
+                pause = FIRST_PAUSE_SECONDS * 2 ** (failures - 1)
+            log.info("GitHub: %s; waiting %.0f s", said, pause)
+            self.sleep(pause)
+
+    def pause(self, answer: Answer) -> float | None:
+        """Seconds to wait for a rate limit to pass; None where the trouble is none."""
+        status, headers = answer.status, answer.headers
+        is_limited = any(error.get("type") == "RATE_LIMITED" for error in answer.value.get("errors") or ())
+        if not is_limited and status not in (403, 429):
+            return None
+        if (asked_for := answer.pause_asked_for()) is not None:
+            return asked_for
+        if headers.get("x-ratelimit-remaining") == "0" and headers.get("x-ratelimit-reset", "").isdecimal():
+            return min(max(float(headers["x-ratelimit-reset"]) - self.clock(), 0.0) + 1.0, LONGEST_PAUSE_SECONDS)
+        if is_limited or status == 429 or "rate limit" in message_of(answer.value).lower():
+            return SECONDARY_LIMIT_SECONDS
+        return None
+
+    def heed(self, data: Mapping[str, Any]) -> None:
+        """Waits for the renewal where the points are used up, rather than be refused."""
+        limit = data.get("rateLimit") or {}
+        self.remaining = limit.get("remaining")
+        if self.remaining is not None and self.remaining < limit.get("cost", 1):
+            renewed = time.strptime(limit["resetAt"], "%Y-%m-%dT%H:%M:%SZ")
+            pause = min(max(timegm(renewed) - self.clock(), 0.0) + 1.0, LONGEST_PAUSE_SECONDS)
+            log.info("GitHub: no points left; waiting %.0f s", pause)
+            self.sleep(pause)
+
+
+def message_of(answer: Mapping[str, Any]) -> str:
+    errors = [str(error.get("message")) for error in answer.get("errors") or () if isinstance(error, dict)]
+    return "; ".join(errors) or str(answer.get("message") or "an answer without data")
+
+
+def token_from_environment() -> str:
+    """Raises DataError where there is none."""
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if not token:
+        raise DataError(f"{TOKEN_VARIABLE} is not set. Make a token on github.com (it needs no scopes), and export it.")
+    return token

@@ -1,0 +1,50 @@
+"""Linguist's tables: what it knows of languages, names and paths.
+
+    LANGUAGE_TYPES["Kotlin"]            "programming"; also "markup", "data", "prose"
+    GROUP["TSX"]                        "TypeScript": the language it is counted with
+    BY_EXTENSION[".h"]                  ("C", "C++", "Objective-C")
+
+Languages are in linguist's order, which is that of their names.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def load(name: str) -> dict[str, Any]:
+    table: dict[str, Any] = json.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+    return table
+
+
+LANGUAGES = load("languages.json")
+PATHS = load("paths.json")
+VERSION: str = PATHS["version"]
+
+
+def index(key: str) -> dict[str, tuple[str, ...]]:
+    """The languages of each extension, file name or interpreter, in linguist's order."""
+    table = defaultdict[str, list[str]](list)
+    for language, entry in LANGUAGES.items():
+        for value in entry.get(key, ()):
+            table[value.lower() if key == "extensions" else value].append(language)
+    return {value: tuple(languages) for value, languages in table.items()}
+
+
+def aliases() -> Iterable[tuple[str, str]]:
+    for language, entry in LANGUAGES.items():
+        yield "-".join(language.lower().split()), language
+        for alias in entry.get("aliases", ()):
+            yield alias.lower(), language
+
+
+LANGUAGE_TYPES: dict[str, str] = {language: entry["type"] for language, entry in LANGUAGES.items()}
+GROUP: dict[str, str] = {language: entry.get("group", language) for language, entry in LANGUAGES.items()}
+POPULAR = frozenset(language for language, entry in LANGUAGES.items() if entry.get("popular"))
+GENERIC_EXTENSIONS: tuple[str, ...] = tuple(PATHS["generic_extensions"])
+BY_EXTENSION = index("extensions")
+BY_FILE_NAME = index("filenames")
+BY_INTERPRETER = index("interpreters")
+BY_ALIAS: dict[str, str] = dict(aliases())

@@ -1,0 +1,122 @@
+"""Writes the data files of this folder from a linguist: `python -m neox_code.corpus.linguist.update GEM/lib/linguist`.
+
+What is copied: names, types, groups, extensions, file names, interpreters and aliases of languages.yml; the popular languages and
+the generic extensions; the path patterns of vendor.yml and documentation.yml; and the rules of heuristics.yml, their regular
+expressions rewritten for Python's `re`.
+"""
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from neox_code.corpus.linguist.content import VIM_HELP
+
+FOLDER = Path(__file__).parent
+
+REWRITTEN = (
+    # Ruby's names for what Python calls otherwise.
+    (r"[\s&&[^\n]]", r"[^\S\n]"),
+    (r"\R", r"(?:\r\n|[\n\v\f\r])"),
+    (r"\z", r"\Z"),
+    ("(?m:", "(?s:"),
+    # The same matches without a walk over all blank lines that follow each line.
+    (r"^\s*", r"^[^\S\n]*"),
+    (r"^(\s*)", r"^([^\S\n]*)"),
+    (r"^\s+", r"^(?:[^\S\n]+|[^\S\n]*\n)"),
+    (r"|\s*)function", "|)function"),
+    (r"^(\s*namespace", r"^([^\S\n]*namespace"),
+    (r"|\s*\/\/)", r"|[^\S\n]*//)"),
+    # Makefile of .d: cubic; here only the first slash and the first colon of a line are tried.
+    (r"[\/\\].*:\s+.*\s\\$", r"^[^/\\\n]*+[/\\](?>.*?:\s+).*\s\\$"),
+    (r"^[\w\s\/\\.]+\w+\.\w+\s*:\s+[\w\s\/\\.]+\w+\.\w+", r"^[\w \t/\\.]+\w\.\w+[^\S\n]*:\s+[\w\s/\\.]+\w\.\w"),
+)
+
+
+def python_pattern(ruby: str | list[str]) -> str:
+    """The expression for `re.compile(..., re.MULTILINE | re.ASCII)`.
+
+    >>> python_pattern("(?im)^\\\\s*btst\\\\b")
+    '(?is:^[^\\\\S\\\\n]*btst\\\\b)'
+    """
+    if isinstance(ruby, list):
+        return "|".join(f"(?:{python_pattern(one)})" for one in ruby)
+    if "ft|syntax" in ruby:
+        return VIM_HELP
+    for old, new in REWRITTEN:
+        ruby = ruby.replace(old, new)
+    ruby = ruby.removeprefix(r"\s*")
+    flags = re.match(r"\(\?([im]+)\)", ruby)
+    if flags:
+        ruby = f"(?{flags[1].replace('m', 's')}:{ruby[flags.end() :]})"
+    return ruby
+
+
+def tests_of(rule: dict[str, Any], named: dict[str, str]) -> list[tuple[str, bool]]:
+    """Expressions, and whether each is to be found."""
+    if "and" in rule:
+        return [test for part in rule["and"] for test in tests_of(part, named)]
+    if "pattern" in rule:
+        return [(python_pattern(rule["pattern"]), True)]
+    if "negative_pattern" in rule:
+        return [(python_pattern(rule["negative_pattern"]), False)]
+    return [(named[rule["named_pattern"]], True)] if "named_pattern" in rule else []
+
+
+def heuristics(config: dict[str, Any]) -> dict[str, list[tuple[list[str], list[tuple[str, bool]]]]]:
+    """Of each extension its rules: languages, and what must be found for them."""
+    named = {name: python_pattern(pattern) for name, pattern in config["named_patterns"].items()}
+    table: dict[str, list[tuple[list[str], list[tuple[str, bool]]]]] = {}
+    for block in config["disambiguations"]:
+        rules = []
+        for rule in block["rules"]:
+            languages = rule["language"] if isinstance(rule["language"], list) else [rule["language"]]
+            rules.append((languages, tests_of(rule, named)))
+        for extension in block["extensions"]:
+            table.setdefault(extension, rules)
+    return table
+
+
+def languages(config: dict[str, Any], popular: list[str]) -> dict[str, dict[str, Any]]:
+    table = {}
+    for name, entry in config.items():
+        kept = {"type": entry["type"]}
+        if name in popular:
+            kept["popular"] = True
+        for key in ("group", "extensions", "filenames", "interpreters", "aliases"):
+            if key in entry:
+                kept[key] = entry[key]
+        table[name] = kept
+    return table
+
+
+def write(name: str, table: dict[str, Any]) -> None:
+    """JSON with a line for each entry, so that a new linguist shows as a readable difference."""
+    lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in table.items())
+    (FOLDER / name).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+def update(linguist: Path) -> None:
+    def config(name: str) -> Any:
+        return yaml.safe_load((linguist / name).read_text(encoding="utf-8"))
+
+    write("languages.json", languages(config("languages.yml"), config("popular.yml")))
+    write("heuristics.json", heuristics(config("heuristics.yml")))
+    write(
+        "paths.json",
+        {
+            "version": (linguist / "VERSION").read_text().strip(),
+            "vendored": config("vendor.yml"),
+            "documentation": config("documentation.yml"),
+            "generic_extensions": config("generic.yml")["extensions"],
+        },
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("linguist", type=Path, help="the folder lib/linguist of the gem")
+    update(parser.parse_args().linguist)

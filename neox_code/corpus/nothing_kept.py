@@ -1,0 +1,38 @@
+"""What is said where a corpus would be empty: what was found instead, and the remedy.
+
+raise nothing_kept(sources, counts, max_bytes)
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from neox_code.corpus.index import LEFT_ASIDE
+from neox_code.corpus.judge import NO_LANGUAGE, NOT_CHOSEN
+from neox_code.corpus.settle import NO_PROJECT_LANGUAGE
+from neox_code.corpus.shards import Count
+from neox_code.corpus.sources.batches import LINK
+from neox_code.corpus.sources.repository_list import CANNOT_BE_CLONED
+from neox_code.errors import DataError
+
+OTHER_SOURCES = "Name folders, git repositories or archives with source code in the languages of the recipe."
+OTHER_RECIPE = "Choose another --recipe, or write one with other filters."
+REMEDIES = {
+    NO_LANGUAGE: OTHER_SOURCES,
+    NO_PROJECT_LANGUAGE: OTHER_SOURCES,
+    LINK: OTHER_SOURCES,
+    NOT_CHOSEN: "Choose other --languages, or leave that out.",
+    CANNOT_BE_CLONED: "Check the addresses in the list, and the network.",
+}
+"""By the reason under which most files were dropped; OTHER_RECIPE for those that are not here."""
+
+
+def nothing_kept(sources: Sequence[str], counts: Sequence[Count], max_bytes: int | None) -> DataError:
+    reasons: Counter[str] = Counter()
+    for count in counts:
+        reasons[count.verdict] += count.files
+    found = ", ".join(f"{files:,} {reason}" for reason, files in reasons.most_common()) or "no files"
+    commonest = max(reasons, key=reasons.__getitem__, default=NO_LANGUAGE)
+    remedy = REMEDIES.get(commonest.partition(":")[0], OTHER_RECIPE)
+    if reasons[LEFT_ASIDE]:
+        remedy = f"No whole project fits into the limit of {max_bytes:,} bytes: raise it."
+    return DataError(f"nothing in {', '.join(map(str, sources))} can be kept; found: {found}. {remedy}")

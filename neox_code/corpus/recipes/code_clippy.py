@@ -1,0 +1,26 @@
+"""GPT-Code-Clippy's corpus: its criteria for repositories, its filters of files, its key of duplicates.
+
+Sources: the README of gpt-code-clippy (more than 10 stars, more than 2 commits, a license, no forks), `keep` and `_process_repo` of
+data_processing/download_repo_text.py, and data_processing/deduplication. Its list of unwanted extensions names no extension of a
+language. Its own encodings are UTF-8, then what chardet guesses; here they are UTF-8, UTF-16 with its mark, then Latin-1.
+"""
+
+from neox_code.corpus.duplicates.variables import SameVariables
+from neox_code.corpus.filters.characters import MaxDigits
+from neox_code.corpus.filters.lines import MaxCharactersPerNewline
+from neox_code.corpus.filters.names import NoHiddenFiles, NoNamesWith
+from neox_code.corpus.filters.repository import HasLicense, MinCommits, MinStars, NoForks
+from neox_code.corpus.filters.size import NotEmpty
+from neox_code.corpus.language_rules import FileLanguage
+from neox_code.corpus.polycoder_names import LANGUAGES
+from neox_code.corpus.recipes.recipe import Recipe
+
+RECIPE = Recipe(
+    "code-clippy",
+    languages=LANGUAGES,
+    language_rule=FileLanguage(LANGUAGES),
+    repositories=(MinStars(11), MinCommits(3), HasLicense(), NoForks()),
+    before_reading=(NotEmpty(), NoHiddenFiles(), NoNamesWith((".git", "LICENSE", "node_modules", ".min."))),
+    after_reading=(MaxDigits(0.8), MaxCharactersPerNewline(200)),
+    duplicates=(SameVariables(),),
+)

@@ -1,0 +1,20 @@
+"""For code as it lies about: every file in its own language, PolyCoder's twelve languages and thresholds.
+
+A corpus of few projects has large ones divided at their folders, so that every language can be split.
+"""
+
+from neox_code.corpus.filters.size import MaxBytes, NotEmpty
+from neox_code.corpus.filters.tokens import MinTokens
+from neox_code.corpus.language_rules import FileLanguage
+from neox_code.corpus.polycoder_names import LANGUAGES
+from neox_code.corpus.recipes.recipe import Recipe
+
+RECIPE = Recipe(
+    "mixed",
+    languages=LANGUAGES,
+    language_rule=FileLanguage(LANGUAGES),
+    before_reading=(NotEmpty(), MaxBytes(1_048_576)),
+    after_reading=(MinTokens(100),),
+    decoding="utf-8 ignoring errors",
+    divide_large_projects=True,
+)

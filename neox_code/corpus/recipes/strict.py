@@ -1,0 +1,57 @@
+"""The cleanest corpus: one copy of each file that people wrote under a permissive license, without secrets and without benchmarks.
+
+Thresholds are The Stack v2's (Lozhkov et al. 2024, section 3.1) where nothing else is said. README.md has them in a table, with
+what each drops.
+"""
+
+from neox_code.corpus.duplicates.exact import ExactDuplicates
+from neox_code.corpus.duplicates.near import NearDuplicates
+from neox_code.corpus.filters.benchmarks import BenchmarkOverlap
+from neox_code.corpus.filters.characters import AlphabeticFraction, AlphanumericFraction
+from neox_code.corpus.filters.email_addresses import EmailAddresses
+from neox_code.corpus.filters.headers import CopyrightHeaders
+from neox_code.corpus.filters.license import AllowedLicenses
+from neox_code.corpus.filters.lines import MaxLineLength, MaxLines, MeanLineLength
+from neox_code.corpus.filters.literals import EncodedData, LongLiterals
+from neox_code.corpus.filters.markup import NotXml, VisibleHtml
+from neox_code.corpus.filters.origin import NotGenerated, NotMinified, NotVendored
+from neox_code.corpus.filters.secrets import Secrets
+from neox_code.corpus.filters.size import MaxBytes, NotEmpty
+from neox_code.corpus.filters.tokens import MinTokens
+from neox_code.corpus.language_rules import FileLanguage
+from neox_code.corpus.polycoder_names import LANGUAGES
+from neox_code.corpus.recipes.recipe import Recipe
+
+PROSE_AND_DATA = ("HTML", "JSON", "Markdown", "Roff", "Roff Manpage", "SMT", "TeX", "Text", "XML")
+
+RECIPE = Recipe(
+    "strict",
+    languages=LANGUAGES,
+    language_rule=FileLanguage(LANGUAGES),
+    before_reading=(
+        NotEmpty(),
+        MaxBytes(1_048_576),  # PolyCoder; The Stack v1 (Kocetkov et al. 2022)
+        NotVendored(),  # linguist
+    ),
+    after_reading=(
+        NotGenerated(),
+        NotMinified(),  # linguist
+        MaxLines(100_000),
+        MeanLineLength(100, exempt=PROSE_AND_DATA),
+        MaxLineLength(1_000, exempt=PROSE_AND_DATA),
+        AlphabeticFraction(0.25, exempt=("Motorola 68K Assembly", "WebAssembly")),
+        AlphanumericFraction(0.25),  # StarCoder (Li et al. 2023); Codex (Chen et al. 2021)
+        NotXml(),  # StarCoder
+        VisibleHtml(fraction=0.2, characters=100),  # StarCoder
+        EncodedData(longest=1_024, fraction=0.5),
+        BenchmarkOverlap(),  # 13 words: GPT-3 (Brown et al. 2020)
+        CopyrightHeaders(),  # the Kotlin project (rinapch/jb_intern)
+        LongLiterals(digits=40, characters=200),  # the Kotlin project, which drops the file
+        Secrets(),  # placeholders of StarCoder
+        EmailAddresses(),
+        MinTokens(100),  # PolyCoder; of what is left
+    ),
+    newlines="lf",
+    licenses=AllowedLicenses(),  # Blue Oak Council, "bronze" and better
+    duplicates=(ExactDuplicates(), NearDuplicates(threshold=0.7)),
+)

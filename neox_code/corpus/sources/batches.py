@@ -1,0 +1,106 @@
+"""Listed files in batches, and the reasons that all sources share.
+
+    yield from in_batches(listed, FolderBatch)              # (FoundFile, where its content is) -> batches of about 8 MiB to read
+    yield from together(batches)                            # small batches become one
+
+A batch holds at most BATCH_FILES files, read or not, so that it stays small where files are.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from neox_code.corpus.sources.protocol import Batch, FoundFile
+
+BATCH_BYTES = 8 * 2**20
+BATCH_FILES = 4096
+
+LINK = "link"
+NOT_A_FILE = "not a regular file"
+UNREADABLE = "unreadable"
+ENCRYPTED = "encrypted"
+LFS_POINTER = "Git LFS pointer"
+
+LFS_START = b"version https://git-lfs.github.com/spec/"
+LFS_LARGEST = 1024
+
+Place = TypeVar("Place")
+
+
+class ListOfFiles(Batch, Protocol):
+    """A batch whose files are listed before it is read."""
+
+    @property
+    def files(self) -> Sequence[Any]: ...
+
+
+def hand_over(file: FoundFile, content: bytes | None) -> None:
+    """Gives a file what was read for it: its content, or the reason why that is none of its project's."""
+    if content is None:
+        file.reason = UNREADABLE
+    elif len(content) <= LFS_LARGEST and content.startswith(LFS_START):
+        file.reason = LFS_POINTER
+    else:
+        file.content = content
+
+
+def in_batches(
+    files: Iterable[tuple[FoundFile, Place]], build: Callable[[tuple[tuple[FoundFile, Place], ...], int], ListOfFiles]
+) -> Iterator[ListOfFiles]:
+    """Groups listed files, each with the place of its content, into batches of about BATCH_BYTES to be read."""
+    group: list[tuple[FoundFile, Place]] = []
+    work = 0
+    for item in files:
+        group.append(item)
+        work += item[0].num_bytes if item[0].reason is None else 0
+        if work >= BATCH_BYTES or len(group) >= BATCH_FILES:
+            yield build(tuple(group), work)
+            group, work = [], 0
+    if group:
+        yield build(tuple(group), work)
+
+
+@dataclass(frozen=True)
+class ListedBatch:
+    """Files of which nothing is read: what a whole archive or repository is refused for, with an empty path."""
+
+    files: tuple[FoundFile, ...]
+    num_bytes: int = 0
+
+    def read(self) -> Iterator[tuple[FoundFile, int]]:
+        for file in self.files:
+            yield file, 0
+
+
+@dataclass(frozen=True)
+class BatchGroup:
+    """Batches that one process reads one after the other."""
+
+    members: tuple[Batch, ...]
+    num_bytes: int
+
+    def read(self) -> Iterator[tuple[FoundFile, int]]:
+        before = 0
+        for member in self.members:
+            for file, done in member.read():
+                yield file, before + done
+            before += member.num_bytes
+
+
+def together(batches: Iterable[ListOfFiles]) -> Iterator[Batch]:
+    """The batches in their order, those that follow each other joined up to about BATCH_BYTES or BATCH_FILES."""
+    group: list[Batch] = []
+    num_bytes = num_files = 0
+    for batch in batches:
+        if group and (num_bytes + batch.num_bytes > BATCH_BYTES or num_files + len(batch.files) > BATCH_FILES):
+            yield grouped(group, num_bytes)
+            group, num_bytes, num_files = [], 0, 0
+        group.append(batch)
+        num_bytes += batch.num_bytes
+        num_files += len(batch.files)
+    if group:
+        yield grouped(group, num_bytes)
+
+
+def grouped(batches: Sequence[Batch], num_bytes: int) -> Batch:
+    return batches[0] if len(batches) == 1 else BatchGroup(tuple(batches), num_bytes)

@@ -1,0 +1,237 @@
+"""Cloning a repository to be read, never run: one commit deep, bare, within limits of time and size.
+
+    clone("https://github.com/torvalds/linux.git", Path("/tmp/linux.git"), CloneLimits())    # CloneError where it cannot be had
+
+Git runs without the user's and the system's configuration, without templates, hooks, tags, submodules, LFS and prompts, and
+speaks the protocol of the address alone (of http also https, to which servers lead over). A bare clone has no work tree, so no
+filter or attribute of the repository is in effect.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from threading import Event
+
+from neox_code.corpus.sources.git import GIT, git_environment
+from neox_code.corpus.sources.names import printable
+from neox_code.errors import DataError
+from neox_code.launch.parent import die_with_parent
+from neox_code.launch.supervise import state_of
+
+PROTOCOLS = {"https": "https", "http": "http:https", "git": "git", "ssh": "ssh", "file": "file"}
+"""The scheme of an address -> what git may speak."""
+SCHEME = re.compile(r"([a-z]+)://")
+SSH_ADDRESS = re.compile(r"[\w.-]+@[\w.-]+:[^:]+")
+POLL_SECONDS = 0.2
+COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
+SETTINGS = (
+    "core.askPass=true",
+    "credential.helper=",
+    "fetch.recurseSubmodules=false",
+    "http.lowSpeedLimit=1000",
+    "http.lowSpeedTime=60",
+    "pack.threads=1",
+    "submodule.recurse=false",
+    "transfer.bundleURI=false",
+)
+KEPT_VARIABLES = ("GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSH", "GIT_SSH_COMMAND")
+
+NO_SHALLOW = "does not support shallow"
+"""What git says of servers that only hand out files, which are asked for everything."""
+NO_SPACE = "No space left on device"
+GONE_COMMIT = ("not our ref", "unadvertised object", "couldn't find remote ref")
+FINAL = {
+    "not found": ("not found", "does not exist", "does not appear to be a git repository", "error: 404", "error: 410"),
+    "not found, or not public": ("Authentication failed", "could not read Username", "error: 401", "Permission denied"),
+    "taken down": ("error: 451", "DMCA", "has been disabled"),
+    "it is another user's": ("dubious ownership",),
+    "no address that git takes": ("not allowed", "unable to find remote helper", "strange hostname", "URL rejected"),
+}
+"""Why a repository cannot be had for good -> how git says it."""
+
+
+@dataclass(frozen=True)
+class CloneLimits:
+    timeout_seconds: float = 900
+    max_bytes: int = 4 * 2**30
+    """On disk, with one commit."""
+    max_listed_bytes: int = 64 * 2**30
+    """By what a list says of its size, which at GitHub is that of all commits."""
+    attempts: int = 3
+    pause_seconds: float = 5
+    """Before the second attempt; three times as long before each further one."""
+
+
+class CloneError(Exception):
+    """A repository that cannot be had, and why."""
+
+    def __init__(self, reason: str, is_final: bool = False):
+        super().__init__(reason)
+        self.is_final = is_final
+
+
+@dataclass(frozen=True)
+class Clone:
+    """One repository on its way into a folder."""
+
+    address: str
+    folder: Path
+    limits: CloneLimits
+    stopped: Event
+    """Set where nobody waits for it any more."""
+    environment: dict[str, str]
+
+    def newest(self) -> None:
+        """One commit of the default branch; all of its commits where the server only hands out files."""
+        command = ["clone", "--quiet", "--bare", "--no-tags", "--single-branch", "--template="]
+        place = ["--", self.address, str(self.folder)]
+        try:
+            self.run(*command, "--depth=1", *place)
+        except CloneError as error:
+            if NO_SHALLOW not in str(error):
+                raise
+            remove(self.folder)
+            self.run(*command, *place)
+
+    def commit(self, name: str) -> None:
+        object_format = "sha1" if len(name) == 40 else "sha256"
+        self.run("init", "--quiet", "--bare", "--template=", f"--object-format={object_format}", str(self.folder))
+        inside = ("-C", str(self.folder))
+        self.run(*inside, "fetch", "--quiet", "--depth=1", "--no-tags", "--", self.address, name)
+        self.run(*inside, "update-ref", "--no-deref", "HEAD", name)
+
+    def run(self, *arguments: str) -> None:
+        """Runs git in a session of its own, which is ended as a whole past the limits."""
+        settings = [word for setting in SETTINGS for word in ("-c", setting)]
+        with TemporaryFile() as said:
+            process = subprocess.Popen(
+                [*GIT, *settings, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                env=self.environment,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+            try:
+                self.watch(process)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+            if process.returncode != 0:
+                said.seek(0)
+                raise clone_error(printable(said.read(2**16).replace(b"\n", b" ")), self.folder)
+
+    def watch(self, process: "subprocess.Popen[bytes]") -> None:
+        end = time.monotonic() + self.limits.timeout_seconds
+        while True:
+            try:
+                process.wait(POLL_SECONDS)
+                break
+            except subprocess.TimeoutExpired:
+                if self.stopped.is_set():
+                    raise CloneError("stopped", is_final=True) from None
+                if time.monotonic() > end:
+                    raise CloneError(f"timeout after {self.limits.timeout_seconds:g} seconds") from None
+                check_size(self.folder, self.limits)
+        check_size(self.folder, self.limits)
+
+
+def clone(address: str, folder: Path, limits: CloneLimits, commit: str | None = None, stopped: Event | None = None) -> None:
+    """Makes `folder` a bare repository with one commit at HEAD: `commit`, or the newest where that cannot be had any more.
+
+    Raises CloneError; DataError where this machine is what fails.
+    """
+    work = Clone(address, folder, limits, stopped or Event(), clone_environment(address))
+    pause = limits.pause_seconds
+    for attempt in range(1, limits.attempts + 1):
+        remove(folder)
+        try:
+            once(work, commit)
+            return
+        except CloneError as error:
+            remove(folder)
+            if error.is_final or attempt == limits.attempts:
+                raise
+        work.stopped.wait(pause)
+        pause *= 3
+
+
+def once(work: Clone, commit: str | None) -> None:
+    if commit and COMMIT.fullmatch(commit):
+        try:
+            work.commit(commit)
+            return
+        except CloneError as error:
+            if not any(words in str(error) for words in (*GONE_COMMIT, NO_SHALLOW)):
+                raise
+            remove(work.folder)
+    work.newest()
+
+
+def check_size(folder: Path, limits: CloneLimits) -> None:
+    if folder_bytes(folder) > limits.max_bytes:
+        raise CloneError(f"larger than {limits.max_bytes:,} bytes", is_final=True)
+
+
+def folder_bytes(folder: Path) -> int:
+    """What is in a folder that changes while it is looked at."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(f"{place}/{name}").st_size
+            except OSError:
+                continue
+    return total
+
+
+def clone_error(said: str, folder: Path) -> CloneError:
+    """Git's words as a reason; DataError where this machine is what fails."""
+    if NO_SPACE in said:
+        raise DataError(f"no space is left to clone into {folder.parent}. Free some, or set TMPDIR to a larger disk.")
+    for reason, signs in FINAL.items():
+        if any(sign in said for sign in signs) and not any(sign in said for sign in (*GONE_COMMIT, NO_SHALLOW)):
+            return CloneError(reason, is_final=True)
+    last = said.rpartition("fatal: ")[2].strip() or "git failed without a word"
+    return CloneError(last.replace(str(folder), "it")[:200])
+
+
+def clone_environment(address: str) -> dict[str, str]:
+    """What git is to see when it clones. Raises CloneError for what is no address of a known protocol."""
+    scheme = SCHEME.match(address)
+    name = scheme[1] if scheme else "ssh" if SSH_ADDRESS.fullmatch(address) else ""
+    if name not in PROTOCOLS:
+        raise CloneError(f"its address is none of {', '.join(PROTOCOLS)}", is_final=True)
+    kept = {variable: os.environ[variable] for variable in KEPT_VARIABLES if variable in os.environ}
+    default = {"GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=30"}
+    return git_environment() | default | kept | {"GIT_ALLOW_PROTOCOL": PROTOCOLS[name], "GIT_LFS_SKIP_SMUDGE": "1"}
+
+
+def partial_clone(folder: Path) -> Path:
+    """Where this process clones what is to become `folder`; what processes that were killed have left there is removed."""
+    start = f"{folder.name}.{socket.gethostname()}-"
+    for entry in folder.parent.iterdir():
+        left = re.fullmatch(rf"{re.escape(start)}(\d+)\.partial(\.removing)*", entry.name)
+        if left and state_of(int(left[1])) in (None, "Z"):
+            remove(entry)
+    return folder.with_name(f"{start}{os.getpid()}.partial")
+
+
+def remove(folder: Path) -> None:
+    """Whenever this is killed, what has the folder's name is whole."""
+    removing = folder.with_name(f"{folder.name}.removing")
+    shutil.rmtree(removing, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.rename(removing)
+    shutil.rmtree(removing, ignore_errors=True)

@@ -1,0 +1,101 @@
+"""Rows of datasets as files: which column is which, by the spellings in use.
+
+    columns = columns_of(("max_stars_repo_name", "max_stars_repo_path", "content", "lang"))
+    # {"text": "content", "repository": "max_stars_repo_name", "path": "max_stars_repo_path", "language": "lang"}
+    file = found_row({"text": b"...", "path": "a/b.py"}, "code", "rows/000000000012", judge)
+
+The text's bytes are the file's content; a row of no repository belongs to the dataset.
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from neox_code.corpus.sources.names import language_named, member_path, printable
+from neox_code.corpus.sources.protocol import FoundFile, Judge, Project
+
+SPELLINGS = {
+    "text": ("text", "content", "code", "raw_content"),
+    "repository": ("repository", "repo_name", "repo", "max_stars_repo_name", "repository_name"),
+    "path": ("path", "file_path", "max_stars_repo_path", "file_name"),
+    "license": ("license", "licenses", "max_stars_repo_licenses", "detected_licenses"),
+    "stars": ("stars", "max_stars_count", "star_events_count"),
+    "language": ("language", "lang", "repo_language", "programming_language"),
+    "commit": ("commit", "revision_id", "max_stars_repo_head_hexsha", "commit_id"),
+}
+SUFFIXES = {
+    "C": ".c",
+    "C#": ".cs",
+    "C++": ".cpp",
+    "GDScript": ".gd",
+    "Go": ".go",
+    "Java": ".java",
+    "JavaScript": ".js",
+    "Kotlin": ".kt",
+    "PHP": ".php",
+    "Python": ".py",
+    "Ruby": ".rb",
+    "Rust": ".rs",
+    "Scala": ".scala",
+    "TypeScript": ".ts",
+}
+"""What ends the name of a row that has no path, so that its language can be told."""
+
+NO_TEXT = "no text"
+
+
+@lru_cache(maxsize=1024)
+def columns_of(names: tuple[str, ...]) -> dict[str, str]:
+    """What a row has -> the column it is in: the first of its spellings that is there."""
+    chosen = {field: next((name for name in spellings if name in names), None) for field, spellings in SPELLINGS.items()}
+    return {field: name for field, name in chosen.items() if name is not None}
+
+
+def found_row(row: Mapping[str, Any], dataset: str, place: str, judge: Judge) -> FoundFile:
+    """A row, keyed by the fields of SPELLINGS, as a file; `place` names it where it has no path."""
+    language = spelled(row.get("language"))
+    project = Project(
+        spelled(row.get("repository")) or dataset,
+        language and (language_named(language) or language),
+        whole_number(row.get("stars")),
+        license_expression(row.get("license")),
+        spelled(row.get("commit")),
+    )
+    path = member_path(spelled(row.get("path")) or "") or place + SUFFIXES.get(project.language or "", "")
+    text = row.get("text")
+    if not isinstance(text, str | bytes):
+        return FoundFile(project, path, 0, NO_TEXT)
+    content = text.encode() if isinstance(text, str) else text
+    reason = judge(project, path, len(content))
+    return FoundFile(project, path, len(content), reason, content if reason is None else None)
+
+
+def spelled(value: Any) -> str | None:
+    """A name in a column, text or bytes; None if it is neither, or empty."""
+    return (printable(value) or None) if isinstance(value, str | bytes) else None
+
+
+def whole_number(value: Any) -> int | None:
+    """A count in a column, of any type; None if it is none, or no count of anything.
+
+    >>> whole_number(12.0), whole_number("7"), whole_number(None), whole_number("many"), whole_number(1e300)
+    (12, 7, None, None, None)
+    """
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if 0 <= number < 2**63 else None
+
+
+def license_expression(value: Any) -> str | None:
+    """One SPDX expression: a file under several licences is under all of them.
+
+    >>> license_expression(["MIT", "Apache-2.0 OR GPL-2.0"]), license_expression("MIT"), license_expression([])
+    ('MIT AND (Apache-2.0 OR GPL-2.0)', 'MIT', None)
+    """
+    values = value if isinstance(value, list | tuple) else [value]
+    names = [name for name in map(spelled, values) if name]
+    if len(names) == 1:
+        return names[0]
+    return " AND ".join(f"({name})" if " " in name else name for name in names) or None

@@ -1,0 +1,151 @@
+"""Compressed files as streams: gzip, bzip2, xz and zstd, expanded a little at a time and only so far.
+
+    with open_expanded(Path("rows.jsonl.zst")) as (stream, position):
+        for line in stream:
+            print(position(), "bytes of the file are read")
+
+A file that breaks off, or whose frames are damaged, is an error of DAMAGED. One that expands past EXPANSION_ALLOWED bytes and
+EXPANSION_RATIO times what was read of it is given up, too: source code shrinks to a fifth, not to a thousandth.
+"""
+
+import bz2
+import io
+import lzma
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import zstandard
+
+from neox_code.corpus.sources.names import printable
+
+EXPANSION_ALLOWED = 2**30
+EXPANSION_RATIO = 200
+INPUT_BYTES = 1024  # zstd, whose output cannot be bounded, makes at most 32 MiB of it
+OUTPUT_BYTES = 2**18
+LARGEST_WINDOW = 2**27
+LARGEST_XZ_MEMORY = 2**28
+
+
+class BrokenArchive(Exception):
+    """An archive that is damaged, or made to harm, in a way that its reader does not notice."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Where an archive or dataset ends for being damaged, in words."""
+
+    words: str
+
+
+Item = TypeVar("Item")
+
+DAMAGED = (
+    BrokenArchive,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    zstandard.ZstdError,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,  # bad numbers, and names that are not the encoding they claim
+    OverflowError,
+    MemoryError,  # sizes that no file has
+    RuntimeError,  # features that the reader lacks (NotImplementedError)
+)
+"""What the readers of archives raise for damaged and hostile ones."""
+
+
+def until_damaged(items: Iterable[Item], path: Path, errors: tuple[type[BaseException], ...] = DAMAGED) -> Iterator[Item | Damage]:
+    """What is read from `path`, one after the other, and a Damage at the end if there is one; errors of others are not caught."""
+    try:
+        yield from items
+    except errors as error:
+        yield Damage(in_words(error, path))
+
+
+def in_words(error: BaseException, path: Path) -> str:
+    return printable(str(error).partition("\n")[0]).replace(str(path), "it")
+
+
+FORMATS: dict[bytes, Callable[[], Any]] = {
+    b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
+    b"BZh": bz2.BZ2Decompressor,
+    b"\xfd7zXZ\x00": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=LARGEST_XZ_MEMORY),
+    b"\x28\xb5\x2f\xfd": lambda: zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW).decompressobj(),
+}
+"""A frame's first bytes -> what expands it."""
+
+
+@contextmanager
+def open_expanded(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], int]]]:
+    """The content of a file, expanded where it is compressed, and a function that says how far the file itself is read."""
+    with path.open("rb", buffering=2**18) as file:
+        new = compression(file.read(8))
+        file.seek(0)
+        yield (file if new is None else io.BufferedReader(Frames(file, new), 2**18)), file.tell
+
+
+def is_compressed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return compression(file.read(8)) is not None
+
+
+def compression(start: bytes) -> Callable[[], Any] | None:
+    return next((new for magic, new in FORMATS.items() if start.startswith(magic)), None)
+
+
+class Frames(io.RawIOBase):
+    """The content of a file's frames one after the other."""
+
+    def __init__(self, file: IO[bytes], new: Callable[[], Any]):
+        self.file = file
+        self.new = new
+        self.frame = new()
+        self.rest = b""
+        self.waiting = memoryview(b"")
+        self.expanded = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self.waiting:
+            content = self._expand_more()
+            if content is None:
+                return 0
+            self.waiting = memoryview(content)
+        count = min(len(self.waiting), len(buffer))
+        buffer[:count] = self.waiting[:count]
+        self.waiting = self.waiting[count:]
+        return count
+
+    def _expand_more(self) -> bytes | None:
+        if self.expanded > EXPANSION_ALLOWED and self.expanded > EXPANSION_RATIO * self.file.tell():
+            raise BrokenArchive(f"it expands to more than {EXPANSION_RATIO} times its size")
+        data = b""
+        if self.frame.eof or getattr(self.frame, "needs_input", True):
+            data = self.rest or self.file.read(INPUT_BYTES)
+            if self.frame.eof:
+                data = data.lstrip(b"\0") or self.file.read(INPUT_BYTES)
+                if not data:
+                    return None
+                self.frame = self.new()
+            elif not data:
+                raise EOFError("it breaks off")
+        content = self._expand(data)
+        self.rest = self.frame.unused_data if self.frame.eof else b""
+        self.expanded += len(content)
+        return content
+
+    def _expand(self, data: bytes) -> bytes:
+        bounded = hasattr(self.frame, "needs_input")
+        return self.frame.decompress(data, OUTPUT_BYTES) if bounded else self.frame.decompress(data)

@@ -1,0 +1,182 @@
+"""Folders of source files: listed in the order of names, read a file at a time, links never followed.
+
+    source = FolderSource("code", Path("/srv/code"), layout="organization/project")
+    for batch in source.batches(judge):
+        for file, done in batch.read():
+            ...
+
+The listing is depth first in the order of names, files among folders, so it does not depend on the file system; a folder with
+more entries than ENTRIES_IN_MEMORY is sorted on disk. Projects that are bare git repositories are read by git; of a work tree the
+files are read, and the commit that it stands on is noted.
+"""
+
+import heapq
+import os
+import pickle
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, UNREADABLE, ListOfFiles, hand_over, in_batches, together
+from neox_code.corpus.sources.git import GitSource
+from neox_code.corpus.sources.layout import LAYOUTS, folder_project, is_bare_repository, single_file_project
+from neox_code.corpus.sources.names import printable
+from neox_code.corpus.sources.protocol import Batch, FoundFile, Judge, Project
+from neox_code.corpus.sources.regular_file import read_regular_file
+from neox_code.corpus.sources.work_tree import checked_out
+from neox_code.errors import DataError
+
+FOLDER = "folder"
+GIT_FOLDER = "git's own folder"
+ENTRIES_IN_MEMORY = 2**18
+ENTRIES_AT_ONCE = 2**12
+
+Entry = tuple[str, str | None, int]
+"""A name, what it is (None: a regular file, FOLDER, or the reason why it is not read), and a file's size."""
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    name: str
+    root: Path
+    layout: str = "project"
+    """One of LAYOUTS."""
+    languages: frozenset[str] | None = None
+    excluded: frozenset[str] = frozenset()
+    """First-level folders that do not belong to it."""
+
+    def batches(self, judge: Judge) -> Iterator[Batch]:
+        return together(self._batches(judge))
+
+    def _batches(self, judge: Judge) -> Iterator[ListOfFiles]:
+        for is_repository, listed in groupby(self._list(judge), key=lambda item: isinstance(item, GitSource)):
+            if is_repository:
+                for repository in listed:
+                    yield from repository.batches(judge)  # type: ignore[union-attr]
+            else:
+                yield from in_batches(listed, FolderBatch)  # type: ignore[arg-type]
+
+    def _list(self, judge: Judge) -> Iterator[tuple[FoundFile, str] | GitSource]:
+        """Every file below the root with the path that opens it; bare repositories as sources of their own."""
+        try:
+            stack = [Level(str(self.root), self._project(str(self.root), ()), (), "", sorted_entries(self.root))]
+        except OSError as error:
+            raise DataError(f"source {self.root} cannot be listed: {error.strerror}. Check its permissions.") from None
+        while stack:
+            level = stack[-1]
+            name, kind, size = next(level.entries, (None, None, 0))
+            if name is None:
+                stack.pop()
+            elif kind != FOLDER:
+                yield self._found(level, name, kind, size, judge), f"{level.place}/{name}"
+            elif len(stack) > 1 or name not in self.excluded:
+                below = self._below(level, name)
+                if below.is_project and is_bare_repository(Path(below.place)):
+                    yield GitSource(without_suffix(below.project), Path(below.place))
+                    continue
+                try:
+                    below.entries = sorted_entries(below.place)
+                except OSError:
+                    path = printable(below.inside.rstrip("/")) if below.inside else printable(name)
+                    yield FoundFile(below.project, path, 0, UNREADABLE), below.place
+                else:
+                    stack.append(below)
+
+    def _found(self, level: "Level", name: str, kind: str | None, size: int, judge: Judge) -> FoundFile:
+        project = level.project
+        if self.layout == "project" and not level.folders:
+            project = single_file_project(self.name, name)
+        path = printable(f"{level.inside}{name}")
+        return FoundFile(project, path, size, kind or judge(project, path, size))
+
+    def _below(self, level: "Level", name: str) -> "Level":
+        place = f"{level.place}/{name}"
+        if len(level.folders) == len(LAYOUTS[self.layout]):
+            return Level(place, level.project, level.folders, f"{level.inside}{name}/", iter(()))
+        folders = (*level.folders, name)
+        is_project = len(folders) == len(LAYOUTS[self.layout])
+        return Level(place, self._project(place, folders), folders, "", iter(()), is_project)
+
+    def _project(self, place: str, folders: tuple[str, ...]) -> Project:
+        project = folder_project(self.name, self.layout, folders)
+        return replace(project, commit=checked_out(place)) if len(folders) == len(LAYOUTS[self.layout]) else project
+
+
+@dataclass
+class Level:
+    """A folder that is being listed."""
+
+    place: str
+    project: Project
+    folders: tuple[str, ...]
+    """Those of the names above it that name a language, an organization or a project."""
+    inside: str
+    """Its path in the project, with a slash at the end; empty for the project's own folder and those above."""
+    entries: Iterator[Entry]
+    is_project: bool = False
+
+
+def without_suffix(project: Project) -> Project:
+    return replace(project, name=project.name.removesuffix(".git"))
+
+
+def sorted_entries(place: str | Path) -> Iterator[Entry]:
+    """What a folder holds, by name. It is scanned at once (OSError if it cannot be), and sorted on disk where it is large."""
+    with os.scandir(place) as scan:
+        entries = ((entry.name, *kind_and_size(entry)) for entry in scan)
+        first = sorted(islice(entries, ENTRIES_IN_MEMORY))
+        if len(first) < ENTRIES_IN_MEMORY:
+            return iter(first)
+        runs = [spilled(first)]
+        while run := sorted(islice(entries, ENTRIES_IN_MEMORY)):
+            runs.append(spilled(run))
+        return heapq.merge(*map(read_spilled, runs))
+
+
+def spilled(entries: list[Entry]) -> IO[bytes]:
+    file = TemporaryFile()  # noqa: SIM115 (lives as long as the merge that reads it)
+    for start in range(0, len(entries), ENTRIES_AT_ONCE):
+        pickle.dump(entries[start : start + ENTRIES_AT_ONCE], file)
+    entries.clear()
+    file.seek(0)
+    return file
+
+
+def read_spilled(file: IO[bytes]) -> Iterator[Entry]:
+    with file:
+        while True:
+            try:
+                entries = pickle.load(file)
+            except EOFError:
+                return
+            yield from entries
+
+
+def kind_and_size(entry: "os.DirEntry[str]") -> tuple[str | None, int]:
+    try:
+        if entry.is_symlink():
+            return LINK, 0
+        if entry.is_dir(follow_symlinks=False):
+            return (GIT_FOLDER if entry.name == ".git" else FOLDER), 0
+        status = entry.stat(follow_symlinks=False)
+    except OSError:
+        return UNREADABLE, 0
+    return (None, status.st_size) if stat.S_ISREG(status.st_mode) else (NOT_A_FILE, 0)
+
+
+@dataclass(frozen=True)
+class FolderBatch:
+    files: tuple[tuple[FoundFile, str], ...]
+    num_bytes: int
+
+    def read(self) -> Iterator[tuple[FoundFile, int]]:
+        done = 0
+        for file, place in self.files:
+            if file.reason is None:
+                done += file.num_bytes
+                hand_over(file, read_regular_file(place, file.num_bytes))
+            yield file, done

@@ -1,0 +1,190 @@
+"""Git repositories, bare or with a work tree: the tree of HEAD, streamed from the object database.
+
+    source = GitSource(Project("torvalds/linux"), Path("linux.git"))
+
+Of a repository git reads two things in its own configuration's reach, neither of which runs anything: where its objects are, and
+which commit HEAD is. Trees and files are then read from the objects with an empty configuration of ours, so no hook, filter,
+alias, attribute, replacement, monitor, transport or promise of a partial clone is in effect. Links and submodules are listed.
+"""
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, UNREADABLE, ListedBatch, ListOfFiles, hand_over, in_batches
+from neox_code.corpus.sources.names import printable
+from neox_code.corpus.sources.protocol import FoundFile, Judge, Project
+from neox_code.errors import DataError
+
+MISSING = "BAD"
+MODES = {"100644": None, "100755": None, "100664": None, "120000": LINK}
+CHUNK = 2**16
+LARGEST_SIZE = 2**62
+
+
+class UnreadableRepository(Exception):
+    """A repository that git cannot read, in git's words."""
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Where a repository's objects are, and what they are named by."""
+
+    folder: str
+    object_format: str
+    """`sha1` or `sha256`."""
+
+
+@dataclass(frozen=True)
+class GitSource:
+    project: Project
+    path: Path
+    languages: frozenset[str] | None = None
+
+    def batches(self, judge: Judge) -> Iterator[ListOfFiles]:
+        try:
+            objects, commit = find_head(self.path)
+        except UnreadableRepository as error:
+            yield ListedBatch((FoundFile(self.project, "", 0, f"git repository cannot be read: {error}"),))
+            return
+        project = replace(self.project, commit=commit)
+        yield from in_batches(list_tree(objects, commit, project, judge), lambda files, work: GitBatch(objects, files, work))
+
+
+def find_head(repository: Path) -> tuple[Objects, str]:
+    """Where the objects of a repository are, and the commit at its HEAD."""
+    object_format, folder = (
+        run_git(repository, "rev-parse", "--show-object-format", "--git-path", "objects").strip("\n").split("\n")
+    )
+    commit = run_git(repository, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").strip()
+    return Objects(str((repository / folder).resolve()), object_format), commit
+
+
+def list_tree(objects: Objects, commit: str, project: Project, judge: Judge) -> Iterator[tuple[FoundFile, str]]:
+    """Every file of the commit with its object name; a tree that is damaged ends with a file without path that says so."""
+    command = ("ls-tree", "-r", "-z", "-l", "--full-tree", commit)
+    with reading(objects) as environment, started_git(command, environment) as (process, output):
+        for line in nul_separated(output):
+            meta, _, name = line.partition(b"\t")
+            mode, _, object_name, size = meta.decode().split()
+            num_bytes = min(int(size), LARGEST_SIZE) if size.isdecimal() else 0
+            path = printable(name)
+            reason = MODES.get(mode, NOT_A_FILE) or (UNREADABLE if size == MISSING else judge(project, path, num_bytes))
+            yield FoundFile(project, path, num_bytes, reason), object_name
+    if process.returncode != 0:
+        yield FoundFile(project, "", 0, "git repository is damaged: a folder of its HEAD cannot be read"), ""
+
+
+def nul_separated(stream: IO[bytes]) -> Iterator[bytes]:
+    rest = b""
+    while chunk := stream.read(CHUNK):
+        *whole, rest = (rest + chunk).split(b"\0")
+        yield from whole
+
+
+@dataclass(frozen=True)
+class GitBatch:
+    objects: Objects
+    files: tuple[tuple[FoundFile, str], ...]
+    num_bytes: int
+
+    def read(self) -> Iterator[tuple[FoundFile, int]]:
+        wanted = [object_name for file, object_name in self.files if file.reason is None]
+        contents = read_blobs(self.objects, wanted)
+        done = 0
+        for file, _ in self.files:
+            if file.reason is None:
+                done += file.num_bytes
+                hand_over(file, next(contents))
+            yield file, done
+
+
+def read_blobs(objects: Objects, object_names: Sequence[str]) -> Iterator[bytes | None]:
+    """The blobs in order; None for one that the repository lacks, or that is damaged: git ends there, and is started again."""
+    remaining = object_names
+    while remaining:
+        count = 0
+        for content in read_until_damaged(objects, remaining):
+            count += 1
+            yield content
+        if count < len(remaining):
+            yield None
+        remaining = remaining[count + 1 :]
+
+
+def read_until_damaged(objects: Objects, object_names: Sequence[str]) -> Iterator[bytes | None]:
+    with reading(objects) as environment, tempfile.TemporaryFile() as requests:
+        requests.write("".join(f"{name}\n" for name in object_names).encode())
+        requests.seek(0)
+        with started_git(("cat-file", "--batch", "--buffer"), environment, requests) as (_, output):
+            for _ in object_names:
+                header = output.readline().split()
+                if header[-1:] == [b"missing"]:
+                    yield None
+                    continue
+                if len(header) != 3:
+                    return
+                content = output.read(int(header[2]))
+                if len(content) != int(header[2]) or output.read(1) != b"\n":
+                    return
+                yield content
+
+
+@contextmanager
+def reading(objects: Objects) -> Iterator[dict[str, str]]:
+    """The environment in which git sees these objects and nothing else of their repository."""
+    with tempfile.TemporaryDirectory(prefix="neox-git-") as folder:
+        (Path(folder) / "refs").mkdir()
+        (Path(folder) / "HEAD").write_text("ref: refs/heads/none\n")
+        version = "0" if objects.object_format == "sha1" else f"1\n[extensions]\n\tobjectFormat = {objects.object_format}"
+        (Path(folder) / "config").write_text(f"[core]\n\tbare = true\n\trepositoryFormatVersion = {version}\n")
+        yield git_environment() | {"GIT_DIR": folder, "GIT_OBJECT_DIRECTORY": objects.folder}
+
+
+@contextmanager
+def started_git(
+    arguments: Iterable[str], environment: dict[str, str], requests: IO[bytes] | int = subprocess.DEVNULL
+) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+    """A git process and its output; where that is not read to its end, git ends, too."""
+    command = [*GIT, *arguments]
+    with subprocess.Popen(
+        command, stdin=requests, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, bufsize=2**18
+    ) as process:
+        assert process.stdout is not None
+        yield process, process.stdout
+
+
+def run_git(repository: Path, *arguments: str) -> str:
+    """What a git command that only reads says about a repository. Raises UnreadableRepository where it fails."""
+    environment = git_environment() | {"GIT_CEILING_DIRECTORIES": str(repository.resolve().parent)}
+    try:
+        done = subprocess.run([*GIT, "-C", repository, *arguments], capture_output=True, check=False, env=environment)
+    except FileNotFoundError:
+        raise DataError(f"source {repository} is a git repository, and git is not installed. Install git.") from None
+    if done.returncode != 0:
+        said = printable(done.stderr.strip()).replace(str(repository), "it") or "it has no commit at HEAD"
+        raise UnreadableRepository(said.removeprefix("fatal: "))
+    return os.fsdecode(done.stdout)
+
+
+SETTINGS = ("safe.directory=*", "core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0", "maintenance.auto=false")
+GIT = ["git", *(word for setting in SETTINGS for word in ("-c", setting)), "--no-replace-objects"]
+
+
+def git_environment() -> dict[str, str]:
+    """The environment without what would point git elsewhere, without the user's configuration, and without fetching."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    return kept | {
+        "GIT_ALLOW_PROTOCOL": "none",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_TERMINAL_PROMPT": "0",
+        "LC_ALL": "C",
+    }

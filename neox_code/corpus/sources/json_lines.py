@@ -1,0 +1,116 @@
+"""JSON Lines datasets, plain or compressed: one object a line, its text and where that came from by the spellings of columns.py.
+
+    source = JsonLinesSource("code", (Path("code-00.jsonl.zst"), Path("code-01.jsonl.zst")))
+
+A plain file is read in pieces of about 8 MiB, a compressed one as a whole. What stands under `meta` counts as the row's own, as
+in lm_dataformat's files.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from neox_code.corpus.sources.batches import BATCH_BYTES
+from neox_code.corpus.sources.columns import columns_of, found_row
+from neox_code.corpus.sources.compressed import Damage, is_compressed, open_expanded, until_damaged
+from neox_code.corpus.sources.names import archive_stem, printable
+from neox_code.corpus.sources.protocol import Batch, FoundFile, Judge, Project
+
+LARGEST_ROW = 2**28
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+DAMAGED_ROW = "damaged row"
+LARGE_ROW = f"row of more than {LARGEST_ROW:,} bytes"
+
+
+@dataclass(frozen=True)
+class JsonLinesSource:
+    name: str
+    files: tuple[Path, ...]
+    languages: frozenset[str] | None = None
+
+    def batches(self, judge: Judge) -> Iterator[Batch]:
+        for file in self.files:
+            size = file.stat().st_size
+            if is_compressed(file):
+                yield JsonLinesBatch(self.name, file, 0, None, size, judge)
+                continue
+            for start in range(0, size, BATCH_BYTES):
+                end = min(start + BATCH_BYTES, size)
+                yield JsonLinesBatch(self.name, file, start, end, end - start, judge)
+
+
+@dataclass(frozen=True)
+class JsonLinesBatch:
+    """The rows that begin in a part of a file."""
+
+    dataset: str
+    file: Path
+    start: int
+    end: int | None
+    """None: all of a compressed file."""
+    num_bytes: int
+    judge: Judge
+
+    def read(self) -> Iterator[tuple[FoundFile, int]]:
+        for rows, found in enumerate(until_damaged(lines_of(self.file, self.start, self.end), self.file)):
+            if isinstance(found, Damage):
+                reason = f"{printable(self.file.name)} is damaged after {rows:,} rows: {found.words}"
+                yield FoundFile(Project(self.dataset), "", 0, reason), self.num_bytes
+                return
+            place, line, position = found
+            if not line.isspace():
+                yield self._found(place, line), min(position - self.start, self.num_bytes)
+
+    def _found(self, place: int, line: bytes) -> FoundFile:
+        name = f"{printable(archive_stem(self.file.name))}/{place:012d}"
+        if len(line) > LARGEST_ROW:
+            return FoundFile(Project(self.dataset), name, 0, LARGE_ROW)
+        row = parsed(line)
+        if row is None:
+            return FoundFile(Project(self.dataset), name, len(line), DAMAGED_ROW)
+        columns = columns_of(tuple(row))
+        return found_row({field: row[column] for field, column in columns.items()}, self.dataset, name, self.judge)
+
+
+def lines_of(file: Path, start: int, end: int | None) -> Iterator[tuple[int, bytes, int]]:
+    """Each line with its place in the content, and how far the file is read."""
+    with open_expanded(file) as (stream, position):
+        for place, line in lines_between(stream, start, end):
+            yield place, line, position()
+
+
+def lines_between(stream: IO[bytes], start: int, end: int | None) -> Iterator[tuple[int, bytes]]:
+    """The lines that begin from `start` and before `end`, each with its place; of one that is too long only the beginning."""
+    place = start
+    if start:
+        stream.seek(start - 1)
+        place += rest_of_line(stream) - 1
+    while (end is None or place < end) and (line := stream.readline(LARGEST_ROW + 1)):
+        yield place, line
+        place += len(line)
+        if len(line) > LARGEST_ROW and not line.endswith(b"\n"):
+            place += rest_of_line(stream)
+
+
+def rest_of_line(stream: IO[bytes]) -> int:
+    """Passes over what is left of a line, and says how many bytes it was."""
+    passed = 0
+    while part := stream.readline(2**20):
+        passed += len(part)
+        if part.endswith(b"\n"):
+            break
+    return passed
+
+
+def parsed(line: bytes) -> dict[str, Any] | None:
+    """A row's columns; None if the line is none."""
+    try:
+        row = orjson.loads(line.removeprefix(BYTE_ORDER_MARK))
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(row, dict):
+        return None
+    return row["meta"] | row if isinstance(row.get("meta"), dict) else row

@@ -1,0 +1,117 @@
+"""Names of projects, files and languages as sources spell them.
+
+    printable(b"caf\\xe9.py")                 # "caf\\\\xe9.py": what is no text becomes an escape
+    member_path("/etc/../passwd.py")         # "etc/passwd.py"
+    language_named("c-sharp")                # "C#"
+
+A name out of an archive, list or dataset is only ever a name: no file is opened by it.
+"""
+
+import re
+
+UNNAMED = "unnamed"
+ARCHIVE_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".tbz2", ".txz", ".tzst", ".zip", ".parquet", ".jsonl", ".ndjson")
+
+SPELLINGS = {
+    "C": ("c", "clang"),
+    "C#": ("c#", "csharp", "c-sharp", "cs"),
+    "C++": ("c++", "cpp", "cplusplus", "cxx", "c-plus-plus"),
+    "GDScript": ("gdscript", "gd", "godot"),
+    "Go": ("go", "golang"),
+    "Java": ("java",),
+    "JavaScript": ("javascript", "js"),
+    "Kotlin": ("kotlin", "kt"),
+    "PHP": ("php",),
+    "Python": ("python", "python3", "py"),
+    "Ruby": ("ruby", "rb"),
+    "Rust": ("rust", "rs"),
+    "Scala": ("scala",),
+    "TypeScript": ("typescript", "ts"),
+    # languages of no recipe, which stand beside the others in folders of many
+    "CSS": ("css",),
+    "Clojure": ("clojure",),
+    "Dart": ("dart",),
+    "Elixir": ("elixir",),
+    "Erlang": ("erlang",),
+    "Fortran": ("fortran",),
+    "Haskell": ("haskell",),
+    "HTML": ("html",),
+    "Julia": ("julia",),
+    "Lua": ("lua",),
+    "MATLAB": ("matlab",),
+    "OCaml": ("ocaml",),
+    "Objective-C": ("objective-c", "objectivec"),
+    "Perl": ("perl",),
+    "R": ("r",),
+    "SQL": ("sql",),
+    "Shell": ("shell", "bash"),
+    "Swift": ("swift",),
+    "Zig": ("zig",),
+}
+LANGUAGE_OF = {spelling: language for language, spellings in SPELLINGS.items() for spelling in spellings}
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def language_named(name: str) -> str | None:
+    """The language of a folder or a column, by linguist's name; None if it is none that is known here.
+
+    >>> language_named("C-Sharp"), language_named("cpp"), language_named("Go"), language_named("src")
+    ('C#', 'C++', 'Go', None)
+    """
+    return LANGUAGE_OF.get(name.casefold().replace(" ", "-").replace("_", "-"))
+
+
+def printable(name: str | bytes) -> str:
+    """A name as text of one line that can be stored: what is not UTF-8, and control characters, become backslash escapes.
+
+    >>> printable(b"caf\\xe9.py"), printable("two\\nlines")
+    ('caf\\\\xe9.py', 'two\\\\x0alines')
+    """
+    if isinstance(name, str) and name.isprintable():
+        return name
+    raw = name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
+    return UNPRINTABLE.sub(escaped, raw.decode("utf-8", "backslashreplace"))
+
+
+def escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def member_path(name: str | bytes) -> str:
+    """The path of an archive's member, without a root and without `.` and `..`.
+
+    >>> member_path("/etc/../etc/./passwd.py")
+    'etc/etc/passwd.py'
+    """
+    return "/".join(part for part in printable(name).split("/") if part not in ("", ".", ".."))
+
+
+def archive_stem(name: str) -> str:
+    """A file name without its archive suffixes.
+
+    >>> archive_stem("linux-6.1.tar.xz"), archive_stem("src.zip"), archive_stem("code.tgz"), archive_stem("rows.jsonl.zst")
+    ('linux-6.1', 'src', 'code', 'rows')
+    """
+    for suffix in ARCHIVE_SUFFIXES:
+        name = name.removesuffix(suffix) or name
+    return name
+
+
+def archive_project(stem: str) -> str:
+    """The project that an archive holds: `organization__project` is PolyCoder's way to write both in a file's name.
+
+    >>> archive_project("torvalds__linux"), archive_project("linux-6.1"), archive_project("__init__")
+    ('torvalds/linux', 'linux-6.1', '__init__')
+    """
+    organization, _, project = stem.partition("__")
+    return f"{organization}/{project}" if organization and project.strip("_") else stem
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """The name itself, or with the first free number where another source has it."""
+    name = printable(name)
+    candidates = (name if number == 1 else f"{name}-{number}" for number in range(1, len(taken) + 2))
+    free = next(candidate for candidate in candidates if candidate not in taken)
+    taken.add(free)
+    return free

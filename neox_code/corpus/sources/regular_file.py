@@ -1,0 +1,28 @@
+"""Reading a file once that was listed before.
+
+    content = read_regular_file("src/main.c", 4096)          # None: it is no regular file of 4,096 bytes (any more)
+
+No link is followed, no pipe waited for, and nothing read beyond the listed size.
+"""
+
+import os
+import stat
+
+
+def read_regular_file(path: str, num_bytes: int) -> bytes | None:
+    """The content of a file that was `num_bytes` long when it was listed; None if it is no such file (any more)."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        content = os.read(descriptor, num_bytes + 1)
+        while 0 < len(content) < num_bytes and (more := os.read(descriptor, num_bytes + 1 - len(content))):
+            content += more
+        if not content and not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+    except (OSError, OverflowError, MemoryError):
+        return None
+    finally:
+        os.close(descriptor)
+    return content if len(content) == num_bytes else None

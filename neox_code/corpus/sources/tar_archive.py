@@ -1,0 +1,179 @@
+"""Tar archives; nothing is unpacked to disk.
+
+    source = TarSource("linux-6.1", Path("linux-6.1.tar.xz"))
+
+A plain archive is listed by its headers and read in batches; a compressed one is one batch, read from its first byte to its last.
+An archive is one project, unless a layout is given. What comes before a damage is kept; the damage itself is a file without path
+whose reason says after how many members.
+"""
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, hand_over, in_batches
+from neox_code.corpus.sources.compressed import (
+    DAMAGED,
+    BrokenArchive,
+    Damage,
+    in_words,
+    is_compressed,
+    open_expanded,
+    until_damaged,
+)
+from neox_code.corpus.sources.layout import placed
+from neox_code.corpus.sources.names import UNNAMED, member_path
+from neox_code.corpus.sources.protocol import Batch, FoundFile, Judge
+
+LARGEST_HEADER = 2**20
+LARGEST_SIZE = 2**62
+SPARSE = "sparse file"
+
+
+@dataclass(frozen=True)
+class TarSource:
+    name: str
+    path: Path
+    layout: str = "repository"
+    languages: frozenset[str] | None = None
+
+    def batches(self, judge: Judge) -> Iterator[Batch]:
+        if is_compressed(self.path):
+            yield CompressedTarBatch(self, judge, self.path.stat().st_size)
+        else:
+            yield from in_batches(self._list(judge), lambda files, work: TarBatch(self.path, files, work))
+
+    def _list(self, judge: Judge) -> Iterator[tuple[FoundFile, int]]:
+        """Every file of a plain archive, and where its content begins."""
+        for members, member in enumerate(until_damaged(listed_members(self.path), self.path)):
+            if isinstance(member, Damage):
+                yield self.damaged(members, member), 0
+            elif not member.isdir():
+                yield self.judged(member, judge), member.offset_data
+
+    def judged(self, member: tarfile.TarInfo, judge: Judge) -> FoundFile:
+        project, path = placed(self.name, self.layout, member_path(member.name) or UNNAMED)
+        num_bytes = member.size if member.isreg() else 0
+        return FoundFile(project, path, num_bytes, kind_reason(member) or judge(project, path, num_bytes))
+
+    def damaged(self, members: int, damage: Damage) -> FoundFile:
+        project, _ = placed(self.name, self.layout, "")
+        return FoundFile(project, "", 0, f"damaged after {members:,} members: {damage.words}")
+
+
+def listed_members(path: Path) -> Iterator[tarfile.TarInfo]:
+    with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=StrictTarInfo) as archive:
+        yield from without_memory(archive)
+
+
+def without_memory(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members, of which tarfile would keep every one."""
+    for member in archive:
+        archive.members.clear()
+        yield member
+
+
+@dataclass(frozen=True)
+class TarBatch:
+    """Members of a plain archive."""
+
+    archive: Path
+    files: tuple[tuple[FoundFile, int], ...]
+    num_bytes: int
+
+    def read(self) -> Iterator[tuple[FoundFile, int]]:
+        done = 0
+        with self.archive.open("rb", buffering=0) as archive:
+            for file, offset in self.files:
+                if file.reason is None:
+                    done += file.num_bytes
+                    hand_over(file, read_part(archive, offset, file.num_bytes))
+                yield file, done
+
+
+def read_part(archive: IO[bytes], offset: int, num_bytes: int) -> bytes | None:
+    try:
+        archive.seek(offset)
+        content = archive.read(num_bytes)
+    except DAMAGED:
+        return None
+    return content if len(content) == num_bytes else None
+
+
+@dataclass(frozen=True)
+class CompressedTarBatch:
+    """A whole archive."""
+
+    source: TarSource
+    judge: Judge
+    num_bytes: int
+
+    def read(self) -> Iterator[tuple[FoundFile, int]]:
+        for members, found in enumerate(until_damaged(streamed_members(self.source.path), self.source.path)):
+            if isinstance(found, Damage):
+                yield self.source.damaged(members, found), self.num_bytes
+                return
+            archive, member, position = found
+            if member.isdir():
+                continue
+            file = self.source.judged(member, self.judge)
+            if file.reason is None:
+                try:
+                    content = archive.extractfile(member)
+                    hand_over(file, content.read(file.num_bytes) if content else None)
+                except DAMAGED as error:
+                    hand_over(file, None)
+                    yield file, position
+                    yield self.source.damaged(members + 1, Damage(in_words(error, self.source.path))), self.num_bytes
+                    return
+            yield file, position
+
+
+def streamed_members(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, int]]:
+    """Each member with its archive, which stands before the member's content, and how far the file is read."""
+    with open_expanded(path) as (stream, position), tarfile.open(fileobj=stream, mode="r|", tarinfo=StrictTarInfo) as archive:
+        for member in without_memory(archive):
+            yield archive, member, position()
+
+
+def kind_reason(member: tarfile.TarInfo) -> str | None:
+    if member.issym() or member.islnk():
+        return LINK
+    return NOT_A_FILE if not member.isreg() else SPARSE if member.issparse() else None
+
+
+class StrictTarInfo(tarfile.TarInfo):
+    """A header whose damage is an error (tarfile takes it for the archive's end), and whose extensions stay small."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "StrictTarInfo":
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:
+            raise
+        except tarfile.EmptyHeaderError:
+            raise BrokenArchive("it ends without its end mark") from None
+        except tarfile.HeaderError as error:
+            raise BrokenArchive(str(error)) from None
+
+    def _proc_member(self, *arguments: Any, **keywords: Any) -> "StrictTarInfo":
+        if self.type in EXTENSION_HEADERS and self.size > LARGEST_HEADER:
+            raise BrokenArchive(f"an extended header of {self.size:,} bytes, expected at most {LARGEST_HEADER:,}")
+        member: StrictTarInfo = super()._proc_member(*arguments, **keywords)
+        if not 0 <= member.size < LARGEST_SIZE:
+            raise BrokenArchive(f"a member of {member.size:,} bytes")
+        return member
+
+
+EXTENSION_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+
+
+def is_tar_start(start: bytes) -> bool:
+    """Whether the first 512 bytes are a tar header."""
+    try:
+        tarfile.TarInfo.frombuf(start[:512], tarfile.ENCODING, "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True

@@ -1,0 +1,171 @@
+"""Zip archives: listed by their directory, read in batches; nothing is unpacked to disk.
+
+    source = ZipSource("torvalds/linux", Path("torvalds__linux.zip"))
+
+A member is read up to the size that the directory claims, which `judge` has seen. Members that share bytes, as in the bombs that
+grow by overlapping, and those past EXPANSION_RATIO times the archive's size, are listed under a reason.
+"""
+
+import bz2
+import lzma
+import stat
+import struct
+import zipfile
+import zlib
+from array import array
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from neox_code.corpus.sources.batches import ENCRYPTED, LINK, NOT_A_FILE, UNREADABLE, hand_over, in_batches
+from neox_code.corpus.sources.compressed import (
+    DAMAGED,
+    EXPANSION_ALLOWED,
+    EXPANSION_RATIO,
+    BrokenArchive,
+    Damage,
+    until_damaged,
+)
+from neox_code.corpus.sources.layout import placed
+from neox_code.corpus.sources.names import UNNAMED, member_path
+from neox_code.corpus.sources.protocol import Batch, FoundFile, Judge
+from neox_code.corpus.sources.zip_directory import Directory, Entry, entries, find_directory
+
+OVERLAPPING = "overlaps another member"
+EXPANDING = f"past {EXPANSION_RATIO} times its archive's size"
+
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+LOCAL_MAGIC = b"PK\x03\x04"
+FLAG_ENCRYPTED = 0x1
+LARGEST_SIZE = 2**62
+LZMA_HEADER = struct.Struct("<2xHBL")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where a member's content is, and what it must become."""
+
+    offset: int
+    """Of its local header."""
+    stored_bytes: int
+    method: int
+    crc: int
+
+
+@dataclass(frozen=True)
+class ZipSource:
+    name: str
+    path: Path
+    layout: str = "repository"
+    languages: frozenset[str] | None = None
+
+    def batches(self, judge: Judge) -> Iterator[Batch]:
+        return in_batches(self._list(judge), lambda files, work: ZipBatch(self.path, files, work))
+
+    def _list(self, judge: Judge) -> Iterator[tuple[FoundFile, Member]]:
+        """Every file of the directory; one that is damaged ends with a file without path that says after how many members."""
+        members = 0
+        allowed = max(EXPANSION_ALLOWED, EXPANSION_RATIO * self.path.stat().st_size)
+        for found in until_damaged(zip_entries(self.path), self.path):
+            if isinstance(found, Damage):
+                project, _ = placed(self.name, self.layout, "")
+                yield FoundFile(project, "", 0, f"damaged after {members:,} members: {found.words}"), Member(0, 0, 0, 0)
+                return
+            members += 1
+            entry, reason = found
+            if entry.is_folder:
+                continue
+            project, path = placed(self.name, self.layout, member_path(entry.name) or UNNAMED)
+            num_bytes = min(entry.num_bytes, LARGEST_SIZE)
+            file = FoundFile(project, path, num_bytes, reason or judge(project, path, num_bytes))
+            if file.reason is None:
+                allowed -= num_bytes
+                file.reason = EXPANDING if allowed < 0 else None
+            yield file, Member(entry.offset, entry.stored_bytes, entry.method, entry.crc)
+
+
+def zip_entries(path: Path) -> Iterator[tuple[Entry, str | None]]:
+    """Each entry of an archive's directory, and the reason why it is not to be read."""
+    with path.open("rb", buffering=2**18) as archive:
+        directory = find_directory(archive)
+        overlapping = overlaps(archive, directory)
+        for number, entry in enumerate(entries(archive, directory)):
+            yield entry, OVERLAPPING if number in overlapping else entry_reason(entry, directory.start)
+
+
+def entry_reason(entry: Entry, end: int) -> str | None:
+    kind = stat.S_IFMT(entry.mode)
+    if kind not in (0, stat.S_IFREG):
+        return LINK if kind == stat.S_IFLNK else NOT_A_FILE
+    if entry.offset + LOCAL_HEADER.size + entry.stored_bytes > end:
+        return UNREADABLE
+    return ENCRYPTED if entry.flags & FLAG_ENCRYPTED else None
+
+
+def overlaps(archive: IO[bytes], directory: Directory) -> set[int]:
+    """The members whose bytes, by the directory, reach into the next one."""
+    starts, ends = array("Q"), array("Q")
+    with suppress(BrokenArchive):
+        for entry in entries(archive, directory):
+            starts.append(entry.offset)
+            ends.append(min(entry.offset + LOCAL_HEADER.size + entry.stored_bytes, 2**64 - 1))
+    begin, end = np.frombuffer(starts, np.uint64), np.frombuffer(ends, np.uint64)
+    order = np.argsort(begin, kind="stable")
+    return set(order[:-1][end[order[:-1]] > begin[order[1:]]].tolist())
+
+
+@dataclass(frozen=True)
+class ZipBatch:
+    archive: Path
+    files: tuple[tuple[FoundFile, Member], ...]
+    num_bytes: int
+
+    def read(self) -> Iterator[tuple[FoundFile, int]]:
+        done = 0
+        with self.archive.open("rb", buffering=2**16) as archive:
+            for file, member in self.files:
+                if file.reason is None:
+                    done += file.num_bytes
+                    hand_over(file, read_member(archive, member, file.num_bytes))
+                yield file, done
+
+
+def read_member(archive: IO[bytes], member: Member, num_bytes: int) -> bytes | None:
+    """The content of a member; None if it is damaged, of an unknown method, or not of the size that it claims."""
+    try:
+        archive.seek(member.offset)
+        magic, name_length, extra_length = LOCAL_HEADER.unpack(archive.read(LOCAL_HEADER.size))
+        if magic != LOCAL_MAGIC:
+            return None
+        archive.seek(name_length + extra_length, 1)
+        content = expanded(archive.read(member.stored_bytes), member.method, num_bytes)
+    except DAMAGED:
+        return None
+    return content if content is not None and len(content) == num_bytes and zlib.crc32(content) == member.crc else None
+
+
+def expanded(data: bytes, method: int, num_bytes: int) -> bytes | None:
+    """A member's content, of which no more than one byte too much is made."""
+    if method == zipfile.ZIP_STORED:
+        return data
+    if method == zipfile.ZIP_DEFLATED:
+        return zlib.decompressobj(-15).decompress(data, num_bytes + 1)
+    if method == zipfile.ZIP_BZIP2:
+        return bz2.BZ2Decompressor().decompress(data, num_bytes + 1)
+    if method == zipfile.ZIP_LZMA:
+        return lzma_decompressor(data).decompress(data[4 + 5 :], num_bytes + 1)
+    return None
+
+
+def lzma_decompressor(data: bytes) -> lzma.LZMADecompressor:
+    size, properties, dictionary = LZMA_HEADER.unpack_from(data)
+    if size != 5:
+        raise ValueError("LZMA properties of another size")
+    rest, lc = divmod(properties, 9)
+    pb, lp = divmod(rest, 5)
+    chain = [{"id": lzma.FILTER_LZMA1, "dict_size": min(dictionary, 2**26), "lc": lc, "lp": lp, "pb": pb}]
+    return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=chain)

@@ -1,0 +1,127 @@
+"""The directory of a zip archive, an entry at a time: a name that is no text or damage further on costs only what it damages.
+
+    with Path("code.zip").open("rb") as archive:
+        directory = find_directory(archive)
+        for entry in entries(archive, directory):
+            print(entry.name, entry.num_bytes, entry.offset)
+
+Layout, as far as it is read (little endian; each extra field is 2 bytes of tag, 2 of size and the field; tag 1 is zip64's):
+
+    entry              PK12  version x4  flags method time x4  crc  stored size  lengths of name, extra, comment  x8 mode offset
+    zip64 end          PK66  x20 entries x8 size offset
+    zip64 locator      PK67  x4  offset of the zip64 end  x4
+    end                PK56  x4 x2 entries size offset  length of comment
+"""
+
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from neox_code.corpus.sources.compressed import BrokenArchive
+
+ENTRY = struct.Struct("<4s4xHH4xLLLHHH6xHL")
+ENTRY_MAGIC = b"PK\x01\x02"
+END = struct.Struct("<4s6xHLLH")
+END_MAGIC = b"PK\x05\x06"
+LOCATOR = struct.Struct("<4s4xQ4x")
+LOCATOR_MAGIC = b"PK\x06\x07"
+ZIP64_END = struct.Struct("<4s28xQQQ")
+ZIP64_END_MAGIC = b"PK\x06\x06"
+ZIP64_END_SIZE = 56
+LARGEST_COMMENT = 2**16
+IN_ZIP64 = 0xFFFFFFFF
+ZIP64_TAG = 1
+FLAG_UTF8 = 0x800
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    start: int
+    end: int
+    shift: int
+    """What stands before the archive in its file, as in one that unpacks itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    name: bytes | str
+    flags: int
+    method: int
+    crc: int
+    stored_bytes: int
+    num_bytes: int
+    mode: int
+    offset: int
+    """Of the member's local header, in the file."""
+
+    @property
+    def is_folder(self) -> bool:
+        return self.name[-1:] in (b"/", "/")
+
+
+def find_directory(archive: IO[bytes]) -> Directory:
+    """Where the directory is. Raises BrokenArchive where the file does not end as a zip archive does."""
+    size = archive.seek(0, os.SEEK_END)
+    first = max(size - END.size - LARGEST_COMMENT, 0)
+    archive.seek(first)
+    tail = archive.read()
+    place = tail.rfind(END_MAGIC)
+    if place < 0 or len(tail) - place < END.size:
+        raise BrokenArchive("it has no directory at its end")
+    _, _, num_bytes, offset, _ = END.unpack_from(tail, place)
+    end = first + place
+    large = zip64_end(archive, end)
+    if large is not None:
+        end, num_bytes, offset = large
+    start = end - num_bytes
+    if start < offset:
+        raise BrokenArchive("its directory is not where it says")
+    return Directory(start, end, start - offset)
+
+
+def zip64_end(archive: IO[bytes], end: int) -> tuple[int, int, int] | None:
+    """Where the directory ends, its size and its offset, of an archive that has a zip64 end before its end."""
+    if end < LOCATOR.size + ZIP64_END_SIZE:
+        return None
+    archive.seek(end - LOCATOR.size - ZIP64_END_SIZE)
+    record, locator = archive.read(ZIP64_END_SIZE), archive.read(LOCATOR.size)
+    if not locator.startswith(LOCATOR_MAGIC) or not record.startswith(ZIP64_END_MAGIC):
+        return None
+    _, _, num_bytes, offset = ZIP64_END.unpack_from(record)
+    return end - LOCATOR.size - ZIP64_END_SIZE, num_bytes, offset
+
+
+def entries(archive: IO[bytes], directory: Directory) -> Iterator[Entry]:
+    """The entries in their order. Raises BrokenArchive where one is damaged."""
+    place = directory.start
+    archive.seek(place)
+    while place < directory.end:
+        fixed = archive.read(ENTRY.size)
+        if len(fixed) < ENTRY.size or not fixed.startswith(ENTRY_MAGIC):
+            raise BrokenArchive("its directory is damaged")
+        _, flags, method, crc, stored, size, name_length, extra_length, comment_length, mode, offset = ENTRY.unpack(fixed)
+        place += ENTRY.size + name_length + extra_length + comment_length
+        if place > directory.end:
+            raise BrokenArchive("its directory is damaged")
+        name, extra = archive.read(name_length), archive.read(extra_length)
+        archive.seek(comment_length, os.SEEK_CUR)
+        size, stored, offset = with_zip64([size, stored, offset], extra)
+        text = name if flags & FLAG_UTF8 else name.decode("cp437")
+        yield Entry(text, flags, method, crc, stored, size, mode, offset + directory.shift)
+
+
+def with_zip64(values: list[int], extra: bytes) -> list[int]:
+    """The values, those that are too large for their fields from the extra field that has them in this order."""
+    if IN_ZIP64 not in values:
+        return values
+    field = b""
+    while len(extra) >= 4:
+        tag, length = struct.unpack_from("<HH", extra)
+        if tag == ZIP64_TAG:
+            field = extra[4 : 4 + length]
+            break
+        extra = extra[4 + length :]
+    wide = iter(struct.unpack(f"<{len(field) // 8}Q", field[: len(field) // 8 * 8]))
+    return [next(wide, value) if value == IN_ZIP64 else value for value in values]

@@ -1,0 +1,90 @@
+"""Stages of a build on disk: a stage is many tasks, each of which leaves one file in the work folder, whole or not at all.
+
+    SCAN = Stage("scan", scan_batch, part_file)            # scan_batch(work, 7) yields bytes done and leaves part_file(work, 7)
+    with LocalExecutor(workers=2) as executor:
+        run_stage(SCAN, work, sizes, executor)
+
+A task reads what it needs from the work folder and nothing from the memory of whoever starts it, so tasks can run on any machine
+that sees the folder, in any order, any number of times. What is left of a killed run is what its finished tasks left: the next
+run does the others.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from neox_code.corpus.workers import Workers
+from neox_code.errors import DataError
+from neox_code.logs import progress
+
+Task = Callable[[Path, int], Iterator[float]]
+"""A function of a module, with the work folder and a task's number: yields amounts of work done, leaves its output at the end."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    run: Task
+    output: Callable[[Path, int], Path]
+    """What a task leaves, by the work folder and the task's number."""
+
+    def missing(self, work: Path, num_tasks: int) -> list[int]:
+        """The tasks that are not done."""
+        return [task for task in range(num_tasks) if not is_whole(self.output(work, task))]
+
+
+class Executor(Protocol):
+    """What runs tasks somewhere."""
+
+    def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[float]:
+        """Runs the tasks and yields the work done as it becomes known (a task that is known only to be done may yield nothing).
+
+        What a task raises is raised here, or logged where it happened: `run_stage` looks for outputs, not for a return value.
+        """
+        ...
+
+
+class LocalExecutor:
+    """Runs tasks in processes of this machine; a context manager. A process that is killed is an error, never a hang."""
+
+    def __init__(self, workers: int):
+        self._workers = Workers(workers)
+
+    def __enter__(self) -> "LocalExecutor":
+        self._workers.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._workers.__exit__(*exception)
+
+    def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[float]:
+        for _, done in self._workers.run(stage.run, [(work, task) for task in tasks]):
+            yield done
+
+
+def run_stage(stage: Stage, work: Path, sizes: Sequence[float], executor: Executor, unit: str = "B") -> None:
+    """Does the tasks whose outputs are not there; `sizes` is the work in each. Raises DataError where one left nothing."""
+    missing = stage.missing(work, len(sizes))
+    if not missing:
+        return
+    total = sum(sizes)
+    with progress(stage.name, total=total, unit=unit, done=total - sum(sizes[task] for task in missing)) as advance:
+        for done in executor.run(stage, work, missing):
+            advance(done)
+    left = stage.missing(work, len(sizes))
+    if left:
+        raise DataError(
+            f"{stage.name}: {len(left):,} of {len(missing):,} tasks left nothing in {work}, the first is {left[0]}. "
+            "See the logs of the processes that ran them; the same command again does what is left."
+        )
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a Parquet file is there to its last byte; a file system that lost power can leave a name without its content."""
+    try:
+        with path.open("rb") as file:
+            file.seek(-4, 2)
+            return file.read() == b"PAR1"
+    except OSError:
+        return False

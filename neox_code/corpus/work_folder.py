@@ -1,0 +1,128 @@
+"""The folder of a build that goes on: what every task needs to know, and where everything is.
+
+DIR.work/key.json                  what is built, to tell whether an interrupted build can be gone on with
+DIR.work/settings.pickle           Settings; recipe.py beside it where the recipe is the user's own
+DIR.work/plan.json                 the batches: their number and sizes
+DIR.work/plan/000000.pickle ...    a batch of files to read
+DIR.work/clones/                   repositories while they are read
+DIR.work/parts/000000.parquet ...  what reading it gave: see parts.py
+DIR.work/decisions/                what was decided: see decisions.py
+DIR.work/out/                      the corpus, which takes its name at the end
+DIR.work/replaced/                 the corpus that had that name before, until then
+
+Nothing is removed from a folder that has such a name and is not ours.
+"""
+
+import pickle
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from neox_code.corpus.recipes.recipe import Recipe
+from neox_code.corpus.recipes.registry import load_recipe, recipe_file
+from neox_code.errors import DataError
+from neox_code.files import atomic_file, partial_path, read_json, write_json
+
+SUFFIX = ".work"
+KEY_FILE = "key.json"
+SETTINGS_FILE = "settings.pickle"
+PLAN_FILE = "plan.json"
+FINISHED_FILE = "finished.json"
+LOCK_FILE = ".lock"
+CLONES_FOLDER = "clones"
+REPLACED_FOLDER = "replaced"
+NO_BUILD: dict[str, Any] = {"sources": None, "recipe": None, "settings": None, "versions": None}
+"""The key of a work folder in which nothing is of use."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the tasks of a build have in common."""
+
+    recipe: Recipe
+    languages: tuple[str, ...]
+    """Of the recipe's, those that are taken; sorted."""
+    seed: int
+    max_bytes: int | None
+    shares: Mapping[str, float]
+    tokenizer: Path | None = None
+    """A tokenizer.json, whose tokens are counted."""
+    layout: str | None = None
+    """What the folders of folders and archives are, instead of what they look like: one of LAYOUTS of sources/layout.py."""
+    clones: Path | None = None
+    """Where clones of repositories are kept, and taken from; else they are removed once they are read."""
+
+
+def work_folder(output: Path) -> Path:
+    return output.absolute().with_name(output.name + SUFFIX)
+
+
+def known_key(work: Path) -> dict[str, Any]:
+    """What is being built there; NO_BUILD for a new folder. Raises DataError for a folder that is not ours."""
+    key = read_json(work / KEY_FILE) if (work / KEY_FILE).exists() else None
+    if isinstance(key, dict) and key.keys() == NO_BUILD.keys():
+        return key
+    ours = (LOCK_FILE, partial_path(work / KEY_FILE).name)
+    if key is not None or (work.exists() and any(entry.name not in ours for entry in work.iterdir())):
+        raise DataError(
+            f"{work} is where the corpus would be built, and holds other files, which would be lost. "
+            "Choose another --output, or give the folder another name."
+        )
+    return NO_BUILD
+
+
+def clear_work(work: Path, *kept: str) -> None:
+    """Removes what a build has left, but for the names in `kept`; killed at any moment, the folder stays known as ours."""
+    write_json(work / KEY_FILE, NO_BUILD)
+    for entry in list(work.iterdir()):
+        if entry.name in (KEY_FILE, LOCK_FILE, *kept):
+            continue
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+
+
+def remove_work(work: Path) -> None:
+    clear_work(work)
+    shutil.rmtree(work)
+
+
+def batch_file(work: Path, index: int) -> Path:
+    return work / "plan" / f"{index:06d}.pickle"
+
+
+def part_file(work: Path, index: int) -> Path:
+    return work / "parts" / f"{index:06d}.parquet"
+
+
+def decisions_folder(work: Path) -> Path:
+    return work / "decisions"
+
+
+def output_folder(work: Path) -> Path:
+    return work / "out"
+
+
+def save_settings(work: Path, settings: Settings) -> None:
+    own = recipe_file(settings.recipe)
+    if own is not None:
+        shutil.copyfile(own, work / "recipe.py")
+    with atomic_file(work / SETTINGS_FILE, "wb") as file:
+        pickle.dump(settings, file)
+
+
+def load_settings(work: Path) -> Settings:
+    """The inverse of `save_settings`; a worker asks for every task and reads once."""
+    return read_settings(work, (work / SETTINGS_FILE).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def read_settings(work: Path, written_at: int) -> Settings:
+    if (work / "recipe.py").exists():
+        load_recipe(work / "recipe.py")
+    with (work / SETTINGS_FILE).open("rb") as file:
+        return pickle.load(file)

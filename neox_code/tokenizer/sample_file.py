@@ -1,0 +1,70 @@
+"""The texts that a vocabulary is learnt from, on disk while it is: what learns reads them from there, more than once.
+
+with SampleFile(Path("vocabulary.sample"), texts) as sample:
+    print(sample.num_texts, sample.num_bytes, len(sample.excerpt))
+    for text in sample.texts(): ...
+
+The file holds the texts in UTF-8 with the byte 0xFF after each, which UTF-8 never has.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from neox_code.tokenizer.byte_level import utf8
+
+SEPARATOR = b"\xff"
+EXCERPT_BYTES = 2**20
+LONGEST_IN_EXCERPT = 2**16
+CHUNK_BYTES = 2**20
+
+
+class SampleFile:
+    """Writes the texts as the `with` block begins, and is deleted when it ends."""
+
+    def __init__(self, path: Path, texts: Iterable[str]):
+        self.path = path
+        self.num_texts = 0
+        self.num_bytes = 0
+        self.excerpt: list[str] = []
+        """Some of the texts, from everywhere among them, of at most EXCERPT_BYTES."""
+        self._texts = texts
+
+    def __enter__(self) -> Self:
+        try:
+            self._write()
+        except BaseException:
+            self.path.unlink(missing_ok=True)
+            raise
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        """Every `stride`-th text is in the excerpt; the stride doubles whenever the excerpt is full."""
+        stride, excerpt_bytes = 1, 0
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("wb") as file:
+            for text in self._texts:
+                data = utf8(text)
+                if not data:
+                    continue
+                file.write(data + SEPARATOR)
+                if self.num_texts % stride == 0 and len(data) <= LONGEST_IN_EXCERPT:
+                    self.excerpt.append(text)
+                    excerpt_bytes += len(data)
+                while excerpt_bytes > EXCERPT_BYTES:
+                    stride *= 2
+                    self.excerpt = self.excerpt[::2]
+                    excerpt_bytes = sum(len(utf8(entry)) for entry in self.excerpt)
+                self.num_texts += 1
+                self.num_bytes += len(data)
+
+    def texts(self) -> Iterator[str]:
+        """All texts in their order, one in memory at a time."""
+        rest = b""
+        with self.path.open("rb") as file:
+            while data := file.read(CHUNK_BYTES):
+                *whole, rest = (rest + data).split(SEPARATOR)
+                yield from (entry.decode() for entry in whole)

@@ -1,0 +1,17 @@
+import random
+
+from neox_code.benchmarks.exhaustive import alike_pairs, shingles
+
+
+def test_pairs_are_those_of_comparing_all_with_all():
+    generator = random.Random(0)
+    texts = [" ".join(generator.choices("abc", k=generator.randrange(9))) for _ in range(120)]
+    sets = [shingles(text, 2) for text in texts]
+    expected = [
+        (i, j)
+        for j in range(len(texts))
+        for i in range(j)
+        if sets[i] and sets[j] and len(sets[i] & sets[j]) / len(sets[i] | sets[j]) >= 0.5
+    ]
+    assert len(expected) > 100
+    assert alike_pairs(texts, threshold=0.5, shingle_words=2) == expected

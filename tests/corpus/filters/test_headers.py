@@ -1,0 +1,60 @@
+import pytest
+
+from neox_code.corpus.filters.headers import CopyrightHeaders
+from neox_code.corpus.filters.protocol import Candidate
+
+NOTICE = "Copyright 2020 Ann\n{mark} Licensed under the MIT license."
+
+
+def edited(text, path="x"):
+    return CopyrightHeaders().edit(Candidate(path, "Python", len(text), text))
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("/*\n * Copyright 2020 JetBrains\n */\n\npackage a\n", "package a\n"),
+        (
+            "// Copyright 2009 The Go Authors.\n// BSD-style license.\n\n// Package a adds.\npackage a\n",
+            "// Package a adds.\npackage a\n",
+        ),
+        ("<?php\n/**\n * (c) 2020 Ann\n */\n\nnamespace A;\n", "<?php\nnamespace A;\n"),
+        (
+            "#!/usr/bin/env python\n# -*- coding: utf-8 -*-\n# All rights reserved.\nx = 1\n",
+            "#!/usr/bin/env python\n# -*- coding: utf-8 -*-\nx = 1\n",
+        ),
+        ("# frozen_string_literal: true\n\n# Copyright Ann\nclass A; end\n", "# frozen_string_literal: true\n\nclass A; end\n"),
+        ("// run\n\n// Copyright 2020 Ann\n\n// Adds.\npackage a\n", "// run\n\n// Adds.\npackage a\n"),
+        ("/* Copyright Ann */\r\npackage a;\r\n", "package a;\r\n"),
+        ("-- SPDX-License-Identifier: ISC\nmain = 1\n", "main = 1\n"),
+        ("# Copyright Ann", ""),
+    ],
+)
+def test_notices_go_and_all_else_stays(text, left):
+    assert edited(text) == left
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# Adds.\nx = 1\n",
+        "x = 1\n# Copyright 2020 Ann\n",
+        "def license():\n    '''The license.'''\n",
+        "/* never closed, copyright",
+        "",
+        "\n\n",
+        "/**\n * Counts.\n */\nclass A {}\n/* Copyright */\n",
+    ],
+)
+def test_texts_without_a_notice_at_their_head_stay_as_they_are(text):
+    assert edited(text) == text
+
+
+def test_an_edit_does_not_find_more_the_second_time():
+    text = "/* Copyright A */\n\n/* License B */\n/* Adds. */\nint x;\n"
+    assert edited(text) == "/* Adds. */\nint x;\n" == edited(edited(text))
+
+
+def test_a_comment_without_end_is_read_in_linear_time():
+    assert edited("/*" + "*" * 100_000) == "/*" + "*" * 100_000
+    assert edited("#" + " " * 100_000).startswith("#")

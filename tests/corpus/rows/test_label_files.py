@@ -1,0 +1,305 @@
+"""Labeling against a server that behaves as OpenAI's chats do, its limits and its bad days included."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neox_code.corpus.json_endpoint import JsonEndpoint
+from neox_code.corpus.rows.label_files import Wanted, label_files
+from neox_code.corpus.rows.labels import Labeler, Prices
+from neox_code.errors import DataError
+
+KEY = "a-key"
+TOOL = Path(__file__).parents[3] / "tools" / "label_rows.py"
+
+
+class Imitation(ThreadingHTTPServer):
+    """Answers with the name of the function that it is shown; `trouble` holds what to do to the next questions."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Chat)
+        self.trouble: list[Any] = []
+        self.asked: list[dict[str, Any]] = []
+        self.delay = 0.0
+        self.at_once = self.most_at_once = 0
+        self.lock = threading.Lock()
+        self.usage: dict[str, int] | None = {"prompt_tokens": 100, "completion_tokens": 10}
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def codes(self) -> Counter[str]:
+        return Counter(question["messages"][1]["content"] for question in self.asked)
+
+
+class Chat(BaseHTTPRequestHandler):
+    server: Imitation
+
+    def log_message(self, *arguments: Any) -> None: ...
+
+    def do_POST(self) -> None:
+        with self.server.lock:
+            self.server.at_once += 1
+            self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
+        try:
+            self.answer()
+        finally:
+            with self.server.lock:
+                self.server.at_once -= 1
+
+    def answer(self) -> None:
+        question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path != "/v1/chat/completions":
+            return self.say(404, {"error": {"message": "no such page"}})
+        if self.headers["Authorization"] != f"Bearer {KEY}":
+            return self.say(401, {"error": {"message": "Incorrect API key provided"}})
+        with self.server.lock:
+            self.server.asked.append(question)
+            trouble = self.server.trouble.pop(0) if self.server.trouble else None
+        time.sleep(self.server.delay)
+        if trouble == "drop":
+            return self.connection.close()
+        if trouble == "half":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b'{"choices": [')
+            return self.connection.close()
+        if trouble is not None:
+            return self.say(*trouble)
+        name = question["messages"][1]["content"].partition("(")[0].removeprefix("func ")
+        message = {"role": "assistant", "content": f'"// Do {name}."' if name != "silent" else ""}
+        usage = {"usage": self.server.usage} if self.server.usage else {}
+        return self.say(200, {"choices": [{"index": 0, "message": message}], **usage})
+
+    def say(self, status: int, answer: Any, headers: dict[str, str] | None = None) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Imitation]:
+    monkeypatch.setattr("neox_code.corpus.rows.labels.FIRST_PAUSE_SECONDS", 0.01)
+    with Imitation() as server:
+        yield server
+        server.shutdown()
+
+
+def labeler(server: Imitation, key: str = KEY) -> Labeler:
+    return Labeler(JsonEndpoint(f"{server.url}/chat/completions", {"Authorization": f"Bearer {key}"}), "a-model")
+
+
+def function(name: str) -> dict[str, str]:
+    return {"instruction": "", "output": f"func {name}():\n\tpass\n", "version": "4"}
+
+
+def write(path: Path, rows: list[dict[str, str]]) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def answered(name: str) -> dict[str, str]:
+    return function(name) | {"instruction": f"Do {name}."}
+
+
+def test_rows_get_the_models_instructions_and_keep_their_authors(server: Imitation, tmp_path: Path) -> None:
+    described = function("described") | {"instruction": "As its author says."}
+    train = write(tmp_path / "rows" / "train.jsonl", [function("a"), described, function("a"), function("silent"), function("b")])
+    test = write(tmp_path / "rows" / "test.jsonl", [function("b"), function("c")])
+    report = label_files([train, test], tmp_path / "out", labeler(server), prices=Prices(1.0, 10.0))
+    assert read(tmp_path / "out" / "train.jsonl") == [answered("a"), described, answered("b")]
+    assert read(tmp_path / "out" / "test.jsonl") == [answered("c")]
+    assert server.codes() == Counter(function(name)["output"] for name in ("a", "silent", "b", "c"))
+    assert report.rows == {
+        "labeled by the model": 3,
+        "described by their authors": 1,
+        "duplicate output": 2,
+        "without words in the answer": 1,
+    }
+    assert (report.spent.input_tokens, report.spent.output_tokens) == (400, 40)
+    assert Prices(1.0, 10.0).of(report.spent) == pytest.approx(800e-6)
+    question = server.asked[0]
+    assert question["model"] == "a-model" and "GDScript" in question["messages"][0]["content"]
+    label_files([train, test], tmp_path / "out", labeler(server))
+    assert len(server.asked) == 4
+    label_files([train], tmp_path / "out", labeler(server), wanted=Wanted(min_length=20, relabel=True))
+    assert read(tmp_path / "out" / "train.jsonl") == [answered("described")]
+    assert len(server.asked) == 5
+
+
+LIMIT = (429, {"error": {"message": "Rate limit reached", "code": "rate_limit_exceeded"}}, {"retry-after": "0.05"})
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        LIMIT,
+        (429, {"error": "slow down"}),
+        (503, {"error": {"message": "overloaded"}}, {"retry-after": "0.02"}),
+        (500, {}),
+        (200, {"choices": []}),
+        "drop",
+        "half",
+    ],
+)
+def test_what_passes_by_waiting_is_waited_for(server: Imitation, tmp_path: Path, trouble: Any) -> None:
+    rows = [function(name) for name in "abcdef"]
+    server.trouble = [None, trouble, None, trouble, trouble]
+    begin = time.monotonic()
+    label_files([write(tmp_path / "rows" / "r.jsonl", rows)], tmp_path / "out", labeler(server), concurrency=2)
+    assert time.monotonic() - begin >= (0.05 if trouble is LIMIT else 0.01)
+    assert read(tmp_path / "out" / "r.jsonl") == [answered(name) for name in "abcdef"]
+    lines = read(tmp_path / "out" / "answers.jsonl")
+    assert len(lines) == len({line["key"] for line in lines}) == 6
+
+
+def test_questions_are_asked_at_once(server: Imitation, tmp_path: Path) -> None:
+    server.delay = 0.1
+    rows = [function(f"f{number}") for number in range(12)]
+    label_files([write(tmp_path / "rows" / "r.jsonl", rows)], tmp_path / "out", labeler(server), concurrency=4)
+    assert server.most_at_once == 4
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": 500, "completion_tokens": 500}, None])
+def test_the_cost_stays_below_its_maximum(server: Imitation, tmp_path: Path, usage: dict[str, int] | None) -> None:
+    server.usage = usage
+    rows = write(tmp_path / "rows" / "r.jsonl", [function(f"f{number}") for number in range(40)])
+    costs, labeled = [], []
+    for max_cost in (0.02, 0.02, 0.05):
+        report = label_files([rows], tmp_path / "out", labeler(server), prices=Prices(1, 3), max_cost=max_cost, concurrency=3)
+        costs.append(Prices(1, 3).of(report.spent))
+        labeled.append(report.rows["labeled by the model"])
+        assert report.is_over_budget and report.rows["not asked yet"] == 40 - labeled[-1]
+        assert max_cost - 0.004 < costs[-1] <= max_cost
+    assert labeled[0] == labeled[1] < labeled[2] == len(server.asked)
+    assert not label_files([rows], tmp_path / "out", labeler(server), prices=Prices(1, 3), max_cost=9).is_over_budget
+    assert len(server.asked) == 40
+
+
+def test_a_refused_row_is_left_out_and_not_asked_again(server: Imitation, tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows" / "r.jsonl", [function(name) for name in "abc"])
+    server.trouble = [(400, {"error": {"message": "content filter"}})]
+    for _ in range(2):
+        report = label_files([rows], tmp_path / "out", labeler(server), concurrency=1)
+        assert report.rows == {"labeled by the model": 2, "refused by the endpoint": 1}
+    assert len(server.asked) == 3
+
+
+def test_a_model_that_names_the_length_otherwise_is_asked_so(server: Imitation, tmp_path: Path) -> None:
+    server.trouble = [(400, {"error": {"message": "Unsupported 'max_tokens'. Use 'max_completion_tokens' instead."}})]
+    rows = write(tmp_path / "rows" / "r.jsonl", [function(name) for name in "ab"])
+    assert label_files([rows], tmp_path / "out", labeler(server), concurrency=1).rows == {"labeled by the model": 2}
+    assert [set(question) & {"max_tokens", "max_completion_tokens"} for question in server.asked] == [
+        {"max_tokens"},
+        {"max_completion_tokens"},
+        {"max_completion_tokens"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "word"),
+    [
+        ([None, (404, {"error": {"message": "The model does not exist"}})], "does not exist"),
+        ([None, (429, {"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}})], "quota"),
+        ([None, *[(502, {})] * 8], "8 times"),
+    ],
+)
+def test_what_waiting_does_not_mend_ends_the_run_and_loses_nothing(
+    server: Imitation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: list[Any], word: str
+) -> None:
+    monkeypatch.setattr("neox_code.corpus.rows.labels.LONGEST_BACKOFF_SECONDS", 0.01)
+    rows = write(tmp_path / "rows" / "r.jsonl", [function(name) for name in "abcd"])
+    server.trouble = trouble
+    with pytest.raises(DataError, match=word):
+        label_files([rows], tmp_path / "out", labeler(server), concurrency=1)
+    assert len(read(tmp_path / "out" / "answers.jsonl")) == 1
+    label_files([rows], tmp_path / "out", labeler(server), concurrency=1)
+    assert server.codes()[function("a")["output"]] == 1
+    assert read(tmp_path / "out" / "r.jsonl") == [answered(name) for name in "abcd"]
+
+
+def test_an_endpoint_that_refuses_from_the_beginning_is_not_asked_about_every_row(server: Imitation, tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows" / "r.jsonl", [function(name) for name in "abcdefgh"])
+    server.trouble = [(400, {"error": {"message": "unknown model"}})] * 8
+    with pytest.raises(DataError, match="unknown model"):
+        label_files([rows], tmp_path / "out", labeler(server), concurrency=1)
+    assert len(server.asked) < 6
+    server.trouble = []
+    label_files([rows], tmp_path / "out", labeler(server))
+    assert len(read(tmp_path / "out" / "r.jsonl")) == 8
+
+
+def test_a_bad_key_is_said_and_none_is_sent_in_clear_text(server: Imitation, tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows" / "r.jsonl", [function("a")])
+    with pytest.raises(DataError, match="OPENAI_API_KEY"):
+        label_files([rows], tmp_path / "out", labeler(server, "wrong"))
+    with pytest.raises(DataError, match="https"):
+        JsonEndpoint("http://example.org/v1", {"Authorization": "Bearer x"})
+    assert JsonEndpoint("http://example.org/v1", {}).url
+
+
+def test_rows_of_windows_and_an_output_over_the_input_are_errors(server: Imitation, tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows" / "r.jsonl", [{"prompt": "a", "completion": "b"}])
+    with pytest.raises(DataError, match="instruction"):
+        label_files([rows], tmp_path / "out", labeler(server))
+    with pytest.raises(DataError, match="different"):
+        label_files([rows], tmp_path / "rows", labeler(server))
+
+
+def test_the_command_goes_on_after_a_kill(tmp_path: Path) -> None:
+    names = [f"f{number}" for number in range(120)]
+    rows = write(tmp_path / "rows" / "train-00000.jsonl", [function(name) for name in names])
+    with Imitation() as server:
+        server.delay = 0.02
+        command = [
+            *(sys.executable, str(TOOL), str(rows), "--endpoint", server.url, "--model", "m", "--concurrency", "2"),
+            *("--price-in", "2", "--price-out", "4"),
+        ]
+        environment = os.environ | {"OPENAI_API_KEY": KEY}
+        journal = tmp_path / "rows" / "labeled" / "answers.jsonl"
+        for known in (20, 60):
+            process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            until = time.monotonic() + 30
+            while time.monotonic() < until and (not journal.exists() or journal.read_bytes().count(b"\n") < known):
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        with journal.open("ab") as file:
+            file.write(b'{"key": "cut o')
+        assert not (tmp_path / "rows" / "labeled" / rows.name).exists()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert read(tmp_path / "rows" / "labeled" / rows.name) == [answered(name) for name in names]
+        asked = server.codes()
+        assert len(asked) == 120 and asked.total() <= 120 + 2 * 2  # what was under way at a kill
+        assert len(read(journal)) == 120
+        assert "120 rows labeled by the model" in done.stdout
+        assert "12,000 tokens in, 1,200 out, cost 0.0288" in done.stdout
+        without = subprocess.run(
+            [*command, "--max-cost", "1", "--price-in", "0", "--price-out", "0"], capture_output=True, text=True
+        )
+        assert without.returncode == 2 and "--price-in" in without.stderr
+        server.shutdown()

@@ -1,0 +1,102 @@
+"""Builds with the recipes that make rows."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from neox_code.corpus.build import build_corpus
+from neox_code.corpus.filters.license import LICENSES
+from neox_code.corpus.recipes.registry import recipe_by_name
+from neox_code.corpus.shards import SPLITS, iter_documents
+
+MIT = next(text for name, text in LICENSES if name == "MIT")
+SCRIPT = "# Moves {0}.\nstatic func move_{0}():\n\tvar a = 1\n\n\treturn a\n"
+NOTICE = "/*\n * Copyright 2020 Ann.\n */\n\n"
+KOTLIN = "/** Moves {0}. */\nfun move{0}(): Int {{\n    return {0}\n}}\n\n"
+
+GODOT_FILES = {
+    "me/game/LICENSE": MIT,
+    "me/game/old/project.godot": "config_version=4\n",
+    "me/game/old/a.gd": SCRIPT.format("a"),
+    "me/game/old/new/project.godot": 'config_version=5\nconfig/features=PackedStringArray("C#", "4.2")\n',
+    "me/game/old/new/src/b.gd": SCRIPT.format("b"),
+    "me/game/addon/c.gd": SCRIPT.format("c"),
+    "me/game/addon/copy.gd": SCRIPT.format("c"),
+    "me/tool/LICENSE": MIT,
+    "me/tool/d.gd": SCRIPT.format("d").replace("\n", "\r\n"),
+    "me/closed/project.godot": "config_version=5\n",
+    "me/closed/e.gd": SCRIPT.format("e"),
+    "me/game/algebra.gd": 'DeclareGlobalFunction( "f" );\n',
+}
+
+
+def build(folder: Path, files: dict[str, str], recipe: str) -> list[dict[str, str]]:
+    """The rows of a corpus, which stand in the order of its documents."""
+    for path, text in files.items():
+        (folder / "src" / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "src" / path).write_text(text, newline="")
+    corpus = folder / "corpus"
+    build_corpus([str(folder / "src")], corpus, recipe_by_name(recipe), seed=1, workers=1, layout="organization/project")
+    names = [f"{split}-{path.stem[-5:]}" for split in SPLITS for path in sorted((corpus / split).glob("*.parquet"))]
+    assert sorted(path.stem for path in (corpus / "rows").iterdir()) == sorted(names)
+    return [json.loads(line) for name in names for line in (corpus / "rows" / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_godot_makes_a_row_of_each_function_with_the_version_of_its_project(tmp_path: Path) -> None:
+    rows = build(tmp_path, GODOT_FILES, "godot")
+    expected = {"a": "3", "b": "4", "c": "3", "d": ""}
+    assert sorted(rows, key=lambda row: row["instruction"]) == [
+        {"instruction": f"Moves {name}.", "output": SCRIPT.format(name).partition("\n")[2], "version": version}
+        for name, version in expected.items()
+    ]
+
+
+def test_godot_faithful_makes_godot_dodos_rows(tmp_path: Path) -> None:
+    rows = build(tmp_path, GODOT_FILES, "godot-faithful")
+    assert sorted((row["output"], row["version"]) for row in rows) == [
+        ("func move_a():\n\tvar a = 1\n", "3"),
+        ("func move_c():\n\tvar a = 1\n", "3"),
+        ("func move_c():\n\tvar a = 1\n", "3"),
+    ]
+
+
+FILES = {
+    f"me/tree{number}/Tree.kt": NOTICE + "".join(KOTLIN.format(100 * number + place) for place in range(20)) for number in range(3)
+}
+
+
+def test_kotlin_makes_windows_without_notices(tmp_path: Path) -> None:
+    rows = build(tmp_path, FILES, "kotlin")
+    texts = [document.text for split in SPLITS for document in iter_documents(tmp_path / "corpus", split)]
+    assert sorted(texts) == sorted(text.removeprefix(NOTICE) for text in FILES.values())
+    assert len(rows) > 9 and all(row["completion"].startswith("/** Moves") for row in rows)
+    assert all(any(row["prompt"] + row["completion"] in text for text in texts) for row in rows)
+
+
+def test_kotlin_functions_makes_a_row_of_each(tmp_path: Path) -> None:
+    rows = build(tmp_path, FILES, "kotlin-functions")
+    assert sorted(row["instruction"] for row in rows) == sorted(
+        f"Moves {100 * number + place}." for number in range(3) for place in range(20)
+    )
+    assert all(row["output"].startswith("fun move") and row["output"].endswith("}\n") for row in rows)
+
+
+def test_kotlin_faithful_ends_every_completion(tmp_path: Path) -> None:
+    rows = build(tmp_path, FILES, "kotlin-faithful")
+    assert len(rows) > 9 and all(row["completion"].endswith("<|endoftext|>") for row in rows)
+    assert all(not row["prompt"].startswith(NOTICE) for row in rows)
+
+
+@pytest.mark.parametrize("name", ["godot", "godot-faithful", "kotlin", "kotlin-functions", "kotlin-faithful"])
+def test_recipes_travel_to_other_processes(name: str) -> None:
+    recipe = recipe_by_name(name)
+    assert recipe.name == name
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
+    assert " at 0x" not in repr(recipe)
+
+
+@pytest.mark.parametrize("name", ["godot", "kotlin"])
+def test_the_languages_are_linguists(name: str) -> None:
+    assert recipe_by_name(name).languages == recipe_by_name(f"{name}-faithful").languages

@@ -1,0 +1,305 @@
+import io
+import os
+import shutil
+import struct
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import zstandard
+from source_files import LIMIT, contents, judge, read, tar_member, tar_of, under, write_files, zip_of
+
+from neox_code.corpus.sources import compressed, zip_archive
+from neox_code.corpus.sources.find import find_sources
+from neox_code.corpus.sources.names import printable
+from neox_code.corpus.sources.zip_directory import entries, find_directory
+
+KINDS = {"tar": "tar", "tar.gz": "gztar", "tar.bz2": "bztar", "tar.xz": "xztar", "tar.zst": "tar", "zip": "zip"}
+
+
+def archive_of(tree: Path, folder: Path, suffix: str) -> Path:
+    path = Path(shutil.make_archive(str(folder / "code"), KINDS[suffix], tree))
+    if suffix == "tar.zst":
+        path.with_name("code.tar.zst").write_bytes(zstandard.compress(path.read_bytes()))
+        path.unlink()
+    return path.with_name(f"code.{suffix}")
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_an_archive_of_any_kind_holds_the_same_as_the_folder(tree, tmp_path, suffix):
+    expected = {path.removeprefix("tree/"): content for path, content in contents(tree, layout="repository").items()}
+    archive = archive_of(tree, tmp_path, suffix)
+    assert contents(archive) == under("code", expected)
+    assert [file.path for file in read(archive)] == [file.path for file in read(archive)]
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_an_archive_is_known_by_its_content_and_not_by_its_name(tmp_path, suffix):
+    archive = archive_of(write_files(tmp_path / "tree", "a.py"), tmp_path, suffix)
+    archive.rename(tmp_path / "download")
+    assert contents(tmp_path / "download") == {"download/a.py": b"a.py"}
+
+
+def test_an_archive_is_one_project_unless_a_layout_is_given(tmp_path):
+    root = write_files(tmp_path / "tree", "Go/golang/go/a.c", "Go/golang/tools/b.c")
+    for suffix in ("tar.gz", "zip"):
+        archive = archive_of(root, tmp_path, suffix)
+        assert {(file.project.name, file.project.language) for file in read(archive)} == {("code", None)}
+        found = [
+            (file.project.name, file.project.language, file.path) for file in read(archive, layout="language/organization/project")
+        ]
+        assert sorted(found) == [("golang/go", "Go", "a.c"), ("golang/tools", "Go", "b.c")]
+
+
+def test_an_archive_can_name_its_organization(tmp_path):
+    assert contents(zip_of(tmp_path / "torvalds__linux.zip", {"a.c": b"x"})) == {"torvalds/linux/a.c": b"x"}
+
+
+# What is hostile in tar archives
+
+
+def test_names_out_of_a_tar_archive_are_only_names(tmp_path):
+    archive = tar_of(
+        tmp_path / "evil.tar",
+        (tar_member("/etc/absolute.py"), b"1"),
+        (tar_member("../../up.py"), b"2"),
+        (tar_member("a/../b/./c.py"), b"3"),
+        (tar_member("folder", tarfile.DIRTYPE), b""),
+        (tar_member("soft.py", tarfile.SYMTYPE, "/etc/passwd"), b""),
+        (tar_member("hard.py", tarfile.LNKTYPE, "../../up.py"), b""),
+        (tar_member("device.py", tarfile.CHRTYPE), b""),
+        (tar_member("pipe.py", tarfile.FIFOTYPE), b""),
+        (tar_member(os.fsdecode(b"caf\xe9.py")), b"4"),
+        (tar_member("two\nlines.py"), b"5"),
+        (tar_member(".."), b"6"),
+    )
+    before = sorted(tmp_path.rglob("*"))
+    assert contents(archive) == {
+        "evil/etc/absolute.py": b"1",
+        "evil/up.py": b"2",
+        "evil/a/b/c.py": b"3",
+        "evil/soft.py": "link",
+        "evil/hard.py": "link",
+        "evil/device.py": "not a regular file",
+        "evil/pipe.py": "not a regular file",
+        "evil/caf\\xe9.py": b"4",
+        "evil/two\\x0alines.py": b"5",
+        "evil/unnamed": "other",
+    }
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_long_names_and_names_met_twice_are_files_like_others(tmp_path):
+    long = "/".join(["d" * 99] * 50) + "/a.py"
+    assert len(long) > 5000
+    members = ((tar_member(long), b"1"), (tar_member("b.py"), b"2"), (tar_member("b.py"), b"3"))
+    found = [(file.path, file.content) for file in read(tar_of(tmp_path / "a.tar", *members))]
+    assert found == [(long, b"1"), ("b.py", b"2"), ("b.py", b"3")]
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for member, content in members:
+            archive.writestr(member.name, content)
+    assert [(file.path, file.content) for file in read(tmp_path / "a.zip")] == found
+
+
+def test_a_large_member_is_passed_over(tmp_path):
+    archive = tar_of(tmp_path / "a.tar", (tar_member("large.py"), bytes(LIMIT + 1)), (tar_member("small.py"), b"x"))
+    assert contents(archive) == {"a/large.py": "large", "a/small.py": b"x"}
+
+
+def test_a_sparse_member_is_not_blown_up(tmp_path):
+    sparse = tar_member("sparse.py")
+    sparse.pax_headers = {"GNU.sparse.map": "0,1", "GNU.sparse.size": "1000000", "GNU.sparse.name": "sparse.py"}
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        sparse.size = 1
+        archive.addfile(sparse, io.BytesIO(b"x"))
+    assert contents(tmp_path / "a.tar") == {"a/sparse.py": "sparse file"}
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in KINDS if suffix != "zip"])
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
+def test_of_a_tar_archive_that_breaks_off_all_before_the_break_is_kept(tree, tmp_path, suffix, share):
+    archive = archive_of(tree, tmp_path, suffix)
+    whole = read(archive)
+    content = archive.read_bytes()
+    archive.write_bytes(content[: int(share * len(content)) // 512 * 512])
+    *good, last, damage = read(archive)
+    assert good == whole[: len(good)]
+    assert last.path == whole[len(good)].path
+    assert last.reason == "unreadable" or last == whole[len(good)]
+    assert damage.path == ""
+    assert damage.project.name == "code"
+    assert damage.reason.startswith("damaged after ")
+    assert read(archive) == [*good, last, damage]
+
+
+def test_damage_inside_a_tar_archive_is_not_its_end(tmp_path):
+    archive = tar_of(tmp_path / "code.tar", *((tar_member(f"{number}.py"), b"x" * 600) for number in range(5)))
+    content = bytearray(archive.read_bytes())
+    content[2 * 1536 + 20] ^= 1
+    archive.write_bytes(content)
+    good = {f"code/{number}.py": b"x" * 600 for number in range(2)}
+    assert contents(archive) == good | {"code/": "damaged after 2 members: bad checksum"}
+
+
+def test_a_huge_extended_header_is_refused_before_it_is_read(tmp_path):
+    header = tar_member("x", tarfile.XHDTYPE)
+    header.size = 5 * 2**30
+    first = tar_of(tmp_path / "code.tar", (tar_member("a.py"), b"x")).read_bytes()[:1024]
+    (tmp_path / "code.tar").write_bytes(first + header.tobuf() + bytes(10_000))
+    assert contents(tmp_path / "code.tar") == {
+        "code/a.py": b"x",
+        "code/": "damaged after 1 members: an extended header of 5,368,709,120 bytes, expected at most 1,048,576",
+    }
+
+
+def test_a_member_of_negative_size_ends_the_archive(tmp_path):
+    header = bytearray(tar_member("a.py").tobuf())
+    header[124:136] = b"\xff" * 12
+    header[148:156] = b"        "
+    header[148:156] = b"%06o\0 " % sum(header)
+    (tmp_path / "code.tar").write_bytes(bytes(header) + bytes(1024))
+    assert contents(tmp_path / "code.tar") == {"code/": "damaged after 0 members: a member of -1 bytes"}
+
+
+@pytest.mark.parametrize("suffix", ["tar.gz", "tar.bz2", "tar.xz", "tar.zst"])
+def test_an_archive_that_expands_without_end_is_given_up(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(compressed, "EXPANSION_ALLOWED", 2**22)
+    bomb = tar_of(tmp_path / "plain", (tar_member("good.py"), b"good"), (tar_member("zeros"), bytes(2**26)))
+    pack = {"tar.gz": "gzip", "tar.bz2": "bz2", "tar.xz": "lzma"}
+    content = bomb.read_bytes()
+    packed = zstandard.compress(content) if suffix == "tar.zst" else __import__(pack[suffix]).compress(content)
+    (tmp_path / f"code.{suffix}").write_bytes(packed)
+    assert contents(tmp_path / f"code.{suffix}") == {
+        "code/good.py": b"good",
+        "code/zeros": "other",
+        "code/": "damaged after 2 members: it expands to more than 200 times its size",
+    }
+
+
+@pytest.mark.parametrize("suffix", KINDS)
+def test_an_archive_that_is_no_archive_is_counted_and_does_not_stop_the_others(tmp_path, suffix):
+    (tmp_path / f"bad.{suffix}").write_bytes(os.urandom(3000))
+    (tmp_path / f"empty.{suffix}").touch()
+    good = tar_of(tmp_path / "good.tar", (tar_member("a.py"), b"x"))
+    found = contents(tmp_path / f"bad.{suffix}", tmp_path / f"empty.{suffix}", good)
+    assert found.pop("good/a.py") == b"x"
+    assert {path: reason.partition(" ")[0].rstrip(":") for path, reason in found.items()} == {
+        "bad/": "damaged",
+        "empty/": "damaged",
+    }
+
+
+# What is hostile in zip archives
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_every_method_of_zip_archives_is_read(tmp_path, method):
+    files = {"a.py": os.urandom(50_000), "b.py": b"spam " * 10_000, "empty.py": b""}
+    assert contents(zip_of(tmp_path / "code.zip", files, method)) == under("code", files)
+
+
+def test_a_zip_member_that_lies_about_its_size_is_unreadable(tmp_path):
+    """A bomb: 50 MB that claim to be 100 bytes, in the local header and in the central directory."""
+    bomb = bytes(50_000_000)
+    archive = zip_of(tmp_path / "bomb.zip", {"bomb.py": bomb, "good.py": b"good"})
+    archive.write_bytes(archive.read_bytes().replace(struct.pack("<L", len(bomb)), struct.pack("<L", 100)))
+    assert contents(archive) == {"bomb/bomb.py": "unreadable", "bomb/good.py": b"good"}
+
+
+def test_damaged_and_encrypted_zip_members_are_counted_and_links_are_listed(tmp_path):
+    archive = zip_of(tmp_path / "code.zip", {"damaged.py": b"spam " * 100, "locked.py": b"x", "good.py": b"good"})
+    with zipfile.ZipFile(archive, "a") as appended:
+        link = zipfile.ZipInfo("link.py")
+        link.external_attr = 0o120777 << 16
+        appended.writestr(link, "/etc/passwd")
+        appended.writestr("../../up.py", b"up")
+    content = bytearray(archive.read_bytes())
+    content[40] ^= 0xFF
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = [index for index in range(len(content)) if content[index : index + 4] == signature][1]
+        content[start + flags] |= 1
+    archive.write_bytes(content)
+    assert contents(archive) == {
+        "code/damaged.py": "unreadable",
+        "code/locked.py": "encrypted",
+        "code/link.py": "link",
+        "code/up.py": b"up",
+        "code/good.py": b"good",
+    }
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_the_directory_of_a_zip_archive_is_read_as_the_standard_library_reads_it(tmp_path, monkeypatch, is_large):
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 1000 if is_large else zipfile.ZIP64_LIMIT)
+    monkeypatch.setattr(zipfile, "ZIP_FILECOUNT_LIMIT", 5 if is_large else zipfile.ZIP_FILECOUNT_LIMIT)
+    names = ["a.py", "folder/", "folder/b.py", "caf\u00e9.py", "\u2603.py", *(f"{number}.py" for number in range(20))]
+    path = zip_of(tmp_path / "code.zip", {name: os.urandom(100 * len(name)) for name in names})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"PK\x05\x07 not the end"
+        archive.writestr(zipfile.ZipInfo("old name \u00e9.py"), b"x", zipfile.ZIP_STORED)
+    path.write_bytes(b"#!/bin/sh\n" + path.read_bytes())
+    assert (b"PK\x06\x07" in path.read_bytes()) == is_large
+    with zipfile.ZipFile(path) as archive, path.open("rb") as stream:
+        expected = archive.infolist()
+        found = list(entries(stream, find_directory(stream)))
+        kept = {f"code/{name}": archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+    assert [(printable(entry.name), entry.num_bytes, entry.stored_bytes, entry.crc, entry.offset) for entry in found] == [
+        (member.filename, member.file_size, member.compress_size, member.CRC, member.header_offset) for member in expected
+    ]
+    assert contents(path) == kept
+
+
+def test_damage_inside_the_directory_of_a_zip_archive_keeps_the_members_before_it(tmp_path):
+    archive = zip_of(tmp_path / "code.zip", {"a.py": b"a", "b.py": b"b", "c.py": b"c"})
+    content = archive.read_bytes()
+    last = content.rindex(b"PK\x01\x02")
+    archive.write_bytes(content[:last] + b"XX" + content[last + 2 :])
+    assert contents(archive) == {"code/a.py": b"a", "code/b.py": b"b", "code/": "damaged after 2 members: its directory is damaged"}
+
+
+def test_zip_members_that_share_bytes_are_not_read(tmp_path):
+    """As the bombs that have one kernel of zeros in many members: the directory points to the same bytes again and again."""
+    archive = zip_of(tmp_path / "bomb.zip", {"a.py": bytes(1_000_000), "b.py": bytes(1_000_000), "good.py": b"good"})
+    content = archive.read_bytes()
+    second = content.index(b"PK\x01\x02", content.index(b"PK\x01\x02") + 1)
+    archive.write_bytes(content[: second + 42] + struct.pack("<L", 0) + content[second + 46 :])
+    found = contents(archive)
+    assert found["bomb/good.py"] == b"good"
+    assert found["bomb/a.py"] == "overlaps another member"
+    assert found["bomb/b.py"] in ("overlaps another member", "unreadable", bytes(1_000_000))
+
+
+def test_zip_members_past_the_ratio_are_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(zip_archive, "EXPANSION_ALLOWED", 3_000_000)
+    monkeypatch.setattr(zip_archive, "EXPANSION_RATIO", 2)
+    archive = zip_of(tmp_path / "bomb.zip", {f"{number}.py": bytes(1_000_000) for number in range(5)})
+    reasons = [file.reason for file in read(archive)]
+    assert reasons == [None, None, None, *["past 200 times its archive's size"] * 2]
+
+
+def test_a_zip_archive_without_its_directory_is_damaged(tmp_path):
+    (tmp_path / "cut.zip").write_bytes(zip_of(tmp_path / "whole.zip", {"a.py": b"x" * 100}).read_bytes()[:60])
+    assert contents(tmp_path / "cut.zip") == {"cut/": "damaged after 0 members: it has no directory at its end"}
+
+
+@pytest.mark.parametrize("suffix", ["tar", "zip"])
+def test_an_archive_is_read_in_batches_that_are_independent(tmp_path, suffix):
+    files = {f"{number:02d}.py": os.urandom(1_500_000) for number in range(12)}
+    zip_of(tmp_path / "code.zip", files)
+    tar_of(tmp_path / "code.tar", *((tar_member(name), content) for name, content in files.items()))
+    (source,) = find_sources([tmp_path / f"code.{suffix}"])
+    batches = list(source.batches(judge))
+    assert len(batches) == 2
+    found = {file.path: file.content for batch in reversed(batches) for file, _ in batch.read()}
+    assert found == files
+
+
+@pytest.mark.parametrize("suffix", [None, *KINDS])
+def test_the_work_announced_is_the_work_done(tree, tmp_path, suffix):
+    (source,) = find_sources([archive_of(tree, tmp_path, suffix) if suffix else tree])
+    for batch in source.batches(judge):
+        steps = [done for _, done in batch.read()]
+        assert steps == sorted(steps)
+        assert steps[-1] <= batch.num_bytes
+        assert suffix not in (None, "tar", "zip") or steps[-1] == batch.num_bytes

@@ -1,0 +1,227 @@
+import bz2
+import gzip
+import json
+import lzma
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from source_files import contents, judge, read, write_files
+
+from neox_code.corpus.sources import json_lines
+from neox_code.corpus.sources.find import find_sources
+
+ROWS = [
+    {"repo_name": "a/one", "path": "src/x.py", "content": "x = 'café'\n", "license": "mit", "stars": 12, "lang": "python"},
+    {"repo_name": "a/one", "path": "/../y.c", "content": "int y;\r\n", "license": "mit", "stars": 12, "lang": "c"},
+    {"repo_name": "b/two", "path": "z.txt", "content": "text", "license": None, "stars": None, "lang": "Text"},
+    {"repo_name": "b/two", "path": "w.py", "content": "", "license": "Apache-2.0", "stars": 0, "lang": "Python"},
+]
+EXPECTED = [
+    ("a/one", "Python", 12, "mit", "src/x.py", None, "x = 'café'\n".encode()),
+    ("a/one", "C", 12, "mit", "y.c", None, b"int y;\r\n"),
+    ("b/two", "Text", None, None, "z.txt", "other", None),
+    ("b/two", "Python", 0, "Apache-2.0", "w.py", None, b""),
+]
+PACK = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress, ".zst": zstandard.compress}
+
+
+def json_lines_of(rows: list, suffix: str = "") -> bytes:
+    return PACK[suffix]("".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def described(*sources: Path) -> list[tuple]:
+    return [
+        (file.project.name, file.project.language, file.project.stars, file.project.license, file.path, file.reason, file.content)
+        for file in read(*sources)
+    ]
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_json_lines_are_files_with_what_is_known_of_them(tmp_path, suffix):
+    file = tmp_path / f"rows.jsonl{suffix}"
+    file.write_bytes(json_lines_of(ROWS, suffix))
+    assert described(file) == EXPECTED
+
+
+@pytest.mark.parametrize("type", [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())])
+def test_parquet_rows_are_files_whatever_the_type_of_their_text(tmp_path, type):
+    table = pa.Table.from_pylist(ROWS)
+    text = table.column("content").cast(pa.binary()) if type == pa.binary() else table.column("content").cast(type)
+    pq.write_table(table.set_column(2, "content", text), tmp_path / "rows.parquet")
+    assert described(tmp_path / "rows.parquet") == EXPECTED
+
+
+def test_a_dataset_that_the_datasets_library_wrote_is_read_as_it_reads_it(tmp_path):
+    written = datasets.Dataset.from_list(ROWS)
+    written.to_parquet(tmp_path / "train-00000-of-00001.parquet")
+    written.to_json(tmp_path / "rows.jsonl")
+    assert described(tmp_path / "train-00000-of-00001.parquet") == described(tmp_path / "rows.jsonl") == EXPECTED
+
+
+SPELLINGS = [
+    {"text": "x", "repository": "r/p", "path": "a.py", "license": "MIT", "stars": 3, "language": "Python", "commit": "c0"},
+    {
+        "content": "x",
+        "max_stars_repo_name": "r/p",
+        "max_stars_repo_path": "a.py",
+        "max_stars_repo_licenses": ["MIT"],
+        "max_stars_count": 3.0,
+        "lang": "Python",
+        "max_stars_repo_head_hexsha": "c0",
+    },
+    {
+        "content": "x",
+        "repo_name": "r/p",
+        "path": "a.py",
+        "detected_licenses": ["MIT"],
+        "star_events_count": 3,
+        "language": "Python",
+        "revision_id": "c0",
+    },
+    {
+        "text": "x",
+        "meta": {"repo_name": "r/p", "file_name": "a.py", "license": "MIT", "stars": "3", "repo_language": "py", "commit": "c0"},
+    },
+]
+
+
+@pytest.mark.parametrize("row", SPELLINGS)
+def test_columns_are_known_by_their_spellings(tmp_path, row):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    ((file),) = read(tmp_path / "rows.jsonl")
+    project = file.project
+    assert (project.name, file.path, project.license, project.stars, project.language) == ("r/p", "a.py", "MIT", 3, "Python")
+    assert project.commit == "c0"
+    if "meta" not in row:
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / "rows.parquet")
+        assert read(tmp_path / "rows.parquet") == [file]
+
+
+def test_rows_without_a_path_have_one_of_their_place_and_language(tmp_path):
+    rows = [{"code": "x = 1", "language": "Python"}, {"code": "y = 2", "language": "Python"}]
+    (tmp_path / "a.jsonl").write_bytes(json_lines_of(rows))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "b.parquet", row_group_size=1)
+    assert contents(tmp_path / "a.jsonl") == {"a/a/000000000000.py": b"x = 1", "a/a/000000000040.py": b"y = 2"}
+    assert contents(tmp_path / "b.parquet") == {"b/b/000000000.py": b"x = 1", "b/b/000000001.py": b"y = 2"}
+
+
+def test_pieces_of_a_file_hold_every_row_once(tmp_path, monkeypatch):
+    rows = [{"text": "x" * (number * 37 % 211), "path": f"{number:03d}.py"} for number in range(300)]
+    (tmp_path / "rows.jsonl").write_bytes(json_lines_of(rows))
+    whole = read(tmp_path / "rows.jsonl")
+    assert [file.path for file in whole] == [row["path"] for row in rows]
+    (source,) = find_sources([tmp_path / "rows.jsonl"])
+    for size in (1, 2, 50, 333, 5000):
+        monkeypatch.setattr(json_lines, "BATCH_BYTES", size)
+        batches = list(source.batches(judge))
+        assert sum(batch.num_bytes for batch in batches) == (tmp_path / "rows.jsonl").stat().st_size
+        assert [file for batch in batches for file, _ in batch.read()] == whole
+
+
+def test_row_groups_are_batches_of_about_the_same_size(tmp_path):
+    rows = [{"text": f"{number:06d}" * 20_000, "path": f"{number:03d}.py"} for number in range(200)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet", row_group_size=10, use_dictionary=False)
+    (source,) = find_sources([tmp_path / "rows.parquet"])
+    batches = list(source.batches(judge))
+    assert 2 <= len(batches) <= 4
+    found = [(file.path, file.content, done) for batch in batches for file, done in batch.read()]
+    assert [(path, content.decode()) for path, content, _ in found] == [(row["path"], row["text"]) for row in rows]
+
+
+def test_a_folder_of_shards_is_one_dataset(tmp_path):
+    for folder, name in (("hub", "data/train-1.parquet"), ("hub", "data/train-0.parquet"), ("hub", "data/test-0.parquet")):
+        (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist([{"text": name, "path": "a.py"}]), tmp_path / folder / name)
+    write_files(tmp_path / "hub", "README.md", ".gitattributes", "dataset_infos.json")
+    assert [file.content for file in read(tmp_path / "hub")] == [
+        b"data/test-0.parquet",
+        b"data/train-0.parquet",
+        b"data/train-1.parquet",
+    ]
+    assert {file.project.name for file in read(tmp_path / "hub")} == {"hub"}
+    (tmp_path / "lines").mkdir()
+    for name in ("1.jsonl.zst", "0.jsonl.zst"):
+        (tmp_path / "lines" / name).write_bytes(json_lines_of([{"text": name, "path": "a.py"}], ".zst"))
+    assert [file.content for file in read(tmp_path / "lines")] == [b"0.jsonl.zst", b"1.jsonl.zst"]
+    write_files(tmp_path / "hub", "tool.py")
+    assert "hub/tool.py" in contents(tmp_path / "hub")
+
+
+def test_of_a_corpus_its_documents_are_the_source(tmp_path):
+    for name in ("train/shard-00000.parquet", "valid/shard-00000.parquet"):
+        (tmp_path / name).parent.mkdir()
+        pq.write_table(pa.Table.from_pylist([{"text": name, "repository": "r/p", "path": "a.py"}]), tmp_path / name)
+    pq.write_table(pa.Table.from_pylist([{"repository": "r/p", "path": "b.py"}]), tmp_path / "manifest.parquet")
+    write_files(tmp_path, "corpus.json", "index.tsv")
+    assert [(file.project.name, file.content) for file in read(tmp_path)] == [
+        ("r/p", b"train/shard-00000.parquet"),
+        ("r/p", b"valid/shard-00000.parquet"),
+    ]
+
+
+# Datasets that are not what they seem
+
+
+def test_rows_that_cannot_be_read_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr(json_lines, "LARGEST_ROW", 1000)
+    monkeypatch.setattr(json_lines, "LARGE_ROW", "large")
+    lines = [
+        b'\xef\xbb\xbf{"text": "x", "path": "a.py"}',
+        b"{broken",
+        b"",
+        b"[1]",
+        b'{"text": null, "path": "b.py"}',
+        b'{"text": ' + b" " * 2_000_000 + b'"", "path": "long.py"}',
+        b'{"text": "\\ud800", "path": "c.py"}',
+        b'{"text": "y", "path": "d.py", "repository": 7, "stars": "many", "license": {"a": 1}, "language": ["x"]}',
+    ]
+    (tmp_path / "rows.jsonl").write_bytes(b"\n".join(lines))
+    found = [(file.path, file.reason or file.content) for file in read(tmp_path / "rows.jsonl")]
+    assert found[0] == ("a.py", b"x")
+    assert [reason for _, reason in found[1:-1]] == ["damaged row", "damaged row", "no text", "large", "damaged row"]
+    assert found[-1] == ("d.py", b"y")
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
+def test_of_a_compressed_file_that_breaks_off_the_good_rows_are_kept(tmp_path, suffix):
+    rows = [{"text": json.dumps(list(range(number, number + 100))), "path": f"{number}.py"} for number in range(3000)]
+    packed = json_lines_of(rows, suffix)
+    (tmp_path / f"rows.jsonl{suffix}").write_bytes(packed[: len(packed) * 2 // 3])
+    *good, damage = read(tmp_path / f"rows.jsonl{suffix}")
+    assert [file.path for file in good] == [row["path"] for row in rows[: len(good)]]
+    assert damage.path == ""
+    assert damage.reason == f"rows.jsonl{suffix} is damaged after {len(good):,} rows: it breaks off"
+
+
+def test_damaged_and_foreign_parquet_files_are_counted(tmp_path):
+    table = pa.Table.from_pylist([{"text": str(number) * 1000, "path": f"{number}.py"} for number in range(1000)])
+    for name in ("cut", "bad", "good"):
+        pq.write_table(table, tmp_path / f"{name}.parquet", compression="zstd")
+    content = bytearray((tmp_path / "bad.parquet").read_bytes())
+    content[100:400] = bytes(300)
+    (tmp_path / "bad.parquet").write_bytes(content)
+    (tmp_path / "cut.parquet").write_bytes(content[: len(content) // 2])
+    (tmp_path / "empty.parquet").touch()
+    pq.write_table(pa.table({"numbers": [1, 2]}), tmp_path / "foreign.parquet")
+    for name in ("bad", "cut", "empty"):
+        damage = read(tmp_path / f"{name}.parquet")[-1]
+        assert damage.path == ""
+        assert damage.reason.startswith(f"{name}.parquet is damaged")
+    assert contents(tmp_path / "foreign.parquet") == {"foreign/": "foreign.parquet has no text column"}
+    assert len(read(tmp_path)) == 1004
+
+
+def test_the_work_announced_is_the_work_done(tmp_path):
+    rows = [{"text": "x" * number, "path": f"{number}.py"} for number in range(100)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    for suffix in PACK:
+        (tmp_path / f"rows{suffix}.jsonl{suffix}").write_bytes(json_lines_of(rows, suffix))
+    for source in find_sources(sorted(tmp_path.iterdir())):
+        for batch in source.batches(judge):
+            steps = [done for _, done in batch.read()]
+            assert steps == sorted(steps)
+            assert steps[-1] == batch.num_bytes

@@ -1,0 +1,108 @@
+import json
+import os
+import random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from source_files import commit_all, contents, judge, need_permissions, tar_member, tar_of, write_files, zip_of
+
+from neox_code.corpus.sources.find import find_sources
+from neox_code.corpus.sources.json_lines import JsonLinesSource
+from neox_code.corpus.sources.repository_list import RepositoryList
+from neox_code.errors import DataError
+
+
+def test_sources_of_the_same_name_stay_apart(tmp_path):
+    for parent in ("one", "two"):
+        write_files(tmp_path / parent / "code", "p/a.c")
+    found = contents(tmp_path / "one" / "code", tmp_path / "two" / "code")
+    assert found == {"code/p/a.c": b"p/a.c", "code-2/p/a.c": b"p/a.c"}
+
+
+def test_the_order_of_the_arguments_does_not_matter_and_each_is_read_once(tmp_path):
+    arguments = [
+        write_files(tmp_path / "b" / "code", "p/a.c"),
+        write_files(tmp_path / "a" / "code", "p/b.c"),
+        tar_of(tmp_path / "code.tar", (tar_member("c.c"), b"x")),
+        zip_of(tmp_path / "an.zip", {"d.c": b"x"}),
+    ]
+    first = contents(*arguments)
+    assert first == {"an/d.c": b"x", "code/p/b.c": b"p/b.c", "code-2/p/a.c": b"p/a.c", "code-3/c.c": b"x"}
+    for seed in range(5):
+        mixed = [*arguments, tmp_path / "a" / ".." / "a" / "code"]
+        random.Random(seed).shuffle(mixed)
+        assert list(contents(*mixed).items()) == list(first.items())
+
+
+def test_this_machines_own_code_leaves_the_packages_out_of_the_library():
+    library, *packages = find_sources(["local"])
+    assert library.languages == {"C", "C++", "JavaScript", "Python"}
+    paths = {f"{file.project.name}/{file.path}" for batch in library.batches(lambda *_: "listed") for file, _ in batch.read()}
+    assert f"{library.name}/argparse/argparse.py" in paths
+    assert f"{library.name}/json/decoder.py" in paths
+    assert not any("/site-packages/" in path for path in paths)
+    files = [file.project.name for source in packages for batch in source.batches(lambda *_: "listed") for file, _ in batch.read()]
+    assert any(project.endswith("/pygments") for project in files)
+
+
+def test_a_list_is_told_from_a_dataset_by_its_keys(tmp_path):
+    for name, line, kind in (
+        ("list.jsonl", b'\n{broken\n{"url": "https://example.invalid/a.git", "name": "x/a"}\n', RepositoryList),
+        ("rows.jsonl", b'{"url": "https://example.invalid/a.py", "text": "x"}\n', JsonLinesSource),
+        ("code.json", b'{"content": "x"}\n', JsonLinesSource),
+        ("empty.jsonl", b"", JsonLinesSource),
+    ):
+        (tmp_path / name).write_bytes(line)
+        (source,) = find_sources([tmp_path / name])
+        assert type(source) is kind
+    assert contents(tmp_path / "empty.jsonl") == {}
+
+
+def test_a_git_repository_is_read_as_one_unless_another_layout_is_given(tmp_path):
+    root = write_files(tmp_path / "root", "one/a.c", "two/b.c")
+    commit_all(root)
+    assert contents(root) == contents(root, layout="repository") == {"root/one/a.c": b"one/a.c", "root/two/b.c": b"two/b.c"}
+    found = contents(root, layout="organization/project")
+    assert found == {"root/.git": "git's own folder", "one/a.c": b"one/a.c", "two/b.c": b"two/b.c"}
+
+
+def test_what_is_no_source_is_named(tmp_path):
+    (tmp_path / "text").write_text("no archive")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("text", "pipe"):
+        with pytest.raises(DataError, match=rf"{name} is neither a folder, a tar or zip archive, a Parquet or JSON Lines dataset"):
+            find_sources([str(tmp_path / name)])
+    with pytest.raises(DataError, match=r"nowhere does not exist\. Name a folder, a git repository, .* or 'local'"):
+        find_sources([str(tmp_path / "nowhere")])
+    with pytest.raises(DataError, match="there is no such user"):
+        find_sources(["~nobody-has-this-name/code"])
+
+
+def test_a_source_without_permission_is_named(tmp_path):
+    need_permissions(tmp_path)
+    tar_of(tmp_path / "code.tar", (tar_member("a.py"), b"x")).chmod(0)
+    with pytest.raises(DataError, match=r"code\.tar cannot be read: Permission denied\. Check its permissions\."):
+        find_sources([tmp_path / "code.tar"])
+
+
+def test_batches_are_the_same_every_time(tmp_path):
+    write_files(tmp_path / "code", *(f"p{number}/{number}.py" for number in range(50)))
+    (source,) = find_sources([tmp_path / "code"])
+    assert list(source.batches(judge)) == list(source.batches(judge))
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, RuntimeError])
+def test_a_mistake_of_the_judge_is_no_damage_of_a_source(tmp_path, error):
+    def mistaken(*_: object) -> str | None:
+        raise error("a mistake")
+
+    rows = [{"text": "x", "path": "a.py"}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps(rows[0]))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    tar_of(tmp_path / "code.tar", (tar_member("a.py"), b"x"))
+    zip_of(tmp_path / "code.zip", {"a.py": b"x"})
+    for path in sorted(tmp_path.iterdir()):
+        (source,) = find_sources([path])
+        with pytest.raises(error, match="a mistake"):
+            [list(batch.read()) for batch in source.batches(mistaken)]

@@ -1,0 +1,334 @@
+"""The crawler against a server that behaves as GitHub's GraphQL endpoint does, its limits and its bad days included."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import date, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neox_code.corpus.discover import PRESETS, Criteria, Window, crawl
+from neox_code.corpus.github import GitHub
+from neox_code.errors import DataError
+
+TOKEN = "a-token"
+TODAY = date(2024, 12, 31)
+
+
+def repository(number: int, language: str, stars: int, created: date, **more: Any) -> dict[str, Any]:
+    return {
+        "name": f"organization{number % 97}/project{number}",
+        "language": language,
+        "stars": stars,
+        "created": created.isoformat(),
+        "license": "MIT" if number % 2 else "GPL-3.0",
+        "is_fork": number % 10 == 0,
+        "commits": number % 7,
+        "size": number % 1000,
+    } | more
+
+
+def many(language: str, count: int, seed: int) -> list[dict[str, Any]]:
+    """Stars as they are distributed: most repositories have few."""
+    chance = random.Random(seed)
+    start = date(2010, 1, 1)
+    return [
+        repository(
+            seed * 100_000 + number, language, int(50 / (1 - chance.random()) ** 0.8), start + timedelta(chance.randrange(5000))
+        )
+        for number in range(count)
+    ]
+
+
+class Imitation(ThreadingHTTPServer):
+    """GitHub's search: 1,000 results of a question, pages of 100; `trouble` holds what to do to the next requests."""
+
+    daemon_threads = True
+
+    def __init__(self, repositories: list[dict[str, Any]]):
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.repositories = repositories
+        self.trouble: list[Any] = []
+        self.questions: list[str] = []
+        self.delay = 0.0
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/graphql"
+
+    def found(self, question: str) -> list[dict[str, Any]]:
+        words = dict(word.split(":", 1) for word in re.findall(r'\w+:(?:"[^"]*"|\S+)', question))
+        low, high = (int(part) for part in words["stars"].split(".."))
+        first, last = words["created"].split("..") if "created" in words else ("0", "9")
+        rows = [
+            row
+            for row in self.repositories
+            if row["language"] == words["language"].strip('"')
+            and low <= row["stars"] <= high
+            and first <= row["created"] <= last
+            and not (words["fork"] == "false" and row["is_fork"])
+            and ("license" not in words or row["license"].lower() == words["license"])
+            and ("size" not in words or row["size"] <= int(words["size"].removeprefix("<=")))
+        ]
+        return sorted(rows, key=lambda row: -row["stars"])
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Imitation
+
+    def log_message(self, *arguments: Any) -> None: ...
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.headers["Authorization"] != f"bearer {TOKEN}":
+            return self.say(401, {"message": "Bad credentials"})
+        variables = asked["variables"]
+        self.server.questions.append(variables["query"])
+        time.sleep(self.server.delay)
+        trouble = self.server.trouble.pop(0) if self.server.trouble else None
+        if trouble == "drop":
+            return self.connection.close()
+        if trouble == "half":
+            self.send_response(200)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b'{"data": {')
+            return self.connection.close()
+        if trouble is not None:
+            return self.say(*trouble)
+        rows = self.server.found(variables["query"])
+        shown = rows[:1000]
+        begin = int(variables["after"] or 0)
+        end = begin + min(variables["first"], 100)
+        return self.say(200, {
+            "data": {
+                "rateLimit": {"cost": 1, "remaining": 4000, "resetAt": "2024-01-01T00:00:00Z"},
+                "search": {
+                    "repositoryCount": len(rows),
+                    "pageInfo": {"endCursor": str(end), "hasNextPage": end < len(shown)},
+                    "nodes": [self.node(row, variables["commits"]) for row in shown[begin:end]],
+                },
+            }
+        })  # fmt: skip
+
+    def node(self, row: dict[str, Any], commits: bool) -> dict[str, Any]:
+        return {
+            "nameWithOwner": row["name"],
+            "url": f"https://github.com/{row['name']}",
+            "stargazerCount": row["stars"],
+            "isFork": row["is_fork"],
+            "diskUsage": row["size"],
+            "pushedAt": "2024-01-01T00:00:00Z",
+            "licenseInfo": {"spdxId": row["license"]} if row["license"] else None,
+            "primaryLanguage": {"name": row["language"]},
+            "repositoryTopics": {"nodes": [{"topic": {"name": "code"}}]},
+            "defaultBranchRef": {
+                "name": "main",
+                "target": {"oid": "0" * 40} | ({"history": {"totalCount": row["commits"]}} if commits else {}),
+            },
+        }
+
+    def say(self, status: int, answer: Any, headers: dict[str, str] | None = None) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def github() -> Iterator[Imitation]:
+    with Imitation(many("Rust", 3000, 1) + many("Go", 1500, 2)) as server:
+        yield server
+        server.shutdown()
+
+
+def client(server: Imitation) -> tuple[GitHub, list[float]]:
+    pauses: list[float] = []
+    return GitHub(TOKEN, server.endpoint, sleep=pauses.append, clock=lambda: 1_000_000.0), pauses
+
+
+def expected(server: Imitation, criteria: Criteria, language: str) -> list[tuple[str, int]]:
+    """What one look at everything would choose."""
+    rows = [
+        row
+        for row in server.repositories
+        if row["language"] == language and row["stars"] >= criteria.min_stars and (criteria.forks or not row["is_fork"])
+    ]
+    return sorted(((row["name"], row["stars"]) for row in rows), key=lambda row: (-row[1], row[0]))[: criteria.max_repositories]
+
+
+def test_all_repositories_are_found_though_a_question_shows_a_thousand(github: Imitation, tmp_path: Path) -> None:
+    criteria = Criteria(("Rust", "Go"))
+    api, _ = client(github)
+    rows = crawl(criteria, tmp_path / "repositories.jsonl", api, TODAY)
+    for language in criteria.languages:
+        found = [(row["name"], row["stars"]) for row in rows if row["language"] == language]
+        assert found == expected(github, criteria, language)
+    assert len([row for row in rows if row["language"] == "Rust"]) > 2000
+    written = [json.loads(line) for line in (tmp_path / "repositories.jsonl").read_text().splitlines()]
+    assert written == rows
+    assert not list(tmp_path.glob("*.crawling"))
+
+
+def test_a_single_count_of_stars_with_more_than_a_thousand_is_divided_by_days(tmp_path: Path) -> None:
+    days = [date(2015, 1, 1) + timedelta(number % 400) for number in range(2500)]
+    repositories = [repository(number, "Ruby", 50, days[number], is_fork=False) for number in range(2500)]
+    with Imitation(repositories) as server:
+        api, _ = client(server)
+        rows = crawl(Criteria(("Ruby",)), tmp_path / "r.jsonl", api, TODAY)
+        assert {row["name"] for row in rows} == {row["name"] for row in repositories}
+        server.shutdown()
+
+
+def test_the_most_starred_are_taken_and_no_more_windows_are_read_than_needed(github: Imitation, tmp_path: Path) -> None:
+    criteria = Criteria(("Rust",), max_repositories=300)
+    api, _ = client(github)
+    rows = crawl(criteria, tmp_path / "r.jsonl", api, TODAY)
+    assert [(row["name"], row["stars"]) for row in rows] == expected(github, criteria, "Rust")
+    assert len(github.questions) < 20
+    assert not any(question.startswith('language:"Rust" stars:50..20') for question in github.questions)
+
+
+def test_criteria_that_the_search_cannot_be_asked_are_applied(github: Imitation, tmp_path: Path) -> None:
+    api, _ = client(github)
+    criteria = Criteria(("Go",), licenses=("MIT",), min_commits=3, max_size_kib=500)
+    rows = crawl(criteria, tmp_path / "r.jsonl", api, TODAY)
+    wanted = {
+        row["name"]
+        for row in github.repositories
+        if row["language"] == "Go" and row["license"] == "MIT" and row["commits"] >= 3 and row["size"] <= 500 and not row["is_fork"]
+    }
+    assert {row["name"] for row in rows} == wanted
+
+
+RESET = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1000300"}
+
+
+@pytest.mark.parametrize(
+    ("trouble", "pause"),
+    [
+        ((403, {"message": "You have exceeded a secondary rate limit."}, {"retry-after": "17"}), 17),
+        ((403, {"message": "You have exceeded a secondary rate limit."}), 60),
+        ((429, {"message": "slow down"}, {"retry-after": "5"}), 5),
+        ((403, {"message": "API rate limit exceeded"}, RESET), 301),
+        ((200, {"errors": [{"type": "RATE_LIMITED", "message": "API rate limit exceeded"}]}, RESET), 301),
+        ((502, {"message": "Bad Gateway"}), 2),
+        ("drop", 2),
+        ("half", 2),
+    ],
+)
+def test_what_passes_by_waiting_is_waited_for(github: Imitation, tmp_path: Path, trouble: Any, pause: float) -> None:
+    api, pauses = client(github)
+    github.trouble = [None, trouble, None, trouble]
+    criteria = Criteria(("Rust",), max_repositories=500)
+    rows = crawl(criteria, tmp_path / "r.jsonl", api, TODAY)
+    assert [(row["name"], row["stars"]) for row in rows] == expected(github, criteria, "Rust")
+    assert pauses == [pause, pause]
+
+
+def test_a_server_that_gives_up_on_large_pages_is_asked_for_smaller_ones(github: Imitation, tmp_path: Path) -> None:
+    api, _ = client(github)
+    github.trouble = [(502, {"message": "Something went wrong"})] * 3
+    criteria = Criteria(("Go",), max_repositories=200)
+    rows = crawl(criteria, tmp_path / "r.jsonl", api, TODAY)
+    assert [(row["name"], row["stars"]) for row in rows] == expected(github, criteria, "Go")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "word"),
+    [
+        ((200, {"errors": [{"type": "SOMETHING", "message": "Field 'x' does not exist"}]}), "does not exist"),
+        ((403, {"message": "Resource not accessible by integration"}), "not accessible"),
+    ],
+)
+def test_an_unknown_refusal_ends_the_crawl_with_its_words_and_loses_nothing(
+    github: Imitation, tmp_path: Path, trouble: Any, word: str
+) -> None:
+    output = tmp_path / "r.jsonl"
+    api, _ = client(github)
+    github.trouble = [*[None] * 12, trouble]
+    with pytest.raises(DataError, match=word):
+        crawl(Criteria(("Rust",)), output, api, TODAY)
+    assert not output.exists()
+    before = len(github.questions)
+    rows = crawl(Criteria(("Rust",)), output, api, TODAY)
+    assert [(row["name"], row["stars"]) for row in rows] == expected(github, Criteria(("Rust",)), "Rust")
+    whole, _ = client(github)
+    again = len(github.questions)
+    crawl(Criteria(("Rust",)), tmp_path / "again.jsonl", whole, TODAY)
+    assert again - before < len(github.questions) - again
+    assert output.read_bytes() == (tmp_path / "again.jsonl").read_bytes()
+
+
+def test_other_criteria_do_not_go_on_from_a_crawl(github: Imitation, tmp_path: Path) -> None:
+    api, _ = client(github)
+    github.trouble = [None] * 5 + [(400, {"message": "no"})]
+    with pytest.raises(DataError):
+        crawl(Criteria(("Rust",)), tmp_path / "r.jsonl", api, TODAY)
+    with pytest.raises(DataError, match="other criteria"):
+        crawl(Criteria(("Rust",), min_stars=60), tmp_path / "r.jsonl", api, TODAY)
+
+
+def test_a_bad_token_is_said_at_once(github: Imitation, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="GITHUB_TOKEN"):
+        crawl(PRESETS["godot-dodo"], tmp_path / "r.jsonl", GitHub("wrong", github.endpoint), TODAY)
+
+
+def test_the_token_is_not_sent_in_clear_text() -> None:
+    with pytest.raises(DataError, match="https"):
+        GitHub(TOKEN, "http://example.org/graphql")
+
+
+def test_windows_divide_into_disjoint_halves_that_cover_them() -> None:
+    window = Window(50, 51)
+    assert window.halves(TODAY) == (Window(51, 51), Window(50, 50))
+    days = [Window(7, 7)]
+    leaves = []
+    while days:
+        part = days.pop()
+        if part.days and part.days[0] == part.days[1]:
+            leaves.append(part.days[0])
+        else:
+            days += part.halves(date(2008, 1, 10))
+    assert sorted(leaves) == [(date(2007, 10, 1) + timedelta(number)).isoformat() for number in range(len(leaves))]
+    assert len(leaves) == (date(2008, 1, 10) - date(2007, 10, 1)).days + 1
+
+
+def test_the_command_goes_on_after_a_kill(github: Imitation, tmp_path: Path) -> None:
+    output = tmp_path / "repositories.jsonl"
+    tool = Path(__file__).parents[2] / "tools" / "crawl_github.py"
+    command = [
+        *(sys.executable, str(tool), "--languages", "Rust,Go", "--min-stars", "50", "--no-forks"),
+        *("--endpoint", github.endpoint, "--output", str(output)),
+    ]
+    environment = os.environ | {"GITHUB_TOKEN": TOKEN}
+    github.delay = 0.02
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    partial = output.with_name("repositories.jsonl.crawling")
+    until = time.monotonic() + 60
+    while time.monotonic() < until and (not partial.exists() or partial.read_text().count('"stars"') < 500):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not output.exists()
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert "going on" in done.stderr
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    for language in ("Rust", "Go"):
+        found = [(row["name"], row["stars"]) for row in rows if row["language"] == language]
+        assert found == expected(github, Criteria((language,)), language)
+    without_token = subprocess.run(command, env={**environment, "GITHUB_TOKEN": ""}, capture_output=True, text=True, check=False)
+    assert without_token.returncode == 2 and "GITHUB_TOKEN" in without_token.stderr

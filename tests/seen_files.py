@@ -1,0 +1,103 @@
+"""A corpus folder of given rows of a manifest, for tests of what describes one."""
+
+import hashlib
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from neox_code.corpus.shards import (
+    KEPT,
+    MANIFEST_FILE,
+    MANIFEST_SCHEMA,
+    CorpusSummary,
+    Count,
+    Document,
+    parquet_writer,
+    write_documents,
+    write_summary,
+)
+
+Row = dict[str, Any]
+"""A row of the manifest; of a kept file also its `text`, and perhaps `stars` and `tokens`."""
+
+HOSTILE = '</td><script>alert("&amp;")</script>{{ 7 * 7 }}[bold red]\x1b[2J\u202e\''
+
+
+def kept(path: str, text: str, language: str = "Python", repository: str = "a/b", split: str = "train", **more: Any) -> Row:
+    return seen(path, len(text.encode()), KEPT, language, repository) | {"text": text, "split": split} | more
+
+
+def seen(path: str, num_bytes: int, verdict: str, language: str | None = "Python", repository: str = "a/b", **more: Any) -> Row:
+    row: Row = dict.fromkeys(MANIFEST_SCHEMA.names)
+    was_read = not verdict.startswith("over")
+    found = {"encoding": "utf-8", "newlines": "lf", "sha256": hashlib.sha256(path.encode()).hexdigest()} if was_read else {}
+    return (
+        row | found | {"path": path, "bytes": num_bytes, "verdict": verdict, "language": language, "repository": repository} | more
+    )
+
+
+def write_seen_files(folder: Path, rows: Sequence[Row], rows_per_group: int = 100_000) -> CorpusSummary:
+    """Writes manifest, shards and summary of a corpus that has seen these files."""
+    folder.mkdir(parents=True)
+    repeated = ["repository", "language", "verdict", "license"]
+    with parquet_writer(folder / MANIFEST_FILE, MANIFEST_SCHEMA, repeated) as writer:
+        for first in range(0, len(rows), rows_per_group):
+            chosen = [{name: row[name] for name in MANIFEST_SCHEMA.names} for row in rows[first : first + rows_per_group]]
+            writer.write_table(pa.Table.from_pylist(chosen, MANIFEST_SCHEMA))
+    documents = [
+        Document(
+            row["text"],
+            row["language"],
+            row["repository"],
+            row["path"],
+            row["sha256"],
+            len(row["text"].encode()),
+            row["split"],
+            license=row["license"],
+            stars=row.get("stars"),
+            tokens=row.get("tokens"),
+        )
+        for row in rows
+        if row["verdict"] == KEPT
+    ]
+    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[row["language"], row["verdict"], row["split"]].append(row)
+    counts = tuple(
+        Count(*key, len(group), sum(row["bytes"] for row in group), len({row["repository"] for row in group}), 0)
+        for key, group in groups.items()
+    )
+    summary = CorpusSummary("mine", {"sources": ["code"], "seed": 1}, counts, write_documents(folder, documents))
+    write_summary(folder, summary)
+    return summary
+
+
+def random_rows(number: int, seed: int = 0) -> list[Row]:
+    """Files of all fates, in three languages and 40 repositories."""
+    choose = random.Random(seed)
+    rows = []
+    for index in range(number):
+        repository = choose.randrange(40)
+        more = {
+            "repository": f"organization/project{repository}",
+            "license": choose.choice([None, "MIT", "Apache-2.0", "GPL-3.0-only"]),
+            "edits": choose.choice([None, None, ["secrets masked"], ["secrets masked", "copyright header removed"]]),
+            "encoding": choose.choice(["utf-8", "latin-1"]),
+            "newlines": choose.choice(["lf", "crlf", "mixed"]),
+        }
+        language = choose.choice(["Python", "Python", "C", "Go"])
+        path, size = f"src/file{index}", int(choose.lognormvariate(6, 1.5))
+        verdict = choose.choice([KEPT, KEPT, KEPT, "exact duplicate", "near duplicate", "under 100 tokens", "left aside", "empty"])
+        if verdict == KEPT:
+            split = ("train", "valid", "test")[repository % 3]
+            stars = None if repository % 5 == 0 else repository * repository
+            rows.append(kept(path, "x" * size, language, split=split, stars=stars, **more))
+        else:
+            survivor = f"organization/project{choose.randrange(40)}/src/file0" if "duplicate" in verdict else None
+            size = 0 if verdict == "empty" else size
+            rows.append(seen(path, size, verdict, None if verdict == "empty" else language, duplicate_of=survivor, **more))
+    return rows

@@ -1,0 +1,134 @@
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from tokenizers import AddedToken, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Backend
+from transformers import PreTrainedTokenizerFast
+
+from neox_code.errors import DataError
+from neox_code.tokenizer import merges
+from neox_code.tokenizer.fast import ENCODERS, load_encoder
+from neox_code.tokenizer.gpt2 import GPT2Tokenizer
+from neox_code.tokenizer.huggingface import HFTokenizer
+from neox_code.tokenizer.sample_file import SampleFile
+from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE, train_bpe
+
+SPECIAL = ["<|endoftext|>", "<|padding|>", "<|separator|>"]
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(logging.getLogger("neox_code"), "propagate", True)
+    caplog.set_level("INFO")
+    return caplog
+
+
+@pytest.fixture
+def accelerated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gigatoken for small samples, too."""
+    monkeypatch.setattr(merges, "SMALL_SAMPLE_BYTES", 0)
+
+
+def peer_vocabulary(texts: list[str], size: int) -> tuple[dict[str, int], list[list[str]]]:
+    """What the tokenizers library learns by itself."""
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=2,
+        special_tokens=[AddedToken(name, special=True) for name in SPECIAL],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    model = json.loads(backend.to_str())["model"]
+    return model["vocab"], model["merges"]
+
+
+def test_gigatokens_vocabulary_is_that_of_the_tokenizers_library(
+    tmp_path: Path, texts: list[str], accelerated: None, log: pytest.LogCaptureFixture
+) -> None:
+    train_bpe(texts, 3000, tmp_path)
+    assert "learnt by gigatoken" in log.text
+    vocabulary, expected = peer_vocabulary(texts, 3000)
+    assert json.loads((tmp_path / VOCAB_FILE).read_text(encoding="utf-8")) == vocabulary
+    assert json.loads((tmp_path / TOKENIZER_FILE).read_text(encoding="utf-8"))["model"]["merges"] == expected
+    assert len((tmp_path / MERGE_FILE).read_text(encoding="utf-8").splitlines()) == 1 + 3000 - 259
+    assert sorted(path.name for path in tmp_path.iterdir()) == [MERGE_FILE, VOCAB_FILE, TOKENIZER_FILE]
+
+
+@pytest.mark.parametrize("size", [700, 30_000])
+def test_where_gigatoken_makes_other_merges_or_too_many_the_library_learns(
+    tmp_path: Path,
+    real_texts: list[str],
+    accelerated: None,
+    size: int,
+    log: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = real_texts[:10]
+    if size == 700:
+        sound = merges.Gigatoken.merges
+        monkeypatch.setattr(merges.Gigatoken, "merges", lambda process: [made[::-1] for made in sound(process)])
+    train_bpe(texts, size, tmp_path)
+    assert "learnt by tokenizers" in log.text
+    assert json.loads((tmp_path / VOCAB_FILE).read_text(encoding="utf-8")) == peer_vocabulary(texts, size)[0]
+
+
+def test_an_ended_process_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DataError, match="learning merges ended with status 1 and said"),
+        merges.Gigatoken([(tmp_path / "absent", 100)]) as process,
+    ):
+        process.merges()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sample_file_gives_the_texts_back_and_an_excerpt_from_everywhere(tmp_path: Path, texts: list[str]) -> None:
+    with SampleFile(tmp_path / "sample", iter(texts * 3)) as sample:
+        assert list(sample.texts()) == [text for text in texts * 3 if text]
+        assert sample.num_bytes == 3 * sum(len(text.encode()) for text in texts)
+        assert 0.3e6 < sum(len(text.encode()) for text in sample.excerpt) <= 2**20
+        assert sample.excerpt[-1] in texts[-30:]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whitespace_tokens_are_the_last_ordinary_and_survive_every_decoder(tmp_path: Path, real_texts: list[str]) -> None:
+    train_bpe(real_texts[:3], 400, tmp_path)
+    tokenizer = train_bpe(real_texts[:40], 1000, tmp_path, whitespace_tokens=True)
+    assert [path.name for path in tmp_path.iterdir()] == [TOKENIZER_FILE]
+    assert isinstance(tokenizer, HFTokenizer)
+    assert tokenizer.vocab_size == 1000
+    assert [tokenizer.decode_bytes([number]) for number in range(996, 1000)] == [b"\t\t", b"  ", b"    ", b"        "]
+    text = "\t\tx" + " " * 14 + "= 1\n"
+    ids = tokenizer.encode(text)
+    assert [number for number in ids if number >= 996] == [996, 999, 998, 997]
+    peer = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / TOKENIZER_FILE))
+    assert peer(text)["input_ids"] == ids
+    assert peer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) == text == tokenizer.decode(ids)
+
+
+@pytest.mark.parametrize("name", [name for name in ENCODERS if name != "plain"])
+def test_an_accelerated_encoder_agrees_on_whitespace_tokens_or_is_not_taken(tmp_path: Path, texts: list[str], name: str) -> None:
+    tokenizer = train_bpe(texts[:40], 1000, tmp_path, whitespace_tokens=True)
+    encoder = load_encoder(tokenizer, name)
+    assert (encoder is None) == (name == "tiktoken")
+    if encoder is not None:
+        ids, lengths = encoder(texts)
+        expected = tokenizer.encode_batch(texts)
+        assert lengths.tolist() == [len(document) for document in expected]
+        assert ids.tolist() == [number for document in expected for number in document]
+
+
+def test_polycoders_vocabulary_without_carriage_returns_is_accelerated(test_data: Path, texts: list[str]) -> None:
+    files = [test_data / "polycoder-vocab" / name for name in ("code-vocab.json", "code-merges.txt")]
+    held = [text.replace("\r", "\n") for text in texts]
+    for reader in ("whole", "gpt-neox"):
+        tokenizer = GPT2Tokenizer.from_files(*files, merge_file_reader=reader)
+        for name in ("gigatoken", "tiktoken"):
+            encoder = load_encoder(tokenizer, name)
+            assert encoder is not None or (name, reader) == ("tiktoken", "gpt-neox")
+            if encoder is not None:
+                assert encoder(held)[0].tolist() == [number for text in held for number in tokenizer.encode(text)]

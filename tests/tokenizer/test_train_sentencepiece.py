@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+import sentencepiece
+
+from neox_code.errors import DataError
+from neox_code.tokenizer.train_sentencepiece import MODEL_FILE, train_sentencepiece
+
+
+def test_the_model_gives_every_text_back_and_has_its_special_tokens_in_front(tmp_path: Path, texts: list[str]) -> None:
+    tokenizer = train_sentencepiece(texts[:60], 1500, tmp_path)
+    assert (tokenizer.vocab_size, tokenizer.eod_id, tokenizer.pad_id) == (1500, 0, 1)
+    assert tokenizer.decode([0, 1, 2]) == "<|endoftext|><|padding|><|separator|>"
+    peer = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / MODEL_FILE))
+    sample = texts[::8] + texts[-14:]
+    for text, ids in zip(sample, tokenizer.encode_batch(sample), strict=True):
+        assert tokenizer.decode(ids) == text
+        assert ids == peer.encode(text)
+        assert not {0, 1, 2, 3} & set(ids)
+    assert [path.name for path in tmp_path.iterdir()] == [MODEL_FILE]
+
+
+def test_whitespace_tokens_are_pieces_of_their_own(tmp_path: Path, real_texts: list[str]) -> None:
+    tokenizer = train_sentencepiece(real_texts[:20], 1000, tmp_path, whitespace_tokens=True)
+    ids = tokenizer.encode("\t\tx" + " " * 14 + "=")
+    assert [len(tokenizer.decode_bytes([number])) for number in ids] == [2, 1, 8, 4, 2, 1]
+
+
+def test_a_sample_that_is_too_small_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no text to learn"):
+        train_sentencepiece([""], 1000, tmp_path)
+    with pytest.raises(DataError, match=r"SentencePiece learns no 5,000 pieces .*smaller --vocab-size"):
+        train_sentencepiece(["print(1)\n"], 5000, tmp_path)
+    assert list(tmp_path.iterdir()) == []

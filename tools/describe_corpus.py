@@ -1,0 +1,82 @@
+#!/usr/bin/env python3
+"""Describes a corpus of tools/build_corpus.py: tables on the console, and a report page that needs no network.
+
+    python tools/describe_corpus.py corpus --output report.html
+    python tools/describe_corpus.py corpus --tokenizer-type HFTokenizer --vocab-file tokenizer.json
+
+Files, bytes and tokens by language; what became of every file, with three examples of what each rule dropped; duplicates, sizes,
+licenses, edits, encodings and line ends, splits, stars, the largest repositories; and bytes per token by language: of the tokens
+that the build counted, or of the given tokenizer on a seeded sample. Memory stays the same for a corpus of any number of files.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from neox_code.config.data import DataConfig
+from neox_code.corpus.description.console import show_description
+from neox_code.corpus.description.describe import SAMPLE_BYTES, SEED, describe
+from neox_code.corpus.description.page import write_page
+from neox_code.errors import ConfigError, run_command
+from neox_code.tokenizer.gpt2 import MERGE_FILE_READERS
+from neox_code.tokenizer.protocol import Tokenizer
+from neox_code.tokenizer.registry import TOKENIZERS, build_tokenizer
+
+
+def main(argv: Sequence[str]) -> int:
+    arguments = parser().parse_args(argv)
+    tokenizer = given_tokenizer(arguments)
+    description = describe(arguments.corpus, tokenizer, int(arguments.sample_megabytes * 1e6), arguments.seed)
+    console = Console()
+    show_description(console, description)
+    if arguments.output is not None:
+        write_page(description, arguments.output)
+        console.print(f"\n{arguments.output}", highlight=False, markup=False)
+    return 0
+
+
+def given_tokenizer(arguments: argparse.Namespace) -> Tokenizer | None:
+    if arguments.tokenizer_type is None:
+        if arguments.vocab_file or arguments.merge_file:
+            raise ConfigError(f"--vocab-file and --merge-file need --tokenizer-type: one of {', '.join(TOKENIZERS)}.")
+        return None
+    return build_tokenizer(
+        DataConfig(
+            tokenizer_type=arguments.tokenizer_type,
+            vocab_file=arguments.vocab_file,
+            merge_file=arguments.merge_file,
+            merge_file_reader=arguments.merge_file_reader,
+        )
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("corpus", type=Path, metavar="DIR", help="folder of a corpus")
+    result.add_argument("--output", type=Path, metavar="FILE", help="report page (HTML) to write; default: none")
+    vocabulary = result.add_argument_group("tokenizer, to count bytes per token")
+    vocabulary.add_argument("--tokenizer-type", choices=list(TOKENIZERS))
+    vocabulary.add_argument(
+        "--vocab-file", metavar="FILE", help="vocab.json, tokenizer.json, a SentencePiece model, or a tiktoken encoding"
+    )
+    vocabulary.add_argument("--merge-file", metavar="FILE", help="merges.txt")
+    vocabulary.add_argument("--merge-file-reader", choices=list(MERGE_FILE_READERS), default="whole", help="default %(default)s")
+    vocabulary.add_argument(
+        "--sample-megabytes", type=positive, default=SAMPLE_BYTES / 1e6, metavar="N", help="of each language (default %(default)g)"
+    )
+    vocabulary.add_argument("--seed", type=int, default=SEED, help="of the sample (default %(default)s)")
+    return result
+
+
+def positive(value: str) -> float:
+    number = float(value)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))
