@@ -51,6 +51,9 @@ from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE, sa
 log = get_logger(__name__)
 
 MAX_CORPUS_BYTES = 64_000_000
+LAYOUT = "project"
+"""Of a source that is one project the parts are held out from each other, as there may be no other."""
+
 SHARES = (90, 5, 5)
 VOCAB_SIZE = 8192
 VOCABULARY_BYTES = 16_000_000
@@ -187,7 +190,9 @@ class MainJob:
     # ---- the stages
 
     def build_corpus(self) -> Done:
-        summary = build_corpus(self.sources, self.corpus, RECIPE, seed=self.seed, max_bytes=MAX_CORPUS_BYTES, shares=SHARES)
+        summary = build_corpus(
+            self.sources, self.corpus, RECIPE, seed=self.seed, max_bytes=MAX_CORPUS_BYTES, shares=SHARES, layout=LAYOUT
+        )
         return Done((self.corpus / SUMMARY_FILE,), {"files": summary.kept_files, "bytes": summary.kept_bytes})
 
     def learn_vocabulary(self) -> Done:
