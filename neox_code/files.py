@@ -114,14 +114,14 @@ def write_json_lines(path: str | os.PathLike[str], rows: Iterable[Mapping[str, A
 
 def read_json_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
     """The rows of a JSON Lines file. A last line that was cut off in mid-write is left out; any other bad line is a DataError."""
-    with Path(path).open(encoding="utf-8") as file:
+    with Path(path).open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
                 yield json.loads(line)
-            except ValueError as error:
-                if not line.endswith("\n"):
+            except (ValueError, RecursionError) as error:
+                if not line.endswith(b"\n"):
                     return
                 raise DataError(f"{path}:{number} is not valid JSON: {error}. Mend or remove the line.") from None
 

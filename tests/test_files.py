@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from neox_code.errors import LaunchError
+from neox_code.errors import DataError, LaunchError
 from neox_code.files import append_json_line, atomic_file, atomic_folder, folder_lock, numbered_folders, read_json_lines, write_text
 
 
@@ -42,6 +42,13 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     with (tmp_path / "rows").open("a") as file:
         file.write('{"a": 2')
     assert list(read_json_lines(tmp_path / "rows")) == [{"a": 1}]
+
+
+@pytest.mark.parametrize("line", [b"\x1f\x8b\x08\xff\n", b"{'a': 1}\n", b"[" * 100_000 + b"\n"])
+def test_a_line_that_is_no_json_is_refused_with_its_place(tmp_path, line):
+    (tmp_path / "rows").write_bytes(b'{"a": 1}\n' + line)
+    with pytest.raises(DataError, match=r"rows:2 is not valid JSON: .*Mend or remove the line"):
+        list(read_json_lines(tmp_path / "rows"))
 
 
 def test_a_folder_is_held_by_one_at_a_time(tmp_path):

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Describes a corpus of tools/build_corpus.py: tables on the console, and a report page that needs no network.
 
-    python tools/describe_corpus.py corpus --output report.html
-    python tools/describe_corpus.py corpus --tokenizer-type HFTokenizer --vocab-file tokenizer.json
+    python tools/describe_corpus.py data/corpus                                             the page is data/corpus.html
+    python tools/describe_corpus.py corpus --tokenizer-type HFTokenizer --vocab-file tokenizer.json --output report.html
 
 Files, bytes and tokens by language; what became of every file, with three examples of what each rule dropped; duplicates, sizes,
 licenses, edits, encodings and line ends, splits, stars, the largest repositories; and bytes per token by language: of the tokens
@@ -28,13 +28,15 @@ from neox_code.tokenizer.registry import TOKENIZERS, build_tokenizer
 
 def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
+    output = arguments.output or Path(f"{arguments.corpus.resolve()}.html")
+    if output.is_dir():
+        raise ConfigError(f"--output {output} is a folder. Name a file for the page.")
     tokenizer = given_tokenizer(arguments)
     description = describe(arguments.corpus, tokenizer, int(arguments.sample_megabytes * 1e6), arguments.seed)
     console = Console()
     show_description(console, description)
-    if arguments.output is not None:
-        write_page(description, arguments.output)
-        console.print(f"\n{arguments.output}", highlight=False, markup=False)
+    write_page(description, output)
+    console.print(f"\nThe page is {output}", highlight=False, markup=False, soft_wrap=True)
     return 0
 
 
@@ -56,7 +58,7 @@ def given_tokenizer(arguments: argparse.Namespace) -> Tokenizer | None:
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("corpus", type=Path, metavar="DIR", help="folder of a corpus")
-    result.add_argument("--output", type=Path, metavar="FILE", help="report page (HTML) to write; default: none")
+    result.add_argument("--output", type=Path, metavar="FILE", help="report page (HTML); default: DIR.html, beside the corpus")
     vocabulary = result.add_argument_group("tokenizer, to count bytes per token")
     vocabulary.add_argument("--tokenizer-type", choices=list(TOKENIZERS))
     vocabulary.add_argument(

@@ -14,6 +14,7 @@ neither asked nor paid for twice.
 """
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -25,15 +26,20 @@ from neox_code.corpus.rows.labels import Labeler, Prices
 from neox_code.errors import ConfigError, run_command
 
 KEY_VARIABLE = "OPENAI_API_KEY"
+LONGEST_TIMEOUT_SECONDS = 86_400
 
 
 def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     prices = Prices(arguments.price_in, arguments.price_out)
+    if not all(0 <= price < math.inf for price in (prices.input, prices.output, arguments.max_cost or 0.0)):
+        raise ConfigError("--price-in, --price-out and --max-cost must be numbers of at least 0.")
     if arguments.max_cost is not None and not prices.input + prices.output:
         raise ConfigError("--max-cost needs prices. Give --price-in and --price-out, of a million tokens.")
     if arguments.concurrency < 1 or arguments.max_tokens < 1:
         raise ConfigError("--concurrency and --max-tokens must be at least 1.")
+    if not 0 < arguments.timeout <= LONGEST_TIMEOUT_SECONDS:
+        raise ConfigError(f"--timeout must be above 0, and at most {LONGEST_TIMEOUT_SECONDS:,} seconds.")
     key = os.environ.get(KEY_VARIABLE, "").strip()
     url = f"{arguments.endpoint.rstrip('/').removesuffix('/chat/completions')}/chat/completions"
     endpoint = JsonEndpoint(url, {"Authorization": f"Bearer {key}"} if key else {}, arguments.timeout)

@@ -13,6 +13,7 @@ import platform
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from neox_code.corpus.decisions import DECISIONS_FILE, load_decisions
 from neox_code.corpus.executors.left_jobs import end_left_jobs
 from neox_code.corpus.index import COUNTS_FILE
 from neox_code.corpus.nothing_kept import nothing_kept
-from neox_code.corpus.plan import Plan, canonical_arguments, describe, make_plan
+from neox_code.corpus.plan import Plan, canonical_arguments, describe, make_plan, read_plan
 from neox_code.corpus.recipes.recipe import Recipe
 from neox_code.corpus.recipes.registry import recipe_file
 from neox_code.corpus.scan import SCAN
@@ -109,16 +110,14 @@ def build_corpus(
             move_into_place(work, output)
             return load_summary(output)
         begin(work, output, key, settings)
-        try:
-            plan = make_plan(work, arguments, settings)
-        except DataError:
-            if is_new:
-                remove_work(work)
-            raise
-        if not plan.sizes:
-            refuse_nothing(work, sources, (), max_bytes)
-        say_how_far(work, plan)
-        with LocalExecutor(workers or available_cores()) if executor is None else nullcontext(executor) as ready:
+        local = LocalExecutor(workers or available_cores())
+        with gone_without_plan(work, is_new), local if executor is None else nullcontext(executor) as ready:
+            was_planned = read_plan(work) is not None
+            plan = make_plan(work, arguments, settings, *([partial(local.begin, SCAN, work)] if ready is local else []))
+            if not plan.sizes:
+                refuse_nothing(work, sources, (), max_bytes)
+            if was_planned:
+                say_how_far(work, plan)
             run_stage(SCAN, work, plan.sizes, ready)
             decide(work, len(plan.sizes), settings)
             counts = read_counts(work)
@@ -226,6 +225,17 @@ def begin(work: Path, output: Path, key: dict[str, Any], settings: Settings) -> 
     clear_work(work, CLONES_FOLDER)
     save_settings(work, settings)
     write_json(work / KEY_FILE, key)
+
+
+@contextmanager
+def gone_without_plan(work: Path, is_new: bool) -> Iterator[None]:
+    """A work folder that is new does not stay where the sources cannot be listed."""
+    try:
+        yield
+    except DataError:
+        if is_new and work.exists() and read_plan(work) is None:
+            remove_work(work)
+        raise
 
 
 def say_how_far(work: Path, plan: Plan) -> None:

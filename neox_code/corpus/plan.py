@@ -1,9 +1,10 @@
 """The plan of a build: what the sources hold, in batches that a process each reads, on disk in the work folder.
 
-    plan = make_plan(work, sources, settings)         # lists the sources; keeps finished work if they are as they were
-    plan.sizes                                        # bytes of each batch
+    plan = make_plan(work, sources, settings, begin)      # lists the sources; keeps finished work if they are as they were
+    plan.sizes                                            # bytes of each batch
 
-The sources are listed again by every run: that costs little beside reading them, and tells whether something has changed.
+The sources are listed again by every run: that costs little beside reading them, and tells whether something has changed. Where
+there is no plan yet, `begin` is told the number of every batch as soon as it can be read.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import json
 import math
 import pickle
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -41,28 +42,38 @@ def canonical_arguments(sources: Sequence[str | Path]) -> list[str]:
     return sorted({LOCAL if source == LOCAL else str(home_expanded(source).resolve()) for source in sources})
 
 
-def make_plan(work: Path, sources: Sequence[str], settings: Settings) -> Plan:
+def make_plan(work: Path, sources: Sequence[str], settings: Settings, begin: Callable[[int], None] = lambda index: None) -> Plan:
     """Lists the sources. Where an earlier run has found the same, its work is kept; else it is thrown away, which is logged."""
     known = read_plan(work)
-    folder = work / "plan.new"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    plan = list_batches(sources, settings, folder)
-    if plan == known and not changed_in_place(work, plan):
-        shutil.rmtree(folder)
-        return plan
     if known is not None:
+        plan = list_batches(sources, settings, empty_folder(work / "plan.new"))
+        if plan == known and not changed_in_place(work, plan):
+            shutil.rmtree(work / "plan.new")
+            return plan
         log.info("corpus: the sources have changed since the interrupted build in %s: starting anew", work)
     (work / PLAN_FILE).unlink(missing_ok=True)
-    for stale in (batch_file(work, 0).parent, part_file(work, 0).parent, decisions_folder(work), output_folder(work)):
+    for stale in (part_file(work, 0).parent, decisions_folder(work), output_folder(work)):
         shutil.rmtree(stale, ignore_errors=True)
-    folder.rename(batch_file(work, 0).parent)
+    folder = batch_file(work, 0).parent
+    if known is None:
+        plan = list_batches(sources, settings, empty_folder(folder), begin)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        (work / "plan.new").rename(folder)
     write_json(work / PLAN_FILE, asdict(plan))
     return plan
 
 
-def list_batches(sources: Sequence[str], settings: Settings, folder: Path) -> Plan:
-    """Writes every batch of the sources to the folder."""
+def empty_folder(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def list_batches(
+    sources: Sequence[str], settings: Settings, folder: Path, listed: Callable[[int], None] = lambda index: None
+) -> Plan:
+    """Writes every batch of the sources to the folder, and tells its number."""
     sizes: list[int] = []
     digest = hashlib.sha256()
     for source in find_sources(
@@ -80,6 +91,7 @@ def list_batches(sources: Sequence[str], settings: Settings, folder: Path) -> Pl
             (folder / batch_file(folder, len(sizes)).name).write_bytes(pickled)
             digest.update(hashlib.sha256(pickled).digest())
             sizes.append(batch.num_bytes)
+            listed(len(sizes) - 1)
     return Plan(tuple(sizes), digest.hexdigest())
 
 

@@ -144,7 +144,7 @@ def corpus_notes(summary: CorpusSummary) -> list[str]:
     errors = sum(row.decoding_errors for row in rows)
     notes = {
         f"Seen besides, in no language: {verdicts_of_others(summary)}.": other_files(summary).files,
-        f"{errors:,} files were not UTF-8 throughout: decoded with errors ignored.": errors,
+        f"{errors:,} {'file was' if errors == 1 else 'files were'} not UTF-8 throughout: decoded with errors ignored.": errors,
         f"Without held-out figures, for want of projects or of bytes: {', '.join(unjudged)}.": unjudged,
     }
     return [note for note, applies in notes.items() if applies]

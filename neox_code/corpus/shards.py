@@ -254,8 +254,11 @@ def load_summary(folder: str | Path) -> CorpusSummary:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         found = value.get("format") if isinstance(value, dict) else type(value).__name__
         raise DataError(f"{path} is of format {found!r}, expected {FORMAT!r}. Build the corpus again with this version.")
-    counts = tuple(Count(**count) for count in value["counts"])
-    return CorpusSummary(value["recipe"], value["settings"], counts, tuple(Shard(**shard) for shard in value["shards"]))
+    try:
+        counts, shards = tuple(Count(**count) for count in value["counts"]), tuple(Shard(**shard) for shard in value["shards"])
+        return CorpusSummary(value["recipe"], value["settings"], counts, shards)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged: {error!r}. Build the corpus again.") from None
 
 
 def iter_documents(folder: str | Path, split: str, languages: Collection[str] | None = None) -> Iterator[Document]:

@@ -50,6 +50,7 @@ class LocalExecutor:
 
     def __init__(self, workers: int):
         self._workers = Workers(workers)
+        self._begun: dict[int, list[float]] = {}
 
     def __enter__(self) -> "LocalExecutor":
         self._workers.__enter__()
@@ -58,8 +59,19 @@ class LocalExecutor:
     def __exit__(self, *exception: object) -> None:
         self._workers.__exit__(*exception)
 
+    def begin(self, stage: Stage, work: Path, task: int) -> None:
+        """Starts a task of the stage that will be run, if a process is free; it goes on while others are being found."""
+        for begun, done in self._workers.arrived(timeout=0):
+            self._begun[begun].append(done)
+        if self._workers.has_room:
+            self._workers.start(task, stage.run, (work, task))
+            self._begun[task] = []
+
     def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[float]:
-        for _, done in self._workers.run(stage.run, [(work, task) for task in tasks]):
+        begun, self._begun = self._begun, {}
+        for task in tasks:
+            yield from begun.get(task, ())
+        for _, done in self._workers.run(stage.run, [(work, task) for task in tasks if task not in begun]):
             yield done
 
 

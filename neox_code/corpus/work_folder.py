@@ -87,7 +87,11 @@ def clear_work(work: Path, *kept: str) -> None:
 
 
 def remove_work(work: Path) -> None:
+    """Removes the folder, whose lock this process may be holding: on NFS a file that is open keeps its folder from going."""
     clear_work(work)
+    if (work / LOCK_FILE).exists():
+        (work / LOCK_FILE).replace(lock := work.with_name(work.name + LOCK_FILE))
+        lock.unlink()
     shutil.rmtree(work)
 
 

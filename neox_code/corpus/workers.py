@@ -6,11 +6,12 @@
 
 Results come as they are made; `index` tells the task. A worker is a fresh interpreter that imports the function's module and
 nothing of the caller's script, so it is small, needs no `__main__` guard, and inherits no threads. Leaving the block ends the
-workers at once. A worker that is killed (out of memory) is a DataError, never a hang.
+workers at once, leaving the loop those that are busy. A worker that is killed (out of memory) is a DataError, never a hang.
 """
 
 import contextlib
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -28,11 +29,13 @@ RESULT, DONE, FAILED = range(3)
 
 
 class Workers:
-    """At most `count` worker processes, started as tasks come; a context manager."""
+    """At most `count` worker processes, started as tasks come; a context manager. `remedy`: what is said of one that was killed."""
 
-    def __init__(self, count: int):
+    def __init__(self, count: int, remedy: str = "Run again with fewer --workers."):
         self.count = count
+        self.remedy = remedy
         self._processes: dict[Connection, subprocess.Popen[bytes]] = {}
+        self._busy: dict[Connection, int] = {}
 
     def __enter__(self) -> "Workers":
         return self
@@ -45,33 +48,40 @@ class Workers:
 
         `function` is a module's own and yields its results; what it raises is raised here. Tasks start in order.
         """
-        remaining = enumerate(tasks)
-        busy: dict[Connection, int] = {}
+        try:
+            for index, task in enumerate(tasks):
+                while not self.has_room:
+                    yield from self.arrived()
+                self.start(index, function, task)
+            while self._busy:
+                yield from self.arrived()
+        finally:
+            if self._busy:
+                self._end()  # the next tasks are not to be given the results of these
 
-        def start_next(worker: Connection | None) -> bool:
-            """Gives the next task to a worker (None: a new one); False where there is none."""
-            for index, task in remaining:
-                worker = worker or self._start()
-                self._send(worker, (function, task))
-                busy[worker] = index
-                return True
-            return False
+    @property
+    def has_room(self) -> bool:
+        """Whether another task can be started."""
+        return len(self._busy) < self.count
 
-        idle = [*self._processes, *([None] * (self.count - len(self._processes)))]
-        while idle and start_next(idle.pop(0)):
-            pass
-        while busy:
-            for worker in wait(list(busy)):
-                kind, value = self._receive(worker)
-                if kind == RESULT:
-                    yield busy[worker], value
-                elif kind == DONE:
-                    del busy[worker]
-                    start_next(worker)
-                else:
-                    error, text = value
-                    error.add_note(f"In a worker process:\n{text}")
-                    raise error
+    def start(self, index: int, function: Callable[..., Iterable[Any]], task: Sequence[Any]) -> None:
+        """Starts a task, for which there must be room; its results are among those that have `arrived`."""
+        worker = next((worker for worker in self._processes if worker not in self._busy), None) or self._start()
+        self._send(worker, (function, task))
+        self._busy[worker] = index
+
+    def arrived(self, timeout: float | None = None) -> Iterator[tuple[int, Any]]:
+        """Yields the (index, result)s that are there, after waiting up to `timeout` seconds for the first of them."""
+        for worker in wait(list(self._busy), timeout):
+            kind, value = self._receive(worker)
+            if kind == RESULT:
+                yield self._busy[worker], value
+            elif kind == DONE:
+                del self._busy[worker]
+            else:
+                error, text = value
+                error.add_note(f"In a worker process:\n{text}")
+                raise error
 
     def _start(self) -> Connection:
         here, there = socket.socketpair()
@@ -100,7 +110,7 @@ class Workers:
         if status == -signal.SIGINT:
             return KeyboardInterrupt()
         how = f"by signal {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-        return DataError(f"A worker process ended {how}; the machine may be out of memory. Run again with fewer --workers.")
+        return DataError(f"A worker process ended {how}; the machine may be out of memory. {self.remedy}")
 
     def _end(self) -> None:
         for process in self._processes.values():
@@ -109,6 +119,7 @@ class Workers:
             process.wait()
             worker.close()
         self._processes.clear()
+        self._busy.clear()
 
 
 def available_cores() -> int:
@@ -125,7 +136,16 @@ def serve(connection: Connection) -> None:
                 connection.send((RESULT, result))
             connection.send((DONE, None))
         except Exception as error:
-            connection.send((FAILED, (error, traceback.format_exc())))
+            connection.send((FAILED, (portable(error), traceback.format_exc())))
+
+
+def portable(error: Exception) -> Exception:
+    """The error, or its words where it is one that cannot be sent: pickle calls a class with one argument that asks for two."""
+    try:
+        pickle.loads(pickle.dumps(error))
+        return error
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def main(arguments: Sequence[str]) -> int:

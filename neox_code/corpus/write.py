@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from neox_code.corpus.decisions import BlockPlace, Decisions, PlannedShard, load_decisions
 from neox_code.corpus.parts import projects_of
 from neox_code.corpus.repositories import paths_below
-from neox_code.corpus.rows.protocol import RowMaker, version_at
+from neox_code.corpus.rows.protocol import RowMaker
 from neox_code.corpus.shards import DOCUMENT_SCHEMA, ROW_GROUP_BYTES, document_writer, documents_of
 from neox_code.corpus.stages import Stage
 from neox_code.corpus.work_folder import Settings, load_settings, output_folder, part_file
@@ -42,7 +42,7 @@ def write_shard(work: Path, index: int) -> Iterator[float]:
                 writer.write_table(table, row_group_size=len(table))
                 if maker is not None:
                     for document, number in zip(documents_of(table, shard.split), numbers.tolist(), strict=True):
-                        version = version_at(decisions.prefixes[number] + document.path, decisions.versions[number])
+                        version = maker.version_at(decisions.prefixes[number] + document.path, decisions.versions[number])
                         for row in maker.rows(document, version):
                             rows_for_tuning.write(json.dumps(row, ensure_ascii=False) + "\n")
                 yield pc.sum(table["bytes"]).as_py()

@@ -17,6 +17,7 @@ from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.size import parameters
 from neox_code.corpus.description.templates import page_environment
+from neox_code.corpus.description.wording import name, size
 from neox_code.corpus.report import Amount, corpus_notes, drop_reasons, language_table, total_row
 from neox_code.corpus.shards import CorpusSummary
 from neox_code.corpus.workers import available_cores
@@ -71,7 +72,7 @@ def write_report(findings: Findings, path: str | os.PathLike[str]) -> None:
 def render(findings: Findings) -> str:
     """The page's HTML."""
     environment = page_environment(__package__)
-    environment.filters |= {"megabytes": megabytes, "duration": duration}
+    environment.filters |= {"name": name, "size": size, "duration": duration}
     corpus = language_table(findings.corpus)
     judged = findings.heldout.languages if findings.heldout else ()
     return environment.get_template(TEMPLATE).render(
@@ -151,17 +152,10 @@ def memory_gib() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
-def megabytes(num_bytes: int) -> str:
-    """
-    >>> megabytes(12_345_678), megabytes(4_321)
-    ('12.3 MB', '4.3 kB')
-    """
-    return f"{num_bytes / 1e6:,.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:,.1f} kB"
-
-
 def duration(seconds: float) -> str:
     """
-    >>> duration(4.2), duration(154.0)
-    ('4.2 s', '2 min 34 s')
+    >>> duration(4.2), duration(154.0), duration(59.97), duration(119.7)
+    ('4.2 s', '2 min 34 s', '1 min 0 s', '2 min 0 s')
     """
-    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {seconds % 60:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if round(seconds, 1) >= 60 else f"{seconds:.1f} s"

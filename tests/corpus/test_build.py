@@ -95,7 +95,7 @@ def test_bytes_that_are_not_utf8_are_left_out_and_counted(corpus):
     rows = [row for row in read_manifest(corpus).to_pylist() if row["encoding"] == "utf-8 with errors"]
     assert [row["path"] for row in rows] == ["latin.c"]
     assert rows[0]["bytes"] == latin.num_bytes + 1
-    assert any("1 files were not UTF-8" in note for note in corpus_notes(load_summary(corpus)))
+    assert any("1 file was not UTF-8" in note for note in corpus_notes(load_summary(corpus)))
 
 
 def test_no_project_and_no_content_stands_on_two_sides(corpus):
@@ -320,6 +320,22 @@ def test_a_tokenizer_that_cannot_be_read_is_refused_before_anything_is_read(tree
         with pytest.raises(DataError, match=rf"tokenizer .*{name} cannot be read: .*Name a tokenizer\.json"):
             build(tmp_path / "corpus", tree, tokenizer=tmp_path / name)
     assert not list(tmp_path.glob("corpus*"))
+
+
+def test_files_that_stay_while_they_are_open_are_in_nobodys_way(tree, tmp_path, monkeypatch):
+    """As on NFS: what is removed while a process has it open stays, under another name, in the folder where it was."""
+    unlink = os.unlink
+
+    def unlink_or_rename(path, *, dir_fd=None):
+        place = Path(path) if dir_fd is None else Path(f"/proc/self/fd/{dir_fd}").readlink() / path
+        if place in {descriptor.resolve() for descriptor in Path("/proc/self/fd").iterdir()}:
+            place.rename(f"{place}.nfs")
+        else:
+            unlink(place)
+
+    monkeypatch.setattr(os, "unlink", unlink_or_rename)
+    build(tmp_path / "corpus", tree)
+    assert {path.name for path in tmp_path.iterdir()} == {"corpus", "corpus.work.lock.nfs"}
 
 
 def test_a_failed_build_leaves_the_corpus_that_was_there(tree, corpus, tmp_path):

@@ -4,7 +4,7 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from neox_code.corpus.build import build_corpus
 from neox_code.corpus.filters.license import AllowedLicenses
 from neox_code.corpus.recipes.recipe import Recipe
 from neox_code.corpus.recipes.registry import recipe_by_name
+from neox_code.corpus.rows.protocol import nearest_version
 from neox_code.corpus.shards import SPLITS, Document, iter_documents, read_manifest
 
 POLYCODER = recipe_by_name("polycoder")
@@ -220,6 +221,9 @@ class FirstLines:
 
     def version(self, text: str) -> str | None:
         return text.strip() or None
+
+    def version_at(self, path: str, versions: Mapping[str, str]) -> str | None:
+        return nearest_version(path, versions)
 
     def rows(self, document: Document, project_version: str | None) -> Iterator[dict[str, str]]:
         for line in document.text.splitlines()[:2]:

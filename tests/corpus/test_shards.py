@@ -125,6 +125,13 @@ def test_a_summary_of_another_format_is_refused(tmp_path):
             load_summary(tmp_path)
 
 
+def test_a_damaged_summary_is_refused(tmp_path):
+    for text in ('{"format": "neox-code corpus 2"}', '{"format": "neox-code corpus 2", "counts": [{"files": 1}], "shards": []}'):
+        (tmp_path / "corpus.json").write_text(text)
+        with pytest.raises(DataError, match=r"corpus\.json is damaged: .*Build the corpus again"):
+            load_summary(tmp_path)
+
+
 def test_a_missing_or_damaged_shard_is_named(tmp_path):
     write_corpus(tmp_path / "corpus", [document(1, "x" * 1000)])
     shard = tmp_path / "corpus" / "train" / "shard-00000.parquet"

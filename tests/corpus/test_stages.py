@@ -75,6 +75,17 @@ def test_what_a_task_raises_is_raised_and_the_others_are_not_done_again(work):
     assert (work / "log").read_text().split() == list("01234567")
 
 
+def test_tasks_that_were_begun_are_not_done_twice(work):
+    with LocalExecutor(2) as executor:
+        for task in range(5):
+            executor.begin(SQUARES, work, task)
+        assert len(executor._begun) >= 2
+        run_stage(SQUARES, work, NUMBERS, executor)
+        run_stage(SQUARES, work, NUMBERS, executor)
+    assert [square_file(work, task).read_text() for task in range(8)] == [f"{number**2}PAR1" for number in NUMBERS]
+    assert sorted(map(int, (work / "log").read_text().split())) == list(range(8))
+
+
 def test_an_executor_that_loses_tasks_silently_is_found_out(work):
     with pytest.raises(DataError, match=r"2 of 8 tasks left nothing in .*, the first is 4"):
         run_stage(SQUARES, work, NUMBERS, Here(lost=[4, 6]))

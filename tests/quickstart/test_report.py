@@ -124,9 +124,9 @@ def test_the_corpus_table_says_what_became_of_every_file(findings: Findings) -> 
     heading, *_ = page.tables[0]
     python = dict(zip(heading, page.row(0, "Python"), strict=True))
     assert python["found"] == "1,33712.7 MB"
-    assert python[ExactDuplicates.name] == "770.1 MB"
+    assert python[ExactDuplicates.name] == "77123.0 kB"
     assert python["kept"] == "1,26012.6 MB"
-    assert python["test"] == "600.6 MB"
+    assert python["test"] == "60600.0 kB"
     assert dict(zip(heading, page.row(0, "C"), strict=True))[LEFT_ASIDE] == "1199.0 kB"
 
 

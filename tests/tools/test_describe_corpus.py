@@ -61,10 +61,14 @@ def test_what_the_builder_writes_is_described(tmp_path: Path) -> None:
         assert re.search(rf"^ {re.escape(verdict)} +{files:,} ", done.stdout, re.MULTILINE)
 
 
-def test_without_output_nothing_is_written(corpus: Path, tmp_path: Path) -> None:
+def test_without_output_the_page_lies_beside_the_corpus_and_nothing_in_it(corpus: Path) -> None:
     before = sorted(corpus.rglob("*"))
-    assert describe_corpus(corpus).returncode == 0
+    done = describe_corpus(f"{corpus}/")
+    assert done.returncode == 0
     assert sorted(corpus.rglob("*")) == before
+    page = corpus.with_name("mine.html")
+    assert done.stdout.rstrip().endswith(f"The page is {page}")
+    assert page.read_text().startswith("<!DOCTYPE html>")
 
 
 def test_a_tokenizer_gives_the_bytes_of_a_token(corpus: Path, tmp_path: Path) -> None:
@@ -91,6 +95,7 @@ def write_byte_tokenizer(path: Path) -> None:
 def test_mistakes_are_one_sentence_and_status_2(corpus: Path, tmp_path: Path) -> None:
     for arguments, message in (
         ((tmp_path,), "is not a corpus"),
+        ((corpus, "--output", tmp_path), "is a folder"),
         ((corpus, "--vocab-file", "vocab.json"), "need --tokenizer-type"),
         ((corpus, "--tokenizer-type", "HFTokenizer"), "vocab_file is not set"),
         ((corpus, "--tokenizer-type", "HFTokenizer", "--vocab-file", tmp_path / "none.json"), "is not a file"),

@@ -25,7 +25,7 @@ def row_hashes(first_row: int, num_rows: int, seed: int = 0) -> Hashes:
     """
     with np.errstate(over="ignore"):
         state = np.arange(first_row + 1, first_row + num_rows + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        state += np.uint64(seed) * np.uint64(0xD1342543DE82EF95)
+        state += np.uint64(seed % 2**64) * np.uint64(0xD1342543DE82EF95)
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))

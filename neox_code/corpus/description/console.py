@@ -47,7 +47,8 @@ def show_table(console: Console, table: Table) -> None:
 def show_drops(console: Console, description: Description) -> None:
     console.print(Text("\nWhat was not kept: files by chance, the same every time", style="bold"))
     for drop in drops(description):
-        console.print(Text(f"{name(drop.reason)}: {drop.amount.files:,} files ({size(drop.amount.bytes)})"))
+        files = "file" if drop.amount.files == 1 else "files"
+        console.print(Text(f"{name(drop.reason)}: {drop.amount.files:,} {files} ({size(drop.amount.bytes)})"))
         show_examples(console, drop.examples)
 
 

@@ -1,48 +1,83 @@
 """The geometry of the page's drawings, without markup: bars of languages, and the histogram of sizes.
 
+language_panels(description)["bytes found"][0].widths["kept"]           # of 100
 chart = histogram(description.manifest.sizes)
 chart.bars[0].left, chart.bars[0].pieces[0].top, chart.y_ticks[0].label
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from neox_code.corpus.description.describe import Description
 from neox_code.corpus.description.manifest_figures import FATES
-from neox_code.corpus.description.sizes import Sizes
+from neox_code.corpus.description.sizes import Group, Sizes
+from neox_code.corpus.description.tables import tokens_of
 from neox_code.corpus.description.ticks import Tick, round_values
+from neox_code.corpus.description.wording import millions, size
 from neox_code.corpus.report import Amount
+from neox_code.corpus.shards import KEPT
 
 MOST_BARS = 24
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 LEFT, RIGHT, TOP, GROUND = 64.0, 948.0, 10.0, 262.0
-HEIGHT = 304
+HEIGHT = 288
 
 
 @dataclass(frozen=True)
-class LanguageBar:
-    """Bytes of a language's files by their fate; widths are percentages of the widest bar."""
+class Strip:
+    """A bar of one language, cut by what became of its files; widths are percentages of the widest bar."""
 
     language: str
-    found: Amount
+    label: str
     widths: dict[str, float]
 
 
-def languages_by_fate(description: Description) -> list[LanguageBar]:
-    """The languages with most bytes found."""
+def language_panels(description: Description) -> dict[str, list[Strip]]:
+    """Files and bytes, and tokens where they are known, of the languages with most bytes found, at most MOST_BARS of them."""
+    fates = languages_by_fate(description)
+    order = sorted(fates, key=lambda language: (-sum(fates[language].values(), Amount()).bytes, language))[:MOST_BARS]
+    tokens = {language: tokens_of([language], description) for language in order}
+    amounts = {language: fates[language].items() for language in order}
+    panels = {
+        "files found": strips(
+            {name: {fate: found.files for fate, found in parts} for name, parts in amounts.items()}, "{:,}".format
+        ),
+        "bytes found": strips({name: {fate: found.bytes for fate, found in parts} for name, parts in amounts.items()}, size),
+    }
+    if all(count is not None for count in tokens.values()):
+        panels["tokens of kept files"] = strips({name: {KEPT: count or 0} for name, count in tokens.items()}, millions)
+    return panels
+
+
+def languages_by_fate(description: Description) -> dict[str, dict[str, Amount]]:
+    """The files found, in the order of FATES."""
     manifest = description.manifest
     duplicates = set(manifest.duplicates.by("verdict"))
-    bars: dict[str, dict[str, Amount]] = {}
+    fates: dict[str, dict[str, Amount]] = {}
     for (language, verdict), amount in manifest.files.by("language", "verdict").items():
         if language is not None:
             fate = "duplicate" if verdict in duplicates else verdict if verdict in FATES else "dropped"
-            fates = bars.setdefault(language, {})
-            fates[fate] = fates.get(fate, Amount()) + amount
-    found = {language: sum(fates.values(), Amount()) for language, fates in bars.items()}
-    order = sorted(bars, key=lambda language: (-found[language].bytes, language))[:MOST_BARS]
-    widest = max((amount.bytes for amount in found.values()), default=0) or 1
+            parts = fates.setdefault(language, dict.fromkeys(FATES, Amount()))
+            parts[fate] += amount
+    return fates
+
+
+def fertility_strips(description: Description) -> list[Strip]:
+    ratios = {
+        name: description.fertility[name].bytes_per_token
+        for name in description.summary.languages()
+        if name in description.fertility
+    }
+    return strips({name: {KEPT: ratio or 0.0} for name, ratio in ratios.items()}, "{:.2f} bytes a token".format)
+
+
+def strips(amounts: Mapping[str, Mapping[str, float]], say: Callable[[Any], str]) -> list[Strip]:
+    totals = {language: sum(parts.values()) for language, parts in amounts.items()}
+    widest = max(totals.values(), default=0) or 1
     return [
-        LanguageBar(name, found[name], {fate: 100 * bars[name][fate].bytes / widest for fate in FATES if fate in bars[name]})
-        for name in order
+        Strip(language, say(totals[language]), {fate: 100 * part / widest for fate, part in parts.items() if part})
+        for language, parts in amounts.items()
     ]
 
 
@@ -64,7 +99,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Files by size: a bar for each power of two, cut by what became of the files."""
+    """Files that are in a language by size: a bar for each power of two, cut by what became of the files."""
 
     bars: tuple[Bar, ...]
     x_ticks: tuple[Tick, ...]
@@ -78,7 +113,7 @@ class Histogram:
 
 
 def histogram(sizes: Sizes) -> Histogram:
-    counts = {fate: sizes.octaves(group for group in sizes.groups() if group[1] == fate) for fate in FATES}
+    counts = {fate: sizes.octaves(groups_of(sizes, fate)) for fate in FATES}
     totals = [sum(octave) for octave in zip(*counts.values(), strict=True)]
     taken = [octave for octave, total in enumerate(totals) if total]
     if not taken:
@@ -101,8 +136,27 @@ def histogram(sizes: Sizes) -> Histogram:
     every = 1 + len(octaves) // 12
     shown = [octave for octave in octaves if octave % every == 1 % every and octave > 0]
     x_ticks = tuple(Tick(LEFT + (octave - octaves[0]) * width, power_of_two(octave - 1)) for octave in shown)
-    y_ticks = tuple(Tick(down(value), f"{value:,g}" if value < 1e6 else f"{value / 1e6:,g}M") for value in y_values)
+    y_ticks = tuple(Tick(down(value), short_count(value)) for value in y_values)
     return Histogram(tuple(bars), x_ticks, y_ticks)
+
+
+def groups_of(sizes: Sizes, fate: str) -> list[Group]:
+    return [group for group in sizes.groups() if group[1] == fate and group[0] is not None]
+
+
+def fates_that_occur(sizes: Sizes) -> list[str]:
+    """Of files in a language."""
+    return [fate for fate in FATES if groups_of(sizes, fate)]
+
+
+def short_count(count: float) -> str:
+    """
+    >>> short_count(2_500), short_count(50_000), short_count(1_500_000)
+    ('2,500', '50k', '1.5M')
+    """
+    if count < 10_000:
+        return f"{count:,g}"
+    return f"{count / 1e3:,g}k" if count < 1e6 else f"{count / 1e6:,g}M"
 
 
 def octave_label(octave: int) -> str:

@@ -131,7 +131,9 @@ def batches_of(path: Path, columns: list[str], batch_rows: int = BATCH_ROWS) -> 
         raise DataError(f"{path} is missing. Copy the corpus folder whole, or build it again.")
     try:
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
+            if missing := set(columns).difference(file.schema_arrow.names):
+                raise pa.ArrowInvalid(f"it has no column {', '.join(sorted(missing))}")
             for batch in file.iter_batches(batch_rows, columns=columns, use_threads=False):
                 yield pa.Table.from_batches([batch])
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is damaged or no part of a corpus: {error}. Build the corpus again.") from None
+        raise DataError(f"{path} is damaged or no part of a corpus: {str(error).rstrip('.')}. Build the corpus again.") from None

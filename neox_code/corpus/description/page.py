@@ -5,20 +5,20 @@
 Everything that comes from source files is escaped: their names are anybody's.
 """
 
-import json
 import os
 from typing import Any
 
 from neox_code.corpus.description.describe import Description
-from neox_code.corpus.description.drawings import histogram, languages_by_fate
+from neox_code.corpus.description.drawings import fates_that_occur, fertility_strips, histogram, language_panels
 from neox_code.corpus.description.drops import drops, edited_files
-from neox_code.corpus.description.manifest_figures import FATES
 from neox_code.corpus.description.tables import tables, tokens_of
 from neox_code.corpus.description.templates import page_environment
 from neox_code.corpus.description.wording import millions, name, size, visible, written
+from neox_code.corpus.report import language_table
 from neox_code.files import write_text
 
 TEMPLATE = "page.html"
+NAMING_KEYS = ("name", "class")
 
 
 def write_page(description: Description, path: str | os.PathLike[str]) -> None:
@@ -33,6 +33,7 @@ def render(description: Description) -> str:
         "name": name,
         "written": written,
         "setting": setting,
+        "lines_of_setting": lines_of_setting,
         "millions": millions,
         "visible": visible,
     }
@@ -40,8 +41,10 @@ def render(description: Description) -> str:
         description=description,
         summary=description.summary,
         tables=tables(description),
-        fates=FATES,
-        bars=languages_by_fate(description),
+        fates=fates_that_occur(description.manifest.sizes),
+        panels=language_panels(description),
+        fertility=fertility_strips(description),
+        languages_found=len(language_table(description.summary)),
         histogram=histogram(description.manifest.sizes),
         drops=drops(description),
         edited=edited_files(description),
@@ -55,11 +58,25 @@ def render(description: Description) -> str:
 def setting(value: Any) -> str:
     """A setting of the build, as its summary has it.
 
-    >>> setting(["a", "b"]), setting(None), setting({"train": 90}), setting("lf")
-    ('a, b', 'none', '{"train": 90}', 'lf')
+    >>> setting(["a", "b"]), setting(None), setting({"name": "size", "limit": 90, "exempt": ["C", "D"]}), setting({"train": 0.9})
+    ('a, b', 'none', 'size (limit 90; exempt C, D)', 'train 0.9')
     """
     if isinstance(value, list | tuple):
         return ", ".join(map(setting, value)) or "none"
     if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False)
+        named = next((str(value[key]) for key in NAMING_KEYS if key in value), "")
+        more = "; ".join(f"{key} {setting(item)}" for key, item in value.items() if key not in NAMING_KEYS)
+        return f"{named} ({more})" if named and more else named or more
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "none" if value is None else str(value)
+
+
+def lines_of_setting(value: Any) -> list[str]:
+    """One for each of several filters.
+
+    >>> lines_of_setting([{"name": "not empty"}, {"name": "size"}]), lines_of_setting(["a", "b"])
+    (['not empty', 'size'], ['a, b'])
+    """
+    is_of_filters = isinstance(value, list | tuple) and any(isinstance(item, dict) for item in value)
+    return [setting(item) for item in value] if is_of_filters else [setting(value)]

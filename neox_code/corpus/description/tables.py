@@ -76,17 +76,19 @@ def language_line(row: LanguageRow, description: Description) -> tuple[Any, ...]
 
 
 def tokens_of(names: Iterable[str], description: Description) -> int | None:
-    """Counted, or told by the bytes of a token in the sample; None where a language has neither."""
-    total = 0
+    """Counted, or told in three digits by the bytes of a token in the sample; None where a language has neither."""
+    counted, told = 0, 0.0
     for name in names:
         amount, sampled = description.documents.languages.get(name), description.fertility.get(name)
-        if amount is not None and amount.bytes == amount.bytes_with_tokens:
-            total += amount.tokens
-        elif amount is not None and sampled is not None and sampled.bytes_per_token:
-            total += three_digits(amount.bytes / sampled.bytes_per_token)
-        elif amount is not None:
+        if amount is None:
+            continue
+        if amount.bytes == amount.bytes_with_tokens:
+            counted += amount.tokens
+        elif sampled is not None and sampled.bytes_per_token:
+            told += amount.bytes / sampled.bytes_per_token
+        else:
             return None
-    return total
+    return three_digits(counted + told) if told else counted
 
 
 def three_digits(count: float) -> int:

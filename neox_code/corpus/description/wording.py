@@ -33,13 +33,15 @@ def size(num_bytes: float) -> str:
 
 
 def millions(count: int) -> str:
+    """In three digits.
+
+    >>> millions(12_345), millions(1_450_000), millions(12_345_678), millions(999_999_999), millions(12_345_678_901_234)
+    ('12,345', '1.45 M', '12.3 M', '1 G', '12,300 G')
     """
-    >>> millions(12_345), millions(12_345_678), millions(12_345_678_901)
-    ('12,345', '12.3 M', '12.3 G')
-    """
-    if count < 1e6:
+    rounded = float(f"{count:.3g}")
+    if rounded < 1e6:
         return f"{count:,}"
-    return f"{count / 1e6:,.1f} M" if count < 1e9 else f"{count / 1e9:,.1f} G"
+    return f"{rounded / 1e6:g} M" if rounded < 1e9 else f"{rounded / 1e9:,g} G"
 
 
 def percent(share: float) -> str:

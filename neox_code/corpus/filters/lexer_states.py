@@ -4,16 +4,19 @@
     for match, by_group in state[text[position : position + 1]]:       # "" at the end of the text
         found = match(text, position)
         if found:
-            match, action, new_state, counted = by_group[found.lastindex if len(by_group) > 1 else None]
+            match, action, new_state, tokens, nested = by_group[found.lastindex if len(by_group) > 1 else None]
 
 Pygments tries the rules of a state one after another, each a regular expression. Here neighboring rules are alternatives of one
 expression: the first alternative that matches is the rule that Pygments would have taken, and the empty group behind it tells
-which. Before each character only those rules are tried of which a match can begin with it. References to groups are renumbered and
-flags set for the alternative alone; the few rules that cannot stand with others are tried by themselves.
+which. Before each character only those rules are tried of which a match can begin with it; letters are taken together, since
+compiling an expression for each costs more than it gains. References to groups are renumbered and flags set for the alternative
+alone; the few rules that cannot stand with others are tried by themselves.
 """
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cached_property
+from string import ascii_letters
 from typing import Any
 
 from pygments.token import _TokenType
@@ -26,11 +29,14 @@ UNMOVABLE = re.compile(r"\(\?P|\(\?\(|\(\?[aiLmsux]+\)|\\[1-9][0-9]{2}")
 REFERENCE_OR_CLASS = re.compile(r"\\([1-9][0-9]?)|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
 """A reference to a group (its number is the group), or what looks like none: another escape, a class of characters."""
 
+LETTERS = frozenset(ascii_letters + "_")
 Match = Callable[..., Any]
 Rule = tuple[Match, Any, Any]
 """As Pygments has them: match at a position, action, new state."""
-Known = tuple[Match, Any, Any, tuple[int, ...]]
-"""A rule, and the groups of the joined expression of which it makes a token each, unless empty; () where that is not all."""
+Stack = tuple[str, ...]
+Known = tuple[Match, Any, Any, tuple[int, ...], tuple[tuple[int, Stack | None], ...]]
+"""A rule, and what it makes of groups of the joined expression: a token of each, unless empty; or, of rules that lex some of their
+groups with the same lexer, a token (None) or the tokens from this stack of states on. Both are () where that is not all."""
 Joined = tuple[Match, dict[int | None, Known]]
 """One expression for several rules, and a table from its last group to the rule; a rule by itself is in it under None."""
 
@@ -40,15 +46,20 @@ class State(dict[str, list[Joined]]):
 
     def __init__(self, rules: Sequence[Rule], flags: int) -> None:
         super().__init__()
+        self.rules = rules
         self.flags = flags
-        self.rules = [(rule, first_characters(expression_of(rule))) for rule in rules]
         self.joined: dict[tuple[int, ...], list[Joined]] = {}
+
+    @cached_property
+    def first_characters(self) -> list[frozenset[str]]:
+        return [first_characters(expression_of(rule)) for rule in self.rules]
 
     def __missing__(self, character: str) -> list[Joined]:
         all_can = not (character and character.isascii())
-        chosen = tuple(number for number, (_, first) in enumerate(self.rules) if all_can or character in first)
+        alike = LETTERS if character in LETTERS else {character}
+        chosen = tuple(number for number, first in enumerate(self.first_characters) if all_can or not first.isdisjoint(alike))
         if chosen not in self.joined:
-            self.joined[chosen] = join([self.rules[number][0] for number in chosen], self.flags)
+            self.joined[chosen] = join([self.rules[number] for number in chosen], self.flags)
         self[character] = self.joined[chosen]
         return self[character]
 
@@ -75,12 +86,12 @@ def join(rules: Sequence[Rule], flags: int) -> list[Joined]:
             close()
             pattern = alternative(expression, flags, 0)
         if pattern is None:
-            joined.append((rule[0], {None: (*rule, token_groups(rule, 0))}))
+            joined.append((rule[0], {None: (*rule, *made_of_groups(rule, 0))}))
             continue
         patterns.append(f"{pattern}()")
-        counted = token_groups(rule, groups)
+        made = made_of_groups(rule, groups)
         groups += expression.groups + 1
-        table[groups] = (*rule, counted)
+        table[groups] = (*rule, *made)
     close()
     return joined
 
@@ -104,16 +115,37 @@ def alternative(expression: re.Pattern[str], flags: int, groups_before: int) -> 
     return f"(?{own}:{pattern})"
 
 
-def token_groups(rule: Rule, groups_before: int) -> tuple[int, ...]:
-    """The groups of a rule with `bygroups(...)` of kinds of tokens alone, of which there are two at least."""
-    action = rule[1]
-    if getattr(action, "__qualname__", "") != "bygroups.<locals>.callback":
-        return ()
-    (kinds,) = (cell.cell_contents for cell in action.__closure__)
-    if any(kind is not None and type(kind) is not _TokenType for kind in kinds):
-        return ()
-    groups = tuple(groups_before + number for number, kind in enumerate(kinds, 1) if kind is not None)
-    return groups if len(groups) > 1 else ()
+def made_of_groups(rule: Rule, groups_before: int) -> tuple[tuple[int, ...], tuple[tuple[int, Stack | None], ...]]:
+    """The last two of Known."""
+    actions = closure(rule[1], "bygroups")
+    if actions is None:
+        stack = same_lexer(rule[1])
+        return (), () if stack is None else ((0, stack),)
+    made: list[tuple[int, Stack | None]] = []
+    for number, action in enumerate(actions["args"], groups_before + 1):
+        stack = same_lexer(action)
+        if stack is not None or type(action) is _TokenType:
+            made.append((number, stack))
+        elif action is not None:
+            return (), ()
+    if len(made) > 1 and all(stack is None for _, stack in made):  # of one group Match.group gives no tuple
+        return tuple(group for group, _ in made), ()
+    return (), tuple(made)
+
+
+def same_lexer(action: Any) -> Stack | None:
+    """The states from which the action lexes its text with its own lexer, using(this); None where it does something else."""
+    using = closure(action, "using")
+    if using is None or "_other" in using or using["kwargs"]:
+        return None
+    return tuple(using["gt_kwargs"].get("stack", ("root",)))
+
+
+def closure(action: Any, maker: str) -> dict[str, Any] | None:
+    """What a callback of Pygments' `bygroups` or `using` was made with; None for another action."""
+    if getattr(action, "__qualname__", "") != f"{maker}.<locals>.callback":
+        return None
+    return {name: cell.cell_contents for name, cell in zip(action.__code__.co_freevars, action.__closure__, strict=True)}
 
 
 def expression_of(rule: Rule) -> re.Pattern[str]:

@@ -15,6 +15,7 @@ HEADER_CHARACTERS = 4_000
 """A file speaks of its own license at its head; further down it speaks of others'."""
 
 TAG = re.compile(r"SPDX-License-Identifier:[ \t]*([^\r\n]+)")
+LEADING_COMMENT = re.compile(r"(?:<\?php\b)?(?:\s+|//.*|#(?!\s*(?:include|define|if)).*|/\*(?s:.*?)\*/)*")
 HINTS = ("licen", "permission", "redistribution")
 MARKS_OF_COMMENTS = str.maketrans(dict.fromkeys("*#/;|\"'%-", " "))
 
@@ -78,6 +79,15 @@ def stated_license(text: str) -> str | None:
     header = header.lower()
     if not any(hint in header for hint in HINTS):
         return None
+    comment = LEADING_COMMENT.match(header)[0]  # type: ignore[index]  # it can be empty
+    if any(hint in header[len(comment) :] for hint in HINTS):
+        return noticed_license.__wrapped__(header)
+    return noticed_license(comment)
+
+
+@lru_cache(maxsize=1024)
+def noticed_license(header: str) -> str | None:
+    """By the sentences of its notice, in small letters. Most often that is the leading comment, the same in a project's files."""
     words = " ".join(header.translate(MARKS_OF_COMMENTS).split())
     found = {notice.expression for notice in NOTICES if notice.is_in(words)}
     gnu = gnu_license(words)

@@ -30,23 +30,31 @@ class TokenCounter:
         if not self.states:
             return sum(1 for _ in islice(self.lexer.get_tokens(text), limit))
         text = self.lexer._preprocess_lexer_input(text)
-        return self._count_with_context(text, limit) if isinstance(self.lexer, ExtendedRegexLexer) else self._count(text, limit)
+        if isinstance(self.lexer, ExtendedRegexLexer):
+            return self._count_with_context(text, limit)
+        return self._count(text, limit, ["root"])
 
-    def _count(self, text: str, limit: int) -> int:
+    def _count(self, text: str, limit: int, stack: list[str]) -> int:
         """As RegexLexer.get_tokens_unprocessed."""
-        stack = ["root"]
-        state = self.states["root"]
+        state = self.states[stack[-1]]
         position = count = 0
         while count < limit:
             for match, by_group in state[text[position : position + 1]]:
                 found = match(text, position)
                 if found is None:
                     continue
-                alone, action, new_state, counted = by_group[found.lastindex if len(by_group) > 1 else None]
+                alone, action, new_state, tokens, nested = by_group[found.lastindex if len(by_group) > 1 else None]
                 if type(action) is _TokenType:
                     count += 1
-                elif counted:
-                    count += sum(map(bool, found.group(*counted)))
+                elif tokens:
+                    count += sum(map(bool, found.group(*tokens)))
+                elif nested:
+                    for group, states in nested:
+                        part = found[group]
+                        if states is None:
+                            count += bool(part)
+                        elif part is not None:
+                            count += self._count(part, limit - count, list(states))
                 elif action is not None:
                     count += sum(1 for _ in action(self.lexer, alone(text, position)))
                 position = found.end()
@@ -74,12 +82,12 @@ class TokenCounter:
                 found = match(text, context.pos, context.end)
                 if found is None:
                     continue
-                alone, action, new_state, counted = by_group[found.lastindex if len(by_group) > 1 else None]
+                alone, action, new_state, tokens, _ = by_group[found.lastindex if len(by_group) > 1 else None]
                 if type(action) is _TokenType:
                     count += 1
                     context.pos = found.end()
-                elif counted:
-                    count += sum(map(bool, found.group(*counted)))
+                elif tokens:
+                    count += sum(map(bool, found.group(*tokens)))
                     context.pos = found.end()
                 elif action is not None:
                     count += sum(1 for _ in action(self.lexer, alone(text, context.pos, context.end), context))

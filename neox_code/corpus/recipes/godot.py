@@ -4,19 +4,36 @@ Rows are for tools/label_rows.py, which has a model say what the others do. As g
 of the recipe `godot-faithful`.
 """
 
+import re
+from dataclasses import dataclass
+
 from neox_code.corpus.duplicates.exact import ExactDuplicates
 from neox_code.corpus.filters.license import AllowedLicenses
 from neox_code.corpus.filters.size import MaxBytes, NotEmpty
 from neox_code.corpus.language_rules import FileLanguage
 from neox_code.corpus.recipes.recipe import Recipe
 from neox_code.corpus.rows.gdscript import GDScriptFunctions
+from neox_code.corpus.sources.protocol import Project
 
 LANGUAGES = ("GDScript",)
+SCRIPT = re.compile(r"^[ \t]*(?:@?tool|extends|class_name|(?:static[ \t]+)?func)\b", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class GodotScripts(FileLanguage):
+    """Linguist's, but for scripts that say "Declare", as a comment of Godot 3's own template does: those it takes for GAP."""
+
+    name = "language of the file, and Godot's scripts"
+
+    def by_content(self, project: Project, path: str, text: str, by_name: tuple[str, ...] | None) -> tuple[str, ...]:
+        is_script = by_name == LANGUAGES and SCRIPT.search(text) is not None
+        return LANGUAGES if is_script else super().by_content(project, path, text, by_name)
+
 
 RECIPE = Recipe(
     "godot",
     languages=LANGUAGES,
-    language_rule=FileLanguage(LANGUAGES),
+    language_rule=GodotScripts(LANGUAGES),
     before_reading=(NotEmpty(), MaxBytes(1_048_576)),  # PolyCoder
     after_reading=(),
     newlines="lf",

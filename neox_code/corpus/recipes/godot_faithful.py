@@ -1,6 +1,6 @@
 """The corpus of godot-dodo: every file of MIT-licensed projects, and a row for each "func ", as its script makes them.
 
-Two things are otherwise: of several projects in a repository all are taken, each under its own version, and not the first that the
+Two things are otherwise: the first project of a repository, the only one with rows, is the first by name, not the first that the
 file system lists; and a file that is not UTF-8 does not end its repository.
 """
 

@@ -3,16 +3,17 @@
     for row in GDScriptFunctions().rows(document, "4"):
         row                                              {"instruction": "Adds.", "output": "func add(a, b): ...", "version": "4"}
 
-With `faithful=True` rows are those of godot-dodo's `scrape_script`, to the letter: a file is split at each "func ", in comments
-and strings as well, a function ends at its first empty line, and only projects of version 3 and 4 have any. An instruction that is
-"" is one for tools/label_rows.py to ask for.
+With `faithful=True` rows are those of godot-dodo, to the letter: a file is split at each "func ", in comments and strings as well,
+a function ends at its first empty line, and only the first project of a repository has any, if it is of version 3 or 4. An
+instruction that is "" is one for tools/label_rows.py to ask for.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from neox_code.corpus.rows.gdscript_source import gdscript_functions
+from neox_code.corpus.rows.protocol import nearest_version
 from neox_code.corpus.shards import Document
 
 PROJECT_FILE = "project.godot"
@@ -34,6 +35,9 @@ class GDScriptFunctions:
 
     def version(self, text: str) -> str | None:
         return version_as_godot_dodo(text) if self.faithful else version_of(text)
+
+    def version_at(self, path: str, versions: Mapping[str, str]) -> str | None:
+        return version_at_as_godot_dodo(path, versions) if self.faithful else nearest_version(path, versions)
 
     def rows(self, document: Document, project_version: str | None) -> Iterator[dict[str, str]]:
         if not self.faithful:
@@ -68,6 +72,19 @@ def version_as_godot_dodo(text: str) -> str:
     """
     line = next((line for line in text.split("\n") if FEATURES in line), None)
     return "3" if line is None else line.replace(FEATURES, "").strip()[:1]
+
+
+def version_at_as_godot_dodo(path: str, versions: Mapping[str, str]) -> str | None:
+    """Of several projects in a repository godot-dodo takes the first that it meets, and all that lies in its folder, but no more.
+
+    What it meets first is the file system's to say; here folders are walked in the order of their names.
+
+    >>> told = {"demo": "3", "demo/new": "4", "game": "4"}
+    >>> [version_at_as_godot_dodo(path, told) for path in ("demo/new/a.gd", "demo/a.gd", "demo.gd", "game/a.gd")]
+    ['3', '3', None, None]
+    """
+    first = min(versions, key=lambda folder: folder.split("/") if folder else [], default=None)
+    return versions[first] if first is not None and path.startswith(f"{first}/" if first else "") else None
 
 
 def function_as_godot_dodo(piece: str) -> str:

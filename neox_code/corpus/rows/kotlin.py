@@ -12,7 +12,7 @@ each completion ends with `<|endoftext|>`, as if a file ended every 100 tokens.
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -23,6 +23,8 @@ from neox_code.corpus.shards import Document
 
 SEPARATORS = ("\n", "\t", "}", " ")
 END_OF_TEXT = "<|endoftext|>"
+FOUND = re.compile(r"(?:[^./][^/]*/)*[^./][^/]*\.kt")
+"""What the Kotlin project's glob finds: no scripts (`.kts`), and nothing hidden."""
 NOTICE = re.compile(r"/\*\n \* Copyright.*?\*/", re.DOTALL)
 LONG_VALUE = re.compile(r"\d{40,}|\S{200,}")
 
@@ -44,12 +46,15 @@ class KotlinWindows:
     def version(self, text: str) -> str | None:
         return None
 
-    def rows(self, document: Document, project_version: str | None) -> Iterator[dict[str, str]]:
-        return self._faithful_rows(document.text) if self.faithful else self._rows(document.text)
+    def version_at(self, path: str, versions: Mapping[str, str]) -> str | None:
+        return None
 
-    def _faithful_rows(self, text: str) -> Iterator[dict[str, str]]:
-        text = NOTICE.sub("", text)
-        if text.count("\n") <= 1 or LONG_VALUE.search(text):
+    def rows(self, document: Document, project_version: str | None) -> Iterator[dict[str, str]]:
+        return self._faithful_rows(document) if self.faithful else self._rows(document.text)
+
+    def _faithful_rows(self, document: Document) -> Iterator[dict[str, str]]:
+        text = NOTICE.sub("", document.text)
+        if not FOUND.fullmatch(document.path) or text.count("\n") <= 1 or LONG_VALUE.search(text):
             return
         chunks = split_recursively(text, SEPARATORS, self.tokens, token_counter(self.tokenizer))
         for prompt, completion in pairwise(chunks):
@@ -75,6 +80,9 @@ class KotlinFunctions:
         return False
 
     def version(self, text: str) -> str | None:
+        return None
+
+    def version_at(self, path: str, versions: Mapping[str, str]) -> str | None:
         return None
 
     def rows(self, document: Document, project_version: str | None) -> Iterator[dict[str, str]]:

@@ -33,8 +33,9 @@ FUNCTION = re.compile(rf"(?:{ANNOTATION}\s*|{MODIFIER}\s+){{0,40}}+\bfun\b(?!\s+
 OPEN = "([{"
 BRACKET = re.compile(r"[()\[\]{}]")
 BRACKET_OR_LINE_END = re.compile(r"[()\[\]{};\n]")
-SIGN_OF_NAME = re.compile(r"[<({}=;]")
-SIGN_OF_ANGLES = re.compile(r"->|[<>{}=;]")
+SIGN_OF_NAME = re.compile(r"[<({}=;]|\bfun\b")
+SIGN_OF_ANGLES = re.compile(r"->|[<>{}=;]|\bfun\b")
+SIGN_OF_BODY = re.compile(r"[<(\[{=});\n]|\bfun\b")
 NAME_BEFORE = re.compile(r"\w\s*\Z")
 RECEIVER_AFTER = re.compile(r"\s*\??\s*\.")
 HEADER_GOES_ON = re.compile(r"\s*(?:[{=:,]|where\b|->)")
@@ -182,6 +183,8 @@ def end_of_angles(masked: str, place: int) -> int:
     depth, end = 0, min(len(masked), place + LONGEST_HEADER)
     for sign in SIGN_OF_ANGLES.finditer(masked, place, end):
         depth += {"<": 1, ">": -1}.get(sign[0], 0)
+        if sign[0] == "fun":
+            return sign.start()
         if not depth or sign[0] in "{}=;":
             return sign.end()
     return end
@@ -211,18 +214,18 @@ def end_of_body(code: Code, start: int, parameters: int) -> int | None:
 def sign_of_body(code: Code, place: int) -> int | None:
     """Where the `{` or `=` is that begins a body, past the type and the constraints."""
     masked, longest = code.masked, place + LONGEST_HEADER
-    while place < min(len(masked), longest):
-        character = masked[place]
-        if character in "{=":
+    while sign := SIGN_OF_BODY.search(masked, place, longest):
+        place = sign.start()
+        if sign[0] in "{=":
             return place
-        if character in "([":
+        if sign[0] in "([":
             place = code.after_bracket(place)
-        elif character == "<":
+        elif sign[0] == "<":
             place = end_of_angles(masked, place)
-        elif character in "});" or (character == "\n" and not header_goes_on(masked, place)):
-            return None
-        else:
+        elif sign[0] == "\n" and header_goes_on(masked, place):
             place += 1
+        else:
+            return None
     return None
 
 

@@ -92,7 +92,7 @@ def labeled(path: Path, answers: "Answers", wanted: Wanted, seen: set[str], coun
 def fates(path: Path, labeler: Labeler, wanted: Wanted, seen: set[str]) -> Iterator[tuple[str, dict[str, Any], str | None]]:
     """The rows of a file, each with its key and what becomes of it without a model; None for those to be asked about."""
     for row in read_json_lines(path):
-        if not isinstance(row.get("output"), str) or not isinstance(row.get("instruction"), str):
+        if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("instruction", "output")):
             raise DataError(f"{path} has a row without `instruction` and `output`. Only rows of functions are labeled.")
         key = labeler.key(row["output"])
         if len(row["output"]) < wanted.min_length:

@@ -136,10 +136,11 @@ class Labeler:
 
     def _spent(self, answer: Answer, code: str) -> Spent:
         """What the endpoint says, or the most that it can be."""
-        usage = answer.value.get("usage") or {}
-        if usage.get("prompt_tokens") is None:
+        usage = answer.value.get("usage")
+        sent, said = (usage.get("prompt_tokens"), usage.get("completion_tokens")) if isinstance(usage, dict) else (None, None)
+        if not (isinstance(sent, int) and isinstance(said, int) and min(sent, said) >= 0):
             return self.worst_case(code)
-        spent = Spent(int(usage["prompt_tokens"]), int(usage.get("completion_tokens") or 0))
+        spent = Spent(sent, said)
         self._added_tokens = max(self._added_tokens, spent.input_tokens - self._num_bytes(code))
         return spent
 
@@ -148,12 +149,12 @@ class Labeler:
 
 
 def content_of(answer: Answer) -> str | None:
-    """The model's words; None where the answer has none."""
+    """The model's words, "" where it says nothing; None where this is no answer of a model."""
     try:
-        message = answer.value["choices"][0]["message"]
-        return (message.get("content") or "") if answer.status == 200 else None
+        content = answer.value["choices"][0]["message"].get("content") or ""
     except (AttributeError, KeyError, IndexError, TypeError):
         return None
+    return content if answer.status == 200 and isinstance(content, str) else None
 
 
 def message_of(answer: Answer) -> str:
@@ -164,11 +165,12 @@ def message_of(answer: Answer) -> str:
 
 
 def sanitized(instruction: str) -> str:
-    """As godot-dodo's: without quotes around it, and without signs of comments.
+    """As godot-dodo's: without quotes around it, and without signs of comments; and such that a file can hold it.
 
-    >>> sanitized('"// Return the sum of #a and b."'), sanitized(" Say \\"yes\\". ")
-    ('Return the sum of a and b.', 'Say "yes".')
+    >>> sanitized('"// Return the sum of #a and b."'), sanitized(" Say \\"yes\\". "), sanitized("\\ud800Add.")
+    ('Return the sum of a and b.', 'Say "yes".', '?Add.')
     """
+    instruction = instruction.encode("utf-8", "replace").decode()
     if instruction.startswith('"') and instruction.endswith('"'):
         instruction = instruction[1:-1]
     return instruction.replace("//", "").replace("#", "").strip()

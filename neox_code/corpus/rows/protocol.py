@@ -25,14 +25,18 @@ class RowMaker(Protocol):
         """The version that such a file tells."""
         ...
 
+    def version_at(self, path: str, versions: Mapping[str, str]) -> str | None:
+        """The version of a file, of those told for the folders of its repository."""
+        ...
+
     def rows(self, document: Document, project_version: str | None) -> Iterator[dict[str, str]]: ...
 
 
-def version_at(path: str, versions: Mapping[str, str]) -> str | None:
-    """The version of a file, of those told for folders: of the nearest around it, else of the one nearest to the root.
+def nearest_version(path: str, versions: Mapping[str, str]) -> str | None:
+    """That of the nearest folder around a file, else of the one nearest to the root.
 
     >>> told = {"demo": "3", "demo/new": "4"}
-    >>> [version_at(path, told) for path in ("demo/new/src/a.gd", "demo/a.gd", "addons/a.gd")], version_at("a.gd", {})
+    >>> [nearest_version(path, told) for path in ("demo/new/src/a.gd", "demo/a.gd", "addons/a.gd")], nearest_version("a.gd", {})
     (['4', '3', '3'], None)
     """
     folder = path

@@ -38,8 +38,8 @@ def test_too_few_rows_are_all_chosen() -> None:
 
 
 def test_another_seed_chooses_others() -> None:
-    orders = {tuple(np.argsort(row_hashes(0, 50, seed)).tolist()) for seed in range(20)}
-    assert len(orders) == 20
+    orders = {tuple(np.argsort(row_hashes(0, 50, seed)).tolist()) for seed in [*range(20), -1, 10**30]}
+    assert len(orders) == 22
 
 
 def test_the_first_rows_are_chosen_no_more_often_than_the_last() -> None:

@@ -176,6 +176,9 @@ def test_a_missing_or_damaged_manifest_is_named(tmp_path: Path) -> None:
     manifest.write_bytes(manifest.read_bytes()[:-9])
     with pytest.raises(DataError, match=r"manifest\.parquet is damaged"):
         describe(tmp_path / "corpus")
+    (tmp_path / "corpus" / "train" / "shard-00000.parquet").replace(manifest)
+    with pytest.raises(DataError, match=r"manifest\.parquet is damaged or no part of a corpus: it has no column duplicate_of"):
+        describe(tmp_path / "corpus")
     manifest.unlink()
     with pytest.raises(DataError, match=r"manifest\.parquet is missing"):
         describe(tmp_path / "corpus")

@@ -1,7 +1,11 @@
 """The page holds the figures, and nothing of a name acts in it, or on a terminal."""
 
 import io
+import re
+from collections import Counter
+from collections.abc import Callable
 from html.parser import HTMLParser
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -127,18 +131,87 @@ def test_three_examples_stand_beside_every_reason(ordinary: Description) -> None
     assert sum("kept: " in item for item in page.items) == 3 * sum("duplicate" in reason for reason in reasons)
 
 
+FATE = {"kept": "kept", "left aside": "left aside", "exact duplicate": "duplicate", "near duplicate": "duplicate"}
+
+
 def test_the_histogram_has_a_bar_of_the_right_height_for_every_power_of_two(ordinary: Description) -> None:
-    page = Page(render(ordinary))
-    rects = page.attributes
-    heights = [float(value) for tag, name, value in rects if (tag, name) == ("rect", "height") and value != "10"]
-    groups = ordinary.manifest.sizes.groups()
-    files = [
-        count
-        for fate in ("kept", "left aside", "duplicate", "dropped")
-        for count in ordinary.manifest.sizes.octaves(group for group in groups if group[1] == fate)
-        if count
+    html = render(ordinary)
+    html = html[html.index("Files by size") :]
+    html = html[: html.index("</svg>")]
+    axis = {int(label): float(y) - 4 for y, label in re.findall(r'y="([\d.]+)" text-anchor="end">(\d+)<', html)}
+    pixels = (axis[0] - axis[max(axis)]) / max(axis)
+    drawn: Counter[tuple[str, str]] = Counter()
+    pieces = re.findall(r'y="([\d.]+)" width="[\d.]+" height="([\d.]+)"><title>(.*): ([\d,]+) ([a-z ]+)</title>', html)
+    for top, height, octave, files, fate in pieces:
+        assert float(height) == pytest.approx(int(files) * pixels, abs=0.01)
+        assert axis[max(axis)] <= float(top) <= float(top) + float(height) <= axis[0] + 0.01
+        drawn[octave, fate] += int(files)
+    sizes = {0: "empty", 1: "1 B"} | {octave: f"{2 ** (octave - 1)} B to {2**octave} B" for octave in range(2, 10)}
+    sizes |= {10: "512 B to 1 KiB"} | {octave: f"{2 ** (octave - 11)} KiB to {2 ** (octave - 10)} KiB" for octave in range(11, 20)}
+    assert drawn == Counter(
+        (sizes[row["bytes"].bit_length()], FATE.get(row["verdict"], "dropped")) for row in random_rows(500) if row["language"]
+    )
+
+
+def bars_of(html: str, title: str) -> dict[str, tuple[list[tuple[str, float]], str]]:
+    """By language: the fates with their widths, and what stands beside them. Each piece begins where the one before it ends."""
+    html = html[html.index(f"<h3>{title}</h3>") :]
+    found = {}
+    for bar in re.findall(r"<bdi>.*?</span>", html[: html.index("</div>")], re.DOTALL):
+        pieces = re.findall(r'x="([\d.]+)" y="0" width="([\d.]+)" height="10"><title>(.*?)</title>', bar)
+        assert [float(x) for x, *_ in pieces] == pytest.approx(
+            [0.0, *accumulate(float(width) for _, width, _ in pieces)][:-1], abs=0.01
+        )
+        found[re.search("<bdi>(.*?)</bdi>", bar)[1]] = (
+            [(fate, float(width)) for _, width, fate in pieces],
+            bar[bar.rindex("<span>") + 6 : -7],
+        )
+    return found
+
+
+@pytest.mark.parametrize(("title", "amount"), [("files found", lambda row: 1), ("bytes found", lambda row: row["bytes"])])
+def test_the_bars_of_the_languages_are_as_wide_as_their_amounts(
+    ordinary: Description, title: str, amount: Callable[[Row], int]
+) -> None:
+    found: Counter[tuple[str, str]] = Counter()
+    for row in random_rows(500):
+        if row["language"]:
+            found[row["language"], FATE.get(row["verdict"], "dropped")] += amount(row)
+    languages = {language for language, _ in found}
+    totals = {language: sum(found[language, fate] for fate in {*FATE.values(), "dropped"}) for language in languages}
+    bars = bars_of(render(ordinary), title)
+    assert set(bars) == languages
+    for language, (pieces, label) in bars.items():
+        assert pieces == [
+            (fate, pytest.approx(100 * found[language, fate] / max(totals.values()), abs=0.01))
+            for fate in ("kept", "left aside", "duplicate", "dropped")
+            if found[language, fate]
+        ]
+        assert label == (f"{totals[language]:,}" if title == "files found" else f"{totals[language] / 1e3:.1f} kB")
+
+
+def test_tokens_are_drawn_where_they_are_known(ordinary: Description, tmp_path: Path) -> None:
+    rows = [
+        kept("a.py", "abcd", tokens=200),
+        kept("b.py", "ef", tokens=100),
+        kept("c.go", "x", "Go", tokens=30),
+        seen("d.c", 9, "empty", "C"),
     ]
-    assert sum(heights) / max(heights) == pytest.approx(sum(files) / max(files), rel=0.01)
+    write_seen_files(tmp_path / "corpus", rows)
+    html = render(describe(tmp_path / "corpus"))
+    assert bars_of(html, "tokens of kept files") == {
+        "C": ([], "0"),
+        "Python": ([("kept", 100.0)], "300"),
+        "Go": ([("kept", 10.0)], "30"),
+    }
+    assert "tokens of kept files" not in render(ordinary)
+
+
+def test_the_legend_has_the_fates_that_occur(tmp_path: Path) -> None:
+    files = [kept("a.py", "x = 1\n"), seen("b.py", 9, "empty"), seen("c", 9, "left aside", None)]
+    write_seen_files(tmp_path / "corpus", files)
+    html = render(describe(tmp_path / "corpus"))
+    assert re.findall(r'<span><i class="[a-z-]+"></i>(.*?)</span>', html) == ["kept", "dropped"] * 2
 
 
 def test_the_page_is_the_same_every_time(ordinary: Description, tmp_path: Path) -> None:

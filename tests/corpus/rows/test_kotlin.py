@@ -1,5 +1,6 @@
 """Functions and windows of Kotlin, and the Kotlin project's rows as its libraries' documented algorithm gives them."""
 
+import glob
 import re
 from collections.abc import Callable
 from itertools import pairwise
@@ -85,8 +86,8 @@ FUNCTIONS = [
 ]
 
 
-def document(text: str) -> Document:
-    return Document(text, "Kotlin", "me/tree", "Tree.kt", "0" * 64, len(text.encode()), "train")
+def document(text: str, path: str = "Tree.kt") -> Document:
+    return Document(text, "Kotlin", "me/tree", path, "0" * 64, len(text.encode()), "train")
 
 
 def test_functions_are_taken_as_they_stand() -> None:
@@ -111,7 +112,8 @@ def test_functions_of_files_with_windows_line_ends() -> None:
         '"${' * 5_000 + "fun",
         "fun f(" * 9_999,
         "@A " * 99_999 + "fun",
-        "fun <A" * 9_999,
+        "fun <A" * 99_999,
+        "fun f(): " * 99_999,
         "fun a " * 9_999,
     ],
 )
@@ -166,6 +168,16 @@ def test_faithful_rows_are_the_kotlin_projects() -> None:
     assert not any(row["prompt"].startswith((" ", "\n")) for row in rows)
     for left_out in ("one\nline", FILE + "1" * 40, FILE + "x" * 200):
         assert list(maker.rows(document(left_out), None)) == []
+
+
+def test_faithful_rows_are_of_the_files_that_the_kotlin_projects_glob_finds(tmp_path: Path) -> None:
+    paths = ["a.kt", "a/b.c/d.kt", ".kt", ".a.kt", "a/.b/c.kt", ".a/b.kt", "a/.b.kt", "a.kts", "build.gradle.kts", "a.KT", "akt"]
+    for path in paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    found = set(glob.glob("**/*.kt", root_dir=tmp_path, recursive=True))  # noqa: PTH207 - it passes over what is hidden
+    maker = KotlinWindows(tokens=20, faithful=True)
+    assert {path for path in paths if list(maker.rows(document(FILE, path), None))} == found == {"a.kt", "a/b.c/d.kt"}
 
 
 def tokenizer_file(folder: Path) -> Path:

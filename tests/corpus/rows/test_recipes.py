@@ -1,7 +1,11 @@
 """Builds with the recipes that make rows."""
 
 import json
+import os
 import pickle
+import re
+from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ import pytest
 from neox_code.corpus.build import build_corpus
 from neox_code.corpus.filters.license import LICENSES
 from neox_code.corpus.recipes.registry import recipe_by_name
+from neox_code.corpus.rows.gdscript import version_as_godot_dodo
 from neox_code.corpus.shards import SPLITS, iter_documents
 
 MIT = next(text for name, text in LICENSES if name == "MIT")
@@ -29,6 +34,7 @@ GODOT_FILES = {
     "me/closed/project.godot": "config_version=5\n",
     "me/closed/e.gd": SCRIPT.format("e"),
     "me/game/algebra.gd": 'DeclareGlobalFunction( "f" );\n',
+    "me/tool/plain.gd": "# Declare member variables here.\nvar a = 2\n\n" + SCRIPT.format("f"),
 }
 
 
@@ -46,20 +52,45 @@ def build(folder: Path, files: dict[str, str], recipe: str) -> list[dict[str, st
 
 def test_godot_makes_a_row_of_each_function_with_the_version_of_its_project(tmp_path: Path) -> None:
     rows = build(tmp_path, GODOT_FILES, "godot")
-    expected = {"a": "3", "b": "4", "c": "3", "d": ""}
+    expected = {"a": "3", "b": "4", "c": "3", "d": "", "f": ""}
     assert sorted(rows, key=lambda row: row["instruction"]) == [
         {"instruction": f"Moves {name}.", "output": SCRIPT.format(name).partition("\n")[2], "version": version}
         for name, version in expected.items()
     ]
 
 
+def by_godot_dodos_walk(folder: Path) -> Iterator[tuple[str, str]]:
+    """What it scrapes: of each repository the folder of the first project.godot, on a disk that lists by name."""
+    for repository in folder.glob("*/*"):
+        for root, folders, files in os.walk(repository):
+            folders.sort()
+            if "project.godot" in files:
+                version = version_as_godot_dodo(Path(root, "project.godot").read_text())
+                for script in Path(root).rglob("*.gd"):
+                    for piece in script.read_text().split("func ")[1:]:
+                        first, *others = f"func {piece}".splitlines()
+                        lines = [first, *takewhile(lambda line: re.match(r"\s", line), others)]
+                        yield "".join(f"{line}\n" for line in lines), version
+                break
+
+
 def test_godot_faithful_makes_godot_dodos_rows(tmp_path: Path) -> None:
-    rows = build(tmp_path, GODOT_FILES, "godot-faithful")
-    assert sorted((row["output"], row["version"]) for row in rows) == [
-        ("func move_a():\n\tvar a = 1\n", "3"),
-        ("func move_c():\n\tvar a = 1\n", "3"),
-        ("func move_c():\n\tvar a = 1\n", "3"),
-    ]
+    files = GODOT_FILES | {
+        "me/one/LICENSE": MIT,
+        "me/one/project.godot": 'config_version=5\nconfig/features=PackedStringArray("4.2")\n',
+        "me/one/src/g.gd": "# Declare member variables here.\n" + SCRIPT.format("g"),
+        "me/one/demo/project.godot": "config_version=4\n",
+        "me/one/demo/h.gd": SCRIPT.format("h").replace("\n", "\r\n"),
+        "me/two/LICENSE": MIT,
+        "me/two/project.godot": 'config_version=5\nconfig/features=PackedStringArray("C#", "4.2")\n',
+        "me/two/i.gd": SCRIPT.format("i"),
+    }
+    rows = sorted((row["output"], row["version"]) for row in build(tmp_path, files, "godot-faithful"))
+    expected = {"a": "3", "b": "3", "g": "4", "h": "4"}
+    assert rows == [(f"func move_{name}():\n\tvar a = 1\n", version) for name, version in expected.items()]
+    scraped = by_godot_dodos_walk(tmp_path / "src")
+    mit = [(output, version) for output, version in scraped if version in ("3", "4") and "move_e" not in output]
+    assert rows == sorted(mit)
 
 
 FILES = {
@@ -84,7 +115,8 @@ def test_kotlin_functions_makes_a_row_of_each(tmp_path: Path) -> None:
 
 
 def test_kotlin_faithful_ends_every_completion(tmp_path: Path) -> None:
-    rows = build(tmp_path, FILES, "kotlin-faithful")
+    rows = build(tmp_path, FILES | {"me/tree9/Tree.kt": "\ufeff" + KOTLIN.format(7) * 20}, "kotlin-faithful")
+    assert [row["prompt"][:8] for row in rows if row["prompt"].startswith("\ufeff")] == ["\ufeff/** Mov"]
     assert len(rows) > 9 and all(row["completion"].endswith("<|endoftext|>") for row in rows)
     assert all(not row["prompt"].startswith(NOTICE) for row in rows)
 
