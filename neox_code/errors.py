@@ -87,4 +87,5 @@ DISK_REMEDIES = {
     errno.ENOTDIR: "A part of the path is a file: choose another path.",
     errno.EISDIR: "It is a folder: name a file.",
     errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n).",
 }

@@ -10,7 +10,8 @@
 SOURCE is a repository list (tools/crawl_github.py makes one; its repositories are cloned), a folder of repositories
 (LANGUAGE/organization/project, where the folder names the language, organization/project, or one repository), a bare git
 repository, a tar, zip or zstd archive, a Parquet or JSON Lines dataset, or `local`: the Python library and packages of this
-machine. A folder of that name is `./local`.
+machine. A folder of that name is `./local`. A compressed tar or JSON Lines file is read by one process: give several, or plain
+ones, to use more.
 
 A build that was interrupted is gone on with by the same command: until the corpus is whole, everything lies in DIR.work.
 
@@ -45,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
     recipe = recipe_by_name(arguments.recipe)
     if arguments.newlines is not None:
         recipe = dataclasses.replace(recipe, newlines=arguments.newlines)
-    with executor_of(arguments, needs=[*arguments.sources, *([str(arguments.clones)] if arguments.clones else [])]) as executor:
+    with executor_of(arguments, needs=needed_everywhere(arguments)) as executor:
         summary = build_corpus(
             arguments.sources,
             arguments.output,
@@ -71,6 +72,15 @@ def refuse_output_in_source(output: Path, sources: Sequence[str]) -> None:
     for source in canonical_arguments(sources):
         if source != LOCAL and Path(source).is_dir() and output.resolve().is_relative_to(source):
             raise DataError(f"{output} lies in the source {source}, which would read itself. Choose an --output outside of it.")
+
+
+def needed_everywhere(arguments: argparse.Namespace) -> list[str]:
+    """What all machines must see."""
+    if arguments.executor != "local" and LOCAL in arguments.sources:
+        raise DataError(
+            f"source {LOCAL} is the code of each machine by itself. Name folders that all machines share, or use --executor local."
+        )
+    return [*canonical_arguments(arguments.sources), *(str(path) for path in (arguments.clones, arguments.tokenizer) if path)]
 
 
 def parser() -> argparse.ArgumentParser:

@@ -5,6 +5,12 @@
     python tools/crawl_github.py --preset polycoder --output repositories.jsonl
     python tools/crawl_github.py --languages Rust,Go --min-stars 200 --max-repositories 5000 --license MIT --output mit.jsonl
 
+Presets, each of the repositories with the most stars, without forks:
+
+    polycoder     PolyCoder's twelve languages, 50 stars or more, pushed to after 2020-01-01
+    code-clippy   GPT-Code-Clippy's criteria for these: more than 10 stars and 2 commits, a license, under 70,708 KiB
+    godot-dodo    GDScript under the MIT license
+
 A run that was stopped, or that GitHub refused, goes on where it was when the same command is given again.
 """
 
@@ -13,6 +19,7 @@ import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 from neox_code.corpus.discover import PRESETS, Criteria, crawl
@@ -42,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     wanted.add_argument("--min-commits", type=int, metavar="N", help="on the default branch; asking for them is slow")
     wanted.add_argument("--forks", action=argparse.BooleanOptionalAction, default=None, help="default: no forks")
     wanted.add_argument("--max-size-kib", type=int, metavar="N", help="of the repository as GitHub counts it")
+    wanted.add_argument("--pushed-after", type=day, metavar="YYYY-MM-DD", help="the last push was later")
     result.add_argument("--endpoint", default=ENDPOINT, metavar="URL", help="default %(default)s")
     return result
 
@@ -57,8 +65,15 @@ def criteria(arguments: argparse.Namespace) -> Criteria:
     return dataclasses.replace(PRESETS[arguments.preset], **said) if arguments.preset else Criteria(**said)
 
 
+def day(value: str) -> str:
+    return date.fromisoformat(value).isoformat()
+
+
 def names(value: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in value.split(",") if name.strip())
+    listed = tuple(name.strip() for name in value.split(",") if name.strip())
+    if not listed:
+        raise argparse.ArgumentTypeError(f"{value!r} names none")
+    return listed
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     python tools/merge_datasets.py --input tokens --output-prefix all_text_document
     python tools/merge_datasets.py --input a_text_document b_text_document --output-prefix all_text_document
 
-An input is a folder, whose pairs are joined in the order of their names, or a pair by its path, with or without .bin. All must be
-of one vocabulary's type. The result appears whole or not at all; memory does not grow with it.
+An input is a folder, whose pairs are joined in the order of their names, or a pair by its path, with or without .bin or .idx; one
+that is named twice, as by PREFIX*, is joined once. All must be of one vocabulary's type. The result appears whole or not at all;
+memory does not grow with it.
 """
 
 import argparse

@@ -19,10 +19,11 @@ from neox_code.config.data import DataConfig
 from neox_code.corpus.shards import SPLITS, is_corpus
 from neox_code.corpus.text_pieces import DEFAULT_KEY, Piece, pieces_of
 from neox_code.corpus.token_files import Bar, forget, write_token_files
-from neox_code.corpus.tokenize_piece import NEWLINES, Writing, fix_text
-from neox_code.corpus.tokenize_shards import default_newlines, tokenize_corpus
+from neox_code.corpus.tokenize_piece import Writing, fix_text
+from neox_code.corpus.tokenize_shards import tokenize_corpus
 from neox_code.errors import ConfigError, DataError, run_command
 from neox_code.tokenizer.gpt2 import MERGE_FILE_READERS
+from neox_code.tokenizer.newlines import NEWLINES, default_newlines
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.registry import TOKENIZERS, build_tokenizer
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
             merge_file_reader=arguments.merge_file_reader,
         )
     )
-    inputs = [Path(name) for name in arguments.input.split(",")]
+    inputs = [Path(name) for name in arguments.input.split(",") if name]
     if any(map(is_corpus, inputs)):
         tokenize_one_corpus(inputs, tokenizer, arguments)
     else:
@@ -91,6 +92,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def check(arguments: argparse.Namespace) -> None:
     problems = []
+    if not arguments.input.strip(","):
+        problems.append("--input names nothing. Name JSON Lines, Parquet, and folders, with commas between them.")
     if arguments.dataset_impl != "mmap":
         problems.append(f"--dataset-impl {arguments.dataset_impl} is not written any more, only mmap. Leave the option out.")
     for name, meaning in (("workers", "one process on each core"), ("num_docs", "a bar of bytes"), ("log_interval", "a timer")):

@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,8 +88,9 @@ class Contestant:
         self.measured.notes = self.answer()["notes"]
 
     def round(self) -> None:
-        self.process.stdin.write("round\n")
-        self.process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended, as its answer will say
+            self.process.stdin.write("round\n")
+            self.process.stdin.flush()
         result = self.answer()
         self.measured.per_second.append(result["amount"] / result["seconds"])
         if "cpu_seconds" in result:
@@ -99,7 +100,8 @@ class Contestant:
 
     def end(self) -> int:
         """Closes the pipes, at which the process ends; returns its exit status."""
-        self.process.stdin.close()
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
         status = self.process.wait()
         self.results.close()
         return status

@@ -50,6 +50,10 @@ class DataConfig:
     """`gpt-neox` drops the first line of the merge file even if it is a merge, and the last, as GPT-NeoX does;
     `whole` drops the first only if it is a `#version` header."""
 
+    newlines: Literal["lf", "keep", "refuse"] | None = None
+    """What becomes of line ends with CR in prompts and held-out files: made LF, kept, or refused. Default: `lf` where the
+    vocabulary has no CR, as PolyCoder's, else `keep`. For token files it is preprocess_data.py's `--newlines`."""
+
     eod_mask_loss: bool = False
     """True: positions that follow no document (the end-of-document tokens) have no part in the loss."""
 

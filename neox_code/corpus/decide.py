@@ -1,6 +1,6 @@
 """Deciding on the whole: languages of projects, licences, duplicates, division, sample, split. Between reading and writing.
 
-    for done in decide(work, num_parts, settings): ...       # leaves decisions/, the manifest and the index
+    decide(work, num_parts, settings)                        # leaves decisions/, the manifest and the index
 
 Runs in one process and reads the metadata of all parts a few times, in their order, a block at a time. In memory stay 2 bytes for
 every file, at most 70 for every duplicate, about 1,000 for every project, and 0.2 GB of buffers; keys, names and the order of files
@@ -58,15 +58,17 @@ def survey(parts: Parts) -> tuple[ProjectTable, np.ndarray]:
     rows = np.zeros(0, np.int64)
     for block in parts.blocks(["project", "is_first", "path", "bytes", "counted", "project_license", "project_version"]):
         numbers = table.numbers(block.projects)[block.numbers("project")]
-        rows = np.concatenate([rows, np.zeros(len(table) - len(rows), np.int64)])
-        rows += np.bincount(numbers, minlength=len(rows))
+        if len(table) > len(rows):
+            rows = np.concatenate([rows, np.zeros(len(table), np.int64)])
+        seen, counts = np.unique(numbers, return_counts=True)
+        rows[seen] += counts
         for column, take_note in (("project_license", table.found_license), ("project_version", table.found_version)):
             said = block.table[column]
             for index in np.flatnonzero(said.is_valid().to_numpy()).tolist():
                 take_note(int(numbers[index]), block.table["path"][index].as_py(), said[index].as_py())
         counted.add(block, numbers, block.table["is_first"].to_numpy(), "counted")
     table.count(counted.by_number())
-    return table, rows
+    return table, rows[: len(table)]
 
 
 def settle(

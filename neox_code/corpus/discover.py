@@ -27,7 +27,7 @@ log = get_logger(__name__)
 SEARCH_LIMIT = 1000
 """Results that GitHub shows of one question."""
 
-LARGEST_PAGE, SMALLEST_PAGE = 100, 5
+SMALLEST_PAGE = 5
 MOST_STARS = 1_000_000
 FIRST_DAY = date(2007, 10, 1)
 """GitHub's own first repositories."""
@@ -39,7 +39,7 @@ query($query: String!, $first: Int!, $after: String, $commits: Boolean!) {
     repositoryCount
     pageInfo { endCursor hasNextPage }
     nodes { ... on Repository {
-      nameWithOwner url stargazerCount isFork diskUsage pushedAt
+      nameWithOwner url stargazerCount isFork isPrivate isDisabled isLocked diskUsage pushedAt
       licenseInfo { spdxId }
       primaryLanguage { name }
       repositoryTopics(first: 20) { nodes { topic { name } } }
@@ -52,7 +52,7 @@ query($query: String!, $first: Int!, $after: String, $commits: Boolean!) {
 
 @dataclass(frozen=True)
 class Criteria:
-    """Which repositories are wanted."""
+    """Which repositories are wanted; private, disabled and locked ones never are."""
 
     languages: tuple[str, ...]
     min_stars: int = 50
@@ -64,12 +64,16 @@ class Criteria:
     min_commits: int = 0
     forks: bool = False
     max_size_kib: int | None = None
+    pushed_after: str | None = None
+    """YYYY-MM-DD: the day that the last push must be later than."""
 
     def question(self, language: str, window: "Window") -> str:
         """In the words of GitHub's search."""
         words = [f'language:"{language}"', f"stars:{window.low}..{window.high}", f"fork:{str(self.forks).lower()}"]
         if self.max_size_kib is not None:
             words.append(f"size:<={self.max_size_kib}")
+        if self.pushed_after is not None:
+            words.append(f"pushed:>{self.pushed_after}")
         if len(self.licenses) == 1:
             words.append(f"license:{self.licenses[0].lower()}")
         if window.days is not None:
@@ -88,8 +92,10 @@ class Criteria:
 
 
 PRESETS = {
-    "polycoder": Criteria(LANGUAGES),  # Xu et al. 2022, section 4.1
-    "code-clippy": Criteria(LANGUAGES, min_stars=11, min_commits=3, has_license=True),  # GPT-Code-Clippy's README
+    # Xu et al. 2022, section 4.1; the day is that of Code-LMs' gh_crawler.py
+    "polycoder": Criteria(LANGUAGES, pushed_after="2020-01-01"),
+    # GPT-Code-Clippy's README; its "70708 bytes" are KiB, or half of the repositories that its notebook counts had under 712 bytes
+    "code-clippy": Criteria(LANGUAGES, min_stars=11, min_commits=3, has_license=True, max_size_kib=70_707),
     "godot-dodo": Criteria(("GDScript",), min_stars=0, licenses=("MIT",)),
 }
 """The criteria of the systems whose corpora these were."""
@@ -141,10 +147,11 @@ def crawl(criteria: Criteria, output: Path, api: GitHub, today: date | None = No
                     total = min(total, (len(criteria.languages) - number) * criteria.max_repositories + len(found) + whole)
                     advance(new, total)
                 found += chosen(diary.rows, criteria, language)
+    if found:
+        write_json_lines(output, found)
+    diary.path.unlink()
     if not found:
         raise DataError("no repository fits the criteria. Lower --min-stars, or leave a criterion out.")
-    write_json_lines(output, found)
-    diary.path.unlink()
     return found
 
 
@@ -180,23 +187,24 @@ def read_language(criteria: Criteria, language: str, api: GitHub, diary: "Diary"
 def read_window(criteria: Criteria, language: str, window: Window, api: GitHub) -> tuple[int, list[dict[str, Any]] | None]:
     """How many repositories the window has, and their rows; None for rows where there are more than the search shows."""
     rows: dict[str, dict[str, Any]] = {}
-    page, after = LARGEST_PAGE, None
+    after = None
     question = f"{criteria.question(language, window)} sort:stars-desc"
     while True:
         try:
-            data = api.ask(SEARCH, {"query": question, "first": page, "after": after, "commits": criteria.min_commits > 0})
+            data = api.ask(SEARCH, {"query": question, "first": api.page, "after": after, "commits": criteria.min_commits > 0})
         except TooLarge:
-            if page == SMALLEST_PAGE:
+            if api.page == SMALLEST_PAGE:
                 raise DataError(
-                    f"GitHub gives up on pages of {page} repositories of {language}. Run the same command later: it goes on."
+                    f"GitHub gives up on pages of {api.page} repositories of {language}. Run the same command later: it goes on."
                 ) from None
-            page = max(page // 2, SMALLEST_PAGE)
+            api.page = max(api.page // 2, SMALLEST_PAGE)
+            log.info("GitHub gives up; asking for %d repositories at a time", api.page)
             continue
         search = data["search"]
         if search["repositoryCount"] > SEARCH_LIMIT:
             return search["repositoryCount"], None
         for node in search["nodes"]:
-            if node:
+            if node and not (node["isPrivate"] or node["isDisabled"] or node["isLocked"]):
                 rows[node["nameWithOwner"]] = row_of(node, language)
         if not search["pageInfo"]["hasNextPage"]:
             return search["repositoryCount"], list(rows.values())

@@ -4,7 +4,7 @@
     data = api.ask(QUERY, {"query": "language:Rust stars:>=50", "first": 100})
 
 The token goes to the endpoint alone: no redirect is followed. Everything that may pass by waiting is waited for; everything else
-is a DataError, at which what was asked before is not lost.
+is a DataError, at which what was asked before is not lost. Parts of an answer that the token may not see are null.
 """
 
 import os
@@ -22,9 +22,17 @@ log = get_logger(__name__)
 
 ENDPOINT = "https://api.github.com/graphql"
 TOKEN_VARIABLE = "GITHUB_TOKEN"
+LARGEST_PAGE = 100
 
 SECONDARY_LIMIT_SECONDS = 60.0
 """The least pause that GitHub asks for at a secondary rate limit without a Retry-After header."""
+
+HIDDEN = ("FORBIDDEN", "NOT_FOUND")
+"""Types of errors about a part of the answer: organizations that want more of a token, repositories that have just gone."""
+
+TOO_LARGE = "RESOURCE_LIMITS_EXCEEDED"
+GAVE_UP = "Something went wrong while executing your query"
+"""What GitHub says, under any status, when a question took it too long."""
 
 
 class TooLarge(Exception):
@@ -41,6 +49,8 @@ class GitHub:
     clock: Callable[[], float] = time.time
     remaining: int | None = field(default=None, init=False)
     """Points left until the limit is renewed."""
+    page: int = field(default=LARGEST_PAGE, init=False)
+    """Results to ask for at a time; made smaller where the server gives up, for the rest of the run."""
 
     def __post_init__(self) -> None:
         self.api = JsonEndpoint(self.endpoint, {"Authorization": f"bearer {self.token}"})
@@ -50,41 +60,46 @@ class GitHub:
         failures = 0
         while True:
             answer = self.api.post({"query": query, "variables": variables})
-            status, value = answer.status, answer.value
-            if status == 200 and value.get("data") is not None and not value.get("errors"):
-                self.heed(value["data"])
-                return dict(value["data"])
-            said = message_of(value)
+            if is_answered(answer):
+                self.heed(answer.value["data"])
+                return dict(answer.value["data"])
             pause = self.pause(answer)
             if pause is None:
-                if status == 401:
-                    raise DataError(f"GitHub does not accept the token ({said}). Put a valid one into {TOKEN_VARIABLE}.")
-                if status not in (0, *PASSING):
-                    raise DataError(f"GitHub refuses the question (HTTP {status}): {said}. What was found so far is kept.")
                 failures += 1
-                if failures == ATTEMPTS:
-                    raise DataError(
-                        f"{self.endpoint} did not answer {ATTEMPTS} times ({said}). Run the same command again: it goes on here."
-                    )
-                if failures % 3 == 0 and status in PASSING:
-                    raise TooLarge
-                pause = FIRST_PAUSE_SECONDS * 2 ** (failures - 1)
-            log.info("GitHub: %s; waiting %.0f s", said, pause)
+                pause = self.pause_after(failures, answer)
+            log.info("GitHub: %s; waiting %.0f s", message_of(answer.value), pause)
             self.sleep(pause)
+
+    def pause_after(self, failures: int, answer: Answer) -> float:
+        """Seconds to wait before a question is asked again that failed so often. Raises as `ask` does."""
+        status, said = answer.status, message_of(answer.value)
+        if status == 401:
+            raise DataError(f"GitHub does not accept the token ({said}). Put a valid one into {TOKEN_VARIABLE}.")
+        if any(error.get("type") == TOO_LARGE for error in errors_of(answer.value)):
+            raise TooLarge
+        has_given_up = status in PASSING or said.startswith(GAVE_UP)
+        if status != 0 and not has_given_up:
+            raise DataError(f"GitHub refuses the question (HTTP {status}): {said}. What was found so far is kept.")
+        if failures == ATTEMPTS:
+            raise DataError(
+                f"{self.endpoint} did not answer {ATTEMPTS} times ({said}). Run the same command again: it goes on here."
+            )
+        if failures % 3 == 0 and has_given_up:
+            raise TooLarge
+        return FIRST_PAUSE_SECONDS * 2 ** (failures - 1)
 
     def pause(self, answer: Answer) -> float | None:
         """Seconds to wait for a rate limit to pass; None where the trouble is none."""
         status, headers = answer.status, answer.headers
-        is_limited = any(error.get("type") == "RATE_LIMITED" for error in answer.value.get("errors") or ())
+        is_limited = any(error.get("type") == "RATE_LIMITED" for error in errors_of(answer.value))
+        is_limited = is_limited or (status in (200, 403) and "rate limit" in message_of(answer.value).lower())
         if not is_limited and status not in (403, 429):
             return None
         if (asked_for := answer.pause_asked_for()) is not None:
             return asked_for
         if headers.get("x-ratelimit-remaining") == "0" and headers.get("x-ratelimit-reset", "").isdecimal():
             return min(max(float(headers["x-ratelimit-reset"]) - self.clock(), 0.0) + 1.0, LONGEST_PAUSE_SECONDS)
-        if is_limited or status == 429 or "rate limit" in message_of(answer.value).lower():
-            return SECONDARY_LIMIT_SECONDS
-        return None
+        return SECONDARY_LIMIT_SECONDS if is_limited or status == 429 else None
 
     def heed(self, data: Mapping[str, Any]) -> None:
         """Waits for the renewal where the points are used up, rather than be refused."""
@@ -97,9 +112,25 @@ class GitHub:
             self.sleep(pause)
 
 
+def is_answered(answer: Answer) -> bool:
+    """Whether there is data, and nothing wrong but with parts of it, which are logged."""
+    errors = errors_of(answer.value)
+    if answer.status != 200 or answer.value.get("data") is None:
+        return False
+    if not all(error.get("type") in HIDDEN and len(error.get("path") or ()) > 2 for error in errors):
+        return False
+    if errors:
+        log.info("GitHub keeps %d parts of its answer to itself: %s", len(errors), message_of(answer.value))
+    return True
+
+
+def errors_of(answer: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [error for error in answer.get("errors") or () if isinstance(error, Mapping)]
+
+
 def message_of(answer: Mapping[str, Any]) -> str:
-    errors = [str(error.get("message")) for error in answer.get("errors") or () if isinstance(error, dict)]
-    return "; ".join(errors) or str(answer.get("message") or "an answer without data")
+    said = dict.fromkeys(str(error.get("message")) for error in errors_of(answer))
+    return "; ".join(said) or str(answer.get("message") or "an answer without data")
 
 
 def token_from_environment() -> str:

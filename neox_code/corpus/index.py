@@ -65,9 +65,10 @@ def write_index(
     folder, out = decisions_folder(work), output_folder(work)
     out.mkdir(exist_ok=True)
     names = pa.array(repositories.names)
+    project_of = np.array(repositories.projects, np.int64)
     split_of = np.array([SPLITS.index(splits[name]) if name in splits else NO_SPLIT for name in repositories.names], np.int8)
     licenses = pa.array([projects.license(number) for number in range(len(projects))], pa.string())
-    license_of = licenses.take(pa.array(repositories.projects, pa.int64()))
+    license_of = licenses.take(pa.array(project_of))
     name_survivors(parts, survivors, repositories, names)
     left_aside = verdicts.code(LEFT_ASIDE)
     counts = Counts()
@@ -83,7 +84,7 @@ def write_index(
             numbers = repositories.numbers(block)
             codes = verdicts.codes[block.rows]
             codes[(codes == KEPT_CODE) & (split_of[numbers] == NO_SPLIT)] = left_aside
-            codes.tofile(verdict_file)
+            verdict_file.write(codes.data)
             kept = codes == KEPT_CODE
             splits_of_rows = np.where(kept, split_of[numbers], NO_SPLIT)
             places.append((block.part, block.row_group, block.first_row, len(block)))
@@ -109,7 +110,7 @@ def write_index(
             ).take(files)
             writer.add(rows)
             counts.add(block, files, codes, splits_of_rows, numbers)
-            index.write(index_lines(block, np.flatnonzero(kept), names.take(pa.array(np.array(repositories.projects)[numbers]))))
+            index.write(index_lines(block, np.flatnonzero(kept), names.take(pa.array(project_of[numbers]))))
         writer.close()
     write_json(folder / COUNTS_FILE, [asdict(count) for count in counts.result(list(verdicts.names))])
     table = pa.table(
@@ -213,7 +214,10 @@ class Counts:
     def __init__(self) -> None:
         self._languages: dict[str, int] = {}
         self._sums: dict[int, np.ndarray] = defaultdict(lambda: np.zeros(3, np.int64))
-        self._repositories: list[np.ndarray] = []
+        self._repositories = np.empty(0, np.int64)
+        """The cells that each repository is in: cell << 32 | repository, each once."""
+        self._pending: list[np.ndarray] = []
+        self._num_pending = 0
         self._encodings: dict[str, int] = {"utf-8 with errors": 0}
 
     def add(self, block: Block, files: np.ndarray, codes: np.ndarray, splits: np.ndarray, numbers: np.ndarray) -> None:
@@ -225,14 +229,20 @@ class Counts:
         np.add.at(sums, inverse, np.stack([np.ones(len(files), np.int64), block.numbers("bytes")[files], errors], axis=1))
         for cell, amounts in zip(unique.tolist(), sums, strict=True):
             self._sums[cell] += amounts
-        self._repositories.append(np.unique(np.stack([cells, numbers[files]], axis=1), axis=0))
-        if len(self._repositories) > 256:
-            self._repositories = [np.unique(np.concatenate(self._repositories), axis=0)]
+        self._pending.append(np.unique(cells << 32 | numbers[files]))
+        self._num_pending += len(self._pending[-1])
+        if self._num_pending > len(self._repositories) + 2**16:
+            self._join_pending()
+
+    def _join_pending(self) -> None:
+        self._repositories = np.unique(np.concatenate([self._repositories, *self._pending]))
+        self._pending, self._num_pending = [], 0
 
     def result(self, verdicts: list[str]) -> list[Count]:
         if not self._sums:
             return []
-        cells, repositories = np.unique(np.unique(np.concatenate(self._repositories), axis=0)[:, 0], return_counts=True)
+        self._join_pending()
+        cells, repositories = np.unique(self._repositories >> 32, return_counts=True)
         languages = [None, *self._languages]
         counts = [
             Count(

@@ -64,9 +64,16 @@ class JsonEndpoint:
     timeout_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        place = urlsplit(self.url)
-        if place.scheme not in ("http", "https") or not place.hostname:
+        try:
+            place = urlsplit(self.url)
+            is_address = place.scheme in ("http", "https") and place.hostname is not None and place.port != 0
+        except ValueError:
+            is_address = False
+        if not is_address:
             raise DataError(f"--endpoint {self.url} is no address. Give one that begins with https://.")
+        for name, value in self.headers.items():
+            if not (value.isascii() and value.isprintable()):
+                raise DataError(f"what is to be sent as {name} holds a line end or other odd character. Set the token or key anew.")
         is_near = place.hostname in ("localhost", "127.0.0.1", "::1")
         if "Authorization" in self.headers and place.scheme != "https" and not is_near:
             raise DataError(f"--endpoint {self.url} would send the token in clear text. Give an address that begins with https.")
@@ -100,7 +107,10 @@ OPENER = urllib.request.build_opener(NoRedirect)
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    value = json.loads(body)
+    try:
+        value = json.loads(body)
+    except RecursionError:
+        raise ValueError("the answer is nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError("the answer is no JSON object")
     return value

@@ -8,14 +8,26 @@ judge(Project("me/tree"), "README.md", 1_200)         "no known language"
 from dataclasses import dataclass
 
 from neox_code.corpus.filters.license import is_license_file
-from neox_code.corpus.filters.protocol import Candidate
+from neox_code.corpus.filters.protocol import Candidate, Filter
+from neox_code.corpus.linguist.paths import is_vendored
 from neox_code.corpus.recipes.recipe import Recipe
 from neox_code.corpus.sources.protocol import Project
+from neox_code.errors import DataError
 
 NO_LANGUAGE = "no known language"
 NOT_CHOSEN = "language not chosen"
 LARGEST_TOLD_BY = 2**18
 """Files that are read for what they say of their project are not longer."""
+
+
+def drop_reason(rule: Filter, file: Candidate) -> str | None:
+    """Why a filter drops a file; None if it keeps it. Raises DataError for a filter that says neither."""
+    verdict = rule.keep(file)
+    if verdict is True:
+        return None
+    if not isinstance(verdict, str):
+        raise DataError(f"filter {rule.name!r} gave {verdict!r} for {file.path}. Let it return True, or the reason of the drop.")
+    return verdict
 
 
 @dataclass(frozen=True)
@@ -40,14 +52,13 @@ class Judge:
             return NOT_CHOSEN
         file = Candidate(path, possible[0] if possible else "", num_bytes)
         for rule in self.recipe.before_reading:
-            verdict = rule.keep(file)
-            if isinstance(verdict, str):
-                return verdict
+            if (reason := drop_reason(rule, file)) is not None:
+                return reason
         return None
 
     def says_license(self, project: Project, path: str) -> bool:
         """Whether the file is read for the licence of its project that it may be."""
-        return project.license is None and is_license_file(path)
+        return project.license is None and is_license_file(path) and not is_vendored(path)
 
     def speaks_for_project(self, project: Project, path: str) -> bool:
         return self.says_license(project, path) or (self.recipe.rows is not None and self.recipe.rows.says_version(path))

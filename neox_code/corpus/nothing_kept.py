@@ -23,16 +23,22 @@ REMEDIES = {
     NOT_CHOSEN: "Choose other --languages, or leave that out.",
     CANNOT_BE_CLONED: "Check the addresses in the list, and the network.",
 }
-"""By the reason under which most files were dropped; OTHER_RECIPE for those that are not here."""
+"""By the reason, up to its colon, under which most files were dropped; OTHER_RECIPE for those that are not here."""
+REASONS_NAMED = 8
 
 
 def nothing_kept(sources: Sequence[str], counts: Sequence[Count], max_bytes: int | None) -> DataError:
     reasons: Counter[str] = Counter()
     for count in counts:
         reasons[count.verdict] += count.files
-    found = ", ".join(f"{files:,} {reason}" for reason, files in reasons.most_common()) or "no files"
-    commonest = max(reasons, key=reasons.__getitem__, default=NO_LANGUAGE)
-    remedy = REMEDIES.get(commonest.partition(":")[0], OTHER_RECIPE)
+    named = reasons.most_common(REASONS_NAMED)
+    others = reasons.total() - sum(files for _, files in named)
+    found = ", ".join([f"{files:,} {reason}" for reason, files in named] + [f"{others:,} for other reasons"] * bool(others))
+    kinds: Counter[str] = Counter()
+    for reason, files in reasons.items():
+        kinds[reason.partition(":")[0]] += files
+    commonest = max(kinds, key=kinds.__getitem__, default=NO_LANGUAGE)
+    remedy = REMEDIES.get(commonest, OTHER_RECIPE)
     if reasons[LEFT_ASIDE]:
         remedy = f"No whole project fits into the limit of {max_bytes:,} bytes: raise it."
-    return DataError(f"nothing in {', '.join(map(str, sources))} can be kept; found: {found}. {remedy}")
+    return DataError(f"nothing in {', '.join(map(str, sources))} can be kept; found: {found or 'no files'}. {remedy}")

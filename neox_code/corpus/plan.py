@@ -39,7 +39,7 @@ class Plan:
 
 def canonical_arguments(sources: Sequence[str | Path]) -> list[str]:
     """The sources in one order and spelling, however they were named."""
-    return sorted({LOCAL if source == LOCAL else str(home_expanded(source).resolve()) for source in sources})
+    return sorted({LOCAL if source == LOCAL else str(home_expanded(source)) for source in sources})
 
 
 def make_plan(work: Path, sources: Sequence[str], settings: Settings, begin: Callable[[int], None] = lambda index: None) -> Plan:

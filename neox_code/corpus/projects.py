@@ -84,10 +84,13 @@ def sample_projects(sizes: Sizes, limit: int | None, seed: int) -> set[str]:
     taken: set[str] = set()
     taken_bytes: Counter[str] = Counter()
 
-    def take_if_it_fits(project: str) -> None:
-        if project not in taken and sum(taken_bytes.values()) + sum(sizes[project].values()) <= limit:
-            taken.add(project)
-            taken_bytes.update(sizes[project])
+    def take_if_it_fits(project: str) -> bool:
+        """Whether it has been taken now."""
+        if project in taken or sum(taken_bytes.values()) + sum(sizes[project].values()) > limit:
+            return False
+        taken.add(project)
+        taken_bytes.update(sizes[project])
+        return True
 
     for language in sorted(total, key=lambda language: (total[language], language)):
         members = [project for project in order if language in sizes[project]]
@@ -95,9 +98,10 @@ def sample_projects(sizes: Sizes, limit: int | None, seed: int) -> set[str]:
         for project in members:
             if sizes[project][language] < 2 * (quota - taken_bytes[language]):
                 take_if_it_fits(project)
+        num_taken = len(taken.intersection(members))
         for project in sorted(members, key=lambda project: sizes[project][language]):
-            if len(taken.intersection(members)) < PROJECTS_TO_SPLIT:
-                take_if_it_fits(project)
+            if num_taken < PROJECTS_TO_SPLIT:
+                num_taken += take_if_it_fits(project)
     for project in order:
         take_if_it_fits(project)
     return taken

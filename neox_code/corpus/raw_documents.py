@@ -36,25 +36,37 @@ def list_files(folder: str | os.PathLike[str]) -> FileList:
     Raises DataError where there is none.
     """
     files = FileList()
-    collect(Path(folder), files)
-    if not files.paths:
-        found = ", ".join(f"{count} {reason}" for reason, count in sorted(files.left_out.items())) or "nothing"
-        raise DataError(f"{folder} has no file with content (found: {found}). Name a folder of source files.")
-    return files
-
-
-def collect(folder: Path, files: FileList) -> None:
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    for entry in entries_below(folder):
         status = entry.stat(follow_symlinks=False)
-        if entry.is_dir(follow_symlinks=False):
-            collect(Path(entry.path), files)
-        elif not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(status.st_mode):
             files.left_out["links and special files"] += 1
         elif status.st_size == 0:
             files.left_out["empty files"] += 1
         else:
             files.paths.append(Path(entry.path))
             files.num_bytes += status.st_size
+    if not files.paths:
+        found = ", ".join(f"{count} {reason}" for reason, count in sorted(files.left_out.items())) or "nothing"
+        raise DataError(f"{folder} has no file with content (found: {found}). Name a folder of source files.")
+    return files
+
+
+def entries_below(folder: str | os.PathLike[str]) -> Iterator["os.DirEntry[str]"]:
+    """All but folders, in path order, through folders of any depth."""
+    stack = [iter(sorted_entries(folder))]
+    while stack:
+        entry = next(stack[-1], None)
+        if entry is None:
+            stack.pop()
+        elif entry.is_dir(follow_symlinks=False):
+            stack.append(iter(sorted_entries(entry.path)))
+        else:
+            yield entry
+
+
+def sorted_entries(folder: str | os.PathLike[str]) -> list["os.DirEntry[str]"]:
+    with os.scandir(folder) as scan:
+        return sorted(scan, key=lambda entry: entry.name)
 
 
 def iter_files(folder: str | os.PathLike[str], paths: Iterable[Path]) -> Iterator[Document]:

@@ -15,7 +15,7 @@ from neox_code.corpus.decoding import decode_detected, decode_ignoring, newlines
 from neox_code.corpus.duplicates.exact import content_digest
 from neox_code.corpus.filters.license import file_license, license_of_text
 from neox_code.corpus.filters.protocol import Candidate
-from neox_code.corpus.judge import NO_LANGUAGE, NOT_CHOSEN, Judge
+from neox_code.corpus.judge import NO_LANGUAGE, NOT_CHOSEN, Judge, drop_reason
 from neox_code.corpus.parts import PartRow, PartWriter
 from neox_code.corpus.sources.protocol import Batch, FoundFile
 from neox_code.corpus.stages import Stage
@@ -129,8 +129,8 @@ class Scanner:
             edits.append(LINES_NORMALIZED)
         for rule in self.rules:
             if hasattr(rule, "keep"):
-                if isinstance(verdict := rule.keep(file), str):
-                    return verdict, edits or None
+                if (reason := drop_reason(rule, file)) is not None:
+                    return reason, edits or None
             elif (text := rule.edit(file)) != file.text:
                 edits.append(rule.name)
                 file.text = text

@@ -11,7 +11,7 @@ import numpy as np
 from neox_code.corpus.judge import NOT_CHOSEN
 from neox_code.corpus.parts import Block
 from neox_code.corpus.project_table import ProjectTable
-from neox_code.corpus.verdicts import KEPT_CODE, NO_FILE_CODE, Verdicts
+from neox_code.corpus.verdicts import NO_FILE_CODE, Verdicts
 from neox_code.corpus.work_folder import Settings
 
 OTHER_LANGUAGE = "not in its project's language"
@@ -29,8 +29,7 @@ class Settler:
         self._license_reason = cache(self.recipe.licenses.reason) if self.recipe.licenses is not None else no_reason
 
     def settle(self, block: Block, numbers: np.ndarray) -> None:
-        codes = block.coded("reason", self.verdicts.names)
-        self.verdicts.codes[block.rows] = np.where(codes < 0, KEPT_CODE, codes)
+        self.verdicts.take_over(block)
         if self.recipe.language_rule.of_project:
             self._take_language_of_project(block, numbers)
         if self.recipe.licenses is not None:

@@ -192,20 +192,20 @@ class ShardWriter:
     def _write_row_group(self) -> None:
         if self._sink is not None and self._sink.tell() + self._pending_bytes > self.max_shard_bytes:
             self._close_shard()
-        if self._writer is None:
-            self._open_shard()
-        self._writer.write_table(documents_table(self._rows))
+        writer = self._writer or self._open_shard()
+        writer.write_table(documents_table(self._rows))
         self._num_documents += len(self._rows)
         self._rows, self._pending_bytes = [], 0
 
-    def _open_shard(self) -> None:
+    def _open_shard(self) -> pq.ParquetWriter:
         path = self.folder / self._file_name()
         path.parent.mkdir(exist_ok=True)
         self._sink = pa.OSFile(str(path), "wb")
         self._writer = document_writer(self._sink)
+        return self._writer
 
     def _close_shard(self) -> None:
-        if self._writer is None:
+        if self._writer is None or self._sink is None:
             return
         self._writer.close()
         self._sink.close()

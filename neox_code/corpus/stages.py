@@ -50,7 +50,8 @@ class LocalExecutor:
 
     def __init__(self, workers: int):
         self._workers = Workers(workers)
-        self._begun: dict[int, list[float]] = {}
+        self._begun: dict[tuple[str, int], list[float]] = {}
+        """By stage and task: the work that was done before the stage is run, which it never is where nothing of it is missing."""
 
     def __enter__(self) -> "LocalExecutor":
         self._workers.__enter__()
@@ -62,16 +63,16 @@ class LocalExecutor:
     def begin(self, stage: Stage, work: Path, task: int) -> None:
         """Starts a task of the stage that will be run, if a process is free; it goes on while others are being found."""
         for begun, done in self._workers.arrived(timeout=0):
-            self._begun[begun].append(done)
+            self._begun[stage.name, begun].append(done)
         if self._workers.has_room:
             self._workers.start(task, stage.run, (work, task))
-            self._begun[task] = []
+            self._begun[stage.name, task] = []
 
     def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[float]:
         begun, self._begun = self._begun, {}
         for task in tasks:
-            yield from begun.get(task, ())
-        for _, done in self._workers.run(stage.run, [(work, task) for task in tasks if task not in begun]):
+            yield from begun.get((stage.name, task), ())
+        for _, done in self._workers.run(stage.run, [(work, task) for task in tasks if (stage.name, task) not in begun]):
             yield done
 
 

@@ -27,7 +27,7 @@ def drop_duplicates(order: FileOrder, rules: Sequence[DuplicateRule], verdicts: 
         with rule.groups(folder / "keys") as groups, order_file.open("wb") as rows_by_place:
             place = 0
             for ranks, rows, keys in order.sorted():
-                rows.astype(np.int64).tofile(rows_by_place)
+                rows_by_place.write(rows.astype(np.int64).data)
                 has_key = keys[number].is_valid().to_numpy(zero_copy_only=False)
                 present = np.flatnonzero((verdicts.codes[rows] == KEPT_CODE) & has_key)
                 groups.add(key_array(keys[number].take(pa.array(present)), rule.key_bytes), ranks[present], present + place)

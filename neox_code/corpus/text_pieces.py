@@ -24,17 +24,17 @@ import pyarrow.parquet as pq
 from neox_code.corpus.linguist.detect import by_name_alone, detect
 from neox_code.corpus.raw_documents import UNKNOWN_LANGUAGE, FileList, iter_files, list_files
 from neox_code.corpus.shards import SUMMARY_FILE, load_summary
-from neox_code.corpus.sources.columns import SPELLINGS
-from neox_code.corpus.sources.compressed import Damage, is_compressed, open_expanded, until_damaged
-from neox_code.corpus.sources.json_lines import BYTE_ORDER_MARK, LARGEST_ROW, lines_of
+from neox_code.corpus.sources.columns import LARGEST_ROW, SPELLINGS
+from neox_code.corpus.sources.compressed import BrokenArchive, Damage, is_compressed, open_expanded, until_damaged
+from neox_code.corpus.sources.json_lines import BYTE_ORDER_MARK, lines_of
 from neox_code.corpus.sources.names import language_named
+from neox_code.corpus.sources.parquet import chunks_of, rows_at_once
 from neox_code.errors import ConfigError, DataError
 from neox_code.logs import get_logger
 
 log = get_logger(__name__)
 
 PIECE_BYTES = 32 * 2**20
-ROWS_AT_ONCE = 128
 PARQUET_SUFFIX = ".parquet"
 SHOWN_KEYS = 8
 LONGEST_LANGUAGE = 64
@@ -139,7 +139,7 @@ def loaded_leniently(line: bytes, problem: str) -> Any:
     """A row that orjson refuses: the standard library takes NaN and lone surrogates. Raises DataError where it does not."""
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise DataError(f"{problem}. Give JSON Lines, one object a line, plain or compressed (.gz, .zst).") from None
 
 
@@ -159,16 +159,17 @@ class ParquetPiece:
     def texts(self) -> Iterator[Text]:
         number = self.first_row
         try:
-            with pq.ParquetFile(self.file, buffer_size=2**20) as file:
+            with pq.ParquetFile(self.file, buffer_size=2**20, pre_buffer=False) as file:
                 names = [self.text_column, *self.columns]
-                for rows in file.iter_batches(ROWS_AT_ONCE, list(self.row_groups), names, use_threads=False):
+                chunks = [chunk for index in self.row_groups for chunk in chunks_of(file.metadata.row_group(index), names)]
+                for rows in file.iter_batches(rows_at_once(chunks), list(self.row_groups), names, use_threads=False):
                     for row in rows.to_pylist():
                         number += 1
                         text = row[self.text_column]
                         if not isinstance(text, str):
                             raise DataError(f"{self.file}, row {number}, has no text in the column {self.text_column!r}. Mend it.")
                         yield Text(text, language_of(row, self.text_column), self._place(row, number), len(text))
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (BrokenArchive, pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise DataError(f"{self.file} is damaged or no Parquet file of texts: {error}. Get or build it again.") from None
 
     def _place(self, row: Mapping[str, Any], number: int) -> str:
@@ -176,8 +177,10 @@ class ParquetPiece:
         return named or f"{self.file}, row {number}"
 
 
-def language_of(row: Mapping[str, Any], text_column: str) -> str:
-    """What a row says of its language, else what its path and text do."""
+def language_of(row: dict[str, Any], text_column: str) -> str:
+    """What a row says of its language, itself or under `meta` as lm_dataformat's rows do; else what its path and text say."""
+    meta = row.get("meta")
+    row = meta | row if isinstance(meta, dict) else row
     for name in SPELLINGS["language"]:
         if (value := row.get(name)) and isinstance(value, str):
             return language_named(value) or UNSAFE.sub("_", value)[:LONGEST_LANGUAGE]
@@ -204,7 +207,8 @@ def pieces_of(path: Path, key: str = DEFAULT_KEY, by_content: bool = False) -> l
     if path.is_file():
         return one_file(path, key)
     if not path.is_dir():
-        raise DataError(f"{path} does not exist. Input is JSON Lines, Parquet, and folders, with commas between them.")
+        wrong = "is neither a file nor a folder" if path.exists() else "does not exist"
+        raise DataError(f"{path} {wrong}. Input is JSON Lines, Parquet, and folders, with commas between them.")
     files = list_files(path)
     for reason, number in sorted(files.left_out.items()):
         log.info("%s: %s %s left out", path, f"{number:,}", reason)

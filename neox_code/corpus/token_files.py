@@ -152,7 +152,8 @@ def run_gated(
             clear(work)
             write_key(work, key_of(pieces, tokenizer, writing), encoder)
         else:
-            log_choice(encoder, reports)
+            compared = sum(piece_report.compared for piece_report in reports)
+            log_choice(encoder, compared, sum(map(num_documents, reports)))
             return reports
 
 
@@ -237,8 +238,7 @@ def join_pieces(
     dtype = best_dtype(tokenizer.vocab_size)
     for language in sorted(counts) if writing.by_language else [WHOLE]:
         prefix = prefix_of(language or None)
-        parts = [part_prefix(work, index, language) for index in range(len(reports))]
-        parts = [part for part in parts if idx_path(part).exists()]
+        parts = [part_prefix(work, index, language) for index, own in enumerate(reports) if has_documents(own, language)]
         if parts:
             with DatasetMerger(prefix, dtype) as merger:
                 for part in parts:
@@ -251,9 +251,12 @@ def join_pieces(
     return dict(sorted(counts.items()))
 
 
-def log_choice(encoder: str, reports: Sequence[Report]) -> None:
-    compared = sum(piece_report.compared for piece_report in reports)
-    documents = sum(map(num_documents, reports))
+def has_documents(piece_report: Report, language: str) -> bool:
+    """Whether the piece has a token file of the language."""
+    return any(counts.documents for name, counts in piece_report.counts.items() if language in (WHOLE, name))
+
+
+def log_choice(encoder: str, compared: int, documents: int) -> None:
     if encoder == "plain":
         log.info("encoder | the tokenizer's own, %s documents", f"{documents:,}")
     else:

@@ -28,12 +28,13 @@ from neox_code.errors import ConfigError, DataError
 from neox_code.files import write_text
 from neox_code.tokenizer.byte_level import ByteLevelTokenizer, utf8
 from neox_code.tokenizer.fast import GatedEncoder
+from neox_code.tokenizer.newlines import NEWLINES
 from neox_code.tokenizer.protocol import Tokenizer
 
 try:
     import ftfy
 except ModuleNotFoundError:
-    ftfy = None
+    ftfy = None  # type: ignore[assignment]
 
 JOB_FILE = "job.pickle"
 BATCH_CHARACTERS = 2**22
@@ -81,7 +82,7 @@ class Writing:
 
     append_eod: bool
     newlines: str
-    """A key of NEWLINES."""
+    """A key of neox_code.tokenizer.newlines.NEWLINES."""
     by_language: bool = False
     ftfy: bool = False
 
@@ -107,22 +108,6 @@ class Done(NamedTuple):
 
     num_bytes: int
     documents: int
-
-
-def keep(text: str, _: str) -> str:
-    return text
-
-
-def to_lf(text: str, _: str) -> str:
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def refuse(_: str, place: str) -> str:
-    raise DataError(f"{place} has line ends with CR, and --newlines is refuse. Convert the file, or take --newlines lf or keep.")
-
-
-NEWLINES: dict[str, Callable[[str, str], str]] = {"lf": to_lf, "keep": keep, "refuse": refuse}
-"""What becomes of a text with a CR."""
 
 
 def tokenize_piece(work: Path, index: int, piece: Piece) -> Iterator[Done]:
@@ -181,12 +166,10 @@ def clean_texts(piece: Piece, writing: Writing, counts: Mapping[str, TokenCounts
     treat = NEWLINES[writing.newlines]
     mend = fix_text() if writing.ftfy else None
     for entry in piece.texts():
-        text = entry.text
-        if has_cr := "\r" in text:
-            text = treat(text, entry.place)
+        text = treat(entry.text, entry.place)
         if mend is not None:
             text = mend(text)
-        counts[entry.language].newlines += has_cr and "\r" not in text
+        counts[entry.language].newlines += "\r" in entry.text and "\r" not in text
         yield entry if text is entry.text else entry._replace(text=text)
 
 

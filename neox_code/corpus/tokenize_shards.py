@@ -17,9 +17,10 @@ from typing import Any
 from neox_code.corpus.shards import KEPT, SPLITS, Document, load_summary
 from neox_code.corpus.text_pieces import corpus_pieces
 from neox_code.corpus.token_files import Bar, CountsByLanguage, forget, write_token_files
-from neox_code.corpus.tokenize_piece import NEWLINES, Writing, batches, check_encodable
+from neox_code.corpus.tokenize_piece import Writing, batches, check_encodable
 from neox_code.errors import DataError
 from neox_code.files import write_json
+from neox_code.tokenizer.newlines import default_newlines, line_ends
 from neox_code.tokenizer.protocol import Tokenizer
 
 TOKENS_FILE = "tokens.json"
@@ -60,8 +61,8 @@ def tokenize_corpus(
 
     The splits in `by_language` have a pair of files for each language, {name_prefix}{split}_{language}_text_document, so that a
     training can weight them. {name_prefix}tokens.json is written last: where it is, all files are whole and of one tokenizer.
-    `newlines` is a key of NEWLINES, by default `lf` where the vocabulary has no CR, else `keep`. `workers` are processes, by
-    default one for each core.
+    `newlines` is a key of neox_code.tokenizer.newlines.NEWLINES, by default `lf` where the vocabulary has no CR, else `keep`.
+    `workers` are processes, by default one for each core.
     Raises DataError where the folder is not a corpus or a document holds text that the vocabulary cannot.
     """
     output = Path(output_folder)
@@ -81,15 +82,6 @@ def tokenize_corpus(
     write_json(summary_file, summary.to_json())
     forget(prefixes)
     return summary
-
-
-def default_newlines(tokenizer: Tokenizer) -> str:
-    """What becomes of line ends with CR: LF where the vocabulary has no CR."""
-    try:
-        tokenizer.encode("\r")
-    except DataError:
-        return "lf"
-    return "keep"
 
 
 def token_file_name(split: str, language: str | None = None) -> str:
@@ -112,7 +104,7 @@ def encode_documents(
     documents: Iterable[Document], tokenizer: Tokenizer, newlines: str | None = None
 ) -> Iterator[tuple[Document, list[int]]]:
     """Each document with its ids, in order, encoded in batches. Raises DataError naming the document that cannot be encoded."""
-    treat = NEWLINES[newlines or default_newlines(tokenizer)]
+    treat = line_ends(tokenizer, newlines)
     for batch in batches(documents):
         places = [f"{document.repository}/{document.path}" for document in batch]
         texts = [treat(document.text, place) for document, place in zip(batch, places, strict=True)]

@@ -72,7 +72,8 @@ class Workers:
 
     def arrived(self, timeout: float | None = None) -> Iterator[tuple[int, Any]]:
         """Yields the (index, result)s that are there, after waiting up to `timeout` seconds for the first of them."""
-        for worker in wait(list(self._busy), timeout):
+        ready: list[Connection] = wait(list(self._busy), timeout)  # type: ignore[assignment]
+        for worker in ready:
             kind, value = self._receive(worker)
             if kind == RESULT:
                 yield self._busy[worker], value

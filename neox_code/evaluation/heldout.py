@@ -63,7 +63,7 @@ def judge_language(
     model: LoadedModel, documents: Sequence[Document], compressed: Mapping[str, float], left_aside: int, advance: Advance
 ) -> LanguageResult:
     """The figures of some documents of one language; `advance` is told the bytes scored."""
-    files = [ids for _, ids in encode_documents(documents, model.tokenizer)]
+    files = [ids for _, ids in encode_documents(documents, model.tokenizer, model.newlines)]
     texts = [document.text.encode() for document in documents]
     changed = sum(model.tokenizer.decode_bytes(ids) != text for ids, text in zip(files, texts, strict=True))
     if changed:

@@ -6,8 +6,8 @@
     for piece in generator.stream("def add(a, b):\\n"):
         print(piece, end="", flush=True)
 
-A prompt is text or token ids; an empty one begins a new document, after an end-of-document token. A completion depends on the
-seed, the prompt and the prompt's index, not on what else is in the batch.
+A prompt is text or token ids; an empty one begins a new document, after an end-of-document token. `newlines` says what becomes of
+line ends with CR. A completion depends on the seed, the prompt and the prompt's index, not on what else is in the batch.
 """
 
 import time
@@ -24,7 +24,10 @@ from neox_code.generation.detokenize import Detokenizer
 from neox_code.generation.loading import LoadedModel
 from neox_code.generation.sampling import build_sampler, draws
 from neox_code.generation.stopping import StopReason, StopRule
-from neox_code.logs import Advance, progress
+from neox_code.logs import Advance, get_logger, progress
+from neox_code.tokenizer.newlines import line_ends
+
+log = get_logger(__name__)
 
 BATCH_SIZE = 8
 """Prompts that are completed together."""
@@ -35,6 +38,7 @@ Prompt = str | Sequence[int]
 @dataclass(frozen=True)
 class Completion:
     prompt: str
+    """As the model read it."""
     text: str
     """Exactly what follows the prompt; the end-of-document token is no part of it."""
     tokens: tuple[int, ...]
@@ -59,6 +63,7 @@ class Generator:
         self.loaded, self.tokenizer, self.seed = loaded, loaded.tokenizer, seed
         self.rule = StopRule(self.tokenizer.eod_id, section.maximum_tokens, loaded.context_length)
         self.sampler = build_sampler(section.temperature, section.top_k, section.top_p)
+        self.line_ends = line_ends(self.tokenizer, loaded.newlines)
         self.context_type = RecomputedContext if section.recompute else CachedContext
 
     def complete(self, prompts: Sequence[Prompt], first_index: int = 0) -> list[Completion]:
@@ -66,7 +71,7 @@ class Generator:
 
         Raises DataError, before anything is generated, for a prompt that fills the context.
         """
-        sources = [self.source(prompt, first_index + number) for number, prompt in enumerate(prompts)]
+        sources = self.sources(prompts, first_index)
         total = sum(map(self.room, sources))
         completions: dict[int, Completion] = {}
         by_length = sorted(sources, key=lambda source: len(source.model_input))
@@ -81,7 +86,7 @@ class Generator:
 
     def stream(self, prompt: Prompt, index: int = 0) -> Iterator[str]:
         """The text of one completion in pieces, each as soon as its characters are whole. Raises DataError like `complete`."""
-        return filter(None, self.pieces(self.source(prompt, index)))
+        return filter(None, self.pieces(*self.sources([prompt], index)))
 
     def pieces(self, source: Source) -> Iterator[str]:
         """A piece of text, perhaps empty, for each new token, and the rest."""
@@ -91,9 +96,20 @@ class Generator:
                 yield detokenizer.feed(new_tokens[0])
         yield detokenizer.finish()
 
+    def sources(self, prompts: Sequence[Prompt], first_index: int) -> list[Source]:
+        sources = [self.source(prompt, first_index + number) for number, prompt in enumerate(prompts)]
+        changed = sum("\r" in prompt and "\r" not in source.text for prompt, source in zip(prompts, sources, strict=True))
+        if changed:
+            log.warning("prompts whose line ends were made LF: %d", changed)
+        return sources
+
     def source(self, prompt: Prompt, index: int) -> Source:
-        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
-        text = prompt if isinstance(prompt, str) else self.tokenizer.decode(ids)
+        if isinstance(prompt, str):
+            text = self.line_ends(prompt, f"the prompt that begins with {prompt[:40]!r}")
+            ids = self.tokenizer.encode(text)
+        else:
+            ids = list(prompt)
+            text = self.tokenizer.decode(ids)
         source = Source(index, text, ids, ids or [self.tokenizer.eod_id])
         if self.room(source) < 1:
             length, most = len(source.model_input), self.rule.context_length

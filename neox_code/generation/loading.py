@@ -35,6 +35,8 @@ class LoadedModel:
     dtype: torch.dtype
     checkpoint: Path
     """The folder global_stepN that it came from."""
+    newlines: str | None = None
+    """What becomes of line ends with CR in a text that it reads; see neox_code/tokenizer/newlines.py."""
 
     @property
     def context_length(self) -> int:
@@ -73,4 +75,4 @@ def load_model(config: NeoXConfig, device: torch.device | None = None) -> Loaded
     load_weights(gpt, folder, tokenizer.vocab_size)
     gpt = ready_to_read(gpt, device)
     log.info("model from %s on %s, %s", folder, device, str(dtype).removeprefix("torch."))
-    return LoadedModel(gpt, tokenizer, model, device, dtype, folder)
+    return LoadedModel(gpt, tokenizer, model, device, dtype, folder, config.data.newlines)

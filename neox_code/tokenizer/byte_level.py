@@ -127,7 +127,7 @@ class ByteLevelTokenizer:
             return
         counts = Counter(byte for byte in data if byte in self._missing_bytes)
         found = " and ".join(f"byte 0x{byte:02X} {times:,} times" for byte, times in sorted(counts.items()))
-        remedy = "Normalize its line ends to LF" if counts.keys() == {0x0D} else "Remove it from the text"
+        remedy = "Set newlines to lf, which makes its line ends LF" if counts.keys() == {0x0D} else "Remove it from the text"
         raise DataError(
             f"the text holds {found}, for which {self._file} has no token. {remedy}, or use a vocabulary of all 256 bytes."
         )

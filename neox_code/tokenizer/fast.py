@@ -10,10 +10,12 @@ again with the next of ENCODERS, as for a vocabulary that a library does not tak
 """
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any, Protocol
 
 import gigatoken
@@ -31,6 +33,9 @@ ONE_IN = 512
 """Further texts are compared one in so many."""
 LONGEST_COMPARED = 2**18
 """In characters; a longer text would cost more than all others together."""
+
+CACHE_BYTES = 2**29
+"""gigatoken keeps every word that it has seen, so it is loaded anew where the process has grown by so much."""
 
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 PROBES = (
@@ -72,9 +77,15 @@ def gigatoken_encoder(tokenizer: Tokenizer) -> Encoder | None:
     vocabulary = description["model"]["vocab"]
     for byte, number in private_ids(tokenizer).items():
         vocabulary[CHARACTER_OF_BYTE[byte]] = number
-    backend = gigatoken.Tokenizer.from_json(json.dumps(description))
+    written = json.dumps(description)
+    backend = gigatoken.Tokenizer.from_json(written)
+    most = resident_bytes() + CACHE_BYTES
 
     def encode(texts: Sequence[str]) -> Encoded:
+        nonlocal backend, most
+        if resident_bytes() > most:
+            backend = gigatoken.Tokenizer.from_json(written)
+            most = resident_bytes() + CACHE_BYTES
         rows = backend.encode_batch(list(texts), parallel=False).layout
         return rows.content.data, np.diff(rows.offsets.data)
 
@@ -118,6 +129,15 @@ def splits_as_gpt2(description: dict[str, Any]) -> bool:
 def flat(batch: list[NDArray[Any]]) -> Encoded:
     lengths = np.array([len(ids) for ids in batch], dtype=np.int64)
     return np.concatenate(batch) if batch else np.empty(0, dtype=np.int32), lengths
+
+
+def resident_bytes() -> int:
+    """Of this process, in memory; 0 where the system does not say."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    except OSError:
+        return 0
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def load_encoder(tokenizer: Tokenizer, name: str) -> Encoder | None:

@@ -95,7 +95,9 @@ MERGE_FILE_READERS: dict[str, Callable[[list[NumberedLine]], list[NumberedLine]]
 def parse_merge(place: str, line: str, vocabulary: Mapping[str, int]) -> Merge:
     parts = line.split(" ")
     if len(parts) != 2 or not all(parts):
-        raise DataError(f"{place} is {line!r}, expected two tokens with one space between them. Check that it is a merge file.")
+        raise DataError(
+            f"{place} is {line[:80]!r}, expected two tokens with one space between them. Check that it is a merge file."
+        )
     left, right = parts
     unknown = [token for token in (left, right, left + right) if token not in vocabulary]
     if unknown:

@@ -3,9 +3,10 @@
     tokenizer = SPMTokenizer.from_file("code.model")
 
 How exact it is depends on how the model was trained. With `--normalization_rule_name=identity --byte_fallback
---remove_extra_whitespaces=false` text comes back as it was, but for U+2581, which SentencePiece itself uses for a space. The
-default normalization (NFKC, spaces joined) changes source code for good. A model that adds a space before a text has it
-removed again at the start of what is decoded.
+--remove_extra_whitespaces=false --add_dummy_prefix=false` every text comes back as it was. The default normalization (NFKC, spaces
+joined) changes source code for good. A model that adds a space before a text has it removed again at the start of what is decoded.
+
+SentencePiece writes a space as U+2581 and takes a text's own U+2581 for one. Here that one is spelled by its bytes, or refused.
 """
 
 import hashlib
@@ -37,6 +38,8 @@ class SPMTokenizer:
         self._never_in_text = {self._eod_id, self._pad_id, processor.unk_id()}
         self._bytes_of_id = [piece_bytes(processor, piece) for piece in range(processor.vocab_size())]
         self._adds_space = processor.encode("a", out_type=str)[0].startswith(SPACE)
+        self._space_sign = [piece_id(processor, f"<0x{byte:02X}>") for byte in SPACE.encode()]
+        self._holds_space_sign = min(self._space_sign) >= 0 and not self._adds_space
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
@@ -75,10 +78,22 @@ class SPMTokenizer:
         for text in texts:
             utf8(text)
         batch = self._processor.encode(list(texts), num_threads=-1)
-        for text, ids in zip(texts, batch, strict=True):
-            if not self._never_in_text.isdisjoint(ids):
+        for index, text in enumerate(texts):
+            if SPACE in text:
+                batch[index] = self._encode_with_space_sign(text)
+            if not self._never_in_text.isdisjoint(batch[index]):
                 self._refuse(text)
         return batch
+
+    def _encode_with_space_sign(self, text: str) -> list[int]:
+        """U+2581 by its bytes, and by the model what stands around it."""
+        if not self._holds_space_sign:
+            raise DataError(
+                f"the text holds U+2581 ({SPACE}), which {self._file} would take for a space. "
+                "Remove it from the text, or train the model with byte_fallback and without add_dummy_prefix."
+            )
+        first, *others = self._processor.encode(text.split(SPACE))
+        return first + [number for ids in others for number in (*self._space_sign, *ids)]
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.decode_bytes(ids).decode("utf-8", errors="replace")

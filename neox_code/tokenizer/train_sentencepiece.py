@@ -4,7 +4,8 @@
 
 Of type BPE, without normalization, with a piece for each byte that no other piece holds. The special tokens have the ids 0, 1, 2
 as in the other vocabularies, the unknown piece 3, then come the bytes. Lines are learnt from one by one: no piece reaches over a
-line's end. The library holds all lines in memory, some twelve times their size: at most LARGEST_SAMPLE_BYTES are taken.
+line's end. The library holds all lines in memory, some twelve times their size: at most LARGEST_SAMPLE_BYTES are taken. The same
+texts give the same bytes.
 """
 
 import os
@@ -28,6 +29,8 @@ MODEL_FILE = "code.model"
 LARGEST_SAMPLE_BYTES = 2**28
 LONGEST_LINE = 2**14
 """In characters; a longer line is learnt from in parts."""
+SMALLEST_VOCABULARY = 4 + 256
+"""The special tokens, the unknown piece and the bytes."""
 
 
 def train_sentencepiece(
@@ -38,6 +41,12 @@ def train_sentencepiece(
     Raises DataError where there is no text, or not enough for so many pieces.
     """
     output = Path(output)
+    smallest = SMALLEST_VOCABULARY + (len(WHITESPACE_TOKENS) if whitespace_tokens else 0)
+    if vocab_size < smallest:
+        raise DataError(
+            f"vocab_size ({vocab_size:,}) must be at least {smallest}, for special tokens and bytes, and more for the characters "
+            "of the sample. Choose a larger one; usual are 8,192 for a small corpus and 50,257 for a large one."
+        )
     with SampleFile(sample_path(output), first_bytes(texts)) as sample:
         announce(sample, vocab_size)
         in_a_thread(lambda: learn(sample, vocab_size, output, whitespace_tokens))
@@ -76,14 +85,12 @@ def learn(sample: SampleFile, vocab_size: int, output: Path, whitespace_tokens: 
                 bos_piece=SEPARATOR,
                 unk_id=3,
                 user_defined_symbols=[token.replace(" ", SPACE) for token in WHITESPACE_TOKENS] if whitespace_tokens else [],
-                num_threads=os.cpu_count() or 1,
                 minloglevel=2,
             )
     except RuntimeError as error:
-        raise DataError(
-            f"SentencePiece learns no {vocab_size:,} pieces of the sample: {error}. "
-            "Give a larger --fraction or a smaller --vocab-size."
-        ) from None
+        reason = str(error).rpartition("] ")[2].rstrip(". ")
+        remedy = "Give a larger --fraction or a smaller --vocab-size" if "too high" in reason else "Choose a larger --vocab-size"
+        raise DataError(f"SentencePiece learns no {vocab_size:,} pieces of the sample: {reason}. {remedy}.") from None
 
 
 def lines(sample: SampleFile) -> Iterator[str]:

@@ -6,6 +6,11 @@ from neox_code.benchmarks.contest import Contestant
 from neox_code.errors import NeoXError
 
 REFUSED = "import sys\nprint('error: transformers has no such model', file=sys.stderr)\nsys.exit(2)\n"
+WAITING = """
+import os, signal
+os.write(int(os.environ["NEOX_CODE_RESULTS"]), b'{"notes": ""}\\n')
+signal.pause()
+"""
 
 
 @pytest.fixture
@@ -23,6 +28,14 @@ def test_a_refused_contestant_has_said_why_and_no_more_is_said(started, capfd):
         contestant.get_ready()
     assert caught.value.code == 2
     assert capfd.readouterr().err == "error: transformers has no such model\n"
+
+
+def test_a_contestant_that_died_while_it_waited_is_named(started):
+    with pytest.raises(NeoXError, match="ended with status -9"), started(WAITING) as contestant:
+        contestant.get_ready()
+        contestant.process.kill()
+        contestant.process.wait()
+        contestant.round()
 
 
 def test_a_contestant_that_died_is_named(started):

@@ -48,6 +48,40 @@ def test_a_file_is_completed_as_it_is_into_six_fields_in_their_order(config_file
     }
 
 
+@pytest.fixture
+def config_without_cr(config_file: Path) -> Path:
+    """The same with another token in the place of CR's, as in PolyCoder's vocabulary."""
+    vocabulary = config_file.with_name("vocab.json")
+    vocabulary.write_text(vocabulary.read_text().replace(json.dumps("č"), json.dumps("--")))
+    return config_file
+
+
+@pytest.mark.parametrize(
+    ("options", "context"),
+    [
+        ([], "  é\n\tf("),
+        (["newlines=lf"], "  é\n\tf("),
+        (["newlines=keep"], "byte 0x0D 1 times"),
+        (["newlines=refuse"], "is refuse"),
+    ],
+)
+def test_line_ends_of_a_prompt_that_the_vocabulary_lacks_are_made_lf_or_refused(
+    config_without_cr, tmp_path, capfd, options, context
+):
+    (tmp_path / "prompt.txt").write_bytes("  é\r\n\tf(".encode())
+    files = ["-i", str(tmp_path / "prompt.txt"), "-o", str(tmp_path / "out.jsonl")]
+    status = run_command(main, [str(config_without_cr), *files, *(word for option in options for word in ("--set", option))])
+    told = capfd.readouterr().err
+    if status == 0:
+        (row,) = rows_of(tmp_path / "out.jsonl")
+        assert row["context"] == context
+        assert row["text"] == COMPLETION.replace("\r", "--")
+        assert "prompts whose line ends were made LF: 1" in told
+    else:
+        assert (status, (tmp_path / "out.jsonl").exists()) == (2, False)
+        assert context in told
+
+
 def test_several_prompts_keep_their_order_and_say_how_they_ended(config_file, tmp_path):
     prompts = ["x" * (CONTEXT_LENGTH - 2), "\t(", "\n x"]
     (tmp_path / "prompts").write_text("===".join(prompts))

@@ -15,9 +15,10 @@ import pytest
 from rich.console import Console
 
 from neox_code.corpus.build import build_corpus
+from neox_code.corpus.nothing_kept import nothing_kept
 from neox_code.corpus.recipes.mixed import RECIPE
 from neox_code.corpus.report import corpus_notes, language_table, other_files, show_corpus, total_row
-from neox_code.corpus.shards import SPLITS, CorpusSummary, Document, iter_documents, load_summary, read_manifest
+from neox_code.corpus.shards import SPLITS, CorpusSummary, Count, Document, iter_documents, load_summary, read_manifest
 from neox_code.errors import DataError
 
 SHARES = (80.0, 10.0, 10.0)
@@ -231,6 +232,14 @@ def test_where_nothing_is_kept_the_remedy_is_for_the_commonest_reason(tmp_path):
     (tmp_path / "list.jsonl").write_text('{"url": "/nowhere"}\n')
     with pytest.raises(DataError, match=r"found: 1 cannot be cloned: .* Check the addresses in the list, and the network\."):
         build(tmp_path / "corpus", tmp_path / "list.jsonl")
+
+
+def test_the_many_reasons_of_a_list_that_cannot_be_cloned_are_one_remedy_and_not_all_told():
+    counts = [Count(None, f"cannot be cloned: no host {number}", None, 1, 0, 1, 0) for number in range(20)]
+    counts.append(Count("C", "under 100 tokens", None, 15, 900, 1, 0))
+    said = str(nothing_kept(["list.jsonl"], counts, None))
+    assert said.startswith("nothing in list.jsonl can be kept; found: 15 under 100 tokens, 1 cannot be cloned: no host 0, ")
+    assert said.endswith("no host 6, 13 for other reasons. Check the addresses in the list, and the network.")
 
 
 def test_links_are_not_called_files_of_no_language(tree, tmp_path):

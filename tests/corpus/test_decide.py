@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from neox_code.corpus import verdicts
 from neox_code.corpus.build import build_corpus
 from neox_code.corpus.filters.license import AllowedLicenses
 from neox_code.corpus.recipes.recipe import Recipe
 from neox_code.corpus.recipes.registry import recipe_by_name
 from neox_code.corpus.rows.protocol import nearest_version
 from neox_code.corpus.shards import SPLITS, Document, iter_documents, read_manifest
+from neox_code.errors import DataError
 
 POLYCODER = recipe_by_name("polycoder")
 MIT = Path(__file__).parents[2] / "LICENSE"
@@ -131,6 +133,7 @@ def test_a_licence_is_the_files_own_else_of_the_list_else_of_the_file_nearest_to
             "C/org/apache/a.c": functions("a"),
             "C/org/apache/b.c": "// SPDX-License-Identifier: GPL-2.0-only\n" + functions("b"),
             "C/org/bare/c.c": functions("c"),
+            "C/org/bare/node_modules/other/LICENSE": apache,
             "C/org/bare/d.c": "// SPDX-License-Identifier: MIT\n" + functions("d"),
         },
     )
@@ -150,6 +153,16 @@ def test_a_licence_is_the_files_own_else_of_the_list_else_of_the_file_nearest_to
     listed = tmp_path / "listed.jsonl"
     listed.write_text(json.dumps({"text": functions("e"), "repository": "me/x", "path": "e.c", "language": "C", "license": "ISC"}))
     assert build(listed, tmp_path / "listed")["me/x/e.c"]["license"] == "ISC"
+
+
+def test_more_reasons_than_can_be_told_apart_are_refused(tmp_path, monkeypatch):
+    """`kept`, `no file`, `left aside` and the three of the files are six."""
+    write(tmp_path / "src", {"one/a.c": functions("a"), "one/b.c": "", "one/c.c": "int x;\n", "one/README": "x"})
+    monkeypatch.setattr(verdicts, "MOST_REASONS", 6)
+    build(tmp_path / "src", tmp_path / "corpus", recipe_by_name("mixed"))
+    monkeypatch.setattr(verdicts, "MOST_REASONS", 5)
+    with pytest.raises(DataError, match=r"more than 5 different reasons, the last of them .* A reason is for many files"):
+        build(tmp_path / "src", tmp_path / "other", recipe_by_name("mixed"))
 
 
 MANY = """

@@ -60,7 +60,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def code_lms(root: Path) -> dict[Path, str]:
-    """Every file that extract_code.py takes, with the SHA-256 by which deduplicate.py compares them."""
+    """Every file that extract_code.py takes but links, with the SHA-256 by which deduplicate.py compares them."""
     taken = {}
     for language in sorted(path.name for path in root.iterdir()):
         lexer = get_lexer_by_name(language)

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,13 @@ def test_a_folder_without_content_and_a_file_that_is_not_utf8_are_named(tmp_path
     (tmp_path / "latin.py").write_bytes(b"caf\xe9")
     with pytest.raises(DataError, match=r"latin\.py is not UTF-8: byte 0xE9 at 3"):
         list(iter_files(tmp_path, list_files(tmp_path).paths))
+
+
+def test_a_folder_of_any_depth_is_listed(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*["d"] * 1_100)
+    subprocess.run(["mkdir", "-p", deep], check=True)
+    (deep / "a.py").write_text("x")
+    try:
+        assert [path.name for path in list_files(tmp_path).paths] == ["a.py"]
+    finally:
+        subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)

@@ -30,11 +30,11 @@ def test_polycoders_thresholds_are_those_of_its_paper():
 
 
 def test_code_clippy_takes_repositories_above_its_limits():
-    wanted = {"stars": 11, "commits": 3, "license": "GPL-3.0", "is_fork": False}
+    wanted = {"stars": 11, "commits": 3, "license": "GPL-3.0", "is_fork": False, "size_kib": 70_707}
     verdicts = lambda row: [rule.keep(row) for rule in recipe_by_name("code-clippy").repositories]  # noqa: E731
-    assert verdicts(wanted) == [True] * 4
-    for change in ({"stars": 10}, {"commits": 2}, {"license": None}, {"is_fork": True}):
-        assert verdicts(wanted | change).count(True) == 3
+    assert verdicts(wanted) == [True] * 5
+    for change in ({"stars": 10}, {"commits": 2}, {"license": None}, {"is_fork": True}, {"size_kib": 70_708}):
+        assert verdicts(wanted | change).count(True) == 4
 
 
 @pytest.mark.parametrize("name", NAMES)

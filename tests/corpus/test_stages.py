@@ -1,11 +1,14 @@
 import random
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from neox_code.corpus import index
 from neox_code.corpus.build import build_corpus
+from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.recipes.registry import recipe_by_name
 from neox_code.corpus.sources import batches
 from neox_code.corpus.stages import LocalExecutor, Stage, is_whole, run_stage
@@ -33,6 +36,16 @@ def square_file(work: Path, task: int) -> Path:
 
 
 SQUARES = Stage("squares", square, square_file)
+
+
+def cube(work: Path, task: int) -> Iterator[float]:
+    number = int((work / f"{task}.in").read_text())
+    yield number
+    cube_file(work, task).write_text(f"{number**3}PAR1")
+
+
+def cube_file(work: Path, task: int) -> Path:
+    return work / f"{task}.cube"
 
 
 class Here:
@@ -86,6 +99,20 @@ def test_tasks_that_were_begun_are_not_done_twice(work):
     assert sorted(map(int, (work / "log").read_text().split())) == list(range(8))
 
 
+def test_tasks_that_are_done_before_their_stage_is_run_are_not_taken_for_those_of_the_next(work):
+    cubes = Stage("cubes", cube, cube_file)
+    with LocalExecutor(2) as executor:
+        for task in (0, 1):
+            executor.begin(SQUARES, work, task)
+        end = time.monotonic() + 30
+        while SQUARES.missing(work, 2):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        run_stage(SQUARES, work, NUMBERS[:2], executor)
+        run_stage(cubes, work, NUMBERS, executor)
+    assert [cube_file(work, task).read_text() for task in range(8)] == [f"{number**3}PAR1" for number in NUMBERS]
+
+
 def test_an_executor_that_loses_tasks_silently_is_found_out(work):
     with pytest.raises(DataError, match=r"2 of 8 tasks left nothing in .*, the first is 4"):
         run_stage(SQUARES, work, NUMBERS, Here(lost=[4, 6]))
@@ -98,6 +125,20 @@ def test_half_a_file_is_not_whole(tmp_path):
     for content, whole in ((b"", False), (b"PAR", False), (b"PAR1 and more", False), (b"PAR1...PAR1", True)):
         (tmp_path / "part").write_bytes(content)
         assert is_whole(tmp_path / "part") == whole
+
+
+class Halfhearted:
+    name = "halfhearted"
+
+    def keep(self, file: Candidate) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("place", ["before_reading", "after_reading"])
+def test_a_filter_that_gives_no_reason_is_an_error(tree, tmp_path, place):
+    recipe = replace(recipe_by_name("mixed"), **{place: (Halfhearted(),)})
+    with pytest.raises(DataError, match=r"filter 'halfhearted' gave False for .*\. Let it return True, or the reason"):
+        build_corpus([str(tree)], tmp_path / "corpus", recipe, seed=1, executor=Here())
 
 
 def test_a_corpus_does_not_depend_on_where_and_in_which_order_tasks_run(tree, tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 import zstandard
 
 from neox_code.corpus import text_pieces
+from neox_code.corpus.sources import parquet
 from neox_code.corpus.text_pieces import Text, pieces_of
 from neox_code.errors import ConfigError, DataError
 
@@ -64,6 +65,24 @@ def test_parquet_shards_are_read_by_the_spellings_of_their_column(tmp_path: Path
         pieces_of(tmp_path / "data", "nothing")
 
 
+def test_large_rows_are_read_a_few_at_a_time_and_what_expands_without_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "BYTES_AT_ONCE", 2**20)
+    texts = [os.urandom(100_000).hex() for _ in range(40)]
+    path = tmp_path / "large.parquet"
+    pq.write_table(pa.table({"text": texts}), path, write_batch_size=1, data_page_size=100_000, use_dictionary=False)
+    begin = pa.total_allocated_bytes()
+    held = []
+    for text, found in zip(texts, pieces_of(path)[0].texts(), strict=True):
+        assert found.text == text
+        held.append(pa.total_allocated_bytes() - begin)
+    assert max(held) < path.stat().st_size / 2
+    pq.write_table(pa.table({"text": ["x" * 2**25]}), tmp_path / "bomb.parquet", compression="zstd")
+    with pytest.raises(DataError, match=r"bomb\.parquet .* expands to more than 200 times its size"):
+        read(tmp_path / "bomb.parquet")
+
+
 def test_languages_are_those_of_the_row_or_of_path_and_text(tmp_path: Path) -> None:
     rows = [
         {"text": "x = 1\n", "language": "golang"},
@@ -71,9 +90,12 @@ def test_languages_are_those_of_the_row_or_of_path_and_text(tmp_path: Path) -> N
         {"text": "#!/bin/sh\n", "path": "run"},
         {"text": "?"},
         {"text": "?", "lang": "../x\0" + "y" * 300},
+        {"text": "?", "meta": {"language": "rust"}},
+        {"text": "?", "language": "C", "meta": {"language": "rust"}},
     ]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    assert [text.language for text in read(tmp_path / "rows.jsonl")] == ["Go", "C++", "Shell", "unknown", ".._x_" + "y" * 59]
+    expected = ["Go", "C++", "Shell", "unknown", ".._x_" + "y" * 59, "Rust", "C"]
+    assert [text.language for text in read(tmp_path / "rows.jsonl")] == expected
 
 
 def test_the_language_of_a_file_is_found_by_its_name_or_by_content_too(tmp_path: Path) -> None:
@@ -111,6 +133,7 @@ def test_the_key_of_a_piece_follows_its_input(tmp_path: Path) -> None:
     [
         ('{"text": "cut', r"rows\.jsonl:62 is not valid JSON"),
         ('{"content": "x"}', r"rows\.jsonl:62 has no text under 'text', but the keys \['content'\]"),
+        ('{"text": "x", "deep": ' + "[" * 100_000 + "]" * 100_000 + "}", r"rows\.jsonl:62 is not valid JSON"),
         ('{"text": 5}', r"rows\.jsonl:62 has no text under 'text'"),
         ("[1]", r"rows\.jsonl:62 has no text under 'text', but a list"),
         ("\xff", r"rows\.jsonl:62 is not valid JSON"),
@@ -132,6 +155,9 @@ def test_what_orjson_refuses_and_json_takes_is_a_row(tmp_path: Path) -> None:
 def test_missing_and_damaged_input_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="absent does not exist"):
         pieces_of(tmp_path / "absent")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(DataError, match="pipe is neither a file nor a folder"):
+        pieces_of(tmp_path / "pipe")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"bad\.parquet is damaged or no Parquet file"):
         pieces_of(tmp_path / "bad.parquet")

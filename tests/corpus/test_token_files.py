@@ -130,6 +130,21 @@ def test_an_encoder_that_gives_other_ids_later_on_is_given_up_and_all_is_written
     assert sums(tmp_path / "checked") == sums(tmp_path / "right")
 
 
+def test_a_piece_that_is_gone_from_the_work_folder_is_an_error_and_not_left_out(
+    tmp_path: Path, rows: Path, tokenizer: GPT2Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    join = token_files.join_pieces
+
+    def join_too_late(*arguments: object) -> object:
+        (tmp_path / "out/all.work/000003..idx").unlink()
+        return join(*arguments)
+
+    monkeypatch.setattr(token_files, "join_pieces", join_too_late)
+    with pytest.raises(DataError, match=r"000003\.\.idx does not exist"):
+        write_token_files(named(tmp_path / "out"), pieces_of(rows), tokenizer, WRITING, workers=1)
+    assert not (tmp_path / "out/all.idx").exists()
+
+
 def test_languages_apart_are_the_same_documents(tmp_path: Path, rows: Path, texts: list[str], tokenizer: GPT2Tokenizer) -> None:
     whole = write_token_files(named(tmp_path / "whole"), pieces_of(rows), tokenizer, WRITING)
     apart = write_token_files(named(tmp_path / "apart"), pieces_of(rows), tokenizer, Writing(True, "keep", by_language=True))
@@ -150,7 +165,7 @@ def test_line_ends_are_what_the_setting_says_and_counted(
     counts = write_token_files(named(tmp_path / "out"), pieces, tokenizer, Writing(False, newlines))
     assert tokenizer.decode(IndexedDataset(tmp_path / "out/all")[0].tolist()) == expected
     assert counts["unknown"] == TokenCounts(2, len(expected) + 2, len(tokenizer.encode(expected)) + 2, 0, 0, newlines == "lf")
-    with pytest.raises(DataError, match=r"rows\.jsonl, the row at byte 0 has line ends with CR, and --newlines is refuse"):
+    with pytest.raises(DataError, match=r"rows\.jsonl, the row at byte 0 has line ends with CR, and newlines is refuse"):
         write_token_files(named(tmp_path / "refused"), pieces, tokenizer, Writing(False, "refuse"))
     assert list((tmp_path / "refused").iterdir()) == []
 

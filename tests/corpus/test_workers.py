@@ -49,6 +49,27 @@ def test_a_lost_worker_is_an_error_and_not_a_hang(statement, how):
         list(workers.run(exec, [(f"import os; {statement}",)]))
 
 
+def test_what_a_task_that_failed_left_running_is_no_result_of_the_next():
+    with Workers(2) as workers:
+        with pytest.raises(ZeroDivisionError):
+            list(workers.run(map, [(time.sleep, [600]), (operator.truediv, [1], [0])]))
+        assert sorted(workers.run(range, [(2,), (5, 6)])) == [(0, 0), (0, 1), (1, 5)]
+
+
+def test_an_exception_that_cannot_be_sent_arrives_as_its_words():
+    with Workers(1) as workers, pytest.raises(RuntimeError, match="Odd: 1 and 2"):
+        list(workers.run(exec, [(ODD,)]))
+
+
+ODD = """
+class Odd(Exception):
+    def __init__(self, one, two):
+        super().__init__(f"{one} and {two}")
+
+raise Odd(1, 2)
+"""
+
+
 def test_leaving_the_block_ends_busy_workers_at_once():
     begin = time.monotonic()
     with Workers(2) as workers:

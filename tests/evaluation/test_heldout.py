@@ -124,6 +124,18 @@ def test_files_that_the_tokenizer_changes_are_counted(job_config, tmp_path):
     assert (result.languages[0].files, result.languages[0].changed) == (3, 1)
 
 
+def test_line_ends_of_files_are_what_newlines_says(job_config, tmp_path):
+    write_corpus(tmp_path / "corpus", {"test": {"C": ["int x;\n", "int y;\r\n"]}})
+    tokens = {}
+    for newlines, changed in ((None, 0), ("keep", 0), ("lf", 1)):
+        row = evaluate_heldout(job_config.replace(heldout_path=str(tmp_path / "corpus"), newlines=newlines)).languages[0]
+        assert (row.files, row.changed, row.bytes) == (2, changed, 15)
+        tokens[newlines] = row.tokens
+    assert tokens["lf"] < tokens["keep"] == tokens[None]
+    with pytest.raises(DataError, match=r"project-of-test/C-1\.txt has line ends with CR, and newlines is refuse"):
+        evaluate_heldout(job_config.replace(heldout_path=str(tmp_path / "corpus"), newlines="refuse"))
+
+
 @pytest.mark.parametrize(
     ("keys", "error", "message"),
     [

@@ -44,6 +44,19 @@ def test_an_empty_prompt_begins_a_document(scripted):
     assert (completion.prompt, completion.text) == ("", "(" + COMPLETION)
 
 
+def test_line_ends_of_a_prompt_are_what_newlines_says(scripted):
+    prompt, made_lf = "\r\n\t\r f(", "\n\t\n f("
+    converted = dataclasses.replace(scripted, newlines="lf")
+    (completion,) = generator(converted).complete([prompt])
+    assert (completion.prompt, completion.text) == (made_lf, texts(scripted, [made_lf])[0])
+    assert "".join(generator(converted).stream(prompt)) == completion.text
+    assert generator(converted).complete([scripted.tokenizer.encode(prompt)])[0].prompt == prompt
+    strict = generator(dataclasses.replace(scripted, newlines="refuse"))
+    with pytest.raises(DataError, match=r"the prompt that begins with '\\r\\n\\t\\r f\(' has line ends with CR"):
+        strict.complete(["f(", prompt])
+    assert strict.complete(["f("])[0].prompt == "f("
+
+
 def test_token_ids_are_a_prompt_too(scripted):
     prompts = ["f(", "x"]
     assert texts(scripted, [scripted.tokenizer.encode(prompt) for prompt in prompts]) == texts(scripted, prompts)

@@ -2,6 +2,7 @@ import json
 import pickle
 from pathlib import Path
 
+import gigatoken
 import pytest
 from tokenizers import Tokenizer as Backend
 from tokenizers import normalizers, pre_tokenizers
@@ -9,7 +10,7 @@ from tokenizers import normalizers, pre_tokenizers
 from neox_code.errors import DataError
 from neox_code.tokenizer import fast
 from neox_code.tokenizer.char_level import CharLevelTokenizer
-from neox_code.tokenizer.fast import ENCODERS, LONGEST_COMPARED, GatedEncoder, IdsDiffer, first_choice, load_encoder
+from neox_code.tokenizer.fast import CACHE_BYTES, ENCODERS, LONGEST_COMPARED, GatedEncoder, IdsDiffer, first_choice, load_encoder
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.huggingface import HFTokenizer
 from neox_code.tokenizer.train import TOKENIZER_FILE
@@ -50,6 +51,22 @@ def test_the_first_choice_is_the_fastest_that_takes_the_vocabulary(
     assert load_encoder(gpt2, "gigatoken") is None
     with pytest.raises(IdsDiffer, match="does not take the vocabulary"):
         GatedEncoder(gpt2, "gigatoken")
+
+
+def test_gigatoken_is_loaded_anew_before_the_words_it_keeps_fill_the_memory(
+    gpt2: GPT2Tokenizer, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert 0 < fast.resident_bytes() < 2**40
+    loads = []
+    load = gigatoken.Tokenizer.from_json
+    monkeypatch.setattr(gigatoken.Tokenizer, "from_json", lambda written: loads.append(written) or load(written))
+    sizes = iter([7, 7 + CACHE_BYTES, 8 + CACHE_BYTES, 9, 9 + CACHE_BYTES])
+    monkeypatch.setattr(fast, "resident_bytes", lambda: next(sizes))
+    encode = ENCODERS["gigatoken"](gpt2)
+    expected = [number for ids in gpt2.encode_batch(texts) for number in ids]
+    for number_of_loads in (1, 2, 2):
+        assert encode(texts)[0].tolist() == expected
+        assert len(loads) == number_of_loads
 
 
 @pytest.mark.parametrize("change", ["normalizer", "digits", "prefix space"])

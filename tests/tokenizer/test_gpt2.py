@@ -6,9 +6,11 @@ import pytest
 import regex
 from transformers import GPT2TokenizerFast
 
+from neox_code.config.neox import NeoXConfig
 from neox_code.errors import DataError
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.huggingface import HFTokenizer
+from neox_code.tokenizer.registry import build_tokenizer
 from neox_code.tokenizer.train import MERGE_FILE, VOCAB_FILE
 
 GPT2_PATTERN = regex.compile(r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""")
@@ -181,3 +183,12 @@ def test_polycoder_loses_the_merge_of_two_spaces_with_the_gpt_neox_reader(polyco
     assert len(whole.encode(indented)) == 2
     assert len(gpt_neox.encode(indented)) == 9
     assert gpt_neox.decode(gpt_neox.encode(indented)) == indented
+
+
+def test_polycoders_configuration_reads_its_vocabulary_as_its_weights_know_it(polycoder: tuple[Path, Path]) -> None:
+    configs = Path(__file__).parents[2] / "configs"
+    files = dict(zip(("vocab_file", "merge_file"), map(str, polycoder), strict=True))
+    config = NeoXConfig.load([configs / "2-7B.yml", configs / "polycoder.yml"], files)
+    config.require_training()
+    assert len(build_tokenizer(config.data).encode(" " * 9 + "x")) == 9
+    assert config.data.newlines == "lf"

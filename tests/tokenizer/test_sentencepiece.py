@@ -59,6 +59,21 @@ def test_ids_and_texts_equal_those_of_the_library(exact: Path, real_texts: list[
         assert tokenizer.decode(ids) == peer.decode(ids)
 
 
+@pytest.mark.parametrize("text", ["▁", "x = '▁▂▃'  # ▁ ▁▁\n", " ▁ ", "▁▁▁" * 2000 + "y"])
+def test_the_sign_that_the_library_uses_for_a_space_is_no_space(exact: Path, text: str) -> None:
+    tokenizer = SPMTokenizer.from_file(exact)
+    ids, around = tokenizer.encode_batch([text, "x = 1\n"])
+    assert tokenizer.decode(ids) == text == sentencepiece.SentencePieceProcessor(model_file=str(exact)).decode(ids)
+    assert around == tokenizer.encode("x = 1\n")
+
+
+@pytest.mark.parametrize("option", [{"add_dummy_prefix": True}, {"byte_fallback": False}])
+def test_where_the_sign_for_a_space_has_no_bytes_it_is_refused(train: Trainer, option: dict[str, bool]) -> None:
+    tokenizer = SPMTokenizer.from_file(train(**EXACT | option))
+    with pytest.raises(DataError, match=r"the text holds U\+2581 \(▁\), which .*code\.model would take for a space"):
+        tokenizer.encode_batch(["x", "y = '▁'"])
+
+
 def test_special_pieces_are_found_by_name_and_decode_to_it(exact: Path) -> None:
     tokenizer = SPMTokenizer.from_file(exact)
     assert tokenizer.vocab_size == 600

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,22 @@ def test_whitespace_tokens_are_pieces_of_their_own(tmp_path: Path, real_texts: l
     assert [len(tokenizer.decode_bytes([number])) for number in ids] == [2, 1, 8, 4, 2, 1]
 
 
+def test_the_same_texts_give_the_same_file_on_any_machine(
+    tmp_path: Path, real_texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for cores in (1, 7):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        train_sentencepiece(real_texts[:20], 1000, tmp_path / str(cores))
+    assert (tmp_path / "1" / MODEL_FILE).read_bytes() == (tmp_path / "7" / MODEL_FILE).read_bytes()
+
+
 def test_a_sample_that_is_too_small_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no text to learn"):
         train_sentencepiece([""], 1000, tmp_path)
     with pytest.raises(DataError, match=r"SentencePiece learns no 5,000 pieces .*smaller --vocab-size"):
         train_sentencepiece(["print(1)\n"], 5000, tmp_path)
+    with pytest.raises(DataError, match=r"learns no 264 pieces .* than required_chars.*Choose a larger --vocab-size\.$"):
+        train_sentencepiece(["print(1)\n"], 264, tmp_path, whitespace_tokens=True)
+    with pytest.raises(DataError, match=r"vocab_size \(263\) must be at least 264"):
+        train_sentencepiece(["print(1)\n"], 263, tmp_path, whitespace_tokens=True)
     assert list(tmp_path.iterdir()) == []

@@ -41,6 +41,7 @@ def test_mistakes_are_one_sentence_and_status_2(tmp_path):
         ((tmp_path / "empty", *output), "can be kept; found: no files"),
         ((JSON_PACKAGE, *output, "--recipe", "mine"), "recipe 'mine' is not known"),
         ((JSON_PACKAGE, *output, "--languages", "Cobol"), "does not know the language Cobol"),
+        (("local", *output, "--executor", "slurm"), "source local is the code of each machine by itself"),
     ):
         done = build_corpus(*arguments)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False)

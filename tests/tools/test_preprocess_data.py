@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from small_corpus import write_corpus
 from tokenizers import Tokenizer as Backend
+from tokenizers import models, pre_tokenizers
 
 from neox_code.data.indexed_dataset import IndexedDataset
 from neox_code.tokenizer.train import train_bpe
@@ -58,7 +59,7 @@ def test_json_lines_become_one_token_file_for_each_key(tmp_path: Path, texts: li
     for name, part in (("first", first), ("second", second)):
         rows = [json.dumps({"text": text, "title": text[:20] or "none"}) for text in part]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    inputs = f"{tmp_path / 'first.jsonl'},{tmp_path / 'second.jsonl'}"
+    inputs = f"{tmp_path / 'first.jsonl'},{tmp_path / 'second.jsonl'},"
     options = ["--jsonl-keys", "text", "title", "--workers", 2, "--log-interval", 10, "--num-docs", 16, "--dataset-impl", "mmap"]
     result = run("--input", inputs, "--output-prefix", tmp_path / "out/code", *gpt2, *options, "--append-eod")
     assert result.returncode == 0, result.stderr
@@ -120,10 +121,32 @@ def test_parquet_and_compressed_rows_apart_by_language_with_line_ends_of_one_kin
     assert read(tmp_path / "out/code_Rust_text_document") == [[*peer.encode("café").ids, 0]]
 
 
+@pytest.mark.parametrize("reader", ["whole", "gpt-neox"])
+def test_polycoders_files_are_read_whole_or_as_gpt_neox_does_and_line_ends_are_made_those_it_has(
+    tmp_path: Path, test_data: Path, reader: str
+) -> None:
+    vocab_file, merge_file = (test_data / "polycoder-vocab" / name for name in ("code-vocab.json", "code-merges.txt"))
+    lines = merge_file.read_text(encoding="utf-8").split("\n")
+    merges = [(left, right) for left, right in map(str.split, lines[1:-1] if reader == "gpt-neox" else filter(None, lines))]
+    peer = Backend(models.BPE(vocab=json.loads(vocab_file.read_text(encoding="utf-8")), merges=merges))
+    peer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/a.py").write_bytes(b"def f():\r\n        return 1\r\n")
+    (tmp_path / "source/b.py").write_bytes(b"    x\n")
+    options = ["--tokenizer-type", "GPT2BPETokenizer", "--vocab-file", vocab_file, "--merge-file", merge_file, "--append-eod"]
+    result = run("--input", tmp_path / "source", "--output-prefix", tmp_path / "code", *options, "--merge-file-reader", reader)
+    assert result.returncode == 0, result.stderr
+    assert "line ends of 1 documents made LF" in result.stderr
+    expected = [[*peer.encode(text).ids, 0] for text in ("def f():\n        return 1\n", "    x\n")]
+    assert read(tmp_path / "code_text_document") == expected
+    assert len(expected[1]) == (6 if reader == "gpt-neox" else 4)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--input", "bad.jsonl"], "bad.jsonl:2 is not valid JSON"),
+        (["--input", ","], "--input names nothing"),
         (["--input", "absent.jsonl"], "absent.jsonl does not exist"),
         (["--input", "good.jsonl", "--jsonl-keys", "code"], "good.jsonl:1 has no text under 'code'"),
         (["--input", "good.jsonl", "--num-docs", "0"], "--num-docs (0) must be at least 1"),

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from neox_code.corpus.description.document_figures import DocumentFigures, Sample, sampled_texts
-from neox_code.corpus.tokenize_piece import NEWLINES, batches, check_encodable, utf8
-from neox_code.corpus.tokenize_shards import default_newlines
+from neox_code.corpus.token_files import log_choice
+from neox_code.corpus.tokenize_piece import batches, check_encodable, utf8
 from neox_code.errors import DataError
 from neox_code.logs import get_logger
 from neox_code.tokenizer.fast import GatedEncoder, IdsDiffer, first_choice
+from neox_code.tokenizer.newlines import line_ends
 from neox_code.tokenizer.protocol import Tokenizer
 
 log = get_logger(__name__)
@@ -87,7 +88,7 @@ def encoded_fertility(
 ) -> dict[str, Fertility]:
     result: dict[str, Fertility] = defaultdict(Fertility)
     encoder = GatedEncoder(tokenizer, encoder_name)
-    treat = NEWLINES[default_newlines(tokenizer)]
+    treat = line_ends(tokenizer)
     for batch in batches(Entry(language, treat(text, place), place) for language, text, place in sampled_texts(folder, sample)):
         try:
             _, lengths = encoder.encode([entry.text for entry in batch], [entry.language for entry in batch])
@@ -97,4 +98,5 @@ def encoded_fertility(
             raise
         for entry, tokens in zip(batch, lengths.tolist(), strict=True):
             result[entry.language].add(len(utf8(entry.text)), tokens)
+    log_choice(encoder.name, encoder.compared.documents, sum(fertility.documents for fertility in result.values()))
     return dict(result)

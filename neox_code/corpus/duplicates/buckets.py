@@ -53,7 +53,8 @@ class Buckets:
         self._pending, self._num_pending = [], 0
         for number in np.flatnonzero(np.diff(bounds)).tolist():
             with self._file(number).open("ab") as file:
-                records[bounds[number] : bounds[number + 1]].tofile(file)
+                # not with numpy's tofile, which says nothing of the last bytes that a full disk did not take
+                file.write(records[bounds[number] : bounds[number + 1]].data)
 
     def _sort_pending(self) -> tuple[np.ndarray, np.ndarray]:
         """What is pending by bucket, and where each one's begin and the last one's end."""

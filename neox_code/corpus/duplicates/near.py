@@ -118,8 +118,8 @@ class NearGroups:
     def _add(self, keys: np.ndarray, projects: np.ndarray, rows: np.ndarray) -> None:
         members = np.empty(len(keys), MEMBER)
         members["project"], members["row"] = projects, rows
-        members.tofile(self._members)
-        keys.tofile(self._signatures)
+        self._members.write(members.data)
+        self._signatures.write(keys.data)
         self._watch_order(members)
         bands, places = self.rule.bands, self.rule.places_in_band
         signatures_NP = keys.view(np.uint16).reshape(len(keys), -1)[:, : bands * places]

@@ -3,15 +3,12 @@
 SlurmPipelineExecutor([StageBlock(folder)], tasks=num_jobs, ...)
 """
 
-import os
-import signal
 from pathlib import Path
 
 from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
 from neox_code.corpus.executors.group import run_group
-from neox_code.launch.parent import die_with_parent
 
 
 class StageBlock(PipelineStep):
@@ -25,7 +22,5 @@ class StageBlock(PipelineStep):
         self.folder = folder
 
     def run(self, data: DocumentsPipeline = None, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
-        if os.environ["DATATROVE_EXECUTOR"] == "RAY":
-            die_with_parent(signal.SIGKILL, os.getppid())  # a child of an actor outlives it otherwise, and its machine's raylet
         run_group(self.folder, rank)
         return ()

@@ -5,8 +5,13 @@
 
 The driver looks at what the jobs write into the work folder, which all machines share. What a cluster says of its jobs is used
 to know when they have ended, never whether they did their work: that is told by the outputs. Leaving the block cancels what runs.
+
+NFS will do, which shows names late: the driver makes the folders that it looks into, and waits for what a job has finished. Two
+drivers of one corpus on different machines are kept apart by the locks of the file system, and by nothing where it has none that
+all machines share (mounted with nolock or local_lock).
 """
 
+import contextlib
 import importlib.util
 import signal
 import time
@@ -24,8 +29,8 @@ from neox_code.files import numbered_folders
 from neox_code.logs import get_logger
 
 LOOK_SECONDS = 0.5
-SETTLE_SECONDS = 30
-"""Within which a network file system shows everybody what one machine has finished."""
+SETTLE_SECONDS = 75
+"""Within which a network file system shows everybody what one machine has finished: NFS remembers names for up to a minute."""
 
 log = get_logger(__name__)
 
@@ -95,6 +100,8 @@ class ClusterExecutor:
     def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[float]:
         work = work.absolute()
         end_left_jobs(work)
+        for place in {stage.output(work, task).parent for task in tasks}:
+            place.mkdir(parents=True, exist_ok=True)  # by whoever looks into it: NFS remembers that a folder was not there
         done: dict[int, float] = {}
         missing, retries = list(tasks), self.retries
         while True:
@@ -172,7 +179,7 @@ class ClusterExecutor:
 def next_folder(work: Path, stage: Stage) -> Path:
     parent = work / CLUSTER_FOLDER
     folder = parent / f"{stage.name}-{max(numbered_folders(parent, f'{stage.name}-'), default=0) + 1}"
-    folder.mkdir(parents=True)
+    (folder / DIARIES).mkdir(parents=True)
     return folder
 
 
@@ -181,6 +188,8 @@ def wait_for_files(paths: Sequence[Path]) -> None:
     for path in paths:
         while not is_whole(path) and time.monotonic() < end:
             time.sleep(LOOK_SECONDS)
+            with contextlib.suppress(OSError):
+                next(path.parent.iterdir(), None)  # NFS asks anew for a folder that is opened, not for a name that was not in it
 
 
 def end_in_order(number: int, frame: FrameType | None) -> Any:

@@ -1,16 +1,17 @@
-"""What the jobs of a cluster tell of their work while they do it: lines in files of a folder that the driver reads.
+"""What the jobs of a cluster tell of their work while they do it: lines in files of a folder that the driver makes and reads.
 
 with Diary(folder, rank=3) as diary:                   # in a job: one file per process, so nobody writes into another's
     diary.write(task=7, done=2_097_152)                # of the task's work, so far
     diary.write(task=7, error="ValueError: ...")
 diaries = Diaries(folder)                              # in the driver
 diaries.read()                                         # the lines that are new
-diaries.num_open                                       # processes that have begun and not ended
+diaries.num_open                                       # jobs that have begun and not ended, in whatever process
 """
 
 import json
 import os
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,7 +21,6 @@ class Diary:
     """A context manager; its first line tells of the process, the last that it has ended."""
 
     def __init__(self, folder: Path, rank: int):
-        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{rank:05d}-{uuid4().hex[:8]}.jsonl"
 
     def __enter__(self) -> "Diary":
@@ -46,13 +46,11 @@ class Diaries:
 
     @property
     def num_open(self) -> int:
-        return len(self._read) - len(self._ended)
+        return len(ranks(self._read) - ranks(self._ended))
 
     def read(self) -> list[dict[str, Any]]:
         """The whole lines that have come since the last call."""
         lines: list[dict[str, Any]] = []
-        if not self.folder.is_dir():
-            return lines
         for name in sorted(path.name for path in self.folder.iterdir()):
             if name in self._ended:
                 continue
@@ -61,8 +59,20 @@ class Diaries:
                 new = file.read()
             whole = new[: new.rfind(b"\n") + 1]
             self._read[name] += len(whole)
-            found = [json.loads(line) for line in whole.splitlines()]
+            found = [line for text in whole.splitlines() if (line := parsed(text)) is not None]
             if any("ended" in line for line in found):
                 self._ended.add(name)
             lines += found
         return lines
+
+
+def ranks(names: Iterable[str]) -> set[str]:
+    return {name.partition("-")[0] for name in names}
+
+
+def parsed(text: bytes) -> dict[str, Any] | None:
+    """A line; None for what a full disk, or a network file system that shows a file before its content, has made of one."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

@@ -37,7 +37,7 @@ def run_group(folder: Path, rank: int) -> None:
         failed = 0
         tasks = list(order.groups[rank])
         while tasks:
-            with Workers(1) as workers:
+            with Workers(1, remedy="Run again with more --mem-per-cpu.") as workers:
                 try:
                     for task in unfinished(order, folder, tasks):
                         done = 0.0

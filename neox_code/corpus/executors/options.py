@@ -6,6 +6,7 @@ with executor_of(parser.parse_args(argv), needs=paths) as executor:        # Non
 """
 
 import argparse
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -36,10 +37,10 @@ def add_cluster_options(group: argparse._ActionsContainer) -> None:
     )
     group.add_argument("--mem-per-cpu", type=whole_number, metavar="GIB", help="slurm, ray: memory of a job (default: 2)")
     group.add_argument(
-        "--retries", type=int, metavar="N", help="slurm, ray: attempts in a row that may finish nothing further (default: 2)"
+        "--retries", type=count, metavar="N", help="slurm, ray: attempts in a row that may finish nothing further (default: 2)"
     )
     group.add_argument(
-        "--stall-seconds", type=float, metavar="S", help="slurm, ray: jobs without progress are given up after (default: 1800)"
+        "--stall-seconds", type=seconds, metavar="S", help="slurm, ray: jobs without progress are given up after (default: 1800)"
     )
     group.add_argument("--partition", metavar="NAME", help="slurm: the partition of the jobs (default: the cluster's)")
     group.add_argument("--time", type=time_limit, metavar="HH:MM:SS", help="slurm: the time limit of a job (default: 04:00:00)")
@@ -74,6 +75,20 @@ def whole_number(value: str) -> int:
     number = int(value)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{value} is not above 0")
+    return number
+
+
+def count(value: str) -> int:
+    number = int(value)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{value} is below 0")
+    return number
+
+
+def seconds(value: str) -> float:
+    number = float(value)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{value} is not a number above 0")
     return number
 
 

@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from datatrove.executor.ray import RayPipelineExecutor
+from datatrove.executor import ray as datatrove_ray
 from datatrove.executor.slurm import SlurmPipelineExecutor
 
 from neox_code.corpus.executors.block import StageBlock
@@ -72,7 +73,33 @@ def run_on_ray(common: dict[str, Any], settings: dict[str, Any], folder: Path, p
             f"no machine of the Ray cluster has {settings['mem_per_cpu_gb']} GiB for a process; the largest gives "
             f"{largest / GIB:.1f} GiB. Lower --mem-per-cpu."
         )
-    RayPipelineExecutor(**common, mem_per_cpu_gb=settings["mem_per_cpu_gb"]).run()
+    datatrove_ray.RankWorker, datatrove_ray.RayTaskManager = RankWorker, TaskManager
+    datatrove_ray.RayPipelineExecutor(**common, mem_per_cpu_gb=settings["mem_per_cpu_gb"]).run()
+
+
+class RankWorker(datatrove_ray.RankWorker):
+    """An actor that does its job itself: when it is killed, Ray knows and starts another.
+
+    Datatrove's waits for a child that does it, and for ever when that is killed.
+    """
+
+    def run_for_rank(self, executor_ref: Any, ranks: list[int], node_ips: list[str], node_idx: int) -> None:
+        for rank in ranks:
+            executor_ref._run_for_rank(rank, 1)  # local rank 1: to its log alone, not to the console as well
+
+
+class TaskManager(datatrove_ray.RayTaskManager):
+    """Is told of an actor that is lost before it has begun; datatrove's waits for it for ever."""
+
+    def submit_task(self, *arguments: Any) -> Future[Any]:
+        submitted = super().submit_task(*arguments)
+
+        def pass_on(start: Future[Any]) -> None:
+            if not start.cancelled() and start.exception() is not None:
+                submitted.set_exception(start.exception())
+
+        self.pg_futures[-1].add_done_callback(pass_on)
+        return submitted
 
 
 if __name__ == "__main__":

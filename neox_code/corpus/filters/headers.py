@@ -8,19 +8,35 @@ from dataclasses import dataclass
 
 from neox_code.corpus.filters.protocol import Candidate
 
-FIRST = re.compile(r"\ufeff?(?:#!.*\n|<\?php\b[ \t]*\r?\n|#.*coding[:=].*\n|#[ \t]*frozen_string_literal:.*\n|\s*\n)*")
-"""What may stand before a notice and stays: a shebang, `<?php`, an encoding."""
-COMMENT = re.compile(
-    r"[ \t]*(?:/\*(?:[^*]|\*(?!/))*\*/[ \t]*"  # one of C
-    r"|<!--(?:[^-]|-(?!->))*-->[ \t]*"
-    r"|\{-(?:[^-]|-(?!\}))*-\}[ \t]*"
-    r"|(?P<mark>//|\#|--|;|%)[^\n]*(?:\r?\n[ \t]*(?P=mark)[^\n]*)*)"  # lines with one mark
-    r"(?:\r?\n|\Z)"
+FIRST = re.compile(
+    r"\ufeff?(?:#!.*\n|<\?php\b(?:[ \t]+declare\([ \t]*strict_types[ \t]*=[ \t]*[01][ \t]*\);)?[ \t]*\r?\n"
+    r"|#(?=.*coding[:=]).*\n|#[ \t]*frozen_string_literal:.*\n|\s*\n)*"
 )
+"""What may stand before a notice and stays: a shebang, `<?php`, an encoding."""
+HASH_IS_CODE = frozenset(
+    {"C", "C#", "C++", "Cuda", "F#", "GLSL", "HLSL", "Objective-C", "Objective-C++", "OpenCL", "Rust", "Swift", "Vala"}
+)
+"""Languages in which # begins directives or attributes."""
+
+
+def comment(marks: str) -> re.Pattern[str]:
+    """One comment, or lines of comments that begin with the same of these marks."""
+    return re.compile(
+        r"[ \t]*(?:/\*(?:[^*]|\*(?!/))*\*/[ \t]*"
+        r"|<!--(?:[^-]|-(?!->))*-->[ \t]*"
+        r"|\{-(?:[^-]|-(?!\}))*-\}[ \t]*"
+        rf"|(?P<mark>{marks})[^\n]*(?:\r?\n[ \t]*(?P=mark)[^\n]*)*"
+        r"|\#region\b[^\n]*\n(?:[ \t]*(?://[^\n]*)?\r?\n)*[ \t]*\#endregion\b[^\n]*)"  # of C#: nothing but comments in it
+        r"(?:\r?\n|\Z)"
+    )
+
+
+WITH_HASH = comment(r"//|\#|--|;|%")
+WITHOUT_HASH = comment(r"//|--|;|%")
 BLANK_LINES = re.compile(r"(?:[ \t]*\r?\n)*")
 NOTICE = re.compile(r"copyright|licen[cs]e|SPDX-|all rights reserved|public domain|©|\(c\)[ \t]+(?:19|20)\d\d", re.IGNORECASE)
-LONGEST = 20_000
-"""Characters at the head in which notices are looked for: the text of a whole license is shorter than that."""
+LONGEST = 50_000
+"""Characters at the head in which notices are looked for: the longest licenses in use, GNU's, have 35,000."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +52,14 @@ class CopyrightHeaders:
 
     def edit(self, file: Candidate) -> str:
         head = file.text[:LONGEST]
+        if len(head) < len(file.text):
+            head = head[: head.rfind("\n") + 1]
+        expression = WITHOUT_HASH if file.language in HASH_IS_CODE else WITH_HASH
         start = end_of(FIRST, head, 0)
         kept = [head[:start]]
-        while comment := COMMENT.match(head, start):
-            end = end_of(BLANK_LINES, head, comment.end())
-            if not NOTICE.search(comment[0]):
+        while found := expression.match(head, start):
+            end = end_of(BLANK_LINES, head, found.end())
+            if not NOTICE.search(found[0]):
                 kept.append(head[start:end])
             start = end
         return "".join((*kept, file.text[start:]))

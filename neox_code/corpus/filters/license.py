@@ -17,6 +17,7 @@ from license_expression import LicenseWithExceptionSymbol
 
 from neox_code.corpus.filters.license_headers import parse_expression, stated_license
 from neox_code.corpus.filters.permissive import PERMISSIVE
+from neox_code.errors import DataError
 
 SAME_LICENSE = 0.92
 """Share of words in common (Dice's coefficient of the multisets) from which a text is a license: names and years differ."""
@@ -24,7 +25,7 @@ SAME_LICENSE = 0.92
 RESTRICTION = re.compile(r"commons clause|good, not evil|advertising materials", re.IGNORECASE)
 """What makes another license of the text of a known one."""
 
-COPYRIGHT_LINE = re.compile(r"^\W*(?:copyright\b|\(c\)|©).*$", re.IGNORECASE | re.MULTILINE)
+COPYRIGHT_LINE = re.compile(r"^[^\w\n]*(?:copyright\b|\(c\)|©).*$", re.IGNORECASE | re.MULTILINE)
 LICENSE_FILE = re.compile(r"(?:[\w-]+[-_.])?(?:(?:un)?licen[cs]es?|copying|copyright)(?:[-_.][\w.-]+)?", re.IGNORECASE)
 CODE_SUFFIX = re.compile(r"\.(?!txt$|md$|rst$|markdown$|html$|adoc$|lesser$|lib$|mit$|bsd$|apache)[A-Za-z]+$", re.IGNORECASE)
 
@@ -43,6 +44,11 @@ class AllowedLicenses:
     allowed: tuple[str, ...] = PERMISSIVE
     unlicensed: bool = False
     """Whether to take, as The Stack v2 does, what states no license that is known."""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.allowed if parse_expression(name) is None] if self.allowed is not PERMISSIVE else []
+        if unknown:
+            raise DataError(f"allowed license {unknown[0]!r} is no SPDX identifier. They are listed at https://spdx.org/licenses.")
 
     def reason(self, expression: str | None) -> str | None:
         """Why a document under this expression is not taken; None if it is."""

@@ -87,7 +87,7 @@ class NoLongLiterals:
 class EncodedData:
     """Drops a file with Base64, hexadecimal or escaped Unicode longer than `longest`, or more of them than `fraction` of its text.
 
-    Expressions and thresholds are those of The Stack v2 (Lozhkov et al. 2024, section 3.1).
+    Expressions and thresholds are those of The Stack v2 (Lozhkov et al. 2024, section 2.1).
 
     >>> EncodedData(1024, 0.5).keep(Candidate("x.h", "C", 1, "char data[] = {" + "0x1f," * 300 + "};"))
     'encoded data'

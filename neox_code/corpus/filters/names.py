@@ -1,4 +1,4 @@
-"""Filters by the path of a file, which spare the reading."""
+"""Filters by the name of a file, which spare the reading."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,17 +8,18 @@ from neox_code.corpus.filters.protocol import Candidate
 
 @dataclass(frozen=True)
 class NoNamesWith:
-    """No path that contains one of the parts, as they are written.
+    """No name that contains one of the parts, as they are written; folders may.
 
-    >>> NoNamesWith((".min.", "node_modules")).keep(Candidate("web/jquery.min.js", "JavaScript", 1))
-    '.min. in its path'
+    >>> NoNamesWith((".min.", ".git")).keep(Candidate("web/jquery.min.js", "JavaScript", 1))
+    '.min. in its name'
     """
 
     parts: tuple[str, ...]
-    name = "parts of the path"
+    name = "parts of the name"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        return next((f"{part} in its path" for part in self.parts if part in file.path), True)
+        name = name_of(file)
+        return next((f"{part} in its name" for part in self.parts if part in name), True)
 
 
 @dataclass(frozen=True)
@@ -31,4 +32,8 @@ class NoHiddenFiles:
     name = "no hidden files"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        return not file.path.rsplit("/", 1)[-1].startswith(".") or "hidden file"
+        return not name_of(file).startswith(".") or "hidden file"
+
+
+def name_of(file: Candidate) -> str:
+    return file.path.rsplit("/", 1)[-1]

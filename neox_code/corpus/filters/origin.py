@@ -14,7 +14,7 @@ GENERATED_PHRASES = re.compile(
     r"auto-?generated|automatically generated|generated automatically|this file is generated",
     re.IGNORECASE,
 )
-"""The Stack v2's, which it looks for in the first five lines (Lozhkov et al. 2024, section 3.1)."""
+"""The Stack v2's, which it looks for in the first five lines (Lozhkov et al. 2024, section 2.1)."""
 
 MINIFIED_NAME = re.compile(r"[.-]min\.(?:js|css|mjs)$", re.IGNORECASE)
 MINIFIED_LANGUAGES = frozenset({"JavaScript", "CSS", "TypeScript"})

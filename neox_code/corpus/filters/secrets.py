@@ -80,7 +80,8 @@ WITH_WORD: tuple[tuple[RegexBasedDetector, bytes, Kind, int], ...] = (
 PRIVATE_KEY = re.compile(
     r"-----BEGIN ((?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?)-----(?:(?!-----(?:BEGIN|END)).){64,}-----END \1-----", re.DOTALL
 )
-WEB_TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+(?:\.[\w-]+)?")
+WEB_TOKEN = re.compile(r"(eyJ[\w-]+\.[\w-]+(?:\.[\w-]+)?)|eyJ[\w-]*")
+"""A token, or the beginning of none, in which no other is looked for: that would take the square of its length."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def lines_with_word(small: bytes, word: bytes) -> Iterator[tuple[int, int]]:
 
 def secrets_of_line(line: str, plugin: RegexBasedDetector) -> Iterator[str]:
     if isinstance(plugin, JwtTokenDetector):
-        yield from (token[0] for token in WEB_TOKEN.finditer(line) if plugin.is_formally_valid(token[0]))
+        yield from (token[1] for token in WEB_TOKEN.finditer(line) if token[1] and plugin.is_formally_valid(token[1]))
         return
     for pattern in plugin.denylist:
         for match in pattern.finditer(line):

@@ -7,13 +7,14 @@ All of it stands in a file's first and last lines.
 """
 
 import re
+from bisect import bisect_right
 
 from neox_code.corpus.linguist.data import BY_ALIAS
 
 MODELINE_LINES = 5
 """Lines at each end of a file that are searched."""
 MODELINE_CHARACTERS = 400
-"""Of each of them; linguist has no such limit, but its expression takes the cube of a line's length."""
+"""Of each of them on average; linguist has no such limit, but its expressions take the cube of a line's length."""
 SHEBANG_LINES = 5
 
 NEWLINE = re.compile(r"\r\n|\r|\n")
@@ -45,16 +46,17 @@ def vim_type(text: str) -> str | None:
     >>> vim_type("/* vim: set ts=4 ft=cpp: */"), vim_type("# vim:ts=2:syntax=perl"), vim_type("// Vim is an editor")
     ('cpp', 'perl', None)
     """
-    for start in VIM_START.finditer(text):
+    types = list(VIM_TYPE.finditer(text)) if "=" in text else []
+    places = [declared.start(1) for declared in types]
+    reach = 0
+    for start in VIM_START.finditer(text) if types else ():
+        if start.end() < reach:
+            continue  # it begins within the options of one that declares no type
         options = VIM_OPTIONS.match(text, start.end())
         reach = options.end() if options else start.end()
-        line_end = text.find("\n", reach)
-        found = None
-        for declared in VIM_TYPE.finditer(text, start.end(), len(text) if line_end < 0 else line_end):
-            if declared.start(1) <= reach:
-                found = declared[2]
-        if found:
-            return found
+        last = bisect_right(places, reach) - 1
+        if last >= 0 and places[last] >= start.end():
+            return types[last][2]
     return None
 
 
@@ -97,7 +99,7 @@ def interpreter(text: str) -> str | None:
     script = re.sub(r"\.\d+$", "", script)
     if script == "sh":
         for line in text.split("\n", SHEBANG_LINES)[:SHEBANG_LINES]:
-            called = EXEC.search(line)
+            called = EXEC.search(line[:MODELINE_CHARACTERS])
             if called:
                 script = called[1]
                 break

@@ -30,6 +30,8 @@ REWRITTEN = (
     (r"|\s*)function", "|)function"),
     (r"^(\s*namespace", r"^([^\S\n]*namespace"),
     (r"|\s*\/\/)", r"|[^\S\n]*//)"),
+    # LoomScript: cubic; the middle part matches white space, too.
+    (r"package\s*[\w\.\/\*\s]*\s*{", r"package[\w\.\/\*\s]*{"),
     # Makefile of .d: cubic; here only the first slash and the first colon of a line are tried.
     (r"[\/\\].*:\s+.*\s\\$", r"^[^/\\\n]*+[/\\](?>.*?:\s+).*\s\\$"),
     (r"^[\w\s\/\\.]+\w+\.\w+\s*:\s+[\w\s\/\\.]+\w+\.\w+", r"^[\w \t/\\.]+\w\.\w+[^\S\n]*:\s+[\w\s/\\.]+\w\.\w"),

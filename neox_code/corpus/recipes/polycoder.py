@@ -2,6 +2,10 @@
 
 There an empty file falls to the minimum of tokens; here it is counted by itself. Of identical files there the one that the file
 system lists first survives, here the one of the project with most stars, then of the first path.
+
+Three accidents of `extract_code.py` are left out. It reads links to files like files; here they are not followed. It copies a
+file to its path with `__` for every slash: of several that come to one name (a/b.c and a__b.c) it keeps one, and none whose name
+has more than 255 bytes; here they are all kept.
 """
 
 from neox_code.corpus.filters.size import MaxBytes, NotEmpty

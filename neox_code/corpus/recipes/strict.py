@@ -1,7 +1,7 @@
 """The cleanest corpus: one copy of each file that people wrote under a permissive license, without secrets and without benchmarks.
 
-Thresholds are The Stack v2's (Lozhkov et al. 2024, section 3.1) where nothing else is said. README.md has them in a table, with
-what each drops.
+Thresholds are The Stack v2's (Lozhkov et al. 2024, section 2.1) where nothing else is said. README.md has them in a table, with
+what each drops, what is ours in them, and what is otherwise than there: above all, a file without any license is not taken.
 """
 
 from neox_code.corpus.duplicates.exact import ExactDuplicates
@@ -30,7 +30,7 @@ RECIPE = Recipe(
     language_rule=FileLanguage(LANGUAGES),
     before_reading=(
         NotEmpty(),
-        MaxBytes(1_048_576),  # PolyCoder; The Stack v1 (Kocetkov et al. 2022)
+        MaxBytes(1_048_576),  # PolyCoder; Codex (Chen et al. 2021)
         NotVendored(),  # linguist
     ),
     after_reading=(
@@ -40,9 +40,9 @@ RECIPE = Recipe(
         MeanLineLength(100, exempt=PROSE_AND_DATA),
         MaxLineLength(1_000, exempt=PROSE_AND_DATA),
         AlphabeticFraction(0.25, exempt=("Motorola 68K Assembly", "WebAssembly")),
-        AlphanumericFraction(0.25),  # StarCoder (Li et al. 2023); Codex (Chen et al. 2021)
+        AlphanumericFraction(0.25),  # StarCoder (Li et al. 2023), as bigcode-dataset has it
         NotXml(),  # StarCoder
-        VisibleHtml(fraction=0.2, characters=100),  # StarCoder
+        VisibleHtml(fraction=0.2, characters=100),
         EncodedData(longest=1_024, fraction=0.5),
         BenchmarkOverlap(),  # 13 words: GPT-3 (Brown et al. 2020)
         CopyrightHeaders(),  # the Kotlin project (rinapch/jb_intern)
@@ -53,5 +53,5 @@ RECIPE = Recipe(
     ),
     newlines="lf",
     licenses=AllowedLicenses(),  # Blue Oak Council, "bronze" and better
-    duplicates=(ExactDuplicates(), NearDuplicates(threshold=0.7)),
+    duplicates=(ExactDuplicates(), NearDuplicates(threshold=0.7)),  # section 3.1
 )

@@ -32,6 +32,7 @@ SCHEME = re.compile(r"([a-z]+)://")
 SSH_ADDRESS = re.compile(r"[\w.-]+@[\w.-]+:[^:]+")
 POLL_SECONDS = 0.2
 COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+LONGEST_ADDRESS = 4_096
 
 SETTINGS = (
     "core.askPass=true",
@@ -148,7 +149,7 @@ class Clone:
 
 
 def clone(address: str, folder: Path, limits: CloneLimits, commit: str | None = None, stopped: Event | None = None) -> None:
-    """Makes `folder` a bare repository with one commit at HEAD: `commit`, or the newest where that cannot be had any more.
+    """Makes `folder` a bare repository with one commit at HEAD: `commit`, by its whole name, or the newest where it is gone.
 
     Raises CloneError; DataError where this machine is what fails.
     """
@@ -168,7 +169,7 @@ def clone(address: str, folder: Path, limits: CloneLimits, commit: str | None = 
 
 
 def once(work: Clone, commit: str | None) -> None:
-    if commit and COMMIT.fullmatch(commit):
+    if commit is not None:
         try:
             work.commit(commit)
             return
@@ -211,7 +212,7 @@ def clone_environment(address: str) -> dict[str, str]:
     """What git is to see when it clones. Raises CloneError for what is no address of a known protocol."""
     scheme = SCHEME.match(address)
     name = scheme[1] if scheme else "ssh" if SSH_ADDRESS.fullmatch(address) else ""
-    if name not in PROTOCOLS:
+    if name not in PROTOCOLS or len(address) > LONGEST_ADDRESS or not address.isprintable():
         raise CloneError(f"its address is none of {', '.join(PROTOCOLS)}", is_final=True)
     kept = {variable: os.environ[variable] for variable in KEPT_VARIABLES if variable in os.environ}
     default = {"GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=30"}

@@ -7,7 +7,7 @@
 The text's bytes are the file's content; a row of no repository belongs to the dataset.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +23,7 @@ SPELLINGS = {
     "language": ("language", "lang", "repo_language", "programming_language"),
     "commit": ("commit", "revision_id", "max_stars_repo_head_hexsha", "commit_id"),
 }
+KNOWN = frozenset(spelling for spellings in SPELLINGS.values() for spelling in spellings)
 SUFFIXES = {
     "C": ".c",
     "C#": ".cs",
@@ -42,11 +43,17 @@ SUFFIXES = {
 """What ends the name of a row that has no path, so that its language can be told."""
 
 NO_TEXT = "no text"
+LARGEST_ROW = 2**28
+"""Bytes."""
+
+
+def columns_of(names: Iterable[str]) -> dict[str, str]:
+    """What a row has -> the column it is in: the first of its spellings that is there."""
+    return chosen_spellings(tuple(name for name in names if name in KNOWN))
 
 
 @lru_cache(maxsize=1024)
-def columns_of(names: tuple[str, ...]) -> dict[str, str]:
-    """What a row has -> the column it is in: the first of its spellings that is there."""
+def chosen_spellings(names: tuple[str, ...]) -> dict[str, str]:
     chosen = {field: next((name for name in spellings if name in names), None) for field, spellings in SPELLINGS.items()}
     return {field: name for field, name in chosen.items() if name is not None}
 

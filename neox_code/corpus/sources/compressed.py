@@ -27,6 +27,7 @@ from neox_code.corpus.sources.names import printable
 
 EXPANSION_ALLOWED = 2**30
 EXPANSION_RATIO = 200
+EXPANDS = f"it expands to more than {EXPANSION_RATIO} times its size"
 INPUT_BYTES = 1024  # zstd, whose output cannot be bounded, makes at most 32 MiB of it
 OUTPUT_BYTES = 2**18
 LARGEST_WINDOW = 2**27
@@ -76,11 +77,16 @@ def in_words(error: BaseException, path: Path) -> str:
     return printable(str(error).partition("\n")[0]).replace(str(path), "it")
 
 
+def zstd_frame() -> Any:
+    return zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW).decompressobj()
+
+
 FORMATS: dict[bytes, Callable[[], Any]] = {
     b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
     b"BZh": bz2.BZ2Decompressor,
     b"\xfd7zXZ\x00": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=LARGEST_XZ_MEMORY),
-    b"\x28\xb5\x2f\xfd": lambda: zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW).decompressobj(),
+    b"\x28\xb5\x2f\xfd": zstd_frame,
+    **{bytes([number]) + b"\x2a\x4d\x18": zstd_frame for number in range(0x50, 0x60)},  # a note, as pzstd begins with
 }
 """A frame's first bytes -> what expands it."""
 
@@ -130,7 +136,7 @@ class Frames(io.RawIOBase):
 
     def _expand_more(self) -> bytes | None:
         if self.expanded > EXPANSION_ALLOWED and self.expanded > EXPANSION_RATIO * self.file.tell():
-            raise BrokenArchive(f"it expands to more than {EXPANSION_RATIO} times its size")
+            raise BrokenArchive(EXPANDS)
         data = b""
         if self.frame.eof or getattr(self.frame, "needs_input", True):
             data = self.rest or self.file.read(INPUT_BYTES)

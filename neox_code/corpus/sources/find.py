@@ -41,7 +41,7 @@ TAR_SUFFIXES = (".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tgz", ".
 PACKED = ("", ".gz", ".bz2", ".xz", ".zst")
 JSON_LINES_SUFFIXES = tuple(f"{suffix}{packed}" for suffix in (".jsonl", ".ndjson") for packed in PACKED)
 NOTE_SUFFIXES = (".md", ".txt", ".json", ".yaml", ".yml", ".tsv", ".csv")
-NOTE_NAMES = ("LICENSE", "README")
+NOTE_NAMES = ("LICENSE", "README", "_SUCCESS")
 CORPUS_SUMMARY = "corpus.json"
 ROWS_TO_LOOK_AT = 100
 LARGEST_FIRST_ROW = 2**26
@@ -79,7 +79,7 @@ def find_sources(
     options = Options(layout and check_layout(layout), repository_filters, limits or CloneLimits(), clones, keep_clones)
     names: set[str] = set()
     sources: list[Source] = local_sources(names) if LOCAL in arguments else []
-    paths = {home_expanded(argument).resolve() for argument in arguments if argument != LOCAL}
+    paths = {home_expanded(argument) for argument in arguments if argument != LOCAL}
     for path in sorted(paths, key=lambda path: (path.name, str(path))):
         sources.append(open_source(path, names, options))
     return with_lists_joined(sources)
@@ -95,10 +95,15 @@ def with_lists_joined(sources: Sequence[Source]) -> list[Source]:
 
 
 def home_expanded(argument: str | Path) -> Path:
+    """The path that an argument names, from the root and without links."""
     try:
-        return Path(argument).expanduser()
+        path = Path(argument).expanduser()
     except RuntimeError:
         raise DataError(f"source {argument}: there is no such user. Write the path out.") from None
+    try:
+        return path.resolve()
+    except RuntimeError:
+        raise DataError(f"source {argument} is a link that leads to itself. Name what it was to lead to.") from None
 
 
 def local_sources(names: set[str]) -> list[Source]:
@@ -145,12 +150,12 @@ def open_file(path: Path, names: set[str], options: Options) -> Source:
     if start is not None:
         if suffixed.endswith(".parquet") or start.startswith(PARQUET_MAGIC):
             return ParquetSource(name, (path,))
+        if suffixed.endswith(TAR_SUFFIXES) or is_tar_start(start):
+            return TarSource(name, path, layout)
         if suffixed.endswith(JSON_LINES_SUFFIXES) or start.lstrip()[:1] == b"{":
             if is_repository_list(path):
                 return RepositoryList((path,), options.repository_filters, options.limits, options.clones, options.keep_clones)
             return JsonLinesSource(name, (path,))
-        if suffixed.endswith(TAR_SUFFIXES) or is_tar_start(start):
-            return TarSource(name, path, layout)
         if suffixed.endswith(".zip") or zipfile.is_zipfile(path):
             return ZipSource(name, path, layout)
     raise DataError(
@@ -177,7 +182,7 @@ def is_repository_list(path: Path) -> bool:
             for line in islice(iter(lambda: stream.readline(LARGEST_FIRST_ROW), b""), ROWS_TO_LOOK_AT):
                 row = parsed(line)
                 if row is not None:
-                    return "url" in row and "text" not in columns_of(tuple(row))
+                    return "url" in row and "text" not in columns_of(row)
     except DAMAGED:
         return False
     return False
@@ -201,8 +206,13 @@ def dataset_shards(folder: Path) -> tuple[Path, ...]:
                 return ()
     if not has_shards:
         return ()
-    parquet = sorted(folder.rglob("*.parquet"))
-    return tuple(parquet or sorted(file for suffix in JSON_LINES_SUFFIXES for file in folder.rglob(f"*{suffix}")))
+    return shards_below(folder, (".parquet",)) or shards_below(folder, JSON_LINES_SUFFIXES)
+
+
+def shards_below(folder: Path, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
+    """Files, and links that lead to none, by their names; no folders, and no pipes, which would be waited for."""
+    named = (path for path in folder.rglob("*") if path.name.lower().endswith(suffixes))
+    return tuple(sorted(path for path in named if path.is_file() or not path.exists()))
 
 
 def visible_files(folder: Path) -> Iterator[str]:
@@ -213,4 +223,4 @@ def visible_files(folder: Path) -> Iterator[str]:
 
 
 def open_dataset(name: str, shards: tuple[Path, ...]) -> Source:
-    return ParquetSource(name, shards) if shards[0].suffix == ".parquet" else JsonLinesSource(name, shards)
+    return ParquetSource(name, shards) if shards[0].suffix.lower() == ".parquet" else JsonLinesSource(name, shards)

@@ -25,6 +25,10 @@ MISSING = "BAD"
 MODES = {"100644": None, "100755": None, "100664": None, "120000": LINK}
 CHUNK = 2**16
 LARGEST_SIZE = 2**62
+LARGEST_LISTING = 2**29
+"""Bytes of what git says of a commit's files, some five million of them: folders of few objects can hold any number of files."""
+TOO_MANY_FILES = f"git repository lists its files in more than {LARGEST_LISTING:,} bytes: the rest is not read"
+DAMAGED_TREE = "git repository is damaged: a folder of its HEAD cannot be read"
 
 
 class UnreadableRepository(Exception):
@@ -66,10 +70,15 @@ def find_head(repository: Path) -> tuple[Objects, str]:
 
 
 def list_tree(objects: Objects, commit: str, project: Project, judge: Judge) -> Iterator[tuple[FoundFile, str]]:
-    """Every file of the commit with its object name; a tree that is damaged ends with a file without path that says so."""
+    """Every file of the commit with its object name; if it is damaged or too large, at the end a file without path that says so."""
     command = ("ls-tree", "-r", "-z", "-l", "--full-tree", commit)
     with reading(objects) as environment, started_git(command, environment) as (process, output):
+        listed = 0
         for line in nul_separated(output):
+            listed += len(line)
+            if listed > LARGEST_LISTING:
+                yield FoundFile(project, "", 0, TOO_MANY_FILES), ""
+                return
             meta, _, name = line.partition(b"\t")
             mode, _, object_name, size = meta.decode().split()
             num_bytes = min(int(size), LARGEST_SIZE) if size.isdecimal() else 0
@@ -77,7 +86,7 @@ def list_tree(objects: Objects, commit: str, project: Project, judge: Judge) -> 
             reason = MODES.get(mode, NOT_A_FILE) or (UNREADABLE if size == MISSING else judge(project, path, num_bytes))
             yield FoundFile(project, path, num_bytes, reason), object_name
     if process.returncode != 0:
-        yield FoundFile(project, "", 0, "git repository is damaged: a folder of its HEAD cannot be read"), ""
+        yield FoundFile(project, "", 0, DAMAGED_TREE), ""
 
 
 def nul_separated(stream: IO[bytes]) -> Iterator[bytes]:

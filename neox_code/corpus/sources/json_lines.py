@@ -14,12 +14,11 @@ from typing import IO, Any
 import orjson
 
 from neox_code.corpus.sources.batches import BATCH_BYTES
-from neox_code.corpus.sources.columns import columns_of, found_row
+from neox_code.corpus.sources.columns import LARGEST_ROW, columns_of, found_row
 from neox_code.corpus.sources.compressed import Damage, is_compressed, open_expanded, until_damaged
 from neox_code.corpus.sources.names import archive_stem, printable
 from neox_code.corpus.sources.protocol import Batch, FoundFile, Judge, Project
 
-LARGEST_ROW = 2**28
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 DAMAGED_ROW = "damaged row"
 LARGE_ROW = f"row of more than {LARGEST_ROW:,} bytes"
@@ -71,7 +70,7 @@ class JsonLinesBatch:
         row = parsed(line)
         if row is None:
             return FoundFile(Project(self.dataset), name, len(line), DAMAGED_ROW)
-        columns = columns_of(tuple(row))
+        columns = columns_of(row)
         return found_row({field: row[column] for field, column in columns.items()}, self.dataset, name, self.judge)
 
 

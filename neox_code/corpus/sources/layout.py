@@ -84,7 +84,10 @@ def is_git_repository(path: Path) -> bool:
 
 
 def is_bare_repository(path: Path) -> bool:
-    return (path / "HEAD").is_file() and (path / "objects").is_dir() and (path / "refs").is_dir()
+    """A repository whose objects lie elsewhere, behind a link, is none: it would be read out of its tree."""
+    return (path / "HEAD").is_file() and all(
+        (path / name).is_dir() and not (path / name).is_symlink() for name in ("objects", "refs")
+    )
 
 
 def placed(source: str, layout: str, path: str) -> tuple[Project, str]:

@@ -4,12 +4,15 @@
     member_path("/etc/../passwd.py")         # "etc/passwd.py"
     language_named("c-sharp")                # "C#"
 
-A name out of an archive, list or dataset is only ever a name: no file is opened by it.
+A name out of an archive, list or dataset is only ever a name: no file is opened by it. One longer than LONGEST_NAME, which no
+file system has, is cut.
 """
 
 import re
 
 UNNAMED = "unnamed"
+LONGEST_NAME = 8_192
+CUT = "..."
 ARCHIVE_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".tbz2", ".txz", ".tzst", ".zip", ".parquet", ".jsonl", ".ndjson")
 
 SPELLINGS = {
@@ -67,6 +70,8 @@ def printable(name: str | bytes) -> str:
     >>> printable(b"caf\\xe9.py"), printable("two\\nlines")
     ('caf\\\\xe9.py', 'two\\\\x0alines')
     """
+    if len(name) > LONGEST_NAME:
+        return printable(name[: LONGEST_NAME - len(CUT)]) + CUT
     if isinstance(name, str) and name.isprintable():
         return name
     raw = name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")

@@ -2,10 +2,11 @@
 
     source = ParquetSource("the-stack", (Path("data/train-00000.parquet"), Path("data/train-00001.parquet")))
 
-Row groups are read in batches of about 8 MiB by their footer, ROWS_AT_ONCE rows at a time.
+Row groups are read in batches of about 8 MiB by their footer, ROWS_AT_ONCE rows at a time, or fewer where they are large. What
+expands past EXPANSION_RATIO times its size is given up, as in compressed files, and so are rows larger than LARGEST_ROW.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from neox_code.corpus.sources.batches import BATCH_BYTES, ListedBatch
-from neox_code.corpus.sources.columns import NO_TEXT, columns_of, found_row
-from neox_code.corpus.sources.compressed import Damage, until_damaged
+from neox_code.corpus.sources.columns import LARGEST_ROW, NO_TEXT, columns_of, found_row
+from neox_code.corpus.sources.compressed import EXPANDS, EXPANSION_ALLOWED, EXPANSION_RATIO, BrokenArchive, Damage, until_damaged
 from neox_code.corpus.sources.names import archive_stem, printable
 from neox_code.corpus.sources.protocol import Batch, FoundFile, Judge, Project
 
 ROWS_AT_ONCE = 128
-DAMAGED = (pa.ArrowException, OSError, ValueError, MemoryError)
+BYTES_AT_ONCE = 2**26
+SMALL_CHUNK = 2**24
+"""Bytes of a column that may expand as they like."""
+DAMAGED = (BrokenArchive, pa.ArrowException, OSError, ValueError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -36,20 +40,19 @@ class ParquetSource:
 
     def _batches(self, file: Path, judge: Judge) -> Iterator[Batch]:
         with pq.ParquetFile(file) as shard:
-            metadata = shard.metadata
-            columns = columns_of(tuple(shard.schema_arrow.names))
-            sizes = [metadata.row_group(index).total_byte_size for index in range(metadata.num_row_groups)]
-            rows = [metadata.row_group(index).num_rows for index in range(metadata.num_row_groups)]
+            metadata, columns = shard.metadata, columns_of(shard.schema_arrow.names)
         if "text" not in columns:
             yield ListedBatch((FoundFile(Project(self.name), "", 0, f"{printable(file.name)} has {NO_TEXT} column"),))
             return
-        first = 0
-        for index in range(len(sizes)):
-            size = sum(sizes[first : index + 1])
-            if size >= BATCH_BYTES or index == len(sizes) - 1:
-                groups = tuple(range(first, index + 1))
-                yield ParquetBatch(self.name, file, groups, sum(rows[:first]), sum(rows[first : index + 1]), size, columns, judge)
-                first = index + 1
+        first_group = first_row = num_rows = num_bytes = 0
+        for index in range(metadata.num_row_groups):
+            num_rows += metadata.row_group(index).num_rows
+            num_bytes += metadata.row_group(index).total_byte_size
+            if num_bytes >= BATCH_BYTES or index == metadata.num_row_groups - 1:
+                groups = tuple(range(first_group, index + 1))
+                yield ParquetBatch(self.name, file, groups, first_row, num_rows, num_bytes, columns, judge)
+                first_group, first_row = index + 1, first_row + num_rows
+                num_rows = num_bytes = 0
 
 
 @dataclass(frozen=True)
@@ -75,21 +78,53 @@ class ParquetBatch:
             yield found_row(row, self.dataset, place, self.judge), self.num_bytes * (number + 1) // self.num_rows
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        with pq.ParquetFile(self.file, buffer_size=2**20) as shard:
+        with pq.ParquetFile(self.file, buffer_size=2**20, pre_buffer=False) as shard:
             names = list(self.columns.values())
-            for rows in shard.iter_batches(ROWS_AT_ONCE, list(self.row_groups), names, use_threads=False):
-                fields = [plain_values(rows.column(name)) for name in names]
-                for values in zip(*fields, strict=True):
-                    yield dict(zip(self.columns, values, strict=True))
+            chunks = [chunk for index in self.row_groups for chunk in chunks_of(shard.metadata.row_group(index), names)]
+            allowed = max(EXPANSION_ALLOWED, EXPANSION_RATIO * sum(chunk.total_compressed_size for chunk in chunks))
+            for rows in shard.iter_batches(rows_at_once(chunks), list(self.row_groups), names, use_threads=False):
+                for values in zip(*(plain_values(rows.column(name)) for name in names), strict=True):
+                    row = dict(zip(self.columns, values, strict=True))
+                    allowed -= len(row["text"]) if isinstance(row["text"], bytes) else 0
+                    if allowed < 0:
+                        raise BrokenArchive(EXPANDS)
+                    yield row
+
+
+def chunks_of(group: pq.RowGroupMetaData, names: Sequence[str]) -> Iterator[pq.ColumnChunkMetaData]:
+    """What the footer says of some columns of a row group; a list's name is the first of its path."""
+    for index in range(group.num_columns):
+        chunk = group.column(index)
+        if chunk.path_in_schema.partition(".")[0] in names:
+            yield chunk
+
+
+def rows_at_once(chunks: Sequence[pq.ColumnChunkMetaData]) -> int:
+    """So many that they are held in little memory. Raises BrokenArchive for columns that would not be."""
+    largest = 1.0
+    for chunk in chunks:
+        expanded = chunk.total_uncompressed_size
+        if expanded > max(SMALL_CHUNK, EXPANSION_RATIO * chunk.total_compressed_size):
+            raise BrokenArchive(EXPANDS)
+        largest = max(largest, expanded / max(chunk.num_values, 1))
+    if largest > LARGEST_ROW:
+        raise BrokenArchive(f"its rows have more than {LARGEST_ROW:,} bytes")
+    return min(max(int(BYTES_AT_ONCE / largest), 1), ROWS_AT_ONCE)
 
 
 def plain_values(column: Any) -> Iterator[Any]:
-    """A column's values; text as bytes, which need not be UTF-8 and are not copied twice."""
+    """A column's values, text as bytes."""
     if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        column = column.view(pa.binary() if pa.types.is_string(column.type) else pa.large_binary())
-    return (value.as_py() for value in column)
+        words = as_bytes(column.dictionary)
+        return (None if index is None else words[index].as_py() for index in column.indices.to_pylist())
+    return (value.as_py() for value in as_bytes(column))
+
+
+def as_bytes(column: Any) -> Any:
+    """Text as the bytes that it is stored as, which need not be UTF-8."""
+    if pa.types.is_string(column.type):
+        return column.view(pa.binary())
+    return column.view(pa.large_binary()) if pa.types.is_large_string(column.type) else column
 
 
 def damaged(dataset: str, file: Path, how: str) -> FoundFile:

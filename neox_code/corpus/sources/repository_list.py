@@ -8,6 +8,7 @@ A batch is several small repositories or one, cloned a few at a time ahead of th
 leaves out, is a file without path that says why. A repository that several lines or lists name is read once, by the first of them.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,14 +20,12 @@ from threading import Event
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
-import orjson
-
 from neox_code.corpus.sources.batches import BATCH_BYTES
-from neox_code.corpus.sources.clone import CloneError, CloneLimits, clone, partial_clone, remove
+from neox_code.corpus.sources.clone import COMMIT, CloneError, CloneLimits, clone, partial_clone, remove
 from neox_code.corpus.sources.columns import license_expression, spelled, whole_number
 from neox_code.corpus.sources.compressed import Damage, until_damaged
 from neox_code.corpus.sources.git import GitSource, UnreadableRepository, find_head
-from neox_code.corpus.sources.json_lines import lines_of
+from neox_code.corpus.sources.json_lines import lines_of, parsed
 from neox_code.corpus.sources.layout import is_bare_repository
 from neox_code.corpus.sources.names import archive_stem, language_named, member_path, printable
 from neox_code.corpus.sources.protocol import Batch, FoundFile, Judge, Project
@@ -38,6 +37,8 @@ LARGEST_KIB = 2**50
 DAMAGED_LINE = "damaged line of a repository list"
 CANNOT_BE_CLONED = "cannot be cloned"
 SCHEME_AND_USER = re.compile(r"[a-z]+://([^/]*@)?")
+LONGEST_CLONE_NAME = 160
+"""Bytes, so that with what tells a clone on its way from others (host, process) it is still the name of a folder."""
 
 
 class RepositoryRule(Protocol):
@@ -105,22 +106,22 @@ class RepositoryList:
 
     def _listed(self, line: bytes) -> Listed | None:
         """What a line says; None of one that is damaged."""
-        try:
-            row = orjson.loads(line)
-            address = row["url"].strip()
-            name = spelled(row.get("name")) or project_at(address)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        row = parsed(line) or {}
+        if not isinstance(row.get("url"), str):
             return None
+        address = row["url"].strip()
+        try:
+            name = spelled(row.get("name")) or project_at(address)
+        except ValueError:
+            return None
+        row |= {field: whole_number(row.get(field)) for field in ("stars", "commits", "size_kib")}
+        row["license"] = license_expression(row.get("license"))
         language = spelled(row.get("language"))
-        project = Project(
-            name,
-            language and (language_named(language) or language),
-            whole_number(row.get("stars")),
-            license_expression(row.get("license")),
-        )
-        kib = whole_number(row.get("size_kib"))
+        project = Project(name, language and (language_named(language) or language), row["stars"], row["license"])
+        kib = row["size_kib"]
         num_bytes = 1024 * (UNKNOWN_KIB if kib is None else min(max(kib, 1), LARGEST_KIB))
-        return Listed(project, address, num_bytes, spelled(row.get("commit")), self._refused(row))
+        commit = COMMIT.fullmatch(spelled(row.get("commit")) or "")
+        return Listed(project, address, num_bytes, commit and commit[0], self._refused(row))
 
     def _refused(self, row: Mapping[str, Any]) -> str | None:
         return next((reason for rule in self.filters if (reason := rule.keep(row)) is not True), None)
@@ -137,13 +138,18 @@ def project_at(address: str) -> str:
 
 
 def clone_name(address: str) -> str:
-    """The path of a repository's clone among the others, one for the spellings of an address.
+    """The path of a repository's clone among the others, one for the spellings of an address; of a long one a hash.
 
     >>> clone_name("https://me@GitHub.com/torvalds/linux/"), clone_name("file:///srv/linux.git")
     ('github.com/torvalds/linux.git', 'localhost/srv/linux.git')
+    >>> clone_name("https://example.org/" + "a/" * 3_000)
+    'long/4fd8bd014fc37d56dd47d960551a309af2036c87bb3dde524324ed7f837577a8.git'
     """
     host, _, path = SCHEME_AND_USER.sub("", address, count=1).partition("/")
-    return member_path(f"{host.lower() or 'localhost'}/{path}").removesuffix(".git") + ".git"
+    name = member_path(f"{host.lower() or 'localhost'}/{path}").removesuffix(".git")
+    if len(name.encode()) > LONGEST_CLONE_NAME:
+        name = f"long/{hashlib.sha256(name.encode()).hexdigest()}"
+    return f"{name}.git"
 
 
 @dataclass(frozen=True)
@@ -193,7 +199,7 @@ class RepositoryBatch:
     def _clone(self, repository: Listed, folder: Path, stopped: Event) -> "Path | CloneError":
         if repository.reason is not None:
             return CloneError(repository.reason)
-        if is_clone(folder):
+        if is_clone(folder, repository.commit):
             return folder
         if repository.num_bytes > self.source.limits.max_listed_bytes:
             return CloneError(f"{CANNOT_BE_CLONED}: larger than {self.source.limits.max_listed_bytes:,} bytes")
@@ -208,12 +214,15 @@ class RepositoryBatch:
         return folder
 
 
-def is_clone(folder: Path) -> bool:
-    """Whether there is a repository, and its objects with it."""
+def is_clone(folder: Path, commit: str | None) -> bool:
+    """Whether there is a repository, its objects with it, and the commit at its HEAD where one is asked for."""
+    if not is_bare_repository(folder):
+        return False
     try:
-        return is_bare_repository(folder) and bool(find_head(folder))
+        _, head = find_head(folder)
     except UnreadableRepository:
         return False
+    return commit in (None, head)
 
 
 def read_clone(repository: Listed, folder: "Path | CloneError", judge: Judge) -> Iterator[FoundFile]:

@@ -71,7 +71,7 @@ def listed_members(path: Path) -> Iterator[tarfile.TarInfo]:
 def without_memory(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """The members, of which tarfile would keep every one."""
     for member in archive:
-        archive.members.clear()
+        archive.members.clear()  # type: ignore[attr-defined]
         yield member
 
 
@@ -151,9 +151,9 @@ class StrictTarInfo(tarfile.TarInfo):
     def fromtarfile(cls, archive: tarfile.TarFile) -> "StrictTarInfo":
         try:
             return super().fromtarfile(archive)
-        except tarfile.EOFHeaderError:
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
-        except tarfile.EmptyHeaderError:
+        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
             raise BrokenArchive("it ends without its end mark") from None
         except tarfile.HeaderError as error:
             raise BrokenArchive(str(error)) from None
@@ -161,7 +161,7 @@ class StrictTarInfo(tarfile.TarInfo):
     def _proc_member(self, *arguments: Any, **keywords: Any) -> "StrictTarInfo":
         if self.type in EXTENSION_HEADERS and self.size > LARGEST_HEADER:
             raise BrokenArchive(f"an extended header of {self.size:,} bytes, expected at most {LARGEST_HEADER:,}")
-        member: StrictTarInfo = super()._proc_member(*arguments, **keywords)
+        member: StrictTarInfo = super()._proc_member(*arguments, **keywords)  # type: ignore[misc]
         if not 0 <= member.size < LARGEST_SIZE:
             raise BrokenArchive(f"a member of {member.size:,} bytes")
         return member

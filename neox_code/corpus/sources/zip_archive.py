@@ -43,6 +43,8 @@ LOCAL_MAGIC = b"PK\x03\x04"
 FLAG_ENCRYPTED = 0x1
 LARGEST_SIZE = 2**62
 LZMA_HEADER = struct.Struct("<2xHBL")
+STORED_ALLOWED = 2**16
+"""No method makes of content more than twice its size and this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,7 @@ def read_member(archive: IO[bytes], member: Member, num_bytes: int) -> bytes | N
         if magic != LOCAL_MAGIC:
             return None
         archive.seek(name_length + extra_length, 1)
-        content = expanded(archive.read(member.stored_bytes), member.method, num_bytes)
+        content = expanded(archive.read(min(member.stored_bytes, 2 * num_bytes + STORED_ALLOWED)), member.method, num_bytes)
     except DAMAGED:
         return None
     return content if content is not None and len(content) == num_bytes and zlib.crc32(content) == member.crc else None

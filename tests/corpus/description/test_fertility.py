@@ -1,5 +1,6 @@
 """Bytes per token, against a count of each document's tokens."""
 
+import logging
 import math
 import random
 import statistics
@@ -44,12 +45,17 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_sample_of_everything_gives_the_ratio_of_all(corpus: Path, tokenizer: HFTokenizer) -> None:
+def test_a_sample_of_everything_gives_the_ratio_of_all(
+    corpus: Path, tokenizer: HFTokenizer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("neox_code"), "propagate", True)
+    caplog.set_level("INFO")
     found = describe(corpus, tokenizer, sample_bytes=10**9).fertility["Python"]
     tokens = sum(len(tokenizer.encode(file.read_text())) for file in FILES)
     num_bytes = sum(file.stat().st_size for file in FILES)
     assert (found.documents, found.bytes, found.tokens) == (len(FILES), num_bytes, tokens)
     assert found.bytes_per_token == num_bytes / tokens
+    assert "encoder | gigatoken, identical to the tokenizer's own ids in the" in caplog.text
 
 
 def test_a_smaller_sample_is_seeded_and_has_a_margin(corpus: Path, tokenizer: HFTokenizer) -> None:
@@ -75,6 +81,12 @@ def test_counted_tokens_are_taken_from_the_documents(tmp_path: Path) -> None:
     assert {language: found.bytes_per_token for language, found in description.fertility.items()} == {"Python": 2.0, "Go": 3.0}
     assert [row[-1] for row in tables(description)["languages"].rows] == [5, 1, 6]
     assert description.fertility["Python"].margin is None
+
+
+def test_the_sum_of_told_tokens_is_no_more_exact_than_they_are(corpus: Path, tokenizer: HFTokenizer) -> None:
+    *languages, total = [row[-1] for row in tables(describe(corpus, tokenizer, sample_bytes=200_000))["languages"].rows]
+    assert total == pytest.approx(sum(languages), rel=0.01)
+    assert all(len(str(tokens).rstrip("0")) <= 3 for tokens in (*languages, total))
 
 
 def test_without_tokens_nothing_is_told_of_them(corpus: Path) -> None:

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import re
 import subprocess
@@ -62,6 +63,20 @@ def test_what_a_killed_run_left_is_not_counted(tmp_path, monkeypatch):
     killed.__enter__().add(np.array([b"a" * 16], "V16"), np.zeros(1, int), np.zeros(1, int))
     assert list(tmp_path.iterdir())
     assert found_duplicates(ExactDuplicates(), tmp_path, [(b"a" * 16, 0, 5)], 1) == {}
+
+
+def test_a_full_disk_is_an_error_that_says_so(tmp_path, monkeypatch):
+    """However little did not fit: numpy's own writing says nothing of the last bytes."""
+    monkeypatch.setattr(buckets, "BUFFERED", 1)
+    key = np.array([b"a" * 16], "V16")
+    with ExactDuplicates().groups(tmp_path) as groups:
+        groups.add(key, np.zeros(1, int), np.zeros(1, int))
+        (records,) = tmp_path.iterdir()
+        records.unlink()
+        records.symlink_to("/dev/full")
+        with pytest.raises(OSError) as caught:
+            groups.add(key, np.zeros(1, int), np.ones(1, int))
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_keys_are_of_the_bytes_as_found_or_of_the_text():

@@ -1,5 +1,6 @@
 """Attempts, retries and ends of the executor, on a cluster that is a few processes of this machine."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ from neox_code.corpus.executors import group
 from neox_code.corpus.executors.cluster import ClusterExecutor
 from neox_code.corpus.executors.diary import Diaries, Diary
 from neox_code.corpus.executors.left_jobs import NOTE_FILE, end_left_jobs
-from neox_code.corpus.executors.order import Order, save_order, versions
+from neox_code.corpus.executors.order import DIARIES, Order, save_order, versions
 from neox_code.corpus.executors.slurm_commands import Element, never_starts
 from neox_code.corpus.executors.submission import python_path
 from neox_code.corpus.stages import Stage, run_stage
@@ -62,7 +63,7 @@ class Jobs:
         return not self.hangs and all(process.poll() is not None for process in self.processes)
 
     def is_working(self, num_open):
-        return True
+        return self.hangs or num_open > 0
 
     def end(self):
         self.was_ended = True
@@ -129,7 +130,7 @@ def test_jobs_without_progress_are_ended_and_what_they_left_is_swept_away(tmp_pa
     cluster = Processes(lost=[0], hangs=True)
     (tmp_path / "out" / "train").mkdir(parents=True)
     (tmp_path / "out" / "train" / "shard.parquet.0badcafe.partial").touch()
-    with ClusterExecutor(cluster, tasks_per_job=1, stall_seconds=2) as executor:
+    with ClusterExecutor(cluster, tasks_per_job=1, stall_seconds=5) as executor:
         list(executor.run(TWICE, tmp_path, [0, 1]))
     assert len(cluster.orders) == 2
     assert sorted((tmp_path / "log").read_text().split()) == ["0", "1"]
@@ -147,10 +148,29 @@ def test_leaving_the_block_ends_the_jobs(tmp_path):
     assert job.was_ended and not (folder / NOTE_FILE).exists()
 
 
+def test_the_driver_itself_makes_the_folders_that_it_looks_into(tmp_path):
+    """NFS remembers for up to a minute that a folder was not there."""
+
+    class Seen(Processes):
+        def start(self, order, folder, workers):
+            assert (folder / DIARIES).is_dir() and twice_file(order.work, 0).parent.is_dir()
+            return super().start(order, folder, workers)
+
+    with ClusterExecutor(Seen()) as executor:
+        run_stage(TWICE, tmp_path, [1], executor)
+
+
 def test_a_job_goes_no_further_when_its_attempt_is_over(tmp_path):
+    (tmp_path / DIARIES).mkdir()
     save_order(tmp_path, Order(TWICE, tmp_path, ((0, 1),), tmp_path, (), versions()))
     group.run_group(tmp_path, 0)
     assert not (tmp_path / "log").exists()
+
+
+def test_a_job_that_begins_when_the_work_folder_is_gone_does_not_make_it_again(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        group.run_group(tmp_path / "corpus.work" / "cluster" / "scan-1", 0)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -161,13 +181,14 @@ def test_a_job_goes_no_further_when_its_attempt_is_over(tmp_path):
     ],
 )
 def test_a_machine_that_would_make_another_corpus_is_refused(tmp_path, change, sentence):
+    (tmp_path / DIARIES).mkdir()
     (tmp_path / NOTE_FILE).touch()
     values = {"needs": (), "versions": {}} | change
     values["versions"] = versions() | values["versions"]
     save_order(tmp_path, Order(TWICE, tmp_path, ((0,),), tmp_path, **values))
     with pytest.raises(DataError, match=sentence):
         group.run_group(tmp_path, 0)
-    assert any("error" in line for line in Diaries(tmp_path / "diaries").read())
+    assert any("error" in line for line in Diaries(tmp_path / DIARIES).read())
 
 
 def test_a_diary_is_read_as_it_grows_and_half_a_line_later(tmp_path):
@@ -183,6 +204,38 @@ def test_a_diary_is_read_as_it_grows_and_half_a_line_later(tmp_path):
             file.write('"whole": true}\n')
         assert diaries.read() == [{"task": 7, "whole": True}]
     assert diaries.read() == [{"ended": True}] and diaries.num_open == 0
+
+
+def test_lines_that_a_full_disk_or_a_network_file_system_has_spoilt_are_left_out(tmp_path):
+    path = tmp_path / "00000-0badcafe.jsonl"
+    path.write_bytes(b'{"task": 1, "do{"task": 1, "done": 2}\n\0\0\0\0\n{"task": 1, "done": 3}\n')
+    assert Diaries(tmp_path).read() == [{"task": 1, "done": 3}]
+
+
+def test_a_job_that_was_lost_and_has_ended_in_another_process_is_not_open(tmp_path):
+    lost = Diary(tmp_path, 3)
+    lost.__enter__()
+    diaries = Diaries(tmp_path)
+    with Diary(tmp_path, 3), Diary(tmp_path, 4):
+        diaries.read()
+        assert diaries.num_open == 2
+    diaries.read()
+    assert diaries.num_open == 0
+
+
+def test_a_job_of_ray_that_is_lost_before_it_begins_is_told_of(monkeypatch):
+    ray = pytest.importorskip("ray")
+    submit = importlib.import_module("neox_code.corpus.executors.submit")
+
+    def placement_group(bundles):
+        raise RuntimeError("the node is gone")
+
+    monkeypatch.setattr(ray.util, "placement_group", placement_group)
+    with submit.TaskManager(1, submit.datatrove_ray.TimeoutManager()) as manager:
+        job = manager.submit_task(None, [0], {"num_cpus": 1})
+        assert manager.wait([job], timeout=10) == ([], [])
+    with pytest.raises(RuntimeError, match="the node is gone"):
+        job.result(timeout=0)
 
 
 def test_jobs_of_a_killed_driver_whose_cluster_is_out_of_reach_are_not_run_into(tmp_path, monkeypatch):

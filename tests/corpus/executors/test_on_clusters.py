@@ -197,13 +197,15 @@ def test_a_task_whose_process_is_killed_is_done_again_and_the_others_of_its_grou
 
 
 def test_a_job_that_is_killed_is_noticed_and_only_what_it_had_not_finished_is_done_again(box, work, tmp_path):
-    """On Ray it is a child of an actor that does the work: its death is a hang, which only time tells."""
+    """Long before the half hour without progress after which jobs are given up: finish waits for less than five minutes."""
     folder = work(0.5)
-    driver = box.start(DRIVER, folder, "--tasks-per-job", 4, "--stall-seconds", 8, folder=tmp_path)
+    driver = box.start(DRIVER, folder, "--tasks-per-job", 4, folder=tmp_path)
     diary = wait_until(lambda: open_diaries(folder))[0]
     os.kill(json.loads(diary.read_text().splitlines()[0])["pid"], signal.SIGKILL)
+    killed_at = time.monotonic()
     said = finish(driver)
-    assert "starting them again" in said
+    assert time.monotonic() - killed_at < 60
+    assert ("starting them again" in said) == (box.kind == "slurm")  # Ray does so itself
     assert outputs(folder) == ALL
     assert max(begun(folder)) == 2 and sum(begun(folder)) <= 10
 
@@ -279,7 +281,7 @@ def test_a_raylet_that_is_killed_costs_only_what_it_was_doing(box, work, tmp_pat
     if box.kind != "ray":
         pytest.skip("of Ray; the last of them, for it leaves one node")
     folder = work(0.5)
-    driver = box.start(DRIVER, folder, "--tasks-per-job", 4, "--stall-seconds", 15, folder=tmp_path)
+    driver = box.start(DRIVER, folder, "--tasks-per-job", 4, folder=tmp_path)
     wait_until(lambda: open_diaries(folder))
     os.kill(raylet_of_the_second_node(), signal.SIGKILL)
     finish(driver)

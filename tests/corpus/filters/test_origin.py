@@ -3,6 +3,7 @@ import pytest
 from neox_code.corpus.filters.names import NoHiddenFiles, NoNamesWith
 from neox_code.corpus.filters.origin import NotGenerated, NotMinified, NotVendored
 from neox_code.corpus.filters.protocol import Candidate
+from neox_code.corpus.recipes.registry import recipe_by_name
 
 
 def candidate(path, text="x = 1\n", language="JavaScript"):
@@ -34,8 +35,20 @@ def test_minified_files_are_known_by_name_and_by_their_lines():
     assert NotMinified().keep(candidate("empty.js", "")) is True
 
 
+def taken_by_code_clippy(f):
+    """The condition of its `_process_repo`, where f is the name of a file that os.walk lists, without its folder."""
+    return ".git" not in f and f[0] != "." and "LICENSE" not in f and "node_modules" not in f and ".min." not in f
+
+
 def test_names_are_compared_as_code_clippy_does():
-    rule = NoNamesWith((".git", "LICENSE", "node_modules", ".min."))
-    assert rule.keep(candidate("a/.github/b.js")) == ".git in its path"
-    assert rule.keep(candidate("src/license.js")) is True
+    recipe = recipe_by_name("code-clippy")
+    names = ["a.js", ".a.js", "a.git.js", "LICENSE.js", "license.js", "node_modules.js", "a.min.js", "admin.js", ".min.js"]
+    verdicts = set()
+    for name in names:
+        for folder in ("", "src/", ".github/", "node_modules/b/", "LICENSES/", "a.min.d/"):
+            kept = all(rule.keep(candidate(folder + name)) is True for rule in recipe.before_reading)
+            assert kept == taken_by_code_clippy(name), folder + name
+            verdicts.add(kept)
+    assert verdicts == {True, False}
+    assert NoNamesWith((".min.",)).keep(candidate("a/b.min.js")) == ".min. in its name"
     assert NoHiddenFiles().keep(candidate("a/.b.js")) == "hidden file"

@@ -90,6 +90,13 @@ def test_the_interpreter_is_the_program_of_the_first_line(line, program):
     assert interpreter(f"{line}\nexit\n") == program
 
 
+def test_a_line_that_calls_no_program_takes_no_time():
+    assert interpreter('#!/bin/sh\nexec perl -x "$0" "$@"\n') == "perl"
+    assert interpreter("#!/bin/sh\n" + "exec a $0 " * 100_000) == "sh"
+    assert vim_type("vim: " * 200_000 + "ft=") is None
+    assert vim_type("vim: , " * 200_000 + "ft=c vim: ts=4 ft=d") == "d"
+
+
 def test_xml_declares_itself_in_the_first_two_lines():
     assert is_xml('<?xml version="1.0"?>') and is_xml('\r\n<?xml version="1.0"?>')
     assert not is_xml('\n\n<?xml version="1.0"?>')

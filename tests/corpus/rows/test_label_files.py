@@ -5,15 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from json_server import JsonServer
 
 from neox_code.corpus.json_endpoint import JsonEndpoint
 from neox_code.corpus.rows.label_files import Wanted, label_files
@@ -24,76 +23,30 @@ KEY = "a-key"
 TOOL = Path(__file__).parents[3] / "tools" / "label_rows.py"
 
 
-class Imitation(ThreadingHTTPServer):
-    """Answers with the name of the function that it is shown; `trouble` holds what to do to the next questions."""
-
-    daemon_threads = True
+class Imitation(JsonServer):
+    """Answers with the name of the function that it is shown."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Chat)
-        self.trouble: list[Any] = []
-        self.asked: list[dict[str, Any]] = []
-        self.delay = 0.0
-        self.at_once = self.most_at_once = 0
-        self.lock = threading.Lock()
         self.usage: dict[str, int] | None = {"prompt_tokens": 100, "completion_tokens": 10}
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        super().__init__()
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
+        return f"{super().url}/v1"
 
     def codes(self) -> Counter[str]:
         return Counter(question["messages"][1]["content"] for question in self.asked)
 
+    def refusal(self, path: str, authorization: str) -> tuple[int, Any] | None:
+        if path != "/v1/chat/completions":
+            return 404, {"error": {"message": "no such page"}}
+        return None if authorization == f"Bearer {KEY}" else (401, {"error": {"message": "Incorrect API key provided"}})
 
-class Chat(BaseHTTPRequestHandler):
-    server: Imitation
-
-    def log_message(self, *arguments: Any) -> None: ...
-
-    def do_POST(self) -> None:
-        with self.server.lock:
-            self.server.at_once += 1
-            self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
-        try:
-            self.answer()
-        finally:
-            with self.server.lock:
-                self.server.at_once -= 1
-
-    def answer(self) -> None:
-        question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path != "/v1/chat/completions":
-            return self.say(404, {"error": {"message": "no such page"}})
-        if self.headers["Authorization"] != f"Bearer {KEY}":
-            return self.say(401, {"error": {"message": "Incorrect API key provided"}})
-        with self.server.lock:
-            self.server.asked.append(question)
-            trouble = self.server.trouble.pop(0) if self.server.trouble else None
-        time.sleep(self.server.delay)
-        if trouble == "drop":
-            return self.connection.close()
-        if trouble == "half":
-            self.send_response(200)
-            self.send_header("Content-Length", "1000")
-            self.end_headers()
-            self.wfile.write(b'{"choices": [')
-            return self.connection.close()
-        if trouble is not None:
-            return self.say(*trouble)
+    def answer(self, question: dict[str, Any]) -> Any:
         name = question["messages"][1]["content"].partition("(")[0].removeprefix("func ")
         message = {"role": "assistant", "content": f'"// Do {name}."' if name != "silent" else ""}
-        usage = {"usage": self.server.usage} if self.server.usage else {}
-        return self.say(200, {"choices": [{"index": 0, "message": message}], **usage})
-
-    def say(self, status: int, answer: Any, headers: dict[str, str] | None = None) -> None:
-        body = json.dumps(answer).encode()
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+        usage = {"usage": self.usage} if self.usage else {}
+        return {"choices": [{"index": 0, "message": message}], **usage}
 
 
 @pytest.fixture
@@ -101,7 +54,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Imitation]:
     monkeypatch.setattr("neox_code.corpus.rows.labels.FIRST_PAUSE_SECONDS", 0.01)
     with Imitation() as server:
         yield server
-        server.shutdown()
 
 
 def labeler(server: Imitation, key: str = KEY) -> Labeler:
@@ -302,4 +254,3 @@ def test_the_command_goes_on_after_a_kill(tmp_path: Path) -> None:
             [*command, "--max-cost", "1", "--price-in", "0", "--price-out", "0"], capture_output=True, text=True
         )
         assert without.returncode == 2 and "--price-in" in without.stderr
-        server.shutdown()

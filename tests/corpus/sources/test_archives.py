@@ -3,6 +3,7 @@ import os
 import shutil
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -39,6 +40,22 @@ def test_an_archive_is_known_by_its_content_and_not_by_its_name(tmp_path, suffix
     archive = archive_of(write_files(tmp_path / "tree", "a.py"), tmp_path, suffix)
     archive.rename(tmp_path / "download")
     assert contents(tmp_path / "download") == {"download/a.py": b"a.py"}
+
+
+def test_an_archive_whose_first_name_is_a_brace_is_no_dataset(tmp_path):
+    members = (tar_member("{{cookiecutter.name}}/a.py"), b"x"), (tar_member("b.py"), b"y")
+    for name in ("code.tar", "download"):
+        found = contents(tar_of(tmp_path / name, *members))
+        assert found == under(name.removesuffix(".tar"), {"{{cookiecutter.name}}/a.py": b"x", "b.py": b"y"})
+
+
+def test_a_zstd_archive_can_begin_and_end_with_notes(tmp_path):
+    """As pzstd and the seekable format write them: frames without content between those that have some."""
+    plain = archive_of(write_files(tmp_path / "tree", "a.py"), tmp_path, "tar").read_bytes()
+    first, second = (zstandard.compress(part) for part in (plain[:700], plain[700:]))
+    notes = [struct.pack("<LL", 0x184D2A50 + number, 5 * number) + b"note." * number for number in (0, 5, 15)]
+    (tmp_path / "code.tar.zst").write_bytes(notes[0] + first + notes[1] + second + notes[2])
+    assert contents(tmp_path / "code.tar.zst") == {"code/a.py": b"a.py"}
 
 
 def test_an_archive_is_one_project_unless_a_layout_is_given(tmp_path):
@@ -100,6 +117,17 @@ def test_long_names_and_names_met_twice_are_files_like_others(tmp_path):
         for member, content in members:
             archive.writestr(member.name, content)
     assert [(file.path, file.content) for file in read(tmp_path / "a.zip")] == found
+
+
+def test_names_that_no_file_system_has_are_cut(tmp_path):
+    """A bomb of names: a megabyte each, of which an archive holds a thousand in a few bytes."""
+    members = [(tar_member(f"{number}/" + "d/" * 500_000 + "a.py"), b"x") for number in range(20)]
+    found = read(tar_of(tmp_path / "a.tar", *members, (tar_member("b.py"), b"y")))
+    assert [(len(file.path), file.path[:4], file.path[-5:], file.reason) for file in found[:2]] == [
+        (8192, "0/d/", "/d...", "other"),
+        (8192, "1/d/", "/d...", "other"),
+    ]
+    assert [(file.path, file.content) for file in found[20:]] == [("b.py", b"y")]
 
 
 def test_a_large_member_is_passed_over(tmp_path):
@@ -205,6 +233,21 @@ def test_a_zip_member_that_lies_about_its_size_is_unreadable(tmp_path):
     archive = zip_of(tmp_path / "bomb.zip", {"bomb.py": bomb, "good.py": b"good"})
     archive.write_bytes(archive.read_bytes().replace(struct.pack("<L", len(bomb)), struct.pack("<L", 100)))
     assert contents(archive) == {"bomb/bomb.py": "unreadable", "bomb/good.py": b"good"}
+
+
+def test_a_zip_member_that_stores_far_more_than_it_claims_is_not_read_whole(tmp_path):
+    archive = zip_of(tmp_path / "bomb.zip", {"bomb.py": os.urandom(30_000_000)}, zipfile.ZIP_STORED)
+    content = bytearray(archive.read_bytes())
+    start = content.rindex(b"PK\x01\x02") + 24
+    content[start : start + 4] = struct.pack("<L", 100)
+    archive.write_bytes(content)
+    del content
+    tracemalloc.start()
+    found = contents(archive)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == {"bomb/bomb.py": "unreadable"}
+    assert peak < 5_000_000
 
 
 def test_damaged_and_encrypted_zip_members_are_counted_and_links_are_listed(tmp_path):

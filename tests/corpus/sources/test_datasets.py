@@ -2,6 +2,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 from pathlib import Path
 
 import datasets
@@ -11,7 +12,7 @@ import pytest
 import zstandard
 from source_files import contents, judge, read, write_files
 
-from neox_code.corpus.sources import json_lines
+from neox_code.corpus.sources import json_lines, parquet
 from neox_code.corpus.sources.find import find_sources
 
 ROWS = [
@@ -151,6 +152,21 @@ def test_a_folder_of_shards_is_one_dataset(tmp_path):
     assert "hub/tool.py" in contents(tmp_path / "hub")
 
 
+def test_a_dataset_as_spark_writes_it_is_read_and_what_is_no_file_of_it_is_not_waited_for(tmp_path):
+    folder = tmp_path / "code" / "rows.parquet"
+    folder.mkdir(parents=True)
+    for number in range(2):
+        row = {"text": str(number), "path": "a.py"}
+        pq.write_table(pa.Table.from_pylist([row]), folder / f"part-{number}.snappy.parquet")
+    write_files(folder, "_SUCCESS", ".part-0.snappy.parquet.crc")
+    os.mkfifo(folder / "pipe.parquet")
+    (folder / "lost.parquet").symlink_to("nowhere")
+    for source in (folder, folder.parent):
+        lost, *files = read(source)
+        assert [file.content for file in files] == [b"0", b"1"]
+        assert lost.reason.startswith("lost.parquet is damaged")
+
+
 def test_of_a_corpus_its_documents_are_the_source(tmp_path):
     for name in ("train/shard-00000.parquet", "valid/shard-00000.parquet"):
         (tmp_path / name).parent.mkdir()
@@ -213,6 +229,41 @@ def test_damaged_and_foreign_parquet_files_are_counted(tmp_path):
         assert damage.reason.startswith(f"{name}.parquet is damaged")
     assert contents(tmp_path / "foreign.parquet") == {"foreign/": "foreign.parquet has no text column"}
     assert len(read(tmp_path)) == 1004
+
+
+def test_parquet_columns_made_to_expand_are_not_read(tmp_path):
+    """A bomb: 30 kB that are one text of a gigabyte, or here a smaller one."""
+    row = {"text": "x" * 2**25, "path": "a.py"}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "bomb.parquet", compression="zstd")
+    assert (tmp_path / "bomb.parquet").stat().st_size < 10_000
+    assert contents(tmp_path / "bomb.parquet") == {
+        "bomb/": "bomb.parquet is damaged after 0 rows: it expands to more than 200 times its size"
+    }
+
+
+@pytest.mark.parametrize("type", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
+def test_one_text_in_many_parquet_rows_is_read_so_far(tmp_path, monkeypatch, type):
+    monkeypatch.setattr(parquet, "EXPANSION_ALLOWED", 10_500_000)
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 200, pa.int32()), pa.array(["x" * 1_000_000])).cast(type)
+    pq.write_table(pa.table({"text": texts, "path": [f"{number}.py" for number in range(200)]}), tmp_path / "bomb.parquet")
+    *files, damage = read(tmp_path / "bomb.parquet")
+    assert [(file.path, len(file.content)) for file in files] == [(f"{number}.py", 1_000_000) for number in range(10)]
+    assert damage.reason == "bomb.parquet is damaged after 10 rows: it expands to more than 200 times its size"
+
+
+def test_large_parquet_rows_are_read_a_few_at_a_time_and_larger_ones_not_at_all(tmp_path, monkeypatch):
+    rows = [{"text": os.urandom(500_000), "path": f"{number}.py"} for number in range(20)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    monkeypatch.setattr(parquet, "BYTES_AT_ONCE", 2_000_000)
+    asked = []
+    whole = pq.ParquetFile.iter_batches
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *args, **more: asked.append(args[1]) or whole(*args, **more))
+    assert [file.content for file in read(tmp_path / "rows.parquet")] == [row["text"] for row in rows]
+    assert asked == [3]
+    monkeypatch.setattr(parquet, "LARGEST_ROW", 400_000)
+    assert contents(tmp_path / "rows.parquet") == {
+        "rows/": "rows.parquet is damaged after 0 rows: its rows have more than 400,000 bytes"
+    }
 
 
 def test_the_work_announced_is_the_work_done(tmp_path):

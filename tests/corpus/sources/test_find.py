@@ -77,6 +77,9 @@ def test_what_is_no_source_is_named(tmp_path):
         find_sources([str(tmp_path / "nowhere")])
     with pytest.raises(DataError, match="there is no such user"):
         find_sources(["~nobody-has-this-name/code"])
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(DataError, match=r"loop (is a link that leads to itself|does not exist)\. Name"):
+        find_sources([tmp_path / "loop"])
 
 
 def test_a_source_without_permission_is_named(tmp_path):

@@ -137,6 +137,18 @@ def test_work_trees_say_their_commit_and_bare_repositories_are_read_by_git(tmp_p
     ]
 
 
+def test_a_bare_repository_of_links_out_of_the_tree_is_not_read(tmp_path):
+    commit_all(write_files(tmp_path / "secret", "a.py"))
+    git(tmp_path, "clone", "-q", "--bare", tmp_path / "secret", tmp_path / "root" / "org" / "bare.git")
+    assert contents(tmp_path / "root", layout="organization/project") == {"org/bare/a.py": b"a.py"}
+    objects = tmp_path / "root" / "org" / "bare.git" / "objects"
+    objects.rename(tmp_path / "objects")
+    objects.symlink_to(tmp_path / "objects")
+    found = contents(tmp_path / "root", layout="organization/project")
+    assert found["org/bare.git/objects"] == "link"
+    assert b"a.py" not in found.values()
+
+
 def test_a_hostile_head_is_no_commit(tmp_path):
     root = write_files(tmp_path / "root", "p/a.py", "secret")
     for head in ("ref: refs/../../../secret", "ref: /etc/passwd", "secret", "x" * 10_000):

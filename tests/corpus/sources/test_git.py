@@ -1,10 +1,12 @@
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
-from source_files import commit_all, contents, git, judge, read, under, write_files
+from source_files import GIT, commit_all, contents, git, judge, read, under, write_files
 
+from neox_code.corpus.sources import git as git_module
 from neox_code.corpus.sources.find import find_sources
 from neox_code.corpus.sources.git import nul_separated
 
@@ -130,6 +132,28 @@ def test_a_lost_folder_of_the_commit_is_said(tmp_path):
         "code/a.py": b"a.py",
         "code/": "git repository is damaged: a folder of its HEAD cannot be read",
     }
+
+
+def test_a_repository_of_more_files_than_it_has_bytes_is_listed_so_far(tmp_path, monkeypatch):
+    """A bomb: ten folders that each are the same folder of ten folders, and so on, of 10**10 files."""
+    bomb = tmp_path / "bomb.git"
+    git(tmp_path, "init", "-q", "--bare", bomb)
+    (tmp_path / "a.py").write_text("x = 1\n")
+    kind, name, suffix = "100644 blob", git(bomb, "hash-object", "-w", tmp_path / "a.py"), ".py"
+    for _ in range(10):
+        (tmp_path / "tree").write_text("".join(f"{kind} {name}\t{number}{suffix}\n" for number in range(10)))
+        with (tmp_path / "tree").open() as entries:
+            name = subprocess.run(
+                [*GIT, "-C", bomb, "mktree"], stdin=entries, capture_output=True, text=True, check=True
+            ).stdout.strip()
+        kind, suffix = "040000 tree", ""
+    git(bomb, "update-ref", "HEAD", git(bomb, "commit-tree", "-m", "bomb", name))
+    monkeypatch.setattr(git_module, "LARGEST_LISTING", 100_000)
+    *files, last = read(bomb)
+    assert (last.path, last.reason) == ("", git_module.TOO_MANY_FILES)
+    assert 1000 < len(files) < 2000
+    assert {file.content for file in files} == {b"x = 1\n"}
+    assert [file.path for file in files[:11]] == [f"{'0/' * 9}{number}.py" for number in range(10)] + ["0/" * 8 + "1/0.py"]
 
 
 def test_a_repository_without_a_commit_is_said(tmp_path):

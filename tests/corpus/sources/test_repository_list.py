@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 from source_files import commit_all, contents, git, judge, read, write_files
 
+from neox_code.corpus.filters.license import AllowedLicenses
+from neox_code.corpus.filters.repository import HasLicense, MaxSize, MinCommits, MinStars, NoForks
 from neox_code.corpus.sources.clone import CloneError, CloneLimits, clone, remove
 from neox_code.corpus.sources.find import find_sources
 from neox_code.errors import DataError
@@ -200,6 +202,18 @@ def test_the_commit_of_the_list_is_read_where_it_is_still_there(tmp_path):
     assert {file.project.commit for file in files} == {git(tmp_path / "work" / "first", "rev-parse", "HEAD")}
 
 
+def test_a_clone_that_was_kept_is_made_anew_for_another_commit(tmp_path):
+    address = repository(tmp_path, "first", "a.py")
+    new, old = (git(tmp_path / "work" / "first", "rev-parse", name) for name in ("HEAD", "HEAD~1"))
+    options = {"limits": LIMITS, "clones": tmp_path / "clones", "keep_clones": True}
+    for commit, paths in ((None, ["a.py", "first.py"]), (old, ["first.py"]), (new, ["a.py", "first.py"])):
+        files = read(list_of(tmp_path, {"url": address, "commit": commit}), **options)
+        assert [(file.path, file.project.commit) for file in files] == [(path, commit or new) for path in paths]
+    (tmp_path / "served").rename(tmp_path / "moved")
+    for commit in (new, None, "main"):
+        assert read(list_of(tmp_path, {"url": address, "commit": commit}), **options) == files
+
+
 def test_repositories_are_cloned_over_http_and_a_busy_server_is_asked_again(tmp_path):
     repository(tmp_path, "first", "a.py")
     commit = git(tmp_path / "work" / "first", "rev-parse", "HEAD")
@@ -359,22 +373,53 @@ def test_a_malicious_repository_has_no_effect(tmp_path, monkeypatch):
     assert not marker.exists()
 
 
-class MinStars:
-    def keep(self, row: dict) -> bool | str:
-        return row["stars"] >= 50 or "few stars"
+def test_an_address_of_any_length_and_of_any_characters_stops_nothing(tmp_path):
+    long = repository(tmp_path, "/".join("d" * 100 for _ in range(5)) + "/long", "a.py")
+    rows = [
+        {"name": "x/name", "url": f"https://example.invalid/{'a' * 3_000}"},
+        {"name": "x/folders", "url": f"file:///{'a/' * 1_500}"},
+        {"name": "x/argument", "url": f"https://example.invalid/{'a' * 200_000}"},
+        {"name": "x/nul", "url": "https://example.invalid/a\0b"},
+        {"name": "x/line", "url": "https://example.invalid/a\nb"},
+        {"name": "x/long", "url": long},
+    ]
+    limits = CloneLimits(timeout_seconds=30, pause_seconds=0.01, attempts=1)
+    for clones in (None, tmp_path / "clones"):
+        found = contents(list_of(tmp_path, *rows), limits=limits, clones=clones)
+        assert found.pop("x/long/a.py") == b"a.py"
+        assert found.pop("x/long/first.py") == b"first.py"
+        assert {path: reason.partition(":")[0] for path, reason in found.items()} == {
+            f"x/{name}/": "cannot be cloned" for name in ("name", "folders", "argument", "nul", "line")
+        }
 
 
 def test_filters_and_damaged_lines_of_a_list_are_counted(tmp_path):
     address = repository(tmp_path, "good", "a.py")
     rows = [{"name": "x/few", "url": "https://example.invalid/few.git", "stars": 3}, "{broken", {"name": "x/no"}, ""]
     listed = list_of(tmp_path, *rows, {"name": "x/good", "url": address, "stars": 50})
-    assert contents(listed, limits=LIMITS, repository_filters=(MinStars(),)) == {
-        "x/few/": "few stars",
+    assert contents(listed, limits=LIMITS, repository_filters=(MinStars(50),)) == {
+        "x/few/": "under 50 stars",
         "repositories:2/": "damaged line of a repository list",
         "repositories:3/": "damaged line of a repository list",
         "x/good/a.py": b"a.py",
         "x/good/first.py": b"first.py",
     }
+
+
+def test_what_a_list_says_in_other_types_is_told_to_the_filters_in_theirs(tmp_path):
+    rows = [
+        {"stars": "49", "commits": "many", "size_kib": [1], "license": ["MIT", "GPL-3.0"]},
+        {"stars": {"count": 1}, "commits": 2.0, "size_kib": "7", "license": {"name": "MIT"}},
+        {"stars": None, "commits": -1, "size_kib": 1e300, "license": ""},
+    ]
+    listed = list_of(tmp_path, *({"url": f"https://example.invalid/{number}.git"} | row for number, row in enumerate(rows)))
+    filters = (MinStars(50), MinCommits(3), MaxSize(5), NoForks(), HasLicense(AllowedLicenses(("MIT",))))
+    (source,) = find_sources([listed], repository_filters=filters)
+    assert [repository.reason for repository in source.repositories()] == [
+        "under 50 stars",
+        "under 3 commits",
+        "repository without a license",
+    ]
 
 
 def test_a_compressed_list_is_read_as_far_as_it_is_whole(tmp_path):
