@@ -4,6 +4,7 @@ Everything the project leaves on disk is written to a temporary name beside its 
 next run after a `kill -9`) never sees half a file.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -148,6 +149,13 @@ def folder_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
             file.seek(0)
             owner = file.read().strip() or "another process"
             raise LaunchError(f"{folder} is in use by process {owner}. Wait for it, end it, or choose another folder.") from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            raise LaunchError(
+                f"{folder} lies on a file system without locks ({error.strerror}). "
+                "Mount it with locks (NFS: without nolock), or choose another folder."
+            ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

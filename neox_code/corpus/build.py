@@ -19,6 +19,7 @@ from typing import Any
 
 import pyarrow
 import pygments
+import tokenizers
 
 from neox_code.corpus.decide import decide
 from neox_code.corpus.decisions import DECISIONS_FILE, load_decisions
@@ -54,6 +55,8 @@ from neox_code.files import folder_lock, read_json, write_json
 from neox_code.logs import get_logger
 
 POLYCODER_SHARES = (98.9, 0.1, 1.0)
+
+CODE_SUFFIXES = (".py", ".json", ".npz")
 
 log = get_logger(__name__)
 
@@ -187,6 +190,7 @@ def build_key(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
             "python": platform.python_version(),
             "pyarrow": pyarrow.__version__,
             "pygments": pygments.__version__,
+            "tokenizers": tokenizers.__version__,
             "neox_code": code_digest(),
         },
     }
@@ -200,10 +204,11 @@ def path_and_time(argument: str | Path) -> list[Any]:
 
 
 def code_digest() -> str:
-    """Of the code that builds corpora: a build is gone on with by the code that began it."""
+    """Of the code that builds corpora, with its tables: a build is gone on with by the code that began it."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
+    for path in sorted(Path(__file__).parent.rglob("*")):
+        if path.suffix in CODE_SUFFIXES:
+            digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

@@ -97,9 +97,9 @@ def list_batches(
 
 def changed_in_place(work: Path, plan: Plan) -> bool:
     """Whether a file of a folder was changed since it was listed, though its size is the same."""
-    listed_at = (work / PLAN_FILE).stat().st_ctime_ns
     for index in range(len(plan.sizes)):
         if part_file(work, index).exists():
+            listed_at = batch_file(work, index).stat().st_ctime_ns
             with batch_file(work, index).open("rb") as file:
                 if any(changed_at(place) > listed_at for place in places_of(pickle.load(file))):
                     return True

@@ -47,7 +47,7 @@ def read_numbers(file: Path, block: Block) -> np.ndarray:
 
 
 def paths_below(paths: pa.Array, numbers: np.ndarray, prefixes: list[str]) -> pa.Array:
-    if not any(prefixes):
+    if not any(prefixes[number] for number in np.unique(numbers).tolist()):
         return paths
     pairs = zip(paths.to_pylist(), numbers.tolist(), strict=True)
     return pa.array([path[len(prefixes[number]) :] for path, number in pairs], pa.string())
@@ -74,7 +74,7 @@ def divide(parts: Parts, table: ProjectTable, verdicts: Verdicts, folder: Path, 
                         result.projects.append(project)
                         result.prefixes.append(paths[index].removesuffix(path))
                     numbers[index] = known[names[project], name]
-            numbers.astype(np.int32).tofile(file)
+            file.write(numbers.astype(np.int32).data)
             sizes.add(block, numbers, verdicts.kept(block.rows))
     result.sizes = sizes.by_name(result.names)
     return result

@@ -150,7 +150,7 @@ def test_changed_sources_start_anew_and_say_so(tree, reference, tmp_path):
     """A file of the same size, changed in place."""
     source = tmp_path / "tree"
     shutil.copytree(tree, source)
-    interrupt(tmp_path / "corpus", source)
+    interrupt(tmp_path / "corpus", source, workers=1)  # so that the first batches, of which it is, have been read
     changed = source / "alpha" / "src" / "main.c"
     changed.write_bytes(changed.read_bytes().replace(b"alpha", b"omega"))
     said = build(tmp_path / "corpus", source)

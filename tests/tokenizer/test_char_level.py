@@ -10,7 +10,7 @@ from neox_code.tokenizer.char_level import CharLevelTokenizer
 def test_the_ids_are_gpt_neoxs_bytes_and_every_text_without_specials_comes_back(texts: list[str]) -> None:
     tokenizer = pickle.loads(pickle.dumps(CharLevelTokenizer()))
     held = [text for text in texts if not {"\0", "\1"} & set(text)]
-    assert len(held) > 300
+    assert len(held) > 0.9 * len(texts)
     for text, ids in zip(held, tokenizer.encode_batch(held), strict=True):
         assert ids == np.frombuffer(text.encode(), dtype=np.uint8).tolist()
         assert tokenizer.decode(ids) == text

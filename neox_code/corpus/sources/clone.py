@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -131,7 +132,8 @@ class Clone:
                     process.wait()
             if process.returncode != 0:
                 said.seek(0)
-                raise clone_error(printable(said.read(2**16).replace(b"\n", b" ")), self.folder)
+                words = printable(said.read(2**16).replace(b"\n", b" "))
+                raise clone_error(words, (f"'{self.address}/'", f"'{self.address}'", self.address, str(self.folder)))
 
     def watch(self, process: "subprocess.Popen[bytes]") -> None:
         end = time.monotonic() + self.limits.timeout_seconds
@@ -197,15 +199,20 @@ def folder_bytes(folder: Path) -> int:
     return total
 
 
-def clone_error(said: str, folder: Path) -> CloneError:
-    """Git's words as a reason; DataError where this machine is what fails."""
+def clone_error(said: str, names: Sequence[str]) -> CloneError:
+    """Git's words as a reason without its own `names`, so that it is that of other repositories, too.
+
+    Raises DataError where this machine is what fails.
+    """
     if NO_SPACE in said:
-        raise DataError(f"no space is left to clone into {folder.parent}. Free some, or set TMPDIR to a larger disk.")
+        raise DataError(f"no space is left to clone into {Path(names[-1]).parent}. Free some, or set TMPDIR to a larger disk.")
     for reason, signs in FINAL.items():
         if any(sign in said for sign in signs) and not any(sign in said for sign in (*GONE_COMMIT, NO_SHALLOW)):
             return CloneError(reason, is_final=True)
     last = said.rpartition("fatal: ")[2].strip() or "git failed without a word"
-    return CloneError(last.replace(str(folder), "it")[:200])
+    for name in names:
+        last = last.replace(name, "it")
+    return CloneError(last[:200])
 
 
 def clone_environment(address: str) -> dict[str, str]:
