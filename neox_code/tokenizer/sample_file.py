@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from neox_code.tokenizer.byte_level import utf8
+from neox_code.tokenizer.word_counting import SEPARATOR
 
-SEPARATOR = b"\xff"
-EXCERPT_BYTES = 2**20
+EXCERPT_BYTES = 2**19
 LONGEST_IN_EXCERPT = 2**16
 CHUNK_BYTES = 2**20
 

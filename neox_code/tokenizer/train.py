@@ -114,7 +114,7 @@ def trained_backend(merges: Sequence[Merge], whitespace_tokens: Sequence[str]) -
 
 def write_whitespace_vocabulary(backend: Backend, output: Path) -> HFTokenizer:
     """Writes tokenizer.json alone: vocab.json and merges.txt cannot say that a text is cut at whitespace tokens first."""
-    write_text(output / TOKENIZER_FILE, json.dumps(json.loads(backend.to_str()), indent=2, ensure_ascii=False) + "\n")
+    write_text(output / TOKENIZER_FILE, backend.to_str(pretty=True) + "\n")
     for name in (VOCAB_FILE, MERGE_FILE):
         (output / name).unlink(missing_ok=True)
     return HFTokenizer.from_file(output / TOKENIZER_FILE)
@@ -132,7 +132,7 @@ def write_vocabulary(backend: Backend, output: Path) -> GPT2Tokenizer:
     ):
         vocab_file.write(json.dumps(vocabulary, ensure_ascii=False) + "\n")
         merge_file.write("#version: 0.2\n" + merges)
-        tokenizer_file.write(json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+        tokenizer_file.write(backend.to_str(pretty=True) + "\n")
     return GPT2Tokenizer.from_files(output / VOCAB_FILE, output / MERGE_FILE)
 
 

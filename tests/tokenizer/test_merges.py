@@ -1,5 +1,6 @@
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,8 @@ from tokenizers import AddedToken, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerFast
 
-from neox_code.errors import DataError
 from neox_code.tokenizer import merges
+from neox_code.tokenizer.byte_pairs import merges_of_words
 from neox_code.tokenizer.fast import ENCODERS, load_encoder
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.huggingface import HFTokenizer
@@ -27,7 +28,7 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> py
 
 @pytest.fixture
 def accelerated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """gigatoken for small samples, too."""
+    """The fast way for small samples, too."""
     monkeypatch.setattr(merges, "SMALL_SAMPLE_BYTES", 0)
 
 
@@ -47,11 +48,11 @@ def peer_vocabulary(texts: list[str], size: int) -> tuple[dict[str, int], list[l
     return model["vocab"], model["merges"]
 
 
-def test_gigatokens_vocabulary_is_that_of_the_tokenizers_library(
+def test_the_vocabulary_is_that_of_the_tokenizers_library(
     tmp_path: Path, texts: list[str], accelerated: None, log: pytest.LogCaptureFixture
 ) -> None:
     train_bpe(texts, 3000, tmp_path)
-    assert "learnt by gigatoken" in log.text
+    assert "learnt from gigatoken's words" in log.text
     vocabulary, expected = peer_vocabulary(texts, 3000)
     assert json.loads((tmp_path / VOCAB_FILE).read_text(encoding="utf-8")) == vocabulary
     assert json.loads((tmp_path / TOKENIZER_FILE).read_text(encoding="utf-8"))["model"]["merges"] == expected
@@ -59,38 +60,40 @@ def test_gigatokens_vocabulary_is_that_of_the_tokenizers_library(
     assert sorted(path.name for path in tmp_path.iterdir()) == [MERGE_FILE, VOCAB_FILE, TOKENIZER_FILE]
 
 
-@pytest.mark.parametrize("size", [700, 30_000])
-def test_where_gigatoken_makes_other_merges_or_too_many_the_library_learns(
+def test_a_vocabulary_that_uses_the_sample_up_is_that_of_the_tokenizers_library(
+    tmp_path: Path, real_texts: list[str], accelerated: None, log: pytest.LogCaptureFixture
+) -> None:
+    train_bpe(real_texts[:10], 30_000, tmp_path)
+    assert "learnt from gigatoken's words" in log.text
+    assert json.loads((tmp_path / VOCAB_FILE).read_text(encoding="utf-8")) == peer_vocabulary(real_texts[:10], 30_000)[0]
+
+
+@pytest.mark.parametrize("wrong", ["words", "merges"])
+def test_where_an_excerpt_shows_other_merges_the_library_learns(
     tmp_path: Path,
     real_texts: list[str],
     accelerated: None,
-    size: int,
+    wrong: str,
     log: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    texts = real_texts[:10]
-    if size == 700:
-        sound = merges.Gigatoken.merges
-        monkeypatch.setattr(merges.Gigatoken, "merges", lambda process: [made[::-1] for made in sound(process)])
-    train_bpe(texts, size, tmp_path)
+    if wrong == "words":
+        sound = merges.WordCounter.words
+        monkeypatch.setattr(
+            merges.WordCounter, "words", lambda counter: [replace(words, counts=words.counts[::-1]) for words in sound(counter)]
+        )
+    else:
+        monkeypatch.setattr(merges, "merges_of_words", lambda *arguments: merges_of_words(*arguments)[::-1])
+    train_bpe(real_texts[:10], 700, tmp_path)
     assert "learnt by tokenizers" in log.text
-    assert json.loads((tmp_path / VOCAB_FILE).read_text(encoding="utf-8")) == peer_vocabulary(texts, size)[0]
-
-
-def test_an_ended_process_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
-    with (
-        pytest.raises(DataError, match="learning merges ended with status 1 and said"),
-        merges.Gigatoken([(tmp_path / "absent", 100)]) as process,
-    ):
-        process.merges()
-    assert list(tmp_path.iterdir()) == []
+    assert json.loads((tmp_path / VOCAB_FILE).read_text(encoding="utf-8")) == peer_vocabulary(real_texts[:10], 700)[0]
 
 
 def test_a_sample_file_gives_the_texts_back_and_an_excerpt_from_everywhere(tmp_path: Path, texts: list[str]) -> None:
     with SampleFile(tmp_path / "sample", iter(texts * 3)) as sample:
         assert list(sample.texts()) == [text for text in texts * 3 if text]
         assert sample.num_bytes == 3 * sum(len(text.encode()) for text in texts)
-        assert 0.3e6 < sum(len(text.encode()) for text in sample.excerpt) <= 2**20
+        assert 0.15e6 < sum(len(text.encode()) for text in sample.excerpt) <= 2**19
         assert sample.excerpt[-1] in texts[-30:]
     assert list(tmp_path.iterdir()) == []
 
