@@ -6,7 +6,8 @@
 
 Results come as they are made; `index` tells the task. A worker is a fresh interpreter that imports the function's module and
 nothing of the caller's script, so it is small, needs no `__main__` guard, and inherits no threads. Leaving the block ends the
-workers at once, leaving the loop those that are busy. A worker that is killed (out of memory) is a DataError, never a hang.
+workers at once, and so does leaving the loop while one is busy. A worker that is killed (out of memory) is a DataError, never a
+hang.
 """
 
 import contextlib
