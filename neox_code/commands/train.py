@@ -1,5 +1,6 @@
 """Pretraining on this rank: `./deepy.py train CONFIG...`; `torchrun -m` or `srun python -m` with `neox_code.commands.train`."""
 
+import logging
 import os
 import sys
 import warnings
@@ -16,6 +17,7 @@ from neox_code.logs import copy_log
 if not visible_gpus():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 warnings.filterwarnings("ignore", "Transformer", UserWarning)
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a CUDA toolkit where there is no GPU
 
 from neox_code.training.pretrain import pretrain  # noqa: E402
 
