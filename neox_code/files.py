@@ -97,7 +97,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. Check the path.") from None
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not valid JSON: {error}. Write it again, or delete it.") from None
+        raise DataError(f"{path} is not valid JSON: {error}. Check the path, or write it again.") from None
 
 
 def append_json_line(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:

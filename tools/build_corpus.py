@@ -86,7 +86,7 @@ def needed_everywhere(arguments: argparse.Namespace) -> list[str]:
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("sources", nargs="+", metavar="SOURCE", help="see above")
-    result.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the corpus")
+    result.add_argument("--output", type=expanded, required=True, metavar="DIR", help="folder for the corpus")
     result.add_argument(
         "--recipe",
         default="polycoder",
@@ -95,13 +95,17 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--languages", type=names, metavar="A,B", help="languages to take (default: all of the recipe)")
     result.add_argument("--layout", choices=LAYOUTS, help="what the folders of a source are, if not what they look like")
-    result.add_argument("--clones", type=Path, metavar="DIR", help="keep clones of listed repositories (default: removed)")
+    result.add_argument("--clones", type=expanded, metavar="DIR", help="keep clones of listed repositories (default: removed)")
     result.add_argument("--newlines", choices=("lf", "keep"), help="line ends: made LF, or kept (default: as the recipe says)")
     result.add_argument(
         "--max-megabytes", type=positive(float), metavar="N", help="limit: a seeded sample of projects, drawn when all are read"
     )
     result.add_argument(
-        "--split", type=three_shares, default=POLYCODER_SHARES, metavar="T,V,T", help="train, valid, test (default: 98.9,0.1,1)"
+        "--split",
+        type=three_shares,
+        default=POLYCODER_SHARES,
+        metavar="T,V,T",
+        help="train, valid, test, by projects (default: 98.9,0.1,1)",
     )
     result.add_argument("--seed", type=int, default=1234, help="of sample and split (default: %(default)s)")
     result.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json, to count the tokens of each document")
@@ -131,6 +135,11 @@ def positive(kind: type[float]) -> Callable[[str], float]:
 
     convert.__name__ = f"positive {kind.__name__}"
     return convert
+
+
+def expanded(value: str) -> Path:
+    """A path as the sources are read: after `--output=` the shell leaves ~ as it is."""
+    return Path(value).expanduser()
 
 
 def three_shares(value: str) -> tuple[float, ...]:

@@ -21,16 +21,20 @@ log = get_logger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="merge_datasets.py", description="Joins token files (.bin and .idx) into one pair.")
+    parser = argparse.ArgumentParser(
+        prog="merge_datasets.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--input", nargs="+", required=True, metavar="DIR|PREFIX", help="folder of token files, or token files")
     parser.add_argument("--output-prefix", required=True, metavar="PREFIX", help="path of the result without .bin and .idx")
     arguments = parser.parse_args(argv)
+    arguments.output_prefix = arguments.output_prefix.removesuffix(".bin").removesuffix(".idx")
     prefixes = token_files(arguments.input)
     with (
         progress("merging", len(prefixes), "files") as advance,
         DatasetMerger(arguments.output_prefix, dtype_of(prefixes)) as merger,
     ):
         for prefix in prefixes:
+            log.info("adding %s", prefix)
             merger.add_dataset(prefix)
             advance(1)
     documents, tokens = f"{merger.num_documents:,}", f"{merger.num_tokens:,}"

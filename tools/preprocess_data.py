@@ -52,7 +52,9 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="preprocess_data.py", description="Turns texts into token files (.bin and .idx).")
+    parser = argparse.ArgumentParser(
+        prog="preprocess_data.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     data = parser.add_argument_group("input")
     data.add_argument(
         "--input",
@@ -94,6 +96,8 @@ def check(arguments: argparse.Namespace) -> None:
     problems = []
     if not arguments.input.strip(","):
         problems.append("--input names nothing. Name JSON Lines, Parquet, and folders, with commas between them.")
+    if arguments.output_prefix.endswith("/"):
+        problems.append(f"--output-prefix {arguments.output_prefix} is a folder. Add how the names of the files are to begin.")
     if arguments.dataset_impl != "mmap":
         problems.append(f"--dataset-impl {arguments.dataset_impl} is not written any more, only mmap. Leave the option out.")
     for name, meaning in (("workers", "one process on each core"), ("num_docs", "a bar of bytes"), ("log_interval", "a timer")):

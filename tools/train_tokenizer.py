@@ -16,7 +16,7 @@ from neox_code.corpus.shards import Document, is_corpus, iter_documents
 from neox_code.corpus.tokenize_shards import kept_bytes
 from neox_code.errors import ConfigError, DataError, run_command
 from neox_code.logs import get_logger, progress
-from neox_code.tokenizer.train import sample_documents, train_bpe
+from neox_code.tokenizer.train import TOKENIZER_FILE, sample_documents, train_bpe
 from neox_code.tokenizer.train_sentencepiece import train_sentencepiece
 
 log = get_logger(__name__)
@@ -29,14 +29,20 @@ def main(argv: Sequence[str]) -> int:
     documents = sample_documents(read_documents(arguments.folder), fraction=arguments.fraction, seed=arguments.seed)
     texts = (document.text for document in documents)
     train = TRAINERS[arguments.type]
+    if (arguments.output / TOKENIZER_FILE).exists():
+        log.warning("%s holds a vocabulary that is replaced: what was made with it no longer fits it", arguments.output)
     tokenizer = train(texts, arguments.vocab_size, arguments.output, whitespace_tokens=arguments.whitespace_tokens)
     log.info("%s: %s entries", arguments.output, f"{tokenizer.vocab_size:,}")
     return 0
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="train_tokenizer.py", description="Learns a vocabulary of source code.")
-    parser.add_argument("folder", type=Path, metavar="DIR", help="corpus folder (its training documents are read), or source files")
+    parser = argparse.ArgumentParser(
+        prog="train_tokenizer.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help="corpus (its training documents are read), or a folder of source files"
+    )
     parser.add_argument("--vocab-size", type=int, default=50_257, help="entries, special tokens included (default %(default)s)")
     parser.add_argument("--fraction", type=float, default=0.05, help="share of the documents that is read (default %(default)s)")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the vocabulary's files")

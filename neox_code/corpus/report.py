@@ -140,7 +140,8 @@ def corpus_notes(summary: CorpusSummary) -> list[str]:
     """Sentences on what the table does not show."""
     rows = language_table(summary)
     judged = summary.judged_languages()
-    unjudged = [row.language for row in rows if row.kept.files and row.language not in judged]
+    is_tested = summary.settings.get("shares", {}).get("test") != 0
+    unjudged = [row.language for row in rows if is_tested and row.kept.files and row.language not in judged]
     errors = sum(row.decoding_errors for row in rows)
     notes = {
         f"Seen besides, in no language: {verdicts_of_others(summary)}.": other_files(summary).files,

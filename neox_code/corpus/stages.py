@@ -63,17 +63,20 @@ class LocalExecutor:
     def begin(self, stage: Stage, work: Path, task: int) -> None:
         """Starts a task of the stage that will be run, if a process is free; it goes on while others are being found."""
         for begun, done in self._workers.arrived(timeout=0):
-            self._begun[stage.name, begun].append(done)
+            self._begun[stage.name, -1 - begun].append(done)
         if self._workers.has_room:
-            self._workers.start(task, stage.run, (work, task))
+            self._workers.start(-1 - task, stage.run, (work, task))  # a number that `run` gives to no task
             self._begun[stage.name, task] = []
 
     def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[float]:
         begun, self._begun = self._begun, {}
         for task in tasks:
             yield from begun.get((stage.name, task), ())
-        for _, done in self._workers.run(stage.run, [(work, task) for task in tasks if (stage.name, task) not in begun]):
-            yield done
+        counted = frozenset(-1 - task for task in tasks)
+        rest = [(work, task) for task in tasks if (stage.name, task) not in begun]
+        for number, done in self._workers.run(stage.run, rest):
+            if number >= 0 or number in counted:  # others were done before
+                yield done
 
 
 def run_stage(stage: Stage, work: Path, sizes: Sequence[float], executor: Executor, unit: str = "B") -> None:

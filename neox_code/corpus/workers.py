@@ -75,15 +75,16 @@ class Workers:
         """Yields the (index, result)s that are there, after waiting up to `timeout` seconds for the first of them."""
         ready: list[Connection] = wait(list(self._busy), timeout)  # type: ignore[assignment]
         for worker in ready:
-            kind, value = self._receive(worker)
-            if kind == RESULT:
-                yield self._busy[worker], value
-            elif kind == DONE:
-                del self._busy[worker]
-            else:
-                error, text = value
-                error.add_note(f"In a worker process:\n{text}")
-                raise error
+            while worker in self._busy and worker.poll():
+                kind, value = self._receive(worker)
+                if kind == RESULT:
+                    yield self._busy[worker], value
+                elif kind == DONE:
+                    del self._busy[worker]
+                else:
+                    error, text = value
+                    error.add_note(f"In a worker process:\n{text}")
+                    raise error
 
     def _start(self) -> Connection:
         here, there = socket.socketpair()

@@ -31,13 +31,15 @@ log = get_logger(__name__)
 
 SMALL_SAMPLE_BYTES = 2**20
 """Below it the library is as fast."""
+RARE = 2
+"""Where pairs that occur less often are merged, there are so many that the library is faster."""
 EXCERPT_MERGES = 1000
 """Made in both ways to compare them."""
 
 
 def learn_merges(sample: SampleFile, num_merges: int, min_frequency: int) -> Merges:
     """At most so many merges, first to last. Pairs that occur fewer than `min_frequency` times are not merged."""
-    if sample.num_bytes < SMALL_SAMPLE_BYTES:
+    if sample.num_bytes < SMALL_SAMPLE_BYTES or min_frequency < RARE:
         return merges_of_tokenizers(sample.texts(), num_merges, min_frequency)
     with (
         SampleFile(sample.path.with_suffix(".excerpt"), sample.excerpt) as excerpt,

@@ -91,7 +91,7 @@ TOKENIZERS: dict[str, Callable[[TokenizerSection], Tokenizer]] = {
 
 
 def not_set(section: TokenizerSection, key: str) -> str:
-    return f"{key} is not set, but tokenizer_type {section.tokenizer_type} needs it. Set it to the vocabulary's file."
+    return f"{key} is not set, but tokenizer_type {section.tokenizer_type} needs it. Set it to that file of the vocabulary."
 
 
 def named_file(section: TokenizerSection, key: str, or_folder: bool = False) -> Path:

@@ -27,7 +27,7 @@ class SampleFile:
         self.num_texts = 0
         self.num_bytes = 0
         self.excerpt: list[str] = []
-        """Some of the texts, from everywhere among them, of at most EXCERPT_BYTES."""
+        """Some of the texts, of long ones the beginning, from everywhere among them, of at most EXCERPT_BYTES."""
         self._texts = texts
 
     def __enter__(self) -> Self:
@@ -51,9 +51,9 @@ class SampleFile:
                 if not data:
                     continue
                 file.write(data + SEPARATOR)
-                if self.num_texts % stride == 0 and len(data) <= LONGEST_IN_EXCERPT:
-                    self.excerpt.append(text)
-                    excerpt_bytes += len(data)
+                if self.num_texts % stride == 0:
+                    self.excerpt.append(text if len(data) <= LONGEST_IN_EXCERPT else text[: LONGEST_IN_EXCERPT // 4])
+                    excerpt_bytes += min(len(data), LONGEST_IN_EXCERPT)
                 while excerpt_bytes > EXCERPT_BYTES:
                     stride *= 2
                     self.excerpt = self.excerpt[::2]

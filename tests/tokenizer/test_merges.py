@@ -95,6 +95,8 @@ def test_a_sample_file_gives_the_texts_back_and_an_excerpt_from_everywhere(tmp_p
         assert sample.num_bytes == 3 * sum(len(text.encode()) for text in texts)
         assert 0.15e6 < sum(len(text.encode()) for text in sample.excerpt) <= 2**19
         assert sample.excerpt[-1] in texts[-30:]
+    with SampleFile(tmp_path / "long", ["a b " * 20_000, " " * 70_000]) as sample:
+        assert sample.excerpt == ["a b " * 2**12, " " * 2**14]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -120,6 +120,11 @@ def local_sources(names: set[str]) -> list[Source]:
 
 def open_source(path: Path, names: set[str], options: Options) -> Source:
     if not path.exists():
+        if ":/" in str(path):
+            raise DataError(
+                f"source {path.name} is an address. Write a repository list, a file of lines as "
+                '{"url": "https://github.com/organization/project"}, and name that.'
+            )
         raise DataError(
             f"source {path} does not exist. Name a folder, a git repository, a tar or zip archive, a dataset, "
             f"a repository list, or {LOCAL!r}."
@@ -160,7 +165,7 @@ def open_file(path: Path, names: set[str], options: Options) -> Source:
             return ZipSource(name, path, layout)
     raise DataError(
         f"source {path} is neither a folder, a tar or zip archive, a Parquet or JSON Lines dataset nor a repository list. "
-        "Check the file, or get it again."
+        'Check the file, or get it again; a line of a repository list is {"url": "https://..."}.'
     )
 
 
