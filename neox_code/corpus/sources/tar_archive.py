@@ -161,10 +161,14 @@ class StrictTarInfo(tarfile.TarInfo):
     def _proc_member(self, *arguments: Any, **keywords: Any) -> "StrictTarInfo":
         if self.type in EXTENSION_HEADERS and self.size > LARGEST_HEADER:
             raise BrokenArchive(f"an extended header of {self.size:,} bytes, expected at most {LARGEST_HEADER:,}")
+        self._refuse_odd_size()
         member: StrictTarInfo = super()._proc_member(*arguments, **keywords)  # type: ignore[misc]
-        if not 0 <= member.size < LARGEST_SIZE:
-            raise BrokenArchive(f"a member of {member.size:,} bytes")
+        member._refuse_odd_size()
         return member
+
+    def _refuse_odd_size(self) -> None:
+        if not 0 <= self.size < LARGEST_SIZE:
+            raise BrokenArchive(f"a member of {self.size:,} bytes")
 
 
 EXTENSION_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
