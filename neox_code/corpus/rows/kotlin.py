@@ -29,16 +29,8 @@ NOTICE = re.compile(r"/\*\n \* Copyright.*?\*/", re.DOTALL)
 LONG_VALUE = re.compile(r"\d{40,}|\S{200,}")
 
 
-@dataclass(frozen=True)
-class KotlinWindows:
-    tokens: int = 100
-    """The most in a window."""
-    overlap: int = 0
-    """About so many tokens of lines before a window are in front of it in its prompt."""
-    tokenizer: Path | None = None
-    """A tokenizer.json; without one tokens are counted by an approximation."""
-    faithful: bool = False
-    name = "windows of Kotlin"
+class WithoutVersions:
+    """Makers of rows that ask nothing of the project."""
 
     def says_version(self, path: str) -> bool:
         return False
@@ -48,6 +40,18 @@ class KotlinWindows:
 
     def version_at(self, path: str, versions: Mapping[str, str]) -> str | None:
         return None
+
+
+@dataclass(frozen=True)
+class KotlinWindows(WithoutVersions):
+    tokens: int = 100
+    """The most in a window."""
+    overlap: int = 0
+    """About so many tokens of lines before a window are in front of it in its prompt."""
+    tokenizer: Path | None = None
+    """A tokenizer.json; without one tokens are counted by an approximation."""
+    faithful: bool = False
+    name = "windows of Kotlin"
 
     def rows(self, document: Document, project_version: str | None) -> Iterator[dict[str, str]]:
         return self._faithful_rows(document) if self.faithful else self._rows(document.text)
@@ -73,17 +77,8 @@ class KotlinWindows:
 
 
 @dataclass(frozen=True)
-class KotlinFunctions:
+class KotlinFunctions(WithoutVersions):
     name = "functions of Kotlin"
-
-    def says_version(self, path: str) -> bool:
-        return False
-
-    def version(self, text: str) -> str | None:
-        return None
-
-    def version_at(self, path: str, versions: Mapping[str, str]) -> str | None:
-        return None
 
     def rows(self, document: Document, project_version: str | None) -> Iterator[dict[str, str]]:
         for function in kotlin_functions(document.text):
