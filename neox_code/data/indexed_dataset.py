@@ -60,6 +60,11 @@ def idx_path(prefix: str | os.PathLike[str]) -> Path:
     return Path(f"{os.fspath(prefix)}.idx")
 
 
+def record_path(prefix: str | os.PathLike[str]) -> Path:
+    """Return the path of what the writer of a pair recorded about it; see neox_code/data/identity.py."""
+    return Path(f"{os.fspath(prefix)}.tokens.json")
+
+
 class IndexedDatasetWriter:
     """Writes a pair of files, which appear when the `with` block ends well and not at all when it does not.
 
@@ -92,6 +97,7 @@ class IndexedDatasetWriter:
                 idx.flush()
                 os.fsync(idx.fileno())
                 idx_path(self.prefix).unlink(missing_ok=True)  # both are on the disk: from here on only names change
+                record_path(self.prefix).unlink(missing_ok=True)
                 self._bin_file.__exit__(None, None, None)
         except OSError as error:
             if not self._bin.closed:
@@ -181,6 +187,10 @@ class IndexedDataset:
     def num_bytes(self) -> int:
         """Of the .bin file."""
         return len(self._ids)
+
+    def counts(self) -> dict[str, int]:
+        """Number of documents and of tokens."""
+        return {"documents": len(self.document_indices) - 1, "tokens": int(self.sizes.sum(dtype=np.int64))}
 
     def __len__(self) -> int:
         """Number of sequences."""

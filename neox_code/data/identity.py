@@ -1,0 +1,159 @@
+"""What token files hold, in a few values that change when the files do. Imports no torch.
+
+    identity = data_identity(config.data)          # on rank 0: reads the whole .idx and a sample of the .bin of every file
+    data_changes(stored, identity)                 # ["train_data_paths[0]: tokens 1,200 -> 1,300 (data/code_text_document)"]
+
+The tokenizer of a token file is known where its writer recorded it: in PREFIX.tokens.json beside the pair (`write_record`), or in
+the tokens.json of a corpus. Token files of other programs have neither.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from neox_code.config.data import DataConfig
+from neox_code.data.indexed_dataset import IndexedDataset, bin_path, idx_path, record_path
+from neox_code.errors import DataError
+from neox_code.files import read_json, write_json
+
+SAMPLE_BLOCKS, SAMPLE_BLOCK_BYTES = 64, 2**14
+"""A .bin file is hashed in so many blocks at equal distances; a smaller file is hashed whole."""
+
+DATA_KEYS = ("data_path", "train_data_paths", "valid_data_paths", "test_data_paths")
+WEIGHT_KEYS = ("train_data_weights", "valid_data_weights", "test_data_weights")
+
+
+def data_identity(data: DataConfig) -> dict[str, Any]:
+    """Return the data that a configuration trains on, as JSON values.
+
+        {"split": [969, 30, 1], "weights": {"train_data_weights": [2.0, 1.0]}, "files": {"train_data_paths": [
+            {"path", "bytes", "documents", "tokens", "idx_sha256", "bin_sample_sha256", "tokenizer_sha256"}]}}
+
+    `split` is None unless `data_path` is set; `weights` holds the keys that the configuration sets; `tokenizer_sha256` is None
+    where the writer of the file recorded none; a file that does not exist has only its path. Raises DataError for a damaged file.
+    """
+    files = {}
+    for key in DATA_KEYS:
+        value = getattr(data, key)
+        paths = value if isinstance(value, tuple) else (value,)
+        if described := [file_identity(path) for path in paths if path]:
+            files[key] = described
+    weights = {key: list(getattr(data, key)) for key in WEIGHT_KEYS if getattr(data, key)}
+    return {"split": list(data.split) if data.data_path else None, "weights": weights, "files": files}
+
+
+def file_identity(prefix: str) -> dict[str, Any]:
+    """Return path, size, counts, hashes and tokenizer of one token file."""
+    if not (bin_path(prefix).exists() or idx_path(prefix).exists()):
+        return {"path": prefix}
+    dataset = IndexedDataset(prefix)
+    record = read_record(dataset)
+    return {
+        "path": prefix,
+        "bytes": dataset.num_bytes,
+        **dataset.counts(),
+        "idx_sha256": idx_sha256(prefix),
+        "bin_sample_sha256": bin_sample_sha256(prefix),
+        "tokenizer_sha256": (record.get("tokenizer") or {}).get("sha256"),
+    }
+
+
+def idx_sha256(prefix: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of PREFIX.idx."""
+    with idx_path(prefix).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def bin_sample_sha256(prefix: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of the size of PREFIX.bin and of blocks at equal distances, the first and the last included."""
+    with bin_path(prefix).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.sha256(str(size).encode())
+        if size <= SAMPLE_BLOCKS * SAMPLE_BLOCK_BYTES:
+            digest.update(file.read())
+        else:
+            for block in range(SAMPLE_BLOCKS):
+                file.seek(block * (size - SAMPLE_BLOCK_BYTES) // (SAMPLE_BLOCKS - 1))
+                digest.update(file.read(SAMPLE_BLOCK_BYTES))
+    return digest.hexdigest()
+
+
+def write_record(prefix: str | os.PathLike[str], tokenizer: Mapping[str, Any] | None, max_id: int | None) -> None:
+    """Write PREFIX.tokens.json beside a complete pair: its tokenizer, its highest id, and what ties it to the pair.
+
+    `tokenizer` is what `tokenizer.comparison.describe_vocabulary` returns; None where it is not known.
+    """
+    counts = IndexedDataset(prefix).counts()
+    record = {"tokenizer": dict(tokenizer) if tokenizer else None, "max_id": max_id, **counts}
+    write_json(record_path(prefix), record | {"bin_sample_sha256": bin_sample_sha256(prefix)})
+
+
+def read_record(dataset: IndexedDataset) -> dict[str, Any]:
+    """Return what the writer of a token file recorded: `tokenizer` (its identity) and `max_id`; {} where nothing fits the file.
+
+    A record of another content (the pair was replaced by another program) is not used.
+    """
+    try:
+        record = read_json(record_path(dataset.prefix))
+        expected = dataset.counts() | {"bin_sample_sha256": bin_sample_sha256(dataset.prefix)}
+        if all(record.get(key) == value for key, value in expected.items()):
+            return {"tokenizer": record.get("tokenizer"), "max_id": record.get("max_id")}
+    except (AttributeError, DataError, OSError):
+        pass
+    return corpus_record(dataset)
+
+
+def corpus_record(dataset: IndexedDataset) -> dict[str, Any]:
+    """Return the tokenizer from the tokens.json of the corpus that the file was written with, if its counts are the file's.
+
+    train_Python_text_document is described by tokens.json, code_train_text_document by code_tokens.json.
+    """
+    path = Path(dataset.prefix)
+    for match in re.finditer(r"(?:^|(?<=_))(?=(train|valid|test)_(?:(.+)_)?text_document$)", path.name):
+        try:
+            summary = read_json(path.with_name(f"{path.name[: match.start()]}tokens.json"))
+            languages = summary["splits"][match[1]]
+            counted = [languages[match[2]]] if match[2] else list(languages.values())
+            documents, tokens = (sum(count[key] for count in counted) for key in ("documents", "tokens"))
+            found = dataset.counts()
+            if found["documents"] == documents and found["tokens"] - tokens in (0, documents):  # with or without end-of-document
+                return {"tokenizer": summary["tokenizer"], "max_id": None}
+        except (AttributeError, DataError, KeyError, OSError, TypeError):
+            continue
+    return {}
+
+
+def data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each difference between two results of `data_identity`; the path of a file alone is none.
+
+    >>> old = {"split": None, "weights": {}, "files": {"data_path": [{"path": "a", "tokens": 1200}]}}
+    >>> new = {"split": [9, 1, 0], "weights": {}, "files": {"data_path": [{"path": "b", "tokens": 1300}]}}
+    >>> data_changes(old, new)
+    ['split: None -> [9, 1, 0]', 'data_path[0] (b): tokens 1,200 -> 1,300']
+    """
+    changes = [f"{key}: {before.get(key)} -> {now.get(key)}" for key in ("split", "weights") if before.get(key) != now.get(key)]
+    for key in DATA_KEYS:
+        old, new = before.get("files", {}).get(key, []), now.get("files", {}).get(key, [])
+        if len(old) != len(new):
+            changes.append(f"{key}: {len(old)} files -> {len(new)}")
+        for index, (one, other) in enumerate(zip(old, new, strict=False)):
+            fields = [field for field in one.keys() | other.keys() if field != "path" and one.get(field) != other.get(field)]
+            if fields:
+                field = min(fields, key=FIELDS_BY_MEANING.index)
+                place = f"{key}[{index}] ({other['path']})"
+                changes.append(f"{place}: {field} {written(one.get(field))} -> {written(other.get(field))}")
+    return changes
+
+
+FIELDS_BY_MEANING = ("tokenizer_sha256", "tokens", "documents", "bytes", "idx_sha256", "bin_sample_sha256")
+"""Of several fields of a file that differ, the first is reported."""
+
+
+def written(value: Any) -> str:
+    """Return a count with separators, a hash in short, None as unknown."""
+    if value is None:
+        return "unknown"
+    return f"{value:,}" if isinstance(value, int) else str(value)[:12]

@@ -1,0 +1,61 @@
+"""Whether ids that were made with a recorded tokenizer mean the same text to another one.
+
+    recorded = describe_vocabulary(tokenizer)             # JSON values, kept beside token files and weights
+    compare_vocabulary(recorded, other)                   # "same", "same ids", "other" or "unknown"
+
+The hash of an identity covers files and settings, so it differs between a tokenizer.json and the vocab.json and merges.txt of one
+vocabulary. `ids_sha256` covers the bytes that each id stands for, and agrees there.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from neox_code.tokenizer.protocol import Tokenizer
+
+Comparison = Literal["same", "same ids", "other", "unknown"]
+
+
+def describe_vocabulary(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return the tokenizer's identity, its number of ids and the hash of their bytes."""
+    return {**tokenizer.identity, "vocab_size": tokenizer.vocab_size, "ids_sha256": ids_sha256(tokenizer, tokenizer.vocab_size)}
+
+
+def ids_sha256(tokenizer: Tokenizer, count: int) -> str:
+    """Return the SHA-256 of the bytes of the ids below `count`, in their order, each after its length."""
+    digest = hashlib.sha256()
+    for token_id in range(count):
+        data = tokenizer.decode_bytes([token_id])
+        digest.update(len(data).to_bytes(4, "little") + data)
+    return digest.hexdigest()
+
+
+def compare_vocabulary(recorded: Mapping[str, Any], tokenizer: Tokenizer) -> Comparison:
+    """Return how a vocabulary recorded by `describe_vocabulary` relates to the tokenizer's.
+
+    same      the same files and settings: every text becomes the same ids
+    same ids  each recorded id means the same bytes (the tokenizer may have further ones); texts may be cut into other ids
+    other     some id means something else
+    unknown   the record is of another tokenizer_type and has no `ids_sha256`, as those of older versions
+    """
+    own = tokenizer.identity
+    if recorded.get("sha256") == own["sha256"]:
+        return "same"
+    count, ids_hash = recorded.get("vocab_size"), recorded.get("ids_sha256")
+    if isinstance(count, int) and ids_hash is not None:
+        is_same = count <= tokenizer.vocab_size and ids_sha256(tokenizer, count) == ids_hash
+        return "same ids" if is_same else "other"
+    return "other" if recorded.get("tokenizer_type") == own["tokenizer_type"] else "unknown"
+
+
+def name_vocabulary(identity: Mapping[str, Any]) -> str:
+    """Return a tokenizer's type and files, as an error message names it.
+
+    >>> name_vocabulary({"tokenizer_type": "HFTokenizer", "vocab_file": "code.json", "sha256": "ab34567890123"})
+    'HFTokenizer code.json (sha256 ab3456789012)'
+    """
+    files = [str(identity[key]) for key in ("vocab_file", "merge_file") if identity.get(key)]
+    reader = identity.get("merge_file_reader")
+    details = [f"merge_file_reader {reader}"] if reader else []
+    details.append(f"sha256 {str(identity.get('sha256'))[:12]}")
+    return f"{' '.join([str(identity.get('tokenizer_type')), *files])} ({', '.join(details)})"
