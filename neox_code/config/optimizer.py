@@ -40,7 +40,8 @@ class OptimizerConfig:
 
     lr_decay_style: Literal["constant", "linear", "cosine", "exponential"] = "linear"
     """Shape of the learning rate after warm-up: linear falls towards 0 and cosine to `min_lr`; exponential is halved every
-    `lr_decay_iters`, less the warm-up."""
+    `lr_decay_iters`, less the warm-up. Counted as in GPT-NeoX: the first step has the rate of step 0, so that linear's last step
+    is not lost at rate 0. After the end of the decay cosine stays at `min_lr`, where GPT-NeoX's climbs again."""
 
     lr_decay_iters: int | None = None
     """Step at which the decay ends; default `lr_decay_fraction` of `train_iters`, or all of them."""
@@ -52,7 +53,7 @@ class OptimizerConfig:
     """The learning rate never falls below this."""
 
     warmup: float = 0.01
-    """Share of `lr_decay_iters` in which the learning rate climbs linearly from 0."""
+    """Share of `lr_decay_iters` in which the learning rate climbs linearly to `lr`."""
 
     zero_stage: Literal[0, 1, 2, 3] = 1
     """`zero_optimization.stage`: 1 divides the optimizer's state over the data-parallel ranks. 0 runs as 1."""

@@ -106,13 +106,14 @@ class Run:
 
     def one_step(self, batches: Iterator[Batch]) -> tuple[StepResult, float]:
         """One optimizer step at the schedule's learning rate; returns both."""
-        rate = scheduled_rate(self.state.iteration + 1, self.config.optimizer, self.config.training.train_iters)
+        updates = self.state.iteration - self.state.skipped_steps
+        rate = scheduled_rate(updates, self.config.optimizer, self.config.training.train_iters)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         if self.config.model.hidden_dropout or self.config.model.attention_dropout:
             seed_dropout(self.config.training.seed, self.grid, self.state.iteration)
         result = self.step(self.engine, batches, self.grid)
-        self.state.advance(self.sizes.train_batch_size)
+        self.state.advance(self.sizes.train_batch_size, result.skipped)
         self.interval.losses.append(result.loss)
         self.interval.skipped += result.skipped
         self.overflows = self.overflows + 1 if result.skipped else 0

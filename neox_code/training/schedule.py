@@ -1,4 +1,9 @@
-"""Learning rates as pure functions of the step. Resume needs no state, and no schedule climbs again after its end."""
+"""Learning rates as pure functions of the updates done. Resume needs no state, and no schedule climbs again after its end.
+
+The formulas are those of GPT-NeoX's AnnealingLR, which counts from 0: the first update is made at the rate of 0 updates.
+Two things differ: cosine stays at `min_lr` after its end (there it climbs again), and a warm-up shorter than one update never
+exceeds `lr` (there it divides by a number below 1).
+"""
 
 import math
 
@@ -6,7 +11,7 @@ from neox_code.config.optimizer import OptimizerConfig
 
 
 def decayed(style: str, peak: float, floor: float, progress: float) -> float:
-    """The rate after `progress` of the decay, which ends at 1: linear falls towards 0, cosine to `floor`; 0.693 is ln 2.
+    """Return the rate after `progress` of the decay, which ends at 1: linear falls towards 0, cosine to `floor`; 0.693 is ln 2.
 
     >>> [round(decayed("cosine", 1.0, 0.2, p), 3) for p in (0, 0.5, 1, 2)], round(decayed("exponential", 1.0, 0.2, 1), 3)
     ([1.0, 0.6, 0.2, 0.2], 0.5)
@@ -20,20 +25,20 @@ def decayed(style: str, peak: float, floor: float, progress: float) -> float:
     return max(floor, rates[style]())
 
 
-def learning_rate(step: int, peak: float, floor: float, style: str, warmup_steps: float, decay_steps: int) -> float:
-    """The rate of step number `step`, counted from 1: linear warm-up from 0, then the decay, never below `floor`.
+def learning_rate(updates: int, peak: float, floor: float, style: str, warmup_updates: float, decay_updates: int) -> float:
+    """Return the rate of the update that follows `updates` others: linear warm-up, then the decay, never below `floor`.
 
-    >>> [learning_rate(step, 1.0, 0.1, "linear", 2, 10) for step in (1, 2, 6, 10, 1000)]
-    [0.5, 1.0, 0.5, 0.1, 0.1]
+    >>> [learning_rate(updates, 1.0, 0.1, "linear", 2, 10) for updates in (0, 1, 2, 6, 9, 1000)]
+    [0.5, 0.5, 1.0, 0.5, 0.125, 0.1]
     """
-    if step <= warmup_steps:
-        return peak * step / warmup_steps
-    return decayed(style, peak, floor, (step - warmup_steps) / max(1, decay_steps - warmup_steps))
+    if warmup_updates > 0 and updates <= warmup_updates:
+        return peak * min(1.0, max(1, updates) / warmup_updates)
+    return decayed(style, peak, floor, (updates - warmup_updates) / max(1, decay_updates - warmup_updates))
 
 
-def scheduled_rate(step: int, optimizer: OptimizerConfig, train_iters: int) -> float:
-    """The configured schedule at step number `step`, counted from 1. The optimizer has a learning rate."""
+def scheduled_rate(updates: int, optimizer: OptimizerConfig, train_iters: int) -> float:
+    """Return the configured rate of the update that follows `updates` others. `optimizer.lr` must be set."""
     assert optimizer.lr is not None
-    decay_steps = optimizer.lr_decay_iters or max(1, math.floor(train_iters * (optimizer.lr_decay_fraction or 1)))
-    warmup_steps = optimizer.warmup * decay_steps
-    return learning_rate(step, optimizer.lr, optimizer.min_lr, optimizer.lr_decay_style, warmup_steps, decay_steps)
+    decay_updates = optimizer.lr_decay_iters or max(1, math.floor(train_iters * (optimizer.lr_decay_fraction or 1)))
+    warmup_updates = optimizer.warmup * decay_updates
+    return learning_rate(updates, optimizer.lr, optimizer.min_lr, optimizer.lr_decay_style, warmup_updates, decay_updates)

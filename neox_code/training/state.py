@@ -8,19 +8,27 @@ from typing import Any
 @dataclass
 class TrainingState:
     iteration: int = 0
-    """Optimizer steps done."""
+    """Training steps done, those without an update of the weights included."""
     consumed_samples: int = 0
     """Samples read by all ranks together."""
+    skipped_steps: int = 0
+    """Steps that made no update, since their gradient was not finite. The learning rate does not advance in them."""
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> "TrainingState":
         """The inverse of `as_dict`; an empty mapping is the beginning."""
-        return cls(int(state.get("iteration", 0)), int(state.get("consumed_samples", 0)))
+        return cls(*(int(state.get(key, 0)) for key in ("iteration", "consumed_samples", "skipped_iterations")))
 
     def as_dict(self) -> dict[str, int]:
-        return {"iteration": self.iteration, "consumed_samples": self.consumed_samples}
+        """Return the state as checkpoints hold it; DeepSpeed keeps the key `skipped_steps` for itself."""
+        return {
+            "iteration": self.iteration,
+            "consumed_samples": self.consumed_samples,
+            "skipped_iterations": self.skipped_steps,
+        }
 
-    def advance(self, samples: int) -> None:
-        """After one step over so many samples."""
+    def advance(self, samples: int, is_skipped: bool = False) -> None:
+        """Count one step over `samples` samples."""
         self.iteration += 1
         self.consumed_samples += samples
+        self.skipped_steps += is_skipped

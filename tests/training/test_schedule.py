@@ -1,51 +1,100 @@
-"""Learning rates against torch's schedulers, and past their end."""
+"""Learning rates against a scheduler object that counts as GPT-NeoX's does, and past the end of their decay."""
 
 import itertools
 import math
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, ExponentialLR, LinearLR, SequentialLR
+from distributed_runs import run_ranks, train
+from torch.optim.lr_scheduler import LambdaLR
 
 from neox_code.config.optimizer import OptimizerConfig
-from neox_code.training.schedule import learning_rate, scheduled_rate
+from neox_code.files import read_json_lines
+from neox_code.training.schedule import scheduled_rate
+from neox_code.training.state import TrainingState
 
-DECAYS = {
-    "cosine": lambda optimizer, floor, steps: CosineAnnealingLR(optimizer, steps, eta_min=floor),
-    "linear": lambda optimizer, floor, steps: LinearLR(optimizer, 1.0, 0.0, steps),
-    "exponential": lambda optimizer, floor, steps: ExponentialLR(optimizer, math.exp(-0.693 / steps)),
-    "constant": lambda optimizer, floor, steps: ConstantLR(optimizer, 1.0, steps),
-}
-"""After warm-up, as GPT-NeoX has them: linear falls towards 0, and no rate is below `min_lr`."""
+STYLES = ("constant", "linear", "cosine", "exponential")
 
 
-@pytest.mark.parametrize("style", DECAYS)
-def test_rates_are_those_of_torch(style):
-    peak, floor, warmup, end = 0.01, 0.001, 5, 50
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak)
-    decay = DECAYS[style](optimizer, floor, end - warmup)
-    expected = SequentialLR(optimizer, [LinearLR(optimizer, 1e-9, 1.0, warmup), decay], [warmup])
-    for step in range(1, end + 1):
+def annealing_factor(style: str, warmup: float, end: int, floor: float, count: int) -> float:
+    """Return the rate of AnnealingLR in GPT-NeoX's learning_rates.py for a peak of 1, after `count` calls of its `step`."""
+    if warmup > 0 and count <= warmup:
+        return max(1, count) / warmup
+    done, length = count - warmup, end - warmup
+    factor = {
+        "constant": 1.0,
+        "linear": (length - done) / length,
+        "cosine": floor + (1 - floor) / 2 * (1 + math.cos(math.pi * done / length)),
+        "exponential": 0.5 ** (0.693 / math.log(2) * done / length),
+    }[style]
+    return max(factor, floor)
+
+
+def annealed(section: OptimizerConfig, steps: int, train_iters: int) -> list[float]:
+    """Return the rate of each step of a run: torch's scheduler, stepped after every update as DeepSpeed steps GPT-NeoX's."""
+    end = section.lr_decay_iters or max(1, int(train_iters * (section.lr_decay_fraction or 1)))
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=section.lr)
+    floor, warmup = section.min_lr / section.lr, section.warmup * end
+    scheduler = LambdaLR(optimizer, lambda count: annealing_factor(section.lr_decay_style, warmup, end, floor, count))
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
-        expected.step()
-        rate = max(floor, optimizer.param_groups[0]["lr"]) if step > warmup else optimizer.param_groups[0]["lr"]
-        assert learning_rate(step, peak, floor, style, warmup, end) == pytest.approx(rate, rel=1e-5)
+        scheduler.step()
+    return rates
 
 
-@pytest.mark.parametrize("style", DECAYS)
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"warmup": 0.1},
+        {"warmup": 0.0, "min_lr": 1e-5},
+        {"warmup": 0.025, "min_lr": 1e-5},
+        {"warmup": 0.33, "lr_decay_fraction": 0.7},
+        {"warmup": 0.05, "lr_decay_iters": 60},
+        {"warmup": 1.0},
+    ],
+)
+def test_every_step_has_the_rate_of_gpt_neox(style, keys):
+    section = OptimizerConfig(lr=6e-4, lr_decay_style=style, **keys)
+    end = section.lr_decay_iters or int(100 * (section.lr_decay_fraction or 1))
+    rates = [scheduled_rate(updates, section, 100) for updates in range(end)]
+    assert rates == pytest.approx(annealed(section, end, 100), rel=1e-12)
+
+
+@pytest.mark.parametrize("style", STYLES)
 def test_no_rate_climbs_after_its_lowest(style):
     section = OptimizerConfig(lr=6e-4, min_lr=6e-5, lr_decay_style=style, lr_decay_iters=100, warmup=0.1)
-    rates = [scheduled_rate(step, section, 400) for step in range(10, 401)]
+    rates = [scheduled_rate(updates, section, 400) for updates in range(10, 400)]
     assert all(later <= earlier for earlier, later in itertools.pairwise(rates))
     ends = {"constant": 6e-4, "exponential": pytest.approx(6e-5, rel=1e-3)}
     assert rates[-1] == ends.get(style, 6e-5)
 
 
-def test_the_decay_ends_at_a_share_of_the_steps():
-    section = OptimizerConfig(lr=1.0, lr_decay_fraction=0.8, warmup=0)
-    assert [round(scheduled_rate(step, section, 105), 6) for step in (21, 42, 84, 100)] == [0.75, 0.5, 0.0, 0.0]
+def test_the_last_step_of_a_linear_decay_is_not_lost():
+    section = OptimizerConfig(lr=1.0, lr_decay_style="linear", warmup=0)
+    assert [scheduled_rate(updates, section, 4) for updates in range(4)] == [1.0, 0.75, 0.5, 0.25]
 
 
-def test_a_warm_up_may_end_between_two_steps():
-    section = OptimizerConfig(lr=1.0, lr_decay_style="constant", warmup=0.25)
-    assert [scheduled_rate(step, section, 10) for step in (1, 2, 3)] == [0.4, 0.8, 1.0]
+def test_a_warm_up_shorter_than_one_step_never_exceeds_the_peak():
+    section = OptimizerConfig(lr=1.0, lr_decay_style="linear", warmup=0.01)
+    assert max(scheduled_rate(updates, section, 10) for updates in range(10)) == 1.0
+
+
+def test_a_skipped_step_does_not_advance_the_rate():
+    state = TrainingState()
+    state.advance(8)
+    state.advance(8, is_skipped=True)
+    assert TrainingState.from_dict(state.as_dict()) == TrainingState(iteration=2, consumed_samples=16, skipped_steps=1)
+
+
+@pytest.mark.parametrize("style", ["linear", "cosine"])
+def test_a_run_that_stops_and_goes_on_has_the_rates_of_gpt_neox(job, tmp_path, style):
+    save = tmp_path / "save"
+    file = job(lr_decay_style=style, min_lr=1e-4, warmup=0.4, train_iters=8)
+    for stop in ({"exit_interval": 3}, {}):
+        run_ranks(1, train, [str(file)], {"save": str(save), "load": str(save), **stop})
+    rates = [row["train/learning_rate"] for row in read_json_lines(save / "metrics.jsonl") if "train/learning_rate" in row]
+    section = OptimizerConfig(lr=0.003, lr_decay_style=style, min_lr=1e-4, warmup=0.4)
+    assert rates == pytest.approx(annealed(section, 8, 8), rel=1e-12)
