@@ -62,8 +62,14 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> in
         sentence = remedy_sentence(error)
         if sentence is None:
             raise
-        print(f"error: {sentence}", file=sys.stderr)
+        print_error(sentence)
         return EXIT_USER_ERROR
+
+
+def print_error(message: str) -> None:
+    """Write a message to standard error, each of its lines (a problem each) after `error:`."""
+    for line in message.splitlines() or [""]:
+        print(f"error: {line}", file=sys.stderr, flush=True)
 
 
 def remedy_sentence(error: BaseException) -> str | None:

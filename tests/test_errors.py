@@ -30,6 +30,11 @@ def test_what_the_user_can_mend_is_a_sentence_and_status_2(error, sentence, caps
     assert len(printed.splitlines()) == 1
 
 
+def test_each_of_several_problems_has_its_own_mark(capsys):
+    assert run_command(raising(ConfigError("lr is missing.\ntrain_iters is missing.")), []) == 2
+    assert capsys.readouterr().err == "error: lr is missing.\nerror: train_iters is missing.\n"
+
+
 def test_an_interruption_is_status_130():
     assert run_command(raising(KeyboardInterrupt()), []) == 130
 

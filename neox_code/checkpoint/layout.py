@@ -80,13 +80,18 @@ def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:
     """The folder of the wanted iteration, or of the latest. Raises CheckpointError with what there is instead."""
     load = Path(load)
     there = checkpoints(load)
-    choices = f"There are iterations {', '.join(map(str, there))}." if there else "There are none."
+    if not there and not latest_file(load).exists():
+        raise CheckpointError(
+            f"load ({load}) holds no checkpoint: there is no file latest and no folder global_step* in it. "
+            "Set load to the folder that the model was saved to."
+        )
+    choices = f"There are iterations {', '.join(map(str, there))}." if there else "No folder global_step* is there."
     if iteration is not None:
         if iteration not in there:
             raise CheckpointError(f"{load} holds no checkpoint of iteration {iteration}. {choices}")
         return there[iteration]
     if not latest_file(load).exists():
-        raise CheckpointError(f"load ({load}) holds no checkpoint: there is no file {latest_file(load)}. Check the path. {choices}")
+        raise CheckpointError(f"load ({load}) has no file latest, which names the checkpoint. {choices} Choose one by --iteration.")
     name = latest_file(load).read_text(encoding="utf-8").strip()
     folder = load / name
     if not name or Path(name).name != name or not folder.is_dir():

@@ -29,6 +29,8 @@ class Assigned:
 
     value: Any
     place: str
+    as_written: str = ""
+    """Key, value and place as the user wrote them, where the key or the value became another one; else empty."""
 
 
 @dataclass(frozen=True)
@@ -100,21 +102,21 @@ class Draft:
     def assign(self, assignment: Assignment, setting: Setting, replace: bool) -> None:
         place = setting.inner_places.get(assignment.inner, setting.place)
         target = FIELDS[assignment.field]
+        name = f"{setting.key}.{assignment.inner}" if assignment.inner else setting.key
+        as_written = shown(name, value_at(setting.value, assignment.inner, assignment.value), place)
         try:
             value = value_for(target, assignment.value)
         except ValueError as error:
-            name = f"{setting.key}.{assignment.inner}" if assignment.inner else setting.key
-            self.problems.append(f"{shown(name, assignment.value, place)} must be {error}.")
+            self.problems.append(f"{as_written} must be {error}.")
             self.bad_fields.add(target.name)
             return
         before = self.assigned.get(target.name)
         if before and isinstance(value, Mapping):
             value = {**before.value, **value}
         elif before and not replace and before.value != value:
-            first, second = (shown(target.name, found.value, found.place) for found in (before, Assigned(value, place)))
-            self.problems.append(f"{first} contradicts {second}. Remove one of them.")
+            self.problems.append(f"{before.as_written} contradicts {as_written}. Remove one of them.")
             self.bad_fields.add(target.name)
-        self.assigned[target.name] = Assigned(value, place)
+        self.assigned[target.name] = Assigned(value, place, as_written)
 
     def values(self) -> dict[str, Any]:
         """A value for every field; a required one that was not given is a problem, and 1 stands in for it in the checks."""
@@ -128,7 +130,7 @@ class Draft:
         """The demands on fields that have another value."""
         values, origins = self.values(), self.origins()
         return [
-            f"{said} {demand.says} {shown(demand.field, values[demand.field], origins[demand.field])}. Make them agree."
+            f"{said} {demand.says} {self.say(demand.field, values, origins)}. Make them agree."
             for said, demand in self.demands.values()
             if demand.field not in self.bad_fields and values[demand.field] != demand.value
         ]
@@ -138,8 +140,33 @@ class Draft:
         refusals = (refusal(settings, reason) for reason, settings in self.refused.items())
         return [*self.problems, *refusals, *self.missing, *self.disappointed()]
 
+    def say(self, name: str, values: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+        """A field with its value and origin, as the user wrote them where the user did."""
+        return self.as_written().get(name) or shown(name, values[name], origins[name])
+
+    def as_written(self) -> dict[str, str]:
+        """Fields whose key, value and place messages repeat as the user wrote them."""
+        return {
+            name: given.as_written
+            for name, given in self.assigned.items()
+            if given.as_written and given.value is not None and not isinstance(given.value, Mapping)
+        }
+
     def origins(self) -> dict[str, str]:
         return {name: self.assigned[name].place if name in self.assigned else DEFAULT for name in FIELDS}
+
+
+def value_at(value: Any, inner: str, otherwise: Any) -> Any:
+    """The value at a dotted name within nested dictionaries; `otherwise` where a key of theirs is spelled in another way.
+
+    >>> value_at({"type": "SGD", "params": {"lr": 1}}, "params.lr", None), value_at(5, "", None)
+    (1, 5)
+    """
+    for part in inner.split(".") if inner else ():
+        if not isinstance(value, Mapping) or part not in value:
+            return otherwise
+        value = value[part]
+    return value
 
 
 def default_of(known: Field) -> Any:
@@ -162,7 +189,7 @@ def refusal(settings: list[str], reason: str) -> str:
     *rest, last = settings
     if not rest:
         return f"{last} cannot be used: {reason}."
-    return f"{', '.join(rest)} and {last} cannot be used: {re.sub(r'Remove it$', 'Remove them', reason)}."
+    return f"{', '.join(rest)} and {last} cannot be used: {re.sub('(?<=[Rr]emove )it$', 'them', reason)}."
 
 
 def unknown(setting: Setting) -> str:

@@ -1,9 +1,9 @@
 """What a configuration's values must satisfy, alone and together; each failure is a sentence with the sum in it.
 
-    for problem in problems_of(values, origins):
+    for problem in problems_of(values, say):
         print(problem.text)
 
-`values` has a value for every field of every section, `origins` where it came from.
+`values` has a value for every field of every section; `say(name)` is a field with its value and origin, as messages show it.
 """
 
 import math
@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from neox_code.config.assembly import shown
 from neox_code.config.model import MOST_LAYERS, feed_forward_size
 from neox_code.config.optimizer import is_offloaded
 
@@ -97,12 +96,8 @@ Values = Mapping[str, Any]
 Say = Callable[[str], str]
 
 
-def problems_of(values: Values, origins: Mapping[str, str]) -> Iterator[Problem]:
+def problems_of(values: Values, say: Say) -> Iterator[Problem]:
     """Everything that is wrong with the values."""
-
-    def say(name: str) -> str:
-        return shown(name, values[name], origins[name])
-
     outside = set()
     for name, interval in INTERVALS.items():
         found = values[name] if isinstance(values[name], tuple) else (values[name],)

@@ -9,7 +9,7 @@ A configuration file is flat: each field's name is a key, and no two sections sh
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -40,6 +40,30 @@ class Field:
     annotation: Any
     default: Any
     required: bool
+
+
+def choices(name: str) -> tuple[Any, ...]:
+    """The values that a field of a Literal type takes, in their order.
+
+    >>> choices("heldout_split")
+    ('valid', 'test')
+    """
+    return literal_values(FIELDS[name].annotation)
+
+
+def literal_values(annotation: Any) -> tuple[Any, ...]:
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return tuple(value for argument in get_args(annotation) for value in literal_values(argument))
+
+
+def one_of(values: Sequence[Any]) -> str:
+    """Values as a sentence lists them.
+
+    >>> one_of(["adam", "sgd", "lion"]), one_of([1])
+    ('adam, sgd or lion', '1')
+    """
+    return " or ".join(filter(None, [", ".join(map(str, values[:-1])), str(values[-1])]))
 
 
 def fields_of(section: str) -> list[Field]:
@@ -76,9 +100,9 @@ def converted(value: Any, annotation: Any) -> Any:
     return SCALARS[annotation](value)
 
 
-def chosen(value: Any, choices: tuple[Any, ...]) -> Any:
-    if isinstance(value, bool) or value not in choices:
-        raise ValueError(" or ".join(filter(None, [", ".join(map(str, choices[:-1])), str(choices[-1])])))
+def chosen(value: Any, allowed: tuple[Any, ...]) -> Any:
+    if isinstance(value, bool) or value not in allowed:
+        raise ValueError(one_of(allowed))
     return value
 
 
@@ -108,9 +132,18 @@ LARGEST_FLOAT = 1e30
 """Larger numbers are mistakes, and sums of them overflow."""
 
 
+def unquoted(expected: str, value: Any) -> ValueError:
+    """The error of a value that is no number; text that spells one has quotes too many."""
+    try:
+        float(value if isinstance(value, str) else "")
+    except ValueError:
+        return ValueError(expected)
+    return ValueError(f"{expected}, without quotes")
+
+
 def whole_number(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value % 1 != 0:
-        raise ValueError("a whole number")
+        raise unquoted("a whole number", value)
     if abs(value) > LARGEST:
         raise ValueError("a whole number that 64 bits can hold")
     return int(value)
@@ -118,7 +151,7 @@ def whole_number(value: Any) -> int:
 
 def number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError("a number")
+        raise unquoted("a number", value)
     if abs(value) > LARGEST_FLOAT:
         raise ValueError(f"a number of at most {LARGEST_FLOAT:g}")
     return float(value)

@@ -7,12 +7,13 @@ renamed keys), those that are accepted and ignored, and those that are refused, 
     rule_of("scaled_upper_triang_masked_softmax_fusion").ignored          # why it has no effect
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from neox_code.config.deepspeed_settings import BF16, FP16, ZERO, Fault, faults
-from neox_code.config.fields import FIELDS
+from neox_code.config.fields import FIELDS, choices, one_of
+from neox_code.config.former_keys import HARMLESS, OTHER_WORDS, REFUSED, RENAMED, SWITCHED
 from neox_code.config.model import MOST_LAYERS
 from neox_code.config.spelling import nearest
 
@@ -65,12 +66,17 @@ def rule_of(key: str) -> Rule | None:
 
 
 def similar_keys(key: str) -> list[str]:
-    """Keys with an effect that an unknown one may have meant, best first.
+    """Keys that an unknown one may have meant, those with an effect first.
 
     >>> similar_keys("hiden_size"), similar_keys("dropout"), similar_keys("zebra")
     (['hidden_size'], ['attention_dropout', 'hidden_dropout'], [])
+    >>> similar_keys("num_hidden_layers"), similar_keys("wand_host")
+    (['num_layers'], ['wandb_host'])
     """
-    return nearest(key, (known for known, rule in KEYS.items() if rule.read))
+    if key in OTHER_WORDS:
+        return [OTHER_WORDS[key]]
+    current = {known: rule for known, rule in KEYS.items() if known not in (*RENAMED, *SWITCHED) and not rule.refused}
+    return nearest(key, (known for known, rule in current.items() if rule.read)) or nearest(key, current)
 
 
 # ---- readers
@@ -116,7 +122,7 @@ def each(rule: Rule, keys: str) -> dict[str, Rule]:
 
 
 def dictionary(value: Any) -> Mapping[str, Any]:
-    if value is None:
+    if value is None or value is False:
         return {}
     if not isinstance(value, Mapping):
         raise ValueError("a dictionary")
@@ -146,24 +152,48 @@ OPTIMIZER_PARAMETERS = {
 USUAL_PARAMETERS = {"adam_w_mode": True, "bias_correction": True, "amsgrad": False, "set_grad_none": True}
 """Parameters of Adam that ask for nothing but what is done."""
 
+PARAMETERS_OF_THEIR_OWN = {"max_grad_norm": "gradient_clipping"}
+"""Parameters in GPT-NeoX's and DeepSpeed's examples that are fields of another name, whatever the optimizer."""
 
-def read_optimizer(value: Any) -> Iterator[Assignment]:
+UNBUILT_OPTIMIZERS = ("onebitadam", "onebitlamb", "zerooneadam", "lamb", "muon", "adagrad", "adafactor", "sm3", "madgrad_wd")
+
+
+def read_optimizer(value: Any) -> Iterator[Assignment | Fault]:
     given = dictionary(value)
     kind = given.get("type")
     if isinstance(kind, str):
         kind = kind.lower().replace("cpu_torch_adam", "cpu_adam")
-    if kind in ("onebitadam", "sm3", "madgrad_wd"):
-        raise NotBuilt(f"{given['type']} is not built. Use adam, adamw, cpu_adam, sgd or lion")
+    if kind in UNBUILT_OPTIMIZERS and kind not in choices("optimizer_type"):
+        raise NotBuilt(f"{given['type']} is not built. Use {one_of(choices('optimizer_type'))}")
     if "type" in given:
         yield Assignment("optimizer_type", kind, "type")
     allowed = OPTIMIZER_PARAMETERS.get(str(kind)) or sorted({name for names in OPTIMIZER_PARAMETERS.values() for name in names})
     for name, inner in leaves({key: inner for key, inner in given.items() if key != "type"}):
         parameter = name.removeprefix("params.")
-        if parameter in USUAL_PARAMETERS and USUAL_PARAMETERS[parameter] == inner:
+        if not name.startswith("params."):
+            yield Fault(name, inner, f"is neither type nor params. {parameter_remedy(parameter, allowed)}")
+        elif parameter in USUAL_PARAMETERS and USUAL_PARAMETERS[parameter] == inner:
             continue
-        if parameter not in allowed or not name.startswith("params."):
-            raise ValueError(f"a dictionary of type and params ({', '.join(allowed)}), and {name} is none of these")
-        yield Assignment(parameter, inner, name)
+        elif parameter in PARAMETERS_OF_THEIR_OWN:
+            yield Assignment(PARAMETERS_OF_THEIR_OWN[parameter], inner, name)
+        elif parameter in allowed:
+            yield Assignment(parameter, inner, name)
+        else:
+            optimizer = given.get("type", "the optimizer")
+            yield Fault(name, inner, f"is no parameter of {optimizer} here. {parameter_remedy(parameter, allowed)}")
+
+
+def parameter_remedy(parameter: str, allowed: Sequence[str]) -> str:
+    """What to do with a parameter that the optimizer does not take.
+
+    >>> parameter_remedy("learning_rate", ["lr"]), parameter_remedy("lr", ["lr"]), parameter_remedy("momentum", ["lr", "eps"])
+    ('Write optimizer.params.lr.', 'Write optimizer.params.lr.', 'Remove it; there are lr, eps.')
+    """
+    if parameter in USUAL_PARAMETERS:
+        return f"Remove it, or set it to {str(USUAL_PARAMETERS[parameter]).lower()}: nothing else is built."
+    word = OTHER_WORDS.get(parameter, "").removeprefix("optimizer.params.") or parameter
+    similar = [word] if word in allowed else nearest(parameter, allowed)
+    return f"Write optimizer.params.{similar[0]}." if similar else f"Remove it; there are {', '.join(allowed)}."
 
 
 def read_zero(value: Any) -> Iterator[Assignment | Fault]:
@@ -185,7 +215,13 @@ def is_enabled(settings: dict[str, Any]) -> bool:
 
 
 def read_fp16(value: Any) -> Iterator[Assignment | Fault]:
-    """DeepSpeed's dictionary: `enabled` says the precision (with `type: bfloat16`, as files of 2021 have it, the other one)."""
+    """DeepSpeed's dictionary: `enabled` decides the precision (with `type: bfloat16`, as files of 2021 have it, the other one).
+
+    A mere `true` enables it, as on Megatron-LM's command line.
+    """
+    if value is True:
+        yield Assignment("precision", "fp16")
+        return
     rest = dict(dictionary(value))
     precision = "bfloat16" if rest.pop("type", None) == "bfloat16" else "fp16"
     rest.pop("fp16", None)
@@ -196,7 +232,10 @@ def read_fp16(value: Any) -> Iterator[Assignment | Fault]:
 
 
 def read_bf16(value: Any) -> Iterator[Assignment | Fault]:
-    """DeepSpeed's dictionary; what GPT-NeoX's files have from `fp16` in it says nothing: there is no loss scale."""
+    """DeepSpeed's dictionary, or `true`; what GPT-NeoX's files have from `fp16` in it has no effect: there is no loss scale."""
+    if value is True:
+        yield Assignment("precision", "bfloat16")
+        return
     rest = {name: inner for name, inner in dictionary(value).items() if name not in ("bf16", *FP16)}
     if is_enabled(rest):
         yield Assignment("precision", "bfloat16", "enabled")
@@ -242,18 +281,19 @@ def read_attention_config(value: Any) -> Iterator[Assignment | Demand]:
         is_counted = is_counted and is_count
         kinds += types if count == "all" else types * int(count)
     for kind in kinds:
-        if kind not in ("global", "flash"):
-            raise NotBuilt(LAYER_KINDS.get(kind, f"{kind} layers are not built. Use global or flash"))
+        if kind not in choices("attention_config"):
+            built_kinds = one_of(choices("attention_config"))
+            raise NotBuilt(LAYER_KINDS.get(kind, f"{kind} layers are not built. Use {built_kinds}"))
     yield Assignment("attention_config", kinds if len(set(kinds)) > 1 else kinds[:1])
     if is_counted:
         yield Demand("num_layers", len(kinds), f"speaks of {len(kinds)} layer{'s' * (len(kinds) != 1)}, which must be as many as")
 
 
 def built(field: str) -> Rule:
-    """The key is the field's, and some of GPT-NeoX's values for it are not built."""
+    """The key is the field's; values of GPT-NeoX that the field does not take are refused with their reason."""
 
     def read(value: Any) -> Iterable[Assignment]:
-        if isinstance(value, str) and value in UNBUILT[field]:
+        if isinstance(value, str) and value in UNBUILT[field] and value not in choices(field):
             raise NotBuilt(UNBUILT[field][value])
         return [Assignment(field, value)]
 
@@ -284,6 +324,10 @@ MUP = "muP is not built. Remove it"
 AUTOTUNING = "DeepSpeed's autotuning is not built. Remove it"
 HARNESS = "tasks of lm-eval-harness are not built. Use heldout_path and evaluate"
 WORKED_OUT = "GPT-NeoX works it out from other keys, and so it is here"
+LLAMA_FEED_FORWARD = (
+    "LLaMA's feed-forward layer has other keys now. Set activation: swiglu, expansion_factor: 8, mlp_multiple_of: 256 and "
+    "use_bias_in_mlp: false, and remove it"
+)
 
 LAYER_KINDS = {
     **dict.fromkeys(("local", "sparse_fixed", "sparse_variable", "bigbird", "bslongformer"), SPARSE),
@@ -297,6 +341,12 @@ UNBUILT = {
     "launcher": {
         "mvapich": "MVAPICH's mpirun is not built. Use mpich, whose command line it has, or openmpi",
         "impi": "Intel MPI's mpirun is not built. Use mpich, whose command line it has, or openmpi",
+        "srun": "the launcher of Slurm has another name. Use slurm",
+        "jsrun": "jsrun does not start ranks. Use openmpi, or start each rank by jsrun python -m neox_code.commands.train",
+    },
+    "lr_decay_style": {
+        "infinite_cosine": "schedules without an end are not built. Use cosine with lr_decay_iters and min_lr",
+        "infinite_inv_sqrt": "schedules without an end are not built. Use cosine with lr_decay_iters and min_lr",
     },
     "norm": {
         "non_parametric_layernorm": "layernorm without weights is not built. Use layernorm",
@@ -309,13 +359,8 @@ UNBUILT = {
         "humaneval": "HumanEval's mode of PolyCoder's fork is not built. Use input-file",
         "precompute": "precomputed log probabilities are not built. Use evaluate",
     },
-    "tokenizer_type": {
-        "CharLevelTokenizer": "tokens of single bytes are not built. Use HFTokenizer with a tokenizer.json of them",
-        "HFGPT2Tokenizer": "transformers' tokenizer of GPT-2 is not built. Use GPT2BPETokenizer, or HFTokenizer with its file",
-        "TiktokenTokenizer": "tiktoken's encodings are not built. Use HFTokenizer with the tokenizer.json of the same model",
-    },
 }
-"""Values of keys that are not built, by the key."""
+"""GPT-NeoX's values of keys that are not built, by the key; a value that the field takes is built, whatever stands here."""
 
 SAYS_NOTHING = dict.fromkeys(
     (MAMBA, RWKV, GMLP), ("num_attention_heads", "num_kv_heads", "rotary_pct", "intermediate_size", "expansion_factor")
@@ -331,7 +376,8 @@ DEEPSPEED_KEYS = (
 KEYS: dict[str, Rule] = {
     **{field: into(field) for field in FIELDS},
     # other spellings and dictionaries
-    "save_interval": into("checkpoint_factor"),
+    **{key: into(field) for key, field in RENAMED.items()},
+    **{key: switch(*assigned) for key, assigned in SWITCHED.items()},
     "optimizer": Rule(read_optimizer),
     "zero_optimization": Rule(read_zero),
     "fp16": Rule(read_fp16),
@@ -344,8 +390,6 @@ KEYS: dict[str, Rule] = {
     "fp32_allreduce": Rule(
         lambda value: [Assignment("deepspeed_extra_args", {"communication_data_type": "fp32"})] if value else []
     ),
-    "deepspeed_slurm": switch("launcher", "slurm"),
-    "deepspeed_mpi": switch("launcher", "openmpi"),
     # DeepSpeed's own
     **{key: handed_on(key) for key in DEEPSPEED_KEYS.split()},
     # no effect on what is computed
@@ -356,7 +400,8 @@ KEYS: dict[str, Rule] = {
     ),
     **each(
         ignored(MEMORY_ONLY),
-        "checkpoint_in_cpu contiguous_checkpointing partition_activations profile_backward synchronize_each_layer",
+        "checkpoint_in_cpu contiguous_checkpointing distribute_checkpointed_activations partition_activations profile_backward "
+        "synchronize_each_layer",
     ),
     **each(
         ignored(NO_EFFECT),
@@ -369,23 +414,24 @@ KEYS: dict[str, Rule] = {
     ),
     **each(
         ignored(NOT_LOGGED),
-        "log_grad_pct_zeros log_gradient_noise_scale log_optimizer_states log_param_norm",
+        "log_grad_pct_zeros log_gradient_noise_scale log_l1_norm log_optimizer_states log_param_norm",
     ),
     **each(
         ignored(NOT_PROFILED),
-        "memory_profiling memory_profiling_path profile profile_step_start profile_step_stop",
+        "memory_profiling memory_profiling_path profile profile_step_start profile_step_stop profiling",
     ),
     **each(
         ignored(WORKED_OUT),
-        "batch_size clip_grad config_files detect_nvlink_pairs do_test do_train do_valid dynamic_loss_scale gas git_hash "
-        "is_pipe_parallel lazy_mpu_init local_rank loss_scale padded_vocab_size params rank user_script world_size "
+        "config_files detect_nvlink_pairs do_test do_train do_valid dynamic_loss_scale git_hash is_pipe_parallel "
+        "lazy_mpu_init local_rank loss_scale padded_vocab_size params rank user_script world_size "
         "zero_allgather_bucket_size zero_contiguous_gradients zero_reduce_bucket_size zero_reduce_scatter",
     ),
-    "account": ignored("it is for sbatch or srun: give it there"),
     "attention_softmax_in_fp32": ignored("PyTorch's attention always accumulates the softmax in fp32"),
     "checkpoint_validation_with_forward_pass": ignored("a checkpoint's names and shapes are checked when it is loaded"),
-    **each(ignored("it counts only with use_mup"), "base_shapes_file coord_check"),
-    "comment": ignored("it is for sbatch or srun: give it there"),
+    **each(ignored("it counts only with use_mup"), "base_shapes_file coord_check coord_check_nseeds coord_check_nsteps"),
+    **each(ignored("it is for sbatch or srun: give it there"), "account comment slurm_comment"),
+    **each(ignored("it is a name that nothing reads"), "identifier_string train_dataset_name val_dataset_name"),
+    "generating_batch_size": ignored("a completion does not depend on the prompts that are completed beside it"),
     "deepspeed": ignored("DeepSpeed is always used"),
     "deepspeed_activation_checkpointing": ignored("checkpoint_activations alone says whether activations are recomputed"),
     "force_multi": ignored("a hostfile is always followed"),
@@ -404,6 +450,17 @@ KEYS: dict[str, Rule] = {
     "wall_clock_breakdown": ignored("DeepSpeed's timers make the device wait; the log line has the throughput"),
     "wandb_host": ignored("Weights & Biases reads its address from WANDB_BASE_URL"),
     "weighted_sampler_alpha": ignored("it counts only with weight_by_num_documents"),
+    # former years and branches
+    **{key: refused(because, *HARMLESS.get(key, ())) for key, because in REFUSED.items()},
+    "mlp_type": Rule(refused=LLAMA_FEED_FORWARD, harmless=(None, "regular")),
+    "num_experts": refused(EXPERTS, 0, 1),
+    **each(
+        ignored("it counts only with num_experts above 1"),
+        "create_deepspeed_moe_param_group create_moe_param_group enable_expert_tensor_parallelism expert_interval "
+        "use_deepspeed_moe use_tutel",
+    ),
+    "sparsity": refused(SPARSE, "none"),
+    **each(refused(ALIGNMENT), "label_data_paths"),
     # built in one way
     "allow_chopped": only(True, "documents are always cut at a sample's end. Remove it"),
     "char_level_ppl": refused("perplexity is by token and by byte: use evaluate. Remove it"),
@@ -426,7 +483,7 @@ KEYS: dict[str, Rule] = {
     "data_efficiency": refused("DeepSpeed's data sampling is not built. Remove it"),
     **each(refused(RWKV), "dim_att ffn_dim head_size"),
     "elasticity": refused("a run has a fixed number of ranks. Resume from a checkpoint with another number instead"),
-    "eval_results_prefix": ignored("it counts only with eval_tasks"),
+    **each(ignored("it counts only with eval_tasks"), "eval_results_prefix eval_task_limit num_fewshot"),
     "eval_tasks": refused(HARNESS),
     "gmlp_attn_dim": refused(GMLP, 64),
     "gpt_j_tied": refused("attention and feed-forward have a norm each. Remove it"),
@@ -443,6 +500,7 @@ KEYS: dict[str, Rule] = {
     "use_checkpoint_lr_scheduler": refused("the schedule is a function of the step. Set lr, lr_decay_iters, min_lr and warmup"),
     "use_comet": refused("Comet is not built. Use tensorboard_dir or use_wandb"),
     **each(refused(MUP), "save_base_shapes use_mup"),
+    "qk_layernorm_over_heads": ignored("it counts only with use_qk_layernorm"),
     "use_qk_layernorm": refused(
         "queries and keys are not normalized: GPT-NeoX does it over all heads of a tensor rank together, so that the model depends "
         "on model_parallel_size. Remove it"
@@ -459,6 +517,7 @@ PREFIXES: dict[str, Rule] = {
     "mup_": ignored("it counts only with use_mup"),
     "comet_": ignored("it counts only with use_comet"),
     "te_": refused(TRANSFORMER_ENGINE),
+    "rwkv_": refused(RWKV),
     "fp32_reinforce": refused(ALIGNMENT),
     "dpo_": refused(ALIGNMENT),
     "kto_": refused(ALIGNMENT),
@@ -467,5 +526,5 @@ PREFIXES: dict[str, Rule] = {
     "serve_model_weights": refused(ALIGNMENT),
     "online_dataserver_": refused(ALIGNMENT),
     **{f"{sign}_{part}_": refused(ALIGNMENT) for sign in ("pos", "neg") for part in ("train", "valid", "test")},
-    **{f"{part}_{kind}_data_paths": refused(ALIGNMENT) for part in ("train", "valid", "test") for kind in ("label", "reward")},
+    **{f"{part}_{kind}_data_path": refused(ALIGNMENT) for part in ("train", "valid", "test") for kind in ("label", "reward")},
 }

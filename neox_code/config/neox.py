@@ -51,6 +51,9 @@ class NeoXConfig:
     ignored: tuple[IgnoredSetting, ...] = field(compare=False)
     """Settings of the files that have no effect, each with the reason."""
 
+    as_written: Mapping[str, str] = field(compare=False)
+    """Of each field that was set: key, value and place as the user wrote them, as messages repeat them."""
+
     @classmethod
     def load(cls, paths: Sequence[str | Path], overrides: Mapping[str, Any] | None = None) -> "NeoXConfig":
         """The merged configuration of the files; `overrides` have the last word.
@@ -70,17 +73,20 @@ class NeoXConfig:
     @classmethod
     def from_draft(cls, draft: Draft, sources: tuple[Path, ...]) -> "NeoXConfig":
         values, origins = draft.values(), draft.origins()
-        sentences = [problem.text for problem in problems_of(values, origins) if draft.bad_fields.isdisjoint(problem.fields)]
+        found = problems_of(values, lambda name: draft.say(name, values, origins))
+        sentences = [problem.text for problem in found if draft.bad_fields.isdisjoint(problem.fields)]
         problems = draft.sentences() + sentences
         if problems:
             raise ConfigError("\n".join(problems))
         sections = {name: kind(**{known.name: values[known.name] for known in fields_of(name)}) for name, kind in SECTIONS.items()}
-        return cls(**sections, origins=origins, sources=sources, ignored=tuple(draft.ignored))
+        return cls(**sections, origins=origins, sources=sources, ignored=tuple(draft.ignored), as_written=draft.as_written())
 
     def replace(self, **keys: Any) -> "NeoXConfig":
         """The same with other values (flat keys), checked again; raises ConfigError."""
         given = {
-            name: Assigned(value, self.origins[name]) for name, value in self.values().items() if self.origins[name] != DEFAULT
+            name: Assigned(value, self.origins[name], self.as_written.get(name, ""))
+            for name, value in self.values().items()
+            if self.origins[name] != DEFAULT
         }
         draft = Draft(given, list(self.ignored))
         draft_overrides(draft, keys)
@@ -104,7 +110,7 @@ class NeoXConfig:
 
     def said(self, key: str) -> str:
         """A key with its value and origin, as messages name it."""
-        return shown(key, self.values()[key], self.origins[key])
+        return self.as_written.get(key) or shown(key, self.values()[key], self.origins[key])
 
     def batch_sizes(self, data_parallel_size: int) -> BatchSizes:
         """The three batch sizes on so many data-parallel ranks; raises ConfigError where they do not come out even."""

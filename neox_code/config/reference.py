@@ -17,7 +17,8 @@ from neox_code.config.assembly import written
 from neox_code.config.checks import INTERVALS, Interval
 from neox_code.config.deepspeed_settings import BF16, FP16, ZERO
 from neox_code.config.fields import FIELDS, SECTIONS, Field, fields_of
-from neox_code.config.legacy_keys import KEYS, OPTIMIZER_PARAMETERS, PREFIXES, Rule
+from neox_code.config.former_keys import RENAMED, SWITCHED
+from neox_code.config.legacy_keys import KEYS, OPTIMIZER_PARAMETERS, PARAMETERS_OF_THEIR_OWN, PREFIXES, Rule
 
 MADE_BY = "python tools/describe_config.py"
 
@@ -44,12 +45,14 @@ DICTIONARIES = {
     ),
     "bf16": "DeepSpeed's dictionary; `enabled: true` is `precision: bfloat16`.",
     "deepspeed_extra_args": "A dictionary of any other of DeepSpeed's settings, handed on as it is.",
-    "deepspeed_mpi": "`true` is `launcher: openmpi`.",
-    "deepspeed_slurm": "`true` is `launcher: slurm`.",
+    **{key: f"`{field}`, as it was called in other years." for key, field in RENAMED.items()},
+    **{key: f"`true` is `{field}: {written(value)}`." for key, (field, value) in SWITCHED.items()},
     "fp16": "DeepSpeed's dictionary; `enabled: true` is `precision: fp16`, the rest are the loss scale's settings.",
     "fp32_allreduce": "`true` adds gradients of different ranks in fp32.",
-    "optimizer": "`{type: ..., params: {...}}`; see the section optimizer for what they may hold.",
-    "save_interval": "`checkpoint_factor`, as it was called until 2022.",
+    "optimizer": (
+        "`{type: ..., params: {...}}`; see the section optimizer for what they may hold. `params.max_grad_norm` is "
+        "`gradient_clipping`."
+    ),
     "split": "Up to three shares, `969, 30, 1` or a list; those that are missing are 0.",
     "zero_optimization": "DeepSpeed's dictionary; `stage` is 0 to 3.",
 }
@@ -226,6 +229,8 @@ def deepspeed_schema(known: Mapping[str, Any], **own: Any) -> dict[str, Any]:
 
 OBJECT_OR_NULL: dict[str, Any] = {"type": ["object", "null"]}
 
+OBJECT_OR_SWITCH: dict[str, Any] = {"type": ["object", "boolean", "null"]}
+
 EMPTY: list[Any] = [{}, [], ""]
 """Values by which a refused key asks for nothing, besides its own."""
 
@@ -233,11 +238,11 @@ ENABLED = {"type": ["boolean", "null"]}
 
 BUILT_SCHEMAS: dict[str, dict[str, Any]] = {
     "attention_config": {"type": ["array", "null"]},
-    "bf16": deepspeed_schema(BF16, enabled=ENABLED),
+    "bf16": deepspeed_schema(BF16, enabled=ENABLED) | OBJECT_OR_SWITCH,
     "deepspeed_extra_args": OBJECT_OR_NULL,
-    "deepspeed_mpi": {"type": ["boolean", "null"]},
-    "deepspeed_slurm": {"type": ["boolean", "null"]},
-    "fp16": deepspeed_schema(FP16, enabled=ENABLED, fp16={}, type={}),
+    **{key: {"$ref": f"#/properties/{field}"} for key, field in RENAMED.items()},
+    **{key: {"type": ["boolean", "null"]} for key in SWITCHED},
+    "fp16": deepspeed_schema(FP16, enabled=ENABLED, fp16={}, type={}) | OBJECT_OR_SWITCH,
     "fp32_allreduce": {"type": ["boolean", "null"]},
     "optimizer": {
         **OBJECT_OR_NULL,
@@ -249,12 +254,12 @@ BUILT_SCHEMAS: dict[str, dict[str, Any]] = {
                     name: type_schema(FIELDS[name].annotation, INTERVALS.get(name))
                     for names in OPTIMIZER_PARAMETERS.values()
                     for name in names
-                },
+                }
+                | {name: {"$ref": f"#/properties/{field}"} for name, field in PARAMETERS_OF_THEIR_OWN.items()},
             },
         },
         "additionalProperties": False,
     },
-    "save_interval": {"$ref": "#/properties/checkpoint_factor"},
     "split": {"type": ["string", "array", "number", "null"]},
     "zero_optimization": deepspeed_schema(ZERO, stage={"enum": [0, 1, 2, 3, None]}),
 }

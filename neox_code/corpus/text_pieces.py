@@ -118,9 +118,8 @@ class RowsPiece:
         except orjson.JSONDecodeError as first:
             row = loaded_leniently(line, f"{self._numbered(place)} is not valid JSON: {first}")
         if not isinstance(row, dict) or not isinstance(row.get(self.column), str):
-            found = f"the keys {list(row)[:SHOWN_KEYS]}" if isinstance(row, dict) else f"a {type(row).__name__}"
             raise DataError(
-                f"{self._numbered(place)} has no text under {self.column!r}, but {found}. "
+                f"{self._numbered(place)} has no text under {self.column!r}, but {described(row, self.column)}. "
                 "Name the right key with --jsonl-keys, or mend the row."
             )
         return row
@@ -133,6 +132,22 @@ class RowsPiece:
                 lines += data.count(b"\n")
                 left -= len(data)
         return f"{self.file}:{lines}"
+
+
+def described(row: Any, column: str) -> str:
+    """What a row without text holds, in the words of JSON.
+
+    >>> described({"text": None, "id": 1}, "text"), described({"code": "x"}, "text"), described([], "text")
+    ('null there', "the keys ['code']", 'an array in place of an object')
+    """
+    if isinstance(row, dict):
+        return f"{json_kind(row[column])} there" if column in row else f"the keys {list(row)[:SHOWN_KEYS]}"
+    return f"{json_kind(row)} in place of an object"
+
+
+def json_kind(value: Any) -> str:
+    kinds = {type(None): "null", bool: "true or false", str: "a text", list: "an array", dict: "an object"}
+    return kinds.get(type(value), "a number")
 
 
 def loaded_leniently(line: bytes, problem: str) -> Any:

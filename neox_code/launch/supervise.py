@@ -37,7 +37,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from neox_code.errors import EXIT_USER_ERROR, LaunchError, remedy_sentence, run_command
+from neox_code.errors import EXIT_USER_ERROR, LaunchError, print_error, remedy_sentence, run_command
 from neox_code.launch.parent import die_with_parent
 
 LAUNCHER_VARIABLE = "NEOX_CODE_LAUNCHER"
@@ -257,10 +257,10 @@ def concluded(status: int, report: Mapping[str, Any] | None) -> int:
     """Prints why a run failed, and returns its status."""
     sentence = signal_sentence(status)
     if report is not None and not (report["is_consequence"] and sentence):
-        print(f"error: {report['message']}", file=sys.stderr)
+        print_error(report["message"])
         return EXIT_USER_ERROR if report["is_users"] else status or 1
     if sentence is not None:
-        print(f"error: {sentence}", file=sys.stderr)
+        print_error(sentence)
     return status
 
 

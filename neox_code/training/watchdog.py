@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from neox_code.errors import print_error
 from neox_code.launch.supervise import ERROR_VARIABLE, leave_report
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.words import Word, Words
@@ -196,7 +197,7 @@ class Watchdog:
         if report is not None:
             leave_report(Path(report), message, is_consequence=False)
         elif self.rank == min((rank for rank in fresh if latest[rank]["host"] == host), default=self.rank):
-            print(f"error: {message}", file=sys.stderr, flush=True)
+            print_error(message)
         time.sleep(LEAVING_SECONDS)
         os._exit(1)
 

@@ -184,7 +184,7 @@ def test_a_size_means_the_same_alone_and_with_every_side_file(write, name, year)
         ),
         ({"sliding_window_width": 4096}, "sliding windows are not built"),
         ({"text_gen_type": "humaneval"}, "HumanEval's mode of PolyCoder's fork is not built. Use input-file."),
-        ({"optimizer": {"type": "sm3", "params": {}}}, "sm3 is not built. Use adam, adamw, cpu_adam, sgd or lion."),
+        ({"optimizer": {"type": "sm3", "params": {}}}, "sm3 is not built. Use adam, adamw, sgd, lion or cpu_adam."),
     ],
 )
 def test_what_is_not_built_is_refused_by_name_in_one_sentence(write, keys, reason):

@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from neox_code.config.deepspeed import deepspeed_dict
-from neox_code.config.fields import FIELDS
-from neox_code.config.legacy_keys import KEYS, PREFIXES, rule_of
+from neox_code.config.fields import FIELDS, choices
+from neox_code.config.former_keys import HARMLESS, OTHER_WORDS, REFUSED, RENAMED, SWITCHED
+from neox_code.config.legacy_keys import KEYS, PREFIXES, UNBUILT, UNBUILT_OPTIMIZERS, rule_of
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError
 
@@ -62,6 +63,60 @@ def test_what_was_ignored_is_told_with_its_place_and_reason():
         assert entry.because
 
 
+def test_the_optimizer_of_gpt_neoxs_example_is_taken_with_its_greatest_norm(write, shape):
+    text = "optimizer:\n  type: Adam\n  params: {lr: 0.0006, max_grad_norm: 0.5, betas: [0.9, 0.95]}\n"
+    path = write("a.yml", f"{text}gradient_clipping: 0.5\n")
+    optimizer = NeoXConfig.load([path], shape).optimizer
+    assert (optimizer.lr, optimizer.betas, optimizer.gradient_clipping) == (0.0006, (0.9, 0.95), 0.5)
+    assert load(shape, optimizer={"type": "Adam", "params": {"max_grad_norm": 2}}).optimizer.gradient_clipping == 2
+    with pytest.raises(ConfigError) as caught:
+        NeoXConfig.load([path, write("b.yml", "clip_grad: 1.0\n")], shape)
+    assert str(caught.value) == (
+        f"gradient_clipping (0.5, {path}:4) contradicts clip_grad (1.0, {path.with_name('b.yml')}:1). Remove one of them."
+    )
+
+
+def test_a_former_name_means_what_the_field_does(shape):
+    for key, field in RENAMED.items():
+        value = "text" if "str" in str(FIELDS[field].annotation) else True if FIELDS[field].annotation is bool else 3
+        assert load(shape, **{key: value}) == load(shape, **{field: value}) != load(shape), key
+    for key, (field, value) in SWITCHED.items():
+        assert load(shape, **{key: True}) == load(shape, **{field: value}) != load(shape), key
+        assert load(shape, **{key: False}) == load(shape), key
+
+
+def test_llamas_feed_forward_layer_has_its_width_by_the_keys_that_replace_its_former_one():
+    """The widths of LLaMA 7B, 13B, 30B and 65B."""
+    for hidden_size, width in ((4096, 11008), (5120, 13824), (6656, 17920), (8192, 22016)):
+        shape = {"num_layers": 2, "hidden_size": hidden_size, "num_attention_heads": 8, "max_position_embeddings": 128}
+        keys = {"activation": "swiglu", "expansion_factor": 8, "mlp_multiple_of": 256, "use_bias_in_mlp": False}
+        assert load(shape, **keys).model.feed_forward_size == width
+
+
+def test_former_keys_and_other_programs_words_lead_to_keys_that_there_are():
+    assert REFUSED.keys() >= HARMLESS.keys()
+    for ours in OTHER_WORDS.values():
+        assert rule_of(ours.partition(".")[0]).read, ours
+    assert [word for word in OTHER_WORDS if rule_of(word) is not None] == []
+    for because in {rule.refused for rule in KEYS.values() if rule.refused}:
+        remedy = because.partition("Set ")[2] or because.partition("Use ")[2]
+        for named in (word for word in remedy.split() if "_" in word and not word.startswith("neox_code.")):
+            assert rule_of(named.strip(",.:").partition(".")[0]) is not None, because
+
+
+def test_nothing_that_is_built_is_refused(shape):
+    for field in UNBUILT:
+        for value in choices(field):
+            assert load(shape, **{field: value}).values()[field] == value
+        assert set(UNBUILT[field]).isdisjoint(choices(field)), "a value that is built needs no reason"
+    assert set(UNBUILT_OPTIMIZERS).isdisjoint(choices("optimizer_type"))
+
+
+@pytest.mark.parametrize("tokenizer_type", choices("tokenizer_type"))
+def test_every_type_of_tokenizer_is_taken(shape, tokenizer_type):
+    assert load(shape, tokenizer_type=tokenizer_type).data.tokenizer_type == tokenizer_type
+
+
 IN_ALL_MODEL_FILES = (
     "attention_dropout bias_gelu_fusion checkpoint_activations checkpoint_factor checkpoint_num_layers data_impl "
     "distributed_backend eval_interval eval_iters fp16 gpt_j_residual gradient_clipping hidden_dropout hidden_size log_interval "
@@ -111,7 +166,7 @@ def test_two_files_that_disagree_about_precision_are_told_apart(write, shape):
     one, two = write("one.yml", "fp16:\n  enabled: true\n"), write("two.yml", "precision: bfloat16\n")
     with pytest.raises(ConfigError) as caught:
         NeoXConfig.load([one, two], shape)
-    assert str(caught.value) == f"precision (fp16, {one}:2) contradicts precision (bfloat16, {two}:1). Remove one of them."
+    assert str(caught.value) == f"fp16.enabled (true, {one}:2) contradicts precision (bfloat16, {two}:1). Remove one of them."
 
 
 @pytest.mark.parametrize(
@@ -211,7 +266,6 @@ def test_kinds_of_layers_are_counted_as_in_gpt_neox(shape, value, layers, kinds)
         ({"pos_emb": "rpe"}, "pos_emb (rpe, --set) cannot be used: T5's relative positions are not built. Use alibi"),
         ({"use_qk_layernorm": True}, "queries and keys are not normalized"),
         ({"launcher": "mvapich"}, "MVAPICH's mpirun is not built. Use mpich"),
-        ({"tokenizer_type": "CharLevelTokenizer"}, "tokens of single bytes are not built. Use HFTokenizer"),
         ({"deepspeed_mpi": True, "deepspeed_slurm": True}, "deepspeed_mpi (true, --set) and deepspeed_slurm (true, --set) exclude"),
         (
             {"attention_config": [[["global"], 3]]},
@@ -232,8 +286,24 @@ def test_kinds_of_layers_are_counted_as_in_gpt_neox(shape, value, layers, kinds)
         ),
         ({"zero_optimization": {"reduce_bucket_size": "many"}}, "reduce_bucket_size (many, --set) must be a whole number."),
         ({"fp16": {"enabled": True, "loss_scal": 0}}, "fp16.loss_scal (0, --set) is an unknown key: did you mean loss_scale"),
-        ({"optimizer": {"type": "madgrad_wd"}}, "madgrad_wd is not built. Use adam, adamw, cpu_adam, sgd or lion."),
-        ({"optimizer": {"type": "Adam", "params": {"momentum": 0.9}}}, "params.momentum is none of these"),
+        ({"optimizer": {"type": "madgrad_wd"}}, "madgrad_wd is not built. Use adam, adamw, sgd, lion or cpu_adam."),
+        (
+            {"optimizer": {"type": "Adam", "params": {"momentum": 0.9}}},
+            "params.momentum (0.9, --set) is no parameter of Adam here. Remove it; there are lr, betas, eps, weight_decay.",
+        ),
+        (
+            {"optimizer": {"type": "Adam", "params": {"learning_rate": 0.1}}},
+            "optimizer.params.learning_rate (0.1, --set) is no parameter of Adam here. Write optimizer.params.lr.",
+        ),
+        (
+            {"optimizer": {"type": "Adam", "lr": 0.1}},
+            "optimizer.lr (0.1, --set) is neither type nor params. Write optimizer.params.lr.",
+        ),
+        ({"optimizer": {"type": "SGDD"}}, "optimizer.type (SGDD, --set) must be adam, adamw, sgd, lion or cpu_adam."),
+        ({"launcher": "srun"}, "launcher (srun, --set) cannot be used: the launcher of Slurm has another name. Use slurm."),
+        ({"lr_decay_style": "infinite_cosine"}, "schedules without an end are not built. Use cosine"),
+        ({"mlp_type": "llama"}, "Set activation: swiglu, expansion_factor: 8, mlp_multiple_of: 256 and use_bias_in_mlp: false"),
+        ({"warmup_iters": 500}, "warm-up is a share of lr_decay_iters. Set warmup, such as 0.01."),
         ({"optimizer": "Adam"}, "optimizer (Adam, --set) must be a dictionary."),
         ({"zero_optimization": {"stage": 4}}, "zero_optimization.stage (4, --set) must be 0, 1, 2 or 3."),
     ],
@@ -270,7 +340,9 @@ def test_two_launchers_in_files_are_told_with_their_lines(write, shape):
     path = write("a.yml", "deepspeed_mpi: true\ndeepspeed_slurm: true\n")
     with pytest.raises(ConfigError) as caught:
         NeoXConfig.load([path], shape)
-    assert str(caught.value) == f"launcher (openmpi, {path}:1) contradicts launcher (slurm, {path}:2). Remove one of them."
+    assert str(caught.value) == (
+        f"deepspeed_mpi (true, {path}:1) contradicts deepspeed_slurm (true, {path}:2). Remove one of them."
+    )
     assert (
         NeoXConfig.load([write("b.yml", "deepspeed_mpi: true\n")], {**shape, "deepspeed_slurm": True}).parallelism.launcher
         == "slurm"
@@ -310,13 +382,22 @@ def test_lion_has_its_own_moment_rates(shape):
 
 def test_parameters_of_adam_that_ask_for_what_is_done_are_taken(shape):
     load(shape, optimizer={"type": "Adam", "params": {"lr": 1e-4, "adam_w_mode": True, "bias_correction": True}})
-    with pytest.raises(ConfigError, match=r"and params\.adam_w_mode is none of these"):
+    with pytest.raises(ConfigError, match=r"^optimizer\.params\.adam_w_mode \(false, --set\) .* set it to true: nothing else is"):
         load(shape, optimizer={"type": "Adam", "params": {"adam_w_mode": False}})
 
 
 @pytest.mark.parametrize(
     ("key", "meant"),
-    [("warmup_iters", "warmup"), ("hiden-size", "hidden_size"), ("tokenizer", "tokenizer_type"), ("n_layers", "num_layers")],
+    [
+        ("warm_up", "warmup"),
+        ("hiden-size", "hidden_size"),
+        ("tokenizer", "tokenizer_type"),
+        ("n_layers", "num_layers"),
+        ("num_key_value_heads", "num_kv_heads"),
+        ("tensor-model-parallel-size", "model_parallel_size"),
+        ("learning_rate", "optimizer.params.lr"),
+        ("wand_host", "wandb_host"),
+    ],
 )
 def test_an_unknown_key_is_told_with_its_value_and_what_it_may_have_meant(write, shape, key, meant):
     path = write("mine.yml", f"seed: 1\n{key}: 7\n")

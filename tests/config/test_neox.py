@@ -92,9 +92,10 @@ def test_null_leaves_a_value_at_its_default(shape):
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("train_iters", "10", "must be a whole number."),
+        ("train_iters", "10", "must be a whole number, without quotes."),
+        ("train_iters", "many", "must be a whole number."),
         ("train_iters", True, "must be a whole number."),
-        ("lr", "1e-4", "must be a number."),
+        ("lr", "1e-4", "must be a number, without quotes."),
         ("min_lr", float("inf"), "must be a number."),
         ("no_weight_tying", 1, "must be true or false."),
         ("save", 7, "must be text: put it in quotes."),
@@ -115,7 +116,7 @@ def test_a_value_of_another_type_is_told_with_what_was_expected(shape, key, valu
 
 def test_text_that_looks_like_another_value_is_shown_in_quotes(shape):
     [sentence] = problems([], {**shape, "train_iters": "320000"})
-    assert sentence == "train_iters ('320000', --set) must be a whole number."
+    assert sentence == "train_iters ('320000', --set) must be a whole number, without quotes."
 
 
 def test_whole_floats_and_single_values_are_taken(shape):

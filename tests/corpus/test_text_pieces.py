@@ -134,8 +134,9 @@ def test_the_key_of_a_piece_follows_its_input(tmp_path: Path) -> None:
         ('{"text": "cut', r"rows\.jsonl:62 is not valid JSON"),
         ('{"content": "x"}', r"rows\.jsonl:62 has no text under 'text', but the keys \['content'\]"),
         ('{"text": "x", "deep": ' + "[" * 100_000 + "]" * 100_000 + "}", r"rows\.jsonl:62 is not valid JSON"),
-        ('{"text": 5}', r"rows\.jsonl:62 has no text under 'text'"),
-        ("[1]", r"rows\.jsonl:62 has no text under 'text', but a list"),
+        ('{"text": 5}', r"rows\.jsonl:62 has no text under 'text', but a number there"),
+        ('{"text": null}', r"rows\.jsonl:62 has no text under 'text', but null there"),
+        ("[1]", r"rows\.jsonl:62 has no text under 'text', but an array in place of an object"),
         ("\xff", r"rows\.jsonl:62 is not valid JSON"),
     ],
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from neox_code.config.data import DataConfig
+from neox_code.config.fields import choices
 from neox_code.errors import DataError
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.huggingface import HFTokenizer
@@ -29,6 +30,10 @@ def test_each_type_is_built_from_its_keys(vocabulary: Path, warnings: pytest.Log
     assert isinstance(huggingface, HFTokenizer)
     assert gpt2.encode("def f():") == huggingface.encode("def f():")
     assert not warnings.records
+
+
+def test_a_configuration_takes_the_types_that_are_built() -> None:
+    assert set(choices("tokenizer_type")) == set(TOKENIZERS)
 
 
 def test_the_merge_file_reader_of_the_section_is_used(vocabulary: Path) -> None:
