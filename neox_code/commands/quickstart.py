@@ -8,7 +8,6 @@ Stages that a run before has finished are skipped, and an interrupted one goes o
 
 import argparse
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,19 +15,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from neox_code.checkpoint.layout import MERGED_CONFIG
 from neox_code.config.command_line import Parser
 from neox_code.config.yaml_merge import config_path
 from neox_code.corpus.report import show_corpus
 from neox_code.corpus.shards import load_summary
 from neox_code.corpus.sources.find import LOCAL
 from neox_code.errors import run_command
-from neox_code.quickstart.main_job import MainJob
-from neox_code.quickstart.report import duration, verdict
+from neox_code.quickstart.main_job import ROOT, MainJob
+from neox_code.quickstart.report import duration, verdict, warnings
 from neox_code.quickstart.stages import Record, claimed, run_stages
-
-ROOT = Path(__file__).resolve().parents[2]
-"""The checkout, with deepy.py and configs/."""
 
 DEFAULT_OUTPUT = Path("checkpoints/quickstart")
 
@@ -70,8 +65,10 @@ def conclude(job: MainJob, records: Sequence[Record]) -> None:
     heldout = job.heldout()
     for row in heldout.languages if heldout else ():
         console.print(f"{row.language}: {row.bits_per_byte('model'):.3f} bits per byte on held-out files, {verdict(row)}")
+    for warning in warnings(job.findings()):
+        console.print(f"warning: {warning}", soft_wrap=True)
     console.print(f"\nreport: {job.report_file}\n\nnext:", soft_wrap=True)
-    for purpose, command in next_commands(job).items():
+    for purpose, command in job.next_commands().items():
         console.print(f"  # {purpose}\n  {command}", soft_wrap=True, markup=False)
 
 
@@ -81,20 +78,6 @@ def stage_table(records: Sequence[Record]) -> Table:
     for record in records:
         table.add_row(record.stage, duration(record.seconds))
     return table
-
-
-def next_commands(job: MainJob) -> dict[str, str]:
-    """What one may want to do with the model, and the command for it; they work from the folder where this one ran."""
-    launcher = "./deepy.py" if Path.cwd() == ROOT else str(ROOT / "deepy.py")
-    config = str(job.paths_file.with_name(MERGED_CONFIG))
-    samples = ["--set", "text_gen_type=unconditional", "-o", "samples.jsonl"]
-    commands = {
-        "type the beginning of some code, and the model goes on": [launcher, "generate", config],
-        "files out of nothing": [launcher, "generate", config, *samples],
-        "judge the model on every held-out file": [launcher, "evaluate", config, "--set", "heldout_bytes_per_language="],
-        "loss, learning rate and speed, in a browser": ["tensorboard", "--logdir", str(job.tensorboard)],
-    }
-    return {purpose: shlex.join(words) for purpose, words in commands.items()}
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ INTERVALS: dict[str, Interval] = {
     **dict.fromkeys(("eval_iters", "iteration", "extra_save_iters"), NOT_NEGATIVE),
     "seed": Interval(0, 2**32, open_high=True),
     "keep_last_n_checkpoints": AT_LEAST_ONE,
-    **dict.fromkeys(("checkpoint_interval_seconds", "peak_theoretical_tflops"), POSITIVE),
+    **dict.fromkeys(("checkpoint_interval_seconds", "peak_theoretical_tflops", "train_seconds"), POSITIVE),
     **dict.fromkeys(("maximum_tokens", "num_samples"), AT_LEAST_ONE),
     **dict.fromkeys(("temperature", "top_k"), NOT_NEGATIVE),
     "top_p": SHARE,

@@ -38,10 +38,11 @@ class OptimizerConfig:
     gradient_clipping: float = 1.0
     """Largest norm of the gradient over all parameters; 0 for no limit."""
 
-    lr_decay_style: Literal["constant", "linear", "cosine", "exponential"] = "linear"
+    lr_decay_style: Literal["constant", "linear", "cosine", "exponential", "wsd"] = "linear"
     """Shape of the learning rate after warm-up: linear falls towards 0 and cosine to `min_lr`; exponential is halved every
-    `lr_decay_iters`, less the warm-up. Counted as in GPT-NeoX: the first step has the rate of step 0, so that linear's last step
-    is not lost at rate 0. After the end of the decay cosine stays at `min_lr`, where GPT-NeoX's climbs again."""
+    `lr_decay_iters`, less the warm-up; wsd stays at `lr` and falls linearly to `min_lr` in the last 30%. Counted as in GPT-NeoX:
+    the first step has the rate of step 0, so that linear's last step is not lost at rate 0. After the end of the decay cosine stays
+    at `min_lr`, where GPT-NeoX's climbs again."""
 
     lr_decay_iters: int | None = None
     """Step at which the decay ends; default `lr_decay_fraction` of `train_iters`, or all of them."""

@@ -8,6 +8,10 @@ class TrainingConfig:
     train_iters: int | None = None
     """Optimizer steps in all. Needed for training."""
 
+    train_seconds: float | None = None
+    """Seconds of training in all, restarts included. Training ends after `train_iters` steps or this time, whichever comes first,
+    and the learning rate follows whichever is nearer to its end."""
+
     train_batch_size: int | None = None
     """Samples a step over all ranks: micro batch * accumulation steps * data-parallel ranks. Derived where missing."""
 

@@ -18,6 +18,15 @@ def barrier() -> None:
         dist.barrier()
 
 
+def from_rank_zero(value: float, device: torch.device) -> float:
+    """Return rank zero's value on every rank."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return value
+    tensor = torch.tensor([value], dtype=torch.float64, device=device)
+    dist.broadcast(tensor, src=0)
+    return float(tensor.item())
+
+
 def any_rank(flag: bool, device: torch.device) -> bool:
     """Whether the flag is set on any rank; every rank gets the same answer."""
     if not dist.is_initialized() or dist.get_world_size() == 1:

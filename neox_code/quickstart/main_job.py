@@ -9,13 +9,13 @@ Each stage calls what the tools and scripts call. The stages that need torch run
 
     configs/paths.yml               where everything is, to be merged with the configuration
     corpus/  vocabulary/  tokens/   as the tools leave them
-    pace.json                       what this machine makes of the configuration: precision and number of steps
     latest  global_stepN/           checkpoints; beside them configs/, metrics.jsonl, tensorboard/, data_cache/
     eval_results_N.json             bits per byte on held-out files
     prompts.txt  completions.jsonl  beginnings of held-out files, and how the model goes on
     report.html
 """
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from neox_code.checkpoint.layout import STEP_PREFIX, find_checkpoint, latest_file
+from neox_code.checkpoint.layout import MERGED_CONFIG, STEP_PREFIX, find_checkpoint, latest_file
 from neox_code.config.assembly import DEFAULT
 from neox_code.config.fields import FIELDS
 from neox_code.config.neox import NeoXConfig
@@ -36,7 +36,7 @@ from neox_code.corpus.sources.find import LOCAL
 from neox_code.corpus.tokenize_shards import TOKENS_FILE, kept_bytes, token_file_name, tokenize_corpus
 from neox_code.errors import DataError
 from neox_code.evaluation.heldout_result import HeldoutResult, load_heldout
-from neox_code.files import read_json, read_json_lines, write_json, write_text
+from neox_code.files import read_json, read_json_lines, write_text
 from neox_code.launch.command import launch_command, launch_environment
 from neox_code.launch.hosts import visible_gpus
 from neox_code.launch.supervise import run
@@ -49,6 +49,9 @@ from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE, sample_documents, train_bpe
 
 log = get_logger(__name__)
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout, with deepy.py and configs/."""
 
 MAX_CORPUS_BYTES = 64_000_000
 LAYOUT = "project"
@@ -68,12 +71,7 @@ PROMPTS_PER_LANGUAGE = 2
 PROMPT_END = "\x1e"
 """ASCII's record separator, between the prompts."""
 
-TRAINING_SECONDS = 150
-"""Optimizer steps that take longer than this together are left out: a machine trains as far as it gets."""
-
-PACE_FILE = "pace.json"
-
-TRAINING_LEAVES = (PACE_FILE, "latest", f"{STEP_PREFIX}*", "metrics.jsonl", "tensorboard", "data_cache", "eval_results_*.json")
+TRAINING_LEAVES = ("latest", f"{STEP_PREFIX}*", "metrics.jsonl", "tensorboard", "data_cache", "eval_results_*.json")
 """What a training would go on from, and what was found out about it."""
 
 PATHS_FILE = "paths.yml"
@@ -124,10 +122,6 @@ class MainJob:
     @property
     def report_file(self) -> Path:
         return self.output / "report.html"
-
-    @property
-    def pace_file(self) -> Path:
-        return self.output / PACE_FILE
 
     @property
     def tensorboard(self) -> Path:
@@ -216,8 +210,9 @@ class MainJob:
         return Done((folder / TOKENS_FILE, *sorted(folder.glob("*_text_document.*"))), tokens)
 
     def train(self) -> Done:
-        self.maybe_measure_pace()
         config = self.configuration()
+        if self.settings():
+            log.info("this CPU has no bf16 instructions and would be several times slower with it: training in fp32")
         without = [split for split in SPLITS if not self.sampled_languages(split)]
         if without:
             log.info("too few tokens for a sample of %d: %s", config.model.sample_length, ", ".join(without))
@@ -225,36 +220,9 @@ class MainJob:
         return Done((find_checkpoint(self.output),))
 
     def settings(self) -> dict[str, Any]:
-        """What this machine makes of the configuration, once it is known: overrides of `precision` and `train_iters`."""
-        found = read_json(self.pace_file) if self.pace_file.exists() else {}
-        return {key: found[key] for key in ("precision", "train_iters") if key in found}
-
-    def maybe_measure_pace(self) -> None:
-        """Finds out, unless it is known, how many optimizer steps this machine can do in the time there is."""
-        if self.pace_file.exists():
-            return
-        configured, cpu_only = self.configuration(), not visible_gpus()
-        precision = configured.model.precision
-        if precision == "bfloat16" and cpu_only and not cpu_computes_bf16():
-            log.info("this CPU has no bf16 instructions and would be several times slower with it: training in fp32")
-            precision = "fp32"
-        measured = self.output / "measured_pace.json"
-        log.info("measuring how long a step takes on this machine")
-        self.run(
-            [
-                sys.executable,
-                "-m",
-                "neox_code.benchmarks.pace",
-                *self.config_words,
-                f"--set=precision={precision}",
-                f"--output={measured}",
-            ]
-        )
-        seconds = read_json(measured)["seconds_per_step"]
-        measured.unlink()
-        steps = max(1, min(configured.training.train_iters, int(TRAINING_SECONDS / seconds)))
-        log.info("%.2f s a step: %d steps take about %.0f s", seconds, steps, steps * seconds)
-        write_json(self.pace_file, {"precision": precision, "train_iters": steps, "seconds_per_step": seconds})
+        """Return overrides for this machine: fp32 instead of bf16 on a CPU without bf16 instructions."""
+        is_emulated = self.config.model.precision == "bfloat16" and not visible_gpus() and not cpu_computes_bf16()
+        return {"precision": "fp32"} if is_emulated else {}
 
     def clear_training(self) -> None:
         for path in [path for pattern in TRAINING_LEAVES for path in self.output.glob(pattern)]:
@@ -301,10 +269,17 @@ class MainJob:
         return load_heldout(self.output / judged.products[0]) if judged and judged.products else None
 
     def report(self) -> Done:
+        with progress("report", total=1, unit=" page") as advance:
+            write_report(self.findings(), self.report_file)
+            advance(1)
+        return Done((self.report_file,))
+
+    def findings(self) -> Findings:
+        """Return what the finished stages found."""
         records = read_records(self.stages()[:-1], self.output)
         completed = records["completion"]
         rows = [row for product in completed.products for row in read_json_lines(self.output / product)]
-        findings = Findings(
+        return Findings(
             config=self.configuration(),
             corpus=load_summary(self.corpus),
             vocab_size=records["vocabulary"].facts["vocab_size"],
@@ -313,11 +288,21 @@ class MainJob:
             heldout=self.heldout(),
             completions=[source | row for source, row in zip(completed.facts.get("sources", ()), rows, strict=True)],
             seconds={stage: record.seconds for stage, record in records.items()},
+            next_commands=self.next_commands(),
         )
-        with progress("report", total=1, unit=" page") as advance:
-            write_report(findings, self.report_file)
-            advance(1)
-        return Done((self.report_file,))
+
+    def next_commands(self) -> dict[str, str]:
+        """Return what one may want to do with the model and the command for it, for the folder in which the quickstart ran."""
+        launcher = "./deepy.py" if Path.cwd() == ROOT else str(ROOT / "deepy.py")
+        config = str(self.paths_file.with_name(MERGED_CONFIG))
+        samples = ["--set", "text_gen_type=unconditional", "-o", "samples.jsonl"]
+        commands = {
+            "Type the beginning of some code; the model completes it.": [launcher, "generate", config],
+            "Write new files without a prompt.": [launcher, "generate", config, *samples],
+            "Evaluate the model on every held-out file.": [launcher, "evaluate", config, "--set", "heldout_bytes_per_language="],
+            "Show loss, learning rate and speed in a browser.": ["tensorboard", "--logdir", str(self.tensorboard)],
+        }
+        return {purpose: shlex.join(words) for purpose, words in commands.items()}
 
     # ---- processes
 

@@ -64,6 +64,9 @@ class Findings:
     seconds: Mapping[str, float]
     """By stage."""
 
+    next_commands: Mapping[str, str]
+    """Purpose -> command line."""
+
 
 def write_report(findings: Findings, path: str | os.PathLike[str]) -> None:
     write_text(path, render(findings))
@@ -89,7 +92,9 @@ def render(findings: Findings) -> str:
         drawn=DRAWN,
         widest=max((row.bits_per_byte(judge) for row in judged for judge in DRAWN), default=1.0),
         verdict=verdict,
+        warnings=warnings(findings),
         completions=findings.completions,
+        next_commands=findings.next_commands,
         facts=facts(findings),
         seconds=findings.seconds,
     )
@@ -109,6 +114,22 @@ def verdict(language: LanguageResult) -> str:
     return f"{abs(1 - ratio):.0%} {'less' if ratio < 1 else 'more'} than gzip\u00a0-9"
 
 
+def warnings(findings: Findings) -> list[str]:
+    """Return a sentence for each language in which the model is no better than the unigram entropy of its own tokens.
+
+    A code that knows only how frequent each token is reaches that entropy; a model that does not beat it has seen too few steps.
+    """
+    steps = next((int(row["iteration"]) for row in reversed(findings.metrics) if "train/lm_loss" in row), 0)
+    training = f"{steps:,} steps in {duration(findings.seconds.get('training', 0))} were too few"
+    return [
+        f"{row.language}: the model needs {row.bits_per_byte('model'):.3f} bits per byte and the frequencies of its tokens alone "
+        f"{row.bits_per_byte('unigram'):.3f}. {training}: train longer (train_seconds in the configuration), or again on a less "
+        "busy machine (--fresh)."
+        for row in (findings.heldout.languages if findings.heldout else ())
+        if row.bits["model"] >= row.bits["unigram"]
+    ]
+
+
 def facts(findings: Findings) -> dict[str, str]:
     """What the run was: model, amounts, versions, machine."""
     config = findings.config
@@ -122,7 +143,7 @@ def facts(findings: Findings) -> dict[str, str]:
         "context": f"{model.max_position_embeddings:,} tokens",
         "vocabulary": f"{findings.vocab_size:,} entries, byte-level BPE",
         "training tokens": f"{last.get('train/consumed_tokens', 0):,} read, of {findings.train_tokens:,} in the corpus",
-        "optimizer steps": f"{last.get('iteration', 0):,}",
+        "optimizer steps": f"{last.get('iteration', 0):,} in {duration(findings.seconds.get('training', 0))}",
         "speed": f"{speeds[len(speeds) // 2]:,.0f} tokens/s (median)" if speeds else "-",
         "seed": str(training.seed),
         "machine": f"{processor()}, {available_cores()} cores, {memory_gib():.0f} GiB",

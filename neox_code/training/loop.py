@@ -16,11 +16,11 @@ from neox_code.data.batch import Batch
 from neox_code.data.loaders import BatchLoader, Loaders
 from neox_code.errors import NeoXError
 from neox_code.logs import get_logger, is_rank_zero, progress
-from neox_code.parallel.collectives import any_rank
+from neox_code.parallel.collectives import any_rank, from_rank_zero
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.seeds import seed_dropout
 from neox_code.training.engine import Engine
-from neox_code.training.schedule import scheduled_rate
+from neox_code.training.schedule import schedule_position, scheduled_rate
 from neox_code.training.state import TrainingState
 from neox_code.training.step import StepResult, choose_step
 from neox_code.training.throughput import memory_gib, model_flops_utilization, peak_tflops
@@ -63,7 +63,7 @@ class Run:
     """Writes a checkpoint of the state; called on every rank."""
 
     def to_the_end(self) -> TrainingState:
-        """Trains until `train_iters` (or `exit_interval`), saving as configured and at the end. Returns the last state.
+        """Train until `train_iters`, `train_seconds` or `exit_interval`; save as configured and at the end; return the last state.
 
         Raises NeoXError where the loss is no number any more.
         """
@@ -73,16 +73,21 @@ class Run:
         self.interval, self.last_save, self.overflows = Interval(), time.monotonic(), 0
         batches = iter(self.loaders.train)
         log.info(
-            "training from iteration %d to %d, %s tokens a step", state.iteration, training.train_iters, f"{self.tokens_per_step:,}"
+            "training from iteration %d to %d%s, %s tokens a step",
+            state.iteration,
+            training.train_iters,
+            f" or {training.train_seconds - state.seconds:.0f} s" if training.train_seconds else "",
+            f"{self.tokens_per_step:,}",
         )
+        self.time_origin = time.monotonic() - state.seconds
         self.watchdog = Watchdog(self.config.parallelism.hang_timeout_seconds, self.grid)
         bar = progress("training", training.train_iters, " steps", every_seconds=60, done=state.iteration)
         with self.watchdog, bar as advance:
-            while state.iteration < training.train_iters:
+            while not self.is_finished():
                 result, rate = self.one_step(batches)
                 self.watchdog.beat()
-                advance(1)
-                is_last = state.iteration == training.train_iters or is_multiple(state.iteration, training.exit_interval)
+                advance(1, total=self.expected_iterations())
+                is_last = self.is_finished() or is_multiple(state.iteration, training.exit_interval)
                 if is_last or is_multiple(state.iteration, training.log_interval):
                     self.report(result, rate)
                 pause = time.monotonic()
@@ -93,12 +98,25 @@ class Run:
                     self.save(state)
                     self.watchdog.beat()
                     self.last_save = time.monotonic()
-                if state.iteration == training.train_iters:
+                if self.is_finished():
                     self.maybe_evaluate("test", self.loaders.test)
                 self.interval.begin += time.monotonic() - pause
                 if is_last:
                     break
         return state
+
+    def is_finished(self) -> bool:
+        """True after `train_iters` steps or `train_seconds` seconds."""
+        training = self.config.training
+        is_out_of_time = training.train_seconds is not None and self.state.seconds >= training.train_seconds
+        return self.state.iteration >= training.train_iters or is_out_of_time
+
+    def expected_iterations(self) -> int:
+        """Return the number of steps at which training will end: `train_iters`, or fewer at the pace so far."""
+        training, state = self.config.training, self.state
+        if not training.train_seconds or not state.seconds:
+            return training.train_iters
+        return min(training.train_iters, max(state.iteration, round(state.iteration * training.train_seconds / state.seconds)))
 
     @property
     def tokens_per_step(self) -> int:
@@ -107,13 +125,17 @@ class Run:
     def one_step(self, batches: Iterator[Batch]) -> tuple[StepResult, float]:
         """One optimizer step at the schedule's learning rate; returns both."""
         updates = self.state.iteration - self.state.skipped_steps
-        rate = scheduled_rate(updates, self.config.optimizer, self.config.training.train_iters)
+        training = self.config.training
+        position = schedule_position(updates, training.train_iters, self.state.seconds, training.train_seconds)
+        rate = scheduled_rate(position, self.config.optimizer, training.train_iters)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         if self.config.model.hidden_dropout or self.config.model.attention_dropout:
             seed_dropout(self.config.training.seed, self.grid, self.state.iteration)
         result = self.step(self.engine, batches, self.grid)
         self.state.advance(self.sizes.train_batch_size, result.skipped)
+        if training.train_seconds:
+            self.state.seconds = from_rank_zero(time.monotonic() - self.time_origin, self.grid.device)
         self.interval.losses.append(result.loss)
         self.interval.skipped += result.skipped
         self.overflows = self.overflows + 1 if result.skipped else 0

@@ -9,9 +9,14 @@ import math
 
 from neox_code.config.optimizer import OptimizerConfig
 
+WSD_DECAY = 0.3
+"""Share of the decay period in which the style wsd (warm-up, stable, decay) decays."""
+
 
 def decayed(style: str, peak: float, floor: float, progress: float) -> float:
     """Return the rate after `progress` of the decay, which ends at 1: linear falls towards 0, cosine to `floor`; 0.693 is ln 2.
+
+    wsd keeps the peak and falls linearly to `floor` in the last `WSD_DECAY` (Hu et al. 2024, MiniCPM).
 
     >>> [round(decayed("cosine", 1.0, 0.2, p), 3) for p in (0, 0.5, 1, 2)], round(decayed("exponential", 1.0, 0.2, 1), 3)
     ([1.0, 0.6, 0.2, 0.2], 0.5)
@@ -20,12 +25,23 @@ def decayed(style: str, peak: float, floor: float, progress: float) -> float:
         "constant": lambda: peak,
         "linear": lambda: peak * (1.0 - progress),
         "cosine": lambda: floor + (peak - floor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress))),
+        "wsd": lambda: floor + (peak - floor) * max(0.0, min(1.0, (1.0 - progress) / WSD_DECAY)),
         "exponential": lambda: peak * math.exp(-0.693 * progress),
     }
     return max(floor, rates[style]())
 
 
-def learning_rate(updates: int, peak: float, floor: float, style: str, warmup_updates: float, decay_updates: int) -> float:
+def schedule_position(updates: int, train_iters: int, seconds: float, train_seconds: float | None) -> float:
+    """Return the place in a schedule of `train_iters` updates: `updates`, or the same share of it as `seconds` is of
+    `train_seconds` if that is further.
+
+    >>> schedule_position(10, 100, 30.0, 60.0), schedule_position(80, 100, 30.0, 60.0), schedule_position(10, 100, 30.0, None)
+    (50.0, 80, 10)
+    """
+    return max(updates, train_iters * seconds / train_seconds) if train_seconds else updates
+
+
+def learning_rate(updates: float, peak: float, floor: float, style: str, warmup_updates: float, decay_updates: int) -> float:
     """Return the rate of the update that follows `updates` others: linear warm-up, then the decay, never below `floor`.
 
     >>> [learning_rate(updates, 1.0, 0.1, "linear", 2, 10) for updates in (0, 1, 2, 6, 9, 1000)]
@@ -36,7 +52,7 @@ def learning_rate(updates: int, peak: float, floor: float, style: str, warmup_up
     return decayed(style, peak, floor, (updates - warmup_updates) / max(1, decay_updates - warmup_updates))
 
 
-def scheduled_rate(updates: int, optimizer: OptimizerConfig, train_iters: int) -> float:
+def scheduled_rate(updates: float, optimizer: OptimizerConfig, train_iters: int) -> float:
     """Return the configured rate of the update that follows `updates` others. `optimizer.lr` must be set."""
     assert optimizer.lr is not None
     decay_updates = optimizer.lr_decay_iters or max(1, math.floor(train_iters * (optimizer.lr_decay_fraction or 1)))

@@ -101,13 +101,14 @@ def findings(tmp_path: Path) -> Findings:
             {"language": "Python", "file": "a/<i>.py", "context": HOSTILE, "text": "return <x>\n", "length": 5, "finished": True}
         ],
         seconds={"corpus": 12.34, "training": 150.0},
+        next_commands={"Complete <code>.": "./deepy.py generate merged.yml"},
     )
 
 
 def test_source_code_and_names_are_text_and_nothing_else(findings: Findings) -> None:
     page = Page(render(findings))
     assert "script" not in page.tags and "i" in page.tags
-    assert page.pres == [HOSTILE + "return <x>\n"]
+    assert page.pres == [HOSTILE + "return <x>\n", "./deepy.py generate merged.yml"]
     assert "a/<i>.py" in page.text and "<b>local</b>" in page.text
 
 
@@ -137,9 +138,19 @@ def test_bits_per_byte_stand_beside_the_compressors(findings: Findings) -> None:
     assert "Trained on without held-out figures: C." in page.text
 
 
-def test_times_and_sizes_of_the_run_are_told(findings: Findings) -> None:
+def test_a_model_worse_than_its_token_frequencies_has_a_warning(findings: Findings) -> None:
+    assert "Warning" not in Page(render(findings)).text
+    bits = {**findings.heldout.languages[0].bits, "model": 5100.0}
+    worse = replace(findings, heldout=replace(findings.heldout, languages=(replace(findings.heldout.languages[0], bits=bits),)))
+    text = Page(render(worse)).text
+    assert "Warning. Python: the model needs 5.100 bits per byte and the frequencies of its tokens alone 5.000." in text
+    assert "20 steps in 2 min 30 s were too few" in text
+
+
+def test_times_and_sizes_of_the_run_are_on_the_page(findings: Findings) -> None:
     page = Page(render(findings))
     assert page.row(2, "training") == ["training", "2 min 30 s"]
+    assert "20 in 2 min 30 s" in page.text
     assert "40,960 read, of 5,000,000 in the corpus" in page.text
     assert "5,000 tokens/s (median)" in page.text
 
@@ -156,4 +167,4 @@ def test_a_page_without_held_out_files_says_so(findings: Findings, tmp_path: Pat
     write_report(replace(findings, heldout=None, completions=[]), path)
     page = Page(path.read_text())
     assert "No language is judged" in page.text
-    assert page.pres == []
+    assert page.pres == ["./deepy.py generate merged.yml"]

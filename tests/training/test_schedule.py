@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from neox_code.config.optimizer import OptimizerConfig
 from neox_code.files import read_json_lines
-from neox_code.training.schedule import scheduled_rate
+from neox_code.training.schedule import schedule_position, scheduled_rate
 from neox_code.training.state import TrainingState
 
 STYLES = ("constant", "linear", "cosine", "exponential")
@@ -98,3 +98,16 @@ def test_a_run_that_stops_and_goes_on_has_the_rates_of_gpt_neox(job, tmp_path, s
     rates = [row["train/learning_rate"] for row in read_json_lines(save / "metrics.jsonl") if "train/learning_rate" in row]
     section = OptimizerConfig(lr=0.003, lr_decay_style=style, min_lr=1e-4, warmup=0.4)
     assert rates == pytest.approx(annealed(section, 8, 8), rel=1e-12)
+
+
+def test_wsd_keeps_the_peak_and_falls_linearly_in_the_last_three_tenths():
+    section = OptimizerConfig(lr=1.0, min_lr=0.1, lr_decay_style="wsd", warmup=0.1)
+    rates = [scheduled_rate(position, section, 110) for position in (11, 50, 80, 80.3, 95.15, 110, 200)]
+    assert rates == pytest.approx([1.0, 1.0, 1.0, 1.0, 0.55, 0.1, 0.1])
+
+
+def test_a_slow_machine_decays_by_the_clock_and_a_fast_one_by_its_steps():
+    """Half of the time gone after 5 of 1,000 steps is half of the schedule; so is half of the steps in no time."""
+    section = OptimizerConfig(lr=1.0, lr_decay_style="linear", warmup=0)
+    slow, fast = (schedule_position(updates, 1000, seconds, 60.0) for updates, seconds in ((5, 30.0), (500, 1.0)))
+    assert scheduled_rate(slow, section, 1000) == scheduled_rate(fast, section, 1000) == pytest.approx(0.5)
