@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from neox_code.corpus.decoding import decode_detected, decode_ignoring, newlines_of
+from neox_code.corpus.decoding import decode_detected, decode_ignoring, encoding_of_mark, newlines_of
 from neox_code.corpus.duplicates.exact import content_digest
 from neox_code.corpus.filters.license import file_license, license_of_text
 from neox_code.corpus.filters.protocol import Candidate
@@ -23,6 +23,7 @@ from neox_code.corpus.work_folder import Settings, batch_file, load_settings, pa
 
 NOT_TEXT = "not text"
 LINES_NORMALIZED = "line ends normalized"
+MARK_REMOVED = "byte-order mark removed"
 
 
 def scan_batch(work: Path, index: int) -> Iterator[float]:
@@ -50,7 +51,8 @@ class Scanner:
         self.recipe = settings.recipe
         self.languages = frozenset(settings.languages)
         self.judge = Judge(settings.recipe, settings.languages)
-        self.decode = decode_ignoring if self.recipe.decoding == "utf-8 ignoring errors" else decode_detected
+        self.is_faithful = self.recipe.decoding == "utf-8 ignoring errors"
+        self.decode = decode_ignoring if self.is_faithful else decode_detected
         self.no_keys: tuple[bytes | None, ...] = (None,) * len(self.recipe.duplicates)
         # those before reading again: what is read for its licence, or without a known name, was not judged in its language
         self.rules: tuple[Any, ...] = (*self.recipe.before_reading, *self.recipe.after_reading)
@@ -70,7 +72,8 @@ class Scanner:
                 project, file.path, file.num_bytes, True, first, NOT_TEXT, digest, encoding, counted=counted, keys=self.no_keys
             )
             return
-        newlines = newlines_of(file.content)
+        newlines = newlines_of(text)
+        first_edits = (MARK_REMOVED,) if not self.is_faithful and encoding_of_mark(file.content) else ()
         project_license = license_of_text(text) if self.judge.says_license(file.project, file.path) else None
         rows = self.recipe.rows
         project_version = rows.version(text) if rows is not None and rows.says_version(file.path) else None
@@ -80,7 +83,7 @@ class Scanner:
             license, kept_text, text_bytes, keys, edits = None, None, 0, self.no_keys, None
             if reason is None and language is not None:
                 candidate = Candidate(file.path, language, file.num_bytes, text)
-                reason, edits = self._filter(candidate)
+                reason, edits = self._filter(candidate, first_edits)
                 if reason is None:
                     license = file_license(file.path, text)
                     kept_text = candidate.text if candidate.text != text_before else None
@@ -121,9 +124,9 @@ class Scanner:
         chosen = tuple(language for language in possible if language in self.languages)
         return (chosen, None) if chosen else (possible[:1], NOT_CHOSEN)
 
-    def _filter(self, file: Candidate) -> tuple[str | None, list[str] | None]:
-        """Puts a candidate through the recipe; gives the reason if it is dropped, and the names of the edits that changed it."""
-        edits = []
+    def _filter(self, file: Candidate, first_edits: Sequence[str]) -> tuple[str | None, list[str] | None]:
+        """Apply the recipe to a candidate; return the reason if it is dropped, and the names of all edits, `first_edits` first."""
+        edits = list(first_edits)
         if self.recipe.newlines == "lf" and "\r" in file.text:
             file.text = file.text.replace("\r\n", "\n").replace("\r", "\n")
             edits.append(LINES_NORMALIZED)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ def test_kept_texts_are_the_files_to_the_byte(tree, corpus):
         path = tree.parent / document.repository / document.path
         content = (path if path.exists() else path.parent.parent / path.name).read_bytes()
         assert document.sha256 == hashlib.sha256(content).hexdigest()
-        assert document.text.encode() == content.decode("utf-8", "ignore").encode()
+        assert document.text.encode() == content.decode("latin-1" if path.name == "latin.c" else "utf-8").encode()
         assert document.num_bytes == len(document.text.encode())
     windows = next(document for document in documents if document.path == "windows.c")
     assert windows.text.count("\r\n") == windows.text.count("\n") > 40
@@ -90,13 +91,46 @@ def test_every_dropped_file_has_its_reason(corpus):
     assert verdicts["windows.c"] == "kept"
 
 
-def test_bytes_that_are_not_utf8_are_left_out_and_counted(corpus):
+def test_bytes_that_are_not_utf8_are_decoded_or_as_polycoder_does_left_out_and_counted(tree, corpus, tmp_path):
     latin = next(document for document in all_documents(corpus) if document.path == "latin.c")
+    assert latin.text.endswith("/* café */\n")
+    assert [row["path"] for row in read_manifest(corpus).to_pylist() if row["encoding"] == "latin-1"] == ["latin.c"]
+    recipe = replace(RECIPE, decoding="utf-8 ignoring errors")
+    build_corpus([str(tree)], tmp_path / "ignoring", recipe, seed=1, shares=SHARES, workers=1)
+    latin = next(document for document in all_documents(tmp_path / "ignoring") if document.path == "latin.c")
     assert latin.text.endswith("/* caf */\n")
-    rows = [row for row in read_manifest(corpus).to_pylist() if row["encoding"] == "utf-8 with errors"]
+    rows = [row for row in read_manifest(tmp_path / "ignoring").to_pylist() if row["encoding"] == "utf-8 with errors"]
     assert [row["path"] for row in rows] == ["latin.c"]
     assert rows[0]["bytes"] == latin.num_bytes + 1
-    assert any("1 file was not UTF-8" in note for note in corpus_notes(load_summary(corpus)))
+    assert any("1 file was not UTF-8" in note for note in corpus_notes(load_summary(tmp_path / "ignoring")))
+
+
+def test_every_encoding_of_text_that_lies_about_is_mended_or_counted(tmp_path):
+    text = "# é\n" + "".join(f"def name_{number}(first):\n    return first + {number}\n\n" for number in range(20))
+    files = {
+        "plain.py": text.encode(),
+        "utf16.py": ("#16\n" + text).encode("utf-16"),
+        "be.py": ("#be\n" + text).encode("utf-16-be"),
+        "mark.py": ("\ufeff#mark\n" + text).encode(),
+        "latin.py": ("#latin\n" + text).encode("latin-1"),
+        "blank.py": b" \n\t" * 2_000,
+        "nul.py": text.encode() * 20 + b"\0",
+        "two.py": ("# ö ü à\n" + text).encode() + b"# caf\xe9\n",
+    }
+    for name, content in files.items():
+        (tmp_path / "code" / "project").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "code" / "project" / name).write_bytes(content)
+    build(tmp_path / "corpus", tmp_path / "code")
+    rows = {row["path"]: row for row in read_manifest(tmp_path / "corpus").to_pylist()}
+    texts = {document.path: document.text for document in all_documents(tmp_path / "corpus")}
+    assert {name: rows[name]["verdict"] for name in ("blank.py", "nul.py", "two.py")} == {
+        "blank.py": "blank",
+        "nul.py": "not text",
+        "two.py": "not text",
+    }
+    marked = ("utf16.py", "#16\n"), ("be.py", "#be\n"), ("mark.py", "#mark\n"), ("latin.py", "#latin\n")
+    assert texts == {"plain.py": text} | {name: start + text for name, start in marked}
+    assert [name for name, row in rows.items() if row["edits"]] == ["mark.py", "utf16.py"]
 
 
 def test_no_project_and_no_content_stands_on_two_sides(corpus):

@@ -1,9 +1,15 @@
-"""Filters by the size of a file, in bytes as found."""
+"""Filters by the size of a file, in bytes as found, and of files without any character that is seen."""
 
+import string
 from dataclasses import dataclass
 from typing import Literal
 
 from neox_code.corpus.filters.protocol import Candidate
+
+INVISIBLE = f"{string.whitespace}\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000\u200b\u200c\u200d\u2060\ufeff" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+"""White space, and characters of no width."""
 
 
 @dataclass(frozen=True)
@@ -12,6 +18,20 @@ class NotEmpty:
 
     def keep(self, file: Candidate) -> Literal[True] | str:
         return file.num_bytes > 0 or "empty"
+
+
+@dataclass(frozen=True)
+class NotBlank:
+    """At least one character that is not white space.
+
+    >>> NotBlank().keep(Candidate("x.py", "Python", 6, " \\n\\t\\n\u200b"))
+    'blank'
+    """
+
+    name = "not blank"
+
+    def keep(self, file: Candidate) -> Literal[True] | str:
+        return bool(file.text.strip(INVISIBLE)) or "blank"
 
 
 @dataclass(frozen=True)

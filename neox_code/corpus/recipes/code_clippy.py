@@ -6,8 +6,8 @@ data_processing/download_repo_text.py, and data_processing/deduplication. Its fi
 `node_modules` stays. The criteria are for lists of repositories; of folders nothing is known that they ask.
 
 Otherwise than there, languages are PolyCoder's twelve by linguist's rules, not a list of 1,005 extensions (its list of unwanted
-ones names none of theirs); what is text the reader says, not libmagic; and encodings are UTF-8, UTF-16 with its mark, then Latin-1,
-not UTF-8, then what chardet guesses.
+ones names none of theirs); what is text the reader says, not libmagic; and encodings are those of
+decoding.py, not UTF-8, then what chardet guesses.
 """
 
 from neox_code.corpus.duplicates.variables import SameVariables

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from neox_code.corpus.duplicates.exact import ExactDuplicates
 from neox_code.corpus.filters.license import AllowedLicenses
-from neox_code.corpus.filters.size import MaxBytes, NotEmpty
+from neox_code.corpus.filters.size import MaxBytes, NotBlank, NotEmpty
 from neox_code.corpus.language_rules import FileLanguage
 from neox_code.corpus.recipes.recipe import Recipe
 from neox_code.corpus.rows.gdscript import GDScriptFunctions
@@ -35,7 +35,7 @@ RECIPE = Recipe(
     languages=LANGUAGES,
     language_rule=GodotScripts(LANGUAGES),
     before_reading=(NotEmpty(), MaxBytes(1_048_576)),  # PolyCoder
-    after_reading=(),
+    after_reading=(NotBlank(),),
     newlines="lf",
     licenses=AllowedLicenses(("MIT",)),  # godot-dodo's search
     duplicates=(ExactDuplicates(),),

@@ -9,4 +9,6 @@ from dataclasses import replace
 from neox_code.corpus.recipes import godot
 from neox_code.corpus.rows.gdscript import GDScriptFunctions
 
-RECIPE = replace(godot.RECIPE, name="godot-faithful", before_reading=(), duplicates=(), rows=GDScriptFunctions(faithful=True))
+RECIPE = replace(
+    godot.RECIPE, name="godot-faithful", before_reading=(), after_reading=(), duplicates=(), rows=GDScriptFunctions(faithful=True)
+)

@@ -7,7 +7,7 @@ The recipe `kotlin-functions` makes a row for each function instead; `kotlin-fai
 from neox_code.corpus.duplicates.exact import ExactDuplicates
 from neox_code.corpus.filters.headers import CopyrightHeaders
 from neox_code.corpus.filters.literals import LongLiterals
-from neox_code.corpus.filters.size import MaxBytes, NotEmpty
+from neox_code.corpus.filters.size import MaxBytes, NotBlank, NotEmpty
 from neox_code.corpus.language_rules import FileLanguage
 from neox_code.corpus.recipes.recipe import Recipe
 from neox_code.corpus.rows.kotlin import KotlinWindows
@@ -19,7 +19,7 @@ RECIPE = Recipe(
     languages=LANGUAGES,
     language_rule=FileLanguage(LANGUAGES),
     before_reading=(NotEmpty(), MaxBytes(1_048_576)),  # PolyCoder
-    after_reading=(CopyrightHeaders(), LongLiterals(digits=40, characters=200)),
+    after_reading=(CopyrightHeaders(), LongLiterals(digits=40, characters=200), NotBlank()),
     newlines="lf",
     duplicates=(ExactDuplicates(),),
     rows=KotlinWindows(tokens=100),

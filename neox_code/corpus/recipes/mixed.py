@@ -3,7 +3,7 @@
 A corpus of few projects has large ones divided at their folders, so that every language can be split.
 """
 
-from neox_code.corpus.filters.size import MaxBytes, NotEmpty
+from neox_code.corpus.filters.size import MaxBytes, NotBlank, NotEmpty
 from neox_code.corpus.filters.tokens import MinTokens
 from neox_code.corpus.language_rules import FileLanguage
 from neox_code.corpus.polycoder_names import LANGUAGES
@@ -14,7 +14,6 @@ RECIPE = Recipe(
     languages=LANGUAGES,
     language_rule=FileLanguage(LANGUAGES),
     before_reading=(NotEmpty(), MaxBytes(1_048_576)),
-    after_reading=(MinTokens(100),),
-    decoding="utf-8 ignoring errors",
+    after_reading=(NotBlank(), MinTokens(100)),
     divide_large_projects=True,
 )

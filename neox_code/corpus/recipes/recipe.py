@@ -33,7 +33,7 @@ class Recipe:
     after_reading: tuple[Filter | Edit, ...]
     """Filters by content, and edits, in their order."""
     decoding: Literal["utf-8 ignoring errors", "detected"] = "detected"
-    """PolyCoder's, which leaves out bytes that are not UTF-8; or UTF-8, UTF-16 with its mark, else Latin-1."""
+    """PolyCoder's, which leaves out bytes that are not UTF-8; or the encoding that the file is found to be in: see decoding.py."""
     newlines: Literal["keep", "lf"] = "keep"
     repositories: tuple[Any, ...] = ()
     """Filters by what a list says of a repository: RepositoryFilter of filters/repository.py."""

@@ -16,7 +16,7 @@ from neox_code.corpus.filters.literals import EncodedData, LongLiterals
 from neox_code.corpus.filters.markup import NotXml, VisibleHtml
 from neox_code.corpus.filters.origin import NotGenerated, NotMinified, NotVendored
 from neox_code.corpus.filters.secrets import Secrets
-from neox_code.corpus.filters.size import MaxBytes, NotEmpty
+from neox_code.corpus.filters.size import MaxBytes, NotBlank, NotEmpty
 from neox_code.corpus.filters.tokens import MinTokens
 from neox_code.corpus.language_rules import FileLanguage
 from neox_code.corpus.polycoder_names import LANGUAGES
@@ -34,6 +34,7 @@ RECIPE = Recipe(
         NotVendored(),  # linguist
     ),
     after_reading=(
+        NotBlank(),
         NotGenerated(),
         NotMinified(),  # linguist
         MaxLines(100_000),

@@ -1,0 +1,166 @@
+"""Legacy encodings of source files: declared by the file, or recognized by the letters that they give.
+
+    declared_encoding(b"# -*- coding: latin-1 -*-")     "iso8859-1"
+    recognize("# Größe\\n".encode("latin-1"))            ("# Größe\\n", "latin-1")
+
+A file is read in an encoding only if all of its bytes have a meaning there and the letters look like a language that is written in
+it: words of an alphabet hold no foreign letters and no symbols, and the letters of the others are common ones. Where several
+encodings fit, the one with the largest share of common letters is taken.
+"""
+
+# ruff: noqa: RUF001 (letters of other alphabets are the matter of this file)
+
+import codecs
+import re
+from collections.abc import Callable
+
+DECLARATION = re.compile(rb"(?:coding|charset|encoding)[ \t]*[:=][ \t]*[\"']?([A-Za-z][\w.-]*)")
+DECLARED_IN = 2_048
+"""Bytes in which a declaration is looked for: editors look at the first lines."""
+NOT_OF_FILES = {"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined", "utf-7"}
+JUDGED = 2**16
+"""Characters that are looked at, of the lines with characters beyond ASCII."""
+LEAST_SHARE = 0.3
+
+LETTER = r"[^\W\d_\x00-\x7fªºµ]"
+WORD = re.compile(rf"(?:[a-zA-Z]|{LETTER})*{LETTER}(?:[a-zA-Z]|{LETTER})*")
+SYMBOL_IN_WORD = re.compile(rf"(?:[a-zA-Z]|{LETTER})(?:(?![’´·\xad]|{LETTER})[^\x00-\x7f])+(?:[a-zA-Z]|{LETTER})")
+SYMBOL_BEFORE_WORD = re.compile(rf"[¶¦¬¸¨¹\u2500-\u259f](?:[a-zA-Z]|{LETTER})")
+NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+CONTROL = re.compile(r"[\x80-\x9f]")
+
+WESTERN = (
+    *("äöüß", "àâæçéèêëîïôœùûüÿ", "áéíóúüñ", "àçèéíïòóúü", "àáâãçéêíóôõúü", "àèéìíîòóùú"),
+    *("åäöé", "æøåéòôü", "áéíóúýþæöð", "éèëïöüáóú"),
+)
+"""Letters beyond ASCII of one language each, in lower case."""
+SYMBOLS = frozenset("“”‘’„‚–—…©®™°±µ§«»·•€£¥¢×÷¿¡½¼¾²³¹ªº¬´\xa0\xad")
+CENTRAL = ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "čšžćđ", "ăâîşţșț")
+CYRILLIC = frozenset("абвгдежзийклмнопрстуфхцчшщъыьэюяёіїєґў")
+CYRILLIC_COMMON = frozenset("оеаинтсрвлк")
+HAN_COMMON = frozenset(
+    "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下自之年过发后作里用道行所然家种事成方多经"
+    "么去法如都同现当没动面起看定天分还进好小部其些主样理本前开但因只从想实日意无力它与长把机第公此已工使情明性知全三又关点正业外将"
+    "两高间由问最重并物手应向头文体相见被利等产或新己制身果加月话合回特代内信表化给位次度门任常先通原提立及比员解名真处入几口认条平"
+    "系题更别打变总何电数安少报结反受目量再建务做接必场件计管期直资指统区保至形便空则达放即且象完设式色路记品告类求据程该交规取格确"
+    "传获返函值参类型字符串初始缓存标记录错误检查测试文件删除添加更新列表线程异步配置接口默认状态请输号码称包含模块图像"
+    "這個們來為國說時會對於過發後裡經麼現當沒動面還進樣開從實無與長機關點業將兩間問應頭見產給員處認條題別變總電數報結務場計資統"
+    "區達則設記類據該規確傳獲參誤檢測檔刪執緒連線庫錯設定狀態預輸號稱塊圖"
+)
+"""Frequent characters of Chinese texts and of comments in code, simplified and traditional."""
+HANGUL_COMMON = frozenset(
+    "이다는을를에의가한하기사지로고도서시수있정인어자리스대해동일그만보부들아전원나여라트데장은주성용오제구비소공간입할값문함되"
+    "경결과합니까반환초화연류파찾없습관클생출력설변확"
+)
+
+
+def declared_encoding(content: bytes) -> str | None:
+    """Return the codec that a file names in its first lines, as Python, Ruby, Emacs, Vim, HTML and XML do; None without one."""
+    found = DECLARATION.search(content, 0, DECLARED_IN)
+    if found is None:
+        return None
+    name = re.sub(r"-(?:unix|dos|mac)$", "", found[1].decode("ascii").lower())
+    try:
+        "a".encode(name)  # a LookupError for codecs that are no encodings of text
+        codec = codecs.lookup(name).name
+    except (LookupError, UnicodeError):
+        return None
+    return None if codec in NOT_OF_FILES else codec
+
+
+def recognize(content: bytes) -> tuple[str, str] | None:
+    """Return the text and the name of its encoding; None if no encoding fits."""
+    shares: dict[str, float] = {}
+    texts: dict[str, str] = {}
+    for codec, share in CANDIDATES.items():
+        try:
+            texts[codec] = content.decode(codec)
+        except UnicodeDecodeError:
+            continue
+        lines = [line for line in texts[codec].splitlines() if not line.isascii()]
+        shares[codec] = share("\n".join(lines)[:JUDGED])
+    best = max(shares, key=shares.__getitem__, default=None)
+    if best is None or shares[best] < LEAST_SHARE:
+        return None
+    is_latin_1 = best == "cp1252" and not any(0x80 <= byte < 0xA0 for byte in content)
+    return texts[best], "latin-1" if is_latin_1 else best
+
+
+def western_share(text: str) -> float:
+    """Return 1 for a text of one language, or of common symbols alone; 0.6 for one of several, as a list of authors is; else 0."""
+    letters = letters_of(text)
+    if is_odd(text) or has_run(text, 3) or not (letters or SYMBOLS.issuperset("".join(NOT_ASCII.findall(text)))):
+        return 0.0
+    return 1.0 if is_of_one(WESTERN, letters) else 0.6 * letters.issubset("".join(WESTERN))
+
+
+def central_share(text: str) -> float:
+    """Return 1 for a text of one language, else 0."""
+    letters = letters_of(text)
+    return float(bool(letters) and not is_odd(text) and not has_run(text, 5) and is_of_one(CENTRAL, letters))
+
+
+def letters_of(text: str) -> set[str]:
+    """Return the letters beyond ASCII, in lower case."""
+    return {letter for word in WORD.findall(text) for letter in word.lower() if letter > "\x7f"}
+
+
+def is_of_one(alphabets: tuple[str, ...], letters: set[str]) -> bool:
+    return any(letters.issubset(alphabet) for alphabet in alphabets)
+
+
+def has_run(text: str, length: int) -> bool:
+    return re.search(rf"{LETTER}{{{length}}}", text) is not None
+
+
+def is_odd(text: str) -> bool:
+    """Return True where there are control characters, symbols in words or before them, or capitals after small letters."""
+    return any(pattern.search(text) for pattern in (CONTROL, SYMBOL_IN_WORD, SYMBOL_BEFORE_WORD)) or mixes_cases(text)
+
+
+def mixes_cases(text: str) -> bool:
+    """Return True where more than a quarter of the words with letters beyond ASCII have a capital after a small letter."""
+    words = WORD.findall(text)
+    return 4 * sum(word[1:] not in (word[1:].lower(), word[1:].upper()) for word in words) > len(words)
+
+
+def cyrillic_share(text: str) -> float:
+    """Return the share of common letters, in any case; 0 where there are other letters, or odd ones."""
+    letters = [letter for word in WORD.findall(text) for letter in word.lower() if letter > "\x7f"]
+    if not letters or is_odd(text) or not CYRILLIC.issuperset(letters):
+        return 0.0
+    return sum(map(CYRILLIC_COMMON.__contains__, letters)) / len(letters)
+
+
+def common_share(common: frozenset[str]) -> Callable[[str], float]:
+    def share(text: str) -> float:
+        letters = east_asian_letters(text)
+        return sum(map(common.__contains__, letters)) / len(letters) if letters else 0.0
+
+    return share
+
+
+def kana_share(text: str) -> float:
+    """Return the share of Hiragana and Katakana, which Japanese text always has."""
+    letters = east_asian_letters(text)
+    return sum("\u3040" < letter < "\u3100" for letter in letters) / len(letters) if letters else 0.0
+
+
+def east_asian_letters(text: str) -> list[str]:
+    return [letter for letter in text if letter > "\x7f" and letter.isalpha()]
+
+
+CANDIDATES: dict[str, Callable[[str], float]] = {
+    "cp1252": western_share,
+    "cp1250": central_share,
+    "iso8859-2": central_share,
+    "cp1251": cyrillic_share,
+    "koi8-r": cyrillic_share,
+    "cp866": cyrillic_share,
+    "gb18030": common_share(HAN_COMMON),
+    "big5": common_share(HAN_COMMON),
+    "cp932": kana_share,
+    "euc-jp": kana_share,
+    "cp949": common_share(HANGUL_COMMON),
+}
+"""By codec, the share of common letters that a text has if it is in that encoding. Of equal shares the first is taken."""
