@@ -1,4 +1,4 @@
-"""Deciding on the whole: languages of projects, licences, duplicates, division, sample, split. Between reading and writing.
+"""Deciding on the whole: languages of projects, licenses, duplicates, division, sample, split. Between reading and writing.
 
     decide(work, num_parts, settings)                        # leaves decisions/, the manifest and the index
 
@@ -56,13 +56,13 @@ def survey(parts: Parts) -> tuple[ProjectTable, np.ndarray]:
     table = ProjectTable()
     counted = SizesByLanguage()
     rows = np.zeros(0, np.int64)
-    for block in parts.blocks(["project", "is_first", "path", "bytes", "counted", "project_license", "project_version"]):
+    for block in parts.blocks(["project", "is_first", "path", "bytes", "counted", "stated_license", "project_version"]):
         numbers = table.numbers(block.projects)[block.numbers("project")]
         if len(table) > len(rows):
             rows = np.concatenate([rows, np.zeros(len(table), np.int64)])
         seen, counts = np.unique(numbers, return_counts=True)
         rows[seen] += counts
-        for column, take_note in (("project_license", table.found_license), ("project_version", table.found_version)):
+        for column, take_note in (("stated_license", table.found_license), ("project_version", table.found_version)):
             said = block.table[column]
             for index in np.flatnonzero(said.is_valid().to_numpy()).tolist():
                 take_note(int(numbers[index]), block.table["path"][index].as_py(), said[index].as_py())
@@ -74,15 +74,14 @@ def survey(parts: Parts) -> tuple[ProjectTable, np.ndarray]:
 def settle(
     parts: Parts, projects: ProjectTable, rows_of_project: np.ndarray, verdicts: Verdicts, settings: Settings, folder: Path
 ) -> Survivors:
-    """Decides on the language, the licence and the duplicates of every file."""
-    settler = Settler(settings, projects, verdicts)
+    """Decide on the language, the license and the duplicates of every file."""
     rules = settings.recipe.duplicates
     keys = [f"key{number}" for number in range(len(rules))]
     ranks = projects.ranks()
     rows_of_rank = np.empty_like(rows_of_project)
     rows_of_rank[ranks] = rows_of_project
-    with FileOrder(folder / "order", rows_of_rank, len(rules)) as order:
-        for block in parts.blocks([*SETTLED_COLUMNS, "path", *keys]):
+    with FileOrder(folder / "order", rows_of_rank, len(rules)) as order, Settler(settings, projects, verdicts, folder) as settler:
+        for block in parts.blocks([*SETTLED_COLUMNS, *keys]):
             numbers = projects.numbers(block.projects)[block.numbers("project")]
             settler.settle(block, numbers)
             if not rules:

@@ -2,7 +2,8 @@
 
 decisions/verdicts.u16           0 for every row that is kept
 decisions/repositories.i32       the number of every row's repository
-decisions/repositories.parquet   of each: name, prefix, license, stars, versions by folder, split
+decisions/repositories.parquet   of each: name, prefix, stars, versions by folder, split
+decisions/licenses.*             the license of every row: see decided_licenses.py
 decisions/decisions.json         the shards and the blocks of rows; written last
 
 decisions = load_decisions(work)
@@ -19,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from neox_code.corpus.decided_licenses import read_license_numbers, read_licenses
 from neox_code.corpus.repositories import NUMBERS_FILE
 from neox_code.corpus.shards import SPLITS
 from neox_code.corpus.work_folder import decisions_folder
@@ -83,6 +85,15 @@ class Decisions:
         chosen = (verdicts == 0) & (rows >= shard.first_row) & (rows < shard.end_row)
         chosen &= self._splits[numbers] == SPLITS.index(shard.split)
         return np.flatnonzero(chosen), numbers[chosen]
+
+    def licenses_of(self, place: BlockPlace, rows: np.ndarray) -> pa.Array:
+        """Return the licenses of some of a block's rows, counted from the block's first."""
+        numbers = read_license_numbers(self.folder, place.first_row, place.rows)
+        return self._licenses.take(pa.array(numbers[rows]))
+
+    @cached_property
+    def _licenses(self) -> pa.ChunkedArray:
+        return read_licenses(self.folder)["license"]
 
     @property
     def _splits(self) -> np.ndarray:

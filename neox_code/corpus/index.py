@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from neox_code.corpus.decided_licenses import OWN_FILE, read_license_numbers, read_licenses
 from neox_code.corpus.decisions import VERDICTS_FILE, PlannedShard, save_decisions
 from neox_code.corpus.parts import Block, Parts
 from neox_code.corpus.project_table import ProjectTable
@@ -45,7 +46,7 @@ ROW_OVERHEAD = 512
 """Bytes of a document beside its text and its names, compressed badly."""
 
 COLUMNS = [
-    *("path", "bytes", "is_first", "language", "sha256", "encoding", "newlines", "edits", "license", "text_bytes", "project"),
+    *("path", "bytes", "is_first", "language", "sha256", "encoding", "newlines", "edits", "text_bytes", "project"),
 ]
 
 
@@ -67,15 +68,16 @@ def write_index(
     names = pa.array(repositories.names)
     project_of = np.array(repositories.projects, np.int64)
     split_of = np.array([SPLITS.index(splits[name]) if name in splits else NO_SPLIT for name in repositories.names], np.int8)
-    licenses = pa.array([projects.license(number) for number in range(len(projects))], pa.string())
-    license_of = licenses.take(pa.array(project_of))
+    licenses = read_licenses(folder)
     name_survivors(parts, survivors, repositories, names)
     left_aside = verdicts.code(LEFT_ASIDE)
     counts = Counts()
     shards = ShardPlan(shard_bytes(sum(sum(size.values()) for name, size in repositories.sizes.items() if name in splits)))
     places: list[tuple[int, ...]] = []
     with (
-        parquet_writer(out / MANIFEST_FILE, MANIFEST_SCHEMA, ["repository", "language", "verdict", "license"]) as manifest,
+        parquet_writer(
+            out / MANIFEST_FILE, MANIFEST_SCHEMA, ["repository", "language", "verdict", "license", "license_file"]
+        ) as manifest,
         (out / INDEX_FILE).open("w", encoding="utf-8", newline="") as index,
         (folder / VERDICTS_FILE).open("wb") as verdict_file,
     ):
@@ -91,10 +93,12 @@ def write_index(
             shards.add(block, splits_of_rows)
             files = np.flatnonzero(codes != NO_FILE_CODE)
             table = block.table
+            paths = repositories.paths(block, numbers)
+            license = licenses.take(pa.array(read_license_numbers(folder, block.first_row, len(block))))
             rows = pa.table(
                 {
                     "repository": names.take(pa.array(numbers)),
-                    "path": repositories.paths(block, numbers),
+                    "path": paths,
                     "language": table["language"],
                     "bytes": table["bytes"],
                     "sha256": table["sha256"],
@@ -102,7 +106,8 @@ def write_index(
                     "split": pa.array(SPLITS).take(pa.array(splits_of_rows, mask=splits_of_rows == NO_SPLIT)),
                     "encoding": table["encoding"],
                     "newlines": table["newlines"],
-                    "license": pc.coalesce(table["license"], license_of.take(pa.array(numbers))),
+                    "license": license["license"],
+                    "license_file": pc.if_else(pc.equal(license["license_file"], OWN_FILE), paths, license["license_file"]),
                     "edits": table["edits"],
                     "duplicate_of": survivors.names_for(block),
                 },
@@ -114,7 +119,7 @@ def write_index(
         writer.close()
     write_json(folder / COUNTS_FILE, [asdict(count) for count in counts.result(list(verdicts.names))])
     table = pa.table(
-        {"name": names, "prefix": pa.array(repositories.prefixes), "license": license_of, "split": pa.array(split_of)}
+        {"name": names, "prefix": pa.array(repositories.prefixes), "split": pa.array(split_of)}
         | {"stars": pa.array([projects.projects[number].stars for number in repositories.projects], pa.int64())}
         | {"versions": pa.array([list(projects.versions(number).items()) for number in repositories.projects], VERSIONS)}
     )

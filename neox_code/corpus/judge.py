@@ -7,9 +7,8 @@ judge(Project("me/tree"), "README.md", 1_200)         "no known language"
 
 from dataclasses import dataclass
 
-from neox_code.corpus.filters.license import is_license_file
 from neox_code.corpus.filters.protocol import Candidate, Filter
-from neox_code.corpus.linguist.paths import is_vendored
+from neox_code.corpus.folder_licenses import states_license
 from neox_code.corpus.recipes.recipe import Recipe
 from neox_code.corpus.sources.protocol import Project
 from neox_code.errors import DataError
@@ -56,9 +55,6 @@ class Judge:
                 return reason
         return None
 
-    def says_license(self, project: Project, path: str) -> bool:
-        """Whether the file is read for the licence of its project that it may be."""
-        return project.license is None and is_license_file(path) and not is_vendored(path)
-
     def speaks_for_project(self, project: Project, path: str) -> bool:
-        return self.says_license(project, path) or (self.recipe.rows is not None and self.recipe.rows.says_version(path))
+        """True for files that are read for what they state of others: a license, a version."""
+        return states_license(path) or (self.recipe.rows is not None and self.recipe.rows.says_version(path))

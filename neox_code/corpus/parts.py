@@ -41,12 +41,12 @@ COLUMNS = [
     pa.field("edits", pa.list_(pa.string())),
     pa.field("counted", pa.string()),
     pa.field("license", pa.string()),
-    pa.field("project_license", pa.string()),
+    pa.field("stated_license", pa.string()),
     pa.field("project_version", pa.string()),
     pa.field("text_bytes", pa.int64()),
     pa.field("text", pa.string()),
 ]
-REPEATED = ["project", "language", "reason", "encoding", "newlines", "counted", "license", "project_license", "project_version"]
+REPEATED = ["project", "language", "reason", "encoding", "newlines", "counted", "license", "stated_license", "project_version"]
 
 
 class PartRow(NamedTuple):
@@ -70,8 +70,8 @@ class PartRow(NamedTuple):
     """The language for which its bytes count when its project's majority is found."""
     license: str | None = None
     """What the file itself says."""
-    project_license: str | None = None
-    """What it says of its project, being a licence file."""
+    stated_license: str | None = None
+    """What it states for its folder, as a license file or a manifest: see folder_licenses.py."""
     project_version: str | None = None
     """What it says of its project, where rows are made that want to know."""
     text_bytes: int = 0

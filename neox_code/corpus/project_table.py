@@ -1,9 +1,9 @@
-"""What is known of every project of a build, and what follows from it: its language, its licence, its rank among duplicates.
+"""What is known of every project of a build, and what follows from it: its language, its licenses, its rank among duplicates.
 
     table = ProjectTable()
     table.number_of(project)            the number of a project by its name; what sources say of it is joined
     table.language(number)              the named one, or that of most bytes
-    table.license(number)               the named one, or that of its licence file
+    table.licenses(number)              what its license files and manifests state, by folder
     table.ranks()                       by stars, most first, then by name
 
 A project takes about 500 bytes: a million of them half a gigabyte.
@@ -14,14 +14,17 @@ from dataclasses import replace
 
 import numpy as np
 
+from neox_code.corpus.folder_licenses import FolderLicenses
 from neox_code.corpus.sources.protocol import Project
+
+NOTHING_STATED = FolderLicenses()
 
 
 class ProjectTable:
     def __init__(self) -> None:
         self.projects: list[Project] = []
         self._numbers: dict[str, int] = {}
-        self._licenses_found: dict[int, tuple[int, str, str]] = {}
+        self._licenses: dict[int, FolderLicenses] = {}
         self._versions_found: dict[int, dict[str, str]] = {}
         self._counted: Mapping[int, Mapping[str, int]] = {}
 
@@ -46,17 +49,15 @@ class ProjectTable:
     def numbers(self, projects: Iterable[Project]) -> np.ndarray:
         return np.array([self.number_of(project) for project in projects], np.int64)
 
-    def found_license(self, number: int, path: str, license: str) -> None:
-        """Takes note of a licence file: the one nearest to the root speaks for the project."""
-        take_nearest(self._licenses_found, number, path, license)
+    def found_license(self, number: int, path: str, statement: str) -> None:
+        self._licenses.setdefault(number, FolderLicenses()).add(path, statement)
 
     def found_version(self, number: int, path: str, version: str) -> None:
         """Takes note of what a file says of the version of all that is in its folder."""
         self._versions_found.setdefault(number, {}).setdefault(path.rpartition("/")[0], version)
 
-    def license(self, number: int) -> str | None:
-        listed = self.projects[number].license
-        return listed if listed is not None else self._licenses_found.get(number, (0, "", None))[2]
+    def licenses(self, number: int) -> FolderLicenses:
+        return self._licenses.get(number, NOTHING_STATED)
 
     def versions(self, number: int) -> dict[str, str]:
         """By folder."""
@@ -78,8 +79,3 @@ class ProjectTable:
         ranks = np.empty(len(order), np.int64)
         ranks[order] = np.arange(len(order))
         return ranks
-
-
-def take_nearest(found: dict[int, tuple[int, str, str]], number: int, path: str, said: str) -> None:
-    here = (path.count("/"), path, said)
-    found[number] = min(here, found.get(number, here))

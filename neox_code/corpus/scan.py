@@ -13,10 +13,13 @@ from typing import Any
 
 from neox_code.corpus.decoding import decode_detected, decode_ignoring, encoding_of_mark, newlines_of
 from neox_code.corpus.duplicates.exact import content_digest
-from neox_code.corpus.filters.license import file_license, license_of_text
+from neox_code.corpus.filters.license import DOCUMENTS, file_license, is_license_file
+from neox_code.corpus.filters.license_headers import UNKNOWN
 from neox_code.corpus.filters.protocol import Candidate
+from neox_code.corpus.folder_licenses import statement_of, states_license
 from neox_code.corpus.judge import NO_LANGUAGE, NOT_CHOSEN, Judge, drop_reason
 from neox_code.corpus.parts import PartRow, PartWriter
+from neox_code.corpus.sources.batches import LINK
 from neox_code.corpus.sources.protocol import Batch, FoundFile
 from neox_code.corpus.stages import Stage
 from neox_code.corpus.work_folder import Settings, batch_file, load_settings, part_file
@@ -63,18 +66,39 @@ class Scanner:
         first = names[0] if names else None
         if file.content is None:
             counted = self._counted(file, None)
-            yield PartRow(project, file.path, file.num_bytes, True, first, file.reason, counted=counted, keys=self.no_keys)
+            unread = UNKNOWN if file.reason != LINK and file.num_bytes and is_license_file(file.path) else None
+            yield PartRow(
+                project,
+                file.path,
+                file.num_bytes,
+                True,
+                first,
+                file.reason,
+                counted=counted,
+                stated_license=unread,
+                keys=self.no_keys,
+            )
             return
         text, encoding = self.decode(file.content)
         digest, counted = content_digest(file.content).hex(), self._counted(file, text)
         if text is None:
             yield PartRow(
-                project, file.path, file.num_bytes, True, first, NOT_TEXT, digest, encoding, counted=counted, keys=self.no_keys
+                project,
+                file.path,
+                file.num_bytes,
+                True,
+                first,
+                NOT_TEXT,
+                digest,
+                encoding,
+                counted=counted,
+                stated_license=UNKNOWN if is_license_file(file.path) and is_document(file.path) else None,
+                keys=self.no_keys,
             )
             return
         newlines = newlines_of(text)
         first_edits = (MARK_REMOVED,) if not self.is_faithful and encoding_of_mark(file.content) else ()
-        project_license = license_of_text(text) if self.judge.says_license(file.project, file.path) else None
+        stated_license = statement_of(file.path, text) if states_license(file.path) else None
         rows = self.recipe.rows
         project_version = rows.version(text) if rows is not None and rows.says_version(file.path) else None
         possible, reason = self._languages(file, text, names)
@@ -102,7 +126,7 @@ class Scanner:
                 edits,
                 counted,
                 license,
-                project_license,
+                stated_license,
                 project_version,
                 text_bytes,
                 kept_text,
@@ -138,6 +162,12 @@ class Scanner:
                 edits.append(rule.name)
                 file.text = text
         return None, edits or None
+
+
+def is_document(path: str) -> bool:
+    """True for names of documents that are no text, and names without a suffix."""
+    name = path.rpartition("/")[2].lower()
+    return name.endswith(DOCUMENTS) or "." not in name
 
 
 def utf8_length(text: str) -> int:

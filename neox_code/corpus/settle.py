@@ -1,39 +1,50 @@
-"""Settling a block of rows: the language that a file takes from its project, and whether its licence is allowed.
+"""Settling a block of rows: the language that a file takes from its project, its license, and whether that is allowed.
 
-settler = Settler(settings, projects, verdicts)
-settler.settle(block, numbers)                 # numbers: of the project of each row; changes `verdicts`
+with Settler(settings, projects, verdicts, folder) as settler:
+    settler.settle(block, numbers)             # numbers: of the project of each row; changes `verdicts`
 """
 
-from functools import cache
+from pathlib import Path
 
 import numpy as np
 
+from neox_code.corpus.decided_licenses import LICENSE_COLUMNS, LicenseWriter
 from neox_code.corpus.judge import NOT_CHOSEN
 from neox_code.corpus.parts import Block
 from neox_code.corpus.project_table import ProjectTable
-from neox_code.corpus.verdicts import NO_FILE_CODE, Verdicts
+from neox_code.corpus.verdicts import KEPT_CODE, NO_FILE_CODE, Verdicts
 from neox_code.corpus.work_folder import Settings
 
 OTHER_LANGUAGE = "not in its project's language"
 NO_PROJECT_LANGUAGE = "its project has no language"
-SETTLED_COLUMNS = ["project", "is_first", "language", "reason", "sha256", "license"]
+SETTLED_COLUMNS = ["project", "is_first", "language", "reason", "sha256", *LICENSE_COLUMNS]
 
 
 class Settler:
-    def __init__(self, settings: Settings, projects: ProjectTable, verdicts: Verdicts):
+    def __init__(self, settings: Settings, projects: ProjectTable, verdicts: Verdicts, folder: Path):
         self.recipe = settings.recipe
         self.chosen = frozenset(settings.languages)
         self.projects = projects
         self.verdicts = verdicts
         self._languages: dict[str, int] = {}
-        self._license_reason = cache(self.recipe.licenses.reason) if self.recipe.licenses is not None else no_reason
+        self._licenses = LicenseWriter(folder)
+        self._license_codes: list[int] = []
+        """Of each license that was decided the code of the reason for which it drops a file; KEPT_CODE where it does not."""
+
+    def __enter__(self) -> "Settler":
+        self._licenses.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._licenses.__exit__(*exception)
 
     def settle(self, block: Block, numbers: np.ndarray) -> None:
         self.verdicts.take_over(block)
         if self.recipe.language_rule.of_project:
             self._take_language_of_project(block, numbers)
+        licenses = self._licenses.write(block, numbers, self.projects)
         if self.recipe.licenses is not None:
-            self._judge_licenses(block, numbers)
+            self._judge_licenses(block, licenses)
 
     def _take_language_of_project(self, block: Block, numbers: np.ndarray) -> None:
         """Of a file's rows the one in the language of its project; none is: the file is dropped.
@@ -68,14 +79,12 @@ class Settler:
             np.array([reasons[number] for number in unique.tolist()], np.uint16)[inverse],
         )
 
-    def _judge_licenses(self, block: Block, numbers: np.ndarray) -> None:
-        kept = np.flatnonzero(self.verdicts.kept(block.rows))
-        own = block.values("license")
-        for index in kept.tolist():
-            reason = self._license_reason(own[index] or self.projects.license(int(numbers[index])))
-            if reason is not None:
-                self.verdicts.drop(block.first_row + index, reason)
-
-
-def no_reason(license: str | None) -> None:
-    return None
+    def _judge_licenses(self, block: Block, licenses: np.ndarray) -> None:
+        """Drop the kept rows whose license, a number for each row, is not allowed."""
+        assert self.recipe.licenses is not None
+        for license in self._licenses.licenses[len(self._license_codes) :]:
+            reason = self.recipe.licenses.reason(license.expression)
+            self._license_codes.append(KEPT_CODE if reason is None else self.verdicts.code(reason))
+        codes = self.verdicts.codes[block.rows]
+        decided = np.array(self._license_codes, np.uint16)[licenses]
+        codes[codes == KEPT_CODE] = decided[codes == KEPT_CODE]

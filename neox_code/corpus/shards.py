@@ -62,6 +62,7 @@ MANIFEST_SCHEMA = pa.schema(
         pa.field("encoding", pa.string()),
         pa.field("newlines", pa.string()),
         pa.field("license", pa.string()),
+        pa.field("license_file", pa.string()),
         pa.field("edits", pa.list_(pa.string())),
         pa.field("duplicate_of", pa.string()),
     ]
@@ -85,7 +86,7 @@ class Document:
     split: str
     commit: str | None = None
     license: str | None = None
-    """SPDX: the file's own, else its project's."""
+    """SPDX: the file's own, else that of its folder; `license_file` of the manifest names the file which states it."""
     stars: int | None = None
     tokens: int | None = None
     """Of the vocabulary that was given to the build, if one was."""

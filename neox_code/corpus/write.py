@@ -27,7 +27,7 @@ from neox_code.corpus.work_folder import Settings, load_settings, output_folder,
 from neox_code.errors import DataError
 from neox_code.files import atomic_file, partial_path
 
-COLUMNS = ["project", "path", "language", "sha256", "license", "is_first", "text_bytes", "text"]
+COLUMNS = ["project", "path", "language", "sha256", "is_first", "text_bytes", "text"]
 
 
 def write_shard(work: Path, index: int) -> Iterator[float]:
@@ -101,7 +101,7 @@ def documents_table(
             "repository": repositories["name"],
             "path": paths_below(block["path"].combine_chunks(), numbers, decisions.prefixes),
             "commit": commits.take(block["project"].combine_chunks()),
-            "license": pc.coalesce(block["license"], repositories["license"]),
+            "license": decisions.licenses_of(place, rows),
             "stars": repositories["stars"],
             "sha256": block["sha256"],
             "bytes": block["text_bytes"],

@@ -1,4 +1,4 @@
-"""What is decided on the whole: languages of projects, licences, which duplicate survives; and how little memory it takes."""
+"""What is decided on the whole: languages of projects, licenses, which duplicate survives; and how little memory it takes."""
 
 import json
 import random
@@ -123,7 +123,7 @@ def test_of_duplicates_the_one_of_most_stars_survives_then_by_name_then_by_path(
         assert documents(tmp_path / f"corpus{seed}")["zz/famous/y.c"].stars == 900
 
 
-def test_a_licence_is_the_files_own_else_of_the_list_else_of_the_file_nearest_to_the_root(tmp_path):
+def test_a_license_is_the_files_own_else_that_of_its_folder_else_that_of_the_list(tmp_path):
     apache = MIT.read_text()
     write(
         tmp_path / "src",

@@ -16,7 +16,9 @@ HEADER_CHARACTERS = 4_000
 
 TAG = re.compile(r"SPDX-License-Identifier:[ \t]*([^\r\n]+)")
 LEADING_COMMENT = re.compile(r"(?:<\?php\b)?(?:\s+|//.*|#(?!\s*(?:include|define|if)).*|/\*(?s:.*?)\*/)*")
-HINTS = ("licen", "permission", "redistribution")
+HINTS = ("licen", "permission", "redistribution", "unauthorized", "proprietary")
+UNKNOWN = "LicenseRef-unknown"
+"""The expression of a text that states terms which are none of the known licenses."""
 MARKS_OF_COMMENTS = str.maketrans(dict.fromkeys("*#/;|\"'%-", " "))
 
 
@@ -62,6 +64,13 @@ NOTICES = (
     Notice("MPL-1.1", "mozilla public license", r"mozilla public license,? v(?:ersion|\.)? ?1\.1"),
     Notice("EPL-1.0", "eclipse public license", r"eclipse public license,? v(?:ersion|\.)? ?1\.0"),
     Notice("EPL-2.0", "eclipse public license", r"eclipse public license,? (?:v(?:ersion|\.)? ?)?2\.0"),
+    Notice("CC0-1.0", "publicdomain zero 1.0"),
+    Notice("Elastic-2.0", "elastic license"),
+    Notice("SSPL-1.0", "server side public license"),
+    Notice("BUSL-1.1", "business source license"),
+    Notice(UNKNOWN, "proprietary", r"proprietary (?:and confidential|licen|software|source)|confidential and proprietary"),
+    Notice(UNKNOWN, "unauthorized", r"unauthorized (?:copying|reproduction|use|distribution)"),
+    Notice(UNKNOWN, "licen", r"under (?:the|an?) (?:[\w.]+ ){0,3}(?:nvidia|enterprise|commercial)(?: [\w.]+){0,3} licen[cs]e"),
     Notice("Unlicense", "free and unencumbered software released into the public domain"),
 )
 ALTERNATIVES = re.compile(r"alternatively|dual licensed|either of the|or the mit")

@@ -9,9 +9,9 @@ from itertools import takewhile
 from pathlib import Path
 
 import pytest
+from identify.vendor.licenses import LICENSES
 
 from neox_code.corpus.build import build_corpus
-from neox_code.corpus.filters.license import LICENSES
 from neox_code.corpus.recipes.registry import recipe_by_name
 from neox_code.corpus.rows.gdscript import version_as_godot_dodo
 from neox_code.corpus.shards import SPLITS, iter_documents
