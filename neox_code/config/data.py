@@ -30,8 +30,15 @@ class DataConfig:
     test_data_weights: tuple[float, ...] = ()
     """Shares of the test files."""
 
+    sample_order: Literal["per_epoch", "all_epochs"] = "per_epoch"
+    """`per_epoch`: each epoch of a file is shuffled for itself, so what is read at a step does not depend on the length of the run.
+    The last tokens of an epoch, fewer than `seq_length`, are left out; they are others in each epoch. `all_epochs`: all epochs
+    are shuffled together, as megatron-core does and GPT-NeoX nearly does; a run of another length reads another order from its
+    first step on. A run of at most one epoch reads the same in both."""
+
     data_cache_path: str | None = None
-    """Folder in which `sample_indices` is kept; default `data_cache` in `save`. With neither, the indices stay in memory."""
+    """Folder in which `sample_indices` is kept, for any number of runs at a time; default `data_cache` in `save`. With neither, or
+    for small files, the indices are made at the start and stay in memory."""
 
     tokenizer_type: Literal[
         "GPT2BPETokenizer", "HFTokenizer", "HFGPT2Tokenizer", "SPMTokenizer", "CharLevelTokenizer", "TiktokenTokenizer"

@@ -29,7 +29,8 @@ WEIGHT_KEYS = ("train_data_weights", "valid_data_weights", "test_data_weights")
 def data_identity(data: DataConfig) -> dict[str, Any]:
     """Return the data that a configuration trains on, as JSON values.
 
-        {"split": [969, 30, 1], "weights": {"train_data_weights": [2.0, 1.0]}, "files": {"train_data_paths": [
+        {"sample_order": "per_epoch", "split": [969, 30, 1], "weights": {"train_data_weights": [2.0, 1.0]},
+         "files": {"train_data_paths": [
             {"path", "bytes", "documents", "tokens", "idx_sha256", "bin_sample_sha256", "tokenizer_sha256"}]}}
 
     `split` is None unless `data_path` is set; `weights` holds the keys that the configuration sets; `tokenizer_sha256` is None
@@ -42,7 +43,8 @@ def data_identity(data: DataConfig) -> dict[str, Any]:
         if described := [file_identity(path) for path in paths if path]:
             files[key] = described
     weights = {key: list(getattr(data, key)) for key in WEIGHT_KEYS if getattr(data, key)}
-    return {"split": list(data.split) if data.data_path else None, "weights": weights, "files": files}
+    split = list(data.split) if data.data_path else None
+    return {"sample_order": data.sample_order, "split": split, "weights": weights, "files": files}
 
 
 def file_identity(prefix: str) -> dict[str, Any]:
@@ -129,12 +131,13 @@ def corpus_record(dataset: IndexedDataset) -> dict[str, Any]:
 def data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each difference between two results of `data_identity`; the path of a file alone is none.
 
-    >>> old = {"split": None, "weights": {}, "files": {"data_path": [{"path": "a", "tokens": 1200}]}}
-    >>> new = {"split": [9, 1, 0], "weights": {}, "files": {"data_path": [{"path": "b", "tokens": 1300}]}}
+    >>> old = {"sample_order": "per_epoch", "split": None, "weights": {}, "files": {"data_path": [{"path": "a", "tokens": 1200}]}}
+    >>> new = old | {"split": [9, 1, 0], "files": {"data_path": [{"path": "b", "tokens": 1300}]}}
     >>> data_changes(old, new)
     ['split: None -> [9, 1, 0]', 'data_path[0] (b): tokens 1,200 -> 1,300']
     """
-    changes = [f"{key}: {before.get(key)} -> {now.get(key)}" for key in ("split", "weights") if before.get(key) != now.get(key)]
+    keys = ("sample_order", "split", "weights")
+    changes = [f"{key}: {before.get(key)} -> {now.get(key)}" for key in keys if before.get(key) != now.get(key)]
     for key in DATA_KEYS:
         old, new = before.get("files", {}).get(key, []), now.get("files", {}).get(key, [])
         if len(old) != len(new):

@@ -9,34 +9,62 @@ from torch.utils.data import DataLoader, Dataset
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.batch import Batch, collate
-from neox_code.data.megatron_datasets import build_datasets
+from neox_code.data.megatron_datasets import Sample, build_datasets
 from neox_code.data.sampler import ConsecutiveSampler
 from neox_code.errors import DataError
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.tokenizer.protocol import Tokenizer
 
 
+class Reader(Dataset):
+    """A dataset whose DataErrors are values: a worker's exception would reach the main process with a stack trace in its text."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __getitems__(self, indices: list[int]) -> list[Sample] | DataError:
+        try:
+            return [self.dataset[index] for index in indices]
+        except DataError as error:
+            return error
+
+
+def collate_or_pass(samples: list[Sample] | DataError) -> Batch | DataError:
+    """Return the samples as a batch, an error as it is."""
+    return samples if isinstance(samples, DataError) else collate(samples)
+
+
 class BatchLoader:
-    """Micro batches of one dataset for one data rank, from any sample on."""
+    """Micro batches of one dataset for one data rank, from any sample on. Its worker processes stay for the next iteration.
+
+    The middle stages of a pipeline read nothing, and have no workers.
+    """
 
     def __init__(self, dataset: Dataset, micro_batch_size: int, grid: ParallelGrid, num_workers: int):
+        self.dataset = dataset
         self.sampler = ConsecutiveSampler(len(dataset), micro_batch_size, grid.data_rank, grid.data_size)
+        is_read = grid.pipeline_stage in (0, grid.pipeline_size - 1)
         self.loader = DataLoader(
-            dataset,
+            Reader(dataset),
             batch_sampler=self.sampler,
-            num_workers=num_workers,
-            collate_fn=collate,
+            num_workers=num_workers if is_read else 0,
+            persistent_workers=is_read and num_workers > 0,
+            collate_fn=collate_or_pass,
             pin_memory=grid.device.type == "cuda",
         )
 
     def seek(self, consumed_samples: int) -> None:
-        """The next `iter` starts after so many samples over all ranks."""
+        """Start the next `iter` after so many samples over all ranks."""
         self.sampler.seek(consumed_samples)
 
     def require(self, batches: int) -> None:
-        """Raises DataError where fewer micro batches are left for each rank."""
+        """Make so many further micro batches available to each rank. Raises DataError where the order of samples allows no more."""
+        needed = batches * self.sampler.micro_batch_size * self.sampler.data_size
+        end = self.sampler.consumed_samples + needed
+        if end > self.sampler.num_samples:
+            self.dataset.extend(end)
+            self.sampler.num_samples = len(self.dataset)
         if batches > len(self.sampler):
-            needed = batches * self.sampler.micro_batch_size * self.sampler.data_size
             raise DataError(
                 f"there are {self.sampler.num_samples:,} training samples, for train_iters steps of train_batch_size. "
                 f"{self.sampler.consumed_samples:,} are consumed, and the remaining steps need {needed:,}. "
@@ -44,7 +72,28 @@ class BatchLoader:
             )
 
     def __iter__(self) -> Iterator[Batch]:
-        return iter(self.loader)
+        """Return micro batches. Raises DataError where a sample cannot be read, or a worker process ends.
+
+        The workers start now: torch draws their seed from the generator that the first step's dropout would have used.
+        """
+        return check_batches(iter(self.loader))
+
+
+def check_batches(batches: Iterator[Batch | DataError]) -> Iterator[Batch]:
+    """Yield the batches; raise the errors among them, and DataError where a worker process ends."""
+    try:
+        for batch in batches:
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            f"a process that reads samples ended: {str(error).splitlines()[0].rstrip('.')}. Check that the token files were not "
+            "changed in place while they are read, and that there is memory (in Docker: --shm-size). num_workers: 0 reads "
+            "without such processes."
+        ) from error
 
 
 @dataclass(frozen=True)

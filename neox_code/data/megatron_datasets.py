@@ -1,33 +1,50 @@
-"""The door to megatron-core's GPT datasets: token files become shuffled samples of equal length, blended by weight.
+"""megatron-core's GPT datasets: token files become shuffled samples of equal length, blended by weight.
 
-    train, valid, test = build_datasets(config.data, sequence_length, (1000, 100, 100), tokenizer, seed, cache="indices")
+    train, valid, test = build_datasets(config.data, sequence_length, (1000, 100, 100), tokenizer, seed, cache="data_cache")
     train[0]["tokens"], train[0]["labels"], train[0]["loss_mask"]        # each [S]
 
-Documents are shuffled over all epochs, joined, and cut into windows of S + 1 tokens; label i is the token after token i.
+An epoch of a file is megatron-core's order of one epoch: its documents are shuffled, joined, and cut into windows of S + 1 tokens
+that overlap by one (label i is the token after token i), and the windows are shuffled. T tokens give n = (T - 1) // S samples; the
+tokens after the last of them are left out of this epoch, and are others in the next, whose documents stand in another order.
+
+    sample_order: per_epoch    sample i of a file is sample i % n of epoch i // n, however many are read; the first is shuffled
+                               by the seed, epoch e by (seed, e). In a blend, the weights alone decide which file sample i is from.
+    sample_order: all_epochs   megatron-core's order for the number of samples asked for: as many epochs as hold them are shuffled
+                               together, the last one apart if less than 80% of it is read
 """
 
 import logging
-import shutil
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from math import ceil
 from pathlib import Path
+from typing import Any
 
-from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
+import numpy as np
+import torch
+from megatron.core import __version__ as megatron_version
+from megatron.core.datasets import helpers
+from megatron.core.datasets.blended_megatron_dataset_config import convert_split_vector_to_split_matrix, parse_and_normalize_split
 from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
+from megatron.core.datasets.indexed_dataset import IndexedDataset as MegatronFile
+from megatron.core.datasets.utils import Split, normalize
+from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from neox_code.config.data import DataConfig
-from neox_code.data.indexed_dataset import IndexedDataset
+from neox_code.data.identity import idx_sha256
+from neox_code.data.index_cache import Arrays, IndexCache
+from neox_code.data.indexed_dataset import IndexedDataset, bin_path, idx_path
 from neox_code.data.splits import split_string
 from neox_code.errors import DataError
 from neox_code.logs import get_logger, is_rank_zero
-from neox_code.parallel.collectives import barrier
+from neox_code.parallel.collectives import barrier, run_on_rank_zero
 from neox_code.tokenizer.protocol import Tokenizer
 
 log = get_logger(__name__)
-logging.getLogger("megatron.core.datasets").setLevel(logging.ERROR)  # it warns of every index that is not kept
+logging.getLogger("megatron.core.datasets").setLevel(logging.ERROR)  # it warns of every index that it does not keep itself
 
 SPLITS = ("train", "valid", "test")
 
@@ -35,7 +52,19 @@ IN_MEMORY = ""
 """What megatron-core calls no folder for indices; None would mean one beside the token file."""
 
 INDICES = "sample_indices"
-"""Folder within the cache that is this module's own, and that it may delete."""
+"""Folder of the indices within the cache folder."""
+
+INDEX_NAMES = ("document_index", "sample_index", "shuffle_index")
+
+SURPLUS = 1.005
+"""megatron-core shuffles so many more samples of each file of a blend than its weight asks for."""
+
+EPOCHS_IN_MEMORY = 2
+"""Indices that a file's samples hold: the epoch that is read, and the one before, which another worker may still read."""
+
+ONE_FILE = "To divide one token file into training, validation and test, set data_path and split instead of the *_data_paths."
+
+Sample = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,82 +77,253 @@ class TokenizerFacts:
     unique_identifiers: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Source:
+    """A token file of a split, its weight in the blend, and the part of its documents, from 0 to 1."""
+
+    prefix: str
+    weight: float = 1.0
+    part: tuple[float, float] = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The documents of a token file that a split reads."""
+
+    prefix: str
+    file: MegatronFile
+    idx_sha256: str
+    """Empty where no index is kept."""
+    documents: NDArray[np.int32]
+    num_tokens: int
+
+
 def build_datasets(
     data: DataConfig,
     sequence_length: int,
     num_samples: Sequence[int],
     tokenizer: Tokenizer,
     seed: int,
-    cache: str | Path | None,
+    cache: IndexCache | str | Path | None,
 ) -> tuple[Dataset | None, Dataset | None, Dataset | None]:
-    """Training, validation and test samples; None where none are asked for or the shares leave no documents.
+    """Return training, validation and test samples; None where none are asked for or there are no documents.
 
-    Their indices are kept in `cache`, or in memory alone where it is None.
-    Must be called on every rank. Raises DataError where a token file is missing, damaged or shorter than one sample.
+    Their indices are kept in the folder `cache`, or in memory alone where it is None. Must be called on every rank. Raises
+    DataError where a token file is missing, damaged or shorter than one sample; validation and test are left out, with a warning,
+    where none of their own files exists.
     """
-    blends = [blend(data, split) if count else None for split, count in zip(SPLITS, num_samples, strict=True)]
-    for prefix in sorted({prefix for paths, _ in filter(None, blends) for prefix in paths} or {data.data_path or ""}):
-        check_token_file(prefix, sequence_length)
-    sources = (
-        {"blend": ([data.data_path], None), "split": split_string(data.split)} if data.data_path else {"blend_per_split": blends}
-    )
-    indices = Path(cache) / INDICES if cache else None
-    dataset_config = GPTDatasetConfig(
+    if not isinstance(cache, IndexCache):
+        cache = IndexCache(Path(cache) / INDICES if cache is not None else None)
+    hashes = run_on_rank_zero(partial(check_token_files, data, sequence_length, num_samples, cache.folder is not None))
+    config = GPTDatasetConfig(
         random_seed=seed,
         sequence_length=sequence_length,
-        path_to_cache=str(indices) if indices else IN_MEMORY,
+        path_to_cache=IN_MEMORY,
         tokenizer=TokenizerFacts(tokenizer.vocab_size, tokenizer.eod_id, padding_mark(tokenizer), tokenizer.identity),
         reset_position_ids=False,
         reset_attention_mask=False,
         eod_mask_loss=data.eod_mask_loss,
         create_attention_mask=False,
-        **sources,
     )
-    with whole_folder(indices), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        built = BlendedMegatronDatasetBuilder(GPTDataset, list(num_samples), lambda: True, dataset_config).build()
-    datasets = [dataset if dataset is not None and len(dataset) > 0 else None for dataset in built]
-    for split, count, dataset in zip(SPLITS, num_samples, datasets, strict=True):
-        if count and dataset is None:
-            log.info("%s: no documents in this share (split %s); it is left out", split, split_string(data.split))
+    if not is_rank_zero():
+        barrier()  # rank 0 makes the indices that are kept, the others read them
+    files = {prefix: GPTDataset.build_low_level_dataset(prefix, config) for prefix in hashes}
+    datasets = []
+    for split, count in zip(Split, num_samples, strict=True):
+        shares = [
+            (open_share(source, files[source.prefix], hashes[source.prefix]), source.weight)
+            for source in (find_sources(data, split) if count else [])
+            if source.prefix in files
+        ]
+        datasets.append(build_split(data, split, shares, count, config, cache))
+    if is_rank_zero():
+        barrier()
     return tuple(datasets)
 
 
 def padding_mark(tokenizer: Tokenizer) -> int:
-    """The id that is masked in the loss. Where padding is the end-of-document token, none: ends of documents are learnt."""
+    """Return the id that is masked in the loss. Where padding is the end-of-document token, none: ends of documents are learnt."""
     return tokenizer.pad_id if tokenizer.pad_id != tokenizer.eod_id else -1
 
 
-def blend(data: DataConfig, split: str) -> tuple[list[str], list[float] | None] | None:
-    """Paths and weights of one split from its `*_data_paths`; None where the config has none."""
-    paths = list(getattr(data, f"{split}_data_paths"))
-    weights = list(getattr(data, f"{split}_data_weights")) or [1.0] * len(paths)
-    return (paths, weights if len(paths) > 1 else None) if paths else None
+def find_sources(data: DataConfig, split: Split) -> list[Source]:
+    """Return the token files of one split that the configuration names; those of weight 0 are left out."""
+    if data.data_path:
+        part = convert_split_vector_to_split_matrix(parse_and_normalize_split(split_string(data.split)))[split.value]
+        return [Source(data.data_path, part=part)] if part else []
+    paths = getattr(data, f"{SPLITS[split.value]}_data_paths")
+    weights = getattr(data, f"{SPLITS[split.value]}_data_weights") or [1.0] * len(paths)
+    return [Source(path, weight) for path, weight in zip(paths, weights, strict=True) if weight]
+
+
+def check_token_files(data: DataConfig, sequence_length: int, num_samples: Sequence[int], is_hashed: bool) -> dict[str, str]:
+    """Return the token files that are read, each with the hash of its .idx, or "" unless `is_hashed`; raise as `build_datasets`."""
+    prefixes = set()
+    for split, count in zip(Split, num_samples, strict=True):
+        found = {source.prefix for source in find_sources(data, split)} if count else set()
+        is_optional = split != Split.train and not data.data_path
+        if found and is_optional and not any(path(prefix).exists() for prefix in found for path in (bin_path, idx_path)):
+            name = SPLITS[split.value]
+            log.warning("%s: left out, %s does not exist (%s_data_paths). %s", name, bin_path(min(found)), name, ONE_FILE)
+        else:
+            prefixes |= found
+    for prefix in sorted(prefixes):
+        check_token_file(prefix, sequence_length)
+    return {prefix: idx_sha256(prefix) if is_hashed else "" for prefix in sorted(prefixes)}
 
 
 def check_token_file(prefix: str, sequence_length: int) -> None:
-    """Raises DataError unless PREFIX.bin and PREFIX.idx are there, whole, and hold at least one sample."""
-    tokens = int(IndexedDataset(prefix).sizes.sum(dtype="int64"))
+    """Raise DataError unless PREFIX.bin and PREFIX.idx are there, whole, and hold at least one sample."""
+    tokens = IndexedDataset(prefix).counts()["tokens"]
     if tokens <= sequence_length:
         raise DataError(
             f"{prefix}.bin holds {tokens:,} tokens, one sample needs {sequence_length + 1:,}. Add documents, or lower seq_length."
         )
 
 
-@contextmanager
-def whole_folder(indices: Path | None) -> Iterator[None]:
-    """A folder of indices that is complete or made anew: a killed writer leaves no marker, and the next run empties the folder."""
-    if indices is None:
-        yield
-        return
-    marker = indices / "complete"
-    if is_rank_zero():
-        if not marker.exists():
-            shutil.rmtree(indices, ignore_errors=True)
-        indices.mkdir(parents=True, exist_ok=True)
-        marker.unlink(missing_ok=True)
-    barrier()
-    yield
-    barrier()
-    if is_rank_zero():
-        marker.touch()
+def open_share(source: Source, file: MegatronFile, idx_hash: str) -> Share:
+    """Return the documents of a source, divided as megatron-core divides them."""
+    first, end = (round(edge * len(file.sequence_lengths)) for edge in source.part)
+    tokens = int(file.sequence_lengths[first:end].sum(dtype=np.int64))
+    return Share(source.prefix, file, idx_hash, np.arange(first, end, dtype=np.int32), tokens)
+
+
+def build_split(
+    data: DataConfig,
+    split: Split,
+    shares: Sequence[tuple[Share, float]],
+    num_samples: int,
+    config: GPTDatasetConfig,
+    cache: IndexCache,
+) -> Dataset | None:
+    """Return the samples of one split from its shares and their weights; None where no share has a token."""
+    shares = [(share, weight) for share, weight in shares if share.num_tokens]
+    if not shares:
+        if num_samples and data.data_path:
+            name = SPLITS[split.value]
+            log.info("%s: left out, no document is in its share of %s (split %s)", name, data.data_path, split_string(data.split))
+        return None
+    for share, _ in shares:
+        if share.num_tokens <= config.sequence_length:
+            counts = f"{len(share.documents):,} documents of {share.prefix} have {share.num_tokens:,} tokens"
+            needed = f"{config.sequence_length + 1:,} of one sample"
+            log.warning("%s: its %s, fewer than the %s: they are repeated in it", SPLITS[split.value], counts, needed)
+    make_part = {"per_epoch": EpochSamples, "all_epochs": Windows}[data.sample_order]
+    makers = [partial(make_part, share, config, cache) for share, _ in shares]
+    if len(makers) == 1:
+        return makers[0](num_samples)
+    return BlendedSamples(makers, [weight for _, weight in shares], num_samples, cache)
+
+
+class Windows(GPTDataset):
+    """megatron-core's samples of one share: whole epochs, as many as hold `num_samples`, shuffled together."""
+
+    def __init__(self, share: Share, config: GPTDatasetConfig, cache: IndexCache, num_samples: int):
+        self.share, self.cache = share, cache
+        super().__init__(share.file, share.prefix, share.documents, num_samples, Split.train, config)
+
+    def extend(self, num_samples: int) -> None:
+        """Leave the samples as they are: their order belongs to their number."""
+
+    def _build_document_sample_shuffle_indices(self) -> tuple[NDArray[Any], ...]:
+        """Return the three indices, from the cache if they are there."""
+
+        def make() -> Arrays:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return dict(zip(INDEX_NAMES, super(Windows, self)._build_document_sample_shuffle_indices(), strict=True))
+
+        documents, length = self.share.documents, self.config.sequence_length
+        key = {
+            "megatron_core": megatron_version,
+            "idx_sha256": self.share.idx_sha256,
+            "documents": [int(documents[0]), int(documents[-1])],
+            "sequence_length": length,
+            "num_samples": self.num_samples,
+            "seed": self.config.random_seed,
+        }
+        epochs = ceil((self.num_samples * length + 1) / self.share.num_tokens)
+        num_entries = epochs * (len(documents) + self.share.num_tokens // length)
+        return tuple(self.cache.get(key, num_entries, make)[name] for name in INDEX_NAMES)
+
+    def _query_document_sample_shuffle_indices(self, idx: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the token ids [S + 1] and documents of a sample. Raises DataError for an id that the vocabulary does not have."""
+        ids, documents = super()._query_document_sample_shuffle_indices(idx)
+        vocab_size = self.config.tokenizer.vocab_size
+        if ids.max() >= vocab_size or ids.min() < 0:
+            wrong = int(ids[(ids >= vocab_size) | (ids < 0)][0])
+            raise DataError(
+                f"{bin_path(self.share.prefix)} has token id {wrong:,} in one of its documents {min(documents):,} to "
+                f"{max(documents):,}, but the vocabulary has the ids 0 to {vocab_size - 1:,}. "
+                "Set tokenizer_type and vocab_file to those that the token file was made with, or make it again."
+            )
+        return ids, documents
+
+
+class EpochSamples(Dataset):
+    """Samples of one share, epoch after epoch, each shuffled for itself: sample i does not depend on their number."""
+
+    def __init__(self, share: Share, config: GPTDatasetConfig, cache: IndexCache, num_samples: int):
+        self.share, self.config, self.cache = share, config, cache
+        self.epochs: dict[int, Windows] = {}
+        self.samples_per_epoch = len(self.epoch(0))
+        self.extend(num_samples)
+
+    def extend(self, num_samples: int) -> None:
+        """Make the length at least `num_samples`, in whole epochs."""
+        self.num_epochs = ceil(num_samples / self.samples_per_epoch)
+
+    def __len__(self) -> int:
+        return self.num_epochs * self.samples_per_epoch
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        number, place = divmod(int(index), self.samples_per_epoch)
+        return self.epoch(number)[place]
+
+    def epoch(self, number: int) -> Windows:
+        """Return the samples of one epoch; a share with fewer tokens than a sample is joined with itself as often as needed."""
+        if number not in self.epochs:
+            config = replace(self.config, random_seed=[self.config.random_seed, number]) if number else self.config
+            while len(self.epochs) >= EPOCHS_IN_MEMORY:
+                del self.epochs[min(self.epochs)]
+            self.epochs[number] = Windows(self.share, config, self.cache, 1)
+        return self.epochs[number]
+
+
+class BlendedSamples(Dataset):
+    """Samples of several shares: at any length, the number from each is as near to its weight as whole numbers can be."""
+
+    def __init__(self, makers: Sequence[partial[Dataset]], weights: Sequence[float], num_samples: int, cache: IndexCache):
+        self.weights = normalize(normalize(weights))  # twice, as megatron-core does, for the same last bits
+        self.cache = cache
+        counts = self.build_index(num_samples)
+        expected = [ceil(ceil(num_samples * weight) * SURPLUS) for weight in normalize(weights)]
+        self.parts = [make(max(pair)) for make, *pair in zip(makers, map(int, counts), expected, strict=True)]
+
+    def extend(self, num_samples: int) -> None:
+        """Make the length at least `num_samples`, if the order of all shares allows it."""
+        if all(isinstance(part, EpochSamples) for part in self.parts):
+            for part, count in zip(self.parts, self.build_index(num_samples), strict=True):
+                part.extend(int(count))
+
+    def build_index(self, num_samples: int) -> NDArray[np.int64]:
+        """Set which part each sample is from and its place there; return the number of samples from each part."""
+
+        def make() -> Arrays:
+            parts, places = np.zeros(num_samples, np.int16), np.zeros(num_samples, np.int64)
+            helpers.build_blending_indices(parts, places, self.weights, len(self.weights), num_samples, False)
+            counts = [int(places[parts == part].max(initial=-1)) + 1 for part in range(len(self.weights))]
+            return {"parts": parts, "places": places, "counts": np.array(counts)}
+
+        key = {"megatron_core": megatron_version, "weights": self.weights, "num_samples": num_samples}
+        arrays = self.cache.get(key, num_samples, make)
+        self.part_of_sample, self.place_of_sample = arrays["parts"], arrays["places"]
+        return arrays["counts"]
+
+    def __len__(self) -> int:
+        return len(self.part_of_sample)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.parts[self.part_of_sample[index]][self.place_of_sample[index]]

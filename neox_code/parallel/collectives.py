@@ -1,8 +1,15 @@
 """Collectives that do nothing in a world of one."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 import torch.distributed as dist
 from torch.distributed import ProcessGroup, ReduceOp
+
+from neox_code.errors import NeoXError
+
+T = TypeVar("T")
 
 
 def all_reduce(tensor: torch.Tensor, group: ProcessGroup | None, op: ReduceOp.RedOpType = ReduceOp.SUM) -> torch.Tensor:
@@ -34,3 +41,20 @@ def any_rank(flag: bool, device: torch.device) -> bool:
     value = torch.tensor([flag], dtype=torch.int32, device=device)
     dist.all_reduce(value, op=ReduceOp.MAX)
     return bool(value.item())
+
+
+def run_on_rank_zero(make: Callable[[], T]) -> T:
+    """Return on every rank what `make` returns on rank 0; a NeoXError or OSError that it raises there is raised on every rank."""
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return make()
+    box: list = [None]
+    if dist.get_rank() == 0:
+        try:
+            box = [(make(), None)]
+        except (NeoXError, OSError) as error:
+            box = [(None, error)]
+    dist.broadcast_object_list(box)
+    result, error = box[0]
+    if error is not None:
+        raise error
+    return result

@@ -1,0 +1,130 @@
+"""Arrays that are made once and kept in a folder shared by any number of processes, runs and hosts.
+
+    cache = IndexCache("data_cache/sample_indices")
+    arrays = cache.get({"idx_sha256": "...", "seed": 1}, num_entries, make)      # {"shuffle_index": memory-mapped array, ...}
+
+    data_cache/sample_indices/
+        HASH/                       of the key; complete from the moment it has this name
+            description.json        the key, and the size of each file
+            NAME.npy
+        HASH.lock                   held while HASH is made; the kernel releases it when the process ends in any way
+        HASH.RANDOM.partial/        what a process is writing; of a killed process: deleted by the next one that makes HASH
+
+A key names everything that decides the arrays, contents of files by their hash. No folder that has its final name is written to or,
+while it is whole, removed.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neox_code.errors import DataError
+from neox_code.files import read_json, write_json
+from neox_code.logs import get_logger
+
+log = get_logger(__name__)
+
+SMALLEST_KEPT = 2**18
+"""Arrays with fewer entries take less time to make than to read from a disk."""
+
+DESCRIPTION_FILE = "description.json"
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class IndexCache:
+    """Arrays by key. `folder` None, or fewer than `smallest` entries: they are made each time and stay in memory."""
+
+    def __init__(self, folder: str | os.PathLike[str] | None, smallest: int = SMALLEST_KEPT):
+        self.folder = Path(folder) if folder is not None else None
+        self.smallest = smallest
+
+    def get(self, key: Mapping[str, Any], num_entries: int, make: Callable[[], Arrays]) -> Arrays:
+        """Return the arrays of `key`: memory-mapped from the folder, made by `make` and kept there if they are not in it.
+
+        Processes that ask for one key at the same time wait for the first. Where the folder cannot be written, the arrays stay in
+        memory, with a warning.
+        """
+        if self.folder is None or num_entries < self.smallest:
+            return make()
+        entry = self.folder / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
+        if (arrays := load(entry, key)) is not None:
+            return arrays
+        made: Arrays | None = None
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with lock(entry) as is_locked:
+                if (arrays := load(entry, key)) is None:
+                    made = make()
+                    store(entry, key, made, is_locked)
+                    arrays = load(entry, key)
+        except OSError as error:
+            log.warning("sample indices cannot be kept in %s (%s): they stay in memory", self.folder, error.strerror or error)
+        if arrays is None:
+            arrays = made if made is not None else make()
+        return arrays
+
+
+@contextmanager
+def lock(entry: Path) -> Iterator[bool]:
+    """Hold the lock of an entry, after waiting for it; yield False, holding none, on a file system without locks."""
+    with entry.with_suffix(".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            yield False
+        else:
+            yield True
+
+
+def load(entry: Path, key: Mapping[str, Any]) -> Arrays | None:
+    """Return the memory-mapped arrays of an entry; None where it is missing, damaged, or of another key."""
+    try:
+        description = read_json(entry / DESCRIPTION_FILE)
+        if description["key"] != json.loads(json.dumps(key)):
+            return None
+        files = {name: entry / f"{name}.npy" for name in description["bytes"]}
+        if any(file.stat().st_size != description["bytes"][name] for name, file in files.items()):
+            return None
+        return {name: np.load(file, mmap_mode="r") for name, file in files.items()}
+    except (DataError, OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def store(entry: Path, key: Mapping[str, Any], arrays: Arrays, is_locked: bool) -> None:
+    """Write an entry under a name of this process alone, then rename it."""
+    if is_locked:
+        for abandoned in entry.parent.glob(f"{entry.name}.*.partial"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+    unique = secrets.token_hex(8)
+    temporary, damaged = (entry.with_name(f"{entry.name}.{unique}{suffix}.partial") for suffix in ("", ".damaged"))
+    try:
+        temporary.mkdir()
+        sizes = {}
+        for name, array in arrays.items():
+            with (temporary / f"{name}.npy").open("wb") as file:
+                np.save(file, array)
+                file.flush()
+                os.fsync(file.fileno())
+                sizes[name] = file.tell()
+        write_json(temporary / DESCRIPTION_FILE, {"key": key, "bytes": sizes})
+        if entry.exists() and load(entry, key) is None:
+            entry.rename(damaged)
+        try:
+            temporary.rename(entry)
+        except OSError:
+            if load(entry, key) is None:  # else another process was first, on a file system without locks
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(damaged, ignore_errors=True)
