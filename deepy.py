@@ -6,10 +6,11 @@
     ./deepy.py train.py configs/small.yml configs/local_setup.yml --set train_iters=10 --dry-run
 
 `train` runs on every rank that the configuration asks for, each of which merges the same files for itself; every other script
-runs in this process and reads its own options. `--dry-run` judges the configuration alone and shows what it comes to, with what a
-run needs and this machine lacks; `--gpu-memory-gib N` asks whether its layout fits.
+runs in this process and reads its own options. `--dry-run` judges the configuration alone: its size, layout and memory, what a run
+needs and this machine lacks, and the keys that differ from their defaults; `--gpu-memory-gib N` asks whether its layout fits.
 """
 
+import ast
 import os
 import sys
 from collections.abc import Sequence
@@ -17,12 +18,14 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
-from neox_code.config.command_line import CommandLine, parse_command_line
+from neox_code.config.command_line import DRY_RUN_COMMANDS, KEYS_ARE_LISTED, CommandLine, parse_command_line
 from neox_code.config.derive import data_parallel_size
 from neox_code.config.neox import TRAINING_NEEDS, NeoXConfig
+from neox_code.config.spelling import nearest
 from neox_code.errors import ConfigError, run_command
 from neox_code.launch.command import QUIET, launch_command, launch_environment, remarks
 from neox_code.launch.dry_run import described
+from neox_code.launch.former_scripts import ALIASES, heir
 from neox_code.launch.hosts import visible_gpus, with_default_hostfile, world_size
 from neox_code.launch.not_here import stopping
 from neox_code.launch.planned_world import planned_world
@@ -30,12 +33,8 @@ from neox_code.launch.supervise import run
 
 ROOT = Path(__file__).resolve().parent
 COMMANDS = "neox_code.commands"
-ALIASES = {"eval": "evaluate"}
 LAUNCHED = ("train",)
 """Scripts that run on ranks."""
-
-CONFIGURED = (*LAUNCHED, "generate", "evaluate")
-"""Scripts whose arguments are configuration files and the options that go with them."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,8 +44,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     script, arguments = script_name(argv[0]), list(argv[1:])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    if script in LAUNCHED or (script in CONFIGURED and "--dry-run" in arguments):
-        return run_configured(script, parse_command_line(arguments, f"Runs {script}.", prog=f"./deepy.py {script}"))
+    if script in LAUNCHED or (script in DRY_RUN_COMMANDS and "--dry-run" in arguments):
+        return run_configured(script, parse_command_line(arguments, description(script), script))
     return become(command_here(script, arguments))
 
 
@@ -58,7 +57,7 @@ def run_configured(script: str, command_line: CommandLine) -> int:
     if command_line.dry_run:
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # paths may have letters that the terminal's encoding lacks
-        print(dry_run(script, words, config, command_line.gpu_memory_gib))
+        print(dry_run(script, words, config, command_line))
         return 0
     command = command_on_ranks(script, words, config)
     for line in remarks(config):
@@ -66,16 +65,17 @@ def run_configured(script: str, command_line: CommandLine) -> int:
     return run(command, launch_environment(config))
 
 
-def dry_run(script: str, words: Sequence[str], config: NeoXConfig, gpu_memory_gib: float | None) -> str:
-    """What the configuration comes to on the ranks that it speaks of; raises ConfigError where it contradicts itself."""
+def dry_run(script: str, words: Sequence[str], config: NeoXConfig, options: CommandLine) -> str:
+    """What the configuration comes to on the ranks that it asks for; raises ConfigError where it contradicts itself."""
+    gpu_memory_gib = options.gpu_memory_gib
     if script not in LAUNCHED:
         if gpu_memory_gib is not None:
             raise ConfigError(f"--gpu-memory-gib judges a layout for training, and {script} has none. Use it with train.")
-        return described(config, script, command_here(script, words), None)
+        return described(config, script, command_here(script, words), None, all_keys=options.all_keys)
     config.require_training(data=False)
     world = planned_world(config)
     command = launch_command(f"{COMMANDS}.{script}", words, config, world.hosts)
-    return described(config, script, command, world, gpu_memory_gib)
+    return described(config, script, command, world, gpu_memory_gib, options.all_keys)
 
 
 def command_on_ranks(script: str, words: Sequence[str], config: NeoXConfig) -> list[str]:
@@ -104,13 +104,22 @@ def command_here(script: str, arguments: Sequence[str]) -> list[str]:
 def script_name(word: str) -> str:
     """The module of `neox_code/commands` that a word means: `train`, `train.py` and `./train.py` are one.
 
-    Raises ConfigError for a script that is not there.
+    Raises ConfigError for a script that is not there, with what took the place of one of GPT-NeoX's.
     """
     stem = Path(word).name.removesuffix(".py")
     script = ALIASES.get(stem, stem)
     if script not in scripts():
-        raise ConfigError(f"{word} is not a script of this program. Choose among {', '.join(scripts())}.")
+        similar = nearest(stem, scripts())
+        instead = heir(word, ROOT / "tools") or (f"Did you mean {' or '.join(similar)}?" if similar else None)
+        remedy = f"{instead.removesuffix('?')}{'?' if instead.endswith('?') else '.'} " if instead else ""
+        raise ConfigError(f"{word} is not a script of this program. {remedy}Choose among {', '.join(scripts())}.")
     return script
+
+
+def description(script: str) -> str:
+    """The docstring of a script, which is not imported for it."""
+    path = ROOT / "neox_code" / "commands" / f"{script}.py"
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")), clean=False) or ""
 
 
 def scripts() -> list[str]:
@@ -119,13 +128,17 @@ def scripts() -> list[str]:
 
 
 def usage() -> str:
-    """How to call this file."""
+    """How to call this file, with a line on each script."""
+    names = scripts()
+    width = max(map(len, names))
     return "\n".join([
         "usage: ./deepy.py SCRIPT CONFIG [CONFIG ...] [OPTIONS]",
         "",
-        f"SCRIPT is one of {', '.join(scripts())} (with or without .py; eval is evaluate).",
+        "SCRIPT is one of these, with or without .py:",
+        *(f"  {name.ljust(width)}  {description(name).partition(chr(10))[0]}".rstrip() for name in names),
+        "",
         "CONFIG is a YAML or JSON file; without a suffix it is a .yml file. Several files are merged.",
-        "./deepy.py SCRIPT -h lists the script's options.",
+        f"./deepy.py SCRIPT -h lists the script's options; {KEYS_ARE_LISTED}",
     ])  # fmt: skip
 
 

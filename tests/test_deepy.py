@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from neox_code.launch.former_scripts import ALIASES, HEIRS
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,7 +81,72 @@ def test_alone_or_with_h_it_says_how_to_call_it(deepy):
         ended = deepy(*words)
         assert ended.returncode == 0
         assert ended.stdout.startswith("usage: ./deepy.py SCRIPT CONFIG")
-        assert "train" in ended.stdout
+        assert "  train       Train a model, or continue with its newest checkpoint.\n" in ended.stdout
+        assert "configs/README.md lists every key" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "own", "others"),
+    [
+        ("train", ("--hostfile", "--wandb_group", "--gpu-memory-gib", "--dry-run"), ("--sample_input_file", "--peer")),
+        (
+            "generate",
+            ("--sample_input_file", "--sample_output_file", "--iteration", "--dry-run"),
+            ("--hostfile", "--gpu-memory-gib"),
+        ),
+        ("evaluate", ("--iteration", "--dry-run"), ("--sample_input_file", "--hostfile", "--gpu-memory-gib")),
+        ("benchmark", ("training|decoding CONFIG", "--corpus FOLDER"), ("--hostfile", "--sample_input_file", "--dry-run")),
+    ],
+)
+def test_the_help_of_a_command_describes_it_and_offers_its_own_options(deepy, command, own, others):
+    ended = deepy(command, "-h")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert command != "train" or "Train a model" in ended.stdout
+    assert [option for option in own if option not in ended.stdout] == []
+    assert [option for option in others if option in ended.stdout] == []
+
+
+@pytest.mark.parametrize(
+    ("word", "instead"),
+    [
+        ("tools/datasets/preprocess_data.py", "Run: python tools/preprocess_data.py."),
+        ("prepare_data.py", "Run: python tools/build_corpus.py for source code, or python tools/preprocess_data.py"),
+        ("./tools/ckpts/convert_neox_to_hf.py", "GPT-NeoX's own convert_neox_to_hf.py reads"),
+        ("tools/build_corpus.py", "Run: python tools/build_corpus.py."),
+        ("trian", "Did you mean train?"),
+    ],
+)
+def test_a_script_that_is_not_the_launchers_is_refused_with_its_heir(deepy, word, instead):
+    ended = deepy(word, "--input", "x")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"error: {word} is not a script of this program. {instead}")
+    assert ended.stderr.endswith(" Choose among benchmark, evaluate, generate, quickstart, train.\n")
+
+
+def test_every_heir_that_is_named_exists():
+    for remedy in HEIRS.values():
+        for path in re.findall(r"tools/[a-z_/]+\.py", remedy):
+            assert (ROOT / path).is_file(), remedy
+    for command in ALIASES.values():
+        assert (ROOT / "neox_code" / "commands" / f"{command}.py").is_file()
+
+
+def test_the_commands_of_2021_are_started_by_their_former_names(deepy):
+    ended = deepy("text_gen_gpt2.py", "-d", "conf", "shape", "rest", "--dry-run")
+    assert ended.returncode == 0, ended.stderr
+    assert "neox_code.commands.generate" in ended.stdout.splitlines()[-1]
+
+
+def test_an_option_of_another_command_is_refused_by_name(deepy):
+    for words, sentence in (
+        (
+            ("train", "conf/shape", "-i", "prompt.txt"),
+            "-i/--sample_input_file is an option of generate, and has no effect in train.",
+        ),
+        (("generate", "conf/shape", "-H", "hosts"), "-H/--hostfile is an option of train, and has no effect in generate."),
+    ):
+        ended = deepy(*words)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"error: {sentence} Leave it out.\n")
 
 
 def test_it_can_be_run_as_a_program():
@@ -94,7 +162,7 @@ def test_an_unknown_script_is_one_sentence_with_the_choices(deepy, project):
 
 @pytest.mark.parametrize("script", ["train", "train.py", "./train.py", "/somewhere/train.py"])
 def test_a_dry_run_shows_values_origins_and_the_command(deepy, script):
-    ended = deepy(script, "-d", "conf", "shape", "rest.yml", "--set", "seed=7", "--dry-run")
+    ended = deepy(script, "-d", "conf", "shape", "rest.yml", "--set", "seed=7", "--dry-run", "--all")
     assert ended.returncode == 0, ended.stderr
     lines = [line.split() for line in ended.stdout.splitlines()]
     assert ["hidden_size", "64", "changed", "conf/shape.yml:2"] in lines
@@ -180,7 +248,7 @@ def test_a_dry_run_imports_no_heavy_library(deepy):
     ("words", "sentence"),
     [
         (("conf/shape", "conf/none"), "error: conf/none.yml does not exist."),
-        (("conf/shape",), "error: lr is missing."),
+        (("conf/shape",), "error: lr is missing. Set optimizer.params.lr, or --set lr=6e-4.\nerror: train_iters is missing."),
         ((), "error: the following arguments are required: config."),
         (
             ("conf/shape", "conf/rest", "--set", "hiden_size=3"),

@@ -1,4 +1,4 @@
-"""Speed beside a peer.
+"""Measure speed beside a peer.
 
     ./deepy.py benchmark training|decoding CONFIG... [--peer transformers] [--rounds N]
     ./deepy.py benchmark data --corpus FOLDER [--megabytes N] [--part corpus|tokens|vocabulary|near] [--rounds N]
@@ -59,7 +59,7 @@ BENCHMARKS: dict[str, Callable[[Sequence[str], int], float]] = {"training": trai
 
 def data(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
-        "deepy.py benchmark data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "./deepy.py benchmark data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--corpus", type=Path, required=True, metavar="FOLDER", help="source files: LANGUAGE/organization/project")
     parser.add_argument("--part", choices=list(PARTS), action="append", help="measure this one alone; may be given more than once")
@@ -93,11 +93,15 @@ def check_rounds(rounds: int | None) -> None:
 def main(argv: Sequence[str]) -> int:
     if argv and argv[0] == DATA:
         return data(argv[1:])
-    parser = config_parser(__doc__, "deepy.py benchmark")
+    if argv and argv[0] in ("-h", "--help"):
+        print(__doc__.rstrip())
+        return 0
+    parser = config_parser(__doc__, "benchmark")
     parser.add_argument("--peer", choices=PEERS, default="transformers", help="the implementation to compare with")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each contestant")
     if not argv or argv[0] not in BENCHMARKS:
-        raise ConfigError(f"say what to measure: ./deepy.py benchmark {'|'.join(BENCHMARKS)} CONFIG..., or {DATA} --corpus FOLDER")
+        given = f"{argv[0]} cannot be measured" if argv else "nothing to measure is named"
+        raise ConfigError(f"{given}: ./deepy.py benchmark {'|'.join(BENCHMARKS)} CONFIG..., or {DATA} --corpus FOLDER")
     parsed = parser.parse_intermixed_args(list(argv[1:]))
     require_peer(parsed.peer)
     check_rounds(parsed.rounds)

@@ -1,4 +1,6 @@
-"""Judges a model by held-out files, by language: `./deepy.py evaluate CONFIG... [--iteration N]`, with `heldout_path` set.
+"""Judge a model by held-out files of each language.
+
+    ./deepy.py evaluate CONFIG... [--iteration N]        with `heldout_path` set to a corpus folder
 
 Prints bits per byte beside gzip's and xz's, and perplexity, and writes them to eval_results_N.json in `load`.
 """
@@ -19,7 +21,7 @@ log = get_logger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
-    result = evaluate_heldout(parse_command_line(argv, __doc__).load())
+    result = evaluate_heldout(parse_command_line(argv, __doc__, "evaluate").load())
     Console().print(heldout_table(result))
     save_heldout(result, heldout_file(result))
     log.info("figures written to %s", heldout_file(result))

@@ -1,7 +1,10 @@
-"""Completes text with a trained model: `./deepy.py generate CONFIG... [-i FILE] [-o FILE] [--iteration N]`.
+"""Complete code with a trained model.
+
+    ./deepy.py generate CONFIG... [-i FILE] [-o FILE] [--iteration N]
 
 Three modes, by text_gen_type: interactive (prompts are typed), input-file (a file is the prompt), unconditional (new documents).
-The last two write JSON Lines.
+The last two write JSON Lines, to standard output unless -o names a file. A prompt that cannot be completed, such as one that
+fills the model's context, is reported and has a row with its reason; the others are completed, and the exit status is 2.
 """
 
 import sys
@@ -10,24 +13,23 @@ from collections.abc import Sequence
 from neox_code.config.command_line import parse_command_line
 from neox_code.config.generation import GenerationConfig
 from neox_code.config.neox import NeoXConfig
-from neox_code.errors import ConfigError, run_command
+from neox_code.errors import EXIT_USER_ERROR, ConfigError, run_command
 from neox_code.generation.generator import Generator
 from neox_code.generation.interactive import interact
 from neox_code.generation.loading import load_model
 from neox_code.generation.prompts import read_prompts
 from neox_code.generation.samples import write_samples
 
-DEFAULT_OUTPUT = "samples.jsonl"
-
 
 def main(argv: Sequence[str]) -> int:
-    config = parse_command_line(argv, __doc__).load()
+    config = parse_command_line(argv, __doc__, "generate").load()
     section = config.generation
     if mode_of(section) == "interactive":
         interact(build_generator(config), section.prompt_end)
     else:
         prompts = prompts_of(section)
-        write_samples(section.sample_output_file or DEFAULT_OUTPUT, build_generator(config), prompts)
+        if write_samples(section.sample_output_file, build_generator(config), prompts):
+            return EXIT_USER_ERROR
     return 0
 
 

@@ -1,4 +1,4 @@
-"""From source code on this machine to a trained model and a report: `./deepy.py quickstart`.
+"""Build a corpus from the code on this machine, train a model on it, and write a report.
 
     ./deepy.py quickstart                                           # the Python library and packages of this machine
     ./deepy.py quickstart --source ~/projects --source linux.tar.xz --output checkpoints/mine

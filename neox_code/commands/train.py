@@ -1,4 +1,8 @@
-"""Pretraining on this rank: `./deepy.py train CONFIG...`; `torchrun -m` or `srun python -m` with `neox_code.commands.train`."""
+"""Train a model, or continue with its newest checkpoint.
+
+./deepy.py train CONFIG...                           a rank for each GPU of this machine, or of the hosts in `hostfile`
+torchrun -m neox_code.commands.train CONFIG...       the ranks that torchrun starts; so with srun python -m
+"""
 
 import logging
 import os
@@ -24,7 +28,7 @@ from neox_code.training.pretrain import pretrain  # noqa: E402
 
 def main(argv: Sequence[str]) -> int:
     adopt_slurm_ranks()
-    config = parse_command_line(argv, __doc__).load()
+    config = parse_command_line(argv, __doc__, "train").load()
     config.require_training()
     check_number(int(os.environ.get("WORLD_SIZE", "1")), config)
     if config.training.log_dir:

@@ -31,7 +31,7 @@ class GenerationConfig:
     """unconditional: number of texts."""
 
     sample_input_file: str | None = None
-    """input-file: the prompt's file."""
+    """input-file: the prompt's file; `-` is standard input."""
 
     sample_output_file: str | None = None
-    """JSON Lines file for the results; default `samples.jsonl`."""
+    """JSON Lines file for the results; default (and `-`) standard output."""

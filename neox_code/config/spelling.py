@@ -9,11 +9,14 @@ from collections.abc import Iterable, Sequence
 
 
 def nearest(key: str, known: Iterable[str]) -> list[str]:
-    """The known keys that are like another, best first; at most two.
+    """The known words that are like another, best first; at most two, and one where only the capitals differ.
 
-    >>> nearest("hiden_size", ["hidden_size", "seed"]), nearest("zebra", ["hidden_size", "seed"])
-    (['hidden_size'], [])
+    >>> nearest("hiden_size", ["hidden_size", "seed"]), nearest("zebra", ["hidden_size", "seed"]), nearest("c++", ["C", "C++"])
+    (['hidden_size'], [], ['C++'])
     """
+    known = list(known)
+    if same := [other for other in known if other.casefold() == key.casefold()]:
+        return same[:1]
     scores = sorted((-similarity(key, other), other) for other in known)
     return [other for score, other in scores if -score >= 0.7][:2]
 

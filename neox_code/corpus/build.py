@@ -21,6 +21,7 @@ import pyarrow
 import pygments
 import tokenizers
 
+from neox_code.config.spelling import nearest
 from neox_code.corpus.decide import decide
 from neox_code.corpus.decisions import DECISIONS_FILE, load_decisions
 from neox_code.corpus.executors.left_jobs import end_left_jobs
@@ -160,11 +161,22 @@ def said_where(place: Path) -> Iterator[None]:
         raise
 
 
+def did_you_mean_languages(unknown: Collection[str], known: Collection[str]) -> str:
+    """The question about languages that are like others.
+
+    >>> did_you_mean_languages(["Typescript", "Cobol"], ["C", "TypeScript"]), did_you_mean_languages(["Cobol"], ["C"])
+    ('Did you mean TypeScript? ', '')
+    """
+    similar = [language for name in unknown for language in nearest(name, known)[:1]]
+    return f"Did you mean {', '.join(similar)}? " if similar else ""
+
+
 def chosen_languages(recipe: Recipe, languages: Collection[str] | None) -> tuple[str, ...]:
     unknown = sorted(set(languages or ()) - set(recipe.languages))
     if unknown:
         raise DataError(
-            f"recipe {recipe.name} does not know the language {', '.join(unknown)}. It knows {', '.join(recipe.languages)}."
+            f"recipe {recipe.name} does not take the language {', '.join(unknown)}. "
+            f"{did_you_mean_languages(unknown, recipe.languages)}It takes {', '.join(recipe.languages)}."
         )
     return tuple(sorted(languages or recipe.languages))
 

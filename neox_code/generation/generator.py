@@ -66,12 +66,15 @@ class Generator:
         self.line_ends = line_ends(self.tokenizer, loaded.newlines)
         self.context_type = RecomputedContext if section.recompute else CachedContext
 
-    def complete(self, prompts: Sequence[Prompt], first_index: int = 0) -> list[Completion]:
+    def complete(
+        self, prompts: Sequence[Prompt], first_index: int = 0, refused: dict[int, DataError] | None = None
+    ) -> list[Completion]:
         """The completions in the prompts' order; prompt i has the index `first_index + i`. Shows a bar in tokens.
 
-        Raises DataError, before anything is generated, for a prompt that fills the context.
+        A prompt that fills the context, or that the vocabulary cannot hold, is left out and put into `refused`, by its place in
+        `prompts`. Without `refused` its DataError is raised before anything is generated.
         """
-        sources = self.sources(prompts, first_index)
+        sources = self.sources(prompts, first_index, refused)
         total = sum(map(self.room, sources))
         completions: dict[int, Completion] = {}
         by_length = sorted(sources, key=lambda source: len(source.model_input))
@@ -96,9 +99,16 @@ class Generator:
                 yield detokenizer.feed(new_tokens[0])
         yield detokenizer.finish()
 
-    def sources(self, prompts: Sequence[Prompt], first_index: int) -> list[Source]:
-        sources = [self.source(prompt, first_index + number) for number, prompt in enumerate(prompts)]
-        changed = sum("\r" in prompt and "\r" not in source.text for prompt, source in zip(prompts, sources, strict=True))
+    def sources(self, prompts: Sequence[Prompt], first_index: int, refused: dict[int, DataError] | None = None) -> list[Source]:
+        sources = []
+        for number, prompt in enumerate(prompts):
+            try:
+                sources.append(self.source(prompt, first_index + number))
+            except DataError as error:
+                if refused is None:
+                    raise
+                refused[number] = error
+        changed = sum("\r" in prompts[source.index - first_index] and "\r" not in source.text for source in sources)
         if changed:
             log.warning("prompts whose line ends were made LF: %d", changed)
         return sources

@@ -1,12 +1,15 @@
 """Where prompts come from: a file, byte for byte, or a line that was typed with escapes. Nothing is ever stripped."""
 
 import re
+import sys
 from pathlib import Path
 
 from neox_code.errors import DataError
 from neox_code.logs import get_logger
 
 log = get_logger(__name__)
+
+STANDARD_INPUT = "-"
 
 ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
 ESCAPE = re.compile("|".join(map(re.escape, ESCAPES)))
@@ -40,9 +43,12 @@ def read_prompts(path: str | Path, prompt_end: str | None = None) -> list[str]:
 
 
 def read_text(path: str | Path) -> str:
-    """The file's text, line ends and byte-order mark as they are. Raises DataError with the place of what is not UTF-8."""
+    """The text of a file, or of standard input (`-`), line ends and byte-order mark as they are.
+
+    Raises DataError with the place of what is not UTF-8.
+    """
     try:
-        return Path(path).read_bytes().decode("utf-8")
+        return (sys.stdin.buffer.read() if str(path) == STANDARD_INPUT else Path(path).read_bytes()).decode("utf-8")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise DataError(f"sample_input_file ({path}) is not a file. Set it to the file that holds the prompt.") from None
     except UnicodeDecodeError as error:

@@ -4,13 +4,16 @@
 
     {"context": "def add(a, b):\\n", "text": "    return a + b\\n", "length": 9, "finished": true, ...}
 
-The file is there when all completions are.
+The file is there when all completions are. A prompt that cannot be completed has a row too: `text` is null, `message` the reason.
 """
 
+import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from neox_code.errors import DataError
 from neox_code.files import write_json_lines
 from neox_code.generation.generator import Completion, Generator, Prompt
 from neox_code.generation.stopping import StopReason
@@ -21,15 +24,51 @@ log = get_logger(__name__)
 MESSAGES = {StopReason.FULL_CONTEXT: "WARNING: the completion ends where the model's context is full"}
 
 
-def write_samples(path: str | Path, generator: Generator, prompts: Sequence[Prompt]) -> None:
-    """Completes the prompts into a file, a row each in their order. Returns when all are done."""
-    write_json_lines(path, samples(generator, prompts))
-    log.info("%d completions in %s", len(prompts), path)
+STANDARD_OUTPUT = "-"
 
 
-def samples(generator: Generator, prompts: Sequence[Prompt]) -> Iterator[dict[str, Any]]:
+def write_samples(path: str | Path | None, generator: Generator, prompts: Sequence[Prompt]) -> int:
+    """Complete the prompts into a file, or to standard output (None and `-`), a row each in their order.
+
+    Returns how many prompts could not be completed. Raises the DataError of the first where none could: nothing is written then.
+    """
+    refused: dict[int, DataError] = {}
+    rows = samples(generator, prompts, refused)
+    if path is None or str(path) == STANDARD_OUTPUT:
+        for row in rows:
+            sys.stdout.buffer.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
+        sys.stdout.buffer.flush()
+    else:
+        write_json_lines(path, rows)
+        log.info("%d completions in %s", len(prompts) - len(refused), path)
+    if refused:
+        log.error("%d of %d prompts could not be completed; their rows hold the reason", len(refused), len(prompts))
+    return len(refused)
+
+
+def samples(generator: Generator, prompts: Sequence[Prompt], refused: dict[int, DataError]) -> Iterator[dict[str, Any]]:
     """The rows; nothing is generated before the first is asked for, when the file is known to be writable."""
-    yield from map(sample, generator.complete(prompts))
+    completions = iter(generator.complete(prompts, refused=refused))
+    if refused and len(refused) == len(prompts):
+        raise refused[0]
+    for number, prompt in enumerate(prompts):
+        if number in refused:
+            log.error("prompt %d: %s", number + 1, refused[number])
+            yield refusal(prompt, refused[number])
+        else:
+            yield sample(next(completions))
+
+
+def refusal(prompt: Prompt, error: DataError) -> dict[str, Any]:
+    """The row of a prompt that could not be completed."""
+    return {
+        "context": prompt if isinstance(prompt, str) else list(prompt),
+        "text": None,
+        "length": 0,
+        "finished": False,
+        "message": f"ERROR: {error}",
+        "duration_seconds": 0.0,
+    }
 
 
 def sample(completion: Completion) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What `--dry-run` prints. Imports no torch.
 
-Every value with its origin, what is ignored and why, the model's size, a step's work and memory, what is not here, and the command.
+The model's size, a step's work, the layout and its memory, what is missing here; then each key that differs from its default, with
+its origin, what is ignored and why, and the command.
 
     print(described(config, "train", command, planned_world(config), gpu_memory_gib=24))
 """
@@ -27,21 +28,27 @@ ASSUMED_VOCABULARY = 50257
 
 
 def described(
-    config: NeoXConfig, script: str, command: Sequence[str], world: PlannedWorld | None, gpu_memory_gib: float | None = None
+    config: NeoXConfig,
+    script: str,
+    command: Sequence[str],
+    world: PlannedWorld | None,
+    gpu_memory_gib: float | None = None,
+    all_keys: bool = False,
 ) -> str:
-    """The merged configuration, a line per key: key, value, `default` or `changed`, origin; and what follows from it.
+    """What follows from the merged configuration, and its keys, a line each: key, value, `default` or `changed`, origin.
 
-    `world` is None for a script that does not train.
+    `world` is None for a script that does not train. Keys with their defaults are listed with `all_keys`.
     """
     entries = vocabulary_entries(config.data.tokenizer_type, config.data.vocab_file)
     size = size_rows(config, entries)
     if world is not None:
         size += training_rows(config, world, entries or ASSUMED_VOCABULARY, gpu_memory_gib)
     return "\n".join([
-        *aligned(value_rows(config)),
-        *aligned(ignored_rows(config)),
         *aligned(size),
         *(f"not here: {sentence}" for sentence in lacking(config, script)),
+        *aligned(value_rows(config, all_keys)),
+        *([] if all_keys else [KEYS_LEFT_OUT]),
+        *aligned(ignored_rows(config)),
         "# command",
         shlex.join(command),
     ])  # fmt: skip
@@ -50,15 +57,20 @@ def described(
 Row = tuple[str, ...]
 
 
-def value_rows(config: NeoXConfig) -> Iterator[Row]:
+KEYS_LEFT_OUT = "# keys that are not listed have their defaults; --all lists them"
+
+
+def value_rows(config: NeoXConfig, all_keys: bool) -> Iterator[Row]:
     values = config.values()
     for section in SECTIONS:
-        yield (f"# {section}", "", "", "")
+        rows = []
         for known in fields_of(section):
             value = values[known.name]
             state = DEFAULT if not known.required and value == known.default else "changed"
             origin = config.origins[known.name]
-            yield (known.name, written(value), state, "" if origin == DEFAULT else origin)
+            if all_keys or state != DEFAULT:
+                rows.append((known.name, written(value), state, "" if origin == DEFAULT else origin))
+        yield from [(f"# {section}", "", "", ""), *rows] if rows else []
 
 
 def ignored_rows(config: NeoXConfig) -> list[Row]:

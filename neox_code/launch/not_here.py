@@ -20,6 +20,7 @@ TOKENS = (".bin", ".idx")
 TYPES_WITHOUT_FILES = ("CharLevelTokenizer", "TiktokenTokenizer")
 """Tokenizers whose vocab_file need not be a file: the second's may be the name of an encoding."""
 VOCABULARY = (("vocab_file", ("",)), ("merge_file", ("",)))
+STANDARD_INPUT = "-"
 
 FILES = {
     "train": (*((key, TOKENS) for key in ("data_path", "train_data_paths", "valid_data_paths", "test_data_paths")), *VOCABULARY),
@@ -27,6 +28,26 @@ FILES = {
     "evaluate": (("load", ("",)), *VOCABULARY, ("heldout_path", ("",))),
 }
 """Of each script, the keys that name what it reads, and the endings of their files."""
+
+TOKEN_FILES = "Make token files with tools/preprocess_data.py, or correct the path."
+OWN_VOCABULARY = "Copy the one that the model was trained with, or correct the path."
+
+REMEDIES = {
+    **dict.fromkeys(("data_path", "train_data_paths", "valid_data_paths", "test_data_paths"), TOKEN_FILES),
+    "heldout_path": "Make a corpus with tools/build_corpus.py, or correct the path.",
+    "load": "Set it to the folder that training saved to.",
+    **dict.fromkeys(("vocab_file", "merge_file"), OWN_VOCABULARY),
+}
+"""What to do about a missing file, by the key that names it."""
+
+NEW_VOCABULARY = "Copy the one that the token files were made with; for new token files tools/train_tokenizer.py makes one."
+
+
+def remedy(key: str, script: str, config: NeoXConfig) -> str:
+    """What to do about a file that a key names. Weights that there are have a vocabulary, of which no new one takes the place."""
+    if key in ("vocab_file", "merge_file") and script == "train" and not config.training.finetune:
+        return NEW_VOCABULARY
+    return REMEDIES.get(key, "Correct the path.")
 
 
 def lacking(config: NeoXConfig, script: str) -> list[str]:
@@ -70,9 +91,11 @@ def files(config: NeoXConfig, script: str) -> Iterator[str]:
             continue
         named = values[key] if isinstance(values[key], tuple) else (values[key],)
         for path in filter(None, named):
+            if key == "sample_input_file" and path == STANDARD_INPUT:
+                continue
             missing = [f"{path}{ending}" for ending in endings if not Path(f"{path}{ending}").exists()]
             if missing:
-                yield f"{' and '.join(missing)} ({key}, {config.origins[key]}). Make or copy it, or correct the path."
+                yield f"{' and '.join(missing)} ({key}, {config.origins[key]}). {remedy(key, script, config)}"
 
 
 PACKAGES = (

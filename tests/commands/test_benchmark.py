@@ -7,8 +7,8 @@ from neox_code.errors import ConfigError
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "say what to measure"),
-        (["speed"], "training|decoding CONFIG..., or data --corpus FOLDER"),
+        ([], "nothing to measure is named: ./deepy.py benchmark training|decoding CONFIG..."),
+        (["speed"], "speed cannot be measured: ./deepy.py benchmark training|decoding CONFIG..., or data --corpus FOLDER"),
         (["data", "--corpus", "code", "--rounds", "0"], "Use at least 1"),
         (["data", "--corpus", "code", "--megabytes", "0"], "Use more than 0"),
     ],

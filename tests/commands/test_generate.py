@@ -35,7 +35,7 @@ def rows_of(path: Path) -> list[dict]:
 def test_a_file_is_completed_as_it_is_into_six_fields_in_their_order(config_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "prompt.txt").write_bytes("  é\r\n\tf(".encode())
-    assert run_command(main, [str(config_file), "-i", "prompt.txt"]) == 0
+    assert run_command(main, [str(config_file), "-i", "prompt.txt", "-o", "samples.jsonl"]) == 0
     (row,) = rows_of(tmp_path / "samples.jsonl")
     assert list(row) == FIELDS
     assert row.pop("duration_seconds") > 0
@@ -46,6 +46,33 @@ def test_a_file_is_completed_as_it_is_into_six_fields_in_their_order(config_file
         "finished": True,
         "message": None,
     }
+
+
+def test_without_an_output_file_the_rows_go_to_standard_output_and_nothing_else_does(config_file, tmp_path):
+    (tmp_path / "prompt.txt").write_bytes("é(".encode())
+    for words, typed in ((["-i", "prompt.txt"], b""), (["-i", "-", "-o", "-"], "é(".encode())):
+        command = [sys.executable, str(ROOT / "deepy.py"), "generate", str(config_file), *words]
+        environment = {**os.environ, "LC_ALL": "C", "DS_ACCELERATOR": "cpu"}
+        ended = subprocess.run(command, cwd=tmp_path, input=typed, capture_output=True, env=environment, check=False)
+        assert ended.returncode == 0, ended.stderr.decode()
+        (row,) = (json.loads(line) for line in ended.stdout.decode("utf-8").splitlines())
+        assert (row["context"], row["text"]) == ("é(", COMPLETION)
+    assert sorted(path.name for path in tmp_path.glob("samples*")) == []
+
+
+def test_a_prompt_that_cannot_be_completed_is_reported_and_the_others_are_completed(config_file, tmp_path, capfd):
+    prompts = ["(", "x" * 100, "\t("]
+    (tmp_path / "prompts").write_text("===".join(prompts))
+    output = tmp_path / "out.jsonl"
+    words = ["-i", str(tmp_path / "prompts"), "-o", str(output), "--set", "prompt_end===="]
+    assert run_command(main, [str(config_file), *words]) == 2
+    rows = rows_of(output)
+    assert [row["context"] for row in rows] == prompts
+    assert [row["text"] for row in rows] == [COMPLETION, None, COMPLETION]
+    assert all(list(row) == FIELDS for row in rows)
+    assert rows[1]["message"].startswith("ERROR: the prompt that begins with 'xxx")
+    reported = capfd.readouterr().err
+    assert "prompt 2: the prompt that begins with" in reported and "1 of 3 prompts could not be completed" in reported
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 COMMAND = ["python", "-m", "a module"]
 
 
-def dry_run(*files, gpu_memory_gib=None, **keys):
+def dry_run(*files, gpu_memory_gib=None, all_keys=False, **keys):
     """The lines, and by their first word those of the form `word number`."""
     config = NeoXConfig.load([CONFIGS / file for file in files], keys)
-    lines = described(config, "train", COMMAND, planned_world(config), gpu_memory_gib).splitlines()
+    lines = described(config, "train", COMMAND, planned_world(config), gpu_memory_gib, all_keys).splitlines()
     return config, lines, {line.split("  ")[0]: line.split("  ", 1)[1].split() for line in lines if "  " in line}
 
 
@@ -27,7 +27,7 @@ def gib(row):
 
 def test_every_key_has_a_line_with_value_state_and_origin():
     overrides = {"seed": 7, "seq_length": None, "wall_clock_breakdown": True, "extra_save_iters": [1, 2]}
-    config, lines, rows = dry_run("small.yml", **overrides)
+    config, lines, rows = dry_run("small.yml", all_keys=True, **overrides)
     assert rows.keys() >= FIELDS.keys()
     assert rows["hidden_size"] == ["768", "changed", config.origins["hidden_size"]]
     assert rows["seed"] == ["7", "changed", "--set"]
@@ -36,6 +36,19 @@ def test_every_key_has_a_line_with_value_state_and_origin():
     assert rows["extra_save_iters"] == ["[1,", "2]", "changed", "--set"]
     assert rows["wall_clock_breakdown"][:3] == ["true", "--set", "DeepSpeed's"]
     assert lines[-2:] == ["# command", "python -m 'a module'"]
+
+
+def test_the_answer_comes_first_and_then_the_keys_that_were_changed():
+    config, lines, rows = dry_run("small.yml", "local_setup.yml", seed=7, hidden_dropout=0)
+    headings = [line for line in lines if line.startswith("# ")]
+    assert headings[:3] == ["# size", "# layout", "# memory per GPU"]
+    assert headings[3:7] == ["# model", "# parallelism", "# optimizer", "# data"]
+    missing = [index for index, line in enumerate(lines) if line.startswith("not here: ")]
+    assert missing and missing[-1] < lines.index("# model")
+    changed = {name for name, known in FIELDS.items() if known.required or config.values()[name] != known.default}
+    assert rows.keys() & FIELDS.keys() == changed
+    assert {"seed", "train_iters"} <= changed and "hidden_dropout" not in changed
+    assert "# generation" not in headings and "--all lists them" in "".join(headings)
 
 
 def test_the_work_of_a_step_and_of_a_run():

@@ -6,7 +6,7 @@ import pytest
 
 from neox_code.config.neox import NeoXConfig
 from neox_code.launch import not_here
-from neox_code.launch.not_here import lacking, stopping
+from neox_code.launch.not_here import NEW_VOCABULARY, OWN_VOCABULARY, TOKEN_FILES, lacking, stopping
 
 SHAPE = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128}
 
@@ -42,6 +42,20 @@ def test_files_are_named_with_their_endings(lacks):
 def test_other_scripts_need_other_files(lacks):
     assert lacks("generate", load="checkpoints", sample_input_file="prompt.txt", data_path="none") == ["checkpoints", "prompt.txt"]
     assert lacks("evaluate", heldout_path="corpus-folder") == ["corpus-folder"]
+
+
+def test_a_missing_file_is_named_with_what_makes_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def remedies(script, **keys):
+        return [sentence.partition("). ")[2] for sentence in stopping(NeoXConfig.load([], {**SHAPE, **keys}), script)]
+
+    files = {"vocab_file": "v.json", "merge_file": "m.txt"}
+    assert remedies("train", data_path="d", **files) == [TOKEN_FILES, NEW_VOCABULARY, NEW_VOCABULARY]
+    assert remedies("train", data_path="d", finetune=True, **files) == [TOKEN_FILES, OWN_VOCABULARY, OWN_VOCABULARY]
+    assert remedies("generate", **files) == remedies("evaluate", **files) == [OWN_VOCABULARY, OWN_VOCABULARY]
+    assert "tools/preprocess_data.py" in TOKEN_FILES and "train_tokenizer" not in OWN_VOCABULARY
+    assert remedies("generate", sample_input_file="-", tokenizer_type="CharLevelTokenizer") == []
 
 
 def test_gpus_are_counted_on_a_single_machine(lacks):

@@ -40,7 +40,8 @@ def test_mistakes_are_one_sentence_and_status_2(tmp_path):
         ((tmp_path / "nowhere", *output), "does not exist"),
         ((tmp_path / "empty", *output), "can be kept; found: no files"),
         ((JSON_PACKAGE, *output, "--recipe", "mine"), "recipe 'mine' is not known"),
-        ((JSON_PACKAGE, *output, "--languages", "Cobol"), "does not know the language Cobol"),
+        ((JSON_PACKAGE, *output, "--languages", "Cobol"), "does not take the language Cobol"),
+        ((JSON_PACKAGE, *output, "--languages", "Typescript"), "the language Typescript. Did you mean TypeScript? It takes C, C#"),
         (("local", *output, "--executor", "slurm"), "source local is the code of each machine by itself"),
     ):
         done = build_corpus(*arguments)

@@ -1,0 +1,48 @@
+"""What took the place of GPT-NeoX's scripts, for those who name one to the launcher.
+
+heir("tools/datasets/preprocess_data.py")        # "Run: python tools/preprocess_data.py"
+"""
+
+from pathlib import Path
+
+ALIASES = {"eval": "evaluate", "text_gen_gpt2": "generate", "pretrain_gpt2": "train"}
+"""Former names of commands, which still start them. The last two are of 2021; Code-LMs' instructions have text_gen_gpt2.py."""
+
+TOKENS = "Run: python tools/preprocess_data.py"
+EXPORT = "GPT-NeoX's own convert_neox_to_hf.py reads the checkpoints of one tensor-parallel rank as they are"
+
+HEIRS = {
+    "corpora": "Data sets are not downloaded by name: tools/build_corpus.py and tools/preprocess_data.py read files that are here",
+    "prepare_data": "Run: python tools/build_corpus.py for source code, or python tools/preprocess_data.py for a data set of rows; "
+    "no data set is downloaded by name",
+    "preprocess_data": TOKENS,
+    "preprocess_data_with_mask": f"Masks of the loss are not built. {TOKENS}",
+    "preprocess_data_with_chat_template": f"Chat templates are not built. {TOKENS}",
+    "merge_datasets": "Run: python tools/merge_datasets.py",
+    "train_tokenizer": "Run: python tools/train_tokenizer.py",
+    "dataset_token_count": "tools/preprocess_data.py prints the number of tokens, and PREFIX_tokens.json holds it",
+    "multinode_prepare_data": "Run: python tools/build_corpus.py --executor slurm",
+    "gen_docs": "Run: python tools/describe_config.py",
+    "convert_neox_to_hf": EXPORT,
+    "convert_module_to_hf": EXPORT,
+    "convert_sequential_to_hf": EXPORT,
+    "human_eval": "HumanEval is not built. Run: ./deepy.py evaluate CONFIG..., which measures bits per byte",
+    "gh_crawler": "Run: python tools/crawl_github.py",
+    "collect_data": "Run: python tools/crawl_github.py, then python tools/build_corpus.py",
+    "extract_code": "Run: python tools/build_corpus.py --recipe polycoder",
+    "deduplicate": "Run: python tools/build_corpus.py, which leaves duplicates out",
+    "kill": "Ctrl-C, or SIGTERM to the launcher, ends all ranks of a run",
+    "killall": "Ctrl-C, or SIGTERM to the launcher, ends all ranks of a run",
+}
+"""Stem of a script of GPT-NeoX or Code-LMs -> what to do in its place, a sentence without its full stop."""
+
+
+def heir(word: str, tools: Path) -> str | None:
+    """What to run in place of a script that is none of the launcher's; None where nothing is known of it.
+
+    `tools` is the folder with the scripts that are run by themselves.
+    """
+    stem = Path(word).stem
+    if stem in HEIRS:
+        return HEIRS[stem]
+    return f"Run: python tools/{stem}.py" if (tools / f"{stem}.py").is_file() else None
