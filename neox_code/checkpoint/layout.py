@@ -76,6 +76,11 @@ def checkpoints(save: str | Path) -> dict[int, Path]:
     return numbered_folders(save, STEP_PREFIX)
 
 
+def is_ours(folder: Path) -> bool:
+    """True for a checkpoint of this package, which has the run's merged configuration beside it; False for one of GPT-NeoX's."""
+    return any((place / "configs" / MERGED_CONFIG).is_file() for place in (folder, folder.parent))
+
+
 def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:
     """The folder of the wanted iteration, or of the latest. Raises CheckpointError with what there is instead."""
     load = Path(load)

@@ -15,13 +15,16 @@ from neox_code.errors import run_command
 from neox_code.evaluation.heldout import evaluate_heldout
 from neox_code.evaluation.heldout_result import heldout_file, save_heldout
 from neox_code.evaluation.heldout_table import heldout_table
+from neox_code.launch.not_here import require_files
 from neox_code.logs import get_logger
 
 log = get_logger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
-    result = evaluate_heldout(parse_command_line(argv, __doc__, "evaluate").load())
+    config = parse_command_line(argv, __doc__, "evaluate").load()
+    require_files(config, "evaluate")
+    result = evaluate_heldout(config)
     Console().print(heldout_table(result))
     save_heldout(result, heldout_file(result))
     log.info("figures written to %s", heldout_file(result))

@@ -19,10 +19,12 @@ from neox_code.generation.interactive import interact
 from neox_code.generation.loading import load_model
 from neox_code.generation.prompts import read_prompts
 from neox_code.generation.samples import write_samples
+from neox_code.launch.not_here import require_files
 
 
 def main(argv: Sequence[str]) -> int:
     config = parse_command_line(argv, __doc__, "generate").load()
+    require_files(config, "generate")
     section = config.generation
     if mode_of(section) == "interactive":
         interact(build_generator(config), section.prompt_end)

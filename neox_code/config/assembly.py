@@ -19,6 +19,8 @@ from neox_code.config.legacy_keys import SAYS_NOTHING, Assignment, Demand, NotBu
 from neox_code.config.spelling import did_you_mean
 from neox_code.config.yaml_merge import Setting, parse_value
 
+ALREADY_DONE = "it asks for what is done anyway"
+
 DEFAULT = "default"
 """The origin of a value that no file and no option gave."""
 
@@ -41,6 +43,11 @@ class IgnoredSetting:
     value: Any
     place: str
     because: str
+
+    @property
+    def asks_for_something(self) -> bool:
+        """False where nothing would be different if the key had an effect."""
+        return self.because != ALREADY_DONE and self.value not in (None, False, 0, "", [], {})
 
 
 @dataclass
@@ -71,7 +78,7 @@ class Draft:
         elif rule.refuses(setting.value):
             self.refuse(said, rule.refused)
         elif rule.read is None:
-            because = rule.ignored or "it asks for nothing that is not done anyway"
+            because = rule.ignored or ALREADY_DONE
             self.ignored.append(IgnoredSetting(setting.key, setting.value, setting.place, because))
         else:
             try:
@@ -93,7 +100,7 @@ class Draft:
                     self.problems.append(faulty(meaning, setting))
                     self.bad_fields.add(setting.key)
             if not meanings:
-                self.ignored.append(IgnoredSetting(setting.key, setting.value, setting.place, "it asks for what is done anyway"))
+                self.ignored.append(IgnoredSetting(setting.key, setting.value, setting.place, ALREADY_DONE))
 
     def refuse(self, said: str, reason: str) -> None:
         self.refused.setdefault(reason, []).append(said)
@@ -193,7 +200,9 @@ def refusal(settings: list[str], reason: str) -> str:
 
 
 def unknown(setting: Setting) -> str:
-    return f"{shown(setting.key, setting.value, setting.place)} is an unknown key: {did_you_mean(similar_keys(setting.key))}"
+    similar = similar_keys(setting.key)
+    remedy = did_you_mean(similar) if similar else "configs/README.md lists all keys. Correct or remove it."
+    return f"{shown(setting.key, setting.value, setting.place)} is an unknown key: {remedy}"
 
 
 def faulty(fault: Fault, setting: Setting) -> str:

@@ -21,6 +21,9 @@ from neox_code.config.legacy_keys import AUTOTUNING, HARNESS
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.yaml_merge import config_path, parse_value
 from neox_code.errors import ConfigError
+from neox_code.logs import get_logger
+
+log = get_logger(__name__)
 
 OPTION_KEYS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "hostfile": (("train",), {"metavar": "FILE", "help": "sets hostfile: a line HOST slots=N per machine"}),
@@ -71,7 +74,10 @@ class CommandLine:
         """The merged configuration, for a run; raises ConfigError with all its problems, and for a dry run."""
         if self.dry_run:
             raise ConfigError("--dry-run is the launcher's: ./deepy.py SCRIPT CONFIG... --dry-run. Start the script without it.")
-        return NeoXConfig.load(self.config_paths, self.overrides)
+        config = NeoXConfig.load(self.config_paths, self.overrides)
+        if keys := [entry.key for entry in config.ignored if entry.asks_for_something]:
+            log.info("accepted without effect, for the reasons that --dry-run lists: %s", ", ".join(keys))
+        return config
 
     @property
     def arguments(self) -> list[str]:

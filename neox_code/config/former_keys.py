@@ -121,6 +121,7 @@ OTHER_WORDS = {
         "num_attention_heads": "n_head n_heads num_heads",
         "num_kv_heads": "n_kv_heads num_key_value_heads num_query_groups",
         "num_layers": "depth n_layer n_layers num_hidden_layers",
+        "optimizer.params.eps": "adam_epsilon epsilon",
         "optimizer.params.lr": "learning_rate max_lr",
         "optimizer.type": "optim",
         "pipe_parallel_size": "pipeline_model_parallel_size pipeline_parallel_size pp_size",

@@ -15,6 +15,7 @@ import yaml
 
 from neox_code.config.assembly import DEFAULT, Assigned, Draft, IgnoredSetting, shown
 from neox_code.config.checks import problems_of
+from neox_code.config.conditional_keys import without_effect
 from neox_code.config.data import DataConfig
 from neox_code.config.derive import BatchSizes, batch_arithmetic
 from neox_code.config.fields import FIELDS, SECTIONS, fields_of
@@ -78,6 +79,8 @@ class NeoXConfig:
         problems = draft.sentences() + sentences
         if problems:
             raise ConfigError("\n".join(problems))
+        for key, because in without_effect(values, draft.assigned):
+            draft.ignored.append(IgnoredSetting(key, values[key], origins[key], because))
         sections = {name: kind(**{known.name: values[known.name] for known in fields_of(name)}) for name, kind in SECTIONS.items()}
         return cls(**sections, origins=origins, sources=sources, ignored=tuple(draft.ignored), as_written=draft.as_written())
 
@@ -88,7 +91,7 @@ class NeoXConfig:
             for name, value in self.values().items()
             if self.origins[name] != DEFAULT
         }
-        draft = Draft(given, list(self.ignored))
+        draft = Draft(given, [entry for entry in self.ignored if entry.key not in FIELDS])
         draft_overrides(draft, keys)
         return type(self).from_draft(draft, self.sources)
 

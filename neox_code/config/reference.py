@@ -33,6 +33,7 @@ server completes and checks the keys by [schema.json](schema.json); `--dry-run` 
 |---|---|
 | `small` `medium` `large` `XL` `2-7B` | a model's size and its training, as PolyCoder's |
 | `local_setup` | where data and checkpoints are |
+| `polycoder` | the same, with PolyCoder's own vocabulary |
 | `text_generation` | how `generate` completes |
 | `quickstart` | the model of `./deepy.py quickstart` |
 

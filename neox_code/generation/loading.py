@@ -3,13 +3,15 @@
 Any checkpoint will do, of whatever pipeline and tensor-parallel size; its parts are put together. No process group is needed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from neox_code.checkpoint.layout import find_checkpoint
+from neox_code.checkpoint.layout import find_checkpoint, is_ours
 from neox_code.checkpoint.weights import load_weights
+from neox_code.config.assembly import DEFAULT
+from neox_code.config.data import DataConfig
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
@@ -19,6 +21,7 @@ from neox_code.model.gpt import DTYPES, GPT, gpt_layers
 from neox_code.parallel.allocator import keep_freed_memory
 from neox_code.parallel.grid import alone, best_device
 from neox_code.parallel.packed import pack_weights
+from neox_code.tokenizer.gpt2 import has_version_line
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.registry import build_tokenizer
 
@@ -55,6 +58,26 @@ def ready_to_read(gpt: GPT, device: torch.device) -> GPT:
     return gpt
 
 
+def tokenizer_section(config: NeoXConfig, folder: Path) -> DataConfig:
+    """The keys of the tokenizer that belongs to a checkpoint.
+
+    GPT-NeoX's reader leaves out the first line of a merge file, whatever it holds. Where that is a merge, as in PolyCoder's file
+    without a `#version` line, a model that GPT-NeoX trained has never seen it, so that its file is read in the same way.
+    """
+    data = config.data
+    is_chosen = config.origins["merge_file_reader"] != DEFAULT
+    if is_chosen or data.tokenizer_type != "GPT2BPETokenizer" or not data.merge_file or is_ours(folder):
+        return data
+    if not Path(data.merge_file).is_file() or has_version_line(data.merge_file):
+        return data
+    log.info(
+        "%s has no #version line, and GPT-NeoX wrote the checkpoint: its reader is chosen, without the first merge "
+        "(merge_file_reader: gpt-neox)",
+        data.merge_file,
+    )
+    return replace(data, merge_file_reader="gpt-neox")
+
+
 def load_model(config: NeoXConfig, device: torch.device | None = None) -> LoadedModel:
     """Tokenizer and weights of `load` (or of `iteration` in it), on the GPU where there is one.
 
@@ -67,7 +90,7 @@ def load_model(config: NeoXConfig, device: torch.device | None = None) -> Loaded
     if device.type == "cpu":
         keep_freed_memory()
     folder = find_checkpoint(config.training.load, config.training.iteration)
-    tokenizer = build_tokenizer(config.data)
+    tokenizer = build_tokenizer(tokenizer_section(config, folder))
     model = config.model
     dtype = inference_dtype(model.precision, device)
     padded = padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, 1)

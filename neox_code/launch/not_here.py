@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from neox_code.config.neox import NeoXConfig
-from neox_code.errors import LaunchError
+from neox_code.errors import ConfigError, LaunchError
 from neox_code.launch.hosts import is_here, resources, visible_gpus
 from neox_code.launch.planned_world import planned_world
 
@@ -62,6 +62,12 @@ def stopping(config: NeoXConfig, script: str) -> list[str]:
         return [*files(config, script), *packages(config)]
     here = (*files(config, script), *packages(config)) if has_ranks_here(config) else ()
     return [*unset(config, script), *here, *gpu_for_fp16(config), *hosts(config)]
+
+
+def require_files(config: NeoXConfig, script: str) -> None:
+    """Raise ConfigError with everything that the script needs and this machine lacks."""
+    if missing := stopping(config, script):
+        raise ConfigError("\n".join(f"not here: {sentence}" for sentence in missing))
 
 
 def has_ranks_here(config: NeoXConfig) -> bool:

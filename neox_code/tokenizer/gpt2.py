@@ -76,9 +76,21 @@ def read_merges(path: str | os.PathLike[str], reader: str, vocabulary: Mapping[s
     return [parse_merge(f"{path}:{number}", line, vocabulary) for number, line in MERGE_FILE_READERS[reader](lines)]
 
 
+VERSION = "#version"
+
+
+def has_version_line(path: str | os.PathLike[str]) -> bool:
+    """True if a merge file begins with the `#version` line that GPT-NeoX's reader expects; False for one that is not there."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(VERSION)) == VERSION.encode()
+    except OSError:
+        return False
+
+
 def whole(lines: list[NumberedLine]) -> list[NumberedLine]:
     """Every line but a `#version` header and empty lines at the end."""
-    body = lines[1:] if lines[0][1].startswith("#version") else lines[:]
+    body = lines[1:] if lines[0][1].startswith(VERSION) else lines[:]
     while body and not body[-1][1]:
         body.pop()
     return body

@@ -10,7 +10,7 @@ from typing import Protocol
 from neox_code.errors import DataError
 from neox_code.logs import get_logger
 from neox_code.tokenizer.char_level import CharLevelTokenizer
-from neox_code.tokenizer.gpt2 import GPT2Tokenizer
+from neox_code.tokenizer.gpt2 import GPT2Tokenizer, has_version_line
 from neox_code.tokenizer.huggingface import HFGPT2Tokenizer, HFTokenizer
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.sentencepiece import SPMTokenizer
@@ -55,7 +55,14 @@ def gives_text_back(tokenizer: Tokenizer) -> bool:
 
 
 def build_gpt2(section: TokenizerSection) -> Tokenizer:
-    return GPT2Tokenizer.from_files(named_file(section, "vocab_file"), named_file(section, "merge_file"), section.merge_file_reader)
+    vocab_file, merge_file = named_file(section, "vocab_file"), named_file(section, "merge_file")
+    if section.merge_file_reader == "whole" and not has_version_line(merge_file):
+        log.info(
+            "%s has no #version line, and is read whole. GPT-NeoX leaves out its first merge: for a model that GPT-NeoX trained, "
+            "such as PolyCoder, set merge_file_reader to gpt-neox",
+            merge_file,
+        )
+    return GPT2Tokenizer.from_files(vocab_file, merge_file, section.merge_file_reader)
 
 
 def build_huggingface(section: TokenizerSection) -> Tokenizer:
@@ -101,6 +108,7 @@ def named_file(section: TokenizerSection, key: str, or_folder: bool = False) -> 
         raise DataError(not_set(section, key))
     if not Path(value).is_file() and not (or_folder and Path(value).is_dir()):
         raise DataError(
-            f"{key} ({value}) is not a file. Set it to the vocabulary's file; tools/train_tokenizer.py makes one from code."
+            f"{key} ({value}) is not a file. Set it to the one that the model or the token files were made with; "
+            "for new token files tools/train_tokenizer.py makes one."
         )
     return Path(value)

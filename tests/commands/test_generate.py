@@ -143,6 +143,11 @@ def test_unconditional_texts_begin_a_document_and_follow_the_seed(config_file, t
         (b"ab\xff", [], r"byte 0xFF at offset 2"),
         (b"x", ["--set", "sample_input_file="], r"sample_input_file is not set.* -i FILE"),
         (b"x", ["--iteration", "7"], r"no checkpoint of iteration 7\. There are iterations 1"),
+        (
+            b"x",
+            ["--set", "vocab_file=v.json"],
+            r"not here: v\.json \(vocab_file, --set\)\. Copy the one that the model was trained",
+        ),
     ],
 )
 def test_bad_input_is_a_sentence_and_status_2(config_file, tmp_path, capfd, content, words, sentence):

@@ -27,6 +27,11 @@ def test_the_files_are_current(name, text):
     assert (CONFIGS / name).read_text(encoding="utf-8") == text(), "run: python tools/describe_config.py"
 
 
+def test_every_configuration_file_is_named():
+    table = readme().partition("This page")[0]
+    assert [path.stem for path in CONFIGS.glob("*.yml") if f"`{path.stem}`" not in table] == []
+
+
 def test_every_field_is_explained():
     for section, kind in SECTIONS.items():
         assert explanations(section).keys() == set(kind.__dataclass_fields__)

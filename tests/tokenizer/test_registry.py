@@ -43,6 +43,20 @@ def test_the_merge_file_reader_of_the_section_is_used(vocabulary: Path) -> None:
     assert build_tokenizer(section).identity["merge_file_reader"] == "gpt-neox"
 
 
+def test_a_merge_file_without_a_version_is_announced(vocabulary: Path, tmp_path: Path, caplog, monkeypatch) -> None:
+    monkeypatch.setattr(logging.getLogger("neox_code"), "propagate", True)
+    caplog.set_level(logging.INFO, "neox_code")
+    header, _, merges = (vocabulary / MERGE_FILE).read_text(encoding="utf-8").partition("\n")
+    assert header.startswith("#version")
+    (tmp_path / MERGE_FILE).write_text(merges, encoding="utf-8")
+    files = {"vocab_file": str(vocabulary / VOCAB_FILE), "merge_file": str(tmp_path / MERGE_FILE)}
+    build_tokenizer(DataConfig(**files))
+    assert "has no #version line" in caplog.text and "merge_file_reader" in caplog.text
+    caplog.clear()
+    build_tokenizer(DataConfig(**files, merge_file_reader="gpt-neox"))
+    assert "#version" not in caplog.text
+
+
 def test_a_tokenizer_that_changes_text_is_announced(vocabulary: Path, tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
     description = json.loads((vocabulary / TOKENIZER_FILE).read_text(encoding="utf-8"))
     path = tmp_path / "tokenizer.json"
