@@ -4,13 +4,13 @@ import itertools
 import json
 import os
 import signal
-import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from real_code import MODULES, real_file
 
 from neox_code.data.indexed_dataset import IndexedDatasetWriter, best_dtype
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
@@ -23,28 +23,12 @@ torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts the tests in the background has it ignored
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so has nohup
 
-MODULES = [
-    "argparse",
-    "ast",
-    "bisect",
-    "calendar",
-    "cmd",
-    "csv",
-    "dataclasses",
-    "difflib",
-    "fractions",
-    "heapq",
-    "inspect",
-    "shlex",
-]
-
 
 @pytest.fixture(scope="session")
 def job_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with code-vocab.json, code-merges.txt and tokens.bin/.idx of a dozen standard-library modules."""
+    """A folder with code-vocab.json, code-merges.txt and tokens.bin/.idx of a dozen real Python files."""
     folder = tmp_path_factory.mktemp("job")
-    library = Path(sysconfig.get_paths()["stdlib"])
-    texts = [(library / f"{name}.py").read_bytes().decode() for name in MODULES]
+    texts = [real_file(path).read_bytes().decode() for path in MODULES]
     train_bpe(iter(texts), 640, folder)
     tokenizer = GPT2Tokenizer.from_files(folder / "code-vocab.json", folder / "code-merges.txt")
     with IndexedDatasetWriter(folder / "tokens", best_dtype(tokenizer.vocab_size)) as writer:

@@ -1,10 +1,10 @@
 """A small model with random weights as a checkpoint, its vocabulary, and a corpus to judge it by."""
 
-import sysconfig
 from pathlib import Path
 
 import torch
 import yaml
+from real_code import real_file
 from small_corpus import write_corpus
 
 from neox_code.checkpoint.layout import latest_file, layer_file, step_name
@@ -24,7 +24,7 @@ SHAPE = {
     "no_weight_tying": True,
 }
 
-PYTHON = ["bisect", "keyword", "token", "this", "stat"]
+PYTHON = ["pygments/regexopt.py", "pygments/modeline.py", "pygments/token.py", "pygments/filter.py", "pygments/console.py"]
 C = ["int main(void) {\n    return 0;\n}\n", "#include <stdio.h>\n\nint twice(int number) {\n    return 2 * number;\n}\n" * 3]
 RUST = ["fn main() {}\n"]
 
@@ -39,13 +39,9 @@ def random_gpt(**keys: object) -> GPT:
     return gpt
 
 
-def standard_library(name: str) -> str:
-    return (Path(sysconfig.get_path("stdlib")) / f"{name}.py").read_bytes().decode()
-
-
 def write_job(folder: Path) -> Path:
     """Writes vocabulary, corpus and checkpoint of iteration 7 into the folder; returns the configuration file."""
-    texts = [standard_library(name) for name in PYTHON]
+    texts = [real_file(path).read_text(encoding="utf-8") for path in PYTHON]
     train_bpe(iter([*texts, *C]), VOCAB_SIZE, folder)
     write_corpus(
         folder / "corpus", {"train": {"Python": texts[:1], "C": C[:1], "Rust": RUST}, "test": {"Python": texts[1:], "C": C}}

@@ -2,11 +2,11 @@
 
 import random
 import shutil
-import sysconfig
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from real_code import real_files
 
 from neox_code.benchmarks.contest import Measured
 from neox_code.benchmarks.data import PARTS, compare_near, compare_tokens, run_part
@@ -17,7 +17,7 @@ from neox_code.errors import NeoXError
 def corpus(tmp_path_factory):
     """Python files, a third of them twice, and some that are too short."""
     folder = tmp_path_factory.mktemp("corpus")
-    library = sorted(path for path in Path(sysconfig.get_path("stdlib")).glob("*.py") if path.stat().st_size < 12_000)[:60]
+    library = real_files(60, max_bytes=12_000)
     for number, path in enumerate(library):
         for project in ("one", "two")[: 1 + (number % 3 == 0)]:
             copy = folder / "Python" / "acme" / project / "library" / path.name

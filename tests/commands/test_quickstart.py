@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,23 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from real_code import MODULES, real_file
 
 DEEPY = Path(__file__).parents[2] / "deepy.py"
-
-MODULES = (
-    "argparse",
-    "ast",
-    "bisect",
-    "calendar",
-    "csv",
-    "difflib",
-    "fractions",
-    "heapq",
-    "inspect",
-    "shlex",
-    "textwrap",
-    "tarfile",
-)
 
 TINY = {
     "num_layers": 2,
@@ -84,10 +69,9 @@ class Place:
 
 
 def place_with(folder: Path, modules: tuple[str, ...]) -> Place:
-    library = Path(sysconfig.get_path("stdlib"))
     (folder / "source").mkdir()
-    for name in modules:
-        shutil.copy(library / f"{name}.py", folder / "source")
+    for module in modules:
+        shutil.copy(real_file(module), folder / "source" / module.replace("/", "_"))
     (folder / "tiny.yml").write_text(yaml.safe_dump(TINY))
     return Place(folder)
 
@@ -229,7 +213,7 @@ def test_an_empty_source_is_an_error_and_leaves_no_corpus(tmp_path: Path) -> Non
 
 
 def test_fresh_refuses_to_delete_what_is_not_its_own(tmp_path: Path) -> None:
-    place = place_with(tmp_path, ("bisect",))
+    place = place_with(tmp_path, ("pygments/regexopt.py",))
     place.output.mkdir()
     (place.output / "latest").write_text("global_step1000")
     done = place.run("--fresh")
@@ -239,7 +223,7 @@ def test_fresh_refuses_to_delete_what_is_not_its_own(tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_cannot_train_is_refused_before_anything_is_done(tmp_path: Path) -> None:
-    place = place_with(tmp_path, ("bisect",))
+    place = place_with(tmp_path, ("pygments/regexopt.py",))
     (tmp_path / "tiny.yml").write_text(yaml.safe_dump(TINY | {"train_iters": None}))
     done = place.run()
     assert done.returncode == 2

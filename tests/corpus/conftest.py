@@ -1,12 +1,12 @@
 """A small tree of real projects to build corpora from."""
 
 import shutil
-import sysconfig
 from pathlib import Path
 
 import pytest
+from real_code import real_file
 
-PACKAGES = ("json", "logging", "html", "wsgiref", "concurrent", "dbm", "tomllib", "zoneinfo")
+PACKAGES = ("checkpoint", "comm", "moe", "linear", "monitor", "nvme", "profiling", "sequence")
 
 C_FUNCTION = """
 int {name}(int first, int second) {{
@@ -23,11 +23,10 @@ def c_source(name: str) -> str:
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Packages of the standard library beside projects in C, and files of every kind that is dropped."""
+    """Folders of a Python package beside projects in C, and files of every kind that is dropped."""
     root = tmp_path_factory.mktemp("sources") / "tree"
-    library = Path(sysconfig.get_path("stdlib"))
     for package in PACKAGES:
-        shutil.copytree(library / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(real_file(f"deepspeed/{package}"), root / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("alpha", "beta", "gamma", "delta"):
         (root / name / "src").mkdir(parents=True)
         (root / name / "src" / "main.c").write_text(c_source(name))
@@ -39,5 +38,5 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "alpha" / "short.c").write_text("int x;\n")
     (root / "alpha" / "huge.c").write_text("int x;\n" * 200_000)
     shutil.copy(root / "alpha" / "src" / "main.c", root / "delta" / "copy.c")
-    shutil.copy(library / "bisect.py", root / "bisect.py")
+    shutil.copy(real_file("pygments/regexopt.py"), root / "regexopt.py")
     return root

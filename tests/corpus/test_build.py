@@ -7,12 +7,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from real_code import PACKAGES, real_file
 from rich.console import Console
 
 from neox_code.corpus.build import build_corpus
@@ -145,11 +145,11 @@ def test_no_project_and_no_content_stands_on_two_sides(corpus):
 
 def test_the_first_by_project_and_path_survives_whatever_the_order_of_the_sources(tree, tmp_path):
     for name in ("zebra", "aardvark"):
-        shutil.copytree(tree / "json", tmp_path / name / "json")
+        shutil.copytree(tree / "monitor", tmp_path / name / "monitor")
     build(tmp_path / "one", tmp_path / "zebra", tmp_path / "aardvark")
     build(tmp_path / "two", tmp_path / "aardvark", tmp_path / "zebra")
     assert all_documents(tmp_path / "one") == all_documents(tmp_path / "two")
-    assert {document.repository for document in all_documents(tmp_path / "one")} == {"aardvark/json"}
+    assert {document.repository for document in all_documents(tmp_path / "one")} == {"aardvark/monitor"}
 
 
 def test_the_form_of_a_source_does_not_matter(tree, tmp_path):
@@ -174,7 +174,7 @@ def test_a_large_project_is_divided_at_its_folders(tree, tmp_path):
     archive = shutil.make_archive(str(tmp_path / "all"), "tar", tree.parent, tree.name)
     build(tmp_path / "corpus", archive)
     repositories = {document.repository for document in all_documents(tmp_path / "corpus")}
-    assert {"all/tree/json", "all/tree/alpha", "all"} <= repositories
+    assert {"all/tree/monitor", "all/tree/alpha", "all"} <= repositories
 
 
 def test_a_limit_takes_whole_projects_and_counts_the_others_as_left_aside(tree, corpus, tmp_path):
@@ -238,8 +238,8 @@ def test_a_narrow_terminal_cuts_no_figure(corpus):
 def test_a_language_of_one_project_is_reported_without_held_out_figures(tree, tmp_path):
     (tmp_path / "code" / "only").mkdir(parents=True)
     shutil.copy(tree / "alpha" / "src" / "main.c", tmp_path / "code" / "only" / "main.c")
-    shutil.copytree(tree / "json", tmp_path / "code" / "json")
-    shutil.copytree(tree / "html", tmp_path / "code" / "html")
+    shutil.copytree(tree / "monitor", tmp_path / "code" / "monitor")
+    shutil.copytree(tree / "linear", tmp_path / "code" / "linear")
     summary = build(tmp_path / "corpus", tmp_path / "code")
     assert "Without held-out figures, for want of projects or of bytes: C." in corpus_notes(summary)
     assert [document.split for document in all_documents(tmp_path / "corpus") if document.language == "C"] == ["train"]
@@ -277,9 +277,9 @@ def test_the_many_reasons_of_a_list_that_cannot_be_cloned_are_one_remedy_and_not
 
 
 def test_links_are_not_called_files_of_no_language(tree, tmp_path):
-    shutil.copytree(tree / "json", tmp_path / "code" / "json")
-    (tmp_path / "code" / "json" / "link").symlink_to("/etc/passwd")
-    (tmp_path / "code" / "json" / "notes").write_text("notes")
+    shutil.copytree(tree / "monitor", tmp_path / "code" / "monitor")
+    (tmp_path / "code" / "monitor" / "link").symlink_to("/etc/passwd")
+    (tmp_path / "code" / "monitor" / "notes").write_text("notes")
     summary = build(tmp_path / "corpus", tmp_path / "code")
     (note,) = [note for note in corpus_notes(summary) if note.startswith("Seen besides")]
     assert note == "Seen besides, in no language: 1 (0.00 MB) link, 1 (0.00 MB) no known language."
@@ -421,7 +421,7 @@ sys.exit(run_command(main, sys.argv[1:]))
 
 @pytest.mark.parametrize(("ending", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_a_build_that_is_ended_leaves_no_process_and_no_corpus(tmp_path, ending, status):
-    sources = [sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")]
+    sources = [str(real_file(package)) for package in PACKAGES]
     command = [sys.executable, "-c", BUILD, *sources, tmp_path / "corpus"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"LOGLEVEL": "ERROR"}) as process:
         while len(workers := children(process.pid)) < 2:

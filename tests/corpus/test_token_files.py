@@ -5,13 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from real_code import real_files
 from tokenizers import Tokenizer as Backend
 
 from neox_code.corpus import text_pieces, token_files
@@ -29,7 +29,7 @@ WRITING = Writing(append_eod=True, newlines="keep")
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:50]
+    files = real_files(100)
     return [text for file in files if (text := file.read_text(encoding="utf-8"))] + ["", "<|endoftext|>", "a\r\nb\r"]
 
 

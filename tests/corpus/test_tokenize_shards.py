@@ -1,8 +1,8 @@
 import json
-import sysconfig
 from pathlib import Path
 
 import pytest
+from real_code import real_files
 from small_corpus import document, write_corpus
 from tokenizers import Tokenizer as Backend
 from tokenizers import normalizers
@@ -21,7 +21,7 @@ NASTY = ["a\r\nb\r", "\ufeff\tx", "😀 é e\u0301 \0", "s = '<|endoftext|>'\n",
 
 @pytest.fixture(scope="module")
 def python_texts() -> list[str]:
-    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:40]
+    files = real_files(40)
     return [text for file in files if (text := file.read_text(encoding="utf-8"))]
 
 

@@ -6,7 +6,8 @@ import math
 from pathlib import Path
 
 import pytest
-from judged_model import PYTHON, VOCAB_SIZE, C, standard_library
+from judged_model import PYTHON, VOCAB_SIZE, C
+from real_code import real_file
 from rich.console import Console
 from small_corpus import write_corpus
 from tokenizers import Tokenizer
@@ -31,7 +32,7 @@ def test_languages_come_with_most_bytes_first_and_those_without_files_are_named(
 
 
 def test_figures_are_those_of_the_files(result, model):
-    texts = [standard_library(name) for name in PYTHON[1:]]
+    texts = [real_file(name).read_text(encoding="utf-8") for name in PYTHON[1:]]
     ids = [model.tokenizer.encode(text) for text in texts]
     row = result.languages[0]
     assert (row.files, row.left_aside, row.changed) == (4, 0, 0)
@@ -88,7 +89,7 @@ def test_the_table_shows_every_language_and_fits_80_columns(result):
 
 
 def test_the_limit_takes_whole_files_and_counts_the_others(job_config):
-    sizes = {name: len(standard_library(name).encode()) for name in PYTHON[1:]}
+    sizes = {name: len(real_file(name).read_text(encoding="utf-8").encode()) for name in PYTHON[1:]}
     limit = sum(sizes.values()) - 1
     python = evaluate_heldout(job_config.replace(heldout_bytes_per_language=limit)).languages[0]
     assert python.left_aside == 4 - python.files > 0

@@ -1,9 +1,9 @@
-"""A small vocabulary of the standard library, real files, and strings that trip tokenizers."""
+"""A small vocabulary of real code, real files, and strings that trip tokenizers."""
 
-import sysconfig
 from pathlib import Path
 
 import pytest
+from real_code import real_files
 
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.huggingface import HFTokenizer
@@ -29,11 +29,8 @@ NASTY_STRINGS = (
 
 @pytest.fixture(scope="session")
 def real_texts() -> list[str]:
-    """300 files of the standard library, decoded as they are, none larger than 16 kB."""
-    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("[a-z]*/*.py"))
-    small = (file for file in files if 0 < file.stat().st_size <= 16_384)
-    texts = [file.read_bytes().decode("utf-8", errors="ignore") for file in small]
-    return texts[:300]
+    """Return 300 real Python files, none larger than 16 kB."""
+    return [file.read_bytes().decode("utf-8", errors="ignore") for file in real_files(300, max_bytes=16_384)]
 
 
 @pytest.fixture(scope="session")

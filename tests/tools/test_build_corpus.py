@@ -1,17 +1,17 @@
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
+from real_code import real_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
 from neox_code.corpus.shards import iter_documents, load_summary, read_manifest
 
 TOOL = Path(__file__).parents[2] / "tools" / "build_corpus.py"
-JSON_PACKAGE = Path(sysconfig.get_path("stdlib")) / "json"
+PROJECT = real_file("deepspeed/monitor")
 
 
 def build_corpus(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -20,17 +20,17 @@ def build_corpus(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_corpus_is_built_and_shown_and_not_overwritten_by_mistake(tmp_path):
     options = ("--output", tmp_path / "corpus", "--split", "90,5,5", "--workers", "1", "--seed", "7", "--languages", "Python,C")
-    done = build_corpus(JSON_PACKAGE, *options)
+    done = build_corpus(PROJECT, *options)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
     summary = load_summary(tmp_path / "corpus")
     assert f"{summary.kept_files} files" in done.stdout
     assert "Python" in done.stdout
     assert summary.settings["shares"] == {"train": 90, "valid": 5, "test": 5}
     assert (summary.settings["seed"], summary.settings["languages"]) == (7, ["C", "Python"])
-    again = build_corpus(JSON_PACKAGE, *options)
+    again = build_corpus(PROJECT, *options)
     assert again.returncode == 2
     assert "already holds a corpus" in again.stderr
-    assert build_corpus(JSON_PACKAGE, *options, "--overwrite").returncode == 0
+    assert build_corpus(PROJECT, *options, "--overwrite").returncode == 0
 
 
 def test_mistakes_are_one_sentence_and_status_2(tmp_path):
@@ -39,9 +39,9 @@ def test_mistakes_are_one_sentence_and_status_2(tmp_path):
     for arguments, message in (
         ((tmp_path / "nowhere", *output), "does not exist"),
         ((tmp_path / "empty", *output), "can be kept; found: no files"),
-        ((JSON_PACKAGE, *output, "--recipe", "mine"), "recipe 'mine' is not known"),
-        ((JSON_PACKAGE, *output, "--languages", "Cobol"), "does not take the language Cobol"),
-        ((JSON_PACKAGE, *output, "--languages", "Typescript"), "the language Typescript. Did you mean TypeScript? It takes C, C#"),
+        ((PROJECT, *output, "--recipe", "mine"), "recipe 'mine' is not known"),
+        ((PROJECT, *output, "--languages", "Cobol"), "does not take the language Cobol"),
+        ((PROJECT, *output, "--languages", "Typescript"), "the language Typescript. Did you mean TypeScript? It takes C, C#"),
         (("local", *output, "--executor", "slurm"), "source local is the code of each machine by itself"),
     ):
         done = build_corpus(*arguments)
@@ -60,7 +60,7 @@ def test_mistakes_are_one_sentence_and_status_2(tmp_path):
     ],
 )
 def test_impossible_options_are_refused(tmp_path, option):
-    done = build_corpus(JSON_PACKAGE, "--output", tmp_path / "corpus", option)
+    done = build_corpus(PROJECT, "--output", tmp_path / "corpus", option)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert option.split("=")[0] in done.stderr
 
@@ -94,8 +94,8 @@ def test_help_tells_of_every_option_and_recipe():
 
 
 def test_a_corpus_inside_of_its_source_is_refused(tmp_path):
-    shutil.copytree(JSON_PACKAGE, tmp_path / "json")
-    done = build_corpus(tmp_path, "--output", tmp_path / "json" / "corpus")
+    shutil.copytree(PROJECT, tmp_path / "monitor")
+    done = build_corpus(tmp_path, "--output", tmp_path / "monitor" / "corpus")
     assert done.returncode == 2
     assert "which would read itself" in done.stderr
     assert not list(tmp_path.rglob("corpus*"))

@@ -1,17 +1,17 @@
 import re
 import subprocess
 import sys
-import sysconfig
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from real_code import real_file
 from seen_files import kept, random_rows, seen, write_seen_files
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from neox_code.corpus.shards import read_manifest
 
-JSON_PACKAGE = Path(sysconfig.get_path("stdlib")) / "json"
+PROJECT = real_file("deepspeed/monitor")
 TOOL = Path(__file__).parents[2] / "tools" / "describe_corpus.py"
 
 
@@ -52,7 +52,7 @@ def test_tables_are_printed_and_the_page_is_written(corpus: Path, tmp_path: Path
 
 
 def test_what_the_builder_writes_is_described(tmp_path: Path) -> None:
-    built = run(TOOL.with_name("build_corpus.py"), JSON_PACKAGE, "--output", tmp_path / "corpus", "--workers", "1", "--seed", "7")
+    built = run(TOOL.with_name("build_corpus.py"), PROJECT, "--output", tmp_path / "corpus", "--workers", "1", "--seed", "7")
     assert built.returncode == 0, built.stderr
     done = describe_corpus(tmp_path / "corpus", "--output", tmp_path / "report.html")
     assert done.returncode == 0, done.stderr

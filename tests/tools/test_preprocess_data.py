@@ -3,12 +3,12 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from real_code import real_files
 from small_corpus import write_corpus
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
@@ -21,7 +21,7 @@ TOOL = Path(__file__).parents[2] / "tools/preprocess_data.py"
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:40]
+    files = real_files(40)
     return [text for file in files if (text := file.read_text(encoding="utf-8"))]
 
 

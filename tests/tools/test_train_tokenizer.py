@@ -2,10 +2,10 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
+from real_code import real_files
 from sentencepiece import SentencePieceProcessor
 from small_corpus import write_corpus
 from tokenizers import Tokenizer as Backend
@@ -22,7 +22,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))[:40]
+    files = real_files(40)
     return [text for file in files if (text := file.read_text(encoding="utf-8"))]
 
 

@@ -4,10 +4,10 @@ import logging
 import math
 import random
 import statistics
-import sysconfig
 from pathlib import Path
 
 import pytest
+from real_code import real_files
 from seen_files import kept, write_seen_files
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -17,7 +17,7 @@ from neox_code.corpus.description.fertility import Fertility
 from neox_code.corpus.description.tables import tables
 from neox_code.tokenizer.huggingface import HFTokenizer
 
-FILES = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:60]
+FILES = real_files(60)
 
 
 @pytest.fixture(scope="module")

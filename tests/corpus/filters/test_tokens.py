@@ -1,13 +1,12 @@
 """Counting by joined expressions against Pygments itself."""
 
 import re
-import sysconfig
 from itertools import islice
-from pathlib import Path
 
 import pytest
 from pygments import lex
 from pygments.lexers import find_lexer_class, get_lexer_by_name
+from real_code import real_files
 
 from neox_code.corpus.filters.first_characters import first_characters
 from neox_code.corpus.filters.lexer_states import alternative, expression_of
@@ -16,8 +15,7 @@ from neox_code.corpus.filters.token_count import TokenCounter
 from neox_code.corpus.filters.tokens import MinTokens, token_counter
 from neox_code.corpus.polycoder_names import LANGUAGES
 
-LIBRARY = Path(sysconfig.get_path("stdlib"))
-FILES = [path for path in sorted(LIBRARY.rglob("*.py")) if "site-packages" not in path.parts and path.stat().st_size < 6_000]
+FILES = real_files(600, max_bytes=6_000)
 
 SAMPLES = {
     "C": (
