@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from neox_code.errors import DataError
+from neox_code.errors import DataError, print_error
 from neox_code.files import write_json_lines
 from neox_code.generation.generator import Completion, Generator, Prompt
 from neox_code.generation.stopping import StopReason
@@ -42,7 +42,7 @@ def write_samples(path: str | Path | None, generator: Generator, prompts: Sequen
         write_json_lines(path, rows)
         log.info("%d completions in %s", len(prompts) - len(refused), path)
     if refused:
-        log.error("%d of %d prompts could not be completed; their rows hold the reason", len(refused), len(prompts))
+        print_error(f"{len(refused)} of {len(prompts)} prompts could not be completed; their rows hold the reason.")
     return len(refused)
 
 
@@ -53,7 +53,7 @@ def samples(generator: Generator, prompts: Sequence[Prompt], refused: dict[int, 
         raise refused[0]
     for number, prompt in enumerate(prompts):
         if number in refused:
-            log.error("prompt %d: %s", number + 1, refused[number])
+            print_error(f"prompt {number + 1}: {refused[number]}")
             yield refusal(prompt, refused[number])
         else:
             yield sample(next(completions))

@@ -81,7 +81,9 @@ def ignored_rows(config: NeoXConfig) -> list[Row]:
 def size_rows(config: NeoXConfig, entries: int | None) -> list[Row]:
     padded = padded_entries(config, entries or ASSUMED_VOCABULARY)
     origin = (
-        f"{entries:,} entries of {config.data.vocab_file}" if entries else f"{ASSUMED_VOCABULARY:,} entries assumed, as GPT-2's"
+        f"{entries:,} entries of {config.data.vocab_file or config.data.tokenizer_type}"
+        if entries
+        else f"{ASSUMED_VOCABULARY:,} entries assumed, as GPT-2's"
     )
     return [
         ("# size", "", ""),

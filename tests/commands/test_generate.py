@@ -72,7 +72,8 @@ def test_a_prompt_that_cannot_be_completed_is_reported_and_the_others_are_comple
     assert all(list(row) == FIELDS for row in rows)
     assert rows[1]["message"].startswith("ERROR: the prompt that begins with 'xxx")
     reported = capfd.readouterr().err
-    assert "prompt 2: the prompt that begins with" in reported and "1 of 3 prompts could not be completed" in reported
+    assert "error: prompt 2: the prompt that begins with" in reported
+    assert "error: 1 of 3 prompts could not be completed" in reported
 
 
 @pytest.fixture

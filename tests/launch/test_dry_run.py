@@ -51,6 +51,11 @@ def test_the_answer_comes_first_and_then_the_keys_that_were_changed():
     assert "# generation" not in headings and "--all lists them" in "".join(headings)
 
 
+def test_a_vocabulary_without_a_file_is_named_by_its_type():
+    _, _, rows = dry_run("small.yml", tokenizer_type="CharLevelTokenizer")
+    assert " ".join(rows["vocabulary"]) == "512 512 entries of CharLevelTokenizer, and padding"
+
+
 def test_the_work_of_a_step_and_of_a_run():
     _, _, rows = dry_run("small.yml", global_num_gpus=4)
     assert rows["parameters"][0] == "162,322,944"
