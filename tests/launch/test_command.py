@@ -71,7 +71,7 @@ def test_deepspeeds_own_keys_choose_the_launcher(config, tmp_path, key, launcher
 def test_where_the_ranks_are_is_told_where_the_configuration_alone_does_not_show_it(config, tmp_path, monkeypatch):
     assert list(remarks(config())) == []
     (line,) = remarks(config(deepspeed_slurm=True))
-    assert line.startswith("launcher (slurm, --set) is for several machines: without a hostfile or a job of several nodes")
+    assert line.startswith("deepspeed_slurm (true, --set) is for several machines: without a hostfile or a job of several nodes")
     hostfile = tmp_path / "hostfile"
     hostfile.write_text("node0 slots=2\n")
     monkeypatch.setenv("DLTS_HOSTFILE", str(hostfile))
