@@ -37,7 +37,7 @@ VIM_TYPE = re.compile(r"(?<!\\)(?:\\\\)*([ \t:])(?:filetype|ft|syntax)[ \t]*=(\w
 VIM_HELP = "vim modeline: help"
 """Stands in heuristics.json for the rule of Vim Help File, which is that expression once more."""
 
-EXEC = re.compile(r"exec (\w+).+\$0.+\$@", re.ASCII)
+EXEC = re.compile(r"exec (\w+)[\s\"']+\$0[\s\"']+\$@", re.ASCII)
 
 
 def vim_type(text: str) -> str | None:

@@ -19,7 +19,10 @@ BY_ENDING = {
     "Delphi": "_tlb.pas",
     "Terraform": ".terraform.lock.hcl",
     "a compiler with source maps": ".css.map .js.map",
+    "Gradle": "/gradlew /gradlew.bat",
+    "Maven": "/mvnw /mvnw.cmd",
 }
+"""Endings of paths that begin with a slash, in small letters."""
 ENDINGS = {ending: generator for generator, endings in BY_ENDING.items() for ending in endings.split()}
 ALL_ENDINGS = tuple(ENDINGS)
 
@@ -29,13 +32,26 @@ BY_FOLDER_OR_NAME = {
     "Carthage": r"/Carthage/Build/",
     "the relay compiler": r"__generated__/",
     "Composer": r"composer\.lock",
-    "Cargo": r"Cargo\.lock",
+    "Cargo": r"Cargo\.(?:lock|toml\.orig)",
+    "Deno": r"deno\.lock",
+    "Nix": r"/flake\.lock$",
+    "Bazel": r"/MODULE\.bazel\.lock$",
     "npm": r"node_modules/|npm-shrinkwrap\.json|package-lock\.json",
+    "pnpm": r"pnpm-lock\.yaml",
+    "Bun": r"/bun\.lockb?$",
     "Go's vendoring": r"vendor/(?:(?!-)[-0-9A-Za-z]+(?<!-)\.)+(?:com|edu|gov|in|me|net|org|fm|io)|Godeps/|Gopkg\.lock|glide\.lock",
+    "Swift's package manager": r"Package\.resolved",
     "Poetry": r"poetry\.lock",
+    "PDM": r"pdm\.lock",
+    "uv": r"uv\.lock",
+    "Pixi": r"pixi\.lock",
     "esy": r"/(?:\w+\.)?esy\.lock$",
     "Yarn": r"/\.pnp\.",
     "Pipenv": r"Pipfile\.lock",
+    "mise": r"/mise(?:\.[^/]+)?\.lock$",
+    "Julia": r"/(?:Julia)?Manifest(?:-v\d+\.\d+)?\.toml$",
+    "coverage.py": r"/htmlcov/",
+    "SQLx": r"/\.sqlx/query-[a-f\d]{64}\.json$",
 }
 """Each alternative begins with a letter or a slash as it stands, by which `re` passes over most of a path."""
 ANY_FOLDER_OR_NAME = re.compile("|".join(BY_FOLDER_OR_NAME.values()), re.ASCII)
@@ -47,10 +63,10 @@ def generator_of_path(path: str) -> str | None:
     >>> generator_of_path("Main.Designer.cs"), generator_of_path(".idea/modules.xml"), generator_of_path("main.c")
     ('Visual Studio', 'IntelliJ', None)
     """
+    path = f"/{path}"
     lower = path.lower()
     if lower.endswith(ALL_ENDINGS):
         return next(generator for ending, generator in ENDINGS.items() if lower.endswith(ending))
-    path = f"/{path}"
     if ANY_FOLDER_OR_NAME.search(path) is None:
         return None
     return next(generator for generator, pattern in BY_FOLDER_OR_NAME.items() if re.search(pattern, path, re.ASCII))

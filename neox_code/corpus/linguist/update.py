@@ -20,6 +20,8 @@ FOLDER = Path(__file__).parent
 REWRITTEN = (
     # Ruby's names for what Python calls otherwise.
     (r"[\s&&[^\n]]", r"[^\S\n]"),
+    (r"[\s&&[^\r\n]]", r"[^\S\r\n]"),
+    ("(?-m)", ""),
     (r"\R", r"(?:\r\n|[\n\v\f\r])"),
     (r"\z", r"\Z"),
     ("(?m:", "(?s:"),
@@ -30,12 +32,24 @@ REWRITTEN = (
     (r"|\s*)function", "|)function"),
     (r"^(\s*namespace", r"^([^\S\n]*namespace"),
     (r"|\s*\/\/)", r"|[^\S\n]*//)"),
+    # Assembly of .inc: a run over several lines reaches back to the start of its last one, too.
+    (r'^(?i)[^"m]*mov', r'^(?i)[^"m\n]*mov'),
+    # INI of .service: the same; MiniYAML of .yml, cubic: the first letter before a colon is enough.
+    (r"^[#\s]*\[", r"^(?:#|[^\S\n])*\["),
+    (r"^\t+.*?[^\s:].*?:", r"^\t(?:[^\S\n]|:)*+[^\s:][^:\n]*+:"),
     # LoomScript: cubic; the middle part matches white space, too.
     (r"package\s*[\w\.\/\*\s]*\s*{", r"package[\w\.\/\*\s]*{"),
     # Makefile of .d: cubic; here only the first slash and the first colon of a line are tried.
     (r"[\/\\].*:\s+.*\s\\$", r"^[^/\\\n]*+[/\\](?>.*?:\s+).*\s\\$"),
     (r"^[\w\s\/\\.]+\w+\.\w+\s*:\s+[\w\s\/\\.]+\w+\.\w+", r"^[\w \t/\\.]+\w\.\w+[^\S\n]*:\s+[\w\s/\\.]+\w\.\w"),
 )
+
+
+OUR_RULES: dict[str, list[tuple[list[str], list[tuple[str, bool]]]]] = {
+    ".cfg": [(["HAProxy"], [(r"^(?:frontend|backend|listen|defaults|global)\b(?![^\S\n]*=)", True)]), (["INI"], [])],
+    ".jq": [(["JSONiq"], [(r"^[^\S\n]*(?:for|let) \$|\(:", True)]), (["jq"], [])],
+}
+"""For extensions that linguist leaves to its classifier, and that our way without one takes for the rarer language."""
 
 
 def python_pattern(ruby: str | list[str]) -> str:
@@ -51,9 +65,12 @@ def python_pattern(ruby: str | list[str]) -> str:
     for old, new in REWRITTEN:
         ruby = ruby.replace(old, new)
     ruby = ruby.removeprefix(r"\s*")
-    flags = re.match(r"\(\?([im]+)\)", ruby)
+    for name, body in re.findall(r"\(\?<(\w+)>((?:[^()]|\((?:[^()]|\([^()]*\))*\))*)\)", ruby):
+        ruby = ruby.replace(rf"\g<{name}>", f"(?:{body})").replace(f"(?<{name}>", "(?:")
+    flags = re.search(r"\(\?([imx]+)\)", ruby)  # holds to the end; Python has such flags at the start only, and for all
     if flags:
-        ruby = f"(?{flags[1].replace('m', 's')}:{ruby[flags.end() :]})"
+        end = "\n)" if "x" in flags[1] else ")"
+        ruby = f"{ruby[: flags.start()]}(?{flags[1].replace('m', 's')}:{ruby[flags.end() :]}{end}"
     return ruby
 
 
@@ -79,7 +96,7 @@ def heuristics(config: dict[str, Any]) -> dict[str, list[tuple[list[str], list[t
             rules.append((languages, tests_of(rule, named)))
         for extension in block["extensions"]:
             table.setdefault(extension, rules)
-    return table
+    return table | {extension: rules for extension, rules in OUR_RULES.items() if extension not in table}
 
 
 def languages(config: dict[str, Any], popular: list[str]) -> dict[str, dict[str, Any]]:

@@ -1,18 +1,25 @@
-"""The same verdicts as Debian's ruby-github-linguist, where it is installed: `apt-get install ruby-github-linguist`."""
+"""The same verdicts as GitHub's linguist where its Ruby library is installed, on the samples of this folder.
+
+Debian has an older one (`apt-get install ruby-github-linguist`), which is asked for what both versions know."""
 
 import json
-import random
 import shutil
 import subprocess
-import sysconfig
+from functools import cache
 from pathlib import Path
 
 import pytest
-from linguist_samples import BY_CONTENT, BY_FIRST_OR_LAST_LINES, WRITTEN_BY_PEOPLE, WRITTEN_BY_PROGRAMS
+from linguist_samples import (
+    BY_CONTENT,
+    BY_FIRST_OR_LAST_LINES,
+    SINCE_VERSION_8,
+    WRITTEN_BY_PEOPLE,
+    WRITTEN_BY_PROGRAMS,
+)
 
 from neox_code.corpus.linguist import update
 from neox_code.corpus.linguist.data import VERSION
-from neox_code.corpus.linguist.detect import by_name, detect
+from neox_code.corpus.linguist.detect import detect
 from neox_code.corpus.linguist.generated import is_generated
 from neox_code.corpus.linguist.paths import is_documentation, is_vendored
 
@@ -26,22 +33,12 @@ STDIN.each_line do |line|
 end
 """
 
-FOLDERS = (
-    "/usr/include",
-    "/usr/share",
-    "/usr/bin",
-    "/usr/lib/git-core",
-    sysconfig.get_paths()["stdlib"],
-    sysconfig.get_paths()["purelib"],
-)
-FILES_IN_EACH = 150
-ALL_ASCII = set(map(chr, range(32, 127)))
-
 
 def ruby(*arguments: str, text: str = "") -> str:
     return subprocess.run(["ruby", *arguments], input=text, capture_output=True, text=True, check=True).stdout
 
 
+@cache
 def installed_version() -> str | None:
     try:
         return ruby("-e", 'require "linguist"; print Linguist::VERSION') if shutil.which("ruby") else None
@@ -49,20 +46,12 @@ def installed_version() -> str | None:
         return None
 
 
-pytestmark = pytest.mark.skipif(installed_version() != VERSION, reason=f"needs ruby-github-linguist {VERSION}")
+pytestmark = pytest.mark.skipif(installed_version() is None, reason="needs github-linguist for Ruby")
 
 
 def judged(folder: Path, paths: list[str]) -> list[tuple[str, str | None, bool, bool, bool]]:
     lines = ruby("-e", JUDGE, str(folder), text="\n".join(map(json.dumps, paths)))
     return [tuple(json.loads(line)) for line in lines.splitlines()]
-
-
-def text_of(path: Path) -> str:
-    content = path.read_bytes()
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
 
 
 def test_samples_of_every_rule_have_the_same_verdict(tmp_path):
@@ -73,6 +62,8 @@ def test_samples_of_every_rule_have_the_same_verdict(tmp_path):
     ]
     ours = {}
     for number, (path, text) in enumerate(samples):
+        if path.removeprefix("src/") in SINCE_VERSION_8 and installed_version() != VERSION:
+            continue
         file = tmp_path / str(number) / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
@@ -80,27 +71,11 @@ def test_samples_of_every_rule_have_the_same_verdict(tmp_path):
         ours[path] = (detect(path, text), is_vendored(path), is_documentation(path), is_generated(path, text))
     theirs = {path: tuple(verdict) for path, *verdict in judged(tmp_path, list(ours))}
     differing = {path: (ours[path], verdict) for path, verdict in theirs.items() if ours[path] != verdict}
-    assert len(theirs) > 0.9 * len(samples)
+    assert len(theirs) > 0.9 * len(ours)
     assert differing == {}
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_files_of_this_machine_have_the_same_verdicts(folder):
-    """Where several languages are left to linguist's classifier, ours may be another: one in twenty at most."""
-    root = Path(folder)
-    files = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and not path.is_symlink())
-    chosen = random.Random(folder).sample(files, min(FILES_IN_EACH, len(files)))
-    theirs = judged(root, [path for path in chosen if set(path) <= ALL_ASCII])
-    other_language = []
-    for path, language, vendored, documentation, generated in theirs:
-        text = text_of(root / path)
-        assert (is_vendored(path), is_documentation(path), is_generated(path, text)) == (vendored, documentation, generated), path
-        if detect(path, text) != language:
-            other_language.append((path, language))
-    assert len(other_language) <= len(theirs) / 20
-    assert all(len(by_name(path)) != 1 for path, _ in other_language)
-
-
+@pytest.mark.skipif(installed_version() != VERSION, reason=f"needs github-linguist {VERSION}")
 def test_the_data_files_are_those_of_this_version(tmp_path, monkeypatch):
     folder = Path(ruby("-e", 'require "linguist"; print File.dirname($".grep(/linguist\\.rb$/).first)')) / "linguist"
     monkeypatch.setattr(update, "FOLDER", tmp_path)

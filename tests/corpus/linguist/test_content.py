@@ -91,7 +91,8 @@ def test_the_interpreter_is_the_program_of_the_first_line(line, program):
 
 
 def test_a_line_that_calls_no_program_takes_no_time():
-    assert interpreter('#!/bin/sh\nexec perl -x "$0" "$@"\n') == "perl"
+    assert interpreter('#!/bin/sh\nexec perl "$0" "$@"\n') == "perl"
+    assert interpreter('#!/bin/sh\nexec perl -x "$0" "$@"\n') == "sh"
     assert interpreter("#!/bin/sh\n" + "exec a $0 " * 100_000) == "sh"
     assert vim_type("vim: " * 200_000 + "ft=") is None
     assert vim_type("vim: , " * 200_000 + "ft=c vim: ts=4 ft=d") == "d"
