@@ -24,6 +24,7 @@ from neox_code.config.neox import TRAINING_NEEDS, NeoXConfig
 from neox_code.config.spelling import nearest
 from neox_code.errors import ConfigError, run_command
 from neox_code.launch.command import QUIET, launch_command, launch_environment, remarks
+from neox_code.launch.copies import require_one_copy
 from neox_code.launch.dry_run import described
 from neox_code.launch.former_scripts import ALIASES, heir
 from neox_code.launch.hosts import visible_gpus, with_default_hostfile, world_size
@@ -80,6 +81,7 @@ def dry_run(script: str, words: Sequence[str], config: NeoXConfig, options: Comm
 
 def command_on_ranks(script: str, words: Sequence[str], config: NeoXConfig) -> list[str]:
     """The command that starts the ranks; an error here is better than the same one from each of them."""
+    require_one_copy(os.environ, words)
     missing = [*config.missing(TRAINING_NEEDS), *(f"not here: {sentence}" for sentence in stopping(config, script))]
     if missing:
         raise ConfigError("\n".join(missing))

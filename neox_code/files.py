@@ -10,7 +10,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -137,26 +138,54 @@ def numbered_folders(parent: str | os.PathLike[str], prefix: str) -> dict[int, P
     return dict(sorted(found.items()))
 
 
+HELD_LOCKS: set[IO[Any]] = set()
+"""Files whose lock this process holds."""
+
+
+def close_inherited_locks() -> None:
+    """Close the lock files in a forked child, which would otherwise hold the locks after its parent was killed."""
+    while HELD_LOCKS:
+        HELD_LOCKS.pop().close()
+
+
+os.register_at_fork(after_in_child=close_inherited_locks)
+
+
 @contextmanager
-def folder_lock(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Holds `folder` for this process; a second run in the same folder is a LaunchError. The lock ends with the process."""
+def folder_lock(
+    folder: str | os.PathLike[str], name: str = ".lock", on_no_locks: Callable[[str], object] | None = None
+) -> Iterator[None]:
+    """Hold `folder` for this process by an flock on its file `name`; the kernel releases it when the process ends, however it ends.
+
+    Raises LaunchError, naming the process and its host, where another run holds the folder, and on a file system without locks,
+    unless `on_no_locks` is given: it is called with the system's reason, and the folder is not held.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+    with (folder / name).open("a+", encoding="utf-8") as file:
+        file.seek(0)
+        owner = file.read().strip()
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
-            owner = file.read().strip() or "another process"
-            raise LaunchError(f"{folder} is in use by process {owner}. Wait for it, end it, or choose another folder.") from None
+            raise LaunchError(
+                f"{folder} is in use by process {owner or '(unknown)'}. Wait for it, end it, or choose another folder."
+            ) from None
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise
-            raise LaunchError(
-                f"{folder} lies on a file system without locks ({error.strerror}). "
-                "Mount it with locks (NFS: without nolock), or choose another folder."
-            ) from None
+            if on_no_locks is None:
+                raise LaunchError(
+                    f"{folder} lies on a file system without locks ({error.strerror}). "
+                    "Mount it with locks (NFS: without nolock), or choose another folder."
+                ) from None
+            on_no_locks(str(error.strerror))
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(f"{os.getpid()} on {socket.gethostname()}")
         file.flush()
-        yield
+        HELD_LOCKS.add(file)
+        try:
+            yield
+        finally:
+            HELD_LOCKS.discard(file)
+            file.truncate(0)

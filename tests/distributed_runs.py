@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from neox_code.config.neox import NeoXConfig
-from neox_code.files import read_json_lines
 from neox_code.logs import copy_log
 from neox_code.training.pretrain import pretrain
+from neox_code.training.trackers import read_metrics
 
 TIMEOUT_SECONDS = 240
 
@@ -81,4 +81,4 @@ def train(files: list[str], overrides: dict[str, Any], log_dir: str | None = Non
 def losses_of(world_size: int, file: Path, save: Path, **overrides: Any) -> list[float]:
     """The training losses, step by step, of a run on so many ranks."""
     run_ranks(world_size, train, [str(file)], {"save": str(save), **overrides})
-    return [row["train/lm_loss"] for row in read_json_lines(save / "metrics.jsonl") if "train/lm_loss" in row]
+    return [row["train/lm_loss"] for row in read_metrics(save / "metrics.jsonl") if "train/lm_loss" in row]

@@ -2,8 +2,11 @@
 
     SAVE/latest                                   text: "global_step1000"
     SAVE/configs/NAME.yml                         the configuration files of the run; merged.yml has them all in one
+    SAVE/.train.lock                              held by the run that writes here
     SAVE/global_step1000/
         configs/NAME.yml                          the same, at the time of this checkpoint
+        run.json                                  what a resume compares: see checkpoint.record
+        tokenizer/NAME                            the files of the vocabulary
         layer_LL-model_TT-model_states.pt         weights of layer LL on tensor rank TT        (pipe_parallel_size >= 1)
         mp_rank_MM_model_states.pt                training state; without a pipeline also all weights of tensor rank MM
         [bf16_]zero_pp_rank_D_mp_rank_MM_optim_states.pt    optimizer state of data rank D
@@ -16,10 +19,17 @@ from pathlib import Path
 
 from neox_code.errors import CheckpointError
 from neox_code.files import PARTIAL_SUFFIX, numbered_folders
+from neox_code.logs import get_logger
+
+log = get_logger(__name__)
 
 STEP_PREFIX = "global_step"
 LAYER_FILE = re.compile(r"layer_(\d+)-model_(\d+)-model_states\.pt")
 MODEL_FILE = re.compile(r"mp_rank_(\d+)_model_states\.pt")
+
+RUN_RECORD = "run.json"
+VOCABULARY_FOLDER = "tokenizer"
+TRAINING_LOCK = ".train.lock"
 
 MERGED_CONFIG = "merged.yml"
 """Beside the copies of the run's own files: the whole configuration in one, command line included."""
@@ -40,11 +50,6 @@ def step_name(iteration: int) -> str:
 def partial_step_name(iteration: int) -> str:
     """The folder's name until every rank has written its part."""
     return f"{step_name(iteration)}{PARTIAL_SUFFIX}"
-
-
-def replaced_step_name(iteration: int) -> str:
-    """The name of an earlier folder of the same iteration from the moment that its place is taken until it is deleted."""
-    return f"{step_name(iteration)}.replaced{PARTIAL_SUFFIX}"
 
 
 def layer_file(folder: Path, layer_index: int, tensor_rank: int) -> Path:
@@ -81,26 +86,68 @@ def is_ours(folder: Path) -> bool:
     return any((place / "configs" / MERGED_CONFIG).is_file() for place in (folder, folder.parent))
 
 
+def iteration_of(folder: Path) -> int | None:
+    """Return N for the folder global_stepN, None for a folder of another name.
+
+    >>> iteration_of(Path("checkpoints/global_step1000")), iteration_of(Path("checkpoints/best"))
+    (1000, None)
+    """
+    number = folder.name.removeprefix(STEP_PREFIX)
+    return int(number) if folder.name.startswith(STEP_PREFIX) and number.isdecimal() else None
+
+
+def named_by_latest(load: Path) -> Path | None:
+    """Return the folder in `load` that its file `latest` names; None where the file is missing or names no such folder.
+
+    A symbolic link to the folder will do as well.
+    """
+    if latest_file(load).is_dir():
+        target = latest_file(load).resolve()
+        return load / target.name if target.parent == load.resolve() else None
+    try:
+        name = latest_file(load).read_text(encoding="utf-8").strip()
+    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
+        return None
+    is_plain = name not in ("", ".", "..") and "\0" not in name and Path(name).name == name
+    return load / name if is_plain and (load / name).is_dir() else None
+
+
 def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:
-    """The folder of the wanted iteration, or of the latest. Raises CheckpointError with what there is instead."""
+    """Return the folder of the wanted iteration, or the one that `latest` names, or without a usable `latest` the newest.
+
+    Raises CheckpointError where there is none, naming the iterations that are there.
+    """
     load = Path(load)
     there = checkpoints(load)
-    if not there and not latest_file(load).exists():
-        raise CheckpointError(
-            f"load ({load}) holds no checkpoint: there is no file latest and no folder global_step* in it. "
-            "Set load to the folder that the model was saved to."
-        )
-    choices = f"There are iterations {', '.join(map(str, there))}." if there else "No folder global_step* is there."
+    choices = f"There are iterations {', '.join(map(str, there))}." if there else what_is_there(load)
     if iteration is not None:
         if iteration not in there:
-            raise CheckpointError(f"{load} holds no checkpoint of iteration {iteration}. {choices}")
+            raise CheckpointError(
+                f"{load} has no checkpoint of iteration {iteration}. {choices} Choose another, or check the path."
+            )
         return there[iteration]
-    if not latest_file(load).exists():
-        raise CheckpointError(f"load ({load}) has no file latest, which names the checkpoint. {choices} Choose one by --iteration.")
-    name = latest_file(load).read_text(encoding="utf-8").strip()
-    folder = load / name
-    if not name or Path(name).name != name or not folder.is_dir():
-        raise CheckpointError(
-            f"{latest_file(load)} names {name!r}, which is not a folder in {load}. {choices} Choose one by --iteration."
-        )
-    return folder
+    if folder := named_by_latest(load):
+        return folder
+    latest = latest_file(load)
+    reason = f"{latest} names no folder in {load}" if latest.exists() else f"there is no file {latest}"
+    if not there:
+        raise CheckpointError(f"load ({load}) holds no checkpoint: {reason}. {what_is_there(load)} Check the path.")
+    log.warning("%s: using the newest checkpoint, %s", reason, there[max(there)])
+    return there[max(there)]
+
+
+def is_foreign(load: Path) -> bool:
+    """Return whether a folder holds a model in the layout of Hugging Face."""
+    return any(True for pattern in HUGGING_FACE_WEIGHTS for _ in load.glob(pattern))
+
+
+def what_is_there(load: Path) -> str:
+    """Return a sentence on a folder without checkpoints."""
+    if not load.is_dir():
+        return f"{load} is {'no folder' if load.exists() else 'missing'}."
+    if is_foreign(load):
+        return "It is a Hugging Face model, whose files have another layout."
+    return f"It has no folder {STEP_PREFIX}N."
+
+
+HUGGING_FACE_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")

@@ -1,44 +1,28 @@
 """Reading a checkpoint into a training engine, on every rank."""
 
-from pathlib import Path
 from typing import Any
 
 from deepspeed import DeepSpeedEngine
 from deepspeed.runtime.zero.utils import ZeRORuntimeException
 
 from neox_code.checkpoint.engine_files import WeightsOnlyEngine
-from neox_code.checkpoint.layout import find_checkpoint, latest_file
-from neox_code.config.training import TrainingConfig
+from neox_code.checkpoint.resume import Start
 from neox_code.errors import CheckpointError
 from neox_code.logs import get_logger
 
 log = get_logger(__name__)
 
 
-def starting_point(training: TrainingConfig) -> Path | None:
-    """The checkpoint to begin with; None for a start from scratch.
+def load_checkpoint(engine: DeepSpeedEngine, start: Start) -> dict[str, Any]:
+    """Load weights and optimizer state into the engine, on every rank; return the client state, {} for a start from scratch.
 
-    `load` equal to `save` and without `latest` is a first start, and says so. Any other missing checkpoint is a CheckpointError.
+    The layout over ranks must be that of the save; without the optimizer's state the number of data-parallel ranks need not.
     """
-    if not training.load:
-        return None
-    is_own = training.save is not None and Path(training.load).resolve() == Path(training.save).resolve()
-    if is_own and training.iteration is None and not latest_file(training.load).exists():
-        log.info("no checkpoint in %s yet: training starts from scratch", training.load)
-        return None
-    return find_checkpoint(training.load, training.iteration)
-
-
-def load_latest(engine: DeepSpeedEngine, training: TrainingConfig) -> dict[str, Any]:
-    """Loads weights and optimizer state into the engine, on every rank; returns the client state, {} for a start from scratch.
-
-    With `finetune` or `no_load_optim` the optimizer begins anew. The layout over ranks must be that of the save.
-    """
-    folder = starting_point(training)
+    folder = start.folder
     if folder is None:
         return {}
     engine.checkpoint_engine = WeightsOnlyEngine(engine._config)
-    weights_only = training.finetune or training.no_load_optim
+    weights_only = not start.loads_optimizer
     try:
         _, state = engine.load_checkpoint(
             str(folder.parent), tag=folder.name, load_optimizer_states=not weights_only, load_module_only=weights_only

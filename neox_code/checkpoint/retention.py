@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from neox_code.checkpoint.layout import checkpoints
+from neox_code.checkpoint.layout import checkpoints, partial_step_name
 
 
 def delete_old(save: str | Path, latest: int, keep_last: int | None) -> list[int]:
@@ -14,5 +14,7 @@ def delete_old(save: str | Path, latest: int, keep_last: int | None) -> list[int
     there = checkpoints(save)
     old = [iteration for iteration in there if iteration <= latest][:-keep_last] if keep_last else []
     for iteration in old:
-        shutil.rmtree(there[iteration])
+        leftover = there[iteration].with_name(partial_step_name(iteration))
+        there[iteration].rename(leftover)  # killed in mid-deletion, no half of it has a checkpoint's name
+        shutil.rmtree(leftover)
     return old

@@ -1,11 +1,13 @@
 """Writing a checkpoint: all ranks into a folder under another name, then one rename, then `latest`.
 
-Killed at any moment, there is the last whole checkpoint and at most one partial folder, which the next save removes. A step that
-is saved again takes the earlier folder's place in two renames, with nothing between them.
+Killed at any moment, there is the last whole checkpoint and at most one partial folder, which the next save removes. The new text
+of `latest` is on the disk before the folder gets its name, so that `resume.finish_interrupted_save` can complete a save that was
+killed between the two. A folder that is there already is another run's work, and is never replaced.
 """
 
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +15,31 @@ from deepspeed import DeepSpeedEngine
 
 from neox_code.checkpoint.buffers import written_with_buffers
 from neox_code.checkpoint.engine_files import WeightsOnlyEngine
-from neox_code.checkpoint.layout import STEP_PREFIX, latest_file, partial_step_name, replaced_step_name, step_name
+from neox_code.checkpoint.layout import STEP_PREFIX, latest_file, partial_step_name, step_name
+from neox_code.checkpoint.record import RunRecord, write_record
 from neox_code.checkpoint.retention import delete_old
-from neox_code.files import PARTIAL_SUFFIX, write_text
+from neox_code.errors import CheckpointError
+from neox_code.files import PARTIAL_SUFFIX, atomic_file
 from neox_code.logs import is_rank_zero
-from neox_code.parallel.collectives import barrier
+from neox_code.parallel.collectives import barrier, run_on_rank_zero
 
 
 def save_checkpoint(
     engine: DeepSpeedEngine,
     save: str | Path,
-    iteration: int,
     state: Mapping[str, Any],
-    config_files: Sequence[tuple[str, str]],
+    record: RunRecord,
+    companions: Mapping[str, bytes],
     keep_last: int | None = None,
 ) -> Path:
-    """Writes `global_stepN` of a DeepSpeed engine, with `state` as its client state. Called on every rank; returns the folder.
+    """Write `global_stepN` of the record's iteration, with `state` as client state; return the folder. Called on every rank.
 
-    `config_files` are (name, text) of the run's configuration. Raises CheckpointError when a file cannot be written;
-    earlier checkpoints and `latest` stay as they were.
+    `companions` are further files by their path in the folder: configurations, vocabulary. Raises CheckpointError where a file
+    cannot be written or the folder is there already; earlier checkpoints and `latest` stay as they were.
     """
-    save = Path(save)
+    save, iteration = Path(save), record.iteration
     folder, partial = save / step_name(iteration), save / partial_step_name(iteration)
-    if is_rank_zero():
-        delete_leftovers(save)
-        write_configs(save / "configs", config_files)
-    barrier()
+    run_on_rank_zero(lambda: prepare(save, folder, companions))
     engine.checkpoint_engine = WeightsOnlyEngine(engine._config)
     try:
         with written_with_buffers(engine.module):
@@ -48,12 +49,13 @@ def save_checkpoint(
             shutil.rmtree(partial, ignore_errors=True)
         raise
     if is_rank_zero():
-        write_configs(partial / "configs", config_files)
-        if folder.exists():
-            folder.rename(save / replaced_step_name(iteration))
-        partial.rename(folder)
-        write_text(latest_file(save), step_name(iteration) + "\n")
-        delete_leftovers(save)
+        write_companions(partial, companions)
+        write_record(partial, record)
+        with atomic_file(latest_file(save)) as latest:
+            latest.write(step_name(iteration) + "\n")
+            latest.flush()
+            os.fsync(latest.fileno())
+            partial.rename(folder)
         delete_old(save, iteration, keep_last)
     barrier()
     return folder
@@ -65,6 +67,15 @@ def delete_leftovers(save: Path) -> None:
         shutil.rmtree(leftover)
 
 
-def write_configs(folder: Path, config_files: Sequence[tuple[str, str]]) -> None:
-    for name, text in config_files:
-        write_text(folder / name, text)
+def prepare(save: Path, folder: Path, companions: Mapping[str, bytes]) -> None:
+    """Make room for a save, and leave the run's configuration in SAVE/configs."""
+    if folder.exists():
+        raise CheckpointError(f"{folder} was written by another run meanwhile and is not replaced. Give each run its own save.")
+    delete_leftovers(save)
+    write_companions(save, {name: content for name, content in companions.items() if name.startswith("configs/")})
+
+
+def write_companions(folder: Path, companions: Mapping[str, bytes]) -> None:
+    for name, content in companions.items():
+        with atomic_file(folder / name, "wb") as file:
+            file.write(content)

@@ -15,7 +15,6 @@ from neox_code.launch.command import check_number
 from neox_code.launch.hosts import visible_gpus
 from neox_code.launch.slurm import adopt_slurm_ranks
 from neox_code.launch.supervise import exit_rank
-from neox_code.logs import copy_log
 
 # Our launcher has this in the ranks' environment; for the others it stands before the imports that would complain.
 if not visible_gpus():
@@ -31,8 +30,6 @@ def main(argv: Sequence[str]) -> int:
     config = parse_command_line(argv, __doc__, "train").load()
     config.require_training()
     check_number(int(os.environ.get("WORLD_SIZE", "1")), config)
-    if config.training.log_dir:
-        copy_log(config.training.log_dir)
     pretrain(config)
     return 0
 

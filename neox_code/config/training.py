@@ -34,13 +34,14 @@ class TrainingConfig:
     """Batches in a validation; 0 for none."""
 
     save: str | None = None
-    """Folder where checkpoints go."""
+    """Folder where checkpoints go. One run at a time uses it; a run resumes from the newest checkpoint of its own in it."""
 
     load: str | None = None
-    """Folder a checkpoint comes from. Equal to `save` and without `latest`: training starts from scratch."""
+    """Folder that the first start loads a checkpoint from; without it, or where it is `save` and empty, training starts from
+    scratch."""
 
     iteration: int | None = None
-    """Load `global_stepN` instead of the latest."""
+    """Load `global_stepN` of `load` instead of the latest. Training that would replace later ones in `save` is refused."""
 
     checkpoint_factor: int | None = None
     """Steps between two checkpoints (`save-interval` in old files)."""
@@ -49,28 +50,28 @@ class TrainingConfig:
     """Time between two checkpoints."""
 
     extra_save_iters: tuple[int, ...] = ()
-    """Further steps after which a checkpoint is written."""
+    """Further steps after which a checkpoint is written; 0 for the weights that training begins with."""
 
     keep_last_n_checkpoints: int | None = None
     """Older checkpoints are deleted; default: all are kept."""
 
     finetune: bool = False
-    """Load weights alone and begin at step 0."""
+    """The first start loads the weights of `load` alone and begins at step 0. Restarted, it resumes from its own `save`."""
 
     no_load_optim: bool = False
-    """Leave the checkpoint's optimizer state."""
+    """The first start leaves the checkpoint's optimizer state, as where the optimizer or the number of ranks has changed."""
 
     exit_interval: int | None = None
     """End after a step that is a multiple of this, with a checkpoint."""
 
     tensorboard_dir: str | None = None
-    """Folder for TensorBoard's event files."""
+    """Folder for TensorBoard's event files; each run has a folder of its own in it, which a resumed run keeps."""
 
     metrics_file: str | None = None
-    """JSON Lines file with one row per log line; default `metrics.jsonl` in `save`."""
+    """JSON Lines file with one row per log line; default `metrics.jsonl` in `save`. Several runs may share it: rows name theirs."""
 
     log_dir: str | None = None
-    """Folder for a copy of each rank's log lines, HOST_rankN.log."""
+    """Folder for a copy of each rank's log lines, RUN/HOST_rankN.log."""
 
     use_wandb: bool = False
     """Report to Weights & Biases (package wandb; key from WANDB_API_KEY)."""

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 
 from neox_code.checkpoint.layout import find_checkpoint, is_ours
+from neox_code.checkpoint.record import read_record, stored_config
+from neox_code.checkpoint.resume import check_model, check_vocabulary
 from neox_code.checkpoint.weights import load_weights
 from neox_code.config.assembly import DEFAULT
 from neox_code.config.data import DataConfig
@@ -79,10 +81,10 @@ def tokenizer_section(config: NeoXConfig, folder: Path) -> DataConfig:
 
 
 def load_model(config: NeoXConfig, device: torch.device | None = None) -> LoadedModel:
-    """Tokenizer and weights of `load` (or of `iteration` in it), on the GPU where there is one.
+    """Return tokenizer and weights of `load` (or of `iteration` in it), on the GPU where there is one.
 
-    Raises ConfigError without `load`, CheckpointError where the checkpoint is missing, damaged or of another shape, DataError
-    where the vocabulary is.
+    Raises ConfigError without `load`, CheckpointError where the checkpoint is missing, damaged or was trained with another model
+    or vocabulary, DataError where the vocabulary is missing or damaged.
     """
     if not config.training.load:
         raise ConfigError("load is not set: there is no model to read. Add a file that sets it, or --set load=checkpoints.")
@@ -90,7 +92,10 @@ def load_model(config: NeoXConfig, device: torch.device | None = None) -> Loaded
     if device.type == "cpu":
         keep_freed_memory()
     folder = find_checkpoint(config.training.load, config.training.iteration)
+    record = read_record(folder)
+    check_model(folder, stored_config(folder, record), config)
     tokenizer = build_tokenizer(tokenizer_section(config, folder))
+    check_vocabulary(folder, record, tokenizer)
     model = config.model
     dtype = inference_dtype(model.precision, device)
     padded = padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, 1)

@@ -47,6 +47,7 @@ from neox_code.quickstart.report import Findings, write_report
 from neox_code.quickstart.stages import Done, Stage, mark_of, read_records, remove
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE, sample_documents, train_bpe
+from neox_code.training.trackers import read_metrics
 
 log = get_logger(__name__)
 
@@ -284,7 +285,7 @@ class MainJob:
             corpus=load_summary(self.corpus),
             vocab_size=records["vocabulary"].facts["vocab_size"],
             train_tokens=records["tokens"].facts["train"],
-            metrics=list(read_json_lines(self.output / "metrics.jsonl")),
+            metrics=read_metrics(self.output / "metrics.jsonl"),
             heldout=self.heldout(),
             completions=[source | row for source, row in zip(completed.facts.get("sources", ()), rows, strict=True)],
             seconds={stage: record.seconds for stage, record in records.items()},

@@ -11,7 +11,7 @@ from neox_code.errors import DataError
 from neox_code.logs import get_logger
 from neox_code.tokenizer.char_level import CharLevelTokenizer
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer, has_version_line
-from neox_code.tokenizer.huggingface import HFGPT2Tokenizer, HFTokenizer
+from neox_code.tokenizer.huggingface import GPT2_FILES, TOKENIZER_JSON, HFGPT2Tokenizer, HFTokenizer
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.sentencepiece import SPMTokenizer
 from neox_code.tokenizer.tiktoken_encoding import TiktokenTokenizer
@@ -95,6 +95,19 @@ TOKENIZERS: dict[str, Callable[[TokenizerSection], Tokenizer]] = {
     "CharLevelTokenizer": build_char_level,
     "TiktokenTokenizer": build_tiktoken,
 }
+
+
+def vocabulary_files(section: TokenizerSection) -> dict[str, Path]:
+    """Return the files that the section's tokenizer is read from, by names of their own; none for an encoding's name."""
+    if section.tokenizer_type == "CharLevelTokenizer" or section.vocab_file is None:
+        return {}
+    path = Path(section.vocab_file)
+    paths = [path / name for name in (TOKENIZER_JSON, *GPT2_FILES)] if path.is_dir() else [path]
+    files = {path.name: path for path in paths if path.is_file()}
+    if section.tokenizer_type == "GPT2BPETokenizer" and section.merge_file:
+        merges = Path(section.merge_file)
+        files[merges.name if merges.name not in files else f"merges-{merges.name}"] = merges
+    return files
 
 
 def not_set(section: TokenizerSection, key: str) -> str:

@@ -106,10 +106,7 @@ class Run:
         return state
 
     def is_finished(self) -> bool:
-        """True after `train_iters` steps or `train_seconds` seconds."""
-        training = self.config.training
-        is_out_of_time = training.train_seconds is not None and self.state.seconds >= training.train_seconds
-        return self.state.iteration >= training.train_iters or is_out_of_time
+        return self.state.is_finished(self.config.training)
 
     def expected_iterations(self) -> int:
         """Return the number of steps at which training will end: `train_iters`, or fewer at the pace so far."""
@@ -133,7 +130,7 @@ class Run:
         if self.config.model.hidden_dropout or self.config.model.attention_dropout:
             seed_dropout(self.config.training.seed, self.grid, self.state.iteration)
         result = self.step(self.engine, batches, self.grid)
-        self.state.advance(self.sizes.train_batch_size, result.skipped)
+        self.state.advance(self.sizes.train_batch_size, self.tokens_per_step, result.skipped)
         if training.train_seconds:
             self.state.seconds = from_rank_zero(time.monotonic() - self.time_origin, self.grid.device)
         self.interval.losses.append(result.loss)
@@ -196,7 +193,7 @@ class Run:
             "train/learning_rate": rate,
             "train/grad_norm": result.gradient_norm,
             "train/consumed_samples": self.state.consumed_samples,
-            "train/consumed_tokens": self.state.consumed_samples * length,
+            "train/consumed_tokens": self.state.consumed_tokens,
             "runtime/tokens_per_sec": tokens_per_second,
             "runtime/samples_per_sec": tokens_per_second / length,
             "runtime/iteration_time": interval.seconds / steps,

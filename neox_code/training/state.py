@@ -1,8 +1,11 @@
 """Where a run is: all of it that is not weights or optimizer state."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from neox_code.config.training import TrainingConfig
 
 
 @dataclass
@@ -10,7 +13,9 @@ class TrainingState:
     iteration: int = 0
     """Training steps done, those without an update of the weights included."""
     consumed_samples: int = 0
-    """Samples read by all ranks together."""
+    """Samples read by all ranks together, counted in samples of the current length."""
+    consumed_tokens: int = 0
+    """Tokens read by all ranks together, in samples of any length."""
     skipped_steps: int = 0
     """Steps that made no update, since their gradient was not finite. The learning rate does not advance in them."""
 
@@ -19,21 +24,43 @@ class TrainingState:
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> "TrainingState":
-        """The inverse of `as_dict`; an empty mapping is the beginning."""
-        iteration, samples, skipped = (int(state.get(key, 0)) for key in ("iteration", "consumed_samples", "skipped_iterations"))
-        return cls(iteration, samples, skipped, float(state.get("training_seconds", 0.0)))
+        """Return the inverse of `as_dict`; an empty mapping is the beginning.
+
+        GPT-NeoX counts samples under DeepSpeed's key `global_samples`; older versions counted no tokens.
+        """
+        samples = int(state.get("consumed_samples", state.get("global_samples", 0)))
+        iteration, tokens, skipped = (int(state.get(key, 0)) for key in ("iteration", "consumed_tokens", "skipped_iterations"))
+        return cls(iteration, samples, tokens, skipped, float(state.get("training_seconds", 0.0)))
 
     def as_dict(self) -> dict[str, float]:
         """Return the state as checkpoints hold it; DeepSpeed keeps the key `skipped_steps` for itself."""
         return {
             "iteration": self.iteration,
             "consumed_samples": self.consumed_samples,
+            "consumed_tokens": self.consumed_tokens,
             "skipped_iterations": self.skipped_steps,
             "training_seconds": self.seconds,
         }
 
-    def advance(self, samples: int, is_skipped: bool = False) -> None:
-        """Count one step over `samples` samples."""
+    def is_finished(self, training: TrainingConfig) -> bool:
+        """Return whether `train_iters` steps are done, or `train_seconds` have passed."""
+        is_out_of_time = training.train_seconds is not None and self.seconds >= training.train_seconds
+        return (training.train_iters is not None and self.iteration >= training.train_iters) or is_out_of_time
+
+    def for_sample_length(self, before: int | None, now: int) -> "TrainingState":
+        """Return the same place in tokens among samples of `now` tokens; `before` is the length until here, None if not known.
+
+        >>> TrainingState(3, 24, 1536).for_sample_length(64, 32)
+        TrainingState(iteration=3, consumed_samples=48, consumed_tokens=1536, skipped_steps=0, seconds=0.0)
+        """
+        before = before or now
+        tokens = self.consumed_tokens or self.consumed_samples * before
+        samples = self.consumed_samples if before == now else tokens // now
+        return dataclasses.replace(self, consumed_samples=samples, consumed_tokens=tokens)
+
+    def advance(self, samples: int, tokens: int, is_skipped: bool = False) -> None:
+        """Count one step over `samples` samples with `tokens` tokens together."""
         self.iteration += 1
         self.consumed_samples += samples
+        self.consumed_tokens += tokens
         self.skipped_steps += is_skipped

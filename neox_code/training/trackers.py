@@ -1,13 +1,19 @@
 """Where a run's figures go: a JSON Lines file, TensorBoard, Weights & Biases. Rank zero writes, the others have none.
 
+Several runs may share a file or folder: a row has the name of its run, and a run has a folder of its own for TensorBoard.
+
 Names are GPT-NeoX's: train/lm_loss, train/learning_rate, runtime/tokens_per_sec, validation/lm_loss, ...
 """
 
+import os
+import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from neox_code.config.neox import NeoXConfig
+from neox_code.config.training import TrainingConfig
 from neox_code.errors import ConfigError
 from neox_code.files import append_json_line, read_json_lines, write_json_lines
 from neox_code.logs import is_rank_zero
@@ -20,26 +26,37 @@ class Tracker(Protocol):
 
 
 class JsonLinesTracker:
-    """One row per call: {"iteration": 10, "train/lm_loss": 2.5, ...}. Rows past the iteration of a resume are dropped first."""
+    """One row per call: {"run": NAME, "iteration": 10, "train/lm_loss": 2.5, ...}.
 
-    def __init__(self, path: Path, begin: int):
-        self.path = path
-        rows = [row for row in read_json_lines(path) if row["iteration"] <= begin] if path.exists() and begin else []
-        write_json_lines(path, rows)
+    The run's own rows past the iteration `begin` of a resume are dropped first; rows of other runs stay.
+    """
+
+    def __init__(self, path: Path, run: str, begin: int):
+        self.path, self.run = path, run
+        rows = list(read_json_lines(path)) if path.exists() else []
+        kept = [row for row in rows if row.get("run") != run or row["iteration"] <= begin]
+        if len(kept) < len(rows):
+            write_json_lines(path, kept)
 
     def log(self, iteration: int, scalars: Mapping[str, float]) -> None:
-        append_json_line(self.path, {"iteration": iteration, **scalars})
+        append_json_line(self.path, {"run": self.run, "iteration": iteration, **scalars})
 
     def close(self) -> None: ...
 
 
-class TensorBoardTracker:
-    """Event files; `begin` hides the points of an earlier run past a resume."""
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of the run that wrote to a metrics file last."""
+    rows = list(read_json_lines(path))
+    return [row for row in rows if row.get("run") == rows[-1].get("run")]
 
-    def __init__(self, folder: str, begin: int):
+
+class TensorBoardTracker:
+    """Event files in FOLDER/RUN; `begin` hides the points of the same run past a resume."""
+
+    def __init__(self, folder: str, run: str, begin: int):
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(folder, purge_step=begin + 1)
+        self.writer = SummaryWriter(str(Path(folder) / run), purge_step=begin + 1)
 
     def log(self, iteration: int, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():
@@ -69,17 +86,26 @@ class WandbTracker:
         self.run.finish()
 
 
-def build_trackers(config: NeoXConfig, begin: int) -> list[Tracker]:
-    """The configured trackers, for a run that goes on after iteration `begin`."""
+def new_run_name(training: TrainingConfig) -> str:
+    """Return a name for a new run: `wandb_run_name` or the folder of `save`, and the time.
+
+    It is unique among the runs of a machine: code-20260131-154500-4711.
+    """
+    name = training.wandb_run_name or Path(training.save or "run").resolve().name
+    return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', name)}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+
+
+def build_trackers(config: NeoXConfig, run: str, begin: int) -> list[Tracker]:
+    """Return the configured trackers, for a run that continues after iteration `begin`."""
     if not is_rank_zero():
         return []
     training = config.training
     trackers: list[Tracker] = []
     metrics = training.metrics_file or (Path(training.save) / "metrics.jsonl" if training.save else None)
     if metrics:
-        trackers.append(JsonLinesTracker(Path(metrics), begin))
+        trackers.append(JsonLinesTracker(Path(metrics), run, begin))
     if training.tensorboard_dir:
-        trackers.append(TensorBoardTracker(training.tensorboard_dir, begin))
+        trackers.append(TensorBoardTracker(training.tensorboard_dir, run, begin))
     if training.use_wandb:
         trackers.append(WandbTracker(config))
     return trackers

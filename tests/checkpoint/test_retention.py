@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from distributed_runs import losses_of
 
-from neox_code.checkpoint.layout import checkpoints, replaced_step_name, step_name
+from neox_code.checkpoint.layout import checkpoints, partial_step_name, step_name
 from neox_code.checkpoint.retention import delete_old
 
 
@@ -41,12 +41,9 @@ def test_a_run_that_went_back_keeps_what_it_saves(tmp_path):
         assert list(checkpoints(tmp_path)) == there
 
 
-def test_a_step_that_is_saved_again_replaces_the_earlier_folder(job, tmp_path):
+def test_a_save_removes_what_a_killed_one_left(job, tmp_path):
     save = tmp_path / "save"
-    losses_of(1, job(train_iters=1, eval_iters=0), save)
-    (save / step_name(1) / "old").touch()
-    (save / replaced_step_name(1)).mkdir()
+    (save / partial_step_name(7)).mkdir(parents=True)
     losses_of(1, job(train_iters=1, eval_iters=0), save)
     assert [path.name for path in save.glob("global_step*")] == [step_name(1)]
-    assert not (save / step_name(1) / "old").exists()
     assert (save / "latest").read_text().strip() == step_name(1)

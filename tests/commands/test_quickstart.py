@@ -149,7 +149,7 @@ def test_a_checkpoint_has_its_configuration_beside_it(story: Story) -> None:
     for folder in (output / "configs", output / "global_step30" / "configs"):
         assert {"tiny.yml", "paths.yml"} <= {path.name for path in folder.iterdir()}
     assert list((output / "global_step30").glob("layer_02-model_00-model_states.pt"))
-    assert list((output / "tensorboard").glob("events.*"))
+    assert list((output / "tensorboard").glob("*/events.*"))
 
 
 def test_the_report_has_corpus_loss_figures_and_completions(story: Story) -> None:

@@ -1,6 +1,7 @@
 """What a run says and writes, and when it stops."""
 
 import math
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +20,8 @@ def test_the_log_tensorboard_and_the_metrics_file_say_the_same(job, tmp_path):
     overrides = {"save": str(tmp_path / "save"), "tensorboard_dir": str(tmp_path / "board")}
     run_ranks(1, train, [str(job())], overrides, str(tmp_path / "logs"))
     rows = [row for row in read_json_lines(tmp_path / "save" / "metrics.jsonl") if "train/lm_loss" in row]
-    events = EventAccumulator(str(tmp_path / "board")).Reload()
+    (board,) = (tmp_path / "board").iterdir()
+    events = EventAccumulator(str(board)).Reload()
     assert [event.value for event in events.Scalars("train/lm_loss")] == pytest.approx(
         [row["train/lm_loss"] for row in rows], rel=1e-6
     )
@@ -35,6 +37,7 @@ def test_the_log_tensorboard_and_the_metrics_file_say_the_same(job, tmp_path):
 def test_a_resume_replaces_the_metrics_that_the_killed_run_wrote_after_its_checkpoint(job, tmp_path):
     save = tmp_path / "save"
     expected = losses_of(1, job(), save, extra_save_iters=[3])
+    shutil.rmtree(save / "global_step6")
     (save / "latest").write_text("global_step3\n")
     assert losses_of(1, job(), save, load=str(save)) == expected
 

@@ -1,0 +1,106 @@
+"""run.json beside the weights: what the run was, for the next run to compare with. Plain JSON.
+
+write_record(folder, record)          # last of all files: it lists the others with their sizes
+record = read_record(folder)          # None in a checkpoint of GPT-NeoX or of an older version
+stored_config(folder, record)         # the configuration, of any checkpoint that has one
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from neox_code.checkpoint.layout import MERGED_CONFIG, RUN_RECORD
+from neox_code.config.neox import NeoXConfig
+from neox_code.errors import CheckpointError, ConfigError, DataError
+from neox_code.files import read_json, write_json
+
+FORMAT = "neox-code run 1"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    state: Mapping[str, float]
+    """The place of the run: training.state.TrainingState.as_dict."""
+
+    run: str
+    """Name of the run, kept over restarts: trackers and logs have a folder of this name."""
+
+    started_from: Mapping[str, Any] | None
+    """What the run's first start was to load (`resume.start_request`); None for a start from scratch."""
+
+    config: Mapping[str, Any]
+    """All fields by name."""
+
+    origins: Mapping[str, str]
+    """Of the fields that were set: FILE:LINE or --set."""
+
+    tokenizer: Mapping[str, Any]
+    """`tokenizer.comparison.describe_vocabulary`."""
+
+    data: Mapping[str, Any]
+    """`data.identity.data_identity`."""
+
+    layout: Mapping[str, int]
+    """Sizes of the pipeline, tensor and data axes."""
+
+    files: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of every other file of the checkpoint, by its path in the folder."""
+
+    @property
+    def iteration(self) -> int:
+        return int(self.state["iteration"])
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Write run.json with the sizes of the files that are in `folder`; call it when all ranks have written theirs."""
+    files = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+    write_json(folder / RUN_RECORD, {"format": FORMAT, **dataclasses.asdict(dataclasses.replace(record, files=files))})
+
+
+def read_record(folder: Path) -> RunRecord | None:
+    """Return the inverse of `write_record`; None where there is no run.json. Raises CheckpointError for one that is damaged."""
+    path = folder / RUN_RECORD
+    if not path.exists():
+        return None
+    try:
+        content = read_json(path)
+        if content["format"] != FORMAT:
+            raise CheckpointError(f"{path} has the format {content['format']!r}, and {FORMAT!r} is read here. Use that version.")
+        return RunRecord(**{known.name: content[known.name] for known in dataclasses.fields(RunRecord)})
+    except (DataError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}). Copy the checkpoint again, or remove the file.") from None
+
+
+def damaged_files(folder: Path, record: RunRecord) -> list[str]:
+    """Return the files of a checkpoint that are missing or of another size than when it was written."""
+    found = []
+    for name, size in record.files.items():
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{path} is missing")
+        elif path.stat().st_size != size:
+            found.append(f"{path} is damaged: it has {path.stat().st_size:,} of {size:,} bytes")
+    return found
+
+
+@dataclass(frozen=True)
+class StoredConfig:
+    """The configuration that a checkpoint was written with."""
+
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+
+
+def stored_config(folder: Path, record: RunRecord | None) -> StoredConfig | None:
+    """Return the configuration of a checkpoint: its record's, else that of its folder configs/; None where neither can be read."""
+    if record is not None:
+        return StoredConfig(record.config, record.origins)
+    merged = folder / "configs" / MERGED_CONFIG
+    files = [merged] if merged.is_file() else sorted((folder / "configs").glob("*.yml"))
+    try:
+        config = NeoXConfig.load(files) if files else None
+    except ConfigError:
+        return None
+    return StoredConfig(config.values(), config.origins) if config else None

@@ -1,0 +1,263 @@
+"""Where a run begins: from its own newest checkpoint in `save`, else from what it is to load, else from scratch.
+
+    start = find_start(training, layout, values)            # on rank 0, while the lock on `save` is held
+    changes = check_start(start, config, values, tokenizer, data)
+
+`save` holds    load, finetune, iteration, no_load_optim                      the run begins
+------------    ----------------------------------------------------------    ------------------------------------------------
+nothing         load is another folder                                        from load
+                load is save or not set                                       from scratch; with finetune or iteration: error
+checkpoints     as when the run that wrote the newest was first started       from the newest: it resumes
+                load is save or not set, and the others are not set           from the newest: it resumes
+                load is save, with iteration or no_load_optim                 from that iteration, without the optimizer's state
+                anything else                                                 error
+
+No run begins below an iteration that `save` holds: its own checkpoint would replace it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from neox_code.checkpoint.layout import (
+    VOCABULARY_FOLDER,
+    checkpoints,
+    find_checkpoint,
+    is_foreign,
+    iteration_of,
+    latest_file,
+    layer_files,
+    model_files,
+    what_is_there,
+)
+from neox_code.checkpoint.record import RunRecord, StoredConfig, damaged_files, read_record, stored_config
+from neox_code.config.assembly import DEFAULT, written
+from neox_code.config.neox import NeoXConfig
+from neox_code.config.resume_rules import MODEL, OPTIMIZER_STATE, ORDER, SCHEDULE, Difference, Values, differences, effective
+from neox_code.config.training import TrainingConfig
+from neox_code.data.identity import data_changes
+from neox_code.errors import CheckpointError, ConfigError
+from neox_code.files import partial_path
+from neox_code.logs import get_logger
+from neox_code.tokenizer.comparison import compare_vocabulary, name_vocabulary
+from neox_code.tokenizer.protocol import Tokenizer
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins."""
+
+    folder: Path | None = None
+    """The checkpoint to load; None: from scratch."""
+
+    record: RunRecord | None = None
+    """Its run.json, where it has one."""
+
+    stored: StoredConfig | None = None
+    """The configuration that it was written with, where that can be read."""
+
+    iteration: int = 0
+    """Steps done when the run begins."""
+
+    started_from: Mapping[str, Any] | None = None
+    """What the run's first start was to load; None for a start from scratch."""
+
+    run: str | None = None
+    """Name of the run that resumes; None where a new one begins."""
+
+    resets: bool = False
+    """True: training begins at step 0 with the weights of the checkpoint (`finetune`)."""
+
+    loads_optimizer: bool = True
+
+    def is_in(self, save: str) -> bool:
+        """Return whether the checkpoint is one in the folder `save`."""
+        return self.folder is not None and is_same_folder(str(self.folder.parent), save)
+
+    @property
+    def sample_length(self) -> int | None:
+        """Tokens in a sample, of those that the checkpoint counts; None where that is not known."""
+        return effective(self.stored.values)["seq_length"] if self.stored else None
+
+
+def start_request(training: TrainingConfig) -> dict[str, Any]:
+    """Return what the configuration asks a first start to load, as JSON values."""
+    options = {"iteration": training.iteration, "finetune": training.finetune, "no_load_optim": training.no_load_optim}
+    return {"load": str(Path(training.load).resolve()) if training.load else None, **options}
+
+
+def find_start(training: TrainingConfig, layout: Mapping[str, int], values: Values) -> Start:
+    """Return where a run of this layout and configuration (`values`, by flat keys) begins, as the table above has it.
+
+    Raises ConfigError for keys that need `load`, CheckpointError where nothing can be loaded, the checkpoint is not whole, or
+    one in `save` would be replaced.
+    """
+    save, load = (Path(path) if path else None for path in (training.save, training.load))
+    for key in ("finetune", "iteration"):
+        if load is None and (value := getattr(training, key)):
+            raise ConfigError(
+                f"{key} ({written(value)}) needs a checkpoint to begin with. Set load to its folder, or remove {key}."
+            )
+    if save is not None:
+        finish_interrupted_save(save)
+    own = checkpoints(save) if save else {}
+    if own:
+        assert save is not None
+        start = start_in_used_folder(training, layout, values, save)
+    else:
+        start = first_start(training)
+    if start.folder is None:
+        return start
+    record = read_record(start.folder)
+    require_whole(start.folder, record)
+    begin = 0 if start.resets else record.iteration if record else iteration_of(start.folder) or 0
+    if later := [number for number in own if number > begin]:
+        raise CheckpointError(
+            f"{save} holds checkpoints of iterations {', '.join(map(str, later))}, which this run would replace: it begins at "
+            f"{begin}, from {start.folder}. Choose another folder for save, or move them away."
+        )
+    return replace(start, record=record, stored=stored_config(start.folder, record), iteration=begin)
+
+
+def first_start(training: TrainingConfig) -> Start:
+    """Return where a run begins whose `save` holds no checkpoint."""
+    if training.load is None:
+        return Start()
+    load = Path(training.load)
+    needs_one = training.finetune or training.iteration is not None or latest_file(load).exists()
+    if is_same_folder(training.save, training.load) and not needs_one:
+        if is_foreign(load):
+            raise CheckpointError(
+                f"load and save ({load}) hold no checkpoint. {what_is_there(load)} Choose another folder for both."
+            )
+        log.info("no checkpoint in %s yet: training starts from scratch", load)
+        return Start()
+    folder = find_checkpoint(load, training.iteration)
+    loads_optimizer = not (training.finetune or training.no_load_optim)
+    return Start(folder, started_from=start_request(training), resets=training.finetune, loads_optimizer=loads_optimizer)
+
+
+def start_in_used_folder(training: TrainingConfig, layout: Mapping[str, int], values: Values, save: Path) -> Start:
+    """Return where a run begins whose `save` holds checkpoints. Raises CheckpointError where they are of another run."""
+    newest = find_checkpoint(save)
+    record = read_record(newest)
+    request = start_request(training)
+    is_plain = not (training.finetune or training.no_load_optim or training.iteration is not None)
+    is_own_load = training.load is None or is_same_folder(training.save, training.load)
+    is_restart = record is not None and record.started_from == request
+    if is_restart or (is_own_load and is_plain):
+        if training.load is None or not is_plain or not is_own_load:
+            log.info("save (%s) holds checkpoints of this run: it resumes from the newest, %s", save, newest.name)
+        is_fit = record is None or (record.layout == layout and not differences(record.config, values, OPTIMIZER_STATE))
+        loads_optimizer = is_fit or not training.no_load_optim
+        if record is None:
+            return Start(newest, loads_optimizer=loads_optimizer)
+        return Start(newest, started_from=record.started_from, run=record.run, loads_optimizer=loads_optimizer)
+    if is_own_load and not training.finetune:
+        folder = find_checkpoint(save, training.iteration)
+        return Start(folder, started_from=request, loads_optimizer=not training.no_load_optim)
+    asked = ", ".join(f"{key}: {written(value)}" for key, value in request.items() if value not in (None, False))
+    raise CheckpointError(
+        f"save ({save}) holds checkpoints of another run, the newest {newest.name}, and this one would begin anew ({asked}). "
+        f"To resume that run set load to {save} and remove finetune and iteration; to begin this one choose another save."
+    )
+
+
+def is_same_folder(one: str | None, other: str | None) -> bool:
+    return one is not None and other is not None and Path(one).resolve() == Path(other).resolve()
+
+
+def finish_interrupted_save(save: Path) -> None:
+    """Complete a save that was killed after its folder got its name and before `latest` did."""
+    new_latest = partial_path(latest_file(save))
+    if new_latest.is_file():
+        name = new_latest.read_text(encoding="utf-8", errors="replace").strip()
+        if iteration_of(Path(name)) is not None and (save / name).is_dir():
+            new_latest.replace(latest_file(save))
+        else:
+            new_latest.unlink()
+
+
+def require_whole(folder: Path, record: RunRecord | None) -> None:
+    """Raises CheckpointError where files of the checkpoint are missing or cut off."""
+    faults = damaged_files(folder, record) if record else []
+    if not (layer_files(folder) or model_files(folder)):
+        faults = [f"{folder} holds no file of weights"]
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if faults[1:] else ""
+        raise CheckpointError(f"{faults[0]}{more}. Copy the checkpoint again, or move {folder} away to begin with an earlier one.")
+
+
+# ---- comparison
+
+
+def check_start(start: Start, config: NeoXConfig, values: Values, tokenizer: Tokenizer, data: Mapping[str, Any]) -> list[str]:
+    """Return a line for each change since the checkpoint that a run begins with.
+
+    `values` are the configuration's fields with the batch size that it comes to; `data` is `data.identity.data_identity`.
+
+    Raises CheckpointError, naming all of them, for differences that the weights or the optimizer's state do not fit.
+    """
+    if start.folder is None:
+        return []
+    check_vocabulary(start.folder, start.record, tokenizer)
+    check_model(start.folder, start.stored, config, with_optimizer=start.loads_optimizer)
+    if start.stored is None or start.resets:
+        return []
+    stored = start.stored
+    changed = [*differences(stored.values, values, SCHEDULE), *differences(stored.values, values, ORDER)]
+    changed = [difference for difference in changed if (difference.field, difference.before) != ("train_batch_size", None)]
+    lines = [line(difference, stored, config) for difference in changed]
+    return lines + ([f"data: {change}" for change in data_changes(start.record.data, data)] if start.record else [])
+
+
+def check_model(folder: Path, stored: StoredConfig | None, config: NeoXConfig, with_optimizer: bool = False) -> None:
+    """Raises CheckpointError with all differences between the model of a configuration and that of a checkpoint.
+
+    With `with_optimizer` those of the optimizer's state are among them.
+    """
+    if stored is None:
+        log.info("%s holds no configuration that can be read: this one is not compared with it", folder)
+        return
+    problems = []
+    if found := differences(stored.values, config.values(), MODEL):
+        problems.append(
+            f"{folder} is of another model. Use its configuration ({folder / 'configs'}), or other folders for load and save:"
+        )
+        problems += [line(difference, stored, config) for difference in found]
+    if with_optimizer and (found := differences(stored.values, config.values(), OPTIMIZER_STATE)):
+        problems.append(
+            f"{folder} holds another optimizer's state. Change it back, or load the weights alone (no_load_optim: true):"
+        )
+        problems += [line(difference, stored, config) for difference in found]
+    if problems:
+        raise CheckpointError("\n".join(problems))
+
+
+def line(difference: Difference, stored: StoredConfig, config: NeoXConfig) -> str:
+    """Return a changed field with both values and where they are set.
+
+    lr (0.001, --set) was (0.003, job.yml:14)
+    """
+    name = difference.field
+    sides = [(difference.now, config.origins[name]), (difference.before, stored.origins.get(name, DEFAULT))]
+    now, before = (f"({written(value)}, {origin})" for value, origin in sides)
+    return f"{name} {now} was {before}"
+
+
+def check_vocabulary(folder: Path, record: RunRecord | None, tokenizer: Tokenizer) -> None:
+    """Raises CheckpointError where ids mean something else to the tokenizer than to the one of the checkpoint."""
+    if record is None:
+        return
+    comparison = compare_vocabulary(record.tokenizer, tokenizer)
+    if comparison == "other":
+        raise CheckpointError(
+            f"{folder} was trained with the vocabulary of {name_vocabulary(record.tokenizer)}, and this configuration has "
+            f"{name_vocabulary(tokenizer.identity)}. The checkpoint's own is in {folder / VOCABULARY_FOLDER}: set vocab_file and "
+            "merge_file to it."
+        )
+    if comparison == "same ids":
+        log.info("%s is another file of the checkpoint's vocabulary (%s)", name_vocabulary(tokenizer.identity), folder)

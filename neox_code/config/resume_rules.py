@@ -1,0 +1,125 @@
+"""What a changed configuration field means for weights that exist already: one table, FIELDS_BY_EFFECT.
+
+    differences(before, now, MODEL)       # [Difference("num_attention_heads", 4, 8), ...], by flat values
+
+Fields are compared by their effect, not by their spelling: `num_kv_heads: null` is the number of heads, `rotary_pct` is nothing
+without rotary positions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from neox_code.config.fields import FIELDS
+from neox_code.config.model import feed_forward_size
+
+Values = Mapping[str, Any]
+
+MODEL = "model"
+"""Shape and function of the model: the weights are of no use to another one."""
+
+OPTIMIZER_STATE = "optimizer state"
+"""What the optimizer keeps for each weight: its state is of no use to another one, the weights are."""
+
+SCHEDULE = "schedule"
+"""How weights are updated, and how long."""
+
+ORDER = "order"
+"""Which samples are read, in which order; token files are compared by content, vocabularies by their ids."""
+
+NO_EFFECT = "no effect"
+"""Nothing that was learned or will be: layout, logging, initialization, generation, and what is compared by content."""
+
+FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
+    MODEL: (
+        *("num_layers", "hidden_size", "num_attention_heads", "num_kv_heads", "max_position_embeddings"),
+        *("intermediate_size", "expansion_factor", "mlp_multiple_of", "activation", "bias_gelu_fusion"),
+        *("norm", "layernorm_epsilon", "rms_norm_epsilon", "gpt_j_residual", "no_weight_tying"),
+        *("pos_emb", "rotary_pct", "rotary_emb_base", "attention_config", "apply_query_key_layer_scaling"),
+        *("use_bias_in_attn_linear", "use_bias_in_mlp"),
+    ),
+    OPTIMIZER_STATE: ("optimizer_type", "use_bnb_optimizer", "precision"),
+    SCHEDULE: (
+        *("lr", "betas", "eps", "momentum", "dampening", "nesterov", "weight_decay", "gradient_clipping"),
+        *("lr_decay_style", "lr_decay_iters", "lr_decay_fraction", "min_lr", "warmup", "train_iters", "train_seconds"),
+        *("hidden_dropout", "attention_dropout", "mask_padded_vocab", "eod_mask_loss", "fp16", "deepspeed_extra_args"),
+    ),
+    ORDER: ("seed", "seq_length", "train_batch_size", "sample_order"),
+    NO_EFFECT: (
+        *("init_method", "output_layer_init_method", "init_method_std"),
+        *("make_vocab_size_divisible_by", "rotary_save_freqs_buffer"),
+        *("pipe_parallel_size", "model_parallel_size", "pipe_partition_method", "checkpoint_activations", "checkpoint_num_layers"),
+        *("distributed_backend", "distributed_timeout_seconds", "hang_timeout_seconds"),
+        *("global_num_gpus", "hostfile", "include", "exclude", "num_nodes", "num_gpus", "master_addr", "master_port", "launcher"),
+        *("zero_stage", "zero_optimization", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"),
+        *("data_path", "split", "data_cache_path", "num_workers"),
+        *("train_data_paths", "valid_data_paths", "test_data_paths"),
+        *("train_data_weights", "valid_data_weights", "test_data_weights"),
+        *("tokenizer_type", "vocab_file", "merge_file", "merge_file_reader", "newlines"),
+        *("heldout_path", "heldout_split", "heldout_bytes_per_language"),
+        *("log_interval", "eval_interval", "eval_iters", "exit_interval"),
+        *("save", "load", "iteration", "finetune", "no_load_optim"),
+        *("checkpoint_factor", "checkpoint_interval_seconds", "extra_save_iters", "keep_last_n_checkpoints"),
+        *("tensorboard_dir", "metrics_file", "log_dir", "peak_theoretical_tflops"),
+        *("use_wandb", "wandb_project", "wandb_group", "wandb_run_name", "wandb_team"),
+        *("text_gen_type", "maximum_tokens", "prompt_end", "temperature", "top_k", "top_p", "recompute", "num_samples"),
+        *("sample_input_file", "sample_output_file"),
+    ),
+}
+
+ONLY_WITH = {
+    "layernorm_epsilon": ("norm", "layernorm"),
+    "rms_norm_epsilon": ("norm", "rmsnorm"),
+    "rotary_pct": ("pos_emb", "rotary"),
+    "rotary_emb_base": ("pos_emb", "rotary"),
+    "max_position_embeddings": ("pos_emb", "learned"),
+    "apply_query_key_layer_scaling": ("pos_emb", "alibi"),
+    "attention_config": ("apply_query_key_layer_scaling", True),
+    "bias_gelu_fusion": ("activation", "gelu"),
+    "fp16": ("precision", "fp16"),
+}
+"""Fields that have an effect only where another one has a value."""
+
+SAME_VALUES = {"adamw": "adam", "cpu_adam": "adam", "swish": "silu"}
+"""Names of one optimizer, and of one activation."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    field: str
+    before: Any
+    now: Any
+
+
+def differences(before: Values, now: Values, effect: str) -> list[Difference]:
+    """Return the fields of an effect that differ in it between two configurations; `before` may lack fields."""
+    old, new = effective(before), effective(now)
+    return [Difference(name, old[name], new[name]) for name in FIELDS_BY_EFFECT[effect] if old[name] != new[name]]
+
+
+def effective(values: Values) -> dict[str, Any]:
+    """Return all fields with derived defaults filled in, and None where a field has no effect.
+
+    >>> found = effective({"hidden_size": 8, "num_attention_heads": 2, "max_position_embeddings": 64, "activation": "swish"})
+    >>> found["num_kv_heads"], found["intermediate_size"], found["seq_length"], found["rotary_pct"], found["activation"]
+    (2, 32, 64, None, 'silu')
+    """
+    found = {name: field.default for name, field in FIELDS.items()} | dict(values)
+    found["num_kv_heads"] = found["num_kv_heads"] or found["num_attention_heads"]
+    found["seq_length"] = found["seq_length"] or found["max_position_embeddings"]
+    width = [found[name] for name in ("hidden_size", "intermediate_size", "expansion_factor", "activation", "mlp_multiple_of")]
+    found |= {"intermediate_size": feed_forward_size(*width), "expansion_factor": None, "mlp_multiple_of": None}
+    found["betas"] = found["betas"] or ((0.9, 0.99) if found["optimizer_type"] == "lion" else (0.9, 0.999))
+    if found["optimizer_type"] == "sgd" and found["momentum"]:
+        found["optimizer_type"] = "sgd with momentum"  # without it there is no state
+    for name, (other, value) in ONLY_WITH.items():
+        if found[other] != value:
+            found[name] = None
+    return {name: comparable(value) for name, value in found.items()}
+
+
+def comparable(value: Any) -> Any:
+    """Return the value with lists for tuples and one name for the names of one thing."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [comparable(inner) for inner in value]
+    return SAME_VALUES.get(value, value) if isinstance(value, str) else value
