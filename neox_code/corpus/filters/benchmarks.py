@@ -297,7 +297,7 @@ def save_known(index: Index, path: Path = KNOWN) -> None:
     for hashed, name in index.names.items():
         hashes[name].append(hashed)
     places = [(number, *place) for number, word in enumerate(sorted(index.whole_words)) for place in index.places.get(word, ())]
-    arrays = {name: np.array(sorted(some), dtype=np.uint64) for name, some in hashes.items()}
+    arrays: dict[str, Any] = {name: np.array(sorted(some), dtype=np.uint64) for name, some in hashes.items()}
     arrays |= {"words": as_bytes(index.words), "whole words": as_bytes(index.whole_words)}
     np.savez_compressed(path, places=np.array(places, dtype=np.uint16), **arrays)
 

@@ -81,8 +81,8 @@ def known_tasks(data: Path) -> Iterator[Task]:
     for row in read_rows(data / "cruxeval/cruxeval.jsonl"):
         test = f"assert f({row['input']}) == {row['output']}"
         yield Task("CRUXEval", row["id"], "python", {"code": row["code"], "test": test})
-    for path in sorted((data / "multipl-e").glob("humaneval-*.jsonl")):
-        for row in read_rows(path):
+    for translation in sorted((data / "multipl-e").glob("humaneval-*.jsonl")):
+        for row in read_rows(translation):
             texts = {"prompt": row["prompt"], "test": row["tests"]}
             yield Task("MultiPL-E", "/".join(row["name"].split("_")[:2]), row["language"], texts)
 
@@ -118,8 +118,8 @@ def known_index(data: Path) -> Index:
     runs = [distinctive_runs(words) for _, words in texts]
     tasks_of: defaultdict[int, set[str]] = defaultdict(set)
     hashes = [[hash_of(run) for run in of_text] for of_text in runs]
-    for (task, _), of_text in zip(texts, hashes, strict=True):
-        for hashed in of_text:
+    for (task, _), hashes_of_text in zip(texts, hashes, strict=True):
+        for hashed in hashes_of_text:
             tasks_of[hashed].add(task.task)
     runs_of: defaultdict[str, list[list[Sequence[bytes]]]] = defaultdict(list)
     wholes_of: defaultdict[str, list[Sequence[bytes]]] = defaultdict(list)
