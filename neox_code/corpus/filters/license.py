@@ -13,9 +13,16 @@ from typing import Any
 
 from license_expression import LicenseWithExceptionSymbol
 
-from neox_code.corpus.filters.license_headers import UNKNOWN, noticed_license, parse_expression, stated_license, together
+from neox_code.corpus.filters.license_headers import (
+    HEADER_CHARACTERS,
+    UNKNOWN,
+    noticed_license,
+    parse_expression,
+    stated_license,
+    together,
+)
 from neox_code.corpus.filters.license_names import mentioned_licenses, spdx_expression
-from neox_code.corpus.filters.license_texts import COPYRIGHT_LINE, find_license_texts
+from neox_code.corpus.filters.license_texts import COPYRIGHT_LINE, find_license_texts, plain
 from neox_code.corpus.filters.permissive import PERMISSIVE
 from neox_code.corpus.linguist.detect import by_extension
 from neox_code.errors import DataError
@@ -45,7 +52,8 @@ DOCUMENTS = (".pdf", ".doc", ".docx", ".odt")
 IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".ico", ".webp", ".license")
 
 RESTRICTION = re.compile(
-    r"commons clause|good not evil|non ?commercial|personal use|commercial (?:use|purpose|licen|agreement|product)|proprietary|"
+    r"commons clause|good not evil|non ?commercial|personal use|commercial (?:licen|agreement)|"
+    r"(?:no|not|without) (?:\w+ ){0,4}commercial (?:use|purpose)|proprietary|"
     r"confidential|trade secret|unauthorized|evaluation|internal use|research purposes|academic use|educational use|prohibited|"
     r"forbidden|(?<!changing it is )not (?:permitted|allowed|granted)|without (?:\w+ ){0,3}(?:consent|agreement)|subscription|"
     r"business source|source available|(?<!may or )may not (?!be used to endorse|use this file except)\w|"
@@ -72,6 +80,7 @@ ALTERNATIVES = re.compile(
     r"alternatively|dual[ -]?licen[cs]|either (?:of|one)|under either|your (?:option|choice)|you may choose|"
     r"or the (?:mit|apache|bsd)"
 )
+CHOICE = re.compile(r"under both (?:of )?(?:the )?(.{10,400}?)one of the above")
 LATER_VERSION = re.compile(r"(?:either version|at your option)(?: \w+){0,8} any later version|either version [\d.]+")
 REFERENCE = re.compile(
     r"\.{0,2}[\w.-]*(?:/[\w.-]+)+|year:? .{1,40} copyright holder.*|.{0,400}can be found in (?:the )?licen[cs]e.{0,80}"
@@ -147,8 +156,21 @@ def is_license_file(path: str) -> bool:
 
 
 def file_license(path: str, text: str) -> str | None:
-    """The SPDX expression that a source file states for itself; None where it states none that is known."""
-    return None if is_license_file(path) else stated_license(text)
+    """Return the SPDX expression that a source file states for itself; None where it states none that is known."""
+    return None if is_license_file(path) else stated_license(text) or chosen_license(text[:HEADER_CHARACTERS])
+
+
+def chosen_license(header: str) -> str | None:
+    """Return the licenses among which the head of a file lets choose by their names.
+
+    >>> chosen_license("// under both the BSD license and the GPLv2. You may select one of the\\n// above-listed licenses.")
+    'BSD-3-Clause OR GPL-2.0-only'
+    """
+    if "you may select" not in header and "You may select" not in header:
+        return None
+    found = CHOICE.search(plain(header.lower()))
+    names = mentioned_licenses(found[1]) if found else ()
+    return together(set(names), "OR") if len(names) > 1 else None
 
 
 def license_of_file(path: str, text: str) -> str | None:

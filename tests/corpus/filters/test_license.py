@@ -129,6 +129,8 @@ Portions of this software are licensed as follows:
         (LODASH, "MIT"),
         (JQ, "MIT"),
         (OPEN_CORE, "MIT"),
+        (f"Free software for both academic and commercial purposes at absolutely no cost.\n\n{MIT}", "MIT"),
+        (f"{MIT}\nIt must not be used for any commercial purpose.\n", f"{UNKNOWN} AND MIT"),
         (f"{APACHE}\n-- code of others --\n{BSD}\n-- and --\n{APACHE}\n-- and --\n{MIT}", "Apache-2.0 AND BSD-3-Clause AND MIT"),
         (f"{MIT}\n\nBundled code:\n\n{GPL}", "GPL-3.0-only AND MIT"),
         (f"This is dual-licensed: choose either of the following.\n\n{MIT}\n\n{GPL}", "GPL-3.0-only OR MIT"),
@@ -229,6 +231,16 @@ def test_headers_state_their_license(text, expression):
 def test_a_license_file_says_nothing_of_itself_as_a_source_file():
     assert file_license("COPYING", GPL_2_OR_LATER) is None
     assert file_license("main.c", GPL_2_OR_LATER) == "GPL-2.0-or-later"
+
+
+def test_the_head_of_a_file_may_let_choose():
+    both = (
+        "/* This is licensed under both the BSD-style license (found in the LICENSE file)\n * and the GPLv2 (found in COPYING).\n"
+    )
+    assert file_license("main.c", f"{both} * You may select, at your option, one of the above-listed licenses. */\n") == (
+        "BSD-3-Clause OR GPL-2.0-only"
+    )
+    assert file_license("main.c", f"{both} */\n") is None
 
 
 @pytest.mark.parametrize(
