@@ -4,7 +4,8 @@
     python tools/merge_datasets.py --input a_text_document b_text_document --output-prefix all_text_document
 
 An input is a folder, whose pairs are joined in the order of their names, or a pair by its path, with or without .bin or .idx; one
-that is named twice, as by PREFIX*, is joined once. All must be of one vocabulary's type. The result appears whole or not at all;
+that is named twice, as by PREFIX*, is joined once. All must be of one vocabulary, as
+far as their PREFIX.tokens.json record it, and of one type of ids. The result appears whole or not at all;
 memory does not grow with it.
 """
 
@@ -12,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from neox_code.data.identity import write_record
 from neox_code.data.indexed_dataset import bin_path
 from neox_code.data.merge import DatasetMerger, dtype_of, token_files
 from neox_code.errors import run_command
@@ -37,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
             log.info("adding %s", prefix)
             merger.add_dataset(prefix)
             advance(1)
+    write_record(arguments.output_prefix, merger.tokenizer, merger.max_id)
     documents, tokens = f"{merger.num_documents:,}", f"{merger.num_tokens:,}"
     log.info("%s: %s documents, %s tokens of %d files", bin_path(arguments.output_prefix), documents, tokens, len(prefixes))
     return 0

@@ -5,7 +5,8 @@
 
 writes data/code_text_document.bin and .idx. An input is a JSON Lines file (plain, .gz, .zst), a Parquet file or a folder of them, a
 folder of source files (every regular file with content is a document, in the order of their paths), or a corpus of
-tools/build_corpus.py (data/code_train_text_document and so on). The bytes are the same for any number of workers; an interrupted
+tools/build_corpus.py (data/code_train_text_document and so on). PREFIX.tokens.json beside each pair records its vocabulary and
+highest id, which training compares with its own. The bytes are the same for any number of workers; an interrupted
 run goes on where it was.
 """
 

@@ -35,10 +35,12 @@ from neox_code.corpus.tokenize_piece import (
     tokenize_piece,
 )
 from neox_code.corpus.workers import Workers, available_cores
-from neox_code.data.indexed_dataset import best_dtype, bin_path, idx_path
+from neox_code.data.identity import write_record
+from neox_code.data.indexed_dataset import best_dtype, bin_path, idx_path, record_path
 from neox_code.data.merge import DatasetMerger
 from neox_code.files import atomic_file, folder_lock, read_json, write_json
 from neox_code.logs import get_logger, progress, si
+from neox_code.tokenizer.comparison import describe_vocabulary
 from neox_code.tokenizer.fast import IdsDiffer, first_choice, first_guess
 from neox_code.tokenizer.protocol import Tokenizer
 
@@ -74,7 +76,9 @@ def write_token_files(
     *,
     is_one_of_many: bool = False,
 ) -> dict[str, TokenCounts]:
-    """Writes the pieces' tokens to PREFIX.bin and .idx in their order; returns what became of the documents, by language.
+    """Write the pieces' tokens to PREFIX.bin and .idx in their order; return what became of the documents, by language.
+
+    PREFIX.tokens.json beside them records the vocabulary and the highest id.
 
     `prefix_of(language)` is the path of a language's files, `prefix_of(None)` that of all together. A document without tokens is
     left out; without any document there is no file. What an interrupted run has done lies in PREFIX.work, and is gone on with.
@@ -235,7 +239,7 @@ def join_pieces(
     for piece_report in reports:
         for language, piece_counts in piece_report.counts.items():
             counts[language].add(piece_counts)
-    dtype = best_dtype(tokenizer.vocab_size)
+    dtype, vocabulary = best_dtype(tokenizer.vocab_size), describe_vocabulary(tokenizer)
     for language in sorted(counts) if writing.by_language else [WHOLE]:
         prefix = prefix_of(language or None)
         parts = [part_prefix(work, index, language) for index, own in enumerate(reports) if has_documents(own, language)]
@@ -243,10 +247,12 @@ def join_pieces(
             with DatasetMerger(prefix, dtype) as merger:
                 for part in parts:
                     merger.add_dataset(part)
+            write_record(prefix, vocabulary, merger.max_id)
             log.info("%s: %s documents, %s tokens", bin_path(prefix), f"{merger.num_documents:,}", f"{merger.num_tokens:,}")
         else:
             idx_path(prefix).unlink(missing_ok=True)
             bin_path(prefix).unlink(missing_ok=True)
+            record_path(prefix).unlink(missing_ok=True)
             log.warning("%s: no document has a token, so no file is written", prefix)
     return dict(sorted(counts.items()))
 

@@ -75,6 +75,8 @@ class IndexedDatasetWriter:
         self.prefix = prefix
         self.dtype = np.dtype(dtype)
         self.num_tokens = 0
+        self.max_id: int | None = None
+        """Highest id so far."""
         self._code = CODES[self.dtype]
         self._range = np.iinfo(self.dtype)
         self._sizes = array("i")
@@ -134,6 +136,12 @@ class IndexedDatasetWriter:
             )
         self._bin.write(values.astype(self.dtype.newbyteorder("<")).tobytes())
         self.num_tokens += values.size
+        self._note_max(values)
+
+    def _note_max(self, values: NDArray[np.integer]) -> None:
+        """Keep the highest id."""
+        if values.size:
+            self.max_id = max(int(values.max()), self.max_id or 0)
 
     def end_document(self) -> None:
         self._document_indices.append(len(self._sizes))
@@ -187,6 +195,11 @@ class IndexedDataset:
     def num_bytes(self) -> int:
         """Of the .bin file."""
         return len(self._ids)
+
+    @property
+    def ids(self) -> NDArray[np.integer]:
+        """All ids of the file [tokens], a read-only view."""
+        return np.frombuffer(self._ids, self.dtype)
 
     def counts(self) -> dict[str, int]:
         """Number of documents and of tokens."""

@@ -38,6 +38,7 @@ from neox_code.data.identity import idx_sha256
 from neox_code.data.index_cache import Arrays, IndexCache
 from neox_code.data.indexed_dataset import IndexedDataset, bin_path, idx_path
 from neox_code.data.splits import split_string
+from neox_code.data.vocabulary import check_vocabulary
 from neox_code.errors import DataError
 from neox_code.logs import get_logger, is_rank_zero
 from neox_code.parallel.collectives import barrier, run_on_rank_zero
@@ -110,11 +111,11 @@ def build_datasets(
 
     Their indices are kept in the folder `cache`, or in memory alone where it is None. Must be called on every rank. Raises
     DataError where a token file is missing, damaged or shorter than one sample; validation and test are left out, with a warning,
-    where none of their own files exists.
+    where none of their own files exists. A file of another vocabulary is a DataError as well.
     """
     if not isinstance(cache, IndexCache):
         cache = IndexCache(Path(cache) / INDICES if cache is not None else None)
-    hashes = run_on_rank_zero(partial(check_token_files, data, sequence_length, num_samples, cache.folder is not None))
+    hashes = run_on_rank_zero(partial(check_token_files, data, sequence_length, num_samples, tokenizer, cache.folder is not None))
     config = GPTDatasetConfig(
         random_seed=seed,
         sequence_length=sequence_length,
@@ -156,7 +157,9 @@ def find_sources(data: DataConfig, split: Split) -> list[Source]:
     return [Source(path, weight) for path, weight in zip(paths, weights, strict=True) if weight]
 
 
-def check_token_files(data: DataConfig, sequence_length: int, num_samples: Sequence[int], is_hashed: bool) -> dict[str, str]:
+def check_token_files(
+    data: DataConfig, sequence_length: int, num_samples: Sequence[int], tokenizer: Tokenizer, is_hashed: bool
+) -> dict[str, str]:
     """Return the token files that are read, each with the hash of its .idx, or "" unless `is_hashed`; raise as `build_datasets`."""
     prefixes = set()
     for split, count in zip(Split, num_samples, strict=True):
@@ -168,17 +171,19 @@ def check_token_files(data: DataConfig, sequence_length: int, num_samples: Seque
         else:
             prefixes |= found
     for prefix in sorted(prefixes):
-        check_token_file(prefix, sequence_length)
+        check_token_file(prefix, sequence_length, tokenizer, len(prefixes))
     return {prefix: idx_sha256(prefix) if is_hashed else "" for prefix in sorted(prefixes)}
 
 
-def check_token_file(prefix: str, sequence_length: int) -> None:
-    """Raise DataError unless PREFIX.bin and PREFIX.idx are there, whole, and hold at least one sample."""
-    tokens = IndexedDataset(prefix).counts()["tokens"]
+def check_token_file(prefix: str, sequence_length: int, tokenizer: Tokenizer, num_files: int) -> None:
+    """Raise DataError unless PREFIX.bin and PREFIX.idx are there, whole, of the vocabulary, and hold at least one sample."""
+    dataset = IndexedDataset(prefix)
+    tokens = dataset.counts()["tokens"]
     if tokens <= sequence_length:
         raise DataError(
             f"{prefix}.bin holds {tokens:,} tokens, one sample needs {sequence_length + 1:,}. Add documents, or lower seq_length."
         )
+    check_vocabulary(dataset, tokenizer, num_files)
 
 
 def open_share(source: Source, file: MegatronFile, idx_hash: str) -> Share:

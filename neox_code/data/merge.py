@@ -8,13 +8,14 @@ Memory does not grow with the number of files or documents: every file is read t
 """
 
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neox_code.data.identity import read_record
 from neox_code.data.indexed_dataset import (
     HEADER,
     MAGIC,
@@ -27,9 +28,13 @@ from neox_code.data.indexed_dataset import (
     read_header,
 )
 from neox_code.errors import DataError
+from neox_code.logs import get_logger
+from neox_code.tokenizer.comparison import compare_records, name_vocabulary
+
+log = get_logger(__name__)
 
 CHUNK = 2**20
-"""Entries of an index, and sixteenths of a .bin file's bytes, that are in memory at a time."""
+"""Entries of an index, and ids of a .bin file, that are in memory at a time."""
 
 Prefix = str | os.PathLike[str]
 
@@ -40,6 +45,7 @@ class DatasetMerger(IndexedDatasetWriter):
     def __init__(self, prefix: Prefix, dtype: np.dtype):
         super().__init__(prefix, dtype)
         self._prefixes: list[Prefix] = []
+        self._tokenizers: list[tuple[str, dict[str, Any] | None]] = []
         self._num_sequences = 0
         self._num_documents = 0
 
@@ -48,7 +54,7 @@ class DatasetMerger(IndexedDatasetWriter):
         return self._num_documents
 
     def add_dataset(self, prefix: Prefix) -> None:
-        """Raises DataError where the pair is not whole, is of another type, or is the output."""
+        """Raises DataError where the pair is not whole, is of another type or vocabulary, or is the output."""
         dataset = IndexedDataset(prefix)
         if dataset.dtype != self.dtype:
             raise DataError(
@@ -57,12 +63,35 @@ class DatasetMerger(IndexedDatasetWriter):
             )
         if bin_path(prefix).resolve() == bin_path(self.prefix).resolve():
             raise DataError(f"{bin_path(prefix)} is the output as well. Choose another --output-prefix.")
-        with bin_path(prefix).open("rb") as source:
-            shutil.copyfileobj(source, self._bin, 16 * CHUNK)
+        self._compare_vocabulary(dataset)
+        for start in range(0, len(dataset.ids), CHUNK):
+            ids = dataset.ids[start : start + CHUNK]
+            self._note_max(ids)
+            self._bin.write(ids.tobytes())
         self._prefixes.append(prefix)
         self._num_sequences += len(dataset)
         self._num_documents += len(dataset.document_indices) - 1
         self.num_tokens += int(dataset.sizes.sum(dtype=np.int64))
+
+    def _compare_vocabulary(self, dataset: IndexedDataset) -> None:
+        """Raise DataError where the file was made with another vocabulary than an earlier one, as far as both are recorded."""
+        recorded = read_record(dataset).get("tokenizer")
+        self._tokenizers.append((str(bin_path(dataset.prefix)), recorded))
+        first, expected = next(((file, known) for file, known in self._tokenizers if known), (None, None))
+        if not recorded or not expected:
+            return
+        comparison = compare_records(expected, recorded)
+        pair = f"{bin_path(dataset.prefix)} was made with {name_vocabulary(recorded)}, {first} with {name_vocabulary(expected)}"
+        if comparison == "other":
+            raise DataError(f"{pair}: their ids mean different texts. Merge files of one vocabulary.")
+        if comparison != "same":
+            log.warning("%s: %s", pair, "the ids mean the same" if comparison == "same ids" else "it is not known if the ids agree")
+
+    @property
+    def tokenizer(self) -> dict[str, Any] | None:
+        """The recorded tokenizer of the files; None where that of any file is not known."""
+        known = [recorded for _, recorded in self._tokenizers]
+        return known[0] if known and all(known) else None
 
     def _index(self) -> Iterator[bytes]:
         yield HEADER.pack(MAGIC, VERSION, self._code, self._num_sequences, self._num_documents + 1)

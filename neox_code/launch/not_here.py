@@ -8,7 +8,7 @@ their ranks look for their data and packages themselves.
 """
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from neox_code.config.neox import NeoXConfig
@@ -21,6 +21,11 @@ TYPES_WITHOUT_FILES = ("CharLevelTokenizer", "TiktokenTokenizer")
 """Tokenizers whose vocab_file need not be a file: the second's may be the name of an encoding."""
 VOCABULARY = (("vocab_file", ("",)), ("merge_file", ("",)))
 STANDARD_INPUT = "-"
+
+WITHOUT_PART = (
+    "Training goes on without it. To divide one token file into training, validation and test, set data_path and split instead of "
+    "the *_data_paths."
+)
 
 FILES = {
     "train": (*((key, TOKENS) for key in ("data_path", "train_data_paths", "valid_data_paths", "test_data_paths")), *VOCABULARY),
@@ -60,7 +65,8 @@ def stopping(config: NeoXConfig, script: str) -> list[str]:
     """Data, files, packages and hosts without which the script ends."""
     if script != "train":
         return [*files(config, script), *packages(config)]
-    here = (*files(config, script), *packages(config)) if has_ranks_here(config) else ()
+    optional = set(left_out(config))
+    here = (*files(config, script, optional), *packages(config)) if has_ranks_here(config) else ()
     return [*unset(config, script), *here, *gpu_for_fp16(config), *hosts(config)]
 
 
@@ -90,9 +96,20 @@ def merges(config: NeoXConfig) -> Iterator[str]:
         yield "merge_file: it is not set, and GPT2BPETokenizer needs it beside vocab_file. Set it to the file of merges."
 
 
-def files(config: NeoXConfig, script: str) -> Iterator[str]:
+def left_out(config: NeoXConfig) -> Iterator[str]:
+    """Yield the keys of validation and test files none of which exists: training goes on without them."""
+    for key in ("valid_data_paths", "test_data_paths"):
+        if not any(Path(f"{path}{ending}").exists() for path in config.values()[key] for ending in TOKENS):
+            yield key
+
+
+def files(config: NeoXConfig, script: str, skipped: Container[str] = ()) -> Iterator[str]:
+    """Yield a sentence for each file that is missing; `skipped` keys are not looked at."""
     values = config.values()
+    optional = set(left_out(config))
     for key, endings in FILES.get(script, ()):
+        if key in skipped:
+            continue
         if key == "vocab_file" and config.data.tokenizer_type in TYPES_WITHOUT_FILES:
             continue
         named = values[key] if isinstance(values[key], tuple) else (values[key],)
@@ -101,7 +118,8 @@ def files(config: NeoXConfig, script: str) -> Iterator[str]:
                 continue
             missing = [f"{path}{ending}" for ending in endings if not Path(f"{path}{ending}").exists()]
             if missing:
-                yield f"{' and '.join(missing)} ({key}, {config.origins[key]}). {remedy(key, script, config)}"
+                advice = WITHOUT_PART if key in optional else remedy(key, script, config)
+                yield f"{' and '.join(missing)} ({key}, {config.origins[key]}). {advice}"
 
 
 PACKAGES = (

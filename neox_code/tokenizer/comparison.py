@@ -48,6 +48,19 @@ def compare_vocabulary(recorded: Mapping[str, Any], tokenizer: Tokenizer) -> Com
     return "other" if recorded.get("tokenizer_type") == own["tokenizer_type"] else "unknown"
 
 
+def compare_records(one: Mapping[str, Any], other: Mapping[str, Any]) -> Comparison:
+    """Return how two recorded vocabularies relate, as `compare_vocabulary` does; of unequal size they are other ones.
+
+    >>> compare_records({"sha256": "ab", "ids_sha256": "cd"}, {"sha256": "ef", "ids_sha256": "cd"})
+    'same ids'
+    """
+    if one.get("sha256") == other.get("sha256"):
+        return "same"
+    if one.get("ids_sha256") and other.get("ids_sha256"):
+        return "same ids" if one["ids_sha256"] == other["ids_sha256"] else "other"
+    return "other" if one.get("tokenizer_type") == other.get("tokenizer_type") else "unknown"
+
+
 def name_vocabulary(identity: Mapping[str, Any]) -> str:
     """Return a tokenizer's type and files, as an error message names it.
 

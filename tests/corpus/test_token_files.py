@@ -86,7 +86,7 @@ def test_the_bytes_are_the_same_for_any_number_of_workers_and_those_of_single_en
     assert "encoder | gigatoken, identical to the tokenizer's own ids" in log.text
     assert write_token_files(named(tmp_path / "two"), pieces_of(rows), tokenizer, WRITING, workers=2) == counts
     assert sums(tmp_path / "one") == sums(tmp_path / "two")
-    assert sorted(sums(tmp_path / "one")) == ["all.bin", "all.idx"]
+    assert sorted(sums(tmp_path / "one")) == ["all.bin", "all.idx", "all.tokens.json"]
     assert [ids.tolist() for ids in IndexedDataset(tmp_path / "one/all")] == gpt_neox_way(texts, vocabulary)
     assert sum(count.documents for count in counts.values()) == len(texts) - 1
     assert sum(count.bytes for count in counts.values()) == len("".join(texts).encode())
@@ -149,7 +149,8 @@ def test_languages_apart_are_the_same_documents(tmp_path: Path, rows: Path, text
     whole = write_token_files(named(tmp_path / "whole"), pieces_of(rows), tokenizer, WRITING)
     apart = write_token_files(named(tmp_path / "apart"), pieces_of(rows), tokenizer, Writing(True, "keep", by_language=True))
     assert whole == apart
-    assert sorted(sums(tmp_path / "apart")) == ["Go.bin", "Go.idx", "Python.bin", "Python.idx"]
+    endings = ("bin", "idx", "tokens.json")
+    assert sorted(sums(tmp_path / "apart")) == [f"{language}.{ending}" for language in ("Go", "Python") for ending in endings]
     for number, language in enumerate(["Python", "Go"]):
         ids = [ids[:-1].tolist() for ids in IndexedDataset(tmp_path / "apart" / language)]
         own = [text for index, text in enumerate(texts) if (index % 3 == 0) == bool(number) and text]

@@ -91,6 +91,7 @@ def test_a_split_without_documents_has_no_files_even_where_older_ones_lay(tmp_pa
         "tokens.json",
         "train_text_document.bin",
         "train_text_document.idx",
+        "train_text_document.tokens.json",
     ]
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from neox_code.config.data import DataConfig
+from neox_code.data.identity import write_record
 from neox_code.data.indexed_dataset import IndexedDatasetWriter
 from neox_code.data.loaders import BatchLoader
 from neox_code.data.megatron_datasets import build_datasets
@@ -26,6 +27,7 @@ def samples(prefix: Path, count: int, order: str = "per_epoch", last: int = 7) -
     with IndexedDatasetWriter(prefix, np.uint16) as writer:
         for number in range(50):
             writer.add_document([2 + number, 60 + number, 5, 6, last, 0])
+    write_record(prefix, None, 999)  # as a sample of a large file may look
     data = DataConfig(train_data_paths=(str(prefix),), sample_order=order)
     return build_datasets(data, 8, (count, 0, 0), Vocabulary(), 1, None)[0]
 

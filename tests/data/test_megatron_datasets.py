@@ -8,13 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from distributed_runs import run_ranks
 from torch.utils.data import Dataset
 
 from neox_code.config.data import DataConfig
+from neox_code.config.parallelism import ParallelismConfig
+from neox_code.data.identity import write_record
 from neox_code.data.index_cache import IndexCache
 from neox_code.data.indexed_dataset import IndexedDatasetWriter
 from neox_code.data.megatron_datasets import build_datasets
 from neox_code.errors import DataError
+from neox_code.parallel.startup import startup
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # megatron-core names what is not installed, and deprecated parts of torch, as it is imported
@@ -25,7 +29,7 @@ with warnings.catch_warnings():
 class Vocabulary:
     """The facts that datasets ask of a tokenizer."""
 
-    vocab_size, eod_id, pad_id, identity = 1000, 0, 1, {"type": "test"}
+    vocab_size, eod_id, pad_id, identity = 1000, 0, 1, {"tokenizer_type": "test"}
 
 
 def write(prefix: Path, documents: list[list[int]]) -> str:
@@ -257,6 +261,27 @@ def test_missing_validation_files_are_left_out_and_named_with_the_remedy(tmp_pat
 
 def test_an_id_beyond_the_vocabulary_is_named_with_its_file(tmp_path):
     path = write(tmp_path / "a", [[5, 6, 7, 1000, 0]] * 20)
-    train, _, _ = build_datasets(DataConfig(train_data_paths=(path,)), LENGTH, (1, 0, 0), Vocabulary(), 1, None)
+    data = DataConfig(train_data_paths=(path,))
+    with pytest.raises(DataError, match=r"a\.bin has token id 1,000, but the vocabulary of test"):
+        build_datasets(data, LENGTH, (1, 0, 0), Vocabulary(), 1, None)
+    write_record(path, None, 999)  # as a sample of a large file may look
+    train, _, _ = build_datasets(data, LENGTH, (1, 0, 0), Vocabulary(), 1, None)
     with pytest.raises(DataError, match=r"a\.bin has token id 1,000 in one of its documents \d+ to \d+, .* ids 0 to 999"):
         train[0]
+
+
+def read_on_rank(path: str, cache: Path) -> tuple[list[list[int]], str]:
+    """The samples of one rank of several, and the error that it raises for a missing file."""
+    with startup(ParallelismConfig()):
+        data = DataConfig(train_data_paths=(path, path))
+        samples = ids(read(data, 150, IndexCache(cache, smallest=0)), 150)
+        with pytest.raises(DataError) as caught:
+            read(DataConfig(train_data_paths=("nowhere",)), 1)
+    return samples, str(caught.value)
+
+
+def test_two_ranks_read_the_samples_of_one_and_raise_the_same_error(tmp_path):
+    path = write(tmp_path / "a", documents(0))
+    (first, error), (second, same_error) = run_ranks(2, read_on_rank, path, tmp_path / "cache")
+    assert first == second == ids(read(DataConfig(train_data_paths=(path, path)), 150), 150)
+    assert error == same_error and error.startswith("nowhere.idx does not exist")

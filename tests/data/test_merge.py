@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from neox_code.data import merge
+from neox_code.data.identity import write_record
 from neox_code.data.indexed_dataset import IndexedDataset, IndexedDatasetWriter
 from neox_code.data.merge import DatasetMerger, dtype_of, token_files
 from neox_code.errors import DataError
@@ -90,3 +91,40 @@ def test_files_of_another_type_or_cut_off_or_the_output_itself_are_refused_and_l
     with pytest.raises(DataError, match=r"absent.* does not exist"):
         merge_all(tmp_path / "out/all", [tmp_path / "absent"])
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_highest_id_is_that_of_all_files(tmp_path: Path, parts: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merge, "CHUNK", 7)
+    with DatasetMerger(tmp_path / "all", np.dtype("uint16")) as merger:
+        for part in parts:
+            merger.add_dataset(part)
+    assert (
+        merger.max_id
+        == IndexedDataset(tmp_path / "all").ids.max()
+        == max(int(IndexedDataset(part).ids.max(initial=0)) for part in parts)
+    )
+
+
+def test_files_of_two_vocabularies_are_refused_as_far_as_they_are_recorded(
+    tmp_path: Path, parts: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    first = {"tokenizer_type": "HFTokenizer", "vocab_file": "a.json", "sha256": "1", "vocab_size": 9, "ids_sha256": "1"}
+    second = first | {"vocab_file": "b.json", "sha256": "2", "ids_sha256": "2"}
+
+    def merged(*tokenizers: dict | None) -> DatasetMerger:
+        for part, tokenizer in zip(parts, tokenizers, strict=True):
+            write_record(part, tokenizer, None)
+        with DatasetMerger(tmp_path / "out/all", np.dtype("uint16")) as merger:
+            for part in parts:
+                merger.add_dataset(part)
+        return merger
+
+    assert merged(first, first, first, first).tokenizer == first
+    assert merged(first, first, None, first).tokenizer is None
+    assert merged(first, second | {"ids_sha256": "1"}, first, first).tokenizer == first
+    assert "the ids mean the same" in caplog.text
+    before = (tmp_path / "out/all.bin").read_bytes()
+    for tokenizers in ((first, second, first, first), (None, first, None, second)):
+        with pytest.raises(DataError, match=r"was made with HFTokenizer b\.json .* with HFTokenizer a\.json .* different texts"):
+            merged(*tokenizers)
+    assert (tmp_path / "out/all.bin").read_bytes() == before

@@ -100,3 +100,11 @@ def test_optional_packages_stop_a_run_that_uses_them(lacks, monkeypatch, key, pa
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert lacks(count=1) == []
     assert lacks(count=1, function=stopping, **{key: True}) == [f"the package {package}, which {key}"]
+
+
+def test_missing_validation_and_test_files_do_not_stop_a_run(lacks):
+    keys = {"data_path": None, "train_data_paths": ["corpus"], "valid_data_paths": ["none"], "test_data_paths": ["nothing"]}
+    assert lacks(count=1, **keys) == ["none.bin and none.idx", "nothing.bin and nothing.idx"]
+    assert lacks(count=1, function=stopping, **keys) == []
+    assert lacks(count=1, function=stopping, **keys | {"valid_data_paths": ["none", "corpus"]}) == ["none.bin and none.idx"]
+    assert lacks(count=1, function=stopping, **keys | {"train_data_paths": ["absent"]}) == ["absent.bin and absent.idx"]

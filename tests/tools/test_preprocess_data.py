@@ -13,6 +13,7 @@ from small_corpus import write_corpus
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 
+from neox_code.data.identity import read_record
 from neox_code.data.indexed_dataset import IndexedDataset
 from neox_code.tokenizer.train import train_bpe
 
@@ -100,6 +101,11 @@ def test_a_corpus_gives_a_token_file_for_each_split(tmp_path: Path, texts: list[
     assert read(tmp_path / "out/code_test_text_document") == [[*peer.encode(text).ids, 0] for text in texts[5:8]]
     assert not (tmp_path / "out/code_valid_text_document.idx").exists()
     assert json.loads((tmp_path / "out/code_tokens.json").read_text(encoding="utf-8"))["splits"]["test"]["Python"]["documents"] == 3
+    dataset = IndexedDataset(tmp_path / "out/code_test_text_document")
+    record = read_record(dataset)
+    assert (record["tokenizer"]["vocab_size"], record["max_id"]) == (peer.get_vocab_size(), dataset.ids.max())
+    Path(f"{dataset.prefix}.tokens.json").unlink()
+    assert read_record(dataset)["tokenizer"]["sha256"] == record["tokenizer"]["sha256"]  # of code_tokens.json
 
 
 def test_parquet_and_compressed_rows_apart_by_language_with_line_ends_of_one_kind(

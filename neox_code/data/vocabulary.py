@@ -1,0 +1,59 @@
+"""The token files of a run against its tokenizer, before the first step. Imports no torch."""
+
+import numpy as np
+
+from neox_code.data.identity import read_record
+from neox_code.data.indexed_dataset import IndexedDataset, bin_path
+from neox_code.errors import DataError
+from neox_code.logs import get_logger
+from neox_code.tokenizer.comparison import compare_vocabulary, name_vocabulary
+from neox_code.tokenizer.protocol import Tokenizer
+
+log = get_logger(__name__)
+
+SCANNED_BLOCKS, SCANNED_BLOCK_TOKENS = 1024, 2**17
+"""Where no highest id is recorded, so many blocks of all files together, at equal distances, are looked through."""
+
+REMEDY = (
+    "Set tokenizer_type, vocab_file and merge_file to those that the token file was made with, or make it again with "
+    "tools/preprocess_data.py."
+)
+
+
+def check_vocabulary(dataset: IndexedDataset, tokenizer: Tokenizer, num_files: int = 1) -> None:
+    """Raise DataError where a token file was made with another vocabulary than `tokenizer`'s, as far as its start can know.
+
+    The recorded tokenizer is compared, if there is one. Ids are compared with the vocabulary: the recorded highest one, else those
+    of a sample of the file, smaller where there are `num_files`; the remaining ids are checked when they are read.
+    """
+    record, own = read_record(dataset), tokenizer.identity
+    if recorded := record.get("tokenizer"):
+        comparison = compare_vocabulary(recorded, tokenizer)
+        pair = f"{bin_path(dataset.prefix)} was made with {name_vocabulary(recorded)}, the configuration has {name_vocabulary(own)}"
+        if comparison == "other":
+            raise DataError(f"{pair}: their ids mean different texts. {REMEDY}")
+        if comparison == "same ids":
+            log.warning("%s: the ids mean the same, but a text may be cut into other ones", pair)
+        if comparison == "unknown":
+            log.warning("%s: it is not known whether the ids mean the same", pair)
+    highest = record.get("max_id")
+    if highest is None:
+        highest = sampled_highest_id(dataset, tokenizer.vocab_size, max(2, SCANNED_BLOCKS // num_files))
+    if highest >= tokenizer.vocab_size:
+        raise DataError(
+            f"{bin_path(dataset.prefix)} has token id {highest:,}, but the vocabulary of {name_vocabulary(own)} has the ids 0 to "
+            f"{tokenizer.vocab_size - 1:,}. {REMEDY}"
+        )
+
+
+def sampled_highest_id(
+    dataset: IndexedDataset, vocab_size: int, blocks: int = SCANNED_BLOCKS, block_tokens: int = SCANNED_BLOCK_TOKENS
+) -> int:
+    """Return the highest id of blocks at equal distances; -1 where the type of the ids cannot hold one beyond the vocabulary."""
+    if np.iinfo(dataset.dtype).max < vocab_size or not dataset.num_bytes:
+        return -1
+    ids = dataset.ids
+    if len(ids) <= blocks * block_tokens:
+        return int(ids.max())
+    starts = np.linspace(0, len(ids) - block_tokens, blocks, dtype=np.int64)
+    return max(int(ids[start : start + block_tokens].max()) for start in starts)
