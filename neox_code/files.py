@@ -102,10 +102,14 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def append_json_line(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
-    """Adds one row in one write, so that a reader sees whole lines."""
+    """Add one row in one write, so that a reader sees whole lines; on a full disk add nothing and raise OSError."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with Path(path).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
+    with Path(path).open("ab", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        if file.write(line) != len(line):
+            file.truncate(end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def write_json_lines(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -46,13 +46,29 @@ class StandardError(logging.StreamHandler):
     def stream(self, _: TextIO) -> None: ...
 
 
+class LogFile(logging.FileHandler):
+    """A log file whose first failure (a full disk, a lost file system) is one warning, after which it is written no more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        log = get_logger("neox_code")
+        log.removeHandler(self)
+        log.warning(
+            "log_dir: %s cannot be written (%s): log lines go to standard error alone", self.baseFilename, sys.exc_info()[1]
+        )
+
+
 def copy_log(folder: str | os.PathLike[str]) -> None:
-    """Writes this process's log lines to FOLDER/HOST_rankN.log as well, after those of earlier runs."""
+    """Write this process's log lines to FOLDER/HOST_rankN.log as well, after those of earlier runs; warn where that fails."""
     path = Path(folder) / f"{socket.gethostname()}_rank{rank()}.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    log = get_logger("neox_code")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = LogFile(path, encoding="utf-8")
+    except OSError as error:
+        log.warning("log_dir: %s cannot be written (%s): log lines go to standard error alone", path, error.strerror)
+        return
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    get_logger("neox_code").addHandler(handler)
+    log.addHandler(handler)
 
 
 def get_logger(name: str) -> logging.Logger:

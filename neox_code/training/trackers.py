@@ -8,15 +8,19 @@ Names are GPT-NeoX's: train/lm_loss, train/learning_rate, runtime/tokens_per_sec
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.training import TrainingConfig
-from neox_code.errors import ConfigError
+from neox_code.errors import ConfigError, NeoXError
 from neox_code.files import append_json_line, read_json_lines, write_json_lines
-from neox_code.logs import is_rank_zero
+from neox_code.logs import get_logger, is_rank_zero
+
+log = get_logger(__name__)
 
 
 class Tracker(Protocol):
@@ -67,7 +71,7 @@ class TensorBoardTracker:
 
 
 class WandbTracker:
-    """A Weights & Biases run; the key comes from WANDB_API_KEY alone and is written nowhere."""
+    """A Weights & Biases run; the key is in WANDB_API_KEY or where `wandb login` puts it, and is written nowhere."""
 
     def __init__(self, config: NeoXConfig):
         try:
@@ -95,6 +99,50 @@ def new_run_name(training: TrainingConfig) -> str:
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', name)}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
 
 
+def has_wandb_login() -> bool:
+    """True if Weights & Biases has a key for its server, or needs none; it would ask for one on a terminal."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    try:
+        return netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, NetrcParseError):
+        return False
+
+
+class Tolerant:
+    """A tracker that never ends training: its first failure is one warning, and it is tried again at the next row.
+
+    Where it cannot even be built it is left out. A missing package or another mistake of the user's is still an error.
+    """
+
+    def __init__(self, name: str, build: Callable[[], Tracker]):
+        self.name, self.has_failed = name, False
+        self.tracker: Tracker | None = None
+        self.attempt(lambda: setattr(self, "tracker", build()))
+
+    def attempt(self, action: Callable[[], object]) -> None:
+        """Run the action; turn its first exception into a warning."""
+        try:
+            action()
+        except NeoXError:
+            raise
+        except Exception as error:
+            if not self.has_failed:
+                reason = str(error).strip().splitlines() or [type(error).__name__]
+                log.warning("%s cannot be written (%s); training continues without it", self.name, reason[0])
+            self.has_failed = True
+
+    def log(self, iteration: int, scalars: Mapping[str, float]) -> None:
+        tracker = self.tracker
+        if tracker is not None:
+            self.attempt(lambda: tracker.log(iteration, scalars))
+
+    def close(self) -> None:
+        if self.tracker is not None:
+            self.attempt(self.tracker.close)
+
+
 def build_trackers(config: NeoXConfig, run: str, begin: int) -> list[Tracker]:
     """Return the configured trackers, for a run that continues after iteration `begin`."""
     if not is_rank_zero():
@@ -103,9 +151,12 @@ def build_trackers(config: NeoXConfig, run: str, begin: int) -> list[Tracker]:
     trackers: list[Tracker] = []
     metrics = training.metrics_file or (Path(training.save) / "metrics.jsonl" if training.save else None)
     if metrics:
-        trackers.append(JsonLinesTracker(Path(metrics), run, begin))
+        trackers.append(Tolerant(f"metrics_file {metrics}", lambda: JsonLinesTracker(Path(metrics), run, begin)))
     if training.tensorboard_dir:
-        trackers.append(TensorBoardTracker(training.tensorboard_dir, run, begin))
-    if training.use_wandb:
-        trackers.append(WandbTracker(config))
+        folder = training.tensorboard_dir
+        trackers.append(Tolerant(f"tensorboard_dir {folder}", lambda: TensorBoardTracker(folder, run, begin)))
+    if training.use_wandb and has_wandb_login():
+        trackers.append(Tolerant("the run at Weights & Biases", lambda: WandbTracker(config)))
+    elif training.use_wandb:
+        log.warning("use_wandb: no login (WANDB_API_KEY or `wandb login`); training continues without Weights & Biases")
     return trackers

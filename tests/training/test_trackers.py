@@ -1,4 +1,4 @@
-"""The key of Weights & Biases in a real run: it reaches the rank by environment, and nothing written, printed or started."""
+"""Failing trackers end no run; the key of Weights & Biases reaches the rank by environment, and nothing written or started."""
 
 import os
 import secrets
@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from neox_code.config.neox import NeoXConfig
 from neox_code.files import read_json_lines
+from neox_code.training.trackers import JsonLinesTracker, Tolerant, build_trackers, has_wandb_login
 
 DEEPY = Path(__file__).parents[2] / "deepy.py"
 
@@ -111,3 +113,62 @@ def test_the_key_of_weights_and_biases_is_not_in_a_dry_run(job, folder, key):
     assert commands
     assert not [command for command in commands if key.encode() in command]
     assert files_with(folder, key) == []
+
+
+def test_a_full_disk_at_a_log_line_is_a_warning(folder):
+    """/dev/full is a disk without room."""
+    tracker = Tolerant("metrics_file", lambda: JsonLinesTracker(folder / "metrics.jsonl", "run", 0))
+    (folder / "metrics.jsonl").unlink(missing_ok=True)
+    (folder / "metrics.jsonl").symlink_to("/dev/full")
+    tracker.log(1, {"train/lm_loss": 2.0})
+    assert tracker.has_failed
+
+
+def test_folders_that_cannot_be_made_are_warnings(job, folder, key):
+    (folder / "file").write_text("not a folder")
+    words = {"log_dir": "file/logs", "tensorboard_dir": "file/board", "metrics_file": "file/metrics.jsonl"}
+    status, printed, _ = run(folder, key, "train", str(job(**words)))
+    assert status == 0, printed.decode()
+    assert all(name.encode() in printed for name in words)
+    assert printed.count(b"cannot be written") == 3
+    assert b"Traceback" not in printed
+
+
+def test_weights_and_biases_without_a_login_is_left_out(job, folder, monkeypatch):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    assert not has_wandb_login()
+    assert build_trackers(NeoXConfig.load([job(use_wandb=True)]), "run", 0) == []
+    (folder / "home" / ".netrc").write_text("machine api.wandb.ai login user password 0123\n")
+    (folder / "home" / ".netrc").chmod(0o600)
+    assert has_wandb_login()
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.com")
+    assert not has_wandb_login()
+
+
+class FailingTracker:
+    """Fails at some calls, and remembers the others."""
+
+    def __init__(self, failures):
+        self.failures, self.rows = set(failures), []
+
+    def log(self, iteration, scalars):
+        if iteration in self.failures:
+            raise ConnectionError(f"no network at {iteration}")
+        self.rows.append(iteration)
+
+    def close(self):
+        raise OSError("no network at the end")
+
+
+def test_a_tracker_that_fails_for_a_while_warns_once_and_is_tried_again(monkeypatch):
+    lines = []
+    monkeypatch.setattr("neox_code.training.trackers.log.warning", lambda text, *values: lines.append(text % values))
+    inner = FailingTracker([2, 3])
+    tracker = Tolerant("the tracker", lambda: inner)
+    for iteration in range(1, 6):
+        tracker.log(iteration, {})
+    tracker.close()
+    assert inner.rows == [1, 4, 5]
+    assert lines == ["the tracker cannot be written (no network at 2); training continues without it"]
