@@ -84,10 +84,12 @@ def parameters(model: ModelConfig, padded_vocab_size: int) -> int:
 
 
 def training_flops_per_token(model: ModelConfig, padded_vocab_size: int, sequence_length: int) -> float:
-    """Forward and backward FLOPs a token: 6 per weight that multiplies it, and 12 L h S / 2 for causal attention.
+    """Return the FLOPs a token of a forward and a backward pass: 6 N + 12 L h S.
 
-    Chowdhery et al. 2022 (PaLM), appendix B, halved for the causal mask; recomputation does not count.
+    N are the weights that multiply a token's vector, the head's (of h for each vocabulary entry) among them and the embedding's
+    table not, which is looked up. 12 L h S are the products of attention over the whole context, as Chowdhery et al. 2022 (PaLM),
+    appendix B, and Megatron-LM and nanochat count them: neither the causal mask nor recomputation changes the figure.
     """
     matrices = model.num_layers * block_matrices(model)
     head = padded_vocab_size * model.hidden_size
-    return 6.0 * (matrices + head) + 6.0 * model.num_layers * model.hidden_size * sequence_length
+    return 6.0 * (matrices + head) + 12.0 * model.num_layers * model.hidden_size * sequence_length

@@ -1,5 +1,6 @@
 """Speed and memory as the log states them."""
 
+import re
 import resource
 import sys
 
@@ -9,27 +10,59 @@ from neox_code.config.neox import NeoXConfig
 from neox_code.config.size import training_flops_per_token
 
 PEAK_TFLOPS = {
-    "H200": 989.0,
-    "H100": 989.0,
-    "H800": 989.0,
+    "GB300": 2500.0,
+    "GB200": 2500.0,
+    "B300": 2250.0,
     "B200": 2250.0,
+    "GH200": 989.0,
+    "H200 NVL": 835.0,
+    "H200": 989.0,
+    "H100 NVL": 835.0,
+    "H100 PCIe": 756.0,
+    "H100": 989.0,
+    "H800 PCIe": 756.0,
+    "H800": 989.0,
+    "H20": 148.0,
     "A100": 312.0,
     "A800": 312.0,
+    "A30": 165.0,
+    "A10": 125.0,
     "L40S": 362.0,
-    "RTX 4090": 165.0,
+    "L4": 121.0,
+    "RTX 5090": 209.5,
+    "RTX 4090": 165.2,
     "RTX 3090": 71.0,
+    "V100 PCIE": 112.0,
     "V100": 125.0,
     "T4": 65.0,
 }
-"""Dense bf16 (fp16 before Ampere) tensor-core peaks in TFLOP/s, from NVIDIA's data sheets (SXM variants)."""
+"""Dense bf16 (fp16 before Ampere) tensor-core peaks with fp32 sums, in TFLOP/s, from NVIDIA's data sheets, where half of a figure
+"with sparsity" is meant (HGX B200 and B300, GB200 and GB300 NVL72, GH200, H200, H100, H20, A100, A30, A10, L40S, L4, V100, T4), and
+from its architecture papers (RTX Blackwell, Ada GPU, Ampere GA102). Words of the device's name; the first fit counts."""
+
+OTHER_PARTS = {"d", "ti", "super", "laptop", "max", "mobile", "mig", "grid"}
+"""Words of names that make a smaller or larger part of the same number, or a share of one: their peak is not known."""
+
+
+def known_peak(device_name: str) -> float | None:
+    """Return the peak of a GPU by the name that its driver reports; None where it is not known.
+
+    >>> known_peak("NVIDIA H100 80GB HBM3"), known_peak("NVIDIA H100 PCIe"), known_peak("Tesla V100-SXM2-32GB")
+    (989.0, 756.0, 125.0)
+    >>> known_peak("NVIDIA H20"), known_peak("NVIDIA GeForce RTX 4090 D"), known_peak("NVIDIA A100-SXM4-80GB MIG 1g.10gb")
+    (148.0, None, None)
+    """
+    words = set(re.split(r"[\s-]+", device_name.lower()))
+    if words & OTHER_PARTS:
+        return None
+    return next((peak for model, peak in PEAK_TFLOPS.items() if words >= set(model.lower().split())), None)
 
 
 def peak_tflops(config: NeoXConfig) -> float | None:
-    """`peak_theoretical_tflops`, else the peak of a known GPU; None on others and on CPUs."""
+    """Return `peak_theoretical_tflops`, else the peak of a known GPU; None on others and on CPUs."""
     if config.training.peak_theoretical_tflops or not torch.cuda.is_available():
         return config.training.peak_theoretical_tflops
-    name = torch.cuda.get_device_name()
-    return next((peak for model, peak in PEAK_TFLOPS.items() if model in name), None)
+    return known_peak(torch.cuda.get_device_name())
 
 
 def model_flops_utilization(
