@@ -83,6 +83,7 @@ INTERVALS: dict[str, Interval] = {
     **dict.fromkeys(("train_data_weights", "valid_data_weights", "test_data_weights"), NOT_NEGATIVE),
     **dict.fromkeys(("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps"), SAMPLES),
     **dict.fromkeys(("train_iters", "log_interval", "eval_interval", "checkpoint_factor", "exit_interval"), AT_LEAST_ONE),
+    "max_skipped_steps": AT_LEAST_ONE,
     **dict.fromkeys(("eval_iters", "iteration", "extra_save_iters"), NOT_NEGATIVE),
     "seed": Interval(0, 2**32, open_high=True),
     "keep_last_n_checkpoints": AT_LEAST_ONE,

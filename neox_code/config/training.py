@@ -61,6 +61,10 @@ class TrainingConfig:
     no_load_optim: bool = False
     """The first start leaves the checkpoint's optimizer state, as where the optimizer or the number of ranks has changed."""
 
+    max_skipped_steps: int | None = None
+    """Steps in a row whose loss or gradient is not finite, so that they change no weight, after which training ends; default 5, in
+    fp16 50. One such step is logged and counted."""
+
     exit_interval: int | None = None
     """End after a step that is a multiple of this, with a checkpoint."""
 

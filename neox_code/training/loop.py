@@ -14,12 +14,12 @@ from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.batch import Batch
 from neox_code.data.loaders import BatchLoader, Loaders
-from neox_code.errors import NeoXError
 from neox_code.logs import get_logger, is_rank_zero, progress
 from neox_code.parallel.collectives import any_rank, from_rank_zero
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.seeds import seed_dropout
 from neox_code.training.engine import Engine
+from neox_code.training.loss_guard import LossGuard
 from neox_code.training.schedule import schedule_position, scheduled_rate
 from neox_code.training.state import TrainingState
 from neox_code.training.step import StepResult, choose_step
@@ -30,16 +30,15 @@ from neox_code.training.watchdog import Watchdog
 
 log = get_logger(__name__)
 
-MOST_OVERFLOWS = 50
-"""So many steps in a row that fp16 skips mean divergence, not a loss scale that is being found (as in GPT-NeoX)."""
-
 
 @dataclass
 class Interval:
     """What has happened since the last log line."""
 
     begin: float = field(default_factory=time.monotonic)
+    steps: int = 0
     losses: list[float] = field(default_factory=list)
+    """Those that are finite."""
     skipped: int = 0
 
     @property
@@ -65,12 +64,13 @@ class Run:
     def to_the_end(self) -> TrainingState:
         """Train until `train_iters`, `train_seconds` or `exit_interval`; save as configured and at the end; return the last state.
 
-        Raises NeoXError where the loss is no number any more.
+        Raises NeoXError where losses or gradients stay not finite (see `LossGuard`).
         """
         training, state = self.config.training, self.state
         self.step, self.evaluate = choose_step(self.engine)
         self.peak_tflops = peak_tflops(self.config)
-        self.interval, self.last_save, self.overflows = Interval(), time.monotonic(), 0
+        self.interval, self.last_save = Interval(), time.monotonic()
+        self.guard, is_save_postponed = LossGuard(self.config), False
         batches = iter(self.loaders.train)
         log.info(
             "training from iteration %d to %d%s, %s tokens a step",
@@ -93,7 +93,11 @@ class Run:
                 pause = time.monotonic()
                 if is_last or is_multiple(state.iteration, training.eval_interval):
                     self.maybe_evaluate("validation", self.loaders.valid)
-                if training.save and (is_last or self.is_save_due()):
+                if is_last:
+                    self.guard.require_finite_loss(state.iteration)
+                is_due = is_last or self.is_save_due() or is_save_postponed
+                is_save_postponed = is_due and not self.guard.is_loss_finite
+                if training.save and is_due and not is_save_postponed:
                     self.watchdog.rest("saving a checkpoint")
                     self.save(state)
                     self.watchdog.beat()
@@ -133,22 +137,11 @@ class Run:
         self.state.advance(self.sizes.train_batch_size, self.tokens_per_step, result.skipped)
         if training.train_seconds:
             self.state.seconds = from_rank_zero(time.monotonic() - self.time_origin, self.grid.device)
-        self.interval.losses.append(result.loss)
+        self.interval.steps += 1
+        self.interval.losses += [result.loss] if math.isfinite(result.loss) else []
         self.interval.skipped += result.skipped
-        self.overflows = self.overflows + 1 if result.skipped else 0
-        self.check_finite(result)
+        self.guard.check(self.state.iteration, result)
         return result, rate
-
-    def check_finite(self, result: StepResult) -> None:
-        """A loss that is no number stays one: better to stop than to save it. fp16 may overflow while it looks for a loss scale."""
-        patience = MOST_OVERFLOWS if self.config.model.precision == "fp16" else 0
-        if self.overflows > patience or not (math.isfinite(result.loss) or self.overflows):
-            save = self.config.training.save
-            raise NeoXError(
-                f"the loss is {result.loss} at iteration {self.state.iteration}: training has diverged. "
-                f"{f'Go on from an earlier checkpoint in {save} (--iteration)' if save else 'Begin again'} with a lower lr "
-                f"({self.config.optimizer.lr}), a longer warmup, or stronger gradient_clipping."
-            )
 
     def is_save_due(self) -> bool:
         """By the count of steps, by the list of extra steps, or by rank zero's clock."""
@@ -166,6 +159,9 @@ class Run:
         if loader is not None and count:
             self.watchdog.rest(f"the first batch of the {name}")
             loss = validate(self.engine, self.evaluate, loader, count, self.grid, self.watchdog.beat)
+            if loss is None:
+                log.warning("%s at iteration %d | no token counts in the loss: all are masked", name, self.state.iteration)
+                return
             perplexity = math.exp(min(loss, 80))
             log.info("%s at iteration %d | loss %.4f | perplexity %.2f", name, self.state.iteration, loss, perplexity)
             self.track({f"{name}/lm_loss": loss, f"{name}/lm_loss_ppl": perplexity})
@@ -173,8 +169,8 @@ class Run:
     def report(self, result: StepResult, rate: float) -> None:
         """The log line of an interval, and the same figures to the trackers; begins the next interval."""
         interval, self.interval = self.interval, Interval()
-        steps, length = len(interval.losses), self.config.model.sample_length
-        loss = sum(interval.losses) / steps
+        steps, length = interval.steps, self.config.model.sample_length
+        loss = sum(interval.losses) / len(interval.losses) if interval.losses else math.nan
         tokens_per_second = steps * self.tokens_per_step / interval.seconds
         per_rank = tokens_per_second / self.grid.world_size
         utilization = model_flops_utilization(self.config, self.padded_vocab_size, per_rank, self.peak_tflops)
@@ -185,13 +181,14 @@ class Run:
             f"{per_rank:,.0f} tokens/s/{'GPU' if self.grid.device.type == 'cuda' else 'rank'}",
             None if utilization is None else f"{100 * utilization:.1f}% MFU",
             f"{memory_gib():.2f} GiB",
-            f"{interval.skipped} steps skipped (fp16 overflow)" if interval.skipped else None,
+            f"{interval.skipped} steps skipped (gradient not finite)" if interval.skipped else None,
         ]
         log.info("%s", " | ".join(filter(None, parts)))
         scalars = {
             "train/lm_loss": loss,
             "train/learning_rate": rate,
             "train/grad_norm": result.gradient_norm,
+            "train/skipped_steps": self.state.skipped_steps,
             "train/consumed_samples": self.state.consumed_samples,
             "train/consumed_tokens": self.state.consumed_tokens,
             "runtime/tokens_per_sec": tokens_per_second,
@@ -200,7 +197,7 @@ class Run:
             "runtime/model_flops_utilization": utilization,
             "runtime/memory_gib": memory_gib(),
         }
-        self.track({name: value for name, value in scalars.items() if value is not None})
+        self.track({name: value for name, value in scalars.items() if value is not None and math.isfinite(value)})
 
     def track(self, scalars: Mapping[str, float]) -> None:
         for tracker in self.trackers:

@@ -2,18 +2,12 @@
 
 import math
 import shutil
-from types import SimpleNamespace
 
 import pytest
 from distributed_runs import losses_of, run_ranks, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from neox_code.config.neox import NeoXConfig
-from neox_code.errors import NeoXError
 from neox_code.files import read_json_lines
-from neox_code.training.loop import Run
-from neox_code.training.state import TrainingState
-from neox_code.training.step import StepResult
 
 
 def test_the_log_tensorboard_and_the_metrics_file_say_the_same(job, tmp_path):
@@ -44,8 +38,15 @@ def test_a_resume_replaces_the_metrics_that_the_killed_run_wrote_after_its_check
 
 def test_a_diverged_run_stops_before_it_saves(job, tmp_path):
     save = tmp_path / "save"
-    with pytest.raises(AssertionError, match="training has diverged"):
-        losses_of(1, job(optimizer={"type": "Adam", "params": {"lr": 1e30}}), save)
+    with pytest.raises(AssertionError, match=r"the loss is nan at iteration \d, 3 steps in a row .*training has diverged"):
+        losses_of(1, job(optimizer={"type": "Adam", "params": {"lr": 1e30}}), save, max_skipped_steps=3, extra_save_iters=[2, 3, 4])
+    assert not list(save.glob("global_step*"))
+
+
+def test_a_run_that_diverges_in_its_last_step_saves_nothing(job, tmp_path):
+    save = tmp_path / "save"
+    with pytest.raises(AssertionError, match="the loss is not finite at the last iteration"):
+        losses_of(1, job(optimizer={"type": "Adam", "params": {"lr": 1e30}}), save, train_iters=3)
     assert not list(save.glob("global_step*"))
 
 
@@ -92,15 +93,3 @@ def test_validation_reads_the_same_samples_every_time(job, tmp_path):
     ]
     assert len(losses) == 3
     assert len(set(losses)) == 1
-
-
-@pytest.mark.parametrize(
-    ("save", "remedy"),
-    [("out", "Go on from an earlier checkpoint in out (--iteration) with a lower lr"), (None, "Begin again with a lower lr (0.5)")],
-)
-def test_what_to_do_after_a_divergence_names_the_checkpoints_there_are(save, remedy):
-    keys = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128, "lr": 0.5, "save": save}
-    run = SimpleNamespace(config=NeoXConfig.load([], keys), state=TrainingState(), overflows=0)
-    with pytest.raises(NeoXError) as caught:
-        Run.check_finite(run, StepResult(math.nan, None, False))
-    assert remedy in str(caught.value)

@@ -1,0 +1,76 @@
+"""Steps that went wrong: a loss or a gradient that is not finite, and a loss far above those before it.
+
+A step whose gradient is not finite changes no weight in any precision. One such step is logged and counted; `max_skipped_steps`
+in a row end the run. A loss that is not finite keeps a checkpoint from being written.
+"""
+
+import math
+import statistics
+from collections import deque
+
+from neox_code.config.neox import NeoXConfig
+from neox_code.errors import NeoXError
+from neox_code.logs import get_logger
+from neox_code.training.step import StepResult
+
+log = get_logger(__name__)
+
+SKIPPED_STEPS = {"fp16": 50}
+"""Default of `max_skipped_steps`: as many as GPT-NeoX waits for while fp16 looks for its loss scale."""
+
+SKIPPED_STEPS_OF_OTHERS = 5
+
+RECENT_LOSSES, FEWEST_LOSSES = 64, 8
+"""Losses that a new one is compared with, at most and at least."""
+
+
+class LossGuard:
+    """Checks each step's result, in order; the same on every rank, since loss and norm are those of all ranks."""
+
+    def __init__(self, config: NeoXConfig):
+        self.config = config
+        precision = config.model.precision
+        self.limit = config.training.max_skipped_steps or SKIPPED_STEPS.get(precision, SKIPPED_STEPS_OF_OTHERS)
+        self.in_a_row = 0
+        self.recent: deque[float] = deque(maxlen=RECENT_LOSSES)
+        self.is_loss_finite, self.is_in_spike = True, False
+
+    def check(self, iteration: int, result: StepResult) -> None:
+        """Log what is wrong with a step. Raises NeoXError where too many steps in a row were."""
+        self.is_loss_finite = math.isfinite(result.loss)
+        if self.is_loss_finite and not result.skipped:
+            self.in_a_row = 0
+            self.check_spike(iteration, result.loss)
+            return
+        self.in_a_row += 1
+        fault = f"the gradient norm is not finite (loss {result.loss:.4f})" if self.is_loss_finite else f"the loss is {result.loss}"
+        if self.in_a_row >= self.limit:
+            raise NeoXError(
+                f"{fault} at iteration {iteration}, {self.in_a_row} steps in a row without an update "
+                f"(max_skipped_steps {self.limit}): training has diverged, or its data or device is faulty. {self.remedy()}"
+            )
+        if self.config.model.precision != "fp16" or not self.is_loss_finite:  # fp16 overflows while it looks for its loss scale
+            effect = "the update is skipped" if result.skipped else "the gradient is finite, the update is made"
+            log.warning("iteration %d | %s: %s (%d in a row of at most %d)", iteration, fault, effect, self.in_a_row, self.limit)
+
+    def check_spike(self, iteration: int, loss: float) -> None:
+        """Log a finite loss that is 10% and 6 standard deviations (estimated by medians) above the median of recent ones."""
+        if len(self.recent) >= FEWEST_LOSSES:
+            usual = statistics.median(self.recent)
+            deviation = 1.4826 * statistics.median(abs(other - usual) for other in self.recent)
+            is_spike = loss > usual + max(6 * deviation, 0.1 * abs(usual))
+            if is_spike and not self.is_in_spike:
+                log.warning("iteration %d | loss spike: %.4f, median of the last %d %.4f", iteration, loss, len(self.recent), usual)
+            self.is_in_spike = is_spike
+        self.recent.append(loss)
+
+    def require_finite_loss(self, iteration: int) -> None:
+        """Raise NeoXError where the last step's loss is not finite, so that nothing is saved after it."""
+        if not self.is_loss_finite:
+            raise NeoXError(f"the loss is not finite at the last iteration ({iteration}): nothing is saved. {self.remedy()}")
+
+    def remedy(self) -> str:
+        """Return what to do, as sentences."""
+        save, lr = self.config.training.save, self.config.optimizer.lr
+        start = f"Resume from an earlier checkpoint in {save} (--iteration)" if save else "Start again"
+        return f"{start} with a lower lr ({lr}), a longer warmup, or stronger gradient_clipping."

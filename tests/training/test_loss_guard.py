@@ -1,0 +1,117 @@
+"""What is logged of a bad step, which steps end a run, and that a bad gradient changes no weight in any precision or layout."""
+
+import math
+
+import pytest
+import torch
+from distributed_runs import run_ranks
+
+from neox_code.config.neox import NeoXConfig
+from neox_code.errors import NeoXError
+from neox_code.files import read_json_lines
+from neox_code.training import pretrain
+from neox_code.training.loss_guard import LossGuard
+from neox_code.training.step import StepResult
+
+GOOD, BAD, NO_NUMBER = StepResult(6.12, 1.0, False), StepResult(6.12, None, True), StepResult(math.nan, None, True)
+
+
+def guard(**keys) -> LossGuard:
+    shape = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128, "lr": 0.5}
+    return LossGuard(NeoXConfig.load([], {**shape, "precision": "bfloat16", **keys}))
+
+
+@pytest.fixture
+def lines(caplog, monkeypatch):
+    monkeypatch.setattr("neox_code.training.loss_guard.log.parent.propagate", True)
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def test_a_gradient_that_is_not_finite_is_reported_as_that_and_not_as_the_loss(lines):
+    checked = guard()
+    for iteration, result in enumerate([GOOD, BAD, GOOD, BAD, BAD], 1):
+        checked.check(iteration, result)
+    fault = "the gradient norm is not finite (loss 6.1200): the update is skipped"
+    assert lines() == [
+        f"iteration 2 | {fault} (1 in a row of at most 5)",
+        f"iteration 4 | {fault} (1 in a row of at most 5)",
+        f"iteration 5 | {fault} (2 in a row of at most 5)",
+    ]
+
+
+@pytest.mark.parametrize(("precision", "limit"), [("fp32", 5), ("bfloat16", 5), ("fp16", 50)])
+@pytest.mark.parametrize(("result", "fault"), [(BAD, r"gradient norm is not finite \(loss 6\.1200\)"), (NO_NUMBER, "loss is nan")])
+def test_several_in_a_row_end_the_run_with_the_true_reason(precision, limit, result, fault):
+    checked = guard(precision=precision)
+    for iteration in range(1, limit):
+        checked.check(iteration, result)
+    with pytest.raises(NeoXError, match=rf"{fault} at iteration {limit}, {limit} steps in a row"):
+        checked.check(limit, result)
+
+
+@pytest.mark.parametrize(
+    ("save", "remedy"),
+    [
+        ("out", "Resume from an earlier checkpoint in out (--iteration) with a"),
+        (None, "Start again with a lower lr (0.5)"),
+    ],
+)
+def test_the_remedy_names_the_checkpoints_there_are(save, remedy):
+    with pytest.raises(NeoXError) as caught:
+        guard(save=save, max_skipped_steps=1).check(9, NO_NUMBER)
+    assert remedy in str(caught.value)
+
+
+@pytest.mark.parametrize("spike", [61_244.0, 7.5])
+def test_a_loss_spike_is_logged_and_the_noise_of_a_falling_loss_is_not(lines, spike):
+    generator = torch.Generator().manual_seed(0)
+    falling = [5 * math.exp(-step / 50) + 6 + 0.05 * torch.randn((), generator=generator).item() for step in range(300)]
+    checked = guard()
+    for iteration, loss in enumerate([*falling, 6.07, spike, 6.01, *falling[-20:]], 1):
+        checked.check(iteration, StepResult(loss, 1.0, False))
+    (line,) = lines()
+    assert line.startswith(f"iteration 302 | loss spike: {spike:.4f}, median of the last 64 6.0")
+
+
+def spoil_some_gradients(file, keys, iterations):
+    """Train with NaN in one parameter's gradient at the given iterations (from 1); returns which steps changed weights."""
+    changes = []
+
+    class Spoiled(pretrain.Run):
+        def one_step(self, batches):
+            parameter = list(self.engine.module.parameters())[-1]
+            is_bad = self.state.iteration + 1 in iterations
+            hook = parameter.register_hook(lambda gradient: torch.full_like(gradient, torch.nan)) if is_bad else None
+            before = [value.detach().clone() for value in self.engine.module.parameters()]
+            result = super().one_step(batches)
+            if hook:
+                hook.remove()
+            changes.append(any(bool((old != new).any()) for old, new in zip(before, self.engine.module.parameters(), strict=True)))
+            return result
+
+    pretrain.Run = Spoiled
+    state = pretrain.pretrain(NeoXConfig.load([file], keys))
+    return changes, state.skipped_steps, state.iteration
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("ranks", "keys"),
+    [
+        (1, {"pipe_parallel_size": 0}),
+        (1, {"pipe_parallel_size": 1}),
+        (2, {"pipe_parallel_size": 2}),
+        (2, {"pipe_parallel_size": 0, "zero_optimization": {"stage": 2}}),
+    ],
+    ids=str,
+)
+def test_a_bad_gradient_is_skipped_and_counted(job, tmp_path, precision, ranks, keys):
+    save = tmp_path / "save"
+    file = job(precision=precision, **keys)
+    results = run_ranks(ranks, spoil_some_gradients, file, {"save": str(save)}, [2, 5])
+    assert results == [([True, False, True, True, False, True], 2, 6)] * ranks
+    rows = [row for row in read_json_lines(save / "metrics.jsonl") if "train/lm_loss" in row]
+    assert [row["train/skipped_steps"] for row in rows] == [0, 1, 1, 1, 2, 2]
+    assert ["train/grad_norm" in row for row in rows] == [True, False, True, True, False, True]
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+    assert (save / "global_step6").is_dir()
