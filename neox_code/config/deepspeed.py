@@ -10,7 +10,38 @@ from typing import Any
 
 from neox_code.config.neox import NeoXConfig
 
+FP32_NAMES = ("fp32", "float32", "float", "torch.float32")
+"""DeepSpeed's names for fp32 in `data_types`."""
+
 PRECISION_KEYS = {"fp32": None, "fp16": "fp16", "bfloat16": "bf16"}
+
+NUMERICS: Mapping[str, Any] = {
+    "prescale_gradients": False,  # gradients are divided by the number of data ranks after their sum, not rounded before it
+    "gradient_predivide_factor": 1.0,
+}
+"""DeepSpeed's defaults that act on numbers, written out so that they stay; the configuration's own keys replace them."""
+
+ZERO_NUMERICS: Mapping[str, Any] = {
+    "round_robin_gradients": False,  # the order of a reduction's parts does not depend on timing
+    "zero_quantized_gradients": False,
+    "zero_quantized_weights": False,
+}
+
+FP16_NUMERICS: Mapping[str, Any] = {  # GPT-NeoX's
+    "loss_scale": 0,  # dynamic
+    "initial_scale_power": 16,
+    "loss_scale_window": 1000,
+    "hysteresis": 2,
+    "min_loss_scale": 1,
+    "fp16_master_weights_and_grads": False,
+}
+
+BF16_NUMERICS: Mapping[str, Any] = {
+    "check_grad_overflow": True,  # a gradient that is not finite changes no weight
+    "immediate_grad_update": True,  # a micro batch's gradient is freed once it is added to the fp32 sum
+    "bf16_master_weights_and_grads": False,
+    "bf16_optimizer_states": False,
+}
 
 
 def deepspeed_dict(config: NeoXConfig, data_parallel_size: int) -> dict[str, Any]:
@@ -26,13 +57,48 @@ def deepspeed_dict(config: NeoXConfig, data_parallel_size: int) -> dict[str, Any
         "train_micro_batch_size_per_gpu": sizes.micro_batch_size,
         "gradient_accumulation_steps": sizes.accumulation_steps,
         "gradient_clipping": optimizer.gradient_clipping,
-        "zero_optimization": {**optimizer.zero_optimization, "stage": max(1, optimizer.zero_stage)},
+        "zero_optimization": {
+            **ZERO_NUMERICS,
+            **without_nulls(optimizer.zero_optimization),
+            "stage": max(1, optimizer.zero_stage),
+        },
         "zero_allow_untested_optimizer": True,
     }
     precision = PRECISION_KEYS[config.model.precision]
     if precision:
-        settings[precision] = {**(optimizer.fp16 if precision == "fp16" else {}), "enabled": True}
-    return without_nulls(merged(settings, optimizer.deepspeed_extra_args))
+        settings[precision] = {**(without_nulls(optimizer.fp16) if precision == "fp16" else {}), "enabled": True}
+    return without_nulls(merged(merged(settings, without_nulls(optimizer.deepspeed_extra_args)), numerics(config)))
+
+
+def numerics(config: NeoXConfig) -> dict[str, Any]:
+    """Return the settings that act on numbers and that the configuration does not set itself.
+
+    In bf16 the gradients of micro batches are summed in fp32, and so are those of data ranks: a bf16 sum loses each addend's
+    lower bits as it grows (at 64 micro batches an error of 0.9% of the gradient).
+    """
+    settings = dict(NUMERICS)
+    if config.model.precision == "fp16":
+        settings["fp16"] = FP16_NUMERICS
+    if config.model.precision == "bfloat16":
+        settings["bf16"] = BF16_NUMERICS
+        if not sums_tied_gradients_in_16_bits(config):
+            settings |= {"data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"}
+    return settings
+
+
+def sums_tied_gradients_in_16_bits(config: NeoXConfig) -> bool:
+    """True if DeepSpeed would lose a tied embedding's gradients in fp32: its pipeline stages add up those in 16 bits alone.
+
+    Its optimizer for bf16 at ZeRO stage 1 is the exception, but it keeps no states in the host's memory.
+    """
+    is_tied = config.parallelism.pipe_parallel_size > 1 and not config.model.no_weight_tying
+    return is_tied and (config.model.precision == "fp16" or config.optimizer.offloads)
+
+
+def accumulates_in_fp32(config: NeoXConfig) -> bool:
+    """True if a 16-bit model's gradients are summed over micro batches in fp32."""
+    given = without_nulls(config.optimizer.deepspeed_extra_args).get("data_types", {})
+    return {**numerics(config).get("data_types", {}), **given}.get("grad_accum_dtype") in FP32_NAMES
 
 
 def without_nulls(settings: Mapping[str, Any]) -> dict[str, Any]:

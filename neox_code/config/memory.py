@@ -4,7 +4,7 @@
     memory_per_gpu(config, layout, padded_vocab_size).total / 2**30          # GiB on the fullest stage
 
 weights      bytes of the precision, on the fullest pipeline stage, divided by tensor parallelism
-gradients    as many; 4 more bytes each where DeepSpeed's data_types accumulate in fp32
+gradients    as many, or 4 bytes each where micro batches are summed in fp32: each is then freed as soon as it is added
 optimizer    fp32 weights and moments: 12 bytes a parameter with Adam, none where ZeRO offloads them
              ZeRO divides over the data-parallel ranks the optimizer at stage 1, gradients at 2, weights at 3
              (Rajbhandari et al. 2020, "ZeRO", section 5)
@@ -17,9 +17,9 @@ buffers      DeepSpeed's buckets for the gradients' reduction, two where it over
 Left out are what a single operation needs while it runs, fragmentation, and the libraries' own (`LIBRARIES`, added to the total).
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from neox_code.config.deepspeed import accumulates_in_fp32
 from neox_code.config.deepspeed_settings import is_default
 from neox_code.config.derive import data_parallel_size
 from neox_code.config.model import ModelConfig
@@ -106,10 +106,10 @@ def stage_memory(config: NeoXConfig, layout: Layout, stage: int, padded_vocab_si
     zero = max(1, optimizer.zero_stage)
     return Memory(
         weights=divided(count * size, layout.data_size if zero >= 3 else 1),
-        gradients=divided(count * (size + accumulated_bytes(optimizer, size)), layout.data_size if zero >= 2 else 1),
+        gradients=divided(count * (4 if accumulates_in_fp32(config) else size), layout.data_size if zero >= 2 else 1),
         optimizer=0 if is_offloaded(optimizer.zero_optimization) else divided(count * optimizer_bytes(optimizer), layout.data_size),
         activations=stage_activations(model, layout, stage, padded_vocab_size),
-        buffers=bucket_bytes(optimizer, size),
+        buffers=0 if has_bf16_optimizer(config) else bucket_bytes(optimizer, size),
     )
 
 
@@ -139,11 +139,11 @@ def optimizer_bytes(optimizer: OptimizerConfig) -> int:
     return 4 + moments * (1 if optimizer.use_bnb_optimizer else 4)
 
 
-def accumulated_bytes(optimizer: OptimizerConfig, size: int) -> int:
-    """Of a gradient's fp32 sum, where DeepSpeed is told to keep one beside it."""
-    kept = optimizer.deepspeed_extra_args.get("data_types")
-    is_fp32 = isinstance(kept, Mapping) and kept.get("grad_accum_dtype") in ("fp32", "float32")
-    return 4 if is_fp32 and size < 4 else 0
+def has_bf16_optimizer(config: NeoXConfig) -> bool:
+    """True if DeepSpeed takes its optimizer for bf16, which reduces the fp32 sums in place."""
+    optimizer = config.optimizer
+    is_bf16 = config.model.precision == "bfloat16" and accumulates_in_fp32(config)
+    return is_bf16 and optimizer.zero_stage <= 1 and not optimizer.offloads
 
 
 def bucket_bytes(optimizer: OptimizerConfig, size: int) -> int:

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-Batch = tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]
-"""(tokens_BS, (labels_BS, loss_mask_BS)): inputs of the first stage, labels of the last."""
+Batch = tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor | None]]
+"""(tokens_BS, (labels_BS, loss_mask_BS)): inputs of the first stage, labels of the last. None: every token counts."""
 
 
-def collate(samples: Sequence[Mapping[str, torch.Tensor]]) -> Batch:
-    """Stacks megatron-core's samples."""
+def collate(samples: Sequence[Mapping[str, torch.Tensor]], has_mask: bool = True) -> Batch:
+    """Stack megatron-core's samples. Without `has_mask` every token of every sample must count in the loss."""
     tokens_BS, labels_BS, mask_BS = (torch.stack([sample[key] for sample in samples]) for key in ("tokens", "labels", "loss_mask"))
-    return tokens_BS.long(), (labels_BS.long(), mask_BS.float())
+    assert has_mask or mask_BS.all(), "a sample masks tokens, and the configuration has no mask"
+    return tokens_BS.long(), (labels_BS.long(), mask_BS.float() if has_mask else None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch.utils.data import DataLoader, Dataset
@@ -9,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.batch import Batch, collate
-from neox_code.data.megatron_datasets import Sample, build_datasets
+from neox_code.data.megatron_datasets import Sample, build_datasets, padding_mark
 from neox_code.data.sampler import ConsecutiveSampler
 from neox_code.errors import DataError
 from neox_code.parallel.grid import ParallelGrid
@@ -29,9 +30,9 @@ class Reader(Dataset):
             return error
 
 
-def collate_or_pass(samples: list[Sample] | DataError) -> Batch | DataError:
+def collate_or_pass(samples: list[Sample] | DataError, has_mask: bool) -> Batch | DataError:
     """Return the samples as a batch, an error as it is."""
-    return samples if isinstance(samples, DataError) else collate(samples)
+    return samples if isinstance(samples, DataError) else collate(samples, has_mask)
 
 
 class BatchLoader:
@@ -40,7 +41,7 @@ class BatchLoader:
     The middle stages of a pipeline read nothing, and have no workers.
     """
 
-    def __init__(self, dataset: Dataset, micro_batch_size: int, grid: ParallelGrid, num_workers: int):
+    def __init__(self, dataset: Dataset, micro_batch_size: int, grid: ParallelGrid, num_workers: int, has_mask: bool = True):
         self.dataset = dataset
         self.sampler = ConsecutiveSampler(len(dataset), micro_batch_size, grid.data_rank, grid.data_size)
         is_read = grid.pipeline_stage in (0, grid.pipeline_size - 1)
@@ -49,7 +50,7 @@ class BatchLoader:
             batch_sampler=self.sampler,
             num_workers=num_workers if is_read else 0,
             persistent_workers=is_read and num_workers > 0,
-            collate_fn=collate_or_pass,
+            collate_fn=partial(collate_or_pass, has_mask=has_mask),
             pin_memory=grid.device.type == "cuda",
         )
 
@@ -115,8 +116,9 @@ def build_loaders(config: NeoXConfig, sizes: BatchSizes, tokenizer: Tokenizer, g
         training.seed,
         cache_folder(config),
     )
+    has_mask = data.eod_mask_loss or padding_mark(tokenizer) >= 0
     loaders = [
-        BatchLoader(dataset, sizes.micro_batch_size, grid, data.num_workers) if dataset is not None else None
+        BatchLoader(dataset, sizes.micro_batch_size, grid, data.num_workers, has_mask) if dataset is not None else None
         for dataset in datasets
     ]
     if loaders[0] is None:

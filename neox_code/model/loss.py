@@ -88,7 +88,6 @@ def token_losses(logits_BSV: torch.Tensor, labels_BS: torch.Tensor, shard: Vocab
     return losses_P.view(labels_BS.shape)
 
 
-def mean_loss(logits_BSV: torch.Tensor, labels_BS: torch.Tensor, mask_BS: torch.Tensor, shard: VocabShard) -> torch.Tensor:
-    """The mean of the losses where the mask is 1."""
-    losses_BS = token_losses(logits_BSV, labels_BS, shard)
-    return (losses_BS * mask_BS).sum() / mask_BS.sum().clamp_min(1)
+def weighted_loss(logits_BSV: torch.Tensor, labels_BS: torch.Tensor, weights_BS: torch.Tensor, shard: VocabShard) -> torch.Tensor:
+    """Return the sum of the tokens' losses, each times its fp32 weight (see `training.token_weights`)."""
+    return (token_losses(logits_BSV, labels_BS, shard) * weights_BS).sum()

@@ -3,22 +3,24 @@
 `pipe_parallel_size` of 1 and more makes a PipelineModule and DeepSpeed's pipeline engine; 0 makes one plain module.
 """
 
+import io
+from contextlib import redirect_stdout
 from functools import partial
 
 import deepspeed
 import torch
 from deepspeed import DeepSpeedEngine
+from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
 from deepspeed.runtime.pipe.engine import PipelineEngine
 from torch import nn
 
 from neox_code.config.deepspeed import deepspeed_dict
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
-from neox_code.data.batch import Batch
 from neox_code.errors import ConfigError
 from neox_code.logs import get_logger
 from neox_code.model.gpt import DTYPES, GPT, gpt_layers
-from neox_code.model.loss import VocabShard, mean_loss, vocab_shard
+from neox_code.model.loss import VocabShard, vocab_shard, weighted_loss
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.mpu import ModelParallelUnit
 from neox_code.parallel.pipeline import build_pipeline, prepare_deepspeed
@@ -42,8 +44,8 @@ def build_layers(config: NeoXConfig, vocab_size: int, grid: ParallelGrid) -> tup
 
 
 def pipeline_loss(shard: VocabShard, logits_BSV: torch.Tensor, labels: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """What the last stage computes: labels are (labels_BS, loss_mask_BS)."""
-    return mean_loss(logits_BSV, *labels, shard)
+    """Compute the loss on the last stage from labels (labels_BS, weights_BS)."""
+    return weighted_loss(logits_BSV, *labels, shard)
 
 
 def has_pipeline(engine: Engine) -> bool:
@@ -52,7 +54,7 @@ def has_pipeline(engine: Engine) -> bool:
 
 
 class PlainModel(nn.Module):
-    """The whole model with its loss, for the engine without a pipeline: (tokens, labels) -> loss."""
+    """The whole model with its loss, for the engine without a pipeline: (tokens, (labels, weights)) -> loss."""
 
     def __init__(self, layers: list, shard: VocabShard, recompute: bool):
         super().__init__()
@@ -61,7 +63,7 @@ class PlainModel(nn.Module):
         self.logits = gpt.forward
         self.shard = shard
 
-    def forward(self, batch: Batch) -> torch.Tensor:
+    def forward(self, batch: tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
         tokens_BS, labels = batch
         return pipeline_loss(self.shard, self.logits(tokens_BS), labels)
 
@@ -76,12 +78,15 @@ def build_engine(config: NeoXConfig, vocab_size: int, grid: ParallelGrid) -> Eng
         module: nn.Module = build_pipeline(layers, partial(pipeline_loss, shard), config.parallelism, grid)
     else:
         module = PlainModel(layers, shard, config.parallelism.checkpoint_activations)
-    engine, *_ = deepspeed.initialize(
-        model=module,
-        optimizer=build_optimizer(config.optimizer, module.parameters()),
-        config=deepspeed_dict(config, grid.data_size),
-        mpu=None if config.parallelism.pipe_parallel_size else ModelParallelUnit(),
-        dist_init_required=False,
-    )
-    take_norm_in_one_pass(engine.optimizer)
+    with redirect_stdout(io.StringIO()) as printed:
+        engine, *_ = deepspeed.initialize(
+            model=module,
+            optimizer=build_optimizer(config.optimizer, module.parameters()),
+            config=deepspeed_dict(config, grid.data_size),
+            mpu=None if config.parallelism.pipe_parallel_size else ModelParallelUnit(),
+            dist_init_required=False,
+        )
+    log.debug("%s", printed.getvalue())
+    if not isinstance(engine.optimizer, BF16_Optimizer):
+        take_norm_in_one_pass(engine.optimizer)
     return engine

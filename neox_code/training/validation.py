@@ -10,12 +10,17 @@ from neox_code.training.step import Evaluate
 
 def validate(
     engine: Engine, evaluate: Evaluate, loader: BatchLoader, eval_iters: int, grid: ParallelGrid, advance: Callable[[], object]
-) -> float:
-    """Mean loss in nats over the first `eval_iters` batches, each followed by `advance()`. Leaves the training data's place."""
+) -> float | None:
+    """Return the mean loss in nats over the unmasked tokens of the first `eval_iters` batches; None where all are masked.
+
+    Calls `advance()` after each batch. Leaves the training data's place.
+    """
     loader.seek(0)
     batches = iter(loader)
-    total = 0.0
+    total = tokens = 0.0
     for _ in range(eval_iters):
-        total += evaluate(engine, batches, grid)
+        loss, count = evaluate(engine, batches, grid)
+        total += loss * count
+        tokens += count
         advance()
-    return total / eval_iters
+    return total / tokens if tokens else None

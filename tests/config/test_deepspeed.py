@@ -53,3 +53,38 @@ def test_null_is_deepspeeds_own_default(shape):
     keys = {**shape, "train_batch_size": 8}
     nulls = {"flops_profiler": None, "data_types": None, "comms_logger": None}
     assert deepspeed_dict(NeoXConfig.load([], {**keys, **nulls}), 1) == deepspeed_dict(NeoXConfig.load([], keys), 1)
+
+
+EFFECTIVE = """
+import json, sys
+from deepspeed.runtime.config import DeepSpeedConfig, DtypeEnum
+found = {}
+for text in sys.argv[1:]:
+    config = DeepSpeedConfig(json.loads(text), mpu=None)
+    fp16, bf16, zero = config.float16_config, config.bfloat16_config, config.zero_config
+    kept = config.grad_accum_dtype and DtypeEnum(config.grad_accum_dtype).value
+    print(json.dumps([str(kept), str(config.communication_data_type),
+        config.prescale_gradients, config.gradient_predivide_factor, bf16.check_grad_overflow, bf16.bf16_master_weights_and_grads,
+        zero.round_robin_gradients, zero.zero_quantized_gradients, fp16.initial_scale_power, fp16.hysteresis]))
+"""
+
+
+def test_numbers_are_summed_in_fp32_unless_the_configuration_says_otherwise(shape):
+    base = {**shape, "train_batch_size": 8}
+    given = [
+        {"precision": "bfloat16"},
+        {"precision": "bfloat16", "data_types": {"grad_accum_dtype": "bf16"}, "communication_data_type": "bf16"},
+        {"precision": "bfloat16", "bf16": {"enabled": True, "check_grad_overflow": False}, "prescale_gradients": True},
+        {"precision": "fp16", "fp16": {"enabled": True, "hysteresis": 4}, "fp32_allreduce": True},
+        {"precision": "fp32"},
+    ]
+    texts = [json.dumps(deepspeed_dict(NeoXConfig.load([], {**base, **keys}), 1)) for keys in given]
+    ended = subprocess.run([sys.executable, "-c", EFFECTIVE, *texts], capture_output=True, text=True, check=True)
+    fp32, bf16 = "torch.float32", "torch.bfloat16"
+    assert [json.loads(line) for line in ended.stdout.splitlines()[-5:]] == [
+        [fp32, fp32, False, 1.0, True, False, False, False, 16, 2],
+        [bf16, bf16, False, 1.0, True, False, False, False, 16, 2],
+        [fp32, fp32, True, 1.0, False, False, False, False, 16, 2],
+        ["None", fp32, False, 1.0, True, False, False, False, 16, 4],
+        ["None", "None", False, 1.0, True, False, False, False, 16, 2],
+    ]

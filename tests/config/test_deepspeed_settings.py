@@ -5,7 +5,7 @@ from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP1
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from deepspeed.runtime.zero.offload_config import DeepSpeedZeroOffloadOptimizerConfig, DeepSpeedZeroOffloadParamConfig
 
-from neox_code.config.deepspeed import deepspeed_dict
+from neox_code.config.deepspeed import ZERO_NUMERICS, deepspeed_dict
 from neox_code.config.deepspeed_settings import BF16, FP16, ZERO, faults
 from neox_code.config.neox import NeoXConfig
 
@@ -39,5 +39,5 @@ def test_deepspeed_takes_what_is_left_to_it(shape):
     left = dict.fromkeys((name for name, kind in ZERO.items() if kind in (int, bool)), None)
     config = NeoXConfig.load([], {**shape, "train_batch_size": 1, "zero_optimization": {**left, "reduce_bucket_size": "auto"}})
     settings = deepspeed_dict(config, 1)["zero_optimization"]
-    assert settings == {"stage": 1, "reduce_bucket_size": "auto"}
+    assert settings == {**ZERO_NUMERICS, "stage": 1, "reduce_bucket_size": "auto"}
     assert DeepSpeedZeroConfig(**settings).reduce_bucket_size == DeepSpeedZeroConfig().reduce_bucket_size

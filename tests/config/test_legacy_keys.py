@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from neox_code.config.deepspeed import deepspeed_dict
+from neox_code.config.deepspeed import BF16_NUMERICS, NUMERICS, ZERO_NUMERICS, deepspeed_dict
 from neox_code.config.fields import FIELDS, choices
 from neox_code.config.former_keys import HARMLESS, OTHER_WORDS, REFUSED, RENAMED, SWITCHED
 from neox_code.config.legacy_keys import KEYS, PREFIXES, UNBUILT, UNBUILT_OPTIMIZERS, rule_of
@@ -34,14 +34,24 @@ def test_a_file_of_october_2021_loads_with_its_meaning():
         "train_micro_batch_size_per_gpu": 4,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": 1.0,
+        **NUMERICS,
         "zero_optimization": {
+            **ZERO_NUMERICS,
             "stage": 1,
             "allgather_partitions": True,
             "reduce_bucket_size": 500000000,
             "cpu_offload": False,
         },
         "zero_allow_untested_optimizer": True,
-        "fp16": {"enabled": True, "loss_scale": 0, "loss_scale_window": 1000, "hysteresis": 2, "min_loss_scale": 1},
+        "fp16": {
+            "enabled": True,
+            "loss_scale": 0,
+            "initial_scale_power": 16,
+            "loss_scale_window": 1000,
+            "hysteresis": 2,
+            "min_loss_scale": 1,
+            "fp16_master_weights_and_grads": False,
+        },
     }
 
 
@@ -219,7 +229,7 @@ def test_deepspeeds_own_dictionaries_are_handed_on(shape):
     assert settings["data_types"] == {"grad_accum_dtype": "fp32"}
     assert settings["dump_state"] is True
     assert settings["communication_data_type"] == "fp32"
-    assert settings["bf16"] == {"enabled": True, "check_grad_overflow": False}
+    assert settings["bf16"] == {**BF16_NUMERICS, "enabled": True, "check_grad_overflow": False}
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,8 @@ def test_a_block_keeps_as_many_bytes_as_are_counted(keys, monkeypatch):
 @pytest.mark.parametrize(("stage", "published_gb"), [(1, 31.4), (2, 16.6), (3, 1.88)])
 def test_zero_divides_as_its_paper_says_for_7_5_billion_parameters_on_64_gpus(stage, published_gb):
     """Rajbhandari et al. 2020, figure 1."""
-    config = NeoXConfig.load([], {**SHAPE, **TRAINING, "zero_optimization": {"stage": stage}})
+    sums = {"data_types": {"grad_accum_dtype": "bf16"}}  # the paper's, in 16 bits
+    config = NeoXConfig.load([], {**SHAPE, **TRAINING, **sums, "zero_optimization": {"stage": stage}})
     memory = memory_per_gpu(config, Layout.of(config, 64), PADDED)
     states = memory.weights + memory.gradients + memory.optimizer
     assert states / parameters(config.model, PADDED) * 7.5 == pytest.approx(published_gb, rel=0.01)
@@ -99,7 +100,8 @@ def test_recomputation_keeps_the_blocks_inputs_and_one_block():
 def test_a_bucket_that_is_left_to_deepspeed_has_its_size(value):
     buffers = []
     for settings in ({}, {"reduce_bucket_size": value}, {"reduce_bucket_size": 5e8}):
-        config = NeoXConfig.load([], {**SHAPE, **TRAINING, "zero_optimization": settings})
+        keys = {"zero_optimization": settings, "data_types": {"grad_accum_dtype": "bf16"}}
+        config = NeoXConfig.load([], {**SHAPE, **TRAINING, **keys})
         buffers.append(memory_per_gpu(config, Layout.of(config, 1), PADDED).buffers)
     assert buffers == [DeepSpeedZeroConfig().reduce_bucket_size * 2] * 3
 

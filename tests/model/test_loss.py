@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from neox_code.model.loss import mean_loss, token_losses, vocab_shard
+from neox_code.model.loss import token_losses, vocab_shard, weighted_loss
 from neox_code.parallel.grid import ParallelGrid, alone
 
 
@@ -46,12 +46,12 @@ def test_without_the_mask_padding_enters_the_softmax_as_in_gpt_neox():
     torch.testing.assert_close(losses.flatten(), F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none"))
 
 
-def test_masked_positions_have_no_part_in_the_mean():
+def test_positions_without_weight_have_no_part_in_the_loss():
     logits, labels = case(torch.float32)
-    mask = torch.zeros(2, 300)
-    mask[1, 7:9] = 1
+    weights = torch.zeros(2, 300)
+    weights[1, 7:9] = 0.5
     expected = F.cross_entropy(logits[1, 7:9, :100], labels[1, 7:9])
-    torch.testing.assert_close(mean_loss(logits, labels, mask, vocab_shard(100, 128, alone())), expected)
+    torch.testing.assert_close(weighted_loss(logits, labels, weights, vocab_shard(100, 128, alone())), expected)
 
 
 def test_a_rank_that_holds_padding_alone_has_no_real_rows():
