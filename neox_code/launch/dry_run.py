@@ -14,6 +14,7 @@ from neox_code.config.derive import padded_vocab_size
 from neox_code.config.fields import SECTIONS, fields_of
 from neox_code.config.memory import Layout, Memory
 from neox_code.config.neox import NeoXConfig
+from neox_code.config.remarks import remarks_of
 from neox_code.config.size import parameters, training_flops_per_token
 from neox_code.launch.not_here import lacking
 from neox_code.launch.planned_world import PlannedWorld
@@ -46,6 +47,7 @@ def described(
     return "\n".join([
         *aligned(size),
         *(f"not here: {sentence}" for sentence in lacking(config, script)),
+        *(f"remark: {sentence}" for sentence in (remarks_of(config) if world is not None else ())),
         *aligned(value_rows(config, all_keys)),
         *([] if all_keys else [KEYS_LEFT_OUT]),
         *aligned(ignored_rows(config)),

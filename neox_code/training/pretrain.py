@@ -13,6 +13,7 @@ from neox_code.checkpoint.save import save_checkpoint
 from neox_code.config.assembly import DEFAULT
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
+from neox_code.config.remarks import remarks_of
 from neox_code.data.identity import data_identity
 from neox_code.data.loaders import build_loaders
 from neox_code.files import folder_lock
@@ -43,6 +44,8 @@ def pretrain(config: NeoXConfig) -> TrainingState:
         start, record, changes = run_on_rank_zero(lambda: begin(config, tokenizer, grid))
         if training.log_dir:
             copy_log(Path(training.log_dir) / record.run)
+        for remark in remarks_of(config):
+            log.info("%s", remark)
         for change in changes:
             log.info("changed since %s: %s", start.folder, change)
         reached = TrainingState.from_dict(record.state)

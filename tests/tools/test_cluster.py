@@ -163,12 +163,6 @@ def test_a_job_without_progress_is_not_started_for_ever(submit, tmp_path: Path) 
     assert "requeue" not in (tmp_path / "scontrol.log").read_text()
 
 
-@pytest.mark.parametrize(("load", "warned"), [("a", False), ("b", True), (None, True)])
-def test_a_job_that_would_begin_anew_each_time_is_warned(submit, job, load: str | None, warned: bool) -> None:
-    output = submit("#!/bin/bash\n", job(save="a", load=load)).communicate(timeout=20)[0]
-    assert (f"warning: save (a) is not load ({load or 'null'})" in output) == warned
-
-
 @pytest.mark.parametrize("status", [0, 2, 137])
 def test_without_a_warning_the_job_has_the_status_of_the_ranks(submit, tmp_path: Path, status: int) -> None:
     assert submit(f"#!/bin/bash\nexit {status}\n", "mine.yml").wait(20) == status
