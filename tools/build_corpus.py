@@ -8,10 +8,11 @@
     python tools/build_corpus.py /shared/code --output /shared/corpus --executor slurm --partition cpu --workers 64
 
 SOURCE is a repository list (tools/crawl_github.py makes one; its repositories are cloned), a folder of repositories
-(LANGUAGE/organization/project, where the folder names the language, organization/project, or one repository), a bare git
-repository, a tar, zip or zstd archive, a Parquet or JSON Lines dataset, or `local`: the Python library and packages of this
-machine. A folder of that name is `./local`. A compressed tar or JSON Lines file is read by one process: give several, or plain
-ones, to use more.
+(LANGUAGE/organization/project, where the folder names the language, organization/project, or one repository), a git repository,
+bare or not, a tar or zip archive or a folder of them, a dataset, or `local`: the Python library and packages of this machine. A
+folder of that name is `./local`. A dataset is a file of Parquet, JSON Lines (.jsonl, .ndjson, .json; also .gz, .bz2, .xz, .zst) or
+one JSON list of rows, or a folder of such files at any depth without source code, as The Stack's data/LANGUAGE/*.parquet. A
+compressed tar or JSON Lines file is read by one process: give several, or plain ones, to use more.
 
 A build that was interrupted is gone on with by the same command: until the corpus is whole, everything lies in DIR.work.
 
@@ -58,6 +59,7 @@ def main(argv: Sequence[str]) -> int:
             workers=arguments.workers,
             tokenizer=arguments.tokenizer,
             layout=arguments.layout,
+            language=arguments.language,
             executor=executor,
             clones=arguments.clones,
             overwrite=arguments.overwrite,
@@ -94,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"languages, filters, edits: {', '.join(recipe_names())}, or a Python file with a RECIPE (default: polycoder)",
     )
     result.add_argument("--languages", type=names, metavar="A,B", help="languages to take (default: all of the recipe)")
+    result.add_argument("--language", metavar="A", help="of rows of datasets that have neither a language nor a path")
     result.add_argument("--layout", choices=LAYOUTS, help="what the folders of a source are, if not what they look like")
     result.add_argument("--clones", type=expanded, metavar="DIR", help="keep clones of listed repositories (default: removed)")
     result.add_argument("--newlines", choices=("lf", "keep"), help="line ends: made LF, or kept (default: as the recipe says)")

@@ -3,30 +3,43 @@
     python tools/preprocess_data.py --input code.jsonl.zst --tokenizer-type GPT2BPETokenizer --vocab-file code-vocab.json \\
         --merge-file code-merges.txt --append-eod --output-prefix data/code --workers 8
 
-writes data/code_text_document.bin and .idx. An input is a JSON Lines file (plain, .gz, .zst), a Parquet file or a folder of them, a
-folder of source files (every regular file with content is a document, in the order of their paths), or a corpus of
-tools/build_corpus.py (data/code_train_text_document and so on). PREFIX.tokens.json beside each pair records its vocabulary and
-highest id, which training compares with its own. The bytes are the same for any number of workers; an interrupted
+writes data/code_text_document.bin and .idx. An input is a dataset, a folder of source files (every regular file with content is a
+document, in the order of their paths), or a corpus of tools/build_corpus.py (data/code_train_text_document and so on). A dataset
+is a file of Parquet, JSON Lines (.jsonl, .ndjson, .json; also .gz, .bz2, .xz, .zst) or one JSON list of rows, or a folder of such
+files at any depth without source code. Archives, bare repositories and lists of them are for tools/build_corpus.py.
+
+PREFIX.tokens.json beside each pair records its vocabulary and highest id, which training compares with its own.
+The bytes are the same for any number of workers; an interrupted
 run goes on where it was.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+
+import yaml
 
 from neox_code.config.data import DataConfig
 from neox_code.corpus.shards import SPLITS, is_corpus
 from neox_code.corpus.text_pieces import DEFAULT_KEY, Piece, pieces_of
-from neox_code.corpus.token_files import Bar, forget, write_token_files
+from neox_code.corpus.token_files import Bar, CountsByLanguage, forget, write_token_files
 from neox_code.corpus.tokenize_piece import Writing, fix_text
-from neox_code.corpus.tokenize_shards import tokenize_corpus
+from neox_code.corpus.tokenize_shards import token_file_name, tokenize_corpus
 from neox_code.errors import ConfigError, DataError, run_command
+from neox_code.files import write_text
+from neox_code.logs import get_logger
 from neox_code.tokenizer.gpt2 import MERGE_FILE_READERS
 from neox_code.tokenizer.newlines import NEWLINES, default_newlines
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.registry import TOKENIZERS, build_tokenizer
+
+DATASETS_HEAD = """# Token files by language: a configuration file, in place of the data paths of configs/local_setup.yml.
+# A weight is the number of tokens: each language is read in proportion to its size. Raise one to read a language more often.
+"""
+
+log = get_logger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -61,7 +74,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--input",
         required=True,
         metavar="F[,F...]",
-        help="JSON Lines (also .gz, .zst), Parquet, folders of Parquet or of source files; or one corpus folder",
+        help="datasets (JSON Lines, Parquet, folders of them), folders of source files; or one corpus folder",
     )
     data.add_argument(
         "--jsonl-keys",
@@ -75,6 +88,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--newlines", choices=list(NEWLINES), help="line ends with CR (default lf if the vocabulary has no CR, else keep)"
     )
     data.add_argument("--ftfy", action="store_true", help="mend broken Unicode with ftfy (pip install ftfy), which rewrites texts")
+    data.add_argument(
+        "--skip-unencodable",
+        action="store_true",
+        help="count and leave out documents that cannot be read or encoded, and name the first ten (default: stop at the first)",
+    )
     vocabulary = parser.add_argument_group("tokenizer")
     vocabulary.add_argument("--tokenizer-type", required=True, choices=list(TOKENIZERS))
     vocabulary.add_argument("--vocab-file", help="vocab.json, tokenizer.json, a SentencePiece model, or a tiktoken encoding")
@@ -83,7 +101,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     vocabulary.add_argument("--append-eod", action="store_true", help="an end-of-document token after every document")
     output = parser.add_argument_group("output")
     output.add_argument("--output-prefix", required=True, help="path of the token files without _KEY_document.bin")
-    output.add_argument("--by-language", action="store_true", help="a pair of files for each: PREFIX_LANGUAGE_KEY_document")
+    output.add_argument(
+        "--by-language",
+        action="store_true",
+        help="a pair of files for each, PREFIX_LANGUAGE_KEY_document; their paths and weights are in PREFIX_datasets.yml",
+    )
     output.add_argument("--dataset-impl", default="mmap", help="only mmap")
     runtime = parser.add_argument_group("runtime")
     runtime.add_argument("--workers", type=int, help="processes; default: one for each core")
@@ -115,7 +137,7 @@ def tokenize_one_corpus(inputs: list[Path], tokenizer: Tokenizer, arguments: arg
     if len(inputs) > 1 or arguments.jsonl_keys != [DEFAULT_KEY]:
         raise ConfigError("--input with a corpus folder takes that one alone, and --jsonl-keys text. Run the others apart.")
     prefix = Path(arguments.output_prefix)
-    tokenize_corpus(
+    summary = tokenize_corpus(
         inputs[0],
         prefix.parent,
         tokenizer,
@@ -123,15 +145,24 @@ def tokenize_one_corpus(inputs: list[Path], tokenizer: Tokenizer, arguments: arg
         append_eod=arguments.append_eod,
         newlines=arguments.newlines,
         ftfy=arguments.ftfy,
+        skip_unencodable=arguments.skip_unencodable,
         name_prefix=f"{prefix.name}_",
         workers=arguments.workers,
         bar=Bar(arguments.num_docs, arguments.log_interval),
     )
+    if arguments.by_language:
+        named = {
+            split: {
+                str(prefix.parent / f"{prefix.name}_{token_file_name(split, language)}"): own for language, own in counts.items()
+            }
+            for split, counts in summary.splits.items()
+        }
+        write_datasets_file(Path(f"{prefix}_datasets.yml"), named)
 
 
 def tokenize_inputs(pieces: Sequence[Piece], key: str, tokenizer: Tokenizer, arguments: argparse.Namespace) -> None:
     newlines = arguments.newlines or default_newlines(tokenizer)
-    writing = Writing(arguments.append_eod, newlines, arguments.by_language, arguments.ftfy)
+    writing = Writing(arguments.append_eod, newlines, arguments.by_language, arguments.ftfy, arguments.skip_unencodable)
 
     bar = Bar(arguments.num_docs, arguments.log_interval)
     named = partial(prefix_of, arguments, key)
@@ -139,6 +170,21 @@ def tokenize_inputs(pieces: Sequence[Piece], key: str, tokenizer: Tokenizer, arg
     if not any(count.documents for count in counts.values()):
         forget([named(None)])
         raise DataError(f"{arguments.input} has no document with a token under {key!r}. Name other input, or another key.")
+    if arguments.by_language:
+        name = "_".join([arguments.output_prefix, *([key] if len(arguments.jsonl_keys) > 1 else []), "datasets.yml"])
+        write_datasets_file(Path(name), {"train": {str(named(language)): own for language, own in counts.items()}})
+
+
+def write_datasets_file(path: Path, counts: Mapping[str, CountsByLanguage]) -> None:
+    """Write a configuration file with the token files of every split, and their tokens as weights; the one with most first."""
+    config: dict[str, list[str] | list[int]] = {}
+    for split, files in counts.items():
+        tokens = {prefix: own.tokens for prefix, own in files.items() if own.documents}
+        order = sorted(tokens, key=lambda prefix: (-tokens[prefix], prefix))
+        if order:
+            config |= {f"{split}_data_paths": order, f"{split}_data_weights": [tokens[prefix] for prefix in order]}
+    write_text(path, DATASETS_HEAD + yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    log.info("%s: for train CONFIG... %s; change the weights to see a language more often", path, path)
 
 
 def prefix_of(arguments: argparse.Namespace, key: str, language: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Learns a vocabulary from a corpus folder's training documents, or from a folder of source files.
+"""Learns a vocabulary from a corpus folder's training documents, a dataset, or a folder of source files.
 
     python tools/train_tokenizer.py corpus --vocab-size 50257 --fraction 0.05 --output vocabulary
 
@@ -7,26 +7,32 @@ with --type sentencepiece code.model. Which documents are read follows from --se
 """
 
 import argparse
+import hashlib
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from neox_code.corpus.raw_documents import iter_files, list_files
 from neox_code.corpus.shards import Document, is_corpus, iter_documents
+from neox_code.corpus.text_pieces import MOST_NAMED, Rejected, Text, pieces_of, rejection
 from neox_code.corpus.tokenize_shards import kept_bytes
-from neox_code.errors import ConfigError, DataError, run_command
+from neox_code.errors import ConfigError, run_command
 from neox_code.logs import get_logger, progress
 from neox_code.tokenizer.train import TOKENIZER_FILE, sample_documents, train_bpe
 from neox_code.tokenizer.train_sentencepiece import train_sentencepiece
 
 log = get_logger(__name__)
 
+SURROGATE = re.compile("[\ud800-\udfff]")
+
 TRAINERS = {"bpe": train_bpe, "sentencepiece": train_sentencepiece}
 
 
 def main(argv: Sequence[str]) -> int:
     arguments = parse(argv)
-    documents = sample_documents(read_documents(arguments.folder), fraction=arguments.fraction, seed=arguments.seed)
+    documents = sample_documents(
+        read_documents(arguments.folder, arguments.skip_unencodable), fraction=arguments.fraction, seed=arguments.seed
+    )
     texts = (document.text for document in documents)
     train = TRAINERS[arguments.type]
     if (arguments.output / TOKENIZER_FILE).exists():
@@ -41,7 +47,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         prog="train_tokenizer.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "folder", type=Path, metavar="DIR", help="corpus (its training documents are read), or a folder of source files"
+        "folder",
+        type=Path,
+        metavar="INPUT",
+        help="corpus (of its documents those of train), or an input of preprocess_data.py",
     )
     parser.add_argument("--vocab-size", type=int, default=50_257, help="entries, special tokens included (default %(default)s)")
     parser.add_argument("--fraction", type=float, default=0.05, help="share of the documents that is read (default %(default)s)")
@@ -50,6 +59,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--whitespace-tokens", action="store_true", help="two tabs and two, four, eight spaces as the last tokens, taken first"
     )
+    parser.add_argument("--skip-unencodable", action="store_true", help="count and leave out documents that cannot be read")
     parser.add_argument("--seed", type=int, default=1234, help="seed of the sample (default %(default)s)")
     arguments = parser.parse_args(argv)
     if not 0 < arguments.fraction <= 1:
@@ -57,19 +67,38 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return arguments
 
 
-def read_documents(folder: Path) -> Iterator[Document]:
-    """All documents of the folder, with a progress bar."""
+def read_documents(folder: Path, skip_unencodable: bool) -> Iterator[Document]:
+    """Yield all documents of a corpus or of another input of tools/preprocess_data.py, with a progress bar."""
     if is_corpus(folder):
         documents, num_bytes = iter_documents(folder, "train"), sum(kept_bytes(folder, "train").values())
-    elif folder.is_dir():
-        files = list_files(folder)
-        documents, num_bytes = iter_files(folder, files.paths), files.num_bytes
     else:
-        raise DataError(f"{folder} is not a folder. Name a corpus of tools/build_corpus.py, or a folder of source files.")
+        pieces = pieces_of(folder)
+        texts = (text for piece in pieces for text in piece.texts())
+        documents, num_bytes = documents_of(texts, skip_unencodable), sum(piece.num_bytes for piece in pieces)
     with progress("reading", total=num_bytes, unit="B") as advance:
         for document in documents:
             yield document
             advance(document.num_bytes)
+
+
+def documents_of(texts: Iterable[Text | Rejected], skip_unencodable: bool) -> Iterator[Document]:
+    """Yield the texts as documents. Raises DataError for one that cannot be read, unless such are to be counted and left out."""
+    rejected = 0
+    for text in texts:
+        if isinstance(text, Text) and (surrogate := SURROGATE.search(text.text)):
+            problem = f"holds a lone surrogate, U+{ord(surrogate[0]):04X}, which is no character"
+            text = Rejected(text.place, problem, "Remove it.", text.num_bytes)
+        if isinstance(text, Rejected):
+            if not skip_unencodable:
+                raise rejection(text)
+            rejected += 1
+            if rejected <= MOST_NAMED:
+                log.warning("left out: %s %s", text.place, text.problem)
+            continue
+        data = text.text.encode()
+        yield Document(text.text, text.language, "", text.place, hashlib.sha256(data).hexdigest(), len(data), split="train")
+    if rejected:
+        log.warning("%s documents left out that cannot be read (--skip-unencodable)", f"{rejected:,}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ from neox_code.corpus.index import COUNTS_FILE
 from neox_code.corpus.nothing_kept import nothing_kept
 from neox_code.corpus.plan import Plan, canonical_arguments, describe, make_plan, read_plan
 from neox_code.corpus.recipes.recipe import Recipe
-from neox_code.corpus.recipes.registry import recipe_file
+from neox_code.corpus.recipes.registry import errors_of_recipe, recipe_file
+from neox_code.corpus.rows.chunks import load_tokenizer
 from neox_code.corpus.scan import SCAN
 from neox_code.corpus.shards import KEPT, SPLITS, CorpusSummary, Count, Shard, is_corpus, load_summary, write_summary
 from neox_code.corpus.sources.find import LOCAL
@@ -50,7 +51,7 @@ from neox_code.corpus.work_folder import (
     work_folder,
 )
 from neox_code.corpus.workers import available_cores
-from neox_code.corpus.write import WRITE, load_tokenizer
+from neox_code.corpus.write import WRITE
 from neox_code.errors import DataError
 from neox_code.files import folder_lock, read_json, write_json
 from neox_code.logs import get_logger
@@ -74,6 +75,7 @@ def build_corpus(
     workers: int | None = None,
     tokenizer: Path | None = None,
     layout: str | None = None,
+    language: str | None = None,
     clones: Path | None = None,
     executor: Executor | None = None,
     overwrite: bool = True,
@@ -82,7 +84,8 @@ def build_corpus(
 
     `max_bytes` limits it to a seeded sample of projects (bytes of files as found), `shares` are the parts of train, valid and
     test in any unit, `languages` are chosen among the recipe's, `tokenizer` is a tokenizer.json to count tokens with, `layout`
-    says what the folders of sources are where they do not look like it, `clones` is where clones of repositories are kept.
+    says what the folders of sources are where they do not look like it, `language` is that of rows of datasets that name none,
+    `clones` is where clones of repositories are kept.
     A corpus that is there is replaced, without `overwrite` only where an interrupted build was to.
     Without an `executor` it works in as many processes of this machine as `workers` says, one per core by default. Raises
     DataError for sources that cannot be read or hold nothing to keep; the output is then as it was.
@@ -97,14 +100,16 @@ def build_corpus(
         dict(zip(SPLITS, shares, strict=True)),
         None if tokenizer is None else Path(tokenizer).resolve(),
         layout,
+        None if language is None else chosen_languages(recipe, [language])[0],
         None if clones is None else Path(clones).resolve(),
     )
     arguments = canonical_arguments(sources)
     work = work_folder(output)
     is_new = not work.exists()
     refuse_what_would_be_lost(arguments, settings, (output, work))
-    if settings.tokenizer is not None:
-        load_tokenizer(settings.tokenizer)
+    for tokenizer_file in (settings.tokenizer, getattr(recipe.rows, "tokenizer", None)):
+        if tokenizer_file is not None:
+            load_tokenizer(tokenizer_file)
     key = build_key(arguments, settings)
     if known_key(work) != key and is_corpus(output) and not overwrite:
         raise DataError(f"{output} already holds a corpus. Choose another --output, or replace it with --overwrite.")
@@ -117,13 +122,15 @@ def build_corpus(
         local = LocalExecutor(workers or available_cores())
         with gone_without_plan(work, is_new), local if executor is None else nullcontext(executor) as ready:
             was_planned = read_plan(work) is not None
-            plan = make_plan(work, arguments, settings, *([partial(local.begin, SCAN, work)] if ready is local else []))
+            with errors_of_recipe(recipe_file(recipe), "lists the sources"):
+                plan = make_plan(work, arguments, settings, *([partial(local.begin, SCAN, work)] if ready is local else []))
             if not plan.sizes:
                 refuse_nothing(work, sources, (), max_bytes)
             if was_planned:
                 say_how_far(work, plan)
             run_stage(SCAN, work, plan.sizes, ready)
-            decide(work, len(plan.sizes), settings)
+            with errors_of_recipe(recipe_file(recipe), "decides on licenses and duplicates"):
+                decide(work, len(plan.sizes), settings)
             counts = read_counts(work)
             refuse_nothing(work, sources, counts, max_bytes)
             shards = load_decisions(work).shards
@@ -197,6 +204,7 @@ def build_key(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
             "shares": dict(settings.shares),
             "tokenizer": settings.tokenizer and path_and_time(settings.tokenizer),
             "layout": settings.layout,
+            "language": settings.language,
         },
         "versions": {
             "python": platform.python_version(),
@@ -308,6 +316,7 @@ def described_settings(arguments: Sequence[str], settings: Settings) -> dict[str
         "max_bytes": settings.max_bytes,
         "shares": dict(settings.shares),
         "layout": settings.layout,
+        "language": settings.language,
         "tokenizer": None if settings.tokenizer is None else str(settings.tokenizer),
         "pygments": pygments.__version__,
     }

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from neox_code.corpus.filters.protocol import Candidate, Filter
 from neox_code.corpus.folder_licenses import states_license
 from neox_code.corpus.recipes.recipe import Recipe
+from neox_code.corpus.sources.datasets import is_shard_name
 from neox_code.corpus.sources.protocol import Project
 from neox_code.errors import DataError
 
 NO_LANGUAGE = "no known language"
 NOT_CHOSEN = "language not chosen"
+DATASET_FILE = "file of a dataset among files of source code"
 LARGEST_TOLD_BY = 2**18
 """Files that are read for what they say of their project are not longer."""
 
@@ -46,7 +48,7 @@ class Judge:
     def _reason(self, project: Project, path: str, num_bytes: int) -> str | None:
         possible = self.recipe.language_rule.by_name(project, path)
         if possible == ():
-            return NO_LANGUAGE
+            return DATASET_FILE if is_shard_name(path) else NO_LANGUAGE
         if possible and not any(language in self.languages for language in possible):
             return NOT_CHOSEN
         file = Candidate(path, possible[0] if possible else "", num_bytes)

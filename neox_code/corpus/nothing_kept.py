@@ -7,19 +7,33 @@ from collections import Counter
 from collections.abc import Sequence
 
 from neox_code.corpus.index import LEFT_ASIDE
-from neox_code.corpus.judge import NO_LANGUAGE, NOT_CHOSEN
+from neox_code.corpus.judge import DATASET_FILE, NO_LANGUAGE, NOT_CHOSEN
+from neox_code.corpus.scan import UNPLACED
 from neox_code.corpus.settle import NO_PROJECT_LANGUAGE
 from neox_code.corpus.shards import Count
-from neox_code.corpus.sources.batches import LINK
+from neox_code.corpus.sources.batches import LFS_POINTER, LINK
+from neox_code.corpus.sources.columns import NO_TEXT, ONLY_BLOB_IDS, SPELLINGS
+from neox_code.corpus.sources.json_lines import DAMAGED_ROW
 from neox_code.corpus.sources.repository_list import CANNOT_BE_CLONED
 from neox_code.errors import DataError
 
 OTHER_SOURCES = "Name folders, git repositories or archives with source code in the languages of the recipe."
+NAME_TEXT = f"Name the column of the texts {' or '.join(SPELLINGS['text'])}."
 OTHER_RECIPE = "Choose another --recipe, or write one with other filters."
 REMEDIES = {
     NO_LANGUAGE: OTHER_SOURCES,
     NO_PROJECT_LANGUAGE: OTHER_SOURCES,
     LINK: OTHER_SOURCES,
+    DATASET_FILE: "Name the dataset's own folder or files as a source; unpack them where they lie in an archive.",
+    UNPLACED: "Name the language of such rows with --language, or give them to tools/preprocess_data.py, which needs none.",
+    ONLY_BLOB_IDS: (
+        "Such rows (The Stack v2) name contents at Software Heritage: download each blob_id from s3://softwareheritage/content/ "
+        "into a column content, decoded by src_encoding."
+    ),
+    NO_TEXT: NAME_TEXT,
+    f"{NO_TEXT} column": NAME_TEXT,
+    DAMAGED_ROW: "Give JSON Lines, an object a line, or one JSON list of objects.",
+    LFS_POINTER: "Get the files themselves with git lfs pull.",
     NOT_CHOSEN: "Choose other --languages, or leave that out.",
     CANNOT_BE_CLONED: "Check the addresses in the list, and the network.",
 }

@@ -79,6 +79,7 @@ def list_batches(
     for source in find_sources(
         sources,
         settings.layout,
+        language=settings.language,
         repository_filters=settings.recipe.repositories,
         clones=settings.clones or folder.parent / CLONES_FOLDER,
         keep_clones=settings.clones is not None,

@@ -1,21 +1,16 @@
-"""Documents taken as they are, without recipe or filter: a folder's files.
+"""The files of a folder that are taken as they are, without recipe or filter.
 
-    files = list_files("src")
-    for document in iter_files("src", files.paths):
-        print(document.path, len(document.text))
-
-Texts are UTF-8 and kept to the byte: line ends, tabs, and a byte-order mark (as U+FEFF).
+list_files("src").paths
 """
 
-import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from neox_code.corpus.shards import Document
+from neox_code.corpus.sources.datasets import is_shard_name
 from neox_code.errors import DataError
 
 UNKNOWN_LANGUAGE = "unknown"
@@ -38,7 +33,11 @@ def list_files(folder: str | os.PathLike[str]) -> FileList:
     files = FileList()
     for entry in entries_below(folder):
         status = entry.stat(follow_symlinks=False)
-        if not stat.S_ISREG(status.st_mode):
+        if entry.name == ".git":
+            files.left_out["git's own folders"] += 1
+        elif is_shard_name(entry.name):
+            files.left_out["files of datasets (name them themselves to read their rows)"] += 1
+        elif not stat.S_ISREG(status.st_mode):
             files.left_out["links and special files"] += 1
         elif status.st_size == 0:
             files.left_out["empty files"] += 1
@@ -52,13 +51,13 @@ def list_files(folder: str | os.PathLike[str]) -> FileList:
 
 
 def entries_below(folder: str | os.PathLike[str]) -> Iterator["os.DirEntry[str]"]:
-    """All but folders, in path order, through folders of any depth."""
+    """Yield all but folders, in path order, through folders of any depth; of git's own folders themselves and nothing in them."""
     stack = [iter(sorted_entries(folder))]
     while stack:
         entry = next(stack[-1], None)
         if entry is None:
             stack.pop()
-        elif entry.is_dir(follow_symlinks=False):
+        elif entry.name != ".git" and entry.is_dir(follow_symlinks=False):
             stack.append(iter(sorted_entries(entry.path)))
         else:
             yield entry
@@ -67,21 +66,3 @@ def entries_below(folder: str | os.PathLike[str]) -> Iterator["os.DirEntry[str]"
 def sorted_entries(folder: str | os.PathLike[str]) -> list["os.DirEntry[str]"]:
     with os.scandir(folder) as scan:
         return sorted(scan, key=lambda entry: entry.name)
-
-
-def iter_files(folder: str | os.PathLike[str], paths: Iterable[Path]) -> Iterator[Document]:
-    """A document for each of the paths below the folder. Raises DataError for a file that is not UTF-8."""
-    for path in paths:
-        data = path.read_bytes()
-        try:
-            text = data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path} is not UTF-8: byte 0x{data[error.start]:02X} at {error.start:,}. "
-                "Convert or remove the file, or build a corpus of the folder with tools/build_corpus.py."
-            ) from None
-        yield raw_document(text, os.fspath(folder), path.relative_to(folder).as_posix(), data)
-
-
-def raw_document(text: str, repository: str, path: str, data: bytes) -> Document:
-    return Document(text, UNKNOWN_LANGUAGE, repository, path, hashlib.sha256(data).hexdigest(), len(data), split="train")

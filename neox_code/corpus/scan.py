@@ -19,12 +19,14 @@ from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.folder_licenses import statement_of, states_license
 from neox_code.corpus.judge import NO_LANGUAGE, NOT_CHOSEN, Judge, drop_reason
 from neox_code.corpus.parts import PartRow, PartWriter
+from neox_code.corpus.recipes.registry import errors_of_recipe
 from neox_code.corpus.sources.batches import LINK
 from neox_code.corpus.sources.protocol import Batch, FoundFile
 from neox_code.corpus.stages import Stage
-from neox_code.corpus.work_folder import Settings, batch_file, load_settings, part_file
+from neox_code.corpus.work_folder import Settings, batch_file, load_settings, original_recipe, part_file
 
 NOT_TEXT = "not text"
+UNPLACED = "row without a path and a language"
 LINES_NORMALIZED = "line ends normalized"
 MARK_REMOVED = "byte-order mark removed"
 
@@ -33,12 +35,13 @@ def scan_batch(work: Path, index: int) -> Iterator[float]:
     settings = load_settings(work)
     with batch_file(work, index).open("rb") as file:
         batch: Batch = pickle.load(file)
-    scanner = Scanner(settings)
+    scanner, own_recipe = Scanner(settings), original_recipe(work)
     reported = 0
     with PartWriter(part_file(work, index), [rule.key_bytes for rule in settings.recipe.duplicates]) as part:
         for found, done in batch.read():
-            for row in scanner.rows(found, part.number_of(found.project)):
-                part.add(row)
+            with errors_of_recipe(own_recipe, f"judges {found.project.name}/{found.path}"):
+                for row in scanner.rows(found, part.number_of(found.project)):
+                    part.add(row)
             if done - reported >= PROGRESS_BYTES:
                 yield done - reported
                 reported = done
@@ -66,6 +69,7 @@ class Scanner:
         first = names[0] if names else None
         if file.content is None:
             counted = self._counted(file, None)
+            reason = UNPLACED if file.reason == NO_LANGUAGE and not file.has_path else file.reason
             unread = UNKNOWN if file.reason != LINK and file.num_bytes and is_license_file(file.path) else None
             yield PartRow(
                 project,
@@ -73,7 +77,7 @@ class Scanner:
                 file.num_bytes,
                 True,
                 first,
-                file.reason,
+                reason,
                 counted=counted,
                 stated_license=unread,
                 keys=self.no_keys,
@@ -97,7 +101,9 @@ class Scanner:
             )
             return
         newlines = newlines_of(text)
-        first_edits = (MARK_REMOVED,) if not self.is_faithful and encoding_of_mark(file.content) else ()
+        first_edits = list(file.edits)
+        if not self.is_faithful and encoding_of_mark(file.content):
+            first_edits.append(MARK_REMOVED)
         stated_license = statement_of(file.path, text) if states_license(file.path) else None
         rows = self.recipe.rows
         project_version = rows.version(text) if rows is not None and rows.says_version(file.path) else None
@@ -142,7 +148,7 @@ class Scanner:
         """The languages in which the file is to be filtered, at least one; or one, and why it is not kept in any."""
         possible = () if names == () else self.recipe.language_rule.by_content(file.project, file.path, text, names)
         if not possible:
-            return (None,), NO_LANGUAGE
+            return (None,), NO_LANGUAGE if file.has_path else UNPLACED
         if len(possible) == 1 and possible[0] in self.languages:
             return possible, None
         chosen = tuple(language for language in possible if language in self.languages)

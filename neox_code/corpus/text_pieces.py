@@ -22,13 +22,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from neox_code.corpus.linguist.detect import by_name_alone, detect
-from neox_code.corpus.raw_documents import UNKNOWN_LANGUAGE, FileList, iter_files, list_files
+from neox_code.corpus.raw_documents import UNKNOWN_LANGUAGE, FileList, list_files
 from neox_code.corpus.shards import SUMMARY_FILE, load_summary
-from neox_code.corpus.sources.columns import LARGEST_ROW, SPELLINGS
-from neox_code.corpus.sources.compressed import BrokenArchive, Damage, is_compressed, open_expanded, until_damaged
-from neox_code.corpus.sources.json_lines import BYTE_ORDER_MARK, lines_of
-from neox_code.corpus.sources.names import language_named
-from neox_code.corpus.sources.parquet import chunks_of, rows_at_once
+from neox_code.corpus.sources.batches import is_lfs_pointer
+from neox_code.corpus.sources.columns import LARGEST_ROW, SPELLINGS, without_metadata
+from neox_code.corpus.sources.compressed import BrokenArchive, Damage, open_expanded, until_damaged
+from neox_code.corpus.sources.datasets import dataset_shards
+from neox_code.corpus.sources.json_lines import BYTE_ORDER_MARK, is_read_whole, lines_of
+from neox_code.corpus.sources.layout import is_bare_repository
+from neox_code.corpus.sources.names import TAR_SUFFIXES, language_named, printable
+from neox_code.corpus.sources.parquet import chunks_of, plain_values, rows_at_once
 from neox_code.errors import ConfigError, DataError
 from neox_code.logs import get_logger
 
@@ -41,6 +44,13 @@ LONGEST_LANGUAGE = 64
 UNSAFE = re.compile(r"[^\w .+#*-]")
 """What a language's name, which names files, does not keep."""
 DEFAULT_KEY = "text"
+MOST_NAMED = 10
+"""Documents that cannot be held, of which the places are reported."""
+SKIP_REMEDY = "Or leave such documents out with --skip-unencodable."
+CONVERT_FILE = "Convert or remove the file, or build a corpus of the folder with tools/build_corpus.py."
+ANOTHER_KEY = "Name the right key with --jsonl-keys, or mend the row."
+BUILD_FIRST = "Build a corpus of it with tools/build_corpus.py, and name that."
+METADATA_STARTS = ("<reponame>", "<filename>", "<gh_stars>")
 
 
 class Text(NamedTuple):
@@ -50,6 +60,21 @@ class Text(NamedTuple):
     """Names it in an error."""
     num_bytes: int
     """Of the input, for the bar."""
+
+
+class Rejected(NamedTuple):
+    """A document that cannot be read."""
+
+    place: str
+    """FILE:LINE, or a row of a file."""
+    problem: str
+    """What is wrong with it, as the rest of a sentence that begins with the place."""
+    remedy: str
+    num_bytes: int
+
+
+def rejection(rejected: Rejected) -> DataError:
+    return DataError(f"{rejected.place} {rejected.problem}. {rejected.remedy} {SKIP_REMEDY}")
 
 
 class Piece(Protocol):
@@ -63,7 +88,9 @@ class Piece(Protocol):
         """Another one where the input is another."""
         ...
 
-    def texts(self) -> Iterator[Text]: ...
+    def texts(self) -> Iterator[Text | Rejected]:
+        """Yield the texts in their order. Raises DataError for a file that is damaged as a whole."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -78,11 +105,18 @@ class FilesPiece:
     num_bytes: int
     key: str
 
-    def texts(self) -> Iterator[Text]:
+    def texts(self) -> Iterator[Text | Rejected]:
         folder = Path(self.folder)
-        for document in iter_files(folder, (folder / path for path in self.paths)):
-            language = detect(document.path, document.text) if self.by_content else by_name_alone(document.path)
-            yield Text(document.text, language or UNKNOWN_LANGUAGE, f"{self.folder}/{document.path}", document.num_bytes)
+        for path in self.paths:
+            data = (folder / path).read_bytes()
+            try:
+                text = data.decode("utf-8")
+            except UnicodeDecodeError as error:
+                problem = f"is not UTF-8: byte 0x{data[error.start]:02X} at {error.start:,}"
+                yield Rejected(f"{self.folder}/{path}", problem, CONVERT_FILE, len(data))
+                continue
+            language = detect(path, text) if self.by_content else by_name_alone(path)
+            yield Text(text, language or UNKNOWN_LANGUAGE, f"{self.folder}/{path}", len(data))
 
 
 @dataclass(frozen=True)
@@ -96,32 +130,40 @@ class RowsPiece:
     """None: all of a compressed file."""
     num_bytes: int
     key: str
+    language: str | None = None
+    """Of rows that name none and have no path."""
 
-    def texts(self) -> Iterator[Text]:
-        told = self.start
+    def texts(self) -> Iterator[Text | Rejected]:
+        before, rejected = self.start, 0
         for found in until_damaged(lines_of(Path(self.file), self.start, self.end), Path(self.file)):
             if isinstance(found, Damage):
                 raise DataError(f"{self.file} is damaged or breaks off: {found.words}. Get the file again.")
             place, line, position = found
             if not line.isspace():
-                row = self._row(place, line)
                 now = position if self.end is None else place + len(line)
-                named = f"{self.file}, the row at byte {place:,}"
-                yield Text(row[self.column], language_of(row, self.column), named, now - told)
-                told = now
+                row = self._row(place, line)
+                if isinstance(row, dict):
+                    named = f"{self.file}, the row at byte {place:,}"
+                    yield Text(plain_text(row[self.column]), language_of(row, self.column, self.language), named, now - before)
+                else:
+                    rejected += 1  # lines are counted for those that are named
+                    named = self._numbered(place) if rejected <= MOST_NAMED else f"{self.file}, the row at byte {place:,}"
+                    yield Rejected(named, *row, now - before)
+                before = now
 
-    def _row(self, place: int, line: bytes) -> dict[str, Any]:
+    def _row(self, place: int, line: bytes) -> dict[str, Any] | tuple[str, str]:
+        """Return the row, or what is wrong with it and the remedy."""
         if len(line) > LARGEST_ROW:
-            raise DataError(f"{self._numbered(place)} is longer than {LARGEST_ROW:,} bytes. Divide the row, or remove it.")
+            return f"is longer than {LARGEST_ROW:,} bytes", "Divide the row, or remove it."
         try:
             row = orjson.loads(line.removeprefix(BYTE_ORDER_MARK) if place == 0 else line)
         except orjson.JSONDecodeError as first:
-            row = loaded_leniently(line, f"{self._numbered(place)} is not valid JSON: {first}")
+            try:
+                row = json.loads(line)  # takes NaN and lone surrogates
+            except (ValueError, RecursionError):
+                return f"is not valid JSON: {first}", "Give JSON Lines, one object a line, plain or compressed (.gz, .zst)."
         if not isinstance(row, dict) or not isinstance(row.get(self.column), str):
-            raise DataError(
-                f"{self._numbered(place)} has no text under {self.column!r}, but {described(row, self.column)}. "
-                "Name the right key with --jsonl-keys, or mend the row."
-            )
+            return f"has no text under {self.column!r}, but {described(row, self.column)}", ANOTHER_KEY
         return row
 
     def _numbered(self, place: int) -> str:
@@ -150,12 +192,11 @@ def json_kind(value: Any) -> str:
     return kinds.get(type(value), "a number")
 
 
-def loaded_leniently(line: bytes, problem: str) -> Any:
-    """A row that orjson refuses: the standard library takes NaN and lone surrogates. Raises DataError where it does not."""
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        raise DataError(f"{problem}. Give JSON Lines, one object a line, plain or compressed (.gz, .zst).") from None
+def plain_text(text: str) -> str:
+    """Return a text without StarCoderData's metadata at its start."""
+    if not text.startswith(METADATA_STARTS):
+        return text
+    return without_metadata(text.encode("utf-8", "surrogatepass"))[0].decode("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True)
@@ -170,30 +211,48 @@ class ParquetPiece:
     """What tells the language: a column of it, or of paths."""
     num_bytes: int
     key: str
+    language: str | None = None
 
-    def texts(self) -> Iterator[Text]:
+    def texts(self) -> Iterator[Text | Rejected]:
         number = self.first_row
         try:
             with pq.ParquetFile(self.file, buffer_size=2**20, pre_buffer=False) as file:
                 names = [self.text_column, *self.columns]
                 chunks = [chunk for index in self.row_groups for chunk in chunks_of(file.metadata.row_group(index), names)]
                 for rows in file.iter_batches(rows_at_once(chunks), list(self.row_groups), names, use_threads=False):
-                    for row in rows.to_pylist():
+                    columns = [plain_values(rows.column(name)) for name in names]
+                    for values in zip(*columns, strict=True):
                         number += 1
-                        text = row[self.text_column]
-                        if not isinstance(text, str):
-                            raise DataError(f"{self.file}, row {number}, has no text in the column {self.text_column!r}. Mend it.")
-                        yield Text(text, language_of(row, self.text_column), self._place(row, number), len(text))
-        except (BrokenArchive, pa.ArrowException, OSError, UnicodeDecodeError) as error:
+                        yield self._text(dict(zip(names, values, strict=True)), number)
+        except (BrokenArchive, pa.ArrowException, OSError) as error:
             raise DataError(f"{self.file} is damaged or no Parquet file of texts: {error}. Get or build it again.") from None
+
+    def _text(self, row: dict[str, Any], number: int) -> Text | Rejected:
+        """Return a row, whose texts are bytes, as a text."""
+        value = row.pop(self.text_column)
+        row = {name: printable(column) if isinstance(column, bytes) else column for name, column in row.items()}
+        if not isinstance(value, bytes):
+            found = json_kind(value)
+            problem = f"has no text in the column {self.text_column!r}, but {found}"
+            return Rejected(f"{self.file}, row {number},", problem, ANOTHER_KEY, 0)
+        try:
+            text = plain_text(value.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            problem = f"is not UTF-8: byte 0x{value[error.start]:02X} at {error.start:,} of its text"
+            return Rejected(f"{self.file}, row {number},", problem, "Mend the row.", len(value))
+        row[self.text_column] = text
+        return Text(text, language_of(row, self.text_column, self.language), self._place(row, number), len(value))
 
     def _place(self, row: Mapping[str, Any], number: int) -> str:
         named = "/".join(row[name] for name in ("repository", "path") if isinstance(row.get(name), str))
         return named or f"{self.file}, row {number}"
 
 
-def language_of(row: dict[str, Any], text_column: str) -> str:
-    """What a row says of its language, itself or under `meta` as lm_dataformat's rows do; else what its path and text say."""
+def language_of(row: dict[str, Any], text_column: str, default: str | None = None) -> str:
+    """Return the language of a row: what it says itself or under `meta`, as lm_dataformat's rows do; else by its path and text.
+
+    Without a path it is `default`.
+    """
     meta = row.get("meta")
     row = meta | row if isinstance(meta, dict) else row
     for name in SPELLINGS["language"]:
@@ -202,7 +261,7 @@ def language_of(row: dict[str, Any], text_column: str) -> str:
     for name in SPELLINGS["path"]:
         if (value := row.get(name)) and isinstance(value, str):
             return detect(value, row[text_column]) or UNKNOWN_LANGUAGE
-    return UNKNOWN_LANGUAGE
+    return default or UNKNOWN_LANGUAGE
 
 
 def corpus_pieces(folder: Path, split: str) -> list[Piece]:
@@ -215,20 +274,23 @@ def corpus_pieces(folder: Path, split: str) -> list[Piece]:
 
 
 def pieces_of(path: Path, key: str = DEFAULT_KEY, by_content: bool = False) -> list[Piece]:
-    """A folder, a Parquet file or a JSON Lines file; a folder that holds Parquet files and nothing else is its files.
+    """Return the pieces of a dataset's file or folder (sources/datasets.py) or of a folder of source files.
 
     `by_content`: the language of a folder's file is found by its content as well as by its name.
+    Raises DataError for another input.
     """
     if path.is_file():
         return one_file(path, key)
     if not path.is_dir():
         wrong = "is neither a file nor a folder" if path.exists() else "does not exist"
         raise DataError(f"{path} {wrong}. Input is JSON Lines, Parquet, and folders, with commas between them.")
+    if is_bare_repository(path):
+        raise DataError(f"{path} is a bare git repository. {BUILD_FIRST}")
+    if shards := dataset_shards(path):
+        return [piece for file in shards for piece in one_file(file, key)]
     files = list_files(path)
     for reason, number in sorted(files.left_out.items()):
         log.info("%s: %s %s left out", path, f"{number:,}", reason)
-    if all(file.suffix == PARQUET_SUFFIX for file in files.paths):
-        return [piece for file in files.paths for piece in one_file(file, key)]
     if key != DEFAULT_KEY:
         raise ConfigError(f"--jsonl-keys {key} is for JSON Lines, but {path} is a folder, whose files have no keys. Leave it out.")
     return list(folder_pieces(path, files, by_content))
@@ -248,19 +310,26 @@ def folder_pieces(folder: Path, files: FileList, by_content: bool) -> Iterator[P
 
 
 def one_file(path: Path, key: str) -> list[Piece]:
-    if path.suffix == PARQUET_SUFFIX:
+    if path.suffix.lower() == PARQUET_SUFFIX:
         return parquet_pieces(path, key)
-    size, stamp = path.stat().st_size, stamp_of(path)
-    if is_compressed(path):
-        return [RowsPiece(os.fspath(path), key, 0, None, size, stamp)]
-    starts = range(0, size, PIECE_BYTES)
+    if path.name.lower().endswith((*TAR_SUFFIXES, ".zip")):
+        raise DataError(f"{path} is an archive. {BUILD_FIRST}")
+    if is_lfs_pointer(path):
+        raise DataError(f"{path} is a pointer of Git LFS. Get the file itself with git lfs pull.")
+    size, stamp, language = path.stat().st_size, stamp_of(path), language_named(path.parent.name)
+    if is_read_whole(path):
+        return [RowsPiece(os.fspath(path), key, 0, None, size, stamp, language)]
+    file, starts = os.fspath(path), range(0, size, PIECE_BYTES)
+    sizes = [min(PIECE_BYTES, size - start) for start in starts]
     return [
-        RowsPiece(os.fspath(path), key, start, min(start + PIECE_BYTES, size), min(PIECE_BYTES, size - start), f"{stamp} {start}")
-        for start in starts
+        RowsPiece(file, key, start, start + part, part, f"{stamp} {start}", language)
+        for start, part in zip(starts, sizes, strict=True)
     ]
 
 
 def parquet_pieces(path: Path, key: str, columns: Sequence[str] | None = None) -> list[Piece]:
+    if is_lfs_pointer(path):
+        raise DataError(f"{path} is a pointer of Git LFS. Get the file itself with git lfs pull.")
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
@@ -273,6 +342,7 @@ def parquet_pieces(path: Path, key: str, columns: Sequence[str] | None = None) -
     if text_column is None:
         raise DataError(f"{path} has no column {' or '.join(dict.fromkeys(spellings))}, but {names}. Name it with --jsonl-keys.")
     known = columns or [name for field in ("language", "path") for name in SPELLINGS[field] if name in names]
+    language = language_named(path.parent.name)
     pieces: list[Piece] = []
     taken: list[int] = []
     first_row = num_rows = num_bytes = 0
@@ -281,7 +351,18 @@ def parquet_pieces(path: Path, key: str, columns: Sequence[str] | None = None) -
         num_rows, num_bytes = num_rows + rows, num_bytes + size
         if num_bytes >= PIECE_BYTES or index == len(sizes) - 1:
             stamp = f"{stamp_of(path)} {taken}"
-            pieces.append(ParquetPiece(os.fspath(path), tuple(taken), first_row, text_column, tuple(known), num_bytes, stamp))
+            pieces.append(
+                ParquetPiece(
+                    os.fspath(path),
+                    tuple(taken),
+                    first_row,
+                    text_column,
+                    tuple(known),
+                    num_bytes,
+                    stamp,
+                    language,
+                )
+            )
             first_row, num_rows, num_bytes, taken = first_row + num_rows, 0, 0, []
     return pieces
 

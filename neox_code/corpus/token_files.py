@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from neox_code.corpus.text_pieces import Piece
+from neox_code.corpus.text_pieces import MOST_NAMED, Piece
 from neox_code.corpus.tokenize_piece import (
     JOB_FILE,
     WHOLE,
@@ -49,7 +49,7 @@ log = get_logger(__name__)
 WORK_SUFFIX = ".work"
 KEY_FILE = "key.json"
 FINISHED_FILE = "finished.json"
-FORMAT = 1
+FORMAT = 2
 """Of what lies in a work folder."""
 
 CountsByLanguage = Mapping[str, TokenCounts]
@@ -93,7 +93,7 @@ def write_token_files(
             return before
         reports = run_gated(work, prefix.name, pieces, tokenizer, writing, workers or available_cores(), bar or Bar())
         counts = join_pieces(prefix_of, work, reports, tokenizer, writing)
-        report(prefix, counts)
+        report(prefix, counts, [named for own in reports for named in own.skipped][:MOST_NAMED])
         clear(work)
         if is_one_of_many:
             note = {"key": key_of(pieces, tokenizer, writing), "counts": {name: asdict(own) for name, own in counts.items()}}
@@ -218,7 +218,7 @@ def run_pieces(work: Path, title: str, pieces: Sequence[Piece], workers: int, ba
 
 
 def num_documents(piece_report: Report) -> int:
-    return sum(counts.documents + counts.empty for counts in piece_report.counts.values())
+    return sum(counts.documents + counts.empty + counts.skipped for counts in piece_report.counts.values())
 
 
 def run_tasks(tasks: Sequence[tuple[Path, int, Piece]], workers: int) -> Iterator[Done]:
@@ -270,7 +270,11 @@ def log_choice(encoder: str, compared: int, documents: int) -> None:
         log.info(f"encoder | %s, {same}", encoder, f"{compared:,}", f"{documents:,}")
 
 
-def report(prefix: Path, counts: CountsByLanguage) -> None:
+def report(prefix: Path, counts: CountsByLanguage, skipped: Sequence[str] = ()) -> None:
+    if number := sum(count.skipped for count in counts.values()):
+        log.warning("%s: %s documents left out (--skip-unencodable); the first:", prefix, f"{number:,}")
+        for named in skipped:
+            log.warning("    %s", named)
     if empty := sum(count.empty for count in counts.values()):
         log.warning("%s: %s empty documents left out", prefix, f"{empty:,}")
     if newlines := sum(count.newlines for count in counts.values()):

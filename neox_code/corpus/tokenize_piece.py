@@ -12,9 +12,9 @@ import json
 import os
 import pickle
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -22,7 +22,8 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from neox_code.corpus.text_pieces import Piece, Text
+from neox_code.corpus.raw_documents import UNKNOWN_LANGUAGE
+from neox_code.corpus.text_pieces import MOST_NAMED, SKIP_REMEDY, Piece, Rejected, Text, rejection
 from neox_code.data.indexed_dataset import IndexedDatasetWriter, best_dtype
 from neox_code.errors import ConfigError, DataError
 from neox_code.files import write_text
@@ -66,6 +67,8 @@ class TokenCounts:
     """Documents whose tokens decode to other bytes, because the tokenizer normalizes text."""
     newlines: int = 0
     """Documents whose line ends were CR LF or CR, and are LF in the tokens."""
+    skipped: int = 0
+    """Further documents that cannot be read, or that the vocabulary cannot hold, and are left out."""
 
     @property
     def bytes_per_token(self) -> float | None:
@@ -85,6 +88,8 @@ class Writing:
     """A key of neox_code.tokenizer.newlines.NEWLINES."""
     by_language: bool = False
     ftfy: bool = False
+    skip_unencodable: bool = False
+    """True: a document that cannot be read or encoded is counted and left out; False: it is an error."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,8 @@ class Report:
     counts: Mapping[str, TokenCounts]
     compared: int
     """Documents whose ids were compared with those of the tokenizer itself."""
+    skipped: Sequence[str] = ()
+    """The first documents that were left out, with their places."""
 
 
 class Done(NamedTuple):
@@ -118,11 +125,12 @@ def tokenize_piece(work: Path, index: int, piece: Piece) -> Iterator[Done]:
     job, encoder = load_job(work, (work / JOB_FILE).stat().st_mtime_ns)
     before = encoder.compared.documents
     counts: dict[str, TokenCounts] = defaultdict(TokenCounts)
+    skip = Skipping(counts, job.writing.skip_unencodable)
     done = 0
     with ExitStack() as stack:
         writers: dict[str, IndexedDatasetWriter] = {}
-        for batch in batches(clean_texts(piece, job.writing, counts)):
-            for language, ids, lengths in encoded(batch, job, encoder, counts):
+        for batch in batches(clean_texts(piece, job.writing, counts, skip)):
+            for language, ids, lengths in encoded(batch, job, encoder, counts, skip):
                 if language not in writers:
                     writer = IndexedDatasetWriter(part_prefix(work, index, language), best_dtype(job.tokenizer.vocab_size))
                     writers[language] = stack.enter_context(writer)
@@ -130,7 +138,7 @@ def tokenize_piece(work: Path, index: int, piece: Piece) -> Iterator[Done]:
             amount = min(sum(text.num_bytes for text in batch), piece.num_bytes - done)
             done += amount
             yield Done(amount, len(batch))
-    report = Report(dict(counts), encoder.compared.documents - before)
+    report = Report(dict(counts), encoder.compared.documents - before, skip.named)
     write_text(report_file(work, index), json.dumps(asdict(report)))
     yield Done(piece.num_bytes - done, 0)
 
@@ -158,15 +166,41 @@ def report_file(work: Path, index: int) -> Path:
 
 def load_report(work: Path, index: int) -> Report:
     value = json.loads(report_file(work, index).read_text(encoding="utf-8"))
-    return Report({language: TokenCounts(**counts) for language, counts in value["counts"].items()}, value["compared"])
+    return Report(
+        {language: TokenCounts(**counts) for language, counts in value["counts"].items()}, value["compared"], value["skipped"]
+    )
 
 
-def clean_texts(piece: Piece, writing: Writing, counts: Mapping[str, TokenCounts]) -> Iterator[Text]:
-    """The piece's texts with their line ends as `writing` wants them."""
+@dataclass
+class Skipping:
+    """Counts the documents that are left out, and keeps the places of the first."""
+
+    counts: Mapping[str, TokenCounts]
+    is_allowed: bool
+    named: list[str] = field(default_factory=list)
+
+    def leave_out(self, language: str, error: DataError) -> None:
+        """Count a document. Raises the error where none may be left out."""
+        if not self.is_allowed:
+            raise error
+        self.counts[language].skipped += 1
+        if len(self.named) < MOST_NAMED:
+            self.named.append(str(error).removesuffix(SKIP_REMEDY).strip())
+
+
+def clean_texts(piece: Piece, writing: Writing, counts: Mapping[str, TokenCounts], skip: Skipping) -> Iterator[Text]:
+    """Yield the piece's texts with their line ends as `writing` has them."""
     treat = NEWLINES[writing.newlines]
     mend = fix_text() if writing.ftfy else None
     for entry in piece.texts():
-        text = treat(entry.text, entry.place)
+        if isinstance(entry, Rejected):
+            skip.leave_out(UNKNOWN_LANGUAGE, rejection(entry))
+            continue
+        try:
+            text = treat(entry.text, entry.place)
+        except DataError as error:
+            skip.leave_out(entry.language, error)
+            continue
         if mend is not None:
             text = mend(text)
         counts[entry.language].newlines += "\r" in entry.text and "\r" not in text
@@ -180,16 +214,15 @@ def fix_text() -> Callable[[str], str]:
 
 
 def encoded(
-    batch: list[Text], job: Job, encoder: GatedEncoder, counts: Mapping[str, TokenCounts]
+    batch: list[Text], job: Job, encoder: GatedEncoder, counts: Mapping[str, TokenCounts], skip: Skipping
 ) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
     """For each token file its language, the ids of its documents and their lengths; adds the batch to the counts."""
-    languages = [entry.language for entry in batch]
     try:
-        ids, lengths = encoder.encode([entry.text for entry in batch], languages)
+        ids, lengths = encoder.encode([entry.text for entry in batch], [entry.language for entry in batch])
     except DataError:
-        for entry in batch:
-            check_encodable(entry.text, entry.place, job.tokenizer)
-        raise
+        batch = [entry for entry in batch if is_encodable(entry, job.tokenizer, skip)]
+        ids, lengths = encoder.encode([entry.text for entry in batch], [entry.language for entry in batch])
+    languages = [entry.language for entry in batch]
     count(batch, ids, lengths, job.tokenizer, counts)
     for language in dict.fromkeys(languages) if job.writing.by_language else [WHOLE]:
         chosen = lengths > 0
@@ -198,6 +231,16 @@ def encoded(
         if chosen.any():
             part = ids if chosen.all() else ids[np.repeat(chosen, lengths)]
             yield language, *(with_end(part, lengths[chosen], job) if job.writing.append_eod else (part, lengths[chosen]))
+
+
+def is_encodable(entry: Text, tokenizer: Tokenizer, skip: Skipping) -> bool:
+    """Return False for a text that the vocabulary cannot hold, which is then counted as left out."""
+    try:
+        check_encodable(entry.text, entry.place, tokenizer)
+    except DataError as error:
+        skip.leave_out(entry.language, DataError(f"{error} {SKIP_REMEDY}"))
+        return False
+    return True
 
 
 def check_encodable(text: str, place: str, tokenizer: Tokenizer) -> None:

@@ -53,6 +53,7 @@ def tokenize_corpus(
     append_eod: bool = True,
     newlines: str | None = None,
     ftfy: bool = False,
+    skip_unencodable: bool = False,
     name_prefix: str = "",
     workers: int | None = None,
     bar: Bar | None = None,
@@ -63,7 +64,8 @@ def tokenize_corpus(
     training can weight them. {name_prefix}tokens.json is written last: where it is, all files are whole and of one tokenizer.
     `newlines` is a key of neox_code.tokenizer.newlines.NEWLINES, by default `lf` where the vocabulary has no CR, else `keep`.
     `workers` are processes, by default one for each core.
-    Raises DataError where the folder is not a corpus or a document holds text that the vocabulary cannot.
+    Raises DataError where the folder is not a corpus, and for a document with text that the vocabulary cannot hold, which
+    `skip_unencodable` counts and leaves out.
     """
     output = Path(output_folder)
     summary_file = output / f"{name_prefix}{TOKENS_FILE}"
@@ -71,7 +73,7 @@ def tokenize_corpus(
     summary_file.unlink(missing_ok=True)
     counts, prefixes = {}, []
     for split in splits:
-        writing = Writing(append_eod, newlines or default_newlines(tokenizer), split in by_language, ftfy)
+        writing = Writing(append_eod, newlines or default_newlines(tokenizer), split in by_language, ftfy, skip_unencodable)
 
         def prefix_of(language: str | None, split: str = split) -> Path:
             return output / f"{name_prefix}{token_file_name(split, language)}"

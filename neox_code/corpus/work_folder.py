@@ -1,7 +1,7 @@
 """The folder of a build that goes on: what every task needs to know, and where everything is.
 
 DIR.work/key.json                  what is built, to tell whether an interrupted build can be gone on with
-DIR.work/settings.pickle           Settings; recipe.py beside it where the recipe is the user's own
+DIR.work/settings.pickle           Settings; where the recipe is the user's own, recipe.py and its place beside it
 DIR.work/plan.json                 the batches: their number and sizes
 DIR.work/plan/000000.pickle ...    a batch of files to read
 DIR.work/clones/                   repositories while they are read
@@ -24,7 +24,7 @@ from typing import Any
 from neox_code.corpus.recipes.recipe import Recipe
 from neox_code.corpus.recipes.registry import load_recipe, recipe_file
 from neox_code.errors import DataError
-from neox_code.files import atomic_file, partial_path, read_json, write_json
+from neox_code.files import atomic_file, partial_path, read_json, write_json, write_text
 
 SUFFIX = ".work"
 KEY_FILE = "key.json"
@@ -32,6 +32,8 @@ SETTINGS_FILE = "settings.pickle"
 PLAN_FILE = "plan.json"
 FINISHED_FILE = "finished.json"
 LOCK_FILE = ".lock"
+RECIPE_COPY = "recipe.py"
+RECIPE_PATH = "recipe.path"
 CLONES_FOLDER = "clones"
 REPLACED_FOLDER = "replaced"
 NO_BUILD: dict[str, Any] = {"sources": None, "recipe": None, "settings": None, "versions": None}
@@ -52,6 +54,8 @@ class Settings:
     """A tokenizer.json, whose tokens are counted."""
     layout: str | None = None
     """What the folders of folders and archives are, instead of what they look like: one of LAYOUTS of sources/layout.py."""
+    language: str | None = None
+    """Of rows of datasets that name none."""
     clones: Path | None = None
     """Where clones of repositories are kept, and taken from; else they are removed once they are read."""
 
@@ -114,7 +118,8 @@ def output_folder(work: Path) -> Path:
 def save_settings(work: Path, settings: Settings) -> None:
     own = recipe_file(settings.recipe)
     if own is not None:
-        shutil.copyfile(own, work / "recipe.py")
+        shutil.copyfile(own, work / RECIPE_COPY)
+        write_text(work / RECIPE_PATH, str(own.absolute()))
     with atomic_file(work / SETTINGS_FILE, "wb") as file:
         pickle.dump(settings, file)
 
@@ -124,9 +129,14 @@ def load_settings(work: Path) -> Settings:
     return read_settings(work, (work / SETTINGS_FILE).stat().st_mtime_ns)
 
 
+def original_recipe(work: Path) -> Path | None:
+    """Return the user's recipe file that a build is by; None if it is by a recipe of the package."""
+    return Path((work / RECIPE_PATH).read_text(encoding="utf-8")) if (work / RECIPE_PATH).exists() else None
+
+
 @lru_cache(maxsize=1)
 def read_settings(work: Path, written_at: int) -> Settings:
-    if (work / "recipe.py").exists():
-        load_recipe(work / "recipe.py")
+    if (work / RECIPE_COPY).exists():
+        load_recipe(work / RECIPE_COPY, original_recipe(work))
     with (work / SETTINGS_FILE).open("rb") as file:
         return pickle.load(file)

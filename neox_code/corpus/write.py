@@ -7,7 +7,6 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -15,16 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from tokenizers import Tokenizer
 
 from neox_code.corpus.decisions import BlockPlace, Decisions, PlannedShard, load_decisions
 from neox_code.corpus.parts import projects_of
+from neox_code.corpus.recipes.registry import errors_of_recipe
 from neox_code.corpus.repositories import paths_below
+from neox_code.corpus.rows.chunks import load_tokenizer
 from neox_code.corpus.rows.protocol import RowMaker
 from neox_code.corpus.shards import DOCUMENT_SCHEMA, ROW_GROUP_BYTES, document_writer, documents_of
 from neox_code.corpus.stages import Stage
-from neox_code.corpus.work_folder import Settings, load_settings, output_folder, part_file
-from neox_code.errors import DataError
+from neox_code.corpus.work_folder import Settings, load_settings, original_recipe, output_folder, part_file
 from neox_code.files import atomic_file, partial_path
 
 COLUMNS = ["project", "path", "language", "sha256", "is_first", "text_bytes", "text"]
@@ -33,7 +32,7 @@ COLUMNS = ["project", "path", "language", "sha256", "is_first", "text_bytes", "t
 def write_shard(work: Path, index: int) -> Iterator[float]:
     settings, decisions = load_settings(work), load_decisions(work)
     shard = decisions.shards[index]
-    maker = settings.recipe.rows
+    maker, own_recipe = settings.recipe.rows, original_recipe(work)
     path = output_folder(work) / shard.name
     path.parent.mkdir(exist_ok=True)
     try:
@@ -42,8 +41,10 @@ def write_shard(work: Path, index: int) -> Iterator[float]:
                 writer.write_table(table, row_group_size=len(table))
                 if maker is not None:
                     for document, number in zip(documents_of(table, shard.split), numbers.tolist(), strict=True):
-                        version = maker.version_at(decisions.prefixes[number] + document.path, decisions.versions[number])
-                        for row in maker.rows(document, version):
+                        with errors_of_recipe(own_recipe, f"makes rows of {document.repository}/{document.path}"):
+                            version = maker.version_at(decisions.prefixes[number] + document.path, decisions.versions[number])
+                            rows = list(maker.rows(document, version))
+                        for row in rows:
                             rows_for_tuning.write(json.dumps(row, ensure_ascii=False) + "\n")
                 yield pc.sum(table["bytes"]).as_py()
         partial_path(path).replace(path)
@@ -122,11 +123,3 @@ def count_tokens(texts: pa.ChunkedArray, tokenizer_file: Path | None) -> pa.Arra
         return pa.nulls(len(texts), pa.int64())
     encodings = load_tokenizer(tokenizer_file).encode_batch_fast(texts.to_pylist(), add_special_tokens=False)
     return pa.array([len(encoding) for encoding in encodings], pa.int64())
-
-
-@lru_cache(maxsize=1)
-def load_tokenizer(file: Path) -> Tokenizer:
-    try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # the library has no class of its own
-        raise DataError(f"tokenizer {file} cannot be read: {error}. Name a tokenizer.json of Hugging Face.") from None

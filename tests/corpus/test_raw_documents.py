@@ -1,11 +1,11 @@
-import hashlib
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from neox_code.corpus.raw_documents import iter_files, list_files
+from neox_code.corpus.raw_documents import list_files
+from neox_code.corpus.text_pieces import pieces_of
 from neox_code.errors import DataError
 
 
@@ -19,11 +19,12 @@ def test_every_regular_file_with_content_is_a_document_in_path_order(tmp_path: P
     (tmp_path / "loop").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "pipe")
     files = list_files(tmp_path)
-    documents = list(iter_files(tmp_path, files.paths))
-    assert [document.path for document in documents] == ["README", "a/b/c", "a/z.py", "a.py", "b/.hidden"]
-    assert {document.path: document.text for document in documents} == contents
-    assert documents[0].sha256 == hashlib.sha256("\ufeff4\r\n".encode()).hexdigest()
-    assert files.num_bytes == sum(document.num_bytes for document in documents) == 10
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git/HEAD").write_text("ref: refs/heads/main")
+    assert [str(path.relative_to(tmp_path)) for path in files.paths] == ["README", "a/b/c", "a/z.py", "a.py", "b/.hidden"]
+    texts = [text for piece in pieces_of(tmp_path) for text in piece.texts()]
+    assert {text.place.removeprefix(f"{tmp_path}/"): text.text for text in texts} == contents
+    assert files.num_bytes == sum(text.num_bytes for text in texts) == 10
     assert files.left_out == {"empty files": 1, "links and special files": 3}
 
 
@@ -32,8 +33,8 @@ def test_a_folder_without_content_and_a_file_that_is_not_utf8_are_named(tmp_path
     with pytest.raises(DataError, match=r"has no file with content \(found: 1 empty files\)"):
         list_files(tmp_path)
     (tmp_path / "latin.py").write_bytes(b"caf\xe9")
-    with pytest.raises(DataError, match=r"latin\.py is not UTF-8: byte 0xE9 at 3"):
-        list(iter_files(tmp_path, list_files(tmp_path).paths))
+    ((rejected,),) = (list(piece.texts()) for piece in pieces_of(tmp_path))
+    assert (rejected.place, rejected.problem) == (f"{tmp_path}/latin.py", "is not UTF-8: byte 0xE9 at 3")
 
 
 def test_a_folder_of_any_depth_is_listed(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import zstandard
 
 from neox_code.corpus import text_pieces
 from neox_code.corpus.sources import parquet
-from neox_code.corpus.text_pieces import Text, pieces_of
+from neox_code.corpus.text_pieces import Rejected, Text, pieces_of, rejection
 from neox_code.errors import ConfigError, DataError
 
 TEXTS = ["a\r\n\u2028b\x85", "", "<|endoftext|>\0", *(f"line {number}\n" * number for number in range(1, 60))]
@@ -23,7 +23,14 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def read(path: Path, key: str = "text") -> list[Text]:
-    return [text for piece in pieces_of(path, key) for text in pickle.loads(pickle.dumps(piece)).texts()]
+    """Read the texts; raise the error of the first that cannot be read."""
+    texts = []
+    for piece in pieces_of(path, key):
+        for text in pickle.loads(pickle.dumps(piece)).texts():
+            if isinstance(text, Rejected):
+                raise rejection(text)
+            texts.append(text)
+    return texts
 
 
 def write_rows(path: Path, texts: list[str]) -> Path:
@@ -162,3 +169,40 @@ def test_missing_and_damaged_input_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
     with pytest.raises(DataError, match=r"bad\.parquet is damaged or no Parquet file"):
         pieces_of(tmp_path / "bad.parquet")
+
+
+def test_folders_of_shards_are_rows_and_other_folders_files(tmp_path: Path) -> None:
+    for place in ("shards", "stack/data/c", "mixed"):
+        (tmp_path / place).mkdir(parents=True)
+        for number in range(2):
+            write_rows(tmp_path / place / f"part-{number}.jsonl", ["a", f"b{number}"])
+        (tmp_path / place / "README.md").write_text("two shards")
+    (tmp_path / "list").mkdir()
+    (tmp_path / "list/rows.json").write_text(json.dumps([{"text": "a"}, {"text": "b"}], indent=1))
+    (tmp_path / "mixed/tool.py").write_text("x = 1\n")
+    assert [text.text for text in read(tmp_path / "shards")] == ["a", "b0", "a", "b1"]
+    assert [text.text for text in read(tmp_path / "list")] == ["a", "b"]
+    assert [(text.text, text.language) for text in read(tmp_path / "stack")] == [(text, "C") for text in ("a", "b0", "a", "b1")]
+    assert [text.text for text in read(tmp_path / "mixed")] == ["two shards", "x = 1\n"]
+
+
+def test_inputs_for_other_tools_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(b"x"))
+    with pytest.raises(DataError, match=r"a\.tar\.gz is an archive\. Build a corpus of it"):
+        pieces_of(tmp_path / "a.tar.gz")
+    for name in ("objects", "refs"):
+        (tmp_path / "bare.git" / name).mkdir(parents=True)
+    (tmp_path / "bare.git/HEAD").write_text("ref: refs/heads/main\n")
+    with pytest.raises(DataError, match=r"bare\.git is a bare git repository"):
+        pieces_of(tmp_path / "bare.git")
+
+
+def test_a_parquet_row_that_is_not_utf8_or_null_is_rejected_by_itself(tmp_path: Path) -> None:
+    texts = pa.array([b"good", b"caf\xe9", None, b"better"], pa.binary())
+    pq.write_table(pa.table({"text": texts.view(pa.string())}), tmp_path / "rows.parquet")
+    found = [text for piece in pieces_of(tmp_path / "rows.parquet") for text in piece.texts()]
+    assert [text.text for text in found if isinstance(text, Text)] == ["good", "better"]
+    assert [(text.place, text.problem) for text in found if isinstance(text, Rejected)] == [
+        (f"{tmp_path}/rows.parquet, row 2,", "is not UTF-8: byte 0xE9 at 3 of its text"),
+        (f"{tmp_path}/rows.parquet, row 3,", "has no text in the column 'text', but null"),
+    ]

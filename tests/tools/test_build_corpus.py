@@ -99,3 +99,50 @@ def test_a_corpus_inside_of_its_source_is_refused(tmp_path):
     assert done.returncode == 2
     assert "which would read itself" in done.stderr
     assert not list(tmp_path.rglob("corpus*"))
+
+
+RECIPE_WITH_A_MISTAKE = """
+from dataclasses import dataclass
+from pathlib import Path
+from neox_code.corpus.language_rules import FileLanguage
+from neox_code.corpus.recipes.recipe import Recipe
+from neox_code.corpus.rows.kotlin import KotlinWindows
+
+@dataclass(frozen=True)
+class Filter:
+    name = "mine"
+    def keep(self, file):
+        {filter}
+
+RECIPE = Recipe("mine", ("Python",), FileLanguage(("Python",)), {before}, {after}{rest})
+{last}
+"""
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (
+            {"filter": "return {}['absent']", "after": "(Filter(),)"},
+            "mine.py:12 raises KeyError: 'absent' while the recipe judges",
+        ),
+        (
+            {"filter": "return 1 / 0", "before": "(Filter(),)"},
+            "mine.py:12 raises ZeroDivisionError: division by zero",
+        ),
+        ({"last": "x = = 1"}, "mine.py:15 raises SyntaxError: invalid syntax"),
+        ({"last": "raise SystemExit(0)"}, "mine.py:15 raises SystemExit: 0 while the recipe is loaded"),
+        ({"last": "import absent_module"}, "mine.py:15 raises ModuleNotFoundError: No module named 'absent_module'"),
+        ({"rest": ", rows=KotlinWindows(tokenizer=Path('damaged.json'))"}, "tokenizer damaged.json cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_mistake_in_a_recipe_is_named_with_file_and_line(tmp_path, monkeypatch, parts, message, workers):
+    monkeypatch.chdir(tmp_path)
+    Path("damaged.json").write_text("{")
+    defaults = {"filter": "return True", "before": "()", "after": "()", "rest": "", "last": ""}
+    Path("mine.py").write_text(RECIPE_WITH_A_MISTAKE.format(**defaults | parts))
+    done = build_corpus(PROJECT, "--output", "corpus", "--recipe", "mine.py", "--workers", str(workers))
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert message in done.stderr
+    assert not Path("corpus").exists()

@@ -8,15 +8,18 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sentencepiece
 from real_code import real_files
 from small_corpus import write_corpus
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
 
+from neox_code.config.neox import NeoXConfig
 from neox_code.data.identity import read_record
 from neox_code.data.indexed_dataset import IndexedDataset
 from neox_code.tokenizer.train import train_bpe
 
+CONFIGS = [Path(__file__).parents[2] / "configs" / name for name in ("small.yml",)]
 TOOL = Path(__file__).parents[2] / "tools/preprocess_data.py"
 
 
@@ -181,3 +184,49 @@ def test_a_mistake_is_one_sentence_and_status_two(
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert not Path("out").exists() or list(Path("out").iterdir()) == []
+
+
+def test_documents_that_cannot_be_held_are_counted_and_named_on_request(tmp_path: Path, peer: Backend) -> None:
+    model = tmp_path / "code.model"
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["int x = 0;", "return a + b;"] * 40),
+        model_prefix=str(model.with_suffix("")),
+        vocab_size=280,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    rows = ['{"text": "int x;"}', '{"text": "bars = \u2581"}', '{"text": null}', "{", '{"text": "\\ud800"}', '{"text": "int y;"}']
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    options = ["--input", tmp_path / "rows.jsonl", "--tokenizer-type", "SPMTokenizer", "--vocab-file", model, "--workers", 1]
+    stopped = run(*options, "--output-prefix", tmp_path / "stopped")
+    assert stopped.returncode == 2
+    assert "--skip-unencodable" in stopped.stderr and "rows.jsonl" in stopped.stderr
+    assert not list(tmp_path.glob("stopped*"))
+    result = run(*options, "--output-prefix", tmp_path / "code", "--skip-unencodable")
+    assert result.returncode == 0, result.stderr
+    assert "4 documents left out" in result.stderr
+    for place in ("rows.jsonl:3 has no text under 'text', but null", "rows.jsonl:4 is not valid JSON", "U+2581", "U+D800"):
+        assert place in result.stderr
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
+    assert read(tmp_path / "code_text_document") == processor.encode(["int x;", "int y;"])
+
+
+def test_by_language_leaves_a_file_that_a_configuration_takes(tmp_path: Path, texts: list[str], gpt2: list[object]) -> None:
+    c = "int main(void) { return 0; }\n"
+    write_corpus(tmp_path / "corpus", {"train": {"Python": texts[:5], "C": [c]}, "valid": {"C": [c]}})
+    result = run("--input", tmp_path / "corpus", "--output-prefix", tmp_path / "code", "--append-eod", *gpt2, "--by-language")
+    assert result.returncode == 0, result.stderr
+    config = NeoXConfig.load([*CONFIGS, tmp_path / "code_datasets.yml"])
+    assert config.data.train_data_paths == tuple(f"{tmp_path}/code_train_{name}_text_document" for name in ("Python", "C"))
+    sizes = [sum(len(ids) - 1 for ids in read(Path(path))) for path in config.data.train_data_paths]
+    assert list(config.data.train_data_weights) == sizes
+    assert config.data.valid_data_paths == (f"{tmp_path}/code_valid_C_text_document",)
+    assert config.data.test_data_paths == ()
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"text": c, "language": "C"}), encoding="utf-8")
+    result = run("--input", tmp_path / "rows.jsonl", "--output-prefix", tmp_path / "rows", *gpt2, "--by-language")
+    assert NeoXConfig.load([*CONFIGS, tmp_path / "rows_datasets.yml"]).data.train_data_paths == (
+        f"{tmp_path}/rows_C_text_document",
+    )

@@ -61,7 +61,7 @@ def test_whitespace_tokens_and_sentencepiece_are_options(tmp_path: Path, texts: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["absent", "--output", "out"], "absent is not a folder"),
+        (["absent", "--output", "out"], "absent does not exist"),
         ([".", "--output", "out"], "has no file with content"),
         ([".", "--output", "out", "--fraction", "1.5"], "--fraction (1.5) must be above 0 and at most 1"),
     ],

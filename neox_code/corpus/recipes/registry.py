@@ -6,16 +6,20 @@ recipe_file(recipe)                    the file that a recipe was loaded from; N
 """
 
 import importlib
-import importlib.util
 import pkgutil
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from neox_code.corpus import recipes
 from neox_code.corpus.recipes.recipe import Recipe
-from neox_code.errors import DataError
+from neox_code.errors import DataError, NeoXError
 
 NOT_RECIPES = ("recipe", "registry")
+PACKAGE = Path(__file__).resolve().parents[2]
 USER_MODULE = "neox_code_user_recipe"
 """The name a user's file has as a module: objects of its classes are known by it in every process."""
 
@@ -35,22 +39,47 @@ def recipe_by_name(name_or_path: str | Path) -> Recipe:
     raise DataError(f"recipe {name!r} is not known. Known are: {', '.join(recipe_names())}; or name a Python file with a RECIPE.")
 
 
-def load_recipe(path: Path) -> Recipe:
-    """The RECIPE of a user's file, which is run."""
+def load_recipe(path: Path, original: Path | None = None) -> Recipe:
+    """Return the RECIPE of a user's file, which is run. `original` is the file that it is a copy of, which errors name."""
     if not path.is_file():
         raise DataError(f"recipe {path} does not exist. Name one of {', '.join(recipe_names())}, or a Python file with a RECIPE.")
-    spec = importlib.util.spec_from_file_location(USER_MODULE, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    named = str((original or path).absolute())
+    module = ModuleType(USER_MODULE)
+    module.__file__ = str(path)
     sys.modules[USER_MODULE] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise DataError(f"recipe {path} cannot be loaded: {type(error).__name__}: {error}. Mend the file.") from error
+    with errors_of_recipe(Path(named), "is loaded"):
+        exec(compile(path.read_bytes(), named, "exec"), vars(module))
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
         raise DataError(f"recipe {path} has no RECIPE = Recipe(...). See {recipes.__name__}.recipe for an example.")
     return recipe
+
+
+@contextmanager
+def errors_of_recipe(file: Path | None, during: str) -> Iterator[None]:
+    """Raise what code of a user's recipe raises as a DataError with its file and line; other exceptions stay as they are.
+
+    A file beside the recipe counts as the recipe's. `during` is what the recipe was doing.
+    """
+    try:
+        yield
+    except NeoXError:
+        raise
+    except (Exception, SystemExit) as error:
+        if file is None:
+            raise
+        places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+        if isinstance(error, SyntaxError) and error.filename:
+            places.append((error.filename, error.lineno))
+        own = [place for place in places if is_of_recipe(Path(place[0]), file.absolute())]
+        if not own:
+            raise
+        where = f"{own[-1][0]}:{own[-1][1]}"
+        raise DataError(f"{where} raises {type(error).__name__}: {error} while the recipe {during}. Mend the recipe.") from error
+
+
+def is_of_recipe(path: Path, file: Path) -> bool:
+    return path == file or (path.parent == file.parent and not path.is_relative_to(PACKAGE))
 
 
 def recipe_file(recipe: Recipe) -> Path | None:

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
+from neox_code.errors import DataError
+
 TokenCounter = Callable[[Sequence[str]], list[int]]
 
 APPROXIMATE_TOKEN = re.compile(r"\n[ \t]*|[A-Z]?[a-z]{1,7}|[A-Z]{1,4}|\d{1,3}|[ \t]{2,}|[^\w\s]{1,2}|_|[^\W\d_a-zA-Z]", re.ASCII)
@@ -28,7 +30,11 @@ def token_counter(tokenizer_file: Path | None) -> TokenCounter:
 
 @lru_cache(maxsize=1)
 def load_tokenizer(file: Path) -> Tokenizer:
-    return Tokenizer.from_file(str(file))
+    """Return the tokenizer of a tokenizer.json. Raises DataError for a file that is missing or is none."""
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the library has no class of its own
+        raise DataError(f"tokenizer {file} cannot be read: {error}. Name a tokenizer.json of Hugging Face.") from None
 
 
 def approximate_counts(texts: Sequence[str]) -> list[int]:

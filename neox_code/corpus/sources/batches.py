@@ -8,7 +8,11 @@ A batch holds at most BATCH_FILES files, read or not, so that it stays small whe
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import xxhash
 
 from neox_code.corpus.sources.protocol import Batch, FoundFile
 
@@ -19,6 +23,7 @@ LINK = "link"
 NOT_A_FILE = "not a regular file"
 UNREADABLE = "unreadable"
 ENCRYPTED = "encrypted"
+REPLACED = "replaced by a later member of its path"
 LFS_POINTER = "Git LFS pointer"
 
 LFS_START = b"version https://git-lfs.github.com/spec/"
@@ -42,6 +47,32 @@ def hand_over(file: FoundFile, content: bytes | None) -> None:
         file.reason = LFS_POINTER
     else:
         file.content = content
+
+
+def replaced_members(paths: Callable[[], Iterable[str]]) -> set[int]:
+    """Return the numbers of an archive's members whose path a later member has.
+
+    `paths` lists the paths of all members, an empty one for what is no file; it is called twice where some occur twice. In memory
+    are 8 bytes for a member.
+    """
+    hashes = np.fromiter((xxhash.xxh3_64_intdigest(path.encode()) if path else 0 for path in paths()), np.uint64)
+    values, counts = np.unique(hashes[hashes != 0], return_counts=True)
+    repeated = set(values[counts > 1].tolist())
+    if not repeated:
+        return set()
+    last: dict[str, int] = {}
+    replaced: set[int] = set()
+    for number, (path, code) in enumerate(zip(paths(), hashes.tolist(), strict=False)):
+        if code in repeated:
+            if path in last:
+                replaced.add(last[path])
+            last[path] = number
+    return replaced
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(LFS_START)) == LFS_START
 
 
 def in_batches(

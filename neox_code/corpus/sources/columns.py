@@ -7,6 +7,7 @@
 The text's bytes are the file's content; a row of no repository belongs to the dataset.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -22,6 +23,7 @@ SPELLINGS = {
     "stars": ("stars", "max_stars_count", "star_events_count"),
     "language": ("language", "lang", "repo_language", "programming_language"),
     "commit": ("commit", "revision_id", "max_stars_repo_head_hexsha", "commit_id"),
+    "blob": ("blob_id",),
 }
 KNOWN = frozenset(spelling for spellings in SPELLINGS.values() for spelling in spellings)
 SUFFIXES = {
@@ -43,6 +45,13 @@ SUFFIXES = {
 """What ends the name of a row that has no path, so that its language can be told."""
 
 NO_TEXT = "no text"
+ONLY_BLOB_IDS = "no text but the ids of blobs"
+METADATA_REMOVED = "metadata at the start removed"
+METADATA = re.compile(
+    rb"(?=<(?:reponame|filename|gh_stars)>)(?:<reponame>([^<\n]*))?(?:<filename>([^<\n]*))?(?:<gh_stars>([^<\n]*))?\n?"
+)
+"""StarCoderData's control words at the start of a text."""
+METADATA_FIELDS = ("repository", "path", "stars")
 LARGEST_ROW = 2**28
 """Bytes."""
 
@@ -58,9 +67,19 @@ def chosen_spellings(names: tuple[str, ...]) -> dict[str, str]:
     return {field: name for field, name in chosen.items() if name is not None}
 
 
-def found_row(row: Mapping[str, Any], dataset: str, place: str, judge: Judge) -> FoundFile:
-    """A row, keyed by the fields of SPELLINGS, as a file; `place` names it where it has no path."""
-    language = spelled(row.get("language"))
+def found_row(row: Mapping[str, Any], dataset: str, place: str, judge: Judge, language: str | None = None) -> FoundFile:
+    """Return a row, keyed by the fields of SPELLINGS, as a file; `place` names it where it has no path.
+
+    `language` is that of rows that name none.
+    """
+    text = row.get("text")
+    content = text.encode() if isinstance(text, str) else text if isinstance(text, bytes) else None
+    edits: tuple[str, ...] = ()
+    if content is not None:
+        content, metadata = without_metadata(content)
+        edits = (METADATA_REMOVED,) if metadata else ()
+        row = metadata | {field: value for field, value in row.items() if value is not None}
+    language = spelled(row.get("language")) or language
     project = Project(
         spelled(row.get("repository")) or dataset,
         language and (language_named(language) or language),
@@ -68,13 +87,28 @@ def found_row(row: Mapping[str, Any], dataset: str, place: str, judge: Judge) ->
         license_expression(row.get("license")),
         spelled(row.get("commit")),
     )
-    path = member_path(spelled(row.get("path")) or "") or place + SUFFIXES.get(project.language or "", "")
-    text = row.get("text")
-    if not isinstance(text, str | bytes):
-        return FoundFile(project, path, 0, NO_TEXT)
-    content = text.encode() if isinstance(text, str) else text
+    named = member_path(spelled(row.get("path")) or "")
+    path = named or place + SUFFIXES.get(project.language or "", "")
+    if content is None:
+        return FoundFile(project, path, 0, ONLY_BLOB_IDS if row.get("blob") is not None else NO_TEXT)
     reason = judge(project, path, len(content))
-    return FoundFile(project, path, len(content), reason, content if reason is None else None)
+    has_path = bool(named or project.language)
+    return FoundFile(project, path, len(content), reason, content if reason is None else None, has_path, edits)
+
+
+def without_metadata(content: bytes) -> tuple[bytes, dict[str, Any]]:
+    """Return a text without the control words that StarCoderData begins its texts with, and what they say, by field.
+
+    >>> without_metadata(b"<reponame>o/r<filename>a.py<gh_stars>10-100\\nx = 1\\n")
+    (b'x = 1\\n', {'repository': b'o/r', 'path': b'a.py', 'stars': 10})
+    """
+    found = METADATA.match(content)
+    if found is None:
+        return content, {}
+    metadata: dict[str, Any] = {field: value for field, value in zip(METADATA_FIELDS, found.groups(), strict=True) if value}
+    if "stars" in metadata:
+        metadata["stars"] = whole_number(re.match(rb"\d*", metadata["stars"])[0])  # type: ignore[index]
+    return content[found.end() :], metadata
 
 
 def spelled(value: Any) -> str | None:

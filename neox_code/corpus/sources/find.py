@@ -5,30 +5,31 @@
             ...
 
 `local` is this machine's Python library and packages. A path is a folder (layout.py tells what its folders are), a git repository,
-a tar or zip archive, a Parquet or JSON Lines dataset or a folder of its shards, or a repository list: an object a line that has
-a `url` and no text. The sources come in an order of their own, so that the order of the arguments does not matter.
+a tar or zip archive or a folder of them, a dataset (datasets.py tells its files and folders), or a repository list: an object a
+line that has a `url` and no text. The sources come in an order of their own, so that the order of the arguments does not matter.
 """
 
-import os
+import re
 import sysconfig
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 
 from neox_code.corpus.sources.clone import CloneLimits
 from neox_code.corpus.sources.columns import columns_of
 from neox_code.corpus.sources.compressed import DAMAGED, open_expanded
+from neox_code.corpus.sources.datasets import JSON_LINES_SUFFIXES, archives_in, dataset_shards, first_row
 from neox_code.corpus.sources.folder import FolderSource
 from neox_code.corpus.sources.git import GitSource
-from neox_code.corpus.sources.json_lines import JsonLinesSource, parsed
-from neox_code.corpus.sources.layout import SAMPLE, check_layout, detect_layout, is_git_repository, visible_entries
-from neox_code.corpus.sources.names import archive_project, archive_stem, unique
+from neox_code.corpus.sources.json_lines import JsonLinesSource
+from neox_code.corpus.sources.layout import check_layout, detect_layout, is_bare_repository, is_git_repository
+from neox_code.corpus.sources.names import TAR_SUFFIXES, archive_project, archive_stem, distinct_names
 from neox_code.corpus.sources.parquet import ParquetSource
 from neox_code.corpus.sources.protocol import Project, Source
-from neox_code.corpus.sources.repository_list import RepositoryList, RepositoryRule
+from neox_code.corpus.sources.repository_list import RepositoryList, RepositoryRule, project_at
 from neox_code.corpus.sources.tar_archive import TarSource, is_tar_start
+from neox_code.corpus.sources.work_tree import small_file
 from neox_code.corpus.sources.zip_archive import ZipSource
 from neox_code.errors import DataError
 from neox_code.logs import get_logger
@@ -37,14 +38,10 @@ LOCAL = "local"
 LOCAL_LANGUAGES = frozenset({"C", "C++", "JavaScript", "Python"})
 
 PARQUET_MAGIC = b"PAR1"
-TAR_SUFFIXES = (".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tgz", ".tbz2", ".txz", ".tzst")
-PACKED = ("", ".gz", ".bz2", ".xz", ".zst")
-JSON_LINES_SUFFIXES = tuple(f"{suffix}{packed}" for suffix in (".jsonl", ".ndjson") for packed in PACKED)
-NOTE_SUFFIXES = (".md", ".txt", ".json", ".yaml", ".yml", ".tsv", ".csv")
-NOTE_NAMES = ("LICENSE", "README", "_SUCCESS")
-CORPUS_SUMMARY = "corpus.json"
-ROWS_TO_LOOK_AT = 100
-LARGEST_FIRST_ROW = 2**26
+HOSTED = re.compile(r"(?:https?|ssh|git)://|[\w.-]+@[\w.-]+:")
+ORIGIN = re.compile(rb'^\[remote "origin"\][^\[]*?^\s*url\s*=\s*(\S+)', re.MULTILINE)
+EXCLUDED = frozenset({"site-packages", "dist-packages"})
+LARGEST_CONFIG = 2**20
 
 log = get_logger(__name__)
 
@@ -54,6 +51,8 @@ class Options:
     """What is told of all sources alike."""
 
     layout: str | None = None
+    language: str | None = None
+    """Of rows of datasets that name none."""
     repository_filters: Sequence[RepositoryRule] = ()
     limits: CloneLimits = field(default_factory=CloneLimits)
     clones: Path | None = None
@@ -64,6 +63,7 @@ def find_sources(
     arguments: Sequence[str | Path],
     layout: str | None = None,
     *,
+    language: str | None = None,
     repository_filters: Sequence[RepositoryRule] = (),
     limits: CloneLimits | None = None,
     clones: Path | None = None,
@@ -71,18 +71,44 @@ def find_sources(
 ) -> list[Source]:
     """Opens what the user named, each thing once, ordered by name and place.
 
-    `layout`, one of LAYOUTS, says what the folders of folders and archives are, instead of what they look like.
+    `layout`, one of LAYOUTS, says what the folders of folders and archives are, instead of what they look like. `language` is that
+    of rows of datasets that name none and have no path.
     `repository_filters` judge the rows of repository lists, `limits` bound their cloning, `clones` is the folder that they are
     cloned into (the system's temporary one by default), where they stay with `keep_clones`.
     Raises DataError where there is no such thing, or it is no source.
     """
-    options = Options(layout and check_layout(layout), repository_filters, limits or CloneLimits(), clones, keep_clones)
-    names: set[str] = set()
-    sources: list[Source] = local_sources(names) if LOCAL in arguments else []
-    paths = {home_expanded(argument) for argument in arguments if argument != LOCAL}
-    for path in sorted(paths, key=lambda path: (path.name, str(path))):
-        sources.append(open_source(path, names, options))
-    return with_lists_joined(sources)
+    options = Options(layout and check_layout(layout), language, repository_filters, limits or CloneLimits(), clones, keep_clones)
+    named = {home_expanded(argument) for argument in arguments if argument != LOCAL}
+    paths = sorted(
+        dict.fromkeys(file for path in named for file in archives_or_itself(path)), key=lambda path: (path.name, str(path))
+    )
+    local = local_folders() if LOCAL in arguments else []
+    names = distinct_names({path: path.name for path in local} | {path: preferred_name(path) for path in paths})
+    sources: list[Source] = [
+        FolderSource(names[folder], folder, "project", LOCAL_LANGUAGES, EXCLUDED if folder == local[0] else frozenset())
+        for folder in local
+    ]
+    return with_lists_joined([*sources, *(open_source(path, names[path], options) for path in paths)])
+
+
+def archives_or_itself(path: Path) -> tuple[Path, ...]:
+    """Return the archives of a folder that holds archives and no source code; else the path."""
+    try:
+        return (path.is_dir() and not is_git_repository(path) and archives_in(path)) or (path,)
+    except PermissionError:
+        return (path,)
+
+
+def preferred_name(path: Path) -> str:
+    """Return owner/name of a repository with a hosted origin, else the base name of a source."""
+    if not path.is_dir():
+        return archive_project(archive_stem(path.name))
+    if is_git_repository(path):
+        config = small_file(str(path / ".git/config" if (path / ".git").exists() else path / "config"), LARGEST_CONFIG)
+        origin = ORIGIN.search(config)
+        address = origin[1].decode("utf-8", "backslashreplace") if origin else ""
+        return project_at(address) if HOSTED.match(address) else path.name.removesuffix(".git")
+    return path.name or "root"
 
 
 def with_lists_joined(sources: Sequence[Source]) -> list[Source]:
@@ -106,19 +132,14 @@ def home_expanded(argument: str | Path) -> Path:
         raise DataError(f"source {argument} is a link that leads to itself. Name what it was to lead to.") from None
 
 
-def local_sources(names: set[str]) -> list[Source]:
-    """The standard library, and the installed packages of the running interpreter."""
+def local_folders() -> list[Path]:
+    """Return the standard library, and the folders of installed packages of the running interpreter."""
     library = Path(sysconfig.get_path("stdlib")).resolve()
     packages = dict.fromkeys(Path(sysconfig.get_path(key)).resolve() for key in ("purelib", "platlib"))
-    folders = [library, *(folder for folder in packages if folder.is_dir())]
-    excluded = frozenset({"site-packages", "dist-packages"})
-    return [
-        FolderSource(unique(folder.name, names), folder, "project", LOCAL_LANGUAGES, excluded if folder == library else frozenset())
-        for folder in folders
-    ]
+    return [library, *(folder for folder in packages if folder.is_dir())]
 
 
-def open_source(path: Path, names: set[str], options: Options) -> Source:
+def open_source(path: Path, name: str, options: Options) -> Source:
     if not path.exists():
         if ":/" in str(path):
             raise DataError(
@@ -130,37 +151,34 @@ def open_source(path: Path, names: set[str], options: Options) -> Source:
             f"a repository list, or {LOCAL!r}."
         )
     try:
-        return open_folder(path, names, options) if path.is_dir() else open_file(path, names, options)
+        return open_folder(path, name, options) if path.is_dir() else open_file(path, name, options)
     except OSError as error:
         raise DataError(f"source {path} cannot be read: {error.strerror}. Check its permissions.") from None
 
 
-def open_folder(path: Path, names: set[str], options: Options) -> Source:
-    name = path.name or "root"
-    if options.layout in (None, "repository"):
-        if shards := dataset_shards(path):
-            return open_dataset(unique(name, names), shards)
-        if is_git_repository(path):
-            return GitSource(Project(unique(name.removesuffix(".git"), names)), path)
+def open_folder(path: Path, name: str, options: Options) -> Source:
+    if options.layout in (None, "repository") and (shards := dataset_shards(path)):
+        return open_dataset(name, shards, options.language)
+    if is_bare_repository(path) or (options.layout in (None, "repository") and is_git_repository(path)):
+        return GitSource(Project(name), path)
     layout = options.layout or detect_layout(path)
     log.info("source %s | read as %s%s", path, layout, "" if options.layout else " by its folders (--layout says otherwise)")
-    return FolderSource(unique(name, names), path, layout)
+    return FolderSource(name, path, layout)
 
 
-def open_file(path: Path, names: set[str], options: Options) -> Source:
-    name = unique(archive_project(archive_stem(path.name)), names)
+def open_file(path: Path, name: str, options: Options) -> Source:
     layout = options.layout or "repository"
     suffixed = path.name.lower()
     start = first_bytes(path) if path.is_file() else None
     if start is not None:
         if suffixed.endswith(".parquet") or start.startswith(PARQUET_MAGIC):
-            return ParquetSource(name, (path,))
+            return ParquetSource(name, (path,), language=options.language)
         if suffixed.endswith(TAR_SUFFIXES) or is_tar_start(start):
             return TarSource(name, path, layout)
-        if suffixed.endswith(JSON_LINES_SUFFIXES) or start.lstrip()[:1] == b"{":
+        if suffixed.endswith(JSON_LINES_SUFFIXES) or start.lstrip()[:1] in (b"{", b"["):
             if is_repository_list(path):
                 return RepositoryList((path,), options.repository_filters, options.limits, options.clones, options.keep_clones)
-            return JsonLinesSource(name, (path,))
+            return JsonLinesSource(name, (path,), language=options.language)
         if suffixed.endswith(".zip") or zipfile.is_zipfile(path):
             return ZipSource(name, path, layout)
     raise DataError(
@@ -181,51 +199,11 @@ def first_bytes(path: Path) -> bytes:
 
 
 def is_repository_list(path: Path) -> bool:
-    """Whether the first row that can be read has a `url`, and no text."""
-    try:
-        with open_expanded(path) as (stream, _):
-            for line in islice(iter(lambda: stream.readline(LARGEST_FIRST_ROW), b""), ROWS_TO_LOOK_AT):
-                row = parsed(line)
-                if row is not None:
-                    return "url" in row and "text" not in columns_of(row)
-    except DAMAGED:
-        return False
-    return False
+    """Return True if the first row that can be read has a `url`, and no text."""
+    row = first_row(path)
+    return row is not None and "url" in row and "text" not in columns_of(row)
 
 
-def dataset_shards(folder: Path) -> tuple[Path, ...]:
-    """The shards of a dataset's folder; none where what is visible in it and in its folders is not only shards and notes."""
-    if (folder / CORPUS_SUMMARY).is_file():
-        return tuple(sorted(folder.glob("*/shard-*.parquet")))
-    has_shards = False
-    folders, _ = visible_entries(folder)
-    for place in (folder, *(folder / name for name in folders[:SAMPLE])):
-        try:
-            names = list(visible_files(place))
-        except OSError:
-            return ()
-        for name in names:
-            if name.lower().endswith((".parquet", *JSON_LINES_SUFFIXES)):
-                has_shards = True
-            elif not name.lower().endswith(NOTE_SUFFIXES) and name not in NOTE_NAMES:
-                return ()
-    if not has_shards:
-        return ()
-    return shards_below(folder, (".parquet",)) or shards_below(folder, JSON_LINES_SUFFIXES)
-
-
-def shards_below(folder: Path, suffixes: tuple[str, ...]) -> tuple[Path, ...]:
-    """Files, and links that lead to none, by their names; no folders, and no pipes, which would be waited for."""
-    named = (path for path in folder.rglob("*") if path.name.lower().endswith(suffixes))
-    return tuple(sorted(path for path in named if path.is_file() or not path.exists()))
-
-
-def visible_files(folder: Path) -> Iterator[str]:
-    with os.scandir(folder) as scan:
-        for entry in scan:
-            if not entry.name.startswith(".") and not entry.is_dir(follow_symlinks=False):
-                yield entry.name
-
-
-def open_dataset(name: str, shards: tuple[Path, ...]) -> Source:
-    return ParquetSource(name, shards) if shards[0].suffix.lower() == ".parquet" else JsonLinesSource(name, shards)
+def open_dataset(name: str, shards: tuple[Path, ...], language: str | None) -> Source:
+    kind = ParquetSource if shards[0].suffix.lower() == ".parquet" else JsonLinesSource
+    return kind(name, shards, language=language)

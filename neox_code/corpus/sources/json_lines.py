@@ -1,4 +1,5 @@
 """JSON Lines datasets, plain or compressed: one object a line, its text and where that came from by the spellings of columns.py.
+A file that is one JSON list of such objects is read as a whole.
 
     source = JsonLinesSource("code", (Path("code-00.jsonl.zst"), Path("code-01.jsonl.zst")))
 
@@ -6,6 +7,7 @@ A plain file is read in pieces of about 8 MiB, a compressed one as a whole. What
 in lm_dataformat's files.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +15,18 @@ from typing import IO, Any
 
 import orjson
 
-from neox_code.corpus.sources.batches import BATCH_BYTES
+from neox_code.corpus.sources.batches import BATCH_BYTES, LFS_POINTER, ListedBatch, is_lfs_pointer
 from neox_code.corpus.sources.columns import LARGEST_ROW, columns_of, found_row
-from neox_code.corpus.sources.compressed import Damage, is_compressed, open_expanded, until_damaged
-from neox_code.corpus.sources.names import archive_stem, printable
+from neox_code.corpus.sources.compressed import BrokenArchive, Damage, is_compressed, open_expanded, until_damaged
+from neox_code.corpus.sources.names import archive_stem, language_named, printable
 from neox_code.corpus.sources.protocol import Batch, FoundFile, Judge, Project
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 DAMAGED_ROW = "damaged row"
+LARGEST_LIST = 2**30
+"""Bytes of a JSON list, which is read as a whole."""
+PEEKED = 64
+JSON_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]|[^\s,:\[\]{}"]+', re.DOTALL)
 LARGE_ROW = f"row of more than {LARGEST_ROW:,} bytes"
 
 
@@ -29,16 +35,22 @@ class JsonLinesSource:
     name: str
     files: tuple[Path, ...]
     languages: frozenset[str] | None = None
+    language: str | None = None
+    """Of rows that name none; without it the one that the file's folder is named after."""
 
     def batches(self, judge: Judge) -> Iterator[Batch]:
         for file in self.files:
+            if is_lfs_pointer(file):
+                yield ListedBatch((FoundFile(Project(self.name), printable(file.name), 0, LFS_POINTER),))
+                continue
             size = file.stat().st_size
-            if is_compressed(file):
-                yield JsonLinesBatch(self.name, file, 0, None, size, judge)
+            language = self.language or language_named(file.parent.name)
+            if is_read_whole(file):
+                yield JsonLinesBatch(self.name, file, 0, None, size, judge, language)
                 continue
             for start in range(0, size, BATCH_BYTES):
                 end = min(start + BATCH_BYTES, size)
-                yield JsonLinesBatch(self.name, file, start, end, end - start, judge)
+                yield JsonLinesBatch(self.name, file, start, end, end - start, judge, language)
 
 
 @dataclass(frozen=True)
@@ -52,6 +64,7 @@ class JsonLinesBatch:
     """None: all of a compressed file."""
     num_bytes: int
     judge: Judge
+    language: str | None = None
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
         for rows, found in enumerate(until_damaged(lines_of(self.file, self.start, self.end), self.file)):
@@ -71,14 +84,45 @@ class JsonLinesBatch:
         if row is None:
             return FoundFile(Project(self.dataset), name, len(line), DAMAGED_ROW)
         columns = columns_of(row)
-        return found_row({field: row[column] for field, column in columns.items()}, self.dataset, name, self.judge)
+        return found_row({field: row[column] for field, column in columns.items()}, self.dataset, name, self.judge, self.language)
 
 
 def lines_of(file: Path, start: int, end: int | None) -> Iterator[tuple[int, bytes, int]]:
-    """Each line with its place in the content, and how far the file is read."""
+    """Yield each line with its place in the content, and how far the file is read; of a JSON list its elements."""
     with open_expanded(file) as (stream, position):
-        for place, line in lines_between(stream, start, end):
+        is_list = end is None and starts_list(stream.peek(PEEKED))  # type: ignore[attr-defined]
+        for place, line in elements_of(stream) if is_list else lines_between(stream, start, end):
             yield place, line, position()
+
+
+def is_read_whole(file: Path) -> bool:
+    """Return True for a file that cannot be read in parts: a compressed one, or one JSON list."""
+    with open_expanded(file) as (stream, _):
+        return is_compressed(file) or starts_list(stream.read(PEEKED))
+
+
+def starts_list(start: bytes) -> bool:
+    return start.removeprefix(BYTE_ORDER_MARK).lstrip()[:1] == b"["
+
+
+def elements_of(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield each element of a JSON list, with its place. Raises BrokenArchive for one that is too large or does not end."""
+    data = stream.read(LARGEST_LIST + 1)
+    if len(data) > LARGEST_LIST:
+        raise BrokenArchive(f"a JSON list of more than {LARGEST_LIST:,} bytes; make it JSON Lines (jq -c '.[]')")
+    depth = start = 0
+    for token in JSON_TOKEN.finditer(data):
+        is_opening = token[0] in (b"[", b"{")
+        if depth == 1 and token[0] not in (b"]", b"}"):
+            start = token.start()
+        if depth == 1 and not is_opening and token[0] != b"]":
+            yield start, token[0]
+        depth += is_opening - (token[0] in (b"]", b"}"))
+        if depth == 1 and token[0] in (b"]", b"}"):
+            yield start, data[start : token.end()]
+        if depth == 0:
+            return
+    raise BrokenArchive("its JSON list does not end")
 
 
 def lines_between(stream: IO[bytes], start: int, end: int | None) -> Iterator[tuple[int, bytes]]:

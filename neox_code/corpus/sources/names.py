@@ -9,11 +9,17 @@ file system has, is cut.
 """
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
 
 UNNAMED = "unnamed"
 LONGEST_NAME = 8_192
 CUT = "..."
-ARCHIVE_SUFFIXES = (".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".tbz2", ".txz", ".tzst", ".zip", ".parquet", ".jsonl", ".ndjson")
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tgz", ".tbz2", ".txz", ".tzst")
+ARCHIVE_SUFFIXES = (
+    *(".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".tbz2", ".txz", ".tzst", ".zip"),
+    *(".parquet", ".jsonl", ".ndjson", ".json"),
+)
 
 SPELLINGS = {
     "C": ("c", "clang"),
@@ -113,10 +119,28 @@ def archive_project(stem: str) -> str:
     return f"{organization}/{project}" if organization and project.strip("_") else stem
 
 
-def unique(name: str, taken: set[str]) -> str:
-    """The name itself, or with the first free number where another source has it."""
-    name = printable(name)
-    candidates = (name if number == 1 else f"{name}-{number}" for number in range(1, len(taken) + 2))
-    free = next(candidate for candidate in candidates if candidate not in taken)
-    taken.add(free)
-    return free
+def distinct_names(preferred: Mapping[Path, str]) -> dict[Path, str]:
+    """Return a name of its own for every source: the preferred one, or with as many of the folders above as tell equal ones apart.
+
+    >>> distinct_names({Path("/src/one/app"): "app", Path("/src/two/app"): "app", Path("/src/lib.zip"): "lib"})
+    {PosixPath('/src/one/app'): 'one/app', PosixPath('/src/two/app'): 'two/app', PosixPath('/src/lib.zip'): 'lib'}
+    """
+    groups: dict[str, list[Path]] = {}
+    for path, name in preferred.items():
+        groups.setdefault(printable(name), []).append(path)
+    names: dict[Path, str] = {}
+    for name, paths in groups.items():
+        if len(paths) == 1:
+            names[paths[0]] = name
+            continue
+        deepest = max(len(path.parts) for path in paths)
+        levels = ([named_from(path, depth, keeps) for path in paths] for keeps in (False, True) for depth in range(2, deepest + 1))
+        found = (level for level in levels if len(set(level)) == len(level) and groups.keys().isdisjoint(level))
+        names.update(zip(paths, next(found, [printable(str(path)) for path in paths]), strict=True))
+    return names
+
+
+def named_from(path: Path, depth: int, keeps_suffix: bool) -> str:
+    """Return the last `depth` parts of a path, the last of them without its archive suffixes."""
+    last = path.name if keeps_suffix else archive_stem(path.name.removesuffix(".git"))
+    return printable("/".join([part for part in path.parts[-depth:-1] if part != "/"] + [last]))

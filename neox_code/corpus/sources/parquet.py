@@ -14,10 +14,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from neox_code.corpus.sources.batches import BATCH_BYTES, ListedBatch
-from neox_code.corpus.sources.columns import LARGEST_ROW, NO_TEXT, columns_of, found_row
+from neox_code.corpus.sources.batches import BATCH_BYTES, LFS_POINTER, ListedBatch, is_lfs_pointer
+from neox_code.corpus.sources.columns import LARGEST_ROW, NO_TEXT, ONLY_BLOB_IDS, columns_of, found_row
 from neox_code.corpus.sources.compressed import EXPANDS, EXPANSION_ALLOWED, EXPANSION_RATIO, BrokenArchive, Damage, until_damaged
-from neox_code.corpus.sources.names import archive_stem, printable
+from neox_code.corpus.sources.names import archive_stem, language_named, printable
 from neox_code.corpus.sources.protocol import Batch, FoundFile, Judge, Project
 
 ROWS_AT_ONCE = 128
@@ -32,6 +32,8 @@ class ParquetSource:
     name: str
     files: tuple[Path, ...]
     languages: frozenset[str] | None = None
+    language: str | None = None
+    """Of rows that name none; without it the one that the file's folder is named after."""
 
     def batches(self, judge: Judge) -> Iterator[Batch]:
         for file in self.files:
@@ -39,18 +41,23 @@ class ParquetSource:
                 yield ListedBatch((damaged(self.name, file, f": {batch.words}"),)) if isinstance(batch, Damage) else batch
 
     def _batches(self, file: Path, judge: Judge) -> Iterator[Batch]:
+        if is_lfs_pointer(file):
+            yield ListedBatch((FoundFile(Project(self.name), printable(file.name), 0, LFS_POINTER),))
+            return
         with pq.ParquetFile(file) as shard:
             metadata, columns = shard.metadata, columns_of(shard.schema_arrow.names)
         if "text" not in columns:
-            yield ListedBatch((FoundFile(Project(self.name), "", 0, f"{printable(file.name)} has {NO_TEXT} column"),))
+            missing = ONLY_BLOB_IDS if "blob" in columns else f"{NO_TEXT} column"
+            yield ListedBatch((FoundFile(Project(self.name), "", 0, f"{missing}: {printable(file.name)}"),))
             return
+        language = self.language or language_named(file.parent.name)
         first_group = first_row = num_rows = num_bytes = 0
         for index in range(metadata.num_row_groups):
             num_rows += metadata.row_group(index).num_rows
             num_bytes += metadata.row_group(index).total_byte_size
             if num_bytes >= BATCH_BYTES or index == metadata.num_row_groups - 1:
                 groups = tuple(range(first_group, index + 1))
-                yield ParquetBatch(self.name, file, groups, first_row, num_rows, num_bytes, columns, judge)
+                yield ParquetBatch(self.name, file, groups, first_row, num_rows, num_bytes, columns, judge, language)
                 first_group, first_row = index + 1, first_row + num_rows
                 num_rows = num_bytes = 0
 
@@ -67,6 +74,7 @@ class ParquetBatch:
     num_bytes: int
     columns: dict[str, str]
     judge: Judge
+    language: str | None = None
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
         stem = printable(archive_stem(self.file.name))
@@ -75,7 +83,7 @@ class ParquetBatch:
                 yield damaged(self.dataset, self.file, f" after {number:,} rows: {row.words}"), self.num_bytes
                 return
             place = f"{stem}/{self.first_row + number:09d}"
-            yield found_row(row, self.dataset, place, self.judge), self.num_bytes * (number + 1) // self.num_rows
+            yield found_row(row, self.dataset, place, self.judge, self.language), self.num_bytes * (number + 1) // self.num_rows
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         with pq.ParquetFile(self.file, buffer_size=2**20, pre_buffer=False) as shard:

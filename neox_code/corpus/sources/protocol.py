@@ -38,6 +38,10 @@ class FoundFile:
     reason: str | None = None
     """Why it has no content, if it has none."""
     content: bytes | None = None
+    has_path: bool = True
+    """False for a dataset's row without a path: `path` is its place in the dataset."""
+    edits: tuple[str, ...] = ()
+    """What reading has changed."""
 
 
 Judge = Callable[[Project, str, int], str | None]

@@ -130,10 +130,10 @@ class RepositoryList:
 def project_at(address: str) -> str:
     """A repository's name by its address.
 
-    >>> project_at("https://github.com/torvalds/linux.git")
-    'torvalds/linux'
+    >>> project_at("https://github.com/torvalds/linux.git"), project_at("git@github.com:torvalds/linux.git")
+    ('torvalds/linux', 'torvalds/linux')
     """
-    path = member_path(urlsplit(address).path or address.rpartition(":")[2])
+    path = member_path(urlsplit(address).path if "://" in address else address.rpartition(":")[2])
     return "/".join(path.removesuffix(".git").split("/")[-2:]) or printable(address)
 
 

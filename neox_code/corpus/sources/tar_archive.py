@@ -4,16 +4,16 @@
 
 A plain archive is listed by its headers and read in batches; a compressed one is one batch, read from its first byte to its last.
 An archive is one project, unless a layout is given. What comes before a damage is kept; the damage itself is a file without path
-whose reason says after how many members.
+whose reason says after how many members. Of members of one path the last is the file, as tar extracts it.
 """
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, hand_over, in_batches
+from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, REPLACED, hand_over, in_batches, replaced_members
 from neox_code.corpus.sources.compressed import (
     DAMAGED,
     BrokenArchive,
@@ -47,16 +47,19 @@ class TarSource:
 
     def _list(self, judge: Judge) -> Iterator[tuple[FoundFile, int]]:
         """Every file of a plain archive, and where its content begins."""
+        replaced = replaced_members(lambda: paths_of(listed_members(self.path), self.path))
         for members, member in enumerate(until_damaged(listed_members(self.path), self.path)):
             if isinstance(member, Damage):
                 yield self.damaged(members, member), 0
             elif not member.isdir():
-                yield self.judged(member, judge), member.offset_data
+                yield self.judged(member, judge, members in replaced), member.offset_data
 
-    def judged(self, member: tarfile.TarInfo, judge: Judge) -> FoundFile:
+    def judged(self, member: tarfile.TarInfo, judge: Judge, is_replaced: bool) -> FoundFile:
         project, path = placed(self.name, self.layout, member_path(member.name) or UNNAMED)
         num_bytes = member.size if member.isreg() else 0
-        return FoundFile(project, path, num_bytes, kind_reason(member) or judge(project, path, num_bytes))
+        return FoundFile(
+            project, path, num_bytes, REPLACED if is_replaced else kind_reason(member) or judge(project, path, num_bytes)
+        )
 
     def damaged(self, members: int, damage: Damage) -> FoundFile:
         project, _ = placed(self.name, self.layout, "")
@@ -111,14 +114,16 @@ class CompressedTarBatch:
     num_bytes: int
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
-        for members, found in enumerate(until_damaged(streamed_members(self.source.path), self.source.path)):
+        path = self.source.path
+        replaced = replaced_members(lambda: paths_of((member for _, member, _ in streamed_members(path)), path))
+        for members, found in enumerate(until_damaged(streamed_members(path), path)):
             if isinstance(found, Damage):
                 yield self.source.damaged(members, found), self.num_bytes
                 return
             archive, member, position = found
             if member.isdir():
                 continue
-            file = self.source.judged(member, self.judge)
+            file = self.source.judged(member, self.judge, members in replaced)
             if file.reason is None:
                 try:
                     content = archive.extractfile(member)
@@ -136,6 +141,13 @@ def streamed_members(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarI
     with open_expanded(path) as (stream, position), tarfile.open(fileobj=stream, mode="r|", tarinfo=StrictTarInfo) as archive:
         for member in without_memory(archive):
             yield archive, member, position()
+
+
+def paths_of(members: Iterable[tarfile.TarInfo], path: Path) -> Iterator[str]:
+    """Yield the path of every member of an archive, up to its damage; an empty one for a folder."""
+    for member in until_damaged(members, path):
+        if not isinstance(member, Damage):
+            yield "" if member.isdir() else member_path(member.name)
 
 
 def kind_reason(member: tarfile.TarInfo) -> str | None:

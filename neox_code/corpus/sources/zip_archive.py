@@ -21,7 +21,16 @@ from typing import IO
 
 import numpy as np
 
-from neox_code.corpus.sources.batches import ENCRYPTED, LINK, NOT_A_FILE, UNREADABLE, hand_over, in_batches
+from neox_code.corpus.sources.batches import (
+    ENCRYPTED,
+    LINK,
+    NOT_A_FILE,
+    REPLACED,
+    UNREADABLE,
+    hand_over,
+    in_batches,
+    replaced_members,
+)
 from neox_code.corpus.sources.compressed import (
     DAMAGED,
     EXPANSION_ALLOWED,
@@ -72,6 +81,7 @@ class ZipSource:
         """Every file of the directory; one that is damaged ends with a file without path that says after how many members."""
         members = 0
         allowed = max(EXPANSION_ALLOWED, EXPANSION_RATIO * self.path.stat().st_size)
+        replaced = replaced_members(self._paths)
         for found in until_damaged(zip_entries(self.path), self.path):
             if isinstance(found, Damage):
                 project, _ = placed(self.name, self.layout, "")
@@ -83,11 +93,18 @@ class ZipSource:
                 continue
             project, path = placed(self.name, self.layout, member_path(entry.name) or UNNAMED)
             num_bytes = min(entry.num_bytes, LARGEST_SIZE)
+            if members - 1 in replaced:
+                reason = REPLACED
             file = FoundFile(project, path, num_bytes, reason or judge(project, path, num_bytes))
             if file.reason is None:
                 allowed -= num_bytes
                 file.reason = EXPANDING if allowed < 0 else None
             yield file, Member(entry.offset, entry.stored_bytes, entry.method, entry.crc)
+
+    def _paths(self) -> Iterator[str]:
+        for found in until_damaged(zip_entries(self.path), self.path):
+            if not isinstance(found, Damage):
+                yield "" if found[0].is_folder else member_path(found[0].name)
 
 
 def zip_entries(path: Path) -> Iterator[tuple[Entry, str | None]]:

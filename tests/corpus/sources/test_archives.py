@@ -4,6 +4,7 @@ import shutil
 import struct
 import tarfile
 import tracemalloc
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def test_long_names_and_names_met_twice_are_files_like_others(tmp_path):
     assert len(long) > 5000
     members = ((tar_member(long), b"1"), (tar_member("b.py"), b"2"), (tar_member("b.py"), b"3"))
     found = [(file.path, file.content) for file in read(tar_of(tmp_path / "a.tar", *members))]
-    assert found == [(long, b"1"), ("b.py", b"2"), ("b.py", b"3")]
+    assert found == [(long, b"1"), ("b.py", None), ("b.py", b"3")]
     with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for member, content in members:
             archive.writestr(member.name, content)
@@ -346,3 +347,24 @@ def test_the_work_announced_is_the_work_done(tree, tmp_path, suffix):
         assert steps == sorted(steps)
         assert steps[-1] <= batch.num_bytes
         assert suffix not in (None, "tar", "zip") or steps[-1] == batch.num_bytes
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz", "zip"])
+def test_of_members_of_one_path_the_last_is_the_file_as_the_unpackers_have_it(tmp_path, suffix):
+    members = (("p/a.py", b"first"), ("b.py", b"b"), ("./p/a.py", b"last"))
+    path = tmp_path / f"twice.{suffix}"
+    if suffix == "zip":
+        with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for name, content in members:
+                archive.writestr(name.removeprefix("./"), content)
+    else:
+        tar_of(path, *((tar_member(name), content) for name, content in members), mode="w:gz" if suffix.endswith("gz") else "w")
+    shutil.unpack_archive(path, tmp_path / "unpacked")
+    kept = {file.path: file.content for file in read(path) if file.reason is None}
+    assert (
+        kept
+        == {name: (tmp_path / "unpacked" / name).read_bytes() for name in ("p/a.py", "b.py")}
+        == {"p/a.py": b"last", "b.py": b"b"}
+    )
+    assert [file.reason for file in read(path)] == ["replaced by a later member of its path", None, None]

@@ -14,6 +14,7 @@ from source_files import contents, judge, read, write_files
 
 from neox_code.corpus.sources import json_lines, parquet
 from neox_code.corpus.sources.find import find_sources
+from neox_code.errors import DataError
 
 ROWS = [
     {"repo_name": "a/one", "path": "src/x.py", "content": "x = 'café'\n", "license": "mit", "stars": 12, "lang": "python"},
@@ -227,7 +228,7 @@ def test_damaged_and_foreign_parquet_files_are_counted(tmp_path):
         damage = read(tmp_path / f"{name}.parquet")[-1]
         assert damage.path == ""
         assert damage.reason.startswith(f"{name}.parquet is damaged")
-    assert contents(tmp_path / "foreign.parquet") == {"foreign/": "foreign.parquet has no text column"}
+    assert contents(tmp_path / "foreign.parquet") == {"foreign/": "no text column: foreign.parquet"}
     assert len(read(tmp_path)) == 1004
 
 
@@ -276,3 +277,69 @@ def test_the_work_announced_is_the_work_done(tmp_path):
             steps = [done for _, done in batch.read()]
             assert steps == sorted(steps)
             assert steps[-1] == batch.num_bytes
+
+
+def test_the_layouts_of_public_datasets_are_datasets_at_any_depth(tmp_path):
+    table = pa.Table.from_pylist([{"content": "x = 1\n", "max_stars_repo_path": "a.py", "max_stars_repo_name": "o/r"}])
+    for language in ("python", "c-sharp"):
+        (tmp_path / "stack/data" / language).mkdir(parents=True)
+        pq.write_table(table, tmp_path / "stack/data" / language / "train-00000-of-00001.parquet")
+    for name in ("README.md", ".gitattributes", "logo.png", "checksums.sha256"):
+        (tmp_path / "stack" / name).write_text("x")
+    (tmp_path / "stack/stack.py").write_text("import datasets\nclass Stack(datasets.GeneratorBasedBuilder): ...\n")
+    assert [file.path for file in read(tmp_path / "stack")] == ["a.py", "a.py"]
+    (tmp_path / "stack/tool.py").write_text("x = 1\n")
+    assert {file.path for file in read(tmp_path / "stack") if file.reason is None} == {"stack.py", "tool.py"}
+    (tmp_path / "codeparrot").mkdir()
+    (tmp_path / "codeparrot/file-000000000001.json.gz").write_bytes(json_lines_of(ROWS, ".gz"))
+    (tmp_path / "codeparrot/dataset_infos.json").write_text('{"default": {"features": {}}}')
+    assert described(tmp_path / "codeparrot") == EXPECTED
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_a_json_list_of_rows_is_read_as_its_rows(tmp_path, suffix):
+    rows = [*ROWS, {"path": "nested.py", "text": '[{"a": "\\"]}"}]', "meta": {"list": [1, [2, {}]]}}]
+    for indent in (None, 2):
+        (tmp_path / f"rows.json{suffix}").write_bytes(PACK[suffix](json.dumps(rows, indent=indent).encode()))
+        assert described(tmp_path / f"rows.json{suffix}")[:4] == EXPECTED
+        assert read(tmp_path / f"rows.json{suffix}")[4].content == rows[4]["text"].encode()
+    (tmp_path / "broken.json").write_bytes(json.dumps(rows).encode()[:-9])
+    assert described(tmp_path / "broken.json")[:4] == EXPECTED
+    assert "its JSON list does not end" in read(tmp_path / "broken.json")[4].reason
+
+
+def test_metadata_before_a_text_of_starcoderdata_are_columns_and_no_text(tmp_path):
+    rows = [
+        {"content": "<reponame>o/r<filename>src/a.py<gh_stars>10-100\nx = 1\n"},
+        {"content": "<filename>b.py\n<reponame>y", "max_stars_repo_name": "own/name"},
+        {"content": "x = '<reponame>'\n", "path": "c.py"},
+    ]
+    (tmp_path / "rows.jsonl").write_bytes(json_lines_of(rows))
+    found = [(file.project.name, file.project.stars, file.path, file.content, file.edits) for file in read(tmp_path / "rows.jsonl")]
+    assert found == [
+        ("o/r", 10, "src/a.py", b"x = 1\n", ("metadata at the start removed",)),
+        ("own/name", None, "b.py", b"<reponame>y", ("metadata at the start removed",)),
+        ("rows", None, "c.py", b"x = '<reponame>'\n", ()),
+    ]
+
+
+def test_rows_without_path_and_language_take_that_of_the_option_or_the_folder(tmp_path):
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python/rows.jsonl").write_bytes(json_lines_of([{"text": "x = 1\n"}]))
+    pq.write_table(pa.table({"text": ["x"]}), tmp_path / "python/rows.parquet")
+    for path in ("python/rows.jsonl", "python/rows.parquet"):
+        assert [file.project.language for file in read(tmp_path / path)] == ["Python"]
+        assert [(file.project.language, file.path[-2:]) for file in read(tmp_path / path, language="C")] == [("C", ".c")]
+
+
+def test_what_save_to_disk_leaves_is_refused_with_the_remedy(tmp_path):
+    datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match=r"form of save_to_disk.*to_parquet"):
+        find_sources([tmp_path / "saved"])
+
+
+def test_a_shard_that_git_lfs_did_not_fetch_is_named(tmp_path):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    for name in ("a.parquet", "a.jsonl"):
+        (tmp_path / name).write_bytes(pointer)
+        assert [file.reason for file in read(tmp_path / name)] == ["Git LFS pointer"]

@@ -1,11 +1,12 @@
 import json
 import os
 import random
+import sysconfig
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from source_files import commit_all, contents, judge, need_permissions, tar_member, tar_of, write_files, zip_of
+from source_files import commit_all, contents, git, judge, need_permissions, tar_member, tar_of, write_files, zip_of
 
 from neox_code.corpus.sources.find import find_sources
 from neox_code.corpus.sources.json_lines import JsonLinesSource
@@ -17,7 +18,7 @@ def test_sources_of_the_same_name_stay_apart(tmp_path):
     for parent in ("one", "two"):
         write_files(tmp_path / parent / "code", "p/a.c")
     found = contents(tmp_path / "one" / "code", tmp_path / "two" / "code")
-    assert found == {"code/p/a.c": b"p/a.c", "code-2/p/a.c": b"p/a.c"}
+    assert found == {"one/code/p/a.c": b"p/a.c", "two/code/p/a.c": b"p/a.c"}
 
 
 def test_the_order_of_the_arguments_does_not_matter_and_each_is_read_once(tmp_path):
@@ -28,14 +29,23 @@ def test_the_order_of_the_arguments_does_not_matter_and_each_is_read_once(tmp_pa
         zip_of(tmp_path / "an.zip", {"d.c": b"x"}),
     ]
     first = contents(*arguments)
-    assert first == {"an/d.c": b"x", "code/p/b.c": b"p/b.c", "code-2/p/a.c": b"p/a.c", "code-3/c.c": b"x"}
+    assert first == {
+        "an/d.c": b"x",
+        "a/code/p/b.c": b"p/b.c",
+        "b/code/p/a.c": b"p/a.c",
+        f"{tmp_path.name}/code/c.c": b"x",
+    }
     for seed in range(5):
         mixed = [*arguments, tmp_path / "a" / ".." / "a" / "code"]
         random.Random(seed).shuffle(mixed)
         assert list(contents(*mixed).items()) == list(first.items())
 
 
-def test_this_machines_own_code_leaves_the_packages_out_of_the_library():
+def test_this_machines_own_code_leaves_the_packages_out_of_the_library(tmp_path, monkeypatch):
+    write_files(tmp_path / "site-packages", "acme/a.py")
+    paths = {"purelib": str(tmp_path / "site-packages"), "platlib": str(tmp_path / "site-packages")}
+    standard_library = sysconfig.get_path("stdlib")
+    monkeypatch.setattr(sysconfig, "get_path", lambda key: paths.get(key, standard_library))
     library, *packages = find_sources(["local"])
     assert library.languages == {"C", "C++", "JavaScript", "Python"}
     paths = {f"{file.project.name}/{file.path}" for batch in library.batches(lambda *_: "listed") for file, _ in batch.read()}
@@ -43,7 +53,7 @@ def test_this_machines_own_code_leaves_the_packages_out_of_the_library():
     assert f"{library.name}/json/decoder.py" in paths
     assert not any("/site-packages/" in path for path in paths)
     files = [file.project.name for source in packages for batch in source.batches(lambda *_: "listed") for file, _ in batch.read()]
-    assert any(project.endswith("/pygments") for project in files)
+    assert files == ["site-packages/acme"]
 
 
 def test_a_list_is_told_from_a_dataset_by_its_keys(tmp_path):
@@ -109,3 +119,29 @@ def test_a_mistake_of_the_judge_is_no_damage_of_a_source(tmp_path, error):
         (source,) = find_sources([path])
         with pytest.raises(error, match="a mistake"):
             [list(batch.read()) for batch in source.batches(mistaken)]
+
+
+def test_equal_names_are_told_apart_by_origin_or_by_the_folders_above(tmp_path):
+    for place, origin in (("a/repo", "git@example.org:acme/tool.git"), ("b/repo", "https://example.org/zeta/tool"), ("c/repo", "")):
+        repository = write_files(tmp_path / place, "x.c")
+        commit_all(repository)
+        if origin:
+            git(repository, "remote", "add", "origin", origin)
+    git(tmp_path, "clone", "-q", "--bare", tmp_path / "c/repo", tmp_path / "d/repo.git")
+    found = contents(*(tmp_path / place for place in ("a/repo", "b/repo", "c/repo", "d/repo.git")))
+    assert sorted(found) == ["acme/tool/x.c", "c/repo/x.c", "d/repo/x.c", "zeta/tool/x.c"]
+
+
+@pytest.mark.parametrize("layout", [None, "project", "organization/project"])
+def test_a_bare_repository_is_read_by_git_in_any_layout(tmp_path, layout):
+    commit_all(write_files(tmp_path / "work", "one/a.c"))
+    git(tmp_path, "clone", "-q", "--bare", tmp_path / "work", tmp_path / "bare.git")
+    assert contents(tmp_path / "bare.git", layout=layout) == {"bare/one/a.c": b"one/a.c"}
+
+
+def test_a_folder_of_archives_is_its_archives(tmp_path):
+    (tmp_path / "downloads/more").mkdir(parents=True)
+    tar_of(tmp_path / "downloads/acme__one.tar.gz", (tar_member("a.c"), b"x"), mode="w:gz")
+    zip_of(tmp_path / "downloads/more/two.zip", {"b.py": b"y"})
+    (tmp_path / "downloads/README.md").write_text("from example.org")
+    assert contents(tmp_path / "downloads") == {"acme/one/a.c": b"x", "two/b.py": b"y"}

@@ -1,0 +1,117 @@
+"""Which files of a folder are a dataset's: what all tools read as rows, and not as files of source code.
+
+    dataset_shards(Path("the-stack"))        # data/c/train-00000.parquet, data/python/train-00000.parquet, ...
+    archives_in(Path("downloads"))           # a.tar.gz, b.zip
+
+A folder with shards (Parquet, JSON Lines or JSON lists of rows, compressed or not) at any depth and without source code is a
+dataset: read are its Parquet files, or those of JSON where there are none. Beside them may lie notes, pictures,
+and the loading script of a dataset of Hugging Face. Hidden files and folders are not looked at.
+"""
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from neox_code.corpus.linguist.data import LANGUAGE_TYPES
+from neox_code.corpus.linguist.detect import by_name_alone
+from neox_code.corpus.sources.columns import columns_of
+from neox_code.corpus.sources.compressed import DAMAGED
+from neox_code.corpus.sources.json_lines import lines_of, parsed
+from neox_code.corpus.sources.names import TAR_SUFFIXES
+from neox_code.errors import DataError
+from neox_code.logs import get_logger
+
+PACKED = ("", ".gz", ".bz2", ".xz", ".zst")
+JSON_LINES_SUFFIXES = tuple(f"{suffix}{packed}" for suffix in (".jsonl", ".ndjson") for packed in PACKED)
+JSON_SUFFIXES = tuple(f".json{packed}" for packed in PACKED)
+CORPUS_SUMMARY = "corpus.json"
+ROWS_TO_LOOK_AT = 100
+LARGEST_FIRST_ROW = 2**26
+
+log = get_logger(__name__)
+
+
+def dataset_shards(folder: Path) -> tuple[Path, ...]:
+    """Return the shards of a dataset's folder in the order of their paths; none where it is no dataset.
+
+    Raises DataError for a dataset in the form that `save_to_disk` of Hugging Face's library leaves.
+    """
+    if (folder / CORPUS_SUMMARY).is_file():
+        return tuple(sorted(folder.glob("*/shard-*.parquet")))
+    parquet, lines, json, others = [], [], [], 0
+    for path in visible_files(folder):
+        name = path.name.lower()
+        if name.endswith(".parquet"):
+            parquet.append(path)
+        elif name.endswith(JSON_LINES_SUFFIXES):
+            lines.append(path)
+        elif name.endswith(JSON_SUFFIXES):
+            json.append(path)
+        elif name.endswith(".arrow") and (path.parent / "state.json").is_file():
+            raise DataError(
+                f"{folder} is a dataset in the form of save_to_disk, which is not read. Write it as Parquet: "
+                f'for split in load_from_disk("{folder}") save dataset.to_parquet(FILE), and name the folder of these files.'
+            )
+        elif is_code(path) and not (path.parent == folder and is_loading_script(path)):
+            return ()
+        else:
+            others += 1
+    if not parquet:
+        lines += [path for path in json if columns_of(first_row(path) or ()).get("text")]
+    shards = sorted(parquet or lines)
+    if shards:
+        left_out = others + len(parquet) + len(set(lines + json)) - len(shards)
+        log.info("source %s | read as a dataset of %s files, %s others left out", folder, f"{len(shards):,}", f"{left_out:,}")
+    return tuple(shards)
+
+
+def archives_in(folder: Path) -> tuple[Path, ...]:
+    """Return the tar and zip archives of a folder without source code and shards, in the order of their paths."""
+    archives = []
+    for path in visible_files(folder):
+        name = path.name.lower()
+        if name.endswith((*TAR_SUFFIXES, ".zip")):
+            archives.append(path)
+        elif is_shard_name(name) or is_code(path):
+            return ()
+    return tuple(sorted(archives))
+
+
+def is_shard_name(name: str) -> bool:
+    return name.lower().endswith((".parquet", *JSON_LINES_SUFFIXES))
+
+
+def is_code(path: Path) -> bool:
+    return LANGUAGE_TYPES.get(by_name_alone(path.name) or "") == "programming"
+
+
+def is_loading_script(path: Path) -> bool:
+    """Return True for a script that Hugging Face's library loads a dataset by."""
+    try:
+        start = path.read_bytes()[: 2**20] if path.suffix == ".py" else b""
+    except OSError:
+        return False
+    return b"datasets" in start and b"Builder" in start
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, and links; nothing with a leading dot, and no pipe."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(place, name)
+            if not name.startswith(".") and (path.is_file() or not path.exists()):
+                yield path
+
+
+def first_row(path: Path) -> dict[str, Any] | None:
+    """Return the columns of the first row of a JSON file that can be read; None without one."""
+    try:
+        for _, line, _ in islice(lines_of(path, 0, None), ROWS_TO_LOOK_AT):
+            if len(line) <= LARGEST_FIRST_ROW and (row := parsed(line)) is not None:
+                return row
+    except DAMAGED:
+        return None
+    return None
