@@ -84,9 +84,10 @@ def test_a_warm_up_shorter_than_one_step_never_exceeds_the_peak():
 
 def test_a_skipped_step_does_not_advance_the_rate():
     state = TrainingState()
-    state.advance(8)
-    state.advance(8, is_skipped=True)
-    assert TrainingState.from_dict(state.as_dict()) == TrainingState(iteration=2, consumed_samples=16, skipped_steps=1)
+    state.advance(8, 512)
+    state.advance(8, 512, is_skipped=True)
+    expected = TrainingState(iteration=2, consumed_samples=16, consumed_tokens=1024, skipped_steps=1)
+    assert TrainingState.from_dict(state.as_dict()) == expected
 
 
 @pytest.mark.parametrize("style", ["linear", "cosine"])
