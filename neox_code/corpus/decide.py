@@ -18,9 +18,9 @@ from neox_code.corpus.index import write_index
 from neox_code.corpus.parts import Parts
 from neox_code.corpus.project_table import ProjectTable
 from neox_code.corpus.projects import sample_projects
-from neox_code.corpus.repositories import SizesByLanguage, divide
+from neox_code.corpus.repositories import SizesByLanguage, divide, divide_single_project
 from neox_code.corpus.settle import SETTLED_COLUMNS, Settler
-from neox_code.corpus.split import assign_splits
+from neox_code.corpus.split import HELD_OUT, assign_splits
 from neox_code.corpus.survivors import Survivors, drop_duplicates
 from neox_code.corpus.verdicts import Verdicts
 from neox_code.corpus.work_folder import Settings, decisions_folder
@@ -45,6 +45,8 @@ def decide_on(work: Path, parts: Parts, settings: Settings, folder: Path) -> Non
     verdicts = Verdicts(int(rows_of_project.sum()))
     survivors = settle(parts, projects, rows_of_project, verdicts, settings, folder)
     repositories = divide(parts, projects, verdicts, folder, settings.recipe.divide_large_projects)
+    if any(settings.shares.get(split, 0) > 0 for split in HELD_OUT):
+        divide_single_project(Parts(work, parts.count), projects, repositories, verdicts)
     taken = sample_projects(repositories.sizes, settings.max_bytes, settings.seed)
     sizes = {name: size for name, size in repositories.sizes.items() if name in taken}
     splits = assign_splits(sizes, settings.shares, settings.seed)

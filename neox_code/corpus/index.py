@@ -67,9 +67,13 @@ def write_index(
     out.mkdir(exist_ok=True)
     names = pa.array(repositories.names)
     project_of = np.array(repositories.projects, np.int64)
-    split_of = np.array([SPLITS.index(splits[name]) if name in splits else NO_SPLIT for name in repositories.names], np.int8)
+    split_of = np.array([SPLITS.index(splits[unit]) if unit in splits else NO_SPLIT for unit in repositories.units], np.int8)
     licenses = read_licenses(folder)
     name_survivors(parts, survivors, repositories, names)
+    first_of: dict[tuple[str, int], int] = {}
+    for number, key in enumerate(zip(repositories.names, repositories.projects, strict=True)):
+        first_of.setdefault(key, number)
+    named_first = np.array([first_of[key] for key in zip(repositories.names, repositories.projects, strict=True)], np.int64)
     left_aside = verdicts.code(LEFT_ASIDE)
     counts = Counts()
     shards = ShardPlan(shard_bytes(sum(sum(size.values()) for name, size in repositories.sizes.items() if name in splits)))
@@ -114,7 +118,7 @@ def write_index(
                 schema=MANIFEST_SCHEMA,
             ).take(files)
             writer.add(rows)
-            counts.add(block, files, codes, splits_of_rows, numbers)
+            counts.add(block, files, codes, splits_of_rows, named_first[numbers])
             index.write(index_lines(block, np.flatnonzero(kept), names.take(pa.array(project_of[numbers]))))
         writer.close()
     write_json(folder / COUNTS_FILE, [asdict(count) for count in counts.result(list(verdicts.names))])

@@ -7,7 +7,7 @@ repositories.paths(block, numbers)             the rows' paths below their repos
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +16,15 @@ import pyarrow as pa
 
 from neox_code.corpus.parts import Block, Parts
 from neox_code.corpus.project_table import ProjectTable
-from neox_code.corpus.projects import common_folder, large_projects, subproject
+from neox_code.corpus.projects import PROJECTS_TO_SPLIT, common_folder, large_projects, subproject
 from neox_code.corpus.verdicts import Verdicts
+from neox_code.logs import get_logger
 
 NUMBERS_FILE = "repositories.i32"
+UNITS_TO_SPLIT = 10
+"""Folders of a single project, at least, that are split."""
+
+log = get_logger(__name__)
 
 
 @dataclass
@@ -30,6 +35,8 @@ class Repositories:
     """The number of each repository's project; the repositories of the first numbers are the projects themselves."""
     prefixes: list[str]
     """What a path in the project has before it, as compared with the path in the repository."""
+    units: list[str] = field(default_factory=list)
+    """What is sampled and split as a whole: the names, but for a corpus of one project folders or files of it."""
     sizes: dict[str, Counter[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -76,8 +83,72 @@ def divide(parts: Parts, table: ProjectTable, verdicts: Verdicts, folder: Path, 
                     numbers[index] = known[names[project], name]
             file.write(numbers.astype(np.int32).data)
             sizes.add(block, numbers, verdicts.kept(block.rows))
-    result.sizes = sizes.by_name(result.names)
+    result.units = list(result.names)
+    result.sizes = sizes.by_name(result.units)
     return result
+
+
+def divide_single_project(parts: Parts, table: ProjectTable, repositories: Repositories, verdicts: Verdicts) -> None:
+    """Make folders or files the units of a corpus that has too few repositories for train, valid and test, all of one project.
+
+    The folders are those of the first level below the common folder at which there are UNITS_TO_SPLIT of them, three of each
+    language with three files, none with more than half of the bytes; without such a level each file is a unit.
+    Names and paths stay.
+    """
+    projects = {repositories.projects[number] for number, unit in enumerate(repositories.units) if unit in repositories.sizes}
+    if len(projects) != 1 or len(repositories.sizes) >= PROJECTS_TO_SPLIT:
+        return
+    kept: dict[str, tuple[str, int]] = {}
+    for block in parts.blocks(["path", "language", "bytes"]):
+        rows = np.flatnonzero(verdicts.kept(block.rows))
+        chosen = block.table.take(pa.array(rows)).to_pydict()
+        kept |= {path: (language, num_bytes) for path, language, num_bytes in zip(*(chosen[name] for name in chosen), strict=True)}
+    unit_of, level = units_of(kept)
+    name = table.projects[projects.pop()].name
+    log.info("corpus: all files are of the project %s, which is split by %s", name, level)
+    numbers_of: dict[str, int] = {}
+    sizes = SizesByLanguage()
+    written = repositories.file.with_suffix(".new")
+    with written.open("wb") as file:
+        for block in parts.blocks(["path", "language", "bytes"]):
+            numbers, is_kept = repositories.numbers(block), verdicts.kept(block.rows)
+            paths = block.values("path")
+            for index in np.flatnonzero(is_kept).tolist():
+                unit, before = unit_of[paths[index]], int(numbers[index])
+                key = f"{repositories.names[before]}\0{unit}"
+                if key not in numbers_of:
+                    numbers_of[key] = len(repositories.names)
+                    repositories.names.append(repositories.names[before])
+                    repositories.projects.append(repositories.projects[before])
+                    repositories.prefixes.append(repositories.prefixes[before])
+                    repositories.units.append(key)
+                numbers[index] = numbers_of[key]
+            file.write(numbers.astype(np.int32).data)
+            sizes.add(block, numbers, is_kept)
+    written.replace(repositories.file)
+    repositories.sizes = sizes.by_name(repositories.units)
+
+
+def units_of(kept: Mapping[str, tuple[str, int]]) -> tuple[dict[str, str], str]:
+    """Return the unit of every path, by its language and bytes, and what the units are.
+
+    >>> units_of({"a.c": ("C", 9), "b.c": ("C", 9)})
+    ({'a.c': 'a.c', 'b.c': 'b.c'}, 'file')
+    """
+    folder = common_folder(kept)
+    below = {path: path[len(folder) :].split("/")[:-1] for path in kept}
+    files_of = Counter(language for language, _ in kept.values())
+    total = sum(num_bytes for _, num_bytes in kept.values())
+    for depth in range(1, 1 + max(map(len, below.values()), default=0)):
+        units = {path: "/".join(folders[:depth]) for path, folders in below.items()}
+        sizes: Counter[str] = Counter()
+        pairs = Counter(language for language, _ in {(kept[path][0], unit) for path, unit in units.items()})
+        for path, unit in units.items():
+            sizes[unit] += kept[path][1]
+        enough = all(pairs[language] >= PROJECTS_TO_SPLIT for language, files in files_of.items() if files >= PROJECTS_TO_SPLIT)
+        if enough and len(sizes) >= UNITS_TO_SPLIT and 2 * max(sizes.values()) <= total:
+            return units, f"folder ({len(sizes):,} of them)"
+    return {path: path for path in kept}, "file"
 
 
 def folders_of_large_projects(parts: Parts, table: ProjectTable, verdicts: Verdicts) -> dict[int, str]:

@@ -76,7 +76,7 @@ class Document:
     text: str
     language: str
     repository: str
-    """The project: documents of one repository are all in the same split."""
+    """The project: its documents are all in the same split, unless the whole corpus is of one project."""
     path: str
     """Where the file was, below its repository."""
     sha256: str

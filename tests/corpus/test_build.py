@@ -3,6 +3,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -12,12 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from identify.vendor.licenses import LICENSES
 from real_code import PACKAGES, real_file
 from rich.console import Console
 
 from neox_code.corpus.build import build_corpus
 from neox_code.corpus.nothing_kept import nothing_kept
 from neox_code.corpus.recipes.mixed import RECIPE
+from neox_code.corpus.recipes.registry import recipe_by_name
 from neox_code.corpus.report import corpus_notes, language_table, other_files, show_corpus, total_row
 from neox_code.corpus.shards import SPLITS, CorpusSummary, Count, Document, iter_documents, load_summary, read_manifest
 from neox_code.errors import DataError
@@ -409,6 +412,7 @@ BUILD = """
 import sys
 from neox_code.corpus.build import build_corpus
 from neox_code.corpus.recipes.mixed import RECIPE
+from neox_code.corpus.recipes.registry import recipe_by_name
 from neox_code.errors import run_command
 
 def main(arguments):
@@ -460,3 +464,40 @@ def test_odd_names_stay_one_line_of_the_index_and_one_row_of_the_manifest(tree, 
     assert len(lines) == 5
     assert all(line.count(b"\t") == 1 and b"\r" not in line for line in lines)
     assert {line.split(b"\t")[1].decode() for line in lines} == {document.sha256 for document in all_documents(tmp_path / "corpus")}
+
+
+def python_source(seed: int) -> str:
+    generator = random.Random(seed)
+
+    def word() -> str:
+        return "".join(generator.choices("bcdfgklmnprstaeiou", k=7))
+
+    functions = [f"def {word()}({word()}, {word()}):\n    {word()} = {word()}({word()})\n    return {word()}\n" for _ in range(14)]
+    return "\n".join(functions)
+
+
+@pytest.mark.parametrize(("folders", "level"), [(12, "folder (12 of them)"), (2, "file"), (0, "file")])
+@pytest.mark.parametrize("recipe", ["mixed", "polycoder", "strict"])
+def test_a_corpus_of_one_project_is_split_by_folder_or_file(tmp_path, caplog, recipe, folders, level):
+    project = tmp_path / "tool"
+    for number in range(36):
+        place = project / "src" / (f"part{number % folders}" if folders else "")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"file{number}.py").write_text(python_source(number))
+    (project / "LICENSE").write_text(dict(LICENSES)["MIT"])
+    (project / "README").write_text("one project")
+    for workers in (1, 2):
+        output = tmp_path / f"corpus{workers}"
+        summary = build_corpus([str(project)], output, recipe_by_name(recipe), seed=1, shares=SHARES, workers=workers)
+    assert bytes_of(tmp_path / "corpus1") == bytes_of(tmp_path / "corpus2")
+    documents = all_documents(tmp_path / "corpus1")
+    assert summary.kept_files == len(documents) == len({document.path for document in documents})
+    assert all(summary.languages(split) == ["Python"] for split in SPLITS)
+    if recipe != "mixed" or folders < 3:
+        assert f"project tool, which is split by {level}" in caplog.text
+        assert {document.repository for document in documents} <= {"tool", "tool/src/part0", "tool/src/part1"}
+    if folders == 12:
+        splits = {}
+        for document in documents:
+            folder = f"{document.repository}/{document.path}".rpartition("/")[0]
+            assert splits.setdefault(folder, document.split) == document.split
