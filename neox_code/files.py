@@ -1,7 +1,8 @@
 """Files that are whole or absent: atomic writes, JSON Lines, numbered folders, locks.
 
 Everything the project leaves on disk is written to a temporary name beside its place and renamed, so that a reader (and the
-next run after a `kill -9`) never sees half a file.
+next run after a `kill -9`) never sees half a file. After a power loss a file that another one vouches for is whole as well: its
+content is on the disk before it gets its name (`replace_durably`), and its name before the other file is written.
 """
 
 import errno
@@ -34,6 +35,33 @@ def partial_path(path: Path) -> Path:
     return path.with_name(path.name + os.environ.get(WRITER_VARIABLE, "") + PARTIAL_SUFFIX)
 
 
+def sync(path: str | os.PathLike[str]) -> None:
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not Path(path).is_dir() or error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+            raise  # some network file systems write the names of a folder at once, and refuse to be asked
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: str | os.PathLike[str]) -> None:
+    """Wait until everything in a folder is on the disk."""
+    for entry in sorted(Path(folder).rglob("*")):
+        if entry.is_dir() or entry.is_file():
+            sync(entry)
+    sync(folder)
+
+
+def replace_durably(temporary: Path, path: Path) -> None:
+    """Give a finished file or folder its name; both are on the disk afterwards, in this order."""
+    sync_tree(temporary) if temporary.is_dir() else sync(temporary)
+    temporary.replace(path)
+    sync(path.parent)
+
+
 @contextmanager
 def atomic_file(path: str | os.PathLike[str], mode: str = "w", **open_arguments: Any) -> Iterator[IO[Any]]:
     """Opens a temporary file; it takes `path`'s name when the block ends well, and is deleted when it does not.
@@ -52,9 +80,7 @@ def atomic_file(path: str | os.PathLike[str], mode: str = "w", **open_arguments:
     try:
         with temporary.open(mode, **open_arguments) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        replace_durably(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -73,9 +99,11 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield temporary
         shutil.rmtree(replaced, ignore_errors=True)
+        sync_tree(temporary)
         if path.exists():
             path.replace(replaced)
         temporary.replace(path)
+        sync(path.parent)
         shutil.rmtree(replaced, ignore_errors=True)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

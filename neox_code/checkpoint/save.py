@@ -2,7 +2,9 @@
 
 Killed at any moment, there is the last whole checkpoint and at most one partial folder, which the next save removes. The new text
 of `latest` is on the disk before the folder gets its name, so that `resume.finish_interrupted_save` can complete a save that was
-killed between the two. A folder that is there already is another run's work, and is never replaced.
+killed between the two. A folder that is there already is another run's work, and is never replaced. Each step is on the disk before
+the next begins: every rank's files and folders, the rename, `latest`, and only then the deletion of older checkpoints. So `latest`
+names a whole checkpoint after a power loss too.
 """
 
 import os
@@ -19,7 +21,7 @@ from neox_code.checkpoint.layout import STEP_PREFIX, latest_file, partial_step_n
 from neox_code.checkpoint.record import RunRecord, write_record
 from neox_code.checkpoint.retention import delete_old
 from neox_code.errors import CheckpointError
-from neox_code.files import PARTIAL_SUFFIX, atomic_file
+from neox_code.files import PARTIAL_SUFFIX, atomic_file, sync
 from neox_code.logs import is_rank_zero
 from neox_code.parallel.collectives import barrier, run_on_rank_zero
 
@@ -41,9 +43,12 @@ def save_checkpoint(
     folder, partial = save / step_name(iteration), save / partial_step_name(iteration)
     run_on_rank_zero(lambda: prepare(save, folder, companions))
     engine.checkpoint_engine = WeightsOnlyEngine(engine._config)
+    engine._copy_recovery_script = lambda save_path: None  # DeepSpeed's own converters, which do not read these layouts
     try:
         with written_with_buffers(engine.module):
             engine.save_checkpoint(str(save), tag=partial.name, client_state=dict(state), save_latest=False)
+        sync(partial)  # the names of this host's files: rank zero may be on another
+        barrier()
     except BaseException:
         if is_rank_zero():  # the other ranks' failures leave it to the next save: some may be writing yet
             shutil.rmtree(partial, ignore_errors=True)
@@ -51,11 +56,13 @@ def save_checkpoint(
     if is_rank_zero():
         write_companions(partial, companions)
         write_record(partial, record)
+        sync(partial)
         with atomic_file(latest_file(save)) as latest:
             latest.write(step_name(iteration) + "\n")
             latest.flush()
             os.fsync(latest.fileno())
             partial.rename(folder)
+            sync(save)
         delete_old(save, iteration, keep_last)
     barrier()
     return folder
@@ -73,6 +80,7 @@ def prepare(save: Path, folder: Path, companions: Mapping[str, bytes]) -> None:
         raise CheckpointError(f"{folder} was written by another run meanwhile and is not replaced. Give each run its own save.")
     delete_leftovers(save)
     write_companions(save, {name: content for name, content in companions.items() if name.startswith("configs/")})
+    sync(save.absolute().parent)
 
 
 def write_companions(folder: Path, companions: Mapping[str, bytes]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from neox_code.errors import CheckpointError
+from neox_code.files import sync
 
 DISALLOWED = re.compile(r"GLOBAL (\S+)")
 """How torch names what a file would have it call or build, and what it does not."""
@@ -47,9 +48,10 @@ def damaged(path: str | Path, reason: str = "") -> CheckpointError:
 
 
 def save_file(value: Any, path: str | Path) -> None:
-    """torch.save whose failure names the file; what was written of it is removed."""
+    """Write a file by torch.save and wait until it is on the disk; a failure names the file, and removes what was written."""
     try:
         torch.save(value, path)
+        sync(path)
     except (OSError, RuntimeError) as error:
         Path(path).unlink(missing_ok=True)
         reason = str(error).splitlines()[0]

@@ -53,7 +53,7 @@ from neox_code.corpus.work_folder import (
 from neox_code.corpus.workers import available_cores
 from neox_code.corpus.write import WRITE
 from neox_code.errors import DataError
-from neox_code.files import folder_lock, read_json, write_json
+from neox_code.files import folder_lock, read_json, replace_durably, sync_tree, write_json
 from neox_code.logs import get_logger
 
 POLYCODER_SHARES = (98.9, 0.1, 1.0)
@@ -138,6 +138,7 @@ def build_corpus(
         listed = tuple(Shard(shard.name, shard.split, shard.documents) for shard in shards)
         summary = CorpusSummary(recipe.name, described_settings(arguments, settings), counts, listed)
         write_summary(output_folder(work), summary)
+        sync_tree(output_folder(work))
         write_json(work / FINISHED_FILE, key)
         move_into_place(work, output)
     return summary
@@ -281,7 +282,7 @@ def move_into_place(work: Path, output: Path) -> None:
         if output.exists():
             shutil.rmtree(work / REPLACED_FOLDER, ignore_errors=True)
             output.replace(work / REPLACED_FOLDER)
-        output_folder(work).replace(output)
+        replace_durably(output_folder(work), output)
     remove_work(work)
 
 

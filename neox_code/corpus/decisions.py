@@ -24,7 +24,7 @@ from neox_code.corpus.decided_licenses import read_license_numbers, read_license
 from neox_code.corpus.repositories import NUMBERS_FILE
 from neox_code.corpus.shards import SPLITS
 from neox_code.corpus.work_folder import decisions_folder
-from neox_code.files import read_json, write_json
+from neox_code.files import read_json, sync_tree, write_json
 
 DECISIONS_FILE = "decisions.json"
 VERDICTS_FILE = "verdicts.u16"
@@ -110,6 +110,7 @@ class Decisions:
 
 def save_decisions(folder: Path, shards: list[PlannedShard], blocks: list[tuple[int, ...]], repositories: pa.Table) -> None:
     pq.write_table(repositories, folder / REPOSITORIES_TABLE)
+    sync_tree(folder)
     write_json(folder / DECISIONS_FILE, {"shards": [asdict(shard) for shard in shards], "blocks": blocks})
 
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from neox_code.corpus.sources.protocol import Project
 from neox_code.corpus.work_folder import part_file
-from neox_code.files import partial_path
+from neox_code.files import partial_path, replace_durably
 
 BLOCK_BYTES = 8 * 2**20
 BLOCK_ROWS = 16_384
@@ -115,7 +115,7 @@ class PartWriter:
             self._writer.close()
             self._sink.close()
             if kind is None:
-                partial_path(self.path).replace(self.path)
+                replace_durably(partial_path(self.path), self.path)
         finally:
             partial_path(self.path).unlink(missing_ok=True)
 

@@ -24,7 +24,7 @@ from neox_code.corpus.rows.protocol import RowMaker
 from neox_code.corpus.shards import DOCUMENT_SCHEMA, ROW_GROUP_BYTES, document_writer, documents_of
 from neox_code.corpus.stages import Stage
 from neox_code.corpus.work_folder import Settings, load_settings, original_recipe, output_folder, part_file
-from neox_code.files import atomic_file, partial_path
+from neox_code.files import atomic_file, partial_path, replace_durably
 
 COLUMNS = ["project", "path", "language", "sha256", "is_first", "text_bytes", "text"]
 
@@ -47,7 +47,7 @@ def write_shard(work: Path, index: int) -> Iterator[float]:
                         for row in rows:
                             rows_for_tuning.write(json.dumps(row, ensure_ascii=False) + "\n")
                 yield pc.sum(table["bytes"]).as_py()
-        partial_path(path).replace(path)
+        replace_durably(partial_path(path), path)
     finally:
         partial_path(path).unlink(missing_ok=True)
 
