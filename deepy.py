@@ -63,7 +63,7 @@ def run_configured(script: str, command_line: CommandLine) -> int:
     command = command_on_ranks(script, words, config)
     for line in remarks(config):
         print(line, file=sys.stderr)
-    return run(command, launch_environment(config))
+    return run(command, launch_environment(config), config.parallelism.stop_timeout_seconds)
 
 
 def dry_run(script: str, words: Sequence[str], config: NeoXConfig, options: CommandLine) -> str:

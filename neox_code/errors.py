@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
+EXIT_RESUME = os.EX_TEMPFAIL
+"""75: a training was asked to stop, has saved, and is resumed by the same command."""
 
 
 class NeoXError(Exception):

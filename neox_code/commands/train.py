@@ -2,6 +2,9 @@
 
 ./deepy.py train CONFIG...                           a rank for each GPU of this machine, or of the hosts in `hostfile`
 torchrun -m neox_code.commands.train CONFIG...       the ranks that torchrun starts; so with srun python -m
+
+SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 end the run after its step: it saves and exits with status 75, and the same command resumes.
+A second SIGTERM or SIGINT, or stop_timeout_seconds, ends it at once.
 """
 
 import logging
@@ -11,10 +14,16 @@ import warnings
 from collections.abc import Sequence
 
 from neox_code.config.command_line import parse_command_line
+from neox_code.errors import EXIT_RESUME
 from neox_code.launch.command import check_number
 from neox_code.launch.hosts import visible_gpus
 from neox_code.launch.slurm import adopt_slurm_ranks
+from neox_code.launch.stop_signals import StopRequest
 from neox_code.launch.supervise import exit_rank
+
+STOP = StopRequest()
+if __name__ == "__main__":
+    STOP.listen()  # before torch starts threads
 
 # Our launcher has this in the ranks' environment; for the others it stands before the imports that would complain.
 if not visible_gpus():
@@ -30,8 +39,8 @@ def main(argv: Sequence[str]) -> int:
     config = parse_command_line(argv, __doc__, "train").load()
     config.require_training()
     check_number(int(os.environ.get("WORLD_SIZE", "1")), config)
-    pretrain(config)
-    return 0
+    pretrain(config, STOP)
+    return EXIT_RESUME if STOP.was_followed else 0
 
 
 if __name__ == "__main__":

@@ -31,6 +31,9 @@ class ParallelismConfig:
     """A run ends as hanging where no step or validation batch ends for so long, saving excepted; 0 for never. Default with several
     ranks: 5 s and three times the longest of the last 100 steps, at least 15 s; with one rank: never."""
 
+    stop_timeout_seconds: float = 600.0
+    """How long a run may take to finish its step and save after SIGTERM, SIGINT or SIGUSR1, before it is killed."""
+
     global_num_gpus: int | None = None
     """Number of ranks in all, where it cannot be found out (a dry run on another machine)."""
 

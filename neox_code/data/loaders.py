@@ -13,6 +13,7 @@ from neox_code.data.batch import Batch, collate
 from neox_code.data.megatron_datasets import Sample, build_datasets, padding_mark
 from neox_code.data.sampler import ConsecutiveSampler
 from neox_code.errors import DataError
+from neox_code.launch.stop_signals import ignore_group_signals
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.tokenizer.protocol import Tokenizer
 
@@ -52,6 +53,7 @@ class BatchLoader:
             persistent_workers=is_read and num_workers > 0,
             collate_fn=partial(collate_or_pass, has_mask=has_mask),
             pin_memory=grid.device.type == "cuda",
+            worker_init_fn=ignore_group_signals,
         )
 
     def seek(self, consumed_samples: int) -> None:

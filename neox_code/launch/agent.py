@@ -21,6 +21,7 @@ from pathlib import Path
 from neox_code.errors import LaunchError, run_command
 from neox_code.launch.command import environment_here, host_launcher, meeting_port
 from neox_code.launch.contact import Contact, Message, know_each_other
+from neox_code.launch.stop_signals import StopSignals
 from neox_code.launch.supervise import ERROR_VARIABLE, LAUNCHER_VARIABLE, Ending, run_to_end
 
 CONNECT_SECONDS = 3.0
@@ -35,7 +36,7 @@ RELAYS = r"^(\S*/)?(orted|prted|hydra_pmi_proxy) |^sshd(-session)?: \S+@notty"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns 0 when the head knows how the ranks ended, which is their status elsewhere."""
+    """Run this host's ranks; return 0 when the head was told how they ended, else their status."""
     parser = argparse.ArgumentParser()
     for name in ("head", "key", "node"):
         parser.add_argument(f"--{name}")
@@ -43,15 +44,25 @@ def main(argv: Sequence[str]) -> int:
     node = int(parsed.node if parsed.node is not None else next(os.environ[name] for name in NODE_VARIABLES if name in os.environ))
     for name in [name for name in os.environ if name in (LAUNCHER_VARIABLE, ERROR_VARIABLE) or name.startswith(MPI_PREFIXES)]:
         del os.environ[name]
+    with StopSignals(relayed_by=os.getpid()) as signals:  # before the contact's threads start
+        return follow_head(parsed, node, signals)
+
+
+def follow_head(parsed: argparse.Namespace, node: int, signals: StopSignals) -> int:
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     contact = Contact(connect(parsed.head, read_key(Path(parsed.key))), lambda _, message: inbox.put(message))
     contact.send(kind="hello", node=node, host=os.environ.get("SLURMD_NODENAME"), port=meeting_port(0, is_default=True))
     order = next_order(contact, inbox)
     if order["kind"] != "start":
         return 1
-    watch = threading.Thread(target=obey, args=(contact, inbox), daemon=True)
-    ending = run_ranks(order, watch)
-    contact.send(kind="ended", status=ending.status, report=ending.report, received=ending.received and ending.received.name)
+    watch = threading.Thread(target=obey, args=(contact, inbox, signals), daemon=True)
+    ending = run_ranks(order, watch, signals)
+    contact.send(
+        kind="ended",
+        status=ending.status,
+        report=ending.report,
+        received=ending.received.name if ending.received is not None and ending.was_cut else None,
+    )
     watch.join()
     return 0 if ending.status == 0 or contact.is_open else ending.status
 
@@ -94,16 +105,17 @@ def next_order(contact: Contact, inbox: "queue.SimpleQueue[Message]") -> Message
     return {"kind": "silent"}
 
 
-def obey(contact: Contact, inbox: "queue.SimpleQueue[Message]") -> None:
-    """Ends the run when the head says so or is gone; returns when it says goodbye."""
-    order = next_order(contact, inbox)
-    if order["kind"] == "goodbye":
-        return
-    if order["kind"] == "silent":
-        end_relay(os.getppid())
-    os.kill(os.getpid(), signal.SIGTERM)
-    while order["kind"] == "stop":
-        order = next_order(contact, inbox)
+def obey(contact: Contact, inbox: "queue.SimpleQueue[Message]", signals: StopSignals) -> None:
+    """Hand on the head's signals, and end the run at once when the head orders it or is gone; return when it says goodbye."""
+    while (order := next_order(contact, inbox))["kind"] != "goodbye":
+        if order["kind"] == "signal":
+            os.kill(os.getpid(), order["number"])
+            continue
+        if order["kind"] == "silent":
+            end_relay(os.getppid())
+        signals.is_urgent = True
+        if order["kind"] != "stop":
+            return
 
 
 def end_relay(process: int) -> None:
@@ -119,7 +131,7 @@ def end_relay(process: int) -> None:
         process = parent
 
 
-def run_ranks(order: Message, watch: threading.Thread) -> Ending:
+def run_ranks(order: Message, watch: threading.Thread, signals: StopSignals) -> Ending:
     """This host's ranks, from their start to their end."""
     os.environ.update(order["environment"])
     node = order["node"]
@@ -128,11 +140,12 @@ def run_ranks(order: Message, watch: threading.Thread) -> Ending:
             meeting_port(order["master_port"], is_default=False)
         except LaunchError as error:
             watch.start()
-            return Ending(2, {"message": str(error), "is_users": True, "is_consequence": False}, None)
+            return Ending(2, {"message": str(error), "is_users": True, "is_consequence": False}, None, False)
     hosts = {host: tuple(slots) for host, slots in order["hosts"].items()}
     words = host_launcher(hosts, node, order["master_addr"], order["master_port"])
     watch.start()
-    return run_to_end([*words, "--module", *order["command"]], environment_here(len(list(hosts.values())[node])))
+    environment = environment_here(len(list(hosts.values())[node]))
+    return run_to_end([*words, "--module", *order["command"]], signals, environment, order["stop_timeout"])
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
     launch_command("neox_code.commands.train", ["configs/small.yml"], config)
 
-On one machine it is DeepSpeed's launcher for a machine, which passes on the ranks' exit status; on several it is this package's
-`fleet`, which starts one such launcher on each of them by pdsh, MPI or Slurm and ends them together.
+On one machine it is `ranks`, which passes on the ranks' exit status; on several it is `fleet`, which starts one such launcher on
+each of them by pdsh, MPI or Slurm and ends them together.
 """
 
-import base64
 import json
 import os
 import socket
@@ -65,15 +64,13 @@ def local_launcher(found: Resources, config: NeoXConfig, try_port: bool) -> list
 
 
 def host_launcher(found: Resources, node: int, address: str, port: int) -> list[str]:
-    """DeepSpeed's launcher for the ranks of one host, the node-th of those found."""
+    """The launcher of the ranks of one host, the node-th of those found."""
     return [
-        *(sys.executable, "-u", "-m", "deepspeed.launcher.launch"),
-        f"--world_info={encoded(found)}",
+        *(sys.executable, "-u", "-m", "neox_code.launch.ranks"),
+        f"--hosts={json.dumps(found)}",
         *([f"--node_rank={node}"] if len(found) > 1 else []),
         f"--master_addr={address}",
         f"--master_port={port}",
-        "--no_local_rank",
-        "--log_level=critical",
     ]
 
 
@@ -101,11 +98,6 @@ def environment_here(ranks: int) -> dict[str, str]:
     return {name: value for name, value in {**share, **device, **QUIET}.items() if name not in os.environ}
 
 
-def encoded(found: Resources) -> str:
-    """Hosts and devices as DeepSpeed's launcher takes them."""
-    return base64.urlsafe_b64encode(json.dumps(found).encode()).decode()
-
-
 def fleet(found: Resources, config: NeoXConfig) -> list[str]:
     """The head of a run on several hosts."""
     parallelism = config.parallelism
@@ -113,7 +105,8 @@ def fleet(found: Resources, config: NeoXConfig) -> list[str]:
     return [
         *(sys.executable, "-u", "-m", "neox_code.launch.fleet"),
         f"--launcher={parallelism.launcher}",
-        "--hosts=" + "@".join(f"{host}:{','.join(slots)}" for host, slots in found.items()),
+        f"--hosts={json.dumps(found)}",
+        f"--stop_timeout={parallelism.stop_timeout_seconds}",
         *([f"--master_addr={parallelism.master_addr}"] if parallelism.master_addr else []),
         *([f"--master_port={parallelism.master_port}"] if asked_for_port else []),
     ]

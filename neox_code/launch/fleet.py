@@ -1,8 +1,9 @@
 """The head of a run on several hosts: starts an agent on each, tells them what to run, and ends all of them together.
 
-    python -m neox_code.launch.fleet --launcher=pdsh --hosts=node0:0,1@node1:0,1 --module neox_code.commands.train CONFIG...
+    python -m neox_code.launch.fleet --launcher=pdsh --hosts='{"node0": ["0", "1"], "node1": ["0", "1"]}' \
+        --module neox_code.commands.train CONFIG...
 
-    head (here) ── pdsh, mpirun or srun ──> agent (one a host) ──> DeepSpeed's launcher ──> ranks
+    head (here) ── pdsh, mpirun or srun ──> agent (one a host) ──> launch.ranks ──> ranks
       └───────────── a connection to each agent: orders, beats, errors ────┘
 
 The launcher's part is to start the agents; nothing is concluded from its exit status as long as they are there. A host that does
@@ -16,6 +17,7 @@ ranks' variables, WANDB_API_KEY among them, go over the connections, in clear te
 
 import argparse
 import ipaddress
+import json
 import os
 import queue
 import secrets
@@ -32,13 +34,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from neox_code.errors import EXIT_USER_ERROR, LaunchError
+from neox_code.errors import EXIT_RESUME, EXIT_USER_ERROR, LaunchError
 from neox_code.launch.contact import SILENT_SECONDS, Contact, Message, know_each_other
-from neox_code.launch.hosts import parse_filter
-from neox_code.launch.supervise import ERROR_VARIABLE, heard_signals, leave_report, run_rank, signal_sentence, start
+from neox_code.launch.stop_signals import StopSignals
+from neox_code.launch.supervise import ERROR_VARIABLE, leave_report, run_rank, signal_sentence, start
 
 ANSWER_SECONDS = 20.0
 """From the start until every host's agent has answered."""
@@ -82,13 +83,15 @@ class Host:
 def main(argv: Sequence[str]) -> int:
     """Runs the head of a run and returns its exit status."""
     parser = argparse.ArgumentParser()
-    for name in ("launcher", "hosts", "master_addr"):
+    for name in ("launcher", "master_addr"):
         parser.add_argument(f"--{name}")
+    parser.add_argument("--hosts", type=json.loads)
+    parser.add_argument("--stop_timeout", type=float)
     parser.add_argument("--master_port", type=int)
     parser.add_argument("--module", nargs=argparse.REMAINDER)
     parsed = parser.parse_args(argv)
-    with listener() as server:
-        return Fleet(parsed, server).to_the_end()
+    with listener() as server, StopSignals(relayed_by=os.getppid()) as signals:
+        return Fleet(parsed, server, signals).to_the_end()
 
 
 def listener() -> socket.socket:
@@ -101,29 +104,28 @@ def listener() -> socket.socket:
 class Fleet:
     """One run on several hosts."""
 
-    def __init__(self, parsed: argparse.Namespace, server: socket.socket) -> None:
-        self.parsed = parsed
-        self.hosts = [Host(name, slots) for name, slots in parse_filter(parsed.hosts).items()]
+    def __init__(self, parsed: argparse.Namespace, server: socket.socket, signals: StopSignals) -> None:
+        self.parsed, self.signals = parsed, signals
+        self.hosts = [Host(name, tuple(slots)) for name, slots in parsed.hosts.items()]
         self.environment = exported(os.environ)
         self.key = secrets.token_bytes(32)
         self.unproved = threading.BoundedSemaphore(UNPROVED)
         self.server = server
         self.inbox: queue.SimpleQueue[tuple[Contact, Message]] = queue.SimpleQueue()
-        self.received: signal.Signals | None = None
         self.faults: list[Fault] = []
         self.has_begun = False
+        self.is_to_resume = False
+        """True once a host's ranks have ended to be resumed."""
 
     def to_the_end(self) -> int:
         """The whole run; returns its exit status."""
-        for number in heard_signals():
-            signal.signal(number, self.note)
         threading.Thread(target=self.accept, daemon=True).start()
         addresses = [f"{address}:{self.server.getsockname()[1]}" for address in own_addresses([host.name for host in self.hosts])]
         self.key_file = leave_key(self.key, Path.cwd())
         try:
             agent = agent_command(",".join(addresses), self.key_file)
             command, environment = launcher_command(self.parsed.launcher, [host.name for host in self.hosts], agent)
-            launcher = start(command, {**os.environ, **environment})
+            launcher = start(command, {**os.environ, **environment}, signal.SIGTERM)
             try:
                 self.watch(launcher, addresses)
                 self.stop()
@@ -131,16 +133,15 @@ class Fleet:
                 end_group(launcher)
         finally:
             self.key_file.unlink(missing_ok=True)
-        if self.received is not None:
-            return 128 + self.received
+        if self.signals.is_urgent and self.signals.received is not None:
+            return 128 + self.signals.received
+        if self.is_to_resume and all(fault.weight == 2 for fault in self.faults):
+            return EXIT_RESUME
         if not self.faults:
             return 0
         cause = min(self.faults, key=lambda fault: fault.weight)
         leave_report(Path(os.environ.get(ERROR_VARIABLE, os.devnull)), cause.message, cause.is_users, is_consequence=False)
         return EXIT_USER_ERROR if cause.is_users else cause.status
-
-    def note(self, number: int, frame: FrameType | None) -> None:
-        self.received = self.received or signal.Signals(number)
 
     def accept(self) -> None:
         while True:
@@ -168,8 +169,14 @@ class Fleet:
         """Until every host has ended well, or something is wrong and it is clear what."""
         deadline = time.monotonic() + ANSWER_SECONDS
         settled = float("inf")
-        while self.received is None and time.monotonic() < settled and not all(host.is_over for host in self.hosts):
-            self.hear(0.2)
+        while not self.signals.is_urgent and time.monotonic() < settled and not all(host.is_over for host in self.hosts):
+            self.hear(0.1)
+            number = self.signals.look(0.1)
+            if number is not None:
+                if not self.has_begun:  # no rank runs yet
+                    self.is_to_resume = True
+                    return
+                self.hand_on(number)
             now = time.monotonic()
             missing = [host.name for host in self.hosts if host.contact is None]
             if not missing and not self.has_begun:
@@ -215,7 +222,7 @@ class Fleet:
     def hear(self, seconds: float) -> None:
         """Takes in what the agents say, for so long."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and self.received is None:
+        while (left := until - time.monotonic()) > 0:
             try:
                 contact, message = self.inbox.get(timeout=left)
             except queue.Empty:
@@ -255,17 +262,32 @@ class Fleet:
                 master_addr=address,
                 master_port=self.parsed.master_port or first.hello["port"],
                 command=self.parsed.module,
+                stop_timeout=self.parsed.stop_timeout,
                 environment=self.environment,
             )
 
+    def hand_on(self, number: signal.Signals) -> None:
+        """Send a signal to the ranks of all hosts that still run: a warning as it is, others as SIGTERM, since the shell that
+        starts an agent may have SIGINT ignored.
+        """
+        sent = number if number == signal.SIGUSR1 else signal.SIGTERM
+        for host in self.hosts:
+            if host.contact is not None and not host.is_over:
+                host.contact.send(kind="signal", number=sent)
+
     def note_end(self, host: Host, message: Message) -> None:
-        """Keeps the bad news of a host's end, if it is bad."""
+        """Record the failure of a host's ranks, if they failed; where they ended to be resumed, all others are to do the same."""
         if message["kind"] == "lost":
             self.faults.append(Fault(
                 f"the run on {host.name} was killed, or the host went down. Look at it, and run the same command again."
             ))  # fmt: skip
             return
         status, report = message["status"], message["report"]
+        if status == EXIT_RESUME:
+            if not self.is_to_resume:
+                self.hand_on(signal.SIGTERM)
+            self.is_to_resume = True
+            return
         signaled = signal_sentence(status)
         if report is not None and not (report["is_consequence"] and signaled):
             weight = 2 if report["is_consequence"] else 0
@@ -285,13 +307,12 @@ class Fleet:
             if host.contact is not None and not host.is_over:
                 host.contact.send(kind="stop")
         until = time.monotonic() + STOP_SECONDS
-        received, self.received = self.received, None
         faults, self.faults = self.faults, []
         while time.monotonic() < until and any(host.contact is not None and not host.is_over for host in self.hosts):
             self.hear(0.1)
             for host in self.hosts:
                 host.is_over = host.is_over or (host.contact is not None and host.contact.is_silent)
-        self.received, self.faults = received, faults
+        self.faults = faults
         for host in self.hosts:
             if host.contact is not None:
                 host.contact.send(kind="goodbye")

@@ -3,15 +3,16 @@
 The parent:
 
     status = run(command, environment)       # 0, 2 for the user's mistakes, 128 + n after signal n
+    status = run(command, environment, stop_timeout=600)     # a training: EXIT_RESUME where it has saved after a signal
 
-Every process that it starts, directly or through DeepSpeed's launcher, begins with:
+Every process that it starts, directly or through `launch.ranks`, begins with:
 
     sys.exit(run_rank(main, sys.argv[1:]))   # follow_launcher(), main, report_error()
     exit_rank(main, sys.argv[1:])            # the same, and the process ends at once
 
 Whichever process of a run is killed, the others end:
 
-    the supervisor     the launcher gets SIGTERM from the kernel and ends its ranks; ranks see on their own that it is gone
+    the supervisor     the launcher gets SIGKILL from the kernel, and then its ranks; ranks see on their own that it is gone
     the launcher       the ranks get SIGKILL from the kernel; the supervisor kills what was not listening yet
     a rank             the launcher ends the other ranks and itself
 
@@ -34,11 +35,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from neox_code.errors import EXIT_USER_ERROR, LaunchError, print_error, remedy_sentence, run_command
+from neox_code.errors import EXIT_RESUME, EXIT_USER_ERROR, LaunchError, print_error, remedy_sentence, run_command
 from neox_code.launch.parent import die_with_parent
+from neox_code.launch.stop_signals import ENDING_SIGNALS, STOP_SIGNALS, StopSignals
 
 LAUNCHER_VARIABLE = "NEOX_CODE_LAUNCHER"
 """The supervisor's process number and start time, `PID:TICKS`."""
@@ -50,7 +51,7 @@ LAUNCHED_BY = (LAUNCHER_VARIABLE, "CROSS_RANK", "TORCHELASTIC_RUN_ID")
 """Variables that only a launcher sets (this one, DeepSpeed's, torchrun): its ranks are to end with their parent."""
 
 GRACE_SECONDS = 10.0
-"""After a signal was handed on, until the processes are killed."""
+"""After a signal was handed on, until the processes are killed; a training has its `stop_timeout` besides."""
 
 FAILING_SECONDS = 7.0
 """After a rank has left its error, until whatever still runs is killed: the launcher would wait for a deaf rank much longer."""
@@ -62,27 +63,30 @@ STOPPED_SECONDS = 10.0
 """A rank that is stopped (SIGSTOP) so long hangs: the others wait for it."""
 
 WATCH_SECONDS = 0.5
-STOPPING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-def heard_signals() -> list[signal.Signals]:
-    """Those of STOPPING_SIGNALS that whoever started this process left to be heard: nohup and `&` have some ignored."""
-    return [number for number in STOPPING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+POLL_SECONDS = 0.1
 
 
 # ---- the parent
 
 
-def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
-    """Runs a command to its end and returns an exit status; everything that it started has ended then.
+def run(command: Sequence[str], environment: Mapping[str, str] | None = None, stop_timeout: float | None = None) -> int:
+    """Run a command to its end and return an exit status; everything that it started has ended then.
 
     `environment` is added to this process's own. The command has no standard input. SIGINT, SIGTERM and SIGHUP are handed on;
-    a second one, or ten seconds, kills. If a rank left its error, that is the last thing printed, and if the error is the user's,
-    the status is 2. To be called in the main thread: parent-death signals come when the starting thread ends.
+    a second one, or GRACE_SECONDS, kills. With `stop_timeout` in seconds the command is a training, which ends with EXIT_RESUME
+    after a signal: SIGUSR1 is handed on as well, and so long is waited for it. If a rank left its error, that is the last thing
+    printed, and if the error is the user's, the status is 2. To be called in the main thread: parent-death signals come when the
+    starting thread ends.
     """
-    ending = run_to_end(command, environment)
-    if ending.received is not None:
-        print(f"stopped by {ending.received.name}: all processes of the run have ended", file=sys.stderr)
+    with StopSignals(ENDING_SIGNALS if stop_timeout is None else STOP_SIGNALS) as signals:
+        ending = run_to_end(command, signals, environment, stop_timeout)
+    if ending.status == EXIT_RESUME:
+        by = f" by {ending.received.name}" if ending.received is not None else ""
+        print(f"stopped{by}. Rerun the same command to resume (exit status {EXIT_RESUME}).", file=sys.stderr)
+        return ending.status
+    if ending.was_cut:
+        name = signal.Signals(ending.status - 128).name
+        print(f"stopped by {name}: all processes of the run have ended", file=sys.stderr)
         return ending.status
     return concluded(ending.status, ending.report)
 
@@ -98,81 +102,73 @@ class Ending:
     """The error that a rank left."""
 
     received: signal.Signals | None
-    """The signal that this process got, which stopped the run."""
+    """The first signal that this process got."""
+
+    was_cut: bool
+    """True if it was ended because of the signal, and not by its own decision."""
 
 
-def run_to_end(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Ending:
-    """`run` without a word."""
+def run_to_end(
+    command: Sequence[str],
+    signals: StopSignals,
+    environment: Mapping[str, str] | None = None,
+    stop_timeout: float | None = None,
+) -> Ending:
+    """`run` without output."""
+    is_training = stop_timeout is not None
     with tempfile.TemporaryDirectory(prefix="neox-code-") as folder:
         error_file = Path(folder) / "error.json"
         marks = {LAUNCHER_VARIABLE: f"{os.getpid()}:{start_time(os.getpid())}", ERROR_VARIABLE: str(error_file)}
-        with Relay() as relay:
-            child = start(command, {**os.environ, **(environment or {}), **marks})
-            relay.attach(child)
-            code = wait(child, relay, error_file)
-            end_marked(f"{ERROR_VARIABLE}={error_file}")
-        status = exit_status(code) if relay.received is None else 128 + relay.received
-        return Ending(status, read_report(error_file), relay.received)
+        child = start(command, {**os.environ, **(environment or {}), **marks}, signal.SIGKILL, signals if is_training else None)
+        code = wait(child, signals, error_file, GRACE_SECONDS + (stop_timeout or 0.0))
+        end_marked(f"{ERROR_VARIABLE}={error_file}")
+        status, received = exit_status(code), signals.received
+        was_cut = received is not None and (signals.is_urgent or not is_training or code == -signal.SIGKILL)
+        if received is not None and was_cut:
+            status = 128 + received
+        return Ending(status, read_report(error_file), received, was_cut)
 
 
-def start(command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """The command in a process group of its own, which gets SIGTERM when this process is gone."""
+def start(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    death_signal: signal.Signals,
+    blocked: StopSignals | None = None,
+) -> "subprocess.Popen[bytes]":
+    """The command in a process group of its own, which gets `death_signal` when this process is gone.
+
+    The stop signals are not blocked in it, except with `blocked`, for a program that reads them itself, so that none is lost.
+    """
     parent = os.getpid()
 
-    def end_with_parent() -> None:
-        die_with_parent(signal.SIGTERM)
+    def prepare() -> None:
+        die_with_parent(death_signal)
         if os.getppid() != parent:
             os._exit(1)
+        if blocked is None:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
-    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=end_with_parent)
-
-
-class Relay:
-    """While entered, hands stopping signals on to a child; ignored ones (nohup) stay ignored."""
-
-    def __init__(self) -> None:
-        self.child: subprocess.Popen[bytes] | None = None
-        self.received: signal.Signals | None = None
-        self.deadline = math.inf
-        self.handlers: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> "Relay":
-        self.handlers = {number: signal.signal(number, self.receive) for number in heard_signals()}
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
-
-    def attach(self, child: "subprocess.Popen[bytes]") -> None:
-        self.child = child
-        if self.received is not None:
-            child.send_signal(self.received)
-
-    def receive(self, number: int, frame: FrameType | None) -> None:
-        is_first = self.received is None
-        self.received = self.received or signal.Signals(number)
-        self.deadline = time.monotonic() + GRACE_SECONDS if is_first else 0.0
-        if self.child is not None and is_first:
-            self.child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=prepare)
 
 
-def wait(child: "subprocess.Popen[bytes]", relay: Relay, error_file: Path) -> int:
+def wait(child: "subprocess.Popen[bytes]", signals: StopSignals, error_file: Path, stop_seconds: float) -> int:
     """The command's return code; it is killed where it outlasts a signal or a rank's error, or where a rank hangs."""
-    failing_since: float | None = None
+    deadline, failing_since = math.inf, math.inf
     stopped = StoppedRanks(f"{ERROR_VARIABLE}={error_file}")
-    while True:
-        try:
-            return child.wait(timeout=0.2)
-        except subprocess.TimeoutExpired:
-            now = time.monotonic()
-            if failing_since is None and error_file.exists():
-                failing_since = now
-            if now > relay.deadline or (failing_since is not None and now > failing_since + FAILING_SECONDS):
-                child.kill()
-            elif failing_since is None and relay.received is None and (message := stopped.message(now)) is not None:
-                leave_report(error_file, message)
-                child.kill()
+    while (code := child.poll()) is None:
+        number = signals.look(POLL_SECONDS)
+        now = time.monotonic()
+        if number is not None:
+            deadline = min(deadline, now + stop_seconds)
+            child.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+        if failing_since == math.inf and error_file.exists():
+            failing_since = now
+        if signals.is_urgent or now > deadline or now > failing_since + FAILING_SECONDS:
+            child.kill()
+        elif failing_since == math.inf and signals.received is None and (message := stopped.message(now)) is not None:
+            leave_report(error_file, message)
+            child.kill()
+    return code
 
 
 class StoppedRanks:
@@ -243,14 +239,12 @@ def environment_of(process: int) -> list[bytes]:
 
 
 def exit_status(code: int) -> int:
-    """A return code as a shell would say it. DeepSpeed's launcher exits with its rank's negative code, which wraps at 256.
+    """A return code as a shell reports it.
 
-    >>> exit_status(3), exit_status(-9), exit_status(256 - 9)
-    (3, 137, 137)
+    >>> exit_status(3), exit_status(-9)
+    (3, 137)
     """
-    if code < 0:
-        return 128 - code
-    return 128 + 256 - code if 256 - signal.SIGRTMIN < code < 255 else code
+    return 128 - code if code < 0 else code
 
 
 def concluded(status: int, report: Mapping[str, Any] | None) -> int:
@@ -308,7 +302,7 @@ def exit_rank(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> NoRe
     except Exception:
         sys.excepthook(*sys.exc_info())
         status = 1
-    if status == 0:
+    if status in (0, EXIT_RESUME):
         atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError):

@@ -14,6 +14,8 @@ from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.batch import Batch
 from neox_code.data.loaders import BatchLoader, Loaders
+from neox_code.errors import EXIT_RESUME
+from neox_code.launch.stop_signals import StopRequest
 from neox_code.logs import get_logger, is_rank_zero, progress
 from neox_code.parallel.collectives import any_rank, from_rank_zero
 from neox_code.parallel.grid import ParallelGrid
@@ -60,6 +62,8 @@ class Run:
     trackers: Sequence[Tracker]
     save: Callable[[TrainingState], object]
     """Writes a checkpoint of the state; called on every rank."""
+    stop: StopRequest = field(default_factory=StopRequest)
+    """The signals of this rank: after one on any rank, all end the step, save and return."""
 
     def to_the_end(self) -> TrainingState:
         """Train until `train_iters`, `train_seconds` or `exit_interval`; save as configured and at the end; return the last state.
@@ -81,6 +85,7 @@ class Run:
         )
         self.time_origin = time.monotonic() - state.seconds
         self.watchdog = Watchdog(self.config.parallelism.hang_timeout_seconds, self.grid)
+        self.stop.defer(self.config.parallelism.stop_timeout_seconds)
         bar = progress("training", training.train_iters, " steps", every_seconds=60, done=state.iteration)
         with self.watchdog, bar as advance:
             while not self.is_finished():
@@ -97,15 +102,16 @@ class Run:
                     self.guard.require_finite_loss(state.iteration)
                 is_due = is_last or self.is_save_due() or is_save_postponed
                 is_save_postponed = is_due and not self.guard.is_loss_finite
-                if training.save and is_due and not is_save_postponed:
-                    self.watchdog.rest("saving a checkpoint")
-                    self.save(state)
-                    self.watchdog.beat()
-                    self.last_save = time.monotonic()
+                is_saved = bool(training.save) and is_due and not is_save_postponed
+                if is_saved:
+                    self.save_now()
                 if self.is_finished():
                     self.maybe_evaluate("test", self.loaders.test)
                 self.interval.begin += time.monotonic() - pause
                 if is_last:
+                    break
+                if self.is_stop_requested():
+                    self.follow_request(result, rate, is_saved)
                     break
         return state
 
@@ -118,6 +124,33 @@ class Run:
         if not training.train_seconds or not state.seconds:
             return training.train_iters
         return min(training.train_iters, max(state.iteration, round(state.iteration * training.train_seconds / state.seconds)))
+
+    def save_now(self) -> None:
+        self.watchdog.rest("saving a checkpoint")
+        self.save(self.state)
+        self.watchdog.beat()
+        self.last_save = time.monotonic()
+
+    def is_stop_requested(self) -> bool:
+        """True on all ranks alike if one of them was asked to stop."""
+        return any_rank(self.stop.is_requested, self.grid.device)
+
+    def follow_request(self, result: StepResult, rate: float, is_saved: bool) -> None:
+        """Save before the run ends early, unless this step is saved already."""
+        self.stop.was_followed = True
+        if self.interval.losses:
+            self.report(result, rate)
+        save = self.config.training.save
+        if save and not is_saved and self.guard.is_loss_finite:
+            self.save_now()
+            is_saved = True
+        reason = "the loss is not finite" if save else "save is not set"
+        log.info(
+            "stopped by a signal at iteration %d, %s (exit status %d)",
+            self.state.iteration,
+            f"saved in {save}" if is_saved else f"not saved: {reason}",
+            EXIT_RESUME,
+        )
 
     @property
     def tokens_per_step(self) -> int:
@@ -158,9 +191,10 @@ class Run:
         count = self.config.training.eval_iters
         if loader is not None and count:
             self.watchdog.rest(f"the first batch of the {name}")
-            loss = validate(self.engine, self.evaluate, loader, count, self.grid, self.watchdog.beat)
+            loss = validate(self.engine, self.evaluate, loader, count, self.grid, self.watchdog.beat, self.is_stop_requested)
             if loss is None:
-                log.warning("%s at iteration %d | no token counts in the loss: all are masked", name, self.state.iteration)
+                if not self.is_stop_requested():
+                    log.warning("%s at iteration %d | no token counts in the loss: all are masked", name, self.state.iteration)
                 return
             perplexity = math.exp(min(loss, 80))
             log.info("%s at iteration %d | loss %.4f | perplexity %.2f", name, self.state.iteration, loss, perplexity)

@@ -17,8 +17,9 @@ from neox_code.config.remarks import remarks_of
 from neox_code.data.identity import data_identity
 from neox_code.data.loaders import build_loaders
 from neox_code.files import folder_lock
+from neox_code.launch.stop_signals import StopRequest
 from neox_code.logs import copy_log, get_logger, is_rank_zero
-from neox_code.parallel.collectives import run_on_rank_zero
+from neox_code.parallel.collectives import barrier, run_on_rank_zero
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.startup import require_same_everywhere, startup
 from neox_code.tokenizer.comparison import describe_vocabulary
@@ -32,8 +33,11 @@ from neox_code.training.trackers import build_trackers, new_run_name
 log = get_logger(__name__)
 
 
-def pretrain(config: NeoXConfig) -> TrainingState:
-    """Train the configured model on this rank together with all others; return where it ended."""
+def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingState:
+    """Train the configured model on this rank together with all others; return where it ended.
+
+    A signal that `stop` has received ends the run early, and saves; `stop.was_followed` is True then.
+    """
     training, model = config.training, config.model
     with startup(config.parallelism) as grid, held_for_training(training.save):
         require_same_everywhere(config.to_yaml())
@@ -69,9 +73,10 @@ def pretrain(config: NeoXConfig) -> TrainingState:
 
         if 0 in training.extra_save_iters and training.save and state.iteration == 0 and not start.is_in(training.save):
             save(state)
-        state = Run(engine, loaders, state, config, sizes, padded, grid, trackers, save).to_the_end()
+        state = Run(engine, loaders, state, config, sizes, padded, grid, trackers, save, stop or StopRequest()).to_the_end()
         for tracker in trackers:
             tracker.close()
+        barrier()  # a launcher may end the other ranks as soon as one has ended
     return state
 
 

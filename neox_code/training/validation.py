@@ -9,11 +9,18 @@ from neox_code.training.step import Evaluate
 
 
 def validate(
-    engine: Engine, evaluate: Evaluate, loader: BatchLoader, eval_iters: int, grid: ParallelGrid, advance: Callable[[], object]
+    engine: Engine,
+    evaluate: Evaluate,
+    loader: BatchLoader,
+    eval_iters: int,
+    grid: ParallelGrid,
+    advance: Callable[[], object],
+    is_stop_requested: Callable[[], bool],
 ) -> float | None:
-    """Return the mean loss in nats over the unmasked tokens of the first `eval_iters` batches; None where all are masked.
+    """Return the mean loss in nats over the unmasked tokens of the first `eval_iters` batches.
 
-    Calls `advance()` after each batch. Leaves the training data's place.
+    None where all are masked, and where it was stopped. Calls `advance()` after each batch. Leaves the training data's place.
+    `is_stop_requested` returns the same on all ranks.
     """
     loader.seek(0)
     batches = iter(loader)
@@ -23,4 +30,6 @@ def validate(
         total += loss * count
         tokens += count
         advance()
+        if is_stop_requested():
+            return None
     return total / tokens if tokens else None

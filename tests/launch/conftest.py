@@ -1,4 +1,4 @@
-"""A run in miniature: a supervisor, a launcher that behaves as DeepSpeed's does, and its ranks; each leaves its process number."""
+"""A run in miniature: a supervisor, the launcher of a host and its ranks, without torch; each leaves its process number."""
 
 import os
 import subprocess
@@ -17,43 +17,30 @@ SUPERVISOR = """
     from pathlib import Path
     from neox_code.launch.supervise import run
     Path("supervisor.pid").write_text(str(os.getpid()))
-    status = run([sys.executable, "launcher.py", *sys.argv[1:]], {"ADDED": "by the test"})
-    sys.exit(status)
-"""
-
-LAUNCHER = """
-    import os, signal, subprocess, sys, time
-    from pathlib import Path
-
-    def end(number=None, frame=None, status=1):
-        for rank in ranks:
-            rank.terminate()
-        for rank in ranks:
-            rank.wait()
-        print("the launcher has the last word but one", file=sys.stderr)
-        sys.exit(status)
-
-    ranks = [subprocess.Popen([sys.executable, "rank.py", *sys.argv[1:]], env={**os.environ, "RANK": str(i)}) for i in range(2)]
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
-    Path("launcher.pid").write_text(str(os.getpid()))
-    while None in [rank.poll() for rank in ranks]:
-        for rank in ranks:
-            if rank.returncode:
-                end(status=rank.returncode)
-        time.sleep(0.05)
-    sys.exit(max(rank.returncode for rank in ranks))
+    launcher = [sys.executable, "-m", "neox_code.launch.ranks", '--hosts={"localhost": ["0", "1"]}', "--module", "rank"]
+    timeout = next((float(word) for word in sys.argv[1:] if word[0].isdigit()), 600)
+    sys.exit(run([*launcher, *sys.argv[1:]], {"ADDED": "by the test"}, timeout))
 """
 
 RANK = """
     import os, signal, sys, time
     from pathlib import Path
-    from neox_code.errors import ConfigError
+    from neox_code.errors import EXIT_RESUME, ConfigError
+    from neox_code.launch.stop_signals import StopRequest
     from neox_code.launch.supervise import run_rank
 
+    stop = StopRequest()
+
+    def leave_number():
+        for name, number in ((f"rank{os.environ['RANK']}", os.getpid()), ("launcher", os.getppid())):
+            Path(f"{name}{os.getpid()}.new").write_text(str(number))
+            Path(f"{name}{os.getpid()}.new").rename(f"{name}.pid")
+
     def main(argv):
-        Path(f"rank{os.environ['RANK']}.pid").write_text(str(os.getpid()))
         is_last = os.environ["RANK"] == "1"
+        if "starting" not in argv:
+            stop.defer(1.0 if "rank-timeout" in argv else 600)
+        leave_number()
         if "environment" in argv and is_last:
             print(os.environ["ADDED"])
         if "user-error" in argv and is_last:
@@ -64,15 +51,20 @@ RANK = """
             raise ValueError("three is not four")
         if "crash" in argv and is_last:
             os.kill(os.getpid(), signal.SIGSEGV)
-        if "deaf-first" in argv:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if "stay" in argv or "deaf-first" in argv:
+        while "stay" in argv and not stop.is_requested:
+            time.sleep(0.02)
+        if "hang" in argv or "starting" in argv:
             time.sleep(60)
-        return 0
+        if "slow-save" in argv:
+            Path(f"saving{os.environ['RANK']}").touch()
+            while not Path("saved").exists():
+                time.sleep(0.02)
+        return EXIT_RESUME if stop.is_requested else 0
 
     if "deaf" in sys.argv:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        sys.exit(main(["stay"]))
+        leave_number()
+        time.sleep(60)
+    stop.listen()
     sys.exit(run_rank(main, sys.argv[1:]))
 """
 
@@ -84,12 +76,12 @@ class Chain:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name, text in (("supervisor", SUPERVISOR), ("launcher", LAUNCHER), ("rank", RANK)):
+        for name, text in (("supervisor", SUPERVISOR), ("rank", RANK)):
             (folder / f"{name}.py").write_text(textwrap.dedent(text))
         self.process: subprocess.Popen[str] | None = None
 
     def start(self, *behavior: str) -> "subprocess.Popen[str]":
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{self.folder}"}
         self.process = subprocess.Popen(
             [sys.executable, "supervisor.py", *behavior],
             cwd=self.folder,

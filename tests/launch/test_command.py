@@ -1,6 +1,5 @@
-"""What the launchers are told, and that DeepSpeed's own launcher does it."""
+"""The commands of the launchers, and that the one of a host runs them."""
 
-import base64
 import json
 import os
 import socket
@@ -37,12 +36,11 @@ def taken_port():
         yield listener.getsockname()[1]
 
 
-def test_this_machines_ranks_are_in_the_world_info(config):
+def test_the_ranks_of_this_machine_are_one_for_each_device(config):
     command = launch_command("some.module", ["a.yml", "--set=lr=1"], config(num_gpus=3))
-    assert command[:4] == [sys.executable, "-u", "-m", "deepspeed.launcher.launch"]
+    assert command[:4] == [sys.executable, "-u", "-m", "neox_code.launch.ranks"]
     assert command[-4:] == ["--module", "some.module", "a.yml", "--set=lr=1"]
-    assert json.loads(base64.urlsafe_b64decode(option(command, "world_info"))) == {"localhost": ["0", "1", "2"]}
-    assert "--no_local_rank" in command
+    assert json.loads(option(command, "hosts")) == {"localhost": ["0", "1", "2"]}
 
 
 def test_several_hosts_are_left_to_the_fleet(config, tmp_path):
@@ -50,15 +48,16 @@ def test_several_hosts_are_left_to_the_fleet(config, tmp_path):
     hostfile.write_text("node0 slots=2\nnode1 slots=2\n")
     keys = {"hostfile": str(hostfile), "launcher": "openmpi"}
     command = launch_command("some.module", ["a.yml"], config(**keys))
+    hosts = {"node0": ["0", "1"], "node1": ["0", "1"]}
     assert command[3:] == [
-        *("neox_code.launch.fleet", "--launcher=openmpi", "--hosts=node0:0,1@node1:0,1"),
+        *("neox_code.launch.fleet", "--launcher=openmpi", f"--hosts={json.dumps(hosts)}", "--stop_timeout=600.0"),
         *("--module", "some.module", "a.yml"),
     ]
     part = launch_command("some.module", [], config(**keys, exclude="node1:0", master_addr="node0", master_port=1234))
-    assert option(part, "hosts") == "node0:0,1@node1:1"
+    assert json.loads(option(part, "hosts")) == {"node0": ["0", "1"], "node1": ["1"]}
     assert (option(part, "master_addr"), option(part, "master_port")) == ("node0", "1234")
     fewer = launch_command("some.module", [], config(**keys, num_gpus=1))
-    assert option(fewer, "hosts") == "node0:0@node1:0"
+    assert json.loads(option(fewer, "hosts")) == {"node0": ["0"], "node1": ["0"]}
 
 
 @pytest.mark.parametrize(("key", "launcher"), [("deepspeed_slurm", "slurm"), ("deepspeed_mpi", "openmpi")])
@@ -130,7 +129,7 @@ sys.exit(run(json.loads(sys.argv[1])))
 """
 
 
-def test_a_rank_that_fails_under_deepspeeds_launcher_gives_its_status_and_its_error(config, tmp_path):
+def test_a_rank_that_fails_gives_its_status_and_its_error(config, tmp_path):
     (tmp_path / "ranks_of_this_test.py").write_text(RANK)
     command = launch_command("ranks_of_this_test", ["a b", "c"], config(num_gpus=2))
     words = [sys.executable, "-c", RUN, json.dumps(command)]

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import pytest
 from neox_code.errors import LaunchError
 from neox_code.launch import fleet
 from neox_code.launch.fleet import agent_command, exported, launcher_command, leave_key, own_addresses
+from neox_code.launch.stop_signals import ECHO_SECONDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -89,29 +91,40 @@ wait
 
 RANK = """
 import os, signal, sys, time
-from neox_code.errors import DataError
+from pathlib import Path
+from neox_code.errors import EXIT_RESUME, DataError
+from neox_code.launch.stop_signals import StopRequest
 from neox_code.launch.supervise import run_rank
 
+stop = StopRequest()
+
 def main(argv):
-    print("rank", *(os.environ[name] for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "WANDB_API_KEY")), argv, flush=True)
-    is_last = os.environ["RANK"] == "1"
+    rank = os.environ["RANK"]
+    words = (*(os.environ[name] for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "WANDB_API_KEY")), str(argv))
+    Path(f"rank{rank}.new").write_text(" ".join(words))
+    Path(f"rank{rank}.new").rename(f"rank{rank}")
+    while not all(Path(f"rank{number}").exists() for number in (0, 1)):
+        time.sleep(0.05)
+    is_last = rank == "1"
     if "user-error" in argv and is_last:
         raise DataError("the corpus is empty. Name another.")
     if "kill" in argv and is_last:
         os.kill(os.getpid(), signal.SIGKILL)
     if "stop" in argv and is_last:
         os.kill(int(os.environ["NEOX_CODE_LAUNCHER"].partition(":")[0]), signal.SIGTERM)  # this host's agent
-    if argv[0] != "well":
-        time.sleep(60)
-    return 0
+    stop.defer(600)
+    while argv[0] == "hang" or argv[0] != "well" and not stop.is_requested:
+        time.sleep(0.05)
+    return EXIT_RESUME if stop.is_requested else 0
 
+stop.listen()
 sys.exit(run_rank(main, sys.argv[1:]))
 """
 
 RUN = """
 import json, sys
 from neox_code.launch.supervise import run
-sys.exit(run(json.loads(sys.argv[1])))
+sys.exit(run(json.loads(sys.argv[1]), stop_timeout=600))
 """
 
 
@@ -121,7 +134,7 @@ sys.exit(run(json.loads(sys.argv[1])))
         ("well", 0, None),
         ("user-error", 2, "error: 127.0.0.1: the corpus is empty. Name another."),
         ("kill", 137, "error: 127.0.0.1: a process was ended by SIGKILL. If nobody killed it"),
-        ("stop", 143, "error: the run on 127.0.0.1 was stopped by SIGTERM, from that host or its scheduler."),
+        ("stop", 75, "stopped. Rerun the same command to resume (exit status 75)."),
     ],
 )
 def test_ranks_of_several_hosts_end_together_with_the_error_of_the_one_that_failed(tmp_path, behavior, status, last_line):
@@ -129,7 +142,14 @@ def test_ranks_of_several_hosts_end_together_with_the_error_of_the_one_that_fail
     (tmp_path / "pdsh").write_text(PDSH)
     (tmp_path / "pdsh").chmod(0o755)
     command = [
-        *(sys.executable, "-m", "neox_code.launch.fleet", "--launcher=pdsh", "--hosts=localhost:0@127.0.0.1:0"),
+        *(
+            sys.executable,
+            "-m",
+            "neox_code.launch.fleet",
+            "--launcher=pdsh",
+            '--hosts={"localhost": ["0"], "127.0.0.1": ["0"]}',
+            "--stop_timeout=600",
+        ),
         *("--module", "ranks_of_this_test", behavior, WORD),
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{tmp_path}:{os.environ['PATH']}", "WANDB_API_KEY": "secret"}
@@ -137,10 +157,58 @@ def test_ranks_of_several_hosts_end_together_with_the_error_of_the_one_that_fail
     ended = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=50)
     assert ended.returncode == status
     assert not list(tmp_path.glob(".neox-code-key-*"))
-    said = [line for line in ended.stdout.splitlines() if line.startswith("rank")]
-    assert sorted(said) == [f"rank {rank} 2 127.0.0.1 secret {[behavior, WORD]}" for rank in (0, 1)]
+    for rank in (0, 1):
+        assert (tmp_path / f"rank{rank}").read_text() == f"{rank} 2 127.0.0.1 secret {[behavior, WORD]}"
     if last_line:
         assert ended.stderr.splitlines()[-1].startswith(last_line)
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Starts a run of two hosts, both this machine, whose ranks wait for a signal."""
+    (tmp_path / "ranks_of_this_test.py").write_text(RANK)
+    (tmp_path / "pdsh").write_text(PDSH)
+    (tmp_path / "pdsh").chmod(0o755)
+    command = [
+        *(sys.executable, "-m", "neox_code.launch.fleet", "--launcher=pdsh", "--stop_timeout=600"),
+        *('--hosts={"localhost": ["0"], "127.0.0.1": ["0"]}', "--module", "ranks_of_this_test"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{tmp_path}:{os.environ['PATH']}", "WANDB_API_KEY": ""}
+    runs = []
+
+    def start(*words):
+        text = [sys.executable, "-c", RUN, json.dumps([*command, *words])]
+        runs.append(subprocess.Popen(text, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True))
+        until = time.monotonic() + 60
+        while not all((tmp_path / f"rank{rank}").exists() for rank in (0, 1)):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.kill()
+        run.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_has_the_ranks_of_all_hosts_stop_to_be_resumed(started, number):
+    run = started("wait")
+    run.send_signal(number)
+    errors = run.communicate(timeout=60)[1]
+    assert (run.returncode, errors.splitlines()[-1]) == (
+        75,
+        f"stopped by {number.name}. Rerun the same command to resume (exit status 75).",
+    )
+
+
+def test_a_second_signal_ends_the_ranks_of_all_hosts_at_once(started):
+    run = started("hang")
+    run.send_signal(signal.SIGTERM)
+    time.sleep(2 * ECHO_SECONDS)
+    assert run.poll() is None
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(60) == 143
 
 
 LAUNCHERS = ("pdsh", "openmpi", "mpich")
@@ -215,7 +283,11 @@ def test_two_hosts_of_two_ranks_train_to_the_losses_of_four_local_ranks(train, l
 
 
 FAULTS = {
-    "Ctrl-C": (("exec", "node0", "pkill", "-INT", "-f", "deepy.py train"), 130, "stopped by SIGINT: all processes of the run have"),
+    "Ctrl-C": (
+        ("exec", "node0", "pkill", "-INT", "-f", "deepy.py train"),
+        75,
+        "stopped by SIGINT. Rerun the same command to resume",
+    ),
     "a host is cut off": (("cut", "node1"), 1, "error: node1 has not been heard of for 10 s"),
     "a rank is killed": (
         ("exec", "node1", "pkill", "-KILL", "-n", "-f", "u -m neox_code.commands.train"),

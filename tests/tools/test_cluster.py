@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 import yaml
 from distributed_runs import losses_of
-from torch.distributed.run import get_args_parser
 
+from neox_code.config.parallelism import ParallelismConfig
+from neox_code.errors import EXIT_RESUME
 from neox_code.files import read_json_lines
+from neox_code.launch.command import meeting_port
+from neox_code.launch.ranks import parser as ranks_parser
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "tools/cluster"
@@ -36,7 +39,6 @@ echo "$@" >> scontrol.log
 case "$1 $2" in
     "show hostnames") echo node1 ;;
     "show node") echo "   NodeAddr=127.0.0.1 NodeHostName=node1" ;;
-    requeue*) kill $(cat srun.pid) ;;
 esac
 """
 
@@ -90,16 +92,27 @@ def train_losses(save: Path) -> list[float]:
     return [row["train/lm_loss"] for row in read_json_lines(save / "metrics.jsonl") if "train/lm_loss" in row]
 
 
-@pytest.mark.parametrize("launcher", ["srun", "torchrun"])
+@pytest.mark.parametrize("launcher", ["srun", "torchrun", "neox_code.launch.ranks"])
 def test_ranks_of_srun_and_torchrun_train_to_the_losses_of_local_ranks(job, tmp_path: Path, programs, launcher: str) -> None:
     file = job()
-    if launcher == "torchrun":
+    if launcher == "neox_code.launch.ranks":
+        port = meeting_port(0, is_default=True)
+        start = [
+            sys.executable,
+            "-m",
+            launcher,
+            "--ranks_per_node=2",
+            f"--master_port={port}",
+            "--module",
+        ]
+    elif launcher == "torchrun":
         start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     elif has_slurm():
         start = ["srun", "--nodes=2", "--ntasks=2", sys.executable]
     else:
         start = [str(programs("srun", STAND_IN)), sys.executable]
-    command = [*start, "-m", "neox_code.commands.train", str(file), "--set", f"save={tmp_path / launcher}"]
+    module = ["neox_code.commands.train"] if start[-1] == "--module" else ["-m", "neox_code.commands.train"]
+    command = [*start, *module, str(file), "--set", f"save={tmp_path / launcher}"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
     assert ended.returncode == 0, ended.stderr
     assert train_losses(tmp_path / launcher) == losses_of(2, file, tmp_path / "local")
@@ -138,27 +151,51 @@ def test_a_job_of_slurms_goes_on_from_its_last_checkpoint(job, tmp_path: Path, p
     finally:
         subprocess.run(["scancel", number], check=False)
     assert "start 2 of job" in text
-    begun = int(re.search(r"loaded .*global_step(\d+)", text)[1])
-    assert begun >= 50 and begun % 50 == 0
+    begun = int(re.search(r"stopped by a signal at iteration (\d+), saved", text)[1])
+    assert begun >= 60 and begun % 50
     assert f"training from iteration {begun} to 400" in text
 
 
-def test_the_warning_puts_the_job_back_into_the_queue(submit, tmp_path: Path) -> None:
-    script = submit(
-        "#!/bin/bash\necho $$ > srun.pid; echo ranks: $@ at $MASTER_ADDR; exec sleep 60\n", "mine.yml", SLURM_RESTART_COUNT="1"
-    )
+RANKS = """#!/bin/bash
+# srun: ranks that a warning makes save for a moment and end with a status
+trap 'sleep 0.3; echo saved; exit {status}' USR1
+echo "ranks: $@ at $MASTER_ADDR"
+while :; do sleep 0.1; done
+"""
+
+
+@pytest.mark.parametrize("status", [75, 137])
+def test_the_warning_has_the_ranks_save_and_puts_the_job_back_into_the_queue(submit, tmp_path: Path, status: int) -> None:
+    """137: the first rank that exited has had the others killed."""
+    script = submit(RANKS.format(status=status), "mine.yml", SLURM_RESTART_COUNT="1")
     assert script.stdout.readline().startswith("start 2 of job 7 on node[1-2]")
     assert script.stdout.readline().endswith("python -m neox_code.commands.train mine.yml at 127.0.0.1\n")
     script.send_signal(signal.SIGUSR1)
-    assert "the time limit is near" in script.communicate(timeout=20)[0]
+    output = script.communicate(timeout=60)[0].splitlines()
+    assert output == [
+        "saved",
+        f"the run was stopped (status {status}): the job goes back into the queue, and resumes from its last checkpoint",
+    ]
+    assert script.returncode == 0
+    assert (tmp_path / "scontrol.log").read_text().splitlines()[-1] == "requeue 7"
+
+
+def test_an_error_after_the_warning_ends_the_job(submit, tmp_path: Path) -> None:
+    script = submit(RANKS.format(status=2), "mine.yml")
+    assert [script.stdout.readline() for _ in range(2)][1].startswith("ranks")
+    script.send_signal(signal.SIGUSR1)
+    assert script.wait(60) == 2
+    assert "requeue" not in (tmp_path / "scontrol.log").read_text()
+
+
+def test_ranks_that_were_stopped_by_others_than_the_script_are_resumed(submit, tmp_path: Path) -> None:
+    assert submit("#!/bin/bash\nexit 75\n", "mine.yml").wait(60) == 0
     assert (tmp_path / "scontrol.log").read_text().splitlines()[-1] == "requeue 7"
 
 
 def test_a_job_without_progress_is_not_started_for_ever(submit, tmp_path: Path) -> None:
-    script = submit("#!/bin/bash\necho ranks; exec sleep 1\n", "mine.yml", SLURM_RESTART_COUNT="3", MOST_RESTARTS="3")
-    assert [script.stdout.readline() for _ in range(2)][1] == "ranks\n"
-    script.send_signal(signal.SIGUSR1)
-    assert "started again 3 times" in script.communicate(timeout=20)[0]
+    script = submit("#!/bin/bash\nexit 75\n", "mine.yml", SLURM_RESTART_COUNT="3", MOST_RESTARTS="3")
+    assert "started again 3 times" in script.communicate(timeout=60)[0]
     assert script.returncode == 1
     assert "requeue" not in (tmp_path / "scontrol.log").read_text()
 
@@ -203,17 +240,30 @@ def test_the_pods_of_the_jobset_meet_with_as_many_ranks_as_gpus() -> None:
     (workers,) = job_set["spec"]["replicatedJobs"]
     job = workers["template"]["spec"]
     (container,) = job["template"]["spec"]["containers"]
-    program, *words = container["args"]
+    *program, first = container["args"][:4]
+    assert (program, first) == (["python", "-m", "neox_code.launch.ranks"], f"--nodes={job['completions']}")
     variables = {"$(MASTER_ADDR)": container["env"][0]["value"], "$(JOB_COMPLETION_INDEX)": "1"}
-    words = [re.sub(r"\$\(\w+\)", lambda match: variables[match[0]], word) for word in words]
-    parsed = get_args_parser().parse_args(words)
+    words = [re.sub(r"\$\(\w+\)", lambda match: variables[match[0]], word) for word in container["args"][3:]]
+    parsed = ranks_parser().parse_args(words)
     name = job_set["metadata"]["name"]
-    assert program == "torchrun"
-    assert parsed.nnodes == str(job["parallelism"]) == str(job["completions"])
-    assert parsed.nproc_per_node == str(container["resources"]["limits"]["nvidia.com/gpu"])
+    assert parsed.nodes == job["parallelism"] == job["completions"]
+    assert parsed.ranks_per_node == container["resources"]["limits"]["nvidia.com/gpu"]
     assert (parsed.node_rank, parsed.master_addr) == (1, f"{name}-{workers['name']}-0-0.{name}")
-    assert (parsed.module, parsed.training_script) == (True, "neox_code.commands.train")
-    assert all((ROOT / file).is_file() for file in parsed.training_script_args)
+    module, *files = parsed.module
+    assert module == "neox_code.commands.train"
+    assert all((ROOT / file).is_file() for file in files)
+
+
+def test_a_pod_that_was_stopped_restarts_the_jobset_without_being_counted() -> None:
+    spec = yaml.safe_load((CLUSTER / "jobset.yaml").read_text())["spec"]
+    (rule,) = spec["failurePolicy"]["rules"]
+    assert (rule["action"], rule["onJobFailureReasons"]) == ("RestartJobSetAndIgnoreMaxRestarts", ["PodFailurePolicy"])
+    job = spec["replicatedJobs"][0]["template"]["spec"]
+    by_status, by_condition = job["podFailurePolicy"]["rules"]
+    assert by_status == {"action": "FailJob", "onExitCodes": {"containerName": "train", "operator": "In", "values": [EXIT_RESUME]}}
+    assert by_condition["onPodConditions"] == [{"type": "DisruptionTarget"}]
+    assert job["template"]["spec"]["containers"][0]["name"] == "train"
+    assert job["template"]["spec"]["terminationGracePeriodSeconds"] >= ParallelismConfig().stop_timeout_seconds
 
 
 @pytest.mark.skipif(not (ROOT / "Dockerfile").exists(), reason="no Dockerfile here, as in the image that it makes")

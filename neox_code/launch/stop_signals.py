@@ -1,0 +1,156 @@
+"""Signals that ask a run to stop: SIGTERM, SIGINT, SIGHUP, and SIGUSR1, which Slurm sends some time before a job's time limit.
+
+A rank of a training finishes its step, saves and exits with EXIT_RESUME. On a rank, before torch is imported:
+
+    stop = StopRequest()
+    stop.listen()                           # until `defer` a request ends the process at once: there is nothing to save
+    stop.defer(timeout_seconds=600)         # from here on the training loop reads `stop.is_requested` after each step
+
+In the processes above a rank, which hand signals on:
+
+    with StopSignals(relayed_by=os.getppid()) as signals:
+        number = signals.look(seconds=0.1)  # a signal to hand on, or None
+        signals.is_urgent                   # True after a second SIGTERM or SIGINT: end at once
+
+The signals are blocked and taken from the kernel's queue, so that a thread reads them whatever the main thread is doing. Children
+inherit the blocked signals. What was ignored before (nohup, a background job of a shell script) stays ignored.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from neox_code.errors import EXIT_RESUME
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""A second one of these ends the run at once."""
+
+STOP_SIGNALS = (*ENDING_SIGNALS, signal.SIGUSR1)
+
+ECHO_SECONDS = 1.0
+"""A signal this soon after the first is the same request: `timeout` signals its child twice, and a scheduler every process."""
+
+
+def not_ignored(signals: Sequence[signal.Signals]) -> list[signal.Signals]:
+    return [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+class StopSignals:
+    """The signals that this process has received while entered.
+
+    `relayed_by` is the process id that hands signals on to this one. What it sends is counted apart from what others send, since
+    a signal to all processes of a run arrives both ways.
+    """
+
+    def __init__(self, signals: Sequence[signal.Signals] = STOP_SIGNALS, relayed_by: int | None = None) -> None:
+        self.signals, self.relayed_by = not_ignored(signals), relayed_by
+        self.received: signal.Signals | None = None
+        self.is_urgent = False
+        self.first_seconds: dict[bool, float] = {}
+
+    def __enter__(self) -> "StopSignals":
+        self.old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, self.signals)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.discard_pending()
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.old_mask)
+
+    def discard_pending(self) -> None:
+        while signal.sigtimedwait(self.signals, 0) is not None:
+            continue
+
+    def look(self, seconds: float) -> signal.Signals | None:
+        """Wait for a signal for up to `seconds`; return it if it is to be handed on, None if there was none or an echo."""
+        if not self.signals:
+            time.sleep(seconds)
+            return None
+        info = signal.sigtimedwait(self.signals, seconds)
+        if info is None:
+            return None
+        number = signal.Signals(info.si_signo)
+        self.received = self.received or number
+        if number not in ENDING_SIGNALS:
+            return number
+        is_relayed = info.si_pid == self.relayed_by
+        if is_relayed not in self.first_seconds:
+            is_first = not self.first_seconds
+            self.discard_pending()
+            self.first_seconds[is_relayed] = time.monotonic()
+            return number if is_first else None
+        if time.monotonic() > self.first_seconds[is_relayed] + ECHO_SECONDS:
+            self.is_urgent = True
+        return None
+
+
+class StopRequest:
+    """A rank's view of the signals: the training loop reads `is_requested`, on all ranks together, and sets `was_followed`."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self.was_followed = False
+        """True if the run ended before its last step because of a signal."""
+        self.timeout_seconds = 0.0
+        """0 until the training loop has begun."""
+
+    @property
+    def is_requested(self) -> bool:
+        return self.received is not None
+
+    def listen(self) -> None:
+        """Read the signals in a thread from now on. To be called before other threads start: they inherit the blocked signals."""
+        self.signals = StopSignals(relayed_by=os.getppid()).__enter__()
+        threading.Thread(target=self.work, name="stop-signals", daemon=True).start()
+
+    def defer(self, timeout_seconds: float) -> None:
+        """Leave the end to the training loop from now on; end the process if it takes longer than this after a request."""
+        self.timeout_seconds = timeout_seconds
+
+    def work(self) -> None:
+        deadline = float("inf")
+        while time.monotonic() < deadline and not self.signals.is_urgent:
+            number = self.signals.look(min(deadline - time.monotonic(), 3600.0))
+            if number is None or self.received is not None:
+                continue
+            if not self.timeout_seconds:
+                end_process(f"{number.name} before the first step: there is nothing to save", EXIT_RESUME)
+            self.received = number
+            deadline = time.monotonic() + self.timeout_seconds
+            write_line(f"{number.name}: the run stops after this step")
+        assert self.received is not None
+        how = "a second time" if self.signals.is_urgent else f", and the run did not end within {self.timeout_seconds:g} s"
+        end_process(f"{self.received.name} {how}: the process ends without saving", 128 + self.received)
+
+
+def write_line(text: str) -> None:
+    """Write to standard error on rank zero, past Python's buffers, whose lock the main thread may hold."""
+    if os.environ.get("RANK", "0") == "0":
+        os.write(2, f"{text}\n".encode())
+
+
+def end_process(text: str, status: int) -> None:
+    write_line(text)
+    os._exit(status)
+
+
+def ignore_group_signals(worker_index: int = 0) -> None:
+    """Keep a data-loading worker of a listening rank alive when all processes of a run are signaled.
+
+    The rank needs its workers to finish the step. SIGTERM from the rank itself, by which multiprocessing ends its workers, still
+    ends one. Does nothing where the signals are not blocked.
+    """
+    rank = multiprocessing.parent_process()
+    if rank is not None and signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, []):
+        threading.Thread(target=end_with_rank, args=(rank.pid,), name="stop-signals", daemon=True).start()
+
+
+def end_with_rank(rank: int) -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != rank:
+        continue
+    sys.stderr.flush()
+    os._exit(0)
