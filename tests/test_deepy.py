@@ -200,7 +200,7 @@ def test_a_dry_run_names_the_default_hostfile_that_a_run_would_follow(deepy, fol
     (folder / "hosts").write_text("node0 slots=2\nnode1 slots=2\n")
     there = deepy("train", "conf/shape", "conf/rest", "--dry-run")
     assert ["hostfile", "hosts", "changed", "DLTS_HOSTFILE"] in [line.split() for line in there.stdout.splitlines()]
-    assert "--hosts=node0:0,1@node1:0,1" in there.stdout
+    assert """'--hosts={"node0": ["0", "1"], "node1": ["0", "1"]}'""" in there.stdout
 
 
 def test_a_dry_run_without_any_data_keys_says_what_is_not_here(deepy, folder):

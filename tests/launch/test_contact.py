@@ -13,6 +13,7 @@ import pytest
 from neox_code.errors import LaunchError
 from neox_code.launch import agent, contact, fleet
 from neox_code.launch.contact import Contact, know_each_other
+from neox_code.launch.stop_signals import StopSignals
 
 KEY = b"the run's key"
 
@@ -110,9 +111,9 @@ def test_words_that_are_no_message_end_the_connection(pair, monkeypatch, words):
 def head(tmp_path, monkeypatch):
     """A head that waits for two agents; yields it and its port."""
     monkeypatch.chdir(tmp_path)
-    parsed = argparse.Namespace(launcher="pdsh", hosts="a:0@b:0")
+    parsed = argparse.Namespace(launcher="pdsh", hosts={"a": ["0"], "b": ["0"]}, stop_timeout=600.0)
     with fleet.listener() as server:
-        made = fleet.Fleet(parsed, server)
+        made = fleet.Fleet(parsed, server, StopSignals())
         threading.Thread(target=made.accept, daemon=True).start()
         yield made, server.getsockname()[1]
         server.shutdown(socket.SHUT_RDWR)
