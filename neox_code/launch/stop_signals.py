@@ -22,8 +22,9 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from neox_code.errors import EXIT_RESUME
 
@@ -52,17 +53,32 @@ class StopSignals:
         self.received: signal.Signals | None = None
         self.is_urgent = False
         self.first_seconds: dict[bool, float] = {}
+        self.taken_elsewhere: deque[int] = deque()
+        """Signals that the kernel gave to a thread that had started before, and does not block them."""
 
     def __enter__(self) -> "StopSignals":
         self.old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, self.signals)
+        self.old_handlers = {number: signal.signal(number, self.take) for number in self.signals}
         return self
+
+    def take(self, number: int, frame: FrameType | None) -> None:
+        self.taken_elsewhere.append(number)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.discard_pending()
+        for number, handler in self.old_handlers.items():
+            signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, self.old_mask)
 
+    def next_signal(self, seconds: float) -> tuple[signal.Signals, bool] | None:
+        """Return the next signal and True if it was relayed; None if there is none for so long."""
+        if self.taken_elsewhere:
+            return signal.Signals(self.taken_elsewhere.popleft()), False
+        info = signal.sigtimedwait(self.signals, seconds)
+        return None if info is None else (signal.Signals(info.si_signo), info.si_pid == self.relayed_by)
+
     def discard_pending(self) -> None:
-        while signal.sigtimedwait(self.signals, 0) is not None:
+        while self.next_signal(0) is not None:
             continue
 
     def look(self, seconds: float) -> signal.Signals | None:
@@ -70,14 +86,13 @@ class StopSignals:
         if not self.signals:
             time.sleep(seconds)
             return None
-        info = signal.sigtimedwait(self.signals, seconds)
-        if info is None:
+        found = self.next_signal(seconds)
+        if found is None:
             return None
-        number = signal.Signals(info.si_signo)
+        number, is_relayed = found
         self.received = self.received or number
         if number not in ENDING_SIGNALS:
             return number
-        is_relayed = info.si_pid == self.relayed_by
         if is_relayed not in self.first_seconds:
             is_first = not self.first_seconds
             self.discard_pending()

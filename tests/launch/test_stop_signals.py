@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from neox_code.errors import EXIT_RESUME
-from neox_code.launch.stop_signals import ECHO_SECONDS, StopSignals
+from neox_code.launch.stop_signals import ECHO_SECONDS
 
 ROOT = Path(__file__).parents[2]
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP]
@@ -145,13 +145,30 @@ def test_ignored_signals_stay_ignored(tmp_path):
     assert ended.stdout == "None\nSIGTERM False\n"
 
 
-def test_signals_are_handled_as_before_once_the_block_ends():
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    with StopSignals() as signals:
-        os.kill(os.getpid(), signal.SIGUSR1)
-        assert signals.look(5) is signal.SIGUSR1
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+HANDLERS = """
+import os, signal, sys, threading, time
+from neox_code.launch.stop_signals import StopSignals
+
+if "with a thread" in sys.argv:
+    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()  # it does not block the signals, and gets them
+before = signal.getsignal(signal.SIGINT), signal.pthread_sigmask(signal.SIG_BLOCK, [])
+with StopSignals() as signals:
+    os.kill(os.getpid(), signal.SIGUSR1)
+    while (number := signals.look(0.1)) is None:
+        continue
+    print(number.name, signals.received.name)
+    os.kill(os.getpid(), signal.SIGTERM)  # left over
+assert before == (signal.getsignal(signal.SIGINT), signal.pthread_sigmask(signal.SIG_BLOCK, []))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize("thread", ["with a thread", "without"])
+def test_signals_are_handled_as_before_once_the_block_ends(thread):
+    command = [sys.executable, "-c", HANDLERS, thread]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert (ended.returncode, ended.stdout) == (-signal.SIGINT, "SIGUSR1 SIGUSR1\n")
+    assert ended.stderr.endswith("KeyboardInterrupt\n")
 
 
 def test_the_command_timeout_lets_a_run_stop_by_itself(chain):
