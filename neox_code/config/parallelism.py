@@ -38,7 +38,8 @@ class ParallelismConfig:
     """Number of ranks in all, where it cannot be found out (a dry run on another machine)."""
 
     hostfile: str | None = None
-    """File with a line `HOST slots=N` per machine; default: DLTS_HOSTFILE, else /job/hostfile where it is, else none."""
+    """File with a line `HOST slots=N` per machine; default: DLTS_HOSTFILE, else /job/hostfile where it is, else none. HOST is a
+    name or an address, `USER@` before it where pdsh needs that. Without the file the run has this machine alone."""
 
     include: str | None = None
     """Hosts and slots to use, in DeepSpeed's notation `host1@host2:0,1`."""

@@ -16,7 +16,17 @@ from neox_code.config.assembly import DEFAULT
 from neox_code.config.derive import data_parallel_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import LaunchError
-from neox_code.launch.hosts import COMMON_ORIGIN, HOSTFILE_VARIABLE, LOCALHOST, Resources, resources, visible_gpus
+from neox_code.launch.hosts import (
+    COMMON_ORIGIN,
+    HOSTFILE_VARIABLE,
+    LOCALHOST,
+    MISSING,
+    Resources,
+    address_of,
+    is_only_here,
+    resources,
+    visible_gpus,
+)
 
 
 def launch_command(module: str, arguments: Sequence[str], config: NeoXConfig, planned: Resources | None = None) -> list[str]:
@@ -30,7 +40,7 @@ def launch_command(module: str, arguments: Sequence[str], config: NeoXConfig, pl
     parallelism = config.parallelism
     found = resources(parallelism) if planned is None else planned
     check_number(sum(map(len, found.values())), config)
-    is_local = parallelism.hostfile is None and (planned is not None or list(found) == [LOCALHOST])
+    is_local = is_only_here(found)
     words = local_launcher(found, config, planned is None) if is_local else fleet(found, config)
     return [*words, "--module", module, *arguments]
 
@@ -38,6 +48,8 @@ def launch_command(module: str, arguments: Sequence[str], config: NeoXConfig, pl
 def remarks(config: NeoXConfig) -> Iterator[str]:
     """What the configuration alone does not show of where the run's ranks are."""
     origin, launcher = config.origins["hostfile"], config.said("launcher")
+    if origin.endswith(MISSING):
+        yield f"hostfile {origin}"
     if origin in (HOSTFILE_VARIABLE, COMMON_ORIGIN):
         yield f"hostfile {config.parallelism.hostfile} ({origin}) names the run's hosts"
     if config.origins["launcher"] != DEFAULT and list(resources(config.parallelism)) == [LOCALHOST]:
@@ -88,7 +100,8 @@ def launch_environment(config: NeoXConfig) -> dict[str, str]:
 
     Values that are set already stay as they are. Of several machines, each finds its own.
     """
-    return environment_here(len(resources(config.parallelism).get(LOCALHOST, ())))
+    found = resources(config.parallelism)
+    return environment_here(sum(map(len, found.values())) if is_only_here(found) else 0)
 
 
 def environment_here(ranks: int) -> dict[str, str]:
@@ -99,8 +112,19 @@ def environment_here(ranks: int) -> dict[str, str]:
 
 
 def fleet(found: Resources, config: NeoXConfig) -> list[str]:
-    """The head of a run on several hosts."""
+    """The head of a run on several hosts. Raises LaunchError for a host that the launcher cannot be given."""
     parallelism = config.parallelism
+    for host in found:
+        if ":" in host:
+            raise LaunchError(
+                f"{host} is an IPv6 address, and the launcher {parallelism.launcher} takes names and IPv4 addresses alone. Give it "
+                "a name in /etc/hosts or ~/.ssh/config, and write that in the hostfile."
+            )
+        if "@" in host and parallelism.launcher != "pdsh":
+            raise LaunchError(
+                f"{host} names a user, which only the launcher pdsh can connect as, not {parallelism.launcher}. Write "
+                f"{address_of(host)}, and the user in ~/.ssh/config."
+            )
     asked_for_port = config.origins["master_port"] != DEFAULT
     return [
         *(sys.executable, "-u", "-m", "neox_code.launch.fleet"),

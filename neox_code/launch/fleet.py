@@ -38,6 +38,7 @@ from typing import Any
 
 from neox_code.errors import EXIT_RESUME, EXIT_USER_ERROR, LaunchError
 from neox_code.launch.contact import SILENT_SECONDS, Contact, Message, know_each_other
+from neox_code.launch.hosts import address_of
 from neox_code.launch.stop_signals import StopSignals
 from neox_code.launch.supervise import ERROR_VARIABLE, leave_report, run_rank, signal_sentence, start
 
@@ -354,8 +355,8 @@ def own_addresses(hosts: Sequence[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for host in hosts:
-        with suppress(OSError):
-            for family, kind, protocol, _, place in socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM):
+        with suppress(OSError, UnicodeError):
+            for family, kind, protocol, _, place in socket.getaddrinfo(address_of(host), 9, type=socket.SOCK_DGRAM):
                 with suppress(OSError), socket.socket(family, kind, protocol) as probe:
                     probe.connect(place)
                     found[probe.getsockname()[0]] = None

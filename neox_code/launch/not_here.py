@@ -137,11 +137,7 @@ def packages(config: NeoXConfig) -> Iterator[str]:
 
 
 def hosts(config: NeoXConfig) -> Iterator[str]:
-    """The host file, where it is missing, and hosts or devices that are not there."""
-    hostfile = config.parallelism.hostfile
-    if hostfile and not Path(hostfile).is_file():
-        yield f"{config.said('hostfile')}. Write it, or unset it to run on this machine alone."
-        return
+    """Hosts or devices that are not there."""
     try:
         resources(config.parallelism)
     except LaunchError as error:

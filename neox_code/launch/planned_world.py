@@ -44,7 +44,7 @@ def planned_world(config: NeoXConfig) -> PlannedWorld:
     ):
         if ranks:
             return PlannedWorld({LOCALHOST: numbered(ranks)}, config.said(key), True)
-    named = parse_filter(parallelism.include) if parallelism.include else {}
+    named = (parse_filter(parallelism.include) or {}) if parallelism.include else {}
     if named and all(named.values()):
         return PlannedWorld(named, config.said("include"), True)
     ranks = max(1, parallelism.pipe_parallel_size) * parallelism.model_parallel_size * copies_of_the_batch(config)

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Mapping, MutableMapping
 
 from neox_code.errors import LaunchError
-from neox_code.launch.hosts import visible_gpus
+from neox_code.launch.hosts import slurm_number, slurm_variable, visible_gpus
 
 PORTS = range(10_000, 30_000)
 """Below the ports that Linux gives to outgoing connections."""
@@ -19,21 +19,25 @@ PORTS = range(10_000, 30_000)
 def adopt_slurm_ranks(environment: MutableMapping[str, str] = os.environ) -> None:
     """Adds what torchrun would have set, in a task of srun's; values that are there already stay, MASTER_ADDR for example.
 
-    Does nothing where another launcher set RANK, and in a batch script itself, which is no rank.
+    Does nothing where another launcher set RANK, and in a batch script itself, which is no rank. Raises LaunchError where one of
+    Slurm's variables is missing or is no number.
     """
     if "SLURM_STEP_NUM_TASKS" not in environment or "RANK" in environment:
         return
-    ranks = {
-        "RANK": environment["SLURM_PROCID"],
-        "WORLD_SIZE": environment["SLURM_STEP_NUM_TASKS"],
-        # with --gpus-per-task each task sees its own GPU alone, as number 0
-        "LOCAL_RANK": "0" if len(visible_gpus()) == 1 else environment["SLURM_LOCALID"],
-    }
-    environment.update(ranks)
-    if ranks["WORLD_SIZE"] != "1":
+    rank, world_size, local_rank = (
+        slurm_number(environment, name) for name in ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+    )
+    if rank >= world_size:
+        raise LaunchError(f"SLURM_PROCID ({rank}) must be less than SLURM_STEP_NUM_TASKS ({world_size}). Start the ranks by srun.")
+    ranks = {"RANK": rank, "WORLD_SIZE": world_size, "LOCAL_RANK": local_rank}
+    if world_size > 1:
         if "MASTER_ADDR" not in environment:
             environment["MASTER_ADDR"] = meeting_host(environment)
-        environment.setdefault("MASTER_PORT", str(PORTS[int(environment["SLURM_JOB_ID"]) % len(PORTS)]))
+        if "MASTER_PORT" not in environment:
+            environment["MASTER_PORT"] = str(PORTS[slurm_number(environment, "SLURM_JOB_ID") % len(PORTS)])
+    if len(visible_gpus()) == 1:
+        ranks["LOCAL_RANK"] = 0  # with --gpus-per-task each task sees its own GPU alone, as number 0
+    environment.update({name: str(value) for name, value in ranks.items()})
 
 
 def meeting_host(environment: Mapping[str, str]) -> str:
@@ -41,10 +45,11 @@ def meeting_host(environment: Mapping[str, str]) -> str:
 
     In a batch script both are one. Raises LaunchError where neither is known.
     """
-    host = first_host(environment["SLURM_STEP_NODELIST"])
+    nodes = slurm_variable(environment, "SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST"))
+    host = first_host(nodes)
     try:
         socket.getaddrinfo(host, None)
-    except OSError:
+    except (OSError, UnicodeError):
         address = environment.get("SLURM_LAUNCH_NODE_IPADDR")
         if address is None:
             raise LaunchError(

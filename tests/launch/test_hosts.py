@@ -1,5 +1,8 @@
 """Hosts, slots and filters against DeepSpeed's own rules, and GPUs as CUDA counts them."""
 
+import json
+import re
+import socket
 from dataclasses import replace
 
 import pytest
@@ -8,7 +11,9 @@ from neox_code.config.neox import NeoXConfig
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.errors import LaunchError
 from neox_code.launch import hosts
+from neox_code.launch.command import launch_command, remarks
 from neox_code.launch.hosts import (
+    address_of,
     chosen_gpus,
     filtered,
     is_here,
@@ -80,15 +85,120 @@ def test_gpt_neox_s_default_hostfiles_are_followed_where_the_key_is_not_set(tmp_
     assert hostfile() == (None, "default")
     (tmp_path / "hostfile").touch()
     assert hostfile() == (str(tmp_path / "hostfile"), "GPT-NeoX's default")
-    monkeypatch.setenv("DLTS_HOSTFILE", "elsewhere")
-    assert hostfile() == ("elsewhere", "DLTS_HOSTFILE")
-    assert hostfile(hostfile="mine") == ("mine", "--set")
+    other = str(tmp_path / "elsewhere")
+    monkeypatch.setenv("DLTS_HOSTFILE", other)
+    assert hostfile() == (None, f"{other} (DLTS_HOSTFILE) does not exist: this machine alone")
+    (tmp_path / "elsewhere").touch()
+    assert hostfile() == (other, "DLTS_HOSTFILE")
+    assert hostfile(hostfile=other) == (other, "--set")
 
 
-def test_a_missing_hostfile_is_never_a_run_on_this_machine(tmp_path):
-    for path in (tmp_path / "none", tmp_path):
-        with pytest.raises(LaunchError, match=rf"^hostfile {path} "):
-            resources(ParallelismConfig(hostfile=str(path)))
+def test_without_its_hostfile_a_run_has_this_machine_alone_as_in_gpt_neox(tmp_path, gpus):
+    gpus(0)
+    config = with_default_hostfile(NeoXConfig.load([], {**SHAPE, "hostfile": "/mock_path"}))
+    assert resources(config.parallelism) == {"localhost": ("0",)}
+    assert list(remarks(config)) == ["hostfile /mock_path (--set) does not exist: this machine alone"]
+    with pytest.raises(LaunchError, match=r"^num_nodes \(2\) asks for several machines, and no hostfile names them"):
+        resources(ParallelismConfig(hostfile="/mock_path", num_nodes=2))
+    with pytest.raises(LaunchError, match=rf"^hostfile {tmp_path} is not a text file"):
+        resources(ParallelismConfig(hostfile=str(tmp_path)))
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "::1", "[::1]", "me@localhost", socket.gethostname()])
+def test_a_hostfile_of_this_machine_alone_needs_no_ssh(tmp_path, host, gpus):
+    if not is_here(host):
+        pytest.skip(f"{host} is no name of this machine here")
+    gpus(0)
+    (tmp_path / "hosts").write_text(f"{host} slots=2\n")
+    config = NeoXConfig.load([], {**SHAPE, "hostfile": str(tmp_path / "hosts")})
+    command = launch_command("some.module", [], config)
+    assert command[3:5] == ["neox_code.launch.ranks", f"--hosts={json.dumps({host: ['0', '1']})}"]
+
+
+HOSTS_OF_ALL_FORMS = """
+alice@192.0.2.10 slots=2
+root@192.0.2.7\tslots=1 # the old one
+node-0.example.org  slots = 4
+NODE_7. slots=1
+
+2001:db8::1 slots=2
+root@[2001:db8::2] slots=3
+fe80::3%eth0 slots=1
+a.b@c slots=1
+"""
+ALL_FORMS = {
+    "alice@192.0.2.10": 2,
+    "root@192.0.2.7": 1,
+    "node-0.example.org": 4,
+    "NODE_7.": 1,
+    "2001:db8::1": 2,
+    "root@[2001:db8::2]": 3,
+    "fe80::3%eth0": 1,
+    "a.b@c": 1,
+}
+
+
+@pytest.mark.parametrize("text", [HOSTS_OF_ALL_FORMS, HOSTS_OF_ALL_FORMS.replace("\n", "\r\n"), "\ufeff" + HOSTS_OF_ALL_FORMS[1:]])
+def test_a_host_of_any_form_is_one_host(tmp_path, text):
+    (tmp_path / "hosts").write_bytes(text.encode())
+    found = resources(ParallelismConfig(hostfile=str(tmp_path / "hosts")))
+    assert {host: len(slots) for host, slots in found.items()} == ALL_FORMS
+    for host in ALL_FORMS:
+        assert list(filtered(found, host, None)) == [host]
+        assert list(filtered(found, address_of(host), None)) == [host]
+        assert filtered(found, f"{host}:0", None) == {host: ("0",)}
+        assert list(filtered(found, None, f"{host}@NODE_7.")) == [other for other in ALL_FORMS if other not in (host, "NODE_7.")]
+    everything = "@".join(f"{host}:{','.join(slots)}" for host, slots in found.items())
+    assert filtered(found, everything, None) == found
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "node[01-03]",
+        "node1,node2",
+        "node1:22",
+        "192.0.2.7:22",
+        "192.0.2.300",
+        "1.2.3",
+        "-oProxyCommand=x",
+        "-u@h",
+        "a@b@c",
+        "h;id",
+        "::g",
+    ],
+)
+def test_what_is_no_host_is_refused_with_its_line(host):
+    with pytest.raises(LaunchError, match=rf"^hosts:2 \({re.escape(host)}\) is no host\. A host is a name or an address"):
+        parse_hostfile(f"node0 slots=1\n{host} slots=2\n", "hosts")
+
+
+@pytest.mark.parametrize(("first", "second"), [("node0", "NODE0"), ("me@node0", "you@node0"), ("::1", "[::1]"), ("a.b", "a.b.")])
+def test_a_machine_under_two_spellings_is_one(first, second):
+    with pytest.raises(LaunchError, match=rf"^hosts:2 names {re.escape(second)} a second time \(first in line 1\)"):
+        parse_hostfile(f"{first} slots=1\n{second} slots=1\n", "hosts")
+
+
+@pytest.mark.parametrize(
+    ("host", "launcher", "reason"),
+    [
+        ("me@192.0.2.7", "openmpi", "names a user, which only the launcher pdsh can connect as, not openmpi"),
+        ("me@192.0.2.7", "slurm", "names a user"),
+        ("2001:db8::1", "pdsh", "is an IPv6 address, and the launcher pdsh takes names and IPv4 addresses alone"),
+    ],
+)
+def test_a_host_that_a_launcher_cannot_be_given_is_refused(tmp_path, host, launcher, reason):
+    (tmp_path / "hosts").write_text(f"{host} slots=1\n192.0.2.1 slots=1\n")
+    config = NeoXConfig.load([], {**SHAPE, "hostfile": str(tmp_path / "hosts"), "launcher": launcher})
+    with pytest.raises(LaunchError, match=rf"^{host} {reason}"):
+        launch_command("some.module", [], config)
+
+
+def test_hosts_with_users_arrive_as_they_are_written(tmp_path):
+    (tmp_path / "hosts").write_text("alice@192.0.2.10 slots=2\nroot@192.0.2.7 slots=1\n")
+    config = NeoXConfig.load([], {**SHAPE, "hostfile": str(tmp_path / "hosts")})
+    (option,) = [word for word in launch_command("some.module", [], config) if word.startswith("--hosts=")]
+    assert json.loads(option.partition("=")[2]) == {"alice@192.0.2.10": ["0", "1"], "root@192.0.2.7": ["0"]}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +206,7 @@ def test_a_missing_hostfile_is_never_a_run_on_this_machine(tmp_path):
     [
         ("node0\n", "hosts:1 (node0) is not `HOST slots=N`."),
         ("node0 slots=2\nnode1 slots=0\n", "hosts:2 (node1 slots=0) is not `HOST slots=N`."),
-        ("node0 slots=2\nnode0 slots=2\n", "hosts:2 names node0 a second time."),
+        ("node0 slots=2\nnode0 slots=2\n", "hosts:2 names node0 a second time"),
         ("# nothing\n", "hosts names no host."),
     ],
 )
@@ -189,5 +299,14 @@ def test_a_job_of_slurms_has_its_nodes_where_slurm_is_the_launcher(tmp_path, mon
     assert list(resources(replace(slurm, launcher="pdsh"))) == ["localhost"]
     with pytest.raises(LaunchError, match=r"^num_nodes \(4\) is more than the 3 that the Slurm job has"):
         resources(replace(slurm, num_nodes=4))
+    monkeypatch.delenv("SLURM_JOB_NODELIST")
+    with pytest.raises(LaunchError, match=r"^SLURM_JOB_NODELIST is not set, and a Slurm job has it"):
+        resources(slurm)
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "other")
+    with pytest.raises(LaunchError, match=r"^scontrol show hostnames other ended with status 1: it lists no node"):
+        resources(slurm)
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2(x3)")
+    with pytest.raises(LaunchError, match=r"^SLURM_JOB_NUM_NODES \(2\(x3\)\) must be a whole number"):
+        resources(slurm)
     monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
     assert list(resources(slurm)) == ["localhost"]

@@ -73,3 +73,33 @@ def test_a_name_that_only_slurm_knows_gives_way_to_an_address(monkeypatch: pytes
     assert meeting_host(TASK) == "10.0.0.7"
     with pytest.raises(LaunchError, match=r"finds no address for the job's first host \(gpu7\). Set MASTER_ADDR"):
         meeting_host({"SLURM_STEP_NODELIST": "gpu[7-8]"})
+
+
+@pytest.mark.parametrize("name", ["SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NODELIST", "SLURM_JOB_ID"])
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_variable_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) -> None:
+    resolve(monkeypatch, "gpu7")
+    environment = {**TASK, name: value} if value is not None else {key: text for key, text in TASK.items() if key != name}
+    with pytest.raises(LaunchError, match=rf"^{name} is not set, and a Slurm job has it\. Start the run by sbatch, srun"):
+        adopt_slurm_ranks(environment)
+
+
+@pytest.mark.parametrize("name", ["SLURM_PROCID", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS", "SLURM_JOB_ID"])
+@pytest.mark.parametrize("value", ["-1", "two", "1.0", "٣"])
+def test_a_variable_that_is_no_number_is_named_with_its_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    resolve(monkeypatch, "gpu7")
+    with pytest.raises(LaunchError, match=rf"^{name} \({value}\) must be a whole number"):
+        adopt_slurm_ranks({**TASK, name: value})
+
+
+def test_a_task_outside_its_step_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LaunchError, match=r"^SLURM_PROCID \(4\) must be less than SLURM_STEP_NUM_TASKS \(4\)"):
+        adopt_slurm_ranks({**TASK, "SLURM_PROCID": "4"})
+
+
+def test_the_nodes_of_the_job_stand_in_for_those_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve(monkeypatch, "node01")
+    environment = {**TASK, "SLURM_JOB_NODELIST": "node[01-03,07]"}
+    del environment["SLURM_STEP_NODELIST"]
+    adopt_slurm_ranks(environment)
+    assert environment["MASTER_ADDR"] == "node01"
