@@ -13,7 +13,7 @@ from pathlib import Path
 
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError, LaunchError
-from neox_code.launch.hosts import is_here, resources, visible_gpus
+from neox_code.launch.hosts import MISSING, is_here, resources, visible_gpus
 from neox_code.launch.planned_world import planned_world
 
 TOKENS = (".bin", ".idx")
@@ -58,7 +58,7 @@ def remedy(key: str, script: str, config: NeoXConfig) -> str:
 def lacking(config: NeoXConfig, script: str) -> list[str]:
     """Everything that is not here, in sentences that go after "not here: "."""
     training = (*gpu_for_fp16(config), *(list(hosts(config)) or gpus(config))) if script == "train" else ()
-    return [*unset(config, script), *files(config, script), *packages(config), *training]
+    return [*unset(config, script), *files(config, script), *packages(config), *missing_hostfile(config), *training]
 
 
 def stopping(config: NeoXConfig, script: str) -> list[str]:
@@ -134,6 +134,11 @@ def packages(config: NeoXConfig) -> Iterator[str]:
     for key, value, package, remedy in PACKAGES:
         if values[key] == value and importlib.util.find_spec(package) is None:
             yield f"the package {package}, which {config.said(key)} needs. Run {remedy}."
+
+
+def missing_hostfile(config: NeoXConfig) -> Iterator[str]:
+    if config.origins["hostfile"].endswith(MISSING):
+        yield f"hostfile {config.origins['hostfile']}"
 
 
 def hosts(config: NeoXConfig) -> Iterator[str]:
