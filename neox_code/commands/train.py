@@ -31,14 +31,16 @@ if not visible_gpus():
 warnings.filterwarnings("ignore", "Transformer", UserWarning)
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a CUDA toolkit where there is no GPU
 
+from neox_code.parallel.startup import rank_variables  # noqa: E402
 from neox_code.training.pretrain import pretrain  # noqa: E402
 
 
 def main(argv: Sequence[str]) -> int:
     adopt_slurm_ranks()
+    _, world_size, _ = rank_variables()
     config = parse_command_line(argv, __doc__, "train").load()
     config.require_training()
-    check_number(int(os.environ.get("WORLD_SIZE", "1")), config)
+    check_number(world_size, config)
     pretrain(config, STOP)
     return EXIT_RESUME if STOP.was_followed else 0
 

@@ -3,13 +3,15 @@
     with startup(config.parallelism) as grid:
         ...
 
-Rank, world size and meeting point come from RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as DeepSpeed's launcher
-and torchrun set them, and `launch/slurm.py` for srun; without them the process is a world of one.
+Rank, world size and meeting point come from RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as `launch/ranks.py`,
+DeepSpeed's launcher and torchrun set them, and `launch/slurm.py` for srun; without them the process is a world of one.
 """
 
 import hashlib
 import os
+import re
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -33,7 +35,9 @@ def startup(parallelism: ParallelismConfig) -> Iterator[ParallelGrid]:
 
     Raises ConfigError where the world is no multiple of pipeline x tensor size, LaunchError where the ranks cannot meet.
     """
-    rank, world_size, local_rank = (int(os.environ.setdefault(name, default)) for name, default in ENVIRONMENT)
+    rank, world_size, local_rank = rank_variables()
+    for (name, _), value in zip(ENVIRONMENT, (rank, world_size, local_rank), strict=True):
+        os.environ[name] = str(value)
     pipeline_size = max(1, parallelism.pipe_parallel_size)
     tensor_size = parallelism.model_parallel_size
     data_size = data_parallel_size(world_size, pipeline_size, tensor_size)
@@ -74,12 +78,53 @@ ENVIRONMENT = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
 """Set for a world of one as well: DeepSpeed reads them."""
 
 
+def rank_variables() -> tuple[int, int, int]:
+    """RANK, WORLD_SIZE and LOCAL_RANK. Raises LaunchError where one of these, MASTER_ADDR or MASTER_PORT cannot be used."""
+    values = {name: os.environ.get(name, "").strip() or default for name, default in ENVIRONMENT}
+    if "MASTER_ADDR" in os.environ or values["WORLD_SIZE"] != "1":
+        values["MASTER_PORT"] = os.environ.get("MASTER_PORT", "")
+    for name, value in values.items():
+        if not re.fullmatch(r"\d+", value, re.ASCII):
+            raise LaunchError(f"{name} ({value or 'not set'}) must be a whole number. {BY_LAUNCHER}")
+    rank, world_size, local_rank = (int(values[name]) for name, _ in ENVIRONMENT)
+    if rank >= world_size:
+        raise LaunchError(f"RANK ({rank}) must be less than WORLD_SIZE ({world_size}). {BY_LAUNCHER}")
+    if int(values.get("MASTER_PORT", "1")) not in range(1, 1 << 16):
+        raise LaunchError(f"MASTER_PORT ({values['MASTER_PORT']}) must be a port, 1 to 65535. {BY_LAUNCHER}")
+    if world_size > 1 and not os.environ.get("MASTER_ADDR"):
+        raise LaunchError(f"MASTER_ADDR is not set, and {world_size} ranks meet there. {BY_LAUNCHER}")
+    return rank, world_size, local_rank
+
+
+BY_LAUNCHER = "Start the ranks by ./deepy.py train, torchrun or srun, which set it; by hand, set it for each rank."
+
+ADDRESS_SECONDS = 120.0
+"""How long a rank waits for the name of the first host to have an address: in Kubernetes, until its pod runs."""
+
+
+def wait_for_address(host: str, timeout_seconds: float) -> None:
+    """Raises LaunchError where the name where ranks meet has no address after so long."""
+    deadline = time.monotonic() + min(timeout_seconds, ADDRESS_SECONDS)
+    while True:
+        try:
+            socket.getaddrinfo(host, None)
+            return
+        except (OSError, UnicodeError) as error:
+            if time.monotonic() > deadline:
+                raise LaunchError(
+                    f"MASTER_ADDR ({host}) has no address on {socket.gethostname()}: {error}. Set it to a name or an address by "
+                    "which this host finds the first one (master_addr with ./deepy.py)."
+                ) from None
+            time.sleep(1)
+
+
 def join(rank: int, world_size: int, device: torch.device, parallelism: ParallelismConfig) -> None:
     """torch.distributed's process group over all ranks."""
     if world_size == 1 and "MASTER_ADDR" not in os.environ:
         store: dist.Store | None = dist.HashStore()
     else:
         store = None
+        wait_for_address(os.environ["MASTER_ADDR"], parallelism.distributed_timeout_seconds)
     try:
         dist.init_process_group(
             "nccl" if device.type == "cuda" and parallelism.distributed_backend != "gloo" else "gloo",
@@ -93,9 +138,18 @@ def join(rank: int, world_size: int, device: torch.device, parallelism: Parallel
         place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise LaunchError(
             f"rank {rank} of {world_size} on {socket.gethostname()} could not meet the others at {place}: "
-            f"{str(error).splitlines()[0]}. "
+            f"{str(error).splitlines()[0].rstrip('.')}. {unknown_interface()}"
             "Check that the first host answers at this address and port, and that no other run uses the port (master_port)."
         ) from None
+
+
+def unknown_interface() -> str:
+    """A sentence on the network interface that gloo is told to use, where this host has none of that name."""
+    name = os.environ.get("GLOO_SOCKET_IFNAME", "")
+    known = [interface for _, interface in socket.if_nameindex()]
+    if not name or set(name.split(",")) <= set(known):
+        return ""
+    return f"GLOO_SOCKET_IFNAME ({name}) is none of this host's network interfaces ({', '.join(known)}). "
 
 
 def require_same_everywhere(configuration: str) -> None:

@@ -1,0 +1,90 @@
+"""What a rank's environment must have, and how the lack of it is reported."""
+
+import socket
+import time
+
+import pytest
+
+from neox_code.config.parallelism import ParallelismConfig
+from neox_code.errors import LaunchError
+from neox_code.parallel.grid import CPU
+from neox_code.parallel.startup import join, rank_variables, wait_for_address
+
+RANK = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.fixture
+def variables(monkeypatch):
+    """Sets a rank's variables; None removes one."""
+
+    def put(**changes):
+        for name, value in (RANK | changes).items():
+            monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
+
+    return put
+
+
+def test_a_process_alone_needs_no_variables(variables):
+    variables(**dict.fromkeys(RANK))
+    assert rank_variables() == (0, 1, 0)
+
+
+def test_a_rank_is_what_its_launcher_set(variables):
+    variables()
+    assert rank_variables() == (1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"RANK": "x"}, r"^RANK \(x\) must be a whole number\. Start the ranks by"),
+        ({"WORLD_SIZE": "-2"}, r"^WORLD_SIZE \(-2\) must be a whole number"),
+        ({"LOCAL_RANK": "0.5"}, r"^LOCAL_RANK \(0\.5\) must be a whole number"),
+        ({"RANK": "2"}, r"^RANK \(2\) must be less than WORLD_SIZE \(2\)"),
+        ({"WORLD_SIZE": "0", "RANK": None}, r"^RANK \(0\) must be less than WORLD_SIZE \(0\)"),
+        ({"MASTER_PORT": "abc"}, r"^MASTER_PORT \(abc\) must be a whole number"),
+        ({"MASTER_PORT": None}, r"^MASTER_PORT \(not set\) must be a whole number"),
+        ({"MASTER_PORT": "99999"}, r"^MASTER_PORT \(99999\) must be a port, 1 to 65535"),
+        ({"MASTER_ADDR": None}, r"^MASTER_ADDR is not set, and 2 ranks meet there"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named_with_its_value(variables, changes, message):
+    variables(**changes)
+    with pytest.raises(LaunchError, match=message):
+        rank_variables()
+
+
+def test_a_first_host_without_an_address_is_named():
+    with pytest.raises(LaunchError, match=r"^MASTER_ADDR \(no-such-host\.invalid\) has no address on .*: .*\. Set it to a name"):
+        wait_for_address("no-such-host.invalid", timeout_seconds=0.0)
+
+
+def test_an_address_that_comes_late_is_waited_for(monkeypatch):
+    answers = iter([OSError("not yet"), OSError("not yet"), []])
+
+    def getaddrinfo(*arguments):
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    wait_for_address("late", timeout_seconds=60.0)
+    assert list(answers) == []
+
+
+def test_a_port_in_use_is_an_error_of_the_launch(variables):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        variables(RANK="0", LOCAL_RANK="0", MASTER_PORT=str(listener.getsockname()[1]))
+        with pytest.raises(LaunchError, match=r"^rank 0 of 2 on .* could not meet the others at 127\.0\.0\.1:\d+: .*EADDRINUSE"):
+            join(0, 2, CPU, ParallelismConfig(distributed_timeout_seconds=5))
+
+
+def test_an_interface_that_is_not_there_is_named(variables, monkeypatch):
+    variables(**dict.fromkeys(RANK))
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nosuch0")
+    with pytest.raises(LaunchError, match=r"GLOO_SOCKET_IFNAME \(nosuch0\) is none of this host's network interfaces \(.*lo"):
+        join(0, 1, CPU, ParallelismConfig(distributed_timeout_seconds=5))
