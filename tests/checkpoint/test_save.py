@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from distributed_runs import losses_of, run_ranks, train
 
-from neox_code.checkpoint.layout import latest_file, partial_step_name, step_name
+from neox_code.checkpoint.layout import RUN_RECORD, TRAINING_LOCK, VOCABULARY_FOLDER, latest_file, partial_step_name, step_name
 
 Event = tuple[int, str, str, int]
 """Time in nanoseconds, kind, path, and the size of a file that is synchronized."""
@@ -68,7 +68,8 @@ def test_each_file_is_on_the_disk_before_the_next_one_vouches_for_it(job, tmp_pa
     is_current = times("os.rename", latest)[-1]
     assert [at for at in times("sync", save) if named < at < is_current]
     assert [at for at in times("sync", save / "latest.partial") if named < at < is_current]
-    (deleted,) = times("shutil.rmtree", save / step_name(1))
+    (deleted,) = times("os.rename", save / partial_step_name(1))
+    assert deleted < times("shutil.rmtree", save / partial_step_name(1))[-1]
     assert [at for at in times("sync", save) if is_current < at < deleted]
     assert latest.read_text() == "global_step2\n"
 
@@ -77,10 +78,11 @@ def test_each_file_is_on_the_disk_before_the_next_one_vouches_for_it(job, tmp_pa
 def test_a_save_leaves_weights_optimizer_state_and_configuration_and_nothing_else(job, tmp_path, layout):
     save = tmp_path / "save"
     losses_of(2, job(train_iters=1, eval_iters=0, data_cache_path=str(tmp_path / "cache"), **LAYOUTS[layout]), save)
-    assert {path.name for path in save.iterdir()} == {"configs", "global_step1", "latest", "metrics.jsonl"}
-    patterns = ("layer_*-model_*-model_states.pt", "mp_rank_*_model_states.pt", "*zero_pp_rank_*_optim_states.pt", "configs")
+    assert {path.name for path in save.iterdir()} == {"configs", "global_step1", "latest", "metrics.jsonl", TRAINING_LOCK}
+    patterns = ("layer_*-model_*-model_states.pt", "mp_rank_*_model_states.pt", "*zero_pp_rank_*_optim_states.pt")
     known = {path for pattern in patterns for path in (save / "global_step1").glob(pattern)}
-    assert set((save / "global_step1").iterdir()) == known
+    others = {path.name for path in (save / "global_step1").iterdir() if path not in known}
+    assert others == {"configs", RUN_RECORD, VOCABULARY_FOLDER}
     for path in (save / "global_step1").glob("*.pt"):
         classes = {name for name in classes_in(path) if not name.startswith(("torch ", "torch._utils ", "collections OrderedDict"))}
         assert classes <= OPTIMIZER_CLASSES if "optim_states" in path.name else not classes
