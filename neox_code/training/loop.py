@@ -138,7 +138,7 @@ class Run:
     def follow_request(self, result: StepResult, rate: float, is_saved: bool) -> None:
         """Save before the run ends early, unless this step is saved already."""
         self.stop.was_followed = True
-        if self.interval.losses:
+        if self.interval.steps:
             self.report(result, rate)
         save = self.config.training.save
         if save and not is_saved and self.guard.is_loss_finite:
