@@ -180,11 +180,12 @@ def test_the_warning_has_the_ranks_save_and_puts_the_job_back_into_the_queue(sub
     assert (tmp_path / "scontrol.log").read_text().splitlines()[-1] == "requeue 7"
 
 
-def test_an_error_after_the_warning_ends_the_job(submit, tmp_path: Path) -> None:
-    script = submit(RANKS.format(status=2), "mine.yml")
+@pytest.mark.parametrize("status", [0, 2])
+def test_a_run_that_is_done_or_fails_after_the_warning_ends_the_job(submit, tmp_path: Path, status: int) -> None:
+    script = submit(RANKS.format(status=status), "mine.yml")
     assert [script.stdout.readline() for _ in range(2)][1].startswith("ranks")
     script.send_signal(signal.SIGUSR1)
-    assert script.wait(60) == 2
+    assert script.wait(60) == status
     assert "requeue" not in (tmp_path / "scontrol.log").read_text()
 
 
