@@ -1,32 +1,42 @@
 """Reading a checkpoint into a training engine, on every rank."""
 
+from pathlib import Path
 from typing import Any
 
+import deepspeed
 from deepspeed import DeepSpeedEngine
 from deepspeed.runtime.zero.utils import ZeRORuntimeException
 
+from neox_code.checkpoint.buffers import sum_row_biases
 from neox_code.checkpoint.engine_files import WeightsOnlyEngine
+from neox_code.checkpoint.layout import layer_files, model_files
 from neox_code.checkpoint.resume import Start
+from neox_code.checkpoint.serialization import load_file
+from neox_code.checkpoint.weights import has_summed_row_biases, load_weights
 from neox_code.errors import CheckpointError
 from neox_code.logs import get_logger
+from neox_code.parallel.grid import ParallelGrid
 
 log = get_logger(__name__)
 
 
-def load_checkpoint(engine: DeepSpeedEngine, start: Start) -> dict[str, Any]:
+def load_checkpoint(engine: DeepSpeedEngine, start: Start, vocab_size: int, grid: ParallelGrid) -> dict[str, Any]:
     """Load weights and optimizer state into the engine, on every rank; return the client state, {} for a start from scratch.
 
-    The layout over ranks must be that of the save; without the optimizer's state the number of data-parallel ranks need not.
+    The layout over ranks must be that of the save; without the optimizer's state it may be any.
     """
     folder = start.folder
     if folder is None:
         return {}
     engine.checkpoint_engine = WeightsOnlyEngine(engine._config)
-    weights_only = not start.loads_optimizer
+    if not start.loads_optimizer:
+        load_weights_alone(engine, folder, vocab_size, grid)
+        if start.resets:
+            return {}
+        return dict(start.record.state) if start.record else client_state(folder)
+    require_tensor_size(folder, grid.tensor_size)
     try:
-        _, state = engine.load_checkpoint(
-            str(folder.parent), tag=folder.name, load_optimizer_states=not weights_only, load_module_only=weights_only
-        )
+        _, state = engine.load_checkpoint(str(folder.parent), tag=folder.name)
     except ZeRORuntimeException as error:
         raise CheckpointError(
             f"{folder} was written by another number of data-parallel ranks: {str(error).splitlines()[0]} "
@@ -37,8 +47,40 @@ def load_checkpoint(engine: DeepSpeedEngine, start: Start) -> dict[str, Any]:
             f"{folder} does not fit this model and layout: {first_line(error)} "
             f"Use the configuration in {folder / 'configs'}, and as many ranks as it was written by."
         ) from None
+    if has_summed_row_biases(engine.module, folder):
+        sum_row_biases(engine.module, grid)
     log.info("loaded %s", folder)
     return state or {}
+
+
+def load_weights_alone(engine: DeepSpeedEngine, folder: Path, vocab_size: int, grid: ParallelGrid) -> None:
+    """Load weights of any layout into the engine and its optimizer's fp32 copies, on every rank."""
+    parameters = list(engine.module.parameters())
+    if any(hasattr(parameter, "ds_id") for parameter in parameters):  # ZeRO-3: parameters are whole in this context alone
+        with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0):
+            if grid.rank == 0:
+                load_weights(engine.module, folder, vocab_size)
+    else:
+        load_weights(engine.module, folder, vocab_size, grid)
+    engine.optimizer.refresh_fp32_params()
+    log.info("loaded the weights of %s", folder)
+
+
+def client_state(folder: Path) -> dict[str, Any]:
+    """Return the training state of a checkpoint without its weights; {} if it has none."""
+    path = model_files(folder).get(0)
+    content = load_file(path) if path else {}
+    return {key: value for key, value in content.items() if key not in ("module", "optimizer")}
+
+
+def require_tensor_size(folder: Path, tensor_size: int) -> None:
+    """Raise CheckpointError unless the optimizer's state can belong to this tensor-parallel size."""
+    ranks = {rank for _, rank in layer_files(folder)}
+    if ranks and len(ranks) != tensor_size:
+        raise CheckpointError(
+            f"{folder} was written with model_parallel_size {len(ranks)}, and this run has {tensor_size}. The optimizer's state "
+            "cannot be divided anew: use as many, or load the weights alone with no_load_optim: true."
+        )
 
 
 def first_line(error: Exception) -> str:

@@ -1,4 +1,12 @@
-"""From the parts that tensor ranks hold to whole weights. Shapes as in checkpoint.layout and model.gpt."""
+"""From the parts that tensor ranks hold to whole weights, and back. Shapes as in checkpoint.layout and model.gpt.
+
+merge(name, parts)                              one parameter of all tensor ranks -> the whole
+part_of(name, whole, rank, size)                the inverse
+
+In GPT-NeoX's files the row biases (ROW_BIASES) of a model with `gpt_j_residual` are summands: GPT-NeoX adds each rank's before it
+sums over the ranks. With a sequential residual every rank has a full copy. This package adds the bias once, after the sum, and
+writes what GPT-NeoX reads: the bias on tensor rank 0 and zeros on the others (see `checkpoint.buffers`).
+"""
 
 from collections.abc import Sequence
 
@@ -12,6 +20,10 @@ RENAMED = {"mlp.linear1.": "mlp.dense_h_to_4h.", "mlp.linear2.": "mlp.dense_4h_t
 
 DERIVED = ("attention.rotary_emb.inv_freq", "attention.alibi_embed.slopes", "position_embeddings.inv_freq")
 """GPT-NeoX's entries that are computed from the configuration here; checkpoint.buffers writes them."""
+
+
+ROW_BIASES = ("attention.dense.bias", "mlp.dense_4h_to_h.bias")
+"""Biases of row-divided layers."""
 
 
 def divided_dim(name: str) -> int | None:
@@ -34,18 +46,38 @@ def our_name(name: str) -> str | None:
     return name
 
 
-def merge(name: str, parts: Sequence[torch.Tensor], stacked: Sequence[int] = ()) -> torch.Tensor:
-    """The whole parameter from the parts of all tensor ranks, in rank order.
+def merge(
+    name: str, parts: Sequence[torch.Tensor], stacked: Sequence[int] = (), has_summed_row_biases: bool = False
+) -> torch.Tensor:
+    """Return the whole parameter from the parts of all tensor ranks, in rank order.
 
     `stacked` has the rows of each matrix in a whole parameter that is several of them, of which a rank holds its share one by one.
+    With `has_summed_row_biases` a row bias is the sum over the ranks; otherwise every rank has a copy of it.
     """
     dim = divided_dim(name)
-    if dim is None or len(parts) == 1:
+    if len(parts) == 1:
+        return parts[0]
+    if has_summed_row_biases and name.endswith(ROW_BIASES):
+        return torch.stack(list(parts)).double().sum(0).to(parts[0].dtype)
+    if dim is None:
         return parts[0]
     if not stacked or parts[0].shape[0] * len(parts) != sum(stacked):
         return torch.cat(list(parts), dim)
     shares = [part.split([rows // len(parts) for rows in stacked]) for part in parts]
     return torch.cat([share for matrix in zip(*shares, strict=True) for share in matrix])
+
+
+def part_of(name: str, whole: torch.Tensor, tensor_rank: int, tensor_size: int, stacked: Sequence[int] = ()) -> torch.Tensor:
+    """Return one tensor rank's part of a whole parameter: the inverse of `merge` but for row biases, which stay whole.
+
+    >>> part_of("mlp.dense_h_to_4h.weight", torch.arange(6)[:, None], 1, 2, stacked=(4, 2)).flatten().tolist()
+    [2, 3, 5]
+    """
+    dim = divided_dim(name)
+    if dim is None or tensor_size == 1:
+        return whole
+    matrices = whole.split(list(stacked)) if stacked else (whole,)
+    return torch.cat([matrix.chunk(tensor_size, dim)[tensor_rank] for matrix in matrices], dim)
 
 
 def fit_vocabulary(name: str, weight: torch.Tensor, rows: int, vocab_size: int) -> torch.Tensor:

@@ -3,15 +3,29 @@
 A checkpoint is data from elsewhere: `torch.load(weights_only=True)` builds tensors and containers and runs no code of the file's.
 """
 
+import codecs
 import pickle
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy._core.multiarray import _reconstruct
 
 from neox_code.errors import CheckpointError
 from neox_code.files import sync
+
+torch.serialization.add_safe_globals(
+    [
+        *((_reconstruct, f"{module}.multiarray._reconstruct") for module in ("numpy.core", "numpy._core")),
+        (np.ndarray, "numpy.ndarray"),
+        (np.dtype, "numpy.dtype"),
+        *(type(np.dtype(letter)) for letter in "?bhilqBHILQefd"),
+        (codecs.encode, "_codecs.encode"),
+    ]
+)
+"""What a plain array of numpy 1 or 2 consists of: GPT-NeoX keeps the state of numpy's random numbers in mp_rank files."""
 
 DISALLOWED = re.compile(r"GLOBAL (\S+)")
 """How torch names what a file would have it call or build, and what it does not."""

@@ -1,4 +1,8 @@
-"""The weights of a checkpoint alone, whole, into a plain module; from any pipeline and tensor-parallel size."""
+"""The weights of a checkpoint alone, into a module of any layout, from files of any pipeline and tensor-parallel size.
+
+load_weights(gpt, folder, vocab_size)                       into a whole model
+load_weights(engine.module, folder, vocab_size, grid)       into this rank's part of one
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,15 +12,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from neox_code.checkpoint.layout import layer_files, model_files
-from neox_code.checkpoint.reshard import fit_vocabulary, merge, our_name
+from neox_code.checkpoint.layout import MERGED_CONFIG, RUN_RECORD, layer_files, model_files
+from neox_code.checkpoint.reshard import fit_vocabulary, merge, our_name, part_of
 from neox_code.checkpoint.serialization import load_file
 from neox_code.errors import CheckpointError
-from neox_code.model.gpt import stacked_rows
+from neox_code.model.block import TransformerBlock
+from neox_code.model.gpt import TIED_EMBEDDING, stacked_rows
+from neox_code.parallel.grid import ParallelGrid, alone
 
 StateDict = Mapping[str, torch.Tensor]
 StackedRows = Mapping[str, tuple[int, ...]]
 NOTHING_STACKED: StackedRows = {}
+WHOLE = alone()
+"""The layout of a whole model."""
 
 WHOLE_MODEL_NAME = re.compile(r"(?:sequential\.)?(\d+)\.(.+)")
 """Layer index and name within the layer, in the files of a run without a pipeline."""
@@ -24,19 +32,20 @@ WHOLE_MODEL_NAME = re.compile(r"(?:sequential\.)?(\d+)\.(.+)")
 OTHER_LAYOUT = "Choose a checkpoint in GPT-NeoX's layout."
 
 
-def load_weights(module: nn.Module, folder: Path, vocab_size: int) -> None:
-    """Fills a plain module (model.gpt.GPT) from a checkpoint of any pipeline and tensor-parallel size.
+def load_weights(module: nn.Module, folder: Path, vocab_size: int, grid: ParallelGrid = WHOLE) -> None:
+    """Fill a module (model.gpt.GPT, a pipeline stage or a tensor rank's part) from a checkpoint of any layout.
 
-    Raises CheckpointError where a file is missing or damaged, or a parameter is missing, left over or of another shape.
+    Raises CheckpointError if a file is missing or damaged, or a parameter is missing, left over or of another shape.
     """
-    found = read_weights(folder, stacked_rows(module))
-    wanted = dict(module.named_parameters())
+    stacked = {whole_model_name(name): rows for name, rows in stacked_rows(module).items()}
+    found = read_weights(folder, stacked, has_summed_row_biases(module, folder))
+    wanted = {whole_model_name(name): parameter for name, parameter in module.named_parameters()}
     for name in wanted:
         if name not in found:
             raise CheckpointError(
                 f"{folder} holds no {name}. Use the configuration that it was trained with: {folder / 'configs'}."
             )
-    if extra := sorted(found.keys() - wanted.keys()):
+    if grid.pipeline_size == 1 and (extra := sorted(found.keys() - wanted.keys())):
         raise CheckpointError(
             f"{folder} holds {extra[0]} and {len(extra) - 1} more parameters that this model lacks. "
             f"Use the configuration that it was trained with: {folder / 'configs'}."
@@ -45,7 +54,8 @@ def load_weights(module: nn.Module, folder: Path, vocab_size: int) -> None:
         for name, parameter in wanted.items():
             weight = found.pop(name)
             if name.endswith(("word_embeddings.weight", "final_linear.weight")):
-                weight = fit_vocabulary(name, weight, parameter.shape[0], vocab_size)
+                weight = fit_vocabulary(name, weight, parameter.shape[0] * grid.tensor_size, vocab_size)
+            weight = part_of(name, weight, grid.tensor_rank, grid.tensor_size, stacked.get(name, ()))
             if weight.shape != parameter.shape:
                 raise CheckpointError(
                     f"{name} has shape {tuple(weight.shape)} in {folder} and {tuple(parameter.shape)} in this model. "
@@ -54,14 +64,38 @@ def load_weights(module: nn.Module, folder: Path, vocab_size: int) -> None:
             parameter.copy_(weight)
 
 
-def read_weights(folder: Path, stacked: StackedRows = NOTHING_STACKED) -> dict[str, torch.Tensor]:
-    """All weights of a checkpoint, whole, as `sequential.INDEX.NAME`; from layer files, else from the model state files.
+def whole_model_name(name: str) -> str:
+    """Return the name in a whole model of a parameter of a pipeline stage.
 
-    `stacked` is model.gpt.stacked_rows of the model that it is for.
+    >>> whole_model_name("3.mlp.dense_h_to_4h.weight"), whole_model_name("tied_modules.embed.word_embeddings.weight")
+    ('sequential.3.mlp.dense_h_to_4h.weight', 'sequential.0.word_embeddings.weight')
+    """
+    name = name.replace(f"tied_modules.{TIED_EMBEDDING}.", "0.", 1)
+    return name if name.startswith("sequential.") else f"sequential.{name}"
+
+
+def has_summed_row_biases(module: nn.Module, folder: Path) -> bool:
+    """Return True if a row bias of the checkpoint's model is the sum of those in its tensor ranks' files (see `reshard`).
+
+    That holds for every file of GPT-NeoX and of this package with `gpt_j_residual`, except those that this package wrote before it
+    followed GPT-NeoX: they have a merged configuration but no record of the run.
+    """
+    is_parallel = any(isinstance(block, TransformerBlock) and block.parallel_residual for block in module.modules())
+    is_older = (folder / "configs" / MERGED_CONFIG).exists() and not (folder / RUN_RECORD).exists()
+    return is_parallel and not is_older
+
+
+def read_weights(
+    folder: Path, stacked: StackedRows = NOTHING_STACKED, has_summed_row_biases: bool = False
+) -> dict[str, torch.Tensor]:
+    """Return all weights of a checkpoint, whole, as `sequential.INDEX.NAME`; from layer files, else from the model state files.
+
+    `stacked` is model.gpt.stacked_rows of the model that it is for; for `has_summed_row_biases` see `reshard.merge`.
     """
     layers = layer_files(folder)
     if layers:
-        return merge_layers(folder, {place: state_dict(path, load_file(path)) for place, path in layers.items()}, stacked)
+        parts = {place: state_dict(path, load_file(path)) for place, path in layers.items()}
+        return merge_layers(folder, parts, stacked, has_summed_row_biases)
     models = model_files(folder)
     if not models:
         raise CheckpointError(
@@ -79,7 +113,7 @@ def read_weights(folder: Path, stacked: StackedRows = NOTHING_STACKED) -> dict[s
                     f"{models[rank]} holds {name}, which is not of the form sequential.LAYER.NAME. {OTHER_LAYOUT}"
                 )
             split.setdefault((int(match[1]), rank), {})[match[2]] = weight
-    return merge_layers(folder, split, stacked)
+    return merge_layers(folder, split, stacked, has_summed_row_biases)
 
 
 def module_of(path: Path) -> StateDict:
@@ -98,7 +132,9 @@ def state_dict(path: Path, content: Any) -> StateDict:
     return content
 
 
-def merge_layers(folder: Path, parts: Mapping[tuple[int, int], StateDict], stacked: StackedRows) -> dict[str, torch.Tensor]:
+def merge_layers(
+    folder: Path, parts: Mapping[tuple[int, int], StateDict], stacked: StackedRows, has_summed_row_biases: bool
+) -> dict[str, torch.Tensor]:
     """(layer index, tensor rank) -> state dict, merged over the tensor ranks."""
     tensor_size = 1 + max(rank for _, rank in parts)
     whole = {}
@@ -110,7 +146,7 @@ def merge_layers(folder: Path, parts: Mapping[tuple[int, int], StateDict], stack
         for name in states[0]:
             if ours := our_name(name):
                 place = f"sequential.{index}.{ours}"
-                whole[place] = merge(ours, [state[name] for state in states], stacked.get(place, ()))
+                whole[place] = merge(ours, [state[name] for state in states], stacked.get(place, ()), has_summed_row_biases)
     return whole
 
 

@@ -244,11 +244,26 @@ def read_bf16(value: Any) -> Iterator[Assignment | Fault]:
         yield Assignment("deepspeed_extra_args", {"bf16": rest})
 
 
-def read_extra(value: Any) -> Iterator[Assignment]:
+def read_extra(value: Any) -> Iterator[Assignment | Fault]:
     for key, inner in dictionary(value).items():
         if key in FIELDS or key in ("optimizer", "scheduler"):
             raise ValueError(f"a dictionary of DeepSpeed's other settings, and {key} is a key of its own: set it at the top level")
+        if key == "checkpoint":
+            yield from (item._replace(inner=f"{key}.{item.inner}") for item in checkpoint_faults(inner))
         yield Assignment("deepspeed_extra_args", {key: inner}, key)
+
+
+def checkpoint_faults(value: Any) -> Iterator[Fault]:
+    """DeepSpeed would load a universal checkpoint unchecked, and at another layout with scrambled weights."""
+    if (universal := dictionary(value).get("load_universal")) not in (None, False):
+        remedy = "Remove it: the weights of a checkpoint of any layout are loaded with no_load_optim: true"
+        yield Fault("load_universal", universal, f"is not built. {remedy}.")
+
+
+def read_checkpoint(value: Any) -> Iterator[Assignment | Fault]:
+    """Read DeepSpeed's `checkpoint`: how it writes and loads its files."""
+    yield from checkpoint_faults(value)
+    yield Assignment("deepspeed_extra_args", {"checkpoint": value})
 
 
 def read_split(value: Any) -> Iterator[Assignment]:
@@ -368,7 +383,7 @@ SAYS_NOTHING = dict.fromkeys(
 """Of what is refused for a reason, the fields that mean nothing or something else in it: a problem with them only follows."""
 
 DEEPSPEED_KEYS = (
-    "activation_checkpointing checkpoint comms_logger communication_data_type csv_monitor data_types dump_state "
+    "activation_checkpointing comms_logger communication_data_type csv_monitor data_types dump_state "
     "flops_profiler gradient_predivide_factor prescale_gradients sparse_gradients tensorboard wandb"
 )
 """DeepSpeed's own settings, of which nothing is known here."""
@@ -387,6 +402,7 @@ KEYS: dict[str, Rule] = {
     **{field: built(field) for field in UNBUILT},
     **{field: unless_all(field) for field in ("num_nodes", "num_gpus")},
     "deepspeed_extra_args": Rule(read_extra),
+    "checkpoint": Rule(read_checkpoint),
     "fp32_allreduce": Rule(
         lambda value: [Assignment("deepspeed_extra_args", {"communication_data_type": "fp32"})] if value else []
     ),

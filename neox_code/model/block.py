@@ -20,6 +20,7 @@ class TransformerBlock(nn.Module):
     def __init__(self, model: ModelConfig, layer_index: int, grid: ParallelGrid, dtype: torch.dtype, initialize: bool = True):
         super().__init__()
         self.parallel_residual = model.gpt_j_residual
+        self.tensor_rank = grid.tensor_rank
         self.dropout = model.hidden_dropout
         self.input_layernorm = build_norm(model, dtype)
         self.attention = Attention(model, layer_index, grid, dtype, initialize)

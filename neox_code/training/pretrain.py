@@ -60,7 +60,7 @@ def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
             return reached
         loaders = build_loaders(config, sizes, tokenizer, grid)
         engine = build_engine(config, tokenizer.vocab_size, grid)
-        loaded = load_checkpoint(engine, start)
+        loaded = load_checkpoint(engine, start, tokenizer.vocab_size, grid)
         state = TrainingState.from_dict({} if start.resets else loaded).for_sample_length(start.sample_length, model.sample_length)
         loaders.train.seek(state.consumed_samples)
         loaders.train.require((training.train_iters - state.iteration) * sizes.accumulation_steps)

@@ -3,7 +3,9 @@
 import collections
 import pickle
 import random
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 
@@ -57,3 +59,35 @@ def test_bytes_at_random_are_no_traceback(tmp_path):
 def test_what_is_saved_is_loaded(tmp_path):
     save_file({"weight": torch.arange(3)}, tmp_path / "layer.pt")
     assert load_file(tmp_path / "layer.pt")["weight"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("module", ["numpy.core.multiarray", "numpy._core.multiarray"])
+def test_the_random_state_that_gpt_neox_writes_is_read(tmp_path, module):
+    """GPT-NeoX's mp_rank files hold the states of Python's, numpy's and torch's random numbers; PolyCoder's are by numpy 1."""
+    state = {
+        "module": {"weight": torch.arange(3)},
+        "random_rng_state": random.Random(1).getstate(),
+        "np_rng_state": np.random.RandomState(1).get_state(),
+        "torch_rng_state": torch.get_rng_state(),
+    }
+    path = tmp_path / "mp_rank_00_model_states.pt"
+    torch.save(state, path)
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    pickled = next(name for name in records if name.endswith("data.pkl"))
+    records[pickled] = records[pickled].replace(b"numpy._core.multiarray", module.encode())
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in records.items():
+            archive.writestr(name, content)
+    assert module.encode() in records[pickled]
+    found = load_file(path)
+    assert found["np_rng_state"][1].tolist() == state["np_rng_state"][1].tolist()
+    assert found["random_rng_state"] == state["random_rng_state"]
+    assert found["module"]["weight"].tolist() == [0, 1, 2]
+
+
+def test_an_array_of_objects_runs_nothing(tmp_path):
+    path = tmp_path / "layer.pt"
+    torch.save({"a": np.array([collections.ChainMap()], dtype=object)}, path)
+    with pytest.raises(CheckpointError, match=r"layer\.pt"):
+        load_file(path)

@@ -13,6 +13,7 @@ import torch
 from distributed_runs import losses_of, run_ranks, train
 
 from neox_code.checkpoint.layout import find_checkpoint, layer_file, model_file, step_name
+from neox_code.checkpoint.reshard import part_of
 from neox_code.checkpoint.weights import read_weights
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import CheckpointError
@@ -34,6 +35,8 @@ def logits_of(file: Path, save: Path, **overrides: object) -> torch.Tensor:
         (2, {"model_parallel_size": 2, "pipe_parallel_size": 0}),
         (2, {"model_parallel_size": 2, "no_weight_tying": False, "pos_emb": "learned"}),
         (2, {"model_parallel_size": 2, "num_kv_heads": 2, "activation": "swiglu", "mlp_multiple_of": 2, "norm": "rmsnorm"}),
+        (2, {"model_parallel_size": 2, "gpt_j_residual": True, "pipe_parallel_size": 0}),
+        (4, {"model_parallel_size": 4, "gpt_j_residual": True}),
     ],
 )
 def test_a_divided_checkpoint_loads_as_the_model_that_one_process_trains(job, tmp_path, world_size, keys):
@@ -178,3 +181,96 @@ def test_a_save_that_finds_no_space_keeps_the_earlier_checkpoint(job, tmp_path):
     assert "earlier checkpoints are as they were" in sentence
     assert (save / "latest").read_text().strip() == step_name(3)
     assert [path.name for path in save.glob("global_step*")] == [step_name(3)]
+
+
+ROW_BIASES = ("attention.dense.bias", "mlp.dense_4h_to_h.bias")
+
+
+def row_biases(folder: Path, tensor_rank: int) -> dict[str, torch.Tensor]:
+    """The row biases of both blocks in one tensor rank's layer files."""
+    states = {layer: torch.load(layer_file(folder, layer, tensor_rank), weights_only=True) for layer in (2, 3)}
+    return {f"{layer}.{name}": state[name] for layer, state in states.items() for name in ROW_BIASES}
+
+
+def add_noise_to_row_biases(folder: Path) -> None:
+    """Make the biases of a checkpoint on one tensor rank large, as a few steps of training leave them near 0."""
+    for layer in (2, 3):
+        rewrite(layer_file(folder, layer, 0), lambda state: {**state, **{name: torch.randn(64) for name in ROW_BIASES}})
+
+
+@pytest.mark.parametrize("is_parallel", [True, False])
+def test_row_biases_of_gpt_neox_are_summands_with_a_parallel_residual_and_copies_otherwise(job, tmp_path, is_parallel):
+    """GPT-NeoX's way to divide a checkpoint: bias / ranks with a parallel residual, copies with a sequential one."""
+    save = tmp_path / "save"
+    file = job(gpt_j_residual=is_parallel, train_iters=1, eval_iters=0)
+    losses_of(1, file, save)
+    folder = save / step_name(1)
+    add_noise_to_row_biases(folder)
+    expected = logits_of(file, save)
+    shutil.rmtree(folder / "configs")
+    (folder / "run.json").unlink(missing_ok=True)
+    for layer in (0, 2, 3, 5, 6):
+        whole = torch.load(layer_file(folder, layer, 0), weights_only=True)
+        for rank in range(2):
+            part = {name: part_of(name, tensor, rank, 2).clone() for name, tensor in whole.items()}
+            if is_parallel:
+                part |= {name: whole[name] / 2 for name in ROW_BIASES if name in whole}
+            torch.save(part, layer_file(folder, layer, rank))
+    torch.testing.assert_close(logits_of(file, save), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("pipe_parallel_size", "ranks"), [(1, 2), (2, 4)])
+def test_a_divided_run_with_a_parallel_residual_writes_summands_and_resumes_as_if_never_stopped(
+    job, tmp_path, pipe_parallel_size, ranks
+):
+    save = tmp_path / "save"
+    file = job(gpt_j_residual=True, model_parallel_size=2, pipe_parallel_size=pipe_parallel_size)
+    whole = losses_of(ranks, file, save)
+    halves = tmp_path / "halves"
+    losses_of(ranks, file, halves, exit_interval=3)
+    first, second = (row_biases(halves / step_name(3), rank) for rank in range(2))
+    assert all(bias.abs().max() > 0 for bias in first.values())
+    assert all(bias.abs().max() == 0 for bias in second.values())
+    assert losses_of(ranks, file, halves, load=str(halves)) == whole
+
+
+def test_copies_of_row_biases_that_older_versions_wrote_are_not_summed(job, tmp_path):
+    save = tmp_path / "save"
+    file = job(gpt_j_residual=True, model_parallel_size=2, train_iters=2, eval_iters=0)
+    losses_of(2, file, save)
+    expected = logits_of(file, save)
+    folder = save / step_name(2)
+    for layer in (2, 3):
+        biases = {name: row_biases(folder, 0)[f"{layer}.{name}"] for name in ROW_BIASES}
+        rewrite(layer_file(folder, layer, 1), lambda state, biases=biases: {**state, **biases})
+    (folder / "run.json").unlink(missing_ok=True)
+    torch.testing.assert_close(logits_of(file, save), expected, atol=0, rtol=0)
+
+
+GATED = {"num_kv_heads": 2, "activation": "swiglu", "mlp_multiple_of": 2, "norm": "rmsnorm"}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("keys", "before", "after"),
+    [
+        (GATED, {"model_parallel_size": 1}, {"model_parallel_size": 2}),
+        (GATED, {"model_parallel_size": 2}, {"model_parallel_size": 1}),
+        (GATED, {"model_parallel_size": 1}, {"model_parallel_size": 2, "pipe_parallel_size": 0}),
+        ({"gpt_j_residual": True}, {"model_parallel_size": 2}, {"model_parallel_size": 1, "pipe_parallel_size": 2}),
+        ({"no_weight_tying": False}, {"pipe_parallel_size": 0}, {"model_parallel_size": 2, "pipe_parallel_size": 2}),
+    ],
+)
+def test_weights_alone_are_loaded_into_any_layout(job, tmp_path, precision, keys, before, after):
+    """The first loss of a run that begins with the weights is the same as at the layout that wrote them."""
+    save, keys = tmp_path / "save", {**keys, "precision": precision, "train_batch_size": 4, "eval_iters": 0}
+    losses_of(ranks_of(before), job(**keys, **before), save, train_iters=3)
+    options = {"load": str(save), "finetune": True, "train_iters": 2}
+    expected = losses_of(ranks_of(before), job(**keys, **before), tmp_path / "same", **options)
+    found = losses_of(ranks_of(after), job(**keys, **after), tmp_path / "other", **options)
+    tolerance = {"rel": 1e-5} if precision == "fp32" else {"rel": 2e-3}
+    assert found == pytest.approx(expected, **tolerance)
+
+
+def ranks_of(layout: dict[str, int]) -> int:
+    return layout.get("model_parallel_size", 1) * max(1, layout.get("pipe_parallel_size", 1))

@@ -420,3 +420,15 @@ def test_an_unknown_key_is_told_with_its_value_and_what_it_may_have_meant(write,
 def test_all_nodes_and_all_gpus_are_minus_one(key: str) -> None:
     assert list(rule_of(key).read(-1)) == []
     assert [assignment.value for assignment in rule_of(key).read(2)] == [2]
+
+
+@pytest.mark.parametrize(
+    "keys", [{"checkpoint": {"load_universal": True}}, {"deepspeed_extra_args": {"checkpoint": {"load_universal": True}}}]
+)
+def test_a_universal_checkpoint_is_refused_by_name(tmp_path, shape, keys):
+    file = tmp_path / "universal.yml"
+    file.write_text(yaml.safe_dump(keys))
+    with pytest.raises(ConfigError, match=r"checkpoint\.load_universal \(true, .*universal\.yml:\d+\) is not built"):
+        NeoXConfig.load([file])
+    file.write_text(yaml.safe_dump({"checkpoint": {"load_universal": False, "tag_validation": "Ignore"}}))
+    assert NeoXConfig.load([file], shape).optimizer.deepspeed_extra_args["checkpoint"]["tag_validation"] == "Ignore"
