@@ -55,9 +55,6 @@ ROOT = Path(__file__).resolve().parents[2]
 """The checkout, with deepy.py and configs/."""
 
 MAX_CORPUS_BYTES = 64_000_000
-LAYOUT = "project"
-"""Of a source that is one project the parts are held out from each other, as there may be no other."""
-
 SHARES = (90, 5, 5)
 VOCAB_SIZE = 8192
 VOCABULARY_BYTES = 16_000_000
@@ -185,9 +182,7 @@ class MainJob:
     # ---- the stages
 
     def build_corpus(self) -> Done:
-        summary = build_corpus(
-            self.sources, self.corpus, RECIPE, seed=self.seed, max_bytes=MAX_CORPUS_BYTES, shares=SHARES, layout=LAYOUT
-        )
+        summary = build_corpus(self.sources, self.corpus, RECIPE, seed=self.seed, max_bytes=MAX_CORPUS_BYTES, shares=SHARES)
         return Done((self.corpus / SUMMARY_FILE,), {"files": summary.kept_files, "bytes": summary.kept_bytes})
 
     def learn_vocabulary(self) -> Done:
@@ -240,7 +235,7 @@ class MainJob:
 
     def judge(self) -> Done:
         if not load_summary(self.corpus).judged_languages():
-            log.info("no language is judged: each comes from a single project, or there is too little of it")
+            log.info("no language is evaluated: none has held-out files, or there is too little of it")
             return Done(())
         self.run_command("evaluate")
         return Done((self.output / f"eval_results_{self.trained_iterations()}.json",))

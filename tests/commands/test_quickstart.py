@@ -15,6 +15,8 @@ import pytest
 import yaml
 from real_code import MODULES, real_file
 
+from neox_code.corpus.shards import SPLITS, iter_documents
+
 DEEPY = Path(__file__).parents[2] / "deepy.py"
 
 TINY = {
@@ -201,6 +203,24 @@ def slowness() -> float:
     while time.process_time() - used < 0.5:
         sum(range(1000))
     return max(1.0, (time.monotonic() - begin) / 0.5)
+
+
+def test_a_bare_repository_is_read_by_git_and_ends_with_held_out_figures(tmp_path: Path) -> None:
+    place = place_with(tmp_path, MODULES)
+    shutil.move(tmp_path / "source", tmp_path / "tree")
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    for words in (("init", "-q"), ("add", "-A"), (*identity, "commit", "-qm", "x")):
+        subprocess.run(["git", *words], cwd=tmp_path / "tree", check=True)
+    subprocess.run(["git", "clone", "-q", "--bare", "tree", "source"], cwd=tmp_path, check=True)
+    (tmp_path / "tiny.yml").write_text(yaml.safe_dump(TINY | {"train_iters": 5, "eval_interval": 5}))
+    done = place.run()
+    assert done.returncode == 0, done.stderr
+    files = {path.read_text(encoding="utf-8") for path in (tmp_path / "tree").glob("*.py")}
+    documents = {split: {document.text for document in iter_documents(place.output / "corpus", split)} for split in SPLITS}
+    assert all(documents.values()) and files == set().union(*documents.values())
+    languages = json.loads((place.output / "eval_results_5.json").read_text())["languages"]
+    assert [row["language"] for row in languages] == ["Python"] and languages[0]["files"] == len(documents["test"])
+    assert (place.output / "report.html").exists()
 
 
 def test_an_empty_source_is_an_error_and_leaves_no_corpus(tmp_path: Path) -> None:

@@ -166,5 +166,5 @@ def test_a_page_without_held_out_files_says_so(findings: Findings, tmp_path: Pat
     path = tmp_path / "report.html"
     write_report(replace(findings, heldout=None, completions=[]), path)
     page = Page(path.read_text())
-    assert "No language is judged" in page.text
+    assert "No language is evaluated: none has held-out files" in page.text
     assert page.pres == ["./deepy.py generate merged.yml"]
