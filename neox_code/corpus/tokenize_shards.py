@@ -104,16 +104,25 @@ def kept_bytes(corpus_folder: str | os.PathLike[str], split: str) -> dict[str, i
 
 def encode_documents(
     documents: Iterable[Document], tokenizer: Tokenizer, newlines: str | None = None
-) -> Iterator[tuple[Document, list[int]]]:
-    """Each document with its ids, in order, encoded in batches. Raises DataError naming the document that cannot be encoded."""
+) -> Iterator[tuple[Document, list[int] | DataError]]:
+    """Yield each document with its ids, in order, encoded in batches; with the error that names it where it cannot be encoded."""
     treat = line_ends(tokenizer, newlines)
-    for batch in batches(documents):
-        places = [f"{document.repository}/{document.path}" for document in batch]
-        texts = [treat(document.text, place) for document, place in zip(batch, places, strict=True)]
+
+    def place_of(document: Document) -> str:
+        return f"{document.repository}/{document.path}"
+
+    def encode_alone(document: Document) -> list[int] | DataError:
         try:
-            ids = tokenizer.encode_batch(texts)
+            text = treat(document.text, place_of(document))
+            check_encodable(text, place_of(document), tokenizer)
+        except DataError as error:
+            return error
+        return tokenizer.encode(text)
+
+    for batch in batches(documents):
+        ids: Sequence[list[int] | DataError]
+        try:
+            ids = tokenizer.encode_batch([treat(document.text, place_of(document)) for document in batch])
         except DataError:
-            for text, place in zip(texts, places, strict=True):
-                check_encodable(text, place, tokenizer)
-            raise
+            ids = [encode_alone(document) for document in batch]
         yield from zip(batch, ids, strict=True)

@@ -9,9 +9,13 @@ Bits per byte depend on no tokenizer: the bits of all tokens, by the UTF-8 bytes
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from neox_code.config.neox import NeoXConfig
 from neox_code.corpus.projects import seeded_order
 from neox_code.corpus.shards import Document, iter_documents, load_summary
+from neox_code.corpus.text_pieces import MOST_NAMED
 from neox_code.corpus.tokenize_shards import encode_documents
 from neox_code.errors import ConfigError, DataError
 from neox_code.evaluation.compressors import COMPRESSORS, compressed_bits, unigram_bits
@@ -24,10 +28,10 @@ log = get_logger(__name__)
 
 
 def evaluate_heldout(config: NeoXConfig) -> HeldoutResult:
-    """Judges the model in `load` on the files that the configuration names.
+    """Evaluate the model in `load` on the files that the configuration names; files that cannot be encoded are skipped and counted.
 
-    Raises ConfigError without `heldout_path` or `load`, DataError where there is no corpus or nothing held out in it, and what
-    `load_model` raises.
+    Raises ConfigError without `heldout_path` or `load`, DataError where there is no corpus, nothing held out in it or nothing
+    that can be encoded, and what `load_model` raises.
     """
     folder, split = config.data.heldout_path, config.data.heldout_split
     if folder is None:
@@ -35,12 +39,15 @@ def evaluate_heldout(config: NeoXConfig) -> HeldoutResult:
             "heldout_path is not set: there is nothing to judge the model by. "
             "Set it to a corpus folder that tools/build_corpus.py made, or --set heldout_path=FOLDER."
         )
-    languages, left_aside = heldout_documents(folder, split, config.data.heldout_bytes_per_language, config.training.seed)
+    chosen, left_aside = heldout_documents(folder, split, config.data.heldout_bytes_per_language, config.training.seed)
     model = scoring_model(load_model(config))
-    num_bytes = sum(document.num_bytes for documents in languages.values() for document in documents)
+    languages, errors = encodable(chosen, model)
+    if not any(languages.values()):
+        raise DataError(f"none of the held-out files of {folder} can be encoded; the first: {next(iter(errors.values()))[0]}")
+    num_bytes = sum(document.num_bytes for documents in languages.values() for document, _ in documents)
     with progress("gzip and xz", total=2 * len(COMPRESSORS) * num_bytes, unit="B") as advance:
         bits = {
-            language: compressed_bits([document.text.encode() for document in documents], advance)
+            language: compressed_bits([document.text.encode() for document, _ in documents], advance)
             for language, documents in languages.items()
         }
     with progress("bits per byte", total=num_bytes, unit="B") as advance:
@@ -56,24 +63,54 @@ def evaluate_heldout(config: NeoXConfig) -> HeldoutResult:
         context_length=model.context_length,
         languages=tuple(sorted(rows, key=lambda row: (-row.bytes, row.language))),
         without_files=tuple(language for language in trained_on if language not in languages),
+        skipped={language: len(reasons) for language, reasons in errors.items()},
+        skipped_files=tuple(first_reasons(errors)),
     )
 
 
+def encodable(
+    languages: Mapping[str, Sequence[Document]], model: LoadedModel
+) -> tuple[dict[str, list[tuple[Document, NDArray[np.int32]]]], dict[str, list[str]]]:
+    """Return the documents that can be encoded with their ids, and the errors of the others, which are logged; both by language."""
+    files: dict[str, list[tuple[Document, NDArray[np.int32]]]] = defaultdict(list)
+    errors: dict[str, list[str]] = defaultdict(list)
+    for language, documents in languages.items():
+        for document, ids in encode_documents(documents, model.tokenizer, model.newlines):
+            if isinstance(ids, DataError):
+                errors[language].append(str(ids))
+            else:
+                files[language].append((document, np.array(ids, np.int32)))
+    if errors:
+        log.warning("%s held-out files cannot be encoded and are skipped; the first:", f"{sum(map(len, errors.values())):,}")
+        for reason in first_reasons(errors):
+            log.warning("    %s", reason)
+    return dict(files), dict(errors)
+
+
+def first_reasons(errors: Mapping[str, Sequence[str]]) -> list[str]:
+    return [reason for reasons in errors.values() for reason in reasons][:MOST_NAMED]
+
+
 def judge_language(
-    model: LoadedModel, documents: Sequence[Document], compressed: Mapping[str, float], left_aside: int, advance: Advance
+    model: LoadedModel,
+    documents: Sequence[tuple[Document, NDArray[np.int32]]],
+    compressed: Mapping[str, float],
+    left_aside: int,
+    advance: Advance,
 ) -> LanguageResult:
-    """The figures of some documents of one language; `advance` is told the bytes scored."""
-    files = [ids for _, ids in encode_documents(documents, model.tokenizer, model.newlines)]
-    texts = [document.text.encode() for document in documents]
+    """Return the figures of some documents of one language, given with their ids; `advance` receives the bytes scored."""
+    language = documents[0][0].language
+    files = [ids.tolist() for _, ids in documents]
+    texts = [document.text.encode() for document, _ in documents]
     changed = sum(model.tokenizer.decode_bytes(ids) != text for ids, text in zip(files, texts, strict=True))
     if changed:
-        log.warning("%s: the tokenizer changes %d files, whose bits per byte do not compare", documents[0].language, changed)
+        log.warning("%s: the tokenizer changes %d files, whose bits per byte do not compare", language, changed)
     bits = 0.0
     for score in score_files(model, files):
         bits += score.bits
         advance(len(texts[score.file]) * score.tokens / len(files[score.file]))
     return LanguageResult(
-        language=documents[0].language,
+        language=language,
         files=len(files),
         left_aside=left_aside,
         changed=changed,

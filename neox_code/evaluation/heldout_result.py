@@ -9,7 +9,7 @@ No torch is needed to read them.
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,10 @@ class HeldoutResult:
     """Those with most bytes first."""
     without_files: tuple[str, ...]
     """Languages that the corpus trains on, and of which no held-out file was read."""
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Number of held-out files, by language, that the tokenizer cannot encode or `newlines` refuses; no figure includes them."""
+    skipped_files: tuple[str, ...] = ()
+    """The first of them, each with its place and the reason."""
 
     @property
     def total(self) -> LanguageResult:
@@ -99,7 +103,8 @@ def load_heldout(path: str | os.PathLike[str]) -> HeldoutResult:
     try:
         names = [known.name for known in fields(LanguageResult)]
         rows = tuple(LanguageResult(**{name: row[name] for name in names}) for row in value["languages"])
-        given = {known.name: value[known.name] for known in fields(HeldoutResult)}
-        return HeldoutResult(**given | {"languages": rows, "without_files": tuple(value["without_files"])})
+        given = {known.name: value[known.name] for known in fields(HeldoutResult) if known.name in value}
+        lists = {name: tuple(value.get(name, ())) for name in ("without_files", "skipped_files")}
+        return HeldoutResult(**given | lists | {"languages": rows})
     except (KeyError, TypeError):
         raise DataError(f"{path} holds no figures of held-out files. Delete it, and run evaluate again.") from None

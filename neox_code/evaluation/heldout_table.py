@@ -49,4 +49,10 @@ def title(result: HeldoutResult) -> str:
 
 
 def caption(result: HeldoutResult) -> str | None:
-    return f"trained on, without held-out files: {', '.join(result.without_files)}" if result.without_files else None
+    """Return what the rows do not show, a line each; None where they show everything."""
+    skipped = ", ".join(f"{count:,} {language}" for language, count in result.skipped.items())
+    lines = [
+        f"trained on, without held-out files: {', '.join(result.without_files)}" if result.without_files else "",
+        f"skipped files that cannot be encoded: {skipped}" if skipped else "",
+    ]
+    return "\n".join(filter(None, lines)) or None

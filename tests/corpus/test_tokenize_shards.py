@@ -119,6 +119,9 @@ def test_text_that_the_vocabulary_cannot_hold_names_the_document_and_leaves_no_s
     dataset = IndexedDataset(tmp_path / "tokens/train_text_document")
     assert [without.decode(ids[:-1].tolist()) for ids in dataset] == ["fine\n", "dos\n"]
     assert [ids for _, ids in encode_documents(documents, without)] == [ids[:-1].tolist() for ids in dataset]
+    (_, fine), (_, dos) = encode_documents(documents, without, newlines="keep")
+    assert fine == dataset[0][:-1].tolist()
+    assert str(dos).startswith("project-of-train/C-1.txt: the text holds byte 0x0D 1 times")
 
 
 def test_splits_that_are_written_are_not_written_again_after_an_interruption(

@@ -2,7 +2,9 @@
 
 import dataclasses
 import io
+import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -133,8 +135,38 @@ def test_line_ends_of_files_are_what_newlines_says(job_config, tmp_path):
         assert (row.files, row.changed, row.bytes) == (2, changed, 15)
         tokens[newlines] = row.tokens
     assert tokens["lf"] < tokens["keep"] == tokens[None]
-    with pytest.raises(DataError, match=r"project-of-test/C-1\.txt has line ends with CR, and newlines is refuse"):
-        evaluate_heldout(job_config.replace(heldout_path=str(tmp_path / "corpus"), newlines="refuse"))
+    result = evaluate_heldout(job_config.replace(heldout_path=str(tmp_path / "corpus"), newlines="refuse"))
+    assert result.languages[0].files == 1 and result.skipped == {"C": 1}
+    assert result.skipped_files[0].startswith("project-of-test/C-1.txt has line ends with CR, and newlines is refuse")
+    write_corpus(tmp_path / "dos", {"test": {"C": ["int y;\r\n"]}})
+    with pytest.raises(DataError, match=r"none of the held-out files .* can be encoded; the first: project-of-test/C-0\.txt has"):
+        evaluate_heldout(job_config.replace(heldout_path=str(tmp_path / "dos"), newlines="refuse"))
+
+
+def test_files_that_the_vocabulary_cannot_hold_are_skipped_and_counted(job_config, tmp_path, caplog):
+    """The figures are those of a corpus without these files."""
+    vocabulary = json.loads(Path(job_config.data.vocab_file).read_text(encoding="utf-8"))
+    tilde = vocabulary.pop("~")
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary | {"no-tilde": tilde}), encoding="utf-8")
+    merges = Path(job_config.data.merge_file).read_text(encoding="utf-8").splitlines()
+    (tmp_path / "merges.txt").write_text("\n".join(line for line in merges if "~" not in line), encoding="utf-8")
+    texts = [f"int x{number};\n" for number in range(3)]
+    write_corpus(tmp_path / "good", {"train": {"C": texts, "Go": ["x"]}, "test": {"C": texts}})
+    refused = [f"int y{number} = ~0;\n" for number in range(12)]
+    write_corpus(tmp_path / "mixed", {"train": {"C": texts, "Go": ["x"]}, "test": {"C": texts + refused, "Go": ["~x"]}})
+    files = {"vocab_file": str(tmp_path / "vocab.json"), "merge_file": str(tmp_path / "merges.txt")}
+    good, mixed = (evaluate_heldout(job_config.replace(heldout_path=str(tmp_path / name), **files)) for name in ("good", "mixed"))
+    assert mixed.languages == good.languages and good.skipped == {}
+    assert mixed.skipped == {"C": 12, "Go": 1} and mixed.without_files == ("Go",)
+    assert len(mixed.skipped_files) == 10
+    assert all(re.match(r"project-of-test/C-\d+\.txt: the text holds byte 0x7E", reason) for reason in mixed.skipped_files)
+    assert "13 held-out files cannot be encoded" in caplog.text and mixed.skipped_files[9] in caplog.text
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(heldout_table(mixed))
+    assert "skipped files that cannot be encoded: 12 C, 1 Go" in console.export_text()
+    save_heldout(mixed, tmp_path / "figures.json")
+    assert load_heldout(tmp_path / "figures.json") == mixed
+    assert json.loads((tmp_path / "figures.json").read_text())["skipped"] == {"C": 12, "Go": 1}
 
 
 @pytest.mark.parametrize(
