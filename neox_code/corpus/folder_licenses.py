@@ -11,12 +11,14 @@
 4. Without any license file: the license of the list or dataset that names the repository, else the nearest manifest.
 
 Vendored folders (node_modules, third_party, vendor ...) are projects of their own: what stands above them does not hold in them.
+Where the folders of one source are the projects, the search goes on above the project: see `below`.
 """
 
 import json
 import posixpath
 import re
 from collections.abc import Sequence
+from copy import copy
 from typing import NamedTuple
 
 from neox_code.corpus.filters.license import is_license_file, license_keys, license_of_file, simplified, without_base
@@ -26,7 +28,8 @@ from neox_code.corpus.filters.license_names import spdx_expression
 from neox_code.corpus.filters.license_reuse import annotations, is_reuse_file
 
 VENDORED_FOLDER = re.compile(
-    r"(?:.*/)?(?:node_modules|bower_components|_?vendor(?:s|ed)?|(?:third|3rd)[-_]?part(?:y|ies)|site-packages)", re.IGNORECASE
+    r"(?:.*/)?(?:node_modules|bower_components|_?vendor(?:s|ed)?|(?:third|3rd)[-_]?part(?:y|ies)|(?:site|dist)-packages)",
+    re.IGNORECASE,
 )
 PLAIN_NAME = re.compile(r"(?:un)?licen[cs]es?|copying|copyright", re.IGNORECASE)
 TEXT_SUFFIX = re.compile(r"\.(?:txt|md|rst|html?|adoc)$", re.IGNORECASE)
@@ -67,6 +70,17 @@ class FolderLicenses:
     def __init__(self) -> None:
         self._statements: dict[str, list[Statement]] = {}
         self._annotations: list[tuple[str, str, re.Pattern[str], str]] = []
+        self._above: FolderLicenses | None = None
+        self._folder = ""
+
+    def below(self, above: "FolderLicenses", folder: str) -> "FolderLicenses":
+        """Return the same statements with those of the source's root above them; `folder` is the project's path below that root.
+
+        A file of the root is named by its path from the project's folder: ../LICENSE.
+        """
+        joined = copy(self)
+        joined._above, joined._folder = above, folder
+        return joined
 
     def add(self, path: str, statement: str) -> None:
         folder = path.rpartition("/")[0]
@@ -83,32 +97,57 @@ class FolderLicenses:
 
     @property
     def has_annotations(self) -> bool:
-        return bool(self._annotations)
+        return bool(self._annotations) or (self._above is not None and self._above.has_annotations)
 
     def of(self, path: str, listed: str | None) -> StatedLicense:
         """Return the license of a file; `listed` is that of the list or dataset which names the repository."""
+        if (found := self.annotated(path)) is not None:
+            return found
+        if self._above is not None:
+            stated_above = self._above.annotated(f"{self._folder}/{path}".lstrip("/"))
+            if stated_above is not None:
+                return StatedLicense(stated_above.expression, f"{self._up}{stated_above.file}")
+        return self.of_folder(path.rpartition("/")[0], listed)
+
+    def annotated(self, path: str) -> StatedLicense | None:
+        """Return what an annotation of REUSE states for a file; None without one."""
         for file, folder, pattern, stated in reversed(self._annotations):
             if path.startswith(folder) and pattern.fullmatch(path, len(folder)):
                 return StatedLicense(stated, file)
-        return self.of_folder(path.rpartition("/")[0], listed)
+        return None
 
     def of_folder(self, folder: str, listed: str | None) -> StatedLicense:
         """Return the license of the files in a folder that no annotation names."""
         nearest: StatedLicense | None = None
+        licenses, up = self, ""
         while True:
-            texts, manifests = self._stated_in(folder)
+            texts, manifests = licenses._stated_in(folder, up)
             if texts:
                 return both(nearest, combined(texts, manifests))
-            if not folder and listed is not None and listed.lower() not in NOTHING:
+            if not folder and licenses is self and listed is not None and listed.lower() not in NOTHING:
                 return both(nearest, StatedLicense(spdx_expression(listed) or listed, None))
             if nearest is None and manifests:
                 nearest = all_of(manifests)
-            if not folder or VENDORED_FOLDER.fullmatch(folder):
+            if VENDORED_FOLDER.fullmatch(folder):
                 return nearest or StatedLicense(None, None)
-            folder = folder.rpartition("/")[0]
+            if folder:
+                folder = folder.rpartition("/")[0]
+            elif licenses._above is None:
+                return nearest or StatedLicense(None, None)
+            else:
+                folder, up, licenses = licenses._folder, licenses._up, licenses._above
 
-    def _stated_in(self, folder: str) -> tuple[list[Statement], list[Statement]]:
-        """Return what the license files of a folder state, and its manifests."""
+    @property
+    def _up(self) -> str:
+        """The path from the project's folder to the source's root, with a slash at the end; empty for a file in the root."""
+        return "../" * len(list(filter(None, self._folder.split("/"))))
+
+    def _stated_in(self, folder: str, up: str) -> tuple[list[Statement], list[Statement]]:
+        """Return what the license files of a folder state, and its manifests; `up` goes before their paths."""
+        texts, manifests = self._statements_in(folder)
+        return [(f"{up}{path}", stated) for path, stated in texts], [(f"{up}{path}", stated) for path, stated in manifests]
+
+    def _statements_in(self, folder: str) -> tuple[list[Statement], list[Statement]]:
         statements = sorted(self._statements.get(folder, ()))
         manifests = [(path, stated) for path, named in statements if is_manifest(path) and (stated := self._resolved(path, named))]
         texts = [statement for statement in statements if not is_manifest(statement[0])]

@@ -25,6 +25,7 @@ class ProjectTable:
         self.projects: list[Project] = []
         self._numbers: dict[str, int] = {}
         self._licenses: dict[int, FolderLicenses] = {}
+        self._joined: dict[int, FolderLicenses] = {}
         self._versions_found: dict[int, dict[str, str]] = {}
         self._counted: Mapping[int, Mapping[str, int]] = {}
 
@@ -43,6 +44,8 @@ class ProjectTable:
                 stars=max(known.stars or 0, project.stars or 0) if known.stars is not None or project.stars is not None else None,
                 license=known.license or project.license,
                 commit=known.commit or project.commit,
+                within=known.within or project.within,
+                folder=known.folder or project.folder,
             )
         return number
 
@@ -57,7 +60,15 @@ class ProjectTable:
         self._versions_found.setdefault(number, {}).setdefault(path.rpartition("/")[0], version)
 
     def licenses(self, number: int) -> FolderLicenses:
-        return self._licenses.get(number, NOTHING_STATED)
+        """Return what the project's files state, and above them those in the root of its source."""
+        own = self._licenses.get(number, NOTHING_STATED)
+        project = self.projects[number]
+        above = None if project.within is None else self._licenses.get(self._numbers.get(project.within, number))
+        if above is None or above is own:
+            return own
+        if number not in self._joined:
+            self._joined[number] = own.below(above, project.folder)
+        return self._joined[number]
 
     def versions(self, number: int) -> dict[str, str]:
         """By folder."""

@@ -1,6 +1,7 @@
 """Which license holds for a file by the license files and manifests of its project."""
 
 import json
+import posixpath
 import subprocess
 import tarfile
 from dataclasses import replace
@@ -15,6 +16,7 @@ from neox_code.corpus.filters.license_headers import UNKNOWN
 from neox_code.corpus.folder_licenses import FolderLicenses, statement_of
 from neox_code.corpus.recipes.registry import recipe_by_name
 from neox_code.corpus.shards import SPLITS, iter_documents, read_manifest
+from neox_code.errors import DataError
 
 TEXTS = dict(LICENSES)
 MIT, APACHE, BSD, ISC, GPL, LGPL = (TEXTS[name] for name in ("MIT", "Apache-2.0", "BSD-3-Clause", "ISC", "GPL-3.0", "LGPL-3.0"))
@@ -163,6 +165,76 @@ def test_all_kinds_of_sources_are_judged_alike(write, tmp_path):
     assert found == expected
     kept = {document.path: document.license for split in SPLITS for document in iter_documents(tmp_path / "corpus", split)}
     assert set(kept.values()) == {"MIT"} and len(kept) == 2
+
+
+TREE = {
+    "LICENSE": MIT,
+    "REUSE.toml": '[[annotations]]\npath = "gen/**"\nSPDX-License-Identifier = "GPL-3.0-only"\n',
+    "main.py": code("main"),
+    "src/app.py": code("app"),
+    "src/deep/down/tool.py": code("tool"),
+    "web/package.json": '{"license": "GPL-3.0"}',
+    "web/api/page.py": code("page"),
+    "free/COPYING": GPL,
+    "free/io/disk.py": code("disk"),
+    "ee/LICENSE": ENTERPRISE,
+    "ee/paid.py": code("paid"),
+    "gen/x/made.py": code("made"),
+    "third_party/zlib/flate.py": code("flate"),
+    "vendor/near.py": code("near"),
+}
+
+
+def write_tree(root: Path) -> Path:
+    for path, text in TREE.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    return root
+
+
+def decided(source: Path, corpus: Path, layout: str) -> dict[str, tuple[str, str | None, set[str]]]:
+    """Return of each file of code the verdict, the license and the places of the files that state it, by its path in the source."""
+    build_corpus([str(source)], corpus, RECIPE, seed=1, workers=1, layout=layout)
+    found = {}
+    for row in read_manifest(corpus).to_pylist():
+        if row["path"].endswith(".py"):
+            name = row["path"].rpartition("/")[2]
+            path = next(path for path in TREE if path.endswith(name))
+            folder = path.removesuffix(row["path"])
+            places = (row["license_file"] or "").split(", ")
+            found[path] = (row["verdict"], row["license"], {posixpath.normpath(posixpath.join(folder, place)) for place in places})
+    return found
+
+
+@pytest.mark.parametrize("layout", ["project", "organization/project"])
+@pytest.mark.parametrize("kind", ["folder", "archive"])
+def test_a_tree_whose_folders_are_the_projects_has_the_licenses_of_one_project(tmp_path, layout, kind):
+    source = write_tree(tmp_path / "tree")
+    if kind == "archive":
+        with tarfile.open(tmp_path / "tree.tar", "w") as tar:
+            for path in TREE:
+                tar.add(source / path, path)
+        source = tmp_path / "tree.tar"
+    expected = decided(source, tmp_path / "whole", "repository")
+    assert [path for path, (verdict, *_) in expected.items() if verdict == "kept"] == [
+        "main.py",
+        "src/app.py",
+        "src/deep/down/tool.py",
+    ]
+    found = decided(source, tmp_path / "parts", layout)
+    for path, (verdict, license, places) in expected.items():
+        assert found[path][:2] == (verdict, license), path
+        assert license is None or found[path][2] == places, path
+
+
+def test_the_license_beside_projects_does_not_hold_for_a_git_repository_or_for_installed_packages(tmp_path):
+    source = write_tree(tmp_path / "tree")
+    subprocess.run(["git", "init", "-q", source / "src"], check=True)
+    found = decided(source, tmp_path / "corpus", "project")
+    assert found["src/app.py"][:2] == ("no license", None) and found["main.py"][:2] == ("kept", "MIT")
+    packages = write_tree(tmp_path / "site-packages")
+    with pytest.raises(DataError, match=r"nothing in .* can be kept"):
+        build_corpus([str(packages)], tmp_path / "packages", RECIPE, seed=1, workers=1, layout="project")
 
 
 def test_rows_of_a_dataset_have_each_their_own_license(tmp_path):

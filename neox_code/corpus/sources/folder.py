@@ -21,9 +21,16 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
+from neox_code.corpus.folder_licenses import VENDORED_FOLDER
 from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, UNREADABLE, ListOfFiles, hand_over, in_batches, together
 from neox_code.corpus.sources.git import GitSource
-from neox_code.corpus.sources.layout import LAYOUTS, folder_project, is_bare_repository, single_file_project
+from neox_code.corpus.sources.layout import (
+    LAYOUTS,
+    folder_project,
+    is_bare_repository,
+    is_git_repository,
+    placed_above_projects,
+)
 from neox_code.corpus.sources.names import printable
 from neox_code.corpus.sources.protocol import Batch, FoundFile, Judge, Project
 from neox_code.corpus.sources.regular_file import read_regular_file
@@ -87,10 +94,11 @@ class FolderSource:
                     stack.append(below)
 
     def _found(self, level: "Level", name: str, kind: str | None, size: int, judge: Judge) -> FoundFile:
-        project = level.project
-        if self.layout == "project" and not level.folders:
-            project = single_file_project(self.name, name)
-        path = printable(f"{level.inside}{name}")
+        project, path = level.project, f"{level.inside}{name}"
+        if len(level.folders) < len(LAYOUTS[self.layout]):
+            project, path = placed_above_projects(self.name, self.layout, level.folders, name)
+            project = self._independent(project) if self._is_vendored else project
+        path = printable(path)
         return FoundFile(project, path, size, kind or judge(project, path, size))
 
     def _below(self, level: "Level", name: str) -> "Level":
@@ -103,7 +111,18 @@ class FolderSource:
 
     def _project(self, place: str, folders: tuple[str, ...]) -> Project:
         project = folder_project(self.name, self.layout, folders)
+        if self._is_vendored or is_git_repository(Path(place)):
+            project = self._independent(project)
         return replace(project, commit=checked_out(place)) if len(folders) == len(LAYOUTS[self.layout]) else project
+
+    @property
+    def _is_vendored(self) -> bool:
+        """True for a folder of packages of many origins, as site-packages: a license file in it holds for none of them."""
+        return VENDORED_FOLDER.fullmatch(self.root.name) is not None
+
+    def _independent(self, project: Project) -> Project:
+        """Return the project without its tie to the source's root, whose license does not hold for it."""
+        return replace(project, within=None, folder="")
 
 
 @dataclass

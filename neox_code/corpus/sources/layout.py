@@ -17,6 +17,7 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
+from neox_code.corpus.folder_licenses import states_license
 from neox_code.corpus.sources.names import language_named, printable
 from neox_code.corpus.sources.protocol import Project
 from neox_code.errors import DataError
@@ -93,14 +94,27 @@ def is_bare_repository(path: Path) -> bool:
 def placed(source: str, layout: str, path: str) -> tuple[Project, str]:
     """The project of a source's file, and its path in there.
 
-    >>> placed("code", "organization/project", "torvalds/linux/init/main.c")
-    (Project(name='torvalds/linux', language=None, stars=None, license=None, commit=None), 'init/main.c')
+    >>> project, path = placed("code", "organization/project", "torvalds/linux/init/main.c")
+    >>> project.name, path, project.within, project.folder
+    ('torvalds/linux', 'init/main.c', 'code', 'torvalds/linux')
     """
-    parts = path.split("/")
-    depth = min(len(LAYOUTS[layout]), len(parts) - 1)
-    if layout == "project" and not depth:
-        return single_file_project(source, path), path
-    return folder_project(source, layout, tuple(parts[:depth])), "/".join(parts[depth:])
+    *folders, name = path.split("/")
+    depth = len(LAYOUTS[layout])
+    if len(folders) < depth:
+        return placed_above_projects(source, layout, folders, name)
+    return folder_project(source, layout, tuple(folders[:depth])), "/".join((*folders[depth:], name))
+
+
+def placed_above_projects(source: str, layout: str, folders: Sequence[str], name: str) -> tuple[Project, str]:
+    """Return the project and path of a file that lies above the projects.
+
+    A license file or manifest belongs to the source's root, where the search for the license of a project ends.
+    """
+    if states_license(name):
+        return Project(printable(source)), "/".join((*folders, name))
+    if layout == "project":
+        return single_file_project(source, name), name
+    return folder_project(source, layout, tuple(folders)), name
 
 
 @lru_cache(maxsize=4096)
@@ -111,9 +125,16 @@ def folder_project(source: str, layout: str, folders: Sequence[str]) -> Project:
     parts = [names[level] for level in ("organization", "project") if level in names]
     if layout == "project" and parts:
         parts = [source, *parts]
-    return Project(printable("/".join(parts) or source), language)
+    name = printable("/".join(parts) or source)
+    is_below_root = bool(folders) and name != printable(source)
+    return Project(
+        name,
+        language,
+        within=printable(source) if is_below_root else None,
+        folder=printable("/".join(folders)) if is_below_root else "",
+    )
 
 
 def single_file_project(source: str, name: str) -> Project:
     """A file beside first-level projects is a project of its own."""
-    return Project(f"{source}/{Path(printable(name)).stem}")
+    return Project(f"{source}/{Path(printable(name)).stem}", within=printable(source))

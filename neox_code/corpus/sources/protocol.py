@@ -25,6 +25,10 @@ class Project:
     license: str | None = None
     """An SPDX expression, where a list or dataset says so."""
     commit: str | None = None
+    within: str | None = None
+    """The project of the source's root, by name, if this is a folder or file below it and no git repository of its own."""
+    folder: str = ""
+    """Its path below that root; empty for a file in the root."""
 
 
 @dataclass(slots=True)
