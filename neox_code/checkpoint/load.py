@@ -1,5 +1,7 @@
 """Reading a checkpoint into a training engine, on every rank."""
 
+import io
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +38,21 @@ def load_checkpoint(engine: DeepSpeedEngine, start: Start, vocab_size: int, grid
         return dict(start.record.state) if start.record else client_state(folder)
     require_tensor_size(folder, grid.tensor_size)
     try:
-        _, state = engine.load_checkpoint(str(folder.parent), tag=folder.name)
+        with redirect_stdout(io.StringIO()) as printed:
+            _, state = engine.load_checkpoint(str(folder.parent), tag=folder.name)
     except ZeRORuntimeException as error:
         raise CheckpointError(
             f"{folder} was written by another number of data-parallel ranks: {str(error).splitlines()[0]} "
             "Use as many, or load the weights alone with no_load_optim: true."
         ) from None
-    except (RuntimeError, AssertionError, KeyError) as error:
+    except (RuntimeError, AssertionError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{folder} does not fit this model and layout: {first_line(error)} "
+            f"{folder} does not fit this model and layout: {first_line(error).rstrip('.')}. "
             f"Use the configuration in {folder / 'configs'}, and as many ranks as it was written by."
         ) from None
     if has_summed_row_biases(engine.module, folder):
         sum_row_biases(engine.module, grid)
+    log.debug("%s", printed.getvalue())
     log.info("loaded %s", folder)
     return state or {}
 

@@ -1,7 +1,7 @@
 """Where a run begins: from its own newest checkpoint in `save`, else from what it is to load, else from scratch.
 
     start = find_start(training, layout, values)            # on rank 0, while the lock on `save` is held
-    changes = check_start(start, config, values, tokenizer, data)
+    changes = check_start(start, layout, config, values, tokenizer, data)
 
 `save` holds    load, finetune, iteration, no_load_optim                      the run begins
 ------------    ----------------------------------------------------------    ------------------------------------------------
@@ -194,7 +194,14 @@ def require_whole(folder: Path, record: RunRecord | None) -> None:
 # ---- comparison
 
 
-def check_start(start: Start, config: NeoXConfig, values: Values, tokenizer: Tokenizer, data: Mapping[str, Any]) -> list[str]:
+def check_start(
+    start: Start,
+    layout: Mapping[str, int],
+    config: NeoXConfig,
+    values: Values,
+    tokenizer: Tokenizer,
+    data: Mapping[str, Any],
+) -> list[str]:
     """Return a line for each change since the checkpoint that a run begins with.
 
     `values` are the configuration's fields with the batch size that it comes to; `data` is `data.identity.data_identity`.
@@ -205,6 +212,8 @@ def check_start(start: Start, config: NeoXConfig, values: Values, tokenizer: Tok
         return []
     check_vocabulary(start.folder, start.record, tokenizer)
     check_model(start.folder, start.stored, config, with_optimizer=start.loads_optimizer)
+    if start.record:
+        check_layout(start, start.record, layout, values)
     if start.stored is None or start.resets:
         return []
     stored = start.stored
@@ -235,6 +244,24 @@ def check_model(folder: Path, stored: StoredConfig | None, config: NeoXConfig, w
         problems += [line(difference, stored, config) for difference in found]
     if problems:
         raise CheckpointError("\n".join(problems))
+
+
+def check_layout(start: Start, record: RunRecord, layout: Mapping[str, int], values: Values) -> None:
+    """Raise CheckpointError where the checkpoint's files are of another layout over ranks than this run."""
+    if not start.loads_optimizer:
+        return
+    before, now = (effective(config)["pipe_parallel_size"] for config in (record.config, values))
+    if bool(before) != bool(now):
+        raise CheckpointError(
+            f"{start.folder} was written with pipe_parallel_size {before}, and this run has {now}: 0 has optimizer states of its "
+            f"own. Set pipe_parallel_size to {before}, or load the weights alone with no_load_optim: true."
+        )
+    if record.layout != layout:
+        old, new = (", ".join(f"{axis} {sizes[axis]}" for axis in layout) for sizes in (record.layout, layout))
+        raise CheckpointError(
+            f"{start.folder} holds an optimizer's state that is divided over ranks by {old}, and this run has {new}. "
+            "Use as many ranks and the same sizes, or load the weights alone with no_load_optim: true."
+        )
 
 
 def line(difference: Difference, stored: StoredConfig, config: NeoXConfig) -> str:

@@ -15,11 +15,18 @@ import yaml
 
 from neox_code.config.deepspeed_settings import Fault
 from neox_code.config.fields import FIELDS, Field, converted
-from neox_code.config.legacy_keys import SAYS_NOTHING, Assignment, Demand, NotBuilt, rule_of, similar_keys
+from neox_code.config.legacy_keys import (
+    ALREADY_DONE,
+    SAYS_NOTHING,
+    Assignment,
+    Demand,
+    NoEffect,
+    NotBuilt,
+    rule_of,
+    similar_keys,
+)
 from neox_code.config.spelling import did_you_mean
 from neox_code.config.yaml_merge import Setting, parse_value
-
-ALREADY_DONE = "it asks for what is done anyway"
 
 DEFAULT = "default"
 """The origin of a value that no file and no option gave."""
@@ -96,9 +103,12 @@ class Draft:
                     self.assign(meaning, setting, replace)
                 elif isinstance(meaning, Demand):
                     self.demands[setting.key] = said, meaning
+                elif isinstance(meaning, NoEffect):
+                    name, place = f"{setting.key}.{meaning.inner}", setting.inner_places.get(meaning.inner, setting.place)
+                    self.ignored.append(IgnoredSetting(name, meaning.value, place, meaning.because))
                 else:
                     self.problems.append(faulty(meaning, setting))
-                    self.bad_fields.add(setting.key)
+                    self.bad_fields.update((setting.key, *(other.field for other in meanings if isinstance(other, Assignment))))
             if not meanings:
                 self.ignored.append(IgnoredSetting(setting.key, setting.value, setting.place, ALREADY_DONE))
 
@@ -119,7 +129,7 @@ class Draft:
             return
         before = self.assigned.get(target.name)
         if before and isinstance(value, Mapping):
-            value = {**before.value, **value}
+            value, as_written = {**before.value, **value}, ""
         elif before and not replace and before.value != value:
             self.problems.append(f"{before.as_written} contradicts {as_written}. Remove one of them.")
             self.bad_fields.add(target.name)
@@ -153,11 +163,7 @@ class Draft:
 
     def as_written(self) -> dict[str, str]:
         """Fields whose key, value and place messages repeat as the user wrote them."""
-        return {
-            name: given.as_written
-            for name, given in self.assigned.items()
-            if given.as_written and given.value is not None and not isinstance(given.value, Mapping)
-        }
+        return {name: given.as_written for name, given in self.assigned.items() if given.as_written and given.value is not None}
 
     def origins(self) -> dict[str, str]:
         return {name: self.assigned[name].place if name in self.assigned else DEFAULT for name in FIELDS}

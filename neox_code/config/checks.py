@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from neox_code.config.deepspeed_settings import DTYPE_NAMES
 from neox_code.config.model import MOST_LAYERS, feed_forward_size
 from neox_code.config.optimizer import is_offloaded
 
@@ -244,6 +245,72 @@ def offloaded_states(values: Values, say: Say) -> Iterator[Problem]:
         )
 
 
+def gradient_dtype(values: Values, say: Say) -> Iterator[Problem]:
+    extra = "deepspeed_extra_args"
+    name, precision = (values[extra].get("data_types") or {}).get("grad_accum_dtype"), values["precision"]
+    if name is None:
+        return
+    if name not in (*DTYPE_NAMES["fp32"], *DTYPE_NAMES[precision]):
+        yield Problem(
+            (extra, "precision"),
+            f"{say(extra)}: gradients of {say('precision')} are summed in that precision or in fp32 only. "
+            "Remove grad_accum_dtype, or set it to fp32.",
+        )
+    elif name not in DTYPE_NAMES[precision] and sums_tied_gradients_in_16_bits(values):
+        reason = say("zero_optimization") if is_offloaded(values["zero_optimization"]) else say("precision")
+        yield Problem(
+            (extra, "precision", "pipe_parallel_size", "no_weight_tying", "zero_optimization"),
+            f"{say(extra)}: with {reason}, DeepSpeed loses the fp32 gradient of the tied embedding ({say('no_weight_tying')}) "
+            f"between the stages of {say('pipe_parallel_size')}. Remove grad_accum_dtype, or set no_weight_tying to true or "
+            "pipe_parallel_size to 1.",
+        )
+
+
+def sums_tied_gradients_in_16_bits(values: Values) -> bool:
+    """Return True if DeepSpeed would lose a tied embedding's gradients in fp32: its pipeline stages add up those in 16 bits alone.
+
+    Its optimizer for bf16 at ZeRO stage 1 is the exception, but it keeps no states in the host's memory.
+    """
+    is_tied = values["pipe_parallel_size"] > 1 and not values["no_weight_tying"]
+    return is_tied and (values["precision"] == "fp16" or is_offloaded(values["zero_optimization"]))
+
+
+def gradient_scaling(values: Values, say: Say) -> Iterator[Problem]:
+    extra, zero = values["deepspeed_extra_args"], values["zero_optimization"]
+    divisor, is_prescaled = extra.get("gradient_predivide_factor"), extra.get("prescale_gradients")
+    if divisor is not None and divisor <= 0:
+        yield Problem(("deepspeed_extra_args",), f"{say('deepspeed_extra_args')}: gradient_predivide_factor must be above 0.")
+    elif values["zero_stage"] >= 2 and zero.get("reduce_scatter") is not False and (is_prescaled or divisor not in (None, 1)):
+        yield Problem(
+            ("deepspeed_extra_args", "zero_stage", "zero_optimization"),
+            f"{say('deepspeed_extra_args')}: DeepSpeed cannot scale gradients before their sum with {say('zero_stage')}. "
+            "Remove it, or set zero_optimization.reduce_scatter to false.",
+        )
+
+
+def master_weights(values: Values, say: Say) -> Iterator[Problem]:
+    if is_offloaded(values["zero_optimization"]):
+        return
+    for field, settings in (("fp16", values["fp16"]), ("deepspeed_extra_args", values["deepspeed_extra_args"].get("bf16") or {})):
+        if any(value is True and name.endswith("master_weights_and_grads") for name, value in settings.items()):
+            yield Problem(
+                (field, "zero_optimization"),
+                f"{say(field)}: master weights in 16 bits need optimizer states in the host's memory. "
+                "Remove it, or set zero_optimization.offload_optimizer.device to cpu.",
+            )
+
+
+def offloaded_parameters(values: Values, say: Say) -> Iterator[Problem]:
+    offload = values["zero_optimization"].get("offload_param")
+    device = offload.get("device") if isinstance(offload, Mapping) else None
+    if device not in (None, "none", "auto") and values["zero_stage"] < 3:
+        yield Problem(
+            ("zero_optimization", "zero_stage"),
+            f"{say('zero_optimization')}: offload_param has an effect at ZeRO stage 3 only, and {say('zero_stage')}. "
+            "Remove offload_param, or use stage 3.",
+        )
+
+
 def nesterov_momentum(values: Values, say: Say) -> Iterator[Problem]:
     if values["nesterov"] and (not values["momentum"] or values["dampening"]):
         yield Problem(
@@ -287,6 +354,10 @@ CHECKS = (
     decay_ends,
     eight_bit_states,
     offloaded_states,
+    offloaded_parameters,
+    gradient_dtype,
+    gradient_scaling,
+    master_weights,
     nesterov_momentum,
     data_sources,
     host_filters,

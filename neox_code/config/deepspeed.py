@@ -8,10 +8,9 @@ Optimizer and learning rate are objects of our own, so the dictionary names neit
 from collections.abc import Mapping
 from typing import Any
 
+from neox_code.config.checks import sums_tied_gradients_in_16_bits
+from neox_code.config.deepspeed_settings import DTYPE_NAMES
 from neox_code.config.neox import NeoXConfig
-
-FP32_NAMES = ("fp32", "float32", "float", "torch.float32")
-"""DeepSpeed's names for fp32 in `data_types`."""
 
 PRECISION_KEYS = {"fp32": None, "fp16": "fp16", "bfloat16": "bf16"}
 
@@ -81,24 +80,15 @@ def numerics(config: NeoXConfig) -> dict[str, Any]:
         settings["fp16"] = FP16_NUMERICS
     if config.model.precision == "bfloat16":
         settings["bf16"] = BF16_NUMERICS
-        if not sums_tied_gradients_in_16_bits(config):
+        if not sums_tied_gradients_in_16_bits(config.values()):
             settings |= {"data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"}
     return settings
-
-
-def sums_tied_gradients_in_16_bits(config: NeoXConfig) -> bool:
-    """True if DeepSpeed would lose a tied embedding's gradients in fp32: its pipeline stages add up those in 16 bits alone.
-
-    Its optimizer for bf16 at ZeRO stage 1 is the exception, but it keeps no states in the host's memory.
-    """
-    is_tied = config.parallelism.pipe_parallel_size > 1 and not config.model.no_weight_tying
-    return is_tied and (config.model.precision == "fp16" or config.optimizer.offloads)
 
 
 def accumulates_in_fp32(config: NeoXConfig) -> bool:
     """True if a 16-bit model's gradients are summed over micro batches in fp32."""
     given = without_nulls(config.optimizer.deepspeed_extra_args).get("data_types", {})
-    return {**numerics(config).get("data_types", {}), **given}.get("grad_accum_dtype") in FP32_NAMES
+    return {**numerics(config).get("data_types", {}), **given}.get("grad_accum_dtype") in DTYPE_NAMES["fp32"]
 
 
 def without_nulls(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,9 @@
     for fault in faults({"overlap_com": True}, ZERO):
         fault.inner, fault.says            # "overlap_com", "is an unknown key: did you mean overlap_comm? ..."
 
-The names are those of its models of settings (runtime/zero/config.py, runtime/zero/offload_config.py, runtime/precision_config.py),
-to which a test compares them. `null` and `auto` are DeepSpeed's defaults.
+The names are those of its models of settings (runtime/zero/config.py, runtime/zero/offload_config.py, runtime/precision_config.py,
+monitor/config.py) and of its readers of the other dictionaries (runtime/config.py), to which tests compare them. `null` and `auto`
+are DeepSpeed's defaults.
 """
 
 from collections.abc import Iterator, Mapping
@@ -71,6 +72,29 @@ FP16: dict[str, Any] = {
 
 BF16 = each(bool, "bf16_master_weights_and_grads bf16_optimizer_states check_grad_overflow immediate_grad_update")
 """`bf16` without `enabled`."""
+
+CHECKPOINT: dict[str, Any] = {
+    "tag_validation": Literal["Ignore", "Warn", "Fail", "ignore", "warn", "fail", "IGNORE", "WARN", "FAIL"],
+    "parallel_write": {"pipeline_stage": bool},
+}
+"""`checkpoint` without what is refused."""
+
+DTYPE_NAMES = {
+    "fp32": ("fp32", "float32", "float", "torch.float32"),
+    "fp16": ("fp16", "float16", "half", "torch.float16"),
+    "bfloat16": ("bf16", "bfloat16", "torch.bfloat16"),
+}
+"""`precision` -> DeepSpeed's names for it in `data_types`."""
+
+OTHERS: dict[str, Any] = {
+    "communication_data_type": Literal["fp32", "fp16", "bf16"],
+    "data_types": {"grad_accum_dtype": Literal[*(name for names in DTYPE_NAMES.values() for name in names)]},
+    "csv_monitor": {"enabled": bool, **each(str, "output_path job_name")},
+    "aio": {**each(int, "block_size queue_depth intra_op_parallelism"), **each(bool, "single_submit overlap_events use_gds")},
+    "gradient_predivide_factor": float,
+    **each(bool, "prescale_gradients zero_force_ds_cpu_optimizer"),
+}
+"""DeepSpeed's settings at the top level that have an effect here, and that no key of GPT-NeoX replaces."""
 
 
 def faults(given: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> Iterator[Fault]:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from neox_code.config.deepspeed_settings import BF16, FP16, ZERO, Fault, faults
-from neox_code.config.fields import FIELDS, choices, one_of
+from neox_code.config.deepspeed_settings import BF16, CHECKPOINT, FP16, OTHERS, ZERO, Fault, faults, is_default
+from neox_code.config.fields import FIELDS, choices, converted, one_of
 from neox_code.config.former_keys import HARMLESS, OTHER_WORDS, REFUSED, RENAMED, SWITCHED
 from neox_code.config.model import MOST_LAYERS
-from neox_code.config.spelling import nearest
+from neox_code.config.spelling import did_you_mean, nearest
 
 
 class Assignment(NamedTuple):
@@ -34,7 +34,18 @@ class Demand(NamedTuple):
     says: str
 
 
-Reader = Callable[[Any], Iterable[Assignment | Fault | Demand]]
+class NoEffect(NamedTuple):
+    """A value at `inner` (dotted) within the key's dictionary has no effect; `because` is a sentence without its period."""
+
+    inner: str
+    value: Any
+    because: str
+
+
+Meaning = Assignment | Fault | Demand | NoEffect
+Reader = Callable[[Any], Iterable[Meaning]]
+
+ALREADY_DONE = "it asks for what is done anyway"
 
 
 class NotBuilt(Exception):
@@ -55,7 +66,8 @@ class Rule:
     """Values of a refused key that ask for nothing, and are ignored."""
 
     def refuses(self, value: Any) -> bool:
-        return bool(self.refused) and value not in (*self.harmless, {}, [], "")
+        is_disabled = isinstance(value, Mapping) and value.get("enabled") is False
+        return bool(self.refused) and not is_disabled and value not in (*self.harmless, {}, [], "")
 
 
 def rule_of(key: str) -> Rule | None:
@@ -98,9 +110,21 @@ def switch(field: str, value: Any) -> Rule:
     return Rule(read)
 
 
-def handed_on(key: str) -> Rule:
-    """One of DeepSpeed's own settings, of which nothing is known here."""
-    return Rule(lambda value: [Assignment("deepspeed_extra_args", {key: value})])
+def passed_on(key: str) -> Rule:
+    """Return the rule of a setting in OTHERS: it is checked, and given to DeepSpeed."""
+    kind = OTHERS[key]
+
+    def read(value: Any) -> Iterator[Assignment | Fault]:
+        if isinstance(kind, Mapping):
+            value = {name: None if is_default(inner) else inner for name, inner in dictionary(value).items()} or None
+            yield from faults(value or {}, kind)
+        elif is_default(value):
+            value = None  # DeepSpeed takes `auto` in the dictionaries of its models alone
+        else:
+            converted(value, kind)
+        yield Assignment("deepspeed_extra_args", {key: value})
+
+    return Rule(read)
 
 
 def ignored(because: str) -> Rule:
@@ -202,8 +226,34 @@ def read_zero(value: Any) -> Iterator[Assignment | Fault]:
         raise NotBuilt(AUTOTUNING)
     if "stage" in rest:
         yield Assignment("zero_stage", rest.pop("stage"), "stage")
+    yield from refused_settings(rest, REFUSED_IN_ZERO)
     yield from faults(rest, ZERO)
     yield Assignment("zero_optimization", rest)
+
+
+REFUSED_IN_ZERO: dict[str, tuple[tuple[Any, ...], str]] = {
+    "compute_grad_norm": ((None, True), "the norm of the gradient is always computed. Remove it"),
+    "legacy_stage1": ((None, False), "DeepSpeed has removed the former stage 1. Remove it"),
+    "mics_hierarchical_params_gather": ((None, False), "DeepSpeed has removed MiCS. Remove it"),
+    "mics_shard_size": ((None, -1), "DeepSpeed has removed MiCS. Remove it"),
+    "zeropp_loco_param": ((None, {}), "DeepSpeed has removed LoCo. Remove it"),
+}
+REFUSED_IN_BF16: dict[str, tuple[tuple[Any, ...], str]] = {
+    "bf16_optimizer_states": ((None, False), "optimizer states are kept in fp32. Remove it, or set use_bnb_optimizer for 8 bits"),
+}
+REFUSED_IN_CHECKPOINT: dict[str, tuple[tuple[Any, ...], str]] = {
+    "load_universal": ((None, False), "the weights of a checkpoint of any layout are loaded with no_load_optim: true. Remove it"),
+    "use_node_local_storage": ((None, False), "all ranks write to one folder that all hosts see. Remove it"),
+}
+"""Name within a dictionary of DeepSpeed -> values that ask for nothing, and why any other is refused."""
+
+
+def refused_settings(settings: dict[str, Any], table: Mapping[str, tuple[tuple[Any, ...], str]]) -> Iterator[Fault]:
+    """Remove the settings of the table; yield those that cannot be used."""
+    for name in table.keys() & settings.keys():
+        (harmless, because), value = table[name], settings.pop(name)
+        if value not in harmless:
+            yield Fault(name, value, f"cannot be used: {because}.")
 
 
 def is_enabled(settings: dict[str, Any]) -> bool:
@@ -239,31 +289,43 @@ def read_bf16(value: Any) -> Iterator[Assignment | Fault]:
     rest = {name: inner for name, inner in dictionary(value).items() if name not in ("bf16", *FP16)}
     if is_enabled(rest):
         yield Assignment("precision", "bfloat16", "enabled")
+    yield from refused_settings(rest, REFUSED_IN_BF16)
     yield from faults(rest, BF16)
     if rest:
         yield Assignment("deepspeed_extra_args", {"bf16": rest})
 
 
-def read_extra(value: Any) -> Iterator[Assignment | Fault]:
+def read_extra(value: Any) -> Iterator[Meaning]:
+    """Read each setting by the rule of its key, as at the top level."""
     for key, inner in dictionary(value).items():
         if key in FIELDS or key in ("optimizer", "scheduler"):
             raise ValueError(f"a dictionary of DeepSpeed's other settings, and {key} is a key of its own: set it at the top level")
-        if key == "checkpoint":
-            yield from (item._replace(inner=f"{key}.{item.inner}") for item in checkpoint_faults(inner))
-        yield Assignment("deepspeed_extra_args", {key: inner}, key)
-
-
-def checkpoint_faults(value: Any) -> Iterator[Fault]:
-    """DeepSpeed would load a universal checkpoint unchecked, and at another layout with scrambled weights."""
-    if (universal := dictionary(value).get("load_universal")) not in (None, False):
-        remedy = "Remove it: the weights of a checkpoint of any layout are loaded with no_load_optim: true"
-        yield Fault("load_universal", universal, f"is not built. {remedy}.")
+        rule = KEYS.get(key)
+        if rule is None:
+            yield Fault(key, inner, f"is an unknown key: {did_you_mean(nearest(str(key), OTHERS))}")
+        elif rule.refuses(inner):
+            yield Fault(key, inner, f"cannot be used: {rule.refused}.")
+        elif rule.read is None:
+            yield NoEffect(key, inner, rule.ignored or ALREADY_DONE)
+        else:
+            try:
+                for meaning in rule.read(inner):
+                    yield meaning if isinstance(meaning, Demand) else meaning._replace(inner=f"{key}.{meaning.inner}".rstrip("."))
+            except NotBuilt as error:
+                yield Fault(key, inner, f"cannot be used: {error}.")
+            except ValueError as error:
+                yield Fault(key, inner, f"must be {error}.")
 
 
 def read_checkpoint(value: Any) -> Iterator[Assignment | Fault]:
-    """Read DeepSpeed's `checkpoint`: how it writes and loads its files."""
-    yield from checkpoint_faults(value)
-    yield Assignment("deepspeed_extra_args", {"checkpoint": value})
+    """Read DeepSpeed's `checkpoint`: how it writes and loads its files.
+
+    DeepSpeed would load a universal checkpoint unchecked, and at another layout with scrambled weights.
+    """
+    given = dict(dictionary(value))
+    yield from refused_settings(given, REFUSED_IN_CHECKPOINT)
+    yield from faults(given, CHECKPOINT)
+    yield Assignment("deepspeed_extra_args", {"checkpoint": given or None})
 
 
 def read_split(value: Any) -> Iterator[Assignment]:
@@ -327,6 +389,7 @@ MEMORY_ONLY = "it moves activations, and changes no result"
 NO_EFFECT = "it has no effect in GPT-NeoX either"
 ALWAYS_LOGGED = "the gradient's norm is always logged"
 NOT_LOGGED = "this figure is not logged; training is the same"
+NO_DEEPSPEED_LOG = "DeepSpeed's log is not printed below warnings; training is the same"
 NOT_PROFILED = "nothing is profiled; training is the same"
 ALIGNMENT = "learning from preferences is not built; only the next token is trained. Remove it"
 EXPERTS = "mixtures of experts are not built, only dense models. Remove it"
@@ -382,11 +445,8 @@ SAYS_NOTHING = dict.fromkeys(
 )
 """Of what is refused for a reason, the fields that mean nothing or something else in it: a problem with them only follows."""
 
-DEEPSPEED_KEYS = (
-    "activation_checkpointing comms_logger communication_data_type csv_monitor data_types dump_state "
-    "flops_profiler gradient_predivide_factor prescale_gradients sparse_gradients tensorboard wandb"
-)
-"""DeepSpeed's own settings, of which nothing is known here."""
+REMOVED_BY_DEEPSPEED = "eigenvalue graph_harvesting nebula progressive_layer_drop quantize_training"
+"""Settings of earlier DeepSpeeds whose mere presence today's refuses, without those of GPT-NeoX."""
 
 KEYS: dict[str, Rule] = {
     **{field: into(field) for field in FIELDS},
@@ -407,7 +467,23 @@ KEYS: dict[str, Rule] = {
         lambda value: [Assignment("deepspeed_extra_args", {"communication_data_type": "fp32"})] if value else []
     ),
     # DeepSpeed's own
-    **{key: handed_on(key) for key in DEEPSPEED_KEYS.split()},
+    **{key: passed_on(key) for key in OTHERS},
+    **each(ignored(NO_DEEPSPEED_LOG), "comms_logger dump_state log_level"),
+    **each(refused("metrics have their own keys. Use tensorboard_dir, and remove it"), "tensorboard"),
+    **each(refused("metrics have their own keys. Use use_wandb, and remove it"), "wandb"),
+    **each(refused("Comet is not built. Use tensorboard_dir or use_wandb"), "comet"),
+    **each(refused("DeepSpeed has removed it. Remove it here too"), REMOVED_BY_DEEPSPEED),
+    "sparse_gradients": refused("DeepSpeed has removed it, and the embedding's gradients are dense. Remove it"),
+    "torch_autocast": refused("the whole model has one precision. Set precision, and remove it"),
+    **each(
+        refused("this part of DeepSpeed is not used. Remove it"),
+        "compile datastates_ckpt expert_parallel hybrid_engine pipeline tensor_parallel timers weight_quantization",
+    ),
+    "gradient_allreduce_op": only("mean", "gradients of data-parallel ranks are averaged. Remove it"),
+    "managed_gradient_accumulation": only(True, "DeepSpeed counts the micro batches of a step. Remove it"),
+    "dataloader_drop_last": ignored("DeepSpeed's loader of data is not used"),
+    **each(ignored("the log line has the memory in use"), "memory_breakdown"),
+    **each(ignored("nothing in DeepSpeed depends on it here"), "disable_allgather disable_python_gc vocabulary_size"),
     # no effect on what is computed
     **each(
         ignored(SAME_RESULT),
@@ -416,8 +492,8 @@ KEYS: dict[str, Rule] = {
     ),
     **each(
         ignored(MEMORY_ONLY),
-        "checkpoint_in_cpu contiguous_checkpointing distribute_checkpointed_activations partition_activations profile_backward "
-        "synchronize_each_layer",
+        "activation_checkpointing checkpoint_in_cpu contiguous_checkpointing distribute_checkpointed_activations "
+        "partition_activations profile_backward synchronize_each_layer",
     ),
     **each(
         ignored(NO_EFFECT),
@@ -434,7 +510,7 @@ KEYS: dict[str, Rule] = {
     ),
     **each(
         ignored(NOT_PROFILED),
-        "memory_profiling memory_profiling_path profile profile_step_start profile_step_stop profiling",
+        "flops_profiler memory_profiling memory_profiling_path profile profile_step_start profile_step_stop profiling",
     ),
     **each(
         ignored(WORKED_OUT),
@@ -510,7 +586,7 @@ KEYS: dict[str, Rule] = {
     "scheduler": refused("DeepSpeed's schedules are not used. Use lr_decay_style, lr_decay_iters, min_lr and warmup"),
     "sequence_parallel": refused("use checkpoint_activations to save memory instead"),
     "sliding_window_width": refused("sliding windows are not built; attention sees the whole context. Remove it"),
-    "soft_prompt_tuning": refused("soft prompts are not built. Remove it", {"enabled": False}),
+    "soft_prompt_tuning": refused("soft prompts are not built. Remove it"),
     **each(refused(SPARSE), "sparse_attention sparsity_config"),
     "train_epochs": refused("use train_iters, in steps"),
     "use_checkpoint_lr_scheduler": refused("the schedule is a function of the step. Set lr, lr_decay_iters, min_lr and warmup"),

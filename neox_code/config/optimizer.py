@@ -60,13 +60,13 @@ class OptimizerConfig:
     """`zero_optimization.stage`: 1 divides the optimizer's state over the data-parallel ranks. 0 runs as 1."""
 
     zero_optimization: Mapping[str, Any] = field(default_factory=dict)
-    """`zero_optimization`, handed to DeepSpeed as it is but for the stage."""
+    """`zero_optimization`, passed to DeepSpeed as it is but for the stage."""
 
     fp16: Mapping[str, Any] = field(default_factory=dict)
     """`fp16`, handed to DeepSpeed as it is: the loss scale's settings."""
 
     deepspeed_extra_args: Mapping[str, Any] = field(default_factory=dict)
-    """Any other of DeepSpeed's own dictionaries (`data_types`, `comms_logger`, ...), handed on as they are."""
+    """DeepSpeed's other settings that have an effect here (`data_types`, `communication_data_type`, `csv_monitor`, ...)."""
 
     @property
     def moment_rates(self) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from neox_code.config.assembly import written
 from neox_code.config.checks import INTERVALS, Interval
-from neox_code.config.deepspeed_settings import BF16, FP16, ZERO
+from neox_code.config.deepspeed_settings import BF16, FP16, OTHERS, ZERO
 from neox_code.config.fields import FIELDS, SECTIONS, Field, fields_of
 from neox_code.config.former_keys import RENAMED, SWITCHED
 from neox_code.config.legacy_keys import KEYS, OPTIMIZER_PARAMETERS, PARAMETERS_OF_THEIR_OWN, PREFIXES, Rule
@@ -45,7 +45,8 @@ DICTIONARIES = {
         "GPT-NeoX's list of layer kinds, `[[[global], 12]]`. `global` and `flash` differ in `apply_query_key_layer_scaling` alone."
     ),
     "bf16": "DeepSpeed's dictionary; `enabled: true` is `precision: bfloat16`.",
-    "deepspeed_extra_args": "A dictionary of any other of DeepSpeed's settings, handed on as it is.",
+    "deepspeed_extra_args": "A dictionary of DeepSpeed's other settings; each is read as at the top level.",
+    "checkpoint": "DeepSpeed's dictionary: `tag_validation` and `parallel_write`.",
     **{key: f"`{field}`, as it was called in other years." for key, field in RENAMED.items()},
     **{key: f"`true` is `{field}: {written(value)}`." for key, (field, value) in SWITCHED.items()},
     "fp16": "DeepSpeed's dictionary; `enabled: true` is `precision: fp16`, the rest are the loss scale's settings.",
@@ -71,16 +72,15 @@ def readme() -> str:
             f"## {section.capitalize()}\n\n| key | value | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
         )
     rules = {**KEYS, **{f"{prefix}*": rule for prefix, rule in PREFIXES.items()}}
-    handed_on = sorted(key for key, rule in rules.items() if rule.read and key not in FIELDS and key not in DICTIONARIES)
     parts.append(
         "## Dictionaries and other spellings\n\n| key | meaning |\n|---|---|\n"
         + "".join(f"| `{key}` | {meaning} |\n" for key, meaning in sorted(DICTIONARIES.items()))
-        + f"\nHanded on to DeepSpeed as they are: {', '.join(f'`{key}`' for key in handed_on)}.\n"
+        + f"\nChecked, and passed on to DeepSpeed: {', '.join(f'`{key}`' for key in sorted(OTHERS))}.\n"
     )
     parts.append("## Accepted, without effect\n\n| keys | because |\n|---|---|\n" + reason_rows(rules, "ignored"))
     parts.append(
-        "## Refused\n\nA value that asks for nothing (`false`, `null`) is accepted.\n\n| keys | because |\n|---|---|\n"
-        + reason_rows(rules, "refused")
+        "## Refused\n\nA value that asks for nothing (`false`, `null`, `enabled: false`) is accepted.\n\n"
+        "| keys | because |\n|---|---|\n" + reason_rows(rules, "refused")
     )
     return "\n".join(parts)
 
@@ -150,6 +150,7 @@ def schema() -> dict[str, Any]:
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "neox-code configuration",
         "type": "object",
+        "definitions": {"nothing": NOTHING},
         "properties": {**properties, **dashed},
         "patternProperties": {f"^{prefix.replace('_', '[-_]')}": reason_schema(rule) for prefix, rule in PREFIXES.items()},
         "additionalProperties": False,
@@ -159,6 +160,8 @@ def schema() -> dict[str, Any]:
 def key_schema(key: str, rule: Rule, meanings: Mapping[str, str]) -> dict[str, Any]:
     if key in BUILT_SCHEMAS:
         return {"description": DICTIONARIES[key], **BUILT_SCHEMAS[key]}
+    if key in OTHERS:
+        return passed_on_schema(OTHERS[key])
     if key in FIELDS:
         field = FIELDS[key]
         default = {} if field.required or field.default in (None, (), {}) else {"default": plain(field.default)}
@@ -169,8 +172,21 @@ def key_schema(key: str, rule: Rule, meanings: Mapping[str, str]) -> dict[str, A
 
 def reason_schema(rule: Rule) -> dict[str, Any]:
     if rule.refused:
-        return {"description": f"Refused: {rule.refused}.", "enum": [*rule.harmless, *EMPTY]}
-    return {"description": f"No effect: {rule.ignored}."} if rule.ignored else {"description": "Handed on to DeepSpeed."}
+        if not any(value is False for value in rule.harmless):
+            return {"description": f"Refused: {rule.refused}.", "enum": [*rule.harmless, {}, [], ""]}
+        own = [value for value in rule.harmless if value is not None and value is not False]
+        nothing = [{"$ref": "#/definitions/nothing"}, *([{"enum": own}] if own else [])]
+        return {"description": f"Refused: {rule.refused}.", "anyOf": nothing}
+    assert rule.ignored
+    return {"description": f"No effect: {rule.ignored}."}
+
+
+def passed_on_schema(kind: Any) -> dict[str, Any]:
+    if isinstance(kind, Mapping):
+        kinds = deepspeed_schema(kind)
+    else:
+        kinds = {"enum": [*get_args(kind), None, "auto"]} if get_origin(kind) is Literal else {}
+    return {"description": "Checked, and passed on to DeepSpeed.", **kinds}
 
 
 def type_schema(annotation: Any, interval: Interval | None) -> dict[str, Any]:
@@ -232,13 +248,19 @@ OBJECT_OR_NULL: dict[str, Any] = {"type": ["object", "null"]}
 
 OBJECT_OR_SWITCH: dict[str, Any] = {"type": ["object", "boolean", "null"]}
 
-EMPTY: list[Any] = [{}, [], ""]
+NOTHING = {
+    "anyOf": [
+        {"enum": [None, False, {}, [], ""]},
+        {"type": "object", "properties": {"enabled": {"const": False}}, "required": ["enabled"]},
+    ]
+}
 """Values by which a refused key asks for nothing, besides its own."""
 
 ENABLED = {"type": ["boolean", "null"]}
 
 BUILT_SCHEMAS: dict[str, dict[str, Any]] = {
     "attention_config": {"type": ["array", "null"]},
+    "checkpoint": OBJECT_OR_NULL,
     "bf16": deepspeed_schema(BF16, enabled=ENABLED) | OBJECT_OR_SWITCH,
     "deepspeed_extra_args": OBJECT_OR_NULL,
     **{key: {"$ref": f"#/properties/{field}"} for key, field in RENAMED.items()},

@@ -82,7 +82,8 @@ class GitHub:
             raise DataError(f"GitHub refuses the question (HTTP {status}): {said}. What was found so far is kept.")
         if failures == ATTEMPTS:
             raise DataError(
-                f"{self.endpoint} did not answer {ATTEMPTS} times ({said}). Run the same command again: it goes on here."
+                f"{self.endpoint} did not answer {ATTEMPTS} times ({said}). Check the network and the address; the same "
+                "command resumes here."
             )
         if failures % 3 == 0 and has_given_up:
             raise TooLarge

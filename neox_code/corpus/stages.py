@@ -92,7 +92,7 @@ def run_stage(stage: Stage, work: Path, sizes: Sequence[float], executor: Execut
     if left:
         raise DataError(
             f"{stage.name}: {len(left):,} of {len(missing):,} tasks left nothing in {work}, the first is {left[0]}. "
-            "See the logs of the processes that ran them; the same command again does what is left."
+            "The logs of the processes that ran them name the reason: remove it, and rerun the same command for what is left."
         )
 
 

@@ -58,6 +58,14 @@ EXPORTED = ("PYTHON", "NCCL_", "GLOO_", "OMP_", "DS_", "CUDA_DEVICE", "TORCH", "
 """How the variables begin that the ranks of other hosts get as well, besides those in .deepspeed_env."""
 
 
+LAUNCHER_REMEDIES = {
+    126: "A command that it needs, such as ssh, cannot be executed here: its output above names it.",
+    127: "A command that it needs, such as ssh, is not installed here: its output above names it. Install it.",
+    255: "ssh could not connect or log in: its output above names the reason. Check `ssh HOST true`, which must ask for nothing.",
+}
+"""What to do about a launcher's exit status; a shell gives the first two, ssh the last."""
+
+
 @dataclass
 class Fault:
     """Bad news."""
@@ -191,8 +199,8 @@ class Fleet:
                 if host.contact is not None and not host.is_over and host.contact.is_silent:
                     host.is_over = True
                     self.faults.append(Fault(
-                        f"{host.name} has not been heard of for {SILENT_SECONDS:.0f} s: it is cut off or down. Mend it or leave "
-                        "it out (exclude), and run the same command again."
+                        f"{host.name} has not been heard of for {SILENT_SECONDS:.0f} s: it is cut off or down. Repair or "
+                        "replace it, and rerun the same command."
                     ))  # fmt: skip
             code = launcher.poll()
             if code is not None and not self.faults and not all(host.is_over for host in self.hosts):
@@ -209,8 +217,11 @@ class Fleet:
         """What to say of a launcher that has ended before the run; a signal is never a consequence of what happened elsewhere."""
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
         missed = f" before {', '.join(missing)} answered" if missing else ""
+        remedy = (
+            "Rerun the same command." if code < 0 else LAUNCHER_REMEDIES.get(code, "Its output above names the reason: remove it.")
+        )
         return Fault(
-            f"{self.parsed.launcher} ended {how}{missed}. Its own words stand above; run the same command again.",
+            f"{self.parsed.launcher} ended {how}{missed}. {remedy}",
             128 - code if code < 0 else code or 1,
             weight=0 if code < 0 else 1,
         )
@@ -280,7 +291,8 @@ class Fleet:
         """Record the failure of a host's ranks, if they failed; where they ended to be resumed, all others are to do the same."""
         if message["kind"] == "lost":
             self.faults.append(Fault(
-                f"the run on {host.name} was killed, or the host went down. Look at it, and run the same command again."
+                f"the run on {host.name} was killed, or the host went down. Look there for the reason (dmesg names a process that "
+                "was killed for memory), remove it, and rerun the same command."
             ))  # fmt: skip
             return
         status, report = message["status"], message["report"]
@@ -295,8 +307,8 @@ class Fleet:
             self.faults.append(Fault(f"{host.name}: {report['message']}", status or 1, report["is_users"], weight))
         elif message["received"]:
             self.faults.append(Fault(
-                f"the run on {host.name} was stopped by {message['received']}, from that host or its scheduler. Run the same "
-                "command again.",
+                f"the run on {host.name} was stopped by {message['received']}, from that host or its scheduler. Rerun the "
+                "same command.",
                 status,
             ))  # fmt: skip
         elif status != 0:

@@ -192,7 +192,7 @@ class StoppedRanks:
                 rank = next(iter(value_of(b"RANK", environment_of(process))), "?")
                 return (
                     f"rank {rank} hangs: its process {process} on {socket.gethostname()} was stopped (SIGSTOP). "
-                    "Run the same command again."
+                    "Find what stopped it, and rerun the same command."
                 )
         return None
 
@@ -263,10 +263,20 @@ def signal_sentence(status: int) -> str | None:
     if status <= 128 or status - 128 not in signal.Signals.__members__.values():
         return None
     name = signal.Signals(status - 128).name
-    return f"a process was ended by {name}. {SIGNAL_REMEDIES.get(name, 'Run the command again.')}"
+    return f"a process was ended by {name}. {SIGNAL_REMEDIES.get(name, 'Its output above may name the reason.')}"
 
+
+CRASHED = (
+    "A library crashed: its message may stand above, and PYTHONFAULTHANDLER=1 adds the stack trace. A rerun crashes again unless a "
+    "device or its driver was the cause."
+)
+STOPPED = "Another process or a scheduler stopped it: rerun the same command."
 
 SIGNAL_REMEDIES = {
+    **dict.fromkeys(("SIGSEGV", "SIGABRT", "SIGFPE", "SIGTRAP", "SIGSYS"), CRASHED),
+    **dict.fromkeys(("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"), STOPPED),
+    "SIGILL": "The CPU lacks an instruction that a library was compiled for: install builds of torch and DeepSpeed for this CPU.",
+    "SIGXCPU": "The limit of CPU time (ulimit -t) was reached: raise it, and rerun the same command.",
     "SIGKILL": "If nobody killed it, memory ran out: use a smaller train_micro_batch_size_per_gpu or checkpoint_activations.",
     "SIGBUS": "Shared memory or the disk may be full: in Docker, give the container a larger --shm-size.",
 }

@@ -72,5 +72,10 @@ class LossGuard:
     def remedy(self) -> str:
         """Return what to do, as sentences."""
         save, lr = self.config.training.save, self.config.optimizer.lr
-        start = f"Resume from an earlier checkpoint in {save} (--iteration)" if save else "Start again"
-        return f"{start} with a lower lr ({lr}), a longer warmup, or stronger gradient_clipping."
+        change = f"with a lower lr ({lr}), a longer warmup, or stronger gradient_clipping"
+        if save is None:
+            return f"Start again {change}."
+        return (
+            f"Start from an earlier checkpoint, {change}: load: {save}, iteration: a step before the loss went wrong, and another "
+            f"folder for save, since checkpoints in {save} are never replaced; or start from scratch with another save."
+        )

@@ -104,7 +104,7 @@ def begin(config: NeoXConfig, tokenizer: Tokenizer, grid: ParallelGrid) -> tuple
     values = {**config.values(), "train_batch_size": config.batch_sizes(grid.data_size).train_batch_size}
     start = find_start(training, layout, values)
     data = data_identity(config.data)
-    changes = check_start(start, config, values, tokenizer, data)
+    changes = check_start(start, layout, config, values, tokenizer, data)
     state = start.record.state if start.record and not start.resets else {"iteration": start.iteration}
     record = RunRecord(
         state=TrainingState.from_dict(state).as_dict(),

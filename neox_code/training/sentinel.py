@@ -35,7 +35,7 @@ def watch(name: str, rank: int) -> None:
         elif patience and now > heard + patience and os.getppid() == rank:
             print(
                 f"error: {name} hangs: nothing of its process {rank} on {socket.gethostname()} has run for {now - heard:.0f} s"
-                f"{' (it is stopped: SIGSTOP)' if 'T' in states(rank) else ''}; it is killed. Run the same command again.",
+                f"{' (it is stopped: SIGSTOP)' if 'T' in states(rank) else ''}; it is killed. Rerun the same command.",
                 file=sys.stderr,
                 flush=True,
             )

@@ -217,7 +217,7 @@ def start_sentinel(rank: int) -> "subprocess.Popen[bytes]":
     return process
 
 
-REMEDY = "Run the same command again: it goes on from the last checkpoint."
+REMEDY = "Rerun the same command, which resumes from the last checkpoint in save; if it hangs there again, that place is the cause."
 
 
 def verdict(latest: Sequence[Word], fresh: set[int], seconds: float) -> str:
@@ -225,8 +225,8 @@ def verdict(latest: Sequence[Word], fresh: set[int], seconds: float) -> str:
 
     >>> word = {"host": "a", "doing": "a step", "place": "x.py:1 (f): time.sleep(60)", "waits": False}
     >>> print(verdict([word, {**word, "host": "b", "waits": True}], {0, 1}, 18))
-    rank 0 on a hangs at x.py:1 (f): time.sleep(60). No training step has ended for 18 s. Run the same command again: \
-it goes on from the last checkpoint.
+    rank 0 on a hangs at x.py:1 (f): time.sleep(60). No training step has ended for 18 s. Rerun the same command, \
+which resumes from the last checkpoint in save; if it hangs there again, that place is the cause.
     """
     there = [rank for rank, word in enumerate(latest) if word["doing"] != "ended"]
     reasons = [

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from distributed_runs import losses_of, run_ranks, train
 
 from neox_code.checkpoint.layout import TRAINING_LOCK, find_checkpoint, layer_file, step_name
 from neox_code.checkpoint.record import RunRecord, read_record, write_record
-from neox_code.checkpoint.resume import Start, find_start, start_request
+from neox_code.checkpoint.resume import Start, check_layout, find_start, start_request
 from neox_code.config.fields import FIELDS
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.resume_rules import FIELDS_BY_EFFECT, MODEL, ORDER, SCHEDULE, differences
@@ -190,6 +191,26 @@ def test_the_optimizer_is_left_again_only_where_its_state_does_not_fit(tmp_path)
     assert find_start(training, LAYOUT, VALUES).loads_optimizer
     assert not find_start(training, LAYOUT | {"data_parallel_size": 2}, VALUES).loads_optimizer
     assert not find_start(training, LAYOUT, VALUES | {"optimizer_type": "lion"}).loads_optimizer
+
+
+@pytest.mark.parametrize("axis", ["data_parallel_size", "pipe_parallel_size"])
+def test_an_optimizers_state_of_another_layout_is_refused_with_both_layouts(tmp_path, axis):
+    step(tmp_path, 2)
+    start = begin(load=tmp_path, save=tmp_path)
+    check_layout(start, start.record, LAYOUT, VALUES)
+    with pytest.raises(CheckpointError, match=rf"{axis} 1,? .*this run has .*{axis} 2.*no_load_optim: true"):
+        check_layout(start, start.record, LAYOUT | {axis: 2}, VALUES)
+    check_layout(replace(start, loads_optimizer=False), start.record, LAYOUT | {axis: 2}, VALUES)
+
+
+@pytest.mark.parametrize(("before", "now"), [(0, 1), (1, 0), (2, 0)])
+def test_an_optimizers_state_of_a_pipeline_is_refused_for_a_plain_model(tmp_path, before, now):
+    record = RunRecord({"iteration": 2}, "run", None, VALUES | {"pipe_parallel_size": before}, {}, {}, {}, LAYOUT)
+    start = Start(tmp_path, record)
+    with pytest.raises(
+        CheckpointError, match=rf"pipe_parallel_size {before}, and this run has {now}.*pipe_parallel_size to {before}"
+    ):
+        check_layout(start, record, LAYOUT, VALUES | {"pipe_parallel_size": now})
 
 
 def test_a_checkpoint_without_a_record_resumes_by_its_name(tmp_path):

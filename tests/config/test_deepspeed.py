@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from deepspeed.runtime.config import _REMOVED_TOP_LEVEL_CONFIG_KEYS, _REMOVED_ZERO_CONFIG_KEYS
 
 from neox_code.config.deepspeed import deepspeed_dict
+from neox_code.config.deepspeed_settings import DTYPE_NAMES, OTHERS
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError
 
@@ -88,3 +90,74 @@ def test_numbers_are_summed_in_fp32_unless_the_configuration_says_otherwise(shap
         ["None", fp32, False, 1.0, True, False, False, False, 16, 4],
         ["None", "None", False, 1.0, True, False, False, False, 16, 2],
     ]
+
+
+ACCEPTED = """
+import json, sys
+from deepspeed.runtime.config import DeepSpeedConfig
+for text in sys.argv[1:]:
+    DeepSpeedConfig(json.loads(text), mpu=None)
+"""
+
+
+def test_deepspeed_accepts_every_setting_that_is_passed_on_and_none_that_it_removed_is(shape):
+    given = [
+        {"data_types": {"grad_accum_dtype": name}, "precision": precision}
+        for precision in DTYPE_NAMES
+        for name in DTYPE_NAMES[precision]
+    ]
+    given += [{"communication_data_type": name} for name in ("fp32", "fp16", "bf16")]
+    given += [
+        dict.fromkeys(OTHERS, "auto")
+        | {name: dict.fromkeys(kind, "auto") for name, kind in OTHERS.items() if isinstance(kind, dict)}
+    ]
+    given += [{key: nothing} for key in _REMOVED_TOP_LEVEL_CONFIG_KEYS for nothing in (False, None, {"enabled": False})]
+    given += [{"zero_optimization": {key: None}} for key in _REMOVED_ZERO_CONFIG_KEYS]
+    configs = [NeoXConfig.load([], {**shape, "train_batch_size": 8, **keys}) for keys in given]
+    texts = [json.dumps(deepspeed_dict(config, 1)) for config in configs]
+    subprocess.run([sys.executable, "-c", ACCEPTED, *texts], capture_output=True, check=True)
+    for key in _REMOVED_TOP_LEVEL_CONFIG_KEYS:
+        with pytest.raises(ConfigError, match=rf"^{key} \(.*\) cannot be used"):
+            NeoXConfig.load([], {**shape, key: {"enabled": True}})
+
+
+TIED = {"pipe_parallel_size": 2, "no_weight_tying": False}
+OFFLOADED = {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}, "optimizer": {"type": "cpu_adam"}}
+
+
+@pytest.mark.parametrize("key", ["data_types", "deepspeed_extra_args"])
+@pytest.mark.parametrize("keys", [{"precision": "fp16"}, {"precision": "bfloat16", **OFFLOADED}])
+def test_an_fp32_sum_that_would_lose_the_gradient_of_the_tied_embedding_is_refused(write, shape, keys, key):
+    asked = {"data_types": {"grad_accum_dtype": "fp32"}}
+    asked = asked if key == "data_types" else {key: asked}
+    path = write("a.yml", json.dumps(asked))
+    with pytest.raises(ConfigError) as caught:
+        NeoXConfig.load([path], {**shape, **TIED, **keys})
+    assert str(caught.value).startswith("data_types (" if key == "data_types" else "deepspeed_extra_args.data_types (")
+    assert f"{path}:1): with {'zero_optimization' if 'optimizer' in keys else 'precision'} (" in str(caught.value)
+    assert "loses the fp32 gradient of the tied embedding (no_weight_tying (false, --set))" in str(caught.value)
+    for change in ({"pipe_parallel_size": 1}, {"no_weight_tying": True}):
+        NeoXConfig.load([path], {**shape, **TIED, **keys, **change})
+    NeoXConfig.load([path], {**shape, **TIED, "precision": "bfloat16"})
+
+
+def test_gradients_are_summed_in_the_precision_or_fp32(shape):
+    with pytest.raises(
+        ConfigError, match=r"data_types \(\{grad_accum_dtype: fp16\}, --set\): gradients of precision \(bfloat16, --set\)"
+    ):
+        NeoXConfig.load([], {**shape, "precision": "bfloat16", "data_types": {"grad_accum_dtype": "fp16"}})
+
+
+@pytest.mark.parametrize("keys", [{"prescale_gradients": True}, {"gradient_predivide_factor": 2.0}])
+def test_gradients_that_are_scaled_first_need_a_stage_that_can(shape, keys):
+    NeoXConfig.load([], {**shape, **keys, "zero_stage": 1})
+    NeoXConfig.load([], {**shape, **keys, "zero_optimization": {"stage": 2, "reduce_scatter": False}})
+    with pytest.raises(ConfigError, match=r"cannot scale gradients before their sum with zero_stage \(2, --set\)"):
+        NeoXConfig.load([], {**shape, **keys, "zero_stage": 2})
+
+
+def test_what_has_no_effect_at_a_stage_is_refused(shape):
+    with pytest.raises(ConfigError, match="offload_param has an effect at ZeRO stage 3 only"):
+        NeoXConfig.load([], {**shape, "zero_optimization": {"stage": 1, "offload_param": {"device": "cpu"}}})
+    with pytest.raises(ConfigError, match="master weights in 16 bits need optimizer states in the host's memory"):
+        NeoXConfig.load([], {**shape, "bf16": {"enabled": True, "bf16_master_weights_and_grads": True}})

@@ -214,20 +214,21 @@ def test_the_optimizers_dictionary_becomes_flat_fields(shape):
     assert optimizer.weight_decay == 0.5
 
 
-def test_deepspeeds_own_dictionaries_are_handed_on(shape):
+def test_deepspeeds_own_dictionaries_are_passed_on(shape):
     config = load(
         shape,
-        comms_logger={"enabled": True},
+        csv_monitor={"enabled": True},
         data_types={"grad_accum_dtype": "fp32"},
-        deepspeed_extra_args={"dump_state": True},
+        deepspeed_extra_args={"prescale_gradients": True, "gradient_predivide_factor": "auto"},
         fp32_allreduce=True,
         bf16={"bf16": True, "enabled": True, "check_grad_overflow": False, "loss_scale": 0, "hysteresis": 2},
         train_batch_size=4,
     )
     settings = deepspeed_dict(config, 1)
-    assert settings["comms_logger"] == {"enabled": True}
+    assert settings["csv_monitor"] == {"enabled": True}
     assert settings["data_types"] == {"grad_accum_dtype": "fp32"}
-    assert settings["dump_state"] is True
+    assert settings["prescale_gradients"] is True
+    assert settings["gradient_predivide_factor"] == 1.0
     assert settings["communication_data_type"] == "fp32"
     assert settings["bf16"] == {**BF16_NUMERICS, "enabled": True, "check_grad_overflow": False}
 
@@ -296,6 +297,32 @@ def test_kinds_of_layers_are_counted_as_in_gpt_neox(shape, value, layers, kinds)
         ),
         ({"zero_optimization": {"reduce_bucket_size": "many"}}, "reduce_bucket_size (many, --set) must be a whole number."),
         ({"fp16": {"enabled": True, "loss_scal": 0}}, "fp16.loss_scal (0, --set) is an unknown key: did you mean loss_scale"),
+        ({"sparse_gradients": True}, "sparse_gradients (true, --set) cannot be used: DeepSpeed has removed it"),
+        ({"deepspeed_extra_args": {"nebula": {"enabled": True}}}, "nebula ({enabled: true}, --set) cannot be used: DeepSpeed has"),
+        ({"deepspeed_extra_args": {"no_key_of_deepspeed": 1}}, "no_key_of_deepspeed (1, --set) is an unknown key"),
+        (
+            {"deepspeed_extra_args": {"data_type": {}}},
+            "deepspeed_extra_args.data_type ({}, --set) is an unknown key: did you mean data_types",
+        ),
+        ({"zero_optimization": {"mics_shard_size": 4}}, "mics_shard_size (4, --set) cannot be used: DeepSpeed has removed MiCS."),
+        ({"zero_optimization": {"compute_grad_norm": False}}, "compute_grad_norm (false, --set) cannot be used"),
+        ({"bf16": {"bf16_optimizer_states": True}}, "bf16.bf16_optimizer_states (true, --set) cannot be used"),
+        (
+            {"data_types": {"grad_acum_dtype": "fp32"}},
+            "data_types.grad_acum_dtype (fp32, --set) is an unknown key: did you mean grad_acc",
+        ),
+        ({"data_types": {"grad_accum_dtype": "fp23"}}, "data_types.grad_accum_dtype (fp23, --set) must be fp32, float32,"),
+        (
+            {"deepspeed_extra_args": {"data_types": {"grad_accum_dtype": 32}}},
+            "args.data_types.grad_accum_dtype (32, --set) must be fp32",
+        ),
+        ({"communication_data_type": "float32"}, "communication_data_type (float32, --set) must be fp32, fp16 or bf16."),
+        ({"prescale_gradients": "yes"}, "prescale_gradients ('yes', --set) must be true or false."),
+        ({"csv_monitor": {"enable": True}}, "csv_monitor.enable (true, --set) is an unknown key: did you mean enabled"),
+        (
+            {"tensorboard": {"enabled": True}},
+            "tensorboard ({enabled: true}, --set) cannot be used: metrics have their own keys. Use tensorb",
+        ),
         ({"optimizer": {"type": "madgrad_wd"}}, "madgrad_wd is not built. Use adam, adamw, sgd, lion or cpu_adam."),
         (
             {"optimizer": {"type": "Adam", "params": {"momentum": 0.9}}},
@@ -332,12 +359,28 @@ def test_what_is_not_built_is_refused_by_name(shape, keys, sentence):
         {"use_mup": False},
         {"train_impl": "normal"},
         {"soft_prompt_tuning": {"enabled": False}},
+        {"sparse_gradients": False},
+        {"eigenvalue": {"enabled": False, "verbose": False}},
+        {"wandb": {"enabled": False, "project": "code"}},
+        {"comms_logger": {"enabled": True, "verbose": True}},
+        {"activation_checkpointing": {"partition_activations": True}},
     ],
 )
 def test_a_key_that_asks_for_nothing_unbuilt_is_accepted(shape, keys):
     config = load(shape, **keys)
     assert config == load(shape)
     assert [entry.key for entry in config.ignored] == list(keys)
+
+
+def test_settings_among_the_extra_ones_are_read_as_at_the_top_level(write, shape):
+    text = "deepspeed_extra_args:\n  sparse_gradients: false\n  dump_state: true\n  data_types:\n    grad_accum_dtype: fp32\n"
+    config = NeoXConfig.load([write("a.yml", text)], shape)
+    assert dict(config.optimizer.deepspeed_extra_args) == {"data_types": {"grad_accum_dtype": "fp32"}}
+    assert [(entry.key, entry.place[-7:]) for entry in config.ignored] == [
+        ("deepspeed_extra_args.sparse_gradients", "a.yml:2"),
+        ("deepspeed_extra_args.dump_state", "a.yml:3"),
+    ]
+    assert NeoXConfig.load([], yaml.safe_load(config.to_yaml())) == config
 
 
 def test_launchers_by_their_old_switches(shape):
@@ -428,7 +471,7 @@ def test_all_nodes_and_all_gpus_are_minus_one(key: str) -> None:
 def test_a_universal_checkpoint_is_refused_by_name(tmp_path, shape, keys):
     file = tmp_path / "universal.yml"
     file.write_text(yaml.safe_dump(keys))
-    with pytest.raises(ConfigError, match=r"checkpoint\.load_universal \(true, .*universal\.yml:\d+\) is not built"):
+    with pytest.raises(ConfigError, match=r"checkpoint\.load_universal \(true, .*universal\.yml:\d+\) cannot be used: the weights"):
         NeoXConfig.load([file])
     file.write_text(yaml.safe_dump({"checkpoint": {"load_universal": False, "tag_validation": "Ignore"}}))
     assert NeoXConfig.load([file], shape).optimizer.deepspeed_extra_args["checkpoint"]["tag_validation"] == "Ignore"

@@ -297,7 +297,7 @@ FAULTS = {
     "the launcher is killed": (
         ("exec", "node0", "pkill", "-KILL", "-o", "-f", "^(/[^ ]*/)?(pdsh|mpirun|mpiexec)"),
         137,
-        "error: {launcher} ended by SIGKILL. Its own words stand above",
+        "error: {launcher} ended by SIGKILL. Rerun the same command.",
     ),
 }
 """What happens in mid-run, the status of the run that follows, and its last line."""

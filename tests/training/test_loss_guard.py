@@ -52,7 +52,7 @@ def test_several_in_a_row_end_the_run_with_the_true_reason(precision, limit, res
 @pytest.mark.parametrize(
     ("save", "remedy"),
     [
-        ("out", "Resume from an earlier checkpoint in out (--iteration) with a"),
+        ("out", "load: out, iteration: a step before the loss went wrong, and another folder for save"),
         (None, "Start again with a lower lr (0.5)"),
     ],
 )

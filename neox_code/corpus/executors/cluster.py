@@ -118,7 +118,8 @@ class ClusterExecutor:
             if not retries:
                 raise DataError(
                     f"{stage.name}: {len(left):,} of {len(tasks):,} tasks could not be done on {self.cluster.name}, "
-                    f"the first is {left[0]}{why}. The logs are in {folder}; the same command again does what is left."
+                    f"the first is {left[0]}{why}. The logs in {folder} name the reason: remove it, and rerun the "
+                    "same command for what is left."
                 )
             log.warning("%s: %d tasks are not done%s: starting them again", stage.name, len(left), why)
             retries -= 1

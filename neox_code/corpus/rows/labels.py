@@ -99,7 +99,7 @@ class Labeler:
         while True:
             length_key = self._length_key
             if self._stopped.wait(max(self._not_before - time.monotonic(), 0.0)):
-                raise DataError("labeling was stopped. Run the same command again: it goes on here.")
+                raise DataError("labeling was stopped. The same command resumes here.")
             answer = self.endpoint.post({
                 "model": self.model,
                 "messages": [{"role": "system", "content": self._task()}, {"role": "user", "content": code}],
@@ -122,7 +122,8 @@ class Labeler:
                 )
             if failures == ATTEMPTS:
                 raise DataError(
-                    f"{self.endpoint.url} did not answer {ATTEMPTS} times ({message}). Run the same command again: it goes on here."
+                    f"{self.endpoint.url} did not answer {ATTEMPTS} times ({message}). Check that it runs there; the same "
+                    "command resumes here."
                 )
             asked_for = answer.pause_asked_for()
             backoff = min(FIRST_PAUSE_SECONDS * 2 ** min(pauses, 30), LONGEST_BACKOFF_SECONDS)

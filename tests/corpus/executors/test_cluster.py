@@ -120,7 +120,7 @@ def test_a_task_that_fails_is_an_error_with_its_sentence_and_the_logs_and_the_ot
         said = str(caught.value)
         assert said.startswith("twice: 1 of 8 tasks could not be done on Processes, the first is 5 (jobs ended: 1 CANCELLED; ")
         assert "ValueError: five is impossible" in said
-        assert f"The logs are in {tmp_path}/cluster/twice-2; the same command again does what is left." in said
+        assert f"The logs in {tmp_path}/cluster/twice-2 name the reason: remove it, and rerun the same command" in said
         (tmp_path / "impossible").unlink()
         run_stage(TWICE, tmp_path, [1] * 8, executor)
     assert sorted((tmp_path / "log").read_text().split()) == list("01234567")
