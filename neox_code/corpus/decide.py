@@ -20,11 +20,14 @@ from neox_code.corpus.project_table import ProjectTable
 from neox_code.corpus.projects import sample_projects
 from neox_code.corpus.repositories import SizesByLanguage, divide, divide_single_project
 from neox_code.corpus.settle import SETTLED_COLUMNS, Settler
+from neox_code.corpus.shards import SPLITS
 from neox_code.corpus.split import HELD_OUT, assign_splits
 from neox_code.corpus.survivors import Survivors, drop_duplicates
 from neox_code.corpus.verdicts import Verdicts
 from neox_code.corpus.work_folder import Settings, decisions_folder
-from neox_code.logs import progress
+from neox_code.logs import get_logger, progress
+
+log = get_logger(__name__)
 
 
 def decide(work: Path, num_parts: int, settings: Settings) -> None:
@@ -50,6 +53,13 @@ def decide_on(work: Path, parts: Parts, settings: Settings, folder: Path) -> Non
     taken = sample_projects(repositories.sizes, settings.max_bytes, settings.seed)
     sizes = {name: size for name, size in repositories.sizes.items() if name in taken}
     splits = assign_splits(sizes, settings.shares, settings.seed)
+    missing = [split for split in SPLITS if settings.shares.get(split, 0) > 0 and split not in splits.values()]
+    if missing and splits:
+        log.warning(
+            "corpus: no files for %s: there are only %d units to split (projects; folders or files of a single one). Add sources.",
+            " and ".join(missing),
+            len(splits),
+        )
     write_index(work, parts, projects, verdicts, survivors, repositories, splits)
 
 

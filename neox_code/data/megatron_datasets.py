@@ -111,7 +111,8 @@ def build_datasets(
 
     Their indices are kept in the folder `cache`, or in memory alone where it is None. Must be called on every rank. Raises
     DataError where a token file is missing, damaged or shorter than one sample; validation and test are left out, with a warning,
-    where none of their own files exists. A file of another vocabulary is a DataError as well.
+    where none of their own files exists, and those of their files that are shorter than one sample. A file of another vocabulary
+    is a DataError as well.
     """
     if not isinstance(cache, IndexCache):
         cache = IndexCache(Path(cache) / INDICES if cache is not None else None)
@@ -168,8 +169,12 @@ def check_token_files(
         if found and is_optional and not any(path(prefix).exists() for prefix in found for path in (bin_path, idx_path)):
             name = SPLITS[split.value]
             log.warning("%s: left out, %s does not exist (%s_data_paths). %s", name, bin_path(min(found)), name, ONE_FILE)
-        else:
-            prefixes |= found
+            found = set()
+        for prefix in sorted(found) if is_optional else ():
+            if reason := too_short(prefix, sequence_length):
+                log.warning("%s: left out, %s", SPLITS[split.value], reason)
+                found.remove(prefix)
+        prefixes |= found
     for prefix in sorted(prefixes):
         check_token_file(prefix, sequence_length, tokenizer, len(prefixes))
     return {prefix: idx_sha256(prefix) if is_hashed else "" for prefix in sorted(prefixes)}
@@ -177,13 +182,17 @@ def check_token_files(
 
 def check_token_file(prefix: str, sequence_length: int, tokenizer: Tokenizer, num_files: int) -> None:
     """Raise DataError unless PREFIX.bin and PREFIX.idx are there, whole, of the vocabulary, and hold at least one sample."""
-    dataset = IndexedDataset(prefix)
-    tokens = dataset.counts()["tokens"]
-    if tokens <= sequence_length:
-        raise DataError(
-            f"{prefix}.bin holds {tokens:,} tokens, one sample needs {sequence_length + 1:,}. Add documents, or lower seq_length."
-        )
-    check_vocabulary(dataset, tokenizer, num_files)
+    if reason := too_short(prefix, sequence_length):
+        raise DataError(reason)
+    check_vocabulary(IndexedDataset(prefix), tokenizer, num_files)
+
+
+def too_short(prefix: str, sequence_length: int) -> str | None:
+    """Return a sentence for a token file that holds less than one sample, else None. Raise DataError for one that is missing."""
+    tokens = IndexedDataset(prefix).counts()["tokens"]
+    if tokens > sequence_length:
+        return None
+    return f"{prefix}.bin holds {tokens:,} tokens, one sample needs {sequence_length + 1:,}. Add documents, or lower seq_length."
 
 
 def open_share(source: Source, file: MegatronFile, idx_hash: str) -> Share:

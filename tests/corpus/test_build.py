@@ -501,3 +501,15 @@ def test_a_corpus_of_one_project_is_split_by_folder_or_file(tmp_path, caplog, re
         for document in documents:
             folder = f"{document.repository}/{document.path}".rpartition("/")[0]
             assert splits.setdefault(folder, document.split) == document.split
+
+
+def test_a_split_that_too_few_projects_leave_empty_is_logged(tmp_path, caplog):
+    for number in range(12):
+        place = tmp_path / "code" / f"tool{number % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"file{number}.py").write_text(python_source(number))
+    summary = build_corpus(
+        [str(tmp_path / "code")], tmp_path / "corpus", recipe_by_name("polycoder"), seed=1, shares=SHARES, workers=1
+    )
+    assert [split for split in SPLITS if summary.languages(split)] == ["train", "test"]
+    assert "corpus: no files for valid: there are only 2 units to split" in caplog.text

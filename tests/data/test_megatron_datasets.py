@@ -259,6 +259,17 @@ def test_missing_validation_files_are_left_out_and_named_with_the_remedy(tmp_pat
         build_datasets(replace(data, valid_data_paths=("nowhere", train)), LENGTH, (10, 10, 0), WideVocabulary(), 1, None)
 
 
+def test_validation_and_test_files_shorter_than_a_sample_are_left_out_with_a_warning(tmp_path, caplog):
+    train, short = write(tmp_path / "train", [[2] * 50] * 20), write(tmp_path / "short", [[5, 6]])
+    data = DataConfig(train_data_paths=(train,), valid_data_paths=(short,), test_data_paths=(short, train))
+    found = build_datasets(data, 8, (4, 4, 4), Vocabulary(), 1, None)
+    assert found[1] is None and {int(token) for sample in found[2] for token in sample["tokens"]} == {2}
+    for split in ("valid", "test"):
+        assert f"{split}: left out, {short}.bin holds 2 tokens, one sample needs 9" in caplog.text
+    with pytest.raises(DataError, match="holds 2 tokens, one sample needs 9"):
+        build_datasets(DataConfig(train_data_paths=(train, short), valid_data_paths=(short,)), 8, (4, 4, 0), Vocabulary(), 1, None)
+
+
 def test_an_id_beyond_the_vocabulary_is_named_with_its_file(tmp_path):
     path = write(tmp_path / "a", [[5, 6, 7, 1000, 0]] * 20)
     data = DataConfig(train_data_paths=(path,))
