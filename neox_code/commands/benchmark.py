@@ -1,12 +1,13 @@
 """Measure speed beside a peer.
 
     ./deepy.py benchmark training|decoding CONFIG... [--peer transformers] [--rounds N]
-    ./deepy.py benchmark data --corpus FOLDER [--megabytes N] [--part corpus|tokens|vocabulary|near] [--rounds N]
+    ./deepy.py benchmark data --corpus FOLDER [--megabytes N] [--part corpus|tokens|vocabulary|near|filters] [--rounds N]
 
 The last line is `ratio R`: how many times as many tokens a second as the peer. In training that is the peer with bf16 weights
 alone, in decoding the smaller ratio of batch 1 and batch 8. In data there is a line for each part: building a corpus beside
 Code-LMs' scripts, token files beside GPT-NeoX's way, learning a vocabulary beside tokenizers, near duplicates beside datasketch.
-FOLDER is LANGUAGE/organization/project, of which each part takes a sample.
+FOLDER is LANGUAGE/organization/project, of which each part takes a sample. `filters` runs only where it is named: it plants copies
+of benchmarks and secrets, and its lines are `rate R NAME`; NEOX_CODE_TEST_DATA names the folder of the published benchmarks.
 """
 
 import argparse
@@ -16,18 +17,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
 from neox_code.benchmarks.contest import Contestant, Measured, compete, ratio
 from neox_code.benchmarks.data import PARTS, run_part
+from neox_code.benchmarks.filters import measure_filters
 from neox_code.benchmarks.report import print_table
+from neox_code.benchmarks.sample import sample_texts, take_sample
 from neox_code.config.command_line import config_parser, from_parsed
 from neox_code.errors import ConfigError, run_command
 from neox_code.logs import progress
 
 PEERS = ("transformers",)
-DATA = "data"
+DATA, FILTERS = "data", "filters"
+FILTERS_MEGABYTES = 24
 CPU_TOKENS = 1024
 """Without a GPU a training step is one sequence of at most so many tokens, unless `--set` asks for another."""
 
@@ -62,11 +67,13 @@ def data(argv: Sequence[str]) -> int:
         "./deepy.py benchmark data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--corpus", type=Path, required=True, metavar="FOLDER", help="source files: LANGUAGE/organization/project")
-    parser.add_argument("--part", choices=list(PARTS), action="append", help="measure this one alone; may be given more than once")
+    parser.add_argument(
+        "--part", choices=[*PARTS, FILTERS], action="append", help="measure this one alone; may be given more than once"
+    )
     parser.add_argument("--megabytes", type=float, metavar="N", help="size of the sample; by default each part has its own")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each contestant; by default each part has its own")
     parsed = parser.parse_args(argv)
-    chosen = {name: PARTS[name] for name in parsed.part or PARTS}
+    chosen = {name: PARTS[name] for name in parsed.part or PARTS if name != FILTERS}
     for peer in {part.peer for part in chosen.values()} - {None}:
         require_peer(peer)
     check_rounds(parsed.rounds)
@@ -77,6 +84,11 @@ def data(argv: Sequence[str]) -> int:
         ratios |= run_part(part, parsed.corpus, parsed.megabytes or part.megabytes, parsed.rounds or part.rounds)
     for name, value in ratios.items():
         print(f"ratio {value:.2f} {name}")
+    if FILTERS in (parsed.part or ()):
+        with TemporaryDirectory() as folder:
+            take_sample(parsed.corpus, Path(folder, "code"), int((parsed.megabytes or FILTERS_MEGABYTES) * 1e6))
+            for name, value in measure_filters(sample_texts(Path(folder, "code"))).items():
+                print(f"rate {value:.4f} {name}")
     return 0
 
 

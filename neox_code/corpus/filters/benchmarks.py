@@ -1,20 +1,25 @@
-"""Overlap with benchmarks: what shares 13 words in a row with a task or its solution is dropped under the benchmark's name.
+"""Overlap with benchmarks: a file that shares words with a task, a solution or a test is dropped under the benchmark's name.
 
-    BenchmarkOverlap()                                                          HumanEval and MBPP
+    BenchmarkOverlap()                                                          the benchmarks of known_benchmarks.py
     BenchmarkOverlap((Benchmark("APPS", "apps.jsonl.gz", ("question", "solutions")),))    these and any JSON Lines
 
-A word is a run of letters, digits, `_` and what is not ASCII, in small letters; so spaces, line ends and punctuation play no part.
-Runs of 13 of which fewer than 7 are words with a letter are passed over: lists of numbers are shared by chance. A text of fewer
-than 13 words cannot be found: 88 of MBPP's 974 tasks have no such run, neither in words nor in code.
+A word is a run of letters, digits, `_` and non-ASCII characters, in lower case; blanks, line ends and punctuation play no part.
+Escapes of JSON strings (`\\n`, `\\t`, `\\u00e9`) and entities of HTML are read first: copies in notebooks and web pages are found.
 
-Of HumanEval and MBPP the package holds the words and 64-bit hashes of the runs, not the texts (known_benchmarks.npz, written by
-`save_known`).
+A text is found by any 13 of its words in a row that are distinctive: 7 have a letter, 3 of these have two characters or more, and
+at most one begins an import. A text without such a run (shorter, or mostly numbers) is found as a whole, by 32 words around its
+rarest. Never looked for is what anyone may write: a text of less than 4 words or of less than 13 characters in its different words
+(`return x + y`; FEWEST_WORDS and what follows it has the rule).
+
+Of the known benchmarks the package holds the vocabulary and 64-bit hashes of runs, not the texts (known_benchmarks.npz).
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,8 +35,29 @@ KNOWN = Path(__file__).with_name("known_benchmarks.npz")
 RUN = 13
 """Words, as for GPT-3 (Brown et al. 2020, appendix C)."""
 WORDS_WITH_LETTERS = 7
+LONGER_WORDS = 3
+"""Of those with a letter, at least so many have two characters or more: neither the alphabet nor `n n 1 n n 2`."""
+MAX_IMPORTS = 1
+IMPORTS = frozenset({b"import", b"include", b"use", b"using"})
+FEWEST_WORDS, FEWEST_CHARACTERS, CHARACTERS_OF_FEW_WORDS = 4, 13, 20
+"""Of a text that is looked for as a whole: so many characters in its different words, or so many in all its words."""
+LONGEST_WHOLE = 32
+COMMON_WORD, FEWEST_COMMON_WORDS = 50, 3
+"""A text whose words are each in more texts that are looked for as a whole has at least so many with a letter, or it has nothing of
+its own: `assert f(90) == [81, 9]`."""
+
 LETTER = re.compile(rb"[^0-9_]")
-SMALL_WORDS = bytes(byte if chr(byte).isalnum() or chr(byte) == "_" or byte >= 128 else 32 for byte in range(256)).lower()
+LOWER_CASE_WORDS = bytes(byte if chr(byte).isalnum() or chr(byte) == "_" or byte >= 128 else 32 for byte in range(256)).lower()
+BLANK_ESCAPES = (b"\\n", b"\\r", b"\\t")
+UNICODE_ESCAPES = re.compile(rb"(?:\\+u[0-9a-fA-F]{4})+")
+ENTITY = re.compile(rb"&(?:lt|gt|amp|quot|apos|nbsp|#[0-9]{1,6}|#x[0-9a-fA-F]{1,5});")
+BEGIN_ENTITIES = (b"&lt;", b"&gt;", b"&amp;", b"&quot;", b"&#")
+
+IN_RUN, IN_WHOLE, ANCHOR = 1, 2, 4
+IS_IN_RUN = bytes(kind & IN_RUN for kind in range(256))
+IS_NOT_IN_WHOLE = bytes(kind & IN_WHOLE == 0 for kind in range(256))
+ANCHORS = re.compile(rb"[\4-\7]")
+ONES = b"\1" * RUN
 
 
 @dataclass(frozen=True)
@@ -44,12 +70,24 @@ class Benchmark:
 
 
 @dataclass(frozen=True)
-class Ngrams:
-    """What benchmarks are known by."""
+class Index:
+    """What benchmarks are found by."""
 
     words: frozenset[bytes]
+    """Of all runs."""
+    whole_words: frozenset[bytes]
+    """Of all texts that are looked for as a whole."""
+    places: dict[bytes, tuple[tuple[int, int], ...]]
+    """The rarest word of such a text, its anchor -> words before it, words in all; of each text."""
     names: dict[int, str]
-    """Hash of a run -> benchmark, the first of several."""
+    """Hash of a run or of a whole text -> benchmark, the first of several."""
+
+    def kinds(self) -> dict[bytes, int]:
+        """Word -> IN_RUN, IN_WHOLE and ANCHOR, added."""
+        kinds = dict.fromkeys(self.words, IN_RUN)
+        for kind, words in ((IN_WHOLE, self.whole_words), (ANCHOR, self.places)):
+            kinds.update((word, kinds.get(word, 0) | kind) for word in words)
+        return kinds
 
 
 @dataclass(frozen=True)
@@ -62,69 +100,161 @@ class BenchmarkOverlap:
 
     benchmarks: tuple[Benchmark, ...] = ()
     known: bool = True
-    """Whether HumanEval and MBPP are looked for, too."""
+    """True to look for the known benchmarks, too."""
     name = "overlap with benchmarks"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        ngrams = all_ngrams(self.benchmarks, self.known)
+        index, kinds_of = index_and_kinds(self.benchmarks, self.known)
         words = words_of(file.text)
         # most words of most files are in no benchmark: only runs of those that are can be shared
-        in_benchmarks = bytes(map(ngrams.words.__contains__, words))
-        start = in_benchmarks.find(ONES)
+        kinds = bytes(map(kinds_of.get, words, repeat(0)))
+        in_runs = kinds.translate(IS_IN_RUN)
+        start = in_runs.find(ONES)
         while start >= 0:
-            found = ngrams.names.get(hash_of(words[start : start + RUN]))
+            found = index.names.get(hash_of(words[start : start + RUN]))
             if found is not None:
                 return f"overlaps with {found}"
-            start = in_benchmarks.find(ONES, start + 1)
+            start = in_runs.find(ONES, start + 1)
+        not_in_whole = kinds.translate(IS_NOT_IN_WHOLE)
+        for anchor in ANCHORS.finditer(kinds):
+            for before, length in index.places[words[anchor.start()]]:
+                first = anchor.start() - before
+                if first >= 0 and not_in_whole.find(1, first, first + length) < 0:
+                    found = index.names.get(hash_of(words[first : first + length]))
+                    if found is not None:
+                        return f"overlaps with {found}"
         return True
-
-
-ONES = b"\1" * RUN
 
 
 def words_of(text: str) -> list[bytes]:
     """
     >>> words_of("def Add_1(a):  # Añade")
     [b'def', b'add_1', b'a', b'a\\xc3\\xb1ade']
+    >>> words_of(r'"x = 1\\n", "# A\\u00f1ade \\\\"y\\\\""')
+    [b'x', b'1', b'a\\xc3\\xb1ade', b'y']
     """
-    return text.encode("utf-8", "replace").translate(SMALL_WORDS).split()
+    encoded = text.encode("utf-8", "replace")
+    if b"\\" in encoded:  # a backslash is a blank itself, however many there are
+        for escape in BLANK_ESCAPES:
+            encoded = encoded.replace(escape, b" ")
+        if b"\\u" in encoded:
+            encoded = UNICODE_ESCAPES.sub(read_unicode_escapes, encoded)
+    if b"&" in encoded and any(begin in encoded for begin in BEGIN_ENTITIES):
+        encoded = ENTITY.sub(b" ", encoded)
+    return encoded.translate(LOWER_CASE_WORDS).split()
+
+
+def read_unicode_escapes(found: re.Match[bytes]) -> bytes:
+    """Return the UTF-8 of escaped UTF-16 units."""
+    units = bytes.fromhex(found[0].replace(b"\\", b"").replace(b"u", b"").decode("ascii"))
+    return units.decode("utf-16-be", "replace").encode("utf-8")
 
 
 def hash_of(words: Sequence[bytes]) -> int:
     return xxhash.xxh3_64_intdigest(b" ".join(words))
 
 
+def is_distinctive(run: Sequence[bytes]) -> bool:
+    """Return False for 13 words that texts share by chance.
+
+    >>> is_distinctive(words_of("def add(x: int, y: int): return x + y  # the sum of two"))
+    True
+    >>> is_distinctive(words_of("a b c d e f g h i j k l m"))
+    False
+    """
+    with_letter = [word for word in run if LETTER.search(word)]
+    return (
+        len(with_letter) >= WORDS_WITH_LETTERS
+        and sum(len(word) > 1 for word in with_letter) >= LONGER_WORDS
+        and sum(word in IMPORTS for word in run) <= MAX_IMPORTS
+    )
+
+
 @cache
-def all_ngrams(benchmarks: tuple[Benchmark, ...], known: bool) -> Ngrams:
-    words: set[bytes] = set()
-    names: dict[int, str] = {}
-    for some in ([load_known()] if known else []) + [ngrams_of(benchmark) for benchmark in benchmarks]:
-        words |= some.words
-        names = some.names | names
-    return Ngrams(frozenset(words), names)
+def index_and_kinds(benchmarks: tuple[Benchmark, ...], known: bool) -> tuple[Index, dict[bytes, int]]:
+    index = merge(([load_known()] if known else []) + [index_of(benchmark) for benchmark in benchmarks])
+    return index, index.kinds()
 
 
-def ngrams_of(benchmark: Benchmark) -> Ngrams:
+def merge(indexes: Iterable[Index]) -> Index:
+    """Return the union; a hash in several has the name of the first."""
+    words: set[bytes] = set()
+    whole_words: set[bytes] = set()
+    places: dict[bytes, tuple[tuple[int, int], ...]] = {}
+    names: dict[int, str] = {}
+    for index in indexes:
+        words |= index.words
+        whole_words |= index.whole_words
+        names = index.names | names
+        for anchor, some in index.places.items():
+            places[anchor] = tuple(sorted({*places.get(anchor, ()), *some}))
+    return Index(frozenset(words), frozenset(whole_words), places, names)
+
+
+def index_of(benchmark: Benchmark) -> Index:
+    texts = [words_of(text) for text in texts_of(benchmark)]
+    runs = [distinctive_runs(text) for text in texts]
+    wholes = [text for text, some in zip(texts, runs, strict=True) if not some]
+    return make_index(benchmark.name, runs, wholes, count_texts(texts))
+
+
+def distinctive_runs(words: Sequence[bytes]) -> list[Sequence[bytes]]:
+    runs = (words[start : start + RUN] for start in range(len(words) - RUN + 1))
+    return [run for run in runs if is_distinctive(run)]
+
+
+def count_texts(texts: Iterable[Sequence[bytes]]) -> Counter[bytes]:
+    """Return the number of texts of each word."""
+    return Counter(word for text in texts for word in set(text))
+
+
+def make_index(
+    name: str, runs: Iterable[Iterable[Sequence[bytes]]], wholes: Sequence[Sequence[bytes]], num_texts: Mapping[bytes, int]
+) -> Index:
+    """Return an index of runs, a list for each text, and of texts that are looked for as a whole, each by its word in the fewest
+    texts.
+    """
     words: set[bytes] = set()
     names: dict[int, str] = {}
-    for text in texts_of(benchmark):
-        of_text = words_of(text)
-        for start in range(len(of_text) - RUN + 1):
-            run = of_text[start : start + RUN]
-            if sum(LETTER.search(word) is not None for word in run) >= WORDS_WITH_LETTERS:
-                words.update(run)
-                names[hash_of(run)] = benchmark.name
-    return Ngrams(frozenset(words), names)
+    for of_text in runs:
+        for run in of_text:
+            words.update(run)
+            names[hash_of(run)] = name
+    texts = sorted({tuple(text) for text in wholes if is_long_enough(text)})
+    num_wholes = count_texts(texts)
+    whole_words: set[bytes] = set()
+    places: defaultdict[bytes, set[tuple[int, int]]] = defaultdict(set)
+    for text in texts:
+        is_poor, _, anchor = min(
+            (is_poor_anchor(word, num_wholes[word]), num_texts[word], place) for place, word in enumerate(text)
+        )
+        if is_poor and sum(LETTER.search(word) is not None for word in set(text)) < FEWEST_COMMON_WORDS:
+            continue
+        first = max(0, min(anchor - LONGEST_WHOLE // 2, len(text) - LONGEST_WHOLE))
+        part = text[first : first + LONGEST_WHOLE]
+        places[text[anchor]].add((anchor - first, len(part)))
+        whole_words.update(part)
+        names.setdefault(hash_of(part), name)
+    return Index(frozenset(words), frozenset(whole_words), {anchor: tuple(sorted(some)) for anchor, some in places.items()}, names)
+
+
+def is_poor_anchor(word: bytes, num_wholes: int) -> bool:
+    return len(word) < 3 or word.isdigit() or num_wholes > COMMON_WORD
+
+
+def is_long_enough(text: Sequence[bytes]) -> bool:
+    characters, of_different = sum(map(len, text)), sum(map(len, set(text)))
+    return len(text) >= FEWEST_WORDS and (of_different >= FEWEST_CHARACTERS or characters >= CHARACTERS_OF_FEW_WORDS)
 
 
 def texts_of(benchmark: Benchmark) -> Iterator[str]:
-    """Raises DataError, with the line, for what is no JSON Lines file or has no text under a key."""
+    """Yield the texts of all rows. Raise DataError, with the line, where the file is no JSON Lines or a key has no text."""
     number, path = 0, Path(benchmark.path)
     if not path.is_file():
         raise DataError(f"benchmark {path} does not exist. Name a file of JSON Lines, also compressed.")
     try:
         with open_expanded(path) as (lines, _):
-            for number, line in enumerate(lines, 1):  # noqa: B007 - the error says it
+            for number, line in enumerate(lines, 1):  # noqa: B007 - the error has it
                 if line.strip():
                     row = orjson.loads(line)
                     for key in benchmark.keys:
@@ -136,7 +266,7 @@ def texts_of(benchmark: Benchmark) -> Iterator[str]:
 
 
 def texts_under(key: str, row: Any) -> list[str]:
-    """Raises ValueError for what is no text or list of texts."""
+    """Raise ValueError for a value that is neither a text nor a list of texts."""
     if not isinstance(row, dict):
         raise ValueError("it is no object")
     if key not in row:
@@ -147,20 +277,30 @@ def texts_under(key: str, row: Any) -> list[str]:
     return texts
 
 
-def load_known(path: Path = KNOWN) -> Ngrams:
+def load_known(path: Path = KNOWN) -> Index:
+    """Inverse of save_known."""
     with np.load(path) as stored:
-        words = frozenset(stored["words"].tobytes().split(b"\n"))
-        names = {int(hashed): name for name in stored.files if name != "words" for hashed in stored[name]}
-    return Ngrams(words, names)
+        words, whole_words = (stored[name].tobytes().split(b"\n") for name in ("words", "whole words"))
+        places: defaultdict[bytes, list[tuple[int, int]]] = defaultdict(list)
+        for anchor, before, length in stored["places"].tolist():
+            places[whole_words[anchor]].append((before, length))
+        benchmarks = [name for name in stored.files if name not in ("words", "whole words", "places")]
+        names = {hashed: name for name in benchmarks for hashed in stored[name].tolist()}
+    return Index(frozenset(words), frozenset(whole_words), {anchor: tuple(some) for anchor, some in places.items()}, names)
 
 
-def save_known(benchmarks: Iterable[Benchmark], path: Path = KNOWN) -> None:
-    """Inverse of load_known. Of what several benchmarks share, the first has the name."""
-    of_each = {benchmark.name: ngrams_of(benchmark) for benchmark in benchmarks}
-    seen: set[int] = set()
-    arrays: dict[str, Any] = {}
-    for name, ngrams in of_each.items():
-        arrays[name] = np.array(sorted(ngrams.names.keys() - seen), dtype=np.uint64)
-        seen |= ngrams.names.keys()
-    words = b"\n".join(sorted(set().union(*(ngrams.words for ngrams in of_each.values()))))
-    np.savez_compressed(path, words=np.frombuffer(words, dtype=np.uint8), **arrays)
+def save_known(index: Index, path: Path = KNOWN) -> None:
+    """Write arrays: `words` and `whole words`, sorted, bytes with newlines between; `places`, uint16 (places, 3): index of the
+    anchor among the latter, words before it, words in all; and under the name of each benchmark its hashes, uint64, sorted.
+    """
+    hashes: defaultdict[str, list[int]] = defaultdict(list)
+    for hashed, name in index.names.items():
+        hashes[name].append(hashed)
+    places = [(number, *place) for number, word in enumerate(sorted(index.whole_words)) for place in index.places.get(word, ())]
+    arrays: dict[str, Any] = {name: np.array(sorted(some), dtype=np.uint64) for name, some in hashes.items()}
+    arrays |= {"words": as_bytes(index.words), "whole words": as_bytes(index.whole_words)}
+    np.savez_compressed(path, places=np.array(places, dtype=np.uint16), **arrays)
+
+
+def as_bytes(words: Iterable[bytes]) -> np.ndarray:
+    return np.frombuffer(b"\n".join(sorted(words)), dtype=np.uint8)

@@ -1,93 +1,177 @@
-"""Secrets: keys and tokens of services, and private keys.
+"""Secrets: keys and tokens of services, private keys, and passwords in assignments, headers and URLs.
 
     Secrets().edit(file)         each replaced by <KEY>
     NoSecrets().keep(file)       a file with one is dropped
     find_secrets(text)           ["ghp_...", ...]
 
-Found by plugins of the library `detect-secrets` that know a secret by its form: those of BigCode's choice (bigcode-dataset,
-pii/utils/keys_detection.py) and GitLab's, OpenAI's, PyPI's and Square's. Left out of that choice are Artifactory's, which takes
-constants that begin with AP, and the two that judge by entropy, which found hashes and escaped Japanese in 1,950 files of Python
-and Java. Of a private key the whole block is taken; the library marks the line that begins one, which programs that read keys
-have, too. As there, UUIDs, sequences and templates are no secrets; nor is what says EXAMPLE or has no digit.
+A secret is known by its published form (a prefix and what follows it), or by the name that it is assigned to: `password = "..."`,
+`api_key = "..."`. Entropy is not measured: it takes hashes and escaped text for secrets. No secrets are placeholders and examples
+(`AKIAIOSFODNN7EXAMPLE`, `your-api-key-here`, `xxxx`), words (`password = "password"`), what is read from elsewhere
+(`os.environ["KEY"]`, `${KEY}`), UUIDs but Heroku's, and identifiers of accounts (Twilio's AC...). Of a private key the whole block
+is taken, also in one line with `\\n`.
 """
 
+import base64
+import binascii
+import json
 import re
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from detect_secrets.filters.heuristic import is_potential_uuid, is_sequential_string, is_templated_secret
-from detect_secrets.plugins.aws import AWSKeyDetector
-from detect_secrets.plugins.azure_storage_key import AzureStorageKeyDetector
-from detect_secrets.plugins.base import RegexBasedDetector
-from detect_secrets.plugins.cloudant import CloudantDetector
-from detect_secrets.plugins.discord import DiscordBotTokenDetector
-from detect_secrets.plugins.github_token import GitHubTokenDetector
-from detect_secrets.plugins.gitlab_token import GitLabTokenDetector
-from detect_secrets.plugins.ibm_cloud_iam import IbmCloudIamDetector
-from detect_secrets.plugins.ibm_cos_hmac import IbmCosHmacDetector
-from detect_secrets.plugins.jwt import JwtTokenDetector
-from detect_secrets.plugins.mailchimp import MailchimpDetector
-from detect_secrets.plugins.npm import NpmDetector
-from detect_secrets.plugins.openai import OpenAIDetector
-from detect_secrets.plugins.pypi_token import PypiTokenDetector
-from detect_secrets.plugins.sendgrid import SendGridDetector
-from detect_secrets.plugins.slack import SlackDetector
-from detect_secrets.plugins.softlayer import SoftlayerDetector
-from detect_secrets.plugins.square_oauth import SquareOAuthDetector
-from detect_secrets.plugins.stripe import StripeDetector
-from detect_secrets.plugins.twilio import TwilioKeyDetector
-
 from neox_code.corpus.filters.protocol import Candidate
-from neox_code.corpus.filters.runs import Kind, has_run, lines_with_runs
+from neox_code.corpus.filters.runs import Kind, lines_with_runs
 
 PLACEHOLDER = "<KEY>"
 
-ALPHANUMERIC = Kind(string.ascii_letters + string.digits)
-TOKEN = Kind(ALPHANUMERIC.members + "_-")
-AWS = AWSKeyDetector()
-SLACK = SlackDetector()
-SHORTEST_RUN = 20
-WITH_RUN: tuple[tuple[RegexBasedDetector, Kind, int, tuple[bytes, ...]], ...] = (
-    (AWS, ALPHANUMERIC, 20, (b"AKIA", b"ASIA", b"ABIA", b"ACCA", b"A3T")),
-    (CloudantDetector(), ALPHANUMERIC, 24, (b"",)),
-    (StripeDetector(), ALPHANUMERIC, 24, (b"k_live_",)),
-    (MailchimpDetector(), ALPHANUMERIC, 32, (b"-us",)),
-    (TwilioKeyDetector(), ALPHANUMERIC, 34, (b"AC", b"SK")),
-    (IbmCosHmacDetector(), ALPHANUMERIC, 48, (b"",)),
-    (OpenAIDetector(), ALPHANUMERIC, 48, (b"T3BlbkFJ",)),
-    (SoftlayerDetector(), ALPHANUMERIC, 64, (b"",)),
-    (GitLabTokenDetector(), TOKEN, 26, (b"gl", b"GR1348941")),
-    (DiscordBotTokenDetector(), TOKEN, 27, (b"",)),
-    (GitHubTokenDetector(), TOKEN, 40, (b"gh",)),
-    (SendGridDetector(), TOKEN, 43, (b"SG.",)),
-    (IbmCloudIamDetector(), TOKEN, 44, (b"",)),
-    (PypiTokenDetector(), TOKEN, 70, (b"pypi-Ag",)),
-)
-"""Plugins; a run of characters that a line must have to hold one of their secrets; words of which it must have one."""
-WITH_WORD: tuple[tuple[RegexBasedDetector, bytes, Kind, int], ...] = (
-    (AWS, b"aws", Kind(ALPHANUMERIC.members + "/+"), 40),
-    (AzureStorageKeyDetector(), b"accountkey=", Kind(ALPHANUMERIC.members + "/+="), 88),
-    (JwtTokenDetector(), b"eyj", TOKEN, 4),
-    (NpmDetector(), b":_authtoken=", TOKEN, 4),
-    (SLACK, b"xox", TOKEN, 4),
-    (SLACK, b"hooks.slack", TOKEN, 4),
-    (SquareOAuthDetector(), b"sq0csp-", TOKEN, 4),
-)
-"""Plugins; a word, in small letters, that the line must have; a run that it must have."""
+TOKEN = Kind(string.ascii_letters + string.digits + "_-")
+BASE64 = Kind(string.ascii_letters + string.digits + "+/")
+SHORTEST_RUN, LONG_RUN, AWS_RUN = 20, 27, 40
+"""Of TOKEN: a line with a key of FORMS has the first, with one of LONG_FORMS the second; of BASE64: with a secret key of AWS."""
 
+BEFORE, AFTER = rb"(?<![A-Za-z0-9])", rb"(?![A-Za-z0-9])"
+Forms = tuple[tuple[tuple[bytes, ...], bytes], ...]
+FORMS: Forms = (
+    ((b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_"), rb"gh[pousr]_[A-Za-z0-9]{36,255}"),
+    ((b"github_pat_",), rb"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
+    ((b"gl",), rb"gl(?:pat|dt|ft|soat|rt|cbt|imt|ptt|agent|oas|ffct)-[\w-]{20,}(?:\.[\w.-]{4,})?"),
+    ((b"GR1348941",), rb"GR1348941[\w-]{20,}"),
+    ((b"sk-ant-",), rb"sk-ant-[\w-]{20,}"),
+    ((b"sk-",), rb"sk-(?:proj|svcacct|admin|None|or-v1)-[\w-]{20,}|sk-[A-Za-z0-9]{32,64}"),
+    ((b"AIza",), rb"AIza[\w-]{35}(?![\w-])"),
+    ((b"GOCSPX-",), rb"GOCSPX-[\w-]{28}"),
+    ((b"ya29.",), rb"ya29\.[\w-]{50,}"),
+    ((b"hf_",), rb"hf_[A-Za-z0-9]{34,40}"),
+    ((b"npm_",), rb"npm_[A-Za-z0-9]{36}"),
+    ((b"_authToken=",), rb"(?<=_authToken=)(?:npm_[A-Za-z0-9]{36}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"),
+    ((b"pypi-",), rb"pypi-Ag[\w-]{48,}"),
+    ((b"xox",), rb"xox[a-z](?:\.xox[a-z])?-(?=[A-Za-z0-9-]*[0-9])[A-Za-z0-9-]{16,}"),
+    ((b"xapp-",), rb"xapp-[0-9]-[A-Z0-9]{8,}-[0-9]{8,}-[0-9a-f]{32,}"),
+    ((b"hooks.slack.com/",), rb"hooks\.slack\.com/(?:services/T[A-Z0-9]+/B[A-Z0-9]+|workflows/[\w/]{20,80})/[A-Za-z0-9]{20,}"),
+    ((b"/api/webhooks/",), rb"/api/webhooks/[0-9]{15,21}/[\w-]{60,}"),
+    ((b"key-",), rb"(?:pub)?key-[0-9a-f]{32}"),  # Mailgun
+    ((b"HRKU-",), rb"HRKU-[\w-]{32,}"),
+    ((b"_v1_",), rb"do[opr]_v1_[0-9a-f]{64}"),
+    ((b"shp",), rb"shp(?:at|ca|pa|ss|ua|tka)_[0-9a-fA-F]{32}"),
+    ((b"dapi",), rb"dapi[0-9a-f]{32}(?:-[0-9])?"),
+    ((b"AGE-SECRET-KEY-1",), rb"AGE-SECRET-KEY-1[0-9A-Z]{58}"),
+    ((b"k_live_", b"k_test_"), rb"[rs]k_(?:live|test)_[0-9A-Za-z]{24,255}"),
+    ((b"whsec_",), rb"whsec_[0-9A-Za-z+/]{32,}"),
+    ((b"SG.",), rb"SG\.[\w-]{22}\.[\w-]{43}"),
+    ((b"sq0",), rb"sq0(?:csp-[\w-]{43}|(?:atp|idp)-[\w-]{22})"),
+    ((b"SK",), rb"SK[0-9a-f]{32}"),  # Twilio
+    ((b"AKIA", b"ASIA", b"ABIA", b"ACCA"), rb"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}"),
+    ((b"Q~",), rb"[\w~.]{3}[0-9]Q~[\w~.-]{31,34}"),  # Microsoft Entra
+    ((b".atlasv1.",), rb"[A-Za-z0-9]{14}\.atlasv1\.[\w-]{60,}"),
+    ((b"hvs.",), rb"hvs\.[\w-]{24,}"),
+    ((b"lin_api_",), rb"lin_api_[A-Za-z0-9]{40}"),
+    ((b"PMAK-",), rb"PMAK-[0-9a-f]{24}-[0-9a-f]{34}"),
+    ((b"NRAK-",), rb"NRAK-[A-Z0-9]{27}"),
+    ((b"glsa_",), rb"glsa_[A-Za-z0-9]{32}_[0-9a-f]{8}"),
+    ((b"dckr_pat_",), rb"dckr_pat_[\w-]{27}"),
+    ((b"rubygems_",), rb"rubygems_[0-9a-f]{48}"),
+    ((b"r8_", b"gsk_", b"pplx-", b"xai-"), rb"(?:r8_[A-Za-z0-9]{37}|gsk_[A-Za-z0-9]{52}|pplx-[A-Za-z0-9]{48}|xai-[A-Za-z0-9]{80})"),
+    ((b"xkeysib-",), rb"xkeysib-[0-9a-f]{64}-[A-Za-z0-9]{16}"),
+    ((b"sbp_", b"sqp_", b"squ_", b"pul-"), rb"(?:sbp_|sq[pu]_|pul-)[0-9a-f]{40}"),
+    ((b"ATATT3",), rb"ATATT3[\w=-]{60,}"),
+)
+"""Literals, one of which a line must have, and the form, of ASCII characters; of a service's documentation or GitHub's list of
+supported secret scanning patterns."""
+LONG_FORMS: Forms = (
+    ((b":",), rb"[0-9]{8,10}:[\w-]{35}(?![\w-])"),  # Telegram
+    ((b"-",), rb"[0-9a-f]{32}-(?:[0-9a-f]{8}-[0-9a-f]{8}|us[0-9]{1,2})"),  # Mailgun since 2018; Mailchimp
+    ((b".",), rb"[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,38}(?![\w-])"),  # Discord
+)
+
+
+def compile_forms(forms: Forms) -> tuple[tuple[tuple[bytes, ...], re.Pattern[bytes]], ...]:
+    return tuple((literals, re.compile(BEFORE + rb"(?:" + form + rb")" + AFTER, re.ASCII)) for literals, form in forms)
+
+
+OWN_FORMS, LONG_OWN_FORMS = compile_forms(FORMS), compile_forms(LONG_FORMS)
+
+NAME_END = rb"(?:\\{0,3}[\"'`])?\]?(?:\s{0,8}:\s{0,8}[A-Za-z][\w.\[\]]{0,30}\??(?=\s{0,8}=))?\s{0,8}(?:=>|:=|={1,3}|:)\s{0,8}"
+QUOTE = rb"\\{0,3}[\"'`]"
+QUOTED = re.compile(NAME_END + rb"(?:[bruf]{0,2}" + QUOTE + rb")([^\"'`\s\\]{6,200})" + QUOTE)
+"""After a name: its value in quotes."""
+PLAIN = re.compile(NAME_END + rb"([\w+/=-]{20,200})(?=[\s;,#]|$)", re.ASCII)
+"""After a name: a long value without quotes, as in shell and INI files."""
+PASSWORDS = (b"password", b"passwd", b"pwd", b"passphrase", b"passwort")
+PREFIXES = (
+    "api",
+    "secret",
+    "access",
+    "auth",
+    "encryption",
+    "account",
+    "sharedaccess",
+    "softlayer",
+    "cloudant",
+    "ibm",
+    "app",
+    "signing",
+)
+KEY_NAMES = tuple(f"{prefix}{join}key".encode() for prefix in PREFIXES for join in ("", "_", "-"))
+NAMES: tuple[tuple[bytes, tuple[bytes, ...]], ...] = (
+    *((name, (name,)) for name in (*PASSWORDS, b"secret", b"token", b"private_key_id")),
+    (b"key", KEY_NAMES),
+)
+"""What is looked for, in lower case; and ends of names, of which it must be one."""
+NEXT = tuple(bytes([byte]) for byte in b"\"'`] \t:=\\")
+UUID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+HEROKU = re.compile(rb"heroku[\w .\[\]\"'-]{0,30}(?:=>|[:=])\s{0,8}(?:" + QUOTE + rb")?(" + UUID.pattern + rb")", re.IGNORECASE)
+AWS_SECRET = re.compile(
+    rb"(?:aws|secret|access)[\w.-]{0,30}" + NAME_END + rb"(?:" + QUOTE + rb")?([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])", re.IGNORECASE
+)
+BASE64_KEY = re.compile(rb"(?:AccountKey|SharedAccessKey|SharedAccessSignature)=([A-Za-z0-9+/%]{40,100}={0,2})", re.IGNORECASE)
+HEADERS = (b"basic ", b"bearer ")
+CREDENTIALS = re.compile(rb"\s{0,4}([A-Za-z0-9+/_.~-]{8,4096}={0,2})")
+URL = re.compile(rb"://[^\s/:@\"'`<>|]{0,64}:([^\s/@\"'`<>|]{4,128})@([\w.\[\]:-]{1,253})", re.ASCII)
 PRIVATE_KEY = re.compile(
     r"-----BEGIN ((?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?)-----(?:(?!-----(?:BEGIN|END)).){64,}-----END \1-----", re.DOTALL
 )
-WEB_TOKEN = re.compile(r"(eyJ[\w-]+\.[\w-]+(?:\.[\w-]+)?)|eyJ[\w-]*")
+WEB_TOKEN = re.compile(rb"(eyJ[\w-]+\.[\w-]+(?:\.[\w-]+)?)|eyJ[\w-]*", re.ASCII)
 """A token, or the beginning of none, in which no other is looked for: that would take the square of its length."""
+
+EXAMPLES = (
+    b"sk_test_4eC39HqLyjWDarjtT1zdp7dc",  # Stripe's documentation
+    b"Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",  # Azure's emulator
+    b"110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw",  # Telegram's documentation
+    b"2YotnFZFEjr1zCsicMWpAA",  # RFC 6749
+    b"tGzv3JOkF0XG5Qx2TlKWIA",
+    b"SplxlOBeZQQYbYS6WxSbIA",
+)
+PLACEHOLDER_WORDS = re.compile(
+    rb"example|your|change_?me|placeholder|dummy|sample|insert|replace|redacted|fake|xxxx|0123456789|1234567890|123456789"
+    rb"|abcdefgh|deadbeef|\*\*\*|\.\.\.|[<>{}]|\$\(|%\(|(?-i:%[sd])(?![A-Za-z0-9])",
+    re.IGNORECASE,
+)
+WEAK_WORDS = re.compile(
+    rb"passw|passphrase|secret|test|admin|root|user|demo|default|qwerty|letmein|login|hidden|123456|abc123|string|token|value|field"
+    rb"|input|label|guest|none|null|true|false|sha[0-9]|md5|utf-?[0-9]|mock|private|public|required|(?:foo|bar|baz|key)[0-9]*$",
+    re.IGNORECASE,
+)
+"""What a password is not that anyone might guess, or that is a name."""
+WORD = rb"(?:[A-Z]?[a-z]{2,}|[A-Z]{2,})"
+NAME = re.compile(rb"[#.@/$%-]{0,2}(?:[A-Z]?[a-z]{3,}|[A-Z]{3,}|[A-Z][a-z]{2})++[-_.:/!?]{0,2}")
+"""Words, also joined as in `accessToken`."""
+JOINED_NAME = re.compile(
+    rb"[#.@/$%_-]{0,2}WORD[0-9]{0,3}(?:[-_.:/,+ ]{1,2}(?:WORD|[A-Za-z])?[0-9]{0,9})++|(?:[A-Z][a-z]{2,}[0-9]{0,3}){3,}+".replace(
+        b"WORD", WORD
+    )
+)
+"""Words with signs between them: `users/edit`, `AES_256`."""
+HEXADECIMAL = re.compile(rb"[0-9a-fA-F]{32,}")
+LETTER, DIGIT = re.compile(rb"[A-Za-z]"), re.compile(rb"[0-9]")
+LOWER, UPPER = re.compile(rb"[a-z]"), re.compile(rb"[A-Z]")
+KEY_VALUE = re.compile(rb"[\w+/=.~-]{20,200}", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Secrets:
     """
-    >>> Secrets().edit(Candidate("x.py", "Python", 1, "token = 'ghp_" + "a1B2" * 9 + "'"))
+    >>> Secrets().edit(Candidate("x.py", "Python", 1, "token = 'ghp_" + "a1B2" * 4 + "c3D4e5F6g7" * 2 + "'"))
     "token = '<KEY>'"
     """
 
@@ -104,7 +188,7 @@ class Secrets:
 @dataclass(frozen=True)
 class NoSecrets:
     """
-    >>> NoSecrets().keep(Candidate("x.py", "Python", 1, "token = 'ghp_" + "a1B2" * 9 + "'"))
+    >>> NoSecrets().keep(Candidate("x.py", "Python", 1, "token = 'ghp_" + "a1B2" * 4 + "c3D4e5F6g7" * 2 + "'"))
     'a secret'
     """
 
@@ -115,45 +199,120 @@ class NoSecrets:
 
 
 def find_secrets(text: str) -> list[str]:
-    """The secrets of a text, the longest first."""
+    """Return the secrets of a text, the longest first.
+
+    >>> find_secrets('db = connect(password="tr0ub4dor&3", key=os.environ["API_KEY"], url="https://me:N5kd8wq@host/")')
+    ['tr0ub4dor&3', 'N5kd8wq']
+    """
     found = {key[0] for key in PRIVATE_KEY.finditer(text)} if "PRIVATE KEY" in text else set()
     encoded = text.encode("utf-8", "replace")
-    with_runs = b"\n".join(encoded[start:end] for start, end in lines_with_runs(encoded, TOKEN, SHORTEST_RUN))
-    for plugin, kind, length, words in WITH_RUN:
-        if any(word in with_runs for word in words):
-            for start, end in lines_with_runs(with_runs, kind, length):
-                found.update(secrets_of_line(with_runs[start:end].decode("utf-8"), plugin))
-    small = encoded.lower()
-    for plugin, word, kind, length in WITH_WORD:
-        for start, end in lines_with_word(small, word):
-            if has_run(encoded[start:end], kind, length):
-                found.update(secrets_of_line(encoded[start:end].decode("utf-8"), plugin))
+    lower = encoded.lower()
+    with_runs = lines_of(encoded, TOKEN, SHORTEST_RUN)
+    long_runs = lines_of(with_runs, TOKEN, LONG_RUN)
+    secrets = {*own_forms(with_runs, OWN_FORMS), *own_forms(long_runs, LONG_OWN_FORMS), *other_keys(encoded, lower, with_runs)}
+    secrets.update(assigned_values(encoded, lower))
+    secrets.update(headers_and_urls(encoded, lower))
+    found.update(secret.decode("utf-8", "replace") for secret in secrets)
     return sorted(found, key=lambda secret: (-len(secret), secret))
 
 
-def lines_with_word(small: bytes, word: bytes) -> Iterator[tuple[int, int]]:
-    found = small.find(word)
-    while found >= 0:
-        end = small.find(b"\n", found)
-        end = len(small) if end < 0 else end
-        yield small.rfind(b"\n", 0, found) + 1, end
-        found = small.find(word, end)
+def lines_of(encoded: bytes, kind: Kind, length: int) -> bytes:
+    """Return the lines with a run."""
+    return b"\n".join(encoded[start:end] for start, end in lines_with_runs(encoded, kind, length))
 
 
-def secrets_of_line(line: str, plugin: RegexBasedDetector) -> Iterator[str]:
-    if isinstance(plugin, JwtTokenDetector):
-        yield from (token[1] for token in WEB_TOKEN.finditer(line) if token[1] and plugin.is_formally_valid(token[1]))
-        return
-    for pattern in plugin.denylist:
-        for match in pattern.finditer(line):
-            part = max((group for group in match.groups() if group), key=len, default="")
-            # a group is the secret itself, or only the kind of token: "ghp"
-            secret = part if len(part) >= SHORTEST_RUN else match[0]
-            if is_secret(secret):
-                yield secret
+def own_forms(lines: bytes, forms: tuple[tuple[tuple[bytes, ...], re.Pattern[bytes]], ...]) -> Iterator[bytes]:
+    for literals, form in forms:
+        if any(literal in lines for literal in literals):
+            yield from (key[0] for key in form.finditer(lines) if is_key(key[0]))
 
 
-def is_secret(text: str) -> bool:
-    if "EXAMPLE" in text.upper() or not any(map(str.isdigit, text)):
+def other_keys(encoded: bytes, lower: bytes, with_runs: bytes) -> Iterator[bytes]:
+    if b"eyJ" in with_runs:
+        yield from (token[1] for token in WEB_TOKEN.finditer(with_runs) if token[1] and is_web_token(token[1]))
+    if b"heroku" in lower:
+        yield from (key[1] for key in HEROKU.finditer(with_runs) if is_key(key[1]))
+    if b"accesskey=" in lower or b"accountkey=" in lower or b"accesssignature=" in lower:
+        yield from (key[1] for key in BASE64_KEY.finditer(encoded) if is_key(key[1]))
+    if b"aws" in lower or b"access" in lower:
+        keys = (key[1] for key in AWS_SECRET.finditer(lines_of(encoded, BASE64, AWS_RUN)))
+        yield from (key for key in keys if is_key(key) and has_both_cases(key))
+
+
+def assigned_values(encoded: bytes, lower: bytes) -> Iterator[bytes]:
+    for searched, names in NAMES:
+        is_value = is_password if searched in PASSWORDS else is_assigned_key
+        place = lower.find(searched)
+        while place >= 0:
+            place += len(searched)
+            if lower[place : place + 1] in NEXT and lower.endswith(names, 0, place):
+                value = QUOTED.match(encoded, place)
+                if value and is_value(value[1]):
+                    yield value[1]
+                value = None if value else PLAIN.match(encoded, place)
+                if value and is_assigned_key(value[1]):
+                    yield value[1]
+            place = lower.find(searched, place)
+
+
+def headers_and_urls(encoded: bytes, lower: bytes) -> Iterator[bytes]:
+    for scheme in HEADERS:
+        place = lower.find(scheme)
+        while place >= 0:
+            place += len(scheme)
+            found = CREDENTIALS.match(encoded, place)
+            if found and (is_basic_authentication if scheme == b"basic " else is_assigned_key)(found[1]):
+                yield found[1]
+            place = lower.find(scheme, place)
+    if b"://" in encoded and b"@" in encoded:
+        for url in URL.finditer(encoded):
+            if is_password(url[1]) and not url[2].lower().startswith(b"example."):
+                yield url[1]
+
+
+def is_key(key: bytes) -> bool:
+    """Return False for placeholders and examples among what has the form of a key."""
+    if PLACEHOLDER_WORDS.search(key) or key in EXAMPLES or len(set(key[-16:])) < 6:
         return False
-    return not (is_potential_uuid(text) or is_sequential_string(text) or is_templated_secret(text))
+    return DIGIT.search(key) is not None or has_both_cases(key) or key.startswith(b"AKIA")
+
+
+def has_both_cases(key: bytes) -> bool:
+    return LOWER.search(key) is not None and UPPER.search(key) is not None
+
+
+def is_assigned_key(value: bytes) -> bool:
+    """Return True for what is long enough for a key and neither words nor a UUID."""
+    if not KEY_VALUE.fullmatch(value) or UUID.fullmatch(value) or (not HEXADECIMAL.fullmatch(value) and is_name(value)):
+        return False
+    return is_key(value) and len(DIGIT.findall(value)) >= 2 and LETTER.search(value) is not None
+
+
+def is_name(value: bytes) -> bool:
+    return NAME.fullmatch(value) is not None or JOINED_NAME.fullmatch(value) is not None
+
+
+def is_password(value: bytes) -> bool:
+    """Return True for letters with digits, with signs between them or with capitals as in no name."""
+    if PLACEHOLDER_WORDS.search(value) or WEAK_WORDS.search(value) or is_name(value) or UUID.fullmatch(value):
+        return False
+    if value.startswith((b"/", b"./", b"$", b"#", b"%", b"&", b"--")) or b"://" in value or b"()" in value or value.endswith(b"("):
+        return False
+    return LETTER.search(value) is not None and len(set(value)) > 3
+
+
+def is_basic_authentication(encoded: bytes) -> bool:
+    try:
+        user, _, password = base64.b64decode(encoded, validate=True).partition(b":")
+    except (ValueError, binascii.Error):
+        return False
+    return password.isascii() and user.isascii() and password.decode("ascii").isprintable() and is_password(password)
+
+
+def is_web_token(token: bytes) -> bool:
+    """Return True where the first part is the header of a JSON Web Token and the second JSON, but the one of jwt.io's page."""
+    try:
+        header, payload = (json.loads(base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))) for part in token.split(b".")[:2])
+    except (ValueError, binascii.Error, RecursionError):
+        return False
+    return isinstance(header, dict) and "alg" in header and isinstance(payload, dict) and payload.get("name") != "John Doe"

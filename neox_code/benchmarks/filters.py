@@ -1,0 +1,147 @@
+"""How well the filters of benchmarks and secrets find what is planted, and what they find by mistake.
+
+    ./deepy.py benchmark data --part filters --corpus code         # NEOX_CODE_TEST_DATA names the folder of published benchmarks
+
+Copies of every benchmark's texts are planted among other code: as they are, in a notebook, in a Markdown fence, in JSON Lines, and
+reformatted. The substring rule beside ours is BigCode's (bigcode-dataset, decontamination): a prompt or a solution stands in the
+file, small and capital letters alike. False alarms are counted on the sample of the corpus.
+"""
+
+import json
+import os
+import random
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from neox_code.benchmarks.planted_secrets import FORMS, LOOK_ALIKES
+from neox_code.corpus.filters.benchmarks import BenchmarkOverlap
+from neox_code.corpus.filters.known_benchmarks import Task, known_tasks
+from neox_code.corpus.filters.protocol import Candidate
+from neox_code.corpus.filters.secrets import PLACEHOLDER, Secrets, find_secrets
+from neox_code.errors import ConfigError
+
+DATA_VARIABLE = "NEOX_CODE_TEST_DATA"
+AROUND = ("import os\n\n\ndef main():\n    print(os.getcwd())\n\n\n", "\n\nif __name__ == '__main__':\n    main()\n")
+NUM_PLANTED = 200
+"""Of each form of secrets and of what looks like them."""
+
+
+def reformat(text: str) -> str:
+    """Return other blanks, line ends and quotes, without comments of lines."""
+    text = re.sub(r"[ \t]*#(?![^\n]*[\"'])[^\n]*", "", text).replace("'", '"')
+    return re.sub(r"([(\[,=+])", r" \1 ", text).replace("    ", "\t").replace("\n", "\r\n")
+
+
+COPIES: Mapping[str, Callable[[str], str]] = {
+    "verbatim": lambda text: text.join(AROUND),
+    "notebook": lambda text: json.dumps({"cells": [{"cell_type": "code", "source": text.join(AROUND).splitlines(True)}]}, indent=1),
+    "Markdown": lambda text: f"# Notes\n\nAn answer:\n\n```python\n{text}\n```\n",
+    "JSON Lines": lambda text: json.dumps({"id": 7, "content": text.join(AROUND)}) + "\n",
+    "reformatted": lambda text: reformat(text).join(AROUND),
+}
+
+Rates = dict[tuple[str, str, str], tuple[float, float]]
+"""Benchmark, text and copy -> shares of its tasks that ours and the substring rule find."""
+
+
+def substrings(tasks: Iterable[Task]) -> set[str]:
+    """Return what the substring rule looks for: prompts, docstrings and solutions, in small letters."""
+    texts = (text for task in tasks for form, text in task.texts.items() if form in ("prompt", "docstring", "solution", "code"))
+    return {text.strip().lower() for text in texts if text.strip()}
+
+
+def found_by_ours(text: str) -> bool:
+    return BenchmarkOverlap().keep(Candidate("x", "Python", len(text), text)) is not True
+
+
+def benchmark_rates(tasks: Iterable[Task]) -> Rates:
+    """Plant each text of each task; the substring rule looks for the texts of that task alone, so its rate has no chance in it."""
+    found: defaultdict[tuple[str, str, str], list[tuple[bool, bool]]] = defaultdict(list)
+    for task in tasks:
+        searched = substrings([task])
+        for form, text in task.texts.items():
+            if form.startswith("test "):
+                continue
+            for copy, plant in COPIES.items():
+                planted = plant(text)
+                by_substring = any(one in planted.lower() for one in searched)
+                found[task.benchmark, form, copy].append((found_by_ours(planted), by_substring))
+        tests = "\n".join(text for form, text in task.texts.items() if form.startswith("test "))
+        if tests:
+            for copy, plant in COPIES.items():
+                planted = plant(tests)
+                found[task.benchmark, "tests", copy].append(
+                    (found_by_ours(planted), any(one in planted.lower() for one in searched))
+                )
+    return {key: (mean(ours for ours, _ in some), mean(by_rule for _, by_rule in some)) for key, some in found.items()}
+
+
+def mean(values: Iterable[bool]) -> float:
+    counted = Counter(values)
+    return counted[True] / counted.total()
+
+
+def secret_rates(seed: int = 1) -> dict[str, float]:
+    """Return of each form of secrets the share that is masked, and of each look-alike the share that is left alone."""
+    generator = random.Random(seed)
+    rates = {}
+    for form, plant in FORMS.items():
+        rates[form] = mean(is_masked(*plant(generator)) for _ in range(NUM_PLANTED))
+    for kind, make in LOOK_ALIKES.items():
+        rates[f"no secret: {kind}"] = mean(not find_secrets(make(generator).join(AROUND)) for _ in range(NUM_PLANTED))
+    return rates
+
+
+def is_masked(secret: str, text: str) -> bool:
+    masked = Secrets().edit(Candidate("x", "Python", len(text), text.join(AROUND)))
+    return secret not in masked and PLACEHOLDER in masked
+
+
+def false_alarms(texts: Iterable[str], searched: Iterable[str]) -> dict[str, int]:
+    counted: Counter[str] = Counter()
+    for text in texts:
+        counted["files"] += 1
+        counted["benchmarks"] += found_by_ours(text)
+        counted["benchmarks by the substring rule"] += any(map(text.lower().__contains__, searched))
+        counted["secrets"] += bool(find_secrets(text))
+    return dict(counted)
+
+
+def published_benchmarks() -> Path:
+    folder = os.environ.get(DATA_VARIABLE)
+    if not folder or not Path(folder, "human-eval").is_dir():
+        raise ConfigError(
+            f"--part filters plants the published benchmarks, and {DATA_VARIABLE} ({folder or 'not set'}) names no folder of them. "
+            "Set it to a folder laid out as neox_code/corpus/filters/known_benchmarks.py describes."
+        )
+    return Path(folder)
+
+
+def measure_filters(texts: Iterator[str]) -> dict[str, float]:
+    """Print the tables; return the lowest rates and the shares of false alarms."""
+    tasks = list(known_tasks(published_benchmarks()))
+    rates = benchmark_rates(tasks)
+    table = Table(title="Planted copies of benchmarks: found by us / by the substring rule")
+    for column in ("benchmark", "text", *COPIES):
+        table.add_column(column, justify="left" if column in ("benchmark", "text") else "right", no_wrap=True)
+    for benchmark, form in dict.fromkeys((benchmark, form) for benchmark, form, _ in rates):
+        cells = ("{:.1%} / {:.1%}".format(*rates[benchmark, form, copy]) for copy in COPIES)
+        table.add_row(benchmark, form, *cells)
+    Console(width=160).print(table)
+    secrets = secret_rates()
+    table = Table(title="Planted secrets masked, and look-alikes left alone")
+    table.add_column("form")
+    table.add_column("share", justify="right")
+    for form, rate in secrets.items():
+        table.add_row(form, f"{rate:.1%}")
+    Console().print(table)
+    alarms = false_alarms(texts, substrings(tasks))
+    print(f"files of the sample in which something is found: {json.dumps(alarms)}")
+    measured = {f"{benchmark}, {form}, {copy}": ours for (benchmark, form, copy), (ours, _) in rates.items()}
+    files = max(1, alarms.get("files", 0))
+    return measured | secrets | {f"false alarms, {kind}": count / files for kind, count in alarms.items() if kind != "files"}

@@ -1,0 +1,147 @@
+"""The benchmarks that are looked for without being named, read from their published files, and the making of their index.
+
+    save_known(known_index(Path("data")))          # writes known_benchmarks.npz
+
+`data` holds, as published:
+
+    human-eval/HumanEval.jsonl.gz               openai/human-eval, MIT
+    human-eval-plus/HumanEvalPlus.jsonl.gz      evalplus/humanevalplus_release, Apache-2.0
+    mbpp/mbpp.jsonl                             google-research/mbpp, CC-BY-4.0: text, code, test_list, challenge_test_list
+    mbpp-plus/MbppPlus.jsonl.gz                 evalplus/mbppplus_release, Apache-2.0
+    human-eval-x/{cpp,go,java,js,rust}/humanevalpack.jsonl      bigcode/humanevalpack, MIT; its Python is HumanEval's
+    cruxeval/cruxeval.jsonl                     facebookresearch/cruxeval, MIT
+    multipl-e/humaneval-LANGUAGE.jsonl          nuprl/MultiPL-E, "reworded" and "transform", 18 languages, BSD-3-Clause with a
+                                                clause against training on the prompts, which their absence from a corpus obeys
+
+MultiPL-E's translations of MBPP are not in the index: of those a text is found that was not reworded for its language.
+
+Runs that three or more tasks share are no task's own (imports, the head of a test, loops over pairs) and are left out. HumanEval
+and MBPP are in the index with all runs; of the others there are the least hashes of every 8 runs in a row (winnowing, Schleimer
+et al. 2003), so that a shared stretch of 20 words is always found.
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neox_code.corpus.filters.benchmarks import Index, count_texts, distinctive_runs, hash_of, make_index, merge, words_of
+from neox_code.corpus.sources.compressed import open_expanded
+
+LANGUAGES_OF_PACK = ("cpp", "go", "java", "js", "rust")
+COMPLETE = ("HumanEval", "MBPP")
+WINDOW = 8
+TASKS_OF_BOILERPLATE = 3
+DOCSTRING = re.compile(r"\"\"\"(?:(?!\"\"\").)*\"\"\"|'''(?:(?!''').)*'''", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Task:
+    benchmark: str
+    task: str
+    """Shared by the translations of a task: "HumanEval/0"."""
+    language: str
+    texts: Mapping[str, str]
+    """Of each form: "prompt", "docstring", "code" (the whole solution without the docstring), "solution" (what a model writes),
+    "buggy", "test 0", ..."""
+
+
+def known_tasks(data: Path) -> Iterator[Task]:
+    """Yield the tasks of all benchmarks; MultiPL-E's where `data` has them."""
+    for benchmark, path in (
+        ("HumanEval", "human-eval/HumanEval.jsonl.gz"),
+        ("HumanEval+", "human-eval-plus/HumanEvalPlus.jsonl.gz"),
+    ):
+        for row in read_rows(data / path):
+            yield Task(benchmark, row["task_id"], "python", texts_of_human_eval(row, with_test=benchmark == "HumanEval"))
+    for row in read_rows(data / "mbpp/mbpp.jsonl"):
+        tests = numbered(row["test_list"] + row["challenge_test_list"])
+        yield Task("MBPP", f"MBPP/{row['task_id']}", "python", {"prompt": row["text"], "code": row["code"], **tests})
+    for row in read_rows(data / "mbpp-plus/MbppPlus.jsonl.gz"):
+        texts = {
+            "prompt": row["prompt"].strip("\n\"'"),
+            "code": row["canonical_solution"],
+            **numbered(row["assertion"].split("\n")),
+        }
+        yield Task("MBPP+", row["task_id"].upper(), "python", texts)
+    for language in LANGUAGES_OF_PACK:
+        for row in read_rows(data / "human-eval-x" / language / "humanevalpack.jsonl"):
+            texts = {
+                "prompt": row["prompt"],
+                "docstring": row["docstring"],
+                "code": row["declaration"] + row["canonical_solution"],
+                "solution": row["canonical_solution"],
+                "buggy": row["declaration"] + row["buggy_solution"],
+                "test": row["test"],
+            }
+            yield Task("HumanEvalPack", f"HumanEval/{row['task_id'].split('/')[1]}", language, texts)
+    for row in read_rows(data / "cruxeval/cruxeval.jsonl"):
+        test = f"assert f({row['input']}) == {row['output']}"
+        yield Task("CRUXEval", row["id"], "python", {"code": row["code"], "test": test})
+    for translation in sorted((data / "multipl-e").glob("humaneval-*.jsonl")):
+        for row in read_rows(translation):
+            texts = {"prompt": row["prompt"], "test": row["tests"]}
+            yield Task("MultiPL-E", "/".join(row["name"].split("_")[:2]), row["language"], texts)
+
+
+def texts_of_human_eval(row: Mapping[str, Any], with_test: bool) -> dict[str, str]:
+    """Return the forms of a row; HumanEval+ has HumanEval's tests and millions of inputs, which are not looked for."""
+    docstring = [*DOCSTRING.finditer(row["prompt"])][-1]
+    code = (
+        row["prompt"][: docstring.start()].rstrip(" ")
+        + row["prompt"][docstring.end() :].lstrip()
+        + row["canonical_solution"].lstrip("\n")
+    )
+    return {
+        "prompt": row["prompt"],
+        "docstring": docstring[0][3:-3],
+        "code": code,
+        "solution": row["canonical_solution"],
+    } | ({"test": row["test"]} if with_test else {})
+
+
+def numbered(tests: Sequence[str]) -> dict[str, str]:
+    return {f"test {number}": test for number, test in enumerate(tests) if test.strip()}
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    with open_expanded(path) as (lines, _):
+        yield from (json.loads(line) for line in lines if line.strip())  # MBPP+ has infinities, which orjson refuses
+
+
+def known_index(data: Path) -> Index:
+    tasks = list(known_tasks(data))
+    texts = [(task, words) for task in tasks for words in map(words_of, task.texts.values())]
+    runs = [distinctive_runs(words) for _, words in texts]
+    tasks_of: defaultdict[int, set[str]] = defaultdict(set)
+    hashes = [[hash_of(run) for run in of_text] for of_text in runs]
+    for (task, _), hashes_of_text in zip(texts, hashes, strict=True):
+        for hashed in hashes_of_text:
+            tasks_of[hashed].add(task.task)
+    runs_of: defaultdict[str, list[list[Sequence[bytes]]]] = defaultdict(list)
+    wholes_of: defaultdict[str, list[Sequence[bytes]]] = defaultdict(list)
+    for (task, words), of_text, hashes_of_text in zip(texts, runs, hashes, strict=True):
+        own = [
+            (hashed, run)
+            for hashed, run in zip(hashes_of_text, of_text, strict=True)
+            if len(tasks_of[hashed]) < TASKS_OF_BOILERPLATE
+        ]
+        kept = own if task.benchmark in COMPLETE else winnow(own)
+        runs_of[task.benchmark].append([run for _, run in kept])
+        if not own:
+            wholes_of[task.benchmark].append(words)
+    num_texts = count_texts(words for _, words in texts)
+    return merge(make_index(name, runs_of[name], wholes_of[name], num_texts) for name in runs_of)
+
+
+def winnow(runs: Sequence[tuple[int, Sequence[bytes]]]) -> list[tuple[int, Sequence[bytes]]]:
+    """Return the least of every WINDOW neighbors, each once; of fewer runs the least of all.
+
+    >>> winnow([(number, [b"x"]) for number in (5, 3, 9, 8, 7, 6, 9, 8, 7, 6, 4)])
+    [(3, [b'x']), (6, [b'x']), (4, [b'x'])]
+    """
+    windows = (range(start, min(start + WINDOW, len(runs))) for start in range(max(1, len(runs) - WINDOW + 1) if runs else 0))
+    return [runs[place] for place in sorted({min(window, key=lambda place: runs[place][0]) for window in windows})]

@@ -1,0 +1,106 @@
+"""IPv4 addresses and telephone numbers. No recipe of the package masks them; add the edit to one of your own.
+
+    IPv4Addresses().edit(file)        each replaced by <IP_ADDRESS>, as in BigCode's corpora
+    TelephoneNumbers().edit(file)     each replaced by <PHONE>
+
+No addresses of persons, and kept, are those that name no host of the internet (private, loopback, documentation, multicast and
+others of IANA's special registry, RFC 6890), public name servers, and version numbers: four parts of one digit each, or `v`,
+`version` or `==` before them. A telephone number has its country (`+49 ...`) or is of North America (`(415) 867-2600`,
+`415-867-2600`); those of fiction (555-01xx) are kept.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from neox_code.corpus.filters.protocol import Candidate
+
+IP_PLACEHOLDER, PHONE_PLACEHOLDER = "<IP_ADDRESS>", "<PHONE>"
+PART = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+IPV4 = re.compile(rf"(?<![\w.-]){PART}(?:\.{PART}){{3}}(?![\w-]|\.\d)", re.ASCII)
+BEFORE_VERSION = re.compile(r"(?:\bv|version\w*|release|==|~=|>=|<=|\^)[\s\"':=(]{0,4}$", re.IGNORECASE)
+NAME_SERVERS = frozenset({"8.8.8.8", "8.8.4.4", "1.1.1.1", "1.0.0.1", "9.9.9.9", "208.67.222.222", "208.67.220.220"})
+PHONE = re.compile(
+    r"(?<![\w.+/=-])(?:\+[1-9]\d{0,2}(?:[ .-]?\(?\d{1,4}\)?){2,6}"
+    r"|(?:1[ .-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[.-])[2-9]\d\d[.-]\d{4})(?![\w.-]{0,8}\d)",
+    re.ASCII,
+)
+FEWEST_DIGITS, MOST_DIGITS = 8, 15
+"""Of an international number; 15 by ITU-T E.164."""
+FICTION = re.compile(r"55501\d\d$")
+
+
+@dataclass(frozen=True)
+class IPv4Addresses:
+    """
+    >>> IPv4Addresses().edit(Candidate("x.py", "Python", 1, "HOSTS = ['81.92.203.17', '192.168.0.1'], version = '1.2.3.4'"))
+    "HOSTS = ['<IP_ADDRESS>', '192.168.0.1'], version = '1.2.3.4'"
+    """
+
+    placeholder: str = IP_PLACEHOLDER
+    name = "IPv4 addresses masked"
+
+    def edit(self, file: Candidate) -> str:
+        return replace_spans(file.text, find_ipv4_addresses(file.text), self.placeholder)
+
+
+@dataclass(frozen=True)
+class TelephoneNumbers:
+    """
+    >>> TelephoneNumbers().edit(Candidate("x.py", "Python", 1, "# call +49 30 9018 2033 or 415-867-2600, never 212-555-0142"))
+    '# call <PHONE> or <PHONE>, never 212-555-0142'
+    """
+
+    placeholder: str = PHONE_PLACEHOLDER
+    name = "telephone numbers masked"
+
+    def edit(self, file: Candidate) -> str:
+        return replace_spans(file.text, find_telephone_numbers(file.text), self.placeholder)
+
+
+@dataclass(frozen=True)
+class NoPersonalNumbers:
+    """
+    >>> NoPersonalNumbers().keep(Candidate("x.py", "Python", 1, "HOST = '81.92.203.17'"))
+    'an IPv4 address'
+    """
+
+    name = "no IPv4 addresses or telephone numbers"
+
+    def keep(self, file: Candidate) -> Literal[True] | str:
+        if next(find_ipv4_addresses(file.text), None):
+            return "an IPv4 address"
+        return next(find_telephone_numbers(file.text), None) is None or "a telephone number"
+
+
+def find_ipv4_addresses(text: str) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each, in order."""
+    for found in IPV4.finditer(text):
+        is_version = all(len(part) == 1 for part in found[0].split(".")) or BEFORE_VERSION.search(
+            text, max(0, found.start() - 24), found.start()
+        )
+        if not is_version and is_host(found[0]) and found[0] not in NAME_SERVERS:
+            yield found.span()
+
+
+def is_host(address: str) -> bool:
+    parsed = ipaddress.IPv4Address(address)
+    return parsed.is_global and not parsed.is_multicast
+
+
+def find_telephone_numbers(text: str) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each, in order."""
+    for found in PHONE.finditer(text):
+        digits = re.sub(r"\D", "", found[0])
+        if FEWEST_DIGITS <= len(digits) <= MOST_DIGITS and not FICTION.search(digits):
+            yield found.span()
+
+
+def replace_spans(text: str, spans: Iterator[tuple[int, int]], placeholder: str) -> str:
+    kept, pieces = 0, list[str]()
+    for start, end in spans:
+        pieces += (text[kept:start], placeholder)
+        kept = end
+    return "".join((*pieces, text[kept:])) if pieces else text

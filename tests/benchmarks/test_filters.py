@@ -1,0 +1,69 @@
+"""Planted copies of the published benchmarks are found at least as well as by the substring rule, and reformatted ones better."""
+
+from functools import cache
+
+import pytest
+
+from neox_code.benchmarks.filters import COPIES, benchmark_rates, false_alarms, published_benchmarks, substrings
+from neox_code.corpus.filters.known_benchmarks import known_tasks
+from neox_code.errors import ConfigError
+
+VERBATIM = ("verbatim", "notebook", "Markdown", "JSON Lines")
+
+
+@cache
+def rates_of(folder):
+    return benchmark_rates(known_tasks(folder))
+
+
+@pytest.fixture
+def rates(test_data):
+    return rates_of(test_data)
+
+
+def test_prompts_and_solutions_are_found_as_by_the_substring_rule_and_as_well_in_notebooks(rates):
+    for (benchmark, form, copy), (ours, by_substring) in rates.items():
+        if form in ("prompt", "docstring", "code") and copy in VERBATIM:
+            # CRUXEval: but `def f(a, b): return {**a, **b}`, which without punctuation is any function of two arguments
+            assert ours >= by_substring - (0.002 if benchmark == "CRUXEval" else 0), (benchmark, form, copy)
+            assert ours >= 0.998
+
+
+def test_bodies_alone_are_found_but_for_expressions_that_anyone_writes(rates):
+    assert {ours for (_, form, copy), (ours, _) in rates.items() if form == "solution" and copy in VERBATIM if ours < 0.95} == set()
+
+
+def test_tests_alone_and_reformatted_copies_are_found(rates):
+    for (benchmark, form, copy), (ours, by_substring) in rates.items():
+        if form in ("test", "tests") and copy in VERBATIM and benchmark != "CRUXEval":  # its tests are `assert f(1) == 2`
+            assert ours >= 0.99, (benchmark, form, copy)
+        if (
+            form in ("prompt", "docstring", "code") and copy == "reformatted" and benchmark != "MultiPL-E"
+        ):  # prompts are comments there
+            assert ours >= 0.98 and ours >= by_substring, (benchmark, form)
+    assert {copy for _, _, copy in rates} == set(COPIES)
+
+
+def test_short_functions_of_everyday_are_no_alarm_where_the_substring_rule_has_many(test_data):
+    everyday = [
+        "def add(x, y):\n    return x + y\n",
+        "def size(string):\n    return len(string)\n",
+        "def join(strings):\n    return ''.join(strings)\n",
+        "const size = (string) => {\n  return string.length;\n}\n",
+        "def square(n):\n    return n**2\n",
+        "for i in range(n):\n    for j in range(i + 1, n):\n        print(i, j)\n",
+        "def swap(a, b):\n    return b, a\n",
+        "import os\nimport re\nimport sys\nimport json\nimport math\nfrom typing import List, Dict, Tuple, Optional, Any\n",
+        "#include <stdio.h>\n#include <math.h>\n#include <vector>\n#include <string>\nusing namespace std;\n#include <algorithm>\n",
+        "abc = 'a b c d e f g h i j k l m n o p q r s t u v w x y z'\n",
+        "def test():\n    assert f(1) == 2\n    assert f(2) == 3\n",
+    ]
+    alarms = false_alarms(everyday, substrings(known_tasks(test_data)))
+    assert alarms["benchmarks"] == 0 and alarms["secrets"] == 0
+    assert alarms["benchmarks by the substring rule"] >= 4
+
+
+def test_without_published_benchmarks_the_part_is_refused(monkeypatch):
+    monkeypatch.delenv("NEOX_CODE_TEST_DATA", raising=False)
+    with pytest.raises(ConfigError, match="NEOX_CODE_TEST_DATA \\(not set\\) names no folder"):
+        published_benchmarks()
