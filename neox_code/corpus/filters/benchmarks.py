@@ -48,16 +48,16 @@ its own: `assert f(90) == [81, 9]`."""
 
 LETTER = re.compile(rb"[^0-9_]")
 LOWER_CASE_WORDS = bytes(byte if chr(byte).isalnum() or chr(byte) == "_" or byte >= 128 else 32 for byte in range(256)).lower()
-BLANK_ESCAPES = (b"\\n", b"\\r", b"\\t")
-UNICODE_ESCAPES = re.compile(rb"(?:\\+u[0-9a-fA-F]{4})+")
+BLANK_ESCAPE = re.compile(rb"\\[nrt]")
+UNICODE_ESCAPES = re.compile(rb"\\(?<!\\\\)\\*+u[0-9a-fA-F]{4}(?:\\++u[0-9a-fA-F]{4})*")
+"""Begins at the first of several backslashes: to begin at each would take the square of their number."""
 ENTITY = re.compile(rb"&(?:lt|gt|amp|quot|apos|nbsp|#[0-9]{1,6}|#x[0-9a-fA-F]{1,5});")
-BEGIN_ENTITIES = (b"&lt;", b"&gt;", b"&amp;", b"&quot;", b"&#")
 
-IN_RUN, IN_WHOLE, ANCHOR = 1, 2, 4
+IN_RUN, IN_WHOLE, BEFORE, AFTER, MOST_AROUND = 1, 2, 2, 5, 7
+"""Bits of a word's kind: the last two; of an anchor also the fewest words before it (from bit 2) and after it (from bit 5)."""
 IS_IN_RUN = bytes(kind & IN_RUN for kind in range(256))
-IS_NOT_IN_WHOLE = bytes(kind & IN_WHOLE == 0 for kind in range(256))
-ANCHORS = re.compile(rb"[\4-\7]")
-ONES = b"\1" * RUN
+IS_IN_WHOLE = bytes(kind & IN_WHOLE for kind in range(256))
+ALL_IN_RUN, ALL_IN_WHOLE = bytes([IN_RUN]) * RUN, bytes([IN_WHOLE]) * FEWEST_WORDS
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,12 @@ class Index:
     """Hash of a run or of a whole text -> benchmark, the first of several."""
 
     def kinds(self) -> dict[bytes, int]:
-        """Word -> IN_RUN, IN_WHOLE and ANCHOR, added."""
+        """Word -> its kind."""
         kinds = dict.fromkeys(self.words, IN_RUN)
-        for kind, words in ((IN_WHOLE, self.whole_words), (ANCHOR, self.places)):
-            kinds.update((word, kinds.get(word, 0) | kind) for word in words)
+        kinds.update((word, kinds.get(word, 0) | IN_WHOLE) for word in self.whole_words)
+        for anchor, places in self.places.items():
+            kinds[anchor] |= min(MOST_AROUND, *(before for before, _ in places)) << BEFORE
+            kinds[anchor] |= min(MOST_AROUND, *(length - 1 - before for before, length in places)) << AFTER
         return kinds
 
 
@@ -109,20 +111,27 @@ class BenchmarkOverlap:
         # most words of most files are in no benchmark: only runs of those that are can be shared
         kinds = bytes(map(kinds_of.get, words, repeat(0)))
         in_runs = kinds.translate(IS_IN_RUN)
-        start = in_runs.find(ONES)
+        start = in_runs.find(ALL_IN_RUN)
         while start >= 0:
             found = index.names.get(hash_of(words[start : start + RUN]))
             if found is not None:
                 return f"overlaps with {found}"
-            start = in_runs.find(ONES, start + 1)
-        not_in_whole = kinds.translate(IS_NOT_IN_WHOLE)
-        for anchor in ANCHORS.finditer(kinds):
-            for before, length in index.places[words[anchor.start()]]:
-                first = anchor.start() - before
-                if first >= 0 and not_in_whole.find(1, first, first + length) < 0:
-                    found = index.names.get(hash_of(words[first : first + length]))
-                    if found is not None:
-                        return f"overlaps with {found}"
+            start = in_runs.find(ALL_IN_RUN, start + 1)
+        in_whole = kinds.translate(IS_IN_WHOLE)
+        start = in_whole.find(ALL_IN_WHOLE)
+        while start >= 0:
+            end = in_whole.find(0, start)
+            end = len(words) if end < 0 else end
+            for anchor in range(start, end):
+                around = kinds[anchor]
+                if around > 3 and anchor - start >= around >> BEFORE & MOST_AROUND and end - 1 - anchor >= around >> AFTER:
+                    for before, length in index.places[words[anchor]]:
+                        first = anchor - before
+                        if start <= first and first + length <= end:
+                            found = index.names.get(hash_of(words[first : first + length]))
+                            if found is not None:
+                                return f"overlaps with {found}"
+            start = in_whole.find(ALL_IN_WHOLE, end)
         return True
 
 
@@ -135,11 +144,8 @@ def words_of(text: str) -> list[bytes]:
     """
     encoded = text.encode("utf-8", "replace")
     if b"\\" in encoded:  # a backslash is a blank itself, however many there are
-        for escape in BLANK_ESCAPES:
-            encoded = encoded.replace(escape, b" ")
-        if b"\\u" in encoded:
-            encoded = UNICODE_ESCAPES.sub(read_unicode_escapes, encoded)
-    if b"&" in encoded and any(begin in encoded for begin in BEGIN_ENTITIES):
+        encoded = UNICODE_ESCAPES.sub(read_unicode_escapes, BLANK_ESCAPE.sub(b" ", encoded))
+    if b"&" in encoded:
         encoded = ENTITY.sub(b" ", encoded)
     return encoded.translate(LOWER_CASE_WORDS).split()
 

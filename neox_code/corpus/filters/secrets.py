@@ -27,77 +27,78 @@ PLACEHOLDER = "<KEY>"
 
 TOKEN = Kind(string.ascii_letters + string.digits + "_-")
 BASE64 = Kind(string.ascii_letters + string.digits + "+/")
-SHORTEST_RUN, LONG_RUN, AWS_RUN = 20, 27, 40
-"""Of TOKEN: a line with a key of FORMS has the first, with one of LONG_FORMS the second; of BASE64: with a secret key of AWS."""
+SHORTEST_RUN, AWS_RUN = 20, 40
+"""Of TOKEN: a line with a key of any form has it; of BASE64: with a secret key of AWS."""
 
 BEFORE, AFTER = rb"(?<![A-Za-z0-9])", rb"(?![A-Za-z0-9])"
 Forms = tuple[tuple[tuple[bytes, ...], bytes], ...]
-FORMS: Forms = (
-    ((b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_"), rb"gh[pousr]_[A-Za-z0-9]{36,255}"),
-    ((b"github_pat_",), rb"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
-    ((b"gl",), rb"gl(?:pat|dt|ft|soat|rt|cbt|imt|ptt|agent|oas|ffct)-[\w-]{20,}(?:\.[\w.-]{4,})?"),
-    ((b"GR1348941",), rb"GR1348941[\w-]{20,}"),
-    ((b"sk-ant-",), rb"sk-ant-[\w-]{20,}"),
-    ((b"sk-",), rb"sk-(?:proj|svcacct|admin|None|or-v1)-[\w-]{20,}|sk-[A-Za-z0-9]{32,64}"),
-    ((b"AIza",), rb"AIza[\w-]{35}(?![\w-])"),
-    ((b"GOCSPX-",), rb"GOCSPX-[\w-]{28}"),
-    ((b"ya29.",), rb"ya29\.[\w-]{50,}"),
-    ((b"hf_",), rb"hf_[A-Za-z0-9]{34,40}"),
-    ((b"npm_",), rb"npm_[A-Za-z0-9]{36}"),
-    ((b"_authToken=",), rb"(?<=_authToken=)(?:npm_[A-Za-z0-9]{36}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"),
-    ((b"pypi-",), rb"pypi-Ag[\w-]{48,}"),
-    ((b"xox",), rb"xox[a-z](?:\.xox[a-z])?-(?=[A-Za-z0-9-]*[0-9])[A-Za-z0-9-]{16,}"),
-    ((b"xapp-",), rb"xapp-[0-9]-[A-Z0-9]{8,}-[0-9]{8,}-[0-9a-f]{32,}"),
-    ((b"hooks.slack.com/",), rb"hooks\.slack\.com/(?:services/T[A-Z0-9]+/B[A-Z0-9]+|workflows/[\w/]{20,80})/[A-Za-z0-9]{20,}"),
-    ((b"/api/webhooks/",), rb"/api/webhooks/[0-9]{15,21}/[\w-]{60,}"),
-    ((b"key-",), rb"(?:pub)?key-[0-9a-f]{32}"),  # Mailgun
-    ((b"HRKU-",), rb"HRKU-[\w-]{32,}"),
-    ((b"_v1_",), rb"do[opr]_v1_[0-9a-f]{64}"),
-    ((b"shp",), rb"shp(?:at|ca|pa|ss|ua|tka)_[0-9a-fA-F]{32}"),
-    ((b"dapi",), rb"dapi[0-9a-f]{32}(?:-[0-9])?"),
-    ((b"AGE-SECRET-KEY-1",), rb"AGE-SECRET-KEY-1[0-9A-Z]{58}"),
-    ((b"k_live_", b"k_test_"), rb"[rs]k_(?:live|test)_[0-9A-Za-z]{24,255}"),
-    ((b"whsec_",), rb"whsec_[0-9A-Za-z+/]{32,}"),
-    ((b"SG.",), rb"SG\.[\w-]{22}\.[\w-]{43}"),
-    ((b"sq0",), rb"sq0(?:csp-[\w-]{43}|(?:atp|idp)-[\w-]{22})"),
-    ((b"SK",), rb"SK[0-9a-f]{32}"),  # Twilio
-    ((b"AKIA", b"ASIA", b"ABIA", b"ACCA"), rb"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}"),
-    ((b"Q~",), rb"[\w~.]{3}[0-9]Q~[\w~.-]{31,34}"),  # Microsoft Entra
-    ((b".atlasv1.",), rb"[A-Za-z0-9]{14}\.atlasv1\.[\w-]{60,}"),
-    ((b"hvs.",), rb"hvs\.[\w-]{24,}"),
-    ((b"lin_api_",), rb"lin_api_[A-Za-z0-9]{40}"),
-    ((b"PMAK-",), rb"PMAK-[0-9a-f]{24}-[0-9a-f]{34}"),
-    ((b"NRAK-",), rb"NRAK-[A-Z0-9]{27}"),
-    ((b"glsa_",), rb"glsa_[A-Za-z0-9]{32}_[0-9a-f]{8}"),
-    ((b"dckr_pat_",), rb"dckr_pat_[\w-]{27}"),
-    ((b"rubygems_",), rb"rubygems_[0-9a-f]{48}"),
-    ((b"r8_", b"gsk_", b"pplx-", b"xai-"), rb"(?:r8_[A-Za-z0-9]{37}|gsk_[A-Za-z0-9]{52}|pplx-[A-Za-z0-9]{48}|xai-[A-Za-z0-9]{80})"),
-    ((b"xkeysib-",), rb"xkeysib-[0-9a-f]{64}-[A-Za-z0-9]{16}"),
-    ((b"sbp_", b"sqp_", b"squ_", b"pul-"), rb"(?:sbp_|sq[pu]_|pul-)[0-9a-f]{40}"),
-    ((b"ATATT3",), rb"ATATT3[\w=-]{60,}"),
-)
-"""Literals, one of which a line must have, and the form, of ASCII characters; of a service's documentation or GitHub's list of
-supported secret scanning patterns."""
-LONG_FORMS: Forms = (
-    ((b":",), rb"[0-9]{8,10}:[\w-]{35}(?![\w-])"),  # Telegram
-    ((b"-",), rb"[0-9a-f]{32}-(?:[0-9a-f]{8}-[0-9a-f]{8}|us[0-9]{1,2})"),  # Mailgun since 2018; Mailchimp
-    ((b".",), rb"[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,38}(?![\w-])"),  # Discord
-)
-
-
-def compile_forms(forms: Forms) -> tuple[tuple[tuple[bytes, ...], re.Pattern[bytes]], ...]:
-    return tuple((literals, re.compile(BEFORE + rb"(?:" + form + rb")" + AFTER, re.ASCII)) for literals, form in forms)
-
-
-OWN_FORMS, LONG_OWN_FORMS = compile_forms(FORMS), compile_forms(LONG_FORMS)
+FORMS: dict[int, Forms] = {
+    SHORTEST_RUN: (
+        ((b"gl",), rb"gl(?:pat|dt|ft|soat|rt|cbt|imt|ptt|agent|oas|ffct)-[\w-]{20,}(?:\.[\w.-]{4,})?"),
+        ((b"xox",), rb"xox[a-z](?:\.xox[a-z])?-(?=[A-Za-z0-9-]*[0-9])[A-Za-z0-9-]{16,}"),
+        ((b"hooks.slack.com/",), rb"hooks\.slack\.com/(?:services/T[A-Z0-9]+/B[A-Z0-9]+|workflows/[\w/]{20,80})/[A-Za-z0-9]{20,}"),
+        ((b"whsec_",), rb"whsec_[0-9A-Za-z+/]{32,}"),
+        ((b"AKIA", b"ASIA", b"ABIA", b"ACCA"), rb"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}"),
+        ((b"Q~",), rb"[\w~.]{3}[0-9]Q~[\w~.-]{31,34}"),  # Microsoft Entra
+        ((b"hvs.",), rb"hvs\.[\w-]{24,}"),
+        ((b"ATATT3",), rb"ATATT3[\w=-]{60,}"),
+    ),
+    27: (
+        ((b"GR1348941",), rb"GR1348941[\w-]{20,}"),
+        ((b"sk-ant-",), rb"sk-ant-[\w-]{20,}"),
+        ((b"sk-",), rb"sk-(?:proj|svcacct|admin|None|or-v1)-[\w-]{20,}|sk-[A-Za-z0-9]{32,64}"),
+        ((b"k_live_", b"k_test_"), rb"[rs]k_(?:live|test)_[0-9A-Za-z]{24,255}"),
+        ((b"sq0",), rb"sq0(?:csp-[\w-]{43}|(?:atp|idp)-[\w-]{22})"),
+        ((b"SK",), rb"SK[0-9a-f]{32}"),  # Twilio
+        ((b"NRAK-",), rb"NRAK-[A-Z0-9]{27}"),
+        ((b".",), rb"[MNO][\w-]{23,27}\.[\w-]{6}\.[\w-]{27,38}(?![\w-])"),  # Discord
+    ),
+    35: (
+        ((b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_"), rb"gh[pousr]_[A-Za-z0-9]{36,255}"),
+        ((b"github_pat_",), rb"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
+        ((b"AIza",), rb"AIza[\w-]{35}(?![\w-])"),
+        ((b"GOCSPX-",), rb"GOCSPX-[\w-]{28}"),
+        ((b"ya29.",), rb"ya29\.[\w-]{50,}"),
+        ((b"hf_",), rb"hf_[A-Za-z0-9]{34,40}"),
+        ((b"npm_",), rb"npm_[A-Za-z0-9]{36}"),
+        ((b"_authToken=",), rb"(?<=_authToken=)(?:npm_[A-Za-z0-9]{36}|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})"),
+        ((b"pypi-",), rb"pypi-Ag[\w-]{48,}"),
+        ((b"xapp-",), rb"xapp-[0-9]-[A-Z0-9]{8,}-[0-9]{8,}-[0-9a-f]{32,}"),
+        ((b"/api/webhooks/",), rb"/api/webhooks/[0-9]{15,21}/[\w-]{60,}"),
+        ((b"key-",), rb"(?:pub)?key-[0-9a-f]{32}"),  # Mailgun
+        ((b"HRKU-",), rb"HRKU-[\w-]{32,}"),
+        ((b"_v1_",), rb"do[opr]_v1_[0-9a-f]{64}"),
+        ((b"shp",), rb"shp(?:at|ca|pa|ss|ua|tka)_[0-9a-fA-F]{32}"),
+        ((b"dapi",), rb"dapi[0-9a-f]{32}(?:-[0-9])?"),
+        ((b"AGE-SECRET-KEY-1",), rb"AGE-SECRET-KEY-1[0-9A-Z]{58}"),
+        ((b"SG.",), rb"SG\.[\w-]{22}\.[\w-]{43}"),
+        ((b".atlasv1.",), rb"[A-Za-z0-9]{14}\.atlasv1\.[\w-]{60,}"),
+        ((b"lin_api_",), rb"lin_api_[A-Za-z0-9]{40}"),
+        ((b"PMAK-",), rb"PMAK-[0-9a-f]{24}-[0-9a-f]{34}"),
+        ((b"glsa_",), rb"glsa_[A-Za-z0-9]{32}_[0-9a-f]{8}"),
+        ((b"dckr_pat_",), rb"dckr_pat_[\w-]{27}"),
+        ((b"rubygems_",), rb"rubygems_[0-9a-f]{48}"),
+        ((b"r8_", b"gsk_"), rb"r8_[A-Za-z0-9]{37}|gsk_[A-Za-z0-9]{52}"),
+        ((b"pplx-", b"xai-"), rb"pplx-[A-Za-z0-9]{48}|xai-[A-Za-z0-9]{80}"),
+        ((b"xkeysib-",), rb"xkeysib-[0-9a-f]{64}-[A-Za-z0-9]{16}"),
+        ((b"sbp_", b"sqp_", b"squ_", b"pul-"), rb"(?:sbp_|sq[pu]_|pul-)[0-9a-f]{40}"),
+        ((b":",), rb"[0-9]{8,10}:[\w-]{35}(?![\w-])"),  # Telegram
+        ((b"-",), rb"[0-9a-f]{32}-(?:[0-9a-f]{8}-[0-9a-f]{8}|us[0-9]{1,2})"),  # Mailgun since 2018; Mailchimp
+    ),
+}
+"""Shortest run of TOKEN on a line with a key -> literals, one of which the line must have, and the form, of ASCII characters; of a
+service's documentation or GitHub's list of supported secret scanning patterns."""
+OWN_FORMS = {
+    run: [(literals, re.compile(BEFORE + rb"(?:" + form + rb")" + AFTER, re.ASCII)) for literals, form in forms]
+    for run, forms in FORMS.items()
+}
 
 NAME_END = rb"(?:\\{0,3}[\"'`])?\]?(?:\s{0,8}:\s{0,8}[A-Za-z][\w.\[\]]{0,30}\??(?=\s{0,8}=))?\s{0,8}(?:=>|:=|={1,3}|:)\s{0,8}"
 QUOTE = rb"\\{0,3}[\"'`]"
-QUOTED = re.compile(NAME_END + rb"(?:[bruf]{0,2}" + QUOTE + rb")([^\"'`\s\\]{6,200})" + QUOTE)
+QUOTED = re.compile(NAME_END + rb"(?:[bruf]{0,2}" + QUOTE + rb")([^\"'`\s\\]{6,200}+)" + QUOTE)
 """After a name: its value in quotes."""
-PLAIN = re.compile(NAME_END + rb"([\w+/=-]{20,200})(?=[\s;,#]|$)", re.ASCII)
+PLAIN = re.compile(NAME_END + rb"([\w+/=-]{20,200}+)(?=[\s;,#]|$)", re.ASCII)
 """After a name: a long value without quotes, as in shell and INI files."""
-PASSWORDS = (b"password", b"passwd", b"pwd", b"passphrase", b"passwort")
 PREFIXES = (
     "api",
     "secret",
@@ -113,19 +114,19 @@ PREFIXES = (
     "signing",
 )
 KEY_NAMES = tuple(f"{prefix}{join}key".encode() for prefix in PREFIXES for join in ("", "_", "-"))
-NAMES: tuple[tuple[bytes, tuple[bytes, ...]], ...] = (
-    *((name, (name,)) for name in (*PASSWORDS, b"secret", b"token", b"private_key_id")),
-    (b"key", KEY_NAMES),
+NEXT = rb"(?=[\"'`\] \t:=\\])"
+NAMES = tuple(
+    re.compile(names + NEXT)
+    for names in (rb"p(?:ass(?:word|wd|phrase|wort)|wd|rivate_key_id)", rb"secret", rb"ke(?:y|n(?<=token))")
 )
-"""What is looked for, in lower case; and ends of names, of which it must be one."""
-NEXT = tuple(bytes([byte]) for byte in b"\"'`] \t:=\\")
+"""Names of secrets in lower case, those with a beginning together: it is quickly found."""
 UUID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 HEROKU = re.compile(rb"heroku[\w .\[\]\"'-]{0,30}(?:=>|[:=])\s{0,8}(?:" + QUOTE + rb")?(" + UUID.pattern + rb")", re.IGNORECASE)
 AWS_SECRET = re.compile(
-    rb"(?:aws|secret|access)[\w.-]{0,30}" + NAME_END + rb"(?:" + QUOTE + rb")?([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])", re.IGNORECASE
+    rb"(?:aws|secret|access)[\w.-]{0,30}+" + NAME_END + rb"(?:" + QUOTE + rb")?([A-Za-z0-9/+]{40})(?![A-Za-z0-9/+=])", re.IGNORECASE
 )
 BASE64_KEY = re.compile(rb"(?:AccountKey|SharedAccessKey|SharedAccessSignature)=([A-Za-z0-9+/%]{40,100}={0,2})", re.IGNORECASE)
-HEADERS = (b"basic ", b"bearer ")
+HEADER = re.compile(rb"b(?:asic|earer) ")
 CREDENTIALS = re.compile(rb"\s{0,4}([A-Za-z0-9+/_.~-]{8,4096}={0,2})")
 URL = re.compile(rb"://[^\s/:@\"'`<>|]{0,64}:([^\s/@\"'`<>|]{4,128})@([\w.\[\]:-]{1,253})", re.ASCII)
 PRIVATE_KEY = re.compile(
@@ -207,9 +208,11 @@ def find_secrets(text: str) -> list[str]:
     found = {key[0] for key in PRIVATE_KEY.finditer(text)} if "PRIVATE KEY" in text else set()
     encoded = text.encode("utf-8", "replace")
     lower = encoded.lower()
-    with_runs = lines_of(encoded, TOKEN, SHORTEST_RUN)
-    long_runs = lines_of(with_runs, TOKEN, LONG_RUN)
-    secrets = {*own_forms(with_runs, OWN_FORMS), *own_forms(long_runs, LONG_OWN_FORMS), *other_keys(encoded, lower, with_runs)}
+    with_runs = lines = lines_of(encoded, TOKEN, SHORTEST_RUN)
+    secrets = set(other_keys(encoded, lower, with_runs))
+    for run, forms in OWN_FORMS.items():
+        lines = lines if run == SHORTEST_RUN else lines_of(lines, TOKEN, run)
+        secrets.update(own_forms(lines, forms))
     secrets.update(assigned_values(encoded, lower))
     secrets.update(headers_and_urls(encoded, lower))
     found.update(secret.decode("utf-8", "replace") for secret in secrets)
@@ -221,7 +224,7 @@ def lines_of(encoded: bytes, kind: Kind, length: int) -> bytes:
     return b"\n".join(encoded[start:end] for start, end in lines_with_runs(encoded, kind, length))
 
 
-def own_forms(lines: bytes, forms: tuple[tuple[tuple[bytes, ...], re.Pattern[bytes]], ...]) -> Iterator[bytes]:
+def own_forms(lines: bytes, forms: list[tuple[tuple[bytes, ...], re.Pattern[bytes]]]) -> Iterator[bytes]:
     for literals, form in forms:
         if any(literal in lines for literal in literals):
             yield from (key[0] for key in form.finditer(lines) if is_key(key[0]))
@@ -230,9 +233,9 @@ def own_forms(lines: bytes, forms: tuple[tuple[tuple[bytes, ...], re.Pattern[byt
 def other_keys(encoded: bytes, lower: bytes, with_runs: bytes) -> Iterator[bytes]:
     if b"eyJ" in with_runs:
         yield from (token[1] for token in WEB_TOKEN.finditer(with_runs) if token[1] and is_web_token(token[1]))
-    if b"heroku" in lower:
+    if b"heroku" in with_runs.lower():
         yield from (key[1] for key in HEROKU.finditer(with_runs) if is_key(key[1]))
-    if b"accesskey=" in lower or b"accountkey=" in lower or b"accesssignature=" in lower:
+    if b"accountkey=" in lower or b"sharedaccess" in lower:
         yield from (key[1] for key in BASE64_KEY.finditer(encoded) if is_key(key[1]))
     if b"aws" in lower or b"access" in lower:
         keys = (key[1] for key in AWS_SECRET.finditer(lines_of(encoded, BASE64, AWS_RUN)))
@@ -240,30 +243,25 @@ def other_keys(encoded: bytes, lower: bytes, with_runs: bytes) -> Iterator[bytes
 
 
 def assigned_values(encoded: bytes, lower: bytes) -> Iterator[bytes]:
-    for searched, names in NAMES:
-        is_value = is_password if searched in PASSWORDS else is_assigned_key
-        place = lower.find(searched)
-        while place >= 0:
-            place += len(searched)
-            if lower[place : place + 1] in NEXT and lower.endswith(names, 0, place):
-                value = QUOTED.match(encoded, place)
-                if value and is_value(value[1]):
+    for names in NAMES:
+        for name in names.finditer(lower):
+            if name[0] == b"key" and not lower.endswith(KEY_NAMES, 0, name.end()):
+                continue
+            value = QUOTED.match(encoded, name.end())
+            if value:
+                if (is_password if name[0].startswith((b"pass", b"pwd")) else is_assigned_key)(value[1]):
                     yield value[1]
-                value = None if value else PLAIN.match(encoded, place)
+            else:
+                value = PLAIN.match(encoded, name.end())
                 if value and is_assigned_key(value[1]):
                     yield value[1]
-            place = lower.find(searched, place)
 
 
 def headers_and_urls(encoded: bytes, lower: bytes) -> Iterator[bytes]:
-    for scheme in HEADERS:
-        place = lower.find(scheme)
-        while place >= 0:
-            place += len(scheme)
-            found = CREDENTIALS.match(encoded, place)
-            if found and (is_basic_authentication if scheme == b"basic " else is_assigned_key)(found[1]):
-                yield found[1]
-            place = lower.find(scheme, place)
+    for scheme in HEADER.finditer(lower):
+        found = CREDENTIALS.match(encoded, scheme.end())
+        if found and (is_basic_authentication if scheme[0] == b"basic " else is_assigned_key)(found[1]):
+            yield found[1]
     if b"://" in encoded and b"@" in encoded:
         for url in URL.finditer(encoded):
             if is_password(url[1]) and not url[2].lower().startswith(b"example."):

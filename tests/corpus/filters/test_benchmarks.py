@@ -2,6 +2,7 @@ import gzip
 import html
 import json
 import random
+import time
 
 import pytest
 import zstandard
@@ -76,6 +77,19 @@ def test_escapes_of_json_and_entities_of_html_are_no_words():
     assert words_of(json.dumps(code)) == words_of(code) == words_of(html.escape(code))
     assert words_of(json.dumps(json.dumps({"a": "b\nc"}))) == [b"a", b"b", b"c"]
     assert words_of(json.dumps("😀 a")) == words_of("😀 a")
+
+
+@pytest.mark.parametrize("unit", [r"\\", r"\u0041", "&#", "&lt", "for i in range ", "set set true "])
+def test_hostile_texts_take_linear_time(unit):
+    """A text eight times as long takes at most 24 times as long; the machine may be busy, so processor time counts."""
+
+    def seconds(length):
+        text = r"\u " + unit * (length // len(unit))
+        start = time.process_time()
+        BenchmarkOverlap().keep(candidate(text))
+        return time.process_time() - start
+
+    assert min(seconds(1 << 18) for _ in range(2)) < 24 * max(0.02, min(seconds(1 << 15) for _ in range(3)))
 
 
 def test_short_texts_are_found_as_a_whole(tmp_path):
