@@ -48,8 +48,8 @@ class LicenseWriter:
         numbers = self._by_folder(block, projects_of_rows, projects)
         for index in np.flatnonzero([projects.licenses(number).has_annotations for number in projects_of_rows.tolist()]).tolist():
             number = int(projects_of_rows[index])
-            listed = self._listed(block, index, number, projects)
-            numbers[index] = self._number(projects.licenses(number).of(block.table["path"][index].as_py(), listed))
+            path, listed = block.table["path"][index].as_py(), self._listed(block, index)
+            numbers[index] = self._number(projects.licenses(number).of(path, listed))
         own = block.coded("license", self._own_codes)
         own_numbers = [self._number(StatedLicense(expression, OWN_FILE)) for expression in self._own_codes]
         numbers = np.where(own >= 0, np.array([*own_numbers, 0], np.int32)[own], numbers).astype(np.int32)
@@ -65,14 +65,13 @@ class LicenseWriter:
         numbers = np.empty(len(first_rows), np.int32)
         for place, row in enumerate(first_rows.tolist()):
             number = int(projects_of_rows[row])
-            listed = self._listed(block, row, number, projects)
             folder = names[folders.indices[row].as_py()]
-            numbers[place] = self._number(projects.licenses(number).of_folder(folder, listed))
+            numbers[place] = self._number(projects.licenses(number).of_folder(folder, self._listed(block, row)))
         return numbers[inverse]
 
-    def _listed(self, block: Block, row: int, number: int, projects: ProjectTable) -> str | None:
-        """Return what a list or dataset states: of this row, else of its project."""
-        return block.projects[block.table["project"][row].as_py()].license or projects.projects[number].license
+    def _listed(self, block: Block, row: int) -> str | None:
+        """Return what a list or dataset states of this row. Other rows of the same project may be under another license."""
+        return block.projects[block.table["project"][row].as_py()].license
 
     def _number(self, license: StatedLicense) -> int:
         number = self._numbers.setdefault(license, len(self.licenses))

@@ -50,8 +50,17 @@ def decode_detected(content: bytes) -> tuple[str | None, str]:
     for encoding in ("utf-8", *([declared] if declared else [])):
         if (decoded := checked(content, encoding, encoding)) is not None:
             return decoded
-    recognized = recognize(content)
+    recognized = None if has_surrogates(content) else recognize(content)
     return recognized or (None, UNKNOWN)
+
+
+def has_surrogates(content: bytes) -> bool:
+    """Return True for UTF-8 but for encoded surrogates, which are no characters: no legacy encoding is meant."""
+    try:
+        content.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def checked(content: bytes, codec: str, encoding: str) -> tuple[str, str] | None:

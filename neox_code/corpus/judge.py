@@ -5,9 +5,10 @@ judge(Project("me/tree"), "src/main.c", 1_200)        None: it is read
 judge(Project("me/tree"), "README.md", 1_200)         "no known language"
 """
 
+import re
 from dataclasses import dataclass
 
-from neox_code.corpus.filters.protocol import Candidate, Filter
+from neox_code.corpus.filters.protocol import Candidate, Edit, Filter
 from neox_code.corpus.folder_licenses import states_license
 from neox_code.corpus.recipes.recipe import Recipe
 from neox_code.corpus.sources.datasets import is_shard_name
@@ -29,6 +30,19 @@ def drop_reason(rule: Filter, file: Candidate) -> str | None:
     if not isinstance(verdict, str):
         raise DataError(f"filter {rule.name!r} gave {verdict!r} for {file.path}. Let it return True, or the reason of the drop.")
     return verdict
+
+
+def edited_text(rule: Edit, file: Candidate) -> str:
+    """Return the text as an edit leaves it. Raises DataError for an edit that returns no text, or one that UTF-8 cannot express."""
+    text = rule.edit(file)
+    if not isinstance(text, str):
+        raise DataError(f"edit {rule.name!r} gave {text!r} for {file.path}. Let it return the text, changed or not.")
+    if text is not file.text and (surrogate := re.search("[\ud800-\udfff]", text)):
+        code = f"U+{ord(surrogate[0]):04X}"
+        raise DataError(
+            f"edit {rule.name!r} left the lone surrogate {code} in {file.path}, which UTF-8 cannot express. Mend the edit."
+        )
+    return text
 
 
 @dataclass(frozen=True)

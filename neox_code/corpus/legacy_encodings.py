@@ -61,11 +61,12 @@ def declared_encoding(content: bytes) -> str | None:
         return None
     name = re.sub(r"-(?:unix|dos|mac)$", "", found[1].decode("ascii").lower())
     try:
-        "a".encode(name)  # a LookupError for codecs that are no encodings of text
+        # a LookupError for codecs that are no encodings of text; a declaration in ASCII rules out UTF-16, UTF-32 and EBCDIC
+        is_of_declaration = "a".encode(name) == b"a"
         codec = codecs.lookup(name).name
     except (LookupError, UnicodeError):
         return None
-    return None if codec in NOT_OF_FILES else codec
+    return codec if is_of_declaration and codec not in NOT_OF_FILES else None
 
 
 def recognize(content: bytes) -> tuple[str, str] | None:

@@ -17,7 +17,7 @@ from neox_code.corpus.filters.license import DOCUMENTS, file_license, is_license
 from neox_code.corpus.filters.license_headers import UNKNOWN
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.folder_licenses import statement_of, states_license
-from neox_code.corpus.judge import NO_LANGUAGE, NOT_CHOSEN, Judge, drop_reason
+from neox_code.corpus.judge import NO_LANGUAGE, NOT_CHOSEN, Judge, drop_reason, edited_text
 from neox_code.corpus.parts import PartRow, PartWriter
 from neox_code.corpus.recipes.registry import errors_of_recipe
 from neox_code.corpus.sources.batches import LINK
@@ -164,7 +164,7 @@ class Scanner:
             if hasattr(rule, "keep"):
                 if (reason := drop_reason(rule, file)) is not None:
                     return reason, edits or None
-            elif (text := rule.edit(file)) != file.text:
+            elif (text := edited_text(rule, file)) != file.text:
                 edits.append(rule.name)
                 file.text = text
         return None, edits or None

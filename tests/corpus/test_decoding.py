@@ -81,7 +81,7 @@ def test_the_declared_encoding_is_taken(declaration, encoding):
     assert decode_detected(text.encode(encoding)) == (text, encoding if not text.isascii() else "utf-8")
 
 
-@pytest.mark.parametrize("declared", ["rot13", "unicode_escape", "utf-7", "nonsense", "ascii"])
+@pytest.mark.parametrize("declared", ["rot13", "unicode_escape", "utf-7", "nonsense", "ascii", "utf-16", "utf-32-le", "cp037"])
 def test_a_declared_codec_that_is_no_encoding_of_files_is_not_used(declared):
     assert decode_detected(f"# coding: {declared}\n# café\n".encode("latin-1")) == (f"# coding: {declared}\n# café\n", "latin-1")
 
@@ -91,6 +91,7 @@ def test_a_declared_codec_that_is_no_encoding_of_files_is_not_used(declared):
     [
         "# é ü ö à\n".encode() + b"# caf\xe9\n",  # two encodings in one file
         "// ελληνικά\n".encode("iso8859-7"),
+        b"x = 'a'  # \xed\xa0\x80\n",  # a lone surrogate
         bytes(range(160, 256)) * 3,
     ],
 )

@@ -67,6 +67,9 @@ def licenses_of(files: dict[str, str]) -> FolderLicenses:
         ({"LICENSE": MIT, "ee/package.json": '{"license": "SEE LICENSE IN EE.md"}'}, "ee/a.js",
          f"{UNKNOWN} AND MIT", "ee/package.json, LICENSE"),
         ({"LICENSE": MIT, "a/Cargo.toml": '[package]\nlicense-file = "../LICENSE"\n'}, "a/a.rs", "MIT", "LICENSE"),
+        ({"LICENSE": MIT, "ee/LICENSE": "版权所有,未经许可不得使用\n"}, "ee/a.py", UNKNOWN, "ee/LICENSE"),
+        ({"LICENSE": MIT, "ee/LICENSE": "無断転載を禁ず"}, "ee/a.py", UNKNOWN, "ee/LICENSE"),
+        ({"LICENSE": MIT, "ee/LICENSE": "---\n"}, "ee/a.py", "MIT", "LICENSE"),
         ({"LICENSE": MIT}, "third_party/x/a.c", None, None),
         ({"LICENSE": MIT, "node_modules/x/package.json": '{"license": "ISC"}'}, "node_modules/x/lib/a.js",
          "ISC", "node_modules/x/package.json"),
@@ -165,6 +168,17 @@ def test_all_kinds_of_sources_are_judged_alike(write, tmp_path):
     assert found == expected
     kept = {document.path: document.license for split in SPLITS for document in iter_documents(tmp_path / "corpus", split)}
     assert set(kept.values()) == {"MIT"} and len(kept) == 2
+
+
+@pytest.mark.parametrize("repository", [{}, {"repository": "me/prop"}])
+def test_a_row_without_a_license_does_not_take_that_of_another_row(tmp_path, repository):
+    rows = [{"text": code(f"row{number}"), "language": "Python", "license": license, **repository}
+            for number, license in enumerate(["mit", None, "gpl-3.0", "", "isc"])]  # fmt: skip
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    build_corpus([str(tmp_path / "rows.jsonl")], tmp_path / "corpus", RECIPE, seed=1, workers=1)
+    rows = sorted(read_manifest(tmp_path / "corpus").to_pylist(), key=lambda row: row["path"])
+    assert [row["license"] for row in rows] == ["MIT", None, "GPL-3.0-only", None, "ISC"]
+    assert [row["verdict"] for row in rows] == ["kept", "no license", "license not allowed", "no license", "kept"]
 
 
 TREE = {

@@ -16,6 +16,7 @@ from neox_code.corpus.filters.size import MaxBytes, NotEmpty
 from neox_code.corpus.filters.tokens import MinTokens
 from neox_code.corpus.language_rules import ProjectLanguage
 from neox_code.corpus.recipes.registry import recipe_by_name, recipe_names
+from neox_code.errors import DataError
 
 README = Path(recipes.__path__[0]) / "README.md"
 NAMES = ["polycoder", "code-clippy", "strict"]
@@ -93,6 +94,29 @@ def filtered(text, path="src/area.py"):
         elif (verdict := rule.keep(file)) is not True:
             return verdict, edits
     return file.text, edits
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ("language_rule=None, before_reading=(), after_reading=()", "language_rule is None"),
+        ("language_rule=FileLanguage(), before_reading=None, after_reading=()", "before_reading is None"),
+        ("language_rule=FileLanguage(), before_reading=(NotEmpty,), after_reading=()", "name an object, not its class"),
+        (
+            "language_rule=FileLanguage(), before_reading=(), after_reading=(3,)",
+            r"after_reading holds 3, which has no keep\(file\)",
+        ),
+    ],
+)
+def test_a_recipe_with_fields_of_other_types_is_refused(tmp_path, fields, problem):
+    (tmp_path / "mine.py").write_text(
+        "from neox_code.corpus.filters.size import NotEmpty\n"
+        "from neox_code.corpus.language_rules import FileLanguage\n"
+        "from neox_code.corpus.recipes.recipe import Recipe\n"
+        f'RECIPE = Recipe("mine", languages=("C",), {fields})\n'
+    )
+    with pytest.raises(DataError, match=problem):
+        recipe_by_name(tmp_path / "mine.py")
 
 
 def test_strict_leaves_code_alone():

@@ -140,6 +140,23 @@ def test_a_filter_that_gives_no_reason_is_an_error(tree, tmp_path, place):
         build_corpus([str(tree)], tmp_path / "corpus", recipe, seed=1, executor=Here())
 
 
+class Edited:
+    name = "edited"
+
+    def __init__(self, code: int | None):
+        self.code = code
+
+    def edit(self, file: Candidate) -> str | None:
+        return None if self.code is None else chr(self.code)
+
+
+@pytest.mark.parametrize(("code", "problem"), [(None, "gave None for"), (0xD800, r"left the lone surrogate U\+D800 in")])
+def test_an_edit_that_leaves_no_text_is_an_error(tree, tmp_path, code, problem):
+    recipe = replace(recipe_by_name("mixed"), after_reading=(Edited(code),))
+    with pytest.raises(DataError, match=f"edit 'edited' {problem} "):
+        build_corpus([str(tree)], tmp_path / "corpus", recipe, seed=1, executor=Here())
+
+
 def test_a_corpus_does_not_depend_on_where_and_in_which_order_tasks_run(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "BATCH_BYTES", 2**14)
     monkeypatch.setattr(index, "LEAST_SHARD_BYTES", 2**14)

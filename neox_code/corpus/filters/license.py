@@ -185,7 +185,7 @@ def license_of_file(path: str, text: str) -> str | None:
         return known
     holders_only = not COPYRIGHT_LINE.sub("", text).strip()
     words = plain_words(text)
-    if not words or holders_only or REFERENCE.fullmatch(" ".join(text.lower().split())):
+    if re.search(r"\w", text) is None or holders_only or REFERENCE.fullmatch(" ".join(text.lower().split())):
         return None
     says_who = "copyright" in path.rpartition("/")[2].lower()
     return None if says_who and RESTRICTION.search(words) is None else UNKNOWN

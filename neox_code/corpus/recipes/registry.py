@@ -6,6 +6,7 @@ recipe_file(recipe)                    the file that a recipe was loaded from; N
 """
 
 import importlib
+import inspect
 import pkgutil
 import sys
 import traceback
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from neox_code.corpus import recipes
 from neox_code.corpus.recipes.recipe import Recipe
@@ -52,7 +54,36 @@ def load_recipe(path: Path, original: Path | None = None) -> Recipe:
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
         raise DataError(f"recipe {path} has no RECIPE = Recipe(...). See {recipes.__name__}.recipe for an example.")
+    problems = list(problems_of(recipe))
+    if problems:
+        raise DataError("\n".join(f"recipe {path}: {problem} Mend the recipe." for problem in problems))
     return recipe
+
+
+def problems_of(recipe: Recipe) -> Iterator[str]:
+    """Yield what is wrong with a recipe's fields: each a sentence."""
+    if not hasattr(recipe.language_rule, "by_name"):
+        yield f"language_rule is {recipe.language_rule!r}, expected a rule such as FileLanguage(languages)."
+    for field, methods in (("before_reading", ("keep",)), ("after_reading", ("keep", "edit"))):
+        rules, expected = getattr(recipe, field), " or ".join(f"{method}(file)" for method in methods)
+        if not isinstance(rules, tuple | list):
+            yield f"{field} is {rules!r}, expected a tuple of objects with {expected}."
+            continue
+        for rule in rules:
+            if not isinstance(getattr(rule, "name", None), str):
+                yield f"{field} holds {rule!r}, which has no name (text)."
+            if not any(takes_one_argument(getattr(rule, method, None)) for method in methods):
+                yield f"{field} holds {rule!r}, which has no {expected}" + (
+                    ": name an object, not its class." * isinstance(rule, type) or "."
+                )
+
+
+def takes_one_argument(method: Any) -> bool:
+    try:
+        inspect.signature(method).bind(None)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from neox_code.corpus.sources.names import language_named, member_path, printabl
 from neox_code.corpus.sources.protocol import FoundFile, Judge, Project
 
 SPELLINGS = {
-    "text": ("text", "content", "code", "raw_content"),
+    "text": ("text", "content", "code", "raw_content", "whole_func_string"),
     "repository": ("repository", "repo_name", "repo", "max_stars_repo_name", "repository_name"),
-    "path": ("path", "file_path", "max_stars_repo_path", "file_name"),
+    "path": ("path", "file_path", "max_stars_repo_path", "func_path_in_repository", "file_name"),
     "license": ("license", "licenses", "max_stars_repo_licenses", "detected_licenses"),
     "stars": ("stars", "max_stars_count", "star_events_count"),
     "language": ("language", "lang", "repo_language", "programming_language"),

@@ -27,6 +27,7 @@ PACKED = ("", ".gz", ".bz2", ".xz", ".zst")
 JSON_LINES_SUFFIXES = tuple(f"{suffix}{packed}" for suffix in (".jsonl", ".ndjson") for packed in PACKED)
 JSON_SUFFIXES = tuple(f".json{packed}" for packed in PACKED)
 CORPUS_SUMMARY = "corpus.json"
+ARROW_DESCRIPTIONS = ("state.json", "dataset_info.json")
 ROWS_TO_LOOK_AT = 100
 LARGEST_FIRST_ROW = 2**26
 
@@ -36,7 +37,7 @@ log = get_logger(__name__)
 def dataset_shards(folder: Path) -> tuple[Path, ...]:
     """Return the shards of a dataset's folder in the order of their paths; none where it is no dataset.
 
-    Raises DataError for a dataset in the form that `save_to_disk` of Hugging Face's library leaves.
+    Raises DataError for a dataset in the form that `save_to_disk` or the cache of Hugging Face's library leaves.
     """
     if (folder / CORPUS_SUMMARY).is_file():
         return tuple(sorted(folder.glob("*/shard-*.parquet")))
@@ -49,9 +50,9 @@ def dataset_shards(folder: Path) -> tuple[Path, ...]:
             lines.append(path)
         elif name.endswith(JSON_SUFFIXES):
             json.append(path)
-        elif name.endswith(".arrow") and (path.parent / "state.json").is_file():
+        elif name.endswith(".arrow") and any((path.parent / described).is_file() for described in ARROW_DESCRIPTIONS):
             raise DataError(
-                f"{folder} is a dataset in the form of save_to_disk, which is not read. Write it as Parquet: "
+                f"{folder} is a dataset in the form of save_to_disk or of a cache, which is not read. Write it as Parquet: "
                 f'for split in load_from_disk("{folder}") save dataset.to_parquet(FILE), and name the folder of these files.'
             )
         elif is_code(path) and not (path.parent == folder and is_loading_script(path)):

@@ -45,10 +45,12 @@ class ParquetSource:
             yield ListedBatch((FoundFile(Project(self.name), printable(file.name), 0, LFS_POINTER),))
             return
         with pq.ParquetFile(file) as shard:
-            metadata, columns = shard.metadata, columns_of(shard.schema_arrow.names)
+            metadata, names = shard.metadata, shard.schema_arrow.names
+        columns = columns_of(names)
         if "text" not in columns:
             missing = ONLY_BLOB_IDS if "blob" in columns else f"{NO_TEXT} column"
-            yield ListedBatch((FoundFile(Project(self.name), "", 0, f"{missing}: {printable(file.name)}"),))
+            place = f"{printable(file.name)}, which has {printable(', '.join(names))}"
+            yield ListedBatch((FoundFile(Project(self.name), "", 0, f"{missing}: {place}"),))
             return
         language = self.language or language_named(file.parent.name)
         first_group = first_row = num_rows = num_bytes = 0

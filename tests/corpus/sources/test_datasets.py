@@ -85,6 +85,15 @@ SPELLINGS = [
         "revision_id": "c0",
     },
     {
+        "whole_func_string": "x",
+        "repository_name": "r/p",
+        "func_path_in_repository": "a.py",
+        "license": "MIT",
+        "stars": 3,
+        "language": "python",
+        "commit": "c0",
+    },
+    {
         "text": "x",
         "meta": {"repo_name": "r/p", "file_name": "a.py", "license": "MIT", "stars": "3", "repo_language": "py", "commit": "c0"},
     },
@@ -228,7 +237,7 @@ def test_damaged_and_foreign_parquet_files_are_counted(tmp_path):
         damage = read(tmp_path / f"{name}.parquet")[-1]
         assert damage.path == ""
         assert damage.reason.startswith(f"{name}.parquet is damaged")
-    assert contents(tmp_path / "foreign.parquet") == {"foreign/": "no text column: foreign.parquet"}
+    assert contents(tmp_path / "foreign.parquet") == {"foreign/": "no text column: foreign.parquet, which has numbers"}
     assert len(read(tmp_path)) == 1004
 
 
@@ -335,6 +344,9 @@ def test_rows_without_path_and_language_take_that_of_the_option_or_the_folder(tm
 def test_what_save_to_disk_leaves_is_refused_with_the_remedy(tmp_path):
     datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
     with pytest.raises(DataError, match=r"form of save_to_disk.*to_parquet"):
+        find_sources([tmp_path / "saved"])
+    (tmp_path / "saved" / "state.json").unlink()  # as in the library's cache
+    with pytest.raises(DataError, match=r"form of save_to_disk or of a cache.*to_parquet"):
         find_sources([tmp_path / "saved"])
 
 
