@@ -113,5 +113,5 @@ def test_a_bad_gradient_is_skipped_and_counted(job, tmp_path, precision, ranks, 
     rows = [row for row in read_json_lines(save / "metrics.jsonl") if "train/lm_loss" in row]
     assert [row["train/skipped_steps"] for row in rows] == [0, 1, 1, 1, 2, 2]
     assert ["train/grad_norm" in row for row in rows] == [True, False, True, True, False, True]
-    assert all(math.isfinite(value) for row in rows for value in row.values())
+    assert all(math.isfinite(value) for row in rows for value in row.values() if not isinstance(value, str))
     assert (save / "global_step6").is_dir()
