@@ -108,8 +108,7 @@ def named_by_latest(load: Path) -> Path | None:
         name = latest_file(load).read_text(encoding="utf-8").strip()
     except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
         return None
-    is_plain = name not in ("", ".", "..") and "\0" not in name and Path(name).name == name
-    return load / name if is_plain and (load / name).is_dir() else None
+    return next((entry for entry in load.iterdir() if entry.name == name and entry.is_dir()), None)
 
 
 def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:

@@ -68,7 +68,13 @@ def read_record(folder: Path) -> RunRecord | None:
         content = read_json(path)
         if content["format"] != FORMAT:
             raise CheckpointError(f"{path} has the format {content['format']!r}, and {FORMAT!r} is read here. Use that version.")
-        return RunRecord(**{known.name: content[known.name] for known in dataclasses.fields(RunRecord)})
+        record = RunRecord(**{known.name: content[known.name] for known in dataclasses.fields(RunRecord)})
+        for name in ("state", "config", "origins", "tokenizer", "data", "layout", "files"):
+            if not isinstance(getattr(record, name), dict):
+                raise TypeError(f"{name} is no object")
+        if type(record.state["iteration"]) is not int:
+            raise TypeError(f"iteration {record.state['iteration']!r} is no whole number")
+        return record
     except (DataError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}). Copy the checkpoint again, or remove the file.") from None
 

@@ -175,7 +175,7 @@ def finish_interrupted_save(save: Path) -> None:
     new_latest = partial_path(latest_file(save))
     if new_latest.is_file():
         name = new_latest.read_text(encoding="utf-8", errors="replace").strip()
-        if iteration_of(Path(name)) is not None and (save / name).is_dir():
+        if any(folder.name == name for folder in checkpoints(save).values()):
             new_latest.replace(latest_file(save))
         else:
             new_latest.unlink()
@@ -217,7 +217,8 @@ def check_start(
     if start.stored is None or start.resets:
         return []
     stored = start.stored
-    changed = [*differences(stored.values, values, SCHEDULE), *differences(stored.values, values, ORDER)]
+    effects = [*([] if start.loads_optimizer else [OPTIMIZER_STATE]), SCHEDULE, ORDER]
+    changed = [difference for effect in effects for difference in differences(stored.values, values, effect)]
     changed = [difference for difference in changed if (difference.field, difference.before) != ("train_batch_size", None)]
     lines = [line(difference, stored, config) for difference in changed]
     return lines + ([f"data: {change}" for change in data_changes(start.record.data, data)] if start.record else [])

@@ -92,9 +92,14 @@ class Difference:
 
 
 def differences(before: Values, now: Values, effect: str) -> list[Difference]:
-    """Return the fields of an effect that differ in it between two configurations; `before` may lack fields."""
+    """Return the fields of an effect that differ in it between two configurations; `before` may lack fields.
+
+    A field that has an effect in one of them alone is left out: the field that decides on it differs, and is reported.
+    """
     old, new = effective(before), effective(now)
-    return [Difference(name, old[name], new[name]) for name in FIELDS_BY_EFFECT[effect] if old[name] != new[name]]
+    changed = {name for name in FIELDS if old[name] != new[name]}
+    consequences = {name for name, (other, _) in ONLY_WITH.items() if other in changed}
+    return [Difference(name, old[name], new[name]) for name in FIELDS_BY_EFFECT[effect] if name in changed - consequences]
 
 
 def effective(values: Values) -> dict[str, Any]:

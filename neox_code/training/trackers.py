@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.training import TrainingConfig
-from neox_code.errors import ConfigError, NeoXError
+from neox_code.errors import ConfigError
 from neox_code.files import append_json_line, read_json_lines, write_json_lines
 from neox_code.logs import get_logger, is_rank_zero
 
@@ -32,14 +32,15 @@ class Tracker(Protocol):
 class JsonLinesTracker:
     """One row per call: {"run": NAME, "iteration": 10, "train/lm_loss": 2.5, ...}.
 
-    The run's own rows past the iteration `begin` of a resume are dropped first; rows of other runs stay.
+    The run's own rows past the iteration `begin` of a resume are dropped first, and a last line that was cut off; rows of other
+    runs stay.
     """
 
     def __init__(self, path: Path, run: str, begin: int):
         self.path, self.run = path, run
         rows = list(read_json_lines(path)) if path.exists() else []
         kept = [row for row in rows if row.get("run") != run or row["iteration"] <= begin]
-        if len(kept) < len(rows):
+        if len(kept) < len(rows) or (path.exists() and path.read_bytes()[-1:] not in (b"", b"\n")):
             write_json_lines(path, kept)
 
     def log(self, iteration: int, scalars: Mapping[str, float]) -> None:
@@ -113,7 +114,7 @@ def has_wandb_login() -> bool:
 class Tolerant:
     """A tracker that never ends training: its first failure is one warning, and it is tried again at the next row.
 
-    Where it cannot even be built it is left out. A missing package or another mistake of the user's is still an error.
+    Where it cannot even be built it is left out. A missing package is still an error.
     """
 
     def __init__(self, name: str, build: Callable[[], Tracker]):
@@ -125,7 +126,7 @@ class Tolerant:
         """Run the action; turn its first exception into a warning."""
         try:
             action()
-        except NeoXError:
+        except ConfigError:
             raise
         except Exception as error:
             if not self.has_failed:

@@ -124,6 +124,26 @@ def test_a_full_disk_at_a_log_line_is_a_warning(folder):
     assert tracker.has_failed
 
 
+def test_a_row_that_was_cut_off_is_dropped_and_later_rows_stay_readable(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    for iteration in (1, 2, 3):
+        JsonLinesTracker(file, "run", iteration - 1).log(iteration, {"train/lm_loss": 2.0})
+    file.write_bytes(file.read_bytes()[:-9])
+    JsonLinesTracker(file, "run", 3).log(4, {"train/lm_loss": 1.5})
+    assert [row["iteration"] for row in read_json_lines(file)] == [1, 2, 4]
+    JsonLinesTracker(file, "run", 4)
+
+
+def test_a_damaged_metrics_file_is_a_warning_and_stays_as_it_is(tmp_path, capfd):
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"run": \n{"run": "run", "iteration": 2}\n')
+    tracker = Tolerant("metrics_file", lambda: JsonLinesTracker(file, "run", 0))
+    tracker.log(1, {"train/lm_loss": 2.0})
+    assert tracker.has_failed
+    assert "metrics.jsonl:1 is not valid JSON" in capfd.readouterr().err
+    assert len(file.read_bytes().splitlines()) == 2
+
+
 def test_folders_that_cannot_be_made_are_warnings(job, folder, key):
     (folder / "file").write_text("not a folder")
     words = {"log_dir": "file/logs", "tensorboard_dir": "file/board", "metrics_file": "file/metrics.jsonl"}
