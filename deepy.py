@@ -25,12 +25,12 @@ from neox_code.config.spelling import nearest
 from neox_code.errors import ConfigError, run_command
 from neox_code.launch.command import QUIET, launch_command, launch_environment, remarks
 from neox_code.launch.copies import require_one_copy
-from neox_code.launch.dry_run import described
 from neox_code.launch.former_scripts import ALIASES, heir
 from neox_code.launch.hosts import visible_gpus, with_default_hostfile, world_size
-from neox_code.launch.not_here import stopping
-from neox_code.launch.planned_world import planned_world
 from neox_code.launch.supervise import run
+from neox_code.planning.dry_run import described
+from neox_code.planning.missing import stopping
+from neox_code.planning.planned_world import planned_world
 
 ROOT = Path(__file__).resolve().parent
 COMMANDS = "neox_code.commands"

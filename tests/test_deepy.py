@@ -24,7 +24,7 @@ sys.exit(5)
 TRAIN = """
 import os, sys
 from neox_code.config.command_line import parse_command_line
-from neox_code.launch.supervise import run_rank
+from neox_code.launch.rank_process import run_rank
 
 def main(argv):
     config = parse_command_line(argv, "Trains.").load()

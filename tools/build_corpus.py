@@ -31,11 +31,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from neox_code.corpus.build import POLYCODER_SHARES, build_corpus
+from neox_code.corpus.description.summary_table import show_corpus
 from neox_code.corpus.executors.options import add_cluster_options, executor_of
-from neox_code.corpus.plan import canonical_arguments
+from neox_code.corpus.pipeline.build import POLYCODER_SHARES, build_corpus
+from neox_code.corpus.pipeline.plan import canonical_arguments
 from neox_code.corpus.recipes.registry import recipe_by_name, recipe_names
-from neox_code.corpus.report import show_corpus
 from neox_code.corpus.sources.find import LOCAL
 from neox_code.corpus.sources.layout import LAYOUTS
 from neox_code.errors import DataError, run_command

@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from neox_code.corpus.discover import PRESETS, Criteria, crawl
-from neox_code.corpus.github import ENDPOINT, GitHub, token_from_environment
+from neox_code.corpus.github.discover import PRESETS, Criteria, crawl
+from neox_code.corpus.github.graphql import ENDPOINT, GitHub, token_from_environment
 from neox_code.errors import ConfigError, run_command
 
 

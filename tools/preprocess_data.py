@@ -23,10 +23,10 @@ import yaml
 
 from neox_code.config.data import DataConfig
 from neox_code.corpus.shards import SPLITS, is_corpus
-from neox_code.corpus.text_pieces import DEFAULT_KEY, Piece, pieces_of
-from neox_code.corpus.token_files import Bar, CountsByLanguage, forget, write_token_files
-from neox_code.corpus.tokenize_piece import Writing, fix_text
-from neox_code.corpus.tokenize_shards import token_file_name, tokenize_corpus
+from neox_code.corpus.tokens.text_pieces import DEFAULT_KEY, Piece, pieces_of
+from neox_code.corpus.tokens.token_files import Bar, CountsByLanguage, forget, write_token_files
+from neox_code.corpus.tokens.tokenize_piece import Writing, fix_text
+from neox_code.corpus.tokens.tokenize_shards import token_file_name, tokenize_corpus
 from neox_code.errors import ConfigError, DataError, run_command
 from neox_code.files import write_text
 from neox_code.logs import get_logger

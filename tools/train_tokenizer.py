@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from neox_code.corpus.shards import Document, is_corpus, iter_documents
-from neox_code.corpus.text_pieces import MOST_NAMED, Rejected, Text, pieces_of, rejection
-from neox_code.corpus.tokenize_shards import kept_bytes
+from neox_code.corpus.tokens.text_pieces import MOST_NAMED, Rejected, Text, pieces_of, rejection
+from neox_code.corpus.tokens.tokenize_shards import kept_bytes
 from neox_code.errors import ConfigError, run_command
 from neox_code.logs import get_logger, progress
 from neox_code.tokenizer.train import TOKENIZER_FILE, sample_documents, train_bpe

@@ -18,7 +18,7 @@ from typing import Any
 
 from neox_code.errors import EXIT_USER_ERROR, NeoXError
 from neox_code.launch.command import ALLOCATOR
-from neox_code.launch.parent import die_with_parent
+from neox_code.processes.parent import die_with_parent
 
 RESULTS_VARIABLE = "NEOX_CODE_RESULTS"
 """Number of the file descriptor into which a contestant writes its results."""

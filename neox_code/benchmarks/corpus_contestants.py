@@ -12,7 +12,7 @@ from neox_code.benchmarks import code_lms
 from neox_code.benchmarks.contestant import Step, digest, serve
 from neox_code.benchmarks.data import CODE, SMALL
 from neox_code.benchmarks.sample import sample_of
-from neox_code.corpus.build import build_corpus
+from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.recipes.registry import recipe_by_name
 from neox_code.corpus.shards import KEPT, read_manifest
 

@@ -9,9 +9,9 @@ from neox_code.benchmarks import gpt_neox
 from neox_code.benchmarks.contestant import Step, digest, serve
 from neox_code.benchmarks.data import CODE, SMALL, VOCABULARY, texts_file
 from neox_code.config.data import DataConfig
-from neox_code.corpus.text_pieces import pieces_of
-from neox_code.corpus.token_files import write_token_files
-from neox_code.corpus.tokenize_piece import Writing
+from neox_code.corpus.tokens.text_pieces import pieces_of
+from neox_code.corpus.tokens.token_files import write_token_files
+from neox_code.corpus.tokens.tokenize_piece import Writing
 from neox_code.tokenizer.registry import build_tokenizer
 from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE
 

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from neox_code.checkpoint.reshard import ROW_BIASES
+from neox_code.checkpoint.merge_ranks import ROW_BIASES
 from neox_code.model.alibi import head_slopes
 from neox_code.model.attention import Attention
 from neox_code.model.block import TransformerBlock

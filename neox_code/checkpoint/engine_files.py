@@ -11,7 +11,7 @@ from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 
 from neox_code.checkpoint.layout import LAYER_FILE
-from neox_code.checkpoint.reshard import our_name
+from neox_code.checkpoint.merge_ranks import our_name
 from neox_code.checkpoint.serialization import load_file, save_file
 
 torch.serialization.add_safe_globals([LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address])  # what optimizer states hold

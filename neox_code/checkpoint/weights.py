@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from neox_code.checkpoint.layout import MERGED_CONFIG, RUN_RECORD, layer_files, model_files
-from neox_code.checkpoint.reshard import fit_vocabulary, merge, our_name, part_of
+from neox_code.checkpoint.merge_ranks import fit_vocabulary, merge, our_name, part_of
 from neox_code.checkpoint.serialization import load_file
 from neox_code.errors import CheckpointError
 from neox_code.model.block import TransformerBlock

@@ -15,8 +15,8 @@ from neox_code.errors import run_command
 from neox_code.evaluation.heldout import evaluate_heldout
 from neox_code.evaluation.heldout_result import heldout_file, save_heldout
 from neox_code.evaluation.heldout_table import heldout_table
-from neox_code.launch.not_here import require_files
 from neox_code.logs import get_logger
+from neox_code.planning.missing import require_files
 
 log = get_logger(__name__)
 

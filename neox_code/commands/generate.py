@@ -19,7 +19,7 @@ from neox_code.generation.interactive import interact
 from neox_code.generation.loading import load_model
 from neox_code.generation.prompts import read_prompts
 from neox_code.generation.samples import write_samples
-from neox_code.launch.not_here import require_files
+from neox_code.planning.missing import require_files
 
 
 def main(argv: Sequence[str]) -> int:

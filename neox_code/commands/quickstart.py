@@ -17,7 +17,7 @@ from rich.table import Table
 
 from neox_code.config.command_line import Parser
 from neox_code.config.yaml_merge import config_path
-from neox_code.corpus.report import show_corpus
+from neox_code.corpus.description.summary_table import show_corpus
 from neox_code.corpus.shards import load_summary
 from neox_code.corpus.sources.find import LOCAL
 from neox_code.errors import run_command

@@ -17,9 +17,9 @@ from neox_code.config.command_line import parse_command_line
 from neox_code.errors import EXIT_RESUME
 from neox_code.launch.command import check_number
 from neox_code.launch.hosts import visible_gpus
+from neox_code.launch.rank_process import exit_rank
 from neox_code.launch.slurm import adopt_slurm_ranks
 from neox_code.launch.stop_signals import StopRequest
-from neox_code.launch.supervise import exit_rank
 
 STOP = StopRequest()
 if __name__ == "__main__":

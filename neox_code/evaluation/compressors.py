@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from neox_code.corpus.workers import available_cores
 from neox_code.logs import Advance
+from neox_code.processes.workers import available_cores
 
 GZIP_WINDOW = 16 + zlib.MAX_WBITS
 """zlib's number for the largest window and gzip's header and trailer, of 18 bytes."""

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neox_code.config.neox import NeoXConfig
-from neox_code.corpus.projects import seeded_order
+from neox_code.corpus.pipeline.projects import seeded_order
 from neox_code.corpus.shards import Document, iter_documents, load_summary
-from neox_code.corpus.text_pieces import MOST_NAMED
-from neox_code.corpus.tokenize_shards import encode_documents
+from neox_code.corpus.tokens.text_pieces import MOST_NAMED
+from neox_code.corpus.tokens.tokenize_shards import encode_documents
 from neox_code.errors import ConfigError, DataError
 from neox_code.evaluation.compressors import COMPRESSORS, compressed_bits, unigram_bits
 from neox_code.evaluation.heldout_result import HeldoutResult, LanguageResult

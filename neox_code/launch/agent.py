@@ -21,8 +21,10 @@ from pathlib import Path
 from neox_code.errors import LaunchError, run_command
 from neox_code.launch.command import environment_here, host_launcher, meeting_port
 from neox_code.launch.contact import Contact, Message, know_each_other
+from neox_code.launch.rank_process import LAUNCHER_VARIABLE
 from neox_code.launch.stop_signals import StopSignals
-from neox_code.launch.supervise import ERROR_VARIABLE, LAUNCHER_VARIABLE, Ending, run_to_end
+from neox_code.launch.supervise import Ending, run_to_end
+from neox_code.processes.error_report import ERROR_VARIABLE
 
 CONNECT_SECONDS = 3.0
 NODE_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")

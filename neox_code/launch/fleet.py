@@ -39,8 +39,10 @@ from typing import Any
 from neox_code.errors import EXIT_RESUME, EXIT_USER_ERROR, LaunchError
 from neox_code.launch.contact import SILENT_SECONDS, Contact, Message, know_each_other
 from neox_code.launch.hosts import address_of
+from neox_code.launch.rank_process import run_rank
 from neox_code.launch.stop_signals import StopSignals
-from neox_code.launch.supervise import ERROR_VARIABLE, leave_report, run_rank, signal_sentence, start
+from neox_code.launch.supervise import signal_sentence, start
+from neox_code.processes.error_report import ERROR_VARIABLE, leave_report
 
 ANSWER_SECONDS = 20.0
 """From the start until every host's agent has answered."""

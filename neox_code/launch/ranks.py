@@ -21,9 +21,11 @@ from signal import SIGHUP, SIGTERM
 
 from neox_code.errors import EXIT_RESUME, run_command
 from neox_code.launch.hosts import Resources, numbered, visible_gpus
-from neox_code.launch.parent import die_with_parent
+from neox_code.launch.rank_process import LAUNCHER_VARIABLE
 from neox_code.launch.stop_signals import StopSignals
-from neox_code.launch.supervise import LAUNCHER_VARIABLE, exit_status, start_time
+from neox_code.launch.supervise import exit_status
+from neox_code.processes.parent import die_with_parent
+from neox_code.processes.procfs import start_time
 
 RESUME_SECONDS = 10.0
 """After a rank has ended to be resumed, until the others are killed: they end at the same step."""

@@ -5,10 +5,7 @@ The parent:
     status = run(command, environment)       # 0, 2 for the user's mistakes, 128 + n after signal n
     status = run(command, environment, stop_timeout=600)     # a training: EXIT_RESUME where it has saved after a signal
 
-Every process that it starts, directly or through `launch.ranks`, begins with:
-
-    sys.exit(run_rank(main, sys.argv[1:]))   # follow_launcher(), main, report_error()
-    exit_rank(main, sys.argv[1:])            # the same, and the process ends at once
+Every process that it starts, directly or through `launch.ranks`, runs its main by `launch.rank_process`.
 
 Whichever process of a run is killed, the others end:
 
@@ -19,8 +16,6 @@ Whichever process of a run is killed, the others end:
 Linux only: the kernel's parent-death signal and /proc.
 """
 
-import atexit
-import json
 import math
 import os
 import signal
@@ -28,27 +23,18 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from neox_code.errors import EXIT_RESUME, EXIT_USER_ERROR, LaunchError, print_error, remedy_sentence, run_command
-from neox_code.launch.parent import die_with_parent
+from neox_code.errors import EXIT_RESUME, EXIT_USER_ERROR, print_error
+from neox_code.launch.rank_process import LAUNCHER_VARIABLE
 from neox_code.launch.stop_signals import ENDING_SIGNALS, STOP_SIGNALS, StopSignals
-
-LAUNCHER_VARIABLE = "NEOX_CODE_LAUNCHER"
-"""The supervisor's process number and start time, `PID:TICKS`."""
-
-ERROR_VARIABLE = "NEOX_CODE_ERROR_FILE"
-"""Where the first process that fails says why; its path is the run's own, and marks all processes of the run."""
-
-LAUNCHED_BY = (LAUNCHER_VARIABLE, "CROSS_RANK", "TORCHELASTIC_RUN_ID")
-"""Variables that only a launcher sets (this one, DeepSpeed's, torchrun): its ranks are to end with their parent."""
+from neox_code.processes.error_report import ERROR_VARIABLE, leave_report, read_report
+from neox_code.processes.parent import die_with_parent
+from neox_code.processes.procfs import end_marked, environment_of, processes, start_time, state_of, value_of
 
 GRACE_SECONDS = 10.0
 """After a signal was handed on, until the processes are killed; a training has its `stop_timeout` besides."""
@@ -56,17 +42,11 @@ GRACE_SECONDS = 10.0
 FAILING_SECONDS = 7.0
 """After a rank has left its error, until whatever still runs is killed: the launcher would wait for a deaf rank much longer."""
 
-CONSEQUENCE_SECONDS = 3.0
-"""A rank that has lost another one says so this much later: by then the launcher has heard of the cause and ended it."""
 
 STOPPED_SECONDS = 10.0
 """A rank that is stopped (SIGSTOP) so long hangs: the others wait for it."""
 
-WATCH_SECONDS = 0.5
 POLL_SECONDS = 0.1
-
-
-# ---- the parent
 
 
 def run(command: Sequence[str], environment: Mapping[str, str] | None = None, stop_timeout: float | None = None) -> int:
@@ -200,44 +180,6 @@ class StoppedRanks:
         return state_of(process) == "T" and self.mark in environment_of(process)
 
 
-def value_of(name: bytes, environment: Sequence[bytes]) -> list[str]:
-    return [entry.partition(b"=")[2].decode() for entry in environment if entry.startswith(name + b"=")]
-
-
-def state_of(process: int) -> str | None:
-    """The letter that ps shows; None for a process that has ended."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return None
-
-
-def end_marked(mark: str) -> None:
-    """Kills every process whose environment holds `NAME=VALUE`, and waits until none is left."""
-    give_up = time.monotonic() + GRACE_SECONDS
-    while marked := [process for process in processes() if mark.encode() in environment_of(process)]:
-        if time.monotonic() > give_up:
-            raise LaunchError(f"process {marked[0]} cannot be killed: it waits for a device or a disk. Look at it with ps.")
-        for process in marked:
-            try:
-                os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        time.sleep(0.02)
-
-
-def processes() -> list[int]:
-    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-
-
-def environment_of(process: int) -> list[bytes]:
-    """A process's variables; none for one that has ended or is another user's."""
-    try:
-        return Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
-
-
 def exit_status(code: int) -> int:
     """A return code as a shell reports it.
 
@@ -280,126 +222,3 @@ SIGNAL_REMEDIES = {
     "SIGKILL": "If nobody killed it, memory ran out: use a smaller train_micro_batch_size_per_gpu or checkpoint_activations.",
     "SIGBUS": "Shared memory or the disk may be full: in Docker, give the container a larger --shm-size.",
 }
-
-
-# ---- the processes that are started
-
-
-def run_rank(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
-    """`main` in a process that ends with its launcher, and whose error the supervisor prints last; returns the exit status."""
-    follow_launcher()
-
-    def reporting(words: Sequence[str]) -> int:
-        try:
-            return main(words)
-        except Exception as error:
-            if remedy_sentence(error) is None and is_lost_peer(str(error)):
-                time.sleep(CONSEQUENCE_SECONDS)
-            if report_error(error) and remedy_sentence(error) is not None:
-                return EXIT_USER_ERROR
-            raise
-
-    return run_command(reporting, argv)
-
-
-def exit_rank(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> NoReturn:
-    """`run_rank` as a process's last call, which the interpreter's own end, seconds with torch, does not follow.
-
-    Exit functions are called where the rank has ended well; after an error they might wait for other ranks.
-    """
-    try:
-        status = run_rank(main, argv)
-    except Exception:
-        sys.excepthook(*sys.exc_info())
-        status = 1
-    if status in (0, EXIT_RESUME):
-        atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError):
-            stream.flush()
-    os._exit(status)
-
-
-def follow_launcher() -> None:
-    """Ends this process when the process that launched it, or the run's supervisor, is gone.
-
-    Does nothing in a process that no launcher started.
-    """
-    if not any(name in os.environ for name in LAUNCHED_BY):
-        return
-    parent = os.getppid()
-    die_with_parent(signal.SIGKILL)
-    supervisor, _, started = os.environ.get(LAUNCHER_VARIABLE, "").partition(":")
-
-    def is_alone() -> bool:
-        return os.getppid() != parent or (bool(supervisor) and start_time(int(supervisor)) != started)
-
-    def watch() -> None:
-        while not is_alone():
-            time.sleep(WATCH_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="follow-launcher", daemon=True).start()
-
-
-def start_time(process: int) -> str | None:
-    """When a process started, in clock ticks since boot, which tells it from a later one of the same number; None if it is gone."""
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return None
-    state, *numbers = stat.rpartition(")")[2].split()
-    return None if state in "ZX" else numbers[18]
-
-
-def report_error(error: BaseException) -> bool:
-    """Leaves the error for the supervisor to print; returns whether it was the first (the others are mostly its consequences)."""
-    path = os.environ.get(ERROR_VARIABLE)
-    if path is None:
-        return False
-    sentence = remedy_sentence(error)
-    rank = os.environ.get("RANK")
-    message = sentence or f"{f'rank {rank}: ' if rank else ''}{last_words(error)}"
-    return leave_report(Path(path), message, sentence is not None)
-
-
-LOST_PEER = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused", "Timed out waiting", "timed out")
-"""What gloo, NCCL and the store say on a rank that has lost another one."""
-
-
-def is_lost_peer(message: str) -> bool:
-    return any(words in message for words in LOST_PEER)
-
-
-def leave_report(path: Path, message: str, is_users: bool = False, is_consequence: bool | None = None) -> bool:
-    """Writes an error for the supervisor, unless there is one; returns whether it was the first.
-
-    The consequence of another rank's end is a lost peer; by default the message's words tell.
-    """
-    if is_consequence is None:
-        is_consequence = not is_users and is_lost_peer(message)
-    part = Path(f"{path}.{os.getpid()}")
-    report = {"message": message, "is_users": is_users, "is_consequence": is_consequence}
-    try:
-        part.write_text(json.dumps(report), encoding="utf-8")
-        os.link(part, path)
-    except OSError:
-        return False
-    finally:
-        part.unlink(missing_ok=True)
-    return True
-
-
-def last_words(error: BaseException) -> str:
-    """An exception's last line, and the place where it was raised."""
-    line = "".join(traceback.format_exception_only(error)).strip()
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{line} (at {frames[-1].filename}:{frames[-1].lineno})" if frames else line
-
-
-def read_report(path: Path) -> dict[str, Any] | None:
-    try:
-        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return report

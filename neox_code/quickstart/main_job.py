@@ -29,11 +29,11 @@ from neox_code.checkpoint.layout import MERGED_CONFIG, STEP_PREFIX, find_checkpo
 from neox_code.config.assembly import DEFAULT
 from neox_code.config.fields import FIELDS
 from neox_code.config.neox import NeoXConfig
-from neox_code.corpus.build import build_corpus
+from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.recipes.mixed import RECIPE
 from neox_code.corpus.shards import SPLITS, SUMMARY_FILE, iter_documents, load_summary
 from neox_code.corpus.sources.find import LOCAL
-from neox_code.corpus.tokenize_shards import TOKENS_FILE, kept_bytes, token_file_name, tokenize_corpus
+from neox_code.corpus.tokens.tokenize_shards import TOKENS_FILE, kept_bytes, token_file_name, tokenize_corpus
 from neox_code.errors import DataError
 from neox_code.evaluation.heldout_result import HeldoutResult, load_heldout
 from neox_code.files import read_json, read_json_lines, write_text

@@ -16,14 +16,14 @@ from typing import Any
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.size import parameters
-from neox_code.corpus.description.templates import page_environment
-from neox_code.corpus.description.wording import name, size
-from neox_code.corpus.report import Amount, corpus_notes, drop_reasons, language_table, total_row
+from neox_code.corpus.description.summary_table import Amount, corpus_notes, drop_reasons, language_table, total_row
 from neox_code.corpus.shards import CorpusSummary
-from neox_code.corpus.workers import available_cores
 from neox_code.evaluation.heldout_result import HeldoutResult, LanguageResult
 from neox_code.files import write_text
-from neox_code.quickstart.line_chart import Point, line_chart
+from neox_code.pages.line_chart import Point, line_chart
+from neox_code.pages.number_formats import name, size
+from neox_code.pages.templates import page_environment
+from neox_code.processes.workers import available_cores
 
 TEMPLATE = "report.html"
 

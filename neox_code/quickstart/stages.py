@@ -21,8 +21,8 @@ import xxhash
 
 from neox_code.errors import DataError
 from neox_code.files import folder_lock, partial_path, read_json, write_json
-from neox_code.launch.supervise import end_marked
 from neox_code.logs import get_logger
+from neox_code.processes.procfs import end_marked
 
 log = get_logger(__name__)
 

@@ -28,7 +28,7 @@ from neox_code.training.step import StepResult, choose_step
 from neox_code.training.throughput import memory_gib, model_flops_utilization, peak_tflops
 from neox_code.training.trackers import Tracker
 from neox_code.training.validation import validate
-from neox_code.training.watchdog import Watchdog
+from neox_code.watchdog.watchdog import Watchdog
 
 log = get_logger(__name__)
 

@@ -13,7 +13,7 @@ import torch
 from distributed_runs import losses_of, run_ranks, train
 
 from neox_code.checkpoint.layout import find_checkpoint, layer_file, model_file, step_name
-from neox_code.checkpoint.reshard import part_of
+from neox_code.checkpoint.merge_ranks import part_of
 from neox_code.checkpoint.weights import read_weights
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import CheckpointError

@@ -6,10 +6,10 @@ import pytest
 
 from neox_code.config.checks import INTERVALS
 from neox_code.config.fields import FIELDS
-from neox_code.config.memory import Layout, memory_per_gpu
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.size import training_flops_per_token
 from neox_code.errors import ConfigError
+from neox_code.planning.memory import Layout, memory_per_gpu
 
 
 @pytest.mark.parametrize(

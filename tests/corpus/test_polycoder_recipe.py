@@ -11,7 +11,7 @@ import pytest
 from pygments import lex
 from pygments.lexers import get_lexer_by_name
 
-from neox_code.corpus.build import build_corpus
+from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.recipes.registry import recipe_by_name
 from neox_code.corpus.shards import SPLITS, iter_documents, read_manifest
 

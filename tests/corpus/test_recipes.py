@@ -14,7 +14,7 @@ from neox_code.corpus import recipes
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.filters.size import MaxBytes, NotEmpty
 from neox_code.corpus.filters.tokens import MinTokens
-from neox_code.corpus.language_rules import ProjectLanguage
+from neox_code.corpus.languages.rules import ProjectLanguage
 from neox_code.corpus.recipes.registry import recipe_by_name, recipe_names
 from neox_code.errors import DataError
 
@@ -111,7 +111,7 @@ def filtered(text, path="src/area.py"):
 def test_a_recipe_with_fields_of_other_types_is_refused(tmp_path, fields, problem):
     (tmp_path / "mine.py").write_text(
         "from neox_code.corpus.filters.size import NotEmpty\n"
-        "from neox_code.corpus.language_rules import FileLanguage\n"
+        "from neox_code.corpus.languages.rules import FileLanguage\n"
         "from neox_code.corpus.recipes.recipe import Recipe\n"
         f'RECIPE = Recipe("mine", languages=("C",), {fields})\n'
     )

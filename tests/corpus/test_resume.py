@@ -21,11 +21,11 @@ BUILD = """
 import os
 import signal
 import sys
-from neox_code.corpus import build, index
-from neox_code.corpus.build import build_corpus
+from neox_code.corpus.pipeline import build, index
+from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.recipes.registry import recipe_by_name
 from neox_code.corpus.sources import batches
-from neox_code.corpus.stages import LocalExecutor
+from neox_code.corpus.executors.stages import LocalExecutor
 from neox_code.errors import run_command
 
 build.code_digest = lambda: "as it is"                       # a colleague may be editing
@@ -162,7 +162,7 @@ OWN_RECIPE = """
 from dataclasses import dataclass
 
 from neox_code.corpus.filters.tokens import MinTokens
-from neox_code.corpus.language_rules import FileLanguage
+from neox_code.corpus.languages.rules import FileLanguage
 from neox_code.corpus.recipes.recipe import Recipe
 
 

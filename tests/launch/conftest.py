@@ -27,7 +27,7 @@ RANK = """
     from pathlib import Path
     from neox_code.errors import EXIT_RESUME, ConfigError
     from neox_code.launch.stop_signals import StopRequest
-    from neox_code.launch.supervise import run_rank
+    from neox_code.launch.rank_process import run_rank
 
     stop = StopRequest()
 

@@ -111,7 +111,7 @@ def test_the_cores_are_shared_among_the_ranks(config, monkeypatch):
 RANK = """
 import os, sys
 from neox_code.errors import DataError
-from neox_code.launch.supervise import run_rank
+from neox_code.launch.rank_process import run_rank
 
 def main(argv):
     sys.stdout.write(f"rank {os.environ['RANK']} of {os.environ['WORLD_SIZE']} got {argv}\\n")

@@ -94,7 +94,7 @@ import os, signal, sys, time
 from pathlib import Path
 from neox_code.errors import EXIT_RESUME, DataError
 from neox_code.launch.stop_signals import StopRequest
-from neox_code.launch.supervise import run_rank
+from neox_code.launch.rank_process import run_rank
 
 stop = StopRequest()
 

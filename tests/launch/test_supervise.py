@@ -7,15 +7,10 @@ import sys
 
 import pytest
 
-from neox_code.launch.supervise import (
-    concluded,
-    exit_status,
-    follow_launcher,
-    leave_report,
-    read_report,
-    report_error,
-    start_time,
-)
+from neox_code.launch.rank_process import follow_launcher
+from neox_code.launch.supervise import concluded, exit_status
+from neox_code.processes.error_report import leave_report, read_report, report_error
+from neox_code.processes.procfs import start_time
 
 
 @pytest.mark.parametrize("killed", ["supervisor", "launcher", "rank0", "rank1"])
@@ -115,7 +110,7 @@ def test_without_a_supervisor_nothing_is_reported_or_followed(monkeypatch):
     for name in ("NEOX_CODE_ERROR_FILE", "NEOX_CODE_LAUNCHER", "CROSS_RANK", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     assert not report_error(ValueError("unheard"))
-    code = "import threading, neox_code.launch.supervise as s; s.follow_launcher(); print(threading.active_count())"
+    code = "import threading, neox_code.launch.rank_process as s; s.follow_launcher(); print(threading.active_count())"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "1\n"
     assert follow_launcher() is None
@@ -123,7 +118,7 @@ def test_without_a_supervisor_nothing_is_reported_or_followed(monkeypatch):
 
 EXIT = """
 import atexit
-from neox_code.launch.supervise import exit_rank
+from neox_code.launch.rank_process import exit_rank
 
 class Left:
     def __del__(self):

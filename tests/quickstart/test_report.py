@@ -9,7 +9,7 @@ import pytest
 
 from neox_code.config.neox import NeoXConfig
 from neox_code.corpus.duplicates.exact import ExactDuplicates
-from neox_code.corpus.index import LEFT_ASIDE
+from neox_code.corpus.pipeline.index import LEFT_ASIDE
 from neox_code.corpus.shards import KEPT, CorpusSummary, Count
 from neox_code.evaluation.heldout_result import HeldoutResult, LanguageResult
 from neox_code.quickstart.report import Findings, render, write_report

@@ -70,7 +70,7 @@ def test_a_recipe_of_ones_own_and_its_settings(tmp_path):
     (tmp_path / "code" / "me" / "a.py").write_bytes(b"x = 1\r\n" * 9)
     (tmp_path / "short.py").write_text(
         "from neox_code.corpus.filters.tokens import MinTokens\n"
-        "from neox_code.corpus.language_rules import FileLanguage\n"
+        "from neox_code.corpus.languages.rules import FileLanguage\n"
         "from neox_code.corpus.recipes.recipe import Recipe\n"
         "RECIPE = Recipe('short', ('Python',), FileLanguage(('Python',)), (), (MinTokens(20),))\n"
     )
@@ -104,7 +104,7 @@ def test_a_corpus_inside_of_its_source_is_refused(tmp_path):
 RECIPE_WITH_A_MISTAKE = """
 from dataclasses import dataclass
 from pathlib import Path
-from neox_code.corpus.language_rules import FileLanguage
+from neox_code.corpus.languages.rules import FileLanguage
 from neox_code.corpus.recipes.recipe import Recipe
 from neox_code.corpus.rows.kotlin import KotlinWindows
 

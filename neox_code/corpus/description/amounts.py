@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from neox_code.corpus.report import Amount
+from neox_code.corpus.description.summary_table import Amount
 
 OTHERS = "(others)"
 

@@ -13,7 +13,7 @@ from neox_code.corpus.description.describe import Description
 from neox_code.corpus.description.drops import drops, edited_files
 from neox_code.corpus.description.manifest_figures import Example
 from neox_code.corpus.description.tables import Table, tables
-from neox_code.corpus.description.wording import name, size, written
+from neox_code.pages.number_formats import name, size, written
 
 
 def show_description(console: Console, description: Description) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 from neox_code.corpus.description.describe import Description
 from neox_code.corpus.description.manifest_figures import FATES
 from neox_code.corpus.description.sizes import Group, Sizes
+from neox_code.corpus.description.summary_table import Amount
 from neox_code.corpus.description.tables import tokens_of
-from neox_code.corpus.description.ticks import Tick, round_values
-from neox_code.corpus.description.wording import millions, size
-from neox_code.corpus.report import Amount
 from neox_code.corpus.shards import KEPT
+from neox_code.pages.number_formats import millions, size
+from neox_code.pages.ticks import Tick, round_values
 
 MOST_BARS = 24
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from neox_code.corpus.description.describe import Description
 from neox_code.corpus.description.manifest_figures import Example
-from neox_code.corpus.report import Amount
+from neox_code.corpus.description.summary_table import Amount
 from neox_code.corpus.shards import KEPT
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from neox_code.corpus.description.document_figures import DocumentFigures, Sample, sampled_texts
-from neox_code.corpus.token_files import log_choice
-from neox_code.corpus.tokenize_piece import batches, check_encodable, utf8
+from neox_code.corpus.tokens.token_files import log_choice
+from neox_code.corpus.tokens.tokenize_piece import batches, check_encodable, utf8
 from neox_code.errors import DataError
 from neox_code.logs import get_logger
 from neox_code.tokenizer.fast import GatedEncoder, IdsDiffer, first_choice

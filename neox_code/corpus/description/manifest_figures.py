@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from neox_code.corpus.description.amounts import Amounts
 from neox_code.corpus.description.chance import LeastHashes, row_hashes
 from neox_code.corpus.description.sizes import Sizes
-from neox_code.corpus.index import LEFT_ASIDE
+from neox_code.corpus.pipeline.index import LEFT_ASIDE
 from neox_code.corpus.shards import KEPT, MANIFEST_FILE, MANIFEST_SCHEMA
 from neox_code.errors import DataError
 from neox_code.logs import progress

@@ -11,11 +11,11 @@ from typing import Any
 from neox_code.corpus.description.describe import Description
 from neox_code.corpus.description.drawings import fates_that_occur, fertility_strips, histogram, language_panels
 from neox_code.corpus.description.drops import drops, edited_files
+from neox_code.corpus.description.summary_table import language_table
 from neox_code.corpus.description.tables import tables, tokens_of
-from neox_code.corpus.description.templates import page_environment
-from neox_code.corpus.description.wording import millions, name, size, visible, written
-from neox_code.corpus.report import language_table
 from neox_code.files import write_text
+from neox_code.pages.number_formats import millions, name, size, visible, written
+from neox_code.pages.templates import page_environment
 
 TEMPLATE = "page.html"
 NAMING_KEYS = ("name", "class")

@@ -10,9 +10,9 @@ from typing import Any
 
 from neox_code.corpus.description.describe import Description
 from neox_code.corpus.description.manifest_figures import FATES
-from neox_code.corpus.description.wording import Kind, size
-from neox_code.corpus.report import TOTAL, Amount, LanguageRow, language_table, total_row
+from neox_code.corpus.description.summary_table import TOTAL, Amount, LanguageRow, language_table, total_row
 from neox_code.corpus.shards import KEPT, SPLITS
+from neox_code.pages.number_formats import Kind, size
 
 LONGEST_LIST = 20
 QUANTILES = (0.1, 0.5, 0.9, 0.99)

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from neox_code.corpus.executors.diary import Diaries
 from neox_code.corpus.executors.left_jobs import CLUSTER_FOLDER, NOTE_FILE, end_left_jobs, remove_partial_files
 from neox_code.corpus.executors.order import DIARIES, Order, grouped, versions
-from neox_code.corpus.stages import Stage, is_whole
+from neox_code.corpus.executors.stages import Stage, is_whole
 from neox_code.errors import ConfigError, DataError
 from neox_code.files import numbered_folders
 from neox_code.logs import get_logger

@@ -18,10 +18,10 @@ from uuid import uuid4
 from neox_code.corpus.executors.diary import Diary
 from neox_code.corpus.executors.left_jobs import NOTE_FILE
 from neox_code.corpus.executors.order import DIARIES, Order, load_order, versions
-from neox_code.corpus.stages import is_whole
-from neox_code.corpus.workers import Workers
+from neox_code.corpus.executors.stages import is_whole
 from neox_code.errors import DataError, NeoXError
 from neox_code.files import WRITER_VARIABLE
+from neox_code.processes.workers import Workers
 
 
 def run_group(folder: Path, rank: int) -> None:

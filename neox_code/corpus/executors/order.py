@@ -13,8 +13,8 @@ from pathlib import Path
 import pyarrow
 import pygments
 
-from neox_code.corpus.build import code_digest
-from neox_code.corpus.stages import Stage
+from neox_code.corpus.code_digest import code_digest
+from neox_code.corpus.executors.stages import Stage
 from neox_code.files import atomic_file
 
 ORDER_FILE = "order.pickle"

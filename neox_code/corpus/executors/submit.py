@@ -18,7 +18,7 @@ from datatrove.executor.slurm import SlurmPipelineExecutor
 from neox_code.corpus.executors.block import StageBlock
 from neox_code.corpus.executors.submission import SETTINGS_FILE
 from neox_code.errors import LaunchError, run_command
-from neox_code.launch.parent import die_with_parent
+from neox_code.processes.parent import die_with_parent
 
 GIB = 2**30
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from neox_code.corpus.filters.license import AllowedLicenses
+from neox_code.corpus.licenses.license import AllowedLicenses
 
 
 class RepositoryFilter(Protocol):

@@ -16,8 +16,8 @@ from neox_code.corpus.filters.lines import MaxCharactersPerNewline
 from neox_code.corpus.filters.names import NoHiddenFiles, NoNamesWith
 from neox_code.corpus.filters.repository import HasLicense, MaxSize, MinCommits, MinStars, NoForks
 from neox_code.corpus.filters.size import NotEmpty
-from neox_code.corpus.language_rules import FileLanguage
-from neox_code.corpus.polycoder_names import LANGUAGES
+from neox_code.corpus.languages.polycoder_names import LANGUAGES
+from neox_code.corpus.languages.rules import FileLanguage
 from neox_code.corpus.recipes.recipe import Recipe
 
 RECIPE = Recipe(

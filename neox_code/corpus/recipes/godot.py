@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass
 
 from neox_code.corpus.duplicates.exact import ExactDuplicates
-from neox_code.corpus.filters.license import AllowedLicenses
 from neox_code.corpus.filters.size import MaxBytes, NotBlank, NotEmpty
-from neox_code.corpus.language_rules import FileLanguage
+from neox_code.corpus.languages.rules import FileLanguage
+from neox_code.corpus.licenses.license import AllowedLicenses
 from neox_code.corpus.recipes.recipe import Recipe
 from neox_code.corpus.rows.gdscript import GDScriptFunctions
 from neox_code.corpus.sources.protocol import Project

@@ -8,7 +8,7 @@ from neox_code.corpus.duplicates.exact import ExactDuplicates
 from neox_code.corpus.filters.headers import CopyrightHeaders
 from neox_code.corpus.filters.literals import LongLiterals
 from neox_code.corpus.filters.size import MaxBytes, NotBlank, NotEmpty
-from neox_code.corpus.language_rules import FileLanguage
+from neox_code.corpus.languages.rules import FileLanguage
 from neox_code.corpus.recipes.recipe import Recipe
 from neox_code.corpus.rows.kotlin import KotlinWindows
 

@@ -5,8 +5,8 @@ A corpus of few projects has large ones divided at their folders, so that every 
 
 from neox_code.corpus.filters.size import MaxBytes, NotBlank, NotEmpty
 from neox_code.corpus.filters.tokens import MinTokens
-from neox_code.corpus.language_rules import FileLanguage
-from neox_code.corpus.polycoder_names import LANGUAGES
+from neox_code.corpus.languages.polycoder_names import LANGUAGES
+from neox_code.corpus.languages.rules import FileLanguage
 from neox_code.corpus.recipes.recipe import Recipe
 
 RECIPE = Recipe(

@@ -10,8 +10,8 @@ has more than 255 bytes; here they are all kept.
 
 from neox_code.corpus.filters.size import MaxBytes, NotEmpty
 from neox_code.corpus.filters.tokens import MinTokens
-from neox_code.corpus.language_rules import ProjectLanguage
-from neox_code.corpus.polycoder_names import LANGUAGES
+from neox_code.corpus.languages.polycoder_names import LANGUAGES
+from neox_code.corpus.languages.rules import ProjectLanguage
 from neox_code.corpus.recipes.recipe import Recipe
 
 RECIPE = Recipe(

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from neox_code.corpus.duplicates.exact import ExactDuplicates
 from neox_code.corpus.duplicates.protocol import DuplicateRule
-from neox_code.corpus.filters.license import AllowedLicenses
 from neox_code.corpus.filters.protocol import Edit, Filter
-from neox_code.corpus.language_rules import LanguageRule
+from neox_code.corpus.languages.rules import LanguageRule
+from neox_code.corpus.licenses.license import AllowedLicenses
 from neox_code.corpus.rows.protocol import RowMaker
 
 

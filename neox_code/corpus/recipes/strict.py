@@ -10,7 +10,6 @@ from neox_code.corpus.filters.benchmarks import BenchmarkOverlap
 from neox_code.corpus.filters.characters import AlphabeticFraction, AlphanumericFraction
 from neox_code.corpus.filters.email_addresses import EmailAddresses
 from neox_code.corpus.filters.headers import CopyrightHeaders
-from neox_code.corpus.filters.license import AllowedLicenses
 from neox_code.corpus.filters.lines import MaxLineLength, MaxLines, MeanLineLength
 from neox_code.corpus.filters.literals import EncodedData, LongLiterals
 from neox_code.corpus.filters.markup import NotXml, VisibleHtml
@@ -18,8 +17,9 @@ from neox_code.corpus.filters.origin import NotGenerated, NotMinified, NotVendor
 from neox_code.corpus.filters.secrets import Secrets
 from neox_code.corpus.filters.size import MaxBytes, NotBlank, NotEmpty
 from neox_code.corpus.filters.tokens import MinTokens
-from neox_code.corpus.language_rules import FileLanguage
-from neox_code.corpus.polycoder_names import LANGUAGES
+from neox_code.corpus.languages.polycoder_names import LANGUAGES
+from neox_code.corpus.languages.rules import FileLanguage
+from neox_code.corpus.licenses.license import AllowedLicenses
 from neox_code.corpus.recipes.recipe import Recipe
 
 PROSE_AND_DATA = ("HTML", "JSON", "Markdown", "Roff", "Roff Manpage", "SMT", "TeX", "Text", "XML")

@@ -24,8 +24,8 @@ from threading import Event
 from neox_code.corpus.sources.git import GIT, git_environment
 from neox_code.corpus.sources.names import printable
 from neox_code.errors import DataError
-from neox_code.launch.parent import die_with_parent
-from neox_code.launch.supervise import state_of
+from neox_code.processes.parent import die_with_parent
+from neox_code.processes.procfs import state_of
 
 PROTOCOLS = {"https": "https", "http": "http:https", "git": "git", "ssh": "ssh", "file": "file"}
 """The scheme of an address -> what git may speak."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
-from neox_code.corpus.folder_licenses import VENDORED_FOLDER
+from neox_code.corpus.licenses.folder_licenses import VENDORED_FOLDER
 from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, UNREADABLE, ListOfFiles, hand_over, in_batches, together
 from neox_code.corpus.sources.git import GitSource
 from neox_code.corpus.sources.layout import (

@@ -17,7 +17,7 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
-from neox_code.corpus.folder_licenses import states_license
+from neox_code.corpus.licenses.folder_licenses import states_license
 from neox_code.corpus.sources.names import language_named, printable
 from neox_code.corpus.sources.protocol import Project
 from neox_code.errors import DataError

@@ -17,8 +17,8 @@ from neox_code.corpus.executors.diary import Diaries, Diary
 from neox_code.corpus.executors.left_jobs import NOTE_FILE, end_left_jobs
 from neox_code.corpus.executors.order import DIARIES, Order, save_order, versions
 from neox_code.corpus.executors.slurm_commands import Element, never_starts
+from neox_code.corpus.executors.stages import Stage, run_stage
 from neox_code.corpus.executors.submission import python_path
-from neox_code.corpus.stages import Stage, run_stage
 from neox_code.errors import DataError, LaunchError
 from neox_code.files import WRITER_VARIABLE, partial_path
 

@@ -25,7 +25,7 @@ PROGRAMS = {"slurm": "NEOX_CODE_TEST_SLURM", "ray": "NEOX_CODE_TEST_RAY"}
 TASKS = """
 import os, signal, time
 from pathlib import Path
-from neox_code.corpus.stages import Stage
+from neox_code.corpus.executors.stages import Stage
 from neox_code.files import partial_path
 
 def work_slowly(work, task):
@@ -56,7 +56,7 @@ import argparse, sys
 from pathlib import Path
 from cluster_tasks_of_this_test import STAGE
 from neox_code.corpus.executors.options import add_cluster_options, executor_of
-from neox_code.corpus.stages import run_stage
+from neox_code.corpus.executors.stages import run_stage
 from neox_code.errors import run_command
 
 def main(argv):
@@ -75,7 +75,7 @@ sys.exit(run_command(main, sys.argv[1:]))
 
 CORPUS = """
 import sys
-from neox_code.corpus import index
+from neox_code.corpus.pipeline import index
 from neox_code.corpus.sources import batches
 from neox_code.errors import run_command
 from tools.build_corpus import main

@@ -1,7 +1,7 @@
 import pytest
 
-from neox_code.corpus.filters.license import AllowedLicenses
 from neox_code.corpus.filters.repository import HasLicense, MaxSize, MinCommits, MinStars, NoForks
+from neox_code.corpus.licenses.license import AllowedLicenses
 
 ROW = {"name": "a/b", "stars": 50, "license": "MIT", "is_fork": False, "commits": 3, "size_kib": 1_000}
 FILTERS = [MinStars(50), MinCommits(3), MaxSize(1_000), NoForks(), HasLicense(), HasLicense(AllowedLicenses())]

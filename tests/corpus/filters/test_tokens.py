@@ -13,7 +13,7 @@ from neox_code.corpus.filters.lexer_states import alternative, expression_of
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.filters.token_count import TokenCounter
 from neox_code.corpus.filters.tokens import MinTokens, token_counter
-from neox_code.corpus.polycoder_names import LANGUAGES
+from neox_code.corpus.languages.polycoder_names import LANGUAGES
 
 FILES = real_files(600, max_bytes=6_000)
 

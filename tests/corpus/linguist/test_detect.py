@@ -5,9 +5,9 @@ import pytest
 from linguist_samples import BY_CONTENT, BY_FIRST_OR_LAST_LINES
 from pygments.lexers import get_lexer_by_name
 
+from neox_code.corpus.languages.polycoder_names import LANGUAGES
 from neox_code.corpus.linguist.data import LANGUAGE_TYPES
 from neox_code.corpus.linguist.detect import by_name, by_name_alone, detect
-from neox_code.corpus.polycoder_names import LANGUAGES
 
 THE_LANGUAGES = (*LANGUAGES, "GDScript", "Kotlin")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from identify.vendor.licenses import LICENSES
 
-from neox_code.corpus.build import build_corpus
+from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.recipes.registry import recipe_by_name
 from neox_code.corpus.rows.gdscript import version_as_godot_dodo
 from neox_code.corpus.shards import SPLITS, iter_documents

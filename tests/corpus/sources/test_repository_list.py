@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from source_files import commit_all, contents, git, judge, read, write_files
 
-from neox_code.corpus.filters.license import AllowedLicenses
 from neox_code.corpus.filters.repository import HasLicense, MaxSize, MinCommits, MinStars, NoForks
+from neox_code.corpus.licenses.license import AllowedLicenses
 from neox_code.corpus.sources.clone import CloneError, CloneLimits, clone, remove
 from neox_code.corpus.sources.find import find_sources
 from neox_code.errors import DataError

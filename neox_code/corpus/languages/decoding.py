@@ -1,0 +1,125 @@
+"""From a file's bytes to its text.
+
+    text, encoding = decode_detected(content)      # None for what is not text
+    text, encoding = decode_ignoring(content)      # PolyCoder's: UTF-8, other bytes left out
+
+`decode_detected` tries, in this order: a byte-order mark (UTF-8, UTF-16, UTF-32), UTF-8, UTF-16 without a mark, the encoding that
+the file declares (`coding: shift_jis`), and the legacy encodings of legacy_encodings.py. What none of them fits is not text;
+no byte is ever left out or replaced. It removes the byte-order mark; decode_ignoring keeps it as U+FEFF, as Code-LMs does. Line
+ends stay.
+"""
+
+import codecs
+
+from neox_code.corpus.languages.legacy_encodings import declared_encoding, recognize
+
+LOOKED_AT = 8_000
+"""Bytes in which control characters are counted."""
+MAX_CONTROL_FRACTION = 0.05
+"""More control characters than this and a file is not text: random bytes have 10%."""
+TEXT_BYTES = bytes(byte for byte in range(256) if byte in b"\b\t\n\v\f\r\x1a\x1b" or (byte >= 32 and byte != 127))
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",  # before the mark of UTF-16, which it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    codecs.BOM_UTF8: "utf-8",
+}
+MARK = "\ufeff"
+BINARY = "binary"
+UNKNOWN = "unknown"
+
+
+def decode_detected(content: bytes) -> tuple[str | None, str]:
+    """Return the text and its encoding; the text is None for a binary file and for an encoding that is not recognized.
+
+    >>> decode_detected("\\ufeffcafé".encode()), decode_detected("café".encode("utf-16")), decode_detected(b"caf\\xe9")
+    (('café', 'utf-8'), ('café', 'utf-16'), ('café', 'latin-1'))
+    >>> decode_detected("x = 'é'\\n".encode("utf-16-le")), decode_detected(b"\\x7fELF\\0\\0")
+    (("x = 'é'\\n", 'utf-16'), (None, 'binary'))
+    """
+    marked = encoding_of_mark(content)
+    if marked is not None:
+        return checked(content, marked, marked) or (None, BINARY if marked != "utf-8" or is_binary(content) else UNKNOWN)
+    utf16 = utf16_without_mark(content)
+    if utf16 is not None:
+        return checked(content, utf16, "utf-16") or (None, BINARY)
+    if is_binary(content):
+        return None, BINARY
+    declared = declared_encoding(content)
+    for encoding in ("utf-8", *([declared] if declared else [])):
+        if (decoded := checked(content, encoding, encoding)) is not None:
+            return decoded
+    recognized = None if has_surrogates(content) else recognize(content)
+    return recognized or (None, UNKNOWN)
+
+
+def has_surrogates(content: bytes) -> bool:
+    """Return True for UTF-8 but for encoded surrogates, which are no characters: no legacy encoding is meant."""
+    try:
+        content.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def checked(content: bytes, codec: str, encoding: str) -> tuple[str, str] | None:
+    """Return the text without byte-order marks at its start, and `encoding`; None if the codec does not fit or it is binary."""
+    try:
+        text = content.decode(codec).lstrip(MARK)
+    except UnicodeError:
+        return None
+    return None if is_binary(text.encode("utf-8", "surrogatepass")) else (text, encoding)
+
+
+def encoding_of_mark(content: bytes) -> str | None:
+    """Return the encoding that a byte-order mark at the start stands for."""
+    return next((encoding for mark, encoding in BYTE_ORDER_MARKS.items() if content.startswith(mark)), None)
+
+
+def utf16_without_mark(content: bytes) -> str | None:
+    """Return `utf-16-le` or `utf-16-be` where every second byte, and only those, is NUL in at least half of the characters.
+
+    So the characters are mostly ASCII, as those of source code are.
+    """
+    start = content[:LOOKED_AT]
+    if len(content) % 2 or b"\0" not in start:
+        return None
+    even, odd = start[0::2].count(0), start[1::2].count(0)
+    if min(even, odd) or 2 * max(even, odd) < len(start) // 2:
+        return None
+    return "utf-16-le" if odd else "utf-16-be"
+
+
+def decode_ignoring(content: bytes) -> tuple[str, str]:
+    """Return the text without the bytes that are not UTF-8, and "utf-8", or "utf-8 with errors" if there were any.
+
+    >>> decode_ignoring(b"a\\r\\n"), decode_ignoring(b"caf\\xe9")
+    (('a\\r\\n', 'utf-8'), ('caf', 'utf-8 with errors'))
+    """
+    try:
+        return content.decode("utf-8"), "utf-8"
+    except UnicodeDecodeError:
+        return content.decode("utf-8", "ignore"), "utf-8 with errors"
+
+
+def is_binary(content: bytes) -> bool:
+    """True if there is a NUL, or the first 8,000 bytes have many other control characters."""
+    start = content[:LOOKED_AT]
+    return b"\0" in content or len(start.translate(None, TEXT_BYTES)) > MAX_CONTROL_FRACTION * len(start)
+
+
+def newlines_of(text: str) -> str:
+    """Return the line ends of a text: "lf" (also where there are none), "crlf", "cr" or "mixed".
+
+    >>> newlines_of("a\\nb\\n"), newlines_of("a\\r\\nb"), newlines_of("a\\rb"), newlines_of("a\\nb\\r\\n"), newlines_of("")
+    ('lf', 'crlf', 'cr', 'mixed', 'lf')
+    """
+    if "\r" not in text:
+        return "lf"
+    returns, feeds, pairs = text.count("\r"), text.count("\n"), text.count("\r\n")
+    if returns == feeds == pairs:
+        return "crlf" if pairs else "lf"
+    if feeds == 0:
+        return "cr"
+    return "mixed" if returns else "lf"

@@ -1,0 +1,197 @@
+"""Which license holds for a file by what its project states: the nearest statement upwards from the file decides.
+
+    licenses = FolderLicenses()
+    licenses.add("LICENSE", "MIT")
+    licenses.add("ee/LICENSE", UNKNOWN)
+    licenses.of("ee/server/main.go", listed=None)       StatedLicense("LicenseRef-unknown", "ee/LICENSE")
+
+1. An annotation of REUSE for the file.
+2. The license files of the nearest folder that has any; a text that is not recognized is an unknown license.
+3. Where a manifest (package.json ...) below that folder is nearer, both hold: a manifest adds terms, it does not lift those above.
+4. Without any license file: the license of the list or dataset that names the repository, else the nearest manifest.
+
+Vendored folders (node_modules, third_party, vendor ...) are projects of their own: what stands above them does not hold in them.
+Where the folders of one source are the projects, the search goes on above the project: see `below`.
+"""
+
+import json
+import posixpath
+import re
+from collections.abc import Sequence
+from copy import copy
+from typing import NamedTuple
+
+from neox_code.corpus.licenses.headers import UNKNOWN, together
+from neox_code.corpus.licenses.license import is_license_file, license_keys, license_of_file, simplified, without_base
+from neox_code.corpus.licenses.manifests import FILE, NOTHING, is_manifest, license_of_manifest
+from neox_code.corpus.licenses.names import spdx_expression
+from neox_code.corpus.licenses.reuse import annotations, is_reuse_file
+
+VENDORED_FOLDER = re.compile(
+    r"(?:.*/)?(?:node_modules|bower_components|_?vendor(?:s|ed)?|(?:third|3rd)[-_]?part(?:y|ies)|(?:site|dist)-packages)",
+    re.IGNORECASE,
+)
+PLAIN_NAME = re.compile(r"(?:un)?licen[cs]es?|copying|copyright", re.IGNORECASE)
+TEXT_SUFFIX = re.compile(r"\.(?:txt|md|rst|html?|adoc)$", re.IGNORECASE)
+REUSE_FOLDER = "LICENSES"
+
+
+class StatedLicense(NamedTuple):
+    expression: str | None
+    """SPDX."""
+    file: str | None
+    """The path in the project of the file that states it, of several with a comma between; None where no file does."""
+
+
+Statement = tuple[str, str]
+"""The path of a file and the expression that it states for its folder."""
+
+
+def states_license(path: str) -> bool:
+    """Return True for files that are read for the license that they state for others."""
+    return is_license_file(path) or is_manifest(path) or is_reuse_file(path)
+
+
+def statement_of(path: str, text: str) -> str | None:
+    """Return what such a file states, as a string for `FolderLicenses.add`; None for nothing."""
+    if is_reuse_file(path):
+        return json.dumps(found) if (found := annotations(path, text)) else None
+    if is_manifest(path):
+        return license_of_manifest(path, text)
+    folder, _, name = path.rpartition("/")
+    if folder.rpartition("/")[2] == REUSE_FOLDER and not PLAIN_NAME.match(name):
+        return spdx_expression(name.removesuffix(".txt")) or UNKNOWN
+    return license_of_file(path, text)
+
+
+class FolderLicenses:
+    """The statements of one project's files."""
+
+    def __init__(self) -> None:
+        self._statements: dict[str, list[Statement]] = {}
+        self._annotations: list[tuple[str, str, re.Pattern[str], str]] = []
+        self._above: FolderLicenses | None = None
+        self._folder = ""
+
+    def below(self, above: "FolderLicenses", folder: str) -> "FolderLicenses":
+        """Return the same statements with those of the source's root above them; `folder` is the project's path below that root.
+
+        A file of the root is named by its path from the project's folder: ../LICENSE.
+        """
+        joined = copy(self)
+        joined._above, joined._folder = above, folder
+        return joined
+
+    def add(self, path: str, statement: str) -> None:
+        folder = path.rpartition("/")[0]
+        if is_reuse_file(path):
+            folder = folder.removesuffix(".reuse").rstrip("/") if path.endswith("dep5") else folder
+            found = [
+                (path, f"{folder}/" if folder else "", re.compile(pattern), stated) for pattern, stated in json.loads(statement)
+            ]
+            self._annotations = sorted([*self._annotations, *found], key=lambda annotation: annotation[1].count("/"))
+            return
+        statements = self._statements.setdefault(folder, [])
+        if all(path != known for known, _ in statements):
+            statements.append((path, statement))
+
+    @property
+    def has_annotations(self) -> bool:
+        return bool(self._annotations) or (self._above is not None and self._above.has_annotations)
+
+    def of(self, path: str, listed: str | None) -> StatedLicense:
+        """Return the license of a file; `listed` is that of the list or dataset which names the repository."""
+        if (found := self.annotated(path)) is not None:
+            return found
+        if self._above is not None:
+            stated_above = self._above.annotated(f"{self._folder}/{path}".lstrip("/"))
+            if stated_above is not None:
+                return StatedLicense(stated_above.expression, f"{self._up}{stated_above.file}")
+        return self.of_folder(path.rpartition("/")[0], listed)
+
+    def annotated(self, path: str) -> StatedLicense | None:
+        """Return what an annotation of REUSE states for a file; None without one."""
+        for file, folder, pattern, stated in reversed(self._annotations):
+            if path.startswith(folder) and pattern.fullmatch(path, len(folder)):
+                return StatedLicense(stated, file)
+        return None
+
+    def of_folder(self, folder: str, listed: str | None) -> StatedLicense:
+        """Return the license of the files in a folder that no annotation names."""
+        nearest: StatedLicense | None = None
+        licenses, up = self, ""
+        while True:
+            texts, manifests = licenses._stated_in(folder, up)
+            if texts:
+                return both(nearest, combined(texts, manifests))
+            if not folder and licenses is self and listed is not None and listed.lower() not in NOTHING:
+                return both(nearest, StatedLicense(spdx_expression(listed) or listed, None))
+            if nearest is None and manifests:
+                nearest = all_of(manifests)
+            if VENDORED_FOLDER.fullmatch(folder):
+                return nearest or StatedLicense(None, None)
+            if folder:
+                folder = folder.rpartition("/")[0]
+            elif licenses._above is None:
+                return nearest or StatedLicense(None, None)
+            else:
+                folder, up, licenses = licenses._folder, licenses._up, licenses._above
+
+    @property
+    def _up(self) -> str:
+        """The path from the project's folder to the source's root, with a slash at the end; empty for a file in the root."""
+        return "../" * len(list(filter(None, self._folder.split("/"))))
+
+    def _stated_in(self, folder: str, up: str) -> tuple[list[Statement], list[Statement]]:
+        """Return what the license files of a folder state, and its manifests; `up` goes before their paths."""
+        texts, manifests = self._statements_in(folder)
+        return [(f"{up}{path}", stated) for path, stated in texts], [(f"{up}{path}", stated) for path, stated in manifests]
+
+    def _statements_in(self, folder: str) -> tuple[list[Statement], list[Statement]]:
+        statements = sorted(self._statements.get(folder, ()))
+        manifests = [(path, stated) for path, named in statements if is_manifest(path) and (stated := self._resolved(path, named))]
+        texts = [statement for statement in statements if not is_manifest(statement[0])]
+        return texts or sorted(self._statements.get(f"{folder}/{REUSE_FOLDER}" if folder else REUSE_FOLDER, ())), manifests
+
+    def _resolved(self, manifest: str, statement: str) -> str | None:
+        """Return what a manifest states, or the file that it names."""
+        if not statement.startswith(FILE):
+            return statement
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(manifest), statement.removeprefix(FILE)))
+        found = dict(self._statements.get(path.rpartition("/")[0], ())).get(path)
+        return found or (None if is_license_file(path) else UNKNOWN)
+
+
+def combined(texts: Sequence[Statement], manifests: Sequence[Statement]) -> StatedLicense:
+    """Return what the license files of one folder state together.
+
+    >>> combined([("LICENSE-APACHE", "Apache-2.0"), ("LICENSE-MIT", "MIT")], []).expression
+    'Apache-2.0 OR MIT'
+    >>> combined([("COPYING", "GPL-3.0-only"), ("COPYING.LESSER", "LGPL-3.0-only")], []).expression
+    'LGPL-3.0-only'
+    >>> combined([("COPYING", "GPL-2.0-only"), ("LICENSE", "MIT")], [("package.json", "MIT OR GPL-2.0-or-later")]).expression
+    'MIT OR GPL-2.0-or-later'
+    """
+    expressions = without_base({stated for _, stated in texts})
+    keys = frozenset[str]().union(*map(license_keys, expressions))
+    exact = [statement for statement in manifests if statement[1] not in expressions]
+    for path, stated in (*exact, *texts):
+        if license_keys(stated) == keys:  # it states how they belong together
+            return StatedLicense(stated, path)
+    names = [posixpath.basename(path) for path, _ in texts]
+    is_reuse = posixpath.dirname(texts[0][0]).endswith(REUSE_FOLDER)
+    is_choice = UNKNOWN not in keys and not is_reuse and not any(PLAIN_NAME.fullmatch(TEXT_SUFFIX.sub("", name)) for name in names)
+    return StatedLicense(simplified(together(expressions, "OR" if is_choice else "AND")), ", ".join(path for path, _ in texts))
+
+
+def all_of(statements: Sequence[Statement]) -> StatedLicense:
+    expression = together({stated for _, stated in statements}, "AND")
+    return StatedLicense(simplified(expression), ", ".join(path for path, _ in statements))
+
+
+def both(nearer: StatedLicense | None, above: StatedLicense) -> StatedLicense:
+    """Return what holds where a manifest stands below a license file."""
+    if nearer is None or nearer.expression is None or above.expression is None or nearer.expression == above.expression:
+        return above
+    files = ", ".join(file for file in (nearer.file, above.file) if file is not None)
+    return StatedLicense(simplified(together({nearer.expression, above.expression}, "AND")), files)

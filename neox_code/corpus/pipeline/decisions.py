@@ -1,0 +1,128 @@
+"""What was decided, on disk, for the processes that write the shards.
+
+decisions/verdicts.u16           0 for every row that is kept
+decisions/repositories.i32       the number of every row's repository
+decisions/repositories.parquet   of each: name, prefix, stars, versions by folder, split
+decisions/licenses.*             the license of every row: see decided_licenses.py
+decisions/decisions.json         the shards and the blocks of rows; written last
+
+decisions = load_decisions(work)
+shard = decisions.shards[3]
+for block in decisions.blocks_of(shard): ...
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from neox_code.corpus.pipeline.repositories import NUMBERS_FILE
+from neox_code.corpus.pipeline.row_licenses import read_license_numbers, read_licenses
+from neox_code.corpus.pipeline.work_folder import decisions_folder
+from neox_code.corpus.shards import SPLITS
+from neox_code.files import read_json, sync_tree, write_json
+
+DECISIONS_FILE = "decisions.json"
+VERDICTS_FILE = "verdicts.u16"
+REPOSITORIES_TABLE = "repositories.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedShard:
+    """The kept rows of a split between two numbers."""
+
+    split: str
+    number: int
+    first_row: int
+    end_row: int
+    documents: int
+    text_bytes: int
+
+    @property
+    def name(self) -> str:
+        """Below the corpus folder."""
+        return f"{self.split}/shard-{self.number:05d}.parquet"
+
+    @property
+    def rows_name(self) -> str:
+        return f"rows/{self.split}-{self.number:05d}.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPlace:
+    """Where a block of rows is."""
+
+    part: int
+    row_group: int
+    first_row: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Decisions:
+    folder: Path
+    shards: tuple[PlannedShard, ...]
+    blocks: np.ndarray
+    """[N, 4]: the fields of BlockPlace."""
+    repositories: pa.Table
+
+    def blocks_of(self, shard: PlannedShard) -> Iterator[BlockPlace]:
+        first = int(np.searchsorted(self.blocks[:, 2], shard.first_row, side="right")) - 1
+        for place in self.blocks[first:].tolist():
+            if place[2] >= shard.end_row:
+                return
+            yield BlockPlace(*place)
+
+    def rows_of(self, shard: PlannedShard, place: BlockPlace) -> tuple[np.ndarray, np.ndarray]:
+        """Those of a block's rows that the shard takes, counted from the block's first, and the numbers of their repositories."""
+        verdicts = np.fromfile(self.folder / VERDICTS_FILE, np.uint16, place.rows, offset=2 * place.first_row)
+        numbers = np.fromfile(self.folder / NUMBERS_FILE, np.int32, place.rows, offset=4 * place.first_row)
+        rows = np.arange(place.first_row, place.first_row + place.rows)
+        chosen = (verdicts == 0) & (rows >= shard.first_row) & (rows < shard.end_row)
+        chosen &= self._splits[numbers] == SPLITS.index(shard.split)
+        return np.flatnonzero(chosen), numbers[chosen]
+
+    def licenses_of(self, place: BlockPlace, rows: np.ndarray) -> pa.Array:
+        """Return the licenses of some of a block's rows, counted from the block's first."""
+        numbers = read_license_numbers(self.folder, place.first_row, place.rows)
+        return self._licenses.take(pa.array(numbers[rows]))
+
+    @cached_property
+    def _licenses(self) -> pa.ChunkedArray:
+        return read_licenses(self.folder)["license"]
+
+    @property
+    def _splits(self) -> np.ndarray:
+        return self.repositories["split"].to_numpy()
+
+    @cached_property
+    def prefixes(self) -> list[str]:
+        return self.repositories["prefix"].to_pylist()
+
+    @cached_property
+    def versions(self) -> list[dict[str, str]]:
+        return [dict(pairs) for pairs in self.repositories["versions"].to_pylist()]
+
+
+def save_decisions(folder: Path, shards: list[PlannedShard], blocks: list[tuple[int, ...]], repositories: pa.Table) -> None:
+    pq.write_table(repositories, folder / REPOSITORIES_TABLE)
+    sync_tree(folder)
+    write_json(folder / DECISIONS_FILE, {"shards": [asdict(shard) for shard in shards], "blocks": blocks})
+
+
+def load_decisions(work: Path) -> Decisions:
+    """The inverse of `save_decisions`; a worker asks for every task and reads once."""
+    folder = decisions_folder(work)
+    return read_decisions(folder, (folder / DECISIONS_FILE).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def read_decisions(folder: Path, written_at: int) -> Decisions:
+    value = read_json(folder / DECISIONS_FILE)
+    shards = tuple(PlannedShard(**shard) for shard in value["shards"])
+    blocks = np.array(value["blocks"], np.int64).reshape(-1, 4)
+    return Decisions(folder, shards, blocks, pq.read_table(folder / REPOSITORIES_TABLE).combine_chunks())

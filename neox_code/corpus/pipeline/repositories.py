@@ -1,0 +1,208 @@
+"""The repositories of a corpus: its projects, and the parts of those that are divided.
+
+repositories = divide(parts, projects, verdicts, folder, is_divided=True)
+repositories.sizes                             kept bytes by language, by name
+repositories.numbers(block)                    of each row of a block, from a file: 4 bytes a row
+repositories.paths(block, numbers)             the rows' paths below their repositories
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from neox_code.corpus.pipeline.drop_reasons import Verdicts
+from neox_code.corpus.pipeline.parts import Block, Parts
+from neox_code.corpus.pipeline.project_table import ProjectTable
+from neox_code.corpus.pipeline.projects import PROJECTS_TO_SPLIT, common_folder, large_projects, subproject
+from neox_code.logs import get_logger
+
+NUMBERS_FILE = "repositories.i32"
+UNITS_TO_SPLIT = 10
+"""Folders of a single project, at least, that are split."""
+
+log = get_logger(__name__)
+
+
+@dataclass
+class Repositories:
+    file: Path
+    names: list[str]
+    projects: list[int]
+    """The number of each repository's project; the repositories of the first numbers are the projects themselves."""
+    prefixes: list[str]
+    """What a path in the project has before it, as compared with the path in the repository."""
+    units: list[str] = field(default_factory=list)
+    """What is sampled and split as a whole: the names, but for a corpus of one project folders or files of it."""
+    sizes: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def numbers(self, block: Block) -> np.ndarray:
+        return read_numbers(self.file, block)
+
+    def paths(self, block: Block, numbers: np.ndarray) -> pa.Array:
+        return paths_below(block.table["path"].combine_chunks(), numbers, self.prefixes)
+
+
+def read_numbers(file: Path, block: Block) -> np.ndarray:
+    return np.fromfile(file, np.int32, count=len(block), offset=4 * block.first_row)
+
+
+def paths_below(paths: pa.Array, numbers: np.ndarray, prefixes: list[str]) -> pa.Array:
+    if not any(prefixes[number] for number in np.unique(numbers).tolist()):
+        return paths
+    pairs = zip(paths.to_pylist(), numbers.tolist(), strict=True)
+    return pa.array([path[len(prefixes[number]) :] for path, number in pairs], pa.string())
+
+
+def divide(parts: Parts, table: ProjectTable, verdicts: Verdicts, folder: Path, is_divided: bool) -> Repositories:
+    """Gives every row its repository, a part of its project where that is large and projects are to be divided."""
+    names = [project.name for project in table.projects]
+    result = Repositories(folder / NUMBERS_FILE, names, list(range(len(names))), [""] * len(names))
+    folders = folders_of_large_projects(parts, table, verdicts) if is_divided else {}
+    known = {(name, name): number for number, name in enumerate(names)}
+    sizes = SizesByLanguage()
+    with result.file.open("wb") as file:
+        for block in parts.blocks(["project", "path", "language", "bytes"]):
+            numbers = table.numbers(block.projects)[block.numbers("project")]
+            if folders:
+                paths = block.values("path")
+                for index in np.flatnonzero(np.isin(numbers, list(folders))).tolist():
+                    project = int(numbers[index])
+                    name, path = subproject(names[project], paths[index], folders[project])
+                    if (names[project], name) not in known:
+                        known[names[project], name] = len(result.names)
+                        result.names.append(name)
+                        result.projects.append(project)
+                        result.prefixes.append(paths[index].removesuffix(path))
+                    numbers[index] = known[names[project], name]
+            file.write(numbers.astype(np.int32).data)
+            sizes.add(block, numbers, verdicts.kept(block.rows))
+    result.units = list(result.names)
+    result.sizes = sizes.by_name(result.units)
+    return result
+
+
+def divide_single_project(parts: Parts, table: ProjectTable, repositories: Repositories, verdicts: Verdicts) -> None:
+    """Make folders or files the units of a corpus that has too few repositories for train, valid and test, all of one project.
+
+    The folders are those of the first level below the common folder at which there are UNITS_TO_SPLIT of them, three of each
+    language with three files, none with more than half of the bytes; without such a level each file is a unit.
+    Names and paths stay.
+    """
+    projects = {repositories.projects[number] for number, unit in enumerate(repositories.units) if unit in repositories.sizes}
+    if len(projects) != 1 or len(repositories.sizes) >= PROJECTS_TO_SPLIT:
+        return
+    kept: dict[str, tuple[str, int]] = {}
+    for block in parts.blocks(["path", "language", "bytes"]):
+        rows = np.flatnonzero(verdicts.kept(block.rows))
+        chosen = block.table.take(pa.array(rows)).to_pydict()
+        kept |= {path: (language, num_bytes) for path, language, num_bytes in zip(*(chosen[name] for name in chosen), strict=True)}
+    unit_of, level = units_of(kept)
+    name = table.projects[projects.pop()].name
+    log.info("corpus: all files are of the project %s, which is split by %s", name, level)
+    numbers_of: dict[str, int] = {}
+    sizes = SizesByLanguage()
+    written = repositories.file.with_suffix(".new")
+    with written.open("wb") as file:
+        for block in parts.blocks(["path", "language", "bytes"]):
+            numbers, is_kept = repositories.numbers(block), verdicts.kept(block.rows)
+            paths = block.values("path")
+            for index in np.flatnonzero(is_kept).tolist():
+                unit, before = unit_of[paths[index]], int(numbers[index])
+                key = f"{repositories.names[before]}\0{unit}"
+                if key not in numbers_of:
+                    numbers_of[key] = len(repositories.names)
+                    repositories.names.append(repositories.names[before])
+                    repositories.projects.append(repositories.projects[before])
+                    repositories.prefixes.append(repositories.prefixes[before])
+                    repositories.units.append(key)
+                numbers[index] = numbers_of[key]
+            file.write(numbers.astype(np.int32).data)
+            sizes.add(block, numbers, is_kept)
+    written.replace(repositories.file)
+    repositories.sizes = sizes.by_name(repositories.units)
+
+
+def units_of(kept: Mapping[str, tuple[str, int]]) -> tuple[dict[str, str], str]:
+    """Return the unit of every path, by its language and bytes, and what the units are.
+
+    >>> units_of({"a.c": ("C", 9), "b.c": ("C", 9)})
+    ({'a.c': 'a.c', 'b.c': 'b.c'}, 'file')
+    """
+    folder = common_folder(kept)
+    below = {path: path[len(folder) :].split("/")[:-1] for path in kept}
+    files_of = Counter(language for language, _ in kept.values())
+    total = sum(num_bytes for _, num_bytes in kept.values())
+    for depth in range(1, 1 + max(map(len, below.values()), default=0)):
+        units = {path: "/".join(folders[:depth]) for path, folders in below.items()}
+        sizes: Counter[str] = Counter()
+        pairs = Counter(language for language, _ in {(kept[path][0], unit) for path, unit in units.items()})
+        for path, unit in units.items():
+            sizes[unit] += kept[path][1]
+        enough = all(pairs[language] >= PROJECTS_TO_SPLIT for language, files in files_of.items() if files >= PROJECTS_TO_SPLIT)
+        if enough and len(sizes) >= UNITS_TO_SPLIT and 2 * max(sizes.values()) <= total:
+            return units, f"folder ({len(sizes):,} of them)"
+    return {path: path for path in kept}, "file"
+
+
+def folders_of_large_projects(parts: Parts, table: ProjectTable, verdicts: Verdicts) -> dict[int, str]:
+    """The common folder of the kept files of every large project, by its number."""
+    sizes = SizesByLanguage()
+    for block in parts.blocks(["project", "language", "bytes"]):
+        sizes.add(block, table.numbers(block.projects)[block.numbers("project")], verdicts.kept(block.rows))
+    by_name = sizes.by_name([project.name for project in table.projects])
+    large = large_projects(by_name)
+    numbers_of_large = [number for number, project in enumerate(table.projects) if project.name in large]
+    folders: dict[int, str] = {}
+    for block in parts.blocks(["project", "path"]):
+        numbers = table.numbers(block.projects)[block.numbers("project")]
+        rows = np.flatnonzero(verdicts.kept(block.rows) & np.isin(numbers, numbers_of_large))
+        paths = defaultdict(list)
+        for project, path in zip(numbers[rows].tolist(), block.table["path"].take(pa.array(rows)).to_pylist(), strict=True):
+            paths[project].append(path)
+        for project, members in paths.items():
+            folders[project] = common_folder([*members, folders[project]] if project in folders else members)
+    return folders
+
+
+class SizesByLanguage:
+    """Bytes by number and language, summed block by block."""
+
+    def __init__(self) -> None:
+        self._languages: dict[str, int] = {}
+        self._bytes: Counter[tuple[int, int]] = Counter()
+
+    def add(self, block: Block, numbers: np.ndarray, chosen: np.ndarray, column: str = "language") -> None:
+        languages = block.coded(column, self._languages)
+        chosen = chosen & (languages >= 0)
+        for number, language, num_bytes in sums(numbers[chosen], languages[chosen], block.numbers("bytes")[chosen]):
+            self._bytes[number, language] += num_bytes
+
+    def by_number(self) -> dict[int, Counter[str]]:
+        languages = list(self._languages)
+        sizes: dict[int, Counter[str]] = defaultdict(Counter)
+        for (number, language), num_bytes in self._bytes.items():
+            sizes[number][languages[language]] = num_bytes
+        return sizes
+
+    def by_name(self, names: list[str]) -> dict[str, Counter[str]]:
+        """By name and language; of equal names together."""
+        sizes: dict[str, Counter[str]] = defaultdict(Counter)
+        for number, languages in self.by_number().items():
+            sizes[names[number]].update(languages)
+        return sizes
+
+
+def sums(first: np.ndarray, second: np.ndarray, amounts: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """The sum of the amounts for each pair of numbers that occurs."""
+    pairs, inverse = np.unique(first.astype(np.int64) << 32 | second, return_inverse=True)
+    totals = np.zeros(len(pairs), np.int64)
+    np.add.at(totals, inverse, amounts)
+    for pair, total in zip(pairs.tolist(), totals.tolist(), strict=True):
+        yield pair >> 32, pair & 0xFFFFFFFF, total

@@ -1,0 +1,88 @@
+"""The license of every row, decided once and kept on disk: a number of 4 bytes for each row, and a table of the licenses.
+
+    with LicenseWriter(folder) as licenses:
+        numbers = licenses.write(block, project_numbers, projects)      # for every block in order
+    table = read_licenses(folder)                                       # columns license, license_file
+    numbers = read_license_numbers(folder, first_row, num_rows)
+
+The head of a file goes before all statements about its folder: see folder_licenses.py.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from neox_code.corpus.licenses.folder_licenses import StatedLicense
+from neox_code.corpus.pipeline.parts import Block
+from neox_code.corpus.pipeline.project_table import ProjectTable
+
+NUMBERS_FILE = "licenses.i32"
+TABLE_FILE = "licenses.parquet"
+OWN_FILE = ""
+"""Stands for the path of the row's own file, whose head states the license."""
+LICENSE_COLUMNS = ["path", "license"]
+
+
+class LicenseWriter:
+    def __init__(self, folder: Path):
+        self.licenses: list[StatedLicense] = []
+        self._folder = folder
+        self._numbers: dict[StatedLicense, int] = {}
+        self._own_codes: dict[str, int] = {}
+
+    def __enter__(self) -> "LicenseWriter":
+        self._file = (self._folder / NUMBERS_FILE).open("wb")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+        expressions, files = zip(*self.licenses, strict=True) if self.licenses else ((), ())
+        table = pa.table({"license": pa.array(expressions, pa.string()), "license_file": pa.array(files, pa.string())})
+        pq.write_table(table, self._folder / TABLE_FILE)
+
+    def write(self, block: Block, projects_of_rows: np.ndarray, projects: ProjectTable) -> np.ndarray:
+        """Return the number in `licenses` of each row's license; `projects_of_rows` are numbers of the table."""
+        numbers = self._by_folder(block, projects_of_rows, projects)
+        for index in np.flatnonzero([projects.licenses(number).has_annotations for number in projects_of_rows.tolist()]).tolist():
+            number = int(projects_of_rows[index])
+            path, listed = block.table["path"][index].as_py(), self._listed(block, index)
+            numbers[index] = self._number(projects.licenses(number).of(path, listed))
+        own = block.coded("license", self._own_codes)
+        own_numbers = [self._number(StatedLicense(expression, OWN_FILE)) for expression in self._own_codes]
+        numbers = np.where(own >= 0, np.array([*own_numbers, 0], np.int32)[own], numbers).astype(np.int32)
+        self._file.write(numbers.data)
+        return numbers
+
+    def _by_folder(self, block: Block, projects_of_rows: np.ndarray, projects: ProjectTable) -> np.ndarray:
+        paths = block.table["path"].combine_chunks()
+        folders = pc.replace_substring_regex(paths, "/?[^/]*$", "", max_replacements=1).dictionary_encode()
+        names = folders.dictionary.to_pylist()
+        keys = block.numbers("project").astype(np.int64) * len(names) + folders.indices.to_numpy()
+        _, first_rows, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        numbers = np.empty(len(first_rows), np.int32)
+        for place, row in enumerate(first_rows.tolist()):
+            number = int(projects_of_rows[row])
+            folder = names[folders.indices[row].as_py()]
+            numbers[place] = self._number(projects.licenses(number).of_folder(folder, self._listed(block, row)))
+        return numbers[inverse]
+
+    def _listed(self, block: Block, row: int) -> str | None:
+        """Return what a list or dataset states of this row. Other rows of the same project may be under another license."""
+        return block.projects[block.table["project"][row].as_py()].license
+
+    def _number(self, license: StatedLicense) -> int:
+        number = self._numbers.setdefault(license, len(self.licenses))
+        if number == len(self.licenses):
+            self.licenses.append(license)
+        return number
+
+
+def read_licenses(folder: Path) -> pa.Table:
+    return pq.read_table(folder / TABLE_FILE).combine_chunks()
+
+
+def read_license_numbers(folder: Path, first_row: int, num_rows: int) -> np.ndarray:
+    return np.fromfile(folder / NUMBERS_FILE, np.int32, num_rows, offset=4 * first_row)

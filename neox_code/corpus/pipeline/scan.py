@@ -1,0 +1,180 @@
+"""Reading and filtering files: the part of a build that runs in many processes.
+
+    for done in scan_batch(work, 7):          # reads batch 7 of the plan: hash, decode, language, filters, edits, duplicate keys
+        ...                                   # and leaves parts/000007.parquet
+
+A file that can be in several languages, of which its project will have one, is judged in each.
+"""
+
+import pickle
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from neox_code.corpus.duplicates.exact import content_digest
+from neox_code.corpus.executors.stages import Stage
+from neox_code.corpus.filters.protocol import Candidate
+from neox_code.corpus.languages.decoding import decode_detected, decode_ignoring, encoding_of_mark, newlines_of
+from neox_code.corpus.licenses.folder_licenses import statement_of, states_license
+from neox_code.corpus.licenses.headers import UNKNOWN
+from neox_code.corpus.licenses.license import DOCUMENTS, file_license, is_license_file
+from neox_code.corpus.pipeline.parts import PartRow, PartWriter
+from neox_code.corpus.pipeline.prefilter import NO_LANGUAGE, NOT_CHOSEN, Judge, drop_reason, edited_text
+from neox_code.corpus.pipeline.work_folder import Settings, batch_file, load_settings, original_recipe, part_file
+from neox_code.corpus.recipes.registry import errors_of_recipe
+from neox_code.corpus.sources.batches import LINK
+from neox_code.corpus.sources.protocol import Batch, FoundFile
+
+NOT_TEXT = "not text"
+UNPLACED = "row without a path and a language"
+LINES_NORMALIZED = "line ends normalized"
+MARK_REMOVED = "byte-order mark removed"
+
+
+def scan_batch(work: Path, index: int) -> Iterator[float]:
+    settings = load_settings(work)
+    with batch_file(work, index).open("rb") as file:
+        batch: Batch = pickle.load(file)
+    scanner, own_recipe = Scanner(settings), original_recipe(work)
+    reported = 0
+    with PartWriter(part_file(work, index), [rule.key_bytes for rule in settings.recipe.duplicates]) as part:
+        for found, done in batch.read():
+            with errors_of_recipe(own_recipe, f"judges {found.project.name}/{found.path}"):
+                for row in scanner.rows(found, part.number_of(found.project)):
+                    part.add(row)
+            if done - reported >= PROGRESS_BYTES:
+                yield done - reported
+                reported = done
+    yield batch.num_bytes - reported
+
+
+PROGRESS_BYTES = 2**21
+SCAN = Stage("scan", scan_batch, part_file)
+
+
+class Scanner:
+    def __init__(self, settings: Settings):
+        self.recipe = settings.recipe
+        self.languages = frozenset(settings.languages)
+        self.judge = Judge(settings.recipe, settings.languages)
+        self.is_faithful = self.recipe.decoding == "utf-8 ignoring errors"
+        self.decode = decode_ignoring if self.is_faithful else decode_detected
+        self.no_keys: tuple[bytes | None, ...] = (None,) * len(self.recipe.duplicates)
+        # those before reading again: what is read for its licence, or without a known name, was not judged in its language
+        self.rules: tuple[Any, ...] = (*self.recipe.before_reading, *self.recipe.after_reading)
+
+    def rows(self, file: FoundFile, project: int) -> Iterator[PartRow]:
+        """The rows of one file, at least one."""
+        names = self.recipe.language_rule.by_name(file.project, file.path)
+        first = names[0] if names else None
+        if file.content is None:
+            counted = self._counted(file, None)
+            reason = UNPLACED if file.reason == NO_LANGUAGE and not file.has_path else file.reason
+            unread = UNKNOWN if file.reason != LINK and file.num_bytes and is_license_file(file.path) else None
+            yield PartRow(
+                project,
+                file.path,
+                file.num_bytes,
+                True,
+                first,
+                reason,
+                counted=counted,
+                stated_license=unread,
+                keys=self.no_keys,
+            )
+            return
+        text, encoding = self.decode(file.content)
+        digest, counted = content_digest(file.content).hex(), self._counted(file, text)
+        if text is None:
+            yield PartRow(
+                project,
+                file.path,
+                file.num_bytes,
+                True,
+                first,
+                NOT_TEXT,
+                digest,
+                encoding,
+                counted=counted,
+                stated_license=UNKNOWN if is_license_file(file.path) and is_document(file.path) else None,
+                keys=self.no_keys,
+            )
+            return
+        newlines = newlines_of(text)
+        first_edits = list(file.edits)
+        if not self.is_faithful and encoding_of_mark(file.content):
+            first_edits.append(MARK_REMOVED)
+        stated_license = statement_of(file.path, text) if states_license(file.path) else None
+        rows = self.recipe.rows
+        project_version = rows.version(text) if rows is not None and rows.says_version(file.path) else None
+        possible, reason = self._languages(file, text, names)
+        is_first, text_before = True, None
+        for language in possible:
+            license, kept_text, text_bytes, keys, edits = None, None, 0, self.no_keys, None
+            if reason is None and language is not None:
+                candidate = Candidate(file.path, language, file.num_bytes, text)
+                reason, edits = self._filter(candidate, first_edits)
+                if reason is None:
+                    license = file_license(file.path, text)
+                    kept_text = candidate.text if candidate.text != text_before else None
+                    text_before, text_bytes = candidate.text, utf8_length(candidate.text)
+                    keys = tuple([rule.key(file.content, candidate.text) for rule in self.recipe.duplicates])
+            yield PartRow(
+                project,
+                file.path,
+                file.num_bytes,
+                is_first,
+                language,
+                reason,
+                digest,
+                encoding,
+                newlines,
+                edits,
+                counted,
+                license,
+                stated_license,
+                project_version,
+                text_bytes,
+                kept_text,
+                keys,
+            )
+            is_first, reason = False, None
+
+    def _counted(self, file: FoundFile, text: str | None) -> str | None:
+        rule = self.recipe.language_rule
+        return rule.counted(file.path, text) if rule.of_project and file.project.language is None else None
+
+    def _languages(self, file: FoundFile, text: str, names: tuple[str, ...] | None) -> tuple[Sequence[str | None], str | None]:
+        """The languages in which the file is to be filtered, at least one; or one, and why it is not kept in any."""
+        possible = () if names == () else self.recipe.language_rule.by_content(file.project, file.path, text, names)
+        if not possible:
+            return (None,), NO_LANGUAGE if file.has_path else UNPLACED
+        if len(possible) == 1 and possible[0] in self.languages:
+            return possible, None
+        chosen = tuple(language for language in possible if language in self.languages)
+        return (chosen, None) if chosen else (possible[:1], NOT_CHOSEN)
+
+    def _filter(self, file: Candidate, first_edits: Sequence[str]) -> tuple[str | None, list[str] | None]:
+        """Apply the recipe to a candidate; return the reason if it is dropped, and the names of all edits, `first_edits` first."""
+        edits = list(first_edits)
+        if self.recipe.newlines == "lf" and "\r" in file.text:
+            file.text = file.text.replace("\r\n", "\n").replace("\r", "\n")
+            edits.append(LINES_NORMALIZED)
+        for rule in self.rules:
+            if hasattr(rule, "keep"):
+                if (reason := drop_reason(rule, file)) is not None:
+                    return reason, edits or None
+            elif (text := edited_text(rule, file)) != file.text:
+                edits.append(rule.name)
+                file.text = text
+        return None, edits or None
+
+
+def is_document(path: str) -> bool:
+    """True for names of documents that are no text, and names without a suffix."""
+    name = path.rpartition("/")[2].lower()
+    return name.endswith(DOCUMENTS) or "." not in name
+
+
+def utf8_length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8"))

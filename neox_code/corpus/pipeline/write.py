@@ -1,0 +1,125 @@
+"""Writing the shards, each by one process: the texts of its rows, gathered from the parts.
+
+for done in write_shard(work, 3): ...        # leaves out/train/shard-00002.parquet, and rows/ for recipes that make rows
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from neox_code.corpus.executors.stages import Stage
+from neox_code.corpus.pipeline.decisions import BlockPlace, Decisions, PlannedShard, load_decisions
+from neox_code.corpus.pipeline.parts import projects_of
+from neox_code.corpus.pipeline.repositories import paths_below
+from neox_code.corpus.pipeline.work_folder import Settings, load_settings, original_recipe, output_folder, part_file
+from neox_code.corpus.recipes.registry import errors_of_recipe
+from neox_code.corpus.rows.chunks import load_tokenizer
+from neox_code.corpus.rows.protocol import RowMaker
+from neox_code.corpus.shards import DOCUMENT_SCHEMA, ROW_GROUP_BYTES, document_writer, documents_of
+from neox_code.files import atomic_file, partial_path, replace_durably
+
+COLUMNS = ["project", "path", "language", "sha256", "is_first", "text_bytes", "text"]
+
+
+def write_shard(work: Path, index: int) -> Iterator[float]:
+    settings, decisions = load_settings(work), load_decisions(work)
+    shard = decisions.shards[index]
+    maker, own_recipe = settings.recipe.rows, original_recipe(work)
+    path = output_folder(work) / shard.name
+    path.parent.mkdir(exist_ok=True)
+    try:
+        with document_writer(partial_path(path)) as writer, rows_file(work, shard, maker) as rows_for_tuning:
+            for table, numbers in row_groups(work, decisions, shard, settings):
+                writer.write_table(table, row_group_size=len(table))
+                if maker is not None:
+                    for document, number in zip(documents_of(table, shard.split), numbers.tolist(), strict=True):
+                        with errors_of_recipe(own_recipe, f"makes rows of {document.repository}/{document.path}"):
+                            version = maker.version_at(decisions.prefixes[number] + document.path, decisions.versions[number])
+                            rows = list(maker.rows(document, version))
+                        for row in rows:
+                            rows_for_tuning.write(json.dumps(row, ensure_ascii=False) + "\n")
+                yield pc.sum(table["bytes"]).as_py()
+        replace_durably(partial_path(path), path)
+    finally:
+        partial_path(path).unlink(missing_ok=True)
+
+
+def rows_file(work: Path, shard: PlannedShard, maker: RowMaker | None) -> AbstractContextManager[IO[str]]:
+    """Where the rows of a shard go; it is there before the shard is."""
+    return nullcontext(io.StringIO()) if maker is None else atomic_file(output_folder(work) / shard.rows_name)
+
+
+def shard_file(work: Path, index: int) -> Path:
+    return output_folder(work) / load_decisions(work).shards[index].name
+
+
+WRITE = Stage("write", write_shard, shard_file)
+
+
+def row_groups(work: Path, decisions: Decisions, shard: PlannedShard, settings: Settings) -> Iterator[tuple[pa.Table, np.ndarray]]:
+    """The documents in tables of about 8 MiB of text, and the numbers of their repositories."""
+    pending: list[tuple[pa.Table, np.ndarray]] = []
+    num_bytes = 0
+    for place in decisions.blocks_of(shard):
+        rows, numbers = decisions.rows_of(shard, place)
+        if len(rows):
+            table = documents_table(work, decisions, place, rows, numbers, settings)
+            pending.append((table, numbers))
+            num_bytes += pc.sum(table["bytes"]).as_py()
+            if num_bytes >= ROW_GROUP_BYTES:
+                yield joined(pending)
+                pending, num_bytes = [], 0
+    if pending:
+        yield joined(pending)
+
+
+def joined(pending: list[tuple[pa.Table, np.ndarray]]) -> tuple[pa.Table, np.ndarray]:
+    tables, numbers = zip(*pending, strict=True)
+    return pa.concat_tables(tables), np.concatenate(numbers)
+
+
+def documents_table(
+    work: Path, decisions: Decisions, place: BlockPlace, rows: np.ndarray, numbers: np.ndarray, settings: Settings
+) -> pa.Table:
+    with pq.ParquetFile(part_file(work, place.part)) as file:
+        commits = pa.array([project.commit for project in projects_of(file)], pa.string())
+        block = file.read_row_group(place.row_group, columns=COLUMNS, use_threads=False)
+    texts = block["text"].take(pa.array(text_rows(block)[rows]))
+    block = block.drop_columns("text").take(pa.array(rows))
+    repositories = decisions.repositories.take(pa.array(numbers))
+    return pa.table(
+        {
+            "text": texts,
+            "language": block["language"],
+            "repository": repositories["name"],
+            "path": paths_below(block["path"].combine_chunks(), numbers, decisions.prefixes),
+            "commit": commits.take(block["project"].combine_chunks()),
+            "license": decisions.licenses_of(place, rows),
+            "stars": repositories["stars"],
+            "sha256": block["sha256"],
+            "bytes": block["text_bytes"],
+            "tokens": count_tokens(texts, settings.tokenizer),
+        },
+        schema=DOCUMENT_SCHEMA,
+    )
+
+
+def text_rows(block: pa.Table) -> np.ndarray:
+    """For each row the row that holds its text: a file's text stands once where it is the same in several languages."""
+    holds = block["text"].is_valid().to_numpy() | block["is_first"].to_numpy()
+    return np.maximum.accumulate(np.where(holds, np.arange(len(holds)), 0))
+
+
+def count_tokens(texts: pa.ChunkedArray, tokenizer_file: Path | None) -> pa.Array:
+    if tokenizer_file is None:
+        return pa.nulls(len(texts), pa.int64())
+    encodings = load_tokenizer(tokenizer_file).encode_batch_fast(texts.to_pylist(), add_special_tokens=False)
+    return pa.array([len(encoding) for encoding in encodings], pa.int64())

@@ -1,0 +1,160 @@
+"""What `--dry-run` prints. Imports no torch.
+
+The model's size, a step's work, the layout and its memory, what is missing here; then each key that differs from its default, with
+its origin, what is ignored and why, and the command.
+
+    print(described(config, "train", command, planned_world(config), gpu_memory_gib=24))
+"""
+
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+
+from neox_code.config.assembly import DEFAULT, written
+from neox_code.config.derive import padded_vocab_size
+from neox_code.config.fields import SECTIONS, fields_of
+from neox_code.config.neox import NeoXConfig
+from neox_code.config.remarks import remarks_of
+from neox_code.config.size import parameters, training_flops_per_token
+from neox_code.planning.memory import Layout, Memory
+from neox_code.planning.missing import lacking
+from neox_code.planning.planned_world import PlannedWorld
+from neox_code.planning.smaller_layout import fits, memory_of, smaller_layout
+from neox_code.tokenizer.vocabulary_file import vocabulary_entries
+
+WIDEST = 60
+"""Characters of a column; longer entries push the next column aside."""
+
+ASSUMED_VOCABULARY = 50257
+"""Entries of GPT-2's vocabulary and of PolyCoder's."""
+
+
+def described(
+    config: NeoXConfig,
+    script: str,
+    command: Sequence[str],
+    world: PlannedWorld | None,
+    gpu_memory_gib: float | None = None,
+    all_keys: bool = False,
+) -> str:
+    """What follows from the merged configuration, and its keys, a line each: key, value, `default` or `changed`, origin.
+
+    `world` is None for a script that does not train. Keys with their defaults are listed with `all_keys`.
+    """
+    entries = vocabulary_entries(config.data.tokenizer_type, config.data.vocab_file)
+    size = size_rows(config, entries)
+    if world is not None:
+        size += training_rows(config, world, entries or ASSUMED_VOCABULARY, gpu_memory_gib)
+    return "\n".join([
+        *aligned(size),
+        *(f"not here: {sentence}" for sentence in lacking(config, script)),
+        *(f"remark: {sentence}" for sentence in (remarks_of(config) if world is not None else ())),
+        *aligned(value_rows(config, all_keys)),
+        *([] if all_keys else [KEYS_LEFT_OUT]),
+        *aligned(ignored_rows(config)),
+        "# command",
+        shlex.join(command),
+    ])  # fmt: skip
+
+
+Row = tuple[str, ...]
+
+
+KEYS_LEFT_OUT = "# keys that are not listed have their defaults; --all lists them"
+
+
+def value_rows(config: NeoXConfig, all_keys: bool) -> Iterator[Row]:
+    values = config.values()
+    for section in SECTIONS:
+        rows = []
+        for known in fields_of(section):
+            value = values[known.name]
+            state = DEFAULT if not known.required and value == known.default else "changed"
+            origin = config.origins[known.name]
+            if all_keys or state != DEFAULT:
+                rows.append((known.name, written(value), state, "" if origin == DEFAULT else origin))
+        yield from [(f"# {section}", "", "", ""), *rows] if rows else []
+
+
+def ignored_rows(config: NeoXConfig) -> list[Row]:
+    rows = [(entry.key, written(entry.value), entry.place, entry.because) for entry in config.ignored]
+    return [("# ignored", "", "", ""), *rows] if rows else []
+
+
+def size_rows(config: NeoXConfig, entries: int | None) -> list[Row]:
+    padded = padded_entries(config, entries or ASSUMED_VOCABULARY)
+    origin = (
+        f"{entries:,} entries of {config.data.vocab_file or config.data.tokenizer_type}"
+        if entries
+        else f"{ASSUMED_VOCABULARY:,} entries assumed, as GPT-2's"
+    )
+    return [
+        ("# size", "", ""),
+        ("vocabulary", f"{padded:,}", f"{origin}, and padding"),
+        ("parameters", f"{parameters(config.model, padded):,}", "padding included"),
+    ]
+
+
+def padded_entries(config: NeoXConfig, entries: int) -> int:
+    return padded_vocab_size(entries, config.model.make_vocab_size_divisible_by, config.parallelism.model_parallel_size)
+
+
+def training_rows(config: NeoXConfig, world: PlannedWorld, entries: int, gpu_memory_gib: float | None) -> list[Row]:
+    """A step's work, and the memory of the fullest GPU."""
+    model, layout = config.model, Layout.of(config, world.ranks)
+    samples = layout.micro_batch_size * layout.accumulation_steps * layout.data_size
+    steps, tokens = config.training.train_iters or 0, samples * model.sample_length
+    flops = training_flops_per_token(model, padded_entries(config, entries), model.sample_length)
+    memory = memory_of(config, layout, entries)
+    product = f"micro batch {layout.micro_batch_size} * accumulation {layout.accumulation_steps} * data {layout.data_size}"
+    return [
+        ("FLOPs per token", f"{flops:.4g}", "forward and backward"),
+        ("tokens per step", f"{tokens:,}", f"{samples:,} samples ({product}) of {model.sample_length:,} tokens"),
+        ("tokens in all", f"{tokens * steps:,}", f"{steps:,} steps, {flops * tokens * steps:.4g} FLOPs"),
+        ("# layout", "", ""),
+        ("ranks", str(world.ranks), f"{shape(layout)} (pipeline * tensor * data): {world.because}"),
+        ("# memory per GPU", "", ""),
+        *((part, gib(amount), note) for part, amount, note in memory_parts(memory, layout)),
+        *(verdict(config, world, memory, entries, gpu_memory_gib) if gpu_memory_gib is not None else ()),
+    ]
+
+
+def shape(layout: Layout) -> str:
+    return f"{layout.pipeline_size} * {layout.tensor_size} * {layout.data_size}"
+
+
+def gib(amount: int) -> str:
+    return f"{amount / 2**30:.2f} GiB"
+
+
+def memory_parts(memory: Memory, layout: Layout) -> Iterator[tuple[str, int, str]]:
+    yield "weights", memory.weights, "on the fullest pipeline stage" if layout.pipeline_size > 1 else ""
+    yield "gradients", memory.gradients, ""
+    yield "optimizer", memory.optimizer, "fp32 weights and moments, divided over the data-parallel ranks"
+    yield "activations", memory.activations, "recomputed" if layout.recompute else ""
+    yield "buffers", memory.buffers, "reduce_bucket_size, for the gradients' reduction"
+    yield "libraries", memory.libraries, "an allowance for CUDA, NCCL and cuBLAS"
+    yield "all", memory.total, ""
+
+
+def verdict(config: NeoXConfig, world: PlannedWorld, memory: Memory, entries: int, gpu_memory_gib: float) -> list[Row]:
+    """Whether the layout fits, and where it does not, one that does."""
+    if fits(memory, gpu_memory_gib):
+        return [("fits", f"{gpu_memory_gib:g} GiB", f"with {gpu_memory_gib - memory.total / 2**30:.2f} GiB to spare")]
+    refused = ("does not fit", f"{gpu_memory_gib:g} GiB", f"{memory.total / 2**30 - gpu_memory_gib:.2f} GiB too much")
+    proposal = smaller_layout(config, world, gpu_memory_gib, entries)
+    if proposal is None:
+        ranks = f"over {counted(world.ranks)} " if world.is_given else ""
+        return [refused, ("proposal", "none", f"no layout {ranks}fits. Take more GPUs, or GPUs with more memory.")]
+    words = " ".join(f"--set {key}={written(value)}" for key, value in proposal.changes.items())
+    return [refused, ("proposal", gib(proposal.memory.total), f"{words} ({counted(proposal.world.ranks)})")]
+
+
+def counted(ranks: int) -> str:
+    return f"{ranks} rank{'s' * (ranks != 1)}"
+
+
+def aligned(rows: Iterable[Row]) -> list[str]:
+    """Rows as lines whose columns begin at the same places."""
+    rows = list(rows)
+    widths = [min(WIDEST, max(map(len, column))) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,0 +1,164 @@
+"""Processes that work through a list of tasks, and end with whoever started them.
+
+    with Workers(4) as workers:
+        for index, result in workers.run(scan_batch, tasks):     # a task is a tuple of arguments, with any number of results
+            ...
+
+Results come as they are made; `index` tells the task. A worker is a fresh interpreter that imports the function's module and
+nothing of the caller's script, so it is small, needs no `__main__` guard, and inherits no threads. Leaving the block ends the
+workers at once, and so does leaving the loop while one is busy. A worker that is killed (out of memory) is a DataError, never a
+hang.
+"""
+
+import contextlib
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from neox_code.errors import DataError
+from neox_code.processes.parent import die_with_parent
+
+RESULT, DONE, FAILED = range(3)
+
+
+class Workers:
+    """At most `count` worker processes, started as tasks come; a context manager. `remedy`: what is said of one that was killed."""
+
+    def __init__(self, count: int, remedy: str = "Run again with fewer --workers."):
+        self.count = count
+        self.remedy = remedy
+        self._processes: dict[Connection, subprocess.Popen[bytes]] = {}
+        self._busy: dict[Connection, int] = {}
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._end()
+
+    def run(self, function: Callable[..., Iterable[Any]], tasks: Iterable[Sequence[Any]]) -> Iterator[tuple[int, Any]]:
+        """Yields (index of the task, result) for every result of `function(*task)`, in the order they arrive.
+
+        `function` is a module's own and yields its results; what it raises is raised here. Tasks start in order.
+        """
+        try:
+            for index, task in enumerate(tasks):
+                while not self.has_room:
+                    yield from self.arrived()
+                self.start(index, function, task)
+            while self._busy:
+                yield from self.arrived()
+        finally:
+            if self._busy:
+                self._end()  # the next tasks are not to be given the results of these
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another task can be started."""
+        return len(self._busy) < self.count
+
+    def start(self, index: int, function: Callable[..., Iterable[Any]], task: Sequence[Any]) -> None:
+        """Starts a task, for which there must be room; its results are among those that have `arrived`."""
+        worker = next((worker for worker in self._processes if worker not in self._busy), None) or self._start()
+        self._send(worker, (function, task))
+        self._busy[worker] = index
+
+    def arrived(self, timeout: float | None = None) -> Iterator[tuple[int, Any]]:
+        """Yields the (index, result)s that are there, after waiting up to `timeout` seconds for the first of them."""
+        ready: list[Connection] = wait(list(self._busy), timeout)  # type: ignore[assignment]
+        for worker in ready:
+            while worker in self._busy and worker.poll():
+                kind, value = self._receive(worker)
+                if kind == RESULT:
+                    yield self._busy[worker], value
+                elif kind == DONE:
+                    del self._busy[worker]
+                else:
+                    error, text = value
+                    error.add_note(f"In a worker process:\n{text}")
+                    raise error
+
+    def _start(self) -> Connection:
+        here, there = socket.socketpair()
+        with there:
+            command = [sys.executable, "-P", "-m", __name__, str(there.fileno()), str(os.getpid())]
+            environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+            process = subprocess.Popen(command, pass_fds=[there.fileno()], stdin=subprocess.DEVNULL, env=environment)
+        worker: Connection = Connection(here.detach())
+        self._processes[worker] = process
+        return worker
+
+    def _send(self, worker: Connection, message: Any) -> None:
+        try:
+            worker.send(message)
+        except OSError:
+            raise self._lost(worker) from None
+
+    def _receive(self, worker: Connection) -> tuple[int, Any]:
+        try:
+            return worker.recv()
+        except (EOFError, OSError):
+            raise self._lost(worker) from None
+
+    def _lost(self, worker: Connection) -> BaseException:
+        status = self._processes[worker].wait()
+        if status == -signal.SIGINT:
+            return KeyboardInterrupt()
+        how = f"by signal {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+        return DataError(f"A worker process ended {how}; the machine may be out of memory. {self.remedy}")
+
+    def _end(self) -> None:
+        for process in self._processes.values():
+            process.kill()
+        for worker, process in self._processes.items():
+            process.wait()
+            worker.close()
+        self._processes.clear()
+        self._busy.clear()
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def serve(connection: Connection) -> None:
+    """A worker's life: take a task, send its results, until the other end is closed."""
+    while True:
+        function, arguments = connection.recv()
+        try:
+            for result in function(*arguments):
+                connection.send((RESULT, result))
+            connection.send((DONE, None))
+        except Exception as error:
+            connection.send((FAILED, (portable(error), traceback.format_exc())))
+
+
+def portable(error: Exception) -> Exception:
+    """The error, or its words where it is one that cannot be sent: pickle calls a class with one argument that asks for two."""
+    try:
+        pickle.loads(pickle.dumps(error))
+        return error
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    descriptor, parent = map(int, arguments)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    die_with_parent(signal.SIGKILL, parent)
+    with contextlib.suppress(EOFError, OSError):  # the other end is gone; what a task raises is sent to it
+        serve(Connection(descriptor))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

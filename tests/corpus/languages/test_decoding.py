@@ -1,0 +1,142 @@
+# ruff: noqa: RUF001
+
+import codecs
+import random
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from neox_code.corpus.languages.decoding import decode_detected, decode_ignoring, is_binary, newlines_of
+
+LIBRARY = Path(sysconfig.get_path("stdlib"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf16_is_read_by_its_mark_and_the_mark_left_out(encoding):
+    mark = codecs.BOM_UTF16_LE if encoding.endswith("le") else codecs.BOM_UTF16_BE
+    assert decode_detected(mark + "x = 'é'\r\n".encode(encoding)) == ("x = 'é'\r\n", "utf-16")
+
+
+def test_half_a_character_of_utf16_is_no_text():
+    assert decode_detected(codecs.BOM_UTF16_LE + b"a\0b") == (None, "binary")
+
+
+@pytest.mark.parametrize("encoding", ["utf-32", "utf-16-le", "utf-16-be"])
+def test_utf32_by_its_mark_and_utf16_without_one_are_read(encoding):
+    text = "def name(first):\n    return first  # café, 日本\n"
+    assert decode_detected(text.encode(encoding)) == (text, encoding[:6])
+
+
+def test_arrays_of_small_numbers_are_not_utf16():
+    assert decode_detected(bytes(byte for number in range(1, 200) for byte in (number % 30, 0))) == (None, "binary")
+
+
+def test_every_mark_at_the_start_is_removed():
+    assert decode_detected("\ufeff\ufeffint x;\n".encode()) == ("int x;\n", "utf-8")
+
+
+CODE = "int main(void) {\n    return 0;\n}\n"
+COMMENTS = {
+    "latin-1": (
+        "// Gibt die Größe zurück",
+        "// Crée un élément à vérifier",
+        "// Español: función, año",
+        "// ©2010 Müller, José, Søren",
+    ),
+    "cp1252": ("// “quoted” – it’s 5 €",),
+    "cp1250": ("// Zwraca długość łańcucha, ścieżka", "// příliš žluťoučký kůň"),
+    "iso8859-2": ("// Zwraca długość łańcucha, ścieżka", "// příliš žluťoučký kůň"),
+    "cp1251": ("// Возвращает сумму двух чисел", "// данные"),
+    "koi8-r": ("// Возвращает сумму двух чисел", "// ВНИМАНИЕ"),
+    "cp866": ("// Инициализация соединения с базой данных",),
+    "gb18030": ("// 返回两个数的和", "// 用户管理类，负责用户的创建和删除"),
+    "big5": ("// 返回兩個數的總和", "// 使用者管理類別，負責建立與刪除"),
+    "cp932": ("// 二つの数の合計を返す", "// エラー：ファイルが見つかりません"),
+    "euc-jp": ("// データベース接続を初期化する", "// ユーザー管理クラス"),
+    "cp949": ("// 두 수의 합을 반환한다", "// 오류: 파일을 찾을 수 없습니다"),
+}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "comment"), [(encoding, comment) for encoding, found in COMMENTS.items() for comment in found]
+)
+def test_a_legacy_encoding_is_recognized_by_one_comment(encoding, comment):
+    text = f"{comment}\n{CODE}"
+    assert decode_detected(text.encode(encoding))[0] == text
+
+
+@pytest.mark.parametrize(
+    ("declaration", "encoding"),
+    [
+        ("# -*- coding: koi8-r -*-", "koi8-r"),
+        ("# vim: set fileencoding=shift_jis :", "shift_jis"),
+        ('<meta charset="euc-kr">', "euc_kr"),
+        ('<?xml version="1.0" encoding="iso-8859-7"?>', "iso8859-7"),
+        ("# -*- coding: latin-1-unix -*-", "iso8859-1"),
+    ],
+)
+def test_the_declared_encoding_is_taken(declaration, encoding):
+    text = f"{declaration}\n" + {"iso8859-7": "Ω", "iso8859-1": "é"}.get(encoding, "у" if encoding == "koi8-r" else "")
+    assert decode_detected(text.encode(encoding)) == (text, encoding if not text.isascii() else "utf-8")
+
+
+@pytest.mark.parametrize("declared", ["rot13", "unicode_escape", "utf-7", "nonsense", "ascii", "utf-16", "utf-32-le", "cp037"])
+def test_a_declared_codec_that_is_no_encoding_of_files_is_not_used(declared):
+    assert decode_detected(f"# coding: {declared}\n# café\n".encode("latin-1")) == (f"# coding: {declared}\n# café\n", "latin-1")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "# é ü ö à\n".encode() + b"# caf\xe9\n",  # two encodings in one file
+        "// ελληνικά\n".encode("iso8859-7"),
+        b"x = 'a'  # \xed\xa0\x80\n",  # a lone surrogate
+        bytes(range(160, 256)) * 3,
+    ],
+)
+def test_what_fits_no_encoding_is_not_text(content):
+    assert decode_detected(content) == (None, "unknown")
+
+
+def test_a_nul_anywhere_makes_a_file_binary():
+    text = b"x = 1\n" * 2_000
+    assert not is_binary(text) and all(is_binary(text[:place] + b"\0" + text) for place in (0, 7_999, 8_000, 11_999))
+
+
+def test_random_bytes_without_a_nul_are_binary():
+    generator = random.Random(1)
+    assert all(is_binary(bytes(generator.choices(range(1, 256), k=400))) for _ in range(200))
+
+
+def test_texts_of_the_standard_library_are_utf8_and_its_compiled_files_binary():
+    sources = sorted(LIBRARY.glob("*.py"))
+    assert sources and all(decode_detected(path.read_bytes())[1] == "utf-8" for path in sources)
+    compiled = sorted((LIBRARY / "__pycache__").glob("*.pyc"))
+    assert all(decode_detected(path.read_bytes()) == (None, "binary") for path in compiled[:50])
+
+
+def test_form_feeds_and_escapes_are_text():
+    assert not is_binary(b"\f\x1b[0m\b" * 10)
+
+
+def test_ignoring_errors_reads_as_python_does(tmp_path):
+    content = b"\xef\xbb\xbfa = '\xff\xc3\xa9\xc3'\r\n"
+    path = tmp_path / "x.py"
+    path.write_bytes(content)
+    with path.open(encoding="utf-8", errors="ignore", newline="") as file:
+        assert decode_ignoring(content) == (file.read(), "utf-8 with errors")
+
+
+@pytest.mark.parametrize(
+    ("text", "newlines"),
+    [
+        ("a\n\r\n", "mixed"),
+        ("a\r\nb\r", "mixed"),
+        ("a\n\rb", "mixed"),
+        ("a\r\n", "crlf"),
+        ("no line end", "lf"),
+    ],
+)
+def test_line_ends_are_told_apart(text, newlines):
+    assert newlines_of(text) == newlines

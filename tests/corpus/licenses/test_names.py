@@ -1,0 +1,87 @@
+import random
+
+import pytest
+
+from neox_code.corpus.licenses.headers import parse_expression
+from neox_code.corpus.licenses.names import mentioned_licenses, spdx_expression
+
+
+@pytest.mark.parametrize(
+    ("written", "expression"),
+    [
+        ("MIT License", "MIT"),
+        ("The MIT License (MIT)", "MIT"),
+        ("Expat", "MIT"),
+        ("Apache License 2.0", "Apache-2.0"),
+        ("The Apache Software License, Version 2.0", "Apache-2.0"),
+        ("Apache License (== 2.0)", "Apache-2.0"),
+        ("ASL 2.0", "Apache-2.0"),
+        ("(MIT OR Apache-2.0)", "MIT OR Apache-2.0"),
+        ("BSD-3-Clause OR MIT", "BSD-3-Clause OR MIT"),
+        ("MIT/Apache-2.0", "MIT OR Apache-2.0"),
+        ("Dual MIT/Apache-2.0", "MIT OR Apache-2.0"),
+        ("MIT or Apache-2.0", "MIT OR Apache-2.0"),
+        ("MIT License and Apache License 2.0", "MIT AND Apache-2.0"),
+        ("MIT, Apache-2.0", "MIT AND Apache-2.0"),
+        ('BSD 3-Clause "New" or "Revised" License', "BSD-3-Clause"),
+        ("New BSD License", "BSD-3-Clause"),
+        ("Simplified BSD", "BSD-2-Clause"),
+        ("zlib/libpng", "Zlib"),
+        ("Boost Software License 1.0 (BSL-1.0)", "BSL-1.0"),
+        ("Mozilla Public License 2.0 (MPL 2.0)", "MPL-2.0"),
+        ("GNU General Public License v3 or later (GPLv3+)", "GPL-3.0-or-later"),
+        ("GPL (>= 2)", "GPL-2.0-or-later"),
+        ("GPL-2 | GPL-3", "GPL-2.0-only OR GPL-3.0-only"),
+        ("GPL", "GPL-1.0-or-later"),
+        ("LGPL-2.1+", "LGPL-2.1-or-later"),
+        ("AGPLv3", "AGPL-3.0-only"),
+        ("MIT + file LICENSE", "MIT"),
+        ("Apache-2.0 WITH LLVM-exception", "Apache-2.0 WITH LLVM-exception"),
+        ("The Unlicense", "Unlicense"),
+        ("UNLICENSED", None),
+        ("proprietary", None),
+        ("MIT AND Proprietary License of ACME", None),
+        ("BSD-style", None),
+        ("Public Domain", None),
+        ("", None),
+    ],
+)
+def test_names_of_packages_are_read_as_spdx(written, expression):
+    assert spdx_expression(written) == expression
+    assert expression is None or parse_expression(expression) is not None
+
+
+def test_short_texts_mention_licenses():
+    assert mentioned_licenses("under the GNU General Public License, version 2, or the MIT license") == ("MIT", "GPL-2.0-only")
+    assert mentioned_licenses("we submit to the committee") == ()
+
+
+def test_whatever_is_written_gives_an_expression_or_none():
+    pieces = [
+        "MIT",
+        "License",
+        "AND",
+        "or",
+        "(",
+        ")",
+        "GPL",
+        ">=",
+        "2",
+        "v3+",
+        "/",
+        "|",
+        ",",
+        "Apache",
+        "2.0",
+        "The",
+        "é",
+        "WITH",
+        "-",
+    ]
+    numbers = random.Random(5)
+    found = 0
+    for _ in range(5_000):
+        expression = spdx_expression(" ".join(numbers.choices(pieces, k=numbers.randrange(7))))
+        assert expression is None or parse_expression(expression).render() == expression
+        found += expression is not None
+    assert found > 100

@@ -1,0 +1,47 @@
+"""Proposals for a GPU that is too small: each passes the check that the layout before it failed."""
+
+from pathlib import Path
+
+import pytest
+
+from neox_code.config.neox import NeoXConfig
+from neox_code.planning.memory import Layout
+from neox_code.planning.planned_world import planned_world
+from neox_code.planning.smaller_layout import fits, memory_of, smaller_layout
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+ENTRIES = 50257
+
+
+def proposed(name, gpu_memory_gib, **keys):
+    config = NeoXConfig.load([CONFIGS / f"{name}.yml"], keys)
+    return config, smaller_layout(config, planned_world(config), gpu_memory_gib, ENTRIES)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu_memory_gib", "keys", "changed"),
+    [
+        ("small", 11, {}, {"train_micro_batch_size_per_gpu"}),
+        ("2-7B", 49, {}, {"train_micro_batch_size_per_gpu", "checkpoint_activations"}),
+        ("2-7B", 51, {}, {"checkpoint_activations"}),
+        ("2-7B", 40, {"global_num_gpus": 8}, {}),
+        ("2-7B", 24, {}, {"model_parallel_size"}),
+        ("2-7B", 16, {"global_num_gpus": 2}, None),
+        ("2-7B", 12, {"global_num_gpus": 16}, {"model_parallel_size", "checkpoint_activations"}),
+        ("2-7B", 6, {"model_parallel_size": 8}, {"pipe_parallel_size", "train_micro_batch_size_per_gpu"}),
+    ],
+)
+def test_the_proposal_passes_the_same_check(name, gpu_memory_gib, keys, changed):
+    config, proposal = proposed(name, gpu_memory_gib, **keys)
+    before = Layout.of(config, planned_world(config).ranks)
+    if changed is None:
+        assert proposal is None
+        return
+    assert proposal.changes.keys() == set(changed)
+    again = NeoXConfig.load([CONFIGS / f"{name}.yml"], {**keys, **proposal.changes})
+    world = planned_world(again)
+    after = Layout.of(again, world.ranks)
+    assert fits(memory_of(again, after, ENTRIES), gpu_memory_gib)
+    assert fits(memory_of(config, before, ENTRIES), gpu_memory_gib) == (not changed)
+    samples = [layout.micro_batch_size * layout.accumulation_steps * layout.data_size for layout in (before, after)]
+    assert samples[0] == samples[1]
