@@ -22,8 +22,16 @@ from copy import copy
 from typing import NamedTuple
 
 from neox_code.corpus.licenses.headers import UNKNOWN, together
-from neox_code.corpus.licenses.license import is_license_file, license_keys, license_of_file, simplified, without_base
-from neox_code.corpus.licenses.manifests import FILE, NOTHING, is_manifest, license_of_manifest
+from neox_code.corpus.licenses.license import (
+    FILE,
+    NEAREST,
+    is_license_file,
+    license_keys,
+    license_of_file,
+    simplified,
+    without_base,
+)
+from neox_code.corpus.licenses.manifests import NOTHING, is_manifest, license_of_manifest
 from neox_code.corpus.licenses.names import spdx_expression
 from neox_code.corpus.licenses.reuse import annotations, is_reuse_file
 
@@ -34,6 +42,8 @@ VENDORED_FOLDER = re.compile(
 PLAIN_NAME = re.compile(r"(?:un)?licen[cs]es?|copying|copyright", re.IGNORECASE)
 TEXT_SUFFIX = re.compile(r"\.(?:txt|md|rst|html?|adoc)$", re.IGNORECASE)
 REUSE_FOLDER = "LICENSES"
+LONGEST_CHAIN = 40
+"""Links that lead to each other, as Linux follows them."""
 
 
 class StatedLicense(NamedTuple):
@@ -58,17 +68,31 @@ def statement_of(path: str, text: str) -> str | None:
         return json.dumps(found) if (found := annotations(path, text)) else None
     if is_manifest(path):
         return license_of_manifest(path, text)
+    return license_in_name(path) or license_of_file(path, text)
+
+
+def statement_of_unread(path: str, link: str | None) -> str | None:
+    """Return what a file states whose text is not read: a link states what its target does, any other an unknown license."""
+    if is_reuse_file(path):
+        return json.dumps([(".*", UNKNOWN)])
+    if is_manifest(path):
+        return None if link is None else f"{FILE}{link}"
+    return license_in_name(path) or (UNKNOWN if link is None else f"{FILE}{link}")
+
+
+def license_in_name(path: str) -> str | None:
+    """Return the license by which a text in REUSE's folder LICENSES is named."""
     folder, _, name = path.rpartition("/")
     if folder.rpartition("/")[2] == REUSE_FOLDER and not PLAIN_NAME.match(name):
         return spdx_expression(name.removesuffix(".txt")) or UNKNOWN
-    return license_of_file(path, text)
+    return None
 
 
 class FolderLicenses:
     """The statements of one project's files."""
 
     def __init__(self) -> None:
-        self._statements: dict[str, list[Statement]] = {}
+        self._statements: dict[str, dict[str, str]] = {}
         self._annotations: list[tuple[str, str, re.Pattern[str], str]] = []
         self._above: FolderLicenses | None = None
         self._folder = ""
@@ -91,9 +115,7 @@ class FolderLicenses:
             ]
             self._annotations = sorted([*self._annotations, *found], key=lambda annotation: annotation[1].count("/"))
             return
-        statements = self._statements.setdefault(folder, [])
-        if all(path != known for known, _ in statements):
-            statements.append((path, statement))
+        self._statements.setdefault(folder, {}).setdefault(path, statement)
 
     @property
     def has_annotations(self) -> bool:
@@ -148,18 +170,56 @@ class FolderLicenses:
         return [(f"{up}{path}", stated) for path, stated in texts], [(f"{up}{path}", stated) for path, stated in manifests]
 
     def _statements_in(self, folder: str) -> tuple[list[Statement], list[Statement]]:
-        statements = sorted(self._statements.get(folder, ()))
-        manifests = [(path, stated) for path, named in statements if is_manifest(path) and (stated := self._resolved(path, named))]
+        statements = self._resolved_in(folder)
         texts = [statement for statement in statements if not is_manifest(statement[0])]
-        return texts or sorted(self._statements.get(f"{folder}/{REUSE_FOLDER}" if folder else REUSE_FOLDER, ())), manifests
+        manifests = [statement for statement in statements if is_manifest(statement[0])]
+        return texts or self._resolved_in(posixpath.join(folder, REUSE_FOLDER)), manifests
 
-    def _resolved(self, manifest: str, statement: str) -> str | None:
-        """Return what a manifest states, or the file that it names."""
-        if not statement.startswith(FILE):
+    def _resolved_in(self, folder: str) -> list[Statement]:
+        statements = sorted(self._statements.get(folder, {}).items())
+        return [(path, stated) for path, named in statements if (stated := self._resolved(path, named, frozenset()))]
+
+    def _resolved(self, path: str, statement: str, passed: frozenset[str]) -> str | None:
+        """Return what a file states, or the one that it refers to; `passed` are those that led to it.
+
+        A license file that leads nowhere, out of the project or to itself states an unknown license.
+        """
+        folder, passed = posixpath.dirname(path), passed | {path}
+        kind = next((kind for kind in (FILE, NEAREST) if statement.startswith(kind)), None)
+        if kind is None:
             return statement
-        path = posixpath.normpath(posixpath.join(posixpath.dirname(manifest), statement.removeprefix(FILE)))
-        found = dict(self._statements.get(path.rpartition("/")[0], ())).get(path)
-        return found or (None if is_license_file(path) else UNKNOWN)
+        name = statement.removeprefix(kind)
+        if kind == NEAREST:
+            found = self._stated_by_nearest(name, folder, passed)
+        else:
+            found = self._stated_by(posixpath.normpath(posixpath.join(folder, name)), passed)
+        is_silent = is_manifest(path) and (is_license_file(name) or is_manifest(name))
+        return found or (None if is_silent else UNKNOWN)
+
+    def _stated_by_nearest(self, name: str, folder: str, passed: frozenset[str]) -> str | None:
+        """Return what the file of a name, with any suffix of texts, states in a folder or the nearest one above that has it."""
+        names = dict.fromkeys([name, *(f"{TEXT_SUFFIX.sub('', name)}{suffix}" for suffix in ("", ".txt", ".md", ".rst"))])
+        while True:
+            for path in (posixpath.join(folder, one) for one in names):
+                if (found := self._stated_by(path, passed)) is not None:
+                    return found
+            if not folder:
+                return None if self._above is None else self._above._stated_by_nearest(name, self._folder, frozenset())
+            if VENDORED_FOLDER.fullmatch(folder):
+                return None
+            folder = folder.rpartition("/")[0]
+
+    def _stated_by(self, path: str, passed: frozenset[str]) -> str | None:
+        """Return what the file at a path, or REUSE's folder of that path, states; None where nothing does."""
+        if path.startswith("../"):
+            above = posixpath.normpath(posixpath.join(self._folder, path))
+            return None if self._above is None else self._above._stated_by(above, frozenset())
+        if path in passed or len(passed) > LONGEST_CHAIN:
+            return None
+        if posixpath.basename(path) == REUSE_FOLDER and (texts := self._resolved_in(path)):
+            return all_of(texts).expression
+        statement = self._statements.get(posixpath.dirname(path), {}).get(path)
+        return None if statement is None else self._resolved(path, statement, passed)
 
 
 def combined(texts: Sequence[Statement], manifests: Sequence[Statement]) -> StatedLicense:

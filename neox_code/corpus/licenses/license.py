@@ -80,12 +80,17 @@ ALTERNATIVES = re.compile(
     r"alternatively|dual[ -]?licen[cs]|either (?:of|one)|under either|your (?:option|choice)|you may choose|"
     r"or the (?:mit|apache|bsd)"
 )
+FILE = "file:"
+"""Before a path relative to the file that holds it: the license is that of this other file."""
+NEAREST = "nearest file:"
+"""Before a name: the license is that of the file of this name in the same folder, else in the nearest one above."""
 CHOICE = re.compile(r"under both (?:of )?(?:the )?(.{10,400}?)one of the above")
 LATER_VERSION = re.compile(r"(?:either version|at your option)(?: \w+){0,8} any later version|either version [\d.]+")
-REFERENCE = re.compile(
-    r"\.{0,2}[\w.-]*(?:/[\w.-]+)+|year:? .{1,40} copyright holder.*|.{0,400}can be found in (?:the )?licen[cs]e.{0,80}"
-)
-"""The whole of a file that refers to another one: a link that was checked out as text; the form of R's packages."""
+REFERENCE = re.compile(r"year:? .{1,40} copyright holder.*|.{0,400}can be found in (?:the )?licen[cs]e.{0,80}")
+"""The whole of a file that leaves the license to another one, in the form of R's packages for instance."""
+FILE_NAME = re.compile(r"[\w./-]*\w")
+POINTER_CHARACTERS = 500
+"""A text up to so long, with the name of one license file and of no license, refers to that file."""
 MENTION_WORDS = 120
 """A text up to so long may be a license by its name alone: "Released under the MIT license."""
 NOTICE_WORDS = 600
@@ -177,18 +182,42 @@ def license_of_file(path: str, text: str) -> str | None:
     """Return the SPDX expression of a license file's text, UNKNOWN for one that is not recognized; None if it states nothing.
 
     >>> license_of_file("LICENSE", "Everything is permitted."), license_of_file("LICENSE", "../../LICENSE")
-    ('LicenseRef-unknown', None)
+    ('LicenseRef-unknown', 'file:../../LICENSE')
+    >>> license_of_file("LICENSE", "Please see COPYING for the terms."), license_of_file("LICENSE", "COPYING")
+    ('nearest file:COPYING', 'file:COPYING')
     """
     if text.startswith("#!"):
         return None
+    link = text.strip().replace("\\", "/")  # a link that was checked out as text, if it is one path
+    is_path = len(link.split()) == 1 and "://" not in link
+    if is_path and (link.startswith(("./", "../", "/")) or is_license_file(link)):
+        return f"{FILE}{link}"
     if (known := license_of_text(text)) is not None:
         return known
-    holders_only = not COPYRIGHT_LINE.sub("", text).strip()
+    stated = COPYRIGHT_LINE.sub("", text)
     words = plain_words(text)
-    if re.search(r"\w", text) is None or holders_only or REFERENCE.fullmatch(" ".join(text.lower().split())):
+    if re.search(r"\w", text) is None or not stated.strip():
         return None
     says_who = "copyright" in path.rpartition("/")[2].lower()
-    return None if says_who and RESTRICTION.search(words) is None else UNKNOWN
+    if RESTRICTION.search(words) is not None:
+        return UNKNOWN
+    if not says_who and (name := named_license_file(stated)) is not None:
+        return f"{FILE if '/' in name else NEAREST}{name}"
+    return None if says_who or REFERENCE.fullmatch(" ".join(text.lower().split())) else UNKNOWN
+
+
+def named_license_file(text: str) -> str | None:
+    """Return the path of the one license file that a short text names; None without one.
+
+    A name without a suffix or folder is one in capitals: "license" is a word.
+
+    >>> named_license_file("See LICENSE.txt in the root."), named_license_file("See ../COPYING"), named_license_file("The license")
+    ('LICENSE.txt', '../COPYING', None)
+    """
+    if len(text) > POINTER_CHARACTERS or "://" in text:
+        return None
+    names = {name for name in FILE_NAME.findall(text) if is_license_file(name) and (not name.isalpha() or name.isupper())}
+    return names.pop() if len(names) == 1 else None
 
 
 @lru_cache(maxsize=256)

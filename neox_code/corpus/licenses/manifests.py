@@ -16,9 +16,9 @@ from configparser import ConfigParser
 from typing import Any
 
 from neox_code.corpus.licenses.headers import UNKNOWN, together
+from neox_code.corpus.licenses.license import FILE
 from neox_code.corpus.licenses.names import R_FILE, spdx_expression
 
-FILE = "file:"
 SEE_FILE = re.compile(r"see licen[cs]e in <?([^\s<>]+)>?|file:(\S+)", re.IGNORECASE)
 NOTHING = frozenset({"", "none", "null", "noassertion", "other", "unknown", "see license", "see license file"})
 CLASSIFIER = "License :: "

@@ -15,14 +15,13 @@ from neox_code.corpus.duplicates.exact import content_digest
 from neox_code.corpus.executors.stages import Stage
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.languages.decoding import decode_detected, decode_ignoring, encoding_of_mark, newlines_of
-from neox_code.corpus.licenses.folder_licenses import statement_of, states_license
-from neox_code.corpus.licenses.headers import UNKNOWN
-from neox_code.corpus.licenses.license import DOCUMENTS, file_license, is_license_file
+from neox_code.corpus.licenses.folder_licenses import statement_of, statement_of_unread, states_license
+from neox_code.corpus.licenses.license import DOCUMENTS, file_license
 from neox_code.corpus.pipeline.parts import PartRow, PartWriter
 from neox_code.corpus.pipeline.prefilter import NO_LANGUAGE, NOT_CHOSEN, Judge, drop_reason, edited_text
 from neox_code.corpus.pipeline.work_folder import Settings, batch_file, load_settings, original_recipe, part_file
 from neox_code.corpus.recipes.registry import errors_of_recipe
-from neox_code.corpus.sources.batches import LINK
+from neox_code.corpus.sources.batches import LINK, REPLACED
 from neox_code.corpus.sources.protocol import Batch, FoundFile
 
 NOT_TEXT = "not text"
@@ -67,38 +66,17 @@ class Scanner:
         """The rows of one file, at least one."""
         names = self.recipe.language_rule.by_name(file.project, file.path)
         first = names[0] if names else None
-        if file.content is None:
-            counted = self._counted(file, None)
-            reason = UNPLACED if file.reason == NO_LANGUAGE and not file.has_path else file.reason
-            unread = UNKNOWN if file.reason != LINK and file.num_bytes and is_license_file(file.path) else None
-            yield PartRow(
-                project,
-                file.path,
-                file.num_bytes,
-                True,
-                first,
-                reason,
-                counted=counted,
-                stated_license=unread,
-                keys=self.no_keys,
-            )
-            return
-        text, encoding = self.decode(file.content)
-        digest, counted = content_digest(file.content).hex(), self._counted(file, text)
-        if text is None:
-            yield PartRow(
-                project,
-                file.path,
-                file.num_bytes,
-                True,
-                first,
-                NOT_TEXT,
-                digest,
-                encoding,
-                counted=counted,
-                stated_license=UNKNOWN if is_license_file(file.path) and is_document(file.path) else None,
-                keys=self.no_keys,
-            )
+        text, encoding, digest = None, None, None
+        if file.content is not None:
+            text, encoding = self.decode(file.content)
+            digest = content_digest(file.content).hex()
+        counted = self._counted(file, text)
+        if file.content is None or text is None:
+            stated = statement_of_unread(file.path, file.link) if is_unread_statement(file) else None
+            reason = NOT_TEXT if file.content is not None else file.reason
+            reason = UNPLACED if reason == NO_LANGUAGE and not file.has_path else reason
+            row = PartRow(project, file.path, file.num_bytes, True, first, reason, digest, encoding)
+            yield row._replace(counted=counted, stated_license=stated, keys=self.no_keys)
             return
         newlines = newlines_of(text)
         first_edits = list(file.edits)
@@ -168,6 +146,15 @@ class Scanner:
                 edits.append(rule.name)
                 file.text = text
         return None, edits or None
+
+
+def is_unread_statement(file: FoundFile) -> bool:
+    """Return True for files that state a license, as far as their name, kind and size show, and whose text is not known."""
+    if not states_license(file.path) or file.reason == REPLACED:
+        return False
+    if file.reason == LINK:
+        return True
+    return file.num_bytes > 0 and (file.content is None or is_document(file.path))
 
 
 def is_document(path: str) -> bool:

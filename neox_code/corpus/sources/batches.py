@@ -14,6 +14,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import xxhash
 
+from neox_code.corpus.licenses.folder_licenses import states_license
+from neox_code.corpus.sources.names import LONGEST_NAME, printable
 from neox_code.corpus.sources.protocol import Batch, FoundFile
 
 BATCH_BYTES = 8 * 2**20
@@ -39,9 +41,16 @@ class ListOfFiles(Batch, Protocol):
     def files(self) -> Sequence[Any]: ...
 
 
+def is_read(file: FoundFile) -> bool:
+    """Return True for files whose content is wanted, and for links to a license, whose content is the path of their target."""
+    return file.reason is None or (file.reason == LINK and states_license(file.path) and file.num_bytes <= LONGEST_NAME)
+
+
 def hand_over(file: FoundFile, content: bytes | None) -> None:
-    """Gives a file what was read for it: its content, or the reason why that is none of its project's."""
-    if content is None:
+    """Give a file what was read for it: its content, the target of a link, or the reason why it is none of its project's."""
+    if file.reason == LINK:
+        file.link = printable(content or b"")
+    elif content is None:
         file.reason = UNREADABLE
     elif len(content) <= LFS_LARGEST and content.startswith(LFS_START):
         file.reason = LFS_POINTER

@@ -22,7 +22,7 @@ from tempfile import TemporaryFile
 from typing import IO
 
 from neox_code.corpus.licenses.folder_licenses import VENDORED_FOLDER
-from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, UNREADABLE, ListOfFiles, hand_over, in_batches, together
+from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, UNREADABLE, ListOfFiles, hand_over, in_batches, is_read, together
 from neox_code.corpus.sources.git import GitSource
 from neox_code.corpus.sources.layout import (
     LAYOUTS,
@@ -99,7 +99,10 @@ class FolderSource:
             project, path = placed_above_projects(self.name, self.layout, level.folders, name)
             project = self._independent(project) if self._is_vendored else project
         path = printable(path)
-        return FoundFile(project, path, size, kind or judge(project, path, size))
+        file = FoundFile(project, path, size, kind or judge(project, path, size))
+        if kind == LINK and is_read(file):
+            hand_over(file, link_target(f"{level.place}/{name}"))
+        return file
 
     def _below(self, level: "Level", name: str) -> "Level":
         place = f"{level.place}/{name}"
@@ -185,6 +188,13 @@ def kind_and_size(entry: "os.DirEntry[str]") -> tuple[str | None, int]:
     except OSError:
         return UNREADABLE, 0
     return (None, status.st_size) if stat.S_ISREG(status.st_mode) else (NOT_A_FILE, 0)
+
+
+def link_target(place: str) -> bytes | None:
+    try:
+        return os.fsencode(Path(place).readlink())
+    except OSError:
+        return None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, UNREADABLE, ListedBatch, ListOfFiles, hand_over, in_batches
+from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, UNREADABLE, ListedBatch, ListOfFiles, hand_over, in_batches, is_read
 from neox_code.corpus.sources.names import printable
 from neox_code.corpus.sources.protocol import FoundFile, Judge, Project
 from neox_code.errors import DataError
@@ -103,12 +103,12 @@ class GitBatch:
     num_bytes: int
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
-        wanted = [object_name for file, object_name in self.files if file.reason is None]
+        wanted = [object_name for file, object_name in self.files if is_read(file)]
         contents = read_blobs(self.objects, wanted)
         done = 0
         for file, _ in self.files:
-            if file.reason is None:
-                done += file.num_bytes
+            if is_read(file):
+                done += file.num_bytes if file.reason is None else 0
                 hand_over(file, next(contents))
             yield file, done
 

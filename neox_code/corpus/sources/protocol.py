@@ -46,6 +46,8 @@ class FoundFile:
     """False for a dataset's row without a path: `path` is its place in the dataset."""
     edits: tuple[str, ...] = ()
     """What reading has changed."""
+    link: str | None = None
+    """The target of a link that states a license, relative to the link's folder."""
 
 
 Judge = Callable[[Project, str, int], str | None]

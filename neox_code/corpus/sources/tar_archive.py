@@ -7,13 +7,14 @@ An archive is one project, unless a layout is given. What comes before a damage 
 whose reason says after how many members. Of members of one path the last is the file, as tar extracts it.
 """
 
+import posixpath
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, REPLACED, hand_over, in_batches, replaced_members
+from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, REPLACED, hand_over, in_batches, is_read, replaced_members
 from neox_code.corpus.sources.compressed import (
     DAMAGED,
     BrokenArchive,
@@ -57,9 +58,11 @@ class TarSource:
     def judged(self, member: tarfile.TarInfo, judge: Judge, is_replaced: bool) -> FoundFile:
         project, path = placed(self.name, self.layout, member_path(member.name) or UNNAMED)
         num_bytes = member.size if member.isreg() else 0
-        return FoundFile(
-            project, path, num_bytes, REPLACED if is_replaced else kind_reason(member) or judge(project, path, num_bytes)
-        )
+        reason = REPLACED if is_replaced else kind_reason(member) or judge(project, path, num_bytes)
+        file = FoundFile(project, path, num_bytes, reason)
+        if reason == LINK and is_read(file):
+            hand_over(file, link_target(member).encode("utf-8", "surrogateescape"))
+        return file
 
     def damaged(self, members: int, damage: Damage) -> FoundFile:
         project, _ = placed(self.name, self.layout, "")
@@ -148,6 +151,13 @@ def paths_of(members: Iterable[tarfile.TarInfo], path: Path) -> Iterator[str]:
     for member in until_damaged(members, path):
         if not isinstance(member, Damage):
             yield "" if member.isdir() else member_path(member.name)
+
+
+def link_target(member: tarfile.TarInfo) -> str:
+    """Return the target of a link relative to its folder; a hard link has its target's path in the archive."""
+    if member.issym():
+        return member.linkname
+    return posixpath.relpath(f"/{member_path(member.linkname)}", posixpath.dirname(f"/{member_path(member.name)}"))
 
 
 def kind_reason(member: tarfile.TarInfo) -> str | None:

@@ -29,6 +29,7 @@ from neox_code.corpus.sources.batches import (
     UNREADABLE,
     hand_over,
     in_batches,
+    is_read,
     replaced_members,
 )
 from neox_code.corpus.sources.compressed import (
@@ -147,8 +148,8 @@ class ZipBatch:
         done = 0
         with self.archive.open("rb", buffering=2**16) as archive:
             for file, member in self.files:
-                if file.reason is None:
-                    done += file.num_bytes
+                if is_read(file):
+                    done += file.num_bytes if file.reason is None else 0
                     hand_over(file, read_member(archive, member, file.num_bytes))
                 yield file, done
 

@@ -4,7 +4,9 @@ import json
 import posixpath
 import subprocess
 import tarfile
+import zipfile
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -46,7 +48,7 @@ def licenses_of(files: dict[str, str]) -> FolderLicenses:
         ({"LICENSE": MIT, "gpl/COPYING": GPL}, "gpl/a.py", "GPL-3.0-only", "gpl/COPYING"),
         ({"LICENSE": APACHE, "ee/LICENSE": ENTERPRISE}, "ee/a.py", UNKNOWN, "ee/LICENSE"),
         ({"LICENSE": APACHE, "ee/LICENSE": ENTERPRISE}, "eels/a.py", "Apache-2.0", "LICENSE"),
-        ({"LICENSE": MIT, "a/LICENSE": "../LICENSE"}, "a/a.py", "MIT", "LICENSE"),
+        ({"LICENSE": MIT, "a/LICENSE": "../LICENSE"}, "a/a.py", "MIT", "a/LICENSE"),
         ({"LICENSE-MIT": MIT, "LICENSE-APACHE": APACHE}, "a.rs", "Apache-2.0 OR MIT", "LICENSE-APACHE, LICENSE-MIT"),
         ({"MIT-LICENSE.txt": MIT, "GPL-LICENSE.txt": GPL}, "a.js", "GPL-3.0-only OR MIT", "GPL-LICENSE.txt, MIT-LICENSE.txt"),
         ({"LICENSE": MIT, "LICENSE.GPL": GPL}, "a.py", "GPL-3.0-only AND MIT", "LICENSE, LICENSE.GPL"),
@@ -78,6 +80,19 @@ def licenses_of(files: dict[str, str]) -> FolderLicenses:
          "gen/b/a.c", "GPL-3.0-only", "REUSE.toml"),
         ({"LICENSE": MIT, "REUSE.toml": '[[annotations]]\npath = "gen/**"\nSPDX-License-Identifier = "GPL-3.0-only"\n'},
          "src/a.c", "MIT", "LICENSE"),
+        ({"LICENSE": "See COPYING.\n", "COPYING": MIT}, "a.c", "MIT", "COPYING"),
+        ({"COPYING": MIT, "a/LICENSE": "Please see the file COPYING for the terms."}, "a/a.c", "MIT", "a/LICENSE"),
+        ({"LICENSE.md": GPL, "a/LICENSE": "See LICENSE in the root directory."}, "a/a.c", "GPL-3.0-only", "a/LICENSE"),
+        ({"LICENSE": MIT, "ee/LICENSE": "See legal/LICENSE.txt", "ee/legal/LICENSE.txt": ENTERPRISE}, "ee/a.c", UNKNOWN,
+         "ee/LICENSE"),
+        ({"LICENSE": MIT, "ee/LICENSE": "See COPYING."}, "ee/a.c", UNKNOWN, "ee/LICENSE"),
+        ({"LICENSE": MIT, "ee/LICENSE": "See LICENSE. No commercial use."}, "ee/a.c", UNKNOWN, "ee/LICENSE"),
+        ({"COPYING": MIT, "vendor/x/LICENSE": "See COPYING."}, "vendor/x/a.c", UNKNOWN, "vendor/x/LICENSE"),
+        ({"LICENSE": "COPYING", "COPYING": "LICENSE"}, "a.c", UNKNOWN, "COPYING"),
+        ({"LICENSE": "See LICENSE."}, "a.c", UNKNOWN, "LICENSE"),
+        ({"LICENSE": MIT, "a/LICENSE": "..\\LICENSE"}, "a/a.c", "MIT", "a/LICENSE"),
+        ({"LICENSE": MIT, "a/Cargo.toml": '[package]\nlicense-file = "LICENSE"\n', "a/LICENSE": "../LICENSE"}, "a/a.rs", "MIT",
+         "a/LICENSE"),
     ],
 )  # fmt: skip
 def test_the_nearest_statement_upwards_decides(files, path, expression, file):
@@ -179,6 +194,112 @@ def test_a_row_without_a_license_does_not_take_that_of_another_row(tmp_path, rep
     rows = sorted(read_manifest(tmp_path / "corpus").to_pylist(), key=lambda row: row["path"])
     assert [row["license"] for row in rows] == ["MIT", None, "GPL-3.0-only", None, "ISC"]
     assert [row["verdict"] for row in rows] == ["kept", "no license", "license not allowed", "no license", "kept"]
+
+
+LINKED = {"LICENSE": MIT, "legal/LICENSE": ENTERPRISE, "LICENSES/ISC.txt": ISC, "isc/LICENSE.txt": ISC, "pkg/package.json": "{}"}
+LINKS = {  # link: target, the license of its folder by POSIX's rules for links
+    "ee/LICENSE": ("../legal/LICENSE", UNKNOWN),
+    "packages/x/LICENSE": ("../../LICENSE", "MIT"),
+    "chain/COPYING": ("../packages/x/LICENSE", "MIT"),
+    "isc/LICENSE": ("LICENSE.txt", "ISC"),
+    "reuse/LICENSES": ("../LICENSES", "ISC"),
+    "pkg/LICENSE": ("../isc/LICENSE", "ISC"),
+    "loop/LICENSE": ("../loop/COPYING", UNKNOWN),
+    "loop/COPYING": ("LICENSE", UNKNOWN),
+    "self/LICENSE": ("LICENSE", UNKNOWN),
+    "dangling/LICENSE": ("../nowhere/LICENSE", UNKNOWN),
+    "empty/LICENSE": (".", UNKNOWN),
+    "absolute/LICENSE": ("/LICENSE", UNKNOWN),
+    "outside/LICENSE": ("../../LICENSE", UNKNOWN),
+    "far/LICENSE": ("../" * 1000 + "LICENSE", UNKNOWN),
+}
+LONG_CHAIN = {"long/LICENSE": "LICENSE.1", **{f"long/LICENSE.{number}": f"LICENSE.{number + 1}" for number in range(1, 3000)}}
+
+
+def write_links(root: Path, kind: str) -> Path:
+    """Write LINKED and LINKS, and a file of code in each folder, as a source of a kind."""
+    folder = root / "t" / "me" / "prop"
+    (root / "t" / "me").mkdir(parents=True)
+    (root / "t" / "me" / "LICENSE").write_text(MIT)  # of another project
+    for path, text in LINKED.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    links = {path: target for path, (target, _) in LINKS.items()} | (LONG_CHAIN if kind == "tar" else {})
+    for path, target in links.items():
+        (folder / path).parent.mkdir(exist_ok=True, parents=True)
+        (folder / path).with_name("code.py").write_text(code(path.split("/")[-2]))
+        if kind == "text":
+            (folder / path).write_text(target)
+        elif kind != "zip":
+            (folder / path).symlink_to(target)
+    if kind in ("folder", "text"):
+        return folder
+    if kind == "git":
+        for command in (("init", "-q"), ("add", "-A"), ("-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-qm", "x")):
+            subprocess.run(["git", "-C", folder, *command], check=True)
+        subprocess.run(["git", "clone", "-q", "--bare", folder, root / "prop.git"], check=True)
+        return root / "prop.git"
+    if kind == "zip":
+        with zipfile.ZipFile(root / "prop.zip", "w") as archive:
+            for path in sorted(folder.rglob("*")):
+                archive.write(path, path.relative_to(folder))
+            for path, target in links.items():
+                link = zipfile.ZipInfo(path)
+                link.external_attr = 0o120777 << 16
+                archive.writestr(link, target)
+        return root / "prop.zip"
+    with tarfile.open(root / f"prop.{kind}", "w:gz" if kind == "tgz" else "w") as tar:
+        tar.add(folder, "prop-1.0")
+        for path, target in (
+            ("hard/LICENSE", "legal/LICENSE"),
+            ("hard/mit/LICENSE", "LICENSE"),
+            ("hard/out/LICENSE", "../x/LICENSE"),
+        ):
+            link = tarfile.TarInfo(f"prop-1.0/{path}")
+            link.type, link.linkname = tarfile.LNKTYPE, f"prop-1.0/{target}"
+            tar.addfile(link)
+            tar.add(folder / "ee" / "code.py", f"prop-1.0/{path.removesuffix('LICENSE')}code.py")
+    return root / f"prop.{kind}"
+
+
+@pytest.mark.parametrize("kind", ["folder", "text", "git", "zip", "tar", "tgz"])
+def test_a_link_states_the_license_of_its_target_and_one_that_leads_nowhere_an_unknown_one(kind, tmp_path):
+    recipe = replace(RECIPE, duplicates=())
+    build_corpus([str(write_links(tmp_path, kind))], tmp_path / "corpus", recipe, seed=1, workers=1, layout="repository")
+    rows = {row["path"].removeprefix("prop-1.0/"): row for row in read_manifest(tmp_path / "corpus").to_pylist()}
+    licenses = {Path(path).parent.as_posix(): rows[path]["license"] for path in rows if path.endswith("code.py")}
+    expected = {Path(path).parent.as_posix(): license for path, (_, license) in LINKS.items()}
+    if kind == "text":
+        for folder in ("reuse", "empty"):  # the texts of links to folders name no license file
+            del expected[folder], licenses[folder]
+    if kind in ("tar", "tgz"):
+        expected |= {"hard": UNKNOWN, "hard/mit": "MIT", "hard/out": UNKNOWN}
+    if kind == "tar":
+        expected["long"] = UNKNOWN
+    assert licenses == expected
+    verdicts = {rows[path]["verdict"] for path in rows if path.endswith("code.py") and rows[path]["license"] == UNKNOWN}
+    assert verdicts == {"unknown license"}
+
+
+def test_a_link_below_a_project_leads_to_the_root_of_its_source(tmp_path):
+    for path, text in {"LICENSE": MIT, "x/code.py": code("x"), "y/code.py": code("y"), "y/LICENSE.txt": GPL}.items():
+        (tmp_path / "t" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "t" / path).write_text(text)
+    (tmp_path / "t" / "x" / "LICENSE").symlink_to("../LICENSE")
+    (tmp_path / "t" / "y" / "LICENSE").symlink_to("../../LICENSE")
+    build_corpus([str(tmp_path / "t")], tmp_path / "corpus", RECIPE, seed=1, workers=1, layout="project")
+    rows = {row["repository"]: row["license"] for row in read_manifest(tmp_path / "corpus").to_pylist() if row["path"] == "code.py"}
+    assert rows == {"t/x": "MIT", "t/y": f"GPL-3.0-only AND {UNKNOWN}"}
+
+
+def test_of_two_license_files_of_one_path_in_an_archive_the_later_states_the_license(tmp_path):
+    with tarfile.open(tmp_path / "prop.tar", "w") as tar:
+        for path, text in (("LICENSE", ENTERPRISE), ("a.py", code("a")), ("LICENSE", MIT)):
+            member = tarfile.TarInfo(path)
+            member.size = len(text)
+            tar.addfile(member, BytesIO(text.encode()))
+    build_corpus([str(tmp_path / "prop.tar")], tmp_path / "corpus", RECIPE, seed=1, workers=1)
+    assert {row["license"] for row in read_manifest(tmp_path / "corpus").to_pylist()} == {"MIT"}
 
 
 TREE = {

@@ -151,7 +151,7 @@ Portions of this software are licensed as follows:
         (PROPRIETARY, UNKNOWN),
         ("The software may be used in production with a valid subscription. Everything else is under the MIT license.", UNKNOWN),
         ("YEAR: 2020\nCOPYRIGHT HOLDER: Ann Lee\n", None),
-        ("../../LICENSE", None),
+        ("../../LICENSE", "file:../../LICENSE"),
         ("Copyright (c) 2020 Ann Lee\n", None),
         ("#!/bin/sh\ngrep -r license .\n", None),
         ("", None),
