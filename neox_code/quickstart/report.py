@@ -104,8 +104,16 @@ LOSSES = {"training": "train/lm_loss", "validation": "validation/lm_loss"}
 
 
 def losses(metrics: Sequence[Mapping[str, float]], key: str) -> list[Point]:
-    """(iteration, loss) for the rows that have one."""
-    return [(row["iteration"], row[key]) for row in metrics if key in row]
+    """Return (iteration, loss) of the rows that have a loss.
+
+    The last row of training is the mean of the steps since the row before. It is left out where they are fewer than half of a whole
+    interval: a mean of so few steps is no point of a curve of means.
+    """
+    points = [(row["iteration"], row[key]) for row in metrics if key in row]
+    is_mean = key == LOSSES["training"] and len(points) > 2
+    if is_mean and 2 * (points[-1][0] - points[-2][0]) < points[-2][0] - points[-3][0]:
+        points.pop()
+    return points
 
 
 def verdict(language: LanguageResult) -> str:

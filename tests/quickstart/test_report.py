@@ -12,7 +12,7 @@ from neox_code.corpus.duplicates.exact import ExactDuplicates
 from neox_code.corpus.pipeline.index import LEFT_ASIDE
 from neox_code.corpus.shards import KEPT, CorpusSummary, Count
 from neox_code.evaluation.heldout_result import HeldoutResult, LanguageResult
-from neox_code.quickstart.report import Findings, render, write_report
+from neox_code.quickstart.report import Findings, losses, render, write_report
 
 HOSTILE = '</span></pre><script>alert("&amp;")</script>\n\tif a < b && c: # {{ 7 * 7 }}\n'
 
@@ -160,6 +160,13 @@ def test_losses_are_drawn(findings: Findings) -> None:
     lines = [value for name, value in page.attributes if name == "points"]
     assert [len(points.split()) for points in lines] == [2, 1]
     assert page.tags.count("circle") == 1
+
+
+@pytest.mark.parametrize(("last", "drawn"), [(1302, 1300), (1324, 1300), (1325, 1325), (1350, 1350)])
+def test_a_mean_of_few_steps_is_no_point_of_the_training_curve(last: int, drawn: int) -> None:
+    metrics = [{"iteration": iteration, "train/lm_loss": 3.0} for iteration in (1250, 1300, last)]
+    assert losses(metrics, "train/lm_loss")[-1][0] == drawn
+    assert losses([{"iteration": 1250, "validation/lm_loss": 4.0}] * 3, "validation/lm_loss") == [(1250, 4.0)] * 3
 
 
 def test_a_page_without_held_out_files_says_so(findings: Findings, tmp_path: Path) -> None:
