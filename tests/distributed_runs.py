@@ -25,7 +25,7 @@ from neox_code.training.trackers import read_metrics
 TIMEOUT_SECONDS = 240
 
 server = multiprocessing.get_context("forkserver")
-server.set_forkserver_preload(["neox_code.training.pretrain", "distributed_runs"])
+server.set_forkserver_preload(["neox_code.training.pretrain", "distributed_runs", "engine_imports"])
 
 
 def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:

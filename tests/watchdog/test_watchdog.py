@@ -153,7 +153,9 @@ def two_ranks(job, tmp_path) -> Iterator[object]:
 
 
 @pytest.mark.parametrize(
-    ("act", "timeout_seconds"), [(hang_asleep, None), (hang_in_a_loop, 4), (hang_in_select, 4)], ids=lambda value: str(value)
+    ("act", "timeout_seconds"),
+    [(hang_asleep, None), (hang_in_a_loop, 4), (hang_in_select, 4)],
+    ids=lambda value: getattr(value, "__name__", None),
 )
 def test_a_rank_that_hangs_is_named_with_its_place_and_every_rank_ends(two_ranks, act, timeout_seconds):
     run = two_ranks(before_batch, act, HANG_ITERATION, 0, 0, hang_timeout_seconds=timeout_seconds, train_iters=50)
