@@ -42,7 +42,7 @@ from neox_code.launch.hosts import address_of
 from neox_code.launch.rank_process import run_rank
 from neox_code.launch.stop_signals import StopSignals
 from neox_code.launch.supervise import signal_sentence, start
-from neox_code.processes.error_report import ERROR_VARIABLE, leave_report
+from neox_code.processes.error_report import ERROR_VARIABLE, write_report
 
 ANSWER_SECONDS = 20.0
 """From the start until every host's agent has answered."""
@@ -151,7 +151,7 @@ class Fleet:
         if not self.faults:
             return 0
         cause = min(self.faults, key=lambda fault: fault.weight)
-        leave_report(Path(os.environ.get(ERROR_VARIABLE, os.devnull)), cause.message, cause.is_users, is_consequence=False)
+        write_report(Path(os.environ.get(ERROR_VARIABLE, os.devnull)), cause.message, cause.is_users, is_consequence=False)
         return EXIT_USER_ERROR if cause.is_users else cause.status
 
     def accept(self) -> None:

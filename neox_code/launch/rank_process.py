@@ -17,7 +17,7 @@ from typing import NoReturn
 from neox_code.errors import EXIT_RESUME, EXIT_USER_ERROR, remedy_sentence, run_command
 from neox_code.processes.error_report import is_lost_peer, report_error
 from neox_code.processes.parent import die_with_parent
-from neox_code.processes.procfs import start_time
+from neox_code.processes.procfs import read_start_time
 
 LAUNCHER_VARIABLE = "NEOX_CODE_LAUNCHER"
 """The supervisor's process number and start time, `PID:TICKS`."""
@@ -81,7 +81,7 @@ def follow_launcher() -> None:
     supervisor, _, started = os.environ.get(LAUNCHER_VARIABLE, "").partition(":")
 
     def is_alone() -> bool:
-        return os.getppid() != parent or (bool(supervisor) and start_time(int(supervisor)) != started)
+        return os.getppid() != parent or (bool(supervisor) and read_start_time(int(supervisor)) != started)
 
     def watch() -> None:
         while not is_alone():

@@ -25,7 +25,7 @@ from neox_code.launch.rank_process import LAUNCHER_VARIABLE
 from neox_code.launch.stop_signals import StopSignals
 from neox_code.launch.supervise import exit_status
 from neox_code.processes.parent import die_with_parent
-from neox_code.processes.procfs import start_time
+from neox_code.processes.procfs import read_start_time
 
 RESUME_SECONDS = 10.0
 """After a rank has ended to be resumed, until the others are killed: they end at the same step."""
@@ -76,7 +76,7 @@ def rank_environments(hosts: Resources, node: int, address: str, port: int) -> l
     if visible_gpus():
         shared["CUDA_VISIBLE_DEVICES"] = ",".join(slots[node])
     if LAUNCHER_VARIABLE not in os.environ:  # started by hand: the ranks end with this process
-        shared[LAUNCHER_VARIABLE] = f"{os.getpid()}:{start_time(os.getpid())}"
+        shared[LAUNCHER_VARIABLE] = f"{os.getpid()}:{read_start_time(os.getpid())}"
     own = [{"RANK": first_rank + local_rank, "LOCAL_RANK": local_rank} for local_rank in range(len(slots[node]))]
     return [{name: str(value) for name, value in (shared | rank).items()} for rank in own]
 

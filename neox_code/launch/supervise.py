@@ -32,9 +32,9 @@ from typing import Any
 from neox_code.errors import EXIT_RESUME, EXIT_USER_ERROR, print_error
 from neox_code.launch.rank_process import LAUNCHER_VARIABLE
 from neox_code.launch.stop_signals import ENDING_SIGNALS, STOP_SIGNALS, StopSignals
-from neox_code.processes.error_report import ERROR_VARIABLE, leave_report, read_report
+from neox_code.processes.error_report import ERROR_VARIABLE, read_report, write_report
 from neox_code.processes.parent import die_with_parent
-from neox_code.processes.procfs import end_marked, environment_of, processes, start_time, state_of, value_of
+from neox_code.processes.procfs import find_values, kill_marked, list_processes, read_environment, read_start_time, state_of
 
 GRACE_SECONDS = 10.0
 """After a signal was handed on, until the processes are killed; a training has its `stop_timeout` besides."""
@@ -98,10 +98,10 @@ def run_to_end(
     is_training = stop_timeout is not None
     with tempfile.TemporaryDirectory(prefix="neox-code-") as folder:
         error_file = Path(folder) / "error.json"
-        marks = {LAUNCHER_VARIABLE: f"{os.getpid()}:{start_time(os.getpid())}", ERROR_VARIABLE: str(error_file)}
+        marks = {LAUNCHER_VARIABLE: f"{os.getpid()}:{read_start_time(os.getpid())}", ERROR_VARIABLE: str(error_file)}
         child = start(command, {**os.environ, **(environment or {}), **marks}, signal.SIGKILL, signals if is_training else None)
         code = wait(child, signals, error_file, GRACE_SECONDS + (stop_timeout or 0.0))
-        end_marked(f"{ERROR_VARIABLE}={error_file}")
+        kill_marked(f"{ERROR_VARIABLE}={error_file}")
         status, received = exit_status(code), signals.received
         was_cut = received is not None and (signals.is_urgent or not is_training or code == -signal.SIGKILL)
         if received is not None and was_cut:
@@ -146,7 +146,7 @@ def wait(child: "subprocess.Popen[bytes]", signals: StopSignals, error_file: Pat
         if signals.is_urgent or now > deadline or now > failing_since + FAILING_SECONDS:
             child.kill()
         elif failing_since == math.inf and signals.received is None and (message := stopped.message(now)) is not None:
-            leave_report(error_file, message)
+            write_report(error_file, message)
             child.kill()
     return code
 
@@ -166,10 +166,10 @@ class StoppedRanks:
         if now > self.last_look + STOPPED_SECONDS / 2:  # this process was stopped as well: a pause of the whole run
             self.since = {}
         self.last_look = now
-        self.since = {process: self.since.get(process, now) for process in processes() if self.is_stopped(process)}
+        self.since = {process: self.since.get(process, now) for process in list_processes() if self.is_stopped(process)}
         for process, since in self.since.items():
             if now >= since + STOPPED_SECONDS - 2:
-                rank = next(iter(value_of(b"RANK", environment_of(process))), "?")
+                rank = next(iter(find_values(b"RANK", read_environment(process))), "?")
                 return (
                     f"rank {rank} hangs: its process {process} on {socket.gethostname()} was stopped (SIGSTOP). "
                     "Find what stopped it, and rerun the same command."
@@ -177,7 +177,7 @@ class StoppedRanks:
         return None
 
     def is_stopped(self, process: int) -> bool:
-        return state_of(process) == "T" and self.mark in environment_of(process)
+        return state_of(process) == "T" and self.mark in read_environment(process)
 
 
 def exit_status(code: int) -> int:

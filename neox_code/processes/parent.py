@@ -1,9 +1,9 @@
 """A child process that never outlives its parent, however the parent ends (`kill -9` included).
 
-    parent = os.getpid()                          # in the parent, handed to the child
+    parent = os.getpid()                          # in the parent; pass it to the child
     die_with_parent(signal.SIGKILL, parent)       # first thing in the child
 
-Linux only (prctl); elsewhere nothing happens and False is returned.
+Linux only, by prctl(2); on other systems it returns False and does nothing.
 """
 
 import ctypes
@@ -15,9 +15,9 @@ PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(death_signal: int = signal.SIGKILL, parent: int | None = None) -> bool:
-    """Has the kernel send `death_signal` to this process when the thread that started it ends; returns whether that is in force.
+    """Let the kernel send `death_signal` to this process when the thread that started it ends; return True if that is in force.
 
-    With `parent`, the expected parent's process id, the signal is sent at once where that process is gone already.
+    `parent` is the expected parent's process id: the signal is sent at once if that process has ended already.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,7 +1,7 @@
-"""Processes of this machine as Linux's /proc shows them: state, environment, start time; ending those that carry a mark.
+"""Processes of this machine as Linux's /proc shows them: state, environment, start time; killing those that carry a mark.
 
     state_of(4711)                                # "R", "S", "T" ... as ps shows it; None for a process that has ended
-    end_marked("NEOX_CODE_ERROR_FILE=/tmp/a")     # kill all processes whose environment holds this variable
+    kill_marked("NEOX_CODE_ERROR_FILE=/tmp/a")    # kill all processes whose environment holds this variable
 
 Source: proc(5).
 """
@@ -15,35 +15,45 @@ from pathlib import Path
 from neox_code.errors import LaunchError
 
 KILL_SECONDS = 10.0
-"""How long `end_marked` waits for killed processes to be gone."""
+"""How long `kill_marked` waits for killed processes to end."""
 
 
-def value_of(name: bytes, environment: Sequence[bytes]) -> list[str]:
-    return [entry.partition(b"=")[2].decode() for entry in environment if entry.startswith(name + b"=")]
-
-
-def state_of(process: int) -> str | None:
-    """The letter that ps shows; None for a process that has ended."""
+def read_state(folder: Path) -> str | None:
+    """Return the state letter of a process or thread by its folder below /proc, as ps shows it; None if it has ended."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        return (folder / "stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, IndexError):
         return None
 
 
-def processes() -> list[int]:
+def state_of(process: int) -> str | None:
+    """Return the state letter of a process; None if it has ended."""
+    return read_state(Path("/proc", str(process)))
+
+
+def list_processes() -> list[int]:
+    """Return the ids of all processes."""
     return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
-def environment_of(process: int) -> list[bytes]:
-    """A process's variables; none for one that has ended or is another user's."""
+def read_environment(process: int) -> list[bytes]:
+    """Return a process's variables as `NAME=VALUE`; empty if it has ended or belongs to another user."""
     try:
         return Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
     except OSError:
         return []
 
 
-def start_time(process: int) -> str | None:
-    """When a process started, in clock ticks since boot, which tells it from a later one of the same number; None if it is gone."""
+def find_values(name: bytes, environment: Sequence[bytes]) -> list[str]:
+    """Return the values of a variable in what `read_environment` returned: one, or none."""
+    return [entry.partition(b"=")[2].decode() for entry in environment if entry.startswith(name + b"=")]
+
+
+def read_start_time(process: int) -> str | None:
+    """Return when a process started, in clock ticks since boot; None if it has ended.
+
+    A process id and its start time together identify a process: ids are used again.
+    """
     try:
         stat = Path(f"/proc/{process}/stat").read_text()
     except OSError:
@@ -52,10 +62,13 @@ def start_time(process: int) -> str | None:
     return None if state in "ZX" else numbers[18]
 
 
-def end_marked(mark: str) -> None:
-    """Kills every process whose environment holds `NAME=VALUE`, and waits until none is left."""
+def kill_marked(mark: str) -> None:
+    """Kill every process whose environment holds `mark` (NAME=VALUE), and return when none is left.
+
+    Raises LaunchError after KILL_SECONDS.
+    """
     give_up = time.monotonic() + KILL_SECONDS
-    while marked := [process for process in processes() if mark.encode() in environment_of(process)]:
+    while marked := [process for process in list_processes() if mark.encode() in read_environment(process)]:
         if time.monotonic() > give_up:
             raise LaunchError(f"process {marked[0]} cannot be killed: it waits for a device or a disk. Look at it with ps.")
         for process in marked:

@@ -1,13 +1,13 @@
-"""Processes that work through a list of tasks, and end with whoever started them.
+"""A pool of worker processes for a list of tasks; the workers end when the process that started them ends.
 
     with Workers(4) as workers:
         for index, result in workers.run(scan_batch, tasks):     # a task is a tuple of arguments, with any number of results
             ...
 
-Results come as they are made; `index` tells the task. A worker is a fresh interpreter that imports the function's module and
-nothing of the caller's script, so it is small, needs no `__main__` guard, and inherits no threads. Leaving the block ends the
-workers at once, and so does leaving the loop while one is busy. A worker that is killed (out of memory) is a DataError, never a
-hang.
+Results arrive as they are made; `index` is the number of their task. A worker is a fresh interpreter that imports the function's
+module and not the caller's script: it is small, needs no `__main__` guard and inherits no threads. Leaving the block ends the
+workers at once, and so does leaving the loop while one is busy. A worker that is killed (out of memory) raises DataError in the
+caller.
 """
 
 import contextlib
@@ -30,7 +30,10 @@ RESULT, DONE, FAILED = range(3)
 
 
 class Workers:
-    """At most `count` worker processes, started as tasks come; a context manager. `remedy`: what is said of one that was killed."""
+    """At most `count` worker processes, started as tasks arrive; a context manager.
+
+    `remedy` is the last sentence of the error when a worker is killed.
+    """
 
     def __init__(self, count: int, remedy: str = "Run again with fewer --workers."):
         self.count = count
@@ -45,34 +48,34 @@ class Workers:
         self._end()
 
     def run(self, function: Callable[..., Iterable[Any]], tasks: Iterable[Sequence[Any]]) -> Iterator[tuple[int, Any]]:
-        """Yields (index of the task, result) for every result of `function(*task)`, in the order they arrive.
+        """Yield (index of the task, result) for every result of `function(*task)`, in the order in which they arrive.
 
-        `function` is a module's own and yields its results; what it raises is raised here. Tasks start in order.
+        `function` is defined at the top of a module and yields its results; its exceptions are raised here. Tasks start in order.
         """
         try:
             for index, task in enumerate(tasks):
-                while not self.has_room:
-                    yield from self.arrived()
+                while not self.has_free_worker:
+                    yield from self.receive()
                 self.start(index, function, task)
             while self._busy:
-                yield from self.arrived()
+                yield from self.receive()
         finally:
             if self._busy:
-                self._end()  # the next tasks are not to be given the results of these
+                self._end()  # a later run must not receive the results of this one
 
     @property
-    def has_room(self) -> bool:
-        """Whether another task can be started."""
+    def has_free_worker(self) -> bool:
+        """True if another task can be started."""
         return len(self._busy) < self.count
 
     def start(self, index: int, function: Callable[..., Iterable[Any]], task: Sequence[Any]) -> None:
-        """Starts a task, for which there must be room; its results are among those that have `arrived`."""
+        """Start a task on a free worker; `receive` yields its results."""
         worker = next((worker for worker in self._processes if worker not in self._busy), None) or self._start()
         self._send(worker, (function, task))
         self._busy[worker] = index
 
-    def arrived(self, timeout: float | None = None) -> Iterator[tuple[int, Any]]:
-        """Yields the (index, result)s that are there, after waiting up to `timeout` seconds for the first of them."""
+    def receive(self, timeout: float | None = None) -> Iterator[tuple[int, Any]]:
+        """Yield each (index, result) that has arrived, after waiting up to `timeout` seconds for the first of them."""
         ready: list[Connection] = wait(list(self._busy), timeout)  # type: ignore[assignment]
         for worker in ready:
             while worker in self._busy and worker.poll():
@@ -126,12 +129,12 @@ class Workers:
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def serve(connection: Connection) -> None:
-    """A worker's life: take a task, send its results, until the other end is closed."""
+def work(connection: Connection) -> None:
+    """Receive tasks and send their results, until the other end is closed."""
     while True:
         function, arguments = connection.recv()
         try:
@@ -139,11 +142,11 @@ def serve(connection: Connection) -> None:
                 connection.send((RESULT, result))
             connection.send((DONE, None))
         except Exception as error:
-            connection.send((FAILED, (portable(error), traceback.format_exc())))
+            connection.send((FAILED, (make_picklable(error), traceback.format_exc())))
 
 
-def portable(error: Exception) -> Exception:
-    """The error, or its words where it is one that cannot be sent: pickle calls a class with one argument that asks for two."""
+def make_picklable(error: Exception) -> Exception:
+    """Return the error, or a RuntimeError with its text if pickle cannot restore it: its class may need more than one argument."""
     try:
         pickle.loads(pickle.dumps(error))
         return error
@@ -155,8 +158,8 @@ def main(arguments: Sequence[str]) -> int:
     descriptor, parent = map(int, arguments)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     die_with_parent(signal.SIGKILL, parent)
-    with contextlib.suppress(EOFError, OSError):  # the other end is gone; what a task raises is sent to it
-        serve(Connection(descriptor))
+    with contextlib.suppress(EOFError, OSError):  # the other end has closed; the exceptions of tasks are sent, not raised
+        work(Connection(descriptor))
     return 0
 
 

@@ -22,7 +22,7 @@ import xxhash
 from neox_code.errors import DataError
 from neox_code.files import folder_lock, partial_path, read_json, write_json
 from neox_code.logs import get_logger
-from neox_code.processes.procfs import end_marked
+from neox_code.processes.procfs import kill_marked
 
 log = get_logger(__name__)
 
@@ -94,7 +94,7 @@ def claimed(folder: Path, fresh: bool = False) -> Iterator[Path]:
         raise DataError(f"{folder} holds other things, which would be overwritten or deleted. Choose another --output.")
     with folder_lock(folder):
         write_json(folder / MARK_FILE, {"format": FORMAT})
-        end_marked("=".join(mark_of(folder).popitem()))
+        kill_marked("=".join(mark_of(folder).popitem()))
         if fresh:
             empty(folder)
         yield folder

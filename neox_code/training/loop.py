@@ -126,7 +126,7 @@ class Run:
         return min(training.train_iters, max(state.iteration, round(state.iteration * training.train_seconds / state.seconds)))
 
     def save_now(self) -> None:
-        self.watchdog.rest("saving a checkpoint")
+        self.watchdog.suspend("saving a checkpoint")
         self.save(self.state)
         self.watchdog.beat()
         self.last_save = time.monotonic()
@@ -190,7 +190,7 @@ class Run:
         """The loss on data that is not trained on, where there is some."""
         count = self.config.training.eval_iters
         if loader is not None and count:
-            self.watchdog.rest(f"the first batch of the {name}")
+            self.watchdog.suspend(f"the first batch of the {name}")
             loss = validate(self.engine, self.evaluate, loader, count, self.grid, self.watchdog.beat, self.is_stop_requested)
             if loss is None:
                 if not self.is_stop_requested():

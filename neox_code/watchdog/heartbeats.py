@@ -1,12 +1,12 @@
-"""What each rank last said of itself, where all others can read it: torch.distributed's store, read and written by a thread.
+"""Heartbeats: the state that each rank publishes once a second for all others, by torch.distributed's store and a thread.
 
-    words = Words(say)              # on every rank; say() -> {...}, asked once a second
-    words.listen()
-    words.readings                  # complete readings since then; 0 where the store does not answer
-    words.latest, words.fresh       # the last word of each rank, and the ranks that have said something since
-    words.close(say())              # the last word of this rank
+    heartbeats = Heartbeats(make_state)       # on every rank; make_state() -> {...} is called once a second
+    heartbeats.start_reading()
+    heartbeats.num_readings                   # complete readings since then; 0 if the store does not answer
+    heartbeats.latest, heartbeats.live_ranks  # the last state of each rank; the ranks that have published one since then
+    heartbeats.close(make_state())            # publish the last state of this rank
 
-No collective is involved, and nothing of it waits for the thread that trains.
+No collective is involved, and nothing here waits for the thread that trains.
 """
 
 import json
@@ -17,65 +17,70 @@ from typing import Any
 
 import torch.distributed as dist
 
-Word = Mapping[str, Any]
+RankState = Mapping[str, Any]
 
-SAY_SECONDS = 1.0
+PUBLISH_SECONDS = 1.0
 STORE_SECONDS = 5.0
 
 
-class Words:
-    """This rank's word, said every second, and those of the others, read while it listens."""
+class Heartbeats:
+    """Publish this rank's state every second, and read those of the others on demand."""
 
-    def __init__(self, say: Callable[[], Word]) -> None:
-        self.say = say
-        self.key = f"neox_code/words/{dist.get_rank()}"
-        self.keys = [f"neox_code/words/{rank}" for rank in range(dist.get_world_size())]
-        self.store = dist.distributed_c10d._get_default_store().clone()  # a connection of its own: no call waits for another's
+    def __init__(self, make_state: Callable[[], RankState]) -> None:
+        self.make_state = make_state
+        self.key = f"neox_code/heartbeats/{dist.get_rank()}"
+        self.keys = [f"neox_code/heartbeats/{rank}" for rank in range(dist.get_world_size())]
+        self.store = dist.distributed_c10d._get_default_store().clone()  # an own connection: no call waits for another thread's
         self.store.set_timeout(timedelta(seconds=STORE_SECONDS))
-        self.said = 0
-        self.listen(False)
-        self.post(say())
+        self.num_published = 0
+        self.stop_reading()
+        self.publish(make_state())
         self.closing = threading.Event()
-        self.thread = threading.Thread(target=self.work, name="words", daemon=True)
+        self.thread = threading.Thread(target=self.work, name="heartbeats", daemon=True)
         self.thread.start()
 
-    def listen(self, is_listening: bool = True) -> None:
-        """Begins to read the others' words anew, or stops it."""
-        self.first: list[Word] = []
-        self.latest: list[Word] = []
-        self.readings = 0
-        self.is_listening = is_listening
+    def start_reading(self) -> None:
+        """Read the states of all ranks every second from now on."""
+        self.stop_reading()
+        self.is_reading = True
+
+    def stop_reading(self) -> None:
+        """Stop reading, and drop what was read."""
+        self.is_reading = False
+        self.first: list[RankState] = []
+        self.latest: list[RankState] = []
+        self.num_readings = 0
 
     @property
-    def fresh(self) -> set[int]:
-        """The ranks whose word has changed since this one listens."""
+    def live_ranks(self) -> set[int]:
+        """The ranks that have published a state since reading started."""
         pairs = zip(self.first, self.latest, strict=False)
-        return {rank for rank, (first, latest) in enumerate(pairs) if first["said"] != latest["said"]}
+        return {rank for rank, (first, latest) in enumerate(pairs) if first["number"] != latest["number"]}
 
-    def close(self, last: Word) -> None:
-        """Says the last word and ends the thread; a store that does not answer is not waited for."""
+    def close(self, last: RankState) -> None:
+        """Publish the last state and end the thread; a store that does not answer is ignored after a second."""
         self.closing.set()
-        self.thread.join(SAY_SECONDS)
+        self.thread.join(PUBLISH_SECONDS)
         if not self.thread.is_alive():
             try:
-                self.post(last)
+                self.publish(last)
             except dist.DistError:
                 return  # the rank that keeps the store has ended before
 
     def work(self) -> None:
-        while not self.closing.wait(SAY_SECONDS):
+        while not self.closing.wait(PUBLISH_SECONDS):
             try:
-                self.post(self.say())
-                if self.is_listening:
+                self.publish(self.make_state())
+                if self.is_reading:
                     self.read()
             except (dist.DistError, RuntimeError):
                 continue
 
-    def post(self, word: Word) -> None:
-        self.said += 1
-        self.store.set(self.key, json.dumps({**word, "said": self.said}))
+    def publish(self, state: RankState) -> None:
+        self.num_published += 1
+        self.store.set(self.key, json.dumps({**state, "number": self.num_published}))
 
     def read(self) -> None:
         self.latest = [json.loads(text) for text in self.store.multi_get(self.keys)]
         self.first = self.first or self.latest
-        self.readings += 1
+        self.num_readings += 1

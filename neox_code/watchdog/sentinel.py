@@ -1,9 +1,9 @@
-"""A small process beside a rank that kills it when nothing of it runs any more: stopped, or in a call that lets no thread run.
+"""A small process beside a rank that kills the rank when none of its threads runs: it is stopped, or one call blocks all threads.
 
-    python -I -S sentinel.py NAME          # standard input: a line a second, the seconds until the next must come (0: any time)
+    python -I -S sentinel.py NAME          # standard input: one line a second, the seconds until the next is due (0: no limit)
 
-The rank's own threads see to everything else (`watchdog`); here are no imports but small ones of the standard library. It ends when
-its standard input or the rank ends. A pause of both is no silence, nor is a wait for a disk.
+All other cases belong to the rank's own threads (`watchdog`). This module imports only small standard modules. The process ends
+when its standard input or the rank ends. Time in which both were paused, or in which the rank waited for a disk, does not count.
 """
 
 import os
@@ -13,29 +13,30 @@ import socket
 import sys
 import time
 
-LOOK_SECONDS = 1.0
-LATE_SECONDS = 4.0
-"""A look that comes so much later than it should: this process was paused as well."""
+POLL_SECONDS = 1.0
+PAUSE_SECONDS = 4.0
+"""A poll that returns so much later than it should shows that this process was paused as well."""
 
 
 def watch(name: str, rank: int) -> None:
-    """Until standard input ends, or the process `rank` is no longer the parent, or is killed."""
-    patience, heard = 0.0, time.monotonic()
+    """Kill process `rank` when it stays silent too long; return when standard input ends or the parent is another process."""
+    timeout, last_line = 0.0, time.monotonic()
     while os.getppid() == rank:
-        asked = time.monotonic()
-        is_there = select.select([0], [], [], LOOK_SECONDS)[0]
+        before = time.monotonic()
+        has_input = select.select([0], [], [], POLL_SECONDS)[0]
         now = time.monotonic()
-        if is_there:
+        if has_input:
             lines = os.read(0, 1 << 16).split()
             if not lines:
                 return
-            patience, heard = float(lines[-1]), now
-        elif now > asked + LOOK_SECONDS + LATE_SECONDS or "D" in states(rank):
-            heard = now
-        elif patience and now > heard + patience and os.getppid() == rank:
+            timeout, last_line = float(lines[-1]), now
+        elif now > before + POLL_SECONDS + PAUSE_SECONDS or "D" in read_thread_states(rank):
+            last_line = now
+        elif timeout and now > last_line + timeout and os.getppid() == rank:
             print(
-                f"error: {name} hangs: nothing of its process {rank} on {socket.gethostname()} has run for {now - heard:.0f} s"
-                f"{' (it is stopped: SIGSTOP)' if 'T' in states(rank) else ''}; it is killed. Rerun the same command.",
+                f"error: {name} hangs: nothing of its process {rank} on {socket.gethostname()} has run for {now - last_line:.0f} s"
+                f"{' (it is stopped: SIGSTOP)' if 'T' in read_thread_states(rank) else ''}; it is killed. "
+                "Rerun the same command to resume.",
                 file=sys.stderr,
                 flush=True,
             )
@@ -43,15 +44,15 @@ def watch(name: str, rank: int) -> None:
             return
 
 
-def states(process: int) -> set[str]:
-    """The letters that ps shows for a process's threads."""
+def read_thread_states(process: int) -> set[str]:
+    """Return the state letters of a process's threads, as ps shows them. Source: proc(5)."""
     found = set()
     try:
         for thread in os.listdir(f"/proc/{process}/task"):  # noqa: PTH208 - pathlib would be the largest import
             with open(f"/proc/{process}/task/{thread}/stat") as file:  # noqa: PTH123
                 found.add(file.read().rpartition(")")[2].split()[0])
     except OSError:
-        return found  # the process, or a thread, has ended meanwhile
+        return found  # the process or a thread has ended meanwhile
     return found
 
 

@@ -1,14 +1,14 @@
-"""Ends a run in which a rank hangs: a thread in every rank that sees when no step has ended for too long.
+"""End a run in which a rank hangs: a thread in every rank notices when no step has ended for too long.
 
     with Watchdog(config.parallelism.hang_timeout_seconds, grid) as watchdog:
-        watchdog.rest("compiling")       # what comes now may take its time
+        watchdog.suspend("compiling")    # the next operation has no time limit
         ...
         watchdog.beat()                  # a step or batch has ended; the next is due
 
-When one is overdue, every rank knows within seconds which ranks say nothing any more, which wait for others, and which stand
-somewhere else; each says so and ends, whatever its training thread is caught in. Then the launcher, ours or another, ends the rest.
-A run is not ended while a rank saves, waits for a disk, or has just gone on; nor for having been paused itself (SIGSTOP, a laptop
-that slept). A stopped process cannot end itself: `sentinel` does it.
+When a step is overdue, every rank reads within seconds which ranks are silent, which wait for others, and which are elsewhere. Each
+rank reports that and ends, whatever its training thread is blocked in; then the launcher, ours or another, ends the rest.
+A run continues while a rank saves, waits for a disk or has just finished a step, and after it was paused as a whole (SIGSTOP, a
+suspended laptop). A stopped process cannot end itself: the `sentinel` process kills it.
 """
 
 import os
@@ -25,45 +25,47 @@ from types import TracebackType
 
 from neox_code.errors import print_error
 from neox_code.parallel.grid import ParallelGrid
-from neox_code.processes.error_report import ERROR_VARIABLE, leave_report
+from neox_code.processes.error_report import ERROR_VARIABLE, write_report
 from neox_code.watchdog import sentinel
-from neox_code.watchdog.heartbeats import Word, Words
-from neox_code.watchdog.thread_state import place, stack_of, waits_for_disk, waits_for_ranks
+from neox_code.watchdog.heartbeats import Heartbeats, RankState
+from neox_code.watchdog.thread_state import format_place, is_waiting_for_disk, is_waiting_for_ranks, read_stack
 
-LEAST_SECONDS = 15.0
-"""A step is never overdue before."""
+SHORTEST_LIMIT_SECONDS = 15.0
+"""The least automatic limit of a step."""
 
-TIMES_THE_LONGEST = 3.0
+LONGEST_STEP_FACTOR = 3.0
 SPARE_SECONDS = 5.0
+"""The automatic limit is LONGEST_STEP_FACTOR times the longest of the last RECENT_STEPS steps, and SPARE_SECONDS."""
+
 RECENT_STEPS = 100
 WARM_UP_STEPS = 2
-"""Steps at the beginning in which kernels are built and buffers made; they are never overdue."""
+"""Number of first steps without a limit: kernels are built and buffers allocated in them."""
 
-LOOK_SECONDS = 0.5
-LATE_SECONDS = 5.0
-"""A look that comes so late: this process was paused."""
+POLL_SECONDS = 0.5
+PAUSE_SECONDS = 5.0
+"""A poll that comes so late shows that this process was paused."""
 
-HEARING_SECONDS = 3.0
-"""Before a step is overdue, its rank begins to listen to the others: one that says nothing for so long is silent."""
+SILENCE_SECONDS = 3.0
+"""A rank reads the others' heartbeats from so long before its step is overdue; one without a heartbeat for so long is silent."""
 
-TELLING_SECONDS = 2.0
-"""An age from which a word names a place: reading it costs a little."""
+PLACE_SECONDS = 2.0
+"""Age of a step from which its heartbeats name the place of the thread, which costs a little to read."""
 
 DISK_SECONDS = 5.0
 """A thread that waited for a disk so recently is reading or writing."""
 
-LEAVING_SECONDS = 1.0
-"""From the verdict to the end of the process: the other ranks come to theirs, and the store is there for it."""
+EXIT_DELAY_SECONDS = 1.0
+"""From the report to the end of the process: the other ranks need the store for their own reports."""
 
 SENTINEL_SECONDS = 4.0
-"""What the sentinel waits beyond the limit: the ranks' own word comes first."""
+"""Time that the sentinel adds to the limit, so that the ranks' own reports come first."""
 
-NAMED = 4
-"""A sentence names no more ranks than this."""
+MOST_NAMED = 4
+"""The greatest number of ranks that a message names."""
 
 
 class Watchdog:
-    """Watches the thread that enters it."""
+    """Watch the thread that enters this context."""
 
     def __init__(self, timeout_seconds: float | None, grid: ParallelGrid) -> None:
         self.timeout, self.rank = timeout_seconds, grid.rank
@@ -71,12 +73,12 @@ class Watchdog:
         self.recent: deque[float] = deque(maxlen=RECENT_STEPS)
         self.beats = 0
         self.sentinel: subprocess.Popen[bytes] | None = None
-        self.rest("starting")
+        self.suspend("starting")
 
     # ---- the watched thread
 
     def beat(self) -> None:
-        """A step or batch has ended, and the next is due within the limit."""
+        """Record that a step or batch has ended; the next is due within the limit."""
         now = time.monotonic()
         was_due = self.is_due
         if was_due:
@@ -86,17 +88,17 @@ class Watchdog:
         if self.is_due and not was_due:
             self.feed_sentinel()
 
-    def rest(self, doing: str) -> None:
-        """What comes now may take its time."""
+    def suspend(self, doing: str) -> None:
+        """Allow the operation `doing` to take any time, until the next beat."""
         self.since, self.is_due, self.doing = time.monotonic(), False, doing
         self.feed_sentinel()
 
     def __enter__(self) -> "Watchdog":
         if self.is_on:
             self.watched, self.native_id = threading.get_ident(), threading.get_native_id()
-            self.disk = self.alarm = float("-inf")
-            self.looked = time.monotonic()
-            self.words = Words(self.word)
+            self.last_disk_wait = self.reading_since = float("-inf")
+            self.last_check = time.monotonic()
+            self.heartbeats = Heartbeats(self.make_state)
             self.sentinel = start_sentinel(self.rank)
             self.leaving = threading.Event()
             self.thread = threading.Thread(target=self.watch, name="watchdog", daemon=True)
@@ -105,103 +107,108 @@ class Watchdog:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.is_on:
-            self.rest("ended")
+            self.suspend("ended")
             self.leaving.set()
             self.thread.join()
-            self.words.close(self.word())
+            self.heartbeats.close(self.make_state())
 
     # ---- the watching thread
 
     @property
     def limit(self) -> float:
-        """Seconds that a step may take."""
+        """The time in seconds that a step may take."""
         longest = max(list(self.recent), default=0.0)
-        return self.timeout or max(LEAST_SECONDS, TIMES_THE_LONGEST * longest + SPARE_SECONDS)
+        return self.timeout or max(SHORTEST_LIMIT_SECONDS, LONGEST_STEP_FACTOR * longest + SPARE_SECONDS)
 
     def watch(self) -> None:
         assert self.sentinel is not None
         with self.sentinel:
             try:
-                while not self.leaving.wait(LOOK_SECONDS):
+                while not self.leaving.wait(POLL_SECONDS):
                     self.feed_sentinel()
-                    self.look(time.monotonic())
+                    self.check(time.monotonic())
             finally:
                 self.sentinel.kill()
 
     def feed_sentinel(self) -> None:
-        """Twice a second, and at once where patience begins or ends: what comes may let no other thread run."""
+        """Send the current limit to the sentinel: twice a second, and at once where a limit begins or ends.
+
+        The next operation may keep all other threads of this process from running.
+        """
         if self.sentinel is None or self.sentinel.stdin is None or self.sentinel.stdin.closed:
             return
-        patience = self.limit + SENTINEL_SECONDS if self.is_due else 0.0
+        timeout = self.limit + SENTINEL_SECONDS if self.is_due else 0.0
         try:
-            self.sentinel.stdin.write(f"{patience:.1f}\n".encode())
+            self.sentinel.stdin.write(f"{timeout:.1f}\n".encode())
         except OSError:
-            return  # somebody killed it; the rank does without
+            return  # the sentinel was killed; the rank runs without it
 
-    def look(self, now: float) -> None:
-        """One look at the watched thread."""
-        is_late, self.looked = now > self.looked + LATE_SECONDS, now
-        if waits_for_disk(self.native_id):
-            self.disk = now
-        if is_late:
+    def check(self, now: float) -> None:
+        """Check the watched thread once; end the process if a rank hangs."""
+        was_paused, self.last_check = now > self.last_check + PAUSE_SECONDS, now
+        if is_waiting_for_disk(self.native_id):
+            self.last_disk_wait = now
+        if was_paused:
             self.since = now
         overdue = now - self.since - self.limit
-        if is_late or not self.is_due or overdue < -HEARING_SECONDS:
-            self.forget_alarm()
-        elif self.alarm < self.since:
-            self.alarm = now
-            self.words.listen()
-        elif overdue > 0 and now > self.alarm + HEARING_SECONDS:
+        if was_paused or not self.is_due or overdue < -SILENCE_SECONDS:
+            self.stop_reading()
+        elif self.reading_since < self.since:
+            self.reading_since = now
+            self.heartbeats.start_reading()
+        elif overdue > 0 and now > self.reading_since + SILENCE_SECONDS:
             since = self.since
-            if self.words.readings > 1 and self.is_excused():
+            if self.heartbeats.num_readings > 1 and self.is_any_rank_busy():
                 self.since = now
-                self.forget_alarm()
+                self.stop_reading()
             elif since == self.since:
                 self.end(now - since)
 
-    def forget_alarm(self) -> None:
-        if self.words.is_listening:
-            self.words.listen(False)
-        self.alarm = float("-inf")
+    def stop_reading(self) -> None:
+        if self.heartbeats.is_reading:
+            self.heartbeats.stop_reading()
+        self.reading_since = float("-inf")
 
-    def word(self) -> Word:
-        """What this rank tells the others of itself."""
+    def make_state(self) -> RankState:
+        """Return the state of this rank that its heartbeat publishes."""
         now = time.monotonic()
         age = now - self.since
-        is_telling = self.is_due and age > TELLING_SECONDS
+        has_place = self.is_due and age > PLACE_SECONDS
         return {
             "host": socket.gethostname(),
             "doing": self.doing,
             "is_due": self.is_due,
             "age": age,
-            "reads": now < self.disk + DISK_SECONDS,
-            "place": place(self.watched) if is_telling else "",
-            "waits": waits_for_ranks(self.watched) if is_telling else False,
+            "reads": now < self.last_disk_wait + DISK_SECONDS,
+            "place": format_place(self.watched) if has_place else "",
+            "waits": is_waiting_for_ranks(self.watched) if has_place else False,
         }
 
-    def is_excused(self) -> bool:
-        """Whether a rank does something that takes its time, or has gone on since."""
-        words = [self.words.latest[rank] for rank in self.words.fresh]
+    def is_any_rank_busy(self) -> bool:
+        """Return True if a live rank is in an operation without limit, waits for a disk, or has finished a step recently."""
+        states = [self.heartbeats.latest[rank] for rank in self.heartbeats.live_ranks]
         return any(
-            word["doing"] != "ended" and (not word["is_due"] or word["reads"] or word["age"] < self.limit / 2) for word in words
+            state["doing"] != "ended" and (not state["is_due"] or state["reads"] or state["age"] < self.limit / 2)
+            for state in states
         )
 
     def end(self, seconds: float) -> None:
-        """Says who hangs and ends this process."""
-        latest, fresh = self.words.latest, self.words.fresh
-        message = verdict(latest, fresh, seconds) if self.words.readings > 1 else self.no_store(seconds)
+        """Report which ranks hang, and end this process."""
+        latest, live_ranks = self.heartbeats.latest, self.heartbeats.live_ranks
+        is_store_there = self.heartbeats.num_readings > 1
+        message = format_hang(latest, live_ranks, seconds) if is_store_there else self.format_missing_store(seconds)
         report = os.environ.get(ERROR_VARIABLE)
-        if self.rank in fresh and not latest[self.rank]["waits"]:
-            print("".join(traceback.format_list(stack_of(self.watched))), file=sys.stderr, flush=True)
+        if self.rank in live_ranks and not latest[self.rank]["waits"]:
+            print("".join(traceback.format_list(read_stack(self.watched))), file=sys.stderr, flush=True)
         host = socket.gethostname()
         if report is not None:
-            leave_report(Path(report), message, is_consequence=False)
-        elif self.rank == min((rank for rank in fresh if latest[rank]["host"] == host), default=self.rank):
+            write_report(Path(report), message, is_consequence=False)
+        elif self.rank == min((rank for rank in live_ranks if latest[rank]["host"] == host), default=self.rank):
             print_error(message)
-        time.sleep(LEAVING_SECONDS)
+        time.sleep(EXIT_DELAY_SECONDS)
         os._exit(1)
 
-    def no_store(self, seconds: float) -> str:
+    def format_missing_store(self, seconds: float) -> str:
         place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         return (
             f"rank 0, or the host {place} where the ranks meet, hangs: it does not answer rank {self.rank} on "
@@ -213,34 +220,34 @@ def start_sentinel(rank: int) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-I", "-S", sentinel.__file__, f"rank {rank}"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)
     assert process.stdin is not None
-    os.set_blocking(process.stdin.fileno(), False)  # where it is stopped, nothing waits for it
+    os.set_blocking(process.stdin.fileno(), False)  # writing to a stopped sentinel must not block
     return process
 
 
 REMEDY = "Rerun the same command, which resumes from the last checkpoint in save; if it hangs there again, that place is the cause."
 
 
-def verdict(latest: Sequence[Word], fresh: set[int], seconds: float) -> str:
-    """Who keeps the others waiting, by the last word of each rank and by who still says something.
+def format_hang(latest: Sequence[RankState], live_ranks: set[int], seconds: float) -> str:
+    """Return which ranks hang and where, from the last state of each rank and the set of ranks that still publish theirs.
 
-    >>> word = {"host": "a", "doing": "a step", "place": "x.py:1 (f): time.sleep(60)", "waits": False}
-    >>> print(verdict([word, {**word, "host": "b", "waits": True}], {0, 1}, 18))
+    >>> state = {"host": "a", "doing": "a step", "place": "x.py:1 (f): time.sleep(60)", "waits": False}
+    >>> print(format_hang([state, {**state, "host": "b", "waits": True}], {0, 1}, 18))
     rank 0 on a hangs at x.py:1 (f): time.sleep(60). No training step has ended for 18 s. Rerun the same command, \
 which resumes from the last checkpoint in save; if it hangs there again, that place is the cause.
     """
-    there = [rank for rank, word in enumerate(latest) if word["doing"] != "ended"]
+    running = [rank for rank, state in enumerate(latest) if state["doing"] != "ended"]
     reasons = [
         f"rank {rank} on {latest[rank]['host']} hangs at {latest[rank]['place']}"
-        if rank in fresh
+        if rank in live_ranks
         else f"rank {rank} on {latest[rank]['host']} hangs: {SILENCE}"
-        for rank in there
-        if rank not in fresh or not latest[rank]["waits"]
+        for rank in running
+        if rank not in live_ranks or not latest[rank]["waits"]
     ]
     if not reasons:
-        waiting = [f"rank {rank} on {latest[rank]['host']} at {latest[rank]['place']}" for rank in there]
-        reasons = [f"the ranks wait for each other, or for a GPU that does not end its work: {'; '.join(waiting[:NAMED])}"]
-    more = f" and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
-    return f"{'; '.join(reasons[:NAMED])}{more}. No training step has ended for {seconds:.0f} s. {REMEDY}"
+        waiting = [f"rank {rank} on {latest[rank]['host']} at {latest[rank]['place']}" for rank in running]
+        reasons = [f"the ranks wait for each other, or for a GPU that does not end its work: {'; '.join(waiting[:MOST_NAMED])}"]
+    more = f" and {len(reasons) - MOST_NAMED} more" if len(reasons) > MOST_NAMED else ""
+    return f"{'; '.join(reasons[:MOST_NAMED])}{more}. No training step has ended for {seconds:.0f} s. {REMEDY}"
 
 
-SILENCE = "it is stopped or killed, in a call that lets nothing else of it run, or its host is down or cut off"
+SILENCE = "it is stopped or killed, in a call that blocks all its threads, or its host is down or cut off"

@@ -9,8 +9,8 @@ import pytest
 
 from neox_code.launch.rank_process import follow_launcher
 from neox_code.launch.supervise import concluded, exit_status
-from neox_code.processes.error_report import leave_report, read_report, report_error
-from neox_code.processes.procfs import start_time
+from neox_code.processes.error_report import read_report, report_error, write_report
+from neox_code.processes.procfs import read_start_time
 
 
 @pytest.mark.parametrize("killed", ["supervisor", "launcher", "rank0", "rank1"])
@@ -94,7 +94,7 @@ def test_a_rank_that_outlasts_the_error_of_another_is_killed(chain, left_over):
 
 @pytest.mark.parametrize(("words", "expected"), [("Connection closed by peer", "SIGKILL"), ("three is not four", "three")])
 def test_what_follows_from_the_end_of_another_rank_is_not_the_error(capsys, tmp_path, words, expected):
-    leave_report(tmp_path / "error.json", words)
+    write_report(tmp_path / "error.json", words)
     assert concluded(137, read_report(tmp_path / "error.json")) == 137
     assert expected in capsys.readouterr().err
 
@@ -144,14 +144,14 @@ def test_a_rank_that_is_over_ends_at_once(word, status, output):
 
 def test_a_process_is_known_by_its_start_time():
     sleeper = subprocess.Popen(["sleep", "60"])
-    started = start_time(sleeper.pid)
-    assert int(started) >= int(start_time(os.getpid()))
-    assert start_time(sleeper.pid) == started
+    started = read_start_time(sleeper.pid)
+    assert int(started) >= int(read_start_time(os.getpid()))
+    assert read_start_time(sleeper.pid) == started
     sleeper.kill()
     os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
-    assert start_time(sleeper.pid) is None
+    assert read_start_time(sleeper.pid) is None
     sleeper.wait()
-    assert start_time(sleeper.pid) is None
+    assert read_start_time(sleeper.pid) is None
 
 
 @pytest.mark.parametrize(("code", "status"), [(0, 0), (2, 2), (139, 139), (-9, 137), (-15, 143), (255, 255)])

@@ -36,7 +36,7 @@ def signal_self_before_batch(number: int, iteration: int) -> None:
 
 def signal_self_at(doing: str, number: int, iteration: int) -> None:
     """Has this process signal itself when it begins to save or to validate at an iteration."""
-    rest = loop.Watchdog.rest
+    rest = loop.Watchdog.suspend
     before = loop.Run.save_now, loop.Run.maybe_evaluate
     place = {"iteration": 0}
 
@@ -54,7 +54,7 @@ def signal_self_at(doing: str, number: int, iteration: int) -> None:
             time.sleep(0.5)  # the thread that reads signals has read it
 
     loop.Run.save_now, loop.Run.maybe_evaluate = follow(0), follow(1)
-    loop.Watchdog.rest = disturbed
+    loop.Watchdog.suspend = disturbed
 
 
 def rank_main(rank: int, world_size: int, port: int, disturb: Callable[..., None], arguments: tuple, words: list[str]) -> None:

@@ -14,8 +14,8 @@ import pytest
 from distributed_runs import server, train
 
 from neox_code.launch.rank_process import exit_rank
+from neox_code.processes.procfs import state_of
 from neox_code.training import loop
-from neox_code.watchdog.thread_state import state
 
 HANG_ITERATION = 4
 
@@ -76,16 +76,16 @@ def before_batch(act, iteration, seconds, pause):
     loop.Run.one_step = disturbed
 
 
-def before(name, seconds):
+def wait_before(name, seconds):
     """Has this process wait before it validates or saves."""
-    real = loop.Watchdog.rest
+    real = loop.Watchdog.suspend
 
     def slow(watchdog, doing):
         real(watchdog, doing)
         if name in doing:
             time.sleep(seconds)
 
-    loop.Watchdog.rest = slow
+    loop.Watchdog.suspend = slow
 
 
 def rank_main(rank, port, folder, disturb, arguments, file, keys):
@@ -181,7 +181,7 @@ def test_a_rank_of_which_nothing_runs_is_named_and_killed(two_ranks, act):
 
 @pytest.mark.parametrize("name", ["validation", "saving"])
 def test_a_slow_validation_or_save_is_waited_for(two_ranks, tmp_path, name):
-    run = two_ranks(before, name, 8, hang_timeout_seconds=3, train_iters=6, save=str(tmp_path / "save"))
+    run = two_ranks(wait_before, name, 8, hang_timeout_seconds=3, train_iters=6, save=str(tmp_path / "save"))
     assert run.statuses() == [0, 0], run.said(0)
 
 
@@ -189,7 +189,7 @@ def test_a_slow_disk_is_waited_for(two_ranks):
     run = two_ranks(before_batch, wait_for_a_disk, HANG_ITERATION, 9, 0, hang_timeout_seconds=3, train_iters=8)
     run.wait_for_the_hang()
     time.sleep(2)
-    assert state(Path(f"/proc/{run.ranks[1].pid}/stat")) == "D"
+    assert state_of(run.ranks[1].pid) == "D"
     assert run.statuses() == [0, 0], run.said(0)
 
 

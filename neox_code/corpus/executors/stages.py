@@ -62,9 +62,9 @@ class LocalExecutor:
 
     def begin(self, stage: Stage, work: Path, task: int) -> None:
         """Starts a task of the stage that will be run, if a process is free; it goes on while others are being found."""
-        for begun, done in self._workers.arrived(timeout=0):
+        for begun, done in self._workers.receive(timeout=0):
             self._begun[stage.name, -1 - begun].append(done)
-        if self._workers.has_room:
+        if self._workers.has_free_worker:
             self._workers.start(-1 - task, stage.run, (work, task))  # a number that `run` gives to no task
             self._begun[stage.name, task] = []
 
