@@ -71,6 +71,7 @@ def project(folder):
     for entry in (ROOT / "neox_code").iterdir():
         if entry.name not in ("commands", "__pycache__"):
             (folder / "neox_code" / entry.name).symlink_to(entry)
+    shutil.copy(ROOT / "neox_code" / "commands" / "__main__.py", commands)
     for name, text in (("__init__", ""), ("echo", ECHO), ("train", TRAIN)):
         (commands / f"{name}.py").write_text(text)
     return folder / "deepy.py"
@@ -80,7 +81,7 @@ def test_alone_or_with_h_it_says_how_to_call_it(deepy):
     for words in ((), ("-h",), ("--help",)):
         ended = deepy(*words)
         assert ended.returncode == 0
-        assert ended.stdout.startswith("usage: ./deepy.py SCRIPT CONFIG")
+        assert ended.stdout.startswith("usage: ./deepy.py COMMAND CONFIG")
         assert "  train       Train a model, or continue with its newest checkpoint.\n" in ended.stdout
         assert "configs/README.md lists every key" in ended.stdout
 
@@ -119,7 +120,7 @@ def test_the_help_of_a_command_describes_it_and_offers_its_own_options(deepy, co
 def test_a_script_that_is_not_the_launchers_is_refused_with_its_heir(deepy, word, instead):
     ended = deepy(word, "--input", "x")
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr.startswith(f"error: {word} is not a script of this program. {instead}")
+    assert ended.stderr.startswith(f"error: {word} is not a command of this program. {instead}")
     assert ended.stderr.endswith(" Choose among benchmark, evaluate, generate, quickstart, train.\n")
 
 
@@ -157,7 +158,7 @@ def test_it_can_be_run_as_a_program():
 def test_an_unknown_script_is_one_sentence_with_the_choices(deepy, project):
     ended = deepy("dance.py", "conf/shape", launcher=project)
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == "error: dance.py is not a script of this program. Choose among echo, train.\n"
+    assert ended.stderr == "error: dance.py is not a command of this program. Choose among echo, train.\n"
 
 
 @pytest.mark.parametrize("script", ["train", "train.py", "./train.py", "/somewhere/train.py"])

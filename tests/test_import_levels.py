@@ -204,7 +204,7 @@ def test_the_project_has_no(rule):
 def test_the_whole_package_is_read():
     read = this_project().imports
     assert {Path("deepy.py"), Path(PACKAGE, "errors.py"), Path(PACKAGE, "config", "neox.py")} <= read.keys()
-    assert {found.name for found in read[Path("deepy.py")]} >= {"os", "neox_code.launch.supervise.run"}
+    assert {found.name for found in read[Path("deepy.py")]} == {"sys", "neox_code.commands.__main__.start"}
 
 
 PYPROJECT = """

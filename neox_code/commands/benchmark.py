@@ -10,7 +10,6 @@ FOLDER is LANGUAGE/organization/project, of which each part takes a sample. `fil
 of benchmarks and secrets, and its lines are `rate R NAME`; NEOX_CODE_TEST_DATA names the folder of the published benchmarks.
 """
 
-import argparse
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
@@ -26,8 +25,9 @@ from neox_code.benchmarks.data import PARTS, run_part
 from neox_code.benchmarks.filters import measure_filters
 from neox_code.benchmarks.report import print_table
 from neox_code.benchmarks.sample import sample_texts, take_sample
-from neox_code.config.command_line import config_parser, from_parsed
+from neox_code.config.command_line import Parser, config_parser, from_parsed
 from neox_code.errors import ConfigError, run_command
+from neox_code.installation import LAUNCHER
 from neox_code.logs import progress
 
 PEERS = ("transformers",)
@@ -63,9 +63,7 @@ BENCHMARKS: dict[str, Callable[[Sequence[str], int], float]] = {"training": trai
 
 
 def data(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "./deepy.py benchmark data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__, f"{LAUNCHER} benchmark data")
     parser.add_argument("--corpus", type=Path, required=True, metavar="FOLDER", help="source files: LANGUAGE/organization/project")
     parser.add_argument(
         "--part", choices=[*PARTS, FILTERS], action="append", help="measure this one alone; may be given more than once"

@@ -6,8 +6,6 @@
 Stages that a run before has finished are skipped, and an interrupted one goes on; `--fresh` starts over.
 """
 
-import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +19,8 @@ from neox_code.corpus.description.summary_table import show_corpus
 from neox_code.corpus.shards import load_summary
 from neox_code.corpus.sources.find import LOCAL
 from neox_code.errors import run_command
-from neox_code.quickstart.main_job import ROOT, MainJob
+from neox_code.installation import LAUNCHER, PACKAGED_CONFIGS
+from neox_code.quickstart.main_job import MainJob
 from neox_code.quickstart.report import duration, verdict, warnings
 from neox_code.quickstart.stages import Record, claimed, run_stages
 
@@ -40,9 +39,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parser() -> Parser:
-    result = Parser(
-        prog="./deepy.py quickstart", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    result = Parser(__doc__, f"{LAUNCHER} quickstart")
     add = result.add_argument
     add(
         "--source",
@@ -52,7 +49,7 @@ def parser() -> Parser:
     )
     add("--output", type=Path, default=DEFAULT_OUTPUT, metavar="DIR", help="folder for everything (default %(default)s)")
     add("--fresh", action="store_true", help="delete what the output folder holds, and start over")
-    default = os.path.relpath(ROOT / "configs" / "quickstart.yml")
+    default = str(PACKAGED_CONFIGS / "quickstart.yml")
     add("--config", default=default, metavar="FILE", help="model, training and generation (default configs/quickstart.yml)")
     return result
 

@@ -1,15 +1,20 @@
-"""The command line of every command that takes configuration files.
+"""The command lines of all commands and tools: one parser class, the options that several of them share, and `--json`.
 
     command_line = parse_command_line(["-d", "configs", "small", "local_setup", "--set", "train_iters=10"], __doc__, "train")
     config = command_line.load()
     [..., *command_line.arguments]           # the same words for the ranks
 
-A command with options of its own builds `config_parser`, adds them, and turns the parsed words over to `from_parsed`.
+A command with configuration files and options of its own builds `config_parser`, adds them, and passes the parsed words to
+`from_parsed`. A command or tool without configuration files builds a `Parser`.
 """
 
 import argparse
+import json
 import math
-from collections.abc import Mapping, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,9 +26,121 @@ from neox_code.config.legacy_keys import AUTOTUNING, HARNESS
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.yaml_merge import config_path, parse_value
 from neox_code.errors import ConfigError
+from neox_code.installation import LAUNCHER
 from neox_code.logs import get_logger
 
 log = get_logger(__name__)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with a command's docstring as its help, full option names only, and one-sentence errors with status 2."""
+
+    def __init__(self, description: str | None, prog: str | None = None, epilog: str | None = None):
+        raw = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog=prog, description=description, epilog=epilog, formatter_class=raw, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message[:1].lower()}{message[1:]}. {self.prog} -h lists the options.")
+
+
+# ---- types of option values
+
+
+def positive_number(value: str) -> float:
+    """Convert an option's value to a finite number above 0.
+
+    >>> positive_number("2.5")
+    2.5
+    """
+    return check_number(value, float, lambda number: 0 < number < math.inf, "a number above 0")
+
+
+def positive_integer(value: str) -> int:
+    return check_number(value, int, lambda number: number > 0, "a whole number above 0")
+
+
+def count(value: str) -> int:
+    return check_number(value, int, lambda number: number >= 0, "a whole number of at least 0")
+
+
+def amount(value: str) -> float:
+    return check_number(value, float, lambda number: 0 <= number < math.inf, "a number of at least 0")
+
+
+def check_number(value: str, kind: Callable[[str], Any], is_allowed: Callable[[Any], bool], expected: str) -> Any:
+    try:
+        number = kind(value)
+    except ValueError:
+        number = None
+    if number is None or not is_allowed(number):
+        raise argparse.ArgumentTypeError(f"{value} is not {expected}")
+    return number
+
+
+def name_list(value: str) -> tuple[str, ...]:
+    """Split an option's value at its commas.
+
+    >>> name_list("C, Rust")
+    ('C', 'Rust')
+    """
+    names = tuple(name.strip() for name in value.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError(f"{value!r} contains no name")
+    return names
+
+
+def user_path(value: str) -> Path:
+    """Convert an option's value to a path; the shell leaves a ~ after `--output=` as it is."""
+    return Path(value).expanduser()
+
+
+# ---- figures as JSON
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json", action="store_true", help="print the figures as one JSON document on standard output, all else on standard error"
+    )
+
+
+@contextmanager
+def report_figures(as_json: bool) -> Iterator[dict[str, Any]]:
+    """Yield a dictionary for a command's figures; with `as_json`, print it at the end as one JSON document.
+
+    Until then, whatever this process and its children print on standard output goes to standard error.
+    """
+    figures: dict[str, Any] = {}
+    if not as_json:
+        yield figures
+        return
+    sys.stdout.flush()
+    standard_output = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield figures
+    finally:
+        os.dup2(standard_output, 1)
+        os.close(standard_output)
+    print(json.dumps(finite(figures), indent=2))
+
+
+def finite(value: Any) -> Any:
+    """Return the value with null for NaN and infinity, which JSON lacks, and text for paths and dates.
+
+    >>> finite({"loss": [1.5, float("nan")], Path("a"): Path("b")})
+    {'loss': [1.5, None], 'a': 'b'}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+# ---- commands with configuration files
 
 OPTION_KEYS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "hostfile": (("train",), {"metavar": "FILE", "help": "sets hostfile: a line HOST slots=N per machine"}),
@@ -43,13 +160,16 @@ OPTION_KEYS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "wandb_run_name": (("train",), {"metavar": "NAME", "help": "sets wandb_run_name"}),
     "wandb_team": (("train",), {"metavar": "NAME", "help": "sets wandb_team"}),
 }
-"""Options that are keys of the configuration: key -> the commands that have the option, and argparse's words for it."""
+"""Options that are keys of the configuration: key -> the commands that have the option, and its arguments for argparse."""
 
 SHORT_OPTIONS = {"hostfile": "-H", "sample_input_file": "-i", "sample_output_file": "-o"}
 
 KEYS_ARE_LISTED = "configs/README.md lists every key of a configuration file and of --set."
 
 DRY_RUN_COMMANDS = ("train", "generate", "evaluate")
+LAYOUT_COMMANDS = ("train",)
+JSON_COMMANDS = ("evaluate", "benchmark")
+"""Commands that report figures; the others have `--json` for the dry run alone."""
 
 REFUSED_OPTIONS = {"autotuning": AUTOTUNING, "eval_results_prefix": HARNESS, "eval_tasks": HARNESS}
 """GPT-NeoX's options for what is not built, and why they are refused."""
@@ -57,7 +177,7 @@ REFUSED_OPTIONS = {"autotuning": AUTOTUNING, "eval_results_prefix": HARNESS, "ev
 
 @dataclass(frozen=True)
 class CommandLine:
-    """Which configuration a command is to run."""
+    """The configuration files and settings that a command was started with."""
 
     config_paths: tuple[Path, ...]
     overrides: Mapping[str, Any]
@@ -65,15 +185,18 @@ class CommandLine:
 
     dry_run: bool = False
     gpu_memory_gib: float | None = None
-    """What a dry run judges the layout by."""
+    """Memory of a GPU, which a dry run compares the layout with."""
 
     all_keys: bool = False
     """True: a dry run lists the keys with their defaults too."""
 
+    as_json: bool = False
+    """True: the figures are printed as JSON."""
+
     def load(self) -> NeoXConfig:
-        """The merged configuration, for a run; raises ConfigError with all its problems, and for a dry run."""
+        """Return the merged configuration, for a run. Raise ConfigError with all its problems, and for a dry run."""
         if self.dry_run:
-            raise ConfigError("--dry-run is the launcher's: ./deepy.py SCRIPT CONFIG... --dry-run. Start the script without it.")
+            raise ConfigError(f"--dry-run belongs to the launcher. Run: {LAUNCHER} COMMAND CONFIG... --dry-run")
         config = NeoXConfig.load(self.config_paths, self.overrides)
         if keys := [entry.key for entry in config.ignored if entry.asks_for_something]:
             log.info("accepted without effect, for the reasons that --dry-run lists: %s", ", ".join(keys))
@@ -81,15 +204,22 @@ class CommandLine:
 
     @property
     def arguments(self) -> list[str]:
-        """Words that parse to the same command line."""
+        """The words that parse to the same command line."""
         settings = [f"--set={key}={flow_yaml(value)}" for key, value in self.overrides.items()]
         dry_run = ["--dry-run"] if self.dry_run else []
         memory = [] if self.gpu_memory_gib is None else [f"--gpu-memory-gib={self.gpu_memory_gib}"]
-        return [*map(str, self.config_paths), *settings, *dry_run, *memory, *(["--all"] if self.all_keys else [])]
+        return [
+            *map(str, self.config_paths),
+            *settings,
+            *dry_run,
+            *memory,
+            *(["--all"] if self.all_keys else []),
+            *(["--json"] if self.as_json else []),
+        ]
 
 
 def flow_yaml(value: Any) -> str:
-    """The value as YAML on one line.
+    """Return the value as YAML on one line.
 
     >>> flow_yaml([1, "a: b", None, 1e-4]), flow_yaml("yes")
     ("[1, 'a: b', null, 0.0001]", "'yes'")
@@ -98,56 +228,54 @@ def flow_yaml(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse whose errors are ours: a sentence, status 2."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message[:1].lower()}{message[1:]}. {self.prog} -h lists the options.")
-
-
 def parse_command_line(argv: Sequence[str], description: str | None, command: str | None = None) -> CommandLine:
     """Read the words after a command's name. Raises ConfigError for words that mean nothing to it."""
     return from_parsed(config_parser(description, command).parse_intermixed_args(list(argv)))
 
 
 def config_parser(description: str | None, command: str | None = None) -> Parser:
-    """A parser with the options of a command that takes configuration files; None has the options of all."""
-    parser = Parser(
-        prog=f"./deepy.py {command}" if command else None,
-        description=description,
-        epilog=KEYS_ARE_LISTED,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    """Build a parser with the options of a command that takes configuration files; None has the options of all commands.
+
+    Options of other commands are parsed too, so that `from_parsed` can refuse them by name; the help does not show them.
+    """
+    parser = Parser(description, f"{LAUNCHER} {command}" if command else None, KEYS_ARE_LISTED)
     parser.set_defaults(command=command)
-    add = parser.add_argument
-    add("config", nargs="+", help="YAML or JSON files that together make the configuration; .yml is added where there is no suffix")
+
+    def add(*names: str, commands: Sequence[str] = (), **words: Any) -> None:
+        if commands and command not in (None, *commands):
+            words["help"] = argparse.SUPPRESS
+        parser.add_argument(*names, **words)
+
+    add("config", nargs="+", help="YAML or JSON files that are merged; .yml is added where there is no suffix")
     add("-d", "--conf_dir", metavar="DIR", help="folder of the configuration files")
     for key, (commands, words) in OPTION_KEYS.items():
-        shown = words if command in (None, *commands) else {**words, "help": argparse.SUPPRESS}
-        add(*flags(key), **shown)
+        add(*flags(key), commands=commands, **words)
     add(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="sets any key, with the last word; VALUE is YAML (repeatable)",
+        help="set any key, over files and other options; VALUE is YAML (repeatable)",
     )
-    is_judged = command in (None, *DRY_RUN_COMMANDS)
-    hidden = argparse.SUPPRESS
     add(
         "--dry-run",
         action="store_true",
-        help="judge the configuration: size, layout, memory, what is missing, changed keys; run nothing" if is_judged else hidden,
+        commands=DRY_RUN_COMMANDS,
+        help="report size, layout, memory, what is missing and the changed keys; run nothing",
     )
-    add("--all", action="store_true", help="with --dry-run: list the keys that have their defaults too" if is_judged else hidden)
+    add("--all", action="store_true", commands=DRY_RUN_COMMANDS, help="with --dry-run: list the keys that have their defaults too")
     add(
         "--gpu-memory-gib",
         type=float,
         metavar="N",
-        help="with --dry-run: whether the layout fits a GPU of N GiB, or else one that does"
-        if command in (None, "train")
-        else hidden,
+        commands=LAYOUT_COMMANDS,
+        help="with --dry-run: compare the layout with a GPU of N GiB, and propose another if it does not fit",
+    )
+    where = "" if command in JSON_COMMANDS else "with --dry-run: "
+    add(
+        "--json",
+        action="store_true",
+        help=f"{where}print the figures as one JSON document on standard output, all else on standard error",
     )
     for option in REFUSED_OPTIONS:
         add(f"--{option}", nargs="+", help=argparse.SUPPRESS)
@@ -156,12 +284,12 @@ def config_parser(description: str | None, command: str | None = None) -> Parser
 
 
 def flags(key: str) -> list[str]:
-    """The option of a key, by its short name first where it has one."""
+    """Return the names of a key's option, its short name first if it has one."""
     return [*([SHORT_OPTIONS[key]] if key in SHORT_OPTIONS else []), f"--{key}"]
 
 
 def from_parsed(parsed: argparse.Namespace) -> CommandLine:
-    """The shared options of parsed words. Raises ConfigError for options of other commands and for values that are none."""
+    """Return the shared options of parsed words. Raise ConfigError for options of other commands and for values out of range."""
     refused = [
         f"--{option} cannot be used: {why}." for option, why in REFUSED_OPTIONS.items() if getattr(parsed, option) is not None
     ]
@@ -177,16 +305,18 @@ def from_parsed(parsed: argparse.Namespace) -> CommandLine:
         raise ConfigError(f"--gpu-memory-gib {memory:g} must be a number above 0, and goes with --dry-run.")
     if parsed.all and not parsed.dry_run:
         raise ConfigError("--all lists keys in a dry run. Add --dry-run, or leave it out.")
+    if parsed.json and not parsed.dry_run and parsed.command not in (None, *JSON_COMMANDS):
+        raise ConfigError(f"--json prints the figures of a dry run, and {parsed.command} reports no others. Add --dry-run.")
     overrides = {key: getattr(parsed, key) for key in OPTION_KEYS if getattr(parsed, key) is not None}
     if parsed.sample_input_file is not None:
         overrides["text_gen_type"] = "input-file"
     overrides.update(map(parse_assignment, parsed.set))
     paths = tuple(config_path(name, parsed.conf_dir) for name in parsed.config)
-    return CommandLine(paths, overrides, parsed.dry_run, memory, parsed.all)
+    return CommandLine(paths, overrides, parsed.dry_run, memory, parsed.all, parsed.json)
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """`KEY=VALUE` apart, the value read as YAML.
+    """Split `KEY=VALUE` and read the value as YAML.
 
     >>> parse_assignment("optimizer.params.lr=6e-4"), parse_assignment("save=")
     (('optimizer.params.lr', 0.0006), ('save', None))

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from neox_code.errors import ConfigError
+from neox_code.installation import PACKAGED_CONFIGS
 
 SUFFIXES = (".yml", ".yaml", ".json")
 
@@ -90,15 +91,19 @@ def parse_value(text: str) -> Any:
 
 
 def config_path(name: str, folder: str | None = None) -> Path:
-    """The file that a name on the command line means: `.yml` unless it has a suffix, inside `folder` if there is one.
+    """Return the file that a name on the command line means: `.yml` unless it has a suffix, inside `folder` if one is given.
 
-    >>> str(config_path("2-7B", "configs")), str(config_path("pythia/70M.json"))
-    ('configs/2-7B.yml', 'pythia/70M.json')
+    `small.yml` and `configs/small.yml` mean the project's own file where no such file exists.
+
+    >>> str(config_path("mine", "settings")), str(config_path("pythia/70M.json"))
+    ('settings/mine.yml', 'pythia/70M.json')
     """
     path = Path(folder or "", name)
     if not path.name or path.is_dir():
         raise ConfigError(f"{name} is a folder, not a configuration file. Name the files in it, or use -d {name} and their names.")
-    return path if path.suffix in SUFFIXES else path.with_name(path.name + ".yml")
+    path = path if path.suffix in SUFFIXES else path.with_name(path.name + ".yml")
+    packaged = PACKAGED_CONFIGS / path.name
+    return packaged if path.parent in (Path(), Path("configs")) and not path.exists() and packaged.is_file() else path
 
 
 def read_settings(paths: Iterable[str | Path]) -> tuple[list[Setting], list[str]]:

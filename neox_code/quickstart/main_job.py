@@ -37,6 +37,7 @@ from neox_code.corpus.tokens.tokenize_shards import TOKENS_FILE, kept_bytes, tok
 from neox_code.errors import DataError
 from neox_code.evaluation.heldout_result import HeldoutResult, load_heldout
 from neox_code.files import read_json, read_json_lines, write_text
+from neox_code.installation import CHECKOUT, LAUNCHER
 from neox_code.launch.command import launch_command, launch_environment
 from neox_code.launch.hosts import visible_gpus
 from neox_code.launch.supervise import run
@@ -50,9 +51,6 @@ from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE, sa
 from neox_code.training.trackers import read_metrics
 
 log = get_logger(__name__)
-
-ROOT = Path(__file__).resolve().parents[2]
-"""The checkout, with deepy.py and configs/."""
 
 MAX_CORPUS_BYTES = 64_000_000
 SHARES = (90, 5, 5)
@@ -289,7 +287,7 @@ class MainJob:
 
     def next_commands(self) -> dict[str, str]:
         """Return what one may want to do with the model and the command for it, for the folder in which the quickstart ran."""
-        launcher = "./deepy.py" if Path.cwd() == ROOT else str(ROOT / "deepy.py")
+        launcher = LAUNCHER if CHECKOUT in (None, Path.cwd()) else str(CHECKOUT / "deepy.py")
         config = str(self.paths_file.with_name(MERGED_CONFIG))
         samples = ["--set", "text_gen_type=unconditional", "-o", "samples.jsonl"]
         commands = {

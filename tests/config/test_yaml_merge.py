@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import yaml
@@ -154,7 +155,7 @@ def test_a_value_that_yaml_cannot_read_is_named_with_its_line(write, value):
 @pytest.mark.parametrize(
     ("name", "folder", "path"),
     [
-        ("small", None, "small.yml"),
+        ("mine", None, "mine.yml"),
         ("small.yml", "configs", "configs/small.yml"),
         ("1.3B", "configs", "configs/1.3B.yml"),
         ("a.json", None, "a.json"),
@@ -163,3 +164,12 @@ def test_a_value_that_yaml_cannot_read_is_named_with_its_line(write, value):
 )
 def test_names_without_a_suffix_are_yml_files(name, folder, path):
     assert str(config_path(name, folder)) == path
+
+
+def test_the_projects_own_files_are_found_from_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = Path(__file__).parents[2] / "configs" / "small.yml"
+    assert config_path("small") == config_path("configs/small.yml") == config_path("small.yml", "configs") == own
+    assert str(config_path("elsewhere/small.yml")) == "elsewhere/small.yml"
+    (tmp_path / "small.yml").touch()
+    assert str(config_path("small")) == "small.yml"
