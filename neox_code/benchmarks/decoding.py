@@ -20,7 +20,7 @@ from neox_code.config.model import ModelConfig
 from neox_code.errors import run_command
 from neox_code.generation.decode import greedy_tokens
 from neox_code.generation.loading import ready_to_read
-from neox_code.model.gpt import GPT, gpt_layers
+from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.allocator import keep_freed_memory
 from neox_code.parallel.grid import alone, best_device
 from neox_code.training.throughput import memory_gib
@@ -32,7 +32,7 @@ Decode = Callable[[torch.Tensor], torch.Tensor]
 
 
 def our_decoder(model: ModelConfig, padded: int, device: torch.device) -> Decode:
-    gpt = ready_to_read(GPT(gpt_layers(model, VOCAB_SIZE, padded, alone(device), torch.bfloat16)), device)
+    gpt = ready_to_read(GPT(build_layers(model, VOCAB_SIZE, padded, alone(device), torch.bfloat16)), device)
     return lambda prompts_BS: greedy_tokens(gpt, model, prompts_BS, NEW_TOKENS, VOCAB_SIZE)
 
 

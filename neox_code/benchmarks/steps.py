@@ -9,18 +9,33 @@ from collections.abc import Callable
 
 import torch
 
+from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
+from neox_code.model.gpt import DTYPES, build_layers
+from neox_code.model.loss import WeightedLoss, vocab_shard
 from neox_code.parallel.grid import ParallelGrid
-from neox_code.training.engine import build_engine
+from neox_code.training.engine import Engine, build_engine, build_module
+from neox_code.training.optimizer import build_optimizer
 from neox_code.training.step import choose_step
 
 OptimizerStep = Callable[[torch.Tensor], None]
 """One optimizer step on tokens_BS of S + 1 columns."""
 
 
+def engine_for(config: NeoXConfig, vocab_size: int, grid: ParallelGrid) -> Engine:
+    """Return the engine that `pretrain` trains, with its initial weights, for a vocabulary of any size."""
+    model = config.model
+    padded = padded_vocab_size(vocab_size, model.make_vocab_size_divisible_by, grid.tensor_size)
+    layers = build_layers(model, vocab_size, padded, grid, DTYPES[model.precision], config.training.seed)
+    loss = WeightedLoss(vocab_shard(vocab_size, padded, grid, model.mask_padded_vocab))
+    module = build_module(layers, loss, config, grid)
+    optimizer = build_optimizer(config.optimizer, module.parameters())
+    return build_engine(module, optimizer, config, config.batch_sizes(grid.data_size), grid)
+
+
 def our_step(config: NeoXConfig, grid: ParallelGrid, vocab_size: int) -> OptimizerStep:
     """DeepSpeed's engine, every micro batch of the step the same."""
-    engine = build_engine(config, vocab_size, grid)
+    engine = engine_for(config, vocab_size, grid)
     step, _ = choose_step(engine)
 
     def run(tokens_BS: torch.Tensor) -> None:

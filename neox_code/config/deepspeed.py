@@ -1,6 +1,6 @@
 """The configuration as DeepSpeed's dictionary. Imports no DeepSpeed.
 
-    deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_dict(config, grid.data_size), ...)
+    deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_dict(config, sizes), ...)
 
 Optimizer and learning rate are objects of our own, so the dictionary names neither.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 from neox_code.config.checks import sums_tied_gradients_in_16_bits
 from neox_code.config.deepspeed_settings import DTYPE_NAMES
+from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
 
 PRECISION_KEYS = {"fp32": None, "fp16": "fp16", "bfloat16": "bf16"}
@@ -43,14 +44,13 @@ BF16_NUMERICS: Mapping[str, Any] = {
 }
 
 
-def deepspeed_dict(config: NeoXConfig, data_parallel_size: int) -> dict[str, Any]:
-    """The dictionary for deepspeed.initialize on so many data-parallel ranks.
+def deepspeed_dict(config: NeoXConfig, sizes: BatchSizes) -> dict[str, Any]:
+    """Return the dictionary for deepspeed.initialize.
 
-    Raises ConfigError where the batch sizes do not come out even. ZeRO stage 0 becomes 1: without it DeepSpeed clips the
-    gradients of pipeline stages wrongly and trains bf16 through an inexact wrapper.
+    ZeRO stage 0 becomes 1: without it DeepSpeed clips the gradients of pipeline stages wrongly and trains bf16 through an inexact
+    wrapper.
     """
     optimizer = config.optimizer
-    sizes = config.batch_sizes(data_parallel_size)
     settings: dict[str, Any] = {
         "train_batch_size": sizes.train_batch_size,
         "train_micro_batch_size_per_gpu": sizes.micro_batch_size,

@@ -19,7 +19,7 @@ from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError
 from neox_code.logs import get_logger
-from neox_code.model.gpt import DTYPES, GPT, gpt_layers
+from neox_code.model.gpt import DTYPES, GPT, build_layers
 from neox_code.parallel.allocator import keep_freed_memory
 from neox_code.parallel.grid import alone, best_device
 from neox_code.parallel.packed import pack_weights
@@ -99,7 +99,7 @@ def load_model(config: NeoXConfig, device: torch.device | None = None) -> Loaded
     model = config.model
     dtype = inference_dtype(model.precision, device)
     padded = padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, 1)
-    gpt = GPT(gpt_layers(model, tokenizer.vocab_size, padded, alone(device), dtype, initialize=False))
+    gpt = GPT(build_layers(model, tokenizer.vocab_size, padded, alone(device), dtype, initialize=False))
     load_weights(gpt, folder, tokenizer.vocab_size)
     gpt = ready_to_read(gpt, device)
     log.info("model from %s on %s, %s", folder, device, str(dtype).removeprefix("torch."))

@@ -12,7 +12,7 @@ Tensors between layers hold one hidden state and nothing else; positions and mas
 Shape letters: B batch, S sequence, H hidden, V vocabulary.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -94,7 +94,7 @@ class TiedLogits:
         return embedding.logits(hidden_BSH, self.grid)
 
 
-def gpt_layers(
+def build_layers(
     model: ModelConfig,
     vocab_size: int,
     padded_vocab_size: int,
@@ -132,7 +132,7 @@ class GPT(nn.Module):
     activations are computed again in the backward pass instead of being kept.
     """
 
-    def __init__(self, layers: list[Layer], recompute: bool = False):
+    def __init__(self, layers: Sequence[Layer], recompute: bool = False):
         super().__init__()
         self.recompute = recompute
         self.sequential = nn.ModuleDict()

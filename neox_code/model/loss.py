@@ -12,12 +12,12 @@ from neox_code.parallel.collectives import all_reduce
 from neox_code.parallel.grid import ParallelGrid
 
 ROWS_AT_ONCE = 256
-"""Positions that are computed in fp32 together: the block stays in the CPU's cache, and the GPU's memory stays small."""
+"""Positions whose fp32 scores are computed together: the block fits the CPU's cache and takes little of the GPU's memory."""
 
 
 @dataclass(frozen=True)
 class VocabShard:
-    """This tensor rank's part of the vocabulary: rows `first` to `first + rows - 1`, of which the first `real_rows` count."""
+    """A tensor rank's part of the vocabulary: rows `first` to `first + rows - 1`; only the first `real_rows` enter the softmax."""
 
     first: int
     rows: int
@@ -26,7 +26,7 @@ class VocabShard:
 
 
 def vocab_shard(vocab_size: int, padded_vocab_size: int, grid: ParallelGrid, mask_padding: bool = True) -> VocabShard:
-    """The rows of one rank; with `mask_padding` those past `vocab_size` never enter the softmax.
+    """Return the rows of one rank; with `mask_padding` those past `vocab_size` never enter the softmax.
 
     >>> from neox_code.parallel.grid import ParallelGrid
     >>> vocab_shard(50257, 50432, ParallelGrid(tensor_size=2, rank=1))
@@ -39,10 +39,10 @@ def vocab_shard(vocab_size: int, padded_vocab_size: int, grid: ParallelGrid, mas
 
 
 class VocabParallelCrossEntropy(torch.autograd.Function):
-    """Per-position cross entropy; computes the gradient along with the value, since both need the same exponentials.
+    """Cross entropy of each position; the forward pass computes the gradient too, since both need the same exponentials.
 
-    Softmax in fp32 whatever the logits' type. The gradient is softmax minus one-hot, rounded to the logits' type after the
-    subtraction, which cancels where the model is sure; zero at padding.
+    The softmax is computed in fp32 for logits of any type. The gradient is softmax minus one-hot, and 0 at padding. It is rounded
+    to the logits' type after the subtraction, since both terms are close to each other where the model is confident.
     """
 
     @staticmethod
@@ -83,11 +83,17 @@ class VocabParallelCrossEntropy(torch.autograd.Function):
 
 
 def token_losses(logits_BSV: torch.Tensor, labels_BS: torch.Tensor, shard: VocabShard) -> torch.Tensor:
-    """Negative log-likelihood of each label in nats, fp32: [B, S], the same on every tensor rank."""
+    """Return the negative log-likelihood of each label in nats: fp32, [B, S], the same on every tensor rank."""
     losses_P = VocabParallelCrossEntropy.apply(logits_BSV.flatten(0, 1), labels_BS.reshape(-1), shard)
     return losses_P.view(labels_BS.shape)
 
 
-def weighted_loss(logits_BSV: torch.Tensor, labels_BS: torch.Tensor, weights_BS: torch.Tensor, shard: VocabShard) -> torch.Tensor:
-    """Return the sum of the tokens' losses, each times its fp32 weight (see `training.token_weights`)."""
-    return (token_losses(logits_BSV, labels_BS, shard) * weights_BS).sum()
+@dataclass(frozen=True)
+class WeightedLoss:
+    """The training loss: the sum of the tokens' losses, each times its fp32 weight (see `training.token_weights`)."""
+
+    shard: VocabShard
+
+    def __call__(self, logits_BSV: torch.Tensor, labels: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        labels_BS, weights_BS = labels
+        return (token_losses(logits_BSV, labels_BS, self.shard) * weights_BS).sum()

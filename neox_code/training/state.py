@@ -1,4 +1,4 @@
-"""Where a run is: all of it that is not weights or optimizer state."""
+"""The state of a run that is neither weights nor optimizer state: counts of steps, samples and tokens, and the time spent."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,20 +11,19 @@ from neox_code.config.training import TrainingConfig
 @dataclass
 class TrainingState:
     iteration: int = 0
-    """Training steps done, those without an update of the weights included."""
+    """Training steps done; steps without an update of the weights count too."""
     consumed_samples: int = 0
     """Samples read by all ranks together, counted in samples of the current length."""
     consumed_tokens: int = 0
     """Tokens read by all ranks together, in samples of any length."""
     skipped_steps: int = 0
     """Steps that made no update, since their gradient was not finite. The learning rate does not advance in them."""
-
     seconds: float = 0.0
-    """Time in the training loop, validation and saves included, by rank zero's clock. Counted only if `train_seconds` is set."""
+    """Time in the training loop, validation and saves included, by the clock of rank 0. Counted only if `train_seconds` is set."""
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> "TrainingState":
-        """Return the inverse of `as_dict`; an empty mapping is the beginning.
+        """Return the state of which `as_dict` returned `state`; an empty mapping gives the state of a new run.
 
         GPT-NeoX counts samples under DeepSpeed's key `global_samples`; older versions counted no tokens.
         """
@@ -43,12 +42,16 @@ class TrainingState:
         }
 
     def is_finished(self, training: TrainingConfig) -> bool:
-        """Return whether `train_iters` steps are done, or `train_seconds` have passed."""
+        """Return True if `train_iters` steps are done, or `train_seconds` have passed."""
         is_out_of_time = training.train_seconds is not None and self.seconds >= training.train_seconds
         return (training.train_iters is not None and self.iteration >= training.train_iters) or is_out_of_time
 
+    def is_multiple_of(self, interval: int | None) -> bool:
+        """Return True if the iteration is a multiple of the interval; False for an interval of None or 0."""
+        return self.iteration % interval == 0 if interval else False
+
     def for_sample_length(self, before: int | None, now: int) -> "TrainingState":
-        """Return the same place in tokens among samples of `now` tokens; `before` is the length until here, None if not known.
+        """Return the state with its samples counted in samples of `now` tokens instead of `before` (None: not known).
 
         >>> TrainingState(3, 24, 1536).for_sample_length(64, 32)
         TrainingState(iteration=3, consumed_samples=48, consumed_tokens=1536, skipped_steps=0, seconds=0.0)

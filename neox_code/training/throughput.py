@@ -1,4 +1,4 @@
-"""Speed and memory as the log states them."""
+"""Peak speeds of known GPUs, the share of one that a model uses, and the memory of a rank."""
 
 import re
 import resource
@@ -6,6 +6,7 @@ import sys
 
 import torch
 
+from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.size import training_flops_per_token
 
@@ -38,14 +39,15 @@ PEAK_TFLOPS = {
 }
 """Dense bf16 (fp16 before Ampere) tensor-core peaks with fp32 sums, in TFLOP/s, from NVIDIA's data sheets, where half of a figure
 "with sparsity" is meant (HGX B200 and B300, GB200 and GB300 NVL72, GH200, H200, H100, H20, A100, A30, A10, L40S, L4, V100, T4), and
-from its architecture papers (RTX Blackwell, Ada GPU, Ampere GA102). Words of the device's name; the first fit counts."""
+from its architecture papers (RTX Blackwell, Ada GPU, Ampere GA102). The first key whose words are all
+in a device's name applies."""
 
 OTHER_PARTS = {"d", "ti", "super", "laptop", "max", "mobile", "mig", "grid"}
-"""Words of names that make a smaller or larger part of the same number, or a share of one: their peak is not known."""
+"""Words of a device's name that mark a variant with another peak, or a share of a device: the peak is not known."""
 
 
 def known_peak(device_name: str) -> float | None:
-    """Return the peak of a GPU by the name that its driver reports; None where it is not known.
+    """Return the peak of a GPU by the name that its driver reports; None if it is not known.
 
     >>> known_peak("NVIDIA H100 80GB HBM3"), known_peak("NVIDIA H100 PCIe"), known_peak("Tesla V100-SXM2-32GB")
     (989.0, 756.0, 125.0)
@@ -66,17 +68,17 @@ def peak_tflops(config: NeoXConfig) -> float | None:
 
 
 def model_flops_utilization(
-    config: NeoXConfig, padded_vocab_size: int, tokens_per_second: float, peak: float | None
+    model: ModelConfig, padded_vocab_size: int, tokens_per_second: float, peak: float | None
 ) -> float | None:
-    """Share of the device's peak that goes into the model's own FLOPs; recomputation does not count."""
+    """Return the share of a device's peak (TFLOP/s) that goes into the model's own FLOPs; recomputation does not count."""
     if not peak:
         return None
-    flops = training_flops_per_token(config.model, padded_vocab_size, config.model.sample_length)
+    flops = training_flops_per_token(model, padded_vocab_size, model.sample_length)
     return flops * tokens_per_second / (peak * 1e12)
 
 
 def memory_gib() -> float:
-    """Peak memory of this rank: allocated on the GPU, or resident on a machine without."""
+    """Return the peak memory of this rank: allocated on the GPU, or resident on a machine without one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -25,22 +25,22 @@ print(json.dumps([config.train_batch_size, config.train_micro_batch_size_per_gpu
 def test_deepspeed_reads_what_the_configuration_says(shape):
     keys = {"train_batch_size": 8, "train_micro_batch_size_per_gpu": 2, "gradient_clipping": 0.5, "precision": "bfloat16"}
     config = NeoXConfig.load([], {**shape, **keys, "zero_optimization": {"stage": 0, "overlap_comm": True}})
-    words = [sys.executable, "-c", READ_BY_DEEPSPEED, json.dumps(deepspeed_dict(config, 1))]
+    words = [sys.executable, "-c", READ_BY_DEEPSPEED, json.dumps(deepspeed_dict(config, config.batch_sizes(1)))]
     ended = subprocess.run(words, capture_output=True, text=True, check=True)
     assert json.loads(ended.stdout.splitlines()[-1]) == [8, 2, 4, 1, True, False, 0.5, None, True]
 
 
 def test_accumulation_follows_from_the_number_of_ranks(shape):
     config = NeoXConfig.load([], {**shape, "train_batch_size": 128, "train_micro_batch_size_per_gpu": 8})
-    assert [deepspeed_dict(config, ranks)["gradient_accumulation_steps"] for ranks in (1, 2, 16)] == [16, 8, 1]
+    assert [deepspeed_dict(config, config.batch_sizes(ranks))["gradient_accumulation_steps"] for ranks in (1, 2, 16)] == [16, 8, 1]
     with pytest.raises(ConfigError, match=r"8 \* 5 \* 3 = 120"):
-        deepspeed_dict(config, 3)
+        config.batch_sizes(3)
 
 
 @pytest.mark.parametrize(("precision", "keys"), [("fp32", set()), ("fp16", {"fp16"}), ("bfloat16", {"bf16"})])
 def test_a_precision_is_one_dictionary(shape, precision, keys):
     config = NeoXConfig.load([], {**shape, "train_batch_size": 1, "precision": precision})
-    settings = deepspeed_dict(config, 1)
+    settings = deepspeed_dict(config, config.batch_sizes(1))
     assert settings.keys() & {"fp16", "bf16"} == keys
     assert all(settings[key]["enabled"] is True for key in keys)
 
@@ -48,13 +48,15 @@ def test_a_precision_is_one_dictionary(shape, precision, keys):
 @pytest.mark.parametrize(("stage", "runs_as"), [(0, 1), (1, 1), (2, 2), (3, 3)])
 def test_stage_zero_runs_as_one(shape, stage, runs_as):
     config = NeoXConfig.load([], {**shape, "train_batch_size": 1, "zero_stage": stage})
-    assert deepspeed_dict(config, 1)["zero_optimization"]["stage"] == runs_as
+    assert deepspeed_dict(config, config.batch_sizes(1))["zero_optimization"]["stage"] == runs_as
 
 
 def test_null_is_deepspeeds_own_default(shape):
     keys = {**shape, "train_batch_size": 8}
     nulls = {"flops_profiler": None, "data_types": None, "comms_logger": None}
-    assert deepspeed_dict(NeoXConfig.load([], {**keys, **nulls}), 1) == deepspeed_dict(NeoXConfig.load([], keys), 1)
+    with_nulls, without = (NeoXConfig.load([], {**keys, **more}) for more in (nulls, {}))
+    sizes = without.batch_sizes(1)
+    assert deepspeed_dict(with_nulls, sizes) == deepspeed_dict(without, sizes)
 
 
 EFFECTIVE = """
@@ -80,7 +82,8 @@ def test_numbers_are_summed_in_fp32_unless_the_configuration_says_otherwise(shap
         {"precision": "fp16", "fp16": {"enabled": True, "hysteresis": 4}, "fp32_allreduce": True},
         {"precision": "fp32"},
     ]
-    texts = [json.dumps(deepspeed_dict(NeoXConfig.load([], {**base, **keys}), 1)) for keys in given]
+    configs = [NeoXConfig.load([], {**base, **keys}) for keys in given]
+    texts = [json.dumps(deepspeed_dict(config, config.batch_sizes(1))) for config in configs]
     ended = subprocess.run([sys.executable, "-c", EFFECTIVE, *texts], capture_output=True, text=True, check=True)
     fp32, bf16 = "torch.float32", "torch.bfloat16"
     assert [json.loads(line) for line in ended.stdout.splitlines()[-5:]] == [
@@ -114,7 +117,7 @@ def test_deepspeed_accepts_every_setting_that_is_passed_on_and_none_that_it_remo
     given += [{key: nothing} for key in _REMOVED_TOP_LEVEL_CONFIG_KEYS for nothing in (False, None, {"enabled": False})]
     given += [{"zero_optimization": {key: None}} for key in _REMOVED_ZERO_CONFIG_KEYS]
     configs = [NeoXConfig.load([], {**shape, "train_batch_size": 8, **keys}) for keys in given]
-    texts = [json.dumps(deepspeed_dict(config, 1)) for config in configs]
+    texts = [json.dumps(deepspeed_dict(config, config.batch_sizes(1))) for config in configs]
     subprocess.run([sys.executable, "-c", ACCEPTED, *texts], capture_output=True, check=True)
     for key in _REMOVED_TOP_LEVEL_CONFIG_KEYS:
         with pytest.raises(ConfigError, match=rf"^{key} \(.*\) cannot be used"):

@@ -38,6 +38,6 @@ def test_deepspeed_takes_values_of_the_types(name):
 def test_deepspeed_takes_what_is_left_to_it(shape):
     left = dict.fromkeys((name for name, kind in ZERO.items() if kind in (int, bool)), None)
     config = NeoXConfig.load([], {**shape, "train_batch_size": 1, "zero_optimization": {**left, "reduce_bucket_size": "auto"}})
-    settings = deepspeed_dict(config, 1)["zero_optimization"]
+    settings = deepspeed_dict(config, config.batch_sizes(1))["zero_optimization"]
     assert settings == {**ZERO_NUMERICS, "stage": 1, "reduce_bucket_size": "auto"}
     assert DeepSpeedZeroConfig(**settings).reduce_bucket_size == DeepSpeedZeroConfig().reduce_bucket_size

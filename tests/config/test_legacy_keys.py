@@ -29,7 +29,7 @@ def test_a_file_of_october_2021_loads_with_its_meaning():
     assert config.training.checkpoint_factor == 1000
     assert config.data.split == (949, 50, 1)
     assert config.parallelism.checkpoint_activations
-    assert deepspeed_dict(config, 2) == {
+    assert deepspeed_dict(config, config.batch_sizes(2)) == {
         "train_batch_size": 8,
         "train_micro_batch_size_per_gpu": 4,
         "gradient_accumulation_steps": 1,
@@ -224,7 +224,7 @@ def test_deepspeeds_own_dictionaries_are_passed_on(shape):
         bf16={"bf16": True, "enabled": True, "check_grad_overflow": False, "loss_scale": 0, "hysteresis": 2},
         train_batch_size=4,
     )
-    settings = deepspeed_dict(config, 1)
+    settings = deepspeed_dict(config, config.batch_sizes(1))
     assert settings["csv_monitor"] == {"enabled": True}
     assert settings["data_types"] == {"grad_accum_dtype": "fp32"}
     assert settings["prescale_gradients"] is True

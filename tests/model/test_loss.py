@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from neox_code.model.loss import token_losses, vocab_shard, weighted_loss
+from neox_code.model.loss import WeightedLoss, token_losses, vocab_shard
 from neox_code.parallel.grid import ParallelGrid, alone
 
 
@@ -51,7 +51,7 @@ def test_positions_without_weight_have_no_part_in_the_loss():
     weights = torch.zeros(2, 300)
     weights[1, 7:9] = 0.5
     expected = F.cross_entropy(logits[1, 7:9, :100], labels[1, 7:9])
-    torch.testing.assert_close(weighted_loss(logits, labels, weights, vocab_shard(100, 128, alone())), expected)
+    torch.testing.assert_close(WeightedLoss(vocab_shard(100, 128, alone()))(logits, (labels, weights)), expected)
 
 
 def test_a_rank_that_holds_padding_alone_has_no_real_rows():

@@ -10,7 +10,7 @@ from distributed_runs import run_ranks
 from neox_code.config.model import ModelConfig
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.config.size import parameters
-from neox_code.model.gpt import COLUMN_DIVIDED, GPT, ROW_DIVIDED, gpt_layers, stacked_rows
+from neox_code.model.gpt import COLUMN_DIVIDED, GPT, ROW_DIVIDED, build_layers, stacked_rows
 from neox_code.model.initialization import in_rank_order
 from neox_code.model.kv_cache import KVCache
 from neox_code.parallel.grid import ParallelGrid, alone
@@ -60,7 +60,7 @@ def tokens(length: int = 40) -> torch.Tensor:
 
 def logits_and_gradients(name: str, grid: ParallelGrid) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """This rank's part of the logits, and the gradients of its parts of the parameters, from the initial weights."""
-    gpt = GPT(gpt_layers(variant(name), VOCAB_SIZE, PADDED, grid, torch.float32))
+    gpt = GPT(build_layers(variant(name), VOCAB_SIZE, PADDED, grid, torch.float32))
     logits = gpt(tokens())
     (logits.square().sum() / 20_000).backward()
     return logits.detach(), {name: parameter.grad for name, parameter in gpt.named_parameters()}
@@ -81,7 +81,7 @@ def test_two_tensor_ranks_compute_what_one_plain_process_does(name):
     logits, gradients = logits_and_gradients(name, alone())
     ranks = [rank[name] for rank in two_tensor_ranks()]
     torch.testing.assert_close(torch.cat([part for part, _ in ranks], -1), logits, atol=1e-5, rtol=0)
-    stacked = stacked_rows(GPT(gpt_layers(variant(name), VOCAB_SIZE, PADDED, alone(), torch.float32)))
+    stacked = stacked_rows(GPT(build_layers(variant(name), VOCAB_SIZE, PADDED, alone(), torch.float32)))
     for key, expected in gradients.items():
         parts = [part[key] for _, part in ranks]
         if key in stacked:
@@ -118,7 +118,7 @@ def test_logits_of_a_model_with_alibi_equal_those_of_transformers_bloom(build_gp
 
 @variants
 def test_the_parameter_count_is_that_of_the_built_model(name):
-    built = GPT(gpt_layers(variant(name), VOCAB_SIZE, PADDED, alone(), torch.float32))
+    built = GPT(build_layers(variant(name), VOCAB_SIZE, PADDED, alone(), torch.float32))
     assert parameters(variant(name), PADDED) == sum(parameter.numel() for parameter in built.parameters())
 
 

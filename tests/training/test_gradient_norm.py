@@ -4,9 +4,9 @@ import pytest
 import torch
 from distributed_runs import run_ranks
 
+from neox_code.benchmarks.steps import engine_for
 from neox_code.config.neox import NeoXConfig
 from neox_code.parallel.startup import startup
-from neox_code.training.engine import build_engine
 from neox_code.training.gradient_norm import sum_of_squares
 from neox_code.training.step import plain_step
 
@@ -21,7 +21,7 @@ def norm_and_weights(file, spoil):
     """The norm that a step reports, the one that autograd's gradients have, and whether the step changed the weights."""
     config = NeoXConfig.load([file], {"pipe_parallel_size": 0})
     with startup(config.parallelism) as grid:
-        engine = build_engine(config, 512, grid)
+        engine = engine_for(config, 512, grid)
         parameter = next(engine.module.parameters())
         seen = []
         if spoil:

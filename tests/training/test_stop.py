@@ -37,7 +37,7 @@ def signal_self_before_batch(number: int, iteration: int) -> None:
 def signal_self_at(doing: str, number: int, iteration: int) -> None:
     """Has this process signal itself when it begins to save or to validate at an iteration."""
     rest = loop.Watchdog.suspend
-    before = loop.Run.save_now, loop.Run.maybe_evaluate
+    before = loop.Run.save, loop.Run.maybe_evaluate
     place = {"iteration": 0}
 
     def follow(index):
@@ -53,7 +53,7 @@ def signal_self_at(doing: str, number: int, iteration: int) -> None:
             os.kill(os.getpid(), number)
             time.sleep(0.5)  # the thread that reads signals has read it
 
-    loop.Run.save_now, loop.Run.maybe_evaluate = follow(0), follow(1)
+    loop.Run.save, loop.Run.maybe_evaluate = follow(0), follow(1)
     loop.Watchdog.suspend = disturbed
 
 

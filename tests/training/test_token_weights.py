@@ -6,12 +6,12 @@ from deepspeed.utils import safe_get_full_fp32_param
 from distributed_runs import losses_of, run_ranks
 from torch.nn import functional as F
 
+from neox_code.benchmarks.steps import engine_for
 from neox_code.config.neox import NeoXConfig
 from neox_code.files import read_json_lines
-from neox_code.model.gpt import GPT, gpt_layers
+from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.grid import alone
 from neox_code.parallel.startup import startup
-from neox_code.training.engine import build_engine
 from neox_code.training.step import choose_step
 
 VOCABULARY, LENGTH, SAMPLES = 512, 64, 8
@@ -37,7 +37,7 @@ def step_by_sgd(file, keys, count, share):
     """Make one step of SGD at rate 1: the weights' change is the gradient. Returns loss, validation loss, weights and gradients."""
     config = NeoXConfig.load([file], {"train_batch_size": count, "gradient_clipping": 0.0, "weight_decay": 0.0, **keys})
     with startup(config.parallelism) as grid:
-        engine = build_engine(config, VOCABULARY, grid)
+        engine = engine_for(config, VOCABULARY, grid)
         size = engine.train_micro_batch_size_per_gpu()
         tokens, mask = samples(count, share)
         own = [
@@ -116,7 +116,7 @@ def test_a_batch_without_masks_has_the_mean_of_all_tokens(job, ranks):
 def by_autograd(file, weights, dtype, count, micro_batches):
     """Return torch's mean cross entropy of the samples and its gradients, those of micro batches summed in fp64."""
     config = NeoXConfig.load([file], {})
-    model = GPT(gpt_layers(config.model, VOCABULARY, VOCABULARY, alone(), dtype, 0))
+    model = GPT(build_layers(config.model, VOCABULARY, VOCABULARY, alone(), dtype, 0))
     own = {f"sequential.{name}": value for name, value in weights.items()}
     assert not model.load_state_dict(own, strict=False).unexpected_keys
     total, sums = 0.0, dict.fromkeys(weights, 0.0)

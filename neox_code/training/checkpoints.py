@@ -1,0 +1,190 @@
+"""When a run saves, and where it resumes. The package `checkpoint` has the files.
+
+    checkpoints = open_checkpoints(config, tokenizer, sizes, padded_vocab_size, grid)
+    state = checkpoints.resume(engine, loaders)
+    if checkpoints.is_due(state, is_last, is_loss_finite):
+        checkpoints.save(engine, state)
+
+Every function here is called on every rank.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from neox_code.checkpoint.layout import MERGED_CONFIG, TRAINING_LOCK, VOCABULARY_FOLDER
+from neox_code.checkpoint.load import load_checkpoint
+from neox_code.checkpoint.record import RunRecord
+from neox_code.checkpoint.resume import Start, check_start, find_start
+from neox_code.checkpoint.save import save_checkpoint
+from neox_code.config.assembly import DEFAULT
+from neox_code.config.derive import BatchSizes
+from neox_code.config.neox import NeoXConfig
+from neox_code.data.identity import data_identity
+from neox_code.data.loaders import Loaders
+from neox_code.files import folder_lock
+from neox_code.logs import get_logger, is_rank_zero
+from neox_code.parallel.collectives import any_rank, run_on_rank_zero
+from neox_code.parallel.grid import ParallelGrid
+from neox_code.tokenizer.comparison import describe_vocabulary
+from neox_code.tokenizer.protocol import Tokenizer
+from neox_code.tokenizer.registry import vocabulary_files
+from neox_code.training.engine import Engine
+from neox_code.training.state import TrainingState
+from neox_code.training.trackers import new_run_name
+
+log = get_logger(__name__)
+
+
+@dataclasses.dataclass
+class Checkpoints:
+    config: NeoXConfig
+    sizes: BatchSizes
+    vocab_size: int
+    grid: ParallelGrid
+    start: Start
+    """Where the run begins."""
+    record: RunRecord
+    """The run.json of its checkpoints, with the state at which the run begins."""
+    changes: list[str]
+    """A line for each difference between this run and the checkpoint with which it begins."""
+    model_arguments: Mapping[str, Any]
+    """GPT-NeoX compares these with its own configuration when it loads a checkpoint."""
+    companions: Mapping[str, bytes]
+    """Configurations and vocabulary by their paths in a checkpoint; empty on other ranks than 0."""
+    last_save: float = 0.0
+    """Time of the last save or of the resume, by the monotonic clock."""
+    is_postponed: bool = False
+    """True if a save is due and waits for a finite loss."""
+
+    def resume(self, engine: Engine, loaders: Loaders) -> TrainingState:
+        """Load the checkpoint with which the run begins into engine and loaders; return its state, new for a start from scratch.
+
+        Raises CheckpointError where it cannot be loaded, DataError where too few samples are left.
+        """
+        loaded = load_checkpoint(engine, self.start, self.vocab_size, self.grid)
+        state = TrainingState.from_dict({} if self.start.resets else loaded)
+        state = state.for_sample_length(self.start.sample_length, self.config.model.sample_length)
+        loaders.train.seek(state.consumed_samples)
+        loaders.train.require((self.config.training.train_iters - state.iteration) * self.sizes.accumulation_steps)
+        self.last_save = time.monotonic()
+        return state
+
+    def maybe_save_initial(self, engine: Engine, state: TrainingState) -> None:
+        """Save before the first step if `extra_save_iters` has 0."""
+        training = self.config.training
+        if training.save and 0 in training.extra_save_iters and state.iteration == 0 and not self.start.is_in(training.save):
+            self.save(engine, state)
+
+    def is_due(self, state: TrainingState, is_last: bool, is_loss_finite: bool) -> bool:
+        """Return True if the step that has ended is to be saved, on all ranks alike.
+
+        A save that becomes due while the loss is not finite is made after the next step with a finite loss.
+        """
+        is_due = is_last or self.is_interval_over(state) or self.is_postponed
+        self.is_postponed = is_due and not is_loss_finite
+        return bool(self.config.training.save) and is_due and not self.is_postponed
+
+    def is_interval_over(self, state: TrainingState) -> bool:
+        """Return True if a save is due by the count of steps, the list of extra steps, or the clock of rank 0."""
+        training = self.config.training
+        if state.iteration in training.extra_save_iters or state.is_multiple_of(training.checkpoint_factor):
+            return True
+        if training.checkpoint_interval_seconds is None:
+            return False
+        is_time = time.monotonic() - self.last_save >= training.checkpoint_interval_seconds
+        return any_rank(is_rank_zero() and is_time, self.grid.device)
+
+    def save(self, engine: Engine, state: TrainingState) -> None:
+        """Write a checkpoint of the state in `save`. Raises CheckpointError where a file cannot be written."""
+        training = self.config.training
+        assert training.save is not None
+        client_state = state.as_dict() | {"args": self.model_arguments}
+        record = dataclasses.replace(self.record, state=state.as_dict())
+        save_checkpoint(engine, training.save, client_state, record, self.companions, training.keep_last_n_checkpoints)
+        self.last_save = time.monotonic()
+
+
+def open_checkpoints(
+    config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, padded_vocab_size: int, grid: ParallelGrid
+) -> Checkpoints:
+    """Return the checkpoints of this run, found and compared with its configuration on rank 0.
+
+    Raises CheckpointError or ConfigError where the run cannot begin (see `checkpoint.resume`).
+    """
+    start, record, changes = run_on_rank_zero(lambda: find_run(config, tokenizer, sizes, grid))
+    return Checkpoints(
+        config,
+        sizes,
+        tokenizer.vocab_size,
+        grid,
+        start,
+        record,
+        changes,
+        model_arguments=model_arguments(config, padded_vocab_size),
+        companions=companion_files(config) if is_rank_zero() else {},
+    )
+
+
+def find_run(config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, grid: ParallelGrid) -> tuple[Start, RunRecord, list[str]]:
+    """Return where the run begins, the record that its checkpoints will have, and the changes since. Called on rank 0."""
+    training = config.training
+    layout = {
+        "pipe_parallel_size": grid.pipeline_size,
+        "model_parallel_size": grid.tensor_size,
+        "data_parallel_size": grid.data_size,
+    }
+    values = {**config.values(), "train_batch_size": sizes.train_batch_size}
+    start = find_start(training, layout, values)
+    data = data_identity(config.data)
+    changes = check_start(start, layout, config, values, tokenizer, data)
+    state = start.record.state if start.record and not start.resets else {"iteration": start.iteration}
+    record = RunRecord(
+        state=TrainingState.from_dict(state).as_dict(),
+        run=start.run or new_run_name(training),
+        started_from=start.started_from,
+        config=values,
+        origins={name: origin for name, origin in config.origins.items() if origin != DEFAULT},
+        tokenizer=describe_vocabulary(tokenizer),
+        data=data,
+        layout=layout,
+    )
+    return start, record, changes
+
+
+@contextmanager
+def lock_save(save: str | None) -> Iterator[None]:
+    """Lock the folder `save` for this run, on rank 0. Raises LaunchError on every rank if another run has locked it."""
+
+    def warn(reason: str) -> None:
+        log.warning("save (%s) is on a file system without locks (%s): a second run could write to it too", save, reason)
+
+    with ExitStack() as stack:
+        if save:
+            run_on_rank_zero(lambda: stack.enter_context(folder_lock(save, TRAINING_LOCK, warn)))
+        yield
+
+
+def companion_files(config: NeoXConfig) -> dict[str, bytes]:
+    """Return the run's configuration and vocabulary, as they are now, by their paths in a checkpoint."""
+    files = {f"configs/{Path(source).name}": Path(source).read_bytes() for source in config.sources}
+    files[f"configs/{MERGED_CONFIG}"] = config.to_yaml().encode()
+    return files | {f"{VOCABULARY_FOLDER}/{name}": path.read_bytes() for name, path in vocabulary_files(config.data).items()}
+
+
+def model_arguments(config: NeoXConfig, padded_vocab_size: int) -> dict[str, Any]:
+    """Return the values that GPT-NeoX compares with its own configuration when it loads a checkpoint."""
+    model = config.model
+    return {
+        "num_layers": model.num_layers,
+        "hidden_size": model.hidden_size,
+        "num_attention_heads": model.num_attention_heads,
+        "max_position_embeddings": model.max_position_embeddings,
+        "make_vocab_size_divisible_by": model.make_vocab_size_divisible_by,
+        "padded_vocab_size": padded_vocab_size,
+        "tokenizer_type": config.data.tokenizer_type,
+        "model_parallel_size": config.parallelism.model_parallel_size,
+    }

@@ -1,0 +1,120 @@
+"""The figures of a run: the log line of an interval of steps, validation losses, and the same figures for the trackers.
+
+meter = Meter(config, sizes, padded_vocab_size, grid, trackers)
+meter.begin_interval()
+meter.count(result)                        # after each step
+meter.report(state, result, rate)          # one log line for the steps since the last
+with meter.exclude_time(): ...             # validation and saves do not count in the speed
+"""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from neox_code.config.derive import BatchSizes
+from neox_code.config.neox import NeoXConfig
+from neox_code.logs import get_logger
+from neox_code.parallel.grid import ParallelGrid
+from neox_code.training.state import TrainingState
+from neox_code.training.step import StepResult
+from neox_code.training.throughput import memory_gib, model_flops_utilization, peak_tflops
+from neox_code.training.trackers import Tracker
+
+log = get_logger(__name__)
+
+
+@dataclass
+class LogInterval:
+    """The steps since the last log line."""
+
+    begin: float = field(default_factory=time.monotonic)
+    """Time at which it began, by the monotonic clock, moved on by the time that is excluded."""
+    steps: int = 0
+    losses: list[float] = field(default_factory=list)
+    """The finite losses."""
+    skipped: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return max(time.monotonic() - self.begin, 1e-9)
+
+
+class Meter:
+    def __init__(
+        self, config: NeoXConfig, sizes: BatchSizes, padded_vocab_size: int, grid: ParallelGrid, trackers: Sequence[Tracker]
+    ):
+        self.model, self.padded_vocab_size, self.grid, self.trackers = config.model, padded_vocab_size, grid, trackers
+        self.tokens_per_step = sizes.train_batch_size * config.model.sample_length
+        self.peak_tflops = peak_tflops(config)
+        self.begin_interval()
+
+    def begin_interval(self) -> None:
+        self.interval = LogInterval()
+
+    def count(self, result: StepResult) -> None:
+        """Add a step to the interval."""
+        self.interval.steps += 1
+        self.interval.losses += [result.loss] if math.isfinite(result.loss) else []
+        self.interval.skipped += result.skipped
+
+    @contextmanager
+    def exclude_time(self) -> Iterator[None]:
+        """Leave the time in this context out of the interval."""
+        begin = time.monotonic()
+        yield
+        self.interval.begin += time.monotonic() - begin
+
+    def report(self, state: TrainingState, result: StepResult, rate: float) -> None:
+        """Log the interval and pass its figures to the trackers; begin the next interval.
+
+        `result` and `rate` are the loss, gradient norm and learning rate of the last step.
+        """
+        interval = self.interval
+        self.begin_interval()
+        loss = sum(interval.losses) / len(interval.losses) if interval.losses else math.nan
+        tokens_per_second = interval.steps * self.tokens_per_step / interval.seconds
+        per_rank = tokens_per_second / self.grid.world_size
+        utilization = model_flops_utilization(self.model, self.padded_vocab_size, per_rank, self.peak_tflops)
+        parts = [
+            f"iteration {state.iteration}",
+            f"loss {loss:.4f}",
+            f"lr {rate:.2e}",
+            f"{per_rank:,.0f} tokens/s/{'GPU' if self.grid.device.type == 'cuda' else 'rank'}",
+            None if utilization is None else f"{100 * utilization:.1f}% MFU",
+            f"{memory_gib():.2f} GiB",
+            f"{interval.skipped} steps skipped (gradient not finite)" if interval.skipped else None,
+        ]
+        log.info("%s", " | ".join(filter(None, parts)))
+        scalars = {
+            "train/lm_loss": loss,
+            "train/learning_rate": rate,
+            "train/grad_norm": result.gradient_norm,
+            "train/skipped_steps": state.skipped_steps,
+            "train/consumed_samples": state.consumed_samples,
+            "train/consumed_tokens": state.consumed_tokens,
+            "runtime/tokens_per_sec": tokens_per_second,
+            "runtime/samples_per_sec": tokens_per_second / self.model.sample_length,
+            "runtime/iteration_time": interval.seconds / interval.steps,
+            "runtime/model_flops_utilization": utilization,
+            "runtime/memory_gib": memory_gib(),
+        }
+        self.track(state, {name: value for name, value in scalars.items() if value is not None and math.isfinite(value)})
+
+    def report_evaluation(self, state: TrainingState, name: str, loss: float | None) -> None:
+        """Log the loss on validation or test data, in nats a token, and pass it to the trackers; None: all tokens are masked."""
+        if loss is None:
+            log.warning("%s at iteration %d | no token counts in the loss: all are masked", name, state.iteration)
+            return
+        perplexity = math.exp(min(loss, 80))
+        log.info("%s at iteration %d | loss %.4f | perplexity %.2f", name, state.iteration, loss, perplexity)
+        self.track(state, {f"{name}/lm_loss": loss, f"{name}/lm_loss_ppl": perplexity})
+
+    def track(self, state: TrainingState, scalars: Mapping[str, float]) -> None:
+        for tracker in self.trackers:
+            tracker.log(state.iteration, scalars)
+
+    def close(self) -> None:
+        for tracker in self.trackers:
+            tracker.close()
