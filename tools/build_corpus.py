@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Builds a corpus of source code: files of repositories, archives and datasets become Parquet documents, filtered and split.
+"""Build a corpus of source code: filter and split the files of repositories, archives and datasets into Parquet documents.
 
     python tools/build_corpus.py ~/repositories --output corpus --recipe polycoder
     python tools/build_corpus.py repositories.jsonl --output corpus --recipe strict --languages C,Rust --workers 16
@@ -14,24 +14,32 @@ folder of that name is `./local`. A dataset is a file of Parquet, JSON Lines (.j
 one JSON list of rows, or a folder of such files at any depth without source code, as The Stack's data/LANGUAGE/*.parquet. A
 compressed tar or JSON Lines file is read by one process: give several, or plain ones, to use more.
 
-A build that was interrupted is gone on with by the same command: until the corpus is whole, everything lies in DIR.work.
+Rerun the same command to resume an interrupted build. Unfinished work is kept in DIR.work.
 
-With --executor slurm or ray (pip install 'neox-code[cluster]') other machines do the work, under this process: it hands out jobs,
-shows how far they are, starts anew what was lost, and cancels them when it is interrupted. Sources, output and this environment
-must lie where all machines see them, under the same paths. The corpus is the same to the byte; logs are in DIR.work/cluster.
-Exit status 2 for what the user can mend.
+With --executor slurm or ray (pip install 'neox-code[cluster]') other machines do the work. This process submits their jobs, shows
+their progress, repeats lost tasks, and cancels the jobs when it is interrupted. All machines must have the sources, the output and
+this environment under the same paths. The corpus is the same to the byte on every executor; logs are in DIR.work/cluster.
 """
 
 import argparse
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from neox_code.corpus.description.summary_table import show_corpus
+from neox_code.config.command_line import (
+    Parser,
+    add_json_option,
+    name_list,
+    positive_integer,
+    positive_number,
+    report_figures,
+    user_path,
+)
+from neox_code.corpus.description.summary_table import language_table, show_corpus
 from neox_code.corpus.executors.options import add_cluster_options, executor_of
 from neox_code.corpus.pipeline.build import POLYCODER_SHARES, build_corpus
 from neox_code.corpus.pipeline.plan import canonical_arguments
@@ -47,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     recipe = recipe_by_name(arguments.recipe)
     if arguments.newlines is not None:
         recipe = dataclasses.replace(recipe, newlines=arguments.newlines)
-    with executor_of(arguments, needs=needed_everywhere(arguments)) as executor:
+    with report_figures(arguments.json) as figures, executor_of(arguments, needs=shared_paths(arguments)) as executor:
         summary = build_corpus(
             arguments.sources,
             arguments.output,
@@ -64,88 +72,80 @@ def main(argv: Sequence[str]) -> int:
             clones=arguments.clones,
             overwrite=arguments.overwrite,
         )
-    console = Console()
-    show_corpus(console, summary)
-    console.print(f"{summary.kept_files:,} files, {summary.kept_bytes / 1e6:,.1f} MB in {arguments.output}", highlight=False)
+        console = Console()
+        show_corpus(console, summary)
+        console.print(f"{summary.kept_files:,} files, {summary.kept_bytes / 1e6:,.1f} MB in {arguments.output}", highlight=False)
+        figures |= {"corpus": arguments.output, "recipe": summary.recipe, "files": summary.kept_files, "bytes": summary.kept_bytes}
+        figures["languages"] = [dataclasses.asdict(row) for row in language_table(summary)]
     return 0
 
 
 def refuse_output_in_source(output: Path, sources: Sequence[str]) -> None:
+    """Raise DataError for an output folder inside a source."""
     for source in canonical_arguments(sources):
         if source != LOCAL and Path(source).is_dir() and output.resolve().is_relative_to(source):
-            raise DataError(f"{output} lies in the source {source}, which would read itself. Choose an --output outside of it.")
+            raise DataError(
+                f"{output} is inside the source {source}: the build would read its own output. Choose an --output outside of it."
+            )
 
 
-def needed_everywhere(arguments: argparse.Namespace) -> list[str]:
-    """What all machines must see."""
+def shared_paths(arguments: argparse.Namespace) -> list[str]:
+    """Return the paths that all machines must have."""
     if arguments.executor != "local" and LOCAL in arguments.sources:
         raise DataError(
-            f"source {LOCAL} is the code of each machine by itself. Name folders that all machines share, or use --executor local."
+            f"source {LOCAL} is different code on each machine. Name folders that all machines share, or use --executor local."
         )
     return [*canonical_arguments(arguments.sources), *(str(path) for path in (arguments.clones, arguments.tokenizer) if path)]
 
 
-def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser() -> Parser:
+    result = Parser(__doc__)
     result.add_argument("sources", nargs="+", metavar="SOURCE", help="see above")
-    result.add_argument("--output", type=expanded, required=True, metavar="DIR", help="folder for the corpus")
+    result.add_argument("--output", type=user_path, required=True, metavar="DIR", help="folder for the corpus")
     result.add_argument(
         "--recipe",
         default="polycoder",
         metavar="NAME|FILE.py",
         help=f"languages, filters, edits: {', '.join(recipe_names())}, or a Python file with a RECIPE (default: polycoder)",
     )
-    result.add_argument("--languages", type=names, metavar="A,B", help="languages to take (default: all of the recipe)")
-    result.add_argument("--language", metavar="A", help="of rows of datasets that have neither a language nor a path")
-    result.add_argument("--layout", choices=LAYOUTS, help="what the folders of a source are, if not what they look like")
-    result.add_argument("--clones", type=expanded, metavar="DIR", help="keep clones of listed repositories (default: removed)")
-    result.add_argument("--newlines", choices=("lf", "keep"), help="line ends: made LF, or kept (default: as the recipe says)")
+    result.add_argument("--languages", type=name_list, metavar="A,B", help="languages to include (default: all of the recipe)")
+    result.add_argument("--language", metavar="A", help="language of dataset rows that have neither a language nor a path")
+    result.add_argument("--layout", choices=LAYOUTS, help="meaning of a source's folders (default: detected)")
+    result.add_argument("--clones", type=user_path, metavar="DIR", help="keep clones of listed repositories (default: removed)")
     result.add_argument(
-        "--max-megabytes", type=positive(float), metavar="N", help="limit: a seeded sample of projects, drawn when all are read"
+        "--newlines", choices=("lf", "keep"), help="convert line ends to LF, or keep them (default: the recipe's setting)"
+    )
+    result.add_argument(
+        "--max-megabytes",
+        type=positive_number,
+        metavar="N",
+        help="size limit: keep a seeded sample of projects, drawn after all are read",
     )
     result.add_argument(
         "--split",
         type=three_shares,
         default=POLYCODER_SHARES,
         metavar="T,V,T",
-        help="train, valid, test, by projects (default: 98.9,0.1,1)",
+        help="shares of train, valid and test, divided by projects (default: 98.9,0.1,1)",
     )
-    result.add_argument("--seed", type=int, default=1234, help="of sample and split (default: %(default)s)")
+    result.add_argument("--seed", type=int, default=1234, help="seed of sample and split (default: %(default)s)")
     result.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json, to count the tokens of each document")
-    result.add_argument("--overwrite", action="store_true", help="replace a corpus that is there")
+    result.add_argument("--overwrite", action="store_true", help="replace an existing corpus")
+    add_json_option(result)
     machines = result.add_argument_group("machines")
     machines.add_argument(
-        "--executor", choices=("local", "slurm", "ray"), default="local", help="where tasks run (default: %(default)s, here)"
+        "--executor",
+        choices=("local", "slurm", "ray"),
+        default="local",
+        help="where tasks run (default: %(default)s, this machine)",
     )
-    machines.add_argument("--workers", type=positive(int), metavar="N", help="processes at a time (default: every core there is)")
+    machines.add_argument("--workers", type=positive_integer, metavar="N", help="processes at a time (default: one per core)")
     add_cluster_options(machines)
     return result
 
 
-def names(value: str) -> list[str]:
-    listed = [name.strip() for name in value.split(",") if name.strip()]
-    if not listed:
-        raise argparse.ArgumentTypeError(f"{value!r} names none")
-    return listed
-
-
-def positive(kind: type[float]) -> Callable[[str], float]:
-    def convert(value: str) -> float:
-        number = kind(value)
-        if not 0 < number < math.inf:
-            raise argparse.ArgumentTypeError(f"{value} is not a number above 0")
-        return number
-
-    convert.__name__ = f"positive {kind.__name__}"
-    return convert
-
-
-def expanded(value: str) -> Path:
-    """A path as the sources are read: after `--output=` the shell leaves ~ as it is."""
-    return Path(value).expanduser()
-
-
 def three_shares(value: str) -> tuple[float, ...]:
+    """Convert an option's value to the shares of train, valid and test."""
     shares = tuple(float(part) for part in value.split(","))
     if len(shares) != 3 or not all(0 <= share < math.inf for share in shares) or not shares[0]:
         raise argparse.ArgumentTypeError(f"{value} is not three shares for train, valid and test, the first above 0")

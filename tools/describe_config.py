@@ -1,13 +1,13 @@
-"""Writes configs/README.md and configs/schema.json from the fields; with --check it only says whether they are current.
+"""Write configs/README.md and configs/schema.json from the fields; with --check, only test that both are current.
 
 python tools/describe_config.py
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from neox_code.config.command_line import Parser
 from neox_code.config.reference import MADE_BY, readme, schema_text
 from neox_code.errors import ConfigError, run_command
 
@@ -15,8 +15,8 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(description="Writes configs/README.md and configs/schema.json from the fields.")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file is not current")
+    parser = Parser(__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not current")
     check = parser.parse_args(argv).check
     for path, text in {CONFIGS / "README.md": readme(), CONFIGS / "schema.json": schema_text()}.items():
         if not check:

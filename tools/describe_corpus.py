@@ -1,25 +1,28 @@
 #!/usr/bin/env python3
-"""Describes a corpus of tools/build_corpus.py: tables on the console, and a report page that needs no network.
+"""Describe a corpus of tools/build_corpus.py: print tables, and write a report page that needs no network.
 
-    python tools/describe_corpus.py data/corpus                                             the page is data/corpus.html
+    python tools/describe_corpus.py data/corpus                                             writes data/corpus.html
     python tools/describe_corpus.py corpus --tokenizer-type HFTokenizer --vocab-file tokenizer.json --output report.html
 
-Files, bytes and tokens by language; what became of every file, with three examples of what each rule dropped; duplicates, sizes,
-licenses, edits, encodings and line ends, splits, stars, the largest repositories; and bytes per token by language: of the tokens
-that the build counted, or of the given tokenizer on a seeded sample. Memory stays the same for a corpus of any number of files.
+The report has files, bytes and tokens by language; the reason for every dropped file, with three examples per reason; duplicates,
+sizes, licenses, edits, encodings, line ends, splits, stars and the largest repositories; and bytes per token by language, from the
+tokens that the build counted or from the given tokenizer on a seeded sample. Memory does not grow with the corpus.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from neox_code.config.command_line import Parser, add_json_option, positive_number, report_figures
 from neox_code.config.data import DataConfig
 from neox_code.corpus.description.console import show_description
 from neox_code.corpus.description.describe import SAMPLE_BYTES, SEED, describe
 from neox_code.corpus.description.page import write_page
+from neox_code.corpus.description.tables import Table, tables
 from neox_code.errors import ConfigError, run_command
 from neox_code.tokenizer.gpt2 import MERGE_FILE_READERS
 from neox_code.tokenizer.protocol import Tokenizer
@@ -32,15 +35,25 @@ def main(argv: Sequence[str]) -> int:
     if output.is_dir():
         raise ConfigError(f"--output {output} is a folder. Name a file for the page.")
     tokenizer = given_tokenizer(arguments)
-    description = describe(arguments.corpus, tokenizer, int(arguments.sample_megabytes * 1e6), arguments.seed)
-    console = Console()
-    show_description(console, description)
-    write_page(description, output)
-    console.print(f"\nThe page is {output}", highlight=False, markup=False, soft_wrap=True)
+    with report_figures(arguments.json) as figures:
+        description = describe(arguments.corpus, tokenizer, int(arguments.sample_megabytes * 1e6), arguments.seed)
+        console = Console()
+        show_description(console, description)
+        write_page(description, output)
+        console.print(f"\nThe page is {output}", highlight=False, markup=False, soft_wrap=True)
+        figures |= {"corpus": arguments.corpus, "recipe": description.summary.recipe, "page": output}
+        figures |= {key: table_rows(table) for key, table in tables(description).items()}
     return 0
 
 
+def table_rows(table: Table) -> list[dict[str, Any]]:
+    """Return a table's rows as dictionaries, by the columns' headings."""
+    headings = [column.heading for column in table.columns]
+    return [dict(zip(headings, row, strict=True)) for row in table.rows]
+
+
 def given_tokenizer(arguments: argparse.Namespace) -> Tokenizer | None:
+    """Build the tokenizer of the options. Raise ConfigError for its files without its type."""
     if arguments.tokenizer_type is None:
         if arguments.vocab_file or arguments.merge_file:
             raise ConfigError(f"--vocab-file and --merge-file need --tokenizer-type: one of {', '.join(TOKENIZERS)}.")
@@ -55,8 +68,8 @@ def given_tokenizer(arguments: argparse.Namespace) -> Tokenizer | None:
     )
 
 
-def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser() -> Parser:
+    result = Parser(__doc__)
     result.add_argument("corpus", type=Path, metavar="DIR", help="folder of a corpus")
     result.add_argument("--output", type=Path, metavar="FILE", help="report page (HTML); default: DIR.html, beside the corpus")
     vocabulary = result.add_argument_group("tokenizer, to count bytes per token")
@@ -67,17 +80,15 @@ def parser() -> argparse.ArgumentParser:
     vocabulary.add_argument("--merge-file", metavar="FILE", help="merges.txt")
     vocabulary.add_argument("--merge-file-reader", choices=list(MERGE_FILE_READERS), default="whole", help="default %(default)s")
     vocabulary.add_argument(
-        "--sample-megabytes", type=positive, default=SAMPLE_BYTES / 1e6, metavar="N", help="of each language (default %(default)g)"
+        "--sample-megabytes",
+        type=positive_number,
+        default=SAMPLE_BYTES / 1e6,
+        metavar="N",
+        help="size of the sample of each language (default %(default)g)",
     )
-    vocabulary.add_argument("--seed", type=int, default=SEED, help="of the sample (default %(default)s)")
+    vocabulary.add_argument("--seed", type=int, default=SEED, help="seed of the sample (default %(default)s)")
+    add_json_option(result)
     return result
-
-
-def positive(value: str) -> float:
-    number = float(value)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{value} is not above 0")
-    return number
 
 
 if __name__ == "__main__":

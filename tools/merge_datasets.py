@@ -1,18 +1,17 @@
-"""Joins token files into one pair, the documents of each after those of the one before.
+"""Merge token files into one pair, in the given order.
 
     python tools/merge_datasets.py --input tokens --output-prefix all_text_document
     python tools/merge_datasets.py --input a_text_document b_text_document --output-prefix all_text_document
 
-An input is a folder, whose pairs are joined in the order of their names, or a pair by its path, with or without .bin or .idx; one
-that is named twice, as by PREFIX*, is joined once. All must be of one vocabulary, as
-far as their PREFIX.tokens.json record it, and of one type of ids. The result appears whole or not at all;
-memory does not grow with it.
+An input is a folder, whose pairs are merged in the order of their names, or the path of a pair, with or without .bin or .idx. A
+pair that is named twice, as by PREFIX*, is merged once. All inputs must have one type of ids and, where PREFIX.tokens.json records
+it, one vocabulary. The result appears complete or not at all. Memory does not grow with the input.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 
+from neox_code.config.command_line import Parser, add_json_option, report_figures
 from neox_code.data.identity import write_record
 from neox_code.data.indexed_dataset import bin_path
 from neox_code.data.merge import DatasetMerger, dtype_of, token_files
@@ -23,15 +22,15 @@ log = get_logger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="merge_datasets.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--input", nargs="+", required=True, metavar="DIR|PREFIX", help="folder of token files, or token files")
     parser.add_argument("--output-prefix", required=True, metavar="PREFIX", help="path of the result without .bin and .idx")
+    add_json_option(parser)
     arguments = parser.parse_args(argv)
     arguments.output_prefix = arguments.output_prefix.removesuffix(".bin").removesuffix(".idx")
     prefixes = token_files(arguments.input)
     with (
+        report_figures(arguments.json) as figures,
         progress("merging", len(prefixes), "files") as advance,
         DatasetMerger(arguments.output_prefix, dtype_of(prefixes)) as merger,
     ):
@@ -39,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
             log.info("adding %s", prefix)
             merger.add_dataset(prefix)
             advance(1)
+        figures |= {"output_prefix": arguments.output_prefix, "files": len(prefixes)}
+        figures |= {"documents": merger.num_documents, "tokens": merger.num_tokens}
     write_record(arguments.output_prefix, merger.tokenizer, merger.max_id)
     documents, tokens = f"{merger.num_documents:,}", f"{merger.num_tokens:,}"
     log.info("%s: %s documents, %s tokens of %d files", bin_path(arguments.output_prefix), documents, tokens, len(prefixes))

@@ -1,4 +1,4 @@
-"""Turns texts into token files, with GPT-NeoX's options.
+"""Tokenize texts into token files, with GPT-NeoX's options.
 
     python tools/preprocess_data.py --input code.jsonl.zst --tokenizer-type GPT2BPETokenizer --vocab-file code-vocab.json \\
         --merge-file code-merges.txt --append-eod --output-prefix data/code --workers 8
@@ -9,8 +9,7 @@ is a file of Parquet, JSON Lines (.jsonl, .ndjson, .json; also .gz, .bz2, .xz, .
 files at any depth without source code. Archives, bare repositories and lists of them are for tools/build_corpus.py.
 
 PREFIX.tokens.json beside each pair records its vocabulary and highest id, which training compares with its own.
-The bytes are the same for any number of workers; an interrupted
-run goes on where it was.
+The bytes are the same for any number of workers. Rerun the same command to resume.
 """
 
 import argparse
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import yaml
 
+from neox_code.config.command_line import Parser, positive_integer
 from neox_code.config.data import DataConfig
 from neox_code.corpus.shards import SPLITS, is_corpus
 from neox_code.corpus.tokens.text_pieces import DEFAULT_KEY, Piece, pieces_of
@@ -66,9 +66,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="preprocess_data.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     data = parser.add_argument_group("input")
     data.add_argument(
         "--input",
@@ -83,7 +81,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         metavar="KEY",
         help="keys or columns of the texts, each a token file (default text; of Parquet also content or code)",
     )
-    data.add_argument("--num-docs", type=int, help="number of documents, if known: the bar counts them instead of bytes")
+    data.add_argument(
+        "--num-docs", type=positive_integer, help="number of documents, if known: the bar counts them instead of bytes"
+    )
     data.add_argument(
         "--newlines", choices=list(NEWLINES), help="line ends with CR (default lf if the vocabulary has no CR, else keep)"
     )
@@ -108,8 +108,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     output.add_argument("--dataset-impl", default="mmap", help="only mmap")
     runtime = parser.add_argument_group("runtime")
-    runtime.add_argument("--workers", type=int, help="processes; default: one for each core")
-    runtime.add_argument("--log-interval", type=int, help="a log line after at least so many documents; default: every 10 seconds")
+    runtime.add_argument("--workers", type=positive_integer, help="processes; default: one for each core")
+    runtime.add_argument(
+        "--log-interval", type=positive_integer, help="a log line after at least so many documents; default: every 10 seconds"
+    )
     arguments = parser.parse_args(argv)
     check(arguments)
     return arguments
@@ -123,10 +125,6 @@ def check(arguments: argparse.Namespace) -> None:
         problems.append(f"--output-prefix {arguments.output_prefix} is a folder. Add how the names of the files are to begin.")
     if arguments.dataset_impl != "mmap":
         problems.append(f"--dataset-impl {arguments.dataset_impl} is not written any more, only mmap. Leave the option out.")
-    for name, meaning in (("workers", "one process on each core"), ("num_docs", "a bar of bytes"), ("log_interval", "a timer")):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            problems.append(f"--{name.replace('_', '-')} ({value}) must be at least 1. Leave it out for {meaning}.")
     if problems:
         raise ConfigError("\n".join(problems))
     if arguments.ftfy:

@@ -33,11 +33,14 @@ log = get_logger(__name__)
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with a command's docstring as its help, full option names only, and one-sentence errors with status 2."""
+    """argparse with a command's docstring as its help, and one-sentence errors with status 2.
+
+    The tools, which pass no `prog`, accept the beginning of an option's name, as GPT-NeoX's do: `--vocab` for `--vocab-file`.
+    """
 
     def __init__(self, description: str | None, prog: str | None = None, epilog: str | None = None):
         raw = argparse.RawDescriptionHelpFormatter
-        super().__init__(prog=prog, description=description, epilog=epilog, formatter_class=raw, allow_abbrev=False)
+        super().__init__(prog=prog, description=description, epilog=epilog, formatter_class=raw, allow_abbrev=prog is None)
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message[:1].lower()}{message[1:]}. {self.prog} -h lists the options.")
@@ -59,11 +62,11 @@ def positive_integer(value: str) -> int:
     return check_number(value, int, lambda number: number > 0, "a whole number above 0")
 
 
-def count(value: str) -> int:
+def non_negative_integer(value: str) -> int:
     return check_number(value, int, lambda number: number >= 0, "a whole number of at least 0")
 
 
-def amount(value: str) -> float:
+def non_negative_number(value: str) -> float:
     return check_number(value, float, lambda number: 0 <= number < math.inf, "a number of at least 0")
 
 
@@ -238,7 +241,7 @@ def config_parser(description: str | None, command: str | None = None) -> Parser
 
     Options of other commands are parsed too, so that `from_parsed` can refuse them by name; the help does not show them.
     """
-    parser = Parser(description, f"{LAUNCHER} {command}" if command else None, KEYS_ARE_LISTED)
+    parser = Parser(description, f"{LAUNCHER} {command}" if command else Path(sys.argv[0]).name, KEYS_ARE_LISTED)
     parser.set_defaults(command=command)
 
     def add(*names: str, commands: Sequence[str] = (), **words: Any) -> None:

@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ def build_corpus(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, TOOL, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_a_corpus_is_built_and_shown_and_not_overwritten_by_mistake(tmp_path):
+def test_a_corpus_is_built_and_reported_and_overwritten_only_on_request(tmp_path):
     options = ("--output", tmp_path / "corpus", "--split", "90,5,5", "--workers", "1", "--seed", "7", "--languages", "Python,C")
     done = build_corpus(PROJECT, *options)
     assert (done.returncode, "Traceback" in done.stderr) == (0, False)
@@ -30,7 +31,12 @@ def test_a_corpus_is_built_and_shown_and_not_overwritten_by_mistake(tmp_path):
     again = build_corpus(PROJECT, *options)
     assert again.returncode == 2
     assert "already holds a corpus" in again.stderr
-    assert build_corpus(PROJECT, *options, "--overwrite").returncode == 0
+    as_json = build_corpus(PROJECT, *options, "--overwrite", "--json")
+    assert as_json.returncode == 0, as_json.stderr
+    figures = json.loads(as_json.stdout)
+    assert (figures["files"], figures["bytes"]) == (summary.kept_files, summary.kept_bytes)
+    assert [row["kept"]["files"] for row in figures["languages"] if row["language"] == "Python"] == [summary.kept_files]
+    assert f"{summary.kept_files} files" in as_json.stderr
 
 
 def test_mistakes_are_one_sentence_and_status_2(tmp_path):
@@ -42,7 +48,7 @@ def test_mistakes_are_one_sentence_and_status_2(tmp_path):
         ((PROJECT, *output, "--recipe", "mine"), "recipe 'mine' is not known"),
         ((PROJECT, *output, "--languages", "Cobol"), "does not take the language Cobol"),
         ((PROJECT, *output, "--languages", "Typescript"), "the language Typescript. Did you mean TypeScript? It takes C, C#"),
-        (("local", *output, "--executor", "slurm"), "source local is the code of each machine by itself"),
+        (("local", *output, "--executor", "slurm"), "source local is different code on each machine"),
     ):
         done = build_corpus(*arguments)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False)
@@ -85,19 +91,19 @@ def test_a_recipe_of_ones_own_and_its_settings(tmp_path):
     assert [row["edits"] for row in read_manifest(tmp_path / "corpus").to_pylist()] == [["line ends normalized"]]
 
 
-def test_help_tells_of_every_option_and_recipe():
-    said = build_corpus("--help").stdout
+def test_the_help_lists_every_option_and_recipe():
+    text = build_corpus("--help").stdout
     for option in ("--recipe", "--languages", "--workers", "--executor", "--partition", "--time", "--tasks", "--newlines"):
-        assert option in said
+        assert option in text
     for option in ("--max-megabytes", "--split", "--seed", "--overwrite", "--tokenizer", "--layout", "mixed", "polycoder"):
-        assert option in said
+        assert option in text
 
 
 def test_a_corpus_inside_of_its_source_is_refused(tmp_path):
     shutil.copytree(PROJECT, tmp_path / "monitor")
     done = build_corpus(tmp_path, "--output", tmp_path / "monitor" / "corpus")
     assert done.returncode == 2
-    assert "which would read itself" in done.stderr
+    assert "the build would read its own output" in done.stderr
     assert not list(tmp_path.rglob("corpus*"))
 
 

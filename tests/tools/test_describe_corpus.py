@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -46,6 +47,12 @@ def test_tables_are_printed_and_the_page_is_written(corpus: Path, tmp_path: Path
     ):
         assert title in done.stdout
     assert "a/b/b.py (123 B)" in done.stdout
+    as_json = describe_corpus(corpus, "--output", tmp_path / "report.html", "--json")
+    figures = json.loads(as_json.stdout)
+    assert (figures["corpus"], figures["page"]) == (str(corpus), str(tmp_path / "report.html"))
+    kept_files = sum(row["verdict"] == "kept" for row in read_manifest(corpus).to_pylist())
+    assert [row["files"] for row in figures["verdicts"] if "kept" in row.values()] == [kept_files]
+    assert done.stdout == as_json.stderr[as_json.stderr.index("corpus mine") :]
     page = (tmp_path / "report.html").read_text()
     assert page.startswith("<!DOCTYPE html>") and page.rstrip().endswith("</html>")
     assert "a/b/b.py" in page

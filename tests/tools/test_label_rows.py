@@ -12,12 +12,12 @@ ROW = json.dumps({"instruction": "", "output": "func f():\n\tpass\n"}) + "\n"
 @pytest.mark.parametrize(
     ("rows", "options", "word"),
     [
-        (ROW, ["--timeout", "0"], "--timeout must be above 0"),
-        (ROW, ["--timeout", "nan"], "--timeout must be above 0"),
+        (ROW, ["--timeout", "0"], "--timeout: 0 is not a number above 0"),
+        (ROW, ["--timeout", "nan"], "--timeout: nan is not a number above 0"),
         (ROW, ["--price-in", "-1"], "at least 0"),
         (ROW, ["--price-in", "1", "--max-cost", "nan"], "at least 0"),
         (ROW, ["--max-cost", "1"], "Give --price-in"),
-        (ROW, ["--concurrency", "0"], "at least 1"),
+        (ROW, ["--concurrency", "0"], "is not a whole number above 0"),
         (ROW, ["--endpoint", "ftp://localhost"], "https://"),
         ("[1]\n", [], "rows.jsonl has a row without"),
         ("no\n", [], "rows.jsonl:1 is not valid JSON"),

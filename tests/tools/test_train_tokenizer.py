@@ -63,7 +63,7 @@ def test_whitespace_tokens_and_sentencepiece_are_options(tmp_path: Path, texts: 
     [
         (["absent", "--output", "out"], "absent does not exist"),
         ([".", "--output", "out"], "has no file with content"),
-        ([".", "--output", "out", "--fraction", "1.5"], "--fraction (1.5) must be above 0 and at most 1"),
+        ([".", "--output", "out", "--fraction", "1.5"], "--fraction (1.5) must be at most 1"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_status_two(

@@ -432,9 +432,9 @@ def test_the_command_goes_on_after_a_kill(github: Imitation, tmp_path: Path) -> 
     ("options", "words"),
     [
         ([], "no languages. Give --languages, or --preset with one of polycoder, code-clippy, godot-dodo."),
-        (["--preset", "polycoder", "--min-stars", "-1"], "--min-stars (-1) must be at least 0."),
-        (["--preset", "polycoder", "--max-repositories", "0"], "--max-repositories (0) must be at least 1."),
-        (["--preset", "polycoder", "--languages", ","], "--languages: ',' names none"),
+        (["--preset", "polycoder", "--min-stars", "-1"], "--min-stars: -1 is not a whole number of at least 0"),
+        (["--preset", "polycoder", "--max-repositories", "0"], "--max-repositories: 0 is not a whole number above 0"),
+        (["--preset", "polycoder", "--languages", ","], "--languages: ',' contains no name"),
         (["--preset", "polycoder", "--pushed-after", "yesterday"], "--pushed-after: invalid day value: 'yesterday'"),
     ],
 )
