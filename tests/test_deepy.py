@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from neox_code.launch.former_scripts import ALIASES, HEIRS
+from neox_code.launch.former_scripts import ALIASES, REPLACEMENTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -125,7 +125,7 @@ def test_a_script_that_is_not_the_launchers_is_refused_with_its_heir(deepy, word
 
 
 def test_every_heir_that_is_named_exists():
-    for remedy in HEIRS.values():
+    for remedy in REPLACEMENTS.values():
         for path in re.findall(r"tools/[a-z_/]+\.py", remedy):
             assert (ROOT / path).is_file(), remedy
     for command in ALIASES.values():

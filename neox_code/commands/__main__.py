@@ -22,9 +22,9 @@ from neox_code.config.neox import TRAINING_NEEDS, NeoXConfig
 from neox_code.config.spelling import nearest
 from neox_code.errors import ConfigError, run_command
 from neox_code.installation import LAUNCHER, PACKAGE
-from neox_code.launch.command import QUIET, launch_command, launch_environment, remarks
+from neox_code.launch.command import QUIET, describe_placement, launch_command, launch_environment
 from neox_code.launch.copies import require_one_copy
-from neox_code.launch.former_scripts import ALIASES, heir
+from neox_code.launch.former_scripts import ALIASES, find_replacement
 from neox_code.launch.hosts import visible_gpus, with_default_hostfile, world_size
 from neox_code.launch.supervise import run
 from neox_code.planning.dry_run import described
@@ -68,7 +68,7 @@ def run_configured(command: str, command_line: CommandLine) -> int:
         print(dry_run(command, words, config, command_line))
         return 0
     rank_command = command_on_ranks(command, words, config)
-    for line in remarks(config):
+    for line in describe_placement(config):
         print(line, file=sys.stderr)
     return run(rank_command, launch_environment(config), config.parallelism.stop_timeout_seconds)
 
@@ -120,7 +120,7 @@ def command_name(word: str) -> str:
     command = ALIASES.get(stem, stem)
     if command not in command_names():
         similar = nearest(stem, command_names())
-        instead = heir(word, PACKAGE.parent / "tools") or (f"Did you mean {' or '.join(similar)}?" if similar else None)
+        instead = find_replacement(word, PACKAGE.parent / "tools") or (f"Did you mean {' or '.join(similar)}?" if similar else None)
         remedy = f"{instead.removesuffix('?')}{'?' if instead.endswith('?') else '.'} " if instead else ""
         raise ConfigError(f"{word} is not a command of this program. {remedy}Choose among {', '.join(command_names())}.")
     return command

@@ -15,15 +15,15 @@ from collections.abc import Sequence
 
 from neox_code.config.command_line import parse_command_line
 from neox_code.errors import EXIT_RESUME
-from neox_code.launch.command import check_number
+from neox_code.launch.command import check_num_ranks
 from neox_code.launch.hosts import visible_gpus
 from neox_code.launch.rank_process import exit_rank
-from neox_code.launch.slurm import adopt_slurm_ranks
+from neox_code.launch.slurm_ranks import set_rank_variables
 from neox_code.launch.stop_signals import StopRequest
 
 STOP = StopRequest()
 if __name__ == "__main__":
-    STOP.listen()  # before torch starts threads
+    STOP.start()  # before torch starts threads
 
 # Our launcher has this in the ranks' environment; for the others it stands before the imports that would complain.
 if not visible_gpus():
@@ -36,11 +36,11 @@ from neox_code.training.pretrain import pretrain  # noqa: E402
 
 
 def main(argv: Sequence[str]) -> int:
-    adopt_slurm_ranks()
+    set_rank_variables()
     _, world_size, _ = rank_variables()
     config = parse_command_line(argv, __doc__, "train").load()
     config.require_training()
-    check_number(world_size, config)
+    check_num_ranks(world_size, config)
     pretrain(config, STOP)
     return EXIT_RESUME if STOP.was_followed else 0
 

@@ -1,10 +1,10 @@
-"""The agent of a run on one of its hosts: starts this host's ranks when the head says so, and ends them when the head is gone.
+"""The agent of a run on one of its hosts: start this host's ranks when the head orders it, and end them when the head ends.
 
     python -m neox_code.launch.agent --head=10.0.0.1:40001,10.1.0.1:40001 --key=/shared/project/.neox-code-key-8f2c --node=1
 
-pdsh, mpirun and srun start one agent a host; everything else it gets over its connection to the head (`fleet`): the command, so
-that no shell on the way reads it, and the environment, so that no secret stands on a command line. It ends the ranks when the
-connection is closed or silent, whatever has become of the program that started it. It obeys only who knows the run's key.
+pdsh, mpirun and srun start one agent a host. The agent receives everything else over its connection to the head (`fleet`): the
+command, which no shell parses on the way, and the environment, whose secrets are then on no command line. It ends the ranks when
+the connection is closed or silent, even if the program that started it still runs. It accepts only a head with the run's key.
 """
 
 import argparse
@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from neox_code.errors import LaunchError, run_command
-from neox_code.launch.command import environment_here, host_launcher, meeting_port
-from neox_code.launch.contact import Contact, Message, know_each_other
+from neox_code.launch.command import choose_port, host_environment, host_launcher
+from neox_code.launch.connection import Connection, Message, authenticate
 from neox_code.launch.rank_process import LAUNCHER_VARIABLE
 from neox_code.launch.stop_signals import StopSignals
 from neox_code.launch.supervise import Ending, run_to_end
@@ -28,17 +28,17 @@ from neox_code.processes.error_report import ERROR_VARIABLE
 
 CONNECT_SECONDS = 3.0
 NODE_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
-"""Where MPI and Slurm say which of their processes this is."""
+"""Variables in which MPI and Slurm pass the index of a process."""
 
 MPI_PREFIXES = ("OMPI_", "PMI", "MPI_", "HYDRA_")
-"""Of variables that describe the agent to MPI; DeepSpeed would take them for its ranks'."""
+"""Prefixes of variables that describe the agent to MPI; DeepSpeed would read them as describing its ranks."""
 
 RELAYS = r"^(\S*/)?(orted|prted|hydra_pmi_proxy) |^sshd(-session)?: \S+@notty"
-"""The command lines of MPI's own agents and of ssh's sessions without a terminal."""
+"""Pattern of the command lines of MPI's own agents and of ssh sessions without a terminal."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run this host's ranks; return 0 when the head was told how they ended, else their status."""
+    """Run this host's ranks; return 0 if the head has received how they ended, else their exit status."""
     parser = argparse.ArgumentParser()
     for name in ("head", "key", "node"):
         parser.add_argument(f"--{name}")
@@ -46,27 +46,28 @@ def main(argv: Sequence[str]) -> int:
     node = int(parsed.node if parsed.node is not None else next(os.environ[name] for name in NODE_VARIABLES if name in os.environ))
     for name in [name for name in os.environ if name in (LAUNCHER_VARIABLE, ERROR_VARIABLE) or name.startswith(MPI_PREFIXES)]:
         del os.environ[name]
-    with StopSignals(relayed_by=os.getpid()) as signals:  # before the contact's threads start
+    with StopSignals(relayed_by=os.getpid()) as signals:  # before the threads of the connection start
         return follow_head(parsed, node, signals)
 
 
 def follow_head(parsed: argparse.Namespace, node: int, signals: StopSignals) -> int:
+    """Connect to the head, run the ranks that it orders, and report how they ended; return the exit status."""
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    contact = Contact(connect(parsed.head, read_key(Path(parsed.key))), lambda _, message: inbox.put(message))
-    contact.send(kind="hello", node=node, host=os.environ.get("SLURMD_NODENAME"), port=meeting_port(0, is_default=True))
-    order = next_order(contact, inbox)
+    connection = Connection(connect(parsed.head, read_key(Path(parsed.key))), lambda _, message: inbox.put(message))
+    connection.send(kind="hello", node=node, host=os.environ.get("SLURMD_NODENAME"), port=choose_port(0, is_default=True))
+    order = receive_order(connection, inbox)
     if order["kind"] != "start":
         return 1
-    watch = threading.Thread(target=obey, args=(contact, inbox, signals), daemon=True)
+    watch = threading.Thread(target=follow_orders, args=(connection, inbox, signals), daemon=True)
     ending = run_ranks(order, watch, signals)
-    contact.send(
+    connection.send(
         kind="ended",
         status=ending.status,
         report=ending.report,
-        received=ending.received.name if ending.received is not None and ending.was_cut else None,
+        received=ending.received.name if ending.received is not None and ending.was_killed else None,
     )
     watch.join()
-    return 0 if ending.status == 0 or contact.is_open else ending.status
+    return 0 if ending.status == 0 or connection.is_open else ending.status
 
 
 def read_key(path: Path) -> bytes:
@@ -80,16 +81,16 @@ def read_key(path: Path) -> bytes:
 
 
 def connect(head: str, key: bytes) -> socket.socket:
-    """A connection to the first of the head's addresses where it answers, and no stranger."""
+    """Return a connection to the first of the head's addresses at which the head answers and shows that it has the key."""
     reason: OSError | str = ""
     for address in head.split(","):
         host, _, port = address.rpartition(":")
         connection = None
         try:
             connection = socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS)
-            if know_each_other(connection, key, "agent"):
+            if authenticate(connection, key, "agent"):
                 return connection
-            reason = "another program answers there"
+            reason = "the program that answers there does not have the run's key"
         except OSError as error:
             reason = error
         if connection is not None:
@@ -97,9 +98,9 @@ def connect(head: str, key: bytes) -> socket.socket:
     raise LaunchError(f"{socket.gethostname()} cannot reach the run's head at {head}: {reason}. Open its ports to this host.")
 
 
-def next_order(contact: Contact, inbox: "queue.SimpleQueue[Message]") -> Message:
-    """What the head says next; `lost` where it is gone or silent."""
-    while not contact.is_silent:
+def receive_order(connection: Connection, inbox: "queue.SimpleQueue[Message]") -> Message:
+    """Return the head's next message; its kind is `lost` if the head has ended, `silent` if it sends no heartbeats."""
+    while not connection.is_silent:
         try:
             return inbox.get(timeout=0.5)
         except queue.Empty:
@@ -107,9 +108,9 @@ def next_order(contact: Contact, inbox: "queue.SimpleQueue[Message]") -> Message
     return {"kind": "silent"}
 
 
-def obey(contact: Contact, inbox: "queue.SimpleQueue[Message]", signals: StopSignals) -> None:
-    """Hand on the head's signals, and end the run at once when the head orders it or is gone; return when it says goodbye."""
-    while (order := next_order(contact, inbox))["kind"] != "goodbye":
+def follow_orders(connection: Connection, inbox: "queue.SimpleQueue[Message]", signals: StopSignals) -> None:
+    """Pass on the head's signals, and end the run at once if the head orders it or is lost; return on the message `goodbye`."""
+    while (order := receive_order(connection, inbox))["kind"] != "goodbye":
         if order["kind"] == "signal":
             os.kill(os.getpid(), order["number"])
             continue
@@ -121,33 +122,33 @@ def obey(contact: Contact, inbox: "queue.SimpleQueue[Message]", signals: StopSig
 
 
 def end_relay(process: int) -> None:
-    """Ends this process and its ancestors as far as they are MPI's agents or sshd's sessions, which would wait for the network."""
+    """End `process` and its ancestors that are MPI agents or ssh sessions: they would wait for the network."""
     while process > 1:
         try:
-            words = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+            command = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
             parent = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             return
-        if re.search(RELAYS, words):
+        if re.search(RELAYS, command):
             os.kill(process, signal.SIGTERM)
         process = parent
 
 
 def run_ranks(order: Message, watch: threading.Thread, signals: StopSignals) -> Ending:
-    """This host's ranks, from their start to their end."""
+    """Start this host's ranks, start the thread `watch`, and return how the ranks ended."""
     os.environ.update(order["environment"])
     node = order["node"]
     if node == 0:
         try:
-            meeting_port(order["master_port"], is_default=False)
+            choose_port(order["master_port"], is_default=False)
         except LaunchError as error:
             watch.start()
             return Ending(2, {"message": str(error), "is_users": True, "is_consequence": False}, None, False)
     hosts = {host: tuple(slots) for host, slots in order["hosts"].items()}
-    words = host_launcher(hosts, node, order["master_addr"], order["master_port"])
+    launcher = host_launcher(hosts, node, order["master_addr"], order["master_port"])
     watch.start()
-    environment = environment_here(len(list(hosts.values())[node]))
-    return run_to_end([*words, "--module", *order["command"]], signals, environment, order["stop_timeout"])
+    environment = host_environment(len(list(hosts.values())[node]))
+    return run_to_end([*launcher, "--module", *order["command"]], signals, environment, order["stop_timeout"])
 
 
 if __name__ == "__main__":

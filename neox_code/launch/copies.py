@@ -1,6 +1,6 @@
-"""A launcher's copy of ./deepy.py train: it would start all ranks by itself, as each of the others would.
+"""Refusal of several copies of ./deepy.py train: each of them would start all ranks by itself.
 
-require_one_copy(os.environ, ["configs/small.yml"])        # LaunchError in a task of `srun -n 8 ./deepy.py train ...`
+require_one_copy(os.environ, ["configs/small.yml"])        # raises LaunchError in a task of `srun -n 8 ./deepy.py train ...`
 """
 
 import shlex
@@ -14,19 +14,20 @@ LAUNCHERS = {
     "PMI_SIZE": ("PMI_RANK", "mpiexec", "torchrun --nproc-per-node=N -m {module}", "./deepy.py train"),
     "WORLD_SIZE": ("RANK", "torchrun", "torchrun --nproc-per-node=N -m {module}", "./deepy.py train"),
 }
-"""Variable with the number of processes -> the one with a process's number, the launcher, how it starts ranks, how one run."""
+"""Variable with the number of processes -> variable with the index of a process, name of the launcher, its command for ranks, its
+command for one copy."""
 
 MODULE = "neox_code.commands.train"
 
 
 def require_one_copy(environment: Mapping[str, str], arguments: Sequence[str]) -> None:
-    """Raises LaunchError, with the command to use instead, in one of several processes that a launcher has started."""
+    """Raise LaunchError, with the command to use instead, in one of several processes that a launcher has started."""
     for size, (rank, launcher, ranks, one) in LAUNCHERS.items():
         count = environment.get(size, "1")
         if rank in environment and count.isdecimal() and int(count) > 1:
-            words = shlex.join(arguments)
+            joined = shlex.join(arguments)
             raise LaunchError(
                 f"{launcher} started {count} copies of ./deepy.py ({size}), each of which would be a whole run. "
-                f"Let {launcher} start the ranks: {ranks.format(module=MODULE)} {words} ; or "
-                f"start one copy, which starts its own ranks: {one} {words}"
+                f"Let {launcher} start the ranks: {ranks.format(module=MODULE)} {joined} ; or "
+                f"start one copy, which starts its own ranks: {one} {joined}"
             )

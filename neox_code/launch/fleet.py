@@ -1,18 +1,17 @@
-"""The head of a run on several hosts: starts an agent on each, tells them what to run, and ends all of them together.
+"""The head of a run on several hosts: start an agent on each, send them what to run, and end all of them together.
 
     python -m neox_code.launch.fleet --launcher=pdsh --hosts='{"node0": ["0", "1"], "node1": ["0", "1"]}' \
         --module neox_code.commands.train CONFIG...
 
     head (here) ── pdsh, mpirun or srun ──> agent (one a host) ──> launch.ranks ──> ranks
-      └───────────── a connection to each agent: orders, beats, errors ────┘
+      └───────────── a connection to each agent: orders, heartbeats, errors ┘
 
-The launcher's part is to start the agents; nothing is concluded from its exit status as long as they are there. A host that does
-not answer, falls silent or fails ends the run on all others, and the first host's error, not its consequences elsewhere, is what
-the supervisor prints.
+The launcher only starts the agents; its exit status is ignored as long as they are connected. A host that does not answer, becomes
+silent or fails ends the run on all others, and the supervisor prints the first host's error, not its consequences on other hosts.
 
-No secret stands on a command line, which every user of a machine can read. The agents read the run's key from a file that its owner
-alone can read, in this folder, which the hosts share; it is removed as soon as all have. Only who knows it is listened to. The
-ranks' variables, WANDB_API_KEY among them, go over the connections, in clear text: the hosts' network is to be one that you trust.
+No secret is on a command line, which every user of a host can read. The agents read the run's key from a file in this folder, which
+the hosts share; only its owner can read it, and it is removed when all agents have read it. Connections without the key are closed.
+The ranks' variables, WANDB_API_KEY among them, are sent in clear text: use a network that you trust.
 """
 
 import argparse
@@ -37,27 +36,27 @@ from pathlib import Path
 from typing import Any
 
 from neox_code.errors import EXIT_RESUME, EXIT_USER_ERROR, LaunchError
-from neox_code.launch.contact import SILENT_SECONDS, Contact, Message, know_each_other
+from neox_code.launch.connection import SILENT_SECONDS, Connection, Message, authenticate
 from neox_code.launch.hosts import address_of
 from neox_code.launch.rank_process import run_rank
 from neox_code.launch.stop_signals import StopSignals
-from neox_code.launch.supervise import signal_sentence, start
+from neox_code.launch.supervise import format_signal, start
 from neox_code.processes.error_report import ERROR_VARIABLE, write_report
 
 ANSWER_SECONDS = 20.0
-"""From the start until every host's agent has answered."""
+"""Time limit for the agents of all hosts to connect."""
 
-SETTLE_SECONDS = 1.0
-"""After the first bad news, until it is decided which is the cause."""
+CAUSE_SECONDS = 1.0
+"""Time from the first failure to the decision which failure is the cause."""
 
 STOP_SECONDS = 14.0
-"""After the order to stop, until agents are waited for no longer."""
+"""Time limit for agents to end after the order to stop."""
 
-UNPROVED = 64
-"""Connections at once that have not shown yet that they know the key; more wait."""
+MOST_UNAUTHENTICATED = 64
+"""Greatest number of connections in authentication at once; more wait."""
 
 EXPORTED = ("PYTHON", "NCCL_", "GLOO_", "OMP_", "DS_", "CUDA_DEVICE", "TORCH", "UCX", "MV2", "MLFLOW", "WANDB_", "HF_", "LOGLEVEL")
-"""How the variables begin that the ranks of other hosts get as well, besides those in .deepspeed_env."""
+"""Prefixes of the variables that are sent to the ranks of other hosts, in addition to those in .deepspeed_env."""
 
 
 LAUNCHER_REMEDIES = {
@@ -65,34 +64,34 @@ LAUNCHER_REMEDIES = {
     127: "A command that it needs, such as ssh, is not installed here: its output above names it. Install it.",
     255: "ssh could not connect or log in: its output above names the reason. Check `ssh HOST true`, which must ask for nothing.",
 }
-"""What to do about a launcher's exit status; a shell gives the first two, ssh the last."""
+"""Remedies by the launcher's exit status; the first two are a shell's, the last is ssh's."""
 
 
 @dataclass
-class Fault:
-    """Bad news."""
+class HostFailure:
+    """A failure, weighted so that the cause is reported and not its consequences."""
 
     message: str
     status: int = 1
     is_users: bool = False
     weight: int = 1
-    """0 for an error of a rank's own, 1 for a host or process that is gone, 2 for what follows from others'."""
+    """0 for an error in a rank, 1 for a host or process that was lost, 2 for a consequence of another failure."""
 
 
 @dataclass
 class Host:
-    """What the head knows of a host."""
+    """The head's record of a host."""
 
     name: str
     slots: tuple[str, ...]
-    contact: Contact | None = None
+    connection: Connection | None = None
     hello: Message = field(default_factory=dict)
     is_over: bool = False
-    """Whether nothing more is to be expected of it."""
+    """True if its ranks have ended or it was lost."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the head of a run and returns its exit status."""
+    """Run the head of a run and return its exit status."""
     parser = argparse.ArgumentParser()
     for name in ("launcher", "master_addr"):
         parser.add_argument(f"--{name}")
@@ -101,12 +100,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--master_port", type=int)
     parser.add_argument("--module", nargs=argparse.REMAINDER)
     parsed = parser.parse_args(argv)
-    with listener() as server, StopSignals(relayed_by=os.getppid()) as signals:
-        return Fleet(parsed, server, signals).to_the_end()
+    with open_listener() as server, StopSignals(relayed_by=os.getppid()) as signals:
+        return Fleet(parsed, server, signals).run()
 
 
-def listener() -> socket.socket:
-    """A free port of this machine, on IPv6 as well where it has that."""
+def open_listener() -> socket.socket:
+    """Return a socket that listens on a free port, on IPv4 and, if this host has it, IPv6."""
     is_dual = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if is_dual else socket.AF_INET
     return socket.create_server(("", 0), family=family, backlog=1024, dualstack_ipv6=is_dual)
@@ -118,21 +117,23 @@ class Fleet:
     def __init__(self, parsed: argparse.Namespace, server: socket.socket, signals: StopSignals) -> None:
         self.parsed, self.signals = parsed, signals
         self.hosts = [Host(name, tuple(slots)) for name, slots in parsed.hosts.items()]
-        self.environment = exported(os.environ)
+        self.environment = select_variables(os.environ)
         self.key = secrets.token_bytes(32)
-        self.unproved = threading.BoundedSemaphore(UNPROVED)
+        self.unauthenticated = threading.BoundedSemaphore(MOST_UNAUTHENTICATED)
         self.server = server
-        self.inbox: queue.SimpleQueue[tuple[Contact, Message]] = queue.SimpleQueue()
-        self.faults: list[Fault] = []
-        self.has_begun = False
-        self.is_to_resume = False
-        """True once a host's ranks have ended to be resumed."""
+        self.inbox: queue.SimpleQueue[tuple[Connection, Message]] = queue.SimpleQueue()
+        self.failures: list[HostFailure] = []
+        self.has_started = False
+        self.is_resumable = False
+        """True once the ranks of a host have exited with EXIT_RESUME."""
 
-    def to_the_end(self) -> int:
-        """The whole run; returns its exit status."""
+    def run(self) -> int:
+        """Run all hosts to the end and return the exit status."""
         threading.Thread(target=self.accept, daemon=True).start()
-        addresses = [f"{address}:{self.server.getsockname()[1]}" for address in own_addresses([host.name for host in self.hosts])]
-        self.key_file = leave_key(self.key, Path.cwd())
+        addresses = [
+            f"{address}:{self.server.getsockname()[1]}" for address in find_own_addresses([host.name for host in self.hosts])
+        ]
+        self.key_file = write_key(self.key, Path.cwd())
         try:
             agent = agent_command(",".join(addresses), self.key_file)
             command, environment = launcher_command(self.parsed.launcher, [host.name for host in self.hosts], agent)
@@ -146,15 +147,16 @@ class Fleet:
             self.key_file.unlink(missing_ok=True)
         if self.signals.is_urgent and self.signals.received is not None:
             return 128 + self.signals.received
-        if self.is_to_resume and all(fault.weight == 2 for fault in self.faults):
+        if self.is_resumable and all(failure.weight == 2 for failure in self.failures):
             return EXIT_RESUME
-        if not self.faults:
+        if not self.failures:
             return 0
-        cause = min(self.faults, key=lambda fault: fault.weight)
+        cause = min(self.failures, key=lambda failure: failure.weight)
         write_report(Path(os.environ.get(ERROR_VARIABLE, os.devnull)), cause.message, cause.is_users, is_consequence=False)
         return EXIT_USER_ERROR if cause.is_users else cause.status
 
     def accept(self) -> None:
+        """Accept connections, and authenticate each in a thread of its own."""
         while True:
             try:
                 connection, _ = self.server.accept()
@@ -162,114 +164,116 @@ class Fleet:
                 continue
             except OSError:
                 return
-            self.unproved.acquire()
-            threading.Thread(target=self.admit, args=(connection,), daemon=True).start()
+            self.unauthenticated.acquire()
+            threading.Thread(target=self.authenticate, args=(connection,), daemon=True).start()
 
-    def admit(self, connection: socket.socket) -> None:
-        """Listens to a connection that shows that it knows the run's key, and closes a stranger's."""
+    def authenticate(self, connection: socket.socket) -> None:
+        """Read the messages of a connection whose other end has the run's key; close any other."""
         try:
-            if not know_each_other(connection, self.key, "head"):
-                raise ConnectionError("a stranger")
-            Contact(connection, lambda contact, message: self.inbox.put((contact, message)))
+            if not authenticate(connection, self.key, "head"):
+                raise ConnectionError("the other end does not have the run's key")
+            Connection(connection, lambda agent, message: self.inbox.put((agent, message)))
         except OSError:
             connection.close()
         finally:
-            self.unproved.release()
+            self.unauthenticated.release()
 
     def watch(self, launcher: "subprocess.Popen[bytes]", addresses: Sequence[str]) -> None:
-        """Until every host has ended well, or something is wrong and it is clear what."""
+        """Start the ranks when all agents have connected; return when all hosts have ended, or CAUSE_SECONDS after a failure."""
         deadline = time.monotonic() + ANSWER_SECONDS
-        settled = float("inf")
-        while not self.signals.is_urgent and time.monotonic() < settled and not all(host.is_over for host in self.hosts):
-            self.hear(0.1)
-            number = self.signals.look(0.1)
+        decision_time = float("inf")
+        while not self.signals.is_urgent and time.monotonic() < decision_time and not all(host.is_over for host in self.hosts):
+            self.receive(0.1)
+            number = self.signals.wait(0.1)
             if number is not None:
-                if not self.has_begun:  # no rank runs yet
-                    self.is_to_resume = True
+                if not self.has_started:  # no rank runs yet
+                    self.is_resumable = True
                     return
-                self.hand_on(number)
+                self.send_signal(number)
             now = time.monotonic()
-            missing = [host.name for host in self.hosts if host.contact is None]
-            if not missing and not self.has_begun:
-                self.begin()
-            if missing and now > deadline and not self.may_queue and not self.faults:
-                self.faults.append(Fault(
+            missing = [host.name for host in self.hosts if host.connection is None]
+            if not missing and not self.has_started:
+                self.start_ranks()
+            if missing and now > deadline and not self.is_queued and not self.failures:
+                self.failures.append(HostFailure(
                     f"{', '.join(missing)} did not answer within {ANSWER_SECONDS:.0f} s. Check that it is up, that "
                     f"{self.parsed.launcher} reaches it from here without a password, and that it reaches {' or '.join(addresses)}."
                 ))  # fmt: skip
             for host in self.hosts:
-                if host.contact is not None and not host.is_over and host.contact.is_silent:
+                if host.connection is not None and not host.is_over and host.connection.is_silent:
                     host.is_over = True
-                    self.faults.append(Fault(
-                        f"{host.name} has not been heard of for {SILENT_SECONDS:.0f} s: it is cut off or down. Repair or "
-                        "replace it, and rerun the same command."
+                    self.failures.append(HostFailure(
+                        f"{host.name} has sent no heartbeat for {SILENT_SECONDS:.0f} s: it is cut off or down. Repair or "
+                        "replace it. Rerun the same command to resume."
                     ))  # fmt: skip
             code = launcher.poll()
-            if code is not None and not self.faults and not all(host.is_over for host in self.hosts):
-                self.hear(2.0)
-                if not self.faults and not all(host.is_over for host in self.hosts):
-                    self.faults.append(self.launcher_fault(code, missing))
-            if self.faults and settled == float("inf"):
-                settled = now + SETTLE_SECONDS
+            if code is not None and not self.failures and not all(host.is_over for host in self.hosts):
+                self.receive(2.0)
+                if not self.failures and not all(host.is_over for host in self.hosts):
+                    self.failures.append(self.make_launcher_failure(code, missing))
+            if self.failures and decision_time == float("inf"):
+                decision_time = now + CAUSE_SECONDS
         code = launcher.poll()
-        if self.faults and code is not None and code < 0:  # killed, and the agents by it
-            self.faults.append(self.launcher_fault(code))
+        if self.failures and code is not None and code < 0:  # the launcher was killed, and the agents with it
+            self.failures.append(self.make_launcher_failure(code))
 
-    def launcher_fault(self, code: int, missing: Sequence[str] = ()) -> Fault:
-        """What to say of a launcher that has ended before the run; a signal is never a consequence of what happened elsewhere."""
+    def make_launcher_failure(self, code: int, missing: Sequence[str] = ()) -> HostFailure:
+        """Return the failure of a launcher that ended before the run. A signal is never a consequence of another failure."""
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
         missed = f" before {', '.join(missing)} answered" if missing else ""
         remedy = (
-            "Rerun the same command." if code < 0 else LAUNCHER_REMEDIES.get(code, "Its output above names the reason: remove it.")
+            "Rerun the same command to resume."
+            if code < 0
+            else LAUNCHER_REMEDIES.get(code, "Its output above names the reason: remove it.")
         )
-        return Fault(
+        return HostFailure(
             f"{self.parsed.launcher} ended {how}{missed}. {remedy}",
             128 - code if code < 0 else code or 1,
             weight=0 if code < 0 else 1,
         )
 
     @property
-    def may_queue(self) -> bool:
-        """Whether the hosts are still to be allocated."""
+    def is_queued(self) -> bool:
+        """True if srun has to wait for an allocation before it starts the agents."""
         return self.parsed.launcher == "slurm" and "SLURM_JOB_ID" not in os.environ
 
-    def hear(self, seconds: float) -> None:
-        """Takes in what the agents say, for so long."""
+    def receive(self, seconds: float) -> None:
+        """Handle the agents' messages for `seconds`."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             try:
-                contact, message = self.inbox.get(timeout=left)
+                agent, message = self.inbox.get(timeout=left)
             except queue.Empty:
                 return
             if message["kind"] == "hello":
-                self.welcome(contact, message)
+                self.add_agent(agent, message)
             for host in self.hosts:
-                if host.contact is contact and not host.is_over and message["kind"] in ("ended", "lost"):
+                if host.connection is agent and not host.is_over and message["kind"] in ("ended", "lost"):
                     host.is_over = True
-                    self.note_end(host, message)
+                    self.record_end(host, message)
 
-    def welcome(self, contact: Contact, hello: Message) -> None:
-        """A host's agent is there; a second one is sent away."""
+    def add_agent(self, agent: Connection, hello: Message) -> None:
+        """Assign an agent to its host; close the connection of a second agent of one host."""
         by_name = {host.name: host for host in self.hosts}
         host = None
         if 0 <= hello["node"] < len(self.hosts):
-            host = by_name.get(hello["host"]) or self.hosts[hello["node"]]  # Slurm has an order of its own
-        if host is None or host.contact is not None:
-            contact.close()
+            host = by_name.get(hello["host"]) or self.hosts[hello["node"]]  # Slurm numbers its hosts in its own order
+        if host is None or host.connection is not None:
+            agent.close()
             return
-        host.contact, host.hello = contact, hello
+        host.connection, host.hello = agent, hello
 
-    def begin(self) -> None:
-        """Every agent gets the order to start its ranks; nobody else is let in any more."""
-        self.has_begun = True
+    def start_ranks(self) -> None:
+        """Order every agent to start its ranks, and accept no more connections."""
+        self.has_started = True
         self.server.shutdown(socket.SHUT_RDWR)
         self.key_file.unlink(missing_ok=True)
         first = self.hosts[0]
-        assert first.contact is not None
-        address = self.parsed.master_addr or first.contact.address
+        assert first.connection is not None
+        address = self.parsed.master_addr or first.connection.address
         for node, host in enumerate(self.hosts):
-            assert host.contact is not None
-            host.contact.send(
+            assert host.connection is not None
+            host.connection.send(
                 kind="start",
                 node=node,
                 hosts={host.name: host.slots for host in self.hosts},
@@ -280,63 +284,64 @@ class Fleet:
                 environment=self.environment,
             )
 
-    def hand_on(self, number: signal.Signals) -> None:
-        """Send a signal to the ranks of all hosts that still run: a warning as it is, others as SIGTERM, since the shell that
-        starts an agent may have SIGINT ignored.
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the ranks of all hosts that still run: SIGUSR1 unchanged, others as SIGTERM.
+
+        The shell that starts an agent may ignore SIGINT.
         """
         sent = number if number == signal.SIGUSR1 else signal.SIGTERM
         for host in self.hosts:
-            if host.contact is not None and not host.is_over:
-                host.contact.send(kind="signal", number=sent)
+            if host.connection is not None and not host.is_over:
+                host.connection.send(kind="signal", number=sent)
 
-    def note_end(self, host: Host, message: Message) -> None:
-        """Record the failure of a host's ranks, if they failed; where they ended to be resumed, all others are to do the same."""
+    def record_end(self, host: Host, message: Message) -> None:
+        """Record the failure of a host's ranks, if they failed. If they exited with EXIT_RESUME, ask all others to do the same."""
         if message["kind"] == "lost":
-            self.faults.append(Fault(
+            self.failures.append(HostFailure(
                 f"the run on {host.name} was killed, or the host went down. Look there for the reason (dmesg names a process that "
-                "was killed for memory), remove it, and rerun the same command."
+                "was killed for memory) and remove it. Rerun the same command to resume."
             ))  # fmt: skip
             return
         status, report = message["status"], message["report"]
         if status == EXIT_RESUME:
-            if not self.is_to_resume:
-                self.hand_on(signal.SIGTERM)
-            self.is_to_resume = True
+            if not self.is_resumable:
+                self.send_signal(signal.SIGTERM)
+            self.is_resumable = True
             return
-        signaled = signal_sentence(status)
+        signaled = format_signal(status)
         if report is not None and not (report["is_consequence"] and signaled):
             weight = 2 if report["is_consequence"] else 0
-            self.faults.append(Fault(f"{host.name}: {report['message']}", status or 1, report["is_users"], weight))
+            self.failures.append(HostFailure(f"{host.name}: {report['message']}", status or 1, report["is_users"], weight))
         elif message["received"]:
-            self.faults.append(Fault(
+            self.failures.append(HostFailure(
                 f"the run on {host.name} was stopped by {message['received']}, from that host or its scheduler. Rerun the "
-                "same command.",
+                "same command to resume.",
                 status,
             ))  # fmt: skip
         elif status != 0:
-            self.faults.append(Fault(f"{host.name}: {signaled or f'the ranks ended with status {status}.'}", status))
+            self.failures.append(HostFailure(f"{host.name}: {signaled or f'the ranks ended with status {status}.'}", status))
 
     def stop(self) -> None:
-        """Ends the run where it still goes on, and lets the agents go."""
+        """End the run on the hosts where it still runs, and let all agents end."""
         for host in self.hosts:
-            if host.contact is not None and not host.is_over:
-                host.contact.send(kind="stop")
+            if host.connection is not None and not host.is_over:
+                host.connection.send(kind="stop")
         until = time.monotonic() + STOP_SECONDS
-        faults, self.faults = self.faults, []
-        while time.monotonic() < until and any(host.contact is not None and not host.is_over for host in self.hosts):
-            self.hear(0.1)
+        failures, self.failures = self.failures, []
+        while time.monotonic() < until and any(host.connection is not None and not host.is_over for host in self.hosts):
+            self.receive(0.1)
             for host in self.hosts:
-                host.is_over = host.is_over or (host.contact is not None and host.contact.is_silent)
-        self.faults = faults
+                host.is_over = host.is_over or (host.connection is not None and host.connection.is_silent)
+        self.failures = failures
         for host in self.hosts:
-            if host.contact is not None:
-                host.contact.send(kind="goodbye")
+            if host.connection is not None:
+                host.connection.send(kind="goodbye")
 
 
-def exported(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that the ranks of all hosts get: those of EXPORTED, and the lines NAME=VALUE of .deepspeed_env.
+def select_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables for the ranks of all hosts: those with a prefix of EXPORTED, and the lines NAME=VALUE of .deepspeed_env.
 
-    Raises LaunchError for such a file that cannot be followed.
+    Raise LaunchError if that file cannot be read or has another form.
     """
     chosen = {name: value for name, value in environment.items() if name.startswith(EXPORTED)}
     name = environment.get("DS_ENV_FILE", ".deepspeed_env")
@@ -347,7 +352,7 @@ def exported(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_variables(path: Path) -> dict[str, str]:
-    """The lines NAME=VALUE of a file, empty ones and comments left out."""
+    """Return the variables of a file with lines NAME=VALUE; empty lines and comments are skipped."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
@@ -362,10 +367,10 @@ def read_variables(path: Path) -> dict[str, str]:
     return variables
 
 
-def own_addresses(hosts: Sequence[str]) -> list[str]:
-    """This machine's addresses as the hosts may see them, IPv4 first.
+def find_own_addresses(hosts: Sequence[str]) -> list[str]:
+    """Return the addresses of this host by which the other hosts may reach it, IPv4 first.
 
-    The loopback ones only where there are no others: on another host they are that host's own.
+    Loopback addresses are returned only if there are no others: another host would connect to itself.
     """
     found: dict[str, None] = {}
     for host in hosts:
@@ -380,21 +385,21 @@ def own_addresses(hosts: Sequence[str]) -> list[str]:
     return [f"[{address}]" if ":" in address else address for address in ordered] or [socket.gethostname()]
 
 
-def leave_key(key: bytes, folder: Path) -> Path:
-    """A new file in a folder, for its owner's eyes alone, that holds the key."""
+def write_key(key: bytes, folder: Path) -> Path:
+    """Write the key to a new file in `folder` that only its owner can read; return its path."""
     try:
         with tempfile.NamedTemporaryFile(prefix=".neox-code-key-", dir=folder, delete=False) as file:
             file.write(key)
     except OSError as error:
         raise LaunchError(
-            f"{folder} cannot be written ({error.strerror}), and a run on several hosts leaves its key there for a few seconds. "
+            f"{folder} cannot be written ({error.strerror}), and a run on several hosts keeps its key there for a few seconds. "
             "Start it in a folder that all hosts share and that you may write."
         ) from None
     return Path(file.name)
 
 
 def agent_command(head: str, key: Path) -> list[str]:
-    """The words that start an agent, in this folder and with this Python, which all hosts share."""
+    """Return the command line of an agent, in this folder and with this Python, which all hosts share."""
     path = os.environ.get("PYTHONPATH", "")
     return [
         *("env", "-C", str(Path.cwd()), f"PYTHONPATH={path}", sys.executable, "-u", "-m", "neox_code.launch.agent"),
@@ -404,9 +409,9 @@ def agent_command(head: str, key: Path) -> list[str]:
 
 
 def launcher_command(launcher: str, hosts: Sequence[str], agent: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The command that starts an agent on each host, and what it needs in its environment.
+    """Return the command line that starts an agent on each host, and the variables that it needs.
 
-    Raises LaunchError where the launcher is not installed.
+    Raise LaunchError if the launcher is not installed.
     """
     count, names = str(len(hosts)), ",".join(hosts)
     program = next(filter(shutil.which, PROGRAMS[launcher]), None)
@@ -436,11 +441,11 @@ PROGRAMS: dict[str, tuple[str, ...]] = {
 INSTALL = "Install it, or set another launcher (pdsh, openmpi, mpich, slurm)."
 
 SSH = "-o BatchMode=yes -o ServerAliveInterval=5 -o ServerAliveCountMax=2"
-"""Asks nothing, and gives a host up that is silent."""
+"""Options of ssh: never ask for input, and end the connection to a silent host."""
 
 
 def end_group(launcher: "subprocess.Popen[Any]") -> None:
-    """Ends the launcher and its process group, which it may do on its own first."""
+    """End the launcher and its process group; it has two seconds to end by itself."""
     for number, seconds in ((None, 2.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
         if number is not None:
             try:

@@ -1,18 +1,18 @@
-"""What took the place of GPT-NeoX's scripts, for those who name one to the launcher.
+"""The replacements of GPT-NeoX's scripts, for users who pass the name of one to ./deepy.py.
 
-heir("tools/datasets/preprocess_data.py")        # "Run: python tools/preprocess_data.py"
+find_replacement("tools/datasets/preprocess_data.py", tools)        # "Run: python tools/preprocess_data.py"
 """
 
 from pathlib import Path
 
 ALIASES = {"eval": "evaluate", "text_gen_gpt2": "generate", "pretrain_gpt2": "train"}
-"""Former names of commands, which still start them. The last two are of 2021; Code-LMs' instructions have text_gen_gpt2.py."""
+"""Former names of commands that still start them. The last two are of 2021; Code-LMs' instructions use text_gen_gpt2.py."""
 
 TOKENS = "Run: python tools/preprocess_data.py"
 EXPORT = "GPT-NeoX's own convert_neox_to_hf.py reads the checkpoints of one tensor-parallel rank as they are"
 
-HEIRS = {
-    "corpora": "Data sets are not downloaded by name: tools/build_corpus.py and tools/preprocess_data.py read files that are here",
+REPLACEMENTS = {
+    "corpora": "Data sets are not downloaded by name: tools/build_corpus.py and tools/preprocess_data.py read local files",
     "prepare_data": "Run: python tools/build_corpus.py for source code, or python tools/preprocess_data.py for a data set of rows; "
     "no data set is downloaded by name",
     "preprocess_data": TOKENS,
@@ -34,15 +34,15 @@ HEIRS = {
     "kill": "Ctrl-C, or SIGTERM to the launcher, ends all ranks of a run",
     "killall": "Ctrl-C, or SIGTERM to the launcher, ends all ranks of a run",
 }
-"""Stem of a script of GPT-NeoX or Code-LMs -> what to do in its place, a sentence without its full stop."""
+"""Stem of a script of GPT-NeoX or Code-LMs -> what to do in its place, without a full stop."""
 
 
-def heir(word: str, tools: Path) -> str | None:
-    """What to run in place of a script that is none of the launcher's; None where nothing is known of it.
+def find_replacement(script: str, tools: Path) -> str | None:
+    """Return what to run in place of a script that is not a command; None if the script is unknown.
 
-    `tools` is the folder with the scripts that are run by themselves.
+    `tools` is the folder with the scripts of this project.
     """
-    stem = Path(word).stem
-    if stem in HEIRS:
-        return HEIRS[stem]
+    stem = Path(script).stem
+    if stem in REPLACEMENTS:
+        return REPLACEMENTS[stem]
     return f"Run: python tools/{stem}.py" if (tools / f"{stem}.py").is_file() else None

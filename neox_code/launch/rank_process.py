@@ -1,4 +1,4 @@
-"""The first and last call of a process that a launcher starts: it ends with its launcher, and its error is reported.
+"""The main function of a process that a launcher starts: it ends with its launcher, and its error is reported.
 
 sys.exit(run_rank(main, sys.argv[1:]))   # follow_launcher(), main, report_error()
 exit_rank(main, sys.argv[1:])            # the same, and the process ends at once
@@ -20,27 +20,24 @@ from neox_code.processes.parent import die_with_parent
 from neox_code.processes.procfs import read_start_time
 
 LAUNCHER_VARIABLE = "NEOX_CODE_LAUNCHER"
-"""The supervisor's process number and start time, `PID:TICKS`."""
-
+"""Variable with the supervisor's process id and start time, `PID:TICKS`."""
 
 LAUNCHED_BY = (LAUNCHER_VARIABLE, "CROSS_RANK", "TORCHELASTIC_RUN_ID")
-"""Variables that only a launcher sets (this one, DeepSpeed's, torchrun): its ranks are to end with their parent."""
-
+"""Variables that only a launcher sets (ours, DeepSpeed's, torchrun): a rank with one of them ends with its parent."""
 
 CONSEQUENCE_SECONDS = 3.0
-"""A rank that has lost another one says so this much later: by then the launcher has heard of the cause and ended it."""
+"""Delay of the report of a rank that lost its connection to another: until then the launcher has read the cause and ended it."""
 
-
-WATCH_SECONDS = 0.5
+POLL_SECONDS = 0.5
 
 
 def run_rank(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
-    """`main` in a process that ends with its launcher, and whose error the supervisor prints last; returns the exit status."""
+    """Call `main` in a process that ends with its launcher, and report its error to the supervisor; return the exit status."""
     follow_launcher()
 
-    def reporting(words: Sequence[str]) -> int:
+    def call_main(arguments: Sequence[str]) -> int:
         try:
-            return main(words)
+            return main(arguments)
         except Exception as error:
             if remedy_sentence(error) is None and is_lost_peer(str(error)):
                 time.sleep(CONSEQUENCE_SECONDS)
@@ -48,13 +45,13 @@ def run_rank(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
                 return EXIT_USER_ERROR
             raise
 
-    return run_command(reporting, argv)
+    return run_command(call_main, argv)
 
 
 def exit_rank(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> NoReturn:
-    """`run_rank` as a process's last call, which the interpreter's own end, seconds with torch, does not follow.
+    """Call `run_rank` and end the process without the interpreter's own exit, which takes seconds with torch.
 
-    Exit functions are called where the rank has ended well; after an error they might wait for other ranks.
+    Functions registered with atexit are called if the rank succeeded; after an error they might wait for other ranks.
     """
     try:
         status = run_rank(main, argv)
@@ -70,22 +67,19 @@ def exit_rank(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> NoRe
 
 
 def follow_launcher() -> None:
-    """Ends this process when the process that launched it, or the run's supervisor, is gone.
-
-    Does nothing in a process that no launcher started.
-    """
+    """End this process when its launcher or the run's supervisor ends. Do nothing if no launcher started this process."""
     if not any(name in os.environ for name in LAUNCHED_BY):
         return
     parent = os.getppid()
     die_with_parent(signal.SIGKILL)
     supervisor, _, started = os.environ.get(LAUNCHER_VARIABLE, "").partition(":")
 
-    def is_alone() -> bool:
+    def is_abandoned() -> bool:
         return os.getppid() != parent or (bool(supervisor) and read_start_time(int(supervisor)) != started)
 
     def watch() -> None:
-        while not is_alone():
-            time.sleep(WATCH_SECONDS)
+        while not is_abandoned():
+            time.sleep(POLL_SECONDS)
         os._exit(1)
 
     threading.Thread(target=watch, name="follow-launcher", daemon=True).start()

@@ -1,13 +1,13 @@
-"""The ranks of a run on one host: starts them, hands signals on to them, and ends them together.
+"""The ranks of a run on one host: start them, pass signals on to them, and end them together.
 
     python -m neox_code.launch.ranks --hosts='{"localhost": ["0", "1"]}' --master_addr=127.0.0.1 --master_port=29500 \
         --module neox_code.commands.train CONFIG...
     python -m neox_code.launch.ranks --nodes=2 --ranks_per_node=8 --node_rank=1 --master_addr=first-host --module ...
 
-The first form is the launcher's; the second is for schedulers that start one process a host, as `torchrun` does. Unlike torchrun,
-which exits with status 1 after any failure, it exits with the status of its ranks, EXIT_RESUME among them.
+Our launcher uses the first form; the second is for schedulers that start one process a host, as for `torchrun`. Torchrun exits with
+status 1 after any failure; this module exits with the status of its ranks, EXIT_RESUME among them.
 
-A rank that fails ends the others. A rank that stops to be resumed asks the others to stop as well.
+When a rank fails, the others are killed. When a rank exits with EXIT_RESUME, the others are sent SIGTERM to do the same.
 """
 
 import argparse
@@ -28,21 +28,22 @@ from neox_code.processes.parent import die_with_parent
 from neox_code.processes.procfs import read_start_time
 
 RESUME_SECONDS = 10.0
-"""After a rank has ended to be resumed, until the others are killed: they end at the same step."""
+"""Time from the first exit with EXIT_RESUME to killing the other ranks, which end at the same step."""
 
 POLL_SECONDS = 0.1
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the ranks of this host to their end; return 0, EXIT_RESUME or the status of the first rank that failed."""
-    parsed = parser().parse_args(argv)
+    parsed = build_parser().parse_args(argv)
     hosts: Resources = parsed.hosts or {str(node): numbered(parsed.ranks_per_node) for node in range(parsed.nodes)}
-    environments = rank_environments(hosts, parsed.node_rank, parsed.master_addr, parsed.master_port)
+    environments = make_environments(hosts, parsed.node_rank, parsed.master_addr, parsed.master_port)
     with StopSignals(relayed_by=os.getppid()) as signals:
         return run_ranks([sys.executable, "-u", "-m", *parsed.module], environments, signals)
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of this module's command line."""
     result = argparse.ArgumentParser(
         prog="python -m neox_code.launch.ranks",
         description=__doc__,
@@ -50,18 +51,18 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = result.add_argument
-    add("--hosts", type=json.loads, metavar="JSON", help="object of each host's devices, in the order of the node ranks")
-    add("--nodes", type=int, default=1, metavar="N", help="hosts of the run, where --hosts does not name them")
-    add("--ranks_per_node", type=int, default=1, metavar="N", help="ranks on each of them")
-    add("--node_rank", type=int, default=0, metavar="I", help="which of them this one is, from 0")
-    add("--master_addr", default="127.0.0.1", metavar="HOST", help="address of the first")
-    add("--master_port", type=int, default=29500, metavar="PORT", help="its port where the ranks meet")
+    add("--hosts", type=json.loads, metavar="JSON", help="devices of each host, in the order of the node ranks")
+    add("--nodes", type=int, default=1, metavar="N", help="number of hosts, if --hosts does not name them")
+    add("--ranks_per_node", type=int, default=1, metavar="N", help="ranks on each host")
+    add("--node_rank", type=int, default=0, metavar="I", help="index of this host, from 0")
+    add("--master_addr", default="127.0.0.1", metavar="HOST", help="address of the first host")
+    add("--master_port", type=int, default=29500, metavar="PORT", help="port of the first host where the ranks connect")
     add("--module", nargs=argparse.REMAINDER, required=True, metavar="NAME ARGS...", help="Python module to run on each rank")
     return result
 
 
-def rank_environments(hosts: Resources, node: int, address: str, port: int) -> list[dict[str, str]]:
-    """The variables of each rank on the node-th host, as torchrun and DeepSpeed's launcher set them."""
+def make_environments(hosts: Resources, node: int, address: str, port: int) -> list[dict[str, str]]:
+    """Return the variables of each rank on host number `node`, as torchrun and DeepSpeed's launcher set them."""
     slots = list(hosts.values())
     first_rank = sum(map(len, slots[:node]))
     shared = {
@@ -75,29 +76,30 @@ def rank_environments(hosts: Resources, node: int, address: str, port: int) -> l
     }
     if visible_gpus():
         shared["CUDA_VISIBLE_DEVICES"] = ",".join(slots[node])
-    if LAUNCHER_VARIABLE not in os.environ:  # started by hand: the ranks end with this process
+    if LAUNCHER_VARIABLE not in os.environ:  # started by a user or scheduler: the ranks end with this process
         shared[LAUNCHER_VARIABLE] = f"{os.getpid()}:{read_start_time(os.getpid())}"
     own = [{"RANK": first_rank + local_rank, "LOCAL_RANK": local_rank} for local_rank in range(len(slots[node]))]
     return [{name: str(value) for name, value in (shared | rank).items()} for rank in own]
 
 
 def run_ranks(command: Sequence[str], environments: Sequence[Mapping[str, str]], signals: StopSignals) -> int:
-    """Start a rank with each environment and wait until all have ended."""
+    """Start a rank with each environment, wait until all have ended, and return the exit status."""
     ranks = [
         subprocess.Popen(command, env={**os.environ, **environment}, preexec_fn=die_with_parent) for environment in environments
     ]
     try:
-        return wait(ranks, signals)
+        return wait_for_ranks(ranks, signals)
     finally:
         for rank in ranks:
             rank.kill()
             rank.wait()
 
 
-def wait(ranks: Sequence["subprocess.Popen[bytes]"], signals: StopSignals) -> int:
+def wait_for_ranks(ranks: Sequence["subprocess.Popen[bytes]"], signals: StopSignals) -> int:
+    """Wait until all ranks have ended or one has failed, pass signals on meanwhile, and return the exit status."""
     deadline = float("inf")
     while None in (codes := [rank.poll() for rank in ranks]):
-        number = signals.look(POLL_SECONDS)
+        number = signals.wait(POLL_SECONDS)
         failed = [code for code in codes if code not in (None, 0, EXIT_RESUME)]
         if signals.is_urgent and signals.received is not None:
             return 128 + signals.received

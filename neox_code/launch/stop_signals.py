@@ -3,17 +3,17 @@
 A rank of a training finishes its step, saves and exits with EXIT_RESUME. On a rank, before torch is imported:
 
     stop = StopRequest()
-    stop.listen()                           # until `defer` a request ends the process at once: there is nothing to save
+    stop.start()                            # until `defer` a request ends the process at once: there is nothing to save
     stop.defer(timeout_seconds=600)         # from here on the training loop reads `stop.is_requested` after each step
 
-In the processes above a rank, which hand signals on:
+In the processes above a rank, which pass signals on:
 
     with StopSignals(relayed_by=os.getppid()) as signals:
-        number = signals.look(seconds=0.1)  # a signal to hand on, or None
+        number = signals.wait(seconds=0.1)  # a signal to pass on, or None
         signals.is_urgent                   # True after a second SIGTERM or SIGINT: end at once
 
-The signals are blocked and taken from the kernel's queue, so that a thread reads them whatever the main thread is doing. Children
-inherit the blocked signals. What was ignored before (nohup, a background job of a shell script) stays ignored.
+The signals are blocked and read from the kernel's queue, so that a thread can read them whatever the main thread does. Child
+processes inherit the blocked signals. A signal that was ignored before (nohup, a background job of a shell script) stays ignored.
 """
 
 import multiprocessing
@@ -34,27 +34,27 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_SIGNALS = (*ENDING_SIGNALS, signal.SIGUSR1)
 
 ECHO_SECONDS = 1.0
-"""A signal this soon after the first is the same request: `timeout` signals its child twice, and a scheduler every process."""
+"""A signal so soon after the first is the same request: `timeout` signals its child twice, a scheduler signals every process."""
 
 
-def not_ignored(signals: Sequence[signal.Signals]) -> list[signal.Signals]:
+def select_not_ignored(signals: Sequence[signal.Signals]) -> list[signal.Signals]:
     return [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 class StopSignals:
     """The signals that this process has received while entered.
 
-    `relayed_by` is the process id that hands signals on to this one. What it sends is counted apart from what others send, since
-    a signal to all processes of a run arrives both ways.
+    `relayed_by` is the id of the process that passes signals on to this one. Its signals are counted apart from those of other
+    senders, because a signal to all processes of a run arrives both ways.
     """
 
     def __init__(self, signals: Sequence[signal.Signals] = STOP_SIGNALS, relayed_by: int | None = None) -> None:
-        self.signals, self.relayed_by = not_ignored(signals), relayed_by
+        self.signals, self.relayed_by = select_not_ignored(signals), relayed_by
         self.received: signal.Signals | None = None
         self.is_urgent = False
         self.first_seconds: dict[bool, float] = {}
         self.taken_elsewhere: deque[int] = deque()
-        """Signals that the kernel gave to a thread that had started before, and does not block them."""
+        """Signals that the kernel delivered to a thread that had started before and does not block them."""
 
     def __enter__(self) -> "StopSignals":
         self.old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, self.signals)
@@ -71,7 +71,7 @@ class StopSignals:
         signal.pthread_sigmask(signal.SIG_SETMASK, self.old_mask)
 
     def next_signal(self, seconds: float) -> tuple[signal.Signals, bool] | None:
-        """Return the next signal and True if it was relayed; None if there is none for so long."""
+        """Return the next signal and True if it was relayed; None if none arrives in `seconds`."""
         if self.taken_elsewhere:
             return signal.Signals(self.taken_elsewhere.popleft()), False
         info = signal.sigtimedwait(self.signals, seconds)
@@ -81,8 +81,8 @@ class StopSignals:
         while self.next_signal(0) is not None:
             continue
 
-    def look(self, seconds: float) -> signal.Signals | None:
-        """Wait for a signal for up to `seconds`; return it if it is to be handed on, None if there was none or an echo."""
+    def wait(self, seconds: float) -> signal.Signals | None:
+        """Wait up to `seconds` for a signal; return it to be passed on, or None if there was none or a repetition."""
         if not self.signals:
             time.sleep(seconds)
             return None
@@ -104,32 +104,33 @@ class StopSignals:
 
 
 class StopRequest:
-    """A rank's view of the signals: the training loop reads `is_requested`, on all ranks together, and sets `was_followed`."""
+    """A request to stop, on a rank: the training loop reads `is_requested` on all ranks together, and sets `was_followed`."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self.was_followed = False
         """True if the run ended before its last step because of a signal."""
         self.timeout_seconds = 0.0
-        """0 until the training loop has begun."""
+        """0 until the training loop starts."""
 
     @property
     def is_requested(self) -> bool:
         return self.received is not None
 
-    def listen(self) -> None:
-        """Read the signals in a thread from now on. To be called before other threads start: they inherit the blocked signals."""
+    def start(self) -> None:
+        """Read the signals in a thread from now on. Call it before other threads start: they inherit the blocked signals."""
         self.signals = StopSignals(relayed_by=os.getppid()).__enter__()
         threading.Thread(target=self.work, name="stop-signals", daemon=True).start()
 
     def defer(self, timeout_seconds: float) -> None:
-        """Leave the end to the training loop from now on; end the process if it takes longer than this after a request."""
+        """Let the training loop end the run from now on; end the process `timeout_seconds` after a request at the latest."""
         self.timeout_seconds = timeout_seconds
 
     def work(self) -> None:
+        """Read signals until the deadline of a request or a second signal; then end the process."""
         deadline = float("inf")
         while time.monotonic() < deadline and not self.signals.is_urgent:
-            number = self.signals.look(min(deadline - time.monotonic(), 3600.0))
+            number = self.signals.wait(min(deadline - time.monotonic(), 3600.0))
             if number is None or self.received is not None:
                 continue
             if not self.timeout_seconds:
@@ -143,7 +144,7 @@ class StopRequest:
 
 
 def write_line(text: str) -> None:
-    """Write to standard error on rank zero, past Python's buffers, whose lock the main thread may hold."""
+    """Write to standard error on rank zero without Python's buffers, whose lock the main thread may hold."""
     if os.environ.get("RANK", "0") == "0":
         os.write(2, f"{text}\n".encode())
 
@@ -154,10 +155,10 @@ def end_process(text: str, status: int) -> None:
 
 
 def ignore_group_signals(worker_index: int = 0) -> None:
-    """Keep a data-loading worker of a listening rank alive when all processes of a run are signaled.
+    """Keep a data-loading worker alive when all processes of a run are signaled.
 
     The rank needs its workers to finish the step. SIGTERM from the rank itself, by which multiprocessing ends its workers, still
-    ends one. Does nothing where the signals are not blocked.
+    ends the worker. Do nothing if the rank does not block the signals.
     """
     rank = multiprocessing.parent_process()
     if rank is not None and signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, []):

@@ -1,19 +1,19 @@
-"""Starting processes so that none outlives the others, and knowing why they ended.
+"""Run a command with all processes that it starts, so that none outlives the others, and report why they ended.
 
-The parent:
+In the parent:
 
-    status = run(command, environment)       # 0, 2 for the user's mistakes, 128 + n after signal n
-    status = run(command, environment, stop_timeout=600)     # a training: EXIT_RESUME where it has saved after a signal
+    status = run(command, environment)       # 0; 2 for the user's mistakes; 128 + N after signal N
+    status = run(command, environment, stop_timeout=600)     # training: EXIT_RESUME if it has saved after a signal
 
-Every process that it starts, directly or through `launch.ranks`, runs its main by `launch.rank_process`.
+Every process that it starts, directly or through `launch.ranks`, runs its main function by `launch.rank_process`.
 
-Whichever process of a run is killed, the others end:
+If one process of a run is killed, the others end:
 
-    the supervisor     the launcher gets SIGKILL from the kernel, and then its ranks; ranks see on their own that it is gone
-    the launcher       the ranks get SIGKILL from the kernel; the supervisor kills what was not listening yet
+    the supervisor     the kernel kills the launcher and then its ranks; ranks also check that the supervisor runs
+    the launcher       the kernel kills the ranks; the supervisor kills processes that were just starting
     a rank             the launcher ends the other ranks and itself
 
-Linux only: the kernel's parent-death signal and /proc.
+Linux only: it uses the kernel's parent-death signal and /proc.
 """
 
 import math
@@ -37,26 +37,25 @@ from neox_code.processes.parent import die_with_parent
 from neox_code.processes.procfs import find_values, kill_marked, list_processes, read_environment, read_start_time, state_of
 
 GRACE_SECONDS = 10.0
-"""After a signal was handed on, until the processes are killed; a training has its `stop_timeout` besides."""
+"""Time from passing a signal on to killing the processes; a training has its `stop_timeout` in addition."""
 
 FAILING_SECONDS = 7.0
-"""After a rank has left its error, until whatever still runs is killed: the launcher would wait for a deaf rank much longer."""
-
+"""Time from a rank's error report to killing all others: the launcher waits much longer for a rank that ignores SIGTERM."""
 
 STOPPED_SECONDS = 10.0
-"""A rank that is stopped (SIGSTOP) so long hangs: the others wait for it."""
+"""A rank that is stopped (SIGSTOP) for so long counts as hanging: the others wait for it."""
 
 POLL_SECONDS = 0.1
 
 
 def run(command: Sequence[str], environment: Mapping[str, str] | None = None, stop_timeout: float | None = None) -> int:
-    """Run a command to its end and return an exit status; everything that it started has ended then.
+    """Run a command and all processes that it starts to their end; return an exit status.
 
-    `environment` is added to this process's own. The command has no standard input. SIGINT, SIGTERM and SIGHUP are handed on;
-    a second one, or GRACE_SECONDS, kills. With `stop_timeout` in seconds the command is a training, which ends with EXIT_RESUME
-    after a signal: SIGUSR1 is handed on as well, and so long is waited for it. If a rank left its error, that is the last thing
-    printed, and if the error is the user's, the status is 2. To be called in the main thread: parent-death signals come when the
-    starting thread ends.
+    `environment` is added to this process's own. The command has no standard input. SIGINT, SIGTERM and SIGHUP are passed on; a
+    second one kills the command, and so does the end of GRACE_SECONDS. With `stop_timeout` (seconds) the command is a training,
+    which ends with EXIT_RESUME after a signal: SIGUSR1 is passed on as well, and the training has so much time to save. If a rank
+    wrote an error report, its message is printed last; the status is 2 if the error is the user's. Call it in the main thread:
+    the kernel sends parent-death signals when the starting thread ends.
     """
     with StopSignals(ENDING_SIGNALS if stop_timeout is None else STOP_SIGNALS) as signals:
         ending = run_to_end(command, signals, environment, stop_timeout)
@@ -64,28 +63,28 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None, st
         by = f" by {ending.received.name}" if ending.received is not None else ""
         print(f"stopped{by}. Rerun the same command to resume (exit status {EXIT_RESUME}).", file=sys.stderr)
         return ending.status
-    if ending.was_cut:
+    if ending.was_killed:
         name = signal.Signals(ending.status - 128).name
         print(f"stopped by {name}: all processes of the run have ended", file=sys.stderr)
         return ending.status
-    return concluded(ending.status, ending.report)
+    return report_failure(ending.status, ending.report)
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a command ended."""
+    """The end of a command."""
 
     status: int
-    """As a shell would say it."""
+    """Its exit status as a shell reports it."""
 
     report: dict[str, Any] | None
-    """The error that a rank left."""
+    """The error report of a rank, if there is one."""
 
     received: signal.Signals | None
-    """The first signal that this process got."""
+    """The first signal that this process received."""
 
-    was_cut: bool
-    """True if it was ended because of the signal, and not by its own decision."""
+    was_killed: bool
+    """True if the signal ended it before it could end by itself."""
 
 
 def run_to_end(
@@ -94,19 +93,19 @@ def run_to_end(
     environment: Mapping[str, str] | None = None,
     stop_timeout: float | None = None,
 ) -> Ending:
-    """`run` without output."""
+    """Do what `run` does, without printing anything."""
     is_training = stop_timeout is not None
     with tempfile.TemporaryDirectory(prefix="neox-code-") as folder:
         error_file = Path(folder) / "error.json"
-        marks = {LAUNCHER_VARIABLE: f"{os.getpid()}:{read_start_time(os.getpid())}", ERROR_VARIABLE: str(error_file)}
-        child = start(command, {**os.environ, **(environment or {}), **marks}, signal.SIGKILL, signals if is_training else None)
+        variables = {LAUNCHER_VARIABLE: f"{os.getpid()}:{read_start_time(os.getpid())}", ERROR_VARIABLE: str(error_file)}
+        child = start(command, {**os.environ, **(environment or {}), **variables}, signal.SIGKILL, signals if is_training else None)
         code = wait(child, signals, error_file, GRACE_SECONDS + (stop_timeout or 0.0))
         kill_marked(f"{ERROR_VARIABLE}={error_file}")
         status, received = exit_status(code), signals.received
-        was_cut = received is not None and (signals.is_urgent or not is_training or code == -signal.SIGKILL)
-        if received is not None and was_cut:
+        was_killed = received is not None and (signals.is_urgent or not is_training or code == -signal.SIGKILL)
+        if received is not None and was_killed:
             status = 128 + received
-        return Ending(status, read_report(error_file), received, was_cut)
+        return Ending(status, read_report(error_file), received, was_killed)
 
 
 def start(
@@ -115,9 +114,9 @@ def start(
     death_signal: signal.Signals,
     blocked: StopSignals | None = None,
 ) -> "subprocess.Popen[bytes]":
-    """The command in a process group of its own, which gets `death_signal` when this process is gone.
+    """Start a command in a process group of its own; the kernel sends it `death_signal` when this process ends.
 
-    The stop signals are not blocked in it, except with `blocked`, for a program that reads them itself, so that none is lost.
+    The stop signals are unblocked in it. With `blocked` they stay blocked: the program reads them itself, and none is lost.
     """
     parent = os.getpid()
 
@@ -132,11 +131,14 @@ def start(
 
 
 def wait(child: "subprocess.Popen[bytes]", signals: StopSignals, error_file: Path, stop_seconds: float) -> int:
-    """The command's return code; it is killed where it outlasts a signal or a rank's error, or where a rank hangs."""
+    """Wait for the command and return its return code.
+
+    It is killed if it runs `stop_seconds` beyond a signal or FAILING_SECONDS beyond a rank's error, or if a rank is stopped.
+    """
     deadline, failing_since = math.inf, math.inf
     stopped = StoppedRanks(f"{ERROR_VARIABLE}={error_file}")
     while (code := child.poll()) is None:
-        number = signals.look(POLL_SECONDS)
+        number = signals.wait(POLL_SECONDS)
         now = time.monotonic()
         if number is not None:
             deadline = min(deadline, now + stop_seconds)
@@ -145,34 +147,34 @@ def wait(child: "subprocess.Popen[bytes]", signals: StopSignals, error_file: Pat
             failing_since = now
         if signals.is_urgent or now > deadline or now > failing_since + FAILING_SECONDS:
             child.kill()
-        elif failing_since == math.inf and signals.received is None and (message := stopped.message(now)) is not None:
+        elif failing_since == math.inf and signals.received is None and (message := stopped.find(now)) is not None:
             write_report(error_file, message)
             child.kill()
     return code
 
 
 class StoppedRanks:
-    """Looks every two seconds for ranks that are stopped."""
+    """A check, every two seconds, for ranks that are stopped (SIGSTOP)."""
 
     def __init__(self, mark: str) -> None:
         self.mark = mark.encode()
         self.since: dict[int, float] = {}
-        self.last_look = time.monotonic()
+        self.last_check = time.monotonic()
 
-    def message(self, now: float) -> str | None:
-        """What to say of a rank that has been stopped too long."""
-        if now < self.last_look + 2:
+    def find(self, now: float) -> str | None:
+        """Return a message about a rank that has been stopped for STOPPED_SECONDS; None if there is none."""
+        if now < self.last_check + 2:
             return None
-        if now > self.last_look + STOPPED_SECONDS / 2:  # this process was stopped as well: a pause of the whole run
+        if now > self.last_check + STOPPED_SECONDS / 2:  # this process was stopped too: the whole run was paused
             self.since = {}
-        self.last_look = now
+        self.last_check = now
         self.since = {process: self.since.get(process, now) for process in list_processes() if self.is_stopped(process)}
         for process, since in self.since.items():
             if now >= since + STOPPED_SECONDS - 2:
                 rank = next(iter(find_values(b"RANK", read_environment(process))), "?")
                 return (
                     f"rank {rank} hangs: its process {process} on {socket.gethostname()} was stopped (SIGSTOP). "
-                    "Find what stopped it, and rerun the same command."
+                    "Find what stopped it. Rerun the same command to resume."
                 )
         return None
 
@@ -181,7 +183,7 @@ class StoppedRanks:
 
 
 def exit_status(code: int) -> int:
-    """A return code as a shell reports it.
+    """Return the exit status that a shell reports for a return code of subprocess.
 
     >>> exit_status(3), exit_status(-9)
     (3, 137)
@@ -189,9 +191,9 @@ def exit_status(code: int) -> int:
     return 128 - code if code < 0 else code
 
 
-def concluded(status: int, report: Mapping[str, Any] | None) -> int:
-    """Prints why a run failed, and returns its status."""
-    sentence = signal_sentence(status)
+def report_failure(status: int, report: Mapping[str, Any] | None) -> int:
+    """Print why a run failed, if it did; return its exit status."""
+    sentence = format_signal(status)
     if report is not None and not (report["is_consequence"] and sentence):
         print_error(report["message"])
         return EXIT_USER_ERROR if report["is_users"] else status or 1
@@ -200,8 +202,8 @@ def concluded(status: int, report: Mapping[str, Any] | None) -> int:
     return status
 
 
-def signal_sentence(status: int) -> str | None:
-    """What to say of a status that means a signal."""
+def format_signal(status: int) -> str | None:
+    """Return cause and remedy for an exit status that means a signal; None for other statuses."""
     if status <= 128 or status - 128 not in signal.Signals.__members__.values():
         return None
     name = signal.Signals(status - 128).name
@@ -212,13 +214,13 @@ CRASHED = (
     "A library crashed: its message may stand above, and PYTHONFAULTHANDLER=1 adds the stack trace. A rerun crashes again unless a "
     "device or its driver was the cause."
 )
-STOPPED = "Another process or a scheduler stopped it: rerun the same command."
+STOPPED = "Another process or a scheduler stopped it. Rerun the same command to resume."
 
 SIGNAL_REMEDIES = {
     **dict.fromkeys(("SIGSEGV", "SIGABRT", "SIGFPE", "SIGTRAP", "SIGSYS"), CRASHED),
     **dict.fromkeys(("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"), STOPPED),
     "SIGILL": "The CPU lacks an instruction that a library was compiled for: install builds of torch and DeepSpeed for this CPU.",
-    "SIGXCPU": "The limit of CPU time (ulimit -t) was reached: raise it, and rerun the same command.",
+    "SIGXCPU": "The limit of CPU time (ulimit -t) was reached: raise it. Rerun the same command to resume.",
     "SIGKILL": "If nobody killed it, memory ran out: use a smaller train_micro_batch_size_per_gpu or checkpoint_activations.",
     "SIGBUS": "Shared memory or the disk may be full: in Docker, give the container a larger --shm-size.",
 }

@@ -4,7 +4,7 @@
         ...
 
 Rank, world size and meeting point come from RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as `launch/ranks.py`,
-DeepSpeed's launcher and torchrun set them, and `launch/slurm.py` for srun; without them the process is a world of one.
+DeepSpeed's launcher and torchrun set them, and `launch/slurm_ranks.py` for srun; without them the process is a world of one.
 """
 
 import hashlib

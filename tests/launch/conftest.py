@@ -64,7 +64,7 @@ RANK = """
     if "deaf" in sys.argv:
         leave_number()
         time.sleep(60)
-    stop.listen()
+    stop.start()
     sys.exit(run_rank(main, sys.argv[1:]))
 """
 

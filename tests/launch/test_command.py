@@ -11,7 +11,7 @@ import pytest
 
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError, LaunchError
-from neox_code.launch.command import launch_command, launch_environment, meeting_port, remarks
+from neox_code.launch.command import choose_port, describe_placement, launch_command, launch_environment
 from neox_code.launch.hosts import with_default_hostfile
 
 ROOT = Path(__file__).parents[2]
@@ -68,13 +68,13 @@ def test_deepspeeds_own_keys_choose_the_launcher(config, tmp_path, key, launcher
 
 
 def test_where_the_ranks_are_is_told_where_the_configuration_alone_does_not_show_it(config, tmp_path, monkeypatch):
-    assert list(remarks(config())) == []
-    (line,) = remarks(config(deepspeed_slurm=True))
+    assert list(describe_placement(config())) == []
+    (line,) = describe_placement(config(deepspeed_slurm=True))
     assert line.startswith("deepspeed_slurm (true, --set) is for several machines: without a hostfile or a job of several nodes")
     hostfile = tmp_path / "hostfile"
     hostfile.write_text("node0 slots=2\n")
     monkeypatch.setenv("DLTS_HOSTFILE", str(hostfile))
-    (line,) = remarks(with_default_hostfile(config(launcher="openmpi")))
+    (line,) = describe_placement(with_default_hostfile(config(launcher="openmpi")))
     assert line == f"hostfile {hostfile} (DLTS_HOSTFILE) names the run's hosts"
 
 
@@ -86,16 +86,16 @@ def test_ranks_must_be_a_multiple_of_the_models_layout(config):
 def test_a_host_file_that_gives_other_ranks_than_were_counted_on_is_refused(config, tmp_path):
     hostfile = tmp_path / "hostfile"
     hostfile.write_text("node0 slots=2\n")
-    with pytest.raises(LaunchError, match=r"^global_num_gpus \(4, --set\) is not the 2 ranks"):
+    with pytest.raises(LaunchError, match=r"^global_num_gpus \(4, --set\) differs from the 2 ranks"):
         launch_command("some.module", [], config(hostfile=str(hostfile), global_num_gpus=4))
 
 
-def test_a_default_port_that_is_in_use_is_changed_and_one_that_was_asked_for_is_not(config, taken_port):
-    port = meeting_port(taken_port, is_default=True)
+def test_a_default_port_in_use_is_changed_and_a_configured_one_is_refused(config, taken_port):
+    port = choose_port(taken_port, is_default=True)
     assert port != taken_port
     with socket.socket() as probe:
         probe.bind(("", port))
-    with pytest.raises(LaunchError, match=f"^master_port {taken_port} is in use on this machine"):
+    with pytest.raises(LaunchError, match=f"^master_port {taken_port} is in use on this host"):
         launch_command("some.module", [], config(master_port=taken_port))
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from neox_code.errors import LaunchError
 from neox_code.launch import fleet
-from neox_code.launch.fleet import agent_command, exported, launcher_command, leave_key, own_addresses
+from neox_code.launch.fleet import agent_command, find_own_addresses, launcher_command, select_variables, write_key
 from neox_code.launch.stop_signals import ECHO_SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -45,22 +45,22 @@ def test_secrets_travel_beside_the_command_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "nobody")
     (tmp_path / ".deepspeed_env").write_text("# of the cluster\nGLOO_SOCKET_IFNAME=eth0\n\nA=b=c\n")
-    found = exported({"WANDB_API_KEY": "secret", "HOME": "/root", "CUDA_VISIBLE_DEVICES": "1", "GLOO_SOCKET_IFNAME": "lo"})
+    found = select_variables({"WANDB_API_KEY": "secret", "HOME": "/root", "CUDA_VISIBLE_DEVICES": "1", "GLOO_SOCKET_IFNAME": "lo"})
     assert found == {"WANDB_API_KEY": "secret", "GLOO_SOCKET_IFNAME": "eth0", "A": "b=c"}
     (tmp_path / ".deepspeed_env").write_text("A\n")
     with pytest.raises(LaunchError, match=r"\.deepspeed_env:1 \(A\) is not NAME=VALUE"):
-        exported({})
+        select_variables({})
     (tmp_path / ".deepspeed_env").write_bytes(b"A=\xff\n")
     with pytest.raises(LaunchError, match=r"\.deepspeed_env is not a text file in UTF-8"):
-        exported({})
+        select_variables({})
 
 
 def test_the_key_is_its_owners_alone_and_a_folder_that_cannot_take_it_is_named(tmp_path):
-    path = leave_key(b"secret", tmp_path)
+    path = write_key(b"secret", tmp_path)
     assert (path.parent, path.stat().st_mode & 0o777, path.read_bytes()) == (tmp_path, 0o600, b"secret")
     assert "secret" not in " ".join(agent_command("10.0.0.1:4000", path))
     with pytest.raises(LaunchError, match=r"none cannot be written \(No such file or directory\).* Start it in a folder"):
-        leave_key(b"secret", tmp_path / "none")
+        write_key(b"secret", tmp_path / "none")
 
 
 def test_pdsh_is_kept_from_reading_percent_signs(monkeypatch):
@@ -71,8 +71,8 @@ def test_pdsh_is_kept_from_reading_percent_signs(monkeypatch):
 
 
 def test_loopback_addresses_are_for_hosts_that_are_all_here():
-    assert own_addresses(["127.0.0.1", "no.invalid"]) == ["127.0.0.1"]
-    with_other = own_addresses(["127.0.0.1", "192.0.2.1"])  # no packet is sent
+    assert find_own_addresses(["127.0.0.1", "no.invalid"]) == ["127.0.0.1"]
+    with_other = find_own_addresses(["127.0.0.1", "192.0.2.1"])  # no packet is sent
     assert with_other == ["127.0.0.1"] or not any(address.startswith("127.") for address in with_other)
 
 
@@ -117,7 +117,7 @@ def main(argv):
         time.sleep(0.05)
     return EXIT_RESUME if stop.is_requested else 0
 
-stop.listen()
+stop.start()
 sys.exit(run_rank(main, sys.argv[1:]))
 """
 
@@ -288,7 +288,7 @@ FAULTS = {
         75,
         "stopped by SIGINT. Rerun the same command to resume",
     ),
-    "a host is cut off": (("cut", "node1"), 1, "error: node1 has not been heard of for 10 s"),
+    "a host is cut off": (("cut", "node1"), 1, "error: node1 has sent no heartbeat for 10 s"),
     "a rank is killed": (
         ("exec", "node1", "pkill", "-KILL", "-n", "-f", "u -m neox_code.commands.train"),
         137,

@@ -11,7 +11,7 @@ from neox_code.config.neox import NeoXConfig
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.errors import LaunchError
 from neox_code.launch import hosts
-from neox_code.launch.command import launch_command, remarks
+from neox_code.launch.command import describe_placement, launch_command
 from neox_code.launch.hosts import (
     address_of,
     chosen_gpus,
@@ -97,7 +97,7 @@ def test_without_its_hostfile_a_run_has_this_machine_alone_as_in_gpt_neox(tmp_pa
     gpus(0)
     config = with_default_hostfile(NeoXConfig.load([], {**SHAPE, "hostfile": "/mock_path"}))
     assert resources(config.parallelism) == {"localhost": ("0",)}
-    assert list(remarks(config)) == ["hostfile /mock_path (--set) does not exist: this machine alone"]
+    assert list(describe_placement(config)) == ["hostfile /mock_path (--set) does not exist: this machine alone"]
     with pytest.raises(LaunchError, match=r"^num_nodes \(2\) asks for several machines, and no hostfile names them"):
         resources(ParallelismConfig(hostfile="/mock_path", num_nodes=2))
     with pytest.raises(LaunchError, match=rf"^hostfile {tmp_path} is not a text file"):
@@ -182,12 +182,12 @@ def test_a_machine_under_two_spellings_is_one(first, second):
 @pytest.mark.parametrize(
     ("host", "launcher", "reason"),
     [
-        ("me@192.0.2.7", "openmpi", "names a user, which only the launcher pdsh can connect as, not openmpi"),
-        ("me@192.0.2.7", "slurm", "names a user"),
-        ("2001:db8::1", "pdsh", "is an IPv6 address, and the launcher pdsh takes names and IPv4 addresses alone"),
+        ("me@192.0.2.7", "openmpi", "contains a user name, which only the launcher pdsh supports, not openmpi"),
+        ("me@192.0.2.7", "slurm", "contains a user name"),
+        ("2001:db8::1", "pdsh", "is an IPv6 address, but the launcher pdsh accepts only names and IPv4 addresses"),
     ],
 )
-def test_a_host_that_a_launcher_cannot_be_given_is_refused(tmp_path, host, launcher, reason):
+def test_a_host_name_that_the_launcher_does_not_accept_is_refused(tmp_path, host, launcher, reason):
     (tmp_path / "hosts").write_text(f"{host} slots=1\n192.0.2.1 slots=1\n")
     config = NeoXConfig.load([], {**SHAPE, "hostfile": str(tmp_path / "hosts"), "launcher": launcher})
     with pytest.raises(LaunchError, match=rf"^{host} {reason}"):

@@ -137,8 +137,8 @@ def test_ignored_signals_stay_ignored(tmp_path):
     code = (
         "import os, signal; from neox_code.launch.stop_signals import StopSignals\n"
         "with StopSignals() as signals:\n"
-        "    os.kill(os.getpid(), signal.SIGHUP); print(signals.look(0.2))\n"
-        "    os.kill(os.getpid(), signal.SIGTERM); print(signals.look(5).name, signals.is_urgent)\n"
+        "    os.kill(os.getpid(), signal.SIGHUP); print(signals.wait(0.2))\n"
+        "    os.kill(os.getpid(), signal.SIGTERM); print(signals.wait(5).name, signals.is_urgent)\n"
     )
     command = ["nohup", sys.executable, "-c", code]
     ended = subprocess.run(
@@ -156,7 +156,7 @@ if "with a thread" in sys.argv:
 before = signal.getsignal(signal.SIGINT), signal.pthread_sigmask(signal.SIG_BLOCK, [])
 with StopSignals() as signals:
     os.kill(os.getpid(), signal.SIGUSR1)
-    while (number := signals.look(0.1)) is None:
+    while (number := signals.wait(0.1)) is None:
         continue
     print(number.name, signals.received.name)
     os.kill(os.getpid(), signal.SIGTERM)  # left over

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from neox_code.launch.rank_process import follow_launcher
-from neox_code.launch.supervise import concluded, exit_status
+from neox_code.launch.supervise import exit_status, report_failure
 from neox_code.processes.error_report import read_report, report_error, write_report
 from neox_code.processes.procfs import read_start_time
 
@@ -93,9 +93,9 @@ def test_a_rank_that_outlasts_the_error_of_another_is_killed(chain, left_over):
 
 
 @pytest.mark.parametrize(("words", "expected"), [("Connection closed by peer", "SIGKILL"), ("three is not four", "three")])
-def test_what_follows_from_the_end_of_another_rank_is_not_the_error(capsys, tmp_path, words, expected):
+def test_a_consequence_of_another_ranks_end_is_not_reported(capsys, tmp_path, words, expected):
     write_report(tmp_path / "error.json", words)
-    assert concluded(137, read_report(tmp_path / "error.json")) == 137
+    assert report_failure(137, read_report(tmp_path / "error.json")) == 137
     assert expected in capsys.readouterr().err
 
 
@@ -136,7 +136,7 @@ exit_rank(main, ["{word}"])
 
 
 @pytest.mark.parametrize(("word", "status", "output"), [("0", 0, "exit function\n"), ("2", 2, ""), ("bug", 1, "")])
-def test_a_rank_that_is_over_ends_at_once(word, status, output):
+def test_exit_rank_ends_the_process_at_once(word, status, output):
     ended = subprocess.run([sys.executable, "-c", EXIT.replace("{word}", word)], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (status, output)
     assert ended.stderr.endswith("ValueError: three is not four\n" if word == "bug" else "")

@@ -17,8 +17,8 @@ from distributed_runs import losses_of
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.errors import EXIT_RESUME
 from neox_code.files import read_json_lines
-from neox_code.launch.command import meeting_port
-from neox_code.launch.ranks import parser as ranks_parser
+from neox_code.launch.command import choose_port
+from neox_code.launch.ranks import build_parser as ranks_parser
 
 ROOT = Path(__file__).parents[2]
 CLUSTER = ROOT / "tools/cluster"
@@ -96,7 +96,7 @@ def train_losses(save: Path) -> list[float]:
 def test_ranks_of_srun_and_torchrun_train_to_the_losses_of_local_ranks(job, tmp_path: Path, programs, launcher: str) -> None:
     file = job()
     if launcher == "neox_code.launch.ranks":
-        port = meeting_port(0, is_default=True)
+        port = choose_port(0, is_default=True)
         start = [
             sys.executable,
             "-m",

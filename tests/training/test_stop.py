@@ -61,7 +61,7 @@ def rank_main(rank: int, world_size: int, port: int, disturb: Callable[..., None
     settings = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world_size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in settings.items()})
     os.environ.pop("NEOX_CODE_ERROR_FILE", None)
-    command.STOP.listen()
+    command.STOP.start()
     if rank == world_size - 1:
         disturb(*arguments)
     command.exit_rank(command.main, words)

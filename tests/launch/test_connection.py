@@ -1,4 +1,4 @@
-"""Who is listened to: those who know the key, and what they may say."""
+"""The connection of head and agent: only an end with the key is accepted, and only valid messages."""
 
 import argparse
 import json
@@ -11,8 +11,8 @@ from contextlib import suppress
 import pytest
 
 from neox_code.errors import LaunchError
-from neox_code.launch import agent, contact, fleet
-from neox_code.launch.contact import Contact, know_each_other
+from neox_code.launch import agent, fleet
+from neox_code.launch.connection import NUMBER_SIZE, Connection, authenticate
 from neox_code.launch.stop_signals import StopSignals
 
 KEY = b"the run's key"
@@ -28,43 +28,42 @@ def pair():
         yield here, there
 
 
-def both(here, there, keys, sides):
-    """What the two ends conclude of each other."""
-    said = queue.SimpleQueue()
-    other = threading.Thread(target=lambda: said.put(know_each_other(there, keys[1], sides[1])))
+def authenticate_both(here, there, keys, sides):
+    """Return for each of the two ends whether it accepts the other."""
+    results = queue.SimpleQueue()
+    other = threading.Thread(target=lambda: results.put(authenticate(there, keys[1], sides[1])))
     other.start()
-    concluded = know_each_other(here, keys[0], sides[0])
+    accepted = authenticate(here, keys[0], sides[0])
     other.join()
-    return concluded, said.get()
+    return accepted, results.get()
 
 
 @pytest.mark.parametrize(
-    ("keys", "sides", "concluded"),
+    ("keys", "sides", "accepted"),
     [
         ((KEY, KEY), ("head", "agent"), (True, True)),
         ((KEY, b"a guess"), ("head", "agent"), (False, False)),
         ((KEY, KEY), ("head", "head"), (False, False)),
     ],
 )
-def test_two_ends_know_each_other_by_the_key_and_their_sides(pair, keys, sides, concluded):
-    assert both(*pair, keys, sides) == concluded
+def test_two_ends_authenticate_by_the_key_and_their_sides(pair, keys, sides, accepted):
+    assert authenticate_both(*pair, keys, sides) == accepted
 
 
-def test_what_was_said_is_not_a_proof_for_whoever_repeats_it(pair):
-    """A stranger sends back whatever it hears."""
+def test_repeating_the_other_ends_bytes_is_no_proof(pair):
     here, there = pair
 
     def echo():
         with suppress(OSError):
-            while heard := there.recv(1000):
-                there.sendall(heard)
+            while data := there.recv(1000):
+                there.sendall(data)
 
     threading.Thread(target=echo, daemon=True).start()
-    assert not know_each_other(here, KEY, "head")
+    assert not authenticate(here, KEY, "head")
 
 
-def test_a_stranger_that_says_a_byte_at_a_time_is_waited_for_no_longer_than_one_that_is_silent(pair, monkeypatch):
-    monkeypatch.setattr(contact, "PROOF_SECONDS", 0.5)
+def test_a_slow_authentication_ends_at_its_time_limit(pair, monkeypatch):
+    monkeypatch.setattr("neox_code.launch.connection.PROOF_SECONDS", 0.5)
     here, there = pair
 
     def drip():
@@ -76,7 +75,7 @@ def test_a_stranger_that_says_a_byte_at_a_time_is_waited_for_no_longer_than_one_
     threading.Thread(target=drip, daemon=True).start()
     begin = time.monotonic()
     with pytest.raises(OSError):
-        know_each_other(here, KEY, "head")
+        authenticate(here, KEY, "head")
     assert time.monotonic() - begin < 2
 
 
@@ -85,11 +84,11 @@ def test_a_stranger_that_says_a_byte_at_a_time_is_waited_for_no_longer_than_one_
     [b"3\n", b"[]\n", b"{}\n", b'{"kind": 3}\n', b"nothing\n", b"\xff\n", b"[" * 200_000 + b"\n", b"x" * 3_000_000],
     ids=["number", "list", "no kind", "kind of another type", "no JSON", "no UTF-8", "deep", "long"],
 )
-def test_words_that_are_no_message_end_the_connection(pair, monkeypatch, words):
-    monkeypatch.setattr(contact, "LONGEST_MESSAGE", 1_000_000)
+def test_an_invalid_message_ends_the_connection(pair, monkeypatch, words):
+    monkeypatch.setattr("neox_code.launch.connection.LONGEST_MESSAGE", 1_000_000)
     here, there = pair
     inbox = queue.SimpleQueue()
-    listener = Contact(here, lambda _, message: inbox.put(message))
+    listener = Connection(here, lambda _, message: inbox.put(message))
     there.sendall(json.dumps({"kind": "hello"}).encode() + b"\n")
 
     def say():
@@ -112,7 +111,7 @@ def head(tmp_path, monkeypatch):
     """A head that waits for two agents; yields it and its port."""
     monkeypatch.chdir(tmp_path)
     parsed = argparse.Namespace(launcher="pdsh", hosts={"a": ["0"], "b": ["0"]}, stop_timeout=600.0)
-    with fleet.listener() as server:
+    with fleet.open_listener() as server:
         made = fleet.Fleet(parsed, server, StopSignals())
         threading.Thread(target=made.accept, daemon=True).start()
         yield made, server.getsockname()[1]
@@ -126,7 +125,7 @@ def test_an_agent_reaches_the_head_at_the_addresses_that_it_names(head, host):
         socket.create_connection((host, port)).close()
     except OSError:
         pytest.skip(f"this machine has no {host}")
-    (address,) = fleet.own_addresses([host])
+    (address,) = fleet.find_own_addresses([host])
     with agent.connect(f"{address}:{port}", made.key) as connection:
         connection.sendall(b'{"kind": "hello"}\n')
         known, message = made.inbox.get(timeout=5)
@@ -139,27 +138,27 @@ def test_a_host_that_does_not_share_the_key_is_named(tmp_path):
         agent.read_key(tmp_path / "key")
 
 
-def test_a_stranger_gets_no_word_from_the_head_and_does_not_reach_it(head):
+def test_the_head_ignores_and_closes_a_connection_without_the_key(head):
     made, port = head
     with socket.create_connection(("127.0.0.1", port)) as stranger:
         stranger.sendall(b'{"kind": "hello", "run": "guessed", "node": 0, "host": null, "port": 1}\n')
         stranger.settimeout(5)
-        heard = b""
+        received = b""
         with pytest.raises(ConnectionError):
             while part := stranger.recv(1000):
-                heard += part
+                received += part
             raise ConnectionError("closed in good order")
-    assert len(heard) <= 2 * contact.NUMBER_SIZE  # a random number and a proof
+    assert len(received) <= 2 * NUMBER_SIZE  # a random number and a proof
     assert made.inbox.empty()
 
 
-def test_an_agent_reaches_the_head_behind_a_stranger(head):
+def test_an_agent_skips_an_address_where_another_program_answers(head):
     made, port = head
     with socket.create_server(("127.0.0.1", 0)) as stranger:
 
         def answer():
             with suppress(OSError), stranger.accept()[0] as connection:
-                connection.sendall(bytes(2 * contact.NUMBER_SIZE))
+                connection.sendall(bytes(2 * NUMBER_SIZE))
 
         threading.Thread(target=answer, daemon=True).start()
         agent.connect(f"127.0.0.1:{stranger.getsockname()[1]},127.0.0.1:{port}", made.key).close()

@@ -1,7 +1,7 @@
-"""Ranks that srun starts: who they are, in the words that torch.distributed and DeepSpeed read.
+"""Ranks that srun starts: set the variables that torch.distributed and DeepSpeed read.
 
 # srun python -m neox_code.commands.train CONFIG...
-adopt_slurm_ranks()        # first thing in the process: RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT are set
+set_rank_variables()       # call it first: it sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT
 """
 
 import os
@@ -13,14 +13,14 @@ from neox_code.errors import LaunchError
 from neox_code.launch.hosts import slurm_number, slurm_variable, visible_gpus
 
 PORTS = range(10_000, 30_000)
-"""Below the ports that Linux gives to outgoing connections."""
+"""Ports below those that Linux assigns to outgoing connections."""
 
 
-def adopt_slurm_ranks(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Adds what torchrun would have set, in a task of srun's; values that are there already stay, MASTER_ADDR for example.
+def set_rank_variables(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Set in a task of srun what torchrun would have set; variables that are set already stay, for example MASTER_ADDR.
 
-    Does nothing where another launcher set RANK, and in a batch script itself, which is no rank. Raises LaunchError where one of
-    Slurm's variables is missing or is no number.
+    Do nothing if another launcher set RANK, and in a batch script, which is no rank. Raise LaunchError if a variable of Slurm is
+    missing or not a number.
     """
     if "SLURM_STEP_NUM_TASKS" not in environment or "RANK" in environment:
         return
@@ -32,7 +32,7 @@ def adopt_slurm_ranks(environment: MutableMapping[str, str] = os.environ) -> Non
     ranks = {"RANK": rank, "WORLD_SIZE": world_size, "LOCAL_RANK": local_rank}
     if world_size > 1:
         if "MASTER_ADDR" not in environment:
-            environment["MASTER_ADDR"] = meeting_host(environment)
+            environment["MASTER_ADDR"] = choose_master_host(environment)
         if "MASTER_PORT" not in environment:
             environment["MASTER_PORT"] = str(PORTS[slurm_number(environment, "SLURM_JOB_ID") % len(PORTS)])
     if len(visible_gpus()) == 1:
@@ -40,10 +40,10 @@ def adopt_slurm_ranks(environment: MutableMapping[str, str] = os.environ) -> Non
     environment.update({name: str(value) for name, value in ranks.items()})
 
 
-def meeting_host(environment: Mapping[str, str]) -> str:
-    """The first host of the step, or where its name is Slurm's alone, the address of the host that srun runs on.
+def choose_master_host(environment: Mapping[str, str]) -> str:
+    """Return the first host of the step, or if only Slurm can resolve its name, the address of the host that srun runs on.
 
-    In a batch script both are one. Raises LaunchError where neither is known.
+    In a batch script both are the same host. Raise LaunchError if neither is known.
     """
     nodes = slurm_variable(environment, "SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST"))
     host = first_host(nodes)
@@ -53,14 +53,14 @@ def meeting_host(environment: Mapping[str, str]) -> str:
         address = environment.get("SLURM_LAUNCH_NODE_IPADDR")
         if address is None:
             raise LaunchError(
-                f"{socket.gethostname()} finds no address for the job's first host ({host}). Set MASTER_ADDR in the batch script."
+                f"{socket.gethostname()} cannot resolve the job's first host ({host}). Set MASTER_ADDR in the batch script."
             ) from None
         return address
     return host
 
 
 def first_host(hosts: str) -> str:
-    """The first name of Slurm's list of hosts.
+    """Return the first name of a host list in Slurm's notation.
 
     >>> first_host("gpu[07-09,12],login1"), first_host("r[1,3]n[04-05]"), first_host("a1,a2")
     ('gpu07', 'r1n04', 'a1')
