@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -185,6 +186,24 @@ def test_a_dry_run_judges_the_configuration_alone(deepy, folder):
     (ranks,) = (line for line in ended.stdout.splitlines() if line.startswith("ranks"))
     assert ranks.split()[:6] == ["ranks", "4", "2", "*", "2", "*"]
     assert "smallest world" in ranks
+
+
+def test_a_dry_run_as_json_has_the_reports_figures(deepy):
+    words = ("train", "conf/shape", "conf/rest", "--dry-run", "--gpu-memory-gib", "80", "--json")
+    ended = deepy(*words)
+    figures = json.loads(ended.stdout)
+    rows = {line.split("  ")[0]: line.split("  ", 1)[1].split() for line in ended.stderr.splitlines() if "  " in line}
+    assert [f"{figures[name]:,}" for name in ("vocabulary", "parameters")] == [rows["vocabulary"][0], rows["parameters"][0]]
+    assert f"{figures['tokens_per_step']:,}" == rows["tokens per step"][0]
+    assert f"{figures['memory_bytes_per_gpu']['all'] / 2**30:.2f}" == rows["all"][0]
+    assert figures["fits"] and figures["ranks"] == int(rows["ranks"][0])
+    assert figures["keys"]["hidden_size"] == {"value": 64, "origin": "conf/shape.yml:2"} and "seed" not in figures["keys"]
+    assert shlex.split(ended.stderr.splitlines()[-1]) == figures["command"]
+    for misplaced in ((*words[:3], "--json"), ("generate", *words[1:3], "--json")):
+        refused = deepy(*misplaced)
+        assert (refused.returncode, refused.stdout) == (2, "") and refused.stderr.startswith(
+            "error: --json prints the figures of a dry"
+        )
 
 
 def test_a_dry_run_prints_paths_that_the_terminal_has_no_letters_for(deepy, monkeypatch):

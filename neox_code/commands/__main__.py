@@ -14,9 +14,9 @@ import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from neox_code.config.command_line import DRY_RUN_COMMANDS, KEYS_ARE_LISTED, CommandLine, parse_command_line
+from neox_code.config.command_line import DRY_RUN_COMMANDS, KEYS_ARE_LISTED, CommandLine, parse_command_line, report_figures
 from neox_code.config.derive import data_parallel_size
 from neox_code.config.neox import TRAINING_NEEDS, NeoXConfig
 from neox_code.config.spelling import nearest
@@ -27,7 +27,7 @@ from neox_code.launch.copies import require_one_copy
 from neox_code.launch.former_scripts import ALIASES, find_replacement
 from neox_code.launch.hosts import visible_gpus, with_default_hostfile, world_size
 from neox_code.launch.supervise import run
-from neox_code.planning.dry_run import described
+from neox_code.planning.dry_run import described, dry_run_figures
 from neox_code.planning.missing import stopping
 from neox_code.planning.planned_world import planned_world
 
@@ -65,7 +65,8 @@ def run_configured(command: str, command_line: CommandLine) -> int:
     if command_line.dry_run:
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # paths may have letters that the terminal's encoding lacks
-        print(dry_run(command, words, config, command_line))
+        with report_figures(command_line.as_json) as figures:
+            dry_run(command, words, config, command_line, figures)
         return 0
     rank_command = command_on_ranks(command, words, config)
     for line in describe_placement(config):
@@ -73,17 +74,20 @@ def run_configured(command: str, command_line: CommandLine) -> int:
     return run(rank_command, launch_environment(config), config.parallelism.stop_timeout_seconds)
 
 
-def dry_run(command: str, words: Sequence[str], config: NeoXConfig, options: CommandLine) -> str:
-    """Return the report on a configuration and the ranks that it asks for. Raise ConfigError where it contradicts itself."""
+def dry_run(command: str, words: Sequence[str], config: NeoXConfig, options: CommandLine, figures: dict[str, Any]) -> None:
+    """Print the report on a configuration and the ranks that it asks for. Raise ConfigError where it contradicts itself."""
     gpu_memory_gib = options.gpu_memory_gib
     if command not in LAUNCHED:
         if gpu_memory_gib is not None:
             raise ConfigError(f"--gpu-memory-gib checks a layout for training, and {command} has none. Use it with train.")
-        return described(config, command, command_here(command, words), None, all_keys=options.all_keys)
-    config.require_training(data=False)
-    world = planned_world(config)
-    rank_command = launch_command(f"{MODULES}.{command}", words, config, world.hosts)
-    return described(config, command, rank_command, world, gpu_memory_gib, options.all_keys)
+        world, words = None, command_here(command, words)
+    else:
+        config.require_training(data=False)
+        world = planned_world(config)
+        words = launch_command(f"{MODULES}.{command}", words, config, world.hosts)
+    print(described(config, command, words, world, gpu_memory_gib, options.all_keys))
+    if options.as_json:
+        figures |= dry_run_figures(config, command, words, world, gpu_memory_gib, options.all_keys)
 
 
 def command_on_ranks(command: str, words: Sequence[str], config: NeoXConfig) -> list[str]:

@@ -1,13 +1,13 @@
-"""Measure speed beside a peer.
+"""Compare speed with a peer.
 
-    ./deepy.py benchmark training|decoding CONFIG... [--peer transformers] [--rounds N]
+    ./deepy.py benchmark training|decoding CONFIG... [--peer transformers] [--rounds N] [--json]
     ./deepy.py benchmark data --corpus FOLDER [--megabytes N] [--part corpus|tokens|vocabulary|near|filters] [--rounds N]
 
-The last line is `ratio R`: how many times as many tokens a second as the peer. In training that is the peer with bf16 weights
-alone, in decoding the smaller ratio of batch 1 and batch 8. In data there is a line for each part: building a corpus beside
-Code-LMs' scripts, token files beside GPT-NeoX's way, learning a vocabulary beside tokenizers, near duplicates beside datasketch.
-FOLDER is LANGUAGE/organization/project, of which each part takes a sample. `filters` runs only where it is named: it plants copies
-of benchmarks and secrets, and its lines are `rate R NAME`; NEOX_CODE_TEST_DATA names the folder of the published benchmarks.
+The last line is `ratio R`: tokens per second of this program, divided by those of the peer. In training the peer has bf16 weights
+alone; in decoding R is the smaller ratio of batch 1 and batch 8. In data each part has a line: building a corpus is compared with
+Code-LMs' scripts, token files with GPT-NeoX's tool, training a vocabulary with tokenizers, near duplicates with datasketch. FOLDER
+is LANGUAGE/organization/project; each part takes a sample of it. `filters` runs only if it is named: it plants copies of benchmarks
+and secrets, and prints lines `rate R NAME`. NEOX_CODE_TEST_DATA names the folder of the published benchmarks.
 """
 
 import importlib.util
@@ -25,7 +25,15 @@ from neox_code.benchmarks.data import PARTS, run_part
 from neox_code.benchmarks.filters import measure_filters
 from neox_code.benchmarks.report import print_table
 from neox_code.benchmarks.sample import sample_texts, take_sample
-from neox_code.config.command_line import Parser, config_parser, from_parsed
+from neox_code.config.command_line import (
+    Parser,
+    add_json_option,
+    config_parser,
+    from_parsed,
+    positive_integer,
+    positive_number,
+    report_figures,
+)
 from neox_code.errors import ConfigError, run_command
 from neox_code.installation import LAUNCHER
 from neox_code.logs import progress
@@ -34,11 +42,11 @@ PEERS = ("transformers",)
 DATA, FILTERS = "data", "filters"
 FILTERS_MEGABYTES = 24
 CPU_TOKENS = 1024
-"""Without a GPU a training step is one sequence of at most so many tokens, unless `--set` asks for another."""
+"""Without a GPU a training step is one sequence of at most this many tokens, unless `--set` changes it."""
 
 
 def contest(module: str, names: Sequence[str], words: Sequence[str], rounds: int) -> list[Measured]:
-    """Runs the named contestants of a benchmark module; a bar counts the rounds."""
+    """Run the named contestants of a benchmark module and return their measurements, in the same order."""
     starts = [partial(Contestant, name, f"neox_code.benchmarks.{module}", [name, *words]) for name in names]
     with progress(module, rounds * len(names), " rounds") as advance:
         return compete(starts, rounds, take_turns=not torch.cuda.is_available(), advance=partial(advance, 1))
@@ -63,29 +71,30 @@ BENCHMARKS: dict[str, Callable[[Sequence[str], int], float]] = {"training": trai
 
 
 def data(argv: Sequence[str]) -> int:
+    """Run the parts of the corpus benchmark."""
     parser = Parser(__doc__, f"{LAUNCHER} benchmark data")
     parser.add_argument("--corpus", type=Path, required=True, metavar="FOLDER", help="source files: LANGUAGE/organization/project")
-    parser.add_argument(
-        "--part", choices=[*PARTS, FILTERS], action="append", help="measure this one alone; may be given more than once"
-    )
-    parser.add_argument("--megabytes", type=float, metavar="N", help="size of the sample; by default each part has its own")
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each contestant; by default each part has its own")
+    parser.add_argument("--part", choices=[*PARTS, FILTERS], action="append", help="measure only this part (repeatable)")
+    parser.add_argument("--megabytes", type=positive_number, metavar="N", help="size of the sample (default: by part)")
+    parser.add_argument("--rounds", type=positive_integer, metavar="N", help="rounds of each contestant (default: by part)")
+    add_json_option(parser)
     parsed = parser.parse_args(argv)
     chosen = {name: PARTS[name] for name in parsed.part or PARTS if name != FILTERS}
-    for peer in {part.peer for part in chosen.values()} - {None}:
-        require_peer(peer)
-    check_rounds(parsed.rounds)
-    if parsed.megabytes is not None and not parsed.megabytes > 0:
-        raise ConfigError(f"--megabytes {parsed.megabytes} is no sample. Use more than 0.")
-    ratios: dict[str, float] = {}
     for part in chosen.values():
-        ratios |= run_part(part, parsed.corpus, parsed.megabytes or part.megabytes, parsed.rounds or part.rounds)
-    for name, value in ratios.items():
-        print(f"ratio {value:.2f} {name}")
-    if FILTERS in (parsed.part or ()):
-        with TemporaryDirectory() as folder:
-            take_sample(parsed.corpus, Path(folder, "code"), int((parsed.megabytes or FILTERS_MEGABYTES) * 1e6))
-            for name, value in measure_filters(sample_texts(Path(folder, "code"))).items():
+        if part.peer is not None:
+            require_peer(part.peer)
+    with report_figures(parsed.json) as figures:
+        ratios: dict[str, float] = {}
+        for part in chosen.values():
+            ratios |= run_part(part, parsed.corpus, parsed.megabytes or part.megabytes, parsed.rounds or part.rounds)
+        for name, value in ratios.items():
+            print(f"ratio {value:.2f} {name}")
+        figures["ratios"] = ratios
+        if FILTERS in (parsed.part or ()):
+            with TemporaryDirectory() as folder:
+                take_sample(parsed.corpus, Path(folder, "code"), int((parsed.megabytes or FILTERS_MEGABYTES) * 1e6))
+                figures["rates"] = measure_filters(iter(sample_texts(Path(folder, "code"))))
+            for name, value in figures["rates"].items():
                 print(f"rate {value:.4f} {name}")
     return 0
 
@@ -93,11 +102,6 @@ def data(argv: Sequence[str]) -> int:
 def require_peer(name: str) -> None:
     if importlib.util.find_spec(name) is None:
         raise ConfigError(f"the peer {name} is not installed. Run: pip install -e '.[{name}]'")
-
-
-def check_rounds(rounds: int | None) -> None:
-    if rounds is not None and rounds < 1:
-        raise ConfigError(f"--rounds {rounds} measures nothing. Use at least 1.")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -108,19 +112,21 @@ def main(argv: Sequence[str]) -> int:
         return 0
     parser = config_parser(__doc__, "benchmark")
     parser.add_argument("--peer", choices=PEERS, default="transformers", help="the implementation to compare with")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each contestant")
+    parser.add_argument("--rounds", type=positive_integer, default=5, help="rounds of each contestant")
     if not argv or argv[0] not in BENCHMARKS:
-        given = f"{argv[0]} cannot be measured" if argv else "nothing to measure is named"
-        raise ConfigError(f"{given}: ./deepy.py benchmark {'|'.join(BENCHMARKS)} CONFIG..., or {DATA} --corpus FOLDER")
+        given = f"{argv[0]} is not a benchmark" if argv else "no benchmark is named"
+        raise ConfigError(f"{given}. Run: {LAUNCHER} benchmark {'|'.join(BENCHMARKS)} CONFIG..., or {DATA} --corpus FOLDER")
     parsed = parser.parse_intermixed_args(list(argv[1:]))
     require_peer(parsed.peer)
-    check_rounds(parsed.rounds)
     command_line = from_parsed(parsed)
     model = command_line.load().model
     if argv[0] == "training" and not torch.cuda.is_available():
         defaults = {"train_micro_batch_size_per_gpu": 1, "seq_length": min(CPU_TOKENS, model.sample_length)}
         command_line = replace(command_line, overrides={**defaults, **command_line.overrides})
-    print(f"ratio {BENCHMARKS[argv[0]](command_line.arguments, parsed.rounds):.2f}")
+    words = replace(command_line, as_json=False).arguments
+    with report_figures(command_line.as_json) as figures:
+        figures["ratio"] = BENCHMARKS[argv[0]](words, parsed.rounds)
+        print(f"ratio {figures['ratio']:.2f}")
     return 0
 
 

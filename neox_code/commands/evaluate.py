@@ -1,8 +1,8 @@
-"""Judge a model by held-out files of each language.
+"""Evaluate a model on held-out files of each language.
 
-    ./deepy.py evaluate CONFIG... [--iteration N]        with `heldout_path` set to a corpus folder
+    ./deepy.py evaluate CONFIG... [--iteration N] [--json]        with `heldout_path` set to a corpus folder
 
-Prints bits per byte beside gzip's and xz's, and perplexity, and writes them to eval_results_N.json in `load`.
+Print bits per byte beside those of gzip and xz, and perplexity, and write them to eval_results_N.json in `load`.
 """
 
 import sys
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from neox_code.config.command_line import parse_command_line
+from neox_code.config.command_line import parse_command_line, report_figures
 from neox_code.errors import run_command
 from neox_code.evaluation.heldout import evaluate_heldout
 from neox_code.evaluation.heldout_result import heldout_file, save_heldout
@@ -22,12 +22,15 @@ log = get_logger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
-    config = parse_command_line(argv, __doc__, "evaluate").load()
-    require_files(config, "evaluate")
-    result = evaluate_heldout(config)
-    Console().print(heldout_table(result))
-    save_heldout(result, heldout_file(result))
-    log.info("figures written to %s", heldout_file(result))
+    command_line = parse_command_line(argv, __doc__, "evaluate")
+    with report_figures(command_line.as_json) as figures:
+        config = command_line.load()
+        require_files(config, "evaluate")
+        result = evaluate_heldout(config)
+        Console().print(heldout_table(result))
+        save_heldout(result, heldout_file(result))
+        log.info("figures written to %s", heldout_file(result))
+        figures |= result.to_json()
     return 0
 
 

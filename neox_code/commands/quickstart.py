@@ -3,17 +3,18 @@
     ./deepy.py quickstart                                           # the Python library and packages of this machine
     ./deepy.py quickstart --source ~/projects --source linux.tar.xz --output checkpoints/mine
 
-Stages that a run before has finished are skipped, and an interrupted one goes on; `--fresh` starts over.
+Rerun the same command to resume: finished stages are skipped. `--fresh` starts over.
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from neox_code.config.command_line import Parser
+from neox_code.config.command_line import Parser, add_json_option, report_figures
 from neox_code.config.yaml_merge import config_path
 from neox_code.corpus.description.summary_table import show_corpus
 from neox_code.corpus.shards import load_summary
@@ -31,10 +32,11 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     job = MainJob(arguments.output, tuple(arguments.source or [LOCAL]), config_path(arguments.config))
     stages = job.stages()
-    with claimed(job.output, arguments.fresh):
+    with report_figures(arguments.json) as figures, claimed(job.output, arguments.fresh):
         job.configuration()
         records = run_stages(stages, job.output)
-        conclude(job, records)
+        print_results(job, records)
+        figures |= job_figures(job)
     return 0
 
 
@@ -47,15 +49,33 @@ def parser() -> Parser:
         metavar="PATH",
         help=f"folder, git repository, tar or zip archive, or {LOCAL} (the default): the Python library and packages; repeatable",
     )
-    add("--output", type=Path, default=DEFAULT_OUTPUT, metavar="DIR", help="folder for everything (default %(default)s)")
-    add("--fresh", action="store_true", help="delete what the output folder holds, and start over")
+    add("--output", type=Path, default=DEFAULT_OUTPUT, metavar="DIR", help="folder for all results (default %(default)s)")
+    add("--fresh", action="store_true", help="delete the contents of the output folder, and start over")
     default = str(PACKAGED_CONFIGS / "quickstart.yml")
     add("--config", default=default, metavar="FILE", help="model, training and generation (default configs/quickstart.yml)")
+    add_json_option(result)
     return result
 
 
-def conclude(job: MainJob, records: Sequence[Record]) -> None:
-    """Prints what came out, and how to go on."""
+def job_figures(job: MainJob) -> dict[str, Any]:
+    """Return the figures of the report for JSON."""
+    findings = job.findings()
+    return {
+        "report": job.report_file,
+        "files": findings.corpus.kept_files,
+        "bytes": findings.corpus.kept_bytes,
+        "vocab_size": findings.vocab_size,
+        "train_tokens": findings.train_tokens,
+        "metrics": findings.metrics[-1] if findings.metrics else None,
+        "heldout": findings.heldout and findings.heldout.to_json(),
+        "seconds": findings.seconds,
+        "warnings": list(warnings(findings)),
+        "next_commands": findings.next_commands,
+    }
+
+
+def print_results(job: MainJob, records: Sequence[Record]) -> None:
+    """Print the figures of the finished stages and the commands to continue with."""
     console = Console(highlight=False)
     show_corpus(console, load_summary(job.corpus))
     console.print(stage_table(records))

@@ -8,6 +8,8 @@ its origin, what is ignored and why, and the command.
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from neox_code.config.assembly import DEFAULT, written
 from neox_code.config.derive import padded_vocab_size
@@ -54,6 +56,48 @@ def described(
         "# command",
         shlex.join(command),
     ])  # fmt: skip
+
+
+def dry_run_figures(
+    config: NeoXConfig,
+    script: str,
+    command: Sequence[str],
+    world: PlannedWorld | None,
+    gpu_memory_gib: float | None = None,
+    all_keys: bool = False,
+) -> dict[str, Any]:
+    """Return the contents of the report as numbers and lists for JSON; memory in bytes."""
+    entries = vocabulary_entries(config.data.tokenizer_type, config.data.vocab_file) or ASSUMED_VOCABULARY
+    padded = padded_entries(config, entries)
+    figures: dict[str, Any] = {"vocabulary": padded, "parameters": parameters(config.model, padded)}
+    if world is not None:
+        layout = Layout.of(config, world.ranks)
+        samples = layout.micro_batch_size * layout.accumulation_steps * layout.data_size
+        memory = memory_of(config, layout, entries)
+        figures |= {
+            "flops_per_token": training_flops_per_token(config.model, padded, config.model.sample_length),
+            "tokens_per_step": samples * config.model.sample_length,
+            "train_iters": config.training.train_iters,
+            "ranks": world.ranks,
+            "layout": asdict(layout),
+            "memory_bytes_per_gpu": asdict(memory) | {"all": memory.total},
+        }
+        if gpu_memory_gib is not None:
+            figures["fits"] = fits(memory, gpu_memory_gib)
+            proposal = None if figures["fits"] else smaller_layout(config, world, gpu_memory_gib, entries)
+            figures["proposal"] = proposal and dict(proposal.changes)
+    return figures | {
+        "missing": list(lacking(config, script)),
+        "remarks": list(remarks_of(config)) if world is not None else [],
+        "keys": {
+            known.name: {"value": config.values()[known.name], "origin": config.origins[known.name]}
+            for section in SECTIONS
+            for known in fields_of(section)
+            if all_keys or known.required or config.values()[known.name] != known.default
+        },
+        "ignored": {entry.key: entry.because for entry in config.ignored},
+        "command": list(command),
+    }
 
 
 Row = tuple[str, ...]

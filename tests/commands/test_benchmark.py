@@ -7,10 +7,10 @@ from neox_code.errors import ConfigError
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ([], "nothing to measure is named: ./deepy.py benchmark training|decoding CONFIG..."),
-        (["speed"], "speed cannot be measured: ./deepy.py benchmark training|decoding CONFIG..., or data --corpus FOLDER"),
-        (["data", "--corpus", "code", "--rounds", "0"], "Use at least 1"),
-        (["data", "--corpus", "code", "--megabytes", "0"], "Use more than 0"),
+        ([], "no benchmark is named. Run: ./deepy.py benchmark training|decoding CONFIG..."),
+        (["speed"], "speed is not a benchmark. Run: ./deepy.py benchmark training|decoding CONFIG..., or data --corpus FOLDER"),
+        (["data", "--corpus", "code", "--rounds", "0"], "--rounds: 0 is not a whole number above 0"),
+        (["data", "--corpus", "code", "--megabytes", "0"], "--megabytes: 0 is not a number above 0"),
     ],
 )
 def test_a_mistaken_command_line_is_refused(words, sentence):

@@ -24,6 +24,8 @@ def test_evaluate_prints_a_table_and_writes_the_same_figures(job, capsys):
         assert f"{row['bits_per_byte']['model']:.3f}" in output.out
         assert row["bits_per_byte"]["model"] == pytest.approx(row["bits_per_token"] * row["tokens"] / row["bytes"])
     assert "eval_results_7.json" in output.err
+    assert run_command(main, [str(job), "--iteration", "7", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == figures
 
 
 @pytest.mark.parametrize(
