@@ -16,9 +16,10 @@ compressed tar or JSON Lines file is read by one process: give several, or plain
 
 Rerun the same command to resume an interrupted build. Unfinished work is kept in DIR.work.
 
-With --executor slurm or ray (pip install 'neox-code[cluster]') other machines do the work. This process submits their jobs, shows
-their progress, repeats lost tasks, and cancels the jobs when it is interrupted. All machines must have the sources, the output and
-this environment under the same paths. The corpus is the same to the byte on every executor; logs are in DIR.work/cluster.
+With --executor slurm or ray (pip install 'neox-code[cluster]' for ray) other machines do the work. This process submits their jobs,
+shows their progress, repeats lost tasks, and cancels the jobs when it is interrupted. All machines must have the sources, the
+output and this environment under the same paths. The corpus is the same to the byte on every executor; logs are in
+DIR.work/cluster.
 """
 
 import argparse
@@ -40,7 +41,7 @@ from neox_code.config.command_line import (
     user_path,
 )
 from neox_code.corpus.description.summary_table import language_table, show_corpus
-from neox_code.corpus.executors.options import add_cluster_options, executor_of
+from neox_code.corpus.executors.options import add_executor_options, build_executor
 from neox_code.corpus.pipeline.build import POLYCODER_SHARES, build_corpus
 from neox_code.corpus.pipeline.plan import canonical_arguments
 from neox_code.corpus.recipes.registry import recipe_by_name, recipe_names
@@ -55,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
     recipe = recipe_by_name(arguments.recipe)
     if arguments.newlines is not None:
         recipe = dataclasses.replace(recipe, newlines=arguments.newlines)
-    with report_figures(arguments.json) as figures, executor_of(arguments, needs=shared_paths(arguments)) as executor:
+    with report_figures(arguments.json) as figures, build_executor(arguments, needs=shared_paths(arguments)) as executor:
         summary = build_corpus(
             arguments.sources,
             arguments.output,
@@ -133,14 +134,8 @@ def parser() -> Parser:
     result.add_argument("--overwrite", action="store_true", help="replace an existing corpus")
     add_json_option(result)
     machines = result.add_argument_group("machines")
-    machines.add_argument(
-        "--executor",
-        choices=("local", "slurm", "ray"),
-        default="local",
-        help="where tasks run (default: %(default)s, this machine)",
-    )
     machines.add_argument("--workers", type=positive_integer, metavar="N", help="processes at a time (default: one per core)")
-    add_cluster_options(machines)
+    add_executor_options(machines)
     return result
 
 

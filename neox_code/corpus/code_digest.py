@@ -1,15 +1,17 @@
-"""The digest of all code and tables that decide what a corpus holds: a build is resumed only by the code that began it."""
+"""The digest of all code and tables that decide the content of a corpus and of token files; other code does not resume a build."""
 
 import hashlib
 from pathlib import Path
 
 CODE_SUFFIXES = (".py", ".json", ".npz")
+PACKAGES = ("corpus", "data", "tokenizer")
 
 
 def code_digest() -> str:
-    """Return the SHA-256, in hexadecimal, of every file of code below this folder, in the order of their paths."""
+    """Return the SHA-256, in hexadecimal, of every file of code in PACKAGES, in the order of their paths."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*")):
+    root = Path(__file__).parents[1]
+    for path in sorted(path for package in PACKAGES for path in (root / package).rglob("*")):
         if path.suffix in CODE_SUFFIXES:
             digest.update(path.read_bytes())
     return digest.hexdigest()

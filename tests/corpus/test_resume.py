@@ -115,7 +115,7 @@ def test_the_next_run_says_how_far_the_last_one_was_and_does_not_read_again(tree
     parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "corpus.work" / "parts").glob("*.parquet")}
     assert not output.exists()
     said = build(output, tree)
-    going_on = re.search(r"going on with an interrupted build: (\d+) of (\d+) batches were read", said)
+    going_on = re.search(r"corpus: resuming an interrupted run: (\d+) of (\d+) batches read", said)
     assert 3 <= int(going_on[1]) < int(going_on[2])
     assert len(parts) >= 3
     assert bytes_of(output) == reference
@@ -137,12 +137,12 @@ def test_another_recipe_starts_anew_and_says_so(tree, tmp_path):
     recipe.write_text(OWN_RECIPE)
     interrupt(tmp_path / "corpus", tree, recipe=recipe)
     recipe.write_text(OWN_RECIPE.replace("MinTokens(20)", "MinTokens(30)"))
-    assert "had other recipe: starting anew" in build(tmp_path / "corpus", tree, recipe=recipe)
+    assert "had other recipe: starting from the beginning" in build(tmp_path / "corpus", tree, recipe=recipe)
 
 
 def test_other_settings_start_anew_and_say_so(tree, tmp_path):
     interrupt(tmp_path / "corpus", tree)
-    assert "had other settings: starting anew" in build(tmp_path / "corpus", tree, seed=2)
+    assert "had other settings: starting from the beginning" in build(tmp_path / "corpus", tree, seed=2)
     assert load_summary(tmp_path / "corpus").settings["seed"] == 2
 
 
@@ -154,7 +154,7 @@ def test_changed_sources_start_anew_and_say_so(tree, reference, tmp_path):
     changed = source / "alpha" / "src" / "main.c"
     changed.write_bytes(changed.read_bytes().replace(b"alpha", b"omega"))
     said = build(tmp_path / "corpus", source)
-    assert "sources have changed" in said and "going on" not in said
+    assert "sources have changed" in said and "resuming" not in said
     assert (tmp_path / "corpus" / "index.tsv").read_bytes() != reference["index.tsv"]
 
 
@@ -277,7 +277,7 @@ def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(tree, reference, t
         assert "Traceback" not in errors
         assert f"No space left on device at {small / 'corpus.work'}" in errors and "finished work is kept" in errors
         subprocess.run(["mount", "-o", "remount,size=50m", small], check=True)
-        assert "going on with an interrupted build" in build(small / "corpus", tree)
+        assert "resuming an interrupted run" in build(small / "corpus", tree)
         assert bytes_of(small / "corpus") == reference
     finally:
         subprocess.run(["umount", small], check=True)

@@ -1,70 +1,76 @@
-"""Runs the tasks of a stage on a cluster: in groups, as often as is needed, until every output is there.
+"""Runs the tasks of a stage on a cluster: in jobs, in as many attempts as are needed, until every output exists.
 
     with ClusterExecutor(SlurmCluster(), workers=64) as executor:
         build_corpus(sources, output, recipe, seed=1, executor=executor)
 
-The driver looks at what the jobs write into the work folder, which all machines share. What a cluster says of its jobs is used
-to know when they have ended, never whether they did their work: that is told by the outputs. Leaving the block cancels what runs.
+The driver reads what the jobs write into the work folder, which all machines share. The cluster reports when jobs have ended; the
+outputs alone decide which tasks are done. Leaving the block cancels the running jobs.
 
-NFS will do, which shows names late: the driver makes the folders that it looks into, and waits for what a job has finished. Two
-drivers of one corpus on different machines are kept apart by the locks of the file system, and by nothing where it has none that
-all machines share (mounted with nolock or local_lock).
+WORK/cluster/STAGE-NUMBER/ belongs to an attempt: jobs.pickle, progress/ (job_log.py), logs/ (output of the jobs), running.json.
+
+NFS shows new names late. The driver therefore creates the folders that it reads, and waits for the outputs of finished tasks.
+Two drivers on different machines exclude each other by file locks, which need a file system with locks (not nolock, local_lock).
 """
 
 import contextlib
-import importlib.util
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
+from uuid import uuid4
 
-from neox_code.corpus.executors.diary import Diaries
-from neox_code.corpus.executors.left_jobs import CLUSTER_FOLDER, NOTE_FILE, end_left_jobs, remove_partial_files
-from neox_code.corpus.executors.order import DIARIES, Order, grouped, versions
+import numpy as np
+
+from neox_code.corpus.executors.job_array import JobArray, group_by_job, import_path, save_job_array, versions
+from neox_code.corpus.executors.job_log import JobLogs
 from neox_code.corpus.executors.stages import Stage, is_whole
-from neox_code.errors import ConfigError, DataError
-from neox_code.files import numbered_folders
+from neox_code.corpus.executors.work_folder import CLUSTER_FOLDER, RUNNING_FILE, end_left_jobs, remove_partial_files
+from neox_code.corpus.executors.worker import JOB_LOGS, OUTPUT_LOGS, worker_command
+from neox_code.errors import DataError
+from neox_code.files import numbered_folders, write_json
 from neox_code.logs import get_logger
 
-LOOK_SECONDS = 0.5
-SETTLE_SECONDS = 75
-"""Within which a network file system shows everybody what one machine has finished: NFS remembers names for up to a minute."""
+POLL_SECONDS = 0.5
+VISIBLE_SECONDS = 75
+"""A network file system shows a new file to all machines within this time: NFS caches names for up to a minute."""
 
 log = get_logger(__name__)
 
 
-class Job(Protocol):
+class ClusterJobs(Protocol):
     """The jobs of one attempt."""
 
     def is_over(self) -> bool: ...
 
     def is_working(self, num_open: int) -> bool:
-        """Whether some of them run, so that progress is to be expected; `num_open` have begun and not said that they ended."""
+        """Return True if progress is expected; `num_open` jobs have started and not logged their end."""
         ...
 
     def end(self) -> None: ...
 
-    def account(self) -> str: ...
+    def describe_failures(self) -> str: ...
 
 
 class Cluster(Protocol):
     name: str
 
     def check(self) -> None:
-        """Raises ConfigError where it cannot be used from here."""
+        """Raise ConfigError if the cluster cannot be used from here."""
         ...
 
-    def start(self, order: Order, folder: Path, workers: int | None) -> Job: ...
+    def start(self, name: str, folder: Path, command: Sequence[str], count: int, workers: int | None) -> ClusterJobs:
+        """Start `count` jobs, at most `workers` at a time: job I runs the command with the last argument I/COUNT."""
+        ...
 
 
 class ClusterExecutor:
     """An executor of stages.py; a context manager.
 
-    `workers` limits how many jobs run at a time, `tasks_per_job` sets how many tasks each has, `retries` how many attempts in a
-    row may finish no further task, `stall_seconds` after how long without progress the jobs that run are given up; `needs`
-    are paths that every machine must see, if they are there.
+    At most `workers` jobs run at a time, each with `tasks_per_job` tasks. After `retries` attempts in a row that finish no further
+    task the stage fails. Jobs without progress for `stall_seconds` are cancelled. Every machine must see the existing paths of
+    `needs`.
     """
 
     def __init__(
@@ -77,8 +83,6 @@ class ClusterExecutor:
         stall_seconds: float = 1800,
         needs: Sequence[str] = (),
     ):
-        if importlib.util.find_spec("datatrove") is None:
-            raise ConfigError(f"--executor {cluster.name.lower()} needs datatrove: pip install 'neox-code[cluster]'.")
         cluster.check()
         self.cluster = cluster
         self.workers = workers
@@ -86,112 +90,115 @@ class ClusterExecutor:
         self.retries = retries
         self.stall_seconds = stall_seconds
         self.needs = tuple(needs)
-        self._running: tuple[Job, Path] | None = None
-        self._account = ""
+        self._running: tuple[ClusterJobs, Path] | None = None
 
     def __enter__(self) -> "ClusterExecutor":
-        self._before = signal.signal(signal.SIGTERM, end_in_order)
+        self._previous_handler = signal.signal(signal.SIGTERM, exit_on_signal)
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._end()
-        signal.signal(signal.SIGTERM, self._before)
+        signal.signal(signal.SIGTERM, self._previous_handler)
 
-    def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[float]:
+    def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[Any]:
         work = work.absolute()
         end_left_jobs(work)
-        for place in {stage.output(work, task).parent for task in tasks}:
-            place.mkdir(parents=True, exist_ok=True)  # by whoever looks into it: NFS remembers that a folder was not there
-        done: dict[int, float] = {}
+        for folder in {stage.output(work, task).parent for task in tasks}:
+            folder.mkdir(parents=True, exist_ok=True)  # by this machine: NFS caches that a folder did not exist
+        done: dict[int, Any] = {}
         missing, retries = list(tasks), self.retries
         while True:
-            folder = next_folder(work, stage)
+            folder = make_attempt_folder(work, stage)
             errors: dict[int | None, str] = {}
-            yield from self._attempt(stage, work, missing, folder, done, errors)
+            failures = yield from self._attempt(stage, work, missing, folder, done, errors)
             remove_partial_files(work)
             left = [task for task in missing if not is_whole(stage.output(work, task))]
             if not left:
                 return
             if len(left) < len(missing):
                 retries = self.retries
-            why = self._why(left, errors)
+            error = next((errors[task] for task in (*left, None) if task in errors), None)
+            reasons = "; ".join([*([f"jobs ended: {failures}"] if failures else []), *([error] if error else [])])
+            reasons = f" ({reasons})" if reasons else ""
             if not retries:
                 raise DataError(
-                    f"{stage.name}: {len(left):,} of {len(tasks):,} tasks could not be done on {self.cluster.name}, "
-                    f"the first is {left[0]}{why}. The logs in {folder} name the reason: remove it, and rerun the "
-                    "same command for what is left."
+                    f"{stage.name}: {len(left):,} of {len(tasks):,} tasks could not be done on {self.cluster.name}; the first is "
+                    f"task {left[0]}{reasons}. The logs in {folder} name the reason: remove it. Rerun the same command to resume."
                 )
-            log.warning("%s: %d tasks are not done%s: starting them again", stage.name, len(left), why)
+            log.warning("%s: %d tasks are not done%s: starting them again", stage.name, len(left), reasons)
             retries -= 1
             missing = left
 
     def _attempt(
-        self, stage: Stage, work: Path, tasks: list[int], folder: Path, done: dict[int, float], errors: dict[int | None, str]
-    ) -> Iterator[float]:
-        """Starts the tasks, follows them until the jobs have ended, and yields the work done; fills `done` and `errors`."""
-        groups = grouped(tasks, self.tasks_per_job, self.workers)
-        needs = tuple(place for place in self.needs if Path(place).exists())
-        order = Order(stage, work, groups, Path.cwd(), needs, versions())
-        job = self.cluster.start(order, folder, self.workers)
-        self._running = job, folder
+        self, stage: Stage, work: Path, tasks: list[int], folder: Path, done: dict[int, Any], errors: dict[int | None, str]
+    ) -> Generator[Any, None, str]:
+        """Run the tasks, yield the amounts of work done, and return a description of failed jobs; fill `done` and `errors`."""
+        groups = group_by_job(tasks, self.tasks_per_job, self.workers)
+        needs = tuple(path for path in self.needs if Path(path).exists())
+        save_job_array(folder, JobArray(stage, work, groups, Path.cwd(), needs, versions()))
+        name = f"neox-code-{stage.name}-{uuid4().hex[:8]}"
+        write_json(folder / RUNNING_FILE, {f"{self.cluster.name.lower()}_job_name": name})
+        command = ["env", f"PYTHONPATH={import_path()}", *worker_command(folder)]
+        jobs = self.cluster.start(name, folder, command, len(groups), self.workers)
+        self._running = jobs, folder
         log.info("%s: %d tasks in %d jobs on %s, logs in %s", stage.name, len(tasks), len(groups), self.cluster.name, folder)
-        diaries = Diaries(folder / DIARIES)
+        logs = JobLogs(folder / JOB_LOGS)
+        not_retried = {error.__name__: error for error in stage.not_retried}
         finished: set[int] = set()
-        moved = time.monotonic()
+        last_progress = time.monotonic()
         is_over = False
         while not is_over:
-            time.sleep(LOOK_SECONDS)
-            is_over = job.is_over()
-            lines = diaries.read()
+            time.sleep(POLL_SECONDS)
+            is_over = jobs.is_over()
+            lines = logs.read()
             for line in lines:
                 if "done" in line:
-                    yield max(0.0, line["done"] - done.get(line["task"], 0.0))
-                    done[line["task"]] = max(line["done"], done.get(line["task"], 0.0))
-                elif "whole" in line:
+                    before = np.asarray(done.get(line["task"], 0.0))
+                    done[line["task"]] = now = np.maximum(line["done"], before)
+                    yield (now - before).tolist()
+                elif "finished" in line:
                     finished.add(line["task"])
+                elif line.get("error_type") in not_retried:
+                    self._end()
+                    raise not_retried[line["error_type"]](line["error"].partition(": ")[2])
                 elif "error" in line:
                     errors.setdefault(line.get("task"), line["error"])
-            if lines or not job.is_working(diaries.num_open):
-                moved = time.monotonic()
-            elif time.monotonic() - moved > self.stall_seconds:
-                log.warning("%s: no progress for %.0f s: ending the jobs that run", stage.name, self.stall_seconds)
+            if lines or not jobs.is_working(logs.num_open):
+                last_progress = time.monotonic()
+            elif time.monotonic() - last_progress > self.stall_seconds:
+                log.warning("%s: no progress for %.0f s: cancelling the running jobs", stage.name, self.stall_seconds)
                 break
-        self._account = job.account()
+        failures = jobs.describe_failures()
         self._end(cancel=not is_over)
         wait_for_files([stage.output(work, task) for task in finished])
+        return failures
 
     def _end(self, cancel: bool = True) -> None:
         if self._running is None:
             return
-        job, folder = self._running
+        jobs, folder = self._running
         if cancel:
-            job.end()
-        (folder / NOTE_FILE).unlink(missing_ok=True)
+            jobs.end()
+        (folder / RUNNING_FILE).unlink(missing_ok=True)
         self._running = None
 
-    def _why(self, left: Sequence[int], errors: dict[int | None, str]) -> str:
-        said = next((errors[task] for task in (*left, None) if task in errors), None)
-        reasons = [f"jobs ended: {self._account}"] if self._account else []
-        if said is not None:
-            reasons.append(said)
-        return f" ({'; '.join(reasons)})" if reasons else ""
 
-
-def next_folder(work: Path, stage: Stage) -> Path:
+def make_attempt_folder(work: Path, stage: Stage) -> Path:
     parent = work / CLUSTER_FOLDER
     folder = parent / f"{stage.name}-{max(numbered_folders(parent, f'{stage.name}-'), default=0) + 1}"
-    (folder / DIARIES).mkdir(parents=True)
+    for name in (JOB_LOGS, OUTPUT_LOGS):
+        (folder / name).mkdir(parents=True)
     return folder
 
 
 def wait_for_files(paths: Sequence[Path]) -> None:
-    end = time.monotonic() + SETTLE_SECONDS
+    end = time.monotonic() + VISIBLE_SECONDS
     for path in paths:
         while not is_whole(path) and time.monotonic() < end:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
             with contextlib.suppress(OSError):
-                next(path.parent.iterdir(), None)  # NFS asks anew for a folder that is opened, not for a name that was not in it
+                next(path.parent.iterdir(), None)  # NFS reads a folder anew when it is opened, not when a name was missing in it
 
 
-def end_in_order(number: int, frame: FrameType | None) -> Any:
+def exit_on_signal(number: int, frame: FrameType | None) -> Any:
     raise SystemExit(128 + number)

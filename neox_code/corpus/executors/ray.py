@@ -1,20 +1,26 @@
-"""A stage's tasks on a Ray cluster that is running.
+"""Ray: one Ray task for each job of an attempt, on a cluster that is running.
 
     with ClusterExecutor(RayCluster(address="10.0.0.1:6379"), workers=64) as executor: ...
 
-A process of its own is Ray's driver: when it ends, however it ends, Ray ends what it has started.
+The process `python -m neox_code.corpus.executors.ray_driver` is Ray's driver, which keeps Ray's signal handlers and logs out of
+ours. When it ends, however it ends, Ray ends its tasks.
 """
 
 import importlib.util
+import os
+import signal
 import socket
+import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from neox_code.corpus.executors.order import Order
-from neox_code.corpus.executors.submission import Submission, submit
-from neox_code.errors import EXIT_USER_ERROR, ConfigError
+from neox_code.corpus.executors.job_array import import_path
+from neox_code.errors import EXIT_USER_ERROR, ConfigError, LaunchError
 
 CONNECT_SECONDS = 20
+END_SECONDS = 10
 
 
 @dataclass
@@ -24,48 +30,66 @@ class RayCluster:
     name: str = field(default="Ray", init=False)
 
     def check(self) -> None:
+        """Raise ConfigError without a Ray head at the address; Ray itself takes minutes to find that nothing answers."""
         if importlib.util.find_spec("ray") is None:
             raise ConfigError("--executor ray needs ray: pip install 'neox-code[cluster]', on all machines.")
-        if self.address != "auto":
-            refuse_silent_address(self.address)
+        if self.address == "auto":
+            return
+        host, _, port = self.address.rpartition(":")
+        if not host or not port.isdigit():
+            raise ConfigError(f"--ray-address {self.address} is not HOST:PORT of a Ray head, as 10.0.0.1:6379.")
+        try:
+            socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        except OSError as error:
+            reason = error.strerror or error
+            raise ConfigError(
+                f"no Ray cluster at {self.address} ({reason}). Start one, or name its head with --ray-address."
+            ) from None
 
-    def start(self, order: Order, folder: Path, workers: int | None) -> "RayJob":
-        self.check()  # it may have gone since the last attempt
-        settings = {"address": self.address, "mem_per_cpu_gb": self.mem_per_cpu_gb}
-        return RayJob(submit(folder, order, workers, settings, {}))
+    def start(self, name: str, folder: Path, command: Sequence[str], count: int, workers: int | None) -> "RayJobs":
+        self.check()  # the cluster may have ended since the last attempt
+        values = [folder, os.getpid(), count, workers or count, self.address, self.mem_per_cpu_gb]
+        driver = [sys.executable, "-P", "-m", "neox_code.corpus.executors.ray_driver", *map(str, values)]
+        with (folder / "ray.log").open("wb") as log:
+            process = subprocess.Popen(
+                driver,
+                cwd=folder,  # Ray adds it to the import path of its workers
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | {"PYTHONPATH": import_path()},
+                start_new_session=True,
+            )
+        return RayJobs(process, folder / "ray.log")
 
 
-def refuse_silent_address(address: str) -> None:
-    """Ray itself takes minutes to find that nobody answers."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
-        raise ConfigError(f"--ray-address {address} is not HOST:PORT of a Ray head, as 10.0.0.1:6379.")
-    try:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-    except OSError as error:
-        why = error.strerror or error
-        raise ConfigError(f"no Ray cluster at {address} ({why}). Start one, or name its head with --ray-address.") from None
-
-
-class RayJob:
+class RayJobs:
     """The jobs of one attempt."""
 
-    def __init__(self, submission: Submission):
-        self.submission = submission
+    def __init__(self, process: subprocess.Popen[bytes], log: Path):
+        self.process = process
+        self.log = log
 
     def is_over(self) -> bool:
-        if not self.submission.has_ended():
-            return False
-        if self.submission.process.returncode == EXIT_USER_ERROR:
-            self.submission.finish()
-        return True
+        """Return True if Ray's driver has ended. Raise LaunchError if it could not start the jobs."""
+        status = self.process.poll()
+        if status == EXIT_USER_ERROR:
+            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+            errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+            raise LaunchError(f"the jobs could not be started: {'; '.join(errors)} See {self.log}.")
+        return status is not None
 
     def is_working(self, num_open: int) -> bool:
         return num_open > 0
 
     def end(self) -> None:
-        self.submission.end()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self.process.poll() is None:
+                self.process.send_signal(number)
+                try:
+                    self.process.wait(END_SECONDS)
+                except subprocess.TimeoutExpired:
+                    continue
 
-    def account(self) -> str:
-        status = self.submission.process.returncode
-        return f"Ray's driver, with status {status}" if status else ""
+    def describe_failures(self) -> str:
+        return f"Ray's driver ended with status {self.process.returncode}" if self.process.returncode else ""

@@ -1,22 +1,47 @@
-"""A stage's tasks on a Slurm cluster, as a job array.
+"""Slurm: one sbatch job array for each attempt at a stage.
 
 with ClusterExecutor(SlurmCluster(partition="cpu", time="02:00:00"), workers=64) as executor: ...
 """
 
 import contextlib
+import os
+import re
+import shlex
 import shutil
-import sys
+import subprocess
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from uuid import uuid4
 
-from neox_code.corpus.executors.order import Order
-from neox_code.corpus.executors.slurm_commands import SILENT_SECONDS, Element, cancel, default_partition, never_starts, queue
-from neox_code.corpus.executors.submission import Submission, submit
 from neox_code.errors import ConfigError, LaunchError
+
+UNFINISHED = {
+    *("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"),
+    *("REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"),
+}
+"""States of jobs that have not ended; every other state is an end."""
+
+NEVER_STARTS = {
+    "DependencyNeverSatisfied": "The job that it depends on has failed.",
+    "PartitionTimeLimit": "The partition allows less time: change --time or --partition.",
+    "PartitionNodeLimit": "The partition does not have the requested resources: change --partition or --mem-per-cpu.",
+    "BadConstraints": "No node fulfills the request: change --partition, --mem-per-cpu or --sbatch.",
+    "InvalidAccount": "The account is unknown: name one with --sbatch account=NAME.",
+    "InvalidQOS": "The quality of service is unknown: name one with --sbatch qos=NAME.",
+    "AccountNotAllowed": "The partition does not accept the account: change --sbatch account=NAME or --partition.",
+    "QOSNotAllowed": "The partition does not accept the quality of service: change --sbatch qos=NAME or --partition.",
+    "AssociationTimeLimit": "The account allows less time: change --time.",
+    "QOSTimeLimit": "The quality of service allows less time: change --time.",
+    "JobHeldAdmin": "The administrator, or Slurm after failed launches, holds it: see the logs of the nodes.",
+    "JobHoldMaxRequeue": "It was requeued too often: see the logs of the nodes.",
+}
+"""Reasons for which a job never starts by itself, and the remedies."""
+
+CANCEL_SECONDS = 90
+CONTROLLER_TIMEOUT_SECONDS = 600
+"""Time for which the controller may be unreachable, as during a restart."""
 
 
 @dataclass
@@ -33,75 +58,144 @@ class SlurmCluster:
             raise ConfigError("--executor slurm needs sbatch, which is not installed here. Run on a machine of the Slurm cluster.")
         self.partition = self.partition or default_partition()
 
-    def start(self, order: Order, folder: Path, workers: int | None) -> "SlurmJob":
-        job_name = f"neox-code-{order.stage.name}-{uuid4().hex[:8]}"
-        settings = {
+    def start(self, name: str, folder: Path, command: Sequence[str], count: int, workers: int | None) -> "SlurmJobs":
+        (folder / "job.sh").write_text(f"#!/bin/bash\nexec {shlex.join(command)} $SLURM_ARRAY_TASK_ID/{count}\n", encoding="utf-8")
+        log = str(folder / "logs" / "slurm-").replace("%", "%%") + "%a.out"
+        options = {
+            "job-name": name,
+            "array": f"0-{count - 1}" + (f"%{workers}" if workers else ""),
             "partition": self.partition,
             "time": self.time,
-            "mem_per_cpu_gb": self.mem_per_cpu_gb,
-            "job_name": job_name,
-            "env_command": activation(),
-            "sbatch_args": {"open-mode": "append"} | dict(option.split("=", 1) for option in self.sbatch),
-        }
-        submission = submit(folder, order, workers, settings, {"slurm_job_name": job_name})
-        job = SlurmJob(job_name, submission)
+            "nodes": 1,
+            "ntasks": 1,
+            "cpus-per-task": 1,
+            "mem-per-cpu": f"{self.mem_per_cpu_gb}G",
+            "output": log,
+            "error": log,
+            "open-mode": "append",
+        } | dict(option.split("=", 1) for option in self.sbatch)
+        jobs = SlurmJobs(name)
         try:
-            submission.finish()
+            run_slurm("sbatch", "--requeue", *(f"--{key}={value}" for key, value in options.items()), str(folder / "job.sh"))
+        except LaunchError as error:
+            raise LaunchError(
+                f"the jobs could not be started: {error} Change --partition, --time, --mem-per-cpu or --sbatch."
+            ) from None
         except BaseException:
-            job.end()
+            jobs.end()
             raise
-        return job
+        return jobs
 
 
-def activation() -> str:
-    """A line of bash that gives a job this interpreter and its environment."""
-    activate = Path(sys.prefix, "bin", "activate")
-    if sys.prefix != sys.base_prefix and activate.exists():
-        return f"source {shell_word(activate)}"
-    return f"export PATH={shell_word(Path(sys.executable).parent)}:$PATH"
+@dataclass(frozen=True)
+class JobState:
+    """The state of one job of an array."""
+
+    state: str
+    reason: str
+
+    @property
+    def is_unfinished(self) -> bool:
+        return self.state in UNFINISHED
 
 
-def shell_word(path: Path) -> str:
-    return "'" + str(path).replace("'", "'\\''") + "'"
-
-
-class SlurmJob:
+class SlurmJobs:
     """The jobs of one attempt."""
 
-    def __init__(self, name: str, submission: Submission):
+    def __init__(self, name: str):
         self.name = name
-        self.submission = submission
-        self.elements: dict[str, Element] = {}
-        self._began = self._heard = time.monotonic()
-        self._next = 0.0
+        self.states: dict[str, JobState] = {}
+        self._started = self._answered = time.monotonic()
+        self._next_query = 0.0
 
     def is_over(self) -> bool:
-        """Asks the controller now and then, less often the longer it takes. Raises LaunchError for jobs that will never start."""
+        """Query the controller, less often the longer the jobs take. Raise LaunchError for jobs that will never start."""
         now = time.monotonic()
-        if now < self._next:
+        if now < self._next_query:
             return False
-        self._next = now + min(15.0, 1.0 + (now - self._began) / 30)
+        self._next_query = now + min(15.0, 1.0 + (now - self._started) / 30)
         try:
-            self.elements |= (listed := queue(self.name))
+            self.states |= (listed := read_queue(self.name))
         except LaunchError:
-            if now - self._heard > SILENT_SECONDS:
+            if now - self._answered > CONTROLLER_TIMEOUT_SECONDS:
                 raise
             return False
-        self._heard = now
-        sentence = never_starts(listed)
-        if sentence is not None:
-            raise LaunchError(sentence)
-        return not any(element.is_unfinished for element in listed.values())
+        self._answered = now
+        problem = find_never_starting(listed)
+        if problem is not None:
+            raise LaunchError(problem)
+        return not any(job.is_unfinished for job in listed.values())
 
     def is_working(self, num_open: int) -> bool:
-        return any(element.state == "RUNNING" for element in self.elements.values())
+        return any(job.state == "RUNNING" for job in self.states.values())
 
     def end(self) -> None:
-        self.submission.end()
         with contextlib.suppress(KeyboardInterrupt):
             cancel(self.name)
 
-    def account(self) -> str:
-        """How the jobs ended that did not end well."""
-        ends = Counter(element.state for element in self.elements.values() if element.state != "COMPLETED")
+    def describe_failures(self) -> str:
+        ends = Counter(job.state for job in self.states.values() if job.state != "COMPLETED")
         return ", ".join(f"{count} {state}" for state, count in sorted(ends.items()))
+
+
+def without_job_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without the variables of a Slurm job in which this process may run: jobs would inherit them.
+
+    >>> without_job_variables({"SLURM_ARRAY_TASK_ID": "3", "SLURM_CONF": "/etc/slurm.conf", "SBATCH_ACCOUNT": "me"})
+    {'SLURM_CONF': '/etc/slurm.conf', 'SBATCH_ACCOUNT': 'me'}
+    """
+    return {name: value for name, value in environment.items() if not name.startswith("SLURM_") or name == "SLURM_CONF"}
+
+
+def run_slurm(*command: str) -> str:
+    """Run a Slurm command, out of reach of Ctrl-C, and return its output. Raise LaunchError if it fails."""
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=without_job_variables(os.environ), start_new_session=True
+    )
+    if done.returncode:
+        reason = " ".join(done.stderr.replace(f"{command[0]}: error: ", "").split())
+        raise LaunchError(f"{command[0]} ended with status {done.returncode}: {reason}.")
+    return done.stdout
+
+
+def read_queue(name: str) -> dict[str, JobState]:
+    """Return the state of every job of that name which has not ended, or has ended recently."""
+    answer = run_slurm(
+        "squeue", "--noheader", "--array", "--states=all", f"--name={name}", f"--user={os.getuid()}", "--format=%i|%T|%r"
+    )
+    rows = (line.strip().split("|", 2) for line in answer.splitlines() if line.strip())
+    return {job: JobState(state, reason) for job, state, reason in rows}
+
+
+def has_jobs(name: str) -> bool:
+    return any(job.is_unfinished for job in read_queue(name).values())
+
+
+def cancel(name: str) -> None:
+    """Cancel every job of that name, and wait until all have ended."""
+    end = time.monotonic() + CANCEL_SECONDS
+    run_slurm("scancel", f"--name={name}", f"--user={os.getuid()}")
+    while has_jobs(name):
+        if time.monotonic() > end:
+            raise LaunchError(
+                f"the Slurm jobs named {name} are cancelled and have not ended after {CANCEL_SECONDS} s. "
+                f"Wait until `squeue --name={name}` lists none. Rerun the same command to resume."
+            )
+        time.sleep(0.5)
+
+
+def find_never_starting(jobs: Mapping[str, JobState]) -> str | None:
+    """Return the problem of a pending job that will never start, with its remedy."""
+    for number, job in jobs.items():
+        reason = "JobHeldAdmin" if re.match("launch.failed", job.reason) else job.reason
+        if job.state == "PENDING" and reason in NEVER_STARTS:
+            return f"Slurm job {number} will never start ({job.reason}). {NEVER_STARTS[reason]}"
+    return None
+
+
+def default_partition() -> str:
+    names = [line.strip() for line in run_slurm("sinfo", "--noheader", "--format=%P").splitlines()]
+    for name in names:
+        if name.endswith("*"):
+            return name[:-1]
+    raise LaunchError(f"this Slurm has no default partition. Name one with --partition: {', '.join(sorted(names))}.")

@@ -1,25 +1,29 @@
-"""Stages of a build on disk: a stage is many tasks, each of which leaves one file in the work folder, whole or not at all.
+"""Stages of corpus work. A stage has many tasks; each task leaves one output file in the work folder, whole or not at all.
 
-    SCAN = Stage("scan", scan_batch, part_file)            # scan_batch(work, 7) yields bytes done and leaves part_file(work, 7)
+    SCAN = Stage("scan", scan_batch, part_file)            # scan_batch(work, 7) yields bytes done and writes part_file(work, 7)
     with LocalExecutor(workers=2) as executor:
         run_stage(SCAN, work, sizes, executor)
 
-A task reads what it needs from the work folder and nothing from the memory of whoever starts it, so tasks can run on any machine
-that sees the folder, in any order, any number of times. What is left of a killed run is what its finished tasks left: the next
-run does the others.
+A task reads its input from the work folder and nothing from the memory of the process that starts it, so tasks can run on any
+machine that sees the folder, in any order, any number of times. A killed run leaves the outputs of its finished tasks; the next
+run does the other tasks.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from neox_code.errors import DataError
-from neox_code.logs import progress
+from neox_code.logs import get_logger, progress
 from neox_code.processes.workers import Workers
 
-Task = Callable[[Path, int], Iterator[float]]
-"""A function of a module, with the work folder and a task's number: yields amounts of work done, leaves its output at the end."""
+log = get_logger(__name__)
+
+Task = Callable[[Path, int], Iterator[Any]]
+"""A module's function of the work folder and a task's number. It yields the amount of work done since its last yield, a number or
+a tuple of numbers, and writes the task's output at the end."""
 
 
 @dataclass(frozen=True)
@@ -27,31 +31,39 @@ class Stage:
     name: str
     run: Task
     output: Callable[[Path, int], Path]
-    """What a task leaves, by the work folder and the task's number."""
+    """Return the output file of a task, from the work folder and the task's number."""
+    not_retried: tuple[type[Exception], ...] = ()
+    """Errors of a task that end the stage at once on a cluster and are raised in the driver."""
 
     def missing(self, work: Path, num_tasks: int) -> list[int]:
-        """The tasks that are not done."""
+        """Return the numbers of the tasks without a whole output file."""
         return [task for task in range(num_tasks) if not is_whole(self.output(work, task))]
 
 
 class Executor(Protocol):
-    """What runs tasks somewhere."""
+    def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[Any]:
+        """Run the tasks and yield the amounts of work done as they become known.
 
-    def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[float]:
-        """Runs the tasks and yields the work done as it becomes known (a task that is known only to be done may yield nothing).
-
-        What a task raises is raised here, or logged where it happened: `run_stage` looks for outputs, not for a return value.
+        An error of a task is raised here, or logged where it happened: `run_missing` checks the outputs afterwards.
         """
         ...
 
 
+class InProcessExecutor:
+    """Runs tasks in the calling process, one after another."""
+
+    def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[Any]:
+        for task in tasks:
+            yield from stage.run(work, task)
+
+
 class LocalExecutor:
-    """Runs tasks in processes of this machine; a context manager. A process that is killed is an error, never a hang."""
+    """Runs tasks in worker processes of this machine; a context manager. A worker that is killed causes a DataError."""
 
     def __init__(self, workers: int):
         self._workers = Workers(workers)
-        self._begun: dict[tuple[str, int], list[float]] = {}
-        """By stage and task: the work that was done before the stage is run, which it never is where nothing of it is missing."""
+        self._early: dict[tuple[str, int], list[Any]] = {}
+        """Amounts of work done by (stage name, task) for tasks that were started before `run`."""
 
     def __enter__(self) -> "LocalExecutor":
         self._workers.__enter__()
@@ -60,47 +72,63 @@ class LocalExecutor:
     def __exit__(self, *exception: object) -> None:
         self._workers.__exit__(*exception)
 
-    def begin(self, stage: Stage, work: Path, task: int) -> None:
-        """Starts a task of the stage that will be run, if a process is free; it goes on while others are being found."""
-        for begun, done in self._workers.receive(timeout=0):
-            self._begun[stage.name, -1 - begun].append(done)
+    def start_early(self, stage: Stage, work: Path, task: int) -> None:
+        """Start a task of a stage that is run later, if a worker is free."""
+        for early, amount in self._workers.receive(timeout=0):
+            self._early[stage.name, -1 - early].append(amount)
         if self._workers.has_free_worker:
-            self._workers.start(-1 - task, stage.run, (work, task))  # a number that `run` gives to no task
-            self._begun[stage.name, task] = []
+            self._workers.start(-1 - task, stage.run, (work, task))  # `run` numbers its own tasks from 0
+            self._early[stage.name, task] = []
 
-    def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[float]:
-        begun, self._begun = self._begun, {}
+    def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[Any]:
+        early, self._early = self._early, {}
         for task in tasks:
-            yield from begun.get((stage.name, task), ())
+            yield from early.get((stage.name, task), ())
         counted = frozenset(-1 - task for task in tasks)
-        rest = [(work, task) for task in tasks if (stage.name, task) not in begun]
-        for number, done in self._workers.run(stage.run, rest):
-            if number >= 0 or number in counted:  # others were done before
-                yield done
+        rest = [(work, task) for task in tasks if (stage.name, task) not in early]
+        for number, amount in self._workers.run(stage.run, rest):
+            if number >= 0 or number in counted:
+                yield amount
 
 
 def run_stage(stage: Stage, work: Path, sizes: Sequence[float], executor: Executor, unit: str = "B") -> None:
-    """Does the tasks whose outputs are not there; `sizes` is the work in each. Raises DataError where one left nothing."""
+    """Run the tasks without output, under a progress bar. `sizes` is the amount of work of each task, in `unit`."""
     missing = stage.missing(work, len(sizes))
     if not missing:
         return
     total = sum(sizes)
     with progress(stage.name, total=total, unit=unit, done=total - sum(sizes[task] for task in missing)) as advance:
-        for done in executor.run(stage, work, missing):
-            advance(done)
-    left = stage.missing(work, len(sizes))
+        for amount in run_missing(stage, work, missing, executor):
+            advance(amount)
+
+
+def run_missing(stage: Stage, work: Path, missing: Sequence[int], executor: Executor) -> Iterator[Any]:
+    """Run the tasks and yield the amounts of work done. Raise DataError if a task left no output."""
+    yield from executor.run(stage, work, missing)
+    left = [task for task in missing if not is_whole(stage.output(work, task))]
     if left:
         raise DataError(
-            f"{stage.name}: {len(left):,} of {len(missing):,} tasks left nothing in {work}, the first is {left[0]}. "
-            "The logs of the processes that ran them name the reason: remove it, and rerun the same command for what is left."
+            f"{stage.name}: {len(left):,} of {len(missing):,} tasks left no output in {work}; the first is task {left[0]}. "
+            "The logs of the processes that ran them contain the reason. Remove the cause. Rerun the same command to resume."
         )
 
 
+def log_resume(title: str, work: Path, *stages: tuple[Stage, int, str]) -> None:
+    """Log how far an interrupted run was, if any task is done. Each stage comes with its number of tasks and a word for them."""
+    done = [num_tasks - len(stage.missing(work, num_tasks)) for stage, num_tasks, _ in stages]
+    if any(done):
+        parts = (f"{count:,} of {num_tasks:,} {noun}" for count, (_, num_tasks, noun) in zip(done, stages, strict=True))
+        log.info("%s: resuming an interrupted run: %s", title, ", ".join(parts))
+
+
 def is_whole(path: Path) -> bool:
-    """Whether a Parquet file is there to its last byte; a file system that lost power can leave a name without its content."""
+    """Return True if a Parquet or JSON file is complete. After a power loss a file can have its name and lack its content."""
     try:
+        if path.suffix == ".json":
+            json.loads(path.read_bytes())
+            return True
         with path.open("rb") as file:
             file.seek(-4, 2)
             return file.read() == b"PAR1"
-    except OSError:
+    except (OSError, ValueError):
         return False

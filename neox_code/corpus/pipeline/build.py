@@ -22,8 +22,16 @@ import tokenizers
 
 from neox_code.config.spelling import nearest
 from neox_code.corpus.code_digest import code_digest
-from neox_code.corpus.executors.left_jobs import end_left_jobs
-from neox_code.corpus.executors.stages import Executor, LocalExecutor, run_stage
+from neox_code.corpus.executors.stages import Executor, LocalExecutor, log_resume, run_stage
+from neox_code.corpus.executors.work_folder import (
+    KEY_FILE,
+    clear_work,
+    find_changes,
+    lock_work_folder,
+    read_key,
+    remove_work,
+    work_folder,
+)
 from neox_code.corpus.pipeline.decide import decide
 from neox_code.corpus.pipeline.decisions import DECISIONS_FILE, load_decisions
 from neox_code.corpus.pipeline.empty_corpus import nothing_kept
@@ -33,17 +41,11 @@ from neox_code.corpus.pipeline.scan import SCAN
 from neox_code.corpus.pipeline.work_folder import (
     CLONES_FOLDER,
     FINISHED_FILE,
-    KEY_FILE,
-    NO_BUILD,
     REPLACED_FOLDER,
     Settings,
-    clear_work,
     decisions_folder,
-    known_key,
     output_folder,
-    remove_work,
     save_settings,
-    work_folder,
 )
 from neox_code.corpus.pipeline.write import WRITE
 from neox_code.corpus.recipes.recipe import Recipe
@@ -52,7 +54,7 @@ from neox_code.corpus.rows.chunks import load_tokenizer
 from neox_code.corpus.shards import KEPT, SPLITS, CorpusSummary, Count, Shard, is_corpus, load_summary, write_summary
 from neox_code.corpus.sources.find import LOCAL
 from neox_code.errors import DataError
-from neox_code.files import folder_lock, read_json, replace_durably, sync_tree, write_json
+from neox_code.files import read_json, replace_durably, sync_tree, write_json
 from neox_code.logs import get_logger
 from neox_code.processes.workers import available_cores
 
@@ -109,23 +111,22 @@ def build_corpus(
         if tokenizer_file is not None:
             load_tokenizer(tokenizer_file)
     key = build_key(arguments, settings)
-    if known_key(work) != key and is_corpus(output) and not overwrite:
+    if read_key(work, key) != key and is_corpus(output) and not overwrite:
         raise DataError(f"{output} already holds a corpus. Choose another --output, or replace it with --overwrite.")
-    with said_where(work), folder_lock(work):
-        end_left_jobs(work)
+    with said_where(work), lock_work_folder(work):
         if was_finished(work, key):
             move_into_place(work, output)
             return load_summary(output)
-        begin(work, output, key, settings)
+        prepare_work_folder(work, output, key, settings)
         local = LocalExecutor(workers or available_cores())
         with gone_without_plan(work, is_new), local if executor is None else nullcontext(executor) as ready:
             was_planned = read_plan(work) is not None
             with errors_of_recipe(recipe_file(recipe), "lists the sources"):
-                plan = make_plan(work, arguments, settings, *([partial(local.begin, SCAN, work)] if ready is local else []))
+                plan = make_plan(work, arguments, settings, *([partial(local.start_early, SCAN, work)] if ready is local else []))
             if not plan.sizes:
                 refuse_nothing(work, sources, (), max_bytes)
             if was_planned:
-                say_how_far(work, plan)
+                log_build_resume(work, plan)
             run_stage(SCAN, work, plan.sizes, ready)
             with errors_of_recipe(recipe_file(recipe), "decides on licenses and duplicates"):
                 decide(work, len(plan.sizes), settings)
@@ -227,14 +228,10 @@ def was_finished(work: Path, key: Mapping[str, Any]) -> bool:
     return (work / FINISHED_FILE).exists() and read_json(work / FINISHED_FILE) == key
 
 
-def begin(work: Path, output: Path, key: dict[str, Any], settings: Settings) -> None:
-    """Makes the work folder ready; one that another build has left is emptied."""
-    known = known_key(work)
-    changed = [part for part in key if key[part] != known[part]]
-    if not changed:
+def prepare_work_folder(work: Path, output: Path, key: dict[str, Any], settings: Settings) -> None:
+    """Empty the work folder if another build left it, and write the key and the settings; the same build resumes."""
+    if not find_changes(work, key, "corpus"):
         return
-    if known != NO_BUILD:
-        log.info("corpus: the interrupted build in %s had other %s: starting anew", work, " and ".join(changed))
     if (work / REPLACED_FOLDER).exists() and not output.exists():
         (work / REPLACED_FOLDER).replace(output)
     clear_work(work, CLONES_FOLDER)
@@ -253,16 +250,11 @@ def gone_without_plan(work: Path, is_new: bool) -> Iterator[None]:
         raise
 
 
-def say_how_far(work: Path, plan: Plan) -> None:
-    """A line on what an interrupted run has left."""
-    read = len(plan.sizes) - len(SCAN.missing(work, len(plan.sizes)))
-    if not read:
-        return
-    written = ""
+def log_build_resume(work: Path, plan: Plan) -> None:
+    stages = [(SCAN, len(plan.sizes), "batches read")]
     if (decisions_folder(work) / DECISIONS_FILE).exists():
-        shards = len(load_decisions(work).shards)
-        written = f", and {shards - len(WRITE.missing(work, shards)):,} of {shards:,} shards were written"
-    log.info("corpus: going on with an interrupted build: %d of %d batches were read%s", read, len(plan.sizes), written)
+        stages.append((WRITE, len(load_decisions(work).shards), "shards written"))
+    log_resume("corpus", work, *stages)
 
 
 def move_into_place(work: Path, output: Path) -> None:

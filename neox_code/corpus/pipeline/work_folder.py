@@ -1,6 +1,6 @@
 """The folder of a build that goes on: what every task needs to know, and where everything is.
 
-DIR.work/key.json                  what is built, to tell whether an interrupted build can be gone on with
+DIR.work/key.json, cluster/        see executors/work_folder.py
 DIR.work/settings.pickle           Settings; where the recipe is the user's own, recipe.py and its place beside it
 DIR.work/plan.json                 the batches: their number and sizes
 DIR.work/plan/000000.pickle ...    a batch of files to read
@@ -19,25 +19,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from neox_code.corpus.recipes.recipe import Recipe
 from neox_code.corpus.recipes.registry import load_recipe, recipe_file
-from neox_code.errors import DataError
-from neox_code.files import atomic_file, partial_path, read_json, write_json, write_text
+from neox_code.files import atomic_file, write_text
 
-SUFFIX = ".work"
-KEY_FILE = "key.json"
 SETTINGS_FILE = "settings.pickle"
 PLAN_FILE = "plan.json"
 FINISHED_FILE = "finished.json"
-LOCK_FILE = ".lock"
 RECIPE_COPY = "recipe.py"
 RECIPE_PATH = "recipe.path"
 CLONES_FOLDER = "clones"
 REPLACED_FOLDER = "replaced"
-NO_BUILD: dict[str, Any] = {"sources": None, "recipe": None, "settings": None, "versions": None}
-"""The key of a work folder in which nothing is of use."""
 
 
 @dataclass(frozen=True)
@@ -58,45 +51,6 @@ class Settings:
     """Of rows of datasets that name none."""
     clones: Path | None = None
     """Where clones of repositories are kept, and taken from; else they are removed once they are read."""
-
-
-def work_folder(output: Path) -> Path:
-    return output.absolute().with_name(output.name + SUFFIX)
-
-
-def known_key(work: Path) -> dict[str, Any]:
-    """What is being built there; NO_BUILD for a new folder. Raises DataError for a folder that is not ours."""
-    key = read_json(work / KEY_FILE) if (work / KEY_FILE).exists() else None
-    if isinstance(key, dict) and key.keys() == NO_BUILD.keys():
-        return key
-    ours = (LOCK_FILE, partial_path(work / KEY_FILE).name)
-    if key is not None or (work.exists() and any(entry.name not in ours for entry in work.iterdir())):
-        raise DataError(
-            f"{work} is where the corpus would be built, and holds other files, which would be lost. "
-            "Choose another --output, or give the folder another name."
-        )
-    return NO_BUILD
-
-
-def clear_work(work: Path, *kept: str) -> None:
-    """Removes what a build has left, but for the names in `kept`; killed at any moment, the folder stays known as ours."""
-    write_json(work / KEY_FILE, NO_BUILD)
-    for entry in list(work.iterdir()):
-        if entry.name in (KEY_FILE, LOCK_FILE, *kept):
-            continue
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-
-
-def remove_work(work: Path) -> None:
-    """Removes the folder, whose lock this process may be holding: on NFS a file that is open keeps its folder from going."""
-    clear_work(work)
-    if (work / LOCK_FILE).exists():
-        (work / LOCK_FILE).replace(lock := work.with_name(work.name + LOCK_FILE))
-        lock.unlink()
-    shutil.rmtree(work)
 
 
 def batch_file(work: Path, index: int) -> Path:

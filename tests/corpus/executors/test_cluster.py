@@ -1,57 +1,45 @@
 """Attempts, retries and ends of the executor, on a cluster that is a few processes of this machine."""
 
-import importlib
 import json
 import os
+import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from neox_code.corpus.executors import group
 from neox_code.corpus.executors.cluster import ClusterExecutor
-from neox_code.corpus.executors.diary import Diaries, Diary
-from neox_code.corpus.executors.left_jobs import NOTE_FILE, end_left_jobs
-from neox_code.corpus.executors.order import DIARIES, Order, save_order, versions
-from neox_code.corpus.executors.slurm_commands import Element, never_starts
+from neox_code.corpus.executors.job_array import JobArray, load_job_array, save_job_array, versions
+from neox_code.corpus.executors.job_log import JobLog, JobLogs
+from neox_code.corpus.executors.slurm import JobState, find_never_starting
 from neox_code.corpus.executors.stages import Stage, run_stage
-from neox_code.corpus.executors.submission import python_path
+from neox_code.corpus.executors.work_folder import RUNNING_FILE, end_left_jobs
+from neox_code.corpus.executors.worker import JOB_LOGS, OUTPUT_LOGS, run_as_child, run_job
 from neox_code.errors import DataError, LaunchError
 from neox_code.files import WRITER_VARIABLE, partial_path
 
-RUN = """
-import sys
-from pathlib import Path
-from neox_code.corpus.executors.group import run_group
-run_group(Path(sys.argv[1]), int(sys.argv[2]))
-"""
 
-
-class Processes:
-    """A cluster whose jobs are processes; those of `lost` ranks never come to anything in the first attempt."""
+class ProcessCluster:
+    """A cluster whose jobs are processes of this machine; the jobs in `lost` never start in the first attempt."""
 
     name = "Processes"
 
     def __init__(self, lost=(), hangs=False):
         self.lost, self.hangs = lost, hangs
-        self.orders: list[Order] = []
+        self.arrays: list[JobArray] = []
 
     def check(self):
         pass
 
-    def start(self, order, folder, workers):
-        first = not self.orders
-        self.orders.append(order)
-        save_order(folder, order)
-        (folder / NOTE_FILE).write_text("{}")
-        ranks = [rank for rank in range(len(order.groups)) if not (first and rank in self.lost)]
-        environment = {**os.environ, "PYTHONPATH": python_path()}
-        command = [sys.executable, "-c", RUN, str(folder)]
-        quiet = {"stderr": subprocess.DEVNULL, "env": environment}
-        return Jobs([subprocess.Popen([*command, str(rank)], **quiet) for rank in ranks], self.hangs and first)
+    def start(self, name, folder, command, count, workers):
+        first = not self.arrays
+        self.arrays.append(load_job_array(folder))
+        assert count == len(self.arrays[-1].groups)
+        jobs = [job for job in range(count) if not (first and job in self.lost)]
+        started = [subprocess.Popen([*command, f"{job}/{count}"], stderr=subprocess.DEVNULL) for job in jobs]
+        return Jobs(started, self.hangs and first)
 
 
 class Jobs:
@@ -71,7 +59,7 @@ class Jobs:
             process.kill()
             process.wait()
 
-    def account(self):
+    def describe_failures(self):
         return "1 CANCELLED" if any(process.poll() for process in self.processes) else ""
 
 
@@ -94,6 +82,25 @@ def twice_file(work: Path, task: int) -> Path:
 TWICE = Stage("twice", twice, twice_file)
 
 
+def kill_job(work: Path, task: int) -> Iterator[float]:
+    if (work / "killed").exists():
+        os.kill(os.getppid(), signal.SIGKILL)
+    yield from twice(work, task)
+
+
+KILLED = Stage("killed", kill_job, twice_file)
+
+
+def fail_for_good(work: Path, task: int) -> Iterator[float]:
+    yield 1
+    raise LookupError("no other attempt will do")
+
+
+def measure_twice(work: Path, task: int) -> Iterator[tuple[int, int]]:
+    yield 2, 3
+    yield from ((0, 4) for _ in twice(work, task))
+
+
 @pytest.fixture(autouse=True)
 def restored(monkeypatch, tmp_path):
     """A job changes the folder and the environment of its process."""
@@ -101,75 +108,90 @@ def restored(monkeypatch, tmp_path):
     monkeypatch.setenv(WRITER_VARIABLE, "")
 
 
-def test_lost_jobs_are_done_again_and_nothing_else_is(tmp_path):
-    cluster = Processes(lost=[1])
+def test_only_lost_jobs_are_started_again(tmp_path):
+    cluster = ProcessCluster(lost=[1])
     with ClusterExecutor(cluster, tasks_per_job=2) as executor:
         amounts = list(executor.run(TWICE, tmp_path, [0, 1, 3, 4, 5]))
     assert sum(amounts) == 5
-    assert [order.groups for order in cluster.orders] == [((0, 1), (3, 4), (5,)), ((3, 4),)]
+    assert [array.groups for array in cluster.arrays] == [((0, 1), (3, 4), (5,)), ((3, 4),)]
     assert sorted((tmp_path / "log").read_text().split()) == list("01345")
     writers = {twice_file(tmp_path, task).read_text().split()[2] for task in (0, 1, 3, 4, 5)}
     assert len(writers) == 3  # jobs, each with names of its own for what is not whole
 
 
-def test_a_task_that_fails_is_an_error_with_its_sentence_and_the_logs_and_the_others_are_done(tmp_path):
+def test_a_failing_task_is_reported_with_its_error_and_log_folder_after_the_others_are_done(tmp_path):
     (tmp_path / "impossible").touch()
-    with ClusterExecutor(Processes(), tasks_per_job=4, retries=1) as executor:
+    with ClusterExecutor(ProcessCluster(), tasks_per_job=4, retries=1) as executor:
         with pytest.raises(DataError) as caught:
             run_stage(TWICE, tmp_path, [1] * 8, executor)
         said = str(caught.value)
-        assert said.startswith("twice: 1 of 8 tasks could not be done on Processes, the first is 5 (jobs ended: 1 CANCELLED; ")
+        assert said.startswith("twice: 1 of 8 tasks could not be done on Processes; the first is task 5 (jobs ended: 1 CANCELLED; ")
         assert "ValueError: five is impossible" in said
-        assert f"The logs in {tmp_path}/cluster/twice-2 name the reason: remove it, and rerun the same command" in said
+        assert f"The logs in {tmp_path}/cluster/twice-2 name the reason: remove it. Rerun the same command to resume." in said
         (tmp_path / "impossible").unlink()
         run_stage(TWICE, tmp_path, [1] * 8, executor)
     assert sorted((tmp_path / "log").read_text().split()) == list("01234567")
 
 
-def test_jobs_without_progress_are_ended_and_what_they_left_is_swept_away(tmp_path):
-    cluster = Processes(lost=[0], hangs=True)
+def test_jobs_without_progress_are_cancelled_and_their_partial_files_removed(tmp_path):
+    cluster = ProcessCluster(lost=[0], hangs=True)
     (tmp_path / "out" / "train").mkdir(parents=True)
     (tmp_path / "out" / "train" / "shard.parquet.0badcafe.partial").touch()
     with ClusterExecutor(cluster, tasks_per_job=1, stall_seconds=5) as executor:
         list(executor.run(TWICE, tmp_path, [0, 1]))
-    assert len(cluster.orders) == 2
+    assert len(cluster.arrays) == 2
     assert sorted((tmp_path / "log").read_text().split()) == ["0", "1"]
     assert not list(tmp_path.rglob("*.partial"))
-    assert not list(tmp_path.rglob(NOTE_FILE))
+    assert not list(tmp_path.rglob(RUNNING_FILE))
+
+
+def test_an_error_that_is_not_retried_is_raised_in_the_driver(tmp_path):
+    cluster = ProcessCluster()
+    stage = Stage("fatal", fail_for_good, twice_file, not_retried=(LookupError,))
+    with ClusterExecutor(cluster) as executor, pytest.raises(LookupError, match=r"^no other attempt will do$"):
+        list(executor.run(stage, tmp_path, [0]))
+    assert len(cluster.arrays) == 1
+    assert not list(tmp_path.rglob(RUNNING_FILE))
+
+
+def test_amounts_of_several_quantities_are_added_up(tmp_path):
+    with ClusterExecutor(ProcessCluster(lost=[0]), tasks_per_job=1) as executor:
+        amounts = list(executor.run(Stage("measured", measure_twice, twice_file), tmp_path, [0, 1]))
+    assert [sum(column) for column in zip(*amounts, strict=True)] == [4, 14]
 
 
 def test_leaving_the_block_ends_the_jobs(tmp_path):
-    cluster = Processes(hangs=True)
+    cluster = ProcessCluster(hangs=True)
     with pytest.raises(KeyboardInterrupt), ClusterExecutor(cluster) as executor:
         for _ in executor.run(TWICE, tmp_path, [0]):
             job, folder = executor._running
-            assert (folder / NOTE_FILE).exists()
+            assert (folder / RUNNING_FILE).exists()
             raise KeyboardInterrupt
-    assert job.was_ended and not (folder / NOTE_FILE).exists()
+    assert job.was_ended and not (folder / RUNNING_FILE).exists()
 
 
-def test_the_driver_itself_makes_the_folders_that_it_looks_into(tmp_path):
+def test_the_driver_creates_the_folders_that_it_reads(tmp_path):
     """NFS remembers for up to a minute that a folder was not there."""
 
-    class Seen(Processes):
-        def start(self, order, folder, workers):
-            assert (folder / DIARIES).is_dir() and twice_file(order.work, 0).parent.is_dir()
-            return super().start(order, folder, workers)
+    class CheckedCluster(ProcessCluster):
+        def start(self, name, folder, *arguments):
+            assert (folder / JOB_LOGS).is_dir() and twice_file(tmp_path, 0).parent.is_dir()
+            return super().start(name, folder, *arguments)
 
-    with ClusterExecutor(Seen()) as executor:
+    with ClusterExecutor(CheckedCluster()) as executor:
         run_stage(TWICE, tmp_path, [1], executor)
 
 
-def test_a_job_goes_no_further_when_its_attempt_is_over(tmp_path):
-    (tmp_path / DIARIES).mkdir()
-    save_order(tmp_path, Order(TWICE, tmp_path, ((0, 1),), tmp_path, (), versions()))
-    group.run_group(tmp_path, 0)
+def test_a_job_starts_no_task_after_its_attempt_has_ended(tmp_path):
+    (tmp_path / JOB_LOGS).mkdir()
+    save_job_array(tmp_path, JobArray(TWICE, tmp_path, ((0, 1),), tmp_path, (), versions()))
+    run_job(tmp_path, 0)
     assert not (tmp_path / "log").exists()
 
 
-def test_a_job_that_begins_when_the_work_folder_is_gone_does_not_make_it_again(tmp_path):
+def test_a_late_job_does_not_create_a_removed_work_folder(tmp_path):
     with pytest.raises(FileNotFoundError):
-        group.run_group(tmp_path / "corpus.work" / "cluster" / "scan-1", 0)
+        run_job(tmp_path / "corpus.work" / "cluster" / "scan-1", 0)
     assert not list(tmp_path.iterdir())
 
 
@@ -177,92 +199,102 @@ def test_a_job_that_begins_when_the_work_folder_is_gone_does_not_make_it_again(t
     ("change", "sentence"),
     [
         ({"needs": ("/nowhere/corpus",)}, r"does not see /nowhere/corpus\. Put it on a file system that all machines share"),
-        ({"versions": {"pyarrow": "1.0"}}, r"has pyarrow \S+ and not 1\.0\. Give all machines the same environment"),
+        ({"versions": {"pyarrow": "1.0"}}, r"has pyarrow \S+ instead of 1\.0\. Give all machines the same environment"),
     ],
 )
-def test_a_machine_that_would_make_another_corpus_is_refused(tmp_path, change, sentence):
-    (tmp_path / DIARIES).mkdir()
-    (tmp_path / NOTE_FILE).touch()
+def test_a_machine_with_other_versions_or_without_a_needed_path_is_refused(tmp_path, change, sentence):
+    (tmp_path / JOB_LOGS).mkdir()
+    (tmp_path / RUNNING_FILE).touch()
     values = {"needs": (), "versions": {}} | change
     values["versions"] = versions() | values["versions"]
-    save_order(tmp_path, Order(TWICE, tmp_path, ((0,),), tmp_path, **values))
+    save_job_array(tmp_path, JobArray(TWICE, tmp_path, ((0,),), tmp_path, **values))
     with pytest.raises(DataError, match=sentence):
-        group.run_group(tmp_path, 0)
-    assert any("error" in line for line in Diaries(tmp_path / DIARIES).read())
+        run_job(tmp_path, 0)
+    assert any("error" in line for line in JobLogs(tmp_path / JOB_LOGS).read())
 
 
-def test_a_diary_is_read_as_it_grows_and_half_a_line_later(tmp_path):
-    diaries = Diaries(tmp_path)
-    assert diaries.read() == []
-    with Diary(tmp_path, 3) as diary:
-        diary.write(task=7, done=1.5)
-        assert [line.get("done") for line in diaries.read()] == [None, 1.5]
-        with diary.path.open("a") as file:
+def test_a_job_log_is_read_while_it_grows_and_only_whole_lines(tmp_path):
+    logs = JobLogs(tmp_path)
+    assert logs.read() == []
+    with JobLog(tmp_path, 3) as job_log:
+        job_log.write(task=7, done=1.5)
+        assert [line.get("done") for line in logs.read()] == [None, 1.5]
+        with job_log.path.open("a") as file:
             file.write('{"task": 7, ')
-        assert diaries.read() == [] and diaries.num_open == 1
-        with diary.path.open("a") as file:
-            file.write('"whole": true}\n')
-        assert diaries.read() == [{"task": 7, "whole": True}]
-    assert diaries.read() == [{"ended": True}] and diaries.num_open == 0
+        assert logs.read() == [] and logs.num_open == 1
+        with job_log.path.open("a") as file:
+            file.write('"finished": true}\n')
+        assert logs.read() == [{"task": 7, "finished": True}]
+    assert logs.read() == [{"ended": True}] and logs.num_open == 0
 
 
-def test_lines_that_a_full_disk_or_a_network_file_system_has_spoilt_are_left_out(tmp_path):
+def test_damaged_lines_of_a_job_log_are_left_out(tmp_path):
     path = tmp_path / "00000-0badcafe.jsonl"
     path.write_bytes(b'{"task": 1, "do{"task": 1, "done": 2}\n\0\0\0\0\n{"task": 1, "done": 3}\n')
-    assert Diaries(tmp_path).read() == [{"task": 1, "done": 3}]
+    assert JobLogs(tmp_path).read() == [{"task": 1, "done": 3}]
 
 
-def test_a_job_that_was_lost_and_has_ended_in_another_process_is_not_open(tmp_path):
-    lost = Diary(tmp_path, 3)
+def test_a_lost_job_that_has_ended_in_another_process_is_not_open(tmp_path):
+    lost = JobLog(tmp_path, 3)
     lost.__enter__()
-    diaries = Diaries(tmp_path)
-    with Diary(tmp_path, 3), Diary(tmp_path, 4):
-        diaries.read()
-        assert diaries.num_open == 2
-    diaries.read()
-    assert diaries.num_open == 0
+    logs = JobLogs(tmp_path)
+    with JobLog(tmp_path, 3), JobLog(tmp_path, 4):
+        logs.read()
+        assert logs.num_open == 2
+    logs.read()
+    assert logs.num_open == 0
 
 
-def test_a_job_of_ray_that_is_lost_before_it_begins_is_told_of(monkeypatch):
-    ray = pytest.importorskip("ray")
-    submit = importlib.import_module("neox_code.corpus.executors.submit")
-
-    def placement_group(bundles):
-        raise RuntimeError("the node is gone")
-
-    monkeypatch.setattr(ray.util, "placement_group", placement_group)
-    with submit.TaskManager(1, submit.datatrove_ray.TimeoutManager()) as manager:
-        job = manager.submit_task(None, [0], {"num_cpus": 1})
-        assert manager.wait([job], timeout=10) == ([], [])
-    with pytest.raises(RuntimeError, match="the node is gone"):
-        job.result(timeout=0)
+def test_a_killed_child_process_of_a_ray_task_is_an_error_that_ray_retries(tmp_path):
+    (tmp_path / JOB_LOGS).mkdir()
+    (tmp_path / OUTPUT_LOGS).mkdir()
+    (tmp_path / RUNNING_FILE).touch()
+    (tmp_path / "killed").touch()
+    save_job_array(tmp_path, JobArray(KILLED, tmp_path, ((0,),), tmp_path, (), versions()))
+    with pytest.raises(RuntimeError, match="job 0 was ended by signal SIGKILL"):
+        run_as_child(tmp_path, 0, 1)
+    (tmp_path / "killed").unlink()
+    assert run_as_child(tmp_path, 0, 1) == 0
+    assert twice_file(tmp_path, 0).exists()
 
 
-def test_jobs_of_a_killed_driver_whose_cluster_is_out_of_reach_are_not_run_into(tmp_path, monkeypatch):
+def test_jobs_of_a_killed_driver_on_an_unreachable_cluster_are_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    note = tmp_path / "cluster" / "scan-1" / NOTE_FILE
+    note = tmp_path / "cluster" / "scan-1" / RUNNING_FILE
     note.parent.mkdir(parents=True)
     note.write_text(json.dumps({"slurm_job_name": "neox-code-scan-1"}))
-    with pytest.raises(LaunchError, match=rf"jobs called neox-code-scan-1 .* may still be running.* remove {note}\.$"):
+    with pytest.raises(LaunchError, match=rf"Slurm jobs named neox-code-scan-1 .* may still be running.* remove {note}\.$"):
         end_left_jobs(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("state", "reason", "sentence"),
+    ("state", "reason", "remedy"),
     [
         ("PENDING", "Resources", None),
         ("RUNNING", "None", None),
-        ("PENDING", "PartitionTimeLimit", "job 7_0 will never start (PartitionTimeLimit). The partition allows less time: change"),
-        ("PENDING", "DependencyNeverSatisfied", "job 7_0 will never start (DependencyNeverSatisfied). What it depends on"),
-        ("PENDING", "launch failed requeued held", "job 7_0 will never start (launch failed requeued held). An administrator"),
+        (
+            "PENDING",
+            "PartitionTimeLimit",
+            "The partition allows less time: change --time",
+        ),
+        (
+            "PENDING",
+            "DependencyNeverSatisfied",
+            "The job that it depends on has failed.",
+        ),
+        (
+            "PENDING",
+            "launch failed requeued held",
+            "The administrator, or Slurm after failed launches, holds it:",
+        ),
     ],
 )
-def test_jobs_that_wait_for_ever_are_told_from_those_that_wait(state, reason, sentence):
-    said = never_starts({"7_0": Element(state, reason)})
-    assert said is None if sentence is None else said.startswith(sentence)
+def test_a_pending_job_that_will_never_start_is_an_error_with_a_remedy(state, reason, remedy):
+    problem = find_never_starting({"7_0": JobState(state, reason)})
+    assert problem is None if remedy is None else problem.startswith(f"Slurm job 7_0 will never start ({reason}). {remedy}")
 
 
-def test_a_build_that_was_given_no_cluster_costs_no_time(tmp_path):
+def test_ending_left_jobs_takes_no_time_without_a_cluster(tmp_path):
     begin = time.monotonic()
     end_left_jobs(tmp_path)
     assert time.monotonic() - begin < 0.1

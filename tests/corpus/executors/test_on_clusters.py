@@ -55,18 +55,17 @@ DRIVER = """
 import argparse, sys
 from pathlib import Path
 from cluster_tasks_of_this_test import STAGE
-from neox_code.corpus.executors.options import add_cluster_options, executor_of
+from neox_code.corpus.executors.options import add_executor_options, build_executor
 from neox_code.corpus.executors.stages import run_stage
 from neox_code.errors import run_command
 
 def main(argv):
     parser = argparse.ArgumentParser()
     parser.add_argument("work", type=Path)
-    parser.add_argument("--executor")
     parser.add_argument("--workers", type=int, default=4)
-    add_cluster_options(parser)
+    add_executor_options(parser)
     arguments = parser.parse_args(argv)
-    with executor_of(arguments) as executor:
+    with build_executor(arguments) as executor:
         run_stage(STAGE, arguments.work, [1000] * 8, executor)
     return 0
 
@@ -150,10 +149,10 @@ def wait_until(condition: Callable[[], object], seconds: float = 60) -> object:
     return value
 
 
-def open_diaries(work: Path) -> list[Path]:
+def open_job_logs(work: Path) -> list[Path]:
     """Of processes that work on a task, not the first of their group."""
-    found = ((path, path.read_text()) for path in work.glob("cluster/*/diaries/*"))
-    return [path for path, text in found if '"ended"' not in text and '"whole"' in text]
+    found = ((path, path.read_text()) for path in work.glob("cluster/*/progress/*"))
+    return [path for path, text in found if '"ended"' not in text and '"finished"' in text]
 
 
 def finish(driver: subprocess.Popen[str], status: int = 0) -> str:
@@ -200,7 +199,7 @@ def test_a_job_that_is_killed_is_noticed_and_only_what_it_had_not_finished_is_do
     """Long before the half hour without progress after which jobs are given up: finish waits for less than five minutes."""
     folder = work(0.5)
     driver = box.start(DRIVER, folder, "--tasks-per-job", 4, folder=tmp_path)
-    diary = wait_until(lambda: open_diaries(folder))[0]
+    diary = wait_until(lambda: open_job_logs(folder))[0]
     os.kill(json.loads(diary.read_text().splitlines()[0])["pid"], signal.SIGKILL)
     killed_at = time.monotonic()
     said = finish(driver)
@@ -214,8 +213,8 @@ def test_a_task_that_raises_is_tried_as_often_as_said_and_then_an_error(box, wor
     folder = work(0.05, "raise")
     said = finish(box.start(DRIVER, folder, "--tasks-per-job", 4, "--retries", 1, folder=tmp_path), status=2)
     last = said.splitlines()[-1]
-    assert re.match(r"error: slow: 1 of 8 tasks could not be done on (Slurm|Ray), the first is 3 \(.*task 3 is impossible", last)
-    logs = Path(re.search(r"The logs are in (\S+);", said)[1])
+    assert re.match(r"error: slow: 1 of 8 tasks could not be done on (Slurm|Ray); the first is task 3 \(.*3 is impossible", last)
+    logs = Path(re.search(r"The logs in (\S+) name", said)[1])
     assert "ZeroDivisionError: task 3 is impossible" in "".join(
         path.read_text(errors="replace") for path in logs.rglob("*") if path.is_file() and path.suffix != ".pickle"
     )
@@ -228,13 +227,13 @@ def test_a_task_that_raises_is_tried_as_often_as_said_and_then_an_error(box, wor
 def test_a_driver_that_is_killed_leaves_nothing_that_the_next_run_collides_with(box, work, tmp_path):
     folder = work(0.5)
     driver = box.start(DRIVER, folder, "--tasks-per-job", 4, folder=tmp_path)
-    wait_until(lambda: open_diaries(folder))
+    wait_until(lambda: open_job_logs(folder))
     driver.kill()
     driver.communicate()
     before = [path.name for path in (folder / "out").glob("*.out")]
     assert before
     said = finish(box.start(DRIVER, folder, folder=tmp_path))
-    assert ("cancelling the jobs that an interrupted run has left" in said) == (box.kind == "slurm")
+    assert ("cancelling the Slurm jobs that an interrupted run has left" in said) == (box.kind == "slurm")
     assert outputs(folder) == ALL
     assert all(begun(folder)[int(name.removesuffix(".out"))] == 1 for name in before)
 
@@ -243,7 +242,7 @@ def test_a_driver_that_is_killed_leaves_nothing_that_the_next_run_collides_with(
 def test_a_driver_that_is_interrupted_ends_its_jobs(box, work, tmp_path, ending):
     folder = work(30)
     driver = box.start(DRIVER, folder, folder=tmp_path)
-    pids = wait_until(lambda: [json.loads(p.read_text().splitlines()[0])["pid"] for p in folder.glob("cluster/*/diaries/*")])
+    pids = wait_until(lambda: [json.loads(p.read_text().splitlines()[0])["pid"] for p in folder.glob("cluster/*/progress/*")])
     driver.send_signal(ending)
     finish(driver, status=128 + ending)
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 20)
@@ -257,7 +256,7 @@ def test_a_job_that_is_cancelled_or_requeued_is_done_again(box, work, tmp_path):
         pytest.skip("of Slurm")
     folder = work(0.5)
     driver = box.start(DRIVER, folder, "--tasks-per-job", 4, folder=tmp_path)
-    wait_until(lambda: open_diaries(folder))
+    wait_until(lambda: open_job_logs(folder))
     cancelled, requeued = sorted(box.slurm("squeue", "--noheader", "--array", "--format=%i").split())
     box.slurm("scancel", cancelled)
     box.slurm("scontrol", "requeue", requeued)
@@ -282,7 +281,7 @@ def test_a_raylet_that_is_killed_costs_only_what_it_was_doing(box, work, tmp_pat
         pytest.skip("of Ray; the last of them, for it leaves one node")
     folder = work(0.5)
     driver = box.start(DRIVER, folder, "--tasks-per-job", 4, folder=tmp_path)
-    wait_until(lambda: open_diaries(folder))
+    wait_until(lambda: open_job_logs(folder))
     os.kill(raylet_of_the_second_node(), signal.SIGKILL)
     finish(driver)
     assert outputs(folder) == ALL

@@ -68,7 +68,7 @@ def work(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_tasks_that_are_not_done_are_run_in_processes(work):
+def test_only_tasks_without_output_are_run(work):
     (work / "2.out").write_text("16PAR1")
     (work / "5.out").write_text("8")  # broken off
     with LocalExecutor(2) as executor:
@@ -78,7 +78,7 @@ def test_the_tasks_that_are_not_done_are_run_in_processes(work):
     assert sorted(map(int, (work / "log").read_text().split())) == [0, 1, 3, 4, 5, 6, 7]
 
 
-def test_what_a_task_raises_is_raised_and_the_others_are_not_done_again(work):
+def test_an_error_of_a_task_is_raised_and_finished_tasks_are_not_repeated(work):
     with LocalExecutor(1) as executor:
         with pytest.raises(DataError, match="task 3 is impossible"):
             run_stage(Stage("squares", fails_at_three, square_file), work, NUMBERS, executor)
@@ -88,21 +88,21 @@ def test_what_a_task_raises_is_raised_and_the_others_are_not_done_again(work):
     assert (work / "log").read_text().split() == list("01234567")
 
 
-def test_tasks_that_were_begun_are_not_done_twice(work):
+def test_tasks_that_were_started_early_are_not_repeated(work):
     with LocalExecutor(2) as executor:
         for task in range(5):
-            executor.begin(SQUARES, work, task)
-        assert len(executor._begun) >= 2
+            executor.start_early(SQUARES, work, task)
+        assert len(executor._early) >= 2
         assert sum(executor.run(SQUARES, work, range(8))) == sum(NUMBERS)
     assert [square_file(work, task).read_text() for task in range(8)] == [f"{number**2}PAR1" for number in NUMBERS]
     assert sorted(map(int, (work / "log").read_text().split())) == list(range(8))
 
 
-def test_tasks_that_are_done_before_their_stage_is_run_are_not_taken_for_those_of_the_next(work):
+def test_early_tasks_of_one_stage_are_not_counted_for_the_next(work):
     cubes = Stage("cubes", cube, cube_file)
     with LocalExecutor(2) as executor:
         for task in (0, 1):
-            executor.begin(SQUARES, work, task)
+            executor.start_early(SQUARES, work, task)
         end = time.monotonic() + 30
         while SQUARES.missing(work, 2):
             assert time.monotonic() < end
@@ -112,15 +112,18 @@ def test_tasks_that_are_done_before_their_stage_is_run_are_not_taken_for_those_o
     assert [cube_file(work, task).read_text() for task in range(8)] == [f"{number**3}PAR1" for number in NUMBERS]
 
 
-def test_an_executor_that_loses_tasks_silently_is_found_out(work):
-    with pytest.raises(DataError, match=r"2 of 8 tasks left nothing in .*, the first is 4"):
+def test_an_executor_that_loses_tasks_silently_is_an_error(work):
+    with pytest.raises(DataError, match=r"2 of 8 tasks left no output in .*; the first is task 4"):
         run_stage(SQUARES, work, NUMBERS, Here(lost=[4, 6]))
     run_stage(SQUARES, work, NUMBERS, Here())
     assert SQUARES.missing(work, 8) == []
 
 
-def test_half_a_file_is_not_whole(tmp_path):
+def test_a_truncated_file_is_not_whole(tmp_path):
     assert not is_whole(tmp_path / "nowhere")
+    for content, whole in ((b"{", False), (b"{}", True)):
+        (tmp_path / "part.json").write_bytes(content)
+        assert is_whole(tmp_path / "part.json") == whole
     for content, whole in ((b"", False), (b"PAR", False), (b"PAR1 and more", False), (b"PAR1...PAR1", True)):
         (tmp_path / "part").write_bytes(content)
         assert is_whole(tmp_path / "part") == whole

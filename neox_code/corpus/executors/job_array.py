@@ -1,0 +1,78 @@
+"""The tasks of one attempt at a stage, divided among the jobs of a cluster, in a file that every job reads.
+
+save_job_array(folder, JobArray(stage, work, group_by_job(tasks, 32, 100), Path.cwd(), needs, versions()))
+load_job_array(folder).groups[3]          # the tasks of the fourth job
+"""
+
+import os
+import pickle
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from neox_code.corpus.code_digest import code_digest
+from neox_code.corpus.executors.stages import Stage
+from neox_code.files import atomic_file
+
+MAX_JOBS = 1000
+"""Slurm's default limit is 1001 jobs in an array."""
+LIBRARIES = ("pyarrow", "pygments", "tokenizers", "gigatoken", "tiktoken", "sentencepiece")
+"""Libraries whose versions may change the bytes of an output."""
+
+
+@dataclass(frozen=True)
+class JobArray:
+    stage: Stage
+    work: Path
+    groups: tuple[tuple[int, ...], ...]
+    """The tasks of each job."""
+    start_folder: Path
+    """The folder that relative paths refer to."""
+    needs: tuple[str, ...]
+    """Paths that every machine must see."""
+    versions: dict[str, str]
+    """Versions that every machine must have."""
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that decide the bytes of an output."""
+    own = {"Python": platform.python_version(), "neox_code": code_digest()[:16]}
+    return own | {name: version(name) for name in LIBRARIES}
+
+
+def import_path() -> str:
+    """Return the PYTHONPATH with which another interpreter of this environment imports the same modules."""
+    own = [Path(prefix) / "lib" for prefix in (sys.prefix, sys.base_prefix)]
+    paths = [Path(path).absolute() for path in sys.path]
+    return os.pathsep.join(str(path) for path in paths if not any(map(path.is_relative_to, own)))
+
+
+def group_by_job(tasks: Sequence[int], tasks_per_job: int | None, workers: int | None) -> tuple[tuple[int, ...], ...]:
+    """Divide the tasks into consecutive groups, one for each job, at most MAX_JOBS.
+
+    A job needs a second or two to start, about as long as a task takes. The default is 32 tasks a job, or fewer so that each
+    worker has at least three jobs and the last job does not delay the end.
+
+    >>> group_by_job(range(7), 3, None)
+    ((0, 1, 2), (3, 4, 5), (6,))
+    >>> [len(group_by_job(range(count), None, 4)) for count in (3, 24, 240, 2400, 240_000)]
+    [3, 12, 12, 75, 1000]
+    """
+    if tasks_per_job is None:
+        tasks_per_job = 32 if workers is None else min(32, -(-len(tasks) // (3 * workers)))
+    size = max(tasks_per_job, -(-len(tasks) // MAX_JOBS))
+    return tuple(tuple(tasks[first : first + size]) for first in range(0, len(tasks), size))
+
+
+def save_job_array(folder: Path, jobs: JobArray) -> None:
+    with atomic_file(folder / "jobs.pickle", "wb") as file:
+        pickle.dump(jobs, file)
+
+
+def load_job_array(folder: Path) -> JobArray:
+    """Return the saved job array; the inverse of `save_job_array`."""
+    with (folder / "jobs.pickle").open("rb") as file:
+        return pickle.load(file)

@@ -1,0 +1,71 @@
+"""Progress and errors of jobs: JSON lines in files of a folder that the driver makes and reads.
+
+with JobLog(folder, job=3) as job_log:                 # in a job: every process writes a file of its own
+    job_log.write(task=7, done=2_097_152)              # the total amount of the task's work so far
+    job_log.write(task=7, error="ValueError: ...")
+logs = JobLogs(folder)                                 # in the driver
+logs.read()                                            # the new lines
+logs.num_open                                          # the number of jobs that have started and not ended
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+
+class JobLog:
+    """The log of one process; a context manager. The first line describes the process, the last one is written at its end."""
+
+    def __init__(self, folder: Path, job: int):
+        self.path = folder / f"{job:05d}-{uuid4().hex[:8]}.jsonl"
+
+    def __enter__(self) -> "JobLog":
+        self.write(host=socket.gethostname(), pid=os.getpid())
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.write(ended=True)
+
+    def write(self, **line: Any) -> None:
+        """Append a line and close the file: a network file system shows it to other machines when it is closed."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class JobLogs:
+    """All job logs of a folder, read while they grow."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._read: dict[str, int] = {}
+        self._ended: set[str] = set()
+
+    @property
+    def num_open(self) -> int:
+        """The number of jobs that have started and have not ended in any of their processes."""
+        return len(job_numbers(self._read) - job_numbers(self._ended))
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return the lines that were completed since the last call; lines damaged by a full disk are left out."""
+        lines: list[dict[str, Any]] = []
+        for name in sorted({path.name for path in self.folder.iterdir()} - self._ended):
+            with (self.folder / name).open("rb") as file:
+                file.seek(self._read.setdefault(name, 0))
+                data = file.read()
+            data = data[: data.rfind(b"\n") + 1]
+            self._read[name] += len(data)
+            for text in data.splitlines():
+                with suppress(ValueError):
+                    lines.append(line := json.loads(text))
+                    if "ended" in line:
+                        self._ended.add(name)
+        return lines
+
+
+def job_numbers(names: Iterable[str]) -> set[str]:
+    return {name.partition("-")[0] for name in names}

@@ -1,0 +1,112 @@
+"""One job of a cluster: python -m neox_code.corpus.executors.worker FOLDER --worker I/N
+
+FOLDER is the folder of an attempt (see cluster.py). The job runs the tasks of group I (from 0) of N, one after another, in a child
+process. Tasks with an output are skipped, so a job can be killed and restarted at any time. A task that fails, or whose process
+is killed, does not keep the other tasks from running. When the driver has ended the attempt, no further task is started.
+"""
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+
+from neox_code.corpus.executors.job_array import JobArray, load_job_array, versions
+from neox_code.corpus.executors.job_log import JobLog
+from neox_code.corpus.executors.stages import is_whole
+from neox_code.corpus.executors.work_folder import RUNNING_FILE
+from neox_code.errors import DataError, NeoXError, run_command
+from neox_code.files import WRITER_VARIABLE
+from neox_code.processes.parent import die_with_parent
+from neox_code.processes.workers import Workers
+
+JOB_LOGS = "progress"
+OUTPUT_LOGS = "logs"
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--worker", required=True, metavar="I/N")
+    parser.add_argument("--parent", type=int, help="end when this parent process ends")
+    arguments = parser.parse_args(argv)
+    if arguments.parent is not None:
+        die_with_parent(signal.SIGKILL, arguments.parent)
+    run_job(arguments.folder, int(arguments.worker.partition("/")[0]))
+    return 0
+
+
+def worker_command(folder: Path) -> list[str]:
+    """Return the command of a job, without its last argument I/N."""
+    return [sys.executable, "-P", "-m", "neox_code.corpus.executors.worker", str(folder), "--worker"]
+
+
+def run_as_child(folder: Path, job: int, count: int) -> int:
+    """Run a job in a child process that ends with this one, and return its status; raise RuntimeError if it was killed."""
+    with (folder / OUTPUT_LOGS / f"{job:05d}.out").open("ab") as log:
+        command = [*worker_command(folder), f"{job}/{count}", "--parent", str(os.getpid())]
+        status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+    if status < 0:
+        raise RuntimeError(f"job {job} was ended by signal {signal.Signals(-status).name}")
+    return status
+
+
+def run_job(folder: Path, job: int) -> None:
+    """Run the tasks of a job. Raise DataError if a task failed."""
+    with JobLog(folder / JOB_LOGS, job) as job_log:
+        try:
+            jobs = load_job_array(folder)
+            refuse_other_machines(jobs)
+            os.chdir(jobs.start_folder)
+        except Exception as error:
+            job_log.write(error=format_error(error))
+            raise
+        os.environ[WRITER_VARIABLE] = f".{uuid4().hex[:8]}"
+        failed = 0
+        with Workers(1, remedy="Rerun with a larger --mem-per-cpu.") as workers:
+            for task in jobs.groups[job]:
+                if not (folder / RUNNING_FILE).exists():
+                    print(f"the attempt of {folder} has ended", file=sys.stderr)
+                    return
+                if is_whole(jobs.stage.output(jobs.work, task)):
+                    continue
+                try:
+                    done = np.zeros(())
+                    for _, amount in workers.run(jobs.stage.run, [(jobs.work, task)]):
+                        done = done + np.asarray(amount)
+                        job_log.write(task=task, done=done.tolist())
+                    job_log.write(task=task, finished=True)
+                except Exception as error:
+                    failed += 1
+                    job_log.write(task=task, error=format_error(error), error_type=type(error).__name__)
+                    traceback.print_exception(error)
+        if failed:
+            raise DataError(f"{failed} of {len(jobs.groups[job])} tasks failed on {socket.gethostname()}; see the log above.")
+
+
+def refuse_other_machines(jobs: JobArray) -> None:
+    """Raise DataError on a machine that lacks a path or has other versions: its outputs could differ."""
+    host = socket.gethostname()
+    for path in (*jobs.needs, str(jobs.start_folder)):
+        if not Path(path).exists():
+            raise DataError(f"{host} does not see {path}. Put it on a file system that all machines share, under the same path.")
+    own = versions()
+    other = [f"{name} {own[name]} instead of {expected}" for name, expected in jobs.versions.items() if own[name] != expected]
+    if other:
+        raise DataError(f"{host} has {', '.join(other)}. Give all machines the same environment.")
+
+
+def format_error(error: BaseException) -> str:
+    message = str(error) if isinstance(error, NeoXError) else f"{type(error).__name__}: {error}"
+    return " ".join(message.split())
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))
