@@ -14,7 +14,7 @@ from real_code import MODULES, real_file
 
 from neox_code.data.indexed_dataset import IndexedDatasetWriter, best_dtype
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
-from neox_code.tokenizer.train import train_bpe
+from neox_code.tokenizer.train_bpe import train_bpe
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tests compare layouts on the CPU, with GPUs or without; those marked `gpu` undo this

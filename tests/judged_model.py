@@ -11,7 +11,7 @@ from neox_code.checkpoint.layout import latest_file, layer_file, step_name
 from neox_code.config.model import ModelConfig
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.grid import alone
-from neox_code.tokenizer.train import train_bpe
+from neox_code.tokenizer.train_bpe import train_bpe
 
 VOCAB_SIZE, PADDED = 420, 512
 CONTEXT_LENGTH = 32

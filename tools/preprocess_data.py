@@ -31,7 +31,7 @@ from neox_code.errors import ConfigError, DataError, run_command
 from neox_code.files import write_text
 from neox_code.logs import get_logger
 from neox_code.tokenizer.gpt2 import MERGE_FILE_READERS
-from neox_code.tokenizer.newlines import NEWLINES, default_newlines
+from neox_code.tokenizer.newlines import NEWLINES, choose_default_newlines
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.registry import TOKENIZERS, build_tokenizer
 
@@ -159,7 +159,7 @@ def tokenize_one_corpus(inputs: list[Path], tokenizer: Tokenizer, arguments: arg
 
 
 def tokenize_inputs(pieces: Sequence[Piece], key: str, tokenizer: Tokenizer, arguments: argparse.Namespace) -> None:
-    newlines = arguments.newlines or default_newlines(tokenizer)
+    newlines = arguments.newlines or choose_default_newlines(tokenizer)
     writing = Writing(arguments.append_eod, newlines, arguments.by_language, arguments.ftfy, arguments.skip_unencodable)
 
     bar = Bar(arguments.num_docs, arguments.log_interval)

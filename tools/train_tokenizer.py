@@ -21,7 +21,7 @@ from neox_code.corpus.tokens.tokenize_shards import kept_bytes
 from neox_code.errors import ConfigError, run_command
 from neox_code.logs import get_logger, progress
 from neox_code.tokenizer.protocol import Tokenizer
-from neox_code.tokenizer.train import TOKENIZER_FILE, sample_documents, train_bpe
+from neox_code.tokenizer.train_bpe import TOKENIZER_FILE, sample_documents, train_bpe
 from neox_code.tokenizer.train_sentencepiece import train_sentencepiece
 
 log = get_logger(__name__)

@@ -29,7 +29,7 @@ from neox_code.corpus.duplicates.near import NearDuplicates
 from neox_code.errors import NeoXError
 from neox_code.files import write_json_lines
 from neox_code.logs import progress
-from neox_code.tokenizer.train import train_bpe
+from neox_code.tokenizer.train_bpe import train_bpe
 
 CODE, SMALL = "code", "small"
 VOCABULARY = "vocabulary"

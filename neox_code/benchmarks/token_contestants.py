@@ -13,7 +13,7 @@ from neox_code.corpus.tokens.text_pieces import pieces_of
 from neox_code.corpus.tokens.token_files import write_token_files
 from neox_code.corpus.tokens.tokenize_piece import Writing
 from neox_code.tokenizer.registry import build_tokenizer
-from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE
+from neox_code.tokenizer.train_bpe import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE
 
 
 def ours(size: str, folder: Path, cores: int) -> Step:

@@ -12,7 +12,7 @@ from neox_code.benchmarks.data import CODE, VOCAB_SIZE
 from neox_code.benchmarks.sample import sample_of, sample_texts
 from neox_code.files import read_json
 from neox_code.tokenizer.byte_level import SPECIAL_TOKENS
-from neox_code.tokenizer.train import MERGE_FILE, train_bpe
+from neox_code.tokenizer.train_bpe import MERGE_FILE, train_bpe
 
 
 def ours(folder: Path, cores: int) -> Step:

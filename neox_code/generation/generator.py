@@ -25,7 +25,7 @@ from neox_code.generation.loading import LoadedModel
 from neox_code.generation.sampling import build_sampler, draws
 from neox_code.generation.stopping import StopReason, StopRule
 from neox_code.logs import Advance, get_logger, progress
-from neox_code.tokenizer.newlines import line_ends
+from neox_code.tokenizer.newlines import select_newline_treatment
 
 log = get_logger(__name__)
 
@@ -63,7 +63,7 @@ class Generator:
         self.loaded, self.tokenizer, self.seed = loaded, loaded.tokenizer, seed
         self.rule = StopRule(self.tokenizer.eod_id, section.maximum_tokens, loaded.context_length)
         self.sampler = build_sampler(section.temperature, section.top_k, section.top_p)
-        self.line_ends = line_ends(self.tokenizer, loaded.newlines)
+        self.treat_newlines = select_newline_treatment(self.tokenizer, loaded.newlines)
         self.context_type = RecomputedContext if section.recompute else CachedContext
 
     def complete(
@@ -115,7 +115,7 @@ class Generator:
 
     def source(self, prompt: Prompt, index: int) -> Source:
         if isinstance(prompt, str):
-            text = self.line_ends(prompt, f"the prompt that begins with {prompt[:40]!r}")
+            text = self.treat_newlines(prompt, f"the prompt that begins with {prompt[:40]!r}")
             ids = self.tokenizer.encode(text)
         else:
             ids = list(prompt)

@@ -21,7 +21,7 @@ from neox_code.planning.memory import Layout, Memory
 from neox_code.planning.missing import lacking
 from neox_code.planning.planned_world import PlannedWorld
 from neox_code.planning.smaller_layout import fits, memory_of, smaller_layout
-from neox_code.tokenizer.vocabulary_file import vocabulary_entries
+from neox_code.tokenizer.vocabulary_file import count_vocabulary_entries
 
 WIDEST = 60
 """Characters of a column; longer entries push the next column aside."""
@@ -42,7 +42,7 @@ def described(
 
     `world` is None for a script that does not train. Keys with their defaults are listed with `all_keys`.
     """
-    entries = vocabulary_entries(config.data.tokenizer_type, config.data.vocab_file)
+    entries = count_vocabulary_entries(config.data.tokenizer_type, config.data.vocab_file)
     size = size_rows(config, entries)
     if world is not None:
         size += training_rows(config, world, entries or ASSUMED_VOCABULARY, gpu_memory_gib)
@@ -67,7 +67,7 @@ def dry_run_figures(
     all_keys: bool = False,
 ) -> dict[str, Any]:
     """Return the contents of the report as numbers and lists for JSON; memory in bytes."""
-    entries = vocabulary_entries(config.data.tokenizer_type, config.data.vocab_file) or ASSUMED_VOCABULARY
+    entries = count_vocabulary_entries(config.data.tokenizer_type, config.data.vocab_file) or ASSUMED_VOCABULARY
     padded = padded_entries(config, entries)
     figures: dict[str, Any] = {"vocabulary": padded, "parameters": parameters(config.model, padded)}
     if world is not None:

@@ -47,7 +47,7 @@ from neox_code.quickstart.prompts import beginnings
 from neox_code.quickstart.report import Findings, write_report
 from neox_code.quickstart.stages import Done, Stage, mark_of, read_records, remove
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
-from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE, sample_documents, train_bpe
+from neox_code.tokenizer.train_bpe import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE, sample_documents, train_bpe
 from neox_code.training.trackers import read_metrics
 
 log = get_logger(__name__)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from neox_code.corpus.licenses.headers import LEADING_COMMENT
 from neox_code.corpus.shards import Document, iter_documents
-from neox_code.tokenizer.train import sampling_number
+from neox_code.tokenizer.train_bpe import draw_number
 
 LONGEST = 480
 """Characters of a prompt."""
@@ -39,7 +39,7 @@ def beginnings(
         start = beginning(text)
         if len(start) < len(text) and is_prompt(start):
             rivals = [*chosen.get(document.language, []), document]
-            chosen[document.language] = heapq.nsmallest(per_language, rivals, key=lambda rival: sampling_number(rival.sha256, seed))
+            chosen[document.language] = heapq.nsmallest(per_language, rivals, key=lambda rival: draw_number(rival.sha256, seed))
     return [
         Prompt(document.language, document.repository, document.path, beginning(without_notice(document.text)))
         for language in languages

@@ -1,4 +1,4 @@
-"""Tokenizers whose every token is a run of bytes: what GPT-2's vocabularies and their tokenizer.json have in common.
+"""Tokenizers whose every token is a sequence of bytes, as in GPT-2's vocabularies and their tokenizer.json.
 
 A byte-level vocabulary spells bytes as printable characters: the 188 printable ones of Latin-1 stand for themselves, the other
 68 for U+0100 onwards in order, so that a space is `Ġ` and a line feed `Ċ`.
@@ -6,9 +6,8 @@ A byte-level vocabulary spells bytes as printable characters: the 188 printable 
     >>> token_bytes("Ġdef"), token_bytes("Ċ")
     (b' def', b'\\n')
 
-`ByteLevelTokenizer` is the whole of neox_code.tokenizer.protocol.Tokenizer over such a vocabulary; neox_code.tokenizer.gpt2 and
-neox_code.tokenizer.huggingface read the files. Encoding is done by the tokenizers library; decoding by our own table, so that it
-is exact for any ids.
+`ByteLevelTokenizer` implements neox_code.tokenizer.protocol.Tokenizer for such a vocabulary; neox_code.tokenizer.gpt2 and
+neox_code.tokenizer.huggingface read the files. The tokenizers library encodes; our own table decodes, exactly for any ids.
 """
 
 import json
@@ -23,7 +22,7 @@ from neox_code.errors import DataError
 from neox_code.tokenizer.protocol import END_OF_DOCUMENT, PADDING, SEPARATOR
 
 SPECIAL_TOKENS = (END_OF_DOCUMENT, PADDING, SEPARATOR)
-"""In the order of their ids in a vocabulary of ours: 0, 1, 2."""
+"""In the order of their ids (0, 1, 2) in a vocabulary that train_bpe writes."""
 
 PRINTABLE_BYTES = (*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1))
 OTHER_BYTES = tuple(sorted(set(range(256)) - set(PRINTABLE_BYTES)))
@@ -31,11 +30,11 @@ CHARACTER_OF_BYTE = {byte: chr(byte) for byte in PRINTABLE_BYTES} | {byte: chr(2
 BYTE_OF_CHARACTER = {character: byte for byte, character in CHARACTER_OF_BYTE.items()}
 
 BYTES_OF_UTF8 = frozenset(range(256)) - {0xC0, 0xC1, *range(0xF5, 0x100)}
-"""The bytes that occur in UTF-8; no text holds the other 13."""
+"""The bytes that occur in UTF-8; the other 13 occur in no text."""
 
 
 def token_bytes(token: str) -> bytes:
-    """The bytes that a token of a byte-level vocabulary stands for; one that is not spelled in its alphabet is plain text."""
+    """Return the bytes of a token of a byte-level vocabulary; a token with a character outside the alphabet is plain text."""
     try:
         return bytes([BYTE_OF_CHARACTER[character] for character in token])
     except KeyError:
@@ -43,11 +42,11 @@ def token_bytes(token: str) -> bytes:
 
 
 class ByteLevelTokenizer:
-    """A byte-level vocabulary in the tokenizers library, with exact decoding and nothing dropped.
+    """Tokenizer with a byte-level vocabulary of the tokenizers library.
 
-    `backend` encodes; `identity` describes the files, whose names lead the error messages (`identity["vocab_file"]`).
-    Raises DataError where ids have gaps, where there is no end-of-document token, or where the name of a special token
-    written in a text would become its id.
+    `backend` encodes; `identity` describes the files (`identity["vocab_file"]` appears in error messages).
+    Raise DataError if ids have gaps, if there is no end-of-document token, or if the name of a special token in a text would
+    become its id.
     """
 
     def __init__(self, backend: Backend, identity: Mapping[str, str]):
@@ -63,16 +62,16 @@ class ByteLevelTokenizer:
         tokens = tokens_by_id(vocabulary, self._file)
         self.bytes_of_id = [token.encode("utf-8") if token in added else token_bytes(token) for token in tokens]
         self.token_lengths = np.array([len(data) for data in self.bytes_of_id], dtype=np.int32)
-        self.lacked_bytes = bytes(byte for byte in range(256) if CHARACTER_OF_BYTE[byte] not in vocabulary)
+        self.missing_bytes = bytes(byte for byte in range(256) if CHARACTER_OF_BYTE[byte] not in vocabulary)
         self.special_ids = {vocabulary[name] for name in SPECIAL_TOKENS if name in vocabulary}
         self.special_ids |= {token_id for token_id, token in added_tokens.items() if token.special}
-        self._missing_bytes = bytes(byte for byte in self.lacked_bytes if byte in BYTES_OF_UTF8)
+        self._missing_text_bytes = bytes(byte for byte in self.missing_bytes if byte in BYTES_OF_UTF8)
         self._eod_id = required_id(vocabulary, END_OF_DOCUMENT, self._file)
         self._pad_id = vocabulary.get(PADDING, self._eod_id)
         self._check_special_names_are_text(vocabulary)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A pickled backend forgets that the names of special tokens are text."""
+        """Restore `encode_special_tokens`, which a pickled backend loses."""
         self.__dict__.update(state)
         self._backend.encode_special_tokens = True
 
@@ -94,61 +93,62 @@ class ByteLevelTokenizer:
 
     @property
     def description(self) -> dict[str, Any]:
-        """The content of a tokenizer.json."""
+        """Content of the tokenizer.json."""
         return json.loads(self._backend.to_str())
 
     @property
     def keeps_text(self) -> bool:
-        """Whether the ids of a text stand for its bytes in any case: nothing normalizes it before it is cut."""
+        """True if no normalizer changes a text before it is encoded, so that the ids always decode to the same bytes."""
         return self._backend.normalizer is None
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text. Raises DataError for text with bytes that the vocabulary lacks, and for lone surrogates."""
-        self.check_holds(text)
+        """Return the ids of the text. Raise DataError for bytes that the vocabulary lacks and for lone surrogates."""
+        self.check_text(text)
         return self._backend.encode(text, add_special_tokens=False).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         for text in texts:
-            self.check_holds(text)
+            self.check_text(text)
         return [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """The exact bytes of the ids, special tokens as their names. Raises DataError for an id outside the vocabulary."""
+        """Return the exact bytes of the ids, special tokens as their names. Raise DataError for an id outside the vocabulary."""
         check_ids(ids, self.vocab_size, self._file)
         return b"".join(map(self.bytes_of_id.__getitem__, ids))
 
-    def check_holds(self, text: str) -> None:
-        """Raises DataError for text that `encode` refuses."""
-        data = utf8(text)
-        if not self._missing_bytes or len(data.translate(None, self._missing_bytes)) == len(data):
+    def check_text(self, text: str) -> None:
+        """Raise DataError for text that `encode` refuses."""
+        data = encode_utf8(text)
+        if not self._missing_text_bytes or len(data.translate(None, self._missing_text_bytes)) == len(data):
             return
-        counts = Counter(byte for byte in data if byte in self._missing_bytes)
+        counts = Counter(byte for byte in data if byte in self._missing_text_bytes)
         found = " and ".join(f"byte 0x{byte:02X} {times:,} times" for byte, times in sorted(counts.items()))
-        remedy = "Set newlines to lf, which makes its line ends LF" if counts.keys() == {0x0D} else "Remove it from the text"
+        is_cr = counts.keys() == {0x0D}
+        remedy = "Set newlines to lf, which converts line ends to LF" if is_cr else "Remove it from the text"
         raise DataError(
-            f"the text holds {found}, for which {self._file} has no token. {remedy}, or use a vocabulary of all 256 bytes."
+            f"the text contains {found}, but {self._file} has no token for it. {remedy}, or use a vocabulary of all 256 bytes."
         )
 
     def _check_special_names_are_text(self, vocabulary: Mapping[str, int]) -> None:
         for name in SPECIAL_TOKENS:
             if vocabulary.get(name) in self._backend.encode(name, add_special_tokens=False).ids:
                 raise DataError(
-                    f"{self._file} turns the name {name} inside a text into the token's id {vocabulary[name]}. "
-                    "Mark the token as special there, so that its name in a source file stays text."
+                    f"{self._file} encodes the name {name} inside a text as the token's id {vocabulary[name]}. "
+                    "Mark the token as special in this file, so that its name in source code stays text."
                 )
 
 
 def tokens_by_id(vocabulary: Mapping[str, int], file: str) -> list[str]:
-    """The tokens in the order of their ids, which must be 0 to n - 1, each once."""
+    """Return the tokens in the order of their ids. Raise DataError if the ids are not 0 to n - 1, each once."""
     tokens: list[str | None] = [None] * len(vocabulary)
     for token_id, token in sorted((token_id, token) for token, token_id in vocabulary.items()):
         if not 0 <= token_id < len(tokens) or tokens[token_id] is not None:
             raise DataError(
                 f"{file}: token {token!r} has id {token_id}, but the {len(tokens):,} tokens must have the ids "
-                f"0 to {len(tokens) - 1:,}, each once. Use the file as its training wrote it."
+                f"0 to {len(tokens) - 1:,}, each once. Use the unchanged file that the tokenizer training wrote."
             )
         tokens[token_id] = token
     return [token for token in tokens if token is not None]
@@ -161,25 +161,25 @@ def required_id(vocabulary: Mapping[str, int], token: str, file: str) -> int:
 
 
 def check_ids(ids: Sequence[int], vocab_size: int, file: str) -> None:
-    """Raises DataError for an id that the vocabulary does not have; a padded model may propose one."""
+    """Raise DataError for an id outside the vocabulary, which a model with a padded vocabulary may generate."""
     if len(ids) and not (min(ids) >= 0 and max(ids) < vocab_size):
         wrong = next(token_id for token_id in ids if not 0 <= token_id < vocab_size)
         raise DataError(
-            f"id {wrong} is not in {file}, which has the ids 0 to {vocab_size - 1:,}. Use the tokenizer that made the ids."
+            f"id {wrong} is not in {file}, which has the ids 0 to {vocab_size - 1:,}. Use the tokenizer that encoded the text."
         )
 
 
-def utf8(text: str) -> bytes:
-    """The text's bytes. Raises DataError for a lone surrogate, which has none."""
+def encode_utf8(text: str) -> bytes:
+    """Return the text in UTF-8. Raise DataError for a lone surrogate, which UTF-8 cannot express."""
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise DataError(
-            f"the text holds the lone surrogate U+{ord(text[error.start]):04X} at character {error.start:,}, which UTF-8 cannot "
+            f"the text contains the lone surrogate U+{ord(text[error.start]):04X} at character {error.start:,}, which UTF-8 cannot "
             "express. Decode the file as UTF-8 with errors replaced or ignored."
         ) from None
 
 
 def byte_alphabet() -> Iterable[str]:
-    """The 256 characters of the alphabet in the order of a GPT-2 vocabulary's first ids."""
+    """Return the 256 characters of the alphabet, in the order of a GPT-2 vocabulary's first ids."""
     return sorted(BYTE_OF_CHARACTER)

@@ -1,22 +1,21 @@
-"""Byte-pair encoding in numpy: the merges of words that occur so often, many merges at a time.
+"""Byte-pair encoding in numpy, many merges at a time.
 
-    words = Words(b"\\xff the\\xff then\\xff", np.array([7, 2]))
-    merges_of_words(words, num_merges=3, min_frequency=2)                # [("h", "e"), ("t", "he"), ("Ġ", "the")]
+    counts = PretokenCounts(b"\\xff the\\xff then\\xff", np.array([7, 2]))
+    merge_pretokens(counts, num_merges=3, min_frequency=2)               # [("h", "e"), ("t", "he"), ("Ġ", "the")]
 
-The rule is that of the tokenizers library: of all pairs of neighboring tokens merge the one that occurs most often, among equals
-the one whose left token is the oldest, and then whose right token is; and again. Bytes come before what is merged, in the order of
-the characters that spell them.
+The result is that of the tokenizers library, which makes one merge at a time: it merges the most frequent pair of neighboring
+tokens; among equally frequent pairs the one with the oldest left token, then the one with the oldest right token. Bytes are older
+than merged tokens, in the order of the characters that spell them.
 
-A pair loses occurrences only to pairs that overlap it and come first. What lies beside a token later begins or ends with what lies
-there now, and so occurs no more often beside it. A pair that comes before every pair that overlaps it, a *peak*, is therefore
-merged in the end with the occurrences that it has now, whatever comes before it elsewhere. So all peaks are merged at once, then
-the peaks that this leaves, and so on among the pairs that occur at least so often, a bound that is lowered step by step. In which
-order one merge at a time would have made the tokens follows from their counts: `Ages`.
+A *peak* is a pair that is merged before every pair that overlaps it. A pair loses occurrences only to overlapping pairs that are
+merged before it, so a peak keeps its count until it is merged, and a later merge elsewhere cannot create an overlapping pair with a
+larger count. Therefore all peaks are merged at the same time, then the peaks of the result, until no pair reaches the count
+`bound`; then the bound is lowered. `Ages` computes the order in which single merges would have made the tokens.
 
-No token is made in two ways, (a, bc) and (ab, c): where nothing is merged across its ends, its bytes alone decide.
+No token is made in two ways, such as (a, bc) and (ab, c): its bytes alone determine how it is merged.
 
-Memory: 20 bytes for every byte of the distinct words, and as much again while it works. Numpy's `take` and `compress` are used
-where an index or a mask in brackets takes several times as long.
+Memory: 20 bytes for every byte of the distinct pretokens, and the same again for intermediate arrays. Numpy's `take` and
+`compress` are used where indexing is several times slower.
 """
 
 from collections.abc import Sequence
@@ -26,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neox_code.tokenizer.byte_level import CHARACTER_OF_BYTE, byte_alphabet
-from neox_code.tokenizer.word_counting import SEPARATOR
-from neox_code.tokenizer.words import Words
+from neox_code.tokenizer.count_pretokens import SEPARATOR
+from neox_code.tokenizer.pretokenize import PretokenCounts
 
 Merges = list[tuple[str, str]]
 Integers = NDArray[np.integer]
@@ -35,19 +34,19 @@ Integers = NDArray[np.integer]
 NUM_BYTES = 256
 BOUNDARY = SEPARATOR[0]
 NO_TOKEN = -1
-"""At a boundary."""
+"""Token number at a boundary."""
 MERGED = -2
-"""At a place whose token was merged into the one before."""
+"""Token number at a position whose token was merged into the previous one."""
 NO_PAIR = 0
-UNSETTLED = 2**62
+UNORDERED = 2**62
 FIRST_MERGES = 16
-"""So many has the first bound; each further one as many as are made."""
-MOST_MERGED = 0.25
-"""With a larger share of merged places the others move together."""
+"""Number of merges down to the first bound; each further bound doubles the number of merges."""
+MAX_MERGED_SHARE = 0.25
+"""The arrays are compacted when a larger share of the positions is merged."""
 
 
-def merges_of_words(words: Words, num_merges: int, min_frequency: int) -> Merges:
-    """At most so many merges, first to last. Pairs that occur fewer than `min_frequency` times are not merged."""
+def merge_pretokens(words: PretokenCounts, num_merges: int, min_frequency: int) -> Merges:
+    """Return at most `num_merges` merges, first to last. Pairs that occur fewer than `min_frequency` times are not merged."""
     merging = Merging(words, min_frequency)
     merging.run(num_merges)
     spelled = list(byte_alphabet())
@@ -58,67 +57,67 @@ def merges_of_words(words: Words, num_merges: int, min_frequency: int) -> Merges
 
 
 class Ages:
-    """In which order one merge at a time makes the tokens: the oldest first.
+    """Order in which single merges would make the tokens, oldest first.
 
-    The age of a token is its place in that order once it is settled, and UNSETTLED less its count before: a token that occurs
-    more often is older. Of two tokens with the same age nobody knows yet.
+    A token is *ordered* when its index in this order is final; then its age is that index. Before, its age is UNORDERED minus its
+    count, because a more frequent token is older. The order of two tokens with equal ages is not determined yet.
     """
 
     def __init__(self) -> None:
         self.of: NDArray[np.int64] = np.arange(NUM_BYTES)
         self.order: list[int] = []
-        """The merged tokens that are settled."""
+        """The merged tokens that are ordered."""
         self._next: list[tuple[int, int, int, int]] = []
-        """Of tokens with both parts settled: count (negative), ages of the parts, token."""
+        """Heap of the tokens whose parts are both ordered: (negative count, age of left part, age of right part, token)."""
         self._waiting: dict[int, list[tuple[int, int, int, int]]] = {}
-        """By a part that is not settled: count, parts, token."""
+        """Part that is not ordered -> tokens that wait for it: (count, left part, right part, token)."""
 
     def add(self, parts: Sequence[tuple[int, int]], counts: NDArray[np.int64], first: int) -> None:
-        """Takes tokens with the numbers from `first` on."""
+        """Add tokens with consecutive numbers from `first`. `counts` has shape (len(parts),)."""
         while first + len(parts) > len(self.of):
             self.of = np.concatenate([self.of, np.zeros_like(self.of)])
-        self.of[first : first + len(parts)] = UNSETTLED - counts
+        self.of[first : first + len(parts)] = UNORDERED - counts
         for token, (left, right), count in zip(range(first, first + len(parts)), parts, counts.tolist(), strict=True):
-            self._take(count, left, right, token)
+            self._enqueue(count, left, right, token)
 
-    def is_settled(self, token: int) -> bool:
+    def is_ordered(self, token: int) -> bool:
         return bool(self.of[token] < 2**32)
 
-    def settle(self, above: int = 0) -> None:
-        """Settles the tokens that occur more often than `above`. What else occurs as often must have been added."""
+    def order_tokens(self, above: int = 0) -> None:
+        """Order the tokens that occur more often than `above`; all tokens with such counts must have been added."""
         while self._next and -self._next[0][0] > above:
-            self._settle_next()
+            self._order_next()
 
-    def first_of(self, pairs: Sequence[tuple[int, int]], count: int) -> int:
-        """The index of the pair that is merged first of these, which all occur `count` times, the most of all that do not yet."""
-        self.settle(above=count)
+    def find_first(self, pairs: Sequence[tuple[int, int]], count: int) -> int:
+        """Return the index of the pair that is merged first. All `pairs` occur `count` times, no unmerged pair more often."""
+        self.order_tokens(above=count)
         while True:
             ready = [
                 (-count, int(self.of[left]), int(self.of[right]), index)
                 for index, (left, right) in enumerate(pairs)
-                if self.is_settled(left) and self.is_settled(right)
+                if self.is_ordered(left) and self.is_ordered(right)
             ]
             if ready and (not self._next or min(ready) < self._next[0]):
                 return min(ready)[3]
-            self._settle_next()
+            self._order_next()
 
-    def _take(self, count: int, left: int, right: int, token: int) -> None:
+    def _enqueue(self, count: int, left: int, right: int, token: int) -> None:
         for part in (left, right):
-            if not self.is_settled(part):
+            if not self.is_ordered(part):
                 self._waiting.setdefault(part, []).append((count, left, right, token))
                 return
         heappush(self._next, (-count, int(self.of[left]), int(self.of[right]), token))
 
-    def _settle_next(self) -> None:
+    def _order_next(self) -> None:
         token = heappop(self._next)[3]
         self.of[token] = NUM_BYTES + len(self.order)
         self.order.append(token)
         for entry in self._waiting.pop(token, ()):
-            self._take(*entry)
+            self._enqueue(*entry)
 
 
 class Pairs:
-    """Kinds of pairs by number: tokens and count. NO_PAIR is no pair, and its count 0."""
+    """Table of the distinct pairs: count, left token and right token of each pair number. Row NO_PAIR is empty with count 0."""
 
     def __init__(self) -> None:
         self.size = 1
@@ -127,7 +126,7 @@ class Pairs:
         self.right = np.zeros(2**16, np.int32)
 
     def add(self, left: Integers, right: Integers, count: Integers) -> Integers:
-        """Returns their numbers."""
+        """Append pairs and return their numbers. All arrays have shape (pairs,)."""
         begin, self.size = self.size, self.size + len(count)
         if self.size > len(self.count):
             self.count, self.left, self.right = (
@@ -136,19 +135,19 @@ class Pairs:
         self.count[begin : self.size], self.left[begin : self.size], self.right[begin : self.size] = count, left, right
         return np.arange(begin, self.size, dtype=np.int32)
 
-    def largest_count(self, rank: int) -> int:
-        """The count of the pair that so many pairs, itself included, have or exceed."""
+    def find_count(self, rank: int) -> int:
+        """Return the count of the pair at `rank` in the order of decreasing counts; rank 1 is the most frequent pair."""
         rank = min(rank, self.size)
         return int(np.partition(self.count[: self.size], self.size - rank)[self.size - rank])
 
 
 class Merging:
-    """The words as they are merged: a place for every byte, and at a place the token that begins there."""
+    """State of the merging: one position for every byte of the pretokens, and the token that begins at each position."""
 
-    def __init__(self, words: Words, min_frequency: int):
+    def __init__(self, words: PretokenCounts, min_frequency: int):
         self.ages = Ages()
         self.parts: list[tuple[int, int]] = []
-        """Of the tokens that were merged, by number less NUM_BYTES."""
+        """Left and right part of each merged token; the index is the token number minus NUM_BYTES."""
         self._min_frequency = max(1, min_frequency)
         self._pairs = Pairs()
         data = np.frombuffer(words.data, np.uint8)
@@ -156,14 +155,14 @@ class Merging:
         self._token = NUMBER_OF_BYTE[data]
         counts = np.append(0, words.counts)
         self._weight = np.repeat(counts.astype(np.min_scalar_type(counts.max())), np.append(1, np.diff(boundaries)))
-        """How often the word occurs that the place is in."""
-        self._pair = np.append(self._first_pairs(data), NO_PAIR)
-        """What the token makes with the following one; NO_PAIR too where that occurs too rarely."""
+        """Count of the pretoken that contains the position, shape (positions,)."""
+        self._pair = np.append(self._number_byte_pairs(data), NO_PAIR)
+        """Number of the pair of the token and the following one, shape (positions,); NO_PAIR if the pair is too rare."""
         self._num_merged = 0
-        self._link()
+        self._link_neighbors()
 
-    def _first_pairs(self, data: NDArray[np.uint8]) -> Integers:
-        """For every place but the last, where nothing is merged yet."""
+    def _number_byte_pairs(self, data: NDArray[np.uint8]) -> Integers:
+        """Return the pair number of every position except the last, before anything is merged."""
         both = data[:-1].astype(np.uint16) << 8 | data[1:]
         counts = np.bincount(both, self._weight[:-1], minlength=2**16).astype(np.int64).reshape(NUM_BYTES, NUM_BYTES)
         counts[BOUNDARY] = counts[:, BOUNDARY] = 0
@@ -172,26 +171,26 @@ class Merging:
         numbers[left, right] = self._pairs.add(NUMBER_OF_BYTE[left], NUMBER_OF_BYTE[right], counts[left, right])
         return numbers.ravel()[both]
 
-    def _link(self) -> None:
+    def _link_neighbors(self) -> None:
         self._previous = np.arange(-1, len(self._token) - 1, dtype=np.int32)
         self._following = np.arange(1, len(self._token) + 1, dtype=np.int32)
 
-    def _leave_out_merged(self) -> None:
+    def _remove_merged_positions(self) -> None:
         places = np.flatnonzero(self._token != MERGED)
         self._token, self._weight, self._pair = self._token.take(places), self._weight.take(places), self._pair.take(places)
         self._num_merged = 0
-        self._link()
+        self._link_neighbors()
 
     def run(self, num_merges: int) -> None:
-        """Makes at least so many merges, or all that there are."""
-        while (made := len(self.parts)) < num_merges and self._pairs.largest_count(1) >= self._min_frequency:
-            if self._num_merged > MOST_MERGED * len(self._token):
-                self._leave_out_merged()
+        """Make at least `num_merges` merges, or all possible ones if there are fewer."""
+        while (made := len(self.parts)) < num_merges and self._pairs.find_count(1) >= self._min_frequency:
+            if self._num_merged > MAX_MERGED_SHARE * len(self._token):
+                self._remove_merged_positions()
             further = min(max(FIRST_MERGES, made), num_merges - made)
-            self._merge_down_to(max(self._pairs.largest_count(further), self._min_frequency))
+            self._merge_down_to(max(self._pairs.find_count(further), self._min_frequency))
 
     def _merge_down_to(self, bound: int) -> None:
-        """Merges all pairs that occur so often, and those that come into being with them."""
+        """Merge all pairs that occur at least `bound` times, including new pairs that these merges create."""
         places = np.flatnonzero((self._pairs.count >= bound).take(self._pair))
         pair = self._pair.take(places)
         while len(places):
@@ -199,15 +198,15 @@ class Merging:
             is_beaten[pair.compress(self._comes_second(places, pair))] = True
             is_peak = ~is_beaten.take(pair)
             if not is_peak.any():
-                is_peak = pair == self._first_of_equals(pair)
+                is_peak = pair == self._find_first_pair(pair)
             new_places, new_pair = self._merge(places.compress(is_peak), pair.compress(is_peak), bound)
             is_left = ~is_peak & (self._pair.take(places) == pair) & (self._pairs.count.take(pair) >= bound)
             places = np.concatenate([places.compress(is_left), new_places])
             pair = np.concatenate([pair.compress(is_left), new_pair])
-        self.ages.settle()
+        self.ages.order_tokens()
 
     def _comes_second(self, places: Integers, pair: Integers) -> NDArray[np.bool_]:
-        """Whether the pair at each place overlaps one there that comes first, or may do so."""
+        """Return True for each position whose pair overlaps a pair that is, or may be, merged before it; shape (places,)."""
         count = self._pairs.count.take(pair)
         comes_second = np.zeros(len(places), bool)
         for neighbor in (self._previous, self._following):
@@ -219,19 +218,22 @@ class Merging:
         return comes_second
 
     def _has_older_tokens(self, pair: Integers, other: Integers) -> NDArray[np.bool_]:
-        """Whether the first of two pairs comes before the other if both occur as often; no where that is not known yet."""
+        """Return True where `pair` is known to be merged before the equally frequent pair `other`; all shapes (pairs,)."""
         left, right, age = self._pairs.left, self._pairs.right, self.ages.of
         return (age[left[pair]] < age[left[other]]) | ((left[pair] == left[other]) & (age[right[pair]] < age[right[other]]))
 
-    def _first_of_equals(self, pair: Integers) -> int:
-        """Of the pairs that occur most often, where none is known to be a peak, the one that is merged first."""
+    def _find_first_pair(self, pair: Integers) -> int:
+        """Return the number of the most frequent pair that is merged first; used when no pair is known to be a peak."""
         count = self._pairs.count[pair]
         equal = np.flatnonzero(np.bincount(pair[count == count.max()]))
         tokens = list(zip(self._pairs.left[equal].tolist(), self._pairs.right[equal].tolist(), strict=True))
-        return int(equal[self.ages.first_of(tokens, int(count.max()))])
+        return int(equal[self.ages.find_first(tokens, int(count.max()))])
 
     def _merge(self, places: Integers, pair: Integers, bound: int) -> tuple[Integers, Integers]:
-        """Merges at these places, which hold these pairs and nothing else does; returns places with new pairs, as _pair_up."""
+        """Merge every occurrence of the pairs; return the new pairs that reach the bound, as `_add_pairs` does.
+
+        `places` are all positions of these pairs and `pair` their pair numbers, both of shape (places,).
+        """
         count = self._pairs.count
         merged = np.flatnonzero(np.bincount(pair))
         first = NUM_BYTES + len(self.parts)
@@ -241,7 +243,7 @@ class Merging:
         new_token = np.zeros(self._pairs.size, np.int32)
         new_token[merged] = np.arange(first, first + len(merged))
 
-        places, pair = self._without_overlaps(places, pair)
+        places, pair = self._drop_overlaps(places, pair)
         token, weight = new_token.take(pair), self._weight.take(places).astype(np.int64)
         before, taken = self._previous.take(places), self._following.take(places)
         after = self._following.take(taken)
@@ -260,10 +262,10 @@ class Merging:
             np.concatenate(columns).compress(is_inside)
             for columns in ((before, places), (left, token), (token, right), (weight, weight))
         )
-        return self._pair_up(places, left, right, weight, bound)
+        return self._add_pairs(places, left, right, weight, bound)
 
-    def _without_overlaps(self, places: Integers, pair: Integers) -> tuple[Integers, Integers]:
-        """Of a token that follows itself more than once, (a, a) in aaaa, every second pair, from the left."""
+    def _drop_overlaps(self, places: Integers, pair: Integers) -> tuple[Integers, Integers]:
+        """Return `places` and `pair` without overlaps: in a run of one token (aaaa) only every second pair (a, a) is kept."""
         is_twin = (self._pairs.left == self._pairs.right).take(pair)
         if not is_twin.any():
             return places, pair
@@ -274,11 +276,14 @@ class Merging:
         places = np.concatenate([places.compress(~is_twin), twins.compress(~is_second)])
         return places, self._pair.take(places)
 
-    def _pair_up(
+    def _add_pairs(
         self, places: Integers, left: Integers, right: Integers, weight: Integers, bound: int
     ) -> tuple[Integers, Integers]:
-        """Numbers and counts the pairs at these places, none of which was there before; returns those that reach the bound."""
-        order = sorting(left, right)
+        """Add the new pairs at the positions `places`; return positions and numbers of the pairs that reach the bound.
+
+        All arrays have shape (places,). None of the pairs existed before.
+        """
+        order = sort_pairs(left, right)
         places, left, right = places.take(order), left.take(order), right.take(order)
         begins = np.flatnonzero(np.append(True, (left[1:] != left[:-1]) | (right[1:] != right[:-1]))[: len(places)])
         count = np.add.reduceat(weight.take(order), begins) if len(begins) else weight
@@ -293,8 +298,8 @@ class Merging:
         return places.compress(reaches), pair.compress(reaches)
 
 
-def sorting(left: Integers, right: Integers) -> Integers:
-    """Indices that bring equal pairs together. Numpy sorts 16 bits by their digits, many times faster than by comparing."""
+def sort_pairs(left: Integers, right: Integers) -> Integers:
+    """Return indices that sort the pairs, shape (pairs,). Numpy sorts 16-bit keys by radix, many times faster than wider ones."""
     return np.lexsort(
         [digits for tokens in (right, left) for digits in (tokens.astype(np.uint16), (tokens >> 16).astype(np.uint16))]
     )

@@ -1,23 +1,22 @@
-"""Every byte a token, as GPT-NeoX's CharLevelTokenizer: no vocabulary file.
+"""GPT-NeoX's CharLevelTokenizer: every byte of the UTF-8 text is a token, and its value is the id. There is no vocabulary file.
 
     CharLevelTokenizer().encode("é\\n")          # [195, 169, 10]
 
-The id is the byte in UTF-8. As there the vocabulary has 512 ids, 0 ends a document and 1 is padding, so that text with the bytes 0
-or 1 cannot be held; 256 to 511 are never text, and decode to the character of that number. Unlike there, decoding is exact: a line
-feed does not become a space.
+As in GPT-NeoX the vocabulary has 512 ids: 0 ends a document, 1 is padding, and 256 to 511 are never encoded and decode to the
+character of that number. Text with the bytes 0 or 1 is refused. Unlike in GPT-NeoX decoding is exact: a line feed stays one.
 """
 
 import hashlib
 from collections.abc import Sequence
 
 from neox_code.errors import DataError
-from neox_code.tokenizer.byte_level import check_ids, utf8
+from neox_code.tokenizer.byte_level import check_ids, encode_utf8
 from neox_code.tokenizer.protocol import END_OF_DOCUMENT, PADDING
-from neox_code.tokenizer.vocabulary_file import CHARACTERS
+from neox_code.tokenizer.vocabulary_file import CHAR_LEVEL_ENTRIES
 
-VOCAB_SIZE = CHARACTERS
+VOCAB_SIZE = CHAR_LEVEL_ENTRIES
 NAMES = (END_OF_DOCUMENT, PADDING)
-"""Of the ids 0 and 1."""
+"""Names of the ids 0 and 1."""
 
 
 class CharLevelTokenizer:
@@ -30,11 +29,11 @@ class CharLevelTokenizer:
         return {"tokenizer_type": "CharLevelTokenizer", "sha256": hashlib.sha256(b"CharLevelTokenizer 512").hexdigest()}
 
     def encode(self, text: str) -> list[int]:
-        """Raises DataError for text with the bytes 0 or 1, and for lone surrogates."""
-        data = utf8(text)
+        """Return the bytes of the text. Raise DataError for text with the bytes 0 or 1, and for lone surrogates."""
+        data = encode_utf8(text)
         if (special := min(data, default=VOCAB_SIZE)) < len(NAMES):
             raise DataError(
-                f"the text holds byte 0x{special:02X}, which is the id of {NAMES[special]} in CharLevelTokenizer. "
+                f"the text contains byte 0x{special:02X}, which is the id of {NAMES[special]} in CharLevelTokenizer. "
                 "Remove it from the text, or use another tokenizer_type."
             )
         return list(data)

@@ -1,10 +1,10 @@
-"""Whether ids that were made with a recorded tokenizer mean the same text to another one.
+"""Comparison of vocabularies: do the ids of a recorded tokenizer stand for the same text in another one?
 
-    recorded = describe_vocabulary(tokenizer)             # JSON values, kept beside token files and weights
+    recorded = describe_vocabulary(tokenizer)             # JSON values, stored with token files and weights
     compare_vocabulary(recorded, other)                   # "same", "same ids", "other" or "unknown"
 
-The hash of an identity covers files and settings, so it differs between a tokenizer.json and the vocab.json and merges.txt of one
-vocabulary. `ids_sha256` covers the bytes that each id stands for, and agrees there.
+The hash of an identity covers files and settings, so it differs between a tokenizer.json and the vocab.json and merges.txt of the
+same vocabulary. `ids_sha256` covers the bytes of each id and is equal for both.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ Comparison = Literal["same", "same ids", "other", "unknown"]
 
 def describe_vocabulary(tokenizer: Tokenizer) -> dict[str, Any]:
     """Return the tokenizer's identity, its number of ids and the hash of their bytes."""
-    return {**tokenizer.identity, "vocab_size": tokenizer.vocab_size, "ids_sha256": ids_sha256(tokenizer, tokenizer.vocab_size)}
+    return {**tokenizer.identity, "vocab_size": tokenizer.vocab_size, "ids_sha256": hash_ids(tokenizer, tokenizer.vocab_size)}
 
 
-def ids_sha256(tokenizer: Tokenizer, count: int) -> str:
-    """Return the SHA-256 of the bytes of the ids below `count`, in their order, each after its length."""
+def hash_ids(tokenizer: Tokenizer, count: int) -> str:
+    """Return the SHA-256 over the ids below `count` in order: for each id the length of its bytes, then the bytes."""
     digest = hashlib.sha256()
     for token_id in range(count):
         data = tokenizer.decode_bytes([token_id])
@@ -33,23 +33,23 @@ def ids_sha256(tokenizer: Tokenizer, count: int) -> str:
 def compare_vocabulary(recorded: Mapping[str, Any], tokenizer: Tokenizer) -> Comparison:
     """Return how a vocabulary recorded by `describe_vocabulary` relates to the tokenizer's.
 
-    same      the same files and settings: every text becomes the same ids
-    same ids  each recorded id means the same bytes (the tokenizer may have further ones); texts may be cut into other ids
-    other     some id means something else
-    unknown   the record is of another tokenizer_type and has no `ids_sha256`, as those of older versions
+    same      equal files and settings: every text is encoded to the same ids
+    same ids  each recorded id stands for the same bytes (the tokenizer may have more ids); a text may be encoded differently
+    other     at least one id stands for other bytes
+    unknown   the record has another tokenizer_type and no `ids_sha256`, as records of older versions
     """
     own = tokenizer.identity
     if recorded.get("sha256") == own["sha256"]:
         return "same"
     count, ids_hash = recorded.get("vocab_size"), recorded.get("ids_sha256")
     if isinstance(count, int) and ids_hash is not None:
-        is_same = count <= tokenizer.vocab_size and ids_sha256(tokenizer, count) == ids_hash
+        is_same = count <= tokenizer.vocab_size and hash_ids(tokenizer, count) == ids_hash
         return "same ids" if is_same else "other"
     return "other" if recorded.get("tokenizer_type") == own["tokenizer_type"] else "unknown"
 
 
 def compare_records(one: Mapping[str, Any], other: Mapping[str, Any]) -> Comparison:
-    """Return how two recorded vocabularies relate, as `compare_vocabulary` does; of unequal size they are other ones.
+    """Return how two recorded vocabularies relate, as `compare_vocabulary` does; vocabularies of unequal size are "other".
 
     >>> compare_records({"sha256": "ab", "ids_sha256": "cd"}, {"sha256": "ef", "ids_sha256": "cd"})
     'same ids'
@@ -62,7 +62,7 @@ def compare_records(one: Mapping[str, Any], other: Mapping[str, Any]) -> Compari
 
 
 def name_vocabulary(identity: Mapping[str, Any]) -> str:
-    """Return a tokenizer's type and files, as an error message names it.
+    """Return a tokenizer's type, files and hash for use in an error message.
 
     >>> name_vocabulary({"tokenizer_type": "HFTokenizer", "vocab_file": "code.json", "sha256": "ab34567890123"})
     'HFTokenizer code.json (sha256 ab3456789012)'

@@ -1,13 +1,13 @@
-"""GPT-2's vocabulary files: vocab.json (token -> id) and merges.txt (one pair a line, most frequent first).
+"""GPT-2's vocabulary files: vocab.json (token -> id) and merges.txt (one pair per line, most frequent first).
 
     tokenizer = GPT2Tokenizer.from_files("code-vocab.json", "code-merges.txt")
     tokenizer.decode(tokenizer.encode("def f():\\n")) == "def f():\\n"
 
-Text is split by GPT-2's pattern, without a prefix space, and each piece's bytes are joined by the merges in order.
+GPT-2's pattern splits the text, without a prefix space, and the merges join the bytes of each piece in order.
 
-Merge files come with and without a `#version` line. GPT-NeoX's reader drops the first and the last line whatever they are: of
-a file without the header (PolyCoder's) it loses the first merge, two spaces, and every longer run of spaces with it. Which
-reader trained a model decides its ids, hence `merge_file_reader`.
+A merge file may begin with a `#version` line. GPT-NeoX's reader always drops the first and the last line. From a file without a
+`#version` line (PolyCoder's) it drops the first merge, two spaces, and with it every longer run of spaces. A model must be used
+with the reader that it was trained with, hence `merge_file_reader`.
 """
 
 import hashlib
@@ -32,9 +32,9 @@ class GPT2Tokenizer(ByteLevelTokenizer):
     def from_files(
         cls, vocab_file: str | os.PathLike[str], merge_file: str | os.PathLike[str], merge_file_reader: str = "whole"
     ) -> Self:
-        """Reads both files. `merge_file_reader` is a key of MERGE_FILE_READERS.
+        """Read both files. `merge_file_reader` is a key of MERGE_FILE_READERS.
 
-        Raises DataError for a file that is missing or malformed, a merge whose parts or result are not in the vocabulary,
+        Raise DataError for a file that is missing or malformed, a merge whose parts or result are not in the vocabulary,
         ids with gaps, and a vocabulary without an end-of-document token.
         """
         vocabulary = read_vocabulary(vocab_file)
@@ -44,13 +44,13 @@ class GPT2Tokenizer(ByteLevelTokenizer):
             "vocab_file": str(vocab_file),
             "merge_file": str(merge_file),
             "merge_file_reader": merge_file_reader,
-            "sha256": vocabulary_hash(vocabulary, merges),
+            "sha256": hash_vocabulary(vocabulary, merges),
         }
-        return cls(byte_level_backend(vocabulary, merges), identity)
+        return cls(build_byte_level_backend(vocabulary, merges), identity)
 
 
-def byte_level_backend(vocabulary: Mapping[str, int] | None = None, merges: Sequence[Merge] | None = None) -> Backend:
-    """Byte-level BPE with GPT-2's splitting and no prefix space, in the tokenizers library; without arguments an untrained one."""
+def build_byte_level_backend(vocabulary: Mapping[str, int] | None = None, merges: Sequence[Merge] | None = None) -> Backend:
+    """Return byte-level BPE of the tokenizers library with GPT-2's splitting, no prefix space, and by default no vocabulary."""
     model = models.BPE() if vocabulary is None else models.BPE(vocab=dict(vocabulary), merges=list(merges or ()))
     backend = Backend(model)
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -66,7 +66,7 @@ def read_vocabulary(path: str | os.PathLike[str]) -> dict[str, int]:
 
 
 def read_merges(path: str | os.PathLike[str], reader: str, vocabulary: Mapping[str, int]) -> list[Merge]:
-    """The merges, first to last. Raises DataError with the line of one that is malformed or does not fit the vocabulary."""
+    """Return the merges in order. Raise DataError with the line of a merge that is malformed or not in the vocabulary."""
     try:
         lines = list(enumerate(Path(path).read_text(encoding="utf-8").split("\n"), 1))
     except FileNotFoundError:
@@ -80,7 +80,7 @@ VERSION = "#version"
 
 
 def has_version_line(path: str | os.PathLike[str]) -> bool:
-    """True if a merge file begins with the `#version` line that GPT-NeoX's reader expects; False for one that is not there."""
+    """True if a merge file begins with the `#version` line that GPT-NeoX's reader expects; False if the file is missing."""
     try:
         with Path(path).open("rb") as file:
             return file.read(len(VERSION)) == VERSION.encode()
@@ -88,20 +88,22 @@ def has_version_line(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def whole(lines: list[NumberedLine]) -> list[NumberedLine]:
-    """Every line but a `#version` header and empty lines at the end."""
+def drop_header(lines: list[NumberedLine]) -> list[NumberedLine]:
+    """Return the lines without a `#version` header and without empty lines at the end."""
     body = lines[1:] if lines[0][1].startswith(VERSION) else lines[:]
     while body and not body[-1][1]:
         body.pop()
     return body
 
 
-def gpt_neox(lines: list[NumberedLine]) -> list[NumberedLine]:
-    """Every line but the first and the last, whatever they hold."""
+def drop_first_and_last(lines: list[NumberedLine]) -> list[NumberedLine]:
     return lines[1:-1]
 
 
-MERGE_FILE_READERS: dict[str, Callable[[list[NumberedLine]], list[NumberedLine]]] = {"whole": whole, "gpt-neox": gpt_neox}
+MERGE_FILE_READERS: dict[str, Callable[[list[NumberedLine]], list[NumberedLine]]] = {
+    "whole": drop_header,
+    "gpt-neox": drop_first_and_last,
+}
 
 
 def parse_merge(place: str, line: str, vocabulary: Mapping[str, int]) -> Merge:
@@ -114,13 +116,14 @@ def parse_merge(place: str, line: str, vocabulary: Mapping[str, int]) -> Merge:
     unknown = [token for token in (left, right, left + right) if token not in vocabulary]
     if unknown:
         raise DataError(
-            f"{place} merges {left!r} and {right!r}, but the vocabulary has no token {unknown[0]!r}. Use files of one training."
+            f"{place} merges {left!r} and {right!r}, but the vocabulary has no token {unknown[0]!r}. "
+            "Use a vocab_file and a merge_file of the same vocabulary."
         )
     return left, right
 
 
-def vocabulary_hash(vocabulary: Mapping[str, int], merges: Sequence[Merge]) -> str:
-    """SHA-256 of the tokens with their ids and of the merges in order."""
+def hash_vocabulary(vocabulary: Mapping[str, int], merges: Sequence[Merge]) -> str:
+    """Return the SHA-256 of the tokens with their ids and of the merges in order."""
     digest = hashlib.sha256()
     for token, token_id in sorted(vocabulary.items()):
         digest.update(f"{token} {token_id}\n".encode())

@@ -3,8 +3,8 @@
     tokenizer = HFTokenizer.from_file("tokenizer.json")
     tokenizer = HFGPT2Tokenizer.from_path("gpt2")              # a folder of GPT-2's files
 
-Only vocabularies of bytes give source code back as it was, so others are refused. Truncation, padding and the special tokens
-that the file would add around a text are switched off. A normalizer (Pythia's NFC) is the file's own choice and is kept.
+Only byte-level vocabularies decode source code exactly, so others are refused. Truncation, padding and the special tokens that the
+file would add around a text are disabled. A normalizer of the file (Pythia's NFC) is applied.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from tokenizers import Tokenizer as Backend
 from neox_code.errors import DataError
 from neox_code.files import read_json
 from neox_code.tokenizer.byte_level import ByteLevelTokenizer
-from neox_code.tokenizer.gpt2 import byte_level_backend, read_merges, read_vocabulary
+from neox_code.tokenizer.gpt2 import build_byte_level_backend, read_merges, read_vocabulary
 from neox_code.tokenizer.protocol import PADDING
 
 TOKENIZER_JSON = "tokenizer.json"
@@ -26,20 +26,20 @@ GPT2_FILES = ("vocab.json", "merges.txt")
 
 
 class HFGPT2Tokenizer(ByteLevelTokenizer):
-    """GPT-NeoX's HFGPT2Tokenizer: GPT-2's files as transformers keeps them, and `<|padding|>` as a further, last token."""
+    """GPT-NeoX's HFGPT2Tokenizer: GPT-2's files in the layout of transformers, with `<|padding|>` added as the last token."""
 
     @classmethod
     def from_path(cls, path: str | os.PathLike[str]) -> Self:
-        """Reads a tokenizer.json, or a folder with one or with vocab.json and merges.txt. Nothing is fetched from a hub."""
+        """Read a tokenizer.json, or a folder with one or with vocab.json and merges.txt. Nothing is downloaded."""
         path = Path(path)
         if (path / TOKENIZER_JSON).is_file():
             path = path / TOKENIZER_JSON
         if path.is_dir():
             vocab_file, merge_file = (path / name for name in GPT2_FILES)
             vocabulary = read_vocabulary(vocab_file)
-            backend = byte_level_backend(vocabulary, read_merges(merge_file, "whole", vocabulary))
+            backend = build_byte_level_backend(vocabulary, read_merges(merge_file, "whole", vocabulary))
         else:
-            backend = byte_level_json(path)
+            backend = read_byte_level_json(path)
         if backend.token_to_id(PADDING) is None:
             backend.add_special_tokens([AddedToken(PADDING, special=True, normalized=False)])
         digest = hashlib.sha256(backend.to_str().encode()).hexdigest()
@@ -49,30 +49,30 @@ class HFGPT2Tokenizer(ByteLevelTokenizer):
 class HFTokenizer(ByteLevelTokenizer):
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
-        """Reads tokenizer.json. Raises DataError for a file that is missing, malformed, or not of a byte-level vocabulary."""
-        backend = byte_level_json(path)
+        """Read a tokenizer.json. Raise DataError for a file that is missing, malformed, or not byte-level."""
+        backend = read_byte_level_json(path)
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         return cls(backend, {"tokenizer_type": "HFTokenizer", "vocab_file": str(path), "sha256": digest})
 
 
-def byte_level_json(path: str | os.PathLike[str]) -> Backend:
-    """A tokenizer.json of a byte-level vocabulary. Raises DataError where it is missing, malformed, or of another."""
+def read_byte_level_json(path: str | os.PathLike[str]) -> Backend:
+    """Read a tokenizer.json. Raise DataError for a file that is missing, malformed, or not byte-level."""
     description = read_json(path)
     if not isinstance(description, dict) or not isinstance(description.get("model"), dict):
         raise DataError(f"{path} is not a tokenizer.json: it has no `model`. Check the path.")
     if not is_byte_level(description.get("decoder")):
         raise DataError(
-            f"{path} is not of a byte-level vocabulary (decoder ByteLevel), so that text would not come back exactly. "
-            "Use a byte-level one, or the SentencePiece model with tokenizer_type SPMTokenizer."
+            f"{path} has no byte-level vocabulary (decoder ByteLevel), so it would not decode text exactly. "
+            "Use a byte-level vocabulary, or the SentencePiece model with tokenizer_type SPMTokenizer."
         )
     try:
         return Backend.from_buffer(Path(path).read_bytes())
     except Exception as error:  # the tokenizers library raises bare Exceptions
-        raise DataError(f"{path} cannot be read by tokenizers: {error}. Write it again with the version installed here.") from None
+        raise DataError(f"{path} cannot be read by tokenizers: {error}. Write it again with the installed version.") from None
 
 
 def is_byte_level(decoder: Any) -> bool:
-    """Whether a `decoder` entry is ByteLevel, alone or in a sequence.
+    """True if a `decoder` entry is ByteLevel, alone or in a sequence.
 
     >>> is_byte_level({"type": "Sequence", "decoders": [{"type": "ByteLevel"}]})
     True

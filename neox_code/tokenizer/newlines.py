@@ -1,7 +1,7 @@
-"""Line ends with CR (CR LF, or CR alone) before a text is encoded: made LF, kept, or refused. Not every vocabulary holds CR.
+"""Treatment of CR (in CR LF, or alone) in a text before it is encoded, because not every vocabulary has a token for CR.
 
-treat = line_ends(tokenizer)                      # as the vocabulary allows; line_ends(tokenizer, "keep") as a setting says
-treat("int x;\\r\\n", "src/x.c") == "int x;\\n"     # of PolyCoder's vocabulary, which has no CR
+treat_newlines = select_newline_treatment(tokenizer)     # default for the vocabulary; or (tokenizer, "keep"), as configured
+treat_newlines("int x;\\r\\n", "src/x.c")                  # "int x;\\n" with PolyCoder's vocabulary, which has no CR
 """
 
 from collections.abc import Callable
@@ -9,35 +9,35 @@ from collections.abc import Callable
 from neox_code.errors import DataError
 from neox_code.tokenizer.protocol import Tokenizer
 
-Treatment = Callable[[str, str], str]
-"""From a text and the words that name it in an error to the text that is encoded."""
+NewlineTreatment = Callable[[str, str], str]
+"""(text, description of the text for error messages) -> the text to encode."""
 
 
-def to_lf(text: str, _: str) -> str:
+def convert_to_lf(text: str, _: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def keep(text: str, _: str) -> str:
+def keep_newlines(text: str, _: str) -> str:
     return text
 
 
-def refuse(text: str, place: str) -> str:
+def refuse_cr(text: str, place: str) -> str:
     if "\r" in text:
         raise DataError(f"{place} has line ends with CR, and newlines is refuse. Convert it, or set newlines to lf or keep.")
     return text
 
 
-NEWLINES: dict[str, Treatment] = {"lf": to_lf, "keep": keep, "refuse": refuse}
-"""By the values of the setting `newlines`."""
+NEWLINES: dict[str, NewlineTreatment] = {"lf": convert_to_lf, "keep": keep_newlines, "refuse": refuse_cr}
+"""Value of the setting `newlines` -> treatment."""
 
 
-def line_ends(tokenizer: Tokenizer, newlines: str | None = None) -> Treatment:
-    """The treatment of that name, by default that of `default_newlines`."""
-    return NEWLINES[newlines or default_newlines(tokenizer)]
+def select_newline_treatment(tokenizer: Tokenizer, newlines: str | None = None) -> NewlineTreatment:
+    """Return the treatment named `newlines`; by default the one that `choose_default_newlines` names."""
+    return NEWLINES[newlines or choose_default_newlines(tokenizer)]
 
 
-def default_newlines(tokenizer: Tokenizer) -> str:
-    """`lf` where the vocabulary has no CR, else `keep`."""
+def choose_default_newlines(tokenizer: Tokenizer) -> str:
+    """Return `lf` if the vocabulary has no token for CR, else `keep`."""
     try:
         tokenizer.encode("\r")
     except DataError:

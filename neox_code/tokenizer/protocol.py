@@ -1,4 +1,4 @@
-"""What every tokenizer can do. Text goes in whole and comes out whole: encode never adds, drops or changes anything."""
+"""Interface of every tokenizer. `encode` adds, drops and changes nothing, so that `decode` returns the same text."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,15 +9,15 @@ SEPARATOR = "<|separator|>"
 
 
 class Tokenizer(Protocol):
-    """Text to token ids and back.
+    """Conversion of text to token ids and back.
 
-    `decode(encode(text)) == text` for every text the vocabulary can hold; text it cannot hold is a DataError, never dropped.
-    A special token's name inside the text is text: encode never yields a special token's id.
+    `decode(encode(text)) == text` for every text that the vocabulary can represent; other text raises DataError.
+    The name of a special token inside a text is ordinary text: `encode` never returns the id of a special token.
     """
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids, special tokens included, padding for tensor parallelism not."""
+        """Number of ids, including special tokens, without the padding for tensor parallelism."""
         ...
 
     @property
@@ -27,24 +27,24 @@ class Tokenizer(Protocol):
 
     @property
     def pad_id(self) -> int:
-        """Id that fills a batch, never a part of a text; differs from `eod_id` wherever the vocabulary has one."""
+        """Id of the padding token, which fills a batch; `eod_id` if the vocabulary has no padding token."""
         ...
 
     def encode(self, text: str) -> list[int]: ...
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The same as `encode` for each, by as many threads as the library has."""
+        """Return the ids of each text, as `encode` does, with the threads of the library."""
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of the ids. Bytes that are not UTF-8 (a character cut in two) become U+FFFD; special tokens their names."""
+        """Return the text of the ids. Invalid UTF-8 (a divided character) becomes U+FFFD, a special token its name."""
         ...
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """The exact bytes of the ids."""
+        """Return the exact bytes of the ids."""
         ...
 
     @property
     def identity(self) -> dict[str, str]:
-        """Type, files and a hash of what decides the ids: written beside what was made with this tokenizer."""
+        """Tokenizer type, files and a hash of everything that determines the ids; stored with token files and checkpoints."""
         ...

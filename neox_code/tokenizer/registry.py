@@ -1,4 +1,4 @@
-"""From the keys of a configuration to a tokenizer: one table, TOKENIZERS.
+"""Construction of the configured tokenizer from the table TOKENIZERS.
 
 tokenizer = build_tokenizer(config.data)
 """
@@ -19,11 +19,11 @@ from neox_code.tokenizer.tiktoken_encoding import TiktokenTokenizer
 log = get_logger(__name__)
 
 PROBE = "\tif café:\n    cafe\u0301 += 1  # \uff11\u3000½\n"
-"""A text that normalization, a prefix space or the collapsing of spaces would change."""
+"""Text that normalization, a prefix space or joined spaces would change."""
 
 
 class TokenizerSection(Protocol):
-    """The keys that decide the tokenizer; neox_code.config.data.DataConfig has them."""
+    """The keys that determine the tokenizer, for example of neox_code.config.data.DataConfig."""
 
     @property
     def tokenizer_type(self) -> str: ...
@@ -39,15 +39,15 @@ class TokenizerSection(Protocol):
 
 
 def build_tokenizer(section: TokenizerSection) -> Tokenizer:
-    """The tokenizer that the section names. Raises DataError for a file that is not named, missing or malformed."""
+    """Return the configured tokenizer. Raise DataError for a file that is not configured, missing or malformed."""
     tokenizer = TOKENIZERS[section.tokenizer_type](section)
-    if not gives_text_back(tokenizer):
-        log.warning("%s does not give every text back as it was (a normalizer, or spaces joined).", section.vocab_file)
+    if not is_exact(tokenizer):
+        log.warning("%s does not decode every text exactly (it normalizes text or joins spaces).", section.vocab_file)
     return tokenizer
 
 
-def gives_text_back(tokenizer: Tokenizer) -> bool:
-    """False for a tokenizer that changes PROBE; one that refuses it changes nothing."""
+def is_exact(tokenizer: Tokenizer) -> bool:
+    """False if the tokenizer changes PROBE; True if it refuses PROBE."""
     try:
         return tokenizer.decode(tokenizer.encode(PROBE)) == PROBE
     except DataError:
@@ -55,10 +55,10 @@ def gives_text_back(tokenizer: Tokenizer) -> bool:
 
 
 def build_gpt2(section: TokenizerSection) -> Tokenizer:
-    vocab_file, merge_file = named_file(section, "vocab_file"), named_file(section, "merge_file")
+    vocab_file, merge_file = require_file(section, "vocab_file"), require_file(section, "merge_file")
     if section.merge_file_reader == "whole" and not has_version_line(merge_file):
         log.info(
-            "%s has no #version line, and is read whole. GPT-NeoX leaves out its first merge: for a model that GPT-NeoX trained, "
+            "%s has no #version line; all its merges are used. GPT-NeoX drops the first one: for a model that GPT-NeoX trained, "
             "such as PolyCoder, set merge_file_reader to gpt-neox",
             merge_file,
         )
@@ -66,11 +66,11 @@ def build_gpt2(section: TokenizerSection) -> Tokenizer:
 
 
 def build_huggingface(section: TokenizerSection) -> Tokenizer:
-    return HFTokenizer.from_file(named_file(section, "vocab_file"))
+    return HFTokenizer.from_file(require_file(section, "vocab_file"))
 
 
 def build_huggingface_gpt2(section: TokenizerSection) -> Tokenizer:
-    return HFGPT2Tokenizer.from_path(named_file(section, "vocab_file", or_folder=True))
+    return HFGPT2Tokenizer.from_path(require_file(section, "vocab_file", or_folder=True))
 
 
 def build_char_level(_: TokenizerSection) -> Tokenizer:
@@ -79,12 +79,12 @@ def build_char_level(_: TokenizerSection) -> Tokenizer:
 
 def build_tiktoken(section: TokenizerSection) -> Tokenizer:
     if section.vocab_file is None:
-        raise DataError(not_set(section, "vocab_file"))
+        raise DataError(format_unset(section, "vocab_file"))
     return TiktokenTokenizer.from_encoding(section.vocab_file)
 
 
 def build_sentencepiece(section: TokenizerSection) -> Tokenizer:
-    return SPMTokenizer.from_file(named_file(section, "vocab_file"))
+    return SPMTokenizer.from_file(require_file(section, "vocab_file"))
 
 
 TOKENIZERS: dict[str, Callable[[TokenizerSection], Tokenizer]] = {
@@ -97,8 +97,8 @@ TOKENIZERS: dict[str, Callable[[TokenizerSection], Tokenizer]] = {
 }
 
 
-def vocabulary_files(section: TokenizerSection) -> dict[str, Path]:
-    """Return the files that the section's tokenizer is read from, by names of their own; none for an encoding's name."""
+def find_vocabulary_files(section: TokenizerSection) -> dict[str, Path]:
+    """Return the files of the configured tokenizer by unique file names; an empty dict for a published encoding."""
     if section.tokenizer_type == "CharLevelTokenizer" or section.vocab_file is None:
         return {}
     path = Path(section.vocab_file)
@@ -110,18 +110,18 @@ def vocabulary_files(section: TokenizerSection) -> dict[str, Path]:
     return files
 
 
-def not_set(section: TokenizerSection, key: str) -> str:
+def format_unset(section: TokenizerSection, key: str) -> str:
     return f"{key} is not set, but tokenizer_type {section.tokenizer_type} needs it. Set it to that file of the vocabulary."
 
 
-def named_file(section: TokenizerSection, key: str, or_folder: bool = False) -> Path:
-    """The file under a key of the section. Raises DataError where there is none."""
+def require_file(section: TokenizerSection, key: str, or_folder: bool = False) -> Path:
+    """Return the path that the section has under `key`. Raise DataError if it is not set or does not exist."""
     value: str | None = getattr(section, key)
     if value is None:
-        raise DataError(not_set(section, key))
+        raise DataError(format_unset(section, key))
     if not Path(value).is_file() and not (or_folder and Path(value).is_dir()):
         raise DataError(
-            f"{key} ({value}) is not a file. Set it to the one that the model or the token files were made with; "
-            "for new token files tools/train_tokenizer.py makes one."
+            f"{key} ({value}) is not a file. Set it to the file that the model or the token files were made with; "
+            "for new token files create one with tools/train_tokenizer.py."
         )
     return Path(value)

@@ -1,18 +1,18 @@
-"""The texts that a vocabulary is learnt from, on disk while it is: what learns reads them from there, more than once.
+"""Temporary file with the texts from which a vocabulary is learned, because they are read more than once.
 
 with SampleFile(Path("vocabulary.sample"), texts) as sample:
     print(sample.num_texts, sample.num_bytes, len(sample.excerpt))
     for text in sample.texts(): ...
 
-The file holds the texts in UTF-8 with the byte 0xFF after each, which UTF-8 never has.
+The file holds the texts in UTF-8, each followed by the byte 0xFF, which UTF-8 does not contain.
 """
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from neox_code.tokenizer.byte_level import utf8
-from neox_code.tokenizer.word_counting import SEPARATOR
+from neox_code.tokenizer.byte_level import encode_utf8
+from neox_code.tokenizer.count_pretokens import SEPARATOR
 
 EXCERPT_BYTES = 2**19
 LONGEST_IN_EXCERPT = 2**16
@@ -20,14 +20,14 @@ CHUNK_BYTES = 2**20
 
 
 class SampleFile:
-    """Writes the texts as the `with` block begins, and is deleted when it ends."""
+    """Write the texts to `path` when the `with` block begins; delete the file when it ends."""
 
     def __init__(self, path: Path, texts: Iterable[str]):
         self.path = path
         self.num_texts = 0
         self.num_bytes = 0
         self.excerpt: list[str] = []
-        """Some of the texts, of long ones the beginning, from everywhere among them, of at most EXCERPT_BYTES."""
+        """Texts at regular intervals (of long texts the beginning), at most EXCERPT_BYTES in total."""
         self._texts = texts
 
     def __enter__(self) -> Self:
@@ -42,12 +42,12 @@ class SampleFile:
         self.path.unlink(missing_ok=True)
 
     def _write(self) -> None:
-        """Every `stride`-th text is in the excerpt; the stride doubles whenever the excerpt is full."""
+        """Write the file and fill the excerpt with every `stride`-th text; `stride` doubles when the excerpt is full."""
         stride, excerpt_bytes = 1, 0
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("wb") as file:
             for text in self._texts:
-                data = utf8(text)
+                data = encode_utf8(text)
                 if not data:
                     continue
                 file.write(data + SEPARATOR)
@@ -57,12 +57,12 @@ class SampleFile:
                 while excerpt_bytes > EXCERPT_BYTES:
                     stride *= 2
                     self.excerpt = self.excerpt[::2]
-                    excerpt_bytes = sum(len(utf8(entry)) for entry in self.excerpt)
+                    excerpt_bytes = sum(len(encode_utf8(entry)) for entry in self.excerpt)
                 self.num_texts += 1
                 self.num_bytes += len(data)
 
     def texts(self) -> Iterator[str]:
-        """All texts in their order, one in memory at a time."""
+        """Yield all texts in order, with one of them in memory at a time."""
         rest = b""
         with self.path.open("rb") as file:
             while data := file.read(CHUNK_BYTES):

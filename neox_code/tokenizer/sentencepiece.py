@@ -2,11 +2,12 @@
 
     tokenizer = SPMTokenizer.from_file("code.model")
 
-How exact it is depends on how the model was trained. With `--normalization_rule_name=identity --byte_fallback
---remove_extra_whitespaces=false --add_dummy_prefix=false` every text comes back as it was. The default normalization (NFKC, spaces
-joined) changes source code for good. A model that adds a space before a text has it removed again at the start of what is decoded.
+A model trained with `--normalization_rule_name=identity --byte_fallback --remove_extra_whitespaces=false --add_dummy_prefix=false`
+decodes to the exact text. The default normalization (NFKC, joined spaces) changes source code irreversibly. If a model adds a space
+before each text, decoding removes it.
 
-SentencePiece writes a space as U+2581 and takes a text's own U+2581 for one. Here that one is spelled by its bytes, or refused.
+SentencePiece writes a space as U+2581 and reads a U+2581 in the text as a space. SPMTokenizer encodes such a U+2581 by its bytes,
+or refuses the text.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from typing import Self
 from sentencepiece import SentencePieceProcessor
 
 from neox_code.errors import DataError
-from neox_code.tokenizer.byte_level import check_ids, utf8
+from neox_code.tokenizer.byte_level import check_ids, encode_utf8
 from neox_code.tokenizer.protocol import END_OF_DOCUMENT, PADDING
 
 SPACE = "\u2581"
@@ -39,11 +40,11 @@ class SPMTokenizer:
         self._bytes_of_id = [piece_bytes(processor, piece) for piece in range(processor.vocab_size())]
         self._adds_space = processor.encode("a", out_type=str)[0].startswith(SPACE)
         self._space_sign = [piece_id(processor, f"<0x{byte:02X}>") for byte in SPACE.encode()]
-        self._holds_space_sign = min(self._space_sign) >= 0 and not self._adds_space
+        self._encodes_space_sign = min(self._space_sign) >= 0 and not self._adds_space
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
-        """Reads the model. Raises DataError for a file that is missing, is no model, or has no end-of-document piece."""
+        """Read the model. Raise DataError for a file that is missing, is not a model, or has no end-of-document piece."""
         try:
             data = Path(path).read_bytes()
         except FileNotFoundError:
@@ -71,12 +72,12 @@ class SPMTokenizer:
         return dict(self._identity)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text. Raises DataError for text without a piece, and for a special name that the model reads as one piece."""
+        """Return the ids. Raise DataError for text without a piece, and for a special name that the model encodes as one piece."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         for text in texts:
-            utf8(text)
+            encode_utf8(text)
         batch = self._processor.encode(list(texts), num_threads=-1)
         for index, text in enumerate(texts):
             if SPACE in text:
@@ -86,10 +87,10 @@ class SPMTokenizer:
         return batch
 
     def _encode_with_space_sign(self, text: str) -> list[int]:
-        """U+2581 by its bytes, and by the model what stands around it."""
-        if not self._holds_space_sign:
+        """Return the ids of a text with U+2581: its three bytes for each U+2581, and the model's ids for the text between."""
+        if not self._encodes_space_sign:
             raise DataError(
-                f"the text holds U+2581 ({SPACE}), which {self._file} would take for a space. "
+                f"the text contains U+2581 ({SPACE}), which {self._file} would read as a space. "
                 "Remove it from the text, or train the model with byte_fallback and without add_dummy_prefix."
             )
         first, *others = self._processor.encode(text.split(SPACE))
@@ -107,24 +108,24 @@ class SPMTokenizer:
         pieces = self._processor.encode(text, out_type=str)
         wrong = next(piece for piece in pieces if self._processor.piece_to_id(piece) in self._never_in_text)
         raise DataError(
-            f"the text holds {wrong!r}, which {self._file} cannot hold as text. "
+            f"the text contains {wrong!r}, which {self._file} cannot encode as text. "
             "Train the model with byte_fallback, and with its special pieces as control symbols."
         )
 
 
 def piece_id(processor: SentencePieceProcessor, piece: str) -> int:
-    """The id of a piece, -1 where the model does not have it."""
+    """Return the id of a piece, or -1 if the model does not have it."""
     found: int = processor.piece_to_id(piece)
     return found if processor.id_to_piece(found) == piece else -1
 
 
 def first_id(*ids: int) -> int:
-    """The first that is not negative, else -1."""
+    """Return the first id that is not negative, or -1 if all are."""
     return next((token_id for token_id in ids if token_id >= 0), -1)
 
 
 def piece_bytes(processor: SentencePieceProcessor, token_id: int) -> bytes:
-    """What a piece stands for: a byte, text, or, of a control symbol, its name."""
+    """Return the bytes of a piece: its byte, its text, or the name of a control symbol."""
     piece: str = processor.id_to_piece(token_id)
     if processor.is_byte(token_id):
         return bytes([int(piece[len("<0x") : -1], base=16)])

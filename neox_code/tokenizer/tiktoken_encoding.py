@@ -1,10 +1,10 @@
-"""OpenAI's encodings by the tiktoken library: GPT-NeoX's TiktokenTokenizer.
+"""GPT-NeoX's TiktokenTokenizer: OpenAI's encodings from the tiktoken library.
 
-    TiktokenTokenizer.from_encoding("cl100k_base")                      # of tiktoken's cache, or its download
+    TiktokenTokenizer.from_encoding("cl100k_base")                      # from tiktoken's cache, or downloaded
     TiktokenTokenizer.from_encoding("encodings/cl100k_base.tiktoken")   # a local file
 
-A .tiktoken file holds ranks alone, so its name says which of ENCODINGS it is. Text is text: the name of a special token in it is
-encoded like any other.
+A .tiktoken file holds only ranks, so its file name must be one of ENCODINGS. The name of a special token inside a text is encoded
+as ordinary text.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import tiktoken
 from tiktoken.load import load_tiktoken_bpe
 
 from neox_code.errors import DataError
-from neox_code.tokenizer.byte_level import check_ids, utf8
+from neox_code.tokenizer.byte_level import check_ids, encode_utf8
 from neox_code.tokenizer.protocol import END_OF_DOCUMENT
 
 WORDS_OF_R50K = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -36,7 +36,7 @@ ENCODINGS: dict[str, tuple[str, dict[str, int]]] = {
     "cl100k_base": (WORDS_OF_CL100K, {END_OF_DOCUMENT: 100257, **FILL_IN_THE_MIDDLE, "<|endofprompt|>": 100276}),
     "o200k_base": (WORDS_OF_O200K, {END_OF_DOCUMENT: 199999, "<|endofprompt|>": 200018}),
 }
-"""Name -> how text is cut into words, and the special tokens."""
+"""Name -> pattern of the pretokens, and the ids of the special tokens."""
 
 
 class TiktokenTokenizer:
@@ -47,9 +47,9 @@ class TiktokenTokenizer:
 
     @classmethod
     def from_encoding(cls, name_or_file: str) -> Self:
-        """Raises DataError for a name that tiktoken does not know or cannot fetch, and a file whose name is none of ENCODINGS."""
+        """Load an encoding. Raise DataError for an unknown or unavailable encoding, and a file whose name is not in ENCODINGS."""
         path = Path(name_or_file)
-        encoding = of_file(path) if path.is_file() else of_name(name_or_file)
+        encoding = load_file(path) if path.is_file() else load_published(name_or_file)
         digest = hashlib.sha256(f"{encoding.name} {encoding.n_vocab}\n".encode())
         for token in encoding.token_byte_values():
             digest.update(token + b"\n")
@@ -65,7 +65,7 @@ class TiktokenTokenizer:
 
     @property
     def pad_id(self) -> int:
-        """There is none of its own."""
+        """The id of the end-of-document token, because the encodings have no padding token."""
         return self._encoding.eot_token
 
     @property
@@ -73,50 +73,50 @@ class TiktokenTokenizer:
         return dict(self._identity)
 
     def encode(self, text: str) -> list[int]:
-        """Raises DataError for lone surrogates."""
-        utf8(text)
+        """Return the ids of the text. Raise DataError for lone surrogates."""
+        encode_utf8(text)
         return self._encoding.encode_ordinary(text)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         for text in texts:
-            utf8(text)
+            encode_utf8(text)
         return self._encoding.encode_ordinary_batch(list(texts))
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """Raises DataError for an id that the encoding does not have, also within its range: there are gaps."""
+        """Return the exact bytes of the ids. Raise DataError for an id out of range or in a gap of the encoding."""
         check_ids(ids, self.vocab_size, self._name)
         try:
             return self._encoding.decode_bytes(list(ids))
         except KeyError as error:
             number = str(error.args[0]).split()[-1]
-            raise DataError(f"id {number} is a gap in {self._name}. Use the tokenizer that made the ids.") from None
+            raise DataError(f"id {number} is unused in {self._name}. Use the tokenizer that encoded the text.") from None
 
 
-def of_name(name: str) -> tiktoken.Encoding:
+def load_published(name: str) -> tiktoken.Encoding:
     try:
         return tiktoken.get_encoding(name)
     except ValueError:
         known = ", ".join(tiktoken.list_encoding_names())
-        raise DataError(f"vocab_file ({name}) is neither a file nor an encoding of tiktoken ({known}). Name one of them.") from None
-    except Exception as error:  # of whatever fetches it
+        raise DataError(f"vocab_file ({name}) is neither a file nor an encoding of tiktoken ({known}). Set it to one.") from None
+    except Exception as error:  # depends on tiktoken's download library
         raise DataError(
-            f"the encoding {name} cannot be fetched: {type(error).__name__}. "
-            f"Set TIKTOKEN_CACHE_DIR to a folder that has it, or vocab_file to a local {name}.tiktoken."
+            f"the encoding {name} cannot be downloaded: {type(error).__name__}. "
+            f"Set TIKTOKEN_CACHE_DIR to a folder that contains it, or vocab_file to a local {name}.tiktoken."
         ) from None
 
 
-def of_file(path: Path) -> tiktoken.Encoding:
+def load_file(path: Path) -> tiktoken.Encoding:
     if path.stem not in ENCODINGS:
         raise DataError(
-            f"{path} must have the name of its encoding, which decides how text is cut: {', '.join(ENCODINGS)}. "
-            f"Rename it, as {next(iter(ENCODINGS))}.tiktoken."
+            f"{path} must have the name of its encoding, which determines how text is split: {', '.join(ENCODINGS)}. "
+            f"Rename it, for example to {next(iter(ENCODINGS))}.tiktoken."
         )
-    words, special_tokens = ENCODINGS[path.stem]
+    pattern, special_tokens = ENCODINGS[path.stem]
     try:
         ranks = load_tiktoken_bpe(str(path))
-        return tiktoken.Encoding(path.stem, pat_str=words, mergeable_ranks=ranks, special_tokens=special_tokens)
+        return tiktoken.Encoding(path.stem, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special_tokens)
     except (ValueError, OSError) as error:
-        raise DataError(f"{path} is not a .tiktoken file: {error}. Get it again.") from None
+        raise DataError(f"{path} is not a .tiktoken file: {error}. Download it again.") from None

@@ -1,6 +1,6 @@
-"""How many entries a vocabulary file has, by its JSON alone: no tokenizer is built, and no library is imported for it.
+"""Number of entries of a vocabulary file, read from its JSON alone: no tokenizer is built and no library is imported.
 
-vocabulary_entries("GPT2BPETokenizer", "data/code/code-vocab.json")      # 50257
+count_vocabulary_entries("GPT2BPETokenizer", "data/code/code-vocab.json")      # 50257
 """
 
 from pathlib import Path
@@ -9,14 +9,14 @@ from typing import Any
 from neox_code.errors import DataError
 from neox_code.files import read_json
 
-CHARACTERS = 512
-"""Of CharLevelTokenizer, which has no file."""
+CHAR_LEVEL_ENTRIES = 512
+"""Entries of CharLevelTokenizer, which has no vocabulary file."""
 
 
-def vocabulary_entries(tokenizer_type: str, vocab_file: str | None) -> int | None:
-    """What the tokenizer's `vocab_size` will be; None for a file that is not there, not JSON, or says nothing of it."""
+def count_vocabulary_entries(tokenizer_type: str, vocab_file: str | None) -> int | None:
+    """Return the future `vocab_size` of the tokenizer; None if the file is missing, is not JSON or has no vocabulary."""
     if tokenizer_type == "CharLevelTokenizer":
-        return CHARACTERS
+        return CHAR_LEVEL_ENTRIES
     if vocab_file is None or tokenizer_type not in ("GPT2BPETokenizer", "HFTokenizer") or not Path(vocab_file).is_file():
         return None
     try:
@@ -25,11 +25,11 @@ def vocabulary_entries(tokenizer_type: str, vocab_file: str | None) -> int | Non
         return None
     if not isinstance(content, dict):
         return None
-    return len(content if tokenizer_type == "GPT2BPETokenizer" else entries(content)) or None
+    return len(content if tokenizer_type == "GPT2BPETokenizer" else read_entries(content)) or None
 
 
-def entries(description: dict[str, Any]) -> set[str]:
-    """The entries of a tokenizer.json: its model's, and those that were added."""
+def read_entries(description: dict[str, Any]) -> set[str]:
+    """Return the entries of a tokenizer.json: the vocabulary of its model and the added tokens."""
     model = description.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     added = {token["content"] for token in description.get("added_tokens") or () if isinstance(token, dict) and "content" in token}

@@ -31,7 +31,7 @@ from neox_code.parallel.collectives import any_rank, run_on_rank_zero
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.tokenizer.comparison import describe_vocabulary
 from neox_code.tokenizer.protocol import Tokenizer
-from neox_code.tokenizer.registry import vocabulary_files
+from neox_code.tokenizer.registry import find_vocabulary_files
 from neox_code.training.engine import Engine
 from neox_code.training.state import TrainingState
 from neox_code.training.trackers import new_run_name
@@ -172,7 +172,7 @@ def companion_files(config: NeoXConfig) -> dict[str, bytes]:
     """Return the run's configuration and vocabulary, as they are now, by their paths in a checkpoint."""
     files = {f"configs/{Path(source).name}": Path(source).read_bytes() for source in config.sources}
     files[f"configs/{MERGED_CONFIG}"] = config.to_yaml().encode()
-    return files | {f"{VOCABULARY_FOLDER}/{name}": path.read_bytes() for name, path in vocabulary_files(config.data).items()}
+    return files | {f"{VOCABULARY_FOLDER}/{name}": path.read_bytes() for name, path in find_vocabulary_files(config.data).items()}
 
 
 def model_arguments(config: NeoXConfig, padded_vocab_size: int) -> dict[str, Any]:

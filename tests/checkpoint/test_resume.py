@@ -25,7 +25,7 @@ from neox_code.config.training import TrainingConfig
 from neox_code.errors import CheckpointError, ConfigError, LaunchError
 from neox_code.files import folder_lock
 from neox_code.generation.loading import load_model
-from neox_code.tokenizer.train import train_bpe
+from neox_code.tokenizer.train_bpe import train_bpe
 from neox_code.training.trackers import read_metrics
 
 LAYOUT = {"pipe_parallel_size": 1, "model_parallel_size": 1, "data_parallel_size": 1}

@@ -159,7 +159,7 @@ def test_files_that_the_vocabulary_cannot_hold_are_skipped_and_counted(job_confi
     assert mixed.languages == good.languages and good.skipped == {}
     assert mixed.skipped == {"C": 12, "Go": 1} and mixed.without_files == ("Go",)
     assert len(mixed.skipped_files) == 10
-    assert all(re.match(r"project-of-test/C-\d+\.txt: the text holds byte 0x7E", reason) for reason in mixed.skipped_files)
+    assert all(re.match(r"project-of-test/C-\d+\.txt: the text contains byte 0x7E", reason) for reason in mixed.skipped_files)
     assert "13 held-out files cannot be encoded" in caplog.text and mixed.skipped_files[9] in caplog.text
     console = Console(width=80, record=True, file=io.StringIO())
     console.print(heldout_table(mixed))

@@ -1,4 +1,4 @@
-"""A small vocabulary of real code, real files, and strings that trip tokenizers."""
+"""A small vocabulary of real code, real files, and difficult strings."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ from real_code import real_files
 
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.huggingface import HFTokenizer
-from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE, train_bpe
+from neox_code.tokenizer.train_bpe import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE, train_bpe
 
-NASTY_STRINGS = (
+DIFFICULT_STRINGS = (
     "",
     "a\r\nb\rc\n\r",
     "\tif x:\n\t\treturn\t\n",
@@ -35,7 +35,7 @@ def real_texts() -> list[str]:
 
 @pytest.fixture(scope="session")
 def texts(real_texts: list[str]) -> list[str]:
-    return [*real_texts, *NASTY_STRINGS]
+    return [*real_texts, *DIFFICULT_STRINGS]
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from neox_code.errors import DataError
 from neox_code.tokenizer.char_level import CharLevelTokenizer
 
 
-def test_the_ids_are_gpt_neoxs_bytes_and_every_text_without_specials_comes_back(texts: list[str]) -> None:
+def test_ids_equal_gpt_neox_and_text_without_special_bytes_round_trips(texts: list[str]) -> None:
     tokenizer = pickle.loads(pickle.dumps(CharLevelTokenizer()))
     held = [text for text in texts if not {"\0", "\1"} & set(text)]
     assert len(held) > 0.9 * len(texts)
@@ -17,7 +17,7 @@ def test_the_ids_are_gpt_neoxs_bytes_and_every_text_without_specials_comes_back(
     assert (tokenizer.vocab_size, tokenizer.eod_id, tokenizer.pad_id) == (512, 0, 1)
 
 
-def test_the_bytes_of_special_tokens_are_refused_and_other_ids_decode() -> None:
+def test_special_bytes_are_refused_and_unused_ids_decode() -> None:
     tokenizer = CharLevelTokenizer()
     with pytest.raises(DataError, match=r"byte 0x01, which is the id of <\|padding\|>"):
         tokenizer.encode_batch(["fine", "a\1"])

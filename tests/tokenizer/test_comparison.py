@@ -1,4 +1,4 @@
-"""Equal vocabularies in other files are recognized; others are told apart."""
+"""Equal vocabularies in different file formats compare equal; different vocabularies do not."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,10 @@ from neox_code.tokenizer.char_level import CharLevelTokenizer
 from neox_code.tokenizer.comparison import compare_vocabulary, describe_vocabulary, name_vocabulary
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.huggingface import HFGPT2Tokenizer, HFTokenizer
-from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE
+from neox_code.tokenizer.train_bpe import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE
 
 
-def test_one_vocabulary_in_three_kinds_of_files_has_the_same_ids(
+def test_one_vocabulary_in_three_file_formats_has_the_same_ids(
     gpt2: GPT2Tokenizer, huggingface: HFTokenizer, vocabulary: Path
 ) -> None:
     assert compare_vocabulary(describe_vocabulary(gpt2), gpt2) == "same"
@@ -18,7 +18,7 @@ def test_one_vocabulary_in_three_kinds_of_files_has_the_same_ids(
     assert compare_vocabulary(describe_vocabulary(huggingface), HFGPT2Tokenizer.from_path(vocabulary)) == "same ids"
 
 
-def test_another_order_of_merges_has_the_same_ids_and_exchanged_ids_are_another_vocabulary(
+def test_other_merges_keep_the_ids_and_exchanged_ids_are_another_vocabulary(
     gpt2: GPT2Tokenizer, vocabulary: Path, tmp_path: Path
 ) -> None:
     recorded = describe_vocabulary(gpt2)
@@ -32,7 +32,7 @@ def test_another_order_of_merges_has_the_same_ids_and_exchanged_ids_are_another_
     assert compare_vocabulary(recorded, GPT2Tokenizer.from_files(tmp_path / "vocab.json", vocabulary / MERGE_FILE)) == "other"
 
 
-def test_a_smaller_vocabulary_is_another_and_further_tokens_are_not(
+def test_removed_tokens_are_another_vocabulary_and_added_tokens_are_not(
     huggingface: HFTokenizer, vocabulary: Path, tmp_path: Path
 ) -> None:
     description = json.loads((vocabulary / TOKENIZER_FILE).read_text(encoding="utf-8"))
@@ -46,13 +46,13 @@ def test_a_smaller_vocabulary_is_another_and_further_tokens_are_not(
     assert compare_vocabulary(describe_vocabulary(huggingface), CharLevelTokenizer()) == "other"
 
 
-def test_a_record_without_the_hash_of_ids_is_unknown_only_to_another_type(gpt2: GPT2Tokenizer, huggingface: HFTokenizer) -> None:
+def test_a_record_without_ids_sha256_is_unknown_for_another_tokenizer_type(gpt2: GPT2Tokenizer, huggingface: HFTokenizer) -> None:
     assert compare_vocabulary(gpt2.identity, gpt2) == "same"
     assert compare_vocabulary(gpt2.identity | {"sha256": "0"}, gpt2) == "other"
     assert compare_vocabulary(gpt2.identity, huggingface) == "unknown"
 
 
-def test_a_vocabulary_is_named_by_type_files_and_hash(gpt2: GPT2Tokenizer, vocabulary: Path) -> None:
+def test_name_vocabulary_has_type_files_and_hash(gpt2: GPT2Tokenizer, vocabulary: Path) -> None:
     name = name_vocabulary(gpt2.identity)
     assert name.startswith(
         f"GPT2BPETokenizer {vocabulary / VOCAB_FILE} {vocabulary / MERGE_FILE} (merge_file_reader whole, sha256 "

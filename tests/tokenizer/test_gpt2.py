@@ -11,13 +11,13 @@ from neox_code.errors import DataError
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.huggingface import HFTokenizer
 from neox_code.tokenizer.registry import build_tokenizer
-from neox_code.tokenizer.train import MERGE_FILE, VOCAB_FILE
+from neox_code.tokenizer.train_bpe import MERGE_FILE, VOCAB_FILE
 
 GPT2_PATTERN = regex.compile(r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""")
 
 
 def plain_encode(text: str, folder: Path) -> list[int]:
-    """Byte-level BPE as its paper has it, on bytes and without any library but for the pattern."""
+    """Return the ids by byte-level BPE as published, without a library except for the pattern."""
     spelled = json.loads((folder / VOCAB_FILE).read_text(encoding="utf-8"))
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     characters = dict(
@@ -40,7 +40,7 @@ def plain_encode(text: str, folder: Path) -> list[int]:
     return ids
 
 
-def test_ids_equal_the_plain_algorithm(gpt2: GPT2Tokenizer, vocabulary: Path, texts: list[str]) -> None:
+def test_ids_equal_a_plain_byte_pair_encoding(gpt2: GPT2Tokenizer, vocabulary: Path, texts: list[str]) -> None:
     for text in [text[:1500] for text in texts[::10]] + [text[:300] for text in texts[-14:]]:
         assert gpt2.encode(text) == plain_encode(text, vocabulary)
 
@@ -57,17 +57,17 @@ def test_ids_equal_transformers_and_tokenizer_json_and_decode_to_the_same_bytes(
         assert huggingface.decode(ids) == gpt2.decode(ids) == text
 
 
-def test_batched_ids_equal_single_ones(gpt2: GPT2Tokenizer, texts: list[str]) -> None:
+def test_encode_batch_equals_encode(gpt2: GPT2Tokenizer, texts: list[str]) -> None:
     assert gpt2.encode_batch(texts[-40:]) == [gpt2.encode(text) for text in texts[-40:]]
 
 
-def test_special_tokens_have_their_names_when_decoded_and_are_text_when_encoded(gpt2: GPT2Tokenizer) -> None:
+def test_special_tokens_decode_to_names_and_names_encode_as_text(gpt2: GPT2Tokenizer) -> None:
     assert (gpt2.eod_id, gpt2.pad_id, gpt2.vocab_size) == (0, 1, 2000)
     assert gpt2.decode([0, 1, 2]) == "<|endoftext|><|padding|><|separator|>"
     assert not {0, 1, 2} & set(gpt2.encode("<|endoftext|><|padding|><|separator|>"))
 
 
-def test_a_character_cut_in_two_decodes_to_the_replacement_character(gpt2: GPT2Tokenizer) -> None:
+def test_a_divided_character_decodes_to_the_replacement_character(gpt2: GPT2Tokenizer) -> None:
     ids = gpt2.encode("☃")
     assert len(ids) == 3
     assert gpt2.decode(ids[:2]) == "\ufffd"
@@ -107,7 +107,7 @@ def test_the_gpt_neox_reader_drops_the_first_and_the_last_line(tmp_path: Path) -
     assert GPT2Tokenizer.from_files(*files, merge_file_reader="gpt-neox").encode("abc") == [4, 3]
 
 
-def test_the_padding_id_is_the_end_of_document_where_there_is_no_padding_token(tmp_path: Path) -> None:
+def test_pad_id_is_eod_id_without_a_padding_token(tmp_path: Path) -> None:
     tokenizer = GPT2Tokenizer.from_files(*write_vocabulary(tmp_path, SMALL, "a b\nab c\n"))
     assert (tokenizer.eod_id, tokenizer.pad_id) == (0, 0)
 
@@ -125,12 +125,12 @@ def test_the_padding_id_is_the_end_of_document_where_there_is_no_padding_token(t
         ({"a": "0"}, "", r"must be a JSON object from tokens to whole numbers"),
     ],
 )
-def test_a_malformed_vocabulary_is_named_with_its_fault(tmp_path: Path, tokens: dict[str, int], merges: str, message: str) -> None:
+def test_a_malformed_vocabulary_is_refused(tmp_path: Path, tokens: dict[str, int], merges: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         GPT2Tokenizer.from_files(*write_vocabulary(tmp_path, tokens, merges))
 
 
-def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
+def test_missing_and_invalid_files_are_refused(tmp_path: Path) -> None:
     vocab_file, merge_file = write_vocabulary(tmp_path, SMALL, "a b\n")
     with pytest.raises(DataError, match="absent does not exist"):
         GPT2Tokenizer.from_files(vocab_file, tmp_path / "absent")
@@ -141,7 +141,7 @@ def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
         GPT2Tokenizer.from_files(vocab_file, merge_file)
 
 
-def test_bytes_that_the_vocabulary_lacks_are_counted_and_refused(tmp_path: Path) -> None:
+def test_text_with_missing_bytes_is_refused_with_their_counts(tmp_path: Path) -> None:
     tokenizer = GPT2Tokenizer.from_files(*write_vocabulary(tmp_path, SMALL, "a b\n"))
     with pytest.raises(DataError, match=r"byte 0x0D 2 times, .*LF"):
         tokenizer.encode("a\rb\r")
@@ -149,7 +149,7 @@ def test_bytes_that_the_vocabulary_lacks_are_counted_and_refused(tmp_path: Path)
         tokenizer.encode_batch(["abc", "aeed"])
 
 
-def test_the_identity_follows_the_ids_and_not_the_paths(tmp_path: Path) -> None:
+def test_identity_hash_depends_on_ids_and_not_on_paths(tmp_path: Path) -> None:
     def identity(folder: str, merges: str, reader: str = "whole") -> str:
         (tmp_path / folder).mkdir()
         return GPT2Tokenizer.from_files(*write_vocabulary(tmp_path / folder, SMALL, merges), reader).identity["sha256"]
@@ -165,7 +165,7 @@ def polycoder(test_data: Path) -> tuple[Path, Path]:
     return test_data / "polycoder-vocab/code-vocab.json", test_data / "polycoder-vocab/code-merges.txt"
 
 
-def test_polycoder_vocabulary_round_trips_but_for_carriage_returns(polycoder: tuple[Path, Path], texts: list[str]) -> None:
+def test_polycoder_vocabulary_round_trips_text_without_carriage_returns(polycoder: tuple[Path, Path], texts: list[str]) -> None:
     tokenizer = GPT2Tokenizer.from_files(*polycoder)
     assert (tokenizer.vocab_size, tokenizer.eod_id, tokenizer.pad_id) == (50_257, 0, 1)
     for text in texts[-60:]:
@@ -176,7 +176,7 @@ def test_polycoder_vocabulary_round_trips_but_for_carriage_returns(polycoder: tu
             assert tokenizer.decode_bytes(tokenizer.encode(text)) == text.encode()
 
 
-def test_polycoder_loses_the_merge_of_two_spaces_with_the_gpt_neox_reader(polycoder: tuple[Path, Path]) -> None:
+def test_gpt_neox_reader_drops_polycoders_merge_of_two_spaces(polycoder: tuple[Path, Path]) -> None:
     whole = GPT2Tokenizer.from_files(*polycoder)
     gpt_neox = GPT2Tokenizer.from_files(*polycoder, merge_file_reader="gpt-neox")
     indented = " " * 9 + "x"
@@ -185,7 +185,7 @@ def test_polycoder_loses_the_merge_of_two_spaces_with_the_gpt_neox_reader(polyco
     assert gpt_neox.decode(gpt_neox.encode(indented)) == indented
 
 
-def test_polycoders_configuration_reads_its_vocabulary_as_its_weights_know_it(polycoder: tuple[Path, Path]) -> None:
+def test_polycoder_configuration_uses_the_gpt_neox_reader(polycoder: tuple[Path, Path]) -> None:
     configs = Path(__file__).parents[2] / "configs"
     files = dict(zip(("vocab_file", "merge_file"), map(str, polycoder), strict=True))
     config = NeoXConfig.load([configs / "2-7B.yml", configs / "polycoder.yml"], files)

@@ -10,34 +10,30 @@ from transformers import GPT2TokenizerFast
 
 from neox_code.errors import DataError
 from neox_code.tokenizer.huggingface import HFGPT2Tokenizer, HFTokenizer
-from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE
+from neox_code.tokenizer.train_bpe import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE
 
 
-def changed(vocabulary: Path, path: Path, **entries: Any) -> Path:
-    """A copy of the tokenizer.json with other top-level entries."""
+def write_changed(vocabulary: Path, path: Path, **entries: Any) -> Path:
+    """Write a copy of the tokenizer.json with other top-level entries."""
     description = json.loads((vocabulary / TOKENIZER_FILE).read_text(encoding="utf-8"))
     path.write_text(json.dumps(description | entries), encoding="utf-8")
     return path
 
 
-def test_ids_equal_those_of_the_library_where_no_special_name_occurs(
-    huggingface: HFTokenizer, vocabulary: Path, texts: list[str]
-) -> None:
+def test_ids_equal_those_of_the_library_without_special_names(huggingface: HFTokenizer, vocabulary: Path, texts: list[str]) -> None:
     backend = Backend.from_file(str(vocabulary / TOKENIZER_FILE))
     plain = [text for text in texts if "<|" not in text][::5]
     assert len(plain) > 50
     assert huggingface.encode_batch(plain) == [encoding.ids for encoding in backend.encode_batch(plain)]
 
 
-def test_the_file_recognizes_special_names_for_others_and_not_for_us(huggingface: HFTokenizer, vocabulary: Path) -> None:
+def test_special_names_are_encoded_as_text(huggingface: HFTokenizer, vocabulary: Path) -> None:
     assert Backend.from_file(str(vocabulary / TOKENIZER_FILE)).encode("<|endoftext|>").ids == [0]
     assert 0 not in huggingface.encode("<|endoftext|>")
     assert huggingface.decode(huggingface.encode("<|endoftext|>")) == "<|endoftext|>" == huggingface.decode([0])
 
 
-def test_truncation_padding_and_added_tokens_of_the_file_are_off(
-    huggingface: HFTokenizer, vocabulary: Path, tmp_path: Path
-) -> None:
+def test_truncation_padding_and_post_processor_are_disabled(huggingface: HFTokenizer, vocabulary: Path, tmp_path: Path) -> None:
     template = {
         "type": "TemplateProcessing",
         "single": [{"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
@@ -53,13 +49,13 @@ def test_truncation_padding_and_added_tokens_of_the_file_are_off(
         "pad_type_id": 0,
         "pad_token": "<|padding|>",
     }
-    path = changed(vocabulary, tmp_path / "tokenizer.json", post_processor=template, truncation=truncation, padding=padding)
+    path = write_changed(vocabulary, tmp_path / "tokenizer.json", post_processor=template, truncation=truncation, padding=padding)
     text = "def function(argument):\n    return argument\n"
     assert Backend.from_file(str(path)).encode(text).ids[0] == 0
     assert HFTokenizer.from_file(path).encode(text) == huggingface.encode(text)
 
 
-def test_ordinary_added_tokens_are_used_and_decode_to_their_text(vocabulary: Path, tmp_path: Path) -> None:
+def test_ordinary_added_tokens_round_trip(vocabulary: Path, tmp_path: Path) -> None:
     backend = Backend.from_file(str(vocabulary / TOKENIZER_FILE))
     backend.add_tokens(["\t\t", "µ-token é"])
     backend.save(str(tmp_path / "tokenizer.json"))
@@ -71,11 +67,11 @@ def test_ordinary_added_tokens_are_used_and_decode_to_their_text(vocabulary: Pat
     assert tokenizer.decode_bytes(ids) == text.encode()
 
 
-def test_an_end_of_document_token_that_texts_could_spell_is_refused(vocabulary: Path, tmp_path: Path) -> None:
+def test_an_end_of_document_token_that_is_not_special_is_refused(vocabulary: Path, tmp_path: Path) -> None:
     added = json.loads((vocabulary / TOKENIZER_FILE).read_text(encoding="utf-8"))["added_tokens"]
     ordinary = [token | {"special": False} for token in added]
-    with pytest.raises(DataError, match="inside a text into the token's id 0"):
-        HFTokenizer.from_file(changed(vocabulary, tmp_path / "tokenizer.json", added_tokens=ordinary))
+    with pytest.raises(DataError, match="inside a text as the token's id 0"):
+        HFTokenizer.from_file(write_changed(vocabulary, tmp_path / "tokenizer.json", added_tokens=ordinary))
 
 
 @pytest.mark.parametrize(
@@ -83,18 +79,18 @@ def test_an_end_of_document_token_that_texts_could_spell_is_refused(vocabulary: 
     [
         ("{}", "has no `model`"),
         ("[1", "not valid JSON"),
-        ('{"model": {"type": "BPE"}, "decoder": {"type": "Metaspace"}}', "not of a byte-level vocabulary"),
+        ('{"model": {"type": "BPE"}, "decoder": {"type": "Metaspace"}}', "has no byte-level vocabulary"),
         ('{"model": {"type": "Nonsense"}, "decoder": {"type": "ByteLevel"}}', "cannot be read by tokenizers"),
     ],
 )
-def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> None:
+def test_invalid_tokenizer_json_is_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         HFTokenizer.from_file(path)
 
 
-def test_the_way_to_another_process_changes_no_id(huggingface: HFTokenizer, texts: list[str]) -> None:
+def test_pickling_changes_no_id(huggingface: HFTokenizer, texts: list[str]) -> None:
     copy = pickle.loads(pickle.dumps(huggingface))
     assert copy.encode_batch(texts[-20:]) == huggingface.encode_batch(texts[-20:])
     assert 0 not in copy.encode("<|endoftext|>")
@@ -103,7 +99,7 @@ def test_the_way_to_another_process_changes_no_id(huggingface: HFTokenizer, text
 
 @pytest.fixture
 def gpt2_folder(vocabulary: Path, tmp_path: Path) -> Path:
-    """GPT-2's files by their names, of a vocabulary that has no padding."""
+    """Folder with GPT-2's files and a vocabulary without a padding token."""
     tokens = json.loads((vocabulary / VOCAB_FILE).read_text(encoding="utf-8"))
     others = [token for token in tokens if token not in ("<|padding|>", "<|separator|>")]
     numbers = {token: number for number, token in enumerate(others)}
@@ -113,7 +109,7 @@ def gpt2_folder(vocabulary: Path, tmp_path: Path) -> Path:
     return tmp_path / "gpt2"
 
 
-def test_gpt2_of_transformers_has_a_padding_token_more(gpt2_folder: Path, texts: list[str]) -> None:
+def test_hf_gpt2_tokenizer_adds_a_padding_token(gpt2_folder: Path, texts: list[str]) -> None:
     peer = GPT2TokenizerFast(vocab=str(gpt2_folder / "vocab.json"), merges=str(gpt2_folder / "merges.txt"))
     peer.add_special_tokens({"pad_token": "<|padding|>"})
     tokenizer = HFGPT2Tokenizer.from_path(gpt2_folder)
@@ -128,7 +124,7 @@ def test_gpt2_of_transformers_has_a_padding_token_more(gpt2_folder: Path, texts:
         assert HFGPT2Tokenizer.from_path(path).encode_batch(plain) == tokenizer.encode_batch(plain)
 
 
-def test_nothing_is_fetched_from_a_hub(tmp_path: Path) -> None:
+def test_a_missing_hf_gpt2_folder_is_refused_without_download(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gpt2 does not exist"):
         HFGPT2Tokenizer.from_path(tmp_path / "gpt2")
     (tmp_path / "empty").mkdir()

@@ -9,12 +9,12 @@ from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerFast
 
 from neox_code.tokenizer import merges
-from neox_code.tokenizer.byte_pairs import merges_of_words
+from neox_code.tokenizer.byte_pairs import merge_pretokens
 from neox_code.tokenizer.fast import ENCODERS, load_encoder
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.huggingface import HFTokenizer
 from neox_code.tokenizer.sample_file import SampleFile
-from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE, train_bpe
+from neox_code.tokenizer.train_bpe import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE, train_bpe
 
 SPECIAL = ["<|endoftext|>", "<|padding|>", "<|separator|>"]
 
@@ -28,12 +28,12 @@ def log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> py
 
 @pytest.fixture
 def accelerated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fast way for small samples, too."""
+    """Use the fast way for small samples too."""
     monkeypatch.setattr(merges, "SMALL_SAMPLE_BYTES", 0)
 
 
-def peer_vocabulary(texts: list[str], size: int) -> tuple[dict[str, int], list[list[str]]]:
-    """What the tokenizers library learns by itself."""
+def train_peer(texts: list[str], size: int) -> tuple[dict[str, int], list[list[str]]]:
+    """Return the vocabulary and merges that the tokenizers library learns."""
     backend = Backend(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
@@ -48,28 +48,28 @@ def peer_vocabulary(texts: list[str], size: int) -> tuple[dict[str, int], list[l
     return model["vocab"], model["merges"]
 
 
-def test_the_vocabulary_is_that_of_the_tokenizers_library(
+def test_vocabulary_equals_that_of_the_tokenizers_library(
     tmp_path: Path, texts: list[str], accelerated: None, log: pytest.LogCaptureFixture
 ) -> None:
     train_bpe(texts, 3000, tmp_path)
-    assert "learnt from gigatoken's words" in log.text
-    vocabulary, expected = peer_vocabulary(texts, 3000)
+    assert "learning with gigatoken" in log.text
+    vocabulary, expected = train_peer(texts, 3000)
     assert json.loads((tmp_path / VOCAB_FILE).read_text(encoding="utf-8")) == vocabulary
     assert json.loads((tmp_path / TOKENIZER_FILE).read_text(encoding="utf-8"))["model"]["merges"] == expected
     assert len((tmp_path / MERGE_FILE).read_text(encoding="utf-8").splitlines()) == 1 + 3000 - 259
     assert sorted(path.name for path in tmp_path.iterdir()) == [MERGE_FILE, VOCAB_FILE, TOKENIZER_FILE]
 
 
-def test_a_vocabulary_that_uses_the_sample_up_is_that_of_the_tokenizers_library(
+def test_exhausted_sample_gives_the_vocabulary_of_the_tokenizers_library(
     tmp_path: Path, real_texts: list[str], accelerated: None, log: pytest.LogCaptureFixture
 ) -> None:
     train_bpe(real_texts[:10], 30_000, tmp_path)
-    assert "learnt from gigatoken's words" in log.text
-    assert json.loads((tmp_path / VOCAB_FILE).read_text(encoding="utf-8")) == peer_vocabulary(real_texts[:10], 30_000)[0]
+    assert "learning with gigatoken" in log.text
+    assert json.loads((tmp_path / VOCAB_FILE).read_text(encoding="utf-8")) == train_peer(real_texts[:10], 30_000)[0]
 
 
 @pytest.mark.parametrize("wrong", ["words", "merges"])
-def test_where_an_excerpt_shows_other_merges_the_library_learns(
+def test_different_merges_of_the_excerpt_select_the_tokenizers_library(
     tmp_path: Path,
     real_texts: list[str],
     accelerated: None,
@@ -78,18 +78,20 @@ def test_where_an_excerpt_shows_other_merges_the_library_learns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if wrong == "words":
-        sound = merges.WordCounter.words
+        read_counts = merges.Pretokenizer.read_counts
         monkeypatch.setattr(
-            merges.WordCounter, "words", lambda counter: [replace(words, counts=words.counts[::-1]) for words in sound(counter)]
+            merges.Pretokenizer,
+            "read_counts",
+            lambda self: [replace(words, counts=words.counts[::-1]) for words in read_counts(self)],
         )
     else:
-        monkeypatch.setattr(merges, "merges_of_words", lambda *arguments: merges_of_words(*arguments)[::-1])
+        monkeypatch.setattr(merges, "merge_pretokens", lambda *arguments: merge_pretokens(*arguments)[::-1])
     train_bpe(real_texts[:10], 700, tmp_path)
-    assert "learnt by tokenizers" in log.text
-    assert json.loads((tmp_path / VOCAB_FILE).read_text(encoding="utf-8")) == peer_vocabulary(real_texts[:10], 700)[0]
+    assert "learning with tokenizers" in log.text
+    assert json.loads((tmp_path / VOCAB_FILE).read_text(encoding="utf-8")) == train_peer(real_texts[:10], 700)[0]
 
 
-def test_a_sample_file_gives_the_texts_back_and_an_excerpt_from_everywhere(tmp_path: Path, texts: list[str]) -> None:
+def test_a_sample_file_yields_its_texts_and_an_excerpt_of_all_parts(tmp_path: Path, texts: list[str]) -> None:
     with SampleFile(tmp_path / "sample", iter(texts * 3)) as sample:
         assert list(sample.texts()) == [text for text in texts * 3 if text]
         assert sample.num_bytes == 3 * sum(len(text.encode()) for text in texts)
@@ -100,7 +102,7 @@ def test_a_sample_file_gives_the_texts_back_and_an_excerpt_from_everywhere(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
-def test_whitespace_tokens_are_the_last_ordinary_and_survive_every_decoder(tmp_path: Path, real_texts: list[str]) -> None:
+def test_whitespace_tokens_are_last_and_decode_as_ordinary_tokens(tmp_path: Path, real_texts: list[str]) -> None:
     train_bpe(real_texts[:3], 400, tmp_path)
     tokenizer = train_bpe(real_texts[:40], 1000, tmp_path, whitespace_tokens=True)
     assert [path.name for path in tmp_path.iterdir()] == [TOKENIZER_FILE]
@@ -116,7 +118,7 @@ def test_whitespace_tokens_are_the_last_ordinary_and_survive_every_decoder(tmp_p
 
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name != "plain"])
-def test_an_accelerated_encoder_agrees_on_whitespace_tokens_or_is_not_taken(tmp_path: Path, texts: list[str], name: str) -> None:
+def test_an_accelerated_encoder_supports_or_refuses_whitespace_tokens(tmp_path: Path, texts: list[str], name: str) -> None:
     tokenizer = train_bpe(texts[:40], 1000, tmp_path, whitespace_tokens=True)
     encoder = load_encoder(tokenizer, name)
     assert (encoder is None) == (name == "tiktoken")
@@ -127,7 +129,7 @@ def test_an_accelerated_encoder_agrees_on_whitespace_tokens_or_is_not_taken(tmp_
         assert ids.tolist() == [number for document in expected for number in document]
 
 
-def test_polycoders_vocabulary_without_carriage_returns_is_accelerated(test_data: Path, texts: list[str]) -> None:
+def test_accelerated_encoders_support_polycoders_vocabulary(test_data: Path, texts: list[str]) -> None:
     files = [test_data / "polycoder-vocab" / name for name in ("code-vocab.json", "code-merges.txt")]
     held = [text.replace("\r", "\n") for text in texts]
     for reader in ("whole", "gpt-neox"):

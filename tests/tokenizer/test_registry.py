@@ -10,7 +10,7 @@ from neox_code.errors import DataError
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.huggingface import HFTokenizer
 from neox_code.tokenizer.registry import TOKENIZERS, build_tokenizer
-from neox_code.tokenizer.train import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE
+from neox_code.tokenizer.train_bpe import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def warnings(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) 
     return caplog
 
 
-def test_each_type_is_built_from_its_keys(vocabulary: Path, warnings: pytest.LogCaptureFixture) -> None:
+def test_each_tokenizer_type_is_built_from_its_keys(vocabulary: Path, warnings: pytest.LogCaptureFixture) -> None:
     gpt2 = build_tokenizer(
         DataConfig(
             tokenizer_type="GPT2BPETokenizer", vocab_file=str(vocabulary / VOCAB_FILE), merge_file=str(vocabulary / MERGE_FILE)
@@ -32,7 +32,7 @@ def test_each_type_is_built_from_its_keys(vocabulary: Path, warnings: pytest.Log
     assert not warnings.records
 
 
-def test_a_configuration_takes_the_types_that_are_built() -> None:
+def test_tokenizer_type_choices_equal_the_registry() -> None:
     assert set(choices("tokenizer_type")) == set(TOKENIZERS)
 
 
@@ -43,7 +43,7 @@ def test_the_merge_file_reader_of_the_section_is_used(vocabulary: Path) -> None:
     assert build_tokenizer(section).identity["merge_file_reader"] == "gpt-neox"
 
 
-def test_a_merge_file_without_a_version_is_announced(vocabulary: Path, tmp_path: Path, caplog, monkeypatch) -> None:
+def test_a_merge_file_without_version_line_is_logged(vocabulary: Path, tmp_path: Path, caplog, monkeypatch) -> None:
     monkeypatch.setattr(logging.getLogger("neox_code"), "propagate", True)
     caplog.set_level(logging.INFO, "neox_code")
     header, _, merges = (vocabulary / MERGE_FILE).read_text(encoding="utf-8").partition("\n")
@@ -57,26 +57,26 @@ def test_a_merge_file_without_a_version_is_announced(vocabulary: Path, tmp_path:
     assert "#version" not in caplog.text
 
 
-def test_a_tokenizer_that_changes_text_is_announced(vocabulary: Path, tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
+def test_a_tokenizer_that_changes_text_is_logged(vocabulary: Path, tmp_path: Path, warnings: pytest.LogCaptureFixture) -> None:
     description = json.loads((vocabulary / TOKENIZER_FILE).read_text(encoding="utf-8"))
     path = tmp_path / "tokenizer.json"
     path.write_text(json.dumps(description | {"normalizer": {"type": "NFC"}}), encoding="utf-8")
     build_tokenizer(DataConfig(tokenizer_type="HFTokenizer", vocab_file=str(path)))
-    assert "does not give every text back" in warnings.text
+    assert "does not decode every text exactly" in warnings.text
 
 
-def test_characters_need_no_vocabulary() -> None:
+def test_char_level_tokenizer_needs_no_vocabulary_file() -> None:
     assert build_tokenizer(DataConfig(tokenizer_type="CharLevelTokenizer")).encode("a") == [97]
 
 
 @pytest.mark.parametrize("tokenizer_type", [name for name in TOKENIZERS if name not in ("CharLevelTokenizer", "TiktokenTokenizer")])
-def test_a_vocabulary_that_is_not_named_or_not_there_is_an_error_with_the_key(tokenizer_type: str, tmp_path: Path) -> None:
+def test_an_unset_or_missing_vocab_file_is_an_error_with_its_key(tokenizer_type: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=f"vocab_file is not set, but tokenizer_type {tokenizer_type} needs it"):
         build_tokenizer(DataConfig(tokenizer_type=tokenizer_type))
     with pytest.raises(DataError, match=r"vocab_file \(.*absent\) is not a file"):
         build_tokenizer(DataConfig(tokenizer_type=tokenizer_type, vocab_file=str(tmp_path / "absent")))
 
 
-def test_a_missing_merge_file_is_an_error_with_the_key(vocabulary: Path) -> None:
+def test_an_unset_merge_file_is_an_error_with_its_key(vocabulary: Path) -> None:
     with pytest.raises(DataError, match="merge_file is not set"):
         build_tokenizer(DataConfig(vocab_file=str(vocabulary / VOCAB_FILE)))

@@ -41,7 +41,7 @@ def exact(train: Trainer) -> Path:
     return train(**EXACT)
 
 
-def test_text_comes_back_exactly_from_a_model_trained_for_it(exact: Path, texts: list[str]) -> None:
+def test_an_exact_model_round_trips_text(exact: Path, texts: list[str]) -> None:
     tokenizer = SPMTokenizer.from_file(exact)
     sample = texts[::6] + texts[-14:]
     for text, ids in zip(sample, tokenizer.encode_batch(sample), strict=True):
@@ -60,7 +60,7 @@ def test_ids_and_texts_equal_those_of_the_library(exact: Path, real_texts: list[
 
 
 @pytest.mark.parametrize("text", ["▁", "x = '▁▂▃'  # ▁ ▁▁\n", " ▁ ", "▁▁▁" * 2000 + "y"])
-def test_the_sign_that_the_library_uses_for_a_space_is_no_space(exact: Path, text: str) -> None:
+def test_space_sign_in_a_text_round_trips(exact: Path, text: str) -> None:
     tokenizer = SPMTokenizer.from_file(exact)
     ids, around = tokenizer.encode_batch([text, "x = 1\n"])
     assert tokenizer.decode(ids) == text == sentencepiece.SentencePieceProcessor(model_file=str(exact)).decode(ids)
@@ -68,13 +68,13 @@ def test_the_sign_that_the_library_uses_for_a_space_is_no_space(exact: Path, tex
 
 
 @pytest.mark.parametrize("option", [{"add_dummy_prefix": True}, {"byte_fallback": False}])
-def test_where_the_sign_for_a_space_has_no_bytes_it_is_refused(train: Trainer, option: dict[str, bool]) -> None:
+def test_space_sign_in_a_text_is_refused_without_byte_pieces(train: Trainer, option: dict[str, bool]) -> None:
     tokenizer = SPMTokenizer.from_file(train(**EXACT | option))
-    with pytest.raises(DataError, match=r"the text holds U\+2581 \(▁\), which .*code\.model would take for a space"):
+    with pytest.raises(DataError, match=r"the text contains U\+2581 \(▁\), which .*code\.model would read as a space"):
         tokenizer.encode_batch(["x", "y = '▁'"])
 
 
-def test_special_pieces_are_found_by_name_and_decode_to_it(exact: Path) -> None:
+def test_special_pieces_decode_to_their_names(exact: Path) -> None:
     tokenizer = SPMTokenizer.from_file(exact)
     assert tokenizer.vocab_size == 600
     assert tokenizer.decode([tokenizer.eod_id, tokenizer.pad_id]) == "<|endoftext|><|padding|>"
@@ -82,7 +82,7 @@ def test_special_pieces_are_found_by_name_and_decode_to_it(exact: Path) -> None:
         tokenizer.decode([600])
 
 
-def test_the_space_that_a_model_adds_is_removed_again(train: Trainer) -> None:
+def test_the_space_added_by_a_model_is_removed(train: Trainer) -> None:
     path = train(**EXACT | {"add_dummy_prefix": True})
     peer = sentencepiece.SentencePieceProcessor(model_file=str(path))
     tokenizer = SPMTokenizer.from_file(path)
@@ -90,7 +90,7 @@ def test_the_space_that_a_model_adds_is_removed_again(train: Trainer) -> None:
         assert tokenizer.decode(tokenizer.encode(text)) == text == peer.decode(peer.encode(text))
 
 
-def test_the_end_of_sentence_piece_stands_in_and_without_it_the_model_is_refused(train: Trainer) -> None:
+def test_end_of_sentence_piece_is_the_fallback_end_of_document(train: Trainer) -> None:
     tokenizer = SPMTokenizer.from_file(train(**EXACT | {"control_symbols": []}))
     assert (tokenizer.eod_id, tokenizer.pad_id) == (2, 2)
     with pytest.raises(DataError, match="nor an end-of-sentence piece"):
@@ -99,17 +99,17 @@ def test_the_end_of_sentence_piece_stands_in_and_without_it_the_model_is_refused
 
 def test_text_without_a_piece_is_refused(train: Trainer) -> None:
     tokenizer = SPMTokenizer.from_file(train(**EXACT | {"byte_fallback": False}))
-    with pytest.raises(DataError, match="the text holds '☃'"):
+    with pytest.raises(DataError, match="the text contains '☃'"):
         tokenizer.encode_batch(["x", "y = '☃'"])
 
 
-def test_a_special_name_that_the_model_would_read_as_its_piece_is_refused(train: Trainer) -> None:
+def test_a_special_name_that_encodes_as_one_piece_is_refused(train: Trainer) -> None:
     tokenizer = SPMTokenizer.from_file(train(**EXACT | {"control_symbols": [], "user_defined_symbols": ["<|endoftext|>"]}))
     with pytest.raises(DataError, match="control symbols"):
         tokenizer.encode("x <|endoftext|>")
 
 
-def test_missing_and_foreign_files_are_refused(tmp_path: Path) -> None:
+def test_missing_and_invalid_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         SPMTokenizer.from_file(tmp_path / "absent")
     (tmp_path / "other").write_text("no model", encoding="utf-8")

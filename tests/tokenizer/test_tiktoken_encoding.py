@@ -11,7 +11,7 @@ from neox_code.errors import DataError
 from neox_code.tokenizer.byte_level import token_bytes
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.tiktoken_encoding import ENCODINGS, TiktokenTokenizer
-from neox_code.tokenizer.train import VOCAB_FILE
+from neox_code.tokenizer.train_bpe import VOCAB_FILE
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def ranks(vocabulary: Path) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def folder(ranks: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Files of the published names that hold the small vocabulary."""
+    """Folder of files with the published names and the small vocabulary."""
     folder = tmp_path_factory.mktemp("tiktoken")
     lines = b"".join(base64.b64encode(token) + f" {rank}\n".encode() for rank, token in enumerate(ranks))
     for name in (*ENCODINGS, "own"):
@@ -31,7 +31,7 @@ def folder(ranks: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
-def test_a_local_file_gives_the_ids_of_the_library_and_every_text_back(
+def test_a_local_encoding_equals_the_library_and_round_trips(
     folder: Path, ranks: list[bytes], texts: list[str], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(published, "load_tiktoken_bpe", lambda *_, **__: {token: rank for rank, token in enumerate(ranks)})
@@ -47,14 +47,14 @@ def test_a_local_file_gives_the_ids_of_the_library_and_every_text_back(
     assert tokenizer.decode([tokenizer.eod_id]) == "<|endoftext|>"
 
 
-def test_gpt2s_encoding_of_the_ranks_is_that_of_the_vocabulary(folder: Path, gpt2: GPT2Tokenizer, texts: list[str]) -> None:
+def test_r50k_encoding_equals_the_gpt2_tokenizer(folder: Path, gpt2: GPT2Tokenizer, texts: list[str]) -> None:
     tokenizer = TiktokenTokenizer.from_encoding(str(folder / "r50k_base.tiktoken"))
     assert [[number + 3 for number in ids] for ids in tokenizer.encode_batch(texts[-60:])] == gpt2.encode_batch(texts[-60:])
 
 
-def test_other_names_gaps_and_surrogates_are_refused(folder: Path) -> None:
+def test_unknown_names_unused_ids_and_surrogates_are_refused(folder: Path) -> None:
     tokenizer = TiktokenTokenizer.from_encoding(str(folder / "cl100k_base.tiktoken"))
-    with pytest.raises(DataError, match="id 100200 is a gap in"):
+    with pytest.raises(DataError, match="id 100200 is unused in"):
         tokenizer.decode([5, 100200])
     with pytest.raises(DataError, match="id 100277 is not in"):
         tokenizer.decode([100277])
@@ -66,10 +66,10 @@ def test_other_names_gaps_and_surrogates_are_refused(folder: Path) -> None:
         TiktokenTokenizer.from_encoding("nonsense")
 
 
-def test_a_name_that_cannot_be_fetched_says_where_to_put_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_is_an_error_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(_: str) -> None:
         raise ConnectionError("no route")
 
     monkeypatch.setattr(tiktoken, "get_encoding", offline)
-    with pytest.raises(DataError, match=r"cl100k_base cannot be fetched: ConnectionError.*TIKTOKEN_CACHE_DIR"):
+    with pytest.raises(DataError, match=r"cl100k_base cannot be downloaded: ConnectionError.*TIKTOKEN_CACHE_DIR"):
         TiktokenTokenizer.from_encoding("cl100k_base")

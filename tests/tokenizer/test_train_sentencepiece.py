@@ -8,7 +8,7 @@ from neox_code.errors import DataError
 from neox_code.tokenizer.train_sentencepiece import MODEL_FILE, train_sentencepiece
 
 
-def test_the_model_gives_every_text_back_and_has_its_special_tokens_in_front(tmp_path: Path, texts: list[str]) -> None:
+def test_trained_model_round_trips_and_has_special_tokens_first(tmp_path: Path, texts: list[str]) -> None:
     tokenizer = train_sentencepiece(texts[:60], 1500, tmp_path)
     assert (tokenizer.vocab_size, tokenizer.eod_id, tokenizer.pad_id) == (1500, 0, 1)
     assert tokenizer.decode([0, 1, 2]) == "<|endoftext|><|padding|><|separator|>"
@@ -21,7 +21,7 @@ def test_the_model_gives_every_text_back_and_has_its_special_tokens_in_front(tmp
     assert [path.name for path in tmp_path.iterdir()] == [MODEL_FILE]
 
 
-def test_whitespace_tokens_are_pieces_of_their_own(tmp_path: Path, real_texts: list[str]) -> None:
+def test_whitespace_tokens_are_separate_pieces(tmp_path: Path, real_texts: list[str]) -> None:
     tokenizer = train_sentencepiece(real_texts[:20], 1000, tmp_path, whitespace_tokens=True)
     ids = tokenizer.encode("\t\tx" + " " * 14 + "=")
     assert [len(tokenizer.decode_bytes([number])) for number in ids] == [2, 1, 8, 4, 2, 1]
@@ -36,12 +36,12 @@ def test_the_same_texts_give_the_same_file_on_any_machine(
     assert (tmp_path / "1" / MODEL_FILE).read_bytes() == (tmp_path / "7" / MODEL_FILE).read_bytes()
 
 
-def test_a_sample_that_is_too_small_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no text to learn"):
+def test_a_too_small_sample_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="contains no text to learn"):
         train_sentencepiece([""], 1000, tmp_path)
-    with pytest.raises(DataError, match=r"SentencePiece learns no 5,000 pieces .*smaller --vocab-size"):
+    with pytest.raises(DataError, match=r"SentencePiece cannot learn 5,000 pieces .*smaller --vocab-size"):
         train_sentencepiece(["print(1)\n"], 5000, tmp_path)
-    with pytest.raises(DataError, match=r"learns no 264 pieces .* than required_chars.*Choose a larger --vocab-size\.$"):
+    with pytest.raises(DataError, match=r"cannot learn 264 pieces .* than required_chars.*Choose a larger --vocab-size\.$"):
         train_sentencepiece(["print(1)\n"], 264, tmp_path, whitespace_tokens=True)
     with pytest.raises(DataError, match=r"vocab_size \(263\) must be at least 264"):
         train_sentencepiece(["print(1)\n"], 263, tmp_path, whitespace_tokens=True)

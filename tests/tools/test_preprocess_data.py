@@ -17,7 +17,7 @@ from tokenizers import models, pre_tokenizers
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.identity import read_record
 from neox_code.data.indexed_dataset import IndexedDataset
-from neox_code.tokenizer.train import train_bpe
+from neox_code.tokenizer.train_bpe import train_bpe
 
 CONFIGS = [Path(__file__).parents[2] / "configs" / name for name in ("small.yml",)]
 TOOL = Path(__file__).parents[2] / "tools/preprocess_data.py"

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 from neox_code.corpus.description.document_figures import DocumentFigures, Sample, sampled_texts
 from neox_code.corpus.tokens.token_files import log_choice
-from neox_code.corpus.tokens.tokenize_piece import batches, check_encodable, utf8
+from neox_code.corpus.tokens.tokenize_piece import batches, check_encodable, encode_utf8
 from neox_code.errors import DataError
 from neox_code.logs import get_logger
-from neox_code.tokenizer.fast import GatedEncoder, IdsDiffer, first_choice
-from neox_code.tokenizer.newlines import line_ends
+from neox_code.tokenizer.fast import GatedEncoder, IdsDiffer, find_fastest_encoder
+from neox_code.tokenizer.newlines import select_newline_treatment
 from neox_code.tokenizer.protocol import Tokenizer
 
 log = get_logger(__name__)
@@ -74,12 +74,12 @@ def known_fertility(figures: DocumentFigures) -> dict[str, Fertility]:
 
 def sampled_fertility(folder: str | os.PathLike[str], sample: Sample, tokenizer: Tokenizer) -> dict[str, Fertility]:
     """Raises DataError naming a document that the vocabulary cannot hold; CR is LF where the vocabulary has none."""
-    encoder = first_choice(tokenizer)
+    encoder = find_fastest_encoder(tokenizer)
     while True:
         try:
             return encoded_fertility(folder, sample, tokenizer, encoder)
         except IdsDiffer as error:
-            encoder = first_choice(tokenizer, after=encoder)
+            encoder = find_fastest_encoder(tokenizer, after=encoder)
             log.warning("%s: counting again with %s", error, encoder)
 
 
@@ -88,7 +88,7 @@ def encoded_fertility(
 ) -> dict[str, Fertility]:
     result: dict[str, Fertility] = defaultdict(Fertility)
     encoder = GatedEncoder(tokenizer, encoder_name)
-    treat = line_ends(tokenizer)
+    treat = select_newline_treatment(tokenizer)
     for batch in batches(Entry(language, treat(text, place), place) for language, text, place in sampled_texts(folder, sample)):
         try:
             _, lengths = encoder.encode([entry.text for entry in batch], [entry.language for entry in batch])
@@ -97,6 +97,6 @@ def encoded_fertility(
                 check_encodable(entry.text, entry.place, tokenizer)
             raise
         for entry, tokens in zip(batch, lengths.tolist(), strict=True):
-            result[entry.language].add(len(utf8(entry.text)), tokens)
+            result[entry.language].add(len(encode_utf8(entry.text)), tokens)
     log_choice(encoder.name, encoder.compared.documents, sum(fertility.documents for fertility in result.values()))
     return dict(result)

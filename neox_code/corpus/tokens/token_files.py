@@ -41,7 +41,7 @@ from neox_code.files import atomic_file, folder_lock, read_json, write_json
 from neox_code.logs import get_logger, progress, si
 from neox_code.processes.workers import Workers, available_cores
 from neox_code.tokenizer.comparison import describe_vocabulary
-from neox_code.tokenizer.fast import IdsDiffer, first_choice, first_guess
+from neox_code.tokenizer.fast import IdsDiffer, find_fastest_encoder, guess_fastest_encoder
 from neox_code.tokenizer.protocol import Tokenizer
 
 log = get_logger(__name__)
@@ -151,7 +151,7 @@ def run_gated(
         try:
             reports = run_pieces(work, title, pieces, workers, bar)
         except IdsDiffer as difference:
-            encoder = first_choice(tokenizer, after=encoder)
+            encoder = find_fastest_encoder(tokenizer, after=encoder)
             log.warning("encoder | %s; beginning again with %s", difference, encoder)
             clear(work)
             write_key(work, key_of(pieces, tokenizer, writing), encoder)
@@ -168,7 +168,7 @@ def begin(work: Path, pieces: Sequence[Piece], tokenizer: Tokenizer, writing: Wr
     if found.get("key") == key:
         return found["encoder"]
     clear(work)
-    encoder = first_guess(tokenizer)
+    encoder = guess_fastest_encoder(tokenizer)
     write_key(work, key, encoder)
     return encoder
 

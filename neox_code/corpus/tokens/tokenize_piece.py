@@ -27,7 +27,7 @@ from neox_code.corpus.tokens.text_pieces import MOST_NAMED, SKIP_REMEDY, Piece, 
 from neox_code.data.indexed_dataset import IndexedDatasetWriter, best_dtype
 from neox_code.errors import ConfigError, DataError
 from neox_code.files import write_text
-from neox_code.tokenizer.byte_level import ByteLevelTokenizer, utf8
+from neox_code.tokenizer.byte_level import ByteLevelTokenizer, encode_utf8
 from neox_code.tokenizer.fast import GatedEncoder
 from neox_code.tokenizer.newlines import NEWLINES
 from neox_code.tokenizer.protocol import Tokenizer
@@ -262,7 +262,7 @@ def count(
         if not num_tokens:
             counted.empty += 1
             continue
-        data = utf8(entry.text)
+        data = encode_utf8(entry.text)
         counted.documents += 1
         counted.bytes += len(data)
         counted.tokens += num_tokens

@@ -20,7 +20,7 @@ from neox_code.corpus.tokens.token_files import Bar, CountsByLanguage, forget, w
 from neox_code.corpus.tokens.tokenize_piece import Writing, batches, check_encodable
 from neox_code.errors import DataError
 from neox_code.files import write_json
-from neox_code.tokenizer.newlines import default_newlines, line_ends
+from neox_code.tokenizer.newlines import choose_default_newlines, select_newline_treatment
 from neox_code.tokenizer.protocol import Tokenizer
 
 TOKENS_FILE = "tokens.json"
@@ -73,7 +73,7 @@ def tokenize_corpus(
     summary_file.unlink(missing_ok=True)
     counts, prefixes = {}, []
     for split in splits:
-        writing = Writing(append_eod, newlines or default_newlines(tokenizer), split in by_language, ftfy, skip_unencodable)
+        writing = Writing(append_eod, newlines or choose_default_newlines(tokenizer), split in by_language, ftfy, skip_unencodable)
 
         def prefix_of(language: str | None, split: str = split) -> Path:
             return output / f"{name_prefix}{token_file_name(split, language)}"
@@ -106,7 +106,7 @@ def encode_documents(
     documents: Iterable[Document], tokenizer: Tokenizer, newlines: str | None = None
 ) -> Iterator[tuple[Document, list[int] | DataError]]:
     """Yield each document with its ids, in order, encoded in batches; with the error that names it where it cannot be encoded."""
-    treat = line_ends(tokenizer, newlines)
+    treat = select_newline_treatment(tokenizer, newlines)
 
     def place_of(document: Document) -> str:
         return f"{document.repository}/{document.path}"

@@ -22,7 +22,7 @@ from neox_code.data.indexed_dataset import IndexedDataset
 from neox_code.errors import DataError
 from neox_code.tokenizer import fast
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
-from neox_code.tokenizer.train import train_bpe
+from neox_code.tokenizer.train_bpe import train_bpe
 
 WRITING = Writing(append_eod=True, newlines="keep")
 

@@ -14,7 +14,7 @@ from neox_code.data.indexed_dataset import IndexedDataset
 from neox_code.errors import DataError
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.huggingface import HFTokenizer
-from neox_code.tokenizer.train import TOKENIZER_FILE, train_bpe
+from neox_code.tokenizer.train_bpe import TOKENIZER_FILE, train_bpe
 
 NASTY = ["a\r\nb\r", "\ufeff\tx", "😀 é e\u0301 \0", "s = '<|endoftext|>'\n", "\n", " " * 5000]
 
@@ -107,7 +107,7 @@ def test_text_that_the_vocabulary_cannot_hold_names_the_document_and_leaves_no_s
     documents = write_corpus(tmp_path / "corpus", {"train": {"C": ["fine\n", "dos\r\n"]}})
     tokenize_corpus(tmp_path / "corpus", tmp_path / "tokens", tokenizer)
     before = (tmp_path / "tokens/train_text_document.bin").read_bytes()
-    with pytest.raises(DataError, match=r"project-of-train/C-1\.txt: the text holds byte 0x0D 1 times"):
+    with pytest.raises(DataError, match=r"project-of-train/C-1\.txt: the text contains byte 0x0D 1 times"):
         tokenize_corpus(tmp_path / "corpus", tmp_path / "tokens", without, newlines="keep")
     assert not (tmp_path / "tokens/train_text_document.work").exists()
     with pytest.raises(DataError, match=r"project-of-train/C-1\.txt has line ends with CR"):
@@ -121,7 +121,7 @@ def test_text_that_the_vocabulary_cannot_hold_names_the_document_and_leaves_no_s
     assert [ids for _, ids in encode_documents(documents, without)] == [ids[:-1].tolist() for ids in dataset]
     (_, fine), (_, dos) = encode_documents(documents, without, newlines="keep")
     assert fine == dataset[0][:-1].tolist()
-    assert str(dos).startswith("project-of-train/C-1.txt: the text holds byte 0x0D 1 times")
+    assert str(dos).startswith("project-of-train/C-1.txt: the text contains byte 0x0D 1 times")
 
 
 def test_splits_that_are_written_are_not_written_again_after_an_interruption(

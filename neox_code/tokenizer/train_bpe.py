@@ -1,12 +1,12 @@
-"""Learns a byte-level BPE vocabulary from texts.
+"""Training of a byte-level BPE vocabulary.
 
     documents = sample_documents(iter_documents("corpus", "train"), fraction=0.05, seed=1234)
     tokenizer = train_bpe((document.text for document in documents), vocab_size=50_257, output="vocabulary")
 
-The vocabulary has, in this order, the three special tokens, the 256 bytes, and what the merges make. Its three files hold the same
-thing for different readers: `code-vocab.json` with `code-merges.txt` (GPT2BPETokenizer) and `tokenizer.json` (HFTokenizer).
-With `whitespace_tokens` GPT-Code-Clippy's four (two tabs; two, four and eight spaces) are its last entries: ordinary tokens, the
-longest taken wherever it occurs, which only tokenizer.json can say. The same texts in any order give the same bytes.
+The vocabulary contains, in this order, the three special tokens, the 256 bytes, and the merged tokens. Two formats are written:
+`code-vocab.json` with `code-merges.txt` (GPT2BPETokenizer), and `tokenizer.json` (HFTokenizer). With `whitespace_tokens` the last
+entries are GPT-Code-Clippy's four whitespace tokens (two tabs; two, four and eight spaces). They are ordinary tokens, the longest
+match is encoded first, and only tokenizer.json can express this. The same texts in any order give the same bytes.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from neox_code.errors import DataError
 from neox_code.files import atomic_file, write_text
 from neox_code.logs import get_logger, si
 from neox_code.tokenizer.byte_level import SPECIAL_TOKENS, ByteLevelTokenizer, byte_alphabet
-from neox_code.tokenizer.gpt2 import GPT2Tokenizer, Merge, byte_level_backend
+from neox_code.tokenizer.gpt2 import GPT2Tokenizer, Merge, build_byte_level_backend
 from neox_code.tokenizer.huggingface import HFTokenizer
 from neox_code.tokenizer.merges import learn_merges
 from neox_code.tokenizer.sample_file import SampleFile
@@ -36,13 +36,13 @@ MERGE_FILE = "code-merges.txt"
 TOKENIZER_FILE = "tokenizer.json"
 
 WHITESPACE_TOKENS = ("\t\t", " " * 2, " " * 4, " " * 8)
-"""In the order of their ids, the last of the vocabulary."""
+"""In the order of their ids, which are the last ids of the vocabulary."""
 
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
 
 
 class SampledDocument(Protocol):
-    """What a sample is drawn by; neox_code.corpus.shards.Document has it."""
+    """Fields of a document that sampling needs, for example of neox_code.corpus.shards.Document."""
 
     @property
     def sha256(self) -> str: ...
@@ -62,11 +62,11 @@ def train_bpe(
     min_frequency: int = 2,
     whitespace_tokens: bool = False,
 ) -> ByteLevelTokenizer:
-    """Learns a vocabulary of `vocab_size` entries, writes its files into the folder `output`, and returns it as read back.
+    """Learn a vocabulary of `vocab_size` entries, write its files to the folder `output`, and return the tokenizer read from it.
 
-    A pair of tokens that occurs fewer than `min_frequency` times is not merged: a small sample gives a smaller vocabulary,
-    and a log line says so. The name of a special token inside a text is text. While it learns, the texts lie in OUTPUT.sample.
-    Raises DataError where there is no text, or `vocab_size` has no room for special tokens and bytes.
+    A pair of tokens that occurs fewer than `min_frequency` times is not merged: a small sample gives a smaller vocabulary and a
+    warning. The name of a special token inside a text is ordinary text. During training the texts are stored in OUTPUT.sample.
+    Raise DataError if there is no text, or if `vocab_size` is too small for the special tokens and bytes.
     """
     output = Path(output)
     added = WHITESPACE_TOKENS if whitespace_tokens else ()
@@ -74,16 +74,16 @@ def train_bpe(
     if vocab_size < smallest:
         raise DataError(
             f"vocab_size ({vocab_size:,}) must be at least {smallest}: {len(SPECIAL_TOKENS)} special tokens, 256 bytes"
-            f"{', 4 of whitespace' if added else ''}. "
+            f"{', 4 whitespace tokens' if added else ''}. "
             "Choose a larger one; usual are 8,192 for a small corpus and 50,257 for a large one."
         )
     with SampleFile(sample_path(output), texts) as sample:
-        announce(sample, vocab_size)
+        log_sample(sample, vocab_size)
         merges = learn_merges(sample, vocab_size - smallest, min_frequency)
-    backend = trained_backend(merges, added)
+    backend = build_trained_backend(merges, added)
     if backend.get_vocab_size() < vocab_size:
         log.warning(
-            "vocabulary | %s of %s entries: no further pair of tokens occurs %d times in the sample. Give it more text for more.",
+            "vocabulary | %s of %s entries: no further pair of tokens occurs %d times in the sample. Use a larger sample for more.",
             f"{backend.get_vocab_size():,}",
             f"{vocab_size:,}",
             min_frequency,
@@ -95,25 +95,25 @@ def sample_path(output: Path) -> Path:
     return output.with_name(output.name + ".sample")
 
 
-def announce(sample: SampleFile, vocab_size: int) -> None:
-    """Raises DataError where there is no text."""
+def log_sample(sample: SampleFile, vocab_size: int) -> None:
+    """Log the size of the sample. Raise DataError if it is empty."""
     if not sample.num_texts:
-        raise DataError("the sample holds no text to learn a vocabulary from. Give a larger fraction, or another folder.")
+        raise DataError("the sample contains no text to learn a vocabulary from. Give a larger fraction, or another folder.")
     size = f"{sample.num_texts:,} documents, {si(sample.num_bytes)}B"
     log.info("vocabulary | learning up to %s entries from %s", f"{vocab_size:,}", size)
 
 
-def trained_backend(merges: Sequence[Merge], whitespace_tokens: Sequence[str]) -> Backend:
-    """The vocabulary of the merges: special tokens, bytes, what the merges make, and last the whitespace."""
+def build_trained_backend(merges: Sequence[Merge], whitespace_tokens: Sequence[str]) -> Backend:
+    """Return a backend with the vocabulary: special tokens, bytes, merged tokens, whitespace tokens."""
     tokens = dict.fromkeys([*SPECIAL_TOKENS, *byte_alphabet(), *(left + right for left, right in merges)])
-    backend = byte_level_backend({token: number for number, token in enumerate(tokens)}, merges)
+    backend = build_byte_level_backend({token: number for number, token in enumerate(tokens)}, merges)
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS])
     backend.add_tokens([AddedToken(token, special=False, normalized=False) for token in whitespace_tokens])
     return backend
 
 
 def write_whitespace_vocabulary(backend: Backend, output: Path) -> HFTokenizer:
-    """Writes tokenizer.json alone: vocab.json and merges.txt cannot say that a text is cut at whitespace tokens first."""
+    """Write only tokenizer.json, because vocab.json and merges.txt cannot express that whitespace tokens are matched first."""
     write_text(output / TOKENIZER_FILE, backend.to_str(pretty=True) + "\n")
     for name in (VOCAB_FILE, MERGE_FILE):
         (output / name).unlink(missing_ok=True)
@@ -121,7 +121,7 @@ def write_whitespace_vocabulary(backend: Backend, output: Path) -> HFTokenizer:
 
 
 def write_vocabulary(backend: Backend, output: Path) -> GPT2Tokenizer:
-    """Writes the three files, which take their names together, tokenizer.json last."""
+    """Write the three files and give them their names when all are complete, tokenizer.json last."""
     description: dict[str, Any] = json.loads(backend.to_str())
     vocabulary = dict(sorted(description["model"]["vocab"].items(), key=lambda item: item[1]))
     merges = "".join(f"{left} {right}\n" for left, right in description["model"]["merges"])
@@ -139,21 +139,21 @@ def write_vocabulary(backend: Backend, output: Path) -> GPT2Tokenizer:
 def sample_documents(
     documents: Iterable[DocumentT], *, fraction: float = 1.0, max_bytes: int | None = None, seed: int = 1234
 ) -> Iterator[DocumentT]:
-    """A random sample that depends on the documents' hashes and the seed, not on their order.
+    """Yield a random sample that depends on the documents' hashes and the seed, not on their order.
 
-    Each document has a number between 0 and 1; those below `fraction` are taken. With `max_bytes` they are taken in the order of
-    their numbers until the first that does not fit, and the sample is held in memory.
+    Each document has a sampling number between 0 and 1; the documents below `fraction` are selected. With `max_bytes` they are
+    yielded in the order of these numbers until one exceeds `max_bytes`, and the sample is held in memory.
     """
-    chosen = (document for document in documents if sampling_number(document.sha256, seed) < fraction)
-    return chosen if max_bytes is None else iter(first_bytes(chosen, max_bytes, seed))
+    selected = (document for document in documents if draw_number(document.sha256, seed) < fraction)
+    return selected if max_bytes is None else iter(select_up_to(selected, max_bytes, seed))
 
 
-def first_bytes(documents: Iterable[DocumentT], max_bytes: int, seed: int) -> list[DocumentT]:
-    """The documents with the smallest numbers, as many as `max_bytes` hold, in the order of their numbers."""
+def select_up_to(documents: Iterable[DocumentT], max_bytes: int, seed: int) -> list[DocumentT]:
+    """Return the documents with the smallest sampling numbers, in their order, up to `max_bytes` in total."""
     heap: list[tuple[float, int, DocumentT]] = []
     num_bytes, bound = 0, 1.0
     for index, document in enumerate(documents):
-        number = sampling_number(document.sha256, seed)
+        number = draw_number(document.sha256, seed)
         if number >= bound:
             continue
         heapq.heappush(heap, (-number, index, document))
@@ -165,7 +165,7 @@ def first_bytes(documents: Iterable[DocumentT], max_bytes: int, seed: int) -> li
     return [document for _, _, document in sorted(heap, key=lambda entry: (-entry[0], entry[1]))]
 
 
-def sampling_number(sha256: str, seed: int) -> float:
-    """A number in [0, 1) that is uniform over documents and fixed for a document and a seed."""
+def draw_number(sha256: str, seed: int) -> float:
+    """Return a number in [0, 1) that is uniform over documents and fixed for a document and a seed."""
     digest = hashlib.blake2b(f"{seed}:{sha256}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
