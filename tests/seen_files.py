@@ -77,7 +77,7 @@ def write_seen_files(folder: Path, rows: Sequence[Row], rows_per_group: int = 10
 
 
 def random_rows(number: int, seed: int = 0) -> list[Row]:
-    """Files of all fates, in three languages and 40 repositories."""
+    """Files of all outcomes, in three languages and 40 repositories."""
     choose = random.Random(seed)
     rows = []
     for index in range(number):

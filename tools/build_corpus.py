@@ -40,7 +40,7 @@ from neox_code.config.command_line import (
     report_figures,
     user_path,
 )
-from neox_code.corpus.description.summary_table import language_table, show_corpus
+from neox_code.corpus.description.summary_table import print_corpus_table, summarize_languages
 from neox_code.corpus.executors.options import add_executor_options, build_executor
 from neox_code.corpus.pipeline.build import POLYCODER_SHARES, build_corpus
 from neox_code.corpus.pipeline.plan import canonical_arguments
@@ -74,10 +74,10 @@ def main(argv: Sequence[str]) -> int:
             overwrite=arguments.overwrite,
         )
         console = Console()
-        show_corpus(console, summary)
+        print_corpus_table(console, summary)
         console.print(f"{summary.kept_files:,} files, {summary.kept_bytes / 1e6:,.1f} MB in {arguments.output}", highlight=False)
         figures |= {"corpus": arguments.output, "recipe": summary.recipe, "files": summary.kept_files, "bytes": summary.kept_bytes}
-        figures["languages"] = [dataclasses.asdict(row) for row in language_table(summary)]
+        figures["languages"] = [dataclasses.asdict(row) for row in summarize_languages(summary)]
     return 0
 
 

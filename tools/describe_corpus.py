@@ -19,10 +19,10 @@ from rich.console import Console
 
 from neox_code.config.command_line import Parser, add_json_option, positive_number, report_figures
 from neox_code.config.data import DataConfig
-from neox_code.corpus.description.console import show_description
+from neox_code.corpus.description.console import print_description
 from neox_code.corpus.description.describe import SAMPLE_BYTES, SEED, describe
 from neox_code.corpus.description.page import write_page
-from neox_code.corpus.description.tables import Table, tables
+from neox_code.corpus.description.tables import Table, make_tables
 from neox_code.errors import ConfigError, run_command
 from neox_code.tokenizer.gpt2 import MERGE_FILE_READERS
 from neox_code.tokenizer.protocol import Tokenizer
@@ -38,11 +38,11 @@ def main(argv: Sequence[str]) -> int:
     with report_figures(arguments.json) as figures:
         description = describe(arguments.corpus, tokenizer, int(arguments.sample_megabytes * 1e6), arguments.seed)
         console = Console()
-        show_description(console, description)
+        print_description(console, description)
         write_page(description, output)
         console.print(f"\nThe page is {output}", highlight=False, markup=False, soft_wrap=True)
         figures |= {"corpus": arguments.corpus, "recipe": description.summary.recipe, "page": output}
-        figures |= {key: table_rows(table) for key, table in tables(description).items()}
+        figures |= {key: table_rows(table) for key, table in make_tables(description).items()}
     return 0
 
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from neox_code.config.command_line import Parser, add_json_option, report_figures
 from neox_code.config.yaml_merge import config_path
-from neox_code.corpus.description.summary_table import show_corpus
+from neox_code.corpus.description.summary_table import print_corpus_table
 from neox_code.corpus.shards import load_summary
 from neox_code.corpus.sources.find import LOCAL
 from neox_code.errors import run_command
@@ -77,7 +77,7 @@ def job_figures(job: MainJob) -> dict[str, Any]:
 def print_results(job: MainJob, records: Sequence[Record]) -> None:
     """Print the figures of the finished stages and the commands to continue with."""
     console = Console(highlight=False)
-    show_corpus(console, load_summary(job.corpus))
+    print_corpus_table(console, load_summary(job.corpus))
     console.print(stage_table(records))
     heldout = job.heldout()
     for row in heldout.languages if heldout else ():

@@ -1,26 +1,26 @@
-"""The geometry of a line chart: where lines, ticks and labels stand in a drawing of a given size. No markup.
+"""The geometry of a line chart: positions of curves, ticks and labels in a drawing of a drawn size, without markup.
 
-chart = line_chart({"training": [(10, 5.2), (20, 4.1)], "validation": [(20, 4.3)]})
-chart.lines[0].path, chart.x_ticks[0].position, chart.x_ticks[0].label
+chart = make_line_chart({"training": [(10, 5.2), (20, 4.1)], "validation": [(20, 4.3)]})
+chart.curves[0].path, chart.x_ticks[0].position, chart.x_ticks[0].label
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from neox_code.pages.ticks import Tick, round_values
+from neox_code.pages.ticks import Tick, choose_tick_values
 
 Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Line:
+class Curve:
     name: str
     points: tuple[Point, ...]
     """Pixels from the left and from the top."""
 
     @property
     def path(self) -> str:
-        """As an SVG polyline has it."""
+        """The points in the format of an SVG polyline."""
         return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.points)
 
 
@@ -36,21 +36,21 @@ class LineChart:
     bottom: float
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
-    lines: tuple[Line, ...]
+    curves: tuple[Curve, ...]
 
 
-def line_chart(series: Mapping[str, Sequence[Point]], width: int = 1000, height: int = 320) -> LineChart:
-    """A line for each series with points, in one pair of axes: x from 0, y around the values."""
-    given = {name: points for name, points in series.items() if points}
-    x_values = round_values(0, max((x for points in given.values() for x, _ in points), default=1))
-    heights = [y for points in given.values() for _, y in points] or [0.0, 1.0]
-    y_values = round_values(min(heights), max(heights))
+def make_line_chart(series: Mapping[str, Sequence[Point]], width: int = 1000, height: int = 320) -> LineChart:
+    """Return a chart with a curve for each series that has points; x begins at 0, y spans the values."""
+    drawn = {name: points for name, points in series.items() if points}
+    x_values = choose_tick_values(0, max((x for points in drawn.values() for x, _ in points), default=1))
+    heights = [y for points in drawn.values() for _, y in points] or [0.0, 1.0]
+    y_values = choose_tick_values(min(heights), max(heights))
     left, right, top, bottom = 48.0, width - 16.0, 12.0, height - 44.0
 
-    def across(x: float) -> float:
+    def to_x(x: float) -> float:
         return left + (right - left) * (x - x_values[0]) / (x_values[-1] - x_values[0])
 
-    def down(y: float) -> float:
+    def to_y(y: float) -> float:
         return bottom - (bottom - top) * (y - y_values[0]) / (y_values[-1] - y_values[0])
 
     return LineChart(
@@ -60,7 +60,7 @@ def line_chart(series: Mapping[str, Sequence[Point]], width: int = 1000, height:
         right,
         top,
         bottom,
-        tuple(Tick(across(x), f"{x:,g}") for x in x_values),
-        tuple(Tick(down(y), f"{y:,g}") for y in y_values),
-        tuple(Line(name, tuple((across(x), down(y)) for x, y in points)) for name, points in given.items()),
+        tuple(Tick(to_x(x), f"{x:,g}") for x in x_values),
+        tuple(Tick(to_y(y), f"{y:,g}") for y in y_values),
+        tuple(Curve(name, tuple((to_x(x), to_y(y)) for x, y in points)) for name, points in drawn.items()),
     )

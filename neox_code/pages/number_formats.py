@@ -1,6 +1,6 @@
-"""How figures and names are written, on the console and on the page.
+"""Formats of numbers and names on the console and on HTML pages.
 
-written(0.1234, "share"), size(345_678), name("a\\x1b[2J.py")          # "12.3%", "345.7 kB", "a\\\\x1b[2J.py"
+format_value(0.1234, "share"), format_size(345_678), format_name("a\\x1b[2J.py")          # "12.3%", "345.7 kB", "a\\\\x1b[2J.py"
 """
 
 from collections.abc import Callable
@@ -13,17 +13,19 @@ UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 LONGEST_NAME = 160
 
 
-def written(value: Any, kind: Kind) -> str:
-    """
-    >>> [written(value, kind) for value, kind in ((None, "count"), (1234, "count"), (0.1234, "share"), (3.4567, "ratio"))]
+def format_value(value: Any, kind: Kind) -> str:
+    """Return a value in the format of its kind; None is NOTHING.
+
+    >>> [format_value(value, kind) for value, kind in ((None, "count"), (1234, "count"), (0.1234, "share"), (3.4567, "ratio"))]
     ['-', '1,234', '12.3%', '3.46']
     """
-    return NOTHING if value is None else WRITTEN[kind](value)
+    return NOTHING if value is None else FORMATS[kind](value)
 
 
-def size(num_bytes: float) -> str:
-    """
-    >>> size(12_345_678_901), size(345_678), size(4_321), size(432), size(999_999)
+def format_size(num_bytes: float) -> str:
+    """Return a number of bytes in decimal units.
+
+    >>> format_size(12_345_678_901), format_size(345_678), format_size(4_321), format_size(432), format_size(999_999)
     ('12.3 GB', '345.7 kB', '4.3 kB', '432 B', '1.0 MB')
     """
     unit = 0
@@ -32,11 +34,11 @@ def size(num_bytes: float) -> str:
     return f"{num_bytes:,.{1 if unit else 0}f} {UNITS[unit]}"
 
 
-def millions(count: int) -> str:
-    """In three digits.
+def format_millions(count: int) -> str:
+    """Return a count in three digits, in millions or billions if large.
 
-    >>> millions(12_345), millions(1_450_000), millions(12_345_678), millions(999_999_999), millions(12_345_678_901_234)
-    ('12,345', '1.45 M', '12.3 M', '1 G', '12,300 G')
+    >>> [format_millions(count) for count in (12_345, 1_450_000, 12_345_678, 999_999_999, 12_345_678_901_234)]
+    ['12,345', '1.45 M', '12.3 M', '1 G', '12,300 G']
     """
     rounded = float(f"{count:.3g}")
     if rounded < 1e6:
@@ -44,9 +46,10 @@ def millions(count: int) -> str:
     return f"{rounded / 1e6:g} M" if rounded < 1e9 else f"{rounded / 1e9:,g} G"
 
 
-def percent(share: float) -> str:
-    """
-    >>> percent(1), percent(0.5), percent(0.0001), percent(0)
+def format_percent(share: float) -> str:
+    """Return a share of 0 to 1 in percent.
+
+    >>> format_percent(1), format_percent(0.5), format_percent(0.0001), format_percent(0)
     ('100%', '50.0%', 'under 0.1%', '0%')
     """
     if share in (0, 1):
@@ -54,32 +57,32 @@ def percent(share: float) -> str:
     return f"{share:.1%}" if share >= 0.0005 else "under 0.1%"
 
 
-def name(text: str) -> str:
-    """A name that anybody gave, printable, and without its middle where it is long.
+def format_name(text: str) -> str:
+    """Return a name from an untrusted source, printable, and without its middle if it is long.
 
-    >>> len(name("x" * 5000)), len(name("\\u202e" * 5000))
+    >>> len(format_name("x" * 5000)), len(format_name("\\u202e" * 5000))
     (160, 161)
     """
     if len(text) > LONGEST_NAME:
         half = LONGEST_NAME // 2
         text = f"{text[: half - 1]}…{text[-half:]}"
-    shown = visible(text)
-    return shown if len(shown) <= 2 * LONGEST_NAME else f"{shown[:LONGEST_NAME]}…"
+    escaped = escape_invisible(text)
+    return escaped if len(escaped) <= 2 * LONGEST_NAME else f"{escaped[:LONGEST_NAME]}…"
 
 
-def visible(text: str) -> str:
-    """Signs that act on a terminal, or turn the direction of writing, as escapes.
+def escape_invisible(text: str) -> str:
+    """Return text with escapes for characters that control a terminal or reverse the direction of writing.
 
-    >>> visible("a\\x1b[2J\\u202eb.py"), visible("caf\\u00e9")
+    >>> escape_invisible("a\\x1b[2J\\u202eb.py"), escape_invisible("caf\\u00e9")
     ('a\\\\x1b[2J\\\\u202eb.py', 'café')
     """
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+    return "".join(character if character.isprintable() else character.encode("unicode_escape").decode() for character in text)
 
 
-WRITTEN: dict[Kind, Callable[[Any], str]] = {
-    "name": name,
+FORMATS: dict[Kind, Callable[[Any], str]] = {
+    "name": format_name,
     "count": "{:,}".format,
-    "bytes": size,
-    "share": percent,
+    "bytes": format_size,
+    "share": format_percent,
     "ratio": "{:.2f}".format,
 }

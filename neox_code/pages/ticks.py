@@ -1,6 +1,6 @@
-"""Where the ticks of a chart's axis stand.
+"""Values for the ticks of a chart's axis.
 
-round_values(0, 700)[-1]                # 700
+choose_tick_values(0, 700)[-1]                # 700
 """
 
 import math
@@ -13,10 +13,10 @@ class Tick:
     label: str
 
 
-def round_values(low: float, high: float, most: int = 8) -> list[float]:
-    """At most `most` multiples of 1, 2 or 5 times a power of ten, the first at or under `low` and the last at or over `high`.
+def choose_tick_values(low: float, high: float, most: int = 8) -> list[float]:
+    """Return at most `most` multiples of 1, 2 or 5 times a power of ten; the first is <= `low`, the last >= `high`.
 
-    >>> round_values(0, 700), round_values(3.1, 9.0), round_values(2, 2)
+    >>> choose_tick_values(0, 700), choose_tick_values(3.1, 9.0), choose_tick_values(2, 2)
     ([0, 100, 200, 300, 400, 500, 600, 700], [3, 4, 5, 6, 7, 8, 9], [2, 2.1])
     """
     span = (high - low) or 1.0
@@ -25,13 +25,13 @@ def round_values(low: float, high: float, most: int = 8) -> list[float]:
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
         if last - first < most:
             break
-    return [plain(index * step) for index in range(first, max(last, first + 1) + 1)]
+    return [remove_float_error(index * step) for index in range(first, max(last, first + 1) + 1)]
 
 
-def plain(value: float) -> float:
-    """Without the last digits that binary fractions leave.
+def remove_float_error(value: float) -> float:
+    """Return the value without the error digits of binary fractions.
 
-    >>> plain(0.1 * 3), plain(4.0)
+    >>> remove_float_error(0.1 * 3), remove_float_error(4.0)
     (0.3, 4)
     """
     rounded = round(value, 10)

@@ -16,13 +16,19 @@ from typing import Any
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.size import parameters
-from neox_code.corpus.description.summary_table import Amount, corpus_notes, drop_reasons, language_table, total_row
+from neox_code.corpus.description.summary_table import (
+    Amount,
+    format_corpus_notes,
+    list_drop_reasons,
+    summarize_languages,
+    summarize_total,
+)
 from neox_code.corpus.shards import CorpusSummary
 from neox_code.evaluation.heldout_result import HeldoutResult, LanguageResult
 from neox_code.files import write_text
-from neox_code.pages.line_chart import Point, line_chart
-from neox_code.pages.number_formats import name, size
-from neox_code.pages.templates import page_environment
+from neox_code.pages.line_chart import Point, make_line_chart
+from neox_code.pages.number_formats import format_name, format_size
+from neox_code.pages.templates import make_page_environment
 from neox_code.processes.workers import available_cores
 
 TEMPLATE = "report.html"
@@ -74,18 +80,18 @@ def write_report(findings: Findings, path: str | os.PathLike[str]) -> None:
 
 def render(findings: Findings) -> str:
     """The page's HTML."""
-    environment = page_environment(__package__)
-    environment.filters |= {"name": name, "size": size, "duration": duration}
-    corpus = language_table(findings.corpus)
+    environment = make_page_environment(__package__)
+    environment.filters |= {"name": format_name, "size": format_size, "duration": duration}
+    corpus = summarize_languages(findings.corpus)
     judged = findings.heldout.languages if findings.heldout else ()
     return environment.get_template(TEMPLATE).render(
         summary=findings.corpus,
         languages=corpus,
-        total=total_row(findings.corpus),
-        reasons=drop_reasons(corpus),
+        total=summarize_total(findings.corpus),
+        reasons=list_drop_reasons(corpus),
         nothing=Amount(),
-        notes=corpus_notes(findings.corpus),
-        losses=line_chart({name: losses(findings.metrics, key) for name, key in LOSSES.items()}),
+        notes=format_corpus_notes(findings.corpus),
+        losses=make_line_chart({name: losses(findings.metrics, key) for name, key in LOSSES.items()}),
         last_losses={name: points[-1][1] for name, key in LOSSES.items() if (points := losses(findings.metrics, key))},
         heldout=findings.heldout,
         judges=JUDGES,

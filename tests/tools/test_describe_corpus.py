@@ -51,7 +51,7 @@ def test_tables_are_printed_and_the_page_is_written(corpus: Path, tmp_path: Path
     figures = json.loads(as_json.stdout)
     assert (figures["corpus"], figures["page"]) == (str(corpus), str(tmp_path / "report.html"))
     kept_files = sum(row["verdict"] == "kept" for row in read_manifest(corpus).to_pylist())
-    assert [row["files"] for row in figures["verdicts"] if "kept" in row.values()] == [kept_files]
+    assert [row["files"] for row in figures["decisions"] if "kept" in row.values()] == [kept_files]
     assert done.stdout == as_json.stderr[as_json.stderr.index("corpus mine") :]
     page = (tmp_path / "report.html").read_text()
     assert page.startswith("<!DOCTYPE html>") and page.rstrip().endswith("</html>")

@@ -1,8 +1,8 @@
-"""Files and bytes, counted by the values of some columns, a table at a time.
+"""Count files and bytes by the values of some columns, one table at a time.
 
-amounts = Amounts("language", "verdict")
+amounts = Amounts("language", "split")
 amounts.add(rows)                                      # a table with these columns and `bytes`
-amounts.by("verdict", language="Python")["kept"].files
+amounts.group_by("split", language="Python")["train"].files
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ OTHERS = "(others)"
 
 
 class Amounts:
-    """In memory stay the values that occur together: at most `most` of these, what comes later is counted as OTHERS."""
+    """Sums for each combination of the columns' values; after the first `most` combinations, new ones are counted as OTHERS."""
 
     def __init__(self, *columns: str, most: int = 1_000_000):
         self._columns = columns
@@ -24,6 +24,7 @@ class Amounts:
         self._counted: dict[tuple[Any, ...], list[int]] = {}
 
     def add(self, rows: pa.Table) -> None:
+        """Add rows with the columns and `bytes`."""
         if not len(rows):
             return
         grouped = rows.group_by(list(self._columns), use_threads=False).aggregate([([], "count_all"), ("bytes", "sum")])
@@ -38,10 +39,10 @@ class Amounts:
     def __len__(self) -> int:
         return len(self._counted)
 
-    def by(self, *columns: str, where: Callable[[dict[str, Any]], bool] | None = None, **values: Any) -> dict[Any, Amount]:
-        """Sums by the values of one column, or by tuples of several, the largest number of files first.
+    def group_by(self, *columns: str, where: Callable[[dict[str, Any]], bool] | None = None, **values: Any) -> dict[Any, Amount]:
+        """Return the sums for each value of one column, or for each tuple of several, the largest number of files first.
 
-        Only where other columns have the `values`, and `where` says so of a row.
+        Only combinations that have the `values` in other columns and pass `where`, a function of the row, are summed.
         """
         result: dict[Any, Amount] = {}
         for key, (files, num_bytes) in self._counted.items():
@@ -52,4 +53,4 @@ class Amounts:
         return dict(sorted(result.items(), key=lambda item: (-item[1].files, -item[1].bytes, str(item[0]))))
 
     def total(self, where: Callable[[dict[str, Any]], bool] | None = None, **values: Any) -> Amount:
-        return sum(self.by(self._columns[0], where=where, **values).values(), Amount())
+        return sum(self.group_by(self._columns[0], where=where, **values).values(), Amount())

@@ -1,7 +1,7 @@
-"""All that there is to say about a corpus, counted in one pass over its manifest and one over its shards.
+"""All figures of a corpus, counted in one pass over its manifest and one over its shards.
 
 description = describe("corpus", tokenizer=None)
-description.manifest.files.by("verdict"), description.documents.languages["Python"].bytes
+description.manifest.files.group_by("language"), description.documents.languages["Python"].bytes
 """
 
 import os
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neox_code.corpus.description.document_figures import DocumentFigures, count_documents
-from neox_code.corpus.description.fertility import Fertility, known_fertility, sampled_fertility
+from neox_code.corpus.description.fertility import Fertility, compute_known_fertility, measure_fertility
 from neox_code.corpus.description.manifest_figures import ManifestFigures, count_manifest
 from neox_code.corpus.shards import KEPT, CorpusSummary, load_summary
 from neox_code.errors import DataError
@@ -27,17 +27,17 @@ class Description:
     manifest: ManifestFigures
     documents: DocumentFigures
     fertility: Mapping[str, Fertility]
-    """By language; of nothing where the corpus has no tokens and no tokenizer was given."""
-    fertility_of: str
-    """How it was counted, in a sentence."""
+    """By language; empty if the corpus has no token counts and no tokenizer was given."""
+    fertility_method: str
+    """A sentence that explains how the fertility was counted."""
 
 
 def describe(
     folder: str | os.PathLike[str], tokenizer: Tokenizer | None = None, sample_bytes: int = SAMPLE_BYTES, seed: int = SEED
 ) -> Description:
-    """With a tokenizer, the tokens of a seeded sample of `sample_bytes` a language are counted.
+    """Return the figures of a corpus folder; with a tokenizer, count the tokens of a seeded sample of `sample_bytes` per language.
 
-    Raises DataError for a folder that is not a corpus, or not the whole of one.
+    Raise DataError if the folder is no corpus or an incomplete one.
     """
     folder = Path(folder)
     summary = load_summary(folder)
@@ -45,26 +45,27 @@ def describe(
     documents = count_documents(folder, sample_bytes if tokenizer else 0, seed)
     check_same_corpus(folder, summary, manifest, documents)
     if tokenizer is not None:
-        fertility = sampled_fertility(folder, documents.sample, tokenizer)
-        told = f"Counted with {named(tokenizer)} on a sample: whole documents of each language by a hash with seed {seed}, "
-        told += f"until they have {sample_bytes / 1e6:,g} MB. Plus or minus: half the width of the 95% interval."
+        fertility = measure_fertility(folder, documents.sample, tokenizer)
+        method = f"Counted with {format_tokenizer(tokenizer)} on a sample: whole documents of each language in the order of a hash "
+        method += f"with seed {seed}, up to {sample_bytes / 1e6:,g} MB. Plus or minus: half the width of the 95% interval."
     else:
-        fertility = known_fertility(documents)
-        told = "Of the tokens that were counted when the corpus was built." if fertility else ""
-    return Description(folder.resolve().name, summary, manifest, documents, fertility, told)
+        fertility = compute_known_fertility(documents)
+        method = "From the token counts that the build of the corpus recorded." if fertility else ""
+    return Description(folder.resolve().name, summary, manifest, documents, fertility, method)
 
 
-def named(tokenizer: Tokenizer) -> str:
+def format_tokenizer(tokenizer: Tokenizer) -> str:
     kind, file = tokenizer.identity["tokenizer_type"], tokenizer.identity.get("vocab_file")
     return f"{kind} {Path(file).name}" if file else kind
 
 
 def check_same_corpus(folder: Path, summary: CorpusSummary, manifest: ManifestFigures, documents: DocumentFigures) -> None:
-    """Figures of files that do not belong together would mislead."""
+    """Raise DataError unless summary, manifest and shards count the same files."""
     kept = manifest.files.total(verdict=KEPT).files
     seen = sum(count.files for count in summary.counts)
     if not (kept == summary.kept_files == documents.num_documents and manifest.num_rows == seen):
         raise DataError(
-            f"{folder} is not one corpus: its summary tells of {summary.kept_files:,} files kept of {seen:,}, the manifest of "
-            f"{kept:,} of {manifest.num_rows:,}, the shards hold {documents.num_documents:,}. Copy it whole, or build it again."
+            f"{folder} is not one corpus: {summary.kept_files:,} of {seen:,} files are kept in its summary, {kept:,} of "
+            f"{manifest.num_rows:,} in its manifest, {documents.num_documents:,} in its shards. Copy the folder whole, or "
+            "build it again."
         )

@@ -1,8 +1,8 @@
-"""What the shards say beyond the manifest: bytes of text, tokens, stars; and a sample of documents whose tokens can be counted.
+"""Figures of the shards that the manifest lacks (bytes of text, tokens, stars), and a sample of documents to count tokens in.
 
 figures = count_documents("corpus", sample_bytes=4_000_000, seed=1234)
-figures.languages["Python"].bytes_per_token            # None where the documents have no tokens
-for language, text, place in sampled_texts("corpus", figures.sample): ...
+figures.languages["Python"].bytes_per_token            # None if the documents have no token counts
+for language, text, place in read_sampled_texts("corpus", figures.sample): ...
 """
 
 import os
@@ -16,27 +16,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from neox_code.corpus.description.chance import LeastHashes, row_hashes
-from neox_code.corpus.description.manifest_figures import batches_of
+from neox_code.corpus.description.manifest_figures import read_batches
+from neox_code.corpus.description.seeded_sample import SeededSample, hash_rows
 from neox_code.corpus.shards import load_summary
 from neox_code.logs import progress
 
 COLUMNS = ["language", "repository", "stars", "bytes", "tokens"]
 
 Sample = dict[str, list[int]]
-"""File of a shard -> rows in it, ascending."""
+"""Shard file -> row numbers in it, ascending."""
 
 
 @dataclass
 class TextAmount:
-    """Documents of a language."""
+    """Number and size of the documents of a language."""
 
     documents: int = 0
     bytes: int = 0
-    """Of their texts in UTF-8."""
+    """Size of their texts in UTF-8."""
     tokens: int = 0
     bytes_with_tokens: int = 0
-    """Of the texts whose tokens are known."""
+    """Size of the texts whose tokens are counted."""
 
     @property
     def bytes_per_token(self) -> float | None:
@@ -47,17 +47,18 @@ class TextAmount:
 class DocumentFigures:
     languages: dict[str, TextAmount] = field(default_factory=lambda: defaultdict(TextAmount))
     stars: dict[str, int] = field(default_factory=dict)
-    """By repository, of those whose stars are known."""
+    """Repository -> stars, for repositories whose stars are known."""
     sample: Sample = field(default_factory=dict)
     num_documents: int = 0
 
     @property
     def tokens(self) -> int | None:
-        """None unless the tokens of every document are known."""
+        """Number of tokens; None if those of a document are not counted."""
         is_whole = all(amount.bytes == amount.bytes_with_tokens for amount in self.languages.values())
         return sum(amount.tokens for amount in self.languages.values()) if is_whole else None
 
     def add(self, rows: pa.Table) -> None:
+        """Add rows with COLUMNS."""
         self.num_documents += len(rows)
         known = rows.append_column("known", pc.if_else(rows["tokens"].is_valid(), rows["bytes"], 0))
         sums = known.group_by("language", use_threads=False).aggregate(
@@ -75,38 +76,38 @@ class DocumentFigures:
 
 
 def count_documents(folder: str | os.PathLike[str], sample_bytes: int = 0, seed: int = 0) -> DocumentFigures:
-    """One pass over the shards without their texts.
+    """Count the documents in one pass over the shards, without reading their texts.
 
-    In the sample are the documents of each language, in the order of a seeded hash of their places, until they have
-    `sample_bytes`. Raises DataError where a shard is missing or damaged.
+    The sample holds documents of each language in the order of a seeded hash of their row numbers, up to `sample_bytes`.
+    Raise DataError if a shard is missing or damaged.
     """
     figures = DocumentFigures()
-    chosen = LeastHashes(sample_bytes)
+    sampled = SeededSample(sample_bytes)
     summary = load_summary(Path(folder))
     with progress("documents", summary.kept_files, " files") as advance:
         for shard in summary.shards:
             first_row = 0
-            for rows in batches_of(Path(folder) / shard.file, COLUMNS):
+            for rows in read_batches(Path(folder) / shard.file, COLUMNS):
                 if sample_bytes:
-                    hashes = row_hashes(figures.num_documents, len(rows), seed)
+                    hashes = hash_rows(figures.num_documents, len(rows), seed)
                     languages = rows["language"].to_numpy(zero_copy_only=False)
-                    chosen.add(languages, hashes, partial(place_in, shard.file, first_row), rows["bytes"].to_numpy())
+                    sampled.add(languages, hashes, partial(make_place, shard.file, first_row), rows["bytes"].to_numpy())
                 figures.add(rows)
                 first_row += len(rows)
                 advance(len(rows))
-    for language in chosen.groups():
-        for file, row in chosen.of(language):
+    for language in sampled.groups():
+        for file, row in sampled.rows_of(language):
             figures.sample.setdefault(file, []).append(row)
     figures.sample = {file: sorted(rows) for file, rows in sorted(figures.sample.items())}
     return figures
 
 
-def place_in(file: str, first_row: int, index: int) -> tuple[str, int]:
+def make_place(file: str, first_row: int, index: int) -> tuple[str, int]:
     return file, first_row + index
 
 
-def sampled_texts(folder: str | os.PathLike[str], sample: Sample) -> Iterator[tuple[str, str, str]]:
-    """Language, text and place (repository/path) of every document of the sample; row groups without one are not read."""
+def read_sampled_texts(folder: str | os.PathLike[str], sample: Sample) -> Iterator[tuple[str, str, str]]:
+    """Yield language, text and place (repository/path) of every sampled document; row groups without one are not read."""
     for name, rows in sample.items():
         with pq.ParquetFile(Path(folder) / name, pre_buffer=False) as file:
             first_row = 0

@@ -1,6 +1,6 @@
-"""What each rule has dropped: how much, of which languages, and some of it to look at.
+"""Amount, languages and examples of the files that each rule dropped.
 
-for drop in drops(description):
+for drop in list_drops(description):
     print(drop.reason, drop.amount, drop.examples[0].place)
 """
 
@@ -21,16 +21,16 @@ class Drop:
     examples: list[Example]
 
 
-def drops(description: Description) -> list[Drop]:
-    """By reason, the one with most files first."""
+def list_drops(description: Description) -> list[Drop]:
+    """Return a Drop for each reason, the one with most files first."""
     manifest = description.manifest
     return [
-        Drop(reason, amount, manifest.files.by("language", verdict=reason), manifest.examples.of(reason))
-        for reason, amount in manifest.files.by("verdict").items()
+        Drop(reason, amount, manifest.files.group_by("language", verdict=reason), manifest.examples.rows_of(reason))
+        for reason, amount in manifest.files.group_by("verdict").items()
         if reason != KEPT
     ]
 
 
-def edited_files(description: Description) -> dict[str, list[Example]]:
-    """Kept files of every edit."""
-    return {edit: description.manifest.edited.of(edit) for edit in description.manifest.edited.groups()}
+def list_edited_files(description: Description) -> dict[str, list[Example]]:
+    """Return examples of kept files for every edit."""
+    return {edit: description.manifest.edited.rows_of(edit) for edit in description.manifest.edited.groups()}

@@ -1,7 +1,7 @@
-"""How many bytes a token stands for, by language: of all documents whose tokens are known, or of a sample and a tokenizer.
+"""Fertility, in bytes of text per token by language: from recorded token counts, or from a sample and a tokenizer.
 
-fertility = sampled_fertility("corpus", figures.sample, tokenizer)
-fertility["Python"].bytes_per_token, fertility["Python"].margin       # 3.42, 0.05: between 3.37 and 3.47, 95 times of 100
+fertility = measure_fertility("corpus", figures.sample, tokenizer)
+fertility["Python"].bytes_per_token, fertility["Python"].margin       # 3.42, 0.05: the 95% interval is 3.37 to 3.47
 """
 
 import math
@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from neox_code.corpus.description.document_figures import DocumentFigures, Sample, sampled_texts
+from neox_code.corpus.description.document_figures import DocumentFigures, Sample, read_sampled_texts
 from neox_code.corpus.tokens.token_files import log_choice
 from neox_code.corpus.tokens.tokenize_piece import batches, check_encodable, encode_utf8
 from neox_code.errors import DataError
@@ -26,13 +26,13 @@ NORMAL_95 = 1.96
 
 @dataclass
 class Fertility:
-    """Sums over documents of b bytes and t tokens, which the ratio of the sums and its margin need."""
+    """Sums over documents of b bytes and t tokens, from which the ratio of the sums and its margin follow."""
 
     documents: int = 0
     bytes: int = 0
     tokens: int = 0
     squares: tuple[int, int, int] = (0, 0, 0)
-    """Of b b, b t and t t; zeros where all documents are in the sums, which have no margin."""
+    """Sums of b*b, b*t and t*t; zeros if all documents are counted, as their ratio has no margin."""
 
     def add(self, num_bytes: int, tokens: int) -> None:
         self.documents += 1
@@ -47,7 +47,7 @@ class Fertility:
 
     @property
     def margin(self) -> float | None:
-        """Half the width of the ratio's 95% interval, for a sample of many documents."""
+        """Half the width of the ratio's 95% interval; the sample must have many documents."""
         ratio = self.bytes_per_token
         if ratio is None or self.documents < 2 or not any(self.squares):
             return None
@@ -57,14 +57,14 @@ class Fertility:
         return NORMAL_95 * deviation * self.documents / self.tokens
 
 
-class Entry(NamedTuple):
+class FertilityRow(NamedTuple):
     language: str
     text: str
     place: str
 
 
-def known_fertility(figures: DocumentFigures) -> dict[str, Fertility]:
-    """Of the tokens that were counted when the corpus was built."""
+def compute_known_fertility(figures: DocumentFigures) -> dict[str, Fertility]:
+    """Return the fertility from the token counts that the build recorded."""
     return {
         language: Fertility(amount.documents, amount.bytes_with_tokens, amount.tokens)
         for language, amount in figures.languages.items()
@@ -72,31 +72,38 @@ def known_fertility(figures: DocumentFigures) -> dict[str, Fertility]:
     }
 
 
-def sampled_fertility(folder: str | os.PathLike[str], sample: Sample, tokenizer: Tokenizer) -> dict[str, Fertility]:
-    """Raises DataError naming a document that the vocabulary cannot hold; CR is LF where the vocabulary has none."""
+def measure_fertility(folder: str | os.PathLike[str], sample: Sample, tokenizer: Tokenizer) -> dict[str, Fertility]:
+    """Return the fertility of a sample of documents; CR becomes LF if the vocabulary has no CR.
+
+    Raise DataError with the place of a document that the vocabulary cannot encode.
+    """
     encoder = find_fastest_encoder(tokenizer)
     while True:
         try:
-            return encoded_fertility(folder, sample, tokenizer, encoder)
+            return measure_with_encoder(folder, sample, tokenizer, encoder)
         except IdsDiffer as error:
             encoder = find_fastest_encoder(tokenizer, after=encoder)
             log.warning("%s: counting again with %s", error, encoder)
 
 
-def encoded_fertility(
+def measure_with_encoder(
     folder: str | os.PathLike[str], sample: Sample, tokenizer: Tokenizer, encoder_name: str
 ) -> dict[str, Fertility]:
+    """Return the fertility by one encoder; raise IdsDiffer if its ids are not the tokenizer's."""
     result: dict[str, Fertility] = defaultdict(Fertility)
     encoder = GatedEncoder(tokenizer, encoder_name)
-    treat = select_newline_treatment(tokenizer)
-    for batch in batches(Entry(language, treat(text, place), place) for language, text, place in sampled_texts(folder, sample)):
+    convert_line_ends = select_newline_treatment(tokenizer)
+    for batch in batches(
+        FertilityRow(language, convert_line_ends(text, place), place)
+        for language, text, place in read_sampled_texts(folder, sample)
+    ):
         try:
-            _, lengths = encoder.encode([entry.text for entry in batch], [entry.language for entry in batch])
+            _, lengths = encoder.encode([row.text for row in batch], [row.language for row in batch])
         except DataError:
-            for entry in batch:
-                check_encodable(entry.text, entry.place, tokenizer)
+            for row in batch:
+                check_encodable(row.text, row.place, tokenizer)
             raise
-        for entry, tokens in zip(batch, lengths.tolist(), strict=True):
-            result[entry.language].add(len(encode_utf8(entry.text)), tokens)
+        for row, tokens in zip(batch, lengths.tolist(), strict=True):
+            result[row.language].add(len(encode_utf8(row.text)), tokens)
     log_choice(encoder.name, encoder.compared.documents, sum(fertility.documents for fertility in result.values()))
     return dict(result)

@@ -1,7 +1,7 @@
-"""What the manifest says, counted in one pass over batches of its rows.
+"""Figures of the manifest, counted in one pass over batches of its rows.
 
 figures = count_manifest("corpus")
-figures.files.by("verdict")["exact duplicate"].bytes, figures.examples.of("exact duplicate")[0].survivor
+figures.files.group_by("language")["C"].bytes, figures.examples.rows_of("exact duplicate")[0].survivor
 """
 
 import os
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from neox_code.corpus.description.amounts import Amounts
-from neox_code.corpus.description.chance import LeastHashes, row_hashes
+from neox_code.corpus.description.seeded_sample import SeededSample, hash_rows
 from neox_code.corpus.description.sizes import Sizes
 from neox_code.corpus.pipeline.index import LEFT_ASIDE
 from neox_code.corpus.shards import KEPT, MANIFEST_FILE, MANIFEST_SCHEMA
@@ -24,8 +24,8 @@ from neox_code.logs import progress
 
 BATCH_ROWS = 2**16
 NUM_EXAMPLES = 3
-FATES = (KEPT, LEFT_ASIDE, "duplicate", "dropped")
-"""Verdicts, the reasons for dropping summed up."""
+OUTCOMES = (KEPT, LEFT_ASIDE, "duplicate", "dropped")
+"""The outcomes of a file; "dropped" sums up all reasons but those for duplicates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,40 +35,41 @@ class Example:
     language: str | None
     num_bytes: int
     survivor: str | None
-    """Of a duplicate: the place of the file that was kept in its stead."""
+    """Place of the file that was kept instead of this duplicate; None for other files."""
 
 
 @dataclass
 class ManifestFigures:
-    """All of it stays small for any number of files, but for `repositories`: some 400 bytes for each."""
+    """Figures whose size does not grow with the number of files; `repositories` takes about 400 bytes for each repository."""
 
     files: Amounts = field(default_factory=lambda: Amounts("language", "verdict", "split", "encoding", "newlines"))
     licenses: Amounts = field(default_factory=lambda: Amounts("license", "verdict"))
     repositories: Amounts = field(default_factory=lambda: Amounts("repository", "split", most=10**8))
-    """Of kept files."""
-    edits: Amounts = field(default_factory=lambda: Amounts("edit", "fate"))
+    """Of kept files only."""
+    edits: Amounts = field(default_factory=lambda: Amounts("edit", "outcome"))
     """A file counts once for each of its edits."""
     duplicates: Amounts = field(default_factory=lambda: Amounts("verdict", "is_own"))
-    """`is_own`: whether the survivor is in the same repository."""
+    """`is_own` is True if the kept file of the duplicates is in the same repository."""
     sizes: Sizes = field(default_factory=Sizes)
-    """By (language, fate)."""
-    examples: LeastHashes = field(default_factory=lambda: LeastHashes(NUM_EXAMPLES))
-    """By verdict, other than kept."""
-    edited: LeastHashes = field(default_factory=lambda: LeastHashes(NUM_EXAMPLES))
-    """By edit, of kept files."""
+    """By (language, outcome)."""
+    examples: SeededSample = field(default_factory=lambda: SeededSample(NUM_EXAMPLES))
+    """Dropped files by reason."""
+    edited: SeededSample = field(default_factory=lambda: SeededSample(NUM_EXAMPLES))
+    """Kept files by edit."""
     num_rows: int = 0
 
     @property
     def num_repositories(self) -> int:
-        """Those with kept files."""
-        return len(self.repositories.by("repository"))
+        """Number of repositories with kept files."""
+        return len(self.repositories.group_by("repository"))
 
     def add(self, rows: pa.Table) -> None:
-        hashes = row_hashes(self.num_rows, len(rows))
+        """Add rows of the manifest with MANIFEST_COLUMNS."""
+        hashes = hash_rows(self.num_rows, len(rows))
         self.num_rows += len(rows)
         is_kept = pc.equal(rows["verdict"], KEPT)
         is_duplicate = rows["duplicate_of"].is_valid()
-        fate = pc.if_else(
+        outcome = pc.if_else(
             is_duplicate,
             "duplicate",
             pc.if_else(is_kept, KEPT, pc.if_else(pc.equal(rows["verdict"], LEFT_ASIDE), LEFT_ASIDE, "dropped")),
@@ -77,46 +78,49 @@ class ManifestFigures:
         self.licenses.add(rows.select(["license", "verdict", "bytes"]))
         self.repositories.add(rows.filter(is_kept).select(["repository", "split", "bytes"]))
         self._add_duplicates(rows.filter(is_duplicate))
-        self._add_edits(rows, fate, hashes)
-        self._add_sizes(rows, fate)
-        verdicts = pc.if_else(is_kept, None, rows["verdict"]).to_numpy(zero_copy_only=False)
-        self.examples.add(verdicts, hashes, lambda index: example(rows, index))
+        self._add_edits(rows, outcome, hashes)
+        self._add_sizes(rows, outcome)
+        reasons = pc.if_else(is_kept, None, rows["verdict"]).to_numpy(zero_copy_only=False)
+        self.examples.add(reasons, hashes, lambda index: make_example(rows, index))
 
     def _add_duplicates(self, rows: pa.Table) -> None:
         survivors = zip(rows["repository"].to_pylist(), rows["duplicate_of"].to_pylist(), strict=True)
         is_own = pa.array([survivor.startswith(f"{repository}/") for repository, survivor in survivors], pa.bool_())
         self.duplicates.add(pa.table({"verdict": rows["verdict"], "is_own": is_own, "bytes": rows["bytes"]}))
 
-    def _add_edits(self, rows: pa.Table, fate: pa.ChunkedArray, hashes: np.ndarray) -> None:
+    def _add_edits(self, rows: pa.Table, outcome: pa.ChunkedArray, hashes: np.ndarray) -> None:
         edits = rows["edits"].combine_chunks()
         parents = pc.list_parent_indices(edits)
         if not len(parents):
             return
-        names, fates = pc.list_flatten(edits), fate.take(parents)
-        self.edits.add(pa.table({"edit": names, "fate": fates, "bytes": rows["bytes"].take(parents)}))
+        names, outcomes = pc.list_flatten(edits), outcome.take(parents)
+        self.edits.add(pa.table({"edit": names, "outcome": outcomes, "bytes": rows["bytes"].take(parents)}))
         files = parents.to_numpy()
-        kept = pc.if_else(pc.equal(fates, KEPT), names, None).to_numpy(zero_copy_only=False)
-        self.edited.add(kept, hashes[files], lambda index: example(rows, int(files[index])))
+        kept = pc.if_else(pc.equal(outcomes, KEPT), names, None).to_numpy(zero_copy_only=False)
+        self.edited.add(kept, hashes[files], lambda index: make_example(rows, int(files[index])))
 
-    def _add_sizes(self, rows: pa.Table, fate: pa.ChunkedArray) -> None:
+    def _add_sizes(self, rows: pa.Table, outcome: pa.ChunkedArray) -> None:
         sizes = rows["bytes"].to_numpy()
-        groups = pa.table({"language": rows["language"], "fate": fate, "row": pa.array(np.arange(len(rows)))})
-        grouped = groups.group_by(["language", "fate"], use_threads=False).aggregate([("row", "list")])
+        groups = pa.table({"language": rows["language"], "outcome": outcome, "row": pa.array(np.arange(len(rows)))})
+        grouped = groups.group_by(["language", "outcome"], use_threads=False).aggregate([("row", "list")])
         for group in range(len(grouped)):
-            key = (grouped["language"][group].as_py(), grouped["fate"][group].as_py())
+            key = (grouped["language"][group].as_py(), grouped["outcome"][group].as_py())
             self.sizes.add(key, sizes[grouped["row_list"][group].values.to_numpy()])
 
 
-def example(rows: pa.Table, index: int) -> Example:
+def make_example(rows: pa.Table, index: int) -> Example:
     row = {name: rows[name][index].as_py() for name in ("repository", "path", "language", "bytes", "duplicate_of")}
     return Example(f"{row['repository']}/{row['path']}", row["language"], row["bytes"], row["duplicate_of"])
 
 
 def count_manifest(folder: str | os.PathLike[str], num_files: int | None = None) -> ManifestFigures:
-    """`num_files` is for the bar, where it is known. Raises DataError where the corpus has no manifest, or one that is damaged."""
+    """Return the figures of a corpus folder's manifest; `num_files` is the total of the progress bar.
+
+    Raise DataError if the manifest is missing or damaged.
+    """
     figures = ManifestFigures()
     with progress("manifest", num_files, " files") as advance:
-        for rows in batches_of(Path(folder) / MANIFEST_FILE, MANIFEST_COLUMNS):
+        for rows in read_batches(Path(folder) / MANIFEST_FILE, MANIFEST_COLUMNS):
             figures.add(rows)
             advance(len(rows))
     return figures
@@ -125,10 +129,10 @@ def count_manifest(folder: str | os.PathLike[str], num_files: int | None = None)
 MANIFEST_COLUMNS = [name for name in MANIFEST_SCHEMA.names if name != "sha256"]
 
 
-def batches_of(path: Path, columns: list[str], batch_rows: int = BATCH_ROWS) -> Iterator[pa.Table]:
-    """The rows of a Parquet file of a corpus, so many in memory at a time."""
+def read_batches(path: Path, columns: list[str], batch_rows: int = BATCH_ROWS) -> Iterator[pa.Table]:
+    """Yield the rows of a Parquet file of a corpus in tables of at most `batch_rows`."""
     if not path.is_file():
-        raise DataError(f"{path} is missing. Copy the corpus folder whole, or build it again.")
+        raise DataError(f"{path} is missing. Copy the corpus folder whole, or build the corpus again.")
     try:
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
             if missing := set(columns).difference(file.schema_arrow.names):
@@ -136,4 +140,4 @@ def batches_of(path: Path, columns: list[str], batch_rows: int = BATCH_ROWS) -> 
             for batch in file.iter_batches(batch_rows, columns=columns, use_threads=False):
                 yield pa.Table.from_batches([batch])
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is damaged or no part of a corpus: {str(error).rstrip('.')}. Build the corpus again.") from None
+        raise DataError(f"{path} is damaged or not part of a corpus: {str(error).rstrip('.')}. Build the corpus again.") from None

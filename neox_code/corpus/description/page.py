@@ -1,82 +1,84 @@
-"""The report page of a corpus: one file of HTML with its styles and drawings inside, that needs no network and no script.
+"""The report page of a corpus: one HTML file with its styles and drawings, which needs no network and no script.
 
     write_page(describe("corpus"), "report.html")
 
-Everything that comes from source files is escaped: their names are anybody's.
+Everything that comes from source files is escaped, as file names may contain markup.
 """
 
 import os
 from typing import Any
 
 from neox_code.corpus.description.describe import Description
-from neox_code.corpus.description.drawings import fates_that_occur, fertility_strips, histogram, language_panels
-from neox_code.corpus.description.drops import drops, edited_files
-from neox_code.corpus.description.summary_table import language_table
-from neox_code.corpus.description.tables import tables, tokens_of
+from neox_code.corpus.description.drawings import find_outcomes, make_fertility_bars, make_histogram, make_language_panels
+from neox_code.corpus.description.drops import list_drops, list_edited_files
+from neox_code.corpus.description.summary_table import summarize_languages
+from neox_code.corpus.description.tables import estimate_tokens, make_tables
 from neox_code.files import write_text
-from neox_code.pages.number_formats import millions, name, size, visible, written
-from neox_code.pages.templates import page_environment
+from neox_code.pages.number_formats import escape_invisible, format_millions, format_name, format_size, format_value
+from neox_code.pages.templates import make_page_environment
 
 TEMPLATE = "page.html"
 NAMING_KEYS = ("name", "class")
 
 
 def write_page(description: Description, path: str | os.PathLike[str]) -> None:
-    write_text(path, render(description))
+    write_text(path, render_page(description))
 
 
-def render(description: Description) -> str:
-    """The page's HTML."""
-    environment = page_environment(__package__)
+def render_page(description: Description) -> str:
+    """Return the page's HTML."""
+    environment = make_page_environment(__package__)
     environment.filters |= {
-        "size": size,
-        "name": name,
-        "written": written,
-        "setting": setting,
-        "lines_of_setting": lines_of_setting,
-        "millions": millions,
-        "visible": visible,
+        "size": format_size,
+        "name": format_name,
+        "format_value": format_value,
+        "setting": format_setting,
+        "lines_of_setting": format_setting_lines,
+        "millions": format_millions,
+        "visible": escape_invisible,
     }
     return environment.get_template(TEMPLATE).render(
         description=description,
         summary=description.summary,
-        tables=tables(description),
-        fates=fates_that_occur(description.manifest.sizes),
-        panels=language_panels(description),
-        fertility=fertility_strips(description),
-        languages_found=len(language_table(description.summary)),
-        histogram=histogram(description.manifest.sizes),
-        drops=drops(description),
-        edited=edited_files(description),
+        tables=make_tables(description),
+        outcomes=find_outcomes(description.manifest.sizes),
+        panels=make_language_panels(description),
+        fertility=make_fertility_bars(description),
+        languages_found=len(summarize_languages(description.summary)),
+        histogram=make_histogram(description.manifest.sizes),
+        drops=list_drops(description),
+        edited=list_edited_files(description),
         seen=description.manifest.files.total(),
-        tokens=tokens_of(description.documents.languages, description),
+        tokens=estimate_tokens(description.documents.languages, description),
         is_estimated=description.documents.tokens is None,
-        duplicates=sum(amount.files for amount in description.manifest.duplicates.by("verdict").values()),
+        duplicates=sum(amount.files for amount in description.manifest.duplicates.group_by("verdict").values()),
     )
 
 
-def setting(value: Any) -> str:
-    """A setting of the build, as its summary has it.
+def format_setting(value: Any) -> str:
+    """Return a setting of the build, as its summary stores it, as text.
 
-    >>> setting(["a", "b"]), setting(None), setting({"name": "size", "limit": 90, "exempt": ["C", "D"]}), setting({"train": 0.9})
-    ('a, b', 'none', 'size (limit 90; exempt C, D)', 'train 0.9')
+    >>> format_setting(["a", "b"]), format_setting(None), format_setting({"train": 0.9})
+    ('a, b', 'none', 'train 0.9')
+    >>> format_setting({"name": "size", "limit": 90, "exempt": ["C", "D"]})
+    'size (limit 90; exempt C, D)'
     """
     if isinstance(value, list | tuple):
-        return ", ".join(map(setting, value)) or "none"
+        return ", ".join(map(format_setting, value)) or "none"
     if isinstance(value, dict):
         named = next((str(value[key]) for key in NAMING_KEYS if key in value), "")
-        more = "; ".join(f"{key} {setting(item)}" for key, item in value.items() if key not in NAMING_KEYS)
+        more = "; ".join(f"{key} {format_setting(item)}" for key, item in value.items() if key not in NAMING_KEYS)
         return f"{named} ({more})" if named and more else named or more
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value is None else str(value)
 
 
-def lines_of_setting(value: Any) -> list[str]:
-    """One for each of several filters.
+def format_setting_lines(value: Any) -> list[str]:
+    """Return a setting's lines: one for each filter of a list of filters, else one.
 
-    >>> lines_of_setting([{"name": "not empty"}, {"name": "size"}]), lines_of_setting(["a", "b"])
+    >>> format_setting_lines([{"name": "not empty"}, {"name": "size"}]), format_setting_lines(["a", "b"])
     (['not empty', 'size'], ['a, b'])
     """
-    is_of_filters = isinstance(value, list | tuple) and any(isinstance(item, dict) for item in value)
-    return [setting(item) for item in value] if is_of_filters else [setting(value)]
+    is_list_of_filters = isinstance(value, list | tuple) and any(isinstance(item, dict) for item in value)
+    return [format_setting(item) for item in value] if is_list_of_filters else [format_setting(value)]

@@ -1,4 +1,4 @@
-"""The figures of a description, against a count of the same rows one by one."""
+"""The figures of a description are compared with a count of the same rows one by one."""
 
 import math
 import statistics
@@ -11,8 +11,8 @@ import pytest
 from seen_files import Row, kept, random_rows, seen, write_seen_files
 
 from neox_code.corpus.description.describe import Description, describe
-from neox_code.corpus.description.drops import drops, edited_files
-from neox_code.corpus.description.tables import tables
+from neox_code.corpus.description.drops import list_drops, list_edited_files
+from neox_code.corpus.description.tables import make_tables
 from neox_code.corpus.shards import KEPT
 from neox_code.errors import DataError
 
@@ -31,8 +31,8 @@ def description(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> De
     return describe(folder)
 
 
-def counted(rows: list[Row], key: Callable[[Row], Any]) -> dict[Any, tuple[int, int]]:
-    """Files and bytes."""
+def count_rows(rows: list[Row], key: Callable[[Row], Any]) -> dict[Any, tuple[int, int]]:
+    """Return the number of files and bytes for each key."""
     files, num_bytes = Counter(), Counter()
     for row in rows:
         files[key(row)] += 1
@@ -40,98 +40,100 @@ def counted(rows: list[Row], key: Callable[[Row], Any]) -> dict[Any, tuple[int, 
     return {name: (files[name], num_bytes[name]) for name in files}
 
 
-def shown(description: Description, name: str, *headings: str) -> dict[Any, tuple[Any, ...]]:
-    """Columns of a table by what stands in its first."""
-    table = tables(description)[name]
+def read_columns(description: Description, name: str, *headings: str) -> dict[Any, tuple[Any, ...]]:
+    """Return the columns with these headings by the value of the first column."""
+    table = make_tables(description)[name]
     places = [[column.heading for column in table.columns].index(heading) for heading in headings]
     return {row[0]: tuple(row[place] for place in places) for row in table.rows}
 
 
-def test_every_file_is_under_one_verdict(rows: list[Row], description: Description) -> None:
-    assert shown(description, "verdicts", "files", "bytes") == counted(rows, lambda row: row["verdict"])
-    assert sum(share for (share,) in shown(description, "verdicts", "share of files").values()) == pytest.approx(1)
+def test_every_file_has_one_decision(rows: list[Row], description: Description) -> None:
+    assert read_columns(description, "decisions", "files", "bytes") == count_rows(rows, lambda row: row["verdict"])
+    assert sum(share for (share,) in read_columns(description, "decisions", "share of files").values()) == pytest.approx(1)
 
 
-def test_languages_are_told_by_what_became_of_their_files(rows: list[Row], description: Description) -> None:
+def test_languages_are_counted_by_the_decisions_on_their_files(rows: list[Row], description: Description) -> None:
     named = [row for row in rows if row["language"]]
-    found = counted(named, lambda row: row["language"]) | {"total": (len(named), sum(row["bytes"] for row in named))}
-    table = shown(description, "languages", "found", "bytes found")
+    found = count_rows(named, lambda row: row["language"]) | {"total": (len(named), sum(row["bytes"] for row in named))}
+    table = read_columns(description, "languages", "found", "bytes found")
     assert table == found
-    of_kept = [row for row in rows if row["verdict"] == KEPT]
-    projects = {language: len({row["repository"] for row in of_kept if row["language"] == language}) for language in ("C", "Go")}
-    text = shown(description, "languages", "kept", "bytes kept", "bytes of text", "projects", "dropped", "left aside", "tokens")
+    kept_rows = [row for row in rows if row["verdict"] == KEPT]
+    projects = {language: len({row["repository"] for row in kept_rows if row["language"] == language}) for language in ("C", "Go")}
+    headings = ("kept", "bytes kept", "bytes of text", "projects", "dropped", "left aside", "tokens")
+    text = read_columns(description, "languages", *headings)
     for language, number in projects.items():
-        files, num_bytes = counted(of_kept, lambda row: row["language"])[language]
+        files, num_bytes = count_rows(kept_rows, lambda row: row["language"])[language]
         aside = sum(row["language"] == language and row["verdict"] == "left aside" for row in rows)
         assert text[language] == (files, num_bytes, num_bytes, number, found[language][0] - files - aside, aside, None)
-    assert text["total"][3] == len({row["repository"] for row in of_kept})
+    assert text["total"][3] == len({row["repository"] for row in kept_rows})
 
 
-def test_duplicates_are_told_by_reason_and_by_where_their_survivor_is(rows: list[Row], description: Description) -> None:
+def test_duplicates_are_counted_by_reason_and_by_repository_of_the_kept_file(rows: list[Row], description: Description) -> None:
     duplicates = [row for row in rows if row["duplicate_of"]]
     own = Counter(row["verdict"] for row in duplicates if row["duplicate_of"].startswith(row["repository"] + "/"))
-    table = shown(description, "duplicates", "files", "bytes", "survivor in the same repository", "in another")
+    table = read_columns(description, "duplicates", "files", "bytes", "kept file in the same repository", "in another")
     assert table == {
         reason: (files, num_bytes, own[reason], files - own[reason])
-        for reason, (files, num_bytes) in counted(duplicates, lambda row: row["verdict"]).items()
+        for reason, (files, num_bytes) in count_rows(duplicates, lambda row: row["verdict"]).items()
     }
     passed = sum(bool(row["duplicate_of"]) or row["verdict"] in (KEPT, "left aside") for row in rows)
-    assert shown(description, "duplicates", "share of files")["near duplicate"] == (table["near duplicate"][0] / passed,)
+    assert read_columns(description, "duplicates", "share of files")["near duplicate"] == (table["near duplicate"][0] / passed,)
 
 
 def test_licenses_edits_encodings_and_line_ends_are_counted(rows: list[Row], description: Description) -> None:
-    of_kept = [row for row in rows if row["verdict"] == KEPT]
-    assert shown(description, "licenses", "files", "bytes") == counted(of_kept, lambda row: row["license"] or "none found")
-    edits = Counter(edit for row in of_kept for edit in row["edits"] or ())
+    kept_rows = [row for row in rows if row["verdict"] == KEPT]
+    licenses = count_rows(kept_rows, lambda row: row["license"] or "none found")
+    assert read_columns(description, "licenses", "files", "bytes") == licenses
+    edits = Counter(edit for row in kept_rows for edit in row["edits"] or ())
     everywhere = Counter(edit for row in rows for edit in row["edits"] or ())
-    assert shown(description, "edits", "kept files", "files with those dropped later") == {
+    assert read_columns(description, "edits", "kept files", "files with those dropped later") == {
         edit: (edits[edit], everywhere[edit]) for edit in everywhere
     }
     for name, column in (("encodings", "encoding"), ("newlines", "newlines")):
-        table = shown(description, name, "files", "bytes", "kept")
-        kept_files = Counter(row[column] for row in of_kept)
-        assert table == {key: (*amount, kept_files[key]) for key, amount in counted(rows, lambda row: row[column]).items()}  # noqa: B023
+        table = read_columns(description, name, "files", "bytes", "kept")
+        kept_files = Counter(row[column] for row in kept_rows)
+        assert table == {key: (*amount, kept_files[key]) for key, amount in count_rows(rows, lambda row: row[column]).items()}  # noqa: B023
 
 
 def test_splits_repositories_and_stars_are_counted(rows: list[Row], description: Description) -> None:
-    of_kept = [row for row in rows if row["verdict"] == KEPT]
+    kept_rows = [row for row in rows if row["verdict"] == KEPT]
     members = defaultdict(set)
-    for row in of_kept:
+    for row in kept_rows:
         members[row["split"]].add(row["repository"])
-    assert shown(description, "splits", "files", "bytes", "repositories") == {
-        split: (*amount, len(members[split])) for split, amount in counted(of_kept, lambda row: row["split"]).items()
+    assert read_columns(description, "splits", "files", "bytes", "repositories") == {
+        split: (*amount, len(members[split])) for split, amount in count_rows(kept_rows, lambda row: row["split"]).items()
     }
-    by_repository = counted(of_kept, lambda row: row["repository"])
+    by_repository = count_rows(kept_rows, lambda row: row["repository"])
     largest = sorted(by_repository, key=lambda name: -by_repository[name][1])[:20]
-    table = shown(description, "repositories", "kept files", "bytes")
+    table = read_columns(description, "repositories", "kept files", "bytes")
     assert list(table) == largest
     assert all(table[name] == by_repository[name] for name in largest)
-    stars = {row["repository"]: row["stars"] for row in of_kept}
+    stars = {row["repository"]: row["stars"] for row in kept_rows}
     some = [name for name, number in stars.items() if number is not None and 10 <= number < 50]
-    assert shown(description, "stars", "repositories", "bytes")["10 to 49"] == (
+    assert read_columns(description, "stars", "repositories", "bytes")["10 to 49"] == (
         len(some),
         sum(by_repository[name][1] for name in some),
     )
-    assert shown(description, "stars", "repositories")["not known"] == (sum(number is None for number in stars.values()),)
+    assert read_columns(description, "stars", "repositories")["not known"] == (sum(number is None for number in stars.values()),)
 
 
 def test_sizes_are_right_within_two_percent(rows: list[Row], description: Description) -> None:
     sizes = [row["bytes"] for row in rows if row["verdict"] == KEPT and row["language"] == "Python"]
     tenths = statistics.quantiles(sizes, n=10, method="inclusive")
-    files, smallest, median, largest_tenth, largest = shown(
+    files, smallest, median, largest_tenth, largest = read_columns(
         description, "sizes", "files", "10% up to", "50% up to", "90% up to", "largest"
     )["Python"]
     assert (files, largest) == (len(sizes), max(sizes))
-    for told, expected in ((smallest, tenths[0]), (median, tenths[4]), (largest_tenth, tenths[8])):
-        assert told == pytest.approx(expected, rel=0.03)
+    for found, expected in ((smallest, tenths[0]), (median, tenths[4]), (largest_tenth, tenths[8])):
+        assert found == pytest.approx(expected, rel=0.03)
     octaves = Counter(math.floor(math.log2(row["bytes"])) + 1 if row["bytes"] else 0 for row in rows)
     counts = description.manifest.sizes.octaves(description.manifest.sizes.groups())
     assert {octave: files for octave, files in enumerate(counts) if files} == octaves
 
 
-def test_examples_are_files_that_the_rule_dropped(rows: list[Row], description: Description) -> None:
+def test_examples_of_a_rule_are_files_that_it_dropped(rows: list[Row], description: Description) -> None:
     by_place = {f"{row['repository']}/{row['path']}": row for row in rows}
-    dropped = drops(description)
+    dropped = list_drops(description)
     assert {drop.reason for drop in dropped} == {row["verdict"] for row in rows} - {KEPT}
     for drop in dropped:
         assert len({example.place for example in drop.examples}) == 3
@@ -139,45 +141,45 @@ def test_examples_are_files_that_the_rule_dropped(rows: list[Row], description: 
             row = by_place[example.place]
             assert (row["verdict"], row["bytes"], row["duplicate_of"]) == (drop.reason, example.num_bytes, example.survivor)
         assert sum(amount.files for amount in drop.languages.values()) == drop.amount.files
-    for edit, examples in edited_files(description).items():
+    for edit, examples in list_edited_files(description).items():
         assert all(edit in by_place[example.place]["edits"] for example in examples)
 
 
-def test_the_same_examples_come_out_however_the_manifest_is_cut(rows: list[Row], description: Description, tmp_path: Path) -> None:
+def test_examples_do_not_depend_on_row_groups(rows: list[Row], description: Description, tmp_path: Path) -> None:
     write_seen_files(tmp_path / "corpus", rows, rows_per_group=97)
-    assert drops(describe(tmp_path / "corpus")) == drops(description)
+    assert list_drops(describe(tmp_path / "corpus")) == list_drops(description)
 
 
-def test_a_reason_with_fewer_than_three_files_shows_them_all(tmp_path: Path) -> None:
+def test_all_files_of_a_rare_reason_are_examples(tmp_path: Path) -> None:
     files = [kept("a.py", "x = 1\n"), seen("b.py", 7, "empty"), seen("c.py", 9, "empty")]
     write_seen_files(tmp_path / "corpus", files)
-    (drop,) = drops(describe(tmp_path / "corpus"))
+    (drop,) = list_drops(describe(tmp_path / "corpus"))
     assert sorted(example.place for example in drop.examples) == ["a/b/b.py", "a/b/c.py"]
 
 
-def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+def test_a_manifest_of_another_corpus_is_refused(tmp_path: Path) -> None:
     for name, number in (("one", 40), ("two", 60)):
         write_seen_files(tmp_path / name, random_rows(number))
     (tmp_path / "two" / "manifest.parquet").replace(tmp_path / "one" / "manifest.parquet")
-    with pytest.raises(DataError, match=r"one is not one corpus: its summary tells of .* Copy it whole"):
+    with pytest.raises(DataError, match=r"one is not one corpus: .* in its summary.* Copy the folder whole"):
         describe(tmp_path / "one")
 
 
-def test_a_repository_in_two_splits_is_told(tmp_path: Path) -> None:
+def test_a_repository_in_two_splits_is_reported(tmp_path: Path) -> None:
     write_seen_files(tmp_path / "whole", [kept("a.py", "x"), kept("b.py", "y", repository="c/d", split="test")])
-    assert tables(describe(tmp_path / "whole"))["splits"].note == "No repository is in two of them."
+    assert make_tables(describe(tmp_path / "whole"))["splits"].note == "No repository is in more than one split."
     write_seen_files(tmp_path / "divided", [kept("a.py", "x"), kept("b.py", "y", split="test")])
-    assert tables(describe(tmp_path / "divided"))["splits"].note == "Repositories in two of them: 1."
+    assert make_tables(describe(tmp_path / "divided"))["splits"].note == "Repositories in more than one split: 1."
 
 
-def test_a_missing_or_damaged_manifest_is_named(tmp_path: Path) -> None:
+def test_a_missing_or_damaged_manifest_is_reported(tmp_path: Path) -> None:
     write_seen_files(tmp_path / "corpus", random_rows(20))
     manifest = tmp_path / "corpus" / "manifest.parquet"
     manifest.write_bytes(manifest.read_bytes()[:-9])
     with pytest.raises(DataError, match=r"manifest\.parquet is damaged"):
         describe(tmp_path / "corpus")
     (tmp_path / "corpus" / "train" / "shard-00000.parquet").replace(manifest)
-    with pytest.raises(DataError, match=r"manifest\.parquet is damaged or no part of a corpus: it has no column duplicate_of"):
+    with pytest.raises(DataError, match=r"manifest\.parquet is damaged or not part of a corpus: it has no column duplicate_of"):
         describe(tmp_path / "corpus")
     manifest.unlink()
     with pytest.raises(DataError, match=r"manifest\.parquet is missing"):

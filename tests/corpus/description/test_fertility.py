@@ -1,4 +1,4 @@
-"""Bytes per token, against a count of each document's tokens."""
+"""Bytes per token are compared with a count of each document's tokens."""
 
 import logging
 import math
@@ -14,7 +14,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from neox_code.corpus.description.describe import describe
 from neox_code.corpus.description.fertility import Fertility
-from neox_code.corpus.description.tables import tables
+from neox_code.corpus.description.tables import make_tables
 from neox_code.tokenizer.huggingface import HFTokenizer
 
 FILES = real_files(60)
@@ -45,7 +45,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_sample_of_everything_gives_the_ratio_of_all(
+def test_a_sample_of_all_documents_has_the_exact_ratio(
     corpus: Path, tokenizer: HFTokenizer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("neox_code"), "propagate", True)
@@ -68,9 +68,9 @@ def test_a_smaller_sample_is_seeded_and_has_a_margin(corpus: Path, tokenizer: HF
     assert found == again != other
     assert 200_000 <= found.bytes < 200_000 + max(file.stat().st_size for file in FILES)
     assert found.margin is not None and found.margin > 0
-    assert "seed 7" in description.fertility_of and "0.2 MB" in description.fertility_of
-    heading = {column.heading: place for place, column in enumerate(tables(description)["languages"].columns)}
-    tokens = next(row[heading["tokens"]] for row in tables(description)["languages"].rows if row[0] == "Python")
+    assert "seed 7" in description.fertility_method and "0.2 MB" in description.fertility_method
+    heading = {column.heading: place for place, column in enumerate(make_tables(description)["languages"].columns)}
+    tokens = next(row[heading["tokens"]] for row in make_tables(description)["languages"].rows if row[0] == "Python")
     assert tokens == pytest.approx(sum(file.stat().st_size for file in FILES) / found.bytes_per_token, rel=0.005)
 
 
@@ -79,32 +79,32 @@ def test_counted_tokens_are_taken_from_the_documents(tmp_path: Path) -> None:
     write_seen_files(tmp_path / "corpus", rows)
     description = describe(tmp_path / "corpus")
     assert {language: found.bytes_per_token for language, found in description.fertility.items()} == {"Python": 2.0, "Go": 3.0}
-    assert [row[-1] for row in tables(description)["languages"].rows] == [5, 1, 6]
+    assert [row[-1] for row in make_tables(description)["languages"].rows] == [5, 1, 6]
     assert description.fertility["Python"].margin is None
 
 
-def test_the_sum_of_told_tokens_is_no_more_exact_than_they_are(corpus: Path, tokenizer: HFTokenizer) -> None:
-    *languages, total = [row[-1] for row in tables(describe(corpus, tokenizer, sample_bytes=200_000))["languages"].rows]
+def test_estimated_tokens_have_three_digits_and_add_up(corpus: Path, tokenizer: HFTokenizer) -> None:
+    *languages, total = [row[-1] for row in make_tables(describe(corpus, tokenizer, sample_bytes=200_000))["languages"].rows]
     assert total == pytest.approx(sum(languages), rel=0.01)
     assert all(len(str(tokens).rstrip("0")) <= 3 for tokens in (*languages, total))
 
 
-def test_without_tokens_nothing_is_told_of_them(corpus: Path) -> None:
-    assert "fertility" not in tables(describe(corpus))
+def test_a_corpus_without_token_counts_has_no_fertility_table(corpus: Path) -> None:
+    assert "fertility" not in make_tables(describe(corpus))
 
 
-def test_the_margin_covers_the_ratio_of_all_documents_as_often_as_it_says() -> None:
-    """Of 400 samples of 60 documents about 380 should; the interval is approximate, so that a few less do."""
-    choose = random.Random(0)
+def test_the_margin_is_a_95_percent_interval() -> None:
+    """About 380 of 400 samples of 60 documents contain the true ratio; slightly fewer, because the interval is approximate."""
+    generator = random.Random(0)
     everything = []
     for _ in range(20_000):
-        tokens = 1 + int(choose.lognormvariate(5, 0.8))
-        everything.append((round(tokens * choose.uniform(2.5, 4.5)), tokens))
+        tokens = 1 + int(generator.lognormvariate(5, 0.8))
+        everything.append((round(tokens * generator.uniform(2.5, 4.5)), tokens))
     truth = sum(size for size, _ in everything) / sum(tokens for _, tokens in everything)
     covered = 0
     for _ in range(400):
         sample = Fertility()
-        for size, tokens in choose.sample(everything, 60):
+        for size, tokens in generator.sample(everything, 60):
             sample.add(size, tokens)
         covered += abs(sample.bytes_per_token - truth) <= sample.margin
     assert 360 <= covered <= 395

@@ -1,4 +1,4 @@
-"""A manifest is read in batches: what stays in memory does not grow with its rows."""
+"""A manifest is read in batches, so that memory does not grow with its rows."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from neox_code.corpus.description.manifest_figures import BATCH_ROWS, MANIFEST_COLUMNS, batches_of
+from neox_code.corpus.description.manifest_figures import BATCH_ROWS, MANIFEST_COLUMNS, read_batches
 from neox_code.corpus.shards import MANIFEST_FILE, MANIFEST_SCHEMA, parquet_writer
 
 MEASURE = """
@@ -19,7 +19,7 @@ print(count_manifest(sys.argv[1]).num_rows, pyarrow.default_memory_pool().max_me
 
 
 def write_manifest(folder: Path, num_groups: int, rows_per_group: int = 2**16) -> int:
-    """Writes paths and hashes that do not repeat; returns their bytes in memory."""
+    """Write rows whose paths and hashes do not repeat; return their size in memory in bytes."""
     folder.mkdir()
     num_bytes = 0
     repeated = ["repository", "language", "verdict", "license"]
@@ -45,15 +45,15 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     for num_groups in (2, 6):
         folder = tmp_path / str(num_groups)
         sizes.append(write_manifest(folder, num_groups))
-        done = subprocess.run([sys.executable, "-c", MEASURE, folder], capture_output=True, text=True, check=True, timeout=60)
-        num_rows, peak = map(int, done.stdout.split())
+        process = subprocess.run([sys.executable, "-c", MEASURE, folder], capture_output=True, text=True, check=True, timeout=60)
+        num_rows, peak = map(int, process.stdout.split())
         assert num_rows == num_groups * 2**16
         peaks.append(peak)
     assert peaks[1] < peaks[0] + (sizes[1] - sizes[0]) / 20
 
 
-def test_a_row_group_of_any_size_is_read_in_pieces(tmp_path: Path) -> None:
+def test_a_large_row_group_is_read_in_batches(tmp_path: Path) -> None:
     write_manifest(tmp_path / "corpus", 1, 2 * BATCH_ROWS + 5)
-    batches = [len(rows) for rows in batches_of(tmp_path / "corpus" / MANIFEST_FILE, MANIFEST_COLUMNS)]
+    batches = [len(rows) for rows in read_batches(tmp_path / "corpus" / MANIFEST_FILE, MANIFEST_COLUMNS)]
     assert sum(batches) == 2 * BATCH_ROWS + 5
     assert max(batches) <= BATCH_ROWS

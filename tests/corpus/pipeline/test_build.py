@@ -17,7 +17,13 @@ from identify.vendor.licenses import LICENSES
 from real_code import PACKAGES, real_file
 from rich.console import Console
 
-from neox_code.corpus.description.summary_table import corpus_notes, language_table, other_files, show_corpus, total_row
+from neox_code.corpus.description.summary_table import (
+    count_other_files,
+    format_corpus_notes,
+    print_corpus_table,
+    summarize_languages,
+    summarize_total,
+)
 from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.pipeline.empty_corpus import nothing_kept
 from neox_code.corpus.recipes.mixed import RECIPE
@@ -105,7 +111,7 @@ def test_bytes_that_are_not_utf8_are_decoded_or_as_polycoder_does_left_out_and_c
     rows = [row for row in read_manifest(tmp_path / "ignoring").to_pylist() if row["encoding"] == "utf-8 with errors"]
     assert [row["path"] for row in rows] == ["latin.c"]
     assert rows[0]["bytes"] == latin.num_bytes + 1
-    assert any("1 file was not UTF-8" in note for note in corpus_notes(load_summary(tmp_path / "ignoring")))
+    assert any("1 file has bytes that are not UTF-8" in note for note in format_corpus_notes(load_summary(tmp_path / "ignoring")))
 
 
 def test_every_encoding_of_text_that_lies_about_is_mended_or_counted(tmp_path):
@@ -187,7 +193,7 @@ def test_a_limit_takes_whole_projects_and_counts_the_others_as_left_aside(tree, 
     assert taken < {document.repository for document in all_documents(corpus)}
     rows = [row for row in read_manifest(tmp_path / "small").to_pylist() if row["repository"] in taken]
     assert not [row for row in rows if row["verdict"] == "left aside"]
-    assert total_row(summary).left_aside.bytes + summary.kept_bytes == load_summary(corpus).kept_bytes
+    assert summarize_total(summary).left_aside.bytes + summary.kept_bytes == load_summary(corpus).kept_bytes
     assert set(summary.languages()) == {"C", "Python"}
 
 
@@ -216,7 +222,7 @@ def test_a_short_header_is_dropped_as_in_a_whole_lex(tmp_path):
 
 def test_the_table_adds_up_to_the_files_of_the_tree(tree, corpus):
     summary = load_summary(corpus)
-    rows = language_table(summary)
+    rows = summarize_languages(summary)
     for language, suffixes in (("C", (".c", ".h")), ("Python", (".py",))):
         row = next(row for row in rows if row.language == language)
         paths = [path for path in tree.rglob("*") if path.name.endswith(suffixes)]
@@ -224,16 +230,16 @@ def test_the_table_adds_up_to_the_files_of_the_tree(tree, corpus):
         assert row.found.files == sum(amount.files for amount in row.dropped.values()) + row.left_aside.files + row.kept.files
         assert row.kept.bytes == sum(amount.bytes for amount in row.splits.values())
         assert language in summary.judged_languages()
-    assert other_files(summary).files == 4
+    assert count_other_files(summary).files == 4
 
 
 def test_a_narrow_terminal_cuts_no_figure(corpus):
     summary = load_summary(corpus)
     for width in (40, 80, 200):
         console = Console(width=width, record=True, file=io.StringIO())
-        show_corpus(console, summary)
+        print_corpus_table(console, summary)
         words = set(console.export_text().split())
-        for row in (*language_table(summary), total_row(summary)):
+        for row in (*summarize_languages(summary), summarize_total(summary)):
             for amount in (row.found, row.kept, *row.dropped.values(), *row.splits.values()):
                 assert not amount.files or {f"{amount.files:,}", f"{amount.bytes / 1e6:,.2f}"} <= words
 
@@ -244,7 +250,7 @@ def test_a_language_of_one_project_is_reported_without_held_out_figures(tree, tm
     shutil.copytree(tree / "monitor", tmp_path / "code" / "monitor")
     shutil.copytree(tree / "linear", tmp_path / "code" / "linear")
     summary = build(tmp_path / "corpus", tmp_path / "code")
-    assert "Without held-out figures, for want of projects or of bytes: C." in corpus_notes(summary)
+    assert "Languages with too few projects or bytes for held-out figures: C." in format_corpus_notes(summary)
     assert [document.split for document in all_documents(tmp_path / "corpus") if document.language == "C"] == ["train"]
 
 
@@ -284,8 +290,8 @@ def test_links_are_not_called_files_of_no_language(tree, tmp_path):
     (tmp_path / "code" / "monitor" / "link").symlink_to("/etc/passwd")
     (tmp_path / "code" / "monitor" / "notes").write_text("notes")
     summary = build(tmp_path / "corpus", tmp_path / "code")
-    (note,) = [note for note in corpus_notes(summary) if note.startswith("Seen besides")]
-    assert note == "Seen besides, in no language: 1 (0.00 MB) link, 1 (0.00 MB) no known language."
+    (note,) = [note for note in format_corpus_notes(summary) if note.startswith("Further files")]
+    assert note == "Further files, in no language: 1 (0.00 MB) link, 1 (0.00 MB) no known language."
 
 
 def test_a_limit_under_every_project_is_an_error_with_the_remedy(tree, tmp_path):

@@ -1,9 +1,9 @@
-"""Chosen by chance, and the same every time: rows in the order of a hash of their number.
+"""A random sample of rows that is the same in every run: rows in the order of a seeded hash of their number.
 
-chosen = LeastHashes(3)
+sample = SeededSample(3)
 for first_row, groups in tables:
-    chosen.add(groups, row_hashes(first_row, len(groups)), lambda index: groups[index])
-chosen.of("Python")
+    sample.add(groups, hash_rows(first_row, len(groups)), lambda index: groups[index])
+sample.rows_of("Python")
 """
 
 import heapq
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 Hashes = NDArray[np.uint64]
 
 
-def row_hashes(first_row: int, num_rows: int, seed: int = 0) -> Hashes:
-    """A number for each row that depends on nothing but its place and the seed: splitmix64.
+def hash_rows(first_row: int, num_rows: int, seed: int = 0) -> Hashes:
+    """Return splitmix64 hashes, uint64 of shape (num_rows,), that depend only on the rows' numbers and the seed.
 
-    >>> bool(row_hashes(3, 2)[0] == row_hashes(0, 4)[3]), len(np.unique(row_hashes(0, 10_000)))
+    >>> bool(hash_rows(3, 2)[0] == hash_rows(0, 4)[3]), len(np.unique(hash_rows(0, 10_000)))
     (True, 10000)
     """
     with np.errstate(over="ignore"):
@@ -31,19 +31,19 @@ def row_hashes(first_row: int, num_rows: int, seed: int = 0) -> Hashes:
     return state ^ (state >> np.uint64(31))
 
 
-class LeastHashes:
-    """For each group the rows with the least hashes, until together they weigh `enough`."""
+class SeededSample:
+    """The rows of each group with the smallest hashes, until their total weight is at least `enough`."""
 
     def __init__(self, enough: int):
         self._enough = enough
         self._heaps: dict[str, list[tuple[int, int, Any]]] = {}
-        """Of (negative hash, weight, row): the largest hash first."""
+        """Group -> heap of (negative hash, weight, row), the largest hash first."""
         self._weights: dict[str, int] = {}
 
     def add(
-        self, groups: NDArray[np.object_], hashes: Hashes, row: Callable[[int], Any], weights: NDArray[np.int64] | None = None
+        self, groups: NDArray[np.object_], hashes: Hashes, make_row: Callable[[int], Any], weights: NDArray[np.int64] | None = None
     ) -> None:
-        """`groups`: of every row, None for those that are not wanted; `row` makes what is kept of one."""
+        """Add rows: the group of each (None: not sampled), its hash and weight; make_row(index) returns the value to store."""
         weights = np.ones(len(groups), np.int64) if weights is None else weights
         wanted = np.flatnonzero(groups != None)  # noqa: E711 - elementwise
         names, codes = np.unique(groups[wanted].astype(str), return_inverse=True)
@@ -51,26 +51,26 @@ class LeastHashes:
             rows = wanted[codes == code]
             rows = rows[hashes[rows] < self._limit(name)]
             for index in rows[np.argsort(hashes[rows])].tolist():
-                if not self._take(name, int(hashes[index]), int(weights[index]), partial(row, index)):
+                if not self._insert(name, int(hashes[index]), int(weights[index]), partial(make_row, index)):
                     break
 
     def _limit(self, name: str) -> int:
-        """No hash of a row that is still wanted is above it."""
+        """Return the largest hash that can still enter the group's sample."""
         is_full = self._weights.get(name, 0) >= self._enough
         return -self._heaps[name][0][0] if is_full else 2**64 - 1
 
-    def _take(self, name: str, number: int, weight: int, row: Callable[[], Any]) -> bool:
+    def _insert(self, name: str, number: int, weight: int, make_row: Callable[[], Any]) -> bool:
         if number >= self._limit(name):
             return False
         heap = self._heaps.setdefault(name, [])
-        heapq.heappush(heap, (-number, weight, row()))
+        heapq.heappush(heap, (-number, weight, make_row()))
         self._weights[name] = self._weights.get(name, 0) + weight
         while self._weights[name] - heap[0][1] >= self._enough:
             self._weights[name] -= heapq.heappop(heap)[1]
         return True
 
-    def of(self, name: str) -> list[Any]:
-        """In the order of their hashes."""
+    def rows_of(self, name: str) -> list[Any]:
+        """Return the sampled rows of a group in the order of their hashes."""
         return [row for *_, row in sorted(self._heaps.get(name, ()), key=lambda entry: -entry[0])]
 
     def groups(self) -> list[str]:
