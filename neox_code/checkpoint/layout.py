@@ -27,6 +27,9 @@ STEP_PREFIX = "global_step"
 LAYER_FILE = re.compile(r"layer_(\d+)-model_(\d+)-model_states\.pt")
 MODEL_FILE = re.compile(r"mp_rank_(\d+)_model_states\.pt")
 
+WHOLE_MODEL_NAME = re.compile(r"(?:sequential\.)?(\d+)\.(.+)")
+"""Layer index and name within the layer, of a parameter in a whole model."""
+
 RUN_RECORD = "run.json"
 VOCABULARY_FOLDER = "tokenizer"
 TRAINING_LOCK = ".train.lock"

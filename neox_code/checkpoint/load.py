@@ -15,6 +15,7 @@ from neox_code.checkpoint.layout import layer_files, model_files
 from neox_code.checkpoint.resume import Start
 from neox_code.checkpoint.serialization import load_file
 from neox_code.checkpoint.weights import has_summed_row_biases, load_weights
+from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
 from neox_code.logs import get_logger
 from neox_code.parallel.grid import ParallelGrid
@@ -22,7 +23,9 @@ from neox_code.parallel.grid import ParallelGrid
 log = get_logger(__name__)
 
 
-def load_checkpoint(engine: DeepSpeedEngine, start: Start, vocab_size: int, grid: ParallelGrid) -> dict[str, Any]:
+def load_checkpoint(
+    engine: DeepSpeedEngine, start: Start, model: ModelConfig, vocab_size: int, grid: ParallelGrid
+) -> dict[str, Any]:
     """Load weights and optimizer state into the engine, on every rank; return the client state, {} for a start from scratch.
 
     The layout over ranks must be that of the save; without the optimizer's state it may be any.
@@ -32,7 +35,7 @@ def load_checkpoint(engine: DeepSpeedEngine, start: Start, vocab_size: int, grid
         return {}
     engine.checkpoint_engine = WeightsOnlyEngine(engine._config)
     if not start.loads_optimizer:
-        load_weights_alone(engine, folder, vocab_size, grid)
+        load_weights_alone(engine, folder, model, vocab_size, grid)
         if start.resets:
             return {}
         return dict(start.record.state) if start.record else client_state(folder)
@@ -50,22 +53,22 @@ def load_checkpoint(engine: DeepSpeedEngine, start: Start, vocab_size: int, grid
             f"{folder} does not fit this model and layout: {first_line(error).rstrip('.')}. "
             f"Use the configuration in {folder / 'configs'}, and as many ranks as it was written by."
         ) from None
-    if has_summed_row_biases(engine.module, folder):
+    if has_summed_row_biases(model, folder):
         sum_row_biases(engine.module, grid)
     log.debug("%s", printed.getvalue())
     log.info("loaded %s", folder)
     return state or {}
 
 
-def load_weights_alone(engine: DeepSpeedEngine, folder: Path, vocab_size: int, grid: ParallelGrid) -> None:
+def load_weights_alone(engine: DeepSpeedEngine, folder: Path, model: ModelConfig, vocab_size: int, grid: ParallelGrid) -> None:
     """Load weights of any layout into the engine and its optimizer's fp32 copies, on every rank."""
     parameters = list(engine.module.parameters())
     if any(hasattr(parameter, "ds_id") for parameter in parameters):  # ZeRO-3: parameters are whole in this context alone
         with deepspeed.zero.GatheredParameters(parameters, modifier_rank=0):
             if grid.rank == 0:
-                load_weights(engine.module, folder, vocab_size)
+                load_weights(engine.module, folder, model, vocab_size)
     else:
-        load_weights(engine.module, folder, vocab_size, grid)
+        load_weights(engine.module, folder, model, vocab_size, grid)
     engine.optimizer.refresh_fp32_params()
     log.info("loaded the weights of %s", folder)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from deepspeed import DeepSpeedEngine
 
-from neox_code.checkpoint.buffers import written_for_gpt_neox
+from neox_code.checkpoint.buffers import write_for_gpt_neox
 from neox_code.checkpoint.engine_files import WeightsOnlyEngine
 from neox_code.checkpoint.layout import STEP_PREFIX, latest_file, partial_step_name, step_name
 from neox_code.checkpoint.record import RunRecord, write_record
@@ -24,10 +24,12 @@ from neox_code.errors import CheckpointError
 from neox_code.files import PARTIAL_SUFFIX, atomic_file, sync
 from neox_code.logs import is_rank_zero
 from neox_code.parallel.collectives import barrier, run_on_rank_zero
+from neox_code.parallel.grid import ParallelGrid
 
 
 def save_checkpoint(
     engine: DeepSpeedEngine,
+    grid: ParallelGrid,
     save: str | Path,
     state: Mapping[str, Any],
     record: RunRecord,
@@ -45,7 +47,7 @@ def save_checkpoint(
     engine.checkpoint_engine = WeightsOnlyEngine(engine._config)
     engine._copy_recovery_script = lambda save_path: None  # DeepSpeed's own converters, which do not read these layouts
     try:
-        with written_for_gpt_neox(engine.module):
+        with write_for_gpt_neox(engine.module, grid):
             engine.save_checkpoint(str(save), tag=partial.name, client_state=dict(state), save_latest=False)
         sync(partial)  # the names of this host's files: rank zero may be on another
         barrier()

@@ -1,10 +1,9 @@
 """The weights of a checkpoint alone, into a module of any layout, from files of any pipeline and tensor-parallel size.
 
-load_weights(gpt, folder, vocab_size)                       into a whole model
-load_weights(engine.module, folder, vocab_size, grid)       into this rank's part of one
+load_weights(gpt, folder, model, vocab_size)                       into a whole model
+load_weights(engine.module, folder, model, vocab_size, grid)       into this rank's part of one
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,33 +11,28 @@ from typing import Any
 import torch
 from torch import nn
 
-from neox_code.checkpoint.layout import MERGED_CONFIG, RUN_RECORD, layer_files, model_files
+from neox_code.checkpoint.layout import MERGED_CONFIG, RUN_RECORD, WHOLE_MODEL_NAME, layer_files, model_files
 from neox_code.checkpoint.merge_ranks import fit_vocabulary, merge, our_name, part_of
 from neox_code.checkpoint.serialization import load_file
+from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
-from neox_code.model.block import TransformerBlock
-from neox_code.model.gpt import TIED_EMBEDDING, stacked_rows
+from neox_code.model.gpt import TIED_EMBEDDING
+from neox_code.model.sharding import sharding_of
 from neox_code.parallel.grid import ParallelGrid, alone
 
 StateDict = Mapping[str, torch.Tensor]
-StackedRows = Mapping[str, tuple[int, ...]]
-NOTHING_STACKED: StackedRows = {}
 WHOLE = alone()
 """The layout of a whole model."""
-
-WHOLE_MODEL_NAME = re.compile(r"(?:sequential\.)?(\d+)\.(.+)")
-"""Layer index and name within the layer, in the files of a run without a pipeline."""
 
 OTHER_LAYOUT = "Choose a checkpoint in GPT-NeoX's layout."
 
 
-def load_weights(module: nn.Module, folder: Path, vocab_size: int, grid: ParallelGrid = WHOLE) -> None:
+def load_weights(module: nn.Module, folder: Path, model: ModelConfig, vocab_size: int, grid: ParallelGrid = WHOLE) -> None:
     """Fill a module (model.gpt.GPT, a pipeline stage or a tensor rank's part) from a checkpoint of any layout.
 
     Raises CheckpointError if a file is missing or damaged, or a parameter is missing, left over or of another shape.
     """
-    stacked = {whole_model_name(name): rows for name, rows in stacked_rows(module).items()}
-    found = read_weights(folder, stacked, has_summed_row_biases(module, folder))
+    found = read_weights(folder, model)
     wanted = {whole_model_name(name): parameter for name, parameter in module.named_parameters()}
     for name in wanted:
         if name not in found:
@@ -53,9 +47,9 @@ def load_weights(module: nn.Module, folder: Path, vocab_size: int, grid: Paralle
     with torch.no_grad():
         for name, parameter in wanted.items():
             weight = found.pop(name)
-            if name.endswith(("word_embeddings.weight", "final_linear.weight")):
+            if sharding_of(name).is_vocabulary:
                 weight = fit_vocabulary(name, weight, parameter.shape[0] * grid.tensor_size, vocab_size)
-            weight = part_of(name, weight, grid.tensor_rank, grid.tensor_size, stacked.get(name, ()))
+            weight = part_of(name, weight, grid.tensor_rank, grid.tensor_size, model)
             if weight.shape != parameter.shape:
                 raise CheckpointError(
                     f"{name} has shape {tuple(weight.shape)} in {folder} and {tuple(parameter.shape)} in this model. "
@@ -74,28 +68,22 @@ def whole_model_name(name: str) -> str:
     return name if name.startswith("sequential.") else f"sequential.{name}"
 
 
-def has_summed_row_biases(module: nn.Module, folder: Path) -> bool:
-    """Return True if a row bias of the checkpoint's model is the sum of those in its tensor ranks' files (see `reshard`).
+def has_summed_row_biases(model: ModelConfig, folder: Path) -> bool:
+    """Return True if a row bias of the checkpoint's model is the sum of those in its tensor ranks' files (see `merge_ranks`).
 
     That holds for every file of GPT-NeoX and of this package with `gpt_j_residual`, except those that this package wrote before it
     followed GPT-NeoX: they have a merged configuration but no record of the run.
     """
-    is_parallel = any(isinstance(block, TransformerBlock) and block.parallel_residual for block in module.modules())
     is_older = (folder / "configs" / MERGED_CONFIG).exists() and not (folder / RUN_RECORD).exists()
-    return is_parallel and not is_older
+    return model.gpt_j_residual and not is_older
 
 
-def read_weights(
-    folder: Path, stacked: StackedRows = NOTHING_STACKED, has_summed_row_biases: bool = False
-) -> dict[str, torch.Tensor]:
-    """Return all weights of a checkpoint, whole, as `sequential.INDEX.NAME`; from layer files, else from the model state files.
-
-    `stacked` is model.gpt.stacked_rows of the model that it is for; for `has_summed_row_biases` see `reshard.merge`.
-    """
+def read_weights(folder: Path, model: ModelConfig) -> dict[str, torch.Tensor]:
+    """Return all weights of a checkpoint, whole, as `sequential.INDEX.NAME`; from layer files, else from the model state files."""
     layers = layer_files(folder)
     if layers:
         parts = {place: state_dict(path, load_file(path)) for place, path in layers.items()}
-        return merge_layers(folder, parts, stacked, has_summed_row_biases)
+        return merge_layers(folder, parts, model)
     models = model_files(folder)
     if not models:
         raise CheckpointError(
@@ -113,7 +101,7 @@ def read_weights(
                     f"{models[rank]} holds {name}, which is not of the form sequential.LAYER.NAME. {OTHER_LAYOUT}"
                 )
             split.setdefault((int(match[1]), rank), {})[match[2]] = weight
-    return merge_layers(folder, split, stacked, has_summed_row_biases)
+    return merge_layers(folder, split, model)
 
 
 def module_of(path: Path) -> StateDict:
@@ -132,10 +120,9 @@ def state_dict(path: Path, content: Any) -> StateDict:
     return content
 
 
-def merge_layers(
-    folder: Path, parts: Mapping[tuple[int, int], StateDict], stacked: StackedRows, has_summed_row_biases: bool
-) -> dict[str, torch.Tensor]:
-    """(layer index, tensor rank) -> state dict, merged over the tensor ranks."""
+def merge_layers(folder: Path, parts: Mapping[tuple[int, int], StateDict], model: ModelConfig) -> dict[str, torch.Tensor]:
+    """Return the weights merged over the tensor ranks; `parts` has a state dict by layer index and tensor rank."""
+    is_summed = has_summed_row_biases(model, folder)
     tensor_size = 1 + max(rank for _, rank in parts)
     whole = {}
     for index in sorted({index for index, _ in parts}):
@@ -146,7 +133,7 @@ def merge_layers(
         for name in states[0]:
             if ours := our_name(name):
                 place = f"sequential.{index}.{ours}"
-                whole[place] = merge(ours, [state[name] for state in states], stacked.get(place, ()), has_summed_row_biases)
+                whole[place] = merge(ours, [state[name] for state in states], model, is_summed)
     return whole
 
 

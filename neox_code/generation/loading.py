@@ -100,7 +100,7 @@ def load_model(config: NeoXConfig, device: torch.device | None = None) -> Loaded
     dtype = inference_dtype(model.precision, device)
     padded = padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, 1)
     gpt = GPT(build_layers(model, tokenizer.vocab_size, padded, alone(device), dtype, initialize=False))
-    load_weights(gpt, folder, tokenizer.vocab_size)
+    load_weights(gpt, folder, model, tokenizer.vocab_size)
     gpt = ready_to_read(gpt, device)
     log.info("model from %s on %s, %s", folder, device, str(dtype).removeprefix("torch."))
     return LoadedModel(gpt, tokenizer, model, device, dtype, folder, config.data.newlines)

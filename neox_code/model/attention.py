@@ -22,6 +22,7 @@ from neox_code.model.blocked_attention import blocked_attention, is_better_in_bl
 from neox_code.model.initialization import divided_in_parts, input_init, output_init
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.positions import RotaryTable, rotate
+from neox_code.model.sharding import query_key_value_rows
 from neox_code.parallel.emulated import is_emulated
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.seeds import TensorRankGenerator
@@ -46,10 +47,7 @@ class Attention(nn.Module):
         self.heads = slice(grid.tensor_rank * self.num_heads, (grid.tensor_rank + 1) * self.num_heads)
         self.slopes = layer_slopes(model, layer_index)[self.heads] if model.pos_emb == "alibi" else None
         hidden, shared = model.hidden_size, model.kv_heads * model.head_dim
-        self.stacked = {"query_key_value": (hidden, shared, shared)} if self.is_grouped else {}
-        fill = input_init(model)
-        if self.is_grouped:
-            fill = divided_in_parts(fill, self.stacked["query_key_value"], grid.tensor_size)
+        fill = divided_in_parts(input_init(model), query_key_value_rows(model), grid.tensor_size)
         bias = model.use_bias_in_attn_linear
         self.query_key_value = grid.layers.column_linear(hidden, hidden + 2 * shared, dtype, fill if initialize else None, bias)
         self.dense = grid.layers.row_linear(hidden, hidden, dtype, output_init(model) if initialize else None, bias)

@@ -19,8 +19,7 @@ from neox_code.parallel.grid import ParallelGrid
 class TransformerBlock(nn.Module):
     def __init__(self, model: ModelConfig, layer_index: int, grid: ParallelGrid, dtype: torch.dtype, initialize: bool = True):
         super().__init__()
-        self.parallel_residual = model.gpt_j_residual
-        self.tensor_rank = grid.tensor_rank
+        self.model = model
         self.dropout = model.hidden_dropout
         self.input_layernorm = build_norm(model, dtype)
         self.attention = Attention(model, layer_index, grid, dtype, initialize)
@@ -29,7 +28,7 @@ class TransformerBlock(nn.Module):
 
     def forward(self, hidden_SBH: torch.Tensor, cache: CacheView | None = None) -> torch.Tensor:
         attended_SBH = self.maybe_dropout(self.attention(self.input_layernorm(hidden_SBH), cache))
-        if self.parallel_residual:
+        if self.model.gpt_j_residual:
             return hidden_SBH + attended_SBH + self.maybe_dropout(self.mlp(self.post_attention_layernorm(hidden_SBH)))
         hidden_SBH = hidden_SBH + attended_SBH
         return hidden_SBH + self.maybe_dropout(self.mlp(self.post_attention_layernorm(hidden_SBH)))

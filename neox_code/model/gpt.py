@@ -32,30 +32,6 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bfloat16": torch.bfloat
 TIED_EMBEDDING = "embed"
 """Name under which the first and the last layer share the embedding."""
 
-COLUMN_DIVIDED = (
-    "word_embeddings.weight",
-    "final_linear.weight",
-    "query_key_value.weight",
-    "query_key_value.bias",
-    "dense_h_to_4h.weight",
-    "dense_h_to_4h.bias",
-)
-"""Parameters divided over tensor ranks along their first dimension."""
-
-ROW_DIVIDED = ("attention.dense.weight", "dense_4h_to_h.weight")
-"""Parameters divided over tensor ranks along their second dimension. All others are the same on every rank."""
-
-
-def stacked_rows(gpt: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Column-divided parameters that are several matrices one below another, with the rows of each in a whole model.
-
-    A tensor rank holds its share of every one of them: initialization.in_rank_order has their order.
-    """
-    stacked = {
-        f"{name}.{layer}": rows for name, module in gpt.named_modules() for layer, rows in getattr(module, "stacked", {}).items()
-    }
-    return {f"{layer}.{kind}": rows for layer, rows in stacked.items() for kind in ("weight", "bias")}
-
 
 @dataclass(frozen=True)
 class Layer:

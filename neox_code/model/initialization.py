@@ -51,7 +51,12 @@ def output_init(model: ModelConfig) -> Initialize:
 
 
 def divided_in_parts(initialize: Initialize, parts: Sequence[int], tensor_size: int) -> Initialize:
-    """Fills a weight whose rows are several matrices one below another, and puts the rows in the order of the tensor ranks."""
+    """Return `initialize` for a weight of several matrices one below another, of which the tensor ranks hold shares.
+
+    `parts` has the rows of each matrix; () means a single matrix. The filled rows are put in the order of the tensor ranks.
+    """
+    if not parts:
+        return initialize
 
     def fill(weight: torch.Tensor) -> None:
         initialize(weight)

@@ -10,6 +10,7 @@ from torch import nn
 from neox_code.config.model import ModelConfig
 from neox_code.model.activations import build_activation
 from neox_code.model.initialization import divided_in_parts, input_init, output_init
+from neox_code.model.sharding import gate_rows
 from neox_code.parallel.grid import ParallelGrid
 
 
@@ -17,12 +18,9 @@ class MLP(nn.Module):
     def __init__(self, model: ModelConfig, grid: ParallelGrid, dtype: torch.dtype, initialize: bool = True):
         super().__init__()
         hidden, inner, bias = model.hidden_size, model.feed_forward_size, model.use_bias_in_mlp
-        rows, fill = (inner,), input_init(model)
-        if model.is_gated:
-            rows = (inner, inner)
-            fill = divided_in_parts(fill, rows, grid.tensor_size)
-        self.stacked = {"dense_h_to_4h": rows} if model.is_gated else {}
-        self.dense_h_to_4h = grid.layers.column_linear(hidden, sum(rows), dtype, fill if initialize else None, bias)
+        fill = divided_in_parts(input_init(model), gate_rows(model), grid.tensor_size)
+        rows = sum(gate_rows(model)) or inner
+        self.dense_h_to_4h = grid.layers.column_linear(hidden, rows, dtype, fill if initialize else None, bias)
         self.activation = build_activation(model)
         self.dense_4h_to_h = grid.layers.row_linear(inner, hidden, dtype, output_init(model) if initialize else None, bias)
 

@@ -17,11 +17,16 @@ def falling_frequencies(width: int, base: float = 10000.0, device: torch.device 
     return base ** -(torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)
 
 
+def rotary_dims(head_dim: int, rotary_pct: float) -> int:
+    """Return the number of a head's dimensions that are rotated: even."""
+    return int(head_dim * rotary_pct) // 2 * 2
+
+
 class RotaryTable:
     """cos and sin for positions 0 to length - 1, kept for the last device and type that asked. Holds no parameters."""
 
     def __init__(self, head_dim: int, rotary_pct: float, base: float, max_positions: int):
-        self.rotary_dim = int(head_dim * rotary_pct) // 2 * 2
+        self.rotary_dim = rotary_dims(head_dim, rotary_pct)
         self.base = base
         self.max_positions = max_positions
         self.cache: dict[tuple[torch.device, torch.dtype], tuple[torch.Tensor, torch.Tensor]] = {}

@@ -65,7 +65,7 @@ class Checkpoints:
 
         Raises CheckpointError where it cannot be loaded, DataError where too few samples are left.
         """
-        loaded = load_checkpoint(engine, self.start, self.vocab_size, self.grid)
+        loaded = load_checkpoint(engine, self.start, self.config.model, self.vocab_size, self.grid)
         state = TrainingState.from_dict({} if self.start.resets else loaded)
         state = state.for_sample_length(self.start.sample_length, self.config.model.sample_length)
         loaders.train.seek(state.consumed_samples)
@@ -104,7 +104,7 @@ class Checkpoints:
         assert training.save is not None
         client_state = state.as_dict() | {"args": self.model_arguments}
         record = dataclasses.replace(self.record, state=state.as_dict())
-        save_checkpoint(engine, training.save, client_state, record, self.companions, training.keep_last_n_checkpoints)
+        save_checkpoint(engine, self.grid, training.save, client_state, record, self.companions, training.keep_last_n_checkpoints)
         self.last_save = time.monotonic()
 
 

@@ -15,10 +15,12 @@ from distributed_runs import losses_of, run_ranks, train
 from neox_code.checkpoint.layout import find_checkpoint, layer_file, model_file, step_name
 from neox_code.checkpoint.merge_ranks import part_of
 from neox_code.checkpoint.weights import read_weights
+from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import CheckpointError
 from neox_code.generation.loading import load_model
 
+MODEL = ModelConfig(num_layers=2, hidden_size=64, num_attention_heads=4, max_position_embeddings=64)
 TOKENS = torch.arange(5, 45)[None]
 
 
@@ -109,7 +111,7 @@ def test_a_checkpoint_that_holds_code_is_refused_and_does_not_run_it(tmp_path):
     layer_file(folder, 0, 0).write_bytes(pickle.dumps({"weight": Payload(tmp_path / "hacked")}))
     torch.save({"weight": Payload(tmp_path / "hacked")}, layer_file(folder, 2, 0))
     with pytest.raises(CheckpointError, match=r"layer_0[02]-model_00"):
-        read_weights(folder)
+        read_weights(folder, MODEL)
     assert not (tmp_path / "hacked").exists()
 
 
@@ -141,7 +143,7 @@ def test_a_file_of_another_layout_is_named(tmp_path, files, sentence):
     for place, content in files.items():
         torch.save(content, layer_file(tmp_path, *place) if isinstance(place, tuple) else model_file(tmp_path, place))
     with pytest.raises(CheckpointError, match=sentence):
-        read_weights(tmp_path)
+        read_weights(tmp_path, MODEL)
 
 
 def test_latest_may_not_lead_out_of_the_folder(tmp_path):
@@ -209,10 +211,11 @@ def test_row_biases_of_gpt_neox_are_summands_with_a_parallel_residual_and_copies
     expected = logits_of(file, save)
     shutil.rmtree(folder / "configs")
     (folder / "run.json").unlink(missing_ok=True)
+    model = NeoXConfig.load([file]).model
     for layer in (0, 2, 3, 5, 6):
         whole = torch.load(layer_file(folder, layer, 0), weights_only=True)
         for rank in range(2):
-            part = {name: part_of(name, tensor, rank, 2).clone() for name, tensor in whole.items()}
+            part = {name: part_of(name, tensor, rank, 2, model).clone() for name, tensor in whole.items()}
             if is_parallel:
                 part |= {name: whole[name] / 2 for name in ROW_BIASES if name in whole}
             torch.save(part, layer_file(folder, layer, rank))

@@ -5,7 +5,8 @@ import torch
 
 from neox_code.config.model import ModelConfig
 from neox_code.config.size import block_parameters, parameters
-from neox_code.model.gpt import COLUMN_DIVIDED, GPT, ROW_DIVIDED, build_layers
+from neox_code.model.gpt import GPT, build_layers
+from neox_code.model.sharding import sharding_of
 from neox_code.parallel.grid import alone
 
 SHAPE = {"num_layers": 3, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 64}
@@ -38,7 +39,7 @@ def test_the_counts_are_those_of_the_built_model(keys):
     built = GPT(build_layers(model, 250, PADDED, alone(), torch.float32))
     assert parameters(model, PADDED) == sum(parameter.numel() for parameter in built.parameters())
     block = dict(built.sequential["2"].named_parameters())
-    divided = sum(value.numel() for name, value in block.items() if name.endswith((*COLUMN_DIVIDED, *ROW_DIVIDED)))
+    divided = sum(value.numel() for name, value in block.items() if sharding_of(name).dim is not None)
     assert (block_parameters(model).divided, block_parameters(model).total) == (
         divided,
         sum(value.numel() for value in block.values()),

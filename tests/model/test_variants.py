@@ -10,9 +10,10 @@ from distributed_runs import run_ranks
 from neox_code.config.model import ModelConfig
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.config.size import parameters
-from neox_code.model.gpt import COLUMN_DIVIDED, GPT, ROW_DIVIDED, build_layers, stacked_rows
+from neox_code.model.gpt import GPT, build_layers
 from neox_code.model.initialization import in_rank_order
 from neox_code.model.kv_cache import KVCache
+from neox_code.model.sharding import sharding_of, stacked_rows
 from neox_code.parallel.grid import ParallelGrid, alone
 from neox_code.parallel.startup import startup
 
@@ -81,12 +82,11 @@ def test_two_tensor_ranks_compute_what_one_plain_process_does(name):
     logits, gradients = logits_and_gradients(name, alone())
     ranks = [rank[name] for rank in two_tensor_ranks()]
     torch.testing.assert_close(torch.cat([part for part, _ in ranks], -1), logits, atol=1e-5, rtol=0)
-    stacked = stacked_rows(GPT(build_layers(variant(name), VOCAB_SIZE, PADDED, alone(), torch.float32)))
     for key, expected in gradients.items():
         parts = [part[key] for _, part in ranks]
-        if key in stacked:
-            expected = in_rank_order(expected, stacked[key], 2)
-        dim = 0 if key.endswith(COLUMN_DIVIDED) else 1 if key.endswith(ROW_DIVIDED) else None
+        if rows := stacked_rows(key, variant(name)):
+            expected = in_rank_order(expected, rows, 2)
+        dim = sharding_of(key).dim
         whole = parts[1] if dim is None else torch.cat(parts, dim)
         torch.testing.assert_close(whole, expected, atol=1e-7, rtol=1e-4)
 

@@ -1,0 +1,64 @@
+"""A whole model as layer files of any tensor-parallel size, without an engine or a process group.
+
+    write_layer_files(folder, read_weights(other, model).items(), model, vocab_size, tensor_size=2)
+
+The files are those that training writes with `pipe_parallel_size` 1 or more; any pipeline size reads them.
+"""
+
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+
+import torch
+
+from neox_code.checkpoint.buffers import attention_buffers, embedding_buffers
+from neox_code.checkpoint.layout import WHOLE_MODEL_NAME, layer_file
+from neox_code.checkpoint.merge_ranks import fit_vocabulary, part_in_file
+from neox_code.checkpoint.serialization import save_file
+from neox_code.config.derive import padded_vocab_size
+from neox_code.config.model import ModelConfig
+from neox_code.errors import CheckpointError
+from neox_code.model.sharding import sharding_of
+
+
+def write_layer_files(
+    folder: Path, weights: Iterable[tuple[str, torch.Tensor]], model: ModelConfig, vocab_size: int, tensor_size: int = 1
+) -> None:
+    """Write the layer files of all tensor ranks into a new folder; one layer at a time is in memory.
+
+    `weights` yields whole parameters by their names in a whole model, `sequential.INDEX.NAME`, one layer after the other. The rows
+    of the vocabulary are padded for `tensor_size`. Raises CheckpointError for a name of another form, a layer whose file exists, a
+    parameter that cannot be divided, and a file that cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = padded_vocab_size(vocab_size, model.make_vocab_size_divisible_by, tensor_size)
+    for index, layer in groupby(weights, lambda item: split_name(item[0])[0]):
+        if layer_file(folder, index, 0).exists():
+            raise CheckpointError(f"layer {index:02d} is in {folder} already. Choose an empty folder, and pass each layer at once.")
+        whole = {split_name(name)[1]: weight for name, weight in layer}
+        for name in whole:
+            if sharding_of(name).is_vocabulary:
+                whole[name] = fit_vocabulary(name, whole[name], rows, vocab_size)
+        for rank in range(tensor_size):
+            state = {name: part_in_file(name, weight, rank, tensor_size, model) for name, weight in whole.items()}
+            save_file(
+                {name: part.clone() for name, part in state.items()} | buffers(index, model, rank, tensor_size),
+                layer_file(folder, index, rank),
+            )
+
+
+def split_name(name: str) -> tuple[int, str]:
+    """Return the layer index and the name within the layer."""
+    match = WHOLE_MODEL_NAME.fullmatch(name)
+    if not match:
+        raise CheckpointError(f"{name} is not of the form sequential.LAYER.NAME, the names of a whole model.")
+    return int(match[1]), match[2]
+
+
+def buffers(index: int, model: ModelConfig, tensor_rank: int, tensor_size: int) -> dict[str, torch.Tensor]:
+    """Return GPT-NeoX's buffers of a layer by their names in it."""
+    if index == 0:
+        return embedding_buffers(model)
+    if index > model.num_layers + 1:
+        return {}
+    return {f"attention.{name}": value for name, value in attention_buffers(model, tensor_rank, tensor_size).items()}

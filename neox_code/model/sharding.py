@@ -1,0 +1,65 @@
+"""How each parameter is divided over tensor-parallel ranks, and its names in other formats: one table.
+
+    sharding_of("sequential.2.mlp.dense_h_to_4h.weight").dim          # 0
+    stacked_rows("attention.query_key_value.weight", model)           # (768, 128, 128) with grouped queries, else ()
+
+A parameter that is several matrices, one below another, is divided matrix by matrix: each rank holds its share of every one.
+Parameters that the table does not list are the same on every rank.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from neox_code.config.model import ModelConfig
+
+
+def query_key_value_rows(model: ModelConfig) -> tuple[int, ...]:
+    """Return the rows of queries, keys and values where heads share keys; else (): the rows are interleaved by head."""
+    shared = model.kv_heads * model.head_dim
+    return (model.hidden_size, shared, shared) if model.kv_heads < model.num_attention_heads else ()
+
+
+def gate_rows(model: ModelConfig) -> tuple[int, ...]:
+    """Return the rows of the two inputs of a gated activation; () for an activation with one input."""
+    return (model.feed_forward_size, model.feed_forward_size) if model.is_gated else ()
+
+
+@dataclass(frozen=True)
+class ParameterSharding:
+    dim: int | None = None
+    """The dimension that is divided over the tensor ranks; None: every rank has the whole parameter."""
+    stacked: Callable[[ModelConfig], tuple[int, ...]] = lambda model: ()
+    """Returns the rows of each matrix of a whole parameter that is several matrices, and () for a single one."""
+    is_vocabulary: bool = False
+    """True if each row belongs to an entry of the padded vocabulary."""
+    is_row_bias: bool = False
+    """True for the bias of a layer whose weight is divided along its inputs: it is added once, to the sum over the ranks."""
+    newer_name: str | None = None
+    """The name in newer checkpoints of GPT-NeoX; ours is that of PolyCoder's and Pythia's time."""
+
+
+SHARDING = {
+    "word_embeddings.weight": ParameterSharding(0, is_vocabulary=True),
+    "final_linear.weight": ParameterSharding(0, is_vocabulary=True),
+    "attention.query_key_value.weight": ParameterSharding(0, query_key_value_rows),
+    "attention.query_key_value.bias": ParameterSharding(0, query_key_value_rows),
+    "attention.dense.weight": ParameterSharding(1),
+    "attention.dense.bias": ParameterSharding(is_row_bias=True),
+    "mlp.dense_h_to_4h.weight": ParameterSharding(0, gate_rows, newer_name="mlp.linear1.weight"),
+    "mlp.dense_h_to_4h.bias": ParameterSharding(0, gate_rows, newer_name="mlp.linear1.bias"),
+    "mlp.dense_4h_to_h.weight": ParameterSharding(1, newer_name="mlp.linear2.weight"),
+    "mlp.dense_4h_to_h.bias": ParameterSharding(is_row_bias=True, newer_name="mlp.linear2.bias"),
+}
+"""The sharding of parameters by the end of their names."""
+
+WHOLE = ParameterSharding()
+
+
+def sharding_of(name: str) -> ParameterSharding:
+    """Return the sharding of a parameter by its name, in a layer or in a whole model."""
+    return next((sharding for end, sharding in SHARDING.items() if name.endswith(end)), WHOLE)
+
+
+def stacked_rows(name: str, model: ModelConfig) -> tuple[int, ...]:
+    """Return the rows of each matrix of a whole parameter that is several matrices; () for a single one."""
+    return sharding_of(name).stacked(model)
