@@ -181,7 +181,7 @@ def test_a_dry_run_judges_the_configuration_alone(deepy, folder):
     keys = ["hostfile=hosts", "use_wandb=true", "precision=fp16", "pipe_parallel_size=2", "model_parallel_size=2"]
     ended = deepy("train", "conf/shape", "conf/rest", "--dry-run", *(f"--set={key}" for key in keys))
     assert ended.returncode == 0, ended.stderr
-    missing = [line.split()[2] for line in ended.stdout.splitlines() if line.startswith("not here: ")]
+    missing = [line.split()[2] for line in ended.stdout.splitlines() if line.startswith("missing: ")]
     assert missing == ["corpus.bin", "vocab.json", "merges.txt", *(["the"] if find_spec("wandb") is None else []), "hostfile", "a"]
     (ranks,) = (line for line in ended.stdout.splitlines() if line.startswith("ranks"))
     assert ranks.split()[:6] == ["ranks", "4", "2", "*", "2", "*"]
@@ -216,25 +216,25 @@ def test_a_dry_run_prints_paths_that_the_terminal_has_no_letters_for(deepy, monk
 def test_a_dry_run_names_the_default_hostfile_that_a_run_would_follow(deepy, folder, monkeypatch):
     monkeypatch.setenv("DLTS_HOSTFILE", "hosts")
     missing = deepy("train", "conf/shape", "conf/rest", "--dry-run")
-    assert "not here: hostfile hosts (DLTS_HOSTFILE) does not exist: this machine alone" in missing.stdout.splitlines()
+    assert "missing: hostfile hosts (DLTS_HOSTFILE) does not exist: this machine alone" in missing.stdout.splitlines()
     (folder / "hosts").write_text("node0 slots=2\nnode1 slots=2\n")
     there = deepy("train", "conf/shape", "conf/rest", "--dry-run")
     assert ["hostfile", "hosts", "changed", "DLTS_HOSTFILE"] in [line.split() for line in there.stdout.splitlines()]
     assert """'--hosts={"node0": ["0", "1"], "node1": ["0", "1"]}'""" in there.stdout
 
 
-def test_a_dry_run_without_any_data_keys_says_what_is_not_here(deepy, folder):
+def test_a_dry_run_without_any_data_keys_says_what_is_missing_module(deepy, folder):
     (folder / "conf" / "rest.yml").write_text(REST.replace("data_path: corpus\n", ""))
     dry = deepy("train", "conf/shape", "conf/rest", "--dry-run")
     assert dry.returncode == 0, dry.stderr
-    assert [line.split(":")[1] for line in dry.stdout.splitlines() if line.startswith("not here: ")] == [
+    assert [line.split(":")[1] for line in dry.stdout.splitlines() if line.startswith("missing: ")] == [
         " training data",
         " vocab_file",
         " a GPU",
     ]
     real = deepy("train", "conf/shape", "conf/rest")
     assert (real.returncode, real.stdout) == (2, "")
-    assert real.stderr.startswith("error: not here: training data: neither data_path nor train_data_paths is set.")
+    assert real.stderr.startswith("error: missing: training data: neither data_path nor train_data_paths is set.")
 
 
 def test_a_dry_run_says_whether_the_layout_fits(deepy):
@@ -275,10 +275,10 @@ def test_a_dry_run_imports_no_heavy_library(deepy):
             "error: hiden_size (3, --set) is an unknown key: did you mean hidden_size?",
         ),
         (("conf/shape", "conf/rest", "--set", "num_gpus=3"), "error: train_batch_size 4 is not train_micro_batch_size_per_gpu *"),
-        (("conf/shape", "conf/rest", "-H", "conf"), "error: not here: hosts to run on: hostfile conf is not a text file."),
-        (("conf/shape", "conf/rest", "--set", "num_nodes=2"), "error: not here: hosts to run on: num_nodes (2) asks for several"),
-        (("conf/shape", "conf/rest", "--set", "precision=fp16"), "error: not here: a GPU, without which precision (fp16, --set)"),
-        (("conf/shape", "conf/rest", "--set", "data_path=other"), "error: not here: other.bin and other.idx (data_path, --set)."),
+        (("conf/shape", "conf/rest", "-H", "conf"), "error: missing: hosts to run on: hostfile conf is not a text file."),
+        (("conf/shape", "conf/rest", "--set", "num_nodes=2"), "error: missing: hosts to run on: num_nodes (2) asks for several"),
+        (("conf/shape", "conf/rest", "--set", "precision=fp16"), "error: missing: a GPU, without which precision (fp16, --set)"),
+        (("conf/shape", "conf/rest", "--set", "data_path=other"), "error: missing: other.bin and other.idx (data_path, --set)."),
     ],
 )
 def test_bad_input_is_a_sentence_and_status_2_before_anything_is_started(deepy, words, sentence):

@@ -27,9 +27,9 @@ from neox_code.launch.copies import require_one_copy
 from neox_code.launch.former_scripts import ALIASES, find_replacement
 from neox_code.launch.hosts import visible_gpus, with_default_hostfile, world_size
 from neox_code.launch.supervise import run
-from neox_code.planning.dry_run import described, dry_run_figures
-from neox_code.planning.missing import stopping
-from neox_code.planning.planned_world import planned_world
+from neox_code.planning.dry_run import format_dry_run, make_dry_run_figures
+from neox_code.planning.missing import list_blocking
+from neox_code.planning.planned_world import plan_world
 
 COMMANDS = Path(__file__).parent
 MODULES = "neox_code.commands"
@@ -83,17 +83,17 @@ def dry_run(command: str, words: Sequence[str], config: NeoXConfig, options: Com
         world, words = None, command_here(command, words)
     else:
         config.require_training(data=False)
-        world = planned_world(config)
+        world = plan_world(config)
         words = launch_command(f"{MODULES}.{command}", words, config, world.hosts)
-    print(described(config, command, words, world, gpu_memory_gib, options.all_keys))
+    print(format_dry_run(config, command, words, world, gpu_memory_gib, options.all_keys))
     if options.as_json:
-        figures |= dry_run_figures(config, command, words, world, gpu_memory_gib, options.all_keys)
+        figures |= make_dry_run_figures(config, command, words, world, gpu_memory_gib, options.all_keys)
 
 
 def command_on_ranks(command: str, words: Sequence[str], config: NeoXConfig) -> list[str]:
     """Return the command that starts the ranks. Raise here, once, what every rank would raise otherwise."""
     require_one_copy(os.environ, words)
-    missing = [*config.missing(TRAINING_NEEDS), *(f"not here: {sentence}" for sentence in stopping(config, command))]
+    missing = [*config.missing(TRAINING_NEEDS), *(f"missing: {sentence}" for sentence in list_blocking(config, command))]
     if missing:
         raise ConfigError("\n".join(missing))
     rank_command = launch_command(f"{MODULES}.{command}", words, config)

@@ -1,9 +1,9 @@
-"""What `--dry-run` prints. Imports no torch.
+"""The report of `--dry-run`. Imports no torch.
 
-The model's size, a step's work, the layout and its memory, what is missing here; then each key that differs from its default, with
-its origin, what is ignored and why, and the command.
+It has the model's size, the work of a step, the layout and its memory, and what is missing on this machine; then each key that
+differs from its default with its origin, the ignored keys with the reason, and the command.
 
-    print(described(config, "train", command, planned_world(config), gpu_memory_gib=24))
+    print(format_dry_run(config, "train", command, plan_world(config), gpu_memory_gib=24))
 """
 
 import shlex
@@ -18,19 +18,19 @@ from neox_code.config.neox import NeoXConfig
 from neox_code.config.remarks import remarks_of
 from neox_code.config.size import parameters, training_flops_per_token
 from neox_code.planning.memory import Layout, Memory
-from neox_code.planning.missing import lacking
+from neox_code.planning.missing import list_missing
 from neox_code.planning.planned_world import PlannedWorld
-from neox_code.planning.smaller_layout import fits, memory_of, smaller_layout
+from neox_code.planning.smaller_layout import compute_memory, find_smaller_layout, fits
 from neox_code.tokenizer.vocabulary_file import count_vocabulary_entries
 
 WIDEST = 60
-"""Characters of a column; longer entries push the next column aside."""
+"""Greatest width of a column in characters; longer cells shift the following columns."""
 
 ASSUMED_VOCABULARY = 50257
 """Entries of GPT-2's vocabulary and of PolyCoder's."""
 
 
-def described(
+def format_dry_run(
     config: NeoXConfig,
     script: str,
     command: Sequence[str],
@@ -38,27 +38,27 @@ def described(
     gpu_memory_gib: float | None = None,
     all_keys: bool = False,
 ) -> str:
-    """What follows from the merged configuration, and its keys, a line each: key, value, `default` or `changed`, origin.
+    """Return the report, with one line for each key: key, value, `default` or `changed`, origin.
 
-    `world` is None for a script that does not train. Keys with their defaults are listed with `all_keys`.
+    `world` is None for a command that does not train. `all_keys` lists also the keys that have their defaults.
     """
     entries = count_vocabulary_entries(config.data.tokenizer_type, config.data.vocab_file)
-    size = size_rows(config, entries)
+    size = make_size_rows(config, entries)
     if world is not None:
-        size += training_rows(config, world, entries or ASSUMED_VOCABULARY, gpu_memory_gib)
+        size += make_training_rows(config, world, entries or ASSUMED_VOCABULARY, gpu_memory_gib)
     return "\n".join([
-        *aligned(size),
-        *(f"not here: {sentence}" for sentence in lacking(config, script)),
+        *align_columns(size),
+        *(f"missing: {sentence}" for sentence in list_missing(config, script)),
         *(f"remark: {sentence}" for sentence in (remarks_of(config) if world is not None else ())),
-        *aligned(value_rows(config, all_keys)),
+        *align_columns(make_value_rows(config, all_keys)),
         *([] if all_keys else [KEYS_LEFT_OUT]),
-        *aligned(ignored_rows(config)),
+        *align_columns(make_ignored_rows(config)),
         "# command",
         shlex.join(command),
     ])  # fmt: skip
 
 
-def dry_run_figures(
+def make_dry_run_figures(
     config: NeoXConfig,
     script: str,
     command: Sequence[str],
@@ -68,12 +68,12 @@ def dry_run_figures(
 ) -> dict[str, Any]:
     """Return the contents of the report as numbers and lists for JSON; memory in bytes."""
     entries = count_vocabulary_entries(config.data.tokenizer_type, config.data.vocab_file) or ASSUMED_VOCABULARY
-    padded = padded_entries(config, entries)
+    padded = pad_vocabulary(config, entries)
     figures: dict[str, Any] = {"vocabulary": padded, "parameters": parameters(config.model, padded)}
     if world is not None:
-        layout = Layout.of(config, world.ranks)
+        layout = Layout.from_config(config, world.ranks)
         samples = layout.micro_batch_size * layout.accumulation_steps * layout.data_size
-        memory = memory_of(config, layout, entries)
+        memory = compute_memory(config, layout, entries)
         figures |= {
             "flops_per_token": training_flops_per_token(config.model, padded, config.model.sample_length),
             "tokens_per_step": samples * config.model.sample_length,
@@ -84,10 +84,10 @@ def dry_run_figures(
         }
         if gpu_memory_gib is not None:
             figures["fits"] = fits(memory, gpu_memory_gib)
-            proposal = None if figures["fits"] else smaller_layout(config, world, gpu_memory_gib, entries)
+            proposal = None if figures["fits"] else find_smaller_layout(config, world, gpu_memory_gib, entries)
             figures["proposal"] = proposal and dict(proposal.changes)
     return figures | {
-        "missing": list(lacking(config, script)),
+        "missing": list(list_missing(config, script)),
         "remarks": list(remarks_of(config)) if world is not None else [],
         "keys": {
             known.name: {"value": config.values()[known.name], "origin": config.origins[known.name]}
@@ -106,7 +106,8 @@ Row = tuple[str, ...]
 KEYS_LEFT_OUT = "# keys that are not listed have their defaults; --all lists them"
 
 
-def value_rows(config: NeoXConfig, all_keys: bool) -> Iterator[Row]:
+def make_value_rows(config: NeoXConfig, all_keys: bool) -> Iterator[Row]:
+    """Yield a row for each changed key, or for each key, below a heading for its section."""
     values = config.values()
     for section in SECTIONS:
         rows = []
@@ -119,17 +120,18 @@ def value_rows(config: NeoXConfig, all_keys: bool) -> Iterator[Row]:
         yield from [(f"# {section}", "", "", ""), *rows] if rows else []
 
 
-def ignored_rows(config: NeoXConfig) -> list[Row]:
+def make_ignored_rows(config: NeoXConfig) -> list[Row]:
     rows = [(entry.key, written(entry.value), entry.place, entry.because) for entry in config.ignored]
     return [("# ignored", "", "", ""), *rows] if rows else []
 
 
-def size_rows(config: NeoXConfig, entries: int | None) -> list[Row]:
-    padded = padded_entries(config, entries or ASSUMED_VOCABULARY)
+def make_size_rows(config: NeoXConfig, entries: int | None) -> list[Row]:
+    """Return the rows on vocabulary and parameters."""
+    padded = pad_vocabulary(config, entries or ASSUMED_VOCABULARY)
     origin = (
         f"{entries:,} entries of {config.data.vocab_file or config.data.tokenizer_type}"
         if entries
-        else f"{ASSUMED_VOCABULARY:,} entries assumed, as GPT-2's"
+        else f"{ASSUMED_VOCABULARY:,} entries assumed, as in GPT-2"
     )
     return [
         ("# size", "", ""),
@@ -138,39 +140,39 @@ def size_rows(config: NeoXConfig, entries: int | None) -> list[Row]:
     ]
 
 
-def padded_entries(config: NeoXConfig, entries: int) -> int:
+def pad_vocabulary(config: NeoXConfig, entries: int) -> int:
     return padded_vocab_size(entries, config.model.make_vocab_size_divisible_by, config.parallelism.model_parallel_size)
 
 
-def training_rows(config: NeoXConfig, world: PlannedWorld, entries: int, gpu_memory_gib: float | None) -> list[Row]:
-    """A step's work, and the memory of the fullest GPU."""
-    model, layout = config.model, Layout.of(config, world.ranks)
+def make_training_rows(config: NeoXConfig, world: PlannedWorld, entries: int, gpu_memory_gib: float | None) -> list[Row]:
+    """Return the rows on the work of a step, the layout, and the memory of the fullest GPU."""
+    model, layout = config.model, Layout.from_config(config, world.ranks)
     samples = layout.micro_batch_size * layout.accumulation_steps * layout.data_size
     steps, tokens = config.training.train_iters or 0, samples * model.sample_length
-    flops = training_flops_per_token(model, padded_entries(config, entries), model.sample_length)
-    memory = memory_of(config, layout, entries)
+    flops = training_flops_per_token(model, pad_vocabulary(config, entries), model.sample_length)
+    memory = compute_memory(config, layout, entries)
     product = f"micro batch {layout.micro_batch_size} * accumulation {layout.accumulation_steps} * data {layout.data_size}"
     return [
         ("FLOPs per token", f"{flops:.4g}", "forward and backward"),
         ("tokens per step", f"{tokens:,}", f"{samples:,} samples ({product}) of {model.sample_length:,} tokens"),
         ("tokens in all", f"{tokens * steps:,}", f"{steps:,} steps, {flops * tokens * steps:.4g} FLOPs"),
         ("# layout", "", ""),
-        ("ranks", str(world.ranks), f"{shape(layout)} (pipeline * tensor * data): {world.because}"),
+        ("ranks", str(world.ranks), f"{format_shape(layout)} (pipeline * tensor * data): {world.reason}"),
         ("# memory per GPU", "", ""),
-        *((part, gib(amount), note) for part, amount, note in memory_parts(memory, layout)),
-        *(verdict(config, world, memory, entries, gpu_memory_gib) if gpu_memory_gib is not None else ()),
+        *((part, format_gib(amount), note) for part, amount, note in list_memory_parts(memory, layout)),
+        *(make_fit_rows(config, world, memory, entries, gpu_memory_gib) if gpu_memory_gib is not None else ()),
     ]
 
 
-def shape(layout: Layout) -> str:
+def format_shape(layout: Layout) -> str:
     return f"{layout.pipeline_size} * {layout.tensor_size} * {layout.data_size}"
 
 
-def gib(amount: int) -> str:
+def format_gib(amount: int) -> str:
     return f"{amount / 2**30:.2f} GiB"
 
 
-def memory_parts(memory: Memory, layout: Layout) -> Iterator[tuple[str, int, str]]:
+def list_memory_parts(memory: Memory, layout: Layout) -> Iterator[tuple[str, int, str]]:
     yield "weights", memory.weights, "on the fullest pipeline stage" if layout.pipeline_size > 1 else ""
     yield "gradients", memory.gradients, ""
     yield "optimizer", memory.optimizer, "fp32 weights and moments, divided over the data-parallel ranks"
@@ -180,25 +182,25 @@ def memory_parts(memory: Memory, layout: Layout) -> Iterator[tuple[str, int, str
     yield "all", memory.total, ""
 
 
-def verdict(config: NeoXConfig, world: PlannedWorld, memory: Memory, entries: int, gpu_memory_gib: float) -> list[Row]:
-    """Whether the layout fits, and where it does not, one that does."""
+def make_fit_rows(config: NeoXConfig, world: PlannedWorld, memory: Memory, entries: int, gpu_memory_gib: float) -> list[Row]:
+    """Return a row that shows if the layout fits into `gpu_memory_gib`; if not, a second one with a layout that fits."""
     if fits(memory, gpu_memory_gib):
         return [("fits", f"{gpu_memory_gib:g} GiB", f"with {gpu_memory_gib - memory.total / 2**30:.2f} GiB to spare")]
-    refused = ("does not fit", f"{gpu_memory_gib:g} GiB", f"{memory.total / 2**30 - gpu_memory_gib:.2f} GiB too much")
-    proposal = smaller_layout(config, world, gpu_memory_gib, entries)
+    too_large = ("does not fit", f"{gpu_memory_gib:g} GiB", f"{memory.total / 2**30 - gpu_memory_gib:.2f} GiB too much")
+    proposal = find_smaller_layout(config, world, gpu_memory_gib, entries)
     if proposal is None:
-        ranks = f"over {counted(world.ranks)} " if world.is_given else ""
-        return [refused, ("proposal", "none", f"no layout {ranks}fits. Take more GPUs, or GPUs with more memory.")]
-    words = " ".join(f"--set {key}={written(value)}" for key, value in proposal.changes.items())
-    return [refused, ("proposal", gib(proposal.memory.total), f"{words} ({counted(proposal.world.ranks)})")]
+        ranks = f"over {format_ranks(world.ranks)} " if world.is_given else ""
+        return [too_large, ("proposal", "none", f"no layout {ranks}fits. Use more GPUs, or GPUs with more memory.")]
+    options = " ".join(f"--set {key}={written(value)}" for key, value in proposal.changes.items())
+    return [too_large, ("proposal", format_gib(proposal.memory.total), f"{options} ({format_ranks(proposal.world.ranks)})")]
 
 
-def counted(ranks: int) -> str:
+def format_ranks(ranks: int) -> str:
     return f"{ranks} rank{'s' * (ranks != 1)}"
 
 
-def aligned(rows: Iterable[Row]) -> list[str]:
-    """Rows as lines whose columns begin at the same places."""
+def align_columns(rows: Iterable[Row]) -> list[str]:
+    """Return the rows as lines with aligned columns."""
     rows = list(rows)
     widths = [min(WIDEST, max(map(len, column))) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

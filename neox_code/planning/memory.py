@@ -1,20 +1,20 @@
-"""What a training run keeps in the memory of one GPU, from the configuration alone: arithmetic, no model.
+"""The memory of a training run on one GPU, in bytes, computed from the configuration alone, without a model.
 
-    layout = Layout.of(config, world_size=8)
-    memory_per_gpu(config, layout, padded_vocab_size).total / 2**30          # GiB on the fullest stage
+    layout = Layout.from_config(config, world_size=8)
+    compute_memory_per_gpu(config, layout, padded_vocab_size).total / 2**30          # GiB on the fullest stage
 
 weights      bytes of the precision, on the fullest pipeline stage, divided by tensor parallelism
-gradients    as many, or 4 bytes each where micro batches are summed in fp32: each is then freed as soon as it is added
+gradients    as many, or 4 bytes each where micro batches are summed in fp32: each gradient is freed as soon as it is added
 optimizer    fp32 weights and moments: 12 bytes a parameter with Adam, none where ZeRO offloads them
-             ZeRO divides over the data-parallel ranks the optimizer at stage 1, gradients at 2, weights at 3
+             over the data-parallel ranks ZeRO divides the optimizer at stage 1, gradients at 2, weights at 3
              (Rajbhandari et al. 2020, "ZeRO", section 5)
-activations  what the backward pass needs of the forward pass: a block's share by Korthikanti et al. 2022 ("Reducing Activation
+activations  tensors saved for the backward pass: per block by Korthikanti et al. 2022 ("Reducing Activation
              Recomputation", section 4.1, equations 1 and 2), times the blocks of a stage, times the micro batches that a stage
              holds at once, which are at most stages - stage (1F1B; Narayanan et al. 2021, "Efficient Large-Scale Language Model
              Training", section 2.2; DeepSpeed's TrainSchedule.num_pipe_buffers)
-buffers      DeepSpeed's buckets for the gradients' reduction, two where it overlaps
+buffers      DeepSpeed's buckets for the reduction of gradients, two if it overlaps with computation
 
-Left out are what a single operation needs while it runs, fragmentation, and the libraries' own (`LIBRARIES`, added to the total).
+Not counted are temporary tensors of single operations and fragmentation. `LIBRARIES` is added for the libraries' own memory.
 """
 
 from dataclasses import dataclass, fields
@@ -35,21 +35,24 @@ from neox_code.config.size import (
 )
 
 BYTES = {"fp32": 4, "fp16": 2, "bfloat16": 2}
-"""Of one weight or activation, by precision."""
+"""Precision -> bytes of one weight or activation."""
 
 MOMENTS = {"adam": 2, "adamw": 2, "cpu_adam": 2, "lion": 1, "sgd": 1}
-"""Numbers that an optimizer keeps for a parameter, beside its fp32 value."""
+"""Optimizer -> values it stores for each parameter, besides the fp32 weight."""
 
 KEPT_WIDTHS = {"relu": 1, "bilinear": 3}
-"""What the feed-forward layer keeps, in multiples of its width; else 2, input and result of the activation, or 4 with a gate."""
+"""Activation -> saved tensors of the feed-forward layer in multiples of its width.
+
+Others save 2 (input and result of the activation), or 4 with a gate.
+"""
 
 LIBRARIES = 2**30
-"""An allowance for the CUDA context and the workspaces of NCCL and cuBLAS."""
+"""Estimated bytes of the CUDA context and the workspaces of NCCL and cuBLAS."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a step is laid over the ranks."""
+    """Division of a training step over the ranks."""
 
     pipeline_size: int
     tensor_size: int
@@ -58,11 +61,11 @@ class Layout:
     accumulation_steps: int
     recompute: bool
     recompute_interval: int
-    """Blocks between two kept activations."""
+    """Number of blocks from one saved activation to the next."""
 
     @classmethod
-    def of(cls, config: NeoXConfig, world_size: int) -> "Layout":
-        """The configuration's layout over so many ranks; raises ConfigError where ranks or batches do not come out even."""
+    def from_config(cls, config: NeoXConfig, world_size: int) -> "Layout":
+        """Return the layout over `world_size` ranks. Raise ConfigError if ranks or batches cannot be divided evenly."""
         section = config.parallelism
         data_size = data_parallel_size(world_size, section.pipe_parallel_size, section.model_parallel_size)
         batch = config.batch_sizes(data_size)
@@ -93,40 +96,45 @@ class Memory:
         return sum(getattr(self, part.name) for part in fields(self))
 
 
-def memory_per_gpu(config: NeoXConfig, layout: Layout, padded_vocab_size: int) -> Memory:
-    """The memory of the fullest pipeline stage."""
+def compute_memory_per_gpu(config: NeoXConfig, layout: Layout, padded_vocab_size: int) -> Memory:
+    """Return the memory on a GPU of the fullest pipeline stage."""
     stages = {0, layout.pipeline_size - 1}  # the first holds most micro batches, the last the head
-    return max((stage_memory(config, layout, stage, padded_vocab_size) for stage in stages), key=lambda memory: memory.total)
-
-
-def stage_memory(config: NeoXConfig, layout: Layout, stage: int, padded_vocab_size: int) -> Memory:
-    model, optimizer = config.model, config.optimizer
-    count = stage_parameters(model, layout, stage, padded_vocab_size).on_rank(layout.tensor_size)
-    size = BYTES[model.precision]
-    zero = max(1, optimizer.zero_stage)
-    return Memory(
-        weights=divided(count * size, layout.data_size if zero >= 3 else 1),
-        gradients=divided(count * (4 if accumulates_in_fp32(config) else size), layout.data_size if zero >= 2 else 1),
-        optimizer=0 if is_offloaded(optimizer.zero_optimization) else divided(count * optimizer_bytes(optimizer), layout.data_size),
-        activations=stage_activations(model, layout, stage, padded_vocab_size),
-        buffers=0 if has_bf16_optimizer(config) else bucket_bytes(optimizer, size),
+    return max(
+        (compute_stage_memory(config, layout, stage, padded_vocab_size) for stage in stages), key=lambda memory: memory.total
     )
 
 
-def divided(amount: int, ranks: int) -> int:
-    """The largest share."""
+def compute_stage_memory(config: NeoXConfig, layout: Layout, stage: int, padded_vocab_size: int) -> Memory:
+    """Return the memory on a GPU of one pipeline stage."""
+    model, optimizer = config.model, config.optimizer
+    count = count_stage_parameters(model, layout, stage, padded_vocab_size).on_rank(layout.tensor_size)
+    size = BYTES[model.precision]
+    zero = max(1, optimizer.zero_stage)
+    return Memory(
+        weights=divide_up(count * size, layout.data_size if zero >= 3 else 1),
+        gradients=divide_up(count * (4 if accumulates_in_fp32(config) else size), layout.data_size if zero >= 2 else 1),
+        optimizer=0
+        if is_offloaded(optimizer.zero_optimization)
+        else divide_up(count * compute_optimizer_bytes(optimizer), layout.data_size),
+        activations=compute_stage_activations(model, layout, stage, padded_vocab_size),
+        buffers=0 if has_bf16_optimizer(config) else compute_bucket_bytes(optimizer, size),
+    )
+
+
+def divide_up(amount: int, ranks: int) -> int:
+    """Return the largest share of an amount that is divided over ranks: the quotient, rounded up."""
     return -(-amount // ranks)
 
 
-def stage_blocks(model: ModelConfig, layout: Layout) -> int:
-    """Transformer blocks on the fullest stage."""
-    return divided(model.num_layers, layout.pipeline_size)
+def count_stage_blocks(model: ModelConfig, layout: Layout) -> int:
+    """Return the number of transformer blocks on the fullest stage."""
+    return divide_up(model.num_layers, layout.pipeline_size)
 
 
-def stage_parameters(model: ModelConfig, layout: Layout, stage: int, padded_vocab_size: int) -> Parameters:
-    """What one stage holds; a tied embedding is on the first and on the last."""
+def count_stage_parameters(model: ModelConfig, layout: Layout, stage: int, padded_vocab_size: int) -> Parameters:
+    """Return the parameters of one pipeline stage; the first and the last both hold a tied embedding."""
     is_first, is_last = stage == 0, stage == layout.pipeline_size - 1
-    result = block_parameters(model) * stage_blocks(model, layout)
+    result = block_parameters(model) * count_stage_blocks(model, layout)
     if is_first or (is_last and not model.no_weight_tying):
         result += embedding_parameters(model, padded_vocab_size)
     if is_last:
@@ -134,66 +142,67 @@ def stage_parameters(model: ModelConfig, layout: Layout, stage: int, padded_voca
     return result
 
 
-def optimizer_bytes(optimizer: OptimizerConfig) -> int:
+def compute_optimizer_bytes(optimizer: OptimizerConfig) -> int:
     moments = 0 if optimizer.optimizer_type == "sgd" and not optimizer.momentum else MOMENTS[optimizer.optimizer_type]
     return 4 + moments * (1 if optimizer.use_bnb_optimizer else 4)
 
 
 def has_bf16_optimizer(config: NeoXConfig) -> bool:
-    """True if DeepSpeed takes its optimizer for bf16, which reduces the fp32 sums in place."""
+    """Return True if DeepSpeed uses its bf16 optimizer, which reduces the fp32 sums in place."""
     optimizer = config.optimizer
     is_bf16 = config.model.precision == "bfloat16" and accumulates_in_fp32(config)
     return is_bf16 and optimizer.zero_stage <= 1 and not optimizer.offloads
 
 
-def bucket_bytes(optimizer: OptimizerConfig, size: int) -> int:
+def compute_bucket_bytes(optimizer: OptimizerConfig, size: int) -> int:
     settings = {name: value for name, value in optimizer.zero_optimization.items() if not is_default(value)}
     elements = int(settings.get("reduce_bucket_size", 500_000_000))
     return elements * size * (2 if settings.get("overlap_comm") else 1) if settings.get("contiguous_gradients", True) else 0
 
 
-def stage_activations(model: ModelConfig, layout: Layout, stage: int, padded_vocab_size: int) -> int:
+def compute_stage_activations(model: ModelConfig, layout: Layout, stage: int, padded_vocab_size: int) -> int:
+    """Return the bytes of the tensors that a stage saves for its backward passes."""
     tokens = model.sample_length * layout.micro_batch_size
-    size, blocks = BYTES[model.precision], stage_blocks(model, layout)
-    block = block_activations(model, layout.tensor_size) * tokens
-    held = micro_batches_held(layout, stage)
+    size, blocks = BYTES[model.precision], count_stage_blocks(model, layout)
+    block = compute_block_activations(model, layout.tensor_size) * tokens
+    held = count_held_micro_batches(layout, stage)
     if layout.recompute:
         interval = min(layout.recompute_interval, blocks)
-        kept = held * divided(blocks, interval) * model.hidden_size * size * tokens + interval * block
+        kept = held * divide_up(blocks, interval) * model.hidden_size * size * tokens + interval * block
     else:
         kept = held * blocks * block
     if model.pos_emb == "alibi":
-        kept += divided(model.num_attention_heads, layout.tensor_size) * model.sample_length**2 * size
+        kept += divide_up(model.num_attention_heads, layout.tensor_size) * model.sample_length**2 * size
     if stage == 0 and model.hidden_dropout:
         kept += held * model.hidden_size * tokens
     if stage == layout.pipeline_size - 1:
-        kept += head_activations(model, layout.tensor_size, padded_vocab_size) * tokens
+        kept += compute_head_activations(model, layout.tensor_size, padded_vocab_size) * tokens
     return kept
 
 
-def micro_batches_held(layout: Layout, stage: int) -> int:
-    """Forward passes of which a stage has not done the backward pass yet, at most."""
+def count_held_micro_batches(layout: Layout, stage: int) -> int:
+    """Return the greatest number of forward passes whose backward pass a stage has not run yet."""
     return min(layout.pipeline_size - stage, layout.accumulation_steps)
 
 
-def block_activations(model: ModelConfig, tensor_size: int) -> int:
-    """Bytes a token that one block keeps: Korthikanti et al.'s 34 h for this block, without scores, which attention computes again.
+def compute_block_activations(model: ModelConfig, tensor_size: int) -> int:
+    """Return the bytes per token that one block saves: Korthikanti et al.'s 34 h, without the scores, which are recomputed.
 
-    Whole on every tensor-parallel rank are the norms' inputs and outputs and the dropout masks (a byte each). Divided are the fused
-    projection, queries and keys once more where positions turn them, the attention's result with a sum per head in fp32, and what
-    the feed-forward layer has within.
+    Every tensor-parallel rank holds the whole inputs and outputs of the norms and the dropout masks (1 byte each). Divided are the
+    fused projection, a second copy of queries and keys with rotary positions, the result of attention with a sum per head in fp32,
+    and the inner tensors of the feed-forward layer.
     """
     size, hidden = BYTES[model.precision], model.hidden_size
     masks = 2 * hidden if model.hidden_dropout else 0
     inputs = 1 if model.gpt_j_residual else 2
     whole = (inputs + 2) * hidden * size + masks
-    turned = (model.num_attention_heads + model.kv_heads) * model.head_dim if model.pos_emb == "rotary" else 0
-    attention = (projection_width(model) + turned + hidden) * size + 4 * model.num_attention_heads
+    rotated = (model.num_attention_heads + model.kv_heads) * model.head_dim if model.pos_emb == "rotary" else 0
+    attention = (projection_width(model) + rotated + hidden) * size + 4 * model.num_attention_heads
     feed_forward = KEPT_WIDTHS.get(model.activation, 4 if model.is_gated else 2) * model.feed_forward_size * size
-    return whole + divided(attention + feed_forward, tensor_size)
+    return whole + divide_up(attention + feed_forward, tensor_size)
 
 
-def head_activations(model: ModelConfig, tensor_size: int, padded_vocab_size: int) -> int:
-    """Bytes a token of the last norm's input and output, and of the logits with their gradient, which the loss computes at once."""
+def compute_head_activations(model: ModelConfig, tensor_size: int, padded_vocab_size: int) -> int:
+    """Return the bytes per token of the last norm's input and output, and of the logits and their gradient."""
     size = BYTES[model.precision]
-    return 2 * model.hidden_size * size + divided(2 * padded_vocab_size * size, tensor_size)
+    return 2 * model.hidden_size * size + divide_up(2 * padded_vocab_size * size, tensor_size)

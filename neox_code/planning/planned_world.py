@@ -1,7 +1,7 @@
-"""The ranks that a configuration speaks of, whatever this machine has: what a dry run lays the model over. Imports no torch.
+"""The ranks that a configuration plans for, independent of this machine: a dry run divides the model over them. Imports no torch.
 
-world = planned_world(config)
-world.ranks, world.because          # 8, "global_num_gpus (8, configs/cluster.yml:3)"
+world = plan_world(config)
+world.ranks, world.reason          # 8, "global_num_gpus (8, configs/cluster.yml:3)"
 """
 
 from dataclasses import dataclass
@@ -10,29 +10,29 @@ from pathlib import Path
 from neox_code.config.neox import NeoXConfig
 from neox_code.launch.hosts import LOCALHOST, Resources, numbered, parse_filter, resources
 
-SMALLEST = "the smallest world that the layout needs, without global_num_gpus, num_gpus or a readable host file"
+SMALLEST = "the smallest world of this layout, as there is no global_num_gpus, num_gpus or readable hostfile"
 
 
 @dataclass(frozen=True)
 class PlannedWorld:
     hosts: Resources
-    """Host -> the devices on it that would get a rank."""
+    """Host -> its devices; each gets a rank."""
 
-    because: str
-    """What says so."""
+    reason: str
+    """The key or file that sets the number of ranks."""
 
     is_given: bool
-    """False where nothing says so, and the smallest world was taken that the layout needs."""
+    """False if no key or file sets the number of ranks, and the smallest world of the layout was chosen."""
 
     @property
     def ranks(self) -> int:
         return sum(map(len, self.hosts.values()))
 
 
-def planned_world(config: NeoXConfig) -> PlannedWorld:
-    """The ranks by the host file, where it is here, else by the keys, else as few as the layout and the batch need.
+def plan_world(config: NeoXConfig) -> PlannedWorld:
+    """Return the ranks of the hostfile if it exists here, else those of the keys, else as few as layout and batch sizes need.
 
-    Raises LaunchError for a host file that is here and cannot be followed.
+    Raise LaunchError if the hostfile exists and is invalid.
     """
     parallelism = config.parallelism
     if parallelism.hostfile and Path(parallelism.hostfile).is_file():
@@ -47,12 +47,12 @@ def planned_world(config: NeoXConfig) -> PlannedWorld:
     named = (parse_filter(parallelism.include) or {}) if parallelism.include else {}
     if named and all(named.values()):
         return PlannedWorld(named, config.said("include"), True)
-    ranks = max(1, parallelism.pipe_parallel_size) * parallelism.model_parallel_size * copies_of_the_batch(config)
+    ranks = max(1, parallelism.pipe_parallel_size) * parallelism.model_parallel_size * infer_data_parallel_size(config)
     return PlannedWorld({LOCALHOST: numbered(ranks)}, SMALLEST, False)
 
 
-def copies_of_the_batch(config: NeoXConfig) -> int:
-    """Data-parallel ranks that the three batch sizes, all given, come out even with; else 1."""
+def infer_data_parallel_size(config: NeoXConfig) -> int:
+    """Return the data-parallel size that follows from the three batch sizes; 1 if one is not set or they are not divisible."""
     given = config.training
     share = (given.train_micro_batch_size_per_gpu or 0) * (given.gradient_accumulation_steps or 0)
     if not share or given.train_batch_size is None or given.train_batch_size % share:

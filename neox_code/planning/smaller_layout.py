@@ -1,6 +1,6 @@
-"""A layout of the same model and the same step that fits the memory of a GPU. Imports no torch.
+"""Find a layout that fits into the memory of a GPU, with the same model and the same step. Imports no torch.
 
-    proposal = smaller_layout(config, planned_world(config), gpu_memory_gib=16, entries=50257)
+    proposal = find_smaller_layout(config, plan_world(config), gpu_memory_gib=16, entries=50257)
     proposal.changes                    # {"train_micro_batch_size_per_gpu": 1, "checkpoint_activations": True}
 
 Smaller micro batches come first, which cost nothing but time; then recomputation, which costs a third more of it; then tensor
@@ -14,17 +14,17 @@ from typing import Any
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError
-from neox_code.planning.memory import Layout, Memory, memory_per_gpu
-from neox_code.planning.planned_world import PlannedWorld, planned_world
+from neox_code.planning.memory import Layout, Memory, compute_memory_per_gpu
+from neox_code.planning.planned_world import PlannedWorld, plan_world
 
 MACHINE = 8
-"""GPUs of one machine, where nothing is known of it: tensor parallelism over slower links does not pay."""
+"""Assumed GPUs of one machine, the limit of tensor parallelism, which does not pay over slower links."""
 
 
 @dataclass(frozen=True)
 class Proposal:
     changes: dict[str, Any]
-    """Keys and their values, to be set."""
+    """Keys to set, with their values."""
 
     world: PlannedWorld
     layout: Layout
@@ -35,38 +35,40 @@ def fits(memory: Memory, gpu_memory_gib: float) -> bool:
     return memory.total <= gpu_memory_gib * 2**30
 
 
-def memory_of(config: NeoXConfig, layout: Layout, entries: int) -> Memory:
-    return memory_per_gpu(config, layout, padded_vocab_size(entries, config.model.make_vocab_size_divisible_by, layout.tensor_size))
+def compute_memory(config: NeoXConfig, layout: Layout, entries: int) -> Memory:
+    return compute_memory_per_gpu(
+        config, layout, padded_vocab_size(entries, config.model.make_vocab_size_divisible_by, layout.tensor_size)
+    )
 
 
-def smaller_layout(config: NeoXConfig, world: PlannedWorld, gpu_memory_gib: float, entries: int) -> Proposal | None:
-    """The first layout that fits, with as many samples a step; None where there is none."""
-    for layout in layouts(config, world):
-        if fits(memory_of(config, layout, entries), gpu_memory_gib):
-            proposal = checked(config, changes_for(config, Layout.of(config, world.ranks), layout), entries)
+def find_smaller_layout(config: NeoXConfig, world: PlannedWorld, gpu_memory_gib: float, entries: int) -> Proposal | None:
+    """Return the first layout that fits and has as many samples per step; None if none does."""
+    for layout in generate_layouts(config, world):
+        if fits(compute_memory(config, layout, entries), gpu_memory_gib):
+            proposal = make_proposal(config, find_changes(config, Layout.from_config(config, world.ranks), layout), entries)
             if proposal is not None and fits(proposal.memory, gpu_memory_gib):
                 return proposal
     return None
 
 
-def checked(config: NeoXConfig, changes: dict[str, Any], entries: int) -> Proposal | None:
-    """What the configuration with the changes comes to, by the same way as any other; None where they break a rule of it."""
+def make_proposal(config: NeoXConfig, changes: dict[str, Any], entries: int) -> Proposal | None:
+    """Return the layout and memory of the changed configuration; None if the changes break a rule of the configuration."""
     try:
         changed = config.replace(**changes)
-        world = planned_world(changed)
-        layout = Layout.of(changed, world.ranks)
+        world = plan_world(changed)
+        layout = Layout.from_config(changed, world.ranks)
     except ConfigError:
         return None
-    return Proposal(changes, world, layout, memory_of(changed, layout, entries))
+    return Proposal(changes, world, layout, compute_memory(changed, layout, entries))
 
 
-def layouts(config: NeoXConfig, world: PlannedWorld) -> Iterator[Layout]:
-    """All layouts of the same step over this world, or over a larger one where its size is not given."""
-    first = Layout.of(config, world.ranks)
+def generate_layouts(config: NeoXConfig, world: PlannedWorld) -> Iterator[Layout]:
+    """Yield all layouts of the same step over this world, or over larger ones if its size is not given."""
+    first = Layout.from_config(config, world.ranks)
     samples = first.micro_batch_size * first.accumulation_steps * first.data_size
     machine = max(map(len, world.hosts.values())) if world.is_given else MACHINE
-    for stages in multiples(first.pipeline_size, config.model.num_layers):
-        for tensor_size in multiples(first.tensor_size, max(machine, first.tensor_size)):
+    for stages in find_multiples(first.pipeline_size, config.model.num_layers):
+        for tensor_size in find_multiples(first.tensor_size, max(machine, first.tensor_size)):
             data_size, left_over = divmod(world.ranks, stages * tensor_size) if world.is_given else (first.data_size, 0)
             if left_over or not data_size:
                 continue
@@ -81,17 +83,17 @@ def layouts(config: NeoXConfig, world: PlannedWorld) -> Iterator[Layout]:
                         )
 
 
-def multiples(size: int, whole: int) -> list[int]:
-    """Multiples of a size that divide the whole, and the size itself.
+def find_multiples(size: int, whole: int) -> list[int]:
+    """Return a size and all its multiples that divide `whole`.
 
-    >>> multiples(1, 12), multiples(2, 8), multiples(3, 8)
+    >>> find_multiples(1, 12), find_multiples(2, 8), find_multiples(3, 8)
     ([1, 2, 3, 4, 6, 12], [2, 4, 8], [3])
     """
     return [size, *(number for number in range(2 * size, whole + 1, size) if whole % number == 0)]
 
 
-def changes_for(config: NeoXConfig, first: Layout, layout: Layout) -> dict[str, Any]:
-    """The keys that make one layout the other; what follows from the others is left to follow."""
+def find_changes(config: NeoXConfig, first: Layout, layout: Layout) -> dict[str, Any]:
+    """Return the keys and values that change the first layout into the other; derived values are left out."""
     is_derived = config.training.train_batch_size is not None and config.training.gradient_accumulation_steps is None
     wanted = {
         "train_micro_batch_size_per_gpu": (first.micro_batch_size, layout.micro_batch_size),

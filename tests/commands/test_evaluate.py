@@ -32,7 +32,7 @@ def test_evaluate_prints_a_table_and_writes_the_same_figures(job, capsys):
     ("words", "sentence"),
     [
         (["--set", "heldout_path="], "heldout_path is not set"),
-        (["--set", "heldout_path=nowhere"], "not here: nowhere (heldout_path, --set). Make a corpus with tools/build_corpus.py"),
+        (["--set", "heldout_path=nowhere"], "missing: nowhere (heldout_path, --set). Make a corpus with tools/build_corpus.py"),
         (["--set", "heldout_split=valid"], "holds no documents"),
         (["--iteration", "9"], "no checkpoint of iteration 9"),
     ],

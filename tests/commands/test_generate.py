@@ -147,7 +147,7 @@ def test_unconditional_texts_begin_a_document_and_follow_the_seed(config_file, t
         (
             b"x",
             ["--set", "vocab_file=v.json"],
-            r"not here: v\.json \(vocab_file, --set\)\. Copy the one that the model was trained",
+            r"missing: v\.json \(vocab_file, --set\)\. Copy the file that the model was trained",
         ),
     ],
 )

@@ -9,7 +9,7 @@ from neox_code.config.fields import FIELDS
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.size import training_flops_per_token
 from neox_code.errors import ConfigError
-from neox_code.planning.memory import Layout, memory_per_gpu
+from neox_code.planning.memory import Layout, compute_memory_per_gpu
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_the_largest_sizes_that_are_accepted_can_be_added_up(shape):
     most = {name: int(high) for name, high in bounded.items() if FIELDS[name].annotation in (int, int | None)}
     sizes = dict.fromkeys(("hidden_size", "num_attention_heads", "max_position_embeddings"), 2**62)
     config = NeoXConfig.load([], {**shape, **most, **sizes, "seed": 0, "train_batch_size": None, "expansion_factor": 1e30})
-    memory = memory_per_gpu(config, Layout.of(config, 1024), 2**62)
+    memory = compute_memory_per_gpu(config, Layout.from_config(config, 1024), 2**62)
     assert math.isfinite(float(memory.total))
     assert math.isfinite(training_flops_per_token(config.model, 2**62, 2**62))
 

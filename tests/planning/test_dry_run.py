@@ -1,4 +1,4 @@
-"""The dry run's table names every value, its origin and what is ignored; its figures are those of other modules and of papers."""
+"""The dry run's table has every value, its origin and the ignored keys; its figures equal those of other modules and papers."""
 
 from pathlib import Path
 
@@ -6,17 +6,17 @@ import pytest
 
 from neox_code.config.fields import FIELDS
 from neox_code.config.neox import NeoXConfig
-from neox_code.planning.dry_run import described
-from neox_code.planning.planned_world import planned_world
+from neox_code.planning.dry_run import format_dry_run
+from neox_code.planning.planned_world import plan_world
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 COMMAND = ["python", "-m", "a module"]
 
 
 def dry_run(*files, gpu_memory_gib=None, all_keys=False, **keys):
-    """The lines, and by their first word those of the form `word number`."""
+    """Return configuration, lines, and first word -> further words of the lines with columns."""
     config = NeoXConfig.load([CONFIGS / file for file in files], keys)
-    lines = described(config, "train", COMMAND, planned_world(config), gpu_memory_gib, all_keys).splitlines()
+    lines = format_dry_run(config, "train", COMMAND, plan_world(config), gpu_memory_gib, all_keys).splitlines()
     return config, lines, {line.split("  ")[0]: line.split("  ", 1)[1].split() for line in lines if "  " in line}
 
 
@@ -38,12 +38,12 @@ def test_every_key_has_a_line_with_value_state_and_origin():
     assert lines[-2:] == ["# command", "python -m 'a module'"]
 
 
-def test_the_answer_comes_first_and_then_the_keys_that_were_changed():
+def test_size_layout_and_memory_come_before_the_changed_keys():
     config, lines, rows = dry_run("small.yml", "local_setup.yml", seed=7, hidden_dropout=0)
     headings = [line for line in lines if line.startswith("# ")]
     assert headings[:3] == ["# size", "# layout", "# memory per GPU"]
     assert headings[3:7] == ["# model", "# parallelism", "# optimizer", "# data"]
-    missing = [index for index, line in enumerate(lines) if line.startswith("not here: ")]
+    missing = [index for index, line in enumerate(lines) if line.startswith("missing: ")]
     assert missing and missing[-1] < lines.index("# model")
     changed = {name for name, known in FIELDS.items() if known.required or config.values()[name] != known.default}
     assert rows.keys() & FIELDS.keys() == changed
@@ -51,12 +51,12 @@ def test_the_answer_comes_first_and_then_the_keys_that_were_changed():
     assert "# generation" not in headings and "--all lists them" in "".join(headings)
 
 
-def test_a_vocabulary_without_a_file_is_named_by_its_type():
+def test_a_vocabulary_without_a_file_is_described_by_its_type():
     _, _, rows = dry_run("small.yml", tokenizer_type="CharLevelTokenizer")
     assert " ".join(rows["vocabulary"]) == "512 512 entries of CharLevelTokenizer, and padding"
 
 
-def test_the_work_of_a_step_and_of_a_run():
+def test_the_work_of_a_step_and_of_a_run_is_computed():
     _, _, rows = dry_run("small.yml", global_num_gpus=4)
     assert rows["parameters"][0] == "162,322,944"
     assert float(rows["FLOPs per token"][0]) == pytest.approx(6 * (162.3e6 - 38.6e6) + 12 * 12 * 768 * 2048, rel=0.01)
@@ -72,7 +72,7 @@ def test_the_parts_of_memory_add_up():
     assert parts[:3] == pytest.approx([2 * 2.775e9 / 2**30, 4 * 2.775e9 / 2**30, 12 * 2.775e9 / 2**30], rel=0.001)
 
 
-def test_a_layout_that_does_not_fit_comes_with_one_that_does():
+def test_a_layout_that_fits_is_proposed_if_the_given_one_does_not():
     _, lines, rows = dry_run("2-7B.yml", gpu_memory_gib=24)
     assert rows["does not fit"][:2] == ["24", "GiB"]
     assert gib(rows["proposal"]) <= 24
@@ -83,8 +83,8 @@ def test_a_layout_that_does_not_fit_comes_with_one_that_does():
     assert "fits" in again
 
 
-def test_without_a_number_of_ranks_it_says_which_world_it_takes():
+def test_the_smallest_world_is_reported_if_no_key_sets_the_ranks():
     _, lines, rows = dry_run("small.yml", pipe_parallel_size=2, model_parallel_size=2)
     assert rows["ranks"][0] == "4"
     (line,) = (line for line in lines if line.startswith("ranks "))
-    assert "the smallest world that the layout needs, without global_num_gpus, num_gpus or a readable host file" in line
+    assert "the smallest world of this layout, as there is no global_num_gpus, num_gpus or readable hostfile" in line

@@ -1,4 +1,4 @@
-"""The arithmetic of memory against a real block's saved tensors, published figures, and DeepSpeed's own counts."""
+"""The computed memory equals a real block's saved tensors, published figures, and DeepSpeed's own counts."""
 
 from dataclasses import replace
 
@@ -12,15 +12,21 @@ from neox_code.config.neox import NeoXConfig
 from neox_code.config.size import parameters
 from neox_code.model.block import TransformerBlock
 from neox_code.parallel.grid import alone
-from neox_code.planning.memory import Layout, block_activations, memory_per_gpu, micro_batches_held, stage_parameters
+from neox_code.planning.memory import (
+    Layout,
+    compute_block_activations,
+    compute_memory_per_gpu,
+    count_held_micro_batches,
+    count_stage_parameters,
+)
 
 SHAPE = {"num_layers": 4, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128}
 TRAINING = {"lr": 1e-3, "train_iters": 10, "train_micro_batch_size_per_gpu": 2, "precision": "bfloat16"}
 PADDED = 512
 
 
-def saved_bytes(model: ModelConfig, sequence: int, batch: int) -> int:
-    """Bytes of the tensors that a block's forward pass keeps for its backward pass, parameters and tables left out."""
+def measure_saved_bytes(model: ModelConfig, sequence: int, batch: int) -> int:
+    """Return the bytes that a block's forward pass saves for its backward pass, without parameters and tables."""
     block = TransformerBlock(model, 0, alone(), torch.float32).train()
     hidden = torch.randn(sequence, batch, model.hidden_size, requires_grad=True)
     own = {parameter.untyped_storage().data_ptr() for parameter in block.parameters()}
@@ -52,20 +58,22 @@ def saved_bytes(model: ModelConfig, sequence: int, batch: int) -> int:
         {"activation": "bilinear", "use_bias_in_mlp": False},
     ],
 )
-def test_a_block_keeps_as_many_bytes_as_are_counted(keys, monkeypatch):
-    """Of dropout and rmsnorm the CPU keeps more than a GPU does."""
+def test_a_block_saves_as_many_bytes_as_computed(keys, monkeypatch):
+    """Dropout and rmsnorm are not tested, as the CPU saves more for them than a GPU."""
     monkeypatch.setattr("neox_code.model.attention.is_better_in_blocks", lambda query: False)  # as on a GPU
     model = ModelConfig(**(SHAPE | keys))
     sequence, batch = 128, 4
-    assert block_activations(model, 1) * sequence * batch == pytest.approx(saved_bytes(model, sequence, batch), rel=0.03)
+    assert compute_block_activations(model, 1) * sequence * batch == pytest.approx(
+        measure_saved_bytes(model, sequence, batch), rel=0.03
+    )
 
 
 @pytest.mark.parametrize(("stage", "published_gb"), [(1, 31.4), (2, 16.6), (3, 1.88)])
-def test_zero_divides_as_its_paper_says_for_7_5_billion_parameters_on_64_gpus(stage, published_gb):
+def test_zero_memory_equals_the_papers_figures_for_7_5_billion_parameters_on_64_gpus(stage, published_gb):
     """Rajbhandari et al. 2020, figure 1."""
     sums = {"data_types": {"grad_accum_dtype": "bf16"}}  # the paper's, in 16 bits
     config = NeoXConfig.load([], {**SHAPE, **TRAINING, **sums, "zero_optimization": {"stage": stage}})
-    memory = memory_per_gpu(config, Layout.of(config, 64), PADDED)
+    memory = compute_memory_per_gpu(config, Layout.from_config(config, 64), PADDED)
     states = memory.weights + memory.gradients + memory.optimizer
     assert states / parameters(config.model, PADDED) * 7.5 == pytest.approx(published_gb, rel=0.01)
 
@@ -75,42 +83,44 @@ def test_a_stage_holds_as_many_micro_batches_as_deepspeeds_schedule(stages, step
     layout = Layout(stages, 1, 1, 2, steps, False, 1)
     for stage in range(stages):
         buffers = TrainSchedule(micro_batches=steps, stages=stages, stage_id=stage).num_pipe_buffers()
-        assert max(2, micro_batches_held(layout, stage)) == buffers
+        assert max(2, count_held_micro_batches(layout, stage)) == buffers
 
 
 @pytest.mark.parametrize("is_untied", [True, False])
-def test_the_stages_together_hold_the_model_and_a_tied_embedding_twice(is_untied):
+def test_all_stages_hold_the_model_and_a_tied_embedding_twice(is_untied):
     model = ModelConfig(**SHAPE, no_weight_tying=is_untied, pos_emb="none")
     layout = Layout(2, 1, 1, 2, 8, False, 1)
-    held = sum(stage_parameters(model, layout, stage, PADDED).total for stage in range(2))
+    held = sum(count_stage_parameters(model, layout, stage, PADDED).total for stage in range(2))
     assert held == parameters(model, PADDED) + (0 if is_untied else PADDED * model.hidden_size)
 
 
-def test_recomputation_keeps_the_blocks_inputs_and_one_block():
+def test_recomputation_saves_the_inputs_of_blocks_and_one_whole_block():
     """Korthikanti et al. 2022, section 5: 2 s b h L bytes."""
     config = NeoXConfig.load([], {**SHAPE, **TRAINING, "pos_emb": "rotary"})
-    layout = Layout.of(config, 1)
-    whole = memory_per_gpu(config, layout, PADDED).activations
-    less = memory_per_gpu(config, replace(layout, recompute=True), PADDED).activations
-    tokens, block = 2 * 128, block_activations(config.model, 1)
+    layout = Layout.from_config(config, 1)
+    whole = compute_memory_per_gpu(config, layout, PADDED).activations
+    less = compute_memory_per_gpu(config, replace(layout, recompute=True), PADDED).activations
+    tokens, block = 2 * 128, compute_block_activations(config.model, 1)
     assert whole - less == 4 * block * tokens - (2 * tokens * 64 * 4 + block * tokens)
 
 
 @pytest.mark.parametrize("value", ["auto", None])
-def test_a_bucket_that_is_left_to_deepspeed_has_its_size(value):
+def test_an_unset_bucket_size_is_deepspeeds_default(value):
     buffers = []
     for settings in ({}, {"reduce_bucket_size": value}, {"reduce_bucket_size": 5e8}):
         keys = {"zero_optimization": settings, "data_types": {"grad_accum_dtype": "bf16"}}
         config = NeoXConfig.load([], {**SHAPE, **TRAINING, **keys})
-        buffers.append(memory_per_gpu(config, Layout.of(config, 1), PADDED).buffers)
+        buffers.append(compute_memory_per_gpu(config, Layout.from_config(config, 1), PADDED).buffers)
     assert buffers == [DeepSpeedZeroConfig().reduce_bucket_size * 2] * 3
 
 
 @pytest.mark.parametrize("key", ["model_parallel_size", "pipe_parallel_size"])
-def test_parallelism_makes_every_part_smaller(key):
+def test_parallelism_reduces_every_part(key):
     config = NeoXConfig.load([], {**SHAPE, **TRAINING, "no_weight_tying": True})
     memories = [
-        memory_per_gpu(changed, Layout.of(changed, size), PADDED) for size in (1, 2) for changed in [config.replace(**{key: size})]
+        compute_memory_per_gpu(changed, Layout.from_config(changed, size), PADDED)
+        for size in (1, 2)
+        for changed in [config.replace(**{key: size})]
     ]
     for part in ("weights", "gradients", "optimizer"):
         assert getattr(memories[1], part) < getattr(memories[0], part)
@@ -126,8 +136,8 @@ def test_parallelism_makes_every_part_smaller(key):
         ({"type": "cpu_adam"}, 0),
     ],
 )
-def test_an_optimizer_keeps_fp32_weights_and_its_moments(keys, optimizer_bytes):
+def test_an_optimizer_stores_fp32_weights_and_moments(keys, optimizer_bytes):
     offload = {"stage": 1, "offload_optimizer": {"device": "cpu"}} if keys["type"] == "cpu_adam" else {"stage": 1}
     config = NeoXConfig.load([], {**SHAPE, **TRAINING, "optimizer": keys, "zero_optimization": offload})
-    memory = memory_per_gpu(config, Layout.of(config, 1), PADDED)
+    memory = compute_memory_per_gpu(config, Layout.from_config(config, 1), PADDED)
     assert memory.optimizer == optimizer_bytes * parameters(config.model, PADDED)

@@ -1,4 +1,4 @@
-"""Proposals for a GPU that is too small: each passes the check that the layout before it failed."""
+"""A layout proposed for a smaller GPU passes the check that the original layout failed."""
 
 from pathlib import Path
 
@@ -6,16 +6,16 @@ import pytest
 
 from neox_code.config.neox import NeoXConfig
 from neox_code.planning.memory import Layout
-from neox_code.planning.planned_world import planned_world
-from neox_code.planning.smaller_layout import fits, memory_of, smaller_layout
+from neox_code.planning.planned_world import plan_world
+from neox_code.planning.smaller_layout import compute_memory, find_smaller_layout, fits
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 ENTRIES = 50257
 
 
-def proposed(name, gpu_memory_gib, **keys):
+def propose_layout(name, gpu_memory_gib, **keys):
     config = NeoXConfig.load([CONFIGS / f"{name}.yml"], keys)
-    return config, smaller_layout(config, planned_world(config), gpu_memory_gib, ENTRIES)
+    return config, find_smaller_layout(config, plan_world(config), gpu_memory_gib, ENTRIES)
 
 
 @pytest.mark.parametrize(
@@ -32,16 +32,16 @@ def proposed(name, gpu_memory_gib, **keys):
     ],
 )
 def test_the_proposal_passes_the_same_check(name, gpu_memory_gib, keys, changed):
-    config, proposal = proposed(name, gpu_memory_gib, **keys)
-    before = Layout.of(config, planned_world(config).ranks)
+    config, proposal = propose_layout(name, gpu_memory_gib, **keys)
+    before = Layout.from_config(config, plan_world(config).ranks)
     if changed is None:
         assert proposal is None
         return
     assert proposal.changes.keys() == set(changed)
     again = NeoXConfig.load([CONFIGS / f"{name}.yml"], {**keys, **proposal.changes})
-    world = planned_world(again)
-    after = Layout.of(again, world.ranks)
-    assert fits(memory_of(again, after, ENTRIES), gpu_memory_gib)
-    assert fits(memory_of(config, before, ENTRIES), gpu_memory_gib) == (not changed)
+    world = plan_world(again)
+    after = Layout.from_config(again, world.ranks)
+    assert fits(compute_memory(again, after, ENTRIES), gpu_memory_gib)
+    assert fits(compute_memory(config, before, ENTRIES), gpu_memory_gib) == (not changed)
     samples = [layout.micro_batch_size * layout.accumulation_steps * layout.data_size for layout in (before, after)]
     assert samples[0] == samples[1]
