@@ -1,9 +1,9 @@
-"""Records that wait in numbered buckets until all of them are there: in memory while they are few, else in a file for each.
+"""Numbered buckets of records: in memory while there are few records, else in one file per bucket.
 
 buckets = Buckets(folder, dtype, count=256)
-buckets.add(records, numbers)                 # arrays of the same length, any number of times before the first is read
+buckets.add(records, numbers)                 # arrays of equal length; all calls before the first read
 for number in range(256):
-    buckets.read(number)                      # the records of a bucket, in the order in which they came
+    buckets.read(number)                      # the records of a bucket, in the order in which they were added
 buckets.remove()
 """
 
@@ -47,17 +47,17 @@ class Buckets:
     def _spill(self) -> None:
         if not self._spilled:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.remove()  # what a killed run left
+            self.remove()  # files of a killed run
             self._spilled = True
         records, bounds = self._sort_pending()
         self._pending, self._num_pending = [], 0
         for number in np.flatnonzero(np.diff(bounds)).tolist():
             with self._file(number).open("ab") as file:
-                # not with numpy's tofile, which says nothing of the last bytes that a full disk did not take
+                # numpy's tofile raises no error if the last bytes do not fit on a full disk
                 file.write(records[bounds[number] : bounds[number + 1]].data)
 
     def _sort_pending(self) -> tuple[np.ndarray, np.ndarray]:
-        """What is pending by bucket, and where each one's begin and the last one's end."""
+        """Return the pending records sorted by bucket, and the bounds of the buckets, shape (count + 1,)."""
         if not self._pending:
             return np.empty(0, self.dtype), np.zeros(self.count + 1, np.int64)
         records, numbers = (np.concatenate(arrays) for arrays in zip(*self._pending, strict=True))

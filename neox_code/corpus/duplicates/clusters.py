@@ -1,10 +1,10 @@
-"""Which of many things belong together, when pairs of them come a block at a time.
+"""Connected components of numbered items (union-find), joined by blocks of pairs.
 
     clusters = Clusters(count=1_000_000)
-    clusters.join(first, second)                  # arrays of numbers
-    clusters.roots(numbers)                       # the least number that each one is connected to
+    clusters.join(first, second)                  # pairs of connected items, shape (pairs,)
+    clusters.roots(numbers)                       # the smallest item that each one is connected to
 
-Four bytes in memory for each thing (eight from 2**31 on). The pairs' order makes no difference to the roots.
+Memory: four bytes per item (eight from 2**31 items on). The roots do not depend on the order of the pairs.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ class Clusters:
     def roots(self, numbers: np.ndarray) -> np.ndarray:
         found = self._parents[numbers]
         while not np.array_equal(above := self._parents[found], found):
-            self._parents[numbers] = above  # so that a chain through these numbers has half its length
+            self._parents[numbers] = above  # path halving
             found = self._parents[numbers]
         return found
 
@@ -29,5 +29,5 @@ class Clusters:
             if not apart.any():
                 return
             first, second = one[apart], other[apart]
-            # of several that a root is to hang from, the least: the others come again
+            # if a root gets several parents the smallest wins; the others are joined in the next round
             np.minimum.at(self._parents, np.maximum(first, second), np.minimum(first, second))

@@ -1,16 +1,16 @@
-"""Exact duplicates: files with the same bytes, or with the same text as it is kept.
+"""Exact duplicates: files with the same bytes, or with the same kept text.
 
     rule = ExactDuplicates()                                   # bytes: half of their SHA-256; of="text": xxh3-128 of the text
-    with rule.groups(folder) as groups:                        # folder: where keys wait, 32 bytes a file
+    with rule.groups(folder) as groups:                        # folder for temporary files, 32 bytes per file
         groups.add(keys, projects, rows)
         for dropped, survivors in groups.duplicates():
             ...
 
-Keys have 16 bytes: that any two of 100 million different files share one has odds of 1 in 7 * 10^22, of ten billion 1 in 7 * 10^18.
-With SHA-256, whose 32 bytes the manifest has of every file, none can be made to share one either; xxh3 is no such promise.
+Keys have 16 bytes. The probability that any two of 100 million different files share a key is 1 in 7 * 10^22 (ten billion files:
+1 in 7 * 10^18). With SHA-256 nobody can construct a collision either; xxh3 does not guarantee this.
 
-Keys go to 256 buckets by their first byte; each of these is sorted by itself. So memory is that of a million keys while they come,
-then of one 256th of all (100 million files: 0.4 million keys).
+Keys are divided into 256 buckets by their first byte, and each bucket is sorted separately. Memory holds one million keys while
+keys are added, then one bucket (100 million files: 0.4 million keys).
 """
 
 import hashlib
@@ -33,7 +33,7 @@ _last_digest: tuple[bytes, bytes] = (b"", hashlib.sha256().digest())
 
 
 def content_digest(content: bytes) -> bytes:
-    """SHA-256, which is not computed again for the content that was asked about last."""
+    """Return the SHA-256; the result for the most recent content is cached."""
     global _last_digest
     if content is not _last_digest[0]:
         _last_digest = (content, hashlib.sha256(content).digest())
@@ -43,7 +43,7 @@ def content_digest(content: bytes) -> bytes:
 @dataclass(frozen=True)
 class ExactDuplicates:
     of: Literal["bytes", "text"] = "bytes"
-    """The bytes of a file as found, as PolyCoder compares them, or its text as kept: decoded, and edited where the recipe edits."""
+    """`bytes`: the original bytes, as PolyCoder compares them. `text`: the kept text, decoded and edited by the recipe."""
     name = "exact duplicate"
     key_bytes = KEY_BYTES
 
@@ -77,15 +77,15 @@ class KeyGroups:
 
     def duplicates(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for bucket in range(BUCKETS):
-            dropped, survivors = duplicates_among(self._buckets.read(bucket))
+            dropped, survivors = find_duplicates(self._buckets.read(bucket))
             if len(dropped):
                 yield dropped, survivors
 
 
-def duplicates_among(records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(rows that are duplicates, the row that survives for each) of records that hold all of every group."""
-    records = records[in_larger_runs(words_of(records)[0])]
-    first, second = words_of(records)
+def find_duplicates(records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (rows of duplicates, kept row for each), both shape (duplicates,); `records` must contain whole groups."""
+    records = records[find_repeated(split_keys(records)[0])]
+    first, second = split_keys(records)
     order = np.lexsort((records["row"], records["project"], second, first))
     first, second, rows = first[order], second[order], records["row"][order]
     is_first = np.ones(len(rows), bool)
@@ -94,14 +94,14 @@ def duplicates_among(records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rows[~is_first], survivor_of[~is_first]
 
 
-def words_of(records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The two halves of each key, as numbers."""
+def split_keys(records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the two halves of each key, both uint64 of shape (records,)."""
     halves = np.ascontiguousarray(records["key"]).view(np.uint64).reshape(-1, 2)
     return halves[:, 0], halves[:, 1]
 
 
-def in_larger_runs(values: np.ndarray) -> np.ndarray:
-    """Indices of the values that occur more than once."""
+def find_repeated(values: np.ndarray) -> np.ndarray:
+    """Return the indices of the values that occur more than once."""
     order = np.argsort(values)
     same = values[order][1:] == values[order][:-1]
     repeated = np.zeros(len(values), bool)

@@ -1,21 +1,21 @@
-"""Near duplicates: texts that have most of their shingles in common, by MinHash.
+"""Near duplicates: texts that share most of their shingles, by MinHash.
 
     rule = NearDuplicates(threshold=0.7)
-    with rule.groups(folder) as groups:                        # folder: 2 * permutations + 16 * bands + 16 bytes a file
+    with rule.groups(folder) as groups:                        # temporary files: 2 * permutations + 16 * bands + 16 bytes per file
         groups.add(keys, projects, rows)
         for dropped, survivors in groups.duplicates():
             ...
 
-A key is the text's signature. Signatures that agree in all places of a band are compared, and texts that are alike by the whole
-signature belong together, as do those connected through others. Of such a cluster the least (project, row) survives.
+A key is the signature of the text. Two signatures that are equal in one band are compared in full; the texts are similar if enough
+places agree. Connected texts form a cluster, of which the smallest (project, row) is kept.
 
-With 25 bands of 5 places a pair that has 0.7 of its shingles in common is compared with probability 0.99, one that has 0.8 nearly
-always. Whether it is alike is then estimated from 128 places: the standard error at 0.7 is 0.04. Measured against an exhaustive
-search (`deepy.py benchmark data --part near`), on two samples of 24 MB of Debian's source code with 368 and 130 pairs alike: 99.5%
-and 96.2% of them are in one cluster; in datasketch's at the same threshold and permutations 91.6% and 84.6%.
+With 25 bands of 5 places a pair with similarity 0.7 is compared with probability 0.99, and one with 0.8 nearly always. The
+similarity is then estimated from 128 places; the standard error at 0.7 is 0.04. Compared with an exhaustive search (`deepy.py
+benchmark data --part near`) on two samples of 24 MB of Debian's source code with 368 and 130 similar pairs, 99.5% and 96.2% of them
+are in one cluster; with datasketch at the same threshold and permutations 91.6% and 84.6%.
 
-Of the members of a band with equal places the first LEADERS, by project and row, are compared with all others. Memory: 5 bytes a
-file, and one of SPLITS parts of a band at a time (100 million files: 0.7 GB in all).
+Among files with an equal band, the first LEADERS by project and row are compared with all others. Memory: 5 bytes per file, and one
+of SPLITS parts of a band at a time (100 million files: 0.7 GB in total).
 """
 
 import math
@@ -31,7 +31,7 @@ import numpy as np
 
 from neox_code.corpus.duplicates.buckets import Buckets
 from neox_code.corpus.duplicates.clusters import Clusters
-from neox_code.corpus.duplicates.exact import KeyGroups, in_larger_runs
+from neox_code.corpus.duplicates.exact import KeyGroups, find_repeated
 from neox_code.corpus.duplicates.signatures import BASE, Signatures, powers
 from neox_code.errors import DataError
 
@@ -48,19 +48,19 @@ signatures = cache(Signatures)
 @dataclass(frozen=True)
 class NearDuplicates:
     threshold: float = 0.7
-    """Texts that are alike have at least this part of their shingles in common."""
+    """Similar texts share at least this fraction of their shingles."""
     permutations: int = 128
-    """Places of a signature: more estimate better and cost more."""
+    """Number of places of a signature; more places estimate better and take longer."""
     bands: int = 25
-    """A signature is divided into so many; texts that agree in one are compared. More find more pairs and cost more."""
+    """Number of bands of a signature; texts with an equal band are compared. More bands find more pairs and take longer."""
     shingle_words: int = 5
     name = "near duplicate"
 
     def __post_init__(self) -> None:
         if not (0 < self.threshold <= 1 and 1 <= self.bands <= self.permutations and self.shingle_words >= 1):
             raise DataError(
-                f"{self} cannot be: the threshold is above 0 and at most 1, there are no more bands than permutations, and at "
-                "least one of each and one word in a shingle. Mend the recipe."
+                f"{self} is invalid: threshold must be above 0 and at most 1, bands between 1 and permutations, and "
+                "shingle_words at least 1. Correct the recipe."
             )
 
     @property
@@ -72,8 +72,8 @@ class NearDuplicates:
         return self.permutations // self.bands
 
     @property
-    def least_agreeing(self) -> int:
-        """Places in which two signatures agree, at least, when texts are alike."""
+    def min_agreeing(self) -> int:
+        """Minimum number of equal places in the signatures of similar texts."""
         return math.ceil(round(self.threshold * self.permutations, 6))
 
     def key(self, content: bytes, text: str) -> bytes | None:
@@ -120,7 +120,7 @@ class NearGroups:
         members["project"], members["row"] = projects, rows
         self._members.write(members.data)
         self._signatures.write(keys.data)
-        self._watch_order(members)
+        self._check_order(members)
         bands, places = self.rule.bands, self.rule.places_in_band
         signatures_NP = keys.view(np.uint16).reshape(len(keys), -1)[:, : bands * places]
         hashes_NB = (signatures_NP.reshape(-1, bands, places) * self._factors).sum(axis=2)
@@ -131,7 +131,7 @@ class NearGroups:
         self._bands.add(records.reshape(-1), buckets_NB.reshape(-1))
         self._count += len(keys)
 
-    def _watch_order(self, members: np.ndarray) -> None:
+    def _check_order(self, members: np.ndarray) -> None:
         projects = np.concatenate([[self._last[0]], members["project"]])
         rows = np.concatenate([[self._last[1]], members["row"]])
         later = (projects[1:] > projects[:-1]) | ((projects[1:] == projects[:-1]) & (rows[1:] > rows[:-1]))
@@ -145,14 +145,14 @@ class NearGroups:
             return
         clusters = Clusters(self._count)
         for bucket in range(self.rule.bands * SPLITS):
-            self._join_alike(self._bands.read(bucket), clusters)
+            self._join_similar(self._bands.read(bucket), clusters)
         with KeyGroups(self.folder / "clusters") as groups:
             self._add_clusters(clusters, groups)
             yield from groups.duplicates()
 
-    def _join_alike(self, records: np.ndarray, clusters: Clusters) -> None:
-        """Joins what is alike among files that have the places of a band in common."""
-        records = self._in_order(records[in_larger_runs(records["places"])])
+    def _join_similar(self, records: np.ndarray, clusters: Clusters) -> None:
+        """Join similar files among those with an equal band."""
+        records = self._sort_records(records[find_repeated(records["places"])])
         if not len(records):
             return
         is_first = np.ones(len(records), bool)
@@ -167,12 +167,12 @@ class NearGroups:
             if not apart.any():
                 return
             self._join_pairs(leading[apart], others[apart], clusters)
-            is_open = np.zeros(len(records), bool)  # groups of which some were not together with their leader
+            is_open = np.zeros(len(records), bool)  # groups with members that were not yet joined to their leader
             is_open[first[members[apart]]] = True
             members = members[is_open[first[members]]]
 
-    def _in_order(self, records: np.ndarray) -> np.ndarray:
-        """Sorted by the band's places, then project and row."""
+    def _sort_records(self, records: np.ndarray) -> np.ndarray:
+        """Return the records sorted by the places of the band, then project and row."""
         if self._ascending:
             return records[np.lexsort((records["number"], records["places"]))]
         members = np.memmap(self.folder / "members", MEMBER, "r")[records["number"]]
@@ -181,24 +181,24 @@ class NearGroups:
     def _join_pairs(self, first: np.ndarray, second: np.ndarray, clusters: Clusters) -> None:
         for start in range(0, len(first), PAIRS_AT_ONCE):
             one, other = first[start : start + PAIRS_AT_ONCE], second[start : start + PAIRS_AT_ONCE]
-            agreeing = (self._signatures_of(one) == self._signatures_of(other)).sum(axis=1)
-            alike = agreeing >= self.rule.least_agreeing
+            agreeing = (self._read_signatures(one) == self._read_signatures(other)).sum(axis=1)
+            alike = agreeing >= self.rule.min_agreeing
             clusters.join(one[alike], other[alike])
 
-    def _signatures_of(self, numbers: np.ndarray) -> np.ndarray:
-        """[N, P]. Read, not mapped: mapped pages would count as this process's memory."""
+    def _read_signatures(self, numbers: np.ndarray) -> np.ndarray:
+        """Return signatures of shape [N, P], uint16. They are read, not mapped: mapped pages would count as process memory."""
         size = self.rule.key_bytes
         wanted, places = np.unique(numbers, return_inverse=True)
         read = b"".join([os.pread(self._signatures.fileno(), size, number * size) for number in wanted.tolist()])
         return np.frombuffer(read, np.uint16).reshape(-1, self.rule.permutations)[places]
 
     def _add_clusters(self, clusters: Clusters, groups: KeyGroups) -> None:
-        """Every file of a cluster of two or more, with the cluster's root as its key."""
+        """Add every file of a cluster of at least two files to `groups`, with the cluster's root as its key."""
         has_others = np.zeros(self._count, bool)
-        for numbers in self._blocks():
+        for numbers in self._file_number_blocks():
             roots = clusters.roots(numbers)
             has_others[roots[roots != numbers]] = True
-        for numbers in self._blocks():
+        for numbers in self._file_number_blocks():
             roots = clusters.roots(numbers)
             chosen = np.flatnonzero((roots != numbers) | has_others[numbers])
             offset = int(numbers[0]) * MEMBER.itemsize
@@ -207,7 +207,7 @@ class NearGroups:
             keys[:, 0] = roots[chosen]
             groups.add(keys.view("V16").reshape(-1), members["project"], members["row"])
 
-    def _blocks(self) -> Iterator[np.ndarray]:
-        """The numbers of all files."""
+    def _file_number_blocks(self) -> Iterator[np.ndarray]:
+        """Yield the numbers of all files in blocks, int64."""
         for start in range(0, self._count, 2**20):
             yield np.arange(start, min(start + 2**20, self._count))

@@ -1,4 +1,4 @@
-"""What a rule of duplicates is: a key of every document, computed where the text is at hand, and groups of keys that are alike.
+"""Interface of a duplicate rule: it computes a key for every document and groups equal or similar keys.
 
     rule = ExactDuplicates()
     key = rule.key(content, text)                              # in the process that reads the file; None: never a duplicate
@@ -7,9 +7,9 @@
         for dropped, survivors in groups.duplicates():         # arrays of rows
             ...
 
-Of a group the member of the least (project, row) survives: the caller numbers projects by stars (most first), then name, and rows
-in the order of paths within a project. The result does not depend on the order or the blocks in which keys arrive. Memory stays
-bounded: keys wait in files below `folder`.
+The member with the smallest (project, row) of a group is kept: the caller numbers projects by stars (most first), then name, and
+rows by path within a project. The result does not depend on the order or the blocks in which keys are added. Memory is bounded:
+keys are stored in files below `folder`.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ class Groups(Protocol):
         ...
 
     def duplicates(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields ([M] int64 rows that are duplicates, [M] int64 the row that survives for each); every duplicate row once."""
+        """Yield ([M] int64 rows of duplicates, [M] int64 the kept row for each); every duplicate row once."""
         ...
 
 
@@ -40,7 +40,10 @@ class DuplicateRule(Protocol):
     def key_bytes(self) -> int: ...
 
     def key(self, content: bytes, text: str) -> bytes | None:
-        """`content`: the file's bytes as found; `text`: its text as kept. Same inputs, same key, on every machine."""
+        """Return the key; None if the document is never a duplicate. Equal inputs give equal keys on every machine.
+
+        `content` is the original bytes of the file; `text` is the kept text.
+        """
         ...
 
     def groups(self, folder: Path) -> AbstractContextManager[Groups]: ...

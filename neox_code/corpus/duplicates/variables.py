@@ -1,10 +1,10 @@
-"""Files with the same sequence of variables, as GPT-Code-Clippy's deduplication sees them: those that differ in white space,
-punctuation and operators alone are duplicates.
+"""Files with the same sequence of variables, as in GPT-Code-Clippy's deduplication: files that differ only in white space,
+punctuation and operators are duplicates.
 
     SameVariables().key(content, "a = b;") == SameVariables().key(content, "a\\t+b ")
 
-Its key is " ".join(re.split(r"\\W+", text)), which it hashes with Python's salted `hash`; here it is the xxh3-128 of the same
-string, so that a build can be interrupted, divided among machines and repeated.
+GPT-Code-Clippy's key is " ".join(re.split(r"\\W+", text)), hashed with Python's salted `hash`. Here it is the xxh3-128 of the same
+string, so that the key is equal in every process and build.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from pathlib import Path
 import xxhash
 
 from neox_code.corpus.duplicates.exact import KEY_BYTES, KeyGroups
-from neox_code.corpus.duplicates.words import words_key
+from neox_code.corpus.duplicates.lexing import normalize_words
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class SameVariables:
     key_bytes = KEY_BYTES
 
     def key(self, content: bytes, text: str) -> bytes | None:
-        return xxhash.xxh3_128_digest(words_key(text))
+        return xxhash.xxh3_128_digest(normalize_words(text))
 
     @contextmanager
     def groups(self, folder: Path) -> Iterator[KeyGroups]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from neox_code.corpus.filters.lines import count_lines
 from neox_code.corpus.filters.protocol import Candidate
-from neox_code.corpus.linguist.generated import generated_by
+from neox_code.corpus.linguist.generated import find_generator
 from neox_code.corpus.linguist.paths import is_vendored
 
 FIRST_LINES = 5
@@ -49,7 +49,7 @@ class NotGenerated:
     def keep(self, file: Candidate) -> Literal[True] | str:
         if GENERATED_PHRASES.search(first_lines(file.text, FIRST_LINES)):
             return "generated"
-        return generated_by(file.path, file.text) is None or "generated"
+        return find_generator(file.path, file.text) is None or "generated"
 
 
 @dataclass(frozen=True)

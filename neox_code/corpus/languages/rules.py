@@ -18,10 +18,10 @@ from functools import cache
 from typing import Protocol
 
 from neox_code.corpus.languages.polycoder_names import LANGUAGES, is_name_of, languages_of, name_ends
-from neox_code.corpus.linguist.counting import counted_language
-from neox_code.corpus.linguist.data import LANGUAGE_TYPES
+from neox_code.corpus.linguist.counting import find_counted_language
 from neox_code.corpus.linguist.detect import by_name as linguist_by_name
 from neox_code.corpus.linguist.detect import detect
+from neox_code.corpus.linguist.tables import LANGUAGE_TYPES
 from neox_code.corpus.sources.protocol import Project
 from neox_code.errors import DataError
 
@@ -79,7 +79,7 @@ class ProjectLanguage:
         return by_name or ()
 
     def counted(self, path: str, text: str | None = None) -> str | None:
-        return counted_language(path, text)
+        return find_counted_language(path, text)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class FileLanguage:
         return (language,) if language in self.languages else ()
 
     def counted(self, path: str, text: str | None = None) -> str | None:
-        return counted_language(path, text)
+        return find_counted_language(path, text)
 
 
 @cache

@@ -1,20 +1,20 @@
-"""What the text of a file says of its language: modelines of Vim and Emacs, the `#!` line, the declaration of XML.
+"""Language declarations in the text of a file: modelines of Vim and Emacs, the `#!` line, the XML declaration.
 
-    modeline("# vim: set ft=ruby :\n")              "Ruby"
-    interpreter("#!/usr/bin/env -S python3 -u\n")   "python3"
+    read_modeline("# vim: set ft=ruby :\n")              "Ruby"
+    read_interpreter("#!/usr/bin/env -S python3 -u\n")   "python3"
 
-All of it stands in a file's first and last lines.
+Only the first and last lines of a file are searched.
 """
 
 import re
 from bisect import bisect_right
 
-from neox_code.corpus.linguist.data import BY_ALIAS
+from neox_code.corpus.linguist.tables import BY_ALIAS
 
 MODELINE_LINES = 5
 """Lines at each end of a file that are searched."""
 MODELINE_CHARACTERS = 400
-"""Of each of them on average; linguist has no such limit, but its expressions take the cube of a line's length."""
+"""Mean number of characters searched per line. Linguist has no such limit, but its patterns take cubic time in the line length."""
 SHEBANG_LINES = 5
 
 NEWLINE = re.compile(r"\r\n|\r|\n")
@@ -25,8 +25,8 @@ EMACS = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
-# Linguist's expression for Vim nests repetitions and takes exponential time. Its parts: where a modeline starts, as far as its
-# options reach, and the last declaration of a type that begins there.
+# Linguist's pattern for Vim nests repetitions and takes exponential time. It is divided here into three patterns: the start of a
+# modeline, its options, and the last declaration of a file type in the options.
 VIM_START = re.compile(
     r"(?:(?:^|[ \t])(?:vi|Vi(?=m))(?:m[<=>]?[0-9]+|m)?|[ \t]ex)(?=:(?=[ \t]*set?[ \t][^\r\n:]+:)|:(?![ \t]*set?[ \t]))",
     re.MULTILINE | re.ASCII,
@@ -35,15 +35,15 @@ VIM_OPTIONS = re.compile(r"(?:[\w \t:]++|=(?:[^\\\s]++|\\.)*+)*+", re.ASCII)
 VIM_TYPE = re.compile(r"(?<!\\)(?:\\\\)*([ \t:])(?:filetype|ft|syntax)[ \t]*=(\w+)(?=$|\s|:)", re.MULTILINE | re.ASCII)
 
 VIM_HELP = "vim modeline: help"
-"""Stands in heuristics.json for the rule of Vim Help File, which is that expression once more."""
+"""Placeholder in heuristics.json for the rule of Vim Help File, which uses the same pattern."""
 
 EXEC = re.compile(r"exec (\w+)[\s\"']+\$0[\s\"']+\$@", re.ASCII)
 
 
-def vim_type(text: str) -> str | None:
-    """The file type that the first modeline of Vim declares.
+def read_vim_type(text: str) -> str | None:
+    """Return the file type that the first Vim modeline declares.
 
-    >>> vim_type("/* vim: set ts=4 ft=cpp: */"), vim_type("# vim:ts=2:syntax=perl"), vim_type("// Vim is an editor")
+    >>> read_vim_type("/* vim: set ts=4 ft=cpp: */"), read_vim_type("# vim:ts=2:syntax=perl"), read_vim_type("// Vim is an editor")
     ('cpp', 'perl', None)
     """
     types = list(VIM_TYPE.finditer(text)) if "=" in text else []
@@ -51,7 +51,7 @@ def vim_type(text: str) -> str | None:
     reach = 0
     for start in VIM_START.finditer(text) if types else ():
         if start.end() < reach:
-            continue  # it begins within the options of one that declares no type
+            continue  # this match lies inside the options of a modeline that declares no type
         options = VIM_OPTIONS.match(text, start.end())
         reach = options.end() if options else start.end()
         last = bisect_right(places, reach) - 1
@@ -60,8 +60,8 @@ def vim_type(text: str) -> str | None:
     return None
 
 
-def lines_at_ends(text: str) -> tuple[list[str], list[str]]:
-    """The first lines and the last, of which short texts have some in both."""
+def split_ends(text: str) -> tuple[list[str], list[str]]:
+    """Return the first and the last MODELINE_LINES lines; in a short text they overlap."""
     span = (MODELINE_LINES + 1) * MODELINE_CHARACTERS
     first = NEWLINE.split(text[:span])[:MODELINE_LINES]
     end = NEWLINE.split(text[-span:])
@@ -69,23 +69,23 @@ def lines_at_ends(text: str) -> tuple[list[str], list[str]]:
     return first, last
 
 
-def modeline(text: str) -> str | None:
-    """The language that a modeline names, in the lines at either end."""
-    first, last = lines_at_ends(text)
+def read_modeline(text: str) -> str | None:
+    """Return the language that a modeline in the first or last lines declares."""
+    first, last = split_ends(text)
     if any("UseVimball" in line for line in first):
         return None
     ends = "\n".join((*first, *last))
     emacs = EMACS.search(ends) if "-*-" in ends else None
-    mode = emacs[1] if emacs else vim_type(ends) if ":" in ends else None
+    mode = emacs[1] if emacs else read_vim_type(ends) if ":" in ends else None
     if mode is None:
         return None
     return BY_ALIAS.get(mode.lower()) or BY_ALIAS.get(mode.split(",", 1)[0].lower())
 
 
-def interpreter(text: str) -> str | None:
-    """The program that the `#!` line names, without its folder and the last part of its version.
+def read_interpreter(text: str) -> str | None:
+    """Return the program of the `#!` line, without its folder and the last part of its version.
 
-    >>> interpreter("#!/usr/bin/python2.7 -E\\n"), interpreter("#! /bin/sh\\nexec wish $0 $@\\n"), interpreter("# no")
+    >>> read_interpreter("#!/usr/bin/python2.7 -E\\n"), read_interpreter("#! /bin/sh\\nexec wish $0 $@\\n"), read_interpreter("#")
     ('python2', 'wish', None)
     """
     if not text.startswith("#!"):
@@ -113,6 +113,6 @@ def is_argument_of_env(word: str) -> bool:
 
 
 def is_xml(text: str) -> bool:
-    """Whether one of the first two lines has the declaration of XML."""
+    """True if one of the first two lines contains the XML declaration."""
     start = text[: 2 * MODELINE_CHARACTERS]
     return any("xml version=" in line for line in NEWLINE.split(start)[:2])

@@ -1,26 +1,26 @@
-"""What GitHub counts when it says in which language a repository is written.
+"""Files that GitHub counts in the language statistics of a repository.
 
-    counted_language("src/vector.h", "class Vector;")       "C++"
-    counted_language("src/App.tsx")                         "TypeScript": TSX is counted with it
-    counted_language("vendor/left-pad.js")                  None: nor are documentation, data, prose and generated files
+    find_counted_language("src/vector.h", "class Vector;")       "C++"
+    find_counted_language("src/App.tsx")                         "TypeScript": TSX is counted with it
+    find_counted_language("vendor/left-pad.js")                  None: vendored, as documentation, data, prose, generated files
 
-The sums of a repository are those of `github-linguist`, but for what its .gitattributes says.
+The totals of a repository equal those of `github-linguist`, except that .gitattributes is not read.
 """
 
-from neox_code.corpus.linguist.data import GROUP, LANGUAGE_TYPES
-from neox_code.corpus.linguist.detect import by_name_alone, detect
-from neox_code.corpus.linguist.generated import generator_of_path, is_generated
+from neox_code.corpus.linguist.detect import detect, guess_by_name
+from neox_code.corpus.linguist.generated import find_path_generator, is_generated
 from neox_code.corpus.linguist.paths import is_documentation, is_vendored
+from neox_code.corpus.linguist.tables import GROUP, LANGUAGE_TYPES
 
 COUNTED_TYPES = ("programming", "markup")
 
 
-def counted_language(path: str, text: str | None = None) -> str | None:
-    """The language for which the bytes of a file count; without its text as far as its path tells."""
-    language = by_name_alone(path) if text is None else detect(path, text)
+def find_counted_language(path: str, text: str | None = None) -> str | None:
+    """Return the language that the file is counted for, or None; without `text` only the path is used."""
+    language = guess_by_name(path) if text is None else detect(path, text)
     if language is None or LANGUAGE_TYPES[language] not in COUNTED_TYPES:
         return None
     if is_vendored(path) or is_documentation(path):
         return None
-    generated = is_generated(path, text) if text is not None else generator_of_path(path) is not None
+    generated = is_generated(path, text) if text is not None else find_path_generator(path) is not None
     return None if generated else GROUP[language]

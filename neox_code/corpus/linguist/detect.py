@@ -5,17 +5,18 @@
     detect("bin/deploy", "#!/bin/sh\n")         "Shell"
     detect("notes", "Bread, milk.")             None
 
-Linguist's strategies in linguist's order: modeline, file name, interpreter, extension, XML, manual page, rules by content. Where
-several languages are left it asks a classifier trained on samples; here `settle` decides. A file whose language only the
-classifier tells apart is rare: README.md has the figures.
+Linguist's strategies are tried in linguist's order: modeline, file name, interpreter, extension, XML, manual page, heuristics for
+the content. If several languages remain, linguist uses a classifier trained on samples; here `choose_language` chooses. Few files
+need the classifier; README.md has the figures.
 """
 
 import re
 from collections.abc import Sequence
 from functools import cache
 
-from neox_code.corpus.linguist.content import interpreter, is_xml, modeline
-from neox_code.corpus.linguist.data import (
+from neox_code.corpus.linguist.content import is_xml, read_interpreter, read_modeline
+from neox_code.corpus.linguist.heuristics import match_heuristics
+from neox_code.corpus.linguist.tables import (
     BY_EXTENSION,
     BY_FILE_NAME,
     BY_INTERPRETER,
@@ -23,13 +24,12 @@ from neox_code.corpus.linguist.data import (
     LANGUAGES,
     POPULAR,
 )
-from neox_code.corpus.linguist.heuristics import by_content
 
 MANUAL_PAGE = re.compile(r"\.(?:[1-9](?![0-9])[a-z_0-9]*|0p|n|man|mdoc)(?:\.in)?$", re.IGNORECASE | re.ASCII)
 
 
 def by_extension(name: str) -> tuple[str, ...]:
-    """The languages of the longest extension of the name that has any.
+    """Return the languages of the longest known extension of the name.
 
     >>> by_extension("index.html.erb"), by_extension("main.rs"), by_extension("LICENSE")
     (('HTML+ERB',), ('RenderScript', 'Rust', 'XML'), ())
@@ -45,52 +45,52 @@ def by_extension(name: str) -> tuple[str, ...]:
 
 
 def by_name(path: str) -> tuple[str, ...]:
-    """The languages that the file can be in by its name, in linguist's order."""
+    """Return the languages that are possible for the file name, in linguist's order."""
     name = path[path.rfind("/") + 1 :]
     return BY_FILE_NAME.get(name) or by_extension(name)
 
 
-def by_name_alone(path: str) -> str | None:
-    """The likeliest language of a file that is not read: linguist's where no rule by content holds.
+def guess_by_name(path: str) -> str | None:
+    """Return the most likely language of a file from its name alone, as if no heuristic matched its content.
 
-    >>> by_name_alone("vector.h"), by_name_alone("app.ts"), by_name_alone("schema.php"), by_name_alone("table.inc")
+    >>> guess_by_name("vector.h"), guess_by_name("app.ts"), guess_by_name("schema.php"), guess_by_name("table.inc")
     ('C', 'TypeScript', 'PHP', None)
     """
     languages = by_name(path)
-    return languages[0] if len(languages) == 1 else likeliest(languages, last_extension(path))
+    return languages[0] if len(languages) == 1 else guess_language(languages, last_extension(path))
 
 
 @cache
-def likeliest(languages: tuple[str, ...], extension: str) -> str | None:
-    return settle(by_content(extension, "") or languages, extension)
+def guess_language(languages: tuple[str, ...], extension: str) -> str | None:
+    return choose_language(match_heuristics(extension, "") or languages, extension)
 
 
 def detect(path: str, text: str) -> str | None:
-    """The file's language; None if it is empty, or if linguist knows none."""
+    """Return the language of the file; None if the text is empty or the language is unknown to linguist."""
     if not text:
         return None
     name = path[path.rfind("/") + 1 :]
-    declared = modeline(text)
+    declared = read_modeline(text)
     if declared is not None:
         return declared
     languages = BY_FILE_NAME.get(name, ())
     if len(languages) != 1:
-        languages = narrowed(languages, BY_INTERPRETER.get(interpreter(text) or "", ()))
+        languages = narrow_candidates(languages, BY_INTERPRETER.get(read_interpreter(text) or "", ()))
     if len(languages) != 1 and not name.lower().endswith(GENERIC_EXTENSIONS):
-        languages = narrowed(languages, by_extension(name))
+        languages = narrow_candidates(languages, by_extension(name))
     if not languages and is_xml(text):
         return "XML"
     if not languages and MANUAL_PAGE.search(name):
         languages = ("Roff Manpage", "Roff")
     if len(languages) != 1:
         extension = last_extension(name)
-        languages = by_content(extension, text) or languages
-        return settle(languages, extension)
+        languages = match_heuristics(extension, text) or languages
+        return choose_language(languages, extension)
     return languages[0]
 
 
-def narrowed(candidates: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
-    """The candidates that are among the others; where there are none of either, those of the other."""
+def narrow_candidates(candidates: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the languages in both tuples; if there are none, the candidates, or the others without candidates."""
     if not candidates:
         return others
     return tuple(language for language in candidates if language in others) or candidates
@@ -100,11 +100,12 @@ def last_extension(name: str) -> str:
     return name[name.rfind(".") :].lower() if "." in name else ""
 
 
-def settle(languages: Sequence[str], extension: str) -> str | None:
-    """Of several languages that no rule tells apart, the only popular one, else the only one that has the extension as its first.
+def choose_language(languages: Sequence[str], extension: str) -> str | None:
+    """Return the only popular language; else the only one whose first extension is `extension`; else None.
 
-    >>> settle(("Hack", "PHP"), ".php"), settle(("GAP", "GDScript"), ".gd"), settle(("C++", "HTML", "PHP", "Pascal"), ".inc")
-    ('PHP', 'GDScript', None)
+    >>> choose_language(("Hack", "PHP"), ".php"), choose_language(("GAP", "GDScript"), ".gd")
+    ('PHP', 'GDScript')
+    >>> choose_language(("C++", "HTML", "PHP", "Pascal"), ".inc")
     """
     if len(languages) > 1:
         languages = [language for language in languages if language in POPULAR] or [

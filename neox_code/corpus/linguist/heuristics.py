@@ -1,17 +1,17 @@
-"""Linguist's rules by content, for extensions that several languages have.
+"""Linguist's heuristics for the content of files, for extensions that several languages share.
 
-    by_content(".h", "template <class T> struct Pair;")     ("C++",)
-    by_content(".rs", "#pragma version(1)")                 ("RenderScript",)
-    by_content(".py", "pass")                               (): no rule
+    match_heuristics(".h", "template <class T> struct Pair;")     ("C++",)
+    match_heuristics(".rs", "#pragma version(1)")                 ("RenderScript",)
+    match_heuristics(".py", "pass")                               (): no rule
 
-The languages are those of the first rule of the extension whose expressions are found.
+The result is the languages of the first rule of the extension whose patterns all match.
 """
 
 import re
 from functools import cache
 
-from neox_code.corpus.linguist.content import VIM_HELP, vim_type
-from neox_code.corpus.linguist.data import load
+from neox_code.corpus.linguist.content import VIM_HELP, read_vim_type
+from neox_code.corpus.linguist.tables import load
 
 CONSIDERED_CHARACTERS = 50 * 1024
 
@@ -19,20 +19,20 @@ RULES = load("heuristics.json")
 
 
 @cache
-def compiled(pattern: str) -> re.Pattern[str]:
+def compile_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.MULTILINE | re.ASCII)
 
 
-def has(pattern: str, text: str) -> bool:
+def is_match(pattern: str, text: str) -> bool:
     if pattern == VIM_HELP:
-        return vim_type(text) == "help"
-    return compiled(pattern).search(text) is not None
+        return read_vim_type(text) == "help"
+    return compile_pattern(pattern).search(text) is not None
 
 
-def by_content(extension: str, text: str) -> tuple[str, ...]:
-    """The languages of the first rule that holds for the beginning of the text; none where no rule does."""
+def match_heuristics(extension: str, text: str) -> tuple[str, ...]:
+    """Return the languages of the first rule that matches the beginning of the text; () if no rule matches."""
     text = text[:CONSIDERED_CHARACTERS]
     for languages, tests in RULES.get(extension, ()):
-        if all(has(pattern, text) is found for pattern, found in tests):
+        if all(is_match(pattern, text) is found for pattern, found in tests):
             return tuple(languages)
     return ()

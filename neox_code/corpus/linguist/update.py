@@ -1,6 +1,6 @@
-"""Writes the data files of this folder from a linguist: `python -m neox_code.corpus.linguist.update GEM/lib/linguist`.
+"""Write the data files of this folder from an installed linguist: `python -m neox_code.corpus.linguist.update GEM/lib/linguist`.
 
-What is copied: names, types, groups, extensions, file names, interpreters and aliases of languages.yml; the popular languages and
+Copied are names, types, groups, extensions, file names, interpreters and aliases of languages.yml; the popular languages and
 the generic extensions; the path patterns of vendor.yml and documentation.yml; and the rules of heuristics.yml, their regular
 expressions rewritten for Python's `re`.
 """
@@ -18,14 +18,14 @@ from neox_code.corpus.linguist.content import VIM_HELP
 FOLDER = Path(__file__).parent
 
 REWRITTEN = (
-    # Ruby's names for what Python calls otherwise.
+    # Ruby syntax that Python writes differently.
     (r"[\s&&[^\n]]", r"[^\S\n]"),
     (r"[\s&&[^\r\n]]", r"[^\S\r\n]"),
     ("(?-m)", ""),
     (r"\R", r"(?:\r\n|[\n\v\f\r])"),
     (r"\z", r"\Z"),
     ("(?m:", "(?s:"),
-    # The same matches without a walk over all blank lines that follow each line.
+    # Same matches, without scanning all blank lines that follow each line.
     (r"^\s*", r"^[^\S\n]*"),
     (r"^(\s*)", r"^([^\S\n]*)"),
     (r"^\s+", r"^(?:[^\S\n]+|[^\S\n]*\n)"),
@@ -49,17 +49,17 @@ OUR_RULES: dict[str, list[tuple[list[str], list[tuple[str, bool]]]]] = {
     ".cfg": [(["HAProxy"], [(r"^(?:frontend|backend|listen|defaults|global)\b(?![^\S\n]*=)", True)]), (["INI"], [])],
     ".jq": [(["JSONiq"], [(r"^[^\S\n]*(?:for|let) \$|\(:", True)]), (["jq"], [])],
 }
-"""For extensions that linguist leaves to its classifier, and that our way without one takes for the rarer language."""
+"""Rules for extensions that linguist resolves with its classifier; without them the rarer language would be chosen."""
 
 
-def python_pattern(ruby: str | list[str]) -> str:
-    """The expression for `re.compile(..., re.MULTILINE | re.ASCII)`.
+def convert_pattern(ruby: str | list[str]) -> str:
+    """Return the pattern for `re.compile(..., re.MULTILINE | re.ASCII)`.
 
-    >>> python_pattern("(?im)^\\\\s*btst\\\\b")
+    >>> convert_pattern("(?im)^\\\\s*btst\\\\b")
     '(?is:^[^\\\\S\\\\n]*btst\\\\b)'
     """
     if isinstance(ruby, list):
-        return "|".join(f"(?:{python_pattern(one)})" for one in ruby)
+        return "|".join(f"(?:{convert_pattern(one)})" for one in ruby)
     if "ft|syntax" in ruby:
         return VIM_HELP
     for old, new in REWRITTEN:
@@ -74,26 +74,26 @@ def python_pattern(ruby: str | list[str]) -> str:
     return ruby
 
 
-def tests_of(rule: dict[str, Any], named: dict[str, str]) -> list[tuple[str, bool]]:
-    """Expressions, and whether each is to be found."""
+def read_tests(rule: dict[str, Any], named: dict[str, str]) -> list[tuple[str, bool]]:
+    """Return (pattern, True if it must match or False if it must not) for each pattern of a rule."""
     if "and" in rule:
-        return [test for part in rule["and"] for test in tests_of(part, named)]
+        return [test for part in rule["and"] for test in read_tests(part, named)]
     if "pattern" in rule:
-        return [(python_pattern(rule["pattern"]), True)]
+        return [(convert_pattern(rule["pattern"]), True)]
     if "negative_pattern" in rule:
-        return [(python_pattern(rule["negative_pattern"]), False)]
+        return [(convert_pattern(rule["negative_pattern"]), False)]
     return [(named[rule["named_pattern"]], True)] if "named_pattern" in rule else []
 
 
 def heuristics(config: dict[str, Any]) -> dict[str, list[tuple[list[str], list[tuple[str, bool]]]]]:
-    """Of each extension its rules: languages, and what must be found for them."""
-    named = {name: python_pattern(pattern) for name, pattern in config["named_patterns"].items()}
+    """Return extension -> rules: languages and the tests that must all be true for them."""
+    named = {name: convert_pattern(pattern) for name, pattern in config["named_patterns"].items()}
     table: dict[str, list[tuple[list[str], list[tuple[str, bool]]]]] = {}
     for block in config["disambiguations"]:
         rules = []
         for rule in block["rules"]:
             languages = rule["language"] if isinstance(rule["language"], list) else [rule["language"]]
-            rules.append((languages, tests_of(rule, named)))
+            rules.append((languages, read_tests(rule, named)))
         for extension in block["extensions"]:
             table.setdefault(extension, rules)
     return table | {extension: rules for extension, rules in OUR_RULES.items() if extension not in table}
@@ -113,7 +113,7 @@ def languages(config: dict[str, Any], popular: list[str]) -> dict[str, dict[str,
 
 
 def write(name: str, table: dict[str, Any]) -> None:
-    """JSON with a line for each entry, so that a new linguist shows as a readable difference."""
+    """Write JSON with one line per entry, so that a new version gives a readable diff."""
     lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in table.items())
     (FOLDER / name).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 

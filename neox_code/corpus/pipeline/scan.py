@@ -14,7 +14,7 @@ from typing import Any
 from neox_code.corpus.duplicates.exact import content_digest
 from neox_code.corpus.executors.stages import Stage
 from neox_code.corpus.filters.protocol import Candidate
-from neox_code.corpus.languages.decoding import decode_detected, decode_ignoring, encoding_of_mark, newlines_of
+from neox_code.corpus.languages.text_encoding import decode_detected, decode_ignoring, encoding_of_mark, newlines_of
 from neox_code.corpus.licenses.folder_licenses import statement_of, statement_of_unread, states_license
 from neox_code.corpus.licenses.license import DOCUMENTS, file_license
 from neox_code.corpus.pipeline.parts import PartRow, PartWriter

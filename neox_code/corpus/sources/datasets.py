@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from neox_code.corpus.linguist.data import LANGUAGE_TYPES
-from neox_code.corpus.linguist.detect import by_name_alone
+from neox_code.corpus.linguist.detect import guess_by_name
+from neox_code.corpus.linguist.tables import LANGUAGE_TYPES
 from neox_code.corpus.sources.columns import columns_of
 from neox_code.corpus.sources.compressed import DAMAGED
 from neox_code.corpus.sources.json_lines import lines_of, parsed
@@ -85,7 +85,7 @@ def is_shard_name(name: str) -> bool:
 
 
 def is_code(path: Path) -> bool:
-    return LANGUAGE_TYPES.get(by_name_alone(path.name) or "") == "programming"
+    return LANGUAGE_TYPES.get(guess_by_name(path.name) or "") == "programming"
 
 
 def is_loading_script(path: Path) -> bool:

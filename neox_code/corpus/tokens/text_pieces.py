@@ -21,7 +21,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from neox_code.corpus.linguist.detect import by_name_alone, detect
+from neox_code.corpus.linguist.detect import detect, guess_by_name
 from neox_code.corpus.shards import SUMMARY_FILE, load_summary
 from neox_code.corpus.sources.batches import is_lfs_pointer
 from neox_code.corpus.sources.columns import LARGEST_ROW, SPELLINGS, without_metadata
@@ -100,7 +100,7 @@ class FilesPiece:
     folder: str
     paths: tuple[str, ...]
     """Relative to the folder."""
-    by_content: bool
+    match_heuristics: bool
     """Whether a text's language is found by its content, too, which takes as long as reading it."""
     num_bytes: int
     key: str
@@ -115,7 +115,7 @@ class FilesPiece:
                 problem = f"is not UTF-8: byte 0x{data[error.start]:02X} at {error.start:,}"
                 yield Rejected(f"{self.folder}/{path}", problem, CONVERT_FILE, len(data))
                 continue
-            language = detect(path, text) if self.by_content else by_name_alone(path)
+            language = detect(path, text) if self.match_heuristics else guess_by_name(path)
             yield Text(text, language or UNKNOWN_LANGUAGE, f"{self.folder}/{path}", len(data))
 
 
@@ -273,10 +273,10 @@ def corpus_pieces(folder: Path, split: str) -> list[Piece]:
     return [piece for path in paths for piece in parquet_pieces(path, "text", ("language", "repository", "path"))]
 
 
-def pieces_of(path: Path, key: str = DEFAULT_KEY, by_content: bool = False) -> list[Piece]:
+def pieces_of(path: Path, key: str = DEFAULT_KEY, match_heuristics: bool = False) -> list[Piece]:
     """Return the pieces of a dataset's file or folder (sources/datasets.py) or of a folder of source files.
 
-    `by_content`: the language of a folder's file is found by its content as well as by its name.
+    `match_heuristics`: the language of a folder's file is found by its content as well as by its name.
     Raises DataError for another input.
     """
     if path.is_file():
@@ -293,10 +293,10 @@ def pieces_of(path: Path, key: str = DEFAULT_KEY, by_content: bool = False) -> l
         log.info("%s: %s %s left out", path, f"{number:,}", reason)
     if key != DEFAULT_KEY:
         raise ConfigError(f"--jsonl-keys {key} is for JSON Lines, but {path} is a folder, whose files have no keys. Leave it out.")
-    return list(folder_pieces(path, files, by_content))
+    return list(folder_pieces(path, files, match_heuristics))
 
 
-def folder_pieces(folder: Path, files: FileList, by_content: bool) -> Iterator[Piece]:
+def folder_pieces(folder: Path, files: FileList, match_heuristics: bool) -> Iterator[Piece]:
     paths: list[str] = []
     digest, num_bytes = hashlib.sha256(), 0
     for index, path in enumerate(files.paths):
@@ -305,7 +305,7 @@ def folder_pieces(folder: Path, files: FileList, by_content: bool) -> Iterator[P
         digest.update(f"{paths[-1]}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
         num_bytes += status.st_size
         if num_bytes >= PIECE_BYTES or index == len(files.paths) - 1:
-            yield FilesPiece(os.fspath(folder), tuple(paths), by_content, num_bytes, digest.hexdigest())
+            yield FilesPiece(os.fspath(folder), tuple(paths), match_heuristics, num_bytes, digest.hexdigest())
             paths, digest, num_bytes = [], hashlib.sha256(), 0
 
 

@@ -4,7 +4,7 @@ from neox_code.corpus.duplicates.clusters import Clusters
 
 
 def expected_roots(count, pairs):
-    """By painting: each pair gives all of both sides the lesser color."""
+    """Return the roots by relabeling: each pair gives both components the smaller label."""
     color = list(range(count))
     for first, second in pairs:
         old, new = max(color[first], color[second]), min(color[first], color[second])
@@ -12,7 +12,7 @@ def expected_roots(count, pairs):
     return color
 
 
-def test_roots_are_the_least_connected_number_in_any_order_of_pairs():
+def test_roots_are_the_smallest_connected_items_in_any_pair_order():
     generator = np.random.default_rng(0)
     pairs = generator.integers(0, 400, (250, 2))
     expected = expected_roots(400, pairs.tolist())

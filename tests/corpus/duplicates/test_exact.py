@@ -13,7 +13,7 @@ from neox_code.corpus.duplicates.exact import ExactDuplicates
 
 
 def some_files(count, generator):
-    """(key, project, row) with many keys that come again, some of which share their first half."""
+    """Return (key, project, row) with many repeated keys, some of which share their first half."""
     keys = generator.integers(0, count // 2, count)
     return [(bytes([key % 5]) + bytes(7) + int(key).to_bytes(8, "big"), key % 7, row) for row, key in enumerate(keys.tolist())]
 
@@ -39,7 +39,7 @@ def found_duplicates(rule, folder, files, block):
 
 
 @pytest.mark.parametrize("buffered", [buckets.BUFFERED, 100])
-def test_the_least_project_and_row_survive_in_any_order_and_blocks(tmp_path, monkeypatch, buffered):
+def test_the_smallest_project_and_row_is_kept_in_any_order_and_blocks(tmp_path, monkeypatch, buffered):
     monkeypatch.setattr(buckets, "BUFFERED", buffered)
     generator = np.random.default_rng(0)
     files = some_files(3000, generator)
@@ -50,14 +50,14 @@ def test_the_least_project_and_row_survive_in_any_order_and_blocks(tmp_path, mon
         assert found_duplicates(ExactDuplicates(), tmp_path / "keys", files, block) == expected
 
 
-def test_nothing_is_a_duplicate_where_there_is_nothing(tmp_path):
+def test_no_files_give_no_duplicates(tmp_path):
     with ExactDuplicates().groups(tmp_path) as groups:
         assert list(groups.duplicates()) == []
         groups.add(np.empty(0, "V16"), np.empty(0, np.int32), np.empty(0, np.int64))
         assert list(groups.duplicates()) == []
 
 
-def test_what_a_killed_run_left_is_not_counted(tmp_path, monkeypatch):
+def test_files_of_a_killed_run_are_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(buckets, "BUFFERED", 1)
     killed = ExactDuplicates().groups(tmp_path)
     killed.__enter__().add(np.array([b"a" * 16], "V16"), np.zeros(1, int), np.zeros(1, int))
@@ -65,8 +65,8 @@ def test_what_a_killed_run_left_is_not_counted(tmp_path, monkeypatch):
     assert found_duplicates(ExactDuplicates(), tmp_path, [(b"a" * 16, 0, 5)], 1) == {}
 
 
-def test_a_full_disk_is_an_error_that_says_so(tmp_path, monkeypatch):
-    """However little did not fit: numpy's own writing says nothing of the last bytes."""
+def test_a_full_disk_is_reported(tmp_path, monkeypatch):
+    """Also if only the last bytes do not fit, where numpy's tofile raises no error."""
     monkeypatch.setattr(buckets, "BUFFERED", 1)
     key = np.array([b"a" * 16], "V16")
     with ExactDuplicates().groups(tmp_path) as groups:
@@ -79,7 +79,7 @@ def test_a_full_disk_is_an_error_that_says_so(tmp_path, monkeypatch):
     assert caught.value.errno == errno.ENOSPC
 
 
-def test_keys_are_of_the_bytes_as_found_or_of_the_text():
+def test_keys_depend_on_the_bytes_or_on_the_text():
     content, text = b"caf\xe9\r\n", "café\n"
     assert ExactDuplicates().key(content, text) == hashlib.sha256(content).digest()[:16]
     assert ExactDuplicates().key(b"other", text) == hashlib.sha256(b"other").digest()[:16]
@@ -88,7 +88,7 @@ def test_keys_are_of_the_bytes_as_found_or_of_the_text():
 
 
 def test_memory_does_not_grow_with_the_number_of_keys():
-    """100 million by the same command take 2 GB at most."""
+    """100 million keys with the same command take at most 2 GB."""
 
     def peak_gib(count):
         command = [sys.executable, "-m", "neox_code.benchmarks.many_keys", str(count)]

@@ -11,7 +11,7 @@ from neox_code.errors import DataError
 
 
 def shingles(text, words=5):
-    """Independent of the module: strings in a set."""
+    """Return the shingles as strings, independently of the module."""
     found = re.findall(r"\w+", text)
     return {" ".join(found[start : start + words]) for start in range(len(found) - words + 1)}
 
@@ -22,7 +22,7 @@ def jaccard(one, other):
 
 @pytest.fixture(scope="module")
 def texts(library_texts):
-    """80 files, and two edited copies of each, from slightly to much changed."""
+    """Return 80 files and two edited copies of each, changed slightly to strongly."""
     generator = random.Random(0)
     originals = [text for text in library_texts if 50 < len(text.split()) < 1200][:80]
     result = list(originals)
@@ -36,7 +36,7 @@ def texts(library_texts):
 
 @pytest.fixture(scope="module")
 def alike(texts):
-    """Pairs whose Jaccard similarity is 0.7 or more, by comparing all with all."""
+    """Return all pairs with a Jaccard similarity of at least 0.7, by exhaustive comparison."""
     sets = [shingles(text) for text in texts]
     pairs = [(i, j, jaccard(sets[i], sets[j])) for i in range(len(sets)) for j in range(i) if sets[i] and sets[j]]
     return [pair for pair in pairs if pair[2] >= 0.7]
@@ -55,7 +55,7 @@ def found_duplicates(rule, folder, keys, projects, rows, block=10_000):
     return found
 
 
-def test_nearly_all_alike_pairs_of_an_exhaustive_search_are_found(tmp_path, texts, alike):
+def test_nearly_all_similar_pairs_of_an_exhaustive_search_are_found(tmp_path, texts, alike):
     rule = NearDuplicates(threshold=0.7)
     keys = [rule.key(b"", text) for text in texts]
     found = found_duplicates(rule, tmp_path, keys, [0] * len(keys), range(len(keys)))
@@ -82,7 +82,7 @@ def test_signatures_estimate_the_similarity_without_bias(texts):
     assert np.sqrt(np.mean(np.square(errors))) < 0.5 / 16 * 1.1
 
 
-def test_the_result_depends_on_no_order_and_no_blocks(tmp_path, monkeypatch, texts):
+def test_near_duplicates_do_not_depend_on_order_or_blocks(tmp_path, monkeypatch, texts):
     rule = NearDuplicates()
     files = [(rule.key(b"", text), row % 7, row) for row, text in enumerate(texts)]
     expected = found_duplicates(rule, tmp_path, *zip(*files, strict=True))
@@ -99,7 +99,7 @@ def test_the_result_depends_on_no_order_and_no_blocks(tmp_path, monkeypatch, tex
             assert found_duplicates(rule, tmp_path, *zip(*files, strict=True), block) == by_leaders
 
 
-def test_the_least_project_then_row_survives(tmp_path):
+def test_the_smallest_project_then_row_is_kept(tmp_path):
     rule = NearDuplicates()
     text = " ".join(f"word{number}" for number in range(300))
     keys = [rule.key(b"", text + f" end{number}") for number in range(4)]
@@ -121,20 +121,20 @@ def test_a_text_without_a_shingle_has_no_key(tmp_path):
         assert list(groups.duplicates()) == []
 
 
-def test_white_space_and_punctuation_make_no_difference():
+def test_white_space_and_punctuation_do_not_change_the_key():
     rule = NearDuplicates()
     assert rule.key(b"", "(a, b; c. d… é") == rule.key(b"x", "a b c\td.é\n")
     assert rule.key(b"", "a b c d é") != rule.key(b"", "a b c d e")
 
 
 def test_keys_never_change():
-    """A build goes on from the keys of the day before."""
+    """A build resumes with keys of an earlier run."""
     text = "".join(f"def f{number}(x):\n    return x + {number}\n" for number in range(200))
     digest = hashlib.sha256(NearDuplicates().key(b"", text)).hexdigest()
     assert digest == "8dcc3e42b7c69edda91acddc3686014cc13fc723f714ad41766ba590641c5878"
 
 
-def test_impossible_settings_are_refused():
+def test_invalid_settings_are_refused():
     for wrong in ({"threshold": 0}, {"threshold": 1.1}, {"bands": 129}, {"bands": 0}, {"shingle_words": 0}):
-        with pytest.raises(DataError, match="Mend the recipe"):
+        with pytest.raises(DataError, match=r"is invalid.*bands between 1 and permutations.*Correct the recipe"):
             NearDuplicates(**wrong)

@@ -8,7 +8,7 @@ import xxhash
 from neox_code.corpus.duplicates.variables import SameVariables
 
 
-def test_keys_are_equal_where_gpt_code_clippy_has_equal_ones(library_texts):
+def test_keys_are_equal_where_gpt_code_clippys_are(library_texts):
     texts = [variant for text in library_texts[:200] for variant in (text, text.replace(" ", "\t"), text + "x", text.strip(), "")]
     keys = [SameVariables().key(b"", text) for text in texts]
     theirs = [" ".join(re.split(r"\W+", text)) for text in texts]

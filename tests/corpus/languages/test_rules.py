@@ -23,7 +23,7 @@ def taken_by_code_lms(language: str, name: str) -> bool:
 
 
 @pytest.mark.parametrize("language", [*LANGUAGES, "GDScript", "Kotlin"])
-def test_a_project_takes_the_names_that_code_lms_takes(language):
+def test_file_names_of_a_project_equal_those_of_code_lms(language):
     patterns = [pattern for known in LANGUAGES for pattern in get_lexer_by_name(known).filenames]
     names = [pattern.replace("*", "file").replace("[bp]", "p").replace("[345]", "5") for pattern in patterns]
     names += [name.lower() for name in names] + ["a.kt", "build.gradle.kts", "player.gd", "README.md", "Makefile", "py", ".h"]
@@ -45,11 +45,11 @@ def test_a_project_takes_the_names_that_code_lms_takes(language):
         ("Rust", ["a.rs", "a.rs.in"], []),
     ],
 )
-def test_the_peculiar_names_of_polycoder(language, taken, left):
+def test_polycoders_special_file_names(language, taken, left):
     assert [name for name in taken + left if is_name_of(language, name)] == taken
 
 
-def test_a_project_without_a_known_language_leaves_all_that_have_the_name():
+def test_a_project_without_language_keeps_all_possible_languages():
     rule = ProjectLanguage()
     assert rule.by_name(TREE, "src/list.h") == ("C", "C++")
     assert rule.by_content(TREE, "src/list.h", "class List;", ("C", "C++")) == ("C", "C++")
@@ -72,7 +72,7 @@ def test_a_file_has_the_language_of_its_own_content():
     assert rule.by_content(TREE, "lib.rs", "#pragma version(1)\n", ("Rust",)) == ()
 
 
-def test_only_a_file_of_a_chosen_language_or_without_an_extension_is_read():
+def test_only_files_of_a_selected_language_or_without_extension_are_read():
     rule = FileLanguage(("Python", "Shell"))
     assert rule.by_name(TREE, "setup.py") == ("Python",)
     assert rule.by_name(TREE, "bin/deploy") is None
@@ -90,7 +90,7 @@ def test_the_languages_of_other_recipes_are_known():
 
 
 @pytest.mark.parametrize("rule", [ProjectLanguage(("C", "C++")), FileLanguage(("C", "C++"))])
-def test_a_rule_travels_and_is_told_from_another(rule: LanguageRule):
+def test_a_rule_can_be_pickled_and_compared(rule: LanguageRule):
     assert pickle.loads(pickle.dumps(rule)) == rule
     narrower = dataclasses.replace(rule, languages=("C",))  # type: ignore[type-var]
     assert narrower != rule and repr(narrower) != repr(rule)
@@ -98,7 +98,7 @@ def test_a_rule_travels_and_is_told_from_another(rule: LanguageRule):
     assert rule.counted("src/list.h", "class List;") == "C++"
 
 
-def test_an_unknown_language_is_refused_with_its_likely_name():
+def test_an_unknown_language_is_refused_with_the_nearest_name():
     with pytest.raises(DataError, match="Is it Python"):
         FileLanguage(("Pyhton",))
     with pytest.raises(DataError, match="'Pyhton' has no lexer"):

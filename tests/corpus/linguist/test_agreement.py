@@ -1,6 +1,6 @@
-"""The same verdicts as GitHub's linguist where its Ruby library is installed, on the samples of this folder.
+"""The same results as GitHub's linguist where its Ruby library is installed, on the samples of this folder.
 
-Debian has an older one (`apt-get install ruby-github-linguist`), which is asked for what both versions know."""
+Debian has an older one (`apt-get install ruby-github-linguist`), which is compared for the rules of both versions."""
 
 import json
 import shutil
@@ -18,12 +18,12 @@ from linguist_samples import (
 )
 
 from neox_code.corpus.linguist import update
-from neox_code.corpus.linguist.data import VERSION
 from neox_code.corpus.linguist.detect import detect
 from neox_code.corpus.linguist.generated import is_generated
 from neox_code.corpus.linguist.paths import is_documentation, is_vendored
+from neox_code.corpus.linguist.tables import VERSION
 
-JUDGE = """
+RUBY_PROGRAM = """
 require "linguist"; require "json"
 STDIN.each_line do |line|
   path = JSON.parse(line)
@@ -49,12 +49,12 @@ def installed_version() -> str | None:
 pytestmark = pytest.mark.skipif(installed_version() is None, reason="needs github-linguist for Ruby")
 
 
-def judged(folder: Path, paths: list[str]) -> list[tuple[str, str | None, bool, bool, bool]]:
-    lines = ruby("-e", JUDGE, str(folder), text="\n".join(map(json.dumps, paths)))
+def detect_with_ruby(folder: Path, paths: list[str]) -> list[tuple[str, str | None, bool, bool, bool]]:
+    lines = ruby("-e", RUBY_PROGRAM, str(folder), text="\n".join(map(json.dumps, paths)))
     return [tuple(json.loads(line)) for line in lines.splitlines()]
 
 
-def test_samples_of_every_rule_have_the_same_verdict(tmp_path):
+def test_samples_of_every_rule_have_linguists_language(tmp_path):
     samples = [
         *((f"src/{path}", text) for path, text, _ in (*BY_CONTENT, *BY_FIRST_OR_LAST_LINES)),
         *WRITTEN_BY_PROGRAMS,
@@ -69,14 +69,14 @@ def test_samples_of_every_rule_have_the_same_verdict(tmp_path):
         file.write_text(text)
         path = f"{number}/{path}"
         ours[path] = (detect(path, text), is_vendored(path), is_documentation(path), is_generated(path, text))
-    theirs = {path: tuple(verdict) for path, *verdict in judged(tmp_path, list(ours))}
+    theirs = {path: tuple(verdict) for path, *verdict in detect_with_ruby(tmp_path, list(ours))}
     differing = {path: (ours[path], verdict) for path, verdict in theirs.items() if ours[path] != verdict}
     assert len(theirs) > 0.9 * len(ours)
     assert differing == {}
 
 
 @pytest.mark.skipif(installed_version() != VERSION, reason=f"needs github-linguist {VERSION}")
-def test_the_data_files_are_those_of_this_version(tmp_path, monkeypatch):
+def test_the_data_files_equal_those_of_the_installed_version(tmp_path, monkeypatch):
     folder = Path(ruby("-e", 'require "linguist"; print File.dirname($".grep(/linguist\\.rb$/).first)')) / "linguist"
     monkeypatch.setattr(update, "FOLDER", tmp_path)
     update.update(folder)

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from neox_code.corpus.linguist.content import interpreter, is_xml, modeline, vim_type
+from neox_code.corpus.linguist.content import is_xml, read_interpreter, read_modeline, read_vim_type
 
 LINGUIST_VIM = re.compile(
     r"""
@@ -41,7 +41,7 @@ PIECES = [
 ]
 
 
-def test_the_linear_search_finds_what_the_exponential_expression_finds():
+def test_the_linear_search_equals_linguists_pattern():
     numbers = random.Random(3)
     found = 0
     for _ in range(20_000):
@@ -49,7 +49,7 @@ def test_the_linear_search_finds_what_the_exponential_expression_finds():
             numbers.choices(PIECES, k=numbers.randrange(9))
         )
         match = LINGUIST_VIM.search(text)
-        assert vim_type(text) == (match[1] if match else None), repr(text)
+        assert read_vim_type(text) == (match[1] if match else None), repr(text)
         found += match is not None
     assert found > 2000
 
@@ -69,8 +69,8 @@ def test_the_linear_search_finds_what_the_exponential_expression_finds():
         ("UseVimball\nvim: ft=ruby", None),
     ],
 )
-def test_modelines_are_read_in_five_lines_at_either_end(text, language):
-    assert modeline(text) == language
+def test_modelines_are_read_in_the_first_and_last_five_lines(text, language):
+    assert read_modeline(text) == language
 
 
 @pytest.mark.parametrize(
@@ -86,18 +86,18 @@ def test_modelines_are_read_in_five_lines_at_either_end(text, language):
         (" #!/bin/sh", None),
     ],
 )
-def test_the_interpreter_is_the_program_of_the_first_line(line, program):
-    assert interpreter(f"{line}\nexit\n") == program
+def test_the_interpreter_is_read_from_the_first_line(line, program):
+    assert read_interpreter(f"{line}\nexit\n") == program
 
 
-def test_a_line_that_calls_no_program_takes_no_time():
-    assert interpreter('#!/bin/sh\nexec perl "$0" "$@"\n') == "perl"
-    assert interpreter('#!/bin/sh\nexec perl -x "$0" "$@"\n') == "sh"
-    assert interpreter("#!/bin/sh\n" + "exec a $0 " * 100_000) == "sh"
-    assert vim_type("vim: " * 200_000 + "ft=") is None
-    assert vim_type("vim: , " * 200_000 + "ft=c vim: ts=4 ft=d") == "d"
+def test_a_long_line_without_exec_is_searched_quickly():
+    assert read_interpreter('#!/bin/sh\nexec perl "$0" "$@"\n') == "perl"
+    assert read_interpreter('#!/bin/sh\nexec perl -x "$0" "$@"\n') == "sh"
+    assert read_interpreter("#!/bin/sh\n" + "exec a $0 " * 100_000) == "sh"
+    assert read_vim_type("vim: " * 200_000 + "ft=") is None
+    assert read_vim_type("vim: , " * 200_000 + "ft=c vim: ts=4 ft=d") == "d"
 
 
-def test_xml_declares_itself_in_the_first_two_lines():
+def test_an_xml_declaration_is_found_in_the_first_two_lines():
     assert is_xml('<?xml version="1.0"?>') and is_xml('\r\n<?xml version="1.0"?>')
     assert not is_xml('\n\n<?xml version="1.0"?>')

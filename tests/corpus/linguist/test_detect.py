@@ -6,8 +6,8 @@ from linguist_samples import BY_CONTENT, BY_FIRST_OR_LAST_LINES
 from pygments.lexers import get_lexer_by_name
 
 from neox_code.corpus.languages.polycoder_names import LANGUAGES
-from neox_code.corpus.linguist.data import LANGUAGE_TYPES
-from neox_code.corpus.linguist.detect import by_name, by_name_alone, detect
+from neox_code.corpus.linguist.detect import by_name, detect, guess_by_name
+from neox_code.corpus.linguist.tables import LANGUAGE_TYPES
 
 THE_LANGUAGES = (*LANGUAGES, "GDScript", "Kotlin")
 
@@ -16,12 +16,12 @@ OTHERWISE_IN_LINGUIST = {"*.C", "*.sage", "*.sc", "*.bzl", "BUCK", "BUILD", "BUI
 
 
 @pytest.mark.parametrize(("path", "text", "language"), [*BY_CONTENT, *BY_FIRST_OR_LAST_LINES])
-def test_the_content_decides_where_the_name_does_not(path, text, language):
+def test_content_selects_the_language_of_an_ambiguous_name(path, text, language):
     assert detect(f"src/{path}", text) == language
 
 
 @pytest.mark.parametrize("language", THE_LANGUAGES)
-def test_names_have_the_languages_that_pygments_gives_them(language):
+def test_file_names_have_the_languages_of_pygments(language):
     patterns = set(get_lexer_by_name(language).filenames) - OTHERWISE_IN_LINGUIST
     names = [pattern.replace("*", "file") for pattern in patterns]
     known = [name for name in names if by_name(name)]
@@ -29,7 +29,7 @@ def test_names_have_the_languages_that_pygments_gives_them(language):
     assert [name for name in known if language not in by_name(name)] == []
 
 
-def test_the_longest_extension_that_has_a_language_counts():
+def test_the_longest_known_extension_is_used():
     assert by_name("a/index.html.erb") == ("HTML+ERB",)
     assert by_name("a/min.js") == by_name("a/x.min.js") == ("JavaScript",)
     assert by_name("a/CMakeLists.txt") == ("CMake",)
@@ -37,10 +37,10 @@ def test_the_longest_extension_that_has_a_language_counts():
     assert by_name("a.py/LICENSE.xyz") == ()
 
 
-def test_a_name_alone_has_its_likeliest_language():
+def test_the_most_likely_language_is_guessed_from_a_name():
     names = ["a.h", "a.ts", "a.cs", "a.php", "a.rs", "a.pl", "a.m", "a.gd", "a.md", "a.inc", "a.xyz"]
     languages = ["C", "TypeScript", "C#", "PHP", "Rust", "Perl", "Objective-C", "GDScript", "Markdown", None, None]
-    assert [by_name_alone(name) for name in names] == languages
+    assert [guess_by_name(name) for name in names] == languages
 
 
 def test_every_language_has_a_type():
@@ -51,7 +51,7 @@ def test_every_language_has_a_type():
 @pytest.mark.parametrize(
     "unit", ["\n", "a ", "a:", " : ", "vim: ", "// vim: a=b:", "-*-", "-*- a: ", "template ", "class\n", ": ", "/*"]
 )
-def test_no_text_takes_long(unit):
+def test_detection_is_fast_for_repetitive_texts(unit):
     text = unit * (50_000 // len(unit))
     start = time.process_time()
     for extension in (".h", ".cs", ".php", ".rs", ".pl", ".ls", ".txt"):
@@ -59,7 +59,7 @@ def test_no_text_takes_long(unit):
     assert time.process_time() - start < 20, "of seconds; real code takes a thousandth"
 
 
-def test_any_text_has_some_verdict():
+def test_detection_raises_no_error_for_any_text():
     numbers = random.Random(7)
     pieces = [
         "\n",

@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from neox_code.corpus.linguist.data import PATHS
 from neox_code.corpus.linguist.paths import is_documentation, is_vendored
+from neox_code.corpus.linguist.tables import PATHS
 
 PARTS = [
     "src", "dist", "node_modules", "vendor", "third_party", "3rd-party", "Documentation", "docs", "man", "examples", "test",
@@ -16,17 +16,17 @@ PARTS = [
 @pytest.mark.parametrize(
     "path", ["a/node_modules/b.js", "vendor/x.go", "deps/z.c", "web/app.min.css", "a/b.d.ts", "configure", "docs/_static/x.js"]
 )
-def test_code_of_others_is_vendored(path):
+def test_third_party_code_is_vendored(path):
     assert is_vendored(path)
 
 
 @pytest.mark.parametrize("path", ["src/deps/z.c", "src/main.c", "lib/minimal.js", "src/vendoring.py", "lib/jquery/core.ts"])
-def test_other_code_is_not(path):
+def test_own_code_is_not_vendored(path):
     assert not is_vendored(path)
 
 
 @pytest.mark.parametrize(("is_said", "key"), [(is_vendored, "vendored"), (is_documentation, "documentation")])
-def test_the_divided_expressions_find_what_the_one_expression_finds(is_said, key):
+def test_the_divided_patterns_equal_the_single_pattern(is_said, key):
     whole = re.compile("|".join(PATHS[key]), re.MULTILINE)
     paths = [
         *PARTS,

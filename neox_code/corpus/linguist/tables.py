@@ -1,10 +1,10 @@
-"""Linguist's tables: what it knows of languages, names and paths.
+"""Linguist's tables of languages, file names and paths.
 
     LANGUAGE_TYPES["Kotlin"]            "programming"; also "markup", "data", "prose"
-    GROUP["TSX"]                        "TypeScript": the language it is counted with
+    GROUP["TSX"]                        "TypeScript": the language that TSX is counted as
     BY_EXTENSION[".h"]                  ("C", "C++", "Objective-C")
 
-Languages are in linguist's order, which is that of their names.
+Languages are in linguist's order, which is alphabetical.
 """
 
 import json
@@ -25,7 +25,7 @@ VERSION: str = PATHS["version"]
 
 
 def index(key: str) -> dict[str, tuple[str, ...]]:
-    """The languages of each extension, file name or interpreter, in linguist's order."""
+    """Return value -> languages for a key: extensions, filenames or interpreters; languages in linguist's order."""
     table = defaultdict[str, list[str]](list)
     for language, entry in LANGUAGES.items():
         for value in entry.get(key, ()):

@@ -7,23 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from neox_code.corpus.languages.decoding import decode_detected, decode_ignoring, is_binary, newlines_of
+from neox_code.corpus.languages.text_encoding import decode_detected, decode_ignoring, is_binary, newlines_of
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_utf16_is_read_by_its_mark_and_the_mark_left_out(encoding):
+def test_utf16_with_a_byte_order_mark_is_decoded_without_the_mark(encoding):
     mark = codecs.BOM_UTF16_LE if encoding.endswith("le") else codecs.BOM_UTF16_BE
     assert decode_detected(mark + "x = 'é'\r\n".encode(encoding)) == ("x = 'é'\r\n", "utf-16")
 
 
-def test_half_a_character_of_utf16_is_no_text():
+def test_truncated_utf16_is_binary():
     assert decode_detected(codecs.BOM_UTF16_LE + b"a\0b") == (None, "binary")
 
 
 @pytest.mark.parametrize("encoding", ["utf-32", "utf-16-le", "utf-16-be"])
-def test_utf32_by_its_mark_and_utf16_without_one_are_read(encoding):
+def test_utf32_with_a_mark_and_utf16_without_one_are_decoded(encoding):
     text = "def name(first):\n    return first  # café, 日本\n"
     assert decode_detected(text.encode(encoding)) == (text, encoding[:6])
 
@@ -32,7 +32,7 @@ def test_arrays_of_small_numbers_are_not_utf16():
     assert decode_detected(bytes(byte for number in range(1, 200) for byte in (number % 30, 0))) == (None, "binary")
 
 
-def test_every_mark_at_the_start_is_removed():
+def test_repeated_byte_order_marks_are_removed():
     assert decode_detected("\ufeff\ufeffint x;\n".encode()) == ("int x;\n", "utf-8")
 
 
@@ -76,13 +76,13 @@ def test_a_legacy_encoding_is_recognized_by_one_comment(encoding, comment):
         ("# -*- coding: latin-1-unix -*-", "iso8859-1"),
     ],
 )
-def test_the_declared_encoding_is_taken(declaration, encoding):
+def test_the_declared_encoding_is_used(declaration, encoding):
     text = f"{declaration}\n" + {"iso8859-7": "Ω", "iso8859-1": "é"}.get(encoding, "у" if encoding == "koi8-r" else "")
     assert decode_detected(text.encode(encoding)) == (text, encoding if not text.isascii() else "utf-8")
 
 
 @pytest.mark.parametrize("declared", ["rot13", "unicode_escape", "utf-7", "nonsense", "ascii", "utf-16", "utf-32-le", "cp037"])
-def test_a_declared_codec_that_is_no_encoding_of_files_is_not_used(declared):
+def test_a_declared_codec_that_is_not_a_file_encoding_is_ignored(declared):
     assert decode_detected(f"# coding: {declared}\n# café\n".encode("latin-1")) == (f"# coding: {declared}\n# café\n", "latin-1")
 
 
@@ -95,7 +95,7 @@ def test_a_declared_codec_that_is_no_encoding_of_files_is_not_used(declared):
         bytes(range(160, 256)) * 3,
     ],
 )
-def test_what_fits_no_encoding_is_not_text(content):
+def test_content_in_no_known_encoding_is_not_text(content):
     assert decode_detected(content) == (None, "unknown")
 
 
@@ -120,7 +120,7 @@ def test_form_feeds_and_escapes_are_text():
     assert not is_binary(b"\f\x1b[0m\b" * 10)
 
 
-def test_ignoring_errors_reads_as_python_does(tmp_path):
+def test_decode_ignoring_equals_pythons_errors_ignore(tmp_path):
     content = b"\xef\xbb\xbfa = '\xff\xc3\xa9\xc3'\r\n"
     path = tmp_path / "x.py"
     path.write_bytes(content)
@@ -138,5 +138,5 @@ def test_ignoring_errors_reads_as_python_does(tmp_path):
         ("no line end", "lf"),
     ],
 )
-def test_line_ends_are_told_apart(text, newlines):
+def test_line_ends_are_classified(text, newlines):
     assert newlines_of(text) == newlines

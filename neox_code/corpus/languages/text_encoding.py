@@ -1,25 +1,25 @@
-"""From a file's bytes to its text.
+"""Decoding of file contents.
 
-    text, encoding = decode_detected(content)      # None for what is not text
-    text, encoding = decode_ignoring(content)      # PolyCoder's: UTF-8, other bytes left out
+    text, encoding = decode_detected(content)      # text is None for a file that is not text
+    text, encoding = decode_ignoring(content)      # PolyCoder's way: UTF-8, other bytes dropped
 
 `decode_detected` tries, in this order: a byte-order mark (UTF-8, UTF-16, UTF-32), UTF-8, UTF-16 without a mark, the encoding that
-the file declares (`coding: shift_jis`), and the legacy encodings of legacy_encodings.py. What none of them fits is not text;
-no byte is ever left out or replaced. It removes the byte-order mark; decode_ignoring keeps it as U+FEFF, as Code-LMs does. Line
-ends stay.
+the file declares (`coding: shift_jis`), and the legacy encodings of legacy_encodings.py. If none fits, the file is not text; no
+byte is dropped or replaced. The byte-order mark is removed; decode_ignoring keeps it as U+FEFF, as Code-LMs does. Line ends are
+kept.
 """
 
 import codecs
 
 from neox_code.corpus.languages.legacy_encodings import declared_encoding, recognize
 
-LOOKED_AT = 8_000
-"""Bytes in which control characters are counted."""
+SEARCHED_BYTES = 8_000
+"""Number of bytes in which control characters are counted."""
 MAX_CONTROL_FRACTION = 0.05
-"""More control characters than this and a file is not text: random bytes have 10%."""
+"""A file with a larger fraction of control characters is binary; random bytes have 10%."""
 TEXT_BYTES = bytes(byte for byte in range(256) if byte in b"\b\t\n\v\f\r\x1a\x1b" or (byte >= 32 and byte != 127))
 BYTE_ORDER_MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32",  # before the mark of UTF-16, which it begins with
+    codecs.BOM_UTF32_LE: "utf-32",  # before the mark of UTF-16, which is a prefix of it
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
@@ -40,22 +40,22 @@ def decode_detected(content: bytes) -> tuple[str | None, str]:
     """
     marked = encoding_of_mark(content)
     if marked is not None:
-        return checked(content, marked, marked) or (None, BINARY if marked != "utf-8" or is_binary(content) else UNKNOWN)
+        return decode_text(content, marked, marked) or (None, BINARY if marked != "utf-8" or is_binary(content) else UNKNOWN)
     utf16 = utf16_without_mark(content)
     if utf16 is not None:
-        return checked(content, utf16, "utf-16") or (None, BINARY)
+        return decode_text(content, utf16, "utf-16") or (None, BINARY)
     if is_binary(content):
         return None, BINARY
     declared = declared_encoding(content)
     for encoding in ("utf-8", *([declared] if declared else [])):
-        if (decoded := checked(content, encoding, encoding)) is not None:
+        if (decoded := decode_text(content, encoding, encoding)) is not None:
             return decoded
     recognized = None if has_surrogates(content) else recognize(content)
     return recognized or (None, UNKNOWN)
 
 
 def has_surrogates(content: bytes) -> bool:
-    """Return True for UTF-8 but for encoded surrogates, which are no characters: no legacy encoding is meant."""
+    """True if the content is UTF-8 except for encoded surrogates; then it has no legacy encoding."""
     try:
         content.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -63,7 +63,7 @@ def has_surrogates(content: bytes) -> bool:
     return True
 
 
-def checked(content: bytes, codec: str, encoding: str) -> tuple[str, str] | None:
+def decode_text(content: bytes, codec: str, encoding: str) -> tuple[str, str] | None:
     """Return the text without byte-order marks at its start, and `encoding`; None if the codec does not fit or it is binary."""
     try:
         text = content.decode(codec).lstrip(MARK)
@@ -73,7 +73,7 @@ def checked(content: bytes, codec: str, encoding: str) -> tuple[str, str] | None
 
 
 def encoding_of_mark(content: bytes) -> str | None:
-    """Return the encoding that a byte-order mark at the start stands for."""
+    """Return the encoding of the byte-order mark at the start, or None."""
     return next((encoding for mark, encoding in BYTE_ORDER_MARKS.items() if content.startswith(mark)), None)
 
 
@@ -82,7 +82,7 @@ def utf16_without_mark(content: bytes) -> str | None:
 
     So the characters are mostly ASCII, as those of source code are.
     """
-    start = content[:LOOKED_AT]
+    start = content[:SEARCHED_BYTES]
     if len(content) % 2 or b"\0" not in start:
         return None
     even, odd = start[0::2].count(0), start[1::2].count(0)
@@ -105,7 +105,7 @@ def decode_ignoring(content: bytes) -> tuple[str, str]:
 
 def is_binary(content: bytes) -> bool:
     """True if there is a NUL, or the first 8,000 bytes have many other control characters."""
-    start = content[:LOOKED_AT]
+    start = content[:SEARCHED_BYTES]
     return b"\0" in content or len(start.translate(None, TEXT_BYTES)) > MAX_CONTROL_FRACTION * len(start)
 
 

@@ -1,9 +1,9 @@
-"""The words of a text, as GPT-Code-Clippy and most users of MinHash see them: everything between runs of regex's \\W is a word.
+"""Words of a text, as in GPT-Code-Clippy and most uses of MinHash: a word is the text between runs of regex's \\W.
 
-    words_key("a.b(c)\\n") == b"a b c "             " ".join(re.split(r"\\W+", text)) in UTF-8, five times as fast
+    normalize_words("a.b(c)\\n") == b"a b c "             " ".join(re.split(r"\\W+", text)) in UTF-8, five times as fast
 
-Bytes of ASCII are translated: what is no word character becomes a space, and of a run of spaces the first is kept. Other characters
-are left to regex, and then count as parts of words.
+ASCII bytes that are not word characters are translated to spaces, and of a run of spaces the first is kept. A regular expression
+replaces the other punctuation; the remaining non-ASCII characters are parts of words.
 """
 
 import re
@@ -15,7 +15,7 @@ TO_SPACES = bytes(byte if byte >= 128 or re.match(r"\w", chr(byte)) else SPACE f
 OTHER_PUNCTUATION = re.compile(r"[^\x00-\x7f\w]+")
 
 
-def words_key(text: str) -> bytes:
+def normalize_words(text: str) -> bytes:
     if not text.isascii():
         text = OTHER_PUNCTUATION.sub(" ", text)
     data = np.frombuffer(text.encode("utf-8").translate(TO_SPACES), np.uint8)
