@@ -65,6 +65,8 @@ class Contestant:
             preexec_fn=die_with_parent,
         )
         os.close(writing)
+        assert self.process.stdin is not None
+        self.requests = self.process.stdin
 
     def __enter__(self) -> "Contestant":
         return self
@@ -89,8 +91,8 @@ class Contestant:
 
     def round(self) -> None:
         with suppress(BrokenPipeError):  # it has ended, as its answer will say
-            self.process.stdin.write("round\n")
-            self.process.stdin.flush()
+            self.requests.write("round\n")
+            self.requests.flush()
         result = self.answer()
         self.measured.per_second.append(result["amount"] / result["seconds"])
         if "cpu_seconds" in result:
@@ -101,7 +103,7 @@ class Contestant:
     def end(self) -> int:
         """Closes the pipes, at which the process ends; returns its exit status."""
         with suppress(BrokenPipeError):
-            self.process.stdin.close()
+            self.requests.close()
         status = self.process.wait()
         self.results.close()
         return status

@@ -14,7 +14,9 @@ import re
 import readline
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from itertools import count
+from typing import cast
 
 from neox_code.errors import DataError
 from neox_code.generation.generator import Generator
@@ -35,8 +37,8 @@ def interact(generator: Generator, prompt_end: str | None = None) -> None:
     """Completes prompts from standard input until it ends. A prompt that cannot be completed gives a message, and the next one."""
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     # exact text: undecodable bytes reach the tokenizer's check, and a carriage return stays
-    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape", newline=LINE_END)
-    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    cast(TextIOWrapper, sys.stdin).reconfigure(encoding="utf-8", errors="surrogateescape", newline=LINE_END)
+    cast(TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="backslashreplace")
     reader = PromptReader(edited_line if on_terminal else plain_line, prompt_end or LINE_END)
     show = styled if on_terminal else as_it_is
     if on_terminal:

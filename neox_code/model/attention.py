@@ -62,7 +62,8 @@ class Attention(nn.Module):
                 else self.rotary.at(cache.positions, query_SBND.dtype)
             )
             query_SBND, key_SBGD = rotate(query_SBND, cos, sin), rotate(key_SBGD, cos, sin)
-        context_BNSD = self.attend(*(tensor.permute(1, 2, 0, 3) for tensor in (query_SBND, key_SBGD, value_SBGD)), cache)
+        query, key, value = (tensor.permute(1, 2, 0, 3) for tensor in (query_SBND, key_SBGD, value_SBGD))
+        context_BNSD = self.attend(query, key, value, cache)
         return self.dense(context_BNSD.permute(2, 0, 1, 3).reshape(sequence, batch, self.num_heads * self.head_dim))
 
     def split(self, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -77,8 +78,8 @@ class Attention(nn.Module):
     ) -> torch.Tensor:
         """softmax(q k^T / sqrt(D) + alibi) v, causal: [B, N, S, D]."""
         if cache is None and is_emulated(query_BNSD):
-            wide = (tensor.float() for tensor in (query_BNSD, key_BGSD, value_BGSD))
-            return self.attend(*wide, cache).to(query_BNSD.dtype)
+            wide = self.attend(query_BNSD.float(), key_BGSD.float(), value_BGSD.float(), cache)
+            return wide.to(query_BNSD.dtype)
         if cache is not None:
             keys_BGTD, values_BGTD = cache.append(self.layer_index, key_BGSD, value_BGSD)
             if self.slopes is None:

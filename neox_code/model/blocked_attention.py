@@ -9,6 +9,7 @@ Shape letters: M sequences times heads, S positions, D head dimensions, Q querie
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -59,7 +60,9 @@ class BlockedAttention(torch.autograd.Function):
     """query, key, value [M, S, D] and ALiBi's slopes -> context [M, S, D]."""
 
     @staticmethod
-    def forward(ctx, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, slopes_M11: torch.Tensor | None) -> torch.Tensor:
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, slopes_M11: torch.Tensor | None
+    ) -> torch.Tensor:
         query = query * query.shape[-1] ** -0.5
         context = torch.empty_like(value, memory_format=torch.contiguous_format)
         future_QQ = query.new_full((QUERIES_AT_ONCE, QUERIES_AT_ONCE), -torch.inf).triu_(1)
@@ -77,7 +80,7 @@ class BlockedAttention(torch.autograd.Function):
         return context
 
     @staticmethod
-    def backward(ctx, upstream_MSD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+    def backward(ctx: Any, upstream_MSD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
         query, key, value, *kept = ctx.saved_tensors
         of_query = torch.empty_like(query, memory_format=torch.contiguous_format)
         of_key, of_value = torch.zeros_like(key), torch.zeros_like(value)

@@ -4,6 +4,7 @@ Shape letters: B batch, S sequence, V rows of the padded vocabulary on this tens
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.distributed import ProcessGroup, ReduceOp
@@ -46,7 +47,7 @@ class VocabParallelCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, logits_PV: torch.Tensor, labels_P: torch.Tensor, shard: VocabShard) -> torch.Tensor:
+    def forward(ctx: Any, logits_PV: torch.Tensor, labels_P: torch.Tensor, shard: VocabShard) -> torch.Tensor:
         positions = logits_PV.shape[0]
         needs_gradient = ctx.needs_input_grad[0]
         gradient_PV = torch.empty_like(logits_PV) if needs_gradient else None
@@ -77,7 +78,7 @@ class VocabParallelCrossEntropy(torch.autograd.Function):
         return losses
 
     @staticmethod
-    def backward(ctx, upstream_P: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, upstream_P: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (gradient_PV,) = ctx.saved_tensors
         return gradient_PV.mul_(upstream_P[:, None].to(gradient_PV.dtype)), None, None
 

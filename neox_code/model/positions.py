@@ -9,6 +9,8 @@ Angles are computed in fp32 and rounded once: bf16 angles would be wrong by half
 Shape letters: S sequence, B batch, N heads, D head dimensions, R = r/2.
 """
 
+from typing import Any
+
 import torch
 
 
@@ -59,12 +61,12 @@ class Rotate(torch.autograd.Function):
     """Turns x_SBND by the angles of cos and sin [S, 1 or B, 1, R]; the gradient is turned back by the same angles."""
 
     @staticmethod
-    def forward(ctx, x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(cos, sin)
         return turn(x_SBND, cos, sin)
 
     @staticmethod
-    def backward(ctx, gradient_SBND: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+    def backward(ctx: Any, gradient_SBND: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         cos, sin = ctx.saved_tensors
         return turn(gradient_SBND, cos, -sin), None, None
 

@@ -54,7 +54,7 @@ def run_on_rank_zero(make: Callable[[], T]) -> T:
         except (NeoXError, OSError) as error:
             box = [(None, error)]
     dist.broadcast_object_list(box)
-    result, error = box[0]
-    if error is not None:
-        raise error
+    result, raised = box[0]
+    if raised is not None:
+        raise raised
     return result

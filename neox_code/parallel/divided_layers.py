@@ -40,7 +40,7 @@ class TensorInTensorOut(nn.Module):
         return super().forward(input_)[0]
 
     def _forward_impl(self, input: torch.Tensor, weight: torch.Tensor, **keywords: Any) -> torch.Tensor:
-        return product(super()._forward_impl, input, weight, **keywords)
+        return product(super()._forward_impl, input, weight, **keywords)  # type: ignore[misc]
 
 
 class ColumnLinear(TensorInTensorOut, ColumnParallelLinear):

@@ -1,5 +1,7 @@
 """megatron-core's groups under the names that DeepSpeed's plain engine asks for."""
 
+from typing import Any
+
 import torch.distributed as dist
 from megatron.core import parallel_state
 
@@ -7,7 +9,7 @@ from megatron.core import parallel_state
 class ModelParallelUnit:
     """`deepspeed.initialize(mpu=ModelParallelUnit())`: whatever DeepSpeed names otherwise, everything else as it is there."""
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(parallel_state, name)
 
     def get_model_parallel_rank(self) -> int:

@@ -34,5 +34,5 @@ def pack_weights(model: nn.Module) -> None:
     """Replaces the layers below `model` one by one, so that one weight at a time is there twice."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if can_be_packed(child):
+            if isinstance(child, PlainLinear) and can_be_packed(child):
                 setattr(parent, name, PackedLinear(child))

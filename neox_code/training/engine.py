@@ -10,6 +10,7 @@ A `pipe_parallel_size` of 1 or more gives a PipelineModule and DeepSpeed's pipel
 import io
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from typing import TypeAlias
 
 import deepspeed
 import torch
@@ -33,7 +34,7 @@ from neox_code.training.gradient_norm import take_norm_in_one_pass
 
 log = get_logger(__name__)
 
-Engine = DeepSpeedEngine
+Engine: TypeAlias = DeepSpeedEngine
 """Module, optimizer and communication of one rank."""
 
 

@@ -53,7 +53,8 @@ class Lion(torch.optim.Optimizer):
 
 def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict]:
     """Two groups: matrices, which decay, and vectors (biases, norms), which do not."""
-    matrices, vectors = [], []
+    matrices: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     for parameter in parameters:
         if parameter.requires_grad:
             (matrices if parameter.dim() > 1 else vectors).append(parameter)
@@ -92,8 +93,13 @@ def build_optimizer(section: OptimizerConfig, parameters: Iterable[nn.Parameter]
     """The section's optimizer. Raises ConfigError where its package is missing; Adam and AdamW are both AdamW, as in GPT-NeoX."""
     groups = parameter_groups(parameters, section.weight_decay)
     adam: dict[str, Any] = {"lr": section.lr, "betas": tuple(section.moment_rates), "eps": section.eps}
-    sgd = {"lr": section.lr, "momentum": section.momentum, "dampening": section.dampening, "nesterov": section.nesterov}
-    lion = {"lr": section.lr, "betas": tuple(section.moment_rates)}
+    sgd: dict[str, Any] = {
+        "lr": section.lr,
+        "momentum": section.momentum,
+        "dampening": section.dampening,
+        "nesterov": section.nesterov,
+    }
+    lion: dict[str, Any] = {"lr": section.lr, "betas": tuple(section.moment_rates)}
     if section.optimizer_type == "cpu_adam":
         return cpu_adam(section, groups, adam)
     if section.use_bnb_optimizer:

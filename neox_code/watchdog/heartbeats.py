@@ -30,7 +30,8 @@ class Heartbeats:
         self.make_state = make_state
         self.key = f"neox_code/heartbeats/{dist.get_rank()}"
         self.keys = [f"neox_code/heartbeats/{rank}" for rank in range(dist.get_world_size())]
-        self.store = dist.distributed_c10d._get_default_store().clone()  # an own connection: no call waits for another thread's
+        default_store: Any = dist.distributed_c10d._get_default_store()
+        self.store = default_store.clone()  # an own connection: no call waits for another thread's
         self.store.set_timeout(timedelta(seconds=STORE_SECONDS))
         self.num_published = 0
         self.stop_reading()

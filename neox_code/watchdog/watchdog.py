@@ -67,6 +67,9 @@ MOST_NAMED = 4
 class Watchdog:
     """Watch the thread that enters this context."""
 
+    is_due: bool
+    since: float
+
     def __init__(self, timeout_seconds: float | None, grid: ParallelGrid) -> None:
         self.timeout, self.rank = timeout_seconds, grid.rank
         self.is_on = grid.world_size > 1 if timeout_seconds is None else timeout_seconds > 0
