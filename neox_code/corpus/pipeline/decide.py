@@ -21,7 +21,7 @@ from neox_code.corpus.pipeline.language_and_license import SETTLED_COLUMNS, Sett
 from neox_code.corpus.pipeline.parts import Parts
 from neox_code.corpus.pipeline.project_table import ProjectTable
 from neox_code.corpus.pipeline.projects import sample_projects
-from neox_code.corpus.pipeline.repositories import SizesByLanguage, divide, divide_single_project
+from neox_code.corpus.pipeline.repositories import SizesByLanguage, divide, divide_few_projects
 from neox_code.corpus.pipeline.split import HELD_OUT, assign_splits
 from neox_code.corpus.pipeline.work_folder import Settings, decisions_folder
 from neox_code.corpus.shards import SPLITS
@@ -49,14 +49,14 @@ def decide_on(work: Path, parts: Parts, settings: Settings, folder: Path) -> Non
     survivors = settle(parts, projects, rows_of_project, verdicts, settings, folder)
     repositories = divide(parts, projects, verdicts, folder, settings.recipe.divide_large_projects)
     if any(settings.shares.get(split, 0) > 0 for split in HELD_OUT):
-        divide_single_project(Parts(work, parts.count), projects, repositories, verdicts)
+        divide_few_projects(Parts(work, parts.count), repositories, verdicts)
     taken = sample_projects(repositories.sizes, settings.max_bytes, settings.seed)
     sizes = {name: size for name, size in repositories.sizes.items() if name in taken}
     splits = assign_splits(sizes, settings.shares, settings.seed)
     missing = [split for split in SPLITS if settings.shares.get(split, 0) > 0 and split not in splits.values()]
     if missing and splits:
         log.warning(
-            "corpus: no files for %s: there are only %d units to split (projects; folders or files of a single one). Add sources.",
+            "corpus: no files for %s: only %d units to split (projects; folders or files of fewer than three). Add sources.",
             " and ".join(missing),
             len(splits),
         )

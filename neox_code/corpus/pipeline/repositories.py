@@ -88,24 +88,29 @@ def divide(parts: Parts, table: ProjectTable, verdicts: Verdicts, folder: Path, 
     return result
 
 
-def divide_single_project(parts: Parts, table: ProjectTable, repositories: Repositories, verdicts: Verdicts) -> None:
-    """Make folders or files the units of a corpus that has too few repositories for train, valid and test, all of one project.
+def divide_few_projects(parts: Parts, repositories: Repositories, verdicts: Verdicts) -> None:
+    """Make folders or files the units of a corpus that has too few kept repositories for train, valid and test.
 
     The folders are those of the first level below the common folder at which there are UNITS_TO_SPLIT of them, three of each
     language with three files, none with more than half of the bytes; without such a level each file is a unit.
     Names and paths stay.
     """
-    projects = {repositories.projects[number] for number, unit in enumerate(repositories.units) if unit in repositories.sizes}
-    if len(projects) != 1 or len(repositories.sizes) >= PROJECTS_TO_SPLIT:
+    project_of = [repositories.names[number] for number in repositories.projects]
+    names = sorted({project_of[number] for number, unit in enumerate(repositories.units) if unit in repositories.sizes})
+    if not 0 < len(repositories.sizes) < PROJECTS_TO_SPLIT:
         return
+
+    def place(number: int, path: str) -> str:
+        return path if len(names) == 1 else f"{project_of[number]}/{path}"
+
     kept: dict[str, tuple[str, int]] = {}
     for block in parts.blocks(["path", "language", "bytes"]):
         rows = np.flatnonzero(verdicts.kept(block.rows))
         chosen = block.table.take(pa.array(rows)).to_pydict()
-        kept |= {path: (language, num_bytes) for path, language, num_bytes in zip(*(chosen[name] for name in chosen), strict=True)}
+        for number, *row in zip(repositories.numbers(block)[rows].tolist(), *chosen.values(), strict=True):
+            kept[place(number, row[0])] = (row[1], row[2])
     unit_of, level = units_of(kept)
-    name = table.projects[projects.pop()].name
-    log.info("corpus: all files are of the project %s, which is split by %s", name, level)
+    log.info("corpus: files of fewer than %d projects are kept: %s is split by %s", PROJECTS_TO_SPLIT, " and ".join(names), level)
     numbers_of: dict[str, int] = {}
     sizes = SizesByLanguage()
     written = repositories.file.with_suffix(".new")
@@ -114,7 +119,8 @@ def divide_single_project(parts: Parts, table: ProjectTable, repositories: Repos
             numbers, is_kept = repositories.numbers(block), verdicts.kept(block.rows)
             paths = block.values("path")
             for index in np.flatnonzero(is_kept).tolist():
-                unit, before = unit_of[paths[index]], int(numbers[index])
+                before = int(numbers[index])
+                unit = unit_of[place(before, paths[index])]
                 key = f"{repositories.names[before]}\0{unit}"
                 if key not in numbers_of:
                     numbers_of[key] = len(repositories.names)

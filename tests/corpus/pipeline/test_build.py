@@ -500,7 +500,7 @@ def test_a_corpus_of_one_project_is_split_by_folder_or_file(tmp_path, caplog, re
     assert summary.kept_files == len(documents) == len({document.path for document in documents})
     assert all(summary.languages(split) == ["Python"] for split in SPLITS)
     if recipe != "mixed" or folders < 3:
-        assert f"project tool, which is split by {level}" in caplog.text
+        assert f"tool is split by {level}" in caplog.text
         assert {document.repository for document in documents} <= {"tool", "tool/src/part0", "tool/src/part1"}
     if folders == 12:
         splits = {}
@@ -509,13 +509,31 @@ def test_a_corpus_of_one_project_is_split_by_folder_or_file(tmp_path, caplog, re
             assert splits.setdefault(folder, document.split) == document.split
 
 
-def test_a_split_that_too_few_projects_leave_empty_is_logged(tmp_path, caplog):
-    for number in range(12):
-        place = tmp_path / "code" / f"tool{number % 2}"
+def write_projects(root: Path, number_of_files: int, number_of_projects: int) -> Path:
+    for number in range(number_of_files):
+        place = root / f"tool{number % number_of_projects}"
         place.mkdir(parents=True, exist_ok=True)
-        (place / f"file{number}.py").write_text(python_source(number))
+        (place / f"file{number // number_of_projects}.py").write_text(python_source(number))
+    return root
+
+
+@pytest.mark.parametrize("projects", [1, 2, 3])
+@pytest.mark.parametrize("files", [12, 40])
+def test_train_valid_and_test_are_not_empty_for_one_two_and_three_projects(tmp_path, projects, files):
+    source = write_projects(tmp_path / "code", files, projects)
     summary = build_corpus(
-        [str(tmp_path / "code")], tmp_path / "corpus", recipe_by_name("polycoder"), seed=1, shares=SHARES, workers=1
+        [str(source)], tmp_path / "corpus", recipe_by_name("polycoder"), seed=1, shares=SHARES, workers=1, layout="project"
     )
+    documents = all_documents(tmp_path / "corpus")
+    assert all(summary.languages(split) == ["Python"] for split in SPLITS)
+    assert len({(document.repository, document.path) for document in documents}) == files
+    assert {document.repository for document in documents} == {f"code/tool{number}" for number in range(projects)}
+    sides = {(document.repository, document.split) for document in documents}
+    assert (len(sides) == projects) == (projects == 3)
+
+
+def test_a_split_that_too_few_files_leave_empty_is_logged(tmp_path, caplog):
+    source = write_projects(tmp_path / "code", 2, 2)
+    summary = build_corpus([str(source)], tmp_path / "corpus", recipe_by_name("polycoder"), seed=1, shares=SHARES, workers=1)
     assert [split for split in SPLITS if summary.languages(split)] == ["train", "test"]
-    assert "corpus: no files for valid: there are only 2 units to split" in caplog.text
+    assert "corpus: no files for valid: only 2 units to split" in caplog.text
