@@ -96,6 +96,7 @@ class FolderLicenses:
         self._annotations: list[tuple[str, str, re.Pattern[str], str]] = []
         self._above: FolderLicenses | None = None
         self._folder = ""
+        self._resolved_folders: dict[str, list[Statement]] = {}
 
     def below(self, above: "FolderLicenses", folder: str) -> "FolderLicenses":
         """Return the same statements with those of the source's root above them; `folder` is the project's path below that root.
@@ -103,7 +104,7 @@ class FolderLicenses:
         A file of the root is named by its path from the project's folder: ../LICENSE.
         """
         joined = copy(self)
-        joined._above, joined._folder = above, folder
+        joined._above, joined._folder, joined._resolved_folders = above, folder, {}
         return joined
 
     def add(self, path: str, statement: str) -> None:
@@ -116,6 +117,7 @@ class FolderLicenses:
             self._annotations = sorted([*self._annotations, *found], key=lambda annotation: annotation[1].count("/"))
             return
         self._statements.setdefault(folder, {}).setdefault(path, statement)
+        self._resolved_folders.clear()
 
     @property
     def has_annotations(self) -> bool:
@@ -176,8 +178,13 @@ class FolderLicenses:
         return texts or self._resolved_in(posixpath.join(folder, REUSE_FOLDER)), manifests
 
     def _resolved_in(self, folder: str) -> list[Statement]:
-        statements = sorted(self._statements.get(folder, {}).items())
-        return [(path, stated) for path, named in statements if (stated := self._resolved(path, named, frozenset()))]
+        """Return the path and the expression of every file in a folder."""
+        if folder not in self._resolved_folders:
+            named = sorted(self._statements.get(folder, {}).items())
+            self._resolved_folders[folder] = [
+                (path, stated) for path, statement in named if (stated := self._resolved(path, statement, frozenset()))
+            ]
+        return self._resolved_folders[folder]
 
     def _resolved(self, path: str, statement: str, passed: frozenset[str]) -> str | None:
         """Return what a file states, or the one that it refers to; `passed` are those that led to it.
@@ -216,8 +223,9 @@ class FolderLicenses:
             return None if self._above is None else self._above._stated_by(above, frozenset())
         if path in passed or len(passed) > LONGEST_CHAIN:
             return None
-        if posixpath.basename(path) == REUSE_FOLDER and (texts := self._resolved_in(path)):
-            return all_of(texts).expression
+        if posixpath.basename(path) == REUSE_FOLDER and (texts := self._statements.get(path)):
+            named = [(text, UNKNOWN if statement.startswith((FILE, NEAREST)) else statement) for text, statement in texts.items()]
+            return all_of(named).expression
         statement = self._statements.get(posixpath.dirname(path), {}).get(path)
         return None if statement is None else self._resolved(path, statement, passed)
 
