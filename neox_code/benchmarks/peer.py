@@ -18,7 +18,7 @@ from torch import nn
 from transformers import BloomConfig, BloomForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedModel as Peer
 
-from neox_code.config.assembly import written
+from neox_code.config.assembly import format_value
 from neox_code.config.model import ModelConfig
 from neox_code.errors import ConfigError
 
@@ -137,8 +137,8 @@ def peer_model(model: ModelConfig, padded_vocab_size: int, dtype: torch.dtype) -
     """Random weights of `dtype`; the rotary frequencies stay in fp32, which `.to(dtype)` would round. Raises ConfigError."""
     nearest, lacking = nearest_peer(model)
     if lacking:
-        asked = " and ".join(f"{key} {written(getattr(model, key))}" for key in lacking)
-        settings = " ".join(f"--set {key}={written(wanted[0])}" for key, wanted in lacking.items())
+        asked = " and ".join(f"{key} {format_value(getattr(model, key))}" for key in lacking)
+        settings = " ".join(f"--set {key}={format_value(wanted[0])}" for key, wanted in lacking.items())
         raise ConfigError(f"transformers has no model with {asked} to compare with; its {nearest} is the nearest. Use {settings}.")
     shared = {
         "vocab_size": padded_vocab_size,

@@ -32,7 +32,7 @@ from neox_code.checkpoint.layout import (
     what_is_there,
 )
 from neox_code.checkpoint.record import RunRecord, StoredConfig, damaged_files, read_record, stored_config
-from neox_code.config.assembly import DEFAULT, written
+from neox_code.config.assembly import DEFAULT, format_value
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.resume_rules import MODEL, OPTIMIZER_STATE, ORDER, SCHEDULE, Difference, Values, differences, effective
 from neox_code.config.training import TrainingConfig
@@ -99,7 +99,7 @@ def find_start(training: TrainingConfig, layout: Mapping[str, int], values: Valu
     for key in ("finetune", "iteration"):
         if load is None and (value := getattr(training, key)):
             raise ConfigError(
-                f"{key} ({written(value)}) needs a checkpoint to begin with. Set load to its folder, or remove {key}."
+                f"{key} ({format_value(value)}) needs a checkpoint to begin with. Set load to its folder, or remove {key}."
             )
     if save is not None:
         finish_interrupted_save(save)
@@ -159,7 +159,7 @@ def start_in_used_folder(training: TrainingConfig, layout: Mapping[str, int], va
     if is_own_load and not training.finetune:
         folder = find_checkpoint(save, training.iteration)
         return Start(folder, started_from=request, loads_optimizer=not training.no_load_optim)
-    asked = ", ".join(f"{key}: {written(value)}" for key, value in request.items() if value not in (None, False))
+    asked = ", ".join(f"{key}: {format_value(value)}" for key, value in request.items() if value not in (None, False))
     raise CheckpointError(
         f"save ({save}) holds checkpoints of another run, the newest {newest.name}, and this one would begin anew ({asked}). "
         f"To resume that run set load to {save} and remove finetune and iteration; to begin this one choose another save."
@@ -272,7 +272,7 @@ def line(difference: Difference, stored: StoredConfig, config: NeoXConfig) -> st
     """
     name = difference.field
     sides = [(difference.now, config.origins[name]), (difference.before, stored.origins.get(name, DEFAULT))]
-    now, before = (f"({written(value)}, {origin})" for value, origin in sides)
+    now, before = (f"({format_value(value)}, {origin})" for value, origin in sides)
     return f"{name} {now} was {before}"
 
 

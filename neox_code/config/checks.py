@@ -1,9 +1,9 @@
-"""What a configuration's values must satisfy, alone and together; each failure is a sentence with the sum in it.
+"""Checks of a configuration's values, alone and together; each message contains the arithmetic.
 
-    for problem in problems_of(values, say):
+    for problem in problems_of(values, show):
         print(problem.text)
 
-`values` has a value for every field of every section; `say(name)` is a field with its value and origin, as messages show it.
+`values` has a value for every field of every section; `show(name)` returns a field with its value and origin for a message.
 """
 
 import math
@@ -19,17 +19,17 @@ from neox_code.config.optimizer import is_offloaded
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong, and the fields it is about."""
+    """A problem and the fields that it is about."""
 
     fields: tuple[str, ...]
     text: str
 
 
 @dataclass(frozen=True)
-class Interval:
-    """Numbers from `low` to `high`; an open end is left out.
+class ValueRange:
+    """Numbers from `low` to `high`; an open end is excluded.
 
-    >>> 1.0 in Interval(0, 1, open_high=True), str(Interval(0, 1, open_low=True))
+    >>> 1.0 in ValueRange(0, 1, open_high=True), str(ValueRange(0, 1, open_low=True))
     (False, 'above 0 and at most 1')
     """
 
@@ -47,32 +47,32 @@ class Interval:
         return low if self.high == math.inf else f"{low} and {'below' if self.open_high else 'at most'} {self.high:.15g}"
 
 
-AT_LEAST_ONE = Interval(1)
-NOT_NEGATIVE = Interval(0)
-POSITIVE = Interval(0, open_low=True)
-SHARE = Interval(0, 1)
-PROBABILITY_BELOW_ONE = Interval(0, 1, open_high=True)
+AT_LEAST_ONE = ValueRange(1)
+NOT_NEGATIVE = ValueRange(0)
+POSITIVE = ValueRange(0, open_low=True)
+SHARE = ValueRange(0, 1)
+PROBABILITY_BELOW_ONE = ValueRange(0, 1, open_high=True)
 
 YEAR = 365 * 24 * 3600
-RANKS = Interval(1, 1_000_000)
-SAMPLES = Interval(1, 1_000_000)
+RANKS = ValueRange(1, 1_000_000)
+SAMPLES = ValueRange(1, 1_000_000)
 
-INTERVALS: dict[str, Interval] = {
-    "num_layers": Interval(1, MOST_LAYERS),
+RANGES: dict[str, ValueRange] = {
+    "num_layers": ValueRange(1, MOST_LAYERS),
     **dict.fromkeys(("hidden_size", "num_attention_heads", "max_position_embeddings"), AT_LEAST_ONE),
     **dict.fromkeys(("seq_length", "num_kv_heads", "intermediate_size", "mlp_multiple_of"), AT_LEAST_ONE),
     "make_vocab_size_divisible_by": AT_LEAST_ONE,
     **dict.fromkeys(("layernorm_epsilon", "rms_norm_epsilon", "rotary_emb_base", "init_method_std", "expansion_factor"), POSITIVE),
-    "rotary_pct": Interval(0, 1, open_low=True),
+    "rotary_pct": ValueRange(0, 1, open_low=True),
     **dict.fromkeys(("hidden_dropout", "attention_dropout"), PROBABILITY_BELOW_ONE),
     "pipe_parallel_size": NOT_NEGATIVE,
     "checkpoint_num_layers": AT_LEAST_ONE,
-    "distributed_timeout_seconds": Interval(1, YEAR),
-    "hang_timeout_seconds": Interval(0, YEAR),
+    "distributed_timeout_seconds": ValueRange(1, YEAR),
+    "hang_timeout_seconds": ValueRange(0, YEAR),
     "global_num_gpus": RANKS,
-    **dict.fromkeys(("model_parallel_size", "num_gpus"), Interval(1, 1024)),
-    "num_nodes": Interval(1, 10_000),
-    "master_port": Interval(1, 65535),
+    **dict.fromkeys(("model_parallel_size", "num_gpus"), ValueRange(1, 1024)),
+    "num_nodes": ValueRange(1, 10_000),
+    "master_port": ValueRange(1, 65535),
     **dict.fromkeys(("lr", "eps"), POSITIVE),
     **dict.fromkeys(("weight_decay", "gradient_clipping", "min_lr"), NOT_NEGATIVE),
     "betas": PROBABILITY_BELOW_ONE,
@@ -86,7 +86,7 @@ INTERVALS: dict[str, Interval] = {
     **dict.fromkeys(("train_iters", "log_interval", "eval_interval", "checkpoint_factor", "exit_interval"), AT_LEAST_ONE),
     "max_skipped_steps": AT_LEAST_ONE,
     **dict.fromkeys(("eval_iters", "iteration", "extra_save_iters"), NOT_NEGATIVE),
-    "seed": Interval(0, 2**32, open_high=True),
+    "seed": ValueRange(0, 2**32, open_high=True),
     "keep_last_n_checkpoints": AT_LEAST_ONE,
     **dict.fromkeys(("checkpoint_interval_seconds", "peak_theoretical_tflops", "train_seconds"), POSITIVE),
     **dict.fromkeys(("maximum_tokens", "num_samples"), AT_LEAST_ONE),
@@ -95,157 +95,158 @@ INTERVALS: dict[str, Interval] = {
 }
 
 Values = Mapping[str, Any]
-Say = Callable[[str], str]
+Show = Callable[[str], str]
 
 
-def problems_of(values: Values, say: Say) -> Iterator[Problem]:
-    """Everything that is wrong with the values."""
+def problems_of(values: Values, show: Show) -> Iterator[Problem]:
+    """Yield all problems of the values."""
     outside = set()
-    for name, interval in INTERVALS.items():
+    for name, value_range in RANGES.items():
         found = values[name] if isinstance(values[name], tuple) else (values[name],)
-        if any(value is not None and value not in interval for value in found):
+        if any(value is not None and value not in value_range for value in found):
             outside.add(name)
-            yield Problem((name,), f"{say(name)} must be {interval}.")
+            yield Problem((name,), f"{show(name)} must be {value_range}.")
     for check in CHECKS:
-        yield from (problem for problem in check(values, say) if outside.isdisjoint(problem.fields))
+        yield from (problem for problem in check(values, show) if outside.isdisjoint(problem.fields))
 
 
-def multiple(values: Values, say: Say, name: str, unit: str) -> Iterator[Problem]:
+def multiple(values: Values, show: Show, name: str, unit: str) -> Iterator[Problem]:
     value, divisor = values[name], values[unit]
     if divisor > 0 and value % divisor:
         below = value // divisor * divisor
         nearest = " or ".join(str(number) for number in (below, below + divisor) if number)
-        yield Problem((name, unit), f"{say(name)} must be a multiple of {say(unit)}. Nearest: {nearest}.")
+        yield Problem((name, unit), f"{show(name)} must be a multiple of {show(unit)}. Nearest: {nearest}.")
 
 
-def heads(values: Values, say: Say) -> Iterator[Problem]:
-    yield from multiple(values, say, "hidden_size", "num_attention_heads")
+def heads(values: Values, show: Show) -> Iterator[Problem]:
+    yield from multiple(values, show, "hidden_size", "num_attention_heads")
 
 
-def tensor_parallel_heads(values: Values, say: Say) -> Iterator[Problem]:
-    yield from multiple(values, say, "num_attention_heads", "model_parallel_size")
+def tensor_parallel_heads(values: Values, show: Show) -> Iterator[Problem]:
+    yield from multiple(values, show, "num_attention_heads", "model_parallel_size")
 
 
-def grouped_heads(values: Values, say: Say) -> Iterator[Problem]:
+def grouped_heads(values: Values, show: Show) -> Iterator[Problem]:
     if values["num_kv_heads"] is not None:
-        yield from multiple(values, say, "num_attention_heads", "num_kv_heads")
-        yield from multiple(values, say, "num_kv_heads", "model_parallel_size")
+        yield from multiple(values, show, "num_attention_heads", "num_kv_heads")
+        yield from multiple(values, show, "num_kv_heads", "model_parallel_size")
 
 
 WIDTH_KEYS = ("hidden_size", "intermediate_size", "expansion_factor", "activation", "mlp_multiple_of")
 
 
-def feed_forward_width(values: Values, say: Say) -> Iterator[Problem]:
+def feed_forward_width(values: Values, show: Show) -> Iterator[Problem]:
     if values["intermediate_size"] is not None and values["expansion_factor"] is not None:
         pair = ("intermediate_size", "expansion_factor")
-        yield Problem(pair, f"{say(pair[0])} and {say(pair[1])} exclude each other. Remove one of them.")
+        yield Problem(pair, f"{show(pair[0])} and {show(pair[1])} exclude each other. Remove one of them.")
 
 
-def tensor_parallel_feed_forward(values: Values, say: Say) -> Iterator[Problem]:
-    """The width after the activation is divided over the tensor ranks; 4 * hidden_size is as the heads are."""
+def tensor_parallel_feed_forward(values: Values, show: Show) -> Iterator[Problem]:
+    """Check the width after the activation, which tensor ranks divide; 4 * hidden_size divides whenever the heads do."""
     if min(values["mlp_multiple_of"], values["model_parallel_size"]) < 1:
         return
     width, ranks = feed_forward_size(*(values[name] for name in WIDTH_KEYS)), values["model_parallel_size"]
     if width == values["intermediate_size"]:
-        yield from multiple(values, say, "intermediate_size", "model_parallel_size")
+        yield from multiple(values, show, "intermediate_size", "model_parallel_size")
     elif width < 1 or (width % ranks and width != 4 * values["hidden_size"]):
         yield Problem(
             (*WIDTH_KEYS, "model_parallel_size"),
-            f"the feed-forward layer is {width} wide ({', '.join(say(name) for name in WIDTH_KEYS if values[name] is not None)}), "
-            f"which must be a multiple of {say('model_parallel_size')}. Set mlp_multiple_of to {ranks}.",
+            f"the feed-forward layer is {width} wide ({', '.join(show(name) for name in WIDTH_KEYS if values[name] is not None)}), "
+            f"which must be a multiple of {show('model_parallel_size')}. Set mlp_multiple_of to {ranks}.",
         )
 
 
-def rotary_dimensions(values: Values, say: Say) -> Iterator[Problem]:
-    """Rotary positions turn pairs of dimensions."""
+def rotary_dimensions(values: Values, show: Show) -> Iterator[Problem]:
+    """Check that rotary positions rotate whole pairs of dimensions."""
     if values["pos_emb"] != "rotary" or not values["num_attention_heads"] or values["hidden_size"] % values["num_attention_heads"]:
         return
     head_dim = values["hidden_size"] // values["num_attention_heads"]
-    turned = int(head_dim * values["rotary_pct"])
-    if turned < 2 or turned % 2:
+    rotated = int(head_dim * values["rotary_pct"])
+    if rotated < 2 or rotated % 2:
         yield Problem(
             ("rotary_pct", "hidden_size", "num_attention_heads"),
-            f"{say('rotary_pct')} turns {turned} of a head's {head_dim} dimensions, which must be an even number above 0. "
+            f"{show('rotary_pct')} rotates {rotated} of a head's {head_dim} dimensions, which must be an even number above 0. "
             "Set rotary_pct to 1.0, or change the heads.",
         )
 
 
-def context(values: Values, say: Say) -> Iterator[Problem]:
+def context(values: Values, show: Show) -> Iterator[Problem]:
     if (values["seq_length"] or 0) > values["max_position_embeddings"]:
         yield Problem(
             ("seq_length", "max_position_embeddings"),
-            f"{say('seq_length')} must be at most {say('max_position_embeddings')}. Lower the one or raise the other.",
+            f"{show('seq_length')} must be at most {show('max_position_embeddings')}. Lower the one or raise the other.",
         )
 
 
-def stages(values: Values, say: Say) -> Iterator[Problem]:
+def stages(values: Values, show: Show) -> Iterator[Problem]:
     if values["pipe_parallel_size"] > values["num_layers"]:
         yield Problem(
             ("pipe_parallel_size", "num_layers"),
-            f"{say('pipe_parallel_size')} must be at most {say('num_layers')}: each stage needs a layer.",
+            f"{show('pipe_parallel_size')} must be at most {show('num_layers')}: each stage needs a layer.",
         )
 
 
-def partition_method(values: Values, say: Say) -> Iterator[Problem]:
-    """DeepSpeed takes a `type:` apart at every colon, and its text in small letters."""
+def partition_method(values: Values, show: Show) -> Iterator[Problem]:
+    """Check pipe_partition_method, which DeepSpeed splits at every colon and converts to lower case."""
     method = values["pipe_partition_method"].lower()
     kind, _, expression = method.partition(":")
     if method not in ("parameters", "uniform") and not (kind == "type" and ":" not in expression and is_expression(expression)):
         yield Problem(
             ("pipe_partition_method",),
-            f"{say('pipe_partition_method')} must be parameters, uniform, or type: and a regular expression without a colon, "
+            f"{show('pipe_partition_method')} must be parameters, uniform, or type: and a regular expression without a colon, "
             "such as type:transformer.",
         )
 
 
 def is_expression(text: str) -> bool:
-    """Whether it is a regular expression, of which an empty one says nothing."""
+    """Return True if the text is a regular expression that is not empty."""
     try:
         return bool(text and re.compile(text))
     except re.error:
         return False
 
 
-def zero_with_pipeline(values: Values, say: Say) -> Iterator[Problem]:
+def zero_with_pipeline(values: Values, show: Show) -> Iterator[Problem]:
     if values["zero_stage"] >= 2 and values["pipe_parallel_size"] >= 1:
         yield Problem(
             ("zero_stage", "pipe_parallel_size"),
-            f"{say('zero_stage')} divides gradients, which DeepSpeed's pipeline engine ({say('pipe_parallel_size')}) cannot. "
+            f"{show('zero_stage')} divides gradients, which DeepSpeed's pipeline engine ({show('pipe_parallel_size')}) cannot. "
             "Set pipe_parallel_size to 0, or zero_stage to 1.",
         )
 
 
-def learning_rates(values: Values, say: Say) -> Iterator[Problem]:
+def learning_rates(values: Values, show: Show) -> Iterator[Problem]:
     if values["lr"] is not None and values["min_lr"] > values["lr"]:
-        yield Problem(("min_lr", "lr"), f"{say('min_lr')} must be at most {say('lr')}. Lower the one or raise the other.")
+        yield Problem(("min_lr", "lr"), f"{show('min_lr')} must be at most {show('lr')}. Lower the one or raise the other.")
 
 
-def decay_ends(values: Values, say: Say) -> Iterator[Problem]:
+def decay_ends(values: Values, show: Show) -> Iterator[Problem]:
     if values["lr_decay_iters"] and values["lr_decay_fraction"]:
         yield Problem(
             ("lr_decay_iters", "lr_decay_fraction"),
-            f"{say('lr_decay_iters')} and {say('lr_decay_fraction')} exclude each other. Remove one of them.",
+            f"{show('lr_decay_iters')} and {show('lr_decay_fraction')} exclude each other. Remove one of them.",
         )
 
 
-def eight_bit_states(values: Values, say: Say) -> Iterator[Problem]:
+def eight_bit_states(values: Values, show: Show) -> Iterator[Problem]:
     if values["use_bnb_optimizer"] and values["optimizer_type"] == "cpu_adam":
         yield Problem(
             ("use_bnb_optimizer", "optimizer_type"),
-            f"{say('use_bnb_optimizer')} keeps states on the GPU, and {say('optimizer_type')} on the host. Remove one of them.",
+            f"{show('use_bnb_optimizer')} keeps states on the GPU, and {show('optimizer_type')} on the host. Remove one of them.",
         )
 
 
-def offloaded_states(values: Values, say: Say) -> Iterator[Problem]:
+def offloaded_states(values: Values, show: Show) -> Iterator[Problem]:
     if is_offloaded(values["zero_optimization"]) and values["optimizer_type"] != "cpu_adam":
         yield Problem(
             ("zero_optimization", "optimizer_type"),
-            f"{say('zero_optimization')} keeps optimizer states in the host's memory, which {say('optimizer_type')} cannot. "
+            f"{show('zero_optimization')} keeps optimizer states in the host's memory, which {show('optimizer_type')} cannot. "
             "Set optimizer.type to cpu_adam, or remove offload_optimizer.",
         )
 
 
-def gradient_dtype(values: Values, say: Say) -> Iterator[Problem]:
+def gradient_dtype(values: Values, show: Show) -> Iterator[Problem]:
+    """Check that gradients are summed in the model's precision or in fp32, where DeepSpeed can do it."""
     extra = "deepspeed_extra_args"
     name, precision = (values[extra].get("data_types") or {}).get("grad_accum_dtype"), values["precision"]
     if name is None:
@@ -253,90 +254,92 @@ def gradient_dtype(values: Values, say: Say) -> Iterator[Problem]:
     if name not in (*DTYPE_NAMES["fp32"], *DTYPE_NAMES[precision]):
         yield Problem(
             (extra, "precision"),
-            f"{say(extra)}: gradients of {say('precision')} are summed in that precision or in fp32 only. "
+            f"{show(extra)}: gradients of {show('precision')} are summed in that precision or in fp32 only. "
             "Remove grad_accum_dtype, or set it to fp32.",
         )
     elif name not in DTYPE_NAMES[precision] and sums_tied_gradients_in_16_bits(values):
-        reason = say("zero_optimization") if is_offloaded(values["zero_optimization"]) else say("precision")
+        reason = show("zero_optimization") if is_offloaded(values["zero_optimization"]) else show("precision")
         yield Problem(
             (extra, "precision", "pipe_parallel_size", "no_weight_tying", "zero_optimization"),
-            f"{say(extra)}: with {reason}, DeepSpeed loses the fp32 gradient of the tied embedding ({say('no_weight_tying')}) "
-            f"between the stages of {say('pipe_parallel_size')}. Remove grad_accum_dtype, or set no_weight_tying to true or "
+            f"{show(extra)}: with {reason}, DeepSpeed loses the fp32 gradient of the tied embedding ({show('no_weight_tying')}) "
+            f"between the stages of {show('pipe_parallel_size')}. Remove grad_accum_dtype, or set no_weight_tying to true or "
             "pipe_parallel_size to 1.",
         )
 
 
 def sums_tied_gradients_in_16_bits(values: Values) -> bool:
-    """Return True if DeepSpeed would lose a tied embedding's gradients in fp32: its pipeline stages add up those in 16 bits alone.
+    """Return True if DeepSpeed would lose a tied embedding's fp32 gradients: its pipeline stages add only gradients in 16 bits.
 
-    Its optimizer for bf16 at ZeRO stage 1 is the exception, but it keeps no states in the host's memory.
+    Its bf16 optimizer at ZeRO stage 1 adds them in fp32, but it keeps no states in the host's memory.
     """
     is_tied = values["pipe_parallel_size"] > 1 and not values["no_weight_tying"]
     return is_tied and (values["precision"] == "fp16" or is_offloaded(values["zero_optimization"]))
 
 
-def gradient_scaling(values: Values, say: Say) -> Iterator[Problem]:
+def gradient_scaling(values: Values, show: Show) -> Iterator[Problem]:
+    """Check the settings that scale gradients before their sum over ranks."""
     extra, zero = values["deepspeed_extra_args"], values["zero_optimization"]
     divisor, is_prescaled = extra.get("gradient_predivide_factor"), extra.get("prescale_gradients")
     if divisor is not None and divisor <= 0:
-        yield Problem(("deepspeed_extra_args",), f"{say('deepspeed_extra_args')}: gradient_predivide_factor must be above 0.")
+        yield Problem(("deepspeed_extra_args",), f"{show('deepspeed_extra_args')}: gradient_predivide_factor must be above 0.")
     elif values["zero_stage"] >= 2 and zero.get("reduce_scatter") is not False and (is_prescaled or divisor not in (None, 1)):
         yield Problem(
             ("deepspeed_extra_args", "zero_stage", "zero_optimization"),
-            f"{say('deepspeed_extra_args')}: DeepSpeed cannot scale gradients before their sum with {say('zero_stage')}. "
+            f"{show('deepspeed_extra_args')}: DeepSpeed cannot scale gradients before their sum with {show('zero_stage')}. "
             "Remove it, or set zero_optimization.reduce_scatter to false.",
         )
 
 
-def master_weights(values: Values, say: Say) -> Iterator[Problem]:
+def master_weights(values: Values, show: Show) -> Iterator[Problem]:
     if is_offloaded(values["zero_optimization"]):
         return
     for field, settings in (("fp16", values["fp16"]), ("deepspeed_extra_args", values["deepspeed_extra_args"].get("bf16") or {})):
         if any(value is True and name.endswith("master_weights_and_grads") for name, value in settings.items()):
             yield Problem(
                 (field, "zero_optimization"),
-                f"{say(field)}: master weights in 16 bits need optimizer states in the host's memory. "
+                f"{show(field)}: master weights in 16 bits need optimizer states in the host's memory. "
                 "Remove it, or set zero_optimization.offload_optimizer.device to cpu.",
             )
 
 
-def offloaded_parameters(values: Values, say: Say) -> Iterator[Problem]:
+def offloaded_parameters(values: Values, show: Show) -> Iterator[Problem]:
     offload = values["zero_optimization"].get("offload_param")
     device = offload.get("device") if isinstance(offload, Mapping) else None
     if device not in (None, "none", "auto") and values["zero_stage"] < 3:
         yield Problem(
             ("zero_optimization", "zero_stage"),
-            f"{say('zero_optimization')}: offload_param has an effect at ZeRO stage 3 only, and {say('zero_stage')}. "
+            f"{show('zero_optimization')}: offload_param has an effect at ZeRO stage 3 only, and {show('zero_stage')}. "
             "Remove offload_param, or use stage 3.",
         )
 
 
-def nesterov_momentum(values: Values, say: Say) -> Iterator[Problem]:
+def nesterov_momentum(values: Values, show: Show) -> Iterator[Problem]:
     if values["nesterov"] and (not values["momentum"] or values["dampening"]):
         yield Problem(
             ("nesterov", "momentum", "dampening"),
-            f"{say('nesterov')} needs a {say('momentum')} above 0 and a {say('dampening')} of 0.",
+            f"{show('nesterov')} needs a {show('momentum')} above 0 and a {show('dampening')} of 0.",
         )
 
 
-def data_sources(values: Values, say: Say) -> Iterator[Problem]:
+def data_sources(values: Values, show: Show) -> Iterator[Problem]:
+    """Check that data_path or the lists of paths are set, and that weights match their paths."""
     for part in ("train", "valid", "test"):
         paths, weights = f"{part}_data_paths", f"{part}_data_weights"
         if values["data_path"] and values[paths]:
-            yield Problem(("data_path", paths), f"{say('data_path')} and {say(paths)} exclude each other. Remove one of them.")
+            yield Problem(("data_path", paths), f"{show('data_path')} and {show(paths)} exclude each other. Remove one of them.")
         if values[weights] and len(values[weights]) != len(values[paths]):
             yield Problem(
                 (paths, weights),
-                f"{say(weights)} has {len(values[weights])} entries for the {len(values[paths])} of {say(paths)}. "
+                f"{show(weights)} has {len(values[weights])} entries for the {len(values[paths])} of {show(paths)}. "
                 "Give one to each file.",
             )
         elif values[weights] and not sum(values[weights]):
-            yield Problem((weights,), f"{say(weights)} must have an entry above 0.")
+            yield Problem((weights,), f"{show(weights)} must have an entry above 0.")
 
 
-def host_filters(values: Values, say: Say) -> Iterator[Problem]:
+def host_filters(values: Values, show: Show) -> Iterator[Problem]:
     if values["include"] and values["exclude"]:
-        yield Problem(("include", "exclude"), f"{say('include')} and {say('exclude')} exclude each other. Remove one of them.")
+        yield Problem(("include", "exclude"), f"{show('include')} and {show('exclude')} exclude each other. Remove one of them.")
 
 
 CHECKS = (

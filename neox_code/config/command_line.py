@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from neox_code.config.assembly import shortened
+from neox_code.config.assembly import shorten
 from neox_code.config.legacy_keys import AUTOTUNING, HARNESS
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.yaml_merge import config_path, parse_value
@@ -201,7 +201,7 @@ class CommandLine:
         if self.dry_run:
             raise ConfigError(f"--dry-run belongs to the launcher. Run: {LAUNCHER} COMMAND CONFIG... --dry-run")
         config = NeoXConfig.load(self.config_paths, self.overrides)
-        if keys := [entry.key for entry in config.ignored if entry.asks_for_something]:
+        if keys := [entry.key for entry in config.ignored if entry.is_meant]:
             log.info("accepted without effect, for the reasons that --dry-run lists: %s", ", ".join(keys))
         return config
 
@@ -326,8 +326,8 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     """
     key, equals, value = text.partition("=")
     if not (key and equals):
-        raise ConfigError(f"--set {shortened(text)} is not KEY=VALUE. Write for example --set train_iters=1000.")
+        raise ConfigError(f"--set {shorten(text)} is not KEY=VALUE. Write for example --set train_iters=1000.")
     try:
         return key.strip().replace("-", "_"), parse_value(value)
     except yaml.YAMLError:
-        raise ConfigError(f"--set {shortened(text)} has no valid YAML value. Put quotes around it.") from None
+        raise ConfigError(f"--set {shorten(text)} has no valid YAML value. Put quotes around it.") from None

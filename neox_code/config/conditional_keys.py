@@ -1,9 +1,9 @@
-"""Keys whose value takes part only where another key has a certain value.
+"""Keys whose value has an effect only if another key has a certain value.
 
     for key, because in without_effect(values, given={"rotary_pct"}):
         print(key, because)             # rotary_pct it counts only with pos_emb: rotary
 
-A value that was given and takes no part is reported, not refused: one file of GPT-NeoX's goes with many others.
+A value without effect is reported, not refused: a file of GPT-NeoX is combined with many others.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -15,14 +15,14 @@ Values = Mapping[str, Any]
 
 
 class Condition(NamedTuple):
-    """Fields, when they take part, and the reason to be given where they do not."""
+    """Fields, the condition under which they have an effect, and the reason to report if they have none."""
 
     fields: str
-    takes_part: Callable[[Values], bool]
+    is_met: Callable[[Values], bool]
     because: str
 
 
-def has(key: str, *wanted: Any) -> Callable[[Values], bool]:
+def has_value(key: str, *wanted: Any) -> Callable[[Values], bool]:
     return lambda values: values[key] in wanted
 
 
@@ -33,10 +33,10 @@ def is_set(*keys: str) -> Callable[[Values], bool]:
 STANDARD_DEVIATIONS = ("normal", "scaled_normal", "single_residual_scaled_normal")
 
 CONDITIONS = (
-    Condition("layernorm_epsilon", has("norm", "layernorm"), "it counts only with norm: layernorm"),
-    Condition("rms_norm_epsilon", has("norm", "rmsnorm"), "it counts only with norm: rmsnorm"),
+    Condition("layernorm_epsilon", has_value("norm", "layernorm"), "it counts only with norm: layernorm"),
+    Condition("rms_norm_epsilon", has_value("norm", "rmsnorm"), "it counts only with norm: rmsnorm"),
     Condition(
-        "rotary_pct rotary_emb_base rotary_save_freqs_buffer", has("pos_emb", "rotary"), "it counts only with pos_emb: rotary"
+        "rotary_pct rotary_emb_base rotary_save_freqs_buffer", has_value("pos_emb", "rotary"), "it counts only with pos_emb: rotary"
     ),
     Condition(
         "attention_config",
@@ -45,10 +45,10 @@ CONDITIONS = (
     ),
     Condition(
         "apply_query_key_layer_scaling",
-        has("pos_emb", "alibi"),
+        has_value("pos_emb", "alibi"),
         "scores are scaled back; it counts only with pos_emb: alibi",
     ),
-    Condition("bias_gelu_fusion", has("activation", "gelu"), "it counts only with activation: gelu"),
+    Condition("bias_gelu_fusion", has_value("activation", "gelu"), "it counts only with activation: gelu"),
     Condition(
         "init_method_std",
         lambda values: not {values["init_method"], values["output_layer_init_method"]}.isdisjoint(STANDARD_DEVIATIONS),
@@ -65,11 +65,13 @@ CONDITIONS = (
         "every layer is recomputed or none; it counts only with checkpoint_activations and pipe_parallel_size above 0",
     ),
     Condition("split", is_set("data_path"), "it divides data_path, which is not set"),
-    Condition("merge_file merge_file_reader", has("tokenizer_type", "GPT2BPETokenizer"), "GPT2BPETokenizer alone reads merge_file"),
+    Condition(
+        "merge_file merge_file_reader", has_value("tokenizer_type", "GPT2BPETokenizer"), "GPT2BPETokenizer alone reads merge_file"
+    ),
     Condition("vocab_file", lambda values: values["tokenizer_type"] != "CharLevelTokenizer", "CharLevelTokenizer reads no file"),
     Condition("heldout_split heldout_bytes_per_language", is_set("heldout_path"), "it counts only with heldout_path"),
-    Condition("num_samples", has("text_gen_type", "unconditional", None), "it counts only with text_gen_type: unconditional"),
-    Condition("sample_input_file", has("text_gen_type", "input-file", None), "it counts only with text_gen_type: input-file"),
+    Condition("num_samples", has_value("text_gen_type", "unconditional", None), "it counts only with text_gen_type: unconditional"),
+    Condition("sample_input_file", has_value("text_gen_type", "input-file", None), "it counts only with text_gen_type: input-file"),
     Condition("sample_output_file", lambda values: values["text_gen_type"] != "interactive", "answers to typed prompts are shown"),
     Condition("prompt_end", lambda values: values["text_gen_type"] != "unconditional", "unconditional texts have no prompt"),
     Condition("top_k top_p", is_set("temperature"), "temperature is 0, which takes the most probable token"),
@@ -77,9 +79,9 @@ CONDITIONS = (
 
 
 def without_effect(values: Values, given: Collection[str]) -> Iterator[tuple[str, str]]:
-    """The given fields that differ from their defaults and take no part, each with the reason."""
+    """Yield the given fields that differ from their defaults and have no effect, each with the reason."""
     for condition in CONDITIONS:
-        if not condition.takes_part(values):
+        if not condition.is_met(values):
             for key in condition.fields.split():
                 if key in given and values[key] != FIELDS[key].default:
                     yield key, condition.because

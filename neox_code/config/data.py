@@ -31,19 +31,19 @@ class DataConfig:
     """Shares of the test files."""
 
     sample_order: Literal["per_epoch", "all_epochs"] = "per_epoch"
-    """`per_epoch`: each epoch of a file is shuffled for itself, so what is read at a step does not depend on the length of the run.
-    The last tokens of an epoch, fewer than `seq_length`, are left out; they are others in each epoch. `all_epochs`: all epochs
+    """`per_epoch`: each epoch of a file is shuffled separately, so that the samples of a step do not depend on the length of the
+    run. The last tokens of an epoch, fewer than `seq_length`, are left out; they are others in each epoch. `all_epochs`: all epochs
     are shuffled together, as megatron-core does and GPT-NeoX nearly does; a run of another length reads another order from its
     first step on. A run of at most one epoch reads the same in both."""
 
     data_cache_path: str | None = None
     """Folder in which `sample_indices` is kept, for any number of runs at a time; default `data_cache` in `save`. With neither, or
-    for small files, the indices are made at the start and stay in memory."""
+    for small files, the indices are computed at the start and stay in memory."""
 
     tokenizer_type: Literal[
         "GPT2BPETokenizer", "HFTokenizer", "HFGPT2Tokenizer", "SPMTokenizer", "CharLevelTokenizer", "TiktokenTokenizer"
     ] = "GPT2BPETokenizer"
-    """How text becomes tokens."""
+    """Tokenizer of prompts, held-out files and preprocess_data.py."""
 
     vocab_file: str | None = None
     """GPT2BPETokenizer: vocab.json. HFTokenizer: tokenizer.json. HFGPT2Tokenizer: tokenizer.json, or a folder with it or with
@@ -58,11 +58,11 @@ class DataConfig:
     `whole` drops the first only if it is a `#version` header."""
 
     newlines: Literal["lf", "keep", "refuse"] | None = None
-    """What becomes of line ends with CR in prompts and held-out files: made LF, kept, or refused. Default: `lf` where the
+    """Treatment of line ends with CR in prompts and held-out files: converted to LF, kept, or refused. Default: `lf` where the
     vocabulary has no CR, as PolyCoder's, else `keep`. For token files it is preprocess_data.py's `--newlines`."""
 
     eod_mask_loss: bool = False
-    """True: positions that follow no document (the end-of-document tokens) have no part in the loss."""
+    """True: the loss leaves out positions whose input is an end-of-document token."""
 
     num_workers: int = 2
     """Processes that read samples ahead, on each rank; 0 reads in the training process."""
@@ -71,7 +71,7 @@ class DataConfig:
     """Corpus folder whose held-out documents `evaluate` reads."""
 
     heldout_split: Literal["valid", "test"] = "test"
-    """Which part of `heldout_path` is read."""
+    """The split of `heldout_path` that is read."""
 
     heldout_bytes_per_language: int | None = None
     """`evaluate` reads at most so many bytes a language, whole files in a seeded order; default all."""

@@ -2,7 +2,7 @@
 
     deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_dict(config, sizes), ...)
 
-Optimizer and learning rate are objects of our own, so the dictionary names neither.
+The optimizer and the learning rate are this project's own objects; the dictionary contains neither.
 """
 
 from collections.abc import Mapping
@@ -66,10 +66,12 @@ def deepspeed_dict(config: NeoXConfig, sizes: BatchSizes) -> dict[str, Any]:
     precision = PRECISION_KEYS[config.model.precision]
     if precision:
         settings[precision] = {**(without_nulls(optimizer.fp16) if precision == "fp16" else {}), "enabled": True}
-    return without_nulls(merged(merged(settings, without_nulls(optimizer.deepspeed_extra_args)), numerics(config)))
+    return without_nulls(
+        merge_settings(merge_settings(settings, without_nulls(optimizer.deepspeed_extra_args)), numeric_settings(config))
+    )
 
 
-def numerics(config: NeoXConfig) -> dict[str, Any]:
+def numeric_settings(config: NeoXConfig) -> dict[str, Any]:
     """Return the settings that act on numbers and that the configuration does not set itself.
 
     In bf16 the gradients of micro batches are summed in fp32, and so are those of data ranks: a bf16 sum loses each addend's
@@ -88,11 +90,11 @@ def numerics(config: NeoXConfig) -> dict[str, Any]:
 def accumulates_in_fp32(config: NeoXConfig) -> bool:
     """True if a 16-bit model's gradients are summed over micro batches in fp32."""
     given = without_nulls(config.optimizer.deepspeed_extra_args).get("data_types", {})
-    return {**numerics(config).get("data_types", {}), **given}.get("grad_accum_dtype") in DTYPE_NAMES["fp32"]
+    return {**numeric_settings(config).get("data_types", {}), **given}.get("grad_accum_dtype") in DTYPE_NAMES["fp32"]
 
 
 def without_nulls(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings without those that are null, which is DeepSpeed's default; of some of them it would not take it.
+    """Return the settings without those that are null (DeepSpeed's default): DeepSpeed refuses null for some of them.
 
     >>> without_nulls({"zero_optimization": {"stage": 1, "reduce_bucket_size": None}, "data_types": None})
     {'zero_optimization': {'stage': 1}}
@@ -102,14 +104,14 @@ def without_nulls(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def merged(settings: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """`extra` added to the settings; what both say keeps the settings' value.
+def merge_settings(settings: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with those of `extra` added; a key in both keeps the value of `settings`.
 
-    >>> merged({"bf16": {"enabled": True}}, {"bf16": {"check_grad_overflow": False}, "dump_state": False})
+    >>> merge_settings({"bf16": {"enabled": True}}, {"bf16": {"check_grad_overflow": False}, "dump_state": False})
     {'bf16': {'check_grad_overflow': False, 'enabled': True}, 'dump_state': False}
     """
     both = {
-        key: merged(value, extra[key])
+        key: merge_settings(value, extra[key])
         for key, value in settings.items()
         if isinstance(value, Mapping) and isinstance(extra.get(key), Mapping)
     }

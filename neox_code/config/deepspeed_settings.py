@@ -1,9 +1,9 @@
-"""What DeepSpeed's own dictionaries may hold, so that a dry run finds what DeepSpeed would refuse in the ranks.
+"""The names and types in DeepSpeed's own dictionaries: a dry run finds what DeepSpeed would refuse in the ranks.
 
-    for fault in faults({"overlap_com": True}, ZERO):
-        fault.inner, fault.says            # "overlap_com", "is an unknown key: did you mean overlap_comm? ..."
+    for problem in find_problems({"overlap_com": True}, ZERO):
+        problem.inner, problem.text        # "overlap_com", "is an unknown key: did you mean overlap_comm? ..."
 
-The names are those of its models of settings (runtime/zero/config.py, runtime/zero/offload_config.py, runtime/precision_config.py,
+The names are those of its classes of settings (runtime/zero/config.py, runtime/zero/offload_config.py, runtime/precision_config.py,
 monitor/config.py) and of its readers of the other dictionaries (runtime/config.py), to which tests compare them. `null` and `auto`
 are DeepSpeed's defaults.
 """
@@ -11,38 +11,38 @@ are DeepSpeed's defaults.
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from neox_code.config.fields import converted
+from neox_code.config.fields import convert
 from neox_code.config.spelling import did_you_mean, nearest
 
 
-class Fault(NamedTuple):
-    """What is wrong with a value at `inner` (dotted) within a key's dictionary; `says` goes on after the key and its value."""
+class SettingProblem(NamedTuple):
+    """A problem with the value at `inner` (dotted) within a key's dictionary; `text` follows the key and its value in a message."""
 
     inner: str
     value: Any
-    says: str
+    text: str
 
 
-def each(kind: Any, names: str) -> dict[str, Any]:
-    """One type for several names, which are separated by spaces."""
+def with_type(kind: Any, names: str) -> dict[str, Any]:
+    """Return a dictionary with one type for several names, which are separated by spaces."""
     return dict.fromkeys(names.split(), kind)
 
 
 OFFLOAD: dict[str, Any] = {"device": Literal["none", "cpu", "nvme"], "nvme_path": str, "buffer_count": int, "pin_memory": bool}
 
 STAGE_3 = {
-    **each(
+    **with_type(
         int,
         "max_live_parameters max_reuse_distance model_persistence_threshold module_granularity_threshold "
         "param_persistence_threshold prefetch_bucket_size",
     ),
-    **each(bool, "allgather_sequential gather_16bit_weights_on_model_save use_all_reduce_for_fetch_params"),
+    **with_type(bool, "allgather_sequential gather_16bit_weights_on_model_save use_all_reduce_for_fetch_params"),
 }
-"""Known with `stage3_` before them and without."""
+"""Accepted with the prefix `stage3_` and without it."""
 
 ZERO: dict[str, Any] = {
-    **each(int, "allgather_bucket_size reduce_bucket_size sub_group_size zero_hpz_partition_size"),
-    **each(
+    **with_type(int, "allgather_bucket_size reduce_bucket_size sub_group_size zero_hpz_partition_size"),
+    **with_type(
         bool,
         "allgather_partitions compute_grad_norm contiguous_gradients cpu_offload cpu_offload_param cpu_offload_use_pin_memory "
         "elastic_checkpoint enable_sanity_checks ignore_unused_parameters legacy_stage1 load_from_fp32_weights "
@@ -53,31 +53,31 @@ ZERO: dict[str, Any] = {
     ),
     **STAGE_3,
     **{f"stage3_{name}": kind for name, kind in STAGE_3.items()},
-    "offload_param": {**OFFLOAD, **each(int, "buffer_size max_in_cpu")},
+    "offload_param": {**OFFLOAD, **with_type(int, "buffer_size max_in_cpu")},
     "offload_optimizer": {
         **OFFLOAD,
-        **each(bool, "fast_init pipeline_read pipeline_write super_offload"),
-        **each(float, "cpuadam_cores_perc ratio"),
+        **with_type(bool, "fast_init pipeline_read pipeline_write super_offload"),
+        **with_type(float, "cpuadam_cores_perc ratio"),
     },
-    **each(Any, "leaf_module zenflow"),
+    **with_type(Any, "leaf_module zenflow"),
 }
-"""`zero_optimization` without its stage: name -> type, a dictionary's own names, or Any for what is not looked into."""
+"""`zero_optimization` without its stage: name -> type, a dictionary's own names, or Any for values that are not checked."""
 
 FP16: dict[str, Any] = {
     "loss_scale": float,
-    **each(int, "hysteresis initial_scale_power loss_scale_window min_loss_scale"),
-    **each(bool, "auto_cast consecutive_hysteresis fp16_master_weights_and_grads"),
+    **with_type(int, "hysteresis initial_scale_power loss_scale_window min_loss_scale"),
+    **with_type(bool, "auto_cast consecutive_hysteresis fp16_master_weights_and_grads"),
 }
 """`fp16` without `enabled`."""
 
-BF16 = each(bool, "bf16_master_weights_and_grads bf16_optimizer_states check_grad_overflow immediate_grad_update")
+BF16 = with_type(bool, "bf16_master_weights_and_grads bf16_optimizer_states check_grad_overflow immediate_grad_update")
 """`bf16` without `enabled`."""
 
 CHECKPOINT: dict[str, Any] = {
     "tag_validation": Literal["Ignore", "Warn", "Fail", "ignore", "warn", "fail", "IGNORE", "WARN", "FAIL"],
     "parallel_write": {"pipeline_stage": bool},
 }
-"""`checkpoint` without what is refused."""
+"""`checkpoint` without the refused settings."""
 
 DTYPE_NAMES = {
     "fp32": ("fp32", "float32", "float", "torch.float32"),
@@ -89,37 +89,40 @@ DTYPE_NAMES = {
 OTHERS: dict[str, Any] = {
     "communication_data_type": Literal["fp32", "fp16", "bf16"],
     "data_types": {"grad_accum_dtype": Literal[*(name for names in DTYPE_NAMES.values() for name in names)]},
-    "csv_monitor": {"enabled": bool, **each(str, "output_path job_name")},
-    "aio": {**each(int, "block_size queue_depth intra_op_parallelism"), **each(bool, "single_submit overlap_events use_gds")},
+    "csv_monitor": {"enabled": bool, **with_type(str, "output_path job_name")},
+    "aio": {
+        **with_type(int, "block_size queue_depth intra_op_parallelism"),
+        **with_type(bool, "single_submit overlap_events use_gds"),
+    },
     "gradient_predivide_factor": float,
-    **each(bool, "prescale_gradients zero_force_ds_cpu_optimizer"),
+    **with_type(bool, "prescale_gradients zero_force_ds_cpu_optimizer"),
 }
 """DeepSpeed's settings at the top level that have an effect here, and that no key of GPT-NeoX replaces."""
 
 
-def faults(given: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> Iterator[Fault]:
-    """Names that DeepSpeed does not know and values that it does not take.
+def find_problems(given: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> Iterator[SettingProblem]:
+    """Yield a problem for each name or value that DeepSpeed does not accept.
 
-    >>> [fault.inner for fault in faults({"overlap_comm": None, "offload_param": {"device": "gpu"}}, ZERO)]
+    >>> [problem.inner for problem in find_problems({"overlap_comm": None, "offload_param": {"device": "gpu"}}, ZERO)]
     ['offload_param.device']
     """
     for name, value in given.items():
         kind, inner = known.get(name), f"{prefix}{name}"
         if kind is None:
-            yield Fault(inner, value, f"is an unknown key: {did_you_mean(nearest(str(name), known))}")
+            yield SettingProblem(inner, value, f"is an unknown key: {did_you_mean(nearest(str(name), known))}")
         elif kind is Any or is_default(value):
             continue
         elif not isinstance(kind, Mapping):
             try:
-                converted(value, kind)
+                convert(value, kind)
             except ValueError as error:
-                yield Fault(inner, value, f"must be {error}.")
+                yield SettingProblem(inner, value, f"must be {error}.")
         elif isinstance(value, Mapping):
-            yield from faults(value, kind, f"{inner}.")
+            yield from find_problems(value, kind, f"{inner}.")
         else:
-            yield Fault(inner, value, "must be a dictionary.")
+            yield SettingProblem(inner, value, "must be a dictionary.")
 
 
 def is_default(value: Any) -> bool:
-    """Whether a value leaves the choice to DeepSpeed."""
+    """Return True if the value leaves the choice to DeepSpeed."""
     return value is None or value == "auto"

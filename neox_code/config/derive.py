@@ -19,7 +19,7 @@ class BatchSizes:
 
 
 def data_parallel_size(world_size: int, pipe_parallel_size: int, model_parallel_size: int) -> int:
-    """Copies of the model over which the data is divided. Raises ConfigError where the ranks do not come out even.
+    """Return the number of copies of the model that divide the data. Raise ConfigError if the ranks do not divide evenly.
 
     >>> data_parallel_size(8, 0, 2)
     4
@@ -41,9 +41,9 @@ def batch_arithmetic(
     accumulation_steps: int | None,
     data_parallel_size: int,
 ) -> BatchSizes:
-    """The three batch sizes from those that are given; a missing number of accumulation steps is 1 unless the others say it.
+    """Return the three batch sizes from those that are set; accumulation steps are 1 unless they follow from the others.
 
-    Raises ConfigError where they do not come out even, or say nothing about the size of a batch.
+    Raise ConfigError if they do not divide evenly, or if neither batch size is set.
 
     >>> batch_arithmetic(None, 4, None, 8)
     BatchSizes(train_batch_size=32, micro_batch_size=4, accumulation_steps=1)
@@ -56,9 +56,9 @@ def batch_arithmetic(
         return BatchSizes(micro_batch_size * accumulation_steps * ranks, micro_batch_size, accumulation_steps)
     if micro_batch_size is None:
         accumulation_steps = accumulation_steps or 1
-        micro_batch_size = share(train_batch_size, "gradient_accumulation_steps", accumulation_steps, ranks)
+        micro_batch_size = divide_batch(train_batch_size, "gradient_accumulation_steps", accumulation_steps, ranks)
     elif accumulation_steps is None:
-        accumulation_steps = share(train_batch_size, "train_micro_batch_size_per_gpu", micro_batch_size, ranks)
+        accumulation_steps = divide_batch(train_batch_size, "train_micro_batch_size_per_gpu", micro_batch_size, ranks)
     product = micro_batch_size * accumulation_steps * ranks
     if product != train_batch_size:
         raise ConfigError(
@@ -69,8 +69,8 @@ def batch_arithmetic(
     return BatchSizes(train_batch_size, micro_batch_size, accumulation_steps)
 
 
-def share(train_batch_size: int, name: str, factor: int, ranks: int) -> int:
-    """What the batch leaves for the number that is missing; raises ConfigError where it is less than 1."""
+def divide_batch(train_batch_size: int, name: str, factor: int, ranks: int) -> int:
+    """Return the missing factor of the batch size; raise ConfigError if it is less than 1."""
     if train_batch_size < factor * ranks:
         raise ConfigError(
             f"train_batch_size {train_batch_size} must be at least {name} * data-parallel ranks = {factor} * {ranks} = "
@@ -80,7 +80,7 @@ def share(train_batch_size: int, name: str, factor: int, ranks: int) -> int:
 
 
 def padded_vocab_size(vocab_size: int, divisible_by: int, tensor_parallel_size: int) -> int:
-    """Rows of the embedding: the vocabulary, up to the next multiple of `divisible_by * tensor_parallel_size`.
+    """Return the rows of the embedding: the vocabulary size, rounded up to a multiple of `divisible_by * tensor_parallel_size`.
 
     >>> padded_vocab_size(50257, 128, 1), padded_vocab_size(50257, 128, 2)
     (50304, 50432)

@@ -1,9 +1,9 @@
-"""The sections' fields by name, and the way of a YAML value into a field.
+"""The sections' fields by name, and the conversion of YAML values to the fields' types.
 
-A configuration file is flat: each field's name is a key, and no two sections share one.
+A configuration file is flat: each field's name is a key, and no two sections have a field of the same name.
 
     FIELDS["hidden_size"].section                    # "model"
-    converted(["a", "b"], tuple[str, ...])           # ("a", "b")
+    convert(["a", "b"], tuple[str, ...])             # ("a", "b")
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ class Field:
 
 
 def choices(name: str) -> tuple[Any, ...]:
-    """The values that a field of a Literal type takes, in their order.
+    """Return the values that a field of a Literal type accepts, in their order.
 
     >>> choices("heldout_split")
     ('valid', 'test')
@@ -57,21 +57,21 @@ def literal_values(annotation: Any) -> tuple[Any, ...]:
     return tuple(value for argument in get_args(annotation) for value in literal_values(argument))
 
 
-def one_of(values: Sequence[Any]) -> str:
-    """Values as a sentence lists them.
+def join_with_or(values: Sequence[Any]) -> str:
+    """Return the values as a sentence lists them.
 
-    >>> one_of(["adam", "sgd", "lion"]), one_of([1])
+    >>> join_with_or(["adam", "sgd", "lion"]), join_with_or([1])
     ('adam, sgd or lion', '1')
     """
     return " or ".join(filter(None, [", ".join(map(str, values[:-1])), str(values[-1])]))
 
 
 def fields_of(section: str) -> list[Field]:
-    """A section's fields, in their order in the source."""
-    return [described(section, field) for field in dataclasses.fields(SECTIONS[section])]
+    """Return a section's fields, in their order in the source."""
+    return [make_field(section, field) for field in dataclasses.fields(SECTIONS[section])]
 
 
-def described(section: str, field: "dataclasses.Field[Any]") -> Field:
+def make_field(section: str, field: "dataclasses.Field[Any]") -> Field:
     made = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
     required = made is dataclasses.MISSING
     return Field(field.name, section, field.type, None if required else made, required)
@@ -81,45 +81,45 @@ FIELDS: dict[str, Field] = {field.name: field for section in SECTIONS for field 
 assert len(FIELDS) == sum(len(dataclasses.fields(section)) for section in SECTIONS.values()), "two sections share a field's name"
 
 
-def converted(value: Any, annotation: Any) -> Any:
-    """The value as the field's type. Raises ValueError with what was expected, to be read after "must be".
+def convert(value: Any, annotation: Any) -> Any:
+    """Return the value as the field's type. Raise ValueError with what was expected, to follow "must be" in a message.
 
-    >>> converted(3, float), converted("a", tuple[str, ...]), converted(None, int | None)
+    >>> convert(3, float), convert("a", tuple[str, ...]), convert(None, int | None)
     (3.0, ('a',), None)
     """
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin in (Union, UnionType):
         inner = next(argument for argument in arguments if argument is not NoneType)
-        return None if value is None else converted(value, inner)
+        return None if value is None else convert(value, inner)
     if origin is Literal:
-        return chosen(value, arguments)
+        return check_choice(value, arguments)
     if origin is tuple:
-        return listed(value, arguments)
+        return convert_list(value, arguments)
     if origin is Mapping:
-        return mapped(value)
+        return convert_dictionary(value)
     return SCALARS[annotation](value)
 
 
-def chosen(value: Any, allowed: tuple[Any, ...]) -> Any:
+def check_choice(value: Any, allowed: tuple[Any, ...]) -> Any:
     if isinstance(value, bool) or value not in allowed:
-        raise ValueError(one_of(allowed))
+        raise ValueError(join_with_or(allowed))
     return value
 
 
-def listed(value: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A tuple of any length (`tuple[X, ...]`; a single X will do) or of a given one (`tuple[X, X]`)."""
+def convert_list(value: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a tuple of any length (`tuple[X, ...]`; a single X is accepted) or of a fixed one (`tuple[X, X]`)."""
     inner, any_length = arguments[0], arguments[-1] is Ellipsis
     if any_length and not isinstance(value, (list, tuple)):
         value = [] if value is None else [value]
     if not isinstance(value, (list, tuple)) or not (any_length or len(value) == len(arguments)):
         raise ValueError(f"a list of {len(arguments)}")
     try:
-        return tuple(converted(item, inner) for item in value)
+        return tuple(convert(item, inner) for item in value)
     except ValueError as error:
         raise ValueError(f"a list in which each entry is {error}") from None
 
 
-def mapped(value: Any) -> dict[str, Any]:
+def convert_dictionary(value: Any) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -129,11 +129,11 @@ def mapped(value: Any) -> dict[str, Any]:
 
 LARGEST = 2**63 - 1
 LARGEST_FLOAT = 1e30
-"""Larger numbers are mistakes, and sums of them overflow."""
+"""Greatest number that is accepted: sums of larger ones overflow."""
 
 
-def unquoted(expected: str, value: Any) -> ValueError:
-    """The error of a value that is no number; text that spells one has quotes too many."""
+def make_number_error(expected: str, value: Any) -> ValueError:
+    """Return the error for a value that is no number; it mentions quotes if the value is the text of a number."""
     try:
         float(value if isinstance(value, str) else "")
     except ValueError:
@@ -141,33 +141,33 @@ def unquoted(expected: str, value: Any) -> ValueError:
     return ValueError(f"{expected}, without quotes")
 
 
-def whole_number(value: Any) -> int:
+def convert_int(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or value % 1 != 0:
-        raise unquoted("a whole number", value)
+        raise make_number_error("a whole number", value)
     if abs(value) > LARGEST:
         raise ValueError("a whole number that 64 bits can hold")
     return int(value)
 
 
-def number(value: Any) -> float:
+def convert_float(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise unquoted("a number", value)
+        raise make_number_error("a number", value)
     if abs(value) > LARGEST_FLOAT:
         raise ValueError(f"a number of at most {LARGEST_FLOAT:g}")
     return float(value)
 
 
-def truth(value: Any) -> bool:
+def convert_bool(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("true or false")
     return value
 
 
-def text(value: Any) -> str:
+def convert_text(value: Any) -> str:
     value = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(value, str):
         raise ValueError("text: put it in quotes" if isinstance(value, (int, float)) else "text")
     return value
 
 
-SCALARS = {int: whole_number, float: number, bool: truth, str: text}
+SCALARS = {int: convert_int, float: convert_float, bool: convert_bool, str: convert_text}

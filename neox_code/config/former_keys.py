@@ -1,7 +1,7 @@
-"""Keys that GPT-NeoX's files had in other years or on its branches, and other programs' words for ours. Data alone.
+"""Keys of GPT-NeoX's files in other years or on its branches, and other programs' words for our keys. This module is only data.
 
-A key here is read as today's (RENAMED, SWITCHED), refused with its translation or its reason (REFUSED), or named in the question
-"did you mean" (OTHER_WORDS). The table of keys, `legacy_keys`, makes rules of them.
+A key here is read as the current key (RENAMED, SWITCHED), refused with a reason or a replacement (REFUSED), or named in the
+question "did you mean" (OTHER_WORDS). `legacy_keys` makes rules of these tables.
 """
 
 from typing import Any
@@ -83,7 +83,7 @@ REFUSED = {
     **dict.fromkeys(("warmup_iter", "warmup_iters"), "warm-up is a share of lr_decay_iters. Set warmup, such as 0.01"),
     "warup_eval_interval": "validations come at equal distances. Use eval_interval",
 }
-"""Former key -> why it is refused, and what to use in its place; a sentence that goes after "cannot be used:"."""
+"""Former key -> the reason of its refusal, and its replacement; the text follows "cannot be used:" in a message."""
 
 HARMLESS: dict[str, tuple[Any, ...]] = {
     "context_parallel_size": (1,),
@@ -93,7 +93,7 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("inner_model_parallel_size", "outer_model_parallel_size"), (1,)),
     **dict.fromkeys(("row_model_parallel_size", "column_model_parallel_size", "depth_model_parallel_size"), (1,)),
 }
-"""Values of refused former keys that ask for nothing, besides null and false."""
+"""Values of refused former keys that request no feature, besides null and false."""
 
 OTHER_WORDS = {
     word: ours

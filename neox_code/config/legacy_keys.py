@@ -1,7 +1,7 @@
-"""What becomes of every key: the table between GPT-NeoX's configuration files and the sections.
+"""The rules of all keys: the table between GPT-NeoX's configuration files and the sections.
 
-Each field of a section is a key of the same name. The table adds the keys that are spelled or built otherwise (dictionaries,
-renamed keys), those that are accepted and ignored, and those that are refused, with the reason.
+Each field of a section is a key of the same name. The table adds keys of another form (dictionaries, renamed keys), keys that are
+accepted without effect, and keys that are refused, with the reasons.
 
     for assignment in rule_of("optimizer").read({"type": "Adam", "params": {"lr": 1e-4}}): ...
     rule_of("scaled_upper_triang_masked_softmax_fusion").ignored          # why it has no effect
@@ -11,59 +11,59 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from neox_code.config.deepspeed_settings import BF16, CHECKPOINT, FP16, OTHERS, ZERO, Fault, faults, is_default
-from neox_code.config.fields import FIELDS, choices, converted, one_of
+from neox_code.config.deepspeed_settings import BF16, CHECKPOINT, FP16, OTHERS, ZERO, SettingProblem, find_problems, is_default
+from neox_code.config.fields import FIELDS, choices, convert, join_with_or
 from neox_code.config.former_keys import HARMLESS, OTHER_WORDS, REFUSED, RENAMED, SWITCHED
 from neox_code.config.model import MOST_LAYERS
 from neox_code.config.spelling import did_you_mean, nearest
 
 
 class Assignment(NamedTuple):
-    """A field receives a value, found at `inner` (dotted) within the key's dictionary."""
+    """A field and its value, which is at `inner` (dotted) within the key's dictionary."""
 
     field: str
     value: Any
     inner: str = ""
 
 
-class Demand(NamedTuple):
-    """For the key to make sense, a field must have this value; `says` goes between the two."""
+class Requirement(NamedTuple):
+    """A value that another field must have; in a message `text` stands between the key and that field."""
 
     field: str
     value: Any
-    says: str
+    text: str
 
 
 class NoEffect(NamedTuple):
-    """A value at `inner` (dotted) within the key's dictionary has no effect; `because` is a sentence without its period."""
+    """A value at `inner` (dotted) within the key's dictionary that has no effect; `because` is the reason, without a period."""
 
     inner: str
     value: Any
     because: str
 
 
-Meaning = Assignment | Fault | Demand | NoEffect
+Meaning = Assignment | SettingProblem | Requirement | NoEffect
 Reader = Callable[[Any], Iterable[Meaning]]
 
-ALREADY_DONE = "it asks for what is done anyway"
+ALREADY_DONE = "this is already the default behavior"
 
 
 class NotBuilt(Exception):
-    """A value asks for what is not built; the message completes "cannot be used:"."""
+    """A value requests a feature that is not built; the message follows "cannot be used:"."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What becomes of a key: read into fields, ignored, or refused; the last two with a reason that completes a sentence."""
+    """The treatment of a key: read into fields, ignored, or refused; the last two with a reason for the message."""
 
     read: Reader | None = None
-    """Raises ValueError with what was expected, to be read after "must be", or NotBuilt."""
+    """A function of the value. It raises ValueError with what was expected, to follow "must be", or NotBuilt."""
 
     ignored: str = ""
     refused: str = ""
 
     harmless: tuple[Any, ...] = (None, False)
-    """Values of a refused key that ask for nothing, and are ignored."""
+    """Values of a refused key that request no feature and are ignored."""
 
     def refuses(self, value: Any) -> bool:
         is_disabled = isinstance(value, Mapping) and value.get("enabled") is False
@@ -71,14 +71,14 @@ class Rule:
 
 
 def rule_of(key: str) -> Rule | None:
-    """The rule for a key, by its name or by what its name begins with; None for an unknown key."""
+    """Return the rule for a key, by its name or its prefix; None for an unknown key."""
     if key in KEYS:
         return KEYS[key]
     return next((rule for prefix, rule in PREFIXES.items() if key.startswith(prefix)), None)
 
 
 def similar_keys(key: str) -> list[str]:
-    """Keys that an unknown one may have meant, those with an effect first.
+    """Return known keys that are similar to an unknown one, those with an effect first.
 
     >>> similar_keys("hiden_size"), similar_keys("dropout"), similar_keys("zebra")
     (['hidden_size'], ['attention_dropout', 'hidden_dropout'], [])
@@ -95,12 +95,12 @@ def similar_keys(key: str) -> list[str]:
 
 
 def into(field: str) -> Rule:
-    """The key is the field's, under this or another name."""
+    """Return the rule of a key that sets a field, under this or another name."""
     return Rule(lambda value: [Assignment(field, value)])
 
 
 def switch(field: str, value: Any) -> Rule:
-    """The key, set to true, gives the field a value; false says nothing."""
+    """Return the rule of a key that sets a field to `value` if it is true, and has no effect if it is false."""
 
     def read(given: Any) -> Iterable[Assignment]:
         if given not in (True, False, None):
@@ -114,14 +114,14 @@ def passed_on(key: str) -> Rule:
     """Return the rule of a setting in OTHERS: it is checked, and given to DeepSpeed."""
     kind = OTHERS[key]
 
-    def read(value: Any) -> Iterator[Assignment | Fault]:
+    def read(value: Any) -> Iterator[Assignment | SettingProblem]:
         if isinstance(kind, Mapping):
             value = {name: None if is_default(inner) else inner for name, inner in dictionary(value).items()} or None
-            yield from faults(value or {}, kind)
+            yield from find_problems(value or {}, kind)
         elif is_default(value):
             value = None  # DeepSpeed takes `auto` in the dictionaries of its models alone
         else:
-            converted(value, kind)
+            convert(value, kind)
         yield Assignment("deepspeed_extra_args", {key: value})
 
     return Rule(read)
@@ -136,12 +136,12 @@ def refused(because: str, *harmless: Any) -> Rule:
 
 
 def only(value: Any, because: str) -> Rule:
-    """A single value is built, and needs no saying."""
+    """Return the rule of a key of which one value is built, which is the default."""
     return Rule(refused=because, harmless=(None, value))
 
 
-def each(rule: Rule, keys: str) -> dict[str, Rule]:
-    """One rule for several keys, which are separated by spaces."""
+def with_rule(rule: Rule, keys: str) -> dict[str, Rule]:
+    """Return a dictionary with one rule for several keys, which are separated by spaces."""
     return dict.fromkeys(keys.split(), rule)
 
 
@@ -154,7 +154,7 @@ def dictionary(value: Any) -> Mapping[str, Any]:
 
 
 def leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested dictionaries under dotted names.
+    """Yield the values of nested dictionaries with their dotted names.
 
     >>> list(leaves({"type": "Adam", "params": {"lr": 0.1}}))
     [('type', 'Adam'), ('params.lr', 0.1)]
@@ -171,31 +171,32 @@ OPTIMIZER_PARAMETERS = {
     "sgd": ("lr", "momentum", "dampening", "nesterov", "weight_decay"),
     "lion": ("lr", "betas", "weight_decay"),
 }
-"""What `optimizer.params` may hold, by the optimizer's type; each is a field."""
+"""Type of optimizer -> the parameters in `optimizer.params`; each is a field."""
 
 USUAL_PARAMETERS = {"adam_w_mode": True, "bias_correction": True, "amsgrad": False, "set_grad_none": True}
-"""Parameters of Adam that ask for nothing but what is done."""
+"""Parameters of Adam with the only value that is built."""
 
 PARAMETERS_OF_THEIR_OWN = {"max_grad_norm": "gradient_clipping"}
-"""Parameters in GPT-NeoX's and DeepSpeed's examples that are fields of another name, whatever the optimizer."""
+"""Parameters in GPT-NeoX's and DeepSpeed's examples -> the field of another name that they set, for any optimizer."""
 
 UNBUILT_OPTIMIZERS = ("onebitadam", "onebitlamb", "zerooneadam", "lamb", "muon", "adagrad", "adafactor", "sm3", "madgrad_wd")
 
 
-def read_optimizer(value: Any) -> Iterator[Assignment | Fault]:
+def read_optimizer(value: Any) -> Iterator[Assignment | SettingProblem]:
+    """Read GPT-NeoX's `optimizer`: its type and its parameters, each of which is a field."""
     given = dictionary(value)
     kind = given.get("type")
     if isinstance(kind, str):
         kind = kind.lower().replace("cpu_torch_adam", "cpu_adam")
     if kind in UNBUILT_OPTIMIZERS and kind not in choices("optimizer_type"):
-        raise NotBuilt(f"{given['type']} is not built. Use {one_of(choices('optimizer_type'))}")
+        raise NotBuilt(f"{given['type']} is not built. Use {join_with_or(choices('optimizer_type'))}")
     if "type" in given:
         yield Assignment("optimizer_type", kind, "type")
     allowed = OPTIMIZER_PARAMETERS.get(str(kind)) or sorted({name for names in OPTIMIZER_PARAMETERS.values() for name in names})
     for name, inner in leaves({key: inner for key, inner in given.items() if key != "type"}):
         parameter = name.removeprefix("params.")
         if not name.startswith("params."):
-            yield Fault(name, inner, f"is neither type nor params. {parameter_remedy(parameter, allowed)}")
+            yield SettingProblem(name, inner, f"is neither type nor params. {parameter_remedy(parameter, allowed)}")
         elif parameter in USUAL_PARAMETERS and USUAL_PARAMETERS[parameter] == inner:
             continue
         elif parameter in PARAMETERS_OF_THEIR_OWN:
@@ -204,11 +205,11 @@ def read_optimizer(value: Any) -> Iterator[Assignment | Fault]:
             yield Assignment(parameter, inner, name)
         else:
             optimizer = given.get("type", "the optimizer")
-            yield Fault(name, inner, f"is no parameter of {optimizer} here. {parameter_remedy(parameter, allowed)}")
+            yield SettingProblem(name, inner, f"is no parameter of {optimizer} here. {parameter_remedy(parameter, allowed)}")
 
 
 def parameter_remedy(parameter: str, allowed: Sequence[str]) -> str:
-    """What to do with a parameter that the optimizer does not take.
+    """Return the remedy for a parameter that the optimizer does not have.
 
     >>> parameter_remedy("learning_rate", ["lr"]), parameter_remedy("lr", ["lr"]), parameter_remedy("momentum", ["lr", "eps"])
     ('Write optimizer.params.lr.', 'Write optimizer.params.lr.', 'Remove it; there are lr, eps.')
@@ -220,14 +221,14 @@ def parameter_remedy(parameter: str, allowed: Sequence[str]) -> str:
     return f"Write optimizer.params.{similar[0]}." if similar else f"Remove it; there are {', '.join(allowed)}."
 
 
-def read_zero(value: Any) -> Iterator[Assignment | Fault]:
+def read_zero(value: Any) -> Iterator[Assignment | SettingProblem]:
     rest = dict(dictionary(value))
     if isinstance(rest.get("stage"), (list, tuple)):
         raise NotBuilt(AUTOTUNING)
     if "stage" in rest:
         yield Assignment("zero_stage", rest.pop("stage"), "stage")
     yield from refused_settings(rest, REFUSED_IN_ZERO)
-    yield from faults(rest, ZERO)
+    yield from find_problems(rest, ZERO)
     yield Assignment("zero_optimization", rest)
 
 
@@ -245,29 +246,29 @@ REFUSED_IN_CHECKPOINT: dict[str, tuple[tuple[Any, ...], str]] = {
     "load_universal": ((None, False), "the weights of a checkpoint of any layout are loaded with no_load_optim: true. Remove it"),
     "use_node_local_storage": ((None, False), "all ranks write to one folder that all hosts see. Remove it"),
 }
-"""Name within a dictionary of DeepSpeed -> values that ask for nothing, and why any other is refused."""
+"""Name within a dictionary of DeepSpeed -> values that request no feature, and the reason why any other is refused."""
 
 
-def refused_settings(settings: dict[str, Any], table: Mapping[str, tuple[tuple[Any, ...], str]]) -> Iterator[Fault]:
-    """Remove the settings of the table; yield those that cannot be used."""
+def refused_settings(settings: dict[str, Any], table: Mapping[str, tuple[tuple[Any, ...], str]]) -> Iterator[SettingProblem]:
+    """Remove the settings that the table names; yield a problem for each that cannot be used."""
     for name in table.keys() & settings.keys():
         (harmless, because), value = table[name], settings.pop(name)
         if value not in harmless:
-            yield Fault(name, value, f"cannot be used: {because}.")
+            yield SettingProblem(name, value, f"cannot be used: {because}.")
 
 
-def is_enabled(settings: dict[str, Any]) -> bool:
-    """What `enabled` says in a dictionary of DeepSpeed's, from which it is taken."""
+def pop_enabled(settings: dict[str, Any]) -> bool:
+    """Remove `enabled` from a dictionary of DeepSpeed and return its value."""
     enabled = settings.pop("enabled", False)
     if not isinstance(enabled, (bool, type(None))):
         raise ValueError(f"a dictionary in which enabled is true or false, and it is {enabled}")
     return bool(enabled)
 
 
-def read_fp16(value: Any) -> Iterator[Assignment | Fault]:
-    """DeepSpeed's dictionary: `enabled` decides the precision (with `type: bfloat16`, as files of 2021 have it, the other one).
+def read_fp16(value: Any) -> Iterator[Assignment | SettingProblem]:
+    """Read DeepSpeed's dictionary: `enabled` sets the precision to fp16, or with `type: bfloat16` (files of 2021) to bfloat16.
 
-    A mere `true` enables it, as on Megatron-LM's command line.
+    `true` enables it, as on Megatron-LM's command line.
     """
     if value is True:
         yield Assignment("precision", "fp16")
@@ -275,22 +276,22 @@ def read_fp16(value: Any) -> Iterator[Assignment | Fault]:
     rest = dict(dictionary(value))
     precision = "bfloat16" if rest.pop("type", None) == "bfloat16" else "fp16"
     rest.pop("fp16", None)
-    if is_enabled(rest):
+    if pop_enabled(rest):
         yield Assignment("precision", precision, "enabled")
-    yield from faults(rest, FP16)
+    yield from find_problems(rest, FP16)
     yield Assignment("fp16", rest)
 
 
-def read_bf16(value: Any) -> Iterator[Assignment | Fault]:
-    """DeepSpeed's dictionary, or `true`; what GPT-NeoX's files have from `fp16` in it has no effect: there is no loss scale."""
+def read_bf16(value: Any) -> Iterator[Assignment | SettingProblem]:
+    """Read DeepSpeed's dictionary, or `true`. Settings of `fp16` in it have no effect: bf16 has no loss scale."""
     if value is True:
         yield Assignment("precision", "bfloat16")
         return
     rest = {name: inner for name, inner in dictionary(value).items() if name not in ("bf16", *FP16)}
-    if is_enabled(rest):
+    if pop_enabled(rest):
         yield Assignment("precision", "bfloat16", "enabled")
     yield from refused_settings(rest, REFUSED_IN_BF16)
-    yield from faults(rest, BF16)
+    yield from find_problems(rest, BF16)
     if rest:
         yield Assignment("deepspeed_extra_args", {"bf16": rest})
 
@@ -302,34 +303,38 @@ def read_extra(value: Any) -> Iterator[Meaning]:
             raise ValueError(f"a dictionary of DeepSpeed's other settings, and {key} is a key of its own: set it at the top level")
         rule = KEYS.get(key)
         if rule is None:
-            yield Fault(key, inner, f"is an unknown key: {did_you_mean(nearest(str(key), OTHERS))}")
+            yield SettingProblem(key, inner, f"is an unknown key: {did_you_mean(nearest(str(key), OTHERS))}")
         elif rule.refuses(inner):
-            yield Fault(key, inner, f"cannot be used: {rule.refused}.")
+            yield SettingProblem(key, inner, f"cannot be used: {rule.refused}.")
         elif rule.read is None:
             yield NoEffect(key, inner, rule.ignored or ALREADY_DONE)
         else:
             try:
                 for meaning in rule.read(inner):
-                    yield meaning if isinstance(meaning, Demand) else meaning._replace(inner=f"{key}.{meaning.inner}".rstrip("."))
+                    yield (
+                        meaning
+                        if isinstance(meaning, Requirement)
+                        else meaning._replace(inner=f"{key}.{meaning.inner}".rstrip("."))
+                    )
             except NotBuilt as error:
-                yield Fault(key, inner, f"cannot be used: {error}.")
+                yield SettingProblem(key, inner, f"cannot be used: {error}.")
             except ValueError as error:
-                yield Fault(key, inner, f"must be {error}.")
+                yield SettingProblem(key, inner, f"must be {error}.")
 
 
-def read_checkpoint(value: Any) -> Iterator[Assignment | Fault]:
+def read_checkpoint(value: Any) -> Iterator[Assignment | SettingProblem]:
     """Read DeepSpeed's `checkpoint`: how it writes and loads its files.
 
     DeepSpeed would load a universal checkpoint unchecked, and at another layout with scrambled weights.
     """
     given = dict(dictionary(value))
     yield from refused_settings(given, REFUSED_IN_CHECKPOINT)
-    yield from faults(given, CHECKPOINT)
+    yield from find_problems(given, CHECKPOINT)
     yield Assignment("deepspeed_extra_args", {"checkpoint": given or None})
 
 
 def read_split(value: Any) -> Iterator[Assignment]:
-    """Three shares, from `969, 30, 1`, `98.9/0.1/1` or a list; those that are missing are 0."""
+    """Read three shares from `969, 30, 1`, `98.9/0.1/1` or a list; missing shares are 0."""
     if value is None:
         yield Assignment("split", None)
         return
@@ -343,8 +348,8 @@ def read_split(value: Any) -> Iterator[Assignment]:
     yield Assignment("split", (*shares, *[0.0] * (3 - len(shares))))
 
 
-def read_attention_config(value: Any) -> Iterator[Assignment | Demand]:
-    """GPT-NeoX's list of `[[type, ...], count]` or of types; only full attention is built. One type for all layers is kept once."""
+def read_attention_config(value: Any) -> Iterator[Assignment | Requirement]:
+    """Read GPT-NeoX's list of `[[type, ...], count]` or of types; one type for all layers is stored once."""
     if not isinstance(value, (list, tuple, type(None))):
         raise ValueError("a list such as [[[global], 12]]")
     kinds: list[Any] = []
@@ -359,15 +364,15 @@ def read_attention_config(value: Any) -> Iterator[Assignment | Demand]:
         kinds += types if count == "all" else types * int(count)
     for kind in kinds:
         if kind not in choices("attention_config"):
-            built_kinds = one_of(choices("attention_config"))
+            built_kinds = join_with_or(choices("attention_config"))
             raise NotBuilt(LAYER_KINDS.get(kind, f"{kind} layers are not built. Use {built_kinds}"))
     yield Assignment("attention_config", kinds if len(set(kinds)) > 1 else kinds[:1])
     if is_counted:
-        yield Demand("num_layers", len(kinds), f"speaks of {len(kinds)} layer{'s' * (len(kinds) != 1)}, which must be as many as")
+        yield Requirement("num_layers", len(kinds), f"has {len(kinds)} layer{'s' * (len(kinds) != 1)}, which must be as many as")
 
 
 def built(field: str) -> Rule:
-    """The key is the field's; values of GPT-NeoX that the field does not take are refused with their reason."""
+    """Return the rule of a key that sets a field; values of GPT-NeoX that are not built are refused with their reason."""
 
     def read(value: Any) -> Iterable[Assignment]:
         if isinstance(value, str) and value in UNBUILT[field] and value not in choices(field):
@@ -378,7 +383,7 @@ def built(field: str) -> Rule:
 
 
 def unless_all(field: str) -> Rule:
-    """The key is the field's, and DeepSpeed's -1 means all there are."""
+    """Return the rule of a key that sets a field, except for DeepSpeed's -1, which means all there are."""
     return Rule(lambda value: [] if value == -1 else [Assignment(field, value)])
 
 
@@ -401,7 +406,7 @@ SPARSE = "sparse attention is not built; attention sees the whole context. Remov
 MUP = "muP is not built. Remove it"
 AUTOTUNING = "DeepSpeed's autotuning is not built. Remove it"
 HARNESS = "tasks of lm-eval-harness are not built. Use heldout_path and evaluate"
-WORKED_OUT = "GPT-NeoX works it out from other keys, and so it is here"
+WORKED_OUT = "it is derived from other keys, as in GPT-NeoX"
 LLAMA_FEED_FORWARD = (
     "LLaMA's feed-forward layer has other keys now. Set activation: swiglu, expansion_factor: 8, mlp_multiple_of: 256 and "
     "use_bias_in_mlp: false, and remove it"
@@ -438,15 +443,15 @@ UNBUILT = {
         "precompute": "precomputed log probabilities are not built. Use evaluate",
     },
 }
-"""GPT-NeoX's values of keys that are not built, by the key; a value that the field takes is built, whatever stands here."""
+"""Key -> its values in GPT-NeoX that are not built, with the reason; a value that the field accepts is built in any case."""
 
-SAYS_NOTHING = dict.fromkeys(
+FIELDS_WITHOUT_MEANING = dict.fromkeys(
     (MAMBA, RWKV, GMLP), ("num_attention_heads", "num_kv_heads", "rotary_pct", "intermediate_size", "expansion_factor")
 )
-"""Of what is refused for a reason, the fields that mean nothing or something else in it: a problem with them only follows."""
+"""Reason of a refusal -> fields that have no meaning with the refused feature: problems with them are not reported."""
 
 REMOVED_BY_DEEPSPEED = "eigenvalue graph_harvesting nebula progressive_layer_drop quantize_training"
-"""Settings of earlier DeepSpeeds whose mere presence today's refuses, without those of GPT-NeoX."""
+"""Settings of earlier versions of DeepSpeed that the current version refuses, without those of GPT-NeoX."""
 
 KEYS: dict[str, Rule] = {
     **{field: into(field) for field in FIELDS},
@@ -468,51 +473,51 @@ KEYS: dict[str, Rule] = {
     ),
     # DeepSpeed's own
     **{key: passed_on(key) for key in OTHERS},
-    **each(ignored(NO_DEEPSPEED_LOG), "comms_logger dump_state log_level"),
-    **each(refused("metrics have their own keys. Use tensorboard_dir, and remove it"), "tensorboard"),
-    **each(refused("metrics have their own keys. Use use_wandb, and remove it"), "wandb"),
-    **each(refused("Comet is not built. Use tensorboard_dir or use_wandb"), "comet"),
-    **each(refused("DeepSpeed has removed it. Remove it here too"), REMOVED_BY_DEEPSPEED),
+    **with_rule(ignored(NO_DEEPSPEED_LOG), "comms_logger dump_state log_level"),
+    **with_rule(refused("metrics have their own keys. Use tensorboard_dir, and remove it"), "tensorboard"),
+    **with_rule(refused("metrics have their own keys. Use use_wandb, and remove it"), "wandb"),
+    **with_rule(refused("Comet is not built. Use tensorboard_dir or use_wandb"), "comet"),
+    **with_rule(refused("DeepSpeed has removed it. Remove it here too"), REMOVED_BY_DEEPSPEED),
     "sparse_gradients": refused("DeepSpeed has removed it, and the embedding's gradients are dense. Remove it"),
     "torch_autocast": refused("the whole model has one precision. Set precision, and remove it"),
-    **each(
+    **with_rule(
         refused("this part of DeepSpeed is not used. Remove it"),
         "compile datastates_ckpt expert_parallel hybrid_engine pipeline tensor_parallel timers weight_quantization",
     ),
     "gradient_allreduce_op": only("mean", "gradients of data-parallel ranks are averaged. Remove it"),
     "managed_gradient_accumulation": only(True, "DeepSpeed counts the micro batches of a step. Remove it"),
     "dataloader_drop_last": ignored("DeepSpeed's loader of data is not used"),
-    **each(ignored("the log line has the memory in use"), "memory_breakdown"),
-    **each(ignored("nothing in DeepSpeed depends on it here"), "disable_allgather disable_python_gc vocabulary_size"),
+    **with_rule(ignored("the log line has the memory in use"), "memory_breakdown"),
+    **with_rule(ignored("nothing in DeepSpeed depends on it here"), "disable_allgather disable_python_gc vocabulary_size"),
     # no effect on what is computed
-    **each(
+    **with_rule(
         ignored(SAME_RESULT),
         "bias_dropout_fusion fused_kernels_build_path layernorm_fusion rmsnorm_fusion rope_fusion "
         "scaled_masked_softmax_fusion scaled_upper_triang_masked_softmax_fusion use_flashattn_swiglu",
     ),
-    **each(
+    **with_rule(
         ignored(MEMORY_ONLY),
         "activation_checkpointing checkpoint_in_cpu contiguous_checkpointing distribute_checkpointed_activations "
         "partition_activations profile_backward synchronize_each_layer",
     ),
-    **each(
+    **with_rule(
         ignored(NO_EFFECT),
         "adlr_autoresume adlr_autoresume_interval deepscale deepscale_config hysteresis loss_scale_window min_scale "
         "no_save_optim num_unique_layers param_sharing_style short_seq_prob use_bias_in_norms weight_server_port",
     ),
     "log_grad_norm": ignored(ALWAYS_LOGGED),
-    **each(
+    **with_rule(
         ignored("it counts only with log_gradient_noise_scale"), "gradient_noise_scale_cpu_offload gradient_noise_scale_n_batches"
     ),
-    **each(
+    **with_rule(
         ignored(NOT_LOGGED),
         "log_grad_pct_zeros log_gradient_noise_scale log_l1_norm log_optimizer_states log_param_norm",
     ),
-    **each(
+    **with_rule(
         ignored(NOT_PROFILED),
         "flops_profiler memory_profiling memory_profiling_path profile profile_step_start profile_step_stop profiling",
     ),
-    **each(
+    **with_rule(
         ignored(WORKED_OUT),
         "config_files detect_nvlink_pairs do_test do_train do_valid dynamic_loss_scale git_hash is_pipe_parallel "
         "lazy_mpu_init local_rank loss_scale padded_vocab_size params rank user_script world_size "
@@ -520,18 +525,18 @@ KEYS: dict[str, Rule] = {
     ),
     "attention_softmax_in_fp32": ignored("PyTorch's attention always accumulates the softmax in fp32"),
     "checkpoint_validation_with_forward_pass": ignored("a checkpoint's names and shapes are checked when it is loaded"),
-    **each(ignored("it counts only with use_mup"), "base_shapes_file coord_check coord_check_nseeds coord_check_nsteps"),
-    **each(ignored("it is for sbatch or srun: give it there"), "account comment slurm_comment"),
-    **each(ignored("it is a name that nothing reads"), "identifier_string train_dataset_name val_dataset_name"),
+    **with_rule(ignored("it counts only with use_mup"), "base_shapes_file coord_check coord_check_nseeds coord_check_nsteps"),
+    **with_rule(ignored("it is for sbatch or srun: give it there"), "account comment slurm_comment"),
+    **with_rule(ignored("it is a name that nothing reads"), "identifier_string train_dataset_name val_dataset_name"),
     "generating_batch_size": ignored("a completion does not depend on the prompts that are completed beside it"),
     "deepspeed": ignored("DeepSpeed is always used"),
-    "deepspeed_activation_checkpointing": ignored("checkpoint_activations alone says whether activations are recomputed"),
+    "deepspeed_activation_checkpointing": ignored("checkpoint_activations alone decides whether activations are recomputed"),
     "force_multi": ignored("a hostfile is always followed"),
     "fp16_lm_cross_entropy": ignored("the loss is computed in fp32"),
     "onnx_safe": ignored("models are not exported to ONNX"),
     "zero_allow_untested_optimizer": ignored("DeepSpeed takes every optimizer"),
     "mmap_warmup": ignored("the operating system reads token files ahead"),
-    **each(ignored("dropout is seeded anew before every step, and no generator's state is saved"), "no_load_rng no_save_rng"),
+    **with_rule(ignored("dropout is seeded anew before every step, and no generator's state is saved"), "no_load_rng no_save_rng"),
     "no_ssh_check": ignored("the launcher's check is quick and names the host that is down"),
     "override_lr_scheduler": ignored("the schedule is a function of the step, always the configuration's"),
     "rpe_max_distance": ignored("it counts only with pos_emb: rpe"),
@@ -546,13 +551,13 @@ KEYS: dict[str, Rule] = {
     **{key: refused(because, *HARMLESS.get(key, ())) for key, because in REFUSED.items()},
     "mlp_type": Rule(refused=LLAMA_FEED_FORWARD, harmless=(None, "regular")),
     "num_experts": refused(EXPERTS, 0, 1),
-    **each(
+    **with_rule(
         ignored("it counts only with num_experts above 1"),
         "create_deepspeed_moe_param_group create_moe_param_group enable_expert_tensor_parallelism expert_interval "
         "use_deepspeed_moe use_tutel",
     ),
     "sparsity": refused(SPARSE, "none"),
-    **each(refused(ALIGNMENT), "label_data_paths"),
+    **with_rule(refused(ALIGNMENT), "label_data_paths"),
     # built in one way
     "allow_chopped": only(True, "documents are always cut at a sample's end. Remove it"),
     "char_level_ppl": refused("perplexity is by token and by byte: use evaluate. Remove it"),
@@ -568,14 +573,14 @@ KEYS: dict[str, Rule] = {
     "data_impl": Rule(refused="only memory-mapped .bin/.idx files are read. Use data_impl: mmap", harmless=(None, "mmap", "infer")),
     # not built
     "amp": refused("NVIDIA apex is not used. Set precision instead"),
-    **each(refused(AUTOTUNING), "autotuning autotuning_config autotuning_run"),
+    **with_rule(refused(AUTOTUNING), "autotuning autotuning_config autotuning_run"),
     "compression_training": refused("compression is not built. Remove it"),
     "curriculum_learning": refused("samples have one length. Remove it"),
     "curriculum_seqlen": refused("samples have one length. Remove it", 0),
     "data_efficiency": refused("DeepSpeed's data sampling is not built. Remove it"),
-    **each(refused(RWKV), "dim_att ffn_dim head_size"),
+    **with_rule(refused(RWKV), "dim_att ffn_dim head_size"),
     "elasticity": refused("a run has a fixed number of ranks. Resume from a checkpoint with another number instead"),
-    **each(ignored("it counts only with eval_tasks"), "eval_results_prefix eval_task_limit num_fewshot"),
+    **with_rule(ignored("it counts only with eval_tasks"), "eval_results_prefix eval_task_limit num_fewshot"),
     "eval_tasks": refused(HARNESS),
     "gmlp_attn_dim": refused(GMLP, 64),
     "gpt_j_tied": refused("attention and feed-forward have a norm each. Remove it"),
@@ -587,11 +592,11 @@ KEYS: dict[str, Rule] = {
     "sequence_parallel": refused("use checkpoint_activations to save memory instead"),
     "sliding_window_width": refused("sliding windows are not built; attention sees the whole context. Remove it"),
     "soft_prompt_tuning": refused("soft prompts are not built. Remove it"),
-    **each(refused(SPARSE), "sparse_attention sparsity_config"),
+    **with_rule(refused(SPARSE), "sparse_attention sparsity_config"),
     "train_epochs": refused("use train_iters, in steps"),
     "use_checkpoint_lr_scheduler": refused("the schedule is a function of the step. Set lr, lr_decay_iters, min_lr and warmup"),
     "use_comet": refused("Comet is not built. Use tensorboard_dir or use_wandb"),
-    **each(refused(MUP), "save_base_shapes use_mup"),
+    **with_rule(refused(MUP), "save_base_shapes use_mup"),
     "qk_layernorm_over_heads": ignored("it counts only with use_qk_layernorm"),
     "use_qk_layernorm": refused(
         "queries and keys are not normalized: GPT-NeoX does it over all heads of a tensor rank together, so that the model depends "

@@ -110,10 +110,10 @@ class ModelConfig:
     """True: gelu by its tanh approximation, as GPT-NeoX's fused kernel computes it. False: exact GELU, as always in geglu."""
 
     use_bias_in_attn_linear: bool = True
-    """Whether the projections of attention have biases."""
+    """True: the projections of attention have biases."""
 
     use_bias_in_mlp: bool = True
-    """Whether the projections of the feed-forward layer have biases."""
+    """True: the projections of the feed-forward layer have biases."""
 
     hidden_dropout: float = 0.0
     """Dropout after attention, feed-forward and embedding, while training."""

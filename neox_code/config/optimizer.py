@@ -75,12 +75,12 @@ class OptimizerConfig:
 
     @property
     def offloads(self) -> bool:
-        """Whether ZeRO keeps the optimizer's states in the host's memory."""
+        """True if ZeRO keeps the optimizer's states in the host's memory."""
         return is_offloaded(self.zero_optimization)
 
 
 def is_offloaded(zero_optimization: Mapping[str, Any]) -> bool:
-    """Whether ZeRO is to keep the optimizer's states in the host's memory.
+    """Return True if ZeRO keeps the optimizer's states in the host's memory.
 
     >>> is_offloaded({"offload_optimizer": {"device": "cpu"}}), is_offloaded({"cpu_offload": False})
     (True, False)

@@ -25,17 +25,17 @@ class ParallelismConfig:
     """Collectives library; default nccl with GPUs and gloo without. nccl on a machine without GPUs runs as gloo."""
 
     distributed_timeout_seconds: int = 1800
-    """How long a rank waits for the others before it gives up."""
+    """Time that a rank waits for the others before it fails."""
 
     hang_timeout_seconds: float | None = None
-    """A run ends as hanging where no step or validation batch ends for so long, saving excepted; 0 for never. Default with several
-    ranks: 5 s and three times the longest of the last 100 steps, at least 15 s; with one rank: never."""
+    """A run is ended as hanging when no step or validation batch ends for so long, except while it saves; 0 for never. Default with
+    several ranks: 5 s and three times the longest of the last 100 steps, at least 15 s; with one rank: never."""
 
     stop_timeout_seconds: float = 600.0
-    """How long a run may take to finish its step and save after SIGTERM, SIGINT or SIGUSR1, before it is killed."""
+    """Time that a run has to finish its step and save after SIGTERM, SIGINT or SIGUSR1, before it is killed."""
 
     global_num_gpus: int | None = None
-    """Number of ranks in all, where it cannot be found out (a dry run on another machine)."""
+    """Number of all ranks, for a dry run on a machine that cannot determine it."""
 
     hostfile: str | None = None
     """File with a line `HOST slots=N` per machine; default: DLTS_HOSTFILE, else /job/hostfile where it is, else none. HOST is a
@@ -54,10 +54,10 @@ class ParallelismConfig:
     """Ranks on each machine; default (and -1) one per GPU, or 1 without GPUs."""
 
     master_addr: str | None = None
-    """Address of the first host; default: found out by the launcher."""
+    """Address of the first host; default: determined by the launcher."""
 
     master_port: int = 29500
     """Port on the first host where ranks meet."""
 
     launcher: Literal["pdsh", "openmpi", "mpich", "slurm"] = "pdsh"
-    """What starts ranks on several machines."""
+    """Program that starts ranks on several hosts."""

@@ -1,4 +1,4 @@
-"""The reference of all keys, made from the fields and the table of keys: configs/README.md and a JSON schema for editors.
+"""The reference of all keys, generated from the fields and the rules of keys: configs/README.md and a JSON schema for editors.
 
 Path("configs/README.md").write_text(readme())
 Path("configs/schema.json").write_text(schema_text())
@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from neox_code.config.assembly import written
-from neox_code.config.checks import INTERVALS, Interval
+from neox_code.config.assembly import format_value
+from neox_code.config.checks import RANGES, ValueRange
 from neox_code.config.deepspeed_settings import BF16, FP16, OTHERS, ZERO
 from neox_code.config.fields import FIELDS, SECTIONS, Field, fields_of
 from neox_code.config.former_keys import RENAMED, SWITCHED
@@ -26,15 +26,15 @@ INTRODUCTION = f"""\
 # Configuration files
 
 Flat YAML (or JSON) in GPT-NeoX's keys. Any number of files make one configuration; none may repeat another's key, and
-`--set key=value` has the last word. `-` and `_` are the same in a key. `null` is the default. An editor with a YAML language
-server completes and checks the keys by [schema.json](schema.json); `--dry-run` judges the whole.
+`--set key=value` replaces their values. `-` and `_` are the same in a key. `null` is the default. An editor with a YAML language
+server completes and checks the keys by [schema.json](schema.json); `--dry-run` checks the whole configuration.
 
-| file | what it says |
+| file | content |
 |---|---|
 | `small` `medium` `large` `XL` `2-7B` | a model's size and its training, as PolyCoder's |
-| `local_setup` | where data and checkpoints are |
+| `local_setup` | paths of data and checkpoints |
 | `polycoder` | the same, with PolyCoder's own vocabulary |
-| `text_generation` | how `generate` completes |
+| `text_generation` | settings of `generate` |
 | `quickstart` | the model of `./deepy.py quickstart` |
 
 This page and the schema are generated from the fields in `neox_code/config/` by `{MADE_BY}`.
@@ -47,22 +47,21 @@ DICTIONARIES = {
     "bf16": "DeepSpeed's dictionary; `enabled: true` is `precision: bfloat16`.",
     "deepspeed_extra_args": "A dictionary of DeepSpeed's other settings; each is read as at the top level.",
     "checkpoint": "DeepSpeed's dictionary: `tag_validation` and `parallel_write`.",
-    **{key: f"`{field}`, as it was called in other years." for key, field in RENAMED.items()},
-    **{key: f"`true` is `{field}: {written(value)}`." for key, (field, value) in SWITCHED.items()},
+    **{key: f"Former name of `{field}`." for key, field in RENAMED.items()},
+    **{key: f"`true` is `{field}: {format_value(value)}`." for key, (field, value) in SWITCHED.items()},
     "fp16": "DeepSpeed's dictionary; `enabled: true` is `precision: fp16`, the rest are the loss scale's settings.",
     "fp32_allreduce": "`true` adds gradients of different ranks in fp32.",
     "optimizer": (
-        "`{type: ..., params: {...}}`; see the section optimizer for what they may hold. `params.max_grad_norm` is "
-        "`gradient_clipping`."
+        "`{type: ..., params: {...}}`; see the section optimizer for their values. `params.max_grad_norm` is `gradient_clipping`."
     ),
-    "split": "Up to three shares, `969, 30, 1` or a list; those that are missing are 0.",
+    "split": "Up to three shares, `969, 30, 1` or a list; missing shares are 0.",
     "zero_optimization": "DeepSpeed's dictionary; `stage` is 0 to 3.",
 }
-"""Keys that are spelled or built otherwise than a field."""
+"""Keys of another form than a field, with their meaning."""
 
 
 def readme() -> str:
-    """The text of configs/README.md."""
+    """Return the text of configs/README.md."""
     parts = [INTRODUCTION]
     for section in SECTIONS:
         rows = [
@@ -79,15 +78,15 @@ def readme() -> str:
     )
     parts.append("## Accepted, without effect\n\n| keys | because |\n|---|---|\n" + reason_rows(rules, "ignored"))
     parts.append(
-        "## Refused\n\nA value that asks for nothing (`false`, `null`, `enabled: false`) is accepted.\n\n"
+        "## Refused\n\nA value that requests no feature (`false`, `null`, `enabled: false`) is accepted.\n\n"
         "| keys | because |\n|---|---|\n" + reason_rows(rules, "refused")
     )
     return "\n".join(parts)
 
 
 def field_row(field: Field, meaning: str) -> str:
-    default = "needed" if field.required else f"`{written(field.default)}`" if field.default not in (None, (), {}) else ""
-    return f"| `{field.name}` | {cell(value_of(field))} | {cell(default)} | {cell(meaning)} |"
+    default = "needed" if field.required else f"`{format_value(field.default)}`" if field.default not in (None, (), {}) else ""
+    return f"| `{field.name}` | {cell(format_type(field))} | {cell(default)} | {cell(meaning)} |"
 
 
 def cell(text: str) -> str:
@@ -103,28 +102,28 @@ def reason_rows(rules: Mapping[str, Rule], attribute: str) -> str:
 
 
 def explanations(section: str) -> dict[str, str]:
-    """The docstring under each field of a section, on one line."""
+    """Return the docstring under each field of a section, on one line."""
     [body] = ast.parse(textwrap.dedent(inspect.getsource(SECTIONS[section]))).body
     assert isinstance(body, ast.ClassDef)
-    return dict(documented(body))
+    return dict(read_docstrings(body))
 
 
-def documented(body: ast.ClassDef) -> Iterator[tuple[str, str]]:
+def read_docstrings(body: ast.ClassDef) -> Iterator[tuple[str, str]]:
     for field, text in zip(body.body, body.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             assert isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant), f"{field.target.id} has no docstring"
             yield field.target.id, " ".join(str(text.value.value).split())
 
 
-def value_of(field: Field) -> str:
-    """What a field takes, in words."""
+def format_type(field: Field) -> str:
+    """Return the type and range of a field's values, in words."""
     kind = without_none(field.annotation)
     inner, many = (get_args(kind)[0], " list") if get_origin(kind) is tuple else (kind, "")
-    interval = f", {INTERVALS[field.name]}" if field.name in INTERVALS else ""
+    value_range = f", {RANGES[field.name]}" if field.name in RANGES else ""
     if get_origin(inner) is Literal:
         return " ".join(f"`{choice}`" for choice in get_args(inner))
     names = {int: "whole number", float: "number", bool: "true or false", str: "text"}
-    return names.get(inner, "dictionary") + many + interval
+    return names.get(inner, "dictionary") + many + value_range
 
 
 def without_none(annotation: Any) -> Any:
@@ -137,12 +136,12 @@ def without_none(annotation: Any) -> Any:
 
 
 def schema_text() -> str:
-    """The text of configs/schema.json."""
+    """Return the text of configs/schema.json."""
     return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
 
 
 def schema() -> dict[str, Any]:
-    """A JSON schema (draft 7) of one configuration file: what a key may hold, with or without the keys of the other files."""
+    """Return a JSON schema (draft 7) of one configuration file, in which every key is optional."""
     meanings = {name: text for section in SECTIONS for name, text in explanations(section).items()}
     properties = {key: key_schema(key, rule, meanings) for key, rule in KEYS.items()}
     dashed = {key.replace("_", "-"): {"$ref": f"#/properties/{key}"} for key in properties if "_" in key}
@@ -158,6 +157,7 @@ def schema() -> dict[str, Any]:
 
 
 def key_schema(key: str, rule: Rule, meanings: Mapping[str, str]) -> dict[str, Any]:
+    """Return the schema of a key's value, with its meaning or the reason of its refusal."""
     if key in BUILT_SCHEMAS:
         return {"description": DICTIONARIES[key], **BUILT_SCHEMAS[key]}
     if key in OTHERS:
@@ -165,7 +165,7 @@ def key_schema(key: str, rule: Rule, meanings: Mapping[str, str]) -> dict[str, A
     if key in FIELDS:
         field = FIELDS[key]
         default = {} if field.required or field.default in (None, (), {}) else {"default": plain(field.default)}
-        kinds = type_schema(field.annotation, INTERVALS.get(key))
+        kinds = type_schema(field.annotation, RANGES.get(key))
         return {"description": meanings[key], **default, **(kinds if field.required else or_null(kinds))}
     return reason_schema(rule)
 
@@ -189,31 +189,36 @@ def passed_on_schema(kind: Any) -> dict[str, Any]:
     return {"description": "Checked, and passed on to DeepSpeed.", **kinds}
 
 
-def type_schema(annotation: Any, interval: Interval | None) -> dict[str, Any]:
+def type_schema(annotation: Any, value_range: ValueRange | None) -> dict[str, Any]:
+    """Return the schema of a field's type, with the bounds of its range."""
     kind = without_none(annotation)
     if get_origin(kind) is Literal:
         return {"enum": list(get_args(kind))}
     if get_origin(kind) is tuple:
-        item = type_schema(get_args(kind)[0], interval)
+        item = type_schema(get_args(kind)[0], value_range)
         if get_args(kind)[-1] is not Ellipsis:
             return {"type": "array", "items": item, "minItems": len(get_args(kind)), "maxItems": len(get_args(kind))}
         return {"anyOf": [{"type": "array", "items": item}, item]}
     types = {int: "integer", float: "number", bool: "boolean", str: "string"}
-    return {"type": types.get(kind, "object"), **(bounds(interval) if interval else {})}
+    return {"type": types.get(kind, "object"), **(bounds(value_range) if value_range else {})}
 
 
-def bounds(interval: Interval) -> dict[str, float]:
-    """An interval's ends in the schema's words.
+def bounds(value_range: ValueRange) -> dict[str, float]:
+    """Return the ends of a range by the schema's keywords.
 
-    >>> bounds(Interval(0, 1, open_low=True))
+    >>> bounds(ValueRange(0, 1, open_low=True))
     {'exclusiveMinimum': 0, 'maximum': 1}
     """
-    low = {"exclusiveMinimum" if interval.open_low else "minimum": interval.low}
-    return low if interval.high == float("inf") else {**low, "exclusiveMaximum" if interval.open_high else "maximum": interval.high}
+    low = {"exclusiveMinimum" if value_range.open_low else "minimum": value_range.low}
+    return (
+        low
+        if value_range.high == float("inf")
+        else {**low, "exclusiveMaximum" if value_range.open_high else "maximum": value_range.high}
+    )
 
 
 def or_null(kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """The same, or null, which is the default."""
+    """Return a schema that also accepts null, which is the default."""
     if "enum" in kinds:
         return {"enum": [*kinds["enum"], None]}
     if "anyOf" in kinds:
@@ -226,7 +231,7 @@ def plain(value: Any) -> Any:
 
 
 def any_case(words: list[str]) -> str:
-    """A pattern for the words in capitals or not.
+    """Return a pattern that matches the words in upper and lower case.
 
     >>> any_case(["sgd", "lion"])
     '^([sS][gG][dD]|[lL][iI][oO][nN])$'
@@ -235,7 +240,7 @@ def any_case(words: list[str]) -> str:
 
 
 def deepspeed_schema(known: Mapping[str, Any], **own: Any) -> dict[str, Any]:
-    """The names of one of DeepSpeed's dictionaries, and the keys in it that are ours.
+    """Return the schema of one of DeepSpeed's dictionaries; `own` are this project's keys in it.
 
     >>> deepspeed_schema({"loss_scale": float}, enabled={"type": "boolean"})["properties"]
     {'enabled': {'type': 'boolean'}, 'loss_scale': {}}
@@ -274,7 +279,7 @@ BUILT_SCHEMAS: dict[str, dict[str, Any]] = {
             "params": {
                 "type": "object",
                 "properties": {
-                    name: type_schema(FIELDS[name].annotation, INTERVALS.get(name))
+                    name: type_schema(FIELDS[name].annotation, RANGES.get(name))
                     for names in OPTIMIZER_PARAMETERS.values()
                     for name in names
                 }

@@ -1,4 +1,4 @@
-"""Values that are allowed and probably not meant; a dry run and the start of a run print them."""
+"""Remarks on values that are allowed but probably not intended; a dry run and the start of a run print them."""
 
 import math
 from collections.abc import Iterator
@@ -9,12 +9,13 @@ FALLS_TO_MIN_LR = ("linear", "cosine", "wsd")
 
 
 def remarks_of(config: NeoXConfig) -> Iterator[str]:
-    """Yield a sentence for each."""
+    """Yield one message for each remark."""
     optimizer, train_iters = config.optimizer, config.training.train_iters or 0
     end = optimizer.lr_decay_iters or max(1, math.floor(train_iters * (optimizer.lr_decay_fraction or 1)))
     if optimizer.lr_decay_style in FALLS_TO_MIN_LR and optimizer.min_lr == 0 and train_iters > end:
         key = "lr_decay_iters" if optimizer.lr_decay_iters else "lr_decay_fraction"
         yield (
-            f"the last {train_iters - end:,} of {train_iters:,} steps train at learning rate 0: {config.said('train_iters')} "
-            f"goes on after {config.said(key)}, and {config.said('min_lr')}. Raise {key} or min_lr, or lower train_iters."
+            f"the last {train_iters - end:,} of {train_iters:,} steps train at learning rate 0: "
+            f"{config.format_key('train_iters')} continues after {config.format_key(key)}, and {config.format_key('min_lr')}. "
+            f"Raise {key} or min_lr, or lower train_iters."
         )

@@ -1,9 +1,9 @@
-"""What a changed configuration field means for weights that exist already: one table, FIELDS_BY_EFFECT.
+"""The effect of a changed configuration field on existing weights: one table, FIELDS_BY_EFFECT.
 
     differences(before, now, MODEL)       # [Difference("num_attention_heads", 4, 8), ...], by flat values
 
-Fields are compared by their effect, not by their spelling: `num_kv_heads: null` is the number of heads, `rotary_pct` is nothing
-without rotary positions.
+Fields are compared by their effect, not by their spelling: `num_kv_heads: null` equals the number of heads, and `rotary_pct` is
+ignored without rotary positions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,19 +16,19 @@ from neox_code.config.model import feed_forward_size
 Values = Mapping[str, Any]
 
 MODEL = "model"
-"""Shape and function of the model: the weights are of no use to another one."""
+"""Shape and function of the model: another model cannot use the weights."""
 
 OPTIMIZER_STATE = "optimizer state"
-"""What the optimizer keeps for each weight: its state is of no use to another one, the weights are."""
+"""The optimizer's state for each weight: another optimizer can use the weights, but not the state."""
 
 SCHEDULE = "schedule"
-"""How weights are updated, and how long."""
+"""The update of the weights, and the length of the run."""
 
 ORDER = "order"
-"""Which samples are read, in which order; token files are compared by content, vocabularies by their ids."""
+"""The samples and their order; token files are compared by content, vocabularies by their ids."""
 
 NO_EFFECT = "no effect"
-"""Nothing that was learned or will be: layout, logging, initialization, generation, and what is compared by content."""
+"""Fields without effect on training from here on: layout, logging, initialization, generation, and files compared by content."""
 
 FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
     MODEL: (
@@ -78,10 +78,10 @@ ONLY_WITH = {
     "bias_gelu_fusion": ("activation", "gelu"),
     "fp16": ("precision", "fp16"),
 }
-"""Fields that have an effect only where another one has a value."""
+"""Field -> another field and the value with which alone the first has an effect."""
 
 SAME_VALUES = {"adamw": "adam", "cpu_adam": "adam", "swish": "silu"}
-"""Names of one optimizer, and of one activation."""
+"""Synonyms of optimizers and activations."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class Difference:
 
 
 def differences(before: Values, now: Values, effect: str) -> list[Difference]:
-    """Return the fields of an effect that differ in it between two configurations; `before` may lack fields.
+    """Return the fields with an effect that differ between two configurations; `before` may lack fields.
 
-    A field that has an effect in one of them alone is left out: the field that decides on it differs, and is reported.
+    A field that has an effect in only one of them is omitted: the field on which it depends differs and is reported.
     """
     old, new = effective(before), effective(now)
     changed = {name for name in FIELDS if old[name] != new[name]}
@@ -120,11 +120,11 @@ def effective(values: Values) -> dict[str, Any]:
     for name, (other, value) in ONLY_WITH.items():
         if found[other] != value:
             found[name] = None
-    return {name: comparable(value) for name, value in found.items()}
+    return {name: normalize(value) for name, value in found.items()}
 
 
-def comparable(value: Any) -> Any:
-    """Return the value with lists for tuples and one name for the names of one thing."""
+def normalize(value: Any) -> Any:
+    """Return the value with lists instead of tuples and one name for synonyms."""
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return [comparable(inner) for inner in value]
+        return [normalize(inner) for inner in value]
     return SAME_VALUES.get(value, value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Which known key an unknown one may have meant.
+"""The known keys that are most similar to an unknown one.
 
 nearest("hiden_size", KEYS)                  # ["hidden_size"]
 did_you_mean(["hidden_size"])                # "did you mean hidden_size? Correct or remove it."
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 
 def nearest(key: str, known: Iterable[str]) -> list[str]:
-    """The known words that are like another, best first; at most two, and one where only the capitals differ.
+    """Return the known words that are similar to `key`, best first: at most two, or one if only upper and lower case differ.
 
     >>> nearest("hiden_size", ["hidden_size", "seed"]), nearest("zebra", ["hidden_size", "seed"]), nearest("c++", ["C", "C++"])
     (['hidden_size'], [], ['C++'])
@@ -22,7 +22,7 @@ def nearest(key: str, known: Iterable[str]) -> list[str]:
 
 
 def similarity(one: str, other: str) -> float:
-    """How alike two keys are, by their letters or by their words; 1 is equal.
+    """Return how similar two keys are by their letters or by their words, from 0 to 1 (equal).
 
     >>> similarity("hiden_size", "hidden_size") > 0.9, similarity("warmup_iters", "warmup")
     (True, 0.75)

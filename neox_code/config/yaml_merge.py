@@ -1,9 +1,9 @@
-"""Configuration files into settings, each of which knows its file and line.
+"""Read configuration files into settings, each with its file and line.
 
     settings, problems = read_settings(["configs/small.yml", "configs/local_setup.yml"])
 
-Files are YAML or JSON and flat; at the top level `train-iters` and `train_iters` are one key. A key that stands twice, in one
-file or in two, is a problem, as are files that cannot be read: problems are sentences, and all of them are returned together.
+Files are YAML or JSON and flat; at the top level `train-iters` and `train_iters` are one key. A key that occurs twice, in one
+file or in two, is a problem, and so is a file that cannot be read. All problems are returned together, one message each.
 """
 
 import re
@@ -30,7 +30,7 @@ class Setting:
     """`FILE:LINE`, or the option the value came from."""
 
     inner_places: Mapping[str, str] = field(default_factory=dict)
-    """The places of a dictionary's own keys, which are joined by dots: `params.lr`."""
+    """The places of a dictionary's inner keys; their names are joined by dots: `params.lr`."""
 
     @property
     def file(self) -> str:
@@ -38,16 +38,16 @@ class Setting:
 
 
 DEEPEST = 50
-"""Dictionaries and lists within each other; deeper ones are no configuration."""
+"""Greatest depth of nested dictionaries and lists."""
 
 MOST_BITS = 1023
-"""Of a whole number, so that it is finite as a float."""
+"""Greatest number of bits of a whole number: it is then finite as a float."""
 
 
 class Loader(yaml.SafeLoader):
     """YAML in which `1e-4` is a number, as it is in JSON (PyYAML follows YAML 1.1, where it is text), and a date is text.
 
-    What PyYAML fails at in other ways is a yaml.MarkedYAMLError here too.
+    Every other failure of PyYAML is raised as a yaml.MarkedYAMLError too.
     """
 
     depth = 0
@@ -107,10 +107,10 @@ def config_path(name: str, folder: str | None = None) -> Path:
 
 
 def read_settings(paths: Iterable[str | Path]) -> tuple[list[Setting], list[str]]:
-    """All files' settings in order, and what is wrong with the files.
+    """Return all files' settings in order, and the problems with the files.
 
-    Of a key that stands twice, the first setting is returned. Two files of one name are a problem, because a checkpoint keeps
-    its configuration files by name.
+    If a key occurs twice, its first setting is returned. Two files of the same name are a problem, because a checkpoint stores its
+    configuration files by name.
     """
     settings: dict[str, Setting] = {}
     names: dict[str, Path] = {}
@@ -127,12 +127,12 @@ def read_settings(paths: Iterable[str | Path]) -> tuple[list[Setting], list[str]
         for setting in found:
             first = settings.setdefault(setting.key, setting)
             if first is not setting:
-                problems.append(duplicate(setting.key, first.place, setting.place))
+                problems.append(format_duplicate(setting.key, first.place, setting.place))
     return list(settings.values()), problems
 
 
 def read_file(path: Path) -> tuple[list[Setting], list[str]]:
-    """One file's settings (keys may repeat) and problems."""
+    """Return one file's settings (keys may repeat) and problems."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -140,7 +140,7 @@ def read_file(path: Path) -> tuple[list[Setting], list[str]]:
     except IsADirectoryError:
         return [], [f"{path} is a folder. Name a file in it."]
     except OSError as error:
-        return [], [f"{path} cannot be read: {error.strerror}. Check the name and who may read it."]
+        return [], [f"{path} cannot be read: {error.strerror}. Check its name and permissions."]
     except UnicodeDecodeError as error:
         return [], [f"{path} is not UTF-8 text at byte {error.start}. Save it as UTF-8."]
     try:
@@ -152,7 +152,7 @@ def read_file(path: Path) -> tuple[list[Setting], list[str]]:
 
 
 def parse_file(path: Path, text: str) -> tuple[list[Setting], list[str]]:
-    """The settings in a file's text. Raises yaml.YAMLError."""
+    """Return the settings and problems of a file's text. Raise yaml.YAMLError."""
     loader = Loader(text)
     root = loader.get_single_node()
     if root is None:
@@ -161,15 +161,15 @@ def parse_file(path: Path, text: str) -> tuple[list[Setting], list[str]]:
         kind = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
         return [], [f"{place(path, root)} begins {kind}. Write `key: value` lines."]
     problems = list(inner_duplicates(path, root))
-    return [setting_of(path, loader, *pair) for pair in merged_pairs(loader, root)], problems
+    return [make_setting(path, loader, *pair) for pair in merged_pairs(loader, root)], problems
 
 
 def merged_pairs(loader: Loader, root: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
-    """A file's keys and values, and those that `<<` merges into them; the file's own have the last word, as in YAML."""
+    """Return a file's keys and values, those that `<<` merges into it included; the file's own keys replace merged ones."""
     own = [pair for pair in root.value if not is_merge(pair[0])]
     loader.flatten_mapping(root)
-    merged = {spelled(key): (key, value) for key, value in root.value[: len(root.value) - len(own)]}
-    names = {spelled(key) for key, _ in own}
+    merged = {normalize_key(key): (key, value) for key, value in root.value[: len(root.value) - len(own)]}
+    names = {normalize_key(key) for key, _ in own}
     return [*(pair for name, pair in merged.items() if name not in names), *own]
 
 
@@ -177,11 +177,11 @@ def is_merge(key: yaml.Node) -> bool:
     return key.tag == "tag:yaml.org,2002:merge"
 
 
-def spelled(key: yaml.Node) -> str:
+def normalize_key(key: yaml.Node) -> str:
     return str(key.value).replace("-", "_")
 
 
-def setting_of(path: Path, loader: Loader, key_node: yaml.Node, value_node: yaml.Node) -> Setting:
+def make_setting(path: Path, loader: Loader, key_node: yaml.Node, value_node: yaml.Node) -> Setting:
     key = str(loader.construct_object(key_node, deep=True)).replace("-", "_")
     value = loader.construct_object(value_node, deep=True)
     return Setting(key, value, place(path, key_node), dict(inner_places(path, value_node)))
@@ -192,7 +192,7 @@ def place(path: Path, node: yaml.Node) -> str:
 
 
 def inner_places(path: Path, node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The dotted names of all keys below a dictionary, and where they stand."""
+    """Yield the dotted name and the place of each key within a dictionary."""
     if isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
             name = f"{prefix}{key_node.value}"
@@ -201,7 +201,7 @@ def inner_places(path: Path, node: yaml.Node, prefix: str = "") -> Iterator[tupl
 
 
 def inner_duplicates(path: Path, root: yaml.MappingNode) -> Iterator[str]:
-    """Keys that stand twice in a dictionary below the top level, where YAML would silently take the last."""
+    """Yield a message for each key that occurs twice in a dictionary below the top level, where YAML silently uses the last."""
     for top_node, top_value in root.value:
         if is_merge(top_node):
             continue
@@ -209,11 +209,11 @@ def inner_duplicates(path: Path, root: yaml.MappingNode) -> Iterator[str]:
         for name, where in inner_places(path, top_value):
             first = seen.setdefault(name, where)
             if first is not where:
-                yield duplicate(f"{top_node.value}.{name}", first, where)
+                yield format_duplicate(f"{top_node.value}.{name}", first, where)
 
 
-def duplicate(key: str, first: str, second: str) -> str:
-    return f"{key} stands twice, at {first} and at {second}. Remove one; to change a value for one run, use --set {key}=VALUE."
+def format_duplicate(key: str, first: str, second: str) -> str:
+    return f"{key} occurs twice, at {first} and at {second}. Remove one; to change a value for one run, use --set {key}=VALUE."
 
 
 def syntax_problem(path: Path, error: yaml.MarkedYAMLError) -> str:

@@ -47,7 +47,7 @@ def launch_command(module: str, arguments: Sequence[str], config: NeoXConfig, pl
 
 def describe_placement(config: NeoXConfig) -> Iterator[str]:
     """Yield remarks on where the run's ranks are, as far as the configuration alone does not show it."""
-    origin, launcher = config.origins["hostfile"], config.said("launcher")
+    origin, launcher = config.origins["hostfile"], config.format_key("launcher")
     if origin.endswith(MISSING):
         yield f"hostfile {origin}"
     if origin in (HOSTFILE_VARIABLE, COMMON_ORIGIN):

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from neox_code.config.assembly import DEFAULT, written
+from neox_code.config.assembly import DEFAULT, format_value
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.fields import SECTIONS, fields_of
+from neox_code.config.model_size import parameters, training_flops_per_token
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.remarks import remarks_of
-from neox_code.config.size import parameters, training_flops_per_token
 from neox_code.planning.memory import Layout, Memory
 from neox_code.planning.missing import list_missing
 from neox_code.planning.planned_world import PlannedWorld
@@ -116,12 +116,12 @@ def make_value_rows(config: NeoXConfig, all_keys: bool) -> Iterator[Row]:
             state = DEFAULT if not known.required and value == known.default else "changed"
             origin = config.origins[known.name]
             if all_keys or state != DEFAULT:
-                rows.append((known.name, written(value), state, "" if origin == DEFAULT else origin))
+                rows.append((known.name, format_value(value), state, "" if origin == DEFAULT else origin))
         yield from [(f"# {section}", "", "", ""), *rows] if rows else []
 
 
 def make_ignored_rows(config: NeoXConfig) -> list[Row]:
-    rows = [(entry.key, written(entry.value), entry.place, entry.because) for entry in config.ignored]
+    rows = [(entry.key, format_value(entry.value), entry.place, entry.because) for entry in config.ignored]
     return [("# ignored", "", "", ""), *rows] if rows else []
 
 
@@ -191,7 +191,7 @@ def make_fit_rows(config: NeoXConfig, world: PlannedWorld, memory: Memory, entri
     if proposal is None:
         ranks = f"over {format_ranks(world.ranks)} " if world.is_given else ""
         return [too_large, ("proposal", "none", f"no layout {ranks}fits. Use more GPUs, or GPUs with more memory.")]
-    options = " ".join(f"--set {key}={written(value)}" for key, value in proposal.changes.items())
+    options = " ".join(f"--set {key}={format_value(value)}" for key, value in proposal.changes.items())
     return [too_large, ("proposal", format_gib(proposal.memory.total), f"{options} ({format_ranks(proposal.world.ranks)})")]
 
 

@@ -23,9 +23,7 @@ from neox_code.config.deepspeed import accumulates_in_fp32
 from neox_code.config.deepspeed_settings import is_default
 from neox_code.config.derive import data_parallel_size
 from neox_code.config.model import ModelConfig
-from neox_code.config.neox import NeoXConfig
-from neox_code.config.optimizer import OptimizerConfig, is_offloaded
-from neox_code.config.size import (
+from neox_code.config.model_size import (
     Parameters,
     block_parameters,
     embedding_parameters,
@@ -33,6 +31,8 @@ from neox_code.config.size import (
     norm_parameters,
     projection_width,
 )
+from neox_code.config.neox import NeoXConfig
+from neox_code.config.optimizer import OptimizerConfig, is_offloaded
 
 BYTES = {"fp32": 4, "fp16": 2, "bfloat16": 2}
 """Precision -> bytes of one weight or activation."""

@@ -141,7 +141,7 @@ def find_missing_packages(config: NeoXConfig) -> Iterator[str]:
     values = config.values()
     for key, value, package, remedy in PACKAGES:
         if values[key] == value and importlib.util.find_spec(package) is None:
-            yield f"the package {package}, which {config.said(key)} needs. Run {remedy}."
+            yield f"the package {package}, which {config.format_key(key)} needs. Run {remedy}."
 
 
 def check_hostfile(config: NeoXConfig) -> Iterator[str]:
@@ -159,7 +159,7 @@ def check_hosts(config: NeoXConfig) -> Iterator[str]:
 
 def check_fp16_gpu(config: NeoXConfig) -> Iterator[str]:
     if config.model.precision == "fp16" and not config.parallelism.hostfile and not visible_gpus():
-        yield f"a GPU, without which {config.said('precision')} cannot be trained. On a CPU use --set precision=bfloat16."
+        yield f"a GPU, without which {config.format_key('precision')} cannot be trained. On a CPU use --set precision=bfloat16."
 
 
 def check_gpus(config: NeoXConfig) -> Iterator[str]:

@@ -43,10 +43,10 @@ def plan_world(config: NeoXConfig) -> PlannedWorld:
         ("num_gpus", (parallelism.num_gpus or 0) * machines),
     ):
         if ranks:
-            return PlannedWorld({LOCALHOST: numbered(ranks)}, config.said(key), True)
+            return PlannedWorld({LOCALHOST: numbered(ranks)}, config.format_key(key), True)
     named = (parse_filter(parallelism.include) or {}) if parallelism.include else {}
     if named and all(named.values()):
-        return PlannedWorld(named, config.said("include"), True)
+        return PlannedWorld(named, config.format_key("include"), True)
     ranks = max(1, parallelism.pipe_parallel_size) * parallelism.model_parallel_size * infer_data_parallel_size(config)
     return PlannedWorld({LOCALHOST: numbered(ranks)}, SMALLEST, False)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from neox_code.config.derive import padded_vocab_size
+from neox_code.config.model_size import parameters
 from neox_code.config.neox import NeoXConfig
-from neox_code.config.size import parameters
 from neox_code.corpus.description.summary_table import (
     Amount,
     format_corpus_notes,

@@ -7,8 +7,8 @@ import sys
 import torch
 
 from neox_code.config.model import ModelConfig
+from neox_code.config.model_size import training_flops_per_token
 from neox_code.config.neox import NeoXConfig
-from neox_code.config.size import training_flops_per_token
 
 PEAK_TFLOPS = {
     "GB300": 2500.0,

@@ -5,7 +5,7 @@ import torch
 
 from neox_code.benchmarks.peer import peer_model
 from neox_code.config.model import ModelConfig
-from neox_code.config.size import parameters
+from neox_code.config.model_size import parameters
 from neox_code.errors import ConfigError
 
 PADDED = 256

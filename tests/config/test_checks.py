@@ -1,13 +1,13 @@
-"""Each check finds what it is for, and says it with the sum."""
+"""Each check finds its problem, and its message contains the arithmetic."""
 
 import math
 
 import pytest
 
-from neox_code.config.checks import INTERVALS
+from neox_code.config.checks import RANGES
 from neox_code.config.fields import FIELDS
+from neox_code.config.model_size import training_flops_per_token
 from neox_code.config.neox import NeoXConfig
-from neox_code.config.size import training_flops_per_token
 from neox_code.errors import ConfigError
 from neox_code.planning.memory import Layout, compute_memory_per_gpu
 
@@ -39,8 +39,8 @@ from neox_code.planning.memory import Layout, compute_memory_per_gpu
             {"intermediate_size": 128, "expansion_factor": 2},
             "intermediate_size (128, --set) and expansion_factor (2, --set) exclude each other.",
         ),
-        ({"pos_emb": "rotary", "rotary_pct": 0.2}, "rotary_pct (0.2, --set) turns 3 of a head's 16 dimensions"),
-        ({"pos_emb": "rotary", "rotary_pct": 0.05}, "rotary_pct (0.05, --set) turns 0 of a head's 16 dimensions"),
+        ({"pos_emb": "rotary", "rotary_pct": 0.2}, "rotary_pct (0.2, --set) rotates 3 of a head's 16 dimensions"),
+        ({"pos_emb": "rotary", "rotary_pct": 0.05}, "rotary_pct (0.05, --set) rotates 0 of a head's 16 dimensions"),
         ({"seq_length": 129}, "seq_length (129, --set) must be at most max_position_embeddings (128, --set)."),
         ({"pipe_parallel_size": 3}, "pipe_parallel_size (3, --set) must be at most num_layers (2, --set)"),
         ({"zero_stage": 2, "pipe_parallel_size": 1}, "zero_stage (2, --set) divides gradients"),
@@ -76,7 +76,7 @@ from neox_code.planning.memory import Layout, compute_memory_per_gpu
         ({"top_p": -0.1}, "top_p (-0.1, --set) must be at least 0 and at most 1."),
     ],
 )
-def test_a_value_that_cannot_be_is_told_once(shape, keys, sentence):
+def test_a_bad_value_is_reported_once(shape, keys, sentence):
     with pytest.raises(ConfigError) as caught:
         NeoXConfig.load([], {**shape, **keys})
     assert str(caught.value).startswith(sentence) or sentence in str(caught.value)
@@ -112,7 +112,7 @@ def test_values_at_the_edge_are_accepted(shape, keys):
 
 def test_the_largest_sizes_that_are_accepted_can_be_added_up(shape):
     """What a dry run works out of them stays finite."""
-    bounded = {name: interval.high for name, interval in INTERVALS.items() if interval.high < math.inf}
+    bounded = {name: interval.high for name, interval in RANGES.items() if interval.high < math.inf}
     most = {name: int(high) for name, high in bounded.items() if FIELDS[name].annotation in (int, int | None)}
     sizes = dict.fromkeys(("hidden_size", "num_attention_heads", "max_position_embeddings"), 2**62)
     config = NeoXConfig.load([], {**shape, **most, **sizes, "seed": 0, "train_batch_size": None, "expansion_factor": 1e30})
@@ -122,7 +122,7 @@ def test_the_largest_sizes_that_are_accepted_can_be_added_up(shape):
 
 
 def test_intervals_are_of_fields_that_exist_and_hold_their_defaults():
-    for name, interval in INTERVALS.items():
+    for name, interval in RANGES.items():
         default = FIELDS[name].default
         for value in default if isinstance(default, tuple) else (default,):
             assert value is None or value in interval, name

@@ -1,4 +1,4 @@
-"""Words into a configuration, and back into words for the ranks."""
+"""Command-line arguments into a configuration, and back into arguments for the ranks."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def test_options_set_their_keys():
     }
 
 
-def test_set_has_the_last_word_and_reads_yaml():
+def test_set_replaces_the_files_value_and_reads_yaml():
     line = parse(
         "a",
         "--iteration",
@@ -72,14 +72,14 @@ def test_set_has_the_last_word_and_reads_yaml():
         (("a", "--set", "save=" + 3000 * "["), "--set save=" + 52 * "[" + "... has no valid YAML value."),
     ],
 )
-def test_words_that_mean_nothing_are_one_sentence(words, sentence):
+def test_unknown_arguments_are_one_error(words, sentence):
     with pytest.raises(ConfigError) as caught:
         parse(*words)
     assert str(caught.value).startswith(sentence)
     assert "\n" not in str(caught.value)
 
 
-def test_the_ranks_words_make_the_same_configuration(write, shape):
+def test_the_ranks_arguments_make_the_same_configuration(write, shape):
     path = write("a.yml", "".join(f"{key}: {value}\n" for key, value in shape.items()))
     words = [
         str(path),

@@ -44,12 +44,12 @@ from neox_code.config.neox import NeoXConfig
         ),
     ],
 )
-def test_a_value_without_effect_is_reported_with_what_it_waits_for(shape, keys, reported):
+def test_a_value_without_effect_is_reported_with_its_condition(shape, keys, reported):
     config = NeoXConfig.load([], {**shape, **keys})
     found = {entry.key: entry for entry in config.ignored}
     assert found.keys() == reported.keys()
     for key, words in reported.items():
-        assert words in found[key].because and found[key].place == "--set" and found[key].asks_for_something
+        assert words in found[key].because and found[key].place == "--set" and found[key].is_meant
     assert {entry.key for entry in config.replace(seed=5).ignored} == reported.keys()
 
 

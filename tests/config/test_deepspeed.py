@@ -1,4 +1,4 @@
-"""DeepSpeed's dictionary: what it says, and that DeepSpeed reads it as meant."""
+"""DeepSpeed's dictionary: its content, and that DeepSpeed reads the same values."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ print(json.dumps([config.train_batch_size, config.train_micro_batch_size_per_gpu
 """
 
 
-def test_deepspeed_reads_what_the_configuration_says(shape):
+def test_deepspeed_reads_the_configured_values(shape):
     keys = {"train_batch_size": 8, "train_micro_batch_size_per_gpu": 2, "gradient_clipping": 0.5, "precision": "bfloat16"}
     config = NeoXConfig.load([], {**shape, **keys, "zero_optimization": {"stage": 0, "overlap_comm": True}})
     words = [sys.executable, "-c", READ_BY_DEEPSPEED, json.dumps(deepspeed_dict(config, config.batch_sizes(1)))]
@@ -73,7 +73,7 @@ for text in sys.argv[1:]:
 """
 
 
-def test_numbers_are_summed_in_fp32_unless_the_configuration_says_otherwise(shape):
+def test_gradients_are_summed_in_fp32_unless_configured_otherwise(shape):
     base = {**shape, "train_batch_size": 8}
     given = [
         {"precision": "bfloat16"},
@@ -159,7 +159,7 @@ def test_gradients_that_are_scaled_first_need_a_stage_that_can(shape, keys):
         NeoXConfig.load([], {**shape, **keys, "zero_stage": 2})
 
 
-def test_what_has_no_effect_at_a_stage_is_refused(shape):
+def test_a_setting_without_effect_at_its_stage_is_refused(shape):
     with pytest.raises(ConfigError, match="offload_param has an effect at ZeRO stage 3 only"):
         NeoXConfig.load([], {**shape, "zero_optimization": {"stage": 1, "offload_param": {"device": "cpu"}}})
     with pytest.raises(ConfigError, match="master weights in 16 bits need optimizer states in the host's memory"):

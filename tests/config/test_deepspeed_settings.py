@@ -6,7 +6,7 @@ from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from deepspeed.runtime.zero.offload_config import DeepSpeedZeroOffloadOptimizerConfig, DeepSpeedZeroOffloadParamConfig
 
 from neox_code.config.deepspeed import ZERO_NUMERICS, deepspeed_dict
-from neox_code.config.deepspeed_settings import BF16, FP16, ZERO, faults
+from neox_code.config.deepspeed_settings import BF16, FP16, ZERO, find_problems
 from neox_code.config.neox import NeoXConfig
 
 MODELS = {
@@ -30,12 +30,12 @@ def test_the_names_are_deepspeeds(name):
 def test_deepspeed_takes_values_of_the_types(name):
     model, known, _ = MODELS[name]
     examples = {name: EXAMPLES[kind] for name, kind in known.items() if kind in list(EXAMPLES)}
-    assert list(faults(examples, known)) == []
+    assert list(find_problems(examples, known)) == []
     for example in examples.items():
         model(**dict([example]))
 
 
-def test_deepspeed_takes_what_is_left_to_it(shape):
+def test_deepspeed_accepts_null_and_auto(shape):
     left = dict.fromkeys((name for name, kind in ZERO.items() if kind in (int, bool)), None)
     config = NeoXConfig.load([], {**shape, "train_batch_size": 1, "zero_optimization": {**left, "reduce_bucket_size": "auto"}})
     settings = deepspeed_dict(config, config.batch_sizes(1))["zero_optimization"]

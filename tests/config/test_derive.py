@@ -44,7 +44,7 @@ def test_sizes_that_do_not_fit_show_the_product(sizes, product):
         ((7, None, 2, 4), "at least gradient_accumulation_steps * data-parallel ranks = 2 * 4 = 8."),
     ],
 )
-def test_a_batch_that_leaves_a_rank_without_a_sample_is_told_what_it_must_be(sizes, sentence):
+def test_a_batch_with_fewer_samples_than_ranks_is_refused(sizes, sentence):
     with pytest.raises(ConfigError, match=rf"^train_batch_size {sizes[0]} must be ") as caught:
         batch_arithmetic(*sizes)
     assert sentence in str(caught.value)

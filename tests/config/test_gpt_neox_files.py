@@ -187,7 +187,7 @@ def test_a_size_means_the_same_alone_and_with_every_side_file(write, name, year)
         ({"optimizer": {"type": "sm3", "params": {}}}, "sm3 is not built. Use adam, adamw, sgd, lion or cpu_adam."),
     ],
 )
-def test_what_is_not_built_is_refused_by_name_in_one_sentence(write, keys, reason):
+def test_unbuilt_features_are_refused_by_name_in_one_message(write, keys, reason):
     path = write("125M.yml", json.dumps({**size_file("125M"), **keys}, indent=4))
     with pytest.raises(ConfigError) as caught:
         NeoXConfig.load([path])

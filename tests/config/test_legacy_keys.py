@@ -1,4 +1,4 @@
-"""The table of keys: what GPT-NeoX's files say arrives in the fields, or is ignored or refused by name."""
+"""The rules of keys: settings of GPT-NeoX's files reach the fields, or are ignored or refused by name."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_a_file_of_october_2021_loads_with_its_meaning():
     }
 
 
-def test_what_was_ignored_is_told_with_its_place_and_reason():
+def test_ignored_settings_are_reported_with_place_and_reason():
     config = NeoXConfig.load([OCTOBER_2021])
     told = {entry.key: entry for entry in config.ignored}
     assert {
@@ -86,7 +86,7 @@ def test_the_optimizer_of_gpt_neoxs_example_is_taken_with_its_greatest_norm(writ
     )
 
 
-def test_a_former_name_means_what_the_field_does(shape):
+def test_a_former_name_sets_the_field(shape):
     for key, field in RENAMED.items():
         value = "text" if "str" in str(FIELDS[field].annotation) else True if FIELDS[field].annotation is bool else 3
         assert load(shape, **{key: value}) == load(shape, **{field: value}) != load(shape), key
@@ -103,7 +103,7 @@ def test_llamas_feed_forward_layer_has_its_width_by_the_keys_that_replace_its_fo
         assert load(shape, **keys).model.feed_forward_size == width
 
 
-def test_former_keys_and_other_programs_words_lead_to_keys_that_there_are():
+def test_former_keys_and_other_programs_words_name_existing_keys():
     assert REFUSED.keys() >= HARMLESS.keys()
     for ours in OTHER_WORDS.values():
         assert rule_of(ours.partition(".")[0]).read, ours
@@ -172,7 +172,7 @@ def test_precision_comes_from_its_key_or_from_deepspeeds_dictionaries(shape, key
     assert load(shape, **keys).model.precision == precision
 
 
-def test_two_files_that_disagree_about_precision_are_told_apart(write, shape):
+def test_contradicting_precisions_of_two_files_are_reported_with_their_places(write, shape):
     one, two = write("one.yml", "fp16:\n  enabled: true\n"), write("two.yml", "precision: bfloat16\n")
     with pytest.raises(ConfigError) as caught:
         NeoXConfig.load([one, two], shape)
@@ -280,12 +280,12 @@ def test_kinds_of_layers_are_counted_as_in_gpt_neox(shape, value, layers, kinds)
         ({"deepspeed_mpi": True, "deepspeed_slurm": True}, "deepspeed_mpi (true, --set) and deepspeed_slurm (true, --set) exclude"),
         (
             {"attention_config": [[["global"], 3]]},
-            "attention_config ([[[global], 3]], --set) speaks of 3 layers, which must be as many as num_layers (2, --set).",
+            "attention_config ([[[global], 3]], --set) has 3 layers, which must be as many as num_layers (2, --set).",
         ),
-        ({"attention_config": [[["flash"], 1]]}, "speaks of 1 layer, which must be as many as num_layers (2, --set)."),
+        ({"attention_config": [[["flash"], 1]]}, "has 1 layer, which must be as many as num_layers (2, --set)."),
         (
             {"attention_config": ["global", "flash", "global"]},
-            "speaks of 3 layers, which must be as many as num_layers (2, --set).",
+            "has 3 layers, which must be as many as num_layers (2, --set).",
         ),
         (
             {"zero_optimization": {"overlap_com": True}},
@@ -345,7 +345,7 @@ def test_kinds_of_layers_are_counted_as_in_gpt_neox(shape, value, layers, kinds)
         ({"zero_optimization": {"stage": 4}}, "zero_optimization.stage (4, --set) must be 0, 1, 2 or 3."),
     ],
 )
-def test_what_is_not_built_is_refused_by_name(shape, keys, sentence):
+def test_unbuilt_features_are_refused_by_name(shape, keys, sentence):
     with pytest.raises(ConfigError) as caught:
         load(shape, **keys)
     assert sentence in str(caught.value)
@@ -389,7 +389,7 @@ def test_launchers_by_their_old_switches(shape):
     assert load(shape, deepspeed_slurm=False).parallelism.launcher == "pdsh"
 
 
-def test_two_launchers_in_files_are_told_with_their_lines(write, shape):
+def test_two_launchers_are_reported_with_their_lines(write, shape):
     path = write("a.yml", "deepspeed_mpi: true\ndeepspeed_slurm: true\n")
     with pytest.raises(ConfigError) as caught:
         NeoXConfig.load([path], shape)
@@ -402,15 +402,15 @@ def test_two_launchers_in_files_are_told_with_their_lines(write, shape):
     )
 
 
-def test_the_last_word_about_layers_counts_and_names_their_place(write, shape):
+def test_the_last_attention_config_counts_and_is_named_with_its_place(write, shape):
     path = write("a.yml", "seed: 1\nattention_config: [[[flash], 24]]\n")
-    with pytest.raises(ConfigError, match=rf"^attention_config \(\[\[\[flash\], 24\]\], {path}:2\) speaks of 24 layers"):
+    with pytest.raises(ConfigError, match=rf"^attention_config \(\[\[\[flash\], 24\]\], {path}:2\) has 24 layers"):
         NeoXConfig.load([path], shape)
     NeoXConfig.load([path], {**shape, "num_layers": 24})
     NeoXConfig.load([path], {**shape, "attention_config": [[["flash"], "all"]]})
 
 
-def test_all_faults_of_a_dictionary_are_told_with_their_lines(write, shape):
+def test_all_problems_of_a_dictionary_are_reported_with_their_lines(write, shape):
     path = write("a.yml", "zero_optimization:\n  stage: 1\n  overlap_com: true\n  offload_param:\n    devise: cpu\n")
     with pytest.raises(ConfigError) as caught:
         NeoXConfig.load([path], shape)
@@ -433,7 +433,7 @@ def test_lion_has_its_own_moment_rates(shape):
     assert load(shape, optimizer={"type": "Lion", "params": {"betas": [0.5, 0.6]}}).optimizer.moment_rates == (0.5, 0.6)
 
 
-def test_parameters_of_adam_that_ask_for_what_is_done_are_taken(shape):
+def test_default_parameters_of_adam_are_accepted(shape):
     load(shape, optimizer={"type": "Adam", "params": {"lr": 1e-4, "adam_w_mode": True, "bias_correction": True}})
     with pytest.raises(ConfigError, match=r"^optimizer\.params\.adam_w_mode \(false, --set\) .* set it to true: nothing else is"):
         load(shape, optimizer={"type": "Adam", "params": {"adam_w_mode": False}})
@@ -452,7 +452,7 @@ def test_parameters_of_adam_that_ask_for_what_is_done_are_taken(shape):
         ("wand_host", "wandb_host"),
     ],
 )
-def test_an_unknown_key_is_told_with_its_value_and_what_it_may_have_meant(write, shape, key, meant):
+def test_an_unknown_key_is_reported_with_its_value_and_similar_keys(write, shape, key, meant):
     path = write("mine.yml", f"seed: 1\n{key}: 7\n")
     with pytest.raises(ConfigError) as caught:
         NeoXConfig.load([path], shape)

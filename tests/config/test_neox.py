@@ -60,7 +60,7 @@ def test_files_are_merged_and_every_value_knows_its_origin(write, shape):
     assert set(config.origins) == set(FIELDS)
 
 
-def test_overrides_have_the_last_word_in_any_spelling(write, shape):
+def test_overrides_replace_values_in_any_spelling(write, shape):
     path = write("a.yml", "train-iters: 10\nfp16: {enabled: true}\noptimizer: {params: {lr: 1e-3, eps: 1e-6}}\n")
     overrides = {**shape, "train-iters": 20, "precision": "bfloat16", "optimizer.params.lr": 1e-4, "zero_optimization.stage": 0}
     config = NeoXConfig.load([path], overrides)
@@ -69,11 +69,11 @@ def test_overrides_have_the_last_word_in_any_spelling(write, shape):
     assert (config.optimizer.lr, config.optimizer.eps, config.optimizer.zero_stage) == (1e-4, 1e-6, 0)
 
 
-def test_all_problems_of_all_files_are_told_together(write):
+def test_all_problems_of_all_files_are_reported_together(write):
     one = write("mine.yml", "hidden-size: 770\nhiden_size: 3\nnum_layers: many\ntrain_iters: 1.5\n")
     two = write("other.yml", "num_attention_heads: 12\nuse_mup: true\nhidden_size: 768\n")
     assert problems([one, two]) == [
-        f"hidden_size stands twice, at {one}:1 and at {two}:3. "
+        f"hidden_size occurs twice, at {one}:1 and at {two}:3. "
         "Remove one; to change a value for one run, use --set hidden_size=VALUE.",
         f"hiden_size (3, {one}:2) is an unknown key: did you mean hidden_size? Correct or remove it.",
         f"num_layers (many, {one}:3) must be a whole number.",
@@ -107,7 +107,7 @@ def test_null_leaves_a_value_at_its_default(shape):
         ("num_layers", None, "must be a whole number."),
     ],
 )
-def test_a_value_of_another_type_is_told_with_what_was_expected(shape, key, value, expected):
+def test_a_value_of_another_type_is_reported_with_the_expected_type(shape, key, value, expected):
     sentences = problems([], {**shape, key: value})
     assert len(sentences) == 1
     assert sentences[0].startswith(f"{key} (")
@@ -187,7 +187,7 @@ def test_replace_checks_again_and_keeps_the_rest(shape):
         config.replace(hiden_size=66)
 
 
-def test_what_training_needs_is_told_at_once(shape):
+def test_all_missing_settings_of_training_are_reported_together(shape):
     with pytest.raises(ConfigError) as caught:
         NeoXConfig.load([], shape).require_training()
     sentences = str(caught.value).splitlines()

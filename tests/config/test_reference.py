@@ -109,7 +109,7 @@ def test_our_files_name_the_schema_and_keep_to_it(validator, path):
     ],
     ids=json.dumps,
 )
-def test_the_schema_accepts_what_loads_and_nothing_else(validator, write, shape, keys):
+def test_the_schema_accepts_exactly_the_values_that_load(validator, write, shape, keys):
     needed = {key: value for key, value in shape.items() if key not in keys}
     try:
         NeoXConfig.load([write("file.yml", yaml.safe_dump({**needed, **keys}))])

@@ -16,7 +16,7 @@ def test_numbers_are_those_of_python(text):
 
 
 @pytest.mark.parametrize("text", ["1e", "e-4", "1.0e_8", "v1e4", "2026-13-45", "969, 30, 1"])
-def test_what_only_looks_like_a_number_or_a_date_is_text(text):
+def test_text_that_resembles_a_number_or_a_date_stays_text(text):
     assert parse_value(text) == text
 
 
@@ -55,13 +55,13 @@ def test_a_key_in_two_files_is_a_problem_in_every_spelling_and_even_if_equal(wri
     settings, problems = read_settings([one, two])
     assert len(settings) == 1
     assert len(problems) == 1
-    assert problems[0].startswith(f"train_iters stands twice, at {one}:1 and at {two}:2. Remove one")
+    assert problems[0].startswith(f"train_iters occurs twice, at {one}:1 and at {two}:2. Remove one")
 
 
 def test_a_key_twice_in_one_file_is_a_problem(write):
     path = write("a.yml", "seed: 1\nfp16: {enabled: true, enabled: false}\nseed: 2\n")
     _, problems = read_settings([path])
-    assert [problem.partition(",")[0] for problem in problems] == ["fp16.enabled stands twice", "seed stands twice"]
+    assert [problem.partition(",")[0] for problem in problems] == ["fp16.enabled occurs twice", "seed occurs twice"]
     assert f"at {path}:1 and at {path}:3" in problems[1]
 
 
@@ -133,10 +133,10 @@ def test_the_top_level_merges_as_yaml_does(write):
     assert {setting.key: setting.place for setting in settings}["y"] == f"{path}:1"
 
 
-def test_a_key_that_stands_twice_beside_a_merge_is_a_problem(write):
+def test_a_key_that_occurs_twice_beside_a_merge_is_a_problem(write):
     path = write("a.yml", "a: &a {x: 1}\n<<: *a\nx: 2\nx: 3\nb: {<<: *a, x: 4, x: 5}\n")
     _, problems = read_settings([path])
-    assert [problem.partition(",")[0] for problem in problems] == ["b.x stands twice", "x stands twice"]
+    assert [problem.partition(",")[0] for problem in problems] == ["b.x occurs twice", "x occurs twice"]
     assert f"at {path}:3 and at {path}:4" in problems[1]
 
 

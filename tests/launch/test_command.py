@@ -67,7 +67,7 @@ def test_deepspeeds_own_keys_choose_the_launcher(config, tmp_path, key, launcher
     assert option(launch_command("some.module", [], config(hostfile=str(hostfile), **{key: True})), "launcher") == launcher
 
 
-def test_where_the_ranks_are_is_told_where_the_configuration_alone_does_not_show_it(config, tmp_path, monkeypatch):
+def test_the_hosts_of_the_ranks_are_reported_if_the_configuration_does_not_show_them(config, tmp_path, monkeypatch):
     assert list(describe_placement(config())) == []
     (line,) = describe_placement(config(deepspeed_slurm=True))
     assert line.startswith("deepspeed_slurm (true, --set) is for several machines: without a hostfile or a job of several nodes")

@@ -55,7 +55,7 @@ def test_secrets_travel_beside_the_command_line(tmp_path, monkeypatch):
         select_variables({})
 
 
-def test_the_key_is_its_owners_alone_and_a_folder_that_cannot_take_it_is_named(tmp_path):
+def test_only_the_owner_can_read_the_key_and_a_read_only_folder_is_reported(tmp_path):
     path = write_key(b"secret", tmp_path)
     assert (path.parent, path.stat().st_mode & 0o777, path.read_bytes()) == (tmp_path, 0o600, b"secret")
     assert "secret" not in " ".join(agent_command("10.0.0.1:4000", path))

@@ -168,7 +168,7 @@ def test_a_host_of_any_form_is_one_host(tmp_path, text):
         "::g",
     ],
 )
-def test_what_is_no_host_is_refused_with_its_line(host):
+def test_an_invalid_host_is_refused_with_its_line(host):
     with pytest.raises(LaunchError, match=rf"^hosts:2 \({re.escape(host)}\) is no host\. A host is a name or an address"):
         parse_hostfile(f"node0 slots=1\n{host} slots=2\n", "hosts")
 
@@ -210,7 +210,7 @@ def test_hosts_with_users_arrive_as_they_are_written(tmp_path):
         ("# nothing\n", "hosts names no host."),
     ],
 )
-def test_a_bad_hostfile_is_told_with_its_line(text, sentence):
+def test_a_bad_hostfile_is_reported_with_its_line(text, sentence):
     with pytest.raises(LaunchError) as caught:
         parse_hostfile(text, "hosts")
     assert str(caught.value).startswith(sentence)

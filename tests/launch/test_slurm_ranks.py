@@ -46,7 +46,7 @@ def test_a_task_that_sees_one_gpu_uses_it(monkeypatch: pytest.MonkeyPatch, visib
     assert environment["LOCAL_RANK"] == local_rank
 
 
-def test_what_is_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_that_are_set_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve(monkeypatch)
     environment = {**TASK, "MASTER_ADDR": "10.1.1.1", "MASTER_PORT": "29500"}
     del environment["SLURM_LAUNCH_NODE_IPADDR"]

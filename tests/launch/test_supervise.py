@@ -1,4 +1,4 @@
-"""No process of a run outlives the others, and the run's status and last line say why it ended."""
+"""No process of a run outlives the others; exit status and last line report why the run ended."""
 
 import os
 import signal

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from neox_code.config.size import parameters
+from neox_code.config.model_size import parameters
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.grid import alone
 

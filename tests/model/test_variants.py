@@ -8,8 +8,8 @@ import torch
 from distributed_runs import run_ranks
 
 from neox_code.config.model import ModelConfig
+from neox_code.config.model_size import parameters
 from neox_code.config.parallelism import ParallelismConfig
-from neox_code.config.size import parameters
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.model.initialization import in_rank_order
 from neox_code.model.kv_cache import KVCache

@@ -8,8 +8,8 @@ from deepspeed.runtime.pipe.schedule import TrainSchedule
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
 from neox_code.config.model import ModelConfig
+from neox_code.config.model_size import parameters
 from neox_code.config.neox import NeoXConfig
-from neox_code.config.size import parameters
 from neox_code.model.block import TransformerBlock
 from neox_code.parallel.grid import alone
 from neox_code.planning.memory import (

@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from neox_code.config.model import ModelConfig
-from neox_code.config.size import training_flops_per_token
+from neox_code.config.model_size import training_flops_per_token
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.grid import alone
 from neox_code.training.throughput import known_peak

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from neox_code.config.model import ModelConfig
-from neox_code.config.size import block_parameters, parameters
+from neox_code.config.model_size import block_parameters, parameters
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.model.sharding import sharding_of
 from neox_code.parallel.grid import alone

@@ -11,7 +11,7 @@ from neox_code.config.model import ModelConfig
 
 @dataclass(frozen=True)
 class Parameters:
-    """A number of parameters, by what tensor parallelism does with them."""
+    """Numbers of parameters: those that tensor-parallel ranks divide, and those that each rank has."""
 
     divided: int = 0
     """Rows or columns of matrices, each on one of the tensor-parallel ranks."""
@@ -34,22 +34,22 @@ class Parameters:
 
 
 def norm_parameters(model: ModelConfig) -> Parameters:
-    """One norm: a weight, and a bias in layernorm."""
+    """Return the parameters of one norm: a weight, and in layernorm a bias."""
     return Parameters(whole=(1 if model.norm == "rmsnorm" else 2) * model.hidden_size)
 
 
 def projection_width(model: ModelConfig) -> int:
-    """Rows of the fused projection: queries, and the keys and values that heads may share."""
+    """Return the rows of the fused projection: queries, and the keys and values that heads may share."""
     return model.hidden_size + 2 * model.kv_heads * model.head_dim
 
 
 def feed_forward_rows(model: ModelConfig) -> int:
-    """Rows of the feed-forward layer's first matrix: a gated activation takes two inputs."""
+    """Return the rows of the feed-forward layer's first matrix: a gated activation has two inputs."""
     return (2 if model.is_gated else 1) * model.feed_forward_size
 
 
 def block_matrices(model: ModelConfig) -> int:
-    """The weights of one transformer block that multiply a token's vector."""
+    """Return the number of weights of one transformer block that multiply a token's vector."""
     attention = (projection_width(model) + model.hidden_size) * model.hidden_size
     feed_forward = (feed_forward_rows(model) + model.feed_forward_size) * model.hidden_size
     return attention + feed_forward
@@ -63,7 +63,7 @@ def block_biases(model: ModelConfig) -> Parameters:
 
 
 def block_parameters(model: ModelConfig) -> Parameters:
-    """One transformer block: projections with their biases, and two norms."""
+    """Return the parameters of one transformer block: projections with their biases, and two norms."""
     return Parameters(divided=block_matrices(model)) + block_biases(model) + norm_parameters(model) * 2
 
 
@@ -73,12 +73,12 @@ def embedding_parameters(model: ModelConfig, padded_vocab_size: int) -> Paramete
 
 
 def head_parameters(model: ModelConfig, padded_vocab_size: int) -> Parameters:
-    """The head's own; none where it uses the embedding's."""
+    """Return the head's own parameters; none if it shares the embedding's."""
     return Parameters(divided=padded_vocab_size * model.hidden_size if model.no_weight_tying else 0)
 
 
 def parameters(model: ModelConfig, padded_vocab_size: int) -> int:
-    """All parameters, padding included."""
+    """Return the number of all parameters, padding included."""
     ends = embedding_parameters(model, padded_vocab_size) + norm_parameters(model) + head_parameters(model, padded_vocab_size)
     return (block_parameters(model) * model.num_layers + ends).total
 
