@@ -9,6 +9,7 @@
         tokenizer/NAME                            the files of the vocabulary
         layer_LL-model_TT-model_states.pt         weights of layer LL on tensor rank TT        (pipe_parallel_size >= 1)
         mp_rank_MM_model_states.pt                training state; without a pipeline also all weights of tensor rank MM
+        zero_pp_rank_D_mp_rank_MM_model_states.pt           with ZeRO stage 3: training state; the weights are in the next
         [bf16_]zero_pp_rank_D_mp_rank_MM_optim_states.pt    optimizer state of data rank D
 
 Layer numbers are those of model.gpt: 00 embedding, 02 to L+1 blocks, L+3 final norm, L+4 head.
@@ -26,6 +27,7 @@ log = get_logger(__name__)
 STEP_PREFIX = "global_step"
 LAYER_FILE = re.compile(r"layer_(\d+)-model_(\d+)-model_states\.pt")
 MODEL_FILE = re.compile(r"mp_rank_(\d+)_model_states\.pt")
+ZERO_3_FILE = re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt")
 
 WHOLE_MODEL_NAME = re.compile(r"(?:sequential\.)?(\d+)\.(.+)")
 """Layer index and name within the layer, of a parameter in a whole model."""
@@ -77,6 +79,21 @@ def model_files(folder: Path) -> dict[int, Path]:
     """The model state files that are there, by model-parallel rank."""
     matches = ((MODEL_FILE.fullmatch(entry.name), entry) for entry in folder.iterdir())
     return {int(match[1]): entry for match, entry in matches if match}
+
+
+def has_zero_3_files(folder: Path) -> bool:
+    """Return True if the checkpoint was written by ZeRO stage 3, whose weights are divided over the data ranks' files."""
+    return any(ZERO_3_FILE.fullmatch(entry.name) for entry in folder.iterdir())
+
+
+def require_whole_weights(folder: Path) -> None:
+    """Raise CheckpointError where weights cannot be read apart from the optimizer's state: ZeRO stage 3 divides both."""
+    if has_zero_3_files(folder):
+        raise CheckpointError(
+            f"{folder} was written with zero_optimization.stage 3, which divides the weights over the data ranks' files: they "
+            "cannot be loaded alone. Only the same run resumes from it: set zero_optimization.stage to 3, use as many ranks, and "
+            "remove finetune and no_load_optim."
+        )
 
 
 def checkpoints(save: str | Path) -> dict[int, Path]:

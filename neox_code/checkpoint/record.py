@@ -43,7 +43,7 @@ class RunRecord:
     """`data.identity.data_identity`."""
 
     layout: Mapping[str, int]
-    """Sizes of the pipeline, tensor and data axes."""
+    """Sizes of the pipeline, tensor and data axes, and the padded vocabulary's."""
 
     files: Mapping[str, int] = field(default_factory=dict)
     """Bytes of every other file of the checkpoint, by its path in the folder."""

@@ -24,11 +24,13 @@ from neox_code.checkpoint.layout import (
     VOCABULARY_FOLDER,
     checkpoints,
     find_checkpoint,
+    has_zero_3_files,
     is_foreign,
     iteration_of,
     latest_file,
     layer_files,
     model_files,
+    require_whole_weights,
     what_is_there,
 )
 from neox_code.checkpoint.record import RunRecord, StoredConfig, damaged_files, read_record, stored_config
@@ -151,7 +153,9 @@ def start_in_used_folder(training: TrainingConfig, layout: Mapping[str, int], va
     if is_restart or (is_own_load and is_plain):
         if training.load is None or not is_plain or not is_own_load:
             log.info("save (%s) holds checkpoints of this run: it resumes from the newest, %s", save, newest.name)
-        is_fit = record is None or (record.layout == layout and not differences(record.config, values, OPTIMIZER_STATE))
+        is_fit = record is None or not (
+            layout_differences(record, layout, values) or differences(record.config, values, OPTIMIZER_STATE)
+        )
         loads_optimizer = is_fit or not training.no_load_optim
         if record is None:
             return Start(newest, loads_optimizer=loads_optimizer)
@@ -184,7 +188,7 @@ def finish_interrupted_save(save: Path) -> None:
 def require_whole(folder: Path, record: RunRecord | None) -> None:
     """Raises CheckpointError where files of the checkpoint are missing or cut off."""
     faults = damaged_files(folder, record) if record else []
-    if not (layer_files(folder) or model_files(folder)):
+    if not (layer_files(folder) or model_files(folder) or has_zero_3_files(folder)):
         faults = [f"{folder} holds no file of weights"]
     if faults:
         more = f" (and {len(faults) - 1} more)" if faults[1:] else ""
@@ -212,8 +216,7 @@ def check_start(
         return []
     check_vocabulary(start.folder, start.record, tokenizer)
     check_model(start.folder, start.stored, config, with_optimizer=start.loads_optimizer)
-    if start.record:
-        check_layout(start, start.record, layout, values)
+    check_layout(start, start.record, layout, values)
     if start.stored is None or start.resets:
         return []
     stored = start.stored
@@ -247,22 +250,54 @@ def check_model(folder: Path, stored: StoredConfig | None, config: NeoXConfig, w
         raise CheckpointError("\n".join(problems))
 
 
-def check_layout(start: Start, record: RunRecord, layout: Mapping[str, int], values: Values) -> None:
-    """Raise CheckpointError where the checkpoint's files are of another layout over ranks than this run."""
+def check_layout(start: Start, record: RunRecord | None, layout: Mapping[str, int], values: Values) -> None:
+    """Raise CheckpointError where the checkpoint's files do not fit this run's division of weights and optimizer states."""
+    assert start.folder is not None
     if not start.loads_optimizer:
+        require_whole_weights(start.folder)
         return
-    before, now = (effective(config)["pipe_parallel_size"] for config in (record.config, values))
-    if bool(before) != bool(now):
-        raise CheckpointError(
-            f"{start.folder} was written with pipe_parallel_size {before}, and this run has {now}: 0 has optimizer states of its "
-            f"own. Set pipe_parallel_size to {before}, or load the weights alone with no_load_optim: true."
+    if record is None:
+        return
+    if found := layout_differences(record, layout, values):
+        if has_zero_3_files(start.folder):
+            remedy = "Change them back: with ZeRO stage 3 the weights cannot be loaded alone."
+        else:
+            remedy = "Change them back, or load the weights alone with no_load_optim: true."
+        old, new = (
+            ", ".join(f"{LAYOUT_KEYS.get(each.field, each.field)} {written(getattr(each, side))}" for each in found)
+            for side in ("before", "now")
         )
-    if record.layout != layout:
-        old, new = (", ".join(f"{axis} {sizes[axis]}" for axis in layout) for sizes in (record.layout, layout))
         raise CheckpointError(
-            f"{start.folder} holds an optimizer's state that is divided over ranks by {old}, and this run has {new}. "
-            "Use as many ranks and the same sizes, or load the weights alone with no_load_optim: true."
+            f"{start.folder} holds an optimizer's state that is divided by {old}, and this run has {new}. {remedy}"
         )
+
+
+LAYOUT_KEYS = {
+    "data_parallel_size": "data_parallel_size (ranks / model_parallel_size / pipe_parallel_size)",
+    "padded_vocab_size": "padded_vocab_size (from make_vocab_size_divisible_by)",
+}
+"""Sizes in a message with the keys that they come from."""
+
+
+def layout_differences(record: RunRecord, layout: Mapping[str, int], values: Values) -> list[Difference]:
+    """Return what differs, of everything that decides which part of the optimizer's state is in which file.
+
+    ZeRO stages 0, 1 and 2 write the same files. A size that the record of an older version lacks is not compared.
+    """
+    before, now = effective(record.config), effective(values)
+    pairs = {"pipe_parallel_size": (before["pipe_parallel_size"], now["pipe_parallel_size"])}
+    if all(pairs["pipe_parallel_size"]) or not any(pairs["pipe_parallel_size"]):  # 0 and 1 are one size and two kinds of files
+        pairs = {}
+    pairs |= {name: (record.layout[name], size) for name, size in layout.items() if name in record.layout and name not in pairs}
+    stages = (before["zero_stage"], now["zero_stage"])
+    if 3 in stages:
+        pairs["zero_optimization.stage"] = stages
+    if stages == (3, 3):
+        name = "sub_group_size"  # of the parameters that ZeRO stage 3 updates together
+        pairs[f"zero_optimization.{name}"] = (before["zero_optimization"].get(name), now["zero_optimization"].get(name))
+    if min(before["pipe_parallel_size"], now["pipe_parallel_size"]) > 1:
+        pairs["pipe_partition_method"] = (before["pipe_partition_method"], now["pipe_partition_method"])
+    return [Difference(name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
 
 
 def line(difference: Difference, stored: StoredConfig, config: NeoXConfig) -> str:

@@ -11,7 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from neox_code.checkpoint.layout import MERGED_CONFIG, RUN_RECORD, WHOLE_MODEL_NAME, layer_files, model_files
+from neox_code.checkpoint.layout import (
+    MERGED_CONFIG,
+    RUN_RECORD,
+    WHOLE_MODEL_NAME,
+    layer_files,
+    model_files,
+    require_whole_weights,
+)
 from neox_code.checkpoint.merge_ranks import fit_vocabulary, merge, our_name, part_of
 from neox_code.checkpoint.serialization import load_file
 from neox_code.config.model import ModelConfig
@@ -86,6 +93,7 @@ def read_weights(folder: Path, model: ModelConfig) -> dict[str, torch.Tensor]:
         return merge_layers(folder, parts, model)
     models = model_files(folder)
     if not models:
+        require_whole_weights(folder)
         raise CheckpointError(
             f"{folder} holds neither layer_*-model_*-model_states.pt nor mp_rank_*_model_states.pt. Check the path."
         )

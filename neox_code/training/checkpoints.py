@@ -115,7 +115,7 @@ def open_checkpoints(
 
     Raises CheckpointError or ConfigError where the run cannot begin (see `checkpoint.resume`).
     """
-    start, record, changes = run_on_rank_zero(lambda: find_run(config, tokenizer, sizes, grid))
+    start, record, changes = run_on_rank_zero(lambda: find_run(config, tokenizer, sizes, padded_vocab_size, grid))
     return Checkpoints(
         config,
         sizes,
@@ -129,13 +129,16 @@ def open_checkpoints(
     )
 
 
-def find_run(config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, grid: ParallelGrid) -> tuple[Start, RunRecord, list[str]]:
+def find_run(
+    config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, padded_vocab_size: int, grid: ParallelGrid
+) -> tuple[Start, RunRecord, list[str]]:
     """Return where the run begins, the record that its checkpoints will have, and the changes since. Called on rank 0."""
     training = config.training
     layout = {
         "pipe_parallel_size": grid.pipeline_size,
         "model_parallel_size": grid.tensor_size,
         "data_parallel_size": grid.data_size,
+        "padded_vocab_size": padded_vocab_size,
     }
     values = {**config.values(), "train_batch_size": sizes.train_batch_size}
     start = find_start(training, layout, values)

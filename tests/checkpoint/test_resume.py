@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from distributed_runs import losses_of, run_ranks, train
 from neox_code.checkpoint.layout import TRAINING_LOCK, find_checkpoint, layer_file, step_name
 from neox_code.checkpoint.record import RunRecord, read_record, write_record
 from neox_code.checkpoint.resume import Start, check_layout, find_start, start_request
+from neox_code.checkpoint.weights import read_weights
 from neox_code.config.fields import FIELDS
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.resume_rules import FIELDS_BY_EFFECT, MODEL, ORDER, SCHEDULE, differences
@@ -213,7 +216,7 @@ def test_an_optimizers_state_of_another_layout_is_refused_with_both_layouts(tmp_
     step(tmp_path, 2)
     start = begin(load=tmp_path, save=tmp_path)
     check_layout(start, start.record, LAYOUT, VALUES)
-    with pytest.raises(CheckpointError, match=rf"{axis} 1,? .*this run has .*{axis} 2.*no_load_optim: true"):
+    with pytest.raises(CheckpointError, match=rf"{axis} .*1, and this run has {axis} .*2\..*no_load_optim: true"):
         check_layout(start, start.record, LAYOUT | {axis: 2}, VALUES)
     check_layout(replace(start, loads_optimizer=False), start.record, LAYOUT | {axis: 2}, VALUES)
 
@@ -222,10 +225,26 @@ def test_an_optimizers_state_of_another_layout_is_refused_with_both_layouts(tmp_
 def test_an_optimizers_state_of_a_pipeline_is_refused_for_a_plain_model(tmp_path, before, now):
     record = RunRecord({"iteration": 2}, "run", None, VALUES | {"pipe_parallel_size": before}, {}, {}, {}, LAYOUT)
     start = Start(tmp_path, record)
-    with pytest.raises(
-        CheckpointError, match=rf"pipe_parallel_size {before}, and this run has {now}.*pipe_parallel_size to {before}"
-    ):
+    with pytest.raises(CheckpointError, match=rf"pipe_parallel_size {before}, and this run has pipe_parallel_size {now}\."):
         check_layout(start, record, LAYOUT, VALUES | {"pipe_parallel_size": now})
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "sentence"),
+    [
+        ({"zero_stage": 0}, {"zero_stage": 2}, None),
+        ({"zero_stage": 1}, {"zero_stage": 3}, "zero_optimization.stage 1, and this run has zero_optimization.stage 3"),
+        ({"zero_stage": 3}, {"zero_stage": 3, "zero_optimization": {"sub_group_size": 9}}, "sub_group_size null, and .* 9"),
+        ({"pipe_parallel_size": 2}, {"pipe_parallel_size": 2, "pipe_partition_method": "uniform"}, "mlp.*, and .* uniform"),
+        ({}, {"pipe_partition_method": "uniform"}, None),
+    ],
+)
+def test_what_decides_on_the_files_of_the_optimizer_is_compared(tmp_path, before, now, sentence):
+    record = RunRecord({"iteration": 2}, "run", None, VALUES | before, {}, {}, {}, LAYOUT)
+    start = Start(step(tmp_path, 2), record)
+    expected = pytest.raises(CheckpointError, match=f"{sentence}.*no_load_optim: true") if sentence else nullcontext()
+    with expected:
+        check_layout(start, record, LAYOUT, VALUES | now)
 
 
 @pytest.mark.parametrize(
@@ -378,6 +397,27 @@ def test_another_optimizer_needs_no_load_optim(job, save):
     other = {"train_iters": 5, "optimizer": {"type": "SGD", "params": {"lr": 0.003, "momentum": 0.9}}}
     assert "optimizer_type (sgd with momentum, " in refused(job, save, **RUN | other)
     assert len(losses_of(1, job(**RUN | other, no_load_optim=True), save, load=str(save))) == 1
+
+
+def test_another_padded_vocabulary_needs_no_load_optim(job, save):
+    other = RUN | {"train_iters": 5, "make_vocab_size_divisible_by": 1024}
+    message = refused(job, save, **other)
+    assert "padded_vocab_size (from make_vocab_size_divisible_by) 640, and this run has" in message
+    assert len(losses_of(1, job(**other, no_load_optim=True), save, load=str(save))) == 1
+
+
+def test_zero_stage_3_resumes_from_its_own_checkpoint_alone(job, save, tmp_path):
+    zero_3 = RUN | {"train_micro_batch_size_per_gpu": 4, "zero_optimization": {"stage": 3}}
+    losses = losses_of(2, job(**zero_3), tmp_path / "zero_3")
+    shutil.rmtree(tmp_path / "zero_3" / "global_step4")
+    for changed, reason in [({"zero_optimization": {"stage": 1}}, "stage 3, and .* 1"), ({"no_load_optim": True}, "loaded alone")]:
+        assert re.search(reason, refused(job, tmp_path / "zero_3", 2, **zero_3 | changed))
+    with pytest.raises(CheckpointError, match="cannot be loaded alone"):
+        read_weights(tmp_path / "zero_3" / "global_step2")
+    assert losses_of(2, job(**zero_3), tmp_path / "zero_3", load=str(tmp_path / "zero_3")) == losses
+    assert "zero_optimization.stage 1, and this run has" in refused(
+        job, save, **RUN | {"train_iters": 5, "zero_optimization": {"stage": 3}}
+    )
 
 
 def test_changes_of_schedule_and_order_are_reported_and_the_place_is_kept_in_tokens(job, save, tmp_path):
