@@ -210,7 +210,7 @@ class MainJob:
         without = [split for split in SPLITS if not self.sampled_languages(split)]
         if without:
             log.info("too few tokens for a sample of %d: %s", config.model.sample_length, ", ".join(without))
-        self.run(launch_command("neox_code.commands.train", self.config_words, config))
+        self.run(launch_command("neox_code.commands.train", self.config_words, config), config.parallelism.stop_timeout_seconds)
         return Done((find_checkpoint(self.output),))
 
     def settings(self) -> dict[str, Any]:
@@ -308,9 +308,12 @@ class MainJob:
         """A command that needs no ranks, on this machine."""
         self.run([sys.executable, "-m", f"neox_code.commands.{command}", *self.config_words, *options])
 
-    def run(self, command: Sequence[str]) -> None:
-        """Raises SystemExit with the command's status where it is not 0; the command has said why."""
-        status = run(command, launch_environment(self.configuration()) | mark_of(self.output))
+    def run(self, command: Sequence[str], stop_timeout: float | None = None) -> None:
+        """Run a command; raise SystemExit with its status, EXIT_RESUME for a stopped training, unless it is 0.
+
+        `stop_timeout` (seconds) is set for a training: see `supervise.run`.
+        """
+        status = run(command, launch_environment(self.configuration()) | mark_of(self.output), stop_timeout)
         if status != 0:
             raise SystemExit(status)
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,9 @@ import pytest
 import yaml
 from real_code import MODULES, real_file
 
+from neox_code.checkpoint.layout import find_checkpoint
 from neox_code.corpus.shards import SPLITS, iter_documents
+from neox_code.errors import EXIT_RESUME
 
 DEEPY = Path(__file__).parents[2] / "deepy.py"
 
@@ -123,6 +126,20 @@ def processes_of(output: Path) -> list[str]:
         if str(output).encode() in command + environment:
             found.append(command.replace(b"\0", b" ").decode())
     return found
+
+
+def test_a_signal_in_training_saves_and_ends_with_the_status_of_a_resume(tmp_path: Path) -> None:
+    place = place_with(tmp_path, MODULES)
+    stopped = subprocess.Popen(place.words, cwd=place.folder, env=place.environment, stderr=subprocess.PIPE)
+    wait_for(place.output / "latest", stopped)
+    stopped.send_signal(signal.SIGTERM)
+    _, printed = stopped.communicate(timeout=100)
+    assert stopped.returncode == EXIT_RESUME, printed.decode()
+    assert b"Rerun the same command to resume" in printed
+    reached = find_checkpoint(place.output).name.removeprefix("global_step")
+    resumed = place.run()
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"training from iteration {reached} to 30" in resumed.stderr
 
 
 def test_nothing_goes_on_running_after_a_kill(story: Story) -> None:
