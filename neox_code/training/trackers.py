@@ -72,16 +72,24 @@ class TensorBoardTracker:
 
 
 class WandbTracker:
-    """A Weights & Biases run; the key is in WANDB_API_KEY or where `wandb login` puts it, and is written nowhere."""
+    """A Weights & Biases run; the key is in WANDB_API_KEY or where `wandb login` puts it, and is written nowhere.
 
-    def __init__(self, config: NeoXConfig):
+    Its id is the end of the run's name, which a checkpoint keeps: a resume continues the same run. Ids have up to 64 characters.
+    """
+
+    def __init__(self, config: NeoXConfig, run: str):
         try:
             import wandb
         except ImportError:
             raise ConfigError("use_wandb is true, but the package wandb is missing. Run: pip install -e '.[wandb]'") from None
         training = config.training
         self.run = wandb.init(
-            project=training.wandb_project, group=training.wandb_group, name=training.wandb_run_name, entity=training.wandb_team
+            project=training.wandb_project,
+            group=training.wandb_group,
+            name=training.wandb_run_name,
+            entity=training.wandb_team,
+            id=run[-64:],
+            resume="allow",
         )
 
     def log(self, iteration: int, scalars: Mapping[str, float]) -> None:
@@ -157,7 +165,7 @@ def build_trackers(config: NeoXConfig, run: str, begin: int) -> list[Tracker]:
         folder = training.tensorboard_dir
         trackers.append(Tolerant(f"tensorboard_dir {folder}", lambda: TensorBoardTracker(folder, run, begin)))
     if training.use_wandb and has_wandb_login():
-        trackers.append(Tolerant("the run at Weights & Biases", lambda: WandbTracker(config)))
+        trackers.append(Tolerant("the run at Weights & Biases", lambda: WandbTracker(config, run)))
     elif training.use_wandb:
         log.warning("use_wandb: no login (WANDB_API_KEY or `wandb login`); training continues without Weights & Biases")
     return trackers

@@ -1,6 +1,7 @@
 """Failing trackers end no run; the key of Weights & Biases reaches the rank by environment, and nothing written or started."""
 
 import os
+import re
 import secrets
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from neox_code.checkpoint.record import read_record
 from neox_code.config.neox import NeoXConfig
 from neox_code.files import read_json_lines
 from neox_code.training.trackers import JsonLinesTracker, Tolerant, build_trackers, has_wandb_login
@@ -100,10 +102,16 @@ def test_the_key_of_weights_and_biases_is_written_printed_and_handed_on_nowhere(
     assert len(list(read_json_lines(folder / "save" / "metrics.jsonl"))) >= 2
     assert (folder / "save" / "global_step2" / "configs" / "merged.yml").exists()
     assert list((folder / "logs").iterdir())
+    name = read_record(folder / "save" / "global_step2").run
     if find_spec("wandb") is None:
         assert '"has_key": true' in (folder / "wandb.log").read_text()
     else:
         assert list((folder / "wandb").glob("offline-run-*/*.wandb"))
+    words = ["train", str(file), "--set", "train_iters=3", "--set", "load=save"]
+    assert run(folder, key, *words)[0] == 0
+    if find_spec("wandb") is None:
+        begun = re.findall(r'"id": "([^"]+)", "resume": "allow"', (folder / "wandb.log").read_text())
+        assert begun == [name, name]
 
 
 def test_the_key_of_weights_and_biases_is_not_in_a_dry_run(job, folder, key):
