@@ -69,6 +69,7 @@ RANGES: dict[str, ValueRange] = {
     "checkpoint_num_layers": AT_LEAST_ONE,
     "distributed_timeout_seconds": ValueRange(1, YEAR),
     "hang_timeout_seconds": ValueRange(0, YEAR),
+    "stop_timeout_seconds": ValueRange(0, YEAR, open_low=True),
     "global_num_gpus": RANKS,
     **dict.fromkeys(("model_parallel_size", "num_gpus"), ValueRange(1, 1024)),
     "num_nodes": ValueRange(1, 10_000),

@@ -226,6 +226,9 @@ IPV6 = r"[0-9a-fA-F.]*:[0-9a-fA-F:.]*(?:%\w+)?"
 HOST = re.compile(rf"(?:\w[\w.-]*@)?(?:\w(?:[\w.-]*[\w.])?|{IPV6}|\[{IPV6}\])", re.ASCII)
 """A host's name, or an IPv4 or IPv6 address; the latter with or without brackets."""
 
+MOST_SLOTS = 1024
+"""As of num_gpus."""
+
 HOST_FORMS = "A host is a name or an address, USER@ before it where ssh needs that; ports belong in ~/.ssh/config. One line each."
 
 
@@ -245,6 +248,10 @@ def parse_hostfile(text: str, name: str = "hostfile") -> dict[str, int]:
         if match is None:
             raise LaunchError(f"{name}:{number} ({content}) is not `HOST slots=N`. Write the line in that form.")
         host = match[1]
+        if len(match[2]) > len(str(MOST_SLOTS)) or int(match[2]) > MOST_SLOTS:
+            raise LaunchError(
+                f"{name}:{number} ({content}) has more than {MOST_SLOTS:,} slots, the most of a host. Write the number of its GPUs."
+            )
         if not HOST.fullmatch(host) or not is_address(address_of(host)):
             raise LaunchError(f"{name}:{number} ({host}) is no host. {HOST_FORMS}")
         machine = address_of(host).casefold().rstrip(".")

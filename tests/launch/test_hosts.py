@@ -207,6 +207,8 @@ def test_hosts_with_users_arrive_as_they_are_written(tmp_path):
         ("node0\n", "hosts:1 (node0) is not `HOST slots=N`."),
         ("node0 slots=2\nnode1 slots=0\n", "hosts:2 (node1 slots=0) is not `HOST slots=N`."),
         ("node0 slots=2\nnode0 slots=2\n", "hosts:2 names node0 a second time"),
+        ("node0 slots=1025\n", "hosts:1 (node0 slots=1025) has more than 1,024 slots"),
+        (f"node0 slots={'9' * 5000}\n", "hosts:1 (node0 slots=999"),
         ("# nothing\n", "hosts names no host."),
     ],
 )
