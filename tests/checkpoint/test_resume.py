@@ -413,7 +413,7 @@ def test_zero_stage_3_resumes_from_its_own_checkpoint_alone(job, save, tmp_path)
     for changed, reason in [({"zero_optimization": {"stage": 1}}, "stage 3, and .* 1"), ({"no_load_optim": True}, "loaded alone")]:
         assert re.search(reason, refused(job, tmp_path / "zero_3", 2, **zero_3 | changed))
     with pytest.raises(CheckpointError, match="cannot be loaded alone"):
-        read_weights(tmp_path / "zero_3" / "global_step2")
+        read_weights(tmp_path / "zero_3" / "global_step2", NeoXConfig.load([job(**zero_3)]).model)
     assert losses_of(2, job(**zero_3), tmp_path / "zero_3", load=str(tmp_path / "zero_3")) == losses
     assert "zero_optimization.stage 1, and this run has" in refused(
         job, save, **RUN | {"train_iters": 5, "zero_optimization": {"stage": 3}}
