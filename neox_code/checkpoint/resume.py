@@ -264,7 +264,7 @@ def check_layout(start: Start, record: RunRecord | None, layout: Mapping[str, in
         else:
             remedy = "Change them back, or load the weights alone with no_load_optim: true."
         old, new = (
-            ", ".join(f"{LAYOUT_KEYS.get(each.field, each.field)} {written(getattr(each, side))}" for each in found)
+            ", ".join(f"{LAYOUT_KEYS.get(each.field, each.field)} {format_value(getattr(each, side))}" for each in found)
             for side in ("before", "now")
         )
         raise CheckpointError(
