@@ -3,7 +3,7 @@
     ./deepy.py quickstart                                           # the Python library and packages of this machine
     ./deepy.py quickstart --source ~/projects --source linux.tar.xz --output checkpoints/mine
 
-Rerun the same command to resume: finished stages are skipped. `--fresh` starts over.
+Rerun the same command to resume: finished steps are skipped. `--fresh` starts over.
 """
 
 import sys
@@ -22,8 +22,8 @@ from neox_code.corpus.sources.find import LOCAL
 from neox_code.errors import run_command
 from neox_code.installation import LAUNCHER, PACKAGED_CONFIGS
 from neox_code.quickstart.main_job import MainJob
-from neox_code.quickstart.report import duration, verdict, warnings
-from neox_code.quickstart.stages import Record, claimed, run_stages
+from neox_code.quickstart.report import compare_with_gzip, format_duration, format_warnings
+from neox_code.quickstart.steps import Record, claim_folder, run_steps
 
 DEFAULT_OUTPUT = Path("checkpoints/quickstart")
 
@@ -31,10 +31,10 @@ DEFAULT_OUTPUT = Path("checkpoints/quickstart")
 def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     job = MainJob(arguments.output, tuple(arguments.source or [LOCAL]), config_path(arguments.config))
-    stages = job.stages()
-    with report_figures(arguments.json) as figures, claimed(job.output, arguments.fresh):
-        job.configuration()
-        records = run_stages(stages, job.output)
+    steps = job.steps()
+    with report_figures(arguments.json) as figures, claim_folder(job.output, arguments.fresh):
+        job.write_configuration()
+        records = run_steps(steps, job.output)
         print_results(job, records)
         figures |= job_figures(job)
     return 0
@@ -59,7 +59,7 @@ def parser() -> Parser:
 
 def job_figures(job: MainJob) -> dict[str, Any]:
     """Return the figures of the report for JSON."""
-    findings = job.findings()
+    findings = job.collect_findings()
     return {
         "report": job.report_file,
         "files": findings.corpus.kept_files,
@@ -69,31 +69,31 @@ def job_figures(job: MainJob) -> dict[str, Any]:
         "metrics": findings.metrics[-1] if findings.metrics else None,
         "heldout": findings.heldout and findings.heldout.to_json(),
         "seconds": findings.seconds,
-        "warnings": list(warnings(findings)),
+        "warnings": list(format_warnings(findings)),
         "next_commands": findings.next_commands,
     }
 
 
 def print_results(job: MainJob, records: Sequence[Record]) -> None:
-    """Print the figures of the finished stages and the commands to continue with."""
+    """Print the figures of the finished steps and the commands to continue with."""
     console = Console(highlight=False)
     print_corpus_table(console, load_summary(job.corpus))
-    console.print(stage_table(records))
-    heldout = job.heldout()
+    console.print(make_time_table(records))
+    heldout = job.read_heldout()
     for row in heldout.languages if heldout else ():
-        console.print(f"{row.language}: {row.bits_per_byte('model'):.3f} bits per byte on held-out files, {verdict(row)}")
-    for warning in warnings(job.findings()):
+        console.print(f"{row.language}: {row.bits_per_byte('model'):.3f} bits per byte on held-out files, {compare_with_gzip(row)}")
+    for warning in format_warnings(job.collect_findings()):
         console.print(f"warning: {warning}", soft_wrap=True)
     console.print(f"\nreport: {job.report_file}\n\nnext:", soft_wrap=True)
-    for purpose, command in job.next_commands().items():
+    for purpose, command in job.make_next_commands().items():
         console.print(f"  # {purpose}\n  {command}", soft_wrap=True, markup=False)
 
 
-def stage_table(records: Sequence[Record]) -> Table:
-    table = Table("stage", show_footer=True)
-    table.add_column("time", justify="right", footer=duration(sum(record.seconds for record in records)))
+def make_time_table(records: Sequence[Record]) -> Table:
+    table = Table("step", show_footer=True)
+    table.add_column("time", justify="right", footer=format_duration(sum(record.seconds for record in records)))
     for record in records:
-        table.add_row(record.stage, duration(record.seconds))
+        table.add_row(record.stage, format_duration(record.seconds))
     return table
 
 

@@ -1,17 +1,17 @@
-"""The main job in seven stages, from source code on this machine to a report: corpus, vocabulary, tokens, training, judging,
+"""The main job in seven steps, from source code on this machine to a report: corpus, vocabulary, tokens, training, evaluation,
 completion, report.
 
     job = MainJob(Path("checkpoints/quickstart"), ("local",), Path("configs/quickstart.yml"))
-    with claimed(job.output) as folder:
-        records = run_stages(job.stages(), folder)
+    with claim_folder(job.output) as folder:
+        records = run_steps(job.steps(), folder)
 
-Each stage calls what the tools and scripts call. The stages that need torch run as processes of their own. What OUTPUT has then:
+Each step calls the functions of the tools and commands. The steps that need torch run as processes of their own. OUTPUT then has:
 
-    configs/paths.yml               where everything is, to be merged with the configuration
-    corpus/  vocabulary/  tokens/   as the tools leave them
+    configs/paths.yml               all paths, to be merged with the configuration
+    corpus/  vocabulary/  tokens/   in the format of the tools
     latest  global_stepN/           checkpoints; beside them configs/, metrics.jsonl, tensorboard/, data_cache/
     eval_results_N.json             bits per byte on held-out files
-    prompts.txt  completions.jsonl  beginnings of held-out files, and how the model goes on
+    prompts.txt  completions.jsonl  first lines of held-out files, and the model's completions
     report.html
 """
 
@@ -43,9 +43,9 @@ from neox_code.launch.hosts import visible_gpus
 from neox_code.launch.supervise import run
 from neox_code.logs import get_logger, progress
 from neox_code.machine import cpu_computes_bf16
-from neox_code.quickstart.prompts import beginnings
 from neox_code.quickstart.report import Findings, write_report
-from neox_code.quickstart.stages import Done, Stage, mark_of, read_records, remove
+from neox_code.quickstart.sample_prompts import sample_prompts
+from neox_code.quickstart.steps import FinishedStep, Step, make_folder_variable, read_records, remove_path
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.train_bpe import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE, sample_documents, train_bpe
 from neox_code.training.trackers import read_metrics
@@ -56,19 +56,19 @@ MAX_CORPUS_BYTES = 64_000_000
 SHARES = (90, 5, 5)
 VOCAB_SIZE = 8192
 VOCABULARY_BYTES = 16_000_000
-"""Training documents that the vocabulary is learnt from: more changes few of its entries."""
+"""Size of the sample of training documents for the vocabulary; a larger one changes few entries."""
 
 LANGUAGE_EXPONENT = 0.3
-"""A language's share of a training step goes with its bytes to this power, so that a rare one is learnt as well
+"""A language's share of the training samples is proportional to its bytes to this power, so that rare languages are learned
 (Conneau et al. 2020, XLM-R)."""
 
 COMPLETED_LANGUAGES = 3
 PROMPTS_PER_LANGUAGE = 2
 PROMPT_END = "\x1e"
-"""ASCII's record separator, between the prompts."""
+"""ASCII record separator, between prompts."""
 
 TRAINING_LEAVES = ("latest", f"{STEP_PREFIX}*", "metrics.jsonl", "tensorboard", "data_cache", "eval_results_*.json")
-"""What a training would go on from, and what was found out about it."""
+"""Files that a training would resume from, and its results."""
 
 PATHS_FILE = "paths.yml"
 
@@ -80,32 +80,33 @@ class MainJob:
     """`local`, folders, git repositories, archives."""
 
     config_file: Path
-    """Model, training and generation, without any path."""
+    """Model, training and generation, without paths."""
 
     @cached_property
     def config(self) -> NeoXConfig:
-        """The configuration without the paths. Raises ConfigError."""
+        """The configuration without the paths. Raise ConfigError if it is invalid."""
         return NeoXConfig.load([self.config_file])
 
-    def stages(self) -> list[Stage]:
-        trained_on = inputs_of(self.config, ("model", "parallelism", "optimizer", "data", "training"))
-        judged_by = {key: trained_on.pop(key) for key in list(trained_on) if key.startswith("heldout")}
-        corpus = {"sources": source_inputs(self.sources), "seed": self.seed, "max_bytes": MAX_CORPUS_BYTES, "shares": SHARES}
+    def steps(self) -> list[Step]:
+        """Return the seven steps with their inputs."""
+        training_inputs = collect_inputs(self.config, ("model", "parallelism", "optimizer", "data", "training"))
+        evaluation_inputs = {key: training_inputs.pop(key) for key in list(training_inputs) if key.startswith("heldout")}
+        corpus = {"sources": describe_sources(self.sources), "seed": self.seed, "max_bytes": MAX_CORPUS_BYTES, "shares": SHARES}
         return [
-            Stage("corpus", corpus, self.build_corpus, lambda: remove(self.corpus)),
-            Stage("vocabulary", {"vocab_size": VOCAB_SIZE, "sample_bytes": VOCABULARY_BYTES}, self.learn_vocabulary),
-            Stage("tokens", {}, self.write_tokens),
-            Stage("training", trained_on, self.train, self.clear_training, self.going_on_training),
-            Stage("judging", judged_by, self.judge),
-            Stage("completion", inputs_of(self.config, ("generation",)), self.complete),
-            Stage("report", {}, self.report),
+            Step("corpus", corpus, self.build_corpus, lambda: remove_path(self.corpus)),
+            Step("vocabulary", {"vocab_size": VOCAB_SIZE, "sample_bytes": VOCABULARY_BYTES}, self.train_vocabulary),
+            Step("tokens", {}, self.write_tokens),
+            Step("training", training_inputs, self.train, self.clear_training, self.describe_training_resume),
+            Step("evaluation", evaluation_inputs, self.evaluate),
+            Step("completion", collect_inputs(self.config, ("generation",)), self.complete),
+            Step("report", {}, self.report),
         ]
 
     @property
     def seed(self) -> int:
         return self.config.training.seed
 
-    # ---- where things are
+    # ---- paths
 
     @property
     def corpus(self) -> Path:
@@ -128,19 +129,19 @@ class MainJob:
         return self.output / "configs" / PATHS_FILE
 
     def token_file(self, split: str, language: str | None = None) -> Path:
-        """Without .bin and .idx; training's are divided by language."""
+        """Return a token file's path without .bin or .idx; those of the training split are one per language."""
         return self.output / "tokens" / token_file_name(split, language)
 
-    def tokenizer(self) -> GPT2Tokenizer:
+    def load_tokenizer(self) -> GPT2Tokenizer:
         return GPT2Tokenizer.from_files(self.vocabulary / VOCAB_FILE, self.vocabulary / MERGE_FILE)
 
-    def configuration(self) -> NeoXConfig:
-        """The whole configuration, for which the file with the paths is written. Raises ConfigError."""
-        weights = self.language_weights()
+    def write_configuration(self) -> NeoXConfig:
+        """Write the file with the paths, and return the whole configuration. Raise ConfigError if it is invalid."""
+        weights = self.compute_language_weights()
         paths = {
             "vocab_file": str(self.vocabulary / VOCAB_FILE),
             "merge_file": str(self.vocabulary / MERGE_FILE),
-            **{f"{split}_data_paths": [str(self.token_file(split))] for split in SPLITS[1:] if self.sampled_languages(split)},
+            **{f"{split}_data_paths": [str(self.token_file(split))] for split in SPLITS[1:] if self.find_sampled_languages(split)},
             "train_data_paths": [str(self.token_file("train", language)) for language in weights],
             "train_data_weights": list(weights.values()),
             "save": str(self.output),
@@ -148,14 +149,14 @@ class MainJob:
             "tensorboard_dir": str(self.tensorboard),
             "heldout_path": str(self.corpus),
         }
-        text = "# Where things are, seen from the folder in which the quickstart ran.\n" + yaml.safe_dump(paths, sort_keys=False)
+        text = "# Paths, relative to the folder in which the quickstart ran.\n" + yaml.safe_dump(paths, sort_keys=False)
         write_text(self.paths_file, text)
-        config = NeoXConfig.load([self.config_file, self.paths_file], self.settings())
+        config = NeoXConfig.load([self.config_file, self.paths_file], self.make_overrides())
         config.require_training()
         return config
 
-    def sampled_languages(self, split: str) -> dict[str, int]:
-        """Bytes of the languages in the token files of a split that training can read samples of, as far as they are written."""
+    def find_sampled_languages(self, split: str) -> dict[str, int]:
+        """Return language -> bytes of a split for languages with enough tokens for a sample; empty until the tokens are written."""
         counts = self.output / "tokens" / TOKENS_FILE
         if not counts.exists():
             return {}
@@ -166,24 +167,25 @@ class MainJob:
             return {}
         return {language: count["bytes"] for language, count in languages.items() if split != "train" or tokens[language] > needed}
 
-    def language_weights(self) -> dict[str | None, float]:
-        """Each language's share of the samples, not normalized. Raises DataError where there is no sample in any."""
+    def compute_language_weights(self) -> dict[str | None, float]:
+        """Return each language's share of the samples, not normalized. Raise DataError if no language has enough tokens for one."""
         if not (self.output / "tokens" / TOKENS_FILE).exists():
             return {None: 1.0}
-        sizes = self.sampled_languages("train")
+        sizes = self.find_sampled_languages("train")
         if not sizes:
             raise DataError(
                 f"no language has the {self.config.model.sample_length + 1:,} tokens of a training sample. Add sources by --source."
             )
         return {language: round(size**LANGUAGE_EXPONENT, 3) for language, size in sizes.items()}
 
-    # ---- the stages
+    # ---- the steps
 
-    def build_corpus(self) -> Done:
+    def build_corpus(self) -> FinishedStep:
         summary = build_corpus(self.sources, self.corpus, RECIPE, seed=self.seed, max_bytes=MAX_CORPUS_BYTES, shares=SHARES)
-        return Done((self.corpus / SUMMARY_FILE,), {"files": summary.kept_files, "bytes": summary.kept_bytes})
+        return FinishedStep((self.corpus / SUMMARY_FILE,), {"files": summary.kept_files, "bytes": summary.kept_bytes})
 
-    def learn_vocabulary(self) -> Done:
+    def train_vocabulary(self) -> FinishedStep:
+        """Train the vocabulary on a sample of the training documents."""
         documents = sample_documents(iter_documents(self.corpus, "train"), max_bytes=VOCABULARY_BYTES, seed=self.seed)
         total = min(VOCABULARY_BYTES, sum(kept_bytes(self.corpus, "train").values()))
         with progress("vocabulary", total=total, unit="B") as advance:
@@ -195,98 +197,99 @@ class MainJob:
 
             tokenizer = train_bpe(texts(), VOCAB_SIZE, self.vocabulary)
         files = tuple(self.vocabulary / name for name in (VOCAB_FILE, MERGE_FILE, TOKENIZER_FILE))
-        return Done(files, {"vocab_size": tokenizer.vocab_size})
+        return FinishedStep(files, {"vocab_size": tokenizer.vocab_size})
 
-    def write_tokens(self) -> Done:
+    def write_tokens(self) -> FinishedStep:
         folder = self.output / "tokens"
-        splits = tokenize_corpus(self.corpus, folder, self.tokenizer(), by_language=["train"]).splits
+        splits = tokenize_corpus(self.corpus, folder, self.load_tokenizer(), by_language=["train"]).splits
         tokens = {split: sum(count.tokens for count in languages.values()) for split, languages in splits.items()}
-        return Done((folder / TOKENS_FILE, *sorted(folder.glob("*_text_document.*"))), tokens)
+        return FinishedStep((folder / TOKENS_FILE, *sorted(folder.glob("*_text_document.*"))), tokens)
 
-    def train(self) -> Done:
-        config = self.configuration()
-        if self.settings():
-            log.info("this CPU has no bf16 instructions and would be several times slower with it: training in fp32")
-        without = [split for split in SPLITS if not self.sampled_languages(split)]
+    def train(self) -> FinishedStep:
+        config = self.write_configuration()
+        if self.make_overrides():
+            log.info("this CPU has no bf16 instructions, and bf16 would be several times slower: training in fp32")
+        without = [split for split in SPLITS if not self.find_sampled_languages(split)]
         if without:
             log.info("too few tokens for a sample of %d: %s", config.model.sample_length, ", ".join(without))
         self.run(launch_command("neox_code.commands.train", self.config_words, config), config.parallelism.stop_timeout_seconds)
-        return Done((find_checkpoint(self.output),))
+        return FinishedStep((find_checkpoint(self.output),))
 
-    def settings(self) -> dict[str, Any]:
+    def make_overrides(self) -> dict[str, Any]:
         """Return overrides for this machine: fp32 instead of bf16 on a CPU without bf16 instructions."""
         is_emulated = self.config.model.precision == "bfloat16" and not visible_gpus() and not cpu_computes_bf16()
         return {"precision": "fp32"} if is_emulated else {}
 
     def clear_training(self) -> None:
         for path in [path for pattern in TRAINING_LEAVES for path in self.output.glob(pattern)]:
-            remove(path)
+            remove_path(path)
 
-    def going_on_training(self) -> str:
+    def describe_training_resume(self) -> str:
         if not latest_file(self.output).exists():
-            return "begins again, as there was no checkpoint yet"
-        return f"goes on after iteration {self.trained_iterations():,}"
+            return "starts over, as there is no checkpoint yet"
+        return f"resumes after iteration {self.trained_iterations():,}"
 
     def trained_iterations(self) -> int:
-        """The latest checkpoint's iteration. Raises CheckpointError where there is none."""
+        """Return the latest checkpoint's iteration. Raise CheckpointError if there is none."""
         return int(find_checkpoint(self.output).name.removeprefix(STEP_PREFIX))
 
-    def judge(self) -> Done:
+    def evaluate(self) -> FinishedStep:
         if not load_summary(self.corpus).judged_languages():
-            log.info("no language is evaluated: none has held-out files, or there is too little of it")
-            return Done(())
+            log.info("no language is evaluated: none has held-out files, or there are too few")
+            return FinishedStep(())
         self.run_command("evaluate")
-        return Done((self.output / f"eval_results_{self.trained_iterations()}.json",))
+        return FinishedStep((self.output / f"eval_results_{self.trained_iterations()}.json",))
 
-    def complete(self) -> Done:
+    def complete(self) -> FinishedStep:
+        """Sample prompts from the held-out files, and let the model complete them."""
         context = self.config.model.max_position_embeddings
         longest = max(context - self.config.generation.maximum_tokens, context // 2)
-        tokenizer = self.tokenizer()
+        tokenizer = self.load_tokenizer()
 
         def is_prompt(text: str) -> bool:
             return PROMPT_END not in text and len(tokenizer.encode(text)) <= longest
 
         languages = load_summary(self.corpus).judged_languages()[:COMPLETED_LANGUAGES]
-        prompts = beginnings(self.corpus, "test", languages, is_prompt, per_language=PROMPTS_PER_LANGUAGE, seed=self.seed)
+        prompts = sample_prompts(self.corpus, "test", languages, is_prompt, per_language=PROMPTS_PER_LANGUAGE, seed=self.seed)
         if not prompts:
-            log.info("no held-out file has a beginning to complete")
-            return Done(())
+            log.info("no held-out file is long enough to be completed")
+            return FinishedStep(())
         prompt_file, completions = self.output / "prompts.txt", self.output / "completions.jsonl"
         write_text(prompt_file, PROMPT_END.join(prompt.text for prompt in prompts))
         self.run_command("generate", "-i", str(prompt_file), "-o", str(completions), "--set", r'prompt_end="\x1e"')
         sources = [{"language": prompt.language, "file": f"{prompt.repository}/{prompt.path}"} for prompt in prompts]
-        return Done((completions,), {"sources": sources})
+        return FinishedStep((completions,), {"sources": sources})
 
-    def heldout(self) -> HeldoutResult | None:
-        """What judging found; None where it had no files, or has not ended."""
-        judged = read_records(self.stages(), self.output).get("judging")
-        return load_heldout(self.output / judged.products[0]) if judged and judged.products else None
+    def read_heldout(self) -> HeldoutResult | None:
+        """Return the result of the evaluation; None if it had no files or is not finished."""
+        evaluated = read_records(self.steps(), self.output).get("evaluation")
+        return load_heldout(self.output / evaluated.products[0]) if evaluated and evaluated.products else None
 
-    def report(self) -> Done:
+    def report(self) -> FinishedStep:
         with progress("report", total=1, unit=" page") as advance:
-            write_report(self.findings(), self.report_file)
+            write_report(self.collect_findings(), self.report_file)
             advance(1)
-        return Done((self.report_file,))
+        return FinishedStep((self.report_file,))
 
-    def findings(self) -> Findings:
-        """Return what the finished stages found."""
-        records = read_records(self.stages()[:-1], self.output)
-        completed = records["completion"]
-        rows = [row for product in completed.products for row in read_json_lines(self.output / product)]
+    def collect_findings(self) -> Findings:
+        """Return the results of the finished steps."""
+        records = read_records(self.steps()[:-1], self.output)
+        completion = records["completion"]
+        rows = [row for product in completion.products for row in read_json_lines(self.output / product)]
         return Findings(
-            config=self.configuration(),
+            config=self.write_configuration(),
             corpus=load_summary(self.corpus),
             vocab_size=records["vocabulary"].facts["vocab_size"],
             train_tokens=records["tokens"].facts["train"],
             metrics=read_metrics(self.output / "metrics.jsonl"),
-            heldout=self.heldout(),
-            completions=[source | row for source, row in zip(completed.facts.get("sources", ()), rows, strict=True)],
-            seconds={stage: record.seconds for stage, record in records.items()},
-            next_commands=self.next_commands(),
+            heldout=self.read_heldout(),
+            completions=[source | row for source, row in zip(completion.facts.get("sources", ()), rows, strict=True)],
+            seconds={step: record.seconds for step, record in records.items()},
+            next_commands=self.make_next_commands(),
         )
 
-    def next_commands(self) -> dict[str, str]:
-        """Return what one may want to do with the model and the command for it, for the folder in which the quickstart ran."""
+    def make_next_commands(self) -> dict[str, str]:
+        """Return purpose -> command line for the trained model, to be run in the folder in which the quickstart ran."""
         launcher = LAUNCHER if CHECKOUT in (None, Path.cwd()) else str(CHECKOUT / "deepy.py")
         config = str(self.paths_file.with_name(MERGED_CONFIG))
         samples = ["--set", "text_gen_type=unconditional", "-o", "samples.jsonl"]
@@ -302,10 +305,11 @@ class MainJob:
 
     @property
     def config_words(self) -> list[str]:
-        return [str(self.config_file), str(self.paths_file), *(f"--set={key}={value}" for key, value in self.settings().items())]
+        overrides = [f"--set={key}={value}" for key, value in self.make_overrides().items()]
+        return [str(self.config_file), str(self.paths_file), *overrides]
 
     def run_command(self, command: str, *options: str) -> None:
-        """A command that needs no ranks, on this machine."""
+        """Run a command that needs no ranks on this machine."""
         self.run([sys.executable, "-m", f"neox_code.commands.{command}", *self.config_words, *options])
 
     def run(self, command: Sequence[str], stop_timeout: float | None = None) -> None:
@@ -313,23 +317,23 @@ class MainJob:
 
         `stop_timeout` (seconds) is set for a training: see `supervise.run`.
         """
-        status = run(command, launch_environment(self.configuration()) | mark_of(self.output), stop_timeout)
+        status = run(command, launch_environment(self.write_configuration()) | make_folder_variable(self.output), stop_timeout)
         if status != 0:
             raise SystemExit(status)
 
 
-def inputs_of(config: NeoXConfig, sections: Sequence[str]) -> dict[str, Any]:
-    """The values that some sections were given, by key."""
+def collect_inputs(config: NeoXConfig, sections: Sequence[str]) -> dict[str, Any]:
+    """Return key -> value of the sections' keys that the configuration sets."""
     return {
         key: value for key, value in config.values().items() if FIELDS[key].section in sections and config.origins[key] != DEFAULT
     }
 
 
-def source_inputs(sources: Sequence[str]) -> list[Any]:
-    """What the sources are, without looking through them: folders by name, archives by size and time, too."""
-    return [source if source == LOCAL else path_inputs(Path(source).expanduser()) for source in sources]
+def describe_sources(sources: Sequence[str]) -> list[Any]:
+    """Return a description of the sources that changes with them: the name of a folder; name, size and time of an archive."""
+    return [source if source == LOCAL else describe_path(Path(source).expanduser()) for source in sources]
 
 
-def path_inputs(path: Path) -> list[Any]:
+def describe_path(path: Path) -> list[Any]:
     status = path.stat() if path.is_file() else None
     return [str(path.resolve()), *((status.st_size, status.st_mtime_ns) if status else ())]

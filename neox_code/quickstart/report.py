@@ -1,8 +1,8 @@
-"""The report page: one file of HTML with its styles and drawings inside, that needs no network and no script.
+"""The report page: one HTML file with its styles and drawings, which needs no network and no script.
 
     write_report(findings, "report.html")
 
-Everything that comes from source files is escaped: their names and texts are anybody's.
+Everything that comes from source files is escaped, as their names and texts may contain markup.
 """
 
 import os
@@ -33,7 +33,7 @@ from neox_code.processes.workers import available_cores
 
 TEMPLATE = "report.html"
 
-JUDGES = {
+METHODS = {
     "model": "model",
     "gzip_alone": "gzip -9, each file alone",
     "gzip_joined": "gzip -9, files joined",
@@ -41,49 +41,49 @@ JUDGES = {
     "xz_joined": "xz -9, files joined",
     "unigram": "unigram entropy of the tokens",
 }
-"""What bits per byte are of, in the order of the page."""
+"""Methods whose bits per byte are compared, in the order of the page."""
 
-DRAWN = tuple(judge for judge in JUDGES if judge != "unigram")
+DRAWN_METHODS = tuple(method for method in METHODS if method != "unigram")
 
 PACKAGES = ("neox-code", "torch", "deepspeed", "megatron-core", "tokenizers", "numpy")
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What the stages found."""
+    """Results of the steps."""
 
     config: NeoXConfig
     corpus: CorpusSummary
     vocab_size: int
     train_tokens: int
-    """In the corpus."""
+    """Number of tokens of the training split."""
 
     metrics: Sequence[Mapping[str, float]]
     """Rows of metrics.jsonl."""
 
     heldout: HeldoutResult | None
-    """None where no language has held-out files."""
+    """None if no language has held-out files."""
 
     completions: Sequence[Mapping[str, Any]]
     """Rows of completions.jsonl, each with its `language` and `file`."""
 
     seconds: Mapping[str, float]
-    """By stage."""
+    """Duration of each step."""
 
     next_commands: Mapping[str, str]
     """Purpose -> command line."""
 
 
 def write_report(findings: Findings, path: str | os.PathLike[str]) -> None:
-    write_text(path, render(findings))
+    write_text(path, render_report(findings))
 
 
-def render(findings: Findings) -> str:
-    """The page's HTML."""
+def render_report(findings: Findings) -> str:
+    """Return the page's HTML."""
     environment = make_page_environment(__package__)
-    environment.filters |= {"name": format_name, "size": format_size, "duration": duration}
+    environment.filters |= {"name": format_name, "size": format_size, "duration": format_duration}
     corpus = summarize_languages(findings.corpus)
-    judged = findings.heldout.languages if findings.heldout else ()
+    evaluated = findings.heldout.languages if findings.heldout else ()
     return environment.get_template(TEMPLATE).render(
         summary=findings.corpus,
         languages=corpus,
@@ -91,17 +91,17 @@ def render(findings: Findings) -> str:
         reasons=list_drop_reasons(corpus),
         nothing=Amount(),
         notes=format_corpus_notes(findings.corpus),
-        losses=make_line_chart({name: losses(findings.metrics, key) for name, key in LOSSES.items()}),
-        last_losses={name: points[-1][1] for name, key in LOSSES.items() if (points := losses(findings.metrics, key))},
+        losses=make_line_chart({name: collect_losses(findings.metrics, key) for name, key in LOSSES.items()}),
+        last_losses={name: points[-1][1] for name, key in LOSSES.items() if (points := collect_losses(findings.metrics, key))},
         heldout=findings.heldout,
-        judges=JUDGES,
-        drawn=DRAWN,
-        widest=max((row.bits_per_byte(judge) for row in judged for judge in DRAWN), default=1.0),
-        verdict=verdict,
-        warnings=warnings(findings),
+        methods=METHODS,
+        drawn=DRAWN_METHODS,
+        widest=max((row.bits_per_byte(method) for row in evaluated for method in DRAWN_METHODS), default=1.0),
+        compare_with_gzip=compare_with_gzip,
+        warnings=format_warnings(findings),
         completions=findings.completions,
         next_commands=findings.next_commands,
-        facts=facts(findings),
+        facts=collect_facts(findings),
         seconds=findings.seconds,
     )
 
@@ -109,10 +109,10 @@ def render(findings: Findings) -> str:
 LOSSES = {"training": "train/lm_loss", "validation": "validation/lm_loss"}
 
 
-def losses(metrics: Sequence[Mapping[str, float]], key: str) -> list[Point]:
+def collect_losses(metrics: Sequence[Mapping[str, float]], key: str) -> list[Point]:
     """Return (iteration, loss) of the rows that have a loss.
 
-    The last row of training is the mean of the steps since the row before. It is left out where they are fewer than half of a whole
+    The last row of training is the mean of the steps since the previous row. It is left out if these are fewer than half of an
     interval: a mean of so few steps is no point of a curve of means.
     """
     points = [(row["iteration"], row[key]) for row in metrics if key in row]
@@ -122,19 +122,19 @@ def losses(metrics: Sequence[Mapping[str, float]], key: str) -> list[Point]:
     return points
 
 
-def verdict(language: LanguageResult) -> str:
-    """How the model compares with gzip on each file."""
+def compare_with_gzip(language: LanguageResult) -> str:
+    """Return how many bits the model needs compared with gzip on each file."""
     ratio = language.bits["model"] / language.bits["gzip_alone"]
     return f"{abs(1 - ratio):.0%} {'less' if ratio < 1 else 'more'} than gzip\u00a0-9"
 
 
-def warnings(findings: Findings) -> list[str]:
+def format_warnings(findings: Findings) -> list[str]:
     """Return a sentence for each language in which the model is no better than the unigram entropy of its own tokens.
 
-    A code that knows only how frequent each token is reaches that entropy; a model that does not beat it has seen too few steps.
+    A code that uses only the frequencies of tokens reaches that entropy; a model that is not better has trained too few steps.
     """
     steps = next((int(row["iteration"]) for row in reversed(findings.metrics) if "train/lm_loss" in row), 0)
-    training = f"{steps:,} steps in {duration(findings.seconds.get('training', 0))} were too few"
+    training = f"{steps:,} steps in {format_duration(findings.seconds.get('training', 0))} were too few"
     return [
         f"{row.language}: the model needs {row.bits_per_byte('model'):.3f} bits per byte and the frequencies of its tokens alone "
         f"{row.bits_per_byte('unigram'):.3f}. {training}: train longer (train_seconds in the configuration), or again on a less "
@@ -144,8 +144,8 @@ def warnings(findings: Findings) -> list[str]:
     ]
 
 
-def facts(findings: Findings) -> dict[str, str]:
-    """What the run was: model, amounts, versions, machine."""
+def collect_facts(findings: Findings) -> dict[str, str]:
+    """Return the facts of the run: model, amounts, versions, machine."""
     config = findings.config
     model, training = config.model, config.training
     padded = padded_vocab_size(findings.vocab_size, model.make_vocab_size_divisible_by, config.parallelism.model_parallel_size)
@@ -157,24 +157,24 @@ def facts(findings: Findings) -> dict[str, str]:
         "context": f"{model.max_position_embeddings:,} tokens",
         "vocabulary": f"{findings.vocab_size:,} entries, byte-level BPE",
         "training tokens": f"{last.get('train/consumed_tokens', 0):,} read, of {findings.train_tokens:,} in the corpus",
-        "optimizer steps": f"{last.get('iteration', 0):,} in {duration(findings.seconds.get('training', 0))}",
+        "optimizer steps": f"{last.get('iteration', 0):,} in {format_duration(findings.seconds.get('training', 0))}",
         "speed": f"{speeds[len(speeds) // 2]:,.0f} tokens/s (median)" if speeds else "-",
         "seed": str(training.seed),
-        "machine": f"{processor()}, {available_cores()} cores, {memory_gib():.0f} GiB",
+        "machine": f"{read_processor_name()}, {available_cores()} cores, {read_memory_gib():.0f} GiB",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "versions": ", ".join(f"{package} {found}" for package in PACKAGES if (found := installed(package))),
+        "versions": ", ".join(f"{package} {found}" for package in PACKAGES if (found := find_version(package))),
     }
 
 
-def installed(package: str) -> str | None:
+def find_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
         return None
 
 
-def processor() -> str:
-    """The processor's name, as Linux has it."""
+def read_processor_name() -> str:
+    """Return the processor's name from /proc/cpuinfo, else its architecture."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -183,13 +183,14 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def memory_gib() -> float:
+def read_memory_gib() -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
-def duration(seconds: float) -> str:
-    """
-    >>> duration(4.2), duration(154.0), duration(59.97), duration(119.7)
+def format_duration(seconds: float) -> str:
+    """Return a duration in seconds, or in minutes and seconds.
+
+    >>> format_duration(4.2), format_duration(154.0), format_duration(59.97), format_duration(119.7)
     ('4.2 s', '2 min 34 s', '1 min 0 s', '2 min 0 s')
     """
     minutes, rest = divmod(round(seconds), 60)

@@ -145,9 +145,9 @@ def test_nothing_goes_on_running_after_a_kill(story: Story) -> None:
 
 def test_the_next_run_says_what_it_resumes_and_completes(story: Story) -> None:
     assert story.second.returncode == 0, story.second.stderr
-    assert "1/7 corpus | done before" in story.second.stderr
-    assert "3/7 tokens | done before" in story.second.stderr
-    went_on = re.search(r"4/7 training \| was interrupted: goes on after iteration (\d+)", story.second.stderr)
+    assert "1/7 corpus | skipped: finished before" in story.second.stderr
+    assert "3/7 tokens | skipped: finished before" in story.second.stderr
+    went_on = re.search(r"4/7 training \| was interrupted: resumes after iteration (\d+)", story.second.stderr)
     assert f"global_step{went_on[1]}" in story.checkpoints_at_kill
     assert f"training from iteration {went_on[1]} to 30" in story.second.stderr
 
@@ -206,7 +206,7 @@ def test_a_third_run_skips_every_stage_within_three_seconds(story: Story) -> Non
     third = story.place.run()
     assert time.monotonic() - begin < 3 * slowness()
     assert third.returncode == 0, third.stderr
-    assert third.stderr.count("done before") == third.stderr.count("skipped") == 7
+    assert third.stderr.count("finished before") == third.stderr.count("skipped") == 7
     assert story.second.stdout.endswith(third.stdout)
     assert "report: output/report.html" in third.stdout
 
@@ -252,7 +252,7 @@ def test_fresh_refuses_to_delete_what_is_not_its_own(tmp_path: Path) -> None:
     (place.output / "latest").write_text("global_step1000")
     done = place.run("--fresh")
     assert done.returncode == 2
-    assert "holds other things" in done.stderr
+    assert "has other contents" in done.stderr
     assert [path.name for path in place.output.iterdir()] == ["latest"]
 
 

@@ -1,4 +1,4 @@
-"""Fixtures: what is logged, and a small corpus on disk."""
+"""Fixtures: the logged messages, and a small corpus on disk."""
 
 import hashlib
 import logging
@@ -12,8 +12,8 @@ from neox_code.logs import get_logger
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """The messages logged so far; emptied by `said.clear()`."""
+def messages(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """Yield a list of the messages logged so far."""
     get_logger("tests")
     root = logging.getLogger("neox_code")
     messages: list[str] = []

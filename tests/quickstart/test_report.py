@@ -1,4 +1,4 @@
-"""The report page holds the figures, and nothing of a source file acts in it."""
+"""The report page has the figures, and source files in it are plain text."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,15 +12,15 @@ from neox_code.corpus.duplicates.exact import ExactDuplicates
 from neox_code.corpus.pipeline.index import LEFT_ASIDE
 from neox_code.corpus.shards import KEPT, CorpusSummary, Count
 from neox_code.evaluation.heldout_result import HeldoutResult, LanguageResult
-from neox_code.quickstart.report import Findings, losses, render, write_report
+from neox_code.quickstart.report import Findings, collect_losses, render_report, write_report
 
 HOSTILE = '</span></pre><script>alert("&amp;")</script>\n\tif a < b && c: # {{ 7 * 7 }}\n'
 
 VOID = ("meta", "line", "circle", "polyline", "link", "br")
 
 
-class Page(HTMLParser):
-    """The page's tables (rows of cell texts), preformatted texts, tags and attributes; fails where tags do not match."""
+class ReportPage(HTMLParser):
+    """The page's tables (rows of cell texts), preformatted texts, tags and attributes; fails if tags do not match."""
 
     def __init__(self, html: str):
         super().__init__(convert_charrefs=True)
@@ -105,23 +105,23 @@ def findings(tmp_path: Path) -> Findings:
     )
 
 
-def test_source_code_and_names_are_text_and_nothing_else(findings: Findings) -> None:
-    page = Page(render(findings))
+def test_source_code_and_names_are_escaped(findings: Findings) -> None:
+    page = ReportPage(render_report(findings))
     assert "script" not in page.tags and "i" in page.tags
     assert page.pres == [HOSTILE + "return <x>\n", "./deepy.py generate merged.yml"]
     assert "a/<i>.py" in page.text and "<b>local</b>" in page.text
 
 
-def test_the_page_needs_nothing_from_elsewhere(findings: Findings) -> None:
-    html = render(findings)
-    page = Page(html)
+def test_the_page_loads_nothing_from_elsewhere(findings: Findings) -> None:
+    html = render_report(findings)
+    page = ReportPage(html)
     assert not {"script", "link", "img", "iframe", "object"}.intersection(page.tags)
     assert not {"src", "href", "onload", "onclick"}.intersection(name for name, _ in page.attributes)
     assert "url(" not in html and "@import" not in html and "http" not in html
 
 
-def test_the_corpus_table_says_what_became_of_every_file(findings: Findings) -> None:
-    page = Page(render(findings))
+def test_the_corpus_table_counts_every_file(findings: Findings) -> None:
+    page = ReportPage(render_report(findings))
     heading, *_ = page.tables[0]
     python = dict(zip(heading, page.row(0, "Python"), strict=True))
     assert python["found"] == "1,33712.7 MB"
@@ -131,24 +131,24 @@ def test_the_corpus_table_says_what_became_of_every_file(findings: Findings) -> 
     assert dict(zip(heading, page.row(0, "C"), strict=True))[LEFT_ASIDE] == "1199.0 kB"
 
 
-def test_bits_per_byte_stand_beside_the_compressors(findings: Findings) -> None:
-    page = Page(render(findings))
+def test_bits_per_byte_of_model_and_compressors_are_shown(findings: Findings) -> None:
+    page = ReportPage(render_report(findings))
     assert page.row(1, "Python")[1:] == ["4", "1.0 kB", "3.000", "4.000", "3.500", "4.200", "3.300", "5.000", "1024.0"]
     assert "25% less than gzip" in page.text
-    assert "Trained on without held-out figures: C." in page.text
+    assert "Languages without held-out files: C." in page.text
 
 
 def test_a_model_worse_than_its_token_frequencies_has_a_warning(findings: Findings) -> None:
-    assert "Warning" not in Page(render(findings)).text
+    assert "Warning" not in ReportPage(render_report(findings)).text
     bits = {**findings.heldout.languages[0].bits, "model": 5100.0}
     worse = replace(findings, heldout=replace(findings.heldout, languages=(replace(findings.heldout.languages[0], bits=bits),)))
-    text = Page(render(worse)).text
+    text = ReportPage(render_report(worse)).text
     assert "Warning. Python: the model needs 5.100 bits per byte and the frequencies of its tokens alone 5.000." in text
     assert "20 steps in 2 min 30 s were too few" in text
 
 
-def test_times_and_sizes_of_the_run_are_on_the_page(findings: Findings) -> None:
-    page = Page(render(findings))
+def test_times_and_sizes_of_the_run_are_shown(findings: Findings) -> None:
+    page = ReportPage(render_report(findings))
     assert page.row(2, "training") == ["training", "2 min 30 s"]
     assert "20 in 2 min 30 s" in page.text
     assert "40,960 read, of 5,000,000 in the corpus" in page.text
@@ -156,22 +156,22 @@ def test_times_and_sizes_of_the_run_are_on_the_page(findings: Findings) -> None:
 
 
 def test_losses_are_drawn(findings: Findings) -> None:
-    page = Page(render(findings))
+    page = ReportPage(render_report(findings))
     lines = [value for name, value in page.attributes if name == "points"]
     assert [len(points.split()) for points in lines] == [2, 1]
     assert page.tags.count("circle") == 1
 
 
 @pytest.mark.parametrize(("last", "drawn"), [(1302, 1300), (1324, 1300), (1325, 1325), (1350, 1350)])
-def test_a_mean_of_few_steps_is_no_point_of_the_training_curve(last: int, drawn: int) -> None:
+def test_the_training_curve_omits_a_mean_of_few_steps(last: int, drawn: int) -> None:
     metrics = [{"iteration": iteration, "train/lm_loss": 3.0} for iteration in (1250, 1300, last)]
-    assert losses(metrics, "train/lm_loss")[-1][0] == drawn
-    assert losses([{"iteration": 1250, "validation/lm_loss": 4.0}] * 3, "validation/lm_loss") == [(1250, 4.0)] * 3
+    assert collect_losses(metrics, "train/lm_loss")[-1][0] == drawn
+    assert collect_losses([{"iteration": 1250, "validation/lm_loss": 4.0}] * 3, "validation/lm_loss") == [(1250, 4.0)] * 3
 
 
-def test_a_page_without_held_out_files_says_so(findings: Findings, tmp_path: Path) -> None:
+def test_a_page_reports_missing_held_out_files(findings: Findings, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write_report(replace(findings, heldout=None, completions=[]), path)
-    page = Page(path.read_text())
+    page = ReportPage(path.read_text())
     assert "No language is evaluated: none has held-out files" in page.text
     assert page.pres == ["./deepy.py generate merged.yml"]
