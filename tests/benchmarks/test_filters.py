@@ -21,16 +21,14 @@ def rates(test_data):
     return rates_of(test_data)
 
 
-def test_prompts_and_solutions_are_found_as_by_the_substring_rule_and_as_well_in_notebooks(rates):
+def test_prompts_functions_and_bodies_are_found_as_by_the_substring_rule_and_as_well_in_notebooks(rates):
+    compared = 0
     for (benchmark, form, copy), (ours, by_substring) in rates.items():
-        if form in ("prompt", "docstring", "code") and copy in VERBATIM:
-            # CRUXEval: but `def f(a, b): return {**a, **b}`, which without punctuation is any function of two arguments
-            assert ours >= by_substring - (0.002 if benchmark == "CRUXEval" else 0), (benchmark, form, copy)
+        if form in ("prompt", "docstring", "code", "solution") and copy in VERBATIM:
+            assert ours >= by_substring, (benchmark, form, copy)
             assert ours >= 0.998
-
-
-def test_bodies_alone_are_found_but_for_expressions_that_anyone_writes(rates):
-    assert {ours for (_, form, copy), (ours, _) in rates.items() if form == "solution" and copy in VERBATIM if ours < 0.95} == set()
+            compared += 1
+    assert compared >= 4 * 14
 
 
 def test_tests_alone_and_reformatted_copies_are_found(rates):
@@ -44,13 +42,14 @@ def test_tests_alone_and_reformatted_copies_are_found(rates):
     assert {copy for _, _, copy in rates} == set(COPIES)
 
 
-def test_short_functions_of_everyday_are_no_alarm_where_the_substring_rule_has_many(test_data):
+def test_everyday_lines_are_found_only_where_they_are_the_whole_body_of_a_task(test_data):
     everyday = [
-        "def add(x, y):\n    return x + y\n",
-        "def size(string):\n    return len(string)\n",
-        "def join(strings):\n    return ''.join(strings)\n",
-        "const size = (string) => {\n  return string.length;\n}\n",
-        "def square(n):\n    return n**2\n",
+        "def add(x, y, z):\n    return x + y + z\n",
+        "def later(x, year):\n    return x + year\n",
+        "def add(x, y): return x + y\n",
+        "const size = (strings) => { return string.length; }\n",
+        "def square(n):\n    return n**2 - 1\n",
+        "total = n*(n+1)/2\n",
         "for i in range(n):\n    for j in range(i + 1, n):\n        print(i, j)\n",
         "def swap(a, b):\n    return b, a\n",
         "import os\nimport re\nimport sys\nimport json\nimport math\nfrom typing import List, Dict, Tuple, Optional, Any\n",
@@ -61,6 +60,8 @@ def test_short_functions_of_everyday_are_no_alarm_where_the_substring_rule_has_m
     alarms = false_alarms(everyday, substrings(known_tasks(test_data)))
     assert alarms["benchmarks"] == 0 and alarms["secrets"] == 0
     assert alarms["benchmarks by the substring rule"] >= 4
+    whole_bodies = ["def f(x, y):\n\treturn x + y", "int f(int x, int y) {\r\n  return x + y;\r\n}\r\n", "return string.length;"]
+    assert false_alarms(whole_bodies, set())["benchmarks"] == 3
 
 
 def test_without_published_benchmarks_the_part_is_refused(monkeypatch):

@@ -8,17 +8,17 @@ Escapes of JSON strings (`\\n`, `\\t`, `\\u00e9`) and entities of HTML are read 
 
 A text is found by any 13 of its words in a row that are distinctive: 7 have a letter, 3 of these have two characters or more, and
 at most one begins an import. A text without such a run (shorter, or mostly numbers) is found as a whole, by 32 words around its
-rarest. Never looked for is what anyone may write: a text of less than 4 words or of less than 13 characters in its different words
-(`return x + y`; FEWEST_WORDS and what follows it has the rule).
+rarest. A text of less than 4 words or of less than 13 characters in its different words (`return x + y`; FEWEST_WORDS and the
+constants after it define the rule) is found by its longest line, verbatim, where that is a whole line of the file.
 
-Of the known benchmarks the package holds the vocabulary and 64-bit hashes of runs, not the texts (known_benchmarks.npz).
+Of the known benchmarks the package holds the vocabulary, 64-bit hashes of runs and these short lines (known_benchmarks.npz).
 """
 
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +45,13 @@ LONGEST_WHOLE = 32
 COMMON_WORD, FEWEST_COMMON_WORDS = 50, 3
 """A text whose words are each in more texts that are looked for as a whole has at least so many with a letter, or it has nothing of
 its own: `assert f(90) == [81, 9]`."""
+
+FEWEST_WORDS_OF_LINE, FEWEST_CHARACTERS_OF_LINE = 3, 9
+"""Of a line that is looked for; characters without blanks."""
+LINE_END = r"(?=;?[ \t]*(?:[\r\n\"]|\\[rn]|$))"
+LINE_STARTS = ("\n", "\r", '"', r"\n", r"\r", r"\t")
+"""What may be before a line and its blanks, escapes of JSON strings included."""
+LONGEST_INDENTATION = 64
 
 LETTER = re.compile(rb"[^0-9_]")
 LOWER_CASE_WORDS = bytes(byte if chr(byte).isalnum() or chr(byte) == "_" or byte >= 128 else 32 for byte in range(256)).lower()
@@ -81,7 +88,10 @@ class Index:
     """The rarest word of such a text, its anchor -> words before it, words in all; of each text."""
     names: dict[int, str]
     """Hash of a run or of a whole text -> benchmark, the first of several."""
+    lines: dict[str, str]
+    """Line of a text that is too short for these -> benchmark, the first of several."""
 
+    @cached_property
     def kinds(self) -> dict[bytes, int]:
         """Word -> its kind."""
         kinds = dict.fromkeys(self.words, IN_RUN)
@@ -90,6 +100,52 @@ class Index:
             kinds[anchor] |= min(MOST_AROUND, *(before for before, _ in places)) << BEFORE
             kinds[anchor] |= min(MOST_AROUND, *(length - 1 - before for before, length in places)) << AFTER
         return kinds
+
+    @cached_property
+    def line_patterns(self) -> list[re.Pattern[str]]:
+        """Patterns of the lines with a common first word: a literal prefix makes the search fast."""
+        with_first_word: defaultdict[str, list[str]] = defaultdict(list)
+        for line in self.lines:
+            with_first_word[line.split(" ")[0]].append(re.escape(line).replace('"', r'\\?"'))
+        return [re.compile(f"(?:{'|'.join(some)}){LINE_END}") for some in with_first_word.values()]
+
+    def find_benchmark(self, text: str) -> str | None:
+        """Return the benchmark that a text overlaps with."""
+        words, names, places = words_of(text), self.names, self.places
+        # most words of most files are in no benchmark: only runs of those that are can be shared
+        kinds = bytes(map(self.kinds.get, words, repeat(0)))
+        in_runs = kinds.translate(IS_IN_RUN)
+        start = in_runs.find(ALL_IN_RUN)
+        while start >= 0:
+            hashed = hash_of(words[start : start + RUN])
+            if hashed in names:
+                return names[hashed]
+            start = in_runs.find(ALL_IN_RUN, start + 1)
+        in_whole = kinds.translate(IS_IN_WHOLE)
+        start = in_whole.find(ALL_IN_WHOLE)
+        while start >= 0:
+            end = in_whole.find(0, start)
+            end = len(words) if end < 0 else end
+            for anchor in range(start, end):
+                around = kinds[anchor]
+                if around > 3 and anchor - start >= around >> BEFORE & MOST_AROUND and end - 1 - anchor >= around >> AFTER:
+                    for before, length in places[words[anchor]]:
+                        first = anchor - before
+                        if start <= first and first + length <= end:
+                            hashed = hash_of(words[first : first + length])
+                            if hashed in names:
+                                return names[hashed]
+            start = in_whole.find(ALL_IN_WHOLE, end)
+        return self.find_line(text)
+
+    def find_line(self, text: str) -> str | None:
+        """Return the benchmark of a short line that is a whole line of the text."""
+        for pattern in self.line_patterns:
+            for found in pattern.finditer(text):
+                before = text[max(0, found.start() - LONGEST_INDENTATION) : found.start()].rstrip(" \t")
+                if not before or before.endswith(LINE_STARTS):
+                    return self.lines[found[0].replace(r"\"", '"')]
+        return None
 
 
 @dataclass(frozen=True)
@@ -106,33 +162,8 @@ class BenchmarkOverlap:
     name = "overlap with benchmarks"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        index, kinds_of = index_and_kinds(self.benchmarks, self.known)
-        words = words_of(file.text)
-        # most words of most files are in no benchmark: only runs of those that are can be shared
-        kinds = bytes(map(kinds_of.get, words, repeat(0)))
-        in_runs = kinds.translate(IS_IN_RUN)
-        start = in_runs.find(ALL_IN_RUN)
-        while start >= 0:
-            found = index.names.get(hash_of(words[start : start + RUN]))
-            if found is not None:
-                return f"overlaps with {found}"
-            start = in_runs.find(ALL_IN_RUN, start + 1)
-        in_whole = kinds.translate(IS_IN_WHOLE)
-        start = in_whole.find(ALL_IN_WHOLE)
-        while start >= 0:
-            end = in_whole.find(0, start)
-            end = len(words) if end < 0 else end
-            for anchor in range(start, end):
-                around = kinds[anchor]
-                if around > 3 and anchor - start >= around >> BEFORE & MOST_AROUND and end - 1 - anchor >= around >> AFTER:
-                    for before, length in index.places[words[anchor]]:
-                        first = anchor - before
-                        if start <= first and first + length <= end:
-                            found = index.names.get(hash_of(words[first : first + length]))
-                            if found is not None:
-                                return f"overlaps with {found}"
-            start = in_whole.find(ALL_IN_WHOLE, end)
-        return True
+        found = index_of_all(self.benchmarks, self.known).find_benchmark(file.text)
+        return True if found is None else f"overlaps with {found}"
 
 
 def words_of(text: str) -> list[bytes]:
@@ -177,9 +208,8 @@ def is_distinctive(run: Sequence[bytes]) -> bool:
 
 
 @cache
-def index_and_kinds(benchmarks: tuple[Benchmark, ...], known: bool) -> tuple[Index, dict[bytes, int]]:
-    index = merge(([load_known()] if known else []) + [index_of(benchmark) for benchmark in benchmarks])
-    return index, index.kinds()
+def index_of_all(benchmarks: tuple[Benchmark, ...], known: bool) -> Index:
+    return merge(([load_known()] if known else []) + [index_of(benchmark) for benchmark in benchmarks])
 
 
 def merge(indexes: Iterable[Index]) -> Index:
@@ -188,20 +218,27 @@ def merge(indexes: Iterable[Index]) -> Index:
     whole_words: set[bytes] = set()
     places: dict[bytes, tuple[tuple[int, int], ...]] = {}
     names: dict[int, str] = {}
+    lines: dict[str, str] = {}
     for index in indexes:
         words |= index.words
         whole_words |= index.whole_words
         names = index.names | names
+        lines = index.lines | lines
         for anchor, some in index.places.items():
             places[anchor] = tuple(sorted({*places.get(anchor, ()), *some}))
-    return Index(frozenset(words), frozenset(whole_words), places, names)
+    return Index(frozenset(words), frozenset(whole_words), places, names, lines)
 
 
 def index_of(benchmark: Benchmark) -> Index:
-    texts = [words_of(text) for text in texts_of(benchmark)]
-    runs = [distinctive_runs(text) for text in texts]
-    wholes = [text for text, some in zip(texts, runs, strict=True) if not some]
-    return make_index(benchmark.name, runs, wholes, count_texts(texts))
+    texts = list(texts_of(benchmark))
+    words = list(map(words_of, texts))
+    runs = list(map(distinctive_runs, words))
+    wholes = [(some, longest_line(text)) for text, some, own in zip(texts, words, runs, strict=True) if not own]
+    return make_index(benchmark.name, runs, wholes, count_texts(words))
+
+
+def longest_line(text: str) -> str:
+    return max((line.strip("; \t") for line in text.splitlines()), key=len, default="")
 
 
 def distinctive_runs(words: Sequence[bytes]) -> list[Sequence[bytes]]:
@@ -215,10 +252,13 @@ def count_texts(texts: Iterable[Sequence[bytes]]) -> Counter[bytes]:
 
 
 def make_index(
-    name: str, runs: Iterable[Iterable[Sequence[bytes]]], wholes: Sequence[Sequence[bytes]], num_texts: Mapping[bytes, int]
+    name: str,
+    runs: Iterable[Iterable[Sequence[bytes]]],
+    wholes: Iterable[tuple[Sequence[bytes], str]],
+    num_texts: Mapping[bytes, int],
 ) -> Index:
     """Return an index of runs, a list for each text, and of texts that are looked for as a whole, each by its word in the fewest
-    texts.
+    texts, or by its line if it is too short; a text with an empty line is then left out.
     """
     words: set[bytes] = set()
     names: dict[int, str] = {}
@@ -226,7 +266,10 @@ def make_index(
         for run in of_text:
             words.update(run)
             names[hash_of(run)] = name
-    texts = sorted({tuple(text) for text in wholes if is_long_enough(text)})
+    lines_of: defaultdict[tuple[bytes, ...], set[str]] = defaultdict(set)
+    for text, line in wholes:
+        lines_of[tuple(text)].add(line)
+    texts = sorted(filter(is_long_enough, lines_of))
     num_wholes = count_texts(texts)
     whole_words: set[bytes] = set()
     places: defaultdict[bytes, set[tuple[int, int]]] = defaultdict(set)
@@ -241,7 +284,10 @@ def make_index(
         places[text[anchor]].add((anchor - first, len(part)))
         whole_words.update(part)
         names.setdefault(hash_of(part), name)
-    return Index(frozenset(words), frozenset(whole_words), {anchor: tuple(sorted(some)) for anchor, some in places.items()}, names)
+        del lines_of[text]
+    lines = {line: name for some in lines_of.values() for line in some if is_line_long_enough(line)}
+    sorted_places = {anchor: tuple(sorted(some)) for anchor, some in places.items()}
+    return Index(frozenset(words), frozenset(whole_words), sorted_places, names, lines)
 
 
 def is_poor_anchor(word: bytes, num_wholes: int) -> bool:
@@ -251,6 +297,10 @@ def is_poor_anchor(word: bytes, num_wholes: int) -> bool:
 def is_long_enough(text: Sequence[bytes]) -> bool:
     characters, of_different = sum(map(len, text)), sum(map(len, set(text)))
     return len(text) >= FEWEST_WORDS and (of_different >= FEWEST_CHARACTERS or characters >= CHARACTERS_OF_FEW_WORDS)
+
+
+def is_line_long_enough(line: str) -> bool:
+    return len(words_of(line)) >= FEWEST_WORDS_OF_LINE and len("".join(line.split())) >= FEWEST_CHARACTERS_OF_LINE
 
 
 def texts_of(benchmark: Benchmark) -> Iterator[str]:
@@ -287,17 +337,19 @@ def load_known(path: Path = KNOWN) -> Index:
     """Inverse of save_known."""
     with np.load(path) as stored:
         words, whole_words = (stored[name].tobytes().split(b"\n") for name in ("words", "whole words"))
+        lines = orjson.loads(stored["lines"].tobytes())
         places: defaultdict[bytes, list[tuple[int, int]]] = defaultdict(list)
         for anchor, before, length in stored["places"].tolist():
             places[whole_words[anchor]].append((before, length))
-        benchmarks = [name for name in stored.files if name not in ("words", "whole words", "places")]
+        benchmarks = [name for name in stored.files if name not in ("words", "whole words", "places", "lines")]
         names = {hashed: name for name in benchmarks for hashed in stored[name].tolist()}
-    return Index(frozenset(words), frozenset(whole_words), {anchor: tuple(some) for anchor, some in places.items()}, names)
+    return Index(frozenset(words), frozenset(whole_words), {anchor: tuple(some) for anchor, some in places.items()}, names, lines)
 
 
 def save_known(index: Index, path: Path = KNOWN) -> None:
     """Write arrays: `words` and `whole words`, sorted, bytes with newlines between; `places`, uint16 (places, 3): index of the
-    anchor among the latter, words before it, words in all; and under the name of each benchmark its hashes, uint64, sorted.
+    anchor among the latter, words before it, words in all; `lines`, a JSON object in UTF-8; and under the name of each benchmark
+    its hashes, uint64, sorted.
     """
     hashes: defaultdict[str, list[int]] = defaultdict(list)
     for hashed, name in index.names.items():
@@ -305,6 +357,7 @@ def save_known(index: Index, path: Path = KNOWN) -> None:
     places = [(number, *place) for number, word in enumerate(sorted(index.whole_words)) for place in index.places.get(word, ())]
     arrays: dict[str, Any] = {name: np.array(sorted(some), dtype=np.uint64) for name, some in hashes.items()}
     arrays |= {"words": as_bytes(index.words), "whole words": as_bytes(index.whole_words)}
+    arrays["lines"] = np.frombuffer(orjson.dumps(index.lines, option=orjson.OPT_SORT_KEYS), dtype=np.uint8)
     np.savez_compressed(path, places=np.array(places, dtype=np.uint16), **arrays)
 
 

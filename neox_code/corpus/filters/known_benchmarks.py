@@ -28,7 +28,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neox_code.corpus.filters.benchmarks import Index, count_texts, distinctive_runs, hash_of, make_index, merge, words_of
+from neox_code.corpus.filters.benchmarks import (
+    Index,
+    count_texts,
+    distinctive_runs,
+    hash_of,
+    longest_line,
+    make_index,
+    merge,
+    words_of,
+)
 from neox_code.corpus.sources.compressed import open_expanded
 
 LANGUAGES_OF_PACK = ("cpp", "go", "java", "js", "rust")
@@ -114,16 +123,20 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 def known_index(data: Path) -> Index:
     tasks = list(known_tasks(data))
-    texts = [(task, words) for task in tasks for words in map(words_of, task.texts.values())]
-    runs = [distinctive_runs(words) for _, words in texts]
+    texts = [
+        (task, words_of(text), "" if form.startswith("test") else longest_line(text))
+        for task in tasks
+        for form, text in task.texts.items()
+    ]
+    runs = [distinctive_runs(words) for _, words, _ in texts]
     tasks_of: defaultdict[int, set[str]] = defaultdict(set)
     hashes = [[hash_of(run) for run in of_text] for of_text in runs]
-    for (task, _), hashes_of_text in zip(texts, hashes, strict=True):
+    for (task, _, _), hashes_of_text in zip(texts, hashes, strict=True):
         for hashed in hashes_of_text:
             tasks_of[hashed].add(task.task)
     runs_of: defaultdict[str, list[list[Sequence[bytes]]]] = defaultdict(list)
-    wholes_of: defaultdict[str, list[Sequence[bytes]]] = defaultdict(list)
-    for (task, words), of_text, hashes_of_text in zip(texts, runs, hashes, strict=True):
+    wholes_of: defaultdict[str, list[tuple[Sequence[bytes], str]]] = defaultdict(list)
+    for (task, words, line), of_text, hashes_of_text in zip(texts, runs, hashes, strict=True):
         own = [
             (hashed, run)
             for hashed, run in zip(hashes_of_text, of_text, strict=True)
@@ -132,8 +145,8 @@ def known_index(data: Path) -> Index:
         kept = own if task.benchmark in COMPLETE else winnow(own)
         runs_of[task.benchmark].append([run for _, run in kept])
         if not own:
-            wholes_of[task.benchmark].append(words)
-    num_texts = count_texts(words for _, words in texts)
+            wholes_of[task.benchmark].append((words, line))
+    num_texts = count_texts(words for _, words, _ in texts)
     return merge(make_index(name, runs_of[name], wholes_of[name], num_texts) for name in runs_of)
 
 
