@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
+from torch import nn
 
 from neox_code.benchmarks.contest import answer_rounds
 from neox_code.benchmarks.peer import peer_model
@@ -37,7 +38,8 @@ def our_decoder(model: ModelConfig, padded: int, device: torch.device) -> Decode
 
 
 def peer_decoder(model: ModelConfig, padded: int, device: torch.device) -> Decode:
-    peer = peer_model(model, padded, torch.bfloat16).to(device).eval()
+    peer = peer_model(model, padded, torch.bfloat16).eval()
+    nn.Module.to(peer, device)
     settings = {
         "do_sample": False,
         "min_new_tokens": NEW_TOKENS,

@@ -27,6 +27,9 @@ GATES = {"swiglu": "silu", "geglu": "gelu", "reglu": "relu", "glu": "sigmoid", "
 """Our activation -> transformers' name of its function."""
 
 
+SDPA: dict[str, Any] = {"attn_implementation": "sdpa"}
+
+
 def gpt_neox(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
     config = GPTNeoXConfig(
         **shared,
@@ -40,7 +43,7 @@ def gpt_neox(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
         attention_bias=model.use_bias_in_attn_linear,
         use_parallel_residual=model.gpt_j_residual,
         hidden_dropout=0.0,
-        attn_implementation="sdpa",
+        **SDPA,
     )
     return GPTNeoXForCausalLM(config)
 
@@ -58,7 +61,7 @@ def llama(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
         rms_norm_eps=model.rms_norm_epsilon,
         attention_bias=model.use_bias_in_attn_linear,
         mlp_bias=model.use_bias_in_mlp,
-        attn_implementation="sdpa",
+        **SDPA,
     )
     return LlamaForCausalLM(config)
 
@@ -73,7 +76,7 @@ def bloom(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
         hidden_dropout=0.0,
     )
     peer = BloomForCausalLM(config)
-    peer.transformer.word_embeddings_layernorm = nn.Identity()
+    peer.transformer.set_submodule("word_embeddings_layernorm", nn.Identity())
     return peer
 
 
@@ -148,7 +151,7 @@ def peer_model(model: ModelConfig, padded_vocab_size: int, dtype: torch.dtype) -
     }
     peer = PEERS[nearest].build(model, shared)
     frequencies = {name: buffer.clone() for name, buffer in peer.named_buffers() if name.endswith("inv_freq")}
-    peer = peer.to(dtype)
+    nn.Module.to(peer, dtype)
     for name, buffer in frequencies.items():
         peer.get_submodule(name.rpartition(".")[0]).register_buffer(name.rpartition(".")[2], buffer, persistent=False)
     return peer

@@ -55,6 +55,7 @@ def peer_step_with_masters(model: Peer) -> OptimizerStep:
         model(input_ids=tokens_BS[:, :-1], labels=tokens_BS[:, :-1], use_cache=False).loss.backward()
         with torch.no_grad():
             for master, parameter in zip(masters, model.parameters(), strict=True):
+                assert parameter.grad is not None
                 master.grad, parameter.grad = parameter.grad.float(), None
             optimizer.step()
             for master, parameter in zip(masters, model.parameters(), strict=True):
@@ -69,7 +70,8 @@ def peer_contestant(make_step: Callable[[Peer], OptimizerStep]) -> Callable[[Neo
         if device.type == "cpu":
             keep_freed_memory()
         padded = padded_vocab_size(VOCAB_SIZE, config.model.make_vocab_size_divisible_by, 1)
-        model = peer_model(config.model, padded, torch.bfloat16).to(device).train()
+        model = peer_model(config.model, padded, torch.bfloat16).train()
+        nn.Module.to(model, device)
         serve_rounds(make_step(model), config, device)
 
     return run

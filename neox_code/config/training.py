@@ -12,6 +12,12 @@ class TrainingConfig:
     """Seconds of training in all, restarts included. Training ends after `train_iters` steps or this time, whichever comes first,
     and the learning rate follows whichever is nearer to its end."""
 
+    @property
+    def num_steps(self) -> int:
+        """`train_iters`, which is set in every training (NeoXConfig.require_training)."""
+        assert self.train_iters is not None
+        return self.train_iters
+
     train_batch_size: int | None = None
     """Samples a step over all ranks: micro batch * accumulation steps * data-parallel ranks. Derived where missing."""
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.batch import Batch, collate
-from neox_code.data.megatron_datasets import Sample, build_datasets, padding_mark
+from neox_code.data.megatron_datasets import Sample, SampleDataset, build_datasets, padding_mark
 from neox_code.data.sampler import ConsecutiveSampler
 from neox_code.errors import DataError
 from neox_code.launch.stop_signals import ignore_group_signals
@@ -21,7 +21,7 @@ from neox_code.tokenizer.protocol import Tokenizer
 class Reader(Dataset):
     """A dataset whose DataErrors are values: a worker's exception would reach the main process with a stack trace in its text."""
 
-    def __init__(self, dataset: Dataset):
+    def __init__(self, dataset: SampleDataset):
         self.dataset = dataset
 
     def __getitems__(self, indices: list[int]) -> list[Sample] | DataError:
@@ -42,7 +42,7 @@ class BatchLoader:
     The middle stages of a pipeline read nothing, and have no workers.
     """
 
-    def __init__(self, dataset: Dataset, micro_batch_size: int, grid: ParallelGrid, num_workers: int, has_mask: bool = True):
+    def __init__(self, dataset: SampleDataset, micro_batch_size: int, grid: ParallelGrid, num_workers: int, has_mask: bool = True):
         self.dataset = dataset
         self.sampler = ConsecutiveSampler(len(dataset), micro_batch_size, grid.data_rank, grid.data_size)
         is_read = grid.pipeline_stage in (0, grid.pipeline_size - 1)
@@ -113,19 +113,19 @@ def build_loaders(config: NeoXConfig, sizes: BatchSizes, tokenizer: Tokenizer, g
     datasets = build_datasets(
         data,
         config.model.sample_length,
-        (training.train_iters * sizes.train_batch_size, evaluated, evaluated),
+        (training.num_steps * sizes.train_batch_size, evaluated, evaluated),
         tokenizer,
         training.seed,
         cache_folder(config),
     )
     has_mask = data.eod_mask_loss or padding_mark(tokenizer) >= 0
-    loaders = [
+    train, valid, test = (
         BatchLoader(dataset, sizes.micro_batch_size, grid, data.num_workers, has_mask) if dataset is not None else None
         for dataset in datasets
-    ]
-    if loaders[0] is None:
+    )
+    if train is None:
         raise DataError("there are no training documents. Check split, or name train_data_paths.")
-    return Loaders(*loaders)
+    return Loaders(train, valid, test)
 
 
 def cache_folder(config: NeoXConfig) -> Path | None:

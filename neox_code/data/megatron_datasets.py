@@ -15,12 +15,12 @@ tokens after the last of them are left out of this epoch, and are others in the 
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -99,6 +99,14 @@ class Share:
     num_tokens: int
 
 
+class SampleDataset(Protocol):
+    """Samples by their index; `extend` makes the length at least a number, where the order of samples allows it."""
+
+    def extend(self, num_samples: int) -> None: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Sample: ...
+
+
 def build_datasets(
     data: DataConfig,
     sequence_length: int,
@@ -106,7 +114,7 @@ def build_datasets(
     tokenizer: Tokenizer,
     seed: int,
     cache: IndexCache | str | Path | None,
-) -> tuple[Dataset | None, Dataset | None, Dataset | None]:
+) -> tuple[SampleDataset | None, SampleDataset | None, SampleDataset | None]:
     """Return training, validation and test samples; None where none are asked for or there are no documents.
 
     Their indices are kept in the folder `cache`, or in memory alone where it is None. Must be called on every rank. Raises
@@ -140,7 +148,8 @@ def build_datasets(
         datasets.append(build_split(data, split, shares, count, config, cache))
     if is_rank_zero():
         barrier()
-    return tuple(datasets)
+    train, valid, test = datasets
+    return train, valid, test
 
 
 def padding_mark(tokenizer: Tokenizer) -> int:
@@ -209,7 +218,7 @@ def build_split(
     num_samples: int,
     config: GPTDatasetConfig,
     cache: IndexCache,
-) -> Dataset | None:
+) -> SampleDataset | None:
     """Return the samples of one split from its shares and their weights; None where no share has a token."""
     shares = [(share, weight) for share, weight in shares if share.num_tokens]
     if not shares:
@@ -222,7 +231,8 @@ def build_split(
             counts = f"{len(share.documents):,} documents of {share.prefix} have {share.num_tokens:,} tokens"
             needed = f"{config.sequence_length + 1:,} of one sample"
             log.warning("%s: its %s, fewer than the %s: they are repeated in it", SPLITS[split.value], counts, needed)
-    make_part = {"per_epoch": EpochSamples, "all_epochs": Windows}[data.sample_order]
+    kinds: dict[str, Callable[..., SampleDataset]] = {"per_epoch": EpochSamples, "all_epochs": Windows}
+    make_part = kinds[data.sample_order]
     makers = [partial(make_part, share, config, cache) for share, _ in shares]
     if len(makers) == 1:
         return makers[0](num_samples)
@@ -309,7 +319,9 @@ class EpochSamples(Dataset):
 class BlendedSamples(Dataset):
     """Samples of several shares: at any length, the number from each is as near to its weight as whole numbers can be."""
 
-    def __init__(self, makers: Sequence[partial[Dataset]], weights: Sequence[float], num_samples: int, cache: IndexCache):
+    def __init__(
+        self, makers: Sequence[Callable[[int], SampleDataset]], weights: Sequence[float], num_samples: int, cache: IndexCache
+    ):
         self.weights = normalize(normalize(weights))  # twice, as megatron-core does, for the same last bits
         self.cache = cache
         counts = self.build_index(num_samples)

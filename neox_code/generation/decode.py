@@ -93,7 +93,7 @@ def padded(texts: Prompts, device: torch.device) -> torch.Tensor:
     return torch.tensor([[*text, *[0] * (longest - len(text))] for text in texts], device=device)
 
 
-def last_logits(gpt: GPT, hidden_BSH: torch.Tensor, lengths: Sequence[int], vocab_size: int) -> torch.Tensor:
+def last_logits(gpt: GPT, hidden_BSH: torch.Tensor, lengths: Sequence[int], vocab_size: int | None) -> torch.Tensor:
     """The head at each row's last token alone, without padded ids: logits_BV."""
     rows = torch.arange(len(lengths), device=hidden_BSH.device)
     last = torch.tensor(lengths, device=hidden_BSH.device) - 1

@@ -13,6 +13,7 @@ dimensions, T keys.
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import nn
 from torch.nn import functional as F
 
@@ -53,7 +54,7 @@ class Attention(nn.Module):
         self.dense = grid.layers.row_linear(hidden, hidden, dtype, output_init(model) if initialize else None, bias)
 
     def forward(self, hidden_SBH: torch.Tensor, cache: CacheView | None = None) -> torch.Tensor:
-        sequence, batch = hidden_SBH.shape[:2]
+        sequence = hidden_SBH.shape[0]
         query_SBND, key_SBGD, value_SBGD = self.split(self.query_key_value(hidden_SBH))
         if self.rotary is not None:
             cos, sin = (
@@ -62,9 +63,9 @@ class Attention(nn.Module):
                 else self.rotary.at(cache.positions, query_SBND.dtype)
             )
             query_SBND, key_SBGD = rotate(query_SBND, cos, sin), rotate(key_SBGD, cos, sin)
-        query, key, value = (tensor.permute(1, 2, 0, 3) for tensor in (query_SBND, key_SBGD, value_SBGD))
+        query, key, value = (rearrange(tensor, "s b n d -> b n s d") for tensor in (query_SBND, key_SBGD, value_SBGD))
         context_BNSD = self.attend(query, key, value, cache)
-        return self.dense(context_BNSD.permute(2, 0, 1, 3).reshape(sequence, batch, self.num_heads * self.head_dim))
+        return self.dense(rearrange(context_BNSD, "b n s d -> s b (n d)"))
 
     def split(self, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The fused projection [S, B, (N + 2 G) D] as query_SBND, key_SBGD, value_SBGD."""

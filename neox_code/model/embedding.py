@@ -50,7 +50,9 @@ class Embedding(nn.Module):
 
     def logits(self, hidden_BSH: torch.Tensor, grid: ParallelGrid) -> torch.Tensor:
         """The tied head: [B, S, V]."""
-        return grid.layers.tied_logits(hidden_BSH, self.word_embeddings.weight)
+        weight = self.word_embeddings.weight
+        assert isinstance(weight, torch.Tensor)
+        return grid.layers.tied_logits(hidden_BSH, weight)
 
 
 def positions(tokens_BS: torch.Tensor, cache: CacheView | None) -> torch.Tensor:

@@ -67,6 +67,7 @@ class TiedLogits:
     grid: ParallelGrid
 
     def __call__(self, embedding: nn.Module, hidden_BSH: torch.Tensor) -> torch.Tensor:
+        assert isinstance(embedding, Embedding)
         return embedding.logits(hidden_BSH, self.grid)
 
 
@@ -144,6 +145,7 @@ class GPT(nn.Module):
     def logits(self, hidden_BSH: torch.Tensor) -> torch.Tensor:
         """The head alone: [B, S, V]; give it only the positions whose next token matters."""
         name, step = self.steps[-1]
+        assert name is not None
         return step(self.sequential[name], hidden_BSH)
 
     def forward(self, tokens_BS: torch.Tensor, cache: KVCache | None = None) -> torch.Tensor:

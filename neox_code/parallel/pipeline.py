@@ -26,10 +26,14 @@ log = get_logger(__name__)
 class LayerEntry(Protocol):
     """What a layer list is made of; see model.gpt.Layer."""
 
-    module: type[nn.Module] | None
-    function: Callable | None
-    tied: str | None
-    forward: Callable | None
+    @property
+    def module(self) -> type[nn.Module] | None: ...
+    @property
+    def function(self) -> Callable | None: ...
+    @property
+    def tied(self) -> str | None: ...
+    @property
+    def forward(self) -> Callable | None: ...
 
     def build(self) -> nn.Module: ...
 

@@ -69,7 +69,7 @@ class Checkpoints:
         state = TrainingState.from_dict({} if self.start.resets else loaded)
         state = state.for_sample_length(self.start.sample_length, self.config.model.sample_length)
         loaders.train.seek(state.consumed_samples)
-        loaders.train.require((self.config.training.train_iters - state.iteration) * self.sizes.accumulation_steps)
+        loaders.train.require((self.config.training.num_steps - state.iteration) * self.sizes.accumulation_steps)
         self.last_save = time.monotonic()
         return state
 

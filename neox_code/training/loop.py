@@ -97,15 +97,15 @@ class Run:
         """Return the number of steps at which training will end: `train_iters`, or fewer at the pace so far."""
         training, state = self.config.training, self.state
         if not training.train_seconds or not state.seconds:
-            return training.train_iters
-        return min(training.train_iters, max(state.iteration, round(state.iteration * training.train_seconds / state.seconds)))
+            return training.num_steps
+        return min(training.num_steps, max(state.iteration, round(state.iteration * training.train_seconds / state.seconds)))
 
     def one_step(self, batches: Iterator[Batch]) -> tuple[StepResult, float]:
         """Make one optimizer step; return its result and the learning rate at which it was made."""
         updates = self.state.iteration - self.state.skipped_steps
         training, model = self.config.training, self.config.model
-        position = schedule_position(updates, training.train_iters, self.state.seconds, training.train_seconds)
-        rate = scheduled_rate(position, self.config.optimizer, training.train_iters)
+        position = schedule_position(updates, training.num_steps, self.state.seconds, training.train_seconds)
+        rate = scheduled_rate(position, self.config.optimizer, training.num_steps)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         if model.hidden_dropout or model.attention_dropout:
