@@ -9,7 +9,9 @@ is a file of Parquet, JSON Lines (.jsonl, .ndjson, .json; also .gz, .bz2, .xz, .
 files at any depth without source code. Archives, bare repositories and lists of them are for tools/build_corpus.py.
 
 PREFIX.tokens.json beside each pair records its vocabulary and highest id, which training compares with its own.
-The bytes are the same for any number of workers. Rerun the same command to resume.
+The bytes are the same for any number of workers and any executor. Rerun the same command to resume.
+
+With --executor slurm or ray (pip install 'neox-code[cluster]' for ray) other machines do the work, as in tools/build_corpus.py.
 """
 
 import argparse
@@ -22,6 +24,8 @@ import yaml
 
 from neox_code.config.command_line import Parser, positive_integer
 from neox_code.config.data import DataConfig
+from neox_code.corpus.executors.options import add_executor_options, build_executor
+from neox_code.corpus.executors.stages import Executor
 from neox_code.corpus.shards import SPLITS, is_corpus
 from neox_code.corpus.tokens.text_pieces import DEFAULT_KEY, Piece, pieces_of
 from neox_code.corpus.tokens.token_files import Bar, CountsByLanguage, forget, write_token_files
@@ -53,15 +57,17 @@ def main(argv: Sequence[str]) -> int:
         )
     )
     inputs = [Path(name) for name in arguments.input.split(",") if name]
-    if any(map(is_corpus, inputs)):
-        tokenize_one_corpus(inputs, tokenizer, arguments)
-    else:
-        pieces = {
-            key: [piece for path in inputs for piece in pieces_of(path, key, arguments.by_language)] for key in arguments.jsonl_keys
-        }
-        for key in arguments.jsonl_keys:
-            tokenize_inputs(pieces[key], key, tokenizer, arguments)
-        forget(prefix_of(arguments, key, None) for key in arguments.jsonl_keys)
+    with build_executor(arguments, needs=[str(path) for path in inputs]) as executor:
+        if any(map(is_corpus, inputs)):
+            tokenize_one_corpus(inputs, tokenizer, arguments, executor)
+        else:
+            pieces = {
+                key: [piece for path in inputs for piece in pieces_of(path, key, arguments.by_language)]
+                for key in arguments.jsonl_keys
+            }
+            for key in arguments.jsonl_keys:
+                tokenize_inputs(pieces[key], key, tokenizer, arguments, executor)
+            forget(prefix_of(arguments, key, None) for key in arguments.jsonl_keys)
     return 0
 
 
@@ -109,6 +115,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     output.add_argument("--dataset-impl", default="mmap", help="only mmap")
     runtime = parser.add_argument_group("runtime")
     runtime.add_argument("--workers", type=positive_integer, help="processes; default: one for each core")
+    add_executor_options(runtime)
     runtime.add_argument(
         "--log-interval", type=positive_integer, help="a log line after at least so many documents; default: every 10 seconds"
     )
@@ -131,7 +138,7 @@ def check(arguments: argparse.Namespace) -> None:
         fix_text()
 
 
-def tokenize_one_corpus(inputs: list[Path], tokenizer: Tokenizer, arguments: argparse.Namespace) -> None:
+def tokenize_one_corpus(inputs: list[Path], tokenizer: Tokenizer, arguments: argparse.Namespace, executor: Executor | None) -> None:
     if len(inputs) > 1 or arguments.jsonl_keys != [DEFAULT_KEY]:
         raise ConfigError("--input with a corpus folder takes that one alone, and --jsonl-keys text. Run the others apart.")
     prefix = Path(arguments.output_prefix)
@@ -147,6 +154,7 @@ def tokenize_one_corpus(inputs: list[Path], tokenizer: Tokenizer, arguments: arg
         name_prefix=f"{prefix.name}_",
         workers=arguments.workers,
         bar=Bar(arguments.num_docs, arguments.log_interval),
+        executor=executor,
     )
     if arguments.by_language:
         named = {
@@ -158,13 +166,15 @@ def tokenize_one_corpus(inputs: list[Path], tokenizer: Tokenizer, arguments: arg
         write_datasets_file(Path(f"{prefix}_datasets.yml"), named)
 
 
-def tokenize_inputs(pieces: Sequence[Piece], key: str, tokenizer: Tokenizer, arguments: argparse.Namespace) -> None:
+def tokenize_inputs(
+    pieces: Sequence[Piece], key: str, tokenizer: Tokenizer, arguments: argparse.Namespace, executor: Executor | None
+) -> None:
     newlines = arguments.newlines or choose_default_newlines(tokenizer)
     writing = Writing(arguments.append_eod, newlines, arguments.by_language, arguments.ftfy, arguments.skip_unencodable)
 
     bar = Bar(arguments.num_docs, arguments.log_interval)
     named = partial(prefix_of, arguments, key)
-    counts = write_token_files(named, pieces, tokenizer, writing, arguments.workers, bar, is_one_of_many=True)
+    counts = write_token_files(named, pieces, tokenizer, writing, arguments.workers, bar, is_one_of_many=True, executor=executor)
     if not any(count.documents for count in counts.values()):
         forget([named(None)])
         raise DataError(f"{arguments.input} has no document with a token under {key!r}. Name other input, or another key.")

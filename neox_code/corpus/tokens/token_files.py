@@ -1,56 +1,65 @@
-"""Token files out of pieces of input: by several processes, by the fastest encoder that is exact, and resumed where it was.
+"""Token files from pieces of input: by any executor, by the fastest encoder that is exact.
 
     writing = Writing(append_eod=True, newlines="lf")
     counts = write_token_files(lambda language: "data/code_text_document", pieces, tokenizer, writing)
     counts["Python"].tokens
 
-PREFIX.work holds what is done until the pieces are joined: key.json (of what input and tokenizer it is, and the encoder),
-job.pickle, and the files of every piece (see tokenize_piece.py). The bytes are the same for any number of workers.
+PREFIX.work (see executors/work_folder.py) holds the pieces, job.pickle and the files of every piece (see tokenize_piece.py) until
+they are joined. The bytes are the same for any executor and any number of workers.
 """
 
 import hashlib
-import json
 import os
 import pickle
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from neox_code.corpus.executors.job_array import versions
+from neox_code.corpus.executors.stages import Executor, InProcessExecutor, LocalExecutor, log_resume, run_missing
+from neox_code.corpus.executors.work_folder import (
+    CLUSTER_FOLDER,
+    KEY_FILE,
+    clear_work,
+    find_changes,
+    lock_work_folder,
+    remove_work,
+    work_folder,
+)
 from neox_code.corpus.tokens.text_pieces import MOST_NAMED, Piece
 from neox_code.corpus.tokens.tokenize_piece import (
     JOB_FILE,
+    TOKENIZE,
+    TOKENIZE_ON_ONE_CORE,
     WHOLE,
     Done,
     Job,
     Report,
     TokenCounts,
     Writing,
+    load_job,
     load_report,
     part_prefix,
+    piece_file,
     report_file,
-    tokenize_on_one_core,
-    tokenize_piece,
 )
 from neox_code.data.identity import write_record
 from neox_code.data.indexed_dataset import best_dtype, bin_path, idx_path, record_path
 from neox_code.data.merge import DatasetMerger
-from neox_code.files import atomic_file, folder_lock, read_json, write_json
-from neox_code.logs import get_logger, progress, si
-from neox_code.processes.workers import Workers, available_cores
+from neox_code.files import atomic_file, read_json, write_json
+from neox_code.logs import get_logger, progress
+from neox_code.processes.workers import available_cores
 from neox_code.tokenizer.comparison import describe_vocabulary
 from neox_code.tokenizer.fast import IdsDiffer, find_fastest_encoder, guess_fastest_encoder
 from neox_code.tokenizer.protocol import Tokenizer
 
 log = get_logger(__name__)
 
-WORK_SUFFIX = ".work"
-KEY_FILE = "key.json"
 FINISHED_FILE = "finished.json"
-FORMAT = 2
-"""Of what lies in a work folder."""
 
 CountsByLanguage = Mapping[str, TokenCounts]
 PrefixOf = Callable[[str | None], str | os.PathLike[str]]
@@ -75,42 +84,43 @@ def write_token_files(
     bar: Bar | None = None,
     *,
     is_one_of_many: bool = False,
+    executor: Executor | None = None,
 ) -> dict[str, TokenCounts]:
     """Write the pieces' tokens to PREFIX.bin and .idx in their order; return what became of the documents, by language.
 
     PREFIX.tokens.json beside them records the vocabulary and the highest id.
 
     `prefix_of(language)` is the path of a language's files, `prefix_of(None)` that of all together. A document without tokens is
-    left out; without any document there is no file. What an interrupted run has done lies in PREFIX.work, and is gone on with.
-    `is_one_of_many` keeps a note there that all is done, so that it is not done again before `forget` removes it.
+    left out; without any document there is no file. Rerun the same command to resume.
+    Without an `executor` the pieces are tokenized by `workers` processes of this machine, by default one for each core.
+    `is_one_of_many` keeps the note that these files are finished until `forget` removes it.
     """
     prefix = Path(prefix_of(None))
     work = work_folder(prefix)
-    with folder_lock(work), removed_unless_begun(work):
-        before = finished(work, key_of(pieces, tokenizer, writing))
-        if before is not None and all(map(is_written, expected_prefixes(prefix_of, before, writing))):
-            log.info("%s: written before", prefix)
-            return before
-        reports = run_gated(work, prefix.name, pieces, tokenizer, writing, workers or available_cores(), bar or Bar())
+    key = key_of(pieces, tokenizer, writing)
+    with lock_work_folder(work), removed_unless_begun(work):
+        if prepare_work_folder(work, prefix.name, key, pieces, tokenizer, writing):
+            before = finished(work)
+            if before is not None and all(map(is_written, expected_prefixes(prefix_of, before, writing))):
+                log.info("%s: written before", prefix)
+                return before
+            log_resume(prefix.name, work, (TOKENIZE, len(pieces), "pieces tokenized"))
+        run_gated(work, prefix.name, pieces, tokenizer, writing, workers or available_cores(), bar or Bar(), executor)
+        reports = [load_report(work, index) for index in range(len(pieces))]
         counts = join_pieces(prefix_of, work, reports, tokenizer, writing)
         report(prefix, counts, [named for own in reports for named in own.skipped][:MOST_NAMED])
-        clear(work)
         if is_one_of_many:
-            note = {"key": key_of(pieces, tokenizer, writing), "counts": {name: asdict(own) for name, own in counts.items()}}
-            write_json(work / FINISHED_FILE, note)
+            write_json(work / FINISHED_FILE, {name: asdict(own) for name, own in counts.items()})
+            shutil.rmtree(report_file(work, 0).parent, ignore_errors=True)
         else:
-            shutil.rmtree(work)
+            remove_work(work)
     return counts
 
 
-def work_folder(prefix: Path) -> Path:
-    return prefix.with_name(prefix.name + WORK_SUFFIX)
-
-
-def finished(work: Path, key: str) -> dict[str, TokenCounts] | None:
-    """The counts of token files that are written, if they are those of the key."""
-    note = read_json(work / FINISHED_FILE) if (work / FINISHED_FILE).is_file() else {}
-    return {name: TokenCounts(**own) for name, own in note["counts"].items()} if note.get("key") == key else None
+def finished(work: Path) -> dict[str, TokenCounts] | None:
+    """Return the counts of the finished token files; None if they are not finished."""
+    note = read_json(work / FINISHED_FILE) if (work / FINISHED_FILE).is_file() else None
+    return None if note is None else {name: TokenCounts(**own) for name, own in note.items()}
 
 
 def expected_prefixes(prefix_of: PrefixOf, counts: CountsByLanguage, writing: Writing) -> Iterator[str | os.PathLike[str]]:
@@ -132,57 +142,42 @@ def forget(prefixes: Iterable[str | os.PathLike[str]]) -> None:
 
 @contextmanager
 def removed_unless_begun(work: Path) -> Iterator[None]:
-    """Removes the work folder after an error if no piece in it is done."""
+    """Remove the work folder after an error, if no piece is tokenized and no cluster has left logs in it."""
     try:
         yield
     except BaseException:
-        if not any(work.glob("[0-9]*.json")) and not (work / FINISHED_FILE).exists():
-            shutil.rmtree(work, ignore_errors=True)
+        kept = (FINISHED_FILE, CLUSTER_FOLDER)
+        if (work / KEY_FILE).exists() and not any(work.glob("parts/*.json")) and not any((work / name).exists() for name in kept):
+            remove_work(work)
         raise
 
 
-def run_gated(
-    work: Path, title: str, pieces: Sequence[Piece], tokenizer: Tokenizer, writing: Writing, workers: int, bar: Bar
-) -> list[Report]:
-    """The reports of all pieces, by the fastest encoder whose ids are the tokenizer's own."""
-    encoder = begin(work, pieces, tokenizer, writing)
-    while True:
-        save_job(work, Job(tokenizer, writing, encoder))
-        try:
-            reports = run_pieces(work, title, pieces, workers, bar)
-        except IdsDiffer as difference:
-            encoder = find_fastest_encoder(tokenizer, after=encoder)
-            log.warning("encoder | %s; beginning again with %s", difference, encoder)
-            clear(work)
-            write_key(work, key_of(pieces, tokenizer, writing), encoder)
-        else:
-            compared = sum(piece_report.compared for piece_report in reports)
-            log_choice(encoder, compared, sum(map(num_documents, reports)))
-            return reports
+def prepare_work_folder(
+    work: Path, title: str, key: Mapping[str, Any], pieces: Sequence[Piece], tokenizer: Tokenizer, writing: Writing
+) -> bool:
+    """Write what the tasks read, unless the folder is of the same work; return True if it is."""
+    if not find_changes(work, key, title):
+        return True
+    clear_work(work)
+    piece_file(work, 0).parent.mkdir()
+    for index, piece in enumerate(pieces):
+        piece_file(work, index).write_bytes(pickle.dumps(piece))
+    save_job(work, Job(tokenizer, writing, guess_fastest_encoder(tokenizer)))
+    write_json(work / KEY_FILE, key)
+    return False
 
 
-def begin(work: Path, pieces: Sequence[Piece], tokenizer: Tokenizer, writing: Writing) -> str:
-    """Empties the work folder if it is of something else; returns the name of the encoder to use."""
-    key = key_of(pieces, tokenizer, writing)
-    found = read_json(work / KEY_FILE) if (work / KEY_FILE).is_file() else {}
-    if found.get("key") == key:
-        return found["encoder"]
-    clear(work)
-    encoder = guess_fastest_encoder(tokenizer)
-    write_key(work, key, encoder)
-    return encoder
-
-
-def key_of(pieces: Sequence[Piece], tokenizer: Tokenizer, writing: Writing) -> str:
-    """A hash of everything that decides the bytes of the token files."""
-    digest = hashlib.sha256(json.dumps([FORMAT, tokenizer.identity["sha256"], asdict(writing)]).encode())
+def key_of(pieces: Sequence[Piece], tokenizer: Tokenizer, writing: Writing) -> dict[str, Any]:
+    """Return everything that decides the bytes of the token files."""
+    digest = hashlib.sha256()
     for piece in pieces:
         digest.update(f"{type(piece).__name__} {piece.key} {piece.num_bytes}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
-def write_key(work: Path, key: str, encoder: str) -> None:
-    write_json(work / KEY_FILE, {"key": key, "encoder": encoder})
+    return {
+        "input": digest.hexdigest(),
+        "tokenizer": tokenizer.identity["sha256"],
+        "settings": asdict(writing),
+        "versions": versions(),
+    }
 
 
 def save_job(work: Path, job: Job) -> None:
@@ -190,45 +185,54 @@ def save_job(work: Path, job: Job) -> None:
         pickle.dump(job, file)
 
 
-def clear(work: Path) -> None:
-    for path in work.iterdir():
-        if path.name != ".lock":
-            path.unlink()
+def run_gated(
+    work: Path,
+    title: str,
+    pieces: Sequence[Piece],
+    tokenizer: Tokenizer,
+    writing: Writing,
+    workers: int,
+    bar: Bar,
+    executor: Executor | None,
+) -> None:
+    """Tokenize the pieces without a report, by the fastest encoder whose ids are the tokenizer's own."""
+    while True:
+        try:
+            run_pieces(work, title, pieces, workers, bar, executor)
+        except IdsDiffer as difference:
+            encoder = find_fastest_encoder(tokenizer, after=load_job(work).encoder)
+            log.warning("encoder | %s; beginning again with %s", difference, encoder)
+            shutil.rmtree(report_file(work, 0).parent, ignore_errors=True)
+            save_job(work, Job(tokenizer, writing, encoder))
+        else:
+            reports = [load_report(work, index) for index in range(len(pieces))]
+            log_choice(load_job(work).encoder, sum(own.compared for own in reports), sum(map(num_documents, reports)))
+            return
 
 
-def run_pieces(work: Path, title: str, pieces: Sequence[Piece], workers: int, bar: Bar) -> list[Report]:
-    """Tokenizes the pieces that are not done; returns the reports of all."""
-    todo = [index for index in range(len(pieces)) if not report_file(work, index).is_file()]
+def run_pieces(work: Path, title: str, pieces: Sequence[Piece], workers: int, bar: Bar, executor: Executor | None) -> None:
+    """Tokenize the pieces without a report, under a progress bar."""
+    missing = TOKENIZE.missing(work, len(pieces))
+    if executor is None and min(workers, len(missing)) < 2:
+        stage, executor = TOKENIZE, InProcessExecutor()
+    else:
+        stage = TOKENIZE_ON_ONE_CORE
+    ready = LocalExecutor(min(workers, len(missing))) if executor is None else nullcontext(executor)
     total = sum(piece.num_bytes for piece in pieces)
-    before = total - sum(pieces[index].num_bytes for index in todo)
-    if len(todo) < len(pieces):
-        log.info(
-            "%s: going on after %d of %d pieces, %sB of %sB", title, len(pieces) - len(todo), len(pieces), si(before), si(total)
-        )
-    tasks = [(work, index, pieces[index]) for index in todo]
-    documents = sum(num_documents(load_report(work, index)) for index in set(range(len(pieces))) - set(todo))
+    before = total - sum(pieces[index].num_bytes for index in missing)
+    documents = sum(num_documents(load_report(work, index)) for index in set(range(len(pieces))) - set(missing))
     shown = (bar.num_documents, "documents", documents) if bar.num_documents else (total, "B", before)
-    with progress(title, shown[0], shown[1], done=shown[2]) as advance:
-        for done in run_tasks(tasks, min(workers, len(tasks))):
+    with progress(title, shown[0], shown[1], done=shown[2]) as advance, ready as chosen:
+        for amount in run_missing(stage, work, missing, chosen):
+            done = Done(*map(int, amount))
             advance(done.documents if bar.num_documents else done.num_bytes)
             documents += done.documents
             if bar.log_interval and documents // bar.log_interval > (documents - done.documents) // bar.log_interval:
                 log.info("%s: %s documents", title, f"{documents:,}")
-    return [load_report(work, index) for index in range(len(pieces))]
 
 
 def num_documents(piece_report: Report) -> int:
     return sum(counts.documents + counts.empty + counts.skipped for counts in piece_report.counts.values())
-
-
-def run_tasks(tasks: Sequence[tuple[Path, int, Piece]], workers: int) -> Iterator[Done]:
-    if workers < 2:
-        for task in tasks:
-            yield from tokenize_piece(*task)
-        return
-    with Workers(workers) as pool:
-        for _, done in pool.run(tokenize_on_one_core, tasks):
-            yield done
 
 
 def join_pieces(

@@ -1,9 +1,10 @@
 """One piece of input to token files of its own: what a worker does.
 
-for done in tokenize_piece(work_folder, 7, piece):
+for done in tokenize_piece(work, 7):
     print(done.num_bytes, done.documents)
 
-writes WORK/000007.LANGUAGE.bin and .idx (one pair, or with `by_language` one for each) and, last, WORK/000007.json: the report.
+reads WORK/job.pickle and WORK/pieces/000007.pickle, and writes WORK/parts/000007.LANGUAGE.bin and .idx (one pair, or with
+`by_language` one for each) and, last, the report WORK/parts/000007.json.
 Each document's tokens are as many bytes as its text, which is checked for every one; where the tokenizer may change text (it has a
 normalizer), or the lengths differ, they are decoded and compared.
 """
@@ -14,7 +15,7 @@ import pickle
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -22,13 +23,14 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from neox_code.corpus.executors.stages import Stage
 from neox_code.corpus.tokens.raw_documents import UNKNOWN_LANGUAGE
 from neox_code.corpus.tokens.text_pieces import MOST_NAMED, SKIP_REMEDY, Piece, Rejected, Text, rejection
 from neox_code.data.indexed_dataset import IndexedDatasetWriter, best_dtype
 from neox_code.errors import ConfigError, DataError
 from neox_code.files import write_text
 from neox_code.tokenizer.byte_level import ByteLevelTokenizer, encode_utf8
-from neox_code.tokenizer.fast import GatedEncoder
+from neox_code.tokenizer.fast import GatedEncoder, IdsDiffer
 from neox_code.tokenizer.newlines import NEWLINES
 from neox_code.tokenizer.protocol import Tokenizer
 
@@ -117,12 +119,13 @@ class Done(NamedTuple):
     documents: int
 
 
-def tokenize_piece(work: Path, index: int, piece: Piece) -> Iterator[Done]:
-    """Yields now and then how much was done; the report is in its file at the end.
+def tokenize_piece(work: Path, index: int) -> Iterator[Done]:
+    """Write the token files and the report of a piece; yield the amounts of work done.
 
     Raises DataError naming a document that cannot be encoded, and IdsDiffer.
     """
-    job, encoder = load_job(work, (work / JOB_FILE).stat().st_mtime_ns)
+    piece: Piece = pickle.loads(piece_file(work, index).read_bytes())
+    job, encoder = load_encoder_of(work, (work / JOB_FILE).stat().st_mtime_ns)
     before = encoder.compared.documents
     counts: dict[str, TokenCounts] = defaultdict(TokenCounts)
     skip = Skipping(counts, job.writing.skip_unencodable)
@@ -143,25 +146,36 @@ def tokenize_piece(work: Path, index: int, piece: Piece) -> Iterator[Done]:
     yield Done(piece.num_bytes - done, 0)
 
 
-def tokenize_on_one_core(work: Path, index: int, piece: Piece) -> Iterator[Done]:
-    """The same in a worker process, beside which others have the other cores."""
+def tokenize_on_one_core(work: Path, index: int) -> Iterator[Done]:
+    """Run `tokenize_piece` in a worker process; other workers use the other cores."""
     os.environ["RAYON_NUM_THREADS"] = "1"
-    yield from tokenize_piece(work, index, piece)
+    yield from tokenize_piece(work, index)
+
+
+def load_job(work: Path) -> Job:
+    return pickle.loads((work / JOB_FILE).read_bytes())
 
 
 @lru_cache(maxsize=1)
-def load_job(work: Path, _: int) -> tuple[Job, GatedEncoder]:
-    with (work / JOB_FILE).open("rb") as file:
-        job: Job = pickle.load(file)
+def load_encoder_of(work: Path, written_at: int) -> tuple[Job, GatedEncoder]:
+    job = load_job(work)
     return job, GatedEncoder(job.tokenizer, job.encoder)
 
 
+def piece_file(work: Path, index: int) -> Path:
+    return work / "pieces" / f"{index:06d}.pickle"
+
+
 def part_prefix(work: Path, index: int, language: str) -> Path:
-    return work / f"{index:06d}.{language}"
+    return work / "parts" / f"{index:06d}.{language}"
 
 
 def report_file(work: Path, index: int) -> Path:
-    return work / f"{index:06d}.json"
+    return work / "parts" / f"{index:06d}.json"
+
+
+TOKENIZE = Stage("tokenize", tokenize_piece, report_file, not_retried=(IdsDiffer,))
+TOKENIZE_ON_ONE_CORE = replace(TOKENIZE, run=tokenize_on_one_core)
 
 
 def load_report(work: Path, index: int) -> Report:

@@ -5,7 +5,7 @@
 
 writes tokens/train_text_document.bin and .idx, the same for valid and test, and tokens/tokens.json: the tokenizer, and documents,
 bytes and tokens by split and language. The bytes are the same for any number of workers and any encoder: see
-neox_code/tokenizer/fast.py. An interrupted run goes on where it was.
+neox_code/tokenizer/fast.py. Rerun the same command to resume.
 """
 
 import os
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from neox_code.corpus.executors.stages import Executor
 from neox_code.corpus.shards import KEPT, SPLITS, Document, load_summary
 from neox_code.corpus.tokens.text_pieces import corpus_pieces
 from neox_code.corpus.tokens.token_files import Bar, CountsByLanguage, forget, write_token_files
@@ -57,13 +58,14 @@ def tokenize_corpus(
     name_prefix: str = "",
     workers: int | None = None,
     bar: Bar | None = None,
+    executor: Executor | None = None,
 ) -> TokenSummary:
     """Writes OUTPUT_FOLDER/{name_prefix}{split}_text_document.bin and .idx for every split with documents, in their order.
 
     The splits in `by_language` have a pair of files for each language, {name_prefix}{split}_{language}_text_document, so that a
     training can weight them. {name_prefix}tokens.json is written last: where it is, all files are whole and of one tokenizer.
     `newlines` is a key of neox_code.tokenizer.newlines.NEWLINES, by default `lf` where the vocabulary has no CR, else `keep`.
-    `workers` are processes, by default one for each core.
+    Without an `executor` it works in `workers` processes of this machine, by default one for each core.
     Raises DataError where the folder is not a corpus, and for a document with text that the vocabulary cannot hold, which
     `skip_unencodable` counts and leaves out.
     """
@@ -78,7 +80,9 @@ def tokenize_corpus(
         def prefix_of(language: str | None, split: str = split) -> Path:
             return output / f"{name_prefix}{token_file_name(split, language)}"
 
-        counts[split] = write_token_files(prefix_of, pieces[split], tokenizer, writing, workers, bar, is_one_of_many=True)
+        counts[split] = write_token_files(
+            prefix_of, pieces[split], tokenizer, writing, workers, bar, is_one_of_many=True, executor=executor
+        )
         prefixes.append(prefix_of(None))
     summary = TokenSummary(tokenizer.identity, counts)
     write_json(summary_file, summary.to_json())

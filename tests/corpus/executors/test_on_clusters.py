@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from real_code import real_files
+
+from neox_code.tokenizer.train_bpe import train_bpe
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.timeout(600)
@@ -185,6 +188,34 @@ def test_a_corpus_is_the_same_to_the_byte_as_on_one_machine(box, tree, tmp_path,
     assert all(int(count) > 4 for count in re.findall(r"scan: (\d+) tasks in", said))
     assert bytes_of(tmp_path / "corpus") == bytes_of(tmp_path / "here")
     assert not (tmp_path / "corpus.work").exists()
+
+
+TOKENS = """
+import sys
+from neox_code.corpus.tokens import text_pieces
+from neox_code.errors import run_command
+from tools.preprocess_data import main
+
+text_pieces.PIECE_BYTES = 20_000        # many small tasks
+sys.exit(run_command(main, sys.argv[1:]))
+"""
+
+
+def test_token_files_are_the_same_to_the_byte_as_on_one_machine(box, tmp_path):
+    texts = [path.read_text(encoding="utf-8") for path in real_files(60)]
+    train_bpe(texts[:20], 600, tmp_path)
+    rows = [json.dumps({"text": text, "lang": ("Python", "Go")[number % 2]}) for number, text in enumerate(texts)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    vocabulary = ["--vocab-file", "code-vocab.json", "--merge-file", "code-merges.txt"]
+    words = ["--input", "rows.jsonl", "--tokenizer-type", "GPT2BPETokenizer", *vocabulary, "--append-eod", "--by-language"]
+    said = finish(box.start(TOKENS, *words, "--output-prefix", "there/x", "--workers", 4, "--tasks-per-job", 3, folder=tmp_path))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", TOKENS, *words, "--output-prefix", "here/x", "--workers", "1"]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert int(re.search(r"tokenize: (\d+) tasks in", said)[1]) > 4
+    there, here = bytes_of(tmp_path / "there"), bytes_of(tmp_path / "here")
+    assert there.pop("x_datasets.yml").replace(b"there/", b"here/") == here.pop("x_datasets.yml")
+    assert there == here and len(here) == 6
 
 
 def test_a_task_whose_process_is_killed_is_done_again_and_the_others_of_its_group_are_not(box, work, tmp_path):

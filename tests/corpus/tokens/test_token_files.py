@@ -130,13 +130,13 @@ def test_an_encoder_that_gives_other_ids_later_on_is_given_up_and_all_is_written
     assert sums(tmp_path / "checked") == sums(tmp_path / "right")
 
 
-def test_a_piece_that_is_gone_from_the_work_folder_is_an_error_and_not_left_out(
+def test_a_piece_missing_from_the_work_folder_is_an_error(
     tmp_path: Path, rows: Path, tokenizer: GPT2Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     join = token_files.join_pieces
 
     def join_too_late(*arguments: object) -> object:
-        (tmp_path / "out/all.work/000003..idx").unlink()
+        (tmp_path / "out/all.work/parts/000003..idx").unlink()
         return join(*arguments)
 
     monkeypatch.setattr(token_files, "join_pieces", join_too_late)
@@ -186,9 +186,10 @@ def test_documents_are_counted_and_logged_as_asked(tmp_path: Path, rows: Path, t
 
 PROGRAM = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from neox_code.corpus.tokens import text_pieces, token_files
-from neox_code.corpus.tokens.tokenize_piece import Writing, tokenize_piece
+from neox_code.corpus.tokens.tokenize_piece import TOKENIZE, Writing, tokenize_piece
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 import time
 
@@ -199,14 +200,14 @@ def slowly(*task):
     yield from tokenize_piece(*task)
     time.sleep(0.3)
 
-token_files.tokenize_piece = slowly
+token_files.TOKENIZE = replace(TOKENIZE, run=slowly)
 tokenizer = GPT2Tokenizer.from_files(vocabulary / "code-vocab.json", vocabulary / "code-merges.txt")
 writing = Writing(append_eod=True, newlines="keep")
 token_files.write_token_files(lambda language: output / "all", text_pieces.pieces_of(rows), tokenizer, writing, workers=1)
 """
 
 
-def test_a_killed_run_is_gone_on_with_and_says_how_far_it_was(
+def test_a_killed_run_is_resumed_and_its_progress_is_logged(
     tmp_path: Path, rows: Path, tokenizer: GPT2Tokenizer, vocabulary: Path, log: pytest.LogCaptureFixture
 ) -> None:
     write_token_files(named(tmp_path / "whole"), pieces_of(rows), tokenizer, WRITING, workers=1)
@@ -214,20 +215,20 @@ def test_a_killed_run_is_gone_on_with_and_says_how_far_it_was(
     process = subprocess.Popen([sys.executable, "-c", PROGRAM, rows, vocabulary, tmp_path / "killed"], env=environment)
     work = tmp_path / "killed/all.work"
     deadline = time.monotonic() + 60
-    while len(list(work.glob("[0-9]*.json"))) < 3 and time.monotonic() < deadline:
+    while len(list(work.glob("parts/*.json"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "killed/all.idx").exists()
-    done = {path.name: path.stat().st_mtime_ns for path in work.glob("[0-9]*.json")}
+    done = {path.name: path.stat().st_mtime_ns for path in work.glob("parts/*.json")}
     assert 3 <= len(done) < len(pieces_of(rows))
     log.clear()
     write_token_files(named(tmp_path / "killed"), pieces_of(rows), tokenizer, WRITING, workers=2)
-    assert f"all: going on after {len(done)} of {len(pieces_of(rows))} pieces" in log.text
+    assert f"all: resuming an interrupted run: {len(done)} of {len(pieces_of(rows))} pieces tokenized" in log.text
     assert sums(tmp_path / "killed") == sums(tmp_path / "whole")
 
 
-def test_what_was_done_of_other_input_or_settings_is_not_taken(
+def test_finished_pieces_of_other_settings_are_not_used(
     tmp_path: Path, rows: Path, tokenizer: GPT2Tokenizer, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> None:
     def interrupted(*_: object) -> None:
@@ -239,5 +240,5 @@ def test_what_was_done_of_other_input_or_settings_is_not_taken(
             write_token_files(named(tmp_path / "out"), pieces_of(rows), tokenizer, WRITING, workers=1)
     assert (tmp_path / "out/all.work").is_dir()
     write_token_files(named(tmp_path / "out"), pieces_of(rows), tokenizer, Writing(False, "keep"), workers=1)
-    assert "going on" not in log.text
+    assert "resuming" not in log.text
     assert IndexedDataset(tmp_path / "out/all")[0][-1] != 0
