@@ -123,9 +123,9 @@ def test_an_encoder_that_gives_other_ids_later_on_is_given_up_and_all_is_written
         return encode_wrongly
 
     monkeypatch.setitem(fast.ENCODERS, "gigatoken", wrong_after_a_while)
-    monkeypatch.setattr(fast, "ONE_IN", 3)
+    monkeypatch.setattr(fast, "COMPARED_INTERVAL", 3)
     write_token_files(named(tmp_path / "checked"), pieces_of(rows), tokenizer, WRITING, workers=1)
-    assert "gigatoken gives other ids for a text of" in log.text
+    assert "gigatoken gives other ids for a text in" in log.text
     assert "beginning again with tiktoken" in log.text
     assert sums(tmp_path / "checked") == sums(tmp_path / "right")
 
