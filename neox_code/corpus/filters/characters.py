@@ -1,4 +1,4 @@
-"""Filters by the kinds of characters in a text. Letters are those of Unicode, so that a text in any script has them."""
+"""Filters by the kinds of characters in a text. Letters are Unicode's: every script has letters."""
 
 import re
 import string
@@ -15,7 +15,7 @@ DIGITS = string.digits.encode()
 
 @dataclass(frozen=True)
 class AlphanumericFraction:
-    """At least this share of the characters are letters or digits.
+    """Keep a file if at least this share of its characters are letters or digits.
 
     >>> AlphanumericFraction(0.25).keep(Candidate("x.c", "C", 8, "{{{{a1}}"))
     True
@@ -27,13 +27,13 @@ class AlphanumericFraction:
     name = "alphanumeric fraction"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        found = count(file.text, LETTERS + DIGITS, str.isalnum)
+        found = count_members(file.text, LETTERS + DIGITS, str.isalnum)
         return found >= self.minimum * len(file.text) or f"under {self.minimum:.0%} alphanumeric"
 
 
 @dataclass(frozen=True)
 class AlphabeticFraction:
-    """At least this share of the characters are letters.
+    """Keep a file if at least this share of its characters are letters.
 
     >>> AlphabeticFraction(0.25).keep(Candidate("x.c", "C", 9, "{1, 2, 3}"))
     'under 25% alphabetic'
@@ -41,18 +41,19 @@ class AlphabeticFraction:
 
     minimum: float
     exempt: tuple[str, ...] = ()
-    """Languages whose files are kept in any case."""
+    """Languages whose files are always kept."""
     name = "alphabetic fraction"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
         if file.language in self.exempt:
             return True
-        return count(file.text, LETTERS, str.isalpha) >= self.minimum * len(file.text) or f"under {self.minimum:.0%} alphabetic"
+        found = count_members(file.text, LETTERS, str.isalpha)
+        return found >= self.minimum * len(file.text) or f"under {self.minimum:.0%} alphabetic"
 
 
 @dataclass(frozen=True)
 class MaxDigits:
-    """At most this share of the characters are the digits 0 to 9.
+    """Keep a file if at most this share of its characters are the digits 0 to 9.
 
     >>> MaxDigits(0.8).keep(Candidate("x.txt", "Text", 6, "12345\\n"))
     'over 80% digits'
@@ -62,13 +63,13 @@ class MaxDigits:
     name = "share of digits"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        return count(file.text, DIGITS, None) <= self.maximum * len(file.text) or f"over {self.maximum:.0%} digits"
+        return count_members(file.text, DIGITS, None) <= self.maximum * len(file.text) or f"over {self.maximum:.0%} digits"
 
 
-def count(text: str, ascii_members: bytes, is_member: Callable[[str], bool] | None) -> int:
-    """The characters of a text that are members; `is_member` decides on those that are not ASCII, None for none of them.
+def count_members(text: str, ascii_members: bytes, is_member: Callable[[str], bool] | None) -> int:
+    """Return the number of characters that are members. `is_member` decides on those beyond ASCII; with None they are no members.
 
-    >>> count("naïve 2²", LETTERS + DIGITS, str.isalnum), count("naïve", DIGITS, None)
+    >>> count_members("naïve 2²", LETTERS + DIGITS, str.isalnum), count_members("naïve", DIGITS, None)
     (7, 0)
     """
     plain = text.encode("ascii", "ignore")

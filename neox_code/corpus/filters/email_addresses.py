@@ -1,10 +1,10 @@
 """E-mail addresses.
 
-    EmailAddresses().edit(file)         each replaced by <EMAIL>, as in BigCode's corpora
-    NoEmailAddresses().keep(file)       a file with one is dropped
+    EmailAddresses().edit(file)         replaces each by <EMAIL>, as in BigCode's corpora
+    NoEmailAddresses().keep(file)       drops a file with one
 
-An address is a name, an @ and a domain whose last part is of two letters or more. No addresses of persons, and kept, are those of
-example domains (RFC 2606), `git@` of clone addresses, and names of images such as `icon@2x.png`.
+An address is a name, an @ and a domain whose last part has two letters or more. Addresses of no person are kept: example domains
+(RFC 2606), `git@` of clone addresses, and names of images such as `icon@2x.png`.
 """
 
 import re
@@ -57,7 +57,7 @@ class NoEmailAddresses:
 
 
 def find_addresses(text: str) -> Iterator[tuple[int, int]]:
-    """Start and end of each address, in order."""
+    """Yield start and end of each address, in order."""
     done = 0
     at = text.find("@")
     while at >= 0:

@@ -1,10 +1,10 @@
-"""With which characters a match of a regular expression can begin.
+"""The characters with which a match of a regular expression can begin.
 
     first_characters(re.compile(r"//|/\\*"))        frozenset("/")
     first_characters(re.compile(r"\\s*x|[0-9]+"))   white space, x and digits
 
-Never too few: a character that is not in the set begins no match. Only ASCII is told apart, and where an expression can match
-nothing at all, any character can follow. Read from the tree of Python's own parser of expressions.
+The set may be too large, never too small: a character outside it begins no match. Characters beyond ASCII are not distinguished.
+An expression that can match the empty text has all characters. Python's own parser of expressions provides the tree.
 """
 
 import re
@@ -28,7 +28,8 @@ CLASSES |= {
 
 
 def first_characters(expression: re.Pattern[str]) -> frozenset[str]:
-    """
+    """Return the ASCII characters with which a match can begin.
+
     >>> sorted(first_characters(re.compile(r"(?i)(?<!a)(?:b|[01])+c"))), len(first_characters(re.compile("a*")))
     (['0', '1', 'B', 'b'], 128)
     """
@@ -38,7 +39,7 @@ def first_characters(expression: re.Pattern[str]) -> frozenset[str]:
 
 
 def of_sequence(items: Iterable[tuple[Any, Any]], flags: int) -> tuple[frozenset[str], bool]:
-    """The characters that can be first, and whether the sequence can match nothing."""
+    """Return the characters that can be first, and True if the sequence can match the empty text."""
     characters = NONE
     for op, argument in items:
         of_first, may_be_empty = of_item(op, argument, flags)
@@ -49,6 +50,7 @@ def of_sequence(items: Iterable[tuple[Any, Any]], flags: int) -> tuple[frozenset
 
 
 def of_item(op: Any, argument: Any, flags: int) -> tuple[frozenset[str], bool]:
+    """Return the characters that can be first in one item of the tree, and True if it can match the empty text."""
     if op is ops.LITERAL:
         return of_literal(chr(argument), flags), False
     if op is ops.IN:
@@ -71,17 +73,18 @@ def of_item(op: Any, argument: Any, flags: int) -> tuple[frozenset[str], bool]:
         return of_sequence(argument, flags)
     if op in (ops.AT, ops.ASSERT, ops.ASSERT_NOT):
         return NONE, True
-    return ASCII, True  # a reference, a condition
+    return ASCII, True  # references and conditions
 
 
 def of_literal(character: str, flags: int) -> frozenset[str]:
     if not flags & re.IGNORECASE:
         return ASCII & {character}
-    # some that are not ASCII are the other case of one that is
+    # some characters beyond ASCII are the other case of an ASCII one
     return frozenset({character.lower(), character.upper()}) if character.isascii() else ASCII
 
 
 def of_class(members: Iterable[tuple[Any, Any]], flags: int) -> frozenset[str]:
+    """Return the ASCII characters in a class such as [^a-f\\d]."""
     characters = NONE
     negated = beyond_ascii = False
     for op, argument in members:

@@ -1,6 +1,6 @@
 """Copyright and license notices at the head of a file.
 
-What a file says of its license is read before (filters/license.py); a notice tells a model nothing about code.
+The license of a file is read from its notice before the notice is removed; a model learns nothing about code from notices.
 """
 
 import re
@@ -12,36 +12,36 @@ FIRST = re.compile(
     r"\ufeff?(?:#!.*\n|<\?php\b(?:[ \t]+declare\([ \t]*strict_types[ \t]*=[ \t]*[01][ \t]*\);)?[ \t]*\r?\n"
     r"|#(?=.*coding[:=]).*\n|#[ \t]*frozen_string_literal:.*\n|\s*\n)*"
 )
-"""What may stand before a notice and stays: a shebang, `<?php`, an encoding."""
+"""Lines that may stand before a notice and stay: a shebang, `<?php`, an encoding."""
 HASH_IS_CODE = frozenset(
     {"C", "C#", "C++", "Cuda", "F#", "GLSL", "HLSL", "Objective-C", "Objective-C++", "OpenCL", "Rust", "Swift", "Vala"}
 )
 """Languages in which # begins directives or attributes."""
 
 
-def comment(marks: str) -> re.Pattern[str]:
-    """One comment, or lines of comments that begin with the same of these marks."""
+def comment_pattern(marks: str) -> re.Pattern[str]:
+    """Return the pattern of one comment, or of consecutive lines that begin with the same one of these marks."""
     return re.compile(
         r"[ \t]*(?:/\*(?:[^*]|\*(?!/))*\*/[ \t]*"
         r"|<!--(?:[^-]|-(?!->))*-->[ \t]*"
         r"|\{-(?:[^-]|-(?!\}))*-\}[ \t]*"
         rf"|(?P<mark>{marks})[^\n]*(?:\r?\n[ \t]*(?P=mark)[^\n]*)*"
-        r"|\#region\b[^\n]*\n(?:[ \t]*(?://[^\n]*)?\r?\n)*[ \t]*\#endregion\b[^\n]*)"  # of C#: nothing but comments in it
+        r"|\#region\b[^\n]*\n(?:[ \t]*(?://[^\n]*)?\r?\n)*[ \t]*\#endregion\b[^\n]*)"  # C#: a region that contains only comments
         r"(?:\r?\n|\Z)"
     )
 
 
-WITH_HASH = comment(r"//|\#|--|;|%")
-WITHOUT_HASH = comment(r"//|--|;|%")
+WITH_HASH = comment_pattern(r"//|\#|--|;|%")
+WITHOUT_HASH = comment_pattern(r"//|--|;|%")
 BLANK_LINES = re.compile(r"(?:[ \t]*\r?\n)*")
 NOTICE = re.compile(r"copyright|licen[cs]e|SPDX-|all rights reserved|public domain|©|\(c\)[ \t]+(?:19|20)\d\d", re.IGNORECASE)
 LONGEST = 50_000
-"""Characters at the head in which notices are looked for: the longest licenses in use, GNU's, have 35,000."""
+"""Number of first characters in which notices are searched: the longest licenses in use, GNU's, have 35,000."""
 
 
 @dataclass(frozen=True)
 class CopyrightHeaders:
-    """Takes out those of the comments before the first line of code that state a copyright or a license, each as a whole.
+    """Remove comments before the first line of code that state a copyright or a license, each comment as a whole.
 
     >>> file = Candidate("x.py", "Python", 60, "#!/bin/sh\\n# Copyright 2020 Ann\\n# MIT License\\n\\n# Adds.\\nx = 1\\n")
     >>> CopyrightHeaders().edit(file)
@@ -51,21 +51,22 @@ class CopyrightHeaders:
     name = "copyright header removed"
 
     def edit(self, file: Candidate) -> str:
+        """Return the text without the notices in its first comments."""
         head = file.text[:LONGEST]
         if len(head) < len(file.text):
             head = head[: head.rfind("\n") + 1]
         expression = WITHOUT_HASH if file.language in HASH_IS_CODE else WITH_HASH
-        start = end_of(FIRST, head, 0)
+        start = find_end(FIRST, head, 0)
         kept = [head[:start]]
         while found := expression.match(head, start):
-            end = end_of(BLANK_LINES, head, found.end())
+            end = find_end(BLANK_LINES, head, found.end())
             if not NOTICE.search(found[0]):
                 kept.append(head[start:end])
             start = end
         return "".join((*kept, file.text[start:]))
 
 
-def end_of(pattern: re.Pattern[str], text: str, start: int) -> int:
-    """The end of a match that begins at `start`."""
+def find_end(pattern: re.Pattern[str], text: str, start: int) -> int:
+    """Return the end of a match that begins at `start`; `start` if there is none."""
     found = pattern.match(text, start)
     return start if found is None else found.end()

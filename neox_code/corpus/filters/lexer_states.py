@@ -1,4 +1,4 @@
-"""The states of a Pygments lexer with their rules joined, for those who want to know which rule matches and no more.
+"""The states of a Pygments lexer with their rules joined: they find which rule matches, and produce no tokens.
 
     state = State(lexer._tokens["root"], lexer.flags)
     for match, by_group in state[text[position : position + 1]]:       # "" at the end of the text
@@ -6,11 +6,11 @@
         if found:
             match, action, new_state, tokens, nested = by_group[found.lastindex if len(by_group) > 1 else None]
 
-Pygments tries the rules of a state one after another, each a regular expression. Here neighboring rules are alternatives of one
-expression: the first alternative that matches is the rule that Pygments would have taken, and the empty group behind it tells
-which. Before each character only those rules are tried of which a match can begin with it; letters are taken together, since
-compiling an expression for each costs more than it gains. References to groups are renumbered and flags set for the alternative
-alone; the few rules that cannot stand with others are tried by themselves.
+Pygments tries the rules of a state, each a regular expression, one after another. Here neighboring rules are alternatives of one
+expression: the first alternative that matches is the rule that Pygments would have chosen, and the empty group behind it identifies
+the rule. Before each character only those rules are tried whose match can begin with it. All letters share one expression, since
+compiling one for each costs more than it gains. References to groups are renumbered, and flags apply to their alternative only; the
+few rules that cannot be joined are tried separately.
 """
 
 import re
@@ -27,22 +27,22 @@ INLINE_FLAGS = re.compile(r"\(\?([ims]+)\)")
 UNMOVABLE = re.compile(r"\(\?P|\(\?\(|\(\?[aiLmsux]+\)|\\[1-9][0-9]{2}")
 """Named groups, conditions, flags that are not at the beginning, octal numbers."""
 REFERENCE_OR_CLASS = re.compile(r"\\([1-9][0-9]?)|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
-"""A reference to a group (its number is the group), or what looks like none: another escape, a class of characters."""
+"""A reference to a group (the group is its number), or other escapes and character classes, which are skipped."""
 
 LETTERS = frozenset(ascii_letters + "_")
 Match = Callable[..., Any]
 Rule = tuple[Match, Any, Any]
-"""As Pygments has them: match at a position, action, new state."""
+"""A rule as in Pygments: match at a position, action, new state."""
 Stack = tuple[str, ...]
 Known = tuple[Match, Any, Any, tuple[int, ...], tuple[tuple[int, Stack | None], ...]]
 """A rule, and what it makes of groups of the joined expression: a token of each, unless empty; or, of rules that lex some of their
 groups with the same lexer, a token (None) or the tokens from this stack of states on. Both are () where that is not all."""
 Joined = tuple[Match, dict[int | None, Known]]
-"""One expression for several rules, and a table from its last group to the rule; a rule by itself is in it under None."""
+"""One expression for several rules, and a table from its last group to the rule; a single rule has the key None."""
 
 
 class State(dict[str, list[Joined]]):
-    """The rules that can match before a character, joined; filled as characters come."""
+    """Character -> the joined rules of this state that can match before it; filled when a character first occurs."""
 
     def __init__(self, rules: Sequence[Rule], flags: int) -> None:
         super().__init__()
@@ -52,19 +52,20 @@ class State(dict[str, list[Joined]]):
 
     @cached_property
     def first_characters(self) -> list[frozenset[str]]:
-        return [first_characters(expression_of(rule)) for rule in self.rules]
+        return [first_characters(get_expression(rule)) for rule in self.rules]
 
     def __missing__(self, character: str) -> list[Joined]:
         all_can = not (character and character.isascii())
         alike = LETTERS if character in LETTERS else {character}
         chosen = tuple(number for number, first in enumerate(self.first_characters) if all_can or not first.isdisjoint(alike))
         if chosen not in self.joined:
-            self.joined[chosen] = join([self.rules[number] for number in chosen], self.flags)
+            self.joined[chosen] = join_rules([self.rules[number] for number in chosen], self.flags)
         self[character] = self.joined[chosen]
         return self[character]
 
 
-def join(rules: Sequence[Rule], flags: int) -> list[Joined]:
+def join_rules(rules: Sequence[Rule], flags: int) -> list[Joined]:
+    """Return the rules as few expressions, in their order."""
     joined: list[Joined] = []
     patterns: list[str] = []
     table: dict[int | None, Known] = {}
@@ -80,26 +81,26 @@ def join(rules: Sequence[Rule], flags: int) -> list[Joined]:
         patterns, table, groups = [], {}, 0
 
     for rule in rules:
-        expression = expression_of(rule)
-        pattern = alternative(expression, flags, groups)
+        expression = get_expression(rule)
+        pattern = make_alternative(expression, flags, groups)
         if pattern is None:
             close()
-            pattern = alternative(expression, flags, 0)
+            pattern = make_alternative(expression, flags, 0)
         if pattern is None:
-            joined.append((rule[0], {None: (*rule, *made_of_groups(rule, 0))}))
+            joined.append((rule[0], {None: (*rule, *find_group_tokens(rule, 0))}))
             continue
         patterns.append(f"{pattern}()")
-        made = made_of_groups(rule, groups)
+        made = find_group_tokens(rule, groups)
         groups += expression.groups + 1
         table[groups] = (*rule, *made)
     close()
     return joined
 
 
-def alternative(expression: re.Pattern[str], flags: int, groups_before: int) -> str | None:
-    """The pattern as it means the same behind other groups; None where it cannot.
+def make_alternative(expression: re.Pattern[str], flags: int, groups_before: int) -> str | None:
+    """Return the pattern rewritten to follow other groups with the same meaning; None if that is impossible.
 
-    >>> alternative(re.compile(r"(?i)([a-f])\\1"), re.UNICODE, 4)
+    >>> make_alternative(re.compile(r"(?i)([a-f])\\1"), re.UNICODE, 4)
     '(?i:([a-f])(?:\\\\5))'
     """
     inline = INLINE_FLAGS.match(expression.pattern)
@@ -109,44 +110,44 @@ def alternative(expression: re.Pattern[str], flags: int, groups_before: int) -> 
     if (pattern and not same_flags) or UNMOVABLE.search(pattern):
         return None
     references = [int(found[1]) + groups_before for found in REFERENCE_OR_CLASS.finditer(pattern) if found[1]]
-    if max(references, default=0) > 99:  # as many groups can be referred to
+    if max(references, default=0) > 99:  # the greatest number that can be referenced
         return None
     pattern = REFERENCE_OR_CLASS.sub(lambda found: rf"(?:\{int(found[1]) + groups_before})" if found[1] else found[0], pattern)
     return f"(?{own}:{pattern})"
 
 
-def made_of_groups(rule: Rule, groups_before: int) -> tuple[tuple[int, ...], tuple[tuple[int, Stack | None], ...]]:
-    """The last two of Known."""
-    actions = closure(rule[1], "bygroups")
+def find_group_tokens(rule: Rule, groups_before: int) -> tuple[tuple[int, ...], tuple[tuple[int, Stack | None], ...]]:
+    """Return the last two entries of Known."""
+    actions = read_closure(rule[1], "bygroups")
     if actions is None:
-        stack = same_lexer(rule[1])
+        stack = find_own_lexer_stack(rule[1])
         return (), () if stack is None else ((0, stack),)
     made: list[tuple[int, Stack | None]] = []
     for number, action in enumerate(actions["args"], groups_before + 1):
-        stack = same_lexer(action)
+        stack = find_own_lexer_stack(action)
         if stack is not None or type(action) is _TokenType:
             made.append((number, stack))
         elif action is not None:
             return (), ()
-    if len(made) > 1 and all(stack is None for _, stack in made):  # of one group Match.group gives no tuple
+    if len(made) > 1 and all(stack is None for _, stack in made):  # Match.group returns no tuple for one group
         return tuple(group for group, _ in made), ()
     return (), tuple(made)
 
 
-def same_lexer(action: Any) -> Stack | None:
-    """The states from which the action lexes its text with its own lexer, using(this); None where it does something else."""
-    using = closure(action, "using")
+def find_own_lexer_stack(action: Any) -> Stack | None:
+    """Return the states with which the action lexes its text by its own lexer, using(this); None for other actions."""
+    using = read_closure(action, "using")
     if using is None or "_other" in using or using["kwargs"]:
         return None
     return tuple(using["gt_kwargs"].get("stack", ("root",)))
 
 
-def closure(action: Any, maker: str) -> dict[str, Any] | None:
-    """What a callback of Pygments' `bygroups` or `using` was made with; None for another action."""
+def read_closure(action: Any, maker: str) -> dict[str, Any] | None:
+    """Return the arguments of a callback of Pygments' `bygroups` or `using`; None for another action."""
     if getattr(action, "__qualname__", "") != f"{maker}.<locals>.callback":
         return None
     return {name: cell.cell_contents for name, cell in zip(action.__code__.co_freevars, action.__closure__, strict=True)}
 
 
-def expression_of(rule: Rule) -> re.Pattern[str]:
+def get_expression(rule: Rule) -> re.Pattern[str]:
     return rule[0].__self__  # type: ignore[attr-defined]  # the bound method `match` of a pattern

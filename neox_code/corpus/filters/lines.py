@@ -8,7 +8,7 @@ from neox_code.corpus.filters.protocol import Candidate
 
 @dataclass(frozen=True)
 class MaxLines:
-    """At most so many lines.
+    """Keep a file of at most `limit` lines.
 
     >>> MaxLines(2).keep(Candidate("x.py", "Python", 6, "a\\nb\\nc\\n"))
     'over 2 lines'
@@ -23,7 +23,7 @@ class MaxLines:
 
 @dataclass(frozen=True)
 class MaxLineLength:
-    """No line of more than so many characters.
+    """Keep a file without a line of more than `limit` characters.
 
     >>> MaxLineLength(80).keep(Candidate("x.py", "Python", 84, "x" * 81 + "\\n\\n\\n"))
     'line over 80 characters'
@@ -31,7 +31,7 @@ class MaxLineLength:
 
     limit: int
     exempt: tuple[str, ...] = ()
-    """Languages whose files are kept in any case."""
+    """Languages whose files are always kept."""
     name = "maximal line length"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
@@ -41,7 +41,7 @@ class MaxLineLength:
 
 @dataclass(frozen=True)
 class MeanLineLength:
-    """Lines of at most so many characters on average, line ends not counted.
+    """Keep a file whose lines have at most `limit` characters on average, without line ends.
 
     >>> MeanLineLength(100).keep(Candidate("x.js", "JavaScript", 204, "x" * 202 + "\\n\\n"))
     'mean line over 100 characters'
@@ -60,7 +60,7 @@ class MeanLineLength:
 
 @dataclass(frozen=True)
 class MaxCharactersPerNewline:
-    """GPT-Code-Clippy's mean: characters, line ends counted, per LF; no text without an LF passes, unless it is empty.
+    """Keep a file by GPT-Code-Clippy's mean: characters with line ends, per LF. A text without LF is dropped unless it is empty.
 
     >>> MaxCharactersPerNewline(200).keep(Candidate("x.js", "JavaScript", 1, "x"))
     'over 200 characters per newline'
@@ -75,7 +75,8 @@ class MaxCharactersPerNewline:
 
 
 def count_lines(text: str) -> int:
-    """
+    """Return the number of lines; the last one may lack its line end.
+
     >>> count_lines("a\\nb"), count_lines("a\\r\\nb\\r\\n"), count_lines("a\\rb"), count_lines("")
     (2, 2, 2, 0)
     """
@@ -84,7 +85,7 @@ def count_lines(text: str) -> int:
 
 
 def longest_line_exceeds(text: str, limit: int) -> bool:
-    """Whether a line has more than `limit` characters, looking at few of them.
+    """Return True if a line has more than `limit` characters. Only few characters are read.
 
     >>> longest_line_exceeds("ab\\nabc\\r\\nab", 3), longest_line_exceeds("ab\\nabcd", 3), longest_line_exceeds("\\n" + "a" * 3, 3)
     (False, True, False)

@@ -1,8 +1,8 @@
 """Literals that are data rather than code: long runs of digits, Base64, escaped bytes, and lists of numbers.
 
-LongLiterals().edit(file)        taken out of the text
-NoLongLiterals().keep(file)      a file with one is dropped, as the Kotlin project does
-EncodedData(1024, 0.5)           a file with much of them is dropped, as The Stack v2 does
+LongLiterals().edit(file)        removes them from the text
+NoLongLiterals().keep(file)      drops a file with one, as the Kotlin project does
+EncodedData(1024, 0.5)           drops a file with many of them, as The Stack v2 does
 """
 
 import re
@@ -14,12 +14,12 @@ from typing import Literal
 
 from neox_code.corpus.filters.lines import longest_line_exceeds
 from neox_code.corpus.filters.protocol import Candidate
-from neox_code.corpus.filters.runs import Kind, has_run
+from neox_code.corpus.filters.runs import RunKind, has_run
 
-DIGITS = Kind(string.digits)
-BASE64 = Kind(string.ascii_letters + string.digits + "+/=")
-BYTES = Kind(string.hexdigits + "\\x")
-NUMBERS = Kind(string.hexdigits + "xXuUlLfF,.-+ \t\r\n")
+DIGITS = RunKind(string.digits)
+BASE64 = RunKind(string.ascii_letters + string.digits + "+/=")
+BYTES = RunKind(string.hexdigits + "\\x")
+NUMBERS = RunKind(string.hexdigits + "xXuUlLfF,.-+ \t\r\n")
 
 NUMBER = r"[-+]?(?:0[xX][0-9a-fA-F]+|\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)[uUlLfF]*"
 LIST = re.compile(rf"(?<![\w.)]){NUMBER}(?:\s*,\s*{NUMBER})*+(?:\s*,)?\s*")
@@ -27,7 +27,7 @@ LIST = re.compile(rf"(?<![\w.)]){NUMBER}(?:\s*,\s*{NUMBER})*+(?:\s*,)?\s*")
 
 @dataclass(frozen=True)
 class LongLiterals:
-    """Takes out Base64, escaped bytes and lists of numbers, and leaves the quotes and brackets around them; long numbers become 0.
+    """Remove Base64, escaped bytes and lists of numbers, without the quotes and brackets around them; long numbers become 0.
 
     >>> blob = "iVBORw0KGgoAAAANSUhEUg" * 10
     >>> LongLiterals().edit(Candidate("x.kt", "Kotlin", 1, f'val icon = "{blob}"\\nval n = 12'))
@@ -37,14 +37,15 @@ class LongLiterals:
     """
 
     digits: int = 40
-    """From so many digits on."""
+    """Least number of digits of a number that is replaced."""
     characters: int = 200
-    """From so many characters of Base64 or of escaped bytes on."""
+    """Least number of characters of Base64 or escaped bytes that are removed."""
     numbers: int = 256
-    """From so many numbers between commas on."""
+    """Least number of numbers in a list that is removed."""
     name = "long literals removed"
 
     def edit(self, file: Candidate) -> str:
+        """Return the text without long literals."""
         text = file.text
         encoded = text.encode("utf-8", "replace")
         if has_run(encoded, BASE64, self.characters):
@@ -54,10 +55,10 @@ class LongLiterals:
         if has_run(encoded, BYTES, self.characters):
             text = re.sub(rf"(?:\\x[0-9a-fA-F]{{2}}){{{-(-self.characters // 4)},}}", "", text)
         if has_run(encoded, NUMBERS, 2 * self.numbers - 1):
-            text = LIST.sub(self._list_or_nothing, text)
+            text = LIST.sub(self._replace_list, text)
         return text
 
-    def _list_or_nothing(self, found: re.Match[str]) -> str:
+    def _replace_list(self, found: re.Match[str]) -> str:
         closed = found.string[found.end() : found.end() + 1] in ("]", ")", "}", "")
         numbers = found[0].rstrip(", \t\r\n").count(",") + 1
         return "" if closed and numbers >= self.numbers else found[0]
@@ -65,7 +66,7 @@ class LongLiterals:
 
 @dataclass(frozen=True)
 class NoLongLiterals:
-    """Drops a file with a run of 40 digits or of 200 characters without a space, the Kotlin project's thresholds.
+    """Drop a file with a run of 40 digits or of 200 characters without a space, the Kotlin project's thresholds.
 
     >>> NoLongLiterals().keep(Candidate("x.kt", "Kotlin", 1, "val n = " + "1" * 40))
     '40 digits in a row'
@@ -85,7 +86,7 @@ class NoLongLiterals:
 
 @dataclass(frozen=True)
 class EncodedData:
-    """Drops a file with Base64, hexadecimal or escaped Unicode longer than `longest`, or more of them than `fraction` of its text.
+    """Drop a file with Base64, hexadecimal or escaped Unicode longer than `longest`, or more of them than `fraction` of its text.
 
     Expressions and thresholds are those of The Stack v2 (Lozhkov et al. 2024, section 2.1).
 
@@ -110,12 +111,12 @@ class EncodedData:
 
 
 SPACE_OR_NOT_ASCII = bytes(byte for byte in range(256) if byte >= 128 or chr(byte).isspace())
-PAIRS = Kind(string.hexdigits + "\\x,", SPACE_OR_NOT_ASCII)
+PAIRS = RunKind(string.hexdigits + "\\x,", SPACE_OR_NOT_ASCII)
 EIGHT_PAIRS = re.compile(rb"(?:(?:0x|\\x)?[0-9a-fA-F]{2},?){8}")
 
 
 def has_eight_pairs(encoded: bytes) -> bool:
-    """Whether eight pairs of hexadecimal digits stand together, with no regard to white space."""
+    """Return True if eight pairs of hexadecimal digits follow each other, white space ignored."""
     kinds, without_space = encoded.translate(PAIRS.table, PAIRS.ignored), None
     start = kinds.find(b"x" * 16)
     while start >= 0:
@@ -129,8 +130,8 @@ def has_eight_pairs(encoded: bytes) -> bool:
 
 
 ENCODED: tuple[tuple[re.Pattern[str], Callable[[bytes], bool]], ...] = (
-    (re.compile(r"[a-zA-Z0-9+/\n=]{64,}"), partial(has_run, kind=Kind(BASE64.members + "\n"), length=64)),
+    (re.compile(r"[a-zA-Z0-9+/\n=]{64,}"), partial(has_run, kind=RunKind(BASE64.members + "\n"), length=64)),
     (re.compile(r"(?:\b(?:0x|\\x)?[0-9a-fA-F]{2}(?:,|\b\s*)){8,}"), has_eight_pairs),
-    (re.compile(r"(?:\\u[0-9a-fA-F]{4}){8,}"), partial(has_run, kind=Kind(string.hexdigits + "\\u"), length=48)),
+    (re.compile(r"(?:\\u[0-9a-fA-F]{4}){8,}"), partial(has_run, kind=RunKind(string.hexdigits + "\\u"), length=48)),
 )
-"""Expressions, and what is quickly found in any text that they match."""
+"""Expression -> a fast test that is True for every text that the expression matches."""

@@ -1,4 +1,4 @@
-"""Filters for markup, with StarCoder's thresholds (Li et al. 2023, section 3.1), which The Stack v2 has for HTML, too."""
+"""Filters for markup, with StarCoder's thresholds (Li et al. 2023, section 3.1); The Stack v2 has the same for HTML."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from neox_code.corpus.filters.protocol import Candidate
 
 @dataclass(frozen=True)
 class NotXml:
-    """No XML under another name: `<?xml version=` in the first 100 characters, except in XSLT.
+    """Drop XML files with another suffix: those with `<?xml version=` in the first 100 characters, except XSLT.
 
     >>> NotXml().keep(Candidate("form.ts", "TypeScript", 50, '<?xml version="1.0"?><TS></TS>'))
     'XML'
@@ -25,7 +25,7 @@ class NotXml:
 
 @dataclass(frozen=True)
 class VisibleHtml:
-    """HTML shows a share of its characters as text, and so many at least; other languages pass.
+    """Drop HTML that shows less than `fraction` of its characters as text, or fewer than `characters`; other languages are kept.
 
     >>> VisibleHtml(0.2, 100).keep(Candidate("x.html", "HTML", 50, "<p>Hello</p><script>let x = 1</script>"))
     'under 20% visible text'
@@ -47,7 +47,7 @@ class VisibleHtml:
 NOT_VISIBLE = re.compile(
     r"<!--(?:.*?-->|.*)|<(script|style)\b.*?(?:</\1\b[^>]*(?:>|\Z)|\Z)|<[/!?a-z][^>]*(?:>|\Z)", re.DOTALL | re.IGNORECASE
 )
-"""Comments, scripts, styles and tags, also those that never end. A `>` in an attribute ends its tag."""
+"""Comments, scripts, styles and tags, unclosed ones included. A `>` in an attribute ends its tag."""
 
 
 def visible_characters(html: str) -> int:

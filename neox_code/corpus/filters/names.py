@@ -1,4 +1,4 @@
-"""Filters by the name of a file, which spare the reading."""
+"""Filters by the name of a file, which need not be read."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ from neox_code.corpus.filters.protocol import Candidate
 
 @dataclass(frozen=True)
 class NoNamesWith:
-    """No name that contains one of the parts, as they are written; folders may.
+    """Drop files whose name contains one of the parts, case-sensitive; names of folders are ignored.
 
     >>> NoNamesWith((".min.", ".git")).keep(Candidate("web/jquery.min.js", "JavaScript", 1))
     '.min. in its name'
@@ -24,7 +24,8 @@ class NoNamesWith:
 
 @dataclass(frozen=True)
 class NoHiddenFiles:
-    """
+    """Drop files whose name begins with a dot.
+
     >>> NoHiddenFiles().keep(Candidate("src/.pylintrc.py", "Python", 1)), NoHiddenFiles().keep(Candidate(".ci/x.py", "Python", 1))
     ('hidden file', True)
     """

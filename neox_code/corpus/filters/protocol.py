@@ -1,4 +1,4 @@
-"""What a filter is: a small frozen dataclass that keeps a file, or drops it with a reason. An edit changes its text instead.
+"""The interface of filters: small frozen dataclasses that keep a file or drop it with a reason. An edit changes the text instead.
 
     @dataclass(frozen=True)
     class NoTests:
@@ -7,7 +7,7 @@
         def keep(self, file: Candidate) -> Literal[True] | str:
             return "/tests/" not in file.path or "a test"
 
-A filter in a recipe's `before_reading` sees a file that is not read yet: it judges by path and size.
+A filter in a recipe's `before_reading` receives a file that is not read yet: it decides by path and size.
 """
 
 from dataclasses import dataclass
@@ -30,16 +30,16 @@ class Filter(Protocol):
     def name(self) -> str: ...
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        """True, or the reason under which the file is counted as dropped."""
+        """Return True, or the reason under which the file is counted as dropped."""
         ...
 
 
 class Edit(Protocol):
     @property
     def name(self) -> str:
-        """What is done, in the past tense: "secrets masked". The manifest lists it for every file that it changed."""
+        """The change in the past tense: "secrets masked". The manifest lists it for every file that it changed."""
         ...
 
     def edit(self, file: Candidate) -> str:
-        """The text as it is to be kept; the same text where there is nothing to change."""
+        """Return the text to keep; the same text if there is nothing to change."""
         ...

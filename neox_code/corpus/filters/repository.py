@@ -1,8 +1,8 @@
-"""Filters by what a list of repositories says of each: a row of repositories.jsonl, as tools/crawl_github.py writes it.
+"""Filters by a repository's row in a list of repositories: repositories.jsonl, as tools/crawl_github.py writes it.
 
     Recipe(..., repositories=(MinStars(11), NoForks(), HasLicense()))
 
-What a row does not say (no such key, or null) is no reason to drop a repository, except where a filter asks for it by name.
+A value that a row lacks (no such key, or null) drops a repository only if the filter's docstring states it.
 """
 
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ class RepositoryFilter(Protocol):
     def name(self) -> str: ...
 
     def keep(self, row: Mapping[str, Any]) -> Literal[True] | str:
-        """True, or the reason under which all files of the repository are counted as dropped."""
+        """Return True, or the reason under which all files of the repository are counted as dropped."""
         ...
 
 
 @dataclass(frozen=True)
 class MinStars:
-    """At least so many stars.
+    """Keep repositories with at least `limit` stars.
 
     >>> MinStars(50).keep({"name": "a/b", "stars": 49}), MinStars(50).keep({"name": "a/b", "stars": None})
     ('under 50 stars', True)
@@ -38,7 +38,7 @@ class MinStars:
 
 @dataclass(frozen=True)
 class MinCommits:
-    """At least so many commits on the default branch.
+    """Keep repositories with at least `limit` commits on the default branch.
 
     >>> MinCommits(3).keep({"name": "a/b", "commits": 2})
     'under 3 commits'
@@ -53,7 +53,7 @@ class MinCommits:
 
 @dataclass(frozen=True)
 class MaxSize:
-    """At most so many KiB in the repository, as GitHub counts them.
+    """Keep repositories of at most `kib` KiB, as GitHub counts them.
 
     >>> MaxSize(1_000).keep({"name": "a/b", "size_kib": 1_001})
     'repository over 1,000 KiB'
@@ -69,7 +69,8 @@ class MaxSize:
 
 @dataclass(frozen=True)
 class NoForks:
-    """
+    """Drop forks.
+
     >>> NoForks().keep({"name": "a/b", "is_fork": True})
     'fork'
     """
@@ -82,7 +83,7 @@ class NoForks:
 
 @dataclass(frozen=True)
 class HasLicense:
-    """A license is named, and it is one of the allowed where these are given. A row without a license is dropped.
+    """Keep repositories with a license, one of `allowed` if that is given. A row without a license is dropped.
 
     >>> [HasLicense().keep({"license": license}) for license in (None, "NOASSERTION", "GPL-3.0")]
     ['repository without a license', 'repository without a license', True]
@@ -95,7 +96,7 @@ class HasLicense:
 
     def keep(self, row: Mapping[str, Any]) -> Literal[True] | str:
         license = row.get("license")
-        if license in (None, "", "NOASSERTION", "NONE"):  # the two last are SPDX for "not said" and GitHub's "other"
+        if license in (None, "", "NOASSERTION", "NONE"):  # the last two are SPDX's "no assertion" and GitHub's "other"
             return "repository without a license"
         return self.allowed is None or self.allowed.reason(license) is None or "license of the repository not allowed"
 

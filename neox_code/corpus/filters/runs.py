@@ -1,6 +1,6 @@
-"""Long runs of characters of one kind, found at the speed of memory: what most texts lack and a regular expression finds slowly.
+"""Long runs of characters of one kind, found faster than by a regular expression; most texts have none.
 
-DIGITS = Kind(string.digits)
+DIGITS = RunKind(string.digits)
 has_run(encoded, DIGITS, 40)                 # encoded: the text as UTF-8
 lines_with_runs(text, DIGITS, 40)            # [(start, end), ...] of the lines of a text
 """
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Kind:
+class RunKind:
     """A kind of ASCII characters."""
 
     members: str
     ignored: bytes = b""
-    """Bytes that neither belong to a run nor end it."""
+    """Bytes that are neither part of a run nor end it."""
     table: bytes = field(init=False, repr=False)
     """For bytes.translate: b"x" for members, b" " for others."""
 
@@ -23,18 +23,19 @@ class Kind:
         object.__setattr__(self, "table", bytes(ord("x") if byte in members else ord(" ") for byte in range(256)))
 
 
-def has_run(encoded: bytes, kind: Kind, length: int) -> bool:
-    """
-    >>> has_run(b"a = 12345;", Kind("0123456789"), 5), has_run(b"a = 1234; 5", Kind("0123456789"), 5)
+def has_run(encoded: bytes, kind: RunKind, length: int) -> bool:
+    """Return True if the text (UTF-8) has a run of at least `length` characters.
+
+    >>> has_run(b"a = 12345;", RunKind("0123456789"), 5), has_run(b"a = 1234; 5", RunKind("0123456789"), 5)
     (True, False)
     """
     return b"x" * length in encoded.translate(kind.table, kind.ignored)
 
 
-def lines_with_runs(encoded: bytes, kind: Kind, length: int) -> list[tuple[int, int]]:
-    """Start and end, in bytes, of the lines that have a run; of a kind that ignores nothing.
+def lines_with_runs(encoded: bytes, kind: RunKind, length: int) -> list[tuple[int, int]]:
+    """Return start and end, in bytes, of the lines that have a run. The kind must ignore no bytes.
 
-    >>> lines_with_runs(b"a\\n123456 = 123456\\nb", Kind("0123456789"), 5)
+    >>> lines_with_runs(b"a\\n123456 = 123456\\nb", RunKind("0123456789"), 5)
     [(2, 17)]
     """
     kinds, run = encoded.translate(kind.table), b"x" * length

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from neox_code.corpus.filters.protocol import Candidate
-from neox_code.corpus.filters.runs import Kind, lines_with_runs
+from neox_code.corpus.filters.runs import RunKind, lines_with_runs
 
 PLACEHOLDER = "<KEY>"
 
-TOKEN = Kind(string.ascii_letters + string.digits + "_-")
-BASE64 = Kind(string.ascii_letters + string.digits + "+/")
+TOKEN = RunKind(string.ascii_letters + string.digits + "_-")
+BASE64 = RunKind(string.ascii_letters + string.digits + "+/")
 SHORTEST_RUN, AWS_RUN = 20, 40
 """Of TOKEN: a line with a key of any form has it; of BASE64: with a secret key of AWS."""
 
@@ -219,7 +219,7 @@ def find_secrets(text: str) -> list[str]:
     return sorted(found, key=lambda secret: (-len(secret), secret))
 
 
-def lines_of(encoded: bytes, kind: Kind, length: int) -> bytes:
+def lines_of(encoded: bytes, kind: RunKind, length: int) -> bytes:
     """Return the lines with a run."""
     return b"\n".join(encoded[start:end] for start, end in lines_with_runs(encoded, kind, length))
 

@@ -1,4 +1,4 @@
-"""Filters by the size of a file, in bytes as found, and of files without any character that is seen."""
+"""Filters by the size of a file in bytes as found, and of files without a visible character."""
 
 import string
 from dataclasses import dataclass
@@ -9,11 +9,13 @@ from neox_code.corpus.filters.protocol import Candidate
 INVISIBLE = f"{string.whitespace}\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000\u200b\u200c\u200d\u2060\ufeff" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
-"""White space, and characters of no width."""
+"""White space and characters of zero width."""
 
 
 @dataclass(frozen=True)
 class NotEmpty:
+    """Drop files of 0 bytes."""
+
     name = "not empty"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
@@ -22,7 +24,7 @@ class NotEmpty:
 
 @dataclass(frozen=True)
 class NotBlank:
-    """At least one character that is not white space.
+    """Drop files that consist of white space.
 
     >>> NotBlank().keep(Candidate("x.py", "Python", 6, " \\n\\t\\n\u200b"))
     'blank'
@@ -36,7 +38,7 @@ class NotBlank:
 
 @dataclass(frozen=True)
 class MaxBytes:
-    """At most so many bytes.
+    """Keep files of at most `limit` bytes.
 
     >>> MaxBytes(1_048_576).keep(Candidate("big.py", "Python", 2_000_000))
     'over 1 MiB'

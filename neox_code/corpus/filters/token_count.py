@@ -1,9 +1,9 @@
-"""Counting the tokens of a Pygments lexer, faster than lexing and with the same count.
+"""Count the tokens of a Pygments lexer: faster than lexing, with the same result.
 
     TokenCounter(find_lexer_class("Rust")()).count(text, limit=100)      # min(tokens, about 100)
 
-Walks through the states of a lexer as Pygments does, with the rules of each joined (lexer_states.py). Lexers that do more than walk
-through their rules are left to Pygments.
+It steps through the states of a lexer as Pygments does, with the rules of each state joined (lexer_states.py). Pygments itself runs
+those lexers that do more than apply their rules.
 """
 
 import re
@@ -19,14 +19,16 @@ from neox_code.corpus.filters.lexer_states import State
 
 
 class TokenCounter:
+    """A counter of the tokens of one lexer."""
+
     def __init__(self, lexer: Lexer) -> None:
         self.lexer = lexer
         self.states: dict[str, State] = {}
-        if adds_no_tokens_to_its_rules(lexer):
+        if only_applies_rules(lexer):
             self.states = {name: State(rules, lexer.flags) for name, rules in lexer._tokens.items()}
 
     def count(self, text: str, limit: int) -> int:
-        """The number of tokens, or one that is at least `limit` if there are as many."""
+        """Return the number of tokens, or some number of at least `limit` if there are that many."""
         if not self.states:
             return sum(1 for _ in islice(self.lexer.get_tokens(text), limit))
         text = self.lexer._preprocess_lexer_input(text)
@@ -35,7 +37,7 @@ class TokenCounter:
         return self._count(text, limit, ["root"])
 
     def _count(self, text: str, limit: int, stack: list[str]) -> int:
-        """As RegexLexer.get_tokens_unprocessed."""
+        """Count as RegexLexer.get_tokens_unprocessed lexes."""
         state = self.states[stack[-1]]
         position = count = 0
         while count < limit:
@@ -59,7 +61,7 @@ class TokenCounter:
                     count += sum(1 for _ in action(self.lexer, alone(text, position)))
                 position = found.end()
                 if new_state is not None:
-                    change(stack, new_state)
+                    change_stack(stack, new_state)
                     state = self.states[stack[-1]]
                 break
             else:
@@ -73,7 +75,7 @@ class TokenCounter:
         return count
 
     def _count_with_context(self, text: str, limit: int) -> int:
-        """As ExtendedRegexLexer.get_tokens_unprocessed, whose actions may move the position and change the stack."""
+        """Count as ExtendedRegexLexer.get_tokens_unprocessed lexes; its actions may move the position and change the stack."""
         context = LexerContext(text, 0)
         state = self.states["root"]
         count = 0
@@ -92,7 +94,7 @@ class TokenCounter:
                 elif action is not None:
                     count += sum(1 for _ in action(self.lexer, alone(text, context.pos, context.end), context))
                 if new_state is not None:
-                    change(context.stack, new_state)
+                    change_stack(context.stack, new_state)
                 state = self.states[context.stack[-1]]
                 break
             else:
@@ -106,15 +108,15 @@ class TokenCounter:
         return count
 
 
-def adds_no_tokens_to_its_rules(lexer: Lexer) -> bool:
-    """Whether the lexer walks through its rules as RegexLexer or ExtendedRegexLexer does, changing at most the kind of a token."""
+def only_applies_rules(lexer: Lexer) -> bool:
+    """Return True if the lexer applies its rules as RegexLexer or ExtendedRegexLexer does and changes at most a token's kind."""
     walk = type(lexer).get_tokens_unprocessed
     same = {kind.get_tokens_unprocessed for kind in (RegexLexer, ExtendedRegexLexer, CFamilyLexer, PhpLexer)}
     return walk in same and not lexer.filters and not lexer.flags & re.VERBOSE
 
 
-def change(stack: list[str], new_state: Any) -> None:
-    """The stack of states after a rule, as in RegexLexer.get_tokens_unprocessed."""
+def change_stack(stack: list[str], new_state: Any) -> None:
+    """Change the stack of states after a rule, as in RegexLexer.get_tokens_unprocessed."""
     if isinstance(new_state, int):
         # the lowest state stays
         del stack[1 if abs(new_state) >= len(stack) else new_state :]

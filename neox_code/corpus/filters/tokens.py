@@ -12,7 +12,7 @@ from neox_code.corpus.filters.token_count import TokenCounter
 
 @dataclass(frozen=True)
 class MinTokens:
-    """At least so many tokens; counting stops once they are found, which is the decision of a whole lex.
+    """Keep files of at least `limit` tokens. Counting stops at the limit, with the same decision as for a whole count.
 
     >>> MinTokens(100).keep(Candidate("x.py", "Python", 6, "x = 1\\n"))
     'under 100 tokens'
@@ -27,5 +27,5 @@ class MinTokens:
 
 @cache
 def token_counter(language: str) -> TokenCounter:
-    """The counter of a language, by its Pygments name, with the lexer's default options."""
+    """Return the counter of a language by its Pygments name, with the lexer's default options."""
     return TokenCounter(find_lexer_class(language)())

@@ -7,7 +7,7 @@ import pytest
 
 from neox_code.corpus.filters.literals import ENCODED, EncodedData, LongLiterals, NoLongLiterals
 from neox_code.corpus.filters.protocol import Candidate
-from neox_code.corpus.filters.runs import Kind, has_run, lines_with_runs
+from neox_code.corpus.filters.runs import RunKind, has_run, lines_with_runs
 
 ESCAPED = "".join(f"\\x{byte:02x}" for byte in range(256))
 
@@ -76,7 +76,7 @@ def test_encoded_data_decides_as_its_expressions_do_alone():
 
 def test_runs_are_those_of_an_expression():
     generator = random.Random(6)
-    kind = Kind(string.digits)
+    kind = RunKind(string.digits)
     for _ in range(300):
         text = "".join(generator.choices("12a\n", k=40)).encode()
         assert has_run(text, kind, 5) == (re.search(rb"[0-9]{5}", text) is not None)

@@ -9,7 +9,7 @@ from pygments.lexers import find_lexer_class, get_lexer_by_name
 from real_code import real_files
 
 from neox_code.corpus.filters.first_characters import first_characters
-from neox_code.corpus.filters.lexer_states import alternative, expression_of
+from neox_code.corpus.filters.lexer_states import make_alternative, get_expression
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.filters.token_count import TokenCounter
 from neox_code.corpus.filters.tokens import MinTokens, token_counter
@@ -119,7 +119,7 @@ def test_matches_begin_with_the_characters_that_they_can_begin_with(language):
     text = "".join(SAMPLES.values()) + "".join(map(chr, range(128)))
     found = 0
     for rules in find_lexer_class(language)()._tokens.values():
-        for expression in {expression_of(rule) for rule in rules}:
+        for expression in {get_expression(rule) for rule in rules}:
             first = first_characters(expression)
             if len(first) < 128:
                 begun = {
@@ -164,8 +164,8 @@ def test_first_characters_of_an_expression(pattern, first):
     ],
 )
 def test_patterns_are_moved_behind_other_groups(pattern, moved):
-    assert alternative(re.compile(pattern), 0, 3) == moved
-    assert alternative(re.compile(pattern, re.ASCII), 0, 3) is None
+    assert make_alternative(re.compile(pattern), 0, 3) == moved
+    assert make_alternative(re.compile(pattern, re.ASCII), 0, 3) is None
 
 
 def test_few_rules_are_tried_before_a_character():
