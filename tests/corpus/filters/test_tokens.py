@@ -9,7 +9,7 @@ from pygments.lexers import find_lexer_class, get_lexer_by_name
 from real_code import real_files
 
 from neox_code.corpus.filters.first_characters import first_characters
-from neox_code.corpus.filters.lexer_states import make_alternative, get_expression
+from neox_code.corpus.filters.lexer_states import get_expression, make_alternative
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.filters.token_count import TokenCounter
 from neox_code.corpus.filters.tokens import MinTokens, token_counter
