@@ -179,12 +179,12 @@ class FolderLicenses:
 
     def _resolved_in(self, folder: str) -> list[Statement]:
         """Return the path and the expression of every file in a folder."""
-        if folder not in self._resolved_folders:
-            named = sorted(self._statements.get(folder, {}).items())
+        if folder in self._statements and folder not in self._resolved_folders:
+            named = sorted(self._statements[folder].items())
             self._resolved_folders[folder] = [
                 (path, stated) for path, statement in named if (stated := self._resolved(path, statement, frozenset()))
             ]
-        return self._resolved_folders[folder]
+        return self._resolved_folders.get(folder, [])
 
     def _resolved(self, path: str, statement: str, passed: frozenset[str]) -> str | None:
         """Return what a file states, or the one that it refers to; `passed` are those that led to it.
