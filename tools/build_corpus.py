@@ -43,7 +43,7 @@ from neox_code.config.command_line import (
 from neox_code.corpus.description.summary_table import print_corpus_table, summarize_languages
 from neox_code.corpus.executors.options import add_executor_options, build_executor
 from neox_code.corpus.pipeline.build import POLYCODER_SHARES, build_corpus
-from neox_code.corpus.pipeline.plan import canonical_arguments
+from neox_code.corpus.pipeline.plan import normalize_sources
 from neox_code.corpus.recipes.registry import recipe_by_name, recipe_names
 from neox_code.corpus.sources.find import LOCAL
 from neox_code.corpus.sources.layout import LAYOUTS
@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> int:
 
 def refuse_output_in_source(output: Path, sources: Sequence[str]) -> None:
     """Raise DataError for an output folder inside a source."""
-    for source in canonical_arguments(sources):
+    for source in normalize_sources(sources):
         if source != LOCAL and Path(source).is_dir() and output.resolve().is_relative_to(source):
             raise DataError(
                 f"{output} is inside the source {source}: the build would read its own output. Choose an --output outside of it."
@@ -96,7 +96,7 @@ def shared_paths(arguments: argparse.Namespace) -> list[str]:
         raise DataError(
             f"source {LOCAL} is different code on each machine. Name folders that all machines share, or use --executor local."
         )
-    return [*canonical_arguments(arguments.sources), *(str(path) for path in (arguments.clones, arguments.tokenizer) if path)]
+    return [*normalize_sources(arguments.sources), *(str(path) for path in (arguments.clones, arguments.tokenizer) if path)]
 
 
 def parser() -> Parser:

@@ -1,10 +1,10 @@
-"""Builds a corpus: plan, scan, decide, write. The second and the fourth stage run in many processes, on one machine or several.
+"""Build a corpus in four stages: plan, scan, decide, write. Scan and write run in many processes, on one machine or several.
 
     summary = build_corpus(["local"], Path("corpus"), recipe_by_name("mixed"), seed=1234, max_bytes=64_000_000, shares=(90, 5, 5))
 
-All that is done lies in a work folder beside the output until the corpus is whole and takes its name: a build that is killed at
-any moment is gone on with by the same call. The order of the plan is the order of everything, so the corpus is the same to the
-byte for any number of processes, any kills, and sources named in any order.
+Finished work stays in a work folder beside the output until the corpus is complete and is moved to the output. After a kill at any
+moment the same call resumes the build. All stages keep the order of the plan, so the corpus has the same bytes for any number of
+processes, any kills and any order of the source arguments.
 """
 
 import errno
@@ -34,9 +34,9 @@ from neox_code.corpus.executors.work_folder import (
 )
 from neox_code.corpus.pipeline.decide import decide
 from neox_code.corpus.pipeline.decisions import DECISIONS_FILE, load_decisions
-from neox_code.corpus.pipeline.empty_corpus import nothing_kept
+from neox_code.corpus.pipeline.empty_corpus import empty_corpus_error
 from neox_code.corpus.pipeline.index import COUNTS_FILE
-from neox_code.corpus.pipeline.plan import Plan, canonical_arguments, describe, make_plan, read_plan
+from neox_code.corpus.pipeline.plan import Plan, describe, make_plan, normalize_sources, read_plan
 from neox_code.corpus.pipeline.scan import SCAN
 from neox_code.corpus.pipeline.work_folder import (
     CLONES_FOLDER,
@@ -80,62 +80,62 @@ def build_corpus(
     executor: Executor | None = None,
     overwrite: bool = True,
 ) -> CorpusSummary:
-    """Makes the corpus folder `output` of what the sources hold, and returns its summary.
+    """Build the corpus folder `output` from the sources and return its summary.
 
-    `max_bytes` limits it to a seeded sample of projects (bytes of files as found), `shares` are the parts of train, valid and
-    test in any unit, `languages` are chosen among the recipe's, `tokenizer` is a tokenizer.json to count tokens with, `layout`
-    says what the folders of sources are where they do not look like it, `language` is that of rows of datasets that name none,
-    `clones` is where clones of repositories are kept.
-    A corpus that is there is replaced, without `overwrite` only where an interrupted build was to.
-    Without an `executor` it works in as many processes of this machine as `workers` says, one per core by default. Raises
-    DataError for sources that cannot be read or hold nothing to keep; the output is then as it was.
+    `max_bytes` limits the corpus to a seeded sample of projects (bytes of files as found). `shares` are the sizes of train, valid
+    and test in any unit. `languages` is a subset of the recipe's languages. `tokenizer` is a tokenizer.json with which tokens are
+    counted. `layout` is the meaning of the folders in a source, detected by default. `language` is the language of dataset rows
+    that name none. `clones` is the folder in which clones of repositories are kept.
+    An existing corpus is replaced if `overwrite` is true or an interrupted build was about to replace it.
+    Without an `executor`, `workers` processes of this machine do the work, by default one per core. Raise DataError if a source
+    cannot be read or no file is kept; the output is then unchanged.
     """
     output = Path(output).resolve()
     refuse_other_folders(output)
     settings = Settings(
         recipe,
-        chosen_languages(recipe, languages),
+        select_languages(recipe, languages),
         seed,
         max_bytes,
         dict(zip(SPLITS, shares, strict=True)),
         None if tokenizer is None else Path(tokenizer).resolve(),
         layout,
-        None if language is None else chosen_languages(recipe, [language])[0],
+        None if language is None else select_languages(recipe, [language])[0],
         None if clones is None else Path(clones).resolve(),
     )
-    arguments = canonical_arguments(sources)
+    arguments = normalize_sources(sources)
     work = work_folder(output)
     is_new = not work.exists()
-    refuse_what_would_be_lost(arguments, settings, (output, work))
+    refuse_sources_in_output(arguments, settings, (output, work))
     for tokenizer_file in (settings.tokenizer, getattr(recipe.rows, "tokenizer", None)):
         if tokenizer_file is not None:
             load_tokenizer(tokenizer_file)
     key = build_key(arguments, settings)
     if read_key(work, key) != key and is_corpus(output) and not overwrite:
         raise DataError(f"{output} already holds a corpus. Choose another --output, or replace it with --overwrite.")
-    with said_where(work), lock_work_folder(work):
-        if was_finished(work, key):
+    with explain_full_disk(work), lock_work_folder(work):
+        if is_finished(work, key):
             move_into_place(work, output)
             return load_summary(output)
         prepare_work_folder(work, output, key, settings)
         local = LocalExecutor(workers or available_cores())
-        with gone_without_plan(work, is_new), local if executor is None else nullcontext(executor) as ready:
+        with remove_new_folder_without_plan(work, is_new), local if executor is None else nullcontext(executor) as ready:
             was_planned = read_plan(work) is not None
             with errors_of_recipe(recipe_file(recipe), "lists the sources"):
                 plan = make_plan(work, arguments, settings, *([partial(local.start_early, SCAN, work)] if ready is local else []))
             if not plan.sizes:
-                refuse_nothing(work, sources, (), max_bytes)
+                refuse_empty_corpus(work, sources, (), max_bytes)
             if was_planned:
                 log_build_resume(work, plan)
             run_stage(SCAN, work, plan.sizes, ready)
             with errors_of_recipe(recipe_file(recipe), "decides on licenses and duplicates"):
                 decide(work, len(plan.sizes), settings)
             counts = read_counts(work)
-            refuse_nothing(work, sources, counts, max_bytes)
+            refuse_empty_corpus(work, sources, counts, max_bytes)
             shards = load_decisions(work).shards
             run_stage(WRITE, work, [shard.text_bytes for shard in shards], ready)
         listed = tuple(Shard(shard.name, shard.split, shard.documents) for shard in shards)
-        summary = CorpusSummary(recipe.name, described_settings(arguments, settings), counts, listed)
+        summary = CorpusSummary(recipe.name, format_settings(arguments, settings), counts, listed)
         write_summary(output_folder(work), summary)
         sync_tree(output_folder(work))
         write_json(work / FINISHED_FILE, key)
@@ -148,8 +148,8 @@ def refuse_other_folders(output: Path) -> None:
         raise DataError(f"{output} exists and is not a corpus; it would be replaced. Choose another --output, or remove it.")
 
 
-def refuse_what_would_be_lost(arguments: Sequence[str], settings: Settings, folders: Sequence[Path]) -> None:
-    """Raises DataError for what is to be read out of folders that are to be replaced."""
+def refuse_sources_in_output(arguments: Sequence[str], settings: Settings, folders: Sequence[Path]) -> None:
+    """Raise DataError if a source or another input lies in a folder that the build replaces."""
     named = [Path(argument) for argument in arguments if argument != LOCAL]
     for path in (*named, settings.tokenizer, settings.clones, recipe_file(settings.recipe)):
         for folder in folders:
@@ -158,8 +158,8 @@ def refuse_what_would_be_lost(arguments: Sequence[str], settings: Settings, fold
 
 
 @contextmanager
-def said_where(place: Path) -> Iterator[None]:
-    """What says that a disk is full says which."""
+def explain_full_disk(place: Path) -> Iterator[None]:
+    """Add a path on the full disk to an OSError that reports a full disk without a path."""
     try:
         yield
     except OSError as error:
@@ -168,22 +168,22 @@ def said_where(place: Path) -> Iterator[None]:
         raise
 
 
-def did_you_mean_languages(unknown: Collection[str], known: Collection[str]) -> str:
-    """The question about languages that are like others.
+def suggest_languages(unknown: Collection[str], known: Collection[str]) -> str:
+    """Return a question that suggests known languages similar to the unknown ones; empty without a similar one.
 
-    >>> did_you_mean_languages(["Typescript", "Cobol"], ["C", "TypeScript"]), did_you_mean_languages(["Cobol"], ["C"])
+    >>> suggest_languages(["Typescript", "Cobol"], ["C", "TypeScript"]), suggest_languages(["Cobol"], ["C"])
     ('Did you mean TypeScript? ', '')
     """
     similar = [language for name in unknown for language in nearest(name, known)[:1]]
     return f"Did you mean {', '.join(similar)}? " if similar else ""
 
 
-def chosen_languages(recipe: Recipe, languages: Collection[str] | None) -> tuple[str, ...]:
+def select_languages(recipe: Recipe, languages: Collection[str] | None) -> tuple[str, ...]:
     unknown = sorted(set(languages or ()) - set(recipe.languages))
     if unknown:
         raise DataError(
-            f"recipe {recipe.name} does not take the language {', '.join(unknown)}. "
-            f"{did_you_mean_languages(unknown, recipe.languages)}It takes {', '.join(recipe.languages)}."
+            f"recipe {recipe.name} does not include the language {', '.join(unknown)}. "
+            f"{suggest_languages(unknown, recipe.languages)}It includes {', '.join(recipe.languages)}."
         )
     return tuple(sorted(languages or recipe.languages))
 
@@ -192,7 +192,7 @@ def chosen_languages(recipe: Recipe, languages: Collection[str] | None) -> tuple
 
 
 def build_key(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
-    """What decides the corpus, apart from what the sources hold."""
+    """Return all inputs that decide the corpus, apart from the content of the sources."""
     own = recipe_file(settings.recipe)
     return {
         "sources": [path_and_time(argument) for argument in arguments],
@@ -217,14 +217,14 @@ def build_key(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
 
 
 def path_and_time(argument: str | Path) -> list[Any]:
-    """A path, of a file with its size and time."""
+    """Return a path and, for a file, its size in bytes and its modification time in nanoseconds."""
     path = Path(argument)
     status = path.stat() if path.is_file() else None
     return [str(argument), *((status.st_size, status.st_mtime_ns) if status else ())]
 
 
-def was_finished(work: Path, key: Mapping[str, Any]) -> bool:
-    """Whether an earlier run was killed when the corpus was whole, and not yet called by its name or rid of the work folder."""
+def is_finished(work: Path, key: Mapping[str, Any]) -> bool:
+    """True if an earlier run was killed between the completion of the corpus and the removal of the work folder."""
     return (work / FINISHED_FILE).exists() and read_json(work / FINISHED_FILE) == key
 
 
@@ -240,8 +240,8 @@ def prepare_work_folder(work: Path, output: Path, key: dict[str, Any], settings:
 
 
 @contextmanager
-def gone_without_plan(work: Path, is_new: bool) -> Iterator[None]:
-    """A work folder that is new does not stay where the sources cannot be listed."""
+def remove_new_folder_without_plan(work: Path, is_new: bool) -> Iterator[None]:
+    """Remove a new work folder if the sources cannot be listed."""
     try:
         yield
     except DataError:
@@ -258,7 +258,7 @@ def log_build_resume(work: Path, plan: Plan) -> None:
 
 
 def move_into_place(work: Path, output: Path) -> None:
-    """Gives the finished corpus its name, and removes the work folder, with what was called by it before."""
+    """Move the finished corpus to the output, and remove the work folder with the corpus that it replaces."""
     if output_folder(work).exists():
         if output.exists():
             shutil.rmtree(work / REPLACED_FOLDER, ignore_errors=True)
@@ -267,10 +267,10 @@ def move_into_place(work: Path, output: Path) -> None:
     remove_work(work)
 
 
-def refuse_nothing(work: Path, sources: Sequence[str], counts: Sequence[Count], max_bytes: int | None) -> None:
+def refuse_empty_corpus(work: Path, sources: Sequence[str], counts: Sequence[Count], max_bytes: int | None) -> None:
     if not any(count.verdict == KEPT for count in counts):
         remove_work(work)
-        raise nothing_kept(sources, counts, max_bytes)
+        raise empty_corpus_error(sources, counts, max_bytes)
 
 
 # ---- the summary
@@ -280,7 +280,8 @@ def read_counts(work: Path) -> tuple[Count, ...]:
     return tuple(Count(**count) for count in read_json(decisions_folder(work) / COUNTS_FILE))
 
 
-def described_settings(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
+def format_settings(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
+    """Return the settings of the build as plain JSON for corpus.json."""
     recipe = settings.recipe
     return {
         "sources": list(arguments),

@@ -1,9 +1,9 @@
-"""What was decided, on disk, for the processes that write the shards.
+"""Files with the decisions about all rows, for the processes that write the shards.
 
-decisions/verdicts.u16           0 for every row that is kept
+decisions/drop_reasons.u16       for every row 0 if it is kept, else the number of its drop reason
 decisions/repositories.i32       the number of every row's repository
-decisions/repositories.parquet   of each: name, prefix, stars, versions by folder, split
-decisions/licenses.*             the license of every row: see decided_licenses.py
+decisions/repositories.parquet   name, prefix, stars, versions by folder and split of every repository
+decisions/licenses.*             the license of every row: see row_licenses.py
 decisions/decisions.json         the shards and the blocks of rows; written last
 
 decisions = load_decisions(work)
@@ -27,13 +27,13 @@ from neox_code.corpus.shards import SPLITS
 from neox_code.files import read_json, sync_tree, write_json
 
 DECISIONS_FILE = "decisions.json"
-VERDICTS_FILE = "verdicts.u16"
+DROP_REASONS_FILE = "drop_reasons.u16"
 REPOSITORIES_TABLE = "repositories.parquet"
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedShard:
-    """The kept rows of a split between two numbers."""
+    """The kept rows of one split from `first_row` to `end_row` (exclusive)."""
 
     split: str
     number: int
@@ -44,7 +44,7 @@ class PlannedShard:
 
     @property
     def name(self) -> str:
-        """Below the corpus folder."""
+        """The path below the corpus folder."""
         return f"{self.split}/shard-{self.number:05d}.parquet"
 
     @property
@@ -54,9 +54,9 @@ class PlannedShard:
 
 @dataclass(frozen=True, slots=True)
 class BlockPlace:
-    """Where a block of rows is."""
+    """The place of a block of rows in the scan results."""
 
-    part: int
+    batch: int
     row_group: int
     first_row: int
     rows: int
@@ -78,16 +78,19 @@ class Decisions:
             yield BlockPlace(*place)
 
     def rows_of(self, shard: PlannedShard, place: BlockPlace) -> tuple[np.ndarray, np.ndarray]:
-        """Those of a block's rows that the shard takes, counted from the block's first, and the numbers of their repositories."""
-        verdicts = np.fromfile(self.folder / VERDICTS_FILE, np.uint16, place.rows, offset=2 * place.first_row)
+        """Return the rows of a block that belong to the shard, and the numbers of their repositories.
+
+        Both have shape [chosen]; rows (int64) count from the first row of the block, numbers are int32.
+        """
+        drop_reasons = np.fromfile(self.folder / DROP_REASONS_FILE, np.uint16, place.rows, offset=2 * place.first_row)
         numbers = np.fromfile(self.folder / NUMBERS_FILE, np.int32, place.rows, offset=4 * place.first_row)
         rows = np.arange(place.first_row, place.first_row + place.rows)
-        chosen = (verdicts == 0) & (rows >= shard.first_row) & (rows < shard.end_row)
+        chosen = (drop_reasons == 0) & (rows >= shard.first_row) & (rows < shard.end_row)
         chosen &= self._splits[numbers] == SPLITS.index(shard.split)
         return np.flatnonzero(chosen), numbers[chosen]
 
     def licenses_of(self, place: BlockPlace, rows: np.ndarray) -> pa.Array:
-        """Return the licenses of some of a block's rows, counted from the block's first."""
+        """Return the licenses of `rows`, which count from the first row of the block."""
         numbers = read_license_numbers(self.folder, place.first_row, place.rows)
         return self._licenses.take(pa.array(numbers[rows]))
 
@@ -115,7 +118,7 @@ def save_decisions(folder: Path, shards: list[PlannedShard], blocks: list[tuple[
 
 
 def load_decisions(work: Path) -> Decisions:
-    """The inverse of `save_decisions`; a worker asks for every task and reads once."""
+    """Return the decisions, the inverse of `save_decisions`; a process reads the files once."""
     folder = decisions_folder(work)
     return read_decisions(folder, (folder / DECISIONS_FILE).stat().st_mtime_ns)
 

@@ -1,10 +1,10 @@
-"""Dropping duplicates, and who survived for whom.
+"""Drop duplicates, and record which copy of each is kept.
 
-    survivors = drop_duplicates(order, rules, verdicts, folder)
-    survivors.add_names(block, names)                   # for every block in order
-    survivors.names_for(block)                          # `repository/path` of the survivor, where a row is a duplicate
+    kept_copies = drop_duplicates(order, rules, drop_reasons, folder)
+    kept_copies.add_names(block, names)                   # for every block in order
+    kept_copies.names_for(block)                          # `repository/path` of the kept copy of every duplicate
 
-16 bytes in memory for every duplicate, 70 while they are sorted; names wait in a file.
+A duplicate takes 16 bytes of memory, 70 while duplicates are sorted; names are in a file.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ import numpy as np
 import pyarrow as pa
 
 from neox_code.corpus.duplicates.protocol import DuplicateRule
-from neox_code.corpus.pipeline.drop_reasons import KEPT_CODE, Verdicts
+from neox_code.corpus.pipeline.drop_reasons import KEPT_CODE, DropReasons
 from neox_code.corpus.pipeline.file_order import FileOrder, key_array
-from neox_code.corpus.pipeline.parts import Block
+from neox_code.corpus.pipeline.scan_results import Block
 
 
-def drop_duplicates(order: FileOrder, rules: Sequence[DuplicateRule], verdicts: Verdicts, folder: Path) -> "Survivors":
-    """Each rule sees what the rules before it have left."""
-    survivors = Survivors(folder)
+def drop_duplicates(order: FileOrder, rules: Sequence[DuplicateRule], drop_reasons: DropReasons, folder: Path) -> "KeptCopies":
+    """Apply the rules in order, each to the rows that the rules before it have kept."""
+    kept_copies = KeptCopies(folder)
     order_file = folder / "order.i64"
     for number, rule in enumerate(rules):
         with rule.groups(folder / "keys") as groups, order_file.open("wb") as rows_by_place:
@@ -29,7 +29,7 @@ def drop_duplicates(order: FileOrder, rules: Sequence[DuplicateRule], verdicts: 
             for ranks, rows, keys in order.sorted():
                 rows_by_place.write(rows.astype(np.int64).data)
                 has_key = keys[number].is_valid().to_numpy(zero_copy_only=False)
-                present = np.flatnonzero((verdicts.codes[rows] == KEPT_CODE) & has_key)
+                present = np.flatnonzero((drop_reasons.codes[rows] == KEPT_CODE) & has_key)
                 groups.add(key_array(keys[number].take(pa.array(present)), rule.key_bytes), ranks[present], present + place)
                 place += len(rows)
             rows_by_place.flush()
@@ -37,14 +37,14 @@ def drop_duplicates(order: FileOrder, rules: Sequence[DuplicateRule], verdicts: 
                 row_at = np.memmap(order_file, np.int64, "r")
                 for dropped, stay in groups.duplicates():
                     rows = row_at[dropped]
-                    verdicts.drop(rows, rule.name)
-                    survivors.add(rows, row_at[stay])
+                    drop_reasons.drop(rows, rule.name)
+                    kept_copies.add(rows, row_at[stay])
         order_file.unlink()
-        survivors.join()
-    return survivors
+        kept_copies.join()
+    return kept_copies
 
 
-class Survivors:
+class KeptCopies:
     def __init__(self, folder: Path):
         self._file = folder / "survivors.arrow"
         self._rows = np.empty(0, np.int64)
@@ -53,30 +53,30 @@ class Survivors:
         self._writer: pa.RecordBatchFileWriter | None = None
         self._names: pa.ChunkedArray | None = None
 
-    def add(self, rows: np.ndarray, survivors: np.ndarray) -> None:
-        self._added.append((rows, survivors))
+    def add(self, rows: np.ndarray, kept_copies: np.ndarray) -> None:
+        self._added.append((rows, kept_copies))
 
     def join(self) -> None:
-        """Takes up what was added; where a survivor was dropped by the last rule, its own survivor takes its place."""
+        """Merge the added pairs. A kept copy that the last rule has dropped is replaced by its own kept copy."""
         if not self._added:
             return
-        rows, survivors = (np.concatenate(arrays) for arrays in zip(*self._added, strict=True))
+        rows, kept_copies = (np.concatenate(arrays) for arrays in zip(*self._added, strict=True))
         self._added = []
         order = np.argsort(rows)
-        rows, survivors = rows[order], survivors[order]
+        rows, kept_copies = rows[order], kept_copies[order]
         if len(rows) and len(self._rows):
             found = np.searchsorted(rows, self._survivors).clip(max=len(rows) - 1)
             moved = rows[found] == self._survivors
-            self._survivors[moved] = survivors[found[moved]]
+            self._survivors[moved] = kept_copies[found[moved]]
         merged = np.concatenate([self._rows, rows])
         order = np.argsort(merged)
-        self._rows, self._survivors = merged[order], np.concatenate([self._survivors, survivors])[order]
+        self._rows, self._survivors = merged[order], np.concatenate([self._survivors, kept_copies])[order]
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def add_names(self, block: Block, names: pa.Array) -> None:
-        """`names`: of all rows of the block; those of survivors are written down."""
+        """Write the names of the kept copies in a block to the file; `names` are those of all rows of the block."""
         if self._writer is None:
             self._unique, self._index = np.unique(self._survivors, return_inverse=True)
             self._writer = pa.ipc.new_file(str(self._file), pa.schema([("name", pa.string())]))
@@ -86,6 +86,7 @@ class Survivors:
             self._writer.write_table(pa.table({"name": chosen}))
 
     def names_for(self, block: Block) -> pa.Array:
+        """Return for each row of the block the name of the kept copy; null for a row that is no duplicate."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

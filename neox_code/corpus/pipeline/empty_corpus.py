@@ -1,6 +1,6 @@
-"""What is said where a corpus would be empty: what was found instead, and the remedy.
+"""The error for a corpus without any kept file: it lists what was found, and the remedy.
 
-raise nothing_kept(sources, counts, max_bytes)
+raise empty_corpus_error(sources, counts, max_bytes)
 """
 
 from collections import Counter
@@ -41,7 +41,8 @@ REMEDIES = {
 REASONS_NAMED = 8
 
 
-def nothing_kept(sources: Sequence[str], counts: Sequence[Count], max_bytes: int | None) -> DataError:
+def empty_corpus_error(sources: Sequence[str], counts: Sequence[Count], max_bytes: int | None) -> DataError:
+    """Return an error with the most frequent drop reasons, and the remedy for the most frequent one."""
     reasons: Counter[str] = Counter()
     for count in counts:
         reasons[count.verdict] += count.files

@@ -1,12 +1,12 @@
-"""Files in the order in which duplicates survive: by the rank of their project, then by path. Sorted on disk.
+"""Files in the order of precedence among duplicates: by the rank of their project, then by path. Sorted on disk.
 
     with FileOrder(folder, files_by_rank, num_keys=1) as order:
         order.add(ranks, paths, rows, [keys])               # any number of times, in any order
         for ranks, rows, keys in order.sorted():            # any number of times
             ...
 
-Files wait in at most MAX_BUCKETS pieces by rank, each sorted by itself in memory: a piece holds a quarter million files, more only
-where a single project does.
+Files are stored in at most MAX_BUCKETS buckets by rank; each bucket is sorted in memory. A bucket holds a quarter million files,
+more only if a single project has more.
 """
 
 import shutil
@@ -52,7 +52,7 @@ class FileOrder:
                 self._spill(bucket)
 
     def sorted(self) -> Iterator[tuple[np.ndarray, np.ndarray, list[pa.Array]]]:
-        """Blocks of (ranks, rows, keys)."""
+        """Yield blocks of ranks, rows (shape [files], int64) and one array per key, in order."""
         if self._num_buckets > 1:
             for bucket in range(self._num_buckets):
                 self._spill(bucket)
@@ -90,6 +90,6 @@ class FileOrder:
 
 
 def key_array(keys: pa.Array, key_bytes: int) -> np.ndarray:
-    """Keys without absent ones as numpy's bytes of a fixed length."""
+    """Return keys (without nulls) as an array of shape [keys] and dtype V`key_bytes`."""
     data = np.frombuffer(keys.buffers()[1], dtype=f"V{key_bytes}")
     return data[keys.offset : keys.offset + len(keys)]

@@ -1,9 +1,9 @@
-"""The last pass over the metadata of all parts: manifest.parquet, index.tsv, the counts, and which rows go to which shard.
+"""Write manifest.parquet, index.tsv, the counts and the plan of the shards in the last pass over all scan results.
 
-    write_index(work, parts, projects, verdicts, survivors, repositories, splits)
+    write_index(work, results, projects, drop_reasons, kept_copies, repositories, splits)
 
-A line of the index, PolyCoder's, is `{language}__{organization}__{project}__{path}`, a tab, and the SHA-256 of the file's bytes
-as found; separators of the path are written as `__`.
+A line of the index has PolyCoder's format: `{language}__{organization}__{project}__{path}`, a tab, and the SHA-256 of the file's
+bytes as found; separators of the path are written as `__`.
 """
 
 from collections import defaultdict
@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from neox_code.corpus.pipeline.decisions import VERDICTS_FILE, PlannedShard, save_decisions
-from neox_code.corpus.pipeline.drop_duplicates import Survivors
-from neox_code.corpus.pipeline.drop_reasons import KEPT_CODE, NO_FILE_CODE, Verdicts
-from neox_code.corpus.pipeline.parts import Block, Parts
+from neox_code.corpus.pipeline.decisions import DROP_REASONS_FILE, PlannedShard, save_decisions
+from neox_code.corpus.pipeline.drop_duplicates import KeptCopies
+from neox_code.corpus.pipeline.drop_reasons import KEPT_CODE, NO_FILE_CODE, DropReasons
 from neox_code.corpus.pipeline.project_table import ProjectTable
 from neox_code.corpus.pipeline.repositories import Repositories
 from neox_code.corpus.pipeline.row_licenses import OWN_FILE, read_license_numbers, read_licenses
+from neox_code.corpus.pipeline.scan_results import Block, ScanResults
 from neox_code.corpus.pipeline.work_folder import decisions_folder, output_folder
 from neox_code.corpus.shards import (
     INDEX_FILE,
@@ -43,7 +43,7 @@ VERSIONS = pa.map_(pa.string(), pa.string())
 SHARDS_AIMED_AT = 64
 LEAST_SHARD_BYTES = 16 * 10**6
 ROW_OVERHEAD = 512
-"""Bytes of a document beside its text and its names, compressed badly."""
+"""Upper bound of the bytes of a document apart from its text and path."""
 
 COLUMNS = [
     *("path", "bytes", "is_first", "language", "sha256", "encoding", "newlines", "edits", "text_bytes", "project"),
@@ -52,16 +52,16 @@ COLUMNS = [
 
 def write_index(
     work: Path,
-    parts: Parts,
+    results: ScanResults,
     projects: ProjectTable,
-    verdicts: Verdicts,
-    survivors: Survivors,
+    drop_reasons: DropReasons,
+    kept_copies: KeptCopies,
     repositories: Repositories,
     splits: Mapping[str, str],
 ) -> None:
-    """Leaves manifest and index in the corpus to be, and the decisions in their folder.
+    """Write manifest and index to the output in the work folder, and the decisions to their folder.
 
-    Repositories without a split are left aside.
+    Files of repositories that are not in `splits` are dropped with the reason LEFT_ASIDE.
     """
     folder, out = decisions_folder(work), output_folder(work)
     out.mkdir(exist_ok=True)
@@ -69,12 +69,12 @@ def write_index(
     project_of = np.array(repositories.projects, np.int64)
     split_of = np.array([SPLITS.index(splits[unit]) if unit in splits else NO_SPLIT for unit in repositories.units], np.int8)
     licenses = read_licenses(folder)
-    name_survivors(parts, survivors, repositories, names)
+    name_kept_copies(results, kept_copies, repositories, names)
     first_of: dict[tuple[str, int], int] = {}
     for number, key in enumerate(zip(repositories.names, repositories.projects, strict=True)):
         first_of.setdefault(key, number)
     named_first = np.array([first_of[key] for key in zip(repositories.names, repositories.projects, strict=True)], np.int64)
-    left_aside = verdicts.code(LEFT_ASIDE)
+    left_aside = drop_reasons.code(LEFT_ASIDE)
     counts = Counts()
     shards = ShardPlan(shard_bytes(sum(sum(size.values()) for name, size in repositories.sizes.items() if name in splits)))
     places: list[tuple[int, ...]] = []
@@ -83,17 +83,17 @@ def write_index(
             out / MANIFEST_FILE, MANIFEST_SCHEMA, ["repository", "language", "verdict", "license", "license_file"]
         ) as manifest,
         (out / INDEX_FILE).open("w", encoding="utf-8", newline="") as index,
-        (folder / VERDICTS_FILE).open("wb") as verdict_file,
+        (folder / DROP_REASONS_FILE).open("wb") as codes_file,
     ):
         writer = ManifestWriter(manifest)
-        for block in parts.blocks(COLUMNS):
+        for block in results.blocks(COLUMNS):
             numbers = repositories.numbers(block)
-            codes = verdicts.codes[block.rows]
+            codes = drop_reasons.codes[block.rows]
             codes[(codes == KEPT_CODE) & (split_of[numbers] == NO_SPLIT)] = left_aside
-            verdict_file.write(codes.data)
+            codes_file.write(codes.data)
             kept = codes == KEPT_CODE
             splits_of_rows = np.where(kept, split_of[numbers], NO_SPLIT)
-            places.append((block.part, block.row_group, block.first_row, len(block)))
+            places.append((block.batch, block.row_group, block.first_row, len(block)))
             shards.add(block, splits_of_rows)
             files = np.flatnonzero(codes != NO_FILE_CODE)
             table = block.table
@@ -106,14 +106,14 @@ def write_index(
                     "language": table["language"],
                     "bytes": table["bytes"],
                     "sha256": table["sha256"],
-                    "verdict": pa.array(list(verdicts.names)).take(pa.array(codes)),
+                    "verdict": pa.array(list(drop_reasons.names)).take(pa.array(codes)),
                     "split": pa.array(SPLITS).take(pa.array(splits_of_rows, mask=splits_of_rows == NO_SPLIT)),
                     "encoding": table["encoding"],
                     "newlines": table["newlines"],
                     "license": license["license"],
                     "license_file": pc.if_else(pc.equal(license["license_file"], OWN_FILE), paths, license["license_file"]),
                     "edits": table["edits"],
-                    "duplicate_of": survivors.names_for(block),
+                    "duplicate_of": kept_copies.names_for(block),
                 },
                 schema=MANIFEST_SCHEMA,
             ).take(files)
@@ -121,7 +121,7 @@ def write_index(
             counts.add(block, files, codes, splits_of_rows, named_first[numbers])
             index.write(index_lines(block, np.flatnonzero(kept), names.take(pa.array(project_of[numbers]))))
         writer.close()
-    write_json(folder / COUNTS_FILE, [asdict(count) for count in counts.result(list(verdicts.names))])
+    write_json(folder / COUNTS_FILE, [asdict(count) for count in counts.result(list(drop_reasons.names))])
     table = pa.table(
         {"name": names, "prefix": pa.array(repositories.prefixes), "split": pa.array(split_of)}
         | {"stars": pa.array([projects.projects[number].stars for number in repositories.projects], pa.int64())}
@@ -130,19 +130,20 @@ def write_index(
     save_decisions(folder, shards.result(), places, table)
 
 
-def name_survivors(parts: Parts, survivors: Survivors, repositories: Repositories, names: pa.Array) -> None:
-    """Takes note of where the survivors of duplicates are, for the manifest's rows of those that did not survive."""
-    if not len(survivors):
-        for _ in range(parts.count):
-            parts.advance()
+def name_kept_copies(results: ScanResults, kept_copies: KeptCopies, repositories: Repositories, names: pa.Array) -> None:
+    """Record the names of the kept copies, which the manifest lists in the rows of dropped duplicates."""
+    if not len(kept_copies):
+        for _ in range(results.count):
+            results.advance()
         return
-    for block in parts.blocks(["path"]):
+    for block in results.blocks(["path"]):
         numbers = repositories.numbers(block)
         places = pc.binary_join_element_wise(names.take(pa.array(numbers)), repositories.paths(block, numbers), "/")
-        survivors.add_names(block, places)
+        kept_copies.add_names(block, places)
 
 
 def index_lines(block: Block, rows: np.ndarray, projects: pa.Array) -> str:
+    """Return the lines of the index for some rows (int64, from the first row of the block); `projects` are those of all rows."""
     if not len(rows):
         return ""
     chosen = pa.array(rows)
@@ -156,12 +157,12 @@ def index_lines(block: Block, rows: np.ndarray, projects: pa.Array) -> str:
 
 
 def shard_bytes(text_bytes: int) -> int:
-    """The size to cut shards at: many enough for many processes, and none above the limit."""
+    """Return the largest size of a shard: small enough for SHARDS_AIMED_AT shards, within the least and the largest size."""
     return min(max(text_bytes // SHARDS_AIMED_AT, LEAST_SHARD_BYTES), MAX_SHARD_BYTES)
 
 
 class ShardPlan:
-    """Cuts the kept rows of every split, in their order, into shards of at most so many bytes before compression."""
+    """Divide the kept rows of every split, in order, into shards of at most `max_bytes` before compression."""
 
     def __init__(self, max_bytes: int):
         self.max_bytes = max_bytes
@@ -176,7 +177,7 @@ class ShardPlan:
                 self._add_row(SPLITS[split], block.first_row + index, int(costs[index]), int(text_bytes[index]))
 
     def _add_row(self, split: str, row: int, cost: int, text_bytes: int) -> None:
-        """An open shard is [first row, last row, documents, bytes of text, cost]."""
+        """Add a row to the open shard, which is a list [first row, last row, documents, bytes of text, cost]."""
         shard = self._open.get(split)
         if shard is not None and shard[4] + cost > self.max_bytes:
             self._close(split)
@@ -200,7 +201,7 @@ class ShardPlan:
 
 
 class ManifestWriter:
-    """Gathers rows to row groups of a size that readers like."""
+    """Write rows in row groups of at least MANIFEST_ROW_GROUP rows."""
 
     def __init__(self, writer: pa.parquet.ParquetWriter):
         self._writer = writer
@@ -218,18 +219,22 @@ class ManifestWriter:
 
 
 class Counts:
-    """Files, bytes and repositories by language, verdict and split."""
+    """Numbers of files, bytes and repositories by language, drop reason and split."""
 
     def __init__(self) -> None:
         self._languages: dict[str, int] = {}
         self._sums: dict[int, np.ndarray] = defaultdict(lambda: np.zeros(3, np.int64))
         self._repositories = np.empty(0, np.int64)
-        """The cells that each repository is in: cell << 32 | repository, each once."""
+        """Distinct pairs of a cell and a repository: cell << 32 | repository (int64)."""
         self._pending: list[np.ndarray] = []
         self._num_pending = 0
         self._encodings: dict[str, int] = {"utf-8 with errors": 0}
 
     def add(self, block: Block, files: np.ndarray, codes: np.ndarray, splits: np.ndarray, numbers: np.ndarray) -> None:
+        """Count the rows `files` of a block. `codes`, `splits` and `numbers` (repositories) have one value per row of the block.
+
+        A cell is language << 20 | drop reason << 2 | split + 1.
+        """
         languages = block.coded("language", self._languages)[files] + 1
         errors = block.coded("encoding", self._encodings)[files] == 0
         cells = (languages << 20) | (codes[files].astype(np.int64) << 2) | (splits[files].astype(np.int64) + 1)
@@ -247,7 +252,8 @@ class Counts:
         self._repositories = np.unique(np.concatenate([self._repositories, *self._pending]))
         self._pending, self._num_pending = [], 0
 
-    def result(self, verdicts: list[str]) -> list[Count]:
+    def result(self, reasons: list[str]) -> list[Count]:
+        """Return the counts, sorted by language, reason and split; `reasons` are the names of the codes."""
         if not self._sums:
             return []
         self._join_pending()
@@ -256,7 +262,7 @@ class Counts:
         counts = [
             Count(
                 languages[cell >> 20],
-                verdicts[(cell >> 2) & 0xFFFF],
+                reasons[(cell >> 2) & 0xFFFF],
                 (None, *SPLITS)[cell & 3],
                 files=int(self._sums[cell][0]),
                 bytes=int(self._sums[cell][1]),

@@ -1,10 +1,10 @@
-"""The plan of a build: what the sources hold, in batches that a process each reads, on disk in the work folder.
+"""The plan of a build: the files of all sources in batches, stored in the work folder. One process reads a batch.
 
-    plan = make_plan(work, sources, settings, begin)      # lists the sources; keeps finished work if they are as they were
+    plan = make_plan(work, sources, settings, begin)      # lists the sources; keeps finished work if they are unchanged
     plan.sizes                                            # bytes of each batch
 
-The sources are listed again by every run: that costs little beside reading them, and tells whether something has changed. Where
-there is no plan yet, `begin` is told the number of every batch as soon as it can be read.
+Every run lists the sources again, which costs little compared with reading them, and detects changes. If there is no plan yet,
+`begin` is called with the number of every batch as soon as it can be read.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from neox_code.corpus.pipeline.prefilter import Judge
+from neox_code.corpus.pipeline.prefilter import Prefilter
 from neox_code.corpus.pipeline.work_folder import (
     CLONES_FOLDER,
     PLAN_FILE,
@@ -25,7 +25,7 @@ from neox_code.corpus.pipeline.work_folder import (
     batch_file,
     decisions_folder,
     output_folder,
-    part_file,
+    scan_result_file,
 )
 from neox_code.corpus.sources.batches import BatchGroup
 from neox_code.corpus.sources.find import LOCAL, find_sources, home_expanded
@@ -40,27 +40,27 @@ log = get_logger(__name__)
 @dataclass(frozen=True)
 class Plan:
     sizes: tuple[int, ...]
-    """Bytes of each batch."""
+    """The bytes of each batch."""
     digest: str
-    """Of all that is listed."""
+    """A hash of all listed files."""
 
 
-def canonical_arguments(sources: Sequence[str | Path]) -> list[str]:
-    """The sources in one order and spelling, however they were named."""
+def normalize_sources(sources: Sequence[str | Path]) -> list[str]:
+    """Return the sources as sorted absolute paths, so that equal sources compare equal."""
     return sorted({LOCAL if source == LOCAL else str(home_expanded(source)) for source in sources})
 
 
 def make_plan(work: Path, sources: Sequence[str], settings: Settings, begin: Callable[[int], None] = lambda index: None) -> Plan:
-    """Lists the sources. Where an earlier run has found the same, its work is kept; else it is thrown away, which is logged."""
+    """List the sources. The work of an earlier run is kept if its list is the same, else removed with a log line."""
     known = read_plan(work)
     if known is not None:
         plan = list_batches(sources, settings, empty_folder(work / "plan.new"))
-        if plan == known and not changed_in_place(work, plan):
+        if plan == known and not has_changed_files(work, plan):
             shutil.rmtree(work / "plan.new")
             return plan
-        log.info("corpus: the sources have changed since the interrupted build in %s: starting anew", work)
+        log.info("corpus: the sources have changed since the interrupted build in %s: starting from the beginning", work)
     (work / PLAN_FILE).unlink(missing_ok=True)
-    for stale in (part_file(work, 0).parent, decisions_folder(work), output_folder(work)):
+    for stale in (scan_result_file(work, 0).parent, decisions_folder(work), output_folder(work)):
         shutil.rmtree(stale, ignore_errors=True)
     folder = batch_file(work, 0).parent
     if known is None:
@@ -81,7 +81,7 @@ def empty_folder(folder: Path) -> Path:
 def list_batches(
     sources: Sequence[str], settings: Settings, folder: Path, listed: Callable[[int], None] = lambda index: None
 ) -> Plan:
-    """Writes every batch of the sources to the folder, and tells its number."""
+    """Write every batch of the sources to the folder, and call `listed` with its number."""
     sizes: list[int] = []
     digest = hashlib.sha256()
     for source in find_sources(
@@ -95,7 +95,7 @@ def list_batches(
         languages = settings.languages
         if source.languages is not None:
             languages = tuple(language for language in languages if language in source.languages)
-        for batch in source.batches(Judge(settings.recipe, languages)):
+        for batch in source.batches(Prefilter(settings.recipe, languages)):
             pickled = pickle.dumps(batch)
             (folder / batch_file(folder, len(sizes)).name).write_bytes(pickled)
             digest.update(hashlib.sha256(pickled).digest())
@@ -104,10 +104,10 @@ def list_batches(
     return Plan(tuple(sizes), digest.hexdigest())
 
 
-def changed_in_place(work: Path, plan: Plan) -> bool:
-    """Whether a file of a folder was changed since it was listed, though its size is the same."""
+def has_changed_files(work: Path, plan: Plan) -> bool:
+    """True if a scanned file of a folder has changed since it was listed, even with the same size."""
     for index in range(len(plan.sizes)):
-        if part_file(work, index).exists():
+        if scan_result_file(work, index).exists():
             listed_at = batch_file(work, index).stat().st_ctime_ns
             with batch_file(work, index).open("rb") as file:
                 if any(changed_at(place) > listed_at for place in places_of(pickle.load(file))):
@@ -123,7 +123,7 @@ def changed_at(place: str) -> float:
 
 
 def places_of(batch: Batch) -> Iterator[str]:
-    """The files of folders that a batch reads."""
+    """Yield the paths of the files that a batch reads from folders."""
     if isinstance(batch, BatchGroup):
         for member in batch.members:
             yield from places_of(member)
@@ -132,7 +132,7 @@ def places_of(batch: Batch) -> Iterator[str]:
 
 
 def read_plan(work: Path) -> Plan | None:
-    """The plan that an earlier run has finished; None if it has not."""
+    """Return the complete plan of an earlier run; None without one."""
     if not (work / PLAN_FILE).exists():
         return None
     value: dict[str, Any] = read_json(work / PLAN_FILE)
@@ -140,7 +140,7 @@ def read_plan(work: Path) -> Plan | None:
 
 
 def describe(value: Any) -> Any:
-    """A recipe, filter or other setting as plain JSON, in which sets are sorted: equal for equal settings in every process."""
+    """Return a recipe, filter or other setting as plain JSON with sorted sets; equal settings give equal JSON in every process."""
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
     if isinstance(value, dict):

@@ -1,8 +1,8 @@
-"""What is said of a file before it is read: by its project, its name and its size.
+"""Drop files before they are read, by their project, name and size.
 
-judge = Judge(recipe, ("C", "Python"))
-judge(Project("me/tree"), "src/main.c", 1_200)        None: it is read
-judge(Project("me/tree"), "README.md", 1_200)         "no known language"
+prefilter = Prefilter(recipe, ("C", "Python"))
+prefilter(Project("me/tree"), "src/main.c", 1_200)        None: it is read
+prefilter(Project("me/tree"), "README.md", 1_200)         "no known language"
 """
 
 import re
@@ -18,44 +18,44 @@ from neox_code.errors import DataError
 NO_LANGUAGE = "no known language"
 NOT_CHOSEN = "language not chosen"
 DATASET_FILE = "file of a dataset among files of source code"
-LARGEST_TOLD_BY = 2**18
-"""Files that are read for what they say of their project are not longer."""
+LARGEST_STATEMENT = 2**18
+"""The largest size in bytes of a file that is read only for its license or version."""
 
 
 def drop_reason(rule: Filter, file: Candidate) -> str | None:
-    """Why a filter drops a file; None if it keeps it. Raises DataError for a filter that says neither."""
-    verdict = rule.keep(file)
-    if verdict is True:
+    """Return the reason why a filter drops a file; None if it keeps it. Raise DataError if `keep` returns anything else."""
+    decision = rule.keep(file)
+    if decision is True:
         return None
-    if not isinstance(verdict, str):
-        raise DataError(f"filter {rule.name!r} gave {verdict!r} for {file.path}. Let it return True, or the reason of the drop.")
-    return verdict
+    if not isinstance(decision, str):
+        raise DataError(f"filter {rule.name!r} returned {decision!r} for {file.path}. It must return True or a drop reason.")
+    return decision
 
 
 def edited_text(rule: Edit, file: Candidate) -> str:
-    """Return the text as an edit leaves it. Raises DataError for an edit that returns no text, or one that UTF-8 cannot express."""
+    """Return the edited text. Raise DataError if the edit returns no text, or a text that UTF-8 cannot encode."""
     text = rule.edit(file)
     if not isinstance(text, str):
-        raise DataError(f"edit {rule.name!r} gave {text!r} for {file.path}. Let it return the text, changed or not.")
+        raise DataError(f"edit {rule.name!r} returned {text!r} for {file.path}. It must return the text, changed or not.")
     if text is not file.text and (surrogate := re.search("[\ud800-\udfff]", text)):
         code = f"U+{ord(surrogate[0]):04X}"
         raise DataError(
-            f"edit {rule.name!r} left the lone surrogate {code} in {file.path}, which UTF-8 cannot express. Mend the edit."
+            f"edit {rule.name!r} left the lone surrogate {code} in {file.path}, which UTF-8 cannot encode. Correct the edit."
         )
     return text
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Says why a file is not read; None if it is. A file that can be in several languages is judged in the first."""
+class Prefilter:
+    """Return the reason why a file is not read; None if it is read. The first of several possible languages decides."""
 
     recipe: Recipe
     languages: tuple[str, ...]
-    """Languages to take."""
+    """The languages of the corpus."""
 
     def __call__(self, project: Project, path: str, num_bytes: int) -> str | None:
         reason = self._reason(project, path, num_bytes)
-        if reason is not None and 0 < num_bytes <= LARGEST_TOLD_BY and self.speaks_for_project(project, path):
+        if reason is not None and 0 < num_bytes <= LARGEST_STATEMENT and self.is_read_for_others(project, path):
             return None
         return reason
 
@@ -71,6 +71,6 @@ class Judge:
                 return reason
         return None
 
-    def speaks_for_project(self, project: Project, path: str) -> bool:
-        """True for files that are read for what they state of others: a license, a version."""
+    def is_read_for_others(self, project: Project, path: str) -> bool:
+        """True for files that are read because they state the license or the version of other files."""
         return states_license(path) or (self.recipe.rows is not None and self.recipe.rows.says_version(path))

@@ -1,10 +1,10 @@
-"""What is known of every project of a build, and what follows from it: its language, its licenses, its rank among duplicates.
+"""The projects of a build with their languages, licenses and ranks among duplicates.
 
     table = ProjectTable()
-    table.number_of(project)            the number of a project by its name; what sources say of it is joined
-    table.language(number)              the named one, or that of most bytes
-    table.licenses(number)              what its license files and manifests state, by folder
-    table.ranks()                       by stars, most first, then by name
+    table.number_of(project)            the number of a project by its name; fields from several sources are merged
+    table.language(number)              the named language, or the one with most bytes
+    table.licenses(number)              the statements of its license files and manifests, by folder
+    table.ranks()                       the order of the projects by stars (most first), then by name
 
 A project takes about 500 bytes: a million of them half a gigabyte.
 """
@@ -33,7 +33,7 @@ class ProjectTable:
         return len(self.projects)
 
     def number_of(self, project: Project) -> int:
-        """The project's number, a new one where its name is new; several sources may each know something of it."""
+        """Return the number of a project, new for a new name; missing fields of a known project are filled in."""
         number = self._numbers.setdefault(project.name, len(self.projects))
         if number == len(self.projects):
             self.projects.append(project)
@@ -56,11 +56,11 @@ class ProjectTable:
         self._licenses.setdefault(number, FolderLicenses()).add(path, statement)
 
     def found_version(self, number: int, path: str, version: str) -> None:
-        """Takes note of what a file says of the version of all that is in its folder."""
+        """Add the version that a file states for all files in its folder."""
         self._versions_found.setdefault(number, {}).setdefault(path.rpartition("/")[0], version)
 
     def licenses(self, number: int) -> FolderLicenses:
-        """Return what the project's files state, and above them those in the root of its source."""
+        """Return the license statements of a project, with those in the root of its source above them."""
         own = self._licenses.get(number, NOTHING_STATED)
         project = self.projects[number]
         above = None if project.within is None else self._licenses.get(self._numbers.get(project.within, number))
@@ -71,20 +71,20 @@ class ProjectTable:
         return self._joined[number]
 
     def versions(self, number: int) -> dict[str, str]:
-        """By folder."""
+        """Return the version of each folder."""
         return self._versions_found.get(number, {})
 
     def count(self, sizes: Mapping[int, Mapping[str, int]]) -> None:
-        """Takes bytes by language of the projects, by their numbers, from which the language of each follows."""
+        """Set the bytes by language of each project number, which decide the language of a project."""
         self._counted = sizes
 
     def language(self, number: int) -> str | None:
-        """Its language: named, or that of most bytes (of equals the first by name)."""
+        """Return the named language, or the one with most bytes (the first by name among equals)."""
         counted = self._counted.get(number, {})
         return self.projects[number].language or min(counted, key=lambda language: (-counted[language], language), default=None)
 
     def ranks(self) -> np.ndarray:
-        """The place of every project in the order in which duplicates survive."""
+        """Return the position of every project in the precedence among duplicates (shape [projects], int64)."""
         keys = [(-(project.stars or 0), project.name) for project in self.projects]
         order = sorted(range(len(keys)), key=keys.__getitem__)
         ranks = np.empty(len(order), np.int64)

@@ -1,7 +1,7 @@
-"""Projects as the units of sampling and splitting: dividing the large ones, and taking a seeded sample of them.
+"""Projects as the units of sample and split: division of large projects, and a seeded sample.
 
-sizes = {"pkg/numpy": {"Python": 5_000_000, "C": 900_000}, ...}        bytes by language, of each project
-sample_projects(sizes, limit=64_000_000, seed=1234)                    the projects that are taken
+sizes = {"pkg/numpy": {"Python": 5_000_000, "C": 900_000}, ...}        bytes by language of each project
+sample_projects(sizes, limit=64_000_000, seed=1234)                    the sampled projects
 """
 
 import hashlib
@@ -14,10 +14,10 @@ LARGE_SHARE = 0.05
 """A project with more than this share of a language's bytes is divided."""
 
 PROJECTS_TO_SPLIT = 3
-"""One for each of train, valid and test."""
+"""The least number of projects: one each for train, valid and test."""
 
 Sizes = Mapping[str, Mapping[str, int]]
-"""Bytes by language, of each project."""
+"""The bytes by language of each project."""
 
 
 def language_bytes(sizes: Sizes) -> Counter[str]:
@@ -28,7 +28,7 @@ def language_bytes(sizes: Sizes) -> Counter[str]:
 
 
 def large_projects(sizes: Sizes, share: float = LARGE_SHARE) -> set[str]:
-    """The projects that have more than `share` of the bytes of one of their languages.
+    """Return the projects that have more than `share` of the bytes of one of their languages.
 
     >>> sorted(large_projects({"a": {"C": 90}, "b": {"C": 4}, "c": {"C": 6, "Go": 1}}))
     ['a', 'c']
@@ -42,7 +42,7 @@ def large_projects(sizes: Sizes, share: float = LARGE_SHARE) -> set[str]:
 
 
 def common_folder(paths: Iterable[str]) -> str:
-    """The folder, with its slash, that all paths are in; empty where there is none.
+    """Return the deepest folder that contains all paths, with a slash at the end; empty without one.
 
     >>> common_folder(["linux-6.1/fs/ext4.c", "linux-6.1/mm/slab.c"]), common_folder(["a.c"])
     ('linux-6.1/', '')
@@ -52,8 +52,9 @@ def common_folder(paths: Iterable[str]) -> str:
 
 
 def subproject(project: str, path: str, folder: str) -> tuple[str, str]:
-    """The part of a divided project that a file belongs to, and the file's path in it: a part for each folder below `folder`
-    (the project's common one), and one for the other files.
+    """Return the name of the subproject of a file, and the file's path in the subproject.
+
+    Each folder directly below `folder` (the common folder of the project) is a subproject; other files stay in the project.
 
     >>> subproject("pkg/torch", "distributed/rpc/api.py", ""), subproject("pkg/torch", "hub.py", "")
     (('pkg/torch/distributed', 'rpc/api.py'), ('pkg/torch', 'hub.py'))
@@ -65,17 +66,17 @@ def subproject(project: str, path: str, folder: str) -> tuple[str, str]:
 
 
 def seeded_order(projects: Iterable[str], seed: int, purpose: str) -> list[str]:
-    """The projects in an order that is random but decided by their names, the seed and the purpose."""
+    """Return the projects in a pseudorandom order that depends only on their names, the seed and the purpose."""
     return sorted(projects, key=lambda project: (hashlib.sha256(f"{purpose}\0{seed}\0{project}".encode()).digest(), project))
 
 
 def sample_projects(sizes: Sizes, limit: int | None, seed: int) -> set[str]:
-    """Takes whole projects, at most `limit` bytes together; all of them where they fit.
+    """Return a sample of whole projects with at most `limit` bytes in total; all projects if they fit.
 
-    Every language has a quota of the limit, in proportion to the square root of its bytes, so that a rare one has more than its
-    share. Beginning with the rarest language, its projects are gone through in a seeded order, and each that brings the language
-    nearer to its quota is taken; where that makes fewer than three, its smallest follow, so that it can be split. Then what is
-    left of the limit is filled in the same order.
+    Every language has a quota of the limit in proportion to the square root of its bytes, so that a rare language gets more than
+    its share. Languages are processed from the rarest to the most frequent one. Their projects are tried in a seeded order, and a
+    project is taken if it brings the language nearer to its quota. If fewer than three projects were taken, the smallest ones
+    follow, so that the language can be split. The rest of the limit is filled in the same order.
     """
     total = language_bytes(sizes)
     if limit is None or sum(total.values()) <= limit:
@@ -85,7 +86,7 @@ def sample_projects(sizes: Sizes, limit: int | None, seed: int) -> set[str]:
     taken_bytes: Counter[str] = Counter()
 
     def take_if_it_fits(project: str) -> bool:
-        """Whether it has been taken now."""
+        """Take a project if it is new and fits; return True if it was taken."""
         if project in taken or sum(taken_bytes.values()) + sum(sizes[project].values()) > limit:
             return False
         taken.add(project)

@@ -1,8 +1,8 @@
-"""The repositories of a corpus: its projects, and the parts of those that are divided.
+"""The repositories of a corpus: its projects, and the subprojects of divided projects.
 
-repositories = divide(parts, projects, verdicts, folder, is_divided=True)
-repositories.sizes                             kept bytes by language, by name
-repositories.numbers(block)                    of each row of a block, from a file: 4 bytes a row
+repositories = divide_projects(results, projects, drop_reasons, folder, is_divided=True)
+repositories.sizes                             kept bytes by language of each unit
+repositories.numbers(block)                    the repository of each row of a block (int32, from a file)
 repositories.paths(block, numbers)             the rows' paths below their repositories
 """
 
@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from neox_code.corpus.pipeline.drop_reasons import Verdicts
-from neox_code.corpus.pipeline.parts import Block, Parts
+from neox_code.corpus.pipeline.drop_reasons import DropReasons
 from neox_code.corpus.pipeline.project_table import ProjectTable
 from neox_code.corpus.pipeline.projects import PROJECTS_TO_SPLIT, common_folder, large_projects, subproject
+from neox_code.corpus.pipeline.scan_results import Block, ScanResults
 from neox_code.logs import get_logger
 
 NUMBERS_FILE = "repositories.i32"
 UNITS_TO_SPLIT = 10
-"""Folders of a single project, at least, that are split."""
+"""The least number of folders at which a corpus of few projects is split by folder."""
 
 log = get_logger(__name__)
 
@@ -32,11 +32,11 @@ class Repositories:
     file: Path
     names: list[str]
     projects: list[int]
-    """The number of each repository's project; the repositories of the first numbers are the projects themselves."""
+    """The project number of each repository; the first repositories are the projects themselves."""
     prefixes: list[str]
-    """What a path in the project has before it, as compared with the path in the repository."""
+    """The part of a path in the project that is missing in the path in the repository."""
     units: list[str] = field(default_factory=list)
-    """What is sampled and split as a whole: the names, but for a corpus of one project folders or files of it."""
+    """Names of the units of sample and split: the repositories, or folders or files in a corpus of few projects."""
     sizes: dict[str, Counter[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -60,15 +60,17 @@ def paths_below(paths: pa.Array, numbers: np.ndarray, prefixes: list[str]) -> pa
     return pa.array([path[len(prefixes[number]) :] for path, number in pairs], pa.string())
 
 
-def divide(parts: Parts, table: ProjectTable, verdicts: Verdicts, folder: Path, is_divided: bool) -> Repositories:
-    """Gives every row its repository, a part of its project where that is large and projects are to be divided."""
+def divide_projects(
+    results: ScanResults, table: ProjectTable, drop_reasons: DropReasons, folder: Path, is_divided: bool
+) -> Repositories:
+    """Assign every row to a repository: its project, or a subproject if large projects are divided (`is_divided`)."""
     names = [project.name for project in table.projects]
     result = Repositories(folder / NUMBERS_FILE, names, list(range(len(names))), [""] * len(names))
-    folders = folders_of_large_projects(parts, table, verdicts) if is_divided else {}
+    folders = folders_of_large_projects(results, table, drop_reasons) if is_divided else {}
     known = {(name, name): number for number, name in enumerate(names)}
     sizes = SizesByLanguage()
     with result.file.open("wb") as file:
-        for block in parts.blocks(["project", "path", "language", "bytes"]):
+        for block in results.blocks(["project", "path", "language", "bytes"]):
             numbers = table.numbers(block.projects)[block.numbers("project")]
             if folders:
                 paths = block.values("path")
@@ -82,13 +84,13 @@ def divide(parts: Parts, table: ProjectTable, verdicts: Verdicts, folder: Path, 
                         result.prefixes.append(paths[index].removesuffix(path))
                     numbers[index] = known[names[project], name]
             file.write(numbers.astype(np.int32).data)
-            sizes.add(block, numbers, verdicts.kept(block.rows))
+            sizes.add(block, numbers, drop_reasons.kept(block.rows))
     result.units = list(result.names)
     result.sizes = sizes.by_name(result.units)
     return result
 
 
-def divide_few_projects(parts: Parts, repositories: Repositories, verdicts: Verdicts) -> None:
+def divide_few_projects(results: ScanResults, repositories: Repositories, drop_reasons: DropReasons) -> None:
     """Make folders or files the units of a corpus that has too few kept repositories for train, valid and test.
 
     The folders are those of the first level below the common folder at which there are UNITS_TO_SPLIT of them, three of each
@@ -104,8 +106,8 @@ def divide_few_projects(parts: Parts, repositories: Repositories, verdicts: Verd
         return path if len(names) == 1 else f"{project_of[number]}/{path}"
 
     kept: dict[str, tuple[str, int]] = {}
-    for block in parts.blocks(["path", "language", "bytes"]):
-        rows = np.flatnonzero(verdicts.kept(block.rows))
+    for block in results.blocks(["path", "language", "bytes"]):
+        rows = np.flatnonzero(drop_reasons.kept(block.rows))
         chosen = block.table.take(pa.array(rows)).to_pydict()
         for number, *row in zip(repositories.numbers(block)[rows].tolist(), *chosen.values(), strict=True):
             kept[place(number, row[0])] = (row[1], row[2])
@@ -115,8 +117,8 @@ def divide_few_projects(parts: Parts, repositories: Repositories, verdicts: Verd
     sizes = SizesByLanguage()
     written = repositories.file.with_suffix(".new")
     with written.open("wb") as file:
-        for block in parts.blocks(["path", "language", "bytes"]):
-            numbers, is_kept = repositories.numbers(block), verdicts.kept(block.rows)
+        for block in results.blocks(["path", "language", "bytes"]):
+            numbers, is_kept = repositories.numbers(block), drop_reasons.kept(block.rows)
             paths = block.values("path")
             for index in np.flatnonzero(is_kept).tolist():
                 before = int(numbers[index])
@@ -136,7 +138,7 @@ def divide_few_projects(parts: Parts, repositories: Repositories, verdicts: Verd
 
 
 def units_of(kept: Mapping[str, tuple[str, int]]) -> tuple[dict[str, str], str]:
-    """Return the unit of every path, by its language and bytes, and what the units are.
+    """Return the unit of every path, and the kind of the units; `kept` has the language and bytes of each path.
 
     >>> units_of({"a.c": ("C", 9), "b.c": ("C", 9)})
     ({'a.c': 'a.c', 'b.c': 'b.c'}, 'file')
@@ -157,18 +159,18 @@ def units_of(kept: Mapping[str, tuple[str, int]]) -> tuple[dict[str, str], str]:
     return {path: path for path in kept}, "file"
 
 
-def folders_of_large_projects(parts: Parts, table: ProjectTable, verdicts: Verdicts) -> dict[int, str]:
-    """The common folder of the kept files of every large project, by its number."""
+def folders_of_large_projects(results: ScanResults, table: ProjectTable, drop_reasons: DropReasons) -> dict[int, str]:
+    """Return the common folder of the kept files of every large project, by project number."""
     sizes = SizesByLanguage()
-    for block in parts.blocks(["project", "language", "bytes"]):
-        sizes.add(block, table.numbers(block.projects)[block.numbers("project")], verdicts.kept(block.rows))
+    for block in results.blocks(["project", "language", "bytes"]):
+        sizes.add(block, table.numbers(block.projects)[block.numbers("project")], drop_reasons.kept(block.rows))
     by_name = sizes.by_name([project.name for project in table.projects])
     large = large_projects(by_name)
     numbers_of_large = [number for number, project in enumerate(table.projects) if project.name in large]
     folders: dict[int, str] = {}
-    for block in parts.blocks(["project", "path"]):
+    for block in results.blocks(["project", "path"]):
         numbers = table.numbers(block.projects)[block.numbers("project")]
-        rows = np.flatnonzero(verdicts.kept(block.rows) & np.isin(numbers, numbers_of_large))
+        rows = np.flatnonzero(drop_reasons.kept(block.rows) & np.isin(numbers, numbers_of_large))
         paths = defaultdict(list)
         for project, path in zip(numbers[rows].tolist(), block.table["path"].take(pa.array(rows)).to_pylist(), strict=True):
             paths[project].append(path)
@@ -178,7 +180,7 @@ def folders_of_large_projects(parts: Parts, table: ProjectTable, verdicts: Verdi
 
 
 class SizesByLanguage:
-    """Bytes by number and language, summed block by block."""
+    """Sums of bytes by number and language."""
 
     def __init__(self) -> None:
         self._languages: dict[str, int] = {}
@@ -198,7 +200,7 @@ class SizesByLanguage:
         return sizes
 
     def by_name(self, names: list[str]) -> dict[str, Counter[str]]:
-        """By name and language; of equal names together."""
+        """Return the bytes by name and language; numbers with the same name are added."""
         sizes: dict[str, Counter[str]] = defaultdict(Counter)
         for number, languages in self.by_number().items():
             sizes[names[number]].update(languages)
@@ -206,7 +208,7 @@ class SizesByLanguage:
 
 
 def sums(first: np.ndarray, second: np.ndarray, amounts: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """The sum of the amounts for each pair of numbers that occurs."""
+    """Yield (first, second, sum of amounts) for each distinct pair; the arrays have the same shape [N]."""
     pairs, inverse = np.unique(first.astype(np.int64) << 32 | second, return_inverse=True)
     totals = np.zeros(len(pairs), np.int64)
     np.add.at(totals, inverse, amounts)

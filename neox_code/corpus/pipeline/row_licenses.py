@@ -1,11 +1,11 @@
-"""The license of every row, decided once and kept on disk: a number of 4 bytes for each row, and a table of the licenses.
+"""The license of every row, on disk: a number of 4 bytes per row, and a table of the licenses.
 
     with LicenseWriter(folder) as licenses:
         numbers = licenses.write(block, project_numbers, projects)      # for every block in order
     table = read_licenses(folder)                                       # columns license, license_file
     numbers = read_license_numbers(folder, first_row, num_rows)
 
-The head of a file goes before all statements about its folder: see folder_licenses.py.
+The header of a file takes precedence over all statements about its folder: see folder_licenses.py.
 """
 
 from pathlib import Path
@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from neox_code.corpus.licenses.folder_licenses import StatedLicense
-from neox_code.corpus.pipeline.parts import Block
 from neox_code.corpus.pipeline.project_table import ProjectTable
+from neox_code.corpus.pipeline.scan_results import Block
 
 NUMBERS_FILE = "licenses.i32"
 TABLE_FILE = "licenses.parquet"
 OWN_FILE = ""
-"""Stands for the path of the row's own file, whose head states the license."""
+"""The value of license_file in a row whose own header states the license."""
 LICENSE_COLUMNS = ["path", "license"]
 
 
@@ -44,7 +44,7 @@ class LicenseWriter:
         pq.write_table(table, self._folder / TABLE_FILE)
 
     def write(self, block: Block, projects_of_rows: np.ndarray, projects: ProjectTable) -> np.ndarray:
-        """Return the number in `licenses` of each row's license; `projects_of_rows` are numbers of the table."""
+        """Write and return the number in `licenses` of each row's license (shape [rows], int32)."""
         numbers = self._by_folder(block, projects_of_rows, projects)
         for index in np.flatnonzero([projects.licenses(number).has_annotations for number in projects_of_rows.tolist()]).tolist():
             number = int(projects_of_rows[index])
@@ -70,7 +70,7 @@ class LicenseWriter:
         return numbers[inverse]
 
     def _listed(self, block: Block, row: int) -> str | None:
-        """Return what a list or dataset states of this row. Other rows of the same project may be under another license."""
+        """Return the license that a list or dataset gives for this row; other rows of the project may have another one."""
         return block.projects[block.table["project"][row].as_py()].license
 
     def _number(self, license: StatedLicense) -> int:

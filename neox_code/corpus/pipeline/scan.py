@@ -1,9 +1,9 @@
-"""Reading and filtering files: the part of a build that runs in many processes.
+"""Read and filter files. This stage of a build runs in many processes.
 
     for done in scan_batch(work, 7):          # reads batch 7 of the plan: hash, decode, language, filters, edits, duplicate keys
-        ...                                   # and leaves parts/000007.parquet
+        ...                                   # and writes parts/000007.parquet
 
-A file that can be in several languages, of which its project will have one, is judged in each.
+A file that can have several languages is filtered in each of them; the language of its project decides later.
 """
 
 import pickle
@@ -17,9 +17,9 @@ from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.languages.text_encoding import decode_detected, decode_ignoring, encoding_of_mark, newlines_of
 from neox_code.corpus.licenses.folder_licenses import statement_of, statement_of_unread, states_license
 from neox_code.corpus.licenses.license import DOCUMENTS, file_license
-from neox_code.corpus.pipeline.parts import PartRow, PartWriter
-from neox_code.corpus.pipeline.prefilter import NO_LANGUAGE, NOT_CHOSEN, Judge, drop_reason, edited_text
-from neox_code.corpus.pipeline.work_folder import Settings, batch_file, load_settings, original_recipe, part_file
+from neox_code.corpus.pipeline.prefilter import NO_LANGUAGE, NOT_CHOSEN, Prefilter, drop_reason, edited_text
+from neox_code.corpus.pipeline.scan_results import ScanResultWriter, ScanRow
+from neox_code.corpus.pipeline.work_folder import Settings, batch_file, load_settings, original_recipe, scan_result_file
 from neox_code.corpus.recipes.registry import errors_of_recipe
 from neox_code.corpus.sources.batches import LINK, REPLACED
 from neox_code.corpus.sources.protocol import Batch, FoundFile
@@ -31,16 +31,17 @@ MARK_REMOVED = "byte-order mark removed"
 
 
 def scan_batch(work: Path, index: int) -> Iterator[float]:
+    """Read and filter the files of a batch, write the results, and yield the bytes done since the last value."""
     settings = load_settings(work)
     with batch_file(work, index).open("rb") as file:
         batch: Batch = pickle.load(file)
     scanner, own_recipe = Scanner(settings), original_recipe(work)
     reported = 0
-    with PartWriter(part_file(work, index), [rule.key_bytes for rule in settings.recipe.duplicates]) as part:
+    with ScanResultWriter(scan_result_file(work, index), [rule.key_bytes for rule in settings.recipe.duplicates]) as writer:
         for found, done in batch.read():
             with errors_of_recipe(own_recipe, f"judges {found.project.name}/{found.path}"):
-                for row in scanner.rows(found, part.number_of(found.project)):
-                    part.add(row)
+                for row in scanner.rows(found, writer.number_of(found.project)):
+                    writer.add(row)
             if done - reported >= PROGRESS_BYTES:
                 yield done - reported
                 reported = done
@@ -48,22 +49,22 @@ def scan_batch(work: Path, index: int) -> Iterator[float]:
 
 
 PROGRESS_BYTES = 2**21
-SCAN = Stage("scan", scan_batch, part_file)
+SCAN = Stage("scan", scan_batch, scan_result_file)
 
 
 class Scanner:
     def __init__(self, settings: Settings):
         self.recipe = settings.recipe
         self.languages = frozenset(settings.languages)
-        self.judge = Judge(settings.recipe, settings.languages)
+        self.prefilter = Prefilter(settings.recipe, settings.languages)
         self.is_faithful = self.recipe.decoding == "utf-8 ignoring errors"
         self.decode = decode_ignoring if self.is_faithful else decode_detected
         self.no_keys: tuple[bytes | None, ...] = (None,) * len(self.recipe.duplicates)
-        # those before reading again: what is read for its licence, or without a known name, was not judged in its language
+        # rules on names are applied again: a file read for its license, or without a known name, has not passed them yet
         self.rules: tuple[Any, ...] = (*self.recipe.before_reading, *self.recipe.after_reading)
 
-    def rows(self, file: FoundFile, project: int) -> Iterator[PartRow]:
-        """The rows of one file, at least one."""
+    def rows(self, file: FoundFile, project: int) -> Iterator[ScanRow]:
+        """Yield the rows of one file, at least one."""
         names = self.recipe.language_rule.by_name(file.project, file.path)
         first = names[0] if names else None
         text, encoding, digest = None, None, None
@@ -75,7 +76,7 @@ class Scanner:
             stated = statement_of_unread(file.path, file.link) if is_unread_statement(file) else None
             reason = NOT_TEXT if file.content is not None else file.reason
             reason = UNPLACED if reason == NO_LANGUAGE and not file.has_path else reason
-            row = PartRow(project, file.path, file.num_bytes, True, first, reason, digest, encoding)
+            row = ScanRow(project, file.path, file.num_bytes, True, first, reason, digest, encoding)
             yield row._replace(counted=counted, stated_license=stated, keys=self.no_keys)
             return
         newlines = newlines_of(text)
@@ -97,7 +98,7 @@ class Scanner:
                     kept_text = candidate.text if candidate.text != text_before else None
                     text_before, text_bytes = candidate.text, utf8_length(candidate.text)
                     keys = tuple([rule.key(file.content, candidate.text) for rule in self.recipe.duplicates])
-            yield PartRow(
+            yield ScanRow(
                 project,
                 file.path,
                 file.num_bytes,
@@ -123,7 +124,7 @@ class Scanner:
         return rule.counted(file.path, text) if rule.of_project and file.project.language is None else None
 
     def _languages(self, file: FoundFile, text: str, names: tuple[str, ...] | None) -> tuple[Sequence[str | None], str | None]:
-        """The languages in which the file is to be filtered, at least one; or one, and why it is not kept in any."""
+        """Return at least one language in which the file is filtered, or one with the reason why the file is dropped in all."""
         possible = () if names == () else self.recipe.language_rule.by_content(file.project, file.path, text, names)
         if not possible:
             return (None,), NO_LANGUAGE if file.has_path else UNPLACED
@@ -133,7 +134,7 @@ class Scanner:
         return (chosen, None) if chosen else (possible[:1], NOT_CHOSEN)
 
     def _filter(self, file: Candidate, first_edits: Sequence[str]) -> tuple[str | None, list[str] | None]:
-        """Apply the recipe to a candidate; return the reason if it is dropped, and the names of all edits, `first_edits` first."""
+        """Apply the recipe to a candidate; return the drop reason or None, and the names of all edits, `first_edits` first."""
         edits = list(first_edits)
         if self.recipe.newlines == "lf" and "\r" in file.text:
             file.text = file.text.replace("\r\n", "\n").replace("\r", "\n")
@@ -149,7 +150,7 @@ class Scanner:
 
 
 def is_unread_statement(file: FoundFile) -> bool:
-    """Return True for files that state a license, as far as their name, kind and size show, and whose text is not known."""
+    """True for a file that states a license by its name, kind and size, but whose text is not read."""
     if not states_license(file.path) or file.reason == REPLACED:
         return False
     if file.reason == LINK:
@@ -158,7 +159,7 @@ def is_unread_statement(file: FoundFile) -> bool:
 
 
 def is_document(path: str) -> bool:
-    """True for names of documents that are no text, and names without a suffix."""
+    """True for names of documents that are not plain text, and names without a suffix."""
     name = path.rpartition("/")[2].lower()
     return name.endswith(DOCUMENTS) or "." not in name
 

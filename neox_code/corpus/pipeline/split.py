@@ -1,4 +1,4 @@
-"""The split into train, valid and test, by whole projects, so that no project stands on two sides.
+"""Split whole projects into train, valid and test, so that no project is in two splits.
 
 assign_splits({"pkg/numpy": {"Python": 5_000_000}, ...}, {"train": 90, "valid": 5, "test": 5}, seed=1234)
 {"pkg/numpy": "train", ...}
@@ -14,13 +14,13 @@ HELD_OUT = ("test", "valid")
 
 
 def assign_splits(sizes: Sizes, shares: Mapping[str, float], seed: int) -> dict[str, str]:
-    """The split of each project; `sizes` has its bytes by language, `shares` the aim, in any unit, for each language.
+    """Return the split of each project; `sizes` are bytes by language, `shares` the target shares of each language in any unit.
 
-    First every language, beginning with the one of fewest projects, is given what it needs: a project in train; with two
-    projects one in test; with three one in valid. (A project of several languages decides for all of them, so a language can
-    miss one where its projects are needed elsewhere.) Then the other projects, in a seeded order, go to test or valid where
-    these still lack that much of each of its languages. Of those that fit nowhere, the ones that bring test or valid nearer to
-    their shares nevertheless go there, the best first, and all others to train.
+    1. Every language, from the one with fewest projects on, gets a project in train; with two projects one in test; with three
+       one in valid. (All languages of a project are in the same split, so a language can lack a split.)
+    2. The other projects, in a seeded order, go to test or valid if they fit into the missing bytes of each of their languages.
+    3. A project that fits nowhere goes to test or valid if it brings the split nearer to its share, the best one first, else to
+       train.
     """
     total = language_bytes(sizes)
     order = seeded_order(sizes, seed, "split")
@@ -29,11 +29,11 @@ def assign_splits(sizes: Sizes, shares: Mapping[str, float], seed: int) -> dict[
     splits: dict[str, str] = {}
 
     def overshoot(project: str, split: str) -> float:
-        """By how much the project is too large for what the split lacks: shares of its languages, summed; 0 where it fits."""
+        """Return the bytes of the project that exceed those missing in the split, as a sum of language shares; 0 if it fits."""
         return sum(max(0.0, size - room[split][language]) / max(total[language], 1) for language, size in sizes[project].items())
 
     def change(project: str, split: str) -> float:
-        """How the project would change the distance of the split from its shares, summed likewise; negative: for the better."""
+        """Return the change of the distance between the split and its shares, as the same sum; negative if it becomes smaller."""
         lacking = room[split]
         return sum(
             (abs(lacking[language] - size) - abs(lacking[language])) / max(total[language], 1)

@@ -1,16 +1,16 @@
-"""The folder of a build that goes on: what every task needs to know, and where everything is.
+"""The work folder of a build: its files, and the settings of all tasks.
 
 DIR.work/key.json, cluster/        see executors/work_folder.py
-DIR.work/settings.pickle           Settings; where the recipe is the user's own, recipe.py and its place beside it
-DIR.work/plan.json                 the batches: their number and sizes
-DIR.work/plan/000000.pickle ...    a batch of files to read
-DIR.work/clones/                   repositories while they are read
-DIR.work/parts/000000.parquet ...  what reading it gave: see parts.py
-DIR.work/decisions/                what was decided: see decisions.py
-DIR.work/out/                      the corpus, which takes its name at the end
-DIR.work/replaced/                 the corpus that had that name before, until then
+DIR.work/settings.pickle           Settings; for a user's recipe also recipe.py and recipe.path with its original path
+DIR.work/plan.json                 the number and sizes of the batches
+DIR.work/plan/000000.pickle ...    the files of a batch
+DIR.work/clones/                   clones of repositories while they are read
+DIR.work/parts/000000.parquet ...  the results of its scan: see scan_results.py
+DIR.work/decisions/                the decisions on all files: see decisions.py
+DIR.work/out/                      the corpus, which is moved to DIR at the end
+DIR.work/replaced/                 the corpus that was in DIR before
 
-Nothing is removed from a folder that has such a name and is not ours.
+A folder of this name that no build has made is never changed.
 """
 
 import pickle
@@ -35,29 +35,29 @@ REPLACED_FOLDER = "replaced"
 
 @dataclass(frozen=True)
 class Settings:
-    """What the tasks of a build have in common."""
+    """The settings that all tasks of a build share."""
 
     recipe: Recipe
     languages: tuple[str, ...]
-    """Of the recipe's, those that are taken; sorted."""
+    """The languages of the corpus, sorted; a subset of the recipe's."""
     seed: int
     max_bytes: int | None
     shares: Mapping[str, float]
     tokenizer: Path | None = None
-    """A tokenizer.json, whose tokens are counted."""
+    """A tokenizer.json with which tokens are counted."""
     layout: str | None = None
-    """What the folders of folders and archives are, instead of what they look like: one of LAYOUTS of sources/layout.py."""
+    """The meaning of the folders in sources, one of LAYOUTS in sources/folder_layout.py; None: detect it."""
     language: str | None = None
-    """Of rows of datasets that name none."""
+    """The language of dataset rows that name none."""
     clones: Path | None = None
-    """Where clones of repositories are kept, and taken from; else they are removed once they are read."""
+    """The folder in which clones of repositories are kept and reused; None: a clone is removed after it is read."""
 
 
 def batch_file(work: Path, index: int) -> Path:
     return work / "plan" / f"{index:06d}.pickle"
 
 
-def part_file(work: Path, index: int) -> Path:
+def scan_result_file(work: Path, index: int) -> Path:
     return work / "parts" / f"{index:06d}.parquet"
 
 
@@ -79,12 +79,12 @@ def save_settings(work: Path, settings: Settings) -> None:
 
 
 def load_settings(work: Path) -> Settings:
-    """The inverse of `save_settings`; a worker asks for every task and reads once."""
+    """Return the settings, the inverse of `save_settings`; a process reads the file once."""
     return read_settings(work, (work / SETTINGS_FILE).stat().st_mtime_ns)
 
 
 def original_recipe(work: Path) -> Path | None:
-    """Return the user's recipe file that a build is by; None if it is by a recipe of the package."""
+    """Return the path of the user's recipe file; None for a recipe of the package."""
     return Path((work / RECIPE_PATH).read_text(encoding="utf-8")) if (work / RECIPE_PATH).exists() else None
 
 

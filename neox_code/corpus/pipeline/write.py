@@ -1,6 +1,6 @@
-"""Writing the shards, each by one process: the texts of its rows, gathered from the parts.
+"""Write the shards. One process writes a shard from the texts in the scan results.
 
-for done in write_shard(work, 3): ...        # leaves out/train/shard-00002.parquet, and rows/ for recipes that make rows
+for done in write_shard(work, 3): ...        # writes out/train/shard-00002.parquet, and rows/ for recipes that make rows
 """
 
 import io
@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from neox_code.corpus.executors.stages import Stage
 from neox_code.corpus.pipeline.decisions import BlockPlace, Decisions, PlannedShard, load_decisions
-from neox_code.corpus.pipeline.parts import projects_of
 from neox_code.corpus.pipeline.repositories import paths_below
-from neox_code.corpus.pipeline.work_folder import Settings, load_settings, original_recipe, output_folder, part_file
+from neox_code.corpus.pipeline.scan_results import projects_of
+from neox_code.corpus.pipeline.work_folder import Settings, load_settings, original_recipe, output_folder, scan_result_file
 from neox_code.corpus.recipes.registry import errors_of_recipe
 from neox_code.corpus.rows.chunks import load_tokenizer
 from neox_code.corpus.rows.protocol import RowMaker
@@ -30,6 +30,7 @@ COLUMNS = ["project", "path", "language", "sha256", "is_first", "text_bytes", "t
 
 
 def write_shard(work: Path, index: int) -> Iterator[float]:
+    """Write a shard and the rows that the recipe makes of it, and yield the bytes of text of each row group."""
     settings, decisions = load_settings(work), load_decisions(work)
     shard = decisions.shards[index]
     maker, own_recipe = settings.recipe.rows, original_recipe(work)
@@ -53,7 +54,7 @@ def write_shard(work: Path, index: int) -> Iterator[float]:
 
 
 def rows_file(work: Path, shard: PlannedShard, maker: RowMaker | None) -> AbstractContextManager[IO[str]]:
-    """Where the rows of a shard go; it is there before the shard is."""
+    """Open the file for the rows of a shard, which is complete before the shard is."""
     return nullcontext(io.StringIO()) if maker is None else atomic_file(output_folder(work) / shard.rows_name)
 
 
@@ -65,7 +66,7 @@ WRITE = Stage("write", write_shard, shard_file)
 
 
 def row_groups(work: Path, decisions: Decisions, shard: PlannedShard, settings: Settings) -> Iterator[tuple[pa.Table, np.ndarray]]:
-    """The documents in tables of about 8 MiB of text, and the numbers of their repositories."""
+    """Yield tables of about 8 MiB of text, and the repository number of each document (shape [documents], int32)."""
     pending: list[tuple[pa.Table, np.ndarray]] = []
     num_bytes = 0
     for place in decisions.blocks_of(shard):
@@ -75,13 +76,13 @@ def row_groups(work: Path, decisions: Decisions, shard: PlannedShard, settings: 
             pending.append((table, numbers))
             num_bytes += pc.sum(table["bytes"]).as_py()
             if num_bytes >= ROW_GROUP_BYTES:
-                yield joined(pending)
+                yield join_tables(pending)
                 pending, num_bytes = [], 0
     if pending:
-        yield joined(pending)
+        yield join_tables(pending)
 
 
-def joined(pending: list[tuple[pa.Table, np.ndarray]]) -> tuple[pa.Table, np.ndarray]:
+def join_tables(pending: list[tuple[pa.Table, np.ndarray]]) -> tuple[pa.Table, np.ndarray]:
     tables, numbers = zip(*pending, strict=True)
     return pa.concat_tables(tables), np.concatenate(numbers)
 
@@ -89,7 +90,8 @@ def joined(pending: list[tuple[pa.Table, np.ndarray]]) -> tuple[pa.Table, np.nda
 def documents_table(
     work: Path, decisions: Decisions, place: BlockPlace, rows: np.ndarray, numbers: np.ndarray, settings: Settings
 ) -> pa.Table:
-    with pq.ParquetFile(part_file(work, place.part)) as file:
+    """Return the documents of some rows of a block; `rows` count from its first row, `numbers` are their repositories."""
+    with pq.ParquetFile(scan_result_file(work, place.batch)) as file:
         commits = pa.array([project.commit for project in projects_of(file)], pa.string())
         block = file.read_row_group(place.row_group, columns=COLUMNS, use_threads=False)
     texts = block["text"].take(pa.array(text_rows(block)[rows]))
@@ -113,7 +115,7 @@ def documents_table(
 
 
 def text_rows(block: pa.Table) -> np.ndarray:
-    """For each row the row that holds its text: a file's text stands once where it is the same in several languages."""
+    """Return for each row the row with its text (int64): a text that is the same in several languages is stored once."""
     holds = block["text"].is_valid().to_numpy() | block["is_first"].to_numpy()
     return np.maximum.accumulate(np.where(holds, np.arange(len(holds)), 0))
 

@@ -176,14 +176,14 @@ import pyarrow.parquet as pq
 
 from neox_code.corpus.pipeline.decide import decide
 from neox_code.corpus.pipeline.decisions import load_decisions
-from neox_code.corpus.pipeline.parts import PROJECTS, part_schema
+from neox_code.corpus.pipeline.scan_results import PROJECTS, scan_schema
 from neox_code.corpus.recipes.registry import recipe_by_name
 from neox_code.corpus.sources.protocol import Project
-from neox_code.corpus.pipeline.work_folder import Settings, part_file
+from neox_code.corpus.pipeline.work_folder import Settings, scan_result_file
 
 work, parts, rows = Path(sys.argv[1]), int(sys.argv[2]), 50_000
 recipe = recipe_by_name("polycoder")
-schema = part_schema([rule.key_bytes for rule in recipe.duplicates])
+schema = scan_schema([rule.key_bytes for rule in recipe.duplicates])
 paths = pa.array([f"src/module{row % 50}/file{row}.c" for row in range(rows)])
 (work / "parts").mkdir(parents=True)
 for part in range(parts):
@@ -201,7 +201,7 @@ for part in range(parts):
         "key0": pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), rows, [None, pa.py_buffer(keys)]),
     }
     columns = {field.name: known.get(field.name, pa.nulls(rows, field.type)) for field in schema}
-    with pq.ParquetWriter(part_file(work, part), schema, write_statistics=False) as writer:
+    with pq.ParquetWriter(scan_result_file(work, part), schema, write_statistics=False) as writer:
         writer.write_table(pa.table(columns, schema=schema))
         writer.add_key_value_metadata({PROJECTS: json.dumps([asdict(project) for project in projects])})
 decide(work, parts, Settings(recipe, recipe.languages, 1, None, {"train": 98.9, "valid": 0.1, "test": 1.0}))

@@ -1,13 +1,12 @@
-"""A part: what one batch of files gave, as a Parquet file with a row for every file and, where it can be in several languages,
-for every such language.
+"""Results of the scan: a Parquet file per batch, with a row for every file and every language that the file can have.
 
-    with PartWriter(path, key_bytes=(32,)) as part:
-        part.add(project, PartRow(...))
-    for block in Parts(work, num_parts).blocks(["path", "reason"]):
+    with ScanResultWriter(path, key_bytes=(32,)) as writer:
+        writer.add(ScanRow(...))
+    for block in ScanResults(work, num_batches).blocks(["path", "reason"]):
         block.first_row, block.table, block.projects
 
-Rows are numbered through all parts: the order of the plan is the order of everything. The projects of a part stand once in its
-footer; a row has their number.
+Rows are numbered across all batches in the order of the plan. The projects of a batch are in the footer of its file; a row has the
+number of its project there.
 """
 
 import json
@@ -20,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from neox_code.corpus.pipeline.work_folder import part_file
+from neox_code.corpus.pipeline.work_folder import scan_result_file
 from neox_code.corpus.sources.protocol import Project
 from neox_code.files import partial_path, replace_durably
 
@@ -49,58 +48,58 @@ COLUMNS = [
 REPEATED = ["project", "language", "reason", "encoding", "newlines", "counted", "license", "stated_license", "project_version"]
 
 
-class PartRow(NamedTuple):
-    """A row, in the order of COLUMNS; then the duplicate keys."""
+class ScanRow(NamedTuple):
+    """The values of a row in the order of COLUMNS, then its duplicate keys."""
 
     project: int
     path: str
     num_bytes: int
     is_first: bool
-    """Of the rows of its file."""
+    """True for the first row of a file."""
     language: str | None
-    """That it is in, or can be in."""
+    """The language of the file, or one of those that it can have."""
     reason: str | None
-    """Why it is dropped, in this language; None if it is not."""
+    """The reason why the file is dropped in this language; None if it is kept."""
     sha256: str | None = None
-    """In hexadecimal, of the bytes as found."""
+    """The hash of the bytes as found, in hexadecimal."""
     encoding: str | None = None
     newlines: str | None = None
     edits: Sequence[str] | None = None
     counted: str | None = None
-    """The language for which its bytes count when its project's majority is found."""
+    """The language to which the bytes are added to find the main language of the project."""
     license: str | None = None
-    """What the file itself says."""
+    """The license in the header of the file."""
     stated_license: str | None = None
-    """What it states for its folder, as a license file or a manifest: see folder_licenses.py."""
+    """The statement of a license file or manifest about its folder: see folder_licenses.py."""
     project_version: str | None = None
-    """What it says of its project, where rows are made that want to know."""
+    """The version of the project, if the file states it and the recipe's row maker reads it."""
     text_bytes: int = 0
     text: str | None = None
-    """As it is to be kept; None if dropped, or if it is that of the row before (`text_bytes` tells)."""
+    """The edited text; None if the file is dropped, or if the row before has the same text (`text_bytes` is then positive)."""
     keys: Sequence[bytes | None] = ()
 
 
-def part_schema(key_bytes: Sequence[int]) -> pa.Schema:
+def scan_schema(key_bytes: Sequence[int]) -> pa.Schema:
     return pa.schema([*COLUMNS, *(pa.field(f"key{number}", pa.binary(size)) for number, size in enumerate(key_bytes))])
 
 
-class PartWriter:
-    """Writes a part in blocks of about 8 MiB; it takes its name when the `with` block ends well."""
+class ScanResultWriter:
+    """Write the results of a batch in blocks of about 8 MiB; the file gets its name at the end of a `with` block without error."""
 
     def __init__(self, path: Path, key_bytes: Sequence[int]):
         self.path = path
-        self.schema = part_schema(key_bytes)
-        self._rows: list[PartRow] = []
+        self.schema = scan_schema(key_bytes)
+        self._rows: list[ScanRow] = []
         self._text_bytes = 0
         self._projects: dict[Project, int] = {}
 
-    def __enter__(self) -> "PartWriter":
+    def __enter__(self) -> "ScanResultWriter":
         self.path.parent.mkdir(exist_ok=True)
         self._sink = pa.OSFile(str(partial_path(self.path)), "wb")
         self._writer = pq.ParquetWriter(
             self._sink,
             self.schema,
-            compression="lz4",  # half the time of zstd's fastest; a part lives as long as the build
+            compression="lz4",  # half the time of zstd's fastest; the file exists as long as the build
             use_dictionary=REPEATED,
             write_statistics=False,
             store_schema=False,
@@ -122,7 +121,7 @@ class PartWriter:
     def number_of(self, project: Project) -> int:
         return self._projects.setdefault(project, len(self._projects))
 
-    def add(self, row: PartRow) -> None:
+    def add(self, row: ScanRow) -> None:
         if row.is_first and (self._text_bytes >= BLOCK_BYTES or len(self._rows) >= BLOCK_ROWS):
             self._flush()
         self._rows.append(row)
@@ -141,14 +140,14 @@ class PartWriter:
 
 @dataclass(slots=True)
 class Block:
-    """Some columns of consecutive rows."""
+    """Several columns of consecutive rows."""
 
-    part: int
+    batch: int
     row_group: int
     first_row: int
     table: pa.Table
     projects: Sequence[Project]
-    """Of the part, which the column `project` numbers."""
+    """The projects of the batch, to which the numbers in the column `project` refer."""
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -164,28 +163,29 @@ class Block:
         return self.table[column].to_pylist()
 
     def coded(self, column: str, codes: dict[Any, int]) -> np.ndarray:
-        """The column as numbers of `codes`, which grows; an absent value is -1."""
+        """Return the codes of a column (shape [rows], int64); `codes` gets new values, and a null is -1."""
         encoded = self.table[column].combine_chunks().dictionary_encode()
         known = [codes.setdefault(value, len(codes)) for value in encoded.dictionary.to_pylist()]
         return np.array([*known, -1], np.int64)[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
 
 
 @dataclass(frozen=True)
-class Parts:
-    """All parts of a work folder; `advance` is called for each that was gone through."""
+class ScanResults:
+    """The results of all batches in a work folder; `advance` is called after each batch is read."""
 
     work: Path
     count: int
     advance: Callable[[], None] = lambda: None
 
     def blocks(self, columns: Sequence[str]) -> Iterator[Block]:
+        """Yield all rows, in the order of the plan, with the named columns."""
         first_row = 0
-        for part in range(self.count):
-            with pq.ParquetFile(part_file(self.work, part)) as file:
+        for batch in range(self.count):
+            with pq.ParquetFile(scan_result_file(self.work, batch)) as file:
                 projects = projects_of(file)
                 for group in range(file.num_row_groups):
                     table = file.read_row_group(group, columns=list(columns), use_threads=False)
-                    yield Block(part, group, first_row, table, projects)
+                    yield Block(batch, group, first_row, table, projects)
                     first_row += table.num_rows
             self.advance()
 
