@@ -16,7 +16,7 @@ GIT = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "-c",
 LIMIT = 2_000_000
 
 
-def judge(project: Project, path: str, num_bytes: int) -> str | None:
+def check(project: Project, path: str, num_bytes: int) -> str | None:
     if not path.endswith((".py", ".c", ".h")):
         return "other"
     return None if num_bytes <= LIMIT else "large"
@@ -24,7 +24,7 @@ def judge(project: Project, path: str, num_bytes: int) -> str | None:
 
 def read(*sources: Path | str, **options: Any) -> list[FoundFile]:
     found = find_sources(list(map(str, sources)), **options)
-    return [file for source in found for batch in source.batches(judge) for file, _ in batch.read()]
+    return [file for source in found for batch in source.batches(check) for file, _ in batch.read()]
 
 
 def contents(*sources: Path | str, **options: Any) -> dict[str, bytes | str | None]:

@@ -46,7 +46,7 @@ from neox_code.corpus.pipeline.build import POLYCODER_SHARES, build_corpus
 from neox_code.corpus.pipeline.plan import normalize_sources
 from neox_code.corpus.recipes.registry import recipe_by_name, recipe_names
 from neox_code.corpus.sources.find import LOCAL
-from neox_code.corpus.sources.layout import LAYOUTS
+from neox_code.corpus.sources.folder_layout import LAYOUTS
 from neox_code.errors import DataError, run_command
 
 

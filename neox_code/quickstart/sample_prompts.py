@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from neox_code.corpus.licenses.headers import LEADING_COMMENT
+from neox_code.corpus.licenses.notices import LEADING_COMMENT
 from neox_code.corpus.shards import Document, iter_documents
 from neox_code.tokenizer.train_bpe import draw_number
 

@@ -1,4 +1,4 @@
-"""Which license holds for a file by what its project states: the nearest statement upwards from the file decides.
+"""Find the license of a file by the license files and manifests of its project: the nearest statement at or above it applies.
 
     licenses = FolderLicenses()
     licenses.add("LICENSE", "MIT")
@@ -7,11 +7,11 @@
 
 1. An annotation of REUSE for the file.
 2. The license files of the nearest folder that has any; a text that is not recognized is an unknown license.
-3. Where a manifest (package.json ...) below that folder is nearer, both hold: a manifest adds terms, it does not lift those above.
+3. If a manifest (package.json ...) is nearer than these, both apply: a manifest adds terms to those above.
 4. Without any license file: the license of the list or dataset that names the repository, else the nearest manifest.
 
-Vendored folders (node_modules, third_party, vendor ...) are projects of their own: what stands above them does not hold in them.
-Where the folders of one source are the projects, the search goes on above the project: see `below`.
+Vendored folders (node_modules, third_party, vendor ...) are projects of their own: statements above them do not apply in them.
+If the folders of one source are the projects, the search continues above the project: see `below`.
 """
 
 import json
@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from copy import copy
 from typing import NamedTuple
 
-from neox_code.corpus.licenses.headers import UNKNOWN, together
 from neox_code.corpus.licenses.license import (
     FILE,
     NEAREST,
@@ -31,8 +30,9 @@ from neox_code.corpus.licenses.license import (
     simplified,
     without_base,
 )
+from neox_code.corpus.licenses.license_names import spdx_expression
 from neox_code.corpus.licenses.manifests import NOTHING, is_manifest, license_of_manifest
-from neox_code.corpus.licenses.names import spdx_expression
+from neox_code.corpus.licenses.notices import UNKNOWN, join_expressions
 from neox_code.corpus.licenses.reuse import annotations, is_reuse_file
 
 VENDORED_FOLDER = re.compile(
@@ -43,14 +43,14 @@ PLAIN_NAME = re.compile(r"(?:un)?licen[cs]es?|copying|copyright", re.IGNORECASE)
 TEXT_SUFFIX = re.compile(r"\.(?:txt|md|rst|html?|adoc)$", re.IGNORECASE)
 REUSE_FOLDER = "LICENSES"
 LONGEST_CHAIN = 40
-"""Links that lead to each other, as Linux follows them."""
+"""The largest number of links that are followed in a chain, as in Linux."""
 
 
 class StatedLicense(NamedTuple):
     expression: str | None
     """SPDX."""
     file: str | None
-    """The path in the project of the file that states it, of several with a comma between; None where no file does."""
+    """The path in the project of the file that states it, or several paths with commas; None if no file states it."""
 
 
 Statement = tuple[str, str]
@@ -58,12 +58,12 @@ Statement = tuple[str, str]
 
 
 def states_license(path: str) -> bool:
-    """Return True for files that are read for the license that they state for others."""
+    """True for files that are read because they state the license of other files."""
     return is_license_file(path) or is_manifest(path) or is_reuse_file(path)
 
 
 def statement_of(path: str, text: str) -> str | None:
-    """Return what such a file states, as a string for `FolderLicenses.add`; None for nothing."""
+    """Return the statement of such a file as a string for `FolderLicenses.add`; None if it states nothing."""
     if is_reuse_file(path):
         return json.dumps(found) if (found := annotations(path, text)) else None
     if is_manifest(path):
@@ -72,7 +72,7 @@ def statement_of(path: str, text: str) -> str | None:
 
 
 def statement_of_unread(path: str, link: str | None) -> str | None:
-    """Return what a file states whose text is not read: a link states what its target does, any other an unknown license."""
+    """Return the statement of an unread file: a reference for a link to a target, else an unknown license."""
     if is_reuse_file(path):
         return json.dumps([(".*", UNKNOWN)])
     if is_manifest(path):
@@ -108,6 +108,7 @@ class FolderLicenses:
         return joined
 
     def add(self, path: str, statement: str) -> None:
+        """Add the statement of a file; the first statement of a path is kept."""
         folder = path.rpartition("/")[0]
         if is_reuse_file(path):
             folder = folder.removesuffix(".reuse").rstrip("/") if path.endswith("dep5") else folder
@@ -134,7 +135,7 @@ class FolderLicenses:
         return self.of_folder(path.rpartition("/")[0], listed)
 
     def annotated(self, path: str) -> StatedLicense | None:
-        """Return what an annotation of REUSE states for a file; None without one."""
+        """Return the license that an annotation of REUSE states for a file; None without one."""
         for file, folder, pattern, stated in reversed(self._annotations):
             if path.startswith(folder) and pattern.fullmatch(path, len(folder)):
                 return StatedLicense(stated, file)
@@ -167,7 +168,7 @@ class FolderLicenses:
         return "../" * len(list(filter(None, self._folder.split("/"))))
 
     def _stated_in(self, folder: str, up: str) -> tuple[list[Statement], list[Statement]]:
-        """Return what the license files of a folder state, and its manifests; `up` goes before their paths."""
+        """Return the statements of the license files and of the manifests in a folder, with `up` before their paths."""
         texts, manifests = self._statements_in(folder)
         return [(f"{up}{path}", stated) for path, stated in texts], [(f"{up}{path}", stated) for path, stated in manifests]
 
@@ -187,9 +188,9 @@ class FolderLicenses:
         return self._resolved_folders.get(folder, [])
 
     def _resolved(self, path: str, statement: str, passed: frozenset[str]) -> str | None:
-        """Return what a file states, or the one that it refers to; `passed` are those that led to it.
+        """Return the license that a file states, or the file that it refers to; `passed` are the files that led to it.
 
-        A license file that leads nowhere, out of the project or to itself states an unknown license.
+        A license file states an unknown license if it refers to a missing file, out of the project or to itself.
         """
         folder, passed = posixpath.dirname(path), passed | {path}
         kind = next((kind for kind in (FILE, NEAREST) if statement.startswith(kind)), None)
@@ -204,7 +205,7 @@ class FolderLicenses:
         return found or (None if is_silent else UNKNOWN)
 
     def _stated_by_nearest(self, name: str, folder: str, passed: frozenset[str]) -> str | None:
-        """Return what the file of a name, with any suffix of texts, states in a folder or the nearest one above that has it."""
+        """Return the license in the file `name`, with any suffix of a text, in the folder or the nearest one above it."""
         names = dict.fromkeys([name, *(f"{TEXT_SUFFIX.sub('', name)}{suffix}" for suffix in ("", ".txt", ".md", ".rst"))])
         while True:
             for path in (posixpath.join(folder, one) for one in names):
@@ -217,7 +218,7 @@ class FolderLicenses:
             folder = folder.rpartition("/")[0]
 
     def _stated_by(self, path: str, passed: frozenset[str]) -> str | None:
-        """Return what the file at a path, or REUSE's folder of that path, states; None where nothing does."""
+        """Return the license that the file or REUSE's folder at a path states; None without one."""
         if path.startswith("../"):
             above = posixpath.normpath(posixpath.join(self._folder, path))
             return None if self._above is None else self._above._stated_by(above, frozenset())
@@ -231,7 +232,7 @@ class FolderLicenses:
 
 
 def combined(texts: Sequence[Statement], manifests: Sequence[Statement]) -> StatedLicense:
-    """Return what the license files of one folder state together.
+    """Return the combined license of the license files of one folder.
 
     >>> combined([("LICENSE-APACHE", "Apache-2.0"), ("LICENSE-MIT", "MIT")], []).expression
     'Apache-2.0 OR MIT'
@@ -244,22 +245,24 @@ def combined(texts: Sequence[Statement], manifests: Sequence[Statement]) -> Stat
     keys = frozenset[str]().union(*map(license_keys, expressions))
     exact = [statement for statement in manifests if statement[1] not in expressions]
     for path, stated in (*exact, *texts):
-        if license_keys(stated) == keys:  # it states how they belong together
+        if license_keys(stated) == keys:  # it states how they belong join_expressions
             return StatedLicense(stated, path)
     names = [posixpath.basename(path) for path, _ in texts]
     is_reuse = posixpath.dirname(texts[0][0]).endswith(REUSE_FOLDER)
     is_choice = UNKNOWN not in keys and not is_reuse and not any(PLAIN_NAME.fullmatch(TEXT_SUFFIX.sub("", name)) for name in names)
-    return StatedLicense(simplified(together(expressions, "OR" if is_choice else "AND")), ", ".join(path for path, _ in texts))
+    return StatedLicense(
+        simplified(join_expressions(expressions, "OR" if is_choice else "AND")), ", ".join(path for path, _ in texts)
+    )
 
 
 def all_of(statements: Sequence[Statement]) -> StatedLicense:
-    expression = together({stated for _, stated in statements}, "AND")
+    expression = join_expressions({stated for _, stated in statements}, "AND")
     return StatedLicense(simplified(expression), ", ".join(path for path, _ in statements))
 
 
 def both(nearer: StatedLicense | None, above: StatedLicense) -> StatedLicense:
-    """Return what holds where a manifest stands below a license file."""
+    """Return the combined license of a manifest and the license file above it."""
     if nearer is None or nearer.expression is None or above.expression is None or nearer.expression == above.expression:
         return above
     files = ", ".join(file for file in (nearer.file, above.file) if file is not None)
-    return StatedLicense(simplified(together({nearer.expression, above.expression}, "AND")), files)
+    return StatedLicense(simplified(join_expressions({nearer.expression, above.expression}, "AND")), files)

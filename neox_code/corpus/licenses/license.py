@@ -1,7 +1,7 @@
-"""Licenses as SPDX expressions: what a source file or a license file states, and which of them a corpus takes.
+"""Licenses as SPDX expressions: those of source files and license files, and the ones that a corpus allows.
 
 file_license("src/main.rs", text)                   "MIT OR Apache-2.0", by its tag or the sentences of its notice
-license_of_file("LICENSE", text)                    "MIT AND Zlib": what the texts in a license file are; UNKNOWN if it is none
+license_of_file("LICENSE", text)                    "MIT AND Zlib": the texts in a license file; UNKNOWN if it has none
 AllowedLicenses().reason("GPL-3.0-only OR MIT")     None: one of them suffices, and MIT is permissive
 """
 
@@ -13,15 +13,15 @@ from typing import Any
 
 from license_expression import LicenseWithExceptionSymbol
 
-from neox_code.corpus.licenses.headers import (
+from neox_code.corpus.licenses.license_names import mentioned_licenses, spdx_expression
+from neox_code.corpus.licenses.notices import (
     HEADER_CHARACTERS,
     UNKNOWN,
+    join_expressions,
     noticed_license,
     parse_expression,
     stated_license,
-    together,
 )
-from neox_code.corpus.licenses.names import mentioned_licenses, spdx_expression
 from neox_code.corpus.licenses.permissive import PERMISSIVE
 from neox_code.corpus.licenses.texts import COPYRIGHT_LINE, find_license_texts, plain
 from neox_code.corpus.linguist.detect import by_extension
@@ -62,9 +62,9 @@ RESTRICTION = re.compile(
     r"(?:use|purposes|only) only\b|no (?:copying|redistribution|derivative|commercial)|compet(?:e|ing)\b|"
     r"as a (?:managed |hosted )?service"
 )
-"""In what no known text accounts for, in words: less is permitted than the known text permits."""
+"""Words outside of the known texts that restrict their permissions."""
 OTHER_TERMS, OTHER_TERMS_WORDS = 12, 300
-"""What no known text accounts for is an unknown license where it mentions licenses so often in so many words."""
+"""The words outside of known texts are an unknown license if they are that many and mention licenses that often."""
 ADVERTISING = re.compile(r"all advertising materials mentioning")
 EXCEPT_WHERE_NOTED = re.compile(
     r"unless (?:otherwise|explicitly|noted|stated)|except (?:where|as|when) (?:otherwise )?(?:noted|stated|indicated)|"
@@ -98,7 +98,7 @@ NOTICE_WORDS = 600
 
 @dataclass(frozen=True)
 class AllowedLicenses:
-    """Takes what can be had under allowed licenses alone: of A OR B one suffices, A AND B needs both.
+    """Allow expressions of allowed licenses: for A OR B one suffices, A AND B needs both.
 
     A WITH an exception is allowed where A is, since exceptions add permissions, or where it is listed as a whole.
 
@@ -109,7 +109,7 @@ class AllowedLicenses:
 
     allowed: tuple[str, ...] = PERMISSIVE
     unlicensed: bool = False
-    """True: take files for which no license is stated anywhere, as The Stack v2 does. An unknown text is a license."""
+    """True: keep files without any stated license, as The Stack v2 does. An unknown text is a license."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.allowed if parse_expression(name) is None] if self.allowed is not PERMISSIVE else []
@@ -117,7 +117,7 @@ class AllowedLicenses:
             raise DataError(f"allowed license {unknown[0]!r} is no SPDX identifier. They are listed at https://spdx.org/licenses.")
 
     def reason(self, expression: str | None) -> str | None:
-        """Return why a document under this expression is not taken; None if it is."""
+        """Return the reason why a document under this expression is dropped; None if it is kept."""
         if expression is None:
             return None if self.unlicensed else UNLICENSED
         known = spdx_expression(expression)
@@ -131,8 +131,8 @@ def is_allowed(parsed: Any, allowed: frozenset[str]) -> bool:
         return parsed.license_symbol.key in allowed or parsed.render() in allowed
     if parsed.isliteral:
         return parsed.key in allowed
-    verdicts = (is_allowed(operand, allowed) for operand in parsed.args)
-    return any(verdicts) if parsed.operator.strip() == "OR" else all(verdicts)
+    decisions = (is_allowed(operand, allowed) for operand in parsed.args)
+    return any(decisions) if parsed.operator.strip() == "OR" else all(decisions)
 
 
 @cache
@@ -175,7 +175,7 @@ def chosen_license(header: str) -> str | None:
         return None
     found = CHOICE.search(plain(header.lower()))
     names = mentioned_licenses(found[1]) if found else ()
-    return together(set(names), "OR") if len(names) > 1 else None
+    return join_expressions(set(names), "OR") if len(names) > 1 else None
 
 
 def license_of_file(path: str, text: str) -> str | None:
@@ -198,12 +198,12 @@ def license_of_file(path: str, text: str) -> str | None:
     words = plain_words(text)
     if re.search(r"\w", text) is None or not stated.strip():
         return None
-    says_who = "copyright" in path.rpartition("/")[2].lower()
+    is_copyright_notice = "copyright" in path.rpartition("/")[2].lower()
     if RESTRICTION.search(words) is not None:
         return UNKNOWN
-    if not says_who and (name := named_license_file(stated)) is not None:
+    if not is_copyright_notice and (name := named_license_file(stated)) is not None:
         return f"{FILE if '/' in name else NEAREST}{name}"
-    return None if says_who or REFERENCE.fullmatch(" ".join(text.lower().split())) else UNKNOWN
+    return None if is_copyright_notice or REFERENCE.fullmatch(" ".join(text.lower().split())) else UNKNOWN
 
 
 def named_license_file(text: str) -> str | None:
@@ -245,7 +245,7 @@ def license_of_text(text: str) -> str | None:
     words = plain_words(rest)
     is_long = words.count("licen") >= OTHER_TERMS and words.count(" ") >= OTHER_TERMS_WORDS and PYTHON not in rest
     others = {UNKNOWN} if is_long or RESTRICTION.search(words) is not None else set()
-    return simplified(together({together(every, "OR" if is_choice else "AND"), *others}, "AND"))
+    return simplified(join_expressions({join_expressions(every, "OR" if is_choice else "AND"), *others}, "AND"))
 
 
 def simplified(expression: str) -> str:
@@ -264,7 +264,7 @@ def license_of_short_text(text: str) -> str | None:
     if (stated := stated_license(text)) is not None:
         return stated
     names = set(mentioned_licenses(text)) if num_words <= MENTION_WORDS else set()
-    return together(names, "OR" if ALTERNATIVES.search(words) else "AND") if names else None
+    return join_expressions(names, "OR" if ALTERNATIVES.search(words) else "AND") if names else None
 
 
 def plain_words(text: str) -> str:

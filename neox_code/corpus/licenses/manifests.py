@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Mapping
 from configparser import ConfigParser
 from typing import Any
 
-from neox_code.corpus.licenses.headers import UNKNOWN, together
 from neox_code.corpus.licenses.license import FILE
-from neox_code.corpus.licenses.names import R_FILE, spdx_expression
+from neox_code.corpus.licenses.license_names import R_FILE, spdx_expression
+from neox_code.corpus.licenses.notices import UNKNOWN, join_expressions
 
 SEE_FILE = re.compile(r"see licen[cs]e in <?([^\s<>]+)>?|file:(\S+)", re.IGNORECASE)
 NOTHING = frozenset({"", "none", "null", "noassertion", "other", "unknown", "see license", "see license file"})
@@ -31,7 +31,7 @@ POM_NAME = re.compile(r"<name>([^<]*)</name>")
 
 
 def stated(values: Iterable[Any], operator: str = "OR") -> str | None:
-    """Return the expression of what a field holds: one value or several."""
+    """Return the expression of a field with one value or several."""
     expressions = set()
     for value in values:
         if not isinstance(value, str) or value.strip().lower() in NOTHING:
@@ -39,7 +39,7 @@ def stated(values: Iterable[Any], operator: str = "OR") -> str | None:
         see = SEE_FILE.fullmatch(value.strip())
         expressions.add(f"{FILE}{see[1] or see[2]}" if see else spdx_expression(value) or UNKNOWN)
     files = [expression for expression in expressions if expression.startswith(FILE)]
-    return files[0] if files else together(expressions, operator) if expressions else None
+    return files[0] if files else join_expressions(expressions, operator) if expressions else None
 
 
 def table(value: Any, *keys: str) -> Mapping[str, Any]:
@@ -57,7 +57,7 @@ def of_package_json(text: str) -> str | None:
 
 
 def of_toml(text: str) -> str | None:
-    """Cargo.toml and pyproject.toml, whose tables have different names."""
+    """Return the license in Cargo.toml or pyproject.toml, whose tables have different names."""
     value = tomllib.loads(text)
     for keys in (("package",), ("workspace", "package"), ("project",), ("tool", "poetry")):
         package = table(value, *keys)
@@ -73,13 +73,13 @@ def of_toml(text: str) -> str | None:
 
 
 LONGEST_NAME = 200
-"""Characters; a longer one is the text of a license, which stands in a file as well."""
+"""The longest license name in characters; a longer value is the text of a license, which is in a file as well."""
 
 
 def of_classifiers(classifiers: Any) -> str | None:
     names = [name for name in classifiers if isinstance(name, str)] if isinstance(classifiers, list) else []
     licenses = [name for name in names if name.startswith(CLASSIFIER) and name != f"{CLASSIFIER}OSI Approved"]
-    return stated(licenses, "AND")  # a choice or both: nothing tells
+    return stated(licenses, "AND")  # the classifiers do not state a choice
 
 
 def of_setup_cfg(text: str) -> str | None:
@@ -112,7 +112,7 @@ def of_setup_py(text: str) -> str | None:
 
 
 def of_description(text: str) -> str | None:
-    """DESCRIPTION of a package of R."""
+    """Return the license in the DESCRIPTION of an R package."""
     fields = dict(re.findall(r"^(Package|License):[ \t]*(.*(?:\n[ \t]+.*)*)", text, re.MULTILINE))
     license = " ".join(fields.get("License", "").split())
     if "Package" not in fields or not license:

@@ -2,15 +2,15 @@
 
     annotations("lib/REUSE.toml", text)        [("^img/[^/]*$", "CC0-1.0")]: expressions for paths below lib/
 
-The last annotation that matches a path holds. The heads of files go before all of them.
+The last annotation that matches a path applies. The headers of files take precedence over all of them.
 """
 
 import re
 import tomllib
 from collections.abc import Iterator
 
-from neox_code.corpus.licenses.headers import UNKNOWN, together
-from neox_code.corpus.licenses.names import spdx_expression
+from neox_code.corpus.licenses.license_names import spdx_expression
+from neox_code.corpus.licenses.notices import UNKNOWN, join_expressions
 
 WILDCARD = re.compile(r"\\.|\*\*|\*|\?|[^\\*?]+")
 
@@ -31,7 +31,7 @@ def of_toml(text: str) -> Iterator[tuple[str, str]]:
     for annotation in tomllib.loads(text).get("annotations", ()):
         paths, licenses = (as_list(annotation.get(key)) for key in ("path", "SPDX-License-Identifier"))
         if licenses:
-            expression = together({spdx_expression(one) or UNKNOWN for one in licenses}, "AND")
+            expression = join_expressions({spdx_expression(one) or UNKNOWN for one in licenses}, "AND")
             yield from ((path_pattern(path, star="[^/]*"), expression) for path in paths)
 
 

@@ -1,11 +1,11 @@
-"""Recognize the licenses whose texts stand in a license file: one, or several below each other.
+"""Recognize the licenses whose texts are in a license file: one, or several in sequence.
 
     find_license_texts(text).names             ("BSD-3-Clause", "Apache-2.0", "MIT")
 
 Known texts are choosealicense.com's, from the library `identify`. A known text is searched by its runs of RUN words: the runs that
-a file shares with it, at about the same distance from each other, bound a window of the file; the window is the license where it
-has SAME_LICENSE of its words in common with it. Words outside of all windows, and words that were put into one, are the rest: they
-state who holds rights, which part is under which text, or restrict what the text permits.
+a file shares with it, at about the same distances, bound a span of the file. The span is a match if SAME_LICENSE of its words are
+those of the known text. Words outside of all matches, and words inserted into one, are the rest: they name holders of rights,
+assign texts to parts, or restrict the permissions.
 """
 
 import re
@@ -16,17 +16,17 @@ from functools import cache
 
 from identify.vendor.licenses import LICENSES
 
-from neox_code.corpus.licenses.headers import MARKS_OF_COMMENTS, parse_expression
+from neox_code.corpus.licenses.notices import MARKS_OF_COMMENTS, parse_expression
 
 SAME_LICENSE = 0.92
-"""Share of words in common (Dice's coefficient of the multisets) from which a window is a license: names and years differ."""
+"""Share of words in common (Dice's coefficient of the multisets) from which a match is a license: names and years differ."""
 
 RUN = 4
 LONGEST_INSERTION = 30
 """Words, and a tenth of the license: how far a known text may be stretched or shortened and still be searched as one."""
 MOST_TEXTS = 32
 STRAY_DISTANCE, STRAY_RUNS = 6, 8
-"""Fewer runs than this, further from the others than so many words, do not widen a window."""
+"""Fewer runs than this, further from the others than so many words, do not widen a match."""
 
 WORD = re.compile(r"[a-z0-9]+")
 COPYRIGHT_LINE = re.compile(
@@ -34,7 +34,7 @@ COPYRIGHT_LINE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 WITHOUT_APPENDIX = {"Apache-2.0": "APPENDIX", "GPL-2.0": "How to Apply", "GPL-3.0": "How to Apply", "LGPL-2.1": "How to Apply"}
-"""Licenses that are often distributed without what follows these words."""
+"""Licenses that are often distributed without the text that follows these words."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class KnownText:
 @dataclass(frozen=True)
 class TextsFound:
     names: tuple[str, ...]
-    """SPDX identifiers in the order of their texts; one that stands there twice is named twice."""
+    """SPDX identifiers in the order of their texts; a repeated text is named twice."""
     first_word: int
     """The number of words before the first text."""
     before: str
-    """What stands before the second text and no text accounts for, in small letters; a bar stands between separate spans."""
+    """The unmatched spans before the second text, in small letters, separated by bars."""
     after: str
-    """Other such spans, and the lines of copyright."""
+    """The other unmatched spans, and the copyright lines."""
 
     @property
     def rest(self) -> str:
@@ -61,7 +61,7 @@ class TextsFound:
 
 
 @dataclass(frozen=True)
-class Window:
+class TextMatch:
     name: str
     start: int
     end: int
@@ -69,47 +69,48 @@ class Window:
     """The positions of the words between `start` and `end` that belong to a run of the known text."""
     score: float
     gain: int
-    """Words in common minus words that only the window or only the known text has."""
+    """Words in common minus words that only the match or only the known text has."""
 
 
 def find_license_texts(text: str) -> TextsFound:
+    """Return the known license texts in a text, and the words outside of them."""
     lower = text.lower()
     blanked = COPYRIGHT_LINE.sub(lambda line: " " * len(line[0]), lower)
     places = [match.span() for match in WORD.finditer(blanked)] if len(blanked) == len(lower) else []
     words = [lower[start:end] for start, end in places]
-    windows = disjoint_windows(words)
-    matched = frozenset[int]().union(*(window.matched for window in windows))
-    second = windows[1].start if len(windows) > 1 else len(words)
+    matches = find_matches(words)
+    matched = frozenset[int]().union(*(match.matched for match in matches))
+    second = matches[1].start if len(matches) > 1 else len(words)
     holders = [line[0] for line in COPYRIGHT_LINE.finditer(lower)]
     before, after = (spans_outside(lower, places, matched, *limits) for limits in ((0, second), (second, len(words))))
-    names, first = tuple(window.name for window in windows), windows[0].start if windows else len(words)
+    names, first = tuple(match.name for match in matches), matches[0].start if matches else len(words)
     return TextsFound(names, first, before, "|".join((after, *map(plain, holders))))
 
 
-def disjoint_windows(words: Sequence[str]) -> list[Window]:
-    """Return the windows that account best for what they cover, in their order, the best one chosen first."""
+def find_matches(words: Sequence[str]) -> list[TextMatch]:
+    """Return the matches that account best for what they cover, in their order, the best one chosen first."""
     places = defaultdict[int, list[tuple[int, int]]](list)
     for position in range(len(words) - RUN + 1):
         for license_index, known_position in runs_of_known_texts().get(tuple(words[position : position + RUN]), ()):
             places[license_index].append((position, known_position))
-    candidates = {index: window_of(words, known_texts()[index], found) for index, found in places.items()}
-    chosen: list[Window] = []
+    candidates = {index: match_text(words, known_texts()[index], found) for index, found in places.items()}
+    chosen: list[TextMatch] = []
     is_taken = bytearray(len(words) + RUN)
     while len(chosen) < MOST_TEXTS:
-        good = [window for window in candidates.values() if window is not None and window.score >= SAME_LICENSE]
+        good = [match for match in candidates.values() if match is not None and match.score >= SAME_LICENSE]
         if not good:
             break
-        best = max(good, key=lambda window: (window.gain, -window.start, window.name))
+        best = max(good, key=lambda match: (match.gain, -match.start, match.name))
         chosen.append(best)
         is_taken[max(best.start - RUN + 1, 0) : best.end] = b"\1" * (best.end - max(best.start - RUN + 1, 0))
-        for index, window in candidates.items():
-            if window is not None and window.start < best.end and best.start < window.end:
+        for index, match in candidates.items():
+            if match is not None and match.start < best.end and best.start < match.end:
                 places[index] = [place for place in places[index] if not is_taken[place[0]]]
-                candidates[index] = window_of(words, known_texts()[index], places[index])
-    return sorted(chosen, key=lambda window: window.start)
+                candidates[index] = match_text(words, known_texts()[index], places[index])
+    return sorted(chosen, key=lambda match: match.start)
 
 
-def window_of(words: Sequence[str], known: KnownText, places: Sequence[tuple[int, int]]) -> Window | None:
+def match_text(words: Sequence[str], known: KnownText, places: Sequence[tuple[int, int]]) -> TextMatch | None:
     """Return where the known text would lie in the words, given the places (position there, position in it) of shared runs."""
     slack = LONGEST_INSERTION + len(known.words) // 10
     known_runs = defaultdict[int, set[int]](set)
@@ -121,19 +122,19 @@ def window_of(words: Sequence[str], known: KnownText, places: Sequence[tuple[int
     if len(known_runs[best]) < len(known.words) // 2:
         return None
     positions = [position for position, known_position in places if best <= (position - known_position) // slack <= best + 1]
-    near = without_stray_ends(sorted(positions))
+    near = drop_stray_ends(sorted(positions))
     start, end = near[0], near[-1] + RUN
     counts = Counter(words[start:end])
     shared = (counts & known.counts).total()
     total = end - start + len(known.words)
     matched = frozenset(position + offset for position in near for offset in range(RUN))
-    return Window(known.name, start, end, matched, 2 * shared / total, 3 * shared - total)
+    return TextMatch(known.name, start, end, matched, 2 * shared / total, 3 * shared - total)
 
 
-def without_stray_ends(positions: Sequence[int]) -> Sequence[int]:
+def drop_stray_ends(positions: Sequence[int]) -> Sequence[int]:
     """Return the positions without the few at either end that are far from the others: phrases that many texts share.
 
-    >>> without_stray_ends([1, 2, 90, *range(100, 108), 200])
+    >>> drop_stray_ends([1, 2, 90, *range(100, 108), 200])
     [100, 101, 102, 103, 104, 105, 106, 107]
     """
     clusters = [[positions[0]]]

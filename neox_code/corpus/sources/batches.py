@@ -1,9 +1,9 @@
-"""Listed files in batches, and the reasons that all sources share.
+"""Batches of listed files, and the drop reasons that all sources share.
 
-    yield from in_batches(listed, FolderBatch)              # (FoundFile, where its content is) -> batches of about 8 MiB to read
-    yield from together(batches)                            # small batches become one
+    yield from in_batches(listed, FolderBatch)              # (FoundFile, place of its content) -> batches of about 8 MiB
+    yield from merge_small_batches(batches)
 
-A batch holds at most BATCH_FILES files, read or not, so that it stays small where files are.
+A batch has at most BATCH_FILES files, read or not, so that a batch of small files is small as well.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,8 +15,8 @@ import numpy as np
 import xxhash
 
 from neox_code.corpus.licenses.folder_licenses import states_license
-from neox_code.corpus.sources.names import LONGEST_NAME, printable
 from neox_code.corpus.sources.protocol import Batch, FoundFile
+from neox_code.corpus.sources.source_names import LONGEST_NAME, printable
 
 BATCH_BYTES = 8 * 2**20
 BATCH_FILES = 4096
@@ -42,12 +42,12 @@ class ListOfFiles(Batch, Protocol):
 
 
 def is_read(file: FoundFile) -> bool:
-    """Return True for files whose content is wanted, and for links to a license, whose content is the path of their target."""
+    """True for files whose content is read, and for links that state a license, whose content is the path of their target."""
     return file.reason is None or (file.reason == LINK and states_license(file.path) and file.num_bytes <= LONGEST_NAME)
 
 
-def hand_over(file: FoundFile, content: bytes | None) -> None:
-    """Give a file what was read for it: its content, the target of a link, or the reason why it is none of its project's."""
+def set_content(file: FoundFile, content: bytes | None) -> None:
+    """Set the content of a file, the target of a link, or the reason why the file was not read."""
     if file.reason == LINK:
         file.link = printable(content or b"")
     elif content is None:
@@ -59,10 +59,10 @@ def hand_over(file: FoundFile, content: bytes | None) -> None:
 
 
 def replaced_members(paths: Callable[[], Iterable[str]]) -> set[int]:
-    """Return the numbers of an archive's members whose path a later member has.
+    """Return the numbers of the archive members whose path occurs again in a later member.
 
-    `paths` lists the paths of all members, an empty one for what is no file; it is called twice where some occur twice. In memory
-    are 8 bytes for a member.
+    `paths` yields the paths of all members, empty for a member that is no file; it is called a second time if a path is repeated.
+    A member takes 8 bytes of memory.
     """
     hashes = np.fromiter((xxhash.xxh3_64_intdigest(path.encode()) if path else 0 for path in paths()), np.uint64)
     values, counts = np.unique(hashes[hashes != 0], return_counts=True)
@@ -87,7 +87,7 @@ def is_lfs_pointer(path: Path) -> bool:
 def in_batches(
     files: Iterable[tuple[FoundFile, Place]], build: Callable[[tuple[tuple[FoundFile, Place], ...], int], ListOfFiles]
 ) -> Iterator[ListOfFiles]:
-    """Groups listed files, each with the place of its content, into batches of about BATCH_BYTES to be read."""
+    """Yield batches of about BATCH_BYTES from listed files, each with the place of its content."""
     group: list[tuple[FoundFile, Place]] = []
     work = 0
     for item in files:
@@ -102,7 +102,7 @@ def in_batches(
 
 @dataclass(frozen=True)
 class ListedBatch:
-    """Files of which nothing is read: what a whole archive or repository is refused for, with an empty path."""
+    """Unread files with their reasons, for instance one with an empty path for a damaged archive or repository."""
 
     files: tuple[FoundFile, ...]
     num_bytes: int = 0
@@ -114,7 +114,7 @@ class ListedBatch:
 
 @dataclass(frozen=True)
 class BatchGroup:
-    """Batches that one process reads one after the other."""
+    """Batches that one process reads in sequence."""
 
     members: tuple[Batch, ...]
     num_bytes: int
@@ -127,20 +127,20 @@ class BatchGroup:
             before += member.num_bytes
 
 
-def together(batches: Iterable[ListOfFiles]) -> Iterator[Batch]:
-    """The batches in their order, those that follow each other joined up to about BATCH_BYTES or BATCH_FILES."""
+def merge_small_batches(batches: Iterable[ListOfFiles]) -> Iterator[Batch]:
+    """Yield the batches in order; consecutive small ones are merged up to about BATCH_BYTES or BATCH_FILES."""
     group: list[Batch] = []
     num_bytes = num_files = 0
     for batch in batches:
         if group and (num_bytes + batch.num_bytes > BATCH_BYTES or num_files + len(batch.files) > BATCH_FILES):
-            yield grouped(group, num_bytes)
+            yield make_group(group, num_bytes)
             group, num_bytes, num_files = [], 0, 0
         group.append(batch)
         num_bytes += batch.num_bytes
         num_files += len(batch.files)
     if group:
-        yield grouped(group, num_bytes)
+        yield make_group(group, num_bytes)
 
 
-def grouped(batches: Sequence[Batch], num_bytes: int) -> Batch:
+def make_group(batches: Sequence[Batch], num_bytes: int) -> Batch:
     return batches[0] if len(batches) == 1 else BatchGroup(tuple(batches), num_bytes)

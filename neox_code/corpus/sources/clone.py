@@ -1,10 +1,10 @@
-"""Cloning a repository to be read, never run: one commit deep, bare, within limits of time and size.
+"""Clone a repository to read it, never to run it: one commit, bare, within limits of time and size.
 
-    clone("https://github.com/torvalds/linux.git", Path("/tmp/linux.git"), CloneLimits())    # CloneError where it cannot be had
+    clone("https://github.com/torvalds/linux.git", Path("/tmp/linux.git"), CloneLimits())    # CloneError on failure
 
 Git runs without the user's and the system's configuration, without templates, hooks, tags, submodules, LFS and prompts, and
-speaks the protocol of the address alone (of http also https, to which servers lead over). A bare clone has no work tree, so no
-filter or attribute of the repository is in effect.
+uses only the protocol of the address (for http also https, because servers redirect). A bare clone has no work tree, so no filter
+or attribute of the repository is in effect.
 """
 
 import contextlib
@@ -22,13 +22,13 @@ from tempfile import TemporaryFile
 from threading import Event
 
 from neox_code.corpus.sources.git import GIT, git_environment
-from neox_code.corpus.sources.names import printable
+from neox_code.corpus.sources.source_names import printable
 from neox_code.errors import DataError
 from neox_code.processes.parent import die_with_parent
 from neox_code.processes.procfs import state_of
 
 PROTOCOLS = {"https": "https", "http": "http:https", "git": "git", "ssh": "ssh", "file": "file"}
-"""The scheme of an address -> what git may speak."""
+"""The scheme of an address -> the protocols that git may use."""
 SCHEME = re.compile(r"([a-z]+)://")
 SSH_ADDRESS = re.compile(r"[\w.-]+@[\w.-]+:[^:]+")
 POLL_SECONDS = 0.2
@@ -48,7 +48,7 @@ SETTINGS = (
 KEPT_VARIABLES = ("GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSH", "GIT_SSH_COMMAND")
 
 NO_SHALLOW = "does not support shallow"
-"""What git says of servers that only hand out files, which are asked for everything."""
+"""Git's message for servers that only send files; they are cloned with all commits."""
 NO_SPACE = "No space left on device"
 GONE_COMMIT = ("not our ref", "unadvertised object", "couldn't find remote ref")
 FINAL = {
@@ -56,25 +56,25 @@ FINAL = {
     "not found, or not public": ("Authentication failed", "could not read Username", "error: 401", "Permission denied"),
     "taken down": ("error: 451", "DMCA", "has been disabled"),
     "it is another user's": ("dubious ownership",),
-    "no address that git takes": ("not allowed", "unable to find remote helper", "strange hostname", "URL rejected"),
+    "no address that git takes": ("not allowed", "unable to find remote", "strange hostname", "URL rejected"),
 }
-"""Why a repository cannot be had for good -> how git says it."""
+"""Reason why a repository cannot be cloned, now or later -> parts of git's messages."""
 
 
 @dataclass(frozen=True)
 class CloneLimits:
     timeout_seconds: float = 900
     max_bytes: int = 4 * 2**30
-    """On disk, with one commit."""
+    """The largest size on disk, with one commit."""
     max_listed_bytes: int = 64 * 2**30
-    """By what a list says of its size, which at GitHub is that of all commits."""
+    """The largest size in a repository list, which at GitHub is the size with all commits."""
     attempts: int = 3
     pause_seconds: float = 5
-    """Before the second attempt; three times as long before each further one."""
+    """The pause before the second attempt; it triples before each further one."""
 
 
 class CloneError(Exception):
-    """A repository that cannot be had, and why."""
+    """A repository that cannot be cloned, with the reason."""
 
     def __init__(self, reason: str, is_final: bool = False):
         super().__init__(reason)
@@ -83,17 +83,17 @@ class CloneError(Exception):
 
 @dataclass(frozen=True)
 class Clone:
-    """One repository on its way into a folder."""
+    """One repository that is cloned into a folder."""
 
     address: str
     folder: Path
     limits: CloneLimits
     stopped: Event
-    """Set where nobody waits for it any more."""
+    """Set when the clone is no longer needed."""
     environment: dict[str, str]
 
     def newest(self) -> None:
-        """One commit of the default branch; all of its commits where the server only hands out files."""
+        """Clone the newest commit of the default branch, or all commits if the server only sends files."""
         command = ["clone", "--quiet", "--bare", "--no-tags", "--single-branch", "--template="]
         place = ["--", self.address, str(self.folder)]
         try:
@@ -112,14 +112,14 @@ class Clone:
         self.run(*inside, "update-ref", "--no-deref", "HEAD", name)
 
     def run(self, *arguments: str) -> None:
-        """Runs git in a session of its own, which is ended as a whole past the limits."""
+        """Run git in a session of its own; past the limits the whole session is killed."""
         settings = [word for setting in SETTINGS for word in ("-c", setting)]
-        with TemporaryFile() as said:
+        with TemporaryFile() as output:
             process = subprocess.Popen(
                 [*GIT, *settings, *arguments],
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
+                stdout=output,
+                stderr=output,
                 env=self.environment,
                 start_new_session=True,
                 preexec_fn=die_with_parent,
@@ -131,11 +131,12 @@ class Clone:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
             if process.returncode != 0:
-                said.seek(0)
-                words = printable(said.read(2**16).replace(b"\n", b" "))
+                output.seek(0)
+                words = printable(output.read(2**16).replace(b"\n", b" "))
                 raise clone_error(words, (f"'{self.address}/'", f"'{self.address}'", self.address, str(self.folder)))
 
     def watch(self, process: "subprocess.Popen[bytes]") -> None:
+        """Wait for git. Raise CloneError past the timeout or the size limit, or when the clone is no longer needed."""
         end = time.monotonic() + self.limits.timeout_seconds
         while True:
             try:
@@ -151,16 +152,16 @@ class Clone:
 
 
 def clone(address: str, folder: Path, limits: CloneLimits, commit: str | None = None, stopped: Event | None = None) -> None:
-    """Makes `folder` a bare repository with one commit at HEAD: `commit`, by its whole name, or the newest where it is gone.
+    """Clone to a bare repository `folder` with one commit at HEAD: `commit` (full hash), or the newest one if it is gone.
 
-    Raises CloneError; DataError where this machine is what fails.
+    Raise CloneError, or DataError if the cause is this machine.
     """
     work = Clone(address, folder, limits, stopped or Event(), clone_environment(address))
     pause = limits.pause_seconds
     for attempt in range(1, limits.attempts + 1):
         remove(folder)
         try:
-            once(work, commit)
+            clone_once(work, commit)
             return
         except CloneError as error:
             remove(folder)
@@ -170,7 +171,7 @@ def clone(address: str, folder: Path, limits: CloneLimits, commit: str | None = 
         pause *= 3
 
 
-def once(work: Clone, commit: str | None) -> None:
+def clone_once(work: Clone, commit: str | None) -> None:
     if commit is not None:
         try:
             work.commit(commit)
@@ -188,7 +189,7 @@ def check_size(folder: Path, limits: CloneLimits) -> None:
 
 
 def folder_bytes(folder: Path) -> int:
-    """What is in a folder that changes while it is looked at."""
+    """Return the bytes of all files in a folder that another process changes meanwhile."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:
@@ -199,24 +200,24 @@ def folder_bytes(folder: Path) -> int:
     return total
 
 
-def clone_error(said: str, names: Sequence[str]) -> CloneError:
-    """Git's words as a reason without its own `names`, so that it is that of other repositories, too.
+def clone_error(output: str, names: Sequence[str]) -> CloneError:
+    """Return git's message as a reason without the `names` of this clone, so that repositories share reasons.
 
-    Raises DataError where this machine is what fails.
+    Raise DataError if the cause is this machine.
     """
-    if NO_SPACE in said:
+    if NO_SPACE in output:
         raise DataError(f"no space is left to clone into {Path(names[-1]).parent}. Free some, or set TMPDIR to a larger disk.")
     for reason, signs in FINAL.items():
-        if any(sign in said for sign in signs) and not any(sign in said for sign in (*GONE_COMMIT, NO_SHALLOW)):
+        if any(sign in output for sign in signs) and not any(sign in output for sign in (*GONE_COMMIT, NO_SHALLOW)):
             return CloneError(reason, is_final=True)
-    last = said.rpartition("fatal: ")[2].strip() or "git failed without a word"
+    last = output.rpartition("fatal: ")[2].strip() or "git failed without a word"
     for name in names:
         last = last.replace(name, "it")
     return CloneError(last[:200])
 
 
 def clone_environment(address: str) -> dict[str, str]:
-    """What git is to see when it clones. Raises CloneError for what is no address of a known protocol."""
+    """Return git's environment for a clone. Raise CloneError for an address without a known protocol."""
     scheme = SCHEME.match(address)
     name = scheme[1] if scheme else "ssh" if SSH_ADDRESS.fullmatch(address) else ""
     if name not in PROTOCOLS or len(address) > LONGEST_ADDRESS or not address.isprintable():
@@ -227,7 +228,7 @@ def clone_environment(address: str) -> dict[str, str]:
 
 
 def partial_clone(folder: Path) -> Path:
-    """Where this process clones what is to become `folder`; what processes that were killed have left there is removed."""
+    """Return the temporary folder of this process for the clone `folder`; those of killed processes are removed."""
     start = f"{folder.name}.{socket.gethostname()}-"
     for entry in folder.parent.iterdir():
         left = re.fullmatch(rf"{re.escape(start)}(\d+)\.partial(\.removing)*", entry.name)
@@ -237,7 +238,7 @@ def partial_clone(folder: Path) -> Path:
 
 
 def remove(folder: Path) -> None:
-    """Whenever this is killed, what has the folder's name is whole."""
+    """Remove a folder by a rename first, so that a folder of this name is always complete, even after a kill."""
     removing = folder.with_name(f"{folder.name}.removing")
     shutil.rmtree(removing, ignore_errors=True)
     with contextlib.suppress(OSError):

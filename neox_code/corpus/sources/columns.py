@@ -1,8 +1,8 @@
-"""Rows of datasets as files: which column is which, by the spellings in use.
+"""Convert rows of datasets to files; columns are found by their usual names.
 
     columns = columns_of(("max_stars_repo_name", "max_stars_repo_path", "content", "lang"))
     # {"text": "content", "repository": "max_stars_repo_name", "path": "max_stars_repo_path", "language": "lang"}
-    file = found_row({"text": b"...", "path": "a/b.py"}, "code", "rows/000000000012", judge)
+    file = found_row({"text": b"...", "path": "a/b.py"}, "code", "rows/000000000012", check)
 
 The text's bytes are the file's content; a row of no repository belongs to the dataset.
 """
@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from neox_code.corpus.sources.names import language_named, member_path, printable
-from neox_code.corpus.sources.protocol import FoundFile, Judge, Project
+from neox_code.corpus.sources.protocol import FileCheck, FoundFile, Project
+from neox_code.corpus.sources.source_names import language_named, member_path, printable
 
 SPELLINGS = {
     "text": ("text", "content", "code", "raw_content", "whole_func_string"),
@@ -42,7 +42,7 @@ SUFFIXES = {
     "Scala": ".scala",
     "TypeScript": ".ts",
 }
-"""What ends the name of a row that has no path, so that its language can be told."""
+"""The suffix in the name of a row without a path, from which the language follows."""
 
 NO_TEXT = "no text"
 ONLY_BLOB_IDS = "no text but the ids of blobs"
@@ -53,11 +53,11 @@ METADATA = re.compile(
 """StarCoderData's control words at the start of a text."""
 METADATA_FIELDS = ("repository", "path", "stars")
 LARGEST_ROW = 2**28
-"""Bytes."""
+"""Bytes of the longest row that is read."""
 
 
 def columns_of(names: Iterable[str]) -> dict[str, str]:
-    """What a row has -> the column it is in: the first of its spellings that is there."""
+    """Return field -> column of a row, the first of the field's spellings among the columns."""
     return chosen_spellings(tuple(name for name in names if name in KNOWN))
 
 
@@ -67,8 +67,8 @@ def chosen_spellings(names: tuple[str, ...]) -> dict[str, str]:
     return {field: name for field, name in chosen.items() if name is not None}
 
 
-def found_row(row: Mapping[str, Any], dataset: str, place: str, judge: Judge, language: str | None = None) -> FoundFile:
-    """Return a row, keyed by the fields of SPELLINGS, as a file; `place` names it where it has no path.
+def found_row(row: Mapping[str, Any], dataset: str, place: str, check: FileCheck, language: str | None = None) -> FoundFile:
+    """Return a row (field of SPELLINGS -> value) as a file; `place` is its name if it has no path.
 
     `language` is that of rows that name none.
     """
@@ -91,13 +91,13 @@ def found_row(row: Mapping[str, Any], dataset: str, place: str, judge: Judge, la
     path = named or place + SUFFIXES.get(project.language or "", "")
     if content is None:
         return FoundFile(project, path, 0, ONLY_BLOB_IDS if row.get("blob") is not None else NO_TEXT)
-    reason = judge(project, path, len(content))
+    reason = check(project, path, len(content))
     has_path = bool(named or project.language)
     return FoundFile(project, path, len(content), reason, content if reason is None else None, has_path, edits)
 
 
 def without_metadata(content: bytes) -> tuple[bytes, dict[str, Any]]:
-    """Return a text without the control words that StarCoderData begins its texts with, and what they say, by field.
+    """Return a text without StarCoderData's control words at its start, and their values by field.
 
     >>> without_metadata(b"<reponame>o/r<filename>a.py<gh_stars>10-100\\nx = 1\\n")
     (b'x = 1\\n', {'repository': b'o/r', 'path': b'a.py', 'stars': 10})
@@ -112,12 +112,12 @@ def without_metadata(content: bytes) -> tuple[bytes, dict[str, Any]]:
 
 
 def spelled(value: Any) -> str | None:
-    """A name in a column, text or bytes; None if it is neither, or empty."""
+    """Return a name from a text or bytes value; None for other values and empty ones."""
     return (printable(value) or None) if isinstance(value, str | bytes) else None
 
 
 def whole_number(value: Any) -> int | None:
-    """A count in a column, of any type; None if it is none, or no count of anything.
+    """Return a nonnegative integer from a value of any type; None if the value is none.
 
     >>> whole_number(12.0), whole_number("7"), whole_number(None), whole_number("many"), whole_number(1e300)
     (12, 7, None, None, None)
@@ -130,7 +130,7 @@ def whole_number(value: Any) -> int | None:
 
 
 def license_expression(value: Any) -> str | None:
-    """One SPDX expression: a file under several licences is under all of them.
+    """Return one SPDX expression; several licenses are joined with AND.
 
     >>> license_expression(["MIT", "Apache-2.0 OR GPL-2.0"]), license_expression("MIT"), license_expression([])
     ('MIT AND (Apache-2.0 OR GPL-2.0)', 'MIT', None)

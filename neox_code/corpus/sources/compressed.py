@@ -1,4 +1,4 @@
-"""Compressed files as streams: gzip, bzip2, xz and zstd, expanded a little at a time and only so far.
+"""Compressed files as streams: gzip, bzip2, xz and zstd, expanded in small steps up to a limit.
 
     with open_expanded(Path("rows.jsonl.zst")) as (stream, position):
         for line in stream:
@@ -23,7 +23,7 @@ from typing import IO, Any, TypeVar
 
 import zstandard
 
-from neox_code.corpus.sources.names import printable
+from neox_code.corpus.sources.source_names import printable
 
 EXPANSION_ALLOWED = 2**30
 EXPANSION_RATIO = 200
@@ -35,12 +35,12 @@ LARGEST_XZ_MEMORY = 2**28
 
 
 class BrokenArchive(Exception):
-    """An archive that is damaged, or made to harm, in a way that its reader does not notice."""
+    """A damaged or hostile archive that the library itself does not detect."""
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Where an archive or dataset ends for being damaged, in words."""
+    """The damage at which an archive or dataset ends, as a sentence."""
 
     words: str
 
@@ -62,11 +62,11 @@ DAMAGED = (
     MemoryError,  # sizes that no file has
     RuntimeError,  # features that the reader lacks (NotImplementedError)
 )
-"""What the readers of archives raise for damaged and hostile ones."""
+"""The exceptions of archive libraries for damaged and hostile archives."""
 
 
 def until_damaged(items: Iterable[Item], path: Path, errors: tuple[type[BaseException], ...] = DAMAGED) -> Iterator[Item | Damage]:
-    """What is read from `path`, one after the other, and a Damage at the end if there is one; errors of others are not caught."""
+    """Yield the items read from `path`, and a Damage last if reading fails; errors raised by the caller are not caught."""
     try:
         yield from items
     except errors as error:
@@ -88,12 +88,12 @@ FORMATS: dict[bytes, Callable[[], Any]] = {
     b"\x28\xb5\x2f\xfd": zstd_frame,
     **{bytes([number]) + b"\x2a\x4d\x18": zstd_frame for number in range(0x50, 0x60)},  # a note, as pzstd begins with
 }
-"""A frame's first bytes -> what expands it."""
+"""The first bytes of a frame -> its decompressor."""
 
 
 @contextmanager
 def open_expanded(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], int]]]:
-    """The content of a file, expanded where it is compressed, and a function that says how far the file itself is read."""
+    """Open a file, decompressed if needed; yield the stream and a function that returns the bytes read from the file itself."""
     with path.open("rb", buffering=2**18) as file:
         new = compression(file.read(8))
         file.seek(0)
@@ -110,7 +110,7 @@ def compression(start: bytes) -> Callable[[], Any] | None:
 
 
 class Frames(io.RawIOBase):
-    """The content of a file's frames one after the other."""
+    """The concatenated content of all frames of a file."""
 
     def __init__(self, file: IO[bytes], new: Callable[[], Any]):
         self.file = file

@@ -1,4 +1,4 @@
-"""Which files of a folder are a dataset's: what all tools read as rows, and not as files of source code.
+"""Find the files of a dataset in a folder. All tools read them as rows, not as files of source code.
 
     dataset_shards(Path("the-stack"))        # data/c/train-00000.parquet, data/python/train-00000.parquet, ...
     archives_in(Path("downloads"))           # a.tar.gz, b.zip
@@ -18,8 +18,8 @@ from neox_code.corpus.linguist.detect import guess_by_name
 from neox_code.corpus.linguist.tables import LANGUAGE_TYPES
 from neox_code.corpus.sources.columns import columns_of
 from neox_code.corpus.sources.compressed import DAMAGED
-from neox_code.corpus.sources.json_lines import lines_of, parsed
-from neox_code.corpus.sources.names import TAR_SUFFIXES
+from neox_code.corpus.sources.json_lines import lines_of, parse_row
+from neox_code.corpus.sources.source_names import TAR_SUFFIXES
 from neox_code.errors import DataError
 from neox_code.logs import get_logger
 
@@ -35,7 +35,7 @@ log = get_logger(__name__)
 
 
 def dataset_shards(folder: Path) -> tuple[Path, ...]:
-    """Return the shards of a dataset's folder in the order of their paths; none where it is no dataset.
+    """Return the shards of a dataset's folder in the order of their paths; none if it is no dataset.
 
     Raises DataError for a dataset in the form that `save_to_disk` or the cache of Hugging Face's library leaves.
     """
@@ -89,7 +89,7 @@ def is_code(path: Path) -> bool:
 
 
 def is_loading_script(path: Path) -> bool:
-    """Return True for a script that Hugging Face's library loads a dataset by."""
+    """True for a script with which Hugging Face's library loads a dataset."""
     try:
         start = path.read_bytes()[: 2**20] if path.suffix == ".py" else b""
     except OSError:
@@ -98,7 +98,7 @@ def is_loading_script(path: Path) -> bool:
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder, and links; nothing with a leading dot, and no pipe."""
+    """Yield the files and links below a folder, without pipes and names with a leading dot."""
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
@@ -111,7 +111,7 @@ def first_row(path: Path) -> dict[str, Any] | None:
     """Return the columns of the first row of a JSON file that can be read; None without one."""
     try:
         for _, line, _ in islice(lines_of(path, 0, None), ROWS_TO_LOOK_AT):
-            if len(line) <= LARGEST_FIRST_ROW and (row := parsed(line)) is not None:
+            if len(line) <= LARGEST_FIRST_ROW and (row := parse_row(line)) is not None:
                 return row
     except DAMAGED:
         return None

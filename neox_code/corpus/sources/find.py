@@ -1,12 +1,12 @@
-"""What the user names as sources of files, opened by what it is.
+"""Open the sources that the user names, each by its kind.
 
     for source in find_sources(["local", "~/projects", "linux.tar.xz", "repositories.jsonl"]):
-        for batch in source.batches(judge):
+        for batch in source.batches(check):
             ...
 
-`local` is this machine's Python library and packages. A path is a folder (layout.py tells what its folders are), a git repository,
-a tar or zip archive or a folder of them, a dataset (datasets.py tells its files and folders), or a repository list: an object a
-line that has a `url` and no text. The sources come in an order of their own, so that the order of the arguments does not matter.
+`local` is this machine's Python library and packages. A path is a folder (see folder_layout.py for its folders), a git repository,
+a tar or zip archive or a folder of them, a dataset (see datasets.py), or a repository list: lines of objects
+with a `url` and no text. The sources are sorted, so that the order of the arguments does not matter.
 """
 
 import re
@@ -21,13 +21,13 @@ from neox_code.corpus.sources.columns import columns_of
 from neox_code.corpus.sources.compressed import DAMAGED, open_expanded
 from neox_code.corpus.sources.datasets import JSON_LINES_SUFFIXES, archives_in, dataset_shards, first_row
 from neox_code.corpus.sources.folder import FolderSource
+from neox_code.corpus.sources.folder_layout import check_layout, detect_layout, is_bare_repository, is_git_repository
 from neox_code.corpus.sources.git import GitSource
 from neox_code.corpus.sources.json_lines import JsonLinesSource
-from neox_code.corpus.sources.layout import check_layout, detect_layout, is_bare_repository, is_git_repository
-from neox_code.corpus.sources.names import TAR_SUFFIXES, archive_project, archive_stem, distinct_names
 from neox_code.corpus.sources.parquet import ParquetSource
 from neox_code.corpus.sources.protocol import Project, Source
 from neox_code.corpus.sources.repository_list import RepositoryList, RepositoryRule, project_at
+from neox_code.corpus.sources.source_names import TAR_SUFFIXES, archive_project, archive_stem, distinct_names
 from neox_code.corpus.sources.tar_archive import TarSource, is_tar_start
 from neox_code.corpus.sources.work_tree import small_file
 from neox_code.corpus.sources.zip_archive import ZipSource
@@ -48,11 +48,11 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    """What is told of all sources alike."""
+    """Options for all sources."""
 
     layout: str | None = None
     language: str | None = None
-    """Of rows of datasets that name none."""
+    """The language of dataset rows that name none."""
     repository_filters: Sequence[RepositoryRule] = ()
     limits: CloneLimits = field(default_factory=CloneLimits)
     clones: Path | None = None
@@ -69,13 +69,13 @@ def find_sources(
     clones: Path | None = None,
     keep_clones: bool = False,
 ) -> list[Source]:
-    """Opens what the user named, each thing once, ordered by name and place.
+    """Open each source once, ordered by name and path.
 
-    `layout`, one of LAYOUTS, says what the folders of folders and archives are, instead of what they look like. `language` is that
-    of rows of datasets that name none and have no path.
-    `repository_filters` judge the rows of repository lists, `limits` bound their cloning, `clones` is the folder that they are
-    cloned into (the system's temporary one by default), where they stay with `keep_clones`.
-    Raises DataError where there is no such thing, or it is no source.
+    `layout`, one of LAYOUTS, is the meaning of the folders in folders and archives; by default it is detected. `language` is the
+    language of dataset rows that have neither a language nor a path.
+    `repository_filters` are applied to the rows of repository lists, `limits` bound the clones, and `clones` is the folder for
+    clones (by default the system's temporary folder), in which they stay if `keep_clones` is true.
+    Raise DataError if an argument does not exist or is no source.
     """
     options = Options(layout and check_layout(layout), language, repository_filters, limits or CloneLimits(), clones, keep_clones)
     named = {home_expanded(argument) for argument in arguments if argument != LOCAL}
@@ -112,7 +112,7 @@ def preferred_name(path: Path) -> str:
 
 
 def with_lists_joined(sources: Sequence[Source]) -> list[Source]:
-    """The sources with one repository list in place of several, so that a repository of two of them is read once."""
+    """Return the sources with all repository lists merged into one, so that a repository in two lists is read once."""
     lists = [source for source in sources if isinstance(source, RepositoryList)]
     if len(lists) < 2:
         return list(sources)
@@ -121,7 +121,7 @@ def with_lists_joined(sources: Sequence[Source]) -> list[Source]:
 
 
 def home_expanded(argument: str | Path) -> Path:
-    """The path that an argument names, from the root and without links."""
+    """Return the absolute path of an argument, without links."""
     try:
         path = Path(argument).expanduser()
     except RuntimeError:
@@ -140,6 +140,7 @@ def local_folders() -> list[Path]:
 
 
 def open_source(path: Path, name: str, options: Options) -> Source:
+    """Return the source at a path. Raise DataError with the remedy if there is none."""
     if not path.exists():
         if ":/" in str(path):
             raise DataError(
@@ -162,11 +163,12 @@ def open_folder(path: Path, name: str, options: Options) -> Source:
     if is_bare_repository(path) or (options.layout in (None, "repository") and is_git_repository(path)):
         return GitSource(Project(name), path)
     layout = options.layout or detect_layout(path)
-    log.info("source %s | read as %s%s", path, layout, "" if options.layout else " by its folders (--layout says otherwise)")
+    log.info("source %s | read as %s%s", path, layout, "" if options.layout else " by its folders (--layout overrides this)")
     return FolderSource(name, path, layout)
 
 
 def open_file(path: Path, name: str, options: Options) -> Source:
+    """Return the source in a file, whose kind is found by its suffix and its first bytes."""
     layout = options.layout or "repository"
     suffixed = path.name.lower()
     start = first_bytes(path) if path.is_file() else None
@@ -188,7 +190,7 @@ def open_file(path: Path, name: str, options: Options) -> Source:
 
 
 def first_bytes(path: Path) -> bytes:
-    """The beginning of a file's content, expanded if it is compressed; nothing of one that is damaged there."""
+    """Return the first bytes of a file, decompressed if needed; empty if they are damaged."""
     try:
         with open_expanded(path) as (stream, _):
             return stream.read(512)

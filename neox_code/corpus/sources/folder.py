@@ -1,7 +1,7 @@
-"""Folders of source files: listed in the order of names, read a file at a time, links never followed.
+"""Folders of source files: listed in the order of names, read one file at a time; links are never followed.
 
     source = FolderSource("code", Path("/srv/code"), layout="organization/project")
-    for batch in source.batches(judge):
+    for batch in source.batches(check):
         for file, done in batch.read():
             ...
 
@@ -22,19 +22,28 @@ from tempfile import TemporaryFile
 from typing import IO
 
 from neox_code.corpus.licenses.folder_licenses import VENDORED_FOLDER
-from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, UNREADABLE, ListOfFiles, hand_over, in_batches, is_read, together
-from neox_code.corpus.sources.git import GitSource
-from neox_code.corpus.sources.layout import (
+from neox_code.corpus.sources.batches import (
+    LINK,
+    NOT_A_FILE,
+    UNREADABLE,
+    ListOfFiles,
+    in_batches,
+    is_read,
+    merge_small_batches,
+    set_content,
+)
+from neox_code.corpus.sources.folder_layout import (
     LAYOUTS,
     folder_project,
     is_bare_repository,
     is_git_repository,
     placed_above_projects,
 )
-from neox_code.corpus.sources.names import printable
-from neox_code.corpus.sources.protocol import Batch, FoundFile, Judge, Project
+from neox_code.corpus.sources.git import GitSource
+from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile, Project
 from neox_code.corpus.sources.regular_file import read_regular_file
-from neox_code.corpus.sources.work_tree import checked_out
+from neox_code.corpus.sources.source_names import printable
+from neox_code.corpus.sources.work_tree import checked_out_commit
 from neox_code.errors import DataError
 
 FOLDER = "folder"
@@ -42,8 +51,8 @@ GIT_FOLDER = "git's own folder"
 ENTRIES_IN_MEMORY = 2**18
 ENTRIES_AT_ONCE = 2**12
 
-Entry = tuple[str, str | None, int]
-"""A name, what it is (None: a regular file, FOLDER, or the reason why it is not read), and a file's size."""
+FolderEntry = tuple[str, str | None, int]
+"""A name, its kind (None: a regular file; FOLDER; or the reason why it is not read), and the size of a file in bytes."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +63,21 @@ class FolderSource:
     """One of LAYOUTS."""
     languages: frozenset[str] | None = None
     excluded: frozenset[str] = frozenset()
-    """First-level folders that do not belong to it."""
+    """First-level folders that are not read."""
 
-    def batches(self, judge: Judge) -> Iterator[Batch]:
-        return together(self._batches(judge))
+    def batches(self, check: FileCheck) -> Iterator[Batch]:
+        return merge_small_batches(self._batches(check))
 
-    def _batches(self, judge: Judge) -> Iterator[ListOfFiles]:
-        for is_repository, listed in groupby(self._list(judge), key=lambda item: isinstance(item, GitSource)):
+    def _batches(self, check: FileCheck) -> Iterator[ListOfFiles]:
+        for is_repository, listed in groupby(self._list(check), key=lambda item: isinstance(item, GitSource)):
             if is_repository:
                 for repository in listed:
-                    yield from repository.batches(judge)  # type: ignore[union-attr]
+                    yield from repository.batches(check)  # type: ignore[union-attr]
             else:
                 yield from in_batches(listed, FolderBatch)  # type: ignore[arg-type]
 
-    def _list(self, judge: Judge) -> Iterator[tuple[FoundFile, str] | GitSource]:
-        """Every file below the root with the path that opens it; bare repositories as sources of their own."""
+    def _list(self, check: FileCheck) -> Iterator[tuple[FoundFile, str] | GitSource]:
+        """Yield every file below the root with its absolute path; a bare repository is yielded as a GitSource."""
         try:
             stack = [Level(str(self.root), self._project(str(self.root), ()), (), "", sorted_entries(self.root))]
         except OSError as error:
@@ -79,7 +88,7 @@ class FolderSource:
             if name is None:
                 stack.pop()
             elif kind != FOLDER:
-                yield self._found(level, name, kind, size, judge), f"{level.place}/{name}"
+                yield self._found(level, name, kind, size, check), f"{level.place}/{name}"
             elif len(stack) > 1 or name not in self.excluded:
                 below = self._below(level, name)
                 if below.is_project and is_bare_repository(Path(below.place)):
@@ -93,15 +102,15 @@ class FolderSource:
                 else:
                     stack.append(below)
 
-    def _found(self, level: "Level", name: str, kind: str | None, size: int, judge: Judge) -> FoundFile:
+    def _found(self, level: "Level", name: str, kind: str | None, size: int, check: FileCheck) -> FoundFile:
         project, path = level.project, f"{level.inside}{name}"
         if len(level.folders) < len(LAYOUTS[self.layout]):
             project, path = placed_above_projects(self.name, self.layout, level.folders, name)
             project = self._independent(project) if self._is_vendored else project
         path = printable(path)
-        file = FoundFile(project, path, size, kind or judge(project, path, size))
+        file = FoundFile(project, path, size, kind or check(project, path, size))
         if kind == LINK and is_read(file):
-            hand_over(file, link_target(f"{level.place}/{name}"))
+            set_content(file, link_target(f"{level.place}/{name}"))
         return file
 
     def _below(self, level: "Level", name: str) -> "Level":
@@ -116,15 +125,15 @@ class FolderSource:
         project = folder_project(self.name, self.layout, folders)
         if self._is_vendored or is_git_repository(Path(place)):
             project = self._independent(project)
-        return replace(project, commit=checked_out(place)) if len(folders) == len(LAYOUTS[self.layout]) else project
+        return replace(project, commit=checked_out_commit(place)) if len(folders) == len(LAYOUTS[self.layout]) else project
 
     @property
     def _is_vendored(self) -> bool:
-        """True for a folder of packages of many origins, as site-packages: a license file in it holds for none of them."""
+        """True for a folder of packages of many origins, such as site-packages; a license file in it applies to none of them."""
         return VENDORED_FOLDER.fullmatch(self.root.name) is not None
 
     def _independent(self, project: Project) -> Project:
-        """Return the project without its tie to the source's root, whose license does not hold for it."""
+        """Return the project without a root project, whose license does not apply to it."""
         return replace(project, within=None, folder="")
 
 
@@ -135,10 +144,10 @@ class Level:
     place: str
     project: Project
     folders: tuple[str, ...]
-    """Those of the names above it that name a language, an organization or a project."""
+    """The folder names above it for language, organization and project."""
     inside: str
-    """Its path in the project, with a slash at the end; empty for the project's own folder and those above."""
-    entries: Iterator[Entry]
+    """The path in the project, with a slash at the end; empty for the project's own folder and folders above it."""
+    entries: Iterator[FolderEntry]
     is_project: bool = False
 
 
@@ -146,20 +155,20 @@ def without_suffix(project: Project) -> Project:
     return replace(project, name=project.name.removesuffix(".git"))
 
 
-def sorted_entries(place: str | Path) -> Iterator[Entry]:
-    """What a folder holds, by name. It is scanned at once (OSError if it cannot be), and sorted on disk where it is large."""
+def sorted_entries(place: str | Path) -> Iterator[FolderEntry]:
+    """Return the entries of a folder, sorted by name, on disk if there are many. Raise OSError at once if it cannot be read."""
     with os.scandir(place) as scan:
         entries = ((entry.name, *kind_and_size(entry)) for entry in scan)
         first = sorted(islice(entries, ENTRIES_IN_MEMORY))
         if len(first) < ENTRIES_IN_MEMORY:
             return iter(first)
-        runs = [spilled(first)]
+        runs = [write_run(first)]
         while run := sorted(islice(entries, ENTRIES_IN_MEMORY)):
-            runs.append(spilled(run))
-        return heapq.merge(*map(read_spilled, runs))
+            runs.append(write_run(run))
+        return heapq.merge(*map(read_run, runs))
 
 
-def spilled(entries: list[Entry]) -> IO[bytes]:
+def write_run(entries: list[FolderEntry]) -> IO[bytes]:
     file = TemporaryFile()  # noqa: SIM115 (lives as long as the merge that reads it)
     for start in range(0, len(entries), ENTRIES_AT_ONCE):
         pickle.dump(entries[start : start + ENTRIES_AT_ONCE], file)
@@ -168,7 +177,7 @@ def spilled(entries: list[Entry]) -> IO[bytes]:
     return file
 
 
-def read_spilled(file: IO[bytes]) -> Iterator[Entry]:
+def read_run(file: IO[bytes]) -> Iterator[FolderEntry]:
     with file:
         while True:
             try:
@@ -207,5 +216,5 @@ class FolderBatch:
         for file, place in self.files:
             if file.reason is None:
                 done += file.num_bytes
-                hand_over(file, read_regular_file(place, file.num_bytes))
+                set_content(file, read_regular_file(place, file.num_bytes))
             yield file, done

@@ -2,9 +2,9 @@
 
     source = GitSource(Project("torvalds/linux"), Path("linux.git"))
 
-Of a repository git reads two things in its own configuration's reach, neither of which runs anything: where its objects are, and
-which commit HEAD is. Trees and files are then read from the objects with an empty configuration of ours, so no hook, filter,
-alias, attribute, replacement, monitor, transport or promise of a partial clone is in effect. Links and submodules are listed.
+With the repository's own configuration git only finds the object folder and the commit of HEAD, which runs nothing. Trees and files
+are read from the objects with an empty configuration, so no hook, filter, alias, attribute, replacement, monitor, transport or
+promise of a partial clone is in effect. Links and submodules are listed.
 """
 
 import os
@@ -16,9 +16,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, UNREADABLE, ListedBatch, ListOfFiles, hand_over, in_batches, is_read
-from neox_code.corpus.sources.names import printable
-from neox_code.corpus.sources.protocol import FoundFile, Judge, Project
+from neox_code.corpus.sources.batches import (
+    LINK,
+    NOT_A_FILE,
+    UNREADABLE,
+    ListedBatch,
+    ListOfFiles,
+    in_batches,
+    is_read,
+    set_content,
+)
+from neox_code.corpus.sources.protocol import FileCheck, FoundFile, Project
+from neox_code.corpus.sources.source_names import printable
 from neox_code.errors import DataError
 
 MISSING = "BAD"
@@ -26,18 +35,18 @@ MODES = {"100644": None, "100755": None, "100664": None, "120000": LINK}
 CHUNK = 2**16
 LARGEST_SIZE = 2**62
 LARGEST_LISTING = 2**29
-"""Bytes of what git says of a commit's files, some five million of them: folders of few objects can hold any number of files."""
+"""The largest listing of a commit in bytes, about five million files: few objects can contain any number of files."""
 TOO_MANY_FILES = f"git repository lists its files in more than {LARGEST_LISTING:,} bytes: the rest is not read"
 DAMAGED_TREE = "git repository is damaged: a folder of its HEAD cannot be read"
 
 
 class UnreadableRepository(Exception):
-    """A repository that git cannot read, in git's words."""
+    """A repository that git cannot read, with git's message."""
 
 
 @dataclass(frozen=True)
 class Objects:
-    """Where a repository's objects are, and what they are named by."""
+    """The object folder of a repository and its hash algorithm."""
 
     folder: str
     object_format: str
@@ -50,18 +59,18 @@ class GitSource:
     path: Path
     languages: frozenset[str] | None = None
 
-    def batches(self, judge: Judge) -> Iterator[ListOfFiles]:
+    def batches(self, check: FileCheck) -> Iterator[ListOfFiles]:
         try:
             objects, commit = find_head(self.path)
         except UnreadableRepository as error:
             yield ListedBatch((FoundFile(self.project, "", 0, f"git repository cannot be read: {error}"),))
             return
         project = replace(self.project, commit=commit)
-        yield from in_batches(list_tree(objects, commit, project, judge), lambda files, work: GitBatch(objects, files, work))
+        yield from in_batches(list_tree(objects, commit, project, check), lambda files, work: GitBatch(objects, files, work))
 
 
 def find_head(repository: Path) -> tuple[Objects, str]:
-    """Where the objects of a repository are, and the commit at its HEAD."""
+    """Return the objects of a repository, and the hash of the commit at HEAD."""
     object_format, folder = (
         run_git(repository, "rev-parse", "--show-object-format", "--git-path", "objects").strip("\n").split("\n")
     )
@@ -69,8 +78,8 @@ def find_head(repository: Path) -> tuple[Objects, str]:
     return Objects(str((repository / folder).resolve()), object_format), commit
 
 
-def list_tree(objects: Objects, commit: str, project: Project, judge: Judge) -> Iterator[tuple[FoundFile, str]]:
-    """Every file of the commit with its object name; if it is damaged or too large, at the end a file without path that says so."""
+def list_tree(objects: Objects, commit: str, project: Project, check: FileCheck) -> Iterator[tuple[FoundFile, str]]:
+    """Yield every file of a commit with its object name; last a file with an empty path if the commit is damaged or too large."""
     command = ("ls-tree", "-r", "-z", "-l", "--full-tree", commit)
     with reading(objects) as environment, started_git(command, environment) as (process, output):
         listed = 0
@@ -83,7 +92,7 @@ def list_tree(objects: Objects, commit: str, project: Project, judge: Judge) -> 
             mode, _, object_name, size = meta.decode().split()
             num_bytes = min(int(size), LARGEST_SIZE) if size.isdecimal() else 0
             path = printable(name)
-            reason = MODES.get(mode, NOT_A_FILE) or (UNREADABLE if size == MISSING else judge(project, path, num_bytes))
+            reason = MODES.get(mode, NOT_A_FILE) or (UNREADABLE if size == MISSING else check(project, path, num_bytes))
             yield FoundFile(project, path, num_bytes, reason), object_name
     if process.returncode != 0:
         yield FoundFile(project, "", 0, DAMAGED_TREE), ""
@@ -109,12 +118,12 @@ class GitBatch:
         for file, _ in self.files:
             if is_read(file):
                 done += file.num_bytes if file.reason is None else 0
-                hand_over(file, next(contents))
+                set_content(file, next(contents))
             yield file, done
 
 
 def read_blobs(objects: Objects, object_names: Sequence[str]) -> Iterator[bytes | None]:
-    """The blobs in order; None for one that the repository lacks, or that is damaged: git ends there, and is started again."""
+    """Yield the blobs in order, None for a missing or damaged one. Git exits at a damaged blob and is restarted after it."""
     remaining = object_names
     while remaining:
         count = 0
@@ -127,6 +136,7 @@ def read_blobs(objects: Objects, object_names: Sequence[str]) -> Iterator[bytes 
 
 
 def read_until_damaged(objects: Objects, object_names: Sequence[str]) -> Iterator[bytes | None]:
+    """Yield the blobs in order, None for a missing one, up to the first damaged one."""
     with reading(objects) as environment, tempfile.TemporaryFile() as requests:
         requests.write("".join(f"{name}\n" for name in object_names).encode())
         requests.seek(0)
@@ -146,7 +156,7 @@ def read_until_damaged(objects: Objects, object_names: Sequence[str]) -> Iterato
 
 @contextmanager
 def reading(objects: Objects) -> Iterator[dict[str, str]]:
-    """The environment in which git sees these objects and nothing else of their repository."""
+    """Yield the environment in which git uses these objects and nothing else of their repository."""
     with tempfile.TemporaryDirectory(prefix="neox-git-") as folder:
         (Path(folder) / "refs").mkdir()
         (Path(folder) / "HEAD").write_text("ref: refs/heads/none\n")
@@ -159,7 +169,7 @@ def reading(objects: Objects) -> Iterator[dict[str, str]]:
 def started_git(
     arguments: Iterable[str], environment: dict[str, str], requests: IO[bytes] | int = subprocess.DEVNULL
 ) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
-    """A git process and its output; where that is not read to its end, git ends, too."""
+    """Yield a git process and its output; git ends when the block ends."""
     command = [*GIT, *arguments]
     with subprocess.Popen(
         command, stdin=requests, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, bufsize=2**18
@@ -169,15 +179,15 @@ def started_git(
 
 
 def run_git(repository: Path, *arguments: str) -> str:
-    """What a git command that only reads says about a repository. Raises UnreadableRepository where it fails."""
+    """Return the output of a git command that only reads. Raise UnreadableRepository if it fails."""
     environment = git_environment() | {"GIT_CEILING_DIRECTORIES": str(repository.resolve().parent)}
     try:
         done = subprocess.run([*GIT, "-C", repository, *arguments], capture_output=True, check=False, env=environment)
     except FileNotFoundError:
         raise DataError(f"source {repository} is a git repository, and git is not installed. Install git.") from None
     if done.returncode != 0:
-        said = printable(done.stderr.strip()).replace(str(repository), "it") or "it has no commit at HEAD"
-        raise UnreadableRepository(said.removeprefix("fatal: "))
+        output = printable(done.stderr.strip()).replace(str(repository), "it") or "it has no commit at HEAD"
+        raise UnreadableRepository(output.removeprefix("fatal: "))
     return os.fsdecode(done.stdout)
 
 
@@ -186,7 +196,7 @@ GIT = ["git", *(word for setting in SETTINGS for word in ("-c", setting)), "--no
 
 
 def git_environment() -> dict[str, str]:
-    """The environment without what would point git elsewhere, without the user's configuration, and without fetching."""
+    """Return the environment without git's variables, the user's configuration and lazy fetches."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     return kept | {
         "GIT_ALLOW_PROTOCOL": "none",

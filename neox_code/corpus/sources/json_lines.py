@@ -1,10 +1,10 @@
-"""JSON Lines datasets, plain or compressed: one object a line, its text and where that came from by the spellings of columns.py.
+"""JSON Lines datasets, plain or compressed, with one object per line; columns.py finds the columns by their names.
 A file that is one JSON list of such objects is read as a whole.
 
     source = JsonLinesSource("code", (Path("code-00.jsonl.zst"), Path("code-01.jsonl.zst")))
 
-A plain file is read in pieces of about 8 MiB, a compressed one as a whole. What stands under `meta` counts as the row's own, as
-in lm_dataformat's files.
+A plain file is read in slices of about 8 MiB, a compressed one as a whole. Fields under `meta` are treated as fields of the row,
+as in lm_dataformat's files.
 """
 
 import re
@@ -18,8 +18,8 @@ import orjson
 from neox_code.corpus.sources.batches import BATCH_BYTES, LFS_POINTER, ListedBatch, is_lfs_pointer
 from neox_code.corpus.sources.columns import LARGEST_ROW, columns_of, found_row
 from neox_code.corpus.sources.compressed import BrokenArchive, Damage, is_compressed, open_expanded, until_damaged
-from neox_code.corpus.sources.names import archive_stem, language_named, printable
-from neox_code.corpus.sources.protocol import Batch, FoundFile, Judge, Project
+from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile, Project
+from neox_code.corpus.sources.source_names import archive_stem, language_named, printable
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 DAMAGED_ROW = "damaged row"
@@ -36,9 +36,10 @@ class JsonLinesSource:
     files: tuple[Path, ...]
     languages: frozenset[str] | None = None
     language: str | None = None
-    """Of rows that name none; without it the one that the file's folder is named after."""
+    """The language of rows that name none; None: the language in the name of the file's folder."""
 
-    def batches(self, judge: Judge) -> Iterator[Batch]:
+    def batches(self, check: FileCheck) -> Iterator[Batch]:
+        """Yield one batch per slice of a plain file, and one per compressed file or JSON list."""
         for file in self.files:
             if is_lfs_pointer(file):
                 yield ListedBatch((FoundFile(Project(self.name), printable(file.name), 0, LFS_POINTER),))
@@ -46,24 +47,24 @@ class JsonLinesSource:
             size = file.stat().st_size
             language = self.language or language_named(file.parent.name)
             if is_read_whole(file):
-                yield JsonLinesBatch(self.name, file, 0, None, size, judge, language)
+                yield JsonLinesBatch(self.name, file, 0, None, size, check, language)
                 continue
             for start in range(0, size, BATCH_BYTES):
                 end = min(start + BATCH_BYTES, size)
-                yield JsonLinesBatch(self.name, file, start, end, end - start, judge, language)
+                yield JsonLinesBatch(self.name, file, start, end, end - start, check, language)
 
 
 @dataclass(frozen=True)
 class JsonLinesBatch:
-    """The rows that begin in a part of a file."""
+    """The rows that begin between two positions of a file."""
 
     dataset: str
     file: Path
     start: int
     end: int | None
-    """None: all of a compressed file."""
+    """None for a file that is read as a whole."""
     num_bytes: int
-    judge: Judge
+    check: FileCheck
     language: str | None = None
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
@@ -80,15 +81,15 @@ class JsonLinesBatch:
         name = f"{printable(archive_stem(self.file.name))}/{place:012d}"
         if len(line) > LARGEST_ROW:
             return FoundFile(Project(self.dataset), name, 0, LARGE_ROW)
-        row = parsed(line)
+        row = parse_row(line)
         if row is None:
             return FoundFile(Project(self.dataset), name, len(line), DAMAGED_ROW)
         columns = columns_of(row)
-        return found_row({field: row[column] for field, column in columns.items()}, self.dataset, name, self.judge, self.language)
+        return found_row({field: row[column] for field, column in columns.items()}, self.dataset, name, self.check, self.language)
 
 
 def lines_of(file: Path, start: int, end: int | None) -> Iterator[tuple[int, bytes, int]]:
-    """Yield each line with its place in the content, and how far the file is read; of a JSON list its elements."""
+    """Yield each line, or each element of a JSON list: its position in the content, its bytes, and the bytes read from the file."""
     with open_expanded(file) as (stream, position):
         is_list = end is None and starts_list(stream.peek(PEEKED))  # type: ignore[attr-defined]
         for place, line in elements_of(stream) if is_list else lines_between(stream, start, end):
@@ -96,7 +97,7 @@ def lines_of(file: Path, start: int, end: int | None) -> Iterator[tuple[int, byt
 
 
 def is_read_whole(file: Path) -> bool:
-    """Return True for a file that cannot be read in parts: a compressed one, or one JSON list."""
+    """True for a file that cannot be read in slices: a compressed one, or one JSON list."""
     with open_expanded(file) as (stream, _):
         return is_compressed(file) or starts_list(stream.read(PEEKED))
 
@@ -106,7 +107,7 @@ def starts_list(start: bytes) -> bool:
 
 
 def elements_of(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield each element of a JSON list, with its place. Raises BrokenArchive for one that is too large or does not end."""
+    """Yield each element of a JSON list with its position. Raise BrokenArchive for a list that is too large or does not end."""
     data = stream.read(LARGEST_LIST + 1)
     if len(data) > LARGEST_LIST:
         raise BrokenArchive(f"a JSON list of more than {LARGEST_LIST:,} bytes; make it JSON Lines (jq -c '.[]')")
@@ -126,7 +127,7 @@ def elements_of(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def lines_between(stream: IO[bytes], start: int, end: int | None) -> Iterator[tuple[int, bytes]]:
-    """The lines that begin from `start` and before `end`, each with its place; of one that is too long only the beginning."""
+    """Yield the lines that begin at `start` or later and before `end`, with their positions; a too long line is cut."""
     place = start
     if start:
         stream.seek(start - 1)
@@ -139,7 +140,7 @@ def lines_between(stream: IO[bytes], start: int, end: int | None) -> Iterator[tu
 
 
 def rest_of_line(stream: IO[bytes]) -> int:
-    """Passes over what is left of a line, and says how many bytes it was."""
+    """Skip the rest of a line, and return its length in bytes."""
     passed = 0
     while part := stream.readline(2**20):
         passed += len(part)
@@ -148,8 +149,8 @@ def rest_of_line(stream: IO[bytes]) -> int:
     return passed
 
 
-def parsed(line: bytes) -> dict[str, Any] | None:
-    """A row's columns; None if the line is none."""
+def parse_row(line: bytes) -> dict[str, Any] | None:
+    """Return the columns of a row; None if the line is no JSON object."""
     try:
         row = orjson.loads(line.removeprefix(BYTE_ORDER_MARK))
     except orjson.JSONDecodeError:

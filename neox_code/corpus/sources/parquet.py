@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 from neox_code.corpus.sources.batches import BATCH_BYTES, LFS_POINTER, ListedBatch, is_lfs_pointer
 from neox_code.corpus.sources.columns import LARGEST_ROW, NO_TEXT, ONLY_BLOB_IDS, columns_of, found_row
 from neox_code.corpus.sources.compressed import EXPANDS, EXPANSION_ALLOWED, EXPANSION_RATIO, BrokenArchive, Damage, until_damaged
-from neox_code.corpus.sources.names import archive_stem, language_named, printable
-from neox_code.corpus.sources.protocol import Batch, FoundFile, Judge, Project
+from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile, Project
+from neox_code.corpus.sources.source_names import archive_stem, language_named, printable
 
 ROWS_AT_ONCE = 128
 BYTES_AT_ONCE = 2**26
 SMALL_CHUNK = 2**24
-"""Bytes of a column that may expand as they like."""
+"""The bytes of a column that may have any compression ratio."""
 DAMAGED = (BrokenArchive, pa.ArrowException, OSError, ValueError, MemoryError)
 
 
@@ -33,14 +33,14 @@ class ParquetSource:
     files: tuple[Path, ...]
     languages: frozenset[str] | None = None
     language: str | None = None
-    """Of rows that name none; without it the one that the file's folder is named after."""
+    """The language of rows that name none; None: the language in the name of the file's folder."""
 
-    def batches(self, judge: Judge) -> Iterator[Batch]:
+    def batches(self, check: FileCheck) -> Iterator[Batch]:
         for file in self.files:
-            for batch in until_damaged(self._batches(file, judge), file, DAMAGED):
+            for batch in until_damaged(self._batches(file, check), file, DAMAGED):
                 yield ListedBatch((damaged(self.name, file, f": {batch.words}"),)) if isinstance(batch, Damage) else batch
 
-    def _batches(self, file: Path, judge: Judge) -> Iterator[Batch]:
+    def _batches(self, file: Path, check: FileCheck) -> Iterator[Batch]:
         if is_lfs_pointer(file):
             yield ListedBatch((FoundFile(Project(self.name), printable(file.name), 0, LFS_POINTER),))
             return
@@ -59,14 +59,14 @@ class ParquetSource:
             num_bytes += metadata.row_group(index).total_byte_size
             if num_bytes >= BATCH_BYTES or index == metadata.num_row_groups - 1:
                 groups = tuple(range(first_group, index + 1))
-                yield ParquetBatch(self.name, file, groups, first_row, num_rows, num_bytes, columns, judge, language)
+                yield ParquetBatch(self.name, file, groups, first_row, num_rows, num_bytes, columns, check, language)
                 first_group, first_row = index + 1, first_row + num_rows
                 num_rows = num_bytes = 0
 
 
 @dataclass(frozen=True)
 class ParquetBatch:
-    """Row groups that follow each other."""
+    """Consecutive row groups."""
 
     dataset: str
     file: Path
@@ -75,7 +75,7 @@ class ParquetBatch:
     num_rows: int
     num_bytes: int
     columns: dict[str, str]
-    judge: Judge
+    check: FileCheck
     language: str | None = None
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
@@ -85,7 +85,7 @@ class ParquetBatch:
                 yield damaged(self.dataset, self.file, f" after {number:,} rows: {row.words}"), self.num_bytes
                 return
             place = f"{stem}/{self.first_row + number:09d}"
-            yield found_row(row, self.dataset, place, self.judge, self.language), self.num_bytes * (number + 1) // self.num_rows
+            yield found_row(row, self.dataset, place, self.check, self.language), self.num_bytes * (number + 1) // self.num_rows
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         with pq.ParquetFile(self.file, buffer_size=2**20, pre_buffer=False) as shard:
@@ -102,7 +102,7 @@ class ParquetBatch:
 
 
 def chunks_of(group: pq.RowGroupMetaData, names: Sequence[str]) -> Iterator[pq.ColumnChunkMetaData]:
-    """What the footer says of some columns of a row group; a list's name is the first of its path."""
+    """Yield the footer's metadata of some columns of a row group; a list has the first name of its path."""
     for index in range(group.num_columns):
         chunk = group.column(index)
         if chunk.path_in_schema.partition(".")[0] in names:
@@ -110,7 +110,7 @@ def chunks_of(group: pq.RowGroupMetaData, names: Sequence[str]) -> Iterator[pq.C
 
 
 def rows_at_once(chunks: Sequence[pq.ColumnChunkMetaData]) -> int:
-    """So many that they are held in little memory. Raises BrokenArchive for columns that would not be."""
+    """Return the number of rows to read at once within little memory. Raise BrokenArchive for columns that are too large."""
     largest = 1.0
     for chunk in chunks:
         expanded = chunk.total_uncompressed_size
@@ -123,7 +123,7 @@ def rows_at_once(chunks: Sequence[pq.ColumnChunkMetaData]) -> int:
 
 
 def plain_values(column: Any) -> Iterator[Any]:
-    """A column's values, text as bytes."""
+    """Return the values of a column, text as bytes."""
     if pa.types.is_dictionary(column.type):
         words = as_bytes(column.dictionary)
         return (None if index is None else words[index].as_py() for index in column.indices.to_pylist())
@@ -131,7 +131,7 @@ def plain_values(column: Any) -> Iterator[Any]:
 
 
 def as_bytes(column: Any) -> Any:
-    """Text as the bytes that it is stored as, which need not be UTF-8."""
+    """Return a text column as the stored bytes, which can be invalid UTF-8."""
     if pa.types.is_string(column.type):
         return column.view(pa.binary())
     return column.view(pa.large_binary()) if pa.types.is_large_string(column.type) else column

@@ -1,11 +1,11 @@
-"""What a source of files is: something that lists its files in batches, each of which one process reads once.
+"""The interface of a source: it lists its files in batches, each of which one process reads once.
 
     for source in find_sources(["local", "~/projects", "linux.tar.xz", "repositories.jsonl"]):
-        for batch in source.batches(judge):                  # picklable pieces of work, in an order of their own
+        for batch in source.batches(check):                  # picklable, in the order of the source
             for file, done in batch.read():
                 print(file.project.name, file.path, file.num_bytes, file.content)
 
-`judge(project, path, num_bytes)` says by name and size why a file is not wanted (None: it is); such files are listed and not read.
+`check(project, path, num_bytes)` returns the reason why a file is not read, or None; unread files are listed with that reason.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,56 +15,57 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A repository, and what is known of it before its files are read."""
+    """A repository with the facts that are available before its files are read."""
 
     name: str
     """`organization/project` where there is an organization."""
     language: str | None = None
-    """One of LANGUAGES (or GDScript, Kotlin), where a folder's name or a list says so."""
+    """One of LANGUAGES (or GDScript, Kotlin), if the name of a folder or a list states it."""
     stars: int | None = None
     license: str | None = None
-    """An SPDX expression, where a list or dataset says so."""
+    """An SPDX expression, if a list or dataset states it."""
     commit: str | None = None
     within: str | None = None
-    """The project of the source's root, by name, if this is a folder or file below it and no git repository of its own."""
+    """The name of the project of the source's root, if this project is a folder or file below it and no git repository."""
     folder: str = ""
-    """Its path below that root; empty for a file in the root."""
+    """The path below that root; empty for a file in the root."""
 
 
 @dataclass(slots=True)
 class FoundFile:
-    """A file of a source, with its content where `judge` wanted it."""
+    """A file of a source, with its content if `check` returned None."""
 
     project: Project
     path: str
-    """Below the project; printable in any case."""
+    """The printable path below the project."""
     num_bytes: int
     reason: str | None = None
-    """Why it has no content, if it has none."""
+    """The reason why the file has no content; None if it has content."""
     content: bytes | None = None
     has_path: bool = True
     """False for a dataset's row without a path: `path` is its place in the dataset."""
     edits: tuple[str, ...] = ()
-    """What reading has changed."""
+    """Names of the changes made by the reader."""
     link: str | None = None
     """The target of a link that states a license, relative to the link's folder."""
 
 
-Judge = Callable[[Project, str, int], str | None]
+FileCheck = Callable[[Project, str, int], str | None]
+"""Returns the reason why a file (project, path, bytes) is not read; None if it is read."""
 
 
 class Batch(Protocol):
-    """A part of a source that one process reads; picklable and independent of all others."""
+    """Files of a source that one process reads; picklable and independent of other batches."""
 
     @property
     def num_bytes(self) -> int:
-        """The amount of work in it, which progress reaches at the end."""
+        """The amount of work in the batch, which the progress reaches at the end."""
         ...
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
-        """Yields each file, and how far the work has come, in units of `num_bytes`.
+        """Yield each file with the progress in units of `num_bytes`.
 
-        What is damaged or cannot be read is a FoundFile with a reason (of the whole archive or repository: with an empty path).
+        A damaged or unreadable file has a reason; a damaged archive or repository is a FoundFile with an empty path.
         """
         ...
 
@@ -72,9 +73,9 @@ class Batch(Protocol):
 class Source(Protocol):
     @property
     def languages(self) -> frozenset[str] | None:
-        """The languages taken from it; None for all of the recipe's."""
+        """The languages to read from the source; None for all languages of the recipe."""
         ...
 
-    def batches(self, judge: Judge) -> Iterator[Batch]:
-        """In the same order for the same content of the source."""
+    def batches(self, check: FileCheck) -> Iterator[Batch]:
+        """Yield the batches, in the same order for the same content of the source."""
         ...

@@ -1,6 +1,6 @@
-"""Reading a file once that was listed before.
+"""Read a file that was listed before.
 
-    content = read_regular_file("src/main.c", 4096)          # None: it is no regular file of 4,096 bytes (any more)
+    content = read_regular_file("src/main.c", 4096)          # None if it is no longer a regular file of 4,096 bytes
 
 No link is followed, no pipe waited for, and nothing read beyond the listed size.
 """
@@ -10,7 +10,7 @@ import stat
 
 
 def read_regular_file(path: str, num_bytes: int) -> bytes | None:
-    """The content of a file that was `num_bytes` long when it was listed; None if it is no such file (any more)."""
+    """Return the content of a file of `num_bytes` bytes; None if it is no longer a regular file of that size."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -1,11 +1,11 @@
-"""Lists of repositories (repositories.jsonl): each is cloned where it is read, and removed again.
+"""Lists of repositories (repositories.jsonl): each is cloned to be read, then removed.
 
     source = RepositoryList((Path("repositories.jsonl"),), filters=(MinStars(50),))
 
     {"name": "torvalds/linux", "url": "https://github.com/torvalds/linux.git", "language": "C", "stars": 200000, "license": ...}
 
-A batch is several small repositories or one, cloned a few at a time ahead of the reading. One that cannot be had, or that a filter
-leaves out, is a file without path that says why. A repository that several lines or lists name is read once, by the first of them.
+A batch is one repository or several small ones, of which a few are cloned ahead. A repository that cannot be cloned, or that a
+filter drops, is a file with an empty path and the reason. A repository in several lines or lists is read once, by the first line.
 """
 
 import hashlib
@@ -24,11 +24,11 @@ from neox_code.corpus.sources.batches import BATCH_BYTES
 from neox_code.corpus.sources.clone import COMMIT, CloneError, CloneLimits, clone, partial_clone, remove
 from neox_code.corpus.sources.columns import license_expression, spelled, whole_number
 from neox_code.corpus.sources.compressed import Damage, until_damaged
+from neox_code.corpus.sources.folder_layout import is_bare_repository
 from neox_code.corpus.sources.git import GitSource, UnreadableRepository, find_head
-from neox_code.corpus.sources.json_lines import lines_of, parsed
-from neox_code.corpus.sources.layout import is_bare_repository
-from neox_code.corpus.sources.names import archive_stem, language_named, member_path, printable
-from neox_code.corpus.sources.protocol import Batch, FoundFile, Judge, Project
+from neox_code.corpus.sources.json_lines import lines_of, parse_row
+from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile, Project
+from neox_code.corpus.sources.source_names import archive_stem, language_named, member_path, printable
 
 REPOSITORIES_AT_ONCE = 4
 REPOSITORIES_IN_BATCH = 16
@@ -38,11 +38,11 @@ DAMAGED_LINE = "damaged line of a repository list"
 CANNOT_BE_CLONED = "cannot be cloned"
 SCHEME_AND_USER = re.compile(r"[a-z]+://([^/]*@)?")
 LONGEST_CLONE_NAME = 160
-"""Bytes, so that with what tells a clone on its way from others (host, process) it is still the name of a folder."""
+"""The longest name of a clone in bytes; with the host and process of an unfinished clone it must fit in a file name."""
 
 
 class RepositoryRule(Protocol):
-    """What a recipe's filters of repositories have in common."""
+    """The interface of a recipe's filters of repositories."""
 
     def keep(self, row: Mapping[str, Any]) -> Literal[True] | str: ...
 
@@ -55,9 +55,9 @@ class Listed:
     address: str
     num_bytes: int
     commit: str | None = None
-    """The one to read, where the list says so."""
+    """The commit to read, if the list names one."""
     reason: str | None = None
-    """Why it is not to be cloned."""
+    """The reason why the repository is not cloned."""
 
 
 @dataclass(frozen=True)
@@ -66,24 +66,24 @@ class RepositoryList:
     filters: Sequence[RepositoryRule] = ()
     limits: CloneLimits = field(default_factory=CloneLimits)
     clones: Path | None = None
-    """Where repositories are cloned into, and those of a run that was killed are found; None: the system's temporary folder."""
+    """The folder for clones, in which those of a killed run are reused; None: the system's temporary folder."""
     keep_clones: bool = False
-    """Whether they stay there once they are read."""
+    """True if clones stay in the folder after they are read."""
     languages: frozenset[str] | None = None
 
-    def batches(self, judge: Judge) -> Iterator[Batch]:
+    def batches(self, check: FileCheck) -> Iterator[Batch]:
         group: list[Listed] = []
         for repository in self.repositories():
             size = sum(other.num_bytes for other in group)
             if group and (len(group) == REPOSITORIES_IN_BATCH or size + repository.num_bytes > BATCH_BYTES):
-                yield RepositoryBatch(tuple(group), self, judge)
+                yield RepositoryBatch(tuple(group), self, check)
                 group = []
             group.append(repository)
         if group:
-            yield RepositoryBatch(tuple(group), self, judge)
+            yield RepositoryBatch(tuple(group), self, check)
 
     def repositories(self) -> Iterator[Listed]:
-        """Those of the lists in their order, each once."""
+        """Yield the repositories of the lists in order, each once."""
         seen = set()
         for path in self.paths:
             for repository in self._lines(path):
@@ -105,8 +105,8 @@ class RepositoryList:
                 yield self._listed(line[1]) or Listed(Project(f"{list_name}:{number}"), "", 0, reason=DAMAGED_LINE)
 
     def _listed(self, line: bytes) -> Listed | None:
-        """What a line says; None of one that is damaged."""
-        row = parsed(line) or {}
+        """Return the repository of a line; None for a damaged line."""
+        row = parse_row(line) or {}
         if not isinstance(row.get("url"), str):
             return None
         address = row["url"].strip()
@@ -128,7 +128,7 @@ class RepositoryList:
 
 
 def project_at(address: str) -> str:
-    """A repository's name by its address.
+    """Return the name of a repository by its address.
 
     >>> project_at("https://github.com/torvalds/linux.git"), project_at("git@github.com:torvalds/linux.git")
     ('torvalds/linux', 'torvalds/linux')
@@ -138,7 +138,7 @@ def project_at(address: str) -> str:
 
 
 def clone_name(address: str) -> str:
-    """The path of a repository's clone among the others, one for the spellings of an address; of a long one a hash.
+    """Return the path of a clone below the folder of clones, equal for all spellings of an address; a hash for a long one.
 
     >>> clone_name("https://me@GitHub.com/torvalds/linux/"), clone_name("file:///srv/linux.git")
     ('github.com/torvalds/linux.git', 'localhost/srv/linux.git')
@@ -156,7 +156,7 @@ def clone_name(address: str) -> str:
 class RepositoryBatch:
     repositories: tuple[Listed, ...]
     source: RepositoryList
-    judge: Judge
+    check: FileCheck
 
     @property
     def num_bytes(self) -> int:
@@ -166,7 +166,7 @@ class RepositoryBatch:
         done = 0
         with self._cloning() as clones:
             for repository, folder in clones:
-                for file in read_clone(repository, folder, self.judge):
+                for file in read_clone(repository, folder, self.check):
                     yield file, done
                 done += repository.num_bytes
                 if not self.source.keep_clones and not isinstance(folder, CloneError):
@@ -174,7 +174,7 @@ class RepositoryBatch:
 
     @contextmanager
     def _cloning(self) -> Iterator[Iterator[tuple[Listed, "Path | CloneError"]]]:
-        """The repositories in order with the folders they are cloned into, a few of them ahead of the one in hand."""
+        """Yield the repositories in order with the folders of their clones; a few repositories are cloned ahead."""
         stopped = Event()
         with TemporaryDirectory(prefix="neox-clones-") as temporary, ThreadPoolExecutor(REPOSITORIES_AT_ONCE) as threads:
             futures: list[Future[Path | CloneError]] = []
@@ -215,7 +215,7 @@ class RepositoryBatch:
 
 
 def is_clone(folder: Path, commit: str | None) -> bool:
-    """Whether there is a repository, its objects with it, and the commit at its HEAD where one is asked for."""
+    """True if a folder is a complete repository, with `commit` (if given) at HEAD."""
     if not is_bare_repository(folder):
         return False
     try:
@@ -225,10 +225,10 @@ def is_clone(folder: Path, commit: str | None) -> bool:
     return commit in (None, head)
 
 
-def read_clone(repository: Listed, folder: "Path | CloneError", judge: Judge) -> Iterator[FoundFile]:
+def read_clone(repository: Listed, folder: "Path | CloneError", check: FileCheck) -> Iterator[FoundFile]:
     if isinstance(folder, CloneError):
         yield FoundFile(repository.project, "", 0, str(folder))
         return
-    for batch in GitSource(repository.project, folder).batches(judge):
+    for batch in GitSource(repository.project, folder).batches(check):
         for file, _ in batch.read():
             yield file

@@ -2,9 +2,9 @@
 
     source = TarSource("linux-6.1", Path("linux-6.1.tar.xz"))
 
-A plain archive is listed by its headers and read in batches; a compressed one is one batch, read from its first byte to its last.
-An archive is one project, unless a layout is given. What comes before a damage is kept; the damage itself is a file without path
-whose reason says after how many members. Of members of one path the last is the file, as tar extracts it.
+A plain archive is listed by its headers and read in batches. A compressed one is a single batch that is decompressed twice: to find
+repeated paths, then to read. An archive is one project, unless a layout is given. Members before a damage are kept; the damage is a
+file with an empty path whose reason has the number of members before. The last member of a path is the file, as tar extracts it.
 """
 
 import posixpath
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, REPLACED, hand_over, in_batches, is_read, replaced_members
+from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, REPLACED, in_batches, is_read, replaced_members, set_content
 from neox_code.corpus.sources.compressed import (
     DAMAGED,
     BrokenArchive,
@@ -24,9 +24,9 @@ from neox_code.corpus.sources.compressed import (
     open_expanded,
     until_damaged,
 )
-from neox_code.corpus.sources.layout import placed
-from neox_code.corpus.sources.names import UNNAMED, member_path
-from neox_code.corpus.sources.protocol import Batch, FoundFile, Judge
+from neox_code.corpus.sources.folder_layout import placed
+from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile
+from neox_code.corpus.sources.source_names import UNNAMED, member_path
 
 LARGEST_HEADER = 2**20
 LARGEST_SIZE = 2**62
@@ -40,28 +40,28 @@ class TarSource:
     layout: str = "repository"
     languages: frozenset[str] | None = None
 
-    def batches(self, judge: Judge) -> Iterator[Batch]:
+    def batches(self, check: FileCheck) -> Iterator[Batch]:
         if is_compressed(self.path):
-            yield CompressedTarBatch(self, judge, self.path.stat().st_size)
+            yield CompressedTarBatch(self, check, self.path.stat().st_size)
         else:
-            yield from in_batches(self._list(judge), lambda files, work: TarBatch(self.path, files, work))
+            yield from in_batches(self._list(check), lambda files, work: TarBatch(self.path, files, work))
 
-    def _list(self, judge: Judge) -> Iterator[tuple[FoundFile, int]]:
-        """Every file of a plain archive, and where its content begins."""
+    def _list(self, check: FileCheck) -> Iterator[tuple[FoundFile, int]]:
+        """Yield every file of a plain archive with the position of its content."""
         replaced = replaced_members(lambda: paths_of(listed_members(self.path), self.path))
         for members, member in enumerate(until_damaged(listed_members(self.path), self.path)):
             if isinstance(member, Damage):
                 yield self.damaged(members, member), 0
             elif not member.isdir():
-                yield self.judged(member, judge, members in replaced), member.offset_data
+                yield self.list_member(member, check, members in replaced), member.offset_data
 
-    def judged(self, member: tarfile.TarInfo, judge: Judge, is_replaced: bool) -> FoundFile:
+    def list_member(self, member: tarfile.TarInfo, check: FileCheck, is_replaced: bool) -> FoundFile:
         project, path = placed(self.name, self.layout, member_path(member.name) or UNNAMED)
         num_bytes = member.size if member.isreg() else 0
-        reason = REPLACED if is_replaced else kind_reason(member) or judge(project, path, num_bytes)
+        reason = REPLACED if is_replaced else kind_reason(member) or check(project, path, num_bytes)
         file = FoundFile(project, path, num_bytes, reason)
         if reason == LINK and is_read(file):
-            hand_over(file, link_target(member).encode("utf-8", "surrogateescape"))
+            set_content(file, link_target(member).encode("utf-8", "surrogateescape"))
         return file
 
     def damaged(self, members: int, damage: Damage) -> FoundFile:
@@ -75,7 +75,7 @@ def listed_members(path: Path) -> Iterator[tarfile.TarInfo]:
 
 
 def without_memory(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members, of which tarfile would keep every one."""
+    """Yield the members; tarfile's own list of them is emptied to save memory."""
     for member in archive:
         archive.members.clear()  # type: ignore[attr-defined]
         yield member
@@ -83,7 +83,7 @@ def without_memory(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 @dataclass(frozen=True)
 class TarBatch:
-    """Members of a plain archive."""
+    """Some members of an uncompressed archive."""
 
     archive: Path
     files: tuple[tuple[FoundFile, int], ...]
@@ -95,7 +95,7 @@ class TarBatch:
             for file, offset in self.files:
                 if file.reason is None:
                     done += file.num_bytes
-                    hand_over(file, read_part(archive, offset, file.num_bytes))
+                    set_content(file, read_part(archive, offset, file.num_bytes))
                 yield file, done
 
 
@@ -110,13 +110,14 @@ def read_part(archive: IO[bytes], offset: int, num_bytes: int) -> bytes | None:
 
 @dataclass(frozen=True)
 class CompressedTarBatch:
-    """A whole archive."""
+    """A whole compressed archive."""
 
     source: TarSource
-    judge: Judge
+    check: FileCheck
     num_bytes: int
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
+        """Yield the files of the archive, with the bytes read from the compressed file."""
         path = self.source.path
         replaced = replaced_members(lambda: paths_of((member for _, member, _ in streamed_members(path)), path))
         for members, found in enumerate(until_damaged(streamed_members(path), path)):
@@ -126,13 +127,13 @@ class CompressedTarBatch:
             archive, member, position = found
             if member.isdir():
                 continue
-            file = self.source.judged(member, self.judge, members in replaced)
+            file = self.source.list_member(member, self.check, members in replaced)
             if file.reason is None:
                 try:
                     content = archive.extractfile(member)
-                    hand_over(file, content.read(file.num_bytes) if content else None)
+                    set_content(file, content.read(file.num_bytes) if content else None)
                 except DAMAGED as error:
-                    hand_over(file, None)
+                    set_content(file, None)
                     yield file, position
                     yield self.source.damaged(members + 1, Damage(in_words(error, self.source.path))), self.num_bytes
                     return
@@ -140,14 +141,14 @@ class CompressedTarBatch:
 
 
 def streamed_members(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, int]]:
-    """Each member with its archive, which stands before the member's content, and how far the file is read."""
+    """Yield each member with its archive, positioned at the content, and the bytes read from the file."""
     with open_expanded(path) as (stream, position), tarfile.open(fileobj=stream, mode="r|", tarinfo=StrictTarInfo) as archive:
         for member in without_memory(archive):
             yield archive, member, position()
 
 
 def paths_of(members: Iterable[tarfile.TarInfo], path: Path) -> Iterator[str]:
-    """Yield the path of every member of an archive, up to its damage; an empty one for a folder."""
+    """Yield the path of every member up to the first damage; an empty path for a folder."""
     for member in until_damaged(members, path):
         if not isinstance(member, Damage):
             yield "" if member.isdir() else member_path(member.name)
@@ -167,7 +168,7 @@ def kind_reason(member: tarfile.TarInfo) -> str | None:
 
 
 class StrictTarInfo(tarfile.TarInfo):
-    """A header whose damage is an error (tarfile takes it for the archive's end), and whose extensions stay small."""
+    """A header that raises on damage (tarfile would end the archive) and limits the size of extensions."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> "StrictTarInfo":
@@ -184,7 +185,7 @@ class StrictTarInfo(tarfile.TarInfo):
         if self.type in EXTENSION_HEADERS and self.size > LARGEST_HEADER:
             raise BrokenArchive(f"an extended header of {self.size:,} bytes, expected at most {LARGEST_HEADER:,}")
         self._refuse_odd_size()
-        member: StrictTarInfo = super()._proc_member(*arguments, **keywords)  # type: ignore[misc]
+        member: StrictTarInfo = tarfile.TarInfo._proc_member(self, *arguments, **keywords)  # type: ignore[attr-defined]
         member._refuse_odd_size()
         return member
 
@@ -197,7 +198,7 @@ EXTENSION_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, 
 
 
 def is_tar_start(start: bytes) -> bool:
-    """Whether the first 512 bytes are a tar header."""
+    """True if the first 512 bytes are a tar header."""
     try:
         tarfile.TarInfo.frombuf(start[:512], tarfile.ENCODING, "surrogateescape")
     except tarfile.HeaderError:

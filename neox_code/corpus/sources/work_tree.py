@@ -1,6 +1,6 @@
-"""The commit that a work tree stands on.
+"""Read the commit that is checked out in a work tree.
 
-    checked_out("/srv/code/linux")                           # "8bb7eca972ad531c9b149c0a51ab43a417385813", or None
+    checked_out_commit("/srv/code/linux")                           # "8bb7eca972ad531c9b149c0a51ab43a417385813", or None
 
 It is read from git's files without running git, since a folder may hold thousands of work trees.
 """
@@ -16,8 +16,8 @@ OBJECT_NAME = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 LARGEST_REFERENCES = 2**26
 
 
-def checked_out(place: str) -> str | None:
-    """The commit at HEAD of the work tree that a folder is the top of; None if it is not, or has none."""
+def checked_out_commit(place: str) -> str | None:
+    """Return the commit at HEAD of the work tree in a folder; None without a work tree or commit."""
     head = small_file(f"{place}/.git/HEAD")
     reference = REFERENCE.fullmatch(head)
     if not reference:

@@ -2,8 +2,8 @@
 
     source = ZipSource("torvalds/linux", Path("torvalds__linux.zip"))
 
-A member is read up to the size that the directory claims, which `judge` has seen. Members that share bytes, as in the bombs that
-grow by overlapping, and those past EXPANSION_RATIO times the archive's size, are listed under a reason.
+A member is read up to its size in the directory, which `check` has tested. Members that share bytes, as in zip bombs that overlap,
+and members past EXPANSION_RATIO times the archive's size are listed with a reason.
 """
 
 import bz2
@@ -27,10 +27,10 @@ from neox_code.corpus.sources.batches import (
     NOT_A_FILE,
     REPLACED,
     UNREADABLE,
-    hand_over,
     in_batches,
     is_read,
     replaced_members,
+    set_content,
 )
 from neox_code.corpus.sources.compressed import (
     DAMAGED,
@@ -40,10 +40,10 @@ from neox_code.corpus.sources.compressed import (
     Damage,
     until_damaged,
 )
-from neox_code.corpus.sources.layout import placed
-from neox_code.corpus.sources.names import UNNAMED, member_path
-from neox_code.corpus.sources.protocol import Batch, FoundFile, Judge
-from neox_code.corpus.sources.zip_directory import Directory, Entry, entries, find_directory
+from neox_code.corpus.sources.folder_layout import placed
+from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile
+from neox_code.corpus.sources.source_names import UNNAMED, member_path
+from neox_code.corpus.sources.zip_directory import Directory, ZipEntry, entries, find_directory
 
 OVERLAPPING = "overlaps another member"
 EXPANDING = f"past {EXPANSION_RATIO} times its archive's size"
@@ -54,15 +54,15 @@ FLAG_ENCRYPTED = 0x1
 LARGEST_SIZE = 2**62
 LZMA_HEADER = struct.Struct("<2xHBL")
 STORED_ALLOWED = 2**16
-"""No method makes of content more than twice its size and this."""
+"""A compressed member is at most twice its content and this many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """Where a member's content is, and what it must become."""
+class ZipMember:
+    """The place of a member's content, and its checksum."""
 
     offset: int
-    """Of its local header."""
+    """The offset of the local header."""
     stored_bytes: int
     method: int
     crc: int
@@ -75,18 +75,18 @@ class ZipSource:
     layout: str = "repository"
     languages: frozenset[str] | None = None
 
-    def batches(self, judge: Judge) -> Iterator[Batch]:
-        return in_batches(self._list(judge), lambda files, work: ZipBatch(self.path, files, work))
+    def batches(self, check: FileCheck) -> Iterator[Batch]:
+        return in_batches(self._list(check), lambda files, work: ZipBatch(self.path, files, work))
 
-    def _list(self, judge: Judge) -> Iterator[tuple[FoundFile, Member]]:
-        """Every file of the directory; one that is damaged ends with a file without path that says after how many members."""
+    def _list(self, check: FileCheck) -> Iterator[tuple[FoundFile, ZipMember]]:
+        """Yield every file of the directory; damage is a last file with an empty path and the number of members before."""
         members = 0
         allowed = max(EXPANSION_ALLOWED, EXPANSION_RATIO * self.path.stat().st_size)
         replaced = replaced_members(self._paths)
         for found in until_damaged(zip_entries(self.path), self.path):
             if isinstance(found, Damage):
                 project, _ = placed(self.name, self.layout, "")
-                yield FoundFile(project, "", 0, f"damaged after {members:,} members: {found.words}"), Member(0, 0, 0, 0)
+                yield FoundFile(project, "", 0, f"damaged after {members:,} members: {found.words}"), ZipMember(0, 0, 0, 0)
                 return
             members += 1
             entry, reason = found
@@ -96,11 +96,11 @@ class ZipSource:
             num_bytes = min(entry.num_bytes, LARGEST_SIZE)
             if members - 1 in replaced:
                 reason = REPLACED
-            file = FoundFile(project, path, num_bytes, reason or judge(project, path, num_bytes))
+            file = FoundFile(project, path, num_bytes, reason or check(project, path, num_bytes))
             if file.reason is None:
                 allowed -= num_bytes
                 file.reason = EXPANDING if allowed < 0 else None
-            yield file, Member(entry.offset, entry.stored_bytes, entry.method, entry.crc)
+            yield file, ZipMember(entry.offset, entry.stored_bytes, entry.method, entry.crc)
 
     def _paths(self) -> Iterator[str]:
         for found in until_damaged(zip_entries(self.path), self.path):
@@ -108,8 +108,8 @@ class ZipSource:
                 yield "" if found[0].is_folder else member_path(found[0].name)
 
 
-def zip_entries(path: Path) -> Iterator[tuple[Entry, str | None]]:
-    """Each entry of an archive's directory, and the reason why it is not to be read."""
+def zip_entries(path: Path) -> Iterator[tuple[ZipEntry, str | None]]:
+    """Yield each entry of an archive's directory with the reason why it is not read, or None."""
     with path.open("rb", buffering=2**18) as archive:
         directory = find_directory(archive)
         overlapping = overlaps(archive, directory)
@@ -117,7 +117,7 @@ def zip_entries(path: Path) -> Iterator[tuple[Entry, str | None]]:
             yield entry, OVERLAPPING if number in overlapping else entry_reason(entry, directory.start)
 
 
-def entry_reason(entry: Entry, end: int) -> str | None:
+def entry_reason(entry: ZipEntry, end: int) -> str | None:
     kind = stat.S_IFMT(entry.mode)
     if kind not in (0, stat.S_IFREG):
         return LINK if kind == stat.S_IFLNK else NOT_A_FILE
@@ -127,7 +127,7 @@ def entry_reason(entry: Entry, end: int) -> str | None:
 
 
 def overlaps(archive: IO[bytes], directory: Directory) -> set[int]:
-    """The members whose bytes, by the directory, reach into the next one."""
+    """Return the numbers of the members whose bytes reach into the next member."""
     starts, ends = array("Q"), array("Q")
     with suppress(BrokenArchive):
         for entry in entries(archive, directory):
@@ -141,7 +141,7 @@ def overlaps(archive: IO[bytes], directory: Directory) -> set[int]:
 @dataclass(frozen=True)
 class ZipBatch:
     archive: Path
-    files: tuple[tuple[FoundFile, Member], ...]
+    files: tuple[tuple[FoundFile, ZipMember], ...]
     num_bytes: int
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
@@ -150,12 +150,12 @@ class ZipBatch:
             for file, member in self.files:
                 if is_read(file):
                     done += file.num_bytes if file.reason is None else 0
-                    hand_over(file, read_member(archive, member, file.num_bytes))
+                    set_content(file, read_member(archive, member, file.num_bytes))
                 yield file, done
 
 
-def read_member(archive: IO[bytes], member: Member, num_bytes: int) -> bytes | None:
-    """The content of a member; None if it is damaged, of an unknown method, or not of the size that it claims."""
+def read_member(archive: IO[bytes], member: ZipMember, num_bytes: int) -> bytes | None:
+    """Return the content of a member; None if it is damaged, has an unknown method, or another size than stated."""
     try:
         archive.seek(member.offset)
         magic, name_length, extra_length = LOCAL_HEADER.unpack(archive.read(LOCAL_HEADER.size))
@@ -169,7 +169,7 @@ def read_member(archive: IO[bytes], member: Member, num_bytes: int) -> bytes | N
 
 
 def expanded(data: bytes, method: int, num_bytes: int) -> bytes | None:
-    """A member's content, of which no more than one byte too much is made."""
+    """Return the decompressed content, at most `num_bytes` + 1 bytes; None for an unknown method."""
     if method == zipfile.ZIP_STORED:
         return data
     if method == zipfile.ZIP_DEFLATED:

@@ -1,4 +1,4 @@
-"""The directory of a zip archive, an entry at a time: a name that is no text or damage further on costs only what it damages.
+"""Read the directory of a zip archive one entry at a time, so that damage affects only the entries behind it.
 
     with Path("code.zip").open("rb") as archive:
         directory = find_directory(archive)
@@ -41,11 +41,11 @@ class Directory:
     start: int
     end: int
     shift: int
-    """What stands before the archive in its file, as in one that unpacks itself."""
+    """The bytes before the archive in its file, as in a self-extracting one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ZipEntry:
     name: bytes | str
     flags: int
     method: int
@@ -54,7 +54,7 @@ class Entry:
     num_bytes: int
     mode: int
     offset: int
-    """Of the member's local header, in the file."""
+    """The offset of the member's local header in the file."""
 
     @property
     def is_folder(self) -> bool:
@@ -62,7 +62,7 @@ class Entry:
 
 
 def find_directory(archive: IO[bytes]) -> Directory:
-    """Where the directory is. Raises BrokenArchive where the file does not end as a zip archive does."""
+    """Return the place of the directory. Raise BrokenArchive if the file does not end like a zip archive."""
     size = archive.seek(0, os.SEEK_END)
     first = max(size - END.size - LARGEST_COMMENT, 0)
     archive.seek(first)
@@ -77,12 +77,12 @@ def find_directory(archive: IO[bytes]) -> Directory:
         end, num_bytes, offset = large
     start = end - num_bytes
     if start < offset:
-        raise BrokenArchive("its directory is not where it says")
+        raise BrokenArchive("its directory is not at its stated position")
     return Directory(start, end, start - offset)
 
 
 def zip64_end(archive: IO[bytes], end: int) -> tuple[int, int, int] | None:
-    """Where the directory ends, its size and its offset, of an archive that has a zip64 end before its end."""
+    """Return the end, size and offset of the directory from the zip64 record; None without one."""
     if end < LOCATOR.size + ZIP64_END_SIZE:
         return None
     archive.seek(end - LOCATOR.size - ZIP64_END_SIZE)
@@ -93,8 +93,8 @@ def zip64_end(archive: IO[bytes], end: int) -> tuple[int, int, int] | None:
     return end - LOCATOR.size - ZIP64_END_SIZE, num_bytes, offset
 
 
-def entries(archive: IO[bytes], directory: Directory) -> Iterator[Entry]:
-    """The entries in their order. Raises BrokenArchive where one is damaged."""
+def entries(archive: IO[bytes], directory: Directory) -> Iterator[ZipEntry]:
+    """Yield the entries in order. Raise BrokenArchive at a damaged one."""
     place = directory.start
     archive.seek(place)
     while place < directory.end:
@@ -109,11 +109,11 @@ def entries(archive: IO[bytes], directory: Directory) -> Iterator[Entry]:
         archive.seek(comment_length, os.SEEK_CUR)
         size, stored, offset = with_zip64([size, stored, offset], extra)
         text = name if flags & FLAG_UTF8 else name.decode("cp437")
-        yield Entry(text, flags, method, crc, stored, size, mode, offset + directory.shift)
+        yield ZipEntry(text, flags, method, crc, stored, size, mode, offset + directory.shift)
 
 
 def with_zip64(values: list[int], extra: bytes) -> list[int]:
-    """The values, those that are too large for their fields from the extra field that has them in this order."""
+    """Return the values; those too large for their fields are read from the zip64 extra field, in this order."""
     if IN_ZIP64 not in values:
         return values
     field = b""

@@ -27,10 +27,10 @@ from neox_code.corpus.sources.batches import is_lfs_pointer
 from neox_code.corpus.sources.columns import LARGEST_ROW, SPELLINGS, without_metadata
 from neox_code.corpus.sources.compressed import BrokenArchive, Damage, open_expanded, until_damaged
 from neox_code.corpus.sources.datasets import dataset_shards
+from neox_code.corpus.sources.folder_layout import is_bare_repository
 from neox_code.corpus.sources.json_lines import BYTE_ORDER_MARK, is_read_whole, lines_of
-from neox_code.corpus.sources.layout import is_bare_repository
-from neox_code.corpus.sources.names import TAR_SUFFIXES, language_named, printable
 from neox_code.corpus.sources.parquet import chunks_of, plain_values, rows_at_once
+from neox_code.corpus.sources.source_names import TAR_SUFFIXES, language_named, printable
 from neox_code.corpus.tokens.raw_documents import UNKNOWN_LANGUAGE, FileList, list_files
 from neox_code.errors import ConfigError, DataError
 from neox_code.logs import get_logger

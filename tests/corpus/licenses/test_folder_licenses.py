@@ -13,8 +13,8 @@ import pytest
 from identify.vendor.licenses import LICENSES
 
 from neox_code.corpus.licenses.folder_licenses import FolderLicenses, statement_of
-from neox_code.corpus.licenses.headers import UNKNOWN
 from neox_code.corpus.licenses.license import AllowedLicenses, file_license
+from neox_code.corpus.licenses.notices import UNKNOWN
 from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.recipes.registry import recipe_by_name
 from neox_code.corpus.shards import SPLITS, iter_documents, read_manifest

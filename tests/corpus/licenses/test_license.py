@@ -9,7 +9,6 @@ import pytest
 from identify.identify import license_id
 from identify.vendor.licenses import LICENSES
 
-from neox_code.corpus.licenses.headers import UNKNOWN, parse_expression, stated_license
 from neox_code.corpus.licenses.license import (
     AllowedLicenses,
     file_license,
@@ -18,6 +17,7 @@ from neox_code.corpus.licenses.license import (
     license_of_file,
     license_of_text,
 )
+from neox_code.corpus.licenses.notices import UNKNOWN, parse_expression, stated_license
 from neox_code.corpus.licenses.permissive import PERMISSIVE
 from neox_code.corpus.licenses.texts import find_license_texts
 from neox_code.errors import DataError

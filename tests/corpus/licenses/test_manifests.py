@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from neox_code.corpus.licenses.headers import UNKNOWN
 from neox_code.corpus.licenses.manifests import is_manifest, license_of_manifest
+from neox_code.corpus.licenses.notices import UNKNOWN
 from neox_code.corpus.licenses.reuse import annotations
 
 POM = "<project><licenses><license><name>{}</name><url>x</url></license></licenses></project>"

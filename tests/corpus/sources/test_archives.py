@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from source_files import LIMIT, contents, judge, read, tar_member, tar_of, under, write_files, zip_of
+from source_files import LIMIT, check, contents, read, tar_member, tar_of, under, write_files, zip_of
 
 from neox_code.corpus.sources import compressed, zip_archive
 from neox_code.corpus.sources.find import find_sources
-from neox_code.corpus.sources.names import printable
+from neox_code.corpus.sources.source_names import printable
 from neox_code.corpus.sources.zip_directory import entries, find_directory
 
 KINDS = {"tar": "tar", "tar.gz": "gztar", "tar.bz2": "bztar", "tar.xz": "xztar", "tar.zst": "tar", "zip": "zip"}
@@ -333,7 +333,7 @@ def test_an_archive_is_read_in_batches_that_are_independent(tmp_path, suffix):
     zip_of(tmp_path / "code.zip", files)
     tar_of(tmp_path / "code.tar", *((tar_member(name), content) for name, content in files.items()))
     (source,) = find_sources([tmp_path / f"code.{suffix}"])
-    batches = list(source.batches(judge))
+    batches = list(source.batches(check))
     assert len(batches) == 2
     found = {file.path: file.content for batch in reversed(batches) for file, _ in batch.read()}
     assert found == files
@@ -342,7 +342,7 @@ def test_an_archive_is_read_in_batches_that_are_independent(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [None, *KINDS])
 def test_the_work_announced_is_the_work_done(tree, tmp_path, suffix):
     (source,) = find_sources([archive_of(tree, tmp_path, suffix) if suffix else tree])
-    for batch in source.batches(judge):
+    for batch in source.batches(check):
         steps = [done for _, done in batch.read()]
         assert steps == sorted(steps)
         assert steps[-1] <= batch.num_bytes

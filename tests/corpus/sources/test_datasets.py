@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from source_files import contents, judge, read, write_files
+from source_files import check, contents, read, write_files
 
 from neox_code.corpus.sources import json_lines, parquet
 from neox_code.corpus.sources.find import find_sources
@@ -128,7 +128,7 @@ def test_pieces_of_a_file_hold_every_row_once(tmp_path, monkeypatch):
     (source,) = find_sources([tmp_path / "rows.jsonl"])
     for size in (1, 2, 50, 333, 5000):
         monkeypatch.setattr(json_lines, "BATCH_BYTES", size)
-        batches = list(source.batches(judge))
+        batches = list(source.batches(check))
         assert sum(batch.num_bytes for batch in batches) == (tmp_path / "rows.jsonl").stat().st_size
         assert [file for batch in batches for file, _ in batch.read()] == whole
 
@@ -137,7 +137,7 @@ def test_row_groups_are_batches_of_about_the_same_size(tmp_path):
     rows = [{"text": f"{number:06d}" * 20_000, "path": f"{number:03d}.py"} for number in range(200)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet", row_group_size=10, use_dictionary=False)
     (source,) = find_sources([tmp_path / "rows.parquet"])
-    batches = list(source.batches(judge))
+    batches = list(source.batches(check))
     assert 2 <= len(batches) <= 4
     found = [(file.path, file.content, done) for batch in batches for file, done in batch.read()]
     assert [(path, content.decode()) for path, content, _ in found] == [(row["path"], row["text"]) for row in rows]
@@ -282,7 +282,7 @@ def test_the_work_announced_is_the_work_done(tmp_path):
     for suffix in PACK:
         (tmp_path / f"rows{suffix}.jsonl{suffix}").write_bytes(json_lines_of(rows, suffix))
     for source in find_sources(sorted(tmp_path.iterdir())):
-        for batch in source.batches(judge):
+        for batch in source.batches(check):
             steps = [done for _, done in batch.read()]
             assert steps == sorted(steps)
             assert steps[-1] == batch.num_bytes

@@ -6,7 +6,7 @@ import sysconfig
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from source_files import commit_all, contents, git, judge, need_permissions, tar_member, tar_of, write_files, zip_of
+from source_files import check, commit_all, contents, git, need_permissions, tar_member, tar_of, write_files, zip_of
 
 from neox_code.corpus.sources.find import find_sources
 from neox_code.corpus.sources.json_lines import JsonLinesSource
@@ -102,7 +102,7 @@ def test_a_source_without_permission_is_named(tmp_path):
 def test_batches_are_the_same_every_time(tmp_path):
     write_files(tmp_path / "code", *(f"p{number}/{number}.py" for number in range(50)))
     (source,) = find_sources([tmp_path / "code"])
-    assert list(source.batches(judge)) == list(source.batches(judge))
+    assert list(source.batches(check)) == list(source.batches(check))
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError, RuntimeError])

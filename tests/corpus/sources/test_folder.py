@@ -3,7 +3,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from source_files import commit_all, contents, git, judge, need_permissions, read, under, write_files
+from source_files import check, commit_all, contents, git, need_permissions, read, under, write_files
 
 from neox_code.corpus.sources import folder as folder_module
 from neox_code.corpus.sources.folder import FolderSource, sorted_entries
@@ -17,7 +17,7 @@ def expected(tree: Path) -> dict[str, bytes | str]:
         for name in names:
             path = Path(folder) / name
             content = path.read_bytes()
-            files[str(path.relative_to(tree))] = judge(None, name, len(content)) or content
+            files[str(path.relative_to(tree))] = check(None, name, len(content)) or content
     return files
 
 
@@ -67,7 +67,7 @@ def test_a_file_that_changed_since_it_was_listed_is_unreadable(tmp_path):
     for path in paths:
         path.write_text("1234")
     (tmp_path / "p" / "piped.py").touch()
-    batches = list(FolderSource("root", tmp_path).batches(judge))
+    batches = list(FolderSource("root", tmp_path).batches(check))
     paths[0].write_text("12345")
     paths[1].unlink()
     paths[2].unlink()
@@ -162,7 +162,7 @@ def test_small_repositories_of_a_folder_are_one_batch(tmp_path):
     for number in range(10):
         git(tmp_path, "clone", "-q", "--bare", tmp_path / "one", tmp_path / "root" / "org" / f"bare-{number}.git")
     source = FolderSource("root", tmp_path / "root", "organization/project")
-    (batch,) = source.batches(judge)
+    (batch,) = source.batches(check)
     files = [(file.project.name, file.path) for file, _ in batch.read()]
     assert files == [(f"org/bare-{number}", name) for number in range(10) for name in ("a.py", "b.py")]
     assert [done for _, done in batch.read()] == [4 * number for number in range(1, 21)]

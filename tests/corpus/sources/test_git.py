@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from source_files import GIT, commit_all, contents, git, judge, read, under, write_files
+from source_files import GIT, check, commit_all, contents, git, read, under, write_files
 
 from neox_code.corpus.sources import git as git_module
 from neox_code.corpus.sources.find import find_sources
@@ -100,7 +100,7 @@ def test_a_blob_that_a_repository_lacks_is_unreadable(tmp_path):
 def test_a_blob_that_is_lost_or_damaged_after_the_listing_is_unreadable_and_the_rest_is_read(tmp_path, damage):
     commit_all(write_files(tmp_path / "code", "a.py", "b.py", "c.py", "d.py"))
     (source,) = find_sources([tmp_path / "code"])
-    batches = list(source.batches(judge))
+    batches = list(source.batches(check))
     damage(blob_of(tmp_path / "code", "b.py"))
     damage(blob_of(tmp_path / "code", "d.py"))
     found = {file.path: file.reason or file.content for batch in batches for file, _ in batch.read()}

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 from pathlib import Path
 
 import pytest
-from source_files import commit_all, contents, git, judge, read, write_files
+from source_files import check, commit_all, contents, git, read, write_files
 
 from neox_code.corpus.filters.repository import HasLicense, MaxSize, MinCommits, MinStars, NoForks
 from neox_code.corpus.licenses.license import AllowedLicenses
@@ -138,7 +138,7 @@ def test_every_repository_of_a_list_is_cloned_one_commit_deep_and_read(tmp_path)
 def test_clones_are_removed_once_they_are_read_and_found_again_after_a_kill(tmp_path):
     listed = list_of(tmp_path, {"url": repository(tmp_path, "first", "a.py")}, {"url": repository(tmp_path, "second", "a.py")})
     (source,) = find_sources([listed], clones=tmp_path / "clones", limits=LIMITS)
-    (batch,) = source.batches(judge)
+    (batch,) = source.batches(check)
     killed = pickle.loads(pickle.dumps(batch)).read()
     next(killed)
     assert len(list((tmp_path / "clones").rglob("first.git"))) == 1
@@ -437,7 +437,7 @@ def test_small_repositories_are_read_together_and_large_ones_alone(tmp_path):
         tmp_path, *({"url": f"https://example.invalid/{number}.git", "size_kib": kib} for number, kib in enumerate(sizes))
     )
     (source,) = find_sources([listed])
-    batches = list(source.batches(judge))
+    batches = list(source.batches(check))
     assert [len(batch.repositories) for batch in batches] == [2, 1, 16, 16, 9]
     assert sum(batch.num_bytes for batch in batches) == 1024 * sum(sizes)
     assert [pickle.loads(pickle.dumps(batch)) for batch in batches] == batches

@@ -1,11 +1,10 @@
-"""Names of projects, files and languages as sources spell them.
+"""Normalize the names of projects, files and languages in sources.
 
-    printable(b"caf\\xe9.py")                 # "caf\\\\xe9.py": what is no text becomes an escape
+    printable(b"caf\\xe9.py")                 # "caf\\\\xe9.py": bytes that are no text become escapes
     member_path("/etc/../passwd.py")         # "etc/passwd.py"
     language_named("c-sharp")                # "C#"
 
-A name out of an archive, list or dataset is only ever a name: no file is opened by it. One longer than LONGEST_NAME, which no
-file system has, is cut.
+A name from an archive, list or dataset never opens a file. A name longer than LONGEST_NAME, which no file system allows, is cut.
 """
 
 import re
@@ -62,7 +61,7 @@ UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def language_named(name: str) -> str | None:
-    """The language of a folder or a column, by linguist's name; None if it is none that is known here.
+    """Return linguist's name of the language in the name of a folder or column; None for an unknown one.
 
     >>> language_named("C-Sharp"), language_named("cpp"), language_named("Go"), language_named("src")
     ('C#', 'C++', 'Go', None)
@@ -71,7 +70,7 @@ def language_named(name: str) -> str | None:
 
 
 def printable(name: str | bytes) -> str:
-    """A name as text of one line that can be stored: what is not UTF-8, and control characters, become backslash escapes.
+    """Return a name as one line of text; bytes that are not UTF-8 and control characters become backslash escapes.
 
     >>> printable(b"caf\\xe9.py"), printable("two\\nlines")
     ('caf\\\\xe9.py', 'two\\\\x0alines')
@@ -90,7 +89,7 @@ def escaped(match: re.Match[str]) -> str:
 
 
 def member_path(name: str | bytes) -> str:
-    """The path of an archive's member, without a root and without `.` and `..`.
+    """Return the path of an archive's member without a root, `.` and `..`.
 
     >>> member_path("/etc/../etc/./passwd.py")
     'etc/etc/passwd.py'
@@ -99,7 +98,7 @@ def member_path(name: str | bytes) -> str:
 
 
 def archive_stem(name: str) -> str:
-    """A file name without its archive suffixes.
+    """Return a file name without its archive suffixes.
 
     >>> archive_stem("linux-6.1.tar.xz"), archive_stem("src.zip"), archive_stem("code.tgz"), archive_stem("rows.jsonl.zst")
     ('linux-6.1', 'src', 'code', 'rows')
@@ -110,7 +109,7 @@ def archive_stem(name: str) -> str:
 
 
 def archive_project(stem: str) -> str:
-    """The project that an archive holds: `organization__project` is PolyCoder's way to write both in a file's name.
+    """Return the project of an archive; PolyCoder writes `organization__project` in the file name.
 
     >>> archive_project("torvalds__linux"), archive_project("linux-6.1"), archive_project("__init__")
     ('torvalds/linux', 'linux-6.1', '__init__')
@@ -120,7 +119,7 @@ def archive_project(stem: str) -> str:
 
 
 def distinct_names(preferred: Mapping[Path, str]) -> dict[Path, str]:
-    """Return a name of its own for every source: the preferred one, or with as many of the folders above as tell equal ones apart.
+    """Return a unique name for every source: the preferred one, or with as many folders above as make equal ones differ.
 
     >>> distinct_names({Path("/src/one/app"): "app", Path("/src/two/app"): "app", Path("/src/lib.zip"): "lib"})
     {PosixPath('/src/one/app'): 'one/app', PosixPath('/src/two/app'): 'two/app', PosixPath('/src/lib.zip'): 'lib'}
@@ -141,6 +140,6 @@ def distinct_names(preferred: Mapping[Path, str]) -> dict[Path, str]:
 
 
 def named_from(path: Path, depth: int, keeps_suffix: bool) -> str:
-    """Return the last `depth` parts of a path, the last of them without its archive suffixes."""
+    """Return the last `depth` parts of a path, without archive suffixes."""
     last = path.name if keeps_suffix else archive_stem(path.name.removesuffix(".git"))
     return printable("/".join([part for part in path.parts[-depth:-1] if part != "/"] + [last]))

@@ -2,8 +2,8 @@ import random
 
 import pytest
 
-from neox_code.corpus.licenses.headers import parse_expression
-from neox_code.corpus.licenses.names import mentioned_licenses, spdx_expression
+from neox_code.corpus.licenses.license_names import mentioned_licenses, spdx_expression
+from neox_code.corpus.licenses.notices import parse_expression
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 import pytest
 from source_files import commit_all, read, write_files
 
-from neox_code.corpus.sources.layout import detect_layout
-from neox_code.corpus.sources.names import language_named
+from neox_code.corpus.sources.folder_layout import detect_layout
+from neox_code.corpus.sources.source_names import language_named
 from neox_code.errors import DataError
 
 TREES = [

@@ -1,13 +1,13 @@
-"""Which folders of a source are languages, organizations and projects.
+"""Decide which folders of a source are languages, organizations and projects.
 
     layout = detect_layout(Path("~/repositories"))          # "language/organization/project"
     project, path = placed("repositories", layout, "Go/golang/go/src/sort/sort.go")     # golang/go in Go, src/sort/sort.go
 
-The rule, by what is visible (names with a leading dot are not looked at):
+The rules, for names without a leading dot:
 1. A folder with files at its top and no git repository among its first-level folders is one repository.
-2. Where every first-level folder is named as a language, those are the languages.
-3. Of the folders that follow, one that holds files or is a git repository counts for `project`, any other for `organization`;
-   the majority decides for all (at most SAMPLE of them are looked into, in the order of names).
+2. If every first-level folder has the name of a language, they are the languages.
+3. A folder of the next level counts for `project` if it contains files or is a git repository, else for `organization`; the
+   majority decides for all of them (at most SAMPLE folders are examined, in the order of names).
 """
 
 import os
@@ -18,8 +18,8 @@ from itertools import islice
 from pathlib import Path
 
 from neox_code.corpus.licenses.folder_licenses import states_license
-from neox_code.corpus.sources.names import language_named, printable
 from neox_code.corpus.sources.protocol import Project
+from neox_code.corpus.sources.source_names import language_named, printable
 from neox_code.errors import DataError
 
 LAYOUTS: dict[str, tuple[str, ...]] = {
@@ -33,29 +33,30 @@ SAMPLE = 512
 
 
 def check_layout(layout: str) -> str:
-    """The layout by its name in LAYOUTS; case does not matter."""
+    """Return the name in LAYOUTS of a layout in any case. Raise DataError for an unknown one."""
     if layout.lower() not in LAYOUTS:
         raise DataError(f"layout {layout!r} is unknown. Choose one of {', '.join(LAYOUTS)}.")
     return layout.lower()
 
 
 def detect_layout(folder: Path) -> str:
+    """Return the name in LAYOUTS that fits the entries of a folder."""
     folders, has_files = visible_entries(folder)
     if has_files and not any(is_git_repository(folder / name) for name in islice(folders, SAMPLE)):
         return "repository"
     is_languages = bool(folders) and all(language_named(name) for name in folders)
     parents = [folder / name for name in folders] if is_languages else [folder]
-    votes = Counter(
-        holds_a_project(parent / name)
+    kinds = Counter(
+        kind_of_folder(parent / name)
         for parent in parents
         for name in islice(visible_entries(parent)[0], max(SAMPLE // len(parents), 1))
     )
-    layout = "organization/project" if votes["organization"] > votes["project"] else "project"
+    layout = "organization/project" if kinds["organization"] > kinds["project"] else "project"
     return f"language/{layout}" if is_languages else layout
 
 
-def holds_a_project(folder: Path) -> str:
-    """`project`, `organization`, or `nothing` that would tell."""
+def kind_of_folder(folder: Path) -> str:
+    """Return `project`, `organization`, or `nothing` for a folder without visible entries."""
     if is_git_repository(folder):
         return "project"
     folders, has_files = visible_entries(folder)
@@ -63,7 +64,7 @@ def holds_a_project(folder: Path) -> str:
 
 
 def visible_entries(folder: Path) -> tuple[list[str], bool]:
-    """The names of the folders in it, sorted, and whether it holds files."""
+    """Return the sorted names of the folders in a folder, and True if it contains files."""
     folders, has_files = [], False
     try:
         with os.scandir(folder) as scan:
@@ -80,19 +81,19 @@ def visible_entries(folder: Path) -> tuple[list[str], bool]:
 
 
 def is_git_repository(path: Path) -> bool:
-    """Whether a folder is the top of a work tree or a bare repository."""
+    """True if a folder is the top of a work tree or a bare repository."""
     return (path / ".git").exists() or is_bare_repository(path)
 
 
 def is_bare_repository(path: Path) -> bool:
-    """A repository whose objects lie elsewhere, behind a link, is none: it would be read out of its tree."""
+    """True for a bare repository. One whose objects are behind a link is none: the link can lead out of the source."""
     return (path / "HEAD").is_file() and all(
         (path / name).is_dir() and not (path / name).is_symlink() for name in ("objects", "refs")
     )
 
 
 def placed(source: str, layout: str, path: str) -> tuple[Project, str]:
-    """The project of a source's file, and its path in there.
+    """Return the project of a file, and the path in the project.
 
     >>> project, path = placed("code", "organization/project", "torvalds/linux/init/main.c")
     >>> project.name, path, project.within, project.folder
@@ -119,7 +120,7 @@ def placed_above_projects(source: str, layout: str, folders: Sequence[str], name
 
 @lru_cache(maxsize=4096)
 def folder_project(source: str, layout: str, folders: Sequence[str]) -> Project:
-    """The project that begins with these folders; files beside projects belong to one named after the folders above them."""
+    """Return the project of these folders; files beside projects belong to a project named after the folders above."""
     names = dict(zip(LAYOUTS[layout], folders, strict=False))
     language = language_named(names.get("language", ""))
     parts = [names[level] for level in ("organization", "project") if level in names]
@@ -136,5 +137,5 @@ def folder_project(source: str, layout: str, folders: Sequence[str]) -> Project:
 
 
 def single_file_project(source: str, name: str) -> Project:
-    """A file beside first-level projects is a project of its own."""
+    """Return the project of a file beside first-level projects, which is a project of its own."""
     return Project(f"{source}/{Path(printable(name)).stem}", within=printable(source))

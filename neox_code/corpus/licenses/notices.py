@@ -1,4 +1,4 @@
-"""Licenses that the head of a source file states: by tag, or by the sentences of its notice.
+"""Find the license that the header of a source file states: by a tag, or by the sentences of its notice.
 
 stated_license("// SPDX-License-Identifier: MIT\\n")                        "MIT"
 stated_license("# Licensed under the Apache License, Version 2.0 (the")    "Apache-2.0"
@@ -12,25 +12,25 @@ from typing import Any
 from license_expression import get_spdx_licensing
 
 HEADER_CHARACTERS = 4_000
-"""A file speaks of its own license at its head; further down it speaks of others'."""
+"""The length of a header. Licenses further down are those of other files."""
 
 TAG = re.compile(r"SPDX-License-Identifier:[ \t]*([^\r\n]+)")
 LEADING_COMMENT = re.compile(r"(?:<\?php\b)?(?:\s+|//.*|#(?!\s*(?:include|define|if)).*|/\*(?s:.*?)\*/)*")
 HINTS = ("licen", "permission", "redistribution", "unauthorized", "proprietary")
 UNKNOWN = "LicenseRef-unknown"
-"""The expression of a text that states terms which are none of the known licenses."""
+"""The expression of a text with terms of no known license."""
 MARKS_OF_COMMENTS = str.maketrans(dict.fromkeys("*#/;|\"'%-", " "))
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Sentences by which a license is known, in small letters, without marks of comments and with single spaces."""
+    """Phrases of a license notice, in small letters, without comment marks and with single spaces."""
 
     expression: str
     phrase: str
-    """What must stand in the notice."""
+    """Words that the notice must contain."""
     pattern: str = ""
-    """A regular expression that is searched for then."""
+    """A regular expression that the notice must match as well."""
     without: str = ""
 
     def is_in(self, words: str) -> bool:
@@ -80,11 +80,12 @@ GNU_NAMES = {"": "GPL", "lesser ": "LGPL", "library ": "LGPL", "affero ": "AGPL"
 
 
 def stated_license(text: str) -> str | None:
+    """Return the SPDX expression that the header of a file states; None if it states none that is known."""
     header = text[:HEADER_CHARACTERS]
     if "SPDX-License-Identifier" in header:
         tags = {expression for tag in TAG.findall(header) if (expression := expression_of_tag(tag)) is not None}
         if tags:
-            return together(tags, "AND")
+            return join_expressions(tags, "AND")
     header = header.lower()
     if not any(hint in header for hint in HINTS):
         return None
@@ -96,7 +97,7 @@ def stated_license(text: str) -> str | None:
 
 @lru_cache(maxsize=1024)
 def noticed_license(header: str) -> str | None:
-    """By the sentences of its notice, in small letters. Most often that is the leading comment, the same in a project's files."""
+    """Return the license in a header of small letters. It is cached: most files of a project have the same leading comment."""
     words = " ".join(header.translate(MARKS_OF_COMMENTS).split())
     found = {notice.expression for notice in NOTICES if notice.is_in(words)}
     gnu = gnu_license(words)
@@ -104,7 +105,7 @@ def noticed_license(header: str) -> str | None:
         found.add(gnu)
     if not found:
         return None
-    return together(found, "OR" if len(found) > 1 and ALTERNATIVES.search(words) else "AND")
+    return join_expressions(found, "OR" if len(found) > 1 and ALTERNATIVES.search(words) else "AND")
 
 
 def gnu_license(words: str) -> str | None:
@@ -127,10 +128,10 @@ def gnu_license(words: str) -> str | None:
     return f"{GNU_NAMES[kind]}-{version}-{'or-later' if 'later version' in words else 'only'}{exception}"
 
 
-def together(expressions: set[str], operator: str) -> str:
+def join_expressions(expressions: set[str], operator: str) -> str:
     """
-    >>> together({"MIT"}, "AND"), together({"MIT", "Apache-2.0"}, "OR"), together({"MIT OR ISC", "Zlib"}, "AND")
-    ('MIT', 'Apache-2.0 OR MIT', '(MIT OR ISC) AND Zlib')
+    >>> join_expressions({"MIT"}, "AND"), join_expressions({"MIT OR ISC", "Zlib"}, "AND")
+    ('MIT', '(MIT OR ISC) AND Zlib')
     """
     if len(expressions) == 1:
         return next(iter(expressions))
@@ -138,7 +139,7 @@ def together(expressions: set[str], operator: str) -> str:
 
 
 def expression_of_tag(tag: str) -> str | None:
-    """The expression of a tag, without what closes its comment.
+    """Return the expression of a tag without the end of its comment; None if it is no SPDX expression.
 
     >>> expression_of_tag("GPL-2.0 WITH Linux-syscall-note */"), expression_of_tag("apache-2.0 OR mit   *|")
     ('GPL-2.0-only WITH Linux-syscall-note', 'Apache-2.0 OR MIT')
@@ -152,7 +153,7 @@ def expression_of_tag(tag: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def parse_expression(expression: str) -> Any | None:
-    """The tree of an SPDX expression, with the names that are current now; None where it is none or has names unknown to SPDX."""
+    """Return the tree of an SPDX expression with current names; None for an invalid one or unknown names."""
     try:
         parsed = spdx().parse(expression)
     except Exception:  # of many kinds for what is no expression: IndexError for "MIT AND ("

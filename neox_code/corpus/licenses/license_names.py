@@ -1,4 +1,4 @@
-"""Read names of licenses as packages spell them: SPDX expressions, trade names, version numbers in any form.
+"""Read license names in all spellings of packages: SPDX expressions, trade names, version numbers in any form.
 
 spdx_expression("Apache License 2.0")               "Apache-2.0"
 spdx_expression("MIT/Apache-2.0")                   "MIT OR Apache-2.0"
@@ -9,7 +9,7 @@ mentioned_licenses("under the Unlicense or MIT")    ("Unlicense", "MIT")
 import re
 from functools import lru_cache
 
-from neox_code.corpus.licenses.headers import parse_expression
+from neox_code.corpus.licenses.notices import parse_expression
 
 LICENSE = r"(?: software)?(?: foundation)?(?: public)?(?: licen[cs]e)?"
 NAMES = (
@@ -53,15 +53,15 @@ FAMILY = {"lesser ": "LGPL", "library ": "LGPL", "affero ": "AGPL", "l": "LGPL",
 ANY_NAME = re.compile("|".join(f"(?P<n{number}>(?:{pattern}))" for number, (_, pattern) in enumerate(NAMES)))
 SEPARATOR = re.compile(r"(\(|\)|\bAND\b|\bOR\b|\band\b|\bor\b|&|\||/|;|,)")
 OPERATORS = {"AND": " AND ", "and": " AND ", "&": " AND ", "OR": " OR ", "or": " OR ", "|": " OR ", "/": " OR ", ";": " OR "}
-"""A comma separates what belongs together: both, as far as anybody can tell."""
+"""A comma between names is read as AND."""
 ABBREVIATION = re.compile(r"\s*\([^()]*\)\s*$")
 R_FILE = re.compile(r"\s*[+|]\s*file LICEN[CS]E\s*$", re.IGNORECASE)
-"""In R's DESCRIPTION: the years and holders are in that file."""
+"""In R's DESCRIPTION: the named file contains the years and holders."""
 
 
 @lru_cache(maxsize=4096)
 def spdx_expression(written: str) -> str | None:
-    """Return the SPDX expression that is written there, with names that are current; None if a part of it is no known name."""
+    """Return the SPDX expression of a text, with current names; None if a part of it is no known name."""
     written = R_FILE.sub("", written.strip())
     if (parsed := parse_expression(written)) is not None:
         return parsed.render()
