@@ -46,8 +46,8 @@ def test_mistakes_are_one_sentence_and_status_2(tmp_path):
         ((tmp_path / "nowhere", *output), "does not exist"),
         ((tmp_path / "empty", *output), "can be kept; found: no files"),
         ((PROJECT, *output, "--recipe", "mine"), "recipe 'mine' is not known"),
-        ((PROJECT, *output, "--languages", "Cobol"), "does not take the language Cobol"),
-        ((PROJECT, *output, "--languages", "Typescript"), "the language Typescript. Did you mean TypeScript? It takes C, C#"),
+        ((PROJECT, *output, "--languages", "Cobol"), "does not include the language Cobol"),
+        ((PROJECT, *output, "--languages", "Typescript"), "the language Typescript. Did you mean TypeScript? It includes C, C#"),
         (("local", *output, "--executor", "slurm"), "source local is different code on each machine"),
     ):
         done = build_corpus(*arguments)

@@ -139,7 +139,7 @@ class Halfhearted:
 @pytest.mark.parametrize("place", ["before_reading", "after_reading"])
 def test_a_filter_that_gives_no_reason_is_an_error(tree, tmp_path, place):
     recipe = replace(recipe_by_name("mixed"), **{place: (Halfhearted(),)})
-    with pytest.raises(DataError, match=r"filter 'halfhearted' gave False for .*\. Let it return True, or the reason"):
+    with pytest.raises(DataError, match=r"filter 'halfhearted' returned False for .*\. It must return True or a drop reason"):
         build_corpus([str(tree)], tmp_path / "corpus", recipe, seed=1, executor=Here())
 
 
@@ -153,7 +153,7 @@ class Edited:
         return None if self.code is None else chr(self.code)
 
 
-@pytest.mark.parametrize(("code", "problem"), [(None, "gave None for"), (0xD800, r"left the lone surrogate U\+D800 in")])
+@pytest.mark.parametrize(("code", "problem"), [(None, "returned None for"), (0xD800, r"left the lone surrogate U\+D800 in")])
 def test_an_edit_that_leaves_no_text_is_an_error(tree, tmp_path, code, problem):
     recipe = replace(recipe_by_name("mixed"), after_reading=(Edited(code),))
     with pytest.raises(DataError, match=f"edit 'edited' {problem} "):

@@ -300,7 +300,7 @@ def test_a_limit_under_every_project_is_an_error_with_the_remedy(tree, tmp_path)
 
 
 def test_an_unknown_language_is_refused_beside_the_known_ones(tree, tmp_path):
-    with pytest.raises(DataError, match=r"does not take the language Cobol\. It takes C, C#, C\+\+"):
+    with pytest.raises(DataError, match=r"does not include the language Cobol\. It includes C, C#, C\+\+"):
         build(tmp_path / "corpus", tree, languages=["C", "Cobol"])
 
 

@@ -51,7 +51,7 @@ def test_the_layout_is_logged_in_one_line_and_can_be_given(tmp_path, capsys):
     assert {file.project.name for file in read(root, layout="repository")} == {"root"}
     assert {file.project.name for file in read(root, layout="organization/project")} == {"one/src", "two"}
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == f"source {root} | read as project by its folders (--layout says otherwise)"
+    assert lines[0] == f"source {root} | read as project by its folders (--layout overrides this)"
     assert lines[1:] == [f"source {root} | read as repository", f"source {root} | read as organization/project"]
 
 
