@@ -4,227 +4,171 @@
     text = LOOK_ALIKES["hash"](Random(1))
 
 Formats are those of the services' documentation, and where it has none of GitHub's list of supported secret scanning patterns, of
-gitleaks's rules (MIT) or of detect-secrets (Apache-2.0).
+gitleaks's rules (MIT) or of detect-secrets (Apache-2.0). They are written as templates: `<x36>` is 36 characters of the class x of
+CLASSES, and `<at|ca>` one of the two.
 """
 
 import base64
-import hashlib
 import json
+import re
 import string
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
-DIGITS, LOWER, UPPER, HEX = string.digits, string.ascii_lowercase, string.ascii_uppercase, "0123456789abcdef"
-ALPHANUMERIC = string.ascii_letters + DIGITS
-URL_SAFE = ALPHANUMERIC + "-_"
-BASE64 = ALPHANUMERIC + "+/"
+LETTERS, DIGITS, UPPER = string.ascii_letters, string.digits, string.ascii_uppercase
+ALPHANUMERIC = LETTERS + DIGITS
+CLASSES = {"x": ALPHANUMERIC, "a": LETTERS, "d": DIGITS, "l": string.ascii_lowercase, "u": UPPER + DIGITS, "k": UPPER + "234567"}
+CLASSES |= {"h": "0123456789abcdef", "b": ALPHANUMERIC + "+/", "w": ALPHANUMERIC + "-_", "p": ALPHANUMERIC + "-_.~!"}
+CLASSES |= {"s": ALPHANUMERIC + "!@#%^&*+-_=?~", "q": "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L"}
+FIELD = re.compile(r"<([a-z])(\d+)>|<([^<>]*)>")
 
 Planted = tuple[str, str]
 """A secret, and the text that it is in."""
+Make = Callable[[Random], str]
 
-
-def pick(random: Random, characters: str, count: int) -> str:
-    return "".join(random.choices(characters, k=count))
-
-
-CONTEXTS = (
-    'token = "{}"',
-    "TOKEN='{}'",
-    "export SERVICE_TOKEN={}",
-    '{{"token": "{}"}}',
-    "  token: {}  # of the build",
-    'curl -H "Authorization: Bearer {}" https://service.net/v1/me',
-    "client = Client('{}', timeout=3)",
-    "// {}",
-    "{}",
+IN_CODE = (
+    'token = "SECRET"',
+    "TOKEN='SECRET'",
+    "export SERVICE_TOKEN=SECRET",
+    '{"token": "SECRET"}',
+    "  token: SECRET  # of the build",
+    'curl -H "Authorization: Bearer SECRET" https://service.net/v1/me',
+    "client = Client('SECRET', timeout=3)",
+    "// SECRET",
+    "SECRET",
 )
-"""In which a key that is known by its own form stands."""
+"""Contexts of a key that is known by its own form."""
+ASSIGNED = ('NAME = "SECRET"', "NAME: 'SECRET'", '{"NAME": "SECRET"}', "'NAME' => 'SECRET',", 'f(user, NAME="SECRET")')
+UUID = "<h8>-<h4>-4<h3>-<8|9|a|b><h3>-<h12>"
 
 
-def own_form(make: Callable[[Random], str]) -> Callable[[Random], Planted]:
-    def plant(random: Random) -> Planted:
-        secret = make(random)
-        return secret, random.choice(CONTEXTS).format(secret)
+def fill(template: str, random: Random) -> str:
+    """Return the template with a random value in each field."""
 
-    return plant
+    def value(field: re.Match[str]) -> str:
+        if field[1]:
+            return "".join(random.choices(CLASSES[field[1]], k=int(field[2])))
+        return random.choice(field[3].split("|"))
+
+    return FIELD.sub(value, template)
 
 
-def in_contexts(make: Callable[[Random], str], *contexts: str) -> Callable[[Random], Planted]:
-    def plant(random: Random) -> Planted:
-        secret = make(random)
-        return secret, random.choice(contexts).replace("SECRET", secret)
+def one_of(*templates: str) -> Make:
+    return lambda random: fill(random.choice(templates), random)
 
-    return plant
+
+def plant(secret: str | Make, contexts: Iterable[str] = IN_CODE, names: Iterable[str] = ("",)) -> Callable[[Random], Planted]:
+    """Return a maker of a secret in one of the contexts, where NAME is one of the names."""
+    make = one_of(secret) if isinstance(secret, str) else secret
+    texts = [context.replace("NAME", name) for context in contexts for name in names]
+
+    def planted(random: Random) -> Planted:
+        made = make(random)
+        return made, random.choice(texts).replace("SECRET", made)
+
+    return planted
 
 
 def password(random: Random) -> str:
-    """A password as managers make them: 8 to 20 letters and digits, in half of the cases with signs."""
-    characters = ALPHANUMERIC + random.choice(("", "!@#%^&*+-_=?~"))
-    return random.choice(ALPHANUMERIC) + pick(random, characters, random.randrange(6, 19)) + random.choice(ALPHANUMERIC)
+    """Return a password as managers make them: 8 to 20 letters and digits, in half of the cases with signs."""
+    return fill(f"<x1><{random.choice('xs')}{random.randrange(6, 19)}><x1>", random)
 
 
-def private_key(random: Random) -> Planted:
+def private_key(random: Random) -> str:
     kind = random.choice(("RSA ", "EC ", "OPENSSH ", "DSA ", "", "ENCRYPTED "))
-    lines = [pick(random, BASE64, 64) for _ in range(random.randrange(3, 25))]
-    block = "\n".join([f"-----BEGIN {kind}PRIVATE KEY-----", *lines, f"-----END {kind}PRIVATE KEY-----"])
-    return block, f"KEY = '''{block}'''\n"
-
-
-def private_key_in_one_line(random: Random) -> Planted:
-    block = private_key(random)[0].replace("\n", "\\n")
-    return block, json.dumps({"key": "KEY"}).replace("KEY", block)
-
-
-def service_account(random: Random) -> Planted:
-    block = private_key_in_one_line(random)[0]
-    account = {
-        "type": "service_account",
-        "private_key_id": pick(random, HEX, 40),
-        "private_key": "BLOCK",
-        "client_id": pick(random, DIGITS, 21),
-    }
-    return block, json.dumps(account, indent=2).replace("BLOCK", block)
-
-
-def web_token(random: Random) -> str:
-    parts = ({"alg": "HS256", "typ": "JWT"}, {"sub": pick(random, DIGITS, 8), "iat": random.randrange(10**9, 2 * 10**9)})
-    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
-    return ".".join((*encoded, pick(random, URL_SAFE, 43)))
-
-
-def basic_authentication(random: Random) -> Planted:
-    secret = base64.b64encode(f"{pick(random, LOWER, 6)}:{password(random)}".encode()).decode()
-    return secret, random.choice(("Authorization: Basic SECRET", 'headers = {"Authorization": "Basic SECRET"}')).replace(
-        "SECRET", secret
+    return fill(
+        f"-----BEGIN {kind}PRIVATE KEY-----\n" + "<b64>\n" * random.randrange(3, 25) + f"-----END {kind}PRIVATE KEY-----", random
     )
 
 
-QUOTED_NAMES = ('NAME = "SECRET"', "NAME: 'SECRET'", '{"NAME": "SECRET"}', "'NAME' => 'SECRET',", 'f(user, NAME="SECRET")')
+def private_key_in_one_line(random: Random) -> str:
+    return private_key(random).replace("\n", "\\n")
 
 
-def assigned(make: Callable[[Random], str], *names: str) -> Callable[[Random], Planted]:
-    return in_contexts(make, *(context.replace("NAME", name) for context in QUOTED_NAMES for name in names))
+def web_token(random: Random) -> str:
+    parts = ({"alg": "HS256", "typ": "JWT"}, {"sub": fill("<d8>", random), "iat": random.randrange(10**9, 2 * 10**9)})
+    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
+    return fill(".".join((*encoded, "<w43>")), random)
+
+
+def basic_credentials(random: Random) -> str:
+    return base64.b64encode(f"{fill('<l6>', random)}:{password(random)}".encode()).decode()
 
 
 FORMS: Mapping[str, Callable[[Random], Planted]] = {
-    # docs.github.com/authentication: prefixes; lengths by gitleaks
-    "GitHub token": own_form(lambda r: f"gh{r.choice('pousr')}_{pick(r, ALPHANUMERIC, 36)}"),
-    "GitHub fine-grained token": own_form(lambda r: f"github_pat_{pick(r, ALPHANUMERIC, 22)}_{pick(r, ALPHANUMERIC, 59)}"),
-    # docs.gitlab.com/security/tokens: prefixes
-    "GitLab token": own_form(lambda r: f"glpat-{pick(r, URL_SAFE[:-2], 20)}"),
-    # platform.claude.com/docs; gitleaks: anthropic-api-key
-    "Anthropic key": own_form(lambda r: f"sk-ant-api03-{pick(r, URL_SAFE, 93)}AA"),
-    # platform.openai.com/docs; gitleaks and detect-secrets: openai
-    "OpenAI project key": own_form(lambda r: f"sk-proj-{pick(r, URL_SAFE, 74)}T3BlbkFJ{pick(r, URL_SAFE, 73)}A"),
-    "OpenAI key": own_form(lambda r: f"sk-{pick(r, ALPHANUMERIC, 20)}T3BlbkFJ{pick(r, ALPHANUMERIC, 20)}"),
-    "sk- key": own_form(lambda r: f"sk-{pick(r, ALPHANUMERIC, 48)}"),
-    # cloud.google.com/docs/authentication/api-keys
-    "Google API key": own_form(lambda r: f"AIza{pick(r, URL_SAFE[:-2], 35)}"),
-    # huggingface.co/docs/hub/security-tokens
-    "Hugging Face token": own_form(lambda r: f"hf_{pick(r, string.ascii_letters, 34)}"),
-    # github.blog/2021-09-23-announcing-npms-new-access-token-format
-    "npm token": own_form(lambda r: f"npm_{pick(r, ALPHANUMERIC, 36)}"),
-    # pypi.org/help/#apitoken: a macaroon
-    "PyPI token": own_form(lambda r: f"pypi-AgEIcHlwaS5vcmc{pick(r, URL_SAFE, 100)}A"),
-    # api.slack.com/authentication/token-types
-    "Slack token": own_form(
-        lambda r: f"xox{r.choice('bpar')}-{pick(r, DIGITS, 12)}-{pick(r, DIGITS, 13)}-{pick(r, ALPHANUMERIC, 24)}"
-    ),
-    # api.slack.com/messaging/webhooks
-    "Slack webhook": own_form(
-        lambda r: (
-            f"hooks.slack.com/services/T{pick(r, UPPER + DIGITS, 8)}/B{pick(r, UPPER + DIGITS, 10)}/{pick(r, ALPHANUMERIC, 24)}"
-        )
-    ),
-    # core.telegram.org/bots/api#authorizing-your-bot
-    "Telegram token": own_form(lambda r: f"{r.randrange(10**8, 10**10)}:AA{pick(r, URL_SAFE[:-2], 33)}"),
-    # documentation.mailgun.com: keys; gitleaks: mailgun-private-api-token
-    "Mailgun key": own_form(
-        lambda r: r.choice((f"key-{pick(r, HEX, 32)}", f"{pick(r, HEX, 32)}-{pick(r, HEX, 8)}-{pick(r, HEX, 8)}"))
-    ),
-    # mailchimp.com/developer: a key ends with its data center
-    "Mailchimp key": own_form(lambda r: f"{pick(r, HEX, 32)}-us{r.randrange(1, 22)}"),
-    # devcenter.heroku.com: a UUID, and HRKU- since 2024
-    "Heroku key": in_contexts(
-        lambda r: str(uuid.UUID(int=r.getrandbits(128), version=4)),
-        "HEROKU_API_KEY=SECRET",
-        'heroku_key = "SECRET"',
-        '"heroku.key": "SECRET"',
-    ),
-    "Heroku token": own_form(lambda r: f"HRKU-AA{pick(r, URL_SAFE[:-2], 58)}"),
-    # docs.digitalocean.com/reference/api: prefixes
-    "DigitalOcean token": own_form(lambda r: f"do{r.choice('opr')}_v1_{pick(r, HEX, 64)}"),
-    # shopify.dev/docs/apps/auth: prefixes
-    "Shopify token": own_form(lambda r: f"shp{r.choice(('at', 'ca', 'pa', 'ss'))}_{pick(r, HEX, 32)}"),
-    # docs.databricks.com/dev-tools/auth/pat; gitleaks
-    "Databricks token": own_form(lambda r: f"dapi{pick(r, HEX, 32)}{r.choice(('', '-2'))}"),
-    # age-encryption.org/v1: Bech32 in upper case
-    "age key": own_form(lambda r: f"AGE-SECRET-KEY-1{pick(r, 'QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L', 58)}"),
-    # docs.stripe.com/keys
-    "Stripe key": own_form(lambda r: f"{r.choice('rs')}k_live_{pick(r, ALPHANUMERIC, r.choice((24, 99)))}"),
-    # docs.sendgrid.com: 69 characters in three parts
-    "SendGrid key": own_form(lambda r: f"SG.{pick(r, URL_SAFE[:-2], 22)}.{pick(r, URL_SAFE[:-2], 43)}"),
-    # learn.microsoft.com/azure/storage: 64 bytes in Base64
-    "Azure storage key": in_contexts(
+    "GitHub token": plant("gh<p|o|u|s|r>_<x36>"),
+    "GitHub fine-grained token": plant("github_pat_<x22>_<x59>"),
+    "GitLab token": plant("glpat-<x20>"),
+    "Anthropic key": plant("sk-ant-api03-<w93>AA"),
+    "OpenAI project key": plant("sk-proj-<w74>T3BlbkFJ<w73>A"),
+    "OpenAI key": plant("sk-<x20>T3BlbkFJ<x20>"),
+    "sk- key": plant("sk-<x48>"),
+    "Google API key": plant("AIza<x35>"),
+    "Hugging Face token": plant("hf_<a34>"),
+    "npm token": plant("npm_<x36>"),
+    "PyPI token": plant("pypi-AgEIcHlwaS5vcmc<w100>A"),
+    "Slack token": plant("xox<b|p|a|r>-<d12>-<d13>-<x24>"),
+    "Slack webhook": plant("hooks.slack.com/services/T<u8>/B<u10>/<x24>"),
+    "Telegram token": plant(one_of("<1|4|7><d8>:AA<x33>", "<1|4|7><d9>:AA<x33>")),
+    "Mailgun key": plant(one_of("key-<h32>", "<h32>-<h8>-<h8>")),
+    "Mailchimp key": plant("<h32>-us<1|6|21>"),
+    "Heroku key": plant(UUID, ("HEROKU_API_KEY=SECRET", 'heroku_key = "SECRET"', '"heroku.key": "SECRET"')),
+    "Heroku token": plant("HRKU-AA<x58>"),
+    "DigitalOcean token": plant("do<o|p|r>_v1_<h64>"),
+    "Shopify token": plant("shp<at|ca|pa|ss>_<h32>"),
+    "Databricks token": plant("dapi<h32><|-2>"),
+    "age key": plant("AGE-SECRET-KEY-1<q58>"),
+    "Stripe key": plant(one_of("<r|s>k_live_<x24>", "<r|s>k_live_<x99>")),
+    "SendGrid key": plant("SG.<x22>.<x43>"),
+    "Azure storage key": plant(
         lambda r: base64.b64encode(r.randbytes(64)).decode(),
-        "DefaultEndpointsProtocol=https;AccountName=store;AccountKey=SECRET;EndpointSuffix=core.windows.net",
-        "AccountKey=SECRET",
+        ("DefaultEndpointsProtocol=https;AccountName=store;AccountKey=SECRET;EndpointSuffix=core.windows.net", "AccountKey=SECRET"),
     ),
-    # cloud.google.com/iam/docs/keys-create-delete
-    "GCP service account": service_account,
-    # docs.aws.amazon.com/IAM: unique identifiers
-    "AWS access key": own_form(lambda r: f"{r.choice(('AKIA', 'ASIA'))}{pick(r, UPPER + '234567', 16)}"),
-    "AWS secret key": in_contexts(
-        lambda r: base64.b64encode(r.randbytes(30)).decode(),
-        "aws_secret_access_key = SECRET",
-        'AWS_SECRET_ACCESS_KEY="SECRET"',
-        '"SecretAccessKey": "SECRET"',
+    "GCP service account": plant(
+        private_key_in_one_line, ('{\n  "type": "service_account",\n  "private_key": "SECRET",\n  "client_id": "123"\n}',)
     ),
-    # RFC 7468, and OpenSSH's PROTOCOL.key
-    "private key": private_key,
-    "private key in one line": private_key_in_one_line,
-    # RFC 7519
-    "JSON Web Token": own_form(web_token),
-    "password": assigned(password, "password", "DB_PASSWORD", "passwd", "userPassword", "pwd"),
-    "API key of 32 digits": assigned(lambda r: pick(r, HEX, 32), "api_key", "API_KEY", "apiKey", "client_secret", "auth_token"),
-    # RFC 7617
-    "Basic authentication": basic_authentication,
-    # RFC 3986, section 3.2.1
-    "password in a URL": in_contexts(
-        lambda r: pick(r, ALPHANUMERIC + "-_.~!", r.randrange(8, 20)) + r.choice(ALPHANUMERIC),
-        "postgres://svc:SECRET@db.internal:5432/app",
-        'url = "https://deploy:SECRET@git.corp.net/x.git"',
-        "redis://:SECRET@10.1.2.3:6379/0",
+    "AWS access key": plant("<AKIA|ASIA><k16>"),
+    "AWS secret key": plant(
+        "<b40>", ("aws_secret_access_key = SECRET", 'AWS_SECRET_ACCESS_KEY="SECRET"', '"SecretAccessKey": "SECRET"')
+    ),
+    "private key": plant(private_key, ("KEY = '''SECRET'''\n",)),
+    "private key in one line": plant(private_key_in_one_line, ('{"key": "SECRET"}',)),
+    "JSON Web Token": plant(web_token),
+    "password": plant(password, ASSIGNED, ("password", "DB_PASSWORD", "passwd", "userPassword", "pwd")),
+    "API key of 32 digits": plant("<h32>", ASSIGNED, ("api_key", "API_KEY", "apiKey", "client_secret", "auth_token")),
+    "Basic authentication": plant(
+        basic_credentials, ("Authorization: Basic SECRET", 'headers = {"Authorization": "Basic SECRET"}')
+    ),
+    "password in a URL": plant(
+        lambda r: fill(f"<p{r.randrange(8, 20)}><x1>", r),
+        (
+            "postgres://svc:SECRET@db.internal:5432/app",
+            'url = "https://deploy:SECRET@git.corp.net/x.git"',
+            "redis://:SECRET@10.1.2.3:6379/0",
+        ),
     ),
 }
-
-
-def digest(random: Random) -> str:
-    return hashlib.new(random.choice(("md5", "sha1", "sha256", "sha512")), random.randbytes(16)).hexdigest()
+WORD = "<access|token|secret|key|password|aws|api|client|auth|user|github|sha256|oauth2>"
+IDENTIFIER = one_of(*("_".join([WORD] * words) for words in (2, 3, 4)), *("-".join([WORD] * words) for words in (2, 3, 4)))
 
 
 def identifier(random: Random) -> str:
-    words = ("access", "token", "secret", "key", "password", "aws", "api", "client", "auth", "user", "github", "sha256", "oauth2")
-    return random.choice("_-").join(random.choices(words, k=random.randrange(2, 5)))
+    name = IDENTIFIER(random)
+    return random.choice((name, name.replace("-", "_").title().replace("_", "")))
 
 
-def camel_case(random: Random) -> str:
-    return "".join(word.capitalize() for word in identifier(random).replace("-", "_").split("_"))
-
-
-LOOK_ALIKES: Mapping[str, Callable[[Random], str]] = {
-    "hash": lambda r: r.choice(('checksum = "{}"', "commit {}", 'sha256: "{}"', '"integrity": "{}"', "{}  file.tar.gz")).format(
-        digest(r)
+LOOK_ALIKES: Mapping[str, Make] = {
+    "hash": one_of(
+        *(
+            context.replace("HASH", digest)
+            for context in ('checksum = "HASH"', "commit HASH", 'sha256: "HASH"', '"integrity": "HASH"', "HASH  file.tar.gz")
+            for digest in ("<h32>", "<h40>", "<h64>", "<h128>")
+        )
     ),
-    "Base64 of a hash": lambda r: f'"integrity": "sha512-{base64.b64encode(r.randbytes(64)).decode()}"',
-    "UUID": lambda r: r.choice(('id = "{}"', "{}", 'token_id: "{}"', 'session_token = "{}"')).format(
-        uuid.UUID(int=r.getrandbits(128))
-    ),
-    "AC and 32 hexadecimal digits": lambda r: r.choice(('sid = "{}"', "{}")).format(f"AC{pick(r, HEX, 32)}"),
-    "identifier": lambda r: r.choice(('password = "{}"', 'api_key = "{}"', 'secret: "{}"', "token = {}")).format(
-        r.choice((identifier, camel_case))(r)
-    ),
+    "Base64 of a hash": one_of('"integrity": "sha512-<b86>=="'),
+    "UUID": one_of(f'id = "{UUID}"', UUID, f'token_id: "{UUID}"', f'session_token = "{UUID}"'),
+    "AC and 32 hexadecimal digits": one_of('sid = "AC<h32>"', "AC<h32>"),
+    "identifier": lambda r: r.choice(('password = "{}"', 'api_key = "{}"', 'secret: "{}"', "token = {}")).format(identifier(r)),
     "read from elsewhere": lambda r: r.choice(
         (
             'password = os.environ["DB_PASSWORD_2"]',

@@ -35,12 +35,7 @@ class EmailAddresses:
     name = "e-mail addresses masked"
 
     def edit(self, file: Candidate) -> str:
-        kept = 0
-        pieces: list[str] = []
-        for start, end in find_addresses(file.text):
-            pieces += (file.text[kept:start], self.placeholder)
-            kept = end
-        return "".join((*pieces, file.text[kept:])) if pieces else file.text
+        return replace_spans(file.text, find_addresses(file.text), self.placeholder)
 
 
 @dataclass(frozen=True)
@@ -70,3 +65,12 @@ def find_addresses(text: str) -> Iterator[tuple[int, int]]:
                 yield first + name.start(), domain.end()
                 done = domain.end()
         at = text.find("@", at + 1)
+
+
+def replace_spans(text: str, spans: Iterator[tuple[int, int]], placeholder: str) -> str:
+    """Return the text with the placeholder for each span; spans are in order and do not overlap."""
+    kept, pieces = 0, list[str]()
+    for start, end in spans:
+        pieces += (text[kept:start], placeholder)
+        kept = end
+    return "".join((*pieces, text[kept:])) if pieces else text

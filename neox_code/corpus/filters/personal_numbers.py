@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from neox_code.corpus.filters.email_addresses import replace_spans
 from neox_code.corpus.filters.protocol import Candidate
 
 IP_PLACEHOLDER, PHONE_PLACEHOLDER = "<IP_ADDRESS>", "<PHONE>"
@@ -96,11 +97,3 @@ def find_telephone_numbers(text: str) -> Iterator[tuple[int, int]]:
         digits = re.sub(r"\D", "", found[0])
         if FEWEST_DIGITS <= len(digits) <= MOST_DIGITS and not FICTION.search(digits):
             yield found.span()
-
-
-def replace_spans(text: str, spans: Iterator[tuple[int, int]], placeholder: str) -> str:
-    kept, pieces = 0, list[str]()
-    for start, end in spans:
-        pieces += (text[kept:start], placeholder)
-        kept = end
-    return "".join((*pieces, text[kept:])) if pieces else text

@@ -158,11 +158,10 @@ WORD = rb"(?:[A-Z]?[a-z]{2,}|[A-Z]{2,})"
 NAME = re.compile(rb"[#.@/$%-]{0,2}(?:[A-Z]?[a-z]{3,}|[A-Z]{3,}|[A-Z][a-z]{2})++[-_.:/!?]{0,2}")
 """Words, also joined as in `accessToken`."""
 JOINED_NAME = re.compile(
-    rb"[#.@/$%_-]{0,2}WORD[0-9]{0,3}(?:[-_.:/,+ ]{1,2}(?:WORD|[A-Za-z])?[0-9]{0,9})++|(?:[A-Z][a-z]{2,}[0-9]{0,3}){3,}+".replace(
-        b"WORD", WORD
-    )
+    rb"[#.@/$%_-]{0,2}" + WORD + rb"[0-9]{0,3}(?:[-_.:/,+ ]{1,2}(?:" + WORD + rb"|[A-Za-z])?[0-9]{0,9})++"
+    rb"|(?:[A-Z][a-z]{2,}[0-9]{0,3}){3,}+|(?:[A-Z][a-z]{2,}[0-9]?){2}"
 )
-"""Words with signs between them: `users/edit`, `AES_256`."""
+"""Words with signs between them, or with capitals: `users/edit`, `AES_256`, `Oauth2Client`."""
 HEXADECIMAL = re.compile(rb"[0-9a-fA-F]{32,}")
 LETTER, DIGIT = re.compile(rb"[A-Za-z]"), re.compile(rb"[0-9]")
 LOWER, UPPER = re.compile(rb"[a-z]"), re.compile(rb"[A-Z]")

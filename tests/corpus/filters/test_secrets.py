@@ -57,6 +57,7 @@ def test_values_of_names_are_masked_in_code_settings_and_urls(text, masked):
         "sha = 'da39a3ee5e6b4b0d3255bfef95601890afd80709'",
         "sid = 'AC0f1e2d3c4b5a69788796a5b4c3d2e1f0'",
         'password_hash = "pbkdf2-sha256"',
+        'password = "Oauth2Client"',
         '"password": "Passwort vergessen?"',
         '<input type="password" id="pw2" name="user">',
         "def login(password: str = '', token: Optional[str] = None): ...",
