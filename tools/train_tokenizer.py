@@ -11,7 +11,7 @@ import argparse
 import hashlib
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from neox_code.config.command_line import Parser, add_json_option, positive_integer, positive_number, report_figures
@@ -79,37 +79,41 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def read_documents(folder: Path, skip_unencodable: bool) -> Iterator[Document]:
-    """Yield all documents of a corpus or of another input of tools/preprocess_data.py, with a progress bar."""
+    """Yield all documents of a corpus or of another input of tools/preprocess_data.py, with a progress bar in bytes of the input.
+
+    Raise DataError for a text that cannot be read, or omit and count it if `skip_unencodable`.
+    """
     if is_corpus(folder):
-        documents, num_bytes = iter_documents(folder, "train"), sum(kept_bytes(folder, "train").values())
-    else:
-        pieces = pieces_of(folder)
-        texts = (text for piece in pieces for text in piece.texts())
-        documents, num_bytes = documents_of(texts, skip_unencodable), sum(piece.num_bytes for piece in pieces)
-    with progress("reading", total=num_bytes, unit="B") as advance:
-        for document in documents:
-            yield document
-            advance(document.num_bytes)
-
-
-def documents_of(texts: Iterable[Text | Rejected], skip_unencodable: bool) -> Iterator[Document]:
-    """Yield the texts as documents. Raise DataError for a text that cannot be read, or omit and count it if `skip_unencodable`."""
-    rejected = 0
-    for text in texts:
-        if isinstance(text, Text) and (surrogate := SURROGATE.search(text.text)):
-            problem = f"contains a lone surrogate, U+{ord(surrogate[0]):04X}, which is no character"
-            text = Rejected(text.place, problem, "Remove it.", text.num_bytes)
-        if isinstance(text, Rejected):
-            if not skip_unencodable:
-                raise rejection(text)
-            rejected += 1
-            if rejected <= MOST_NAMED:
-                log.warning("omitted: %s %s", text.place, text.problem)
-            continue
-        data = text.text.encode()
-        yield Document(text.text, text.language, "", text.place, hashlib.sha256(data).hexdigest(), len(data), split="train")
+        with progress("reading", total=sum(kept_bytes(folder, "train").values()), unit="B") as advance:
+            for document in iter_documents(folder, "train"):
+                yield document
+                advance(document.num_bytes)
+        return
+    pieces, rejected = pieces_of(folder), 0
+    with progress("reading", total=sum(piece.num_bytes for piece in pieces), unit="B") as advance:
+        for text in (text for piece in pieces for text in piece.texts()):
+            found = document_of(text)
+            if isinstance(found, Document):
+                yield found
+            elif not skip_unencodable:
+                raise rejection(found)
+            else:
+                rejected += 1
+                if rejected <= MOST_NAMED:
+                    log.warning("omitted: %s %s", found.place, found.problem)
+            advance(text.num_bytes)
     if rejected:
         log.warning("omitted %s documents that cannot be read (--skip-unencodable)", f"{rejected:,}")
+
+
+def document_of(text: Text | Rejected) -> Document | Rejected:
+    if isinstance(text, Rejected):
+        return text
+    if surrogate := SURROGATE.search(text.text):
+        problem = f"contains a lone surrogate, U+{ord(surrogate[0]):04X}, which is no character"
+        return Rejected(text.place, problem, "Remove it.", text.num_bytes)
+    data = text.text.encode()
+    return Document(text.text, text.language, "", text.place, hashlib.sha256(data).hexdigest(), len(data), split="train")
 
 
 if __name__ == "__main__":

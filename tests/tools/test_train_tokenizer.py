@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,17 @@ def test_whitespace_tokens_and_sentencepiece_are_options(tmp_path: Path, texts: 
     assert run(*shared, "--output", tmp_path / "spm", "--type", "sentencepiece").returncode == 0
     peer = SentencePieceProcessor(model_file=str(tmp_path / "spm/code.model"))
     assert (peer.vocab_size(), len(peer.encode(" " * 8 + "x"))) == (900, 2)
+
+
+def test_the_progress_counts_omitted_documents_and_other_columns_to_the_end(tmp_path: Path) -> None:
+    rows = [{"text": "x = 1\n" * 50, "stars": 1}, {"text": "\ud800"}, {"text": 5}, {"text": "y = 2\n" * 50}] * 20
+    source = tmp_path / "code.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    result = run(source, "--vocab-size", 300, "--fraction", 1, "--skip-unencodable", "--output", tmp_path / "vocabulary")
+    assert result.returncode == 0, result.stderr
+    assert "omitted 40 documents" in result.stderr
+    count, total = re.findall(r"reading: (.+)/(.+)B \|", result.stderr)[-1]
+    assert count == total
 
 
 @pytest.mark.parametrize(
