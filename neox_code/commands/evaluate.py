@@ -13,8 +13,8 @@ from rich.console import Console
 from neox_code.config.command_line import parse_command_line, report_figures
 from neox_code.errors import run_command
 from neox_code.evaluation.heldout import evaluate_heldout
-from neox_code.evaluation.heldout_result import heldout_file, save_heldout
-from neox_code.evaluation.heldout_table import heldout_table
+from neox_code.evaluation.heldout_result import make_result_path, save_heldout
+from neox_code.evaluation.heldout_table import make_heldout_table
 from neox_code.logs import get_logger
 from neox_code.planning.missing import require_files
 
@@ -27,9 +27,9 @@ def main(argv: Sequence[str]) -> int:
         config = command_line.load()
         require_files(config, "evaluate")
         result = evaluate_heldout(config)
-        Console().print(heldout_table(result))
-        save_heldout(result, heldout_file(result))
-        log.info("figures written to %s", heldout_file(result))
+        Console().print(make_heldout_table(result))
+        save_heldout(result, make_result_path(result))
+        log.info("figures written to %s", make_result_path(result))
         figures |= result.to_json()
     return 0
 

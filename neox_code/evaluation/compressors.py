@@ -1,7 +1,7 @@
-"""What a model is measured against: general compressors, and the unigram entropy of its own tokens.
+"""Baselines for a model's bits per byte: general compressors, and the unigram entropy of its own tokens.
 
-compressed_bits([b"import os", b"import sys"])      # {"gzip_joined": ..., "xz_joined": ..., "gzip_alone": ..., "xz_alone": ...}
-unigram_bits([[5, 6, 5, 6]])                        # 4.0
+compute_compressed_bits([b"import os", b"import sys"])      # {"gzip_joined": ..., "xz_joined": ..., "gzip_alone": ..., ...}
+compute_unigram_bits([[5, 6, 5, 6]])                        # 4.0
 """
 
 import lzma
@@ -16,51 +16,51 @@ from neox_code.logs import Advance
 from neox_code.processes.workers import available_cores
 
 GZIP_WINDOW = 16 + zlib.MAX_WBITS
-"""zlib's number for the largest window and gzip's header and trailer, of 18 bytes."""
+"""zlib's wbits for the largest window with gzip's header and trailer of 18 bytes."""
 
 GZIP_MEMORY = 9
-"""zlib's memory level with blocks as long as GNU gzip's."""
+"""zlib's memory level whose blocks are as long as GNU gzip's."""
 
 XZ_DICTIONARY = 64 * 2**20
-"""The dictionary of `xz -9`."""
+"""Bytes of the dictionary of `xz -9`."""
 
 XZ_MIN_DICTIONARY = 2**16
 
 
-def gzip_size(text: bytes) -> int:
-    """Bytes of `gzip -9 < text`, as zlib makes it.
+def compute_gzip_size(text: bytes) -> int:
+    """Return the bytes of `gzip -9 < text`, compressed by zlib.
 
-    GNU gzip ends blocks by a rule of its own. Below 20 kB its sizes are the same; over many files of source code its sum is
-    about 0.1% smaller.
+    GNU gzip ends blocks by another rule. Below 20 kB its sizes are the same; summed over many files of source code they are about
+    0.1% smaller.
 
-    >>> gzip_size(b"")
+    >>> compute_gzip_size(b"")
     20
     """
     compressor = zlib.compressobj(9, zlib.DEFLATED, GZIP_WINDOW, GZIP_MEMORY)
     return len(compressor.compress(text)) + len(compressor.flush())
 
 
-def xz_size(text: bytes) -> int:
-    """Bytes of `xz -9 < text`. The dictionary is no larger than the text needs: the same size, without clearing 600 MB first.
+def compute_xz_size(text: bytes) -> int:
+    """Return the bytes of `xz -9 < text`. A dictionary no larger than the text gives the same size without clearing 600 MB first.
 
-    >>> xz_size(b"")
+    >>> compute_xz_size(b"")
     32
     """
     dictionary = min(max(1 << (len(text) - 1).bit_length(), XZ_MIN_DICTIONARY), XZ_DICTIONARY)
     return len(lzma.compress(text, filters=[{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": dictionary}]))
 
 
-COMPRESSORS: dict[str, Callable[[bytes], int]] = {"gzip": gzip_size, "xz": xz_size}
+COMPRESSORS: dict[str, Callable[[bytes], int]] = {"gzip": compute_gzip_size, "xz": compute_xz_size}
 
 
-def compressed_bits(texts: Sequence[bytes], advance: Advance | None = None) -> dict[str, int]:
-    """Bits of the texts by compressor: `NAME_alone`, each compressed alone and the sizes summed, and `NAME_joined`, all as one.
+def compute_compressed_bits(texts: Sequence[bytes], advance: Advance | None = None) -> dict[str, int]:
+    """Return the bits of the texts by compressor: `NAME_alone` (each text compressed alone) and `NAME_joined` (all as one text).
 
-    `advance` is told the bytes compressed, 4 times the texts' in the end.
+    `advance` receives the bytes compressed, in the end 4 times those of the texts.
     """
-    ways = {"joined": [b"".join(texts)], "alone": texts}
-    kinds = [(f"{name}_{way}", compress, way) for way in ways for name, compress in COMPRESSORS.items()]
-    tasks = [(kind, compress, text) for kind, compress, way in kinds for text in ways[way]]
+    modes = {"joined": [b"".join(texts)], "alone": texts}
+    kinds = [(f"{name}_{mode}", compress, mode) for mode in modes for name, compress in COMPRESSORS.items()]
+    tasks = [(kind, compress, text) for kind, compress, mode in kinds for text in modes[mode]]
     bits: Counter[str] = Counter()
     with ThreadPoolExecutor(available_cores()) as pool:
         sizes = pool.map(lambda task: task[1](task[2]), tasks)
@@ -71,10 +71,10 @@ def compressed_bits(texts: Sequence[bytes], advance: Advance | None = None) -> d
     return dict(bits)
 
 
-def unigram_bits(files: Iterable[Sequence[int]]) -> float:
-    """Bits of all tokens under the distribution of these very tokens: sum of -log2 (count of the token / number of tokens).
+def compute_unigram_bits(files: Iterable[Sequence[int]]) -> float:
+    """Return the bits of all tokens under their own distribution: sum of -log2(count of the token / number of tokens).
 
-    >>> unigram_bits([[7, 7, 7], [8]])
+    >>> compute_unigram_bits([[7, 7, 7], [8]])
     3.2451124978365313
     """
     counts = np.array(list(Counter(token for ids in files for token in ids).values()), dtype=np.float64)

@@ -1,9 +1,9 @@
-"""A model judged on the held-out files of a corpus, by language: bits per byte beside those of compressors, and perplexity.
+"""Evaluate a model on the held-out files of a corpus, by language: bits per byte beside those of compressors, and perplexity.
 
-    result = evaluate_heldout(config)                        # of `heldout_path`, by the model in `load`
-    save_heldout(result, heldout_file(result))
+    result = evaluate_heldout(config)                        # the model in `load` on files of `heldout_path`
+    save_heldout(result, make_result_path(result))
 
-Bits per byte depend on no tokenizer: the bits of all tokens, by the UTF-8 bytes of all files.
+Bits per byte do not depend on the tokenizer: they are the bits of all tokens divided by the UTF-8 bytes of all files.
 """
 
 from collections import defaultdict
@@ -18,9 +18,9 @@ from neox_code.corpus.shards import Document, iter_documents, load_summary
 from neox_code.corpus.tokens.text_pieces import MOST_NAMED
 from neox_code.corpus.tokens.tokenize_shards import encode_documents
 from neox_code.errors import ConfigError, DataError
-from neox_code.evaluation.compressors import COMPRESSORS, compressed_bits, unigram_bits
+from neox_code.evaluation.compressors import COMPRESSORS, compute_compressed_bits, compute_unigram_bits
 from neox_code.evaluation.heldout_result import HeldoutResult, LanguageResult
-from neox_code.evaluation.perplexity import score_files, scoring_model
+from neox_code.evaluation.perplexity import make_scoring_model, score_files
 from neox_code.generation.loading import LoadedModel, load_model
 from neox_code.logs import Advance, get_logger, progress
 
@@ -30,29 +30,29 @@ log = get_logger(__name__)
 def evaluate_heldout(config: NeoXConfig) -> HeldoutResult:
     """Evaluate the model in `load` on the files that the configuration names; files that cannot be encoded are skipped and counted.
 
-    Raises ConfigError without `heldout_path` or `load`, DataError where there is no corpus, nothing held out in it or nothing
-    that can be encoded, and what `load_model` raises.
+    Raise ConfigError if `heldout_path` or `load` is not set, DataError if there is no corpus or no held-out file in it that can be
+    encoded, and the errors of `load_model`.
     """
     folder, split = config.data.heldout_path, config.data.heldout_split
     if folder is None:
         raise ConfigError(
-            "heldout_path is not set: there is nothing to judge the model by. "
-            "Set it to a corpus folder that tools/build_corpus.py made, or --set heldout_path=FOLDER."
+            "heldout_path is not set: there are no files to evaluate the model on. "
+            "Set it to a corpus folder of tools/build_corpus.py, or --set heldout_path=FOLDER."
         )
-    chosen, left_aside = heldout_documents(folder, split, config.data.heldout_bytes_per_language, config.training.seed)
-    model = scoring_model(load_model(config))
-    languages, errors = encodable(chosen, model)
+    chosen, left_aside = select_heldout_documents(folder, split, config.data.heldout_bytes_per_language, config.training.seed)
+    model = make_scoring_model(load_model(config))
+    languages, errors = encode_files(chosen, model)
     if not any(languages.values()):
         raise DataError(f"none of the held-out files of {folder} can be encoded; the first: {next(iter(errors.values()))[0]}")
     num_bytes = sum(document.num_bytes for documents in languages.values() for document, _ in documents)
     with progress("gzip and xz", total=2 * len(COMPRESSORS) * num_bytes, unit="B") as advance:
         bits = {
-            language: compressed_bits([document.text.encode() for document, _ in documents], advance)
+            language: compute_compressed_bits([document.text.encode() for document, _ in documents], advance)
             for language, documents in languages.items()
         }
     with progress("bits per byte", total=num_bytes, unit="B") as advance:
         rows = [
-            judge_language(model, documents, bits[language], left_aside[language], advance)
+            evaluate_language(model, documents, bits[language], left_aside[language], advance)
             for language, documents in languages.items()
         ]
     trained_on = load_summary(folder).languages("train")
@@ -64,11 +64,11 @@ def evaluate_heldout(config: NeoXConfig) -> HeldoutResult:
         languages=tuple(sorted(rows, key=lambda row: (-row.bytes, row.language))),
         without_files=tuple(language for language in trained_on if language not in languages),
         skipped={language: len(reasons) for language, reasons in errors.items()},
-        skipped_files=tuple(first_reasons(errors)),
+        skipped_files=tuple(list_first_reasons(errors)),
     )
 
 
-def encodable(
+def encode_files(
     languages: Mapping[str, Sequence[Document]], model: LoadedModel
 ) -> tuple[dict[str, list[tuple[Document, NDArray[np.int32]]]], dict[str, list[str]]]:
     """Return the documents that can be encoded with their ids, and the errors of the others, which are logged; both by language."""
@@ -82,16 +82,16 @@ def encodable(
                 files[language].append((document, np.array(ids, np.int32)))
     if errors:
         log.warning("%s held-out files cannot be encoded and are skipped; the first:", f"{sum(map(len, errors.values())):,}")
-        for reason in first_reasons(errors):
+        for reason in list_first_reasons(errors):
             log.warning("    %s", reason)
     return dict(files), dict(errors)
 
 
-def first_reasons(errors: Mapping[str, Sequence[str]]) -> list[str]:
+def list_first_reasons(errors: Mapping[str, Sequence[str]]) -> list[str]:
     return [reason for reasons in errors.values() for reason in reasons][:MOST_NAMED]
 
 
-def judge_language(
+def evaluate_language(
     model: LoadedModel,
     documents: Sequence[tuple[Document, NDArray[np.int32]]],
     compressed: Mapping[str, float],
@@ -116,23 +116,25 @@ def judge_language(
         changed=changed,
         bytes=sum(map(len, texts)),
         tokens=sum(map(len, files)),
-        bits={"model": bits, "unigram": unigram_bits(files), **compressed},
+        bits={"model": bits, "unigram": compute_unigram_bits(files), **compressed},
     )
 
 
-def heldout_documents(folder: str, split: str, limit: int | None, seed: int) -> tuple[dict[str, list[Document]], dict[str, int]]:
-    """The documents to judge by, at most `limit` bytes a language, and the number of those left aside, both by language.
+def select_heldout_documents(
+    folder: str, split: str, limit: int | None, seed: int
+) -> tuple[dict[str, list[Document]], dict[str, int]]:
+    """Return documents to evaluate on, at most `limit` bytes per language, and the number of those left aside, both by language.
 
-    Languages of which the corpus has too little are not judged, and empty documents say nothing. Raises DataError where there is
-    no corpus, or nothing held out.
+    Languages with too few files and empty documents are left out. Raise DataError if there is no corpus or no document.
     """
     sizes: dict[str, dict[str, int]] = defaultdict(dict)
     for document in iter_documents(folder, split, load_summary(folder).judged_languages(split)):
         if document.num_bytes:
             sizes[document.language][document.sha256] = document.num_bytes
-    chosen = {language: within_limit(files, limit, seed) for language, files in sizes.items()}
+    chosen = {language: select_within_limit(files, limit, seed) for language, files in sizes.items()}
     if not any(chosen.values()):
-        raise DataError(f"split {split} of the corpus {folder} holds no documents to judge the model by. {remedy(sizes, limit)}")
+        advice = find_remedy(sizes, limit)
+        raise DataError(f"split {split} of the corpus {folder} holds no documents to evaluate the model on. {advice}")
     documents: dict[str, list[Document]] = defaultdict(list)
     for document in iter_documents(folder, split):
         if document.sha256 in chosen.get(document.language, ()):
@@ -144,23 +146,23 @@ def heldout_documents(folder: str, split: str, limit: int | None, seed: int) -> 
     return documents, left_aside
 
 
-def remedy(sizes: Mapping[str, Mapping[str, int]], limit: int | None) -> str:
-    """What to do where no document was chosen."""
+def find_remedy(sizes: Mapping[str, Mapping[str, int]], limit: int | None) -> str:
+    """Return what to do if no document was selected."""
     if not sizes:
         return "Set heldout_split to the other of valid and test, or build the corpus with more projects."
     return f"None of its {sum(map(len, sizes.values())):,} files fits into heldout_bytes_per_language ({limit:,}): raise it."
 
 
-def within_limit(sizes: Mapping[str, int], limit: int | None, seed: int) -> set[str]:
-    """Goes through the files in a seeded order and takes each that still fits; all of them without a limit.
+def select_within_limit(sizes: Mapping[str, int], limit: int | None, seed: int) -> set[str]:
+    """Return the files of a seeded order, each if it still fits into `limit` bytes; all of them without a limit.
 
-    >>> sorted(within_limit({"a": 6, "b": 6, "c": 4}, limit=10, seed=0))
+    >>> sorted(select_within_limit({"a": 6, "b": 6, "c": 4}, limit=10, seed=0))
     ['a', 'c']
     """
-    taken: set[str] = set()
-    room = sum(sizes.values()) if limit is None else limit
+    selected: set[str] = set()
+    free_bytes = sum(sizes.values()) if limit is None else limit
     for file in seeded_order(sizes, seed, "judge"):
-        if sizes[file] <= room:
-            taken.add(file)
-            room -= sizes[file]
-    return taken
+        if sizes[file] <= free_bytes:
+            selected.add(file)
+            free_bytes -= sizes[file]
+    return selected

@@ -1,4 +1,4 @@
-"""The figures of a model on held-out files, and the file that keeps them.
+"""The figures of a model on held-out files, and the file in which they are saved.
 
     result = load_heldout("checkpoints/eval_results_1000.json")
     result.languages[0].bits_per_byte("model"), result.languages[0].bits_per_byte("gzip_alone")
@@ -18,43 +18,43 @@ from neox_code.errors import DataError
 from neox_code.files import read_json, write_json
 
 ALL = "all"
-"""What the sum over languages is called."""
+"""Name of the sum over languages."""
 
 
 @dataclass(frozen=True)
 class LanguageResult:
-    """The files of one language, or of all."""
+    """Figures of the files of one language, or of all."""
 
     language: str
     files: int
     left_aside: int
-    """Further held-out files, past `heldout_bytes_per_language`."""
+    """Number of further held-out files, which exceed `heldout_bytes_per_language`."""
     changed: int
-    """Files whose tokens stand for other bytes, because the tokenizer normalizes text: their figures do not compare."""
+    """Number of files whose text differs after decoding, as the tokenizer normalizes it: their figures are not comparable."""
     bytes: int
-    """Of the texts, in UTF-8."""
+    """Size of the texts in UTF-8."""
     tokens: int
-    """Without end-of-document tokens."""
+    """Number of tokens without end-of-document tokens."""
     bits: Mapping[str, float]
-    """Of all files: `model`, `unigram` (the entropy of the same tokens' own distribution), `gzip_alone`, `xz_alone` (each file
-    by itself), `gzip_joined`, `xz_joined` (the files of a language in one)."""
+    """Method -> bits of all files: `model`, `unigram` (entropy of the tokens under their own distribution), `gzip_alone`,
+    `xz_alone` (each file compressed alone), `gzip_joined`, `xz_joined` (all files of a language as one)."""
 
-    def bits_per_byte(self, judge: str) -> float:
-        return self.bits[judge] / self.bytes
+    def bits_per_byte(self, method: str) -> float:
+        return self.bits[method] / self.bytes
 
     @property
     def bits_per_token(self) -> float:
-        """The model's, as are the perplexity's."""
+        """Bits per token of the model."""
         return self.bits["model"] / self.tokens
 
     @property
     def perplexity(self) -> float:
-        """Per token: 2 to the power of the bits per token."""
+        """The model's perplexity per token, which is 2 to the power of the bits per token."""
         return math.exp2(self.bits_per_token)
 
     def to_json(self) -> dict[str, Any]:
         derived = {
-            "bits_per_byte": {judge: self.bits_per_byte(judge) for judge in self.bits},
+            "bits_per_byte": {method: self.bits_per_byte(method) for method in self.bits},
             "bits_per_token": self.bits_per_token,
             "perplexity_per_token": self.perplexity,
         }
@@ -68,27 +68,27 @@ class HeldoutResult:
     split: str
     context_length: int
     languages: tuple[LanguageResult, ...]
-    """Those with most bytes first."""
+    """Languages with figures, the one with most bytes first."""
     without_files: tuple[str, ...]
-    """Languages that the corpus trains on, and of which no held-out file was read."""
+    """Languages in the training split without a held-out file that was read."""
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Number of held-out files, by language, that the tokenizer cannot encode or `newlines` refuses; no figure includes them."""
     skipped_files: tuple[str, ...] = ()
-    """The first of them, each with its place and the reason."""
+    """The first skipped files, each with its place and the reason."""
 
     @property
     def total(self) -> LanguageResult:
-        """The sum over the languages; each has a unigram distribution and joined files of its own."""
+        """Sum over the languages; unigram distributions and joined files are of each language."""
         rows = self.languages
         counts = {name: sum(getattr(row, name) for row in rows) for name in ("files", "left_aside", "changed", "bytes", "tokens")}
-        return LanguageResult(ALL, **counts, bits={judge: sum(row.bits[judge] for row in rows) for judge in rows[0].bits})
+        return LanguageResult(ALL, **counts, bits={method: sum(row.bits[method] for row in rows) for method in rows[0].bits})
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"languages": [row.to_json() for row in self.languages], "total": self.total.to_json()}
 
 
-def heldout_file(result: HeldoutResult) -> Path:
-    """Where the figures of global_stepN are kept: `eval_results_N.json`, beside it."""
+def make_result_path(result: HeldoutResult) -> Path:
+    """Return the path of the figures of global_stepN: `eval_results_N.json`, beside it."""
     checkpoint = Path(result.checkpoint)
     return checkpoint.parent / f"eval_results_{checkpoint.name.removeprefix(STEP_PREFIX)}.json"
 
@@ -98,7 +98,7 @@ def save_heldout(result: HeldoutResult, path: str | os.PathLike[str]) -> None:
 
 
 def load_heldout(path: str | os.PathLike[str]) -> HeldoutResult:
-    """The inverse of `save_heldout`. Raises DataError where the file is missing or is not its like."""
+    """Read figures that `save_heldout` wrote. Raise DataError if the file is missing or has another content."""
     value = read_json(path)
     try:
         names = [known.name for known in fields(LanguageResult)]
@@ -107,4 +107,4 @@ def load_heldout(path: str | os.PathLike[str]) -> HeldoutResult:
         lists = {name: tuple(value.get(name, ())) for name in ("without_files", "skipped_files")}
         return HeldoutResult(**given | lists | {"languages": rows})
     except (KeyError, TypeError):
-        raise DataError(f"{path} holds no figures of held-out files. Delete it, and run evaluate again.") from None
+        raise DataError(f"{path} holds no figures of held-out files. Delete it and run evaluate again.") from None

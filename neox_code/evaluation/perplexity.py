@@ -1,10 +1,10 @@
-"""How many bits a model needs for files: each is read alone after an end-of-document token, and each of its tokens scored once.
+"""The bits that a model needs for files: each is read alone after an end-of-document token, and each token is scored once.
 
     for score in score_files(model, [tokenizer.encode(text) for text in texts]):
         bits[score.file] += score.bits
 
-A file longer than the context is read in windows that overlap by half, and scored where it was not scored yet. A file of the
-tokens a to g, and a context of 4:
+A file longer than the context is read in windows that overlap by half; each window scores the tokens that earlier ones have not.
+Example, for a file of the tokens a to g and a context of 4:
 
     window 0   reads <eod> a b c            scores a b c d
     window 1   reads         b c d e        scores         e f
@@ -25,21 +25,21 @@ from neox_code.model.loss import token_losses, vocab_shard
 from neox_code.parallel.grid import alone
 
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
-"""Tokens of a batch, padding included, by type of device."""
+"""Type of device -> tokens of a batch, padding included."""
 
 POSITIONS_AT_ONCE = 1024
-"""Positions whose logits are in memory together."""
+"""Number of positions whose logits are in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """A stretch of an end-of-document token and a file's tokens: `begin` to `end` are read, each to predict its successor."""
+class ScoredWindow:
+    """A part of an end-of-document token and a file's tokens: positions `begin` to `end` are read, and each predicts the next."""
 
     file: int
     begin: int
     end: int
     scored: int
-    """The tokens that follow positions `scored` to `end` are scored; those before were by earlier windows."""
+    """Positions `scored` to `end` are scored on the token that follows; earlier windows scored those before."""
 
     @property
     def length(self) -> int:
@@ -48,17 +48,17 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Some tokens of one file, which several windows may have part in."""
+    """The bits of some tokens of one file; several scores can belong to one file."""
 
     file: int
-    """Index among the files."""
+    """Index of the file."""
     tokens: int
     bits: float
     """Sum of -log2 of the tokens' probabilities."""
 
 
-def scoring_model(model: LoadedModel) -> LoadedModel:
-    """The model in the type that reads whole windows fastest, with the same weights.
+def make_scoring_model(model: LoadedModel) -> LoadedModel:
+    """Return the model in the type that reads whole windows fastest, with the same weights.
 
     On a CPU without instructions for bf16 the matrix products of fp32 take a quarter of the time.
     """
@@ -67,21 +67,21 @@ def scoring_model(model: LoadedModel) -> LoadedModel:
     return replace(model, gpt=model.gpt.float(), dtype=torch.float32)
 
 
-def windows(file: int, num_tokens: int, context_length: int) -> Iterator[Window]:
-    """The windows of a file; every token is scored once, and from at least half a context where the file has as much before it.
+def split_into_windows(file: int, num_tokens: int, context_length: int) -> Iterator[ScoredWindow]:
+    """Yield the windows of a file. Every token is scored once, with at least half a context before it if the file has as much.
 
-    >>> [(window.begin, window.end, window.scored) for window in windows(0, num_tokens=7, context_length=4)]
+    >>> [(window.begin, window.end, window.scored) for window in split_into_windows(0, num_tokens=7, context_length=4)]
     [(0, 4, 0), (2, 6, 4), (4, 7, 6)]
     """
     begin = scored = 0
     while scored < num_tokens:
         end = min(begin + context_length, num_tokens)
-        yield Window(file, begin, end, scored)
+        yield ScoredWindow(file, begin, end, scored)
         begin, scored = begin + max(context_length // 2, 1), end
 
 
-def batches(windows: Sequence[Window], tokens_at_once: int) -> Iterator[list[Window]]:
-    """The windows by falling length, as many together as `tokens_at_once` holds when all are as long as the first; at least one."""
+def group_into_batches(windows: Sequence[ScoredWindow], tokens_at_once: int) -> Iterator[list[ScoredWindow]]:
+    """Yield batches of windows, longest first, with at most `tokens_at_once` tokens including padding, but at least one window."""
     ordered = sorted(windows, key=lambda window: (-window.length, window.file, window.begin))
     begin = 0
     while begin < len(ordered):
@@ -91,16 +91,16 @@ def batches(windows: Sequence[Window], tokens_at_once: int) -> Iterator[list[Win
 
 
 def score_files(model: LoadedModel, files: Sequence[Sequence[int]], tokens_at_once: int | None = None) -> Iterator[Score]:
-    """The bits of every file's tokens, window by window, the long ones first; `tokens_at_once` changes the speed alone."""
+    """Yield the bits of every file's tokens, window by window, longest first; `tokens_at_once` changes only the speed."""
     texts = [torch.tensor([model.tokenizer.eod_id, *ids], dtype=torch.int32) for ids in files]
-    spans = [window for file, ids in enumerate(files) for window in windows(file, len(ids), model.context_length)]
-    for batch in batches(spans, tokens_at_once or TOKENS_AT_ONCE[model.device.type]):
+    spans = [window for file, ids in enumerate(files) for window in split_into_windows(file, len(ids), model.context_length)]
+    for batch in group_into_batches(spans, tokens_at_once or TOKENS_AT_ONCE[model.device.type]):
         yield from score_batch(model, texts, batch)
 
 
 @torch.inference_mode()
-def score_batch(model: LoadedModel, texts: Sequence[torch.Tensor], batch: Sequence[Window]) -> list[Score]:
-    """Scores windows together, the longest first. Padding stands on the right, where no scored position sees it."""
+def score_batch(model: LoadedModel, texts: Sequence[torch.Tensor], batch: Sequence[ScoredWindow]) -> list[Score]:
+    """Return the scores of a batch of windows, longest first. Padding is on the right, where no scored position attends to it."""
     shape = (len(batch), batch[0].length)
     tokens_BS = torch.zeros(shape, dtype=torch.int64)
     labels_BS = torch.zeros(shape, dtype=torch.int64)
@@ -111,13 +111,13 @@ def score_batch(model: LoadedModel, texts: Sequence[torch.Tensor], batch: Sequen
         labels_BS[row, : window.length] = text[window.begin + 1 : window.end + 1]
         is_scored_BS[row, window.scored - window.begin : window.length] = True
     hidden_BSH = model.gpt.hidden(tokens_BS.to(model.device))
-    losses_P = position_losses(model, hidden_BSH[is_scored_BS.to(model.device)], labels_BS[is_scored_BS].to(model.device))
+    losses_P = compute_position_losses(model, hidden_BSH[is_scored_BS.to(model.device)], labels_BS[is_scored_BS].to(model.device))
     parts = losses_P.cpu().double().split([window.end - window.scored for window in batch])
     return [Score(window.file, len(part), part.sum().item() / math.log(2)) for window, part in zip(batch, parts, strict=True)]
 
 
-def position_losses(model: LoadedModel, hidden_PH: torch.Tensor, labels_P: torch.Tensor) -> torch.Tensor:
-    """-ln of the labels' probabilities, fp32: [P]."""
+def compute_position_losses(model: LoadedModel, hidden_PH: torch.Tensor, labels_P: torch.Tensor) -> torch.Tensor:
+    """Return -ln of the labels' probabilities, fp32 of shape [P]."""
     losses = []
     for hidden, labels in zip(hidden_PH.split(POSITIONS_AT_ONCE), labels_P.split(POSITIONS_AT_ONCE), strict=True):
         logits_1PV = model.gpt.logits(hidden[None])

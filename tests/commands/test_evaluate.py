@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from judged_model import write_job
+from example_model import write_job
 
 from neox_code.commands.evaluate import main
 from neox_code.errors import run_command

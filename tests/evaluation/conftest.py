@@ -1,9 +1,9 @@
-"""One job on disk for all tests of this folder, and its model."""
+"""One example job on disk, and its model, for all tests of this folder."""
 
 from pathlib import Path
 
 import pytest
-from judged_model import write_job
+from example_model import write_job
 
 from neox_code.config.neox import NeoXConfig
 from neox_code.generation.loading import LoadedModel, load_model
@@ -11,8 +11,8 @@ from neox_code.generation.loading import LoadedModel, load_model
 
 @pytest.fixture(scope="session")
 def job_config(tmp_path_factory: pytest.TempPathFactory) -> NeoXConfig:
-    """The configuration of a job that nothing is missing from."""
-    return NeoXConfig.load([write_job(tmp_path_factory.mktemp("judged"))])
+    """Return the configuration of a complete job."""
+    return NeoXConfig.load([write_job(tmp_path_factory.mktemp("example"))])
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +22,6 @@ def model(job_config: NeoXConfig) -> LoadedModel:
 
 @pytest.fixture(scope="session")
 def files(model: LoadedModel) -> list[list[int]]:
-    """Tokens of files of many lengths, about the context's and far above it."""
+    """Return the tokens of files shorter than, as long as and longer than the context."""
     ids = model.tokenizer.encode((Path(__file__)).read_text())
     return [ids[:length] for length in (1, 5, 31, 32, 33, 48, 49, 7, 90)]
