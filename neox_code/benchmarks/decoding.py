@@ -19,8 +19,8 @@ from neox_code.config.command_line import parse_command_line
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
 from neox_code.errors import run_command
-from neox_code.generation.decode import greedy_tokens
-from neox_code.generation.loading import ready_to_read
+from neox_code.generation.decode import decode_greedily
+from neox_code.generation.loading import prepare_for_inference
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.allocator import keep_freed_memory
 from neox_code.parallel.grid import alone, best_device
@@ -33,8 +33,8 @@ Decode = Callable[[torch.Tensor], torch.Tensor]
 
 
 def our_decoder(model: ModelConfig, padded: int, device: torch.device) -> Decode:
-    gpt = ready_to_read(GPT(build_layers(model, VOCAB_SIZE, padded, alone(device), torch.bfloat16)), device)
-    return lambda prompts_BS: greedy_tokens(gpt, model, prompts_BS, NEW_TOKENS, VOCAB_SIZE)
+    gpt = prepare_for_inference(GPT(build_layers(model, VOCAB_SIZE, padded, alone(device), torch.bfloat16)), device)
+    return lambda prompts_BS: decode_greedily(gpt, model, prompts_BS, NEW_TOKENS, VOCAB_SIZE)
 
 
 def peer_decoder(model: ModelConfig, padded: int, device: torch.device) -> Decode:

@@ -1,4 +1,4 @@
-"""A trained model that completes text, many prompts together or one as it comes.
+"""Complete texts with a trained model: many prompts in batches, or one as a stream.
 
     generator = Generator(load_model(config), config.generation, config.training.seed)
     for completion in generator.complete(["def add(a, b):\\n", "int main("]):
@@ -6,8 +6,8 @@
     for piece in generator.stream("def add(a, b):\\n"):
         print(piece, end="", flush=True)
 
-A prompt is text or token ids; an empty one begins a new document, after an end-of-document token. `newlines` says what becomes of
-line ends with CR. A completion depends on the seed, the prompt and the prompt's index, not on what else is in the batch.
+A prompt is text or token ids; an empty one begins a new document, after an end-of-document token. `newlines` sets how line ends
+with CR are read. A completion depends on the seed, the prompt and the prompt's index, not on the other prompts of its batch.
 """
 
 import time
@@ -22,7 +22,7 @@ from neox_code.errors import DataError
 from neox_code.generation.decode import CachedContext, RecomputedContext, decode
 from neox_code.generation.detokenize import Detokenizer
 from neox_code.generation.loading import LoadedModel
-from neox_code.generation.sampling import build_sampler, draws
+from neox_code.generation.sampling import build_sampler, make_draws
 from neox_code.generation.stopping import StopReason, StopRule
 from neox_code.logs import Advance, get_logger, progress
 from neox_code.tokenizer.newlines import select_newline_treatment
@@ -30,7 +30,7 @@ from neox_code.tokenizer.newlines import select_newline_treatment
 log = get_logger(__name__)
 
 BATCH_SIZE = 8
-"""Prompts that are completed together."""
+"""Number of prompts in a batch."""
 
 Prompt = str | Sequence[int]
 
@@ -38,19 +38,19 @@ Prompt = str | Sequence[int]
 @dataclass(frozen=True)
 class Completion:
     prompt: str
-    """As the model read it."""
+    """The prompt after the treatment of line ends."""
     text: str
-    """Exactly what follows the prompt; the end-of-document token is no part of it."""
+    """The text after the prompt, without the end-of-document token."""
     tokens: tuple[int, ...]
     """The text's token ids."""
     stop_reason: StopReason
     duration_seconds: float
-    """From the reading of the prompt's batch to this completion's last token."""
+    """Time from the start of the batch to this completion's last token."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """A prompt as text and as what the model reads."""
+class PromptSource:
+    """A prompt as text, as token ids, and as the model's input."""
 
     index: int
     text: str
@@ -69,13 +69,13 @@ class Generator:
     def complete(
         self, prompts: Sequence[Prompt], first_index: int = 0, refused: dict[int, DataError] | None = None
     ) -> list[Completion]:
-        """The completions in the prompts' order; prompt i has the index `first_index + i`. Shows a bar in tokens.
+        """Return the completions in the order of the prompts; prompt i has the index `first_index + i`. Show progress in tokens.
 
-        A prompt that fills the context, or that the vocabulary cannot hold, is left out and put into `refused`, by its place in
-        `prompts`. Without `refused` its DataError is raised before anything is generated.
+        The DataError of a prompt that fills the context or cannot be encoded is stored in `refused` under its place in `prompts`.
+        Without `refused` it is raised before anything is generated.
         """
-        sources = self.sources(prompts, first_index, refused)
-        total = sum(map(self.room, sources))
+        sources = self.prepare_prompts(prompts, first_index, refused)
+        total = sum(map(self.max_new_tokens, sources))
         completions: dict[int, Completion] = {}
         by_length = sorted(sources, key=lambda source: len(source.model_input))
         with progress("generation", total, "tokens") as advance:
@@ -83,45 +83,49 @@ class Generator:
                 batch = by_length[begin : begin + BATCH_SIZE]
                 done = self.complete_batch(batch, advance)
                 completions.update({source.index: completion for source, completion in zip(batch, done, strict=True)})
-                total -= sum(map(self.room, batch)) - sum(len(completion.tokens) for completion in done)
+                total -= sum(map(self.max_new_tokens, batch)) - sum(len(completion.tokens) for completion in done)
                 advance(0, total=total)
         return [completions[source.index] for source in sources]
 
     def stream(self, prompt: Prompt, index: int = 0) -> Iterator[str]:
-        """The text of one completion in pieces, each as soon as its characters are whole. Raises DataError like `complete`."""
-        return filter(None, self.pieces(*self.sources([prompt], index)))
+        """Return an iterator over the text of one completion, in parts of whole characters. Raise DataError like `complete`."""
+        return filter(None, self.stream_source(*self.prepare_prompts([prompt], index)))
 
-    def pieces(self, source: Source) -> Iterator[str]:
-        """A piece of text, perhaps empty, for each new token, and the rest."""
+    def stream_source(self, source: PromptSource) -> Iterator[str]:
+        """Yield a part of the text, perhaps empty, for each new token, and then the rest."""
         detokenizer = Detokenizer(self.tokenizer, source.ids)
-        for new_tokens in self.new_tokens([source]):
+        for new_tokens in self.decode_sources([source]):
             if new_tokens[0] != self.rule.eod_id:
                 yield detokenizer.feed(new_tokens[0])
         yield detokenizer.finish()
 
-    def sources(self, prompts: Sequence[Prompt], first_index: int, refused: dict[int, DataError] | None = None) -> list[Source]:
+    def prepare_prompts(
+        self, prompts: Sequence[Prompt], first_index: int, refused: dict[int, DataError] | None = None
+    ) -> list[PromptSource]:
+        """Return the sources of the prompts that can be completed; see `complete` for `refused`."""
         sources = []
         for number, prompt in enumerate(prompts):
             try:
-                sources.append(self.source(prompt, first_index + number))
+                sources.append(self.prepare_prompt(prompt, first_index + number))
             except DataError as error:
                 if refused is None:
                     raise
                 refused[number] = error
         changed = sum("\r" in prompts[source.index - first_index] and "\r" not in source.text for source in sources)
         if changed:
-            log.warning("prompts whose line ends were made LF: %d", changed)
+            log.warning("prompts whose line ends were converted to LF: %d", changed)
         return sources
 
-    def source(self, prompt: Prompt, index: int) -> Source:
+    def prepare_prompt(self, prompt: Prompt, index: int) -> PromptSource:
+        """Return the source of a prompt; raise DataError if it fills the context or cannot be encoded."""
         if isinstance(prompt, str):
             text = self.treat_newlines(prompt, f"the prompt that begins with {prompt[:40]!r}")
             ids = self.tokenizer.encode(text)
         else:
             ids = list(prompt)
             text = self.tokenizer.decode(ids)
-        source = Source(index, text, ids, ids or [self.tokenizer.eod_id])
-        if self.room(source) < 1:
+        source = PromptSource(index, text, ids, ids or [self.tokenizer.eod_id])
+        if self.max_new_tokens(source) < 1:
             length, most = len(source.model_input), self.rule.context_length
             raise DataError(
                 f"the prompt that begins with {text[:40]!r} has {length:,} tokens, but the model's context of {most:,} tokens "
@@ -129,31 +133,31 @@ class Generator:
             )
         return source
 
-    def room(self, source: Source) -> int:
-        return self.rule.room(len(source.model_input))
+    def max_new_tokens(self, source: PromptSource) -> int:
+        return self.rule.max_new_tokens(len(source.model_input))
 
-    def complete_batch(self, sources: Sequence[Source], advance: Advance) -> list[Completion]:
+    def complete_batch(self, sources: Sequence[PromptSource], advance: Advance) -> list[Completion]:
         begin = time.monotonic()
         tokens: list[list[int]] = [[] for _ in sources]
         seconds = [0.0] * len(sources)
-        for new_tokens in self.new_tokens(sources):
+        for new_tokens in self.decode_sources(sources):
             for row, token in new_tokens.items():
                 tokens[row].append(token)
                 seconds[row] = time.monotonic() - begin
             advance(len(new_tokens))
-        return [self.completion(*parts) for parts in zip(sources, tokens, seconds, strict=True)]
+        return [self.make_completion(*parts) for parts in zip(sources, tokens, seconds, strict=True)]
 
-    def new_tokens(self, sources: Sequence[Source]) -> Iterator[dict[int, int]]:
-        """Step by step {row: token} of the rows that have not ended."""
+    def decode_sources(self, sources: Sequence[PromptSource]) -> Iterator[dict[int, int]]:
+        """Return an iterator over {row: token} of each step, for the rows that have not ended."""
         loaded = self.loaded
-        steps = max(map(self.room, sources))
-        draws_BT = torch.from_numpy(np.stack([draws(self.seed, source.index, steps) for source in sources])).to(loaded.device)
+        steps = max(map(self.max_new_tokens, sources))
+        draws_BT = torch.from_numpy(np.stack([make_draws(self.seed, source.index, steps) for source in sources])).to(loaded.device)
         context = self.context_type(loaded.gpt, loaded.config, self.tokenizer.vocab_size)
         return decode(context, [source.model_input for source in sources], self.rule, self.sampler, draws_BT)
 
-    def completion(self, source: Source, tokens: list[int], seconds: float) -> Completion:
-        """The completion of tokens that may end with the end-of-document token."""
-        reason = self.rule.reason(tokens)
+    def make_completion(self, source: PromptSource, tokens: list[int], seconds: float) -> Completion:
+        """Return the completion of tokens, of which the last may be the end-of-document token."""
+        reason = self.rule.find_reason(tokens)
         text_tokens = tokens[:-1] if reason is StopReason.END_OF_DOCUMENT else tokens
         detokenizer = Detokenizer(self.tokenizer, source.ids)
         text = "".join(map(detokenizer.feed, text_tokens)) + detokenizer.finish()

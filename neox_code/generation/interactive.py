@@ -1,12 +1,12 @@
-"""The interactive prompt: type the beginning of a text, see it go on.
+"""The interactive prompt: type the beginning of a text, and read its completion.
 
     Context prompt >>> def add(a, b):\\n\\treturn
     def add(a, b):
             return a + b
 
-A prompt is a line, or, with another `prompt_end`, everything up to it. Its escapes are those of prompts.unescape. Ctrl-C stops a
-completion, or empties a prompt that is being typed; Ctrl-D ends. On a terminal the prompt is repeated, dim, before the completion,
-and control characters are shown rather than obeyed; elsewhere standard output has the completions as they are.
+A prompt is a line, or, with another `prompt_end`, all text up to it. Its escapes are those of prompts.unescape. Ctrl-C stops a
+completion, or deletes a prompt that is being typed; Ctrl-D ends. On a terminal the prompt is repeated, dim, before the completion,
+and control characters are printed as escapes; otherwise standard output has the exact completions.
 """
 
 import os
@@ -34,25 +34,25 @@ CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def interact(generator: Generator, prompt_end: str | None = None) -> None:
-    """Completes prompts from standard input until it ends. A prompt that cannot be completed gives a message, and the next one."""
+    """Complete prompts from standard input until it ends. If a prompt cannot be completed, report the reason and continue."""
     on_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    # exact text: undecodable bytes reach the tokenizer's check, and a carriage return stays
+    # exact text: undecodable bytes reach the tokenizer's check, and a carriage return is kept
     cast(TextIOWrapper, sys.stdin).reconfigure(encoding="utf-8", errors="surrogateescape", newline=LINE_END)
     cast(TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="backslashreplace")
-    reader = PromptReader(edited_line if on_terminal else plain_line, prompt_end or LINE_END)
-    show = styled if on_terminal else as_it_is
+    reader = PromptReader(read_edited_line if on_terminal else read_plain_line, prompt_end or LINE_END)
+    show = format_for_terminal if on_terminal else keep_text
     if on_terminal:
         log.info(r"\n is a line end, \t a tab, \\ a backslash; Ctrl-C stops a completion, Ctrl-D ends")
     for index in count():
         prompt = reader.next_prompt()
         if prompt is None:
             break
-        answer(generator, unescape(prompt), index, show, on_terminal)
+        complete_prompt(generator, unescape(prompt), index, show, on_terminal)
     print()
 
 
-def answer(generator: Generator, prompt: str, index: int, show: Callable[[str, str], str], repeat_prompt: bool) -> None:
-    """Writes one completion as it comes, and a line end; Ctrl-C stops it."""
+def complete_prompt(generator: Generator, prompt: str, index: int, show: Callable[[str, str], str], repeat_prompt: bool) -> None:
+    """Print one completion as it is generated, and a line end; Ctrl-C stops it."""
     try:
         pieces = generator.stream(prompt, index)
         if repeat_prompt:
@@ -68,18 +68,18 @@ def answer(generator: Generator, prompt: str, index: int, show: Callable[[str, s
 
 
 ReadLine = Callable[[str], str | None]
-"""Shows a prompt and reads a line with its line end: "" at the end of the input, None where what was typed is to be forgotten."""
+"""A function that prints a prompt and reads a line with its line end: "" at the end of the input, None to delete what was typed."""
 
 
 class PromptReader:
-    """Prompts out of lines. What stands behind a `prompt_end` on the same line begins the next prompt."""
+    """Assembles prompts from lines. Text after a `prompt_end` on the same line begins the next prompt."""
 
     def __init__(self, read_line: ReadLine, prompt_end: str):
         self.read_line, self.prompt_end = read_line, prompt_end
         self.pending = ""
 
     def next_prompt(self) -> str | None:
-        """The next prompt, without its end; None where the input is at its end. One without an end before that counts."""
+        """Return the next prompt without its end, or None at the end of the input; the last prompt needs no end."""
         while self.prompt_end not in self.pending:
             line = self.read_line(CONTINUATION if self.pending else PROMPT)
             self.pending = "" if line is None else self.pending + line
@@ -90,8 +90,8 @@ class PromptReader:
         return prompt if prompt or end else None
 
 
-def edited_line(prompt: str) -> str | None:
-    """A line with its line end, typed on a terminal with editing and history; a tab is a tab. None after Ctrl-C."""
+def read_edited_line(prompt: str) -> str | None:
+    """Read a line with its line end from a terminal, with editing and history; a tab stays a tab. Return None after Ctrl-C."""
     readline.parse_and_bind("tab: tab-insert")
     try:
         return input(prompt) + LINE_END
@@ -102,18 +102,18 @@ def edited_line(prompt: str) -> str | None:
         return None
 
 
-def plain_line(prompt: str) -> str:
-    """A line with its line end, if it has one, from a pipe or file."""
+def read_plain_line(prompt: str) -> str:
+    """Read a line with its line end, if it has one, from a pipe or file."""
     print(prompt, end="", flush=True)
     return sys.stdin.readline()
 
 
-def as_it_is(text: str, style: str) -> str:
+def keep_text(text: str, style: str) -> str:
     return text
 
 
-def styled(text: str, style: str) -> str:
-    """The text for a terminal, in a style where the terminal knows any and the user wants it (NO_COLOR)."""
+def format_for_terminal(text: str, style: str) -> str:
+    """Return the text for a terminal, in a style unless TERM is dumb or NO_COLOR is set."""
     visible = CONTROL_CHARACTER.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
     if os.environ.get("TERM") == "dumb" or "NO_COLOR" in os.environ:
         return visible

@@ -1,6 +1,6 @@
-"""A trained model on one device, ready to be read from: `load_model(config)`.
+"""Load a trained model onto one device for inference: `load_model(config)`.
 
-Any checkpoint will do, of whatever pipeline and tensor-parallel size; its parts are put together. No process group is needed.
+Checkpoints of any pipeline and tensor-parallel size are merged. No process group is needed.
 """
 
 from dataclasses import dataclass, replace
@@ -39,32 +39,32 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     checkpoint: Path
-    """The folder global_stepN that it came from."""
+    """The folder global_stepN from which it was loaded."""
     newlines: str | None = None
-    """What becomes of line ends with CR in a text that it reads; see neox_code/tokenizer/newlines.py."""
+    """Treatment of line ends with CR in a text that it reads; see neox_code/tokenizer/newlines.py."""
 
     @property
     def context_length(self) -> int:
         return self.config.max_position_embeddings
 
 
-def inference_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The type of the training, but fp32 in place of fp16 on a CPU, which has no fast fp16."""
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """Return the type of the training, but fp32 instead of fp16 on a CPU, which has no fast fp16."""
     return torch.float32 if precision == "fp16" and device.type == "cpu" else DTYPES[precision]
 
 
-def ready_to_read(gpt: GPT, device: torch.device) -> GPT:
-    """The model on its device, in evaluation mode, its weights in the order in which they are read fastest."""
+def prepare_for_inference(gpt: GPT, device: torch.device) -> GPT:
+    """Return the model on its device, in evaluation mode, with its weights in the order of fastest reading."""
     gpt = gpt.to(device).eval().requires_grad_(False)
     pack_weights(gpt)
     return gpt
 
 
-def tokenizer_section(config: NeoXConfig, folder: Path) -> DataConfig:
-    """The keys of the tokenizer that belongs to a checkpoint.
+def select_tokenizer_keys(config: NeoXConfig, folder: Path) -> DataConfig:
+    """Return the keys of a checkpoint's tokenizer.
 
-    GPT-NeoX's reader leaves out the first line of a merge file, whatever it holds. Where that is a merge, as in PolyCoder's file
-    without a `#version` line, a model that GPT-NeoX trained has never seen it, so that its file is read in the same way.
+    GPT-NeoX's reader always skips the first line of a merge file. In a file without a `#version` line, as PolyCoder's, that line is
+    a merge. A model that GPT-NeoX trained has never seen it, so the file is read in the same way for such a checkpoint.
     """
     data = config.data
     is_chosen = config.origins["merge_file_reader"] != DEFAULT
@@ -73,7 +73,7 @@ def tokenizer_section(config: NeoXConfig, folder: Path) -> DataConfig:
     if not Path(data.merge_file).is_file() or has_version_line(data.merge_file):
         return data
     log.info(
-        "%s has no #version line, and GPT-NeoX wrote the checkpoint: its reader is chosen, without the first merge "
+        "%s has no #version line, and GPT-NeoX wrote the checkpoint: the file is read as by GPT-NeoX, without the first merge "
         "(merge_file_reader: gpt-neox)",
         data.merge_file,
     )
@@ -81,10 +81,10 @@ def tokenizer_section(config: NeoXConfig, folder: Path) -> DataConfig:
 
 
 def load_model(config: NeoXConfig, device: torch.device | None = None) -> LoadedModel:
-    """Return tokenizer and weights of `load` (or of `iteration` in it), on the GPU where there is one.
+    """Return tokenizer and weights of `load` (or of `iteration` in it), on a GPU if there is one.
 
-    Raises ConfigError without `load`, CheckpointError where the checkpoint is missing, damaged or was trained with another model
-    or vocabulary, DataError where the vocabulary is missing or damaged.
+    Raise ConfigError if `load` is not set, CheckpointError if the checkpoint is missing, damaged or of another model or vocabulary,
+    DataError if the vocabulary is missing or damaged.
     """
     if not config.training.load:
         raise ConfigError("load is not set: there is no model to read. Add a file that sets it, or --set load=checkpoints.")
@@ -94,13 +94,13 @@ def load_model(config: NeoXConfig, device: torch.device | None = None) -> Loaded
     folder = find_checkpoint(config.training.load, config.training.iteration)
     record = read_record(folder)
     check_model(folder, stored_config(folder, record), config)
-    tokenizer = build_tokenizer(tokenizer_section(config, folder))
+    tokenizer = build_tokenizer(select_tokenizer_keys(config, folder))
     check_vocabulary(folder, record, tokenizer)
     model = config.model
-    dtype = inference_dtype(model.precision, device)
+    dtype = choose_dtype(model.precision, device)
     padded = padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, 1)
     gpt = GPT(build_layers(model, tokenizer.vocab_size, padded, alone(device), dtype, initialize=False))
     load_weights(gpt, folder, model, tokenizer.vocab_size)
-    gpt = ready_to_read(gpt, device)
+    gpt = prepare_for_inference(gpt, device)
     log.info("model from %s on %s, %s", folder, device, str(dtype).removeprefix("torch."))
     return LoadedModel(gpt, tokenizer, model, device, dtype, folder, config.data.newlines)

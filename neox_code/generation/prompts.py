@@ -1,4 +1,4 @@
-"""Where prompts come from: a file, byte for byte, or a line that was typed with escapes. Nothing is ever stripped."""
+"""Read prompts: a file byte for byte, or a typed line with escapes. No whitespace is stripped."""
 
 import re
 import sys
@@ -16,7 +16,7 @@ ESCAPE = re.compile("|".join(map(re.escape, ESCAPES)))
 
 
 def unescape(typed: str) -> str:
-    r"""What was typed, with `\n`, `\t` and `\\` turned into a line end, a tab and a backslash; other backslashes stay.
+    r"""Return typed text with `\n`, `\t` and `\\` replaced by a line end, a tab and a backslash; other backslashes are kept.
 
     >>> unescape(r"def f():\n\tprint('\\n', r'\d')")
     "def f():\n\tprint('\\n', r'\\d')"
@@ -25,27 +25,26 @@ def unescape(typed: str) -> str:
 
 
 def read_prompts(path: str | Path, prompt_end: str | None = None) -> list[str]:
-    """The prompts of a file: its whole content as one, or, with `prompt_end`, the texts between its occurrences.
+    """Return the prompts of a file: its whole content, or, with `prompt_end`, the texts between its occurrences.
 
-    Empty texts between are left out, and a log line counts them. Raises DataError where the file is missing, not UTF-8, or
-    holds nothing but separators.
+    Empty texts are left out, and a log line counts them. Raise DataError if the file is missing, not UTF-8, or has only separators.
     """
     text = read_text(path)
     if not prompt_end:
         return [text]
-    pieces = text.removesuffix(prompt_end).split(prompt_end)
-    prompts = list(filter(None, pieces))
+    parts = text.removesuffix(prompt_end).split(prompt_end)
+    prompts = list(filter(None, parts))
     if not prompts:
-        raise DataError(f"{path} holds no prompt between its separators prompt_end ({prompt_end!r}). Write one into it.")
-    if len(prompts) < len(pieces):
-        log.info("%s | prompts: %d, left out as empty: %d", path, len(prompts), len(pieces) - len(prompts))
+        raise DataError(f"{path} has no prompt between its separators prompt_end ({prompt_end!r}). Write one into it.")
+    if len(prompts) < len(parts):
+        log.info("%s | prompts: %d, left out as empty: %d", path, len(prompts), len(parts) - len(prompts))
     return prompts
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a file, or of standard input (`-`), line ends and byte-order mark as they are.
+    """Return the text of a file, or of standard input (`-`), with line ends and byte-order mark unchanged.
 
-    Raises DataError with the place of what is not UTF-8.
+    Raise DataError with the place of the first byte that is not UTF-8.
     """
     try:
         return (sys.stdin.buffer.read() if str(path) == STANDARD_INPUT else Path(path).read_bytes()).decode("utf-8")

@@ -4,7 +4,8 @@
 
     {"context": "def add(a, b):\\n", "text": "    return a + b\\n", "length": 9, "finished": true, ...}
 
-The file is there when all completions are. A prompt that cannot be completed has a row too: `text` is null, `message` the reason.
+The file appears when all completions are finished. A prompt that cannot be completed has a row with `text` null and the reason
+as `message`.
 """
 
 import json
@@ -28,12 +29,12 @@ STANDARD_OUTPUT = "-"
 
 
 def write_samples(path: str | Path | None, generator: Generator, prompts: Sequence[Prompt]) -> int:
-    """Complete the prompts into a file, or to standard output (None and `-`), a row each in their order.
+    """Complete the prompts, and write a row for each, in their order, to a file or to standard output (None and `-`).
 
-    Returns how many prompts could not be completed. Raises the DataError of the first where none could: nothing is written then.
+    Return the number of prompts that could not be completed. If none could, raise the DataError of the first and write nothing.
     """
     refused: dict[int, DataError] = {}
-    rows = samples(generator, prompts, refused)
+    rows = make_rows(generator, prompts, refused)
     if path is None or str(path) == STANDARD_OUTPUT:
         for row in rows:
             sys.stdout.buffer.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
@@ -42,25 +43,25 @@ def write_samples(path: str | Path | None, generator: Generator, prompts: Sequen
         write_json_lines(path, rows)
         log.info("%d completions in %s", len(prompts) - len(refused), path)
     if refused:
-        print_error(f"{len(refused)} of {len(prompts)} prompts could not be completed; their rows hold the reason.")
+        print_error(f"{len(refused)} of {len(prompts)} prompts could not be completed; their rows have the reason.")
     return len(refused)
 
 
-def samples(generator: Generator, prompts: Sequence[Prompt], refused: dict[int, DataError]) -> Iterator[dict[str, Any]]:
-    """The rows; nothing is generated before the first is asked for, when the file is known to be writable."""
+def make_rows(generator: Generator, prompts: Sequence[Prompt], refused: dict[int, DataError]) -> Iterator[dict[str, Any]]:
+    """Yield the rows. Generation starts with the first row, when the output file is known to be writable."""
     completions = iter(generator.complete(prompts, refused=refused))
     if refused and len(refused) == len(prompts):
         raise refused[0]
     for number, prompt in enumerate(prompts):
         if number in refused:
             print_error(f"prompt {number + 1}: {refused[number]}")
-            yield refusal(prompt, refused[number])
+            yield make_error_row(prompt, refused[number])
         else:
-            yield sample(next(completions))
+            yield make_row(next(completions))
 
 
-def refusal(prompt: Prompt, error: DataError) -> dict[str, Any]:
-    """The row of a prompt that could not be completed."""
+def make_error_row(prompt: Prompt, error: DataError) -> dict[str, Any]:
+    """Return the row of a prompt that could not be completed."""
     return {
         "context": prompt if isinstance(prompt, str) else list(prompt),
         "text": None,
@@ -71,8 +72,8 @@ def refusal(prompt: Prompt, error: DataError) -> dict[str, Any]:
     }
 
 
-def sample(completion: Completion) -> dict[str, Any]:
-    """`length` is in tokens; `finished` says that the model ended the document itself."""
+def make_row(completion: Completion) -> dict[str, Any]:
+    """Return the row of a completion: `length` is in tokens; `finished` is True if the model ended the document itself."""
     return {
         "context": completion.prompt,
         "text": completion.text,

@@ -104,7 +104,7 @@ def test_line_ends_of_a_prompt_that_the_vocabulary_lacks_are_made_lf_or_refused(
         (row,) = rows_of(tmp_path / "out.jsonl")
         assert row["context"] == context
         assert row["text"] == COMPLETION.replace("\r", "--")
-        assert "prompts whose line ends were made LF: 1" in told
+        assert "prompts whose line ends were converted to LF: 1" in told
     else:
         assert (status, (tmp_path / "out.jsonl").exists()) == (2, False)
         assert context in told

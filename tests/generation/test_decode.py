@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from neox_code.errors import CheckpointError
-from neox_code.generation.decode import CachedContext, RecomputedContext, decode, greedy_tokens
-from neox_code.generation.sampling import build_sampler, draws
+from neox_code.generation.decode import CachedContext, RecomputedContext, decode, decode_greedily
+from neox_code.generation.sampling import build_sampler, make_draws
 from neox_code.generation.stopping import StopRule
 
 VOCAB_SIZE = 250
@@ -18,7 +18,7 @@ PROMPTS = [
 
 def completed(gpt, model, rule, prompts=PROMPTS, *, context=CachedContext, sampler=(0.0,), first=0) -> list[list[int]]:
     """The new tokens of each prompt."""
-    draws_BT = torch.stack([torch.from_numpy(draws(11, first + row, 64)) for row in range(len(prompts))])
+    draws_BT = torch.stack([torch.from_numpy(make_draws(11, first + row, 64)) for row in range(len(prompts))])
     found: list[list[int]] = [[] for _ in prompts]
     for new_tokens in decode(context(gpt, model, VOCAB_SIZE), prompts, rule, build_sampler(*sampler), draws_BT):
         for row, token in new_tokens.items():
@@ -32,7 +32,7 @@ def rule(maximum_tokens=40, context_length=64, eod_id=None) -> StopRule:
 
 @pytest.mark.parametrize("pos_emb", ["rotary", "learned"])
 @pytest.mark.parametrize("sampler", [(0.0,), (1.0, 20, 0.9)])
-def test_a_cache_gives_the_tokens_of_full_recomputation(model_config, build_gpt, pos_emb, sampler):
+def test_cached_decoding_equals_full_recomputation(model_config, build_gpt, pos_emb, sampler):
     model = model_config(pos_emb=pos_emb)
     gpt = build_gpt(model)
     cached, recomputed = (
@@ -43,7 +43,7 @@ def test_a_cache_gives_the_tokens_of_full_recomputation(model_config, build_gpt,
 
 
 @pytest.mark.parametrize("sampler", [(0.0,), (1.0,), (0.8, 20, 0.9)])
-def test_a_batch_of_different_lengths_gives_what_each_prompt_gives_alone(model_config, build_gpt, sampler):
+def test_a_batch_of_different_lengths_equals_each_prompt_alone(model_config, build_gpt, sampler):
     model = model_config()
     gpt = build_gpt(model)
     together = completed(gpt, model, rule(), sampler=sampler)
@@ -53,7 +53,7 @@ def test_a_batch_of_different_lengths_gives_what_each_prompt_gives_alone(model_c
 
 
 @pytest.mark.parametrize("context", [CachedContext, RecomputedContext])
-def test_a_row_that_ends_leaves_the_others_as_they_are(model_config, build_gpt, context):
+def test_a_row_that_ends_does_not_change_the_others(model_config, build_gpt, context):
     model = model_config()
     gpt = build_gpt(model)
     endless = completed(gpt, model, rule(), sampler=(1.0,))
@@ -81,17 +81,17 @@ def test_greedy_tokens_equal_those_of_transformers(model_config, build_gpt, as_t
         assert completed(gpt, model, rule(30), [prompt]) == [theirs[0, len(prompt) :].tolist()]
 
 
-def test_greedy_tokens_of_a_batch_are_those_of_its_rows(model_config, build_gpt):
+def test_greedy_tokens_of_a_batch_equal_those_of_its_rows(model_config, build_gpt):
     model = model_config()
     gpt = build_gpt(model)
     prompts = [PROMPTS[2], PROMPTS[4]]
-    found = greedy_tokens(gpt, model, torch.tensor(prompts), 20, VOCAB_SIZE)
+    found = decode_greedily(gpt, model, torch.tensor(prompts), 20, VOCAB_SIZE)
     assert found.tolist() == completed(gpt, model, rule(20), prompts)
 
 
 @pytest.mark.parametrize("sampler", [(0.0,), (2.0,), (1.0, 3), (1.0, 0, 0.5)])
 @pytest.mark.parametrize("context", [CachedContext, RecomputedContext])
-def test_padded_ids_are_never_emitted_however_probable(model_config, build_gpt, sampler, context):
+def test_padded_ids_are_never_generated(model_config, build_gpt, sampler, context):
     model = model_config()
     gpt = build_gpt(model)
     with torch.no_grad():
@@ -102,12 +102,12 @@ def test_padded_ids_are_never_emitted_however_probable(model_config, build_gpt, 
     assert max(map(max, completed(gpt, model, rule(10), context=context, sampler=sampler))) < VOCAB_SIZE
 
 
-def test_a_context_that_is_full_ends_its_row_alone(model_config, build_gpt):
+def test_a_full_context_ends_only_its_row(model_config, build_gpt):
     model = model_config(max_position_embeddings=32)
     assert list(map(len, completed(build_gpt(model), model, rule(20, 32)))) == [20, 20, 15, 2, 15]
 
 
-def test_gradients_are_on_again_between_the_steps(model_config, build_gpt):
+def test_gradients_are_enabled_between_the_steps(model_config, build_gpt):
     model = model_config()
     steps = decode(CachedContext(build_gpt(model), model, None), PROMPTS, rule(), build_sampler(0.0), torch.zeros(5, 40))
     next(steps)
@@ -117,7 +117,7 @@ def test_gradients_are_on_again_between_the_steps(model_config, build_gpt):
 
 @pytest.mark.parametrize("sampler", [(0.0,), (1.0, 20, 0.9)])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_logits_that_cease_to_be_numbers_are_an_error_at_their_step(model_config, build_gpt, sampler, value):
+def test_logits_that_become_non_finite_are_an_error_at_their_step(model_config, build_gpt, sampler, value):
     model = model_config(pos_emb="learned")
     gpt = build_gpt(model)
     with torch.no_grad():
@@ -132,7 +132,7 @@ def test_logits_that_cease_to_be_numbers_are_an_error_at_their_step(model_config
     assert all(token < VOCAB_SIZE for new_tokens in found for token in new_tokens.values())
 
 
-def test_weights_that_are_no_numbers_are_an_error(model_config, build_gpt):
+def test_non_finite_weights_are_an_error(model_config, build_gpt):
     model = model_config()
     gpt = build_gpt(model)
     with torch.no_grad():

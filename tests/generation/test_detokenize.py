@@ -17,7 +17,7 @@ def byte_tokenizer(tmp_path_factory):
     return write_vocabulary(tmp_path_factory.mktemp("bytes"))
 
 
-def test_a_character_of_several_tokens_comes_when_it_is_whole(byte_tokenizer):
+def test_a_character_of_several_tokens_is_returned_when_complete(byte_tokenizer):
     detokenizer = Detokenizer(byte_tokenizer)
     pieces = [detokenizer.feed(token) for token in byte_tokenizer.encode("é€!")]
     assert pieces == ["", "é", "", "", "€", "!"]
@@ -25,7 +25,7 @@ def test_a_character_of_several_tokens_comes_when_it_is_whole(byte_tokenizer):
 
 
 @pytest.mark.parametrize("length", range(len(TEXT.encode()) + 1))
-def test_the_pieces_join_to_the_text_decoded_at_once_wherever_it_is_cut(byte_tokenizer, length):
+def test_the_parts_join_to_the_text_decoded_at_once(byte_tokenizer, length):
     tokens = byte_tokenizer.encode(TEXT)[:length]
     detokenizer = Detokenizer(byte_tokenizer, byte_tokenizer.encode("x"))
     assert "".join(map(detokenizer.feed, tokens)) + detokenizer.finish() == byte_tokenizer.decode(tokens)

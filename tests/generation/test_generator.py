@@ -29,7 +29,7 @@ def test_a_completion_is_the_exact_text_up_to_the_end_of_the_document(scripted):
     assert completion.duration_seconds > 0
 
 
-def test_a_completion_ends_at_maximum_tokens_or_where_the_context_is_full(scripted):
+def test_a_completion_ends_at_maximum_tokens_or_a_full_context(scripted):
     completions = generator(scripted, GenerationConfig(maximum_tokens=10)).complete(["x", "x" * (CONTEXT_LENGTH - 3), "("])
     assert [completion.text for completion in completions] == [10 * ".", "...", COMPLETION[:9]]
     assert [completion.stop_reason for completion in completions] == [
@@ -44,7 +44,7 @@ def test_an_empty_prompt_begins_a_document(scripted):
     assert (completion.prompt, completion.text) == ("", "(" + COMPLETION)
 
 
-def test_line_ends_of_a_prompt_are_what_newlines_says(scripted):
+def test_newlines_sets_how_line_ends_of_a_prompt_are_read(scripted):
     prompt, made_lf = "\r\n\t\r f(", "\n\t\n f("
     converted = dataclasses.replace(scripted, newlines="lf")
     (completion,) = generator(converted).complete([prompt])
@@ -57,7 +57,7 @@ def test_line_ends_of_a_prompt_are_what_newlines_says(scripted):
     assert strict.complete(["f("])[0].prompt == "f("
 
 
-def test_token_ids_are_a_prompt_too(scripted):
+def test_token_ids_are_accepted_as_a_prompt(scripted):
     prompts = ["f(", "x"]
     assert texts(scripted, [scripted.tokenizer.encode(prompt) for prompt in prompts]) == texts(scripted, prompts)
 
@@ -69,7 +69,7 @@ def test_a_prompt_that_fills_the_context_is_an_error_with_both_lengths(scripted,
     assert generator(scripted).complete([prompt.encode()[: CONTEXT_LENGTH - 2].decode()])[0].stop_reason is StopReason.FULL_CONTEXT
 
 
-def test_a_completion_depends_on_seed_and_index_and_not_on_the_others(scripted):
+def test_a_completion_depends_on_seed_and_index_only(scripted):
     prompts = ["x" * (index % 5) for index in range(2 * BATCH_SIZE + 3)]
     together = texts(scripted, prompts)
     assert together == texts(scripted, prompts)
@@ -86,16 +86,16 @@ def test_recompute_gives_the_same_completions(scripted):
 
 @pytest.mark.parametrize("section", [HOT, GenerationConfig()])
 @pytest.mark.parametrize("prompt", ["", "(", "x"])
-def test_streamed_pieces_join_to_the_completion(scripted, section, prompt):
+def test_streamed_parts_join_to_the_completion(scripted, section, prompt):
     pieces = list(generator(scripted, section).stream(prompt, index=4))
     assert "".join(pieces) == texts(scripted, [prompt], section=section, first=4)[0]
     assert all(pieces)
 
 
-def test_a_streamed_character_is_never_cut(scripted):
+def test_a_streamed_character_is_never_split(scripted):
     assert list(generator(scripted, GenerationConfig()).stream("(")) == list(COMPLETION)
 
 
-def test_a_long_prompt_is_refused_before_the_first_piece(scripted):
+def test_a_long_prompt_is_refused_before_the_first_part(scripted):
     with pytest.raises(DataError, match="64 tokens"):
         generator(scripted).stream("x" * CONTEXT_LENGTH)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from neox_code.generation.interactive import PROMPT, PromptReader, styled
+from neox_code.generation.interactive import PROMPT, PromptReader, format_for_terminal
 
 
 def prompts_of(lines: list[str | None], prompt_end: str) -> list[str]:
@@ -21,15 +21,15 @@ def prompts_of(lines: list[str | None], prompt_end: str) -> list[str]:
         ([], "\n", []),
     ],
 )
-def test_prompts_are_what_stands_between_their_ends(lines, prompt_end, prompts):
+def test_prompts_are_the_texts_between_their_ends(lines, prompt_end, prompts):
     assert prompts_of(lines, prompt_end) == prompts
 
 
-def test_what_was_typed_before_an_interruption_is_forgotten():
+def test_text_typed_before_an_interruption_is_discarded():
     assert prompts_of(["a\n", None, "b\n", "END\n"], "END") == ["b\n"]
 
 
-def test_a_prompt_of_several_lines_is_asked_for_once():
+def test_the_input_prompt_is_printed_once_for_several_lines():
     shown = []
 
     def read_line(prompt: str) -> str:
@@ -40,13 +40,13 @@ def test_a_prompt_of_several_lines_is_asked_for_once():
     assert shown[0] == PROMPT and PROMPT not in shown[1:]
 
 
-def test_a_terminal_is_shown_control_characters_instead_of_obeying_them(monkeypatch):
+def test_control_characters_are_escaped_on_a_terminal(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert styled("\tx\n\x1b]0;title\x07\r\x9b", "\x1b[2m") == "\x1b[2m\tx\n\\x1b]0;title\\x07\\x0d\\x9b\x1b[0m"
+    assert format_for_terminal("\tx\n\x1b]0;title\x07\r\x9b", "\x1b[2m") == "\x1b[2m\tx\n\\x1b]0;title\\x07\\x0d\\x9b\x1b[0m"
 
 
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
-def test_colors_can_be_switched_off(monkeypatch, name, value):
+def test_colors_can_be_disabled(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
-    assert styled("x", "\x1b[2m") == "x"
+    assert format_for_terminal("x", "\x1b[2m") == "x"

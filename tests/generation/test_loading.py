@@ -26,11 +26,11 @@ def tokens_of_two_spaces(config_file: Path, **keys: str) -> int:
     return len(load_model(NeoXConfig.load([config_file], keys)).tokenizer.encode("  "))
 
 
-def test_gpt_neoxs_reader_is_chosen_for_its_checkpoint_and_a_merge_file_without_a_version(config_file, tmp_path, capfd):
+def test_gpt_neoxs_reader_is_selected_for_its_checkpoint_and_a_merge_file_without_a_version(config_file, tmp_path, capfd):
     assert tokens_of_two_spaces(config_file) == 2
     (line,) = (line for line in capfd.readouterr().err.splitlines() if "#version" in line)
     assert line.startswith(
-        f"{tmp_path / 'merges.txt'} has no #version line, and GPT-NeoX wrote the checkpoint: its reader is chosen"
+        f"{tmp_path / 'merges.txt'} has no #version line, and GPT-NeoX wrote the checkpoint: the file is read as by GPT-NeoX"
     )
     assert "train_tokenizer" not in line
 
@@ -40,7 +40,7 @@ def test_a_reader_that_is_set_is_used(config_file):
     assert tokens_of_two_spaces(config_file, merge_file_reader="gpt-neox") == 2
 
 
-def test_a_file_with_a_version_and_a_checkpoint_of_ours_are_read_whole(config_file, tmp_path):
+def test_the_whole_merge_file_is_read_if_it_has_a_version_or_the_checkpoint_is_ours(config_file, tmp_path):
     configs = tmp_path / "checkpoints" / "configs"
     configs.mkdir()
     (configs / "merged.yml").write_text("")

@@ -18,7 +18,7 @@ from neox_code.generation.prompts import read_prompts, unescape
         ("\t  two spaces  ", "\t  two spaces  "),
     ],
 )
-def test_line_ends_tabs_and_backslashes_are_typed_by_escapes_and_other_backslashes_stay(typed, meant):
+def test_escapes_are_replaced_and_other_backslashes_kept(typed, meant):
     assert unescape(typed) == meant
 
 
@@ -37,9 +37,9 @@ def test_prompt_end_separates_prompts_and_nothing_is_stripped(tmp_path, caplog):
     assert "prompts: 3, left out as empty: 1" in caplog.text
 
 
-def test_a_file_of_separators_alone_is_an_error(tmp_path):
+def test_a_file_of_only_separators_is_an_error(tmp_path):
     (tmp_path / "prompts").write_text("\n\n")
-    with pytest.raises(DataError, match=r"holds no prompt.*prompt_end \('\\n'\)"):
+    with pytest.raises(DataError, match=r"has no prompt.*prompt_end \('\\n'\)"):
         read_prompts(tmp_path / "prompts", "\n")
 
 
@@ -50,6 +50,6 @@ def test_a_file_that_is_not_utf8_is_an_error_with_the_place(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing", "."])
-def test_a_prompt_file_that_is_none_is_an_error(tmp_path, name):
+def test_a_prompt_path_that_is_not_a_file_is_an_error(tmp_path, name):
     with pytest.raises(DataError, match="is not a file"):
         read_prompts(tmp_path / name)
