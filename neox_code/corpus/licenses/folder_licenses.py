@@ -24,11 +24,11 @@ from typing import NamedTuple
 from neox_code.corpus.licenses.license import (
     FILE,
     NEAREST,
+    drop_base_licenses,
     is_license_file,
     license_keys,
     license_of_file,
-    simplified,
-    without_base,
+    simplify_expression,
 )
 from neox_code.corpus.licenses.license_names import spdx_expression
 from neox_code.corpus.licenses.manifests import NOTHING, is_manifest, license_of_manifest
@@ -148,11 +148,11 @@ class FolderLicenses:
         while True:
             texts, manifests = licenses._stated_in(folder, up)
             if texts:
-                return both(nearest, combined(texts, manifests))
+                return add_license_above(nearest, combine_license_files(texts, manifests))
             if not folder and licenses is self and listed is not None and listed.lower() not in NOTHING:
-                return both(nearest, StatedLicense(spdx_expression(listed) or listed, None))
+                return add_license_above(nearest, StatedLicense(spdx_expression(listed) or listed, None))
             if nearest is None and manifests:
-                nearest = all_of(manifests)
+                nearest = join_statements(manifests)
             if VENDORED_FOLDER.fullmatch(folder):
                 return nearest or StatedLicense(None, None)
             if folder:
@@ -226,22 +226,23 @@ class FolderLicenses:
             return None
         if posixpath.basename(path) == REUSE_FOLDER and (texts := self._statements.get(path)):
             named = [(text, UNKNOWN if statement.startswith((FILE, NEAREST)) else statement) for text, statement in texts.items()]
-            return all_of(named).expression
+            return join_statements(named).expression
         statement = self._statements.get(posixpath.dirname(path), {}).get(path)
         return None if statement is None else self._resolved(path, statement, passed)
 
 
-def combined(texts: Sequence[Statement], manifests: Sequence[Statement]) -> StatedLicense:
+def combine_license_files(texts: Sequence[Statement], manifests: Sequence[Statement]) -> StatedLicense:
     """Return the combined license of the license files of one folder.
 
-    >>> combined([("LICENSE-APACHE", "Apache-2.0"), ("LICENSE-MIT", "MIT")], []).expression
+    >>> combine_license_files([("LICENSE-APACHE", "Apache-2.0"), ("LICENSE-MIT", "MIT")], []).expression
     'Apache-2.0 OR MIT'
-    >>> combined([("COPYING", "GPL-3.0-only"), ("COPYING.LESSER", "LGPL-3.0-only")], []).expression
+    >>> combine_license_files([("COPYING", "GPL-3.0-only"), ("COPYING.LESSER", "LGPL-3.0-only")], []).expression
     'LGPL-3.0-only'
-    >>> combined([("COPYING", "GPL-2.0-only"), ("LICENSE", "MIT")], [("package.json", "MIT OR GPL-2.0-or-later")]).expression
+    >>> manifests = [("package.json", "MIT OR GPL-2.0-or-later")]
+    >>> combine_license_files([("COPYING", "GPL-2.0-only"), ("LICENSE", "MIT")], manifests).expression
     'MIT OR GPL-2.0-or-later'
     """
-    expressions = without_base({stated for _, stated in texts})
+    expressions = drop_base_licenses({stated for _, stated in texts})
     keys = frozenset[str]().union(*map(license_keys, expressions))
     exact = [statement for statement in manifests if statement[1] not in expressions]
     for path, stated in (*exact, *texts):
@@ -251,18 +252,18 @@ def combined(texts: Sequence[Statement], manifests: Sequence[Statement]) -> Stat
     is_reuse = posixpath.dirname(texts[0][0]).endswith(REUSE_FOLDER)
     is_choice = UNKNOWN not in keys and not is_reuse and not any(PLAIN_NAME.fullmatch(TEXT_SUFFIX.sub("", name)) for name in names)
     return StatedLicense(
-        simplified(join_expressions(expressions, "OR" if is_choice else "AND")), ", ".join(path for path, _ in texts)
+        simplify_expression(join_expressions(expressions, "OR" if is_choice else "AND")), ", ".join(path for path, _ in texts)
     )
 
 
-def all_of(statements: Sequence[Statement]) -> StatedLicense:
+def join_statements(statements: Sequence[Statement]) -> StatedLicense:
     expression = join_expressions({stated for _, stated in statements}, "AND")
-    return StatedLicense(simplified(expression), ", ".join(path for path, _ in statements))
+    return StatedLicense(simplify_expression(expression), ", ".join(path for path, _ in statements))
 
 
-def both(nearer: StatedLicense | None, above: StatedLicense) -> StatedLicense:
+def add_license_above(nearer: StatedLicense | None, above: StatedLicense) -> StatedLicense:
     """Return the combined license of a manifest and the license file above it."""
     if nearer is None or nearer.expression is None or above.expression is None or nearer.expression == above.expression:
         return above
     files = ", ".join(file for file in (nearer.file, above.file) if file is not None)
-    return StatedLicense(simplified(join_expressions({nearer.expression, above.expression}, "AND")), files)
+    return StatedLicense(simplify_expression(join_expressions({nearer.expression, above.expression}, "AND")), files)

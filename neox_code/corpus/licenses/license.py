@@ -23,7 +23,7 @@ from neox_code.corpus.licenses.notices import (
     stated_license,
 )
 from neox_code.corpus.licenses.permissive import PERMISSIVE
-from neox_code.corpus.licenses.texts import COPYRIGHT_LINE, find_license_texts, plain
+from neox_code.corpus.licenses.texts import COPYRIGHT_LINE, find_license_texts, strip_comment_marks
 from neox_code.corpus.linguist.detect import by_extension
 from neox_code.errors import DataError
 
@@ -173,7 +173,7 @@ def chosen_license(header: str) -> str | None:
     """
     if "you may select" not in header and "You may select" not in header:
         return None
-    found = CHOICE.search(plain(header.lower()))
+    found = CHOICE.search(strip_comment_marks(header.lower()))
     names = mentioned_licenses(found[1]) if found else ()
     return join_expressions(set(names), "OR") if len(names) > 1 else None
 
@@ -240,17 +240,17 @@ def license_of_text(text: str) -> str | None:
     if LLVM_EXCEPTIONS in rest:
         names = tuple(f"{name} WITH LLVM-exception" if name == "Apache-2.0" else name for name in names)
     noticed = noticed_license.__wrapped__(rest)
-    every = without_base({*names, *([noticed] if noticed else [])})
+    every = drop_base_licenses({*names, *([noticed] if noticed else [])})
     is_choice = ALTERNATIVES.search(LATER_VERSION.sub(" ", found.before)) is not None
     words = plain_words(rest)
     is_long = words.count("licen") >= OTHER_TERMS and words.count(" ") >= OTHER_TERMS_WORDS and PYTHON not in rest
     others = {UNKNOWN} if is_long or RESTRICTION.search(words) is not None else set()
-    return simplified(join_expressions({join_expressions(every, "OR" if is_choice else "AND"), *others}, "AND"))
+    return simplify_expression(join_expressions({join_expressions(every, "OR" if is_choice else "AND"), *others}, "AND"))
 
 
-def simplified(expression: str) -> str:
+def simplify_expression(expression: str) -> str:
     """
-    >>> simplified("MIT AND (MIT AND Apache-2.0)"), simplified("MIT OR MIT")
+    >>> simplify_expression("MIT AND (MIT AND Apache-2.0)"), simplify_expression("MIT OR MIT")
     ('Apache-2.0 AND MIT', 'MIT')
     """
     return str(parse_expression(expression).simplify().render())  # type: ignore[union-attr]
@@ -271,10 +271,10 @@ def plain_words(text: str) -> str:
     return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
 
 
-def without_base(names: set[str]) -> set[str]:
+def drop_base_licenses(names: set[str]) -> set[str]:
     """Return the licenses without those that stand there as a base of another: LGPL 3 adds permissions to GPL 3.
 
-    >>> without_base({"GPL-3.0-only", "LGPL-3.0-only"})
+    >>> drop_base_licenses({"GPL-3.0-only", "LGPL-3.0-only"})
     {'LGPL-3.0-only'}
     """
     return names - {"GPL-3.0-only", "GPL-3.0-or-later"} if any(name.startswith("LGPL-3.0") for name in names) else names

@@ -91,7 +91,7 @@ def license_named(written: str) -> str | None:
         return str(parsed.render())
     if "|" in written:
         return None
-    words = normalized(written.rpartition("::")[2])
+    words = normalize_words(written.rpartition("::")[2])
     gnu = re.fullmatch(GNU, words)
     if gnu is not None:
         family = FAMILY.get(gnu["kind"] or gnu["letter"] or "", "GPL")
@@ -99,7 +99,7 @@ def license_named(written: str) -> str | None:
         version = version if "." in version else f"{version}.0"
         is_later = gnu["sign"] == ">=" or gnu["later"] or gnu["version"] is None
         return f"{family}-{version}-{'or-later' if is_later else 'only'}"
-    found = ANY_NAME.fullmatch(words.replace("== ", "")) or ANY_NAME.fullmatch(normalized(ABBREVIATION.sub("", written)))
+    found = ANY_NAME.fullmatch(words.replace("== ", "")) or ANY_NAME.fullmatch(normalize_words(ABBREVIATION.sub("", written)))
     return None if found is None else name_of(found)
 
 
@@ -113,18 +113,18 @@ def mentioned_licenses(text: str) -> tuple[str, ...]:
     >>> mentioned_licenses("You may use this under the terms of either the Unlicense or the MIT license.")
     ('Unlicense', 'MIT')
     """
-    names = [name_of(match) for match in re.finditer(rf"\b(?:{ANY_NAME.pattern})(?=s?\b)", normalized(text))]
-    for match in re.finditer(r"\b(?:gnu |[la]?gpl)[^.]{0,60}", normalized(text)):
+    names = [name_of(match) for match in re.finditer(rf"\b(?:{ANY_NAME.pattern})(?=s?\b)", normalize_words(text))]
+    for match in re.finditer(r"\b(?:gnu |[la]?gpl)[^.]{0,60}", normalize_words(text)):
         names.append(
             next((name for end in range(len(match[0]), 2, -1) if (name := license_named(match[0][:end]))), "GPL-1.0-or-later")
         )
     return tuple(dict.fromkeys(names))
 
 
-def normalized(written: str) -> str:
+def normalize_words(written: str) -> str:
     """Return small letters, digits and the signs of version numbers, single-spaced, without articles.
 
-    >>> normalized("The Apache License, Version 2.0")
+    >>> normalize_words("The Apache License, Version 2.0")
     'apache license version 2.0'
     """
     words = re.sub(r"[^a-z0-9.+>=_]+", " ", written.lower())

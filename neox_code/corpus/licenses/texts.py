@@ -84,7 +84,7 @@ def find_license_texts(text: str) -> TextsFound:
     holders = [line[0] for line in COPYRIGHT_LINE.finditer(lower)]
     before, after = (spans_outside(lower, places, matched, *limits) for limits in ((0, second), (second, len(words))))
     names, first = tuple(match.name for match in matches), matches[0].start if matches else len(words)
-    return TextsFound(names, first, before, "|".join((after, *map(plain, holders))))
+    return TextsFound(names, first, before, "|".join((after, *map(strip_comment_marks, holders))))
 
 
 def find_matches(words: Sequence[str]) -> list[TextMatch]:
@@ -156,12 +156,12 @@ def spans_outside(text: str, places: Sequence[tuple[int, int]], matched: frozens
         if position < end and position not in matched:
             begin = position if begin is None else begin
         elif begin is not None:
-            spans.append(plain(text[places[begin][0] : places[position - 1][1]]))
+            spans.append(strip_comment_marks(text[places[begin][0] : places[position - 1][1]]))
             begin = None
     return "|".join(spans)
 
 
-def plain(text: str) -> str:
+def strip_comment_marks(text: str) -> str:
     """Return a text without marks of comments, with single spaces."""
     return " ".join(text.replace("|", " ").translate(MARKS_OF_COMMENTS).split())
 

@@ -45,7 +45,7 @@ def decide(work: Path, num_batches: int, settings: Settings) -> None:
 
 def decide_on(work: Path, results: ScanResults, settings: Settings, folder: Path) -> None:
     """Decide on every row of the scan results, and write manifest, index and decisions."""
-    projects, rows_of_project = survey(results)
+    projects, rows_of_project = read_projects(results)
     drop_reasons = DropReasons(int(rows_of_project.sum()))
     kept_copies = find_drop_reasons(results, projects, rows_of_project, drop_reasons, settings, folder)
     repositories = divide_projects(results, projects, drop_reasons, folder, settings.recipe.divide_large_projects)
@@ -64,7 +64,7 @@ def decide_on(work: Path, results: ScanResults, settings: Settings, folder: Path
     write_index(work, results, projects, drop_reasons, kept_copies, repositories, splits)
 
 
-def survey(results: ScanResults) -> tuple[ProjectTable, np.ndarray]:
+def read_projects(results: ScanResults) -> tuple[ProjectTable, np.ndarray]:
     """Return the table of projects and the number of rows of each project (shape [projects], int64)."""
     table = ProjectTable()
     counted = SizesByLanguage()

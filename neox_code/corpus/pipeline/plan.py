@@ -28,7 +28,7 @@ from neox_code.corpus.pipeline.work_folder import (
     scan_result_file,
 )
 from neox_code.corpus.sources.batches import BatchGroup
-from neox_code.corpus.sources.find import LOCAL, find_sources, home_expanded
+from neox_code.corpus.sources.find import LOCAL, expand_home, find_sources
 from neox_code.corpus.sources.folder import FolderBatch
 from neox_code.corpus.sources.protocol import Batch
 from neox_code.files import read_json, write_json
@@ -47,7 +47,7 @@ class Plan:
 
 def normalize_sources(sources: Sequence[str | Path]) -> list[str]:
     """Return the sources as sorted absolute paths, so that equal sources compare equal."""
-    return sorted({LOCAL if source == LOCAL else str(home_expanded(source)) for source in sources})
+    return sorted({LOCAL if source == LOCAL else str(expand_home(source)) for source in sources})
 
 
 def make_plan(work: Path, sources: Sequence[str], settings: Settings, begin: Callable[[int], None] = lambda index: None) -> Plan:

@@ -1,6 +1,6 @@
 """Batches of listed files, and the drop reasons that all sources share.
 
-    yield from in_batches(listed, FolderBatch)              # (FoundFile, place of its content) -> batches of about 8 MiB
+    yield from make_batches(listed, FolderBatch)              # (FoundFile, place of its content) -> batches of about 8 MiB
     yield from merge_small_batches(batches)
 
 A batch has at most BATCH_FILES files, read or not, so that a batch of small files is small as well.
@@ -58,7 +58,7 @@ def set_content(file: FoundFile, content: bytes | None) -> None:
         file.content = content
 
 
-def replaced_members(paths: Callable[[], Iterable[str]]) -> set[int]:
+def find_replaced_members(paths: Callable[[], Iterable[str]]) -> set[int]:
     """Return the numbers of the archive members whose path occurs again in a later member.
 
     `paths` yields the paths of all members, empty for a member that is no file; it is called a second time if a path is repeated.
@@ -84,7 +84,7 @@ def is_lfs_pointer(path: Path) -> bool:
         return file.read(len(LFS_START)) == LFS_START
 
 
-def in_batches(
+def make_batches(
     files: Iterable[tuple[FoundFile, Place]], build: Callable[[tuple[tuple[FoundFile, Place], ...], int], ListOfFiles]
 ) -> Iterator[ListOfFiles]:
     """Yield batches of about BATCH_BYTES from listed files, each with the place of its content."""

@@ -76,18 +76,18 @@ def found_row(row: Mapping[str, Any], dataset: str, place: str, check: FileCheck
     content = text.encode() if isinstance(text, str) else text if isinstance(text, bytes) else None
     edits: tuple[str, ...] = ()
     if content is not None:
-        content, metadata = without_metadata(content)
+        content, metadata = remove_metadata(content)
         edits = (METADATA_REMOVED,) if metadata else ()
         row = metadata | {field: value for field, value in row.items() if value is not None}
-    language = spelled(row.get("language")) or language
+    language = read_name(row.get("language")) or language
     project = Project(
-        spelled(row.get("repository")) or dataset,
+        read_name(row.get("repository")) or dataset,
         language and (language_named(language) or language),
         whole_number(row.get("stars")),
         license_expression(row.get("license")),
-        spelled(row.get("commit")),
+        read_name(row.get("commit")),
     )
-    named = member_path(spelled(row.get("path")) or "")
+    named = member_path(read_name(row.get("path")) or "")
     path = named or place + SUFFIXES.get(project.language or "", "")
     if content is None:
         return FoundFile(project, path, 0, ONLY_BLOB_IDS if row.get("blob") is not None else NO_TEXT)
@@ -96,10 +96,10 @@ def found_row(row: Mapping[str, Any], dataset: str, place: str, check: FileCheck
     return FoundFile(project, path, len(content), reason, content if reason is None else None, has_path, edits)
 
 
-def without_metadata(content: bytes) -> tuple[bytes, dict[str, Any]]:
+def remove_metadata(content: bytes) -> tuple[bytes, dict[str, Any]]:
     """Return a text without StarCoderData's control words at its start, and their values by field.
 
-    >>> without_metadata(b"<reponame>o/r<filename>a.py<gh_stars>10-100\\nx = 1\\n")
+    >>> remove_metadata(b"<reponame>o/r<filename>a.py<gh_stars>10-100\\nx = 1\\n")
     (b'x = 1\\n', {'repository': b'o/r', 'path': b'a.py', 'stars': 10})
     """
     found = METADATA.match(content)
@@ -111,7 +111,7 @@ def without_metadata(content: bytes) -> tuple[bytes, dict[str, Any]]:
     return content[found.end() :], metadata
 
 
-def spelled(value: Any) -> str | None:
+def read_name(value: Any) -> str | None:
     """Return a name from a text or bytes value; None for other values and empty ones."""
     return (printable(value) or None) if isinstance(value, str | bytes) else None
 
@@ -136,7 +136,7 @@ def license_expression(value: Any) -> str | None:
     ('MIT AND (Apache-2.0 OR GPL-2.0)', 'MIT', None)
     """
     values = value if isinstance(value, list | tuple) else [value]
-    names = [name for name in map(spelled, values) if name]
+    names = [name for name in map(read_name, values) if name]
     if len(names) == 1:
         return names[0]
     return " AND ".join(f"({name})" if " " in name else name for name in names) or None

@@ -78,7 +78,7 @@ def find_sources(
     Raise DataError if an argument does not exist or is no source.
     """
     options = Options(layout and check_layout(layout), language, repository_filters, limits or CloneLimits(), clones, keep_clones)
-    named = {home_expanded(argument) for argument in arguments if argument != LOCAL}
+    named = {expand_home(argument) for argument in arguments if argument != LOCAL}
     paths = sorted(
         dict.fromkeys(file for path in named for file in archives_or_itself(path)), key=lambda path: (path.name, str(path))
     )
@@ -120,7 +120,7 @@ def with_lists_joined(sources: Sequence[Source]) -> list[Source]:
     return [joined, *(source for source in sources if not isinstance(source, RepositoryList))]
 
 
-def home_expanded(argument: str | Path) -> Path:
+def expand_home(argument: str | Path) -> Path:
     """Return the absolute path of an argument, without links."""
     try:
         path = Path(argument).expanduser()

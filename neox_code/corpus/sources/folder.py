@@ -27,8 +27,8 @@ from neox_code.corpus.sources.batches import (
     NOT_A_FILE,
     UNREADABLE,
     ListOfFiles,
-    in_batches,
     is_read,
+    make_batches,
     merge_small_batches,
     set_content,
 )
@@ -74,7 +74,7 @@ class FolderSource:
                 for repository in listed:
                     yield from repository.batches(check)  # type: ignore[union-attr]
             else:
-                yield from in_batches(listed, FolderBatch)  # type: ignore[arg-type]
+                yield from make_batches(listed, FolderBatch)  # type: ignore[arg-type]
 
     def _list(self, check: FileCheck) -> Iterator[tuple[FoundFile, str] | GitSource]:
         """Yield every file below the root with its absolute path; a bare repository is yielded as a GitSource."""

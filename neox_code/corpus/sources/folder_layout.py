@@ -1,7 +1,7 @@
 """Decide which folders of a source are languages, organizations and projects.
 
     layout = detect_layout(Path("~/repositories"))          # "language/organization/project"
-    project, path = placed("repositories", layout, "Go/golang/go/src/sort/sort.go")     # golang/go in Go, src/sort/sort.go
+    project, path = locate_file("repositories", layout, "Go/golang/go/src/sort/sort.go")     # golang/go in Go, src/sort/sort.go
 
 The rules, for names without a leading dot:
 1. A folder with files at its top and no git repository among its first-level folders is one repository.
@@ -92,10 +92,10 @@ def is_bare_repository(path: Path) -> bool:
     )
 
 
-def placed(source: str, layout: str, path: str) -> tuple[Project, str]:
+def locate_file(source: str, layout: str, path: str) -> tuple[Project, str]:
     """Return the project of a file, and the path in the project.
 
-    >>> project, path = placed("code", "organization/project", "torvalds/linux/init/main.c")
+    >>> project, path = locate_file("code", "organization/project", "torvalds/linux/init/main.c")
     >>> project.name, path, project.within, project.folder
     ('torvalds/linux', 'init/main.c', 'code', 'torvalds/linux')
     """

@@ -22,8 +22,8 @@ from neox_code.corpus.sources.batches import (
     UNREADABLE,
     ListedBatch,
     ListOfFiles,
-    in_batches,
     is_read,
+    make_batches,
     set_content,
 )
 from neox_code.corpus.sources.protocol import FileCheck, FoundFile, Project
@@ -66,7 +66,7 @@ class GitSource:
             yield ListedBatch((FoundFile(self.project, "", 0, f"git repository cannot be read: {error}"),))
             return
         project = replace(self.project, commit=commit)
-        yield from in_batches(list_tree(objects, commit, project, check), lambda files, work: GitBatch(objects, files, work))
+        yield from make_batches(list_tree(objects, commit, project, check), lambda files, work: GitBatch(objects, files, work))
 
 
 def find_head(repository: Path) -> tuple[Objects, str]:
@@ -81,7 +81,7 @@ def find_head(repository: Path) -> tuple[Objects, str]:
 def list_tree(objects: Objects, commit: str, project: Project, check: FileCheck) -> Iterator[tuple[FoundFile, str]]:
     """Yield every file of a commit with its object name; last a file with an empty path if the commit is damaged or too large."""
     command = ("ls-tree", "-r", "-z", "-l", "--full-tree", commit)
-    with reading(objects) as environment, started_git(command, environment) as (process, output):
+    with reading(objects) as environment, start_git(command, environment) as (process, output):
         listed = 0
         for line in nul_separated(output):
             listed += len(line)
@@ -140,7 +140,7 @@ def read_until_damaged(objects: Objects, object_names: Sequence[str]) -> Iterato
     with reading(objects) as environment, tempfile.TemporaryFile() as requests:
         requests.write("".join(f"{name}\n" for name in object_names).encode())
         requests.seek(0)
-        with started_git(("cat-file", "--batch", "--buffer"), environment, requests) as (_, output):
+        with start_git(("cat-file", "--batch", "--buffer"), environment, requests) as (_, output):
             for _ in object_names:
                 header = output.readline().split()
                 if header[-1:] == [b"missing"]:
@@ -166,7 +166,7 @@ def reading(objects: Objects) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
-def started_git(
+def start_git(
     arguments: Iterable[str], environment: dict[str, str], requests: IO[bytes] | int = subprocess.DEVNULL
 ) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
     """Yield a git process and its output; git ends when the block ends."""

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from neox_code.corpus.sources.batches import BATCH_BYTES
 from neox_code.corpus.sources.clone import COMMIT, CloneError, CloneLimits, clone, partial_clone, remove
-from neox_code.corpus.sources.columns import license_expression, spelled, whole_number
+from neox_code.corpus.sources.columns import license_expression, read_name, whole_number
 from neox_code.corpus.sources.compressed import Damage, until_damaged
 from neox_code.corpus.sources.folder_layout import is_bare_repository
 from neox_code.corpus.sources.git import GitSource, UnreadableRepository, find_head
@@ -111,16 +111,16 @@ class RepositoryList:
             return None
         address = row["url"].strip()
         try:
-            name = spelled(row.get("name")) or project_at(address)
+            name = read_name(row.get("name")) or project_at(address)
         except ValueError:
             return None
         row |= {field: whole_number(row.get(field)) for field in ("stars", "commits", "size_kib")}
         row["license"] = license_expression(row.get("license"))
-        language = spelled(row.get("language"))
+        language = read_name(row.get("language"))
         project = Project(name, language and (language_named(language) or language), row["stars"], row["license"])
         kib = row["size_kib"]
         num_bytes = 1024 * (UNKNOWN_KIB if kib is None else min(max(kib, 1), LARGEST_KIB))
-        commit = COMMIT.fullmatch(spelled(row.get("commit")) or "")
+        commit = COMMIT.fullmatch(read_name(row.get("commit")) or "")
         return Listed(project, address, num_bytes, commit and commit[0], self._refused(row))
 
     def _refused(self, row: Mapping[str, Any]) -> str | None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, REPLACED, in_batches, is_read, replaced_members, set_content
+from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, REPLACED, find_replaced_members, is_read, make_batches, set_content
 from neox_code.corpus.sources.compressed import (
     DAMAGED,
     BrokenArchive,
@@ -24,7 +24,7 @@ from neox_code.corpus.sources.compressed import (
     open_expanded,
     until_damaged,
 )
-from neox_code.corpus.sources.folder_layout import placed
+from neox_code.corpus.sources.folder_layout import locate_file
 from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile
 from neox_code.corpus.sources.source_names import UNNAMED, member_path
 
@@ -44,11 +44,11 @@ class TarSource:
         if is_compressed(self.path):
             yield CompressedTarBatch(self, check, self.path.stat().st_size)
         else:
-            yield from in_batches(self._list(check), lambda files, work: TarBatch(self.path, files, work))
+            yield from make_batches(self._list(check), lambda files, work: TarBatch(self.path, files, work))
 
     def _list(self, check: FileCheck) -> Iterator[tuple[FoundFile, int]]:
         """Yield every file of a plain archive with the position of its content."""
-        replaced = replaced_members(lambda: paths_of(listed_members(self.path), self.path))
+        replaced = find_replaced_members(lambda: paths_of(listed_members(self.path), self.path))
         for members, member in enumerate(until_damaged(listed_members(self.path), self.path)):
             if isinstance(member, Damage):
                 yield self.damaged(members, member), 0
@@ -56,7 +56,7 @@ class TarSource:
                 yield self.list_member(member, check, members in replaced), member.offset_data
 
     def list_member(self, member: tarfile.TarInfo, check: FileCheck, is_replaced: bool) -> FoundFile:
-        project, path = placed(self.name, self.layout, member_path(member.name) or UNNAMED)
+        project, path = locate_file(self.name, self.layout, member_path(member.name) or UNNAMED)
         num_bytes = member.size if member.isreg() else 0
         reason = REPLACED if is_replaced else kind_reason(member) or check(project, path, num_bytes)
         file = FoundFile(project, path, num_bytes, reason)
@@ -65,7 +65,7 @@ class TarSource:
         return file
 
     def damaged(self, members: int, damage: Damage) -> FoundFile:
-        project, _ = placed(self.name, self.layout, "")
+        project, _ = locate_file(self.name, self.layout, "")
         return FoundFile(project, "", 0, f"damaged after {members:,} members: {damage.words}")
 
 
@@ -119,7 +119,7 @@ class CompressedTarBatch:
     def read(self) -> Iterator[tuple[FoundFile, int]]:
         """Yield the files of the archive, with the bytes read from the compressed file."""
         path = self.source.path
-        replaced = replaced_members(lambda: paths_of((member for _, member, _ in streamed_members(path)), path))
+        replaced = find_replaced_members(lambda: paths_of((member for _, member, _ in streamed_members(path)), path))
         for members, found in enumerate(until_damaged(streamed_members(path), path)):
             if isinstance(found, Damage):
                 yield self.source.damaged(members, found), self.num_bytes

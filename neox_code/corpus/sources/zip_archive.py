@@ -27,9 +27,9 @@ from neox_code.corpus.sources.batches import (
     NOT_A_FILE,
     REPLACED,
     UNREADABLE,
-    in_batches,
+    find_replaced_members,
     is_read,
-    replaced_members,
+    make_batches,
     set_content,
 )
 from neox_code.corpus.sources.compressed import (
@@ -40,7 +40,7 @@ from neox_code.corpus.sources.compressed import (
     Damage,
     until_damaged,
 )
-from neox_code.corpus.sources.folder_layout import placed
+from neox_code.corpus.sources.folder_layout import locate_file
 from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile
 from neox_code.corpus.sources.source_names import UNNAMED, member_path
 from neox_code.corpus.sources.zip_directory import Directory, ZipEntry, entries, find_directory
@@ -76,23 +76,23 @@ class ZipSource:
     languages: frozenset[str] | None = None
 
     def batches(self, check: FileCheck) -> Iterator[Batch]:
-        return in_batches(self._list(check), lambda files, work: ZipBatch(self.path, files, work))
+        return make_batches(self._list(check), lambda files, work: ZipBatch(self.path, files, work))
 
     def _list(self, check: FileCheck) -> Iterator[tuple[FoundFile, ZipMember]]:
         """Yield every file of the directory; damage is a last file with an empty path and the number of members before."""
         members = 0
         allowed = max(EXPANSION_ALLOWED, EXPANSION_RATIO * self.path.stat().st_size)
-        replaced = replaced_members(self._paths)
+        replaced = find_replaced_members(self._paths)
         for found in until_damaged(zip_entries(self.path), self.path):
             if isinstance(found, Damage):
-                project, _ = placed(self.name, self.layout, "")
+                project, _ = locate_file(self.name, self.layout, "")
                 yield FoundFile(project, "", 0, f"damaged after {members:,} members: {found.words}"), ZipMember(0, 0, 0, 0)
                 return
             members += 1
             entry, reason = found
             if entry.is_folder:
                 continue
-            project, path = placed(self.name, self.layout, member_path(entry.name) or UNNAMED)
+            project, path = locate_file(self.name, self.layout, member_path(entry.name) or UNNAMED)
             num_bytes = min(entry.num_bytes, LARGEST_SIZE)
             if members - 1 in replaced:
                 reason = REPLACED
@@ -162,13 +162,13 @@ def read_member(archive: IO[bytes], member: ZipMember, num_bytes: int) -> bytes 
         if magic != LOCAL_MAGIC:
             return None
         archive.seek(name_length + extra_length, 1)
-        content = expanded(archive.read(min(member.stored_bytes, 2 * num_bytes + STORED_ALLOWED)), member.method, num_bytes)
+        content = decompress(archive.read(min(member.stored_bytes, 2 * num_bytes + STORED_ALLOWED)), member.method, num_bytes)
     except DAMAGED:
         return None
     return content if content is not None and len(content) == num_bytes and zlib.crc32(content) == member.crc else None
 
 
-def expanded(data: bytes, method: int, num_bytes: int) -> bytes | None:
+def decompress(data: bytes, method: int, num_bytes: int) -> bytes | None:
     """Return the decompressed content, at most `num_bytes` + 1 bytes; None for an unknown method."""
     if method == zipfile.ZIP_STORED:
         return data

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from neox_code.corpus.linguist.detect import detect, guess_by_name
 from neox_code.corpus.shards import SUMMARY_FILE, load_summary
 from neox_code.corpus.sources.batches import is_lfs_pointer
-from neox_code.corpus.sources.columns import LARGEST_ROW, SPELLINGS, without_metadata
+from neox_code.corpus.sources.columns import LARGEST_ROW, SPELLINGS, remove_metadata
 from neox_code.corpus.sources.compressed import BrokenArchive, Damage, open_expanded, until_damaged
 from neox_code.corpus.sources.datasets import dataset_shards
 from neox_code.corpus.sources.folder_layout import is_bare_repository
@@ -196,7 +196,7 @@ def plain_text(text: str) -> str:
     """Return a text without StarCoderData's metadata at its start."""
     if not text.startswith(METADATA_STARTS):
         return text
-    return without_metadata(text.encode("utf-8", "surrogatepass"))[0].decode("utf-8", "surrogatepass")
+    return remove_metadata(text.encode("utf-8", "surrogatepass"))[0].decode("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ def write_rows(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("write", [write_folder, write_tar, write_repository, write_list, write_rows])
-def test_all_kinds_of_sources_are_judged_alike(write, tmp_path):
+def test_all_kinds_of_sources_give_the_same_licenses(write, tmp_path):
     settings = {"layout": "organization/project"} if write is write_folder else {}
     build_corpus([str(write(tmp_path))], tmp_path / "corpus", RECIPE, seed=1, workers=1, **settings)
     rows = {row["path"].removeprefix("prop-1.0/"): row for row in read_manifest(tmp_path / "corpus").to_pylist()}

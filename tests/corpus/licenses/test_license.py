@@ -228,7 +228,7 @@ def test_headers_state_their_license(text, expression):
     assert expression is None or parse_expression(expression) is not None
 
 
-def test_a_license_file_says_nothing_of_itself_as_a_source_file():
+def test_a_license_file_has_no_license_as_a_source_file():
     assert file_license("COPYING", GPL_2_OR_LATER) is None
     assert file_license("main.c", GPL_2_OR_LATER) == "GPL-2.0-or-later"
 

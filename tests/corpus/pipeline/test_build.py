@@ -254,7 +254,7 @@ def test_a_language_of_one_project_is_reported_without_held_out_figures(tree, tm
     assert [document.split for document in all_documents(tmp_path / "corpus") if document.language == "C"] == ["train"]
 
 
-def test_an_empty_source_is_an_error_that_says_what_was_found_and_leaves_nothing(tmp_path):
+def test_an_empty_source_is_an_error_that_lists_the_reasons_and_leaves_no_files(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"nothing in .*empty can be kept; found: no files\. Name folders"):
         build(tmp_path / "corpus", tmp_path / "empty")
@@ -277,7 +277,7 @@ def test_where_nothing_is_kept_the_remedy_is_for_the_commonest_reason(tmp_path):
         build(tmp_path / "corpus", tmp_path / "list.jsonl")
 
 
-def test_the_many_reasons_of_a_list_that_cannot_be_cloned_are_one_remedy_and_not_all_told():
+def test_many_reasons_of_a_list_that_cannot_be_cloned_give_one_remedy_and_are_not_all_listed():
     counts = [Count(None, f"cannot be cloned: no host {number}", None, 1, 0, 1, 0) for number in range(20)]
     counts.append(Count("C", "under 100 tokens", None, 15, 900, 1, 0))
     said = str(empty_corpus_error(["list.jsonl"], counts, None))
@@ -451,7 +451,7 @@ def test_a_build_that_is_ended_leaves_no_process_and_no_corpus(tmp_path, ending,
         iter_documents(tmp_path / "corpus.partial", "train")
 
 
-def test_the_summary_says_how_the_corpus_was_made(corpus, tree):
+def test_the_summary_contains_the_settings_of_the_build(corpus, tree):
     summary = json.loads((corpus / "corpus.json").read_text())
     assert summary["recipe"] == "mixed"
     assert summary["settings"]["sources"] == [str(tree)]

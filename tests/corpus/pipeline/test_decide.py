@@ -155,7 +155,7 @@ def test_a_license_is_the_files_own_else_that_of_its_folder_else_that_of_the_lis
     assert build(listed, tmp_path / "listed")["me/x/e.c"]["license"] == "ISC"
 
 
-def test_more_reasons_than_can_be_told_apart_are_refused(tmp_path, monkeypatch):
+def test_more_reasons_than_two_bytes_can_number_are_an_error(tmp_path, monkeypatch):
     """`kept`, `no file`, `left aside` and the three of the files are six."""
     write(tmp_path / "src", {"one/a.c": functions("a"), "one/b.c": "", "one/c.c": "int x;\n", "one/README": "x"})
     monkeypatch.setattr(verdicts, "MOST_REASONS", 6)

@@ -56,7 +56,7 @@ def test_this_machines_own_code_leaves_the_packages_out_of_the_library(tmp_path,
     assert files == ["site-packages/acme"]
 
 
-def test_a_list_is_told_from_a_dataset_by_its_keys(tmp_path):
+def test_a_list_and_a_dataset_are_distinguished_by_their_keys(tmp_path):
     for name, line, kind in (
         ("list.jsonl", b'\n{broken\n{"url": "https://example.invalid/a.git", "name": "x/a"}\n', RepositoryList),
         ("rows.jsonl", b'{"url": "https://example.invalid/a.py", "text": "x"}\n', JsonLinesSource),
@@ -106,7 +106,7 @@ def test_batches_are_the_same_every_time(tmp_path):
 
 
 @pytest.mark.parametrize("error", [ValueError, OSError, RuntimeError])
-def test_a_mistake_of_the_judge_is_no_damage_of_a_source(tmp_path, error):
+def test_an_error_in_the_check_is_not_reported_as_a_damaged_source(tmp_path, error):
     def mistaken(*_: object) -> str | None:
         raise error("a mistake")
 
@@ -121,7 +121,7 @@ def test_a_mistake_of_the_judge_is_no_damage_of_a_source(tmp_path, error):
             [list(batch.read()) for batch in source.batches(mistaken)]
 
 
-def test_equal_names_are_told_apart_by_origin_or_by_the_folders_above(tmp_path):
+def test_equal_names_are_made_unique_by_origin_or_by_the_folders_above(tmp_path):
     for place, origin in (("a/repo", "git@example.org:acme/tool.git"), ("b/repo", "https://example.org/zeta/tool"), ("c/repo", "")):
         repository = write_files(tmp_path / place, "x.c")
         commit_all(repository)

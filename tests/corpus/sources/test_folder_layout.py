@@ -20,7 +20,7 @@ TREES = [
 
 
 @pytest.mark.parametrize(("layout", "paths"), TREES)
-def test_the_layout_is_told_by_what_is_visible(tmp_path, layout, paths):
+def test_the_layout_is_detected_from_visible_entries(tmp_path, layout, paths):
     assert detect_layout(write_files(tmp_path, *paths)) == layout
 
 

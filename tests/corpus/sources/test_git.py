@@ -125,7 +125,7 @@ def test_a_damaged_pack_costs_the_files_in_it_that_are_damaged(tmp_path):
     assert contents(tmp_path / "code") == found
 
 
-def test_a_lost_folder_of_the_commit_is_said(tmp_path):
+def test_a_missing_folder_of_the_commit_is_reported(tmp_path):
     commit_all(write_files(tmp_path / "code", "a.py", "folder/b.py"))
     blob_of(tmp_path / "code", "folder").unlink()
     assert contents(tmp_path / "code") == {
@@ -156,7 +156,7 @@ def test_a_repository_of_more_files_than_it_has_bytes_is_listed_so_far(tmp_path,
     assert [file.path for file in files[:11]] == [f"{'0/' * 9}{number}.py" for number in range(10)] + ["0/" * 8 + "1/0.py"]
 
 
-def test_a_repository_without_a_commit_is_said(tmp_path):
+def test_a_repository_without_a_commit_is_reported(tmp_path):
     git(tmp_path, "init", "-q", "code")
     assert contents(tmp_path / "code") == {"code/": "git repository cannot be read: it has no commit at HEAD"}
 

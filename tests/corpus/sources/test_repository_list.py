@@ -406,7 +406,7 @@ def test_filters_and_damaged_lines_of_a_list_are_counted(tmp_path):
     }
 
 
-def test_what_a_list_says_in_other_types_is_told_to_the_filters_in_theirs(tmp_path):
+def test_values_of_a_list_in_other_types_are_converted_for_the_filters(tmp_path):
     rows = [
         {"stars": "49", "commits": "many", "size_kib": [1], "license": ["MIT", "GPL-3.0"]},
         {"stars": {"count": 1}, "commits": 2.0, "size_kib": "7", "license": {"name": "MIT"}},
