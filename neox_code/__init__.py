@@ -1,8 +1,8 @@
-"""neox-code: train, run and judge language models of code.
+"""neox-code: train, run and evaluate language models of code.
 
-Importing the package sets one default of the process, as libgomp reads it when torch is loaded: an idle OpenMP thread spins for
-about 20 microseconds and then sleeps. By default it spins for milliseconds on the core that the thread it waits for needs, which
-makes torch 10 to 20 times slower beside other work. An environment that sets GOMP_SPINCOUNT or OMP_WAIT_POLICY keeps its value.
+Importing the package sets one variable before torch loads libgomp, which reads it: an idle OpenMP thread then spins for about 20
+microseconds before it sleeps. Its default is milliseconds, on a core that the working threads may need: beside other work torch is
+then 10 to 20 times slower. An environment that sets GOMP_SPINCOUNT or OMP_WAIT_POLICY keeps its value.
 """
 
 import os

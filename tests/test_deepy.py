@@ -78,7 +78,7 @@ def project(folder):
     return folder / "deepy.py"
 
 
-def test_alone_or_with_h_it_says_how_to_call_it(deepy):
+def test_without_arguments_or_with_h_it_prints_its_usage(deepy):
     for words in ((), ("-h",), ("--help",)):
         ended = deepy(*words)
         assert ended.returncode == 0
@@ -223,7 +223,7 @@ def test_a_dry_run_names_the_default_hostfile_that_a_run_would_follow(deepy, fol
     assert """'--hosts={"node0": ["0", "1"], "node1": ["0", "1"]}'""" in there.stdout
 
 
-def test_a_dry_run_without_any_data_keys_says_what_is_missing_module(deepy, folder):
+def test_a_dry_run_without_data_keys_reports_what_is_missing(deepy, folder):
     (folder / "conf" / "rest.yml").write_text(REST.replace("data_path: corpus\n", ""))
     dry = deepy("train", "conf/shape", "conf/rest", "--dry-run")
     assert dry.returncode == 0, dry.stderr
@@ -237,7 +237,7 @@ def test_a_dry_run_without_any_data_keys_says_what_is_missing_module(deepy, fold
     assert real.stderr.startswith("error: missing: training data: neither data_path nor train_data_paths is set.")
 
 
-def test_a_dry_run_says_whether_the_layout_fits(deepy):
+def test_a_dry_run_reports_if_the_layout_fits(deepy):
     words = ("train", "conf/shape", "conf/rest", "--dry-run")
     assert "\nfits " in deepy(*words, "--gpu-memory-gib", "80").stdout
     narrow = deepy(*words, "--gpu-memory-gib", "0.5")
@@ -289,7 +289,7 @@ def test_bad_input_is_a_sentence_and_status_2_before_anything_is_started(deepy, 
     assert "Traceback" not in ended.stderr
 
 
-def test_any_other_script_gets_its_words_as_they_are_and_keeps_its_status(deepy, project):
+def test_any_other_script_receives_its_arguments_and_keeps_its_status(deepy, project):
     ended = deepy("echo.py", "a b", "--set", "x=1", "--dry-run", launcher=project)
     assert (ended.returncode, json.loads(ended.stdout)) == (5, ["a b", "--set", "x=1", "--dry-run"])
 

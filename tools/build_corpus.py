@@ -51,6 +51,7 @@ from neox_code.errors import DataError, run_command
 
 
 def main(argv: Sequence[str]) -> int:
+    """Build the corpus and print its table; return the exit status."""
     arguments = parser().parse_args(argv)
     refuse_output_in_source(arguments.output, arguments.sources)
     recipe = recipe_by_name(arguments.recipe)
@@ -100,6 +101,7 @@ def shared_paths(arguments: argparse.Namespace) -> list[str]:
 
 
 def parser() -> Parser:
+    """Return the parser of the command line."""
     result = Parser(__doc__)
     result.add_argument("sources", nargs="+", metavar="SOURCE", help="see above")
     result.add_argument("--output", type=user_path, required=True, metavar="DIR", help="folder for the corpus")

@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parser() -> Parser:
+    """Return the parser of the command line."""
     result = Parser(__doc__)
     result.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON Lines, one repository per line")
     result.add_argument("--preset", choices=list(PRESETS), help="the criteria of a known corpus; the options below change them")

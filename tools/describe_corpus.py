@@ -30,6 +30,7 @@ from neox_code.tokenizer.registry import TOKENIZERS, build_tokenizer
 
 
 def main(argv: Sequence[str]) -> int:
+    """Print the tables of a corpus and write its page; return the exit status."""
     arguments = parser().parse_args(argv)
     output = arguments.output or Path(f"{arguments.corpus.resolve()}.html")
     if output.is_dir():
@@ -69,6 +70,7 @@ def given_tokenizer(arguments: argparse.Namespace) -> Tokenizer | None:
 
 
 def parser() -> Parser:
+    """Return the parser of the command line."""
     result = Parser(__doc__)
     result.add_argument("corpus", type=Path, metavar="DIR", help="folder of a corpus")
     result.add_argument("--output", type=Path, metavar="FILE", help="report page (HTML); default: DIR.html, beside the corpus")

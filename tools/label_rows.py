@@ -36,6 +36,7 @@ LONGEST_TIMEOUT_SECONDS = 86_400
 
 
 def main(argv: Sequence[str]) -> int:
+    """Let a model describe the rows; return the exit status."""
     arguments = parser().parse_args(argv)
     prices = Prices(arguments.price_in, arguments.price_out)
     if arguments.max_cost is not None and not prices.input + prices.output:
@@ -73,6 +74,7 @@ def print_report(report: LabelReport, output: Path, prices: Prices) -> None:
 
 
 def parser() -> Parser:
+    """Return the parser of the command line."""
     result = Parser(__doc__)
     result.add_argument("rows", nargs="+", type=Path, metavar="ROWS", help="JSON Lines")
     result.add_argument("--endpoint", required=True, metavar="URL", help="address of the interface, up to /v1")

@@ -22,6 +22,7 @@ log = get_logger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
+    """Merge the token files; return the exit status."""
     parser = Parser(__doc__)
     parser.add_argument("--input", nargs="+", required=True, metavar="DIR|PREFIX", help="folder of token files, or token files")
     parser.add_argument("--output-prefix", required=True, metavar="PREFIX", help="path of the result without .bin and .idx")

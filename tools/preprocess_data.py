@@ -47,6 +47,7 @@ log = get_logger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
+    """Tokenize the inputs; return the exit status."""
     arguments = parse(argv)
     tokenizer = build_tokenizer(
         DataConfig(
@@ -72,6 +73,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed command line."""
     parser = Parser(__doc__)
     data = parser.add_argument_group("input")
     data.add_argument(
@@ -120,18 +122,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--log-interval", type=positive_integer, help="a log line after at least so many documents; default: every 10 seconds"
     )
     arguments = parser.parse_args(argv)
-    check(arguments)
+    check_arguments(arguments)
     return arguments
 
 
-def check(arguments: argparse.Namespace) -> None:
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Raise ConfigError with all problems of the arguments; load ftfy if it is used, so that a missing package is reported now."""
     problems = []
     if not arguments.input.strip(","):
-        problems.append("--input names nothing. Name JSON Lines, Parquet, and folders, with commas between them.")
+        problems.append("--input is empty. Name JSON Lines files, Parquet files and folders, separated by commas.")
     if arguments.output_prefix.endswith("/"):
-        problems.append(f"--output-prefix {arguments.output_prefix} is a folder. Add how the names of the files are to begin.")
+        problems.append(f"--output-prefix {arguments.output_prefix} is a folder. Add the beginning of the file names.")
     if arguments.dataset_impl != "mmap":
-        problems.append(f"--dataset-impl {arguments.dataset_impl} is not written any more, only mmap. Leave the option out.")
+        problems.append(f"--dataset-impl {arguments.dataset_impl} is no longer written, only mmap. Omit the option.")
     if problems:
         raise ConfigError("\n".join(problems))
     if arguments.ftfy:
@@ -139,8 +142,11 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def tokenize_one_corpus(inputs: list[Path], tokenizer: Tokenizer, arguments: argparse.Namespace, executor: Executor | None) -> None:
+    """Write token files of each split of a corpus folder, and PREFIX_datasets.yml with --by-language."""
     if len(inputs) > 1 or arguments.jsonl_keys != [DEFAULT_KEY]:
-        raise ConfigError("--input with a corpus folder takes that one alone, and --jsonl-keys text. Run the others apart.")
+        raise ConfigError(
+            "--input with a corpus folder accepts no further inputs, and only --jsonl-keys text. Run others separately."
+        )
     prefix = Path(arguments.output_prefix)
     summary = tokenize_corpus(
         inputs[0],
@@ -169,6 +175,7 @@ def tokenize_one_corpus(inputs: list[Path], tokenizer: Tokenizer, arguments: arg
 def tokenize_inputs(
     pieces: Sequence[Piece], key: str, tokenizer: Tokenizer, arguments: argparse.Namespace, executor: Executor | None
 ) -> None:
+    """Write the token files of one key of JSON Lines, Parquet files and folders."""
     newlines = arguments.newlines or choose_default_newlines(tokenizer)
     writing = Writing(arguments.append_eod, newlines, arguments.by_language, arguments.ftfy, arguments.skip_unencodable)
 

@@ -32,6 +32,7 @@ TRAINERS: Mapping[str, Callable[..., Tokenizer]] = {"bpe": train_bpe, "sentencep
 
 
 def main(argv: Sequence[str]) -> int:
+    """Train the vocabulary and write its files; return the exit status."""
     arguments = parse(argv)
     documents = sample_documents(
         read_documents(arguments.folder, arguments.skip_unencodable), fraction=arguments.fraction, seed=arguments.seed
@@ -51,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed command line."""
     parser = Parser(__doc__)
     parser.add_argument(
         "folder",

@@ -105,6 +105,7 @@ def require_peer(name: str) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
+    """Run the benchmark that the arguments name; return the exit status."""
     if argv and argv[0] == DATA:
         return data(argv[1:])
     if argv and argv[0] in ("-h", "--help"):

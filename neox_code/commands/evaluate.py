@@ -22,6 +22,7 @@ log = get_logger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
+    """Evaluate the model on held-out files and print the table; return 0."""
     command_line = parse_command_line(argv, __doc__, "evaluate")
     with report_figures(command_line.as_json) as figures:
         config = command_line.load()

@@ -23,6 +23,7 @@ from neox_code.planning.missing import require_files
 
 
 def main(argv: Sequence[str]) -> int:
+    """Complete prompts in the configured mode; return EXIT_USER_ERROR if a prompt was refused, else 0."""
     config = parse_command_line(argv, __doc__, "generate").load()
     require_files(config, "generate")
     section = config.generation

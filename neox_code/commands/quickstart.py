@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def parser() -> Parser:
+    """Return the parser of the command line."""
     result = Parser(__doc__, f"{LAUNCHER} quickstart")
     add = result.add_argument
     add(

@@ -1,7 +1,7 @@
 """Train a model, or continue with its newest checkpoint.
 
-./deepy.py train CONFIG...                           a rank for each GPU of this machine, or of the hosts in `hostfile`
-torchrun -m neox_code.commands.train CONFIG...       the ranks that torchrun starts; so with srun python -m
+./deepy.py train CONFIG...                           start a rank for each GPU of this host, or of the hosts in `hostfile`
+torchrun -m neox_code.commands.train CONFIG...       use the ranks that torchrun starts; the same with srun python -m
 
 SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 end the run after its step: it saves and exits with status 75, and the same command resumes.
 A second SIGTERM or SIGINT, or stop_timeout_seconds, ends it at once.
@@ -25,17 +25,18 @@ STOP = StopRequest()
 if __name__ == "__main__":
     STOP.start()  # before torch starts threads
 
-# Our launcher has this in the ranks' environment; for the others it stands before the imports that would complain.
+# Our launcher sets this in the ranks' environment. For other launchers it is set here, before the imports that would warn.
 if not visible_gpus():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 warnings.filterwarnings("ignore", "Transformer", UserWarning)
-logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a CUDA toolkit where there is no GPU
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns about a missing CUDA toolkit
 
 from neox_code.parallel.startup import rank_variables  # noqa: E402
 from neox_code.training.pretrain import pretrain  # noqa: E402
 
 
 def main(argv: Sequence[str]) -> int:
+    """Train on this rank; return 0, or EXIT_RESUME if a signal ended the run after it was saved."""
     set_rank_variables()
     _, world_size, _ = rank_variables()
     config = parse_command_line(argv, __doc__, "train").load()

@@ -110,7 +110,7 @@ def test_line_ends_of_a_prompt_that_the_vocabulary_lacks_are_made_lf_or_refused(
         assert context in told
 
 
-def test_several_prompts_keep_their_order_and_say_how_they_ended(config_file, tmp_path):
+def test_several_prompts_keep_their_order_and_report_their_stop_reasons(config_file, tmp_path):
     prompts = ["x" * (CONTEXT_LENGTH - 2), "\t(", "\n x"]
     (tmp_path / "prompts").write_text("===".join(prompts))
     output = tmp_path / "new" / "out.jsonl"

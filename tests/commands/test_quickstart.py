@@ -139,11 +139,11 @@ def test_a_signal_in_training_saves_and_ends_with_the_status_of_a_resume(tmp_pat
     assert find_checkpoint(place.output).name != "global_step30"
 
 
-def test_nothing_goes_on_running_after_a_kill(story: Story) -> None:
+def test_no_process_outlives_a_killed_run(story: Story) -> None:
     assert story.left_running == []
 
 
-def test_the_next_run_says_what_it_resumes_and_completes(story: Story) -> None:
+def test_the_next_run_reports_what_it_resumes_and_completes(story: Story) -> None:
     assert story.second.returncode == 0, story.second.stderr
     assert "1/7 corpus | skipped: finished before" in story.second.stderr
     assert "3/7 tokens | skipped: finished before" in story.second.stderr
@@ -246,7 +246,7 @@ def test_an_empty_source_is_an_error_and_leaves_no_corpus(tmp_path: Path) -> Non
     assert not (place.output / "corpus").exists() and not list(place.output.glob("*.partial"))
 
 
-def test_fresh_refuses_to_delete_what_is_not_its_own(tmp_path: Path) -> None:
+def test_fresh_refuses_to_delete_other_files(tmp_path: Path) -> None:
     place = place_with(tmp_path, ("pygments/regexopt.py",))
     place.output.mkdir()
     (place.output / "latest").write_text("global_step1000")

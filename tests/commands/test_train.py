@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 
-def test_a_rank_without_a_gpu_and_without_our_launcher_says_nothing_of_what_it_lacks():
+def test_a_rank_without_gpu_and_launcher_prints_no_warnings():
     environment = {name: value for name, value in os.environ.items() if name not in ("DS_ACCELERATOR", "PYTHONWARNINGS")}
     words = [sys.executable, "-c", "import neox_code.commands.train"]
     ended = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)

@@ -128,7 +128,7 @@ def test_the_launcher_slurm_trains_on_the_nodes_of_its_job(job, tmp_path: Path) 
 
 
 @pytest.mark.skipif(not has_slurm(), reason="no Slurm cluster of two nodes answers")
-def test_a_job_of_slurms_goes_on_from_its_last_checkpoint(job, tmp_path: Path, programs) -> None:
+def test_a_slurm_job_resumes_from_its_last_checkpoint(job, tmp_path: Path, programs) -> None:
     """The warning is sent by hand: a job's real limit is at least a minute away."""
     save = str(tmp_path / "save")
     file = job(train_iters=400, checkpoint_factor=50, eval_interval=1000, save=save, load=save)
@@ -207,7 +207,7 @@ def test_without_a_warning_the_job_has_the_status_of_the_ranks(submit, tmp_path:
     assert "requeue" not in (tmp_path / "scontrol.log").read_text()
 
 
-def test_a_job_without_a_configuration_says_so(submit) -> None:
+def test_a_job_without_a_configuration_is_refused(submit) -> None:
     script = submit("#!/bin/bash\n")
     assert script.communicate(timeout=20)[0].startswith("error: no configuration")
     assert script.returncode == 2

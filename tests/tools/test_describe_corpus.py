@@ -58,7 +58,7 @@ def test_tables_are_printed_and_the_page_is_written(corpus: Path, tmp_path: Path
     assert "a/b/b.py" in page
 
 
-def test_what_the_builder_writes_is_described(tmp_path: Path) -> None:
+def test_a_built_corpus_is_described(tmp_path: Path) -> None:
     built = run(TOOL.with_name("build_corpus.py"), PROJECT, "--output", tmp_path / "corpus", "--workers", "1", "--seed", "7")
     assert built.returncode == 0, built.stderr
     done = describe_corpus(tmp_path / "corpus", "--output", tmp_path / "report.html")

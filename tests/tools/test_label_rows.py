@@ -24,9 +24,7 @@ ROW = json.dumps({"instruction": "", "output": "func f():\n\tpass\n"}) + "\n"
         (None, [], "rows.jsonl. Check the path"),
     ],
 )
-def test_what_cannot_be_used_is_said_before_anything_is_asked(
-    tmp_path: Path, rows: str | None, options: list[str], word: str
-) -> None:
+def test_unusable_arguments_are_refused_before_any_request(tmp_path: Path, rows: str | None, options: list[str], word: str) -> None:
     if rows is not None:
         (tmp_path / "rows.jsonl").write_text(rows)
     command = [sys.executable, TOOL, tmp_path / "rows.jsonl", "--endpoint", "http://localhost:1/v1", "--model", "m", *options]
