@@ -1,9 +1,9 @@
-"""Measuring contestants side by side: each in a process of its own, in turn, round after round.
+"""Measure contestants in turn, each in a process of its own, round after round.
 
-A machine's speed drifts, and a figure of one minute says little about the next. So contestants take turns, and a ratio is the
-median over rounds of the ratio within a round. Peak memory is that of each one's process.
+The speed of a machine drifts, so contestants take turns, and a ratio is the median over rounds of the ratio within a round. Peak
+memory is that of each contestant's process.
 
-On a GPU the contestants share its memory: there each runs all its rounds before the next one starts (`take_turns=False`).
+On a GPU, whose memory they share, each contestant runs all its rounds before the next one starts (`take_turns=False`).
 """
 
 import json
@@ -26,17 +26,17 @@ RESULTS_VARIABLE = "NEOX_CODE_RESULTS"
 
 @dataclass
 class Measured:
-    """One contestant's rounds."""
+    """Results of one contestant's rounds."""
 
     name: str
     per_second: list[float] = field(default_factory=list)
-    """Tokens, or megabytes."""
+    """Tokens or megabytes per second, by round."""
     per_cpu_second: list[float] = field(default_factory=list)
-    """The same by the time of processors, which does not depend on what else the machine does; empty where it is not measured."""
+    """The same per second of processor time, which does not depend on other work of the machine; empty if not measured."""
     memory_gib: float = 0.0
     notes: str = ""
     made: Any = None
-    """What the last round says that it made, for comparison."""
+    """Output of the last round in short, for comparison."""
 
     @property
     def median(self) -> float:
@@ -44,11 +44,10 @@ class Measured:
 
 
 class Contestant:
-    """A process that works when it is told to: a line on its standard input is a round, a line in its results pipe the answer.
-    It ends with the `with` block.
+    """A process that runs a round for each line on its standard input and writes the result to a pipe; the `with` block ends it.
 
-    Every one has the allocator's settings that training has, unless `environment` is another. What libraries print goes where this
-    process's standard error goes.
+    It has the allocator's settings of training unless `environment` is given. Its standard output goes to this process's standard
+    error.
     """
 
     def __init__(self, name: str, module: str, arguments: Sequence[str], environment: Mapping[str, str] = ALLOCATOR):
@@ -77,7 +76,7 @@ class Contestant:
         self.end()
 
     def answer(self) -> dict:
-        """The next result. Where the process ended instead, it has said why: of the user's mistakes no more is said."""
+        """Return the next result. If the process has ended, raise NeoXError, or SystemExit if it has reported a user's mistake."""
         line = self.results.readline()
         if not line:
             status = self.end()
@@ -90,7 +89,7 @@ class Contestant:
         self.measured.notes = self.answer()["notes"]
 
     def round(self) -> None:
-        with suppress(BrokenPipeError):  # it has ended, as its answer will say
+        with suppress(BrokenPipeError):  # the process has ended; `answer` reports it
             self.requests.write("round\n")
             self.requests.flush()
         result = self.answer()
@@ -101,7 +100,7 @@ class Contestant:
         self.measured.made = result.get("made")
 
     def end(self) -> int:
-        """Closes the pipes, at which the process ends; returns its exit status."""
+        """Close the pipes, which ends the process; return its exit status."""
         with suppress(BrokenPipeError):
             self.requests.close()
         status = self.process.wait()
@@ -112,7 +111,7 @@ class Contestant:
 def compete(
     starts: Sequence[Callable[[], Contestant]], rounds: int, take_turns: bool, advance: Callable[[], object]
 ) -> list[Measured]:
-    """Runs every contestant for so many rounds; `advance` is called after each one."""
+    """Run every contestant for `rounds` rounds; call `advance` after each round."""
     if not take_turns:
         return [result for start in starts for result in compete([start], rounds, True, advance)]
     with ExitStack() as stack:
@@ -128,7 +127,7 @@ def compete(
 
 
 def ratio(ours: Measured, peer: Measured) -> float:
-    """How many times faster we are: the median over rounds of the ratio within a round.
+    """Return how many times faster ours is: the median over rounds of the ratio within a round.
 
     >>> ratio(Measured("a", [2.0, 8.0, 6.0]), Measured("b", [1.0, 2.0, 3.0]))
     2.0
@@ -137,7 +136,7 @@ def ratio(ours: Measured, peer: Measured) -> float:
 
 
 def cpu_ratio(ours: Measured, peer: Measured) -> float:
-    """The same by the time of processors."""
+    """Return the ratio by processor time."""
     return median_ratio(ours.per_cpu_second, peer.per_cpu_second)
 
 
@@ -146,7 +145,7 @@ def median_ratio(ours: Sequence[float], peer: Sequence[float]) -> float:
 
 
 def answer_rounds(measure: Callable[[], dict], notes: str) -> None:
-    """The contestant's side: announces itself, then one result for every line it is sent, until the input ends."""
+    """Run in the contestant: send the notes, then one result for every line of standard input, until it ends."""
     with os.fdopen(int(os.environ[RESULTS_VARIABLE]), "w") as results:
         print(json.dumps({"notes": notes}), file=results, flush=True)
         for _ in sys.stdin:

@@ -1,9 +1,8 @@
-"""A contestant of `deepy.py benchmark data`: a process that does one step of the way from source files to token files.
+"""A contestant of `deepy.py benchmark data`: a process that does one step from source files to token files.
 
     python -m neox_code.benchmarks.MODULE NAME:CORES FOLDER
 
-FOLDER holds the sample (`code`) and what was prepared of it; the process is bound to so many cores. Every round does the whole
-step, from the start.
+FOLDER has the sample (`code`) and files prepared from it; the process runs on CORES cores. Every round does the whole step.
 """
 
 import hashlib
@@ -21,20 +20,20 @@ from neox_code.errors import run_command
 
 
 @dataclass(frozen=True)
-class Step:
+class TimedStep:
     run: Callable[[], object]
     made: Callable[[], Any]
-    """What the last run has made, in little; not a part of the measured time."""
+    """Return a short description of the last run's output; its time is not measured."""
     num_bytes: int
-    """Of its input."""
+    """Size of its input."""
 
 
-MakeStep = Callable[[Path, int], Step]
-"""From FOLDER and the number of cores. What it does itself is not measured."""
+MakeTimedStep = Callable[[Path, int], TimedStep]
+"""(FOLDER, number of cores) -> step; the time of this preparation is not measured."""
 
 
-def serve(contestants: Mapping[str, MakeStep]) -> int:
-    """Reads the command line, and does the step of the one that it names whenever asked."""
+def serve(contestants: Mapping[str, MakeTimedStep]) -> int:
+    """Run the step that the command line names, once for each request."""
 
     def main(argv: Sequence[str]) -> int:
         contestant, folder = argv
@@ -55,7 +54,7 @@ def serve(contestants: Mapping[str, MakeStep]) -> int:
 
 
 OURSELVES = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-"""This process, and those it has waited for."""
+"""This process and its ended child processes."""
 
 
 def cpu_seconds() -> float:
@@ -63,7 +62,7 @@ def cpu_seconds() -> float:
 
 
 def peak_gib() -> float:
-    """The largest process's."""
+    """Return the peak memory of the largest process."""
     return max(resource.getrusage(who).ru_maxrss for who in OURSELVES) / 2**20
 
 

@@ -1,4 +1,4 @@
-"""Contestants in building a corpus by PolyCoder's recipe: ours, and Code-LMs' steps. Each says which files survive."""
+"""Contestants in building a corpus by PolyCoder's recipe: ours, and Code-LMs' steps. Output: the files that survive."""
 
 import hashlib
 import shutil
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from neox_code.benchmarks import code_lms
-from neox_code.benchmarks.contestant import Step, digest, serve
-from neox_code.benchmarks.data import CODE, SMALL
+from neox_code.benchmarks.contestant import TimedStep, digest, serve
+from neox_code.benchmarks.corpus_contest import CODE, SMALL
 from neox_code.benchmarks.sample import sample_of
 from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.recipes.registry import recipe_by_name
@@ -19,7 +19,7 @@ from neox_code.corpus.shards import KEPT, read_manifest
 LAYOUT = "language/organization/project"
 
 
-def ours(size: str, folder: Path, cores: int) -> Step:
+def ours(size: str, folder: Path, cores: int) -> TimedStep:
     output = folder / f"{size}-corpus-{cores}"
     recipe = recipe_by_name("polycoder")
 
@@ -32,10 +32,10 @@ def ours(size: str, folder: Path, cores: int) -> Step:
         rows = zip(manifest["verdict"].to_pylist(), manifest["sha256"].to_pylist(), strict=True)
         return survivors(sha256 for verdict, sha256 in rows if verdict == KEPT)
 
-    return Step(run, made, sample_of(folder / size).num_bytes)
+    return TimedStep(run, made, sample_of(folder / size).num_bytes)
 
 
-def by_code_lms(folder: Path, cores: int) -> Step:
+def by_code_lms(folder: Path, cores: int) -> TimedStep:
     output = folder / "Code"
 
     def run() -> None:
@@ -46,7 +46,7 @@ def by_code_lms(folder: Path, cores: int) -> Step:
     def made() -> list[Any]:
         return survivors(hashlib.sha256(path.read_bytes()).hexdigest() for path in output.rglob("*") if path.is_file())
 
-    return Step(run, made, sample_of(folder / SMALL).num_bytes)
+    return TimedStep(run, made, sample_of(folder / SMALL).num_bytes)
 
 
 def survivors(hashes: Iterable[str]) -> list[Any]:

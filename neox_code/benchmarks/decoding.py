@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from neox_code.benchmarks.contest import answer_rounds
-from neox_code.benchmarks.peer import peer_model
+from neox_code.benchmarks.peer import build_peer_model
 from neox_code.config.command_line import parse_command_line
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
@@ -32,13 +32,14 @@ Decode = Callable[[torch.Tensor], torch.Tensor]
 """prompts_BS -> new tokens [B, T]."""
 
 
-def our_decoder(model: ModelConfig, padded: int, device: torch.device) -> Decode:
+def build_our_decoder(model: ModelConfig, padded: int, device: torch.device) -> Decode:
     gpt = prepare_for_inference(GPT(build_layers(model, VOCAB_SIZE, padded, alone(device), torch.bfloat16)), device)
     return lambda prompts_BS: decode_greedily(gpt, model, prompts_BS, NEW_TOKENS, VOCAB_SIZE)
 
 
-def peer_decoder(model: ModelConfig, padded: int, device: torch.device) -> Decode:
-    peer = peer_model(model, padded, torch.bfloat16).eval()
+def build_peer_decoder(model: ModelConfig, padded: int, device: torch.device) -> Decode:
+    """Return greedy decoding by transformers' model."""
+    peer = build_peer_model(model, padded, torch.bfloat16).eval()
     nn.Module.to(peer, device)
     settings = {
         "do_sample": False,
@@ -57,12 +58,13 @@ def peer_decoder(model: ModelConfig, padded: int, device: torch.device) -> Decod
 
 
 CONTESTANTS: dict[str, Callable[[ModelConfig, int, torch.device], Decode]] = {
-    "neox-code": our_decoder,
-    "transformers": peer_decoder,
+    "neox-code": build_our_decoder,
+    "transformers": build_peer_decoder,
 }
 
 
 def main(argv: Sequence[str]) -> int:
+    """Run one contestant."""
     name, _, batch = argv[0].partition(":")
     model = parse_command_line(argv[1:], __doc__).load().model
     device = best_device()

@@ -1,6 +1,6 @@
 """All pairs of texts that are alike, by comparing every text with every other.
 
-    pairs = alike_pairs(texts, threshold=0.7, shingle_words=5)       # (i, j) with i < j
+    pairs = find_similar_pairs(texts, threshold=0.7, shingle_words=5)       # (i, j) with i < j
     recall(pairs, roots)                                             # the part of them that one cluster holds
 
 Shingles are so many consecutive words (runs of \\w); an inverted index counts what each text has in common with all others.
@@ -24,7 +24,7 @@ def shingles(text: str, words: int) -> set[bytes]:
     return {" ".join(found[start : start + words]).encode() for start in range(len(found) - words + 1)}
 
 
-def alike_pairs(texts: Sequence[str], threshold: float, shingle_words: int) -> list[tuple[int, int]]:
+def find_similar_pairs(texts: Sequence[str], threshold: float, shingle_words: int) -> list[tuple[int, int]]:
     """Pairs whose Jaccard similarity is the threshold or more, the lesser number first."""
     hashed = [np.array([xxhash.xxh3_64_intdigest(one) for one in shingles(text, shingle_words)], np.uint64) for text in texts]
     sizes = np.array([len(hashes) for hashes in hashed])

@@ -28,7 +28,7 @@ from neox_code.errors import ConfigError
 DATA_VARIABLE = "NEOX_CODE_TEST_DATA"
 AROUND = ("import os\n\n\ndef main():\n    print(os.getcwd())\n\n\n", "\n\nif __name__ == '__main__':\n    main()\n")
 NUM_PLANTED = 200
-"""Of each form of secrets and of what looks like them."""
+"""Number of planted texts of each form of secret and of each look-alike."""
 
 
 def reformat(text: str) -> str:

@@ -25,8 +25,9 @@ SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
 def main(argv: Sequence[str]) -> int:
+    """Count the duplicates among the keys, and print time and memory."""
     if len(argv) != 1 or not argv[0].replace("_", "").isdigit():
-        raise DataError("say how many keys: python -m neox_code.benchmarks.many_keys 100_000_000")
+        raise DataError("the number of keys is missing: python -m neox_code.benchmarks.many_keys 100_000_000")
     count = int(argv[0])
     generator = np.random.default_rng(0)
     begin = time.perf_counter()

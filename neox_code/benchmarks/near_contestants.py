@@ -1,8 +1,8 @@
 """Contestants in finding near duplicates: our rule, and datasketch.
 
-Both have the texts in memory, the same shingles, permutations and threshold, and say for each text the least that it is in a
-cluster with. datasketch is used as its documentation shows: MinHash by `update_batch`, MinHashLSH with the parameters it finds
-best, whose answers are believed. Ours goes the way of a build: keys, then groups on disk.
+Both have the texts in memory and the same shingles, permutations and threshold, and return for each text the smallest text number
+of its cluster. datasketch is used as its documentation shows: MinHash by `update_batch`, MinHashLSH with the parameters it finds
+best; its results are not verified. Ours works as in a build: keys, then groups on disk.
 """
 
 import sys
@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from datasketch import MinHash, MinHashLSH
 
-from neox_code.benchmarks.contestant import Step, serve
-from neox_code.benchmarks.data import CODE
+from neox_code.benchmarks.contestant import TimedStep, serve
+from neox_code.benchmarks.corpus_contest import CODE
 from neox_code.benchmarks.exhaustive import shingles
 from neox_code.benchmarks.sample import sample_of, sample_texts
 from neox_code.corpus.duplicates.near import NearDuplicates
@@ -59,10 +59,10 @@ def by_datasketch(texts: Sequence[str]) -> list[int]:
     return [root_of(row) for row in range(len(texts))]
 
 
-def step(clusters: Clusters, folder: Path, cores: int) -> Step:
+def step(clusters: Clusters, folder: Path, cores: int) -> TimedStep:
     texts = sample_texts(folder / CODE)
     made: list[list[int]] = []
-    return Step(lambda: made.append(clusters(texts)), lambda: made.pop(), sample_of(folder / CODE).num_bytes)
+    return TimedStep(lambda: made.append(clusters(texts)), lambda: made.pop(), sample_of(folder / CODE).num_bytes)
 
 
 if __name__ == "__main__":

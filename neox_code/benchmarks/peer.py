@@ -1,12 +1,12 @@
-"""The model of transformers that a configuration describes, as a careful user of it would build it.
+"""Build the transformers model that a configuration describes, as an experienced user would build it.
 
-    peer_model(config.model, 50304, torch.bfloat16)
+    build_peer_model(config.model, 50304, torch.bfloat16)
 
     GPTNeoX    layernorm, rotary positions, a plain activation
     Llama      rmsnorm, rotary positions, a gated activation; heads may share keys and values
     Bloom      layernorm, alibi, gelu by its tanh approximation
 
-A configuration that none of them can express is a ConfigError that names what the nearest one lacks.
+A configuration that none of them supports is a ConfigError with the keys that the nearest one does not support.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,8 @@ GATES = {"swiglu": "silu", "geglu": "gelu", "reglu": "relu", "glu": "sigmoid", "
 SDPA: dict[str, Any] = {"attn_implementation": "sdpa"}
 
 
-def gpt_neox(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
+def build_gpt_neox(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
+    """Return transformers' GPT-NeoX."""
     config = GPTNeoXConfig(
         **shared,
         num_hidden_layers=model.num_layers,
@@ -48,7 +49,8 @@ def gpt_neox(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
     return GPTNeoXForCausalLM(config)
 
 
-def llama(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
+def build_llama(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
+    """Return transformers' Llama."""
     config = LlamaConfig(
         **shared,
         num_hidden_layers=model.num_layers,
@@ -66,8 +68,8 @@ def llama(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
     return LlamaForCausalLM(config)
 
 
-def bloom(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
-    """Without the norm of BLOOM's embedding, which GPT-NeoX's models do not have. BLOOM has no SDPA attention."""
+def build_bloom(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
+    """Return transformers' Bloom without the norm of its embedding, which GPT-NeoX's models lack. Bloom has no SDPA attention."""
     config = BloomConfig(
         **shared,
         n_layer=model.num_layers,
@@ -81,16 +83,16 @@ def bloom(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One of transformers' models: how it is built, and of keys that it cannot vary the values it has."""
+class PeerKind:
+    """A model class of transformers: the function that builds it, and the supported values of keys that it cannot vary."""
 
     build: Callable[[ModelConfig, Mapping[str, Any]], Peer]
     values: Mapping[str, Sequence[Any]]
     shares_keys: bool = False
     has_any_width: bool = True
 
-    def lacks(self, model: ModelConfig) -> dict[str, Sequence[Any]]:
-        """Keys of the model that this kind cannot express, each with the values that it can."""
+    def find_unsupported(self, model: ModelConfig) -> dict[str, Sequence[Any]]:
+        """Return the keys whose values this class does not support, each with the supported values."""
         heads = {} if self.shares_keys else {"num_kv_heads": (None, model.num_attention_heads)}
         width = {"intermediate_size": (None, 4 * model.hidden_size), "expansion_factor": (None, 4.0), "mlp_multiple_of": (1,)}
         values = {**self.values, **heads, **({} if self.has_any_width else width)}
@@ -98,11 +100,11 @@ class Kind:
 
 
 PEERS = {
-    "GPTNeoX": Kind(
-        gpt_neox, {"norm": ("layernorm",), "pos_emb": ("rotary",), "activation": tuple(PLAIN), "use_bias_in_mlp": (True,)}
+    "GPTNeoX": PeerKind(
+        build_gpt_neox, {"norm": ("layernorm",), "pos_emb": ("rotary",), "activation": tuple(PLAIN), "use_bias_in_mlp": (True,)}
     ),
-    "Llama": Kind(
-        llama,
+    "Llama": PeerKind(
+        build_llama,
         {
             "norm": ("rmsnorm",),
             "pos_emb": ("rotary",),
@@ -112,8 +114,8 @@ PEERS = {
         },
         shares_keys=True,
     ),
-    "Bloom": Kind(
-        bloom,
+    "Bloom": PeerKind(
+        build_bloom,
         {
             "norm": ("layernorm",),
             "pos_emb": ("alibi",),
@@ -129,16 +131,16 @@ PEERS = {
 }
 
 
-def nearest_peer(model: ModelConfig) -> tuple[str, dict[str, Sequence[Any]]]:
-    """The kind that lacks least, positions above all, and what it lacks."""
-    lacking = {name: kind.lacks(model) for name, kind in PEERS.items()}
+def find_nearest_peer(model: ModelConfig) -> tuple[str, dict[str, Sequence[Any]]]:
+    """Return the class with the fewest unsupported keys, positions first, and these keys."""
+    lacking = {name: kind.find_unsupported(model) for name, kind in PEERS.items()}
     nearest = min(lacking, key=lambda name: ("pos_emb" in lacking[name], len(lacking[name])))
     return nearest, lacking[nearest]
 
 
-def peer_model(model: ModelConfig, padded_vocab_size: int, dtype: torch.dtype) -> Peer:
-    """Random weights of `dtype`; the rotary frequencies stay in fp32, which `.to(dtype)` would round. Raises ConfigError."""
-    nearest, lacking = nearest_peer(model)
+def build_peer_model(model: ModelConfig, padded_vocab_size: int, dtype: torch.dtype) -> Peer:
+    """Return a model with random weights of `dtype`; rotary frequencies stay fp32. Raise ConfigError if no class fits."""
+    nearest, lacking = find_nearest_peer(model)
     if lacking:
         asked = " and ".join(f"{key} {format_value(getattr(model, key))}" for key in lacking)
         settings = " ".join(f"--set {key}={format_value(wanted[0])}" for key, wanted in lacking.items())

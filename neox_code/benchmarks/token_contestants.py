@@ -1,4 +1,4 @@
-"""Contestants in writing token files from JSON Lines: ours, and GPT-NeoX's way. Each says the sizes of .bin and .idx."""
+"""Contestants in writing token files from JSON Lines: ours, and GPT-NeoX's tool. Output: the sizes of .bin and .idx."""
 
 import sys
 from functools import partial
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from neox_code.benchmarks import gpt_neox
-from neox_code.benchmarks.contestant import Step, digest, serve
-from neox_code.benchmarks.data import CODE, SMALL, VOCABULARY, texts_file
+from neox_code.benchmarks.contestant import TimedStep, digest, serve
+from neox_code.benchmarks.corpus_contest import CODE, SMALL, VOCABULARY, texts_file
 from neox_code.config.data import DataConfig
 from neox_code.corpus.tokens.text_pieces import pieces_of
 from neox_code.corpus.tokens.token_files import write_token_files
@@ -16,7 +16,7 @@ from neox_code.tokenizer.registry import build_tokenizer
 from neox_code.tokenizer.train_bpe import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE
 
 
-def ours(size: str, folder: Path, cores: int) -> Step:
+def ours(size: str, folder: Path, cores: int) -> TimedStep:
     section = DataConfig(
         tokenizer_type="GPT2BPETokenizer",
         vocab_file=str(folder / VOCABULARY / VOCAB_FILE),
@@ -29,13 +29,13 @@ def ours(size: str, folder: Path, cores: int) -> Step:
         writing = Writing(append_eod=True, newlines="keep")
         write_token_files(lambda language: prefix, pieces_of(texts), build_tokenizer(section), writing, workers=cores)
 
-    return Step(run, partial(token_files, prefix), texts.stat().st_size)
+    return TimedStep(run, partial(token_files, prefix), texts.stat().st_size)
 
 
-def by_gpt_neox(folder: Path, cores: int) -> Step:
+def by_gpt_neox(folder: Path, cores: int) -> TimedStep:
     texts = texts_file(folder / SMALL)
     run = partial(gpt_neox.write_token_files, texts, folder / VOCABULARY / TOKENIZER_FILE, folder / "gpt_neox")
-    return Step(run, partial(token_files, folder / "gpt_neox_text_document"), texts.stat().st_size)
+    return TimedStep(run, partial(token_files, folder / "gpt_neox_text_document"), texts.stat().st_size)
 
 
 def token_files(prefix: Path) -> list[Any]:

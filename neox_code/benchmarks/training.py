@@ -17,8 +17,8 @@ from torch import nn
 from transformers import PreTrainedModel as Peer
 
 from neox_code.benchmarks.contest import answer_rounds
-from neox_code.benchmarks.peer import peer_model
-from neox_code.benchmarks.steps import OptimizerStep, our_step, random_tokens, synchronize
+from neox_code.benchmarks.peer import build_peer_model
+from neox_code.benchmarks.timed_steps import OptimizerStep, build_our_step, random_tokens, synchronize
 from neox_code.config.command_line import parse_command_line
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
@@ -65,12 +65,14 @@ def peer_step_with_masters(model: Peer) -> OptimizerStep:
 
 
 def peer_contestant(make_step: Callable[[Peer], OptimizerStep]) -> Callable[[NeoXConfig], None]:
+    """Return a contestant that trains transformers' model with the steps of `make_step`."""
+
     def run(config: NeoXConfig) -> None:
         device = best_device()
         if device.type == "cpu":
             keep_freed_memory()
         padded = padded_vocab_size(VOCAB_SIZE, config.model.make_vocab_size_divisible_by, 1)
-        model = peer_model(config.model, padded, torch.bfloat16).train()
+        model = build_peer_model(config.model, padded, torch.bfloat16).train()
         nn.Module.to(model, device)
         serve_rounds(make_step(model), config, device)
 
@@ -79,7 +81,7 @@ def peer_contestant(make_step: Callable[[Peer], OptimizerStep]) -> Callable[[Neo
 
 def our_contestant(config: NeoXConfig) -> None:
     with startup(config.parallelism) as grid:
-        serve_rounds(our_step(config, grid, VOCAB_SIZE), config, grid.device)
+        serve_rounds(build_our_step(config, grid, VOCAB_SIZE), config, grid.device)
 
 
 CONTESTANTS: dict[str, Callable[[NeoXConfig], None]] = {
@@ -90,7 +92,7 @@ CONTESTANTS: dict[str, Callable[[NeoXConfig], None]] = {
 
 
 def serve_rounds(step: OptimizerStep, config: NeoXConfig, device: torch.device) -> None:
-    """Warms up, then a round of steps whenever asked."""
+    """Run a warm-up step, then a round of steps for each request."""
     batch, sequence = config.training.train_micro_batch_size_per_gpu or 1, config.model.sample_length
     tokens_BS = random_tokens(batch, sequence, VOCAB_SIZE, device)
 
@@ -108,6 +110,7 @@ def serve_rounds(step: OptimizerStep, config: NeoXConfig, device: torch.device) 
 
 
 def main(argv: Sequence[str]) -> int:
+    """Run one contestant."""
     name, *words = argv
     config = parse_command_line(words, __doc__).load()
     config = config.replace(

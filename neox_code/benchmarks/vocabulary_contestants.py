@@ -1,4 +1,4 @@
-"""Contestants in learning a vocabulary: ours, and tokenizers. Each says the number of merges and a digest."""
+"""Contestants in learning a vocabulary: ours, and tokenizers. Output: the number of merges and a digest."""
 
 import sys
 from collections.abc import Sequence
@@ -7,25 +7,25 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 
-from neox_code.benchmarks.contestant import Step, digest, serve
-from neox_code.benchmarks.data import CODE, VOCAB_SIZE
+from neox_code.benchmarks.contestant import TimedStep, digest, serve
+from neox_code.benchmarks.corpus_contest import CODE, VOCAB_SIZE
 from neox_code.benchmarks.sample import sample_of, sample_texts
 from neox_code.files import read_json
 from neox_code.tokenizer.byte_level import SPECIAL_TOKENS
 from neox_code.tokenizer.train_bpe import MERGE_FILE, train_bpe
 
 
-def ours(folder: Path, cores: int) -> Step:
+def ours(folder: Path, cores: int) -> TimedStep:
     texts = sample_texts(folder / CODE)
     output = folder / "ours"
 
     def run() -> None:
         train_bpe(texts, VOCAB_SIZE, output)
 
-    return Step(run, lambda: merges((output / MERGE_FILE).read_text().splitlines()[1:]), sample_of(folder / CODE).num_bytes)
+    return TimedStep(run, lambda: merges((output / MERGE_FILE).read_text().splitlines()[1:]), sample_of(folder / CODE).num_bytes)
 
 
-def by_tokenizers(folder: Path, cores: int) -> Step:
+def by_tokenizers(folder: Path, cores: int) -> TimedStep:
     texts = sample_texts(folder / CODE)
     output = folder / "tokenizers.json"
 
@@ -42,7 +42,7 @@ def by_tokenizers(folder: Path, cores: int) -> Step:
         tokenizer.train_from_iterator(texts, trainer)
         tokenizer.save(str(output))
 
-    return Step(
+    return TimedStep(
         run, lambda: merges([" ".join(pair) for pair in read_json(output)["model"]["merges"]]), sample_of(folder / CODE).num_bytes
     )
 

@@ -21,9 +21,9 @@ from tempfile import TemporaryDirectory
 import torch
 
 from neox_code.benchmarks.contest import Contestant, Measured, compete, ratio
-from neox_code.benchmarks.data import PARTS, run_part
+from neox_code.benchmarks.corpus_contest import PARTS, run_part
 from neox_code.benchmarks.filters import measure_filters
-from neox_code.benchmarks.report import print_table
+from neox_code.benchmarks.results_table import print_table
 from neox_code.benchmarks.sample import sample_texts, take_sample
 from neox_code.config.command_line import (
     Parser,

@@ -1,6 +1,6 @@
 import random
 
-from neox_code.benchmarks.exhaustive import alike_pairs, shingles
+from neox_code.benchmarks.exhaustive import find_similar_pairs, shingles
 
 
 def test_pairs_are_those_of_comparing_all_with_all():
@@ -14,4 +14,4 @@ def test_pairs_are_those_of_comparing_all_with_all():
         if sets[i] and sets[j] and len(sets[i] & sets[j]) / len(sets[i] | sets[j]) >= 0.5
     ]
     assert len(expected) > 100
-    assert alike_pairs(texts, threshold=0.5, shingle_words=2) == expected
+    assert find_similar_pairs(texts, threshold=0.5, shingle_words=2) == expected

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from neox_code.benchmarks.peer import peer_model
+from neox_code.benchmarks.peer import build_peer_model
 from neox_code.config.model import ModelConfig
 from neox_code.config.model_size import parameters
 from neox_code.errors import ConfigError
@@ -31,7 +31,7 @@ CASES = {
 def test_the_peer_has_the_configurations_parameters_and_settings(name):
     keys, kind, settings = CASES[name]
     model = ModelConfig(**SHAPE | keys)
-    peer = peer_model(model, PADDED, torch.bfloat16)
+    peer = build_peer_model(model, PADDED, torch.bfloat16)
     assert peer.config.model_type == kind
     assert sum(parameter.numel() for parameter in peer.parameters()) == parameters(model, PADDED)
     assert {key: getattr(peer.config, key) for key in settings} == settings
@@ -42,7 +42,7 @@ def test_the_peer_has_the_configurations_parameters_and_settings(name):
 
 @pytest.mark.parametrize(("keys", "owner"), [({"rotary_pct": 0.5}, "gpt_neox"), (LLAMA, "model")])
 def test_rotary_frequencies_are_the_configurations_and_stay_exact(keys, owner):
-    peer = peer_model(ModelConfig(**SHAPE | {"rotary_emb_base": 500} | keys), PADDED, torch.bfloat16)
+    peer = build_peer_model(ModelConfig(**SHAPE | {"rotary_emb_base": 500} | keys), PADDED, torch.bfloat16)
     turned = int(16 * keys.get("rotary_pct", 1))
     expected = torch.tensor([500 ** (-2 * pair / turned) for pair in range(turned // 2)])
     torch.testing.assert_close(getattr(peer, owner).rotary_emb.inv_freq, expected)
@@ -65,6 +65,6 @@ def test_rotary_frequencies_are_the_configurations_and_stay_exact(keys, owner):
 )
 def test_a_model_that_transformers_lacks_is_refused_with_its_keys(keys, sentence):
     with pytest.raises(ConfigError) as caught:
-        peer_model(ModelConfig(**SHAPE | keys), PADDED, torch.bfloat16)
+        build_peer_model(ModelConfig(**SHAPE | keys), PADDED, torch.bfloat16)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)

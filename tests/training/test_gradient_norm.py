@@ -4,7 +4,7 @@ import pytest
 import torch
 from distributed_runs import run_ranks
 
-from neox_code.benchmarks.steps import engine_for
+from neox_code.benchmarks.timed_steps import engine_for
 from neox_code.config.neox import NeoXConfig
 from neox_code.parallel.startup import startup
 from neox_code.training.gradient_norm import sum_of_squares

@@ -6,7 +6,7 @@ from deepspeed.utils import safe_get_full_fp32_param
 from distributed_runs import losses_of, run_ranks
 from torch.nn import functional as F
 
-from neox_code.benchmarks.steps import engine_for
+from neox_code.benchmarks.timed_steps import engine_for
 from neox_code.config.neox import NeoXConfig
 from neox_code.files import read_json_lines
 from neox_code.model.gpt import GPT, build_layers

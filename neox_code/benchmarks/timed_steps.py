@@ -1,6 +1,6 @@
-"""Optimizer steps of the real engine on random tokens, for whoever measures them.
+"""Optimizer steps of the real engine on random tokens, for benchmarks.
 
-step = our_step(config, grid, vocab_size)
+step = build_our_step(config, grid, vocab_size)
 step(random_tokens(batch, sequence, vocab_size, grid.device))
 """
 
@@ -22,7 +22,7 @@ OptimizerStep = Callable[[torch.Tensor], None]
 """One optimizer step on tokens_BS of S + 1 columns."""
 
 
-def engine_for(config: NeoXConfig, vocab_size: int, grid: ParallelGrid) -> Engine:
+def build_engine_for_steps(config: NeoXConfig, vocab_size: int, grid: ParallelGrid) -> Engine:
     """Return the engine that `pretrain` trains, with its initial weights, for a vocabulary of any size."""
     model = config.model
     padded = padded_vocab_size(vocab_size, model.make_vocab_size_divisible_by, grid.tensor_size)
@@ -33,9 +33,9 @@ def engine_for(config: NeoXConfig, vocab_size: int, grid: ParallelGrid) -> Engin
     return build_engine(module, optimizer, config, config.batch_sizes(grid.data_size), grid)
 
 
-def our_step(config: NeoXConfig, grid: ParallelGrid, vocab_size: int) -> OptimizerStep:
-    """DeepSpeed's engine, every micro batch of the step the same."""
-    engine = engine_for(config, vocab_size, grid)
+def build_our_step(config: NeoXConfig, grid: ParallelGrid, vocab_size: int) -> OptimizerStep:
+    """Return a step of DeepSpeed's engine; all micro batches of the step are the same."""
+    engine = build_engine_for_steps(config, vocab_size, grid)
     step, _ = choose_step(engine)
 
     def run(tokens_BS: torch.Tensor) -> None:
@@ -46,7 +46,7 @@ def our_step(config: NeoXConfig, grid: ParallelGrid, vocab_size: int) -> Optimiz
 
 
 def random_tokens(batch: int, sequence: int, vocab_size: int, device: torch.device) -> torch.Tensor:
-    """Inputs and, one place on, labels: [B, S + 1]."""
+    """Return random tokens, int64 of shape [B, S + 1]: the inputs, and shifted by one the labels."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, vocab_size, (batch, sequence + 1), generator=generator).to(device)
 

@@ -9,7 +9,7 @@ import pytest
 from real_code import real_files
 
 from neox_code.benchmarks.contest import Measured
-from neox_code.benchmarks.data import PARTS, compare_near, compare_tokens, run_part
+from neox_code.benchmarks.corpus_contest import PARTS, compare_near, compare_tokens, run_part
 from neox_code.errors import NeoXError
 
 
@@ -51,9 +51,9 @@ def test_near_duplicates_are_found_by_both(tmp_path, capfd):
     assert "files removed: neox-code:1 20, datasketch:1 20; by the exhaustive search 20" in told
 
 
-def test_a_ratio_of_unlike_results_is_refused():
+def test_a_ratio_of_different_results_is_refused():
     ours, peer = Measured("ours", [2.0], [4.0], made=[1]), Measured("peer", [1.0], [1.0], made=[2])
-    with pytest.raises(NeoXError, match="unlike bytes"):
+    with pytest.raises(NeoXError, match="different bytes"):
         compare_tokens(Path(), [ours, ours, peer])
 
 

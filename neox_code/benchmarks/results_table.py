@@ -1,4 +1,4 @@
-"""A benchmark's result as a table and its last line."""
+"""Print a benchmark's results as a table."""
 
 import statistics
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from neox_code.benchmarks.contest import Measured, cpu_ratio, ratio
 
 
 def print_table(title: str, ours: Measured, peers: Sequence[Measured], unit: str = "tokens", decimals: int = 0) -> None:
-    """Of each contestant the median, how many times faster ours is, both by processor time or else the range, and the memory."""
+    """Print each contestant's median, our speed-up, both by processor time or else the range, and the peak memory."""
     with_cpu = bool(ours.per_cpu_second)
     table = Table(title=title)
     table.add_column("contestant", no_wrap=True)
@@ -25,8 +25,8 @@ def print_table(title: str, ours: Measured, peers: Sequence[Measured], unit: str
         if with_cpu:
             speeds[1:] = [statistics.median(measured.per_cpu_second)]
             factors.append("" if is_ours else f"{cpu_ratio(ours, measured):.2f} x")
-        shown = [f"{speed:,.{decimals}f}" for speed in speeds]
-        return [shown[0], factors[0], *shown[1:], *factors[1:], f"{measured.memory_gib:.2f}"]
+        formatted = [f"{speed:,.{decimals}f}" for speed in speeds]
+        return [formatted[0], factors[0], *formatted[1:], *factors[1:], f"{measured.memory_gib:.2f}"]
 
     for measured in (ours, *peers):
         table.add_row(measured.name, *cells(measured))

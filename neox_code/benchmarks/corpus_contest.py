@@ -1,14 +1,13 @@
-"""From source files to token files: each step beside those who did it before, on the same files of a corpus, in one run.
+"""Contests in each step from source files to token files: ours and a peer on the same files of a corpus, in one run.
 
     ./deepy.py benchmark data --corpus code                        # code: LANGUAGE/organization/project/...
 
     for part in PARTS.values():
         run_part(part, Path("code"), part.megabytes, part.rounds)      # {"corpus": 31.2, "corpus, two cores over one": 1.8}
 
-A part copies a sample of the corpus, and where the peer is slow a small part of it for the peer, which ours does as well. It starts
-its contestants, each in a process of its own and bound to as many cores as its name says, lets them do the whole step in turn, and
-compares what they made: a ratio of unlike results is an error. Ratios on one core are of processor time, so that they hold on a
-machine that has other work too, and of cores by the clock; the table has both.
+A part copies a sample of the corpus, and a smaller one for a slow peer, which ours reads as well. Each contestant runs in a process
+of its own on CORES cores; they do the whole step in turn, and their outputs are compared: different outputs are an error. Ratios on
+one core are of processor time, so that they hold on a busy machine, and ratios of cores are of elapsed time; the table has both.
 """
 
 import json
@@ -21,8 +20,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from neox_code.benchmarks.contest import Contestant, Measured, compete, cpu_ratio, ratio
-from neox_code.benchmarks.exhaustive import alike_pairs, recall
-from neox_code.benchmarks.report import print_table
+from neox_code.benchmarks.exhaustive import find_similar_pairs, recall
+from neox_code.benchmarks.results_table import print_table
 from neox_code.benchmarks.sample import sample_texts, take_sample
 from neox_code.corpus.duplicates.clusters import Clusters
 from neox_code.corpus.duplicates.near import NearDuplicates
@@ -42,25 +41,26 @@ Ratios = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Part:
+class BenchmarkPart:
     title: str
     module: str
     contestants: Sequence[str]
     """Ours first; NAME:CORES."""
     prepare: Callable[[Path], None]
     compare: Callable[[Path, Sequence[Measured]], Ratios]
-    """Says in a line what was compared, and gives the ratios. Raises NeoXError where the results differ."""
+    """Print one line on the comparison, and return the ratios. Raise NeoXError if the outputs differ."""
     megabytes: float
     """Size of the sample."""
     small_part: float
-    """What the peer has of it."""
+    """Share of the sample that the peer reads."""
     rounds: int
-    """Of each contestant, unless more are asked for."""
+    """Default number of rounds of each contestant."""
     peer: str | None = None
-    """A package that must be installed for it."""
+    """A package that must be installed for this part."""
 
 
-def run_part(part: Part, corpus: Path, megabytes: float, rounds: int) -> Ratios:
+def run_part(part: BenchmarkPart, corpus: Path, megabytes: float, rounds: int) -> Ratios:
+    """Run a part on a sample of the corpus, print its table, and return its ratios."""
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         sample = take_sample(corpus, folder / CODE, int(megabytes * 1e6))
@@ -75,11 +75,11 @@ def run_part(part: Part, corpus: Path, megabytes: float, rounds: int) -> Ratios:
         return part.compare(folder, measured)
 
 
-def start(part: Part, name: str, folder: Path) -> Contestant:
+def start(part: BenchmarkPart, name: str, folder: Path) -> Contestant:
     return Contestant(name, f"neox_code.benchmarks.{part.module}", [name, str(folder)], environment={})
 
 
-# ---- what the contestants share
+# ---- inputs that contestants share
 
 
 def nothing(folder: Path) -> None: ...
@@ -96,53 +96,54 @@ def write_texts_and_vocabulary(folder: Path) -> None:
     train_bpe(sample_texts(folder / SMALL), VOCAB_SIZE, folder / VOCABULARY)
 
 
-# ---- what is compared
+# ---- comparisons
 
 
-def refuse_unlike(ours: Measured, peer: Measured, thing: str) -> None:
+def require_equal_results(ours: Measured, peer: Measured, thing: str) -> None:
     if ours.made != peer.made:
         raise NeoXError(
-            f"{ours.name} and {peer.name} made unlike {thing}: {ours.made} and {peer.made}. Their speeds do not compare; report it."
+            f"{ours.name} and {peer.name} made different {thing}: {ours.made} and {peer.made}. Their speeds are not comparable."
         )
     print(f"the same {thing}: {json.dumps(ours.made)}")
 
 
 def compare_corpora(folder: Path, measured: Sequence[Measured]) -> Ratios:
     ours, on_two_cores, small, peer = measured
-    refuse_unlike(ours, on_two_cores, "surviving files")
-    refuse_unlike(small, peer, "surviving files")
+    require_equal_results(ours, on_two_cores, "surviving files")
+    require_equal_results(small, peer, "surviving files")
     return {"corpus": cpu_ratio(ours, peer), "corpus, two cores over one": ratio(on_two_cores, ours)}
 
 
 def compare_tokens(folder: Path, measured: Sequence[Measured]) -> Ratios:
     ours, small, peer = measured
-    refuse_unlike(small, peer, "bytes")
+    require_equal_results(small, peer, "bytes")
     return {"tokens": cpu_ratio(ours, peer)}
 
 
 def compare_vocabularies(folder: Path, measured: Sequence[Measured]) -> Ratios:
     ours, peer = measured
-    refuse_unlike(ours, peer, "merges")
+    require_equal_results(ours, peer, "merges")
     return {"vocabulary": cpu_ratio(ours, peer)}
 
 
 def compare_near(folder: Path, measured: Sequence[Measured]) -> Ratios:
+    """Compare the pairs found with those of an exhaustive search; raise NeoXError if ours finds fewer than the peer."""
     ours, peer = measured
     rule = NearDuplicates()
-    pairs = alike_pairs(sample_texts(folder / CODE), rule.threshold, rule.shingle_words)
+    pairs = find_similar_pairs(sample_texts(folder / CODE), rule.threshold, rule.shingle_words)
     found = {contestant.name: recall(pairs, contestant.made) for contestant in measured}
-    told = ", ".join(f"{name} {part:.1%}" for name, part in found.items())
-    print(f"{rule}: of {len(pairs):,} pairs that an exhaustive search finds alike, clusters hold {told}")
+    listed = ", ".join(f"{name} {part:.1%}" for name, part in found.items())
+    print(f"{rule}: of {len(pairs):,} pairs that an exhaustive search finds alike, clusters hold {listed}")
     removed = {one.name: sum(root != row for row, root in enumerate(one.made)) for one in measured}
-    told = ", ".join(f"{name} {number:,}" for name, number in removed.items())
-    print(f"files removed: {told}; by the exhaustive search {num_removed(pairs):,}")
+    listed = ", ".join(f"{name} {number:,}" for name, number in removed.items())
+    print(f"files removed: {listed}; by the exhaustive search {num_removed(pairs):,}")
     if found[ours.name] < found[peer.name] - max(TOLERANCE, FEW / max(1, len(pairs))):
         raise NeoXError(f"{ours.name} finds fewer pairs than {peer.name}: their speeds do not compare. Take a larger sample.")
     return {"near": cpu_ratio(ours, peer)}
 
 
 def num_removed(pairs: Sequence[tuple[int, int]]) -> int:
-    """Of all clusters the members but one.
+    """Return how many members of clusters are removed if one of each cluster is kept.
 
     >>> num_removed([(0, 1), (0, 2), (1, 2), (4, 5)])
     3
@@ -156,8 +157,8 @@ def num_removed(pairs: Sequence[tuple[int, int]]) -> int:
     return int((clusters.roots(numbers) != numbers).sum())
 
 
-PARTS: Mapping[str, Part] = {
-    "corpus": Part(
+PARTS: Mapping[str, BenchmarkPart] = {
+    "corpus": BenchmarkPart(
         "Corpus by PolyCoder's recipe",
         "corpus_contestants",
         ("neox-code:1", "neox-code:2", "neox-code-small:1", "code-lms:1"),
@@ -167,7 +168,7 @@ PARTS: Mapping[str, Part] = {
         small_part=1 / 16,
         rounds=1,
     ),
-    "tokens": Part(
+    "tokens": BenchmarkPart(
         "Token files",
         "token_contestants",
         ("neox-code:1", "neox-code-small:1", "gpt-neox:1"),
@@ -177,7 +178,7 @@ PARTS: Mapping[str, Part] = {
         small_part=1 / 8,
         rounds=1,
     ),
-    "vocabulary": Part(
+    "vocabulary": BenchmarkPart(
         f"Vocabulary of {VOCAB_SIZE:,}",
         "vocabulary_contestants",
         ("neox-code:1", "tokenizers:1"),
@@ -187,7 +188,7 @@ PARTS: Mapping[str, Part] = {
         small_part=1,
         rounds=1,
     ),
-    "near": Part(
+    "near": BenchmarkPart(
         "Near duplicates",
         "near_contestants",
         ("neox-code:1", "datasketch:1"),
