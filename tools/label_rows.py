@@ -27,7 +27,7 @@ from neox_code.config.command_line import (
     report_figures,
 )
 from neox_code.corpus.json_endpoint import JsonEndpoint
-from neox_code.corpus.rows.label_files import BY_AUTHOR, BY_MODEL, LabelReport, Wanted, label_files
+from neox_code.corpus.rows.label_files import BY_AUTHOR, BY_MODEL, LabelReport, RowSelection, label_files
 from neox_code.corpus.rows.labels import Labeler, Prices
 from neox_code.errors import ConfigError, run_command
 
@@ -55,19 +55,24 @@ def main(argv: Sequence[str]) -> int:
             concurrency=arguments.concurrency,
             prices=prices,
             max_cost=arguments.max_cost,
-            wanted=Wanted(arguments.min_length, arguments.relabel),
+            selection=RowSelection(arguments.min_length, arguments.relabel),
         )
         print_report(report, output, prices)
-        figures |= {"output": output, "rows": report.rows, "cost": prices.of(report.spent), "over_budget": report.is_over_budget}
-        figures |= {"input_tokens": report.spent.input_tokens, "output_tokens": report.spent.output_tokens}
+        figures |= {
+            "output": output,
+            "rows": report.rows,
+            "cost": prices.cost_of(report.usage),
+            "over_budget": report.is_over_budget,
+        }
+        figures |= {"input_tokens": report.usage.input_tokens, "output_tokens": report.usage.output_tokens}
     return 0
 
 
 def print_report(report: LabelReport, output: Path, prices: Prices) -> None:
-    for fate, count in report.rows.most_common():
-        print(f"{count:,} rows {fate}")
-    spent = report.spent
-    print(f"{spent.input_tokens:,} tokens in, {spent.output_tokens:,} out, cost {prices.of(spent):.4f}")
+    for outcome, count in report.rows.most_common():
+        print(f"{count:,} rows {outcome}")
+    usage = report.usage
+    print(f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out, cost {prices.cost_of(usage):.4f}")
     print(f"{report.rows[BY_MODEL] + report.rows[BY_AUTHOR]:,} rows in {output}")
     if report.is_over_budget:
         print("the next request could exceed --max-cost. Rerun the same command with a higher --max-cost to resume.")

@@ -3,7 +3,7 @@
     endpoint = JsonEndpoint("https://api.github.com/graphql", {"Authorization": f"bearer {token}"})
     answer = endpoint.post({"query": ...})
     answer.status, answer.value               0, {"message": ...} where there was no answer at all
-    answer.pause_asked_for()                  seconds, where it says how many
+    answer.read_retry_seconds()                  seconds, where it says how many
 
 No redirect is followed: what authorizes goes to the address alone, and never in clear text but to this machine.
 """
@@ -41,12 +41,12 @@ class Answer:
     value: dict[str, Any]
     headers: Message = field(default_factory=Message)
 
-    def pause_asked_for(self) -> float | None:
+    def read_retry_seconds(self) -> float | None:
         """What the header Retry-After says, in either of its forms.
 
         >>> headers = Message()
         >>> headers["Retry-After"] = "17"
-        >>> Answer(429, {}, headers).pause_asked_for()
+        >>> Answer(429, {}, headers).read_retry_seconds()
         17.0
         """
         said = self.headers.get("retry-after", "").strip()

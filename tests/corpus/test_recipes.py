@@ -101,7 +101,7 @@ def filtered(text, path="src/area.py"):
     [
         ("language_rule=None, before_reading=(), after_reading=()", "language_rule is None"),
         ("language_rule=FileLanguage(), before_reading=None, after_reading=()", "before_reading is None"),
-        ("language_rule=FileLanguage(), before_reading=(NotEmpty,), after_reading=()", "name an object, not its class"),
+        ("language_rule=FileLanguage(), before_reading=(NotEmpty,), after_reading=()", "give an object, not its class"),
         (
             "language_rule=FileLanguage(), before_reading=(), after_reading=(3,)",
             r"after_reading holds 3, which has no keep\(file\)",

@@ -96,7 +96,7 @@ class GitHub:
         is_limited = is_limited or (status in (200, 403) and "rate limit" in message_of(answer.value).lower())
         if not is_limited and status not in (403, 429):
             return None
-        if (asked_for := answer.pause_asked_for()) is not None:
+        if (asked_for := answer.read_retry_seconds()) is not None:
             return asked_for
         if headers.get("x-ratelimit-remaining") == "0" and headers.get("x-ratelimit-reset", "").isdecimal():
             return min(max(float(headers["x-ratelimit-reset"]) - self.clock(), 0.0) + 1.0, LONGEST_PAUSE_SECONDS)

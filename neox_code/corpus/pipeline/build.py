@@ -49,7 +49,7 @@ from neox_code.corpus.pipeline.work_folder import (
 )
 from neox_code.corpus.pipeline.write import WRITE
 from neox_code.corpus.recipes.recipe import Recipe
-from neox_code.corpus.recipes.registry import errors_of_recipe, recipe_file
+from neox_code.corpus.recipes.registry import recipe_file, report_recipe_errors
 from neox_code.corpus.rows.chunks import load_tokenizer
 from neox_code.corpus.shards import KEPT, SPLITS, CorpusSummary, Count, Shard, is_corpus, load_summary, write_summary
 from neox_code.corpus.sources.find import LOCAL
@@ -121,14 +121,14 @@ def build_corpus(
         local = LocalExecutor(workers or available_cores())
         with remove_new_folder_without_plan(work, is_new), local if executor is None else nullcontext(executor) as ready:
             was_planned = read_plan(work) is not None
-            with errors_of_recipe(recipe_file(recipe), "lists the sources"):
+            with report_recipe_errors(recipe_file(recipe), "lists the sources"):
                 plan = make_plan(work, arguments, settings, *([partial(local.start_early, SCAN, work)] if ready is local else []))
             if not plan.sizes:
                 refuse_empty_corpus(work, sources, (), max_bytes)
             if was_planned:
                 log_build_resume(work, plan)
             run_stage(SCAN, work, plan.sizes, ready)
-            with errors_of_recipe(recipe_file(recipe), "decides on licenses and duplicates"):
+            with report_recipe_errors(recipe_file(recipe), "decides on licenses and duplicates"):
                 decide(work, len(plan.sizes), settings)
             counts = read_counts(work)
             refuse_empty_corpus(work, sources, counts, max_bytes)

@@ -73,4 +73,4 @@ class Prefilter:
 
     def is_read_for_others(self, project: Project, path: str) -> bool:
         """True for files that are read because they state the license or the version of other files."""
-        return states_license(path) or (self.recipe.rows is not None and self.recipe.rows.says_version(path))
+        return states_license(path) or (self.recipe.rows is not None and self.recipe.rows.is_version_file(path))

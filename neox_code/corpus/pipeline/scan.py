@@ -20,7 +20,7 @@ from neox_code.corpus.licenses.license import DOCUMENTS, file_license
 from neox_code.corpus.pipeline.prefilter import NO_LANGUAGE, NOT_CHOSEN, Prefilter, drop_reason, edited_text
 from neox_code.corpus.pipeline.scan_results import ScanResultWriter, ScanRow
 from neox_code.corpus.pipeline.work_folder import Settings, batch_file, load_settings, original_recipe, scan_result_file
-from neox_code.corpus.recipes.registry import errors_of_recipe
+from neox_code.corpus.recipes.registry import report_recipe_errors
 from neox_code.corpus.sources.batches import LINK, REPLACED
 from neox_code.corpus.sources.protocol import Batch, FoundFile
 
@@ -39,7 +39,7 @@ def scan_batch(work: Path, index: int) -> Iterator[float]:
     reported = 0
     with ScanResultWriter(scan_result_file(work, index), [rule.key_bytes for rule in settings.recipe.duplicates]) as writer:
         for found, done in batch.read():
-            with errors_of_recipe(own_recipe, f"judges {found.project.name}/{found.path}"):
+            with report_recipe_errors(own_recipe, f"decides on {found.project.name}/{found.path}"):
                 for row in scanner.rows(found, writer.number_of(found.project)):
                     writer.add(row)
             if done - reported >= PROGRESS_BYTES:
@@ -85,7 +85,7 @@ class Scanner:
             first_edits.append(MARK_REMOVED)
         stated_license = statement_of(file.path, text) if states_license(file.path) else None
         rows = self.recipe.rows
-        project_version = rows.version(text) if rows is not None and rows.says_version(file.path) else None
+        project_version = rows.read_version(text) if rows is not None and rows.is_version_file(file.path) else None
         possible, reason = self._languages(file, text, names)
         is_first, text_before = True, None
         for language in possible:

@@ -20,7 +20,7 @@ from neox_code.corpus.pipeline.decisions import BlockPlace, Decisions, PlannedSh
 from neox_code.corpus.pipeline.repositories import paths_below
 from neox_code.corpus.pipeline.scan_results import projects_of
 from neox_code.corpus.pipeline.work_folder import Settings, load_settings, original_recipe, output_folder, scan_result_file
-from neox_code.corpus.recipes.registry import errors_of_recipe
+from neox_code.corpus.recipes.registry import report_recipe_errors
 from neox_code.corpus.rows.chunks import load_tokenizer
 from neox_code.corpus.rows.protocol import RowMaker
 from neox_code.corpus.shards import DOCUMENT_SCHEMA, ROW_GROUP_BYTES, document_writer, documents_of
@@ -42,8 +42,8 @@ def write_shard(work: Path, index: int) -> Iterator[float]:
                 writer.write_table(table, row_group_size=len(table))
                 if maker is not None:
                     for document, number in zip(documents_of(table, shard.split), numbers.tolist(), strict=True):
-                        with errors_of_recipe(own_recipe, f"makes rows of {document.repository}/{document.path}"):
-                            version = maker.version_at(decisions.prefixes[number] + document.path, decisions.versions[number])
+                        with report_recipe_errors(own_recipe, f"makes rows of {document.repository}/{document.path}"):
+                            version = maker.find_version(decisions.prefixes[number] + document.path, decisions.versions[number])
                             rows = list(maker.rows(document, version))
                         for row in rows:
                             rows_for_tuning.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -1,13 +1,13 @@
-"""GPT-Code-Clippy's corpus: its criteria for repositories, its filters of files, its key of duplicates.
+"""GPT-Code-Clippy's corpus: its criteria for repositories, its file filters and its key for duplicates.
 
-Sources: the README of gpt-code-clippy (more than 10 stars, more than 2 commits, a license, no forks, a size under 70,708: of bytes,
-it says, but GitHub counts KiB, and bytes would not make its 209 GB), `keep` and `_process_repo` of
-data_processing/download_repo_text.py, and data_processing/deduplication. Its filter of names sees no folders, so what lies in
-`node_modules` stays. The criteria are for lists of repositories; of folders nothing is known that they ask.
+Sources: the README of gpt-code-clippy; `keep` and `_process_repo` of data_processing/download_repo_text.py; and
+data_processing/deduplication. The README requires more than 10 stars, more than 2 commits, a license, no fork and a size under
+70,708. It calls the unit bytes, but GitHub reports KiB, and only KiB are consistent with its 209 GB. The name filter does not
+check folders, so files in `node_modules` stay. The criteria apply to lists of repositories; local folders have no such data.
 
-Otherwise than there, languages are PolyCoder's twelve by linguist's rules, not a list of 1,005 extensions (its list of unwanted
-ones names none of theirs); what is text the reader says, not libmagic; and encodings are those of
-decoding.py, not UTF-8, then what chardet guesses.
+Differences: languages are PolyCoder's twelve by linguist's rules, not a list of 1,005 extensions (its list of unwanted extensions
+contains none of theirs). The reader of the file recognizes text, not libmagic. Encodings are those of text_encoding.py, not UTF-8
+and then chardet's guess.
 """
 
 from neox_code.corpus.duplicates.variables import SameVariables

@@ -1,7 +1,6 @@
-"""GDScript of MIT-licensed projects, and a row for each function with what its author says of it.
+"""GDScript of MIT-licensed projects, and one row per function with its author's comment as the instruction.
 
-Rows are for tools/label_rows.py, which has a model say what the others do. As godot-dodo made them, bugs included, they are those
-of the recipe `godot-faithful`.
+tools/label_rows.py adds instructions to rows without one. The recipe `godot-faithful` makes godot-dodo's rows, including its bugs.
 """
 
 import re
@@ -21,7 +20,7 @@ SCRIPT = re.compile(r"^[ \t]*(?:@?tool|extends|class_name|(?:static[ \t]+)?func)
 
 @dataclass(frozen=True)
 class GodotScripts(FileLanguage):
-    """Linguist's, but for scripts that say "Declare", as a comment of Godot 3's own template does: those it takes for GAP."""
+    """Linguist's rule, except for scripts with the word "Declare" of Godot 3's template comment, which linguist detects as GAP."""
 
     name = "language of the file, and Godot's scripts"
 

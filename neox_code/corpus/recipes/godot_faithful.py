@@ -1,7 +1,7 @@
-"""The corpus of godot-dodo: every file of MIT-licensed projects, and a row for each "func ", as its script makes them.
+"""The corpus of godot-dodo: every file of MIT-licensed projects, and one row per "func ", as its script makes them.
 
-Two things are otherwise: the first project of a repository, the only one with rows, is the first by name, not the first that the
-file system lists; and a file that is not UTF-8 does not end its repository.
+Two differences: only the first project of a repository has rows, and it is the first by name here, the first in the order of the
+file system there. A file that is not UTF-8 does not end the processing of its repository here.
 """
 
 from dataclasses import replace

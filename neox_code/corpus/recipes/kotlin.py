@@ -1,7 +1,7 @@
-"""Kotlin without copyright headers and long literals, and rows of pieces that follow each other.
+"""Kotlin without copyright headers and long literals, and rows of consecutive windows.
 
-The recipe `kotlin-functions` makes a row for each function instead; `kotlin-faithful` makes the rows of the Kotlin project
-(rinapch/jb_intern), bugs included.
+The recipe `kotlin-functions` makes one row per function instead; `kotlin-faithful` makes the rows of the Kotlin project
+(rinapch/jb_intern), including its bugs.
 """
 
 from neox_code.corpus.duplicates.exact import ExactDuplicates

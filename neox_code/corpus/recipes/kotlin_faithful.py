@@ -1,7 +1,7 @@
 """The corpus of the Kotlin project (rinapch/jb_intern): every file, and its rows of 100 tokens that end with `<|endoftext|>`.
 
-What its filters of files drop has no rows; the files stay. There the tokenizer is Phi-1.5's; here tokens are counted by an
-approximation, or by the tokenizer.json of a recipe with `KotlinWindows(faithful=True, tokenizer=Path("tokenizer.json"))`.
+Files that its filters drop stay in the corpus and have no rows. The project counts tokens with Phi-1.5's tokenizer. Here they are
+estimated, or counted with the tokenizer.json of a recipe with `KotlinWindows(faithful=True, tokenizer=Path("tokenizer.json"))`.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ RECIPE = replace(
     name="kotlin-faithful",
     before_reading=(),
     after_reading=(),
-    decoding="utf-8 ignoring errors",  # a byte-order mark stays in the text, as it does there
+    decoding="utf-8 ignoring errors",  # as in the project, a byte-order mark stays in the text
     duplicates=(),
     rows=KotlinWindows(tokens=100, faithful=True),
 )

@@ -1,4 +1,4 @@
-"""The Kotlin of the recipe `kotlin`, and a row for each function with its documentation as the instruction."""
+"""The documents of the recipe `kotlin`, and one row per function with its documentation as the instruction."""
 
 from dataclasses import replace
 

@@ -1,6 +1,6 @@
-"""For code as it lies about: every file in its own language, PolyCoder's twelve languages and thresholds.
+"""For any mixture of code: PolyCoder's twelve languages and thresholds, with each file in its own language.
 
-A corpus of few projects has large ones divided at their folders, so that every language can be split.
+Large projects are divided at their folders, so that every language of a corpus of few projects can be split.
 """
 
 from neox_code.corpus.filters.size import MaxBytes, NotBlank, NotEmpty

@@ -1,11 +1,11 @@
 """PolyCoder's corpus (Xu et al. 2022, section 4.1), file for file as `extract_code.py` and `deduplicate.py` of Code-LMs make it.
 
-There an empty file falls to the minimum of tokens; here it is counted by itself. Of identical files there the one that the file
-system lists first survives, here the one of the project with most stars, then of the first path.
+Code-LMs counts an empty file under the minimum number of tokens; here it has its own reason. Code-LMs keeps the first of identical
+files in the order of the file system; here the one of the project with most stars is kept, then the one with the first path.
 
-Three accidents of `extract_code.py` are left out. It reads links to files like files; here they are not followed. It copies a
-file to its path with `__` for every slash: of several that come to one name (a/b.c and a__b.c) it keeps one, and none whose name
-has more than 255 bytes; here they are all kept.
+Three accidents of `extract_code.py` are not reproduced. It reads links to files as files; here they are not followed. It copies
+each file to its path with `__` for every slash. It therefore keeps one of several files with the same resulting name (a/b.c and
+a__b.c), and no file whose name has more than 255 bytes; here all of them are kept.
 """
 
 from neox_code.corpus.filters.size import MaxBytes, NotEmpty

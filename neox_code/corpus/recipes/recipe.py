@@ -1,4 +1,4 @@
-"""A recipe: which files become documents of a corpus. Each recipe is a module of this folder, or a Python file of the user's.
+"""A recipe selects and edits the files of a corpus. Each recipe is a module of this folder, or a Python file of the user.
 
     RECIPE = Recipe(
         "short",
@@ -8,7 +8,7 @@
         after_reading=(MinTokens(20),),
     )
 
-and `tools/build_corpus.py SOURCE --recipe short.py` builds with it.
+`tools/build_corpus.py SOURCE --recipe short.py` builds a corpus with it.
 """
 
 from dataclasses import dataclass
@@ -27,20 +27,20 @@ class Recipe:
     name: str
     languages: tuple[str, ...]
     language_rule: LanguageRule
-    """ProjectLanguage: a project's files of its one language, as PolyCoder; FileLanguage: every file in its own, as linguist."""
+    """ProjectLanguage: one language per project, as in PolyCoder. FileLanguage: the language of each file, as in linguist."""
     before_reading: tuple[Filter, ...]
-    """Filters by name and size, which spare the reading."""
+    """Filters by name and size, which run before a file is read."""
     after_reading: tuple[Filter | Edit, ...]
-    """Filters by content, and edits, in their order."""
+    """Filters by content and edits, which run in this order."""
     decoding: Literal["utf-8 ignoring errors", "detected"] = "detected"
-    """PolyCoder's, which leaves out bytes that are not UTF-8; or the encoding that the file is found to be in: see decoding.py."""
+    """PolyCoder's decoding, which drops bytes that are not UTF-8, or the detected encoding: see languages/text_encoding.py."""
     newlines: Literal["keep", "lf"] = "keep"
     repositories: tuple[Any, ...] = ()
-    """Filters by what a list says of a repository: RepositoryFilter of filters/repository.py."""
+    """Filters by the data of a repository list: RepositoryFilter of filters/repository.py."""
     licenses: AllowedLicenses | None = None
     duplicates: tuple[DuplicateRule, ...] = (ExactDuplicates(),)
-    """Each among the files that the rules before it have left."""
+    """Each rule is applied to the files that the rules before it have kept."""
     divide_large_projects: bool = False
-    """Whether a project with much of a language is split like several: for corpora of few projects."""
+    """True: a project with much of a language is split like several projects; for corpora of few projects."""
     rows: RowMaker | None = None
-    """Rows for fine-tuning made of the documents."""
+    """Makes rows for fine-tuning from the documents."""

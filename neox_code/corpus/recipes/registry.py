@@ -1,8 +1,8 @@
-"""Recipes by name, and of the user's own.
+"""Load recipes by name or from the user's Python files.
 
 recipe_by_name("polycoder")            RECIPE of recipes/polycoder.py
 recipe_by_name("recipes/short.py")     RECIPE of a Python file
-recipe_file(recipe)                    the file that a recipe was loaded from; None for one of this folder
+recipe_file(recipe)                    the user's file that a recipe was loaded from; None for a recipe of this folder
 """
 
 import importlib
@@ -23,7 +23,7 @@ from neox_code.errors import DataError, NeoXError
 NOT_RECIPES = ("recipe", "registry")
 PACKAGE = Path(__file__).resolve().parents[2]
 USER_MODULE = "neox_code_user_recipe"
-"""The name a user's file has as a module: objects of its classes are known by it in every process."""
+"""Module name of a user's file; pickled objects of its classes are found under it in every process."""
 
 
 def recipe_names() -> list[str]:
@@ -32,36 +32,36 @@ def recipe_names() -> list[str]:
 
 
 def recipe_by_name(name_or_path: str | Path) -> Recipe:
-    """Raises DataError with the known names, or what is wrong with the file."""
+    """Return a recipe by its name or file. Raise DataError for an unknown name or an invalid file."""
     name = str(name_or_path)
     if name in recipe_names():
         return importlib.import_module(f"{recipes.__name__}.{name.replace('-', '_')}").RECIPE
     if name.endswith(".py"):
         return load_recipe(Path(name).expanduser())
-    raise DataError(f"recipe {name!r} is not known. Known are: {', '.join(recipe_names())}; or name a Python file with a RECIPE.")
+    raise DataError(f"recipe {name!r} is not known. Choose one of {', '.join(recipe_names())}, or a Python file with a RECIPE.")
 
 
 def load_recipe(path: Path, original: Path | None = None) -> Recipe:
-    """Return the RECIPE of a user's file, which is run. `original` is the file that it is a copy of, which errors name."""
+    """Run a user's file and return its RECIPE. If the file is a copy, errors name the `original`."""
     if not path.is_file():
-        raise DataError(f"recipe {path} does not exist. Name one of {', '.join(recipe_names())}, or a Python file with a RECIPE.")
+        raise DataError(f"recipe {path} does not exist. Choose one of {', '.join(recipe_names())}, or a Python file with a RECIPE.")
     named = str((original or path).absolute())
     module = ModuleType(USER_MODULE)
     module.__file__ = str(path)
     sys.modules[USER_MODULE] = module
-    with errors_of_recipe(Path(named), "is loaded"):
+    with report_recipe_errors(Path(named), "is loaded"):
         exec(compile(path.read_bytes(), named, "exec"), vars(module))
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
         raise DataError(f"recipe {path} has no RECIPE = Recipe(...). See {recipes.__name__}.recipe for an example.")
-    problems = list(problems_of(recipe))
+    problems = list(find_problems(recipe))
     if problems:
-        raise DataError("\n".join(f"recipe {path}: {problem} Mend the recipe." for problem in problems))
+        raise DataError("\n".join(f"recipe {path}: {problem} Fix the recipe." for problem in problems))
     return recipe
 
 
-def problems_of(recipe: Recipe) -> Iterator[str]:
-    """Yield what is wrong with a recipe's fields: each a sentence."""
+def find_problems(recipe: Recipe) -> Iterator[str]:
+    """Yield a sentence for each invalid field of a recipe."""
     if not hasattr(recipe.language_rule, "by_name"):
         yield f"language_rule is {recipe.language_rule!r}, expected a rule such as FileLanguage(languages)."
     for field, methods in (("before_reading", ("keep",)), ("after_reading", ("keep", "edit"))):
@@ -74,7 +74,7 @@ def problems_of(recipe: Recipe) -> Iterator[str]:
                 yield f"{field} holds {rule!r}, which has no name (text)."
             if not any(takes_one_argument(getattr(rule, method, None)) for method in methods):
                 yield f"{field} holds {rule!r}, which has no {expected}" + (
-                    ": name an object, not its class." * isinstance(rule, type) or "."
+                    ": give an object, not its class." * isinstance(rule, type) or "."
                 )
 
 
@@ -87,10 +87,10 @@ def takes_one_argument(method: Any) -> bool:
 
 
 @contextmanager
-def errors_of_recipe(file: Path | None, during: str) -> Iterator[None]:
-    """Raise what code of a user's recipe raises as a DataError with its file and line; other exceptions stay as they are.
+def report_recipe_errors(file: Path | None, during: str) -> Iterator[None]:
+    """Turn an exception in code of a user's recipe into a DataError with file and line; other exceptions stay unchanged.
 
-    A file beside the recipe counts as the recipe's. `during` is what the recipe was doing.
+    Files in the folder of the recipe count as its code. `during` completes the sentence "while the recipe ...".
     """
     try:
         yield
@@ -106,7 +106,7 @@ def errors_of_recipe(file: Path | None, during: str) -> Iterator[None]:
         if not own:
             raise
         where = f"{own[-1][0]}:{own[-1][1]}"
-        raise DataError(f"{where} raises {type(error).__name__}: {error} while the recipe {during}. Mend the recipe.") from error
+        raise DataError(f"{where} raises {type(error).__name__}: {error} while the recipe {during}. Fix the recipe.") from error
 
 
 def is_of_recipe(path: Path, file: Path) -> bool:

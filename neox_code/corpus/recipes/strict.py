@@ -1,7 +1,7 @@
-"""The cleanest corpus: one copy of each file that people wrote under a permissive license, without secrets and without benchmarks.
+"""The cleanest corpus: one copy of each handwritten file under a permissive license, without secrets and benchmarks.
 
-Thresholds are The Stack v2's (Lozhkov et al. 2024, section 2.1) where nothing else is said. README.md has them in a table, with
-what each drops, what is ours in them, and what is otherwise than there: above all, a file without any license is not taken.
+Thresholds without a comment are those of The Stack v2 (Lozhkov et al. 2024, section 2.1). A table in README.md lists all of them,
+their effect and the differences from The Stack v2. The main difference: a file without any license is dropped.
 """
 
 from neox_code.corpus.duplicates.exact import ExactDuplicates
@@ -50,7 +50,7 @@ RECIPE = Recipe(
         LongLiterals(digits=40, characters=200),  # the Kotlin project, which drops the file
         Secrets(),  # placeholders of StarCoder
         EmailAddresses(),
-        MinTokens(100),  # PolyCoder; of what is left
+        MinTokens(100),  # PolyCoder; applied to the edited text
     ),
     newlines="lf",
     licenses=AllowedLicenses(),  # Blue Oak Council, "bronze" and better

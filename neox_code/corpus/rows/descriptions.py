@@ -1,18 +1,17 @@
-"""What people say of a function in front of it, as an instruction to write it.
+"""Extract the description of a function from its comments, to be used as the instruction to write it.
 
-description_of_lines(["## Adds [param a].\\n", "# ------\\n"])       "Adds `a`."
-description_of_string('\"\"\"Adds.\"\"\"')                              "Adds."
-description_of_kdoc("/** Adds.\\n * @param a a number */")          "Adds."
+describe_from_comments(["## Adds [param a].\\n", "# ------\\n"])     "Adds `a`."
+describe_from_docstring('\"\"\"Adds.\"\"\"')                            "Adds."
+describe_from_kdoc("/** Adds.\\n * @param a a number */")           "Adds."
 
-Lines begin with `#` or `//`. Those that speak to tools (regions, warnings), rules of dashes, and code that is switched off are left
-out.
+Comment lines begin with `#` or `//`. Directives for tools (regions, warnings), horizontal rules and disabled code are left out.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from inspect import cleandoc
 
-SPEAKS_TO_TOOLS = re.compile(
+TOOL_DIRECTIVE = re.compile(
     r"(?:end)?region\b|warnings?-(?:ignore|disable)|gd(?:lint|format)\b|TODO\b|FIXME\b|HACK\b|noinspection\b"
 )
 RULE = re.compile(r"[-=*#~_/+ ]{3,}")
@@ -22,10 +21,10 @@ LOOKS_LIKE_CODE = re.compile(
     r"|@\w|\w+(?:\.\w+)*\s*[-+*/]?=[^=]|[\w.$/]+\(.*\)\s*$|.*:$"
 )
 DISABLED_CODE = re.compile(r"(?:#|//)(?![#/\s])")
-"""Godot's style guide, and what editors do: a comment begins with a space, code that is switched off does not."""
+"""A comment without a space after its mark. Godot's style guide and the toggle command of editors mark disabled code this way."""
 
-OF_TEMPLATES = re.compile(r"Called when the node enters the scene tree for the first time|Called every frame\b")
-"""Comments that Godot's editor puts into every new script."""
+TEMPLATE_COMMENT = re.compile(r"Called when the node enters the scene tree for the first time|Called every frame\b")
+"""Comments that Godot's editor writes into every new script."""
 
 NAME_IN_BRACKETS = re.compile(
     r"\[(?:param|member|method|constant|enum|signal|annotation|theme_item|constructor|operator) ([^\]]+)\]"
@@ -35,47 +34,48 @@ TAGS = re.compile(r"@(?:tutorial|deprecated|experimental)\b.*")
 KDOC_TAG = re.compile(r"^\s*@\w+", re.MULTILINE)
 
 
-def description_of_lines(comments: Sequence[str]) -> str:
-    """What lines of comments say; where some begin with `##`, which is Godot's mark of documentation, those alone.
+def describe_from_comments(comments: Sequence[str]) -> str:
+    """Return the text of comment lines. If some begin with `##`, Godot's mark of documentation, only those are used.
 
-    >>> description_of_lines(["# --- Movement ---\\n", "#speed = 3\\n", "#\\n", "# Moves it.\\n"])
+    >>> describe_from_comments(["# --- Movement ---\\n", "#speed = 3\\n", "#\\n", "# Moves it.\\n"])
     'Movement\\n\\nMoves it.'
     """
     lines = [comment.strip() for comment in comments]
     if any(line.startswith("##") and line.strip("#").strip() for line in lines):
         lines = [line for line in lines if line.startswith("##")]
-    return joined(said for line in lines if (said := said_by(line)) is not None)
+    return join_lines(text for line in lines if (text := clean_comment(line)) is not None)
 
 
-def said_by(line: str) -> str | None:
-    said = line.lstrip("#/").strip()
-    if SPEAKS_TO_TOOLS.match(said) or OF_TEMPLATES.match(said) or (DISABLED_CODE.match(line) and LOOKS_LIKE_CODE.match(said)):
+def clean_comment(line: str) -> str | None:
+    """Return the text of a comment line without markup, "" for a horizontal rule; None if the line describes nothing."""
+    text = line.lstrip("#/").strip()
+    if TOOL_DIRECTIVE.match(text) or TEMPLATE_COMMENT.match(text) or (DISABLED_CODE.match(line) and LOOKS_LIKE_CODE.match(text)):
         return None
-    said = TAGS.sub("", NAME_IN_BRACKETS.sub(r"`\1`", said).replace("[br]", ""))
-    return "" if RULE.fullmatch(said) else RULES_BESIDE.sub("", MARKUP.sub("", said)).strip()
+    text = TAGS.sub("", NAME_IN_BRACKETS.sub(r"`\1`", text).replace("[br]", ""))
+    return "" if RULE.fullmatch(text) else RULES_BESIDE.sub("", MARKUP.sub("", text)).strip()
 
 
-def description_of_string(literal: str) -> str:
-    """What a docstring says; a string with one pair of quotes is one as well."""
+def describe_from_docstring(literal: str) -> str:
+    """Return the text of a docstring, given as a string literal with single or triple quotes."""
     for quotes in ('"""', "'''", '"', "'"):
         if literal.startswith(quotes) and literal.endswith(quotes) and len(literal) >= 2 * len(quotes):
             return cleandoc(literal[len(quotes) : -len(quotes)]).strip()
     return ""
 
 
-def description_of_kdoc(comment: str) -> str:
-    """What a documentation comment of Kotlin says before its first tag, such as `@param`.
+def describe_from_kdoc(comment: str) -> str:
+    """Return the text of a Kotlin documentation comment before its first tag, such as `@param`.
 
-    >>> description_of_kdoc("/**\\n * Adds\\n * both.\\n *\\n * @return the sum\\n */")
+    >>> describe_from_kdoc("/**\\n * Adds\\n * both.\\n *\\n * @return the sum\\n */")
     'Adds\\nboth.'
     """
     lines = comment.removeprefix("/**").removesuffix("*/").splitlines()
     text = "\n".join(re.sub(r"^\s*\* ?", "", line) for line in lines)
     tag = KDOC_TAG.search(text)
-    return joined((text if tag is None else text[: tag.start()]).splitlines())
+    return join_lines((text if tag is None else text[: tag.start()]).splitlines())
 
 
-def joined(lines: Iterable[str]) -> str:
-    """The lines without blank ones at the ends, and with at most one in a row between."""
+def join_lines(lines: Iterable[str]) -> str:
+    """Join lines; strip blank lines at both ends and reduce several blank lines in a row to one."""
     text = "\n".join(line.strip() for line in lines)
     return re.sub(r"\n{3,}", "\n\n", text).strip()

@@ -1,19 +1,19 @@
-"""Rows of GDScript for fine-tuning: a function each, with what its author says of it as the instruction.
+"""Rows for fine-tuning from GDScript: one row per function; its author's comment is the instruction.
 
     for row in GDScriptFunctions().rows(document, "4"):
         row                                              {"instruction": "Adds.", "output": "func add(a, b): ...", "version": "4"}
 
-With `faithful=True` rows are those of godot-dodo, to the letter: a file is split at each "func ", in comments and strings as well,
-a function ends at its first empty line, and only the first project of a repository has any, if it is of version 3 or 4. An
-instruction that is "" is one for tools/label_rows.py to ask for.
+With `faithful=True` the rows equal those of godot-dodo: a file is split at each "func ", also in comments and strings, a function
+ends at its first empty line, and only the first project of a repository has rows, if its Godot version is 3 or 4.
+tools/label_rows.py writes the instructions that are "" here.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from neox_code.corpus.rows.gdscript_source import gdscript_functions
-from neox_code.corpus.rows.protocol import nearest_version
+from neox_code.corpus.rows.gdscript_source import find_gdscript_functions
+from neox_code.corpus.rows.protocol import find_nearest_version
 from neox_code.corpus.shards import Document
 
 PROJECT_FILE = "project.godot"
@@ -22,7 +22,7 @@ FEATURE_LIST = re.compile(r"^config/features\s*=\s*PackedStringArray\(([^)]*)\)"
 ENGINE = re.compile(r'"(\d+)\.\d+[^"]*"')
 CONFIG_VERSION = re.compile(r"^config_version\s*=\s*(\d+)", re.MULTILINE)
 VERSION_OF_CONFIG = {3: "3", 4: "3", 5: "4"}
-"""Of the file's format, by the first version of Godot that writes it: 3.0, 3.1, 4.0."""
+"""Major version of Godot by `config_version`, the format of project.godot; Godot 3.0, 3.1 and 4.0 introduced formats 3, 4 and 5."""
 
 
 @dataclass(frozen=True)
@@ -30,30 +30,30 @@ class GDScriptFunctions:
     faithful: bool = False
     name = "functions of GDScript"
 
-    def says_version(self, path: str) -> bool:
+    def is_version_file(self, path: str) -> bool:
         return path.rpartition("/")[2] == PROJECT_FILE
 
-    def version(self, text: str) -> str | None:
-        return version_as_godot_dodo(text) if self.faithful else version_of(text)
+    def read_version(self, text: str) -> str | None:
+        return read_version_as_godot_dodo(text) if self.faithful else read_godot_version(text)
 
-    def version_at(self, path: str, versions: Mapping[str, str]) -> str | None:
-        return version_at_as_godot_dodo(path, versions) if self.faithful else nearest_version(path, versions)
+    def find_version(self, path: str, versions: Mapping[str, str]) -> str | None:
+        return find_version_as_godot_dodo(path, versions) if self.faithful else find_nearest_version(path, versions)
 
     def rows(self, document: Document, project_version: str | None) -> Iterator[dict[str, str]]:
         if not self.faithful:
-            for function in gdscript_functions(document.text):
+            for function in find_gdscript_functions(document.text):
                 yield {"instruction": function.description, "output": function.code, "version": project_version or ""}
         elif project_version in ("3", "4"):
             for piece in document.text.split("func ")[1:]:
-                yield {"instruction": "", "output": function_as_godot_dodo(piece), "version": project_version}
+                yield {"instruction": "", "output": cut_function_as_godot_dodo(piece), "version": project_version}
 
 
-def version_of(text: str) -> str | None:
-    """The major version of Godot that a project.godot is of: the one among its features, else that of the file's format.
+def read_godot_version(text: str) -> str | None:
+    """Return Godot's major version from a project.godot: the one among its features, else the one of the file's format.
 
-    >>> version_of('config_version=5\\n[application]\\nconfig/features=PackedStringArray("C#", "4.2")')
+    >>> read_godot_version('config_version=5\\n[application]\\nconfig/features=PackedStringArray("C#", "4.2")')
     '4'
-    >>> version_of("config_version=4"), version_of("")
+    >>> read_godot_version("config_version=4"), read_godot_version("")
     ('3', None)
     """
     features = FEATURE_LIST.search(text)
@@ -64,31 +64,31 @@ def version_of(text: str) -> str | None:
     return VERSION_OF_CONFIG.get(int(format[1])) if format else None
 
 
-def version_as_godot_dodo(text: str) -> str:
-    """The character after the beginning of the list of features; 3 where there is no such list.
+def read_version_as_godot_dodo(text: str) -> str:
+    """Return the first character in the list of features; "3" if there is no such list.
 
-    >>> version_as_godot_dodo('config/features=PackedStringArray("4.2")'), version_as_godot_dodo("config_version=5")
+    >>> read_version_as_godot_dodo('config/features=PackedStringArray("4.2")'), read_version_as_godot_dodo("config_version=5")
     ('4', '3')
     """
     line = next((line for line in text.split("\n") if FEATURES in line), None)
     return "3" if line is None else line.replace(FEATURES, "").strip()[:1]
 
 
-def version_at_as_godot_dodo(path: str, versions: Mapping[str, str]) -> str | None:
-    """Of several projects in a repository godot-dodo takes the first that it meets, and all that lies in its folder, but no more.
+def find_version_as_godot_dodo(path: str, versions: Mapping[str, str]) -> str | None:
+    """Return the version of the first project of a repository for a file in its folder; None for files elsewhere.
 
-    What it meets first is the file system's to say; here folders are walked in the order of their names.
+    godot-dodo takes the first project in the order of the file system; here folders are ordered by name.
 
-    >>> told = {"demo": "3", "demo/new": "4", "game": "4"}
-    >>> [version_at_as_godot_dodo(path, told) for path in ("demo/new/a.gd", "demo/a.gd", "demo.gd", "game/a.gd")]
+    >>> versions = {"demo": "3", "demo/new": "4", "game": "4"}
+    >>> [find_version_as_godot_dodo(path, versions) for path in ("demo/new/a.gd", "demo/a.gd", "demo.gd", "game/a.gd")]
     ['3', '3', None, None]
     """
     first = min(versions, key=lambda folder: folder.split("/") if folder else [], default=None)
     return versions[first] if first is not None and path.startswith(f"{first}/" if first else "") else None
 
 
-def function_as_godot_dodo(piece: str) -> str:
-    """What follows a "func ", up to the first line that does not begin with white space."""
+def cut_function_as_godot_dodo(piece: str) -> str:
+    """Return "func " and `piece`, the text after it, up to the first line that does not begin with white space."""
     first, *others = f"func {piece}".splitlines()
     kept = [first]
     for line in others:

@@ -1,10 +1,10 @@
-"""The functions of a GDScript file, by its own rules of strings, comments, brackets and indentation.
+"""Find the functions of a GDScript file by the language's rules for strings, comments, brackets and indentation.
 
-    for function in gdscript_functions(text):
+    for function in find_gdscript_functions(text):
         function.code             from its annotations to the last line of its body, byte for byte
-        function.description      the comments directly above it, else its docstring; "" where there are none
+        function.description      the comments directly above it, else its docstring; "" if it has neither
 
-Functions are those of the script and of its inner classes; lambdas belong to the function around them. A function without a body
+Functions of the script and of its inner classes are found; a lambda belongs to the function around it. A function without a body
 (abstract, or cut off) is left out.
 """
 
@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from neox_code.corpus.rows.descriptions import description_of_lines, description_of_string
+from neox_code.corpus.rows.descriptions import describe_from_comments, describe_from_docstring
 
 TOKEN = re.compile(
     r'(?P<string>"""(?:[^"\\]|\\.|"(?!""))*+"""'
@@ -30,14 +30,14 @@ FUNCTION = re.compile(
     r"func[ \t]+\w+[ \t]*(?=\()"
 )
 AT_THE_MARGIN = re.compile(r"(?:static[ \t]+)?func[ \t]+\w")
-"""A function that begins within brackets: one before it was not closed."""
+"""A function at the left margin within brackets: an earlier bracket was never closed."""
 
 ANNOTATIONS = re.compile(r"[ \t]*(?:@\w+(?:[ \t]*\([^)]*\))?[ \t\r]*)+(?:#.*)?")
 ANNOTATIONS_OF_SCRIPTS = re.compile(
     r"@(?:tool|icon|static_unload|export_\w*group|export_category|warning_ignore_(?:start|restore))\b"
 )
 TAB_WIDTH = 4
-"""Of lines of which some are indented with tabs and some with spaces, as Godot's editor shows them."""
+"""Columns per tab, as in Godot's editor; needed to compare lines indented with tabs and lines indented with spaces."""
 
 
 class GDScriptFunction(NamedTuple):
@@ -45,14 +45,14 @@ class GDScriptFunction(NamedTuple):
     description: str
 
 
-class Line(NamedTuple):
-    """A logical line: it goes on where a string, a bracket or a backslash makes it."""
+class SourceLine(NamedTuple):
+    """A logical line: a string, a bracket or a backslash can continue it over several lines of the file."""
 
     start: int
     end: int
-    """Its line end included."""
+    """Position after its line end."""
     masked: str
-    """As long as the line, strings as underscores, comments as number signs."""
+    """The line at its full length; strings are replaced by underscores, comments by number signs."""
     indent: int
 
     @property
@@ -69,31 +69,33 @@ class Line(NamedTuple):
 
     @property
     def is_annotation(self) -> bool:
-        """Whether it annotates the declaration that follows."""
+        """True if the line annotates the declaration that follows."""
         return ANNOTATIONS.fullmatch(self.masked.rstrip("\n")) is not None and not ANNOTATIONS_OF_SCRIPTS.search(self.masked)
 
 
-def gdscript_functions(text: str) -> Iterator[GDScriptFunction]:
+def find_gdscript_functions(text: str) -> Iterator[GDScriptFunction]:
+    """Yield the functions of a file in their order."""
     if "func" not in text:
         return
-    lines = logical_lines(text)
+    lines = split_logical_lines(text)
     index = 0
     while index < len(lines):
         header = FUNCTION.match(lines[index].masked)
         if header is None:
             index += 1
             continue
-        last = last_of_body(lines, index)
+        last = find_last_line(lines, index)
         if last > index or has_body_in_line(lines[index].masked, header.end()):
-            first, comments = above(text, lines, index)
-            description = description_of_lines(comments) or docstring(text, lines[index + 1 : last + 1])
+            first, comments = find_lines_above(text, lines, index)
+            description = describe_from_comments(comments) or find_docstring(text, lines[index + 1 : last + 1])
             yield GDScriptFunction(text[lines[first].start : lines[last].end], description)
         index = last + 1
 
 
-def logical_lines(text: str) -> list[Line]:
-    """
-    >>> [line.masked for line in logical_lines('var a = "# no" # yes\\nf(1,\\n  2)\\n')]
+def split_logical_lines(text: str) -> list[SourceLine]:
+    """Split a file into logical lines.
+
+    >>> [line.masked for line in split_logical_lines('var a = "# no" # yes\\nf(1,\\n  2)\\n')]
     ['var a = ______ #####\\n', 'f(1,   2)\\n']
     """
     masked, end, depth = [], 0, 0
@@ -114,21 +116,25 @@ def logical_lines(text: str) -> list[Line]:
     for line in "".join(masked).split("\n"):
         if start < len(text):
             whole = text[start : start + len(line) + 1]
-            lines.append(Line(start, start + len(whole), line + whole[len(line) :], indent_of(line)))
+            lines.append(SourceLine(start, start + len(whole), line + whole[len(line) :], measure_indent(line)))
         start += len(line) + 1
     return lines
 
 
-def indent_of(line: str) -> int:
-    """
-    >>> indent_of("\\t\\tpass"), indent_of("        pass"), indent_of("pass")
+def measure_indent(line: str) -> int:
+    """Return the columns of white space at the start of a line.
+
+    >>> measure_indent("\\t\\tpass"), measure_indent("        pass"), measure_indent("pass")
     (8, 8, 0)
     """
     return len(line[: len(line) - len(line.lstrip(" \t"))].expandtabs(TAB_WIDTH))
 
 
-def last_of_body(lines: Sequence[Line], header: int) -> int:
-    """The last line that is indented deeper; blank lines and comments within belong to it, those after it do not."""
+def find_last_line(lines: Sequence[SourceLine], header: int) -> int:
+    """Return the index of the last line of a function's body, or `header` if it has none.
+
+    The body consists of the next lines that are indented deeper than the header, and the blank lines and comments between them.
+    """
     last = header
     for index in range(header + 1, len(lines)):
         line = lines[index]
@@ -142,7 +148,10 @@ def last_of_body(lines: Sequence[Line], header: int) -> int:
 
 
 def has_body_in_line(masked: str, parameters: int) -> bool:
-    """Whether code follows the colon, as in `func area() -> float: return a * b`; `parameters` is where they begin."""
+    """Return True if code follows the colon, as in `func area() -> float: return a * b`.
+
+    parameters: position of the parenthesis that opens the parameters.
+    """
     depth = 0
     for index in range(parameters, len(masked)):
         depth += (masked[index] in "([{") - (masked[index] in ")]}")
@@ -151,8 +160,8 @@ def has_body_in_line(masked: str, parameters: int) -> bool:
     return False
 
 
-def above(text: str, lines: Sequence[Line], header: int) -> tuple[int, list[str]]:
-    """The first of the annotations directly above a function, and the comments among and above them."""
+def find_lines_above(text: str, lines: Sequence[SourceLine], header: int) -> tuple[int, list[str]]:
+    """Return the index of the first annotation directly above a function, and the comments between and above its annotations."""
     first, comments = header, []
     for index in range(header - 1, -1, -1):
         line = lines[index]
@@ -165,9 +174,9 @@ def above(text: str, lines: Sequence[Line], header: int) -> tuple[int, list[str]
     return first, comments[::-1]
 
 
-def docstring(text: str, body: Sequence[Line]) -> str:
-    """What a string says that stands alone as the first statement."""
+def find_docstring(text: str, body: Sequence[SourceLine]) -> str:
+    """Return the text of the string that is the first statement of a body; "" if there is none."""
     first = next((line for line in body if line.is_code), None)
     if first is None or first.masked.strip("_ \t\r\n"):
         return ""
-    return description_of_string(text[first.start : first.end].strip())
+    return describe_from_docstring(text[first.start : first.end].strip())

@@ -1,10 +1,11 @@
-"""Instructions for functions that have none: a language model is asked what each does, as godot-dodo asks.
+"""Instructions for functions without a description, written by a language model, as in godot-dodo.
 
     labeler = Labeler(JsonEndpoint("http://localhost:8000/v1/chat/completions", {}), model="qwen")
-    label = labeler.ask("func add(a, b):\\n\\treturn a + b\\n")
-    label.instruction, label.refusal, label.spent
+    label = labeler.request_label("func add(a, b):\\n\\treturn a + b\\n")
+    label.instruction, label.refusal, label.usage
 
-The endpoint is any with OpenAI's interface of chats. Rate limits, dropped connections and overloaded servers are waited out.
+Any endpoint with OpenAI's chat completions API can be used. Requests are repeated after rate limits, dropped connections and
+overload.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ log = get_logger(__name__)
 
 LONGEST_BACKOFF_SECONDS = 60.0
 REFUSED = (400, 413, 422)
-"""Statuses of a question that is at fault itself: too long, or not to the liking of a filter."""
+"""HTTP statuses of a request that is itself at fault: too long, or rejected by a content filter."""
 
 TASK = """\
 You know {language} very well. You are given one function. Write the instruction to which a programmer would answer with exactly \
@@ -31,103 +32,103 @@ Answer with the instruction alone. Do not repeat code."""
 
 
 @dataclass(frozen=True)
-class Spent:
-    """Tokens, as the endpoint counts them."""
+class TokenUsage:
+    """Numbers of tokens as the endpoint counts them."""
 
     input_tokens: int = 0
     output_tokens: int = 0
 
-    def __add__(self, other: "Spent") -> "Spent":
-        return Spent(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
+    def __add__(self, other: "TokenUsage") -> "TokenUsage":
+        return TokenUsage(self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens)
 
 
 @dataclass(frozen=True)
 class Prices:
-    """Of a million tokens."""
+    """Prices of a million tokens."""
 
     input: float = 0.0
     output: float = 0.0
 
-    def of(self, spent: Spent) -> float:
+    def cost_of(self, usage: TokenUsage) -> float:
         """
-        >>> Prices(0.5, 1.5).of(Spent(2_000_000, 1_000_000))
+        >>> Prices(0.5, 1.5).cost_of(TokenUsage(2_000_000, 1_000_000))
         2.5
         """
-        return (self.input * spent.input_tokens + self.output * spent.output_tokens) / 1e6
+        return (self.input * usage.input_tokens + self.output * usage.output_tokens) / 1e6
 
 
 @dataclass(frozen=True)
 class Label:
-    """What came of one question."""
+    """Result of one request."""
 
     instruction: str
-    """Empty where the model said nothing."""
+    """Empty if the model's answer is empty."""
     refusal: str | None
-    """Why the endpoint does not take the question."""
-    spent: Spent
+    """The endpoint's reason for refusing the request; None if it answered."""
+    usage: TokenUsage
 
 
 @dataclass
 class Labeler:
-    """Asks for one instruction at a time, from any number of threads; a limit that one of them meets holds all of them."""
+    """Request instructions, one per call. Several threads can share a labeler; a rate limit that one of them meets pauses all."""
 
     endpoint: JsonEndpoint
     model: str
     language: str = "GDScript"
     max_tokens: int = 512
-    """The longest answer."""
+    """Maximum length of an answer in tokens."""
     _stopped: threading.Event = field(default_factory=threading.Event, init=False)
     _not_before: float = field(default=0.0, init=False)
     _added_tokens: int = field(default=100, init=False)
     _length_key: str = field(default="max_tokens", init=False)
 
-    def key(self, code: str) -> str:
-        """The same for the same question, and for no other."""
+    def make_key(self, code: str) -> str:
+        """Return a key that identifies the request for this code with this model and task."""
         return hashlib.sha256("\0".join((self.model, self._task(), code)).encode()).hexdigest()[:32]
 
     def stop(self) -> None:
-        """No question is asked any more; those that wait for a limit to pass give up."""
+        """Send no more requests; threads that wait for a rate limit raise DataError."""
         self._stopped.set()
 
-    def worst_case(self, code: str) -> Spent:
-        """More than a question can cost: a token is at least a byte, what the endpoint adds is as long as ever seen."""
-        return Spent(self._num_bytes(code) + self._added_tokens, self.max_tokens)
+    def estimate_max_usage(self, code: str) -> TokenUsage:
+        """Return an upper bound: one token per byte, plus the most tokens that the endpoint has added to a request so far."""
+        return TokenUsage(self._num_bytes(code) + self._added_tokens, self.max_tokens)
 
-    def ask(self, code: str) -> Label:
-        """Raises DataError where waiting does not help."""
+    def request_label(self, code: str) -> Label:
+        """Return the label of a function. Raise DataError for a failure that repeating the request does not cure."""
         failures = pauses = 0
         while True:
             length_key = self._length_key
             if self._stopped.wait(max(self._not_before - time.monotonic(), 0.0)):
-                raise DataError("labeling was stopped. The same command resumes here.")
+                raise DataError("labeling was stopped. Rerun the same command to resume.")
             answer = self.endpoint.post({
                 "model": self.model,
                 "messages": [{"role": "system", "content": self._task()}, {"role": "user", "content": code}],
                 length_key: self.max_tokens,
             })  # fmt: skip
-            said = content_of(answer)
-            if said is not None:
-                return Label(sanitized(said), None, self._spent(answer, code))
-            message = message_of(answer)
+            content = read_content(answer)
+            if content is not None:
+                return Label(sanitize(content), None, self._read_usage(answer, code))
+            message = read_error_message(answer)
             if answer.status in REFUSED:
                 if "max_completion_tokens" in message and length_key == "max_tokens":
                     self._length_key = "max_completion_tokens"
                     continue
-                return Label("", message, Spent())
+                return Label("", message, TokenUsage())
             failures += answer.status != 429
             if answer.status not in (0, 200, 408, 409, 429, *PASSING) or "insufficient_quota" in message:
                 raise DataError(
-                    f"{self.endpoint.url} refuses (HTTP {answer.status}): {message}. Check --model, and the key in OPENAI_API_KEY; "
-                    "what was answered is kept."
+                    f"{self.endpoint.url} refuses (HTTP {answer.status}): {message}. Check --model and the key in OPENAI_API_KEY. "
+                    "The answers so far are kept. Rerun the same command to resume."
                 )
             if failures == ATTEMPTS:
                 raise DataError(
-                    f"{self.endpoint.url} did not answer {ATTEMPTS} times ({message}). Check that it runs there; the same "
-                    "command resumes here."
+                    f"{self.endpoint.url} did not answer {ATTEMPTS} times ({message}). Check that a server runs there. "
+                    "Rerun the same command to resume."
                 )
-            asked_for = answer.pause_asked_for()
+            requested = answer.read_retry_seconds()
             backoff = min(FIRST_PAUSE_SECONDS * 2 ** min(pauses, 30), LONGEST_BACKOFF_SECONDS)
-            pause = backoff if asked_for is None else asked_for
+            pause = backoff if requested is None else requested
             pauses += 1
             log.info("%s; waiting %.0f s", message, pause)
             self._not_before = max(self._not_before, time.monotonic() + pause)
@@ -135,22 +136,21 @@ class Labeler:
     def _task(self) -> str:
         return TASK.format(language=self.language)
 
-    def _spent(self, answer: Answer, code: str) -> Spent:
-        """What the endpoint says, or the most that it can be."""
+    def _read_usage(self, answer: Answer, code: str) -> TokenUsage:
+        """Return the usage that the endpoint reports, else the upper bound."""
         usage = answer.value.get("usage")
-        sent, said = (usage.get("prompt_tokens"), usage.get("completion_tokens")) if isinstance(usage, dict) else (None, None)
-        if not (isinstance(sent, int) and isinstance(said, int) and min(sent, said) >= 0):
-            return self.worst_case(code)
-        spent = Spent(sent, said)
-        self._added_tokens = max(self._added_tokens, spent.input_tokens - self._num_bytes(code))
-        return spent
+        sent, received = (usage.get("prompt_tokens"), usage.get("completion_tokens")) if isinstance(usage, dict) else (None, None)
+        if not (isinstance(sent, int) and isinstance(received, int) and min(sent, received) >= 0):
+            return self.estimate_max_usage(code)
+        self._added_tokens = max(self._added_tokens, sent - self._num_bytes(code))
+        return TokenUsage(sent, received)
 
     def _num_bytes(self, code: str) -> int:
         return len(self._task().encode()) + len(code.encode())
 
 
-def content_of(answer: Answer) -> str | None:
-    """The model's words, "" where it says nothing; None where this is no answer of a model."""
+def read_content(answer: Answer) -> str | None:
+    """Return the text that the model wrote, which can be ""; None if the response holds no completion."""
     try:
         content = answer.value["choices"][0]["message"].get("content") or ""
     except (AttributeError, KeyError, IndexError, TypeError):
@@ -158,18 +158,18 @@ def content_of(answer: Answer) -> str | None:
     return content if answer.status == 200 and isinstance(content, str) else None
 
 
-def message_of(answer: Answer) -> str:
+def read_error_message(answer: Answer) -> str:
     error = answer.value.get("error")
     if isinstance(error, dict):
         return f"{error.get('message')} ({error['code']})" if error.get("code") else str(error.get("message"))
     return str(error or answer.value.get("message") or answer.value.get("detail") or f"HTTP {answer.status} without an answer")
 
 
-def sanitized(instruction: str) -> str:
-    """As godot-dodo's: without quotes around it, and without signs of comments; and such that a file can hold it.
+def sanitize(instruction: str) -> str:
+    """Remove quotes around the text and comment marks, as godot-dodo does, and replace characters that UTF-8 cannot encode.
 
-    >>> sanitized('"// Return the sum of #a and b."'), sanitized(" Say \\"yes\\". "), sanitized("\\ud800Add.")
-    ('Return the sum of a and b.', 'Say "yes".', '?Add.')
+    >>> sanitize('"// Return the sum of #a and b."'), sanitize(" Print \\"yes\\". "), sanitize("\\ud800Add.")
+    ('Return the sum of a and b.', 'Print "yes".', '?Add.')
     """
     instruction = instruction.encode("utf-8", "replace").decode()
     if instruction.startswith('"') and instruction.endswith('"'):

@@ -1,10 +1,10 @@
-"""What makes rows for fine-tuning of documents: function by function, or window by window.
+"""RowMaker: the interface of a recipe's `rows`, which makes rows for fine-tuning from documents.
 
     maker = recipe.rows
     for row in maker.rows(document, "4"):             # {"instruction": ..., "output": ...}
         ...
 
-A build calls it where the shards are written: rows/train-00000.jsonl has the rows of train/shard-00000.parquet, in their order.
+A build calls it while it writes the shards: rows/train-00000.jsonl has the rows of train/shard-00000.parquet, in the same order.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,27 +17,28 @@ class RowMaker(Protocol):
     @property
     def name(self) -> str: ...
 
-    def says_version(self, path: str) -> bool:
-        """Whether a file of this path tells the version of what is in its folder (`project.godot`): it is read for that."""
+    def is_version_file(self, path: str) -> bool:
+        """Return True if the file states the version of the project in its folder, as `project.godot` does; it is then read."""
         ...
 
-    def version(self, text: str) -> str | None:
-        """The version that such a file tells."""
+    def read_version(self, text: str) -> str | None:
+        """Return the version that such a file states."""
         ...
 
-    def version_at(self, path: str, versions: Mapping[str, str]) -> str | None:
-        """The version of a file, of those told for the folders of its repository."""
+    def find_version(self, path: str, versions: Mapping[str, str]) -> str | None:
+        """Return the version that applies to a file; `versions` maps folders of its repository to the versions stated there."""
         ...
 
     def rows(self, document: Document, project_version: str | None) -> Iterator[dict[str, str]]: ...
 
 
-def nearest_version(path: str, versions: Mapping[str, str]) -> str | None:
-    """That of the nearest folder around a file, else of the one nearest to the root.
+def find_nearest_version(path: str, versions: Mapping[str, str]) -> str | None:
+    """Return the version of the nearest folder that contains the file, else of the folder nearest to the root.
 
-    >>> told = {"demo": "3", "demo/new": "4"}
-    >>> [nearest_version(path, told) for path in ("demo/new/src/a.gd", "demo/a.gd", "addons/a.gd")], nearest_version("a.gd", {})
-    (['4', '3', '3'], None)
+    >>> versions = {"demo": "3", "demo/new": "4"}
+    >>> [find_nearest_version(path, versions) for path in ("demo/new/src/a.gd", "demo/a.gd", "addons/a.gd")]
+    ['4', '3', '3']
+    >>> find_nearest_version("a.gd", {})
     """
     folder = path
     while folder:

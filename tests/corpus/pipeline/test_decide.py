@@ -16,7 +16,7 @@ from neox_code.corpus.pipeline import drop_reasons as verdicts
 from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.recipes.recipe import Recipe
 from neox_code.corpus.recipes.registry import recipe_by_name
-from neox_code.corpus.rows.protocol import nearest_version
+from neox_code.corpus.rows.protocol import find_nearest_version
 from neox_code.corpus.shards import SPLITS, Document, iter_documents, read_manifest
 from neox_code.errors import DataError
 
@@ -229,14 +229,14 @@ class FirstLines:
 
     name = "first lines"
 
-    def says_version(self, path: str) -> bool:
+    def is_version_file(self, path: str) -> bool:
         return path.endswith("project.txt")
 
-    def version(self, text: str) -> str | None:
+    def read_version(self, text: str) -> str | None:
         return text.strip() or None
 
-    def version_at(self, path: str, versions: Mapping[str, str]) -> str | None:
-        return nearest_version(path, versions)
+    def find_version(self, path: str, versions: Mapping[str, str]) -> str | None:
+        return find_nearest_version(path, versions)
 
     def rows(self, document: Document, project_version: str | None) -> Iterator[dict[str, str]]:
         for line in document.text.splitlines()[:2]:

@@ -1,10 +1,10 @@
-"""Functions of GDScript: the traps of its syntax, and godot-dodo's rows as a straightforward reading of its rules gives them."""
+"""Functions of GDScript: difficult syntax, and godot-dodo's rows compared with a direct implementation of its rules."""
 
 import re
 
 import pytest
 
-from neox_code.corpus.rows.gdscript import GDScriptFunctions, version_as_godot_dodo, version_of
+from neox_code.corpus.rows.gdscript import GDScriptFunctions, read_godot_version, read_version_as_godot_dodo
 from neox_code.corpus.shards import Document
 
 SCRIPT = '''@tool
@@ -91,20 +91,20 @@ def rows(text: str, version: str | None = "4", faithful: bool = False) -> list[d
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
-def test_functions_are_taken_as_they_stand(newline: str) -> None:
+def test_functions_are_extracted_unchanged(newline: str) -> None:
     found = rows(SCRIPT.replace("\n", newline))
     expected = [ADD, SEND, INNER, SECOND, ONE_LINE, DOCUMENTED]
     assert [row["output"] for row in found] == [code.replace("\n", newline) for code in expected]
     assert {row["version"] for row in found} == {"4"}
 
 
-def test_instructions_are_what_the_author_says() -> None:
-    said = ["Adds `a` and `b`,\nslowly.", "Sends it.", "The inner one.", "", "", "Says so."]
-    assert [row["instruction"] for row in rows(SCRIPT)] == said
+def test_instructions_are_the_authors_comments_and_docstrings() -> None:
+    instructions = ["Adds `a` and `b`,\nslowly.", "Sends it.", "The inner one.", "", "", "Says so."]
+    assert [row["instruction"] for row in rows(SCRIPT)] == instructions
 
 
 @pytest.mark.parametrize(
-    ("comments", "said"),
+    ("comments", "instruction"),
     [
         ("# Moves it.\n# Fast.\n", "Moves it.\nFast."),
         ("# Moves it.\n\n", ""),
@@ -118,22 +118,22 @@ def test_instructions_are_what_the_author_says() -> None:
         ("var a = 1 # one\n", ""),
     ],
 )
-def test_comments_that_say_nothing_of_a_function_are_no_instruction(comments: str, said: str) -> None:
-    assert [row["instruction"] for row in rows(f"{comments}func f():\n\tpass\n")] == [said]
+def test_only_comments_that_describe_a_function_are_its_instruction(comments: str, instruction: str) -> None:
+    assert [row["instruction"] for row in rows(f"{comments}func f():\n\tpass\n")] == [instruction]
 
 
-def test_a_file_with_an_open_string_or_bracket_has_the_functions_before_it() -> None:
+def test_functions_before_an_unclosed_string_or_bracket_are_found() -> None:
     for end in ('var a = "', "var b = (", '"""', "func g(a"):
         assert [row["output"] for row in rows(f"func f():\n\tpass\n{end}\n")] == ["func f():\n\tpass\n"]
 
 
-def test_a_bracket_that_is_left_open_hides_no_function_after_it() -> None:
+def test_functions_after_an_unclosed_bracket_are_found() -> None:
     text = "func f():\n\tg(1, [2\nfunc h():\n\tpass\n"
     assert [row["output"] for row in rows(text)] == ["func f():\n\tg(1, [2\n", "func h():\n\tpass\n"]
 
 
-def by_godot_dodos_rules(text: str) -> list[str]:
-    """Every occurrence of "func " opens a function; it has the rest of its line and the lines after it that begin with a space."""
+def split_by_godot_dodos_rules(text: str) -> list[str]:
+    """Return a function for every "func ": the rest of its line and the next lines that begin with white space."""
     found = []
     for place in [match.start() for match in re.finditer("func ", text)]:
         end = text.find("func ", place + 1)
@@ -145,9 +145,9 @@ def by_godot_dodos_rules(text: str) -> list[str]:
     return found
 
 
-def test_faithful_rows_have_godot_dodos_bugs() -> None:
+def test_faithful_rows_equal_those_of_godot_dodo_with_its_bugs() -> None:
     outputs = [row["output"] for row in rows(SCRIPT, faithful=True)]
-    assert outputs == by_godot_dodos_rules(SCRIPT)
+    assert outputs == split_by_godot_dodos_rules(SCRIPT)
     assert "func not_this(): pass\n" in outputs
     assert 'func neither(): "\n' in outputs
     assert 'func send(what):\n\twhat.call(func():\n\t\tprint("\n' in outputs
@@ -157,7 +157,7 @@ def test_faithful_rows_have_godot_dodos_bugs() -> None:
 
 
 @pytest.mark.parametrize("version", [None, "", "2"])
-def test_faithful_rows_are_of_versions_3_and_4(version: str | None) -> None:
+def test_faithful_rows_need_version_3_or_4(version: str | None) -> None:
     assert rows(SCRIPT, version, faithful=True) == []
     assert len(rows(SCRIPT, version)) == 6
 
@@ -175,22 +175,22 @@ def test_faithful_rows_are_of_versions_3_and_4(version: str | None) -> None:
         ("", None, "3"),
     ],
 )
-def test_the_version_of_a_project(text: str, version: str | None, by_godot_dodo: str) -> None:
-    assert version_of(text) == version
-    assert version_as_godot_dodo(text) == by_godot_dodo
-    assert GDScriptFunctions().version(text) == version
-    assert GDScriptFunctions(faithful=True).version(text) == by_godot_dodo
+def test_the_godot_version_is_read_from_the_project_file(text: str, version: str | None, by_godot_dodo: str) -> None:
+    assert read_godot_version(text) == version
+    assert read_version_as_godot_dodo(text) == by_godot_dodo
+    assert GDScriptFunctions().read_version(text) == version
+    assert GDScriptFunctions(faithful=True).read_version(text) == by_godot_dodo
 
 
-def test_only_project_files_tell_the_version() -> None:
-    assert [GDScriptFunctions().says_version(path) for path in ("project.godot", "a/project.godot", "my_project.godot")] == [
+def test_only_project_files_are_version_files() -> None:
+    assert [GDScriptFunctions().is_version_file(path) for path in ("project.godot", "a/project.godot", "my_project.godot")] == [
         True,
         True,
         False,
     ]
 
 
-def test_many_open_brackets_and_quotes_take_little_time() -> None:
+def test_many_open_brackets_and_quotes_are_scanned_in_linear_time() -> None:
     assert rows("func f(" * 20_000) == []
     assert rows("func f():\n\tpass # \"'\n" * 5_000)[4_999]["output"] == "func f():\n\tpass # \"'\n"
     assert rows('"' * 50_001 + "func") == []

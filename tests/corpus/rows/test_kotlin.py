@@ -1,4 +1,4 @@
-"""Functions and windows of Kotlin, and the Kotlin project's rows as its libraries' documented algorithm gives them."""
+"""Functions and windows of Kotlin, and the Kotlin project's rows compared with the documented algorithm of its libraries."""
 
 import glob
 import re
@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from neox_code.corpus.rows.chunks import approximate_counts, split_recursively
 from neox_code.corpus.rows.kotlin import SEPARATORS, KotlinFunctions, KotlinWindows
-from neox_code.corpus.rows.kotlin_source import kotlin_functions
+from neox_code.corpus.rows.kotlin_source import find_kotlin_functions
 from neox_code.corpus.shards import Document
 
 FILE = '''/*
@@ -90,13 +90,13 @@ def document(text: str, path: str = "Tree.kt") -> Document:
     return Document(text, "Kotlin", "me/tree", path, "0" * 64, len(text.encode()), "train")
 
 
-def test_functions_are_taken_as_they_stand() -> None:
-    assert list(kotlin_functions(FILE)) == FUNCTIONS
-    assert list(KotlinFunctions().rows(document(FILE), None)) == [{"instruction": said, "output": code} for code, said in FUNCTIONS]
+def test_functions_are_extracted_unchanged() -> None:
+    assert list(find_kotlin_functions(FILE)) == FUNCTIONS
+    assert list(KotlinFunctions().rows(document(FILE), None)) == [{"instruction": kdoc, "output": code} for code, kdoc in FUNCTIONS]
 
 
-def test_functions_of_files_with_windows_line_ends() -> None:
-    assert [code for code, _ in kotlin_functions(FILE.replace("\n", "\r\n"))] == [
+def test_functions_are_found_in_files_with_windows_line_ends() -> None:
+    assert [code for code, _ in find_kotlin_functions(FILE.replace("\n", "\r\n"))] == [
         code.replace("\n", "\r\n") for code, _ in FUNCTIONS
     ]
 
@@ -117,12 +117,12 @@ def test_functions_of_files_with_windows_line_ends() -> None:
         "fun a " * 9_999,
     ],
 )
-def test_broken_code_is_read_to_its_end(text: str) -> None:
-    assert len(list(kotlin_functions(text))) <= 1
+def test_broken_code_is_scanned_without_error(text: str) -> None:
+    assert len(list(find_kotlin_functions(text))) <= 1
 
 
 def recursive_chunks(text: str, separators: list[str], size: int, length: Callable[[str], int]) -> list[str]:
-    """What RecursiveCharacterTextSplitter's documentation says, with separators kept in front and no overlap."""
+    """Split as RecursiveCharacterTextSplitter is documented to do, with separators kept in front and no overlap."""
     for place, candidate in enumerate(separators):
         separator, finer = candidate, separators[place + 1 :]
         if candidate in text:
@@ -153,13 +153,13 @@ TEXTS = [FILE, FILE * 3, "x" * 300 + " " + "y " * 100, "\n\n\t}} }\n" * 40, "a",
 
 @pytest.mark.parametrize("size", [5, 20, 100])
 @pytest.mark.parametrize("text", TEXTS)
-def test_pieces_are_those_of_the_recursive_splitter(text: str, size: int) -> None:
+def test_chunks_equal_those_of_the_recursive_splitter(text: str, size: int) -> None:
     length = lambda piece: approximate_counts([piece])[0]  # noqa: E731
     expected = recursive_chunks(text, list(SEPARATORS), size, length)
     assert split_recursively(text, SEPARATORS, size, approximate_counts) == expected
 
 
-def test_faithful_rows_are_the_kotlin_projects() -> None:
+def test_faithful_rows_equal_those_of_the_kotlin_project() -> None:
     maker = KotlinWindows(tokens=20, faithful=True)
     without_notice = FILE[FILE.index("*/") + 2 :]
     chunks = recursive_chunks(without_notice, list(SEPARATORS), 20, lambda piece: approximate_counts([piece])[0])
@@ -170,18 +170,18 @@ def test_faithful_rows_are_the_kotlin_projects() -> None:
         assert list(maker.rows(document(left_out), None)) == []
 
 
-def test_faithful_rows_are_of_the_files_that_the_kotlin_projects_glob_finds(tmp_path: Path) -> None:
+def test_faithful_rows_are_made_from_files_that_match_the_kotlin_projects_glob(tmp_path: Path) -> None:
     paths = ["a.kt", "a/b.c/d.kt", ".kt", ".a.kt", "a/.b/c.kt", ".a/b.kt", "a/.b.kt", "a.kts", "build.gradle.kts", "a.KT", "akt"]
     for path in paths:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
-    found = set(glob.glob("**/*.kt", root_dir=tmp_path, recursive=True))  # noqa: PTH207 - it passes over what is hidden
+    found = set(glob.glob("**/*.kt", root_dir=tmp_path, recursive=True))  # noqa: PTH207 - Path.glob would match hidden files
     maker = KotlinWindows(tokens=20, faithful=True)
     assert {path for path in paths if list(maker.rows(document(FILE, path), None))} == found == {"a.kt", "a/b.c/d.kt"}
 
 
-def tokenizer_file(folder: Path) -> Path:
-    """A byte-level vocabulary without merges: a token is a byte."""
+def write_tokenizer(folder: Path) -> Path:
+    """Write a byte-level tokenizer without merges: each byte is a token."""
     alphabet = {character: number for number, character in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
     tokenizer = Tokenizer(models.BPE(alphabet, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -190,8 +190,8 @@ def tokenizer_file(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("limit", [30, 200, 600])
-def test_windows_follow_each_other_and_lose_nothing(tmp_path: Path, limit: int) -> None:
-    file = tokenizer_file(tmp_path)
+def test_windows_join_to_the_whole_text(tmp_path: Path, limit: int) -> None:
+    file = write_tokenizer(tmp_path)
     text = FILE + "\n" * 3 + "é" * 500 + "\n\n"
     rows = list(KotlinWindows(limit, tokenizer=file).rows(document(text), None))
     windows = [rows[0]["prompt"], *(row["completion"] for row in rows)]
@@ -204,7 +204,7 @@ def test_windows_follow_each_other_and_lose_nothing(tmp_path: Path, limit: int) 
         assert all(window.startswith(("/*", "\n", "abstract", "}", "é", "    ")) for window in windows), starts
 
 
-def test_a_function_that_fits_is_whole() -> None:
+def test_a_function_that_fits_in_a_window_is_not_split() -> None:
     one = "fun name{}() {{\n    val a = {}\n    if (a > 3) {{\n        println(a)\n    }}\n}}\n\n"
     text = "".join(one.format(number, number) for number in range(30))
     rows = list(KotlinWindows(tokens=100).rows(document(text), None))
@@ -212,8 +212,8 @@ def test_a_function_that_fits_is_whole() -> None:
     assert all(row["completion"].startswith("fun name") and row["prompt"].endswith("}\n\n") for row in rows)
 
 
-def test_an_overlap_repeats_the_lines_before_a_window(tmp_path: Path) -> None:
-    file = tokenizer_file(tmp_path)
+def test_an_overlap_adds_the_preceding_lines_to_the_prompt(tmp_path: Path) -> None:
+    file = write_tokenizer(tmp_path)
     text = "".join(f"val a{number:03d} = 1\n" for number in range(100))  # 13 tokens each
     plain = list(KotlinWindows(130, tokenizer=file).rows(document(text), None))
     rows = list(KotlinWindows(130, overlap=40, tokenizer=file).rows(document(text), None))

@@ -1,4 +1,4 @@
-"""Labeling against a server that behaves as OpenAI's chats do, its limits and its bad days included."""
+"""Labeling against a server that imitates OpenAI's chat completions API, including rate limits and failures."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 from json_server import JsonServer
 
 from neox_code.corpus.json_endpoint import JsonEndpoint
-from neox_code.corpus.rows.label_files import Wanted, label_files
+from neox_code.corpus.rows.label_files import RowSelection, label_files
 from neox_code.corpus.rows.labels import Labeler, Prices
 from neox_code.errors import DataError
 
@@ -23,8 +23,8 @@ KEY = "a-key"
 TOOL = Path(__file__).parents[3] / "tools" / "label_rows.py"
 
 
-class Imitation(JsonServer):
-    """Answers with the name of the function that it is shown."""
+class ChatServer(JsonServer):
+    """Answer each request with the name of the function in it."""
 
     def __init__(self) -> None:
         self.usage: dict[str, int] | None = {"prompt_tokens": 100, "completion_tokens": 10}
@@ -50,13 +50,13 @@ class Imitation(JsonServer):
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Imitation]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
     monkeypatch.setattr("neox_code.corpus.rows.labels.FIRST_PAUSE_SECONDS", 0.01)
-    with Imitation() as server:
+    with ChatServer() as server:
         yield server
 
 
-def labeler(server: Imitation, key: str = KEY) -> Labeler:
+def labeler(server: ChatServer, key: str = KEY) -> Labeler:
     return Labeler(JsonEndpoint(f"{server.url}/chat/completions", {"Authorization": f"Bearer {key}"}), "a-model")
 
 
@@ -78,7 +78,7 @@ def answered(name: str) -> dict[str, str]:
     return function(name) | {"instruction": f"Do {name}."}
 
 
-def test_rows_get_the_models_instructions_and_keep_their_authors(server: Imitation, tmp_path: Path) -> None:
+def test_rows_get_the_models_instructions_and_keep_their_authors(server: ChatServer, tmp_path: Path) -> None:
     described = function("described") | {"instruction": "As its author says."}
     train = write(tmp_path / "rows" / "train.jsonl", [function("a"), described, function("a"), function("silent"), function("b")])
     test = write(tmp_path / "rows" / "test.jsonl", [function("b"), function("c")])
@@ -92,13 +92,13 @@ def test_rows_get_the_models_instructions_and_keep_their_authors(server: Imitati
         "duplicate output": 2,
         "without words in the answer": 1,
     }
-    assert (report.spent.input_tokens, report.spent.output_tokens) == (400, 40)
-    assert Prices(1.0, 10.0).of(report.spent) == pytest.approx(800e-6)
+    assert (report.usage.input_tokens, report.usage.output_tokens) == (400, 40)
+    assert Prices(1.0, 10.0).cost_of(report.usage) == pytest.approx(800e-6)
     question = server.asked[0]
     assert question["model"] == "a-model" and "GDScript" in question["messages"][0]["content"]
     label_files([train, test], tmp_path / "out", labeler(server))
     assert len(server.asked) == 4
-    label_files([train], tmp_path / "out", labeler(server), wanted=Wanted(min_length=20, relabel=True))
+    label_files([train], tmp_path / "out", labeler(server), selection=RowSelection(min_length=20, relabel=True))
     assert read(tmp_path / "out" / "train.jsonl") == [answered("described")]
     assert len(server.asked) == 5
 
@@ -118,7 +118,7 @@ LIMIT = (429, {"error": {"message": "Rate limit reached", "code": "rate_limit_ex
         "half",
     ],
 )
-def test_what_passes_by_waiting_is_waited_for(server: Imitation, tmp_path: Path, trouble: Any) -> None:
+def test_a_temporary_failure_is_retried(server: ChatServer, tmp_path: Path, trouble: Any) -> None:
     rows = [function(name) for name in "abcdef"]
     server.trouble = [None, trouble, None, trouble, trouble]
     begin = time.monotonic()
@@ -129,7 +129,7 @@ def test_what_passes_by_waiting_is_waited_for(server: Imitation, tmp_path: Path,
     assert len(lines) == len({line["key"] for line in lines}) == 6
 
 
-def test_questions_are_asked_at_once(server: Imitation, tmp_path: Path) -> None:
+def test_requests_are_sent_concurrently(server: ChatServer, tmp_path: Path) -> None:
     server.delay = 0.1
     rows = [function(f"f{number}") for number in range(12)]
     label_files([write(tmp_path / "rows" / "r.jsonl", rows)], tmp_path / "out", labeler(server), concurrency=4)
@@ -137,13 +137,13 @@ def test_questions_are_asked_at_once(server: Imitation, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("usage", [{"prompt_tokens": 500, "completion_tokens": 500}, None])
-def test_the_cost_stays_below_its_maximum(server: Imitation, tmp_path: Path, usage: dict[str, int] | None) -> None:
+def test_the_cost_stays_below_its_maximum(server: ChatServer, tmp_path: Path, usage: dict[str, int] | None) -> None:
     server.usage = usage
     rows = write(tmp_path / "rows" / "r.jsonl", [function(f"f{number}") for number in range(40)])
     costs, labeled = [], []
     for max_cost in (0.02, 0.02, 0.05):
         report = label_files([rows], tmp_path / "out", labeler(server), prices=Prices(1, 3), max_cost=max_cost, concurrency=3)
-        costs.append(Prices(1, 3).of(report.spent))
+        costs.append(Prices(1, 3).cost_of(report.usage))
         labeled.append(report.rows["labeled by the model"])
         assert report.is_over_budget and report.rows["not asked yet"] == 40 - labeled[-1]
         assert max_cost - 0.004 < costs[-1] <= max_cost
@@ -152,7 +152,7 @@ def test_the_cost_stays_below_its_maximum(server: Imitation, tmp_path: Path, usa
     assert len(server.asked) == 40
 
 
-def test_a_refused_row_is_left_out_and_not_asked_again(server: Imitation, tmp_path: Path) -> None:
+def test_a_refused_row_is_left_out_and_not_requested_again(server: ChatServer, tmp_path: Path) -> None:
     rows = write(tmp_path / "rows" / "r.jsonl", [function(name) for name in "abc"])
     server.trouble = [(400, {"error": {"message": "content filter"}})]
     for _ in range(2):
@@ -161,7 +161,7 @@ def test_a_refused_row_is_left_out_and_not_asked_again(server: Imitation, tmp_pa
     assert len(server.asked) == 3
 
 
-def test_a_model_that_names_the_length_otherwise_is_asked_so(server: Imitation, tmp_path: Path) -> None:
+def test_max_completion_tokens_is_sent_to_a_model_that_requires_it(server: ChatServer, tmp_path: Path) -> None:
     server.trouble = [(400, {"error": {"message": "Unsupported 'max_tokens'. Use 'max_completion_tokens' instead."}})]
     rows = write(tmp_path / "rows" / "r.jsonl", [function(name) for name in "ab"])
     assert label_files([rows], tmp_path / "out", labeler(server), concurrency=1).rows == {"labeled by the model": 2}
@@ -180,8 +180,8 @@ def test_a_model_that_names_the_length_otherwise_is_asked_so(server: Imitation, 
         ([None, *[(502, {})] * 8], "8 times"),
     ],
 )
-def test_what_waiting_does_not_mend_ends_the_run_and_loses_nothing(
-    server: Imitation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: list[Any], word: str
+def test_a_permanent_failure_ends_the_run_and_keeps_the_answers(
+    server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: list[Any], word: str
 ) -> None:
     monkeypatch.setattr("neox_code.corpus.rows.labels.LONGEST_BACKOFF_SECONDS", 0.01)
     rows = write(tmp_path / "rows" / "r.jsonl", [function(name) for name in "abcd"])
@@ -194,7 +194,7 @@ def test_what_waiting_does_not_mend_ends_the_run_and_loses_nothing(
     assert read(tmp_path / "out" / "r.jsonl") == [answered(name) for name in "abcd"]
 
 
-def test_an_endpoint_that_refuses_from_the_beginning_is_not_asked_about_every_row(server: Imitation, tmp_path: Path) -> None:
+def test_labeling_stops_if_the_first_requests_are_all_refused(server: ChatServer, tmp_path: Path) -> None:
     rows = write(tmp_path / "rows" / "r.jsonl", [function(name) for name in "abcdefgh"])
     server.trouble = [(400, {"error": {"message": "unknown model"}})] * 8
     with pytest.raises(DataError, match="unknown model"):
@@ -205,7 +205,7 @@ def test_an_endpoint_that_refuses_from_the_beginning_is_not_asked_about_every_ro
     assert len(read(tmp_path / "out" / "r.jsonl")) == 8
 
 
-def test_a_bad_key_is_said_and_none_is_sent_in_clear_text(server: Imitation, tmp_path: Path) -> None:
+def test_a_wrong_key_is_reported_and_a_key_is_never_sent_in_clear_text(server: ChatServer, tmp_path: Path) -> None:
     rows = write(tmp_path / "rows" / "r.jsonl", [function("a")])
     with pytest.raises(DataError, match="OPENAI_API_KEY"):
         label_files([rows], tmp_path / "out", labeler(server, "wrong"))
@@ -214,7 +214,7 @@ def test_a_bad_key_is_said_and_none_is_sent_in_clear_text(server: Imitation, tmp
     assert JsonEndpoint("http://example.org/v1", {}).url
 
 
-def test_rows_of_windows_and_an_output_over_the_input_are_errors(server: Imitation, tmp_path: Path) -> None:
+def test_rows_without_instruction_and_an_output_in_the_input_folder_are_errors(server: ChatServer, tmp_path: Path) -> None:
     rows = write(tmp_path / "rows" / "r.jsonl", [{"prompt": "a", "completion": "b"}])
     with pytest.raises(DataError, match="instruction"):
         label_files([rows], tmp_path / "out", labeler(server))
@@ -222,10 +222,10 @@ def test_rows_of_windows_and_an_output_over_the_input_are_errors(server: Imitati
         label_files([rows], tmp_path / "rows", labeler(server))
 
 
-def test_the_command_goes_on_after_a_kill(tmp_path: Path) -> None:
+def test_a_killed_command_resumes_without_repeating_requests(tmp_path: Path) -> None:
     names = [f"f{number}" for number in range(120)]
     rows = write(tmp_path / "rows" / "train-00000.jsonl", [function(name) for name in names])
-    with Imitation() as server:
+    with ChatServer() as server:
         server.delay = 0.02
         command = [
             *(sys.executable, str(TOOL), str(rows), "--endpoint", server.url, "--model", "m", "--concurrency", "2"),

@@ -1,4 +1,4 @@
-"""Answers that no model should give: each is an answer, or none; it never ends the run."""
+"""Malformed responses of an endpoint: none of them ends the run."""
 
 import json
 import math
@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from neox_code.corpus.json_endpoint import Answer, JsonEndpoint
-from neox_code.corpus.rows.labels import Label, Labeler, Spent, content_of
+from neox_code.corpus.rows.labels import Label, Labeler, TokenUsage, read_content
 
 
 class Endpoint:
-    """Gives the answers it was given, one after the other."""
+    """Return the given answers in their order."""
 
     url = "http://localhost/v1"
 
@@ -22,25 +22,33 @@ class Endpoint:
         return Answer(200, self.answers.pop(0))
 
 
-def said(content: Any, usage: Any = None) -> str:
+def make_response(content: Any, usage: Any = None) -> str:
     return json.dumps({"choices": [{"message": {"content": content}}], "usage": usage})
 
 
-def ask(*answers: str) -> Label:
+def request_label(*answers: str) -> Label:
     endpoint: Any = Endpoint(*answers)
-    label = Labeler(endpoint, "a-model", max_tokens=50).ask("func f(): pass")
+    label = Labeler(endpoint, "a-model", max_tokens=50).request_label("func f(): pass")
     assert endpoint.answers == []
     return label
 
 
 @pytest.mark.parametrize(
     "garbage",
-    ["{}", '{"choices": null}', '{"choices": [7]}', '{"choices": [{"message": "a"}]}', said(7), said(["a"]), said({"text": "a"})],
+    [
+        "{}",
+        '{"choices": null}',
+        '{"choices": [7]}',
+        '{"choices": [{"message": "a"}]}',
+        make_response(7),
+        make_response(["a"]),
+        make_response({"text": "a"}),
+    ],
 )
-def test_what_holds_no_words_is_asked_again(garbage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_is_repeated_if_the_response_holds_no_completion(garbage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("neox_code.corpus.rows.labels.FIRST_PAUSE_SECONDS", 0.0)
-    label = ask(garbage, said("Do it.", {"prompt_tokens": 7, "completion_tokens": 3}))
-    assert label == Label("Do it.", None, Spent(7, 3))
+    label = request_label(garbage, make_response("Do it.", {"prompt_tokens": 7, "completion_tokens": 3}))
+    assert label == Label("Do it.", None, TokenUsage(7, 3))
 
 
 UNKNOWN = [
@@ -51,18 +59,18 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize("usage", UNKNOWN)
-def test_a_cost_that_is_not_told_is_the_most_that_it_can_be(usage: Any) -> None:
+def test_an_unreported_usage_is_replaced_by_its_upper_bound(usage: Any) -> None:
     labeler = Labeler(JsonEndpoint("http://localhost/v1", {}), "a-model", max_tokens=50)
-    label = ask(said("Do it.", usage))
+    label = request_label(make_response("Do it.", usage))
     assert label.instruction == "Do it."
-    assert label.spent == labeler.worst_case("func f(): pass")
-    assert label.spent.output_tokens == 50 and label.spent.input_tokens > len("func f(): pass")
+    assert label.usage == labeler.estimate_max_usage("func f(): pass")
+    assert label.usage.output_tokens == 50 and label.usage.input_tokens > len("func f(): pass")
 
 
 @pytest.mark.parametrize(("content", "instruction"), [(None, ""), ("", ""), ('"Do #1."', "Do 1."), ("a\ud800b", "a?b")])
-def test_words_are_such_that_a_file_can_hold_them(content: str | None, instruction: str) -> None:
-    assert ask(said(content)).instruction == instruction
+def test_instructions_are_cleaned_and_encodable_as_utf8(content: str | None, instruction: str) -> None:
+    assert request_label(make_response(content)).instruction == instruction
 
 
-def test_an_error_with_words_is_no_answer() -> None:
-    assert content_of(Answer(500, json.loads(said("Do it.")))) is None
+def test_an_error_response_with_content_is_no_answer() -> None:
+    assert read_content(Answer(500, json.loads(make_response("Do it.")))) is None

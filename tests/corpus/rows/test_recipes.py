@@ -13,7 +13,7 @@ from identify.vendor.licenses import LICENSES
 
 from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.recipes.registry import recipe_by_name
-from neox_code.corpus.rows.gdscript import version_as_godot_dodo
+from neox_code.corpus.rows.gdscript import read_version_as_godot_dodo
 from neox_code.corpus.shards import SPLITS, iter_documents
 
 MIT = next(text for name, text in LICENSES if name == "MIT")
@@ -39,7 +39,7 @@ GODOT_FILES = {
 
 
 def build(folder: Path, files: dict[str, str], recipe: str) -> list[dict[str, str]]:
-    """The rows of a corpus, which stand in the order of its documents."""
+    """Build a corpus and return its rows, which are in the order of its documents."""
     for path, text in files.items():
         (folder / "src" / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / "src" / path).write_text(text, newline="")
@@ -50,7 +50,7 @@ def build(folder: Path, files: dict[str, str], recipe: str) -> list[dict[str, st
     return [json.loads(line) for name in names for line in (corpus / "rows" / f"{name}.jsonl").read_text().splitlines()]
 
 
-def test_godot_makes_a_row_of_each_function_with_the_version_of_its_project(tmp_path: Path) -> None:
+def test_godot_makes_one_row_per_function_with_the_version_of_its_project(tmp_path: Path) -> None:
     rows = build(tmp_path, GODOT_FILES, "godot")
     expected = {"a": "3", "b": "4", "c": "3", "d": "", "f": ""}
     assert sorted(rows, key=lambda row: row["instruction"]) == [
@@ -59,13 +59,13 @@ def test_godot_makes_a_row_of_each_function_with_the_version_of_its_project(tmp_
     ]
 
 
-def by_godot_dodos_walk(folder: Path) -> Iterator[tuple[str, str]]:
-    """What it scrapes: of each repository the folder of the first project.godot, on a disk that lists by name."""
+def scrape_as_godot_dodo(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield godot-dodo's rows: those of the folder of the first project.godot by name, for each repository."""
     for repository in folder.glob("*/*"):
         for root, folders, files in os.walk(repository):
             folders.sort()
             if "project.godot" in files:
-                version = version_as_godot_dodo(Path(root, "project.godot").read_text())
+                version = read_version_as_godot_dodo(Path(root, "project.godot").read_text())
                 for script in Path(root).rglob("*.gd"):
                     for piece in script.read_text().split("func ")[1:]:
                         first, *others = f"func {piece}".splitlines()
@@ -88,7 +88,7 @@ def test_godot_faithful_makes_godot_dodos_rows(tmp_path: Path) -> None:
     rows = sorted((row["output"], row["version"]) for row in build(tmp_path, files, "godot-faithful"))
     expected = {"a": "3", "b": "3", "g": "4", "h": "4"}
     assert rows == [(f"func move_{name}():\n\tvar a = 1\n", version) for name, version in expected.items()]
-    scraped = by_godot_dodos_walk(tmp_path / "src")
+    scraped = scrape_as_godot_dodo(tmp_path / "src")
     mit = [(output, version) for output, version in scraped if version in ("3", "4") and "move_e" not in output]
     assert rows == sorted(mit)
 
@@ -106,7 +106,7 @@ def test_kotlin_makes_windows_without_notices(tmp_path: Path) -> None:
     assert all(any(row["prompt"] + row["completion"] in text for text in texts) for row in rows)
 
 
-def test_kotlin_functions_makes_a_row_of_each(tmp_path: Path) -> None:
+def test_kotlin_functions_makes_one_row_per_function(tmp_path: Path) -> None:
     rows = build(tmp_path, FILES, "kotlin-functions")
     assert sorted(row["instruction"] for row in rows) == sorted(
         f"Moves {100 * number + place}." for number in range(3) for place in range(20)
@@ -122,7 +122,7 @@ def test_kotlin_faithful_ends_every_completion(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["godot", "godot-faithful", "kotlin", "kotlin-functions", "kotlin-faithful"])
-def test_recipes_travel_to_other_processes(name: str) -> None:
+def test_recipes_can_be_pickled_and_have_a_stable_repr(name: str) -> None:
     recipe = recipe_by_name(name)
     assert recipe.name == name
     assert pickle.loads(pickle.dumps(recipe)) == recipe
@@ -130,5 +130,5 @@ def test_recipes_travel_to_other_processes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["godot", "kotlin"])
-def test_the_languages_are_linguists(name: str) -> None:
+def test_a_recipe_and_its_faithful_variant_have_the_same_languages(name: str) -> None:
     assert recipe_by_name(name).languages == recipe_by_name(f"{name}-faithful").languages
