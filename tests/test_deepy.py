@@ -181,7 +181,7 @@ def test_a_dry_run_judges_the_configuration_alone(deepy, folder):
     keys = ["hostfile=hosts", "use_wandb=true", "precision=fp16", "pipe_parallel_size=2", "model_parallel_size=2"]
     ended = deepy("train", "conf/shape", "conf/rest", "--dry-run", *(f"--set={key}" for key in keys))
     assert ended.returncode == 0, ended.stderr
-    missing = [line.split()[2] for line in ended.stdout.splitlines() if line.startswith("missing: ")]
+    missing = [line.split()[1] for line in ended.stdout.splitlines() if line.startswith("missing: ")]
     assert missing == ["corpus.bin", "vocab.json", "merges.txt", *(["the"] if find_spec("wandb") is None else []), "hostfile", "a"]
     (ranks,) = (line for line in ended.stdout.splitlines() if line.startswith("ranks"))
     assert ranks.split()[:6] == ["ranks", "4", "2", "*", "2", "*"]

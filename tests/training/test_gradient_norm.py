@@ -4,7 +4,7 @@ import pytest
 import torch
 from distributed_runs import run_ranks
 
-from neox_code.benchmarks.timed_steps import engine_for
+from neox_code.benchmarks.timed_steps import build_engine_for_steps
 from neox_code.config.neox import NeoXConfig
 from neox_code.parallel.startup import startup
 from neox_code.training.gradient_norm import sum_of_squares
@@ -21,7 +21,7 @@ def norm_and_weights(file, spoil):
     """The norm that a step reports, the one that autograd's gradients have, and whether the step changed the weights."""
     config = NeoXConfig.load([file], {"pipe_parallel_size": 0})
     with startup(config.parallelism) as grid:
-        engine = engine_for(config, 512, grid)
+        engine = build_engine_for_steps(config, 512, grid)
         parameter = next(engine.module.parameters())
         seen = []
         if spoil:

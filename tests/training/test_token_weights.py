@@ -6,7 +6,7 @@ from deepspeed.utils import safe_get_full_fp32_param
 from distributed_runs import losses_of, run_ranks
 from torch.nn import functional as F
 
-from neox_code.benchmarks.timed_steps import engine_for
+from neox_code.benchmarks.timed_steps import build_engine_for_steps
 from neox_code.config.neox import NeoXConfig
 from neox_code.files import read_json_lines
 from neox_code.model.gpt import GPT, build_layers
@@ -37,7 +37,7 @@ def step_by_sgd(file, keys, count, share):
     """Make one step of SGD at rate 1: the weights' change is the gradient. Returns loss, validation loss, weights and gradients."""
     config = NeoXConfig.load([file], {"train_batch_size": count, "gradient_clipping": 0.0, "weight_decay": 0.0, **keys})
     with startup(config.parallelism) as grid:
-        engine = engine_for(config, VOCABULARY, grid)
+        engine = build_engine_for_steps(config, VOCABULARY, grid)
         size = engine.train_micro_batch_size_per_gpu()
         tokens, mask = samples(count, share)
         own = [
