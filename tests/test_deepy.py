@@ -175,7 +175,7 @@ def test_a_dry_run_shows_values_origins_and_the_command(deepy, script):
     assert lines[-1][module + 1 :] == ["neox_code.commands.train", "conf/shape.yml", "conf/rest.yml", "--set=seed=7"]
 
 
-def test_a_dry_run_judges_the_configuration_alone(deepy, folder):
+def test_a_dry_run_checks_the_configuration_alone(deepy, folder):
     for name in FILES:
         (folder / name).unlink()
     keys = ["hostfile=hosts", "use_wandb=true", "precision=fp16", "pipe_parallel_size=2", "model_parallel_size=2"]
