@@ -1,14 +1,14 @@
-"""The errors a user can cause, and how a command ends.
+"""The errors that a user can cause, and the exit status of a command.
 
     NeoXError
     ├── ConfigError        a YAML file, a key, a value, a command-line option
     ├── DataError          corpora, vocabularies, token files, prompts
     ├── CheckpointError    a checkpoint that is missing, damaged or of another shape
     ├── ConversionError    weights that cannot become another format
-    └── LaunchError        ranks, hosts, ports, a run that is already going on
+    └── LaunchError        ranks, hosts, ports, another run with the same folder
 
-A message says what is wrong with its values, where it came from, what was expected and what to do. The user's mistake is one
-of these and ends a command with status 2 and no traceback; the programmer's is an assertion, and keeps its traceback.
+A message states what is wrong with its values, their origin, what was expected and what to do. A mistake of the user is one of
+these errors and ends a command with status 2 without a traceback; a mistake of the programmer is an assertion with its traceback.
 """
 
 import errno
@@ -20,23 +20,23 @@ from collections.abc import Callable, Sequence
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_RESUME = os.EX_TEMPFAIL
-"""75: a training was asked to stop, has saved, and is resumed by the same command."""
+"""75: a signal stopped a training, which has saved; the same command resumes it."""
 
 
 class NeoXError(Exception):
-    """Something the user can mend."""
+    """An error that the user can remedy."""
 
 
 class ConfigError(NeoXError):
-    """A configuration that cannot be used; the message may hold several problems, a line each."""
+    """A configuration that cannot be used; the message has one line for each problem."""
 
 
 class DataError(NeoXError):
-    """Input that cannot be read or is not what its name says."""
+    """Input that cannot be read or has another form than expected."""
 
 
 class CheckpointError(NeoXError):
-    """A checkpoint that is missing, damaged, or of another shape than the model."""
+    """A checkpoint that is missing, damaged, or has another shape than the model."""
 
 
 class ConversionError(NeoXError):
@@ -44,13 +44,13 @@ class ConversionError(NeoXError):
 
 
 class LaunchError(NeoXError):
-    """A run that cannot be started, or one of whose ranks ended badly."""
+    """A run that cannot be started, or in which a rank failed."""
 
 
 def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
-    """Runs a command's `main` and returns its exit status: 0, 2 for the user's mistakes, 130 after Ctrl-C.
+    """Run a command's `main` and return its exit status: 0, 2 for the user's mistakes, 130 after Ctrl-C.
 
-    A full or read-only disk is the user's to mend as well; so is a pipe whose reader went away.
+    A full or read-only disk counts as the user's mistake. A closed pipe ends the command with the status of SIGPIPE.
     """
     try:
         return main(argv)
@@ -61,21 +61,21 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> in
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except (NeoXError, OSError) as error:
-        sentence = remedy_sentence(error)
-        if sentence is None:
+        message = format_remedy(error)
+        if message is None:
             raise
-        print_error(sentence)
+        print_error(message)
         return EXIT_USER_ERROR
 
 
 def print_error(message: str) -> None:
-    """Write a message to standard error, each of its lines (a problem each) after `error:`."""
+    """Write a message to standard error; each of its lines, one for each problem, begins with `error:`."""
     for line in message.splitlines() or [""]:
         print(f"error: {line}", file=sys.stderr, flush=True)
 
 
-def remedy_sentence(error: BaseException) -> str | None:
-    """What to tell the user of an error that is theirs to mend; None for any other."""
+def format_remedy(error: BaseException) -> str | None:
+    """Return the message for an error that the user can remedy; None for any other error."""
     if isinstance(error, NeoXError):
         return str(error)
     if not isinstance(error, OSError) or error.errno is None:
@@ -87,8 +87,8 @@ def remedy_sentence(error: BaseException) -> str | None:
 
 
 DISK_REMEDIES = {
-    errno.ENOSPC: "Free some space, or write to another disk, and run the same command again: finished work is kept.",
-    errno.EDQUOT: "Free some of your quota, or write to another disk, and run the same command again: finished work is kept.",
+    errno.ENOSPC: "Free some space, or write to another disk. Rerun the same command to resume: finished work is kept.",
+    errno.EDQUOT: "Free some of your quota, or write to another disk. Rerun the same command to resume: finished work is kept.",
     errno.EROFS: "Choose an output folder on a disk that can be written.",
     errno.EACCES: "Change the permissions, or choose another path.",
     errno.EPERM: "Change the permissions, or choose another path.",

@@ -23,11 +23,11 @@ PARTIAL_SUFFIX = ".partial"
 
 
 WRITER_VARIABLE = "NEOX_CODE_WRITER"
-"""Set where several machines may be writing one file: a word that no other process has, which sets their temporary names apart."""
+"""Variable with a text that is unique to this process: several machines that write one file then use different temporary names."""
 
 
 def partial_path(path: Path) -> Path:
-    """Where `path` is written before it is renamed into place.
+    """Return the temporary path at which `path` is written before it is renamed.
 
     >>> str(partial_path(Path("out/data.bin")))
     'out/data.bin.partial'

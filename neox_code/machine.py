@@ -1,4 +1,4 @@
-"""What this machine's processor can do, found out with the standard library alone."""
+"""Properties of this machine's processor, read with the standard library only."""
 
 from functools import cache
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @cache
 def cpu_computes_bf16(cpuinfo: str | Path = "/proc/cpuinfo") -> bool:
-    """Whether this machine's CPU has instructions for bf16 (avx512_bf16, amx_bf16, Arm's bf16). Without them bf16 is emulated."""
+    """Return True if this machine's CPU has instructions for bf16 (avx512_bf16, amx_bf16, Arm's bf16); others emulate it."""
     try:
         words = Path(cpuinfo).read_text(encoding="utf-8").split()
     except OSError:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
-from neox_code.errors import EXIT_RESUME, EXIT_USER_ERROR, remedy_sentence, run_command
+from neox_code.errors import EXIT_RESUME, EXIT_USER_ERROR, format_remedy, run_command
 from neox_code.processes.error_report import is_lost_peer, report_error
 from neox_code.processes.parent import die_with_parent
 from neox_code.processes.procfs import read_start_time
@@ -39,9 +39,9 @@ def run_rank(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
         try:
             return main(arguments)
         except Exception as error:
-            if remedy_sentence(error) is None and is_lost_peer(str(error)):
+            if format_remedy(error) is None and is_lost_peer(str(error)):
                 time.sleep(CONSEQUENCE_SECONDS)
-            if report_error(error) and remedy_sentence(error) is not None:
+            if report_error(error) and format_remedy(error) is not None:
                 return EXIT_USER_ERROR
             raise
 

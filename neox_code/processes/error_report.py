@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from neox_code.errors import remedy_sentence
+from neox_code.errors import format_remedy
 
 ERROR_VARIABLE = "NEOX_CODE_ERROR_FILE"
 """Variable with the path of the report. Each run has a path of its own, so that the variable also marks all processes of a run."""
@@ -21,7 +21,7 @@ def report_error(error: BaseException) -> bool:
     path = os.environ.get(ERROR_VARIABLE)
     if path is None:
         return False
-    sentence = remedy_sentence(error)
+    sentence = format_remedy(error)
     rank = os.environ.get("RANK")
     message = sentence or f"{f'rank {rank}: ' if rank else ''}{format_error(error)}"
     return write_report(Path(path), message, sentence is not None)
