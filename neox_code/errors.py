@@ -90,7 +90,7 @@ DISK_REMEDIES = {
     errno.ENOSPC: "Free some space, or write to another disk. Rerun the same command to resume: finished work is kept.",
     errno.EDQUOT: "Free some of your quota, or write to another disk. Rerun the same command to resume: finished work is kept.",
     errno.EROFS: "Choose an output folder on a disk that can be written.",
-    errno.EACCES: "Change the permissions, or choose another path.",
+    errno.EACCES: "Change the permissions, or choose another path; in a container run with --user $(id -u):$(id -g).",
     errno.EPERM: "Change the permissions, or choose another path.",
     errno.ENOTDIR: "A part of the path is a file: choose another path.",
     errno.EISDIR: "It is a folder: name a file.",

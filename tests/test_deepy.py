@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -76,6 +77,11 @@ def project(folder):
     for name, text in (("__init__", ""), ("echo", ECHO), ("train", TRAIN)):
         (commands / f"{name}.py").write_text(text)
     return folder / "deepy.py"
+
+
+def test_the_version_is_that_of_the_installed_package(deepy):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert deepy("--version").stdout == f"neox-code {project['version']}\n"
 
 
 def test_without_arguments_or_with_h_it_prints_its_usage(deepy):

@@ -12,6 +12,7 @@ import ast
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
@@ -46,6 +47,9 @@ def main(argv: Sequence[str]) -> int:
     """Return an exit status, or replace this process by the command."""
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"neox-code {version('neox-code')}")
         return 0
     command, arguments = command_name(argv[0]), list(argv[1:])
     root = COMMANDS.parents[1]

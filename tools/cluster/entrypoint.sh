@@ -15,4 +15,7 @@ if [ "${NEOX_SSHD:-0}" = 1 ]; then
     env | grep -E '^(PATH|LD_LIBRARY_PATH|PYTHONPATH|NCCL_|CUDA_|UCX_|NVIDIA_|HF_)' > "$HOME/.ssh/environment" || true
     /usr/sbin/sshd -f /etc/ssh/sshd_config.neox
 fi
+case "${1:-}" in
+    train|generate|evaluate|benchmark|quickstart) set -- /gpt-neox/deepy.py "$@" ;;  # `docker run IMAGE train CONFIG...`
+esac
 exec "$@"
