@@ -1,6 +1,6 @@
-"""Log lines and progress bars: once per event, on rank zero, on standard error.
+"""Log lines and progress bars on standard error, from rank zero.
 
-Standard output belongs to a command's result (generated text, tables); everything about the work goes through here.
+Standard output is for a command's result (generated text, tables); progress and events are logged here.
 
     log = get_logger(__name__)
     log.info("iteration %d | loss %.3f", 10, 2.5)
@@ -27,7 +27,7 @@ Advance = Callable[..., None]
 
 
 def rank() -> int:
-    """This process's rank, from the launcher's environment; 0 where there is none."""
+    """Return the rank of this process from the launcher's environment; 0 if it is not set."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -36,7 +36,7 @@ def is_rank_zero() -> bool:
 
 
 class StandardError(logging.StreamHandler):
-    """Writes to whatever sys.stderr is at the moment: a progress bar stands in for it while it moves."""
+    """Write to the current value of sys.stderr, which a progress bar replaces while it is shown."""
 
     @property
     def stream(self) -> TextIO:
@@ -47,7 +47,7 @@ class StandardError(logging.StreamHandler):
 
 
 class LogFile(logging.FileHandler):
-    """A log file whose first failure (a full disk, a lost file system) is one warning, after which it is written no more."""
+    """A log file that is closed with one warning after its first failure (a full disk, a lost file system)."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         log = get_logger("neox_code")
@@ -58,7 +58,7 @@ class LogFile(logging.FileHandler):
 
 
 def copy_log(folder: str | os.PathLike[str]) -> None:
-    """Write this process's log lines to FOLDER/HOST_rankN.log as well, after those of earlier runs; warn where that fails."""
+    """Also append the log lines of this process to FOLDER/HOST_rankN.log; log a warning if that fails."""
     path = Path(folder) / f"{socket.gethostname()}_rank{rank()}.log"
     log = get_logger("neox_code")
     try:
@@ -72,7 +72,10 @@ def copy_log(folder: str | os.PathLike[str]) -> None:
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The package's logger: plain lines on standard error, level from LOGLEVEL (default INFO), rank zero only below WARNING."""
+    """Return the package's logger. It writes plain lines to standard error; ranks other than zero write warnings and errors only.
+
+    The environment variable LOGLEVEL sets the level; INFO is the default.
+    """
     root = logging.getLogger("neox_code")
     if not root.handlers:
         handler = StandardError()
@@ -85,7 +88,7 @@ def get_logger(name: str) -> logging.Logger:
 
 
 class RateColumn(ProgressColumn):
-    """Units a second, with SI prefixes."""
+    """A column with the rate in units per second, with SI prefixes."""
 
     def __init__(self, unit: str):
         super().__init__()
@@ -93,25 +96,25 @@ class RateColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{si(speed)}{self.unit}/s", style="progress.data.speed")
+        return Text("" if speed is None else f"{format_si(speed)}{self.unit}/s", style="progress.data.speed")
 
 
 class CountColumn(ProgressColumn):
-    """How much is done, of how much."""
+    """A column with the completed and the total amount."""
 
     def __init__(self, unit: str):
         super().__init__()
         self.unit = unit
 
     def render(self, task: Task) -> Text:
-        total = "?" if task.total is None else si(task.total)
-        return Text(f"{si(task.completed)}/{total}{self.unit}", style="progress.download")
+        total = "?" if task.total is None else format_si(task.total)
+        return Text(f"{format_si(task.completed)}/{total}{self.unit}", style="progress.download")
 
 
-def si(number: float) -> str:
-    """A number in three digits and an SI prefix, with a space before the unit that follows.
+def format_si(number: float) -> str:
+    """Format a number with three digits, a space and an SI prefix; the unit is appended by the caller.
 
-    >>> si(950), si(41_200), si(2_500_000)
+    >>> format_si(950), format_si(41_200), format_si(2_500_000)
     ('950 ', '41.2 k', '2.5 M')
     """
     for prefix in ("", "k", "M", "G", "T"):
@@ -123,11 +126,10 @@ def si(number: float) -> str:
 
 @contextmanager
 def progress(title: str, total: float | None, unit: str = "", every_seconds: float = 10.0, done: float = 0.0) -> Iterator[Advance]:
-    """A bar with count, rate and remaining time; yields `advance(amount=1, total=None)`.
+    """Show a bar with count, rate and remaining time; yield `advance(amount=1, total=None)`.
 
-    What was `done` before, by a run that this one goes on from, is part of the count and not of the rate.
-
-    On a terminal the bar moves in place; elsewhere (a log file, CI) a line is printed every `every_seconds`, and one at the end.
+    done: amount completed by the run that is resumed; it is part of the count and not of the rate.
+    On a terminal the bar moves in place. Elsewhere (a log file, CI) a line is logged every `every_seconds` and at the end.
     """
     unit_text = unit
     console = Console(stderr=True)
@@ -149,7 +151,7 @@ def progress(title: str, total: float | None, unit: str = "", every_seconds: flo
 
 
 def line_progress(title: str, total: float | None, unit: str, every_seconds: float, done: float) -> Iterator[Advance]:
-    """The same for output that is not a terminal: now and then one line."""
+    """Log a line every `every_seconds` instead of a bar, for output that is not a terminal."""
     log = get_logger("progress")
     begin = last = time.monotonic()
     done_before = done
@@ -157,9 +159,9 @@ def line_progress(title: str, total: float | None, unit: str, every_seconds: flo
     def line() -> str:
         seconds = max(time.monotonic() - begin, 1e-9)
         rate = (done - done_before) / seconds
-        share = f"/{si(total)}" if total else ""
+        share = f"/{format_si(total)}" if total else ""
         left = f" | {max(total - done, 0) / rate:.0f} s left" if total and rate else ""
-        return f"{title}: {si(done)}{share}{unit} | {si(rate)}{unit}/s | {seconds:.0f} s{left}"
+        return f"{title}: {format_si(done)}{share}{unit} | {format_si(rate)}{unit}/s | {seconds:.0f} s{left}"
 
     def advance(amount: float = 1, total_now: float | None = None, **keywords: float | None) -> None:
         nonlocal done, last, total

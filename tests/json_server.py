@@ -1,11 +1,11 @@
-"""A server on this machine that answers questions in JSON as a test says, on its bad days, too.
+"""A local server that answers JSON requests, and fails where a test requires it.
 
 class Echo(JsonServer):
     def answer(self, question):
-        return {"said": question}
+        return {"received": question}
 
 with Echo() as server:
-    server.trouble = ["drop", (503, {"message": "later"}, {"retry-after": "1"})]      # what becomes of the next questions
+    server.trouble = ["drop", (503, {"message": "later"}, {"retry-after": "1"})]      # results of the next requests
     ...                                                                               # server.url, server.asked
 """
 
@@ -21,7 +21,8 @@ class JsonServer(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.trouble: list[Any] = []
-        """"drop" (the connection), "half" (of an answer), or a status, a value and perhaps headers; None: it is answered."""
+        """Results of the next requests: "drop" closes the connection, "half" sends half an answer, a tuple is sent as status, value
+        and optional headers, None is a normal answer."""
         self.asked: list[dict[str, Any]] = []
         self.delay = 0.0
         self.at_once = self.most_at_once = 0
@@ -38,7 +39,7 @@ class JsonServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def refusal(self, path: str, authorization: str) -> tuple[int, Any] | None:
-        """Status and value for who asks at the wrong place, or may not ask; such questions are not noted."""
+        """Return status and value for a request with a wrong path or authorization; such requests are not added to `asked`."""
         return None
 
     def answer(self, question: dict[str, Any]) -> Any:
@@ -64,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
         question = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         refusal = self.server.refusal(self.path, self.headers["Authorization"])
         if refusal is not None:
-            return self.say(*refusal)
+            return self.send_json(*refusal)
         with self.server.lock:
             self.server.asked.append(question)
             trouble = self.server.trouble.pop(0) if self.server.trouble else None
@@ -77,9 +78,9 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(b'{"data": {')
             return self.connection.close()
-        return self.say(*(trouble or (200, self.server.answer(question))))
+        return self.send_json(*(trouble or (200, self.server.answer(question))))
 
-    def say(self, status: int, answer: Any, headers: dict[str, str] | None = None) -> None:
+    def send_json(self, status: int, answer: Any, headers: dict[str, str] | None = None) -> None:
         body = json.dumps(answer).encode()
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():

@@ -16,7 +16,7 @@ from neox_code.corpus.shards import (
     CorpusSummary,
     Count,
     Document,
-    parquet_writer,
+    open_parquet_writer,
     write_documents,
     write_summary,
 )
@@ -44,7 +44,7 @@ def write_seen_files(folder: Path, rows: Sequence[Row], rows_per_group: int = 10
     """Writes manifest, shards and summary of a corpus that has seen these files."""
     folder.mkdir(parents=True)
     repeated = ["repository", "language", "verdict", "license"]
-    with parquet_writer(folder / MANIFEST_FILE, MANIFEST_SCHEMA, repeated) as writer:
+    with open_parquet_writer(folder / MANIFEST_FILE, MANIFEST_SCHEMA, repeated) as writer:
         for first in range(0, len(rows), rows_per_group):
             chosen = [{name: row[name] for name in MANIFEST_SCHEMA.names} for row in rows[first : first + rows_per_group]]
             writer.write_table(pa.Table.from_pylist(chosen, MANIFEST_SCHEMA))

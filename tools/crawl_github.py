@@ -24,14 +24,14 @@ from pathlib import Path
 
 from neox_code.config.command_line import Parser, add_json_option, name_list, non_negative_integer, positive_integer, report_figures
 from neox_code.corpus.github.discover import PRESETS, Criteria, crawl
-from neox_code.corpus.github.graphql import ENDPOINT, GitHub, token_from_environment
+from neox_code.corpus.github.graphql import ENDPOINT, GitHub, read_token
 from neox_code.errors import ConfigError, run_command
 
 
 def main(argv: Sequence[str]) -> int:
     arguments = parser().parse_args(argv)
     with report_figures(arguments.json) as figures:
-        rows = crawl(select_criteria(arguments), arguments.output, GitHub(token_from_environment(), arguments.endpoint))
+        rows = crawl(select_criteria(arguments), arguments.output, GitHub(read_token(), arguments.endpoint))
         languages = Counter(row["language"] for row in rows)
         for language, repositories in languages.items():
             print(f"{language}: {repositories:,}")

@@ -1,11 +1,11 @@
-"""Questions to a web address that answers with JSON, and how long to wait where it does not.
+"""Send JSON requests to a web address, and read how long to wait after a failure.
 
     endpoint = JsonEndpoint("https://api.github.com/graphql", {"Authorization": f"bearer {token}"})
     answer = endpoint.post({"query": ...})
-    answer.status, answer.value               0, {"message": ...} where there was no answer at all
-    answer.read_retry_seconds()                  seconds, where it says how many
+    answer.status, answer.value               0, {"message": ...} if there was no answer at all
+    answer.read_retry_seconds()               seconds of the Retry-After header; None without one
 
-No redirect is followed: what authorizes goes to the address alone, and never in clear text but to this machine.
+No redirect is followed, so that credentials are sent to the address alone. Over plain http they are only sent to this machine.
 """
 
 import json
@@ -25,14 +25,14 @@ from neox_code.errors import DataError
 LARGEST_ANSWER = 32 * 2**20
 
 ATTEMPTS = 8
-"""Of one question that fails for no stated reason; the pauses between them double."""
+"""Maximum number of attempts for a request that fails without a stated reason; the pause doubles after each."""
 
 FIRST_PAUSE_SECONDS = 2.0
 
 LONGEST_PAUSE_SECONDS = 3600.0
 
 PASSING = (500, 502, 503, 504)
-"""Statuses of a server that is overloaded, or to which the question was too large."""
+"""HTTP statuses of a server that is overloaded or cannot complete a large query."""
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class Answer:
     headers: Message = field(default_factory=Message)
 
     def read_retry_seconds(self) -> float | None:
-        """What the header Retry-After says, in either of its forms.
+        """Return the seconds of the Retry-After header, which holds seconds or a date; None without a valid one.
 
         >>> headers = Message()
         >>> headers["Retry-After"] = "17"
         >>> Answer(429, {}, headers).read_retry_seconds()
         17.0
         """
-        said = self.headers.get("retry-after", "").strip()
+        value = self.headers.get("retry-after", "").strip()
         try:
-            seconds = float(said) if said[:1].isdigit() else parsedate_to_datetime(said).timestamp() - time.time()
+            seconds = float(value) if value[:1].isdigit() else parsedate_to_datetime(value).timestamp() - time.time()
         except (TypeError, ValueError):
             return None
         return min(max(seconds, 0.0), LONGEST_PAUSE_SECONDS)
@@ -70,30 +70,31 @@ class JsonEndpoint:
         except ValueError:
             is_address = False
         if not is_address:
-            raise DataError(f"--endpoint {self.url} is no address. Give one that begins with https://.")
+            raise DataError(f"--endpoint {self.url} is not a web address. Give one that begins with https://.")
         for name, value in self.headers.items():
             if not (value.isascii() and value.isprintable()):
-                raise DataError(f"what is to be sent as {name} holds a line end or other odd character. Set the token or key anew.")
-        is_near = place.hostname in ("localhost", "127.0.0.1", "::1")
-        if "Authorization" in self.headers and place.scheme != "https" and not is_near:
+                raise DataError(f"the header {name} holds a line end or another unusual character. Set the token or key again.")
+        is_local = place.hostname in ("localhost", "127.0.0.1", "::1")
+        if "Authorization" in self.headers and place.scheme != "https" and not is_local:
             raise DataError(f"--endpoint {self.url} would send the token in clear text. Give an address that begins with https.")
 
-    def post(self, question: Mapping[str, Any]) -> Answer:
+    def post(self, value: Mapping[str, Any]) -> Answer:
+        """Send a value as JSON and return the answer; its status is 0 if the server cannot be reached or sends no JSON object."""
         request = urllib.request.Request(
             self.url,
-            json.dumps(question).encode(),
+            json.dumps(value).encode(),
             {"Content-Type": "application/json", "User-Agent": "neox-code", **self.headers},
         )
         try:
             with OPENER.open(request, timeout=self.timeout_seconds) as response:
-                return Answer(response.status, json_object(response.read(LARGEST_ANSWER)), response.headers)
+                return Answer(response.status, parse_json_object(response.read(LARGEST_ANSWER)), response.headers)
         except urllib.error.HTTPError as error:
             with error:
                 try:
-                    value = json_object(error.read(LARGEST_ANSWER))
+                    content = parse_json_object(error.read(LARGEST_ANSWER))
                 except (OSError, HTTPException, ValueError):
-                    value = {"message": f"HTTP {error.code}"}
-                return Answer(error.code, value, error.headers)
+                    content = {"message": f"HTTP {error.code}"}
+                return Answer(error.code, content, error.headers)
         except (OSError, HTTPException, ValueError) as error:
             return Answer(0, {"message": str(error) or type(error).__name__})
 
@@ -106,11 +107,11 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 OPENER = urllib.request.build_opener(NoRedirect)
 
 
-def json_object(body: bytes) -> dict[str, Any]:
+def parse_json_object(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
     except RecursionError:
         raise ValueError("the answer is nested too deeply") from None
     if not isinstance(value, dict):
-        raise ValueError("the answer is no JSON object")
+        raise ValueError("the answer is not a JSON object")
     return value

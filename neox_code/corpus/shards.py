@@ -1,12 +1,12 @@
-"""A corpus on disk: Parquet shards of documents, a manifest of every file ever seen, and a summary.
+"""A corpus on disk: Parquet shards of documents, a manifest of all files of the sources, and a summary.
 
-    DIR/corpus.json                      recipe, settings, counts by language and verdict, list of the shards
-    DIR/manifest.parquet                 one row per file seen: where it was, its hash, kept or why not, split
-    DIR/index.tsv                        PolyCoder's index: a line per kept file
-    DIR/train/shard-00000.parquet ...    documents, at most 256 MB a shard; the same under valid/ and test/
-    DIR/rows/train-00000.jsonl ...       rows for fine-tuning, of recipes that make them
+    DIR/corpus.json                      recipe, settings, counts by language and outcome, list of the shards
+    DIR/manifest.parquet                 one row per file of the sources: path, hash, kept or reason for dropping, split
+    DIR/index.tsv                        PolyCoder's index: one line per kept file
+    DIR/train/shard-00000.parquet ...    documents, at most 256 MB per shard; the same under valid/ and test/
+    DIR/rows/train-00000.jsonl ...       rows for fine-tuning, if the recipe makes rows
 
-A corpus appears whole or not at all: it is written under a partial name and renamed. The same documents give the same bytes.
+A corpus is written under a temporary name and renamed when it is complete. The same documents result in the same bytes.
 
     for document in iter_documents("corpus", "test", languages=["Python"]):
         print(document.repository, document.path, len(document.text))
@@ -76,53 +76,56 @@ class Document:
     text: str
     language: str
     repository: str
-    """The project: its documents are all in the same split, unless the whole corpus is of one project."""
+    """Name of the project. All documents of a project are in one split, unless the corpus has only one project."""
     path: str
-    """Where the file was, below its repository."""
+    """Path of the file within its repository."""
     sha256: str
-    """Of the file's bytes as found, in hexadecimal; the text is what decoding and the recipe's edits made of them."""
+    """Hash of the file's original bytes in hexadecimal; `text` is the result of decoding and the recipe's edits."""
     num_bytes: int
-    """Length of `text` in UTF-8."""
+    """Length of `text` in UTF-8, in bytes."""
     split: str
     commit: str | None = None
     license: str | None = None
-    """SPDX: the file's own, else that of its folder; `license_file` of the manifest names the file which states it."""
+    """SPDX identifier of the file's license, else of its folder's; the manifest's `license_file` names the file that states it."""
     stars: int | None = None
     tokens: int | None = None
-    """Of the vocabulary that was given to the build, if one was."""
+    """Number of tokens under the build's vocabulary; None without one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many files of a language (None: no known language) had a verdict; `split` is given where it is `kept`."""
+    """Number of files with one language, outcome and split."""
 
     language: str | None
+    """None: no known language."""
     verdict: str
+    """`kept` or the reason for which the files were dropped."""
     split: str | None
+    """None for dropped files."""
     files: int
     bytes: int
-    """Bytes of the files as found."""
+    """Total size of the original files in bytes."""
     projects: int
-    """Distinct repositories among the files."""
+    """Number of distinct repositories of the files."""
     decoding_errors: int
-    """Files among them whose bytes were not all UTF-8; those bytes are left out of the text."""
+    """Number of files with bytes that are not UTF-8; those bytes are left out of the text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
     file: str
-    """Relative to the corpus folder."""
+    """Path relative to the corpus folder."""
     split: str
     documents: int
 
 
-LEAST_JUDGED_BYTES, LEAST_JUDGED_SHARE = 200_000, 0.01
-"""A language with fewer bytes than both, the second a share of the corpus, is trained on and not judged."""
+MIN_MEASURED_BYTES, MIN_MEASURED_SHARE = 200_000, 0.01
+"""A language with fewer bytes than this number and than this share of the corpus is used for training but not measured."""
 
 
 @dataclass(frozen=True)
 class CorpusSummary:
-    """What a corpus was made from, how, and what became of every file."""
+    """Recipe and settings of a corpus, counts of its files by outcome, and its shards."""
 
     recipe: str
     settings: Mapping[str, Any]
@@ -138,16 +141,16 @@ class CorpusSummary:
         return sum(count.bytes for count in self.counts if count.verdict == KEPT)
 
     def languages(self, split: str | None = None) -> list[str]:
-        """Languages with kept files (in `split`), the one with most bytes first."""
+        """Return the languages with kept files (in `split`), by descending number of bytes."""
         sizes: dict[str, int] = {}
         for count in self.counts:
             if count.language and count.verdict == KEPT and split in (None, count.split):
                 sizes[count.language] = sizes.get(count.language, 0) + count.bytes
         return sorted(sizes, key=lambda language: (-sizes[language], language))
 
-    def judged_languages(self, split: str = "test") -> list[str]:
-        """Languages with files in `split` of which there is enough for a figure to mean something, the largest first."""
-        enough = min(LEAST_JUDGED_BYTES, LEAST_JUDGED_SHARE * self.kept_bytes)
+    def measured_languages(self, split: str = "test") -> list[str]:
+        """Return the languages with files in `split` and enough data for a meaningful result, the largest first."""
+        enough = min(MIN_MEASURED_BYTES, MIN_MEASURED_SHARE * self.kept_bytes)
         kept: Counter[str | None] = Counter()
         for count in self.counts:
             kept[count.language] += count.bytes if count.verdict == KEPT else 0
@@ -156,7 +159,7 @@ class CorpusSummary:
 
 
 def write_documents(folder: Path, documents: Iterable[Document], max_shard_bytes: int = MAX_SHARD_BYTES) -> tuple[Shard, ...]:
-    """Writes the shards of all splits in the order of the documents; returns the list of them, by file name."""
+    """Write the shards of all splits in the order of the documents; return them in the order of their file names."""
     writers = {split: ShardWriter(folder, split, max_shard_bytes) for split in SPLITS}
     for document in documents:
         writers[document.split].add(document)
@@ -166,7 +169,7 @@ def write_documents(folder: Path, documents: Iterable[Document], max_shard_bytes
 
 
 class ShardWriter:
-    """Writes one split: row groups of about 8 MiB of text, a new file before one could pass `max_shard_bytes`."""
+    """Write the shards of one split. Row groups hold about 8 MiB of text; a new file begins before one passes `max_shard_bytes`."""
 
     def __init__(self, folder: Path, split: str, max_shard_bytes: int):
         self.folder = folder
@@ -194,7 +197,7 @@ class ShardWriter:
         if self._sink is not None and self._sink.tell() + self._pending_bytes > self.max_shard_bytes:
             self._close_shard()
         writer = self._writer or self._open_shard()
-        writer.write_table(documents_table(self._rows))
+        writer.write_table(make_document_table(self._rows))
         self._num_documents += len(self._rows)
         self._rows, self._pending_bytes = [], 0
 
@@ -202,7 +205,7 @@ class ShardWriter:
         path = self.folder / self._file_name()
         path.parent.mkdir(exist_ok=True)
         self._sink = pa.OSFile(str(path), "wb")
-        self._writer = document_writer(self._sink)
+        self._writer = open_document_writer(self._sink)
         return self._writer
 
     def _close_shard(self) -> None:
@@ -218,7 +221,7 @@ class ShardWriter:
         return f"{self.split}/shard-{len(self.shards):05d}.parquet"
 
 
-def documents_table(documents: list[Document]) -> pa.Table:
+def make_document_table(documents: list[Document]) -> pa.Table:
     rows = [{name: getattr(document, COLUMN_FIELDS.get(name, name)) for name in DOCUMENT_SCHEMA.names} for document in documents]
     return pa.Table.from_pylist(rows, DOCUMENT_SCHEMA)
 
@@ -226,13 +229,13 @@ def documents_table(documents: list[Document]) -> pa.Table:
 COLUMN_FIELDS = {"bytes": "num_bytes"}
 
 
-def parquet_writer(sink: Any, schema: pa.Schema, repeated: list[str]) -> pq.ParquetWriter:
-    """`repeated`: the columns whose values occur many times."""
+def open_parquet_writer(sink: Any, schema: pa.Schema, repeated: list[str]) -> pq.ParquetWriter:
+    """Return a writer; `repeated` are the columns with values that occur many times."""
     return pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=repeated, write_statistics=False)
 
 
-def document_writer(sink: Any) -> pq.ParquetWriter:
-    return parquet_writer(sink, DOCUMENT_SCHEMA, ["language", "repository", "commit", "license"])
+def open_document_writer(sink: Any) -> pq.ParquetWriter:
+    return open_parquet_writer(sink, DOCUMENT_SCHEMA, ["language", "repository", "commit", "license"])
 
 
 def write_summary(folder: Path, summary: CorpusSummary) -> None:
@@ -240,12 +243,11 @@ def write_summary(folder: Path, summary: CorpusSummary) -> None:
 
 
 def is_corpus(folder: str | Path) -> bool:
-    """Whether the folder holds a corpus."""
     return (Path(folder) / SUMMARY_FILE).is_file()
 
 
 def load_summary(folder: str | Path) -> CorpusSummary:
-    """The inverse of `write_summary`. Raises DataError where the folder is not a corpus."""
+    """Return the summary of a corpus, the inverse of `write_summary`. Raise DataError if the folder is not a corpus."""
     if not is_corpus(folder):
         raise DataError(
             f"{folder} is not a corpus: it has no {SUMMARY_FILE}. Make one with tools/build_corpus.py SOURCE... --output {folder}."
@@ -263,16 +265,16 @@ def load_summary(folder: str | Path) -> CorpusSummary:
 
 
 def iter_documents(folder: str | Path, split: str, languages: Collection[str] | None = None) -> Iterator[Document]:
-    """The documents of a split in the order of the shards, a row group in memory at a time; `languages` keeps some of them.
+    """Yield the documents of a split (of the given languages) in the order of the shards, with one row group in memory at a time.
 
-    Raises DataError (at once, not at the first document) where the folder is not a corpus or a shard is missing.
+    Raise DataError at once, not at the first document, if the folder is not a corpus or a shard is missing.
     """
     if split not in SPLITS:
-        raise DataError(f"split {split!r} does not exist: a corpus has {', '.join(SPLITS)}. Name one of them.")
+        raise DataError(f"split {split!r} does not exist. Choose one of {', '.join(SPLITS)}.")
     paths = [Path(folder) / shard.file for shard in load_summary(folder).shards if shard.split == split]
     for path in paths:
         if not path.is_file():
-            raise DataError(f"{path} is missing, but {SUMMARY_FILE} lists it. Copy the corpus folder whole, or build it again.")
+            raise DataError(f"{path} is missing, but {SUMMARY_FILE} lists it. Copy the complete corpus folder, or build it again.")
     return (document for path in paths for document in read_shard(path, split, languages))
 
 
@@ -280,13 +282,13 @@ def read_shard(path: Path, split: str, languages: Collection[str] | None = None)
     try:
         with pq.ParquetFile(path) as file:
             for group in range(file.num_row_groups):
-                yield from documents_of(file.read_row_group(group), split, languages)
+                yield from read_documents(file.read_row_group(group), split, languages)
     except (pa.ArrowException, TypeError) as error:
-        raise DataError(f"{path} is damaged or no shard of a corpus: {error}. Build the corpus again.") from None
+        raise DataError(f"{path} is damaged or not a shard of a corpus: {error}. Build the corpus again.") from None
 
 
-def documents_of(table: pa.Table, split: str, languages: Collection[str] | None = None) -> Iterator[Document]:
-    """The rows of a table with the columns of DOCUMENT_SCHEMA."""
+def read_documents(table: pa.Table, split: str, languages: Collection[str] | None = None) -> Iterator[Document]:
+    """Yield the rows of a table with the columns of DOCUMENT_SCHEMA as documents."""
     for row in table.to_pylist():
         if languages is None or row["language"] in languages:
             row["num_bytes"] = row.pop("bytes")
@@ -294,6 +296,6 @@ def documents_of(table: pa.Table, split: str, languages: Collection[str] | None 
 
 
 def read_manifest(folder: str | Path) -> pa.Table:
-    """Every file ever seen, with the columns of MANIFEST_SCHEMA."""
+    """Return the manifest, with one row per file of the sources and the columns of MANIFEST_SCHEMA."""
     load_summary(folder)
     return pq.read_table(Path(folder) / MANIFEST_FILE)

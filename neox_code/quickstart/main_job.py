@@ -234,7 +234,7 @@ class MainJob:
         return int(find_checkpoint(self.output).name.removeprefix(STEP_PREFIX))
 
     def evaluate(self) -> FinishedStep:
-        if not load_summary(self.corpus).judged_languages():
+        if not load_summary(self.corpus).measured_languages():
             log.info("no language is evaluated: none has held-out files, or there are too few")
             return FinishedStep(())
         self.run_command("evaluate")
@@ -249,7 +249,7 @@ class MainJob:
         def is_prompt(text: str) -> bool:
             return PROMPT_END not in text and len(tokenizer.encode(text)) <= longest
 
-        languages = load_summary(self.corpus).judged_languages()[:COMPLETED_LANGUAGES]
+        languages = load_summary(self.corpus).measured_languages()[:COMPLETED_LANGUAGES]
         prompts = sample_prompts(self.corpus, "test", languages, is_prompt, per_language=PROMPTS_PER_LANGUAGE, seed=self.seed)
         if not prompts:
             log.info("no held-out file is long enough to be completed")

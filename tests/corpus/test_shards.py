@@ -37,7 +37,7 @@ def write_corpus(folder: Path, documents: list[Document], max_shard_bytes: int =
     return summary
 
 
-def test_documents_come_back_as_they_were_in_their_order(tmp_path):
+def test_documents_are_read_back_unchanged_and_in_order(tmp_path):
     documents = [document(number, text) for number, text in enumerate(ODD_TEXTS)]
     documents.append(dataclasses.replace(document(9, "x"), commit="c0ffee", license="MIT", stars=12))
     write_corpus(tmp_path / "corpus", documents)
@@ -53,7 +53,7 @@ def test_documents_are_read_by_split_and_language(tmp_path):
     assert list(iter_documents(tmp_path / "corpus", "train", languages=[])) == []
 
 
-def test_shards_stay_under_their_limit_and_hold_everything(tmp_path):
+def test_shards_stay_under_the_limit_and_contain_all_documents(tmp_path):
     generator = random.Random(0)
     documents = [document(number, generator.randbytes(300_000).hex()) for number in range(60)]
     limit = 12 * 10**6
@@ -66,7 +66,7 @@ def test_shards_stay_under_their_limit_and_hold_everything(tmp_path):
     assert list(iter_documents(tmp_path / "corpus", "train")) == documents
 
 
-def test_other_readers_of_parquet_see_the_columns(tmp_path):
+def test_other_parquet_readers_read_the_columns(tmp_path):
     write_corpus(tmp_path / "corpus", [document(1, "a\r\nb")])
     table = pq.read_table(tmp_path / "corpus" / "train" / "shard-00000.parquet")
     assert table.to_pylist() == [
@@ -93,7 +93,7 @@ def test_the_same_documents_give_the_same_bytes(tmp_path):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
 
 
-def test_the_summary_comes_back_as_it_was(tmp_path):
+def test_the_summary_is_read_back_unchanged(tmp_path):
     summary = write_corpus(tmp_path / "corpus", [document(1, "x")])
     assert load_summary(tmp_path / "corpus") == summary
     assert (summary.kept_files, summary.kept_bytes) == (1, 100)
@@ -111,7 +111,7 @@ def test_languages_are_listed_by_their_kept_bytes():
     assert summary.languages("test") == ["C"]
 
 
-def test_a_folder_that_is_no_corpus_is_refused_at_once(tmp_path):
+def test_a_folder_without_a_corpus_is_refused_at_once(tmp_path):
     assert not is_corpus(tmp_path)
     for read in (load_summary, read_manifest, lambda folder: iter_documents(folder, "train")):
         with pytest.raises(DataError, match=r"is not a corpus: it has no corpus\.json\. Make one"):
@@ -132,7 +132,7 @@ def test_a_damaged_summary_is_refused(tmp_path):
             load_summary(tmp_path)
 
 
-def test_a_missing_or_damaged_shard_is_named(tmp_path):
+def test_a_missing_or_damaged_shard_is_reported(tmp_path):
     write_corpus(tmp_path / "corpus", [document(1, "x" * 1000)])
     shard = tmp_path / "corpus" / "train" / "shard-00000.parquet"
     shard.write_bytes(shard.read_bytes()[:-20])
@@ -145,11 +145,11 @@ def test_a_missing_or_damaged_shard_is_named(tmp_path):
 
 def test_an_unknown_split_is_refused(tmp_path):
     write_corpus(tmp_path / "corpus", [document(1, "x")])
-    with pytest.raises(DataError, match="split 'dev' does not exist: a corpus has train, valid, test"):
+    with pytest.raises(DataError, match=r"split 'dev' does not exist\. Choose one of train, valid, test"):
         iter_documents(tmp_path / "corpus", "dev")
 
 
-def test_a_language_of_which_there_is_too_little_is_not_judged():
+def test_a_language_with_too_little_data_is_not_measured():
     counts = (
         Count("Python", KEPT, "train", 90, 900_000, 9, 0),
         Count("Python", KEPT, "test", 10, 100_000, 1, 0),
@@ -158,4 +158,4 @@ def test_a_language_of_which_there_is_too_little_is_not_judged():
         Count("C", KEPT, "train", 10, 300_000, 1, 0),
         Count("Go", KEPT, "test", 2, 20_000, 2, 0),
     )
-    assert CorpusSummary("none", {}, counts, ()).judged_languages() == ["Python", "Go"]
+    assert CorpusSummary("none", {}, counts, ()).measured_languages() == ["Python", "Go"]

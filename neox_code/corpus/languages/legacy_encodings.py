@@ -1,26 +1,26 @@
-"""Legacy encodings of source files: declared by the file, or recognized by the letters that they give.
+"""Legacy encodings of source files: declared by the file, or recognized by the letters of the decoded text.
 
     declared_encoding(b"# -*- coding: latin-1 -*-")     "iso8859-1"
     recognize("# Größe\\n".encode("latin-1"))            ("# Größe\\n", "latin-1")
 
-A file is read in an encoding only if all of its bytes have a meaning there and the letters look like a language that is written in
-it: words of an alphabet hold no foreign letters and no symbols, and the letters of the others are common ones. Where several
-encodings fit, the one with the largest share of common letters is taken.
+An encoding is accepted only if all bytes are valid in it and the decoded letters are plausible for its languages. For alphabets,
+words must not contain foreign letters or symbols; for East Asian scripts, the characters must be common ones. If several encodings
+are accepted, the one with the largest share of common letters is used.
 """
 
-# ruff: noqa: RUF001 (letters of other alphabets are the matter of this file)
+# ruff: noqa: RUF001 (this file consists of letters of other alphabets)
 
 import codecs
 import re
 from collections.abc import Callable
 
 DECLARATION = re.compile(rb"(?:coding|charset|encoding)[ \t]*[:=][ \t]*[\"']?([A-Za-z][\w.-]*)")
-DECLARED_IN = 2_048
-"""Bytes in which a declaration is looked for: editors look at the first lines."""
-NOT_OF_FILES = {"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined", "utf-7"}
-JUDGED = 2**16
-"""Characters that are looked at, of the lines with characters beyond ASCII."""
-LEAST_SHARE = 0.3
+DECLARATION_BYTES = 2_048
+"""Number of bytes that are searched for a declaration; editors search the first lines."""
+NOT_FILE_ENCODINGS = {"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined", "utf-7"}
+EXAMINED_CHARACTERS = 2**16
+"""Number of characters that are examined, from the lines with characters beyond ASCII."""
+MIN_SHARE = 0.3
 
 LETTER = r"[^\W\d_\x00-\x7fªºµ]"
 WORD = re.compile(rf"(?:[a-zA-Z]|{LETTER})*{LETTER}(?:[a-zA-Z]|{LETTER})*")
@@ -33,7 +33,7 @@ WESTERN = (
     *("äöüß", "àâæçéèêëîïôœùûüÿ", "áéíóúüñ", "àçèéíïòóúü", "àáâãçéêíóôõúü", "àèéìíîòóùú"),
     *("åäöé", "æøåéòôü", "áéíóúýþæöð", "éèëïöüáóú"),
 )
-"""Letters beyond ASCII of one language each, in lower case."""
+"""Lower-case letters beyond ASCII, one string per language."""
 SYMBOLS = frozenset("“”‘’„‚–—…©®™°±µ§«»·•€£¥¢×÷¿¡½¼¾²³¹ªº¬´\xa0\xad")
 CENTRAL = ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "čšžćđ", "ăâîşţșț")
 CYRILLIC = frozenset("абвгдежзийклмнопрстуфхцчшщъыьэюяёіїєґў")
@@ -55,18 +55,18 @@ HANGUL_COMMON = frozenset(
 
 
 def declared_encoding(content: bytes) -> str | None:
-    """Return the codec that a file names in its first lines, as Python, Ruby, Emacs, Vim, HTML and XML do; None without one."""
-    found = DECLARATION.search(content, 0, DECLARED_IN)
+    """Return the codec that the first lines declare, as in Python, Ruby, Emacs, Vim, HTML and XML; None without a declaration."""
+    found = DECLARATION.search(content, 0, DECLARATION_BYTES)
     if found is None:
         return None
     name = re.sub(r"-(?:unix|dos|mac)$", "", found[1].decode("ascii").lower())
     try:
-        # a LookupError for codecs that are no encodings of text; a declaration in ASCII rules out UTF-16, UTF-32 and EBCDIC
-        is_of_declaration = "a".encode(name) == b"a"
+        # encode raises LookupError for codecs that do not encode text; the declaration in ASCII excludes UTF-16, UTF-32 and EBCDIC
+        is_ascii_compatible = "a".encode(name) == b"a"
         codec = codecs.lookup(name).name
     except (LookupError, UnicodeError):
         return None
-    return codec if is_of_declaration and codec not in NOT_OF_FILES else None
+    return codec if is_ascii_compatible and codec not in NOT_FILE_ENCODINGS else None
 
 
 def recognize(content: bytes) -> tuple[str, str] | None:
@@ -79,16 +79,16 @@ def recognize(content: bytes) -> tuple[str, str] | None:
         except UnicodeDecodeError:
             continue
         lines = [line for line in texts[codec].splitlines() if not line.isascii()]
-        shares[codec] = share("\n".join(lines)[:JUDGED])
+        shares[codec] = share("\n".join(lines)[:EXAMINED_CHARACTERS])
     best = max(shares, key=shares.__getitem__, default=None)
-    if best is None or shares[best] < LEAST_SHARE:
+    if best is None or shares[best] < MIN_SHARE:
         return None
     is_latin_1 = best == "cp1252" and not any(0x80 <= byte < 0xA0 for byte in content)
     return texts[best], "latin-1" if is_latin_1 else best
 
 
 def western_share(text: str) -> float:
-    """Return 1 for a text of one language, or of common symbols alone; 0.6 for one of several, as a list of authors is; else 0."""
+    """Return 1 for a text in one language or with common symbols alone, 0.6 for several languages (a list of authors), else 0."""
     letters = letters_of(text)
     if is_odd(text) or has_run(text, 3) or not (letters or SYMBOLS.issuperset("".join(NOT_ASCII.findall(text)))):
         return 0.0
@@ -96,7 +96,7 @@ def western_share(text: str) -> float:
 
 
 def central_share(text: str) -> float:
-    """Return 1 for a text of one language, else 0."""
+    """Return 1 for a text in one language, else 0."""
     letters = letters_of(text)
     return float(bool(letters) and not is_odd(text) and not has_run(text, 5) and is_of_one(CENTRAL, letters))
 
@@ -115,18 +115,18 @@ def has_run(text: str, length: int) -> bool:
 
 
 def is_odd(text: str) -> bool:
-    """Return True where there are control characters, symbols in words or before them, or capitals after small letters."""
+    """Return True if the text has control characters, symbols within or before words, or capitals after small letters."""
     return any(pattern.search(text) for pattern in (CONTROL, SYMBOL_IN_WORD, SYMBOL_BEFORE_WORD)) or mixes_cases(text)
 
 
 def mixes_cases(text: str) -> bool:
-    """Return True where more than a quarter of the words with letters beyond ASCII have a capital after a small letter."""
+    """Return True if more than a quarter of the words with letters beyond ASCII have a capital after a small letter."""
     words = WORD.findall(text)
     return 4 * sum(word[1:] not in (word[1:].lower(), word[1:].upper()) for word in words) > len(words)
 
 
 def cyrillic_share(text: str) -> float:
-    """Return the share of common letters, in any case; 0 where there are other letters, or odd ones."""
+    """Return the share of common letters in upper or lower case; 0 if the text has other letters or is odd."""
     letters = [letter for word in WORD.findall(text) for letter in word.lower() if letter > "\x7f"]
     if not letters or is_odd(text) or not CYRILLIC.issuperset(letters):
         return 0.0
@@ -142,7 +142,7 @@ def common_share(common: frozenset[str]) -> Callable[[str], float]:
 
 
 def kana_share(text: str) -> float:
-    """Return the share of Hiragana and Katakana, which Japanese text always has."""
+    """Return the share of Hiragana and Katakana, which every Japanese text contains."""
     letters = east_asian_letters(text)
     return sum("\u3040" < letter < "\u3100" for letter in letters) / len(letters) if letters else 0.0
 
@@ -164,4 +164,4 @@ CANDIDATES: dict[str, Callable[[str], float]] = {
     "euc-jp": kana_share,
     "cp949": common_share(HANGUL_COMMON),
 }
-"""By codec, the share of common letters that a text has if it is in that encoding. Of equal shares the first is taken."""
+"""Function per codec that computes the share of common letters of the decoded text. Among equal shares the first codec is used."""

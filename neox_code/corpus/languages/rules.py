@@ -1,15 +1,15 @@
-"""Which language a file of a corpus is in: the rule of its project, or the file's own.
+"""Rules that decide the language of a file: by the language of its project, or by the file itself.
 
     rule = ProjectLanguage(("C", "C++", "Go"))
-    rule.by_name(Project("me/tree"), "src/vector.h")                    ("C", "C++"): the language of the project decides
+    rule.by_name(Project("me/tree"), "src/vector.h")                    ("C", "C++"): the project's language decides
     rule.by_name(Project("me/tree", language="C++"), "src/vector.h")    ("C++",)
 
     rule = FileLanguage(("C", "C++", "Python"))
     rule.by_name(project, "src/vector.h")                               ("C", "C++"): its content decides
-    rule.by_name(project, "bin/deploy")                                 None: only its content can tell
+    rule.by_name(project, "bin/deploy")                                 None: its content decides
     rule.by_content(project, "bin/deploy", "#!/usr/bin/python3\n", None)    ("Python",)
 
-Rules are small frozen dataclasses: they travel to other processes, and their `repr` tells one from another.
+Rules are small frozen dataclasses: they are pickled for other processes, and their `repr` identifies them.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Protocol
 
-from neox_code.corpus.languages.polycoder_names import LANGUAGES, is_name_of, languages_of, name_ends
+from neox_code.corpus.languages.polycoder_names import LANGUAGES, find_languages, is_name_of, name_ends
 from neox_code.corpus.linguist.counting import find_counted_language
 from neox_code.corpus.linguist.detect import by_name as linguist_by_name
 from neox_code.corpus.linguist.detect import detect
@@ -32,34 +32,34 @@ class LanguageRule(Protocol):
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """The languages that are looked for; `dataclasses.replace(rule, languages=...)` chooses among them."""
+        """The languages of the corpus; `dataclasses.replace(rule, languages=...)` selects some of them."""
         ...
 
     @property
     def of_project(self) -> bool:
-        """True: a file can have several languages, of which the one of its project is taken. False: it has at most one."""
+        """True: a file can have several possible languages, and that of its project is used. False: it has at most one."""
         ...
 
     def by_name(self, project: Project, path: str) -> tuple[str, ...] | None:
-        """The languages that the file can be in by its name: none of those looked for: (); where only its content tells: None."""
+        """Return the languages that are possible by the file's name; () if there is none, and None if the content must be read."""
         ...
 
     def by_content(self, project: Project, path: str, text: str, by_name: tuple[str, ...] | None) -> tuple[str, ...]:
-        """The languages that it is in, or can be in where the project decides; `by_name` is what that method has said."""
+        """Return the language by content, or the possible languages if the project decides; `by_name` is that method's result."""
         ...
 
     def counted(self, path: str, text: str | None = None) -> str | None:
-        """The language, of all there are, for which its bytes count when the majority of its project is found; None: it does not.
+        """Return the language to which the file's bytes are added to find the main language of its project; None: not counted.
 
-        Of a file that is read anyway the text is passed: by its name alone a `.h` is C, by its content often C++; and only its
-        content tells whether it was generated.
+        Pass the text of a file that was read: a `.h` file is C by its name and often C++ by its content,
+        and generated files are recognized by their content.
         """
         ...
 
 
 @dataclass(frozen=True)
 class ProjectLanguage:
-    """PolyCoder's: the files of a project whose names Code-LMs takes for the project's language. Content plays no part."""
+    """PolyCoder's rule: the files of a project that have a file name of the project's language. Content is ignored."""
 
     languages: tuple[str, ...] = LANGUAGES
     name = "language of the project"
@@ -72,7 +72,7 @@ class ProjectLanguage:
     def by_name(self, project: Project, path: str) -> tuple[str, ...] | None:
         language = project.language
         if language is None:
-            return languages_of(path, self.languages)
+            return find_languages(path, self.languages)
         return (language,) if language in self.languages and is_name_of(language, path) else ()
 
     def by_content(self, project: Project, path: str, text: str, by_name: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -84,10 +84,10 @@ class ProjectLanguage:
 
 @dataclass(frozen=True)
 class FileLanguage:
-    """Linguist's: every file in its own language.
+    """Linguist's rule: each file has its own language.
 
-    Read are the files whose names are of a language that is looked for, and those without an extension; a file whose name is of
-    another language is not, though a modeline may say otherwise.
+    Files with a name of a selected language and files without an extension are read. A file with a name of another language is not
+    read, although a modeline could state a selected one.
     """
 
     languages: tuple[str, ...] = LANGUAGES
@@ -98,12 +98,12 @@ class FileLanguage:
         for language in self.languages:
             if language not in LANGUAGE_TYPES:
                 near = " or ".join(get_close_matches(language, LANGUAGE_TYPES))
-                raise DataError(f"language {language!r} is not known to linguist.{f' Is it {near}?' if near else ''}")
+                raise DataError(f"linguist has no language {language!r}.{f' Is it {near}?' if near else ''}")
 
     def by_name(self, project: Project, path: str) -> tuple[str, ...] | None:
         names = linguist_by_name(path)
         if names:
-            return common(names, self.languages)
+            return select_common(names, self.languages)
         return () if "." in path[path.rfind("/") + 1 :] else None
 
     def by_content(self, project: Project, path: str, text: str, by_name: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -115,5 +115,5 @@ class FileLanguage:
 
 
 @cache
-def common(names: tuple[str, ...], languages: tuple[str, ...]) -> tuple[str, ...]:
+def select_common(names: tuple[str, ...], languages: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in names if name in languages)

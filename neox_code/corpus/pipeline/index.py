@@ -30,7 +30,7 @@ from neox_code.corpus.shards import (
     MAX_SHARD_BYTES,
     SPLITS,
     Count,
-    parquet_writer,
+    open_parquet_writer,
 )
 from neox_code.files import write_json
 
@@ -79,7 +79,7 @@ def write_index(
     shards = ShardPlan(shard_bytes(sum(sum(size.values()) for name, size in repositories.sizes.items() if name in splits)))
     places: list[tuple[int, ...]] = []
     with (
-        parquet_writer(
+        open_parquet_writer(
             out / MANIFEST_FILE, MANIFEST_SCHEMA, ["repository", "language", "verdict", "license", "license_file"]
         ) as manifest,
         (out / INDEX_FILE).open("w", encoding="utf-8", newline="") as index,

@@ -23,7 +23,7 @@ from neox_code.corpus.pipeline.work_folder import Settings, load_settings, origi
 from neox_code.corpus.recipes.registry import report_recipe_errors
 from neox_code.corpus.rows.chunks import load_tokenizer
 from neox_code.corpus.rows.protocol import RowMaker
-from neox_code.corpus.shards import DOCUMENT_SCHEMA, ROW_GROUP_BYTES, document_writer, documents_of
+from neox_code.corpus.shards import DOCUMENT_SCHEMA, ROW_GROUP_BYTES, open_document_writer, read_documents
 from neox_code.files import atomic_file, partial_path, replace_durably
 
 COLUMNS = ["project", "path", "language", "sha256", "is_first", "text_bytes", "text"]
@@ -37,11 +37,11 @@ def write_shard(work: Path, index: int) -> Iterator[float]:
     path = output_folder(work) / shard.name
     path.parent.mkdir(exist_ok=True)
     try:
-        with document_writer(partial_path(path)) as writer, rows_file(work, shard, maker) as rows_for_tuning:
+        with open_document_writer(partial_path(path)) as writer, rows_file(work, shard, maker) as rows_for_tuning:
             for table, numbers in row_groups(work, decisions, shard, settings):
                 writer.write_table(table, row_group_size=len(table))
                 if maker is not None:
-                    for document, number in zip(documents_of(table, shard.split), numbers.tolist(), strict=True):
+                    for document, number in zip(read_documents(table, shard.split), numbers.tolist(), strict=True):
                         with report_recipe_errors(own_recipe, f"makes rows of {document.repository}/{document.path}"):
                             version = maker.find_version(decisions.prefixes[number] + document.path, decisions.versions[number])
                             rows = list(maker.rows(document, version))
@@ -72,7 +72,7 @@ def row_groups(work: Path, decisions: Decisions, shard: PlannedShard, settings: 
     for place in decisions.blocks_of(shard):
         rows, numbers = decisions.rows_of(shard, place)
         if len(rows):
-            table = documents_table(work, decisions, place, rows, numbers, settings)
+            table = make_document_table(work, decisions, place, rows, numbers, settings)
             pending.append((table, numbers))
             num_bytes += pc.sum(table["bytes"]).as_py()
             if num_bytes >= ROW_GROUP_BYTES:
@@ -87,7 +87,7 @@ def join_tables(pending: list[tuple[pa.Table, np.ndarray]]) -> tuple[pa.Table, n
     return pa.concat_tables(tables), np.concatenate(numbers)
 
 
-def documents_table(
+def make_document_table(
     work: Path, decisions: Decisions, place: BlockPlace, rows: np.ndarray, numbers: np.ndarray, settings: Settings
 ) -> pa.Table:
     """Return the documents of some rows of a block; `rows` count from its first row, `numbers` are their repositories."""

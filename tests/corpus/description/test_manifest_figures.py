@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from neox_code.corpus.description.manifest_figures import BATCH_ROWS, MANIFEST_COLUMNS, read_batches
-from neox_code.corpus.shards import MANIFEST_FILE, MANIFEST_SCHEMA, parquet_writer
+from neox_code.corpus.shards import MANIFEST_FILE, MANIFEST_SCHEMA, open_parquet_writer
 
 MEASURE = """
 import sys
@@ -23,7 +23,7 @@ def write_manifest(folder: Path, num_groups: int, rows_per_group: int = 2**16) -
     folder.mkdir()
     num_bytes = 0
     repeated = ["repository", "language", "verdict", "license"]
-    with parquet_writer(folder / MANIFEST_FILE, MANIFEST_SCHEMA, repeated) as writer:
+    with open_parquet_writer(folder / MANIFEST_FILE, MANIFEST_SCHEMA, repeated) as writer:
         for group in range(num_groups):
             numbers = np.arange(group * rows_per_group, (group + 1) * rows_per_group)
             paths = [f"source/of/a/longer/folder/and/file_{number * 7919:030d}.py" for number in numbers.tolist()]

@@ -1,4 +1,4 @@
-"""The crawler against a server that behaves as GitHub's GraphQL endpoint does, its limits and its bad days included."""
+"""The crawler against a server that imitates GitHub's GraphQL endpoint, including its limits and failures."""
 
 import json
 import os
@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from json_server import JsonServer
 
-from neox_code.corpus.github.discover import PRESETS, Criteria, Window, crawl
+from neox_code.corpus.github.discover import PRESETS, Criteria, StarRange, crawl
 from neox_code.corpus.github.graphql import GitHub
-from neox_code.corpus.json_endpoint import json_object
+from neox_code.corpus.json_endpoint import parse_json_object
 from neox_code.errors import DataError
 
 TOKEN = "a-token"
@@ -28,7 +28,7 @@ TODAY = date(2024, 12, 31)
 TOOL = Path(__file__).parents[3] / "tools" / "crawl_github.py"
 
 
-def repository(number: int, language: str, stars: int, created: date, **more: Any) -> dict[str, Any]:
+def make_repository(number: int, language: str, stars: int, created: date, **more: Any) -> dict[str, Any]:
     return {
         "name": f"organization{number % 97}/project{number}",
         "language": language,
@@ -43,20 +43,20 @@ def repository(number: int, language: str, stars: int, created: date, **more: An
     } | more
 
 
-def many(language: str, count: int, seed: int) -> list[dict[str, Any]]:
-    """Stars as they are distributed: most repositories have few."""
+def make_repositories(language: str, count: int, seed: int) -> list[dict[str, Any]]:
+    """Return repositories with a realistic distribution of stars: most have few."""
     chance = random.Random(seed)
     start = date(2010, 1, 1)
     return [
-        repository(
+        make_repository(
             seed * 100_000 + number, language, int(50 / (1 - chance.random()) ** 0.8), start + timedelta(chance.randrange(5000))
         )
         for number in range(count)
     ]
 
 
-class Imitation(JsonServer):
-    """GitHub's search: 1,000 results of a question, pages of 100."""
+class GitHubServer(JsonServer):
+    """Answer queries as GitHub's search does: at most 1,000 results, in pages of at most 100."""
 
     def __init__(self, repositories: list[dict[str, Any]]):
         self.repositories = repositories
@@ -67,7 +67,7 @@ class Imitation(JsonServer):
         return f"{self.url}/graphql"
 
     @property
-    def questions(self) -> list[str]:
+    def queries(self) -> list[str]:
         return [asked["variables"]["query"] for asked in self.asked]
 
     def refusal(self, path: str, authorization: str) -> tuple[int, Any] | None:
@@ -130,18 +130,18 @@ def node(row: dict[str, Any], commits: bool) -> dict[str, Any]:
 
 
 @pytest.fixture
-def github() -> Iterator[Imitation]:
-    with Imitation(many("Rust", 3000, 1) + many("Go", 1500, 2)) as server:
+def github() -> Iterator[GitHubServer]:
+    with GitHubServer(make_repositories("Rust", 3000, 1) + make_repositories("Go", 1500, 2)) as server:
         yield server
 
 
-def client(server: Imitation) -> tuple[GitHub, list[float]]:
+def make_client(server: GitHubServer) -> tuple[GitHub, list[float]]:
     pauses: list[float] = []
     return GitHub(TOKEN, server.endpoint, sleep=pauses.append, clock=lambda: 1_000_000.0), pauses
 
 
-def expected(server: Imitation, criteria: Criteria, language: str) -> list[tuple[str, int]]:
-    """What one look at everything would choose."""
+def select_expected(server: GitHubServer, criteria: Criteria, language: str) -> list[tuple[str, int]]:
+    """Return the repositories that the criteria select from all of the server's."""
     rows = [
         row
         for row in server.repositories
@@ -150,39 +150,39 @@ def expected(server: Imitation, criteria: Criteria, language: str) -> list[tuple
     return sorted(((row["name"], row["stars"]) for row in rows), key=lambda row: (-row[1], row[0]))[: criteria.max_repositories]
 
 
-def test_all_repositories_are_found_though_a_question_shows_a_thousand(github: Imitation, tmp_path: Path) -> None:
+def test_all_repositories_are_found_although_a_query_returns_a_thousand(github: GitHubServer, tmp_path: Path) -> None:
     criteria = Criteria(("Rust", "Go"))
-    api, _ = client(github)
+    api, _ = make_client(github)
     rows = crawl(criteria, tmp_path / "repositories.jsonl", api, TODAY)
     for language in criteria.languages:
         found = [(row["name"], row["stars"]) for row in rows if row["language"] == language]
-        assert found == expected(github, criteria, language)
+        assert found == select_expected(github, criteria, language)
     assert len([row for row in rows if row["language"] == "Rust"]) > 2000
     written = [json.loads(line) for line in (tmp_path / "repositories.jsonl").read_text().splitlines()]
     assert written == rows
     assert not list(tmp_path.glob("*.crawling"))
 
 
-def test_a_single_count_of_stars_with_more_than_a_thousand_is_divided_by_days(tmp_path: Path) -> None:
+def test_a_star_count_with_more_than_a_thousand_repositories_is_split_by_days(tmp_path: Path) -> None:
     days = [date(2015, 1, 1) + timedelta(number % 400) for number in range(2500)]
-    repositories = [repository(number, "Ruby", 50, days[number], is_fork=False) for number in range(2500)]
-    with Imitation(repositories) as server:
-        api, _ = client(server)
+    repositories = [make_repository(number, "Ruby", 50, days[number], is_fork=False) for number in range(2500)]
+    with GitHubServer(repositories) as server:
+        api, _ = make_client(server)
         rows = crawl(Criteria(("Ruby",)), tmp_path / "r.jsonl", api, TODAY)
         assert {row["name"] for row in rows} == {row["name"] for row in repositories}
 
 
-def test_the_most_starred_are_taken_and_no_more_windows_are_read_than_needed(github: Imitation, tmp_path: Path) -> None:
+def test_the_most_starred_are_found_without_reading_further_ranges(github: GitHubServer, tmp_path: Path) -> None:
     criteria = Criteria(("Rust",), max_repositories=300)
-    api, _ = client(github)
+    api, _ = make_client(github)
     rows = crawl(criteria, tmp_path / "r.jsonl", api, TODAY)
-    assert [(row["name"], row["stars"]) for row in rows] == expected(github, criteria, "Rust")
-    assert len(github.questions) < 20
-    assert not any(question.startswith('language:"Rust" stars:50..20') for question in github.questions)
+    assert [(row["name"], row["stars"]) for row in rows] == select_expected(github, criteria, "Rust")
+    assert len(github.queries) < 20
+    assert not any(question.startswith('language:"Rust" stars:50..20') for question in github.queries)
 
 
-def test_criteria_that_the_search_cannot_be_asked_are_applied(github: Imitation, tmp_path: Path) -> None:
-    api, _ = client(github)
+def test_criteria_that_the_search_cannot_express_are_applied(github: GitHubServer, tmp_path: Path) -> None:
+    api, _ = make_client(github)
     criteria = Criteria(("Go",), licenses=("MIT",), min_commits=3, max_size_kib=500)
     rows = crawl(criteria, tmp_path / "r.jsonl", api, TODAY)
     wanted = {
@@ -213,34 +213,34 @@ def test_criteria_that_the_search_cannot_be_asked_are_applied(github: Imitation,
         ),
     ],
 )
-def test_presets_are_the_criteria_of_the_systems_whose_corpora_these_were(
+def test_presets_select_what_the_original_systems_selected(
     tmp_path: Path, preset: str, words: str, wanted: Callable[[dict[str, Any]], bool]
 ) -> None:
     known = [
-        repository(number, language, stars, date(2015, 1, 1), license=license, size=size)
+        make_repository(number, language, stars, date(2015, 1, 1), license=license, size=size)
         for number, (language, stars, license, size) in enumerate(
             product(("Rust", "GDScript"), (0, 10, 11, 49, 50), ("MIT", "GPL-3.0", None), (70_707, 70_708))
         )
     ]
     criteria = replace(PRESETS[preset], languages=tuple(re.findall('"(.*)"', words)))
-    with Imitation(known) as server:
-        rows = crawl(criteria, tmp_path / "r.jsonl", client(server)[0], TODAY)
-        assert {question.removesuffix(" sort:stars-desc") for question in server.questions} == {words}
+    with GitHubServer(known) as server:
+        rows = crawl(criteria, tmp_path / "r.jsonl", make_client(server)[0], TODAY)
+        assert {question.removesuffix(" sort:stars-desc") for question in server.queries} == {words}
     assert {row["name"] for row in rows} == {
         row["name"] for row in known if row["language"] == criteria.languages[0] and not row["is_fork"] and wanted(row)
     }
     assert rows and criteria.max_repositories == 25_000
 
 
-def test_presets_of_many_languages_take_polycoders() -> None:
+def test_presets_of_several_languages_use_polycoders_twelve() -> None:
     languages = {"C", "C#", "C++", "Go", "Java", "JavaScript", "PHP", "Python", "Ruby", "Rust", "Scala", "TypeScript"}
     assert set(PRESETS["polycoder"].languages) == set(PRESETS["code-clippy"].languages) == languages
 
 
 def test_private_repositories_are_not_listed(tmp_path: Path) -> None:
-    repositories = [repository(number, "Rust", 60, date(2015, 1, 1), is_private=number % 3 == 0) for number in range(1, 9)]
-    with Imitation(repositories) as server:
-        rows = crawl(Criteria(("Rust",)), tmp_path / "r.jsonl", client(server)[0], TODAY)
+    repositories = [make_repository(number, "Rust", 60, date(2015, 1, 1), is_private=number % 3 == 0) for number in range(1, 9)]
+    with GitHubServer(repositories) as server:
+        rows = crawl(Criteria(("Rust",)), tmp_path / "r.jsonl", make_client(server)[0], TODAY)
     assert {row["name"] for row in rows} == {f"organization{number}/project{number}" for number in (1, 2, 4, 5, 7, 8)}
 
 
@@ -262,12 +262,12 @@ RESET = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "1000300"}
         ("half", 2),
     ],
 )
-def test_what_passes_by_waiting_is_waited_for(github: Imitation, tmp_path: Path, trouble: Any, pause: float) -> None:
-    api, pauses = client(github)
+def test_a_temporary_failure_is_retried_after_a_pause(github: GitHubServer, tmp_path: Path, trouble: Any, pause: float) -> None:
+    api, pauses = make_client(github)
     github.trouble = [None, trouble, None, trouble]
     criteria = Criteria(("Rust",), max_repositories=500)
     rows = crawl(criteria, tmp_path / "r.jsonl", api, TODAY)
-    assert [(row["name"], row["stars"]) for row in rows] == expected(github, criteria, "Rust")
+    assert [(row["name"], row["stars"]) for row in rows] == select_expected(github, criteria, "Rust")
     assert pauses == [pause, pause]
 
 
@@ -285,40 +285,40 @@ EXCEEDED = {
         ([(200, {"data": {"search": {"nodes": [None]}}, "errors": [EXCEEDED]})], []),
     ],
 )
-def test_a_server_that_gives_up_on_large_pages_is_asked_for_smaller_ones_from_then_on(
-    github: Imitation, tmp_path: Path, trouble: list[Any], pauses: list[float]
+def test_smaller_pages_are_requested_after_the_server_fails_on_large_ones(
+    github: GitHubServer, tmp_path: Path, trouble: list[Any], pauses: list[float]
 ) -> None:
-    api, paused = client(github)
+    api, paused = make_client(github)
     github.trouble = [*trouble, None, *trouble]
     criteria = Criteria(("Go",), max_repositories=400)
     rows = crawl(criteria, tmp_path / "r.jsonl", api, TODAY)
-    assert [(row["name"], row["stars"]) for row in rows] == expected(github, criteria, "Go")
+    assert [(row["name"], row["stars"]) for row in rows] == select_expected(github, criteria, "Go")
     sizes = [asked["variables"]["first"] for asked in github.asked]
     assert sizes[: 2 * len(trouble) + 1] == [100] * len(trouble) + [50] * (len(trouble) + 1)
     assert set(sizes[2 * len(trouble) + 1 :]) == {25}
     assert paused == pauses * 2
 
 
-def test_a_server_that_gives_up_on_the_smallest_page_ends_the_crawl(github: Imitation, tmp_path: Path) -> None:
-    api, _ = client(github)
+def test_a_failure_on_the_smallest_page_ends_the_crawl(github: GitHubServer, tmp_path: Path) -> None:
+    api, _ = make_client(github)
     github.trouble = [(200, {"data": None, "errors": [EXCEEDED]})] * 6
-    with pytest.raises(DataError, match=r"gives up on pages of 5 repositories of Go\. Run the same command later"):
+    with pytest.raises(DataError, match=r"cannot complete queries for 5 repositories of Go\. Rerun the same command later"):
         crawl(Criteria(("Go",)), tmp_path / "r.jsonl", api, TODAY)
     assert [asked["variables"]["first"] for asked in github.asked] == [100, 50, 25, 12, 6, 5]
 
 
-def test_repositories_that_the_token_may_not_see_are_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    class Guarded(Imitation):
+def test_repositories_without_access_are_skipped_and_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Guarded(GitHubServer):
         def answer(self, question: dict[str, Any]) -> Any:
             whole = super().answer(question)
             whole["data"]["search"]["nodes"][2] = None
             message = "Resource protected by organization SAML enforcement."
             return whole | {"errors": [{"type": "FORBIDDEN", "path": ["search", "nodes", 2], "message": message}]}
 
-    with Guarded([repository(number, "Rust", 90 - number, date(2015, 1, 1), is_fork=False) for number in range(5)]) as server:
-        rows = crawl(Criteria(("Rust",)), tmp_path / "r.jsonl", client(server)[0], TODAY)
+    with Guarded([make_repository(number, "Rust", 90 - number, date(2015, 1, 1), is_fork=False) for number in range(5)]) as server:
+        rows = crawl(Criteria(("Rust",)), tmp_path / "r.jsonl", make_client(server)[0], TODAY)
     assert [row["stars"] for row in rows] == [90, 89, 87, 86]
-    assert "GitHub keeps 1 parts of its answer to itself: Resource protected" in capsys.readouterr().err
+    assert "GitHub left out 1 parts of its answer: Resource protected" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -328,27 +328,27 @@ def test_repositories_that_the_token_may_not_see_are_passed_over(tmp_path: Path,
         ((403, {"message": "Resource not accessible by integration"}), "not accessible"),
     ],
 )
-def test_an_unknown_refusal_ends_the_crawl_with_its_words_and_loses_nothing(
-    github: Imitation, tmp_path: Path, trouble: Any, word: str
+def test_a_refused_query_ends_the_crawl_with_its_message_and_a_rerun_resumes(
+    github: GitHubServer, tmp_path: Path, trouble: Any, word: str
 ) -> None:
     output = tmp_path / "r.jsonl"
-    api, _ = client(github)
+    api, _ = make_client(github)
     github.trouble = [*[None] * 12, trouble]
     with pytest.raises(DataError, match=word):
         crawl(Criteria(("Rust",)), output, api, TODAY)
     assert not output.exists()
-    before = len(github.questions)
+    before = len(github.queries)
     rows = crawl(Criteria(("Rust",)), output, api, TODAY)
-    assert [(row["name"], row["stars"]) for row in rows] == expected(github, Criteria(("Rust",)), "Rust")
-    whole, _ = client(github)
-    again = len(github.questions)
+    assert [(row["name"], row["stars"]) for row in rows] == select_expected(github, Criteria(("Rust",)), "Rust")
+    whole, _ = make_client(github)
+    again = len(github.queries)
     crawl(Criteria(("Rust",)), tmp_path / "again.jsonl", whole, TODAY)
-    assert again - before < len(github.questions) - again
+    assert again - before < len(github.queries) - again
     assert output.read_bytes() == (tmp_path / "again.jsonl").read_bytes()
 
 
-def test_other_criteria_do_not_go_on_from_a_crawl(github: Imitation, tmp_path: Path) -> None:
-    api, _ = client(github)
+def test_a_crawl_is_not_resumed_with_other_criteria(github: GitHubServer, tmp_path: Path) -> None:
+    api, _ = make_client(github)
     github.trouble = [None] * 5 + [(400, {"message": "no"})]
     with pytest.raises(DataError):
         crawl(Criteria(("Rust",)), tmp_path / "r.jsonl", api, TODAY)
@@ -356,53 +356,53 @@ def test_other_criteria_do_not_go_on_from_a_crawl(github: Imitation, tmp_path: P
         crawl(Criteria(("Rust",), min_stars=60), tmp_path / "r.jsonl", api, TODAY)
 
 
-def test_criteria_that_nothing_fits_can_be_changed(github: Imitation, tmp_path: Path) -> None:
+def test_criteria_without_results_can_be_changed(github: GitHubServer, tmp_path: Path) -> None:
     output = tmp_path / "r.jsonl"
     with pytest.raises(DataError, match=r"no repository fits the criteria\. Lower --min-stars"):
-        crawl(Criteria(("Rust",), min_stars=900_000), output, client(github)[0], TODAY)
-    assert crawl(Criteria(("Rust",), max_repositories=5), output, client(github)[0], TODAY)
+        crawl(Criteria(("Rust",), min_stars=900_000), output, make_client(github)[0], TODAY)
+    assert crawl(Criteria(("Rust",), max_repositories=5), output, make_client(github)[0], TODAY)
 
 
-def test_a_bad_token_is_said_at_once(github: Imitation, tmp_path: Path) -> None:
+def test_a_rejected_token_ends_the_crawl_at_once(github: GitHubServer, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="GITHUB_TOKEN"):
         crawl(PRESETS["godot-dodo"], tmp_path / "r.jsonl", GitHub("wrong", github.endpoint), TODAY)
 
 
-def test_the_token_is_not_sent_in_clear_text_nor_to_what_is_no_address() -> None:
+def test_the_token_is_not_sent_in_clear_text_or_to_an_invalid_address() -> None:
     with pytest.raises(DataError, match=r"in clear text\. Give an address that begins with https"):
         GitHub(TOKEN, "http://example.org/graphql")
     for endpoint in ("api.github.com", "ftp://example.org", "https://", "https://[::1", "https://example.org:port/graphql"):
-        with pytest.raises(DataError, match=r"is no address\. Give one that begins with https"):
+        with pytest.raises(DataError, match=r"is not a web address\. Give one that begins with https"):
             GitHub(TOKEN, endpoint)
 
 
-def test_a_token_that_no_header_can_hold_is_said_at_once_and_not_shown() -> None:
-    with pytest.raises(DataError, match=r"sent as Authorization holds a line end .*Set the token or key anew") as caught:
+def test_a_token_with_a_line_end_is_refused_and_not_printed() -> None:
+    with pytest.raises(DataError, match=r"the header Authorization holds a line end .*Set the token or key again") as caught:
         GitHub("secret\nsecret", "https://example.org/graphql")
     assert "secret" not in str(caught.value)
 
 
-def test_an_answer_that_is_nested_too_deeply_is_no_answer() -> None:
+def test_an_answer_that_is_nested_too_deeply_is_rejected() -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
-        json_object(b'{"a":' * 100_000)
+        parse_json_object(b'{"a":' * 100_000)
 
 
-def test_windows_divide_into_disjoint_halves_that_cover_them() -> None:
-    window = Window(50, 51)
-    assert window.halves(TODAY) == (Window(51, 51), Window(50, 50))
-    days = [Window(7, 7)]
+def test_ranges_split_into_disjoint_halves_that_cover_them() -> None:
+    stars = StarRange(50, 51)
+    assert stars.split(TODAY) == (StarRange(51, 51), StarRange(50, 50))
+    days = [StarRange(7, 7)]
     leaves = []
     while days:
         part = days.pop()
         if part.days and part.days[0] == part.days[1]:
             leaves.append(part.days[0])
         else:
-            days += part.halves(date(2008, 1, 10))
+            days += part.split(date(2008, 1, 10))
     assert sorted(leaves) == [(date(2007, 10, 1) + timedelta(number)).isoformat() for number in range(len(leaves))]
     assert len(leaves) == (date(2008, 1, 10) - date(2007, 10, 1)).days + 1
 
 
-def test_the_command_goes_on_after_a_kill(github: Imitation, tmp_path: Path) -> None:
+def test_a_killed_command_resumes(github: GitHubServer, tmp_path: Path) -> None:
     output = tmp_path / "repositories.jsonl"
     command = [
         *(sys.executable, str(TOOL), "--languages", "Rust,Go", "--min-stars", "50", "--no-forks"),
@@ -419,11 +419,11 @@ def test_the_command_goes_on_after_a_kill(github: Imitation, tmp_path: Path) -> 
     process.wait()
     assert not output.exists()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert "going on" in done.stderr
+    assert "resuming with" in done.stderr
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     for language in ("Rust", "Go"):
         found = [(row["name"], row["stars"]) for row in rows if row["language"] == language]
-        assert found == expected(github, Criteria((language,)), language)
+        assert found == select_expected(github, Criteria((language,)), language)
     without_token = subprocess.run(command, env={**environment, "GITHUB_TOKEN": ""}, capture_output=True, text=True, check=False)
     assert without_token.returncode == 2 and "GITHUB_TOKEN" in without_token.stderr
 
@@ -438,7 +438,7 @@ def test_the_command_goes_on_after_a_kill(github: Imitation, tmp_path: Path) -> 
         (["--preset", "polycoder", "--pushed-after", "yesterday"], "--pushed-after: invalid day value: 'yesterday'"),
     ],
 )
-def test_the_command_says_what_is_wrong_with_its_options(tmp_path: Path, options: list[str], words: str) -> None:
+def test_invalid_options_are_reported(tmp_path: Path, options: list[str], words: str) -> None:
     command = [sys.executable, str(TOOL), *options, "--output", str(tmp_path / "r.jsonl")]
     done = subprocess.run(command, env=os.environ | {"GITHUB_TOKEN": TOKEN}, capture_output=True, text=True, check=False)
     assert done.returncode == 2

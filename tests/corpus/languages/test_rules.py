@@ -16,20 +16,20 @@ def project(language: str) -> Project:
     return Project("me/tree", language=language)
 
 
-def taken_by_code_lms(language: str, name: str) -> bool:
-    """The condition of `extract_code.py`, commit 570feba."""
+def is_file_of_code_lms(language: str, name: str) -> bool:
+    """Return the condition of `extract_code.py`, commit 570feba."""
     language_extensions = {ext.lower()[1:] for ext in get_lexer_by_name(language).filenames}
     return any(name.endswith(ext) for ext in language_extensions)
 
 
 @pytest.mark.parametrize("language", [*LANGUAGES, "GDScript", "Kotlin"])
-def test_file_names_of_a_project_equal_those_of_code_lms(language):
+def test_file_names_of_a_language_equal_those_of_code_lms(language):
     patterns = [pattern for known in LANGUAGES for pattern in get_lexer_by_name(known).filenames]
     names = [pattern.replace("*", "file").replace("[bp]", "p").replace("[345]", "5") for pattern in patterns]
     names += [name.lower() for name in names] + ["a.kt", "build.gradle.kts", "player.gd", "README.md", "Makefile", "py", ".h"]
     rule = ProjectLanguage((language,))
     for name in names:
-        assert rule.by_name(project(language), f"a/{name}") == ((language,) if taken_by_code_lms(language, name) else ())
+        assert rule.by_name(project(language), f"a/{name}") == ((language,) if is_file_of_code_lms(language, name) else ())
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_project_without_language_keeps_all_possible_languages():
     assert rule.by_name(TREE, "README.md") == ()
 
 
-def test_a_project_of_another_language_has_no_files():
+def test_a_project_in_an_unselected_language_has_no_files():
     rule = ProjectLanguage(("C", "Go"))
     assert rule.by_name(project("C++"), "src/list.h") == ()
     assert rule.by_name(project("C"), "src/list.go") == ()
@@ -83,7 +83,7 @@ def test_only_files_of_a_selected_language_or_without_extension_are_read():
     assert rule.by_content(TREE, "bin/deploy", "#!/usr/bin/perl\n", None) == ()
 
 
-def test_the_languages_of_other_recipes_are_known():
+def test_languages_of_other_recipes_are_accepted():
     for rule in (ProjectLanguage(("GDScript", "Kotlin")), FileLanguage(("GDScript", "Kotlin"))):
         assert rule.by_name(TREE, "player.gd") == ("GDScript",)
         assert rule.by_name(TREE, "Main.kt") == ("Kotlin",)
