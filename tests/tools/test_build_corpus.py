@@ -130,7 +130,7 @@ RECIPE = Recipe("mine", ("Python",), FileLanguage(("Python",)), {before}, {after
     [
         (
             {"filter": "return {}['absent']", "after": "(Filter(),)"},
-            "mine.py:12 raises KeyError: 'absent' while the recipe judges",
+            "mine.py:12 raises KeyError: 'absent' while the recipe decides on",
         ),
         (
             {"filter": "return 1 / 0", "before": "(Filter(),)"},
