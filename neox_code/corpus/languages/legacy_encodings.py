@@ -17,10 +17,16 @@ from collections.abc import Callable
 DECLARATION = re.compile(rb"(?:coding|charset|encoding)[ \t]*[:=][ \t]*[\"']?([A-Za-z][\w.-]*)")
 DECLARATION_BYTES = 2_048
 """Number of bytes that are searched for a declaration; editors search the first lines."""
-NOT_FILE_ENCODINGS = {"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined", "utf-7"}
+NOT_FILE_ENCODINGS = {"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined"}
 EXAMINED_CHARACTERS = 2**16
 """Number of characters that are examined, from the lines with characters beyond ASCII."""
 MIN_SHARE = 0.3
+SHIFTED = re.compile(rb"\x1b\$(?:[@AB]|[()*+./-][0-~])")
+"""An escape sequence of ISO 2022 that selects a set of two-byte characters."""
+SHIFTED_HZ = re.compile(rb"~\{(?:[!-w][!-~])+~\}")
+ISO_2022 = ("iso2022_jp", "iso2022_jp_ext", "iso2022_jp_2", "iso2022_jp_2004", "iso2022_kr")
+DECLARED_SEVEN_BIT = {"utf-7", "hz"}
+"""Used only if the file declares them, or if HZ gives Chinese: `x+AOA-1` is valid UTF-7."""
 
 LETTER = r"[^\W\d_\x00-\x7fªºµ]"
 WORD = re.compile(rf"(?:[a-zA-Z]|{LETTER})*{LETTER}(?:[a-zA-Z]|{LETTER})*")
@@ -67,6 +73,34 @@ def declared_encoding(content: bytes) -> str | None:
     except (LookupError, UnicodeError):
         return None
     return codec if is_ascii_compatible and codec not in NOT_FILE_ENCODINGS else None
+
+
+def decode_seven_bit(content: bytes, declared: str | None) -> tuple[str, str] | None:
+    """Return the text and the encoding of ASCII bytes that stand for other characters; None for ASCII text.
+
+    >>> decode_seven_bit("# 値\\n".encode("iso2022_jp"), None), decode_seven_bit(b"x = 1", None)
+    (('# 値\\n', 'iso2022_jp'), None)
+    """
+    codecs_tried: tuple[str, ...] = ISO_2022 if has_iso_2022_escapes(content) else ()
+    if declared in DECLARED_SEVEN_BIT:
+        codecs_tried += (declared,)
+    is_certain = bool(codecs_tried)
+    if not codecs_tried and b"~{" in content and SHIFTED_HZ.search(content):
+        codecs_tried = ("hz",)
+    for codec in codecs_tried:
+        try:
+            text = content.decode(codec)
+            text.encode("utf-8")  # UTF-7 may have lone surrogates
+        except UnicodeError:
+            continue
+        # Python's codecs leave an escape sequence that they do not know, and what follows it, in the text
+        if not text.isascii() and "\x1b$" not in text and (is_certain or CANDIDATES["gb18030"](text) >= MIN_SHARE):
+            return text, codec
+    return None
+
+
+def has_iso_2022_escapes(content: bytes) -> bool:
+    return b"\x1b$" in content and SHIFTED.search(content) is not None
 
 
 def recognize(content: bytes) -> tuple[str, str] | None:

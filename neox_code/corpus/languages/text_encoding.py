@@ -3,15 +3,15 @@
     text, encoding = decode_detected(content)      # text is None for a file that is not text
     text, encoding = decode_ignoring(content)      # PolyCoder's way: UTF-8, other bytes dropped
 
-`decode_detected` tries, in this order: a byte-order mark (UTF-8, UTF-16, UTF-32), UTF-8, UTF-16 without a mark, the encoding that
-the file declares (`coding: shift_jis`), and the legacy encodings of legacy_encodings.py. If none fits, the file is not text; no
-byte is dropped or replaced. The byte-order mark is removed; decode_ignoring keeps it as U+FEFF, as Code-LMs does. Line ends are
-kept.
+`decode_detected` tries, in this order: a byte-order mark (UTF-8, UTF-16, UTF-32), UTF-16 without a mark, encodings of 7 bits (their
+bytes are ASCII: ISO-2022-JP), UTF-8, the encoding that the file declares (`coding: shift_jis`), and the other legacy encodings of
+legacy_encodings.py. If none fits, the file is not text; no byte is dropped or replaced. The byte-order mark is removed;
+decode_ignoring keeps it as U+FEFF, as Code-LMs does. Line ends are kept.
 """
 
 import codecs
 
-from neox_code.corpus.languages.legacy_encodings import declared_encoding, recognize
+from neox_code.corpus.languages.legacy_encodings import declared_encoding, decode_seven_bit, has_iso_2022_escapes, recognize
 
 SEARCHED_BYTES = 8_000
 """Number of bytes in which control characters are counted."""
@@ -44,9 +44,13 @@ def decode_detected(content: bytes) -> tuple[str | None, str]:
     utf16 = utf16_without_mark(content)
     if utf16 is not None:
         return decode_text(content, utf16, "utf-16") or (None, BINARY)
+    declared = declared_encoding(content)
+    if content.isascii() and (decoded := decode_seven_bit(content, declared)):
+        return (None, BINARY) if is_binary(decoded[0].encode("utf-8")) else decoded
     if is_binary(content):
         return None, BINARY
-    declared = declared_encoding(content)
+    if content.isascii() and has_iso_2022_escapes(content):
+        return None, UNKNOWN
     for encoding in ("utf-8", *([declared] if declared else [])):
         if (decoded := decode_text(content, encoding, encoding)) is not None:
             return decoded

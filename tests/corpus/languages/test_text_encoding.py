@@ -81,6 +81,36 @@ def test_the_declared_encoding_is_used(declaration, encoding):
     assert decode_detected(text.encode(encoding)) == (text, encoding if not text.isascii() else "utf-8")
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("# 二つの数の合計を返す\nx = 1  # ~{ + ~}\n", "iso2022_jp"),
+        ("# エラー ｶﾅ\n", "iso2022_jp_ext"),
+        ("# 们 漢字 é\n", "iso2022_jp_2"),
+        ("# 두 수의 합을 반환한다\nx = 1\n", "iso2022_kr"),
+        ("# 返回两个数的和\nx = ~y\n", "hz"),
+        ("# coding: hz\n# 嗄\n", "hz"),
+        ("# coding: utf-7\nx = 'naïve + ü'\n", "utf-7"),
+    ],
+)
+def test_encodings_of_7_bits_are_decoded(text, encoding):
+    content = text.encode(encoding)
+    assert content.isascii() and decode_detected(content) == (text, encoding)
+
+
+def test_text_in_an_encoding_of_7_bits_that_cannot_be_decoded_is_dropped():
+    for content in (b"# \x1b$)A\x0e=;;;\x0f\n", b"# \x1b$B!!\x1b[31m\x1b$BF\n", b"\x1b$B\x21", b"# coding: utf-7 \x1b$)A\n+2AA-"):
+        assert decode_detected(content) in ((None, "unknown"), (None, "binary"))
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["x = theta+AOA-1\n", "print('\x1b[31m$B\x1b[0m')\n", "y = ~{1: 2}\nz = '~}'\n", "case ~{abcd~}: a+b-c\n", "$x = ~$y;\n"],
+)
+def test_ascii_code_that_resembles_an_encoding_of_7_bits_stays(code):
+    assert decode_detected(code.encode()) == (code, "utf-8")
+
+
 @pytest.mark.parametrize("declared", ["rot13", "unicode_escape", "utf-7", "nonsense", "ascii", "utf-16", "utf-32-le", "cp037"])
 def test_a_declared_codec_that_is_not_a_file_encoding_is_ignored(declared):
     assert decode_detected(f"# coding: {declared}\n# café\n".encode("latin-1")) == (f"# coding: {declared}\n# café\n", "latin-1")
