@@ -369,7 +369,7 @@ def test_the_spelling_of_a_source_does_not_matter(tree, corpus, tmp_path, monkey
 def test_a_tokenizer_that_cannot_be_read_is_refused_before_anything_is_read(tree, tmp_path):
     (tmp_path / "vocabulary.txt").write_text("a b")
     for name in ("nowhere", "vocabulary.txt"):
-        with pytest.raises(DataError, match=rf"tokenizer .*{name} cannot be read: .*Name a tokenizer\.json"):
+        with pytest.raises(DataError, match=rf"tokenizer .*{name} cannot be read: .*Give the path of a .*tokenizer\.json"):
             build(tmp_path / "corpus", tree, tokenizer=tmp_path / name)
     assert not list(tmp_path.glob("corpus*"))
 
