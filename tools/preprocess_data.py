@@ -27,10 +27,10 @@ from neox_code.config.data import DataConfig
 from neox_code.corpus.executors.options import add_executor_options, build_executor
 from neox_code.corpus.executors.stages import Executor
 from neox_code.corpus.shards import SPLITS, is_corpus
-from neox_code.corpus.tokens.text_pieces import DEFAULT_KEY, Piece, pieces_of
-from neox_code.corpus.tokens.token_files import Bar, CountsByLanguage, forget, write_token_files
-from neox_code.corpus.tokens.tokenize_piece import Writing, fix_text
+from neox_code.corpus.tokens.input_slices import DEFAULT_KEY, InputSlice, slice_input
+from neox_code.corpus.tokens.token_files import CountsByLanguage, ProgressBar, remove_finished_notes, write_token_files
 from neox_code.corpus.tokens.tokenize_shards import token_file_name, tokenize_corpus
+from neox_code.corpus.tokens.tokenize_slice import WriteOptions, load_ftfy
 from neox_code.errors import ConfigError, DataError, run_command
 from neox_code.files import write_text
 from neox_code.logs import get_logger
@@ -62,13 +62,13 @@ def main(argv: Sequence[str]) -> int:
         if any(map(is_corpus, inputs)):
             tokenize_one_corpus(inputs, tokenizer, arguments, executor)
         else:
-            pieces = {
-                key: [piece for path in inputs for piece in pieces_of(path, key, arguments.by_language)]
+            slices = {
+                key: [input_slice for path in inputs for input_slice in slice_input(path, key, arguments.by_language)]
                 for key in arguments.jsonl_keys
             }
             for key in arguments.jsonl_keys:
-                tokenize_inputs(pieces[key], key, tokenizer, arguments, executor)
-            forget(prefix_of(arguments, key, None) for key in arguments.jsonl_keys)
+                tokenize_inputs(slices[key], key, tokenizer, arguments, executor)
+            remove_finished_notes(make_prefix(arguments, key, None) for key in arguments.jsonl_keys)
     return 0
 
 
@@ -87,39 +87,41 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         nargs="+",
         default=[DEFAULT_KEY],
         metavar="KEY",
-        help="keys or columns of the texts, each a token file (default text; of Parquet also content or code)",
+        help="keys or columns of the texts; each gets its own token files (default text; in Parquet also content or code)",
     )
     data.add_argument(
-        "--num-docs", type=positive_integer, help="number of documents, if known: the bar counts them instead of bytes"
+        "--num-docs", type=positive_integer, help="number of documents, if known: the progress bar then counts documents, not bytes"
     )
     data.add_argument(
-        "--newlines", choices=list(NEWLINES), help="line ends with CR (default lf if the vocabulary has no CR, else keep)"
+        "--newlines",
+        choices=list(NEWLINES),
+        help="treatment of line ends with CR (default lf if the vocabulary has no CR, else keep)",
     )
-    data.add_argument("--ftfy", action="store_true", help="mend broken Unicode with ftfy (pip install ftfy), which rewrites texts")
+    data.add_argument("--ftfy", action="store_true", help="repair broken Unicode with ftfy (pip install ftfy), which changes texts")
     data.add_argument(
         "--skip-unencodable",
         action="store_true",
-        help="count and leave out documents that cannot be read or encoded, and name the first ten (default: stop at the first)",
+        help="count and leave out documents that cannot be read or encoded, and log the first ten (default: stop at the first)",
     )
     vocabulary = parser.add_argument_group("tokenizer")
     vocabulary.add_argument("--tokenizer-type", required=True, choices=list(TOKENIZERS))
     vocabulary.add_argument("--vocab-file", help="vocab.json, tokenizer.json, a SentencePiece model, or a tiktoken encoding")
     vocabulary.add_argument("--merge-file", help="merges.txt")
     vocabulary.add_argument("--merge-file-reader", choices=list(MERGE_FILE_READERS), default="whole", help="default %(default)s")
-    vocabulary.add_argument("--append-eod", action="store_true", help="an end-of-document token after every document")
+    vocabulary.add_argument("--append-eod", action="store_true", help="write an end-of-document token after every document")
     output = parser.add_argument_group("output")
     output.add_argument("--output-prefix", required=True, help="path of the token files without _KEY_document.bin")
     output.add_argument(
         "--by-language",
         action="store_true",
-        help="a pair of files for each, PREFIX_LANGUAGE_KEY_document; their paths and weights are in PREFIX_datasets.yml",
+        help="write PREFIX_LANGUAGE_KEY_document for each language; paths and weights are written to PREFIX_datasets.yml",
     )
     output.add_argument("--dataset-impl", default="mmap", help="only mmap")
     runtime = parser.add_argument_group("runtime")
-    runtime.add_argument("--workers", type=positive_integer, help="processes; default: one for each core")
+    runtime.add_argument("--workers", type=positive_integer, help="number of processes; default: one for each core")
     add_executor_options(runtime)
     runtime.add_argument(
-        "--log-interval", type=positive_integer, help="a log line after at least so many documents; default: every 10 seconds"
+        "--log-interval", type=positive_integer, help="documents between log lines; default: a log line every 10 seconds"
     )
     arguments = parser.parse_args(argv)
     check_arguments(arguments)
@@ -138,7 +140,7 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     if problems:
         raise ConfigError("\n".join(problems))
     if arguments.ftfy:
-        fix_text()
+        load_ftfy()
 
 
 def tokenize_one_corpus(inputs: list[Path], tokenizer: Tokenizer, arguments: argparse.Namespace, executor: Executor | None) -> None:
@@ -159,39 +161,40 @@ def tokenize_one_corpus(inputs: list[Path], tokenizer: Tokenizer, arguments: arg
         skip_unencodable=arguments.skip_unencodable,
         name_prefix=f"{prefix.name}_",
         workers=arguments.workers,
-        bar=Bar(arguments.num_docs, arguments.log_interval),
+        bar=ProgressBar(arguments.num_docs, arguments.log_interval),
         executor=executor,
     )
     if arguments.by_language:
-        named = {
+        counts = {
             split: {
-                str(prefix.parent / f"{prefix.name}_{token_file_name(split, language)}"): own for language, own in counts.items()
+                str(prefix.parent / f"{prefix.name}_{token_file_name(split, language)}"): own for language, own in languages.items()
             }
-            for split, counts in summary.splits.items()
+            for split, languages in summary.splits.items()
         }
-        write_datasets_file(Path(f"{prefix}_datasets.yml"), named)
+        write_datasets_file(Path(f"{prefix}_datasets.yml"), counts)
 
 
 def tokenize_inputs(
-    pieces: Sequence[Piece], key: str, tokenizer: Tokenizer, arguments: argparse.Namespace, executor: Executor | None
+    slices: Sequence[InputSlice], key: str, tokenizer: Tokenizer, arguments: argparse.Namespace, executor: Executor | None
 ) -> None:
     """Write the token files of one key of JSON Lines, Parquet files and folders."""
     newlines = arguments.newlines or choose_default_newlines(tokenizer)
-    writing = Writing(arguments.append_eod, newlines, arguments.by_language, arguments.ftfy, arguments.skip_unencodable)
-
-    bar = Bar(arguments.num_docs, arguments.log_interval)
-    named = partial(prefix_of, arguments, key)
-    counts = write_token_files(named, pieces, tokenizer, writing, arguments.workers, bar, is_one_of_many=True, executor=executor)
+    options = WriteOptions(arguments.append_eod, newlines, arguments.by_language, arguments.ftfy, arguments.skip_unencodable)
+    bar = ProgressBar(arguments.num_docs, arguments.log_interval)
+    prefix_of = partial(make_prefix, arguments, key)
+    counts = write_token_files(
+        prefix_of, slices, tokenizer, options, arguments.workers, bar, keep_finished_note=True, executor=executor
+    )
     if not any(count.documents for count in counts.values()):
-        forget([named(None)])
-        raise DataError(f"{arguments.input} has no document with a token under {key!r}. Name other input, or another key.")
+        remove_finished_notes([prefix_of(None)])
+        raise DataError(f"{arguments.input} has no document with tokens under {key!r}. Give another input or another key.")
     if arguments.by_language:
         name = "_".join([arguments.output_prefix, *([key] if len(arguments.jsonl_keys) > 1 else []), "datasets.yml"])
-        write_datasets_file(Path(name), {"train": {str(named(language)): own for language, own in counts.items()}})
+        write_datasets_file(Path(name), {"train": {str(prefix_of(language)): own for language, own in counts.items()}})
 
 
 def write_datasets_file(path: Path, counts: Mapping[str, CountsByLanguage]) -> None:
-    """Write a configuration file with the token files of every split, and their tokens as weights; the one with most first."""
+    """Write a configuration file with the token files of every split, and their tokens as weights; sorted by decreasing tokens."""
     config: dict[str, list[str] | list[int]] = {}
     for split, files in counts.items():
         tokens = {prefix: own.tokens for prefix, own in files.items() if own.documents}
@@ -199,10 +202,12 @@ def write_datasets_file(path: Path, counts: Mapping[str, CountsByLanguage]) -> N
         if order:
             config |= {f"{split}_data_paths": order, f"{split}_data_weights": [tokens[prefix] for prefix in order]}
     write_text(path, DATASETS_HEAD + yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-    log.info("%s: for train CONFIG... %s; change the weights to see a language more often", path, path)
+    log.info(
+        "%s: add it to the configs of a training (train CONFIG... %s); raise a weight to read a language more often", path, path
+    )
 
 
-def prefix_of(arguments: argparse.Namespace, key: str, language: str | None) -> str:
+def make_prefix(arguments: argparse.Namespace, key: str, language: str | None) -> str:
     return "_".join(filter(None, (arguments.output_prefix, language, key, "document")))
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from neox_code.config.command_line import Parser, add_json_option, positive_integer, positive_number, report_figures
 from neox_code.corpus.shards import Document, is_corpus, iter_documents
-from neox_code.corpus.tokens.text_pieces import MOST_NAMED, Rejected, Text, pieces_of, rejection
-from neox_code.corpus.tokens.tokenize_shards import kept_bytes
+from neox_code.corpus.tokens.input_slices import MAX_LISTED, Rejected, Text, make_rejection_error, slice_input
+from neox_code.corpus.tokens.tokenize_shards import count_kept_bytes
 from neox_code.errors import ConfigError, run_command
 from neox_code.logs import get_logger, progress
 from neox_code.tokenizer.protocol import Tokenizer
@@ -86,22 +86,22 @@ def read_documents(folder: Path, skip_unencodable: bool) -> Iterator[Document]:
     Raise DataError for a text that cannot be read, or omit and count it if `skip_unencodable`.
     """
     if is_corpus(folder):
-        with progress("reading", total=sum(kept_bytes(folder, "train").values()), unit="B") as advance:
+        with progress("reading", total=sum(count_kept_bytes(folder, "train").values()), unit="B") as advance:
             for document in iter_documents(folder, "train"):
                 yield document
                 advance(document.num_bytes)
         return
-    pieces, rejected = pieces_of(folder), 0
-    with progress("reading", total=sum(piece.num_bytes for piece in pieces), unit="B") as advance:
-        for text in (text for piece in pieces for text in piece.texts()):
+    slices, rejected = slice_input(folder), 0
+    with progress("reading", total=sum(input_slice.num_bytes for input_slice in slices), unit="B") as advance:
+        for text in (text for input_slice in slices for text in input_slice.read_texts()):
             found = document_of(text)
             if isinstance(found, Document):
                 yield found
             elif not skip_unencodable:
-                raise rejection(found)
+                raise make_rejection_error(found)
             else:
                 rejected += 1
-                if rejected <= MOST_NAMED:
+                if rejected <= MAX_LISTED:
                     log.warning("omitted: %s %s", found.place, found.problem)
             advance(text.num_bytes)
     if rejected:

@@ -9,9 +9,9 @@ from neox_code.benchmarks import gpt_neox
 from neox_code.benchmarks.contestant import TimedStep, digest, serve
 from neox_code.benchmarks.corpus_contest import CODE, SMALL, VOCABULARY, texts_file
 from neox_code.config.data import DataConfig
-from neox_code.corpus.tokens.text_pieces import pieces_of
+from neox_code.corpus.tokens.input_slices import slice_input
 from neox_code.corpus.tokens.token_files import write_token_files
-from neox_code.corpus.tokens.tokenize_piece import Writing
+from neox_code.corpus.tokens.tokenize_slice import WriteOptions
 from neox_code.tokenizer.registry import build_tokenizer
 from neox_code.tokenizer.train_bpe import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE
 
@@ -26,8 +26,8 @@ def ours(size: str, folder: Path, cores: int) -> TimedStep:
     texts = texts_file(folder / size)
 
     def run() -> None:
-        writing = Writing(append_eod=True, newlines="keep")
-        write_token_files(lambda language: prefix, pieces_of(texts), build_tokenizer(section), writing, workers=cores)
+        options = WriteOptions(append_eod=True, newlines="keep")
+        write_token_files(lambda language: prefix, slice_input(texts), build_tokenizer(section), options, workers=cores)
 
     return TimedStep(run, partial(token_files, prefix), texts.stat().st_size)
 

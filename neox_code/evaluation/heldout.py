@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from neox_code.config.neox import NeoXConfig
 from neox_code.corpus.pipeline.projects import seeded_order
 from neox_code.corpus.shards import Document, iter_documents, load_summary
-from neox_code.corpus.tokens.text_pieces import MOST_NAMED
+from neox_code.corpus.tokens.input_slices import MAX_LISTED
 from neox_code.corpus.tokens.tokenize_shards import encode_documents
 from neox_code.errors import ConfigError, DataError
 from neox_code.evaluation.compressors import COMPRESSORS, compute_compressed_bits, compute_unigram_bits
@@ -88,7 +88,7 @@ def encode_files(
 
 
 def list_first_reasons(errors: Mapping[str, Sequence[str]]) -> list[str]:
-    return [reason for reasons in errors.values() for reason in reasons][:MOST_NAMED]
+    return [reason for reasons in errors.values() for reason in reasons][:MAX_LISTED]
 
 
 def evaluate_language(

@@ -33,7 +33,7 @@ from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.recipes.mixed import RECIPE
 from neox_code.corpus.shards import SPLITS, SUMMARY_FILE, iter_documents, load_summary
 from neox_code.corpus.sources.find import LOCAL
-from neox_code.corpus.tokens.tokenize_shards import TOKENS_FILE, kept_bytes, token_file_name, tokenize_corpus
+from neox_code.corpus.tokens.tokenize_shards import TOKENS_FILE, count_kept_bytes, token_file_name, tokenize_corpus
 from neox_code.errors import DataError
 from neox_code.evaluation.heldout_result import HeldoutResult, load_heldout
 from neox_code.files import read_json, read_json_lines, write_text
@@ -187,7 +187,7 @@ class MainJob:
     def train_vocabulary(self) -> FinishedStep:
         """Train the vocabulary on a sample of the training documents."""
         documents = sample_documents(iter_documents(self.corpus, "train"), max_bytes=VOCABULARY_BYTES, seed=self.seed)
-        total = min(VOCABULARY_BYTES, sum(kept_bytes(self.corpus, "train").values()))
+        total = min(VOCABULARY_BYTES, sum(count_kept_bytes(self.corpus, "train").values()))
         with progress("vocabulary", total=total, unit="B") as advance:
 
             def texts() -> Iterator[str]:

@@ -73,7 +73,7 @@ def test_json_lines_become_one_token_file_for_each_key(tmp_path: Path, texts: li
     assert read(tmp_path / "out/code_title_document") == [[*peer.encode(title).ids, 0] for title in titles]
 
 
-def test_without_append_eod_there_is_no_further_token(tmp_path: Path, vocabulary: Path, peer: Backend) -> None:
+def test_no_end_token_is_written_without_append_eod(tmp_path: Path, vocabulary: Path, peer: Backend) -> None:
     (tmp_path / "rows.jsonl").write_text('{"text": "x = 1"}\n{"text": "<|endoftext|>"}\n', encoding="utf-8")
     options = ["--tokenizer-type", "HFTokenizer", "--vocab", vocabulary / "tokenizer.json"]
     result = run("--input", tmp_path / "rows.jsonl", "--output-prefix", tmp_path / "code", *options)
@@ -84,7 +84,7 @@ def test_without_append_eod_there_is_no_further_token(tmp_path: Path, vocabulary
     assert 0 not in second
 
 
-def test_a_folder_gives_a_document_for_each_file_in_path_order(tmp_path: Path, gpt2: list[object], peer: Backend) -> None:
+def test_each_file_of_a_folder_becomes_a_document_in_path_order(tmp_path: Path, gpt2: list[object], peer: Backend) -> None:
     contents = {"a/z.py": "def f():\r\n\treturn 1\r\n", "b.py": "\ufeffx", "a/a.c": "int x;\n"}
     for path, text in contents.items():
         (tmp_path / "source" / path).parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def test_a_folder_gives_a_document_for_each_file_in_path_order(tmp_path: Path, g
     assert read(tmp_path / "code_text_document") == [[*peer.encode(contents[path]).ids, 0] for path in ("a/a.c", "a/z.py", "b.py")]
 
 
-def test_a_corpus_gives_a_token_file_for_each_split(tmp_path: Path, texts: list[str], gpt2: list[object], peer: Backend) -> None:
+def test_each_split_of_a_corpus_becomes_a_token_file(tmp_path: Path, texts: list[str], gpt2: list[object], peer: Backend) -> None:
     write_corpus(tmp_path / "corpus", {"train": {"Python": texts[:5]}, "test": {"Python": texts[5:8]}})
     result = run("--input", tmp_path / "corpus", "--output-prefix", tmp_path / "out/code", "--append-eod", *gpt2)
     assert result.returncode == 0, result.stderr
@@ -111,7 +111,7 @@ def test_a_corpus_gives_a_token_file_for_each_split(tmp_path: Path, texts: list[
     assert read_record(dataset)["tokenizer"]["sha256"] == record["tokenizer"]["sha256"]  # of code_tokens.json
 
 
-def test_parquet_and_compressed_rows_apart_by_language_with_line_ends_of_one_kind(
+def test_parquet_and_compressed_rows_are_written_by_language_with_lf_line_ends(
     tmp_path: Path, gpt2: list[object], peer: Backend
 ) -> None:
     table = pa.table({"content": ["x = 1\r\n", "package a\n"], "lang": ["Python", "Go"]})
@@ -122,7 +122,7 @@ def test_parquet_and_compressed_rows_apart_by_language_with_line_ends_of_one_kin
     options = ["--by-language", "--newlines", "lf", "--ftfy", "--append-eod"]
     result = run("--input", inputs, "--output-prefix", tmp_path / "out/code", *gpt2, *options)
     assert result.returncode == 0, result.stderr
-    assert "line ends of 1 documents made LF" in result.stderr
+    assert "line ends of 1 documents changed to LF" in result.stderr
     assert sorted(path.name for path in (tmp_path / "out").glob("*.idx")) == [
         f"code_{language}_text_document.idx" for language in ("Go", "Python", "Rust")
     ]
@@ -131,9 +131,7 @@ def test_parquet_and_compressed_rows_apart_by_language_with_line_ends_of_one_kin
 
 
 @pytest.mark.parametrize("reader", ["whole", "gpt-neox"])
-def test_polycoders_files_are_read_whole_or_as_gpt_neox_does_and_line_ends_are_made_those_it_has(
-    tmp_path: Path, test_data: Path, reader: str
-) -> None:
+def test_polycoder_vocabulary_is_read_whole_or_as_gpt_neox_reads_it(tmp_path: Path, test_data: Path, reader: str) -> None:
     vocab_file, merge_file = (test_data / "polycoder-vocab" / name for name in ("code-vocab.json", "code-merges.txt"))
     lines = merge_file.read_text(encoding="utf-8").split("\n")
     merges = [(left, right) for left, right in map(str.split, lines[1:-1] if reader == "gpt-neox" else filter(None, lines))]
@@ -145,7 +143,7 @@ def test_polycoders_files_are_read_whole_or_as_gpt_neox_does_and_line_ends_are_m
     options = ["--tokenizer-type", "GPT2BPETokenizer", "--vocab-file", vocab_file, "--merge-file", merge_file, "--append-eod"]
     result = run("--input", tmp_path / "source", "--output-prefix", tmp_path / "code", *options, "--merge-file-reader", reader)
     assert result.returncode == 0, result.stderr
-    assert "line ends of 1 documents made LF" in result.stderr
+    assert "line ends of 1 documents changed to LF" in result.stderr
     expected = [[*peer.encode(text).ids, 0] for text in ("def f():\n        return 1\n", "    x\n")]
     assert read(tmp_path / "code_text_document") == expected
     assert len(expected[1]) == (6 if reader == "gpt-neox" else 4)
@@ -163,13 +161,13 @@ def test_polycoders_files_are_read_whole_or_as_gpt_neox_does_and_line_ends_are_m
         (["--input", "good.jsonl", "--workers", "0"], "argument --workers: 0 is not a whole number above 0"),
         (["--input", "folder", "--jsonl-keys", "code"], "--jsonl-keys code is for JSON Lines"),
         (["--input", "folder,good.jsonl"], "latin.py is not UTF-8"),
-        (["--input", "hollow.jsonl"], "has no document with a token"),
+        (["--input", "hollow.jsonl"], "has no document with tokens"),
         (["--input", "corpus,good.jsonl"], "accepts no further inputs"),
         (["--input", "good.jsonl", "--tokenizer-type", "HFLlamaTokenizer"], "invalid choice: 'HFLlamaTokenizer'"),
         (["--input", "good.jsonl", "--merge-file", "absent.txt"], "merge_file (absent.txt) is not a file"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_status_two(
+def test_a_mistake_is_reported_without_traceback_and_exits_with_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpt2: list[object], options: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -186,7 +184,7 @@ def test_a_mistake_is_one_sentence_and_status_two(
     assert not Path("out").exists() or list(Path("out").iterdir()) == []
 
 
-def test_documents_that_cannot_be_held_are_counted_and_named_on_request(tmp_path: Path, peer: Backend) -> None:
+def test_skip_unencodable_counts_and_lists_the_documents_left_out(tmp_path: Path, peer: Backend) -> None:
     model = tmp_path / "code.model"
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["int x = 0;", "return a + b;"] * 40),
@@ -208,13 +206,13 @@ def test_documents_that_cannot_be_held_are_counted_and_named_on_request(tmp_path
     result = run(*options, "--output-prefix", tmp_path / "code", "--skip-unencodable")
     assert result.returncode == 0, result.stderr
     assert "4 documents left out" in result.stderr
-    for place in ("rows.jsonl:3 has no text under 'text', but null", "rows.jsonl:4 is not valid JSON", "U+2581", "U+D800"):
+    for place in ("rows.jsonl:3 has no text under 'text'; found: null", "rows.jsonl:4 is not valid JSON", "U+2581", "U+D800"):
         assert place in result.stderr
     processor = sentencepiece.SentencePieceProcessor(model_file=str(model))
     assert read(tmp_path / "code_text_document") == processor.encode(["int x;", "int y;"])
 
 
-def test_by_language_leaves_a_file_that_a_configuration_takes(tmp_path: Path, texts: list[str], gpt2: list[object]) -> None:
+def test_by_language_writes_a_datasets_file_that_a_config_can_use(tmp_path: Path, texts: list[str], gpt2: list[object]) -> None:
     c = "int main(void) { return 0; }\n"
     write_corpus(tmp_path / "corpus", {"train": {"Python": texts[:5], "C": [c]}, "valid": {"C": [c]}})
     result = run("--input", tmp_path / "corpus", "--output-prefix", tmp_path / "code", "--append-eod", *gpt2, "--by-language")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from neox_code.corpus.description.document_figures import DocumentFigures, Sample, read_sampled_texts
-from neox_code.corpus.tokens.token_files import log_choice
-from neox_code.corpus.tokens.tokenize_piece import batches, check_encodable, encode_utf8
+from neox_code.corpus.tokens.token_files import log_encoder
+from neox_code.corpus.tokens.tokenize_slice import check_encodable, encode_utf8, make_batches
 from neox_code.errors import DataError
 from neox_code.logs import get_logger
 from neox_code.tokenizer.fast import GatedEncoder, IdsDiffer, find_fastest_encoder
@@ -93,7 +93,7 @@ def measure_with_encoder(
     result: dict[str, Fertility] = defaultdict(Fertility)
     encoder = GatedEncoder(tokenizer, encoder_name)
     convert_line_ends = select_newline_treatment(tokenizer)
-    for batch in batches(
+    for batch in make_batches(
         FertilityRow(language, convert_line_ends(text, place), place)
         for language, text, place in read_sampled_texts(folder, sample)
     ):
@@ -105,5 +105,5 @@ def measure_with_encoder(
             raise
         for row, tokens in zip(batch, lengths.tolist(), strict=True):
             result[row.language].add(len(encode_utf8(row.text)), tokens)
-    log_choice(encoder.name, encoder.compared.documents, sum(fertility.documents for fertility in result.values()))
+    log_encoder(encoder.name, encoder.compared.documents, sum(fertility.documents for fertility in result.values()))
     return dict(result)

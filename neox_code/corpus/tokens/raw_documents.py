@@ -1,4 +1,4 @@
-"""The files of a folder that are taken as they are, without recipe or filter.
+"""The files of a folder that become documents without a recipe and without filters.
 
 list_files("src").paths
 """
@@ -18,7 +18,7 @@ UNKNOWN_LANGUAGE = "unknown"
 
 @dataclass
 class FileList:
-    """The files of a folder that become documents, and how many do not, by reason."""
+    """The files of a folder that become documents, and the number of files left out by reason."""
 
     paths: list[Path] = field(default_factory=list)
     num_bytes: int = 0
@@ -26,17 +26,17 @@ class FileList:
 
 
 def list_files(folder: str | os.PathLike[str]) -> FileList:
-    """Every regular, non-empty file below the folder, in the order of their paths, component by component.
+    """Return all regular files with content below the folder, sorted by the components of their paths.
 
-    Raises DataError where there is none.
+    Raise DataError if there is no such file.
     """
     files = FileList()
-    for entry in entries_below(folder):
+    for entry in read_entries(folder):
         status = entry.stat(follow_symlinks=False)
         if entry.name == ".git":
-            files.left_out["git's own folders"] += 1
+            files.left_out["git folders"] += 1
         elif is_shard_name(entry.name):
-            files.left_out["files of datasets (name them themselves to read their rows)"] += 1
+            files.left_out["dataset files (give them as inputs of their own to read their rows)"] += 1
         elif not stat.S_ISREG(status.st_mode):
             files.left_out["links and special files"] += 1
         elif status.st_size == 0:
@@ -46,23 +46,23 @@ def list_files(folder: str | os.PathLike[str]) -> FileList:
             files.num_bytes += status.st_size
     if not files.paths:
         found = ", ".join(f"{count} {reason}" for reason, count in sorted(files.left_out.items())) or "nothing"
-        raise DataError(f"{folder} has no file with content (found: {found}). Name a folder of source files.")
+        raise DataError(f"{folder} has no file with content (found: {found}). Expected: a folder of source files.")
     return files
 
 
-def entries_below(folder: str | os.PathLike[str]) -> Iterator["os.DirEntry[str]"]:
-    """Yield all but folders, in path order, through folders of any depth; of git's own folders themselves and nothing in them."""
-    stack = [iter(sorted_entries(folder))]
+def read_entries(folder: str | os.PathLike[str]) -> Iterator["os.DirEntry[str]"]:
+    """Yield the files below the folder at any depth, in path order. A .git folder is yielded as one entry."""
+    stack = [iter(list_sorted_entries(folder))]
     while stack:
         entry = next(stack[-1], None)
         if entry is None:
             stack.pop()
         elif entry.name != ".git" and entry.is_dir(follow_symlinks=False):
-            stack.append(iter(sorted_entries(entry.path)))
+            stack.append(iter(list_sorted_entries(entry.path)))
         else:
             yield entry
 
 
-def sorted_entries(folder: str | os.PathLike[str]) -> list["os.DirEntry[str]"]:
+def list_sorted_entries(folder: str | os.PathLike[str]) -> list["os.DirEntry[str]"]:
     with os.scandir(folder) as scan:
         return sorted(scan, key=lambda entry: entry.name)

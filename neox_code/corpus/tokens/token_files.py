@@ -1,11 +1,11 @@
-"""Token files from pieces of input: by any executor, by the fastest encoder that is exact.
+"""Write token files from slices of the input, with any executor and the fastest exact encoder.
 
-    writing = Writing(append_eod=True, newlines="lf")
-    counts = write_token_files(lambda language: "data/code_text_document", pieces, tokenizer, writing)
+    options = WriteOptions(append_eod=True, newlines="lf")
+    counts = write_token_files(lambda language: "data/code_text_document", slices, tokenizer, options)
     counts["Python"].tokens
 
-PREFIX.work (see executors/work_folder.py) holds the pieces, job.pickle and the files of every piece (see tokenize_piece.py) until
-they are joined. The bytes are the same for any executor and any number of workers.
+The work folder PREFIX.work (see executors/work_folder.py) holds the slices, job.pickle and the token files of each slice (see
+tokenize_slice.py) until they are merged. The bytes are the same for any executor and any number of workers.
 """
 
 import hashlib
@@ -30,22 +30,22 @@ from neox_code.corpus.executors.work_folder import (
     remove_work,
     work_folder,
 )
-from neox_code.corpus.tokens.text_pieces import MOST_NAMED, Piece
-from neox_code.corpus.tokens.tokenize_piece import (
-    JOB_FILE,
+from neox_code.corpus.tokens.input_slices import MAX_LISTED, InputSlice
+from neox_code.corpus.tokens.tokenize_slice import (
+    SETTINGS_FILE,
     TOKENIZE,
     TOKENIZE_ON_ONE_CORE,
     WHOLE,
-    Done,
-    Job,
-    Report,
+    Progress,
+    SliceReport,
     TokenCounts,
-    Writing,
-    load_job,
+    TokenizeSettings,
+    WriteOptions,
     load_report,
+    load_settings,
     part_prefix,
-    piece_file,
-    report_file,
+    report_path,
+    slice_path,
 )
 from neox_code.data.identity import write_record
 from neox_code.data.indexed_dataset import best_dtype, bin_path, idx_path, record_path
@@ -66,67 +66,71 @@ PrefixOf = Callable[[str | None], str | os.PathLike[str]]
 
 
 @dataclass(frozen=True)
-class Bar:
-    """How the work is shown."""
+class ProgressBar:
+    """Settings of the progress bar."""
 
     num_documents: int | None = None
-    """Of all input, if known: the bar counts them instead of bytes."""
+    """Number of documents in the input, if known. The bar then counts documents, not bytes."""
     log_interval: int | None = None
-    """A log line each time that so many further documents are done."""
+    """Number of documents between log lines; None: no such log lines."""
 
 
 def write_token_files(
     prefix_of: PrefixOf,
-    pieces: Sequence[Piece],
+    slices: Sequence[InputSlice],
     tokenizer: Tokenizer,
-    writing: Writing,
+    options: WriteOptions,
     workers: int | None = None,
-    bar: Bar | None = None,
+    bar: ProgressBar | None = None,
     *,
-    is_one_of_many: bool = False,
+    keep_finished_note: bool = False,
     executor: Executor | None = None,
 ) -> dict[str, TokenCounts]:
-    """Write the pieces' tokens to PREFIX.bin and .idx in their order; return what became of the documents, by language.
+    """Write the tokens of the slices to PREFIX.bin and .idx in their order; return the counts of documents by language.
 
     PREFIX.tokens.json beside them records the vocabulary and the highest id.
 
-    `prefix_of(language)` is the path of a language's files, `prefix_of(None)` that of all together. A document without tokens is
-    left out; without any document there is no file. Rerun the same command to resume.
-    Without an `executor` the pieces are tokenized by `workers` processes of this machine, by default one for each core.
-    `is_one_of_many` keeps the note that these files are finished until `forget` removes it.
+    `prefix_of(language)` is the path prefix of a language's files, `prefix_of(None)` that of the files with all languages.
+    Documents without tokens are left out. If no document remains, no file is written. Rerun the same command to resume.
+    Without an `executor` the slices are tokenized by `workers` processes on this machine, by default one for each core.
+    `keep_finished_note` keeps a note that these files are finished, until `remove_finished_notes` deletes it.
     """
     prefix = Path(prefix_of(None))
     work = work_folder(prefix)
-    key = key_of(pieces, tokenizer, writing)
-    with lock_work_folder(work), removed_unless_begun(work):
-        if prepare_work_folder(work, prefix.name, key, pieces, tokenizer, writing):
-            before = finished(work)
-            if before is not None and all(map(is_written, expected_prefixes(prefix_of, before, writing))):
-                log.info("%s: written before", prefix)
+    key = compute_work_key(slices, tokenizer, options)
+    with lock_work_folder(work), remove_work_without_results(work):
+        if prepare_work_folder(work, prefix.name, key, slices, tokenizer, options):
+            before = load_finished_counts(work)
+            if before is not None and all(map(is_written, list_expected_prefixes(prefix_of, before, options))):
+                log.info("%s: already written", prefix)
                 return before
-            log_resume(prefix.name, work, (TOKENIZE, len(pieces), "pieces tokenized"))
-        run_gated(work, prefix.name, pieces, tokenizer, writing, workers or available_cores(), bar or Bar(), executor)
-        reports = [load_report(work, index) for index in range(len(pieces))]
-        counts = join_pieces(prefix_of, work, reports, tokenizer, writing)
-        report(prefix, counts, [named for own in reports for named in own.skipped][:MOST_NAMED])
-        if is_one_of_many:
+            log_resume(prefix.name, work, (TOKENIZE, len(slices), "slices tokenized"))
+        tokenize_with_fallback(
+            work, prefix.name, slices, tokenizer, options, workers or available_cores(), bar or ProgressBar(), executor
+        )
+        reports = [load_report(work, index) for index in range(len(slices))]
+        counts = merge_slices(prefix_of, work, reports, tokenizer, options)
+        log_left_out(prefix, counts, [message for own in reports for message in own.skipped][:MAX_LISTED])
+        if keep_finished_note:
             write_json(work / FINISHED_FILE, {name: asdict(own) for name, own in counts.items()})
-            shutil.rmtree(report_file(work, 0).parent, ignore_errors=True)
+            shutil.rmtree(report_path(work, 0).parent, ignore_errors=True)
         else:
             remove_work(work)
     return counts
 
 
-def finished(work: Path) -> dict[str, TokenCounts] | None:
+def load_finished_counts(work: Path) -> dict[str, TokenCounts] | None:
     """Return the counts of the finished token files; None if they are not finished."""
     note = read_json(work / FINISHED_FILE) if (work / FINISHED_FILE).is_file() else None
     return None if note is None else {name: TokenCounts(**own) for name, own in note.items()}
 
 
-def expected_prefixes(prefix_of: PrefixOf, counts: CountsByLanguage, writing: Writing) -> Iterator[str | os.PathLike[str]]:
-    """The token files that documents of these counts have."""
+def list_expected_prefixes(
+    prefix_of: PrefixOf, counts: CountsByLanguage, options: WriteOptions
+) -> Iterator[str | os.PathLike[str]]:
+    """Yield the prefixes of the token files that these counts require."""
     languages = [language for language, own in counts.items() if own.documents]
-    for language in languages if writing.by_language else [None] if languages else []:
+    for language in languages if options.by_language else [None] if languages else []:
         yield prefix_of(language)
 
 
@@ -134,15 +138,15 @@ def is_written(prefix: str | os.PathLike[str]) -> bool:
     return idx_path(prefix).is_file() and bin_path(prefix).is_file()
 
 
-def forget(prefixes: Iterable[str | os.PathLike[str]]) -> None:
-    """Removes what `is_one_of_many` has kept."""
+def remove_finished_notes(prefixes: Iterable[str | os.PathLike[str]]) -> None:
+    """Delete the notes that `keep_finished_note` left behind."""
     for prefix in prefixes:
         shutil.rmtree(work_folder(Path(prefix)), ignore_errors=True)
 
 
 @contextmanager
-def removed_unless_begun(work: Path) -> Iterator[None]:
-    """Remove the work folder after an error, if no piece is tokenized and no cluster has left logs in it."""
+def remove_work_without_results(work: Path) -> Iterator[None]:
+    """Remove the work folder after an error, unless a slice is finished or the folder has logs of a cluster."""
     try:
         yield
     except BaseException:
@@ -153,98 +157,100 @@ def removed_unless_begun(work: Path) -> Iterator[None]:
 
 
 def prepare_work_folder(
-    work: Path, title: str, key: Mapping[str, Any], pieces: Sequence[Piece], tokenizer: Tokenizer, writing: Writing
+    work: Path, title: str, key: Mapping[str, Any], slices: Sequence[InputSlice], tokenizer: Tokenizer, options: WriteOptions
 ) -> bool:
-    """Write what the tasks read, unless the folder is of the same work; return True if it is."""
+    """Return True if the folder is of the same input and settings. Otherwise clear it and write the files that the tasks read."""
     if not find_changes(work, key, title):
         return True
     clear_work(work)
-    piece_file(work, 0).parent.mkdir()
-    for index, piece in enumerate(pieces):
-        piece_file(work, index).write_bytes(pickle.dumps(piece))
-    save_job(work, Job(tokenizer, writing, guess_fastest_encoder(tokenizer)))
+    slice_path(work, 0).parent.mkdir()
+    for index, input_slice in enumerate(slices):
+        slice_path(work, index).write_bytes(pickle.dumps(input_slice))
+    save_settings(work, TokenizeSettings(tokenizer, options, guess_fastest_encoder(tokenizer)))
     write_json(work / KEY_FILE, key)
     return False
 
 
-def key_of(pieces: Sequence[Piece], tokenizer: Tokenizer, writing: Writing) -> dict[str, Any]:
-    """Return everything that decides the bytes of the token files."""
+def compute_work_key(slices: Sequence[InputSlice], tokenizer: Tokenizer, options: WriteOptions) -> dict[str, Any]:
+    """Return the values that determine the bytes of the token files."""
     digest = hashlib.sha256()
-    for piece in pieces:
-        digest.update(f"{type(piece).__name__} {piece.key} {piece.num_bytes}\n".encode(errors="surrogateescape"))
+    for input_slice in slices:
+        digest.update(f"{type(input_slice).__name__} {input_slice.key} {input_slice.num_bytes}\n".encode(errors="surrogateescape"))
     return {
         "input": digest.hexdigest(),
         "tokenizer": tokenizer.identity["sha256"],
-        "settings": asdict(writing),
+        "settings": asdict(options),
         "versions": versions(),
     }
 
 
-def save_job(work: Path, job: Job) -> None:
-    with atomic_file(work / JOB_FILE, "wb") as file:
-        pickle.dump(job, file)
+def save_settings(work: Path, settings: TokenizeSettings) -> None:
+    with atomic_file(work / SETTINGS_FILE, "wb") as file:
+        pickle.dump(settings, file)
 
 
-def run_gated(
+def tokenize_with_fallback(
     work: Path,
     title: str,
-    pieces: Sequence[Piece],
+    slices: Sequence[InputSlice],
     tokenizer: Tokenizer,
-    writing: Writing,
+    options: WriteOptions,
     workers: int,
-    bar: Bar,
+    bar: ProgressBar,
     executor: Executor | None,
 ) -> None:
-    """Tokenize the pieces without a report, by the fastest encoder whose ids are the tokenizer's own."""
+    """Tokenize the unfinished slices with the fastest encoder. If its ids are wrong, start again with the next encoder."""
     while True:
         try:
-            run_pieces(work, title, pieces, workers, bar, executor)
+            tokenize_slices(work, title, slices, workers, bar, executor)
         except IdsDiffer as difference:
-            encoder = find_fastest_encoder(tokenizer, after=load_job(work).encoder)
-            log.warning("encoder | %s; beginning again with %s", difference, encoder)
-            shutil.rmtree(report_file(work, 0).parent, ignore_errors=True)
-            save_job(work, Job(tokenizer, writing, encoder))
+            encoder = find_fastest_encoder(tokenizer, after=load_settings(work).encoder)
+            log.warning("encoder | %s; starting again with %s", difference, encoder)
+            shutil.rmtree(report_path(work, 0).parent, ignore_errors=True)
+            save_settings(work, TokenizeSettings(tokenizer, options, encoder))
         else:
-            reports = [load_report(work, index) for index in range(len(pieces))]
-            log_choice(load_job(work).encoder, sum(own.compared for own in reports), sum(map(num_documents, reports)))
+            reports = [load_report(work, index) for index in range(len(slices))]
+            log_encoder(load_settings(work).encoder, sum(own.compared for own in reports), sum(map(count_documents, reports)))
             return
 
 
-def run_pieces(work: Path, title: str, pieces: Sequence[Piece], workers: int, bar: Bar, executor: Executor | None) -> None:
-    """Tokenize the pieces without a report, under a progress bar."""
-    missing = TOKENIZE.missing(work, len(pieces))
+def tokenize_slices(
+    work: Path, title: str, slices: Sequence[InputSlice], workers: int, bar: ProgressBar, executor: Executor | None
+) -> None:
+    """Tokenize the unfinished slices and show a progress bar."""
+    missing = TOKENIZE.missing(work, len(slices))
     if executor is None and min(workers, len(missing)) < 2:
         stage, executor = TOKENIZE, InProcessExecutor()
     else:
         stage = TOKENIZE_ON_ONE_CORE
     ready = LocalExecutor(min(workers, len(missing))) if executor is None else nullcontext(executor)
-    total = sum(piece.num_bytes for piece in pieces)
-    before = total - sum(pieces[index].num_bytes for index in missing)
-    documents = sum(num_documents(load_report(work, index)) for index in set(range(len(pieces))) - set(missing))
-    shown = (bar.num_documents, "documents", documents) if bar.num_documents else (total, "B", before)
-    with progress(title, shown[0], shown[1], done=shown[2]) as advance, ready as chosen:
-        for amount in run_missing(stage, work, missing, chosen):
-            done = Done(*map(int, amount))
+    total = sum(input_slice.num_bytes for input_slice in slices)
+    before = total - sum(slices[index].num_bytes for index in missing)
+    documents = sum(count_documents(load_report(work, index)) for index in set(range(len(slices))) - set(missing))
+    amount, unit, start = (bar.num_documents, "documents", documents) if bar.num_documents else (total, "B", before)
+    with progress(title, amount, unit, done=start) as advance, ready as chosen:
+        for values in run_missing(stage, work, missing, chosen):
+            done = Progress(*map(int, values))
             advance(done.documents if bar.num_documents else done.num_bytes)
             documents += done.documents
             if bar.log_interval and documents // bar.log_interval > (documents - done.documents) // bar.log_interval:
                 log.info("%s: %s documents", title, f"{documents:,}")
 
 
-def num_documents(piece_report: Report) -> int:
-    return sum(counts.documents + counts.empty + counts.skipped for counts in piece_report.counts.values())
+def count_documents(slice_report: SliceReport) -> int:
+    return sum(counts.documents + counts.empty + counts.skipped for counts in slice_report.counts.values())
 
 
-def join_pieces(
-    prefix_of: PrefixOf, work: Path, reports: Sequence[Report], tokenizer: Tokenizer, writing: Writing
+def merge_slices(
+    prefix_of: PrefixOf, work: Path, reports: Sequence[SliceReport], tokenizer: Tokenizer, options: WriteOptions
 ) -> dict[str, TokenCounts]:
-    """Gives the token files their names; returns the counts of all pieces together, by language."""
+    """Merge the token files of the slices into the final files; return the counts of all slices by language."""
     counts: dict[str, TokenCounts] = defaultdict(TokenCounts)
-    for piece_report in reports:
-        for language, piece_counts in piece_report.counts.items():
-            counts[language].add(piece_counts)
+    for slice_report in reports:
+        for language, slice_counts in slice_report.counts.items():
+            counts[language].add(slice_counts)
     dtype, vocabulary = best_dtype(tokenizer.vocab_size), describe_vocabulary(tokenizer)
-    for language in sorted(counts) if writing.by_language else [WHOLE]:
+    for language in sorted(counts) if options.by_language else [WHOLE]:
         prefix = prefix_of(language or None)
         parts = [part_prefix(work, index, language) for index, own in enumerate(reports) if has_documents(own, language)]
         if parts:
@@ -257,32 +263,33 @@ def join_pieces(
             idx_path(prefix).unlink(missing_ok=True)
             bin_path(prefix).unlink(missing_ok=True)
             record_path(prefix).unlink(missing_ok=True)
-            log.warning("%s: no document has a token, so no file is written", prefix)
+            log.warning("%s: no file written, because no document has a token", prefix)
     return dict(sorted(counts.items()))
 
 
-def has_documents(piece_report: Report, language: str) -> bool:
-    """Whether the piece has a token file of the language."""
-    return any(counts.documents for name, counts in piece_report.counts.items() if language in (WHOLE, name))
+def has_documents(slice_report: SliceReport, language: str) -> bool:
+    """Return True if the slice has a token file of the language."""
+    return any(counts.documents for name, counts in slice_report.counts.items() if language in (WHOLE, name))
 
 
-def log_choice(encoder: str, compared: int, documents: int) -> None:
+def log_encoder(encoder: str, compared: int, documents: int) -> None:
     if encoder == "plain":
-        log.info("encoder | the tokenizer's own, %s documents", f"{documents:,}")
+        log.info("encoder | plain tokenizer, %s documents", f"{documents:,}")
     else:
-        same = "identical to the tokenizer's own ids in the %s documents compared of %s"
+        same = "ids identical to those of the plain tokenizer in %s compared documents of %s"
         log.info(f"encoder | %s, {same}", encoder, f"{compared:,}", f"{documents:,}")
 
 
-def report(prefix: Path, counts: CountsByLanguage, skipped: Sequence[str] = ()) -> None:
+def log_left_out(prefix: Path, counts: CountsByLanguage, skipped: Sequence[str] = ()) -> None:
+    """Log the numbers of documents that were left out or changed, and the messages about the first skipped ones."""
     if number := sum(count.skipped for count in counts.values()):
-        log.warning("%s: %s documents left out (--skip-unencodable); the first:", prefix, f"{number:,}")
-        for named in skipped:
-            log.warning("    %s", named)
+        log.warning("%s: %s documents left out (--skip-unencodable); the first of them:", prefix, f"{number:,}")
+        for message in skipped:
+            log.warning("    %s", message)
     if empty := sum(count.empty for count in counts.values()):
         log.warning("%s: %s empty documents left out", prefix, f"{empty:,}")
     if newlines := sum(count.newlines for count in counts.values()):
-        log.warning("%s: line ends of %s documents made LF", prefix, f"{newlines:,}")
+        log.warning("%s: line ends of %s documents changed to LF", prefix, f"{newlines:,}")
     if changed := sum(count.changed for count in counts.values()):
         log.warning(
             "%s: the tokens of %s documents decode to other bytes, because the tokenizer normalizes text", prefix, f"{changed:,}"

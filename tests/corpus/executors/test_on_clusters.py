@@ -192,11 +192,11 @@ def test_a_corpus_is_the_same_to_the_byte_as_on_one_machine(box, tree, tmp_path,
 
 TOKENS = """
 import sys
-from neox_code.corpus.tokens import text_pieces
+from neox_code.corpus.tokens import input_slices
 from neox_code.errors import run_command
 from tools.preprocess_data import main
 
-text_pieces.PIECE_BYTES = 20_000        # many small tasks
+input_slices.SLICE_BYTES = 20_000        # many small tasks
 sys.exit(run_command(main, sys.argv[1:]))
 """
 

@@ -8,8 +8,8 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import normalizers
 
 from neox_code.corpus.tokens import tokenize_shards
-from neox_code.corpus.tokens.tokenize_piece import BATCH_CHARACTERS, BATCH_TEXTS, batches
 from neox_code.corpus.tokens.tokenize_shards import encode_documents, tokenize_corpus
+from neox_code.corpus.tokens.tokenize_slice import BATCH_CHARACTERS, BATCH_TEXTS, make_batches
 from neox_code.data.indexed_dataset import IndexedDataset
 from neox_code.errors import DataError
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
@@ -37,7 +37,7 @@ def tokenizer(vocabulary: Path) -> GPT2Tokenizer:
     return GPT2Tokenizer.from_files(vocabulary / "code-vocab.json", vocabulary / "code-merges.txt")
 
 
-def test_tokens_read_back_are_those_of_tokenizer_json_and_decode_to_every_document(
+def test_token_files_have_the_ids_of_tokenizer_json_and_decode_to_the_documents(
     tmp_path: Path, python_texts: list[str], tokenizer: GPT2Tokenizer, vocabulary: Path
 ) -> None:
     documents = write_corpus(
@@ -54,7 +54,7 @@ def test_tokens_read_back_are_those_of_tokenizer_json_and_decode_to_every_docume
         assert 0 not in ids[:-1]
 
 
-def test_the_summary_counts_by_split_and_language_and_names_the_tokenizer(tmp_path: Path, tokenizer: GPT2Tokenizer) -> None:
+def test_the_summary_has_counts_by_split_and_language_and_the_tokenizer(tmp_path: Path, tokenizer: GPT2Tokenizer) -> None:
     write_corpus(tmp_path / "corpus", {"train": {"C": ["int x;\n", "é"], "Go": ["", "package main\n"]}, "test": {"C": ["y"]}})
     summary = tokenize_corpus(tmp_path / "corpus", tmp_path / "tokens", tokenizer)
     c, go = summary.splits["train"]["C"], summary.splits["train"]["Go"]
@@ -68,7 +68,7 @@ def test_the_summary_counts_by_split_and_language_and_names_the_tokenizer(tmp_pa
     assert int(IndexedDataset(tmp_path / "tokens/train_text_document").sizes.sum()) == c.tokens + go.tokens + 3
 
 
-def test_a_split_by_language_has_the_tokens_of_the_whole_in_a_file_for_each(tmp_path: Path, tokenizer: GPT2Tokenizer) -> None:
+def test_a_split_by_language_has_one_file_per_language_with_the_same_tokens(tmp_path: Path, tokenizer: GPT2Tokenizer) -> None:
     corpus = tmp_path / "corpus"
     write_corpus(corpus, {"train": {"C++": ["int x;\n", "y"], "Go": ["package main\n"]}, "test": {"Go": ["z"]}})
     whole = tokenize_corpus(corpus, tmp_path / "whole", tokenizer)
@@ -80,7 +80,7 @@ def test_a_split_by_language_has_the_tokens_of_the_whole_in_a_file_for_each(tmp_
     assert b"".join(parts) == (tmp_path / "whole/train_text_document.bin").read_bytes()
 
 
-def test_a_split_without_documents_has_no_files_even_where_older_ones_lay(tmp_path: Path, tokenizer: GPT2Tokenizer) -> None:
+def test_old_files_of_a_split_without_documents_are_removed(tmp_path: Path, tokenizer: GPT2Tokenizer) -> None:
     write_corpus(tmp_path / "first", {"train": {"C": ["x"]}, "valid": {"C": ["y"]}})
     write_corpus(tmp_path / "second", {"train": {"C": ["x"]}})
     tokenize_corpus(tmp_path / "first", tmp_path / "tokens", tokenizer)
@@ -95,7 +95,7 @@ def test_a_split_without_documents_has_no_files_even_where_older_ones_lay(tmp_pa
     ]
 
 
-def test_text_that_the_vocabulary_cannot_hold_names_the_document_and_leaves_no_summary(
+def test_text_that_cannot_be_encoded_is_an_error_and_no_summary_is_written(
     tmp_path: Path, vocabulary: Path, tokenizer: GPT2Tokenizer
 ) -> None:
     description = json.loads((vocabulary / "code-vocab.json").read_text(encoding="utf-8"))
@@ -124,15 +124,15 @@ def test_text_that_the_vocabulary_cannot_hold_names_the_document_and_leaves_no_s
     assert str(dos).startswith("project-of-train/C-1.txt: the text contains byte 0x0D 1 times")
 
 
-def test_splits_that_are_written_are_not_written_again_after_an_interruption(
+def test_finished_splits_are_not_written_again_after_an_interruption(
     tmp_path: Path, tokenizer: GPT2Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     write_corpus(tmp_path / "corpus", {"train": {"C": ["x"], "Go": ["package a"]}, "test": {"C": ["y"]}})
     with monkeypatch.context() as patch:
-        patch.setattr(tokenize_shards, "write_json", interrupted)
+        patch.setattr(tokenize_shards, "write_json", interrupt)
         with pytest.raises(KeyboardInterrupt):
             tokenize_corpus(tmp_path / "corpus", tmp_path / "tokens", tokenizer)
     (tmp_path / "tokens/test_text_document.bin").unlink()
@@ -143,7 +143,7 @@ def test_splits_that_are_written_are_not_written_again_after_an_interruption(
     assert summary == tokenize_corpus(tmp_path / "corpus", tmp_path / "again", tokenizer)
 
 
-def test_documents_that_a_normalizer_changes_are_counted(tmp_path: Path, vocabulary: Path) -> None:
+def test_documents_changed_by_a_normalizer_are_counted(tmp_path: Path, vocabulary: Path) -> None:
     backend = Backend.from_file(str(vocabulary / TOKENIZER_FILE))
     backend.normalizer = normalizers.NFC()
     backend.save(str(tmp_path / "tokenizer.json"))
@@ -152,15 +152,15 @@ def test_documents_that_a_normalizer_changes_are_counted(tmp_path: Path, vocabul
     assert (summary.splits["train"]["C"].documents, summary.splits["train"]["C"].changed) == (2, 1)
 
 
-def test_batches_keep_the_order_and_are_of_bounded_size() -> None:
+def test_batches_keep_the_order_and_have_a_limited_size() -> None:
     sizes = [1, BATCH_CHARACTERS, 3, *[BATCH_CHARACTERS // 2] * 5, *[1] * 10_000]
     documents = [document("x" * size, "C", str(number), "train") for number, size in enumerate(sizes)]
-    batched = list(batches(documents))
+    batched = list(make_batches(documents))
     assert [entry for batch in batched for entry in batch] == documents
     assert all(sum(entry.num_bytes for entry in batch[:-1]) < BATCH_CHARACTERS and len(batch) <= BATCH_TEXTS for batch in batched)
     assert len(batched) == 6
 
 
-def test_a_folder_that_is_no_corpus_is_refused(tmp_path: Path, tokenizer: GPT2Tokenizer) -> None:
+def test_a_folder_that_is_not_a_corpus_is_an_error(tmp_path: Path, tokenizer: GPT2Tokenizer) -> None:
     with pytest.raises(DataError, match="is not a corpus"):
         tokenize_corpus(tmp_path, tmp_path / "tokens", tokenizer)

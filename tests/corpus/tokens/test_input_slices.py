@@ -10,25 +10,25 @@ import pytest
 import zstandard
 
 from neox_code.corpus.sources import parquet
-from neox_code.corpus.tokens import text_pieces
-from neox_code.corpus.tokens.text_pieces import Rejected, Text, pieces_of, rejection
+from neox_code.corpus.tokens import input_slices
+from neox_code.corpus.tokens.input_slices import Rejected, Text, make_rejection_error, slice_input
 from neox_code.errors import ConfigError, DataError
 
 TEXTS = ["a\r\n\u2028b\x85", "", "<|endoftext|>\0", *(f"line {number}\n" * number for number in range(1, 60))]
 
 
 @pytest.fixture(autouse=True)
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_pieces, "PIECE_BYTES", 1000)
+def use_small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(input_slices, "SLICE_BYTES", 1000)
 
 
-def read(path: Path, key: str = "text") -> list[Text]:
-    """Read the texts; raise the error of the first that cannot be read."""
+def read_all_texts(path: Path, key: str = "text") -> list[Text]:
+    """Return all texts. Raise the error of the first text that cannot be read."""
     texts = []
-    for piece in pieces_of(path, key):
-        for text in pickle.loads(pickle.dumps(piece)).texts():
+    for input_slice in slice_input(path, key):
+        for text in pickle.loads(pickle.dumps(input_slice)).read_texts():
             if isinstance(text, Rejected):
-                raise rejection(text)
+                raise make_rejection_error(text)
             texts.append(text)
     return texts
 
@@ -38,41 +38,41 @@ def write_rows(path: Path, texts: list[str]) -> Path:
     return path
 
 
-def test_rows_are_read_by_their_key_each_once_and_kept_to_the_character(tmp_path: Path) -> None:
+def test_each_row_is_read_once_and_its_text_is_unchanged(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.jsonl", TEXTS)
-    pieces = pieces_of(path)
-    assert len(pieces) > 10
-    assert sum(piece.num_bytes for piece in pieces) == path.stat().st_size
-    assert [text.text for text in read(path)] == TEXTS
-    assert [text.text for text in read(path, "code")] == [text.upper() for text in TEXTS]
+    slices = slice_input(path)
+    assert len(slices) > 10
+    assert sum(input_slice.num_bytes for input_slice in slices) == path.stat().st_size
+    assert [text.text for text in read_all_texts(path)] == TEXTS
+    assert [text.text for text in read_all_texts(path, "code")] == [text.upper() for text in TEXTS]
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstandard.ZstdCompressor().compress])
-def test_compressed_rows_are_the_same_whatever_the_file_is_called(tmp_path: Path, compress) -> None:
+def test_compressed_rows_are_read_from_a_file_of_any_name(tmp_path: Path, compress) -> None:
     plain = write_rows(tmp_path / "rows.jsonl", TEXTS)
     (tmp_path / "packed").write_bytes(compress(plain.read_bytes()))
-    assert [text.text for text in read(tmp_path / "packed")] == TEXTS
-    assert sum(text.num_bytes for text in read(tmp_path / "packed")) <= (tmp_path / "packed").stat().st_size
+    assert [text.text for text in read_all_texts(tmp_path / "packed")] == TEXTS
+    assert sum(text.num_bytes for text in read_all_texts(tmp_path / "packed")) <= (tmp_path / "packed").stat().st_size
     (tmp_path / "packed").write_bytes(compress(plain.read_bytes())[:-100])
-    with pytest.raises(DataError, match=r"packed is damaged or breaks off"):
-        read(tmp_path / "packed")
+    with pytest.raises(DataError, match=r"packed is damaged or truncated"):
+        read_all_texts(tmp_path / "packed")
 
 
 @pytest.mark.parametrize("column", ["text", "content", "code"])
-def test_parquet_shards_are_read_by_the_spellings_of_their_column(tmp_path: Path, column: str) -> None:
+def test_the_text_column_of_parquet_shards_may_have_any_known_name(tmp_path: Path, column: str) -> None:
     table = pa.table({column: TEXTS, "lang": ["python", "Go", *["cpp"] * (len(TEXTS) - 2)]})
     (tmp_path / "data").mkdir()
     pq.write_table(table.slice(0, 30), tmp_path / "data/a.parquet", row_group_size=7)
     pq.write_table(table.slice(30), tmp_path / "data/b.parquet", row_group_size=7)
-    texts = read(tmp_path / "data")
+    texts = read_all_texts(tmp_path / "data")
     assert [text.text for text in texts] == TEXTS
     assert [text.language for text in texts[:3]] == ["Python", "Go", "C++"]
-    assert len(pieces_of(tmp_path / "data")) > 4
-    with pytest.raises(DataError, match=r"a\.parquet has no column nothing, but"):
-        pieces_of(tmp_path / "data", "nothing")
+    assert len(slice_input(tmp_path / "data")) > 4
+    with pytest.raises(DataError, match=r"a\.parquet has no column nothing\. Its columns:"):
+        slice_input(tmp_path / "data", "nothing")
 
 
-def test_large_rows_are_read_a_few_at_a_time_and_what_expands_without_end_is_refused(
+def test_large_rows_are_read_in_small_batches_and_decompression_bombs_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parquet, "BYTES_AT_ONCE", 2**20)
@@ -81,16 +81,16 @@ def test_large_rows_are_read_a_few_at_a_time_and_what_expands_without_end_is_ref
     pq.write_table(pa.table({"text": texts}), path, write_batch_size=1, data_page_size=100_000, use_dictionary=False)
     begin = pa.total_allocated_bytes()
     held = []
-    for text, found in zip(texts, pieces_of(path)[0].texts(), strict=True):
+    for text, found in zip(texts, slice_input(path)[0].read_texts(), strict=True):
         assert found.text == text
         held.append(pa.total_allocated_bytes() - begin)
     assert max(held) < path.stat().st_size / 2
     pq.write_table(pa.table({"text": ["x" * 2**25]}), tmp_path / "bomb.parquet", compression="zstd")
     with pytest.raises(DataError, match=r"bomb\.parquet .* expands to more than 200 times its size"):
-        read(tmp_path / "bomb.parquet")
+        read_all_texts(tmp_path / "bomb.parquet")
 
 
-def test_languages_are_those_of_the_row_or_of_path_and_text(tmp_path: Path) -> None:
+def test_the_language_is_read_from_the_row_or_detected_from_its_path_and_text(tmp_path: Path) -> None:
     rows = [
         {"text": "x = 1\n", "language": "golang"},
         {"text": "class A { public: int x; };\n", "path": "a/b.h"},
@@ -102,76 +102,76 @@ def test_languages_are_those_of_the_row_or_of_path_and_text(tmp_path: Path) -> N
     ]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     expected = ["Go", "C++", "Shell", "unknown", ".._x_" + "y" * 59, "Rust", "C"]
-    assert [text.language for text in read(tmp_path / "rows.jsonl")] == expected
+    assert [text.language for text in read_all_texts(tmp_path / "rows.jsonl")] == expected
 
 
-def test_the_language_of_a_file_is_found_by_its_name_or_by_content_too(tmp_path: Path) -> None:
+def test_the_language_of_a_file_is_detected_by_name_or_by_content(tmp_path: Path) -> None:
     (tmp_path / "a.h").write_text("class A { public: int x; };\n")
     (tmp_path / "b").write_text("#!/bin/sh\n")
     for by_content, languages in ((False, ["C", "unknown"]), (True, ["C++", "Shell"])):
-        texts = [text for piece in pieces_of(tmp_path, by_content=by_content) for text in piece.texts()]
+        texts = [text for input_slice in slice_input(tmp_path, by_content=by_content) for text in input_slice.read_texts()]
         assert [text.language for text in texts] == languages
 
 
-def test_a_folder_gives_every_regular_file_with_content_in_path_order(tmp_path: Path) -> None:
+def test_a_folder_is_read_as_its_regular_files_in_path_order(tmp_path: Path) -> None:
     contents = {f"{number % 3}/{number:02d}.py": text for number, text in enumerate(TEXTS) if text} | {"z": "\ufeffx"}
     for path, text in contents.items():
         (tmp_path / "folder" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "folder" / path).write_bytes(text.encode())
     (tmp_path / "folder/empty").touch()
     (tmp_path / "folder/link").symlink_to(tmp_path / "folder/z")
-    assert len(pieces_of(tmp_path / "folder")) > 10
-    assert [text.text for text in read(tmp_path / "folder")] == [contents[path] for path in sorted(contents)]
+    assert len(slice_input(tmp_path / "folder")) > 10
+    assert [text.text for text in read_all_texts(tmp_path / "folder")] == [contents[path] for path in sorted(contents)]
     with pytest.raises(ConfigError, match="--jsonl-keys code is for JSON Lines"):
-        pieces_of(tmp_path / "folder", "code")
+        slice_input(tmp_path / "folder", "code")
 
 
-def test_the_key_of_a_piece_follows_its_input(tmp_path: Path) -> None:
+def test_the_key_of_a_slice_changes_with_its_input(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.jsonl", TEXTS)
-    keys = [piece.key for piece in pieces_of(path)]
-    assert keys == [piece.key for piece in pieces_of(path)]
+    keys = [input_slice.key for input_slice in slice_input(path)]
+    assert keys == [input_slice.key for input_slice in slice_input(path)]
     assert len(set(keys)) == len(keys)
     os.utime(path, (1, 1))
-    assert set(keys).isdisjoint(piece.key for piece in pieces_of(path))
+    assert set(keys).isdisjoint(input_slice.key for input_slice in slice_input(path))
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
         ('{"text": "cut', r"rows\.jsonl:62 is not valid JSON"),
-        ('{"content": "x"}', r"rows\.jsonl:62 has no text under 'text', but the keys \['content'\]"),
+        ('{"content": "x"}', r"rows\.jsonl:62 has no text under 'text'; found: the keys \['content'\]"),
         ('{"text": "x", "deep": ' + "[" * 100_000 + "]" * 100_000 + "}", r"rows\.jsonl:62 is not valid JSON"),
-        ('{"text": 5}', r"rows\.jsonl:62 has no text under 'text', but a number there"),
-        ('{"text": null}', r"rows\.jsonl:62 has no text under 'text', but null there"),
-        ("[1]", r"rows\.jsonl:62 has no text under 'text', but an array in place of an object"),
+        ('{"text": 5}', r"rows\.jsonl:62 has no text under 'text'; found: a number"),
+        ('{"text": null}', r"rows\.jsonl:62 has no text under 'text'; found: null"),
+        ("[1]", r"rows\.jsonl:62 has no text under 'text'; found: an array, not an object"),
         ("\xff", r"rows\.jsonl:62 is not valid JSON"),
     ],
 )
 @pytest.mark.parametrize("is_compressed", [False, True])
-def test_a_bad_row_is_named_with_file_and_line(tmp_path: Path, row: str, message: str, is_compressed: bool) -> None:
+def test_the_error_for_a_bad_row_contains_file_and_line(tmp_path: Path, row: str, message: str, is_compressed: bool) -> None:
     data = "".join(json.dumps({"text": "fine" * 20}) + "\n" for _ in range(61)).encode() + row.encode("latin-1")
     (tmp_path / "rows.jsonl").write_bytes(gzip.compress(data) if is_compressed else data)
     with pytest.raises(DataError, match=message):
-        read(tmp_path / "rows.jsonl")
+        read_all_texts(tmp_path / "rows.jsonl")
 
 
-def test_what_orjson_refuses_and_json_takes_is_a_row(tmp_path: Path) -> None:
+def test_nan_and_lone_surrogates_are_accepted_in_rows(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text('\ufeff{"text": "x", "score": NaN}\n{"text": "\\ud800"}\n', encoding="utf-8")
-    assert [text.text for text in read(tmp_path / "rows.jsonl")] == ["x", "\ud800"]
+    assert [text.text for text in read_all_texts(tmp_path / "rows.jsonl")] == ["x", "\ud800"]
 
 
-def test_missing_and_damaged_input_is_named(tmp_path: Path) -> None:
+def test_missing_and_damaged_input_is_an_error_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="absent does not exist"):
-        pieces_of(tmp_path / "absent")
+        slice_input(tmp_path / "absent")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(DataError, match="pipe is neither a file nor a folder"):
-        pieces_of(tmp_path / "pipe")
+        slice_input(tmp_path / "pipe")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1")
-    with pytest.raises(DataError, match=r"bad\.parquet is damaged or no Parquet file"):
-        pieces_of(tmp_path / "bad.parquet")
+    with pytest.raises(DataError, match=r"bad\.parquet is damaged or not a Parquet file"):
+        slice_input(tmp_path / "bad.parquet")
 
 
-def test_folders_of_shards_are_rows_and_other_folders_files(tmp_path: Path) -> None:
+def test_folders_of_shards_are_read_by_row_and_other_folders_by_file(tmp_path: Path) -> None:
     for place in ("shards", "stack/data/c", "mixed"):
         (tmp_path / place).mkdir(parents=True)
         for number in range(2):
@@ -180,29 +180,31 @@ def test_folders_of_shards_are_rows_and_other_folders_files(tmp_path: Path) -> N
     (tmp_path / "list").mkdir()
     (tmp_path / "list/rows.json").write_text(json.dumps([{"text": "a"}, {"text": "b"}], indent=1))
     (tmp_path / "mixed/tool.py").write_text("x = 1\n")
-    assert [text.text for text in read(tmp_path / "shards")] == ["a", "b0", "a", "b1"]
-    assert [text.text for text in read(tmp_path / "list")] == ["a", "b"]
-    assert [(text.text, text.language) for text in read(tmp_path / "stack")] == [(text, "C") for text in ("a", "b0", "a", "b1")]
-    assert [text.text for text in read(tmp_path / "mixed")] == ["two shards", "x = 1\n"]
+    assert [text.text for text in read_all_texts(tmp_path / "shards")] == ["a", "b0", "a", "b1"]
+    assert [text.text for text in read_all_texts(tmp_path / "list")] == ["a", "b"]
+    assert [(text.text, text.language) for text in read_all_texts(tmp_path / "stack")] == [
+        (text, "C") for text in ("a", "b0", "a", "b1")
+    ]
+    assert [text.text for text in read_all_texts(tmp_path / "mixed")] == ["two shards", "x = 1\n"]
 
 
-def test_inputs_for_other_tools_are_named(tmp_path: Path) -> None:
+def test_archives_and_bare_repositories_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(b"x"))
-    with pytest.raises(DataError, match=r"a\.tar\.gz is an archive\. Build a corpus of it"):
-        pieces_of(tmp_path / "a.tar.gz")
+    with pytest.raises(DataError, match=r"a\.tar\.gz is an archive\. Build a corpus from it"):
+        slice_input(tmp_path / "a.tar.gz")
     for name in ("objects", "refs"):
         (tmp_path / "bare.git" / name).mkdir(parents=True)
     (tmp_path / "bare.git/HEAD").write_text("ref: refs/heads/main\n")
     with pytest.raises(DataError, match=r"bare\.git is a bare git repository"):
-        pieces_of(tmp_path / "bare.git")
+        slice_input(tmp_path / "bare.git")
 
 
-def test_a_parquet_row_that_is_not_utf8_or_null_is_rejected_by_itself(tmp_path: Path) -> None:
+def test_a_parquet_row_with_null_or_invalid_utf8_is_rejected_alone(tmp_path: Path) -> None:
     texts = pa.array([b"good", b"caf\xe9", None, b"better"], pa.binary())
     pq.write_table(pa.table({"text": texts.view(pa.string())}), tmp_path / "rows.parquet")
-    found = [text for piece in pieces_of(tmp_path / "rows.parquet") for text in piece.texts()]
+    found = [text for input_slice in slice_input(tmp_path / "rows.parquet") for text in input_slice.read_texts()]
     assert [text.text for text in found if isinstance(text, Text)] == ["good", "better"]
     assert [(text.place, text.problem) for text in found if isinstance(text, Rejected)] == [
         (f"{tmp_path}/rows.parquet, row 2,", "is not UTF-8: byte 0xE9 at 3 of its text"),
-        (f"{tmp_path}/rows.parquet, row 3,", "has no text in the column 'text', but null"),
+        (f"{tmp_path}/rows.parquet, row 3,", "has no text in the column 'text'; found: null"),
     ]
