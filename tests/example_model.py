@@ -10,7 +10,7 @@ from small_corpus import write_corpus
 from neox_code.checkpoint.layout import latest_file, layer_file, step_name
 from neox_code.config.model import ModelConfig
 from neox_code.model.gpt import GPT, build_layers
-from neox_code.parallel.grid import alone
+from neox_code.parallel.grid import single_process_grid
 from neox_code.tokenizer.train_bpe import train_bpe
 
 VOCAB_SIZE, PADDED = 420, 512
@@ -31,7 +31,7 @@ RUST = ["fn main() {}\n"]
 
 def random_gpt(**keys: object) -> GPT:
     """A model in fp32 whose predictions are far from uniform."""
-    gpt = GPT(build_layers(ModelConfig(**SHAPE | keys), VOCAB_SIZE, PADDED, alone(), torch.float32)).eval()
+    gpt = GPT(build_layers(ModelConfig(**SHAPE | keys), VOCAB_SIZE, PADDED, single_process_grid(), torch.float32)).eval()
     generator = torch.Generator().manual_seed(11)
     with torch.no_grad():
         for parameter in gpt.parameters():

@@ -18,7 +18,7 @@ from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
 from neox_code.files import write_text
 from neox_code.model.gpt import GPT, build_layers
-from neox_code.parallel.grid import alone
+from neox_code.parallel.grid import single_process_grid
 from neox_code.tokenizer.byte_level import SPECIAL_TOKENS, byte_alphabet
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 
@@ -42,7 +42,7 @@ def scripted_gpt(tokenizer: GPT2Tokenizer) -> GPT:
     """The model; rows of the head are the embeddings of the tokens before, of which all that lead to a dot share a part."""
     model = ModelConfig(**KEYS)
     padded = padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, 1)
-    gpt = GPT(build_layers(model, tokenizer.vocab_size, padded, alone(), torch.float32)).eval()
+    gpt = GPT(build_layers(model, tokenizer.vocab_size, padded, single_process_grid(), torch.float32)).eval()
     (dot,) = tokenizer.encode(".")
     chain = [tokenizer.eod_id, *tokenizer.encode(START + COMPLETION), tokenizer.eod_id]
     assert len(set(chain)) == len(chain) - 1 and dot not in chain

@@ -23,7 +23,7 @@ from neox_code.generation.decode import decode_greedily
 from neox_code.generation.loading import prepare_for_inference
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.allocator import keep_freed_memory
-from neox_code.parallel.grid import alone, best_device
+from neox_code.parallel.grid import select_device, single_process_grid
 from neox_code.training.throughput import memory_gib
 
 VOCAB_SIZE, PROMPT_LENGTH, NEW_TOKENS = 50_257, 128, 64
@@ -33,7 +33,7 @@ Decode = Callable[[torch.Tensor], torch.Tensor]
 
 
 def build_our_decoder(model: ModelConfig, padded: int, device: torch.device) -> Decode:
-    gpt = prepare_for_inference(GPT(build_layers(model, VOCAB_SIZE, padded, alone(device), torch.bfloat16)), device)
+    gpt = prepare_for_inference(GPT(build_layers(model, VOCAB_SIZE, padded, single_process_grid(device), torch.bfloat16)), device)
     return lambda prompts_BS: decode_greedily(gpt, model, prompts_BS, NEW_TOKENS, VOCAB_SIZE)
 
 
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     """Run one contestant."""
     name, _, batch = argv[0].partition(":")
     model = parse_command_line(argv[1:], __doc__).load().model
-    device = best_device()
+    device = select_device()
     if device.type == "cpu":
         keep_freed_memory()
     torch.manual_seed(0)

@@ -24,7 +24,7 @@ from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import run_command
 from neox_code.parallel.allocator import keep_freed_memory
-from neox_code.parallel.grid import best_device
+from neox_code.parallel.grid import select_device
 from neox_code.parallel.startup import startup
 from neox_code.training.throughput import memory_gib
 
@@ -68,7 +68,7 @@ def peer_contestant(make_step: Callable[[Peer], OptimizerStep]) -> Callable[[Neo
     """Return a contestant that trains transformers' model with the steps of `make_step`."""
 
     def run(config: NeoXConfig) -> None:
-        device = best_device()
+        device = select_device()
         if device.type == "cpu":
             keep_freed_memory()
         padded = padded_vocab_size(VOCAB_SIZE, config.model.make_vocab_size_divisible_by, 1)

@@ -25,10 +25,10 @@ from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
 from neox_code.model.gpt import TIED_EMBEDDING
 from neox_code.model.sharding import sharding_of
-from neox_code.parallel.grid import ParallelGrid, alone
+from neox_code.parallel.grid import ParallelGrid, single_process_grid
 
 StateDict = Mapping[str, torch.Tensor]
-WHOLE = alone()
+WHOLE = single_process_grid()
 """The layout of a whole model."""
 
 OTHER_LAYOUT = "Choose a checkpoint in GPT-NeoX's layout."

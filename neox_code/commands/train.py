@@ -31,14 +31,14 @@ if not visible_gpus():
 warnings.filterwarnings("ignore", "Transformer", UserWarning)
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns about a missing CUDA toolkit
 
-from neox_code.parallel.startup import rank_variables  # noqa: E402
+from neox_code.parallel.startup import read_rank_variables  # noqa: E402
 from neox_code.training.pretrain import pretrain  # noqa: E402
 
 
 def main(argv: Sequence[str]) -> int:
     """Train on this rank; return 0, or EXIT_RESUME if a signal ended the run after it was saved."""
     set_rank_variables()
-    _, world_size, _ = rank_variables()
+    _, world_size, _ = read_rank_variables()
     config = parse_command_line(argv, __doc__, "train").load()
     config.require_training()
     check_num_ranks(world_size, config)

@@ -22,7 +22,7 @@ import torch
 from neox_code.generation.loading import LoadedModel
 from neox_code.machine import cpu_computes_bf16
 from neox_code.model.loss import token_losses, vocab_shard
-from neox_code.parallel.grid import alone
+from neox_code.parallel.grid import single_process_grid
 
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
 """Type of device -> tokens of a batch, padding included."""
@@ -121,6 +121,6 @@ def compute_position_losses(model: LoadedModel, hidden_PH: torch.Tensor, labels_
     losses = []
     for hidden, labels in zip(hidden_PH.split(POSITIONS_AT_ONCE), labels_P.split(POSITIONS_AT_ONCE), strict=True):
         logits_1PV = model.gpt.logits(hidden[None])
-        shard = vocab_shard(model.tokenizer.vocab_size, logits_1PV.shape[-1], alone(), model.config.mask_padded_vocab)
+        shard = vocab_shard(model.tokenizer.vocab_size, logits_1PV.shape[-1], single_process_grid(), model.config.mask_padded_vocab)
         losses.append(token_losses(logits_1PV, labels[None], shard)[0])
     return torch.cat(losses)

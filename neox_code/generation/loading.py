@@ -21,7 +21,7 @@ from neox_code.errors import ConfigError
 from neox_code.logs import get_logger
 from neox_code.model.gpt import DTYPES, GPT, build_layers
 from neox_code.parallel.allocator import keep_freed_memory
-from neox_code.parallel.grid import alone, best_device
+from neox_code.parallel.grid import select_device, single_process_grid
 from neox_code.parallel.packed import pack_weights
 from neox_code.tokenizer.gpt2 import has_version_line
 from neox_code.tokenizer.protocol import Tokenizer
@@ -88,7 +88,7 @@ def load_model(config: NeoXConfig, device: torch.device | None = None) -> Loaded
     """
     if not config.training.load:
         raise ConfigError("load is not set: there is no model to read. Add a file that sets it, or --set load=checkpoints.")
-    device = device or best_device()
+    device = device or select_device()
     if device.type == "cpu":
         keep_freed_memory()
     folder = find_checkpoint(config.training.load, config.training.iteration)
@@ -99,7 +99,7 @@ def load_model(config: NeoXConfig, device: torch.device | None = None) -> Loaded
     model = config.model
     dtype = choose_dtype(model.precision, device)
     padded = padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, 1)
-    gpt = GPT(build_layers(model, tokenizer.vocab_size, padded, alone(device), dtype, initialize=False))
+    gpt = GPT(build_layers(model, tokenizer.vocab_size, padded, single_process_grid(device), dtype, initialize=False))
     load_weights(gpt, folder, model, tokenizer.vocab_size)
     gpt = prepare_for_inference(gpt, device)
     log.info("model from %s on %s, %s", folder, device, str(dtype).removeprefix("torch."))

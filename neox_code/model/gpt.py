@@ -24,7 +24,7 @@ from neox_code.model.block import TransformerBlock
 from neox_code.model.embedding import Embedding, FinalNorm, Head
 from neox_code.model.kv_cache import CacheView, KVCache
 from neox_code.parallel.grid import ParallelGrid
-from neox_code.parallel.seeds import layer_seed
+from neox_code.parallel.seeds import seed_layer
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bfloat16": torch.bfloat16}
 """The config's `precision` as a torch type."""
@@ -51,7 +51,7 @@ class Layer:
     def build(self) -> nn.Module:
         """The module, with initial values that depend on seed and index alone."""
         assert self.module is not None
-        with layer_seed(self.seed, self.index):
+        with seed_layer(self.seed, self.index):
             return self.module(*self.arguments)
 
 

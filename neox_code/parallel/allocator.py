@@ -1,8 +1,8 @@
 """The C allocator's settings for tensor work on the CPU: call `keep_freed_memory` before the first large tensor.
 
-A step frees and allocates the same hundreds of megabytes again. By default glibc maps each large block anew and gives it back at
-`free`; the page faults of fresh mappings cost about a fifth of a training step. The settings that must be there before a process
-starts stand in launch/command.py. GPU memory has torch's own caching allocator.
+Every step frees and allocates the same hundreds of megabytes. By default glibc maps each large block anew and returns it to the
+kernel at `free`; the page faults of fresh mappings cost about a fifth of a training step. launch/command.py makes the settings that
+a process needs before it starts. GPU memory has torch's own caching allocator.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
 def keep_freed_memory(top_pad_bytes: int = 64 << 20) -> bool:
-    """Makes glibc keep freed blocks for the next allocation. Returns whether the C library took the settings (musl has none)."""
+    """Make glibc keep freed blocks for the next allocation. Return True if the C library accepted the settings (musl has none)."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False

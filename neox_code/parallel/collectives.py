@@ -1,4 +1,4 @@
-"""Collectives that do nothing in a world of one."""
+"""Collective operations over ranks; with a single rank they communicate nothing."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,20 +13,20 @@ T = TypeVar("T")
 
 
 def all_reduce(tensor: torch.Tensor, group: ProcessGroup | None, op: ReduceOp.RedOpType = ReduceOp.SUM) -> torch.Tensor:
-    """Reduces `tensor` in place over `group`; returns it. No group, or a group of one: unchanged."""
+    """Reduce `tensor` in place over `group` and return it. It stays unchanged without a group and in a group of one rank."""
     if group is not None and group.size() > 1:
         dist.all_reduce(tensor, op=op, group=group)
     return tensor
 
 
 def barrier() -> None:
-    """Waits until every rank is here."""
+    """Wait until every rank has called this function."""
     if dist.is_initialized() and dist.get_world_size() > 1:
         dist.barrier()
 
 
 def from_rank_zero(value: float, device: torch.device) -> float:
-    """Return rank zero's value on every rank."""
+    """Return the value of rank 0 on every rank."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return value
     tensor = torch.tensor([value], dtype=torch.float64, device=device)
@@ -35,7 +35,7 @@ def from_rank_zero(value: float, device: torch.device) -> float:
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set on any rank; every rank gets the same answer."""
+    """Return True on every rank if the flag is set on at least one rank."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return flag
     value = torch.tensor([flag], dtype=torch.int32, device=device)

@@ -1,11 +1,11 @@
-"""The door to megatron-core's tensor-parallel layers: what `grid.layers` makes in a distributed run.
+"""megatron-core's tensor-parallel layers, which `grid.layers` makes in a distributed run.
 
     column_linear   [out, in] divided by rows:     each rank computes its share of the output
     row_linear      [out, in] divided by columns:  each rank takes its share of the input; the sum over ranks is the output
     vocab_embedding [vocabulary, hidden] divided by rows
 
-A layer takes a tensor and returns a tensor, its state dict holds weight and bias alone, and its initial values are slices of the
-full weight that a plain layer would have: they do not depend on the layout.
+A layer takes one tensor and returns one tensor. Its state dict holds only weight and bias. Its initial values are slices of the
+full weight that a plain layer would have, so they do not depend on the layout.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from neox_code.parallel.plain_layers import Initialize
 
 
 class TensorInTensorOut(nn.Module):
-    """Takes the tuple out of a megatron-core layer's result, and the extra entry out of its state dict; see also `product`."""
+    """Returns a tensor where megatron-core returns a tuple, has no extra entry in the state dict, and computes by `multiply`."""
 
     get_extra_state = nn.Module.get_extra_state
     set_extra_state = nn.Module.set_extra_state
@@ -40,7 +40,7 @@ class TensorInTensorOut(nn.Module):
         return super().forward(input_)[0]
 
     def _forward_impl(self, input: torch.Tensor, weight: torch.Tensor, **keywords: Any) -> torch.Tensor:
-        return product(super()._forward_impl, input, weight, **keywords)  # type: ignore[misc]
+        return multiply(super()._forward_impl, input, weight, **keywords)  # type: ignore[misc]
 
 
 class ColumnLinear(TensorInTensorOut, ColumnParallelLinear):
@@ -51,10 +51,10 @@ class RowLinear(TensorInTensorOut, RowParallelLinear):
     pass
 
 
-def product(
+def multiply(
     compute: Callable[..., torch.Tensor], input_: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, **keywords: Any
 ) -> torch.Tensor:
-    """megatron-core's matrix product with its collectives, in the type that is fastest on this device."""
+    """Return megatron-core's matrix product with its collectives, computed in the type that is fastest on this device."""
     if is_better_in_fp32(input_):
         wide_bias = None if bias is None else bias.float()
         return compute(input=input_.float(), weight=weight.float(), bias=wide_bias, **keywords).to(input_.dtype)
@@ -62,7 +62,7 @@ def product(
 
 
 class DividedLayers:
-    """Makes this rank's parts of layers that a tensor group shares."""
+    """Makes this rank's part of each layer that is divided over a tensor group."""
 
     def __init__(self, tensor_size: int, group: ProcessGroup):
         self.tensor_size = tensor_size
@@ -84,7 +84,8 @@ class DividedLayers:
         return VocabParallelEmbedding(rows, width, **self.shared_arguments(dtype, initialize))
 
     def tied_logits(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return product(
+        """Return hidden [..., H] times this rank's rows [V / tensor ranks, H] of the embedding: logits [..., V / tensor ranks]."""
+        return multiply(
             linear_with_grad_accumulation_and_async_allreduce,
             hidden,
             weight,
@@ -96,7 +97,10 @@ class DividedLayers:
         )
 
     def shared_arguments(self, dtype: torch.dtype, initialize: Initialize | None) -> dict[str, Any]:
-        """What every megatron-core layer takes. Weights are filled whole on the CPU, then divided: the same in every layout."""
+        """Return the arguments that all megatron-core layers share.
+
+        Full weights are initialized on the CPU and then divided, so that they are the same in every layout.
+        """
         config = ModelParallelConfig(
             tensor_model_parallel_size=self.tensor_size,
             params_dtype=dtype,

@@ -1,4 +1,4 @@
-"""Who am I among the ranks: the three parallel axes and this process's place on each.
+"""The three parallel axes and the rank of this process on each.
 
 Ranks are laid out with the tensor axis fastest, then data, then pipeline, the order of megatron-core and of DeepSpeed's
 `PipeModelDataParallelTopology`. With pipeline 2, data 2, tensor 2:
@@ -22,10 +22,10 @@ WHOLE_LAYERS = PlainLayers()
 
 @dataclass(frozen=True)
 class ParallelGrid:
-    """Sizes and ranks of the axes, the device, and the process groups. Built once, by `startup`, and passed on.
+    """Sizes and ranks of the axes, the device, and the process groups. `startup` builds it once for a distributed run.
 
-    `layers` makes the parts of a model that tensor ranks share: whole ones outside a distributed run, where the groups are None
-    and no collective is ever called.
+    `layers` makes the layers that are divided over tensor ranks. Outside a distributed run it makes whole layers, the groups are
+    None, and no collective is called.
     """
 
     pipeline_size: int = 1
@@ -54,15 +54,15 @@ class ParallelGrid:
         return self.rank // (self.tensor_size * self.data_size)
 
 
-def alone(device: torch.device | str = "cpu") -> ParallelGrid:
-    """The grid of a single process that talks to no other: generation, evaluation, tests.
+def single_process_grid(device: torch.device | str = "cpu") -> ParallelGrid:
+    """Return the grid of one process that communicates with no other: for generation, evaluation and tests.
 
-    >>> alone().world_size, alone().tensor_group
+    >>> alone().world_size, single_process_grid().tensor_group
     (1, None)
     """
     return ParallelGrid(device=torch.device(device))
 
 
-def best_device(local_rank: int = 0) -> torch.device:
-    """This rank's GPU, or the CPU on a machine without."""
+def select_device(local_rank: int = 0) -> torch.device:
+    """Return this rank's GPU, or the CPU on a machine without GPUs."""
     return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")

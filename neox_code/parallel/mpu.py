@@ -1,4 +1,4 @@
-"""megatron-core's groups under the names that DeepSpeed's plain engine asks for."""
+"""megatron-core's process groups under the names that DeepSpeed's engine without a pipeline uses."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from megatron.core import parallel_state
 
 
 class ModelParallelUnit:
-    """`deepspeed.initialize(mpu=ModelParallelUnit())`: whatever DeepSpeed names otherwise, everything else as it is there."""
+    """Methods whose names differ in DeepSpeed; all others are megatron-core's. `deepspeed.initialize(mpu=ModelParallelUnit())`."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(parallel_state, name)

@@ -1,8 +1,8 @@
-"""Weights in the order in which the CPU's bf16 kernels read them, for models that only read.
+"""Weights in the order in which the CPU's bf16 kernels read them, for inference.
 
     pack_weights(gpt)                    # every PlainLinear with bf16 weights on a CPU that computes bf16 becomes a PackedLinear
 
-A plain weight is put in that order anew at every call; for one token that takes as long as the product itself.
+A plain weight is reordered at every call; for one token that takes as long as the product itself.
 """
 
 import torch
@@ -13,7 +13,7 @@ from neox_code.parallel.plain_layers import PlainLinear
 
 
 class PackedLinear(nn.Module):
-    """y = x W^T + b of a PlainLinear, which can be let go. No gradients, no state dict."""
+    """y = x W^T + b with a reordered copy of a PlainLinear's weight. It has no gradients and no state dict."""
 
     def __init__(self, linear: PlainLinear):
         super().__init__()
@@ -31,7 +31,7 @@ def can_be_packed(module: nn.Module) -> bool:
 
 
 def pack_weights(model: nn.Module) -> None:
-    """Replaces the layers below `model` one by one, so that one weight at a time is there twice."""
+    """Replace the layers below `model` one by one, so that only one weight at a time is in memory twice."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, PlainLinear) and can_be_packed(child):

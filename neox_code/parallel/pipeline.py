@@ -1,6 +1,6 @@
-"""The door to DeepSpeed's pipeline: a list of layers becomes a PipelineModule on this rank's stage.
+"""DeepSpeed's pipeline: a list of layers becomes a PipelineModule with the layers of this rank's stage.
 
-`prepare_deepspeed` comes first in every process that uses DeepSpeed: it hands it the process group that `startup` has made.
+Every process that uses DeepSpeed first calls `prepare_deepspeed`, so that DeepSpeed uses the process group made by `startup`.
 """
 
 import io
@@ -24,7 +24,7 @@ log = get_logger(__name__)
 
 
 class LayerEntry(Protocol):
-    """What a layer list is made of; see model.gpt.Layer."""
+    """An entry of a list of layers; model.gpt.Layer is one."""
 
     @property
     def module(self) -> type[nn.Module] | None: ...
@@ -39,10 +39,9 @@ class LayerEntry(Protocol):
 
 
 def prepare_deepspeed(grid: ParallelGrid) -> None:
-    """Makes DeepSpeed use the process group that exists.
+    """Make DeepSpeed use the existing process group, and log only warnings.
 
-    On the CPU its shared-memory collectives are left out: they would be compiled for minutes at the first start.
-    Its own log speaks of warnings only.
+    On the CPU its shared-memory collectives are disabled: compiling them takes minutes at the first start.
     """
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     if grid.device.type == "cpu":
@@ -51,7 +50,7 @@ def prepare_deepspeed(grid: ParallelGrid) -> None:
 
 
 class SeededSpec(LayerSpec):
-    """A layer that builds itself, so that its initial values do not depend on the stage it lands on."""
+    """A layer built by its entry, so that its initial values do not depend on its pipeline stage."""
 
     def __init__(self, entry: LayerEntry):
         super().__init__(entry.module)
@@ -62,7 +61,7 @@ class SeededSpec(LayerSpec):
 
 
 class SeededTiedSpec(TiedLayerSpec):
-    """The same for a layer that several places share."""
+    """A `SeededSpec` for a layer that several entries share."""
 
     def __init__(self, entry: LayerEntry):
         super().__init__(entry.tied, entry.module, forward_fn=entry.forward, tied_weight_attr=["word_embeddings.weight"])
@@ -75,11 +74,11 @@ class SeededTiedSpec(TiedLayerSpec):
 def build_pipeline(
     layers: Sequence[LayerEntry], loss: Callable, parallelism: ParallelismConfig, grid: ParallelGrid
 ) -> PipelineModule:
-    """This rank's stage of the pipeline; `loss(outputs, labels)` runs on the last stage."""
+    """Return this rank's stage of the pipeline; `loss(outputs, labels)` runs on the last stage."""
     topology = PipeModelDataParallelTopology(num_pp=grid.pipeline_size, num_mp=grid.tensor_size, num_dp=grid.data_size)
     with redirect_stdout(io.StringIO()) as printed:
         module = PipelineModule(
-            layers=[spec(entry) for entry in layers],
+            layers=[make_spec(entry) for entry in layers],
             loss_fn=loss,
             topology=topology,
             partition_method=parallelism.pipe_partition_method,
@@ -91,7 +90,7 @@ def build_pipeline(
     return module
 
 
-def spec(entry: LayerEntry) -> LayerSpec | Callable:
+def make_spec(entry: LayerEntry) -> LayerSpec | Callable:
     if entry.function is not None:
         return entry.function
     return SeededTiedSpec(entry) if entry.tied else SeededSpec(entry)

@@ -1,9 +1,9 @@
-"""Whole layers for a process that talks to no other: what `grid.layers` makes in generation and evaluation.
+"""Whole layers for a single process, which `grid.layers` makes in generation and evaluation.
 
     column = grid.layers.column_linear(768, 3072, torch.bfloat16, initialize)
 
-`divided_layers` has the same four makers for tensor-parallel ranks. Their parameters have the same names, and their initial values
-are slices of the same full weights.
+`divided_layers` has the same four methods for tensor-parallel ranks. The parameters of its layers have the same names, and their
+initial values are slices of the same full weights.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from neox_code.parallel.emulated import is_better_in_fp32
 
 Initialize = Callable[[torch.Tensor], object]
-"""Fills a full fp32 weight in place, whatever part of it this rank keeps."""
+"""A function that fills a full fp32 weight in place; each rank then keeps its part."""
 
 
 class LayerMaker(Protocol):
-    """What a model asks of its grid. `initialize=None` leaves a weight to be loaded."""
+    """The layers that a model gets from its grid. `initialize=None` leaves the weight uninitialized, to be loaded."""
 
     def column_linear(
         self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None, bias: bool = True
@@ -31,7 +31,7 @@ class LayerMaker(Protocol):
     def row_linear(
         self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None, bias: bool = True
     ) -> nn.Module:
-        """[..., input_size / tensor ranks] -> [..., output_size], summed over the tensor ranks; the bias is added once, after."""
+        """[..., input_size / tensor ranks] -> [..., output_size]: the sum over the tensor ranks, plus the bias once."""
         ...
 
     def vocab_embedding(self, rows: int, width: int, dtype: torch.dtype, initialize: Initialize | None) -> nn.Module:
@@ -48,7 +48,7 @@ class PlainLinear(nn.Module):
 
     def __init__(self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None, bias: bool = True):
         super().__init__()
-        self.weight = nn.Parameter(full_weight(output_size, input_size, dtype, initialize))
+        self.weight = nn.Parameter(make_full_weight(output_size, input_size, dtype, initialize))
         self.bias = nn.Parameter(torch.zeros(output_size, dtype=dtype)) if bias else None
 
     def forward(self, input_: torch.Tensor) -> torch.Tensor:
@@ -56,7 +56,7 @@ class PlainLinear(nn.Module):
 
 
 def linear(input_: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """F.linear in the way that is fastest on this device."""
+    """Return F.linear, computed in the type that is fastest on this device."""
     if is_better_in_fp32(input_):
         return F.linear(input_.float(), weight.float(), None if bias is None else bias.float()).to(input_.dtype)
     return F.linear(input_, weight, bias)
@@ -67,14 +67,14 @@ class PlainEmbedding(nn.Module):
 
     def __init__(self, rows: int, width: int, dtype: torch.dtype, initialize: Initialize | None):
         super().__init__()
-        self.weight = nn.Parameter(full_weight(rows, width, dtype, initialize))
+        self.weight = nn.Parameter(make_full_weight(rows, width, dtype, initialize))
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return F.embedding(ids, self.weight)
 
 
-def full_weight(rows: int, columns: int, dtype: torch.dtype, initialize: Initialize | None) -> torch.Tensor:
-    """The undivided weight: filled in fp32, then rounded. Uninitialized where it is about to be loaded."""
+def make_full_weight(rows: int, columns: int, dtype: torch.dtype, initialize: Initialize | None) -> torch.Tensor:
+    """Return a full weight, filled in fp32 and then rounded; uninitialized if `initialize` is None."""
     if initialize is None:
         return torch.empty(rows, columns, dtype=dtype)
     weight = torch.empty(rows, columns, dtype=torch.float32)
@@ -83,7 +83,7 @@ def full_weight(rows: int, columns: int, dtype: torch.dtype, initialize: Initial
 
 
 class PlainLayers:
-    """Makes whole layers."""
+    """Makes whole layers: the `LayerMaker` of a single process."""
 
     column_linear = staticmethod(PlainLinear)
     row_linear = staticmethod(PlainLinear)

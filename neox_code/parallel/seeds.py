@@ -1,10 +1,10 @@
-"""Random numbers: which ranks draw the same and which draw their own.
+"""Random numbers, and which ranks draw the same ones.
 
-initialization   from (seed, layer index): the same full weights in every layout
-hidden dropout   the same on the ranks of a tensor group (they hold the same activations), different over data and stages
+initialization     from (seed, layer index): the same full weights in every layout
+hidden dropout     the same on the ranks of a tensor group (they hold the same activations), different over data ranks and stages
 attention dropout  different on every rank (tensor ranks hold different heads)
 
-Dropout is seeded before every step, so that a resumed run draws what the uninterrupted one does and no generator is saved.
+Dropout is seeded before every step. So a resumed run draws the same numbers as an uninterrupted one, and no generator is saved.
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ from neox_code.parallel.grid import ParallelGrid
 
 
 @contextmanager
-def layer_seed(seed: int, layer_index: int) -> Iterator[None]:
-    """Within the block the CPU generator is a function of seed and layer alone; afterwards it is what it was before."""
+def seed_layer(seed: int, layer_index: int) -> Iterator[None]:
+    """Seed the CPU generator by seed and layer within the block; restore its former state afterwards."""
     state = torch.get_rng_state()
     torch.manual_seed(seed * 10_007 + layer_index)
     try:
@@ -28,15 +28,15 @@ def layer_seed(seed: int, layer_index: int) -> Iterator[None]:
 
 
 def seed_dropout(seed: int, grid: ParallelGrid, iteration: int) -> None:
-    """Seeds torch's default generators for the activations of this rank's next step, after `iteration` steps."""
+    """Seed torch's default generators for the activations of this rank's next step, after `iteration` steps."""
     sequence = np.random.SeedSequence((seed, iteration, grid.pipeline_stage, grid.data_rank))
     torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 
 
 class TensorRankGenerator:
-    """A second stream of random numbers that differs over tensor ranks; `with generator.fork():` draws from it.
+    """A second stream of random numbers that differs over tensor ranks: use `with generator.fork():`.
 
-    Every use is seeded from the default stream, so that it follows `seed_dropout`.
+    Each use is seeded from the default stream, so that it depends on `seed_dropout`.
     """
 
     def __init__(self, grid: ParallelGrid):
@@ -44,7 +44,7 @@ class TensorRankGenerator:
 
     @contextmanager
     def fork(self) -> Iterator[None]:
-        """The default generator, moved to a place of its own for this rank and call, and put back afterwards."""
+        """Seed the default generator for this tensor rank and call within the block; restore it afterwards."""
         if self.grid.tensor_size == 1:
             yield
             return

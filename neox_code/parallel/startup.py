@@ -1,10 +1,11 @@
-"""From the environment to a grid of ranks, and an orderly end.
+"""Starting and ending a process group: from the environment variables of a rank to its grid.
 
     with startup(config.parallelism) as grid:
         ...
 
-Rank, world size and meeting point come from RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as `launch/ranks.py`,
-DeepSpeed's launcher and torchrun set them, and `launch/slurm_ranks.py` for srun; without them the process is a world of one.
+Rank, world size and the address of the first host are in RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+`launch/ranks.py`, DeepSpeed's launcher and torchrun set them, and `launch/slurm_ranks.py` sets them for srun. Without them the
+process is the only rank.
 """
 
 import hashlib
@@ -25,30 +26,30 @@ from neox_code.config.parallelism import ParallelismConfig
 from neox_code.errors import LaunchError
 from neox_code.parallel.allocator import keep_freed_memory
 from neox_code.parallel.divided_layers import DividedLayers
-from neox_code.parallel.grid import ParallelGrid, best_device
+from neox_code.parallel.grid import ParallelGrid, select_device
 
 
 @contextmanager
 def startup(parallelism: ParallelismConfig) -> Iterator[ParallelGrid]:
-    """Joins the other ranks (NCCL with GPUs, gloo without) and yields this rank's grid; leaves the group at the end, but not
-    after an exception among several ranks: then the process is to end.
+    """Connect with the other ranks (NCCL with GPUs, gloo without), yield this rank's grid, and end the process group.
 
-    Raises ConfigError where the world is no multiple of pipeline x tensor size, LaunchError where the ranks cannot meet.
+    After an exception on one of several ranks the group is not ended: the process must end instead. Raises ConfigError if the
+    world size is not a multiple of pipeline x tensor size, LaunchError if the ranks cannot connect.
     """
-    rank, world_size, local_rank = rank_variables()
+    rank, world_size, local_rank = read_rank_variables()
     for (name, _), value in zip(ENVIRONMENT, (rank, world_size, local_rank), strict=True):
         os.environ[name] = str(value)
     pipeline_size = max(1, parallelism.pipe_parallel_size)
     tensor_size = parallelism.model_parallel_size
     data_size = data_parallel_size(world_size, pipeline_size, tensor_size)
-    device = best_device(local_rank)
+    device = select_device(local_rank)
     if tensor_size > 1:
         os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")  # lets megatron-core overlap its all-reduce with the matmul
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
         keep_freed_memory()
-    join(rank, world_size, device, parallelism)
+    join_process_group(rank, world_size, device, parallelism)
     try:
         parallel_state.initialize_model_parallel(tensor_size, pipeline_size)
         yield ParallelGrid(
@@ -62,24 +63,24 @@ def startup(parallelism: ParallelismConfig) -> Iterator[ParallelGrid]:
             data_group=parallel_state.get_data_parallel_group(),
         )
     except BaseException:
-        if world_size == 1:  # others may be waiting for this rank, and the group's end for them: the process's end frees them
-            leave()
+        if world_size == 1:  # with more ranks, ending the group could wait for ever; the end of the process frees them
+            leave_process_groups()
         raise
-    leave()
+    leave_process_groups()
 
 
-def leave() -> None:
-    """Ends the process groups."""
+def leave_process_groups() -> None:
+    """End the process groups."""
     parallel_state.destroy_model_parallel()
     dist.destroy_process_group()
 
 
 ENVIRONMENT = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
-"""Set for a world of one as well: DeepSpeed reads them."""
+"""Variables and defaults, set for a single process too because DeepSpeed reads them."""
 
 
-def rank_variables() -> tuple[int, int, int]:
-    """RANK, WORLD_SIZE and LOCAL_RANK. Raises LaunchError where one of these, MASTER_ADDR or MASTER_PORT cannot be used."""
+def read_rank_variables() -> tuple[int, int, int]:
+    """Return RANK, WORLD_SIZE and LOCAL_RANK. Raise LaunchError if one of these, MASTER_ADDR or MASTER_PORT is not valid."""
     values = {name: os.environ.get(name, "").strip() or default for name, default in ENVIRONMENT}
     if "MASTER_ADDR" in os.environ or values["WORLD_SIZE"] != "1":
         values["MASTER_PORT"] = os.environ.get("MASTER_PORT", "")
@@ -92,18 +93,18 @@ def rank_variables() -> tuple[int, int, int]:
     if int(values.get("MASTER_PORT", "1")) not in range(1, 1 << 16):
         raise LaunchError(f"MASTER_PORT ({values['MASTER_PORT']}) must be a port, 1 to 65535. {BY_LAUNCHER}")
     if world_size > 1 and not os.environ.get("MASTER_ADDR"):
-        raise LaunchError(f"MASTER_ADDR is not set, and {world_size} ranks meet there. {BY_LAUNCHER}")
+        raise LaunchError(f"MASTER_ADDR (not set) must be the address of the first of {world_size} ranks. {BY_LAUNCHER}")
     return rank, world_size, local_rank
 
 
 BY_LAUNCHER = "Start the ranks by ./deepy.py train, torchrun or srun, which set it; by hand, set it for each rank."
 
 ADDRESS_SECONDS = 120.0
-"""How long a rank waits for the name of the first host to have an address: in Kubernetes, until its pod runs."""
+"""Longest wait until the name of the first host resolves to an address: in Kubernetes it does when the host's pod runs."""
 
 
 def wait_for_address(host: str, timeout_seconds: float) -> None:
-    """Raises LaunchError where the name where ranks meet has no address after so long."""
+    """Wait until `host` resolves to an address. Raise LaunchError if it does not within `timeout_seconds`."""
     deadline = time.monotonic() + min(timeout_seconds, ADDRESS_SECONDS)
     while True:
         try:
@@ -112,14 +113,14 @@ def wait_for_address(host: str, timeout_seconds: float) -> None:
         except (OSError, UnicodeError) as error:
             if time.monotonic() > deadline:
                 raise LaunchError(
-                    f"MASTER_ADDR ({host}) has no address on {socket.gethostname()}: {error}. Set it to a name or an address by "
-                    "which this host finds the first one (master_addr with ./deepy.py)."
+                    f"MASTER_ADDR ({host}) has no address on {socket.gethostname()}: {error}. Set it to a name or an address of "
+                    "the first host that this host can reach (master_addr with ./deepy.py)."
                 ) from None
             time.sleep(1)
 
 
-def join(rank: int, world_size: int, device: torch.device, parallelism: ParallelismConfig) -> None:
-    """torch.distributed's process group over all ranks."""
+def join_process_group(rank: int, world_size: int, device: torch.device, parallelism: ParallelismConfig) -> None:
+    """Initialize torch.distributed's process group over all ranks. Raise LaunchError if the ranks cannot connect."""
     if world_size == 1 and "MASTER_ADDR" not in os.environ:
         store: dist.Store | None = dist.HashStore()
     else:
@@ -137,23 +138,23 @@ def join(rank: int, world_size: int, device: torch.device, parallelism: Parallel
     except (dist.DistError, RuntimeError, ValueError) as error:
         place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
         raise LaunchError(
-            f"rank {rank} of {world_size} on {socket.gethostname()} could not meet the others at {place}: "
-            f"{str(error).splitlines()[0].rstrip('.')}. {unknown_interface()}"
+            f"rank {rank} of {world_size} on {socket.gethostname()} could not connect with the others at {place}: "
+            f"{str(error).splitlines()[0].rstrip('.')}. {describe_unknown_interface()}"
             "Check that the first host answers at this address and port, and that no other run uses the port (master_port)."
         ) from None
 
 
-def unknown_interface() -> str:
-    """A sentence on the network interface that gloo is told to use, where this host has none of that name."""
+def describe_unknown_interface() -> str:
+    """Return a sentence on GLOO_SOCKET_IFNAME if it names an interface that this host lacks, else an empty string."""
     name = os.environ.get("GLOO_SOCKET_IFNAME", "")
     known = [interface for _, interface in socket.if_nameindex()]
     if not name or set(name.split(",")) <= set(known):
         return ""
-    return f"GLOO_SOCKET_IFNAME ({name}) is none of this host's network interfaces ({', '.join(known)}). "
+    return f"GLOO_SOCKET_IFNAME ({name}) must name network interfaces of this host ({', '.join(known)}). "
 
 
 def require_same_everywhere(configuration: str) -> None:
-    """Raises LaunchError, naming the hosts, where a rank has merged another configuration than rank 0."""
+    """Raise LaunchError with the names of the hosts whose ranks have merged another configuration than rank 0."""
     if dist.get_world_size() == 1:
         return
     digest = hashlib.sha256(configuration.encode()).hexdigest()
@@ -162,6 +163,6 @@ def require_same_everywhere(configuration: str) -> None:
     others = sorted({host for host, other in merged if other != merged[0][1]})
     if others:
         raise LaunchError(
-            f"the configuration that {', '.join(others)} merged is not rank 0's on {merged[0][0]}. Give all hosts the same "
-            "configuration files (compare them with ./deepy.py train CONFIG... --dry-run on each)."
+            f"the merged configuration on {', '.join(others)} differs from that of rank 0 on {merged[0][0]}. Give all hosts the "
+            "same configuration files (compare them with ./deepy.py train CONFIG... --dry-run on each)."
         )

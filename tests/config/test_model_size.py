@@ -7,7 +7,7 @@ from neox_code.config.model import ModelConfig
 from neox_code.config.model_size import block_parameters, parameters
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.model.sharding import sharding_of
-from neox_code.parallel.grid import alone
+from neox_code.parallel.grid import single_process_grid
 
 SHAPE = {"num_layers": 3, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 64}
 PADDED = 256
@@ -36,7 +36,7 @@ PADDED = 256
 )
 def test_the_counts_are_those_of_the_built_model(keys):
     model = ModelConfig(**(SHAPE | keys))
-    built = GPT(build_layers(model, 250, PADDED, alone(), torch.float32))
+    built = GPT(build_layers(model, 250, PADDED, single_process_grid(), torch.float32))
     assert parameters(model, PADDED) == sum(parameter.numel() for parameter in built.parameters())
     block = dict(built.sequential["2"].named_parameters())
     divided = sum(value.numel() for name, value in block.items() if sharding_of(name).dim is not None)

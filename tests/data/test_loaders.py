@@ -16,7 +16,7 @@ from neox_code.data.indexed_dataset import IndexedDatasetWriter
 from neox_code.data.loaders import BatchLoader
 from neox_code.data.megatron_datasets import build_datasets
 from neox_code.errors import DataError
-from neox_code.parallel.grid import ParallelGrid, alone
+from neox_code.parallel.grid import ParallelGrid, single_process_grid
 
 
 class Vocabulary:
@@ -49,14 +49,14 @@ class PlacesOfWorkers(Dataset):
 
 
 def test_more_steps_than_samples_are_read_on_and_are_an_error_where_the_order_belongs_to_their_number(tmp_path):
-    loader = BatchLoader(samples(tmp_path / "a", 10), 2, alone(), 0)
+    loader = BatchLoader(samples(tmp_path / "a", 10), 2, single_process_grid(), 0)
     before = [batch[0].tolist() for batch, _ in zip(loader, range(5), strict=False)]
     loader.seek(4)
     loader.require(100)
     batches = [batch[0].tolist() for batch in loader]
     assert len(batches) >= 100
     assert batches[:3] == before[2:]
-    loader = BatchLoader(samples(tmp_path / "a", 10, "all_epochs"), 2, alone(), 0)
+    loader = BatchLoader(samples(tmp_path / "a", 10, "all_epochs"), 2, single_process_grid(), 0)
     total = len(loader.dataset)
     loader.seek(4)
     loader.require((total - 4) // 2)
@@ -65,7 +65,7 @@ def test_more_steps_than_samples_are_read_on_and_are_an_error_where_the_order_be
 
 
 def test_batches_of_workers_are_those_of_this_process_and_the_workers_stay():
-    loader = BatchLoader(PlacesOfWorkers(), 2, alone(), 2)
+    loader = BatchLoader(PlacesOfWorkers(), 2, single_process_grid(), 2)
     processes = set()
     for _ in range(3):
         loader.seek(4)
@@ -83,14 +83,14 @@ def test_only_the_first_and_the_last_stage_have_workers(stage, workers):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_id_beyond_the_vocabulary_is_an_error_without_a_stack_trace(tmp_path, workers):
-    loader = BatchLoader(samples(tmp_path / "a", 10, last=1001), 2, alone(), workers)
+    loader = BatchLoader(samples(tmp_path / "a", 10, last=1001), 2, single_process_grid(), workers)
     with pytest.raises(DataError, match=r"^\S+a\.bin has token id 1,001 ") as caught:
         next(iter(loader))
     assert "Traceback" not in str(caught.value)
 
 
 def test_a_worker_that_is_killed_is_an_error_with_a_remedy():
-    loader = BatchLoader(PlacesOfWorkers(deadly=23), 2, alone(), 1)
+    loader = BatchLoader(PlacesOfWorkers(deadly=23), 2, single_process_grid(), 1)
     loader.seek(20)
     with pytest.raises(DataError, match=r"a process that reads samples ended: DataLoader worker .*num_workers: 0"):
         list(loader)
@@ -99,7 +99,9 @@ def test_a_worker_that_is_killed_is_an_error_with_a_remedy():
 @pytest.mark.parametrize("data_size", [1, 2])
 def test_a_longer_run_and_other_ranks_read_the_same_samples_in_the_same_order(tmp_path, data_size):
     dataset, longer = samples(tmp_path / "a", 40), samples(tmp_path / "a", 300)
-    loaders = [BatchLoader(longer, 2, replace(alone(), data_size=data_size, rank=rank), 1) for rank in range(data_size)]
+    loaders = [
+        BatchLoader(longer, 2, replace(single_process_grid(), data_size=data_size, rank=rank), 1) for rank in range(data_size)
+    ]
     steps = zip(*loaders, strict=True)
     read = [row for step in steps for tokens, _ in step for row in tokens.tolist()]
     assert read[:40] == [dataset[index]["tokens"].tolist() for index in range(40)]

@@ -8,7 +8,7 @@ from transformers import BloomConfig, BloomForCausalLM, GPTNeoXConfig, GPTNeoXFo
 
 from neox_code.config.model import ModelConfig
 from neox_code.model.gpt import GPT, build_layers
-from neox_code.parallel.grid import alone
+from neox_code.parallel.grid import single_process_grid
 
 VOCAB_SIZE, PADDED = 250, 256
 
@@ -29,7 +29,7 @@ def build_gpt() -> Callable[[ModelConfig], GPT]:
     """The plain module in evaluation mode, with weights and biases all different from zero."""
 
     def build(model: ModelConfig, dtype: torch.dtype = torch.float32) -> GPT:
-        gpt = GPT(build_layers(model, VOCAB_SIZE, PADDED, alone(), dtype)).eval()
+        gpt = GPT(build_layers(model, VOCAB_SIZE, PADDED, single_process_grid(), dtype)).eval()
         generator = torch.Generator().manual_seed(7)
         with torch.no_grad():
             for parameter in gpt.parameters():

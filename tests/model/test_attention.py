@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from neox_code.model.attention import Attention
-from neox_code.parallel.grid import alone
+from neox_code.parallel.grid import single_process_grid
 
 HEADS, HEAD_DIM, SEQUENCE = 4, 16, 40
 SLOPES = torch.tensor([2.0 ** (-8 * (head + 1) / HEADS) for head in range(HEADS)], dtype=torch.float64)
@@ -40,7 +40,7 @@ def test_the_slopes_of_a_scaled_layer_grow_and_nothing_else_changes(
     monkeypatch.setattr("neox_code.model.attention.is_better_in_blocks", lambda query: in_blocks)
     model = model_config(**{"apply_query_key_layer_scaling": True, "num_attention_heads": HEADS, "pos_emb": pos_emb, **keys})
     torch.manual_seed(0)
-    attention = Attention(model, layer_index, alone(), torch.float64)
+    attention = Attention(model, layer_index, single_process_grid(), torch.float64)
     hidden = torch.randn(SEQUENCE, 2, model.hidden_size, dtype=torch.float64)
     with torch.no_grad():
         query, key, value = (part.permute(1, 2, 0, 3) for part in attention.split(30 * attention.query_key_value(hidden)))

@@ -7,7 +7,7 @@ import torch
 
 from neox_code.config.model_size import parameters
 from neox_code.model.gpt import GPT, build_layers
-from neox_code.parallel.grid import alone
+from neox_code.parallel.grid import single_process_grid
 
 VOCAB_SIZE, PADDED = 250, 256
 
@@ -44,7 +44,9 @@ def test_gradients_equal_those_of_transformers(model_config, build_gpt, as_trans
 
 def test_initial_weights_do_not_depend_on_the_padding(model_config):
     model = model_config()
-    narrow, wide = (GPT(build_layers(model, VOCAB_SIZE, padded, alone(), torch.float32)).state_dict() for padded in (256, 384))
+    narrow, wide = (
+        GPT(build_layers(model, VOCAB_SIZE, padded, single_process_grid(), torch.float32)).state_dict() for padded in (256, 384)
+    )
     for name, value in narrow.items():
         torch.testing.assert_close(value[:VOCAB_SIZE], wide[name][:VOCAB_SIZE], atol=0, rtol=0)
 
@@ -52,7 +54,7 @@ def test_initial_weights_do_not_depend_on_the_padding(model_config):
 @pytest.mark.parametrize("keys", [{}, {"no_weight_tying": False}, {"pos_emb": "learned"}, {"intermediate_size": 96}])
 def test_the_parameter_count_is_that_of_the_built_model(model_config, keys):
     model = model_config(**keys)
-    built = GPT(build_layers(model, VOCAB_SIZE, PADDED, alone(), torch.float32))
+    built = GPT(build_layers(model, VOCAB_SIZE, PADDED, single_process_grid(), torch.float32))
     assert parameters(model, PADDED) == sum(parameter.numel() for parameter in built.parameters())
 
 

@@ -14,7 +14,7 @@ from neox_code.model.gpt import GPT, build_layers
 from neox_code.model.initialization import in_rank_order
 from neox_code.model.kv_cache import KVCache
 from neox_code.model.sharding import sharding_of, stacked_rows
-from neox_code.parallel.grid import ParallelGrid, alone
+from neox_code.parallel.grid import ParallelGrid, single_process_grid
 from neox_code.parallel.startup import startup
 
 VOCAB_SIZE, PADDED = 250, 256
@@ -79,7 +79,7 @@ def two_tensor_ranks() -> list[dict[str, tuple[torch.Tensor, dict[str, torch.Ten
 
 @variants
 def test_two_tensor_ranks_compute_what_one_plain_process_does(name):
-    logits, gradients = logits_and_gradients(name, alone())
+    logits, gradients = logits_and_gradients(name, single_process_grid())
     ranks = [rank[name] for rank in two_tensor_ranks()]
     torch.testing.assert_close(torch.cat([part for part, _ in ranks], -1), logits, atol=1e-5, rtol=0)
     for key, expected in gradients.items():
@@ -118,7 +118,7 @@ def test_logits_of_a_model_with_alibi_equal_those_of_transformers_bloom(build_gp
 
 @variants
 def test_the_parameter_count_is_that_of_the_built_model(name):
-    built = GPT(build_layers(variant(name), VOCAB_SIZE, PADDED, alone(), torch.float32))
+    built = GPT(build_layers(variant(name), VOCAB_SIZE, PADDED, single_process_grid(), torch.float32))
     assert parameters(variant(name), PADDED) == sum(parameter.numel() for parameter in built.parameters())
 
 

@@ -9,21 +9,21 @@ from distributed_runs import run_ranks
 
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.model.loss import token_losses, vocab_shard
-from neox_code.parallel.grid import ParallelGrid, alone
-from neox_code.parallel.seeds import layer_seed
+from neox_code.parallel.grid import ParallelGrid, single_process_grid
+from neox_code.parallel.seeds import seed_layer
 from neox_code.parallel.startup import startup
 
 IDS = torch.tensor([[1, 7, 3, 9], [2, 2, 11, 0]])
 VOCAB_SIZE, PADDED = 13, 16
 
 
-def network(grid: ParallelGrid) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Embedding, column and row layer, tied head and loss; returns losses, and the gradients of this rank's parts."""
+def run_network(grid: ParallelGrid) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Run embedding, column layer, row layer, tied head and loss; return losses and the gradients of this rank's parts."""
 
     def fill(weight: torch.Tensor) -> None:
         weight.normal_(0, 0.5)
 
-    with layer_seed(1, 0):
+    with seed_layer(1, 0):
         embedding = grid.layers.vocab_embedding(PADDED, 6, torch.float32, fill)
         column = grid.layers.column_linear(6, 8, torch.float32, fill)
         row = grid.layers.row_linear(8, 6, torch.float32, fill)
@@ -38,14 +38,14 @@ def network(grid: ParallelGrid) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     return losses.detach(), gradients
 
 
-def divided_network() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def run_divided_network() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     with startup(ParallelismConfig(model_parallel_size=2)) as grid:
-        return network(grid)
+        return run_network(grid)
 
 
-def test_two_tensor_ranks_compute_what_one_plain_process_does():
-    losses, gradients = network(alone())
-    ranks = run_ranks(2, divided_network)
+def test_two_tensor_ranks_compute_the_values_of_one_process():
+    losses, gradients = run_network(single_process_grid())
+    ranks = run_ranks(2, run_divided_network)
     for rank_losses, _ in ranks:
         torch.testing.assert_close(rank_losses, losses)
     dims = {"embedding.weight": 0, "column.weight": 0, "column.bias": 0, "row.weight": 1}
@@ -55,12 +55,12 @@ def test_two_tensor_ranks_compute_what_one_plain_process_does():
         torch.testing.assert_close(whole, expected)
 
 
-def test_state_dicts_hold_weights_and_biases_alone():
-    (names,) = run_ranks(1, state_names)
+def test_state_dicts_hold_only_weights_and_biases():
+    (names,) = run_ranks(1, read_state_names)
     assert names == ["bias", "weight"]
 
 
-def state_names() -> list[str]:
+def read_state_names() -> list[str]:
     with startup(ParallelismConfig()) as grid:
         layer = grid.layers.column_linear(4, 4, torch.float32, lambda weight: weight.zero_())
         layer.load_state_dict(layer.state_dict(), strict=True)
@@ -68,7 +68,7 @@ def state_names() -> list[str]:
 
 
 @pytest.mark.parametrize("sizes", list(itertools.product([1, 2], [1, 2, 3], [1, 2])))
-def test_ranks_lie_as_in_deepspeed(sizes):
+def test_the_order_of_ranks_is_that_of_deepspeed(sizes):
     pipeline, data, tensor = sizes
     topology = PipeModelDataParallelTopology(num_pp=pipeline, num_mp=tensor, num_dp=data)
     for rank in range(pipeline * data * tensor):

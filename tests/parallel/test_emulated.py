@@ -10,7 +10,7 @@ from neox_code.parallel.plain_layers import PlainLinear
 
 @pytest.mark.parametrize("rows", [1, 40])
 @pytest.mark.parametrize("has_instructions", [False, True])
-def test_a_product_and_its_gradients_are_those_of_bf16(monkeypatch, rows, has_instructions):
+def test_a_product_and_its_gradients_equal_those_of_bf16(monkeypatch, rows, has_instructions):
     monkeypatch.setattr(emulated, "cpu_computes_bf16", lambda: has_instructions)
     torch.manual_seed(1)
     layer = PlainLinear(64, 48, torch.bfloat16, lambda weight: weight.normal_())
@@ -26,7 +26,7 @@ def test_a_product_and_its_gradients_are_those_of_bf16(monkeypatch, rows, has_in
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=0.05, atol=2.0 + 0.02 * float(theirs.grad.abs().max()))
 
 
-def test_fp32_and_few_rows_are_left_as_they_are(monkeypatch):
+def test_products_in_fp32_and_of_few_rows_are_not_widened(monkeypatch):
     monkeypatch.setattr(emulated, "cpu_computes_bf16", lambda: False)
     assert not emulated.is_better_in_fp32(torch.zeros(100, 8))
     assert not emulated.is_better_in_fp32(torch.zeros(emulated.FEW_ROWS, 8, dtype=torch.bfloat16))

@@ -11,7 +11,7 @@ from neox_code.parallel.plain_layers import PlainLinear
 needs_bf16 = pytest.mark.skipif(not cpu_computes_bf16(), reason="this CPU has no instructions for bf16")
 
 
-def layer(dtype: torch.dtype, bias: bool) -> PlainLinear:
+def make_layer(dtype: torch.dtype, bias: bool) -> PlainLinear:
     torch.manual_seed(0)
     linear = PlainLinear(96, 200, dtype, lambda weight: nn.init.normal_(weight, std=0.1), bias)
     if bias:
@@ -22,8 +22,8 @@ def layer(dtype: torch.dtype, bias: bool) -> PlainLinear:
 @needs_bf16
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 8), (130, 2)])
-def test_a_packed_product_is_the_product(shape, bias):
-    linear = layer(torch.bfloat16, bias)
+def test_a_packed_layer_computes_the_plain_product(shape, bias):
+    linear = make_layer(torch.bfloat16, bias)
     model = nn.ModuleDict({"linear": linear})
     input_ = torch.randn(*shape, 96).bfloat16()
     exact = input_.double() @ linear.weight.double().t() + (linear.bias.double() if bias else 0)
@@ -33,7 +33,7 @@ def test_a_packed_product_is_the_product(shape, bias):
         torch.testing.assert_close(model["linear"](input_).double(), exact, rtol=2**-8, atol=2**-7)
 
 
-def test_fp32_weights_stay_as_they_are():
-    model = nn.ModuleDict({"linear": layer(torch.float32, True)})
+def test_fp32_weights_are_not_packed():
+    model = nn.ModuleDict({"linear": make_layer(torch.float32, True)})
     pack_weights(model)
     assert isinstance(model["linear"], PlainLinear)

@@ -1,4 +1,4 @@
-"""What a rank's environment must have, and how the lack of it is reported."""
+"""The environment variables of a rank, and the errors for invalid ones."""
 
 import socket
 import time
@@ -8,30 +8,30 @@ import pytest
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.errors import LaunchError
 from neox_code.parallel.grid import CPU
-from neox_code.parallel.startup import join, rank_variables, wait_for_address
+from neox_code.parallel.startup import join_process_group, read_rank_variables, wait_for_address
 
 RANK = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
 
 @pytest.fixture
-def variables(monkeypatch):
-    """Sets a rank's variables; None removes one."""
+def set_variables(monkeypatch):
+    """Return a function that sets the variables of a rank; None removes one."""
 
-    def put(**changes):
+    def set_all(**changes):
         for name, value in (RANK | changes).items():
             monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(name, value)
 
-    return put
+    return set_all
 
 
-def test_a_process_alone_needs_no_variables(variables):
-    variables(**dict.fromkeys(RANK))
-    assert rank_variables() == (0, 1, 0)
+def test_a_single_process_needs_no_variables(set_variables):
+    set_variables(**dict.fromkeys(RANK))
+    assert read_rank_variables() == (0, 1, 0)
 
 
-def test_a_rank_is_what_its_launcher_set(variables):
-    variables()
-    assert rank_variables() == (1, 2, 1)
+def test_the_rank_is_read_from_the_environment(set_variables):
+    set_variables()
+    assert read_rank_variables() == (1, 2, 1)
 
 
 @pytest.mark.parametrize(
@@ -45,21 +45,21 @@ def test_a_rank_is_what_its_launcher_set(variables):
         ({"MASTER_PORT": "abc"}, r"^MASTER_PORT \(abc\) must be a whole number"),
         ({"MASTER_PORT": None}, r"^MASTER_PORT \(not set\) must be a whole number"),
         ({"MASTER_PORT": "99999"}, r"^MASTER_PORT \(99999\) must be a port, 1 to 65535"),
-        ({"MASTER_ADDR": None}, r"^MASTER_ADDR is not set, and 2 ranks meet there"),
+        ({"MASTER_ADDR": None}, r"^MASTER_ADDR \(not set\) must be the address of the first of 2 ranks"),
     ],
 )
-def test_a_variable_that_cannot_be_used_is_named_with_its_value(variables, changes, message):
-    variables(**changes)
+def test_an_invalid_variable_is_an_error_with_its_value(set_variables, changes, message):
+    set_variables(**changes)
     with pytest.raises(LaunchError, match=message):
-        rank_variables()
+        read_rank_variables()
 
 
-def test_a_first_host_without_an_address_is_named():
+def test_a_first_host_without_an_address_is_an_error_with_its_name():
     with pytest.raises(LaunchError, match=r"^MASTER_ADDR \(no-such-host\.invalid\) has no address on .*: .*\. Set it to a name"):
         wait_for_address("no-such-host.invalid", timeout_seconds=0.0)
 
 
-def test_an_address_that_comes_late_is_waited_for(monkeypatch):
+def test_startup_waits_for_the_address_of_the_first_host(monkeypatch):
     answers = iter([OSError("not yet"), OSError("not yet"), []])
 
     def getaddrinfo(*arguments):
@@ -74,17 +74,19 @@ def test_an_address_that_comes_late_is_waited_for(monkeypatch):
     assert list(answers) == []
 
 
-def test_a_port_in_use_is_an_error_of_the_launch(variables):
+def test_a_port_in_use_is_a_launch_error(set_variables):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        variables(RANK="0", LOCAL_RANK="0", MASTER_PORT=str(listener.getsockname()[1]))
-        with pytest.raises(LaunchError, match=r"^rank 0 of 2 on .* could not meet the others at 127\.0\.0\.1:\d+: .*EADDRINUSE"):
-            join(0, 2, CPU, ParallelismConfig(distributed_timeout_seconds=5))
+        set_variables(RANK="0", LOCAL_RANK="0", MASTER_PORT=str(listener.getsockname()[1]))
+        with pytest.raises(
+            LaunchError, match=r"^rank 0 of 2 on .* could not connect with the others at 127\.0\.0\.1:\d+: .*EADDRINUSE"
+        ):
+            join_process_group(0, 2, CPU, ParallelismConfig(distributed_timeout_seconds=5))
 
 
-def test_an_interface_that_is_not_there_is_named(variables, monkeypatch):
-    variables(**dict.fromkeys(RANK))
+def test_a_missing_network_interface_is_an_error_with_its_name(set_variables, monkeypatch):
+    set_variables(**dict.fromkeys(RANK))
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nosuch0")
-    with pytest.raises(LaunchError, match=r"GLOO_SOCKET_IFNAME \(nosuch0\) is none of this host's network interfaces \(.*lo"):
-        join(0, 1, CPU, ParallelismConfig(distributed_timeout_seconds=5))
+    with pytest.raises(LaunchError, match=r"GLOO_SOCKET_IFNAME \(nosuch0\) must name network interfaces of this host \(.*lo"):
+        join_process_group(0, 1, CPU, ParallelismConfig(distributed_timeout_seconds=5))

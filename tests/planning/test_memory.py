@@ -11,7 +11,7 @@ from neox_code.config.model import ModelConfig
 from neox_code.config.model_size import parameters
 from neox_code.config.neox import NeoXConfig
 from neox_code.model.block import TransformerBlock
-from neox_code.parallel.grid import alone
+from neox_code.parallel.grid import single_process_grid
 from neox_code.planning.memory import (
     Layout,
     compute_block_activations,
@@ -27,7 +27,7 @@ PADDED = 512
 
 def measure_saved_bytes(model: ModelConfig, sequence: int, batch: int) -> int:
     """Return the bytes that a block's forward pass saves for its backward pass, without parameters and tables."""
-    block = TransformerBlock(model, 0, alone(), torch.float32).train()
+    block = TransformerBlock(model, 0, single_process_grid(), torch.float32).train()
     hidden = torch.randn(sequence, batch, model.hidden_size, requires_grad=True)
     own = {parameter.untyped_storage().data_ptr() for parameter in block.parameters()}
     kept = {}

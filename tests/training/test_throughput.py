@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from neox_code.config.model import ModelConfig
 from neox_code.config.model_size import training_flops_per_token
 from neox_code.model.gpt import GPT, build_layers
-from neox_code.parallel.grid import alone
+from neox_code.parallel.grid import single_process_grid
 from neox_code.training.throughput import known_peak
 
 SHEETS = {
@@ -54,7 +54,7 @@ def test_flops_are_those_that_torch_counts_in_a_step(keys, monkeypatch):
     monkeypatch.setattr("neox_code.model.attention.is_better_in_blocks", lambda query: False)  # whole attention, as on a GPU
     shape = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128, "pos_emb": "none"}
     model = ModelConfig(**shape, no_weight_tying=True, **keys)
-    module = GPT(build_layers(model, 512, 512, alone(), torch.float32, 0))
+    module = GPT(build_layers(model, 512, 512, single_process_grid(), torch.float32, 0))
     counter = FlopCounterMode(display=False)
     with counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         module(torch.randint(0, 512, (2, 128))).sum().backward()

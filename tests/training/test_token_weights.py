@@ -10,7 +10,7 @@ from neox_code.benchmarks.timed_steps import build_engine_for_steps
 from neox_code.config.neox import NeoXConfig
 from neox_code.files import read_json_lines
 from neox_code.model.gpt import GPT, build_layers
-from neox_code.parallel.grid import alone
+from neox_code.parallel.grid import single_process_grid
 from neox_code.parallel.startup import startup
 from neox_code.training.step import choose_step
 
@@ -116,7 +116,7 @@ def test_a_batch_without_masks_has_the_mean_of_all_tokens(job, ranks):
 def by_autograd(file, weights, dtype, count, micro_batches):
     """Return torch's mean cross entropy of the samples and its gradients, those of micro batches summed in fp64."""
     config = NeoXConfig.load([file], {})
-    model = GPT(build_layers(config.model, VOCABULARY, VOCABULARY, alone(), dtype, 0))
+    model = GPT(build_layers(config.model, VOCABULARY, VOCABULARY, single_process_grid(), dtype, 0))
     own = {f"sequential.{name}": value for name, value in weights.items()}
     assert not model.load_state_dict(own, strict=False).unexpected_keys
     total, sums = 0.0, dict.fromkeys(weights, 0.0)
