@@ -1,6 +1,6 @@
 """Activations of the feed-forward layer, by the config's `activation`.
 
-A gated one takes two inputs, which lie side by side: up * function(gate). Shazeer 2020, "GLU Variants Improve Transformer".
+A gated activation has two inputs side by side in one tensor: up * function(gate). Shazeer 2020, "GLU Variants Improve Transformer".
 """
 
 from collections.abc import Callable
@@ -33,17 +33,17 @@ GATES: dict[str, Function] = {
 
 
 def build_activation(model: ModelConfig) -> Function:
-    """[..., I] -> [..., I]; a gated one [..., 2 I] -> [..., I], with up before gate.
+    """Return the function [..., I] -> [..., I]; if it is gated, [..., 2 I] -> [..., I] with up before gate.
 
-    The exact GELU becomes its tanh approximation with `bias_gelu_fusion`, as in GPT-NeoX's fused kernel, which has no gated form.
+    With `bias_gelu_fusion` GELU is its tanh approximation, as in GPT-NeoX's fused kernel. That kernel has no gated form.
     """
     if model.is_gated:
-        return partial(gated, GATES[model.activation])
+        return partial(apply_gate, GATES[model.activation])
     if model.activation == "gelu" and model.bias_gelu_fusion:
         return partial(F.gelu, approximate="tanh")
     return PLAIN[model.activation]
 
 
-def gated(function: Function, up_and_gate: torch.Tensor) -> torch.Tensor:
+def apply_gate(function: Function, up_and_gate: torch.Tensor) -> torch.Tensor:
     up, gate = up_and_gate.chunk(2, dim=-1)
     return up * function(gate)

@@ -1,11 +1,11 @@
-"""Attention with linear biases (Press et al. 2022): a score falls with the distance of its key, at a slope of each head's own.
+"""Attention with linear biases (Press et al. 2022): a score decreases with the distance of its key. Each head has its own slope.
 
     score = q k / sqrt(D) + slope * (position of k - position of q)
 
-    head_slopes(8)                      # (1/2, 1/4, ..., 1/256): one a head, of all tensor ranks
+    head_slopes(8)                      # (1/2, 1/4, ..., 1/256): one for each head, over all tensor ranks
 
-With `apply_query_key_layer_scaling` GPT-NeoX adds the bias to scores that are divided by the layer's index, and multiplies the sum
-by it: the slopes grow with the layers.
+With `apply_query_key_layer_scaling` GPT-NeoX divides the scores by the layer's index, adds the bias and multiplies the sum by the
+index. So the slopes of a layer are multiplied by its index.
 
 Shape letters: B batch, N heads of this tensor rank, S queries, T keys.
 """
@@ -20,7 +20,10 @@ from neox_code.config.model import ModelConfig
 
 
 def head_slopes(num_heads: int) -> tuple[float, ...]:
-    """A geometric series; where the heads are no power of 2, every second slope of twice as many heads fills up.
+    """Return a geometric series of slopes.
+
+    If the number of heads is not a power of 2, the series has the next lower power of 2. The other heads have every second slope of
+    the series of twice that length.
 
     >>> head_slopes(4), head_slopes(3)
     ((0.25, 0.0625, 0.015625, 0.00390625), (0.0625, 0.00390625, 0.25))
@@ -31,22 +34,25 @@ def head_slopes(num_heads: int) -> tuple[float, ...]:
 
 
 def layer_slopes(model: ModelConfig, layer_index: int) -> tuple[float, ...]:
-    """The slopes in a layer: index 0 is the first one's, whose scores are never scaled."""
+    """Return the slopes of a layer. The scores of the first layer (index 0) are never scaled."""
     kinds = model.attention_config or ("global",)
     is_scaled = model.apply_query_key_layer_scaling and kinds[layer_index % len(kinds)] == "global"
     factor = max(1, layer_index) if is_scaled else 1
     return tuple(factor * slope for slope in head_slopes(model.num_attention_heads))
 
 
-def bias_at(slopes: Sequence[float], positions_BS: torch.Tensor, length: int, dtype: torch.dtype) -> torch.Tensor:
-    """What is added to the scores of queries at these positions and keys 0 to length - 1; -inf ahead of a query: [B, N, S, T]."""
+def compute_bias(slopes: Sequence[float], positions_BS: torch.Tensor, length: int, dtype: torch.dtype) -> torch.Tensor:
+    """Return the bias of the scores [B, N, S, T] between queries at `positions_BS` and keys 0 to length - 1.
+
+    It is -inf for the keys after a query.
+    """
     distance = torch.arange(length, device=positions_BS.device) - positions_BS[:, None, :, None]
     bias = torch.tensor(slopes, device=positions_BS.device)[:, None, None] * distance
     return bias.masked_fill(distance > 0, -torch.inf).to(dtype)
 
 
 @lru_cache(maxsize=1)
-def causal_bias(slopes: tuple[float, ...], length: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """The same for whole sequences: [1, N, S, S]. One tensor for all layers of these slopes, kept for the backward pass."""
+def compute_causal_bias(slopes: tuple[float, ...], length: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Return the bias of whole sequences, [1, N, S, S]. Layers with the same slopes share one tensor."""
     with torch.inference_mode(False):
-        return bias_at(slopes, torch.arange(length, device=device)[None], length, dtype)
+        return compute_bias(slopes, torch.arange(length, device=device)[None], length, dtype)

@@ -1,7 +1,7 @@
 """Multi-head self-attention with a fused projection for queries, keys and values.
 
-The fused projection's rows lie as in GPT-NeoX: interleaved by head where every head has its own keys and values; where heads share
-them (grouped-query attention), one matrix below the other on each tensor rank:
+The rows of the fused projection have GPT-NeoX's order. If every head has its own keys and values, the rows are interleaved by head.
+If heads share them (grouped-query attention), three matrices lie one below the other on each tensor rank:
 
     num_kv_heads = num_attention_heads    [head 0: q k v | head 1: q k v | ...]                  D rows each
     num_kv_heads < num_attention_heads    [q of head 0, 1, ... | k of group 0, ... | v of group 0, ...]
@@ -18,9 +18,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
-from neox_code.model.alibi import causal_bias, layer_slopes
+from neox_code.model.alibi import compute_causal_bias, layer_slopes
 from neox_code.model.blocked_attention import blocked_attention, is_better_in_blocks
-from neox_code.model.initialization import divided_in_parts, input_init, output_init
+from neox_code.model.initialization import initialize_in_parts, input_init, output_init
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.positions import RotaryTable, rotate
 from neox_code.model.sharding import query_key_value_rows
@@ -48,14 +48,15 @@ class Attention(nn.Module):
         self.heads = slice(grid.tensor_rank * self.num_heads, (grid.tensor_rank + 1) * self.num_heads)
         self.slopes = layer_slopes(model, layer_index)[self.heads] if model.pos_emb == "alibi" else None
         hidden, shared = model.hidden_size, model.kv_heads * model.head_dim
-        fill = divided_in_parts(input_init(model), query_key_value_rows(model), grid.tensor_size)
+        fill = initialize_in_parts(input_init(model), query_key_value_rows(model), grid.tensor_size)
         bias = model.use_bias_in_attn_linear
         self.query_key_value = grid.layers.column_linear(hidden, hidden + 2 * shared, dtype, fill if initialize else None, bias)
         self.dense = grid.layers.row_linear(hidden, hidden, dtype, output_init(model) if initialize else None, bias)
 
     def forward(self, hidden_SBH: torch.Tensor, cache: CacheView | None = None) -> torch.Tensor:
+        """Return the layer's output [S, B, H]. With a cache, the new tokens also attend to the tokens in it."""
         sequence = hidden_SBH.shape[0]
-        query_SBND, key_SBGD, value_SBGD = self.split(self.query_key_value(hidden_SBH))
+        query_SBND, key_SBGD, value_SBGD = self.split_heads(self.query_key_value(hidden_SBH))
         if self.rotary is not None:
             cos, sin = (
                 self.rotary.first(sequence, query_SBND.device, query_SBND.dtype)
@@ -67,8 +68,8 @@ class Attention(nn.Module):
         context_BNSD = self.attend(query, key, value, cache)
         return self.dense(rearrange(context_BNSD, "b n s d -> s b (n d)"))
 
-    def split(self, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The fused projection [S, B, (N + 2 G) D] as query_SBND, key_SBGD, value_SBGD."""
+    def split_heads(self, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Split the fused projection [S, B, (N + 2 G) D] into query_SBND, key_SBGD and value_SBGD."""
         if not self.is_grouped:
             return fused.unflatten(-1, (self.num_heads, 3 * self.head_dim)).split(self.head_dim, dim=-1)
         heads = fused.unflatten(-1, (self.num_heads + 2 * self.num_groups, self.head_dim))
@@ -77,28 +78,28 @@ class Attention(nn.Module):
     def attend(
         self, query_BNSD: torch.Tensor, key_BGSD: torch.Tensor, value_BGSD: torch.Tensor, cache: CacheView | None
     ) -> torch.Tensor:
-        """softmax(q k^T / sqrt(D) + alibi) v, causal: [B, N, S, D]."""
+        """Return causal attention, softmax(q k^T / sqrt(D) + alibi) v: [B, N, S, D]."""
         if cache is None and is_emulated(query_BNSD):
             wide = self.attend(query_BNSD.float(), key_BGSD.float(), value_BGSD.float(), cache)
             return wide.to(query_BNSD.dtype)
         if cache is not None:
             keys_BGTD, values_BGTD = cache.append(self.layer_index, key_BGSD, value_BGSD)
             if self.slopes is None:
-                return self.product(query_BNSD, keys_BGTD, values_BGTD, attn_mask=cache.mask, is_causal=cache.is_causal)
+                return self.compute_attention(query_BNSD, keys_BGTD, values_BGTD, attn_mask=cache.mask, is_causal=cache.is_causal)
             bias_BNST = cache.alibi_bias(self.slopes, query_BNSD.dtype)
-            return self.product(query_BNSD, keys_BGTD, values_BGTD, attn_mask=bias_BNST)
+            return self.compute_attention(query_BNSD, keys_BGTD, values_BGTD, attn_mask=bias_BNST)
         drops = self.training and self.dropout
         if not drops and is_better_in_blocks(query_BNSD):
             return blocked_attention(query_BNSD, key_BGSD, value_BGSD, self.slopes)
         if self.slopes is None:
             mask: dict[str, Any] = {"is_causal": True}
         else:
-            mask = {"attn_mask": causal_bias(self.slopes, query_BNSD.shape[2], query_BNSD.device, query_BNSD.dtype)}
+            mask = {"attn_mask": compute_causal_bias(self.slopes, query_BNSD.shape[2], query_BNSD.device, query_BNSD.dtype)}
         if not drops:
-            return self.product(query_BNSD, key_BGSD, value_BGSD, **mask)
+            return self.compute_attention(query_BNSD, key_BGSD, value_BGSD, **mask)
         with self.generator.fork():
-            return self.product(query_BNSD, key_BGSD, value_BGSD, dropout_p=self.dropout, **mask)
+            return self.compute_attention(query_BNSD, key_BGSD, value_BGSD, dropout_p=self.dropout, **mask)
 
-    def product(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **keywords: Any) -> torch.Tensor:
-        """torch's own attention."""
+    def compute_attention(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **keywords: Any) -> torch.Tensor:
+        """Return torch's own attention."""
         return F.scaled_dot_product_attention(query, key, value, enable_gqa=self.is_grouped, **keywords)

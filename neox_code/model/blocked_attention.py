@@ -1,9 +1,9 @@
-"""Causal attention in blocks of queries, for the CPU: torch's own kernel there takes about twice as long.
+"""Causal attention in blocks of queries, for the CPU, where torch's own kernel takes about twice as long.
 
-    context = blocked_attention(query, key, value)         # what F.scaled_dot_product_attention(..., is_causal=True) computes
+    context = blocked_attention(query, key, value)         # equals F.scaled_dot_product_attention(..., is_causal=True)
 
-A block of queries meets only the keys up to its end, so half of the products are never computed, and its scores stay in the
-cache. The probabilities are kept for the backward pass: S * S / 2 numbers a head.
+A block of queries is multiplied only with the keys up to its end, so half of the products are not computed, and the block's scores
+fit the processor's cache. The probabilities are kept for the backward pass: S * S / 2 numbers for each head.
 
 Shape letters: M sequences times heads, S positions, D head dimensions, Q queries of a block, K keys up to the block's end.
 """
@@ -15,11 +15,11 @@ import torch
 
 QUERIES_AT_ONCE = 128
 LARGEST_PROBABILITIES = 64 << 20
-"""Bytes kept for a layer's backward pass; above it memory matters more than time."""
+"""Most bytes that are kept for a layer's backward pass. Above this limit torch's kernel is used, which needs less memory."""
 
 
 def is_better_in_blocks(query_BNSD: torch.Tensor) -> bool:
-    """Whether causal self-attention of these queries is to be computed here."""
+    """Return True if `blocked_attention` is the faster way for these queries and its probabilities are within the limit."""
     batch, heads, sequence, _ = query_BNSD.shape
     probabilities = batch * heads * sequence * sequence // 2 * query_BNSD.element_size()
     return query_BNSD.device.type == "cpu" and probabilities <= LARGEST_PROBABILITIES
@@ -28,30 +28,30 @@ def is_better_in_blocks(query_BNSD: torch.Tensor) -> bool:
 def blocked_attention(
     query_BNSD: torch.Tensor, key_BGSD: torch.Tensor, value_BGSD: torch.Tensor, slopes: Sequence[float] | None = None
 ) -> torch.Tensor:
-    """softmax(q k^T / sqrt(D) + alibi) v, causal: [B, N, S, D].
+    """Return causal attention, softmax(q k^T / sqrt(D) + alibi) v: [B, N, S, D].
 
-    Each of the G heads of keys and values serves N / G heads of queries. `slopes` are ALiBi's, one a head of queries.
+    Each of the G heads of keys and values is shared by N / G heads of queries. `slopes` are ALiBi's, one for each head of queries.
     """
-    each = query_BNSD.shape[1] // key_BGSD.shape[1]
-    if each > 1:
-        key_BGSD, value_BGSD = key_BGSD.repeat_interleave(each, 1), value_BGSD.repeat_interleave(each, 1)
+    heads_per_group = query_BNSD.shape[1] // key_BGSD.shape[1]
+    if heads_per_group > 1:
+        key_BGSD, value_BGSD = key_BGSD.repeat_interleave(heads_per_group, 1), value_BGSD.repeat_interleave(heads_per_group, 1)
     query, key, value = (tensor.flatten(0, 1) for tensor in (query_BNSD, key_BGSD, value_BGSD))
     slopes_M11 = None if slopes is None else query.new_tensor(slopes).repeat(query_BNSD.shape[0])[:, None, None]
     return BlockedAttention.apply(query, key, value, slopes_M11).view(query_BNSD.shape)
 
 
-def blocks(sequence: int) -> Iterator[tuple[int, int]]:
-    """First query of each block, and the one after its last.
+def query_blocks(sequence: int) -> Iterator[tuple[int, int]]:
+    """Yield the first query of each block, and the query after its last.
 
-    >>> list(blocks(300))
+    >>> list(query_blocks(300))
     [(0, 128), (128, 256), (256, 300)]
     """
     for begin in range(0, sequence, QUERIES_AT_ONCE):
         yield begin, min(begin + QUERIES_AT_ONCE, sequence)
 
 
-def distances(begin: int, end: int, like: torch.Tensor) -> torch.Tensor:
-    """Position of the key less that of the query, in a block of queries: [Q, K]."""
+def key_distances(begin: int, end: int, like: torch.Tensor) -> torch.Tensor:
+    """Return the position of the key minus that of the query, in a block of queries: [Q, K]."""
     positions = torch.arange(end, device=like.device)
     return (positions - positions[begin:, None]).to(like.dtype)
 
@@ -63,14 +63,15 @@ class BlockedAttention(torch.autograd.Function):
     def forward(
         ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, slopes_M11: torch.Tensor | None
     ) -> torch.Tensor:
+        """Return the context [M, S, D]; keep the probabilities if a gradient is needed."""
         query = query * query.shape[-1] ** -0.5
         context = torch.empty_like(value, memory_format=torch.contiguous_format)
         future_QQ = query.new_full((QUERIES_AT_ONCE, QUERIES_AT_ONCE), -torch.inf).triu_(1)
         kept = []
-        for begin, end in blocks(query.shape[1]):
+        for begin, end in query_blocks(query.shape[1]):
             scores_MQK = torch.bmm(query[:, begin:end], key[:, :end].transpose(1, 2))
             if slopes_M11 is not None:
-                scores_MQK.addcmul_(slopes_M11, distances(begin, end, query))
+                scores_MQK.addcmul_(slopes_M11, key_distances(begin, end, query))
             scores_MQK[:, :, begin:] += future_QQ[: end - begin, : end - begin]
             probabilities_MQK = torch.softmax(scores_MQK, -1)
             context[:, begin:end] = torch.bmm(probabilities_MQK, value[:, :end])
@@ -81,14 +82,15 @@ class BlockedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, upstream_MSD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+        """Return the gradients of query, key and value, each [M, S, D]."""
         query, key, value, *kept = ctx.saved_tensors
-        of_query = torch.empty_like(query, memory_format=torch.contiguous_format)
-        of_key, of_value = torch.zeros_like(key), torch.zeros_like(value)
-        for (begin, end), probabilities_MQK in zip(blocks(query.shape[1]), kept, strict=True):
+        query_gradient = torch.empty_like(query, memory_format=torch.contiguous_format)
+        key_gradient, value_gradient = torch.zeros_like(key), torch.zeros_like(value)
+        for (begin, end), probabilities_MQK in zip(query_blocks(query.shape[1]), kept, strict=True):
             upstream = upstream_MSD[:, begin:end]
-            of_probabilities = torch.bmm(upstream, value[:, :end].transpose(1, 2))
-            of_scores = torch.ops.aten._softmax_backward_data(of_probabilities, probabilities_MQK, -1, query.dtype)
-            of_query[:, begin:end] = torch.bmm(of_scores, key[:, :end])
-            of_key[:, :end] += torch.bmm(of_scores.transpose(1, 2), query[:, begin:end])
-            of_value[:, :end] += torch.bmm(probabilities_MQK.transpose(1, 2), upstream)
-        return of_query * query.shape[-1] ** -0.5, of_key, of_value, None
+            probability_gradient = torch.bmm(upstream, value[:, :end].transpose(1, 2))
+            score_gradient = torch.ops.aten._softmax_backward_data(probability_gradient, probabilities_MQK, -1, query.dtype)
+            query_gradient[:, begin:end] = torch.bmm(score_gradient, key[:, :end])
+            key_gradient[:, :end] += torch.bmm(score_gradient.transpose(1, 2), query[:, begin:end])
+            value_gradient[:, :end] += torch.bmm(probabilities_MQK.transpose(1, 2), upstream)
+        return query_gradient * query.shape[-1] ** -0.5, key_gradient, value_gradient, None

@@ -1,4 +1,4 @@
-"""Tokens to vectors and vectors to logits, both divided over the vocabulary.
+"""The embedding and the head: tokens to vectors and vectors to logits, both divided over the vocabulary.
 
 Shape letters: B batch, S sequence, H hidden, V rows of the padded vocabulary on this tensor rank.
 """
@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
-from neox_code.model.initialization import input_init, unpadded
+from neox_code.model.initialization import initialize_without_padding, input_init
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.norms import build_norm
 from neox_code.model.positions import sinusoidal
@@ -32,7 +32,7 @@ class Embedding(nn.Module):
         self.model = model
         self.dropout = model.hidden_dropout
         self.is_sinusoidal = model.pos_emb == "sinusoidal"
-        fill = unpadded(input_init(model), vocab_size) if initialize else None
+        fill = initialize_without_padding(input_init(model), vocab_size) if initialize else None
         self.word_embeddings = grid.layers.vocab_embedding(padded_vocab_size, model.hidden_size, dtype, fill)
         self.position_embeddings = (
             PlainEmbedding(model.max_position_embeddings, model.hidden_size, dtype, input_init(model) if initialize else None)
@@ -43,20 +43,20 @@ class Embedding(nn.Module):
     def forward(self, tokens_BS: torch.Tensor, cache: CacheView | None = None) -> torch.Tensor:
         hidden_BSH = self.word_embeddings(tokens_BS)
         if self.position_embeddings is not None:
-            hidden_BSH = hidden_BSH + self.position_embeddings(positions(tokens_BS, cache))
+            hidden_BSH = hidden_BSH + self.position_embeddings(read_positions(tokens_BS, cache))
         elif self.is_sinusoidal:
-            hidden_BSH = hidden_BSH + sinusoidal(positions(tokens_BS, cache), hidden_BSH.shape[-1], hidden_BSH.dtype)
+            hidden_BSH = hidden_BSH + sinusoidal(read_positions(tokens_BS, cache), hidden_BSH.shape[-1], hidden_BSH.dtype)
         return F.dropout(hidden_BSH, self.dropout, self.training) if self.dropout else hidden_BSH
 
     def logits(self, hidden_BSH: torch.Tensor, grid: ParallelGrid) -> torch.Tensor:
-        """The tied head: [B, S, V]."""
+        """Return the logits of the tied head: [B, S, V]."""
         weight = self.word_embeddings.weight
         assert isinstance(weight, torch.Tensor)
         return grid.layers.tied_logits(hidden_BSH, weight)
 
 
-def positions(tokens_BS: torch.Tensor, cache: CacheView | None) -> torch.Tensor:
-    """Where the tokens stand: [1 or B, S]."""
+def read_positions(tokens_BS: torch.Tensor, cache: CacheView | None) -> torch.Tensor:
+    """Return the positions of the tokens: [1 or B, S]."""
     return torch.arange(tokens_BS.shape[1], device=tokens_BS.device)[None] if cache is None else cache.positions_BS
 
 
@@ -84,7 +84,7 @@ class Head(nn.Module):
         initialize: bool = True,
     ):
         super().__init__()
-        fill = unpadded(input_init(model), vocab_size) if initialize else None
+        fill = initialize_without_padding(input_init(model), vocab_size) if initialize else None
         self.final_linear = grid.layers.column_linear(model.hidden_size, padded_vocab_size, dtype, fill, bias=False)
 
     def forward(self, hidden_BSH: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The model as one list of layers: the same list becomes a pipeline or a plain module, and its indices name the checkpoint's files.
+"""The model as one list of layers, which becomes a pipeline or a plain module. Its indices are those of the checkpoint's files.
 
     index        layer                      file
     0            Embedding                  layer_00
@@ -6,9 +6,9 @@
     2 .. L+1     TransformerBlock           layer_02 .. layer_{L+1}
     L+2          [S, B, H] -> [B, S, H]     none
     L+3          FinalNorm                  layer_{L+3}
-    L+4          Head                       layer_{L+4}, none when tied: the embedding is used again
+    L+4          Head                       layer_{L+4}; none when tied, since the head is then the embedding
 
-Tensors between layers hold one hidden state and nothing else; positions and masks follow from its shape.
+Only the hidden state is passed from layer to layer; positions and masks follow from its shape.
 Shape letters: B batch, S sequence, H hidden, V vocabulary.
 """
 
@@ -37,7 +37,7 @@ TIED_EMBEDDING = "embed"
 class Layer:
     """One entry of the list: a module class with its arguments, or a function without state.
 
-    `tied` names a module that several entries share; `forward(module, tensor)` is how this entry uses it.
+    `tied` is the name of a module that several entries share; this entry calls `forward(module, tensor)` instead of the module.
     """
 
     index: int
@@ -49,7 +49,7 @@ class Layer:
     forward: Callable[[nn.Module, torch.Tensor], torch.Tensor] | None = None
 
     def build(self) -> nn.Module:
-        """The module, with initial values that depend on seed and index alone."""
+        """Return the module; its initial values depend only on seed and index."""
         assert self.module is not None
         with seed_layer(self.seed, self.index):
             return self.module(*self.arguments)
@@ -62,7 +62,7 @@ def swap_batch_and_sequence(hidden: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class TiedLogits:
-    """The tied head as a function of the embedding and the hidden state. A class, so that it can be pickled and named."""
+    """The tied head as a function of the embedding and the hidden state. It is a class so that it can be pickled."""
 
     grid: ParallelGrid
 
@@ -80,7 +80,10 @@ def build_layers(
     seed: int = 1234,
     initialize: bool = True,
 ) -> list[Layer]:
-    """The whole model's layers in order; nothing is allocated. `initialize=False` leaves weights to be loaded."""
+    """Return the layers of the whole model in order, without allocating their weights.
+
+    With `initialize=False` the weights stay uninitialized when they are built, to be loaded.
+    """
     vocabulary = (model, vocab_size, padded_vocab_size, grid, dtype, initialize)
     last = model.num_layers + 4
     tied = None if model.no_weight_tying else TIED_EMBEDDING
@@ -105,8 +108,8 @@ def build_layers(
 class GPT(nn.Module):
     """The layers as a plain module: tokens_BS -> logits_BSV, with or without a cache.
 
-    Parameters are named `sequential.INDEX.NAME`, as in GPT-NeoX's checkpoints without a pipeline. With `recompute` a block's
-    activations are computed again in the backward pass instead of being kept.
+    Parameters are named `sequential.INDEX.NAME`, as in GPT-NeoX's checkpoints without a pipeline. With `recompute` the activations
+    of a block are not kept but computed again in the backward pass.
     """
 
     def __init__(self, layers: Sequence[Layer], recompute: bool = False):
@@ -124,7 +127,7 @@ class GPT(nn.Module):
             self.steps.append((name, layer.forward or nn.Module.__call__))
 
     def hidden(self, tokens_BS: torch.Tensor, cache: KVCache | None = None) -> torch.Tensor:
-        """All but the head: [B, S, H]. With a cache, the tokens are read after those that the cache holds, and added to it."""
+        """Return the hidden state before the head, [B, S, H]. With a cache, the tokens follow those in it and are added to it."""
         view = None if cache is None else cache.view(tokens_BS.shape[1], tokens_BS.device)
         tensor = tokens_BS
         for name, step in self.steps[:-1]:
@@ -143,7 +146,7 @@ class GPT(nn.Module):
         return module(tensor, view) if isinstance(module, Embedding | TransformerBlock) else module(tensor)
 
     def logits(self, hidden_BSH: torch.Tensor) -> torch.Tensor:
-        """The head alone: [B, S, V]; give it only the positions whose next token matters."""
+        """Return the logits [B, S, V] of a hidden state. Pass only the positions whose next token is needed."""
         name, step = self.steps[-1]
         assert name is not None
         return step(self.sequential[name], hidden_BSH)

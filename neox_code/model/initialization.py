@@ -1,13 +1,15 @@
-"""Initial values of weights: one function per `init_method`, each filling a full fp32 weight in place.
+"""Initial values of weights: one function for each `init_method`, which fills a full fp32 weight in place.
 
 normal                          N(0, init_method_std^2)
-scaled_normal                   N(0, init_method_std^2 / (2 L))     GPT-2's scaling of what writes to the residual stream, L layers
+scaled_normal                   N(0, init_method_std^2 / (2 L))     GPT-2's scaling of weights that write to the residual stream
 single_residual_scaled_normal   N(0, init_method_std^2 / L)
 small_init                      N(0, 2 / (5 h))                     Nguyen and Salazar 2019, "Transformers without Tears"
 wang_init                       N(0, (2 / L)^2 / h)                 Wang and Komatsuzaki 2021, mesh-transformer-jax
 orthogonal                      sqrt(2) times an orthogonal matrix  Saxe et al. 2013
 scaled_orthogonal               sqrt(2 / L) times one
 xavier_uniform, xavier_normal   variance 2 / (rows + columns)       Glorot and Bengio 2010
+
+L is the number of layers, h the hidden size.
 """
 
 import math
@@ -41,42 +43,45 @@ def orthogonal(gain: float) -> Initialize:
 
 
 def input_init(model: ModelConfig) -> Initialize:
-    """For weights that read the residual stream, and for embeddings."""
+    """Return the method for embeddings and for weights that read the residual stream."""
     return METHODS[model.init_method](model)
 
 
 def output_init(model: ModelConfig) -> Initialize:
-    """For weights that write to the residual stream."""
+    """Return the method for weights that write to the residual stream."""
     return METHODS[model.output_layer_init_method](model)
 
 
-def divided_in_parts(initialize: Initialize, parts: Sequence[int], tensor_size: int) -> Initialize:
-    """Return `initialize` for a weight of several matrices one below another, of which the tensor ranks hold shares.
+def initialize_in_parts(initialize: Initialize, parts: Sequence[int], tensor_size: int) -> Initialize:
+    """Return `initialize` for a weight that is several matrices, one below another, each divided over the tensor ranks.
 
-    `parts` has the rows of each matrix; () means a single matrix. The filled rows are put in the order of the tensor ranks.
+    `parts` has the number of rows of each matrix; () means a single matrix. After filling, the rows are ordered by tensor rank.
     """
     if not parts:
         return initialize
 
     def fill(weight: torch.Tensor) -> None:
         initialize(weight)
-        weight.copy_(in_rank_order(weight, parts, tensor_size))
+        weight.copy_(order_by_rank(weight, parts, tensor_size))
 
     return fill
 
 
-def in_rank_order(weight: torch.Tensor, parts: Sequence[int], tensor_size: int) -> torch.Tensor:
-    """From [part 0 | part 1 | ...], each so many rows, to [rank 0's share of each part | rank 1's | ...].
+def order_by_rank(weight: torch.Tensor, parts: Sequence[int], tensor_size: int) -> torch.Tensor:
+    """Reorder the rows [part 0 | part 1 | ...] to [rank 0's share of each part | rank 1's share of each part | ...].
 
-    >>> in_rank_order(torch.arange(6), (4, 2), 2).tolist()
+    >>> order_by_rank(torch.arange(6), (4, 2), 2).tolist()
     [0, 1, 4, 2, 3, 5]
     """
     shares = [part.chunk(tensor_size) for part in weight.split(list(parts))]
     return torch.cat([share for rank in zip(*shares, strict=True) for share in rank])
 
 
-def unpadded(initialize: Initialize, vocab_size: int) -> Initialize:
-    """Fills the rows of real tokens as if there were no others, and the padding with zeros: padding differs between layouts."""
+def initialize_without_padding(initialize: Initialize, vocab_size: int) -> Initialize:
+    """Return `initialize` for the rows of the vocabulary, with zeros in the padding.
+
+    The padding differs between layouts; the initial values of the other rows must not depend on it.
+    """
 
     def fill(weight: torch.Tensor) -> None:
         initialize(weight[:vocab_size])

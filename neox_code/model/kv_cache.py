@@ -1,11 +1,11 @@
-"""Keys and values of the tokens a model has read, so that the next token needs one column of work.
+"""Keys and values of the tokens that a model has read, so that only the new tokens are computed.
 
     cache = KVCache.allocate(config.model, batch_size=2, max_length=256, dtype=torch.bfloat16)
     logits = model(prompts_BS, cache)            # reads S tokens a row
-    cache.set_lengths(true_lengths_B)            # rows shorter than S were padded on the right: forget the padding
-    logits = model(next_tokens_B1, cache)        # goes on at each row's own length
+    cache.set_lengths(true_lengths_B)            # drops the padding on the right of rows shorter than S
+    logits = model(next_tokens_B1, cache)        # continues at the length of each row
 
-Rows may have different lengths. A query at position p sees the keys at positions 0 to p of its own row, whatever lies behind:
+Rows may have different lengths. A query at position p attends to the keys at positions 0 to p of its own row only:
 
     row 0, length 3   k k k . .        row 1, length 5   k k k k k
 
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 
 from neox_code.config.model import ModelConfig
-from neox_code.model.alibi import bias_at
+from neox_code.model.alibi import compute_bias
 
 
 @dataclass
@@ -34,7 +34,7 @@ class KVCache:
     layers: list[LayerCache]
     max_length: int
     lengths: list[int] = field(default_factory=list)
-    """Tokens read, row by row."""
+    """Number of tokens read in each row."""
 
     @classmethod
     def allocate(
@@ -46,7 +46,7 @@ class KVCache:
         device: torch.device | str = "cpu",
         tensor_size: int = 1,
     ) -> "KVCache":
-        """An empty cache: 2 * layers * B * N * T * D numbers."""
+        """Return an empty cache: 2 * layers * B * N * T * D numbers."""
         shape = (batch_size, model.kv_heads // tensor_size, max_length, model.head_dim)
         zeros = lambda: torch.zeros(shape, dtype=dtype, device=device)  # noqa: E731
         layers = [LayerCache(zeros(), zeros()) for _ in range(model.num_layers)]
@@ -54,16 +54,16 @@ class KVCache:
 
     @property
     def is_uniform(self) -> bool:
-        """Whether all rows have the same length."""
+        """True if all rows have the same length."""
         return min(self.lengths) == max(self.lengths)
 
     def set_lengths(self, lengths: list[int]) -> None:
-        """Row i keeps its first `lengths[i]` tokens; what lies behind is overwritten by the next ones."""
-        assert all(new <= old for new, old in zip(lengths, self.lengths, strict=True)), "a cache can only forget"
+        """Keep the first `lengths[i]` tokens of row i; the next tokens overwrite the others."""
+        assert all(new <= old for new, old in zip(lengths, self.lengths, strict=True)), "a row of a cache can only be shortened"
         self.lengths = list(lengths)
 
     def keep_rows(self, rows: Sequence[int]) -> None:
-        """Forgets all rows but these, which take the places 0, 1, ... in their order."""
+        """Keep only these rows, which become rows 0, 1, ... in the given order."""
         for layer in self.layers:
             layer.keys_BNTD, layer.values_BNTD = layer.keys_BNTD[list(rows)], layer.values_BNTD[list(rows)]
         self.lengths = [self.lengths[row] for row in rows]
@@ -72,7 +72,7 @@ class KVCache:
         self.lengths = [length + count for length in self.lengths]
 
     def view(self, new_tokens: int, device: torch.device) -> "CacheView":
-        """Where the next `new_tokens` tokens of each row go and what they may see. Raises AssertionError past `max_length`."""
+        """Return the positions and the mask of the next `new_tokens` tokens of each row. Assert that `max_length` is enough."""
         longest = max(self.lengths) + new_tokens
         assert longest <= self.max_length, f"{longest} tokens do not fit a cache of {self.max_length}"
         steps = torch.arange(new_tokens, device=device)
@@ -85,43 +85,43 @@ class KVCache:
 
 
 def causal_mask(positions_BS: torch.Tensor, length: int) -> torch.Tensor:
-    """True where a query may look: [B, 1, S, T] with T = length."""
+    """Return a mask [B, 1, S, T], T = length, that is True where a query attends to a key."""
     keys = torch.arange(length, device=positions_BS.device)
     return (keys <= positions_BS[..., None])[:, None]
 
 
 @dataclass
 class CacheView:
-    """One forward pass's place in the cache. Built once per pass, shared by all layers."""
+    """The positions of one forward pass in the cache. It is built once for each pass and shared by all layers."""
 
     cache: KVCache
     positions: torch.Tensor
-    """[S] when all rows are at the same place, else [S, B]."""
+    """[S] if all rows have the same length, else [S, B]."""
     place: slice | None
-    """Where the new keys go when all rows are at the same place."""
+    """The positions of the new keys if all rows have the same length, else None."""
     mask: torch.Tensor | None
-    """[1 or B, 1, S, T]; None where a plain causal mask (an empty cache) or no mask (one new token) is meant."""
+    """[1 or B, 1, S, T]; None for a plain causal mask (an empty cache) and for no mask (one new token)."""
     length: int
     alibi: dict[tuple[float, ...], torch.Tensor] = field(default_factory=dict)
 
     def alibi_bias(self, slopes: tuple[float, ...], dtype: torch.dtype) -> torch.Tensor:
-        """ALiBi's biases with the mask in them, computed once for all layers of these slopes: [1 or B, N, S, T]."""
+        """Return ALiBi's biases with the causal mask, [1 or B, N, S, T]; computed once for all layers with these slopes."""
         if slopes not in self.alibi:
-            self.alibi[slopes] = bias_at(slopes, self.positions_BS, self.length, dtype)
+            self.alibi[slopes] = compute_bias(slopes, self.positions_BS, self.length, dtype)
         return self.alibi[slopes]
 
     @property
     def positions_BS(self) -> torch.Tensor:
-        """The new tokens' positions by row; one row for all where they are at the same place."""
+        """Positions of the new tokens, [B, S]; [1, S] if all rows have the same length."""
         return self.positions[None] if self.positions.dim() == 1 else self.positions.t()
 
     @property
     def is_causal(self) -> bool:
-        """An empty cache and several tokens: the plain causal mask."""
+        """True for several tokens and an empty cache, where the mask is the plain causal one."""
         return self.mask is None and self.positions.shape[0] > 1
 
     def append(self, layer_index: int, keys_BNSD: torch.Tensor, values_BNSD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Stores the new keys and values; returns all that were stored so far, [B, N, T, D] each."""
+        """Store the new keys and values; return all that are stored, [B, N, T, D] each."""
         layer = self.cache.layers[layer_index]
         if self.place is not None:
             layer.keys_BNTD[:, :, self.place] = keys_BNSD

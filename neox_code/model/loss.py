@@ -13,7 +13,7 @@ from neox_code.parallel.collectives import all_reduce
 from neox_code.parallel.grid import ParallelGrid
 
 ROWS_AT_ONCE = 256
-"""Positions whose fp32 scores are computed together: the block fits the CPU's cache and takes little of the GPU's memory."""
+"""Number of positions whose fp32 scores are computed together: they fit the CPU's cache and need little GPU memory."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class VocabParallelCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits_PV: torch.Tensor, labels_P: torch.Tensor, shard: VocabShard) -> torch.Tensor:
+        """Return the fp32 loss of each position in nats [P], the same on every tensor rank."""
         positions = logits_PV.shape[0]
         needs_gradient = ctx.needs_input_grad[0]
         gradient_PV = torch.empty_like(logits_PV) if needs_gradient else None

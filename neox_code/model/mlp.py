@@ -1,7 +1,7 @@
 """The feed-forward layer: H -> I -> H; with a gated activation H -> 2 I -> I -> H.
 
-GPT-NeoX's layout: on each tensor rank the rows of the gate lie below those of the other half. The names are those of its
-files before it had gates, when I was always 4 H.
+As in GPT-NeoX, the rows of the gate lie below those of the other input on each tensor rank. The parameters have the names of its
+files from before it had gated activations, when I was always 4 H.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import nn
 
 from neox_code.config.model import ModelConfig
 from neox_code.model.activations import build_activation
-from neox_code.model.initialization import divided_in_parts, input_init, output_init
+from neox_code.model.initialization import initialize_in_parts, input_init, output_init
 from neox_code.model.sharding import gate_rows
 from neox_code.parallel.grid import ParallelGrid
 
@@ -18,7 +18,7 @@ class MLP(nn.Module):
     def __init__(self, model: ModelConfig, grid: ParallelGrid, dtype: torch.dtype, initialize: bool = True):
         super().__init__()
         hidden, inner, bias = model.hidden_size, model.feed_forward_size, model.use_bias_in_mlp
-        fill = divided_in_parts(input_init(model), gate_rows(model), grid.tensor_size)
+        fill = initialize_in_parts(input_init(model), gate_rows(model), grid.tensor_size)
         rows = sum(gate_rows(model)) or inner
         self.dense_h_to_4h = grid.layers.column_linear(hidden, rows, dtype, fill if initialize else None, bias)
         self.activation = build_activation(model)

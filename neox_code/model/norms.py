@@ -24,7 +24,7 @@ class RMSNorm(nn.Module):
 
 
 def build_norm(model: ModelConfig, dtype: torch.dtype) -> nn.Module:
-    """[..., H] -> [..., H]."""
+    """Return the configured normalization, [..., H] -> [..., H]."""
     if model.norm == "rmsnorm":
         return RMSNorm(model.hidden_size, model.rms_norm_epsilon, dtype)
     return nn.LayerNorm(model.hidden_size, eps=model.layernorm_epsilon, dtype=dtype)

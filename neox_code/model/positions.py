@@ -1,6 +1,6 @@
-"""Rotary positions (Su et al. 2021, RoFormer), in GPT-NeoX's half-split form; and sinusoidal ones. alibi.py has ALiBi.
+"""Rotary positions (Su et al. 2021, RoFormer) in GPT-NeoX's half-split form, and sinusoidal positions. ALiBi is in alibi.py.
 
-The first `rotary_pct` of a head's dimensions are turned, dimension i together with dimension i + r/2 of the r turned ones:
+The first `rotary_pct` of a head's dimensions are rotated. Of these r dimensions, i is rotated together with i + r/2:
 
     x'[i]       = x[i]       cos(p w_i) - x[i + r/2] sin(p w_i)      w_i = base^(-2i/r)
     x'[i + r/2] = x[i + r/2] cos(p w_i) + x[i]       sin(p w_i)
@@ -15,7 +15,7 @@ import torch
 
 
 def falling_frequencies(width: int, base: float = 10000.0, device: torch.device | None = None) -> torch.Tensor:
-    """base^(-2i/width) for all pairs of dimensions: [width / 2]."""
+    """Return base^(-2i/width) for each pair i of dimensions: fp32 [width / 2]."""
     return base ** -(torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)
 
 
@@ -25,7 +25,7 @@ def rotary_dims(head_dim: int, rotary_pct: float) -> int:
 
 
 class RotaryTable:
-    """cos and sin for positions 0 to length - 1, kept for the last device and type that asked. Holds no parameters."""
+    """cos and sin for positions 0 to max_positions - 1, computed once for each device and type. It has no parameters."""
 
     def __init__(self, head_dim: int, rotary_pct: float, base: float, max_positions: int):
         self.rotary_dim = rotary_dims(head_dim, rotary_pct)
@@ -34,11 +34,11 @@ class RotaryTable:
         self.cache: dict[tuple[torch.device, torch.dtype], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def frequencies(self) -> torch.Tensor:
-        """The angles at position 1: [R]."""
+        """Return the angles at position 1: [R]."""
         return falling_frequencies(self.rotary_dim, self.base)
 
     def lookup(self, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """cos and sin, each [max_positions, R]."""
+        """Return cos and sin, each [max_positions, R]."""
         key = (device, dtype)
         if key not in self.cache:
             angles = torch.outer(torch.arange(self.max_positions, dtype=torch.float32), self.frequencies())
@@ -46,32 +46,32 @@ class RotaryTable:
         return self.cache[key]
 
     def at(self, positions: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """cos and sin at positions [S] or [S, B]: shaped [S, 1 or B, 1, R], ready for [S, B, N, R]."""
+        """Return cos and sin at positions [S] or [S, B], each [S, 1 or B, 1, R] to be multiplied with [S, B, N, R]."""
         cos, sin = self.lookup(positions.device, dtype)
         shape = (positions.shape[0], 1 if positions.dim() == 1 else positions.shape[1], 1, -1)
         return cos[positions].view(shape), sin[positions].view(shape)
 
     def first(self, length: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """cos and sin at positions 0 to length - 1: shaped [S, 1, 1, R]."""
+        """Return cos and sin at positions 0 to length - 1, each [S, 1, 1, R]."""
         cos, sin = self.lookup(device, dtype)
         return cos[:length, None, None], sin[:length, None, None]
 
 
 class Rotate(torch.autograd.Function):
-    """Turns x_SBND by the angles of cos and sin [S, 1 or B, 1, R]; the gradient is turned back by the same angles."""
+    """Rotates x_SBND by the angles of cos and sin [S, 1 or B, 1, R], and its gradient by the negative angles."""
 
     @staticmethod
     def forward(ctx: Any, x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(cos, sin)
-        return turn(x_SBND, cos, sin)
+        return apply_rotation(x_SBND, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, gradient_SBND: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         cos, sin = ctx.saved_tensors
-        return turn(gradient_SBND, cos, -sin), None, None
+        return apply_rotation(gradient_SBND, cos, -sin), None, None
 
 
-def turn(x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+def apply_rotation(x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     half = cos.shape[-1]
     out = torch.empty(x_SBND.shape, dtype=x_SBND.dtype, device=x_SBND.device)
     first, second = x_SBND[..., :half], x_SBND[..., half : 2 * half]
@@ -82,12 +82,12 @@ def turn(x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Te
 
 
 def rotate(x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """x with its first 2R dimensions turned, the rest as they are."""
+    """Return x with its first 2R dimensions rotated and the others unchanged."""
     return Rotate.apply(x_SBND, cos, sin)
 
 
 def sinusoidal(positions: torch.Tensor, width: int, dtype: torch.dtype) -> torch.Tensor:
-    """What is added to the embedding at these positions (Vaswani et al. 2017), all sines before all cosines: [..., width].
+    """Return the vectors [..., width] of these positions (Vaswani et al. 2017), all sines before all cosines.
 
     sin(p w_i), cos(p w_i)      w_i = 10000^(-2i/width)
     """

@@ -15,7 +15,7 @@ VOCAB_SIZE, PADDED = 250, 256
 
 @pytest.fixture
 def model_config() -> Callable[..., ModelConfig]:
-    """A model of three layers, with whatever is asked otherwise."""
+    """Return a function that makes the configuration of a model of three layers from changed keys."""
 
     def make(**keys: object) -> ModelConfig:
         shape = {"num_layers": 3, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 64}
@@ -26,7 +26,7 @@ def model_config() -> Callable[..., ModelConfig]:
 
 @pytest.fixture
 def build_gpt() -> Callable[[ModelConfig], GPT]:
-    """The plain module in evaluation mode, with weights and biases all different from zero."""
+    """Return a function that builds the plain module in evaluation mode, with no weight or bias equal to zero."""
 
     def build(model: ModelConfig, dtype: torch.dtype = torch.float32) -> GPT:
         gpt = GPT(build_layers(model, VOCAB_SIZE, PADDED, single_process_grid(), dtype)).eval()
@@ -41,7 +41,7 @@ def build_gpt() -> Callable[[ModelConfig], GPT]:
 
 @pytest.fixture
 def as_transformers() -> Callable[[GPT, ModelConfig], GPTNeoXForCausalLM]:
-    """The same weights in transformers' implementation."""
+    """Return a function that copies the weights into transformers' GPTNeoXForCausalLM."""
 
     def convert(gpt: GPT, model: ModelConfig) -> GPTNeoXForCausalLM:
         config = GPTNeoXConfig(
@@ -78,7 +78,7 @@ def as_transformers() -> Callable[[GPT, ModelConfig], GPTNeoXForCausalLM]:
 
 @pytest.fixture
 def as_llama() -> Callable[[GPT, ModelConfig], LlamaForCausalLM]:
-    """The same weights in transformers' Llama, for a model with rmsnorm, swiglu, rotary positions and a head of its own."""
+    """Return a function that copies a model with rmsnorm, swiglu, rotary positions and an untied head into transformers' Llama."""
 
     def convert(gpt: GPT, model: ModelConfig) -> LlamaForCausalLM:
         config = LlamaConfig(
@@ -112,7 +112,7 @@ def as_llama() -> Callable[[GPT, ModelConfig], LlamaForCausalLM]:
 
 
 def llama_parts(name: str, value: torch.Tensor, model: ModelConfig) -> dict[str, torch.Tensor]:
-    """Llama's parameters of a block from one of ours."""
+    """Return Llama's parameters for one of our parameters of a block."""
     module, kind = name.rsplit(".", 1)
     if module == "attention.query_key_value":
         shared = model.kv_heads * model.head_dim
@@ -132,7 +132,7 @@ def llama_parts(name: str, value: torch.Tensor, model: ModelConfig) -> dict[str,
 
 @pytest.fixture
 def as_bloom() -> Callable[[GPT, ModelConfig], BloomForCausalLM]:
-    """The same weights in transformers' BLOOM less its embedding's norm, for a tied model with alibi and bias_gelu_fusion."""
+    """Return a function that copies a tied model with alibi and bias_gelu_fusion into BLOOM of transformers, which gets no embedding norm."""
 
     def convert(gpt: GPT, model: ModelConfig) -> BloomForCausalLM:
         config = BloomConfig(

@@ -18,11 +18,11 @@ def test_plain_activations_equal_those_of_transformers(model_config, activation,
     torch.testing.assert_close(build_activation(model_config(activation=activation))(INPUT), ACT2FN[peer](INPUT))
 
 
-def test_softsign_is_its_formula(model_config):
+def test_softsign_equals_its_formula(model_config):
     torch.testing.assert_close(build_activation(model_config(activation="softsign"))(INPUT), INPUT / (1 + INPUT.abs()))
 
 
-def test_bias_gelu_fusion_takes_the_tanh_approximation_without_a_gate_alone(model_config):
+def test_bias_gelu_fusion_uses_the_tanh_approximation_only_without_a_gate(model_config):
     fused = build_activation(model_config(bias_gelu_fusion=True))
     torch.testing.assert_close(fused(INPUT), ACT2FN["gelu_new"](INPUT))
     gated = build_activation(model_config(bias_gelu_fusion=True, activation="geglu"))

@@ -12,8 +12,10 @@ HEADS, HEAD_DIM, SEQUENCE = 4, 16, 40
 SLOPES = torch.tensor([2.0 ** (-8 * (head + 1) / HEADS) for head in range(HEADS)], dtype=torch.float64)
 
 
-def in_order(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, coefficient: int, slopes: torch.Tensor) -> torch.Tensor:
-    """The context of [B, N, S, D], step by step."""
+def attend_plainly(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, coefficient: int, slopes: torch.Tensor
+) -> torch.Tensor:
+    """Return the context [B, N, S, D], computed step by step."""
     scores = query @ key.transpose(-1, -2) / (math.sqrt(HEAD_DIM) * coefficient)
     distance = torch.arange(SEQUENCE) - torch.arange(SEQUENCE)[:, None]
     scores = (scores + slopes[:, None, None] * distance) * coefficient
@@ -34,7 +36,7 @@ def in_order(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, coeffi
         (5, {"apply_query_key_layer_scaling": False}, 1),
     ],
 )
-def test_the_slopes_of_a_scaled_layer_grow_and_nothing_else_changes(
+def test_scaling_by_the_layer_index_changes_only_the_slopes(
     model_config, monkeypatch, layer_index, keys, coefficient, pos_emb, in_blocks
 ):
     monkeypatch.setattr("neox_code.model.attention.is_better_in_blocks", lambda query: in_blocks)
@@ -44,5 +46,5 @@ def test_the_slopes_of_a_scaled_layer_grow_and_nothing_else_changes(
     hidden = torch.randn(SEQUENCE, 2, model.hidden_size, dtype=torch.float64)
     with torch.no_grad():
         query, key, value = (part.permute(1, 2, 0, 3) for part in attention.split(30 * attention.query_key_value(hidden)))
-        context = in_order(query, key, value, coefficient, SLOPES if pos_emb == "alibi" else 0 * SLOPES)
+        context = attend_plainly(query, key, value, coefficient, SLOPES if pos_emb == "alibi" else 0 * SLOPES)
         torch.testing.assert_close(attention.attend(query, key, value, None), context, atol=1e-12, rtol=0)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from neox_code.model.alibi import bias_at
+from neox_code.model.alibi import compute_bias
 from neox_code.model.blocked_attention import LARGEST_PROBABILITIES, blocked_attention, is_better_in_blocks
 
 
@@ -25,7 +25,7 @@ def test_context_and_gradients_equal_those_of_torch(sequence):
         torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
 
 
-def assert_same_with_gradients(ours, theirs, inputs):
+def assert_equal_with_gradients(ours, theirs, inputs):
     torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
     upstream = torch.randn_like(ours)
     gradients = (torch.autograd.grad(context, inputs, upstream) for context in (ours, theirs))
@@ -38,20 +38,20 @@ def test_heads_that_share_keys_and_values_equal_those_of_torch():
     query, key, value = (torch.randn(2, heads, 150, 16, dtype=torch.float64, requires_grad=True) for heads in (6, 2, 2))
     ours = blocked_attention(query, key, value)
     theirs = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
-    assert_same_with_gradients(ours, theirs, (query, key, value))
+    assert_equal_with_gradients(ours, theirs, (query, key, value))
 
 
-def test_linear_biases_are_added_block_by_block_as_they_are_at_once():
+def test_linear_biases_in_blocks_equal_those_of_whole_sequences():
     torch.manual_seed(0)
     query, key, value = (torch.randn(2, heads, 300, 16, dtype=torch.float64, requires_grad=True) for heads in (4, 2, 2))
     slopes = (0.5, 0.25, 0.125, 0.0625)
-    bias = bias_at(slopes, torch.arange(300)[None], 300, torch.float64)
+    bias = compute_bias(slopes, torch.arange(300)[None], 300, torch.float64)
     ours = blocked_attention(query, key, value, slopes)
     theirs = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, enable_gqa=True)
-    assert_same_with_gradients(ours, theirs, (query, key, value))
+    assert_equal_with_gradients(ours, theirs, (query, key, value))
 
 
-def test_bf16_is_as_near_to_the_exact_context_as_the_plain_formula():
+def test_the_error_in_bf16_is_that_of_the_plain_formula():
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, 4, 512, 64).bfloat16() for _ in range(3))
     truth = F.scaled_dot_product_attention(query.double(), key.double(), value.double(), is_causal=True)
@@ -64,7 +64,7 @@ def test_bf16_is_as_near_to_the_exact_context_as_the_plain_formula():
     assert distance(blocked_attention(query, key, value)) < 1.1 * distance(plain)
 
 
-def test_large_probabilities_are_left_to_torch():
+def test_long_sequences_use_the_kernel_of_torch():
     heads = LARGEST_PROBABILITIES // (1024 * 1024)
     query = torch.empty(1, 1, 1024, 1, dtype=torch.bfloat16)
     assert is_better_in_blocks(query.expand(1, heads, 1024, 64))

@@ -12,7 +12,7 @@ from neox_code.parallel.grid import single_process_grid
 VOCAB_SIZE, PADDED = 250, 256
 
 
-def tokens(batch: int = 2, length: int = 40) -> torch.Tensor:
+def make_tokens(batch: int = 2, length: int = 40) -> torch.Tensor:
     return torch.randint(0, VOCAB_SIZE, (batch, length), generator=torch.Generator().manual_seed(3))
 
 
@@ -28,15 +28,15 @@ def test_logits_equal_those_of_transformers(
     )
     gpt = build_gpt(model)
     with torch.no_grad():
-        torch.testing.assert_close(gpt(tokens()), as_transformers(gpt, model)(tokens()).logits, atol=1e-5, rtol=0)
+        torch.testing.assert_close(gpt(make_tokens()), as_transformers(gpt, model)(make_tokens()).logits, atol=1e-5, rtol=0)
 
 
 def test_gradients_equal_those_of_transformers(model_config, build_gpt, as_transformers):
     model = model_config(rotary_pct=0.25)
     gpt = build_gpt(model)
     peer = as_transformers(gpt, model)
-    gpt(tokens()).square().mean().backward()
-    peer(tokens()).logits.square().mean().backward()
+    gpt(make_tokens()).square().mean().backward()
+    peer(make_tokens()).logits.square().mean().backward()
     ours = gpt.get_parameter("sequential.2.attention.query_key_value.weight").grad
     theirs = peer.gpt_neox.layers[0].attention.query_key_value.weight.grad
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-4)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from neox_code.model.initialization import METHODS, divided_in_parts, input_init, output_init
+from neox_code.model.initialization import METHODS, initialize_in_parts, input_init, output_init
 
 ROWS, COLUMNS = 192, 64
 VARIANCES = {
@@ -39,7 +39,7 @@ def test_orthogonal_matrices_keep_angles(model_config, method, gain):
     torch.testing.assert_close(weight.T @ weight, gain**2 * torch.eye(COLUMNS), atol=1e-5, rtol=0)
 
 
-def test_uniform_values_have_their_bounds(model_config):
+def test_xavier_uniform_values_are_within_their_bounds(model_config):
     weight = torch.empty(ROWS, COLUMNS)
     input_init(model_config(init_method="xavier_uniform"))(weight)
     bound = math.sqrt(6 / (ROWS + COLUMNS))
@@ -48,5 +48,5 @@ def test_uniform_values_have_their_bounds(model_config):
 
 def test_each_tensor_rank_gets_its_share_of_every_stacked_matrix():
     weight = torch.empty(12, 1)
-    divided_in_parts(lambda rows: rows.copy_(torch.arange(12.0)[:, None]), (8, 4), 4)(weight)
+    initialize_in_parts(lambda rows: rows.copy_(torch.arange(12.0)[:, None]), (8, 4), 4)(weight)
     assert weight.flatten().tolist() == [0, 1, 8, 2, 3, 9, 4, 5, 10, 6, 7, 11]

@@ -8,7 +8,7 @@ from neox_code.model.loss import WeightedLoss, token_losses, vocab_shard
 from neox_code.parallel.grid import ParallelGrid, single_process_grid
 
 
-def case(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def make_case(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(5)
     logits = (3 * torch.randn(2, 300, 128, generator=generator)).to(dtype).requires_grad_()
     return logits, torch.randint(0, 100, (2, 300), generator=generator)
@@ -16,7 +16,7 @@ def case(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 4e-3)])
 def test_loss_and_gradient_equal_those_of_torch_over_the_real_vocabulary(dtype, tolerance):
-    logits, labels = case(dtype)
+    logits, labels = make_case(dtype)
     losses = token_losses(logits, labels, vocab_shard(100, 128, single_process_grid()))
     plain = logits.detach().float().requires_grad_()
     expected = F.cross_entropy(plain[..., :100].flatten(0, 1), labels.flatten(), reduction="none").view(2, 300)
@@ -28,7 +28,7 @@ def test_loss_and_gradient_equal_those_of_torch_over_the_real_vocabulary(dtype, 
     assert logits.grad[..., 100:].abs().max() == 0
 
 
-def test_the_gradient_of_a_sure_prediction_keeps_its_digits_in_bf16():
+def test_the_gradient_of_a_confident_prediction_is_precise_in_bf16():
     logits = torch.zeros(1, 50, 128)
     labels = torch.arange(50)[None]
     logits[0, torch.arange(50), labels[0]] = 9 + torch.rand(50, generator=torch.Generator().manual_seed(1))
@@ -41,18 +41,18 @@ def test_the_gradient_of_a_sure_prediction_keeps_its_digits_in_bf16():
 
 
 def test_without_the_mask_padding_enters_the_softmax_as_in_gpt_neox():
-    logits, labels = case(torch.float32)
+    logits, labels = make_case(torch.float32)
     losses = token_losses(logits, labels, vocab_shard(100, 128, single_process_grid(), mask_padding=False))
     torch.testing.assert_close(losses.flatten(), F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none"))
 
 
-def test_positions_without_weight_have_no_part_in_the_loss():
-    logits, labels = case(torch.float32)
+def test_positions_of_weight_zero_do_not_change_the_loss():
+    logits, labels = make_case(torch.float32)
     weights = torch.zeros(2, 300)
     weights[1, 7:9] = 0.5
     expected = F.cross_entropy(logits[1, 7:9, :100], labels[1, 7:9])
     torch.testing.assert_close(WeightedLoss(vocab_shard(100, 128, single_process_grid()))(logits, (labels, weights)), expected)
 
 
-def test_a_rank_that_holds_padding_alone_has_no_real_rows():
+def test_a_rank_with_only_padding_has_no_real_rows():
     assert vocab_shard(100, 384, ParallelGrid(tensor_size=3, rank=2)).real_rows == 0

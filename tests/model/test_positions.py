@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from neox_code.model.alibi import bias_at, head_slopes
+from neox_code.model.alibi import compute_bias, head_slopes
 from neox_code.model.positions import sinusoidal
 
 
@@ -26,8 +26,8 @@ def test_slopes_are_those_of_the_paper():
     assert len(head_slopes(112)) == 112
 
 
-def test_a_query_loses_with_the_distance_and_sees_nothing_ahead():
-    bias = bias_at((0.5, 0.25), torch.tensor([[2, 3]]), 4, torch.float32)
+def test_scores_decrease_with_the_distance_and_later_keys_are_masked():
+    bias = compute_bias((0.5, 0.25), torch.tensor([[2, 3]]), 4, torch.float32)
     future = -math.inf
     expected = [[[-1.0, -0.5, 0.0, future], [-1.5, -1.0, -0.5, 0.0]], [[-0.5, -0.25, 0.0, future], [-0.75, -0.5, -0.25, 0.0]]]
     assert bias.tolist() == [expected]

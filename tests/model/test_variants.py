@@ -11,7 +11,7 @@ from neox_code.config.model import ModelConfig
 from neox_code.config.model_size import parameters
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.model.gpt import GPT, build_layers
-from neox_code.model.initialization import in_rank_order
+from neox_code.model.initialization import order_by_rank
 from neox_code.model.kv_cache import KVCache
 from neox_code.model.sharding import sharding_of, stacked_rows
 from neox_code.parallel.grid import ParallelGrid, single_process_grid
@@ -51,41 +51,41 @@ VARIANTS = {
 variants = pytest.mark.parametrize("name", VARIANTS)
 
 
-def variant(name: str) -> ModelConfig:
+def make_variant(name: str) -> ModelConfig:
     return ModelConfig(**SHAPE | {"no_weight_tying": True} | VARIANTS[name])
 
 
-def tokens(length: int = 40) -> torch.Tensor:
+def make_tokens(length: int = 40) -> torch.Tensor:
     return torch.randint(0, VOCAB_SIZE, (2, length), generator=torch.Generator().manual_seed(3))
 
 
-def logits_and_gradients(name: str, grid: ParallelGrid) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """This rank's part of the logits, and the gradients of its parts of the parameters, from the initial weights."""
-    gpt = GPT(build_layers(variant(name), VOCAB_SIZE, PADDED, grid, torch.float32))
-    logits = gpt(tokens())
+def compute_logits_and_gradients(name: str, grid: ParallelGrid) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Return this rank's part of the logits and the gradients of its parameters, for the initial weights."""
+    gpt = GPT(build_layers(make_variant(name), VOCAB_SIZE, PADDED, grid, torch.float32))
+    logits = gpt(make_tokens())
     (logits.square().sum() / 20_000).backward()
     return logits.detach(), {name: parameter.grad for name, parameter in gpt.named_parameters()}
 
 
-def on_each_tensor_rank() -> dict[str, tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+def compute_on_tensor_rank() -> dict[str, tuple[torch.Tensor, dict[str, torch.Tensor]]]:
     with startup(ParallelismConfig(model_parallel_size=2)) as grid:
-        return {name: logits_and_gradients(name, grid) for name in VARIANTS}
+        return {name: compute_logits_and_gradients(name, grid) for name in VARIANTS}
 
 
 @functools.cache
-def two_tensor_ranks() -> list[dict[str, tuple[torch.Tensor, dict[str, torch.Tensor]]]]:
-    return run_ranks(2, on_each_tensor_rank)
+def run_two_tensor_ranks() -> list[dict[str, tuple[torch.Tensor, dict[str, torch.Tensor]]]]:
+    return run_ranks(2, compute_on_tensor_rank)
 
 
 @variants
-def test_two_tensor_ranks_compute_what_one_plain_process_does(name):
-    logits, gradients = logits_and_gradients(name, single_process_grid())
-    ranks = [rank[name] for rank in two_tensor_ranks()]
+def test_two_tensor_ranks_compute_the_values_of_one_process(name):
+    logits, gradients = compute_logits_and_gradients(name, single_process_grid())
+    ranks = [rank[name] for rank in run_two_tensor_ranks()]
     torch.testing.assert_close(torch.cat([part for part, _ in ranks], -1), logits, atol=1e-5, rtol=0)
     for key, expected in gradients.items():
         parts = [part[key] for _, part in ranks]
-        if rows := stacked_rows(key, variant(name)):
-            expected = in_rank_order(expected, rows, 2)
+        if rows := stacked_rows(key, make_variant(name)):
+            expected = order_by_rank(expected, rows, 2)
         dim = sharding_of(key).dim
         whole = parts[1] if dim is None else torch.cat(parts, dim)
         torch.testing.assert_close(whole, expected, atol=1e-7, rtol=1e-4)
@@ -98,7 +98,7 @@ def test_logits_and_gradients_equal_those_of_transformers_llama(build_gpt, as_ll
     model = ModelConfig(**SHAPE | {"no_weight_tying": True} | VARIANTS["llama"] | keys)
     gpt = build_gpt(model)
     peer = as_llama(gpt, model)
-    ours, theirs = gpt(tokens()), peer(tokens()).logits
+    ours, theirs = gpt(make_tokens()), peer(make_tokens()).logits
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
     ours.square().mean().backward()
     theirs.square().mean().backward()
@@ -113,32 +113,32 @@ def test_logits_of_a_model_with_alibi_equal_those_of_transformers_bloom(build_gp
     model = ModelConfig(**SHAPE | keys)
     gpt = build_gpt(model)
     with torch.no_grad():
-        torch.testing.assert_close(gpt(tokens()), as_bloom(gpt, model)(tokens()).logits, atol=1e-5, rtol=0)
+        torch.testing.assert_close(gpt(make_tokens()), as_bloom(gpt, model)(make_tokens()).logits, atol=1e-5, rtol=0)
 
 
 @variants
 def test_the_parameter_count_is_that_of_the_built_model(name):
-    built = GPT(build_layers(variant(name), VOCAB_SIZE, PADDED, single_process_grid(), torch.float32))
-    assert parameters(variant(name), PADDED) == sum(parameter.numel() for parameter in built.parameters())
+    built = GPT(build_layers(make_variant(name), VOCAB_SIZE, PADDED, single_process_grid(), torch.float32))
+    assert parameters(make_variant(name), PADDED) == sum(parameter.numel() for parameter in built.parameters())
 
 
 @variants
 def test_reading_with_a_cache_equals_reading_at_once(build_gpt, name):
-    model = variant(name)
+    model = make_variant(name)
     gpt = build_gpt(model)
     cache = KVCache.allocate(model, 2, 64, torch.float32)
     pieces = [slice(0, 20), *(slice(i, i + 1) for i in range(20, 30)), slice(30, 40)]
     with torch.no_grad():
-        piecewise = torch.cat([gpt(tokens()[:, piece], cache) for piece in pieces], dim=1)
-        torch.testing.assert_close(piecewise, gpt(tokens()), atol=1e-5, rtol=0)
+        piecewise = torch.cat([gpt(make_tokens()[:, piece], cache) for piece in pieces], dim=1)
+        torch.testing.assert_close(piecewise, gpt(make_tokens()), atol=1e-5, rtol=0)
 
 
 @variants
-def test_rows_of_different_lengths_go_on_where_each_one_ends(build_gpt, name):
-    model = variant(name)
+def test_rows_of_different_lengths_continue_at_their_own_length(build_gpt, name):
+    model = make_variant(name)
     gpt = build_gpt(model)
     cache = KVCache.allocate(model, 2, 64, torch.float32)
-    text, lengths = tokens(), [20, 13]
+    text, lengths = make_tokens(), [20, 13]
     with torch.no_grad():
         gpt(text[:, :20], cache)
         cache.set_lengths(lengths)
@@ -151,15 +151,15 @@ def test_rows_of_different_lengths_go_on_where_each_one_ends(build_gpt, name):
 
 @variants
 def test_attention_with_torchs_own_kernel_equals_attention_in_blocks(build_gpt, name, monkeypatch):
-    gpt = build_gpt(variant(name))
+    gpt = build_gpt(make_variant(name))
     with torch.no_grad():
-        in_blocks = gpt(tokens())
+        in_blocks = gpt(make_tokens())
         monkeypatch.setattr("neox_code.model.attention.is_better_in_blocks", lambda query: False)
-        torch.testing.assert_close(gpt(tokens()), in_blocks, atol=1e-5, rtol=0)
+        torch.testing.assert_close(gpt(make_tokens()), in_blocks, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["grouped", "alibi", "alibi of six heads in groups"])
-def test_attention_with_next_to_no_dropout_equals_attention_without(build_gpt, name):
-    gpt = build_gpt(variant(name))
-    trained = build_gpt(dataclasses.replace(variant(name), attention_dropout=1e-9)).train()
-    torch.testing.assert_close(trained(tokens()), gpt(tokens()), atol=1e-5, rtol=0)
+def test_attention_with_a_tiny_dropout_equals_attention_without_dropout(build_gpt, name):
+    gpt = build_gpt(make_variant(name))
+    trained = build_gpt(dataclasses.replace(make_variant(name), attention_dropout=1e-9)).train()
+    torch.testing.assert_close(trained(make_tokens()), gpt(make_tokens()), atol=1e-5, rtol=0)
