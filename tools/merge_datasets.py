@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from neox_code.config.command_line import Parser, add_json_option, report_figures
 from neox_code.data.identity import write_record
 from neox_code.data.indexed_dataset import bin_path
-from neox_code.data.merge import DatasetMerger, dtype_of, token_files
+from neox_code.data.merge import DatasetMerger, find_token_files, read_dtype
 from neox_code.errors import run_command
 from neox_code.logs import get_logger, progress
 
@@ -29,11 +29,11 @@ def main(argv: Sequence[str]) -> int:
     add_json_option(parser)
     arguments = parser.parse_args(argv)
     arguments.output_prefix = arguments.output_prefix.removesuffix(".bin").removesuffix(".idx")
-    prefixes = token_files(arguments.input)
+    prefixes = find_token_files(arguments.input)
     with (
         report_figures(arguments.json) as figures,
         progress("merging", len(prefixes), "files") as advance,
-        DatasetMerger(arguments.output_prefix, dtype_of(prefixes)) as merger,
+        DatasetMerger(arguments.output_prefix, read_dtype(prefixes)) as merger,
     ):
         for prefix in prefixes:
             log.info("adding %s", prefix)

@@ -1,11 +1,11 @@
-"""From samples to the tensors a step takes. Shape letters: B micro batch, S sequence."""
+"""Collating samples to the tensors of a micro batch. Shape letters: B micro batch, S sequence."""
 
 from collections.abc import Mapping, Sequence
 
 import torch
 
 Batch = tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor | None]]
-"""(tokens_BS, (labels_BS, loss_mask_BS)): inputs of the first stage, labels of the last. None: every token counts."""
+"""(tokens_BS, (labels_BS, loss_mask_BS)): inputs of the first stage, labels of the last. Without a mask every token counts."""
 
 
 def collate(samples: Sequence[Mapping[str, torch.Tensor]], has_mask: bool = True) -> Batch:

@@ -1,10 +1,10 @@
-"""What token files hold, in a few values that change when the files do. Imports no torch.
+"""The identity of training data: a few values that change when the token files change. Imports no torch.
 
     identity = data_identity(config.data)          # on rank 0: reads the whole .idx and a sample of the .bin of every file
     data_changes(stored, identity)                 # ["train_data_paths[0]: tokens 1,200 -> 1,300 (data/code_text_document)"]
 
-The tokenizer of a token file is known where its writer recorded it: in PREFIX.tokens.json beside the pair (`write_record`), or in
-the tokens.json of a corpus. Token files of other programs have neither.
+The tokenizer of a token file is read from PREFIX.tokens.json beside the pair (`write_record`) or from the tokens.json of a corpus.
+Token files of other programs have neither.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from neox_code.errors import DataError
 from neox_code.files import read_json, write_json
 
 SAMPLE_BLOCKS, SAMPLE_BLOCK_BYTES = 64, 2**14
-"""A .bin file is hashed in so many blocks at equal distances; a smaller file is hashed whole."""
+"""Number and size of the blocks of a .bin file that are hashed, at equal distances; a smaller file is hashed whole."""
 
 DATA_KEYS = ("data_path", "train_data_paths", "valid_data_paths", "test_data_paths")
 WEIGHT_KEYS = ("train_data_weights", "valid_data_weights", "test_data_weights")
@@ -84,9 +84,9 @@ def bin_sample_sha256(prefix: str | os.PathLike[str]) -> str:
 
 
 def write_record(prefix: str | os.PathLike[str], tokenizer: Mapping[str, Any] | None, max_id: int | None) -> None:
-    """Write PREFIX.tokens.json beside a complete pair: its tokenizer, its highest id, and what ties it to the pair.
+    """Write PREFIX.tokens.json beside a complete pair: its tokenizer, its highest id, and its counts and hash.
 
-    `tokenizer` is what `tokenizer.comparison.describe_vocabulary` returns; None where it is not known.
+    `tokenizer` is the result of `tokenizer.comparison.describe_vocabulary`, or None if it is not known.
     """
     counts = IndexedDataset(prefix).counts()
     record = {"tokenizer": dict(tokenizer) if tokenizer else None, "max_id": max_id, **counts}
@@ -94,9 +94,9 @@ def write_record(prefix: str | os.PathLike[str], tokenizer: Mapping[str, Any] | 
 
 
 def read_record(dataset: IndexedDataset) -> dict[str, Any]:
-    """Return what the writer of a token file recorded: `tokenizer` (its identity) and `max_id`; {} where nothing fits the file.
+    """Return the record of a token file: `tokenizer` (its identity) and `max_id`; {} without a record that fits the file.
 
-    A record of another content (the pair was replaced by another program) is not used.
+    A record does not fit if another program has replaced the pair.
     """
     try:
         record = read_json(record_path(dataset.prefix))
@@ -109,9 +109,9 @@ def read_record(dataset: IndexedDataset) -> dict[str, Any]:
 
 
 def corpus_record(dataset: IndexedDataset) -> dict[str, Any]:
-    """Return the tokenizer from the tokens.json of the corpus that the file was written with, if its counts are the file's.
+    """Return the tokenizer that the tokens.json of the file's corpus records, if it records the file's counts; else {}.
 
-    train_Python_text_document is described by tokens.json, code_train_text_document by code_tokens.json.
+    train_Python_text_document belongs to tokens.json, code_train_text_document to code_tokens.json.
     """
     path = Path(dataset.prefix)
     for match in re.finditer(r"(?:^|(?<=_))(?=(train|valid|test)_(?:(.+)_)?text_document$)", path.name):
@@ -129,7 +129,7 @@ def corpus_record(dataset: IndexedDataset) -> dict[str, Any]:
 
 
 def data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each difference between two results of `data_identity`; the path of a file alone is none.
+    """Return a sentence for each difference between two results of `data_identity`; another path alone is not a difference.
 
     >>> old = {"sample_order": "per_epoch", "split": None, "weights": {}, "files": {"data_path": [{"path": "a", "tokens": 1200}]}}
     >>> new = old | {"split": [9, 1, 0], "files": {"data_path": [{"path": "b", "tokens": 1300}]}}
@@ -147,16 +147,18 @@ def data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
             if fields:
                 field = min(fields, key=FIELDS_BY_MEANING.index)
                 place = f"{key}[{index}] ({other['path']})"
-                changes.append(f"{place}: {field} {written(one.get(field))} -> {written(other.get(field))}")
+                changes.append(
+                    f"{place}: {field} {format_identity_value(one.get(field))} -> {format_identity_value(other.get(field))}"
+                )
     return changes
 
 
 FIELDS_BY_MEANING = ("tokenizer_sha256", "tokens", "documents", "bytes", "idx_sha256", "bin_sample_sha256")
-"""Of several fields of a file that differ, the first is reported."""
+"""Order of the fields of a file: if several differ, the first of them is reported."""
 
 
-def written(value: Any) -> str:
-    """Return a count with separators, a hash in short, None as unknown."""
+def format_identity_value(value: Any) -> str:
+    """Return a count with separators, the first digits of a hash, or "unknown" for None."""
     if value is None:
         return "unknown"
     return f"{value:,}" if isinstance(value, int) else str(value)[:12]

@@ -1,17 +1,17 @@
-"""Arrays that are made once and kept in a folder shared by any number of processes, runs and hosts.
+"""A cache of arrays in a folder that any number of processes, runs and hosts share.
 
     cache = IndexCache("data_cache/sample_indices")
     arrays = cache.get({"idx_sha256": "...", "seed": 1}, num_entries, make)      # {"shuffle_index": memory-mapped array, ...}
 
     data_cache/sample_indices/
-        HASH/                       of the key; complete from the moment it has this name
+        HASH/                       the hash is of the key; a folder of this name is complete
             description.json        the key, and the size of each file
             NAME.npy
         HASH.lock                   held while HASH is made; the kernel releases it when the process ends in any way
-        HASH.RANDOM.partial/        what a process is writing; of a killed process: deleted by the next one that makes HASH
+        HASH.RANDOM.partial/        being written; after a kill, the next process that makes HASH deletes it
 
-A key names everything that decides the arrays, contents of files by their hash. No folder that has its final name is written to or,
-while it is whole, removed.
+A key has everything that decides the arrays, with file contents as hashes. A folder with its final name is never written to, and
+is only removed if it is damaged.
 """
 
 import fcntl
@@ -35,7 +35,7 @@ from neox_code.logs import get_logger
 log = get_logger(__name__)
 
 SMALLEST_KEPT = 2**18
-"""Arrays with fewer entries take less time to make than to read from a disk."""
+"""Arrays with fewer entries are not kept: making them takes less time than reading them from a disk."""
 
 DESCRIPTION_FILE = "description.json"
 
@@ -43,17 +43,17 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class IndexCache:
-    """Arrays by key. `folder` None, or fewer than `smallest` entries: they are made each time and stay in memory."""
+    """Arrays by key. Without a folder, and with fewer than `smallest` entries, they are made each time and stay in memory."""
 
     def __init__(self, folder: str | os.PathLike[str] | None, smallest: int = SMALLEST_KEPT):
         self.folder = Path(folder) if folder is not None else None
         self.smallest = smallest
 
     def get(self, key: Mapping[str, Any], num_entries: int, make: Callable[[], Arrays]) -> Arrays:
-        """Return the arrays of `key`: memory-mapped from the folder, made by `make` and kept there if they are not in it.
+        """Return the arrays of `key`, memory-mapped from the folder. If they are not in it, `make` makes them.
 
-        Processes that ask for one key at the same time wait for the first. Where the folder cannot be written, the arrays stay in
-        memory, with a warning.
+        Processes that need the same key at the same time wait for the first one. If the folder cannot be written, the arrays stay
+        in memory and a warning is logged.
         """
         if self.folder is None or num_entries < self.smallest:
             return make()
@@ -69,7 +69,7 @@ class IndexCache:
                     store(entry, key, made, is_locked)
                     arrays = load(entry, key)
         except OSError as error:
-            log.warning("sample indices cannot be kept in %s (%s): they stay in memory", self.folder, error.strerror or error)
+            log.warning("sample indices cannot be written to %s (%s): they stay in memory", self.folder, error.strerror or error)
         if arrays is None:
             arrays = made if made is not None else make()
         return arrays
@@ -77,7 +77,7 @@ class IndexCache:
 
 @contextmanager
 def lock(entry: Path) -> Iterator[bool]:
-    """Hold the lock of an entry, after waiting for it; yield False, holding none, on a file system without locks."""
+    """Wait for the lock of an entry and hold it. Yield True, or False on a file system without locks."""
     with entry.with_suffix(".lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -88,7 +88,7 @@ def lock(entry: Path) -> Iterator[bool]:
 
 
 def load(entry: Path, key: Mapping[str, Any]) -> Arrays | None:
-    """Return the memory-mapped arrays of an entry; None where it is missing, damaged, or of another key."""
+    """Return the memory-mapped arrays of an entry; None if it is missing, damaged, or of another key."""
     try:
         description = read_json(entry / DESCRIPTION_FILE)
         if description["key"] != json.loads(json.dumps(key)):
@@ -102,7 +102,7 @@ def load(entry: Path, key: Mapping[str, Any]) -> Arrays | None:
 
 
 def store(entry: Path, key: Mapping[str, Any], arrays: Arrays, is_locked: bool) -> None:
-    """Write an entry under a name of this process alone, then rename it."""
+    """Write an entry under a unique name, then rename it."""
     if is_locked:
         for abandoned in entry.parent.glob(f"{entry.name}.*.partial"):
             shutil.rmtree(abandoned, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Token files as Megatron and GPT-NeoX keep them: a pair PREFIX.bin (the ids) and PREFIX.idx (where each sequence lies).
+"""Token files in the format of Megatron and GPT-NeoX: a pair of PREFIX.bin (the ids) and PREFIX.idx (the place of each sequence).
 
     with IndexedDatasetWriter("train_text_document", best_dtype(vocab_size)) as writer:
         writer.add_document([5, 6, 7])
@@ -17,8 +17,8 @@ PREFIX.bin holds the sequences' ids one after the other, little-endian, without 
     34 +  4N   int64 x N    where each sequence begins in PREFIX.bin, in bytes
     34 + 12N   int64 x M    document index: the first sequence of each document, and N at the end
 
-This project writes one sequence for each document, so the document index is 0, 1, ..., N. PREFIX.idx comes into being last:
-where it is, the pair is complete. All arithmetic is in 64 bits.
+This project writes one sequence for each document, so the document index is 0, 1, ..., N. PREFIX.idx is written last: if it exists,
+the pair is complete. All arithmetic is in 64 bits.
 """
 
 import mmap
@@ -44,7 +44,7 @@ LARGEST_VOCABULARY_OF_UINT16 = 65_499
 
 
 def best_dtype(vocab_size: int) -> np.dtype:
-    """The type in which GPT-NeoX and Megatron keep the ids of a vocabulary.
+    """Return the type in which GPT-NeoX and Megatron store the ids of a vocabulary.
 
     >>> best_dtype(50_257), best_dtype(65_500)
     (dtype('uint16'), dtype('int32'))
@@ -61,14 +61,14 @@ def idx_path(prefix: str | os.PathLike[str]) -> Path:
 
 
 def record_path(prefix: str | os.PathLike[str]) -> Path:
-    """Return the path of what the writer of a pair recorded about it; see neox_code/data/identity.py."""
+    """Return the path of the record of a pair; see neox_code/data/identity.py."""
     return Path(f"{os.fspath(prefix)}.tokens.json")
 
 
 class IndexedDatasetWriter:
-    """Writes a pair of files, which appear when the `with` block ends well and not at all when it does not.
+    """Writes a pair of files, which get their names when the `with` block ends without an exception.
 
-    A pair of the same name is replaced. Memory grows by 12 bytes a document, and 20 while the index is written.
+    A pair of the same name is replaced. Memory grows by 12 bytes for each document, and by 20 while the index is written.
     """
 
     def __init__(self, prefix: str | os.PathLike[str], dtype: DTypeLike):
@@ -111,19 +111,19 @@ class IndexedDatasetWriter:
         return len(self._document_indices) - 1
 
     def add_document(self, ids: Sequence[int] | NDArray[np.integer]) -> None:
-        """Adds a document of one sequence."""
+        """Add a document of one sequence."""
         self.add_item(ids)
         self.end_document()
 
     def add_documents(self, ids: NDArray[np.integer], lengths: NDArray[np.integer]) -> None:
-        """Adds documents of one sequence each: their ids one after the other, and how many each has."""
+        """Add documents of one sequence each: `ids` [tokens] of all documents in order, `lengths` [documents] in tokens."""
         first = len(self._sizes)
         self._add_ids(ids)
         self._sizes.frombytes(lengths.astype(np.int32).tobytes())
         self._document_indices.frombytes(np.arange(first + 1, first + 1 + len(lengths), dtype=np.int64).tobytes())
 
     def add_item(self, ids: Sequence[int] | NDArray[np.integer]) -> None:
-        """Adds a sequence to the document that the next `end_document` ends. Raises DataError for an id beyond the type."""
+        """Add a sequence to the current document, which `end_document` ends. Raise DataError for an id beyond the type."""
         values = np.asarray(ids, dtype=None if len(ids) else self.dtype)
         self._add_ids(values)
         self._sizes.append(values.size)
@@ -147,7 +147,7 @@ class IndexedDatasetWriter:
         self._document_indices.append(len(self._sizes))
 
     def _index(self) -> Iterator[bytes]:
-        """The parts of PREFIX.idx."""
+        """Yield the parts of PREFIX.idx."""
         sizes = np.frombuffer(self._sizes, dtype=np.int32)
         pointers = np.zeros(len(sizes), dtype="<i8")
         np.cumsum(sizes[:-1], out=pointers[1:])
@@ -159,16 +159,16 @@ class IndexedDatasetWriter:
 
 
 class IndexedDataset:
-    """Reads a pair of files through memory maps: nothing is loaded before it is asked for, and arrays are views of the file.
+    """Reads a pair of files through memory maps; its arrays are views of the files.
 
-    `sizes` int32 (N,), `pointers` int64 (N,) and `document_indices` int64 (M,) are as drawn above. Raises DataError where a file is
-    missing, cut off, or the two do not belong together.
+    `sizes` int32 (N,), `pointers` int64 (N,) and `document_indices` int64 (M,) are the arrays drawn above. Raises DataError if a
+    file is missing or cut off, or if the two files do not belong together.
     """
 
     def __init__(self, prefix: str | os.PathLike[str]):
         self.prefix = os.fspath(prefix)
-        index = mapped(idx_path(prefix))
-        self._ids = mapped(bin_path(prefix))
+        index = map_file(idx_path(prefix))
+        self._ids = map_file(bin_path(prefix))
         self.dtype, num_sequences, num_documents_and_one = read_header(idx_path(prefix), index)
         ends = np.cumsum([HEADER.size, 4 * num_sequences, 8 * num_sequences, 8 * num_documents_and_one])
         check_size(idx_path(prefix), len(index), int(ends[-1]))
@@ -193,7 +193,7 @@ class IndexedDataset:
 
     @property
     def num_bytes(self) -> int:
-        """Of the .bin file."""
+        """Size of the .bin file."""
         return len(self._ids)
 
     @property
@@ -202,7 +202,7 @@ class IndexedDataset:
         return np.frombuffer(self._ids, self.dtype)
 
     def counts(self) -> dict[str, int]:
-        """Number of documents and of tokens."""
+        """Return the number of documents and of tokens."""
         return {"documents": len(self.document_indices) - 1, "tokens": int(self.sizes.sum(dtype=np.int64))}
 
     def __len__(self) -> int:
@@ -210,11 +210,11 @@ class IndexedDataset:
         return len(self.sizes)
 
     def __getitem__(self, index: int) -> NDArray[np.integer]:
-        """The ids of a sequence, read-only."""
+        """Return the ids of a sequence as a read-only array."""
         return self.get(index)
 
     def get(self, index: int, offset: int = 0, length: int | None = None) -> NDArray[np.integer]:
-        """`length` ids of a sequence from `offset` on, by default to its end."""
+        """Return `length` ids of a sequence from `offset` on, by default to its end, as a read-only array."""
         left = int(self.sizes[index]) - offset
         count = left if length is None else length
         if not (offset >= 0 and 0 <= count <= left):
@@ -222,8 +222,8 @@ class IndexedDataset:
         return np.frombuffer(self._ids, self.dtype, count, int(self.pointers[index]) + offset * self.dtype.itemsize)
 
 
-def mapped(path: Path) -> memoryview:
-    """A file's bytes, mapped into memory."""
+def map_file(path: Path) -> memoryview:
+    """Map a file into memory and return its bytes. Raise DataError if it does not exist."""
     try:
         with path.open("rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b"")
@@ -235,7 +235,7 @@ def mapped(path: Path) -> memoryview:
 
 
 def read_header(path: Path, index: memoryview) -> tuple[np.dtype, int, int]:
-    """Type of an id, number of sequences, length of the document index."""
+    """Return the type of an id, the number of sequences and the length of the document index of a .idx file."""
     if len(index) < HEADER.size:
         check_size(path, len(index), HEADER.size)
     magic, version, code, num_sequences, num_documents_and_one = HEADER.unpack_from(index)

@@ -1,4 +1,4 @@
-"""Batches for this rank, from the configuration; resume is `loaders.train.seek(consumed_samples)`."""
+"""Batches for this rank, from the configuration. A resumed run calls `loaders.train.seek(consumed_samples)`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.batch import Batch, collate
-from neox_code.data.megatron_datasets import Sample, SampleDataset, build_datasets, padding_mark
+from neox_code.data.megatron_datasets import Sample, SampleDataset, build_datasets, masked_padding_id
 from neox_code.data.sampler import ConsecutiveSampler
 from neox_code.errors import DataError
 from neox_code.launch.stop_signals import ignore_group_signals
@@ -19,7 +19,7 @@ from neox_code.tokenizer.protocol import Tokenizer
 
 
 class Reader(Dataset):
-    """A dataset whose DataErrors are values: a worker's exception would reach the main process with a stack trace in its text."""
+    """A dataset that returns its DataErrors. Raised in a worker, they would reach the main process with a stack trace."""
 
     def __init__(self, dataset: SampleDataset):
         self.dataset = dataset
@@ -32,14 +32,14 @@ class Reader(Dataset):
 
 
 def collate_or_pass(samples: list[Sample] | DataError, has_mask: bool) -> Batch | DataError:
-    """Return the samples as a batch, an error as it is."""
+    """Return the samples as a batch; return an error unchanged."""
     return samples if isinstance(samples, DataError) else collate(samples, has_mask)
 
 
 class BatchLoader:
-    """Micro batches of one dataset for one data rank, from any sample on. Its worker processes stay for the next iteration.
+    """Micro batches of one dataset for one data rank, from any sample on. Its worker processes are kept for the next iteration.
 
-    The middle stages of a pipeline read nothing, and have no workers.
+    The middle stages of a pipeline read no data and have no workers.
     """
 
     def __init__(self, dataset: SampleDataset, micro_batch_size: int, grid: ParallelGrid, num_workers: int, has_mask: bool = True):
@@ -57,11 +57,11 @@ class BatchLoader:
         )
 
     def seek(self, consumed_samples: int) -> None:
-        """Start the next `iter` after so many samples over all ranks."""
+        """Make the next iteration begin after `consumed_samples` samples, counted over all ranks."""
         self.sampler.seek(consumed_samples)
 
     def require(self, batches: int) -> None:
-        """Make so many further micro batches available to each rank. Raises DataError where the order of samples allows no more."""
+        """Make `batches` more micro batches available to each rank. Raise DataError if the order of samples allows no more."""
         needed = batches * self.sampler.micro_batch_size * self.sampler.data_size
         end = self.sampler.consumed_samples + needed
         if end > self.sampler.num_samples:
@@ -71,19 +71,19 @@ class BatchLoader:
             raise DataError(
                 f"there are {self.sampler.num_samples:,} training samples, for train_iters steps of train_batch_size. "
                 f"{self.sampler.consumed_samples:,} are consumed, and the remaining steps need {needed:,}. "
-                "Go on with the train_batch_size that the run began with, or begin anew with its weights (finetune: true)."
+                "Set train_batch_size to the value at the start of the run, or start a new run from its weights (finetune: true)."
             )
 
     def __iter__(self) -> Iterator[Batch]:
-        """Return micro batches. Raises DataError where a sample cannot be read, or a worker process ends.
+        """Return micro batches. Raise DataError if a sample cannot be read or a worker process ends.
 
-        The workers start now: torch draws their seed from the generator that the first step's dropout would have used.
+        The workers are started by this call, since torch draws their seed from the generator that also seeds dropout.
         """
         return check_batches(iter(self.loader))
 
 
 def check_batches(batches: Iterator[Batch | DataError]) -> Iterator[Batch]:
-    """Yield the batches; raise the errors among them, and DataError where a worker process ends."""
+    """Yield the batches; raise the errors among them, and DataError if a worker process ends."""
     try:
         for batch in batches:
             if isinstance(batch, DataError):
@@ -93,9 +93,8 @@ def check_batches(batches: Iterator[Batch | DataError]) -> Iterator[Batch]:
         if "DataLoader worker" not in str(error):
             raise
         raise DataError(
-            f"a process that reads samples ended: {str(error).splitlines()[0].rstrip('.')}. Check that the token files were not "
-            "changed in place while they are read, and that there is memory (in Docker: --shm-size). num_workers: 0 reads "
-            "without such processes."
+            f"a worker process that reads samples ended: {str(error).splitlines()[0].rstrip('.')}. Check that no program changed "
+            "the token files, and that there is enough shared memory (in Docker: --shm-size). num_workers: 0 reads without workers."
         ) from error
 
 
@@ -107,7 +106,7 @@ class Loaders:
 
 
 def build_loaders(config: NeoXConfig, sizes: BatchSizes, tokenizer: Tokenizer, grid: ParallelGrid) -> Loaders:
-    """The three loaders; validation and test are None without `eval_iters` or documents. Called on every rank."""
+    """Return the three loaders; validation and test are None without `eval_iters` or documents. Call it on every rank."""
     training, data = config.training, config.data
     evaluated = training.eval_iters * sizes.train_batch_size
     datasets = build_datasets(
@@ -116,9 +115,9 @@ def build_loaders(config: NeoXConfig, sizes: BatchSizes, tokenizer: Tokenizer, g
         (training.num_steps * sizes.train_batch_size, evaluated, evaluated),
         tokenizer,
         training.seed,
-        cache_folder(config),
+        choose_cache_folder(config),
     )
-    has_mask = data.eod_mask_loss or padding_mark(tokenizer) >= 0
+    has_mask = data.eod_mask_loss or masked_padding_id(tokenizer) >= 0
     train, valid, test = (
         BatchLoader(dataset, sizes.micro_batch_size, grid, data.num_workers, has_mask) if dataset is not None else None
         for dataset in datasets
@@ -128,8 +127,8 @@ def build_loaders(config: NeoXConfig, sizes: BatchSizes, tokenizer: Tokenizer, g
     return Loaders(train, valid, test)
 
 
-def cache_folder(config: NeoXConfig) -> Path | None:
-    """`data_cache_path`, else `data_cache` in `save`, else none: the indices stay in memory."""
+def choose_cache_folder(config: NeoXConfig) -> Path | None:
+    """Return `data_cache_path`, else the folder `data_cache` in `save`, else None: the indices stay in memory."""
     if config.data.data_cache_path:
         return Path(config.data.data_cache_path)
     return Path(config.training.save) / "data_cache" if config.training.save else None

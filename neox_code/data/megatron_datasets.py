@@ -4,13 +4,13 @@
     train[0]["tokens"], train[0]["labels"], train[0]["loss_mask"]        # each [S]
 
 An epoch of a file is megatron-core's order of one epoch: its documents are shuffled, joined, and cut into windows of S + 1 tokens
-that overlap by one (label i is the token after token i), and the windows are shuffled. T tokens give n = (T - 1) // S samples; the
-tokens after the last of them are left out of this epoch, and are others in the next, whose documents stand in another order.
+that overlap by one (label i is the token after token i), and the windows are shuffled. T tokens give n = (T - 1) // S samples. The
+tokens after the last sample are left out of this epoch; the next epoch has another order of documents and leaves out others.
 
-    sample_order: per_epoch    sample i of a file is sample i % n of epoch i // n, however many are read; the first is shuffled
-                               by the seed, epoch e by (seed, e). In a blend, the weights alone decide which file sample i is from.
-    sample_order: all_epochs   megatron-core's order for the number of samples asked for: as many epochs as hold them are shuffled
-                               together, the last one apart if less than 80% of it is read
+    sample_order: per_epoch    sample i of a file is sample i % n of epoch i // n, for any number of samples. Epoch 0 is shuffled by
+                               the seed, epoch e by (seed, e). In a blend, only the weights decide the file of sample i.
+    sample_order: all_epochs   megatron-core's order, which depends on the number of samples: all epochs are shuffled together,
+                               the last one separately if less than 80% of it is read
 """
 
 import logging
@@ -37,7 +37,7 @@ from neox_code.config.data import DataConfig
 from neox_code.data.identity import idx_sha256
 from neox_code.data.index_cache import Arrays, IndexCache
 from neox_code.data.indexed_dataset import IndexedDataset, bin_path, idx_path
-from neox_code.data.splits import split_string
+from neox_code.data.splits import format_split
 from neox_code.data.vocabulary import check_vocabulary
 from neox_code.errors import DataError
 from neox_code.logs import get_logger, is_rank_zero
@@ -50,7 +50,7 @@ logging.getLogger("megatron.core.datasets").setLevel(logging.ERROR)  # it warns 
 SPLITS = ("train", "valid", "test")
 
 IN_MEMORY = ""
-"""What megatron-core calls no folder for indices; None would mean one beside the token file."""
+"""megatron-core's value for keeping indices in memory; None would mean a folder beside the token file."""
 
 INDICES = "sample_indices"
 """Folder of the indices within the cache folder."""
@@ -58,10 +58,10 @@ INDICES = "sample_indices"
 INDEX_NAMES = ("document_index", "sample_index", "shuffle_index")
 
 SURPLUS = 1.005
-"""megatron-core shuffles so many more samples of each file of a blend than its weight asks for."""
+"""Factor by which megatron-core shuffles more samples of each file of a blend than its weight needs."""
 
 EPOCHS_IN_MEMORY = 2
-"""Indices that a file's samples hold: the epoch that is read, and the one before, which another worker may still read."""
+"""Number of epochs of a file whose indices are in memory: the current one, and the one before, which a worker may still read."""
 
 ONE_FILE = "To divide one token file into training, validation and test, set data_path and split instead of the *_data_paths."
 
@@ -70,7 +70,7 @@ Sample = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class TokenizerFacts:
-    """What megatron-core reads of a tokenizer."""
+    """The attributes of a tokenizer that megatron-core reads."""
 
     vocab_size: int
     eod: int
@@ -79,7 +79,7 @@ class TokenizerFacts:
 
 
 @dataclass(frozen=True)
-class Source:
+class TokenSource:
     """A token file of a split, its weight in the blend, and the part of its documents, from 0 to 1."""
 
     prefix: str
@@ -94,13 +94,13 @@ class Share:
     prefix: str
     file: MegatronFile
     idx_sha256: str
-    """Empty where no index is kept."""
+    """Empty if no index is kept."""
     documents: NDArray[np.int32]
     num_tokens: int
 
 
 class SampleDataset(Protocol):
-    """Samples by their index; `extend` makes the length at least a number, where the order of samples allows it."""
+    """Samples by their index. `extend` makes the length at least `num_samples` if the order of samples allows it."""
 
     def extend(self, num_samples: int) -> None: ...
     def __len__(self) -> int: ...
@@ -115,12 +115,11 @@ def build_datasets(
     seed: int,
     cache: IndexCache | str | Path | None,
 ) -> tuple[SampleDataset | None, SampleDataset | None, SampleDataset | None]:
-    """Return training, validation and test samples; None where none are asked for or there are no documents.
+    """Return training, validation and test samples; None for a split of 0 samples or without documents.
 
-    Their indices are kept in the folder `cache`, or in memory alone where it is None. Must be called on every rank. Raises
-    DataError where a token file is missing, damaged or shorter than one sample; validation and test are left out, with a warning,
-    where none of their own files exists, and those of their files that are shorter than one sample. A file of another vocabulary
-    is a DataError as well.
+    Their indices are kept in the folder `cache`, or in memory if it is None. Must be called on every rank. Raises DataError if a
+    token file is missing, damaged, shorter than one sample or of another vocabulary. Two cases are warnings for validation and
+    test: the split is left out if none of its own files exists, and a file shorter than one sample is left out.
     """
     if not isinstance(cache, IndexCache):
         cache = IndexCache(Path(cache) / INDICES if cache is not None else None)
@@ -129,7 +128,7 @@ def build_datasets(
         random_seed=seed,
         sequence_length=sequence_length,
         path_to_cache=IN_MEMORY,
-        tokenizer=TokenizerFacts(tokenizer.vocab_size, tokenizer.eod_id, padding_mark(tokenizer), tokenizer.identity),
+        tokenizer=TokenizerFacts(tokenizer.vocab_size, tokenizer.eod_id, masked_padding_id(tokenizer), tokenizer.identity),
         reset_position_ids=False,
         reset_attention_mask=False,
         eod_mask_loss=data.eod_mask_loss,
@@ -152,25 +151,25 @@ def build_datasets(
     return train, valid, test
 
 
-def padding_mark(tokenizer: Tokenizer) -> int:
-    """Return the id that is masked in the loss. Where padding is the end-of-document token, none: ends of documents are learnt."""
+def masked_padding_id(tokenizer: Tokenizer) -> int:
+    """Return the padding id, which is masked in the loss; -1 if it is the end-of-document token, which the model has to learn."""
     return tokenizer.pad_id if tokenizer.pad_id != tokenizer.eod_id else -1
 
 
-def find_sources(data: DataConfig, split: Split) -> list[Source]:
-    """Return the token files of one split that the configuration names; those of weight 0 are left out."""
+def find_sources(data: DataConfig, split: Split) -> list[TokenSource]:
+    """Return the token files of one split in the configuration, without those of weight 0."""
     if data.data_path:
-        part = convert_split_vector_to_split_matrix(parse_and_normalize_split(split_string(data.split)))[split.value]
-        return [Source(data.data_path, part=part)] if part else []
+        part = convert_split_vector_to_split_matrix(parse_and_normalize_split(format_split(data.split)))[split.value]
+        return [TokenSource(data.data_path, part=part)] if part else []
     paths = getattr(data, f"{SPLITS[split.value]}_data_paths")
     weights = getattr(data, f"{SPLITS[split.value]}_data_weights") or [1.0] * len(paths)
-    return [Source(path, weight) for path, weight in zip(paths, weights, strict=True) if weight]
+    return [TokenSource(path, weight) for path, weight in zip(paths, weights, strict=True) if weight]
 
 
 def check_token_files(
     data: DataConfig, sequence_length: int, num_samples: Sequence[int], tokenizer: Tokenizer, is_hashed: bool
 ) -> dict[str, str]:
-    """Return the token files that are read, each with the hash of its .idx, or "" unless `is_hashed`; raise as `build_datasets`."""
+    """Return the token files to read, with the hash of their .idx if `is_hashed`, else "". See `build_datasets` for errors."""
     prefixes = set()
     for split, count in zip(Split, num_samples, strict=True):
         found = {source.prefix for source in find_sources(data, split)} if count else set()
@@ -180,7 +179,7 @@ def check_token_files(
             log.warning("%s: left out, %s does not exist (%s_data_paths). %s", name, bin_path(min(found)), name, ONE_FILE)
             found = set()
         for prefix in sorted(found) if is_optional else ():
-            if reason := too_short(prefix, sequence_length):
+            if reason := explain_if_too_short(prefix, sequence_length):
                 log.warning("%s: left out, %s", SPLITS[split.value], reason)
                 found.remove(prefix)
         prefixes |= found
@@ -190,21 +189,21 @@ def check_token_files(
 
 
 def check_token_file(prefix: str, sequence_length: int, tokenizer: Tokenizer, num_files: int) -> None:
-    """Raise DataError unless PREFIX.bin and PREFIX.idx are there, whole, of the vocabulary, and hold at least one sample."""
-    if reason := too_short(prefix, sequence_length):
+    """Raise DataError unless PREFIX.bin and PREFIX.idx exist, are complete, have the vocabulary, and hold at least one sample."""
+    if reason := explain_if_too_short(prefix, sequence_length):
         raise DataError(reason)
     check_vocabulary(IndexedDataset(prefix), tokenizer, num_files)
 
 
-def too_short(prefix: str, sequence_length: int) -> str | None:
-    """Return a sentence for a token file that holds less than one sample, else None. Raise DataError for one that is missing."""
+def explain_if_too_short(prefix: str, sequence_length: int) -> str | None:
+    """Return an error sentence if a token file holds less than one sample, else None. Raise DataError if it is missing."""
     tokens = IndexedDataset(prefix).counts()["tokens"]
     if tokens > sequence_length:
         return None
     return f"{prefix}.bin holds {tokens:,} tokens, one sample needs {sequence_length + 1:,}. Add documents, or lower seq_length."
 
 
-def open_share(source: Source, file: MegatronFile, idx_hash: str) -> Share:
+def open_share(source: TokenSource, file: MegatronFile, idx_hash: str) -> Share:
     """Return the documents of a source, divided as megatron-core divides them."""
     first, end = (round(edge * len(file.sequence_lengths)) for edge in source.part)
     tokens = int(file.sequence_lengths[first:end].sum(dtype=np.int64))
@@ -219,12 +218,12 @@ def build_split(
     config: GPTDatasetConfig,
     cache: IndexCache,
 ) -> SampleDataset | None:
-    """Return the samples of one split from its shares and their weights; None where no share has a token."""
+    """Return the samples of one split from its shares and their weights; None if no share has a token."""
     shares = [(share, weight) for share, weight in shares if share.num_tokens]
     if not shares:
         if num_samples and data.data_path:
             name = SPLITS[split.value]
-            log.info("%s: left out, no document is in its share of %s (split %s)", name, data.data_path, split_string(data.split))
+            log.info("%s: left out, its share of %s has no documents (split %s)", name, data.data_path, format_split(data.split))
         return None
     for share, _ in shares:
         if share.num_tokens <= config.sequence_length:
@@ -240,17 +239,17 @@ def build_split(
 
 
 class Windows(GPTDataset):
-    """megatron-core's samples of one share: whole epochs, as many as hold `num_samples`, shuffled together."""
+    """megatron-core's samples of one share: enough whole epochs for `num_samples`, shuffled together."""
 
     def __init__(self, share: Share, config: GPTDatasetConfig, cache: IndexCache, num_samples: int):
         self.share, self.cache = share, cache
         super().__init__(share.file, share.prefix, share.documents, num_samples, Split.train, config)
 
     def extend(self, num_samples: int) -> None:
-        """Leave the samples as they are: their order belongs to their number."""
+        """Do nothing: the order of these samples depends on their number."""
 
     def _build_document_sample_shuffle_indices(self) -> tuple[NDArray[Any], ...]:
-        """Return the three indices, from the cache if they are there."""
+        """Return the three indices, from the cache if it has them."""
 
         def make() -> Arrays:
             with warnings.catch_warnings():
@@ -285,7 +284,7 @@ class Windows(GPTDataset):
 
 
 class EpochSamples(Dataset):
-    """Samples of one share, epoch after epoch, each shuffled for itself: sample i does not depend on their number."""
+    """Samples of one share. Each epoch is shuffled separately, so that sample i does not depend on the number of samples."""
 
     def __init__(self, share: Share, config: GPTDatasetConfig, cache: IndexCache, num_samples: int):
         self.share, self.config, self.cache = share, config, cache
@@ -307,7 +306,7 @@ class EpochSamples(Dataset):
         return self.epoch(number)[place]
 
     def epoch(self, number: int) -> Windows:
-        """Return the samples of one epoch; a share with fewer tokens than a sample is joined with itself as often as needed."""
+        """Return the samples of one epoch. A share with fewer tokens than a sample is repeated as often as needed."""
         if number not in self.epochs:
             config = replace(self.config, random_seed=[self.config.random_seed, number]) if number else self.config
             while len(self.epochs) >= EPOCHS_IN_MEMORY:
@@ -317,7 +316,7 @@ class EpochSamples(Dataset):
 
 
 class BlendedSamples(Dataset):
-    """Samples of several shares: at any length, the number from each is as near to its weight as whole numbers can be."""
+    """Samples of several shares. At any length, the number of samples from each share is as close to its weight as possible."""
 
     def __init__(
         self, makers: Sequence[Callable[[int], SampleDataset]], weights: Sequence[float], num_samples: int, cache: IndexCache
@@ -329,13 +328,13 @@ class BlendedSamples(Dataset):
         self.parts = [make(max(pair)) for make, *pair in zip(makers, map(int, counts), expected, strict=True)]
 
     def extend(self, num_samples: int) -> None:
-        """Make the length at least `num_samples`, if the order of all shares allows it."""
+        """Make the length at least `num_samples` if all shares have an order that allows it."""
         if all(isinstance(part, EpochSamples) for part in self.parts):
             for part, count in zip(self.parts, self.build_index(num_samples), strict=True):
                 part.extend(int(count))
 
     def build_index(self, num_samples: int) -> NDArray[np.int64]:
-        """Set which part each sample is from and its place there; return the number of samples from each part."""
+        """Set the part and the index in it of each sample; return the number of samples from each part, int64 [parts]."""
 
         def make() -> Arrays:
             parts, places = np.zeros(num_samples, np.int16), np.zeros(num_samples, np.int64)

@@ -1,10 +1,10 @@
-"""Joins token files: the documents of all, in the order of the files, with nothing changed in between.
+"""Merging token files: the output has the documents of all files, unchanged and in the order of the files.
 
     with DatasetMerger("all_text_document", dtype_of(prefixes)) as merger:
         for prefix in prefixes:
             merger.add_dataset(prefix)
 
-Memory does not grow with the number of files or documents: every file is read twice, a little at a time.
+Memory does not grow with the number of files or documents: every file is read twice, in chunks.
 """
 
 import os
@@ -24,7 +24,7 @@ from neox_code.data.indexed_dataset import (
     IndexedDatasetWriter,
     bin_path,
     idx_path,
-    mapped,
+    map_file,
     read_header,
 )
 from neox_code.errors import DataError
@@ -34,13 +34,13 @@ from neox_code.tokenizer.comparison import compare_records, name_vocabulary
 log = get_logger(__name__)
 
 CHUNK = 2**20
-"""Entries of an index, and ids of a .bin file, that are in memory at a time."""
+"""Number of entries of an index, or of ids of a .bin file, that are in memory at a time."""
 
 Prefix = str | os.PathLike[str]
 
 
 class DatasetMerger(IndexedDatasetWriter):
-    """Writes a pair of files out of whole ones; `add_document` of the base class is not for it."""
+    """Writes a pair of files by adding whole pairs with `add_dataset`; `add_document` of the base class must not be called."""
 
     def __init__(self, prefix: Prefix, dtype: np.dtype):
         super().__init__(prefix, dtype)
@@ -54,12 +54,12 @@ class DatasetMerger(IndexedDatasetWriter):
         return self._num_documents
 
     def add_dataset(self, prefix: Prefix) -> None:
-        """Raises DataError where the pair is not whole, is of another type or vocabulary, or is the output."""
+        """Add all documents of a pair. Raise DataError if it is damaged, has another type or vocabulary, or is the output."""
         dataset = IndexedDataset(prefix)
         if dataset.dtype != self.dtype:
             raise DataError(
-                f"{bin_path(prefix)} has ids of type {dataset.dtype}, expected {self.dtype} as in the others: "
-                "they are of another vocabulary. Merge files of one vocabulary."
+                f"{bin_path(prefix)} has ids of type {dataset.dtype}, expected {self.dtype} as in the other files. "
+                "Merge files of one vocabulary."
             )
         if bin_path(prefix).resolve() == bin_path(self.prefix).resolve():
             raise DataError(f"{bin_path(prefix)} is the output as well. Choose another --output-prefix.")
@@ -74,7 +74,7 @@ class DatasetMerger(IndexedDatasetWriter):
         self.num_tokens += int(dataset.sizes.sum(dtype=np.int64))
 
     def _compare_vocabulary(self, dataset: IndexedDataset) -> None:
-        """Raise DataError where the file was made with another vocabulary than an earlier one, as far as both are recorded."""
+        """Raise DataError if the recorded vocabulary of the file differs from that of an earlier file."""
         recorded = read_record(dataset).get("tokenizer")
         self._tokenizers.append((str(bin_path(dataset.prefix)), recorded))
         first, expected = next(((file, known) for file, known in self._tokenizers if known), (None, None))
@@ -89,44 +89,44 @@ class DatasetMerger(IndexedDatasetWriter):
 
     @property
     def tokenizer(self) -> dict[str, Any] | None:
-        """The recorded tokenizer of the files; None where that of any file is not known."""
+        """The recorded tokenizer of the files; None if one of the files has no recorded tokenizer."""
         known = [recorded for _, recorded in self._tokenizers]
         return known[0] if known and all(known) else None
 
     def _index(self) -> Iterator[bytes]:
         yield HEADER.pack(MAGIC, VERSION, self._code, self._num_sequences, self._num_documents + 1)
         for dataset in self._datasets():
-            yield from chunks(dataset.sizes, "<i4", 0)
+            yield from split_into_chunks(dataset.sizes, "<i4", 0)
         base = 0
         for dataset in self._datasets():
-            yield from chunks(dataset.pointers, "<i8", base)
+            yield from split_into_chunks(dataset.pointers, "<i8", base)
             base += dataset.num_bytes
         yield bytes(8)
         base = 0
         for dataset in self._datasets():
-            yield from chunks(dataset.document_indices[1:], "<i8", base)
+            yield from split_into_chunks(dataset.document_indices[1:], "<i8", base)
             base += len(dataset)
 
     def _datasets(self) -> Iterator[IndexedDataset]:
-        """One open at a time."""
+        """Yield the datasets; one is open at a time."""
         return map(IndexedDataset, self._prefixes)
 
 
-def chunks(values: NDArray[np.integer], dtype: str, base: int) -> Iterator[bytes]:
+def split_into_chunks(values: NDArray[np.integer], dtype: str, base: int) -> Iterator[bytes]:
     for start in range(0, len(values), CHUNK):
         yield (values[start : start + CHUNK] + base).astype(dtype).tobytes()
 
 
-def dtype_of(prefixes: Sequence[Prefix]) -> np.dtype:
-    """The type of the first's ids."""
+def read_dtype(prefixes: Sequence[Prefix]) -> np.dtype:
+    """Return the type of the ids in the first file."""
     path = idx_path(prefixes[0])
-    return read_header(path, mapped(path))[0].newbyteorder("=")
+    return read_header(path, map_file(path))[0].newbyteorder("=")
 
 
-def token_files(inputs: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Prefixes of the pairs that are named (with or without .bin or .idx), or lie in a folder, by name.
+def find_token_files(inputs: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Return the prefixes of token files. Each input is a file, with or without .bin or .idx, or a folder of pairs.
 
-    Raises DataError for a folder without any, and for half a pair.
+    Raises DataError for a folder without token files and for a pair with one file missing.
     """
     prefixes = []
     for name in map(Path, inputs):
@@ -135,7 +135,7 @@ def token_files(inputs: Sequence[str | os.PathLike[str]]) -> list[str]:
             halves = {path.with_suffix("") for path in found} ^ {path.with_suffix("") for path in name.glob("*.bin")}
             if not found or halves:
                 wrong = f"has only one half of the pair {min(halves).name}" if halves else "has no token files (.bin and .idx)"
-                raise DataError(f"{name} {wrong}. Name a folder of whole pairs.")
+                raise DataError(f"{name} {wrong}. Pass a folder of complete pairs.")
             prefixes += [str(path)[: -len(".idx")] for path in found]
         else:
             prefixes.append(str(name)[:-4] if name.suffix in (".bin", ".idx") else str(name))

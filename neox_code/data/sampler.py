@@ -1,7 +1,7 @@
-"""Which samples each rank reads, in order. Its state is one integer: how many samples all ranks have consumed together.
+"""The samples that each rank reads, in order. The state is one integer: the number of samples that all ranks have consumed.
 
 With 2 data ranks and micro batches of 2, rank 0 reads the samples 0 1, 4 5, 8 9, ... and rank 1 reads 2 3, 6 7, 10 11, ...
-A resumed run starts at the sample after the last consumed one, whatever the number of ranks was before.
+A resumed run starts with the sample after the last consumed one, also with another number of ranks.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class ConsecutiveSampler(Sampler[list[int]]):
         self.consumed_samples = 0
 
     def seek(self, consumed_samples: int) -> None:
-        """The next batch starts after so many samples."""
+        """Make the next batch begin after `consumed_samples` samples."""
         self.consumed_samples = consumed_samples
 
     def __iter__(self) -> Iterator[list[int]]:

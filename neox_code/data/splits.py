@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 
-def split_string(shares: Sequence[float]) -> str:
-    """The shares as megatron-core reads them; they need not sum to anything.
+def format_split(shares: Sequence[float]) -> str:
+    """Return the shares in megatron-core's format; they need not sum to 1 or 100.
 
-    >>> split_string((98.9, 0.1, 1.0))
+    >>> format_split((98.9, 0.1, 1.0))
     '98.9,0.1,1.0'
-    >>> split_string((1,))
+    >>> format_split((1,))
     '1,0,0'
     """
     padded = [*shares, 0, 0, 0][:3]

@@ -1,4 +1,4 @@
-"""The token files of a run against its tokenizer, before the first step. Imports no torch."""
+"""Checking the token files of a run against its tokenizer, before the first step. Imports no torch."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from neox_code.tokenizer.protocol import Tokenizer
 log = get_logger(__name__)
 
 SCANNED_BLOCKS, SCANNED_BLOCK_TOKENS = 1024, 2**17
-"""Where no highest id is recorded, so many blocks of all files together, at equal distances, are looked through."""
+"""Number of blocks that are searched for the highest id if none is recorded: of all files together, at equal distances."""
 
 REMEDY = (
     "Set tokenizer_type, vocab_file and merge_file to those that the token file was made with, or make it again with "
@@ -21,10 +21,10 @@ REMEDY = (
 
 
 def check_vocabulary(dataset: IndexedDataset, tokenizer: Tokenizer, num_files: int = 1) -> None:
-    """Raise DataError where a token file was made with another vocabulary than `tokenizer`'s, as far as its start can know.
+    """Raise DataError if a token file was made with another vocabulary than that of `tokenizer`.
 
-    The recorded tokenizer is compared, if there is one. Ids are compared with the vocabulary: the recorded highest one, else those
-    of a sample of the file, smaller where there are `num_files`; the remaining ids are checked when they are read.
+    A recorded tokenizer is compared. The highest id must be in the vocabulary: the recorded one, else that of a sample of the file,
+    which is smaller the more files there are (`num_files`). The other ids are checked when training reads them.
     """
     record, own = read_record(dataset), tokenizer.identity
     if recorded := record.get("tokenizer"):
@@ -33,12 +33,12 @@ def check_vocabulary(dataset: IndexedDataset, tokenizer: Tokenizer, num_files: i
         if comparison == "other":
             raise DataError(f"{pair}: their ids mean different texts. {REMEDY}")
         if comparison == "same ids":
-            log.warning("%s: the ids mean the same, but a text may be cut into other ones", pair)
+            log.warning("%s: the ids mean the same texts, but the same text may be encoded to other ids", pair)
         if comparison == "unknown":
             log.warning("%s: it is not known whether the ids mean the same", pair)
     highest = record.get("max_id")
     if highest is None:
-        highest = sampled_highest_id(dataset, tokenizer.vocab_size, max(2, SCANNED_BLOCKS // num_files))
+        highest = sample_highest_id(dataset, tokenizer.vocab_size, max(2, SCANNED_BLOCKS // num_files))
     if highest >= tokenizer.vocab_size:
         raise DataError(
             f"{bin_path(dataset.prefix)} has token id {highest:,}, but the vocabulary of {name_vocabulary(own)} has the ids 0 to "
@@ -46,10 +46,10 @@ def check_vocabulary(dataset: IndexedDataset, tokenizer: Tokenizer, num_files: i
         )
 
 
-def sampled_highest_id(
+def sample_highest_id(
     dataset: IndexedDataset, vocab_size: int, blocks: int = SCANNED_BLOCKS, block_tokens: int = SCANNED_BLOCK_TOKENS
 ) -> int:
-    """Return the highest id of blocks at equal distances; -1 where the type of the ids cannot hold one beyond the vocabulary."""
+    """Return the highest id of blocks at equal distances; -1 if the type of the ids cannot hold an id beyond the vocabulary."""
     if np.iinfo(dataset.dtype).max < vocab_size or not dataset.num_bytes:
         return -1
     ids = dataset.ids

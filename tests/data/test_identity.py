@@ -28,7 +28,7 @@ def write(prefix: Path, documents: list[list[int]]) -> str:
     return str(prefix)
 
 
-def test_a_copy_at_another_path_and_time_is_the_same_data(tmp_path: Path) -> None:
+def test_a_copy_at_another_path_has_the_same_identity(tmp_path: Path) -> None:
     first = DataConfig(data_path=write(tmp_path / "one", [[1, 2], [3]]))
     for suffix in (".bin", ".idx"):
         shutil.copyfile(tmp_path / f"one{suffix}", tmp_path / f"two{suffix}")
@@ -47,7 +47,7 @@ def test_a_copy_at_another_path_and_time_is_the_same_data(tmp_path: Path) -> Non
         ([[1, 2], [4]], "bin_sample_sha256"),
     ],
 )
-def test_a_file_made_again_under_its_name_is_another(tmp_path: Path, documents: list[list[int]], message: str) -> None:
+def test_a_replaced_token_file_has_another_identity(tmp_path: Path, documents: list[list[int]], message: str) -> None:
     data = DataConfig(train_data_paths=(write(tmp_path / "one", [[1, 2], [3]]),))
     before = data_identity(data)
     write(tmp_path / "one", documents)

@@ -41,7 +41,7 @@ def test_arrays_are_made_once_for_each_key(tmp_path: Path) -> None:
         cache.get(KEY | {"seed": 2}, 1, never)
 
 
-def test_few_entries_and_no_folder_leave_nothing_on_the_disk(tmp_path: Path) -> None:
+def test_few_entries_or_no_folder_write_no_file(tmp_path: Path) -> None:
     assert is_right(IndexCache(tmp_path / "cache", smallest=2).get(KEY, 1, make))
     assert is_right(IndexCache(None, smallest=0).get(KEY, 1, make))
     assert not (tmp_path / "cache").exists()
@@ -72,10 +72,10 @@ def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: py
 def test_a_file_in_the_place_of_the_folder_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "cache").write_text("mine")
     assert is_right(IndexCache(tmp_path / "cache", smallest=0).get(KEY, 1, make))
-    assert "cannot be kept in" in caplog.text and "they stay in memory" in caplog.text
+    assert "cannot be written to" in caplog.text and "they stay in memory" in caplog.text
 
 
-def test_without_locks_the_second_writer_uses_what_the_first_has_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_locks_the_second_writer_uses_the_entry_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(38, "Function not implemented")
 
@@ -108,7 +108,7 @@ print("right")
 """
 
 
-def test_processes_that_start_together_and_are_killed_leave_the_others_whole_arrays(tmp_path: Path) -> None:
+def test_killed_processes_leave_complete_arrays_to_the_others(tmp_path: Path) -> None:
     moment, pause = time.time() + 3, "0.2"
     command = [sys.executable, "-c", STARTER, str(tmp_path), str(moment), pause]
     starters = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(12)]

@@ -41,7 +41,7 @@ def test_two_documents_give_the_known_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int32"])
-def test_files_equal_megatrons_and_each_reads_the_other(tmp_path: Path, random_documents: list[list[int]], dtype: str) -> None:
+def test_files_equal_those_of_megatron(tmp_path: Path, random_documents: list[list[int]], dtype: str) -> None:
     builder = MegatronBuilder(str(tmp_path / "peer.bin"), dtype=np.dtype(dtype).type)
     for document in random_documents:
         builder.add_document(np.array(document), [len(document)])
@@ -57,7 +57,7 @@ def test_files_equal_megatrons_and_each_reads_the_other(tmp_path: Path, random_d
     assert ours.sizes.tolist() == peer.sequence_lengths.tolist()
 
 
-def test_a_document_of_several_sequences_equals_megatrons(tmp_path: Path) -> None:
+def test_a_document_of_several_sequences_equals_that_of_megatron(tmp_path: Path) -> None:
     builder = MegatronBuilder(str(tmp_path / "peer.bin"), dtype=np.uint16)
     builder.add_document(np.array([1, 2, 3, 4]), [3, 1])
     builder.finalize(str(tmp_path / "peer.idx"))
@@ -88,7 +88,7 @@ def test_parts_beyond_a_sequence_are_refused(tmp_path: Path) -> None:
             dataset.get(*arguments)
 
 
-def test_a_reader_survives_the_way_to_another_process_and_its_arrays_are_read_only(tmp_path: Path) -> None:
+def test_a_dataset_can_be_pickled_and_its_arrays_are_read_only(tmp_path: Path) -> None:
     dataset = IndexedDataset(write(tmp_path / "two", [[1, 2, 3], [4]]))
     pickled = pickle.dumps(dataset)
     assert len(pickled) < 1000
@@ -114,7 +114,7 @@ def test_a_failed_writer_leaves_the_older_pair_whole(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.bin", "kept.idx"]
 
 
-def test_no_index_is_there_before_its_bin_file(tmp_path: Path) -> None:
+def test_the_index_file_appears_after_the_bin_file(tmp_path: Path) -> None:
     with IndexedDatasetWriter(tmp_path / "new", np.uint16) as writer:
         writer.add_document([1])
         assert [path.name for path in tmp_path.iterdir()] == ["new.bin.partial"]

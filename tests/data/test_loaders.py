@@ -48,7 +48,7 @@ class PlacesOfWorkers(Dataset):
         return {"tokens": torch.tensor([index]), "labels": torch.tensor([process]), "loss_mask": torch.ones(1)}
 
 
-def test_more_steps_than_samples_are_read_on_and_are_an_error_where_the_order_belongs_to_their_number(tmp_path):
+def test_more_steps_than_samples_are_an_error_only_if_the_order_depends_on_their_number(tmp_path):
     loader = BatchLoader(samples(tmp_path / "a", 10), 2, single_process_grid(), 0)
     before = [batch[0].tolist() for batch, _ in zip(loader, range(5), strict=False)]
     loader.seek(4)
@@ -64,7 +64,7 @@ def test_more_steps_than_samples_are_read_on_and_are_an_error_where_the_order_be
         loader.require(100)
 
 
-def test_batches_of_workers_are_those_of_this_process_and_the_workers_stay():
+def test_batches_from_workers_equal_those_of_one_process_and_the_workers_are_kept():
     loader = BatchLoader(PlacesOfWorkers(), 2, single_process_grid(), 2)
     processes = set()
     for _ in range(3):
@@ -89,10 +89,10 @@ def test_an_id_beyond_the_vocabulary_is_an_error_without_a_stack_trace(tmp_path,
     assert "Traceback" not in str(caught.value)
 
 
-def test_a_worker_that_is_killed_is_an_error_with_a_remedy():
+def test_a_killed_worker_is_an_error_with_a_remedy():
     loader = BatchLoader(PlacesOfWorkers(deadly=23), 2, single_process_grid(), 1)
     loader.seek(20)
-    with pytest.raises(DataError, match=r"a process that reads samples ended: DataLoader worker .*num_workers: 0"):
+    with pytest.raises(DataError, match=r"a worker process that reads samples ended: DataLoader worker .*num_workers: 0"):
         list(loader)
 
 

@@ -55,7 +55,7 @@ def test_an_epoch_holds_every_token_of_the_shuffled_documents(tmp_path):
     assert not read - written
 
 
-def test_the_loss_leaves_out_what_follows_no_document_when_asked(tmp_path):
+def test_the_loss_masks_the_token_after_a_document_if_configured(tmp_path):
     data = DataConfig(train_data_paths=(write(tmp_path / "train", [[5, 6, 7, 0]] * 30),), eod_mask_loss=True)
     train, _, _ = build_datasets(data, 8, (4, 0, 0), Vocabulary(), 1, None)
     sample = train[0]
@@ -89,7 +89,7 @@ def test_nothing_is_written_without_a_cache_folder(tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_missing_or_short_file_is_named(tmp_path):
+def test_a_missing_or_short_file_is_an_error_with_its_name(tmp_path):
     with pytest.raises(DataError, match="nowhere"):
         build_datasets(DataConfig(train_data_paths=(str(tmp_path / "nowhere"),)), 8, (4, 0, 0), Vocabulary(), 1, None)
     short = write(tmp_path / "short", [[5, 6]])
@@ -162,7 +162,7 @@ def megatron_ids(data: DataConfig, count: int) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_the_first_epoch_is_megatron_cores(choices, choice):
+def test_the_first_epoch_equals_that_of_megatron_core(choices, choice):
     count = len(read(choices[choice], 1)) if "of a" in choice or choice == "one file" else 60
     assert count > 40
     assert ids(read(choices[choice], count), count) == megatron_ids(choices[choice], count)
@@ -170,14 +170,14 @@ def test_the_first_epoch_is_megatron_cores(choices, choice):
 
 @pytest.mark.parametrize("count", [70, 100, 130, 400])
 @pytest.mark.parametrize("choice", CHOICES)
-def test_the_order_over_all_epochs_is_megatron_cores(choices, choice, count):
+def test_the_order_over_all_epochs_equals_that_of_megatron_core(choices, choice, count):
     data = replace(choices[choice], sample_order="all_epochs")
     assert ids(read(data, count), count) == megatron_ids(data, count)
 
 
 @pytest.mark.parametrize("choice", CHOICES)
 @pytest.mark.parametrize("kept", [False, True])
-def test_what_is_read_does_not_depend_on_how_much_is_read(choices, choice, kept, tmp_path):
+def test_a_sample_does_not_depend_on_the_number_of_samples(choices, choice, kept, tmp_path):
     cache = IndexCache(tmp_path / "cache", smallest=0) if kept else None
     longest = ids(read(choices[choice], 500, cache), 500)
     for count in (1, 10, 59, 62, 63, 124, 250):
@@ -187,7 +187,7 @@ def test_what_is_read_does_not_depend_on_how_much_is_read(choices, choice, kept,
     assert ids(extended, 500) == longest
 
 
-def test_every_epoch_has_every_token_once_but_for_its_own_rest(tmp_path):
+def test_every_epoch_has_every_token_once_except_its_last_tokens(tmp_path):
     path = write(tmp_path / "a", documents(0))
     tokens = [token for document in documents(0) for token in document]
     per_epoch, rest = divmod(len(tokens) - 1, LENGTH)
@@ -202,7 +202,7 @@ def test_every_epoch_has_every_token_once_but_for_its_own_rest(tmp_path):
     assert len(set(left_out)) == len({tuple(epoch) for epoch in epochs}) == 4
 
 
-def test_a_blend_reads_each_file_as_if_it_were_alone(choices):
+def test_a_blend_reads_each_file_in_the_order_of_the_single_file(choices):
     blend, alone = choices["a blend"], choices["one file"]
     from_first = [sample for sample in ids(read(blend, 300), 300) if sample[0] < 10_000]
     assert len(from_first) == pytest.approx(300 * 5 / 8, abs=1)
@@ -215,7 +215,7 @@ def test_shares_without_documents_are_left_out_with_one_line(tmp_path, caplog):
     train, valid, test = build_datasets(data, LENGTH, (20, 4, 4), Vocabulary(), 1, None)
     assert (len(train) >= 20, len(valid) >= 4, test) == (True, True, None)
     assert [record.message for record in caplog.records] == [
-        f"test: left out, no document is in its share of {tmp_path}/all (split 969,30,1)"
+        f"test: left out, its share of {tmp_path}/all has no documents (split 969,30,1)"
     ]
 
 
@@ -241,7 +241,7 @@ def test_a_file_of_weight_zero_is_not_read(tmp_path):
     assert Counter(sample[0] for sample in ids(read(data, 40), 40)) == {2: 20, 3: 20}
 
 
-def test_a_file_made_again_under_its_name_is_indexed_again(tmp_path):
+def test_a_replaced_token_file_is_indexed_again(tmp_path):
     data, cache = DataConfig(train_data_paths=(str(tmp_path / "a"),)), IndexCache(tmp_path / "cache", smallest=0)
     for documents_now in (documents(0), documents(0, 200), documents(1, 30), documents(0)):
         write(tmp_path / "a", documents_now)

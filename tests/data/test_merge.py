@@ -7,7 +7,7 @@ import pytest
 from neox_code.data import merge
 from neox_code.data.identity import write_record
 from neox_code.data.indexed_dataset import IndexedDataset, IndexedDatasetWriter
-from neox_code.data.merge import DatasetMerger, dtype_of, token_files
+from neox_code.data.merge import DatasetMerger, find_token_files, read_dtype
 from neox_code.errors import DataError
 
 with warnings.catch_warnings():
@@ -41,13 +41,13 @@ def parts(tmp_path: Path) -> list[Path]:
 
 
 def merge_all(output: Path, prefixes: list[Path] | list[str]) -> None:
-    with DatasetMerger(output, dtype_of(prefixes)) as merger:
+    with DatasetMerger(output, read_dtype(prefixes)) as merger:
         for prefix in prefixes:
             merger.add_dataset(prefix)
 
 
 @pytest.mark.parametrize("chunk", [3, 2**20])
-def test_the_result_is_megatrons_and_its_reader_reads_it(
+def test_the_result_equals_that_of_megatron_and_its_reader_reads_it(
     tmp_path: Path, parts: list[Path], chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(merge, "CHUNK", chunk)
@@ -66,13 +66,13 @@ def test_the_result_is_megatrons_and_its_reader_reads_it(
 
 
 def test_files_are_found_by_folder_and_by_name(tmp_path: Path, parts: list[Path]) -> None:
-    assert token_files([tmp_path / "parts"]) == [str(part) for part in parts]
-    assert token_files([f"{parts[2]}.bin", str(parts[0]), f"{parts[0]}.idx"]) == [str(parts[2]), str(parts[0])]
+    assert find_token_files([tmp_path / "parts"]) == [str(part) for part in parts]
+    assert find_token_files([f"{parts[2]}.bin", str(parts[0]), f"{parts[0]}.idx"]) == [str(parts[2]), str(parts[0])]
     (tmp_path / "parts/d.x.bin").unlink()
     with pytest.raises(DataError, match=r"has only one half of the pair d\.x"):
-        token_files([tmp_path / "parts"])
+        find_token_files([tmp_path / "parts"])
     with pytest.raises(DataError, match="has no token files"):
-        token_files([tmp_path])
+        find_token_files([tmp_path])
 
 
 def test_files_of_another_type_or_cut_off_or_the_output_itself_are_refused_and_leave_nothing(
@@ -105,7 +105,7 @@ def test_the_highest_id_is_that_of_all_files(tmp_path: Path, parts: list[Path], 
     )
 
 
-def test_files_of_two_vocabularies_are_refused_as_far_as_they_are_recorded(
+def test_files_of_two_recorded_vocabularies_are_refused(
     tmp_path: Path, parts: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     first = {"tokenizer_type": "HFTokenizer", "vocab_file": "a.json", "sha256": "1", "vocab_size": 9, "ids_sha256": "1"}

@@ -11,7 +11,7 @@ def test_the_ranks_together_read_every_sample_once_and_in_order(data_size):
     assert [index for step in zip(*ranks, strict=True) for batch in step for index in batch] == list(range(24))
 
 
-def test_a_run_on_other_ranks_goes_on_with_the_next_sample():
+def test_a_resumed_run_with_other_ranks_continues_with_the_next_sample():
     first = ConsecutiveSampler(24, 2, 0, 3)
     read = next(iter(first))
     resumed = ConsecutiveSampler(24, 4, 0, 1)
@@ -21,12 +21,12 @@ def test_a_run_on_other_ranks_goes_on_with_the_next_sample():
     assert len(resumed) == 4
 
 
-def test_none_are_left_where_more_are_consumed_than_there_are():
+def test_no_batch_is_left_after_the_last_sample():
     sampler = ConsecutiveSampler(8, 2, 0, 1)
     sampler.seek(12)
     assert len(sampler) == 0
     assert list(sampler) == []
 
 
-def test_samples_that_fill_no_batch_are_left():
+def test_samples_that_do_not_fill_a_batch_are_left_out():
     assert list(ConsecutiveSampler(5, 2, 0, 2)) == [[0, 1]]

@@ -7,7 +7,7 @@ import pytest
 
 from neox_code.data.identity import write_record
 from neox_code.data.indexed_dataset import IndexedDataset, IndexedDatasetWriter, record_path
-from neox_code.data.vocabulary import check_vocabulary, sampled_highest_id
+from neox_code.data.vocabulary import check_vocabulary, sample_highest_id
 from neox_code.errors import DataError
 from neox_code.tokenizer.char_level import CharLevelTokenizer
 from neox_code.tokenizer.comparison import describe_vocabulary
@@ -21,7 +21,7 @@ def write(prefix: Path, ids: list[int], dtype: str = "uint16") -> IndexedDataset
     return IndexedDataset(prefix)
 
 
-def test_files_of_the_vocabulary_and_of_other_programs_are_taken_without_a_word(tmp_path: Path, caplog) -> None:
+def test_files_of_the_vocabulary_and_of_other_programs_log_nothing(tmp_path: Path, caplog) -> None:
     dataset = write(tmp_path / "a", [1, 511])
     check_vocabulary(dataset, CHARACTERS)
     write_record(tmp_path / "a", describe_vocabulary(CHARACTERS), 511)
@@ -43,11 +43,11 @@ def test_a_recorded_vocabulary_that_differs_is_named_with_the_configurations(tmp
 @pytest.mark.parametrize(
     ("recorded", "message"),
     [
-        (describe_vocabulary(CHARACTERS) | {"sha256": "0"}, "may be cut into other ones"),
+        (describe_vocabulary(CHARACTERS) | {"sha256": "0"}, "may be encoded to other ids"),
         ({"tokenizer_type": "HFTokenizer", "sha256": "0"}, "not known whether the ids mean the same"),
     ],
 )
-def test_what_cannot_be_decided_is_a_warning(tmp_path: Path, caplog, recorded: dict, message: str) -> None:
+def test_a_comparison_without_a_clear_result_is_a_warning(tmp_path: Path, caplog, recorded: dict, message: str) -> None:
     dataset = write(tmp_path / "a", [1, 2])
     write_record(tmp_path / "a", recorded, 2)
     check_vocabulary(dataset, CHARACTERS)
@@ -68,12 +68,12 @@ def test_a_large_file_is_sampled_from_end_to_end(tmp_path: Path) -> None:
         ids = np.zeros(10_000, np.int32)
         ids[place] = 70_000
         dataset = write(tmp_path / "a", ids, "int32")
-        assert sampled_highest_id(dataset, 600) == 70_000
-        assert sampled_highest_id(dataset, 600, blocks=3, block_tokens=10) == 70_000
+        assert sample_highest_id(dataset, 600) == 70_000
+        assert sample_highest_id(dataset, 600, blocks=3, block_tokens=10) == 70_000
 
 
-def test_a_type_that_holds_no_id_beyond_the_vocabulary_is_not_looked_through(tmp_path: Path) -> None:
+def test_a_type_without_ids_beyond_the_vocabulary_is_not_searched(tmp_path: Path) -> None:
     dataset = write(tmp_path / "a", [65_535])
-    assert sampled_highest_id(dataset, 65_536) == -1
-    assert sampled_highest_id(dataset, 65_535) == 65_535
+    assert sample_highest_id(dataset, 65_536) == -1
+    assert sample_highest_id(dataset, 65_535) == 65_535
     assert not record_path(tmp_path / "a").exists()

@@ -132,7 +132,7 @@ def llama_parts(name: str, value: torch.Tensor, model: ModelConfig) -> dict[str,
 
 @pytest.fixture
 def as_bloom() -> Callable[[GPT, ModelConfig], BloomForCausalLM]:
-    """Return a function that copies a tied model with alibi and bias_gelu_fusion into BLOOM of transformers, which gets no embedding norm."""
+    """Return a function that copies a tied model with alibi and bias_gelu_fusion into BLOOM without embedding norm."""
 
     def convert(gpt: GPT, model: ModelConfig) -> BloomForCausalLM:
         config = BloomConfig(

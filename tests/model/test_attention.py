@@ -45,6 +45,6 @@ def test_scaling_by_the_layer_index_changes_only_the_slopes(
     attention = Attention(model, layer_index, single_process_grid(), torch.float64)
     hidden = torch.randn(SEQUENCE, 2, model.hidden_size, dtype=torch.float64)
     with torch.no_grad():
-        query, key, value = (part.permute(1, 2, 0, 3) for part in attention.split(30 * attention.query_key_value(hidden)))
+        query, key, value = (part.permute(1, 2, 0, 3) for part in attention.split_heads(30 * attention.query_key_value(hidden)))
         context = attend_plainly(query, key, value, coefficient, SLOPES if pos_emb == "alibi" else 0 * SLOPES)
         torch.testing.assert_close(attention.attend(query, key, value, None), context, atol=1e-12, rtol=0)
