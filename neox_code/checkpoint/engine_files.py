@@ -1,4 +1,4 @@
-"""DeepSpeed's reading and writing of single checkpoint files, made to keep to the rules of `serialization`."""
+"""DeepSpeed's reader and writer of single checkpoint files, replaced by those of `serialization`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +17,10 @@ from neox_code.checkpoint.serialization import load_file, save_file
 torch.serialization.add_safe_globals([LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address])  # what optimizer states hold
 
 
-def with_plain_stage(state_dict: dict[str, Any]) -> dict[str, Any]:
-    """The same with ZeRO's stage as a number. Some Pythons, 3.11.2 among them, pickle an enum as a call of `getattr`, and no reader
-    that keeps to the rules accepts that.
+def replace_stage_enum(state_dict: dict[str, Any]) -> dict[str, Any]:
+    """Return the state dict with ZeRO's stage as a number.
+
+    Some versions of Python, 3.11.2 among them, pickle an enum as a call of `getattr`, which `weights_only` readers refuse.
     """
     optimizer = state_dict.get("optimizer_state_dict")
     if not isinstance(optimizer, dict) or "zero_stage" not in optimizer:
@@ -27,23 +28,23 @@ def with_plain_stage(state_dict: dict[str, Any]) -> dict[str, Any]:
     return {**state_dict, "optimizer_state_dict": {**optimizer, "zero_stage": int(optimizer["zero_stage"])}}
 
 
-def in_our_names(state_dict: Any) -> Any:
-    """A state dict of GPT-NeoX of any age, without what is no parameter."""
+def rename_parameters(state_dict: Any) -> Any:
+    """Return a state dict of any version of GPT-NeoX with our names and without entries that are not parameters."""
     if not isinstance(state_dict, Mapping) or not all(isinstance(name, str) for name in state_dict):
         return state_dict
     return {ours: value for name, value in state_dict.items() if (ours := our_name(name))}
 
 
 class WeightsOnlyEngine(TorchCheckpointEngine):
-    """DeepSpeed's reader and writer of single files, made to keep to the rules above."""
+    """DeepSpeed's checkpoint engine that reads and writes single files by `load_file` and `save_file`."""
 
     def save(self, state_dict: dict[str, Any], path: str) -> None:
-        save_file(with_plain_stage(state_dict), path)
+        save_file(replace_stage_enum(state_dict), path)
 
     def load(self, path: str, map_location: Any = None) -> Any:
         content = load_file(path, map_location)
         if LAYER_FILE.fullmatch(Path(path).name):
-            return in_our_names(content)
+            return rename_parameters(content)
         if isinstance(content, Mapping) and "module" in content:
-            return {**content, "module": in_our_names(content["module"])}
+            return {**content, "module": rename_parameters(content["module"])}
         return content

@@ -1,11 +1,11 @@
-"""Every file name in a checkpoint, as functions, and nowhere else. The layout is GPT-NeoX's.
+"""All file names in a checkpoint, as functions. The layout is GPT-NeoX's.
 
     SAVE/latest                                   text: "global_step1000"
     SAVE/configs/NAME.yml                         the configuration files of the run; merged.yml has them all in one
     SAVE/.train.lock                              held by the run that writes here
     SAVE/global_step1000/
         configs/NAME.yml                          the same, at the time of this checkpoint
-        run.json                                  what a resume compares: see checkpoint.record
+        run.json                                  the record of the run, compared at a resume: see checkpoint.record
         tokenizer/NAME                            the files of the vocabulary
         layer_LL-model_TT-model_states.pt         weights of layer LL on tensor rank TT        (pipe_parallel_size >= 1)
         mp_rank_MM_model_states.pt                training state; without a pipeline also all weights of tensor rank MM
@@ -53,7 +53,7 @@ def step_name(iteration: int) -> str:
 
 
 def partial_step_name(iteration: int) -> str:
-    """The folder's name until every rank has written its part."""
+    """Return the name of the folder while the ranks write to it."""
     return f"{step_name(iteration)}{PARTIAL_SUFFIX}"
 
 
@@ -70,13 +70,13 @@ def model_file(folder: Path, model_rank: int) -> Path:
 
 
 def layer_files(folder: Path) -> dict[tuple[int, int], Path]:
-    """The weight files that are there, by layer index and tensor rank."""
+    """Return the existing weight files by layer index and tensor rank."""
     matches = ((LAYER_FILE.fullmatch(entry.name), entry) for entry in folder.iterdir())
     return {(int(match[1]), int(match[2])): entry for match, entry in matches if match}
 
 
 def model_files(folder: Path) -> dict[int, Path]:
-    """The model state files that are there, by model-parallel rank."""
+    """Return the existing model state files by model-parallel rank."""
     matches = ((MODEL_FILE.fullmatch(entry.name), entry) for entry in folder.iterdir())
     return {int(match[1]): entry for match, entry in matches if match}
 
@@ -97,7 +97,7 @@ def require_whole_weights(folder: Path) -> None:
 
 
 def checkpoints(save: str | Path) -> dict[int, Path]:
-    """Iteration -> folder, ascending; unfinished ones do not count."""
+    """Return the folders of finished checkpoints by iteration, ascending."""
     return numbered_folders(save, STEP_PREFIX)
 
 
@@ -116,10 +116,10 @@ def iteration_of(folder: Path) -> int | None:
     return int(number) if folder.name.startswith(STEP_PREFIX) and number.isdecimal() else None
 
 
-def named_by_latest(load: Path) -> Path | None:
+def read_latest(load: Path) -> Path | None:
     """Return the folder in `load` that its file `latest` names; None where the file is missing or names no such folder.
 
-    A symbolic link to the folder will do as well.
+    `latest` may also be a symbolic link to the folder.
     """
     if latest_file(load).is_dir():
         target = latest_file(load).resolve()
@@ -138,33 +138,33 @@ def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:
     """
     load = Path(load)
     there = checkpoints(load)
-    choices = f"There are iterations {', '.join(map(str, there))}." if there else what_is_there(load)
+    choices = f"There are iterations {', '.join(map(str, there))}." if there else describe_folder(load)
     if iteration is not None:
         if iteration not in there:
             raise CheckpointError(
                 f"{load} has no checkpoint of iteration {iteration}. {choices} Choose another, or check the path."
             )
         return there[iteration]
-    if folder := named_by_latest(load):
+    if folder := read_latest(load):
         return folder
     latest = latest_file(load)
     reason = f"{latest} names no folder in {load}" if latest.exists() else f"there is no file {latest}"
     if not there:
-        raise CheckpointError(f"load ({load}) holds no checkpoint: {reason}. {what_is_there(load)} Check the path.")
+        raise CheckpointError(f"load ({load}) holds no checkpoint: {reason}. {describe_folder(load)} Check the path.")
     log.warning("%s: using the newest checkpoint, %s", reason, there[max(there)])
     return there[max(there)]
 
 
-def is_foreign(load: Path) -> bool:
-    """Return whether a folder holds a model in the layout of Hugging Face."""
+def is_hugging_face_model(load: Path) -> bool:
+    """Return True if a folder holds a model in the layout of Hugging Face."""
     return any(True for pattern in HUGGING_FACE_WEIGHTS for _ in load.glob(pattern))
 
 
-def what_is_there(load: Path) -> str:
+def describe_folder(load: Path) -> str:
     """Return a sentence on a folder without checkpoints."""
     if not load.is_dir():
         return f"{load} is {'no folder' if load.exists() else 'missing'}."
-    if is_foreign(load):
+    if is_hugging_face_model(load):
         return "It is a Hugging Face model, whose files have another layout."
     return f"It has no folder {STEP_PREFIX}N."
 

@@ -1,4 +1,4 @@
-"""run.json beside the weights: what the run was, for the next run to compare with. Plain JSON.
+"""run.json beside the weights: a record of the run in JSON, with which the next run is compared.
 
 write_record(folder, record)          # last of all files: it lists the others with their sizes
 record = read_record(folder)          # None in a checkpoint of GPT-NeoX or of an older version
@@ -22,19 +22,19 @@ FORMAT = "neox-code run 1"
 @dataclass(frozen=True)
 class RunRecord:
     state: Mapping[str, float]
-    """The place of the run: training.state.TrainingState.as_dict."""
+    """The training state: the result of training.state.TrainingState.as_dict."""
 
     run: str
-    """Name of the run, kept over restarts: trackers and logs have a folder of this name."""
+    """Name of the run, the same after a resume: trackers and logs have a folder of this name."""
 
     started_from: Mapping[str, Any] | None
-    """What the run's first start was to load (`resume.start_request`); None for a start from scratch."""
+    """The checkpoint that the first start of the run loaded (`resume.start_request`); None for a start from scratch."""
 
     config: Mapping[str, Any]
     """All fields by name."""
 
     origins: Mapping[str, str]
-    """Of the fields that were set: FILE:LINE or --set."""
+    """Origins of the fields that were set: FILE:LINE or --set."""
 
     tokenizer: Mapping[str, Any]
     """`tokenizer.comparison.describe_vocabulary`."""
@@ -43,7 +43,7 @@ class RunRecord:
     """`data.identity.data_identity`."""
 
     layout: Mapping[str, int]
-    """Sizes of the pipeline, tensor and data axes, and the padded vocabulary's."""
+    """Sizes of the pipeline, tensor and data axes and of the padded vocabulary."""
 
     files: Mapping[str, int] = field(default_factory=dict)
     """Bytes of every other file of the checkpoint, by its path in the folder."""

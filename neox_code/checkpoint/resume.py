@@ -1,4 +1,4 @@
-"""Where a run begins: from its own newest checkpoint in `save`, else from what it is to load, else from scratch.
+"""Finding the start of a run: its own newest checkpoint in `save`, else the checkpoint to load, else from scratch.
 
     start = find_start(training, layout, values)            # on rank 0, while the lock on `save` is held
     changes = check_start(start, layout, config, values, tokenizer, data)
@@ -23,15 +23,15 @@ from typing import Any
 from neox_code.checkpoint.layout import (
     VOCABULARY_FOLDER,
     checkpoints,
+    describe_folder,
     find_checkpoint,
     has_zero_3_files,
-    is_foreign,
+    is_hugging_face_model,
     iteration_of,
     latest_file,
     layer_files,
     model_files,
     require_whole_weights,
-    what_is_there,
 )
 from neox_code.checkpoint.record import RunRecord, StoredConfig, damaged_files, read_record, stored_config
 from neox_code.config.assembly import DEFAULT, format_value
@@ -50,22 +50,22 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run begins."""
+    """The checkpoint and the iteration from which a run begins."""
 
     folder: Path | None = None
     """The checkpoint to load; None: from scratch."""
 
     record: RunRecord | None = None
-    """Its run.json, where it has one."""
+    """The checkpoint's run.json, or None."""
 
     stored: StoredConfig | None = None
-    """The configuration that it was written with, where that can be read."""
+    """The configuration that the checkpoint was written with; None if it cannot be read."""
 
     iteration: int = 0
     """Steps done when the run begins."""
 
     started_from: Mapping[str, Any] | None = None
-    """What the run's first start was to load; None for a start from scratch."""
+    """The request of the run's first start (`start_request`); None for a start from scratch."""
 
     run: str | None = None
     """Name of the run that resumes; None where a new one begins."""
@@ -76,23 +76,23 @@ class Start:
     loads_optimizer: bool = True
 
     def is_in(self, save: str) -> bool:
-        """Return whether the checkpoint is one in the folder `save`."""
+        """Return True if the checkpoint is in the folder `save`."""
         return self.folder is not None and is_same_folder(str(self.folder.parent), save)
 
     @property
     def sample_length(self) -> int | None:
-        """Tokens in a sample, of those that the checkpoint counts; None where that is not known."""
+        """Number of tokens in a sample of the checkpoint's run; None if it is not known."""
         return effective(self.stored.values)["seq_length"] if self.stored else None
 
 
 def start_request(training: TrainingConfig) -> dict[str, Any]:
-    """Return what the configuration asks a first start to load, as JSON values."""
+    """Return the keys that decide which checkpoint a first start loads, as JSON values."""
     options = {"iteration": training.iteration, "finetune": training.finetune, "no_load_optim": training.no_load_optim}
     return {"load": str(Path(training.load).resolve()) if training.load else None, **options}
 
 
 def find_start(training: TrainingConfig, layout: Mapping[str, int], values: Values) -> Start:
-    """Return where a run of this layout and configuration (`values`, by flat keys) begins, as the table above has it.
+    """Return the start of a run of this layout and configuration (`values`, by flat keys), by the table above.
 
     Raises ConfigError for keys that need `load`, CheckpointError where nothing can be loaded, the checkpoint is not whole, or
     one in `save` would be replaced.
@@ -125,15 +125,15 @@ def find_start(training: TrainingConfig, layout: Mapping[str, int], values: Valu
 
 
 def first_start(training: TrainingConfig) -> Start:
-    """Return where a run begins whose `save` holds no checkpoint."""
+    """Return the start of a run whose `save` holds no checkpoint."""
     if training.load is None:
         return Start()
     load = Path(training.load)
     needs_one = training.finetune or training.iteration is not None or latest_file(load).exists()
     if is_same_folder(training.save, training.load) and not needs_one:
-        if is_foreign(load):
+        if is_hugging_face_model(load):
             raise CheckpointError(
-                f"load and save ({load}) hold no checkpoint. {what_is_there(load)} Choose another folder for both."
+                f"load and save ({load}) hold no checkpoint. {describe_folder(load)} Choose another folder for both."
             )
         log.info("no checkpoint in %s yet: training starts from scratch", load)
         return Start()
@@ -143,7 +143,7 @@ def first_start(training: TrainingConfig) -> Start:
 
 
 def start_in_used_folder(training: TrainingConfig, layout: Mapping[str, int], values: Values, save: Path) -> Start:
-    """Return where a run begins whose `save` holds checkpoints. Raises CheckpointError where they are of another run."""
+    """Return the start of a run whose `save` holds checkpoints. Raise CheckpointError if they are of another run."""
     newest = find_checkpoint(save)
     record = read_record(newest)
     request = start_request(training)
@@ -186,7 +186,7 @@ def finish_interrupted_save(save: Path) -> None:
 
 
 def require_whole(folder: Path, record: RunRecord | None) -> None:
-    """Raises CheckpointError where files of the checkpoint are missing or cut off."""
+    """Raise CheckpointError if files of the checkpoint are missing or cut off."""
     faults = damaged_files(folder, record) if record else []
     if not (layer_files(folder) or model_files(folder) or has_zero_3_files(folder)):
         faults = [f"{folder} holds no file of weights"]
@@ -228,9 +228,9 @@ def check_start(
 
 
 def check_model(folder: Path, stored: StoredConfig | None, config: NeoXConfig, with_optimizer: bool = False) -> None:
-    """Raises CheckpointError with all differences between the model of a configuration and that of a checkpoint.
+    """Raise CheckpointError with all differences between the model of a configuration and that of a checkpoint.
 
-    With `with_optimizer` those of the optimizer's state are among them.
+    With `with_optimizer` the differences of the optimizer's state are included.
     """
     if stored is None:
         log.info("%s holds no configuration that can be read: this one is not compared with it", folder)
@@ -280,7 +280,7 @@ LAYOUT_KEYS = {
 
 
 def layout_differences(record: RunRecord, layout: Mapping[str, int], values: Values) -> list[Difference]:
-    """Return what differs, of everything that decides which part of the optimizer's state is in which file.
+    """Return the differences in the keys that decide which file holds which part of the optimizer's state.
 
     ZeRO stages 0, 1 and 2 write the same files. A size that the record of an older version lacks is not compared.
     """
@@ -312,7 +312,7 @@ def line(difference: Difference, stored: StoredConfig, config: NeoXConfig) -> st
 
 
 def check_vocabulary(folder: Path, record: RunRecord | None, tokenizer: Tokenizer) -> None:
-    """Raises CheckpointError where ids mean something else to the tokenizer than to the one of the checkpoint."""
+    """Raise CheckpointError if the ids of the tokenizer differ in meaning from those of the checkpoint's tokenizer."""
     if record is None:
         return
     comparison = compare_vocabulary(record.tokenizer, tokenizer)

@@ -1,10 +1,10 @@
-"""Writing a checkpoint: all ranks into a folder under another name, then one rename, then `latest`.
+"""Writing a checkpoint: all ranks write to a partial folder, which is then renamed, and then `latest` is replaced.
 
-Killed at any moment, there is the last whole checkpoint and at most one partial folder, which the next save removes. The new text
-of `latest` is on the disk before the folder gets its name, so that `resume.finish_interrupted_save` can complete a save that was
-killed between the two. A folder that is there already is another run's work, and is never replaced. Each step is on the disk before
-the next begins: every rank's files and folders, the rename, `latest`, and only then the deletion of older checkpoints. So `latest`
-names a whole checkpoint after a power loss too.
+After a kill at any moment, there is the last complete checkpoint and at most one partial folder, which the next save removes. The
+new text of `latest` is on the disk before the folder is renamed, so that `finish_interrupted_save` can complete a save that was
+killed between the two. An existing folder belongs to another run and is never replaced. Each step is on the disk before the next
+begins: the files and folders of every rank, the rename, `latest`, the deletion of older checkpoints. So `latest` names a complete
+checkpoint after a power loss too.
 """
 
 import os
@@ -71,13 +71,13 @@ def save_checkpoint(
 
 
 def delete_leftovers(save: Path) -> None:
-    """Removes what a save, killed or not, has left under names of its own."""
+    """Remove the partial folders of earlier saves."""
     for leftover in save.glob(f"{STEP_PREFIX}*{PARTIAL_SUFFIX}"):
         shutil.rmtree(leftover)
 
 
 def prepare(save: Path, folder: Path, companions: Mapping[str, bytes]) -> None:
-    """Make room for a save, and leave the run's configuration in SAVE/configs."""
+    """Remove leftovers of earlier saves and write the run's configuration to SAVE/configs."""
     if folder.exists():
         raise CheckpointError(f"{folder} was written by another run meanwhile and is not replaced. Give each run its own save.")
     delete_leftovers(save)

@@ -25,14 +25,14 @@ torch.serialization.add_safe_globals(
         (codecs.encode, "_codecs.encode"),
     ]
 )
-"""What a plain array of numpy 1 or 2 consists of: GPT-NeoX keeps the state of numpy's random numbers in mp_rank files."""
+"""Types in a plain array of numpy 1 or 2: GPT-NeoX stores the state of numpy's random numbers in mp_rank files."""
 
 DISALLOWED = re.compile(r"GLOBAL (\S+)")
-"""How torch names what a file would have it call or build, and what it does not."""
+"""The name of a refused function or class in torch's error message."""
 
 
 def load_file(path: str | Path, map_location: Any = "cpu") -> Any:
-    """The content of a file written by torch.save. Raises CheckpointError where it is missing, damaged, or holds code."""
+    """Return the content of a file written by torch.save. Raise CheckpointError if it is missing, damaged, or holds code."""
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except FileNotFoundError:
@@ -41,18 +41,18 @@ def load_file(path: str | Path, map_location: Any = "cpu") -> Any:
         raise
     except pickle.UnpicklingError as error:
         disallowed = DISALLOWED.search(str(error))
-        raise foreign(path, disallowed[1]) if disallowed else damaged(path) from None
+        raise make_disallowed_error(path, disallowed[1]) if disallowed else make_damaged_error(path) from None
     except Exception as error:  # a damaged pickle fails anywhere in the reader
-        raise damaged(path, str(error)) from None
+        raise make_damaged_error(path, str(error)) from None
 
 
-def foreign(path: str | Path, name: str) -> CheckpointError:
+def make_disallowed_error(path: str | Path, name: str) -> CheckpointError:
     return CheckpointError(
         f"{path} holds more than tensors ({name}), and is not opened. Choose a checkpoint whose layer files hold tensors alone."
     )
 
 
-def damaged(path: str | Path, reason: str = "") -> CheckpointError:
+def make_damaged_error(path: str | Path, reason: str = "") -> CheckpointError:
     size = Path(path).stat().st_size
     detail = f" ({reason.splitlines()[0]})" if reason else ""
     return CheckpointError(

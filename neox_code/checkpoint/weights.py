@@ -89,7 +89,7 @@ def read_weights(folder: Path, model: ModelConfig) -> dict[str, torch.Tensor]:
     """Return all weights of a checkpoint, whole, as `sequential.INDEX.NAME`; from layer files, else from the model state files."""
     layers = layer_files(folder)
     if layers:
-        parts = {place: state_dict(path, load_file(path)) for place, path in layers.items()}
+        parts = {place: require_state_dict(path, load_file(path)) for place, path in layers.items()}
         return merge_layers(folder, parts, model)
     models = model_files(folder)
     if not models:
@@ -97,7 +97,7 @@ def read_weights(folder: Path, model: ModelConfig) -> dict[str, torch.Tensor]:
         raise CheckpointError(
             f"{folder} holds neither layer_*-model_*-model_states.pt nor mp_rank_*_model_states.pt. Check the path."
         )
-    modules = {rank: module_of(path) for rank, path in models.items()}
+    modules = {rank: read_module(path) for rank, path in models.items()}
     if not any(modules.values()):
         raise CheckpointError(f"{folder} has lost its layer files: mp_rank_*_model_states.pt hold no weights. Copy it again.")
     split: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
@@ -112,14 +112,14 @@ def read_weights(folder: Path, model: ModelConfig) -> dict[str, torch.Tensor]:
     return merge_layers(folder, split, model)
 
 
-def module_of(path: Path) -> StateDict:
-    """The weights in a model state file; none where layer files have them."""
+def read_module(path: Path) -> StateDict:
+    """Return the weights in a model state file; {} if the layer files have them."""
     content = load_file(path)
-    return state_dict(path, (content.get("module") or {}) if isinstance(content, Mapping) else content)
+    return require_state_dict(path, (content.get("module") or {}) if isinstance(content, Mapping) else content)
 
 
-def state_dict(path: Path, content: Any) -> StateDict:
-    """The content of a file, found to be tensors by name; anything else is a CheckpointError."""
+def require_state_dict(path: Path, content: Any) -> StateDict:
+    """Return `content` if it is a mapping of names to tensors, else raise CheckpointError."""
     is_one = isinstance(content, Mapping) and all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
     )
@@ -137,7 +137,7 @@ def merge_layers(folder: Path, parts: Mapping[tuple[int, int], StateDict], model
         if missing := [rank for rank in range(tensor_size) if (index, rank) not in parts]:
             raise CheckpointError(f"{folder} lacks layer {index:02d} of tensor rank {missing[0]}. Copy the checkpoint again.")
         states = [parts[index, rank] for rank in range(tensor_size)]
-        check_alike(folder, index, states)
+        check_equal_shapes(folder, index, states)
         for name in states[0]:
             if ours := our_name(name):
                 place = f"sequential.{index}.{ours}"
@@ -145,8 +145,8 @@ def merge_layers(folder: Path, parts: Mapping[tuple[int, int], StateDict], model
     return whole
 
 
-def check_alike(folder: Path, index: int, states: Sequence[StateDict]) -> None:
-    """Raises CheckpointError unless the tensor ranks' parts of a layer have the same names and shapes."""
+def check_equal_shapes(folder: Path, index: int, states: Sequence[StateDict]) -> None:
+    """Raise CheckpointError unless the tensor ranks' parts of a layer have the same names and shapes."""
     for rank, state in enumerate(states):
         for name in sorted(state.keys() | states[0].keys()):
             shapes = [tuple(part[name].shape) if name in part else None for part in (states[0], state)]

@@ -1,4 +1,4 @@
-"""When a run saves, and where it resumes. The package `checkpoint` has the files.
+"""Saving and resuming of a run; the package `checkpoint` reads and writes the files.
 
     checkpoints = open_checkpoints(config, tokenizer, sizes, padded_vocab_size, grid)
     state = checkpoints.resume(engine, loaders)
@@ -46,7 +46,7 @@ class Checkpoints:
     vocab_size: int
     grid: ParallelGrid
     start: Start
-    """Where the run begins."""
+    """The checkpoint and the iteration from which the run begins."""
     record: RunRecord
     """The run.json of its checkpoints, with the state at which the run begins."""
     changes: list[str]

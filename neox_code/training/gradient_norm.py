@@ -2,8 +2,8 @@
 
     take_norm_in_one_pass(engine.optimizer)
 
-DeepSpeed 0.19 reads every gradient twice more than it must: for its largest and smallest value, though the norm shows what is not
-finite, and for a copy in fp64. On a CPU that takes a twentieth of a step.
+DeepSpeed 0.19 reads every gradient twice more than needed: for its largest and smallest value, although the norm shows if one
+is not finite, and for a copy in fp64. On a CPU that takes a twentieth of a step.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from neox_code.parallel.collectives import all_reduce
 
 ELEMENTS_AT_ONCE = 1 << 20
 ELEMENTS_OF_A_SUM = 1 << 10
-"""Squares summed in fp32 before the sums are added up in fp64."""
+"""Number of squares that are summed in fp32; the sums are then added in fp64."""
 
 
 def take_norm_in_one_pass(optimizer: DeepSpeedZeroOptimizer) -> None:
-    """Replaces two methods of the optimizer. A norm that is not finite makes it skip the step, as before."""
+    """Replace two methods of the optimizer. It still skips a step whose norm is not finite."""
     optimizer.get_grad_norm_direct = MethodType(partition_norm, optimizer)
     optimizer.has_overflow_partitioned_grads_serial = lambda: torch.zeros(1, dtype=torch.bool, device=optimizer.device)
 
@@ -31,7 +31,7 @@ def take_norm_in_one_pass(optimizer: DeepSpeedZeroOptimizer) -> None:
 def partition_norm(
     optimizer: DeepSpeedZeroOptimizer, gradients: Sequence[torch.Tensor], parameters: Sequence[nn.Parameter], norm_type: int = 2
 ) -> torch.Tensor:
-    """The 2-norm over all ranks, every parameter counted once: fp32, -1 where it is not finite."""
+    """Return the 2-norm over all ranks, with every parameter counted once: an fp32 scalar, -1 if it is not finite."""
     total = torch.zeros((), dtype=torch.float64, device=optimizer.device)
     own = (gradient for gradient in gradients if not getattr(gradient, "_zero_padding", False))
     for gradient, parameter in zip(own, parameters, strict=False):
@@ -45,7 +45,7 @@ def partition_norm(
 
 
 def sum_of_squares(tensor: torch.Tensor) -> torch.Tensor:
-    """In fp64, from fp32 sums of few squares each.
+    """Return the sum of squares as an fp64 scalar, added from fp32 sums of `ELEMENTS_OF_A_SUM` squares.
 
     >>> sum_of_squares(torch.full((2, 1024), 2.0))
     tensor(8192., dtype=torch.float64)

@@ -1,7 +1,7 @@
-"""Steps that went wrong: a loss or a gradient that is not finite, and a loss far above those before it.
+"""Detecting faulty steps: a loss or a gradient that is not finite, and a loss far above the recent ones.
 
 A step whose gradient is not finite changes no weight in any precision. One such step is logged and counted; `max_skipped_steps`
-in a row end the run. A loss that is not finite keeps a checkpoint from being written.
+in a row end the run. After a loss that is not finite no checkpoint is written.
 """
 
 import math
@@ -16,16 +16,16 @@ from neox_code.training.step import StepResult
 log = get_logger(__name__)
 
 SKIPPED_STEPS = {"fp16": 50}
-"""Default of `max_skipped_steps`: as many as GPT-NeoX waits for while fp16 looks for its loss scale."""
+"""Default of `max_skipped_steps`, as in GPT-NeoX: fp16 skips steps until it finds its loss scale."""
 
 SKIPPED_STEPS_OF_OTHERS = 5
 
 RECENT_LOSSES, FEWEST_LOSSES = 64, 8
-"""Losses that a new one is compared with, at most and at least."""
+"""Largest and smallest number of recent losses that a new loss is compared with."""
 
 
 class LossGuard:
-    """Checks each step's result, in order; the same on every rank, since loss and norm are those of all ranks."""
+    """Checks the result of each step, in order. All ranks get the same result, since loss and norm are those of all ranks."""
 
     def __init__(self, config: NeoXConfig):
         self.config = config
@@ -36,7 +36,7 @@ class LossGuard:
         self.is_loss_finite, self.is_in_spike = True, False
 
     def check(self, iteration: int, result: StepResult) -> None:
-        """Log what is wrong with a step. Raises NeoXError where too many steps in a row were."""
+        """Log a faulty step. Raise NeoXError after too many faulty steps in a row."""
         self.is_loss_finite = math.isfinite(result.loss)
         if self.is_loss_finite and not result.skipped:
             self.in_a_row = 0
@@ -65,12 +65,12 @@ class LossGuard:
         self.recent.append(loss)
 
     def require_finite_loss(self, iteration: int) -> None:
-        """Raise NeoXError where the last step's loss is not finite, so that nothing is saved after it."""
+        """Raise NeoXError if the loss of the last step is not finite, so that nothing is saved after it."""
         if not self.is_loss_finite:
             raise NeoXError(f"the loss is not finite at the last iteration ({iteration}): nothing is saved. {self.remedy()}")
 
     def remedy(self) -> str:
-        """Return what to do, as sentences."""
+        """Return the remedy for a diverged run, as sentences."""
         save, lr = self.config.training.save, self.config.optimizer.lr
         change = f"with a lower lr ({lr}), a longer warmup, or stronger gradient_clipping"
         if save is None:

@@ -16,7 +16,7 @@ from neox_code.errors import ConfigError
 
 
 class Lion(torch.optim.Optimizer):
-    """Lion (Chen et al. 2023, https://arxiv.org/abs/2302.06675, algorithm 2): the sign of an interpolated momentum, one state.
+    """Lion (Chen et al. 2023, https://arxiv.org/abs/2302.06675, algorithm 2). Its only state is the momentum.
 
     update = sign(beta1 * momentum + (1 - beta1) * gradient);  weight -= lr * (update + weight_decay * weight)
     momentum = beta2 * momentum + (1 - beta2) * gradient
@@ -29,6 +29,7 @@ class Lion(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Make one step; return the result of `closure`, if there is one."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -51,8 +52,8 @@ class Lion(torch.optim.Optimizer):
         return loss
 
 
-def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict]:
-    """Two groups: matrices, which decay, and vectors (biases, norms), which do not."""
+def group_parameters(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict]:
+    """Return two groups: matrices, with weight decay, and vectors (biases, norms), without."""
     matrices: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []
     for parameter in parameters:
@@ -62,8 +63,8 @@ def parameter_groups(parameters: Iterable[nn.Parameter], weight_decay: float) ->
     return [group for group in groups if group["params"]]
 
 
-def eight_bit(groups: list[dict], name: str, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """One of bitsandbytes' optimizers."""
+def build_eight_bit_optimizer(groups: list[dict], name: str, settings: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Return the bitsandbytes optimizer of this name. Raise ConfigError if the package is missing."""
     try:
         import bitsandbytes
     except ImportError:
@@ -73,8 +74,8 @@ def eight_bit(groups: list[dict], name: str, settings: Mapping[str, Any]) -> tor
     return getattr(bitsandbytes.optim, name)(groups, **settings)
 
 
-def cpu_adam(section: OptimizerConfig, groups: list[dict], settings: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """DeepSpeed's AdamW in the processor's vector instructions, for weights and states in the host's memory."""
+def build_cpu_adam(section: OptimizerConfig, groups: list[dict], settings: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Return DeepSpeed's AdamW for the CPU, with vector instructions, for weights and states in the host's memory."""
     if not section.offloads and any(weight.is_cuda for group in groups for weight in group["params"]):
         raise ConfigError(
             "optimizer.type cpu_adam needs its states in the host's memory. "
@@ -90,8 +91,8 @@ def cpu_adam(section: OptimizerConfig, groups: list[dict], settings: Mapping[str
 
 
 def build_optimizer(section: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The section's optimizer. Raises ConfigError where its package is missing; Adam and AdamW are both AdamW, as in GPT-NeoX."""
-    groups = parameter_groups(parameters, section.weight_decay)
+    """Return the configured optimizer. As in GPT-NeoX, Adam and AdamW are both AdamW. Raise ConfigError if a package is missing."""
+    groups = group_parameters(parameters, section.weight_decay)
     adam: dict[str, Any] = {"lr": section.lr, "betas": tuple(section.moment_rates), "eps": section.eps}
     sgd: dict[str, Any] = {
         "lr": section.lr,
@@ -101,10 +102,10 @@ def build_optimizer(section: OptimizerConfig, parameters: Iterable[nn.Parameter]
     }
     lion: dict[str, Any] = {"lr": section.lr, "betas": tuple(section.moment_rates)}
     if section.optimizer_type == "cpu_adam":
-        return cpu_adam(section, groups, adam)
+        return build_cpu_adam(section, groups, adam)
     if section.use_bnb_optimizer:
         name, settings = {"sgd": ("SGD8bit", sgd), "lion": ("Lion8bit", lion)}.get(section.optimizer_type, ("AdamW8bit", adam))
-        return eight_bit(groups, name, settings)
+        return build_eight_bit_optimizer(groups, name, settings)
     if section.optimizer_type == "sgd":
         return torch.optim.SGD(groups, **sgd)
     if section.optimizer_type == "lion":

@@ -1,8 +1,8 @@
-"""Learning rates as pure functions of the updates done. Resume needs no state, and no schedule climbs again after its end.
+"""Learning rates as pure functions of the number of updates. So a resume needs no state.
 
-The formulas are those of GPT-NeoX's AnnealingLR, which counts from 0: the first update is made at the rate of 0 updates.
-Two things differ: cosine stays at `min_lr` after its end (there it climbs again), and a warm-up shorter than one update never
-exceeds `lr` (there it divides by a number below 1).
+The formulas are those of GPT-NeoX's AnnealingLR, which counts from 0: the first update has the rate of 0 updates. There are two
+differences. Cosine stays at `min_lr` after its end; in GPT-NeoX it increases again. A warm-up shorter than one update never exceeds
+`lr`; GPT-NeoX divides by a number below 1.
 """
 
 import math
@@ -13,22 +13,22 @@ WSD_DECAY = 0.3
 """Share of the decay period in which the style wsd (warm-up, stable, decay) decays."""
 
 
-def decayed(style: str, peak: float, floor: float, progress: float) -> float:
-    """Return the rate after `progress` of the decay, which ends at 1: linear falls towards 0, cosine to `floor`; 0.693 is ln 2.
+def decay_rate(style: str, peak: float, lowest: float, progress: float) -> float:
+    """Return the rate after `progress` of the decay, which ends at 1: linear falls towards 0, cosine to `lowest`; 0.693 is ln 2.
 
-    wsd keeps the peak and falls linearly to `floor` in the last `WSD_DECAY` (Hu et al. 2024, MiniCPM).
+    wsd keeps the peak and falls linearly to `lowest` in the last `WSD_DECAY` (Hu et al. 2024, MiniCPM).
 
-    >>> [round(decayed("cosine", 1.0, 0.2, p), 3) for p in (0, 0.5, 1, 2)], round(decayed("exponential", 1.0, 0.2, 1), 3)
+    >>> [round(decay_rate("cosine", 1.0, 0.2, p), 3) for p in (0, 0.5, 1, 2)], round(decay_rate("exponential", 1.0, 0.2, 1), 3)
     ([1.0, 0.6, 0.2, 0.2], 0.5)
     """
     rates = {
         "constant": lambda: peak,
         "linear": lambda: peak * (1.0 - progress),
-        "cosine": lambda: floor + (peak - floor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress))),
-        "wsd": lambda: floor + (peak - floor) * max(0.0, min(1.0, (1.0 - progress) / WSD_DECAY)),
+        "cosine": lambda: lowest + (peak - lowest) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress))),
+        "wsd": lambda: lowest + (peak - lowest) * max(0.0, min(1.0, (1.0 - progress) / WSD_DECAY)),
         "exponential": lambda: peak * math.exp(-0.693 * progress),
     }
-    return max(floor, rates[style]())
+    return max(lowest, rates[style]())
 
 
 def schedule_position(updates: int, train_iters: int, seconds: float, train_seconds: float | None) -> float:
@@ -41,15 +41,15 @@ def schedule_position(updates: int, train_iters: int, seconds: float, train_seco
     return max(updates, train_iters * seconds / train_seconds) if train_seconds else updates
 
 
-def learning_rate(updates: float, peak: float, floor: float, style: str, warmup_updates: float, decay_updates: int) -> float:
-    """Return the rate of the update that follows `updates` others: linear warm-up, then the decay, never below `floor`.
+def learning_rate(updates: float, peak: float, lowest: float, style: str, warmup_updates: float, decay_updates: int) -> float:
+    """Return the rate of the update that follows `updates` others: linear warm-up, then the decay, never below `lowest`.
 
     >>> [learning_rate(updates, 1.0, 0.1, "linear", 2, 10) for updates in (0, 1, 2, 6, 9, 1000)]
     [0.5, 0.5, 1.0, 0.5, 0.125, 0.1]
     """
     if warmup_updates > 0 and updates <= warmup_updates:
         return peak * min(1.0, max(1, updates) / warmup_updates)
-    return decayed(style, peak, floor, (updates - warmup_updates) / max(1, decay_updates - warmup_updates))
+    return decay_rate(style, peak, lowest, (updates - warmup_updates) / max(1, decay_updates - warmup_updates))
 
 
 def scheduled_rate(updates: float, optimizer: OptimizerConfig, train_iters: int) -> float:

@@ -1,4 +1,4 @@
-"""One optimizer step, with a pipeline or without: two functions of one shape, chosen once."""
+"""One optimizer step, with a pipeline or without: two functions with the same parameters, of which `choose_step` returns one."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ Evaluate = Callable[[Engine, Iterator[Batch], ParallelGrid], tuple[float, float]
 def pipeline_step(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> StepResult:
     """Make a step whose accumulation, pipeline schedule and optimizer are DeepSpeed's."""
     skipped = engine.skipped_steps
-    loss = engine.train_batch(data_iter=iter(weighted(engine, batches, grid)))
+    loss = engine.train_batch(data_iter=iter(weigh_batches(engine, batches, grid)))
     return StepResult(float(loss), gradient_norm(engine), engine.skipped_steps > skipped)
 
 
@@ -42,17 +42,17 @@ def plain_step(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> 
     skipped = engine.skipped_steps
     engine.train()
     total = torch.zeros((), device=grid.device)
-    for batch in weighted(engine, batches, grid):
+    for batch in weigh_batches(engine, batches, grid):
         loss = engine(to_device(batch, grid.device))
         engine.backward(loss)
         engine.step()
         total += loss.detach().float()
-    return StepResult(average(total, engine, grid), gradient_norm(engine), engine.skipped_steps > skipped)
+    return StepResult(average_losses(total, engine, grid), gradient_norm(engine), engine.skipped_steps > skipped)
 
 
 def pipeline_evaluation(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> tuple[float, float]:
-    """Evaluate over the pipeline's stages, of which only the first and the last read batches and know their tokens."""
-    own = weighted(engine, batches, grid)
+    """Evaluate over the pipeline's stages. Only the first and the last stage read batches and count their tokens."""
+    own = weigh_batches(engine, batches, grid)
     loss = float(engine.eval_batch(data_iter=iter(own)))
     return loss, float(all_reduce(own.tokens, dist.group.WORLD, ReduceOp.MAX) if grid.pipeline_size > 1 else own.tokens)
 
@@ -60,25 +60,25 @@ def pipeline_evaluation(engine: Engine, batches: Iterator[Batch], grid: Parallel
 def plain_evaluation(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> tuple[float, float]:
     """Evaluate with a plain module."""
     engine.eval()
-    total, own = torch.zeros((), device=grid.device), weighted(engine, batches, grid)
+    total, own = torch.zeros((), device=grid.device), weigh_batches(engine, batches, grid)
     with torch.no_grad():
         for batch in own:
             total += engine(to_device(batch, grid.device)).float()
-    return average(total, engine, grid), float(own.tokens)
+    return average_losses(total, engine, grid), float(own.tokens)
 
 
-def weighted(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> WeightedBatches:
+def weigh_batches(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> WeightedBatches:
     """Return the next step's micro batches with the weights of their tokens."""
     return WeightedBatches(batches, engine.gradient_accumulation_steps(), grid)
 
 
 def choose_step(engine: Engine) -> tuple[Step, Evaluate]:
-    """The pair that fits the engine."""
+    """Return the functions that make a step and evaluate, with a pipeline or without as the engine has it."""
     return (pipeline_step, pipeline_evaluation) if has_pipeline(engine) else (plain_step, plain_evaluation)
 
 
-def average(total: torch.Tensor, engine: Engine, grid: ParallelGrid) -> float:
-    """The mean of losses summed over micro batches, over the data-parallel ranks too."""
+def average_losses(total: torch.Tensor, engine: Engine, grid: ParallelGrid) -> float:
+    """Return the mean over micro batches and data-parallel ranks of losses that are summed over micro batches."""
     return float(all_reduce(total, grid.data_group)) / (engine.gradient_accumulation_steps() * grid.data_size)
 
 

@@ -1,4 +1,4 @@
-"""Peak speeds of known GPUs, the share of one that a model uses, and the memory of a rank."""
+"""Peak speeds of GPUs, the share of the peak that a model reaches, and the memory of a rank."""
 
 import re
 import resource
@@ -43,7 +43,7 @@ from its architecture papers (RTX Blackwell, Ada GPU, Ampere GA102). The first k
 in a device's name applies."""
 
 OTHER_PARTS = {"d", "ti", "super", "laptop", "max", "mobile", "mig", "grid"}
-"""Words of a device's name that mark a variant with another peak, or a share of a device: the peak is not known."""
+"""Words in the name of a variant with another peak, or of a share of a device: their peaks are not in the table."""
 
 
 def known_peak(device_name: str) -> float | None:
@@ -70,7 +70,7 @@ def peak_tflops(config: NeoXConfig) -> float | None:
 def model_flops_utilization(
     model: ModelConfig, padded_vocab_size: int, tokens_per_second: float, peak: float | None
 ) -> float | None:
-    """Return the share of a device's peak (TFLOP/s) that goes into the model's own FLOPs; recomputation does not count."""
+    """Return the FLOP/s of the model divided by the device's peak (TFLOP/s); recomputation does not count. None without a peak."""
     if not peak:
         return None
     flops = training_flops_per_token(model, padded_vocab_size, model.sample_length)
@@ -78,7 +78,7 @@ def model_flops_utilization(
 
 
 def memory_gib() -> float:
-    """Return the peak memory of this rank: allocated on the GPU, or resident on a machine without one."""
+    """Return the peak memory of this rank in GiB: allocated on the GPU, or resident on a machine without GPUs."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""One weight per token, so that loss and gradient do not depend on how a batch is cut into micro batches or over data ranks.
+"""One weight for each token, so that loss and gradient do not depend on how a batch is divided into micro batches and data ranks.
 
     for tokens, (labels, weights) in WeightedBatches(batches, engine.gradient_accumulation_steps(), grid): ...
 
@@ -6,7 +6,7 @@ DeepSpeed averages the losses of micro batches and of data-parallel ranks. Each 
 
     weight of a token = micro batches * data ranks / unmasked tokens of the whole batch, 0 where the token is masked
 
-so that this average is the mean over all unmasked tokens of the whole batch. A batch without any has the loss 0.
+so that this average is the mean over all unmasked tokens of the whole batch. A batch without unmasked tokens has the loss 0.
 """
 
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ from neox_code.parallel.grid import ParallelGrid
 
 
 class WeightedBatches:
-    """The micro batches of one step on this rank, once, with fp32 weights [B, S] in the place of masks.
+    """The micro batches of one step on this rank, with fp32 weights [B, S] instead of masks. It can be iterated once.
 
-    With masks all micro batches are read before the first is returned, since the sum of their masks over the data ranks must be
-    known before the first forward pass. Without masks the number of tokens is known and nothing is communicated.
+    With masks, all micro batches are read before the first is returned: the first forward pass needs the sum of their masks over
+    the data ranks. Without masks the number of tokens is known and nothing is communicated.
     """
 
     def __init__(self, batches: Iterator[Batch], micro_batches: int, grid: ParallelGrid):

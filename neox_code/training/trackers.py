@@ -1,6 +1,6 @@
-"""Where a run's figures go: a JSON Lines file, TensorBoard, Weights & Biases. Rank zero writes, the others have none.
+"""Trackers, which write a run's metrics on rank 0: a JSON Lines file, TensorBoard, Weights & Biases.
 
-Several runs may share a file or folder: a row has the name of its run, and a run has a folder of its own for TensorBoard.
+Several runs may share a file or folder: each row has the name of its run, and each run has its own folder for TensorBoard.
 
 Names are GPT-NeoX's: train/lm_loss, train/learning_rate, runtime/tokens_per_sec, validation/lm_loss, ...
 """
@@ -32,8 +32,8 @@ class Tracker(Protocol):
 class JsonLinesTracker:
     """One row per call: {"run": NAME, "iteration": 10, "train/lm_loss": 2.5, ...}.
 
-    The run's own rows past the iteration `begin` of a resume are dropped first, and a last line that was cut off; rows of other
-    runs stay.
+    At the start, rows of this run after iteration `begin`, at which it resumes, are removed, and so is an incomplete last line.
+    Rows of other runs are kept.
     """
 
     def __init__(self, path: Path, run: str, begin: int):
@@ -56,7 +56,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class TensorBoardTracker:
-    """Event files in FOLDER/RUN; `begin` hides the points of the same run past a resume."""
+    """Event files in FOLDER/RUN; points of this run after iteration `begin`, at which it resumes, are hidden."""
 
     def __init__(self, folder: str, run: str, begin: int):
         from torch.utils.tensorboard import SummaryWriter
@@ -120,9 +120,9 @@ def has_wandb_login() -> bool:
 
 
 class Tolerant:
-    """A tracker that never ends training: its first failure is one warning, and it is tried again at the next row.
+    """A tracker whose failures do not end training. The first one is logged as a warning; the next row is tried again.
 
-    Where it cannot even be built it is left out. A missing package is still an error.
+    A tracker that cannot be built is left out. A missing package is still an error.
     """
 
     def __init__(self, name: str, build: Callable[[], Tracker]):

@@ -1,4 +1,4 @@
-"""The loss on validation data: the same samples every time, so that figures compare."""
+"""The loss on validation data. Every validation reads the same samples, so that the losses can be compared."""
 
 from collections.abc import Callable
 
@@ -19,8 +19,8 @@ def validate(
 ) -> float | None:
     """Return the mean loss in nats over the unmasked tokens of the first `eval_iters` batches.
 
-    None where all are masked, and where it was stopped. Calls `advance()` after each batch. Leaves the training data's place.
-    `is_stop_requested` returns the same on all ranks.
+    Return None if all tokens are masked or a stop was requested. Call `advance()` after each batch. `is_stop_requested` must return
+    the same value on all ranks.
     """
     loader.seek(0)
     batches = iter(loader)
