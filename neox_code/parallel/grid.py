@@ -57,7 +57,7 @@ class ParallelGrid:
 def single_process_grid(device: torch.device | str = "cpu") -> ParallelGrid:
     """Return the grid of one process that communicates with no other: for generation, evaluation and tests.
 
-    >>> alone().world_size, single_process_grid().tensor_group
+    >>> single_process_grid().world_size, single_process_grid().tensor_group
     (1, None)
     """
     return ParallelGrid(device=torch.device(device))
