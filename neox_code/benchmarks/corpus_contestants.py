@@ -20,6 +20,7 @@ LAYOUT = "language/organization/project"
 
 
 def ours(size: str, folder: Path, cores: int) -> TimedStep:
+    """Return the timed step that builds the sample corpus with the recipe polycoder."""
     output = folder / f"{size}-corpus-{cores}"
     recipe = recipe_by_name("polycoder")
 
@@ -36,6 +37,7 @@ def ours(size: str, folder: Path, cores: int) -> TimedStep:
 
 
 def by_code_lms(folder: Path, cores: int) -> TimedStep:
+    """Return the timed step that builds the small sample with Code-LMs' scripts."""
     output = folder / "Code"
 
     def run() -> None:

@@ -20,6 +20,7 @@ LARGEST_OF_16_BITS = 65_500
 
 
 def write_token_files(texts: Path, tokenizer_file: Path, prefix: Path) -> None:
+    """Write .bin and .idx of JSON Lines `texts` as GPT-NeoX's tool does, in one process."""
     tokenizer = Tokenizer.from_file(str(tokenizer_file))
     end = tokenizer.token_to_id(END_OF_DOCUMENT)
     dtype = np.dtype(np.uint16 if tokenizer.get_vocab_size() < LARGEST_OF_16_BITS else np.int32)

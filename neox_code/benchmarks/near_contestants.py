@@ -37,6 +37,7 @@ def ours(texts: Sequence[str]) -> list[int]:
 
 
 def by_datasketch(texts: Sequence[str]) -> list[int]:
+    """Return for each text the least row of its cluster of near duplicates, found by datasketch."""
     index = MinHashLSH(threshold=RULE.threshold, num_perm=RULE.permutations)
     roots = list(range(len(texts)))
 

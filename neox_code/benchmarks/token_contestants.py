@@ -17,6 +17,7 @@ from neox_code.tokenizer.train_bpe import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE
 
 
 def ours(size: str, folder: Path, cores: int) -> TimedStep:
+    """Return the timed step that tokenizes the sample with tools/preprocess_data.py."""
     section = DataConfig(
         tokenizer_type="GPT2BPETokenizer",
         vocab_file=str(folder / VOCABULARY / VOCAB_FILE),

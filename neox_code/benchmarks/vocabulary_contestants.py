@@ -26,6 +26,7 @@ def ours(folder: Path, cores: int) -> TimedStep:
 
 
 def by_tokenizers(folder: Path, cores: int) -> TimedStep:
+    """Return the timed step that trains the vocabulary with tokenizers."""
     texts = sample_texts(folder / CODE)
     output = folder / "tokenizers.json"
 

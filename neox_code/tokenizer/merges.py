@@ -55,6 +55,7 @@ def learn_merges(sample: SampleFile, num_merges: int, min_frequency: int) -> Mer
 
 
 def learn_merges_with_tokenizers(texts: Iterable[str], num_merges: int, min_frequency: int) -> Merges:
+    """Return the merges that tokenizers learns from the texts."""
     backend = Backend(backend_models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(

@@ -96,6 +96,7 @@ class TiktokenTokenizer:
 
 
 def load_published(name: str) -> tiktoken.Encoding:
+    """Return a published encoding by its name; raise DataError for unknown names."""
     try:
         return tiktoken.get_encoding(name)
     except ValueError:
@@ -109,6 +110,7 @@ def load_published(name: str) -> tiktoken.Encoding:
 
 
 def load_file(path: Path) -> tiktoken.Encoding:
+    """Return the encoding of a .tiktoken file, which must have the name of its encoding."""
     if path.stem not in ENCODINGS:
         raise DataError(
             f"{path} must have the name of its encoding, which determines how text is split: {', '.join(ENCODINGS)}. "

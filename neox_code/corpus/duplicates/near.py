@@ -139,6 +139,7 @@ class NearGroups:
         self._last = (int(projects[-1]), int(rows[-1]))
 
     def duplicates(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield arrays of rows and of the rows that are kept in their place, int64, block by block."""
         self._signatures.flush()
         self._members.flush()
         if not self._count:

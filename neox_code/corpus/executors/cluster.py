@@ -101,6 +101,7 @@ class ClusterExecutor:
         signal.signal(signal.SIGTERM, self._previous_handler)
 
     def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[Any]:
+        """Run the tasks in jobs of the cluster, attempt after attempt, and yield their progress."""
         work = work.absolute()
         end_left_jobs(work)
         for folder in {stage.output(work, task).parent for task in tasks}:

@@ -27,6 +27,7 @@ EXECUTORS_OF = {
 
 
 def add_executor_options(group: argparse._ActionsContainer) -> None:
+    """Add the options that choose where the tasks of a stage run."""
     group.add_argument(
         "--executor", choices=("local", "slurm", "ray"), default="local", help="where tasks run (default: local, this machine)"
     )

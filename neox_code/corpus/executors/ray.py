@@ -47,6 +47,7 @@ class RayCluster:
             ) from None
 
     def start(self, name: str, folder: Path, command: Sequence[str], count: int, workers: int | None) -> "RayJobs":
+        """Start an attempt's jobs as tasks of Ray, by a driver process."""
         self.check()  # the cluster may have ended since the last attempt
         values = [folder, os.getpid(), count, workers or count, self.address, self.mem_per_cpu_gb]
         driver = [sys.executable, "-P", "-m", "neox_code.corpus.executors.ray_driver", *map(str, values)]

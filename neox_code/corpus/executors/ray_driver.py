@@ -25,6 +25,7 @@ MAX_RETRIES = 3
 
 
 def main(argv: Sequence[str]) -> int:
+    """Run an attempt's jobs on Ray; return the exit status."""
     folder, address = Path(argv[0]), argv[4]
     parent, count, workers, memory_gib = (int(argv[index]) for index in (1, 2, 3, 5))
     die_with_parent(signal.SIGKILL, parent)

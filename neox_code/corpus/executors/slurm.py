@@ -59,6 +59,7 @@ class SlurmCluster:
         self.partition = self.partition or default_partition()
 
     def start(self, name: str, folder: Path, command: Sequence[str], count: int, workers: int | None) -> "SlurmJobs":
+        """Submit an attempt's jobs as one array; raise LaunchError if sbatch refuses it."""
         (folder / "job.sh").write_text(f"#!/bin/bash\nexec {shlex.join(command)} $SLURM_ARRAY_TASK_ID/{count}\n", encoding="utf-8")
         log = str(folder / "logs" / "slurm-").replace("%", "%%") + "%a.out"
         options = {

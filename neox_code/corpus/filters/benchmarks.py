@@ -33,35 +33,36 @@ from neox_code.errors import DataError
 
 KNOWN = Path(__file__).with_name("known_benchmarks.npz")
 RUN = 13
-"""Words, as for GPT-3 (Brown et al. 2020, appendix C)."""
+"""Words of a run, as for GPT-3 (Brown et al. 2020, appendix C)."""
 WORDS_WITH_LETTERS = 7
 LONGER_WORDS = 3
-"""Of those with a letter, at least so many have two characters or more: neither the alphabet nor `n n 1 n n 2`."""
+"""Least number of words with a letter that have two characters or more: the alphabet and `n n 1 n n 2` are no runs."""
 MAX_IMPORTS = 1
 IMPORTS = frozenset({b"import", b"include", b"use", b"using"})
 FEWEST_WORDS, FEWEST_CHARACTERS, CHARACTERS_OF_FEW_WORDS = 4, 13, 20
-"""Of a text that is looked for as a whole: so many characters in its different words, or so many in all its words."""
+"""Least size of a text that is searched as a whole: words, characters in its different words, or characters in all its words."""
 LONGEST_WHOLE = 32
 COMMON_WORD, FEWEST_COMMON_WORDS = 50, 3
-"""A text whose words are each in more texts that are looked for as a whole has at least so many with a letter, or it has nothing of
-its own: `assert f(90) == [81, 9]`."""
+"""A text of which every word is in more than COMMON_WORD whole texts needs FEWEST_COMMON_WORDS words with a letter; otherwise it is
+too common to identify a benchmark: `assert f(90) == [81, 9]`."""
 
 FEWEST_WORDS_OF_LINE, FEWEST_CHARACTERS_OF_LINE = 3, 9
-"""Of a line that is looked for; characters without blanks."""
+"""Least size of a line that is searched; its characters without blanks."""
 LINE_END = r"(?=;?[ \t]*(?:[\r\n\"]|\\[rn]|$))"
 LINE_STARTS = ("\n", "\r", '"', r"\n", r"\r", r"\t")
-"""What may be before a line and its blanks, escapes of JSON strings included."""
+"""Characters that may precede a line and its blanks, escapes of JSON strings included."""
 LONGEST_INDENTATION = 64
 
 LETTER = re.compile(rb"[^0-9_]")
 LOWER_CASE_WORDS = bytes(byte if chr(byte).isalnum() or chr(byte) == "_" or byte >= 128 else 32 for byte in range(256)).lower()
 BLANK_ESCAPE = re.compile(rb"\\[nrt]")
 UNICODE_ESCAPES = re.compile(rb"\\(?<!\\\\)\\*+u[0-9a-fA-F]{4}(?:\\++u[0-9a-fA-F]{4})*")
-"""Begins at the first of several backslashes: to begin at each would take the square of their number."""
+"""The pattern begins at the first of several backslashes: beginning at each would take quadratic time."""
 ENTITY = re.compile(rb"&(?:lt|gt|amp|quot|apos|nbsp|#[0-9]{1,6}|#x[0-9a-fA-F]{1,5});")
 
 IN_RUN, IN_WHOLE, BEFORE, AFTER, MOST_AROUND = 1, 2, 2, 5, 7
-"""Bits of a word's kind: the last two; of an anchor also the fewest words before it (from bit 2) and after it (from bit 5)."""
+"""Bits of a word's kind: bits 0 and 1; an anchor also has the least numbers of words before it (from bit 2) and after it (bit
+5)."""
 IS_IN_RUN = bytes(kind & IN_RUN for kind in range(256))
 IS_IN_WHOLE = bytes(kind & IN_WHOLE for kind in range(256))
 ALL_IN_RUN, ALL_IN_WHOLE = bytes([IN_RUN]) * RUN, bytes([IN_WHOLE]) * FEWEST_WORDS
@@ -71,23 +72,23 @@ ALL_IN_RUN, ALL_IN_WHOLE = bytes([IN_RUN]) * RUN, bytes([IN_WHOLE]) * FEWEST_WOR
 class Benchmark:
     name: str
     path: str
-    """JSON Lines, also compressed."""
+    """JSON Lines file, which may be compressed."""
     keys: tuple[str, ...]
-    """Whose texts are compared, each for itself; a list is one text for each of its members."""
+    """Keys of the texts that are compared, each separately; each member of a list is one text."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """What benchmarks are found by."""
+    """The runs and whole texts by which benchmarks are found."""
 
     words: frozenset[bytes]
-    """Of all runs."""
+    """The words of all runs."""
     whole_words: frozenset[bytes]
-    """Of all texts that are looked for as a whole."""
+    """The words of all texts that are searched as a whole."""
     places: dict[bytes, tuple[tuple[int, int], ...]]
-    """The rarest word of such a text, its anchor -> words before it, words in all; of each text."""
+    """Anchor (the rarest word of a whole text) -> for each of its texts the number of words before it and of all words."""
     names: dict[int, str]
-    """Hash of a run or of a whole text -> benchmark, the first of several."""
+    """Hash of a run or of a whole text -> name of its benchmark, the first of several."""
     lines: dict[str, str]
     """Line of a text that is too short for these -> benchmark, the first of several."""
 

@@ -54,8 +54,8 @@ class Task:
     """Shared by the translations of a task: "HumanEval/0"."""
     language: str
     texts: Mapping[str, str]
-    """Of each form: "prompt", "docstring", "code" (the whole solution without the docstring), "solution" (what a model writes),
-    "buggy", "test 0", ..."""
+    """Form of the text -> the text. Forms are "prompt", "docstring", "code" (the whole solution without the docstring), "solution"
+    (what a model writes), "buggy", "test 0", ..."""
 
 
 def known_tasks(data: Path) -> Iterator[Task]:
@@ -122,6 +122,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def known_index(data: Path) -> Index:
+    """Return the index of all benchmarks whose published files are in `data`."""
     tasks = list(known_tasks(data))
     texts = [
         (task, words_of(text), "" if form.startswith("test") else longest_line(text))

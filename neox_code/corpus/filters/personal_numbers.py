@@ -29,7 +29,7 @@ PHONE = re.compile(
     re.ASCII,
 )
 FEWEST_DIGITS, MOST_DIGITS = 8, 15
-"""Of an international number; 15 by ITU-T E.164."""
+"""Numbers of digits of an international number; at most 15 by ITU-T E.164."""
 FICTION = re.compile(r"55501\d\d$")
 
 

@@ -153,7 +153,7 @@ WEAK_WORDS = re.compile(
     rb"|input|label|guest|none|null|true|false|sha[0-9]|md5|utf-?[0-9]|mock|private|public|required|(?:foo|bar|baz|key)[0-9]*$",
     re.IGNORECASE,
 )
-"""What a password is not that anyone might guess, or that is a name."""
+"""Words that show that a value is a placeholder or a name, and no secret password."""
 WORD = rb"(?:[A-Z]?[a-z]{2,}|[A-Z]{2,})"
 NAME = re.compile(rb"[#.@/$%-]{0,2}(?:[A-Z]?[a-z]{3,}|[A-Z]{3,}|[A-Z][a-z]{2})++[-_.:/!?]{0,2}")
 """Words, also joined as in `accessToken`."""
@@ -242,6 +242,7 @@ def other_keys(encoded: bytes, lower: bytes, with_runs: bytes) -> Iterator[bytes
 
 
 def assigned_values(encoded: bytes, lower: bytes) -> Iterator[bytes]:
+    """Yield the quoted values that are assigned to names such as `password`; `lower` is `encoded` in lower case."""
     for names in NAMES:
         for name in names.finditer(lower):
             if name[0] == b"key" and not lower.endswith(KEY_NAMES, 0, name.end()):

@@ -100,6 +100,7 @@ def heuristics(config: dict[str, Any]) -> dict[str, list[tuple[list[str], list[t
 
 
 def languages(config: dict[str, Any], popular: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the table of languages with the keys that are used here."""
     table = {}
     for name, entry in config.items():
         kept = {"type": entry["type"]}
@@ -119,6 +120,8 @@ def write(name: str, table: dict[str, Any]) -> None:
 
 
 def update(linguist: Path) -> None:
+    """Write the tables from a checkout of linguist."""
+
     def config(name: str) -> Any:
         return yaml.safe_load((linguist / name).read_text(encoding="utf-8"))
 
