@@ -157,7 +157,7 @@ def read_json_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
             except (ValueError, RecursionError) as error:
                 if not line.endswith(b"\n"):
                     return
-                raise DataError(f"{path}:{number} is not valid JSON: {error}. Mend or remove the line.") from None
+                raise DataError(f"{path}:{number} is not valid JSON: {error}. Correct or remove the line.") from None
 
 
 def numbered_folders(parent: str | os.PathLike[str], prefix: str) -> dict[int, Path]:

@@ -47,7 +47,7 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
 @pytest.mark.parametrize("line", [b"\x1f\x8b\x08\xff\n", b"{'a': 1}\n", b"[" * 100_000 + b"\n"])
 def test_a_line_that_is_no_json_is_refused_with_its_place(tmp_path, line):
     (tmp_path / "rows").write_bytes(b'{"a": 1}\n' + line)
-    with pytest.raises(DataError, match=r"rows:2 is not valid JSON: .*Mend or remove the line"):
+    with pytest.raises(DataError, match=r"rows:2 is not valid JSON: .*Correct or remove the line"):
         list(read_json_lines(tmp_path / "rows"))
 
 

@@ -148,7 +148,7 @@ def read_file(path: Path) -> tuple[list[Setting], list[str]]:
     except yaml.MarkedYAMLError as error:
         return [], [syntax_problem(path, error)]
     except yaml.YAMLError as error:
-        return [], [f"{path} is not valid YAML: {' '.join(str(error).split())}. Mend or remove that place."]
+        return [], [f"{path} is not valid YAML: {' '.join(str(error).split())}. Correct or remove that part."]
 
 
 def parse_file(path: Path, text: str) -> tuple[list[Setting], list[str]]:
@@ -219,4 +219,4 @@ def format_duplicate(key: str, first: str, second: str) -> str:
 def syntax_problem(path: Path, error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
     where = f"{path}:{mark.line + 1}" if mark else str(path)
-    return f"{where} is not valid YAML: {error.problem or error.context}. Mend that line or the one before it."
+    return f"{where} is not valid YAML: {error.problem or error.context}. Correct that line or the one before it."

@@ -118,7 +118,7 @@ def test_missing_unreadable_and_empty_files(tmp_path, write):
         ["is", "not", "valid"],
     ]
     assert problems[-1].endswith(
-        "deep.yml:1 is not valid YAML: it is nested more than 50 deep. Mend that line or the one before it."
+        "deep.yml:1 is not valid YAML: it is nested more than 50 deep. Correct that line or the one before it."
     )
 
 

@@ -158,7 +158,7 @@ def test_benchmarks_are_read_as_they_are_distributed(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        (b'{"prompt": "a"}\n', r"tasks\.jsonl, line 1: it has no 'text', only prompt\. Mend the file, or the keys"),
+        (b'{"prompt": "a"}\n', r"tasks\.jsonl, line 1: it has no 'text', only prompt\. Correct the file, or the keys"),
         (b'{"text": "a"}\n{"text": 5}\n', r"tasks\.jsonl, line 2: 'text' is no text"),
         (b'{"text": "a"}\n[]\n', r"tasks\.jsonl, line 2: it is no object"),
         (b'{"text": "a"}\n{"te', r"tasks\.jsonl, line 2: unexpected end"),
