@@ -318,7 +318,8 @@ def texts_of(benchmark: Benchmark) -> Iterator[str]:
                         yield from texts_under(key, row)
     except DAMAGED as error:
         raise DataError(
-            f"benchmark {path}, line {max(number, 1)}: {in_words(error, path)}. Correct the file, or the keys that the recipe names."
+            f"benchmark {path}, line {max(number, 1)}: {in_words(error, path)}. Correct the file, or the keys that the recipe "
+            "names."
         ) from None
 
 
