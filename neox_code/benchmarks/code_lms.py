@@ -3,8 +3,8 @@
     extract(Path("repositories"), Path("Code"))           # LANGUAGE/organization/project -> Code/LANGUAGE/organization/project
     deduplicate(Path("Code"))
 
-A restatement to measure against: a whole lex of every file to count its tokens, copies, then SHA-256 of the copies in a set. There
-a fresh interpreter handles each project; here one handles all.
+This is a reimplementation to compare speed with: it lexes every file to count tokens, copies the files, and finds duplicates by
+SHA-256. Code-LMs starts an interpreter for each project; this module handles all projects in one.
 """
 
 import hashlib

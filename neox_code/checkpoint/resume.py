@@ -165,8 +165,8 @@ def start_in_used_folder(training: TrainingConfig, layout: Mapping[str, int], va
         return Start(folder, started_from=request, loads_optimizer=not training.no_load_optim)
     asked = ", ".join(f"{key}: {format_value(value)}" for key, value in request.items() if value not in (None, False))
     raise CheckpointError(
-        f"save ({save}) holds checkpoints of another run, the newest {newest.name}, and this one would begin anew ({asked}). "
-        f"To resume that run set load to {save} and remove finetune and iteration; to begin this one choose another save."
+        f"save ({save}) has checkpoints of another run, the newest {newest.name}; this run would start from the beginning "
+        f"({asked}). To resume that run set load to {save} and remove finetune and iteration; for a new run choose another save."
     )
 
 

@@ -309,7 +309,7 @@ def from_parsed(parsed: argparse.Namespace) -> CommandLine:
     if parsed.all and not parsed.dry_run:
         raise ConfigError("--all lists keys in a dry run. Add --dry-run, or leave it out.")
     if parsed.json and not parsed.dry_run and parsed.command not in (None, *JSON_COMMANDS):
-        raise ConfigError(f"--json prints the figures of a dry run, and {parsed.command} reports no others. Add --dry-run.")
+        raise ConfigError(f"{parsed.command} supports --json only with --dry-run. Add --dry-run.")
     overrides = {key: getattr(parsed, key) for key in OPTION_KEYS if getattr(parsed, key) is not None}
     if parsed.sample_input_file is not None:
         overrides["text_gen_type"] = "input-file"

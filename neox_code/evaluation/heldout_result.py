@@ -78,7 +78,7 @@ class HeldoutResult:
 
     @property
     def total(self) -> LanguageResult:
-        """Sum over the languages; unigram distributions and joined files are of each language."""
+        """The sums over all languages. Unigram and joined-file figures are computed for each language and then added."""
         rows = self.languages
         counts = {name: sum(getattr(row, name) for row in rows) for name in ("files", "left_aside", "changed", "bytes", "tokens")}
         return LanguageResult(ALL, **counts, bits={method: sum(row.bits[method] for row in rows) for method in rows[0].bits})

@@ -136,7 +136,7 @@ def slurm_variable(environment: Mapping[str, str], name: str, default: str | Non
     value = environment.get(name, "").strip() or default
     if value is None:
         raise LaunchError(
-            f"{name} is not set, and a Slurm job has it. Start the run by sbatch, srun or salloc, and pass all of Slurm's "
+            f"{name} is not set, but Slurm sets it in every job. Start the run by sbatch, srun or salloc, and pass all of Slurm's "
             "variables on (srun --export=ALL); or unset all of them and use a hostfile or torchrun."
         )
     return value
@@ -250,7 +250,7 @@ def parse_hostfile(text: str, name: str = "hostfile") -> dict[str, int]:
         host = match[1]
         if len(match[2]) > len(str(MOST_SLOTS)) or int(match[2]) > MOST_SLOTS:
             raise LaunchError(
-                f"{name}:{number} ({content}) has more than {MOST_SLOTS:,} slots, the most of a host. Write the number of its GPUs."
+                f"{name}:{number} ({content}) has too many slots: a host has at most {MOST_SLOTS:,}. Write the number of its GPUs."
             )
         if not HOST.fullmatch(host) or not is_address(address_of(host)):
             raise LaunchError(f"{name}:{number} ({host}) is no host. {HOST_FORMS}")

@@ -103,15 +103,15 @@ class Workers:
         try:
             worker.send(message)
         except OSError:
-            raise self._lost(worker) from None
+            raise self._make_lost_error(worker) from None
 
     def _receive(self, worker: Connection) -> tuple[int, Any]:
         try:
             return worker.recv()
         except (EOFError, OSError):
-            raise self._lost(worker) from None
+            raise self._make_lost_error(worker) from None
 
-    def _lost(self, worker: Connection) -> BaseException:
+    def _make_lost_error(self, worker: Connection) -> BaseException:
         status = self._processes[worker].wait()
         if status == -signal.SIGINT:
             return KeyboardInterrupt()

@@ -230,7 +230,7 @@ class Merging:
         return int(equal[self.ages.find_first(tokens, int(count.max()))])
 
     def _merge(self, places: Integers, pair: Integers, bound: int) -> tuple[Integers, Integers]:
-        """Merge every occurrence of the pairs; return the new pairs that reach the bound, as `_add_pairs` does.
+        """Merge the pairs at all their positions. Return the new pairs whose count reaches the bound, as `_add_pairs` returns them.
 
         `places` are all positions of these pairs and `pair` their pair numbers, both of shape (places,).
         """

@@ -32,12 +32,9 @@ def decay_rate(style: str, peak: float, lowest: float, progress: float) -> float
 
 
 def schedule_position(updates: int, train_iters: int, seconds: float, train_seconds: float | None) -> float:
-    """Return the place in a schedule of `train_iters` updates: `updates`, or the same share of it as `seconds` is of
-    `train_seconds` if that is further.
-
-    >>> schedule_position(10, 100, 30.0, 60.0), schedule_position(80, 100, 30.0, 60.0), schedule_position(10, 100, 30.0, None)
-    (50.0, 80, 10)
-    """
+    """Return the position in a schedule of `train_iters` updates: the greater of `updates` and train_iters * seconds /
+    train_seconds. >>> schedule_position(10, 100, 30.0, 60.0), schedule_position(80, 100, 30.0, 60.0), schedule_position(10, 100,
+    30.0, None) (50.0, 80, 10)"""
     return max(updates, train_iters * seconds / train_seconds) if train_seconds else updates
 
 

@@ -207,7 +207,7 @@ def test_hosts_with_users_arrive_as_they_are_written(tmp_path):
         ("node0\n", "hosts:1 (node0) is not `HOST slots=N`."),
         ("node0 slots=2\nnode1 slots=0\n", "hosts:2 (node1 slots=0) is not `HOST slots=N`."),
         ("node0 slots=2\nnode0 slots=2\n", "hosts:2 names node0 a second time"),
-        ("node0 slots=1025\n", "hosts:1 (node0 slots=1025) has more than 1,024 slots"),
+        ("node0 slots=1025\n", "hosts:1 (node0 slots=1025) has too many slots: a host has at most 1,024"),
         (f"node0 slots={'9' * 5000}\n", "hosts:1 (node0 slots=999"),
         ("# nothing\n", "hosts names no host."),
     ],
@@ -302,7 +302,7 @@ def test_a_job_of_slurms_has_its_nodes_where_slurm_is_the_launcher(tmp_path, mon
     with pytest.raises(LaunchError, match=r"^num_nodes \(4\) is more than the 3 that the Slurm job has"):
         resources(replace(slurm, num_nodes=4))
     monkeypatch.delenv("SLURM_JOB_NODELIST")
-    with pytest.raises(LaunchError, match=r"^SLURM_JOB_NODELIST is not set, and a Slurm job has it"):
+    with pytest.raises(LaunchError, match=r"^SLURM_JOB_NODELIST is not set, but Slurm sets it in every job"):
         resources(slurm)
     monkeypatch.setenv("SLURM_JOB_NODELIST", "other")
     with pytest.raises(LaunchError, match=r"^scontrol show hostnames other ended with status 1: it lists no node"):

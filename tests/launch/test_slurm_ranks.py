@@ -80,7 +80,7 @@ def test_a_name_that_only_slurm_knows_gives_way_to_an_address(monkeypatch: pytes
 def test_a_variable_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) -> None:
     resolve(monkeypatch, "gpu7")
     environment = {**TASK, name: value} if value is not None else {key: text for key, text in TASK.items() if key != name}
-    with pytest.raises(LaunchError, match=rf"^{name} is not set, and a Slurm job has it\. Start the run by sbatch, srun"):
+    with pytest.raises(LaunchError, match=rf"^{name} is not set, but Slurm sets it in every job\. Start the run by sbatch, srun"):
         set_rank_variables(environment)
 
 

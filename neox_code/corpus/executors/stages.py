@@ -63,7 +63,7 @@ class LocalExecutor:
     def __init__(self, workers: int):
         self._workers = Workers(workers)
         self._early: dict[tuple[str, int], list[Any]] = {}
-        """Amounts of work done by (stage name, task) for tasks that were started before `run`."""
+        """(stage name, task) -> amounts of work done, for tasks that were started before `run`."""
 
     def __enter__(self) -> "LocalExecutor":
         self._workers.__enter__()

@@ -90,7 +90,7 @@ class Index:
     names: dict[int, str]
     """Hash of a run or of a whole text -> name of its benchmark, the first of several."""
     lines: dict[str, str]
-    """Line of a text that is too short for these -> benchmark, the first of several."""
+    """Line of a benchmark text that is too short for a run -> name of its benchmark, the first of several."""
 
     @cached_property
     def kinds(self) -> dict[bytes, int]:

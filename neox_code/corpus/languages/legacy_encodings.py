@@ -168,11 +168,11 @@ def cyrillic_share(text: str) -> float:
 
 
 def common_share(common: frozenset[str]) -> Callable[[str], float]:
-    def share(text: str) -> float:
+    def compute_share(text: str) -> float:
         letters = east_asian_letters(text)
         return sum(map(common.__contains__, letters)) / len(letters) if letters else 0.0
 
-    return share
+    return compute_share
 
 
 def kana_share(text: str) -> float:

@@ -36,7 +36,7 @@ class LanguageRule(Protocol):
         ...
 
     @property
-    def of_project(self) -> bool:
+    def is_of_project(self) -> bool:
         """True: a file can have several possible languages, and that of its project is used. False: it has at most one."""
         ...
 
@@ -63,7 +63,7 @@ class ProjectLanguage:
 
     languages: tuple[str, ...] = LANGUAGES
     name = "language of the project"
-    of_project = True
+    is_of_project = True
 
     def __post_init__(self) -> None:
         for language in self.languages:
@@ -92,7 +92,7 @@ class FileLanguage:
 
     languages: tuple[str, ...] = LANGUAGES
     name = "language of the file"
-    of_project = False
+    is_of_project = False
 
     def __post_init__(self) -> None:
         for language in self.languages:

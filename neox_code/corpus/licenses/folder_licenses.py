@@ -63,7 +63,7 @@ def states_license(path: str) -> bool:
 
 
 def statement_of(path: str, text: str) -> str | None:
-    """Return the statement of such a file as a string for `FolderLicenses.add`; None if it states nothing."""
+    """Return what a license file or manifest states, as a string for `FolderLicenses.add`; None if it states no license."""
     if is_reuse_file(path):
         return json.dumps(found) if (found := annotations(path, text)) else None
     if is_manifest(path):
@@ -72,7 +72,7 @@ def statement_of(path: str, text: str) -> str | None:
 
 
 def statement_of_unread(path: str, link: str | None) -> str | None:
-    """Return the statement of an unread file: a reference for a link to a target, else an unknown license."""
+    """Return the statement of a license file or manifest that was not read: a reference to the target of a link, else unknown."""
     if is_reuse_file(path):
         return json.dumps([(".*", UNKNOWN)])
     if is_manifest(path):
@@ -98,7 +98,7 @@ class FolderLicenses:
         self._folder = ""
         self._resolved_folders: dict[str, list[Statement]] = {}
 
-    def below(self, above: "FolderLicenses", folder: str) -> "FolderLicenses":
+    def inherit_from(self, above: "FolderLicenses", folder: str) -> "FolderLicenses":
         """Return the same statements with those of the source's root above them; `folder` is the project's path below that root.
 
         A file of the root is named by its path from the project's folder: ../LICENSE.
@@ -126,15 +126,15 @@ class FolderLicenses:
 
     def of(self, path: str, listed: str | None) -> StatedLicense:
         """Return the license of a file; `listed` is that of the list or dataset which names the repository."""
-        if (found := self.annotated(path)) is not None:
+        if (found := self.find_annotation(path)) is not None:
             return found
         if self._above is not None:
-            stated_above = self._above.annotated(f"{self._folder}/{path}".lstrip("/"))
+            stated_above = self._above.find_annotation(f"{self._folder}/{path}".lstrip("/"))
             if stated_above is not None:
                 return StatedLicense(stated_above.expression, f"{self._up}{stated_above.file}")
         return self.of_folder(path.rpartition("/")[0], listed)
 
-    def annotated(self, path: str) -> StatedLicense | None:
+    def find_annotation(self, path: str) -> StatedLicense | None:
         """Return the license that an annotation of REUSE states for a file; None without one."""
         for file, folder, pattern, stated in reversed(self._annotations):
             if path.startswith(folder) and pattern.fullmatch(path, len(folder)):
@@ -173,12 +173,12 @@ class FolderLicenses:
         return [(f"{up}{path}", stated) for path, stated in texts], [(f"{up}{path}", stated) for path, stated in manifests]
 
     def _statements_in(self, folder: str) -> tuple[list[Statement], list[Statement]]:
-        statements = self._resolved_in(folder)
+        statements = self._resolve_statements(folder)
         texts = [statement for statement in statements if not is_manifest(statement[0])]
         manifests = [statement for statement in statements if is_manifest(statement[0])]
-        return texts or self._resolved_in(posixpath.join(folder, REUSE_FOLDER)), manifests
+        return texts or self._resolve_statements(posixpath.join(folder, REUSE_FOLDER)), manifests
 
-    def _resolved_in(self, folder: str) -> list[Statement]:
+    def _resolve_statements(self, folder: str) -> list[Statement]:
         """Return the path and the expression of every file in a folder."""
         if folder in self._statements and folder not in self._resolved_folders:
             named = sorted(self._statements[folder].items())

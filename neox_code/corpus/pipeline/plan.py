@@ -110,12 +110,12 @@ def has_changed_files(work: Path, plan: Plan) -> bool:
         if scan_result_file(work, index).exists():
             listed_at = batch_file(work, index).stat().st_ctime_ns
             with batch_file(work, index).open("rb") as file:
-                if any(changed_at(place) > listed_at for place in places_of(pickle.load(file))):
+                if any(read_change_time(place) > listed_at for place in places_of(pickle.load(file))):
                     return True
     return False
 
 
-def changed_at(place: str) -> float:
+def read_change_time(place: str) -> float:
     try:
         return Path(place).lstat().st_ctime_ns
     except OSError:

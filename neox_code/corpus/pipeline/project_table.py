@@ -67,7 +67,7 @@ class ProjectTable:
         if above is None or above is own:
             return own
         if number not in self._joined:
-            self._joined[number] = own.below(above, project.folder)
+            self._joined[number] = own.inherit_from(above, project.folder)
         return self._joined[number]
 
     def versions(self, number: int) -> dict[str, str]:

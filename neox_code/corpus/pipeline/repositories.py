@@ -111,7 +111,7 @@ def divide_few_projects(results: ScanResults, repositories: Repositories, drop_r
         chosen = block.table.take(pa.array(rows)).to_pydict()
         for number, *row in zip(repositories.numbers(block)[rows].tolist(), *chosen.values(), strict=True):
             kept[place(number, row[0])] = (row[1], row[2])
-    unit_of, level = units_of(kept)
+    unit_of, level = divide_into_units(kept)
     log.info("corpus: files of fewer than %d projects are kept: %s is split by %s", PROJECTS_TO_SPLIT, " and ".join(names), level)
     numbers_of: dict[str, int] = {}
     sizes = SizesByLanguage()
@@ -137,10 +137,10 @@ def divide_few_projects(results: ScanResults, repositories: Repositories, drop_r
     repositories.sizes = sizes.by_name(repositories.units)
 
 
-def units_of(kept: Mapping[str, tuple[str, int]]) -> tuple[dict[str, str], str]:
+def divide_into_units(kept: Mapping[str, tuple[str, int]]) -> tuple[dict[str, str], str]:
     """Return the unit of every path, and the kind of the units; `kept` has the language and bytes of each path.
 
-    >>> units_of({"a.c": ("C", 9), "b.c": ("C", 9)})
+    >>> divide_into_units({"a.c": ("C", 9), "b.c": ("C", 9)})
     ({'a.c': 'a.c', 'b.c': 'b.c'}, 'file')
     """
     folder = common_folder(kept)

@@ -121,10 +121,11 @@ class Scanner:
 
     def _counted(self, file: FoundFile, text: str | None) -> str | None:
         rule = self.recipe.language_rule
-        return rule.counted(file.path, text) if rule.of_project and file.project.language is None else None
+        return rule.counted(file.path, text) if rule.is_of_project and file.project.language is None else None
 
     def _languages(self, file: FoundFile, text: str, names: tuple[str, ...] | None) -> tuple[Sequence[str | None], str | None]:
-        """Return at least one language in which the file is filtered, or one with the reason why the file is dropped in all."""
+        """Return the languages whose filters the file passes through; or one language and the reason for which the file is
+        dropped."""
         possible = () if names == () else self.recipe.language_rule.by_content(file.project, file.path, text, names)
         if not possible:
             return (None,), NO_LANGUAGE if file.has_path else UNPLACED

@@ -26,7 +26,7 @@ class Project:
     """An SPDX expression, if a list or dataset states it."""
     commit: str | None = None
     within: str | None = None
-    """The name of the project of the source's root, if this project is a folder or file below it and no git repository."""
+    """Name of the project at the root of the source. It is set only if this project is below that root and no git repository."""
     folder: str = ""
     """The path below that root; empty for a file in the root."""
 
