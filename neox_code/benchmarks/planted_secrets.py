@@ -37,7 +37,7 @@ IN_CODE = (
     "// SECRET",
     "SECRET",
 )
-"""Contexts of a key that is known by its own form."""
+"""Lines of code for a key that is recognized by its format alone."""
 ASSIGNED = ('NAME = "SECRET"', "NAME: 'SECRET'", '{"NAME": "SECRET"}', "'NAME' => 'SECRET',", 'f(user, NAME="SECRET")')
 UUID = "<h8>-<h4>-4<h3>-<8|9|a|b><h3>-<h12>"
 

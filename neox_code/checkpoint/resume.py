@@ -233,7 +233,7 @@ def check_model(folder: Path, stored: StoredConfig | None, config: NeoXConfig, w
     With `with_optimizer` the differences of the optimizer's state are included.
     """
     if stored is None:
-        log.info("%s holds no configuration that can be read: this one is not compared with it", folder)
+        log.info("%s has no readable configuration: the current one is not compared with the checkpoint's", folder)
         return
     problems = []
     if found := differences(stored.values, config.values(), MODEL):

@@ -60,7 +60,7 @@ MISSING = " does not exist: this machine alone"
 
 
 def devices_here(count: int | None) -> tuple[str, ...]:
-    """The first so many visible GPUs (default all), or as many CPU processes (default 1) on a machine without GPUs."""
+    """Return the first `count` visible GPUs (default all); on a machine without GPUs that many CPU processes (default 1)."""
     gpus = visible_gpus()
     if not gpus:
         return numbered(count or 1)

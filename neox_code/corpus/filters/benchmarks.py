@@ -140,7 +140,7 @@ class Index:
         return self.find_line(text)
 
     def find_line(self, text: str) -> str | None:
-        """Return the benchmark of a short line that is a whole line of the text."""
+        """Return the benchmark one of whose short lines is a complete line of the text; None if there is none."""
         for pattern in self.line_patterns:
             for found in pattern.finditer(text):
                 before = text[max(0, found.start() - LONGEST_INDENTATION) : found.start()].rstrip(" \t")

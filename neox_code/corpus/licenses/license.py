@@ -83,11 +83,11 @@ ALTERNATIVES = re.compile(
 FILE = "file:"
 """Before a path relative to the file that holds it: the license is that of this other file."""
 NEAREST = "nearest file:"
-"""Before a name: the license is that of the file of this name in the same folder, else in the nearest one above."""
+"""Prefix of a file name: the license is in the file of that name, in the same folder or else in the nearest folder above."""
 CHOICE = re.compile(r"under both (?:of )?(?:the )?(.{10,400}?)one of the above")
 LATER_VERSION = re.compile(r"(?:either version|at your option)(?: \w+){0,8} any later version|either version [\d.]+")
 REFERENCE = re.compile(r"year:? .{1,40} copyright holder.*|.{0,400}can be found in (?:the )?licen[cs]e.{0,80}")
-"""The whole of a file that leaves the license to another one, in the form of R's packages for instance."""
+"""Pattern of the whole text of a license file that only refers to another file, as in packages of R."""
 FILE_NAME = re.compile(r"[\w./-]*\w")
 POINTER_CHARACTERS = 500
 """A text up to so long, with the name of one license file and of no license, refers to that file."""

@@ -40,7 +40,7 @@ class BrokenArchive(Exception):
 
 @dataclass(frozen=True)
 class Damage:
-    """The damage at which an archive or dataset ends, as a sentence."""
+    """A sentence about the damage of an archive or dataset; nothing after the damage can be read."""
 
     words: str
 

@@ -63,7 +63,7 @@ class TokenCounts:
     bytes: int = 0
     """Size of their texts in UTF-8."""
     tokens: int = 0
-    """Number of their tokens, without end-of-document tokens."""
+    """Number of tokens of these documents, without end-of-document tokens."""
     empty: int = 0
     """Documents left out because they have no token; not part of `documents`."""
     changed: int = 0
