@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from neox_code.corpus.executors.cluster import ClusterExecutor
-from neox_code.corpus.executors.job_array import JobArray, load_job_array, save_job_array, versions
+from neox_code.corpus.executors.job_array import JobArray, import_path, load_job_array, save_job_array, versions
 from neox_code.corpus.executors.job_log import JobLog, JobLogs
 from neox_code.corpus.executors.slurm import JobState, find_never_starting
 from neox_code.corpus.executors.stages import Stage, run_stage
@@ -245,7 +245,8 @@ def test_a_lost_job_that_has_ended_in_another_process_is_not_open(tmp_path):
     assert logs.num_open == 0
 
 
-def test_a_killed_child_process_of_a_ray_task_is_an_error_that_ray_retries(tmp_path):
+def test_a_killed_child_process_of_a_ray_task_is_an_error_that_ray_retries(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", import_path())  # as a task of Ray has it
     (tmp_path / JOB_LOGS).mkdir()
     (tmp_path / OUTPUT_LOGS).mkdir()
     (tmp_path / RUNNING_FILE).touch()
