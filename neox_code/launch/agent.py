@@ -25,6 +25,7 @@ from neox_code.launch.rank_process import LAUNCHER_VARIABLE
 from neox_code.launch.stop_signals import StopSignals
 from neox_code.launch.supervise import Ending, run_to_end
 from neox_code.processes.error_report import ERROR_VARIABLE
+from neox_code.processes.procfs import read_command
 
 CONNECT_SECONDS = 3.0
 NODE_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
@@ -124,11 +125,10 @@ def follow_orders(connection: Connection, inbox: "queue.SimpleQueue[Message]", s
 def end_relay(process: int) -> None:
     """End `process` and its ancestors that are MPI agents or ssh sessions: they would wait for the network."""
     while process > 1:
-        try:
-            command = Path(f"/proc/{process}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            parent = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
+        found = read_command(process)
+        if found is None:
             return
+        command, parent = found
         if re.search(RELAYS, command):
             os.kill(process, signal.SIGTERM)
         process = parent

@@ -18,12 +18,17 @@ KILL_SECONDS = 10.0
 """How long `kill_marked` waits for killed processes to end."""
 
 
+def read_stat(folder: Path) -> list[str]:
+    """Return the fields of `stat` in the folder of a process or thread, from the state letter on; empty if it has ended."""
+    try:
+        return (folder / "stat").read_text().rpartition(")")[2].split()  # the name before it may have spaces and parentheses
+    except OSError:
+        return []
+
+
 def read_state(folder: Path) -> str | None:
     """Return the state letter of a process or thread by its folder below /proc, as ps shows it; None if it has ended."""
-    try:
-        return (folder / "stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return None
+    return next(iter(read_stat(folder)), None)
 
 
 def state_of(process: int) -> str | None:
@@ -54,12 +59,19 @@ def read_start_time(process: int) -> str | None:
 
     A process id and its start time together identify a process: ids are used again.
     """
+    fields = read_stat(Path("/proc", str(process)))
+    return fields[19] if fields and fields[0] not in "ZX" else None
+
+
+def read_command(process: int) -> tuple[str, int] | None:
+    """Return a process's command line, its arguments joined by spaces, and its parent's id; None if it has ended."""
+    folder = Path("/proc", str(process))
     try:
-        stat = Path(f"/proc/{process}/stat").read_text()
+        command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
         return None
-    state, *numbers = stat.rpartition(")")[2].split()
-    return None if state in "ZX" else numbers[18]
+    fields = read_stat(folder)
+    return (command, int(fields[1])) if fields else None
 
 
 def kill_marked(mark: str) -> None:
