@@ -41,3 +41,8 @@ def real_files(count: int, max_bytes: int = 1 << 16) -> list[Path]:
     chosen = list(islice((path for path in paths if 0 < path.stat().st_size <= max_bytes), count))
     assert len(chosen) == count
     return chosen
+
+
+def real_texts(count: int) -> list[str]:
+    """Return the texts of `real_files`, without empty ones."""
+    return [text for file in real_files(count) if (text := file.read_text(encoding="utf-8"))]

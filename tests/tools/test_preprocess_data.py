@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sentencepiece
-from real_code import real_files
+from real_code import real_texts
 from small_corpus import write_corpus
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers
@@ -25,8 +25,7 @@ TOOL = Path(__file__).parents[2] / "tools/preprocess_data.py"
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    files = real_files(40)
-    return [text for file in files if (text := file.read_text(encoding="utf-8"))]
+    return real_texts(40)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from real_code import real_files
+from real_code import real_texts
 from sentencepiece import SentencePieceProcessor
 from small_corpus import write_corpus
 from tokenizers import Tokenizer as Backend
@@ -23,8 +23,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    files = real_files(40)
-    return [text for file in files if (text := file.read_text(encoding="utf-8"))]
+    return real_texts(40)
 
 
 def test_a_corpus_and_a_folder_of_the_same_texts_give_the_same_vocabulary(tmp_path: Path, texts: list[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from real_code import real_files
+from real_code import real_texts
 from tokenizers import Tokenizer as Backend
 
 from neox_code.corpus.tokens import input_slices, token_files
@@ -29,8 +29,7 @@ OPTIONS = WriteOptions(append_eod=True, newlines="keep")
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    files = real_files(100)
-    return [text for file in files if (text := file.read_text(encoding="utf-8"))] + ["", "<|endoftext|>", "a\r\nb\r"]
+    return real_texts(100) + ["", "<|endoftext|>", "a\r\nb\r"]
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from real_code import real_files
+from real_code import real_texts
 from small_corpus import document, write_corpus
 from tokenizers import Tokenizer as Backend
 from tokenizers import normalizers
@@ -21,8 +21,7 @@ NASTY = ["a\r\nb\r", "\ufeff\tx", "😀 é e\u0301 \0", "s = '<|endoftext|>'\n",
 
 @pytest.fixture(scope="module")
 def python_texts() -> list[str]:
-    files = real_files(40)
-    return [text for file in files if (text := file.read_text(encoding="utf-8"))]
+    return real_texts(40)
 
 
 @pytest.fixture(scope="module")
