@@ -29,7 +29,7 @@ OPTIONS = WriteOptions(append_eod=True, newlines="keep")
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    return real_texts(100) + ["", "<|endoftext|>", "a\r\nb\r"]
+    return [*real_texts(100), "", "<|endoftext|>", "a\r\nb\r"]
 
 
 @pytest.fixture(scope="module")
