@@ -17,9 +17,7 @@ from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model_size import parameters
 from neox_code.config.neox import NeoXConfig
 from neox_code.corpus.description.summary_table import (
-    Amount,
     format_corpus_notes,
-    list_drop_reasons,
     summarize_languages,
     summarize_total,
 )
@@ -88,8 +86,6 @@ def render_report(findings: Findings) -> str:
         summary=findings.corpus,
         languages=corpus,
         total=summarize_total(findings.corpus),
-        reasons=list_drop_reasons(corpus),
-        nothing=Amount(),
         notes=format_corpus_notes(findings.corpus),
         losses=make_line_chart({name: collect_losses(findings.metrics, key) for name, key in LOSSES.items()}),
         last_losses={name: points[-1][1] for name, key in LOSSES.items() if (points := collect_losses(findings.metrics, key))},

@@ -1,20 +1,34 @@
-"""Sample prompts from a corpus: the first lines of held-out files.
+"""Sample prompts from a corpus: the first lines of functions of held-out files.
 
 for prompt in sample_prompts("corpus", "test", ["Python", "C"], per_language=2, seed=1234):
     print(prompt.language, prompt.path, prompt.text)
 """
 
 import heapq
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from neox_code.corpus.licenses.notices import LEADING_COMMENT
-from neox_code.corpus.shards import Document, iter_documents
+from neox_code.corpus.shards import iter_documents
 from neox_code.tokenizer.train_bpe import draw_number
 
 LONGEST = 480
 """Greatest length of a prompt in characters."""
+
+DEFINITION = re.compile(
+    r"""^(?:
+      (?:(?:export|default|public|private|protected|internal|static|abstract|final|async|sealed|open|local|unsafe|const
+           |pub(?:\([^)\n]*\))?)\ +)*
+      (?:def|class|fn|func|fun|function|sub|impl|module|object|interface|trait)\b[^\n;]*(?<![.,;])$
+    | (?:export\ +)?(?:const|let|var)\ +\w+\ *=\ *(?:async\ *)?(?:function\b|\([^\n]*=>)
+    | (?!(?:if|else|for|while|switch|catch|do|return|namespace|typedef|import|package)\b)
+      [A-Za-z_](?:[\w \t*&:<>,~]{1,150}\n){0,2}[\w \t*&:<>,~]{0,150}\([^;{}\#"/]{0,500}\)[^;{}()=\#"/]{0,80}\{
+    )""",
+    re.MULTILINE | re.VERBOSE,
+)
+"""The beginning of a function or class that is not indented: by keyword, as a JavaScript variable, or as in C."""
 
 
 @dataclass(frozen=True)
@@ -30,23 +44,20 @@ def sample_prompts(
 ) -> list[Prompt]:
     """Return the first lines of a seeded sample of files of each language, in the order of the languages.
 
-    A leading comment with a license or copyright notice is removed: a model completes such a notice from memory. A file is sampled
-    only if it is longer than its prompt and `is_prompt` accepts the prompt.
+    A prompt begins at the first function or class of its file. Files without one are sampled only where too few others are left;
+    their prompts begin at the first line below a license or copyright notice, which a model completes from memory. A file is
+    sampled only if it is longer than its prompt and `is_prompt` accepts the prompt.
     """
-    chosen: dict[str, list[Document]] = {}
+    chosen: dict[str, list[tuple[bool, float, Prompt]]] = {}
     for document in iter_documents(corpus, split, languages):
-        text = strip_notice(document.text)
+        definition = DEFINITION.search(document.text)
+        text = document.text[definition.start() :] if definition else strip_notice(document.text)
         start = take_first_lines(text)
         if len(start) < len(text) and is_prompt(start):
-            candidates = [*chosen.get(document.language, []), document]
-            chosen[document.language] = heapq.nsmallest(
-                per_language, candidates, key=lambda candidate: draw_number(candidate.sha256, seed)
-            )
-    return [
-        Prompt(document.language, document.repository, document.path, take_first_lines(strip_notice(document.text)))
-        for language in languages
-        for document in chosen.get(language, [])
-    ]
+            prompt = Prompt(document.language, document.repository, document.path, start)
+            candidates = [*chosen.get(document.language, []), (definition is None, draw_number(document.sha256, seed), prompt)]
+            chosen[document.language] = heapq.nsmallest(per_language, candidates, key=lambda candidate: candidate[:2])
+    return [prompt for language in languages for _, _, prompt in chosen.get(language, [])]
 
 
 def strip_notice(text: str) -> str:
