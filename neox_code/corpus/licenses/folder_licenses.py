@@ -1,14 +1,14 @@
-"""Find the license of a file by the license files and manifests of its project: the nearest statement at or above it applies.
+"""Find the license of a file: the nearest statement of a license file or manifest, in the same folder or above, applies.
 
     licenses = FolderLicenses()
     licenses.add("LICENSE", "MIT")
     licenses.add("ee/LICENSE", UNKNOWN)
-    licenses.of("ee/server/main.go", listed=None)       StatedLicense("LicenseRef-unknown", "ee/LICENSE")
+    licenses.find("ee/server/main.go", listed=None)       StatedLicense("LicenseRef-unknown", "ee/LICENSE")
 
 1. An annotation of REUSE for the file.
-2. The license files of the nearest folder that has any; a text that is not recognized is an unknown license.
-3. If a manifest (package.json ...) is nearer than these, both apply: a manifest adds terms to those above.
-4. Without any license file: the license of the list or dataset that names the repository, else the nearest manifest.
+2. The license files of the nearest folder that has any. A text that is not recognized is an unknown license.
+3. If a manifest (package.json ...) is nearer than the license files, both apply: a manifest adds terms.
+4. Without a license file: the license that a list or dataset gives for the repository, else the nearest manifest.
 
 Vendored folders (node_modules, third_party, vendor ...) are projects of their own: statements above them do not apply in them.
 If the folders of one source are the projects, the search continues above the project: see `below`.
@@ -26,14 +26,14 @@ from neox_code.corpus.licenses.license import (
     NEAREST,
     drop_base_licenses,
     is_license_file,
-    license_keys,
-    license_of_file,
+    list_license_keys,
+    read_license_file,
     simplify_expression,
 )
-from neox_code.corpus.licenses.license_names import spdx_expression
-from neox_code.corpus.licenses.manifests import NOTHING, is_manifest, license_of_manifest
+from neox_code.corpus.licenses.license_names import parse_license_names
+from neox_code.corpus.licenses.manifests import NOTHING, is_manifest, read_manifest_license
 from neox_code.corpus.licenses.notices import UNKNOWN, join_expressions
-from neox_code.corpus.licenses.reuse import annotations, is_reuse_file
+from neox_code.corpus.licenses.reuse import is_reuse_file, read_annotations
 
 VENDORED_FOLDER = re.compile(
     r"(?:.*/)?(?:node_modules|bower_components|_?vendor(?:s|ed)?|(?:third|3rd)[-_]?part(?:y|ies)|(?:site|dist)-packages)",
@@ -43,14 +43,14 @@ PLAIN_NAME = re.compile(r"(?:un)?licen[cs]es?|copying|copyright", re.IGNORECASE)
 TEXT_SUFFIX = re.compile(r"\.(?:txt|md|rst|html?|adoc)$", re.IGNORECASE)
 REUSE_FOLDER = "LICENSES"
 LONGEST_CHAIN = 40
-"""The largest number of links that are followed in a chain, as in Linux."""
+"""Maximum number of links that are followed one after another, as in Linux."""
 
 
 class StatedLicense(NamedTuple):
     expression: str | None
-    """SPDX."""
+    """SPDX expression; None without a license."""
     file: str | None
-    """The path in the project of the file that states it, or several paths with commas; None if no file states it."""
+    """Path in the project of the file that states the license, or several paths joined by commas; None if no file states it."""
 
 
 Statement = tuple[str, str]
@@ -58,33 +58,33 @@ Statement = tuple[str, str]
 
 
 def states_license(path: str) -> bool:
-    """True for files that are read because they state the license of other files."""
+    """Return True for files that state the license of other files and are read for this reason."""
     return is_license_file(path) or is_manifest(path) or is_reuse_file(path)
 
 
-def statement_of(path: str, text: str) -> str | None:
-    """Return what a license file or manifest states, as a string for `FolderLicenses.add`; None if it states no license."""
+def read_statement(path: str, text: str) -> str | None:
+    """Return the license of a license file or manifest, as a string for `FolderLicenses.add`; None if it states no license."""
     if is_reuse_file(path):
-        return json.dumps(found) if (found := annotations(path, text)) else None
+        return json.dumps(found) if (found := read_annotations(path, text)) else None
     if is_manifest(path):
-        return license_of_manifest(path, text)
-    return license_in_name(path) or license_of_file(path, text)
+        return read_manifest_license(path, text)
+    return read_license_from_name(path) or read_license_file(path, text)
 
 
-def statement_of_unread(path: str, link: str | None) -> str | None:
+def make_statement_of_unread(path: str, link: str | None) -> str | None:
     """Return the statement of a license file or manifest that was not read: a reference to the target of a link, else unknown."""
     if is_reuse_file(path):
         return json.dumps([(".*", UNKNOWN)])
     if is_manifest(path):
         return None if link is None else f"{FILE}{link}"
-    return license_in_name(path) or (UNKNOWN if link is None else f"{FILE}{link}")
+    return read_license_from_name(path) or (UNKNOWN if link is None else f"{FILE}{link}")
 
 
-def license_in_name(path: str) -> str | None:
-    """Return the license by which a text in REUSE's folder LICENSES is named."""
+def read_license_from_name(path: str) -> str | None:
+    """Return the license of a text in REUSE's folder LICENSES, whose file name is the license; None for other files."""
     folder, _, name = path.rpartition("/")
     if folder.rpartition("/")[2] == REUSE_FOLDER and not PLAIN_NAME.match(name):
-        return spdx_expression(name.removesuffix(".txt")) or UNKNOWN
+        return parse_license_names(name.removesuffix(".txt")) or UNKNOWN
     return None
 
 
@@ -101,7 +101,7 @@ class FolderLicenses:
     def inherit_from(self, above: "FolderLicenses", folder: str) -> "FolderLicenses":
         """Return the same statements with those of the source's root above them; `folder` is the project's path below that root.
 
-        A file of the root is named by its path from the project's folder: ../LICENSE.
+        The path of a file in the root is relative to the project's folder: ../LICENSE.
         """
         joined = copy(self)
         joined._above, joined._folder, joined._resolved_folders = above, folder, {}
@@ -113,7 +113,8 @@ class FolderLicenses:
         if is_reuse_file(path):
             folder = folder.removesuffix(".reuse").rstrip("/") if path.endswith("dep5") else folder
             found = [
-                (path, f"{folder}/" if folder else "", re.compile(pattern), stated) for pattern, stated in json.loads(statement)
+                (path, f"{folder}/" if folder else "", re.compile(pattern), expression)
+                for pattern, expression in json.loads(statement)
             ]
             self._annotations = sorted([*self._annotations, *found], key=lambda annotation: annotation[1].count("/"))
             return
@@ -124,33 +125,33 @@ class FolderLicenses:
     def has_annotations(self) -> bool:
         return bool(self._annotations) or (self._above is not None and self._above.has_annotations)
 
-    def of(self, path: str, listed: str | None) -> StatedLicense:
-        """Return the license of a file; `listed` is that of the list or dataset which names the repository."""
+    def find(self, path: str, listed: str | None) -> StatedLicense:
+        """Return the license of a file; `listed` is the license that a list or dataset gives for the repository."""
         if (found := self.find_annotation(path)) is not None:
             return found
         if self._above is not None:
-            stated_above = self._above.find_annotation(f"{self._folder}/{path}".lstrip("/"))
-            if stated_above is not None:
-                return StatedLicense(stated_above.expression, f"{self._up}{stated_above.file}")
-        return self.of_folder(path.rpartition("/")[0], listed)
+            annotation_above = self._above.find_annotation(f"{self._folder}/{path}".lstrip("/"))
+            if annotation_above is not None:
+                return StatedLicense(annotation_above.expression, f"{self._up}{annotation_above.file}")
+        return self.find_folder_license(path.rpartition("/")[0], listed)
 
     def find_annotation(self, path: str) -> StatedLicense | None:
-        """Return the license that an annotation of REUSE states for a file; None without one."""
-        for file, folder, pattern, stated in reversed(self._annotations):
+        """Return the license of a file by the annotations of REUSE; None if no annotation matches its path."""
+        for file, folder, pattern, expression in reversed(self._annotations):
             if path.startswith(folder) and pattern.fullmatch(path, len(folder)):
-                return StatedLicense(stated, file)
+                return StatedLicense(expression, file)
         return None
 
-    def of_folder(self, folder: str, listed: str | None) -> StatedLicense:
-        """Return the license of the files in a folder that no annotation names."""
+    def find_folder_license(self, folder: str, listed: str | None) -> StatedLicense:
+        """Return the license of a folder's files, for files without an annotation."""
         nearest: StatedLicense | None = None
         licenses, up = self, ""
         while True:
-            texts, manifests = licenses._stated_in(folder, up)
+            texts, manifests = licenses._find_prefixed_statements(folder, up)
             if texts:
                 return add_license_above(nearest, combine_license_files(texts, manifests))
             if not folder and licenses is self and listed is not None and listed.lower() not in NOTHING:
-                return add_license_above(nearest, StatedLicense(spdx_expression(listed) or listed, None))
+                return add_license_above(nearest, StatedLicense(parse_license_names(listed) or listed, None))
             if nearest is None and manifests:
                 nearest = join_statements(manifests)
             if VENDORED_FOLDER.fullmatch(folder):
@@ -164,15 +165,15 @@ class FolderLicenses:
 
     @property
     def _up(self) -> str:
-        """The path from the project's folder to the source's root, with a slash at the end; empty for a file in the root."""
+        """The path from the project's folder to the source's root, with a slash at the end; empty if they are the same folder."""
         return "../" * len(list(filter(None, self._folder.split("/"))))
 
-    def _stated_in(self, folder: str, up: str) -> tuple[list[Statement], list[Statement]]:
+    def _find_prefixed_statements(self, folder: str, up: str) -> tuple[list[Statement], list[Statement]]:
         """Return the statements of the license files and of the manifests in a folder, with `up` before their paths."""
-        texts, manifests = self._statements_in(folder)
-        return [(f"{up}{path}", stated) for path, stated in texts], [(f"{up}{path}", stated) for path, stated in manifests]
+        texts, manifests = self._find_statements(folder)
+        return [(f"{up}{path}", license) for path, license in texts], [(f"{up}{path}", license) for path, license in manifests]
 
-    def _statements_in(self, folder: str) -> tuple[list[Statement], list[Statement]]:
+    def _find_statements(self, folder: str) -> tuple[list[Statement], list[Statement]]:
         statements = self._resolve_statements(folder)
         texts = [statement for statement in statements if not is_manifest(statement[0])]
         manifests = [statement for statement in statements if is_manifest(statement[0])]
@@ -183,14 +184,14 @@ class FolderLicenses:
         if folder in self._statements and folder not in self._resolved_folders:
             named = sorted(self._statements[folder].items())
             self._resolved_folders[folder] = [
-                (path, stated) for path, statement in named if (stated := self._resolved(path, statement, frozenset()))
+                (path, expression) for path, statement in named if (expression := self._resolve(path, statement, frozenset()))
             ]
         return self._resolved_folders.get(folder, [])
 
-    def _resolved(self, path: str, statement: str, passed: frozenset[str]) -> str | None:
-        """Return the license that a file states, or the file that it refers to; `passed` are the files that led to it.
+    def _resolve(self, path: str, statement: str, passed: frozenset[str]) -> str | None:
+        """Return the license of a file, or of the file that it refers to; `passed` are the files of the chain so far.
 
-        A license file states an unknown license if it refers to a missing file, out of the project or to itself.
+        The license is unknown if the reference leads to a missing file, to a path outside the project or back to the file itself.
         """
         folder, passed = posixpath.dirname(path), passed | {path}
         kind = next((kind for kind in (FILE, NEAREST) if statement.startswith(kind)), None)
@@ -198,37 +199,37 @@ class FolderLicenses:
             return statement
         name = statement.removeprefix(kind)
         if kind == NEAREST:
-            found = self._stated_by_nearest(name, folder, passed)
+            found = self._find_nearest(name, folder, passed)
         else:
-            found = self._stated_by(posixpath.normpath(posixpath.join(folder, name)), passed)
+            found = self._find_at(posixpath.normpath(posixpath.join(folder, name)), passed)
         is_silent = is_manifest(path) and (is_license_file(name) or is_manifest(name))
         return found or (None if is_silent else UNKNOWN)
 
-    def _stated_by_nearest(self, name: str, folder: str, passed: frozenset[str]) -> str | None:
-        """Return the license in the file `name`, with any suffix of a text, in the folder or the nearest one above it."""
+    def _find_nearest(self, name: str, folder: str, passed: frozenset[str]) -> str | None:
+        """Return the license in the file `name` (or `name`.txt ...) of the folder or the nearest folder above."""
         names = dict.fromkeys([name, *(f"{TEXT_SUFFIX.sub('', name)}{suffix}" for suffix in ("", ".txt", ".md", ".rst"))])
         while True:
             for path in (posixpath.join(folder, one) for one in names):
-                if (found := self._stated_by(path, passed)) is not None:
+                if (found := self._find_at(path, passed)) is not None:
                     return found
             if not folder:
-                return None if self._above is None else self._above._stated_by_nearest(name, self._folder, frozenset())
+                return None if self._above is None else self._above._find_nearest(name, self._folder, frozenset())
             if VENDORED_FOLDER.fullmatch(folder):
                 return None
             folder = folder.rpartition("/")[0]
 
-    def _stated_by(self, path: str, passed: frozenset[str]) -> str | None:
-        """Return the license that the file or REUSE's folder at a path states; None without one."""
+    def _find_at(self, path: str, passed: frozenset[str]) -> str | None:
+        """Return the license of the license file or REUSE folder at a path; None if there is none."""
         if path.startswith("../"):
             above = posixpath.normpath(posixpath.join(self._folder, path))
-            return None if self._above is None else self._above._stated_by(above, frozenset())
+            return None if self._above is None else self._above._find_at(above, frozenset())
         if path in passed or len(passed) > LONGEST_CHAIN:
             return None
         if posixpath.basename(path) == REUSE_FOLDER and (texts := self._statements.get(path)):
             named = [(text, UNKNOWN if statement.startswith((FILE, NEAREST)) else statement) for text, statement in texts.items()]
             return join_statements(named).expression
         statement = self._statements.get(posixpath.dirname(path), {}).get(path)
-        return None if statement is None else self._resolved(path, statement, passed)
+        return None if statement is None else self._resolve(path, statement, passed)
 
 
 def combine_license_files(texts: Sequence[Statement], manifests: Sequence[Statement]) -> StatedLicense:
@@ -242,12 +243,12 @@ def combine_license_files(texts: Sequence[Statement], manifests: Sequence[Statem
     >>> combine_license_files([("COPYING", "GPL-2.0-only"), ("LICENSE", "MIT")], manifests).expression
     'MIT OR GPL-2.0-or-later'
     """
-    expressions = drop_base_licenses({stated for _, stated in texts})
-    keys = frozenset[str]().union(*map(license_keys, expressions))
+    expressions = drop_base_licenses({expression for _, expression in texts})
+    keys = frozenset[str]().union(*map(list_license_keys, expressions))
     exact = [statement for statement in manifests if statement[1] not in expressions]
-    for path, stated in (*exact, *texts):
-        if license_keys(stated) == keys:  # it states how they belong join_expressions
-            return StatedLicense(stated, path)
+    for path, expression in (*exact, *texts):
+        if list_license_keys(expression) == keys:  # this expression states how the licenses are joined
+            return StatedLicense(expression, path)
     names = [posixpath.basename(path) for path, _ in texts]
     is_reuse = posixpath.dirname(texts[0][0]).endswith(REUSE_FOLDER)
     is_choice = UNKNOWN not in keys and not is_reuse and not any(PLAIN_NAME.fullmatch(TEXT_SUFFIX.sub("", name)) for name in names)
@@ -257,7 +258,7 @@ def combine_license_files(texts: Sequence[Statement], manifests: Sequence[Statem
 
 
 def join_statements(statements: Sequence[Statement]) -> StatedLicense:
-    expression = join_expressions({stated for _, stated in statements}, "AND")
+    expression = join_expressions({expression for _, expression in statements}, "AND")
     return StatedLicense(simplify_expression(expression), ", ".join(path for path, _ in statements))
 
 

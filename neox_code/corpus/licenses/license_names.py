@@ -1,9 +1,9 @@
-"""Read license names in all spellings of packages: SPDX expressions, trade names, version numbers in any form.
+"""Convert the license names that packages use (SPDX expressions, trade names, version numbers in any form) to SPDX expressions.
 
-spdx_expression("Apache License 2.0")               "Apache-2.0"
-spdx_expression("MIT/Apache-2.0")                   "MIT OR Apache-2.0"
-spdx_expression("GPL (>= 2) | file LICENSE")        "GPL-2.0-or-later"
-mentioned_licenses("under the Unlicense or MIT")    ("Unlicense", "MIT")
+parse_license_names("Apache License 2.0")               "Apache-2.0"
+parse_license_names("MIT/Apache-2.0")                   "MIT OR Apache-2.0"
+parse_license_names("GPL (>= 2) | file LICENSE")        "GPL-2.0-or-later"
+find_mentioned_licenses("under the Unlicense or MIT")    ("Unlicense", "MIT")
 """
 
 import re
@@ -53,37 +53,37 @@ FAMILY = {"lesser ": "LGPL", "library ": "LGPL", "affero ": "AGPL", "l": "LGPL",
 ANY_NAME = re.compile("|".join(f"(?P<n{number}>(?:{pattern}))" for number, (_, pattern) in enumerate(NAMES)))
 SEPARATOR = re.compile(r"(\(|\)|\bAND\b|\bOR\b|\band\b|\bor\b|&|\||/|;|,)")
 OPERATORS = {"AND": " AND ", "and": " AND ", "&": " AND ", "OR": " OR ", "or": " OR ", "|": " OR ", "/": " OR ", ";": " OR "}
-"""A comma between names is read as AND."""
+"""Written operator -> SPDX operator. A comma between names is AND as well."""
 ABBREVIATION = re.compile(r"\s*\([^()]*\)\s*$")
 R_FILE = re.compile(r"\s*[+|]\s*file LICEN[CS]E\s*$", re.IGNORECASE)
-"""In R's DESCRIPTION: the named file contains the years and holders."""
+"""Reference in R's DESCRIPTION to a file that contains the years and holders; it is ignored."""
 
 
 @lru_cache(maxsize=4096)
-def spdx_expression(written: str) -> str | None:
-    """Return the SPDX expression of a text, with current names; None if a part of it is no known name."""
+def parse_license_names(written: str) -> str | None:
+    """Return the SPDX expression of license names, with current identifiers; None if a part of the text is not a known name."""
     written = R_FILE.sub("", written.strip())
     if (parsed := parse_expression(written)) is not None:
         return parsed.render()
-    if (name := license_named(written)) is not None:
+    if (name := find_license(written)) is not None:
         return name
     pieces = [
         piece for piece in SEPARATOR.split(re.sub(r"^dual\b|\blicensed\b", "", written, flags=re.IGNORECASE)) if piece.strip()
     ]
     expression = "".join(
-        OPERATORS.get(piece) or (" AND " if piece == "," else piece if piece in "()" else license_named(piece) or piece)
+        OPERATORS.get(piece) or (" AND " if piece == "," else piece if piece in "()" else find_license(piece) or piece)
         for piece in pieces
     )
     parsed = parse_expression(expression) if len(pieces) > 1 else None
     return None if parsed is None else parsed.render()
 
 
-def license_named(written: str) -> str | None:
-    """Return the identifier of one license by one of its names.
+def find_license(written: str) -> str | None:
+    """Return the SPDX identifier of a license from one of its names; None if the name is unknown.
 
-    >>> license_named("The MIT License (MIT)"), license_named("New BSD"), license_named("LGPLv2.1+"), license_named("UNLICENSED")
+    >>> find_license("The MIT License (MIT)"), find_license("New BSD"), find_license("LGPLv2.1+"), find_license("UNLICENSED")
     ('MIT', 'BSD-3-Clause', 'LGPL-2.1-or-later', None)
-    >>> license_named("GNU General Public License v3 or later (GPLv3+)"), license_named("License :: OSI Approved :: MIT License")
+    >>> find_license("GNU General Public License v3 or later (GPLv3+)"), find_license("License :: OSI Approved :: MIT License")
     ('GPL-3.0-or-later', 'MIT')
     """
     parsed = parse_expression(written.strip())
@@ -100,29 +100,29 @@ def license_named(written: str) -> str | None:
         is_later = gnu["sign"] == ">=" or gnu["later"] or gnu["version"] is None
         return f"{family}-{version}-{'or-later' if is_later else 'only'}"
     found = ANY_NAME.fullmatch(words.replace("== ", "")) or ANY_NAME.fullmatch(normalize_words(ABBREVIATION.sub("", written)))
-    return None if found is None else name_of(found)
+    return None if found is None else select_matched_name(found)
 
 
-def name_of(found: re.Match[str]) -> str:
+def select_matched_name(found: re.Match[str]) -> str:
     return next(name for number, (name, _) in enumerate(NAMES) if found[f"n{number}"] is not None)
 
 
-def mentioned_licenses(text: str) -> tuple[str, ...]:
+def find_mentioned_licenses(text: str) -> tuple[str, ...]:
     """Return the licenses that a short text names, each once.
 
-    >>> mentioned_licenses("You may use this under the terms of either the Unlicense or the MIT license.")
+    >>> find_mentioned_licenses("You may use this under the terms of either the Unlicense or the MIT license.")
     ('Unlicense', 'MIT')
     """
-    names = [name_of(match) for match in re.finditer(rf"\b(?:{ANY_NAME.pattern})(?=s?\b)", normalize_words(text))]
+    names = [select_matched_name(match) for match in re.finditer(rf"\b(?:{ANY_NAME.pattern})(?=s?\b)", normalize_words(text))]
     for match in re.finditer(r"\b(?:gnu |[la]?gpl)[^.]{0,60}", normalize_words(text)):
         names.append(
-            next((name for end in range(len(match[0]), 2, -1) if (name := license_named(match[0][:end]))), "GPL-1.0-or-later")
+            next((name for end in range(len(match[0]), 2, -1) if (name := find_license(match[0][:end]))), "GPL-1.0-or-later")
         )
     return tuple(dict.fromkeys(names))
 
 
 def normalize_words(written: str) -> str:
-    """Return small letters, digits and the signs of version numbers, single-spaced, without articles.
+    """Return the text in lower case with letters, digits and signs of versions only, single-spaced, without articles.
 
     >>> normalize_words("The Apache License, Version 2.0")
     'apache license version 2.0'

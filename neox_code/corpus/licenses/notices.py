@@ -1,7 +1,7 @@
-"""Find the license that the header of a source file states: by a tag, or by the sentences of its notice.
+"""Find the license in the header of a source file: by an SPDX tag, or by the sentences of its license notice.
 
-stated_license("// SPDX-License-Identifier: MIT\\n")                        "MIT"
-stated_license("# Licensed under the Apache License, Version 2.0 (the")    "Apache-2.0"
+find_header_license("// SPDX-License-Identifier: MIT\\n")                        "MIT"
+find_header_license("# Licensed under the Apache License, Version 2.0 (the")    "Apache-2.0"
 """
 
 import re
@@ -12,19 +12,19 @@ from typing import Any
 from license_expression import get_spdx_licensing
 
 HEADER_CHARACTERS = 4_000
-"""The length of a header. Licenses further down are those of other files."""
+"""Number of characters of a file that are its header. Licenses after it are those of other files."""
 
 TAG = re.compile(r"SPDX-License-Identifier:[ \t]*([^\r\n]+)")
 LEADING_COMMENT = re.compile(r"(?:<\?php\b)?(?:\s+|//.*|#(?!\s*(?:include|define|if)).*|/\*(?s:.*?)\*/)*")
 HINTS = ("licen", "permission", "redistribution", "unauthorized", "proprietary")
 UNKNOWN = "LicenseRef-unknown"
-"""The expression of a text with terms of no known license."""
+"""Expression of a text with terms that are not those of a known license."""
 MARKS_OF_COMMENTS = str.maketrans(dict.fromkeys("*#/;|\"'%-", " "))
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Phrases of a license notice, in small letters, without comment marks and with single spaces."""
+    """Phrases of a license notice, in lower case, without comment marks, with single spaces."""
 
     expression: str
     phrase: str
@@ -79,28 +79,28 @@ VERSION_OF_GNU = re.compile(r"version (\d(?:\.\d)?) of the gnu (lesser |library 
 GNU_NAMES = {"": "GPL", "lesser ": "LGPL", "library ": "LGPL", "affero ": "AGPL"}
 
 
-def stated_license(text: str) -> str | None:
-    """Return the SPDX expression that the header of a file states; None if it states none that is known."""
+def find_header_license(text: str) -> str | None:
+    """Return the SPDX expression of the header of a file; None if it states no known license."""
     header = text[:HEADER_CHARACTERS]
     if "SPDX-License-Identifier" in header:
-        tags = {expression for tag in TAG.findall(header) if (expression := expression_of_tag(tag)) is not None}
+        tags = {expression for tag in TAG.findall(header) if (expression := parse_tag(tag)) is not None}
         if tags:
             return join_expressions(tags, "AND")
     header = header.lower()
     if not any(hint in header for hint in HINTS):
         return None
-    comment = LEADING_COMMENT.match(header)[0]  # type: ignore[index]  # it can be empty
+    comment = LEADING_COMMENT.match(header)[0]  # type: ignore[index]  # the match can be empty
     if any(hint in header[len(comment) :] for hint in HINTS):
-        return noticed_license.__wrapped__(header)
-    return noticed_license(comment)
+        return find_notice_licenses.__wrapped__(header)
+    return find_notice_licenses(comment)
 
 
 @lru_cache(maxsize=1024)
-def noticed_license(header: str) -> str | None:
-    """Return the license in a header of small letters. It is cached: most files of a project have the same leading comment."""
+def find_notice_licenses(header: str) -> str | None:
+    """Return the licenses of the notices in a header (lower case). Cached, as most files of a project have the same header."""
     words = " ".join(header.translate(MARKS_OF_COMMENTS).split())
     found = {notice.expression for notice in NOTICES if notice.is_in(words)}
-    gnu = gnu_license(words)
+    gnu = find_gnu_license(words)
     if gnu is not None:
         found.add(gnu)
     if not found:
@@ -108,11 +108,11 @@ def noticed_license(header: str) -> str | None:
     return join_expressions(found, "OR" if len(found) > 1 and ALTERNATIVES.search(words) else "AND")
 
 
-def gnu_license(words: str) -> str | None:
+def find_gnu_license(words: str) -> str | None:
     """
-    >>> gnu_license("the gnu lesser general public license; either version 2.1 of the license, or any later version")
+    >>> find_gnu_license("the gnu lesser general public license; either version 2.1 of the license, or any later version")
     'LGPL-2.1-or-later'
-    >>> gnu_license("the gnu general public license version 2 only, subject to the classpath exception")
+    >>> find_gnu_license("the gnu general public license version 2 only, subject to the classpath exception")
     'GPL-2.0-only WITH Classpath-exception-2.0'
     """
     if "general public licen" not in words:
@@ -138,12 +138,12 @@ def join_expressions(expressions: set[str], operator: str) -> str:
     return f" {operator} ".join(f"({one})" if " OR " in one or " AND " in one else one for one in sorted(expressions))
 
 
-def expression_of_tag(tag: str) -> str | None:
-    """Return the expression of a tag without the end of its comment; None if it is no SPDX expression.
+def parse_tag(tag: str) -> str | None:
+    """Return the SPDX expression of a tag, without the mark that ends its comment; None if it is invalid.
 
-    >>> expression_of_tag("GPL-2.0 WITH Linux-syscall-note */"), expression_of_tag("apache-2.0 OR mit   *|")
+    >>> parse_tag("GPL-2.0 WITH Linux-syscall-note */"), parse_tag("apache-2.0 OR mit   *|")
     ('GPL-2.0-only WITH Linux-syscall-note', 'Apache-2.0 OR MIT')
-    >>> expression_of_tag("${license}"), expression_of_tag("the license of the file")
+    >>> parse_tag("${license}"), parse_tag("the license of the file")
     (None, None)
     """
     written = re.match(r"[\w.+() -]+", tag)
@@ -153,10 +153,10 @@ def expression_of_tag(tag: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def parse_expression(expression: str) -> Any | None:
-    """Return the tree of an SPDX expression with current names; None for an invalid one or unknown names."""
+    """Return the tree of an SPDX expression with current names; None if it is invalid or has unknown names."""
     try:
         parsed = spdx().parse(expression)
-    except Exception:  # of many kinds for what is no expression: IndexError for "MIT AND ("
+    except Exception:  # an invalid expression raises many kinds: IndexError for "MIT AND ("
         return None
     if parsed is None:
         return None

@@ -1,7 +1,7 @@
 """Permissive licenses, by their SPDX identifiers: the list of the Blue Oak Council, version 15.0.0 of its data (CC0-1.0).
 
 The Stack v2 takes files of the Council's licenses, and of those that ScanCode calls permissive or public domain (Lozhkov et al.
-2024, section 2.1). Of the Council's ratings "model" to "bronze" are here; "lead", licenses that it advises against, is left out.
+2024, section 2.1). Of the Council's ratings "model" to "bronze" are included; "lead", the licenses that it advises against, is not.
 """
 
 MODEL_TO_BRONZE = """

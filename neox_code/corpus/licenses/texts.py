@@ -1,11 +1,11 @@
-"""Recognize the licenses whose texts are in a license file: one, or several in sequence.
+"""Recognize the license texts in a file: one, or several in sequence.
 
     find_license_texts(text).names             ("BSD-3-Clause", "Apache-2.0", "MIT")
 
 Known texts are choosealicense.com's, from the library `identify`. A known text is searched by its runs of RUN words: the runs that
 a file shares with it, at about the same distances, bound a span of the file. The span is a match if SAME_LICENSE of its words are
-those of the known text. Words outside of all matches, and words inserted into one, are the rest: they name holders of rights,
-assign texts to parts, or restrict the permissions.
+those of the known text. Words outside of all matches, and words inserted into a match, are the rest: they name copyright
+holders, assign texts to parts of the project, or restrict the permissions.
 """
 
 import re
@@ -19,14 +19,14 @@ from identify.vendor.licenses import LICENSES
 from neox_code.corpus.licenses.notices import MARKS_OF_COMMENTS, parse_expression
 
 SAME_LICENSE = 0.92
-"""Share of words in common (Dice's coefficient of the multisets) from which a match is a license: names and years differ."""
+"""Minimum share of common words (Dice's coefficient of the multisets) of a match: names and years may differ."""
 
 RUN = 4
 LONGEST_INSERTION = 30
-"""Words, and a tenth of the license: how far a known text may be stretched or shortened and still be searched as one."""
+"""Number of words, besides a tenth of the license, that may be inserted into a known text or be missing from it."""
 MOST_TEXTS = 32
 STRAY_DISTANCE, STRAY_RUNS = 6, 8
-"""Fewer runs than this, further from the others than so many words, do not widen a match."""
+"""A group of fewer than STRAY_RUNS runs, more than STRAY_DISTANCE words from the others, does not extend a match."""
 
 WORD = re.compile(r"[a-z0-9]+")
 COPYRIGHT_LINE = re.compile(
@@ -34,7 +34,7 @@ COPYRIGHT_LINE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 WITHOUT_APPENDIX = {"Apache-2.0": "APPENDIX", "GPL-2.0": "How to Apply", "GPL-3.0": "How to Apply", "LGPL-2.1": "How to Apply"}
-"""Licenses that are often distributed without the text that follows these words."""
+"""License -> words after which its text is often left out."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TextsFound:
     first_word: int
     """The number of words before the first text."""
     before: str
-    """The unmatched spans before the second text, in small letters, separated by bars."""
+    """The unmatched spans before the second text, in lower case, separated by bars."""
     after: str
     """The other unmatched spans, and the copyright lines."""
 
@@ -82,18 +82,18 @@ def find_license_texts(text: str) -> TextsFound:
     matched = frozenset[int]().union(*(match.matched for match in matches))
     second = matches[1].start if len(matches) > 1 else len(words)
     holders = [line[0] for line in COPYRIGHT_LINE.finditer(lower)]
-    before, after = (spans_outside(lower, places, matched, *limits) for limits in ((0, second), (second, len(words))))
+    before, after = (join_unmatched_spans(lower, places, matched, *limits) for limits in ((0, second), (second, len(words))))
     names, first = tuple(match.name for match in matches), matches[0].start if matches else len(words)
     return TextsFound(names, first, before, "|".join((after, *map(strip_comment_marks, holders))))
 
 
 def find_matches(words: Sequence[str]) -> list[TextMatch]:
-    """Return the matches that account best for what they cover, in their order, the best one chosen first."""
+    """Return matches that do not overlap, in the order of the text; the match with the largest gain is chosen first."""
     places = defaultdict[int, list[tuple[int, int]]](list)
     for position in range(len(words) - RUN + 1):
-        for license_index, known_position in runs_of_known_texts().get(tuple(words[position : position + RUN]), ()):
+        for license_index, known_position in index_known_runs().get(tuple(words[position : position + RUN]), ()):
             places[license_index].append((position, known_position))
-    candidates = {index: match_text(words, known_texts()[index], found) for index, found in places.items()}
+    candidates = {index: match_text(words, load_known_texts()[index], found) for index, found in places.items()}
     chosen: list[TextMatch] = []
     is_taken = bytearray(len(words) + RUN)
     while len(chosen) < MOST_TEXTS:
@@ -106,12 +106,15 @@ def find_matches(words: Sequence[str]) -> list[TextMatch]:
         for index, match in candidates.items():
             if match is not None and match.start < best.end and best.start < match.end:
                 places[index] = [place for place in places[index] if not is_taken[place[0]]]
-                candidates[index] = match_text(words, known_texts()[index], places[index])
+                candidates[index] = match_text(words, load_known_texts()[index], places[index])
     return sorted(chosen, key=lambda match: match.start)
 
 
 def match_text(words: Sequence[str], known: KnownText, places: Sequence[tuple[int, int]]) -> TextMatch | None:
-    """Return where the known text would lie in the words, given the places (position there, position in it) of shared runs."""
+    """Return the span of the words that the known text matches best; None if too few runs are shared.
+
+    `places` are the shared runs: (position in `words`, position in the known text).
+    """
     slack = LONGEST_INSERTION + len(known.words) // 10
     known_runs = defaultdict[int, set[int]](set)
     for position, known_position in places:
@@ -132,7 +135,7 @@ def match_text(words: Sequence[str], known: KnownText, places: Sequence[tuple[in
 
 
 def drop_stray_ends(positions: Sequence[int]) -> Sequence[int]:
-    """Return the positions without the few at either end that are far from the others: phrases that many texts share.
+    """Remove small groups of positions at both ends that are far from the others: they are phrases that many texts share.
 
     >>> drop_stray_ends([1, 2, 90, *range(100, 108), 200])
     [100, 101, 102, 103, 104, 105, 106, 107]
@@ -149,8 +152,8 @@ def drop_stray_ends(positions: Sequence[int]) -> Sequence[int]:
     return [position for cluster in clusters for position in cluster]
 
 
-def spans_outside(text: str, places: Sequence[tuple[int, int]], matched: frozenset[int], start: int, end: int) -> str:
-    """Return the spans of text between the words `start` and `end` whose words are not matched."""
+def join_unmatched_spans(text: str, places: Sequence[tuple[int, int]], matched: frozenset[int], start: int, end: int) -> str:
+    """Return the spans of unmatched words between the words `start` and `end`, joined by bars."""
     spans, begin = [], None
     for position in range(start, end + 1):
         if position < end and position not in matched:
@@ -162,28 +165,28 @@ def spans_outside(text: str, places: Sequence[tuple[int, int]], matched: frozens
 
 
 def strip_comment_marks(text: str) -> str:
-    """Return a text without marks of comments, with single spaces."""
+    """Return the text without comment marks, with single spaces."""
     return " ".join(text.replace("|", " ").translate(MARKS_OF_COMMENTS).split())
 
 
 @cache
-def known_texts() -> tuple[KnownText, ...]:
+def load_known_texts() -> tuple[KnownText, ...]:
     texts = list(LICENSES) + [
         (name, text.partition(WITHOUT_APPENDIX[name])[0]) for name, text in LICENSES if name in WITHOUT_APPENDIX
     ]
-    return tuple(known_text(name, text) for name, text in texts)
+    return tuple(make_known_text(name, text) for name, text in texts)
 
 
-def known_text(name: str, text: str) -> KnownText:
+def make_known_text(name: str, text: str) -> KnownText:
     words = tuple(WORD.findall(COPYRIGHT_LINE.sub("", text).lower()))
     return KnownText(parse_expression(name).render(), words, Counter(words))  # type: ignore[union-attr]
 
 
 @cache
-def runs_of_known_texts() -> dict[tuple[str, ...], list[tuple[int, int]]]:
-    """Return for each run of words the known texts (their number) and the positions where it stands."""
+def index_known_runs() -> dict[tuple[str, ...], list[tuple[int, int]]]:
+    """Return run of words -> (index of the known text, position in it) of every occurrence."""
     runs = defaultdict[tuple[str, ...], list[tuple[int, int]]](list)
-    for index, known in enumerate(known_texts()):
+    for index, known in enumerate(load_known_texts()):
         for position in range(len(known.words) - RUN + 1):
             runs[known.words[position : position + RUN]].append((index, position))
     return dict(runs)

@@ -15,8 +15,8 @@ from neox_code.corpus.duplicates.exact import content_digest
 from neox_code.corpus.executors.stages import Stage
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.languages.text_encoding import decode_detected, decode_ignoring, encoding_of_mark, newlines_of
-from neox_code.corpus.licenses.folder_licenses import statement_of, statement_of_unread, states_license
-from neox_code.corpus.licenses.license import DOCUMENTS, file_license
+from neox_code.corpus.licenses.folder_licenses import make_statement_of_unread, read_statement, states_license
+from neox_code.corpus.licenses.license import DOCUMENTS, find_source_license
 from neox_code.corpus.pipeline.prefilter import NO_LANGUAGE, NOT_CHOSEN, Prefilter, drop_reason, edited_text
 from neox_code.corpus.pipeline.scan_results import ScanResultWriter, ScanRow
 from neox_code.corpus.pipeline.work_folder import Settings, batch_file, load_settings, original_recipe, scan_result_file
@@ -73,7 +73,7 @@ class Scanner:
             digest = content_digest(file.content).hex()
         counted = self._counted(file, text)
         if file.content is None or text is None:
-            stated = statement_of_unread(file.path, file.link) if is_unread_statement(file) else None
+            stated = make_statement_of_unread(file.path, file.link) if is_unread_statement(file) else None
             reason = NOT_TEXT if file.content is not None else file.reason
             reason = UNPLACED if reason == NO_LANGUAGE and not file.has_path else reason
             row = ScanRow(project, file.path, file.num_bytes, True, first, reason, digest, encoding)
@@ -83,7 +83,7 @@ class Scanner:
         first_edits = list(file.edits)
         if not self.is_faithful and encoding_of_mark(file.content):
             first_edits.append(MARK_REMOVED)
-        stated_license = statement_of(file.path, text) if states_license(file.path) else None
+        stated_license = read_statement(file.path, text) if states_license(file.path) else None
         rows = self.recipe.rows
         project_version = rows.read_version(text) if rows is not None and rows.is_version_file(file.path) else None
         possible, reason = self._languages(file, text, names)
@@ -94,7 +94,7 @@ class Scanner:
                 candidate = Candidate(file.path, language, file.num_bytes, text)
                 reason, edits = self._filter(candidate, first_edits)
                 if reason is None:
-                    license = file_license(file.path, text)
+                    license = find_source_license(file.path, text)
                     kept_text = candidate.text if candidate.text != text_before else None
                     text_before, text_bytes = candidate.text, utf8_length(candidate.text)
                     keys = tuple([rule.key(file.content, candidate.text) for rule in self.recipe.duplicates])

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from identify.vendor.licenses import LICENSES
 
-from neox_code.corpus.licenses.folder_licenses import FolderLicenses, statement_of
-from neox_code.corpus.licenses.license import AllowedLicenses, file_license
+from neox_code.corpus.licenses.folder_licenses import FolderLicenses, read_statement
+from neox_code.corpus.licenses.license import AllowedLicenses, find_source_license
 from neox_code.corpus.licenses.notices import UNKNOWN
 from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.recipes.registry import recipe_by_name
@@ -27,14 +27,14 @@ ENTERPRISE = "The Enterprise License. This software may only be used in producti
 RECIPE = replace(recipe_by_name("mixed"), licenses=AllowedLicenses(), divide_large_projects=False)
 
 
-def code(name: str) -> str:
+def make_code(name: str) -> str:
     return "".join(f"def {name}_{number}(a):\n    return a * {number}\n" for number in range(20))
 
 
 def licenses_of(files: dict[str, str]) -> FolderLicenses:
     licenses = FolderLicenses()
     for path, text in files.items():
-        if (statement := statement_of(path, text)) is not None:
+        if (statement := read_statement(path, text)) is not None:
             licenses.add(path, statement)
     return licenses
 
@@ -95,32 +95,32 @@ def licenses_of(files: dict[str, str]) -> FolderLicenses:
          "a/LICENSE"),
     ],
 )  # fmt: skip
-def test_the_nearest_statement_upwards_decides(files, path, expression, file):
+def test_the_nearest_statement_in_the_folder_or_above_applies(files, path, expression, file):
     for order in (files.items(), reversed(files.items())):
-        assert licenses_of(dict(order)).of(path, None) == (expression, file)
+        assert licenses_of(dict(order)).find(path, None) == (expression, file)
 
 
-def test_a_list_states_the_license_of_a_root_without_a_license_file():
-    assert licenses_of({}).of("a/a.py", "MIT License") == ("MIT", None)
-    assert licenses_of({}).of("a/a.py", "NOASSERTION") == (None, None)
-    assert licenses_of({"LICENSE": GPL}).of("a/a.py", "MIT") == ("GPL-3.0-only", "LICENSE")
-    assert licenses_of({"ee/LICENSE": ENTERPRISE}).of("ee/a.py", "MIT") == (UNKNOWN, "ee/LICENSE")
-    assert licenses_of({"web/package.json": '{"license": "GPL-3.0"}'}).of("web/a.js", "MIT").expression == "GPL-3.0-only AND MIT"
-    assert licenses_of({}).of("vendor/x/a.go", "MIT") == (None, None)
+def test_a_repository_list_gives_the_license_if_there_is_no_license_file():
+    assert licenses_of({}).find("a/a.py", "MIT License") == ("MIT", None)
+    assert licenses_of({}).find("a/a.py", "NOASSERTION") == (None, None)
+    assert licenses_of({"LICENSE": GPL}).find("a/a.py", "MIT") == ("GPL-3.0-only", "LICENSE")
+    assert licenses_of({"ee/LICENSE": ENTERPRISE}).find("ee/a.py", "MIT") == (UNKNOWN, "ee/LICENSE")
+    assert licenses_of({"web/package.json": '{"license": "GPL-3.0"}'}).find("web/a.js", "MIT").expression == "GPL-3.0-only AND MIT"
+    assert licenses_of({}).find("vendor/x/a.go", "MIT") == (None, None)
 
 
 FILES = {
     "LICENSE": PROPRIETARY,
-    "src/secret.py": code("secret"),
-    "src/open.py": "# SPDX-License-Identifier: MIT\n" + code("open"),
+    "src/secret.py": make_code("secret"),
+    "src/open.py": "# SPDX-License-Identifier: MIT\n" + make_code("open"),
     "contrib/x/LICENSE": MIT,
-    "contrib/x/tool.py": code("tool"),
+    "contrib/x/tool.py": make_code("tool"),
     "contrib/x/gpl/COPYING": GPL,
-    "contrib/x/gpl/free.py": code("free"),
+    "contrib/x/gpl/free.py": make_code("free"),
     "contrib/x/scan/LICENSE.pdf": "%PDF-1.4\0\0\0",
-    "contrib/x/scan/pdf.py": code("pdf"),
+    "contrib/x/scan/pdf.py": make_code("pdf"),
     "contrib/x/huge/LICENSE": "terms " * 2**17,
-    "contrib/x/huge/huge.py": code("huge"),
+    "contrib/x/huge/huge.py": make_code("huge"),
 }
 EXPECTED = {
     "src/secret.py": ("unknown license", UNKNOWN, "LICENSE"),
@@ -186,8 +186,8 @@ def test_all_kinds_of_sources_give_the_same_licenses(write, tmp_path):
 
 
 @pytest.mark.parametrize("repository", [{}, {"repository": "me/prop"}])
-def test_a_row_without_a_license_does_not_take_that_of_another_row(tmp_path, repository):
-    rows = [{"text": code(f"row{number}"), "language": "Python", "license": license, **repository}
+def test_a_row_without_a_license_does_not_get_the_license_of_another_row(tmp_path, repository):
+    rows = [{"text": make_code(f"row{number}"), "language": "Python", "license": license, **repository}
             for number, license in enumerate(["mit", None, "gpl-3.0", "", "isc"])]  # fmt: skip
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     build_corpus([str(tmp_path / "rows.jsonl")], tmp_path / "corpus", RECIPE, seed=1, workers=1)
@@ -228,7 +228,7 @@ def write_links(root: Path, kind: str) -> Path:
     links = {path: target for path, (target, _) in LINKS.items()} | (LONG_CHAIN if kind == "tar" else {})
     for path, target in links.items():
         (folder / path).parent.mkdir(exist_ok=True, parents=True)
-        (folder / path).with_name("code.py").write_text(code(path.split("/")[-2]))
+        (folder / path).with_name("code.py").write_text(make_code(path.split("/")[-2]))
         if kind == "text":
             (folder / path).write_text(target)
         elif kind != "zip":
@@ -264,7 +264,7 @@ def write_links(root: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["folder", "text", "git", "zip", "tar", "tgz"])
-def test_a_link_states_the_license_of_its_target_and_one_that_leads_nowhere_an_unknown_one(kind, tmp_path):
+def test_a_link_has_the_license_of_its_target_and_a_dangling_link_is_unknown(kind, tmp_path):
     recipe = replace(RECIPE, duplicates=())
     build_corpus([str(write_links(tmp_path, kind))], tmp_path / "corpus", recipe, seed=1, workers=1, layout="repository")
     rows = {row["path"].removeprefix("prop-1.0/"): row for row in read_manifest(tmp_path / "corpus").to_pylist()}
@@ -282,8 +282,8 @@ def test_a_link_states_the_license_of_its_target_and_one_that_leads_nowhere_an_u
     assert verdicts == {"unknown license"}
 
 
-def test_a_link_below_a_project_leads_to_the_root_of_its_source(tmp_path):
-    for path, text in {"LICENSE": MIT, "x/code.py": code("x"), "y/code.py": code("y"), "y/LICENSE.txt": GPL}.items():
+def test_a_link_in_a_project_may_refer_to_the_root_of_its_source(tmp_path):
+    for path, text in {"LICENSE": MIT, "x/code.py": make_code("x"), "y/code.py": make_code("y"), "y/LICENSE.txt": GPL}.items():
         (tmp_path / "t" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "t" / path).write_text(text)
     (tmp_path / "t" / "x" / "LICENSE").symlink_to("../LICENSE")
@@ -293,9 +293,9 @@ def test_a_link_below_a_project_leads_to_the_root_of_its_source(tmp_path):
     assert rows == {"t/x": "MIT", "t/y": f"GPL-3.0-only AND {UNKNOWN}"}
 
 
-def test_of_two_license_files_of_one_path_in_an_archive_the_later_states_the_license(tmp_path):
+def test_the_later_of_two_license_files_with_one_path_in_an_archive_applies(tmp_path):
     with tarfile.open(tmp_path / "prop.tar", "w") as tar:
-        for path, text in (("LICENSE", ENTERPRISE), ("a.py", code("a")), ("LICENSE", MIT)):
+        for path, text in (("LICENSE", ENTERPRISE), ("a.py", make_code("a")), ("LICENSE", MIT)):
             member = tarfile.TarInfo(path)
             member.size = len(text)
             tar.addfile(member, BytesIO(text.encode()))
@@ -306,18 +306,18 @@ def test_of_two_license_files_of_one_path_in_an_archive_the_later_states_the_lic
 TREE = {
     "LICENSE": MIT,
     "REUSE.toml": '[[annotations]]\npath = "gen/**"\nSPDX-License-Identifier = "GPL-3.0-only"\n',
-    "main.py": code("main"),
-    "src/app.py": code("app"),
-    "src/deep/down/tool.py": code("tool"),
+    "main.py": make_code("main"),
+    "src/app.py": make_code("app"),
+    "src/deep/down/tool.py": make_code("tool"),
     "web/package.json": '{"license": "GPL-3.0"}',
-    "web/api/page.py": code("page"),
+    "web/api/page.py": make_code("page"),
     "free/COPYING": GPL,
-    "free/io/disk.py": code("disk"),
+    "free/io/disk.py": make_code("disk"),
     "ee/LICENSE": ENTERPRISE,
-    "ee/paid.py": code("paid"),
-    "gen/x/made.py": code("made"),
-    "third_party/zlib/flate.py": code("flate"),
-    "vendor/near.py": code("near"),
+    "ee/paid.py": make_code("paid"),
+    "gen/x/made.py": make_code("made"),
+    "third_party/zlib/flate.py": make_code("flate"),
+    "vendor/near.py": make_code("near"),
 }
 
 
@@ -332,9 +332,9 @@ def test_links_are_resolved_once_for_all_folders_below_them(monkeypatch):
     licenses = FolderLicenses()
     for number in range(100):
         licenses.add(f"LICENSE.{number}", f"file:LICENSE.{number + 1}")
-    resolved, original = [], FolderLicenses._resolved
-    monkeypatch.setattr(FolderLicenses, "_resolved", lambda self, path, *rest: resolved.append(path) or original(self, path, *rest))
-    assert {licenses.of(f"folder{number}/a.c", None).expression for number in range(100)} == {UNKNOWN}
+    resolved, original = [], FolderLicenses._resolve
+    monkeypatch.setattr(FolderLicenses, "_resolve", lambda self, path, *rest: resolved.append(path) or original(self, path, *rest))
+    assert {licenses.find(f"folder{number}/a.c", None).expression for number in range(100)} == {UNKNOWN}
     assert len(resolved) <= 100 * 42
 
 
@@ -407,16 +407,16 @@ DROPPED_ONLY_HERE = {  # files without a notice of their own, below several lice
 
 
 @pytest.mark.parametrize("release", DEBIAN)
-def test_files_are_kept_that_debian_lists_under_permissive_licenses(release):
+def test_files_with_permissive_licenses_in_debian_are_kept(release):
     texts, files = DEBIAN[release]
     licenses, allowed = licenses_of(texts), AllowedLicenses()
     for path, (notice, debian) in {**files, **DROPPED_ONLY_HERE.get(release, {})}.items():
-        expression = file_license(path, f"/*\n{notice} */\nint x;\n") or licenses.of(path, None).expression
+        expression = find_source_license(path, f"/*\n{notice} */\nint x;\n") or licenses.find(path, None).expression
         is_kept = allowed.reason(expression) is None
         assert is_kept == (allowed.reason(debian) is None and path in files), (path, expression, debian)
 
 
-def decided(source: Path, corpus: Path, layout: str) -> dict[str, tuple[str, str | None, set[str]]]:
+def decisions_of(source: Path, corpus: Path, layout: str) -> dict[str, tuple[str, str | None, set[str]]]:
     """Return of each file of code the verdict, the license and the places of the files that state it, by its path in the source."""
     build_corpus([str(source)], corpus, RECIPE, seed=1, workers=1, layout=layout)
     found = {}
@@ -439,31 +439,31 @@ def test_a_tree_whose_folders_are_the_projects_has_the_licenses_of_one_project(t
             for path in TREE:
                 tar.add(source / path, path)
         source = tmp_path / "tree.tar"
-    expected = decided(source, tmp_path / "whole", "repository")
+    expected = decisions_of(source, tmp_path / "whole", "repository")
     assert [path for path, (verdict, *_) in expected.items() if verdict == "kept"] == [
         "main.py",
         "src/app.py",
         "src/deep/down/tool.py",
     ]
-    found = decided(source, tmp_path / "parts", layout)
+    found = decisions_of(source, tmp_path / "parts", layout)
     for path, (verdict, license, places) in expected.items():
         assert found[path][:2] == (verdict, license), path
         assert license is None or found[path][2] == places, path
 
 
-def test_the_license_beside_projects_does_not_hold_for_a_git_repository_or_for_installed_packages(tmp_path):
+def test_a_license_above_projects_does_not_apply_to_git_repositories_or_installed_packages(tmp_path):
     source = write_tree(tmp_path / "tree")
     subprocess.run(["git", "init", "-q", source / "src"], check=True)
-    found = decided(source, tmp_path / "corpus", "project")
+    found = decisions_of(source, tmp_path / "corpus", "project")
     assert found["src/app.py"][:2] == ("no license", None) and found["main.py"][:2] == ("kept", "MIT")
     packages = write_tree(tmp_path / "site-packages")
     with pytest.raises(DataError, match=r"nothing in .* can be kept"):
         build_corpus([str(packages)], tmp_path / "packages", RECIPE, seed=1, workers=1, layout="project")
 
 
-def test_rows_of_a_dataset_have_each_their_own_license(tmp_path):
+def test_each_row_of_a_dataset_has_its_own_license(tmp_path):
     licenses = {"a.py": "MIT License", "b.py": "GPL-3.0", "c.py": ["Apache-2.0", "MIT"], "d.py": "of ours"}
-    rows = [{"repository": "me/x", "path": path, "text": code(path[0]), "license": name} for path, name in licenses.items()]
+    rows = [{"repository": "me/x", "path": path, "text": make_code(path[0]), "license": name} for path, name in licenses.items()]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     build_corpus([str(tmp_path / "rows.jsonl")], tmp_path / "corpus", RECIPE, seed=1, workers=1)
     assert {row["path"]: (row["verdict"], row["license"]) for row in read_manifest(tmp_path / "corpus").to_pylist()} == {
@@ -479,7 +479,7 @@ def test_the_corpus_is_the_same_for_any_number_of_workers(tmp_path):
     for number in range(40):
         (source / "me" / f"p{number}").mkdir()
         (source / "me" / f"p{number}" / "LICENSE").write_text([MIT, GPL, PROPRIETARY, APACHE + MIT][number % 4])
-        (source / "me" / f"p{number}" / "a.py").write_text(code(f"p{number}"))
+        (source / "me" / f"p{number}" / "a.py").write_text(make_code(f"p{number}"))
     for workers in (1, 2):
         settings = {"layout": "organization/project", "workers": workers}
         build_corpus([str(source)], tmp_path / f"corpus{workers}", RECIPE, seed=1, **settings)

@@ -11,13 +11,13 @@ from identify.vendor.licenses import LICENSES
 
 from neox_code.corpus.licenses.license import (
     AllowedLicenses,
-    file_license,
+    find_source_license,
+    identify_license_text,
     is_license_file,
-    license_keys,
-    license_of_file,
-    license_of_text,
+    list_license_keys,
+    read_license_file,
 )
-from neox_code.corpus.licenses.notices import UNKNOWN, parse_expression, stated_license
+from neox_code.corpus.licenses.notices import UNKNOWN, find_header_license, parse_expression
 from neox_code.corpus.licenses.permissive import PERMISSIVE
 from neox_code.corpus.licenses.texts import find_license_texts
 from neox_code.errors import DataError
@@ -40,11 +40,11 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_licenses_of_debian_are_known_or_unknown_but_never_others(name):
+def test_license_texts_of_debian_are_never_taken_for_another_license(name):
     path = DEBIAN / name
     if not path.is_file():
         pytest.skip(f"{path} is not on this machine")
-    assert license_of_text(path.read_text()) == NAMES[name]
+    assert identify_license_text(path.read_text()) == NAMES[name]
 
 
 def installed_licenses():
@@ -57,20 +57,20 @@ def installed_licenses():
             yield parsed.render(), Path(str(files[0].locate()))
 
 
-def test_license_files_of_packages_have_what_their_packages_declare():
-    found = [(declared, license_of_text(path.read_text(errors="replace"))) for declared, path in installed_licenses()]
+def test_license_files_of_packages_agree_with_their_metadata():
+    found = [(declared, identify_license_text(path.read_text(errors="replace"))) for declared, path in installed_licenses()]
     known = [(declared, name) for declared, name in found if name is not None]
     assert len(known) > 20 and len(known) > 0.7 * len(found)
     # some packages declare "BSD-3-Clause" and distribute two clauses; some distribute more licenses than they declare
-    assert sum(license_keys(declared) <= license_keys(name) for declared, name in known) >= 0.9 * len(known)
+    assert sum(list_license_keys(declared) <= list_license_keys(name) for declared, name in known) >= 0.9 * len(known)
     assert sum(declared == name for declared, name in known) >= 0.8 * len(known)
 
 
-def test_nothing_that_the_library_knows_is_unknown_here():
+def test_every_license_text_of_the_library_is_recognized():
     for _, path in installed_licenses():
         identified = license_id(str(path))
         if identified is not None:
-            assert license_of_text(path.read_text()) == parse_expression(identified).render()
+            assert identify_license_text(path.read_text()) == parse_expression(identified).render()
 
 
 TEXTS = dict(LICENSES)
@@ -157,24 +157,24 @@ Portions of this software are licensed as follows:
         ("", None),
     ],
 )  # fmt: skip
-def test_a_license_file_is_all_that_its_text_states(text, expression):
-    assert license_of_file("LICENSE", text) == expression
+def test_a_license_file_has_the_expression_of_all_its_texts(text, expression):
+    assert read_license_file("LICENSE", text) == expression
 
 
-def test_every_known_text_is_found_alone_and_among_others():
+def test_every_known_text_is_found_alone_and_between_other_texts():
     for name, text in LICENSES:
         rendered = parse_expression(name).render()
-        assert license_of_text(text) == rendered
+        assert identify_license_text(text) == rendered
         assert rendered in find_license_texts(f"Part one.\n{BSD}\nPart two.\n{text}\nPart three.\n{MIT}\n").names
 
 
-def test_no_text_takes_long():
+def test_recognition_of_any_text_is_fast():
     start = time.process_time()
     for unit in ("permission is hereby granted free of charge ", MIT, "redistribution and use ", "the mit license ", "gnu gpl "):
-        license_of_text(unit * (2**18 // len(unit)))
+        identify_license_text(unit * (2**18 // len(unit)))
     assert time.process_time() - start < 30, "of seconds, for 1.3 MB"
-    license_of_text("mit " * 2**16)
-    assert license_of_text("\n" * 2**18) is license_of_text("#!\n" * 2**17) is None
+    identify_license_text("mit " * 2**16)
+    assert identify_license_text("\n" * 2**18) is identify_license_text("#!\n" * 2**17) is None
 
 
 GPL_2_OR_LATER = """\
@@ -224,23 +224,23 @@ BSD_3 = """\
     ],
 )
 def test_headers_state_their_license(text, expression):
-    assert stated_license(text) == expression
+    assert find_header_license(text) == expression
     assert expression is None or parse_expression(expression) is not None
 
 
-def test_a_license_file_has_no_license_as_a_source_file():
-    assert file_license("COPYING", GPL_2_OR_LATER) is None
-    assert file_license("main.c", GPL_2_OR_LATER) == "GPL-2.0-or-later"
+def test_a_license_file_is_not_read_as_a_source_file():
+    assert find_source_license("COPYING", GPL_2_OR_LATER) is None
+    assert find_source_license("main.c", GPL_2_OR_LATER) == "GPL-2.0-or-later"
 
 
-def test_the_head_of_a_file_may_let_choose():
+def test_a_header_may_offer_a_choice_of_licenses():
     both = (
         "/* This is licensed under both the BSD-style license (found in the LICENSE file)\n * and the GPLv2 (found in COPYING).\n"
     )
-    assert file_license("main.c", f"{both} * You may select, at your option, one of the above-listed licenses. */\n") == (
+    assert find_source_license("main.c", f"{both} * You may select, at your option, one of the above-listed licenses. */\n") == (
         "BSD-3-Clause OR GPL-2.0-only"
     )
-    assert file_license("main.c", f"{both} */\n") is None
+    assert find_source_license("main.c", f"{both} */\n") is None
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_the_head_of_a_file_may_let_choose():
         ("sublicensing.txt", False),
     ],
 )
-def test_license_files_are_known_by_name(path, is_one):
+def test_license_files_are_recognized_by_name(path, is_one):
     assert is_license_file(path) is is_one
 
 
@@ -291,32 +291,32 @@ def test_license_files_are_known_by_name(path, is_one):
         (None, "no license"),
     ],
 )
-def test_expressions_are_allowed_by_their_logic(expression, reason):
+def test_an_expression_is_allowed_by_its_operators(expression, reason):
     assert AllowedLicenses().reason(expression) == reason
 
 
-def test_files_without_a_license_are_taken_by_choice():
+def test_files_without_a_license_are_kept_if_the_recipe_allows_it():
     assert AllowedLicenses(unlicensed=True).reason(None) is None
     assert AllowedLicenses(unlicensed=True).reason("GPL-3.0-only") == "license not allowed"
     assert AllowedLicenses(unlicensed=True).reason(UNKNOWN) == "unknown license"
 
 
-def test_names_that_are_out_of_date_are_those_that_replaced_them():
+def test_deprecated_names_are_replaced_by_current_ones():
     assert AllowedLicenses(("GPL-2.0", "MIT")).reason("GPL-2.0-only") is None
 
 
-def test_an_allowed_name_that_is_none_is_refused():
+def test_an_unknown_allowed_license_is_refused():
     with pytest.raises(DataError, match="allowed license 'MTI' is no SPDX identifier"):
         AllowedLicenses(("Apache-2.0", "MTI"))
 
 
-def test_every_permissive_name_is_spdxs():
+def test_every_permissive_license_is_an_spdx_identifier():
     assert all(parse_expression(name) is not None for name in PERMISSIVE)
     assert {"MIT", "Apache-2.0", "BSD-3-Clause", "ISC", "0BSD"} <= set(PERMISSIVE)
     assert not {name for name in PERMISSIVE if name.startswith(("GPL", "LGPL", "AGPL", "MPL", "EPL", "CC-BY"))}
 
 
-def test_what_is_no_expression_is_not_allowed():
+def test_an_invalid_expression_is_not_allowed():
     generator = random.Random(1)
     pieces = ["MIT", "AND", "OR", "WITH", "(", ")", "GPL-2.0", "Linux-syscall-note", "+", "/", "x y", "", "-", ",", "é"]
     reasons = {AllowedLicenses().reason(" ".join(generator.choices(pieces, k=generator.randrange(6)))) for _ in range(3_000)}

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from neox_code.corpus.licenses.license_names import mentioned_licenses, spdx_expression
+from neox_code.corpus.licenses.license_names import find_mentioned_licenses, parse_license_names
 from neox_code.corpus.licenses.notices import parse_expression
 
 
@@ -46,17 +46,17 @@ from neox_code.corpus.licenses.notices import parse_expression
         ("", None),
     ],
 )
-def test_names_of_packages_are_read_as_spdx(written, expression):
-    assert spdx_expression(written) == expression
+def test_license_names_of_packages_become_spdx_expressions(written, expression):
+    assert parse_license_names(written) == expression
     assert expression is None or parse_expression(expression) is not None
 
 
 def test_short_texts_mention_licenses():
-    assert mentioned_licenses("under the GNU General Public License, version 2, or the MIT license") == ("MIT", "GPL-2.0-only")
-    assert mentioned_licenses("we submit to the committee") == ()
+    assert find_mentioned_licenses("under the GNU General Public License, version 2, or the MIT license") == ("MIT", "GPL-2.0-only")
+    assert find_mentioned_licenses("we submit to the committee") == ()
 
 
-def test_whatever_is_written_gives_an_expression_or_none():
+def test_any_text_gives_an_expression_or_none():
     pieces = [
         "MIT",
         "License",
@@ -81,7 +81,7 @@ def test_whatever_is_written_gives_an_expression_or_none():
     numbers = random.Random(5)
     found = 0
     for _ in range(5_000):
-        expression = spdx_expression(" ".join(numbers.choices(pieces, k=numbers.randrange(7))))
+        expression = parse_license_names(" ".join(numbers.choices(pieces, k=numbers.randrange(7))))
         assert expression is None or parse_expression(expression).render() == expression
         found += expression is not None
     assert found > 100

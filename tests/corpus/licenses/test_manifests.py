@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from neox_code.corpus.licenses.manifests import is_manifest, license_of_manifest
+from neox_code.corpus.licenses.manifests import is_manifest, read_manifest_license
 from neox_code.corpus.licenses.notices import UNKNOWN
-from neox_code.corpus.licenses.reuse import annotations
+from neox_code.corpus.licenses.reuse import read_annotations
 
 POM = "<project><licenses><license><name>{}</name><url>x</url></license></licenses></project>"
 
@@ -47,17 +47,17 @@ POM = "<project><licenses><license><name>{}</name><url>x</url></license></licens
 )
 def test_manifests_state_their_license(path, text, expression):
     assert is_manifest(path)
-    assert license_of_manifest(path, text) == expression
+    assert read_manifest_license(path, text) == expression
 
 
-def test_a_string_in_json_that_is_no_license_is_unknown():
-    assert license_of_manifest("package.json", json.dumps({"license": "ask us (" * 20})) == UNKNOWN
+def test_an_unknown_license_name_in_json_is_an_unknown_license():
+    assert read_manifest_license("package.json", json.dumps({"license": "ask us (" * 20})) == UNKNOWN
     assert not is_manifest("package.json.bak") and not is_manifest("src/description")
 
 
-def test_reuse_states_licenses_by_path():
+def test_reuse_assigns_licenses_to_paths():
     toml = '[[annotations]]\npath = ["img/*", "doc/**"]\nSPDX-License-Identifier = "CC0-1.0"\n'
-    assert annotations("REUSE.toml", toml) == [("^img/[^/]*$", "CC0-1.0"), ("^doc/.*$", "CC0-1.0")]
+    assert read_annotations("REUSE.toml", toml) == [("^img/[^/]*$", "CC0-1.0"), ("^doc/.*$", "CC0-1.0")]
     dep5 = "Format: https://example.org\n\nFiles: src/* a?.c\nCopyright: Ann\nLicense: GPL-3+\n"
-    assert annotations(".reuse/dep5", dep5) == [("^src/.*$", "GPL-3.0-or-later"), (r"^a.\.c$", "GPL-3.0-or-later")]
-    assert annotations("REUSE.toml", "[[annotations") == annotations("REUSE.toml", "annotations = 7") == []
+    assert read_annotations(".reuse/dep5", dep5) == [("^src/.*$", "GPL-3.0-or-later"), (r"^a.\.c$", "GPL-3.0-or-later")]
+    assert read_annotations("REUSE.toml", "[[annotations") == read_annotations("REUSE.toml", "annotations = 7") == []
