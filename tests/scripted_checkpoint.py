@@ -19,7 +19,7 @@ from neox_code.config.model import ModelConfig
 from neox_code.files import write_text
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.grid import single_process_grid
-from neox_code.tokenizer.byte_level import SPECIAL_TOKENS, byte_alphabet
+from neox_code.tokenizer.byte_level import SPECIAL_TOKENS, make_byte_alphabet
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 
 COMPLETION = "a, é):\r\n\t\x1b~"
@@ -32,7 +32,7 @@ KEYS: dict[str, Any] = SHAPE | {"pos_emb": "rotary", "no_weight_tying": True, "p
 
 
 def write_vocabulary(folder: Path) -> GPT2Tokenizer:
-    vocabulary = {token: number for number, token in enumerate([*SPECIAL_TOKENS, *byte_alphabet()])}
+    vocabulary = {token: number for number, token in enumerate([*SPECIAL_TOKENS, *make_byte_alphabet()])}
     write_text(folder / "vocab.json", json.dumps(vocabulary))
     write_text(folder / "merges.txt", "#version: 0.2\n")
     return GPT2Tokenizer.from_files(folder / "vocab.json", folder / "merges.txt")

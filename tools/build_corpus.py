@@ -52,12 +52,12 @@ from neox_code.errors import DataError, run_command
 
 def main(argv: Sequence[str]) -> int:
     """Build the corpus and print its table; return the exit status."""
-    arguments = parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     refuse_output_in_source(arguments.output, arguments.sources)
     recipe = recipe_by_name(arguments.recipe)
     if arguments.newlines is not None:
         recipe = dataclasses.replace(recipe, newlines=arguments.newlines)
-    with report_figures(arguments.json) as figures, build_executor(arguments, needs=shared_paths(arguments)) as executor:
+    with report_figures(arguments.json) as figures, build_executor(arguments, needs=list_shared_paths(arguments)) as executor:
         summary = build_corpus(
             arguments.sources,
             arguments.output,
@@ -87,20 +87,20 @@ def refuse_output_in_source(output: Path, sources: Sequence[str]) -> None:
     for source in normalize_sources(sources):
         if source != LOCAL and Path(source).is_dir() and output.resolve().is_relative_to(source):
             raise DataError(
-                f"{output} is inside the source {source}: the build would read its own output. Choose an --output outside of it."
+                f"{output} is inside the source {source}, so the build would read its own output. Choose an --output outside of it."
             )
 
 
-def shared_paths(arguments: argparse.Namespace) -> list[str]:
+def list_shared_paths(arguments: argparse.Namespace) -> list[str]:
     """Return the paths that all machines must have."""
     if arguments.executor != "local" and LOCAL in arguments.sources:
         raise DataError(
-            f"source {LOCAL} is different code on each machine. Name folders that all machines share, or use --executor local."
+            f"source {LOCAL} is different on each machine. Name folders that all machines share, or use --executor local."
         )
     return [*normalize_sources(arguments.sources), *(str(path) for path in (arguments.clones, arguments.tokenizer) if path)]
 
 
-def parser() -> Parser:
+def make_parser() -> Parser:
     """Return the parser of the command line."""
     result = Parser(__doc__)
     result.add_argument("sources", nargs="+", metavar="SOURCE", help="see above")
@@ -122,11 +122,11 @@ def parser() -> Parser:
         "--max-megabytes",
         type=positive_number,
         metavar="N",
-        help="size limit: keep a seeded sample of projects, drawn after all are read",
+        help="size limit in megabytes: keep a seeded sample of projects; all projects are read first",
     )
     result.add_argument(
         "--split",
-        type=three_shares,
+        type=parse_shares,
         default=POLYCODER_SHARES,
         metavar="T,V,T",
         help="shares of train, valid and test, divided by projects (default: 98.9,0.1,1)",
@@ -141,11 +141,11 @@ def parser() -> Parser:
     return result
 
 
-def three_shares(value: str) -> tuple[float, ...]:
+def parse_shares(value: str) -> tuple[float, ...]:
     """Convert an option's value to the shares of train, valid and test."""
     shares = tuple(float(part) for part in value.split(","))
     if len(shares) != 3 or not all(0 <= share < math.inf for share in shares) or not shares[0]:
-        raise argparse.ArgumentTypeError(f"{value} is not three shares for train, valid and test, the first above 0")
+        raise argparse.ArgumentTypeError(f"{value} is not three shares for train, valid and test; the first must be above 0")
     return shares
 
 

@@ -29,7 +29,7 @@ from neox_code.errors import ConfigError, run_command
 
 
 def main(argv: Sequence[str]) -> int:
-    arguments = parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     with report_figures(arguments.json) as figures:
         rows = crawl(select_criteria(arguments), arguments.output, GitHub(read_token(), arguments.endpoint))
         languages = Counter(row["language"] for row in rows)
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def parser() -> Parser:
+def make_parser() -> Parser:
     """Return the parser of the command line."""
     result = Parser(__doc__)
     result.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON Lines, one repository per line")
@@ -49,20 +49,18 @@ def parser() -> Parser:
     wanted.add_argument("--languages", type=name_list, metavar="A,B", help="languages, by GitHub's names")
     wanted.add_argument("--min-stars", type=non_negative_integer, metavar="N", help="least number of stars (default 50)")
     wanted.add_argument(
-        "--max-repositories", type=positive_integer, metavar="N", help="number per language, the most starred (default 25000)"
+        "--max-repositories", type=positive_integer, metavar="N", help="maximum per language, most stars first (default 25000)"
     )
     wanted.add_argument(
         "--license", type=name_list, dest="licenses", metavar="A,B", help="SPDX identifiers of the accepted licenses"
     )
     wanted.add_argument(
-        "--has-license", action=argparse.BooleanOptionalAction, default=None, help="any license that GitHub recognizes"
+        "--has-license", action=argparse.BooleanOptionalAction, default=None, help="require a license that GitHub recognizes"
     )
-    wanted.add_argument(
-        "--min-commits", type=non_negative_integer, metavar="N", help="commits on the default branch; slow to request"
-    )
+    wanted.add_argument("--min-commits", type=non_negative_integer, metavar="N", help="least number of commits; slow to request")
     wanted.add_argument("--forks", action=argparse.BooleanOptionalAction, default=None, help="include forks (default: no)")
-    wanted.add_argument("--max-size-kib", type=positive_integer, metavar="N", help="size of the repository as GitHub counts it")
-    wanted.add_argument("--pushed-after", type=day, metavar="YYYY-MM-DD", help="the last push was after this day")
+    wanted.add_argument("--max-size-kib", type=positive_integer, metavar="N", help="maximum size, as GitHub reports it")
+    wanted.add_argument("--pushed-after", type=parse_day, metavar="YYYY-MM-DD", help="the last push must be after this day")
     result.add_argument("--endpoint", default=ENDPOINT, metavar="URL", help="default %(default)s")
     add_json_option(result)
     return result
@@ -76,7 +74,7 @@ def select_criteria(arguments: argparse.Namespace) -> Criteria:
     return dataclasses.replace(PRESETS[arguments.preset], **given) if arguments.preset else Criteria(**given)
 
 
-def day(value: str) -> str:
+def parse_day(value: str) -> str:
     return date.fromisoformat(value).isoformat()
 
 

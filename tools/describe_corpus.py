@@ -31,11 +31,11 @@ from neox_code.tokenizer.registry import TOKENIZERS, build_tokenizer
 
 def main(argv: Sequence[str]) -> int:
     """Print the tables of a corpus and write its page; return the exit status."""
-    arguments = parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     output = arguments.output or Path(f"{arguments.corpus.resolve()}.html")
     if output.is_dir():
         raise ConfigError(f"--output {output} is a folder. Name a file for the page.")
-    tokenizer = given_tokenizer(arguments)
+    tokenizer = build_given_tokenizer(arguments)
     with report_figures(arguments.json) as figures:
         description = describe(arguments.corpus, tokenizer, int(arguments.sample_megabytes * 1e6), arguments.seed)
         console = Console()
@@ -43,17 +43,17 @@ def main(argv: Sequence[str]) -> int:
         write_page(description, output)
         console.print(f"\nThe page is {output}", highlight=False, markup=False, soft_wrap=True)
         figures |= {"corpus": arguments.corpus, "recipe": description.summary.recipe, "page": output}
-        figures |= {key: table_rows(table) for key, table in make_tables(description).items()}
+        figures |= {key: make_row_dictionaries(table) for key, table in make_tables(description).items()}
     return 0
 
 
-def table_rows(table: Table) -> list[dict[str, Any]]:
+def make_row_dictionaries(table: Table) -> list[dict[str, Any]]:
     """Return a table's rows as dictionaries, by the columns' headings."""
     headings = [column.heading for column in table.columns]
     return [dict(zip(headings, row, strict=True)) for row in table.rows]
 
 
-def given_tokenizer(arguments: argparse.Namespace) -> Tokenizer | None:
+def build_given_tokenizer(arguments: argparse.Namespace) -> Tokenizer | None:
     """Build the tokenizer of the options. Raise ConfigError for its files without its type."""
     if arguments.tokenizer_type is None:
         if arguments.vocab_file or arguments.merge_file:
@@ -69,7 +69,7 @@ def given_tokenizer(arguments: argparse.Namespace) -> Tokenizer | None:
     )
 
 
-def parser() -> Parser:
+def make_parser() -> Parser:
     """Return the parser of the command line."""
     result = Parser(__doc__)
     result.add_argument("corpus", type=Path, metavar="DIR", help="folder of a corpus")

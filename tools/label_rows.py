@@ -37,10 +37,10 @@ LONGEST_TIMEOUT_SECONDS = 86_400
 
 def main(argv: Sequence[str]) -> int:
     """Let a model describe the rows; return the exit status."""
-    arguments = parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     prices = Prices(arguments.price_in, arguments.price_out)
     if arguments.max_cost is not None and not prices.input + prices.output:
-        raise ConfigError("--max-cost needs prices. Give --price-in and --price-out, per million tokens.")
+        raise ConfigError("--max-cost needs the prices of tokens. Add --price-in and --price-out (prices per million tokens).")
     if arguments.timeout > LONGEST_TIMEOUT_SECONDS:
         raise ConfigError(f"--timeout {arguments.timeout:g} must be at most {LONGEST_TIMEOUT_SECONDS:,} seconds.")
     key = os.environ.get(KEY_VARIABLE, "").strip()
@@ -78,7 +78,7 @@ def print_report(report: LabelReport, output: Path, prices: Prices) -> None:
         print("the next request could exceed --max-cost. Rerun the same command with a higher --max-cost to resume.")
 
 
-def parser() -> Parser:
+def make_parser() -> Parser:
     """Return the parser of the command line."""
     result = Parser(__doc__)
     result.add_argument("rows", nargs="+", type=Path, metavar="ROWS", help="JSON Lines")
@@ -87,7 +87,7 @@ def parser() -> Parser:
     result.add_argument("--output", type=Path, metavar="DIR", help="default: labeled, beside the first ROWS")
     result.add_argument("--language", default="GDScript", help="language of the functions (default: %(default)s)")
     result.add_argument(
-        "--min-length", type=non_negative_integer, default=0, metavar="N", help="omit functions of fewer characters"
+        "--min-length", type=non_negative_integer, default=0, metavar="N", help="leave out functions with fewer characters"
     )
     result.add_argument("--relabel", action="store_true", help="replace the instructions that authors wrote, too")
     result.add_argument(
@@ -104,7 +104,9 @@ def parser() -> Parser:
     cost.add_argument(
         "--price-out", type=non_negative_number, default=0.0, metavar="PRICE", help="price of a million output tokens"
     )
-    cost.add_argument("--max-cost", type=non_negative_number, metavar="PRICE", help="stop before the cost of all runs exceeds this")
+    cost.add_argument(
+        "--max-cost", type=non_negative_number, metavar="PRICE", help="stop before the total cost of all runs exceeds this amount"
+    )
     add_json_option(result)
     return result
 

@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     if browser is None:
         raise DataError(f"no browser is installed. Install one of {', '.join(BROWSERS)}.")
     if not parsed.page.is_file():
-        raise DataError(f"{parsed.page} does not exist. Name an HTML file.")
+        raise DataError(f"{parsed.page} does not exist. Give the path of an HTML file.")
     with tempfile.TemporaryDirectory() as profile:
         size = f"--window-size={parsed.width},{parsed.height}"
         options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={profile}", size]

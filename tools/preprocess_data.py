@@ -29,7 +29,7 @@ from neox_code.corpus.executors.stages import Executor
 from neox_code.corpus.shards import SPLITS, is_corpus
 from neox_code.corpus.tokens.input_slices import DEFAULT_KEY, InputSlice, slice_input
 from neox_code.corpus.tokens.token_files import CountsByLanguage, ProgressBar, remove_finished_notes, write_token_files
-from neox_code.corpus.tokens.tokenize_shards import token_file_name, tokenize_corpus
+from neox_code.corpus.tokens.tokenize_shards import make_token_file_name, tokenize_corpus
 from neox_code.corpus.tokens.tokenize_slice import WriteOptions, load_ftfy
 from neox_code.errors import ConfigError, DataError, run_command
 from neox_code.files import write_text
@@ -48,7 +48,7 @@ log = get_logger(__name__)
 
 def main(argv: Sequence[str]) -> int:
     """Tokenize the inputs; return the exit status."""
-    arguments = parse(argv)
+    arguments = parse_arguments(argv)
     tokenizer = build_tokenizer(
         DataConfig(
             tokenizer_type=arguments.tokenizer_type,
@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = Parser(__doc__)
     data = parser.add_argument_group("input")
@@ -167,7 +167,8 @@ def tokenize_one_corpus(inputs: list[Path], tokenizer: Tokenizer, arguments: arg
     if arguments.by_language:
         counts = {
             split: {
-                str(prefix.parent / f"{prefix.name}_{token_file_name(split, language)}"): own for language, own in languages.items()
+                str(prefix.parent / f"{prefix.name}_{make_token_file_name(split, language)}"): own
+                for language, own in languages.items()
             }
             for split, languages in summary.splits.items()
         }

@@ -3,8 +3,8 @@
     python tools/train_tokenizer.py corpus --vocab-size 50257 --fraction 0.05 --output vocabulary
 
 The command above writes code-vocab.json, code-merges.txt and tokenizer.json into the output folder; with --whitespace-tokens
-tokenizer.json alone, with --type sentencepiece code.model. --seed and the documents' content decide which of them are read, and
-their order does not.
+tokenizer.json alone, with --type sentencepiece code.model. --seed and the content of the documents decide which are
+read; their order has no effect.
 """
 
 import argparse
@@ -33,7 +33,7 @@ TRAINERS: Mapping[str, Callable[..., Tokenizer]] = {"bpe": train_bpe, "sentencep
 
 def main(argv: Sequence[str]) -> int:
     """Train the vocabulary and write its files; return the exit status."""
-    arguments = parse(argv)
+    arguments = parse_arguments(argv)
     documents = sample_documents(
         read_documents(arguments.folder, arguments.skip_unencodable), fraction=arguments.fraction, seed=arguments.seed
     )
@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = Parser(__doc__)
     parser.add_argument(
@@ -69,7 +69,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the vocabulary's files")
     parser.add_argument("--type", choices=list(TRAINERS), default="bpe", help="byte-level BPE, or a SentencePiece model")
     parser.add_argument(
-        "--whitespace-tokens", action="store_true", help="two tabs and two, four, eight spaces as the last tokens, taken first"
+        "--whitespace-tokens",
+        action="store_true",
+        help="add tokens of 2 tabs and of 2, 4, 8 spaces, matched first",
     )
     parser.add_argument("--skip-unencodable", action="store_true", help="omit and count documents that cannot be read")
     parser.add_argument("--seed", type=int, default=1234, help="seed of the sample (default %(default)s)")
@@ -94,7 +96,7 @@ def read_documents(folder: Path, skip_unencodable: bool) -> Iterator[Document]:
     slices, rejected = slice_input(folder), 0
     with progress("reading", total=sum(input_slice.num_bytes for input_slice in slices), unit="B") as advance:
         for text in (text for input_slice in slices for text in input_slice.read_texts()):
-            found = document_of(text)
+            found = make_document(text)
             if isinstance(found, Document):
                 yield found
             elif not skip_unencodable:
@@ -108,7 +110,7 @@ def read_documents(folder: Path, skip_unencodable: bool) -> Iterator[Document]:
         log.warning("omitted %s documents that cannot be read (--skip-unencodable)", f"{rejected:,}")
 
 
-def document_of(text: Text | Rejected) -> Document | Rejected:
+def make_document(text: Text | Rejected) -> Document | Rejected:
     if isinstance(text, Rejected):
         return text
     if surrogate := SURROGATE.search(text.text):

@@ -154,7 +154,7 @@ def num_removed(pairs: Sequence[tuple[int, int]]) -> int:
     clusters = Clusters(int(second.max()) + 1)
     clusters.join(first, second)
     numbers = np.arange(second.max() + 1)
-    return int((clusters.roots(numbers) != numbers).sum())
+    return int((clusters.find_roots(numbers) != numbers).sum())
 
 
 PARTS: Mapping[str, BenchmarkPart] = {

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from neox_code.benchmarks.planted_secrets import FORMS, LOOK_ALIKES
 from neox_code.corpus.filters.benchmarks import BenchmarkOverlap
-from neox_code.corpus.filters.known_benchmarks import Task, known_tasks
+from neox_code.corpus.filters.known_benchmarks import Task, read_known_tasks
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.filters.secrets import PLACEHOLDER, Secrets, find_secrets
 from neox_code.errors import ConfigError
@@ -124,7 +124,7 @@ def published_benchmarks() -> Path:
 
 def measure_filters(texts: Iterator[str]) -> dict[str, float]:
     """Print the tables; return the lowest rates and the shares of false alarms."""
-    tasks = list(known_tasks(published_benchmarks()))
+    tasks = list(read_known_tasks(published_benchmarks()))
     rates = benchmark_rates(tasks)
     table = Table(title="Planted copies of benchmarks: found by us / by the substring rule")
     for column in ("benchmark", "text", *COPIES):

@@ -38,7 +38,7 @@ from neox_code.config.assembly import DEFAULT, format_value
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.resume_rules import MODEL, OPTIMIZER_STATE, ORDER, SCHEDULE, Difference, Values, differences, effective
 from neox_code.config.training import TrainingConfig
-from neox_code.data.identity import data_changes
+from neox_code.data.identity import list_data_changes
 from neox_code.errors import CheckpointError, ConfigError
 from neox_code.files import partial_path
 from neox_code.logs import get_logger
@@ -224,7 +224,7 @@ def check_start(
     changed = [difference for effect in effects for difference in differences(stored.values, values, effect)]
     changed = [difference for difference in changed if (difference.field, difference.before) != ("train_batch_size", None)]
     lines = [line(difference, stored, config) for difference in changed]
-    return lines + ([f"data: {change}" for change in data_changes(start.record.data, data)] if start.record else [])
+    return lines + ([f"data: {change}" for change in list_data_changes(start.record.data, data)] if start.record else [])
 
 
 def check_model(folder: Path, stored: StoredConfig | None, config: NeoXConfig, with_optimizer: bool = False) -> None:

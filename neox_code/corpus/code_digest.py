@@ -1,4 +1,4 @@
-"""The digest of all code and tables that decide the content of a corpus and of token files; other code does not resume a build."""
+"""The hash of all code and tables that decide the content of a corpus and of token files. A build resumes only if it is equal."""
 
 import hashlib
 from pathlib import Path

@@ -1,9 +1,9 @@
-"""Send JSON requests to a web address, and read how long to wait after a failure.
+"""Send JSON requests to a web address; read the waiting time that the server requests after a failure.
 
     endpoint = JsonEndpoint("https://api.github.com/graphql", {"Authorization": f"bearer {token}"})
     answer = endpoint.post({"query": ...})
-    answer.status, answer.value               0, {"message": ...} if there was no answer at all
-    answer.read_retry_seconds()               seconds of the Retry-After header; None without one
+    answer.status, answer.value               0, {"message": ...} if the server did not answer
+    answer.read_retry_seconds()               seconds of the Retry-After header; None if there is none
 
 No redirect is followed, so that credentials are sent to the address alone. Over plain http they are only sent to this machine.
 """

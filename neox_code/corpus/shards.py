@@ -86,10 +86,10 @@ class Document:
     split: str
     commit: str | None = None
     license: str | None = None
-    """SPDX identifier of the file's license, else of its folder's; the manifest's `license_file` names the file that states it."""
+    """SPDX expression of the file's own license, else of its folder's license."""
     stars: int | None = None
     tokens: int | None = None
-    """Number of tokens under the build's vocabulary; None without one."""
+    """Number of tokens under the build's vocabulary; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Count:
     """Number of files with one language, outcome and split."""
 
     language: str | None
-    """None: no known language."""
+    """Language of the files; None for files without a known language."""
     verdict: str
     """`kept` or the reason for which the files were dropped."""
     split: str | None

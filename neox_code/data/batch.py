@@ -1,4 +1,4 @@
-"""Collating samples to the tensors of a micro batch. Shape letters: B micro batch, S sequence."""
+"""Collate samples to the tensors of a micro batch. Shape letters: B micro batch, S sequence."""
 
 from collections.abc import Mapping, Sequence
 

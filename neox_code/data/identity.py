@@ -1,7 +1,7 @@
 """The identity of training data: a few values that change when the token files change. Imports no torch.
 
-    identity = data_identity(config.data)          # on rank 0: reads the whole .idx and a sample of the .bin of every file
-    data_changes(stored, identity)                 # ["train_data_paths[0]: tokens 1,200 -> 1,300 (data/code_text_document)"]
+    identity = read_data_identity(config.data)          # on rank 0: reads the whole .idx and a sample of the .bin of every file
+    list_data_changes(stored, identity)                 # ["train_data_paths[0]: tokens 1,200 -> 1,300 (data/code_text_document)"]
 
 The tokenizer of a token file is read from PREFIX.tokens.json beside the pair (`write_record`) or from the tokens.json of a corpus.
 Token files of other programs have neither.
@@ -26,7 +26,7 @@ DATA_KEYS = ("data_path", "train_data_paths", "valid_data_paths", "test_data_pat
 WEIGHT_KEYS = ("train_data_weights", "valid_data_weights", "test_data_weights")
 
 
-def data_identity(data: DataConfig) -> dict[str, Any]:
+def read_data_identity(data: DataConfig) -> dict[str, Any]:
     """Return the data that a configuration trains on, as JSON values.
 
         {"sample_order": "per_epoch", "split": [969, 30, 1], "weights": {"train_data_weights": [2.0, 1.0]},
@@ -34,20 +34,20 @@ def data_identity(data: DataConfig) -> dict[str, Any]:
             {"path", "bytes", "documents", "tokens", "idx_sha256", "bin_sample_sha256", "tokenizer_sha256"}]}}
 
     `split` is None unless `data_path` is set; `weights` holds the keys that the configuration sets; `tokenizer_sha256` is None
-    where the writer of the file recorded none; a file that does not exist has only its path. Raises DataError for a damaged file.
+    where the writer of the file recorded none; a file that does not exist has only its path. Raise DataError for a damaged file.
     """
     files = {}
     for key in DATA_KEYS:
         value = getattr(data, key)
         paths = value if isinstance(value, tuple) else (value,)
-        if described := [file_identity(path) for path in paths if path]:
+        if described := [read_file_identity(path) for path in paths if path]:
             files[key] = described
     weights = {key: list(getattr(data, key)) for key in WEIGHT_KEYS if getattr(data, key)}
     split = list(data.split) if data.data_path else None
     return {"sample_order": data.sample_order, "split": split, "weights": weights, "files": files}
 
 
-def file_identity(prefix: str) -> dict[str, Any]:
+def read_file_identity(prefix: str) -> dict[str, Any]:
     """Return path, size, counts, hashes and tokenizer of one token file."""
     if not (bin_path(prefix).exists() or idx_path(prefix).exists()):
         return {"path": prefix}
@@ -57,19 +57,19 @@ def file_identity(prefix: str) -> dict[str, Any]:
         "path": prefix,
         "bytes": dataset.num_bytes,
         **dataset.counts(),
-        "idx_sha256": idx_sha256(prefix),
-        "bin_sample_sha256": bin_sample_sha256(prefix),
+        "idx_sha256": hash_idx(prefix),
+        "bin_sample_sha256": hash_bin_sample(prefix),
         "tokenizer_sha256": (record.get("tokenizer") or {}).get("sha256"),
     }
 
 
-def idx_sha256(prefix: str | os.PathLike[str]) -> str:
+def hash_idx(prefix: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of PREFIX.idx."""
     with idx_path(prefix).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def bin_sample_sha256(prefix: str | os.PathLike[str]) -> str:
+def hash_bin_sample(prefix: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of the size of PREFIX.bin and of blocks at equal distances, the first and the last included."""
     with bin_path(prefix).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -90,7 +90,7 @@ def write_record(prefix: str | os.PathLike[str], tokenizer: Mapping[str, Any] | 
     """
     counts = IndexedDataset(prefix).counts()
     record = {"tokenizer": dict(tokenizer) if tokenizer else None, "max_id": max_id, **counts}
-    write_json(record_path(prefix), record | {"bin_sample_sha256": bin_sample_sha256(prefix)})
+    write_json(record_path(prefix), record | {"bin_sample_sha256": hash_bin_sample(prefix)})
 
 
 def read_record(dataset: IndexedDataset) -> dict[str, Any]:
@@ -100,15 +100,15 @@ def read_record(dataset: IndexedDataset) -> dict[str, Any]:
     """
     try:
         record = read_json(record_path(dataset.prefix))
-        expected = dataset.counts() | {"bin_sample_sha256": bin_sample_sha256(dataset.prefix)}
+        expected = dataset.counts() | {"bin_sample_sha256": hash_bin_sample(dataset.prefix)}
         if all(record.get(key) == value for key, value in expected.items()):
             return {"tokenizer": record.get("tokenizer"), "max_id": record.get("max_id")}
     except (AttributeError, DataError, OSError):
         pass
-    return corpus_record(dataset)
+    return read_corpus_record(dataset)
 
 
-def corpus_record(dataset: IndexedDataset) -> dict[str, Any]:
+def read_corpus_record(dataset: IndexedDataset) -> dict[str, Any]:
     """Return the tokenizer that the tokens.json of the file's corpus records, if it records the file's counts; else {}.
 
     train_Python_text_document belongs to tokens.json, code_train_text_document to code_tokens.json.
@@ -128,12 +128,12 @@ def corpus_record(dataset: IndexedDataset) -> dict[str, Any]:
     return {}
 
 
-def data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def list_data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each difference between two results of `data_identity`; another path alone is not a difference.
 
     >>> old = {"sample_order": "per_epoch", "split": None, "weights": {}, "files": {"data_path": [{"path": "a", "tokens": 1200}]}}
     >>> new = old | {"split": [9, 1, 0], "files": {"data_path": [{"path": "b", "tokens": 1300}]}}
-    >>> data_changes(old, new)
+    >>> list_data_changes(old, new)
     ['split: None -> [9, 1, 0]', 'data_path[0] (b): tokens 1,200 -> 1,300']
     """
     keys = ("sample_order", "split", "weights")

@@ -10,8 +10,8 @@
         HASH.lock                   held while HASH is made; the kernel releases it when the process ends in any way
         HASH.RANDOM.partial/        being written; after a kill, the next process that makes HASH deletes it
 
-A key has everything that decides the arrays, with file contents as hashes. A folder with its final name is never written to, and
-is only removed if it is damaged.
+A key has all values that determine the arrays; file contents are represented by hashes. A folder with its final name is never
+written to, and is only removed if it is damaged.
 """
 
 import fcntl
@@ -35,7 +35,7 @@ from neox_code.logs import get_logger
 log = get_logger(__name__)
 
 SMALLEST_KEPT = 2**18
-"""Arrays with fewer entries are not kept: making them takes less time than reading them from a disk."""
+"""Minimum number of entries of arrays that are stored; smaller ones are made faster than read from a disk."""
 
 DESCRIPTION_FILE = "description.json"
 
@@ -58,16 +58,16 @@ class IndexCache:
         if self.folder is None or num_entries < self.smallest:
             return make()
         entry = self.folder / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
-        if (arrays := load(entry, key)) is not None:
+        if (arrays := load_entry(entry, key)) is not None:
             return arrays
         made: Arrays | None = None
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with lock(entry) as is_locked:
-                if (arrays := load(entry, key)) is None:
+            with lock_entry(entry) as is_locked:
+                if (arrays := load_entry(entry, key)) is None:
                     made = make()
-                    store(entry, key, made, is_locked)
-                    arrays = load(entry, key)
+                    store_entry(entry, key, made, is_locked)
+                    arrays = load_entry(entry, key)
         except OSError as error:
             log.warning("sample indices cannot be written to %s (%s): they stay in memory", self.folder, error.strerror or error)
         if arrays is None:
@@ -76,7 +76,7 @@ class IndexCache:
 
 
 @contextmanager
-def lock(entry: Path) -> Iterator[bool]:
+def lock_entry(entry: Path) -> Iterator[bool]:
     """Wait for the lock of an entry and hold it. Yield True, or False on a file system without locks."""
     with entry.with_suffix(".lock").open("a") as file:
         try:
@@ -87,7 +87,7 @@ def lock(entry: Path) -> Iterator[bool]:
             yield True
 
 
-def load(entry: Path, key: Mapping[str, Any]) -> Arrays | None:
+def load_entry(entry: Path, key: Mapping[str, Any]) -> Arrays | None:
     """Return the memory-mapped arrays of an entry; None if it is missing, damaged, or of another key."""
     try:
         description = read_json(entry / DESCRIPTION_FILE)
@@ -101,7 +101,7 @@ def load(entry: Path, key: Mapping[str, Any]) -> Arrays | None:
         return None
 
 
-def store(entry: Path, key: Mapping[str, Any], arrays: Arrays, is_locked: bool) -> None:
+def store_entry(entry: Path, key: Mapping[str, Any], arrays: Arrays, is_locked: bool) -> None:
     """Write an entry under a unique name, then rename it."""
     if is_locked:
         for abandoned in entry.parent.glob(f"{entry.name}.*.partial"):
@@ -118,12 +118,12 @@ def store(entry: Path, key: Mapping[str, Any], arrays: Arrays, is_locked: bool) 
                 os.fsync(file.fileno())
                 sizes[name] = file.tell()
         write_json(temporary / DESCRIPTION_FILE, {"key": key, "bytes": sizes})
-        if entry.exists() and load(entry, key) is None:
+        if entry.exists() and load_entry(entry, key) is None:
             entry.rename(damaged)
         try:
             temporary.rename(entry)
         except OSError:
-            if load(entry, key) is None:  # else another process was first, on a file system without locks
+            if load_entry(entry, key) is None:  # if not, another process wrote it first on a file system without locks
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -66,7 +66,7 @@ def record_path(prefix: str | os.PathLike[str]) -> Path:
 
 
 class IndexedDatasetWriter:
-    """Writes a pair of files, which get their names when the `with` block ends without an exception.
+    """Writer of a pair of files, which get their names when the `with` block ends without an exception.
 
     A pair of the same name is replaced. Memory grows by 12 bytes for each document, and by 20 while the index is written.
     """
@@ -98,7 +98,7 @@ class IndexedDatasetWriter:
                 idx.writelines(self._index())
                 idx.flush()
                 os.fsync(idx.fileno())
-                idx_path(self.prefix).unlink(missing_ok=True)  # both are on the disk: from here on only names change
+                idx_path(self.prefix).unlink(missing_ok=True)  # both are on the disk; only their names change now
                 record_path(self.prefix).unlink(missing_ok=True)
                 self._bin_file.__exit__(None, None, None)
         except OSError as error:
@@ -159,9 +159,9 @@ class IndexedDatasetWriter:
 
 
 class IndexedDataset:
-    """Reads a pair of files through memory maps; its arrays are views of the files.
+    """Reader of a pair of files through memory maps; its arrays are views of the files.
 
-    `sizes` int32 (N,), `pointers` int64 (N,) and `document_indices` int64 (M,) are the arrays drawn above. Raises DataError if a
+    `sizes` int32 (N,), `pointers` int64 (N,) and `document_indices` int64 (M,) are the arrays drawn above. Raise DataError if a
     file is missing or cut off, or if the two files do not belong together.
     """
 
@@ -184,7 +184,7 @@ class IndexedDataset:
         ends_with = int(self.document_indices[-1]) if len(self.document_indices) else None
         if last_end != len(self._ids) or ends_with != len(self) or (len(self) and self.sizes.min() < 0):
             raise DataError(
-                f"{idx_path(self.prefix)} contradicts itself: the last of its {len(self):,} sequences ends at byte {last_end:,} of "
+                f"{idx_path(self.prefix)} is inconsistent: the last of its {len(self):,} sequences ends at byte {last_end:,} of "
                 f"{len(self._ids):,} in the .bin file, the document index at sequence {ends_with}. Write the pair again."
             )
 
@@ -229,7 +229,7 @@ def map_file(path: Path) -> memoryview:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b"")
     except FileNotFoundError:
         raise DataError(
-            f"{path} does not exist. A token file is named without .bin and .idx, and both must be there; "
+            f"{path} does not exist. Give the path without .bin and .idx; both files must exist. "
             "tools/preprocess_data.py makes them."
         ) from None
 
@@ -250,5 +250,5 @@ def read_header(path: Path, index: memoryview) -> tuple[np.dtype, int, int]:
 def check_size(path: Path, found: int, expected: int) -> None:
     if found != expected:
         raise DataError(
-            f"{path} has {found:,} bytes, expected {expected:,}: it was cut off, or is of another pair. Write the pair again."
+            f"{path} has {found:,} bytes, expected {expected:,}: it was cut off, or belongs to another pair. Write the pair again."
         )

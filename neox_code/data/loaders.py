@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.batch import Batch, collate
-from neox_code.data.megatron_datasets import Sample, SampleDataset, build_datasets, masked_padding_id
+from neox_code.data.megatron_datasets import Sample, SampleDataset, build_datasets, choose_masked_padding_id
 from neox_code.data.sampler import ConsecutiveSampler
 from neox_code.errors import DataError
 from neox_code.launch.stop_signals import ignore_group_signals
@@ -19,7 +19,7 @@ from neox_code.tokenizer.protocol import Tokenizer
 
 
 class Reader(Dataset):
-    """A dataset that returns its DataErrors. Raised in a worker, they would reach the main process with a stack trace."""
+    """A dataset that returns DataErrors: if a worker raised them, the main process would get them with a stack trace."""
 
     def __init__(self, dataset: SampleDataset):
         self.dataset = dataset
@@ -37,7 +37,8 @@ def collate_or_pass(samples: list[Sample] | DataError, has_mask: bool) -> Batch 
 
 
 class BatchLoader:
-    """Micro batches of one dataset for one data rank, from any sample on. Its worker processes are kept for the next iteration.
+    """Loader of one dataset's micro batches for one data rank; `seek` chooses the first sample. Worker processes are kept between
+    iterations.
 
     The middle stages of a pipeline read no data and have no workers.
     """
@@ -83,7 +84,7 @@ class BatchLoader:
 
 
 def check_batches(batches: Iterator[Batch | DataError]) -> Iterator[Batch]:
-    """Yield the batches; raise the errors among them, and DataError if a worker process ends."""
+    """Yield the batches. Raise an error that is among them, and DataError if a worker process ends."""
     try:
         for batch in batches:
             if isinstance(batch, DataError):
@@ -117,7 +118,7 @@ def build_loaders(config: NeoXConfig, sizes: BatchSizes, tokenizer: Tokenizer, g
         training.seed,
         choose_cache_folder(config),
     )
-    has_mask = data.eod_mask_loss or masked_padding_id(tokenizer) >= 0
+    has_mask = data.eod_mask_loss or choose_masked_padding_id(tokenizer) >= 0
     train, valid, test = (
         BatchLoader(dataset, sizes.micro_batch_size, grid, data.num_workers, has_mask) if dataset is not None else None
         for dataset in datasets

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from neox_code.config.data import DataConfig
-from neox_code.data.identity import idx_sha256
+from neox_code.data.identity import hash_idx
 from neox_code.data.index_cache import Arrays, IndexCache
 from neox_code.data.indexed_dataset import IndexedDataset, bin_path, idx_path
 from neox_code.data.splits import format_split
@@ -45,12 +45,12 @@ from neox_code.parallel.collectives import barrier, run_on_rank_zero
 from neox_code.tokenizer.protocol import Tokenizer
 
 log = get_logger(__name__)
-logging.getLogger("megatron.core.datasets").setLevel(logging.ERROR)  # it warns of every index that it does not keep itself
+logging.getLogger("megatron.core.datasets").setLevel(logging.ERROR)  # it warns about every index that it does not cache itself
 
 SPLITS = ("train", "valid", "test")
 
 IN_MEMORY = ""
-"""megatron-core's value for keeping indices in memory; None would mean a folder beside the token file."""
+"""megatron-core's value of the cache folder to keep indices in memory; None means a folder beside the token file."""
 
 INDICES = "sample_indices"
 """Folder of the indices within the cache folder."""
@@ -61,7 +61,7 @@ SURPLUS = 1.005
 """Factor by which megatron-core shuffles more samples of each file of a blend than its weight needs."""
 
 EPOCHS_IN_MEMORY = 2
-"""Number of epochs of a file whose indices are in memory: the current one, and the one before, which a worker may still read."""
+"""Number of epochs of a file whose indices stay in memory: the current one and the previous one, which a worker may still read."""
 
 ONE_FILE = "To divide one token file into training, validation and test, set data_path and split instead of the *_data_paths."
 
@@ -117,7 +117,7 @@ def build_datasets(
 ) -> tuple[SampleDataset | None, SampleDataset | None, SampleDataset | None]:
     """Return training, validation and test samples; None for a split of 0 samples or without documents.
 
-    Their indices are kept in the folder `cache`, or in memory if it is None. Must be called on every rank. Raises DataError if a
+    Their indices are kept in the folder `cache`, or in memory if it is None. Must be called on every rank. Raise DataError if a
     token file is missing, damaged, shorter than one sample or of another vocabulary. Two cases are warnings for validation and
     test: the split is left out if none of its own files exists, and a file shorter than one sample is left out.
     """
@@ -128,7 +128,7 @@ def build_datasets(
         random_seed=seed,
         sequence_length=sequence_length,
         path_to_cache=IN_MEMORY,
-        tokenizer=TokenizerFacts(tokenizer.vocab_size, tokenizer.eod_id, masked_padding_id(tokenizer), tokenizer.identity),
+        tokenizer=TokenizerFacts(tokenizer.vocab_size, tokenizer.eod_id, choose_masked_padding_id(tokenizer), tokenizer.identity),
         reset_position_ids=False,
         reset_attention_mask=False,
         eod_mask_loss=data.eod_mask_loss,
@@ -151,7 +151,7 @@ def build_datasets(
     return train, valid, test
 
 
-def masked_padding_id(tokenizer: Tokenizer) -> int:
+def choose_masked_padding_id(tokenizer: Tokenizer) -> int:
     """Return the padding id, which is masked in the loss; -1 if it is the end-of-document token, which the model has to learn."""
     return tokenizer.pad_id if tokenizer.pad_id != tokenizer.eod_id else -1
 
@@ -185,7 +185,7 @@ def check_token_files(
         prefixes |= found
     for prefix in sorted(prefixes):
         check_token_file(prefix, sequence_length, tokenizer, len(prefixes))
-    return {prefix: idx_sha256(prefix) if is_hashed else "" for prefix in sorted(prefixes)}
+    return {prefix: hash_idx(prefix) if is_hashed else "" for prefix in sorted(prefixes)}
 
 
 def check_token_file(prefix: str, sequence_length: int, tokenizer: Tokenizer, num_files: int) -> None:
@@ -270,7 +270,7 @@ class Windows(GPTDataset):
         return tuple(self.cache.get(key, num_entries, make)[name] for name in INDEX_NAMES)
 
     def _query_document_sample_shuffle_indices(self, idx: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the token ids [S + 1] and documents of a sample. Raises DataError for an id that the vocabulary does not have."""
+        """Return the token ids [S + 1] and documents of a sample. Raise DataError for an id that the vocabulary does not have."""
         ids, documents = super()._query_document_sample_shuffle_indices(idx)
         vocab_size = self.config.tokenizer.vocab_size
         if ids.max() >= vocab_size or ids.min() < 0:
@@ -289,7 +289,7 @@ class EpochSamples(Dataset):
     def __init__(self, share: Share, config: GPTDatasetConfig, cache: IndexCache, num_samples: int):
         self.share, self.config, self.cache = share, config, cache
         self.epochs: dict[int, Windows] = {}
-        self.samples_per_epoch = len(self.epoch(0))
+        self.samples_per_epoch = len(self.make_epoch(0))
         self.extend(num_samples)
 
     def extend(self, num_samples: int) -> None:
@@ -303,9 +303,9 @@ class EpochSamples(Dataset):
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         number, place = divmod(int(index), self.samples_per_epoch)
-        return self.epoch(number)[place]
+        return self.make_epoch(number)[place]
 
-    def epoch(self, number: int) -> Windows:
+    def make_epoch(self, number: int) -> Windows:
         """Return the samples of one epoch. A share with fewer tokens than a sample is repeated as often as needed."""
         if number not in self.epochs:
             config = replace(self.config, random_seed=[self.config.random_seed, number]) if number else self.config
@@ -334,7 +334,7 @@ class BlendedSamples(Dataset):
                 part.extend(int(count))
 
     def build_index(self, num_samples: int) -> NDArray[np.int64]:
-        """Set the part and the index in it of each sample; return the number of samples from each part, int64 [parts]."""
+        """Choose the part of each sample and its index in the part; return the number of samples from each part, int64 [parts]."""
 
         def make() -> Arrays:
             parts, places = np.zeros(num_samples, np.int16), np.zeros(num_samples, np.int64)

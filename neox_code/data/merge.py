@@ -1,4 +1,4 @@
-"""Merging token files: the output has the documents of all files, unchanged and in the order of the files.
+"""Merge token files: the output has the documents of all files, unchanged and in the order of the files.
 
     with DatasetMerger("all_text_document", dtype_of(prefixes)) as merger:
         for prefix in prefixes:
@@ -40,7 +40,7 @@ Prefix = str | os.PathLike[str]
 
 
 class DatasetMerger(IndexedDatasetWriter):
-    """Writes a pair of files by adding whole pairs with `add_dataset`; `add_document` of the base class must not be called."""
+    """Writer of a pair of files that adds whole pairs with `add_dataset`; `add_document` of the base class must not be called."""
 
     def __init__(self, prefix: Prefix, dtype: np.dtype):
         super().__init__(prefix, dtype)
@@ -108,7 +108,7 @@ class DatasetMerger(IndexedDatasetWriter):
             base += len(dataset)
 
     def _datasets(self) -> Iterator[IndexedDataset]:
-        """Yield the datasets; one is open at a time."""
+        """Yield the datasets one after another; only one is open at a time."""
         return map(IndexedDataset, self._prefixes)
 
 
@@ -126,7 +126,7 @@ def read_dtype(prefixes: Sequence[Prefix]) -> np.dtype:
 def find_token_files(inputs: Sequence[str | os.PathLike[str]]) -> list[str]:
     """Return the prefixes of token files. Each input is a file, with or without .bin or .idx, or a folder of pairs.
 
-    Raises DataError for a folder without token files and for a pair with one file missing.
+    Raise DataError for a folder without token files and for a pair with one file missing.
     """
     prefixes = []
     for name in map(Path, inputs):

@@ -1,4 +1,4 @@
-"""Checking the token files of a run against its tokenizer, before the first step. Imports no torch."""
+"""Check the token files of a run against its tokenizer before the first step. Imports no torch."""
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def check_vocabulary(dataset: IndexedDataset, tokenizer: Tokenizer, num_files: i
     """Raise DataError if a token file was made with another vocabulary than that of `tokenizer`.
 
     A recorded tokenizer is compared. The highest id must be in the vocabulary: the recorded one, else that of a sample of the file,
-    which is smaller the more files there are (`num_files`). The other ids are checked when training reads them.
+    which is smaller for more files (`num_files`). The other ids are checked when training reads them.
     """
     record, own = read_record(dataset), tokenizer.identity
     if recorded := record.get("tokenizer"):
@@ -33,7 +33,9 @@ def check_vocabulary(dataset: IndexedDataset, tokenizer: Tokenizer, num_files: i
         if comparison == "other":
             raise DataError(f"{pair}: their ids mean different texts. {REMEDY}")
         if comparison == "same ids":
-            log.warning("%s: the ids mean the same texts, but the same text may be encoded to other ids", pair)
+            log.warning(
+                "%s: the ids mean the same texts as in the configured tokenizer, which may encode a text to other ids", pair
+            )
         if comparison == "unknown":
             log.warning("%s: it is not known whether the ids mean the same", pair)
     highest = record.get("max_id")

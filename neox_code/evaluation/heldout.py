@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neox_code.config.neox import NeoXConfig
-from neox_code.corpus.pipeline.projects import seeded_order
+from neox_code.corpus.pipeline.projects import shuffle_projects
 from neox_code.corpus.shards import Document, iter_documents, load_summary
 from neox_code.corpus.tokens.input_slices import MAX_LISTED
 from neox_code.corpus.tokens.tokenize_shards import encode_documents
@@ -161,7 +161,7 @@ def select_within_limit(sizes: Mapping[str, int], limit: int | None, seed: int) 
     """
     selected: set[str] = set()
     free_bytes = sum(sizes.values()) if limit is None else limit
-    for file in seeded_order(sizes, seed, "judge"):
+    for file in shuffle_projects(sizes, seed, "judge"):
         if sizes[file] <= free_bytes:
             selected.add(file)
             free_bytes -= sizes[file]

@@ -1,4 +1,4 @@
-"""The geometry of a line chart: positions of curves, ticks and labels in a drawing of a drawn size, without markup.
+"""Positions of the curves, ticks and labels of a line chart, in pixels, without markup.
 
 chart = make_line_chart({"training": [(10, 5.2), (20, 4.1)], "validation": [(20, 4.3)]})
 chart.curves[0].path, chart.x_ticks[0].position, chart.x_ticks[0].label
@@ -16,7 +16,7 @@ Point = tuple[float, float]
 class Curve:
     name: str
     points: tuple[Point, ...]
-    """Pixels from the left and from the top."""
+    """(x, y) in pixels from the left and from the top."""
 
     @property
     def path(self) -> str:

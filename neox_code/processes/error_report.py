@@ -38,7 +38,7 @@ def is_lost_peer(message: str) -> bool:
 def write_report(path: Path, message: str, is_users: bool = False, is_consequence: bool | None = None) -> bool:
     """Write a report for the supervisor if there is none; return True if it was written.
 
-    `is_consequence` is True for an error that another rank's end caused; by default it is found from the message.
+    `is_consequence` is True for an error that another rank's end caused; by default the message decides.
     """
     if is_consequence is None:
         is_consequence = not is_users and is_lost_peer(message)

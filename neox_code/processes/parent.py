@@ -3,7 +3,7 @@
     parent = os.getpid()                          # in the parent; pass it to the child
     die_with_parent(signal.SIGKILL, parent)       # first thing in the child
 
-Linux only, by prctl(2); on other systems it returns False and does nothing.
+Linux only, by prctl(2); on other systems the function returns False and does nothing.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(death_signal: int = signal.SIGKILL, parent: int | None = None) -> bool:
-    """Let the kernel send `death_signal` to this process when the thread that started it ends; return True if that is in force.
+    """Let the kernel send `death_signal` to this process when the thread that started it ends; return True if supported.
 
     `parent` is the expected parent's process id: the signal is sent at once if that process has ended already.
     """

@@ -1,6 +1,6 @@
-"""Processes of this machine as Linux's /proc shows them: state, environment, start time; killing those that carry a mark.
+"""Read the state, environment and start time of processes from Linux's /proc, and kill processes with a given variable.
 
-    state_of(4711)                                # "R", "S", "T" ... as ps shows it; None for a process that has ended
+    read_process_state(4711)                                # "R", "S", "T" ... as ps shows it; None for a process that has ended
     kill_marked("NEOX_CODE_ERROR_FILE=/tmp/a")    # kill all processes whose environment holds this variable
 
 Source: proc(5).
@@ -15,7 +15,7 @@ from pathlib import Path
 from neox_code.errors import LaunchError
 
 KILL_SECONDS = 10.0
-"""How long `kill_marked` waits for killed processes to end."""
+"""Time that `kill_marked` waits for killed processes to end."""
 
 
 def read_stat(folder: Path) -> list[str]:
@@ -27,11 +27,11 @@ def read_stat(folder: Path) -> list[str]:
 
 
 def read_state(folder: Path) -> str | None:
-    """Return the state letter of a process or thread by its folder below /proc, as ps shows it; None if it has ended."""
+    """Return the state letter (as in ps) of a process or thread, given its folder below /proc; None if it has ended."""
     return next(iter(read_stat(folder)), None)
 
 
-def state_of(process: int) -> str | None:
+def read_process_state(process: int) -> str | None:
     """Return the state letter of a process; None if it has ended."""
     return read_state(Path("/proc", str(process)))
 
@@ -50,7 +50,7 @@ def read_environment(process: int) -> list[bytes]:
 
 
 def find_values(name: bytes, environment: Sequence[bytes]) -> list[str]:
-    """Return the values of a variable in what `read_environment` returned: one, or none."""
+    """Return the values (one or none) of a variable in the result of `read_environment`."""
     return [entry.partition(b"=")[2].decode() for entry in environment if entry.startswith(name + b"=")]
 
 
@@ -77,12 +77,12 @@ def read_command(process: int) -> tuple[str, int] | None:
 def kill_marked(mark: str) -> None:
     """Kill every process whose environment holds `mark` (NAME=VALUE), and return when none is left.
 
-    Raises LaunchError after KILL_SECONDS.
+    Raise LaunchError after KILL_SECONDS.
     """
     give_up = time.monotonic() + KILL_SECONDS
     while marked := [process for process in list_processes() if mark.encode() in read_environment(process)]:
         if time.monotonic() > give_up:
-            raise LaunchError(f"process {marked[0]} cannot be killed: it waits for a device or a disk. Look at it with ps.")
+            raise LaunchError(f"process {marked[0]} cannot be killed: it waits for a device or a disk. Inspect it with ps.")
         for process in marked:
             try:
                 os.kill(process, signal.SIGKILL)

@@ -4,9 +4,9 @@
         for index, result in workers.run(scan_batch, tasks):     # a task is a tuple of arguments, with any number of results
             ...
 
-Results arrive as they are made; `index` is the number of their task. A worker is a fresh interpreter that imports the function's
+Results are yielded when they arrive; `index` is the number of the task. A worker is a fresh interpreter that imports the function's
 module and not the caller's script: it is small, needs no `__main__` guard and inherits no threads. Leaving the block ends the
-workers at once, and so does leaving the loop while one is busy. A worker that is killed (out of memory) raises DataError in the
+workers at once. So does leaving the loop while a worker is busy. A worker that is killed (out of memory) raises DataError in the
 caller.
 """
 
@@ -133,7 +133,7 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def work(connection: Connection) -> None:
+def serve_tasks(connection: Connection) -> None:
     """Receive tasks and send their results, until the other end is closed."""
     while True:
         function, arguments = connection.recv()
@@ -159,7 +159,7 @@ def main(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     die_with_parent(signal.SIGKILL, parent)
     with contextlib.suppress(EOFError, OSError):  # the other end has closed; the exceptions of tasks are sent, not raised
-        work(Connection(descriptor))
+        serve_tasks(Connection(descriptor))
     return 0
 
 

@@ -33,7 +33,7 @@ from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.recipes.mixed import RECIPE
 from neox_code.corpus.shards import SPLITS, SUMMARY_FILE, iter_documents, load_summary
 from neox_code.corpus.sources.find import LOCAL
-from neox_code.corpus.tokens.tokenize_shards import TOKENS_FILE, count_kept_bytes, token_file_name, tokenize_corpus
+from neox_code.corpus.tokens.tokenize_shards import TOKENS_FILE, count_kept_bytes, make_token_file_name, tokenize_corpus
 from neox_code.errors import DataError
 from neox_code.evaluation.heldout_result import HeldoutResult, load_heldout
 from neox_code.files import read_json, read_json_lines, write_text
@@ -68,7 +68,7 @@ PROMPT_END = "\x1e"
 """ASCII record separator, between prompts."""
 
 TRAINING_LEAVES = ("latest", f"{STEP_PREFIX}*", "metrics.jsonl", "tensorboard", "data_cache", "eval_results_*.json")
-"""Files that a training would resume from, and its results."""
+"""Files from which a training would resume, and its results."""
 
 PATHS_FILE = "paths.yml"
 
@@ -130,7 +130,7 @@ class MainJob:
 
     def token_file(self, split: str, language: str | None = None) -> Path:
         """Return a token file's path without .bin or .idx; those of the training split are one per language."""
-        return self.output / "tokens" / token_file_name(split, language)
+        return self.output / "tokens" / make_token_file_name(split, language)
 
     def load_tokenizer(self) -> GPT2Tokenizer:
         return GPT2Tokenizer.from_files(self.vocabulary / VOCAB_FILE, self.vocabulary / MERGE_FILE)
@@ -235,7 +235,7 @@ class MainJob:
 
     def evaluate(self) -> FinishedStep:
         if not load_summary(self.corpus).measured_languages():
-            log.info("no language is evaluated: none has held-out files, or there are too few")
+            log.info("no language is evaluated, because no language has enough held-out files")
             return FinishedStep(())
         self.run_command("evaluate")
         return FinishedStep((self.output / f"eval_results_{self.trained_iterations()}.json",))
@@ -330,7 +330,7 @@ def collect_inputs(config: NeoXConfig, sections: Sequence[str]) -> dict[str, Any
 
 
 def describe_sources(sources: Sequence[str]) -> list[Any]:
-    """Return a description of the sources that changes with them: the name of a folder; name, size and time of an archive."""
+    """Return values that change if the sources change: the name of a folder; name, size and time of an archive."""
     return [source if source == LOCAL else describe_path(Path(source).expanduser()) for source in sources]
 
 

@@ -127,7 +127,7 @@ def compare_with_gzip(language: LanguageResult) -> str:
 def format_warnings(findings: Findings) -> list[str]:
     """Return a sentence for each language in which the model is no better than the unigram entropy of its own tokens.
 
-    A code that uses only the frequencies of tokens reaches that entropy; a model that is not better has trained too few steps.
+    A code that uses only the frequencies of tokens reaches this entropy. A model that is not better was trained for too few steps.
     """
     steps = next((int(row["iteration"]) for row in reversed(findings.metrics) if "train/lm_loss" in row), 0)
     training = f"{steps:,} steps in {format_duration(findings.seconds.get('training', 0))} were too few"

@@ -15,7 +15,7 @@ from neox_code.corpus.shards import iter_documents
 from neox_code.tokenizer.train_bpe import draw_number
 
 LONGEST = 480
-"""Greatest length of a prompt in characters."""
+"""Maximum length of a prompt in characters."""
 
 DEFINITION = re.compile(
     r"""^(?:

@@ -1,11 +1,11 @@
-"""A job in steps, each of which is done once; a folder stores which are finished.
+"""Run a job in steps. Each step is done once; a folder records the finished steps.
 
     steps = [Step("corpus", inputs={"seed": 1}, work=build), Step("vocabulary", inputs={"size": 8192}, work=train)]
     with claim_folder(Path("output")) as folder:
         records = run_steps(steps, folder)
 
-A step writes `FOLDER/stages/NAME.json`. It is skipped if that record is of a finished step with the same inputs, after steps with
-the same inputs, and its products still exist. All steps after the first one that is not skipped are done as well.
+A step writes `FOLDER/stages/NAME.json`. It is skipped if the record shows that the step and all earlier steps finished with the
+same inputs, and if its products still exist. All steps after the first one that is not skipped are done again.
 """
 
 import json
@@ -28,12 +28,12 @@ log = get_logger(__name__)
 
 FORMAT = "neox-code stages 1"
 MARK_FILE = "stages.json"
-"""A file that marks the folder as one of this module."""
+"""File that marks a folder as made by this module."""
 
 LOCK_FILE = ".lock"
 RECORDS = "stages"
 FOLDER_VARIABLE = "NEOX_CODE_STAGES_FOLDER"
-"""Environment variable of every process that a step starts: the folder it works for."""
+"""Environment variable, in every process that a step starts, with the folder of the job."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class FinishedStep:
 class Step:
     name: str
     inputs: Mapping[str, Any]
-    """Everything that its result depends on besides earlier steps; JSON values."""
+    """All values besides earlier steps that determine the result; JSON values."""
 
     work: Callable[[], FinishedStep]
     """Do the step; resume what an interrupted run with the same inputs has done."""
@@ -101,13 +101,13 @@ def claim_folder(folder: Path, fresh: bool = False) -> Iterator[Path]:
 
 
 def is_step_folder(folder: Path) -> bool:
-    """Return True if the folder is one of steps. Raise DataError if another version wrote it."""
+    """Return True if this module made the folder. Raise DataError if another version made it."""
     mark = folder / MARK_FILE
     if not mark.is_file():
         return False
     found = read_json(mark)
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise DataError(f"{mark} has not the format {FORMAT!r}: another version wrote the folder. Choose another --output.")
+        raise DataError(f"{mark} does not have the format {FORMAT!r}: another version wrote the folder. Choose another --output.")
     return True
 
 
@@ -119,7 +119,7 @@ def is_missing_or_empty(folder: Path) -> bool:
 
 
 def empty_folder(folder: Path) -> None:
-    """Delete all but mark and lock file; the records first, so that no record remains of a half-deleted folder."""
+    """Delete all files except the mark and the lock file. The records are deleted first, in case the deletion is interrupted."""
     shutil.rmtree(folder / RECORDS, ignore_errors=True)
     for entry in folder.iterdir():
         if entry.name not in (MARK_FILE, LOCK_FILE):

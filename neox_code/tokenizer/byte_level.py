@@ -1,13 +1,13 @@
-"""Tokenizers whose every token is a sequence of bytes, as in GPT-2's vocabularies and their tokenizer.json.
+"""Tokenizers in which every token is a sequence of bytes, as in GPT-2's vocabularies.
 
-A byte-level vocabulary spells bytes as printable characters: the 188 printable ones of Latin-1 stand for themselves, the other
-68 for U+0100 onwards in order, so that a space is `Ġ` and a line feed `Ċ`.
+A byte-level vocabulary writes each byte as a printable character: the 188 printable bytes of Latin-1 as themselves, the other 68
+in order as U+0100 onwards, so that a space is `Ġ` and a line feed `Ċ`.
 
     >>> token_bytes("Ġdef"), token_bytes("Ċ")
     (b' def', b'\\n')
 
 `ByteLevelTokenizer` implements neox_code.tokenizer.protocol.Tokenizer for such a vocabulary; neox_code.tokenizer.gpt2 and
-neox_code.tokenizer.huggingface read the files. The tokenizers library encodes; our own table decodes, exactly for any ids.
+neox_code.tokenizer.huggingface read the files. The tokenizers library encodes. A table in this module decodes all ids exactly.
 """
 
 import json
@@ -22,7 +22,7 @@ from neox_code.errors import DataError
 from neox_code.tokenizer.protocol import END_OF_DOCUMENT, PADDING, SEPARATOR
 
 SPECIAL_TOKENS = (END_OF_DOCUMENT, PADDING, SEPARATOR)
-"""In the order of their ids (0, 1, 2) in a vocabulary that train_bpe writes."""
+"""The special tokens in the order of their ids (0, 1, 2) in a vocabulary that train_bpe writes."""
 
 PRINTABLE_BYTES = (*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1))
 OTHER_BYTES = tuple(sorted(set(range(256)) - set(PRINTABLE_BYTES)))
@@ -59,14 +59,14 @@ class ByteLevelTokenizer:
         added_tokens = backend.get_added_tokens_decoder()
         added = {token.content for token in added_tokens.values()}
         vocabulary = backend.get_vocab(with_added_tokens=True)
-        tokens = tokens_by_id(vocabulary, self._file)
+        tokens = sort_tokens_by_id(vocabulary, self._file)
         self.bytes_of_id = [token.encode("utf-8") if token in added else token_bytes(token) for token in tokens]
         self.token_lengths = np.array([len(data) for data in self.bytes_of_id], dtype=np.int32)
         self.missing_bytes = bytes(byte for byte in range(256) if CHARACTER_OF_BYTE[byte] not in vocabulary)
         self.special_ids = {vocabulary[name] for name in SPECIAL_TOKENS if name in vocabulary}
         self.special_ids |= {token_id for token_id, token in added_tokens.items() if token.special}
         self._missing_text_bytes = bytes(byte for byte in self.missing_bytes if byte in BYTES_OF_UTF8)
-        self._eod_id = required_id(vocabulary, END_OF_DOCUMENT, self._file)
+        self._eod_id = find_required_id(vocabulary, END_OF_DOCUMENT, self._file)
         self._pad_id = vocabulary.get(PADDING, self._eod_id)
         self._check_special_names_are_text(vocabulary)
 
@@ -141,7 +141,7 @@ class ByteLevelTokenizer:
                 )
 
 
-def tokens_by_id(vocabulary: Mapping[str, int], file: str) -> list[str]:
+def sort_tokens_by_id(vocabulary: Mapping[str, int], file: str) -> list[str]:
     """Return the tokens in the order of their ids. Raise DataError if the ids are not 0 to n - 1, each once."""
     tokens: list[str | None] = [None] * len(vocabulary)
     for token_id, token in sorted((token_id, token) for token, token_id in vocabulary.items()):
@@ -154,7 +154,7 @@ def tokens_by_id(vocabulary: Mapping[str, int], file: str) -> list[str]:
     return [token for token in tokens if token is not None]
 
 
-def required_id(vocabulary: Mapping[str, int], token: str, file: str) -> int:
+def find_required_id(vocabulary: Mapping[str, int], token: str, file: str) -> int:
     if token not in vocabulary:
         raise DataError(f"{file} has no token {token}, which ends every document. Use a vocabulary that has it.")
     return vocabulary[token]
@@ -180,6 +180,6 @@ def encode_utf8(text: str) -> bytes:
         ) from None
 
 
-def byte_alphabet() -> Iterable[str]:
+def make_byte_alphabet() -> Iterable[str]:
     """Return the 256 characters of the alphabet, in the order of a GPT-2 vocabulary's first ids."""
     return sorted(BYTE_OF_CHARACTER)

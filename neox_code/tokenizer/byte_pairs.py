@@ -12,7 +12,7 @@ merged before it, so a peak keeps its count until it is merged, and a later merg
 larger count. Therefore all peaks are merged at the same time, then the peaks of the result, until no pair reaches the count
 `bound`; then the bound is lowered. `Ages` computes the order in which single merges would have made the tokens.
 
-No token is made in two ways, such as (a, bc) and (ab, c): its bytes alone determine how it is merged.
+No token is made in two ways, such as (a, bc) and (ab, c): the bytes of a token determine its merges.
 
 Memory: 20 bytes for every byte of the distinct pretokens, and the same again for intermediate arrays. Numpy's `take` and
 `compress` are used where indexing is several times slower.
@@ -24,7 +24,7 @@ from heapq import heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
-from neox_code.tokenizer.byte_level import CHARACTER_OF_BYTE, byte_alphabet
+from neox_code.tokenizer.byte_level import CHARACTER_OF_BYTE, make_byte_alphabet
 from neox_code.tokenizer.count_pretokens import SEPARATOR
 from neox_code.tokenizer.pretokenize import PretokenCounts
 
@@ -40,16 +40,16 @@ MERGED = -2
 NO_PAIR = 0
 UNORDERED = 2**62
 FIRST_MERGES = 16
-"""Number of merges down to the first bound; each further bound doubles the number of merges."""
+"""Approximate number of merges before the first bound is reached; each further bound doubles the number."""
 MAX_MERGED_SHARE = 0.25
-"""The arrays are compacted when a larger share of the positions is merged."""
+"""Share of merged positions above which the arrays are compacted."""
 
 
 def merge_pretokens(words: PretokenCounts, num_merges: int, min_frequency: int) -> Merges:
     """Return at most `num_merges` merges, first to last. Pairs that occur fewer than `min_frequency` times are not merged."""
     merging = Merging(words, min_frequency)
     merging.run(num_merges)
-    spelled = list(byte_alphabet())
+    spelled = list(make_byte_alphabet())
     for left, right in merging.parts:
         spelled.append(spelled[left] + spelled[right])
     order = [merging.parts[token - NUM_BYTES] for token in merging.ages.order[:num_merges]]
@@ -206,7 +206,7 @@ class Merging:
         self.ages.order_tokens()
 
     def _comes_second(self, places: Integers, pair: Integers) -> NDArray[np.bool_]:
-        """Return True for each position whose pair overlaps a pair that is, or may be, merged before it; shape (places,)."""
+        """Return True for each position (shape (places,)) whose pair overlaps a pair that is or may be merged earlier."""
         count = self._pairs.count.take(pair)
         comes_second = np.zeros(len(places), bool)
         for neighbor in (self._previous, self._following):
@@ -218,7 +218,7 @@ class Merging:
         return comes_second
 
     def _has_older_tokens(self, pair: Integers, other: Integers) -> NDArray[np.bool_]:
-        """Return True where `pair` is known to be merged before the equally frequent pair `other`; all shapes (pairs,)."""
+        """Return True for each `pair` that is certainly merged before its equally frequent `other`. All shapes are (pairs,)."""
         left, right, age = self._pairs.left, self._pairs.right, self.ages.of
         return (age[left[pair]] < age[left[other]]) | ((left[pair] == left[other]) & (age[right[pair]] < age[right[other]]))
 
@@ -306,5 +306,6 @@ def sort_pairs(left: Integers, right: Integers) -> Integers:
 
 
 NUMBER_OF_BYTE = np.array(
-    [NO_TOKEN if byte == BOUNDARY else list(byte_alphabet()).index(CHARACTER_OF_BYTE[byte]) for byte in range(NUM_BYTES)], np.int32
+    [NO_TOKEN if byte == BOUNDARY else list(make_byte_alphabet()).index(CHARACTER_OF_BYTE[byte]) for byte in range(NUM_BYTES)],
+    np.int32,
 )

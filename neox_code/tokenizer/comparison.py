@@ -1,4 +1,4 @@
-"""Comparison of vocabularies: do the ids of a recorded tokenizer stand for the same text in another one?
+"""Compare a recorded vocabulary with that of a tokenizer: equal if their ids mean the same texts.
 
     recorded = describe_vocabulary(tokenizer)             # JSON values, stored with token files and weights
     compare_vocabulary(recorded, other)                   # "same", "same ids", "other" or "unknown"
@@ -36,7 +36,7 @@ def compare_vocabulary(recorded: Mapping[str, Any], tokenizer: Tokenizer) -> Com
     same      equal files and settings: every text is encoded to the same ids
     same ids  each recorded id stands for the same bytes (the tokenizer may have more ids); a text may be encoded differently
     other     at least one id stands for other bytes
-    unknown   the record has another tokenizer_type and no `ids_sha256`, as records of older versions
+    unknown   the record has another tokenizer_type and no `ids_sha256`, like records of older versions
     """
     own = tokenizer.identity
     if recorded.get("sha256") == own["sha256"]:

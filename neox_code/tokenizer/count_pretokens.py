@@ -13,7 +13,7 @@ from pathlib import Path
 from gigatoken import gigatoken_rs
 
 SEPARATOR = b"\xff"
-"""Stands after a text and beside a pretoken; UTF-8 does not contain it."""
+"""Byte after each text and between pretokens; UTF-8 does not contain it."""
 BLOCK_BYTES = 16 * 2**20
 
 

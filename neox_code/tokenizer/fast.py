@@ -1,4 +1,4 @@
-"""Accelerated encoders: many texts to one array of ids, verified against the tokenizer itself.
+"""Accelerated encoders: they convert many texts to one array of ids, and are verified against the tokenizer itself.
 
     encoder = GatedEncoder(tokenizer, find_fastest_encoder(tokenizer))
     ids, lengths = encoder.encode(["x = 1\\n", "package main\\n"], ["Python", "Go"])
@@ -28,11 +28,11 @@ from neox_code.tokenizer.byte_level import CHARACTER_OF_BYTE, ByteLevelTokenizer
 from neox_code.tokenizer.protocol import Tokenizer
 
 FIRST_CHARACTERS = 2**15
-"""The first texts of every language are all compared, up to this number of characters."""
+"""Number of characters of every language up to which all texts are compared."""
 COMPARED_INTERVAL = 512
-"""After the first texts of a language, one text in so many is compared."""
+"""After the first texts of a language, one text out of this many is compared."""
 LONGEST_COMPARED = 2**18
-"""In characters; comparing a longer text would take longer than all others together."""
+"""Maximum length in characters of a compared text; comparing longer ones would take more time than all others."""
 
 CACHE_BYTES = 2**29
 """gigatoken caches every pretoken, so it is reloaded when the process has grown by this number of bytes."""
@@ -96,7 +96,7 @@ def build_tiktoken_encoder(tokenizer: Tokenizer) -> Encoder | None:
 
     tiktoken merges in the order of the ids, which must therefore be the order of the merges.
     """
-    if not isinstance(tokenizer, ByteLevelTokenizer) or not splits_as_gpt2(tokenizer.description):
+    if not isinstance(tokenizer, ByteLevelTokenizer) or not is_split_as_gpt2(tokenizer.description):
         return None
     ranks = {data: number for number, data in enumerate(tokenizer.bytes_of_id) if number not in tokenizer.special_ids}
     ranks |= {bytes([byte]): number for byte, number in assign_unused_ids(tokenizer).items()}
@@ -113,7 +113,7 @@ ENCODERS: dict[str, Callable[[Tokenizer], Encoder | None]] = {
     "tiktoken": build_tiktoken_encoder,
     "plain": build_plain_encoder,
 }
-"""Fastest first; the last one supports every tokenizer."""
+"""Name -> function that builds the encoder, the fastest first; the last one supports every tokenizer."""
 
 
 def assign_unused_ids(tokenizer: ByteLevelTokenizer) -> dict[int, int]:
@@ -121,7 +121,7 @@ def assign_unused_ids(tokenizer: ByteLevelTokenizer) -> dict[int, int]:
     return {byte: tokenizer.vocab_size + index for index, byte in enumerate(tokenizer.missing_bytes)}
 
 
-def splits_as_gpt2(description: dict[str, Any]) -> bool:
+def is_split_as_gpt2(description: dict[str, Any]) -> bool:
     splitting = description["pre_tokenizer"] or {}
     ordinary = [token for token in description["added_tokens"] if not token["special"]]
     plain = (splitting.get("type"), splitting.get("add_prefix_space"), splitting.get("use_regex")) == ("ByteLevel", False, True)
@@ -161,13 +161,13 @@ def is_correct_on_probes(encoder: Encoder, tokenizer: Tokenizer) -> bool:
 
 
 def find_fastest_encoder(tokenizer: Tokenizer, after: str | None = None) -> str:
-    """Return the name of the fastest encoder, of those after `after` in ENCODERS, that supports the vocabulary."""
+    """Return the name of the fastest encoder that supports the vocabulary; only encoders after `after` in ENCODERS are tried."""
     names = list(ENCODERS)
     return next(name for name in names[names.index(after) + 1 if after else 0 :] if load_encoder(tokenizer, name))
 
 
 def guess_fastest_encoder(tokenizer: Tokenizer) -> str:
-    """Return a name without loading an encoder; GatedEncoder raises IdsDiffer if it does not support the vocabulary."""
+    """Return the probable name without loading an encoder; GatedEncoder raises IdsDiffer if it does not support the vocabulary."""
     return next(iter(ENCODERS)) if isinstance(tokenizer, ByteLevelTokenizer) else "plain"
 
 

@@ -80,7 +80,7 @@ VERSION = "#version"
 
 
 def has_version_line(path: str | os.PathLike[str]) -> bool:
-    """True if a merge file begins with the `#version` line that GPT-NeoX's reader expects; False if the file is missing."""
+    """Return True if a merge file begins with the `#version` line that GPT-NeoX's reader expects; False if the file is missing."""
     try:
         with Path(path).open("rb") as file:
             return file.read(len(VERSION)) == VERSION.encode()

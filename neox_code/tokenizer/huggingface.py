@@ -72,7 +72,7 @@ def read_byte_level_json(path: str | os.PathLike[str]) -> Backend:
 
 
 def is_byte_level(decoder: Any) -> bool:
-    """True if a `decoder` entry is ByteLevel, alone or in a sequence.
+    """Return True if a `decoder` entry is ByteLevel, alone or in a sequence.
 
     >>> is_byte_level({"type": "Sequence", "decoders": [{"type": "ByteLevel"}]})
     True

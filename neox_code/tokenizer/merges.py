@@ -1,4 +1,4 @@
-"""Learning of byte-level merges: the same merges as the tokenizers library learns, about ten times faster.
+"""Learn byte-level merges: the same ones as the tokenizers library learns, about ten times faster.
 
     with SampleFile(path, texts) as sample:
         merges = learn_merges(sample, num_merges=49_998, min_frequency=2)     # [("Ġ", "Ġ"), ...]
@@ -22,7 +22,7 @@ from tokenizers import models as backend_models
 from tokenizers import pre_tokenizers, trainers
 
 from neox_code.logs import get_logger
-from neox_code.tokenizer.byte_level import byte_alphabet
+from neox_code.tokenizer.byte_level import make_byte_alphabet
 from neox_code.tokenizer.byte_pairs import NUM_BYTES, Merges, merge_pretokens
 from neox_code.tokenizer.pretokenize import Pretokenizer
 from neox_code.tokenizer.sample_file import SampleFile
@@ -30,9 +30,9 @@ from neox_code.tokenizer.sample_file import SampleFile
 log = get_logger(__name__)
 
 SMALL_SAMPLE_BYTES = 2**20
-"""Smaller samples take the library no longer."""
+"""Size of a sample below which the tokenizers library is fast enough."""
 FAST_MIN_FREQUENCY = 2
-"""With a smaller `min_frequency` there are so many pairs that the library is faster."""
+"""Minimum `min_frequency` of the fast way; with a smaller one there are so many pairs that the library is faster."""
 EXCERPT_MERGES = 1000
 """Number of merges of the excerpt that are compared."""
 
@@ -61,7 +61,7 @@ def learn_merges_with_tokenizers(texts: Iterable[str], num_merges: int, min_freq
     trainer = trainers.BpeTrainer(
         vocab_size=NUM_BYTES + num_merges,
         min_frequency=min_frequency,
-        initial_alphabet=list(byte_alphabet()),
+        initial_alphabet=list(make_byte_alphabet()),
         show_progress=False,
     )
     run_in_thread(lambda: backend.train_from_iterator(texts, trainer))

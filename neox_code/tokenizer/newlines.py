@@ -23,7 +23,10 @@ def keep_newlines(text: str, _: str) -> str:
 
 def refuse_cr(text: str, place: str) -> str:
     if "\r" in text:
-        raise DataError(f"{place} has line ends with CR, and newlines is refuse. Convert it, or set newlines to lf or keep.")
+        raise DataError(
+            f"{place} has line ends with CR, which the setting newlines: refuse forbids. "
+            "Convert the line ends to LF, or set newlines to lf or keep."
+        )
     return text
 
 

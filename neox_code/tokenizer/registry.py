@@ -115,7 +115,7 @@ def format_unset(section: TokenizerSection, key: str) -> str:
 
 
 def require_file(section: TokenizerSection, key: str, or_folder: bool = False) -> Path:
-    """Return the path that the section has under `key`. Raise DataError if it is not set or does not exist."""
+    """Return the path in the section's `key`. Raise DataError if it is not set or does not exist."""
     value: str | None = getattr(section, key)
     if value is None:
         raise DataError(format_unset(section, key))

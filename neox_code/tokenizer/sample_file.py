@@ -27,7 +27,7 @@ class SampleFile:
         self.num_texts = 0
         self.num_bytes = 0
         self.excerpt: list[str] = []
-        """Texts at regular intervals (of long texts the beginning), at most EXCERPT_BYTES in total."""
+        """Texts at regular intervals, at most EXCERPT_BYTES in total; a long text is cut after its beginning."""
         self._texts = texts
 
     def __enter__(self) -> Self:

@@ -30,16 +30,16 @@ class SPMTokenizer:
         self._processor = processor
         self._file = file
         self._identity = {"tokenizer_type": "SPMTokenizer", "vocab_file": file, "sha256": sha256}
-        self._eod_id = first_id(piece_id(processor, END_OF_DOCUMENT), processor.eos_id())
+        self._eod_id = select_first_id(find_piece_id(processor, END_OF_DOCUMENT), processor.eos_id())
         if self._eod_id < 0:
             raise DataError(
                 f"{file} has neither a piece {END_OF_DOCUMENT} nor an end-of-sentence piece. Train it with one of them."
             )
-        self._pad_id = first_id(piece_id(processor, PADDING), processor.pad_id(), self._eod_id)
+        self._pad_id = select_first_id(find_piece_id(processor, PADDING), processor.pad_id(), self._eod_id)
         self._never_in_text = {self._eod_id, self._pad_id, processor.unk_id()}
-        self._bytes_of_id = [piece_bytes(processor, piece) for piece in range(processor.vocab_size())]
+        self._bytes_of_id = [read_piece_bytes(processor, piece) for piece in range(processor.vocab_size())]
         self._adds_space = processor.encode("a", out_type=str)[0].startswith(SPACE)
-        self._space_sign = [piece_id(processor, f"<0x{byte:02X}>") for byte in SPACE.encode()]
+        self._space_sign = [find_piece_id(processor, f"<0x{byte:02X}>") for byte in SPACE.encode()]
         self._encodes_space_sign = min(self._space_sign) >= 0 and not self._adds_space
 
     @classmethod
@@ -113,18 +113,18 @@ class SPMTokenizer:
         )
 
 
-def piece_id(processor: SentencePieceProcessor, piece: str) -> int:
+def find_piece_id(processor: SentencePieceProcessor, piece: str) -> int:
     """Return the id of a piece, or -1 if the model does not have it."""
     found: int = processor.piece_to_id(piece)
     return found if processor.id_to_piece(found) == piece else -1
 
 
-def first_id(*ids: int) -> int:
-    """Return the first id that is not negative, or -1 if all are."""
+def select_first_id(*ids: int) -> int:
+    """Return the first id that is not negative; -1 if all are negative."""
     return next((token_id for token_id in ids if token_id >= 0), -1)
 
 
-def piece_bytes(processor: SentencePieceProcessor, token_id: int) -> bytes:
+def read_piece_bytes(processor: SentencePieceProcessor, token_id: int) -> bytes:
     """Return the bytes of a piece: its byte, its text, or the name of a control symbol."""
     piece: str = processor.id_to_piece(token_id)
     if processor.is_byte(token_id):

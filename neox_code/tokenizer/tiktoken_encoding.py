@@ -49,7 +49,7 @@ class TiktokenTokenizer:
     def from_encoding(cls, name_or_file: str) -> Self:
         """Load an encoding. Raise DataError for an unknown or unavailable encoding, and a file whose name is not in ENCODINGS."""
         path = Path(name_or_file)
-        encoding = load_file(path) if path.is_file() else load_published(name_or_file)
+        encoding = load_encoding_file(path) if path.is_file() else load_published_encoding(name_or_file)
         digest = hashlib.sha256(f"{encoding.name} {encoding.n_vocab}\n".encode())
         for token in encoding.token_byte_values():
             digest.update(token + b"\n")
@@ -95,13 +95,15 @@ class TiktokenTokenizer:
             raise DataError(f"id {number} is unused in {self._name}. Use the tokenizer that encoded the text.") from None
 
 
-def load_published(name: str) -> tiktoken.Encoding:
+def load_published_encoding(name: str) -> tiktoken.Encoding:
     """Return a published encoding by its name; raise DataError for unknown names."""
     try:
         return tiktoken.get_encoding(name)
     except ValueError:
         known = ", ".join(tiktoken.list_encoding_names())
-        raise DataError(f"vocab_file ({name}) is neither a file nor an encoding of tiktoken ({known}). Set it to one.") from None
+        raise DataError(
+            f"vocab_file ({name}) is neither a file nor an encoding of tiktoken ({known}). Set it to a file or one of these names."
+        ) from None
     except Exception as error:  # depends on tiktoken's download library
         raise DataError(
             f"the encoding {name} cannot be downloaded: {type(error).__name__}. "
@@ -109,7 +111,7 @@ def load_published(name: str) -> tiktoken.Encoding:
         ) from None
 
 
-def load_file(path: Path) -> tiktoken.Encoding:
+def load_encoding_file(path: Path) -> tiktoken.Encoding:
     """Return the encoding of a .tiktoken file, which must have the name of its encoding."""
     if path.stem not in ENCODINGS:
         raise DataError(

@@ -23,7 +23,7 @@ from tokenizers import Tokenizer as Backend
 from neox_code.errors import DataError
 from neox_code.files import atomic_file, write_text
 from neox_code.logs import format_si, get_logger
-from neox_code.tokenizer.byte_level import SPECIAL_TOKENS, ByteLevelTokenizer, byte_alphabet
+from neox_code.tokenizer.byte_level import SPECIAL_TOKENS, ByteLevelTokenizer, make_byte_alphabet
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer, Merge, build_byte_level_backend
 from neox_code.tokenizer.huggingface import HFTokenizer
 from neox_code.tokenizer.merges import learn_merges
@@ -36,7 +36,7 @@ MERGE_FILE = "code-merges.txt"
 TOKENIZER_FILE = "tokenizer.json"
 
 WHITESPACE_TOKENS = ("\t\t", " " * 2, " " * 4, " " * 8)
-"""In the order of their ids, which are the last ids of the vocabulary."""
+"""Optional whitespace tokens; their ids, in this order, are the last of the vocabulary."""
 
 SMALLEST_VOCABULARY = len(SPECIAL_TOKENS) + 256
 
@@ -105,7 +105,7 @@ def log_sample(sample: SampleFile, vocab_size: int) -> None:
 
 def build_trained_backend(merges: Sequence[Merge], whitespace_tokens: Sequence[str]) -> Backend:
     """Return a backend with the vocabulary: special tokens, bytes, merged tokens, whitespace tokens."""
-    tokens = dict.fromkeys([*SPECIAL_TOKENS, *byte_alphabet(), *(left + right for left, right in merges)])
+    tokens = dict.fromkeys([*SPECIAL_TOKENS, *make_byte_alphabet(), *(left + right for left, right in merges)])
     backend = build_byte_level_backend({token: number for number, token in enumerate(tokens)}, merges)
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS])
     backend.add_tokens([AddedToken(token, special=False, normalized=False) for token in whitespace_tokens])

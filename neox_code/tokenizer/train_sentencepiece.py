@@ -28,9 +28,9 @@ log = get_logger(__name__)
 MODEL_FILE = "code.model"
 LARGEST_SAMPLE_BYTES = 2**28
 LONGEST_LINE = 2**14
-"""In characters; a longer line is divided."""
+"""Maximum length of a line in characters; a longer line is divided."""
 SMALLEST_VOCABULARY = 4 + 256
-"""The special tokens, the unknown piece and the bytes."""
+"""Number of the special tokens, the unknown piece and the bytes."""
 
 
 def train_sentencepiece(

@@ -1,4 +1,4 @@
-"""Number of entries of a vocabulary file, read from its JSON alone: no tokenizer is built and no library is imported.
+"""Count the entries of a vocabulary file in its JSON, without building a tokenizer or importing its library.
 
 count_vocabulary_entries("GPT2BPETokenizer", "data/code/code-vocab.json")      # 50257
 """
@@ -14,7 +14,7 @@ CHAR_LEVEL_ENTRIES = 512
 
 
 def count_vocabulary_entries(tokenizer_type: str, vocab_file: str | None) -> int | None:
-    """Return the future `vocab_size` of the tokenizer; None if the file is missing, is not JSON or has no vocabulary."""
+    """Return the `vocab_size` that the tokenizer will have; None if the file is missing, is not JSON or has no vocabulary."""
     if tokenizer_type == "CharLevelTokenizer":
         return CHAR_LEVEL_ENTRIES
     if vocab_file is None or tokenizer_type not in ("GPT2BPETokenizer", "HFTokenizer") or not Path(vocab_file).is_file():

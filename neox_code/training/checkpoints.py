@@ -23,7 +23,7 @@ from neox_code.checkpoint.save import save_checkpoint
 from neox_code.config.assembly import DEFAULT
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
-from neox_code.data.identity import data_identity
+from neox_code.data.identity import read_data_identity
 from neox_code.data.loaders import Loaders
 from neox_code.files import folder_lock
 from neox_code.logs import get_logger, is_rank_zero
@@ -142,7 +142,7 @@ def find_run(
     }
     values = {**config.values(), "train_batch_size": sizes.train_batch_size}
     start = find_start(training, layout, values)
-    data = data_identity(config.data)
+    data = read_data_identity(config.data)
     changes = check_start(start, layout, config, values, tokenizer, data)
     state = start.record.state if start.record and not start.resets else {"iteration": start.iteration}
     record = RunRecord(

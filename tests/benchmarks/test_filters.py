@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 
 from neox_code.benchmarks.filters import COPIES, benchmark_rates, false_alarms, published_benchmarks, substrings
-from neox_code.corpus.filters.known_benchmarks import known_tasks
+from neox_code.corpus.filters.known_benchmarks import read_known_tasks
 from neox_code.errors import ConfigError
 
 VERBATIM = ("verbatim", "notebook", "Markdown", "JSON Lines")
@@ -13,7 +13,7 @@ VERBATIM = ("verbatim", "notebook", "Markdown", "JSON Lines")
 
 @cache
 def rates_of(folder):
-    return benchmark_rates(known_tasks(folder))
+    return benchmark_rates(read_known_tasks(folder))
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_everyday_lines_are_found_only_where_they_are_the_whole_body_of_a_task(t
         "abc = 'a b c d e f g h i j k l m n o p q r s t u v w x y z'\n",
         "def test():\n    assert f(1) == 2\n    assert f(2) == 3\n",
     ]
-    alarms = false_alarms(everyday, substrings(known_tasks(test_data)))
+    alarms = false_alarms(everyday, substrings(read_known_tasks(test_data)))
     assert alarms["benchmarks"] == 0 and alarms["secrets"] == 0
     assert alarms["benchmarks by the substring rule"] >= 4
     whole_bodies = ["def f(x, y):\n\treturn x + y", "int f(int x, int y) {\r\n  return x + y;\r\n}\r\n", "return string.length;"]

@@ -11,9 +11,9 @@ from neox_code.config.data import DataConfig
 from neox_code.data.identity import (
     SAMPLE_BLOCK_BYTES,
     SAMPLE_BLOCKS,
-    bin_sample_sha256,
-    data_changes,
-    data_identity,
+    hash_bin_sample,
+    list_data_changes,
+    read_data_identity,
     read_record,
     write_record,
 )
@@ -32,10 +32,10 @@ def test_a_copy_at_another_path_has_the_same_identity(tmp_path: Path) -> None:
     first = DataConfig(data_path=write(tmp_path / "one", [[1, 2], [3]]))
     for suffix in (".bin", ".idx"):
         shutil.copyfile(tmp_path / f"one{suffix}", tmp_path / f"two{suffix}")
-    before, now = data_identity(first), data_identity(DataConfig(data_path=str(tmp_path / "two")))
+    before, now = read_data_identity(first), read_data_identity(DataConfig(data_path=str(tmp_path / "two")))
     assert json.loads(json.dumps(before)) == before
     assert before["files"]["data_path"][0]["documents"] == 2
-    assert data_changes(json.loads(json.dumps(before)), now) == []
+    assert list_data_changes(json.loads(json.dumps(before)), now) == []
 
 
 @pytest.mark.parametrize(
@@ -49,38 +49,38 @@ def test_a_copy_at_another_path_has_the_same_identity(tmp_path: Path) -> None:
 )
 def test_a_replaced_token_file_has_another_identity(tmp_path: Path, documents: list[list[int]], message: str) -> None:
     data = DataConfig(train_data_paths=(write(tmp_path / "one", [[1, 2], [3]]),))
-    before = data_identity(data)
+    before = read_data_identity(data)
     write(tmp_path / "one", documents)
-    (change,) = data_changes(before, data_identity(data))
+    (change,) = list_data_changes(before, read_data_identity(data))
     assert change.startswith(f"train_data_paths[0] ({tmp_path}/one): {message}")
 
 
 def test_shares_weights_and_number_of_files_belong_to_the_data(tmp_path: Path) -> None:
     path = write(tmp_path / "one", [[1, 2], [3]])
-    two = data_identity(DataConfig(train_data_paths=(path, path), train_data_weights=(1.0, 2.0)))
-    assert data_changes(two, data_identity(DataConfig(train_data_paths=(path, path), train_data_weights=(1.0, 3.0)))) == [
+    two = read_data_identity(DataConfig(train_data_paths=(path, path), train_data_weights=(1.0, 2.0)))
+    assert list_data_changes(two, read_data_identity(DataConfig(train_data_paths=(path, path), train_data_weights=(1.0, 3.0)))) == [
         "weights: {'train_data_weights': [1.0, 2.0]} -> {'train_data_weights': [1.0, 3.0]}"
     ]
-    changes = data_changes(two, data_identity(DataConfig(data_path=path, split=(9, 1))))
+    changes = list_data_changes(two, read_data_identity(DataConfig(data_path=path, split=(9, 1))))
     assert [change.split(":")[0] for change in changes] == ["split", "weights", "data_path", "train_data_paths"]
 
 
 def test_a_missing_file_has_only_its_path_and_a_damaged_one_is_an_error(tmp_path: Path) -> None:
-    assert data_identity(DataConfig(data_path="nowhere"))["files"] == {"data_path": [{"path": "nowhere"}]}
+    assert read_data_identity(DataConfig(data_path="nowhere"))["files"] == {"data_path": [{"path": "nowhere"}]}
     path = write(tmp_path / "one", [[1, 2], [3]])
     (tmp_path / "one.bin").write_bytes(b"")
     with pytest.raises(DataError, match=r"one\.bin has 0 bytes"):
-        data_identity(DataConfig(data_path=path))
+        read_data_identity(DataConfig(data_path=path))
 
 
 @pytest.mark.parametrize("place", [0, SAMPLE_BLOCK_BYTES * SAMPLE_BLOCKS * 2 - 1])
 def test_the_ends_of_a_large_file_are_in_its_hash(tmp_path: Path, place: int) -> None:
     content = bytearray(SAMPLE_BLOCK_BYTES * SAMPLE_BLOCKS * 2)
     (tmp_path / "large.bin").write_bytes(content)
-    before = bin_sample_sha256(tmp_path / "large")
+    before = hash_bin_sample(tmp_path / "large")
     content[place] = 1
     (tmp_path / "large.bin").write_bytes(content)
-    assert bin_sample_sha256(tmp_path / "large") != before
+    assert hash_bin_sample(tmp_path / "large") != before
 
 
 def test_a_record_is_read_until_the_pair_is_replaced(tmp_path: Path) -> None:
@@ -112,6 +112,6 @@ def test_the_tokenizer_of_a_corpus_is_read_from_its_tokens_file(
     (tmp_path / summary).write_text(json.dumps(record))
     path = write(tmp_path / name, documents)
     assert read_record(IndexedDataset(path))["tokenizer"] == {"sha256": "ab"}
-    assert data_identity(DataConfig(data_path=path))["files"]["data_path"][0]["tokenizer_sha256"] == "ab"
+    assert read_data_identity(DataConfig(data_path=path))["files"]["data_path"][0]["tokenizer_sha256"] == "ab"
     write(tmp_path / name, [[1, 2, 3, 4, 5, 6, 7, 8, 0]])
     assert read_record(IndexedDataset(path)) == {}

@@ -48,7 +48,7 @@ def test_mistakes_are_one_sentence_and_status_2(tmp_path):
         ((PROJECT, *output, "--recipe", "mine"), "recipe 'mine' is not known"),
         ((PROJECT, *output, "--languages", "Cobol"), "does not include the language Cobol"),
         ((PROJECT, *output, "--languages", "Typescript"), "the language Typescript. Did you mean TypeScript? It includes C, C#"),
-        (("local", *output, "--executor", "slurm"), "source local is different code on each machine"),
+        (("local", *output, "--executor", "slurm"), "source local is different on each machine"),
     ):
         done = build_corpus(*arguments)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False)

@@ -1,4 +1,4 @@
-"""Prints the project's dependencies and those of some extras without torch: for machines that have their own.
+"""Print the project's dependencies and those of some extras, without torch, for machines with their own torch.
 
 python requirements.py pyproject.toml test,wandb > requirements.txt
 pip install -r requirements.txt && pip install --no-deps -e .
@@ -9,8 +9,8 @@ import tomllib
 from pathlib import Path
 
 
-def requirements(pyproject: str, extras: str) -> list[str]:
-    """The requirement lines, torch's left out."""
+def list_requirements(pyproject: str, extras: str) -> list[str]:
+    """Return the requirement lines without that of torch."""
     project = tomllib.loads(Path(pyproject).read_text(encoding="utf-8"))["project"]
     chosen = [name for name in extras.split(",") if name]
     lines = [*project["dependencies"], *(line for name in chosen for line in project["optional-dependencies"][name])]
@@ -18,4 +18,4 @@ def requirements(pyproject: str, extras: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(requirements(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "")))
+    print("\n".join(list_requirements(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "")))

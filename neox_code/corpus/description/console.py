@@ -27,7 +27,7 @@ def print_description(console: Console, description: Description) -> None:
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print a table; in a narrow terminal its lines wrap, and no figure is cut."""
+    """Print a table. In a narrow terminal its lines wrap; no figure is cut."""
     printed = rich_table.Table(title=Text(table.title, style="bold"), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     cells = [[format_value(value, column.kind) for value, column in zip(row, table.columns, strict=True)] for row in table.rows]
     for index, column in enumerate(table.columns):

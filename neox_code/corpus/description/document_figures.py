@@ -96,7 +96,7 @@ def count_documents(folder: str | os.PathLike[str], sample_bytes: int = 0, seed:
                 first_row += len(rows)
                 advance(len(rows))
     for language in sampled.groups():
-        for file, row in sampled.rows_of(language):
+        for file, row in sampled.get_rows(language):
             figures.sample.setdefault(file, []).append(row)
     figures.sample = {file: sorted(rows) for file, rows in sorted(figures.sample.items())}
     return figures

@@ -1,4 +1,4 @@
-"""The geometry of the page's drawings, without markup: bars of the languages, and the histogram of file sizes.
+"""Positions and sizes of the page's drawings, without markup: bars of the languages, and the histogram of file sizes.
 
 make_language_panels(description)["bytes found"][0].widths["kept"]           # percent
 chart = make_histogram(description.manifest.sizes)
@@ -103,7 +103,7 @@ class StackedBar:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Sizes of the files that are in a language: a bar for each power of two, with a segment for each outcome."""
+    """Histogram of the sizes of files in a known language: a bar for each power of two, with a segment for each outcome."""
 
     bars: tuple[StackedBar, ...]
     x_ticks: tuple[Tick, ...]
@@ -118,7 +118,7 @@ class Histogram:
 
 def make_histogram(sizes: Sizes) -> Histogram:
     """Return the drawing of the sizes; it has no bars if no file is in a language."""
-    counts = {outcome: sizes.octaves(find_groups(sizes, outcome)) for outcome in OUTCOMES}
+    counts = {outcome: sizes.count_octaves(find_groups(sizes, outcome)) for outcome in OUTCOMES}
     totals = [sum(octave) for octave in zip(*counts.values(), strict=True)]
     filled = [octave for octave, total in enumerate(totals) if total]
     if not filled:
@@ -127,7 +127,7 @@ def make_histogram(sizes: Sizes) -> Histogram:
     y_values = choose_tick_values(0, max(totals), most=6)
     width = (RIGHT - LEFT) / len(octaves)
 
-    def down(files: float) -> float:
+    def to_y(files: float) -> float:
         return GROUND - (GROUND - TOP) * files / y_values[-1]
 
     bars = []
@@ -135,23 +135,23 @@ def make_histogram(sizes: Sizes) -> Histogram:
         segments, below = [], 0
         for outcome in OUTCOMES:
             if files := counts[outcome][octave]:
-                segments.append(BarSegment(outcome, down(below + files), down(below) - down(below + files), files))
+                segments.append(BarSegment(outcome, to_y(below + files), to_y(below) - to_y(below + files), files))
                 below += files
         bars.append(StackedBar(LEFT + place * width + 1.5, width - 3, format_octave(octave), tuple(segments)))
     step = 1 + len(octaves) // 12
     labeled = [octave for octave in octaves if octave % step == 1 % step and octave > 0]
     x_ticks = tuple(Tick(LEFT + (octave - octaves[0]) * width, format_power_of_two(octave - 1)) for octave in labeled)
-    y_ticks = tuple(Tick(down(value), format_count(value)) for value in y_values)
+    y_ticks = tuple(Tick(to_y(value), format_count(value)) for value in y_values)
     return Histogram(tuple(bars), x_ticks, y_ticks)
 
 
 def find_groups(sizes: Sizes, outcome: str) -> list[Group]:
-    """Return the groups of a language with this outcome."""
+    """Return the groups of all languages with this outcome."""
     return [group for group in sizes.groups() if group[1] == outcome and group[0] is not None]
 
 
 def find_outcomes(sizes: Sizes) -> list[str]:
-    """Return the outcomes that occur among the files in a language."""
+    """Return the outcomes of the files in a known language."""
     return [outcome for outcome in OUTCOMES if find_groups(sizes, outcome)]
 
 

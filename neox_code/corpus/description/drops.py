@@ -1,4 +1,4 @@
-"""Amount, languages and examples of the files that each rule dropped.
+"""Files that each rule dropped: their amount, languages and examples.
 
 for drop in list_drops(description):
     print(drop.reason, drop.amount, drop.examples[0].place)
@@ -25,7 +25,7 @@ def list_drops(description: Description) -> list[Drop]:
     """Return a Drop for each reason, the one with most files first."""
     manifest = description.manifest
     return [
-        Drop(reason, amount, manifest.files.group_by("language", verdict=reason), manifest.examples.rows_of(reason))
+        Drop(reason, amount, manifest.files.group_by("language", verdict=reason), manifest.examples.get_rows(reason))
         for reason, amount in manifest.files.group_by("verdict").items()
         if reason != KEPT
     ]
@@ -33,4 +33,4 @@ def list_drops(description: Description) -> list[Drop]:
 
 def list_edited_files(description: Description) -> dict[str, list[Example]]:
     """Return examples of kept files for every edit."""
-    return {edit: description.manifest.edited.rows_of(edit) for edit in description.manifest.edited.groups()}
+    return {edit: description.manifest.edited.get_rows(edit) for edit in description.manifest.edited.groups()}

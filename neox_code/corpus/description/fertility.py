@@ -26,13 +26,13 @@ NORMAL_95 = 1.96
 
 @dataclass
 class Fertility:
-    """Sums over documents of b bytes and t tokens, from which the ratio of the sums and its margin follow."""
+    """Sums over documents with b bytes and t tokens each, from which the bytes per token and their margin are computed."""
 
     documents: int = 0
     bytes: int = 0
     tokens: int = 0
     squares: tuple[int, int, int] = (0, 0, 0)
-    """Sums of b*b, b*t and t*t; zeros if all documents are counted, as their ratio has no margin."""
+    """Sums of b*b, b*t and t*t; zeros if all documents are counted, because the ratio is then exact."""
 
     def add(self, num_bytes: int, tokens: int) -> None:
         self.documents += 1

@@ -1,7 +1,7 @@
 """Figures of the manifest, counted in one pass over batches of its rows.
 
 figures = count_manifest("corpus")
-figures.files.group_by("language")["C"].bytes, figures.examples.rows_of("exact duplicate")[0].survivor
+figures.files.group_by("language")["C"].bytes, figures.examples.get_rows("exact duplicate")[0].survivor
 """
 
 import os
@@ -25,7 +25,7 @@ from neox_code.logs import progress
 BATCH_ROWS = 2**16
 NUM_EXAMPLES = 3
 OUTCOMES = (KEPT, LEFT_ASIDE, "duplicate", "dropped")
-"""The outcomes of a file; "dropped" sums up all reasons but those for duplicates."""
+"""The outcomes of a file; "dropped" is every reason except those for duplicates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class ManifestFigures:
     files: Amounts = field(default_factory=lambda: Amounts("language", "verdict", "split", "encoding", "newlines"))
     licenses: Amounts = field(default_factory=lambda: Amounts("license", "verdict"))
     repositories: Amounts = field(default_factory=lambda: Amounts("repository", "split", most=10**8))
-    """Of kept files only."""
+    """Amounts of kept files only."""
     edits: Amounts = field(default_factory=lambda: Amounts("edit", "outcome"))
     """A file counts once for each of its edits."""
     duplicates: Amounts = field(default_factory=lambda: Amounts("verdict", "is_own"))

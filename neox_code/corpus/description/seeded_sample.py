@@ -1,9 +1,9 @@
-"""A random sample of rows that is the same in every run: rows in the order of a seeded hash of their number.
+"""A random sample of rows, equal in every run: the rows with the smallest seeded hashes of their numbers.
 
 sample = SeededSample(3)
 for first_row, groups in tables:
     sample.add(groups, hash_rows(first_row, len(groups)), lambda index: groups[index])
-sample.rows_of("Python")
+sample.get_rows("Python")
 """
 
 import heapq
@@ -43,7 +43,7 @@ class SeededSample:
     def add(
         self, groups: NDArray[np.object_], hashes: Hashes, make_row: Callable[[int], Any], weights: NDArray[np.int64] | None = None
     ) -> None:
-        """Add rows: the group of each (None: not sampled), its hash and weight; make_row(index) returns the value to store."""
+        """Add rows by their groups (None: not sampled), hashes and weights; make_row(index) returns the value to store."""
         weights = np.ones(len(groups), np.int64) if weights is None else weights
         wanted = np.flatnonzero(groups != None)  # noqa: E711 - elementwise
         names, codes = np.unique(groups[wanted].astype(str), return_inverse=True)
@@ -69,7 +69,7 @@ class SeededSample:
             self._weights[name] -= heapq.heappop(heap)[1]
         return True
 
-    def rows_of(self, name: str) -> list[Any]:
+    def get_rows(self, name: str) -> list[Any]:
         """Return the sampled rows of a group in the order of their hashes."""
         return [row for *_, row in sorted(self._heaps.get(name, ()), key=lambda entry: -entry[0])]
 

@@ -2,7 +2,7 @@
 
 sizes = Sizes()
 sizes.add(("Python", "kept"), np.array([120, 4_000, 65_536]))
-sizes.octaves([("Python", "kept")])[7]               # 1: files of 64 to 127 bytes
+sizes.count_octaves([("Python", "kept")])[7]               # 1: files of 64 to 127 bytes
 sizes.quantile([("Python", "kept")], 0.5)            # 4,032: within 2% of the exact value
 """
 
@@ -37,12 +37,12 @@ class Sizes:
     def groups(self) -> list[Group]:
         return list(self._bins)
 
-    def octaves(self, groups: Iterable[Group]) -> list[int]:
+    def count_octaves(self, groups: Iterable[Group]) -> list[int]:
         """Return the number of files of 0 bytes, of 1 byte, of 2 to 3, of 4 to 7 and so on."""
         return [int(count) for count in self._sum(groups).reshape(OCTAVES, BINS_PER_OCTAVE).sum(axis=1)]
 
     def quantile(self, groups: Iterable[Group], share: float) -> float:
-        """Return the size in bytes that this share of the files does not exceed."""
+        """Return the size in bytes that is not exceeded by this share of the files."""
         counts = self._sum(groups).cumsum()
         place = int(np.searchsorted(counts, max(share * counts[-1], 1)))
         octave, part = divmod(place, BINS_PER_OCTAVE)

@@ -1,4 +1,4 @@
-"""Decisions on the files of a corpus by language: rows for a report page, and the table on the console.
+"""Numbers of kept and dropped files by language: rows for a report page, and the table on the console.
 
 rows = summarize_languages(load_summary("corpus"))
 rows[0].found.files, rows[0].dropped["exact duplicate"].bytes, rows[0].splits["test"].projects
@@ -25,7 +25,7 @@ class Amount:
     files: int = 0
     bytes: int = 0
     projects: int = 0
-    """A project counts once for each combination of decision and language of its files."""
+    """A project is counted once for each combination of decision and language that its files have."""
 
     def __add__(self, other: "Amount") -> "Amount":
         return Amount(self.files + other.files, self.bytes + other.bytes, self.projects + other.projects)
@@ -48,7 +48,7 @@ class LanguageRow:
     splits: Mapping[str, Amount]
     """Kept files by split."""
     decoding_errors: int
-    """Number of files read that have bytes that are not UTF-8; their text leaves these bytes out."""
+    """Number of read files with bytes that are not UTF-8; these bytes are left out of the text."""
 
 
 def summarize_languages(summary: CorpusSummary) -> list[LanguageRow]:

@@ -78,7 +78,7 @@ def make_language_cells(row: LanguageRow, description: Description) -> tuple[Any
 
 
 def estimate_tokens(names: Iterable[str], description: Description) -> int | None:
-    """Return the tokens of languages: counted, or estimated to three digits from the sample's bytes per token, or None."""
+    """Return the tokens of languages: counted, else estimated to three digits by the bytes per token of the sample, else None."""
     counted, estimated = 0, 0.0
     for name in names:
         amount, sampled = description.documents.languages.get(name), description.fertility.get(name)
@@ -106,10 +106,10 @@ def make_decisions_table(description: Description) -> Table:
     by_reason = description.manifest.files.group_by("verdict")
     kept = {KEPT: by_reason.pop(KEPT)} if KEPT in by_reason else {}
     note = "Every file found is in one row. A file is dropped by the first rule that rejects it."
-    return shares_table("From found to kept", "decision", kept | by_reason, note)
+    return make_shares_table("From found to kept", "decision", kept | by_reason, note)
 
 
-def shares_table(title: str, heading: str, amounts: Mapping[Any, Amount], note: str = "", most: int | None = None) -> Table:
+def make_shares_table(title: str, heading: str, amounts: Mapping[Any, Amount], note: str = "", most: int | None = None) -> Table:
     """Return a table of files, bytes and their shares; rows after the first `most` are summed up in one."""
     total = sum(amounts.values(), Amount())
     rows = [make_amount_cells(name, amount, total) for name, amount in amounts.items()]
@@ -156,7 +156,7 @@ def make_sizes_table(description: Description) -> Table:
     rows = [
         (
             name,
-            sum(measured.octaves(group)),
+            sum(measured.count_octaves(group)),
             *(measured.quantile(group, part) for part in QUANTILES),
             measured.largest(group),
         )
@@ -171,7 +171,9 @@ def make_sizes_table(description: Description) -> Table:
 def make_licenses_table(description: Description) -> Table:
     kept = description.manifest.licenses.group_by("license", verdict=KEPT)
     note = "Kept files by SPDX expression: the file's own license, else that of its project."
-    return shares_table("Licenses", "license", {name or NONE_FOUND: amount for name, amount in kept.items()}, note, LONGEST_LIST)
+    return make_shares_table(
+        "Licenses", "license", {name or NONE_FOUND: amount for name, amount in kept.items()}, note, LONGEST_LIST
+    )
 
 
 def make_edits_table(description: Description) -> Table:

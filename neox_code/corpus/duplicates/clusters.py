@@ -2,7 +2,7 @@
 
     clusters = Clusters(count=1_000_000)
     clusters.join(first, second)                  # pairs of connected items, shape (pairs,)
-    clusters.roots(numbers)                       # the smallest item that each one is connected to
+    clusters.find_roots(numbers)                       # the smallest item that each one is connected to
 
 Memory: four bytes per item (eight from 2**31 items on). The roots do not depend on the order of the pairs.
 """
@@ -14,7 +14,7 @@ class Clusters:
     def __init__(self, count: int):
         self._parents = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
 
-    def roots(self, numbers: np.ndarray) -> np.ndarray:
+    def find_roots(self, numbers: np.ndarray) -> np.ndarray:
         found = self._parents[numbers]
         while not np.array_equal(above := self._parents[found], found):
             self._parents[numbers] = above  # path halving
@@ -23,7 +23,7 @@ class Clusters:
 
     def join(self, first: np.ndarray, second: np.ndarray) -> None:
         while True:
-            roots = self.roots(np.concatenate([first, second]))
+            roots = self.find_roots(np.concatenate([first, second]))
             one, other = roots[: len(first)], roots[len(first) :]
             apart = one != other
             if not apart.any():

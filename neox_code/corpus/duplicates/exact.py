@@ -59,7 +59,7 @@ class ExactDuplicates:
 
 
 class KeyGroups:
-    """Files grouped by equal keys of 16 bytes."""
+    """Files grouped by their keys of 16 bytes; files with equal keys are duplicates."""
 
     def __init__(self, folder: Path):
         self._buckets = Buckets(folder, RECORD, BUCKETS)

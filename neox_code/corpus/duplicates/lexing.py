@@ -2,7 +2,7 @@
 
     normalize_words("a.b(c)\\n") == b"a b c "             " ".join(re.split(r"\\W+", text)) in UTF-8, five times as fast
 
-ASCII bytes that are not word characters are translated to spaces, and of a run of spaces the first is kept. A regular expression
+ASCII bytes that are not word characters become spaces, and each run of spaces becomes one space. A regular expression
 replaces the other punctuation; the remaining non-ASCII characters are parts of words.
 """
 

@@ -32,7 +32,7 @@ import numpy as np
 from neox_code.corpus.duplicates.buckets import Buckets
 from neox_code.corpus.duplicates.clusters import Clusters
 from neox_code.corpus.duplicates.exact import KeyGroups, find_repeated
-from neox_code.corpus.duplicates.signatures import BASE, Signatures, powers
+from neox_code.corpus.duplicates.signatures import BASE, Signatures, compute_powers
 from neox_code.errors import DataError
 
 LEADERS = 64
@@ -87,7 +87,7 @@ class NearDuplicates:
 
 
 class NearGroups:
-    """Legend: N files, B bands, P places of a signature."""
+    """Files grouped by similar signatures. Legend: N files, B bands, P places of a signature."""
 
     def __init__(self, rule: NearDuplicates, folder: Path):
         self.rule = rule
@@ -95,7 +95,7 @@ class NearGroups:
         self._count = 0
         self._last = (-1, -1)
         self._ascending = True
-        self._factors = powers(BASE, rule.places_in_band + 1)[1:]
+        self._factors = compute_powers(BASE, rule.places_in_band + 1)[1:]
 
     def __enter__(self) -> "NearGroups":
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -164,11 +164,11 @@ class NearGroups:
         for place in range(LEADERS):
             members = members[members >= first[members] + place]
             leading, others = numbers[first[members] + place], numbers[members]
-            apart = clusters.roots(leading) != clusters.roots(others)
+            apart = clusters.find_roots(leading) != clusters.find_roots(others)
             if not apart.any():
                 return
             self._join_pairs(leading[apart], others[apart], clusters)
-            is_open = np.zeros(len(records), bool)  # groups with members that were not yet joined to their leader
+            is_open = np.zeros(len(records), bool)  # groups with members that are not joined to their leader yet
             is_open[first[members[apart]]] = True
             members = members[is_open[first[members]]]
 
@@ -197,10 +197,10 @@ class NearGroups:
         """Add every file of a cluster of at least two files to `groups`, with the cluster's root as its key."""
         has_others = np.zeros(self._count, bool)
         for numbers in self._file_number_blocks():
-            roots = clusters.roots(numbers)
+            roots = clusters.find_roots(numbers)
             has_others[roots[roots != numbers]] = True
         for numbers in self._file_number_blocks():
-            roots = clusters.roots(numbers)
+            roots = clusters.find_roots(numbers)
             chosen = np.flatnonzero((roots != numbers) | has_others[numbers])
             offset = int(numbers[0]) * MEMBER.itemsize
             members = np.fromfile(self.folder / "members", MEMBER, len(numbers), offset=offset)[chosen]

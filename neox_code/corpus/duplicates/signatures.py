@@ -21,21 +21,21 @@ BASE = 6364136223846793005
 MIXER = 0xD6E8FEB86659FD93
 SEED = 20221121
 SHINGLES_AT_ONCE = 512
-"""Small enough that the hashes for all places stay in the cache of a core."""
+"""Number of shingles hashed at once; the hashes for all places then fit into the cache of a core."""
 
 
 class Signatures:
     def __init__(self, places: int, shingle_words: int):
         self.shingle_words = shingle_words
-        bits = np.random.PCG64(SEED)  # its raw numbers never change; those of a Generator may change with numpy's version
+        bits = np.random.PCG64(SEED)  # raw numbers never change; those of a Generator may change with numpy's version
         self._number_of_byte = bits.random_raw(256)
         self._factors_P1 = bits.random_raw(places).astype(np.uint32)[:, None] | np.uint32(1)
         self._offsets_P1 = bits.random_raw(places).astype(np.uint32)[:, None]
         self._hashes_PS = np.empty((places, SHINGLES_AT_ONCE), np.uint32)
-        self._powers, self._inverses = powers(BASE, 0), powers(BASE, 0)
+        self._powers, self._inverses = compute_powers(BASE, 0), compute_powers(BASE, 0)
 
     def __call__(self, text: str) -> np.ndarray | None:
-        hashes_S = self.shingle_hashes(text)
+        hashes_S = self.hash_shingles(text)
         if not len(hashes_S):
             return None
         least_P = np.full(len(self._factors_P1), 2**32 - 1, np.uint32)
@@ -47,7 +47,7 @@ class Signatures:
             np.minimum(least_P, ordered_PS.min(axis=1), out=least_P)
         return least_P.astype(np.uint16)
 
-    def shingle_hashes(self, text: str) -> np.ndarray:
+    def hash_shingles(self, text: str) -> np.ndarray:
         """Return the hashes of all shingles, [S] uint32, in the order of the text, repeated shingles included."""
         words_T = np.frombuffer(normalize_words(text).strip(), np.uint8)
         spaces = np.flatnonzero(words_T == SPACE)
@@ -58,8 +58,8 @@ class Signatures:
         last_S = np.append(spaces, len(words_T))[self.shingle_words - 1 :]
         if len(words_T) > len(self._powers):
             self._powers, self._inverses = (
-                powers(BASE, 2 * len(words_T)),
-                powers(pow(BASE, -1, 2**64), 2 * len(words_T)),
+                compute_powers(BASE, 2 * len(words_T)),
+                compute_powers(pow(BASE, -1, 2**64), 2 * len(words_T)),
             )
         sums = np.zeros(len(words_T) + 1, np.uint64)
         np.cumsum(self._number_of_byte[words_T] * self._powers[: len(words_T)], out=sums[1:])
@@ -68,7 +68,7 @@ class Signatures:
         return (hashes_S >> np.uint64(32)).astype(np.uint32)
 
 
-def powers(base: int, count: int) -> np.ndarray:
+def compute_powers(base: int, count: int) -> np.ndarray:
     """Return `base` to the powers 0, 1, ..., count - 1 modulo 2**64, shape (count,), uint64."""
     factors = np.full(count, base, np.uint64)
     factors[:1] = 1

@@ -1,10 +1,10 @@
-"""Runs the tasks of a stage on a cluster: in jobs, in as many attempts as are needed, until every output exists.
+"""Run the tasks of a stage in jobs of a cluster, in several attempts if needed, until every output exists.
 
     with ClusterExecutor(SlurmCluster(), workers=64) as executor:
         build_corpus(sources, output, recipe, seed=1, executor=executor)
 
-The driver reads what the jobs write into the work folder, which all machines share. The cluster reports when jobs have ended; the
-outputs alone decide which tasks are done. Leaving the block cancels the running jobs.
+All machines share the work folder, in which the jobs write and the driver reads. The cluster reports when jobs have ended; only
+the outputs decide which tasks are done. Leaving the block cancels the running jobs.
 
 WORK/cluster/STAGE-NUMBER/ belongs to an attempt: jobs.pickle, progress/ (job_log.py), logs/ (output of the jobs), running.json.
 
@@ -23,18 +23,18 @@ from uuid import uuid4
 
 import numpy as np
 
-from neox_code.corpus.executors.job_array import JobArray, group_by_job, import_path, save_job_array, versions
+from neox_code.corpus.executors.job_array import JobArray, group_by_job, make_import_path, read_versions, save_job_array
 from neox_code.corpus.executors.job_log import JobLogs
 from neox_code.corpus.executors.stages import Stage, is_whole
-from neox_code.corpus.executors.work_folder import CLUSTER_FOLDER, RUNNING_FILE, end_left_jobs, remove_partial_files
-from neox_code.corpus.executors.worker import JOB_LOGS, OUTPUT_LOGS, worker_command
+from neox_code.corpus.executors.work_folder import CLUSTER_FOLDER, RUNNING_FILE, end_leftover_jobs, remove_partial_files
+from neox_code.corpus.executors.worker import JOB_LOGS, OUTPUT_LOGS, make_worker_command
 from neox_code.errors import DataError
 from neox_code.files import numbered_folders, write_json
 from neox_code.logs import get_logger
 
 POLL_SECONDS = 0.5
 VISIBLE_SECONDS = 75
-"""A network file system shows a new file to all machines within this time: NFS caches names for up to a minute."""
+"""Time after which all machines see a new file on a network file system: NFS caches names for up to a minute."""
 
 log = get_logger(__name__)
 
@@ -45,7 +45,7 @@ class ClusterJobs(Protocol):
     def is_over(self) -> bool: ...
 
     def is_working(self, num_open: int) -> bool:
-        """Return True if progress is expected; `num_open` jobs have started and not logged their end."""
+        """Return True if progress is expected. `num_open` is the number of jobs that have started and not logged their end."""
         ...
 
     def end(self) -> None: ...
@@ -68,9 +68,9 @@ class Cluster(Protocol):
 class ClusterExecutor:
     """An executor of stages.py; a context manager.
 
-    At most `workers` jobs run at a time, each with `tasks_per_job` tasks. After `retries` attempts in a row that finish no further
-    task the stage fails. Jobs without progress for `stall_seconds` are cancelled. Every machine must see the existing paths of
-    `needs`.
+    At most `workers` jobs run at a time, each with `tasks_per_job` tasks. The stage fails after `retries` more attempts in a row
+    that finish no task. Jobs without progress for `stall_seconds` are cancelled. Every machine must see those paths in `needs` that
+    exist on this machine.
     """
 
     def __init__(
@@ -103,9 +103,9 @@ class ClusterExecutor:
     def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[Any]:
         """Run the tasks in jobs of the cluster, attempt after attempt, and yield their progress."""
         work = work.absolute()
-        end_left_jobs(work)
+        end_leftover_jobs(work)
         for folder in {stage.output(work, task).parent for task in tasks}:
-            folder.mkdir(parents=True, exist_ok=True)  # by this machine: NFS caches that a folder did not exist
+            folder.mkdir(parents=True, exist_ok=True)  # created here, because NFS caches that a folder is missing
         done: dict[int, Any] = {}
         missing, retries = list(tasks), self.retries
         while True:
@@ -124,9 +124,10 @@ class ClusterExecutor:
             if not retries:
                 raise DataError(
                     f"{stage.name}: {len(left):,} of {len(tasks):,} tasks could not be done on {self.cluster.name}; the first is "
-                    f"task {left[0]}{reasons}. The logs in {folder} name the reason: remove it. Rerun the same command to resume."
+                    f"task {left[0]}{reasons}. The logs in {folder} contain the reason. Remove the cause. "
+                    "Rerun the same command to resume."
                 )
-            log.warning("%s: %d tasks are not done%s: starting them again", stage.name, len(left), reasons)
+            log.warning("%s: %d tasks are not done%s; starting them again", stage.name, len(left), reasons)
             retries -= 1
             missing = left
 
@@ -136,10 +137,10 @@ class ClusterExecutor:
         """Run the tasks, yield the amounts of work done, and return a description of failed jobs; fill `done` and `errors`."""
         groups = group_by_job(tasks, self.tasks_per_job, self.workers)
         needs = tuple(path for path in self.needs if Path(path).exists())
-        save_job_array(folder, JobArray(stage, work, groups, Path.cwd(), needs, versions()))
+        save_job_array(folder, JobArray(stage, work, groups, Path.cwd(), needs, read_versions()))
         name = f"neox-code-{stage.name}-{uuid4().hex[:8]}"
         write_json(folder / RUNNING_FILE, {f"{self.cluster.name.lower()}_job_name": name})
-        command = ["env", f"PYTHONPATH={import_path()}", *worker_command(folder)]
+        command = ["env", f"PYTHONPATH={make_import_path()}", *make_worker_command(folder)]
         jobs = self.cluster.start(name, folder, command, len(groups), self.workers)
         self._running = jobs, folder
         log.info("%s: %d tasks in %d jobs on %s, logs in %s", stage.name, len(tasks), len(groups), self.cluster.name, folder)
@@ -167,7 +168,7 @@ class ClusterExecutor:
             if lines or not jobs.is_working(logs.num_open):
                 last_progress = time.monotonic()
             elif time.monotonic() - last_progress > self.stall_seconds:
-                log.warning("%s: no progress for %.0f s: cancelling the running jobs", stage.name, self.stall_seconds)
+                log.warning("%s: no progress for %.0f s; cancelling the running jobs", stage.name, self.stall_seconds)
                 break
         failures = jobs.describe_failures()
         self._end(cancel=not is_over)
@@ -198,7 +199,7 @@ def wait_for_files(paths: Sequence[Path]) -> None:
         while not is_whole(path) and time.monotonic() < end:
             time.sleep(POLL_SECONDS)
             with contextlib.suppress(OSError):
-                next(path.parent.iterdir(), None)  # NFS reads a folder anew when it is opened, not when a name was missing in it
+                next(path.parent.iterdir(), None)  # opening the folder makes NFS read it again; a missing name does not
 
 
 def exit_on_signal(number: int, frame: FrameType | None) -> Any:

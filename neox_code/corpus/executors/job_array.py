@@ -1,6 +1,6 @@
-"""The tasks of one attempt at a stage, divided among the jobs of a cluster, in a file that every job reads.
+"""The file that every job of an attempt reads: the stage, its tasks divided into jobs, and what each machine must have.
 
-save_job_array(folder, JobArray(stage, work, group_by_job(tasks, 32, 100), Path.cwd(), needs, versions()))
+save_job_array(folder, JobArray(stage, work, group_by_job(tasks, 32, 100), Path.cwd(), needs, read_versions()))
 load_job_array(folder).groups[3]          # the tasks of the fourth job
 """
 
@@ -30,20 +30,20 @@ class JobArray:
     groups: tuple[tuple[int, ...], ...]
     """The tasks of each job."""
     start_folder: Path
-    """The folder that relative paths refer to."""
+    """The folder to which relative paths refer."""
     needs: tuple[str, ...]
     """Paths that every machine must see."""
     versions: dict[str, str]
     """Versions that every machine must have."""
 
 
-def versions() -> dict[str, str]:
+def read_versions() -> dict[str, str]:
     """Return the versions that decide the bytes of an output."""
     own = {"Python": platform.python_version(), "neox_code": code_digest()[:16]}
     return own | {name: version(name) for name in LIBRARIES}
 
 
-def import_path() -> str:
+def make_import_path() -> str:
     """Return the PYTHONPATH with which another interpreter of this environment imports the same modules."""
     own = [Path(prefix) / "lib" for prefix in (sys.prefix, sys.base_prefix)]
     paths = [Path(path).absolute() for path in sys.path]

@@ -48,7 +48,7 @@ class JobLogs:
     @property
     def num_open(self) -> int:
         """The number of jobs that have started and have not ended in any of their processes."""
-        return len(job_numbers(self._read) - job_numbers(self._ended))
+        return len(parse_job_numbers(self._read) - parse_job_numbers(self._ended))
 
     def read(self) -> list[dict[str, Any]]:
         """Return the lines that were completed since the last call; lines damaged by a full disk are left out."""
@@ -67,5 +67,5 @@ class JobLogs:
         return lines
 
 
-def job_numbers(names: Iterable[str]) -> set[str]:
+def parse_job_numbers(names: Iterable[str]) -> set[str]:
     return {name.partition("-")[0] for name in names}

@@ -1,7 +1,7 @@
 """The options of a command that can run its stages on a cluster.
 
 add_executor_options(parser)
-with build_executor(parser.parse_args(argv), needs=paths) as executor:        # None with --executor local
+with build_executor(parser.parse_args(argv), needs=paths) as executor:        # None for --executor local
     build_corpus(..., executor=executor)
 """
 
@@ -23,7 +23,7 @@ EXECUTORS_OF = {
     "ray_address": ("ray",),
     **dict.fromkeys(("mem_per_cpu", "tasks_per_job", "retries", "stall_seconds"), ("slurm", "ray")),
 }
-"""The executors that use an option."""
+"""Option -> the executors that use it."""
 
 
 def add_executor_options(group: argparse._ActionsContainer) -> None:
@@ -39,20 +39,22 @@ def add_executor_options(group: argparse._ActionsContainer) -> None:
         "--retries",
         type=non_negative_integer,
         metavar="N",
-        help="slurm, ray: attempts in a row that may finish no further task (default: 2)",
+        help="slurm, ray: attempts in a row without a finished task that are repeated (default: 2)",
     )
     group.add_argument(
         "--stall-seconds",
         type=positive_number,
         metavar="S",
-        help="slurm, ray: cancel jobs without progress after (default: 1800)",
+        help="slurm, ray: seconds without progress after which jobs are cancelled (default: 1800)",
     )
     group.add_argument("--partition", metavar="NAME", help="slurm: partition of the jobs (default: the cluster's)")
-    group.add_argument("--time", type=time_limit, metavar="HH:MM:SS", help="slurm: time limit of a job (default: 04:00:00)")
+    group.add_argument("--time", type=parse_time_limit, metavar="HH:MM:SS", help="slurm: time limit of a job (default: 04:00:00)")
     group.add_argument(
-        "--sbatch", action="append", type=sbatch_option, metavar="NAME=VALUE", help="slurm: an option of sbatch (repeatable)"
+        "--sbatch", action="append", type=parse_sbatch_option, metavar="NAME=VALUE", help="slurm: an option of sbatch (repeatable)"
     )
-    group.add_argument("--ray-address", metavar="HOST:PORT", help="ray: the head (default: RAY_ADDRESS, or this machine)")
+    group.add_argument(
+        "--ray-address", metavar="HOST:PORT", help="ray: address of the head node (default: RAY_ADDRESS, or this machine)"
+    )
 
 
 def build_executor(arguments: argparse.Namespace, needs: Sequence[str] = ()) -> AbstractContextManager[ClusterExecutor | None]:
@@ -78,10 +80,10 @@ def build_executor(arguments: argparse.Namespace, needs: Sequence[str] = ()) -> 
     return ClusterExecutor(cluster, workers=arguments.workers, needs=paths, **limits)
 
 
-def time_limit(value: str) -> str:
-    """Return a time limit that Slurm cannot misread: it reads "5" as five minutes, and "5:00" too.
+def parse_time_limit(value: str) -> str:
+    """Return a time limit with hours; Slurm would read "5" and "5:00" as five minutes.
 
-    >>> time_limit("1-12:00:00"), time_limit("00:30:00")
+    >>> parse_time_limit("1-12:00:00"), parse_time_limit("00:30:00")
     ('1-12:00:00', '00:30:00')
     """
     if not re.fullmatch(r"(\d+-)?\d{1,3}:[0-5]\d:[0-5]\d", value):
@@ -89,7 +91,9 @@ def time_limit(value: str) -> str:
     return value
 
 
-def sbatch_option(value: str) -> str:
+def parse_sbatch_option(value: str) -> str:
     if not re.fullmatch(r"[a-z][a-z-]*=.+", value):
-        raise argparse.ArgumentTypeError(f"{value} is not NAME=VALUE with the long name of an option, as account=me")
+        raise argparse.ArgumentTypeError(
+            f"{value} is not NAME=VALUE with the long name of an sbatch option, for example account=me"
+        )
     return value

@@ -3,7 +3,7 @@
     with ClusterExecutor(RayCluster(address="10.0.0.1:6379"), workers=64) as executor: ...
 
 The process `python -m neox_code.corpus.executors.ray_driver` is Ray's driver, which keeps Ray's signal handlers and logs out of
-ours. When it ends, however it ends, Ray ends its tasks.
+ours. When this driver ends for any reason, Ray ends its tasks.
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from neox_code.corpus.executors.job_array import import_path
+from neox_code.corpus.executors.job_array import make_import_path
 from neox_code.errors import EXIT_USER_ERROR, ConfigError, LaunchError
 
 CONNECT_SECONDS = 20
@@ -30,14 +30,16 @@ class RayCluster:
     name: str = field(default="Ray", init=False)
 
     def check(self) -> None:
-        """Raise ConfigError without a Ray head at the address; Ray itself takes minutes to find that nothing answers."""
+        """Raise ConfigError if no Ray head answers at the address. Ray itself would take minutes to report this."""
         if importlib.util.find_spec("ray") is None:
             raise ConfigError("--executor ray needs ray: pip install 'neox-code[cluster]', on all machines.")
         if self.address == "auto":
             return
         host, _, port = self.address.rpartition(":")
         if not host or not port.isdigit():
-            raise ConfigError(f"--ray-address {self.address} is not HOST:PORT of a Ray head, as 10.0.0.1:6379.")
+            raise ConfigError(
+                f"--ray-address {self.address} is not HOST:PORT of a Ray head. Give an address such as 10.0.0.1:6379."
+            )
         try:
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         except OSError as error:
@@ -58,7 +60,7 @@ class RayCluster:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"PYTHONPATH": import_path()},
+                env=os.environ | {"PYTHONPATH": make_import_path()},
                 start_new_session=True,
             )
         return RayJobs(process, folder / "ray.log")

@@ -21,7 +21,7 @@ UNFINISHED = {
     *("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"),
     *("REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"),
 }
-"""States of jobs that have not ended; every other state is an end."""
+"""States of jobs that have not ended. In every other state a job has ended."""
 
 NEVER_STARTS = {
     "DependencyNeverSatisfied": "The job that it depends on has failed.",
@@ -56,7 +56,7 @@ class SlurmCluster:
     def check(self) -> None:
         if shutil.which("sbatch") is None:
             raise ConfigError("--executor slurm needs sbatch, which is not installed here. Run on a machine of the Slurm cluster.")
-        self.partition = self.partition or default_partition()
+        self.partition = self.partition or find_default_partition()
 
     def start(self, name: str, folder: Path, command: Sequence[str], count: int, workers: int | None) -> "SlurmJobs":
         """Submit an attempt's jobs as one array; raise LaunchError if sbatch refuses it."""
@@ -139,19 +139,19 @@ class SlurmJobs:
         return ", ".join(f"{count} {state}" for state, count in sorted(ends.items()))
 
 
-def without_job_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without the variables of a Slurm job in which this process may run: jobs would inherit them.
+def remove_job_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without the variables of the Slurm job in which this process runs: new jobs would inherit them.
 
-    >>> without_job_variables({"SLURM_ARRAY_TASK_ID": "3", "SLURM_CONF": "/etc/slurm.conf", "SBATCH_ACCOUNT": "me"})
+    >>> remove_job_variables({"SLURM_ARRAY_TASK_ID": "3", "SLURM_CONF": "/etc/slurm.conf", "SBATCH_ACCOUNT": "me"})
     {'SLURM_CONF': '/etc/slurm.conf', 'SBATCH_ACCOUNT': 'me'}
     """
     return {name: value for name, value in environment.items() if not name.startswith("SLURM_") or name == "SLURM_CONF"}
 
 
 def run_slurm(*command: str) -> str:
-    """Run a Slurm command, out of reach of Ctrl-C, and return its output. Raise LaunchError if it fails."""
+    """Run a Slurm command, which Ctrl-C does not interrupt, and return its output. Raise LaunchError if it fails."""
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=without_job_variables(os.environ), start_new_session=True
+        command, capture_output=True, text=True, check=False, env=remove_job_variables(os.environ), start_new_session=True
     )
     if done.returncode:
         reason = " ".join(done.stderr.replace(f"{command[0]}: error: ", "").split())
@@ -194,7 +194,7 @@ def find_never_starting(jobs: Mapping[str, JobState]) -> str | None:
     return None
 
 
-def default_partition() -> str:
+def find_default_partition() -> str:
     names = [line.strip() for line in run_slurm("sinfo", "--noheader", "--format=%P").splitlines()]
     for name in names:
         if name.endswith("*"):

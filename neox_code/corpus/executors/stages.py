@@ -33,7 +33,7 @@ class Stage:
     output: Callable[[Path, int], Path]
     """Return the output file of a task, from the work folder and the task's number."""
     not_retried: tuple[type[Exception], ...] = ()
-    """Errors of a task that end the stage at once on a cluster and are raised in the driver."""
+    """Types of errors that end the stage immediately on a cluster and are raised in the driver."""
 
     def missing(self, work: Path, num_tasks: int) -> list[int]:
         """Return the numbers of the tasks without a whole output file."""
@@ -114,7 +114,7 @@ def run_missing(stage: Stage, work: Path, missing: Sequence[int], executor: Exec
 
 
 def log_resume(title: str, work: Path, *stages: tuple[Stage, int, str]) -> None:
-    """Log how far an interrupted run was, if any task is done. Each stage comes with its number of tasks and a word for them."""
+    """Log the finished tasks of an interrupted run, if any. `stages` are (stage, number of tasks, plural noun for the tasks)."""
     done = [num_tasks - len(stage.missing(work, num_tasks)) for stage, num_tasks, _ in stages]
     if any(done):
         parts = (f"{count:,} of {num_tasks:,} {noun}" for count, (_, num_tasks, noun) in zip(done, stages, strict=True))
@@ -122,7 +122,7 @@ def log_resume(title: str, work: Path, *stages: tuple[Stage, int, str]) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Return True if a Parquet or JSON file is complete. After a power loss a file can have its name and lack its content."""
+    """Return True if a Parquet or JSON file is complete. After a power loss a file may exist without its content."""
     try:
         if path.suffix == ".json":
             json.loads(path.read_bytes())

@@ -8,7 +8,7 @@
         run_stage(...)
         remove_work(work)
 
-WORK/key.json        the values that decide the output, in a few named parts: another key means other work, which starts again
+WORK/key.json        the values that decide the output, in a few named parts; if they change, the work starts over
 WORK/cluster/        the jobs of a cluster, see job_array.py
 WORK/parts, out      the outputs of the tasks
 """
@@ -29,7 +29,7 @@ KEY_FILE = "key.json"
 LOCK_FILE = ".lock"
 CLUSTER_FOLDER = "cluster"
 RUNNING_FILE = "running.json"
-"""In the folder of an attempt, while its jobs may run. Jobs that do not find it start no further task."""
+"""In the folder of an attempt, while its jobs may run. A job that does not find it starts no further task."""
 OUTPUT_FOLDERS = ("parts", "out")
 
 log = get_logger(__name__)
@@ -43,14 +43,14 @@ def work_folder(output: Path) -> Path:
 def lock_work_folder(work: Path) -> Iterator[None]:
     """Hold the folder for this process, and end the jobs that a killed driver has left running."""
     with folder_lock(work, LOCK_FILE):
-        end_left_jobs(work)
+        end_leftover_jobs(work)
         yield
 
 
 def read_key(work: Path, key: Mapping[str, Any]) -> dict[str, Any]:
     """Return the folder's key; all parts are None in a new folder.
 
-    Raises DataError if the folder exists and was not made for work with the parts of `key`.
+    Raise DataError if the folder holds files and no key with the parts of `key`.
     """
     stored = read_json(work / KEY_FILE) if (work / KEY_FILE).exists() else None
     if isinstance(stored, dict) and (not stored or stored.keys() == key.keys()):
@@ -58,7 +58,7 @@ def read_key(work: Path, key: Mapping[str, Any]) -> dict[str, Any]:
     own_names = (LOCK_FILE, partial_path(work / KEY_FILE).name)
     if stored is not None or (work.exists() and any(entry.name not in own_names for entry in work.iterdir())):
         raise DataError(
-            f"{work} holds other files, which would be lost: it is the work folder of this output. "
+            f"{work} is the work folder of this output, but it holds other files, which would be lost. "
             "Choose another --output, or rename the folder."
         )
     return dict.fromkeys(key)
@@ -94,8 +94,8 @@ def remove_work(work: Path) -> None:
     shutil.rmtree(work)
 
 
-def end_left_jobs(work: Path) -> None:
-    """Cancel the jobs that an earlier driver has left running, and remove the partial files of killed jobs."""
+def end_leftover_jobs(work: Path) -> None:
+    """Cancel the jobs of an earlier driver that still run, and remove the partial files of killed jobs."""
     if not (work / CLUSTER_FOLDER).exists():
         return
     for note in sorted((work / CLUSTER_FOLDER).glob(f"*/{RUNNING_FILE}")):

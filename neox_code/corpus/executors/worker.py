@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from neox_code.corpus.executors.job_array import JobArray, load_job_array, versions
+from neox_code.corpus.executors.job_array import JobArray, load_job_array, read_versions
 from neox_code.corpus.executors.job_log import JobLog
 from neox_code.corpus.executors.stages import is_whole
 from neox_code.corpus.executors.work_folder import RUNNING_FILE
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def worker_command(folder: Path) -> list[str]:
+def make_worker_command(folder: Path) -> list[str]:
     """Return the command of a job, without its last argument I/N."""
     return [sys.executable, "-P", "-m", "neox_code.corpus.executors.worker", str(folder), "--worker"]
 
@@ -51,7 +51,7 @@ def worker_command(folder: Path) -> list[str]:
 def run_as_child(folder: Path, job: int, count: int) -> int:
     """Run a job in a child process that ends with this one, and return its status; raise RuntimeError if it was killed."""
     with (folder / OUTPUT_LOGS / f"{job:05d}.out").open("ab") as log:
-        command = [*worker_command(folder), f"{job}/{count}", "--parent", str(os.getpid())]
+        command = [*make_worker_command(folder), f"{job}/{count}", "--parent", str(os.getpid())]
         status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
     if status < 0:
         raise RuntimeError(f"job {job} was ended by signal {signal.Signals(-status).name}")
@@ -63,7 +63,7 @@ def run_job(folder: Path, job: int) -> None:
     with JobLog(folder / JOB_LOGS, job) as job_log:
         try:
             jobs = load_job_array(folder)
-            refuse_other_machines(jobs)
+            check_machine(jobs)
             os.chdir(jobs.start_folder)
         except Exception as error:
             job_log.write(error=format_error(error))
@@ -73,7 +73,7 @@ def run_job(folder: Path, job: int) -> None:
         with Workers(1, remedy="Rerun with a larger --mem-per-cpu.") as workers:
             for task in jobs.groups[job]:
                 if not (folder / RUNNING_FILE).exists():
-                    print(f"the attempt of {folder} has ended", file=sys.stderr)
+                    print(f"the driver has ended the attempt in {folder}; no further task is started", file=sys.stderr)
                     return
                 if is_whole(jobs.stage.output(jobs.work, task)):
                     continue
@@ -88,16 +88,18 @@ def run_job(folder: Path, job: int) -> None:
                     job_log.write(task=task, error=format_error(error), error_type=type(error).__name__)
                     traceback.print_exception(error)
         if failed:
-            raise DataError(f"{failed} of {len(jobs.groups[job])} tasks failed on {socket.gethostname()}; see the log above.")
+            raise DataError(
+                f"{failed} of {len(jobs.groups[job])} tasks failed on {socket.gethostname()}; the errors are above in this log."
+            )
 
 
-def refuse_other_machines(jobs: JobArray) -> None:
-    """Raise DataError on a machine that lacks a path or has other versions: its outputs could differ."""
+def check_machine(jobs: JobArray) -> None:
+    """Raise DataError if this machine lacks a path or has other versions, since its outputs could differ."""
     host = socket.gethostname()
     for path in (*jobs.needs, str(jobs.start_folder)):
         if not Path(path).exists():
             raise DataError(f"{host} does not see {path}. Put it on a file system that all machines share, under the same path.")
-    own = versions()
+    own = read_versions()
     other = [f"{name} {own[name]} instead of {expected}" for name, expected in jobs.versions.items() if own[name] != expected]
     if other:
         raise DataError(f"{host} has {', '.join(other)}. Give all machines the same environment.")

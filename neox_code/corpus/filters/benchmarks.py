@@ -9,7 +9,7 @@ Escapes of JSON strings (`\\n`, `\\t`, `\\u00e9`) and entities of HTML are read 
 A text is found by any 13 of its words in a row that are distinctive: 7 have a letter, 3 of these have two characters or more, and
 at most one begins an import. A text without such a run (shorter, or mostly numbers) is found as a whole, by 32 words around its
 rarest. A text of less than 4 words or of less than 13 characters in its different words (`return x + y`; FEWEST_WORDS and the
-constants after it define the rule) is found by its longest line, verbatim, where that is a whole line of the file.
+constants after it define the rule) is found by its longest line, if this is a whole line of the file.
 
 Of the known benchmarks the package holds the vocabulary, 64-bit hashes of runs and these short lines (known_benchmarks.npz).
 """
@@ -28,7 +28,7 @@ import orjson
 import xxhash
 
 from neox_code.corpus.filters.protocol import Candidate
-from neox_code.corpus.sources.compressed import DAMAGED, in_words, open_expanded
+from neox_code.corpus.sources.compressed import DAMAGED, describe_error, open_expanded
 from neox_code.errors import DataError
 
 KNOWN = Path(__file__).with_name("known_benchmarks.npz")
@@ -36,7 +36,7 @@ RUN = 13
 """Words of a run, as for GPT-3 (Brown et al. 2020, appendix C)."""
 WORDS_WITH_LETTERS = 7
 LONGER_WORDS = 3
-"""Least number of words with a letter that have two characters or more: the alphabet and `n n 1 n n 2` are no runs."""
+"""Minimum number of words with a letter and at least two characters in a run: it excludes the alphabet and `n n 1 n n 2`."""
 MAX_IMPORTS = 1
 IMPORTS = frozenset({b"import", b"include", b"use", b"using"})
 FEWEST_WORDS, FEWEST_CHARACTERS, CHARACTERS_OF_FEW_WORDS = 4, 13, 20
@@ -112,13 +112,13 @@ class Index:
 
     def find_benchmark(self, text: str) -> str | None:
         """Return the benchmark that a text overlaps with."""
-        words, names, places = words_of(text), self.names, self.places
-        # most words of most files are in no benchmark: only runs of those that are can be shared
+        words, names, places = split_words(text), self.names, self.places
+        # most words are in no benchmark; only runs of words that are in one can match
         kinds = bytes(map(self.kinds.get, words, repeat(0)))
         in_runs = kinds.translate(IS_IN_RUN)
         start = in_runs.find(ALL_IN_RUN)
         while start >= 0:
-            hashed = hash_of(words[start : start + RUN])
+            hashed = hash_words(words[start : start + RUN])
             if hashed in names:
                 return names[hashed]
             start = in_runs.find(ALL_IN_RUN, start + 1)
@@ -133,7 +133,7 @@ class Index:
                     for before, length in places[words[anchor]]:
                         first = anchor - before
                         if start <= first and first + length <= end:
-                            hashed = hash_of(words[first : first + length])
+                            hashed = hash_words(words[first : first + length])
                             if hashed in names:
                                 return names[hashed]
             start = in_whole.find(ALL_IN_WHOLE, end)
@@ -159,23 +159,23 @@ class BenchmarkOverlap:
 
     benchmarks: tuple[Benchmark, ...] = ()
     known: bool = True
-    """True to look for the known benchmarks, too."""
+    """True: search for the known benchmarks, too."""
     name = "overlap with benchmarks"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        found = index_of_all(self.benchmarks, self.known).find_benchmark(file.text)
+        found = build_joint_index(self.benchmarks, self.known).find_benchmark(file.text)
         return True if found is None else f"overlaps with {found}"
 
 
-def words_of(text: str) -> list[bytes]:
+def split_words(text: str) -> list[bytes]:
     """
-    >>> words_of("def Add_1(a):  # Añade")
+    >>> split_words("def Add_1(a):  # Añade")
     [b'def', b'add_1', b'a', b'a\\xc3\\xb1ade']
-    >>> words_of(r'"x = 1\\n", "# A\\u00f1ade \\\\"y\\\\""')
+    >>> split_words(r'"x = 1\\n", "# A\\u00f1ade \\\\"y\\\\""')
     [b'x', b'1', b'a\\xc3\\xb1ade', b'y']
     """
     encoded = text.encode("utf-8", "replace")
-    if b"\\" in encoded:  # a backslash is a blank itself, however many there are
+    if b"\\" in encoded:  # any number of backslashes counts as one blank
         encoded = UNICODE_ESCAPES.sub(read_unicode_escapes, BLANK_ESCAPE.sub(b" ", encoded))
     if b"&" in encoded:
         encoded = ENTITY.sub(b" ", encoded)
@@ -188,16 +188,16 @@ def read_unicode_escapes(found: re.Match[bytes]) -> bytes:
     return units.decode("utf-16-be", "replace").encode("utf-8")
 
 
-def hash_of(words: Sequence[bytes]) -> int:
+def hash_words(words: Sequence[bytes]) -> int:
     return xxhash.xxh3_64_intdigest(b" ".join(words))
 
 
 def is_distinctive(run: Sequence[bytes]) -> bool:
     """Return False for 13 words that texts share by chance.
 
-    >>> is_distinctive(words_of("def add(x: int, y: int): return x + y  # the sum of two"))
+    >>> is_distinctive(split_words("def add(x: int, y: int): return x + y  # the sum of two"))
     True
-    >>> is_distinctive(words_of("a b c d e f g h i j k l m"))
+    >>> is_distinctive(split_words("a b c d e f g h i j k l m"))
     False
     """
     with_letter = [word for word in run if LETTER.search(word)]
@@ -209,12 +209,12 @@ def is_distinctive(run: Sequence[bytes]) -> bool:
 
 
 @cache
-def index_of_all(benchmarks: tuple[Benchmark, ...], known: bool) -> Index:
-    return merge(([load_known()] if known else []) + [index_of(benchmark) for benchmark in benchmarks])
+def build_joint_index(benchmarks: tuple[Benchmark, ...], known: bool) -> Index:
+    return merge_indexes(([load_known()] if known else []) + [build_index(benchmark) for benchmark in benchmarks])
 
 
-def merge(indexes: Iterable[Index]) -> Index:
-    """Return the union; a hash in several has the name of the first."""
+def merge_indexes(indexes: Iterable[Index]) -> Index:
+    """Return the union of the indexes; a hash in several indexes keeps the name of the first."""
     words: set[bytes] = set()
     whole_words: set[bytes] = set()
     places: dict[bytes, tuple[tuple[int, int], ...]] = {}
@@ -230,25 +230,25 @@ def merge(indexes: Iterable[Index]) -> Index:
     return Index(frozenset(words), frozenset(whole_words), places, names, lines)
 
 
-def index_of(benchmark: Benchmark) -> Index:
-    texts = list(texts_of(benchmark))
-    words = list(map(words_of, texts))
-    runs = list(map(distinctive_runs, words))
-    wholes = [(some, longest_line(text)) for text, some, own in zip(texts, words, runs, strict=True) if not own]
+def build_index(benchmark: Benchmark) -> Index:
+    texts = list(read_texts(benchmark))
+    words = list(map(split_words, texts))
+    runs = list(map(find_distinctive_runs, words))
+    wholes = [(some, find_longest_line(text)) for text, some, own in zip(texts, words, runs, strict=True) if not own]
     return make_index(benchmark.name, runs, wholes, count_texts(words))
 
 
-def longest_line(text: str) -> str:
+def find_longest_line(text: str) -> str:
     return max((line.strip("; \t") for line in text.splitlines()), key=len, default="")
 
 
-def distinctive_runs(words: Sequence[bytes]) -> list[Sequence[bytes]]:
+def find_distinctive_runs(words: Sequence[bytes]) -> list[Sequence[bytes]]:
     runs = (words[start : start + RUN] for start in range(len(words) - RUN + 1))
     return [run for run in runs if is_distinctive(run)]
 
 
 def count_texts(texts: Iterable[Sequence[bytes]]) -> Counter[bytes]:
-    """Return the number of texts of each word."""
+    """Return word -> number of the texts that contain it."""
     return Counter(word for text in texts for word in set(text))
 
 
@@ -266,7 +266,7 @@ def make_index(
     for of_text in runs:
         for run in of_text:
             words.update(run)
-            names[hash_of(run)] = name
+            names[hash_words(run)] = name
     lines_of: defaultdict[tuple[bytes, ...], set[str]] = defaultdict(set)
     for text, line in wholes:
         lines_of[tuple(text)].add(line)
@@ -284,7 +284,7 @@ def make_index(
         part = text[first : first + LONGEST_WHOLE]
         places[text[anchor]].add((anchor - first, len(part)))
         whole_words.update(part)
-        names.setdefault(hash_of(part), name)
+        names.setdefault(hash_words(part), name)
         del lines_of[text]
     lines = {line: name for some in lines_of.values() for line in some if is_line_long_enough(line)}
     sorted_places = {anchor: tuple(sorted(some)) for anchor, some in places.items()}
@@ -301,11 +301,11 @@ def is_long_enough(text: Sequence[bytes]) -> bool:
 
 
 def is_line_long_enough(line: str) -> bool:
-    return len(words_of(line)) >= FEWEST_WORDS_OF_LINE and len("".join(line.split())) >= FEWEST_CHARACTERS_OF_LINE
+    return len(split_words(line)) >= FEWEST_WORDS_OF_LINE and len("".join(line.split())) >= FEWEST_CHARACTERS_OF_LINE
 
 
-def texts_of(benchmark: Benchmark) -> Iterator[str]:
-    """Yield the texts of all rows. Raise DataError, with the line, where the file is no JSON Lines or a key has no text."""
+def read_texts(benchmark: Benchmark) -> Iterator[str]:
+    """Yield the texts of all rows. Raise DataError with the line if it is no JSON object or a key has no text."""
     number, path = 0, Path(benchmark.path)
     if not path.is_file():
         raise DataError(f"benchmark {path} does not exist. Name a file of JSON Lines, also compressed.")
@@ -315,20 +315,19 @@ def texts_of(benchmark: Benchmark) -> Iterator[str]:
                 if line.strip():
                     row = orjson.loads(line)
                     for key in benchmark.keys:
-                        yield from texts_under(key, row)
+                        yield from read_texts_under(key, row)
     except DAMAGED as error:
         raise DataError(
-            f"benchmark {path}, line {max(number, 1)}: {in_words(error, path)}. Correct the file, or the keys that the recipe "
-            "names."
+            f"benchmark {path}, line {max(number, 1)}: {describe_error(error, path)}. Correct the file or the recipe's keys."
         ) from None
 
 
-def texts_under(key: str, row: Any) -> list[str]:
-    """Raise ValueError for a value that is neither a text nor a list of texts."""
+def read_texts_under(key: str, row: Any) -> list[str]:
+    """Return the texts under a key of a row. Raise ValueError for a value that is neither a text nor a list of texts."""
     if not isinstance(row, dict):
-        raise ValueError("it is no object")
+        raise ValueError("the row is no JSON object")
     if key not in row:
-        raise ValueError(f"it has no {key!r}, only {', '.join(sorted(row))}")
+        raise ValueError(f"the row has no key {key!r}, only {', '.join(sorted(row))}")
     texts = row[key] if isinstance(row[key], list) else [row[key]]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{key!r} is no text and no list of texts")
@@ -336,7 +335,7 @@ def texts_under(key: str, row: Any) -> list[str]:
 
 
 def load_known(path: Path = KNOWN) -> Index:
-    """Inverse of save_known."""
+    """Return the saved index; the inverse of `save_known`."""
     with np.load(path) as stored:
         words, whole_words = (stored[name].tobytes().split(b"\n") for name in ("words", "whole words"))
         lines = orjson.loads(stored["lines"].tobytes())

@@ -3,8 +3,8 @@
     EmailAddresses().edit(file)         replaces each by <EMAIL>, as in BigCode's corpora
     NoEmailAddresses().keep(file)       drops a file with one
 
-An address is a name, an @ and a domain whose last part has two letters or more. Addresses of no person are kept: example domains
-(RFC 2606), `git@` of clone addresses, and names of images such as `icon@2x.png`.
+An address is a name, an @ and a domain whose last part has two letters or more. Addresses that belong to no person are not changed:
+example domains (RFC 2606), `git@` of clone addresses, and names of images such as `icon@2x.png`.
 """
 
 import re

@@ -34,56 +34,56 @@ def first_characters(expression: re.Pattern[str]) -> frozenset[str]:
     (['0', '1', 'B', 'b'], 128)
     """
     tree = _parser.parse(expression.pattern, expression.flags & ~re.UNICODE)
-    characters, may_be_empty = of_sequence(tree, tree.state.flags)
+    characters, may_be_empty = find_in_sequence(tree, tree.state.flags)
     return ASCII if may_be_empty else characters
 
 
-def of_sequence(items: Iterable[tuple[Any, Any]], flags: int) -> tuple[frozenset[str], bool]:
+def find_in_sequence(items: Iterable[tuple[Any, Any]], flags: int) -> tuple[frozenset[str], bool]:
     """Return the characters that can be first, and True if the sequence can match the empty text."""
     characters = NONE
     for op, argument in items:
-        of_first, may_be_empty = of_item(op, argument, flags)
+        of_first, may_be_empty = find_in_item(op, argument, flags)
         characters |= of_first
         if not may_be_empty:
             return characters, False
     return characters, True
 
 
-def of_item(op: Any, argument: Any, flags: int) -> tuple[frozenset[str], bool]:
+def find_in_item(op: Any, argument: Any, flags: int) -> tuple[frozenset[str], bool]:
     """Return the characters that can be first in one item of the tree, and True if it can match the empty text."""
     if op is ops.LITERAL:
-        return of_literal(chr(argument), flags), False
+        return find_in_literal(chr(argument), flags), False
     if op is ops.IN:
-        return of_class(argument, flags), False
+        return find_in_class(argument, flags), False
     if op is ops.NOT_LITERAL:
         return ASCII if flags & re.IGNORECASE else ASCII - {chr(argument)}, False
     if op is ops.ANY:
         return ASCII, False
     if op is ops.BRANCH:
-        branches = [of_sequence(branch, flags) for branch in argument[1]]
+        branches = [find_in_sequence(branch, flags) for branch in argument[1]]
         return NONE.union(*(characters for characters, _ in branches)), any(may_be_empty for _, may_be_empty in branches)
     if op is ops.SUBPATTERN:
         _, added, removed, items = argument
-        return of_sequence(items, (flags | added) & ~removed)
+        return find_in_sequence(items, (flags | added) & ~removed)
     if op in (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT):
         least, _, items = argument
-        characters, may_be_empty = of_sequence(items, flags)
+        characters, may_be_empty = find_in_sequence(items, flags)
         return characters, may_be_empty or least == 0
     if op is ops.ATOMIC_GROUP:
-        return of_sequence(argument, flags)
+        return find_in_sequence(argument, flags)
     if op in (ops.AT, ops.ASSERT, ops.ASSERT_NOT):
         return NONE, True
     return ASCII, True  # references and conditions
 
 
-def of_literal(character: str, flags: int) -> frozenset[str]:
+def find_in_literal(character: str, flags: int) -> frozenset[str]:
     if not flags & re.IGNORECASE:
         return ASCII & {character}
     # some characters beyond ASCII are the other case of an ASCII one
     return frozenset({character.lower(), character.upper()}) if character.isascii() else ASCII
 
 
-def of_class(members: Iterable[tuple[Any, Any]], flags: int) -> frozenset[str]:
+def find_in_class(members: Iterable[tuple[Any, Any]], flags: int) -> frozenset[str]:
     """Return the ASCII characters in a class such as [^a-f\\d]."""
     characters = NONE
     negated = beyond_ascii = False

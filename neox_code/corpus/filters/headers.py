@@ -1,6 +1,6 @@
 """Copyright and license notices at the head of a file.
 
-The license of a file is read from its notice before the notice is removed; a model learns nothing about code from notices.
+The license of a file is read from its notice before the notice is removed; notices are no code that a model should learn.
 """
 
 import re
@@ -19,8 +19,8 @@ HASH_IS_CODE = frozenset(
 """Languages in which # begins directives or attributes."""
 
 
-def comment_pattern(marks: str) -> re.Pattern[str]:
-    """Return the pattern of one comment, or of consecutive lines that begin with the same one of these marks."""
+def make_comment_pattern(marks: str) -> re.Pattern[str]:
+    """Return the pattern of one comment, or of consecutive lines that begin with the same mark."""
     return re.compile(
         r"[ \t]*(?:/\*(?:[^*]|\*(?!/))*\*/[ \t]*"
         r"|<!--(?:[^-]|-(?!->))*-->[ \t]*"
@@ -31,12 +31,12 @@ def comment_pattern(marks: str) -> re.Pattern[str]:
     )
 
 
-WITH_HASH = comment_pattern(r"//|\#|--|;|%")
-WITHOUT_HASH = comment_pattern(r"//|--|;|%")
+WITH_HASH = make_comment_pattern(r"//|\#|--|;|%")
+WITHOUT_HASH = make_comment_pattern(r"//|--|;|%")
 BLANK_LINES = re.compile(r"(?:[ \t]*\r?\n)*")
 NOTICE = re.compile(r"copyright|licen[cs]e|SPDX-|all rights reserved|public domain|©|\(c\)[ \t]+(?:19|20)\d\d", re.IGNORECASE)
 LONGEST = 50_000
-"""Number of first characters in which notices are searched: the longest licenses in use, GNU's, have 35,000."""
+"""Number of characters at the start in which notices are searched; the longest common licenses, GNU's, have 35,000."""
 
 
 @dataclass(frozen=True)

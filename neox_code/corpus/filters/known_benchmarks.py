@@ -1,6 +1,6 @@
-"""The benchmarks that are looked for without being named, read from their published files, and the making of their index.
+"""Build the index of the known benchmarks, which every BenchmarkOverlap searches, from their published files.
 
-    save_known(known_index(Path("data")))          # writes known_benchmarks.npz
+    save_known(build_known_index(Path("data")))          # writes known_benchmarks.npz
 
 `data` holds, as published:
 
@@ -13,9 +13,9 @@
     multipl-e/humaneval-LANGUAGE.jsonl          nuprl/MultiPL-E, "reworded" and "transform", 18 languages, BSD-3-Clause with a
                                                 clause against training on the prompts, which their absence from a corpus obeys
 
-MultiPL-E's translations of MBPP are not in the index: of those a text is found that was not reworded for its language.
+MultiPL-E's translations of MBPP are not in the index; they are found if their text was not reworded for the language.
 
-Runs that three or more tasks share are no task's own (imports, the head of a test, loops over pairs) and are left out. HumanEval
+Runs that occur in three or more tasks (imports, the head of a test, loops over pairs) identify no task and are left out. HumanEval
 and MBPP are in the index with all runs; of the others there are the least hashes of every 8 runs in a row (winnowing, Schleimer
 et al. 2003), so that a shared stretch of 20 words is always found.
 """
@@ -31,12 +31,12 @@ from typing import Any
 from neox_code.corpus.filters.benchmarks import (
     Index,
     count_texts,
-    distinctive_runs,
-    hash_of,
-    longest_line,
+    find_distinctive_runs,
+    find_longest_line,
+    hash_words,
     make_index,
-    merge,
-    words_of,
+    merge_indexes,
+    split_words,
 )
 from neox_code.corpus.sources.compressed import open_expanded
 
@@ -51,29 +51,29 @@ DOCSTRING = re.compile(r"\"\"\"(?:(?!\"\"\").)*\"\"\"|'''(?:(?!''').)*'''", re.D
 class Task:
     benchmark: str
     task: str
-    """Shared by the translations of a task: "HumanEval/0"."""
+    """Name of the task, equal for its translations: "HumanEval/0"."""
     language: str
     texts: Mapping[str, str]
     """Form of the text -> the text. Forms are "prompt", "docstring", "code" (the whole solution without the docstring), "solution"
     (what a model writes), "buggy", "test 0", ..."""
 
 
-def known_tasks(data: Path) -> Iterator[Task]:
-    """Yield the tasks of all benchmarks; MultiPL-E's where `data` has them."""
+def read_known_tasks(data: Path) -> Iterator[Task]:
+    """Yield the tasks of all benchmarks; those of MultiPL-E only if `data` has them."""
     for benchmark, path in (
         ("HumanEval", "human-eval/HumanEval.jsonl.gz"),
         ("HumanEval+", "human-eval-plus/HumanEvalPlus.jsonl.gz"),
     ):
         for row in read_rows(data / path):
-            yield Task(benchmark, row["task_id"], "python", texts_of_human_eval(row, with_test=benchmark == "HumanEval"))
+            yield Task(benchmark, row["task_id"], "python", make_human_eval_texts(row, with_test=benchmark == "HumanEval"))
     for row in read_rows(data / "mbpp/mbpp.jsonl"):
-        tests = numbered(row["test_list"] + row["challenge_test_list"])
+        tests = number_tests(row["test_list"] + row["challenge_test_list"])
         yield Task("MBPP", f"MBPP/{row['task_id']}", "python", {"prompt": row["text"], "code": row["code"], **tests})
     for row in read_rows(data / "mbpp-plus/MbppPlus.jsonl.gz"):
         texts = {
             "prompt": row["prompt"].strip("\n\"'"),
             "code": row["canonical_solution"],
-            **numbered(row["assertion"].split("\n")),
+            **number_tests(row["assertion"].split("\n")),
         }
         yield Task("MBPP+", row["task_id"].upper(), "python", texts)
     for language in LANGUAGES_OF_PACK:
@@ -96,7 +96,7 @@ def known_tasks(data: Path) -> Iterator[Task]:
             yield Task("MultiPL-E", "/".join(row["name"].split("_")[:2]), row["language"], texts)
 
 
-def texts_of_human_eval(row: Mapping[str, Any], with_test: bool) -> dict[str, str]:
+def make_human_eval_texts(row: Mapping[str, Any], with_test: bool) -> dict[str, str]:
     """Return the forms of a row; HumanEval+ has HumanEval's tests and millions of inputs, which are not looked for."""
     docstring = [*DOCSTRING.finditer(row["prompt"])][-1]
     code = (
@@ -112,7 +112,7 @@ def texts_of_human_eval(row: Mapping[str, Any], with_test: bool) -> dict[str, st
     } | ({"test": row["test"]} if with_test else {})
 
 
-def numbered(tests: Sequence[str]) -> dict[str, str]:
+def number_tests(tests: Sequence[str]) -> dict[str, str]:
     return {f"test {number}": test for number, test in enumerate(tests) if test.strip()}
 
 
@@ -121,17 +121,17 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
         yield from (json.loads(line) for line in lines if line.strip())  # MBPP+ has infinities, which orjson refuses
 
 
-def known_index(data: Path) -> Index:
+def build_known_index(data: Path) -> Index:
     """Return the index of all benchmarks whose published files are in `data`."""
-    tasks = list(known_tasks(data))
+    tasks = list(read_known_tasks(data))
     texts = [
-        (task, words_of(text), "" if form.startswith("test") else longest_line(text))
+        (task, split_words(text), "" if form.startswith("test") else find_longest_line(text))
         for task in tasks
         for form, text in task.texts.items()
     ]
-    runs = [distinctive_runs(words) for _, words, _ in texts]
+    runs = [find_distinctive_runs(words) for _, words, _ in texts]
     tasks_of: defaultdict[int, set[str]] = defaultdict(set)
-    hashes = [[hash_of(run) for run in of_text] for of_text in runs]
+    hashes = [[hash_words(run) for run in of_text] for of_text in runs]
     for (task, _, _), hashes_of_text in zip(texts, hashes, strict=True):
         for hashed in hashes_of_text:
             tasks_of[hashed].add(task.task)
@@ -148,11 +148,11 @@ def known_index(data: Path) -> Index:
         if not own:
             wholes_of[task.benchmark].append((words, line))
     num_texts = count_texts(words for _, words, _ in texts)
-    return merge(make_index(name, runs_of[name], wholes_of[name], num_texts) for name in runs_of)
+    return merge_indexes(make_index(name, runs_of[name], wholes_of[name], num_texts) for name in runs_of)
 
 
 def winnow(runs: Sequence[tuple[int, Sequence[bytes]]]) -> list[tuple[int, Sequence[bytes]]]:
-    """Return the least of every WINDOW neighbors, each once; of fewer runs the least of all.
+    """Return the smallest hash of every WINDOW consecutive runs, each once; for fewer runs the smallest of all.
 
     >>> winnow([(number, [b"x"]) for number in (5, 3, 9, 8, 7, 6, 9, 8, 7, 6, 4)])
     [(3, [b'x']), (6, [b'x']), (4, [b'x'])]

@@ -1,4 +1,4 @@
-"""The states of a Pygments lexer with their rules joined: they find which rule matches, and produce no tokens.
+"""The states of a Pygments lexer with joined rules. A state finds the rule that matches at a position; it produces no tokens.
 
     state = State(lexer._tokens["root"], lexer.flags)
     for match, by_group in state[text[position : position + 1]]:       # "" at the end of the text
@@ -35,8 +35,11 @@ Rule = tuple[Match, Any, Any]
 """A rule as in Pygments: match at a position, action, new state."""
 Stack = tuple[str, ...]
 Known = tuple[Match, Any, Any, tuple[int, ...], tuple[tuple[int, Stack | None], ...]]
-"""A rule, and what it makes of groups of the joined expression: a token of each, unless empty; or, of rules that lex some of their
-groups with the same lexer, a token (None) or the tokens from this stack of states on. Both are () where that is not all."""
+"""A rule, and the groups of the joined expression that determine its tokens.
+
+Either the groups that are each one token unless empty; or, if the rule lexes some groups with the same lexer, pairs of a group and
+None (one token) or the stack of states with which it is lexed. Both are () if neither describes the rule.
+"""
 Joined = tuple[Match, dict[int | None, Known]]
 """One expression for several rules, and a table from its last group to the rule; a single rule has the key None."""
 
@@ -117,7 +120,7 @@ def make_alternative(expression: re.Pattern[str], flags: int, groups_before: int
 
 
 def find_group_tokens(rule: Rule, groups_before: int) -> tuple[tuple[int, ...], tuple[tuple[int, Stack | None], ...]]:
-    """Return the last two entries of Known."""
+    """Return the last two entries of `Known` for a rule."""
     actions = read_closure(rule[1], "bygroups")
     if actions is None:
         stack = find_own_lexer_stack(rule[1])

@@ -80,7 +80,7 @@ def count_lines(text: str) -> int:
     >>> count_lines("a\\nb"), count_lines("a\\r\\nb\\r\\n"), count_lines("a\\rb"), count_lines("")
     (2, 2, 2, 0)
     """
-    end = line_end(text)
+    end = find_line_end(text)
     return text.count(end) + (bool(text) and not text.endswith(end))
 
 
@@ -92,7 +92,7 @@ def longest_line_exceeds(text: str, limit: int) -> bool:
     """
     if "\r" in text:
         text = text.replace("\r\n", "\n")
-    end = line_end(text)
+    end = find_line_end(text)
     start = 0
     while len(text) - start > limit:
         found = text.rfind(end, start, start + limit + 1)
@@ -102,5 +102,5 @@ def longest_line_exceeds(text: str, limit: int) -> bool:
     return False
 
 
-def line_end(text: str) -> str:
+def find_line_end(text: str) -> str:
     return "\r" if "\n" not in text and "\r" in text else "\n"

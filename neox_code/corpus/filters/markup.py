@@ -38,7 +38,7 @@ class VisibleHtml:
     def keep(self, file: Candidate) -> Literal[True] | str:
         if file.language != "HTML":
             return True
-        visible = visible_characters(file.text)
+        visible = count_visible_characters(file.text)
         if visible < self.fraction * len(file.text):
             return f"under {self.fraction:.0%} visible text"
         return visible >= self.characters or f"under {self.characters} characters of visible text"
@@ -50,5 +50,5 @@ NOT_VISIBLE = re.compile(
 """Comments, scripts, styles and tags, unclosed ones included. A `>` in an attribute ends its tag."""
 
 
-def visible_characters(html: str) -> int:
+def count_visible_characters(html: str) -> int:
     return len(unescape(NOT_VISIBLE.sub("", html)))

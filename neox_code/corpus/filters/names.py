@@ -18,7 +18,7 @@ class NoNamesWith:
     name = "parts of the name"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        name = name_of(file)
+        name = get_name(file)
         return next((f"{part} in its name" for part in self.parts if part in name), True)
 
 
@@ -33,8 +33,8 @@ class NoHiddenFiles:
     name = "no hidden files"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        return not name_of(file).startswith(".") or "hidden file"
+        return not get_name(file).startswith(".") or "hidden file"
 
 
-def name_of(file: Candidate) -> str:
+def get_name(file: Candidate) -> str:
     return file.path.rsplit("/", 1)[-1]

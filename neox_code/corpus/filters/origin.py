@@ -47,7 +47,7 @@ class NotGenerated:
     name = "not generated"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        if GENERATED_PHRASES.search(first_lines(file.text, FIRST_LINES)):
+        if GENERATED_PHRASES.search(take_first_lines(file.text, FIRST_LINES)):
             return "generated"
         return find_generator(file.path, file.text) is None or "generated"
 
@@ -70,10 +70,10 @@ class NotMinified:
         return not minified or "minified"
 
 
-def first_lines(text: str, count: int) -> str:
+def take_first_lines(text: str, count: int) -> str:
     """Return the first `count` lines with their line ends.
 
-    >>> first_lines("a\\nb\\nc", 2), first_lines("a", 2)
+    >>> take_first_lines("a\\nb\\nc", 2), take_first_lines("a", 2)
     ('a\\nb\\n', 'a')
     """
     end = 0

@@ -1,9 +1,9 @@
-"""IPv4 addresses and telephone numbers. No recipe of the package masks them; add the edit to one of your own.
+"""IPv4 addresses and telephone numbers. No recipe of the package masks them; add the edit to your own recipe.
 
     IPv4Addresses().edit(file)        each replaced by <IP_ADDRESS>, as in BigCode's corpora
     TelephoneNumbers().edit(file)     each replaced by <PHONE>
 
-No addresses of persons, and kept, are those that name no host of the internet (private, loopback, documentation, multicast and
+These addresses are kept: those of no internet host (private, loopback, documentation, multicast and
 others of IANA's special registry, RFC 6890), public name servers, and version numbers: four parts of one digit each, or `v`,
 `version` or `==` before them. A telephone number has its country (`+49 ...`) or is of North America (`(415) 867-2600`,
 `415-867-2600`); those of fiction (555-01xx) are kept.
@@ -77,7 +77,7 @@ class NoPersonalNumbers:
 
 
 def find_ipv4_addresses(text: str) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each, in order."""
+    """Yield (start, end) of each match, in order."""
     for found in IPV4.finditer(text):
         is_version = all(len(part) == 1 for part in found[0].split(".")) or BEFORE_VERSION.search(
             text, max(0, found.start() - 24), found.start()
@@ -92,7 +92,7 @@ def is_host(address: str) -> bool:
 
 
 def find_telephone_numbers(text: str) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each, in order."""
+    """Yield (start, end) of each match, in order."""
     for found in PHONE.finditer(text):
         digits = re.sub(r"\D", "", found[0])
         if FEWEST_DIGITS <= len(digits) <= MOST_DIGITS and not FICTION.search(digits):

@@ -37,7 +37,7 @@ class Filter(Protocol):
 class Edit(Protocol):
     @property
     def name(self) -> str:
-        """The change in the past tense: "secrets masked". The manifest lists it for every file that it changed."""
+        """Description of the change: "secrets masked". The manifest lists it for every changed file."""
         ...
 
     def edit(self, file: Candidate) -> str:

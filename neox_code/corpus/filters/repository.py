@@ -33,7 +33,7 @@ class MinStars:
     name = "minimal number of stars"
 
     def keep(self, row: Mapping[str, Any]) -> Literal[True] | str:
-        return at_least(row.get("stars"), self.limit) or f"under {self.limit:,} stars"
+        return is_at_least(row.get("stars"), self.limit) or f"under {self.limit:,} stars"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class MinCommits:
     name = "minimal number of commits"
 
     def keep(self, row: Mapping[str, Any]) -> Literal[True] | str:
-        return at_least(row.get("commits"), self.limit) or f"under {self.limit:,} commits"
+        return is_at_least(row.get("commits"), self.limit) or f"under {self.limit:,} commits"
 
 
 @dataclass(frozen=True)
@@ -101,5 +101,5 @@ class HasLicense:
         return self.allowed is None or self.allowed.reason(license) is None or "license of the repository not allowed"
 
 
-def at_least(value: float | None, limit: float) -> bool:
+def is_at_least(value: float | None, limit: float) -> bool:
     return value is None or value >= limit

@@ -2,7 +2,7 @@
 
 DIGITS = RunKind(string.digits)
 has_run(encoded, DIGITS, 40)                 # encoded: the text as UTF-8
-lines_with_runs(text, DIGITS, 40)            # [(start, end), ...] of the lines of a text
+find_lines_with_runs(text, DIGITS, 40)            # [(start, end), ...] of the lines of a text
 """
 
 from dataclasses import dataclass, field
@@ -32,10 +32,10 @@ def has_run(encoded: bytes, kind: RunKind, length: int) -> bool:
     return b"x" * length in encoded.translate(kind.table, kind.ignored)
 
 
-def lines_with_runs(encoded: bytes, kind: RunKind, length: int) -> list[tuple[int, int]]:
+def find_lines_with_runs(encoded: bytes, kind: RunKind, length: int) -> list[tuple[int, int]]:
     """Return start and end, in bytes, of the lines that have a run. The kind must ignore no bytes.
 
-    >>> lines_with_runs(b"a\\n123456 = 123456\\nb", RunKind("0123456789"), 5)
+    >>> find_lines_with_runs(b"a\\n123456 = 123456\\nb", RunKind("0123456789"), 5)
     [(2, 17)]
     """
     kinds, run = encoded.translate(kind.table), b"x" * length

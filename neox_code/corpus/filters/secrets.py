@@ -4,11 +4,11 @@
     NoSecrets().keep(file)       a file with one is dropped
     find_secrets(text)           ["ghp_...", ...]
 
-A secret is known by its published form (a prefix and what follows it), or by the name that it is assigned to: `password = "..."`,
-`api_key = "..."`. Entropy is not measured: it takes hashes and escaped text for secrets. No secrets are placeholders and examples
-(`AKIAIOSFODNN7EXAMPLE`, `your-api-key-here`, `xxxx`), words (`password = "password"`), what is read from elsewhere
-(`os.environ["KEY"]`, `${KEY}`), UUIDs but Heroku's, and identifiers of accounts (Twilio's AC...). Of a private key the whole block
-is taken, also in one line with `\\n`.
+A secret is recognized by its published form (a prefix and a pattern), or by the name that it is assigned to: `password = "..."`,
+`api_key = "..."`. Entropy is not measured, since it would match hashes and escaped text. These are not secrets: placeholders and
+examples (`AKIAIOSFODNN7EXAMPLE`, `your-api-key-here`, `xxxx`), words (`password = "password"`), values read from elsewhere
+(`os.environ["KEY"]`, `${KEY}`), UUIDs except Heroku's, and identifiers of accounts (Twilio's AC...). A private key is its whole
+block, also in one line with `\\n`.
 """
 
 import base64
@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from neox_code.corpus.filters.protocol import Candidate
-from neox_code.corpus.filters.runs import RunKind, lines_with_runs
+from neox_code.corpus.filters.runs import RunKind, find_lines_with_runs
 
 PLACEHOLDER = "<KEY>"
 
 TOKEN = RunKind(string.ascii_letters + string.digits + "_-")
 BASE64 = RunKind(string.ascii_letters + string.digits + "+/")
 SHORTEST_RUN, AWS_RUN = 20, 40
-"""Of TOKEN: a line with a key of any form has it; of BASE64: with a secret key of AWS."""
+"""Minimum run of TOKEN on a line with a key of any form; run of BASE64 on a line with a secret key of AWS."""
 
 BEFORE, AFTER = rb"(?<![A-Za-z0-9])", rb"(?![A-Za-z0-9])"
 Forms = tuple[tuple[tuple[bytes, ...], bytes], ...]
@@ -119,7 +119,7 @@ NAMES = tuple(
     re.compile(names + NEXT)
     for names in (rb"p(?:ass(?:word|wd|phrase|wort)|wd|rivate_key_id)", rb"secret", rb"ke(?:y|n(?<=token))")
 )
-"""Names of secrets in lower case, those with a beginning together: it is quickly found."""
+"""Names of secrets in lower case, grouped by a common beginning, which is found fast."""
 UUID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 HEROKU = re.compile(rb"heroku[\w .\[\]\"'-]{0,30}(?:=>|[:=])\s{0,8}(?:" + QUOTE + rb")?(" + UUID.pattern + rb")", re.IGNORECASE)
 AWS_SECRET = re.compile(
@@ -133,7 +133,7 @@ PRIVATE_KEY = re.compile(
     r"-----BEGIN ((?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?)-----(?:(?!-----(?:BEGIN|END)).){64,}-----END \1-----", re.DOTALL
 )
 WEB_TOKEN = re.compile(rb"(eyJ[\w-]+\.[\w-]+(?:\.[\w-]+)?)|eyJ[\w-]*", re.ASCII)
-"""A token, or the beginning of none, in which no other is looked for: that would take the square of its length."""
+"""A web token, or a text that begins like one. Matching both avoids a second search in it, which would take quadratic time."""
 
 EXAMPLES = (
     b"sk_test_4eC39HqLyjWDarjtT1zdp7dc",  # Stripe's documentation
@@ -153,7 +153,7 @@ WEAK_WORDS = re.compile(
     rb"|input|label|guest|none|null|true|false|sha[0-9]|md5|utf-?[0-9]|mock|private|public|required|(?:foo|bar|baz|key)[0-9]*$",
     re.IGNORECASE,
 )
-"""Words that show that a value is a placeholder or a name, and no secret password."""
+"""Words that mark a value as a placeholder or a name, not as a secret password."""
 WORD = rb"(?:[A-Z]?[a-z]{2,}|[A-Z]{2,})"
 NAME = re.compile(rb"[#.@/$%-]{0,2}(?:[A-Z]?[a-z]{3,}|[A-Z]{3,}|[A-Z][a-z]{2})++[-_.:/!?]{0,2}")
 """Words, also joined as in `accessToken`."""
@@ -207,29 +207,29 @@ def find_secrets(text: str) -> list[str]:
     found = {key[0] for key in PRIVATE_KEY.finditer(text)} if "PRIVATE KEY" in text else set()
     encoded = text.encode("utf-8", "replace")
     lower = encoded.lower()
-    with_runs = lines = lines_of(encoded, TOKEN, SHORTEST_RUN)
-    secrets = set(other_keys(encoded, lower, with_runs))
+    with_runs = lines = select_lines(encoded, TOKEN, SHORTEST_RUN)
+    secrets = set(find_other_keys(encoded, lower, with_runs))
     for run, forms in OWN_FORMS.items():
-        lines = lines if run == SHORTEST_RUN else lines_of(lines, TOKEN, run)
-        secrets.update(own_forms(lines, forms))
-    secrets.update(assigned_values(encoded, lower))
-    secrets.update(headers_and_urls(encoded, lower))
+        lines = lines if run == SHORTEST_RUN else select_lines(lines, TOKEN, run)
+        secrets.update(find_published_forms(lines, forms))
+    secrets.update(find_assigned_values(encoded, lower))
+    secrets.update(find_in_headers_and_urls(encoded, lower))
     found.update(secret.decode("utf-8", "replace") for secret in secrets)
     return sorted(found, key=lambda secret: (-len(secret), secret))
 
 
-def lines_of(encoded: bytes, kind: RunKind, length: int) -> bytes:
+def select_lines(encoded: bytes, kind: RunKind, length: int) -> bytes:
     """Return the lines with a run."""
-    return b"\n".join(encoded[start:end] for start, end in lines_with_runs(encoded, kind, length))
+    return b"\n".join(encoded[start:end] for start, end in find_lines_with_runs(encoded, kind, length))
 
 
-def own_forms(lines: bytes, forms: list[tuple[tuple[bytes, ...], re.Pattern[bytes]]]) -> Iterator[bytes]:
+def find_published_forms(lines: bytes, forms: list[tuple[tuple[bytes, ...], re.Pattern[bytes]]]) -> Iterator[bytes]:
     for literals, form in forms:
         if any(literal in lines for literal in literals):
             yield from (key[0] for key in form.finditer(lines) if is_key(key[0]))
 
 
-def other_keys(encoded: bytes, lower: bytes, with_runs: bytes) -> Iterator[bytes]:
+def find_other_keys(encoded: bytes, lower: bytes, with_runs: bytes) -> Iterator[bytes]:
     if b"eyJ" in with_runs:
         yield from (token[1] for token in WEB_TOKEN.finditer(with_runs) if token[1] and is_web_token(token[1]))
     if b"heroku" in with_runs.lower():
@@ -237,11 +237,11 @@ def other_keys(encoded: bytes, lower: bytes, with_runs: bytes) -> Iterator[bytes
     if b"accountkey=" in lower or b"sharedaccess" in lower:
         yield from (key[1] for key in BASE64_KEY.finditer(encoded) if is_key(key[1]))
     if b"aws" in lower or b"access" in lower:
-        keys = (key[1] for key in AWS_SECRET.finditer(lines_of(encoded, BASE64, AWS_RUN)))
+        keys = (key[1] for key in AWS_SECRET.finditer(select_lines(encoded, BASE64, AWS_RUN)))
         yield from (key for key in keys if is_key(key) and has_both_cases(key))
 
 
-def assigned_values(encoded: bytes, lower: bytes) -> Iterator[bytes]:
+def find_assigned_values(encoded: bytes, lower: bytes) -> Iterator[bytes]:
     """Yield the quoted values that are assigned to names such as `password`; `lower` is `encoded` in lower case."""
     for names in NAMES:
         for name in names.finditer(lower):
@@ -257,7 +257,7 @@ def assigned_values(encoded: bytes, lower: bytes) -> Iterator[bytes]:
                     yield value[1]
 
 
-def headers_and_urls(encoded: bytes, lower: bytes) -> Iterator[bytes]:
+def find_in_headers_and_urls(encoded: bytes, lower: bytes) -> Iterator[bytes]:
     for scheme in HEADER.finditer(lower):
         found = CREDENTIALS.match(encoded, scheme.end())
         if found and (is_basic_authentication if scheme[0] == b"basic " else is_assigned_key)(found[1]):
@@ -269,7 +269,7 @@ def headers_and_urls(encoded: bytes, lower: bytes) -> Iterator[bytes]:
 
 
 def is_key(key: bytes) -> bool:
-    """Return False for placeholders and examples among what has the form of a key."""
+    """Return False for a placeholder or example that has the form of a key."""
     if PLACEHOLDER_WORDS.search(key) or key in EXAMPLES or len(set(key[-16:])) < 6:
         return False
     return DIGIT.search(key) is not None or has_both_cases(key) or key.startswith(b"AKIA")
@@ -280,19 +280,19 @@ def has_both_cases(key: bytes) -> bool:
 
 
 def is_assigned_key(value: bytes) -> bool:
-    """Return True for what is long enough for a key and neither words nor a UUID."""
-    if not KEY_VALUE.fullmatch(value) or UUID.fullmatch(value) or (not HEXADECIMAL.fullmatch(value) and is_name(value)):
+    """Return True for a value that is long enough for a key and is neither words nor a UUID."""
+    if not KEY_VALUE.fullmatch(value) or UUID.fullmatch(value) or (not HEXADECIMAL.fullmatch(value) and is_plain_name(value)):
         return False
     return is_key(value) and len(DIGIT.findall(value)) >= 2 and LETTER.search(value) is not None
 
 
-def is_name(value: bytes) -> bool:
+def is_plain_name(value: bytes) -> bool:
     return NAME.fullmatch(value) is not None or JOINED_NAME.fullmatch(value) is not None
 
 
 def is_password(value: bytes) -> bool:
-    """Return True for letters with digits, with signs between them or with capitals as in no name."""
-    if PLACEHOLDER_WORDS.search(value) or WEAK_WORDS.search(value) or is_name(value) or UUID.fullmatch(value):
+    """Return True for letters mixed with digits, signs or capitals as they are not mixed in a name."""
+    if PLACEHOLDER_WORDS.search(value) or WEAK_WORDS.search(value) or is_plain_name(value) or UUID.fullmatch(value):
         return False
     if value.startswith((b"/", b"./", b"$", b"#", b"%", b"&", b"--")) or b"://" in value or b"()" in value or value.endswith(b"("):
         return False
@@ -308,7 +308,7 @@ def is_basic_authentication(encoded: bytes) -> bool:
 
 
 def is_web_token(token: bytes) -> bool:
-    """Return True where the first part is the header of a JSON Web Token and the second JSON, but the one of jwt.io's page."""
+    """Return True if the first part is the header of a JSON Web Token and the second is JSON, except for the example of jwt.io."""
     try:
         header, payload = (json.loads(base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))) for part in token.split(b".")[:2])
     except (ValueError, binascii.Error, RecursionError):

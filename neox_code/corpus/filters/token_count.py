@@ -2,8 +2,8 @@
 
     TokenCounter(find_lexer_class("Rust")()).count(text, limit=100)      # min(tokens, about 100)
 
-It steps through the states of a lexer as Pygments does, with the rules of each state joined (lexer_states.py). Pygments itself runs
-those lexers that do more than apply their rules.
+It steps through the states of a lexer as Pygments does, with the rules of each state joined (lexer_states.py). A lexer that does
+more than apply its rules is run by Pygments.
 """
 
 import re

@@ -22,10 +22,10 @@ class MinTokens:
     name = "minimal number of tokens"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        return token_counter(file.language).count(file.text, self.limit) >= self.limit or f"under {self.limit} tokens"
+        return load_token_counter(file.language).count(file.text, self.limit) >= self.limit or f"under {self.limit} tokens"
 
 
 @cache
-def token_counter(language: str) -> TokenCounter:
+def load_token_counter(language: str) -> TokenCounter:
     """Return the counter of a language by its Pygments name, with the lexer's default options."""
     return TokenCounter(find_lexer_class(language)())

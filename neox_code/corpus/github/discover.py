@@ -253,7 +253,7 @@ class CrawlJournal:
         self.head = json.loads(json.dumps({"criteria": dataclasses.asdict(criteria), "endpoint": endpoint}))
         self.rows: list[dict[str, Any]] = []
         self.ranges: dict[tuple[Any, ...], bool] = {}
-        """True for a range that was read, False for one that was split."""
+        """Return True for a range that was read, False for one that was split."""
         self.file: IO[str] | None = None
 
     def __enter__(self) -> "CrawlJournal":

@@ -4,7 +4,7 @@
     data = api.query(QUERY, {"query": "language:Rust stars:>=50", "first": 100})
 
 The token is sent to the endpoint alone: no redirect is followed. A temporary failure is waited out, and every other failure is a
-DataError. Parts of an answer that the token has no access to are null.
+DataError. Parts of an answer to which the token has no access are null.
 """
 
 import os
@@ -28,7 +28,7 @@ SECONDARY_LIMIT_SECONDS = 60.0
 """Pause that GitHub requires after a secondary rate limit without a Retry-After header."""
 
 HIDDEN = ("FORBIDDEN", "NOT_FOUND")
-"""Types of errors about a part of the answer: an organization that requires more rights, a repository that was just deleted."""
+"""Types of errors for one part of the answer: its organization requires more rights, or its repository was just deleted."""
 
 TOO_LARGE = "RESOURCE_LIMITS_EXCEEDED"
 GAVE_UP = "Something went wrong while executing your query"

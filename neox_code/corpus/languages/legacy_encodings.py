@@ -1,7 +1,7 @@
 """Legacy encodings of source files: declared by the file, or recognized by the letters of the decoded text.
 
-    declared_encoding(b"# -*- coding: latin-1 -*-")     "iso8859-1"
-    recognize("# Größe\\n".encode("latin-1"))            ("# Größe\\n", "latin-1")
+    find_declared_encoding(b"# -*- coding: latin-1 -*-")     "iso8859-1"
+    recognize_encoding("# Größe\\n".encode("latin-1"))            ("# Größe\\n", "latin-1")
 
 An encoding is accepted only if all bytes are valid in it and the decoded letters are plausible for its languages. For alphabets,
 words must not contain foreign letters or symbols; for East Asian scripts, the characters must be common ones. If several encodings
@@ -26,7 +26,7 @@ SHIFTED = re.compile(rb"\x1b\$(?:[@AB]|[()*+./-][0-~])")
 SHIFTED_HZ = re.compile(rb"~\{(?:[!-w][!-~])+~\}")
 ISO_2022 = ("iso2022_jp", "iso2022_jp_ext", "iso2022_jp_2", "iso2022_jp_2004", "iso2022_kr")
 DECLARED_SEVEN_BIT = {"utf-7", "hz"}
-"""Used only if the file declares them, or if HZ gives Chinese: `x+AOA-1` is valid UTF-7."""
+"""Encodings used only if the file declares them, or if decoding as HZ gives Chinese: `x+AOA-1` is valid UTF-7."""
 
 LETTER = r"[^\W\d_\x00-\x7fªºµ]"
 WORD = re.compile(rf"(?:[a-zA-Z]|{LETTER})*{LETTER}(?:[a-zA-Z]|{LETTER})*")
@@ -60,7 +60,7 @@ HANGUL_COMMON = frozenset(
 )
 
 
-def declared_encoding(content: bytes) -> str | None:
+def find_declared_encoding(content: bytes) -> str | None:
     """Return the codec that the first lines declare, as in Python, Ruby, Emacs, Vim, HTML and XML; None without a declaration."""
     found = DECLARATION.search(content, 0, DECLARATION_BYTES)
     if found is None:
@@ -93,7 +93,7 @@ def decode_seven_bit(content: bytes, declared: str | None) -> tuple[str, str] | 
             text.encode("utf-8")  # UTF-7 may have lone surrogates
         except UnicodeError:
             continue
-        # Python's codecs leave an escape sequence that they do not know, and what follows it, in the text
+        # Python's codecs leave an unknown escape sequence and the text after it unchanged
         if not text.isascii() and "\x1b$" not in text and (is_certain or CANDIDATES["gb18030"](text) >= MIN_SHARE):
             return text, codec
     return None
@@ -103,7 +103,7 @@ def has_iso_2022_escapes(content: bytes) -> bool:
     return b"\x1b$" in content and SHIFTED.search(content) is not None
 
 
-def recognize(content: bytes) -> tuple[str, str] | None:
+def recognize_encoding(content: bytes) -> tuple[str, str] | None:
     """Return the text and the name of its encoding; None if no encoding fits."""
     shares: dict[str, float] = {}
     texts: dict[str, str] = {}
@@ -121,26 +121,32 @@ def recognize(content: bytes) -> tuple[str, str] | None:
     return texts[best], "latin-1" if is_latin_1 else best
 
 
-def western_share(text: str) -> float:
-    """Return 1 for a text in one language or with common symbols alone, 0.6 for several languages (a list of authors), else 0."""
-    letters = letters_of(text)
-    if is_odd(text) or has_run(text, 3) or not (letters or SYMBOLS.issuperset("".join(NOT_ASCII.findall(text)))):
+def compute_western_share(text: str) -> float:
+    """Return 1 for letters of one language or only common symbols, 0.6 for several languages (a list of authors), else 0."""
+    letters = find_letters(text)
+    if (
+        has_implausible_characters(text)
+        or has_run(text, 3)
+        or not (letters or SYMBOLS.issuperset("".join(NOT_ASCII.findall(text))))
+    ):
         return 0.0
-    return 1.0 if is_of_one(WESTERN, letters) else 0.6 * letters.issubset("".join(WESTERN))
+    return 1.0 if fits_one_alphabet(WESTERN, letters) else 0.6 * letters.issubset("".join(WESTERN))
 
 
-def central_share(text: str) -> float:
+def compute_central_share(text: str) -> float:
     """Return 1 for a text in one language, else 0."""
-    letters = letters_of(text)
-    return float(bool(letters) and not is_odd(text) and not has_run(text, 5) and is_of_one(CENTRAL, letters))
+    letters = find_letters(text)
+    return float(
+        bool(letters) and not has_implausible_characters(text) and not has_run(text, 5) and fits_one_alphabet(CENTRAL, letters)
+    )
 
 
-def letters_of(text: str) -> set[str]:
+def find_letters(text: str) -> set[str]:
     """Return the letters beyond ASCII, in lower case."""
     return {letter for word in WORD.findall(text) for letter in word.lower() if letter > "\x7f"}
 
 
-def is_of_one(alphabets: tuple[str, ...], letters: set[str]) -> bool:
+def fits_one_alphabet(alphabets: tuple[str, ...], letters: set[str]) -> bool:
     return any(letters.issubset(alphabet) for alphabet in alphabets)
 
 
@@ -148,8 +154,8 @@ def has_run(text: str, length: int) -> bool:
     return re.search(rf"{LETTER}{{{length}}}", text) is not None
 
 
-def is_odd(text: str) -> bool:
-    """Return True if the text has control characters, symbols within or before words, or capitals after small letters."""
+def has_implausible_characters(text: str) -> bool:
+    """Return True if the text has control characters, symbols within or before words, or many capitals after small letters."""
     return any(pattern.search(text) for pattern in (CONTROL, SYMBOL_IN_WORD, SYMBOL_BEFORE_WORD)) or mixes_cases(text)
 
 
@@ -159,43 +165,43 @@ def mixes_cases(text: str) -> bool:
     return 4 * sum(word[1:] not in (word[1:].lower(), word[1:].upper()) for word in words) > len(words)
 
 
-def cyrillic_share(text: str) -> float:
-    """Return the share of common letters in upper or lower case; 0 if the text has other letters or is odd."""
+def compute_cyrillic_share(text: str) -> float:
+    """Return the share of common letters in any case; 0 for other letters or implausible characters."""
     letters = [letter for word in WORD.findall(text) for letter in word.lower() if letter > "\x7f"]
-    if not letters or is_odd(text) or not CYRILLIC.issuperset(letters):
+    if not letters or has_implausible_characters(text) or not CYRILLIC.issuperset(letters):
         return 0.0
     return sum(map(CYRILLIC_COMMON.__contains__, letters)) / len(letters)
 
 
-def common_share(common: frozenset[str]) -> Callable[[str], float]:
+def make_share_function(common: frozenset[str]) -> Callable[[str], float]:
     def compute_share(text: str) -> float:
-        letters = east_asian_letters(text)
+        letters = find_east_asian_letters(text)
         return sum(map(common.__contains__, letters)) / len(letters) if letters else 0.0
 
     return compute_share
 
 
-def kana_share(text: str) -> float:
+def compute_kana_share(text: str) -> float:
     """Return the share of Hiragana and Katakana, which every Japanese text contains."""
-    letters = east_asian_letters(text)
+    letters = find_east_asian_letters(text)
     return sum("\u3040" < letter < "\u3100" for letter in letters) / len(letters) if letters else 0.0
 
 
-def east_asian_letters(text: str) -> list[str]:
+def find_east_asian_letters(text: str) -> list[str]:
     return [letter for letter in text if letter > "\x7f" and letter.isalpha()]
 
 
 CANDIDATES: dict[str, Callable[[str], float]] = {
-    "cp1252": western_share,
-    "cp1250": central_share,
-    "iso8859-2": central_share,
-    "cp1251": cyrillic_share,
-    "koi8-r": cyrillic_share,
-    "cp866": cyrillic_share,
-    "gb18030": common_share(HAN_COMMON),
-    "big5": common_share(HAN_COMMON),
-    "cp932": kana_share,
-    "euc-jp": kana_share,
-    "cp949": common_share(HANGUL_COMMON),
+    "cp1252": compute_western_share,
+    "cp1250": compute_central_share,
+    "iso8859-2": compute_central_share,
+    "cp1251": compute_cyrillic_share,
+    "koi8-r": compute_cyrillic_share,
+    "cp866": compute_cyrillic_share,
+    "gb18030": make_share_function(HAN_COMMON),
+    "big5": make_share_function(HAN_COMMON),
+    "cp932": compute_kana_share,
+    "euc-jp": compute_kana_share,
+    "cp949": make_share_function(HANGUL_COMMON),
 }
 """Function per codec that computes the share of common letters of the decoded text. Among equal shares the first codec is used."""

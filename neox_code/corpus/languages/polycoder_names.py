@@ -21,10 +21,10 @@ LANGUAGES = ("C", "C#", "C++", "Go", "Java", "JavaScript", "PHP", "Python", "Rub
 
 
 @cache
-def name_ends(language: str) -> tuple[str, ...]:
+def list_name_endings(language: str) -> tuple[str, ...]:
     """Return the endings of file names of the language. Raise DataError if Pygments has no lexer of this name.
 
-    >>> name_ends("C"), name_ends("TypeScript")
+    >>> list_name_endings("C"), list_name_endings("TypeScript")
     (('.c', '.h', '.idc', '.x[bp]m'), ('.ts',))
     """
     try:
@@ -35,9 +35,9 @@ def name_ends(language: str) -> tuple[str, ...]:
 
 
 def is_name_of(language: str, path: str) -> bool:
-    return path.endswith(name_ends(language))
+    return path.endswith(list_name_endings(language))
 
 
 def find_languages(path: str, languages: Collection[str]) -> tuple[str, ...]:
     """Return the languages that a file of this name can be in, in their given order."""
-    return tuple(language for language in languages if path.endswith(name_ends(language)))
+    return tuple(language for language in languages if path.endswith(list_name_endings(language)))

@@ -17,7 +17,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Protocol
 
-from neox_code.corpus.languages.polycoder_names import LANGUAGES, find_languages, is_name_of, name_ends
+from neox_code.corpus.languages.polycoder_names import LANGUAGES, find_languages, is_name_of, list_name_endings
 from neox_code.corpus.linguist.counting import find_counted_language
 from neox_code.corpus.linguist.detect import by_name as linguist_by_name
 from neox_code.corpus.linguist.detect import detect
@@ -32,12 +32,12 @@ class LanguageRule(Protocol):
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """The languages of the corpus; `dataclasses.replace(rule, languages=...)` selects some of them."""
+        """The languages of the corpus. `dataclasses.replace(rule, languages=...)` makes a rule for fewer languages."""
         ...
 
     @property
     def is_of_project(self) -> bool:
-        """True: a file can have several possible languages, and that of its project is used. False: it has at most one."""
+        """True if the language of the project selects one of several languages that are possible for a file."""
         ...
 
     def by_name(self, project: Project, path: str) -> tuple[str, ...] | None:
@@ -45,7 +45,7 @@ class LanguageRule(Protocol):
         ...
 
     def by_content(self, project: Project, path: str, text: str, by_name: tuple[str, ...] | None) -> tuple[str, ...]:
-        """Return the language by content, or the possible languages if the project decides; `by_name` is that method's result."""
+        """Return the language by content, or the possible languages if the project decides; pass the result of `by_name`."""
         ...
 
     def counted(self, path: str, text: str | None = None) -> str | None:
@@ -59,7 +59,7 @@ class LanguageRule(Protocol):
 
 @dataclass(frozen=True)
 class ProjectLanguage:
-    """PolyCoder's rule: the files of a project that have a file name of the project's language. Content is ignored."""
+    """PolyCoder's rule: a file is in its project's language if its name allows it. Content is ignored."""
 
     languages: tuple[str, ...] = LANGUAGES
     name = "language of the project"
@@ -67,7 +67,7 @@ class ProjectLanguage:
 
     def __post_init__(self) -> None:
         for language in self.languages:
-            name_ends(language)
+            list_name_endings(language)
 
     def by_name(self, project: Project, path: str) -> tuple[str, ...] | None:
         language = project.language
@@ -86,8 +86,8 @@ class ProjectLanguage:
 class FileLanguage:
     """Linguist's rule: each file has its own language.
 
-    Files with a name of a selected language and files without an extension are read. A file with a name of another language is not
-    read, although a modeline could state a selected one.
+    Files whose name is of a selected language and files without an extension are read. A file whose name is of another language is
+    not read, although a modeline could declare a selected language.
     """
 
     languages: tuple[str, ...] = LANGUAGES
@@ -103,7 +103,7 @@ class FileLanguage:
     def by_name(self, project: Project, path: str) -> tuple[str, ...] | None:
         names = linguist_by_name(path)
         if names:
-            return select_common(names, self.languages)
+            return keep_selected(names, self.languages)
         return () if "." in path[path.rfind("/") + 1 :] else None
 
     def by_content(self, project: Project, path: str, text: str, by_name: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -115,5 +115,5 @@ class FileLanguage:
 
 
 @cache
-def select_common(names: tuple[str, ...], languages: tuple[str, ...]) -> tuple[str, ...]:
+def keep_selected(names: tuple[str, ...], languages: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in names if name in languages)

@@ -11,12 +11,17 @@ decode_ignoring keeps it as U+FEFF, as Code-LMs does. Line ends are kept.
 
 import codecs
 
-from neox_code.corpus.languages.legacy_encodings import declared_encoding, decode_seven_bit, has_iso_2022_escapes, recognize
+from neox_code.corpus.languages.legacy_encodings import (
+    decode_seven_bit,
+    find_declared_encoding,
+    has_iso_2022_escapes,
+    recognize_encoding,
+)
 
 SEARCHED_BYTES = 8_000
 """Number of bytes in which control characters are counted."""
 MAX_CONTROL_FRACTION = 0.05
-"""A file with a larger fraction of control characters is binary; random bytes have 10%."""
+"""A file with a larger fraction of control characters is binary. Random bytes have 10%."""
 TEXT_BYTES = bytes(byte for byte in range(256) if byte in b"\b\t\n\v\f\r\x1a\x1b" or (byte >= 32 and byte != 127))
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",  # before the mark of UTF-16, which is a prefix of it
@@ -38,13 +43,13 @@ def decode_detected(content: bytes) -> tuple[str | None, str]:
     >>> decode_detected("x = 'é'\\n".encode("utf-16-le")), decode_detected(b"\\x7fELF\\0\\0")
     (("x = 'é'\\n", 'utf-16'), (None, 'binary'))
     """
-    marked = encoding_of_mark(content)
+    marked = read_byte_order_mark(content)
     if marked is not None:
         return decode_text(content, marked, marked) or (None, BINARY if marked != "utf-8" or is_binary(content) else UNKNOWN)
-    utf16 = utf16_without_mark(content)
+    utf16 = detect_utf16(content)
     if utf16 is not None:
         return decode_text(content, utf16, "utf-16") or (None, BINARY)
-    declared = declared_encoding(content)
+    declared = find_declared_encoding(content)
     if content.isascii() and (decoded := decode_seven_bit(content, declared)):
         return (None, BINARY) if is_binary(decoded[0].encode("utf-8")) else decoded
     if is_binary(content):
@@ -54,12 +59,12 @@ def decode_detected(content: bytes) -> tuple[str | None, str]:
     for encoding in ("utf-8", *([declared] if declared else [])):
         if (decoded := decode_text(content, encoding, encoding)) is not None:
             return decoded
-    recognized = None if has_surrogates(content) else recognize(content)
+    recognized = None if has_surrogates(content) else recognize_encoding(content)
     return recognized or (None, UNKNOWN)
 
 
 def has_surrogates(content: bytes) -> bool:
-    """True if the content is UTF-8 except for encoded surrogates; then it has no legacy encoding."""
+    """Return True if the content is UTF-8 except for encoded surrogates; then it has no legacy encoding."""
     try:
         content.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -76,15 +81,15 @@ def decode_text(content: bytes, codec: str, encoding: str) -> tuple[str, str] | 
     return None if is_binary(text.encode("utf-8", "surrogatepass")) else (text, encoding)
 
 
-def encoding_of_mark(content: bytes) -> str | None:
+def read_byte_order_mark(content: bytes) -> str | None:
     """Return the encoding of the byte-order mark at the start, or None."""
     return next((encoding for mark, encoding in BYTE_ORDER_MARKS.items() if content.startswith(mark)), None)
 
 
-def utf16_without_mark(content: bytes) -> str | None:
-    """Return `utf-16-le` or `utf-16-be` where every second byte, and only those, is NUL in at least half of the characters.
+def detect_utf16(content: bytes) -> str | None:
+    """Return `utf-16-le` or `utf-16-be` if the bytes are UTF-16 with mostly ASCII characters, as in source code; else None.
 
-    So the characters are mostly ASCII, as those of source code are.
+    At least half of the characters have a NUL, always in the same one of their two bytes.
     """
     start = content[:SEARCHED_BYTES]
     if len(content) % 2 or b"\0" not in start:
@@ -108,16 +113,16 @@ def decode_ignoring(content: bytes) -> tuple[str, str]:
 
 
 def is_binary(content: bytes) -> bool:
-    """True if there is a NUL, or the first 8,000 bytes have many other control characters."""
+    """Return True if there is a NUL, or the first 8,000 bytes have many other control characters."""
     start = content[:SEARCHED_BYTES]
     return b"\0" in content or len(start.translate(None, TEXT_BYTES)) > MAX_CONTROL_FRACTION * len(start)
 
 
-def newlines_of(text: str) -> str:
-    """Return the line ends of a text: "lf" (also where there are none), "crlf", "cr" or "mixed".
+def detect_newlines(text: str) -> str:
+    """Return the line ends of a text: "lf" (also for a text without line ends), "crlf", "cr" or "mixed".
 
-    >>> newlines_of("a\\nb\\n"), newlines_of("a\\r\\nb"), newlines_of("a\\rb"), newlines_of("a\\nb\\r\\n"), newlines_of("")
-    ('lf', 'crlf', 'cr', 'mixed', 'lf')
+    >>> [detect_newlines(text) for text in ("a\\nb\\n", "a\\r\\nb", "a\\rb", "a\\nb\\r\\n", "")]
+    ['lf', 'crlf', 'cr', 'mixed', 'lf']
     """
     if "\r" not in text:
         return "lf"

@@ -113,6 +113,6 @@ def is_argument_of_env(word: str) -> bool:
 
 
 def is_xml(text: str) -> bool:
-    """True if one of the first two lines contains the XML declaration."""
+    """Return True if one of the first two lines contains the XML declaration."""
     start = text[: 2 * MODELINE_CHARACTERS]
     return any("xml version=" in line for line in NEWLINE.split(start)[:2])

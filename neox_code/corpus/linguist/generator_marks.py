@@ -65,7 +65,7 @@ class LineTest:
 
 
 def is_minified(lines: Lines) -> bool:
-    """True if the mean line length is larger than MINIFIED_MEAN_LINE, in integer arithmetic as in linguist."""
+    """Return True if the mean line length is larger than MINIFIED_MEAN_LINE, in integer arithmetic as in linguist."""
     text, count = lines.text, lines.count
     num_bytes = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
     return count > 0 and (num_bytes - count + 1) // count > MINIFIED_MEAN_LINE
@@ -76,7 +76,7 @@ def has_source_map(lines: Lines) -> bool:
 
 
 def is_coffeescript(lines: Lines) -> bool:
-    """True for JavaScript in CoffeeScript's wrapper with a score of at least three for names that its compiler generates."""
+    """Return True for JavaScript in CoffeeScript's wrapper with a score of at least three for names that its compiler generates."""
     if not (lines.head[0] == "(function() {" and lines.last(2) == ["}).call(this);", ""]):
         return False
     points = 0
@@ -111,14 +111,14 @@ def is_gimp_image(lines: Lines) -> bool:
 
 
 def is_font(lines: Lines) -> bool:
-    """True if the text contains the binary part of a font."""
+    """Return True if the text contains the binary part of a font."""
     if "currentfile eexec" not in lines.text and "/sfnts" not in lines.text:
         return False
     return re.search(r"^[^\S\n]*(?:currentfile eexec\s|/sfnts\s+\[\s<)", lines.text, re.MULTILINE | re.ASCII) is not None
 
 
 def is_program_postscript(lines: Lines) -> bool:
-    """True if the creator has a version number or is a known program without one."""
+    """Return True if the creator has a version number or is a known program without one."""
     creator = next((line for line in lines.head[:10] if line.startswith("%%Creator: ")), "")
     program = r"[0-9]|draw|mpage|ImageMagick|inkscape|MATLAB|PCBNEW|pnmtops|\(Unknown\)|Serif Affinity|Filterimage -tops"
     if re.search(program, creator):
@@ -127,7 +127,7 @@ def is_program_postscript(lines: Lines) -> bool:
 
 
 def has_generator_tag(lines: Lines) -> bool:
-    """True if a `<meta name="generator">` contains one of the programs that linguist lists."""
+    """Return True if a `<meta name="generator">` contains one of the programs that linguist lists."""
     head = " ".join(lines.head[:31])
     head = head[: head.rfind(">") + 1]  # after the last > there is no tag, and searching for one would be slow
     for tag in re.findall(r"<meta(\s+[^>]++)>", head, re.IGNORECASE):

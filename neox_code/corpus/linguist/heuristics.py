@@ -11,11 +11,11 @@ import re
 from functools import cache
 
 from neox_code.corpus.linguist.content import VIM_HELP, read_vim_type
-from neox_code.corpus.linguist.tables import load
+from neox_code.corpus.linguist.tables import load_table
 
 CONSIDERED_CHARACTERS = 50 * 1024
 
-RULES = load("heuristics.json")
+RULES = load_table("heuristics.json")
 
 
 @cache

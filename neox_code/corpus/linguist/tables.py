@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 
-def load(name: str) -> dict[str, Any]:
+def load_table(name: str) -> dict[str, Any]:
     table: dict[str, Any] = json.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
     return table
 
 
-LANGUAGES = load("languages.json")
-PATHS = load("paths.json")
+LANGUAGES = load_table("languages.json")
+PATHS = load_table("paths.json")
 VERSION: str = PATHS["version"]
 
 
-def index(key: str) -> dict[str, tuple[str, ...]]:
+def index_languages(key: str) -> dict[str, tuple[str, ...]]:
     """Return value -> languages for a key: extensions, filenames or interpreters; languages in linguist's order."""
     table = defaultdict[str, list[str]](list)
     for language, entry in LANGUAGES.items():
@@ -33,7 +33,7 @@ def index(key: str) -> dict[str, tuple[str, ...]]:
     return {value: tuple(languages) for value, languages in table.items()}
 
 
-def aliases() -> Iterable[tuple[str, str]]:
+def list_aliases() -> Iterable[tuple[str, str]]:
     for language, entry in LANGUAGES.items():
         yield "-".join(language.lower().split()), language
         for alias in entry.get("aliases", ()):
@@ -44,7 +44,7 @@ LANGUAGE_TYPES: dict[str, str] = {language: entry["type"] for language, entry in
 GROUP: dict[str, str] = {language: entry.get("group", language) for language, entry in LANGUAGES.items()}
 POPULAR = frozenset(language for language, entry in LANGUAGES.items() if entry.get("popular"))
 GENERIC_EXTENSIONS: tuple[str, ...] = tuple(PATHS["generic_extensions"])
-BY_EXTENSION = index("extensions")
-BY_FILE_NAME = index("filenames")
-BY_INTERPRETER = index("interpreters")
-BY_ALIAS: dict[str, str] = dict(aliases())
+BY_EXTENSION = index_languages("extensions")
+BY_FILE_NAME = index_languages("filenames")
+BY_INTERPRETER = index_languages("interpreters")
+BY_ALIAS: dict[str, str] = dict(list_aliases())

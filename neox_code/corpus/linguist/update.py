@@ -1,6 +1,6 @@
 """Write the data files of this folder from an installed linguist: `python -m neox_code.corpus.linguist.update GEM/lib/linguist`.
 
-Copied are names, types, groups, extensions, file names, interpreters and aliases of languages.yml; the popular languages and
+It copies names, types, groups, extensions, file names, interpreters and aliases of languages.yml; the popular languages and
 the generic extensions; the path patterns of vendor.yml and documentation.yml; and the rules of heuristics.yml, their regular
 expressions rewritten for Python's `re`.
 """

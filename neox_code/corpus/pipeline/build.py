@@ -36,7 +36,7 @@ from neox_code.corpus.pipeline.decide import decide
 from neox_code.corpus.pipeline.decisions import DECISIONS_FILE, load_decisions
 from neox_code.corpus.pipeline.empty_corpus import empty_corpus_error
 from neox_code.corpus.pipeline.index import COUNTS_FILE
-from neox_code.corpus.pipeline.plan import Plan, describe, make_plan, normalize_sources, read_plan
+from neox_code.corpus.pipeline.plan import Plan, make_plan, normalize_sources, read_plan, to_plain_json
 from neox_code.corpus.pipeline.scan import SCAN
 from neox_code.corpus.pipeline.work_folder import (
     CLONES_FOLDER,
@@ -85,7 +85,7 @@ def build_corpus(
     `max_bytes` limits the corpus to a seeded sample of projects (bytes of files as found). `shares` are the sizes of train, valid
     and test in any unit. `languages` is a subset of the recipe's languages. `tokenizer` is a tokenizer.json with which tokens are
     counted. `layout` is the meaning of the folders in a source, detected by default. `language` is the language of dataset rows
-    that name none. `clones` is the folder in which clones of repositories are kept.
+    that do not state one. `clones` is the folder in which clones of repositories are kept.
     An existing corpus is replaced if `overwrite` is true or an interrupted build was about to replace it.
     Without an `executor`, `workers` processes of this machine do the work, by default one per core. Raise DataError if a source
     cannot be read or no file is kept; the output is then unchanged.
@@ -145,7 +145,7 @@ def build_corpus(
 
 def refuse_other_folders(output: Path) -> None:
     if output.exists() and not is_corpus(output) and not (output.is_dir() and not any(output.iterdir())):
-        raise DataError(f"{output} exists and is not a corpus; it would be replaced. Choose another --output, or remove it.")
+        raise DataError(f"{output} exists, is not a corpus, and would be replaced. Choose another --output, or remove it.")
 
 
 def refuse_sources_in_output(arguments: Sequence[str], settings: Settings, folders: Sequence[Path]) -> None:
@@ -154,7 +154,9 @@ def refuse_sources_in_output(arguments: Sequence[str], settings: Settings, folde
     for path in (*named, settings.tokenizer, settings.clones, recipe_file(settings.recipe)):
         for folder in folders:
             if path is not None and path.resolve().is_relative_to(folder):
-                raise DataError(f"{path} lies in {folder}, which is replaced. Choose another --output, or move it elsewhere.")
+                raise DataError(
+                    f"{path} is an input in {folder}, which the build replaces. Choose another --output, or move the input."
+                )
 
 
 @contextmanager
@@ -169,7 +171,7 @@ def explain_full_disk(place: Path) -> Iterator[None]:
 
 
 def suggest_languages(unknown: Collection[str], known: Collection[str]) -> str:
-    """Return a question that suggests known languages similar to the unknown ones; empty without a similar one.
+    """Return a question that suggests known languages similar to the unknown ones; empty if none is similar.
 
     >>> suggest_languages(["Typescript", "Cobol"], ["C", "TypeScript"]), suggest_languages(["Cobol"], ["C"])
     ('Did you mean TypeScript? ', '')
@@ -192,17 +194,17 @@ def select_languages(recipe: Recipe, languages: Collection[str] | None) -> tuple
 
 
 def build_key(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
-    """Return all inputs that decide the corpus, apart from the content of the sources."""
+    """Return all values that decide the corpus, except the content of the sources."""
     own = recipe_file(settings.recipe)
     return {
-        "sources": [path_and_time(argument) for argument in arguments],
-        "recipe": [describe(settings.recipe), own and own.read_text(encoding="utf-8", errors="replace")],
+        "sources": [describe_path_and_time(argument) for argument in arguments],
+        "recipe": [to_plain_json(settings.recipe), own and own.read_text(encoding="utf-8", errors="replace")],
         "settings": {
             "languages": list(settings.languages),
             "seed": settings.seed,
             "max_bytes": settings.max_bytes,
             "shares": dict(settings.shares),
-            "tokenizer": settings.tokenizer and path_and_time(settings.tokenizer),
+            "tokenizer": settings.tokenizer and describe_path_and_time(settings.tokenizer),
             "layout": settings.layout,
             "language": settings.language,
         },
@@ -216,7 +218,7 @@ def build_key(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
     }
 
 
-def path_and_time(argument: str | Path) -> list[Any]:
+def describe_path_and_time(argument: str | Path) -> list[Any]:
     """Return a path and, for a file, its size in bytes and its modification time in nanoseconds."""
     path = Path(argument)
     status = path.stat() if path.is_file() else None
@@ -224,12 +226,12 @@ def path_and_time(argument: str | Path) -> list[Any]:
 
 
 def is_finished(work: Path, key: Mapping[str, Any]) -> bool:
-    """True if an earlier run was killed between the completion of the corpus and the removal of the work folder."""
+    """Return True if an earlier run was killed between the completion of the corpus and the removal of the work folder."""
     return (work / FINISHED_FILE).exists() and read_json(work / FINISHED_FILE) == key
 
 
 def prepare_work_folder(work: Path, output: Path, key: dict[str, Any], settings: Settings) -> None:
-    """Empty the work folder if another build left it, and write the key and the settings; the same build resumes."""
+    """Write the key and the settings. Empty the work folder first, unless an interrupted run of the same build left it."""
     if not find_changes(work, key, "corpus"):
         return
     if (work / REPLACED_FOLDER).exists() and not output.exists():
@@ -287,14 +289,14 @@ def format_settings(arguments: Sequence[str], settings: Settings) -> dict[str, A
         "sources": list(arguments),
         "languages": list(settings.languages),
         "language_rule": recipe.language_rule.name,
-        "filters": [describe(rule) for rule in (*recipe.before_reading, *recipe.after_reading)],
-        "repositories": describe(recipe.repositories),
-        "licenses": describe(recipe.licenses),
-        "duplicates": describe(recipe.duplicates),
+        "filters": [to_plain_json(rule) for rule in (*recipe.before_reading, *recipe.after_reading)],
+        "repositories": to_plain_json(recipe.repositories),
+        "licenses": to_plain_json(recipe.licenses),
+        "duplicates": to_plain_json(recipe.duplicates),
         "decoding": recipe.decoding,
         "newlines": recipe.newlines,
         "divide_large_projects": recipe.divide_large_projects,
-        "rows": describe(recipe.rows),
+        "rows": to_plain_json(recipe.rows),
         "seed": settings.seed,
         "max_bytes": settings.max_bytes,
         "shares": dict(settings.shares),

@@ -40,10 +40,10 @@ def decide(work: Path, num_batches: int, settings: Settings) -> None:
     recipe = settings.recipe
     passes = 5 + 2 * recipe.divide_large_projects
     with progress("decide", total=passes * num_batches, unit="batches") as advance:
-        decide_on(work, ScanResults(work, num_batches, lambda: advance(1)), settings, folder)
+        decide_all_rows(work, ScanResults(work, num_batches, lambda: advance(1)), settings, folder)
 
 
-def decide_on(work: Path, results: ScanResults, settings: Settings, folder: Path) -> None:
+def decide_all_rows(work: Path, results: ScanResults, settings: Settings, folder: Path) -> None:
     """Decide on every row of the scan results, and write manifest, index and decisions."""
     projects, rows_of_project = read_projects(results)
     drop_reasons = DropReasons(int(rows_of_project.sum()))
@@ -75,7 +75,7 @@ def read_projects(results: ScanResults) -> tuple[ProjectTable, np.ndarray]:
             rows = np.concatenate([rows, np.zeros(len(table), np.int64)])
         seen, counts = np.unique(numbers, return_counts=True)
         rows[seen] += counts
-        for column, add_statement in (("stated_license", table.found_license), ("project_version", table.found_version)):
+        for column, add_statement in (("stated_license", table.add_license), ("project_version", table.add_version)):
             stated = block.table[column]
             for index in np.flatnonzero(stated.is_valid().to_numpy()).tolist():
                 add_statement(int(numbers[index]), block.table["path"][index].as_py(), stated[index].as_py())

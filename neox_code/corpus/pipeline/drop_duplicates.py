@@ -2,7 +2,7 @@
 
     kept_copies = drop_duplicates(order, rules, drop_reasons, folder)
     kept_copies.add_names(block, names)                   # for every block in order
-    kept_copies.names_for(block)                          # `repository/path` of the kept copy of every duplicate
+    kept_copies.read_names(block)                          # `repository/path` of the kept copy of every duplicate
 
 A duplicate takes 16 bytes of memory, 70 while duplicates are sorted; names are in a file.
 """
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from neox_code.corpus.duplicates.protocol import DuplicateRule
 from neox_code.corpus.pipeline.drop_reasons import KEPT_CODE, DropReasons
-from neox_code.corpus.pipeline.file_order import FileOrder, key_array
+from neox_code.corpus.pipeline.file_order import FileOrder, make_key_array
 from neox_code.corpus.pipeline.scan_results import Block
 
 
@@ -26,11 +26,11 @@ def drop_duplicates(order: FileOrder, rules: Sequence[DuplicateRule], drop_reaso
     for number, rule in enumerate(rules):
         with rule.groups(folder / "keys") as groups, order_file.open("wb") as rows_by_place:
             place = 0
-            for ranks, rows, keys in order.sorted():
+            for ranks, rows, keys in order.read_sorted():
                 rows_by_place.write(rows.astype(np.int64).data)
                 has_key = keys[number].is_valid().to_numpy(zero_copy_only=False)
                 present = np.flatnonzero((drop_reasons.codes[rows] == KEPT_CODE) & has_key)
-                groups.add(key_array(keys[number].take(pa.array(present)), rule.key_bytes), ranks[present], present + place)
+                groups.add(make_key_array(keys[number].take(pa.array(present)), rule.key_bytes), ranks[present], present + place)
                 place += len(rows)
             rows_by_place.flush()
             if place:
@@ -40,7 +40,7 @@ def drop_duplicates(order: FileOrder, rules: Sequence[DuplicateRule], drop_reaso
                     drop_reasons.drop(rows, rule.name)
                     kept_copies.add(rows, row_at[stay])
         order_file.unlink()
-        kept_copies.join()
+        kept_copies.merge_pairs()
     return kept_copies
 
 
@@ -56,8 +56,8 @@ class KeptCopies:
     def add(self, rows: np.ndarray, kept_copies: np.ndarray) -> None:
         self._added.append((rows, kept_copies))
 
-    def join(self) -> None:
-        """Merge the added pairs. A kept copy that the last rule has dropped is replaced by its own kept copy."""
+    def merge_pairs(self) -> None:
+        """Merge the added pairs. If the last rule dropped a kept copy, the kept copy of that file replaces it."""
         if not self._added:
             return
         rows, kept_copies = (np.concatenate(arrays) for arrays in zip(*self._added, strict=True))
@@ -85,7 +85,7 @@ class KeptCopies:
             chosen = names.take(pa.array(self._unique[first:last] - block.first_row))
             self._writer.write_table(pa.table({"name": chosen}))
 
-    def names_for(self, block: Block) -> pa.Array:
+    def read_names(self, block: Block) -> pa.Array:
         """Return for each row of the block the name of the kept copy; null for a row that is no duplicate."""
         if self._writer is not None:
             self._writer.close()

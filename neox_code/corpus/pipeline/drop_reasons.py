@@ -1,4 +1,4 @@
-"""The decision on every row of the scan results, in two bytes: kept, or the number of the reason why it is dropped.
+"""The decision on every row of the scan results in two bytes: 0 for a kept row, else the number of its drop reason.
 
 drop_reasons = DropReasons(num_rows)
 drop_reasons.add_scan_reasons(block)                       # the reasons that the scan has recorded
@@ -16,7 +16,7 @@ from neox_code.errors import DataError
 
 KEPT_CODE = 0
 NO_FILE_CODE = 1
-"""The code of a row that is no file of its own but another language that its file could have."""
+"""Code of a row for a further possible language of a file: it is not counted as a file."""
 MOST_REASONS = 2**16
 """The number of different values of two bytes."""
 
@@ -27,7 +27,7 @@ class DropReasons:
         self.names: dict[str, int] = {KEPT: KEPT_CODE, "no file": NO_FILE_CODE}
 
     def add_scan_reasons(self, block: Block) -> None:
-        codes = block.coded("reason", self.names)
+        codes = block.encode("reason", self.names)
         self._check_number_of_reasons()
         self.codes[block.rows] = np.where(codes < 0, KEPT_CODE, codes)
 

@@ -37,7 +37,7 @@ REMEDIES = {
     NOT_CHOSEN: "Choose other --languages, or leave that out.",
     CANNOT_BE_CLONED: "Check the addresses in the list, and the network.",
 }
-"""By the reason, up to its colon, under which most files were dropped; OTHER_RECIPE for those that are not here."""
+"""Most frequent drop reason (the text before its colon) -> remedy; OTHER_RECIPE for all other reasons."""
 REASONS_NAMED = 8
 
 

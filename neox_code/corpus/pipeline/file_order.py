@@ -2,7 +2,7 @@
 
     with FileOrder(folder, files_by_rank, num_keys=1) as order:
         order.add(ranks, paths, rows, [keys])               # any number of times, in any order
-        for ranks, rows, keys in order.sorted():            # any number of times
+        for ranks, rows, keys in order.read_sorted():            # any number of times
             ...
 
 Files are stored in at most MAX_BUCKETS buckets by rank; each bucket is sorted in memory. A bucket holds a quarter million files,
@@ -51,7 +51,7 @@ class FileOrder:
             if self._num_buckets > 1 and sum(map(len, self._pending[bucket])) >= FILES_AT_ONCE:
                 self._spill(bucket)
 
-    def sorted(self) -> Iterator[tuple[np.ndarray, np.ndarray, list[pa.Array]]]:
+    def read_sorted(self) -> Iterator[tuple[np.ndarray, np.ndarray, list[pa.Array]]]:
         """Yield blocks of ranks, rows (shape [files], int64) and one array per key, in order."""
         if self._num_buckets > 1:
             for bucket in range(self._num_buckets):
@@ -89,7 +89,7 @@ class FileOrder:
         return self.folder / f"{bucket:03d}.arrow"
 
 
-def key_array(keys: pa.Array, key_bytes: int) -> np.ndarray:
+def make_key_array(keys: pa.Array, key_bytes: int) -> np.ndarray:
     """Return keys (without nulls) as an array of shape [keys] and dtype V`key_bytes`."""
     data = np.frombuffer(keys.buffers()[1], dtype=f"V{key_bytes}")
     return data[keys.offset : keys.offset + len(keys)]

@@ -76,7 +76,7 @@ def write_index(
     named_first = np.array([first_of[key] for key in zip(repositories.names, repositories.projects, strict=True)], np.int64)
     left_aside = drop_reasons.code(LEFT_ASIDE)
     counts = Counts()
-    shards = ShardPlan(shard_bytes(sum(sum(size.values()) for name, size in repositories.sizes.items() if name in splits)))
+    shards = ShardPlan(choose_shard_bytes(sum(sum(size.values()) for name, size in repositories.sizes.items() if name in splits)))
     places: list[tuple[int, ...]] = []
     with (
         open_parquet_writer(
@@ -113,21 +113,21 @@ def write_index(
                     "license": license["license"],
                     "license_file": pc.if_else(pc.equal(license["license_file"], OWN_FILE), paths, license["license_file"]),
                     "edits": table["edits"],
-                    "duplicate_of": kept_copies.names_for(block),
+                    "duplicate_of": kept_copies.read_names(block),
                 },
                 schema=MANIFEST_SCHEMA,
             ).take(files)
             writer.add(rows)
             counts.add(block, files, codes, splits_of_rows, named_first[numbers])
-            index.write(index_lines(block, np.flatnonzero(kept), names.take(pa.array(project_of[numbers]))))
+            index.write(format_index_lines(block, np.flatnonzero(kept), names.take(pa.array(project_of[numbers]))))
         writer.close()
-    write_json(folder / COUNTS_FILE, [asdict(count) for count in counts.result(list(drop_reasons.names))])
+    write_json(folder / COUNTS_FILE, [asdict(count) for count in counts.make_counts(list(drop_reasons.names))])
     table = pa.table(
         {"name": names, "prefix": pa.array(repositories.prefixes), "split": pa.array(split_of)}
         | {"stars": pa.array([projects.projects[number].stars for number in repositories.projects], pa.int64())}
         | {"versions": pa.array([list(projects.versions(number).items()) for number in repositories.projects], VERSIONS)}
     )
-    save_decisions(folder, shards.result(), places, table)
+    save_decisions(folder, shards.list_shards(), places, table)
 
 
 def name_kept_copies(results: ScanResults, kept_copies: KeptCopies, repositories: Repositories, names: pa.Array) -> None:
@@ -142,7 +142,7 @@ def name_kept_copies(results: ScanResults, kept_copies: KeptCopies, repositories
         kept_copies.add_names(block, places)
 
 
-def index_lines(block: Block, rows: np.ndarray, projects: pa.Array) -> str:
+def format_index_lines(block: Block, rows: np.ndarray, projects: pa.Array) -> str:
     """Return the lines of the index for some rows (int64, from the first row of the block); `projects` are those of all rows."""
     if not len(rows):
         return ""
@@ -156,8 +156,8 @@ def index_lines(block: Block, rows: np.ndarray, projects: pa.Array) -> str:
     return "\n".join(pc.binary_join_element_wise(places, table["sha256"], "\t").to_pylist()) + "\n"
 
 
-def shard_bytes(text_bytes: int) -> int:
-    """Return the largest size of a shard: small enough for SHARDS_AIMED_AT shards, within the least and the largest size."""
+def choose_shard_bytes(text_bytes: int) -> int:
+    """Return the maximum size of a shard: small enough for SHARDS_AIMED_AT shards, between the minimum and the maximum size."""
     return min(max(text_bytes // SHARDS_AIMED_AT, LEAST_SHARD_BYTES), MAX_SHARD_BYTES)
 
 
@@ -194,7 +194,7 @@ class ShardPlan:
         shards = self._shards[split]
         shards.append(PlannedShard(split, len(shards), first, last + 1, documents, text_bytes))
 
-    def result(self) -> list[PlannedShard]:
+    def list_shards(self) -> list[PlannedShard]:
         for split in list(self._open):
             self._close(split)
         return [shard for split in sorted(SPLITS) for shard in self._shards[split]]
@@ -235,8 +235,8 @@ class Counts:
 
         A cell is language << 20 | drop reason << 2 | split + 1.
         """
-        languages = block.coded("language", self._languages)[files] + 1
-        errors = block.coded("encoding", self._encodings)[files] == 0
+        languages = block.encode("language", self._languages)[files] + 1
+        errors = block.encode("encoding", self._encodings)[files] == 0
         cells = (languages << 20) | (codes[files].astype(np.int64) << 2) | (splits[files].astype(np.int64) + 1)
         unique, inverse = np.unique(cells, return_inverse=True)
         sums = np.zeros((len(unique), 3), np.int64)
@@ -252,7 +252,7 @@ class Counts:
         self._repositories = np.unique(np.concatenate([self._repositories, *self._pending]))
         self._pending, self._num_pending = [], 0
 
-    def result(self, reasons: list[str]) -> list[Count]:
+    def make_counts(self, reasons: list[str]) -> list[Count]:
         """Return the counts, sorted by language, reason and split; `reasons` are the names of the codes."""
         if not self._sums:
             return []

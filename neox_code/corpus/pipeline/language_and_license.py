@@ -1,4 +1,4 @@
-"""Decide on the language that a file has by its project, on its license, and whether that license is allowed.
+"""Decide the language of a file by its project, find its license, and drop the file if the license is not allowed.
 
 with LanguageAndLicense(settings, projects, drop_reasons, folder) as decider:
     decider.decide(block, numbers)             # numbers: the project of each row; changes `drop_reasons`
@@ -29,7 +29,7 @@ class LanguageAndLicense:
         self._languages: dict[str, int] = {}
         self._licenses = LicenseWriter(folder)
         self._license_codes: list[int] = []
-        """For each license in `_licenses` the code of the reason for which it drops a file; KEPT_CODE if it is allowed."""
+        """Code of the drop reason for each license in `_licenses`; KEPT_CODE for an allowed license."""
 
     def __enter__(self) -> "LanguageAndLicense":
         self._licenses.__enter__()
@@ -47,12 +47,12 @@ class LanguageAndLicense:
             self._drop_by_license(block, licenses)
 
     def _choose_language_of_project(self, block: Block, numbers: np.ndarray) -> None:
-        """Keep the row of a file that is in the language of its project; drop the file if there is none.
+        """Keep the row of a file in the language of its project; drop the file if no row has that language.
 
-        A file of a project with a named language is in that language by its name. An unread file keeps its reason.
+        An unread file keeps its drop reason.
         """
         codes = self.drop_reasons.codes[block.rows]
-        language = block.coded("language", self._languages)
+        language = block.encode("language", self._languages)
         wanted, reason = self._find_wanted_languages(numbers)
         is_first = block.table["is_first"].to_numpy()
         file = np.cumsum(is_first) - 1
@@ -65,7 +65,7 @@ class LanguageAndLicense:
         codes[lost] = reason[lost]
 
     def _find_wanted_languages(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return for each row the code of its project's language (int64) and of the reason to drop a file without it (uint16)."""
+        """Return for each row the code of the project's language (int64) and that of the drop reason for others (uint16)."""
         wanted, reasons = {}, {}
         for number in np.unique(numbers).tolist():
             language = self.projects.language(number)

@@ -4,7 +4,7 @@
     plan.sizes                                            # bytes of each batch
 
 Every run lists the sources again, which costs little compared with reading them, and detects changes. If there is no plan yet,
-`begin` is called with the number of every batch as soon as it can be read.
+`begin` is called with the number of each batch that is ready to be read.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ def normalize_sources(sources: Sequence[str | Path]) -> list[str]:
 
 
 def make_plan(work: Path, sources: Sequence[str], settings: Settings, begin: Callable[[int], None] = lambda index: None) -> Plan:
-    """List the sources. The work of an earlier run is kept if its list is the same, else removed with a log line."""
+    """List the sources. Keep the work of an earlier run if its list is the same; else remove it and log this."""
     known = read_plan(work)
     if known is not None:
         plan = list_batches(sources, settings, empty_folder(work / "plan.new"))
@@ -105,12 +105,12 @@ def list_batches(
 
 
 def has_changed_files(work: Path, plan: Plan) -> bool:
-    """True if a scanned file of a folder has changed since it was listed, even with the same size."""
+    """Return True if a scanned file of a folder has changed since it was listed, even with the same size."""
     for index in range(len(plan.sizes)):
         if scan_result_file(work, index).exists():
             listed_at = batch_file(work, index).stat().st_ctime_ns
             with batch_file(work, index).open("rb") as file:
-                if any(read_change_time(place) > listed_at for place in places_of(pickle.load(file))):
+                if any(read_change_time(place) > listed_at for place in list_paths_of_batch(pickle.load(file))):
                     return True
     return False
 
@@ -122,36 +122,36 @@ def read_change_time(place: str) -> float:
         return math.inf
 
 
-def places_of(batch: Batch) -> Iterator[str]:
+def list_paths_of_batch(batch: Batch) -> Iterator[str]:
     """Yield the paths of the files that a batch reads from folders."""
     if isinstance(batch, BatchGroup):
         for member in batch.members:
-            yield from places_of(member)
+            yield from list_paths_of_batch(member)
     elif isinstance(batch, FolderBatch):
         yield from (place for file, place in batch.files if file.reason is None)
 
 
 def read_plan(work: Path) -> Plan | None:
-    """Return the complete plan of an earlier run; None without one."""
+    """Return the complete plan of an earlier run; None if there is none."""
     if not (work / PLAN_FILE).exists():
         return None
     value: dict[str, Any] = read_json(work / PLAN_FILE)
     return Plan(tuple(value["sizes"]), value["digest"])
 
 
-def describe(value: Any) -> Any:
+def to_plain_json(value: Any) -> Any:
     """Return a recipe, filter or other setting as plain JSON with sorted sets; equal settings give equal JSON in every process."""
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
     if isinstance(value, dict):
-        return {str(key): describe(member) for key, member in sorted(value.items())}
+        return {str(key): to_plain_json(member) for key, member in sorted(value.items())}
     if isinstance(value, (set, frozenset)):
-        return sorted((describe(member) for member in value), key=json.dumps)
+        return sorted((to_plain_json(member) for member in value), key=json.dumps)
     if isinstance(value, (list, tuple)):
-        return [describe(member) for member in value]
+        return [to_plain_json(member) for member in value]
     if isinstance(value, Path):
         return str(value)
     if callable(value) and hasattr(value, "__qualname__"):
         return value.__qualname__
     named = {"name": value.name} if hasattr(value, "name") else {"class": type(value).__qualname__}
-    return named | {name: describe(member) for name, member in sorted(vars(value).items()) if not name.startswith("_")}
+    return named | {name: to_plain_json(member) for name, member in sorted(vars(value).items()) if not name.startswith("_")}

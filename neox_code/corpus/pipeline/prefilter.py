@@ -22,7 +22,7 @@ LARGEST_STATEMENT = 2**18
 """The largest size in bytes of a file that is read only for its license or version."""
 
 
-def drop_reason(rule: Filter, file: Candidate) -> str | None:
+def apply_filter(rule: Filter, file: Candidate) -> str | None:
     """Return the reason why a filter drops a file; None if it keeps it. Raise DataError if `keep` returns anything else."""
     decision = rule.keep(file)
     if decision is True:
@@ -32,7 +32,7 @@ def drop_reason(rule: Filter, file: Candidate) -> str | None:
     return decision
 
 
-def edited_text(rule: Edit, file: Candidate) -> str:
+def apply_edit(rule: Edit, file: Candidate) -> str:
     """Return the edited text. Raise DataError if the edit returns no text, or a text that UTF-8 cannot encode."""
     text = rule.edit(file)
     if not isinstance(text, str):
@@ -47,7 +47,7 @@ def edited_text(rule: Edit, file: Candidate) -> str:
 
 @dataclass(frozen=True)
 class Prefilter:
-    """Return the reason why a file is not read; None if it is read. The first of several possible languages decides."""
+    """Filter that returns the reason why a file is not read, or None. The first of several possible languages is used."""
 
     recipe: Recipe
     languages: tuple[str, ...]
@@ -67,10 +67,10 @@ class Prefilter:
             return NOT_CHOSEN
         file = Candidate(path, possible[0] if possible else "", num_bytes)
         for rule in self.recipe.before_reading:
-            if (reason := drop_reason(rule, file)) is not None:
+            if (reason := apply_filter(rule, file)) is not None:
                 return reason
         return None
 
     def is_read_for_others(self, project: Project, path: str) -> bool:
-        """True for files that are read because they state the license or the version of other files."""
+        """Return True for files that are read because they state the license or the version of other files."""
         return states_license(path) or (self.recipe.rows is not None and self.recipe.rows.is_version_file(path))

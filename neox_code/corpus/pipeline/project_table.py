@@ -52,10 +52,10 @@ class ProjectTable:
     def numbers(self, projects: Iterable[Project]) -> np.ndarray:
         return np.array([self.number_of(project) for project in projects], np.int64)
 
-    def found_license(self, number: int, path: str, statement: str) -> None:
+    def add_license(self, number: int, path: str, statement: str) -> None:
         self._licenses.setdefault(number, FolderLicenses()).add(path, statement)
 
-    def found_version(self, number: int, path: str, version: str) -> None:
+    def add_version(self, number: int, path: str, version: str) -> None:
         """Add the version that a file states for all files in its folder."""
         self._versions_found.setdefault(number, {}).setdefault(path.rpartition("/")[0], version)
 

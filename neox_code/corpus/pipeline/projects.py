@@ -1,4 +1,4 @@
-"""Projects as the units of sample and split: division of large projects, and a seeded sample.
+"""Projects are the units of sample and split. Large projects are divided; a seeded sample is drawn from all.
 
 sizes = {"pkg/numpy": {"Python": 5_000_000, "C": 900_000}, ...}        bytes by language of each project
 sample_projects(sizes, limit=64_000_000, seed=1234)                    the sampled projects
@@ -20,20 +20,20 @@ Sizes = Mapping[str, Mapping[str, int]]
 """The bytes by language of each project."""
 
 
-def language_bytes(sizes: Sizes) -> Counter[str]:
+def sum_language_bytes(sizes: Sizes) -> Counter[str]:
     total: Counter[str] = Counter()
     for languages in sizes.values():
         total.update(languages)
     return total
 
 
-def large_projects(sizes: Sizes, share: float = LARGE_SHARE) -> set[str]:
+def find_large_projects(sizes: Sizes, share: float = LARGE_SHARE) -> set[str]:
     """Return the projects that have more than `share` of the bytes of one of their languages.
 
-    >>> sorted(large_projects({"a": {"C": 90}, "b": {"C": 4}, "c": {"C": 6, "Go": 1}}))
+    >>> sorted(find_large_projects({"a": {"C": 90}, "b": {"C": 4}, "c": {"C": 6, "Go": 1}}))
     ['a', 'c']
     """
-    total = language_bytes(sizes)
+    total = sum_language_bytes(sizes)
     return {
         project
         for project, languages in sizes.items()
@@ -41,22 +41,22 @@ def large_projects(sizes: Sizes, share: float = LARGE_SHARE) -> set[str]:
     }
 
 
-def common_folder(paths: Iterable[str]) -> str:
-    """Return the deepest folder that contains all paths, with a slash at the end; empty without one.
+def find_common_folder(paths: Iterable[str]) -> str:
+    """Return the deepest folder that contains all paths, with a slash at the end; empty if there is none.
 
-    >>> common_folder(["linux-6.1/fs/ext4.c", "linux-6.1/mm/slab.c"]), common_folder(["a.c"])
+    >>> find_common_folder(["linux-6.1/fs/ext4.c", "linux-6.1/mm/slab.c"]), find_common_folder(["a.c"])
     ('linux-6.1/', '')
     """
     prefix = commonprefix(list(paths))  # noqa: RUF071
     return prefix[: prefix.rfind("/") + 1]
 
 
-def subproject(project: str, path: str, folder: str) -> tuple[str, str]:
+def locate_in_subproject(project: str, path: str, folder: str) -> tuple[str, str]:
     """Return the name of the subproject of a file, and the file's path in the subproject.
 
     Each folder directly below `folder` (the common folder of the project) is a subproject; other files stay in the project.
 
-    >>> subproject("pkg/torch", "distributed/rpc/api.py", ""), subproject("pkg/torch", "hub.py", "")
+    >>> locate_in_subproject("pkg/torch", "distributed/rpc/api.py", ""), locate_in_subproject("pkg/torch", "hub.py", "")
     (('pkg/torch/distributed', 'rpc/api.py'), ('pkg/torch', 'hub.py'))
     """
     if not path.startswith(folder):
@@ -65,7 +65,7 @@ def subproject(project: str, path: str, folder: str) -> tuple[str, str]:
     return (f"{project}/{folder}{first}", rest) if rest else (project, path)
 
 
-def seeded_order(projects: Iterable[str], seed: int, purpose: str) -> list[str]:
+def shuffle_projects(projects: Iterable[str], seed: int, purpose: str) -> list[str]:
     """Return the projects in a pseudorandom order that depends only on their names, the seed and the purpose."""
     return sorted(projects, key=lambda project: (hashlib.sha256(f"{purpose}\0{seed}\0{project}".encode()).digest(), project))
 
@@ -75,13 +75,13 @@ def sample_projects(sizes: Sizes, limit: int | None, seed: int) -> set[str]:
 
     Every language has a quota of the limit in proportion to the square root of its bytes, so that a rare language gets more than
     its share. Languages are processed from the rarest to the most frequent one. Their projects are tried in a seeded order, and a
-    project is taken if it brings the language nearer to its quota. If fewer than three projects were taken, the smallest ones
-    follow, so that the language can be split. The rest of the limit is filled in the same order.
+    project is taken if it brings the language nearer to its quota. If fewer than three projects are taken, the smallest others are
+    taken too, so that the language can be split. The rest of the limit is filled in the same order.
     """
-    total = language_bytes(sizes)
+    total = sum_language_bytes(sizes)
     if limit is None or sum(total.values()) <= limit:
         return set(sizes)
-    order = seeded_order(sizes, seed, "sample")
+    order = shuffle_projects(sizes, seed, "sample")
     taken: set[str] = set()
     taken_bytes: Counter[str] = Counter()
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from neox_code.corpus.pipeline.drop_reasons import DropReasons
 from neox_code.corpus.pipeline.project_table import ProjectTable
-from neox_code.corpus.pipeline.projects import PROJECTS_TO_SPLIT, common_folder, large_projects, subproject
+from neox_code.corpus.pipeline.projects import PROJECTS_TO_SPLIT, find_common_folder, find_large_projects, locate_in_subproject
 from neox_code.corpus.pipeline.scan_results import Block, ScanResults
 from neox_code.logs import get_logger
 
@@ -34,7 +34,7 @@ class Repositories:
     projects: list[int]
     """The project number of each repository; the first repositories are the projects themselves."""
     prefixes: list[str]
-    """The part of a path in the project that is missing in the path in the repository."""
+    """Prefix by which a path in the project is longer than the path in the repository."""
     units: list[str] = field(default_factory=list)
     """Names of the units of sample and split: the repositories, or folders or files in a corpus of few projects."""
     sizes: dict[str, Counter[str]] = field(default_factory=dict)
@@ -46,14 +46,14 @@ class Repositories:
         return read_numbers(self.file, block)
 
     def paths(self, block: Block, numbers: np.ndarray) -> pa.Array:
-        return paths_below(block.table["path"].combine_chunks(), numbers, self.prefixes)
+        return remove_prefixes(block.table["path"].combine_chunks(), numbers, self.prefixes)
 
 
 def read_numbers(file: Path, block: Block) -> np.ndarray:
     return np.fromfile(file, np.int32, count=len(block), offset=4 * block.first_row)
 
 
-def paths_below(paths: pa.Array, numbers: np.ndarray, prefixes: list[str]) -> pa.Array:
+def remove_prefixes(paths: pa.Array, numbers: np.ndarray, prefixes: list[str]) -> pa.Array:
     if not any(prefixes[number] for number in np.unique(numbers).tolist()):
         return paths
     pairs = zip(paths.to_pylist(), numbers.tolist(), strict=True)
@@ -66,7 +66,7 @@ def divide_projects(
     """Assign every row to a repository: its project, or a subproject if large projects are divided (`is_divided`)."""
     names = [project.name for project in table.projects]
     result = Repositories(folder / NUMBERS_FILE, names, list(range(len(names))), [""] * len(names))
-    folders = folders_of_large_projects(results, table, drop_reasons) if is_divided else {}
+    folders = find_folders_of_large_projects(results, table, drop_reasons) if is_divided else {}
     known = {(name, name): number for number, name in enumerate(names)}
     sizes = SizesByLanguage()
     with result.file.open("wb") as file:
@@ -76,7 +76,7 @@ def divide_projects(
                 paths = block.values("path")
                 for index in np.flatnonzero(np.isin(numbers, list(folders))).tolist():
                     project = int(numbers[index])
-                    name, path = subproject(names[project], paths[index], folders[project])
+                    name, path = locate_in_subproject(names[project], paths[index], folders[project])
                     if (names[project], name) not in known:
                         known[names[project], name] = len(result.names)
                         result.names.append(name)
@@ -93,9 +93,9 @@ def divide_projects(
 def divide_few_projects(results: ScanResults, repositories: Repositories, drop_reasons: DropReasons) -> None:
     """Make folders or files the units of a corpus that has too few kept repositories for train, valid and test.
 
-    The folders are those of the first level below the common folder at which there are UNITS_TO_SPLIT of them, three of each
-    language with three files, none with more than half of the bytes; without such a level each file is a unit.
-    Names and paths stay.
+    Levels of folders are tried from the common folder down. A level is used if it has UNITS_TO_SPLIT folders, three of each
+    language with three files, and none with more than half of the bytes. If no level fits, each file is a unit. Names and paths
+    stay.
     """
     project_of = [repositories.names[number] for number in repositories.projects]
     names = sorted({project_of[number] for number, unit in enumerate(repositories.units) if unit in repositories.sizes})
@@ -143,7 +143,7 @@ def divide_into_units(kept: Mapping[str, tuple[str, int]]) -> tuple[dict[str, st
     >>> divide_into_units({"a.c": ("C", 9), "b.c": ("C", 9)})
     ({'a.c': 'a.c', 'b.c': 'b.c'}, 'file')
     """
-    folder = common_folder(kept)
+    folder = find_common_folder(kept)
     below = {path: path[len(folder) :].split("/")[:-1] for path in kept}
     files_of = Counter(language for language, _ in kept.values())
     total = sum(num_bytes for _, num_bytes in kept.values())
@@ -159,13 +159,13 @@ def divide_into_units(kept: Mapping[str, tuple[str, int]]) -> tuple[dict[str, st
     return {path: path for path in kept}, "file"
 
 
-def folders_of_large_projects(results: ScanResults, table: ProjectTable, drop_reasons: DropReasons) -> dict[int, str]:
+def find_folders_of_large_projects(results: ScanResults, table: ProjectTable, drop_reasons: DropReasons) -> dict[int, str]:
     """Return the common folder of the kept files of every large project, by project number."""
     sizes = SizesByLanguage()
     for block in results.blocks(["project", "language", "bytes"]):
         sizes.add(block, table.numbers(block.projects)[block.numbers("project")], drop_reasons.kept(block.rows))
     by_name = sizes.by_name([project.name for project in table.projects])
-    large = large_projects(by_name)
+    large = find_large_projects(by_name)
     numbers_of_large = [number for number, project in enumerate(table.projects) if project.name in large]
     folders: dict[int, str] = {}
     for block in results.blocks(["project", "path"]):
@@ -175,7 +175,7 @@ def folders_of_large_projects(results: ScanResults, table: ProjectTable, drop_re
         for project, path in zip(numbers[rows].tolist(), block.table["path"].take(pa.array(rows)).to_pylist(), strict=True):
             paths[project].append(path)
         for project, members in paths.items():
-            folders[project] = common_folder([*members, folders[project]] if project in folders else members)
+            folders[project] = find_common_folder([*members, folders[project]] if project in folders else members)
     return folders
 
 
@@ -187,9 +187,9 @@ class SizesByLanguage:
         self._bytes: Counter[tuple[int, int]] = Counter()
 
     def add(self, block: Block, numbers: np.ndarray, chosen: np.ndarray, column: str = "language") -> None:
-        languages = block.coded(column, self._languages)
+        languages = block.encode(column, self._languages)
         chosen = chosen & (languages >= 0)
-        for number, language, num_bytes in sums(numbers[chosen], languages[chosen], block.numbers("bytes")[chosen]):
+        for number, language, num_bytes in sum_by_pair(numbers[chosen], languages[chosen], block.numbers("bytes")[chosen]):
             self._bytes[number, language] += num_bytes
 
     def by_number(self) -> dict[int, Counter[str]]:
@@ -207,7 +207,7 @@ class SizesByLanguage:
         return sizes
 
 
-def sums(first: np.ndarray, second: np.ndarray, amounts: np.ndarray) -> Iterator[tuple[int, int, int]]:
+def sum_by_pair(first: np.ndarray, second: np.ndarray, amounts: np.ndarray) -> Iterator[tuple[int, int, int]]:
     """Yield (first, second, sum of amounts) for each distinct pair; the arrays have the same shape [N]."""
     pairs, inverse = np.unique(first.astype(np.int64) << 32 | second, return_inverse=True)
     totals = np.zeros(len(pairs), np.int64)

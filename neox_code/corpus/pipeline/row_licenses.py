@@ -5,7 +5,7 @@
     table = read_licenses(folder)                                       # columns license, license_file
     numbers = read_license_numbers(folder, first_row, num_rows)
 
-The header of a file takes precedence over all statements about its folder: see folder_licenses.py.
+The license in the header of a file takes precedence over those of its folder (folder_licenses.py).
 """
 
 from pathlib import Path
@@ -50,7 +50,7 @@ class LicenseWriter:
             number = int(projects_of_rows[index])
             path, listed = block.table["path"][index].as_py(), self._read_listed_license(block, index)
             numbers[index] = self._assign_number(projects.licenses(number).find(path, listed))
-        own = block.coded("license", self._own_codes)
+        own = block.encode("license", self._own_codes)
         own_numbers = [self._assign_number(StatedLicense(expression, OWN_FILE)) for expression in self._own_codes]
         numbers = np.where(own >= 0, np.array([*own_numbers, 0], np.int32)[own], numbers).astype(np.int32)
         self._file.write(numbers.data)

@@ -14,12 +14,12 @@ from typing import Any
 from neox_code.corpus.duplicates.exact import content_digest
 from neox_code.corpus.executors.stages import Stage
 from neox_code.corpus.filters.protocol import Candidate
-from neox_code.corpus.languages.text_encoding import decode_detected, decode_ignoring, encoding_of_mark, newlines_of
+from neox_code.corpus.languages.text_encoding import decode_detected, decode_ignoring, detect_newlines, read_byte_order_mark
 from neox_code.corpus.licenses.folder_licenses import make_statement_of_unread, read_statement, states_license
 from neox_code.corpus.licenses.license import DOCUMENTS, find_source_license
-from neox_code.corpus.pipeline.prefilter import NO_LANGUAGE, NOT_CHOSEN, Prefilter, drop_reason, edited_text
+from neox_code.corpus.pipeline.prefilter import NO_LANGUAGE, NOT_CHOSEN, Prefilter, apply_edit, apply_filter
 from neox_code.corpus.pipeline.scan_results import ScanResultWriter, ScanRow
-from neox_code.corpus.pipeline.work_folder import Settings, batch_file, load_settings, original_recipe, scan_result_file
+from neox_code.corpus.pipeline.work_folder import Settings, batch_file, find_original_recipe, load_settings, scan_result_file
 from neox_code.corpus.recipes.registry import report_recipe_errors
 from neox_code.corpus.sources.batches import LINK, REPLACED
 from neox_code.corpus.sources.protocol import Batch, FoundFile
@@ -35,7 +35,7 @@ def scan_batch(work: Path, index: int) -> Iterator[float]:
     settings = load_settings(work)
     with batch_file(work, index).open("rb") as file:
         batch: Batch = pickle.load(file)
-    scanner, own_recipe = Scanner(settings), original_recipe(work)
+    scanner, own_recipe = Scanner(settings), find_original_recipe(work)
     reported = 0
     with ScanResultWriter(scan_result_file(work, index), [rule.key_bytes for rule in settings.recipe.duplicates]) as writer:
         for found, done in batch.read():
@@ -60,7 +60,7 @@ class Scanner:
         self.is_faithful = self.recipe.decoding == "utf-8 ignoring errors"
         self.decode = decode_ignoring if self.is_faithful else decode_detected
         self.no_keys: tuple[bytes | None, ...] = (None,) * len(self.recipe.duplicates)
-        # rules on names are applied again: a file read for its license, or without a known name, has not passed them yet
+        # rules on names are applied again, because a file read for its license or without a known name has not passed them
         self.rules: tuple[Any, ...] = (*self.recipe.before_reading, *self.recipe.after_reading)
 
     def rows(self, file: FoundFile, project: int) -> Iterator[ScanRow]:
@@ -71,7 +71,7 @@ class Scanner:
         if file.content is not None:
             text, encoding = self.decode(file.content)
             digest = content_digest(file.content).hex()
-        counted = self._counted(file, text)
+        counted = self._find_counted_language(file, text)
         if file.content is None or text is None:
             stated = make_statement_of_unread(file.path, file.link) if is_unread_statement(file) else None
             reason = NOT_TEXT if file.content is not None else file.reason
@@ -79,14 +79,14 @@ class Scanner:
             row = ScanRow(project, file.path, file.num_bytes, True, first, reason, digest, encoding)
             yield row._replace(counted=counted, stated_license=stated, keys=self.no_keys)
             return
-        newlines = newlines_of(text)
+        newlines = detect_newlines(text)
         first_edits = list(file.edits)
-        if not self.is_faithful and encoding_of_mark(file.content):
+        if not self.is_faithful and read_byte_order_mark(file.content):
             first_edits.append(MARK_REMOVED)
         stated_license = read_statement(file.path, text) if states_license(file.path) else None
         rows = self.recipe.rows
         project_version = rows.read_version(text) if rows is not None and rows.is_version_file(file.path) else None
-        possible, reason = self._languages(file, text, names)
+        possible, reason = self._find_languages(file, text, names)
         is_first, text_before = True, None
         for language in possible:
             license, kept_text, text_bytes, keys, edits = None, None, 0, self.no_keys, None
@@ -96,7 +96,7 @@ class Scanner:
                 if reason is None:
                     license = find_source_license(file.path, text)
                     kept_text = candidate.text if candidate.text != text_before else None
-                    text_before, text_bytes = candidate.text, utf8_length(candidate.text)
+                    text_before, text_bytes = candidate.text, count_utf8_bytes(candidate.text)
                     keys = tuple([rule.key(file.content, candidate.text) for rule in self.recipe.duplicates])
             yield ScanRow(
                 project,
@@ -119,13 +119,12 @@ class Scanner:
             )
             is_first, reason = False, None
 
-    def _counted(self, file: FoundFile, text: str | None) -> str | None:
+    def _find_counted_language(self, file: FoundFile, text: str | None) -> str | None:
         rule = self.recipe.language_rule
         return rule.counted(file.path, text) if rule.is_of_project and file.project.language is None else None
 
-    def _languages(self, file: FoundFile, text: str, names: tuple[str, ...] | None) -> tuple[Sequence[str | None], str | None]:
-        """Return the languages whose filters the file passes through; or one language and the reason for which the file is
-        dropped."""
+    def _find_languages(self, file: FoundFile, text: str, names: tuple[str, ...] | None) -> tuple[Sequence[str | None], str | None]:
+        """Return the languages in which the file is filtered and None, or one language and the reason to drop the file."""
         possible = () if names == () else self.recipe.language_rule.by_content(file.project, file.path, text, names)
         if not possible:
             return (None,), NO_LANGUAGE if file.has_path else UNPLACED
@@ -142,16 +141,16 @@ class Scanner:
             edits.append(LINES_NORMALIZED)
         for rule in self.rules:
             if hasattr(rule, "keep"):
-                if (reason := drop_reason(rule, file)) is not None:
+                if (reason := apply_filter(rule, file)) is not None:
                     return reason, edits or None
-            elif (text := edited_text(rule, file)) != file.text:
+            elif (text := apply_edit(rule, file)) != file.text:
                 edits.append(rule.name)
                 file.text = text
         return None, edits or None
 
 
 def is_unread_statement(file: FoundFile) -> bool:
-    """True for a file that states a license by its name, kind and size, but whose text is not read."""
+    """Return True for a file that states a license by its name, kind and size, but whose text is not read."""
     if not states_license(file.path) or file.reason == REPLACED:
         return False
     if file.reason == LINK:
@@ -160,10 +159,10 @@ def is_unread_statement(file: FoundFile) -> bool:
 
 
 def is_document(path: str) -> bool:
-    """True for names of documents that are not plain text, and names without a suffix."""
+    """Return True for names of documents that are not plain text, and names without a suffix."""
     name = path.rpartition("/")[2].lower()
     return name.endswith(DOCUMENTS) or "." not in name
 
 
-def utf8_length(text: str) -> int:
+def count_utf8_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8"))

@@ -79,16 +79,16 @@ class ScanRow(NamedTuple):
     keys: Sequence[bytes | None] = ()
 
 
-def scan_schema(key_bytes: Sequence[int]) -> pa.Schema:
+def make_scan_schema(key_bytes: Sequence[int]) -> pa.Schema:
     return pa.schema([*COLUMNS, *(pa.field(f"key{number}", pa.binary(size)) for number, size in enumerate(key_bytes))])
 
 
 class ScanResultWriter:
-    """Write the results of a batch in blocks of about 8 MiB; the file gets its name at the end of a `with` block without error."""
+    """Write the results of a batch in blocks of about 8 MiB; a `with` block without error gives the file its name at the end."""
 
     def __init__(self, path: Path, key_bytes: Sequence[int]):
         self.path = path
-        self.schema = scan_schema(key_bytes)
+        self.schema = make_scan_schema(key_bytes)
         self._rows: list[ScanRow] = []
         self._text_bytes = 0
         self._projects: dict[Project, int] = {}
@@ -162,8 +162,8 @@ class Block:
     def values(self, column: str) -> list[Any]:
         return self.table[column].to_pylist()
 
-    def coded(self, column: str, codes: dict[Any, int]) -> np.ndarray:
-        """Return the codes of a column (shape [rows], int64); `codes` gets new values, and a null is -1."""
+    def encode(self, column: str, codes: dict[Any, int]) -> np.ndarray:
+        """Return the codes of a column's values (shape [rows], int64; -1 for null), and add new values to `codes`."""
         encoded = self.table[column].combine_chunks().dictionary_encode()
         known = [codes.setdefault(value, len(codes)) for value in encoded.dictionary.to_pylist()]
         return np.array([*known, -1], np.int64)[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
@@ -182,7 +182,7 @@ class ScanResults:
         first_row = 0
         for batch in range(self.count):
             with pq.ParquetFile(scan_result_file(self.work, batch)) as file:
-                projects = projects_of(file)
+                projects = read_projects_of_file(file)
                 for group in range(file.num_row_groups):
                     table = file.read_row_group(group, columns=list(columns), use_threads=False)
                     yield Block(batch, group, first_row, table, projects)
@@ -190,5 +190,5 @@ class ScanResults:
             self.advance()
 
 
-def projects_of(file: pq.ParquetFile) -> list[Project]:
+def read_projects_of_file(file: pq.ParquetFile) -> list[Project]:
     return [Project(**project) for project in json.loads(file.metadata.metadata[PROJECTS])]

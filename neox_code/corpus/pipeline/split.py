@@ -6,7 +6,7 @@ assign_splits({"pkg/numpy": {"Python": 5_000_000}, ...}, {"train": 90, "valid": 
 
 from collections.abc import Mapping
 
-from neox_code.corpus.pipeline.projects import Sizes, language_bytes, seeded_order
+from neox_code.corpus.pipeline.projects import Sizes, shuffle_projects, sum_language_bytes
 
 REQUIRED_SPLITS = {1: ("train",), 2: ("train", "test")}
 ALL_REQUIRED = ("train", "test", "valid")
@@ -16,23 +16,23 @@ HELD_OUT = ("test", "valid")
 def assign_splits(sizes: Sizes, shares: Mapping[str, float], seed: int) -> dict[str, str]:
     """Return the split of each project; `sizes` are bytes by language, `shares` the target shares of each language in any unit.
 
-    1. Every language, from the one with fewest projects on, gets a project in train; with two projects one in test; with three
-       one in valid. (All languages of a project are in the same split, so a language can lack a split.)
+    1. Every language, beginning with the one with fewest projects, gets a project in train; if it has two projects, one in test; if
+       it has three, one in valid. (All languages of a project are in the same split, so a language can lack a split.)
     2. The other projects, in a seeded order, go to test or valid if they fit into the missing bytes of each of their languages.
     3. A project that fits nowhere goes to test or valid if it brings the split nearer to its share, the best one first, else to
        train.
     """
-    total = language_bytes(sizes)
-    order = seeded_order(sizes, seed, "split")
+    total = sum_language_bytes(sizes)
+    order = shuffle_projects(sizes, seed, "split")
     held_out = [split for split in HELD_OUT if shares.get(split, 0) > 0]
     room = {split: {language: total[language] * shares[split] / sum(shares.values()) for language in total} for split in held_out}
     splits: dict[str, str] = {}
 
-    def overshoot(project: str, split: str) -> float:
-        """Return the bytes of the project that exceed those missing in the split, as a sum of language shares; 0 if it fits."""
+    def compute_overshoot(project: str, split: str) -> float:
+        """Return by how much the project exceeds the missing bytes of the split, as a sum of language shares; 0 if it fits."""
         return sum(max(0.0, size - room[split][language]) / max(total[language], 1) for language, size in sizes[project].items())
 
-    def change(project: str, split: str) -> float:
+    def compute_change(project: str, split: str) -> float:
         """Return the change of the distance between the split and its shares, as the same sum; negative if it becomes smaller."""
         lacking = room[split]
         return sum(
@@ -40,7 +40,7 @@ def assign_splits(sizes: Sizes, shares: Mapping[str, float], seed: int) -> dict[
             for language, size in sizes[project].items()
         )
 
-    def put(project: str, split: str) -> None:
+    def assign(project: str, split: str) -> None:
         splits[project] = split
         for language, size in sizes[project].items():
             if split in room:
@@ -53,16 +53,16 @@ def assign_splits(sizes: Sizes, shares: Mapping[str, float], seed: int) -> dict[
             if not free or any(splits.get(project) == split for project in members[language]):
                 continue
             if split == "train":
-                put(max(free, key=lambda project: sizes[project][language]), split)
+                assign(max(free, key=lambda project: sizes[project][language]), split)
             elif split in held_out:
-                put(min(free, key=lambda project: overshoot(project, split)), split)
+                assign(min(free, key=lambda project: compute_overshoot(project, split)), split)
     for project in order:
-        fitting = next((split for split in held_out if overshoot(project, split) == 0), None)
+        fitting = next((split for split in held_out if compute_overshoot(project, split) == 0), None)
         if project not in splits and fitting:
-            put(project, fitting)
+            assign(project, fitting)
     for split in held_out:
         rest = [project for project in order if project not in splits]
-        while rest and change(best := min(rest, key=lambda project: change(project, split)), split) < 0:
-            put(best, split)
+        while rest and compute_change(best := min(rest, key=lambda project: compute_change(project, split)), split) < 0:
+            assign(best, split)
             rest.remove(best)
     return {project: splits.get(project, "train") for project in sizes}

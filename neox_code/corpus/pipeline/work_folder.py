@@ -83,7 +83,7 @@ def load_settings(work: Path) -> Settings:
     return read_settings(work, (work / SETTINGS_FILE).stat().st_mtime_ns)
 
 
-def original_recipe(work: Path) -> Path | None:
+def find_original_recipe(work: Path) -> Path | None:
     """Return the path of the user's recipe file; None for a recipe of the package."""
     return Path((work / RECIPE_PATH).read_text(encoding="utf-8")) if (work / RECIPE_PATH).exists() else None
 
@@ -91,6 +91,6 @@ def original_recipe(work: Path) -> Path | None:
 @lru_cache(maxsize=1)
 def read_settings(work: Path, written_at: int) -> Settings:
     if (work / RECIPE_COPY).exists():
-        load_recipe(work / RECIPE_COPY, original_recipe(work))
+        load_recipe(work / RECIPE_COPY, find_original_recipe(work))
     with (work / SETTINGS_FILE).open("rb") as file:
         return pickle.load(file)

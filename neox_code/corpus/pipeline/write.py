@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from neox_code.corpus.executors.stages import Stage
 from neox_code.corpus.pipeline.decisions import BlockPlace, Decisions, PlannedShard, load_decisions
-from neox_code.corpus.pipeline.repositories import paths_below
-from neox_code.corpus.pipeline.scan_results import projects_of
-from neox_code.corpus.pipeline.work_folder import Settings, load_settings, original_recipe, output_folder, scan_result_file
+from neox_code.corpus.pipeline.repositories import remove_prefixes
+from neox_code.corpus.pipeline.scan_results import read_projects_of_file
+from neox_code.corpus.pipeline.work_folder import Settings, find_original_recipe, load_settings, output_folder, scan_result_file
 from neox_code.corpus.recipes.registry import report_recipe_errors
 from neox_code.corpus.rows.chunks import load_tokenizer
 from neox_code.corpus.rows.protocol import RowMaker
@@ -33,12 +33,12 @@ def write_shard(work: Path, index: int) -> Iterator[float]:
     """Write a shard and the rows that the recipe makes of it, and yield the bytes of text of each row group."""
     settings, decisions = load_settings(work), load_decisions(work)
     shard = decisions.shards[index]
-    maker, own_recipe = settings.recipe.rows, original_recipe(work)
+    maker, own_recipe = settings.recipe.rows, find_original_recipe(work)
     path = output_folder(work) / shard.name
     path.parent.mkdir(exist_ok=True)
     try:
-        with open_document_writer(partial_path(path)) as writer, rows_file(work, shard, maker) as rows_for_tuning:
-            for table, numbers in row_groups(work, decisions, shard, settings):
+        with open_document_writer(partial_path(path)) as writer, open_rows_file(work, shard, maker) as rows_for_tuning:
+            for table, numbers in read_row_groups(work, decisions, shard, settings):
                 writer.write_table(table, row_group_size=len(table))
                 if maker is not None:
                     for document, number in zip(read_documents(table, shard.split), numbers.tolist(), strict=True):
@@ -53,8 +53,8 @@ def write_shard(work: Path, index: int) -> Iterator[float]:
         partial_path(path).unlink(missing_ok=True)
 
 
-def rows_file(work: Path, shard: PlannedShard, maker: RowMaker | None) -> AbstractContextManager[IO[str]]:
-    """Open the file for the rows of a shard, which is complete before the shard is."""
+def open_rows_file(work: Path, shard: PlannedShard, maker: RowMaker | None) -> AbstractContextManager[IO[str]]:
+    """Open the file for the rows of a shard. It is complete before the shard is complete."""
     return nullcontext(io.StringIO()) if maker is None else atomic_file(output_folder(work) / shard.rows_name)
 
 
@@ -65,7 +65,9 @@ def shard_file(work: Path, index: int) -> Path:
 WRITE = Stage("write", write_shard, shard_file)
 
 
-def row_groups(work: Path, decisions: Decisions, shard: PlannedShard, settings: Settings) -> Iterator[tuple[pa.Table, np.ndarray]]:
+def read_row_groups(
+    work: Path, decisions: Decisions, shard: PlannedShard, settings: Settings
+) -> Iterator[tuple[pa.Table, np.ndarray]]:
     """Yield tables of about 8 MiB of text, and the repository number of each document (shape [documents], int32)."""
     pending: list[tuple[pa.Table, np.ndarray]] = []
     num_bytes = 0
@@ -92,9 +94,9 @@ def make_document_table(
 ) -> pa.Table:
     """Return the documents of some rows of a block; `rows` count from its first row, `numbers` are their repositories."""
     with pq.ParquetFile(scan_result_file(work, place.batch)) as file:
-        commits = pa.array([project.commit for project in projects_of(file)], pa.string())
+        commits = pa.array([project.commit for project in read_projects_of_file(file)], pa.string())
         block = file.read_row_group(place.row_group, columns=COLUMNS, use_threads=False)
-    texts = block["text"].take(pa.array(text_rows(block)[rows]))
+    texts = block["text"].take(pa.array(find_text_rows(block)[rows]))
     block = block.drop_columns("text").take(pa.array(rows))
     repositories = decisions.repositories.take(pa.array(numbers))
     return pa.table(
@@ -102,7 +104,7 @@ def make_document_table(
             "text": texts,
             "language": block["language"],
             "repository": repositories["name"],
-            "path": paths_below(block["path"].combine_chunks(), numbers, decisions.prefixes),
+            "path": remove_prefixes(block["path"].combine_chunks(), numbers, decisions.prefixes),
             "commit": commits.take(block["project"].combine_chunks()),
             "license": decisions.licenses_of(place, rows),
             "stars": repositories["stars"],
@@ -114,8 +116,8 @@ def make_document_table(
     )
 
 
-def text_rows(block: pa.Table) -> np.ndarray:
-    """Return for each row the row with its text (int64): a text that is the same in several languages is stored once."""
+def find_text_rows(block: pa.Table) -> np.ndarray:
+    """Return for each row the index of the row that stores its text (int64): equal texts of several languages are stored once."""
     holds = block["text"].is_valid().to_numpy() | block["is_first"].to_numpy()
     return np.maximum.accumulate(np.where(holds, np.arange(len(holds)), 0))
 

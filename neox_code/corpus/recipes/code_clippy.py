@@ -6,8 +6,8 @@ data_processing/deduplication. The README requires more than 10 stars, more than
 check folders, so files in `node_modules` stay. The criteria apply to lists of repositories; local folders have no such data.
 
 Differences: languages are PolyCoder's twelve by linguist's rules, not a list of 1,005 extensions (its list of unwanted extensions
-contains none of theirs). The reader of the file recognizes text, not libmagic. Encodings are those of text_encoding.py, not UTF-8
-and then chardet's guess.
+contains none of theirs). The reader of the file recognizes text instead of libmagic. Encodings are those of text_encoding.py, not
+UTF-8 and then chardet's guess.
 """
 
 from neox_code.corpus.duplicates.variables import SameVariables

@@ -43,4 +43,4 @@ class Recipe:
     divide_large_projects: bool = False
     """True: a project with much of a language is split like several projects; for corpora of few projects."""
     rows: RowMaker | None = None
-    """Makes rows for fine-tuning from the documents."""
+    """Maker of fine-tuning rows from the documents; None: no rows."""

@@ -23,7 +23,7 @@ from neox_code.errors import DataError, NeoXError
 NOT_RECIPES = ("recipe", "registry")
 PACKAGE = Path(__file__).resolve().parents[2]
 USER_MODULE = "neox_code_user_recipe"
-"""Module name of a user's file; pickled objects of its classes are found under it in every process."""
+"""Module name of a user's file, by which every process finds the classes of pickled objects."""
 
 
 def recipe_names() -> list[str]:

@@ -23,7 +23,7 @@ APPROXIMATE_TOKEN = re.compile(r"\n[ \t]*|[A-Z]?[a-z]{1,7}|[A-Z]{1,4}|\d{1,3}|[ 
 
 def make_token_counter(tokenizer_file: Path | None) -> TokenCounter:
     if tokenizer_file is None:
-        return approximate_counts
+        return estimate_token_counts
     tokenizer = load_tokenizer(tokenizer_file)
     return lambda texts: [len(found) for found in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
@@ -37,13 +37,13 @@ def load_tokenizer(file: Path) -> Tokenizer:
         raise DataError(f"tokenizer {file} cannot be read: {error}. Give the path of a Hugging Face tokenizer.json.") from None
 
 
-def approximate_counts(texts: Sequence[str]) -> list[int]:
+def estimate_token_counts(texts: Sequence[str]) -> list[int]:
     """Estimate the number of tokens of each text under a byte-level BPE vocabulary that was trained on code.
 
     Measured against PolyCoder's vocabulary, the totals of Kotlin, GDScript and Java are 0.96 to 1.01 times the true ones, and those
     of nine files in ten are 0.87 to 1.25 times.
 
-    >>> approximate_counts(["fun main() {\\n    println(1)\\n", ""])
+    >>> estimate_token_counts(["fun main() {\\n    println(1)\\n", ""])
     [10, 0]
     """
     return [max(len(APPROXIMATE_TOKEN.findall(text)), bool(text)) for text in texts]
@@ -82,11 +82,11 @@ def join_neighbors(pieces: Sequence[tuple[str, int]], limit: int) -> list[str]:
 
 
 def split_at_lines(text: str, depths: Sequence[int], limit: int, count: TokenCounter) -> list[str]:
-    """Return chunks of whole lines that join to the text; none is blank unless the whole text is.
+    """Return chunks of whole lines that join to the text; no chunk is blank unless the whole text is blank.
 
-    depths: the nesting depth at the start of each line. A chunk ends before the least nested line in the second half of the lines
-    that fit. Among several of equal depth, the last one after a blank line is chosen, else the last one. A line that is longer
-    than the limit is cut into spans. Tokens are counted line by line. A blank chunk is added to the chunk before it.
+    `depths` has the nesting depth at the start of each line. A chunk ends before the least nested line in the second half of the
+    lines that fit. Among several of equal depth, the last one after a blank line is chosen, else the last one. A line that is
+    longer than the limit is cut into spans. Tokens are counted line by line. A blank chunk is added to the chunk before it.
     """
     lines = re.findall(r"[^\n]*\n|[^\n]+", text)
     spans = [
@@ -95,7 +95,7 @@ def split_at_lines(text: str, depths: Sequence[int], limit: int, count: TokenCou
         for text_of_span, tokens_of_span in cut_line(line, tokens, limit, count)
     ]
     chunks: list[str] = []
-    for start, end in chunk_bounds(spans, limit):
+    for start, end in find_chunk_bounds(spans, limit):
         chunk = "".join(span.text for span in spans[start:end])
         if chunks and (not chunk.strip() or not chunks[-1].strip()):
             chunks[-1] += chunk
@@ -112,7 +112,7 @@ class CodeSpan(NamedTuple):
     tokens: int
 
 
-def chunk_bounds(spans: Sequence[CodeSpan], limit: int) -> Iterator[tuple[int, int]]:
+def find_chunk_bounds(spans: Sequence[CodeSpan], limit: int) -> Iterator[tuple[int, int]]:
     """Yield the index of the first span of each chunk and the index after its last span."""
     tokens_before = [0, *accumulate(span.tokens for span in spans)]
     start = 0

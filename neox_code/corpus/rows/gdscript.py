@@ -34,10 +34,10 @@ class GDScriptFunctions:
         return path.rpartition("/")[2] == PROJECT_FILE
 
     def read_version(self, text: str) -> str | None:
-        return read_version_as_godot_dodo(text) if self.faithful else read_godot_version(text)
+        return read_first_feature(text) if self.faithful else read_godot_version(text)
 
     def find_version(self, path: str, versions: Mapping[str, str]) -> str | None:
-        return find_version_as_godot_dodo(path, versions) if self.faithful else find_nearest_version(path, versions)
+        return find_version_of_first_project(path, versions) if self.faithful else find_nearest_version(path, versions)
 
     def rows(self, document: Document, project_version: str | None) -> Iterator[dict[str, str]]:
         if not self.faithful:
@@ -45,11 +45,11 @@ class GDScriptFunctions:
                 yield {"instruction": function.description, "output": function.code, "version": project_version or ""}
         elif project_version in ("3", "4"):
             for piece in document.text.split("func ")[1:]:
-                yield {"instruction": "", "output": cut_function_as_godot_dodo(piece), "version": project_version}
+                yield {"instruction": "", "output": cut_at_unindented_line(piece), "version": project_version}
 
 
 def read_godot_version(text: str) -> str | None:
-    """Return Godot's major version from a project.godot: the one among its features, else the one of the file's format.
+    """Return Godot's major version from a project.godot: that in its list of features, else that of the file's format.
 
     >>> read_godot_version('config_version=5\\n[application]\\nconfig/features=PackedStringArray("C#", "4.2")')
     '4'
@@ -64,31 +64,31 @@ def read_godot_version(text: str) -> str | None:
     return VERSION_OF_CONFIG.get(int(format[1])) if format else None
 
 
-def read_version_as_godot_dodo(text: str) -> str:
-    """Return the first character in the list of features; "3" if there is no such list.
+def read_first_feature(text: str) -> str:
+    """Return the version as godot-dodo reads it: the first character in the list of features; "3" without such a list.
 
-    >>> read_version_as_godot_dodo('config/features=PackedStringArray("4.2")'), read_version_as_godot_dodo("config_version=5")
+    >>> read_first_feature('config/features=PackedStringArray("4.2")'), read_first_feature("config_version=5")
     ('4', '3')
     """
     line = next((line for line in text.split("\n") if FEATURES in line), None)
     return "3" if line is None else line.replace(FEATURES, "").strip()[:1]
 
 
-def find_version_as_godot_dodo(path: str, versions: Mapping[str, str]) -> str | None:
+def find_version_of_first_project(path: str, versions: Mapping[str, str]) -> str | None:
     """Return the version of the first project of a repository for a file in its folder; None for files elsewhere.
 
     godot-dodo takes the first project in the order of the file system; here folders are ordered by name.
 
     >>> versions = {"demo": "3", "demo/new": "4", "game": "4"}
-    >>> [find_version_as_godot_dodo(path, versions) for path in ("demo/new/a.gd", "demo/a.gd", "demo.gd", "game/a.gd")]
+    >>> [find_version_of_first_project(path, versions) for path in ("demo/new/a.gd", "demo/a.gd", "demo.gd", "game/a.gd")]
     ['3', '3', None, None]
     """
     first = min(versions, key=lambda folder: folder.split("/") if folder else [], default=None)
     return versions[first] if first is not None and path.startswith(f"{first}/" if first else "") else None
 
 
-def cut_function_as_godot_dodo(piece: str) -> str:
-    """Return "func " and `piece`, the text after it, up to the first line that does not begin with white space."""
+def cut_at_unindented_line(piece: str) -> str:
+    """Return "func " and the text `piece` after it, up to the first line without indentation, as godot-dodo does."""
     first, *others = f"func {piece}".splitlines()
     kept = [first]
     for line in others:

@@ -18,7 +18,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 from neox_code.corpus.rows.chunks import make_token_counter, split_at_lines, split_recursively
-from neox_code.corpus.rows.kotlin_source import find_kotlin_functions, nesting_depths
+from neox_code.corpus.rows.kotlin_source import count_nesting_depths, find_kotlin_functions
 from neox_code.corpus.shards import Document
 
 SEPARATORS = ("\n", "\t", "}", " ")
@@ -65,7 +65,7 @@ class KotlinWindows(WithoutVersions):
             yield {"prompt": prompt, "completion": completion + END_OF_TEXT}
 
     def _rows(self, text: str) -> Iterator[dict[str, str]]:
-        windows = split_at_lines(text, nesting_depths(text), self.tokens, make_token_counter(self.tokenizer))
+        windows = split_at_lines(text, count_nesting_depths(text), self.tokens, make_token_counter(self.tokenizer))
         for index, completion in enumerate(windows[1:]):
             yield {"prompt": self._last_lines(windows[:index]) + windows[index], "completion": completion}
 

@@ -58,7 +58,7 @@ class Code(NamedTuple):
     """Maps the place of each opening bracket to the place of its closing bracket."""
 
     def skip_bracket(self, place: int) -> int:
-        """Return the place after the bracket that closes the one at `place`; the end of the text if none does."""
+        """Return the place after the bracket that closes the one at `place`; the end of the text if there is none."""
         return self.closing.get(place, len(self.masked) - 1) + 1
 
 
@@ -84,10 +84,10 @@ def find_kotlin_functions(text: str) -> Iterator[KotlinFunction]:
         yield KotlinFunction(text[start : rest.end() if rest else end], description)
 
 
-def nesting_depths(text: str) -> list[int]:
+def count_nesting_depths(text: str) -> list[int]:
     """Return the number of open brackets at the start of each line, plus one if the line starts within a string or comment.
 
-    >>> nesting_depths("fun f() {\\n    g(\\n        1)\\n}\\n/*\\n */\\nval x = 1\\n")
+    >>> count_nesting_depths("fun f() {\\n    g(\\n        1)\\n}\\n/*\\n */\\nval x = 1\\n")
     [0, 1, 2, 1, 0, 1, 0, 0]
     """
     masked, comments = mask_text(text)
@@ -188,7 +188,7 @@ def find_parameters(code: Code, place: int) -> int | None:
 
 
 def find_end_of_angles(masked: str, place: int) -> int:
-    """Return the place after the `>` that closes the `<` at `place`, or where code begins that cannot stand between them."""
+    """Return the place after the `>` that closes the `<` at `place`, or the place of code that cannot be between them."""
     depth, end = 0, min(len(masked), place + LONGEST_HEADER)
     for sign in SIGN_OF_ANGLES.finditer(masked, place, end):
         depth += {"<": 1, ">": -1}.get(sign[0], 0)

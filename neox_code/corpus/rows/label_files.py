@@ -1,9 +1,10 @@
-"""Add the instructions that a model writes to files of rows.
+"""Add instructions written by a model to files of rows.
 
     report = label_files([Path("rows/train-00000.jsonl")], Path("labeled"), labeler, concurrency=8)
 
-labeled/train-00000.jsonl gets the rows that have an instruction, in their order, and each output only once. Every answer is written
-to labeled/answers.jsonl before it is counted: after a kill, a rerun resumes there and repeats no request that was answered.
+labeled/train-00000.jsonl gets the rows that have an instruction, in their order; rows with equal output appear once. Every answer
+is written to labeled/answers.jsonl before it is counted: after a kill, a rerun resumes there and repeats no request that was
+answered.
 """
 
 import json
@@ -24,10 +25,10 @@ from neox_code.logs import progress
 ANSWERS_FILE = "answers.jsonl"
 
 FIRST_REFUSALS = 3
-"""After this many refusals and no answer, the endpoint is at fault and not the rows."""
+"""Number of refusals without any answer after which labeling stops: the endpoint is then at fault, not the rows."""
 
 BY_MODEL, BY_AUTHOR = "labeled by the model", "described by their authors"
-REFUSED, EMPTY, PENDING = "refused by the endpoint", "without words in the answer", "not asked yet"
+REFUSED, EMPTY, PENDING = "refused by the endpoint", "without words in the answer", "not requested yet"
 DUPLICATE, SHORT = "duplicate output", "output too short"
 
 

@@ -21,7 +21,7 @@ log = get_logger(__name__)
 
 LONGEST_BACKOFF_SECONDS = 60.0
 REFUSED = (400, 413, 422)
-"""HTTP statuses of a request that is itself at fault: too long, or rejected by a content filter."""
+"""HTTP statuses for a faulty request: it is too long, or a content filter rejects it."""
 
 TASK = """\
 You know {language} very well. You are given one function. Write the instruction to which a programmer would answer with exactly \
@@ -33,7 +33,7 @@ Answer with the instruction alone. Do not repeat code."""
 
 @dataclass(frozen=True)
 class TokenUsage:
-    """Numbers of tokens as the endpoint counts them."""
+    """Numbers of tokens, as counted by the endpoint."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -44,7 +44,7 @@ class TokenUsage:
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices of a million tokens."""
+    """Prices for a million tokens."""
 
     input: float = 0.0
     output: float = 0.0
@@ -70,7 +70,7 @@ class Label:
 
 @dataclass
 class Labeler:
-    """Request instructions, one per call. Several threads can share a labeler; a rate limit that one of them meets pauses all."""
+    """Request instructions, one per call. Several threads can share a labeler; a rate limit for one of them pauses all."""
 
     endpoint: JsonEndpoint
     model: str
@@ -95,7 +95,7 @@ class Labeler:
         return TokenUsage(self._num_bytes(code) + self._added_tokens, self.max_tokens)
 
     def request_label(self, code: str) -> Label:
-        """Return the label of a function. Raise DataError for a failure that repeating the request does not cure."""
+        """Return the label of a function. Raise DataError for a failure that is not temporary."""
         failures = pauses = 0
         while True:
             length_key = self._length_key
@@ -108,7 +108,7 @@ class Labeler:
             })  # fmt: skip
             content = read_content(answer)
             if content is not None:
-                return Label(sanitize(content), None, self._read_usage(answer, code))
+                return Label(clean_instruction(content), None, self._read_usage(answer, code))
             message = read_error_message(answer)
             if answer.status in REFUSED:
                 if "max_completion_tokens" in message and length_key == "max_tokens":
@@ -165,11 +165,13 @@ def read_error_message(answer: Answer) -> str:
     return str(error or answer.value.get("message") or answer.value.get("detail") or f"HTTP {answer.status} without an answer")
 
 
-def sanitize(instruction: str) -> str:
+def clean_instruction(instruction: str) -> str:
     """Remove quotes around the text and comment marks, as godot-dodo does, and replace characters that UTF-8 cannot encode.
 
-    >>> sanitize('"// Return the sum of #a and b."'), sanitize(" Print \\"yes\\". "), sanitize("\\ud800Add.")
-    ('Return the sum of a and b.', 'Print "yes".', '?Add.')
+    >>> clean_instruction('"// Return the sum of #a and b."'), clean_instruction(" Print \\"yes\\". ")
+    ('Return the sum of a and b.', 'Print "yes".')
+    >>> clean_instruction("\\ud800Add.")
+    '?Add.'
     """
     instruction = instruction.encode("utf-8", "replace").decode()
     if instruction.startswith('"') and instruction.endswith('"'):

@@ -3,7 +3,7 @@
     yield from make_batches(listed, FolderBatch)              # (FoundFile, place of its content) -> batches of about 8 MiB
     yield from merge_small_batches(batches)
 
-A batch has at most BATCH_FILES files, read or not, so that a batch of small files is small as well.
+A batch has at most BATCH_FILES files (unread files included), which bounds its memory for very small files.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ import xxhash
 
 from neox_code.corpus.licenses.folder_licenses import states_license
 from neox_code.corpus.sources.protocol import Batch, FoundFile
-from neox_code.corpus.sources.source_names import LONGEST_NAME, printable
+from neox_code.corpus.sources.source_names import LONGEST_NAME, make_printable
 
 BATCH_BYTES = 8 * 2**20
 BATCH_FILES = 4096
@@ -42,14 +42,14 @@ class ListOfFiles(Batch, Protocol):
 
 
 def is_read(file: FoundFile) -> bool:
-    """True for files whose content is read, and for links that state a license, whose content is the path of their target."""
+    """Return True if the content of a file is read. The content of a link that states a license is its target."""
     return file.reason is None or (file.reason == LINK and states_license(file.path) and file.num_bytes <= LONGEST_NAME)
 
 
 def set_content(file: FoundFile, content: bytes | None) -> None:
     """Set the content of a file, the target of a link, or the reason why the file was not read."""
     if file.reason == LINK:
-        file.link = printable(content or b"")
+        file.link = make_printable(content or b"")
     elif content is None:
         file.reason = UNREADABLE
     elif len(content) <= LFS_LARGEST and content.startswith(LFS_START):
@@ -102,7 +102,7 @@ def make_batches(
 
 @dataclass(frozen=True)
 class ListedBatch:
-    """Unread files with their reasons, for instance one with an empty path for a damaged archive or repository."""
+    """Files that are not read, with their reasons. A damaged archive or repository is a file with an empty path."""
 
     files: tuple[FoundFile, ...]
     num_bytes: int = 0

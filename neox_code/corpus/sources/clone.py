@@ -1,4 +1,4 @@
-"""Clone a repository to read it, never to run it: one commit, bare, within limits of time and size.
+"""Clone a repository for reading: one commit, bare, without running its code, within limits of time and size.
 
     clone("https://github.com/torvalds/linux.git", Path("/tmp/linux.git"), CloneLimits())    # CloneError on failure
 
@@ -21,11 +21,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from threading import Event
 
-from neox_code.corpus.sources.git import GIT, git_environment
-from neox_code.corpus.sources.source_names import printable
+from neox_code.corpus.sources.git import GIT, make_git_environment
+from neox_code.corpus.sources.source_names import make_printable
 from neox_code.errors import DataError
 from neox_code.processes.parent import die_with_parent
-from neox_code.processes.procfs import state_of
+from neox_code.processes.procfs import read_process_state
 
 PROTOCOLS = {"https": "https", "http": "http:https", "git": "git", "ssh": "ssh", "file": "file"}
 """The scheme of an address -> the protocols that git may use."""
@@ -48,7 +48,7 @@ SETTINGS = (
 KEPT_VARIABLES = ("GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSH", "GIT_SSH_COMMAND")
 
 NO_SHALLOW = "does not support shallow"
-"""Git's message for servers that only send files; they are cloned with all commits."""
+"""Git's message for servers without shallow clones; all commits are cloned from them."""
 NO_SPACE = "No space left on device"
 GONE_COMMIT = ("not our ref", "unadvertised object", "couldn't find remote ref")
 FINAL = {
@@ -92,27 +92,27 @@ class Clone:
     """Set when the clone is no longer needed."""
     environment: dict[str, str]
 
-    def newest(self) -> None:
+    def clone_newest(self) -> None:
         """Clone the newest commit of the default branch, or all commits if the server only sends files."""
         command = ["clone", "--quiet", "--bare", "--no-tags", "--single-branch", "--template="]
         place = ["--", self.address, str(self.folder)]
         try:
-            self.run(*command, "--depth=1", *place)
+            self.run_git(*command, "--depth=1", *place)
         except CloneError as error:
             if NO_SHALLOW not in str(error):
                 raise
-            remove(self.folder)
-            self.run(*command, *place)
+            remove_clone(self.folder)
+            self.run_git(*command, *place)
 
-    def commit(self, name: str) -> None:
+    def clone_commit(self, name: str) -> None:
         object_format = "sha1" if len(name) == 40 else "sha256"
-        self.run("init", "--quiet", "--bare", "--template=", f"--object-format={object_format}", str(self.folder))
+        self.run_git("init", "--quiet", "--bare", "--template=", f"--object-format={object_format}", str(self.folder))
         inside = ("-C", str(self.folder))
-        self.run(*inside, "fetch", "--quiet", "--depth=1", "--no-tags", "--", self.address, name)
-        self.run(*inside, "update-ref", "--no-deref", "HEAD", name)
+        self.run_git(*inside, "fetch", "--quiet", "--depth=1", "--no-tags", "--", self.address, name)
+        self.run_git(*inside, "update-ref", "--no-deref", "HEAD", name)
 
-    def run(self, *arguments: str) -> None:
-        """Run git in a session of its own; past the limits the whole session is killed."""
+    def run_git(self, *arguments: str) -> None:
+        """Run git in a session of its own; kill the whole session if a limit is exceeded."""
         settings = [word for setting in SETTINGS for word in ("-c", setting)]
         with TemporaryFile() as output:
             process = subprocess.Popen(
@@ -125,18 +125,18 @@ class Clone:
                 preexec_fn=die_with_parent,
             )
             try:
-                self.watch(process)
+                self.wait_within_limits(process)
             finally:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
             if process.returncode != 0:
                 output.seek(0)
-                words = printable(output.read(2**16).replace(b"\n", b" "))
-                raise clone_error(words, (f"'{self.address}/'", f"'{self.address}'", self.address, str(self.folder)))
+                words = make_printable(output.read(2**16).replace(b"\n", b" "))
+                raise make_clone_error(words, (f"'{self.address}/'", f"'{self.address}'", self.address, str(self.folder)))
 
-    def watch(self, process: "subprocess.Popen[bytes]") -> None:
-        """Wait for git. Raise CloneError past the timeout or the size limit, or when the clone is no longer needed."""
+    def wait_within_limits(self, process: "subprocess.Popen[bytes]") -> None:
+        """Wait for git. Raise CloneError after the timeout, above the size limit, or when the clone is no longer needed."""
         end = time.monotonic() + self.limits.timeout_seconds
         while True:
             try:
@@ -152,19 +152,19 @@ class Clone:
 
 
 def clone(address: str, folder: Path, limits: CloneLimits, commit: str | None = None, stopped: Event | None = None) -> None:
-    """Clone to a bare repository `folder` with one commit at HEAD: `commit` (full hash), or the newest one if it is gone.
+    """Clone to a bare repository `folder` with one commit at HEAD: `commit` (full hash), or the newest if `commit` does not exist.
 
     Raise CloneError, or DataError if the cause is this machine.
     """
-    work = Clone(address, folder, limits, stopped or Event(), clone_environment(address))
+    work = Clone(address, folder, limits, stopped or Event(), make_clone_environment(address))
     pause = limits.pause_seconds
     for attempt in range(1, limits.attempts + 1):
-        remove(folder)
+        remove_clone(folder)
         try:
             clone_once(work, commit)
             return
         except CloneError as error:
-            remove(folder)
+            remove_clone(folder)
             if error.is_final or attempt == limits.attempts:
                 raise
         work.stopped.wait(pause)
@@ -174,22 +174,22 @@ def clone(address: str, folder: Path, limits: CloneLimits, commit: str | None = 
 def clone_once(work: Clone, commit: str | None) -> None:
     if commit is not None:
         try:
-            work.commit(commit)
+            work.clone_commit(commit)
             return
         except CloneError as error:
             if not any(words in str(error) for words in (*GONE_COMMIT, NO_SHALLOW)):
                 raise
-            remove(work.folder)
-    work.newest()
+            remove_clone(work.folder)
+    work.clone_newest()
 
 
 def check_size(folder: Path, limits: CloneLimits) -> None:
-    if folder_bytes(folder) > limits.max_bytes:
+    if measure_folder(folder) > limits.max_bytes:
         raise CloneError(f"larger than {limits.max_bytes:,} bytes", is_final=True)
 
 
-def folder_bytes(folder: Path) -> int:
-    """Return the bytes of all files in a folder that another process changes meanwhile."""
+def measure_folder(folder: Path) -> int:
+    """Return the total size in bytes of the files in a folder, while another process changes it."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:
@@ -200,7 +200,7 @@ def folder_bytes(folder: Path) -> int:
     return total
 
 
-def clone_error(output: str, names: Sequence[str]) -> CloneError:
+def make_clone_error(output: str, names: Sequence[str]) -> CloneError:
     """Return git's message as a reason without the `names` of this clone, so that repositories share reasons.
 
     Raise DataError if the cause is this machine.
@@ -216,7 +216,7 @@ def clone_error(output: str, names: Sequence[str]) -> CloneError:
     return CloneError(last[:200])
 
 
-def clone_environment(address: str) -> dict[str, str]:
+def make_clone_environment(address: str) -> dict[str, str]:
     """Return git's environment for a clone. Raise CloneError for an address without a known protocol."""
     scheme = SCHEME.match(address)
     name = scheme[1] if scheme else "ssh" if SSH_ADDRESS.fullmatch(address) else ""
@@ -224,20 +224,20 @@ def clone_environment(address: str) -> dict[str, str]:
         raise CloneError(f"its address is none of {', '.join(PROTOCOLS)}", is_final=True)
     kept = {variable: os.environ[variable] for variable in KEPT_VARIABLES if variable in os.environ}
     default = {"GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=30"}
-    return git_environment() | default | kept | {"GIT_ALLOW_PROTOCOL": PROTOCOLS[name], "GIT_LFS_SKIP_SMUDGE": "1"}
+    return make_git_environment() | default | kept | {"GIT_ALLOW_PROTOCOL": PROTOCOLS[name], "GIT_LFS_SKIP_SMUDGE": "1"}
 
 
-def partial_clone(folder: Path) -> Path:
+def make_partial_folder(folder: Path) -> Path:
     """Return the temporary folder of this process for the clone `folder`; those of killed processes are removed."""
     start = f"{folder.name}.{socket.gethostname()}-"
     for entry in folder.parent.iterdir():
         left = re.fullmatch(rf"{re.escape(start)}(\d+)\.partial(\.removing)*", entry.name)
-        if left and state_of(int(left[1])) in (None, "Z"):
-            remove(entry)
+        if left and read_process_state(int(left[1])) in (None, "Z"):
+            remove_clone(entry)
     return folder.with_name(f"{start}{os.getpid()}.partial")
 
 
-def remove(folder: Path) -> None:
+def remove_clone(folder: Path) -> None:
     """Remove a folder by a rename first, so that a folder of this name is always complete, even after a kill."""
     removing = folder.with_name(f"{folder.name}.removing")
     shutil.rmtree(removing, ignore_errors=True)

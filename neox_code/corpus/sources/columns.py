@@ -1,8 +1,8 @@
 """Convert rows of datasets to files; columns are found by their usual names.
 
-    columns = columns_of(("max_stars_repo_name", "max_stars_repo_path", "content", "lang"))
+    columns = find_columns(("max_stars_repo_name", "max_stars_repo_path", "content", "lang"))
     # {"text": "content", "repository": "max_stars_repo_name", "path": "max_stars_repo_path", "language": "lang"}
-    file = found_row({"text": b"...", "path": "a/b.py"}, "code", "rows/000000000012", check)
+    file = make_row_file({"text": b"...", "path": "a/b.py"}, "code", "rows/000000000012", check)
 
 The text's bytes are the file's content; a row of no repository belongs to the dataset.
 """
@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from neox_code.corpus.sources.protocol import FileCheck, FoundFile, Project
-from neox_code.corpus.sources.source_names import language_named, member_path, printable
+from neox_code.corpus.sources.source_names import clean_member_path, find_language_by_name, make_printable
 
 SPELLINGS = {
     "text": ("text", "content", "code", "raw_content", "whole_func_string"),
@@ -42,7 +42,7 @@ SUFFIXES = {
     "Scala": ".scala",
     "TypeScript": ".ts",
 }
-"""The suffix in the name of a row without a path, from which the language follows."""
+"""Language -> suffix of the name that a row without a path gets."""
 
 NO_TEXT = "no text"
 ONLY_BLOB_IDS = "no text but the ids of blobs"
@@ -53,24 +53,24 @@ METADATA = re.compile(
 """StarCoderData's control words at the start of a text."""
 METADATA_FIELDS = ("repository", "path", "stars")
 LARGEST_ROW = 2**28
-"""Bytes of the longest row that is read."""
+"""Maximum size in bytes of a row."""
 
 
-def columns_of(names: Iterable[str]) -> dict[str, str]:
-    """Return field -> column of a row, the first of the field's spellings among the columns."""
-    return chosen_spellings(tuple(name for name in names if name in KNOWN))
+def find_columns(names: Iterable[str]) -> dict[str, str]:
+    """Return field -> name of its column: the first of the field's spellings that is a column."""
+    return choose_spellings(tuple(name for name in names if name in KNOWN))
 
 
 @lru_cache(maxsize=1024)
-def chosen_spellings(names: tuple[str, ...]) -> dict[str, str]:
+def choose_spellings(names: tuple[str, ...]) -> dict[str, str]:
     chosen = {field: next((name for name in spellings if name in names), None) for field, spellings in SPELLINGS.items()}
     return {field: name for field, name in chosen.items() if name is not None}
 
 
-def found_row(row: Mapping[str, Any], dataset: str, place: str, check: FileCheck, language: str | None = None) -> FoundFile:
+def make_row_file(row: Mapping[str, Any], dataset: str, place: str, check: FileCheck, language: str | None = None) -> FoundFile:
     """Return a row (field of SPELLINGS -> value) as a file; `place` is its name if it has no path.
 
-    `language` is that of rows that name none.
+    `language` is used for a row that does not state its language.
     """
     text = row.get("text")
     content = text.encode() if isinstance(text, str) else text if isinstance(text, bytes) else None
@@ -82,12 +82,12 @@ def found_row(row: Mapping[str, Any], dataset: str, place: str, check: FileCheck
     language = read_name(row.get("language")) or language
     project = Project(
         read_name(row.get("repository")) or dataset,
-        language and (language_named(language) or language),
-        whole_number(row.get("stars")),
-        license_expression(row.get("license")),
+        language and (find_language_by_name(language) or language),
+        parse_count(row.get("stars")),
+        join_license_values(row.get("license")),
         read_name(row.get("commit")),
     )
-    named = member_path(read_name(row.get("path")) or "")
+    named = clean_member_path(read_name(row.get("path")) or "")
     path = named or place + SUFFIXES.get(project.language or "", "")
     if content is None:
         return FoundFile(project, path, 0, ONLY_BLOB_IDS if row.get("blob") is not None else NO_TEXT)
@@ -107,19 +107,19 @@ def remove_metadata(content: bytes) -> tuple[bytes, dict[str, Any]]:
         return content, {}
     metadata: dict[str, Any] = {field: value for field, value in zip(METADATA_FIELDS, found.groups(), strict=True) if value}
     if "stars" in metadata:
-        metadata["stars"] = whole_number(re.match(rb"\d*", metadata["stars"])[0])  # type: ignore[index]
+        metadata["stars"] = parse_count(re.match(rb"\d*", metadata["stars"])[0])  # type: ignore[index]
     return content[found.end() :], metadata
 
 
 def read_name(value: Any) -> str | None:
     """Return a name from a text or bytes value; None for other values and empty ones."""
-    return (printable(value) or None) if isinstance(value, str | bytes) else None
+    return (make_printable(value) or None) if isinstance(value, str | bytes) else None
 
 
-def whole_number(value: Any) -> int | None:
+def parse_count(value: Any) -> int | None:
     """Return a nonnegative integer from a value of any type; None if the value is none.
 
-    >>> whole_number(12.0), whole_number("7"), whole_number(None), whole_number("many"), whole_number(1e300)
+    >>> parse_count(12.0), parse_count("7"), parse_count(None), parse_count("many"), parse_count(1e300)
     (12, 7, None, None, None)
     """
     try:
@@ -129,10 +129,10 @@ def whole_number(value: Any) -> int | None:
     return number if 0 <= number < 2**63 else None
 
 
-def license_expression(value: Any) -> str | None:
+def join_license_values(value: Any) -> str | None:
     """Return one SPDX expression; several licenses are joined with AND.
 
-    >>> license_expression(["MIT", "Apache-2.0 OR GPL-2.0"]), license_expression("MIT"), license_expression([])
+    >>> join_license_values(["MIT", "Apache-2.0 OR GPL-2.0"]), join_license_values("MIT"), join_license_values([])
     ('MIT AND (Apache-2.0 OR GPL-2.0)', 'MIT', None)
     """
     values = value if isinstance(value, list | tuple) else [value]

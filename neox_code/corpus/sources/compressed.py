@@ -4,8 +4,8 @@
         for line in stream:
             print(position(), "bytes of the file are read")
 
-A file that breaks off, or whose frames are damaged, is an error of DAMAGED. One that expands past EXPANSION_ALLOWED bytes and
-EXPANSION_RATIO times what was read of it is given up, too: source code shrinks to a fifth, not to a thousandth.
+A truncated or damaged file raises one of DAMAGED. So does a file that expands to more than EXPANSION_ALLOWED bytes and
+EXPANSION_RATIO times the bytes read from it: source code shrinks to a fifth, not to a thousandth.
 """
 
 import bz2
@@ -23,7 +23,7 @@ from typing import IO, Any, TypeVar
 
 import zstandard
 
-from neox_code.corpus.sources.source_names import printable
+from neox_code.corpus.sources.source_names import make_printable
 
 EXPANSION_ALLOWED = 2**30
 EXPANSION_RATIO = 200
@@ -65,19 +65,19 @@ DAMAGED = (
 """The exceptions of archive libraries for damaged and hostile archives."""
 
 
-def until_damaged(items: Iterable[Item], path: Path, errors: tuple[type[BaseException], ...] = DAMAGED) -> Iterator[Item | Damage]:
+def catch_damage(items: Iterable[Item], path: Path, errors: tuple[type[BaseException], ...] = DAMAGED) -> Iterator[Item | Damage]:
     """Yield the items read from `path`, and a Damage last if reading fails; errors raised by the caller are not caught."""
     try:
         yield from items
     except errors as error:
-        yield Damage(in_words(error, path))
+        yield Damage(describe_error(error, path))
 
 
-def in_words(error: BaseException, path: Path) -> str:
-    return printable(str(error).partition("\n")[0]).replace(str(path), "it")
+def describe_error(error: BaseException, path: Path) -> str:
+    return make_printable(str(error).partition("\n")[0]).replace(str(path), "it")
 
 
-def zstd_frame() -> Any:
+def make_zstd_decompressor() -> Any:
     return zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW).decompressobj()
 
 
@@ -85,8 +85,10 @@ FORMATS: dict[bytes, Callable[[], Any]] = {
     b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
     b"BZh": bz2.BZ2Decompressor,
     b"\xfd7zXZ\x00": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=LARGEST_XZ_MEMORY),
-    b"\x28\xb5\x2f\xfd": zstd_frame,
-    **{bytes([number]) + b"\x2a\x4d\x18": zstd_frame for number in range(0x50, 0x60)},  # a note, as pzstd begins with
+    b"\x28\xb5\x2f\xfd": make_zstd_decompressor,
+    **{
+        bytes([number]) + b"\x2a\x4d\x18": make_zstd_decompressor for number in range(0x50, 0x60)
+    },  # a skippable frame, with which files of pzstd begin
 }
 """The first bytes of a frame -> its decompressor."""
 
@@ -95,17 +97,17 @@ FORMATS: dict[bytes, Callable[[], Any]] = {
 def open_expanded(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], int]]]:
     """Open a file, decompressed if needed; yield the stream and a function that returns the bytes read from the file itself."""
     with path.open("rb", buffering=2**18) as file:
-        new = compression(file.read(8))
+        new = find_decompressor(file.read(8))
         file.seek(0)
         yield (file if new is None else io.BufferedReader(Frames(file, new), 2**18)), file.tell
 
 
 def is_compressed(path: Path) -> bool:
     with path.open("rb") as file:
-        return compression(file.read(8)) is not None
+        return find_decompressor(file.read(8)) is not None
 
 
-def compression(start: bytes) -> Callable[[], Any] | None:
+def find_decompressor(start: bytes) -> Callable[[], Any] | None:
     return next((new for magic, new in FORMATS.items() if start.startswith(magic)), None)
 
 

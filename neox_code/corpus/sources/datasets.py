@@ -1,11 +1,11 @@
 """Find the files of a dataset in a folder. All tools read them as rows, not as files of source code.
 
-    dataset_shards(Path("the-stack"))        # data/c/train-00000.parquet, data/python/train-00000.parquet, ...
-    archives_in(Path("downloads"))           # a.tar.gz, b.zip
+    find_dataset_shards(Path("the-stack"))        # data/c/train-00000.parquet, data/python/train-00000.parquet, ...
+    find_archives(Path("downloads"))           # a.tar.gz, b.zip
 
 A folder with shards (Parquet, JSON Lines or JSON lists of rows, compressed or not) at any depth and without source code is a
-dataset: read are its Parquet files, or those of JSON where there are none. Beside them may lie notes, pictures,
-and the loading script of a dataset of Hugging Face. Hidden files and folders are not looked at.
+dataset. Its Parquet files are read, or its JSON files if it has no Parquet. It may also contain notes, pictures and the loading
+script of a Hugging Face dataset. Hidden files and folders are ignored.
 """
 
 import os
@@ -16,9 +16,9 @@ from typing import Any
 
 from neox_code.corpus.linguist.detect import guess_by_name
 from neox_code.corpus.linguist.tables import LANGUAGE_TYPES
-from neox_code.corpus.sources.columns import columns_of
+from neox_code.corpus.sources.columns import find_columns
 from neox_code.corpus.sources.compressed import DAMAGED
-from neox_code.corpus.sources.json_lines import lines_of, parse_row
+from neox_code.corpus.sources.json_lines import parse_row, read_lines
 from neox_code.corpus.sources.source_names import TAR_SUFFIXES
 from neox_code.errors import DataError
 from neox_code.logs import get_logger
@@ -34,15 +34,15 @@ LARGEST_FIRST_ROW = 2**26
 log = get_logger(__name__)
 
 
-def dataset_shards(folder: Path) -> tuple[Path, ...]:
+def find_dataset_shards(folder: Path) -> tuple[Path, ...]:
     """Return the shards of a dataset's folder in the order of their paths; none if it is no dataset.
 
-    Raises DataError for a dataset in the form that `save_to_disk` or the cache of Hugging Face's library leaves.
+    Raise DataError for a dataset written by `save_to_disk` or kept in the cache of Hugging Face's library.
     """
     if (folder / CORPUS_SUMMARY).is_file():
         return tuple(sorted(folder.glob("*/shard-*.parquet")))
     parquet, lines, json, others = [], [], [], 0
-    for path in visible_files(folder):
+    for path in list_visible_files(folder):
         name = path.name.lower()
         if name.endswith(".parquet"):
             parquet.append(path)
@@ -60,7 +60,7 @@ def dataset_shards(folder: Path) -> tuple[Path, ...]:
         else:
             others += 1
     if not parquet:
-        lines += [path for path in json if columns_of(first_row(path) or ()).get("text")]
+        lines += [path for path in json if find_columns(read_first_row(path) or ()).get("text")]
     shards = sorted(parquet or lines)
     if shards:
         left_out = others + len(parquet) + len(set(lines + json)) - len(shards)
@@ -68,10 +68,10 @@ def dataset_shards(folder: Path) -> tuple[Path, ...]:
     return tuple(shards)
 
 
-def archives_in(folder: Path) -> tuple[Path, ...]:
+def find_archives(folder: Path) -> tuple[Path, ...]:
     """Return the tar and zip archives of a folder without source code and shards, in the order of their paths."""
     archives = []
-    for path in visible_files(folder):
+    for path in list_visible_files(folder):
         name = path.name.lower()
         if name.endswith((*TAR_SUFFIXES, ".zip")):
             archives.append(path)
@@ -89,7 +89,7 @@ def is_code(path: Path) -> bool:
 
 
 def is_loading_script(path: Path) -> bool:
-    """True for a script with which Hugging Face's library loads a dataset."""
+    """Return True for a script with which Hugging Face's library loads a dataset."""
     try:
         start = path.read_bytes()[: 2**20] if path.suffix == ".py" else b""
     except OSError:
@@ -97,7 +97,7 @@ def is_loading_script(path: Path) -> bool:
     return b"datasets" in start and b"Builder" in start
 
 
-def visible_files(folder: Path) -> Iterator[Path]:
+def list_visible_files(folder: Path) -> Iterator[Path]:
     """Yield the files and links below a folder, without pipes and names with a leading dot."""
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -107,10 +107,10 @@ def visible_files(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def first_row(path: Path) -> dict[str, Any] | None:
-    """Return the columns of the first row of a JSON file that can be read; None without one."""
+def read_first_row(path: Path) -> dict[str, Any] | None:
+    """Return the columns of the first readable row of a JSON file; None if it has no such row."""
     try:
-        for _, line, _ in islice(lines_of(path, 0, None), ROWS_TO_LOOK_AT):
+        for _, line, _ in islice(read_lines(path, 0, None), ROWS_TO_LOOK_AT):
             if len(line) <= LARGEST_FIRST_ROW and (row := parse_row(line)) is not None:
                 return row
     except DAMAGED:

@@ -17,19 +17,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from neox_code.corpus.sources.clone import CloneLimits
-from neox_code.corpus.sources.columns import columns_of
+from neox_code.corpus.sources.columns import find_columns
 from neox_code.corpus.sources.compressed import DAMAGED, open_expanded
-from neox_code.corpus.sources.datasets import JSON_LINES_SUFFIXES, archives_in, dataset_shards, first_row
+from neox_code.corpus.sources.datasets import JSON_LINES_SUFFIXES, find_archives, find_dataset_shards, read_first_row
 from neox_code.corpus.sources.folder import FolderSource
 from neox_code.corpus.sources.folder_layout import check_layout, detect_layout, is_bare_repository, is_git_repository
 from neox_code.corpus.sources.git import GitSource
 from neox_code.corpus.sources.json_lines import JsonLinesSource
 from neox_code.corpus.sources.parquet import ParquetSource
 from neox_code.corpus.sources.protocol import Project, Source
-from neox_code.corpus.sources.repository_list import RepositoryList, RepositoryRule, project_at
-from neox_code.corpus.sources.source_names import TAR_SUFFIXES, archive_project, archive_stem, distinct_names
+from neox_code.corpus.sources.repository_list import RepositoryList, RepositoryRule, parse_project_name
+from neox_code.corpus.sources.source_names import TAR_SUFFIXES, drop_suffixes, make_names_unique, parse_archive_project
 from neox_code.corpus.sources.tar_archive import TarSource, is_tar_start
-from neox_code.corpus.sources.work_tree import small_file
+from neox_code.corpus.sources.work_tree import read_small_file
 from neox_code.corpus.sources.zip_archive import ZipSource
 from neox_code.errors import DataError
 from neox_code.logs import get_logger
@@ -74,44 +74,44 @@ def find_sources(
     `layout`, one of LAYOUTS, is the meaning of the folders in folders and archives; by default it is detected. `language` is the
     language of dataset rows that have neither a language nor a path.
     `repository_filters` are applied to the rows of repository lists, `limits` bound the clones, and `clones` is the folder for
-    clones (by default the system's temporary folder), in which they stay if `keep_clones` is true.
+    clones (by default the system's temporary folder), which keeps them if `keep_clones` is true.
     Raise DataError if an argument does not exist or is no source.
     """
     options = Options(layout and check_layout(layout), language, repository_filters, limits or CloneLimits(), clones, keep_clones)
     named = {expand_home(argument) for argument in arguments if argument != LOCAL}
     paths = sorted(
-        dict.fromkeys(file for path in named for file in archives_or_itself(path)), key=lambda path: (path.name, str(path))
+        dict.fromkeys(file for path in named for file in list_archives_or_path(path)), key=lambda path: (path.name, str(path))
     )
-    local = local_folders() if LOCAL in arguments else []
-    names = distinct_names({path: path.name for path in local} | {path: preferred_name(path) for path in paths})
+    local = list_local_folders() if LOCAL in arguments else []
+    names = make_names_unique({path: path.name for path in local} | {path: choose_source_name(path) for path in paths})
     sources: list[Source] = [
         FolderSource(names[folder], folder, "project", LOCAL_LANGUAGES, EXCLUDED if folder == local[0] else frozenset())
         for folder in local
     ]
-    return with_lists_joined([*sources, *(open_source(path, names[path], options) for path in paths)])
+    return join_repository_lists([*sources, *(open_source(path, names[path], options) for path in paths)])
 
 
-def archives_or_itself(path: Path) -> tuple[Path, ...]:
-    """Return the archives of a folder that holds archives and no source code; else the path."""
+def list_archives_or_path(path: Path) -> tuple[Path, ...]:
+    """Return the archives of a folder with archives and without source code; else the path itself."""
     try:
-        return (path.is_dir() and not is_git_repository(path) and archives_in(path)) or (path,)
+        return (path.is_dir() and not is_git_repository(path) and find_archives(path)) or (path,)
     except PermissionError:
         return (path,)
 
 
-def preferred_name(path: Path) -> str:
+def choose_source_name(path: Path) -> str:
     """Return owner/name of a repository with a hosted origin, else the base name of a source."""
     if not path.is_dir():
-        return archive_project(archive_stem(path.name))
+        return parse_archive_project(drop_suffixes(path.name))
     if is_git_repository(path):
-        config = small_file(str(path / ".git/config" if (path / ".git").exists() else path / "config"), LARGEST_CONFIG)
+        config = read_small_file(str(path / ".git/config" if (path / ".git").exists() else path / "config"), LARGEST_CONFIG)
         origin = ORIGIN.search(config)
         address = origin[1].decode("utf-8", "backslashreplace") if origin else ""
-        return project_at(address) if HOSTED.match(address) else path.name.removesuffix(".git")
+        return parse_project_name(address) if HOSTED.match(address) else path.name.removesuffix(".git")
     return path.name or "root"
 
 
-def with_lists_joined(sources: Sequence[Source]) -> list[Source]:
+def join_repository_lists(sources: Sequence[Source]) -> list[Source]:
     """Return the sources with all repository lists merged into one, so that a repository in two lists is read once."""
     lists = [source for source in sources if isinstance(source, RepositoryList)]
     if len(lists) < 2:
@@ -125,14 +125,16 @@ def expand_home(argument: str | Path) -> Path:
     try:
         path = Path(argument).expanduser()
     except RuntimeError:
-        raise DataError(f"source {argument}: there is no such user. Write the path out.") from None
+        raise DataError(f"source {argument}: the user does not exist. Write the whole path.") from None
     try:
         return path.resolve()
     except RuntimeError:
-        raise DataError(f"source {argument} is a link that leads to itself. Name what it was to lead to.") from None
+        raise DataError(
+            f"source {argument} is a link to itself. Name the intended target of the link, or correct the link."
+        ) from None
 
 
-def local_folders() -> list[Path]:
+def list_local_folders() -> list[Path]:
     """Return the standard library, and the folders of installed packages of the running interpreter."""
     library = Path(sysconfig.get_path("stdlib")).resolve()
     packages = dict.fromkeys(Path(sysconfig.get_path(key)).resolve() for key in ("purelib", "platlib"))
@@ -158,7 +160,7 @@ def open_source(path: Path, name: str, options: Options) -> Source:
 
 
 def open_folder(path: Path, name: str, options: Options) -> Source:
-    if options.layout in (None, "repository") and (shards := dataset_shards(path)):
+    if options.layout in (None, "repository") and (shards := find_dataset_shards(path)):
         return open_dataset(name, shards, options.language)
     if is_bare_repository(path) or (options.layout in (None, "repository") and is_git_repository(path)):
         return GitSource(Project(name), path)
@@ -171,7 +173,7 @@ def open_file(path: Path, name: str, options: Options) -> Source:
     """Return the source in a file, whose kind is found by its suffix and its first bytes."""
     layout = options.layout or "repository"
     suffixed = path.name.lower()
-    start = first_bytes(path) if path.is_file() else None
+    start = read_first_bytes(path) if path.is_file() else None
     if start is not None:
         if suffixed.endswith(".parquet") or start.startswith(PARQUET_MAGIC):
             return ParquetSource(name, (path,), language=options.language)
@@ -189,7 +191,7 @@ def open_file(path: Path, name: str, options: Options) -> Source:
     )
 
 
-def first_bytes(path: Path) -> bytes:
+def read_first_bytes(path: Path) -> bytes:
     """Return the first bytes of a file, decompressed if needed; empty if they are damaged."""
     try:
         with open_expanded(path) as (stream, _):
@@ -202,8 +204,8 @@ def first_bytes(path: Path) -> bytes:
 
 def is_repository_list(path: Path) -> bool:
     """Return True if the first row that can be read has a `url`, and no text."""
-    row = first_row(path)
-    return row is not None and "url" in row and "text" not in columns_of(row)
+    row = read_first_row(path)
+    return row is not None and "url" in row and "text" not in find_columns(row)
 
 
 def open_dataset(name: str, shards: tuple[Path, ...], language: str | None) -> Source:

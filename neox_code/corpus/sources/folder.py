@@ -6,8 +6,8 @@
             ...
 
 The listing is depth first in the order of names, files among folders, so it does not depend on the file system; a folder with
-more entries than ENTRIES_IN_MEMORY is sorted on disk. Projects that are bare git repositories are read by git; of a work tree the
-files are read, and the commit that it stands on is noted.
+more entries than ENTRIES_IN_MEMORY is sorted on disk. Git reads projects that are bare repositories; of a work tree
+the files are read and the checked-out commit is recorded.
 """
 
 import heapq
@@ -34,16 +34,16 @@ from neox_code.corpus.sources.batches import (
 )
 from neox_code.corpus.sources.folder_layout import (
     LAYOUTS,
-    folder_project,
     is_bare_repository,
     is_git_repository,
-    placed_above_projects,
+    locate_above_projects,
+    make_folder_project,
 )
 from neox_code.corpus.sources.git import GitSource
 from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile, Project
 from neox_code.corpus.sources.regular_file import read_regular_file
-from neox_code.corpus.sources.source_names import printable
-from neox_code.corpus.sources.work_tree import checked_out_commit
+from neox_code.corpus.sources.source_names import make_printable
+from neox_code.corpus.sources.work_tree import read_checked_out_commit
 from neox_code.errors import DataError
 
 FOLDER = "folder"
@@ -52,7 +52,7 @@ ENTRIES_IN_MEMORY = 2**18
 ENTRIES_AT_ONCE = 2**12
 
 FolderEntry = tuple[str, str | None, int]
-"""A name, its kind (None: a regular file; FOLDER; or the reason why it is not read), and the size of a file in bytes."""
+"""Name, kind and size in bytes. The kind is None for a regular file, FOLDER, or the reason why the entry is not read."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class FolderSource:
     def _list(self, check: FileCheck) -> Iterator[tuple[FoundFile, str] | GitSource]:
         """Yield every file below the root with its absolute path; a bare repository is yielded as a GitSource."""
         try:
-            stack = [Level(str(self.root), self._project(str(self.root), ()), (), "", sorted_entries(self.root))]
+            stack = [Level(str(self.root), self._make_project(str(self.root), ()), (), "", read_sorted_entries(self.root))]
         except OSError as error:
             raise DataError(f"source {self.root} cannot be listed: {error.strerror}. Check its permissions.") from None
         while stack:
@@ -88,51 +88,51 @@ class FolderSource:
             if name is None:
                 stack.pop()
             elif kind != FOLDER:
-                yield self._found(level, name, kind, size, check), f"{level.place}/{name}"
+                yield self._make_found_file(level, name, kind, size, check), f"{level.place}/{name}"
             elif len(stack) > 1 or name not in self.excluded:
-                below = self._below(level, name)
+                below = self._enter_folder(level, name)
                 if below.is_project and is_bare_repository(Path(below.place)):
-                    yield GitSource(without_suffix(below.project), Path(below.place))
+                    yield GitSource(remove_suffix(below.project), Path(below.place))
                     continue
                 try:
-                    below.entries = sorted_entries(below.place)
+                    below.entries = read_sorted_entries(below.place)
                 except OSError:
-                    path = printable(below.inside.rstrip("/")) if below.inside else printable(name)
+                    path = make_printable(below.inside.rstrip("/")) if below.inside else make_printable(name)
                     yield FoundFile(below.project, path, 0, UNREADABLE), below.place
                 else:
                     stack.append(below)
 
-    def _found(self, level: "Level", name: str, kind: str | None, size: int, check: FileCheck) -> FoundFile:
+    def _make_found_file(self, level: "Level", name: str, kind: str | None, size: int, check: FileCheck) -> FoundFile:
         project, path = level.project, f"{level.inside}{name}"
         if len(level.folders) < len(LAYOUTS[self.layout]):
-            project, path = placed_above_projects(self.name, self.layout, level.folders, name)
-            project = self._independent(project) if self._is_vendored else project
-        path = printable(path)
+            project, path = locate_above_projects(self.name, self.layout, level.folders, name)
+            project = self._remove_root_project(project) if self._is_vendored else project
+        path = make_printable(path)
         file = FoundFile(project, path, size, kind or check(project, path, size))
         if kind == LINK and is_read(file):
-            set_content(file, link_target(f"{level.place}/{name}"))
+            set_content(file, read_link_target(f"{level.place}/{name}"))
         return file
 
-    def _below(self, level: "Level", name: str) -> "Level":
+    def _enter_folder(self, level: "Level", name: str) -> "Level":
         place = f"{level.place}/{name}"
         if len(level.folders) == len(LAYOUTS[self.layout]):
             return Level(place, level.project, level.folders, f"{level.inside}{name}/", iter(()))
         folders = (*level.folders, name)
         is_project = len(folders) == len(LAYOUTS[self.layout])
-        return Level(place, self._project(place, folders), folders, "", iter(()), is_project)
+        return Level(place, self._make_project(place, folders), folders, "", iter(()), is_project)
 
-    def _project(self, place: str, folders: tuple[str, ...]) -> Project:
-        project = folder_project(self.name, self.layout, folders)
+    def _make_project(self, place: str, folders: tuple[str, ...]) -> Project:
+        project = make_folder_project(self.name, self.layout, folders)
         if self._is_vendored or is_git_repository(Path(place)):
-            project = self._independent(project)
-        return replace(project, commit=checked_out_commit(place)) if len(folders) == len(LAYOUTS[self.layout]) else project
+            project = self._remove_root_project(project)
+        return replace(project, commit=read_checked_out_commit(place)) if len(folders) == len(LAYOUTS[self.layout]) else project
 
     @property
     def _is_vendored(self) -> bool:
-        """True for a folder of packages of many origins, such as site-packages; a license file in it applies to none of them."""
+        """Return True for a folder of packages of many origins (site-packages), to which a license file in it does not apply."""
         return VENDORED_FOLDER.fullmatch(self.root.name) is not None
 
-    def _independent(self, project: Project) -> Project:
+    def _remove_root_project(self, project: Project) -> Project:
         """Return the project without a root project, whose license does not apply to it."""
         return replace(project, within=None, folder="")
 
@@ -151,14 +151,14 @@ class Level:
     is_project: bool = False
 
 
-def without_suffix(project: Project) -> Project:
+def remove_suffix(project: Project) -> Project:
     return replace(project, name=project.name.removesuffix(".git"))
 
 
-def sorted_entries(place: str | Path) -> Iterator[FolderEntry]:
+def read_sorted_entries(place: str | Path) -> Iterator[FolderEntry]:
     """Return the entries of a folder, sorted by name, on disk if there are many. Raise OSError at once if it cannot be read."""
     with os.scandir(place) as scan:
-        entries = ((entry.name, *kind_and_size(entry)) for entry in scan)
+        entries = ((entry.name, *read_kind_and_size(entry)) for entry in scan)
         first = sorted(islice(entries, ENTRIES_IN_MEMORY))
         if len(first) < ENTRIES_IN_MEMORY:
             return iter(first)
@@ -187,7 +187,7 @@ def read_run(file: IO[bytes]) -> Iterator[FolderEntry]:
             yield from entries
 
 
-def kind_and_size(entry: "os.DirEntry[str]") -> tuple[str | None, int]:
+def read_kind_and_size(entry: "os.DirEntry[str]") -> tuple[str | None, int]:
     try:
         if entry.is_symlink():
             return LINK, 0
@@ -199,7 +199,7 @@ def kind_and_size(entry: "os.DirEntry[str]") -> tuple[str | None, int]:
     return (None, status.st_size) if stat.S_ISREG(status.st_mode) else (NOT_A_FILE, 0)
 
 
-def link_target(place: str) -> bytes | None:
+def read_link_target(place: str) -> bytes | None:
     try:
         return os.fsencode(Path(place).readlink())
     except OSError:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from neox_code.corpus.licenses.folder_licenses import states_license
 from neox_code.corpus.sources.protocol import Project
-from neox_code.corpus.sources.source_names import language_named, printable
+from neox_code.corpus.sources.source_names import find_language_by_name, make_printable
 from neox_code.errors import DataError
 
 LAYOUTS: dict[str, tuple[str, ...]] = {
@@ -41,29 +41,29 @@ def check_layout(layout: str) -> str:
 
 def detect_layout(folder: Path) -> str:
     """Return the name in LAYOUTS that fits the entries of a folder."""
-    folders, has_files = visible_entries(folder)
+    folders, has_files = list_visible_entries(folder)
     if has_files and not any(is_git_repository(folder / name) for name in islice(folders, SAMPLE)):
         return "repository"
-    is_languages = bool(folders) and all(language_named(name) for name in folders)
+    is_languages = bool(folders) and all(find_language_by_name(name) for name in folders)
     parents = [folder / name for name in folders] if is_languages else [folder]
     kinds = Counter(
-        kind_of_folder(parent / name)
+        classify_folder(parent / name)
         for parent in parents
-        for name in islice(visible_entries(parent)[0], max(SAMPLE // len(parents), 1))
+        for name in islice(list_visible_entries(parent)[0], max(SAMPLE // len(parents), 1))
     )
     layout = "organization/project" if kinds["organization"] > kinds["project"] else "project"
     return f"language/{layout}" if is_languages else layout
 
 
-def kind_of_folder(folder: Path) -> str:
+def classify_folder(folder: Path) -> str:
     """Return `project`, `organization`, or `nothing` for a folder without visible entries."""
     if is_git_repository(folder):
         return "project"
-    folders, has_files = visible_entries(folder)
+    folders, has_files = list_visible_entries(folder)
     return "project" if has_files else "organization" if folders else "nothing"
 
 
-def visible_entries(folder: Path) -> tuple[list[str], bool]:
+def list_visible_entries(folder: Path) -> tuple[list[str], bool]:
     """Return the sorted names of the folders in a folder, and True if it contains files."""
     folders, has_files = [], False
     try:
@@ -81,12 +81,12 @@ def visible_entries(folder: Path) -> tuple[list[str], bool]:
 
 
 def is_git_repository(path: Path) -> bool:
-    """True if a folder is the top of a work tree or a bare repository."""
+    """Return True if a folder is the top of a work tree or a bare repository."""
     return (path / ".git").exists() or is_bare_repository(path)
 
 
 def is_bare_repository(path: Path) -> bool:
-    """True for a bare repository. One whose objects are behind a link is none: the link can lead out of the source."""
+    """Return True for a bare repository whose object folder is not a link, because a link can lead out of the source."""
     return (path / "HEAD").is_file() and all(
         (path / name).is_dir() and not (path / name).is_symlink() for name in ("objects", "refs")
     )
@@ -102,40 +102,40 @@ def locate_file(source: str, layout: str, path: str) -> tuple[Project, str]:
     *folders, name = path.split("/")
     depth = len(LAYOUTS[layout])
     if len(folders) < depth:
-        return placed_above_projects(source, layout, folders, name)
-    return folder_project(source, layout, tuple(folders[:depth])), "/".join((*folders[depth:], name))
+        return locate_above_projects(source, layout, folders, name)
+    return make_folder_project(source, layout, tuple(folders[:depth])), "/".join((*folders[depth:], name))
 
 
-def placed_above_projects(source: str, layout: str, folders: Sequence[str], name: str) -> tuple[Project, str]:
-    """Return the project and path of a file that lies above the projects.
+def locate_above_projects(source: str, layout: str, folders: Sequence[str], name: str) -> tuple[Project, str]:
+    """Return the project and path of a file in a folder above the projects.
 
-    A license file or manifest belongs to the source's root, where the search for the license of a project ends.
+    A license file or manifest there belongs to the source's root: the search for a project's license ends in that folder.
     """
     if states_license(name):
-        return Project(printable(source)), "/".join((*folders, name))
+        return Project(make_printable(source)), "/".join((*folders, name))
     if layout == "project":
-        return single_file_project(source, name), name
-    return folder_project(source, layout, tuple(folders)), name
+        return make_single_file_project(source, name), name
+    return make_folder_project(source, layout, tuple(folders)), name
 
 
 @lru_cache(maxsize=4096)
-def folder_project(source: str, layout: str, folders: Sequence[str]) -> Project:
+def make_folder_project(source: str, layout: str, folders: Sequence[str]) -> Project:
     """Return the project of these folders; files beside projects belong to a project named after the folders above."""
     names = dict(zip(LAYOUTS[layout], folders, strict=False))
-    language = language_named(names.get("language", ""))
+    language = find_language_by_name(names.get("language", ""))
     parts = [names[level] for level in ("organization", "project") if level in names]
     if layout == "project" and parts:
         parts = [source, *parts]
-    name = printable("/".join(parts) or source)
-    is_below_root = bool(folders) and name != printable(source)
+    name = make_printable("/".join(parts) or source)
+    is_below_root = bool(folders) and name != make_printable(source)
     return Project(
         name,
         language,
-        within=printable(source) if is_below_root else None,
-        folder=printable("/".join(folders)) if is_below_root else "",
+        within=make_printable(source) if is_below_root else None,
+        folder=make_printable("/".join(folders)) if is_below_root else "",
     )
 
 
-def single_file_project(source: str, name: str) -> Project:
+def make_single_file_project(source: str, name: str) -> Project:
     """Return the project of a file beside first-level projects, which is a project of its own."""
-    return Project(f"{source}/{Path(printable(name)).stem}", within=printable(source))
+    return Project(f"{source}/{Path(make_printable(name)).stem}", within=make_printable(source))

@@ -2,9 +2,9 @@
 
     source = GitSource(Project("torvalds/linux"), Path("linux.git"))
 
-With the repository's own configuration git only finds the object folder and the commit of HEAD, which runs nothing. Trees and files
-are read from the objects with an empty configuration, so no hook, filter, alias, attribute, replacement, monitor, transport or
-promise of a partial clone is in effect. Links and submodules are listed.
+Only two commands, which run nothing, use the repository's configuration: they find the object folder and the commit of HEAD. Trees
+and files are read with an empty configuration, so no hook, filter, alias, attribute, replacement, monitor, transport or promise of
+a partial clone is in effect. Links and submodules are listed.
 """
 
 import os
@@ -27,7 +27,7 @@ from neox_code.corpus.sources.batches import (
     set_content,
 )
 from neox_code.corpus.sources.protocol import FileCheck, FoundFile, Project
-from neox_code.corpus.sources.source_names import printable
+from neox_code.corpus.sources.source_names import make_printable
 from neox_code.errors import DataError
 
 MISSING = "BAD"
@@ -79,11 +79,11 @@ def find_head(repository: Path) -> tuple[Objects, str]:
 
 
 def list_tree(objects: Objects, commit: str, project: Project, check: FileCheck) -> Iterator[tuple[FoundFile, str]]:
-    """Yield every file of a commit with its object name; last a file with an empty path if the commit is damaged or too large."""
+    """Yield every file of a commit with its object name. If the commit is damaged or too large, the last file has an empty path."""
     command = ("ls-tree", "-r", "-z", "-l", "--full-tree", commit)
-    with reading(objects) as environment, start_git(command, environment) as (process, output):
+    with make_isolated_environment(objects) as environment, start_git(command, environment) as (process, output):
         listed = 0
-        for line in nul_separated(output):
+        for line in split_at_nul(output):
             listed += len(line)
             if listed > LARGEST_LISTING:
                 yield FoundFile(project, "", 0, TOO_MANY_FILES), ""
@@ -91,14 +91,14 @@ def list_tree(objects: Objects, commit: str, project: Project, check: FileCheck)
             meta, _, name = line.partition(b"\t")
             mode, _, object_name, size = meta.decode().split()
             num_bytes = min(int(size), LARGEST_SIZE) if size.isdecimal() else 0
-            path = printable(name)
+            path = make_printable(name)
             reason = MODES.get(mode, NOT_A_FILE) or (UNREADABLE if size == MISSING else check(project, path, num_bytes))
             yield FoundFile(project, path, num_bytes, reason), object_name
     if process.returncode != 0:
         yield FoundFile(project, "", 0, DAMAGED_TREE), ""
 
 
-def nul_separated(stream: IO[bytes]) -> Iterator[bytes]:
+def split_at_nul(stream: IO[bytes]) -> Iterator[bytes]:
     rest = b""
     while chunk := stream.read(CHUNK):
         *whole, rest = (rest + chunk).split(b"\0")
@@ -137,7 +137,7 @@ def read_blobs(objects: Objects, object_names: Sequence[str]) -> Iterator[bytes 
 
 def read_until_damaged(objects: Objects, object_names: Sequence[str]) -> Iterator[bytes | None]:
     """Yield the blobs in order, None for a missing one, up to the first damaged one."""
-    with reading(objects) as environment, tempfile.TemporaryFile() as requests:
+    with make_isolated_environment(objects) as environment, tempfile.TemporaryFile() as requests:
         requests.write("".join(f"{name}\n" for name in object_names).encode())
         requests.seek(0)
         with start_git(("cat-file", "--batch", "--buffer"), environment, requests) as (_, output):
@@ -155,14 +155,14 @@ def read_until_damaged(objects: Objects, object_names: Sequence[str]) -> Iterato
 
 
 @contextmanager
-def reading(objects: Objects) -> Iterator[dict[str, str]]:
-    """Yield the environment in which git uses these objects and nothing else of their repository."""
+def make_isolated_environment(objects: Objects) -> Iterator[dict[str, str]]:
+    """Yield an environment in which git reads only these objects, and no configuration of their repository."""
     with tempfile.TemporaryDirectory(prefix="neox-git-") as folder:
         (Path(folder) / "refs").mkdir()
         (Path(folder) / "HEAD").write_text("ref: refs/heads/none\n")
         version = "0" if objects.object_format == "sha1" else f"1\n[extensions]\n\tobjectFormat = {objects.object_format}"
         (Path(folder) / "config").write_text(f"[core]\n\tbare = true\n\trepositoryFormatVersion = {version}\n")
-        yield git_environment() | {"GIT_DIR": folder, "GIT_OBJECT_DIRECTORY": objects.folder}
+        yield make_git_environment() | {"GIT_DIR": folder, "GIT_OBJECT_DIRECTORY": objects.folder}
 
 
 @contextmanager
@@ -180,13 +180,13 @@ def start_git(
 
 def run_git(repository: Path, *arguments: str) -> str:
     """Return the output of a git command that only reads. Raise UnreadableRepository if it fails."""
-    environment = git_environment() | {"GIT_CEILING_DIRECTORIES": str(repository.resolve().parent)}
+    environment = make_git_environment() | {"GIT_CEILING_DIRECTORIES": str(repository.resolve().parent)}
     try:
         done = subprocess.run([*GIT, "-C", repository, *arguments], capture_output=True, check=False, env=environment)
     except FileNotFoundError:
         raise DataError(f"source {repository} is a git repository, and git is not installed. Install git.") from None
     if done.returncode != 0:
-        output = printable(done.stderr.strip()).replace(str(repository), "it") or "it has no commit at HEAD"
+        output = make_printable(done.stderr.strip()).replace(str(repository), "it") or "it has no commit at HEAD"
         raise UnreadableRepository(output.removeprefix("fatal: "))
     return os.fsdecode(done.stdout)
 
@@ -195,7 +195,7 @@ SETTINGS = ("safe.directory=*", "core.hooksPath=/dev/null", "core.fsmonitor=fals
 GIT = ["git", *(word for setting in SETTINGS for word in ("-c", setting)), "--no-replace-objects"]
 
 
-def git_environment() -> dict[str, str]:
+def make_git_environment() -> dict[str, str]:
     """Return the environment without git's variables, the user's configuration and lazy fetches."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     return kept | {

@@ -16,10 +16,10 @@ from typing import IO, Any
 import orjson
 
 from neox_code.corpus.sources.batches import BATCH_BYTES, LFS_POINTER, ListedBatch, is_lfs_pointer
-from neox_code.corpus.sources.columns import LARGEST_ROW, columns_of, found_row
-from neox_code.corpus.sources.compressed import BrokenArchive, Damage, is_compressed, open_expanded, until_damaged
+from neox_code.corpus.sources.columns import LARGEST_ROW, find_columns, make_row_file
+from neox_code.corpus.sources.compressed import BrokenArchive, Damage, catch_damage, is_compressed, open_expanded
 from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile, Project
-from neox_code.corpus.sources.source_names import archive_stem, language_named, printable
+from neox_code.corpus.sources.source_names import drop_suffixes, find_language_by_name, make_printable
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 DAMAGED_ROW = "damaged row"
@@ -42,10 +42,10 @@ class JsonLinesSource:
         """Yield one batch per slice of a plain file, and one per compressed file or JSON list."""
         for file in self.files:
             if is_lfs_pointer(file):
-                yield ListedBatch((FoundFile(Project(self.name), printable(file.name), 0, LFS_POINTER),))
+                yield ListedBatch((FoundFile(Project(self.name), make_printable(file.name), 0, LFS_POINTER),))
                 continue
             size = file.stat().st_size
-            language = self.language or language_named(file.parent.name)
+            language = self.language or find_language_by_name(file.parent.name)
             if is_read_whole(file):
                 yield JsonLinesBatch(self.name, file, 0, None, size, check, language)
                 continue
@@ -68,45 +68,47 @@ class JsonLinesBatch:
     language: str | None = None
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
-        for rows, found in enumerate(until_damaged(lines_of(self.file, self.start, self.end), self.file)):
+        for rows, found in enumerate(catch_damage(read_lines(self.file, self.start, self.end), self.file)):
             if isinstance(found, Damage):
-                reason = f"{printable(self.file.name)} is damaged after {rows:,} rows: {found.words}"
+                reason = f"{make_printable(self.file.name)} is damaged after {rows:,} rows: {found.words}"
                 yield FoundFile(Project(self.dataset), "", 0, reason), self.num_bytes
                 return
             place, line, position = found
             if not line.isspace():
-                yield self._found(place, line), min(position - self.start, self.num_bytes)
+                yield self._make_found_file(place, line), min(position - self.start, self.num_bytes)
 
-    def _found(self, place: int, line: bytes) -> FoundFile:
-        name = f"{printable(archive_stem(self.file.name))}/{place:012d}"
+    def _make_found_file(self, place: int, line: bytes) -> FoundFile:
+        name = f"{make_printable(drop_suffixes(self.file.name))}/{place:012d}"
         if len(line) > LARGEST_ROW:
             return FoundFile(Project(self.dataset), name, 0, LARGE_ROW)
         row = parse_row(line)
         if row is None:
             return FoundFile(Project(self.dataset), name, len(line), DAMAGED_ROW)
-        columns = columns_of(row)
-        return found_row({field: row[column] for field, column in columns.items()}, self.dataset, name, self.check, self.language)
+        columns = find_columns(row)
+        return make_row_file(
+            {field: row[column] for field, column in columns.items()}, self.dataset, name, self.check, self.language
+        )
 
 
-def lines_of(file: Path, start: int, end: int | None) -> Iterator[tuple[int, bytes, int]]:
+def read_lines(file: Path, start: int, end: int | None) -> Iterator[tuple[int, bytes, int]]:
     """Yield each line, or each element of a JSON list: its position in the content, its bytes, and the bytes read from the file."""
     with open_expanded(file) as (stream, position):
-        is_list = end is None and starts_list(stream.peek(PEEKED))  # type: ignore[attr-defined]
-        for place, line in elements_of(stream) if is_list else lines_between(stream, start, end):
+        is_list = end is None and is_list_start(stream.peek(PEEKED))  # type: ignore[attr-defined]
+        for place, line in read_elements(stream) if is_list else read_lines_between(stream, start, end):
             yield place, line, position()
 
 
 def is_read_whole(file: Path) -> bool:
-    """True for a file that cannot be read in slices: a compressed one, or one JSON list."""
+    """Return True for a file that cannot be read in slices: a compressed one, or one JSON list."""
     with open_expanded(file) as (stream, _):
-        return is_compressed(file) or starts_list(stream.read(PEEKED))
+        return is_compressed(file) or is_list_start(stream.read(PEEKED))
 
 
-def starts_list(start: bytes) -> bool:
+def is_list_start(start: bytes) -> bool:
     return start.removeprefix(BYTE_ORDER_MARK).lstrip()[:1] == b"["
 
 
-def elements_of(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+def read_elements(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     """Yield each element of a JSON list with its position. Raise BrokenArchive for a list that is too large or does not end."""
     data = stream.read(LARGEST_LIST + 1)
     if len(data) > LARGEST_LIST:
@@ -126,20 +128,20 @@ def elements_of(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
     raise BrokenArchive("its JSON list does not end")
 
 
-def lines_between(stream: IO[bytes], start: int, end: int | None) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines that begin at `start` or later and before `end`, with their positions; a too long line is cut."""
+def read_lines_between(stream: IO[bytes], start: int, end: int | None) -> Iterator[tuple[int, bytes]]:
+    """Yield position and bytes of the lines that begin from `start` to before `end`; a line that is too long is cut."""
     place = start
     if start:
         stream.seek(start - 1)
-        place += rest_of_line(stream) - 1
+        place += skip_rest_of_line(stream) - 1
     while (end is None or place < end) and (line := stream.readline(LARGEST_ROW + 1)):
         yield place, line
         place += len(line)
         if len(line) > LARGEST_ROW and not line.endswith(b"\n"):
-            place += rest_of_line(stream)
+            place += skip_rest_of_line(stream)
 
 
-def rest_of_line(stream: IO[bytes]) -> int:
+def skip_rest_of_line(stream: IO[bytes]) -> int:
     """Skip the rest of a line, and return its length in bytes."""
     passed = 0
     while part := stream.readline(2**20):

@@ -2,8 +2,8 @@
 
     source = ParquetSource("the-stack", (Path("data/train-00000.parquet"), Path("data/train-00001.parquet")))
 
-Row groups are read in batches of about 8 MiB by their footer, ROWS_AT_ONCE rows at a time, or fewer where they are large. What
-expands past EXPANSION_RATIO times its size is given up, as in compressed files, and so are rows larger than LARGEST_ROW.
+Row groups are read in batches of about 8 MiB by their footer, ROWS_AT_ONCE rows at a time, or fewer if they are large. Reading
+ends at a column that expands past EXPANSION_RATIO times its size, and at rows larger than LARGEST_ROW.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from neox_code.corpus.sources.batches import BATCH_BYTES, LFS_POINTER, ListedBatch, is_lfs_pointer
-from neox_code.corpus.sources.columns import LARGEST_ROW, NO_TEXT, ONLY_BLOB_IDS, columns_of, found_row
-from neox_code.corpus.sources.compressed import EXPANDS, EXPANSION_ALLOWED, EXPANSION_RATIO, BrokenArchive, Damage, until_damaged
+from neox_code.corpus.sources.columns import LARGEST_ROW, NO_TEXT, ONLY_BLOB_IDS, find_columns, make_row_file
+from neox_code.corpus.sources.compressed import EXPANDS, EXPANSION_ALLOWED, EXPANSION_RATIO, BrokenArchive, Damage, catch_damage
 from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile, Project
-from neox_code.corpus.sources.source_names import archive_stem, language_named, printable
+from neox_code.corpus.sources.source_names import drop_suffixes, find_language_by_name, make_printable
 
 ROWS_AT_ONCE = 128
 BYTES_AT_ONCE = 2**26
@@ -37,22 +37,22 @@ class ParquetSource:
 
     def batches(self, check: FileCheck) -> Iterator[Batch]:
         for file in self.files:
-            for batch in until_damaged(self._batches(file, check), file, DAMAGED):
-                yield ListedBatch((damaged(self.name, file, f": {batch.words}"),)) if isinstance(batch, Damage) else batch
+            for batch in catch_damage(self._batches(file, check), file, DAMAGED):
+                yield ListedBatch((make_damaged_file(self.name, file, f": {batch.words}"),)) if isinstance(batch, Damage) else batch
 
     def _batches(self, file: Path, check: FileCheck) -> Iterator[Batch]:
         if is_lfs_pointer(file):
-            yield ListedBatch((FoundFile(Project(self.name), printable(file.name), 0, LFS_POINTER),))
+            yield ListedBatch((FoundFile(Project(self.name), make_printable(file.name), 0, LFS_POINTER),))
             return
         with pq.ParquetFile(file) as shard:
             metadata, names = shard.metadata, shard.schema_arrow.names
-        columns = columns_of(names)
+        columns = find_columns(names)
         if "text" not in columns:
             missing = ONLY_BLOB_IDS if "blob" in columns else f"{NO_TEXT} column"
-            place = f"{printable(file.name)}, which has {printable(', '.join(names))}"
+            place = f"{make_printable(file.name)}, which has {make_printable(', '.join(names))}"
             yield ListedBatch((FoundFile(Project(self.name), "", 0, f"{missing}: {place}"),))
             return
-        language = self.language or language_named(file.parent.name)
+        language = self.language or find_language_by_name(file.parent.name)
         first_group = first_row = num_rows = num_bytes = 0
         for index in range(metadata.num_row_groups):
             num_rows += metadata.row_group(index).num_rows
@@ -79,21 +79,21 @@ class ParquetBatch:
     language: str | None = None
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
-        stem = printable(archive_stem(self.file.name))
-        for number, row in enumerate(until_damaged(self._rows(), self.file, DAMAGED)):
+        stem = make_printable(drop_suffixes(self.file.name))
+        for number, row in enumerate(catch_damage(self._rows(), self.file, DAMAGED)):
             if isinstance(row, Damage):
-                yield damaged(self.dataset, self.file, f" after {number:,} rows: {row.words}"), self.num_bytes
+                yield make_damaged_file(self.dataset, self.file, f" after {number:,} rows: {row.words}"), self.num_bytes
                 return
             place = f"{stem}/{self.first_row + number:09d}"
-            yield found_row(row, self.dataset, place, self.check, self.language), self.num_bytes * (number + 1) // self.num_rows
+            yield make_row_file(row, self.dataset, place, self.check, self.language), self.num_bytes * (number + 1) // self.num_rows
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         with pq.ParquetFile(self.file, buffer_size=2**20, pre_buffer=False) as shard:
             names = list(self.columns.values())
-            chunks = [chunk for index in self.row_groups for chunk in chunks_of(shard.metadata.row_group(index), names)]
+            chunks = [chunk for index in self.row_groups for chunk in find_column_chunks(shard.metadata.row_group(index), names)]
             allowed = max(EXPANSION_ALLOWED, EXPANSION_RATIO * sum(chunk.total_compressed_size for chunk in chunks))
-            for rows in shard.iter_batches(rows_at_once(chunks), list(self.row_groups), names, use_threads=False):
-                for values in zip(*(plain_values(rows.column(name)) for name in names), strict=True):
+            for rows in shard.iter_batches(choose_rows_at_once(chunks), list(self.row_groups), names, use_threads=False):
+                for values in zip(*(read_plain_values(rows.column(name)) for name in names), strict=True):
                     row = dict(zip(self.columns, values, strict=True))
                     allowed -= len(row["text"]) if isinstance(row["text"], bytes) else 0
                     if allowed < 0:
@@ -101,7 +101,7 @@ class ParquetBatch:
                     yield row
 
 
-def chunks_of(group: pq.RowGroupMetaData, names: Sequence[str]) -> Iterator[pq.ColumnChunkMetaData]:
+def find_column_chunks(group: pq.RowGroupMetaData, names: Sequence[str]) -> Iterator[pq.ColumnChunkMetaData]:
     """Yield the footer's metadata of some columns of a row group; a list has the first name of its path."""
     for index in range(group.num_columns):
         chunk = group.column(index)
@@ -109,7 +109,7 @@ def chunks_of(group: pq.RowGroupMetaData, names: Sequence[str]) -> Iterator[pq.C
             yield chunk
 
 
-def rows_at_once(chunks: Sequence[pq.ColumnChunkMetaData]) -> int:
+def choose_rows_at_once(chunks: Sequence[pq.ColumnChunkMetaData]) -> int:
     """Return the number of rows to read at once within little memory. Raise BrokenArchive for columns that are too large."""
     largest = 1.0
     for chunk in chunks:
@@ -122,7 +122,7 @@ def rows_at_once(chunks: Sequence[pq.ColumnChunkMetaData]) -> int:
     return min(max(int(BYTES_AT_ONCE / largest), 1), ROWS_AT_ONCE)
 
 
-def plain_values(column: Any) -> Iterator[Any]:
+def read_plain_values(column: Any) -> Iterator[Any]:
     """Return the values of a column, text as bytes."""
     if pa.types.is_dictionary(column.type):
         words = as_bytes(column.dictionary)
@@ -137,5 +137,5 @@ def as_bytes(column: Any) -> Any:
     return column.view(pa.large_binary()) if pa.types.is_large_string(column.type) else column
 
 
-def damaged(dataset: str, file: Path, how: str) -> FoundFile:
-    return FoundFile(Project(dataset), "", 0, f"{printable(file.name)} is damaged{how}")
+def make_damaged_file(dataset: str, file: Path, how: str) -> FoundFile:
+    return FoundFile(Project(dataset), "", 0, f"{make_printable(file.name)} is damaged{how}")

@@ -15,7 +15,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A repository with the facts that are available before its files are read."""
+    """A repository, with the facts known before its files are read."""
 
     name: str
     """`organization/project` where there is an organization."""
@@ -26,9 +26,9 @@ class Project:
     """An SPDX expression, if a list or dataset states it."""
     commit: str | None = None
     within: str | None = None
-    """Name of the project at the root of the source. It is set only if this project is below that root and no git repository."""
+    """Name of the project at the root of the source, if this project is below that root and is not a git repository."""
     folder: str = ""
-    """The path below that root; empty for a file in the root."""
+    """The path of the project below that root; empty for a project in the root."""
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Batch(Protocol):
 
     @property
     def num_bytes(self) -> int:
-        """The amount of work in the batch, which the progress reaches at the end."""
+        """The amount of work in the batch: the progress at its end."""
         ...
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:

@@ -2,7 +2,7 @@
 
     content = read_regular_file("src/main.c", 4096)          # None if it is no longer a regular file of 4,096 bytes
 
-No link is followed, no pipe waited for, and nothing read beyond the listed size.
+Links are not followed, pipes do not block, and at most the listed size is read.
 """
 
 import os

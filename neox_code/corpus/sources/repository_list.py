@@ -1,10 +1,10 @@
-"""Lists of repositories (repositories.jsonl): each is cloned to be read, then removed.
+"""Lists of repositories (repositories.jsonl). Each repository is cloned, read, and removed.
 
     source = RepositoryList((Path("repositories.jsonl"),), filters=(MinStars(50),))
 
     {"name": "torvalds/linux", "url": "https://github.com/torvalds/linux.git", "language": "C", "stars": 200000, "license": ...}
 
-A batch is one repository or several small ones, of which a few are cloned ahead. A repository that cannot be cloned, or that a
+A batch is one repository or several small ones; a few are cloned in advance. A repository that cannot be cloned, or that a
 filter drops, is a file with an empty path and the reason. A repository in several lines or lists is read once, by the first line.
 """
 
@@ -21,14 +21,14 @@ from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 from neox_code.corpus.sources.batches import BATCH_BYTES
-from neox_code.corpus.sources.clone import COMMIT, CloneError, CloneLimits, clone, partial_clone, remove
-from neox_code.corpus.sources.columns import license_expression, read_name, whole_number
-from neox_code.corpus.sources.compressed import Damage, until_damaged
+from neox_code.corpus.sources.clone import COMMIT, CloneError, CloneLimits, clone, make_partial_folder, remove_clone
+from neox_code.corpus.sources.columns import join_license_values, parse_count, read_name
+from neox_code.corpus.sources.compressed import Damage, catch_damage
 from neox_code.corpus.sources.folder_layout import is_bare_repository
 from neox_code.corpus.sources.git import GitSource, UnreadableRepository, find_head
-from neox_code.corpus.sources.json_lines import lines_of, parse_row
+from neox_code.corpus.sources.json_lines import parse_row, read_lines
 from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile, Project
-from neox_code.corpus.sources.source_names import archive_stem, language_named, member_path, printable
+from neox_code.corpus.sources.source_names import clean_member_path, drop_suffixes, find_language_by_name, make_printable
 
 REPOSITORIES_AT_ONCE = 4
 REPOSITORIES_IN_BATCH = 16
@@ -86,67 +86,67 @@ class RepositoryList:
         """Yield the repositories of the lists in order, each once."""
         seen = set()
         for path in self.paths:
-            for repository in self._lines(path):
+            for repository in self._read_lines(path):
                 if repository.address:
-                    name = clone_name(repository.address)
+                    name = make_clone_name(repository.address)
                     if name in seen:
                         continue
                     seen.add(name)
                 yield repository
 
-    def _lines(self, path: Path) -> Iterator[Listed]:
-        list_name = printable(archive_stem(path.name))
-        for number, line in enumerate(until_damaged(lines_of(path, 0, None), path), 1):
+    def _read_lines(self, path: Path) -> Iterator[Listed]:
+        list_name = make_printable(drop_suffixes(path.name))
+        for number, line in enumerate(catch_damage(read_lines(path, 0, None), path), 1):
             if isinstance(line, Damage):
                 reason = f"repository list is damaged after {number - 1:,} lines: {line.words}"
                 yield Listed(Project(list_name), "", 0, reason=reason)
                 return
             if not line[1].isspace():
-                yield self._listed(line[1]) or Listed(Project(f"{list_name}:{number}"), "", 0, reason=DAMAGED_LINE)
+                yield self._parse_line(line[1]) or Listed(Project(f"{list_name}:{number}"), "", 0, reason=DAMAGED_LINE)
 
-    def _listed(self, line: bytes) -> Listed | None:
+    def _parse_line(self, line: bytes) -> Listed | None:
         """Return the repository of a line; None for a damaged line."""
         row = parse_row(line) or {}
         if not isinstance(row.get("url"), str):
             return None
         address = row["url"].strip()
         try:
-            name = read_name(row.get("name")) or project_at(address)
+            name = read_name(row.get("name")) or parse_project_name(address)
         except ValueError:
             return None
-        row |= {field: whole_number(row.get(field)) for field in ("stars", "commits", "size_kib")}
-        row["license"] = license_expression(row.get("license"))
+        row |= {field: parse_count(row.get(field)) for field in ("stars", "commits", "size_kib")}
+        row["license"] = join_license_values(row.get("license"))
         language = read_name(row.get("language"))
-        project = Project(name, language and (language_named(language) or language), row["stars"], row["license"])
+        project = Project(name, language and (find_language_by_name(language) or language), row["stars"], row["license"])
         kib = row["size_kib"]
         num_bytes = 1024 * (UNKNOWN_KIB if kib is None else min(max(kib, 1), LARGEST_KIB))
         commit = COMMIT.fullmatch(read_name(row.get("commit")) or "")
-        return Listed(project, address, num_bytes, commit and commit[0], self._refused(row))
+        return Listed(project, address, num_bytes, commit and commit[0], self._find_refusal(row))
 
-    def _refused(self, row: Mapping[str, Any]) -> str | None:
+    def _find_refusal(self, row: Mapping[str, Any]) -> str | None:
         return next((reason for rule in self.filters if (reason := rule.keep(row)) is not True), None)
 
 
-def project_at(address: str) -> str:
+def parse_project_name(address: str) -> str:
     """Return the name of a repository by its address.
 
-    >>> project_at("https://github.com/torvalds/linux.git"), project_at("git@github.com:torvalds/linux.git")
+    >>> parse_project_name("https://github.com/torvalds/linux.git"), parse_project_name("git@github.com:torvalds/linux.git")
     ('torvalds/linux', 'torvalds/linux')
     """
-    path = member_path(urlsplit(address).path if "://" in address else address.rpartition(":")[2])
-    return "/".join(path.removesuffix(".git").split("/")[-2:]) or printable(address)
+    path = clean_member_path(urlsplit(address).path if "://" in address else address.rpartition(":")[2])
+    return "/".join(path.removesuffix(".git").split("/")[-2:]) or make_printable(address)
 
 
-def clone_name(address: str) -> str:
-    """Return the path of a clone below the folder of clones, equal for all spellings of an address; a hash for a long one.
+def make_clone_name(address: str) -> str:
+    """Return the path of a clone below the folder of clones, equal for all spellings of an address; a hash replaces a long path.
 
-    >>> clone_name("https://me@GitHub.com/torvalds/linux/"), clone_name("file:///srv/linux.git")
+    >>> make_clone_name("https://me@GitHub.com/torvalds/linux/"), make_clone_name("file:///srv/linux.git")
     ('github.com/torvalds/linux.git', 'localhost/srv/linux.git')
-    >>> clone_name("https://example.org/" + "a/" * 3_000)
+    >>> make_clone_name("https://example.org/" + "a/" * 3_000)
     'long/4fd8bd014fc37d56dd47d960551a309af2036c87bb3dde524324ed7f837577a8.git'
     """
     host, _, path = SCHEME_AND_USER.sub("", address, count=1).partition("/")
-    name = member_path(f"{host.lower() or 'localhost'}/{path}").removesuffix(".git")
+    name = clean_member_path(f"{host.lower() or 'localhost'}/{path}").removesuffix(".git")
     if len(name.encode()) > LONGEST_CLONE_NAME:
         name = f"long/{hashlib.sha256(name.encode()).hexdigest()}"
     return f"{name}.git"
@@ -164,16 +164,16 @@ class RepositoryBatch:
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
         done = 0
-        with self._cloning() as clones:
+        with self._clone_ahead() as clones:
             for repository, folder in clones:
                 for file in read_clone(repository, folder, self.check):
                     yield file, done
                 done += repository.num_bytes
                 if not self.source.keep_clones and not isinstance(folder, CloneError):
-                    remove(folder)
+                    remove_clone(folder)
 
     @contextmanager
-    def _cloning(self) -> Iterator[Iterator[tuple[Listed, "Path | CloneError"]]]:
+    def _clone_ahead(self) -> Iterator[Iterator[tuple[Listed, "Path | CloneError"]]]:
         """Yield the repositories in order with the folders of their clones; a few repositories are cloned ahead."""
         stopped = Event()
         with TemporaryDirectory(prefix="neox-clones-") as temporary, ThreadPoolExecutor(REPOSITORIES_AT_ONCE) as threads:
@@ -194,7 +194,7 @@ class RepositoryBatch:
                     future.cancel()
 
     def _folder(self, repository: Listed, temporary: Path) -> Path:
-        return temporary if self.source.clones is None else self.source.clones / clone_name(repository.address)
+        return temporary if self.source.clones is None else self.source.clones / make_clone_name(repository.address)
 
     def _clone(self, repository: Listed, folder: Path, stopped: Event) -> "Path | CloneError":
         if repository.reason is not None:
@@ -205,17 +205,17 @@ class RepositoryBatch:
             return CloneError(f"{CANNOT_BE_CLONED}: larger than {self.source.limits.max_listed_bytes:,} bytes")
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            partial = partial_clone(folder)
+            partial = make_partial_folder(folder)
             clone(repository.address, partial, self.source.limits, repository.commit, stopped)
         except CloneError as error:
             return CloneError(f"{CANNOT_BE_CLONED}: {error}")
-        remove(folder)
+        remove_clone(folder)
         partial.rename(folder)
         return folder
 
 
 def is_clone(folder: Path, commit: str | None) -> bool:
-    """True if a folder is a complete repository, with `commit` (if given) at HEAD."""
+    """Return True if a folder is a complete repository, with `commit` (if given) at HEAD."""
     if not is_bare_repository(folder):
         return False
     try:

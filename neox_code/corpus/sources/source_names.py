@@ -1,8 +1,8 @@
 """Normalize the names of projects, files and languages in sources.
 
-    printable(b"caf\\xe9.py")                 # "caf\\\\xe9.py": bytes that are no text become escapes
-    member_path("/etc/../passwd.py")         # "etc/passwd.py"
-    language_named("c-sharp")                # "C#"
+    make_printable(b"caf\\xe9.py")                 # "caf\\\\xe9.py": bytes that are no text become escapes
+    clean_member_path("/etc/../passwd.py")         # "etc/passwd.py"
+    find_language_by_name("c-sharp")                # "C#"
 
 A name from an archive, list or dataset never opens a file. A name longer than LONGEST_NAME, which no file system allows, is cut.
 """
@@ -35,7 +35,7 @@ SPELLINGS = {
     "Rust": ("rust", "rs"),
     "Scala": ("scala",),
     "TypeScript": ("typescript", "ts"),
-    # languages of no recipe, which stand beside the others in folders of many
+    # not in any recipe, but found beside other languages in folders of many languages
     "CSS": ("css",),
     "Clojure": ("clojure",),
     "Dart": ("dart",),
@@ -60,47 +60,47 @@ LANGUAGE_OF = {spelling: language for language, spellings in SPELLINGS.items() f
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-def language_named(name: str) -> str | None:
+def find_language_by_name(name: str) -> str | None:
     """Return linguist's name of the language in the name of a folder or column; None for an unknown one.
 
-    >>> language_named("C-Sharp"), language_named("cpp"), language_named("Go"), language_named("src")
+    >>> find_language_by_name("C-Sharp"), find_language_by_name("cpp"), find_language_by_name("Go"), find_language_by_name("src")
     ('C#', 'C++', 'Go', None)
     """
     return LANGUAGE_OF.get(name.casefold().replace(" ", "-").replace("_", "-"))
 
 
-def printable(name: str | bytes) -> str:
+def make_printable(name: str | bytes) -> str:
     """Return a name as one line of text; bytes that are not UTF-8 and control characters become backslash escapes.
 
-    >>> printable(b"caf\\xe9.py"), printable("two\\nlines")
+    >>> make_printable(b"caf\\xe9.py"), make_printable("two\\nlines")
     ('caf\\\\xe9.py', 'two\\\\x0alines')
     """
     if len(name) > LONGEST_NAME:
-        return printable(name[: LONGEST_NAME - len(CUT)]) + CUT
+        return make_printable(name[: LONGEST_NAME - len(CUT)]) + CUT
     if isinstance(name, str) and name.isprintable():
         return name
     raw = name if isinstance(name, bytes) else name.encode("utf-8", "surrogateescape")
-    return UNPRINTABLE.sub(escaped, raw.decode("utf-8", "backslashreplace"))
+    return UNPRINTABLE.sub(escape_match, raw.decode("utf-8", "backslashreplace"))
 
 
-def escaped(match: re.Match[str]) -> str:
+def escape_match(match: re.Match[str]) -> str:
     code = ord(match[0])
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
-def member_path(name: str | bytes) -> str:
+def clean_member_path(name: str | bytes) -> str:
     """Return the path of an archive's member without a root, `.` and `..`.
 
-    >>> member_path("/etc/../etc/./passwd.py")
+    >>> clean_member_path("/etc/../etc/./passwd.py")
     'etc/etc/passwd.py'
     """
-    return "/".join(part for part in printable(name).split("/") if part not in ("", ".", ".."))
+    return "/".join(part for part in make_printable(name).split("/") if part not in ("", ".", ".."))
 
 
-def archive_stem(name: str) -> str:
+def drop_suffixes(name: str) -> str:
     """Return a file name without its archive suffixes.
 
-    >>> archive_stem("linux-6.1.tar.xz"), archive_stem("src.zip"), archive_stem("code.tgz"), archive_stem("rows.jsonl.zst")
+    >>> drop_suffixes("linux-6.1.tar.xz"), drop_suffixes("src.zip"), drop_suffixes("code.tgz"), drop_suffixes("rows.jsonl.zst")
     ('linux-6.1', 'src', 'code', 'rows')
     """
     for suffix in ARCHIVE_SUFFIXES:
@@ -108,38 +108,40 @@ def archive_stem(name: str) -> str:
     return name
 
 
-def archive_project(stem: str) -> str:
+def parse_archive_project(stem: str) -> str:
     """Return the project of an archive; PolyCoder writes `organization__project` in the file name.
 
-    >>> archive_project("torvalds__linux"), archive_project("linux-6.1"), archive_project("__init__")
+    >>> parse_archive_project("torvalds__linux"), parse_archive_project("linux-6.1"), parse_archive_project("__init__")
     ('torvalds/linux', 'linux-6.1', '__init__')
     """
     organization, _, project = stem.partition("__")
     return f"{organization}/{project}" if organization and project.strip("_") else stem
 
 
-def distinct_names(preferred: Mapping[Path, str]) -> dict[Path, str]:
-    """Return a unique name for every source: the preferred one, or with as many folders above as make equal ones differ.
+def make_names_unique(preferred: Mapping[Path, str]) -> dict[Path, str]:
+    """Return a unique name for every source: the preferred one; equal names get as many parent folders as make them differ.
 
-    >>> distinct_names({Path("/src/one/app"): "app", Path("/src/two/app"): "app", Path("/src/lib.zip"): "lib"})
+    >>> make_names_unique({Path("/src/one/app"): "app", Path("/src/two/app"): "app", Path("/src/lib.zip"): "lib"})
     {PosixPath('/src/one/app'): 'one/app', PosixPath('/src/two/app'): 'two/app', PosixPath('/src/lib.zip'): 'lib'}
     """
     groups: dict[str, list[Path]] = {}
     for path, name in preferred.items():
-        groups.setdefault(printable(name), []).append(path)
+        groups.setdefault(make_printable(name), []).append(path)
     names: dict[Path, str] = {}
     for name, paths in groups.items():
         if len(paths) == 1:
             names[paths[0]] = name
             continue
         deepest = max(len(path.parts) for path in paths)
-        levels = ([named_from(path, depth, keeps) for path in paths] for keeps in (False, True) for depth in range(2, deepest + 1))
+        levels = (
+            [join_last_parts(path, depth, keeps) for path in paths] for keeps in (False, True) for depth in range(2, deepest + 1)
+        )
         found = (level for level in levels if len(set(level)) == len(level) and groups.keys().isdisjoint(level))
-        names.update(zip(paths, next(found, [printable(str(path)) for path in paths]), strict=True))
+        names.update(zip(paths, next(found, [make_printable(str(path)) for path in paths]), strict=True))
     return names
 
 
-def named_from(path: Path, depth: int, keeps_suffix: bool) -> str:
+def join_last_parts(path: Path, depth: int, keeps_suffix: bool) -> str:
     """Return the last `depth` parts of a path, without archive suffixes."""
-    last = path.name if keeps_suffix else archive_stem(path.name.removesuffix(".git"))
-    return printable("/".join([part for part in path.parts[-depth:-1] if part != "/"] + [last]))
+    last = path.name if keeps_suffix else drop_suffixes(path.name.removesuffix(".git"))
+    return make_printable("/".join([part for part in path.parts[-depth:-1] if part != "/"] + [last]))

@@ -3,8 +3,9 @@
     source = TarSource("linux-6.1", Path("linux-6.1.tar.xz"))
 
 A plain archive is listed by its headers and read in batches. A compressed one is a single batch that is decompressed twice: to find
-repeated paths, then to read. An archive is one project, unless a layout is given. Members before a damage are kept; the damage is a
-file with an empty path whose reason has the number of members before. The last member of a path is the file, as tar extracts it.
+repeated paths, then to read. An archive is one project by default; a layout changes this. Members before damage are kept; the
+damage is listed as a file with an empty path, whose reason has the number of members before it. Of several members with one path
+the last is read, as tar extracts it.
 """
 
 import posixpath
@@ -19,14 +20,14 @@ from neox_code.corpus.sources.compressed import (
     DAMAGED,
     BrokenArchive,
     Damage,
-    in_words,
+    catch_damage,
+    describe_error,
     is_compressed,
     open_expanded,
-    until_damaged,
 )
 from neox_code.corpus.sources.folder_layout import locate_file
 from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile
-from neox_code.corpus.sources.source_names import UNNAMED, member_path
+from neox_code.corpus.sources.source_names import UNNAMED, clean_member_path
 
 LARGEST_HEADER = 2**20
 LARGEST_SIZE = 2**62
@@ -48,33 +49,33 @@ class TarSource:
 
     def _list(self, check: FileCheck) -> Iterator[tuple[FoundFile, int]]:
         """Yield every file of a plain archive with the position of its content."""
-        replaced = find_replaced_members(lambda: paths_of(listed_members(self.path), self.path))
-        for members, member in enumerate(until_damaged(listed_members(self.path), self.path)):
+        replaced = find_replaced_members(lambda: list_paths(read_members(self.path), self.path))
+        for members, member in enumerate(catch_damage(read_members(self.path), self.path)):
             if isinstance(member, Damage):
-                yield self.damaged(members, member), 0
+                yield self.make_damaged_file(members, member), 0
             elif not member.isdir():
                 yield self.list_member(member, check, members in replaced), member.offset_data
 
     def list_member(self, member: tarfile.TarInfo, check: FileCheck, is_replaced: bool) -> FoundFile:
-        project, path = locate_file(self.name, self.layout, member_path(member.name) or UNNAMED)
+        project, path = locate_file(self.name, self.layout, clean_member_path(member.name) or UNNAMED)
         num_bytes = member.size if member.isreg() else 0
-        reason = REPLACED if is_replaced else kind_reason(member) or check(project, path, num_bytes)
+        reason = REPLACED if is_replaced else find_kind_reason(member) or check(project, path, num_bytes)
         file = FoundFile(project, path, num_bytes, reason)
         if reason == LINK and is_read(file):
-            set_content(file, link_target(member).encode("utf-8", "surrogateescape"))
+            set_content(file, find_link_target(member).encode("utf-8", "surrogateescape"))
         return file
 
-    def damaged(self, members: int, damage: Damage) -> FoundFile:
+    def make_damaged_file(self, members: int, damage: Damage) -> FoundFile:
         project, _ = locate_file(self.name, self.layout, "")
         return FoundFile(project, "", 0, f"damaged after {members:,} members: {damage.words}")
 
 
-def listed_members(path: Path) -> Iterator[tarfile.TarInfo]:
+def read_members(path: Path) -> Iterator[tarfile.TarInfo]:
     with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=StrictTarInfo) as archive:
-        yield from without_memory(archive)
+        yield from read_without_memory(archive)
 
 
-def without_memory(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def read_without_memory(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Yield the members; tarfile's own list of them is emptied to save memory."""
     for member in archive:
         archive.members.clear()  # type: ignore[attr-defined]
@@ -119,10 +120,10 @@ class CompressedTarBatch:
     def read(self) -> Iterator[tuple[FoundFile, int]]:
         """Yield the files of the archive, with the bytes read from the compressed file."""
         path = self.source.path
-        replaced = find_replaced_members(lambda: paths_of((member for _, member, _ in streamed_members(path)), path))
-        for members, found in enumerate(until_damaged(streamed_members(path), path)):
+        replaced = find_replaced_members(lambda: list_paths((member for _, member, _ in stream_members(path)), path))
+        for members, found in enumerate(catch_damage(stream_members(path), path)):
             if isinstance(found, Damage):
-                yield self.source.damaged(members, found), self.num_bytes
+                yield self.source.make_damaged_file(members, found), self.num_bytes
                 return
             archive, member, position = found
             if member.isdir():
@@ -135,40 +136,43 @@ class CompressedTarBatch:
                 except DAMAGED as error:
                     set_content(file, None)
                     yield file, position
-                    yield self.source.damaged(members + 1, Damage(in_words(error, self.source.path))), self.num_bytes
+                    yield (
+                        self.source.make_damaged_file(members + 1, Damage(describe_error(error, self.source.path))),
+                        self.num_bytes,
+                    )
                     return
             yield file, position
 
 
-def streamed_members(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, int]]:
+def stream_members(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, int]]:
     """Yield each member with its archive, positioned at the content, and the bytes read from the file."""
     with open_expanded(path) as (stream, position), tarfile.open(fileobj=stream, mode="r|", tarinfo=StrictTarInfo) as archive:
-        for member in without_memory(archive):
+        for member in read_without_memory(archive):
             yield archive, member, position()
 
 
-def paths_of(members: Iterable[tarfile.TarInfo], path: Path) -> Iterator[str]:
+def list_paths(members: Iterable[tarfile.TarInfo], path: Path) -> Iterator[str]:
     """Yield the path of every member up to the first damage; an empty path for a folder."""
-    for member in until_damaged(members, path):
+    for member in catch_damage(members, path):
         if not isinstance(member, Damage):
-            yield "" if member.isdir() else member_path(member.name)
+            yield "" if member.isdir() else clean_member_path(member.name)
 
 
-def link_target(member: tarfile.TarInfo) -> str:
+def find_link_target(member: tarfile.TarInfo) -> str:
     """Return the target of a link relative to its folder; a hard link has its target's path in the archive."""
     if member.issym():
         return member.linkname
-    return posixpath.relpath(f"/{member_path(member.linkname)}", posixpath.dirname(f"/{member_path(member.name)}"))
+    return posixpath.relpath(f"/{clean_member_path(member.linkname)}", posixpath.dirname(f"/{clean_member_path(member.name)}"))
 
 
-def kind_reason(member: tarfile.TarInfo) -> str | None:
+def find_kind_reason(member: tarfile.TarInfo) -> str | None:
     if member.issym() or member.islnk():
         return LINK
     return NOT_A_FILE if not member.isreg() else SPARSE if member.issparse() else None
 
 
 class StrictTarInfo(tarfile.TarInfo):
-    """A header that raises on damage (tarfile would end the archive) and limits the size of extensions."""
+    """A header that raises BrokenArchive on damage, where tarfile would end the archive, and limits the size of extensions."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> "StrictTarInfo":
@@ -198,7 +202,7 @@ EXTENSION_HEADERS = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, 
 
 
 def is_tar_start(start: bytes) -> bool:
-    """True if the first 512 bytes are a tar header."""
+    """Return True if the first 512 bytes are a tar header."""
     try:
         tarfile.TarInfo.frombuf(start[:512], tarfile.ENCODING, "surrogateescape")
     except tarfile.HeaderError:

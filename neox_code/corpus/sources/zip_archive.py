@@ -2,8 +2,8 @@
 
     source = ZipSource("torvalds/linux", Path("torvalds__linux.zip"))
 
-A member is read up to its size in the directory, which `check` has tested. Members that share bytes, as in zip bombs that overlap,
-and members past EXPANSION_RATIO times the archive's size are listed with a reason.
+At most the size in the directory, which `check` has accepted, is read of a member. Members that share bytes, as in zip bombs that
+overlap, and members past EXPANSION_RATIO times the archive's size are listed with a reason.
 """
 
 import bz2
@@ -38,12 +38,12 @@ from neox_code.corpus.sources.compressed import (
     EXPANSION_RATIO,
     BrokenArchive,
     Damage,
-    until_damaged,
+    catch_damage,
 )
 from neox_code.corpus.sources.folder_layout import locate_file
 from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile
-from neox_code.corpus.sources.source_names import UNNAMED, member_path
-from neox_code.corpus.sources.zip_directory import Directory, ZipEntry, entries, find_directory
+from neox_code.corpus.sources.source_names import UNNAMED, clean_member_path
+from neox_code.corpus.sources.zip_directory import Directory, ZipEntry, find_directory, read_entries
 
 OVERLAPPING = "overlaps another member"
 EXPANDING = f"past {EXPANSION_RATIO} times its archive's size"
@@ -83,7 +83,7 @@ class ZipSource:
         members = 0
         allowed = max(EXPANSION_ALLOWED, EXPANSION_RATIO * self.path.stat().st_size)
         replaced = find_replaced_members(self._paths)
-        for found in until_damaged(zip_entries(self.path), self.path):
+        for found in catch_damage(read_zip_entries(self.path), self.path):
             if isinstance(found, Damage):
                 project, _ = locate_file(self.name, self.layout, "")
                 yield FoundFile(project, "", 0, f"damaged after {members:,} members: {found.words}"), ZipMember(0, 0, 0, 0)
@@ -92,7 +92,7 @@ class ZipSource:
             entry, reason = found
             if entry.is_folder:
                 continue
-            project, path = locate_file(self.name, self.layout, member_path(entry.name) or UNNAMED)
+            project, path = locate_file(self.name, self.layout, clean_member_path(entry.name) or UNNAMED)
             num_bytes = min(entry.num_bytes, LARGEST_SIZE)
             if members - 1 in replaced:
                 reason = REPLACED
@@ -103,21 +103,21 @@ class ZipSource:
             yield file, ZipMember(entry.offset, entry.stored_bytes, entry.method, entry.crc)
 
     def _paths(self) -> Iterator[str]:
-        for found in until_damaged(zip_entries(self.path), self.path):
+        for found in catch_damage(read_zip_entries(self.path), self.path):
             if not isinstance(found, Damage):
-                yield "" if found[0].is_folder else member_path(found[0].name)
+                yield "" if found[0].is_folder else clean_member_path(found[0].name)
 
 
-def zip_entries(path: Path) -> Iterator[tuple[ZipEntry, str | None]]:
+def read_zip_entries(path: Path) -> Iterator[tuple[ZipEntry, str | None]]:
     """Yield each entry of an archive's directory with the reason why it is not read, or None."""
     with path.open("rb", buffering=2**18) as archive:
         directory = find_directory(archive)
-        overlapping = overlaps(archive, directory)
-        for number, entry in enumerate(entries(archive, directory)):
-            yield entry, OVERLAPPING if number in overlapping else entry_reason(entry, directory.start)
+        overlapping = find_overlaps(archive, directory)
+        for number, entry in enumerate(read_entries(archive, directory)):
+            yield entry, OVERLAPPING if number in overlapping else find_entry_reason(entry, directory.start)
 
 
-def entry_reason(entry: ZipEntry, end: int) -> str | None:
+def find_entry_reason(entry: ZipEntry, end: int) -> str | None:
     kind = stat.S_IFMT(entry.mode)
     if kind not in (0, stat.S_IFREG):
         return LINK if kind == stat.S_IFLNK else NOT_A_FILE
@@ -126,11 +126,11 @@ def entry_reason(entry: ZipEntry, end: int) -> str | None:
     return ENCRYPTED if entry.flags & FLAG_ENCRYPTED else None
 
 
-def overlaps(archive: IO[bytes], directory: Directory) -> set[int]:
-    """Return the numbers of the members whose bytes reach into the next member."""
+def find_overlaps(archive: IO[bytes], directory: Directory) -> set[int]:
+    """Return the numbers of the members whose bytes overlap the next member."""
     starts, ends = array("Q"), array("Q")
     with suppress(BrokenArchive):
-        for entry in entries(archive, directory):
+        for entry in read_entries(archive, directory):
             starts.append(entry.offset)
             ends.append(min(entry.offset + LOCAL_HEADER.size + entry.stored_bytes, 2**64 - 1))
     begin, end = np.frombuffer(starts, np.uint64), np.frombuffer(ends, np.uint64)
@@ -155,7 +155,7 @@ class ZipBatch:
 
 
 def read_member(archive: IO[bytes], member: ZipMember, num_bytes: int) -> bytes | None:
-    """Return the content of a member; None if it is damaged, has an unknown method, or another size than stated."""
+    """Return the content of a member; None if it is damaged, its method is unknown, or its size is not as stated."""
     try:
         archive.seek(member.offset)
         magic, name_length, extra_length = LOCAL_HEADER.unpack(archive.read(LOCAL_HEADER.size))
@@ -177,14 +177,14 @@ def decompress(data: bytes, method: int, num_bytes: int) -> bytes | None:
     if method == zipfile.ZIP_BZIP2:
         return bz2.BZ2Decompressor().decompress(data, num_bytes + 1)
     if method == zipfile.ZIP_LZMA:
-        return lzma_decompressor(data).decompress(data[4 + 5 :], num_bytes + 1)
+        return make_lzma_decompressor(data).decompress(data[4 + 5 :], num_bytes + 1)
     return None
 
 
-def lzma_decompressor(data: bytes) -> lzma.LZMADecompressor:
+def make_lzma_decompressor(data: bytes) -> lzma.LZMADecompressor:
     size, properties, dictionary = LZMA_HEADER.unpack_from(data)
     if size != 5:
-        raise ValueError("LZMA properties of another size")
+        raise ValueError("the LZMA properties have an unexpected size")
     rest, lc = divmod(properties, 9)
     pb, lp = divmod(rest, 5)
     chain = [{"id": lzma.FILTER_LZMA1, "dict_size": min(dictionary, 2**26), "lc": lc, "lp": lp, "pb": pb}]

@@ -2,7 +2,7 @@
 
     with Path("code.zip").open("rb") as archive:
         directory = find_directory(archive)
-        for entry in entries(archive, directory):
+        for entry in read_entries(archive, directory):
             print(entry.name, entry.num_bytes, entry.offset)
 
 Layout, as far as it is read (little endian; each extra field is 2 bytes of tag, 2 of size and the field; tag 1 is zip64's):
@@ -72,7 +72,7 @@ def find_directory(archive: IO[bytes]) -> Directory:
         raise BrokenArchive("it has no directory at its end")
     _, _, num_bytes, offset, _ = END.unpack_from(tail, place)
     end = first + place
-    large = zip64_end(archive, end)
+    large = read_zip64_end(archive, end)
     if large is not None:
         end, num_bytes, offset = large
     start = end - num_bytes
@@ -81,8 +81,8 @@ def find_directory(archive: IO[bytes]) -> Directory:
     return Directory(start, end, start - offset)
 
 
-def zip64_end(archive: IO[bytes], end: int) -> tuple[int, int, int] | None:
-    """Return the end, size and offset of the directory from the zip64 record; None without one."""
+def read_zip64_end(archive: IO[bytes], end: int) -> tuple[int, int, int] | None:
+    """Return the end, size and offset of the directory from the zip64 record; None if there is none."""
     if end < LOCATOR.size + ZIP64_END_SIZE:
         return None
     archive.seek(end - LOCATOR.size - ZIP64_END_SIZE)
@@ -93,7 +93,7 @@ def zip64_end(archive: IO[bytes], end: int) -> tuple[int, int, int] | None:
     return end - LOCATOR.size - ZIP64_END_SIZE, num_bytes, offset
 
 
-def entries(archive: IO[bytes], directory: Directory) -> Iterator[ZipEntry]:
+def read_entries(archive: IO[bytes], directory: Directory) -> Iterator[ZipEntry]:
     """Yield the entries in order. Raise BrokenArchive at a damaged one."""
     place = directory.start
     archive.seek(place)
@@ -107,13 +107,13 @@ def entries(archive: IO[bytes], directory: Directory) -> Iterator[ZipEntry]:
             raise BrokenArchive("its directory is damaged")
         name, extra = archive.read(name_length), archive.read(extra_length)
         archive.seek(comment_length, os.SEEK_CUR)
-        size, stored, offset = with_zip64([size, stored, offset], extra)
+        size, stored, offset = apply_zip64_fields([size, stored, offset], extra)
         text = name if flags & FLAG_UTF8 else name.decode("cp437")
         yield ZipEntry(text, flags, method, crc, stored, size, mode, offset + directory.shift)
 
 
-def with_zip64(values: list[int], extra: bytes) -> list[int]:
-    """Return the values; those too large for their fields are read from the zip64 extra field, in this order."""
+def apply_zip64_fields(values: list[int], extra: bytes) -> list[int]:
+    """Return the values; each value too large for its field is replaced by the next value of the zip64 extra field."""
     if IN_ZIP64 not in values:
         return values
     field = b""

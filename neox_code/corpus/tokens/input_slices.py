@@ -1,4 +1,4 @@
-"""Slices of the input of the tokenizer: a slice of a corpus, a folder, a Parquet file or a JSON Lines file can be read by itself.
+"""Slices of the tokenizer's input. Each slice of a corpus, folder, Parquet file or JSON Lines file can be read independently.
 
     for input_slice in slice_input(Path("code.jsonl.zst"), key="text"):
         for text in input_slice.read_texts():
@@ -25,12 +25,12 @@ from neox_code.corpus.linguist.detect import detect, guess_by_name
 from neox_code.corpus.shards import SUMMARY_FILE, load_summary
 from neox_code.corpus.sources.batches import is_lfs_pointer
 from neox_code.corpus.sources.columns import LARGEST_ROW, SPELLINGS, remove_metadata
-from neox_code.corpus.sources.compressed import BrokenArchive, Damage, open_expanded, until_damaged
-from neox_code.corpus.sources.datasets import dataset_shards
+from neox_code.corpus.sources.compressed import BrokenArchive, Damage, catch_damage, open_expanded
+from neox_code.corpus.sources.datasets import find_dataset_shards
 from neox_code.corpus.sources.folder_layout import is_bare_repository
-from neox_code.corpus.sources.json_lines import BYTE_ORDER_MARK, is_read_whole, lines_of
-from neox_code.corpus.sources.parquet import chunks_of, plain_values, rows_at_once
-from neox_code.corpus.sources.source_names import TAR_SUFFIXES, language_named, printable
+from neox_code.corpus.sources.json_lines import BYTE_ORDER_MARK, is_read_whole, read_lines
+from neox_code.corpus.sources.parquet import choose_rows_at_once, find_column_chunks, read_plain_values
+from neox_code.corpus.sources.source_names import TAR_SUFFIXES, find_language_by_name, make_printable
 from neox_code.corpus.tokens.raw_documents import UNKNOWN_LANGUAGE, FileList, list_files
 from neox_code.errors import ConfigError, DataError
 from neox_code.logs import get_logger
@@ -68,7 +68,7 @@ class Rejected(NamedTuple):
     place: str
     """FILE:LINE, or a row of a file."""
     problem: str
-    """Description of the problem: the second half of a sentence that begins with the place."""
+    """Description of the problem that follows the place in a sentence."""
     remedy: str
     num_bytes: int
 
@@ -140,7 +140,7 @@ class RowsSlice:
         Raise DataError if a compressed file is damaged or truncated.
         """
         before, rejected = self.start, 0
-        for found in until_damaged(lines_of(Path(self.file), self.start, self.end), Path(self.file)):
+        for found in catch_damage(read_lines(Path(self.file), self.start, self.end), Path(self.file)):
             if isinstance(found, Damage):
                 raise DataError(f"{self.file} is damaged or truncated: {found.words}. Get the file again.")
             place, line, position = found
@@ -225,9 +225,9 @@ class ParquetSlice:
         try:
             with pq.ParquetFile(self.file, buffer_size=2**20, pre_buffer=False) as file:
                 names = [self.text_column, *self.columns]
-                chunks = [chunk for index in self.row_groups for chunk in chunks_of(file.metadata.row_group(index), names)]
-                for rows in file.iter_batches(rows_at_once(chunks), list(self.row_groups), names, use_threads=False):
-                    columns = [plain_values(rows.column(name)) for name in names]
+                chunks = [chunk for index in self.row_groups for chunk in find_column_chunks(file.metadata.row_group(index), names)]
+                for rows in file.iter_batches(choose_rows_at_once(chunks), list(self.row_groups), names, use_threads=False):
+                    columns = [read_plain_values(rows.column(name)) for name in names]
                     for values in zip(*columns, strict=True):
                         number += 1
                         yield self._convert_row(dict(zip(names, values, strict=True)), number)
@@ -237,7 +237,7 @@ class ParquetSlice:
     def _convert_row(self, row: dict[str, Any], number: int) -> Text | Rejected:
         """Return the text of a row. Strings in the row are UTF-8 bytes."""
         value = row.pop(self.text_column)
-        row = {name: printable(column) if isinstance(column, bytes) else column for name, column in row.items()}
+        row = {name: make_printable(column) if isinstance(column, bytes) else column for name, column in row.items()}
         if not isinstance(value, bytes):
             problem = f"has no text in the column {self.text_column!r}; found: {name_json_type(value)}"
             return Rejected(f"{self.file}, row {number},", problem, CHOOSE_KEY, 0)
@@ -263,7 +263,7 @@ def find_row_language(row: dict[str, Any], text_column: str, default: str | None
     row = meta | row if isinstance(meta, dict) else row
     for name in SPELLINGS["language"]:
         if (value := row.get(name)) and isinstance(value, str):
-            return language_named(value) or UNSAFE_CHARACTERS.sub("_", value)[:MAX_LANGUAGE_LENGTH]
+            return find_language_by_name(value) or UNSAFE_CHARACTERS.sub("_", value)[:MAX_LANGUAGE_LENGTH]
     for name in SPELLINGS["path"]:
         if (value := row.get(name)) and isinstance(value, str):
             return detect(value, row[text_column]) or UNKNOWN_LANGUAGE
@@ -292,7 +292,7 @@ def slice_input(path: Path, key: str = DEFAULT_KEY, by_content: bool = False) ->
         raise DataError(f"{path} {wrong}. Expected: JSON Lines files, Parquet files and folders, separated by commas.")
     if is_bare_repository(path):
         raise DataError(f"{path} is a bare git repository. {BUILD_FIRST}")
-    if shards := dataset_shards(path):
+    if shards := find_dataset_shards(path):
         return [input_slice for file in shards for input_slice in slice_file(file, key)]
     files = list_files(path)
     for reason, number in sorted(files.left_out.items()):
@@ -326,7 +326,7 @@ def slice_file(path: Path, key: str) -> list[InputSlice]:
         raise DataError(f"{path} is an archive. {BUILD_FIRST}")
     if is_lfs_pointer(path):
         raise DataError(f"{path} is a Git LFS pointer. Get the file itself with git lfs pull.")
-    size, stamp, language = path.stat().st_size, format_stamp(path), language_named(path.parent.name)
+    size, stamp, language = path.stat().st_size, format_stamp(path), find_language_by_name(path.parent.name)
     if is_read_whole(path):
         return [RowsSlice(os.fspath(path), key, 0, None, size, stamp, language)]
     file, starts = os.fspath(path), range(0, size, SLICE_BYTES)
@@ -358,7 +358,7 @@ def slice_parquet_file(path: Path, key: str, columns: Sequence[str] | None = Non
         expected = " or ".join(dict.fromkeys(spellings))
         raise DataError(f"{path} has no column {expected}. Its columns: {names}. Choose one with --jsonl-keys.")
     known = columns or [name for field in ("language", "path") for name in SPELLINGS[field] if name in names]
-    language = language_named(path.parent.name)
+    language = find_language_by_name(path.parent.name)
     slices: list[InputSlice] = []
     taken: list[int] = []
     first_row = num_rows = num_bytes = 0

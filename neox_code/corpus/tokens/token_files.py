@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from neox_code.corpus.executors.job_array import versions
+from neox_code.corpus.executors.job_array import read_versions
 from neox_code.corpus.executors.stages import Executor, InProcessExecutor, LocalExecutor, log_resume, run_missing
 from neox_code.corpus.executors.work_folder import (
     CLUSTER_FOLDER,
@@ -159,7 +159,7 @@ def remove_work_without_results(work: Path) -> Iterator[None]:
 def prepare_work_folder(
     work: Path, title: str, key: Mapping[str, Any], slices: Sequence[InputSlice], tokenizer: Tokenizer, options: WriteOptions
 ) -> bool:
-    """Return True if the folder is of the same input and settings. Otherwise clear it and write the files that the tasks read."""
+    """Return True if the folder has the same input and settings; else clear it and write the files that the tasks read."""
     if not find_changes(work, key, title):
         return True
     clear_work(work)
@@ -180,7 +180,7 @@ def compute_work_key(slices: Sequence[InputSlice], tokenizer: Tokenizer, options
         "input": digest.hexdigest(),
         "tokenizer": tokenizer.identity["sha256"],
         "settings": asdict(options),
-        "versions": versions(),
+        "versions": read_versions(),
     }
 
 

@@ -80,7 +80,7 @@ def tokenize_corpus(
         )
 
         def prefix_of(language: str | None, split: str = split) -> Path:
-            return output / f"{name_prefix}{token_file_name(split, language)}"
+            return output / f"{name_prefix}{make_token_file_name(split, language)}"
 
         counts[split] = write_token_files(
             prefix_of, slices[split], tokenizer, options, workers, bar, keep_finished_note=True, executor=executor
@@ -92,10 +92,10 @@ def tokenize_corpus(
     return summary
 
 
-def token_file_name(split: str, language: str | None = None) -> str:
+def make_token_file_name(split: str, language: str | None = None) -> str:
     """Return the name of a pair of token files, without .bin and .idx.
 
-    >>> token_file_name("valid"), token_file_name("train", "C++")
+    >>> make_token_file_name("valid"), make_token_file_name("train", "C++")
     ('valid_text_document', 'train_C++_text_document')
     """
     return "_".join(filter(None, (split, language, "text_document")))
@@ -114,13 +114,13 @@ def encode_documents(
     """Yield each document with its ids, or with its DataError if it cannot be encoded. The order is kept."""
     convert_newlines = select_newline_treatment(tokenizer, newlines)
 
-    def place_of(document: Document) -> str:
+    def format_place(document: Document) -> str:
         return f"{document.repository}/{document.path}"
 
     def encode_alone(document: Document) -> list[int] | DataError:
         try:
-            text = convert_newlines(document.text, place_of(document))
-            check_encodable(text, place_of(document), tokenizer)
+            text = convert_newlines(document.text, format_place(document))
+            check_encodable(text, format_place(document), tokenizer)
         except DataError as error:
             return error
         return tokenizer.encode(text)
@@ -128,7 +128,7 @@ def encode_documents(
     for batch in make_batches(documents):
         ids: Sequence[list[int] | DataError]
         try:
-            ids = tokenizer.encode_batch([convert_newlines(document.text, place_of(document)) for document in batch])
+            ids = tokenizer.encode_batch([convert_newlines(document.text, format_place(document)) for document in batch])
         except DataError:
             ids = [encode_alone(document) for document in batch]
         yield from zip(batch, ids, strict=True)

@@ -44,7 +44,7 @@ SETTINGS_FILE = "job.pickle"
 BATCH_CHARACTERS = 2**22
 BATCH_TEXTS = 4096
 WHOLE = ""
-"""Key of the files that hold all languages."""
+"""Key of the files for all languages together."""
 
 
 class HasText(Protocol):
@@ -121,7 +121,7 @@ class SliceReport:
 
 
 class Progress(NamedTuple):
-    """Amount of work done since the last one."""
+    """Amount of work done since the last Progress."""
 
     num_bytes: int
     documents: int

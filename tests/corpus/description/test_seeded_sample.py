@@ -13,7 +13,7 @@ def sample_rows(groups: list[str | None], weights: list[int], enough: int, ends:
         result.add(
             np.array(groups[first:end], object), hashes, lambda index, first=first: first + index, np.array(weights[first:end])
         )
-    return {name: result.rows_of(name) for name in result.groups()}
+    return {name: result.get_rows(name) for name in result.groups()}
 
 
 def test_the_sample_equals_a_sort_by_hash_for_any_batch_sizes() -> None:

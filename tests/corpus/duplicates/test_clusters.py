@@ -21,7 +21,7 @@ def test_roots_are_the_smallest_connected_items_in_any_pair_order():
         clusters = Clusters(400)
         for start in range(0, len(pairs), block):
             clusters.join(pairs[start : start + block, 0], pairs[start : start + block, 1])
-        assert clusters.roots(np.arange(400)).tolist() == expected
+        assert clusters.find_roots(np.arange(400)).tolist() == expected
 
 
 def test_a_long_chain_and_a_star_have_one_root():
@@ -29,5 +29,5 @@ def test_a_long_chain_and_a_star_have_one_root():
     chain, star = Clusters(100_000), Clusters(100_000)
     chain.join(numbers[1:], numbers[:-1])
     star.join(numbers[:-1], np.full(99_999, 99_999))
-    assert not chain.roots(numbers).any()
-    assert not star.roots(numbers).any()
+    assert not chain.find_roots(numbers).any()
+    assert not star.find_roots(numbers).any()

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from neox_code.corpus.executors.cluster import ClusterExecutor
-from neox_code.corpus.executors.job_array import JobArray, import_path, load_job_array, save_job_array, versions
+from neox_code.corpus.executors.job_array import JobArray, load_job_array, make_import_path, read_versions, save_job_array
 from neox_code.corpus.executors.job_log import JobLog, JobLogs
 from neox_code.corpus.executors.slurm import JobState, find_never_starting
 from neox_code.corpus.executors.stages import Stage, run_stage
-from neox_code.corpus.executors.work_folder import RUNNING_FILE, end_left_jobs
+from neox_code.corpus.executors.work_folder import RUNNING_FILE, end_leftover_jobs
 from neox_code.corpus.executors.worker import JOB_LOGS, OUTPUT_LOGS, run_as_child, run_job
 from neox_code.errors import DataError, LaunchError
 from neox_code.files import WRITER_VARIABLE, partial_path
@@ -127,7 +127,10 @@ def test_a_failing_task_is_reported_with_its_error_and_log_folder_after_the_othe
         said = str(caught.value)
         assert said.startswith("twice: 1 of 8 tasks could not be done on Processes; the first is task 5 (jobs ended: 1 CANCELLED; ")
         assert "ValueError: five is impossible" in said
-        assert f"The logs in {tmp_path}/cluster/twice-2 name the reason: remove it. Rerun the same command to resume." in said
+        assert (
+            f"The logs in {tmp_path}/cluster/twice-2 contain the reason. Remove the cause. Rerun the same command to resume."
+            in said
+        )
         (tmp_path / "impossible").unlink()
         run_stage(TWICE, tmp_path, [1] * 8, executor)
     assert sorted((tmp_path / "log").read_text().split()) == list("01234567")
@@ -184,7 +187,7 @@ def test_the_driver_creates_the_folders_that_it_reads(tmp_path):
 
 def test_a_job_starts_no_task_after_its_attempt_has_ended(tmp_path):
     (tmp_path / JOB_LOGS).mkdir()
-    save_job_array(tmp_path, JobArray(TWICE, tmp_path, ((0, 1),), tmp_path, (), versions()))
+    save_job_array(tmp_path, JobArray(TWICE, tmp_path, ((0, 1),), tmp_path, (), read_versions()))
     run_job(tmp_path, 0)
     assert not (tmp_path / "log").exists()
 
@@ -206,7 +209,7 @@ def test_a_machine_with_other_versions_or_without_a_needed_path_is_refused(tmp_p
     (tmp_path / JOB_LOGS).mkdir()
     (tmp_path / RUNNING_FILE).touch()
     values = {"needs": (), "versions": {}} | change
-    values["versions"] = versions() | values["versions"]
+    values["versions"] = read_versions() | values["versions"]
     save_job_array(tmp_path, JobArray(TWICE, tmp_path, ((0,),), tmp_path, **values))
     with pytest.raises(DataError, match=sentence):
         run_job(tmp_path, 0)
@@ -246,12 +249,12 @@ def test_a_lost_job_that_has_ended_in_another_process_is_not_open(tmp_path):
 
 
 def test_a_killed_child_process_of_a_ray_task_is_an_error_that_ray_retries(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", import_path())  # as a task of Ray has it
+    monkeypatch.setenv("PYTHONPATH", make_import_path())  # as a task of Ray has it
     (tmp_path / JOB_LOGS).mkdir()
     (tmp_path / OUTPUT_LOGS).mkdir()
     (tmp_path / RUNNING_FILE).touch()
     (tmp_path / "killed").touch()
-    save_job_array(tmp_path, JobArray(KILLED, tmp_path, ((0,),), tmp_path, (), versions()))
+    save_job_array(tmp_path, JobArray(KILLED, tmp_path, ((0,),), tmp_path, (), read_versions()))
     with pytest.raises(RuntimeError, match="job 0 was ended by signal SIGKILL"):
         run_as_child(tmp_path, 0, 1)
     (tmp_path / "killed").unlink()
@@ -265,7 +268,7 @@ def test_jobs_of_a_killed_driver_on_an_unreachable_cluster_are_an_error(tmp_path
     note.parent.mkdir(parents=True)
     note.write_text(json.dumps({"slurm_job_name": "neox-code-scan-1"}))
     with pytest.raises(LaunchError, match=rf"Slurm jobs named neox-code-scan-1 .* may still be running.* remove {note}\.$"):
-        end_left_jobs(tmp_path)
+        end_leftover_jobs(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -297,5 +300,5 @@ def test_a_pending_job_that_will_never_start_is_an_error_with_a_remedy(state, re
 
 def test_ending_left_jobs_takes_no_time_without_a_cluster(tmp_path):
     begin = time.monotonic()
-    end_left_jobs(tmp_path)
+    end_leftover_jobs(tmp_path)
     assert time.monotonic() - begin < 0.1

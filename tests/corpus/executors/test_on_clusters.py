@@ -245,7 +245,7 @@ def test_a_task_that_raises_is_tried_as_often_as_said_and_then_an_error(box, wor
     said = finish(box.start(DRIVER, folder, "--tasks-per-job", 4, "--retries", 1, folder=tmp_path), status=2)
     last = said.splitlines()[-1]
     assert re.match(r"error: slow: 1 of 8 tasks could not be done on (Slurm|Ray); the first is task 3 \(.*3 is impossible", last)
-    logs = Path(re.search(r"The logs in (\S+) name", said)[1])
+    logs = Path(re.search(r"The logs in (\S+) contain", said)[1])
     assert "ZeroDivisionError: task 3 is impossible" in "".join(
         path.read_text(errors="replace") for path in logs.rglob("*") if path.is_file() and path.suffix != ".pickle"
     )

@@ -11,13 +11,13 @@ from neox_code.corpus.filters.benchmarks import (
     RUN,
     Benchmark,
     BenchmarkOverlap,
-    index_of,
+    build_index,
     load_known,
+    read_texts,
     save_known,
-    texts_of,
-    words_of,
+    split_words,
 )
-from neox_code.corpus.filters.known_benchmarks import known_index
+from neox_code.corpus.filters.known_benchmarks import build_known_index
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.sources.compressed import open_expanded
 from neox_code.errors import DataError
@@ -37,7 +37,7 @@ def task_file(folder, *tasks):
 
 
 def test_known_benchmarks_are_those_of_the_published_files(test_data, tmp_path):
-    made, known = known_index(test_data), load_known()
+    made, known = build_known_index(test_data), load_known()
     save_known(made, tmp_path / "known.npz")
     assert load_known(tmp_path / "known.npz") == made
     assert set(known.names.values()) == {"HumanEval", "HumanEval+", "MBPP", "MBPP+", "HumanEvalPack", "CRUXEval", "MultiPL-E"}
@@ -50,7 +50,7 @@ def test_known_benchmarks_are_those_of_the_published_files(test_data, tmp_path):
 
 def test_every_task_of_a_benchmark_is_found_in_a_file_around_it(test_data):
     for path, keys, name in ((HUMAN_EVAL[0], ("prompt",), "HumanEval"), (*MBPP, "MBPP")):
-        for text in texts_of(Benchmark(name, str(test_data / path), keys)):
+        for text in read_texts(Benchmark(name, str(test_data / path), keys)):
             changed = text.replace("\n", "\r\n").replace("(", " ( ")
             changed = changed if "\\" in changed else changed.upper()
             assert str(BenchmarkOverlap().keep(candidate(f"import os\n{changed}\nprint(1)\n"))).startswith("overlaps with ")
@@ -74,9 +74,9 @@ def test_so_many_tasks_are_found(test_data):
 
 def test_escapes_of_json_and_entities_of_html_are_no_words():
     code = 'def f(x):\n\tprint("é", x)\n    return "naïve"\n'
-    assert words_of(json.dumps(code)) == words_of(code) == words_of(html.escape(code))
-    assert words_of(json.dumps(json.dumps({"a": "b\nc"}))) == [b"a", b"b", b"c"]
-    assert words_of(json.dumps("😀 a")) == words_of("😀 a")
+    assert split_words(json.dumps(code)) == split_words(code) == split_words(html.escape(code))
+    assert split_words(json.dumps(json.dumps({"a": "b\nc"}))) == [b"a", b"b", b"c"]
+    assert split_words(json.dumps("😀 a")) == split_words("😀 a")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_text_of_few_words_is_found_by_its_longest_line_as_a_whole_line(tmp_pa
 
 
 def ngrams_of_text(text):
-    words = words_of(text)
+    words = split_words(text)
     runs = (words[start : start + RUN] for start in range(len(words) - RUN + 1))
     with_letter = [(run, [word for word in run if word.strip(b"_0123456789")]) for run in map(tuple, runs)]
     return {run for run, words in with_letter if len(words) >= 7 and sum(len(word) >= 2 for word in words) >= 3}
@@ -152,15 +152,18 @@ def test_benchmarks_are_read_as_they_are_distributed(tmp_path, suffix):
     pack = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}[suffix]
     path = tmp_path / f"tasks.jsonl{suffix}"
     path.write_bytes(b"".join(pack(line.encode()) for line in lines))
-    assert list(texts_of(Benchmark("Mine", str(path), ("q", "a")))) == ["one", "two", "three", "four"]
+    assert list(read_texts(Benchmark("Mine", str(path), ("q", "a")))) == ["one", "two", "three", "four"]
 
 
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        (b'{"prompt": "a"}\n', r"tasks\.jsonl, line 1: it has no 'text', only prompt\. Correct the file, or the keys"),
+        (
+            b'{"prompt": "a"}\n',
+            r"tasks\.jsonl, line 1: the row has no key 'text', only prompt\. Correct the file or the recipe's keys",
+        ),
         (b'{"text": "a"}\n{"text": 5}\n', r"tasks\.jsonl, line 2: 'text' is no text"),
-        (b'{"text": "a"}\n[]\n', r"tasks\.jsonl, line 2: it is no object"),
+        (b'{"text": "a"}\n[]\n', r"tasks\.jsonl, line 2: the row is no JSON object"),
         (b'{"text": "a"}\n{"te', r"tasks\.jsonl, line 2: unexpected end"),
         (gzip.compress(b'{"text": "a"}\n', mtime=0)[:-9], r"tasks\.jsonl, line \d: it breaks off"),
     ],
@@ -169,6 +172,6 @@ def test_what_is_wrong_with_a_benchmark_is_said_with_its_line(tmp_path, content,
     path = tmp_path / "tasks.jsonl"
     path.write_bytes(content)
     with pytest.raises(DataError, match=error):
-        index_of(Benchmark("Mine", str(path), ("text",)))
+        build_index(Benchmark("Mine", str(path), ("text",)))
     with pytest.raises(DataError, match=r"absent\.jsonl does not exist"):
-        index_of(Benchmark("Mine", str(tmp_path / "absent.jsonl"), ("text",)))
+        build_index(Benchmark("Mine", str(tmp_path / "absent.jsonl"), ("text",)))

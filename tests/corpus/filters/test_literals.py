@@ -7,7 +7,7 @@ import pytest
 
 from neox_code.corpus.filters.literals import ENCODED, EncodedData, LongLiterals, NoLongLiterals
 from neox_code.corpus.filters.protocol import Candidate
-from neox_code.corpus.filters.runs import RunKind, has_run, lines_with_runs
+from neox_code.corpus.filters.runs import RunKind, find_lines_with_runs, has_run
 
 ESCAPED = "".join(f"\\x{byte:02x}" for byte in range(256))
 
@@ -80,7 +80,7 @@ def test_runs_are_those_of_an_expression():
     for _ in range(300):
         text = "".join(generator.choices("12a\n", k=40)).encode()
         assert has_run(text, kind, 5) == (re.search(rb"[0-9]{5}", text) is not None)
-        lines = [text[start:end] for start, end in lines_with_runs(text, kind, 3)]
+        lines = [text[start:end] for start, end in find_lines_with_runs(text, kind, 3)]
         assert lines == [line for line in text.split(b"\n") if re.search(rb"[0-9]{3}", line)]
 
 

@@ -1,4 +1,4 @@
-from neox_code.corpus.filters.markup import NotXml, VisibleHtml, visible_characters
+from neox_code.corpus.filters.markup import NotXml, VisibleHtml, count_visible_characters
 from neox_code.corpus.filters.protocol import Candidate
 
 
@@ -11,14 +11,14 @@ def test_xml_is_known_by_its_first_hundred_characters():
 
 def test_scripts_styles_and_tags_are_not_visible():
     page = "<html><style>p { }</style><script>if (a < b) {}</script><p class='x'>Hello <b>there</b> &amp; on</p></html>"
-    assert visible_characters(page) == len("Hello there & on")
+    assert count_visible_characters(page) == len("Hello there & on")
 
 
 def test_what_never_ends_is_not_visible():
     for unit in ("<![", "<!-- ", "<meta ", "<script></script ", "<style>", "</"):
-        assert visible_characters("Hello" + unit * (200_000 // len(unit))) in (5, 6), unit
-    assert visible_characters("a < b && c <3") == len("a < b && c <3")
-    assert visible_characters("<!-- <p> -->x<SCRIPT>y</script >z<!doctype html>") == 2
+        assert count_visible_characters("Hello" + unit * (200_000 // len(unit))) in (5, 6), unit
+    assert count_visible_characters("a < b && c <3") == len("a < b && c <3")
+    assert count_visible_characters("<!-- <p> -->x<SCRIPT>y</script >z<!doctype html>") == 2
 
 
 def test_html_needs_text_and_other_languages_do_not():

@@ -12,7 +12,7 @@ from neox_code.corpus.filters.first_characters import first_characters
 from neox_code.corpus.filters.lexer_states import get_expression, make_alternative
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.filters.token_count import TokenCounter
-from neox_code.corpus.filters.tokens import MinTokens, token_counter
+from neox_code.corpus.filters.tokens import MinTokens, load_token_counter
 from neox_code.corpus.languages.polycoder_names import LANGUAGES
 
 FILES = real_files(600, max_bytes=6_000)
@@ -169,7 +169,7 @@ def test_patterns_are_moved_behind_other_groups(pattern, moved):
 
 
 def test_few_rules_are_tried_before_a_character():
-    state = token_counter("Python").states["root"]
+    state = load_token_counter("Python").states["root"]
     assert len(state.rules) > 50
     assert sum(len(by_group) for _, by_group in state["+"]) < 20
     assert sum(len(by_group) for _, by_group in state["é"]) == sum(len(by_group) for _, by_group in state[""]) == len(state.rules)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from neox_code.corpus.languages.text_encoding import decode_detected, decode_ignoring, is_binary, newlines_of
+from neox_code.corpus.languages.text_encoding import decode_detected, decode_ignoring, detect_newlines, is_binary
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 
@@ -169,4 +169,4 @@ def test_decode_ignoring_equals_pythons_errors_ignore(tmp_path):
     ],
 )
 def test_line_ends_are_classified(text, newlines):
-    assert newlines_of(text) == newlines
+    assert detect_newlines(text) == newlines

@@ -307,7 +307,7 @@ def test_an_unknown_language_is_refused_beside_the_known_ones(tree, tmp_path):
 def test_a_folder_that_is_no_corpus_is_never_replaced(tree, tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.tex").write_text("x")
-    with pytest.raises(DataError, match=r"precious exists and is not a corpus; it would be replaced"):
+    with pytest.raises(DataError, match=r"precious exists, is not a corpus, and would be replaced"):
         build(tmp_path / "precious", tree)
     assert (tmp_path / "precious" / "thesis.tex").read_text() == "x"
 
@@ -326,9 +326,9 @@ def test_a_folder_beside_the_corpus_that_is_not_ours_is_never_touched(tree, corp
 @pytest.mark.parametrize("inside", ["corpus", "corpus/train/shard-00000.parquet", "corpus.work/code"])
 def test_what_lies_in_a_folder_that_is_replaced_is_no_source(tree, corpus, tmp_path, inside):
     shutil.copytree(corpus, tmp_path / "corpus")
-    with pytest.raises(DataError, match="which is replaced"):
+    with pytest.raises(DataError, match="which the build replaces"):
         build(tmp_path / "corpus", tree, tmp_path / inside)
-    with pytest.raises(DataError, match="which is replaced"):
+    with pytest.raises(DataError, match="which the build replaces"):
         build(tmp_path / "corpus", tree, tokenizer=tmp_path / inside / "tokenizer.json")
     assert bytes_of(tmp_path / "corpus") == bytes_of(corpus)
 

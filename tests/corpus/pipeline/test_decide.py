@@ -176,14 +176,14 @@ import pyarrow.parquet as pq
 
 from neox_code.corpus.pipeline.decide import decide
 from neox_code.corpus.pipeline.decisions import load_decisions
-from neox_code.corpus.pipeline.scan_results import PROJECTS, scan_schema
+from neox_code.corpus.pipeline.scan_results import PROJECTS, make_scan_schema
 from neox_code.corpus.recipes.registry import recipe_by_name
 from neox_code.corpus.sources.protocol import Project
 from neox_code.corpus.pipeline.work_folder import Settings, scan_result_file
 
 work, parts, rows = Path(sys.argv[1]), int(sys.argv[2]), 50_000
 recipe = recipe_by_name("polycoder")
-schema = scan_schema([rule.key_bytes for rule in recipe.duplicates])
+schema = make_scan_schema([rule.key_bytes for rule in recipe.duplicates])
 paths = pa.array([f"src/module{row % 50}/file{row}.c" for row in range(rows)])
 (work / "parts").mkdir(parents=True)
 for part in range(parts):

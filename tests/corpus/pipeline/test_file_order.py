@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from neox_code.corpus.pipeline import file_order
-from neox_code.corpus.pipeline.file_order import FileOrder, key_array
+from neox_code.corpus.pipeline.file_order import FileOrder, make_key_array
 
 
 @pytest.mark.parametrize("bucket_files", [1, 7, 100, 10**6])
@@ -23,8 +23,8 @@ def test_files_come_by_rank_then_path_then_row(tmp_path, monkeypatch, bucket_fil
             order.add(np.array(ranks), chunks[0], np.array(rows), [chunks[1]])
         for _ in range(2):
             found = []
-            for ranks, rows, (keys,) in order.sorted():
-                found += zip(ranks.tolist(), rows.tolist(), (bytes(key) for key in key_array(keys, 4)), strict=True)
+            for ranks, rows, (keys,) in order.read_sorted():
+                found += zip(ranks.tolist(), rows.tolist(), (bytes(key) for key in make_key_array(keys, 4)), strict=True)
             expected = sorted(files, key=lambda file: (file[0], file[1].encode(), file[2]))
             assert found == [(rank, row, key) for rank, _, row, key in expected]
     assert not (tmp_path / "order").exists()

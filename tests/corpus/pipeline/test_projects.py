@@ -4,12 +4,12 @@ import random
 import pytest
 
 from neox_code.corpus.pipeline.projects import (
-    common_folder,
-    language_bytes,
-    large_projects,
+    find_common_folder,
+    find_large_projects,
+    locate_in_subproject,
     sample_projects,
-    seeded_order,
-    subproject,
+    shuffle_projects,
+    sum_language_bytes,
 )
 
 
@@ -28,7 +28,7 @@ def many_projects(count: int = 400) -> dict[str, dict[str, int]]:
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
 def test_a_sample_nearly_fills_the_limit_and_never_passes_it(share):
     sizes = many_projects()
-    limit = int(share * sum(language_bytes(sizes).values()))
+    limit = int(share * sum(sum_language_bytes(sizes).values()))
     taken = sample_projects(sizes, limit, seed=1)
     total = sum(sum(sizes[project].values()) for project in taken)
     assert 0.95 * limit <= total <= limit
@@ -36,10 +36,10 @@ def test_a_sample_nearly_fills_the_limit_and_never_passes_it(share):
 
 def test_a_sample_has_more_than_its_share_of_a_rarer_language_and_three_projects_of_the_rarest():
     sizes = many_projects()
-    everything = language_bytes(sizes)
+    everything = sum_language_bytes(sizes)
     for seed in range(5):
         taken = {project: sizes[project] for project in sample_projects(sizes, sum(everything.values()) // 10, seed)}
-        sampled = language_bytes(taken)
+        sampled = sum_language_bytes(taken)
         assert sampled["C"] / sampled["Python"] == pytest.approx(math.sqrt(everything["C"] / everything["Python"]), rel=0.25)
         assert sum("Scala" in languages for languages in taken.values()) >= 3
 
@@ -62,23 +62,23 @@ def test_a_project_over_the_limit_is_never_taken():
 
 def test_a_project_is_large_by_any_of_its_languages():
     sizes = {f"p{number}": {"C": 100} for number in range(99)} | {"mixed": {"C": 100, "Go": 1}}
-    assert large_projects(sizes) == {"mixed"}
+    assert find_large_projects(sizes) == {"mixed"}
 
 
 def test_parts_of_a_divided_project_keep_the_whole_path():
     for path in ("a.c", "x/a.c", "top/a.c", "top/x/a.c", "top/x/y/a.c", "topmost/a.c"):
-        repository, rest = subproject("pkg/one", path, "top/")
+        repository, rest = locate_in_subproject("pkg/one", path, "top/")
         assert f"{repository}/{rest}" == f"pkg/one/{path}"
         assert repository == ("pkg/one/top/x" if path.startswith("top/x/") else "pkg/one")
 
 
 def test_the_common_folder_is_whole_names_only():
-    assert common_folder(["lib/a/x", "lib/ab/x"]) == "lib/"
-    assert common_folder(["lib/a/x"]) == "lib/a/"
-    assert common_folder(["lib/a", "library/b"]) == ""
+    assert find_common_folder(["lib/a/x", "lib/ab/x"]) == "lib/"
+    assert find_common_folder(["lib/a/x"]) == "lib/a/"
+    assert find_common_folder(["lib/a", "library/b"]) == ""
 
 
 def test_a_seeded_order_is_a_permutation_that_differs_by_purpose():
     names = [f"p{number}" for number in range(50)]
-    assert sorted(seeded_order(names, 1, "split")) == sorted(names)
-    assert seeded_order(names, 1, "split") != seeded_order(names, 1, "sample")
+    assert sorted(shuffle_projects(names, 1, "split")) == sorted(names)
+    assert shuffle_projects(names, 1, "split") != shuffle_projects(names, 1, "sample")

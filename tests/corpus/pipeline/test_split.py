@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from neox_code.corpus.pipeline.projects import language_bytes
+from neox_code.corpus.pipeline.projects import sum_language_bytes
 from neox_code.corpus.pipeline.split import assign_splits
 
 SHARES = {"train": 90.0, "valid": 5.0, "test": 5.0}
@@ -10,7 +10,7 @@ SHARES = {"train": 90.0, "valid": 5.0, "test": 5.0}
 
 def share_of(sizes, splits, split, language):
     mine = sum(size.get(language, 0) for project, size in sizes.items() if splits[project] == split)
-    return 100 * mine / language_bytes(sizes)[language]
+    return 100 * mine / sum_language_bytes(sizes)[language]
 
 
 @pytest.mark.parametrize("shares", [SHARES, {"train": 98.9, "valid": 0.1, "test": 1.0}])
@@ -21,7 +21,7 @@ def test_each_language_is_divided_near_its_shares(shares):
         size = int(10 ** generator.uniform(2, 4))
         sizes[f"p{number}"] = {("C", "Go", "Java")[number % 3]: size} | ({"Python": size // 2} if number % 5 == 0 else {})
     splits = assign_splits(sizes, shares, seed=1)
-    cells = [(language, split) for language in language_bytes(sizes) for split in ("valid", "test")]
+    cells = [(language, split) for language in sum_language_bytes(sizes) for split in ("valid", "test")]
     reached = [share_of(sizes, splits, split, language) / shares[split] for language, split in cells]
     assert all(0.8 < ratio < 1.5 for ratio in reached), list(zip(cells, reached, strict=True))
     assert sum(0.97 < ratio < 1.03 for ratio in reached) >= 6, list(zip(cells, reached, strict=True))

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from neox_code.corpus.rows.gdscript import GDScriptFunctions, read_godot_version, read_version_as_godot_dodo
+from neox_code.corpus.rows.gdscript import GDScriptFunctions, read_first_feature, read_godot_version
 from neox_code.corpus.shards import Document
 
 SCRIPT = '''@tool
@@ -177,7 +177,7 @@ def test_faithful_rows_need_version_3_or_4(version: str | None) -> None:
 )
 def test_the_godot_version_is_read_from_the_project_file(text: str, version: str | None, by_godot_dodo: str) -> None:
     assert read_godot_version(text) == version
-    assert read_version_as_godot_dodo(text) == by_godot_dodo
+    assert read_first_feature(text) == by_godot_dodo
     assert GDScriptFunctions().read_version(text) == version
     assert GDScriptFunctions(faithful=True).read_version(text) == by_godot_dodo
 

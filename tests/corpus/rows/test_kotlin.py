@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from neox_code.corpus.rows.chunks import approximate_counts, split_recursively
+from neox_code.corpus.rows.chunks import estimate_token_counts, split_recursively
 from neox_code.corpus.rows.kotlin import SEPARATORS, KotlinFunctions, KotlinWindows
 from neox_code.corpus.rows.kotlin_source import find_kotlin_functions
 from neox_code.corpus.shards import Document
@@ -154,15 +154,15 @@ TEXTS = [FILE, FILE * 3, "x" * 300 + " " + "y " * 100, "\n\n\t}} }\n" * 40, "a",
 @pytest.mark.parametrize("size", [5, 20, 100])
 @pytest.mark.parametrize("text", TEXTS)
 def test_chunks_equal_those_of_the_recursive_splitter(text: str, size: int) -> None:
-    length = lambda piece: approximate_counts([piece])[0]  # noqa: E731
+    length = lambda piece: estimate_token_counts([piece])[0]  # noqa: E731
     expected = recursive_chunks(text, list(SEPARATORS), size, length)
-    assert split_recursively(text, SEPARATORS, size, approximate_counts) == expected
+    assert split_recursively(text, SEPARATORS, size, estimate_token_counts) == expected
 
 
 def test_faithful_rows_equal_those_of_the_kotlin_project() -> None:
     maker = KotlinWindows(tokens=20, faithful=True)
     without_notice = FILE[FILE.index("*/") + 2 :]
-    chunks = recursive_chunks(without_notice, list(SEPARATORS), 20, lambda piece: approximate_counts([piece])[0])
+    chunks = recursive_chunks(without_notice, list(SEPARATORS), 20, lambda piece: estimate_token_counts([piece])[0])
     rows = list(maker.rows(document(FILE), None))
     assert rows == [{"prompt": prompt, "completion": f"{completion}<|endoftext|>"} for prompt, completion in pairwise(chunks)]
     assert not any(row["prompt"].startswith((" ", "\n")) for row in rows)

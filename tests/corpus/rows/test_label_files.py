@@ -145,7 +145,7 @@ def test_the_cost_stays_below_its_maximum(server: ChatServer, tmp_path: Path, us
         report = label_files([rows], tmp_path / "out", labeler(server), prices=Prices(1, 3), max_cost=max_cost, concurrency=3)
         costs.append(Prices(1, 3).cost_of(report.usage))
         labeled.append(report.rows["labeled by the model"])
-        assert report.is_over_budget and report.rows["not asked yet"] == 40 - labeled[-1]
+        assert report.is_over_budget and report.rows["not requested yet"] == 40 - labeled[-1]
         assert max_cost - 0.004 < costs[-1] <= max_cost
     assert labeled[0] == labeled[1] < labeled[2] == len(server.asked)
     assert not label_files([rows], tmp_path / "out", labeler(server), prices=Prices(1, 3), max_cost=9).is_over_budget

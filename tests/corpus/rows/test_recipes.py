@@ -13,7 +13,7 @@ from identify.vendor.licenses import LICENSES
 
 from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.recipes.registry import recipe_by_name
-from neox_code.corpus.rows.gdscript import read_version_as_godot_dodo
+from neox_code.corpus.rows.gdscript import read_first_feature
 from neox_code.corpus.shards import SPLITS, iter_documents
 
 MIT = next(text for name, text in LICENSES if name == "MIT")
@@ -65,7 +65,7 @@ def scrape_as_godot_dodo(folder: Path) -> Iterator[tuple[str, str]]:
         for root, folders, files in os.walk(repository):
             folders.sort()
             if "project.godot" in files:
-                version = read_version_as_godot_dodo(Path(root, "project.godot").read_text())
+                version = read_first_feature(Path(root, "project.godot").read_text())
                 for script in Path(root).rglob("*.gd"):
                     for piece in script.read_text().split("func ")[1:]:
                         first, *others = f"func {piece}".splitlines()

@@ -14,7 +14,7 @@ from source_files import LIMIT, check, contents, read, tar_member, tar_of, under
 
 from neox_code.corpus.sources import compressed, zip_archive
 from neox_code.corpus.sources.find import find_sources
-from neox_code.corpus.sources.source_names import printable
+from neox_code.corpus.sources.source_names import make_printable
 from neox_code.corpus.sources.zip_directory import entries, find_directory
 
 KINDS = {"tar": "tar", "tar.gz": "gztar", "tar.bz2": "bztar", "tar.xz": "xztar", "tar.zst": "tar", "zip": "zip"}
@@ -288,7 +288,7 @@ def test_the_directory_of_a_zip_archive_is_read_as_the_standard_library_reads_it
         expected = archive.infolist()
         found = list(entries(stream, find_directory(stream)))
         kept = {f"code/{name}": archive.read(name) for name in archive.namelist() if not name.endswith("/")}
-    assert [(printable(entry.name), entry.num_bytes, entry.stored_bytes, entry.crc, entry.offset) for entry in found] == [
+    assert [(make_printable(entry.name), entry.num_bytes, entry.stored_bytes, entry.crc, entry.offset) for entry in found] == [
         (member.filename, member.file_size, member.compress_size, member.CRC, member.header_offset) for member in expected
     ]
     assert contents(path) == kept

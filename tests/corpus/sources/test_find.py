@@ -85,10 +85,10 @@ def test_what_is_no_source_is_named(tmp_path):
             find_sources([str(tmp_path / name)])
     with pytest.raises(DataError, match=r"nowhere does not exist\. Name a folder, a git repository, .* or 'local'"):
         find_sources([str(tmp_path / "nowhere")])
-    with pytest.raises(DataError, match="there is no such user"):
+    with pytest.raises(DataError, match="the user does not exist"):
         find_sources(["~nobody-has-this-name/code"])
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(DataError, match=r"loop (is a link that leads to itself|does not exist)\. Name"):
+    with pytest.raises(DataError, match=r"loop (is a link to itself|does not exist)\. Name"):
         find_sources([tmp_path / "loop"])
 
 

@@ -6,7 +6,7 @@ import pytest
 from source_files import check, commit_all, contents, git, need_permissions, read, under, write_files
 
 from neox_code.corpus.sources import folder as folder_module
-from neox_code.corpus.sources.folder import FolderSource, sorted_entries
+from neox_code.corpus.sources.folder import FolderSource, read_sorted_entries
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +36,10 @@ def test_the_listing_is_depth_first_in_the_order_of_names(tmp_path):
 
 def test_a_folder_of_many_entries_is_sorted_on_disk(tmp_path, monkeypatch):
     write_files(tmp_path, *(f"{number * 7919 % 1000:03d}.py" for number in range(1000)))
-    in_memory = list(sorted_entries(tmp_path))
+    in_memory = list(read_sorted_entries(tmp_path))
     monkeypatch.setattr(folder_module, "ENTRIES_IN_MEMORY", 64)
     monkeypatch.setattr(folder_module, "ENTRIES_AT_ONCE", 10)
-    assert list(sorted_entries(tmp_path)) == in_memory
+    assert list(read_sorted_entries(tmp_path)) == in_memory
     assert [name for name, _, _ in in_memory] == [f"{number:03d}.py" for number in range(1000)]
 
 

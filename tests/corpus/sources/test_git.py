@@ -8,7 +8,7 @@ from source_files import GIT, check, commit_all, contents, git, read, under, wri
 
 from neox_code.corpus.sources import git as git_module
 from neox_code.corpus.sources.find import find_sources
-from neox_code.corpus.sources.git import nul_separated
+from neox_code.corpus.sources.git import split_at_nul
 
 
 def blob_of(repository: Path, path: str) -> Path:
@@ -173,5 +173,5 @@ def test_the_listing_is_streamed():
         def read(self, _: int) -> bytes:
             return b"name\0" * 1000
 
-    names = nul_separated(Endless())
+    names = split_at_nul(Endless())
     assert [next(names) for _ in range(5000)] == [b"name"] * 5000
