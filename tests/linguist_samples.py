@@ -153,4 +153,4 @@ SINCE_VERSION_8 = {
     *("htmlcov/index.html", "hello.ts", "model.pb.dart", "room.yy", "gem.rbi", "view.frm", "type42.ps", "api.go", "icon.h"),
     *(path for path, _ in WRITTEN_BY_PROGRAMS if path.startswith(".sqlx/")),
 }
-"""Paths of samples that older versions of linguist judge otherwise."""
+"""Paths of samples for which older versions of linguist give other results."""

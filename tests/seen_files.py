@@ -1,4 +1,4 @@
-"""A corpus folder of given rows of a manifest, for tests of what describes one."""
+"""Write a corpus folder with given rows of its manifest, for tests of the description."""
 
 import hashlib
 import random
@@ -22,16 +22,20 @@ from neox_code.corpus.shards import (
 )
 
 Row = dict[str, Any]
-"""A row of the manifest; of a kept file also its `text`, and perhaps `stars` and `tokens`."""
+"""A row of the manifest; for a kept file also its `text`, optionally `stars` and `tokens`."""
 
 HOSTILE = '</td><script>alert("&amp;")</script>{{ 7 * 7 }}[bold red]\x1b[2J\u202e\''
 
 
-def kept(path: str, text: str, language: str = "Python", repository: str = "a/b", split: str = "train", **more: Any) -> Row:
-    return seen(path, len(text.encode()), KEPT, language, repository) | {"text": text, "split": split} | more
+def make_kept_row(
+    path: str, text: str, language: str = "Python", repository: str = "a/b", split: str = "train", **more: Any
+) -> Row:
+    return make_dropped_row(path, len(text.encode()), KEPT, language, repository) | {"text": text, "split": split} | more
 
 
-def seen(path: str, num_bytes: int, verdict: str, language: str | None = "Python", repository: str = "a/b", **more: Any) -> Row:
+def make_dropped_row(
+    path: str, num_bytes: int, verdict: str, language: str | None = "Python", repository: str = "a/b", **more: Any
+) -> Row:
     row: Row = dict.fromkeys(MANIFEST_SCHEMA.names)
     was_read = not verdict.startswith("over")
     found = {"encoding": "utf-8", "newlines": "lf", "sha256": hashlib.sha256(path.encode()).hexdigest()} if was_read else {}
@@ -41,7 +45,7 @@ def seen(path: str, num_bytes: int, verdict: str, language: str | None = "Python
 
 
 def write_seen_files(folder: Path, rows: Sequence[Row], rows_per_group: int = 100_000) -> CorpusSummary:
-    """Writes manifest, shards and summary of a corpus that has seen these files."""
+    """Write the manifest, shards and summary of a corpus built from these files."""
     folder.mkdir(parents=True)
     repeated = ["repository", "language", "verdict", "license"]
     with open_parquet_writer(folder / MANIFEST_FILE, MANIFEST_SCHEMA, repeated) as writer:
@@ -77,7 +81,7 @@ def write_seen_files(folder: Path, rows: Sequence[Row], rows_per_group: int = 10
 
 
 def random_rows(number: int, seed: int = 0) -> list[Row]:
-    """Files of all outcomes, in three languages and 40 repositories."""
+    """Return random files of all outcomes, in three languages and 40 repositories."""
     choose = random.Random(seed)
     rows = []
     for index in range(number):
@@ -95,9 +99,11 @@ def random_rows(number: int, seed: int = 0) -> list[Row]:
         if verdict == KEPT:
             split = ("train", "valid", "test")[repository % 3]
             stars = None if repository % 5 == 0 else repository * repository
-            rows.append(kept(path, "x" * size, language, split=split, stars=stars, **more))
+            rows.append(make_kept_row(path, "x" * size, language, split=split, stars=stars, **more))
         else:
             survivor = f"organization/project{choose.randrange(40)}/src/file0" if "duplicate" in verdict else None
             size = 0 if verdict == "empty" else size
-            rows.append(seen(path, size, verdict, None if verdict == "empty" else language, duplicate_of=survivor, **more))
+            rows.append(
+                make_dropped_row(path, size, verdict, None if verdict == "empty" else language, duplicate_of=survivor, **more)
+            )
     return rows

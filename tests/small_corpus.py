@@ -1,4 +1,4 @@
-"""A corpus folder of given texts, for tests of what reads one."""
+"""Write a corpus folder of given texts, for tests of its readers."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ TextsByLanguage = Mapping[str, list[str]]
 
 
 def write_corpus(folder: Path, splits: Mapping[str, TextsByLanguage]) -> list[Document]:
-    """Writes the texts of each split and language as a corpus; returns its documents in their order."""
+    """Write the texts of each split and language as a corpus; return its documents in their order."""
     folder.mkdir()
     documents, counts = [], []
     for split, languages in splits.items():

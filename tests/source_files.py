@@ -1,4 +1,4 @@
-"""What tests of corpus sources share: reading a source whole, and making repositories and archives."""
+"""Functions for tests of corpus sources: read whole sources; make repositories and archives."""
 
 import io
 import subprocess
@@ -28,7 +28,7 @@ def read(*sources: Path | str, **options: Any) -> list[FoundFile]:
 
 
 def contents(*sources: Path | str, **options: Any) -> dict[str, bytes | str | None]:
-    """Path below the sources -> content, or the reason why there is none."""
+    """Return path below the sources -> content, or the reason why it was not read."""
     files = read(*sources, **options)
     return {f"{file.project.name}/{file.path}": file.content if file.reason is None else file.reason for file in files}
 
@@ -38,7 +38,7 @@ def under(name: str, files: dict) -> dict:
 
 
 def write_files(folder: Path, *paths: str) -> Path:
-    """Each file holds its own path."""
+    """Write files whose content is their own path; return the folder."""
     for path in paths:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(path)
@@ -56,7 +56,7 @@ def commit_all(folder: Path, object_format: str = "sha1") -> str:
     return git(folder, "rev-parse", "HEAD")
 
 
-def tar_of(path: Path, *members: tuple[tarfile.TarInfo, bytes], mode: str = "w") -> Path:
+def make_tar(path: Path, *members: tuple[tarfile.TarInfo, bytes], mode: str = "w") -> Path:
     with tarfile.open(path, mode) as archive:
         for member, content in members:
             member.size = len(content)
@@ -64,14 +64,14 @@ def tar_of(path: Path, *members: tuple[tarfile.TarInfo, bytes], mode: str = "w")
     return path
 
 
-def tar_member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+def make_tar_member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.type = kind
     member.linkname = link
     return member
 
 
-def zip_of(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+def make_zip(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
     with zipfile.ZipFile(path, "w", method) as archive:
         for name, content in files.items():
             archive.writestr(name, content)
@@ -79,7 +79,7 @@ def zip_of(path: Path, files: dict[str, bytes], method: int = zipfile.ZIP_DEFLAT
 
 
 def need_permissions(folder: Path) -> None:
-    """Skips the test for a user who may read everything."""
+    """Skip the test for a user who may read everything."""
     shut = folder / "shut"
     shut.touch(mode=0)
     try:

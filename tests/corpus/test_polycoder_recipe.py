@@ -96,7 +96,7 @@ def taken(tree: Path) -> dict[Path, str]:
     return code_lms(tree)
 
 
-def test_the_survivors_are_those_of_code_lms(tree, corpus, taken):
+def test_the_kept_files_are_those_of_code_lms(tree, corpus, taken):
     documents = [document for split in SPLITS for document in iter_documents(corpus, split)]
     assert len(taken) > 100 and len(set(taken.values())) < len(taken)
     assert sorted(document.sha256 for document in documents) == sorted(set(taken.values()))
@@ -113,7 +113,7 @@ def test_the_survivors_are_those_of_code_lms(tree, corpus, taken):
             assert document.sha256 == digest
 
 
-def test_the_manifest_gives_every_file_its_verdict(tree, corpus, taken):
+def test_the_manifest_has_the_decision_on_every_file(tree, corpus, taken):
     rows = read_manifest(corpus).to_pylist()
     assert len(rows) == sum(1 for path in tree.rglob("*") if not path.is_dir())
     passed = {place(tree, path)[1:] for path in taken}

@@ -14,10 +14,10 @@ def child(death_signal: int, parent: int) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_child_whose_parent_is_there_goes_on():
+def test_a_child_with_a_running_parent_continues():
     done = child(signal.SIGKILL, os.getpid())
     assert (done.returncode, done.stdout) == (0, f"{sys.platform == 'linux'}\n")
 
 
-def test_a_child_whose_parent_was_gone_before_it_asked_ends_at_once():
+def test_a_child_whose_parent_has_already_ended_is_killed_at_once():
     assert child(signal.SIGTERM, os.getpid() + 1).returncode == -signal.SIGTERM

@@ -37,26 +37,26 @@ def test_every_result_of_every_task_arrives_with_its_index(count):
     assert again == [(0, 0)]
 
 
-def test_what_a_task_raises_is_raised_here_with_its_traceback():
+def test_an_exception_of_a_task_is_raised_in_the_caller_with_its_traceback():
     with Workers(2) as workers, pytest.raises(ZeroDivisionError) as caught:
         list(workers.run(operator.truediv, [(1, 0)]))
     assert "in work" in "".join(caught.value.__notes__)
 
 
 @pytest.mark.parametrize(("statement", "how"), [("os._exit(7)", "with status 7"), ("os.kill(os.getpid(), 9)", "by signal SIGKILL")])
-def test_a_lost_worker_is_an_error_and_not_a_hang(statement, how):
+def test_a_killed_worker_is_an_error(statement, how):
     with Workers(1) as workers, pytest.raises(DataError, match=rf"A worker process ended {how};.*--workers"):
         list(workers.run(exec, [(f"import os; {statement}",)]))
 
 
-def test_what_a_task_that_failed_left_running_is_no_result_of_the_next():
+def test_late_results_of_a_failed_run_are_not_yielded_by_the_next_run():
     with Workers(2) as workers:
         with pytest.raises(ZeroDivisionError):
             list(workers.run(map, [(time.sleep, [600]), (operator.truediv, [1], [0])]))
         assert sorted(workers.run(range, [(2,), (5, 6)])) == [(0, 0), (0, 1), (1, 5)]
 
 
-def test_an_exception_that_cannot_be_sent_arrives_as_its_words():
+def test_an_exception_that_cannot_be_pickled_arrives_as_text():
     with Workers(1) as workers, pytest.raises(RuntimeError, match="Odd: 1 and 2"):
         list(workers.run(exec, [(ODD,)]))
 
@@ -92,7 +92,7 @@ with Workers(2) as workers:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_workers_end_with_their_parent_however_it_ends(ending):
+def test_workers_end_after_any_end_of_their_parent(ending):
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
         workers = [int(number) for number in parent.stdout.readline().split()]
         assert len(workers) == 2
@@ -102,5 +102,5 @@ def test_workers_end_with_their_parent_however_it_ends(ending):
         wait_until_ended(workers)
 
 
-def test_available_cores_are_those_the_process_may_use():
+def test_available_cores_respect_the_affinity_of_the_process():
     assert available_cores() == len(os.sched_getaffinity(0))

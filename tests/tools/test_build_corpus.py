@@ -39,7 +39,7 @@ def test_a_corpus_is_built_and_reported_and_overwritten_only_on_request(tmp_path
     assert f"{summary.kept_files} files" in as_json.stderr
 
 
-def test_mistakes_are_one_sentence_and_status_2(tmp_path):
+def test_mistakes_are_reported_in_one_sentence_with_status_2(tmp_path):
     output = ("--output", tmp_path / "corpus")
     (tmp_path / "empty").mkdir()
     for arguments, message in (
@@ -71,7 +71,7 @@ def test_impossible_options_are_refused(tmp_path, option):
     assert option.split("=")[0] in done.stderr
 
 
-def test_a_recipe_of_ones_own_and_its_settings(tmp_path):
+def test_a_recipe_file_of_the_user_sets_the_corpus(tmp_path):
     (tmp_path / "code" / "me").mkdir(parents=True)
     (tmp_path / "code" / "me" / "a.py").write_bytes(b"x = 1\r\n" * 9)
     (tmp_path / "short.py").write_text(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from real_code import real_file
-from seen_files import kept, random_rows, seen, write_seen_files
+from seen_files import make_dropped_row, make_kept_row, random_rows, write_seen_files
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from neox_code.corpus.shards import read_manifest
@@ -99,7 +99,7 @@ def write_byte_tokenizer(path: Path) -> None:
     backend.save(str(path))
 
 
-def test_mistakes_are_one_sentence_and_status_2(corpus: Path, tmp_path: Path) -> None:
+def test_mistakes_are_reported_in_one_sentence_with_status_2(corpus: Path, tmp_path: Path) -> None:
     for arguments, message in (
         ((tmp_path,), "is not a corpus"),
         ((corpus, "--output", tmp_path), "is a folder"),

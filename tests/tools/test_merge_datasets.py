@@ -15,7 +15,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_folder_of_pairs_becomes_one_and_a_mistake_is_one_sentence(tmp_path: Path) -> None:
+def test_a_folder_of_pairs_is_merged_and_mistakes_are_reported_in_one_sentence(tmp_path: Path) -> None:
     for name, ids in (("b", [3]), ("a", [1, 2])):
         with IndexedDatasetWriter(tmp_path / "parts" / name, "uint16") as writer:
             writer.add_document(ids)

@@ -77,7 +77,7 @@ def test_the_progress_counts_omitted_documents_and_other_columns_to_the_end(tmp_
         ([".", "--output", "out", "--fraction", "1.5"], "--fraction (1.5) must be at most 1"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_status_two(
+def test_a_mistake_is_reported_in_one_sentence_with_status_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from seen_files import Row, kept, random_rows, seen, write_seen_files
+from seen_files import Row, make_dropped_row, make_kept_row, random_rows, write_seen_files
 
 from neox_code.corpus.description.describe import Description, describe
 from neox_code.corpus.description.drops import list_drops, list_edited_files
@@ -151,7 +151,7 @@ def test_examples_do_not_depend_on_row_groups(rows: list[Row], description: Desc
 
 
 def test_all_files_of_a_rare_reason_are_examples(tmp_path: Path) -> None:
-    files = [kept("a.py", "x = 1\n"), seen("b.py", 7, "empty"), seen("c.py", 9, "empty")]
+    files = [make_kept_row("a.py", "x = 1\n"), make_dropped_row("b.py", 7, "empty"), make_dropped_row("c.py", 9, "empty")]
     write_seen_files(tmp_path / "corpus", files)
     (drop,) = list_drops(describe(tmp_path / "corpus"))
     assert sorted(example.place for example in drop.examples) == ["a/b/b.py", "a/b/c.py"]
@@ -166,9 +166,9 @@ def test_a_manifest_of_another_corpus_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_repository_in_two_splits_is_reported(tmp_path: Path) -> None:
-    write_seen_files(tmp_path / "whole", [kept("a.py", "x"), kept("b.py", "y", repository="c/d", split="test")])
+    write_seen_files(tmp_path / "whole", [make_kept_row("a.py", "x"), make_kept_row("b.py", "y", repository="c/d", split="test")])
     assert make_tables(describe(tmp_path / "whole"))["splits"].note == "No repository is in more than one split."
-    write_seen_files(tmp_path / "divided", [kept("a.py", "x"), kept("b.py", "y", split="test")])
+    write_seen_files(tmp_path / "divided", [make_kept_row("a.py", "x"), make_kept_row("b.py", "y", split="test")])
     assert make_tables(describe(tmp_path / "divided"))["splits"].note == "Repositories in more than one split: 1."
 
 

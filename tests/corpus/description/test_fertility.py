@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from real_code import real_files
-from seen_files import kept, write_seen_files
+from seen_files import make_kept_row, write_seen_files
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
@@ -40,7 +40,9 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> HFTokenizer:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("counted") / "corpus"
-    rows = [kept(file.name, file.read_text(), "Python") for file in FILES] + [kept("a.go", "package a\r\n\tx := 1\r\n", "Go")]
+    rows = [make_kept_row(file.name, file.read_text(), "Python") for file in FILES] + [
+        make_kept_row("a.go", "package a\r\n\tx := 1\r\n", "Go")
+    ]
     write_seen_files(folder, rows)
     return folder
 
@@ -75,7 +77,11 @@ def test_a_smaller_sample_is_seeded_and_has_a_margin(corpus: Path, tokenizer: HF
 
 
 def test_counted_tokens_are_taken_from_the_documents(tmp_path: Path) -> None:
-    rows = [kept("a.py", "abcd", tokens=2), kept("b.py", "efghij", tokens=3), kept("c.go", "xyz", "Go", tokens=1)]
+    rows = [
+        make_kept_row("a.py", "abcd", tokens=2),
+        make_kept_row("b.py", "efghij", tokens=3),
+        make_kept_row("c.go", "xyz", "Go", tokens=1),
+    ]
     write_seen_files(tmp_path / "corpus", rows)
     description = describe(tmp_path / "corpus")
     assert {language: found.bytes_per_token for language, found in description.fertility.items()} == {"Python": 2.0, "Go": 3.0}

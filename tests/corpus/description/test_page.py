@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from seen_files import HOSTILE, Row, kept, random_rows, seen, write_seen_files
+from seen_files import HOSTILE, Row, make_dropped_row, make_kept_row, random_rows, write_seen_files
 
 from neox_code.corpus.description.console import print_description
 from neox_code.corpus.description.describe import Description, describe
@@ -66,10 +66,10 @@ class Page(HTMLParser):
 def hostile_rows() -> list[Row]:
     more = {"repository": f"{HOSTILE}/b", "license": HOSTILE, "edits": [HOSTILE], "language": HOSTILE}
     return [
-        kept(f"a{HOSTILE}.py", HOSTILE, **more),
-        seen(f"b{HOSTILE}.py", 5, HOSTILE, **more),
-        seen("c" * 5000, 9, "exact duplicate", **(more | {"duplicate_of": f"{HOSTILE}/b/a{HOSTILE}.py"})),
-        kept("d.py", "x = 1\n", stars=77),
+        make_kept_row(f"a{HOSTILE}.py", HOSTILE, **more),
+        make_dropped_row(f"b{HOSTILE}.py", 5, HOSTILE, **more),
+        make_dropped_row("c" * 5000, 9, "exact duplicate", **(more | {"duplicate_of": f"{HOSTILE}/b/a{HOSTILE}.py"})),
+        make_kept_row("d.py", "x = 1\n", stars=77),
     ]
 
 
@@ -192,10 +192,10 @@ def test_the_bars_of_the_languages_are_as_wide_as_their_amounts(
 
 def test_tokens_are_drawn_if_all_are_known(ordinary: Description, tmp_path: Path) -> None:
     rows = [
-        kept("a.py", "abcd", tokens=200),
-        kept("b.py", "ef", tokens=100),
-        kept("c.go", "x", "Go", tokens=30),
-        seen("d.c", 9, "empty", "C"),
+        make_kept_row("a.py", "abcd", tokens=200),
+        make_kept_row("b.py", "ef", tokens=100),
+        make_kept_row("c.go", "x", "Go", tokens=30),
+        make_dropped_row("d.c", 9, "empty", "C"),
     ]
     write_seen_files(tmp_path / "corpus", rows)
     html = render_page(describe(tmp_path / "corpus"))
@@ -208,7 +208,7 @@ def test_tokens_are_drawn_if_all_are_known(ordinary: Description, tmp_path: Path
 
 
 def test_the_legend_has_only_outcomes_that_occur(tmp_path: Path) -> None:
-    files = [kept("a.py", "x = 1\n"), seen("b.py", 9, "empty"), seen("c", 9, "left aside", None)]
+    files = [make_kept_row("a.py", "x = 1\n"), make_dropped_row("b.py", 9, "empty"), make_dropped_row("c", 9, "left aside", None)]
     write_seen_files(tmp_path / "corpus", files)
     html = render_page(describe(tmp_path / "corpus"))
     assert re.findall(r'<span><i class="[a-z-]+"></i>(.*?)</span>', html) == ["kept", "dropped"] * 2
@@ -234,6 +234,6 @@ def test_the_console_prints_every_table_and_no_control_characters(hostile: Descr
 
 
 def test_a_corpus_of_one_file_is_described(tmp_path: Path) -> None:
-    write_seen_files(tmp_path / "corpus", [kept("a.py", "")])
+    write_seen_files(tmp_path / "corpus", [make_kept_row("a.py", "")])
     page = Page(render_page(describe(tmp_path / "corpus")))
     assert "stars" not in page.text.lower()

@@ -124,12 +124,14 @@ def test_a_failing_task_is_reported_with_its_error_and_log_folder_after_the_othe
     with ClusterExecutor(ProcessCluster(), tasks_per_job=4, retries=1) as executor:
         with pytest.raises(DataError) as caught:
             run_stage(TWICE, tmp_path, [1] * 8, executor)
-        said = str(caught.value)
-        assert said.startswith("twice: 1 of 8 tasks could not be done on Processes; the first is task 5 (jobs ended: 1 CANCELLED; ")
-        assert "ValueError: five is impossible" in said
+        message = str(caught.value)
+        assert message.startswith(
+            "twice: 1 of 8 tasks could not be done on Processes; the first is task 5 (jobs ended: 1 CANCELLED; "
+        )
+        assert "ValueError: five is impossible" in message
         assert (
             f"The logs in {tmp_path}/cluster/twice-2 contain the reason. Remove the cause. Rerun the same command to resume."
-            in said
+            in message
         )
         (tmp_path / "impossible").unlink()
         run_stage(TWICE, tmp_path, [1] * 8, executor)
@@ -157,7 +159,7 @@ def test_an_error_that_is_not_retried_is_raised_in_the_driver(tmp_path):
     assert not list(tmp_path.rglob(RUNNING_FILE))
 
 
-def test_amounts_of_several_quantities_are_added_up(tmp_path):
+def test_tuples_of_amounts_are_summed(tmp_path):
     with ClusterExecutor(ProcessCluster(lost=[0]), tasks_per_job=1) as executor:
         amounts = list(executor.run(Stage("measured", measure_twice, twice_file), tmp_path, [0, 1]))
     assert [sum(column) for column in zip(*amounts, strict=True)] == [4, 14]
@@ -216,7 +218,7 @@ def test_a_machine_with_other_versions_or_without_a_needed_path_is_refused(tmp_p
     assert any("error" in line for line in JobLogs(tmp_path / JOB_LOGS).read())
 
 
-def test_a_job_log_is_read_while_it_grows_and_only_whole_lines(tmp_path):
+def test_only_whole_lines_of_a_growing_job_log_are_read(tmp_path):
     logs = JobLogs(tmp_path)
     assert logs.read() == []
     with JobLog(tmp_path, 3) as job_log:
@@ -237,7 +239,7 @@ def test_damaged_lines_of_a_job_log_are_left_out(tmp_path):
     assert JobLogs(tmp_path).read() == [{"task": 1, "done": 3}]
 
 
-def test_a_lost_job_that_has_ended_in_another_process_is_not_open(tmp_path):
+def test_a_job_that_ended_in_another_process_is_not_open(tmp_path):
     lost = JobLog(tmp_path, 3)
     lost.__enter__()
     logs = JobLogs(tmp_path)
@@ -298,7 +300,7 @@ def test_a_pending_job_that_will_never_start_is_an_error_with_a_remedy(state, re
     assert problem is None if remedy is None else problem.startswith(f"Slurm job 7_0 will never start ({reason}). {remedy}")
 
 
-def test_ending_left_jobs_takes_no_time_without_a_cluster(tmp_path):
+def test_ending_leftover_jobs_is_fast_without_a_cluster(tmp_path):
     begin = time.monotonic()
     end_leftover_jobs(tmp_path)
     assert time.monotonic() - begin < 0.1

@@ -33,8 +33,8 @@ from neox_code.files import partial_path
 
 def work_slowly(work, task):
     behavior = (work / "behavior").read_text().split()
-    first_time = not (work / f"{task}.begun").exists()
-    with (work / f"{task}.begun").open("a") as file:
+    first_time = not (work / f"{task}.list_started_tasks").exists()
+    with (work / f"{task}.list_started_tasks").open("a") as file:
         file.write("x")
     for step in range(4):
         time.sleep(float(behavior[0]))
@@ -93,8 +93,8 @@ class Box:
     def __init__(self, kind: str, program: str):
         self.kind = kind
         self.program = program
-        said = subprocess.run([program, "env"], check=True, capture_output=True, text=True).stdout
-        self.environment = dict(line.removeprefix("export ").split("=", 1) for line in said.splitlines())
+        output_text = subprocess.run([program, "env"], check=True, capture_output=True, text=True).stdout
+        self.environment = dict(line.removeprefix("export ").split("=", 1) for line in output_text.splitlines())
 
     def start(self, script: str, *words: object, folder: Path) -> subprocess.Popen[str]:
         environment = {**os.environ, **self.environment, "PYTHONPATH": f"{folder}:{ROOT}", "OMP_NUM_THREADS": "1"}
@@ -132,16 +132,16 @@ def work(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def outputs(work: Path) -> dict[str, str]:
+def read_outputs(work: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in sorted((work / "out").glob("*"))}
 
 
 ALL = {f"{task}.out": f"{task**2} PAR1" for task in range(8)}
 
 
-def begun(work: Path) -> list[int]:
-    """How often each task was begun."""
-    return [len((work / f"{task}.begun").read_text()) for task in range(8)]
+def list_started_tasks(work: Path) -> list[int]:
+    """How often each task was list_started_tasks."""
+    return [len((work / f"{task}.list_started_tasks").read_text()) for task in range(8)]
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 60) -> object:
@@ -159,10 +159,10 @@ def open_job_logs(work: Path) -> list[Path]:
 
 
 def finish(driver: subprocess.Popen[str], status: int = 0) -> str:
-    _, said = driver.communicate(timeout=280)
-    assert driver.returncode == status, said
-    assert "Traceback" not in said
-    return said
+    _, output_text = driver.communicate(timeout=280)
+    assert driver.returncode == status, output_text
+    assert "Traceback" not in output_text
+    return output_text
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
@@ -170,7 +170,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("recipe", ["polycoder", "strict"])
-def test_a_corpus_is_the_same_to_the_byte_as_on_one_machine(box, tree, tmp_path, recipe):
+def test_a_corpus_built_on_a_cluster_has_the_bytes_of_a_local_build(box, tree, tmp_path, recipe):
     shutil.copytree(tree, tmp_path / "code")
     words = (
         "code",
@@ -181,11 +181,11 @@ def test_a_corpus_is_the_same_to_the_byte_as_on_one_machine(box, tree, tmp_path,
         "--layout",
         "project",
     )  # a relative path: Ray's workers start elsewhere
-    said = finish(box.start(CORPUS, *words, "--output", "corpus", "--workers", 4, "--tasks-per-job", 2, folder=tmp_path))
+    output_text = finish(box.start(CORPUS, *words, "--output", "corpus", "--workers", 4, "--tasks-per-job", 2, folder=tmp_path))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", CORPUS, *words, "--output", "here", "--workers", "1"]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
-    assert all(int(count) > 4 for count in re.findall(r"scan: (\d+) tasks in", said))
+    assert all(int(count) > 4 for count in re.findall(r"scan: (\d+) tasks in", output_text))
     assert bytes_of(tmp_path / "corpus") == bytes_of(tmp_path / "here")
     assert not (tmp_path / "corpus.work").exists()
 
@@ -201,61 +201,63 @@ sys.exit(run_command(main, sys.argv[1:]))
 """
 
 
-def test_token_files_are_the_same_to_the_byte_as_on_one_machine(box, tmp_path):
+def test_token_files_written_on_a_cluster_have_the_bytes_of_a_local_run(box, tmp_path):
     texts = [path.read_text(encoding="utf-8") for path in real_files(60)]
     train_bpe(texts[:20], 600, tmp_path)
     rows = [json.dumps({"text": text, "lang": ("Python", "Go")[number % 2]}) for number, text in enumerate(texts)]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
     vocabulary = ["--vocab-file", "code-vocab.json", "--merge-file", "code-merges.txt"]
     words = ["--input", "rows.jsonl", "--tokenizer-type", "GPT2BPETokenizer", *vocabulary, "--append-eod", "--by-language"]
-    said = finish(box.start(TOKENS, *words, "--output-prefix", "there/x", "--workers", 4, "--tasks-per-job", 3, folder=tmp_path))
+    output_text = finish(
+        box.start(TOKENS, *words, "--output-prefix", "there/x", "--workers", 4, "--tasks-per-job", 3, folder=tmp_path)
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", TOKENS, *words, "--output-prefix", "here/x", "--workers", "1"]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
-    assert int(re.search(r"tokenize: (\d+) tasks in", said)[1]) > 4
+    assert int(re.search(r"tokenize: (\d+) tasks in", output_text)[1]) > 4
     there, here = bytes_of(tmp_path / "there"), bytes_of(tmp_path / "here")
     assert there.pop("x_datasets.yml").replace(b"there/", b"here/") == here.pop("x_datasets.yml")
     assert there == here and len(here) == 6
 
 
-def test_a_task_whose_process_is_killed_is_done_again_and_the_others_of_its_group_are_not(box, work, tmp_path):
+def test_only_the_task_of_a_killed_process_is_repeated(box, work, tmp_path):
     folder = work(0.05, "die")
-    said = finish(box.start(DRIVER, folder, "--tasks-per-job", 4, folder=tmp_path))
-    assert re.search(r"1 tasks are not done \(.*A worker process ended by signal SIGKILL", said)
-    assert outputs(folder) == ALL
-    assert begun(folder) == [1, 1, 1, 2, 1, 1, 1, 1]
+    output_text = finish(box.start(DRIVER, folder, "--tasks-per-job", 4, folder=tmp_path))
+    assert re.search(r"1 tasks are not done \(.*A worker process ended by signal SIGKILL", output_text)
+    assert read_outputs(folder) == ALL
+    assert list_started_tasks(folder) == [1, 1, 1, 2, 1, 1, 1, 1]
 
 
-def test_a_job_that_is_killed_is_noticed_and_only_what_it_had_not_finished_is_done_again(box, work, tmp_path):
+def test_only_unfinished_tasks_of_a_killed_job_are_repeated(box, work, tmp_path):
     """Long before the half hour without progress after which jobs are given up: finish waits for less than five minutes."""
     folder = work(0.5)
     driver = box.start(DRIVER, folder, "--tasks-per-job", 4, folder=tmp_path)
     diary = wait_until(lambda: open_job_logs(folder))[0]
     os.kill(json.loads(diary.read_text().splitlines()[0])["pid"], signal.SIGKILL)
     killed_at = time.monotonic()
-    said = finish(driver)
+    output_text = finish(driver)
     assert time.monotonic() - killed_at < 60
-    assert ("starting them again" in said) == (box.kind == "slurm")  # Ray does so itself
-    assert outputs(folder) == ALL
-    assert max(begun(folder)) == 2 and sum(begun(folder)) <= 10
+    assert ("starting them again" in output_text) == (box.kind == "slurm")  # Ray does so itself
+    assert read_outputs(folder) == ALL
+    assert max(list_started_tasks(folder)) == 2 and sum(list_started_tasks(folder)) <= 10
 
 
-def test_a_task_that_raises_is_tried_as_often_as_said_and_then_an_error(box, work, tmp_path):
+def test_a_failing_task_is_an_error_after_the_given_number_of_retries(box, work, tmp_path):
     folder = work(0.05, "raise")
-    said = finish(box.start(DRIVER, folder, "--tasks-per-job", 4, "--retries", 1, folder=tmp_path), status=2)
-    last = said.splitlines()[-1]
+    output_text = finish(box.start(DRIVER, folder, "--tasks-per-job", 4, "--retries", 1, folder=tmp_path), status=2)
+    last = output_text.splitlines()[-1]
     assert re.match(r"error: slow: 1 of 8 tasks could not be done on (Slurm|Ray); the first is task 3 \(.*3 is impossible", last)
-    logs = Path(re.search(r"The logs in (\S+) contain", said)[1])
+    logs = Path(re.search(r"The logs in (\S+) contain", output_text)[1])
     assert "ZeroDivisionError: task 3 is impossible" in "".join(
         path.read_text(errors="replace") for path in logs.rglob("*") if path.is_file() and path.suffix != ".pickle"
     )
-    assert begun(folder) == [1, 1, 1, 2, 1, 1, 1, 1]
+    assert list_started_tasks(folder) == [1, 1, 1, 2, 1, 1, 1, 1]
     work(0)
     finish(box.start(DRIVER, folder, folder=tmp_path))
-    assert outputs(folder) == ALL
+    assert read_outputs(folder) == ALL
 
 
-def test_a_driver_that_is_killed_leaves_nothing_that_the_next_run_collides_with(box, work, tmp_path):
+def test_a_run_after_a_killed_driver_ends_the_leftover_jobs_and_resumes(box, work, tmp_path):
     folder = work(0.5)
     driver = box.start(DRIVER, folder, "--tasks-per-job", 4, folder=tmp_path)
     wait_until(lambda: open_job_logs(folder))
@@ -263,14 +265,14 @@ def test_a_driver_that_is_killed_leaves_nothing_that_the_next_run_collides_with(
     driver.communicate()
     before = [path.name for path in (folder / "out").glob("*.out")]
     assert before
-    said = finish(box.start(DRIVER, folder, folder=tmp_path))
-    assert ("cancelling the Slurm jobs that an interrupted run has left" in said) == (box.kind == "slurm")
-    assert outputs(folder) == ALL
-    assert all(begun(folder)[int(name.removesuffix(".out"))] == 1 for name in before)
+    output_text = finish(box.start(DRIVER, folder, folder=tmp_path))
+    assert ("cancelling the Slurm jobs that an interrupted run has left" in output_text) == (box.kind == "slurm")
+    assert read_outputs(folder) == ALL
+    assert all(list_started_tasks(folder)[int(name.removesuffix(".out"))] == 1 for name in before)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_a_driver_that_is_interrupted_ends_its_jobs(box, work, tmp_path, ending):
+def test_an_interrupted_driver_ends_its_jobs(box, work, tmp_path, ending):
     folder = work(30)
     driver = box.start(DRIVER, folder, folder=tmp_path)
     pids = wait_until(lambda: [json.loads(p.read_text().splitlines()[0])["pid"] for p in folder.glob("cluster/*/progress/*")])
@@ -282,7 +284,7 @@ def test_a_driver_that_is_interrupted_ends_its_jobs(box, work, tmp_path, ending)
     assert not list(folder.glob("cluster/*/running.json"))
 
 
-def test_a_job_that_is_cancelled_or_requeued_is_done_again(box, work, tmp_path):
+def test_a_cancelled_or_requeued_job_is_repeated(box, work, tmp_path):
     if box.kind != "slurm":
         pytest.skip("of Slurm")
     folder = work(0.5)
@@ -291,23 +293,23 @@ def test_a_job_that_is_cancelled_or_requeued_is_done_again(box, work, tmp_path):
     cancelled, requeued = sorted(box.slurm("squeue", "--noheader", "--array", "--format=%i").split())
     box.slurm("scancel", cancelled)
     box.slurm("scontrol", "requeue", requeued)
-    said = finish(driver)
-    assert re.search(r"tasks are not done \(jobs ended: 1 CANCELLED", said)
-    assert outputs(folder) == ALL
-    assert max(begun(folder)) == 2 and sum(begun(folder)) <= 10
+    output_text = finish(driver)
+    assert re.search(r"tasks are not done \(jobs ended: 1 CANCELLED", output_text)
+    assert read_outputs(folder) == ALL
+    assert max(list_started_tasks(folder)) == 2 and sum(list_started_tasks(folder)) <= 10
 
 
-def test_what_cannot_be_started_is_one_sentence(box, work, tmp_path):
+def test_an_impossible_job_is_reported_in_one_sentence(box, work, tmp_path):
     folder = work(0)
     asked = {"slurm": ("--partition", "nowhere"), "ray": ("--ray-address", "127.0.0.1:9")}[box.kind]
     sentence = {"slurm": "invalid partition", "ray": "no Ray cluster at 127.0.0.1:9"}[box.kind]
     assert sentence in finish(box.start(DRIVER, folder, *asked, folder=tmp_path), status=2).splitlines()[-1]
     sentence = {"slurm": "Memory specification can not be satisfied", "ray": "no machine of the Ray cluster has 4000 GiB"}[box.kind]
-    said = finish(box.start(DRIVER, folder, "--mem-per-cpu", 4000, folder=tmp_path), status=2)
-    assert sentence in said.splitlines()[-1]
+    output_text = finish(box.start(DRIVER, folder, "--mem-per-cpu", 4000, folder=tmp_path), status=2)
+    assert sentence in output_text.splitlines()[-1]
 
 
-def test_a_raylet_that_is_killed_costs_only_what_it_was_doing(box, work, tmp_path):
+def test_only_running_tasks_of_a_killed_raylet_are_repeated(box, work, tmp_path):
     if box.kind != "ray":
         pytest.skip("of Ray; the last of them, for it leaves one node")
     folder = work(0.5)
@@ -315,7 +317,7 @@ def test_a_raylet_that_is_killed_costs_only_what_it_was_doing(box, work, tmp_pat
     wait_until(lambda: open_job_logs(folder))
     os.kill(raylet_of_the_second_node(), signal.SIGKILL)
     finish(driver)
-    assert outputs(folder) == ALL
+    assert read_outputs(folder) == ALL
 
 
 def raylet_of_the_second_node() -> int:

@@ -137,7 +137,7 @@ class Halfhearted:
 
 
 @pytest.mark.parametrize("place", ["before_reading", "after_reading"])
-def test_a_filter_that_gives_no_reason_is_an_error(tree, tmp_path, place):
+def test_a_filter_that_returns_no_reason_is_an_error(tree, tmp_path, place):
     recipe = replace(recipe_by_name("mixed"), **{place: (Halfhearted(),)})
     with pytest.raises(DataError, match=r"filter 'halfhearted' returned False for .*\. It must return True or a drop reason"):
         build_corpus([str(tree)], tmp_path / "corpus", recipe, seed=1, executor=Here())
@@ -154,13 +154,13 @@ class Edited:
 
 
 @pytest.mark.parametrize(("code", "problem"), [(None, "returned None for"), (0xD800, r"left the lone surrogate U\+D800 in")])
-def test_an_edit_that_leaves_no_text_is_an_error(tree, tmp_path, code, problem):
+def test_an_edit_that_returns_no_text_is_an_error(tree, tmp_path, code, problem):
     recipe = replace(recipe_by_name("mixed"), after_reading=(Edited(code),))
     with pytest.raises(DataError, match=f"edit 'edited' {problem} "):
         build_corpus([str(tree)], tmp_path / "corpus", recipe, seed=1, executor=Here())
 
 
-def test_a_corpus_does_not_depend_on_where_and_in_which_order_tasks_run(tree, tmp_path, monkeypatch):
+def test_a_corpus_does_not_depend_on_the_place_and_order_of_tasks(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "BATCH_BYTES", 2**14)
     monkeypatch.setattr(index, "LEAST_SHARD_BYTES", 2**14)
     recipe = recipe_by_name("mixed")

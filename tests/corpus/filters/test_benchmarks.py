@@ -48,7 +48,7 @@ def test_known_benchmarks_are_those_of_the_published_files(test_data, tmp_path):
         assert len(missing) < 0.01 * len(made.names)
 
 
-def test_every_task_of_a_benchmark_is_found_in_a_file_around_it(test_data):
+def test_every_task_of_a_benchmark_is_found_inside_a_file(test_data):
     for path, keys, name in ((HUMAN_EVAL[0], ("prompt",), "HumanEval"), (*MBPP, "MBPP")):
         for text in read_texts(Benchmark(name, str(test_data / path), keys)):
             changed = text.replace("\n", "\r\n").replace("(", " ( ")
@@ -56,7 +56,7 @@ def test_every_task_of_a_benchmark_is_found_in_a_file_around_it(test_data):
             assert str(BenchmarkOverlap().keep(candidate(f"import os\n{changed}\nprint(1)\n"))).startswith("overlaps with ")
 
 
-def test_so_many_tasks_are_found(test_data):
+def test_the_number_of_found_tasks_is_unchanged(test_data):
     """The figures of recipes/README.md."""
     found = {}
     for path, keys, name in ((*HUMAN_EVAL, "HumanEval"), (*MBPP, "MBPP")):
@@ -120,7 +120,7 @@ def ngrams_of_text(text):
     return {run for run, words in with_letter if len(words) >= 7 and sum(len(word) >= 2 for word in words) >= 3}
 
 
-def test_decisions_are_those_of_comparing_all_runs(tmp_path):
+def test_decisions_equal_a_comparison_of_all_runs(tmp_path):
     generator = random.Random(8)
     vocabulary = ["for", "x", "in", "range", "return", "12", "é", "_", "list_1"]
     tasks = [" ".join(generator.choices(vocabulary[:4], k=40)) for _ in range(20)]
@@ -168,7 +168,7 @@ def test_benchmarks_are_read_as_they_are_distributed(tmp_path, suffix):
         (gzip.compress(b'{"text": "a"}\n', mtime=0)[:-9], r"tasks\.jsonl, line \d: it breaks off"),
     ],
 )
-def test_what_is_wrong_with_a_benchmark_is_said_with_its_line(tmp_path, content, error):
+def test_errors_in_a_benchmark_file_name_the_line(tmp_path, content, error):
     path = tmp_path / "tasks.jsonl"
     path.write_bytes(content)
     with pytest.raises(DataError, match=error):

@@ -4,7 +4,7 @@ from neox_code.corpus.filters.characters import DIGITS, LETTERS, AlphabeticFract
 from neox_code.corpus.filters.protocol import Candidate
 
 
-def test_counts_are_those_of_python_for_every_character():
+def test_characters_are_counted_as_by_python():
     generator = random.Random(5)
     alphabet = "aZ09_-{ \n\téÅ中²٣😀\u0301\ud800"
     for _ in range(300):

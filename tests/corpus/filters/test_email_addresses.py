@@ -40,7 +40,7 @@ def test_addresses_are_masked(text, masked):
         "",
     ],
 )
-def test_what_is_no_address_of_a_person_stays(text):
+def test_addresses_of_no_person_stay(text):
     assert EmailAddresses().edit(candidate(text)) == text
     assert NoEmailAddresses().keep(candidate(text)) is True
 

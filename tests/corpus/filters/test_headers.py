@@ -30,7 +30,7 @@ def edited(text, language="Python"):
         ("# Copyright Ann", ""),
     ],
 )
-def test_notices_go_and_all_else_stays(text, left):
+def test_only_notices_are_removed(text, left):
     assert edited(text) == left
 
 
@@ -51,7 +51,7 @@ def test_directives_and_attributes_are_no_comments(language, text, left):
 
 
 @pytest.mark.parametrize("lines", [600, 5_000])
-def test_of_a_long_license_whole_lines_go(lines):
+def test_a_long_license_is_removed_in_whole_lines(lines):
     left = edited("// Copyright Ann\n" + "// A line of the license, as long as they are.\n" * lines + "int x;\n", "C")
     assert left.endswith("int x;\n") and set(left.split("\n")) <= {"int x;", "", "// A line of the license, as long as they are."}
     assert (left == "int x;\n") == (lines == 600)
@@ -73,7 +73,7 @@ def test_texts_without_a_notice_at_their_head_stay_as_they_are(text):
     assert edited(text) == text
 
 
-def test_an_edit_does_not_find_more_the_second_time():
+def test_a_second_edit_changes_nothing():
     text = "/* Copyright A */\n\n/* License B */\n/* Adds. */\nint x;\n"
     assert edited(text) == "/* Adds. */\nint x;\n" == edited(edited(text))
 

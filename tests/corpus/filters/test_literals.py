@@ -44,11 +44,11 @@ name = "{"word " * 100}"
         "",
     ],
 )
-def test_shorter_literals_and_other_runs_stay(text):
+def test_short_literals_and_other_runs_stay(text):
     assert LongLiterals().edit(candidate(text)) == text
 
 
-def test_no_long_literals_drops_what_the_kotlin_project_drops():
+def test_no_long_literals_drops_the_files_that_the_kotlin_project_drops():
     pattern = re.compile(r"(\d{40,})|([^\s]{200,})")
     generator = random.Random(2)
     decisions = set()
@@ -60,7 +60,7 @@ def test_no_long_literals_drops_what_the_kotlin_project_drops():
     assert decisions == {True, False}
 
 
-def test_encoded_data_decides_as_its_expressions_do_alone():
+def test_encoded_data_gives_the_decision_of_its_plain_expressions():
     generator = random.Random(4)
     pieces = ["QUJD" * 20, "0x1f,", "ab cd ", r"\x4f", r"\u30d5" * 3, "word ", "\n", "1f\u00a0", "x = 1;\n", "\x1c"]
     decisions = set()
@@ -74,7 +74,7 @@ def test_encoded_data_decides_as_its_expressions_do_alone():
     assert decisions == {True, False}
 
 
-def test_runs_are_those_of_an_expression():
+def test_runs_equal_the_matches_of_an_expression():
     generator = random.Random(6)
     kind = RunKind(string.digits)
     for _ in range(300):
@@ -84,6 +84,6 @@ def test_runs_are_those_of_an_expression():
         assert lines == [line for line in text.split(b"\n") if re.search(rb"[0-9]{3}", line)]
 
 
-def test_lists_that_stay_take_linear_time():
+def test_lists_that_are_kept_take_linear_time():
     text = "x = " + "1, " * 150_000 + "y\n" + "{" + "2, " * 200 + "f(1)},\n" * 500
     assert LongLiterals().edit(candidate(text)) == text

@@ -2,7 +2,7 @@ from neox_code.corpus.filters.markup import NotXml, VisibleHtml, count_visible_c
 from neox_code.corpus.filters.protocol import Candidate
 
 
-def test_xml_is_known_by_its_first_hundred_characters():
+def test_xml_is_recognized_in_the_first_hundred_characters():
     xml = '<?xml version="1.0"?>'
     assert NotXml().keep(Candidate("a.cs", "C#", 1, " " * 80 + xml)) == "XML"
     assert NotXml().keep(Candidate("a.cs", "C#", 1, " " * 90 + xml)) is True
@@ -14,7 +14,7 @@ def test_scripts_styles_and_tags_are_not_visible():
     assert count_visible_characters(page) == len("Hello there & on")
 
 
-def test_what_never_ends_is_not_visible():
+def test_unclosed_comments_and_tags_are_not_visible():
     for unit in ("<![", "<!-- ", "<meta ", "<script></script ", "<style>", "</"):
         assert count_visible_characters("Hello" + unit * (200_000 // len(unit))) in (5, 6), unit
     assert count_visible_characters("a < b && c <3") == len("a < b && c <3")

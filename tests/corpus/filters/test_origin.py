@@ -11,7 +11,7 @@ def candidate(path, text="x = 1\n", language="JavaScript"):
 
 
 @pytest.mark.parametrize("path", ["node_modules/a/index.js", "vendor/a.go", "web/bootstrap.min.js", "3rdparty/b/c.c"])
-def test_code_of_others_is_vendored(path):
+def test_third_party_files_are_vendored(path):
     assert NotVendored().keep(candidate(path)) == "vendored"
 
 
@@ -24,11 +24,11 @@ def test_code_of_others_is_vendored(path):
         ("a.py", "def generate():\n    pass\n", False),
     ],
 )
-def test_generated_files_say_so(path, text, generated):
+def test_generated_files_are_recognized(path, text, generated):
     assert (NotGenerated().keep(candidate(path, text, "Python")) == "generated") == generated
 
 
-def test_minified_files_are_known_by_name_and_by_their_lines():
+def test_minified_files_are_recognized_by_name_and_lines():
     long = "var a=1;" * 20 + "\n"
     assert NotMinified().keep(candidate("a.min.js")) == NotMinified().keep(candidate("a.js", long)) == "minified"
     assert NotMinified().keep(candidate("a.py", long, "Python")) is NotMinified().keep(candidate("admin.js")) is True

@@ -24,9 +24,9 @@ def test_limits_include_their_bounds(rule):
         ({"stars": None, "commits": None, "size_kib": None}, set()),
     ],
 )
-def test_a_repository_is_dropped_for_what_its_row_says(change, reasons):
+def test_a_repository_is_dropped_by_the_values_of_its_row(change, reasons):
     assert {verdict for rule in FILTERS if isinstance(verdict := rule.keep(ROW | change), str)} == reasons
 
 
-def test_a_row_that_says_nothing_lacks_only_a_license():
+def test_an_empty_row_is_dropped_only_for_its_license():
     assert {rule.keep({"name": "a/b"}) for rule in FILTERS} == {True, "repository without a license"}

@@ -17,14 +17,14 @@ def mask(text):
     return Secrets().edit(Candidate("x", "Python", len(text), text))
 
 
-def test_95_percent_of_every_form_are_masked_and_no_look_alike():
+def test_95_percent_of_every_form_of_secret_and_no_similar_text_are_masked():
     rates = secret_rates(seed=3)
     assert rates.keys() == FORMS.keys() | {f"no secret: {kind}" for kind in LOOK_ALIKES}
     assert {form: rate for form, rate in rates.items() if rate < (1 if form.startswith("no secret") else 0.95)} == {}
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_masking_leaves_nothing_to_find_and_the_lines_as_they_are(form):
+def test_masking_twice_changes_nothing_and_lines_stay(form):
     generator = random.Random(5)
     _, text = next(planted for planted in iter(lambda: FORMS[form](generator), None) if is_masked(*planted))
     text = f"x = 1\n{text}\ny = 2\n"
@@ -65,18 +65,18 @@ def test_values_of_names_are_masked_in_code_settings_and_urls(text, masked):
         "git clone ssh://git@host.net:2222/x.git",
     ],
 )
-def test_what_only_looks_like_a_secret_stays(text):
+def test_texts_that_resemble_secrets_stay(text):
     assert find_secrets(text) == []
 
 
-def test_web_tokens_go_with_their_signature():
+def test_web_tokens_are_masked_with_their_signature():
     token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl-_x"
     assert mask(f"t = '{token}'") == "t = '<KEY>'"
     assert find_secrets("eyJub3QganNvbiBhdCBhbGw.eyJub3Q.x") == []
     assert find_secrets(f"eyJeyJ {token}, {token}x") == [f"{token}x", token]
 
 
-def test_a_private_key_goes_as_a_block_and_its_name_alone_stays():
+def test_a_private_key_is_masked_as_a_block_and_a_header_alone_stays():
     key = FORMS["private key"](random.Random(2))[0]
     assert mask(f"k = '''{key}'''\n") == "k = '''<KEY>'''\n"
     assert find_secrets("if line == '-----BEGIN RSA PRIVATE KEY-----':\n    stop('-----END RSA PRIVATE KEY-----')\n") == []

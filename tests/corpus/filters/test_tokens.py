@@ -72,7 +72,7 @@ SAMPLES = {
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_counts_are_pygments_in_every_language(language):
+def test_token_counts_equal_pygments_in_every_language(language):
     """Whole counts, of code in the language, of pieces of it, and of code in all the others, where lexers yield error tokens."""
     lexer = get_lexer_by_name(language)
     counter = TokenCounter(find_lexer_class(language)())
@@ -86,7 +86,7 @@ def test_counts_are_pygments_in_every_language(language):
 
 
 @pytest.mark.parametrize("language", ["Python", "C", "C++", "JavaScript", "Rust"])
-def test_stopping_at_the_limit_decides_as_a_whole_lex(language):
+def test_stopping_at_the_limit_gives_the_decision_of_a_whole_count(language):
     """On real files, most of them near the limit; in the wrong language too."""
     decisions = set()
     for path in FILES[:: 20 if language == "Python" else 40]:
@@ -100,7 +100,7 @@ def test_stopping_at_the_limit_decides_as_a_whole_lex(language):
 
 
 @pytest.mark.parametrize("text", ["", "\n\n\n", "\ufeffx = 1\n", "\r\n" * 300, "\x00" * 500, "a" * 1000])
-def test_odd_texts_are_decided_as_by_a_whole_lex(text):
+def test_unusual_texts_get_the_decision_of_a_whole_count(text):
     whole = sum(1 for _ in lex(text, get_lexer_by_name("c")))
     assert (MinTokens(100).keep(Candidate("x.c", "C", len(text), text)) is True) == (whole >= 100)
 
@@ -114,7 +114,7 @@ def test_a_lexer_with_a_filter_is_left_to_pygments():
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_matches_begin_with_the_characters_that_they_can_begin_with(language):
+def test_every_match_begins_with_one_of_the_first_characters(language):
     """Every rule of every state, at every position of code of all languages."""
     text = "".join(SAMPLES.values()) + "".join(map(chr, range(128)))
     found = 0
@@ -163,7 +163,7 @@ def test_first_characters_of_an_expression(pattern, first):
         (r"a(?#no)b", "(?:a(?#no)b)"),
     ],
 )
-def test_patterns_are_moved_behind_other_groups(pattern, moved):
+def test_patterns_are_rewritten_to_follow_other_groups(pattern, moved):
     assert make_alternative(re.compile(pattern), 0, 3) == moved
     assert make_alternative(re.compile(pattern, re.ASCII), 0, 3) is None
 

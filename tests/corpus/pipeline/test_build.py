@@ -62,14 +62,14 @@ def corpus(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def test_the_corpus_is_the_same_to_the_byte_for_any_number_of_workers(tree, corpus, tmp_path):
+def test_the_corpus_has_the_same_bytes_for_any_number_of_workers(tree, corpus, tmp_path):
     build(tmp_path / "two", tree, workers=2)
     build(tmp_path / "five", tree, workers=5)
     assert bytes_of(corpus) == bytes_of(tmp_path / "two") == bytes_of(tmp_path / "five")
     assert set(bytes_of(corpus)) >= {"corpus.json", "manifest.parquet", "train/shard-00000.parquet"}
 
 
-def test_kept_texts_are_the_files_to_the_byte(tree, corpus):
+def test_kept_texts_have_the_bytes_of_the_files(tree, corpus):
     documents = all_documents(corpus)
     for document in documents:
         path = tree.parent / document.repository / document.path
@@ -100,7 +100,7 @@ def test_every_dropped_file_has_its_reason(corpus):
     assert verdicts["windows.c"] == "kept"
 
 
-def test_bytes_that_are_not_utf8_are_decoded_or_as_polycoder_does_left_out_and_counted(tree, corpus, tmp_path):
+def test_bytes_that_are_not_utf8_are_decoded_or_left_out_and_counted(tree, corpus, tmp_path):
     latin = next(document for document in all_documents(corpus) if document.path == "latin.c")
     assert latin.text.endswith("/* café */\n")
     assert [row["path"] for row in read_manifest(corpus).to_pylist() if row["encoding"] == "latin-1"] == ["latin.c"]
@@ -114,7 +114,7 @@ def test_bytes_that_are_not_utf8_are_decoded_or_as_polycoder_does_left_out_and_c
     assert any("1 file has bytes that are not UTF-8" in note for note in format_corpus_notes(load_summary(tmp_path / "ignoring")))
 
 
-def test_every_encoding_of_text_that_lies_about_is_mended_or_counted(tmp_path):
+def test_every_encoding_is_decoded_or_counted(tmp_path):
     text = "# é\n" + "".join(f"def name_{number}(first):\n    return first + {number}\n\n" for number in range(20))
     files = {
         "plain.py": text.encode(),
@@ -142,7 +142,7 @@ def test_every_encoding_of_text_that_lies_about_is_mended_or_counted(tmp_path):
     assert [name for name, row in rows.items() if row["edits"]] == ["mark.py", "utf16.py"]
 
 
-def test_no_project_and_no_content_stands_on_two_sides(corpus):
+def test_no_project_and_no_content_is_in_two_splits(corpus):
     documents = all_documents(corpus)
     assert len({document.sha256 for document in documents}) == len(documents)
     splits = {}
@@ -152,7 +152,7 @@ def test_no_project_and_no_content_stands_on_two_sides(corpus):
         assert {document.language for document in iter_documents(corpus, split)} == {"C", "Python"}
 
 
-def test_the_first_by_project_and_path_survives_whatever_the_order_of_the_sources(tree, tmp_path):
+def test_the_kept_copy_does_not_depend_on_the_order_of_the_sources(tree, tmp_path):
     for name in ("zebra", "aardvark"):
         shutil.copytree(tree / "monitor", tmp_path / name / "monitor")
     build(tmp_path / "one", tmp_path / "zebra", tmp_path / "aardvark")
@@ -186,7 +186,7 @@ def test_a_large_project_is_divided_at_its_folders(tree, tmp_path):
     assert {"all/tree/monitor", "all/tree/alpha", "all"} <= repositories
 
 
-def test_a_limit_takes_whole_projects_and_counts_the_others_as_left_aside(tree, corpus, tmp_path):
+def test_a_size_limit_keeps_whole_projects_and_counts_the_others_as_left_aside(tree, corpus, tmp_path):
     summary = build(tmp_path / "small", tree, max_bytes=200_000)
     assert 100_000 < summary.kept_bytes <= 200_000
     taken = {document.repository for document in all_documents(tmp_path / "small")}
@@ -211,7 +211,7 @@ def test_chosen_languages_are_kept(tree, tmp_path):
     assert verdicts == {"a.cpp": "language not chosen", "b.cpp": "language not chosen", "c.c": "kept", "d.h": "kept"}
 
 
-def test_a_short_header_is_dropped_as_in_a_whole_lex(tmp_path):
+def test_a_short_header_is_dropped_as_by_a_whole_count(tmp_path):
     (tmp_path / "src" / "p").mkdir(parents=True)
     (tmp_path / "src" / "p" / "a.h").write_text("int f(void);\n")
     (tmp_path / "src" / "p" / "b.h").write_text("int f(void);\n" * 40)
@@ -265,7 +265,7 @@ def test_an_empty_source_is_an_error_that_lists_the_reasons_and_leaves_no_files(
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-def test_where_nothing_is_kept_the_remedy_is_for_the_commonest_reason(tmp_path):
+def test_an_empty_corpus_has_the_remedy_for_the_most_frequent_reason(tmp_path):
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "short.py").write_text("x = 1\n")
     with pytest.raises(DataError, match=r"found: 1 under 100 tokens\. Choose another --recipe"):
@@ -294,7 +294,7 @@ def test_links_are_not_called_files_of_no_language(tree, tmp_path):
     assert note == "Further files, in no language: 1 (0.00 MB) link, 1 (0.00 MB) no known language."
 
 
-def test_a_limit_under_every_project_is_an_error_with_the_remedy(tree, tmp_path):
+def test_a_limit_below_the_size_of_every_project_is_an_error_with_the_remedy(tree, tmp_path):
     with pytest.raises(DataError, match=r"left aside.*No whole project fits into the limit of 100 bytes: raise it\."):
         build(tmp_path / "corpus", tree, max_bytes=100)
 
@@ -313,7 +313,7 @@ def test_a_folder_that_is_no_corpus_is_never_replaced(tree, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["corpus.work", "corpus.replaced"])
-def test_a_folder_beside_the_corpus_that_is_not_ours_is_never_touched(tree, corpus, tmp_path, name):
+def test_a_work_folder_of_other_content_is_never_changed(tree, corpus, tmp_path, name):
     shutil.copytree(corpus, tmp_path / "corpus")
     (tmp_path / name).mkdir()
     (tmp_path / name / "key.json").write_text('{"my": "key"}')
@@ -324,7 +324,7 @@ def test_a_folder_beside_the_corpus_that_is_not_ours_is_never_touched(tree, corp
 
 
 @pytest.mark.parametrize("inside", ["corpus", "corpus/train/shard-00000.parquet", "corpus.work/code"])
-def test_what_lies_in_a_folder_that_is_replaced_is_no_source(tree, corpus, tmp_path, inside):
+def test_a_source_inside_a_replaced_folder_is_refused(tree, corpus, tmp_path, inside):
     shutil.copytree(corpus, tmp_path / "corpus")
     with pytest.raises(DataError, match="which the build replaces"):
         build(tmp_path / "corpus", tree, tmp_path / inside)
@@ -333,7 +333,7 @@ def test_what_lies_in_a_folder_that_is_replaced_is_no_source(tree, corpus, tmp_p
     assert bytes_of(tmp_path / "corpus") == bytes_of(corpus)
 
 
-def test_a_corpus_is_replaced_without_overwrite_only_by_the_build_that_was_to(tree, corpus, tmp_path):
+def test_only_the_interrupted_build_replaces_a_corpus_without_overwrite(tree, corpus, tmp_path):
     shutil.copytree(corpus, tmp_path / "corpus")
     for seed in (2, 3):
         with pytest.raises(DataError, match="already holds a corpus"):
@@ -374,7 +374,7 @@ def test_a_tokenizer_that_cannot_be_read_is_refused_before_anything_is_read(tree
     assert not list(tmp_path.glob("corpus*"))
 
 
-def test_files_that_stay_while_they_are_open_are_in_nobodys_way(tree, tmp_path, monkeypatch):
+def test_open_files_in_a_removed_folder_do_not_stop_a_build(tree, tmp_path, monkeypatch):
     """As on NFS: what is removed while a process has it open stays, under another name, in the folder where it was."""
     unlink = os.unlink
 
@@ -390,7 +390,7 @@ def test_files_that_stay_while_they_are_open_are_in_nobodys_way(tree, tmp_path, 
     assert {path.name for path in tmp_path.iterdir()} == {"corpus", "corpus.work.lock.nfs"}
 
 
-def test_a_failed_build_leaves_the_corpus_that_was_there(tree, corpus, tmp_path):
+def test_a_failed_build_keeps_the_earlier_corpus(tree, corpus, tmp_path):
     shutil.copytree(corpus, tmp_path / "corpus")
     with pytest.raises(DataError, match="nowhere does not exist"):
         build(tmp_path / "corpus", tree, tmp_path / "nowhere")
@@ -403,7 +403,7 @@ def test_a_failed_build_leaves_the_corpus_that_was_there(tree, corpus, tmp_path)
     assert load_summary(tmp_path / "corpus").settings["seed"] == 2
 
 
-def test_an_archive_that_breaks_off_is_counted_and_the_rest_is_kept(tree, corpus, tmp_path):
+def test_a_truncated_archive_is_counted_and_its_other_files_are_kept(tree, corpus, tmp_path):
     whole = Path(shutil.make_archive(str(tmp_path / "a"), "gztar", tree)).read_bytes()
     (tmp_path / "broken.tar.gz").write_bytes(whole[: len(whole) // 2])
     build(tmp_path / "corpus", tree, tmp_path / "broken.tar.gz")

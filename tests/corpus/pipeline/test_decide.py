@@ -93,7 +93,7 @@ def test_a_project_without_a_named_language_has_that_of_most_bytes(tmp_path):
     assert rows["org/cpp/b.c"]["verdict"] == "language not chosen"
 
 
-def test_of_duplicates_the_one_of_most_stars_survives_then_by_name_then_by_path(tmp_path):
+def test_the_kept_duplicate_has_most_stars_then_the_first_name_then_the_first_path(tmp_path):
     def row(repository: str, path: str, stars: int | None, text: str) -> dict:
         return {"text": text, "repository": repository, "path": path, "language": "C", "stars": stars}
 
@@ -123,7 +123,7 @@ def test_of_duplicates_the_one_of_most_stars_survives_then_by_name_then_by_path(
         assert documents(tmp_path / f"corpus{seed}")["zz/famous/y.c"].stars == 900
 
 
-def test_a_license_is_the_files_own_else_that_of_its_folder_else_that_of_the_list(tmp_path):
+def test_a_license_is_from_the_file_else_its_folder_else_the_list(tmp_path):
     apache = MIT.read_text()
     write(
         tmp_path / "src",
@@ -262,7 +262,7 @@ def test_the_progress_of_deciding_ends_at_its_total(tmp_path, monkeypatch, is_di
         steps.clear()
 
 
-def test_rows_for_fine_tuning_stand_beside_the_shards_in_their_order(tmp_path):
+def test_fine_tuning_rows_have_the_order_of_the_shards(tmp_path):
     write(
         tmp_path / "src",
         {

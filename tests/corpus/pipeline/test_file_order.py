@@ -9,7 +9,7 @@ from neox_code.corpus.pipeline.file_order import FileOrder, make_key_array
 
 
 @pytest.mark.parametrize("bucket_files", [1, 7, 100, 10**6])
-def test_files_come_by_rank_then_path_then_row(tmp_path, monkeypatch, bucket_files):
+def test_files_are_sorted_by_rank_then_path_then_row(tmp_path, monkeypatch, bucket_files):
     monkeypatch.setattr(file_order, "BUCKET_FILES", bucket_files)
     monkeypatch.setattr(file_order, "MAX_BUCKETS", 50)
     monkeypatch.setattr(file_order, "FILES_AT_ONCE", 5)

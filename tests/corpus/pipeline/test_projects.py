@@ -34,7 +34,7 @@ def test_a_sample_nearly_fills_the_limit_and_never_passes_it(share):
     assert 0.95 * limit <= total <= limit
 
 
-def test_a_sample_has_more_than_its_share_of_a_rarer_language_and_three_projects_of_the_rarest():
+def test_a_sample_favors_rare_languages():
     sizes = many_projects()
     everything = sum_language_bytes(sizes)
     for seed in range(5):
@@ -51,7 +51,7 @@ def test_a_sample_depends_on_the_seed_and_on_no_order():
     assert sample_projects(sizes, 500_000, seed=1) != sample_projects(sizes, 500_000, seed=2)
 
 
-def test_everything_is_taken_without_a_limit_or_below_it():
+def test_all_projects_are_taken_without_a_limit_or_below_it():
     sizes = many_projects()
     assert sample_projects(sizes, None, seed=1) == sample_projects(sizes, 10**9, seed=1) == set(sizes)
 
@@ -65,14 +65,14 @@ def test_a_project_is_large_by_any_of_its_languages():
     assert find_large_projects(sizes) == {"mixed"}
 
 
-def test_parts_of_a_divided_project_keep_the_whole_path():
+def test_subprojects_keep_the_whole_path():
     for path in ("a.c", "x/a.c", "top/a.c", "top/x/a.c", "top/x/y/a.c", "topmost/a.c"):
         repository, rest = locate_in_subproject("pkg/one", path, "top/")
         assert f"{repository}/{rest}" == f"pkg/one/{path}"
         assert repository == ("pkg/one/top/x" if path.startswith("top/x/") else "pkg/one")
 
 
-def test_the_common_folder_is_whole_names_only():
+def test_the_common_folder_consists_of_whole_names():
     assert find_common_folder(["lib/a/x", "lib/ab/x"]) == "lib/"
     assert find_common_folder(["lib/a/x"]) == "lib/a/"
     assert find_common_folder(["lib/a", "library/b"]) == ""

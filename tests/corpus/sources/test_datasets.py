@@ -43,21 +43,21 @@ def described(*sources: Path) -> list[tuple]:
 
 
 @pytest.mark.parametrize("suffix", PACK)
-def test_json_lines_are_files_with_what_is_known_of_them(tmp_path, suffix):
+def test_rows_of_json_lines_become_files_with_their_metadata(tmp_path, suffix):
     file = tmp_path / f"rows.jsonl{suffix}"
     file.write_bytes(json_lines_of(ROWS, suffix))
     assert described(file) == EXPECTED
 
 
 @pytest.mark.parametrize("type", [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())])
-def test_parquet_rows_are_files_whatever_the_type_of_their_text(tmp_path, type):
+def test_parquet_rows_become_files_for_any_type_of_text(tmp_path, type):
     table = pa.Table.from_pylist(ROWS)
     text = table.column("content").cast(pa.binary()) if type == pa.binary() else table.column("content").cast(type)
     pq.write_table(table.set_column(2, "content", text), tmp_path / "rows.parquet")
     assert described(tmp_path / "rows.parquet") == EXPECTED
 
 
-def test_a_dataset_that_the_datasets_library_wrote_is_read_as_it_reads_it(tmp_path):
+def test_a_dataset_of_the_datasets_library_is_read_with_equal_rows(tmp_path):
     written = datasets.Dataset.from_list(ROWS)
     written.to_parquet(tmp_path / "train-00000-of-00001.parquet")
     written.to_json(tmp_path / "rows.jsonl")
@@ -101,7 +101,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize("row", SPELLINGS)
-def test_columns_are_known_by_their_spellings(tmp_path, row):
+def test_columns_are_found_by_their_known_spellings(tmp_path, row):
     (tmp_path / "rows.jsonl").write_text(json.dumps(row))
     ((file),) = read(tmp_path / "rows.jsonl")
     project = file.project
@@ -112,7 +112,7 @@ def test_columns_are_known_by_their_spellings(tmp_path, row):
         assert read(tmp_path / "rows.parquet") == [file]
 
 
-def test_rows_without_a_path_have_one_of_their_place_and_language(tmp_path):
+def test_rows_without_a_path_are_named_by_place_and_language(tmp_path):
     rows = [{"code": "x = 1", "language": "Python"}, {"code": "y = 2", "language": "Python"}]
     (tmp_path / "a.jsonl").write_bytes(json_lines_of(rows))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "b.parquet", row_group_size=1)
@@ -120,7 +120,7 @@ def test_rows_without_a_path_have_one_of_their_place_and_language(tmp_path):
     assert contents(tmp_path / "b.parquet") == {"b/b/000000000.py": b"x = 1", "b/b/000000001.py": b"y = 2"}
 
 
-def test_pieces_of_a_file_hold_every_row_once(tmp_path, monkeypatch):
+def test_slices_of_a_file_hold_every_row_once(tmp_path, monkeypatch):
     rows = [{"text": "x" * (number * 37 % 211), "path": f"{number:03d}.py"} for number in range(300)]
     (tmp_path / "rows.jsonl").write_bytes(json_lines_of(rows))
     whole = read(tmp_path / "rows.jsonl")
@@ -162,7 +162,7 @@ def test_a_folder_of_shards_is_one_dataset(tmp_path):
     assert "hub/tool.py" in contents(tmp_path / "hub")
 
 
-def test_a_dataset_as_spark_writes_it_is_read_and_what_is_no_file_of_it_is_not_waited_for(tmp_path):
+def test_a_dataset_of_spark_is_read_and_pipes_do_not_block(tmp_path):
     folder = tmp_path / "code" / "rows.parquet"
     folder.mkdir(parents=True)
     for number in range(2):
@@ -177,7 +177,7 @@ def test_a_dataset_as_spark_writes_it_is_read_and_what_is_no_file_of_it_is_not_w
         assert lost.reason.startswith("lost.parquet is damaged")
 
 
-def test_of_a_corpus_its_documents_are_the_source(tmp_path):
+def test_the_documents_of_a_corpus_are_read_as_a_source(tmp_path):
     for name in ("train/shard-00000.parquet", "valid/shard-00000.parquet"):
         (tmp_path / name).parent.mkdir()
         pq.write_table(pa.Table.from_pylist([{"text": name, "repository": "r/p", "path": "a.py"}]), tmp_path / name)
@@ -213,7 +213,7 @@ def test_rows_that_cannot_be_read_are_counted(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
-def test_of_a_compressed_file_that_breaks_off_the_good_rows_are_kept(tmp_path, suffix):
+def test_rows_before_the_end_of_a_truncated_compressed_file_are_kept(tmp_path, suffix):
     rows = [{"text": json.dumps(list(range(number, number + 100))), "path": f"{number}.py"} for number in range(3000)]
     packed = json_lines_of(rows, suffix)
     (tmp_path / f"rows.jsonl{suffix}").write_bytes(packed[: len(packed) * 2 // 3])
@@ -241,7 +241,7 @@ def test_damaged_and_foreign_parquet_files_are_counted(tmp_path):
     assert len(read(tmp_path)) == 1004
 
 
-def test_parquet_columns_made_to_expand_are_not_read(tmp_path):
+def test_parquet_decompression_bombs_are_not_read(tmp_path):
     """A bomb: 30 kB that are one text of a gigabyte, or here a smaller one."""
     row = {"text": "x" * 2**25, "path": "a.py"}
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "bomb.parquet", compression="zstd")
@@ -252,7 +252,7 @@ def test_parquet_columns_made_to_expand_are_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("type", [pa.string(), pa.dictionary(pa.int32(), pa.string())])
-def test_one_text_in_many_parquet_rows_is_read_so_far(tmp_path, monkeypatch, type):
+def test_many_parquet_rows_with_one_text_are_read_up_to_the_limit(tmp_path, monkeypatch, type):
     monkeypatch.setattr(parquet, "EXPANSION_ALLOWED", 10_500_000)
     texts = pa.DictionaryArray.from_arrays(pa.array([0] * 200, pa.int32()), pa.array(["x" * 1_000_000])).cast(type)
     pq.write_table(pa.table({"text": texts, "path": [f"{number}.py" for number in range(200)]}), tmp_path / "bomb.parquet")
@@ -261,7 +261,7 @@ def test_one_text_in_many_parquet_rows_is_read_so_far(tmp_path, monkeypatch, typ
     assert damage.reason == "bomb.parquet is damaged after 10 rows: it expands to more than 200 times its size"
 
 
-def test_large_parquet_rows_are_read_a_few_at_a_time_and_larger_ones_not_at_all(tmp_path, monkeypatch):
+def test_large_parquet_rows_are_read_in_small_batches_up_to_a_limit(tmp_path, monkeypatch):
     rows = [{"text": os.urandom(500_000), "path": f"{number}.py"} for number in range(20)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     monkeypatch.setattr(parquet, "BYTES_AT_ONCE", 2_000_000)
@@ -276,7 +276,7 @@ def test_large_parquet_rows_are_read_a_few_at_a_time_and_larger_ones_not_at_all(
     }
 
 
-def test_the_work_announced_is_the_work_done(tmp_path):
+def test_progress_ends_at_the_announced_amount(tmp_path):
     rows = [{"text": "x" * number, "path": f"{number}.py"} for number in range(100)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
     for suffix in PACK:
@@ -317,7 +317,7 @@ def test_a_json_list_of_rows_is_read_as_its_rows(tmp_path, suffix):
     assert "its JSON list does not end" in read(tmp_path / "broken.json")[4].reason
 
 
-def test_metadata_before_a_text_of_starcoderdata_are_columns_and_no_text(tmp_path):
+def test_metadata_of_starcoderdata_becomes_columns(tmp_path):
     rows = [
         {"content": "<reponame>o/r<filename>src/a.py<gh_stars>10-100\nx = 1\n"},
         {"content": "<filename>b.py\n<reponame>y", "max_stars_repo_name": "own/name"},
@@ -332,7 +332,7 @@ def test_metadata_before_a_text_of_starcoderdata_are_columns_and_no_text(tmp_pat
     ]
 
 
-def test_rows_without_path_and_language_take_that_of_the_option_or_the_folder(tmp_path):
+def test_rows_without_path_and_language_get_the_language_of_option_or_folder(tmp_path):
     (tmp_path / "python").mkdir()
     (tmp_path / "python/rows.jsonl").write_bytes(json_lines_of([{"text": "x = 1\n"}]))
     pq.write_table(pa.table({"text": ["x"]}), tmp_path / "python/rows.parquet")
@@ -341,7 +341,7 @@ def test_rows_without_path_and_language_take_that_of_the_option_or_the_folder(tm
         assert [(file.project.language, file.path[-2:]) for file in read(tmp_path / path, language="C")] == [("C", ".c")]
 
 
-def test_what_save_to_disk_leaves_is_refused_with_the_remedy(tmp_path):
+def test_output_of_save_to_disk_is_refused_with_the_remedy(tmp_path):
     datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
     with pytest.raises(DataError, match=r"form of save_to_disk.*to_parquet"):
         find_sources([tmp_path / "saved"])

@@ -6,7 +6,7 @@ import sysconfig
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from source_files import check, commit_all, contents, git, need_permissions, tar_member, tar_of, write_files, zip_of
+from source_files import check, commit_all, contents, git, make_tar, make_tar_member, make_zip, need_permissions, write_files
 
 from neox_code.corpus.sources.find import find_sources
 from neox_code.corpus.sources.json_lines import JsonLinesSource
@@ -14,7 +14,7 @@ from neox_code.corpus.sources.repository_list import RepositoryList
 from neox_code.errors import DataError
 
 
-def test_sources_of_the_same_name_stay_apart(tmp_path):
+def test_sources_of_the_same_name_are_distinct(tmp_path):
     for parent in ("one", "two"):
         write_files(tmp_path / parent / "code", "p/a.c")
     found = contents(tmp_path / "one" / "code", tmp_path / "two" / "code")
@@ -25,8 +25,8 @@ def test_the_order_of_the_arguments_does_not_matter_and_each_is_read_once(tmp_pa
     arguments = [
         write_files(tmp_path / "b" / "code", "p/a.c"),
         write_files(tmp_path / "a" / "code", "p/b.c"),
-        tar_of(tmp_path / "code.tar", (tar_member("c.c"), b"x")),
-        zip_of(tmp_path / "an.zip", {"d.c": b"x"}),
+        make_tar(tmp_path / "code.tar", (make_tar_member("c.c"), b"x")),
+        make_zip(tmp_path / "an.zip", {"d.c": b"x"}),
     ]
     first = contents(*arguments)
     assert first == {
@@ -41,7 +41,7 @@ def test_the_order_of_the_arguments_does_not_matter_and_each_is_read_once(tmp_pa
         assert list(contents(*mixed).items()) == list(first.items())
 
 
-def test_this_machines_own_code_leaves_the_packages_out_of_the_library(tmp_path, monkeypatch):
+def test_local_code_reads_installed_packages_apart_from_the_library(tmp_path, monkeypatch):
     write_files(tmp_path / "site-packages", "acme/a.py")
     paths = {"purelib": str(tmp_path / "site-packages"), "platlib": str(tmp_path / "site-packages")}
     standard_library = sysconfig.get_path("stdlib")
@@ -77,7 +77,7 @@ def test_a_git_repository_is_read_as_one_unless_another_layout_is_given(tmp_path
     assert found == {"root/.git": "git's own folder", "one/a.c": b"one/a.c", "two/b.c": b"two/b.c"}
 
 
-def test_what_is_no_source_is_named(tmp_path):
+def test_an_invalid_source_is_named_in_the_error(tmp_path):
     (tmp_path / "text").write_text("no archive")
     os.mkfifo(tmp_path / "pipe")
     for name in ("text", "pipe"):
@@ -94,7 +94,7 @@ def test_what_is_no_source_is_named(tmp_path):
 
 def test_a_source_without_permission_is_named(tmp_path):
     need_permissions(tmp_path)
-    tar_of(tmp_path / "code.tar", (tar_member("a.py"), b"x")).chmod(0)
+    make_tar(tmp_path / "code.tar", (make_tar_member("a.py"), b"x")).chmod(0)
     with pytest.raises(DataError, match=r"code\.tar cannot be read: Permission denied\. Check its permissions\."):
         find_sources([tmp_path / "code.tar"])
 
@@ -113,8 +113,8 @@ def test_an_error_in_the_check_is_not_reported_as_a_damaged_source(tmp_path, err
     rows = [{"text": "x", "path": "a.py"}]
     (tmp_path / "rows.jsonl").write_text(json.dumps(rows[0]))
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
-    tar_of(tmp_path / "code.tar", (tar_member("a.py"), b"x"))
-    zip_of(tmp_path / "code.zip", {"a.py": b"x"})
+    make_tar(tmp_path / "code.tar", (make_tar_member("a.py"), b"x"))
+    make_zip(tmp_path / "code.zip", {"a.py": b"x"})
     for path in sorted(tmp_path.iterdir()):
         (source,) = find_sources([path])
         with pytest.raises(error, match="a mistake"):
@@ -139,9 +139,9 @@ def test_a_bare_repository_is_read_by_git_in_any_layout(tmp_path, layout):
     assert contents(tmp_path / "bare.git", layout=layout) == {"bare/one/a.c": b"one/a.c"}
 
 
-def test_a_folder_of_archives_is_its_archives(tmp_path):
+def test_a_folder_of_archives_is_read_as_the_archives(tmp_path):
     (tmp_path / "downloads/more").mkdir(parents=True)
-    tar_of(tmp_path / "downloads/acme__one.tar.gz", (tar_member("a.c"), b"x"), mode="w:gz")
-    zip_of(tmp_path / "downloads/more/two.zip", {"b.py": b"y"})
+    make_tar(tmp_path / "downloads/acme__one.tar.gz", (make_tar_member("a.c"), b"x"), mode="w:gz")
+    make_zip(tmp_path / "downloads/more/two.zip", {"b.py": b"y"})
     (tmp_path / "downloads/README.md").write_text("from example.org")
     assert contents(tmp_path / "downloads") == {"acme/one/a.c": b"x", "two/b.py": b"y"}

@@ -21,7 +21,7 @@ def expected(tree: Path) -> dict[str, bytes | str]:
     return files
 
 
-def test_a_folder_is_read_whole_and_its_first_level_folders_are_projects(tree, expected):
+def test_all_files_of_a_folder_are_read_and_its_first_level_folders_are_projects(tree, expected):
     found = contents(tree, layout="project")
     moved = {path if "/" in path else f"{Path(path).stem}/{path}": content for path, content in expected.items()}
     assert found == under("tree", moved)
@@ -109,20 +109,20 @@ def test_paths_too_long_to_open_are_counted_and_the_rest_is_read(tmp_path):
     assert list(found.values()).count(b"a") == 2
 
 
-def test_names_that_are_no_text_are_read_and_printable(tmp_path):
+def test_names_that_are_not_utf8_become_printable(tmp_path):
     (tmp_path / "p").mkdir()
     Path(os.fsdecode(os.fsencode(tmp_path / "p") + b"/caf\xe9.py")).write_text("x")
     (tmp_path / "p" / "two\nlines.py").write_text("y")
     assert contents(tmp_path) == {f"{tmp_path.name}/p/caf\\xe9.py": b"x", f"{tmp_path.name}/p/two\\x0alines.py": b"y"}
 
 
-def test_an_lfs_pointer_is_no_content(tmp_path):
+def test_the_content_of_an_lfs_pointer_is_not_read(tmp_path):
     root = write_files(tmp_path / "root", "p/a.py")
     (root / "p" / "model.py").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 12345\n")
     assert contents(root) == {"root/p/a.py": b"p/a.py", "root/p/model.py": "Git LFS pointer"}
 
 
-def test_work_trees_say_their_commit_and_bare_repositories_are_read_by_git(tmp_path):
+def test_work_trees_have_their_commit_and_bare_repositories_are_read_by_git(tmp_path):
     root = tmp_path / "root"
     commit = commit_all(write_files(root / "org" / "worked", "a.py"))
     packed = commit_all(write_files(root / "org" / "packed", "src/b.py"))
@@ -137,7 +137,7 @@ def test_work_trees_say_their_commit_and_bare_repositories_are_read_by_git(tmp_p
     ]
 
 
-def test_a_bare_repository_of_links_out_of_the_tree_is_not_read(tmp_path):
+def test_a_bare_repository_with_links_out_of_the_source_is_not_read(tmp_path):
     commit_all(write_files(tmp_path / "secret", "a.py"))
     git(tmp_path, "clone", "-q", "--bare", tmp_path / "secret", tmp_path / "root" / "org" / "bare.git")
     assert contents(tmp_path / "root", layout="organization/project") == {"org/bare/a.py": b"a.py"}
@@ -149,7 +149,7 @@ def test_a_bare_repository_of_links_out_of_the_tree_is_not_read(tmp_path):
     assert b"a.py" not in found.values()
 
 
-def test_a_hostile_head_is_no_commit(tmp_path):
+def test_a_head_file_without_a_commit_gives_none(tmp_path):
     root = write_files(tmp_path / "root", "p/a.py", "secret")
     for head in ("ref: refs/../../../secret", "ref: /etc/passwd", "secret", "x" * 10_000):
         (root / "p" / ".git").mkdir(exist_ok=True)

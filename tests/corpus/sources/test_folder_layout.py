@@ -24,7 +24,7 @@ def test_the_layout_is_detected_from_visible_entries(tmp_path, layout, paths):
     assert detect_layout(write_files(tmp_path, *paths)) == layout
 
 
-def test_a_file_beside_repositories_does_not_make_the_folder_one(tmp_path):
+def test_a_folder_with_a_file_beside_repositories_is_no_repository(tmp_path):
     commit_all(write_files(tmp_path / "app", "src/a.py"))
     commit_all(write_files(tmp_path / "tool", "src/b.py"))
     write_files(tmp_path, "notes.txt")

@@ -18,7 +18,7 @@ def blob_of(repository: Path, path: str) -> Path:
 
 
 @pytest.mark.parametrize("object_format", ["sha1", "sha256"])
-def test_a_git_repository_holds_the_same_as_the_folder_bare_or_not(tree, tmp_path, object_format):
+def test_bare_and_other_git_repositories_have_the_files_of_the_folder(tree, tmp_path, object_format):
     shutil.copytree(tree, tmp_path / "code")
     expected = contents(tmp_path / "code", layout="repository")
     commit = commit_all(tmp_path / "code", object_format)
@@ -64,7 +64,7 @@ def test_links_and_submodules_of_a_repository_are_listed_and_nothing_is_run(tmp_
     assert not marker.exists()
 
 
-def test_a_replaced_object_is_read_as_it_was(tmp_path):
+def test_replacement_objects_are_ignored(tmp_path):
     commit_all(write_files(tmp_path / "code", "a.py", "b.py"))
     git(
         tmp_path / "code",
@@ -75,7 +75,7 @@ def test_a_replaced_object_is_read_as_it_was(tmp_path):
     assert contents(tmp_path / "code")["code/a.py"] == b"a.py"
 
 
-def test_names_that_are_no_text_and_lfs_pointers(tmp_path):
+def test_names_that_are_not_utf8_and_lfs_pointers_are_listed(tmp_path):
     (tmp_path / "code").mkdir()
     Path(os.fsdecode(os.fsencode(tmp_path / "code") + b"/caf\xe9.py")).write_text("x")
     (tmp_path / "code" / "weights.py").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
@@ -83,7 +83,7 @@ def test_names_that_are_no_text_and_lfs_pointers(tmp_path):
     assert contents(tmp_path / "code") == {"code/caf\\xe9.py": b"x", "code/weights.py": "Git LFS pointer"}
 
 
-def test_what_a_partial_clone_lacks_is_unreadable_and_not_fetched(tmp_path):
+def test_missing_objects_of_a_partial_clone_are_not_fetched(tmp_path):
     commit_all(write_files(tmp_path / "code", "a.py", "b.py"))
     git(tmp_path / "code", "config", "uploadpack.allowFilter", "true")
     git(tmp_path, "clone", "-q", "--bare", "--filter=blob:none", f"file://{tmp_path}/code", tmp_path / "partial.git")
@@ -107,7 +107,7 @@ def test_a_blob_that_is_lost_or_damaged_after_the_listing_is_unreadable_and_the_
     assert found == {"a.py": b"a.py", "b.py": "unreadable", "c.py": b"c.py", "d.py": "unreadable"}
 
 
-def test_a_damaged_pack_costs_the_files_in_it_that_are_damaged(tmp_path):
+def test_only_the_damaged_files_of_a_damaged_pack_are_lost(tmp_path):
     (tmp_path / "code").mkdir()
     files = {name: os.urandom(100_000) for name in ("a.py", "b.py", "c.py")}
     for name, content in files.items():
@@ -134,7 +134,7 @@ def test_a_missing_folder_of_the_commit_is_reported(tmp_path):
     }
 
 
-def test_a_repository_of_more_files_than_it_has_bytes_is_listed_so_far(tmp_path, monkeypatch):
+def test_a_repository_with_too_many_files_is_listed_up_to_the_limit(tmp_path, monkeypatch):
     """A bomb: ten folders that each are the same folder of ten folders, and so on, of 10**10 files."""
     bomb = tmp_path / "bomb.git"
     git(tmp_path, "init", "-q", "--bare", bomb)
@@ -161,7 +161,7 @@ def test_a_repository_without_a_commit_is_reported(tmp_path):
     assert contents(tmp_path / "code") == {"code/": "git repository cannot be read: it has no commit at HEAD"}
 
 
-def test_a_broken_repository_is_not_taken_for_the_one_around_it(tmp_path):
+def test_a_broken_repository_is_not_read_as_the_enclosing_one(tmp_path):
     commit_all(write_files(tmp_path / "outer", "a.py"))
     (tmp_path / "outer" / "inner" / ".git").mkdir(parents=True)
     (reason,) = contents(tmp_path / "outer" / "inner").values()

@@ -20,7 +20,7 @@ from source_files import check, commit_all, contents, git, read, write_files
 
 from neox_code.corpus.filters.repository import HasLicense, MaxSize, MinCommits, MinStars, NoForks
 from neox_code.corpus.licenses.license import AllowedLicenses
-from neox_code.corpus.sources.clone import CloneError, CloneLimits, clone, remove
+from neox_code.corpus.sources.clone import CloneError, CloneLimits, clone, remove_clone
 from neox_code.corpus.sources.find import find_sources
 from neox_code.errors import DataError
 
@@ -135,7 +135,7 @@ def test_every_repository_of_a_list_is_cloned_one_commit_deep_and_read(tmp_path)
     assert git(clone_of_first, "rev-list", "--count", "HEAD") == "1"
 
 
-def test_clones_are_removed_once_they_are_read_and_found_again_after_a_kill(tmp_path):
+def test_clones_are_removed_after_reading_and_reused_after_a_kill(tmp_path):
     listed = list_of(tmp_path, {"url": repository(tmp_path, "first", "a.py")}, {"url": repository(tmp_path, "second", "a.py")})
     (source,) = find_sources([listed], clones=tmp_path / "clones", limits=LIMITS)
     (batch,) = source.batches(check)
@@ -151,7 +151,7 @@ def test_clones_are_removed_once_they_are_read_and_found_again_after_a_kill(tmp_
 
 
 @pytest.mark.parametrize("lost", ["packs", "objects"])
-def test_what_is_left_of_a_clone_that_was_being_removed_is_cloned_anew(tmp_path, lost):
+def test_a_partly_removed_clone_is_cloned_again(tmp_path, lost):
     listed = list_of(tmp_path, {"url": repository(tmp_path, "first", "a.py")})
     options = {"limits": LIMITS, "clones": tmp_path / "clones", "keep_clones": True}
     whole = read(listed, **options)
@@ -169,7 +169,7 @@ def test_what_is_left_of_a_clone_that_was_being_removed_is_cloned_anew(tmp_path,
     assert not left.exists()
 
 
-def test_a_clone_is_whole_under_its_name_whenever_its_removal_is_killed(tmp_path, monkeypatch):
+def test_a_killed_removal_leaves_no_partial_clone_under_the_final_name(tmp_path, monkeypatch):
     (write_files(tmp_path / "a.git", "HEAD", "refs/x", "objects/x")).with_name("a.git.removing").mkdir()
 
     def killed(folder: Path, ignore_errors: bool) -> None:
@@ -179,11 +179,11 @@ def test_a_clone_is_whole_under_its_name_whenever_its_removal_is_killed(tmp_path
 
     monkeypatch.setattr(shutil, "rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
-        remove(tmp_path / "a.git")
+        remove_clone(tmp_path / "a.git")
     assert [path.name for path in tmp_path.iterdir()] == ["a.git.removing"]
 
 
-def test_a_repository_of_two_lists_is_read_once_however_its_address_is_spelled(tmp_path):
+def test_a_repository_in_two_lists_is_read_once_for_any_spelling_of_its_address(tmp_path):
     address = repository(tmp_path, "first", "a.py")
     one = list_of(tmp_path, {"url": address}, {"url": f"{address}/"}, {"url": address.removesuffix(".git")})
     other = one.rename(tmp_path / "other.jsonl")
@@ -193,7 +193,7 @@ def test_a_repository_of_two_lists_is_read_once_however_its_address_is_spelled(t
         assert [(file.project.name, file.path) for file in files] == [("served/first", "a.py"), ("served/first", "first.py")]
 
 
-def test_the_commit_of_the_list_is_read_where_it_is_still_there(tmp_path):
+def test_the_commit_in_the_list_is_read_if_it_exists(tmp_path):
     address = repository(tmp_path, "first", "a.py")
     old = git(tmp_path / "work" / "first", "rev-parse", "HEAD~1")
     (file,) = read(list_of(tmp_path, {"url": address, "commit": old}), limits=LIMITS)
@@ -202,7 +202,7 @@ def test_the_commit_of_the_list_is_read_where_it_is_still_there(tmp_path):
     assert {file.project.commit for file in files} == {git(tmp_path / "work" / "first", "rev-parse", "HEAD")}
 
 
-def test_a_clone_that_was_kept_is_made_anew_for_another_commit(tmp_path):
+def test_a_kept_clone_is_replaced_for_another_commit(tmp_path):
     address = repository(tmp_path, "first", "a.py")
     new, old = (git(tmp_path / "work" / "first", "rev-parse", name) for name in ("HEAD", "HEAD~1"))
     options = {"limits": LIMITS, "clones": tmp_path / "clones", "keep_clones": True}
@@ -214,7 +214,7 @@ def test_a_clone_that_was_kept_is_made_anew_for_another_commit(tmp_path):
         assert read(list_of(tmp_path, {"url": address, "commit": commit}), **options) == files
 
 
-def test_repositories_are_cloned_over_http_and_a_busy_server_is_asked_again(tmp_path):
+def test_repositories_are_cloned_over_http_with_retries(tmp_path):
     repository(tmp_path, "first", "a.py")
     commit = git(tmp_path / "work" / "first", "rev-parse", "HEAD")
     for commit_of_list in (None, commit):
@@ -225,7 +225,7 @@ def test_repositories_are_cloned_over_http_and_a_busy_server_is_asked_again(tmp_
         assert len(served.requests) > 3
 
 
-def test_a_server_of_plain_files_is_asked_for_all_commits(tmp_path):
+def test_all_commits_are_cloned_from_a_server_of_plain_files(tmp_path):
     repository(tmp_path, "first", "a.py")
     git(tmp_path / "served" / "first.git", "update-server-info")
     with serving(partial(Dumb, directory=tmp_path / "served")) as address:
@@ -233,7 +233,7 @@ def test_a_server_of_plain_files_is_asked_for_all_commits(tmp_path):
         assert contents(list_of(tmp_path, row), limits=LIMITS) == {"one/first/a.py": b"a.py", "one/first/first.py": b"first.py"}
 
 
-def test_a_repository_that_cannot_be_had_is_counted_and_never_stops_the_others(tmp_path):
+def test_a_repository_that_cannot_be_cloned_is_counted_and_the_others_are_read(tmp_path):
     good = repository(tmp_path, "good", "a.py")
     git(tmp_path, "init", "-q", "--bare", "served/empty.git")
     served = smart(tmp_path / "served")
@@ -262,7 +262,7 @@ def test_a_repository_that_cannot_be_had_is_counted_and_never_stops_the_others(t
 
 
 @pytest.mark.parametrize("address", ["ext::sh -c 'touch was-run'", "--upload-pack=touch was-run", "/etc", "file:/etc", "fd::3", ""])
-def test_what_is_no_address_is_not_given_to_git(tmp_path, monkeypatch, address):
+def test_an_invalid_address_is_not_passed_to_git(tmp_path, monkeypatch, address):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CloneError, match="its address is none of https, http, git, ssh, file"):
         clone(address, tmp_path / "clone", LIMITS)
@@ -278,7 +278,7 @@ def test_a_clone_that_grows_too_large_is_ended(tmp_path):
     assert found == {"x/big/": "cannot be cloned: larger than 1,000,000 bytes"}
 
 
-def test_a_clone_that_nobody_waits_for_is_ended(tmp_path):
+def test_a_clone_that_is_no_longer_needed_is_ended(tmp_path):
     stopped = threading.Event()
     threading.Timer(0.3, stopped.set).start()
     begin = time.monotonic()
@@ -288,7 +288,7 @@ def test_a_clone_that_nobody_waits_for_is_ended(tmp_path):
     assert not (tmp_path / "slow.git").exists()
 
 
-def test_a_clone_dies_with_the_process_that_waits_for_it(tmp_path):
+def test_a_clone_ends_with_its_parent_process(tmp_path):
     script = "import sys; from pathlib import Path; from neox_code.corpus.sources.clone import CloneLimits, clone; "
     script += "clone(sys.argv[1], Path(sys.argv[2]), CloneLimits())"
     with serving(Hanging) as address:
@@ -373,7 +373,7 @@ def test_a_malicious_repository_has_no_effect(tmp_path, monkeypatch):
     assert not marker.exists()
 
 
-def test_an_address_of_any_length_and_of_any_characters_stops_nothing(tmp_path):
+def test_unusual_addresses_do_not_stop_the_build(tmp_path):
     long = repository(tmp_path, "/".join("d" * 100 for _ in range(5)) + "/long", "a.py")
     rows = [
         {"name": "x/name", "url": f"https://example.invalid/{'a' * 3_000}"},
@@ -422,7 +422,7 @@ def test_values_of_a_list_in_other_types_are_converted_for_the_filters(tmp_path)
     ]
 
 
-def test_a_compressed_list_is_read_as_far_as_it_is_whole(tmp_path):
+def test_a_damaged_compressed_list_is_read_up_to_the_damage(tmp_path):
     rows = "".join(json.dumps({"url": f"file://{tmp_path}/{number}.git"}) + "\n" for number in range(1000))
     (tmp_path / "repositories.jsonl.gz").write_bytes(gzip.compress(rows.encode())[:-100])
     (source,) = find_sources([tmp_path / "repositories.jsonl.gz"])
