@@ -27,7 +27,7 @@ def run(tool: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tool") / "mine"
-    write_seen_files(folder, [*random_rows(60), kept("a.py", "x = 1\n" * 99), seen("b.py", 123, "over 1 MiB")])
+    write_seen_files(folder, [*random_rows(60), make_kept_row("a.py", "x = 1\n" * 99), make_dropped_row("b.py", 123, "over 1 MiB")])
     return folder
 
 
