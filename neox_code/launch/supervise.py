@@ -34,14 +34,7 @@ from neox_code.launch.rank_process import LAUNCHER_VARIABLE
 from neox_code.launch.stop_signals import ENDING_SIGNALS, STOP_SIGNALS, StopSignals
 from neox_code.processes.error_report import ERROR_VARIABLE, read_report, write_report
 from neox_code.processes.parent import die_with_parent
-from neox_code.processes.procfs import (
-    find_values,
-    kill_marked,
-    list_processes,
-    read_environment,
-    read_process_state,
-    read_start_time,
-)
+from neox_code.processes.procfs import find_state, find_values, kill_marked, list_processes, read_environment, read_start_time
 
 GRACE_SECONDS = 10.0
 """Time from passing a signal on to killing the processes; a training has its `stop_timeout` in addition."""
@@ -186,7 +179,7 @@ class StoppedRanks:
         return None
 
     def is_stopped(self, process: int) -> bool:
-        return read_process_state(process) == "T" and self.mark in read_environment(process)
+        return find_state(process) == "T" and self.mark in read_environment(process)
 
 
 def exit_status(code: int) -> int:

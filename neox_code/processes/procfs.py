@@ -1,6 +1,6 @@
 """Read the state, environment and start time of processes from Linux's /proc, and kill processes with a given variable.
 
-    read_process_state(4711)                                # "R", "S", "T" ... as ps shows it; None for a process that has ended
+    find_state(4711)                                # "R", "S", "T" ... as ps shows it; None for a process that has ended
     kill_marked("NEOX_CODE_ERROR_FILE=/tmp/a")    # kill all processes whose environment holds this variable
 
 Source: proc(5).
@@ -31,7 +31,7 @@ def read_state(folder: Path) -> str | None:
     return next(iter(read_stat(folder)), None)
 
 
-def read_process_state(process: int) -> str | None:
+def find_state(process: int) -> str | None:
     """Return the state letter of a process; None if it has ended."""
     return read_state(Path("/proc", str(process)))
 

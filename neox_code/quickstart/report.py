@@ -16,11 +16,7 @@ from typing import Any
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model_size import parameters
 from neox_code.config.neox import NeoXConfig
-from neox_code.corpus.description.summary_table import (
-    format_corpus_notes,
-    summarize_languages,
-    summarize_total,
-)
+from neox_code.corpus.description.summary_table import format_corpus_notes, summarize_languages, summarize_total
 from neox_code.corpus.shards import CorpusSummary
 from neox_code.evaluation.heldout_result import HeldoutResult, LanguageResult
 from neox_code.files import write_text

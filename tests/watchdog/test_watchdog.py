@@ -14,7 +14,7 @@ import pytest
 from distributed_runs import server, train
 
 from neox_code.launch.rank_process import exit_rank
-from neox_code.processes.procfs import read_process_state
+from neox_code.processes.procfs import find_state
 from neox_code.training import loop
 
 HANG_ITERATION = 4
@@ -189,7 +189,7 @@ def test_a_slow_disk_is_waited_for(two_ranks):
     run = two_ranks(before_batch, wait_for_a_disk, HANG_ITERATION, 9, 0, hang_timeout_seconds=3, train_iters=8)
     run.wait_for_the_hang()
     time.sleep(2)
-    assert read_process_state(run.ranks[1].pid) == "D"
+    assert find_state(run.ranks[1].pid) == "D"
     assert run.statuses() == [0, 0], run.said(0)
 
 

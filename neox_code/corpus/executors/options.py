@@ -39,7 +39,7 @@ def add_executor_options(group: argparse._ActionsContainer) -> None:
         "--retries",
         type=non_negative_integer,
         metavar="N",
-        help="slurm, ray: attempts in a row without a finished task that are repeated (default: 2)",
+        help="slurm, ray: retries after attempts in which no task finishes (default: 2)",
     )
     group.add_argument(
         "--stall-seconds",
@@ -52,9 +52,7 @@ def add_executor_options(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--sbatch", action="append", type=parse_sbatch_option, metavar="NAME=VALUE", help="slurm: an option of sbatch (repeatable)"
     )
-    group.add_argument(
-        "--ray-address", metavar="HOST:PORT", help="ray: address of the head node (default: RAY_ADDRESS, or this machine)"
-    )
+    group.add_argument("--ray-address", metavar="HOST:PORT", help="ray: the head node (default: RAY_ADDRESS, or this machine)")
 
 
 def build_executor(arguments: argparse.Namespace, needs: Sequence[str] = ()) -> AbstractContextManager[ClusterExecutor | None]:
@@ -93,7 +91,5 @@ def parse_time_limit(value: str) -> str:
 
 def parse_sbatch_option(value: str) -> str:
     if not re.fullmatch(r"[a-z][a-z-]*=.+", value):
-        raise argparse.ArgumentTypeError(
-            f"{value} is not NAME=VALUE with the long name of an sbatch option, for example account=me"
-        )
+        raise argparse.ArgumentTypeError(f"{value} is not NAME=VALUE with the long name of an option. Example: account=me")
     return value

@@ -37,9 +37,7 @@ class RayCluster:
             return
         host, _, port = self.address.rpartition(":")
         if not host or not port.isdigit():
-            raise ConfigError(
-                f"--ray-address {self.address} is not HOST:PORT of a Ray head. Give an address such as 10.0.0.1:6379."
-            )
+            raise ConfigError(f"--ray-address {self.address} is not the HOST:PORT of a Ray head. Example: 10.0.0.1:6379.")
         try:
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         except OSError as error:

@@ -73,7 +73,7 @@ def run_job(folder: Path, job: int) -> None:
         with Workers(1, remedy="Rerun with a larger --mem-per-cpu.") as workers:
             for task in jobs.groups[job]:
                 if not (folder / RUNNING_FILE).exists():
-                    print(f"the driver has ended the attempt in {folder}; no further task is started", file=sys.stderr)
+                    print(f"the attempt of {folder} has ended: no further task is started", file=sys.stderr)
                     return
                 if is_whole(jobs.stage.output(jobs.work, task)):
                     continue

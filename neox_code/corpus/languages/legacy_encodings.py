@@ -1,6 +1,6 @@
 """Legacy encodings of source files: declared by the file, or recognized by the letters of the decoded text.
 
-    find_declared_encoding(b"# -*- coding: latin-1 -*-")     "iso8859-1"
+    find_declaration(b"# -*- coding: latin-1 -*-")     "iso8859-1"
     recognize_encoding("# Größe\\n".encode("latin-1"))            ("# Größe\\n", "latin-1")
 
 An encoding is accepted only if all bytes are valid in it and the decoded letters are plausible for its languages. For alphabets,
@@ -60,7 +60,7 @@ HANGUL_COMMON = frozenset(
 )
 
 
-def find_declared_encoding(content: bytes) -> str | None:
+def find_declaration(content: bytes) -> str | None:
     """Return the codec that the first lines declare, as in Python, Ruby, Emacs, Vim, HTML and XML; None without a declaration."""
     found = DECLARATION.search(content, 0, DECLARATION_BYTES)
     if found is None:
@@ -124,11 +124,7 @@ def recognize_encoding(content: bytes) -> tuple[str, str] | None:
 def compute_western_share(text: str) -> float:
     """Return 1 for letters of one language or only common symbols, 0.6 for several languages (a list of authors), else 0."""
     letters = find_letters(text)
-    if (
-        has_implausible_characters(text)
-        or has_run(text, 3)
-        or not (letters or SYMBOLS.issuperset("".join(NOT_ASCII.findall(text))))
-    ):
+    if is_implausible(text) or has_run(text, 3) or not (letters or SYMBOLS.issuperset("".join(NOT_ASCII.findall(text)))):
         return 0.0
     return 1.0 if fits_one_alphabet(WESTERN, letters) else 0.6 * letters.issubset("".join(WESTERN))
 
@@ -136,9 +132,7 @@ def compute_western_share(text: str) -> float:
 def compute_central_share(text: str) -> float:
     """Return 1 for a text in one language, else 0."""
     letters = find_letters(text)
-    return float(
-        bool(letters) and not has_implausible_characters(text) and not has_run(text, 5) and fits_one_alphabet(CENTRAL, letters)
-    )
+    return float(bool(letters) and not is_implausible(text) and not has_run(text, 5) and fits_one_alphabet(CENTRAL, letters))
 
 
 def find_letters(text: str) -> set[str]:
@@ -154,7 +148,7 @@ def has_run(text: str, length: int) -> bool:
     return re.search(rf"{LETTER}{{{length}}}", text) is not None
 
 
-def has_implausible_characters(text: str) -> bool:
+def is_implausible(text: str) -> bool:
     """Return True if the text has control characters, symbols within or before words, or many capitals after small letters."""
     return any(pattern.search(text) for pattern in (CONTROL, SYMBOL_IN_WORD, SYMBOL_BEFORE_WORD)) or mixes_cases(text)
 
@@ -168,7 +162,7 @@ def mixes_cases(text: str) -> bool:
 def compute_cyrillic_share(text: str) -> float:
     """Return the share of common letters in any case; 0 for other letters or implausible characters."""
     letters = [letter for word in WORD.findall(text) for letter in word.lower() if letter > "\x7f"]
-    if not letters or has_implausible_characters(text) or not CYRILLIC.issuperset(letters):
+    if not letters or is_implausible(text) or not CYRILLIC.issuperset(letters):
         return 0.0
     return sum(map(CYRILLIC_COMMON.__contains__, letters)) / len(letters)
 

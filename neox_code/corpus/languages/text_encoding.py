@@ -11,12 +11,7 @@ decode_ignoring keeps it as U+FEFF, as Code-LMs does. Line ends are kept.
 
 import codecs
 
-from neox_code.corpus.languages.legacy_encodings import (
-    decode_seven_bit,
-    find_declared_encoding,
-    has_iso_2022_escapes,
-    recognize_encoding,
-)
+from neox_code.corpus.languages.legacy_encodings import decode_seven_bit, find_declaration, has_iso_2022_escapes, recognize_encoding
 
 SEARCHED_BYTES = 8_000
 """Number of bytes in which control characters are counted."""
@@ -49,7 +44,7 @@ def decode_detected(content: bytes) -> tuple[str | None, str]:
     utf16 = detect_utf16(content)
     if utf16 is not None:
         return decode_text(content, utf16, "utf-16") or (None, BINARY)
-    declared = find_declared_encoding(content)
+    declared = find_declaration(content)
     if content.isascii() and (decoded := decode_seven_bit(content, declared)):
         return (None, BINARY) if is_binary(decoded[0].encode("utf-8")) else decoded
     if is_binary(content):

@@ -133,7 +133,7 @@ class FolderLicenses:
             annotation_above = self._above.find_annotation(f"{self._folder}/{path}".lstrip("/"))
             if annotation_above is not None:
                 return StatedLicense(annotation_above.expression, f"{self._up}{annotation_above.file}")
-        return self.find_folder_license(path.rpartition("/")[0], listed)
+        return self.find_in_folder(path.rpartition("/")[0], listed)
 
     def find_annotation(self, path: str) -> StatedLicense | None:
         """Return the license of a file by the annotations of REUSE; None if no annotation matches its path."""
@@ -142,7 +142,7 @@ class FolderLicenses:
                 return StatedLicense(expression, file)
         return None
 
-    def find_folder_license(self, folder: str, listed: str | None) -> StatedLicense:
+    def find_in_folder(self, folder: str, listed: str | None) -> StatedLicense:
         """Return the license of a folder's files, for files without an annotation."""
         nearest: StatedLicense | None = None
         licenses, up = self, ""

@@ -23,15 +23,7 @@ from neox_code.corpus.pipeline.repositories import Repositories
 from neox_code.corpus.pipeline.row_licenses import OWN_FILE, read_license_numbers, read_licenses
 from neox_code.corpus.pipeline.scan_results import Block, ScanResults
 from neox_code.corpus.pipeline.work_folder import decisions_folder, output_folder
-from neox_code.corpus.shards import (
-    INDEX_FILE,
-    MANIFEST_FILE,
-    MANIFEST_SCHEMA,
-    MAX_SHARD_BYTES,
-    SPLITS,
-    Count,
-    open_parquet_writer,
-)
+from neox_code.corpus.shards import INDEX_FILE, MANIFEST_FILE, MANIFEST_SCHEMA, MAX_SHARD_BYTES, SPLITS, Count, open_parquet_writer
 from neox_code.files import write_json
 
 LEFT_ASIDE = "left aside"

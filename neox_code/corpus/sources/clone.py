@@ -25,7 +25,7 @@ from neox_code.corpus.sources.git import GIT, make_git_environment
 from neox_code.corpus.sources.source_names import make_printable
 from neox_code.errors import DataError
 from neox_code.processes.parent import die_with_parent
-from neox_code.processes.procfs import read_process_state
+from neox_code.processes.procfs import find_state
 
 PROTOCOLS = {"https": "https", "http": "http:https", "git": "git", "ssh": "ssh", "file": "file"}
 """The scheme of an address -> the protocols that git may use."""
@@ -232,7 +232,7 @@ def make_partial_folder(folder: Path) -> Path:
     start = f"{folder.name}.{socket.gethostname()}-"
     for entry in folder.parent.iterdir():
         left = re.fullmatch(rf"{re.escape(start)}(\d+)\.partial(\.removing)*", entry.name)
-        if left and read_process_state(int(left[1])) in (None, "Z"):
+        if left and find_state(int(left[1])) in (None, "Z"):
             remove_clone(entry)
     return folder.with_name(f"{start}{os.getpid()}.partial")
 

@@ -2,7 +2,7 @@
 
     columns = find_columns(("max_stars_repo_name", "max_stars_repo_path", "content", "lang"))
     # {"text": "content", "repository": "max_stars_repo_name", "path": "max_stars_repo_path", "language": "lang"}
-    file = make_row_file({"text": b"...", "path": "a/b.py"}, "code", "rows/000000000012", check)
+    file = make_file({"text": b"...", "path": "a/b.py"}, "code", "rows/000000000012", check)
 
 The text's bytes are the file's content; a row of no repository belongs to the dataset.
 """
@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from neox_code.corpus.sources.protocol import FileCheck, FoundFile, Project
-from neox_code.corpus.sources.source_names import clean_member_path, find_language_by_name, make_printable
+from neox_code.corpus.sources.source_names import clean_member_path, find_language, make_printable
 
 SPELLINGS = {
     "text": ("text", "content", "code", "raw_content", "whole_func_string"),
@@ -67,7 +67,7 @@ def choose_spellings(names: tuple[str, ...]) -> dict[str, str]:
     return {field: name for field, name in chosen.items() if name is not None}
 
 
-def make_row_file(row: Mapping[str, Any], dataset: str, place: str, check: FileCheck, language: str | None = None) -> FoundFile:
+def make_file(row: Mapping[str, Any], dataset: str, place: str, check: FileCheck, language: str | None = None) -> FoundFile:
     """Return a row (field of SPELLINGS -> value) as a file; `place` is its name if it has no path.
 
     `language` is used for a row that does not state its language.
@@ -82,7 +82,7 @@ def make_row_file(row: Mapping[str, Any], dataset: str, place: str, check: FileC
     language = read_name(row.get("language")) or language
     project = Project(
         read_name(row.get("repository")) or dataset,
-        language and (find_language_by_name(language) or language),
+        language and (find_language(language) or language),
         parse_count(row.get("stars")),
         join_license_values(row.get("license")),
         read_name(row.get("commit")),

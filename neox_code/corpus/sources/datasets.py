@@ -1,6 +1,6 @@
 """Find the files of a dataset in a folder. All tools read them as rows, not as files of source code.
 
-    find_dataset_shards(Path("the-stack"))        # data/c/train-00000.parquet, data/python/train-00000.parquet, ...
+    find_shards(Path("the-stack"))        # data/c/train-00000.parquet, data/python/train-00000.parquet, ...
     find_archives(Path("downloads"))           # a.tar.gz, b.zip
 
 A folder with shards (Parquet, JSON Lines or JSON lists of rows, compressed or not) at any depth and without source code is a
@@ -34,7 +34,7 @@ LARGEST_FIRST_ROW = 2**26
 log = get_logger(__name__)
 
 
-def find_dataset_shards(folder: Path) -> tuple[Path, ...]:
+def find_shards(folder: Path) -> tuple[Path, ...]:
     """Return the shards of a dataset's folder in the order of their paths; none if it is no dataset.
 
     Raise DataError for a dataset written by `save_to_disk` or kept in the cache of Hugging Face's library.

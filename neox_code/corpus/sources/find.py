@@ -19,7 +19,7 @@ from pathlib import Path
 from neox_code.corpus.sources.clone import CloneLimits
 from neox_code.corpus.sources.columns import find_columns
 from neox_code.corpus.sources.compressed import DAMAGED, open_expanded
-from neox_code.corpus.sources.datasets import JSON_LINES_SUFFIXES, find_archives, find_dataset_shards, read_first_row
+from neox_code.corpus.sources.datasets import JSON_LINES_SUFFIXES, find_archives, find_shards, read_first_row
 from neox_code.corpus.sources.folder import FolderSource
 from neox_code.corpus.sources.folder_layout import check_layout, detect_layout, is_bare_repository, is_git_repository
 from neox_code.corpus.sources.git import GitSource
@@ -27,7 +27,7 @@ from neox_code.corpus.sources.json_lines import JsonLinesSource
 from neox_code.corpus.sources.parquet import ParquetSource
 from neox_code.corpus.sources.protocol import Project, Source
 from neox_code.corpus.sources.repository_list import RepositoryList, RepositoryRule, parse_project_name
-from neox_code.corpus.sources.source_names import TAR_SUFFIXES, drop_suffixes, make_names_unique, parse_archive_project
+from neox_code.corpus.sources.source_names import TAR_SUFFIXES, drop_suffixes, make_names_unique, parse_project
 from neox_code.corpus.sources.tar_archive import TarSource, is_tar_start
 from neox_code.corpus.sources.work_tree import read_small_file
 from neox_code.corpus.sources.zip_archive import ZipSource
@@ -102,7 +102,7 @@ def list_archives_or_path(path: Path) -> tuple[Path, ...]:
 def choose_source_name(path: Path) -> str:
     """Return owner/name of a repository with a hosted origin, else the base name of a source."""
     if not path.is_dir():
-        return parse_archive_project(drop_suffixes(path.name))
+        return parse_project(drop_suffixes(path.name))
     if is_git_repository(path):
         config = read_small_file(str(path / ".git/config" if (path / ".git").exists() else path / "config"), LARGEST_CONFIG)
         origin = ORIGIN.search(config)
@@ -129,9 +129,7 @@ def expand_home(argument: str | Path) -> Path:
     try:
         return path.resolve()
     except RuntimeError:
-        raise DataError(
-            f"source {argument} is a link to itself. Name the intended target of the link, or correct the link."
-        ) from None
+        raise DataError(f"source {argument} is a link to itself. Correct the link, or name its target.") from None
 
 
 def list_local_folders() -> list[Path]:
@@ -160,7 +158,7 @@ def open_source(path: Path, name: str, options: Options) -> Source:
 
 
 def open_folder(path: Path, name: str, options: Options) -> Source:
-    if options.layout in (None, "repository") and (shards := find_dataset_shards(path)):
+    if options.layout in (None, "repository") and (shards := find_shards(path)):
         return open_dataset(name, shards, options.language)
     if is_bare_repository(path) or (options.layout in (None, "repository") and is_git_repository(path)):
         return GitSource(Project(name), path)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from neox_code.corpus.licenses.folder_licenses import states_license
 from neox_code.corpus.sources.protocol import Project
-from neox_code.corpus.sources.source_names import find_language_by_name, make_printable
+from neox_code.corpus.sources.source_names import find_language, make_printable
 from neox_code.errors import DataError
 
 LAYOUTS: dict[str, tuple[str, ...]] = {
@@ -44,7 +44,7 @@ def detect_layout(folder: Path) -> str:
     folders, has_files = list_visible_entries(folder)
     if has_files and not any(is_git_repository(folder / name) for name in islice(folders, SAMPLE)):
         return "repository"
-    is_languages = bool(folders) and all(find_language_by_name(name) for name in folders)
+    is_languages = bool(folders) and all(find_language(name) for name in folders)
     parents = [folder / name for name in folders] if is_languages else [folder]
     kinds = Counter(
         classify_folder(parent / name)
@@ -122,7 +122,7 @@ def locate_above_projects(source: str, layout: str, folders: Sequence[str], name
 def make_folder_project(source: str, layout: str, folders: Sequence[str]) -> Project:
     """Return the project of these folders; files beside projects belong to a project named after the folders above."""
     names = dict(zip(LAYOUTS[layout], folders, strict=False))
-    language = find_language_by_name(names.get("language", ""))
+    language = find_language(names.get("language", ""))
     parts = [names[level] for level in ("organization", "project") if level in names]
     if layout == "project" and parts:
         parts = [source, *parts]

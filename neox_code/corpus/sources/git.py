@@ -81,7 +81,7 @@ def find_head(repository: Path) -> tuple[Objects, str]:
 def list_tree(objects: Objects, commit: str, project: Project, check: FileCheck) -> Iterator[tuple[FoundFile, str]]:
     """Yield every file of a commit with its object name. If the commit is damaged or too large, the last file has an empty path."""
     command = ("ls-tree", "-r", "-z", "-l", "--full-tree", commit)
-    with make_isolated_environment(objects) as environment, start_git(command, environment) as (process, output):
+    with isolate_objects(objects) as environment, start_git(command, environment) as (process, output):
         listed = 0
         for line in split_at_nul(output):
             listed += len(line)
@@ -137,7 +137,7 @@ def read_blobs(objects: Objects, object_names: Sequence[str]) -> Iterator[bytes 
 
 def read_until_damaged(objects: Objects, object_names: Sequence[str]) -> Iterator[bytes | None]:
     """Yield the blobs in order, None for a missing one, up to the first damaged one."""
-    with make_isolated_environment(objects) as environment, tempfile.TemporaryFile() as requests:
+    with isolate_objects(objects) as environment, tempfile.TemporaryFile() as requests:
         requests.write("".join(f"{name}\n" for name in object_names).encode())
         requests.seek(0)
         with start_git(("cat-file", "--batch", "--buffer"), environment, requests) as (_, output):
@@ -155,7 +155,7 @@ def read_until_damaged(objects: Objects, object_names: Sequence[str]) -> Iterato
 
 
 @contextmanager
-def make_isolated_environment(objects: Objects) -> Iterator[dict[str, str]]:
+def isolate_objects(objects: Objects) -> Iterator[dict[str, str]]:
     """Yield an environment in which git reads only these objects, and no configuration of their repository."""
     with tempfile.TemporaryDirectory(prefix="neox-git-") as folder:
         (Path(folder) / "refs").mkdir()

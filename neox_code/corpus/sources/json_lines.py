@@ -16,10 +16,10 @@ from typing import IO, Any
 import orjson
 
 from neox_code.corpus.sources.batches import BATCH_BYTES, LFS_POINTER, ListedBatch, is_lfs_pointer
-from neox_code.corpus.sources.columns import LARGEST_ROW, find_columns, make_row_file
+from neox_code.corpus.sources.columns import LARGEST_ROW, find_columns, make_file
 from neox_code.corpus.sources.compressed import BrokenArchive, Damage, catch_damage, is_compressed, open_expanded
 from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile, Project
-from neox_code.corpus.sources.source_names import drop_suffixes, find_language_by_name, make_printable
+from neox_code.corpus.sources.source_names import drop_suffixes, find_language, make_printable
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 DAMAGED_ROW = "damaged row"
@@ -45,7 +45,7 @@ class JsonLinesSource:
                 yield ListedBatch((FoundFile(Project(self.name), make_printable(file.name), 0, LFS_POINTER),))
                 continue
             size = file.stat().st_size
-            language = self.language or find_language_by_name(file.parent.name)
+            language = self.language or find_language(file.parent.name)
             if is_read_whole(file):
                 yield JsonLinesBatch(self.name, file, 0, None, size, check, language)
                 continue
@@ -85,9 +85,7 @@ class JsonLinesBatch:
         if row is None:
             return FoundFile(Project(self.dataset), name, len(line), DAMAGED_ROW)
         columns = find_columns(row)
-        return make_row_file(
-            {field: row[column] for field, column in columns.items()}, self.dataset, name, self.check, self.language
-        )
+        return make_file({field: row[column] for field, column in columns.items()}, self.dataset, name, self.check, self.language)
 
 
 def read_lines(file: Path, start: int, end: int | None) -> Iterator[tuple[int, bytes, int]]:

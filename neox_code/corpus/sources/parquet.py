@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from neox_code.corpus.sources.batches import BATCH_BYTES, LFS_POINTER, ListedBatch, is_lfs_pointer
-from neox_code.corpus.sources.columns import LARGEST_ROW, NO_TEXT, ONLY_BLOB_IDS, find_columns, make_row_file
+from neox_code.corpus.sources.columns import LARGEST_ROW, NO_TEXT, ONLY_BLOB_IDS, find_columns, make_file
 from neox_code.corpus.sources.compressed import EXPANDS, EXPANSION_ALLOWED, EXPANSION_RATIO, BrokenArchive, Damage, catch_damage
 from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile, Project
-from neox_code.corpus.sources.source_names import drop_suffixes, find_language_by_name, make_printable
+from neox_code.corpus.sources.source_names import drop_suffixes, find_language, make_printable
 
 ROWS_AT_ONCE = 128
 BYTES_AT_ONCE = 2**26
@@ -52,7 +52,7 @@ class ParquetSource:
             place = f"{make_printable(file.name)}, which has {make_printable(', '.join(names))}"
             yield ListedBatch((FoundFile(Project(self.name), "", 0, f"{missing}: {place}"),))
             return
-        language = self.language or find_language_by_name(file.parent.name)
+        language = self.language or find_language(file.parent.name)
         first_group = first_row = num_rows = num_bytes = 0
         for index in range(metadata.num_row_groups):
             num_rows += metadata.row_group(index).num_rows
@@ -85,7 +85,7 @@ class ParquetBatch:
                 yield make_damaged_file(self.dataset, self.file, f" after {number:,} rows: {row.words}"), self.num_bytes
                 return
             place = f"{stem}/{self.first_row + number:09d}"
-            yield make_row_file(row, self.dataset, place, self.check, self.language), self.num_bytes * (number + 1) // self.num_rows
+            yield make_file(row, self.dataset, place, self.check, self.language), self.num_bytes * (number + 1) // self.num_rows
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         with pq.ParquetFile(self.file, buffer_size=2**20, pre_buffer=False) as shard:

@@ -28,7 +28,7 @@ from neox_code.corpus.sources.folder_layout import is_bare_repository
 from neox_code.corpus.sources.git import GitSource, UnreadableRepository, find_head
 from neox_code.corpus.sources.json_lines import parse_row, read_lines
 from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile, Project
-from neox_code.corpus.sources.source_names import clean_member_path, drop_suffixes, find_language_by_name, make_printable
+from neox_code.corpus.sources.source_names import clean_member_path, drop_suffixes, find_language, make_printable
 
 REPOSITORIES_AT_ONCE = 4
 REPOSITORIES_IN_BATCH = 16
@@ -117,7 +117,7 @@ class RepositoryList:
         row |= {field: parse_count(row.get(field)) for field in ("stars", "commits", "size_kib")}
         row["license"] = join_license_values(row.get("license"))
         language = read_name(row.get("language"))
-        project = Project(name, language and (find_language_by_name(language) or language), row["stars"], row["license"])
+        project = Project(name, language and (find_language(language) or language), row["stars"], row["license"])
         kib = row["size_kib"]
         num_bytes = 1024 * (UNKNOWN_KIB if kib is None else min(max(kib, 1), LARGEST_KIB))
         commit = COMMIT.fullmatch(read_name(row.get("commit")) or "")

@@ -2,7 +2,7 @@
 
     make_printable(b"caf\\xe9.py")                 # "caf\\\\xe9.py": bytes that are no text become escapes
     clean_member_path("/etc/../passwd.py")         # "etc/passwd.py"
-    find_language_by_name("c-sharp")                # "C#"
+    find_language("c-sharp")                # "C#"
 
 A name from an archive, list or dataset never opens a file. A name longer than LONGEST_NAME, which no file system allows, is cut.
 """
@@ -60,10 +60,10 @@ LANGUAGE_OF = {spelling: language for language, spellings in SPELLINGS.items() f
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-def find_language_by_name(name: str) -> str | None:
+def find_language(name: str) -> str | None:
     """Return linguist's name of the language in the name of a folder or column; None for an unknown one.
 
-    >>> find_language_by_name("C-Sharp"), find_language_by_name("cpp"), find_language_by_name("Go"), find_language_by_name("src")
+    >>> find_language("C-Sharp"), find_language("cpp"), find_language("Go"), find_language("src")
     ('C#', 'C++', 'Go', None)
     """
     return LANGUAGE_OF.get(name.casefold().replace(" ", "-").replace("_", "-"))
@@ -108,10 +108,10 @@ def drop_suffixes(name: str) -> str:
     return name
 
 
-def parse_archive_project(stem: str) -> str:
+def parse_project(stem: str) -> str:
     """Return the project of an archive; PolyCoder writes `organization__project` in the file name.
 
-    >>> parse_archive_project("torvalds__linux"), parse_archive_project("linux-6.1"), parse_archive_project("__init__")
+    >>> parse_project("torvalds__linux"), parse_project("linux-6.1"), parse_project("__init__")
     ('torvalds/linux', 'linux-6.1', '__init__')
     """
     organization, _, project = stem.partition("__")

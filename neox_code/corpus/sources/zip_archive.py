@@ -32,14 +32,7 @@ from neox_code.corpus.sources.batches import (
     make_batches,
     set_content,
 )
-from neox_code.corpus.sources.compressed import (
-    DAMAGED,
-    EXPANSION_ALLOWED,
-    EXPANSION_RATIO,
-    BrokenArchive,
-    Damage,
-    catch_damage,
-)
+from neox_code.corpus.sources.compressed import DAMAGED, EXPANSION_ALLOWED, EXPANSION_RATIO, BrokenArchive, Damage, catch_damage
 from neox_code.corpus.sources.folder_layout import locate_file
 from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile
 from neox_code.corpus.sources.source_names import UNNAMED, clean_member_path

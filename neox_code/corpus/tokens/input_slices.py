@@ -26,11 +26,11 @@ from neox_code.corpus.shards import SUMMARY_FILE, load_summary
 from neox_code.corpus.sources.batches import is_lfs_pointer
 from neox_code.corpus.sources.columns import LARGEST_ROW, SPELLINGS, remove_metadata
 from neox_code.corpus.sources.compressed import BrokenArchive, Damage, catch_damage, open_expanded
-from neox_code.corpus.sources.datasets import find_dataset_shards
+from neox_code.corpus.sources.datasets import find_shards
 from neox_code.corpus.sources.folder_layout import is_bare_repository
 from neox_code.corpus.sources.json_lines import BYTE_ORDER_MARK, is_read_whole, read_lines
 from neox_code.corpus.sources.parquet import choose_rows_at_once, find_column_chunks, read_plain_values
-from neox_code.corpus.sources.source_names import TAR_SUFFIXES, find_language_by_name, make_printable
+from neox_code.corpus.sources.source_names import TAR_SUFFIXES, find_language, make_printable
 from neox_code.corpus.tokens.raw_documents import UNKNOWN_LANGUAGE, FileList, list_files
 from neox_code.errors import ConfigError, DataError
 from neox_code.logs import get_logger
@@ -263,7 +263,7 @@ def find_row_language(row: dict[str, Any], text_column: str, default: str | None
     row = meta | row if isinstance(meta, dict) else row
     for name in SPELLINGS["language"]:
         if (value := row.get(name)) and isinstance(value, str):
-            return find_language_by_name(value) or UNSAFE_CHARACTERS.sub("_", value)[:MAX_LANGUAGE_LENGTH]
+            return find_language(value) or UNSAFE_CHARACTERS.sub("_", value)[:MAX_LANGUAGE_LENGTH]
     for name in SPELLINGS["path"]:
         if (value := row.get(name)) and isinstance(value, str):
             return detect(value, row[text_column]) or UNKNOWN_LANGUAGE
@@ -292,7 +292,7 @@ def slice_input(path: Path, key: str = DEFAULT_KEY, by_content: bool = False) ->
         raise DataError(f"{path} {wrong}. Expected: JSON Lines files, Parquet files and folders, separated by commas.")
     if is_bare_repository(path):
         raise DataError(f"{path} is a bare git repository. {BUILD_FIRST}")
-    if shards := find_dataset_shards(path):
+    if shards := find_shards(path):
         return [input_slice for file in shards for input_slice in slice_file(file, key)]
     files = list_files(path)
     for reason, number in sorted(files.left_out.items()):
@@ -326,7 +326,7 @@ def slice_file(path: Path, key: str) -> list[InputSlice]:
         raise DataError(f"{path} is an archive. {BUILD_FIRST}")
     if is_lfs_pointer(path):
         raise DataError(f"{path} is a Git LFS pointer. Get the file itself with git lfs pull.")
-    size, stamp, language = path.stat().st_size, format_stamp(path), find_language_by_name(path.parent.name)
+    size, stamp, language = path.stat().st_size, format_stamp(path), find_language(path.parent.name)
     if is_read_whole(path):
         return [RowsSlice(os.fspath(path), key, 0, None, size, stamp, language)]
     file, starts = os.fspath(path), range(0, size, SLICE_BYTES)
@@ -358,7 +358,7 @@ def slice_parquet_file(path: Path, key: str, columns: Sequence[str] | None = Non
         expected = " or ".join(dict.fromkeys(spellings))
         raise DataError(f"{path} has no column {expected}. Its columns: {names}. Choose one with --jsonl-keys.")
     known = columns or [name for field in ("language", "path") for name in SPELLINGS[field] if name in names]
-    language = find_language_by_name(path.parent.name)
+    language = find_language(path.parent.name)
     slices: list[InputSlice] = []
     taken: list[int] = []
     first_row = num_rows = num_bytes = 0

@@ -2,7 +2,7 @@ import pytest
 from source_files import commit_all, read, write_files
 
 from neox_code.corpus.sources.folder_layout import detect_layout
-from neox_code.corpus.sources.source_names import find_language_by_name
+from neox_code.corpus.sources.source_names import find_language
 from neox_code.errors import DataError
 
 TREES = [
@@ -77,4 +77,4 @@ def test_every_language_of_the_recipes_is_known_by_its_own_name():
         "GDScript",
         "Kotlin",
     )
-    assert [find_language_by_name(name) for name in names] == list(names)
+    assert [find_language(name) for name in names] == list(names)
