@@ -40,7 +40,7 @@ def test_every_result_of_every_task_arrives_with_its_index(count):
 def test_an_exception_of_a_task_is_raised_in_the_caller_with_its_traceback():
     with Workers(2) as workers, pytest.raises(ZeroDivisionError) as caught:
         list(workers.run(operator.truediv, [(1, 0)]))
-    assert "in work" in "".join(caught.value.__notes__)
+    assert "in serve_tasks" in "".join(caught.value.__notes__)
 
 
 @pytest.mark.parametrize(("statement", "how"), [("os._exit(7)", "with status 7"), ("os.kill(os.getpid(), 9)", "by signal SIGKILL")])

@@ -88,7 +88,7 @@ def test_an_invalid_source_is_named_in_the_error(tmp_path):
     with pytest.raises(DataError, match="the user does not exist"):
         find_sources(["~nobody-has-this-name/code"])
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(DataError, match=r"loop (is a link to itself|does not exist)\. Name"):
+    with pytest.raises(DataError, match=r"loop (is a link to itself|does not exist)\. (Correct|Name)"):
         find_sources([tmp_path / "loop"])
 
 
