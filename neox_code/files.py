@@ -71,9 +71,11 @@ def atomic_file(path: str | os.PathLike[str], mode: str = "w", **open_arguments:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = partial_path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if "b" not in mode:
         open_arguments = {"encoding": "utf-8", "newline": ""} | open_arguments
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if path.exists() and not path.is_file():
         with path.open(mode, **open_arguments) as file:
             yield file
         return

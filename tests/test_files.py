@@ -18,6 +18,12 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     assert (tmp_path / "a").read_text() == "old"
 
 
+def test_a_folder_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(IsADirectoryError) as caught, atomic_file(tmp_path):
+        raise AssertionError
+    assert (caught.value.filename, list(tmp_path.parent.glob("*.partial"))) == (str(tmp_path), [])
+
+
 def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     received = []

@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
 
 def run_configured(command: str, command_line: CommandLine) -> int:
     """Print the dry run or start the ranks, and return the exit status."""
-    config = NeoXConfig.load(command_line.config_paths, command_line.overrides)
+    config = NeoXConfig.load(command_line.config_paths, command_line.overrides, command_line.options)
     if command in LAUNCHED:
         config = with_default_hostfile(config)
     words = CommandLine(command_line.config_paths, command_line.overrides).arguments
@@ -130,7 +130,9 @@ def command_name(word: str) -> str:
         similar = nearest(stem, command_names())
         instead = find_replacement(word, PACKAGE.parent / "tools") or (f"Did you mean {' or '.join(similar)}?" if similar else None)
         remedy = f"{instead.removesuffix('?')}{'?' if instead.endswith('?') else '.'} " if instead else ""
-        raise ConfigError(f"{word} is not a command of this program. {remedy}Choose among {', '.join(command_names())}.")
+        raise ConfigError(
+            f"{word or repr(word)} is not a command of this program. {remedy}Choose among {', '.join(command_names())}."
+        )
     return command
 
 

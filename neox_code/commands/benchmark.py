@@ -117,6 +117,7 @@ def main(argv: Sequence[str]) -> int:
     if not argv or argv[0] not in BENCHMARKS:
         given = f"{argv[0]} is not a benchmark" if argv else "no benchmark is named"
         raise ConfigError(f"{given}. Run: {LAUNCHER} benchmark {'|'.join(BENCHMARKS)} CONFIG..., or {DATA} --corpus FOLDER")
+    parser.prog += f" {argv[0]}"
     parsed = parser.parse_intermixed_args(list(argv[1:]))
     require_peer(parsed.peer)
     command_line = from_parsed(parsed)

@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,6 +24,7 @@ import yaml
 from neox_code.config.assembly import shorten
 from neox_code.config.legacy_keys import AUTOTUNING, HARNESS
 from neox_code.config.neox import NeoXConfig
+from neox_code.config.spelling import nearest
 from neox_code.config.yaml_merge import config_path, parse_value
 from neox_code.errors import ConfigError
 from neox_code.installation import LAUNCHER
@@ -42,8 +43,15 @@ class Parser(argparse.ArgumentParser):
         raw = argparse.RawDescriptionHelpFormatter
         super().__init__(prog=prog, description=description, epilog=epilog, formatter_class=raw, allow_abbrev=prog is None)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
+        self.words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message[:1].lower()}{message[1:]}. {self.prog} -h lists the options.")
+        known = [name for action in self._actions if action.help != argparse.SUPPRESS for name in action.option_strings]
+        given = {word.partition("=")[0] for word in self.words if word.startswith("--")}
+        similar = [f" Did you mean {name}?" for word in sorted(given.difference(known)) for name in nearest(word, known)[:1]]
+        raise ConfigError(f"{message[:1].lower()}{message[1:]}.{''.join(similar)} {self.prog} -h lists the options.")
 
 
 # ---- types of option values
@@ -196,11 +204,14 @@ class CommandLine:
     as_json: bool = False
     """True: the figures are printed as JSON."""
 
+    options: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Keys that an option of their own sets -> the option as messages name it."""
+
     def load(self) -> NeoXConfig:
         """Return the merged configuration, for a run. Raise ConfigError with all its problems, and for a dry run."""
         if self.dry_run:
             raise ConfigError(f"--dry-run belongs to the launcher. Run: {LAUNCHER} COMMAND CONFIG... --dry-run")
-        config = NeoXConfig.load(self.config_paths, self.overrides)
+        config = NeoXConfig.load(self.config_paths, self.overrides, self.options)
         if keys := [entry.key for entry in config.ignored if entry.is_meant]:
             log.info("accepted without effect, for the reasons that --dry-run lists: %s", ", ".join(keys))
         return config
@@ -313,9 +324,19 @@ def from_parsed(parsed: argparse.Namespace) -> CommandLine:
     overrides = {key: getattr(parsed, key) for key in OPTION_KEYS if getattr(parsed, key) is not None}
     if parsed.sample_input_file is not None:
         overrides["text_gen_type"] = "input-file"
-    overrides.update(map(parse_assignment, parsed.set))
+    options = {key: flags(key)[0] for key in overrides if key in OPTION_KEYS}
+    assigned = dict(map(parse_assignment, parsed.set))
+    overrides.update(assigned)
     paths = tuple(config_path(name, parsed.conf_dir) for name in parsed.config)
-    return CommandLine(paths, overrides, parsed.dry_run, memory, parsed.all, parsed.json)
+    return CommandLine(
+        paths,
+        overrides,
+        parsed.dry_run,
+        memory,
+        parsed.all,
+        parsed.json,
+        {key: options[key] for key in options if key not in assigned},
+    )
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

@@ -44,7 +44,7 @@ class NeoXConfig:
     generation: GenerationConfig
 
     origins: Mapping[str, str] = field(compare=False)
-    """Field -> its origin: `FILE:LINE`, `--set` or `default`."""
+    """Field -> its origin: `FILE:LINE`, `--set` or another option, or `default`."""
 
     sources: tuple[Path, ...] = field(compare=False)
     """The files, in their order; no two have the same name."""
@@ -56,9 +56,12 @@ class NeoXConfig:
     """Field that was set -> key, value and place as the user wrote them; messages repeat them so."""
 
     @classmethod
-    def load(cls, paths: Sequence[str | Path], overrides: Mapping[str, Any] | None = None) -> "NeoXConfig":
+    def load(
+        cls, paths: Sequence[str | Path], overrides: Mapping[str, Any] | None = None, options: Mapping[str, str] | None = None
+    ) -> "NeoXConfig":
         """Return the merged configuration of the files; `overrides` replace their values.
 
+        `options` has the origins of overrides that do not come from `--set`.
         Raise ConfigError with all problems of all files, one line each. If a file cannot be read, fields that it may set are not
         reported as missing.
         """
@@ -67,7 +70,7 @@ class NeoXConfig:
         draft = Draft(problems=problems)
         for setting in settings:
             draft.add(setting)
-        add_overrides(draft, overrides or {})
+        add_overrides(draft, overrides or {}, options or {})
         if is_partial:
             draft.bad_fields.update(FIELDS.keys() - draft.assigned.keys())
         return cls.from_draft(draft, tuple(map(Path, paths)))
@@ -94,7 +97,7 @@ class NeoXConfig:
             if self.origins[name] != DEFAULT
         }
         draft = Draft(given, [entry for entry in self.ignored if entry.key not in FIELDS])
-        add_overrides(draft, keys)
+        add_overrides(draft, keys, {})
         return type(self).from_draft(draft, self.sources)
 
     def values(self) -> dict[str, Any]:
@@ -174,12 +177,12 @@ DATA_NEEDS = {
 }
 
 
-def add_overrides(draft: Draft, overrides: Mapping[str, Any]) -> None:
+def add_overrides(draft: Draft, overrides: Mapping[str, Any], options: Mapping[str, str]) -> None:
     for key, value in overrides.items():
         top, _, inner = key.replace("-", "_").partition(".")
         for part in reversed(inner.split(".") if inner else []):
             value = {part: value}
-        draft.add(Setting(top, value, OVERRIDE), replace=True)
+        draft.add(Setting(top, value, options.get(key, OVERRIDE)), replace=True)
     if all(overrides.get(key) is True for key in LAUNCHER_SWITCHES):
         pair = [format_setting(key, True, OVERRIDE) for key in LAUNCHER_SWITCHES]
         draft.problems.append(f"{pair[0]} and {pair[1]} exclude each other. Remove one of them.")

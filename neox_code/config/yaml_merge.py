@@ -40,6 +40,9 @@ class Setting:
 DEEPEST = 50
 """Greatest depth of nested dictionaries and lists."""
 
+MOST_NODES = 100_000
+"""Greatest number of keys and values, with those that an alias repeats counted each time."""
+
 MOST_BITS = 1023
 """Greatest number of bits of a whole number: it is then finite as a float."""
 
@@ -51,14 +54,25 @@ class Loader(yaml.SafeLoader):
     """
 
     depth = 0
+    num_nodes = 0
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.sizes: dict[yaml.Node, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        is_alias, mark, before = self.check_event(yaml.AliasEvent), self.peek_event().start_mark, self.num_nodes
         self.depth += 1
         if self.depth > DEEPEST:
-            mark = self.peek_event().start_mark
             raise yaml.constructor.ConstructorError(None, None, f"it is nested more than {DEEPEST} deep", mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
+        if is_alias and node not in self.sizes:
+            raise yaml.constructor.ConstructorError(None, None, "it has an alias within the value that the alias repeats", mark)
+        self.num_nodes += self.sizes[node] if is_alias else 1
+        self.sizes.setdefault(node, self.num_nodes - before)
+        if self.num_nodes > MOST_NODES:
+            raise yaml.constructor.ConstructorError(None, None, f"it has more than {MOST_NODES:,} keys and values", mark)
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -91,17 +105,23 @@ def parse_value(text: str) -> Any:
 
 
 def config_path(name: str, folder: str | None = None) -> Path:
-    """Return the file that a name on the command line means: `.yml` unless it has a suffix, inside `folder` if one is given.
+    """Return the file that a name on the command line means, inside `folder` if one is given.
 
+    `.yml` is added to a name without a suffix, unless only the file without it exists.
     `small.yml` and `configs/small.yml` mean the project's own file where no such file exists.
 
     >>> str(config_path("mine", "settings")), str(config_path("pythia/70M.json"))
     ('settings/mine.yml', 'pythia/70M.json')
     """
     path = Path(folder or "", name)
+    if not name.strip():
+        raise ConfigError("the name of a configuration file is empty. Name a YAML or JSON file.")
     if not path.name or path.is_dir():
         raise ConfigError(f"{name} is a folder, not a configuration file. Name the files in it, or use -d {name} and their names.")
-    path = path if path.suffix in SUFFIXES else path.with_name(path.name + ".yml")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{name} is a pipe or a device, but each rank reads its configuration again. Save it as a file.")
+    completed = path if path.suffix in SUFFIXES else path.with_name(path.name + ".yml")
+    path = path if path.is_file() and not completed.exists() else completed
     packaged = PACKAGED_CONFIGS / path.name
     return packaged if path.parent in (Path(), Path("configs")) and not path.exists() and packaged.is_file() else path
 

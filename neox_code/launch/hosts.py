@@ -222,7 +222,7 @@ def read_hostfile(path: Path) -> dict[str, int]:
     return parse_hostfile(text, str(path))
 
 
-IPV6 = r"[0-9a-fA-F.]*:[0-9a-fA-F:.]*(?:%\w+)?"
+IPV6 = r"[0-9a-fA-F.]*:[0-9a-fA-F:.]*(?:%[\w.-]+)?"
 HOST = re.compile(rf"(?:\w[\w.-]*@)?(?:\w(?:[\w.-]*[\w.])?|{IPV6}|\[{IPV6}\])", re.ASCII)
 """A host's name, or an IPv4 or IPv6 address; the latter with or without brackets."""
 
@@ -254,7 +254,7 @@ def parse_hostfile(text: str, name: str = "hostfile") -> dict[str, int]:
             )
         if not HOST.fullmatch(host) or not is_address(address_of(host)):
             raise LaunchError(f"{name}:{number} ({host}) is no host. {HOST_FORMS}")
-        machine = address_of(host).casefold().rstrip(".")
+        machine = machine_of(host)
         if machine in lines:
             raise LaunchError(
                 f"{name}:{number} names {host} a second time (first in line {lines[machine]}). Give each host one line with all "
@@ -264,6 +264,18 @@ def parse_hostfile(text: str, name: str = "hostfile") -> dict[str, int]:
     if not slots:
         raise LaunchError(f"{name} names no host. Write a line `HOST slots=N` per machine.")
     return slots
+
+
+def machine_of(host: str) -> str:
+    """Return one spelling for all spellings of a host's name or address.
+
+    >>> machine_of("me@NODE0."), machine_of("[FD00:0::7]")
+    ('node0', 'fd00::7')
+    """
+    name = address_of(host).casefold().rstrip(".")
+    with suppress(ValueError):
+        return str(ipaddress.ip_address(name))
+    return name
 
 
 def is_address(name: str) -> bool:

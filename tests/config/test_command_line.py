@@ -60,7 +60,8 @@ def test_set_replaces_the_files_value_and_reads_yaml():
     [
         ((), "the following arguments are required: config."),
         (("a", "--nonsense"), "unrecognized arguments: --nonsense."),
-        (("a", "--iter", "5"), "unrecognized arguments: --iter 5."),
+        (("a", "--iter", "5"), "unrecognized arguments: --iter 5. Did you mean --iteration?"),
+        (("--iterations=5",), "the following arguments are required: config. Did you mean --iteration?"),
         (("a", "--iteration", "five"), "argument --iteration: invalid int value: 'five'."),
         (("a", "--eval_tasks", "lambada", "piqa"), "--eval_tasks cannot be used: tasks of lm-eval-harness are not built."),
         (("--eval_results_prefix", "x", "--", "a"), "--eval_results_prefix cannot be used: tasks of lm-eval-harness"),
@@ -77,6 +78,13 @@ def test_unknown_arguments_are_one_error(words, sentence):
         parse(*words)
     assert str(caught.value).startswith(sentence)
     assert "\n" not in str(caught.value)
+
+
+def test_a_message_names_the_option_that_set_the_value(write, shape):
+    path = write("a.yml", "".join(f"{key}: {value}\n" for key, value in shape.items()))
+    with pytest.raises(ConfigError, match=r"^iteration \(-1, --iteration\) must be at least 0"):
+        parse(str(path), "--iteration", "-1").load()
+    assert parse(str(path), "-i", "a", "-o", "b", "--set", "sample_output_file=c").options == {"sample_input_file": "-i"}
 
 
 def test_the_ranks_arguments_make_the_same_configuration(write, shape):

@@ -2,12 +2,14 @@
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
 
 from neox_code.config.yaml_merge import config_path, parse_value, read_settings
+from neox_code.errors import ConfigError
 
 
 @pytest.mark.parametrize("text", ["1e-4", "6e-4", "1.5e3", "1E5", "-2e-3", "+3e+2", ".5e-1", "2.e4", "1.0e-8", "0.1", ".inf", "7"])
@@ -140,8 +142,14 @@ def test_a_key_that_occurs_twice_beside_a_merge_is_a_problem(write):
     assert f"at {path}:3 and at {path}:4" in problems[1]
 
 
+ALIASES = "[&a [x, x], " + ", ".join(f"&{new} [*{old}, *{old}]" for old, new in pairwise("abcdefghijklmnopqrstuvwxyz")) + "]"
+"""26 lists of two, each of which has the former one twice: 67 million words."""
+
+
 @pytest.mark.parametrize(
-    "value", ["9" * 5000, "0x" + "f" * 5000, "0x_", "!!int x", "!!bool maybe", "&a [*a]", 3000 * "["], ids=lambda value: value[:9]
+    "value",
+    ["9" * 5000, "0x" + "f" * 5000, "0x_", "!!int x", "!!bool maybe", "&a [*a]", "&a {b: *a}", ALIASES, 3000 * "["],
+    ids=lambda value: value[:9],
 )
 def test_a_value_that_yaml_cannot_read_is_named_with_its_line(write, value):
     settings, problems = read_settings([write("a.yml", f"seed: 1\nlr: {value}\n")])
@@ -164,6 +172,16 @@ def test_a_value_that_yaml_cannot_read_is_named_with_its_line(write, value):
 )
 def test_names_without_a_suffix_are_yml_files(name, folder, path):
     assert str(config_path(name, folder)) == path
+
+
+def test_a_file_is_found_under_its_own_name_too_and_no_pipe_is_read(tmp_path):
+    (tmp_path / "mine").write_text("seed: 1\n")
+    assert config_path("mine", str(tmp_path)) == tmp_path / "mine"
+    (tmp_path / "mine.yml").write_text("seed: 2\n")
+    assert config_path("mine", str(tmp_path)) == tmp_path / "mine.yml"
+    for name, sentence in {"/dev/null": "/dev/null is a pipe or a device", "": "the name of a configuration file is empty"}.items():
+        with pytest.raises(ConfigError, match=sentence):
+            config_path(name)
 
 
 def test_the_projects_own_files_are_found_from_every_folder(tmp_path, monkeypatch):

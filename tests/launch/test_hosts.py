@@ -124,6 +124,7 @@ NODE_7. slots=1
 2001:db8::1 slots=2
 root@[2001:db8::2] slots=3
 fe80::3%eth0 slots=1
+fe80::3%br-lan.100 slots=1
 a.b@c slots=1
 """
 ALL_FORMS = {
@@ -134,6 +135,7 @@ ALL_FORMS = {
     "2001:db8::1": 2,
     "root@[2001:db8::2]": 3,
     "fe80::3%eth0": 1,
+    "fe80::3%br-lan.100": 1,
     "a.b@c": 1,
 }
 
@@ -173,7 +175,10 @@ def test_an_invalid_host_is_refused_with_its_line(host):
         parse_hostfile(f"node0 slots=1\n{host} slots=2\n", "hosts")
 
 
-@pytest.mark.parametrize(("first", "second"), [("node0", "NODE0"), ("me@node0", "you@node0"), ("::1", "[::1]"), ("a.b", "a.b.")])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("node0", "NODE0"), ("me@node0", "you@node0"), ("::1", "[::1]"), ("fd00:0::7", "FD00::7"), ("a.b", "a.b.")],
+)
 def test_a_machine_under_two_spellings_is_one(first, second):
     with pytest.raises(LaunchError, match=rf"^hosts:2 names {re.escape(second)} a second time \(first in line 1\)"):
         parse_hostfile(f"{first} slots=1\n{second} slots=1\n", "hosts")
