@@ -43,9 +43,9 @@ class Parser(argparse.ArgumentParser):
         raw = argparse.RawDescriptionHelpFormatter
         super().__init__(prog=prog, description=description, epilog=epilog, formatter_class=raw, allow_abbrev=prog is None)
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
+    def parse_known_args(self, args: Any = None, *rest: Any, **named: Any) -> Any:
         self.words = list(sys.argv[1:] if args is None else args)
-        return super().parse_known_args(args, namespace)
+        return super().parse_known_args(args, *rest, **named)
 
     def error(self, message: str) -> NoReturn:
         known = [name for action in self._actions if action.help != argparse.SUPPRESS for name in action.option_strings]

@@ -48,7 +48,9 @@ MOST_BITS = 1023
 
 
 class Loader(yaml.SafeLoader):
-    """YAML in which `1e-4` is a number, as it is in JSON (PyYAML follows YAML 1.1, where it is text), and a date is text.
+    """YAML in which `1e-4` is a number, as it is in JSON (PyYAML follows YAML 1.1, where it is text).
+
+    A date is text, and so are YAML 1.1's numbers to base 60 and 8: `90:5:5` would be 324305, and `010` 8.
 
     Every other failure of PyYAML is raised as a yaml.MarkedYAMLError too.
     """
@@ -66,6 +68,7 @@ class Loader(yaml.SafeLoader):
         if self.depth > DEEPEST:
             raise yaml.constructor.ConstructorError(None, None, f"it is nested more than {DEEPEST} deep", mark)
         node = super().compose_node(parent, index)
+        assert node is not None
         self.depth -= 1
         if is_alias and node not in self.sizes:
             raise yaml.constructor.ConstructorError(None, None, "it has an alias within the value that the alias repeats", mark)
@@ -86,10 +89,16 @@ class Loader(yaml.SafeLoader):
         return value
 
 
+YAML_1_1 = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in YAML_1_1]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+for tag, pattern in {
+    "tag:yaml.org,2002:int": r"[-+]?(?:0|[1-9][\d_]*|0b[01_]+|0x[\da-fA-F_]+)$",
+    "tag:yaml.org,2002:float": r"(?:[-+]?(?:\d[\d_]*\.[\d_]*(?:[eE][-+]\d+)?|\.[\d_]+|\.(?:inf|Inf|INF))|\.(?:nan|NaN|NAN))$",
+}.items():
+    Loader.add_implicit_resolver(tag, re.compile(pattern), list("-+.0123456789"))
 Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789"))
 
 

@@ -12,19 +12,25 @@ from neox_code.config.yaml_merge import config_path, parse_value, read_settings
 from neox_code.errors import ConfigError
 
 
-@pytest.mark.parametrize("text", ["1e-4", "6e-4", "1.5e3", "1E5", "-2e-3", "+3e+2", ".5e-1", "2.e4", "1.0e-8", "0.1", ".inf", "7"])
+@pytest.mark.parametrize(
+    "text", ["1e-4", "6e-4", "1.5e3", "1E5", "-2e-3", "+3e+2", ".5e-1", "2.e4", "1.0e-8", "0.1", "-.5", ".inf", "7"]
+)
 def test_numbers_are_those_of_python(text):
     assert parse_value(text) == float(text.replace(".inf", "inf"))
 
 
-@pytest.mark.parametrize("text", ["1e", "e-4", "1.0e_8", "v1e4", "2026-13-45", "969, 30, 1"])
+@pytest.mark.parametrize(
+    "text", ["1e", "e-4", "1.0e_8", "v1e4", "2026-13-45", "969, 30, 1", "90:5:5", "1:30.5", "010", "-07", "1:30"]
+)
 def test_text_that_resembles_a_number_or_a_date_stays_text(text):
     assert parse_value(text) == text
 
 
 def test_other_values_are_those_of_plain_yaml():
     text = "{a: [1, 2.5, null, true], b: {c: 'x y', d: 1_000}, e: ~, f: -.inf, g: 0x10}"
+    more = "{h: 0b11, i: -7, j: 0, k: +1.5e+3, l: 1., n: 1_0.5, o: .INF}"
     assert parse_value(text) == yaml.safe_load(text)
+    assert parse_value(more) == yaml.safe_load(more)
     assert math.isnan(parse_value(".nan"))
 
 
