@@ -69,7 +69,7 @@ class Place:
 
     def run(self, *options: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [*self.words, *options], cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=200, check=False
+            [*self.words, *options], cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=600, check=False
         )
 
 
@@ -133,7 +133,7 @@ def test_a_signal_in_training_saves_and_ends_with_the_status_of_a_resume(tmp_pat
     stopped = subprocess.Popen(place.words, cwd=place.folder, env=place.environment, stderr=subprocess.PIPE)
     wait_for(place.output / "latest", stopped)
     stopped.send_signal(signal.SIGTERM)
-    _, printed = stopped.communicate(timeout=100)
+    _, printed = stopped.communicate(timeout=600)
     assert stopped.returncode == EXIT_RESUME, printed.decode()
     assert b"Rerun the same command to resume" in printed
     assert find_checkpoint(place.output).name != "global_step30"

@@ -65,7 +65,7 @@ def start(
 
 def build(output: Path, *sources: Path, **settings) -> str:
     with start(output, *sources, **settings) as process:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     return errors
 
@@ -73,7 +73,7 @@ def build(output: Path, *sources: Path, **settings) -> str:
 def interrupt(output: Path, *sources: Path, **settings) -> None:
     """A build that is killed once it has made three parts."""
     with start(output, *sources, environment={"KILLED_AFTER_PARTS": "3"}, **settings) as process:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=600)
     assert process.returncode == -signal.SIGKILL, errors
 
 
@@ -272,7 +272,7 @@ def test_a_full_disk_is_one_sentence_and_the_next_run_goes_on(tree, reference, t
         pytest.skip("a small file system cannot be mounted here")
     try:
         with start(small / "corpus", tree) as process:
-            _, errors = process.communicate(timeout=120)
+            _, errors = process.communicate(timeout=600)
         assert process.returncode == 2
         assert "Traceback" not in errors
         assert f"No space left on device at {small / 'corpus.work'}" in errors and "finished work is kept" in errors

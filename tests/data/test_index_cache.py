@@ -116,7 +116,7 @@ def test_killed_processes_leave_complete_arrays_to_the_others(tmp_path: Path) ->
     for number, starter in enumerate(starters[:6]):
         time.sleep(0.1)
         starter.send_signal(signal.SIGKILL if number % 2 else signal.SIGTERM)
-    answers = [starter.communicate(timeout=120)[0] for starter in starters]
+    answers = [starter.communicate(timeout=600)[0] for starter in starters]
     assert [answer.strip() for answer in answers[6:]] == ["right"] * 6
     assert is_right(IndexCache(tmp_path, smallest=0).get(KEY, 1, never))
     assert names(tmp_path) == ["", "", ".lock", ".lock"]

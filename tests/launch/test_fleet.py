@@ -195,7 +195,7 @@ def started(tmp_path):
 def test_a_signal_has_the_ranks_of_all_hosts_stop_to_be_resumed(started, number):
     run = started("wait")
     run.send_signal(number)
-    errors = run.communicate(timeout=60)[1]
+    errors = run.communicate(timeout=600)[1]
     assert (run.returncode, errors.splitlines()[-1]) == (
         75,
         f"stopped by {number.name}. Rerun the same command to resume (exit status 75).",
@@ -220,7 +220,7 @@ def hosts():
     program = os.environ.get("NEOX_CODE_TEST_HOSTS")
     if not program:
         pytest.skip("NEOX_CODE_TEST_HOSTS names no program that makes hosts")
-    subprocess.run([program, "up", "3"], check=True, timeout=120)
+    subprocess.run([program, "up", "3"], check=True, timeout=600)
     yield program
     subprocess.run([program, "down"], check=True, timeout=60)
 
@@ -275,8 +275,8 @@ def losses(text):
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_two_hosts_of_two_ranks_train_to_the_losses_of_four_local_ranks(train, launcher, left_on_hosts):
-    output = train(launcher).communicate(timeout=120)[0]
-    alone = train().communicate(timeout=120)[0]
+    output = train(launcher).communicate(timeout=600)[0]
+    alone = train().communicate(timeout=600)[0]
     assert len(losses(alone)) >= 6
     assert losses(output) == losses(alone)
     assert left_on_hosts(2) == ""
@@ -311,7 +311,7 @@ def test_a_fault_ends_the_run_on_all_hosts(train, hosts, left_on_hosts, launcher
     assert any("iteration 3 " in line for line in run.stdout)
     begin = time.monotonic()
     subprocess.run([hosts, *command], check=True)
-    output = run.communicate(timeout=60)[0]
+    output = run.communicate(timeout=600)[0]
     assert time.monotonic() - begin < 30
     assert run.returncode == status
     assert output.splitlines()[-1].startswith(last_line.format(launcher=launcher))
@@ -324,7 +324,7 @@ def test_a_host_that_is_down_at_the_start_is_named(train, hosts, left_on_hosts, 
     subprocess.run([hosts, "cut", "node1"], check=True)
     begin = time.monotonic()
     run = train(launcher)
-    output = run.communicate(timeout=60)[0]
+    output = run.communicate(timeout=600)[0]
     assert time.monotonic() - begin < 35
     assert (run.returncode, losses(output)) == (255 if launcher == "openmpi" else 1, [])  # mpirun gives up before its time is over
     assert re.match("error: node1 did not answer within 20 s|error: openmpi ended .* node1 answered", output.splitlines()[-1])
@@ -334,6 +334,6 @@ def test_a_host_that_is_down_at_the_start_is_named(train, hosts, left_on_hosts, 
 def test_a_head_that_is_none_of_the_hosts_leaves_the_data_to_them(train, hosts):
     """The hosts share their files with this machine, so what a host lacks is lacking here as well."""
     run = train("pdsh", head="node2", vocab_file="nowhere.json")
-    output = run.communicate(timeout=120)[0]
+    output = run.communicate(timeout=600)[0]
     assert run.returncode == 2
     assert re.match(r"error: node[01]: .*nowhere\.json", output.splitlines()[-1])

@@ -38,7 +38,7 @@ def test_a_signal_to_any_process_stops_all_ranks_with_the_status_to_resume(chain
     run = chain.start("stay")
     processes = chain.processes()
     send(processes, target, number)
-    errors = run.communicate(timeout=60)[1]
+    errors = run.communicate(timeout=600)[1]
     assert run.returncode == EXIT_RESUME == 75
     assert left_over(processes, seconds=0) == []
     assert errors.splitlines()[-1].endswith("Rerun the same command to resume (exit status 75).")
@@ -50,7 +50,7 @@ def test_before_the_first_step_a_signal_ends_the_run_at_once_with_the_same_statu
     run = chain.start("starting")
     processes = chain.processes()
     send(processes, target, signal.SIGTERM)
-    errors = run.communicate(timeout=60)[1]
+    errors = run.communicate(timeout=600)[1]
     assert run.returncode == EXIT_RESUME
     assert "before the first step: there is nothing to save" in errors
     assert left_over(processes, seconds=0) == []
@@ -180,6 +180,6 @@ def test_the_command_timeout_lets_a_run_stop_by_itself(chain):
     run = subprocess.Popen(command, cwd=chain.folder, env=environment, stderr=subprocess.PIPE, text=True)
     chain.processes()
     run.send_signal(signal.SIGTERM)
-    errors = run.communicate(timeout=60)[1]
+    errors = run.communicate(timeout=600)[1]
     assert errors.splitlines()[-1].startswith("stopped by SIGTERM. Rerun the same command to resume")
     assert run.returncode == EXIT_RESUME

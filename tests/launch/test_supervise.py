@@ -42,7 +42,7 @@ def test_a_command_that_is_no_training_ends_with_the_signal_as_its_status(number
     run = subprocess.Popen([sys.executable, "-c", PLAIN], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert run.stdout.readline() == "begun\n"
     run.send_signal(number)
-    errors = run.communicate(timeout=30)[1]
+    errors = run.communicate(timeout=600)[1]
     assert (run.returncode, errors.splitlines()[-1]) == (
         128 + number,
         f"stopped by {number.name}: all processes of the run have ended",
@@ -51,7 +51,7 @@ def test_a_command_that_is_no_training_ends_with_the_signal_as_its_status(number
 
 def test_a_run_that_ends_well_has_status_0_and_gets_the_environment(chain):
     run = chain.start("environment")
-    output, errors = run.communicate(timeout=60)
+    output, errors = run.communicate(timeout=600)
     assert (run.returncode, output, errors) == (0, "by the test\n", "")
 
 
@@ -66,7 +66,7 @@ def test_a_run_that_ends_well_has_status_0_and_gets_the_environment(chain):
 )
 def test_a_rank_that_fails_ends_the_run_with_its_own_error_as_the_last_line(chain, left_over, behavior, status, last_line):
     run = chain.start(behavior, "stay")
-    errors = run.communicate(timeout=60)[1]
+    errors = run.communicate(timeout=600)[1]
     assert run.returncode == status
     assert errors.splitlines()[-1].startswith(last_line)
     assert errors.count("the width is wrong") <= 1
@@ -78,7 +78,7 @@ def test_a_rank_that_is_stopped_ends_the_run(chain, left_over):
     run = chain.start("stay")
     processes = chain.processes()
     os.kill(processes["rank1"], signal.SIGSTOP)
-    errors = run.communicate(timeout=30)[1]
+    errors = run.communicate(timeout=600)[1]
     assert run.returncode == 137
     assert errors.splitlines()[-1].startswith(f"error: rank 1 hangs: its process {processes['rank1']} on ")
     assert left_over(processes, seconds=0) == []
@@ -87,7 +87,7 @@ def test_a_rank_that_is_stopped_ends_the_run(chain, left_over):
 def test_a_rank_that_outlasts_the_error_of_another_is_killed(chain, left_over):
     run = chain.start("user-error", "hang")
     processes = chain.processes()
-    errors = run.communicate(timeout=30)[1]
+    errors = run.communicate(timeout=600)[1]
     assert (run.returncode, errors.splitlines()[-1]) == (2, "error: the width is wrong. Set another.")
     assert left_over(processes, seconds=0) == []
 

@@ -12,7 +12,7 @@ TOOL = Path(__file__).parents[2] / "tools" / "picture_of_page.py"
 
 
 def run_tool(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, TOOL, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run([sys.executable, TOOL, *map(str, arguments)], capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), reason="no browser is installed")

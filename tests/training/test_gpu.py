@@ -23,6 +23,6 @@ def test_a_gpu_gives_the_losses_of_the_cpu(job, tmp_path, precision, tolerance):
     environment = {name: value for name, value in os.environ.items() if name not in ("CUDA_VISIBLE_DEVICES", "DS_ACCELERATOR")}
     save = tmp_path / "gpu"
     words = [sys.executable, str(DEEPY), "train", str(file), "--set", f"save={save}", "--set", "num_gpus=1"]
-    subprocess.run(words, check=True, env=environment, timeout=240)
+    subprocess.run(words, check=True, env=environment, timeout=600)
     losses = [row["train/lm_loss"] for row in read_json_lines(save / "metrics.jsonl") if "train/lm_loss" in row]
     assert losses == pytest.approx(losses_of(1, job(), tmp_path / "cpu"), abs=tolerance)

@@ -159,7 +159,7 @@ def open_job_logs(work: Path) -> list[Path]:
 
 
 def finish(driver: subprocess.Popen[str], status: int = 0) -> str:
-    _, output_text = driver.communicate(timeout=280)
+    _, output_text = driver.communicate(timeout=600)
     assert driver.returncode == status, output_text
     assert "Traceback" not in output_text
     return output_text
