@@ -303,3 +303,19 @@ def test_train_runs_on_every_rank_from_any_folder(deepy, project):
     ended = deepy("train", "-d", "conf", "shape", "rest", "--set", "num_gpus=2", "--set", "train_iters=7", launcher=project)
     assert ended.returncode == 0, ended.stderr
     assert sorted(ended.stdout.splitlines()) == [f"rank {rank} of 2 trains 7 steps" for rank in range(2)]
+
+
+def test_missing_packages_are_named(folder):
+    """-S -E: an interpreter without the packages of the virtual environment."""
+    ended = subprocess.run(
+        [sys.executable, "-S", "-E", ROOT / "deepy.py", "train"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert "is not installed for" in ended.stderr and ". .venv/bin/activate" in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_another_python_is_refused_in_one_line():
+    code = "import runpy, sys; sys.version_info = (3, 13); sys.version = '3.13.0 (main)'; runpy.run_path(sys.argv[1])"
+    ended = subprocess.run([sys.executable, "-c", code, ROOT / "deepy.py"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert ended.stderr.startswith("error: neox-code runs on Python 3.11 and 3.12, not on 3.13.0 (")

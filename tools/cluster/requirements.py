@@ -4,6 +4,7 @@ python requirements.py pyproject.toml test,wandb > requirements.txt
 pip install -r requirements.txt && pip install --no-deps -e .
 """
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -14,7 +15,7 @@ def list_requirements(pyproject: str, extras: str) -> list[str]:
     project = tomllib.loads(Path(pyproject).read_text(encoding="utf-8"))["project"]
     chosen = [name for name in extras.split(",") if name]
     lines = [*project["dependencies"], *(line for name in chosen for line in project["optional-dependencies"][name])]
-    return [line for line in lines if not line.startswith("torch=")]
+    return [line for line in lines if re.split(r"[^\w.-]", line)[0] != "torch"]
 
 
 if __name__ == "__main__":
