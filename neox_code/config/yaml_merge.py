@@ -63,6 +63,7 @@ class Loader(yaml.SafeLoader):
         self.sizes: dict[yaml.Node, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Return the next node; raise ConstructorError beyond DEEPEST and MOST_NODES, and for a value that contains itself."""
         is_alias, mark, before = self.check_event(yaml.AliasEvent), self.peek_event().start_mark, self.num_nodes
         self.depth += 1
         if self.depth > DEEPEST:
