@@ -3,7 +3,8 @@
     build_peer_model(config.model, 50304, torch.bfloat16)
 
     GPTNeoX    layernorm, rotary positions, a plain activation
-    Llama      rmsnorm, rotary positions, a gated activation; heads may share keys and values
+    Llama      rmsnorm, rotary positions, a gated activation; heads may have any width and share keys and values
+    Qwen3      the same with norms of queries and keys, and without biases in the feed-forward layer
     Bloom      layernorm, alibi, gelu by its tanh approximation
 
 A configuration that none of them supports is a ConfigError with the keys that the nearest one does not support.
@@ -15,7 +16,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import BloomConfig, BloomForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 from transformers import PreTrainedModel as Peer
 
 from neox_code.config.assembly import format_value
@@ -51,21 +61,30 @@ def build_gpt_neox(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
 
 def build_llama(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
     """Return transformers' Llama."""
-    config = LlamaConfig(
+    return LlamaForCausalLM(LlamaConfig(**llama_settings(model, shared), mlp_bias=model.use_bias_in_mlp))
+
+
+def build_qwen3(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
+    """Return transformers' Qwen3."""
+    return Qwen3ForCausalLM(Qwen3Config(**llama_settings(model, shared)))
+
+
+def llama_settings(model: ModelConfig, shared: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of transformers' Llama and Qwen3."""
+    return dict(
         **shared,
         num_hidden_layers=model.num_layers,
         num_attention_heads=model.num_attention_heads,
         num_key_value_heads=model.kv_heads,
+        head_dim=model.head_dim,
         intermediate_size=model.feed_forward_size,
         hidden_act=GATES[model.activation],
         rope_parameters={"rope_theta": model.rotary_emb_base, "rope_type": "default"},
         max_position_embeddings=model.max_position_embeddings,
         rms_norm_eps=model.rms_norm_epsilon,
         attention_bias=model.use_bias_in_attn_linear,
-        mlp_bias=model.use_bias_in_mlp,
         **SDPA,
     )
-    return LlamaForCausalLM(config)
 
 
 def build_bloom(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
@@ -87,33 +106,42 @@ class PeerKind:
     """A model class of transformers: the function that builds it, and the supported values of keys that it cannot vary."""
 
     build: Callable[[ModelConfig, Mapping[str, Any]], Peer]
-    values: Mapping[str, Sequence[Any]]
-    shares_keys: bool = False
+    values: dict[str, Sequence[Any]]
+    has_any_heads: bool = False
+    """True if heads may have any width and share keys and values."""
     has_any_width: bool = True
 
     def find_unsupported(self, model: ModelConfig) -> dict[str, Sequence[Any]]:
         """Return the keys whose values this class does not support, each with the supported values."""
-        heads = {} if self.shares_keys else {"num_kv_heads": (None, model.num_attention_heads)}
+        equal = model.hidden_size // model.num_attention_heads
+        heads = {"num_kv_heads": (None, model.num_attention_heads), "kv_channels": (None, equal)}
         width = {"intermediate_size": (None, 4 * model.hidden_size), "expansion_factor": (None, 4.0), "mlp_multiple_of": (1,)}
-        values = {**self.values, **heads, **({} if self.has_any_width else width)}
+        values = self.values | ({} if self.has_any_heads else heads) | ({} if self.has_any_width else width)
         return {key: wanted for key, wanted in values.items() if getattr(model, key) not in wanted}
 
 
+LLAMA: dict[str, Sequence[Any]] = {
+    "norm": ("rmsnorm",),
+    "pos_emb": ("rotary",),
+    "activation": tuple(GATES),
+    "rotary_pct": (1.0,),
+    "gpt_j_residual": (False,),
+    "qk_norm": (False,),
+}
+
 PEERS = {
     "GPTNeoX": PeerKind(
-        build_gpt_neox, {"norm": ("layernorm",), "pos_emb": ("rotary",), "activation": tuple(PLAIN), "use_bias_in_mlp": (True,)}
-    ),
-    "Llama": PeerKind(
-        build_llama,
+        build_gpt_neox,
         {
-            "norm": ("rmsnorm",),
+            "norm": ("layernorm",),
             "pos_emb": ("rotary",),
-            "activation": tuple(GATES),
-            "rotary_pct": (1.0,),
-            "gpt_j_residual": (False,),
+            "activation": tuple(PLAIN),
+            "use_bias_in_mlp": (True,),
+            "qk_norm": (False,),
         },
-        shares_keys=True,
     ),
+    "Llama": PeerKind(build_llama, LLAMA, has_any_heads=True),
+    "Qwen3": PeerKind(build_qwen3, LLAMA | {"qk_norm": (True,), "use_bias_in_mlp": (False,)}, has_any_heads=True),
     "Bloom": PeerKind(
         build_bloom,
         {
@@ -125,6 +153,7 @@ PEERS = {
             "use_bias_in_mlp": (True,),
             "gpt_j_residual": (False,),
             "apply_query_key_layer_scaling": (False,),
+            "qk_norm": (False,),
         },
         has_any_width=False,
     ),

@@ -60,7 +60,7 @@ SAMPLES = ValueRange(1, 1_000_000)
 RANGES: dict[str, ValueRange] = {
     "num_layers": ValueRange(1, MOST_LAYERS),
     **dict.fromkeys(("hidden_size", "num_attention_heads", "max_position_embeddings"), AT_LEAST_ONE),
-    **dict.fromkeys(("seq_length", "num_kv_heads", "intermediate_size", "mlp_multiple_of"), AT_LEAST_ONE),
+    **dict.fromkeys(("seq_length", "num_kv_heads", "kv_channels", "intermediate_size", "mlp_multiple_of"), AT_LEAST_ONE),
     "make_vocab_size_divisible_by": AT_LEAST_ONE,
     **dict.fromkeys(("layernorm_epsilon", "rms_norm_epsilon", "rotary_emb_base", "init_method_std", "expansion_factor"), POSITIVE),
     "rotary_pct": ValueRange(0, 1, open_low=True),
@@ -120,7 +120,9 @@ def multiple(values: Values, show: Show, name: str, unit: str) -> Iterator[Probl
 
 
 def heads(values: Values, show: Show) -> Iterator[Problem]:
-    yield from multiple(values, show, "hidden_size", "num_attention_heads")
+    """Check that the residual stream divides into heads where the width of a head follows from it."""
+    if values["kv_channels"] is None:
+        yield from multiple(values, show, "hidden_size", "num_attention_heads")
 
 
 def tensor_parallel_heads(values: Values, show: Show) -> Iterator[Problem]:
@@ -143,13 +145,13 @@ def feed_forward_width(values: Values, show: Show) -> Iterator[Problem]:
 
 
 def tensor_parallel_feed_forward(values: Values, show: Show) -> Iterator[Problem]:
-    """Check the width after the activation, which tensor ranks divide; 4 * hidden_size divides whenever the heads do."""
+    """Check the width after the activation, which tensor ranks divide; 4 * hidden_size divides if hidden_size and the heads do."""
     if min(values["mlp_multiple_of"], values["model_parallel_size"]) < 1:
         return
     width, ranks = feed_forward_size(*(values[name] for name in WIDTH_KEYS)), values["model_parallel_size"]
     if width == values["intermediate_size"]:
         yield from multiple(values, show, "intermediate_size", "model_parallel_size")
-    elif width < 1 or (width % ranks and width != 4 * values["hidden_size"]):
+    elif width < 1 or (width % ranks and (values["kv_channels"] or width != 4 * values["hidden_size"])):
         yield Problem(
             (*WIDTH_KEYS, "model_parallel_size"),
             f"the feed-forward layer is {width} wide ({', '.join(show(name) for name in WIDTH_KEYS if values[name] is not None)}), "
@@ -159,13 +161,14 @@ def tensor_parallel_feed_forward(values: Values, show: Show) -> Iterator[Problem
 
 def rotary_dimensions(values: Values, show: Show) -> Iterator[Problem]:
     """Check that rotary positions rotate whole pairs of dimensions."""
-    if values["pos_emb"] != "rotary" or not values["num_attention_heads"] or values["hidden_size"] % values["num_attention_heads"]:
+    width, count, head_dim = values["hidden_size"], values["num_attention_heads"], values["kv_channels"]
+    if values["pos_emb"] != "rotary" or (head_dim is None and (count < 1 or width % count)):
         return
-    head_dim = values["hidden_size"] // values["num_attention_heads"]
+    head_dim = head_dim or width // count
     rotated = int(head_dim * values["rotary_pct"])
     if rotated < 2 or rotated % 2:
         yield Problem(
-            ("rotary_pct", "hidden_size", "num_attention_heads"),
+            ("rotary_pct", "hidden_size", "num_attention_heads", "kv_channels"),
             f"{show('rotary_pct')} rotates {rotated} of a head's {head_dim} dimensions, which must be an even number above 0. "
             "Set rotary_pct to 1.0, or change the heads.",
         )

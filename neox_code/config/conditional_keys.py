@@ -34,7 +34,11 @@ STANDARD_DEVIATIONS = ("normal", "scaled_normal", "single_residual_scaled_normal
 
 CONDITIONS = (
     Condition("layernorm_epsilon", has_value("norm", "layernorm"), "it counts only with norm: layernorm"),
-    Condition("rms_norm_epsilon", has_value("norm", "rmsnorm"), "it counts only with norm: rmsnorm"),
+    Condition(
+        "rms_norm_epsilon",
+        lambda values: values["norm"] == "rmsnorm" or values["qk_norm"],
+        "it counts only with norm: rmsnorm, or with qk_norm",
+    ),
     Condition(
         "rotary_pct rotary_emb_base rotary_save_freqs_buffer", has_value("pos_emb", "rotary"), "it counts only with pos_emb: rotary"
     ),

@@ -599,8 +599,8 @@ KEYS: dict[str, Rule] = {
     **with_rule(refused(MUP), "save_base_shapes use_mup"),
     "qk_layernorm_over_heads": ignored("it counts only with use_qk_layernorm"),
     "use_qk_layernorm": refused(
-        "queries and keys are not normalized: GPT-NeoX does it over all heads of a tensor rank together, so that the model depends "
-        "on model_parallel_size. Remove it"
+        "GPT-NeoX normalizes queries and keys over all heads of a tensor rank together, so that the model depends "
+        "on model_parallel_size. Use qk_norm, which normalizes each head by rmsnorm, or remove it"
     ),
     "wandb_init_all_ranks": refused("rank 0 reports for all. Remove it"),
     "weight_by_num_documents": refused("set train_data_weights instead"),

@@ -43,7 +43,7 @@ class ModelConfig:
     """Number of transformer blocks."""
 
     hidden_size: int
-    """Width of the residual stream; a multiple of `num_attention_heads`."""
+    """Width of the residual stream; a multiple of `num_attention_heads`, unless `kv_channels` is set."""
 
     num_attention_heads: int
     """Number of attention heads; a multiple of `model_parallel_size`."""
@@ -57,6 +57,12 @@ class ModelConfig:
     num_kv_heads: int | None = None
     """Number of heads of keys and values, each shared by as many query heads (grouped-query attention; 1: multi-query);
     default `num_attention_heads`, which it must divide. A multiple of `model_parallel_size`."""
+
+    kv_channels: int | None = None
+    """Width of an attention head; default `hidden_size` / `num_attention_heads`."""
+
+    qk_norm: bool = False
+    """True: rmsnorm of the queries and keys of each head, before rotary positions, as in Qwen3. The heads share its weight."""
 
     intermediate_size: int | None = None
     """Width of the feed-forward layer; default 4 * `hidden_size`. A gated `activation` takes a third of it, as in GPT-NeoX: three
@@ -143,7 +149,13 @@ class ModelConfig:
 
     @property
     def head_dim(self) -> int:
-        return self.hidden_size // self.num_attention_heads
+        """Width of an attention head."""
+        return self.kv_channels or self.hidden_size // self.num_attention_heads
+
+    @property
+    def attention_width(self) -> int:
+        """Width of all heads together: rows of the queries, and inputs of the projection after attention."""
+        return self.num_attention_heads * self.head_dim
 
     @property
     def kv_heads(self) -> int:

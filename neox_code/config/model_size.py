@@ -40,7 +40,7 @@ def norm_parameters(model: ModelConfig) -> Parameters:
 
 def projection_width(model: ModelConfig) -> int:
     """Return the rows of the fused projection: queries, and the keys and values that heads may share."""
-    return model.hidden_size + 2 * model.kv_heads * model.head_dim
+    return model.attention_width + 2 * model.kv_heads * model.head_dim
 
 
 def feed_forward_rows(model: ModelConfig) -> int:
@@ -50,7 +50,7 @@ def feed_forward_rows(model: ModelConfig) -> int:
 
 def block_matrices(model: ModelConfig) -> int:
     """Return the number of weights of one transformer block that multiply a token's vector."""
-    attention = (projection_width(model) + model.hidden_size) * model.hidden_size
+    attention = (projection_width(model) + model.attention_width) * model.hidden_size
     feed_forward = (feed_forward_rows(model) + model.feed_forward_size) * model.hidden_size
     return attention + feed_forward
 
@@ -63,8 +63,9 @@ def block_biases(model: ModelConfig) -> Parameters:
 
 
 def block_parameters(model: ModelConfig) -> Parameters:
-    """Return the parameters of one transformer block: projections with their biases, and two norms."""
-    return Parameters(divided=block_matrices(model)) + block_biases(model) + norm_parameters(model) * 2
+    """Return the parameters of one transformer block: projections with their biases, and the norms."""
+    head_norms = Parameters(whole=2 * model.head_dim if model.qk_norm else 0)
+    return Parameters(divided=block_matrices(model)) + block_biases(model) + norm_parameters(model) * 2 + head_norms
 
 
 def embedding_parameters(model: ModelConfig, padded_vocab_size: int) -> Parameters:
@@ -84,12 +85,13 @@ def parameters(model: ModelConfig, padded_vocab_size: int) -> int:
 
 
 def training_flops_per_token(model: ModelConfig, padded_vocab_size: int, sequence_length: int) -> float:
-    """Return the FLOPs a token of a forward and a backward pass: 6 N + 12 L h S.
+    """Return the FLOPs a token of a forward and a backward pass: 6 N + 12 L a S.
 
     N are the weights that multiply a token's vector, the head's (of h for each vocabulary entry) among them and the embedding's
-    table not, which is looked up. 12 L h S are the products of attention over the whole context, as Chowdhery et al. 2022 (PaLM),
-    appendix B, and Megatron-LM and nanochat count them: neither the causal mask nor recomputation changes the figure.
+    table not, which is looked up. 12 L a S are the products of attention over the whole context by heads of a dimensions together,
+    as Chowdhery et al. 2022 (PaLM), appendix B, and Megatron-LM and nanochat count them: neither the causal mask nor recomputation
+    changes the figure.
     """
     matrices = model.num_layers * block_matrices(model)
     head = padded_vocab_size * model.hidden_size
-    return 6.0 * (matrices + head) + 12.0 * model.num_layers * model.hidden_size * sequence_length
+    return 6.0 * (matrices + head) + 12.0 * model.num_layers * model.attention_width * sequence_length

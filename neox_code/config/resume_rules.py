@@ -32,9 +32,9 @@ NO_EFFECT = "no effect"
 
 FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
     MODEL: (
-        *("num_layers", "hidden_size", "num_attention_heads", "num_kv_heads", "max_position_embeddings"),
+        *("num_layers", "hidden_size", "num_attention_heads", "num_kv_heads", "kv_channels", "max_position_embeddings"),
         *("intermediate_size", "expansion_factor", "mlp_multiple_of", "activation", "bias_gelu_fusion"),
-        *("norm", "layernorm_epsilon", "rms_norm_epsilon", "gpt_j_residual", "no_weight_tying"),
+        *("norm", "layernorm_epsilon", "rms_norm_epsilon", "qk_norm", "gpt_j_residual", "no_weight_tying"),
         *("pos_emb", "rotary_pct", "rotary_emb_base", "attention_config", "apply_query_key_layer_scaling"),
         *("use_bias_in_attn_linear", "use_bias_in_mlp"),
     ),
@@ -68,17 +68,17 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
 }
 
 ONLY_WITH = {
-    "layernorm_epsilon": ("norm", "layernorm"),
-    "rms_norm_epsilon": ("norm", "rmsnorm"),
-    "rotary_pct": ("pos_emb", "rotary"),
-    "rotary_emb_base": ("pos_emb", "rotary"),
-    "max_position_embeddings": ("pos_emb", "learned"),
-    "apply_query_key_layer_scaling": ("pos_emb", "alibi"),
-    "attention_config": ("apply_query_key_layer_scaling", True),
-    "bias_gelu_fusion": ("activation", "gelu"),
-    "fp16": ("precision", "fp16"),
+    "layernorm_epsilon": {"norm": "layernorm"},
+    "rms_norm_epsilon": {"norm": "rmsnorm", "qk_norm": True},
+    "rotary_pct": {"pos_emb": "rotary"},
+    "rotary_emb_base": {"pos_emb": "rotary"},
+    "max_position_embeddings": {"pos_emb": "learned"},
+    "apply_query_key_layer_scaling": {"pos_emb": "alibi"},
+    "attention_config": {"apply_query_key_layer_scaling": True},
+    "bias_gelu_fusion": {"activation": "gelu"},
+    "fp16": {"precision": "fp16"},
 }
-"""Field -> another field and the value with which alone the first has an effect."""
+"""Field -> other fields and the values with which it has an effect; one of them is enough."""
 
 SAME_VALUES = {"adamw": "adam", "cpu_adam": "adam", "swish": "silu"}
 """Synonyms of optimizers and activations."""
@@ -98,7 +98,7 @@ def differences(before: Values, now: Values, effect: str) -> list[Difference]:
     """
     old, new = effective(before), effective(now)
     changed = {name for name in FIELDS if old[name] != new[name]}
-    consequences = {name for name, (other, _) in ONLY_WITH.items() if other in changed}
+    consequences = {name for name, others in ONLY_WITH.items() if not changed.isdisjoint(others)}
     return [Difference(name, old[name], new[name]) for name in FIELDS_BY_EFFECT[effect] if name in changed - consequences]
 
 
@@ -111,14 +111,16 @@ def effective(values: Values) -> dict[str, Any]:
     """
     found = {name: field.default for name, field in FIELDS.items()} | dict(values)
     found["num_kv_heads"] = found["num_kv_heads"] or found["num_attention_heads"]
+    if found["kv_channels"] and found["kv_channels"] * found["num_attention_heads"] == found["hidden_size"]:
+        found["kv_channels"] = None
     found["seq_length"] = found["seq_length"] or found["max_position_embeddings"]
     width = [found[name] for name in ("hidden_size", "intermediate_size", "expansion_factor", "activation", "mlp_multiple_of")]
     found |= {"intermediate_size": feed_forward_size(*width), "expansion_factor": None, "mlp_multiple_of": None}
     found["betas"] = found["betas"] or ((0.9, 0.99) if found["optimizer_type"] == "lion" else (0.9, 0.999))
     if found["optimizer_type"] == "sgd" and found["momentum"]:
         found["optimizer_type"] = "sgd with momentum"  # without it there is no state
-    for name, (other, value) in ONLY_WITH.items():
-        if found[other] != value:
+    for name, others in ONLY_WITH.items():
+        if all(found[other] != value for other, value in others.items()):
             found[name] = None
     return {name: normalize(value) for name, value in found.items()}
 

@@ -22,6 +22,7 @@ from neox_code.model.alibi import compute_causal_bias, layer_slopes
 from neox_code.model.blocked_attention import blocked_attention, is_better_in_blocks
 from neox_code.model.initialization import initialize_in_parts, input_init, output_init
 from neox_code.model.kv_cache import CacheView
+from neox_code.model.norms import RMSNorm
 from neox_code.model.positions import RotaryTable, rotate
 from neox_code.model.sharding import query_key_value_rows
 from neox_code.parallel.emulated import is_emulated
@@ -45,18 +46,23 @@ class Attention(nn.Module):
             if model.pos_emb == "rotary"
             else None
         )
+        self.q_norm, self.k_norm = (
+            RMSNorm(model.head_dim, model.rms_norm_epsilon, dtype, grid.tensor_group) if model.qk_norm else None for _ in range(2)
+        )
         self.heads = slice(grid.tensor_rank * self.num_heads, (grid.tensor_rank + 1) * self.num_heads)
         self.slopes = layer_slopes(model, layer_index)[self.heads] if model.pos_emb == "alibi" else None
-        hidden, shared = model.hidden_size, model.kv_heads * model.head_dim
+        hidden, width, shared = model.hidden_size, model.attention_width, model.kv_heads * model.head_dim
         fill = initialize_in_parts(input_init(model), query_key_value_rows(model), grid.tensor_size)
         bias = model.use_bias_in_attn_linear
-        self.query_key_value = grid.layers.column_linear(hidden, hidden + 2 * shared, dtype, fill if initialize else None, bias)
-        self.dense = grid.layers.row_linear(hidden, hidden, dtype, output_init(model) if initialize else None, bias)
+        self.query_key_value = grid.layers.column_linear(hidden, width + 2 * shared, dtype, fill if initialize else None, bias)
+        self.dense = grid.layers.row_linear(width, hidden, dtype, output_init(model) if initialize else None, bias)
 
     def forward(self, hidden_SBH: torch.Tensor, cache: CacheView | None = None) -> torch.Tensor:
         """Return the layer's output [S, B, H]. With a cache, the new tokens also attend to the tokens in it."""
         sequence = hidden_SBH.shape[0]
         query_SBND, key_SBGD, value_SBGD = self.split_heads(self.query_key_value(hidden_SBH))
+        if self.q_norm is not None and self.k_norm is not None:
+            query_SBND, key_SBGD = self.q_norm(query_SBND), self.k_norm(key_SBGD)
         if self.rotary is not None:
             cos, sin = (
                 self.rotary.first(sequence, query_SBND.device, query_SBND.dtype)

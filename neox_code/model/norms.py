@@ -6,21 +6,27 @@ rmsnorm     x / sqrt(mean of squares + rms_norm_epsilon) * scale                
 
 import torch
 from torch import nn
+from torch.distributed import ProcessGroup
 from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
+from neox_code.parallel.collectives import sum_gradients
 
 
 class RMSNorm(nn.Module):
-    """[..., width] -> [..., width]; computed in fp32 and rounded once. `scale` is GPT-NeoX's name of the weight."""
+    """[..., width] -> [..., width]; computed in fp32 and rounded once. `scale` is GPT-NeoX's name of the weight.
 
-    def __init__(self, width: int, epsilon: float, dtype: torch.dtype):
+    Ranks of `group` normalize different vectors, as the tensor ranks their own heads, and share the weight.
+    """
+
+    def __init__(self, width: int, epsilon: float, dtype: torch.dtype, group: ProcessGroup | None = None):
         super().__init__()
+        self.group = group
         self.epsilon = epsilon
         self.scale = nn.Parameter(torch.ones(width, dtype=dtype))
 
     def forward(self, input_: torch.Tensor) -> torch.Tensor:
-        return F.rms_norm(input_, self.scale.shape, self.scale, self.epsilon)
+        return F.rms_norm(input_, self.scale.shape, sum_gradients(self.scale, self.group), self.epsilon)
 
 
 def build_norm(model: ModelConfig, dtype: torch.dtype) -> nn.Module:

@@ -16,7 +16,7 @@ from neox_code.config.model import ModelConfig
 def query_key_value_rows(model: ModelConfig) -> tuple[int, ...]:
     """Return the rows of queries, keys and values where heads share keys; else (): the rows are interleaved by head."""
     shared = model.kv_heads * model.head_dim
-    return (model.hidden_size, shared, shared) if model.kv_heads < model.num_attention_heads else ()
+    return (model.attention_width, shared, shared) if model.kv_heads < model.num_attention_heads else ()
 
 
 def gate_rows(model: ModelConfig) -> tuple[int, ...]:

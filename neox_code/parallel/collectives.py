@@ -1,7 +1,7 @@
 """Collective operations over ranks; with a single rank they communicate nothing."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,24 @@ def all_reduce(tensor: torch.Tensor, group: ProcessGroup | None, op: ReduceOp.Re
     if group is not None and group.size() > 1:
         dist.all_reduce(tensor, op=op, group=group)
     return tensor
+
+
+class SumOfGradients(torch.autograd.Function):
+    """The identity, whose backward pass sums the gradients of all ranks of a group."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
+        ctx.group = group
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]
+        return all_reduce(gradient.float(), ctx.group).to(gradient.dtype), None
+
+
+def sum_gradients(parameter: torch.Tensor, group: ProcessGroup | None) -> torch.Tensor:
+    """Return the parameter, whose gradients are summed over `group`: each of its ranks applies it to another part of a tensor."""
+    return parameter if group is None or group.size() == 1 else SumOfGradients.apply(parameter, group)
 
 
 def barrier() -> None:

@@ -189,15 +189,16 @@ def compute_block_activations(model: ModelConfig, tensor_size: int) -> int:
     """Return the bytes per token that one block saves: Korthikanti et al.'s 34 h, without the scores, which are recomputed.
 
     Every tensor-parallel rank holds the whole inputs and outputs of the norms and the dropout masks (1 byte each). Divided are the
-    fused projection, a second copy of queries and keys with rotary positions, the result of attention with a sum per head in fp32,
-    and the inner tensors of the feed-forward layer.
+    fused projection, a second copy of queries and keys with rotary positions or qk_norm, the result of attention with a sum per
+    head in fp32, and the inner tensors of the feed-forward layer.
     """
     size, hidden = BYTES[model.precision], model.hidden_size
     masks = 2 * hidden if model.hidden_dropout else 0
     inputs = 1 if model.gpt_j_residual else 2
     whole = (inputs + 2) * hidden * size + masks
-    rotated = (model.num_attention_heads + model.kv_heads) * model.head_dim if model.pos_emb == "rotary" else 0
-    attention = (projection_width(model) + rotated + hidden) * size + 4 * model.num_attention_heads
+    has_copies = model.pos_emb == "rotary" or model.qk_norm
+    copies = (model.num_attention_heads + model.kv_heads) * model.head_dim if has_copies else 0
+    attention = (projection_width(model) + copies + model.attention_width) * size + 4 * model.num_attention_heads
     feed_forward = KEPT_WIDTHS.get(model.activation, 4 if model.is_gated else 2) * model.feed_forward_size * size
     return whole + divide_up(attention + feed_forward, tensor_size)
 

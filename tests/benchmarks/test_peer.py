@@ -22,6 +22,8 @@ CASES = {
     "Llama": ({**LLAMA, **NO_BIASES}, "llama", {"hidden_act": "silu", "rms_norm_eps": 1e-8}),
     "Llama in groups": ({**LLAMA, **NO_BIASES, "num_kv_heads": 2}, "llama", {"num_key_value_heads": 2}),
     "Llama with biases": ({**LLAMA, "activation": "geglu", "num_kv_heads": 1}, "llama", {"hidden_act": "gelu"}),
+    "Llama with narrow heads": ({**LLAMA, "kv_channels": 8}, "llama", {"head_dim": 8}),
+    "Qwen3": ({**LLAMA, **NO_BIASES, "qk_norm": True, "kv_channels": 32, "num_kv_heads": 2}, "qwen3", {"head_dim": 32}),
     "Bloom": (BLOOM, "bloom", {"layer_norm_epsilon": 1e-5}),
     "Bloom with a head": ({**BLOOM, "no_weight_tying": True}, "bloom", {}),
 }
@@ -56,6 +58,9 @@ def test_rotary_frequencies_are_the_configurations_and_stay_exact(keys, owner):
             "transformers has no model with pos_emb sinusoidal to compare with; its GPTNeoX is the nearest.",
         ),
         ({"num_kv_heads": 2}, "with num_kv_heads 2 to compare with; its GPTNeoX is the nearest. Use --set num_kv_heads=null."),
+        ({"kv_channels": 32}, "with kv_channels 32 to compare with; its GPTNeoX is the nearest. Use --set kv_channels=null."),
+        ({"qk_norm": True}, "with qk_norm true to compare with; its GPTNeoX is the nearest. Use --set qk_norm=false."),
+        ({**LLAMA, "qk_norm": True}, "with qk_norm true to compare with; its Llama is the nearest."),
         ({"activation": "softsign"}, "with activation softsign to compare with; its GPTNeoX"),
         ({**LLAMA, "rotary_pct": 0.5}, "with rotary_pct 0.5 to compare with; its Llama is the nearest. Use --set rotary_pct=1.0."),
         ({**BLOOM, "expansion_factor": 3.0}, "with expansion_factor 3.0 to compare with; its Bloom"),

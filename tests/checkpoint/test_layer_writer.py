@@ -19,6 +19,7 @@ VOCAB_SIZE, SIZES = 640, (1, 2, 4)
 TOKENS = torch.arange(5, 45)[None]
 VARIANTS = [
     {"num_attention_heads": 8, "num_kv_heads": 4, "activation": "swiglu", "mlp_multiple_of": 4, "norm": "rmsnorm"},
+    {"num_kv_heads": 4, "kv_channels": 24, "qk_norm": True, "hidden_size": 62, "mlp_multiple_of": 4, "precision": "bfloat16"},
     {"gpt_j_residual": True, "pos_emb": "alibi", "precision": "bfloat16"},
     {"rotary_save_freqs_buffer": True, "make_vocab_size_divisible_by": 60, "precision": "bfloat16"},
     {"pos_emb": "sinusoidal", "no_weight_tying": False, "precision": "bfloat16"},

@@ -25,6 +25,13 @@ from neox_code.planning.memory import Layout, compute_memory_per_gpu
             {"intermediate_size": 101, "model_parallel_size": 2},
             "intermediate_size (101, --set) must be a multiple of model_parallel_size (2, --set). Nearest: 100 or 102.",
         ),
+        ({"kv_channels": 0}, "kv_channels (0, --set) must be at least 1."),
+        ({"kv_channels": 15, "pos_emb": "rotary"}, "rotates 15 of a head's 15 dimensions, which must be an even number above 0."),
+        (
+            {"hidden_size": 66, "kv_channels": 32, "num_attention_heads": 16, "model_parallel_size": 16},
+            "the feed-forward layer is 264 wide (hidden_size (66, --set), activation (gelu, default), mlp_multiple_of (1, "
+            "default)), which must be a multiple of model_parallel_size (16, --set). Set mlp_multiple_of to 16.",
+        ),
         ({"num_kv_heads": 3}, "num_attention_heads (4, --set) must be a multiple of num_kv_heads (3, --set). Nearest: 3 or 6."),
         (
             {"num_kv_heads": 1, "model_parallel_size": 2},
@@ -100,6 +107,8 @@ def test_a_bad_value_is_reported_once(shape, keys, sentence):
         {"pos_emb": "learned", "rotary_pct": 0.2},
         {"model_parallel_size": 4},
         {"num_kv_heads": 2, "model_parallel_size": 2},
+        {"hidden_size": 66, "kv_channels": 32, "pos_emb": "rotary"},
+        {"hidden_size": 1024, "num_attention_heads": 16, "kv_channels": 128, "num_kv_heads": 8, "qk_norm": True},
         {"activation": "swiglu", "mlp_multiple_of": 2, "model_parallel_size": 2},
         {"lr": 1e-3, "min_lr": 1e-3, "warmup": 0},
         {"eval_iters": 0, "gradient_clipping": 0, "weight_decay": 0},

@@ -16,6 +16,7 @@ from neox_code.config.neox import NeoXConfig
         ({"rotary_pct": 1.0}, {}),
         ({"rms_norm_epsilon": 1e-6}, {"rms_norm_epsilon": "norm: rmsnorm"}),
         ({"rms_norm_epsilon": 1e-6, "norm": "rmsnorm"}, {}),
+        ({"rms_norm_epsilon": 1e-6, "qk_norm": True}, {}),
         ({"layernorm_epsilon": 1e-6, "norm": "rmsnorm"}, {"layernorm_epsilon": "norm: layernorm"}),
         ({"attention_config": [[["flash"], 2]]}, {"attention_config": "global and flash compute the same"}),
         ({"attention_config": [[["flash"], 2]], "pos_emb": "alibi", "apply_query_key_layer_scaling": True}, {}),

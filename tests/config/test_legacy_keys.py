@@ -275,7 +275,7 @@ def test_kinds_of_layers_are_counted_as_in_gpt_neox(shape, value, layers, kinds)
         ({"norm": "non_parametric_layernorm"}, "layernorm without weights is not built. Use layernorm."),
         ({"norm": "batchnorm"}, "norm (batchnorm, --set) must be layernorm or rmsnorm."),
         ({"pos_emb": "rpe"}, "pos_emb (rpe, --set) cannot be used: T5's relative positions are not built. Use alibi"),
-        ({"use_qk_layernorm": True}, "queries and keys are not normalized"),
+        ({"use_qk_layernorm": True}, "the model depends on model_parallel_size. Use qk_norm"),
         ({"launcher": "mvapich"}, "MVAPICH's mpirun is not built. Use mpich"),
         ({"deepspeed_mpi": True, "deepspeed_slurm": True}, "deepspeed_mpi (true, --set) and deepspeed_slurm (true, --set) exclude"),
         (

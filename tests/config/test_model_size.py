@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from neox_code.config.model import ModelConfig
-from neox_code.config.model_size import block_parameters, parameters
+from neox_code.config.model_size import block_parameters, parameters, training_flops_per_token
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.model.sharding import sharding_of
 from neox_code.parallel.grid import single_process_grid
@@ -24,6 +26,9 @@ PADDED = 256
         {"norm": "rmsnorm"},
         {"num_kv_heads": 1},
         {"num_kv_heads": 2, "norm": "rmsnorm"},
+        {"kv_channels": 24},
+        {"kv_channels": 24, "num_kv_heads": 2, "qk_norm": True, "norm": "rmsnorm"},
+        {"hidden_size": 66, "kv_channels": 16, "qk_norm": True},
         {"gpt_j_residual": True},
         {"pos_emb": "sinusoidal"},
         {"pos_emb": "alibi"},
@@ -58,3 +63,12 @@ def test_models_have_their_published_counts(keys, published):
     """Biderman et al. 2023 (Pythia), 160M and 410M; Black et al. 2022 (GPT-NeoX-20B), on two tensor-parallel ranks."""
     model = ModelConfig(**keys, max_position_embeddings=2048, pos_emb="rotary", no_weight_tying=True)
     assert parameters(model, 50432 if keys["hidden_size"] == 6144 else 50304) == published
+
+
+@pytest.mark.parametrize("kv_channels", [None, 32])
+def test_the_flops_are_those_that_torch_counts(kv_channels):
+    model = ModelConfig(**(SHAPE | {"kv_channels": kv_channels, "num_kv_heads": 2, "no_weight_tying": True}))
+    gpt = GPT(build_layers(model, 250, PADDED, single_process_grid(), torch.float32))
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        gpt(torch.zeros(1, 64, dtype=torch.long)).sum().backward()
+    assert counter.get_total_flops() == training_flops_per_token(model, PADDED, 64) * 64

@@ -4,7 +4,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from transformers import BloomConfig, BloomForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from neox_code.config.model import ModelConfig
 from neox_code.model.gpt import GPT, build_layers
@@ -77,16 +86,18 @@ def as_transformers() -> Callable[[GPT, ModelConfig], GPTNeoXForCausalLM]:
 
 
 @pytest.fixture
-def as_llama() -> Callable[[GPT, ModelConfig], LlamaForCausalLM]:
-    """Return a function that copies a model with rmsnorm, swiglu, rotary positions and an untied head into transformers' Llama."""
+def as_llama() -> Callable[[GPT, ModelConfig], LlamaForCausalLM | Qwen3ForCausalLM]:
+    """Return a function that copies a model with rmsnorm, swiglu, rotary positions and an untied head into transformers' Llama,
+    or Qwen3 with qk_norm."""
 
-    def convert(gpt: GPT, model: ModelConfig) -> LlamaForCausalLM:
-        config = LlamaConfig(
+    def convert(gpt: GPT, model: ModelConfig) -> LlamaForCausalLM | Qwen3ForCausalLM:
+        config = (Qwen3Config if model.qk_norm else LlamaConfig)(
             vocab_size=PADDED,
             hidden_size=model.hidden_size,
             num_hidden_layers=model.num_layers,
             num_attention_heads=model.num_attention_heads,
             num_key_value_heads=model.kv_heads,
+            head_dim=model.head_dim,
             intermediate_size=model.feed_forward_size,
             hidden_act="silu",
             rms_norm_eps=model.rms_norm_epsilon,
@@ -95,7 +106,7 @@ def as_llama() -> Callable[[GPT, ModelConfig], LlamaForCausalLM]:
             mlp_bias=model.use_bias_in_mlp,
             tie_word_embeddings=False,
         )
-        peer = LlamaForCausalLM(config).eval()
+        peer = (Qwen3ForCausalLM if model.qk_norm else LlamaForCausalLM)(config).eval()
         ends = {0: "model.embed_tokens.weight", model.num_layers + 3: "model.norm.weight", model.num_layers + 4: "lm_head.weight"}
         weights = {}
         for name, value in gpt.state_dict().items():
@@ -120,13 +131,13 @@ def llama_parts(name: str, value: torch.Tensor, model: ModelConfig) -> dict[str,
             by_head = value.unflatten(0, (model.num_attention_heads, 3, model.head_dim))
             parts = [by_head[:, part].flatten(0, 1) for part in range(3)]
         else:
-            parts = list(value.split([model.hidden_size, shared, shared]))
+            parts = list(value.split([model.num_attention_heads * model.head_dim, shared, shared]))
         return {f"self_attn.{letter}_proj.{kind}": part for letter, part in zip("qkv", parts, strict=True)}
     if module == "mlp.dense_h_to_4h":
         up, gate = value.chunk(2)
         return {f"mlp.up_proj.{kind}": up, f"mlp.gate_proj.{kind}": gate}
     if kind == "scale":
-        return {f"{module}.weight": value}
+        return {f"{module.replace('attention.', 'self_attn.')}.weight": value}
     return {f"{ {'attention.dense': 'self_attn.o_proj', 'mlp.dense_4h_to_h': 'mlp.down_proj'}[module] }.{kind}": value}
 
 

@@ -1,7 +1,13 @@
 """Models of other families train to the same losses on two pipeline stages of two tensor ranks as in one process."""
 
+from pathlib import Path
+
 import pytest
+import torch
 from distributed_runs import losses_of
+
+from neox_code.checkpoint.layout import step_name
+from neox_code.training.trackers import read_metrics
 
 LLAMA = {
     "norm": "rmsnorm",
@@ -12,11 +18,38 @@ LLAMA = {
     "use_bias_in_mlp": False,
     "init_method": "xavier_normal",
 }
+QWEN3 = LLAMA | {"kv_channels": 24, "qk_norm": True, "rms_norm_epsilon": 1e-6}
 BLOOM = {"pos_emb": "alibi", "no_weight_tying": False, "bias_gelu_fusion": True, "gpt_j_residual": True}
 
 
-@pytest.mark.parametrize("keys", [LLAMA, BLOOM], ids=["llama", "bloom"])
+@pytest.mark.parametrize("keys", [LLAMA, QWEN3, BLOOM], ids=["llama", "qwen3", "bloom"])
 def test_four_ranks_train_to_the_losses_of_one_process(job, tmp_path, keys):
     alone = losses_of(1, job(**keys, pipe_parallel_size=0), tmp_path / "alone")
     layout = {"pipe_parallel_size": 2, "model_parallel_size": 2, "checkpoint_activations": True}
     assert losses_of(4, job(**keys, **layout), tmp_path / "four") == pytest.approx(alone, abs=1e-4)
+
+
+def read_head_norms(folder: Path, name: str) -> list[torch.Tensor]:
+    """Return the weights of the last block's norm of queries or keys in the files of all tensor ranks."""
+    if files := sorted(folder.glob("layer_03-model_*-model_states.pt")):
+        return [torch.load(file, weights_only=True)[name] for file in files]
+    files = sorted(folder.glob("mp_rank_*_model_states.pt"))
+    return [torch.load(file, weights_only=False)["module"][f"sequential.3.{name}"] for file in files]
+
+
+@pytest.mark.parametrize("layout", [{"pipe_parallel_size": 0}, {"pipe_parallel_size": 2, "checkpoint_activations": True}], ids=str)
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("bfloat16", 1e-2)])
+def test_norms_of_heads_learn_from_the_heads_of_all_tensor_ranks(job, tmp_path, precision, tolerance, layout):
+    one, four = tmp_path / "one", tmp_path / "four"
+    expected = losses_of(1, job(**QWEN3, precision=precision), one)
+    losses = losses_of(4, job(**QWEN3 | layout, precision=precision, model_parallel_size=2), four)
+    assert losses == pytest.approx(expected, abs=tolerance)
+    norms = [
+        [row["train/grad_norm"] for row in read_metrics(run / "metrics.jsonl") if "train/lm_loss" in row] for run in (one, four)
+    ]
+    assert norms[1] == pytest.approx(norms[0], rel=tolerance)
+    for name in ("attention.q_norm.scale", "attention.k_norm.scale"):
+        (whole,), (first, second) = read_head_norms(one / step_name(6), name), read_head_norms(four / step_name(6), name)
+        assert torch.equal(first, second)
+        torch.testing.assert_close(first, whole, atol=tolerance, rtol=0)
+        assert not torch.equal(whole, torch.ones_like(whole))

@@ -48,6 +48,12 @@ VARIANTS = {
         "use_bias_in_mlp": False,
     },
 }
+VARIANTS |= {
+    "qwen3": VARIANTS["llama"] | {"kv_channels": 24, "qk_norm": True, "rms_norm_epsilon": 1e-6},
+    "qwen3 with keys and values of each head": {"pos_emb": "rotary", "kv_channels": 8, "qk_norm": True},
+    "wide heads in a stream that they do not divide": {"hidden_size": 66, "kv_channels": 32, "pos_emb": "alibi"},
+    "norms of queries and keys alone": {"qk_norm": True, "num_kv_heads": 2},
+}
 variants = pytest.mark.parametrize("name", VARIANTS)
 
 
@@ -105,6 +111,37 @@ def test_logits_and_gradients_equal_those_of_transformers_llama(build_gpt, as_ll
     gradient = gpt.get_parameter("sequential.2.mlp.dense_h_to_4h.weight").grad
     up, gate = peer.model.layers[0].mlp.up_proj.weight.grad, peer.model.layers[0].mlp.gate_proj.weight.grad
     torch.testing.assert_close(gradient, torch.cat([up, gate]), atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("num_kv_heads", [None, 1, 2])
+@pytest.mark.parametrize("kv_channels", [None, 8, 24])
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_heads_of_any_width_and_their_norms_equal_those_of_transformers(build_gpt, as_llama, num_kv_heads, kv_channels, qk_norm):
+    keys = {"num_kv_heads": num_kv_heads, "kv_channels": kv_channels, "qk_norm": qk_norm, "rms_norm_epsilon": 1e-6}
+    model = ModelConfig(**SHAPE | {"no_weight_tying": True} | VARIANTS["llama"] | keys)
+    gpt = build_gpt(model)
+    peer = as_llama(gpt, model)
+    ours, theirs = gpt(make_tokens()), peer(make_tokens()).logits
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    ours.square().mean().backward()
+    theirs.square().mean().backward()
+    pairs = {"attention.dense": "o_proj"} | ({"attention.q_norm": "q_norm", "attention.k_norm": "k_norm"} if qk_norm else {})
+    for name, peer_name in pairs.items():
+        (gradient,) = (parameter.grad for parameter in gpt.get_submodule(f"sequential.2.{name}").parameters())
+        expected = peer.model.layers[0].self_attn.get_submodule(peer_name).weight.grad
+        torch.testing.assert_close(gradient, expected, atol=1e-7, rtol=1e-4)
+
+
+@pytest.mark.parametrize("num_kv_heads", [None, 2])
+def test_bf16_logits_of_qwen3_are_as_near_to_fp32_as_those_of_transformers(build_gpt, as_llama, num_kv_heads):
+    model = ModelConfig(**SHAPE | {"no_weight_tying": True} | VARIANTS["qwen3"] | {"num_kv_heads": num_kv_heads})
+    gpt = build_gpt(model)
+    with torch.no_grad():
+        peer = as_llama(gpt.bfloat16().float(), model)
+        exact = peer(make_tokens()).logits
+        ours, theirs = (module.bfloat16()(make_tokens()) for module in (gpt, peer))
+    assert (ours - exact).norm() < 1.1 * (theirs.logits - exact).norm()
+    assert (ours - exact).norm() < 0.02 * exact.norm()
 
 
 @pytest.mark.parametrize(("hidden_size", "heads"), [(64, 4), (96, 6), (64, 1)])
