@@ -67,7 +67,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
     ),
 }
 
-ONLY_WITH = {
+ONLY_WITH: dict[str, dict[str, Any]] = {
     "layernorm_epsilon": {"norm": "layernorm"},
     "rms_norm_epsilon": {"norm": "rmsnorm", "qk_norm": True},
     "rotary_pct": {"pos_emb": "rotary"},
