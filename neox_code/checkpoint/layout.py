@@ -18,6 +18,7 @@ Layer numbers are those of model.gpt: 00 embedding, 02 to L+1 blocks, L+3 final 
 import re
 from pathlib import Path
 
+from neox_code.config.hugging_face import CONFIG_FILE
 from neox_code.errors import CheckpointError
 from neox_code.files import PARTIAL_SUFFIX, numbered_folders
 from neox_code.logs import get_logger
@@ -132,11 +133,12 @@ def read_latest(load: Path) -> Path | None:
 
 
 def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:
-    """Return the folder of the wanted iteration, or the one that `latest` names, or without a usable `latest` the newest.
-
-    Raises CheckpointError where there is none, naming the iterations that are there.
-    """
+    """Return the folder of the wanted iteration, or the one that `latest` names, or without a usable `latest` the newest. A folder
+    that is a checkpoint itself, or a model of Hugging Face, is returned. Raises CheckpointError where there is none, naming the
+    iterations that are there."""
     load = Path(load)
+    if iteration is None and load.is_dir() and (is_hugging_face_model(load) or layer_files(load) or model_files(load)):
+        return load
     there = checkpoints(load)
     choices = f"There are iterations {', '.join(map(str, there))}." if there else describe_folder(load)
     if iteration is not None:
@@ -157,15 +159,15 @@ def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:
 
 def is_hugging_face_model(load: Path) -> bool:
     """Return True if a folder holds a model in the layout of Hugging Face."""
-    return any(True for pattern in HUGGING_FACE_WEIGHTS for _ in load.glob(pattern))
+    return load.is_dir() and (load / CONFIG_FILE).is_file() and any(True for name in HUGGING_FACE_WEIGHTS for _ in load.glob(name))
 
 
 def describe_folder(load: Path) -> str:
     """Return a sentence on a folder without checkpoints."""
     if not load.is_dir():
         return f"{load} is {'no folder' if load.exists() else 'missing'}."
-    if is_hugging_face_model(load):
-        return "It is a Hugging Face model, whose files have another layout."
+    if any(True for name in HUGGING_FACE_WEIGHTS for _ in load.glob(name)):
+        return f"It has weights of Hugging Face and no {CONFIG_FILE}."
     return f"It has no folder {STEP_PREFIX}N."
 
 

@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neox_code.checkpoint.layout import MERGED_CONFIG, RUN_RECORD
+from neox_code.checkpoint.layout import MERGED_CONFIG, RUN_RECORD, is_hugging_face_model
+from neox_code.config.assembly import Draft
+from neox_code.config.hugging_face import CONFIG_FILE, read_model_keys
 from neox_code.config.neox import NeoXConfig
+from neox_code.config.yaml_merge import Setting
 from neox_code.errors import CheckpointError, ConfigError, DataError
 from neox_code.files import read_json, write_json
 
@@ -100,9 +103,19 @@ class StoredConfig:
 
 
 def stored_config(folder: Path, record: RunRecord | None) -> StoredConfig | None:
-    """Return the configuration of a checkpoint: its record's, else that of its folder configs/; None where neither can be read."""
+    """Return the configuration of a checkpoint: its record's, else that of its folder configs/ or its config.json.
+
+    Return None where none of them can be read.
+    """
     if record is not None:
         return StoredConfig(record.config, record.origins)
+    if is_hugging_face_model(folder):
+        place = str(folder / CONFIG_FILE)
+        draft = Draft()
+        for key, value in read_model_keys(folder / CONFIG_FILE).items():
+            draft.add(Setting(key, value, place))
+        described = NeoXConfig.from_draft(draft, ())
+        return StoredConfig(described.values(), described.origins)
     merged = folder / "configs" / MERGED_CONFIG
     files = [merged] if merged.is_file() else sorted((folder / "configs").glob("*.yml"))
     try:

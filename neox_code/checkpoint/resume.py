@@ -23,7 +23,6 @@ from typing import Any
 from neox_code.checkpoint.layout import (
     VOCABULARY_FOLDER,
     checkpoints,
-    describe_folder,
     find_checkpoint,
     has_zero_3_files,
     is_hugging_face_model,
@@ -71,7 +70,7 @@ class Start:
     """Name of the run that resumes; None where a new one begins."""
 
     resets: bool = False
-    """True: training begins at step 0 with the weights of the checkpoint (`finetune`)."""
+    """True: training begins at step 0 with the weights of the checkpoint (`finetune`, or a model of Hugging Face)."""
 
     loads_optimizer: bool = True
 
@@ -129,17 +128,16 @@ def first_start(training: TrainingConfig) -> Start:
     if training.load is None:
         return Start()
     load = Path(training.load)
+    if is_same_folder(training.save, training.load) and is_hugging_face_model(load):
+        raise CheckpointError(f"load and save are one folder, which is a model of Hugging Face: {load}. Choose another for save.")
     needs_one = training.finetune or training.iteration is not None or latest_file(load).exists()
     if is_same_folder(training.save, training.load) and not needs_one:
-        if is_hugging_face_model(load):
-            raise CheckpointError(
-                f"load and save ({load}) hold no checkpoint. {describe_folder(load)} Choose another folder for both."
-            )
         log.info("no checkpoint in %s yet: training starts from scratch", load)
         return Start()
     folder = find_checkpoint(load, training.iteration)
-    loads_optimizer = not (training.finetune or training.no_load_optim)
-    return Start(folder, started_from=start_request(training), resets=training.finetune, loads_optimizer=loads_optimizer)
+    resets = training.finetune or is_hugging_face_model(folder)  # which has weights alone
+    loads_optimizer = not (resets or training.no_load_optim)
+    return Start(folder, started_from=start_request(training), resets=resets, loads_optimizer=loads_optimizer)
 
 
 def start_in_used_folder(training: TrainingConfig, layout: Mapping[str, int], values: Values, save: Path) -> Start:
@@ -188,7 +186,7 @@ def finish_interrupted_save(save: Path) -> None:
 def require_whole(folder: Path, record: RunRecord | None) -> None:
     """Raise CheckpointError if files of the checkpoint are missing or cut off."""
     faults = damaged_files(folder, record) if record else []
-    if not (layer_files(folder) or model_files(folder) or has_zero_3_files(folder)):
+    if not (layer_files(folder) or model_files(folder) or has_zero_3_files(folder) or is_hugging_face_model(folder)):
         faults = [f"{folder} holds no file of weights"]
     if faults:
         more = f" (and {len(faults) - 1} more)" if faults[1:] else ""

@@ -6,6 +6,7 @@ A checkpoint is data from elsewhere: `torch.load(weights_only=True)` builds tens
 import codecs
 import pickle
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,16 @@ DISALLOWED = re.compile(r"GLOBAL (\S+)")
 """The name of a refused function or class in torch's error message."""
 
 
-def load_file(path: str | Path, map_location: Any = "cpu") -> Any:
-    """Return the content of a file written by torch.save. Raise CheckpointError if it is missing, damaged, or holds code."""
+def load_file(path: str | Path, map_location: Any = "cpu", mmap: bool = False) -> Any:
+    """Return the content of a file written by torch.save. Raise CheckpointError if it is missing, damaged, or holds code.
+
+    With `mmap` the tensors are mapped from the file, so that each is read when it is used.
+    """
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        is_archive = zipfile.is_zipfile(path)  # files of torch before 1.6 are not
+        if is_archive:
+            check_records(path)
+        return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and is_archive)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing. Copy the checkpoint again, or choose another by --iteration.") from None
     except (PermissionError, torch.OutOfMemoryError):
@@ -44,6 +51,15 @@ def load_file(path: str | Path, map_location: Any = "cpu") -> Any:
         raise make_disallowed_error(path, disallowed[1]) if disallowed else make_damaged_error(path) from None
     except Exception as error:  # a damaged pickle fails anywhere in the reader
         raise make_damaged_error(path, str(error)) from None
+
+
+def check_records(path: str | Path) -> None:
+    """Raise ValueError if a record of the file differs from its checksum (CRC-32), which torch does not compare."""
+    with zipfile.ZipFile(path) as archive:
+        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+            raise ValueError("its records are compressed")
+        if damaged := archive.testzip():
+            raise ValueError(f"the checksum of {damaged} is wrong")
 
 
 def make_disallowed_error(path: str | Path, name: str) -> CheckpointError:

@@ -1,20 +1,28 @@
-"""The weights of a checkpoint alone, into a module of any layout, from files of any pipeline and tensor-parallel size.
+"""The weights of a checkpoint alone, into a module of any layout, from files of any format and layout.
 
 load_weights(gpt, folder, model, vocab_size)                       into a whole model
 load_weights(engine.module, folder, model, vocab_size, grid)       into this rank's part of one
+weights = read_weights(folder, model)                              a mapping whose values are read when they are used
+
+Formats: layer files and model state files of GPT-NeoX and of this package, at any tensor-parallel size; folders of Hugging Face,
+see `checkpoint.hugging_face`. At most one layer or one file is open, and one whole parameter in memory beside the module's own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from neox_code.checkpoint.hugging_face import hugging_face_readers
 from neox_code.checkpoint.layout import (
     MERGED_CONFIG,
     RUN_RECORD,
     WHOLE_MODEL_NAME,
+    is_hugging_face_model,
+    is_ours,
     layer_files,
     model_files,
     require_whole_weights,
@@ -23,9 +31,12 @@ from neox_code.checkpoint.merge_ranks import fit_vocabulary, merge, our_name, pa
 from neox_code.checkpoint.serialization import load_file
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
+from neox_code.logs import get_logger
 from neox_code.model.gpt import TIED_EMBEDDING
 from neox_code.model.sharding import sharding_of
 from neox_code.parallel.grid import ParallelGrid, single_process_grid
+
+log = get_logger(__name__)
 
 StateDict = Mapping[str, torch.Tensor]
 WHOLE = single_process_grid()
@@ -46,14 +57,17 @@ def load_weights(module: nn.Module, folder: Path, model: ModelConfig, vocab_size
             raise CheckpointError(
                 f"{folder} holds no {name}. Use the configuration that it was trained with: {folder / 'configs'}."
             )
-    if grid.pipeline_size == 1 and (extra := sorted(found.keys() - wanted.keys())):
+    if grid.pipeline_size == 1 and (extra := sorted(set(found) - set(wanted))):
         raise CheckpointError(
             f"{folder} holds {extra[0]} and {len(extra) - 1} more parameters that this model lacks. "
             f"Use the configuration that it was trained with: {folder / 'configs'}."
         )
     with torch.no_grad():
         for name, parameter in wanted.items():
-            weight = found.pop(name)
+            weight = found[name]
+            if not weight.is_floating_point() or not weight.isfinite().all():
+                reason = "values that are not finite" if weight.is_floating_point() else f"values of type {weight.dtype}"
+                raise CheckpointError(f"{name} has {reason} in {folder}. Choose an earlier checkpoint, or copy it again.")
             if sharding_of(name).is_vocabulary:
                 weight = fit_vocabulary(name, weight, parameter.shape[0] * grid.tensor_size, vocab_size)
             weight = part_of(name, weight, grid.tensor_rank, grid.tensor_size, model)
@@ -85,64 +99,123 @@ def has_summed_row_biases(model: ModelConfig, folder: Path) -> bool:
     return model.gpt_j_residual and not is_older
 
 
-def read_weights(folder: Path, model: ModelConfig) -> dict[str, torch.Tensor]:
-    """Return all weights of a checkpoint, whole, as `sequential.INDEX.NAME`; from layer files, else from the model state files."""
-    layers = layer_files(folder)
-    if layers:
-        parts = {place: require_state_dict(path, load_file(path)) for place, path in layers.items()}
-        return merge_layers(folder, parts, model)
-    models = model_files(folder)
-    if not models:
+def read_weights(folder: Path, model: ModelConfig) -> "LazyWeights":
+    """Return all weights of a checkpoint, whole, as `sequential.INDEX.NAME` in the order of the layers; each is read when used."""
+    if is_hugging_face_model(folder):
+        log.info("%s is a model of Hugging Face", folder)
+        return LazyWeights(hugging_face_readers(folder, model))
+    if not (layer_files(folder) or model_files(folder)):
         require_whole_weights(folder)
         raise CheckpointError(
             f"{folder} holds neither layer_*-model_*-model_states.pt nor mp_rank_*_model_states.pt. Check the path."
         )
-    modules = {rank: read_module(path) for rank, path in models.items()}
-    if not any(modules.values()):
-        raise CheckpointError(f"{folder} has lost its layer files: mp_rank_*_model_states.pt hold no weights. Copy it again.")
-    split: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
-    for rank, state in modules.items():
-        for name, weight in state.items():
-            match = WHOLE_MODEL_NAME.fullmatch(name)
-            if not match:
-                raise CheckpointError(
-                    f"{models[rank]} holds {name}, which is not of the form sequential.LAYER.NAME. {OTHER_LAYOUT}"
-                )
-            split.setdefault((int(match[1]), rank), {})[match[2]] = weight
-    return merge_layers(folder, split, model)
+    files = LayerFiles(folder) if layer_files(folder) else ModelFiles(folder)
+    writer = "this package" if is_ours(folder) else "GPT-NeoX"
+    log.info("%s has %s of %s, model_parallel_size %d", folder, files.kind, writer, files.tensor_size)
+    return LazyWeights(merging_readers(folder, files, model))
+
+
+class LazyWeights(Mapping[str, torch.Tensor]):
+    """Whole weights by our names. A value is read and merged at each access and is not kept."""
+
+    def __init__(self, readers: Mapping[str, Callable[[], torch.Tensor]]):
+        self.readers = readers
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.readers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.readers)
+
+    def __len__(self) -> int:
+        return len(self.readers)
+
+
+class LayerFiles:
+    """The state dicts of a layer on all tensor ranks, from layer files. The files of one layer are open at a time."""
+
+    kind = "layer files"
+
+    def __init__(self, folder: Path):
+        self.paths = layer_files(folder)
+        self.layers = sorted({index for index, _ in self.paths})
+        self.tensor_size = len({rank for _, rank in self.paths})
+        for index in self.layers:
+            if missing := [rank for rank in range(self.tensor_size) if (index, rank) not in self.paths]:
+                raise CheckpointError(f"{folder} lacks layer {index:02d} of tensor rank {missing[0]}. Copy the checkpoint again.")
+        self.opened: tuple[int, list[StateDict]] = (-1, [])
+
+    def read(self, index: int) -> list[StateDict]:
+        """Return the layer's state dicts in the order of the tensor ranks; their values are mapped from the files."""
+        if self.opened[0] != index:
+            self.opened = (-1, [])
+            paths = [self.paths[index, rank] for rank in range(self.tensor_size)]
+            self.opened = (index, [require_state_dict(path, load_file(path, mmap=True)) for path in paths])
+        return self.opened[1]
+
+
+class ModelFiles:
+    """The same from model state files, each of which has all layers of a tensor rank."""
+
+    kind = "model state files (mp_rank)"
+
+    def __init__(self, folder: Path):
+        paths = dict(sorted(model_files(folder).items()))
+        modules = [read_module(path) for path in paths.values()]
+        if not any(modules):
+            raise CheckpointError(f"{folder} has lost its layer files: mp_rank_*_model_states.pt hold no weights. Copy it again.")
+        self.tensor_size = len(paths)
+        self.states: dict[int, list[StateDict]] = {}
+        for path, module in zip(paths.values(), modules, strict=True):
+            layers: dict[int, dict[str, torch.Tensor]] = {}
+            for name, weight in module.items():
+                match = WHOLE_MODEL_NAME.fullmatch(name)
+                if not match:
+                    raise CheckpointError(f"{path} holds {name}, which is not of the form sequential.LAYER.NAME. {OTHER_LAYOUT}")
+                layers.setdefault(int(match[1]), {})[match[2]] = weight
+            for index, state in layers.items():
+                self.states.setdefault(index, []).append(state)
+        self.layers = sorted(self.states)
+        for index, states in self.states.items():
+            if len(states) != len(paths):
+                raise CheckpointError(f"{folder} lacks layer {index:02d} of a tensor rank. Copy the checkpoint again.")
+
+    def read(self, index: int) -> list[StateDict]:
+        return self.states[index]
 
 
 def read_module(path: Path) -> StateDict:
     """Return the weights in a model state file; {} if the layer files have them."""
-    content = load_file(path)
+    content = load_file(path, mmap=True)
     return require_state_dict(path, (content.get("module") or {}) if isinstance(content, Mapping) else content)
 
 
 def require_state_dict(path: Path, content: Any) -> StateDict:
-    """Return `content` if it is a mapping of names to tensors, else raise CheckpointError."""
-    is_one = isinstance(content, Mapping) and all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in content.items()
-    )
-    if not is_one:
+    """Return `content` if it is a mapping of names to plain tensors, else raise CheckpointError."""
+    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
         raise CheckpointError(f"{path} holds a {type(content).__name__} that is no tensors by name. {OTHER_LAYOUT}")
+    for name, value in content.items():
+        if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or value.device.type != "cpu":
+            kind = type(value).__name__
+            raise CheckpointError(f"{path} holds {name}, a {kind} that is no plain tensor. {OTHER_LAYOUT}")
     return content
 
 
-def merge_layers(folder: Path, parts: Mapping[tuple[int, int], StateDict], model: ModelConfig) -> dict[str, torch.Tensor]:
-    """Return the weights merged over the tensor ranks; `parts` has a state dict by layer index and tensor rank."""
+def merging_readers(folder: Path, files: LayerFiles | ModelFiles, model: ModelConfig) -> dict[str, Callable[[], torch.Tensor]]:
+    """Return a function for each parameter that merges it over the tensor ranks."""
     is_summed = has_summed_row_biases(model, folder)
-    tensor_size = 1 + max(rank for _, rank in parts)
-    whole = {}
-    for index in sorted({index for index, _ in parts}):
-        if missing := [rank for rank in range(tensor_size) if (index, rank) not in parts]:
-            raise CheckpointError(f"{folder} lacks layer {index:02d} of tensor rank {missing[0]}. Copy the checkpoint again.")
-        states = [parts[index, rank] for rank in range(tensor_size)]
+
+    def read(index: int, name: str, ours: str) -> torch.Tensor:
+        return merge(ours, [state[name] for state in files.read(index)], model, is_summed)
+
+    readers: dict[str, Callable[[], torch.Tensor]] = {}
+    for index in files.layers:
+        states = files.read(index)
         check_equal_shapes(folder, index, states)
         for name in states[0]:
             if ours := our_name(name):
-                place = f"sequential.{index}.{ours}"
-                whole[place] = merge(ours, [state[name] for state in states], model, is_summed)
-    return whole
+                readers[f"sequential.{index}.{ours}"] = partial(read, index, name, ours)
+    return readers
 
 
 def check_equal_shapes(folder: Path, index: int, states: Sequence[StateDict]) -> None:

@@ -163,7 +163,7 @@ def test_what_needs_a_checkpoint_is_an_error_without_one(tmp_path, keys):
 def test_a_hugging_face_model_is_not_written_into(tmp_path, keys):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model-00001-of-00002.safetensors").touch()
-    with pytest.raises(CheckpointError, match="It is a Hugging Face model"):
+    with pytest.raises(CheckpointError, match="which is a model of Hugging Face"):
         begin(save=tmp_path, load=tmp_path, **keys)
 
 

@@ -130,7 +130,10 @@ def test_another_shape_is_named(job, tmp_path):
     ("files", "sentence"),
     [
         ({(0, 0): [1, 2]}, r"layer_00-model_00.* holds a list that is no tensors by name"),
-        ({(0, 0): {"weight": 3}}, r"layer_00-model_00.* is no tensors by name"),
+        ({(0, 0): {"weight": 3}}, r"layer_00-model_00.* holds weight, a int that is no plain tensor"),
+        ({(0, 0): {"weight": torch.ones(2, 2).to_sparse()}}, r"holds weight, a Tensor that is no plain tensor"),
+        ({(0, 0): {"weight": torch.ones(2, device="meta")}}, r"holds weight, a Tensor that is no plain tensor"),
+        ({(0, 0): {"a": torch.ones(2)}, (0, 9999999999): {"a": torch.ones(2)}}, r"lacks layer 00 of tensor rank 1"),
         ({(0, 0): {"a": torch.ones(2)}, (0, 1): {"b": torch.ones(2)}}, r"layer 00 .* has a in shape \(2,\) on .* and None on 1"),
         ({(0, 0): {"a": torch.ones(2)}, (0, 1): {"a": torch.ones(3)}}, r"has a in shape \(2,\) on tensor rank 0 and \(3,\) on 1"),
         ({0: torch.ones(2)}, r"mp_rank_00.* holds a Tensor that is no tensors by name"),
@@ -143,6 +146,16 @@ def test_a_file_of_another_layout_is_named(tmp_path, files, sentence):
     for place, content in files.items():
         torch.save(content, layer_file(tmp_path, *place) if isinstance(place, tuple) else model_file(tmp_path, place))
     with pytest.raises(CheckpointError, match=sentence):
+        read_weights(tmp_path, MODEL)
+
+
+def test_a_changed_byte_is_noticed_by_the_checksum(tmp_path):
+    path = layer_file(tmp_path, 0, 0)
+    torch.save({"weight": torch.zeros(1000)}, path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="layer_00-model_00.* is damaged .*checksum"):
         read_weights(tmp_path, MODEL)
 
 

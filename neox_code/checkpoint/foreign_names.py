@@ -1,0 +1,182 @@
+"""The names of each parameter in other formats, with the transformation that each needs: one table, read in both directions. rows =
+foreign_rows("llama", model) rows["sequential.2.attention.query_key_value.weight"].names #
+("model.layers.0.self_attn.q_proj.weight", ..k.., ..v..) row.split(whole, model) # our parameter -> their tensors, in the order of
+the names row.join(tensors, model) # the inverse Formats: `gpt_neox`, `llama` and `qwen3` are the architectures of Hugging Face;
+`gguf_gpt_neox`, `gguf_llama` and `gguf_qwen3` are those of llama.cpp. In a name {} is the number of the block, from 0."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+
+from neox_code.config.model import ModelConfig
+from neox_code.model.sharding import query_key_value_rows
+
+Tensors = Sequence[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Transformation:
+    """How one of our parameters becomes the tensors of a format, and the inverse."""
+
+    split: Callable[[torch.Tensor, ModelConfig], Tensors] = lambda whole, model: [whole]
+    join: Callable[[Tensors, ModelConfig], torch.Tensor] = lambda tensors, model: tensors[0]
+
+
+def split_heads(whole: torch.Tensor, model: ModelConfig) -> Tensors:
+    """Return queries, keys and values of the fused projection's rows: [heads * D, ...], [groups * D, ...] twice."""
+    if rows := query_key_value_rows(model):
+        return whole.split(rows)
+    return [rearrange(part, "n d ... -> (n d) ...") for part in whole.unflatten(0, (-1, 3, model.head_dim)).unbind(1)]
+
+
+def join_heads(tensors: Tensors, model: ModelConfig) -> torch.Tensor:
+    if query_key_value_rows(model):
+        return torch.cat(list(tensors))
+    return torch.stack([tensor.unflatten(0, (-1, model.head_dim)) for tensor in tensors], 1).flatten(0, 2)
+
+
+def pair_dimensions(tensor: torch.Tensor, model: ModelConfig) -> torch.Tensor:
+    """Reorder the rows of each head from (first half, second half) to neighbors, which llama.cpp's `llama` rotates as pairs."""
+    return rearrange(tensor, "(n half d) ... -> (n d half) ...", half=2, d=model.head_dim // 2)
+
+
+def halve_dimensions(tensor: torch.Tensor, model: ModelConfig) -> torch.Tensor:
+    """The inverse of `pair_dimensions`."""
+    return rearrange(tensor, "(n d half) ... -> (n half d) ...", half=2, d=model.head_dim // 2)
+
+
+def split_pairs(whole: torch.Tensor, model: ModelConfig) -> Tensors:
+    query, key, value = split_heads(whole, model)
+    return [pair_dimensions(query, model), pair_dimensions(key, model), value]
+
+
+def join_pairs(tensors: Tensors, model: ModelConfig) -> torch.Tensor:
+    query, key, value = tensors
+    return join_heads([halve_dimensions(query, model), halve_dimensions(key, model), value], model)
+
+
+SAME = Transformation()
+HEADS = Transformation(split_heads, join_heads)
+STACKED_HEADS = Transformation(
+    lambda whole, model: [torch.cat(list(split_heads(whole, model)))],
+    lambda tensors, model: join_heads(tensors[0].chunk(3), model),
+)
+PAIRED_HEADS = Transformation(split_pairs, join_pairs)
+GATE = Transformation(lambda whole, model: whole.chunk(2)[::-1], lambda tensors, model: torch.cat([tensors[1], tensors[0]]))
+"""Our rows are those of `up` and below them those of the gate."""
+
+
+@dataclass(frozen=True)
+class ForeignRow:
+    names: tuple[str, ...]
+    transformation: Transformation = SAME
+
+    def split(self, whole: torch.Tensor, model: ModelConfig) -> Tensors:
+        """Return their tensors in the order of `names`."""
+        return self.transformation.split(whole, model)
+
+    def join(self, tensors: Tensors, model: ModelConfig) -> torch.Tensor:
+        """Return our parameter: the inverse of `split`."""
+        return self.transformation.join(tensors, model)
+
+
+def linear(ours: str, *theirs: str, change: Transformation = SAME) -> dict[str, ForeignRow]:
+    """Return the rows of a projection's weight and bias."""
+    return {f"{ours}.{end}": ForeignRow(tuple(f"{name}.{end}" for name in theirs), change) for end in ("weight", "bias")}
+
+
+def layer_norm(ours: str, theirs: str) -> dict[str, ForeignRow]:
+    return linear(ours, theirs)
+
+
+def rms_norm(ours: str, theirs: str) -> dict[str, ForeignRow]:
+    """Return the row of the scale of RMS norm, which others call weight."""
+    return {f"{ours}.scale": ForeignRow((f"{theirs}.weight",))}
+
+
+LLAMA = "model.layers.{}."
+NEOX = "gpt_neox.layers.{}."
+GGUF = "blk.{}."
+
+OUTSIDE = {
+    form: {
+        "word_embeddings.weight": ForeignRow((f"{embedding}.weight",)),
+        **norm("norm", final_norm),
+        "final_linear.weight": ForeignRow((f"{head}.weight",)),
+    }
+    for form, norm, embedding, final_norm, head in (
+        ("gpt_neox", layer_norm, "gpt_neox.embed_in", "gpt_neox.final_layer_norm", "embed_out"),
+        ("llama", rms_norm, "model.embed_tokens", "model.norm", "lm_head"),
+        ("qwen3", rms_norm, "model.embed_tokens", "model.norm", "lm_head"),
+        ("gguf_gpt_neox", layer_norm, "token_embd", "output_norm", "output"),
+        ("gguf_llama", rms_norm, "token_embd", "output_norm", "output"),
+        ("gguf_qwen3", rms_norm, "token_embd", "output_norm", "output"),
+    )
+}
+"""Parameters outside the blocks."""
+
+BLOCK = {
+    "gpt_neox": {
+        **layer_norm("input_layernorm", NEOX + "input_layernorm"),
+        **layer_norm("post_attention_layernorm", NEOX + "post_attention_layernorm"),
+        **linear("attention.query_key_value", NEOX + "attention.query_key_value"),
+        **linear("attention.dense", NEOX + "attention.dense"),
+        **linear("mlp.dense_h_to_4h", NEOX + "mlp.dense_h_to_4h"),
+        **linear("mlp.dense_4h_to_h", NEOX + "mlp.dense_4h_to_h"),
+    },
+    "llama": {
+        **rms_norm("input_layernorm", LLAMA + "input_layernorm"),
+        **rms_norm("post_attention_layernorm", LLAMA + "post_attention_layernorm"),
+        **linear("attention.query_key_value", *(f"{LLAMA}self_attn.{letter}_proj" for letter in "qkv"), change=HEADS),
+        **rms_norm("attention.q_norm", LLAMA + "self_attn.q_norm"),
+        **rms_norm("attention.k_norm", LLAMA + "self_attn.k_norm"),
+        **linear("attention.dense", LLAMA + "self_attn.o_proj"),
+        **linear("mlp.dense_h_to_4h", LLAMA + "mlp.gate_proj", LLAMA + "mlp.up_proj", change=GATE),
+        **linear("mlp.dense_4h_to_h", LLAMA + "mlp.down_proj"),
+    },
+    "gguf_gpt_neox": {
+        **layer_norm("input_layernorm", GGUF + "attn_norm"),
+        **layer_norm("post_attention_layernorm", GGUF + "ffn_norm"),
+        **linear("attention.query_key_value", GGUF + "attn_qkv", change=STACKED_HEADS),
+        **linear("attention.dense", GGUF + "attn_output"),
+        **linear("mlp.dense_h_to_4h", GGUF + "ffn_up"),
+        **linear("mlp.dense_4h_to_h", GGUF + "ffn_down"),
+    },
+    "gguf_qwen3": {
+        **rms_norm("input_layernorm", GGUF + "attn_norm"),
+        **rms_norm("post_attention_layernorm", GGUF + "ffn_norm"),
+        **linear("attention.query_key_value", *(f"{GGUF}attn_{letter}" for letter in "qkv"), change=HEADS),
+        **rms_norm("attention.q_norm", GGUF + "attn_q_norm"),
+        **rms_norm("attention.k_norm", GGUF + "attn_k_norm"),
+        **linear("attention.dense", GGUF + "attn_output"),
+        **linear("mlp.dense_h_to_4h", GGUF + "ffn_gate", GGUF + "ffn_up", change=GATE),
+        **linear("mlp.dense_4h_to_h", GGUF + "ffn_down"),
+    },
+}
+"""Parameters of a block."""
+
+BLOCK["qwen3"] = BLOCK["llama"]
+BLOCK["gguf_llama"] = BLOCK["gguf_qwen3"] | linear(
+    "attention.query_key_value", *(f"{GGUF}attn_{letter}" for letter in "qkv"), change=PAIRED_HEADS
+)
+
+SKIPPED = ("attention.bias", "attention.masked_bias", "rotary_emb.inv_freq")
+"""Ends of names in files of earlier versions of transformers that are no parameters."""
+
+
+def foreign_rows(form: str, model: ModelConfig) -> dict[str, ForeignRow]:
+    """Return the rows of a format for all layers of a model by our whole names, `sequential.INDEX.NAME`, in the order of the
+    layers. Rows of parameters that the model does not have are included, such as those of biases."""
+    last = model.num_layers + 4
+    outside = {0: "word_embeddings.", last - 1: "norm.", last: "final_linear."}
+    found: dict[str, ForeignRow] = {}
+    for index in range(last + 1):
+        if index in outside:
+            found |= {f"sequential.{index}.{name}": row for name, row in OUTSIDE[form].items() if name.startswith(outside[index])}
+        elif 2 <= index < last - 2:
+            for name, row in BLOCK[form].items():
+                names = tuple(foreign.format(index - 2) for foreign in row.names)
+                found[f"sequential.{index}.{name}"] = ForeignRow(names, row.transformation)
+    return found

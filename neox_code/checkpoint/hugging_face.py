@@ -1,0 +1,133 @@
+"""Reading a model in the layout of Hugging Face: config.json with weights in safetensors or in torch's files, whole or in shards.
+hugging_face_readers(folder, model)["sequential.2.attention.query_key_value.weight"]() # our parameter, from their tensors The
+folder is data from elsewhere: torch's files are read with `weights_only`, and no path or link leads out of the folder, except to
+the blobs of Hugging Face's own cache."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import EinopsError
+from safetensors import SafetensorError, safe_open
+
+from neox_code.checkpoint.foreign_names import SKIPPED, ForeignRow, foreign_rows
+from neox_code.checkpoint.serialization import load_file
+from neox_code.config.hugging_face import CONFIG_FILE, read_config, read_json_object
+from neox_code.config.model import ModelConfig
+from neox_code.errors import CheckpointError
+
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""The file of a model in one part; one in shards has an index of this name and INDEX_SUFFIX. The first that exists is read."""
+
+INDEX_SUFFIX = ".index.json"
+
+
+def hugging_face_readers(folder: Path, model: ModelConfig) -> dict[str, Callable[[], torch.Tensor]]:
+    """Return a function for each of our parameters that reads it from the folder.
+
+    Raise CheckpointError if a file is missing or damaged, or a tensor is missing or has no place in the model.
+    """
+    architecture = read_config(folder / CONFIG_FILE)["model_type"]
+    shards = Shards(folder)
+    readers: dict[str, Callable[[], torch.Tensor]] = {}
+    taken: set[str] = set()
+    for ours, row in foreign_rows(architecture, model).items():
+        found = [name for name in row.names if name in shards.places]
+        if not found or (ours.endswith("final_linear.weight") and not model.no_weight_tying):
+            taken.update(found)
+            continue
+        if missing := [name for name in row.names if name not in shards.places]:
+            raise CheckpointError(f"{folder} lacks {missing[0]}. Copy the model again.")
+        taken.update(row.names)
+        readers[ours] = partial(read_parameter, shards, ours, row, model)
+    if left := sorted(name for name in shards.places.keys() - taken if not name.endswith(SKIPPED)):
+        raise CheckpointError(
+            f"{folder} holds {left[0]} and {len(left) - 1} more tensors without a place in its configuration. Copy the model again."
+        )
+    return readers
+
+
+def read_parameter(shards: "Shards", ours: str, row: ForeignRow, model: ModelConfig) -> torch.Tensor:
+    """Return our parameter from the tensors of a row."""
+    tensors = [shards.read(name) for name in row.names]
+    try:
+        return row.join(tensors, model)
+    except (RuntimeError, ValueError, EinopsError):
+        shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in zip(row.names, tensors, strict=True))
+        raise CheckpointError(
+            f"{shards.folder} has shapes that do not fit its configuration: {shapes}. Copy the model again."
+        ) from None
+
+
+class Shards:
+    """The tensors of a folder by name; the file that was used last is open."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.opened: tuple[Path | None, Any] = (None, None)
+        self.places = self.find()
+
+    def find(self) -> dict[str, Path]:
+        """Return the file of each tensor."""
+        for name in WEIGHTS:
+            index = self.folder / f"{name}{INDEX_SUFFIX}"
+            if index.is_file():
+                listed = read_index(index)
+                places = {tensor: self.require_inside(file) for tensor, file in listed.items()}
+                for path in sorted(set(places.values())):
+                    self.check_listed(path, {tensor for tensor, place in places.items() if place == path})
+                return places
+            if (self.folder / name).exists():
+                path = self.require_inside(name)
+                return dict.fromkeys(self.open(path), path)
+        raise CheckpointError(f"{self.folder} has neither {' nor '.join(WEIGHTS)}, nor an index of shards. Copy the model again.")
+
+    def check_listed(self, path: Path, listed: set[str]) -> None:
+        """Raise CheckpointError unless a shard holds the tensors that the index lists."""
+        if missing := sorted(listed - set(self.open(path))):
+            raise CheckpointError(f"{path} lacks {missing[0]}, which the index lists. Copy the model again.")
+
+    def require_inside(self, name: str) -> Path:
+        """Return the path of a file of the folder. Raise CheckpointError if it is missing or leads out of the folder."""
+        path = self.folder / name
+        target, inside = path.resolve(), self.folder.resolve()
+        cache = inside.parent.parent / "blobs" if inside.parent.name == "snapshots" else inside
+        if Path(name).name != name or not any(target.is_relative_to(place) for place in (inside, cache)):
+            raise CheckpointError(f"{self.folder} names a file outside of it ({name}), which is not read. Copy the model again.")
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing. Copy the model again.")
+        return path
+
+    def open(self, path: Path) -> Mapping[str, Any]:
+        """Return the file's tensors, or its slices of safetensors, by name."""
+        if self.opened[0] != path:
+            self.opened = (None, None)
+            if path.suffix == ".bin":
+                content = load_file(path, mmap=True)
+            else:
+                try:
+                    file = safe_open(path, framework="pt")
+                    content = {name: partial(file.get_tensor, name) for name in file.keys()}  # noqa: SIM118
+                except (SafetensorError, OSError) as error:
+                    raise CheckpointError(
+                        f"{path} ({path.stat().st_size:,} bytes) is damaged ({error}). Copy the model again."
+                    ) from None
+            self.opened = (path, content)
+        return self.opened[1]
+
+    def read(self, name: str) -> torch.Tensor:
+        value = self.open(self.places[name])[name]
+        tensor = value() if callable(value) else value
+        if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided:
+            raise CheckpointError(f"{self.places[name]} holds {name}, which is no plain tensor. Copy the model again.")
+        return tensor
+
+
+def read_index(path: Path) -> dict[str, str]:
+    """Return the file of each tensor by an index of shards."""
+    listed = read_json_object(path).get("weight_map")
+    if not isinstance(listed, dict) or not all(isinstance(file, str) for file in listed.values()):
+        raise CheckpointError(f"{path} is no index of shards. Copy the model again.")
+    return listed
