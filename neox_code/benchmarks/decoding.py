@@ -15,6 +15,7 @@ from torch import nn
 
 from neox_code.benchmarks.contest import answer_rounds
 from neox_code.benchmarks.peer import build_peer_model
+from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import parse_command_line
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
@@ -66,7 +67,7 @@ CONTESTANTS: dict[str, Callable[[ModelConfig, int, torch.device], Decode]] = {
 def main(argv: Sequence[str]) -> int:
     """Run one contestant."""
     name, _, batch = argv[0].partition(":")
-    model = parse_command_line(argv[1:], __doc__).load().model
+    model = load_config(parse_command_line(argv[1:], __doc__)).model
     device = select_device()
     if device.type == "cpu":
         keep_freed_memory()

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel as Peer
 from neox_code.benchmarks.contest import answer_rounds
 from neox_code.benchmarks.peer import build_peer_model
 from neox_code.benchmarks.timed_steps import OptimizerStep, build_our_step, random_tokens, synchronize
+from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import parse_command_line
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
@@ -112,7 +113,7 @@ def serve_rounds(step: OptimizerStep, config: NeoXConfig, device: torch.device) 
 def main(argv: Sequence[str]) -> int:
     """Run one contestant."""
     name, *words = argv
-    config = parse_command_line(words, __doc__).load()
+    config = load_config(parse_command_line(words, __doc__))
     config = config.replace(
         train_batch_size=None,
         train_micro_batch_size_per_gpu=config.training.train_micro_batch_size_per_gpu or 1,

@@ -17,6 +17,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
+from neox_code.checkpoint.model_folder import merge_config
 from neox_code.config.command_line import DRY_RUN_COMMANDS, KEYS_ARE_LISTED, CommandLine, parse_command_line, report_figures
 from neox_code.config.derive import data_parallel_size
 from neox_code.config.neox import TRAINING_NEEDS, NeoXConfig
@@ -62,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
 
 def run_configured(command: str, command_line: CommandLine) -> int:
     """Print the dry run or start the ranks, and return the exit status."""
-    config = NeoXConfig.load(command_line.config_paths, command_line.overrides, command_line.options)
+    config = merge_config(command_line)
     if command in LAUNCHED:
         config = with_default_hostfile(config)
     words = CommandLine(command_line.config_paths, command_line.overrides).arguments

@@ -25,6 +25,7 @@ from neox_code.benchmarks.corpus_contest import PARTS, run_part
 from neox_code.benchmarks.filters import measure_filters
 from neox_code.benchmarks.results_table import print_table
 from neox_code.benchmarks.sample import sample_texts, take_sample
+from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import (
     Parser,
     add_json_option,
@@ -121,7 +122,7 @@ def main(argv: Sequence[str]) -> int:
     parsed = parser.parse_intermixed_args(list(argv[1:]))
     require_peer(parsed.peer)
     command_line = from_parsed(parsed)
-    model = command_line.load().model
+    model = load_config(command_line).model
     if argv[0] == "training" and not torch.cuda.is_available():
         defaults = {"train_micro_batch_size_per_gpu": 1, "seq_length": min(CPU_TOKENS, model.sample_length)}
         command_line = replace(command_line, overrides={**defaults, **command_line.overrides})

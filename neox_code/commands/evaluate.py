@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import parse_command_line, report_figures
 from neox_code.errors import run_command
 from neox_code.evaluation.heldout import evaluate_heldout
@@ -25,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     """Evaluate the model on held-out files and print the table; return 0."""
     command_line = parse_command_line(argv, __doc__, "evaluate")
     with report_figures(command_line.as_json) as figures:
-        config = command_line.load()
+        config = load_config(command_line)
         require_files(config, "evaluate")
         result = evaluate_heldout(config)
         Console().print(make_heldout_table(result))

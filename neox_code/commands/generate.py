@@ -10,6 +10,7 @@ fills the model's context, is reported and has a row with its reason; the others
 import sys
 from collections.abc import Sequence
 
+from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import parse_command_line
 from neox_code.config.generation import GenerationConfig
 from neox_code.config.neox import NeoXConfig
@@ -24,7 +25,7 @@ from neox_code.planning.missing import require_files
 
 def main(argv: Sequence[str]) -> int:
     """Complete prompts in the configured mode; return EXIT_USER_ERROR if a prompt was refused, else 0."""
-    config = parse_command_line(argv, __doc__, "generate").load()
+    config = load_config(parse_command_line(argv, __doc__, "generate"))
     require_files(config, "generate")
     section = config.generation
     if mode_of(section) == "interactive":

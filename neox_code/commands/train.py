@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import parse_command_line
 from neox_code.errors import EXIT_RESUME
 from neox_code.launch.command import check_num_ranks
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     """Train on this rank; return 0, or EXIT_RESUME if a signal ended the run after it was saved."""
     set_rank_variables()
     _, world_size, _ = read_rank_variables()
-    config = parse_command_line(argv, __doc__, "train").load()
+    config = load_config(parse_command_line(argv, __doc__, "train"))
     config.require_training()
     check_num_ranks(world_size, config)
     pretrain(config, STOP)

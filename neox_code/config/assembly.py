@@ -7,7 +7,7 @@ draft.values(), draft.problems
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,6 +111,14 @@ class Draft:
                     self.bad_fields.update((setting.key, *(other.field for other in meanings if isinstance(other, Assignment))))
             if not meanings:
                 self.ignored.append(IgnoredSetting(setting.key, setting.value, setting.place, ALREADY_DONE))
+
+    def fill(self, settings: Iterable[Setting]) -> None:
+        """Read settings of lower priority: they set the fields that have no value yet."""
+        lower = Draft()
+        for setting in settings:
+            lower.add(setting)
+        self.assigned = lower.assigned | self.assigned
+        self.problems += lower.messages()
 
     def refuse(self, written: str, reason: str) -> None:
         self.refused.setdefault(reason, []).append(written)

@@ -25,12 +25,9 @@ from neox_code.config.assembly import shorten
 from neox_code.config.legacy_keys import AUTOTUNING, HARNESS
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.spelling import nearest
-from neox_code.config.yaml_merge import config_path, parse_value
+from neox_code.config.yaml_merge import Setting, config_path, parse_value
 from neox_code.errors import ConfigError
 from neox_code.installation import LAUNCHER
-from neox_code.logs import get_logger
-
-log = get_logger(__name__)
 
 
 class Parser(argparse.ArgumentParser):
@@ -207,14 +204,13 @@ class CommandLine:
     options: Mapping[str, str] = field(default_factory=dict, compare=False)
     """Keys that an option of their own sets -> the option as messages name it."""
 
-    def load(self) -> NeoXConfig:
-        """Return the merged configuration, for a run. Raise ConfigError with all its problems, and for a dry run."""
-        if self.dry_run:
-            raise ConfigError(f"--dry-run belongs to the launcher. Run: {LAUNCHER} COMMAND CONFIG... --dry-run")
-        config = NeoXConfig.load(self.config_paths, self.overrides, self.options)
-        if keys := [entry.key for entry in config.ignored if entry.is_meant]:
-            log.info("accepted without effect, for the reasons that --dry-run lists: %s", ", ".join(keys))
-        return config
+    def load(self, beneath: Sequence[Setting] = ()) -> NeoXConfig:
+        """Return the merged configuration of files and options; `beneath` has settings of keys that neither of them sets.
+
+        Folders among the paths are left out. Raise ConfigError with all problems.
+        """
+        files = [path for path in self.config_paths if not path.is_dir()]
+        return NeoXConfig.load(files, self.overrides, self.options, beneath)
 
     @property
     def arguments(self) -> list[str]:
@@ -260,7 +256,11 @@ def config_parser(description: str | None, command: str | None = None) -> Parser
             words["help"] = argparse.SUPPRESS
         parser.add_argument(*names, **words)
 
-    add("config", nargs="+", help="YAML or JSON files that are merged; .yml is added where there is no suffix")
+    add(
+        "config",
+        nargs="+",
+        help="YAML or JSON files that are merged (.yml is added where there is no suffix), or a folder with a model",
+    )
     add("-d", "--conf_dir", metavar="DIR", help="folder of the configuration files")
     for key, (commands, words) in OPTION_KEYS.items():
         add(*flags(key), commands=commands, **words)

@@ -57,9 +57,13 @@ class NeoXConfig:
 
     @classmethod
     def load(
-        cls, paths: Sequence[str | Path], overrides: Mapping[str, Any] | None = None, options: Mapping[str, str] | None = None
+        cls,
+        paths: Sequence[str | Path],
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, str] | None = None,
+        beneath: Sequence[Setting] = (),
     ) -> "NeoXConfig":
-        """Return the merged configuration of the files; `overrides` replace their values.
+        """Return the merged configuration of the files; `overrides` replace their values, and `beneath` fills what is not set.
 
         `options` has the origins of overrides that do not come from `--set`.
         Raise ConfigError with all problems of all files, one line each. If a file cannot be read, fields that it may set are not
@@ -71,6 +75,7 @@ class NeoXConfig:
         for setting in settings:
             draft.add(setting)
         add_overrides(draft, overrides or {}, options or {})
+        draft.fill(beneath)
         if is_partial:
             draft.bad_fields.update(FIELDS.keys() - draft.assigned.keys())
         return cls.from_draft(draft, tuple(map(Path, paths)))

@@ -118,7 +118,8 @@ def config_path(name: str, folder: str | None = None) -> Path:
     """Return the file that a name on the command line means, inside `folder` if one is given.
 
     `.yml` is added to a name without a suffix, unless only the file without it exists.
-    `small.yml` and `configs/small.yml` mean the project's own file where no such file exists.
+    `small.yml` and `configs/small.yml` mean the project's own file where no such file exists. A folder is returned as it is: it may
+    hold a model.
 
     >>> str(config_path("mine", "settings")), str(config_path("pythia/70M.json"))
     ('settings/mine.yml', 'pythia/70M.json')
@@ -126,6 +127,8 @@ def config_path(name: str, folder: str | None = None) -> Path:
     path = Path(folder or "", name)
     if not name.strip():
         raise ConfigError("the name of a configuration file is empty. Name a YAML or JSON file.")
+    if path.name and path.is_dir() and not folder:
+        return path
     if not path.name or path.is_dir():
         raise ConfigError(f"{name} is a folder, not a configuration file. Name the files in it, or use -d {name} and their names.")
     if path.exists() and not path.is_file():

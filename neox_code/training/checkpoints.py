@@ -17,6 +17,7 @@ from typing import Any
 
 from neox_code.checkpoint.layout import MERGED_CONFIG, TRAINING_LOCK, VOCABULARY_FOLDER
 from neox_code.checkpoint.load import load_checkpoint
+from neox_code.checkpoint.model_folder import MODEL_FILE, make_model_file
 from neox_code.checkpoint.record import RunRecord
 from neox_code.checkpoint.resume import Start, check_start, find_start
 from neox_code.checkpoint.save import save_checkpoint
@@ -174,7 +175,7 @@ def lock_save(save: str | None) -> Iterator[None]:
 def companion_files(config: NeoXConfig) -> dict[str, bytes]:
     """Return the run's configuration and vocabulary, as they are now, by their paths in a checkpoint."""
     files = {f"configs/{Path(source).name}": Path(source).read_bytes() for source in config.sources}
-    files[f"configs/{MERGED_CONFIG}"] = config.to_yaml().encode()
+    files |= {f"configs/{MERGED_CONFIG}": config.to_yaml().encode(), MODEL_FILE: make_model_file(config)}
     return files | {f"{VOCABULARY_FOLDER}/{name}": path.read_bytes() for name, path in find_vocabulary_files(config.data).items()}
 
 

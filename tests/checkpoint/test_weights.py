@@ -155,7 +155,7 @@ def test_a_changed_byte_is_noticed_by_the_checksum(tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="layer_00-model_00.* is damaged .*checksum"):
+    with pytest.raises(CheckpointError, match=r"layer_00-model_00.* is damaged .*checksum"):
         read_weights(tmp_path, MODEL)
 
 

@@ -1,0 +1,146 @@
+"""A folder with a model as configuration: the keys of its model and vocabulary, without further files. config =
+load_config(command_line) # the files, and the folder of a model among them or under `load` A folder named among the configuration
+files sets `load`. Its keys have the lowest priority: files and options replace them. They are also used where `load` names a model
+and no file describes one (no `num_layers`). FOLDER or FOLDER/global_stepN read from --------------------------------------------
+------------------------------------------------------------------------- this package's checkpoint model.yml beside the weights,
+whose paths are relative to it; tokenizer/ GPT-NeoX's and older ones of this package configs/*.yml beside the weights or beside
+`latest` a model of Hugging Face config.json; tokenizer.json, vocab.json with merges.txt, or tokenizer.model"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from neox_code.checkpoint.layout import MERGED_CONFIG, VOCABULARY_FOLDER, find_checkpoint, is_hugging_face_model
+from neox_code.config.assembly import DEFAULT
+from neox_code.config.command_line import CommandLine
+from neox_code.config.fields import FIELDS
+from neox_code.config.hugging_face import CONFIG_FILE, read_model_keys
+from neox_code.config.neox import NeoXConfig, to_yaml_types
+from neox_code.config.yaml_merge import Setting, read_file, read_settings
+from neox_code.errors import CheckpointError, ConfigError
+from neox_code.installation import LAUNCHER
+from neox_code.logs import get_logger
+from neox_code.tokenizer.huggingface import GPT2_FILES, TOKENIZER_JSON
+from neox_code.tokenizer.registry import find_vocabulary_files
+
+log = get_logger(__name__)
+
+MODEL_FILE = "model.yml"
+TOKENIZER_KEYS = ("tokenizer_type", "vocab_file", "merge_file", "merge_file_reader", "newlines")
+PATH_KEYS = ("vocab_file", "merge_file")
+SENTENCEPIECE_MODEL = "tokenizer.model"
+
+
+def load_config(command_line: CommandLine) -> NeoXConfig:
+    """Return the configuration for a run: `merge_config`, with a log line about the keys that have no effect.
+
+    Raise ConfigError for a dry run too, which the launcher makes.
+    """
+    if command_line.dry_run:
+        raise ConfigError(f"--dry-run belongs to the launcher. Run: {LAUNCHER} COMMAND CONFIG... --dry-run")
+    config = merge_config(command_line)
+    if keys := [entry.key for entry in config.ignored if entry.is_meant]:
+        log.info("accepted without effect, for the reasons that --dry-run lists: %s", ", ".join(keys))
+    return config
+
+
+def merge_config(command_line: CommandLine) -> NeoXConfig:
+    """Return the configuration of a command line, with the keys of a model's folder beneath those of its files and options.
+
+    Raise ConfigError with all problems of the files, and CheckpointError for a folder without a model.
+    """
+    folders = [path for path in command_line.config_paths if path.is_dir()]
+    if len(folders) > 1:
+        raise ConfigError(f"{folders[0]} and {folders[1]} are two folders. Name one model, and configuration files.")
+    files = [path for path in command_line.config_paths if path not in folders]
+    given = {setting.key: setting.value for setting in read_settings(files)[0]}
+    given |= {key.replace("-", "_"): value for key, value in command_line.overrides.items()}
+    if folders:
+        return command_line.load([Setting("load", str(folders[0]), str(folders[0])), *read_folder(folders[0], given)])
+    load = given.get("load")
+    if isinstance(load, str) and "num_layers" not in given and Path(load).is_dir():
+        return command_line.load(read_folder(Path(load), given))
+    return command_line.load()
+
+
+def read_folder(folder: Path, given: Mapping[str, Any]) -> list[Setting]:
+    """Return the settings of the model in a folder; `given` has the keys that files and options set."""
+    iteration = given.get("iteration")
+    try:
+        checkpoint = find_checkpoint(folder, iteration if isinstance(iteration, int) else None)
+    except CheckpointError as error:
+        names = ", ".join(path.name for path in sorted(folder.glob("*.yml")))
+        remedy = f"\nTo use configuration files in it ({names}), name them, or use -d {folder} and their names." if names else ""
+        raise CheckpointError(f"{error}{remedy}") from None
+    return read_model_settings(checkpoint)
+
+
+def read_model_settings(folder: Path) -> list[Setting]:
+    """Return the settings of the model and the vocabulary of a checkpoint. Raise CheckpointError if they cannot be read."""
+    if is_hugging_face_model(folder):
+        keys = {**read_model_keys(folder / CONFIG_FILE), **tokenizer_keys(folder)}
+        return [Setting(key, value, str(folder / CONFIG_FILE)) for key, value in keys.items()]
+    if (folder / MODEL_FILE).is_file():
+        settings, problems = read_file(folder / MODEL_FILE)
+        if problems:
+            raise CheckpointError(problems[0])
+        return [Setting(each.key, place_path(each.key, each.value, folder), each.place) for each in settings]
+    return list(read_run_settings(folder))
+
+
+def read_run_settings(folder: Path) -> Iterator[Setting]:
+    """Yield the settings of the model and the vocabulary in the configuration files of a run."""
+    for place in (folder / "configs", folder.parent / "configs"):
+        merged = place / MERGED_CONFIG
+        files = [merged] if merged.is_file() else sorted(place.glob("*.yml"))
+        if files:
+            break
+    else:
+        raise CheckpointError(f"{folder} has no folder configs with the configuration of its model. Name its configuration files.")
+    try:
+        config = NeoXConfig.load(files)
+    except ConfigError as error:
+        raise CheckpointError(f"{place} cannot be read as one configuration. Name the files of this model.\n{error}") from None
+    for key, value in config.values().items():
+        if config.origins[key] != DEFAULT and (FIELDS[key].section == "model" or key in TOKENIZER_KEYS):
+            yield Setting(key, place_path(key, value, folder), config.origins[key])
+
+
+def tokenizer_keys(folder: Path) -> dict[str, str]:
+    """Return the keys of the tokenizer whose files are in a folder of Hugging Face; {} if there are none."""
+    if (folder / TOKENIZER_JSON).is_file():
+        return {"tokenizer_type": "HFTokenizer", "vocab_file": str(folder / TOKENIZER_JSON)}
+    if all((folder / name).is_file() for name in GPT2_FILES):
+        vocabulary, merges = (str(folder / name) for name in GPT2_FILES)
+        return {"tokenizer_type": "GPT2BPETokenizer", "vocab_file": vocabulary, "merge_file": merges}
+    if (folder / SENTENCEPIECE_MODEL).is_file():
+        return {"tokenizer_type": "SPMTokenizer", "vocab_file": str(folder / SENTENCEPIECE_MODEL)}
+    return {}
+
+
+def place_path(key: str, value: Any, folder: Path) -> Any:
+    """Return the value of a key; for a file of the vocabulary, the path under which it is found from a checkpoint."""
+    return str(find_vocabulary_file(value, folder)) if key in PATH_KEYS and isinstance(value, str) else value
+
+
+def find_vocabulary_file(path: str, folder: Path) -> Path:
+    """Return a file of the vocabulary that a configuration names: the checkpoint's own copy, else beside it, else as named."""
+    named = Path(path)
+    parts = [named] * (not named.is_absolute()) + [Path("data", named.name), Path(named.name)]
+    candidates = [folder / VOCABULARY_FOLDER / named.name, *(base / part for base in (folder, folder.parent) for part in parts)]
+    return next((candidate for candidate in candidates if candidate.is_file()), named)
+
+
+def make_model_file(config: NeoXConfig) -> bytes:
+    """Return the content of model.yml: the keys of model and vocabulary that differ from their defaults, with relative paths."""
+    values = config.values()
+    names = {str(path): name for name, path in find_vocabulary_files(config.data).items()}
+    keys = [key for key, field in FIELDS.items() if field.section == "model" or key in TOKENIZER_KEYS]
+    chosen = {key: to_yaml_types(values[key]) for key in keys if values[key] != FIELDS[key].default}
+    for key in PATH_KEYS:
+        if chosen.get(key) in names:
+            chosen[key] = f"{VOCABULARY_FOLDER}/{names[chosen[key]]}"
+    text = yaml.safe_dump(chosen, sort_keys=False, allow_unicode=True)
+    return f"# The model beside this file; paths are relative to it.\n{text}".encode()
