@@ -20,9 +20,7 @@ from neox_code.files import read_json
 from neox_code.tokenizer.byte_level import ByteLevelTokenizer
 from neox_code.tokenizer.gpt2 import build_byte_level_backend, read_merges, read_vocabulary
 from neox_code.tokenizer.protocol import PADDING
-
-TOKENIZER_JSON = "tokenizer.json"
-GPT2_FILES = ("vocab.json", "merges.txt")
+from neox_code.tokenizer.vocabulary_file import GPT2_FILES, TOKENIZER_JSON
 
 
 class HFGPT2Tokenizer(ByteLevelTokenizer):

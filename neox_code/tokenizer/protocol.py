@@ -8,6 +8,22 @@ PADDING = "<|padding|>"
 SEPARATOR = "<|separator|>"
 
 
+class TokenizerSection(Protocol):
+    """The keys that determine the tokenizer, for example of neox_code.config.data.DataConfig."""
+
+    @property
+    def tokenizer_type(self) -> str: ...
+
+    @property
+    def vocab_file(self) -> str | None: ...
+
+    @property
+    def merge_file(self) -> str | None: ...
+
+    @property
+    def merge_file_reader(self) -> str: ...
+
+
 class Tokenizer(Protocol):
     """Conversion of text to token ids and back.
 

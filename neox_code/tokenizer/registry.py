@@ -5,14 +5,13 @@ tokenizer = build_tokenizer(config.data)
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from neox_code.errors import DataError
 from neox_code.logs import get_logger
 from neox_code.tokenizer.char_level import CharLevelTokenizer
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer, has_version_line
-from neox_code.tokenizer.huggingface import GPT2_FILES, TOKENIZER_JSON, HFGPT2Tokenizer, HFTokenizer
-from neox_code.tokenizer.protocol import Tokenizer
+from neox_code.tokenizer.huggingface import HFGPT2Tokenizer, HFTokenizer
+from neox_code.tokenizer.protocol import Tokenizer, TokenizerSection
 from neox_code.tokenizer.sentencepiece import SPMTokenizer
 from neox_code.tokenizer.tiktoken_encoding import TiktokenTokenizer
 
@@ -20,22 +19,6 @@ log = get_logger(__name__)
 
 PROBE = "\tif café:\n    cafe\u0301 += 1  # \uff11\u3000½\n"
 """Text that normalization, a prefix space or joined spaces would change."""
-
-
-class TokenizerSection(Protocol):
-    """The keys that determine the tokenizer, for example of neox_code.config.data.DataConfig."""
-
-    @property
-    def tokenizer_type(self) -> str: ...
-
-    @property
-    def vocab_file(self) -> str | None: ...
-
-    @property
-    def merge_file(self) -> str | None: ...
-
-    @property
-    def merge_file_reader(self) -> str: ...
 
 
 def build_tokenizer(section: TokenizerSection) -> Tokenizer:
@@ -95,19 +78,6 @@ TOKENIZERS: dict[str, Callable[[TokenizerSection], Tokenizer]] = {
     "CharLevelTokenizer": build_char_level,
     "TiktokenTokenizer": build_tiktoken,
 }
-
-
-def find_vocabulary_files(section: TokenizerSection) -> dict[str, Path]:
-    """Return the files of the configured tokenizer by unique file names; an empty dict for a published encoding."""
-    if section.tokenizer_type == "CharLevelTokenizer" or section.vocab_file is None:
-        return {}
-    path = Path(section.vocab_file)
-    paths = [path / name for name in (TOKENIZER_JSON, *GPT2_FILES)] if path.is_dir() else [path]
-    files = {path.name: path for path in paths if path.is_file()}
-    if section.tokenizer_type == "GPT2BPETokenizer" and section.merge_file:
-        merges = Path(section.merge_file)
-        files[merges.name if merges.name not in files else f"merges-{merges.name}"] = merges
-    return files
 
 
 def format_unset(section: TokenizerSection, key: str) -> str:

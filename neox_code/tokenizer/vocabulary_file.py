@@ -1,5 +1,6 @@
-"""Count the entries of a vocabulary file in its JSON, without building a tokenizer or importing its library.
+"""The files of a vocabulary and the number of its entries: no tokenizer is built and no library is imported.
 
+find_vocabulary_files(config.data)                                             # {"code-vocab.json": Path(...), ...}
 count_vocabulary_entries("GPT2BPETokenizer", "data/code/code-vocab.json")      # 50257
 """
 
@@ -8,6 +9,10 @@ from typing import Any
 
 from neox_code.errors import DataError
 from neox_code.files import read_json
+from neox_code.tokenizer.protocol import TokenizerSection
+
+TOKENIZER_JSON = "tokenizer.json"
+GPT2_FILES = ("vocab.json", "merges.txt")
 
 CHAR_LEVEL_ENTRIES = 512
 """Entries of CharLevelTokenizer, which has no vocabulary file."""
@@ -34,3 +39,16 @@ def read_entries(description: dict[str, Any]) -> set[str]:
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     added = {token["content"] for token in description.get("added_tokens") or () if isinstance(token, dict) and "content" in token}
     return {*vocabulary, *added} if isinstance(vocabulary, dict) else set()
+
+
+def find_vocabulary_files(section: TokenizerSection) -> dict[str, Path]:
+    """Return the files of the configured tokenizer by unique file names; an empty dict for a published encoding."""
+    if section.tokenizer_type == "CharLevelTokenizer" or section.vocab_file is None:
+        return {}
+    path = Path(section.vocab_file)
+    paths = [path / name for name in (TOKENIZER_JSON, *GPT2_FILES)] if path.is_dir() else [path]
+    files = {path.name: path for path in paths if path.is_file()}
+    if section.tokenizer_type == "GPT2BPETokenizer" and section.merge_file:
+        merges = Path(section.merge_file)
+        files[merges.name if merges.name not in files else f"merges-{merges.name}"] = merges
+    return files

@@ -32,7 +32,7 @@ from neox_code.parallel.collectives import any_rank, run_on_rank_zero
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.tokenizer.comparison import describe_vocabulary
 from neox_code.tokenizer.protocol import Tokenizer
-from neox_code.tokenizer.registry import find_vocabulary_files
+from neox_code.tokenizer.vocabulary_file import find_vocabulary_files
 from neox_code.training.engine import Engine
 from neox_code.training.state import TrainingState
 from neox_code.training.trackers import new_run_name
