@@ -140,7 +140,7 @@ def read_model_keys(path: Path) -> dict[str, Any]:
     keys["precision"] = next((ours for ours, theirs in PRECISIONS.items() if theirs == dtype), "fp32")
     if keys.get("kv_channels") == values["hidden_size"] // values["num_attention_heads"]:
         del keys["kv_channels"]
-    return {key: value for key, value in keys.items() if value is not None and key in ModelConfig.__dataclass_fields__}  # TEMP
+    return {key: value for key, value in keys.items() if value is not None}
 
 
 def refuse_other_blocks(path: Path, values: Mapping[str, Any]) -> None:
@@ -202,7 +202,7 @@ def is_equal_value(model: ModelConfig, key: str, value: Any) -> bool:
         return model.kv_heads == model.num_attention_heads
     if key == "kv_channels":
         return model.head_dim * model.num_attention_heads == model.hidden_size
-    return getattr(model, key, False) == value  # TEMP
+    return getattr(model, key) == value
 
 
 def choose_architecture(model: ModelConfig) -> str:

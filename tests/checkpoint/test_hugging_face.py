@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig, PreTrainedModel, Qwen3Config
 
 from neox_code.checkpoint.record import stored_config
 from neox_code.checkpoint.weights import load_weights, read_weights
@@ -27,6 +27,8 @@ MODELS = {
     "polycoder": GPTNeoXConfig(**SIZES, rotary_pct=1.0, use_parallel_residual=False, hidden_act="gelu_new"),
     "llama": LlamaConfig(**SIZES, num_key_value_heads=2, rms_norm_eps=1e-5, rope_theta=5000.0),
     "llama with a key for each head": LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True, tie_word_embeddings=True),
+    "qwen3": Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=32),
+    "qwen3 with a key for each head": Qwen3Config(**SIZES, num_key_value_heads=4, head_dim=16, attention_bias=True),
 }  # fmt: skip
 
 
