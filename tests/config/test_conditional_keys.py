@@ -2,6 +2,7 @@
 
 import pytest
 
+from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import parse_command_line
 from neox_code.config.conditional_keys import CONDITIONS
 from neox_code.config.fields import FIELDS
@@ -61,7 +62,7 @@ def test_the_keys_of_the_conditions_are_fields():
 def test_a_command_names_them_at_its_start(write, shape, capfd):
     lines = [f"{key}: {value}\n" for key, value in shape.items()]
     path = write("a.yml", "".join([*lines, "partition_activations: false\n", "rotary_pct: 0.5\n"]))
-    parse_command_line([str(path), "--set", "steps_per_print=10"], "Tests.").load()
+    load_config(parse_command_line([str(path), "--set", "steps_per_print=10"], "Tests."))
     assert capfd.readouterr().err == (
         "accepted without effect, for the reasons that --dry-run lists: steps_per_print, rotary_pct\n"
     )
