@@ -20,7 +20,7 @@ from rich.table import Table
 
 from neox_code.benchmarks.planted_secrets import FORMS, LOOK_ALIKES
 from neox_code.corpus.filters.benchmarks import BenchmarkOverlap
-from neox_code.corpus.filters.known_benchmarks import Task, read_known_tasks
+from neox_code.corpus.filters.known_benchmarks import GENERIC_TASKS, Task, read_known_tasks
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.filters.secrets import PLACEHOLDER, Secrets, find_secrets
 from neox_code.errors import ConfigError
@@ -51,8 +51,17 @@ Rates = dict[tuple[str, str, str], tuple[float, float]]
 
 def substrings(tasks: Iterable[Task]) -> set[str]:
     """Return what the substring rule looks for: prompts, docstrings and solutions, in small letters."""
-    texts = (text for task in tasks for form, text in task.texts.items() if form in ("prompt", "docstring", "solution", "code"))
-    return {text.strip().lower() for text in texts if text.strip()}
+    return {
+        text.strip().lower()
+        for task in tasks
+        for form, text in task.texts.items()
+        if form in ("prompt", "docstring", "solution", "code") and text.strip() and not is_generic(task, form)
+    }
+
+
+def is_generic(task: Task, form: str) -> bool:
+    """Return True for a solution that neither ours nor the substring rule looks for."""
+    return form == "solution" and task.task in GENERIC_TASKS
 
 
 def found_by_ours(text: str) -> bool:
@@ -65,7 +74,7 @@ def benchmark_rates(tasks: Iterable[Task]) -> Rates:
     for task in tasks:
         searched = substrings([task])
         for form, text in task.texts.items():
-            if form.startswith("test "):
+            if form.startswith("test ") or is_generic(task, form):
                 continue
             for copy, plant in COPIES.items():
                 planted = plant(text)

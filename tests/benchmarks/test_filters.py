@@ -42,7 +42,7 @@ def test_tests_alone_and_reformatted_copies_are_found(rates):
     assert {copy for _, _, copy in rates} == set(COPIES)
 
 
-def test_everyday_lines_are_found_only_where_they_are_the_whole_body_of_a_task(test_data):
+def test_everyday_lines_are_found_only_where_they_are_the_whole_body_of_a_task_that_is_not_generic(test_data):
     everyday = [
         "def add(x, y, z):\n    return x + y + z\n",
         "def later(x, year):\n    return x + year\n",
@@ -60,8 +60,10 @@ def test_everyday_lines_are_found_only_where_they_are_the_whole_body_of_a_task(t
     alarms = false_alarms(everyday, substrings(read_known_tasks(test_data)))
     assert alarms["benchmarks"] == 0 and alarms["secrets"] == 0
     assert alarms["benchmarks by the substring rule"] >= 4
-    whole_bodies = ["def f(x, y):\n\treturn x + y", "int f(int x, int y) {\r\n  return x + y;\r\n}\r\n", "return string.length;"]
-    assert false_alarms(whole_bodies, set())["benchmarks"] == 3
+    whole_bodies = ["def f(x, y):\n\treturn a * h / 2.0", "int f(int n) {\r\n  return n * (n + 1) / 2;\r\n}\r\n"]
+    assert false_alarms(whole_bodies, set())["benchmarks"] == 2
+    generic = ["def f(x, y):\n\treturn x + y", "int f(int x, int y) {\r\n  return x + y;\r\n}\r\n", "return string.length;"]
+    assert false_alarms(generic, set())["benchmarks"] == 0
 
 
 def test_without_published_benchmarks_the_part_is_refused(monkeypatch):

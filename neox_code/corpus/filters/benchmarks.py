@@ -8,7 +8,7 @@ Escapes of JSON strings (`\\n`, `\\t`, `\\u00e9`) and entities of HTML are read 
 
 A text is found by any 13 of its words in a row that are distinctive: 7 have a letter, 3 of these have two characters or more, and
 at most one begins an import. A text without such a run (shorter, or mostly numbers) is found as a whole, by 32 words around its
-rarest. A text of less than 4 words or of less than 13 characters in its different words (`return x + y`; FEWEST_WORDS and the
+rarest. A text of less than 4 words or of less than 13 characters in its different words (`return a * h / 2`; FEWEST_WORDS and the
 constants after it define the rule) is found by its longest line, if this is a whole line of the file.
 
 Of the known benchmarks the package holds the vocabulary, 64-bit hashes of runs and these short lines (known_benchmarks.npz).

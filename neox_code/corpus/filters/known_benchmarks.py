@@ -13,7 +13,7 @@
     multipl-e/humaneval-LANGUAGE.jsonl          nuprl/MultiPL-E, "reworded" and "transform", 18 languages, BSD-3-Clause with a
                                                 clause against training on the prompts, which their absence from a corpus obeys
 
-MultiPL-E's translations of MBPP are not in the index; they are found if their text was not reworded for the language.
+MultiPL-E's prompts of MBPP are made from the descriptions of MBPP+ in its terms for each language, as MultiPL-E makes them.
 
 Runs that occur in three or more tasks (imports, the head of a test, loops over pairs) identify no task and are left out. HumanEval
 and MBPP are in the index with all runs; of the others there are the least hashes of every 8 runs in a row (winnowing, Schleimer
@@ -44,6 +44,31 @@ LANGUAGES_OF_PACK = ("cpp", "go", "java", "js", "rust")
 COMPLETE = ("HumanEval", "MBPP")
 WINDOW = 8
 TASKS_OF_BOILERPLATE = 3
+GENERIC_TASKS = ("HumanEval/23", "HumanEval/41", "HumanEval/53")
+"""Tasks with the solutions `return len(string)`, `return n**2` and `return x + y`, which anybody writes: they are not searched as
+lines. BigCode's rule does not search them either (HUMAN_EVAL_STRINGS_OK in its decontamination/benchmark_data.py)."""
+TERMS = {
+    "sh": "array, list, list, CSV",
+    "cs": "list, list, tuple, dictionary",
+    "cpp": "vector, vector, tuple, map",
+    "d": "array, array, tuple, associative array",
+    "go": "list, list, list, map",
+    "java": "array list, array list, pair, hash map",
+    "js": "array, array, array, object",
+    "jl": "vector, vector, tuple, dictionary",
+    "lua": "table, table, table, table",
+    "pl": "array, array, array, hash",
+    "php": "array, array, array, array",
+    "r": "vector, list, list, named list",
+    "rkt": "list, list, list, hash",
+    "rb": "array, array, array, hash",
+    "rs": "vector, vector, tuple, HashMap",
+    "scala": "list, list, tuple, map",
+    "swift": "array, array, tuple, dictionary",
+    "ts": "array, array, array, object",
+}
+"""MultiPL-E's words for array, list, tuple and dictionary (its dataset_builder/terms.csv), by its name of the language."""
+TERM = re.compile(r"(\ban? )?(\w*?)(array|list|tuple|dictionary)")
 DOCSTRING = re.compile(r"\"\"\"(?:(?!\"\"\").)*\"\"\"|'''(?:(?!''').)*'''", re.DOTALL)
 
 
@@ -70,12 +95,12 @@ def read_known_tasks(data: Path) -> Iterator[Task]:
         tests = number_tests(row["test_list"] + row["challenge_test_list"])
         yield Task("MBPP", f"MBPP/{row['task_id']}", "python", {"prompt": row["text"], "code": row["code"], **tests})
     for row in read_rows(data / "mbpp-plus/MbppPlus.jsonl.gz"):
-        texts = {
-            "prompt": row["prompt"].strip("\n\"'"),
-            "code": row["canonical_solution"],
-            **number_tests(row["assertion"].split("\n")),
-        }
-        yield Task("MBPP+", row["task_id"].upper(), "python", texts)
+        prompt, task = row["prompt"].strip("\n\"'"), row["task_id"].upper()
+        description = prompt.split("\nassert ")[0]
+        texts = {"prompt": prompt, "docstring": description, "code": row["canonical_solution"]}
+        yield Task("MBPP+", task, "python", texts | number_tests(row["assertion"].split("\n")))
+        for reworded, language in {reword(description, language): language for language in TERMS}.items():
+            yield Task("MultiPL-E", task, language, {"prompt": reworded})
     for language in LANGUAGES_OF_PACK:
         for row in read_rows(data / "human-eval-x" / language / "humanevalpack.jsonl"):
             texts = {
@@ -94,6 +119,20 @@ def read_known_tasks(data: Path) -> Iterator[Task]:
         for row in read_rows(translation):
             texts = {"prompt": row["prompt"], "test": row["tests"]}
             yield Task("MultiPL-E", "/".join(row["name"].split("_")[:2]), row["language"], texts)
+
+
+def reword(description: str, language: str) -> str:
+    """
+    >>> reword("Write a python function to sort a list of sublists.", "js")
+    'Write a jsthon function to sort an array of subarrays.'
+    """
+    terms = dict(zip(("array", "list", "tuple", "dictionary"), TERMS[language].split(", "), strict=True))
+
+    def replace_term(found: re.Match[str]) -> str:
+        word = found[2] + terms[found[3]]
+        return (("an " if word[0] in "aeiou" else "a ") if found[1] else "") + word
+
+    return TERM.sub(replace_term, description.replace("dictionaries", "dictionarys")).replace("python", f"{language}thon")
 
 
 def make_human_eval_texts(row: Mapping[str, Any], with_test: bool) -> dict[str, str]:
@@ -125,7 +164,7 @@ def build_known_index(data: Path) -> Index:
     """Return the index of all benchmarks whose published files are in `data`."""
     tasks = list(read_known_tasks(data))
     texts = [
-        (task, split_words(text), "" if form.startswith("test") else find_longest_line(text))
+        (task, split_words(text), "" if form.startswith("test") or task.task in GENERIC_TASKS else find_longest_line(text))
         for task in tasks
         for form, text in task.texts.items()
     ]

@@ -66,10 +66,30 @@ def test_the_number_of_found_tasks_is_unchanged(test_data):
             found[name, key] = sum(BenchmarkOverlap().keep(candidate(task[key])) is not True for task in tasks)
     assert found == {
         ("HumanEval", "prompt"): 164,
-        ("HumanEval", "canonical_solution"): 164,
+        ("HumanEval", "canonical_solution"): 161,  # all but those of GENERIC_TASKS
         ("MBPP", "text"): 974,
         ("MBPP", "code"): 974,
     }
+
+
+@pytest.mark.parametrize("line", ["return x + y", "return len(string)", "return n**2", "return n * n;", "return string.length();"])
+def test_a_body_that_anybody_writes_is_in_no_benchmark(line):
+    assert BenchmarkOverlap().keep(candidate(f"def f(string, n, x, y):\n    {line}\n")) is True
+
+
+@pytest.mark.parametrize(
+    "prompt",  # as published for JavaScript, Rust and Java
+    [
+        "//Write a function to sort each subarray of strings in a given array of arrays.\nfunction sort_sublists(input_list){\n",
+        "//Write a jsthon function to count true booleans in the given array.\nfunction count(lst){\n",
+        "/// Write a function to multiply two integers.\nfn multiply_int(x: isize, y: isize) -> isize {\n",
+        "/// Write a function to append the given vector to the given tuples.\nfn add_lists(test_list: Vec<isize>",
+        "    // Write a function to merge three array lists into a single sorted array list.\n    public static ArrayList<Long>",
+    ],
+)
+def test_mbpp_in_the_terms_of_multipl_e_is_found(prompt):
+    assert str(BenchmarkOverlap().keep(candidate(prompt))).startswith("overlaps with M")
+    assert BenchmarkOverlap().keep(candidate("// Sort each array of strings in a given map.\nfunction sort(x) {\n")) is True
 
 
 def test_escapes_of_json_and_entities_of_html_are_no_words():
