@@ -46,6 +46,9 @@ def test_everyday_lines_are_found_only_where_they_are_the_whole_body_of_a_task_t
     everyday = [
         "def add(x, y, z):\n    return x + y + z\n",
         "def later(x, year):\n    return x + year\n",
+        "def area(a, h):\n    return a * h / 2.0 + a\n",
+        "def swap_case(string):\n    return string.swapcase().strip()\n",
+        "def tail(strings):\n    return ''.join(strings)[1:]\n",
         "def add(x, y): return x + y\n",
         "const size = (strings) => { return string.length; }\n",
         "def square(n):\n    return n**2 - 1\n",
@@ -59,7 +62,7 @@ def test_everyday_lines_are_found_only_where_they_are_the_whole_body_of_a_task_t
     ]
     alarms = false_alarms(everyday, substrings(read_known_tasks(test_data)))
     assert alarms["benchmarks"] == 0 and alarms["secrets"] == 0
-    assert alarms["benchmarks by the substring rule"] >= 4
+    assert alarms["benchmarks by the substring rule"] == 3
     whole_bodies = ["def f(x, y):\n\treturn a * h / 2.0", "int f(int n) {\r\n  return n * (n + 1) / 2;\r\n}\r\n"]
     assert false_alarms(whole_bodies, set())["benchmarks"] == 2
     generic = ["def f(x, y):\n\treturn x + y", "int f(int x, int y) {\r\n  return x + y;\r\n}\r\n", "return string.length;"]
