@@ -3,6 +3,7 @@
 parse_license_names("Apache License 2.0")               "Apache-2.0"
 parse_license_names("MIT/Apache-2.0")                   "MIT OR Apache-2.0"
 parse_license_names("GPL (>= 2) | file LICENSE")        "GPL-2.0-or-later"
+parse_license_names("https://opensource.org/licenses/MIT")    "MIT"
 find_mentioned_licenses("under the Unlicense or MIT")    ("Unlicense", "MIT")
 """
 
@@ -57,12 +58,18 @@ OPERATORS = {"AND": " AND ", "and": " AND ", "&": " AND ", "OR": " OR ", "or": "
 ABBREVIATION = re.compile(r"\s*\([^()]*\)\s*$")
 R_FILE = re.compile(r"\s*[+|]\s*file LICEN[CS]E\s*$", re.IGNORECASE)
 """Reference in R's DESCRIPTION to a file that contains the years and holders; it is ignored."""
+ADDRESS = re.compile(
+    r"https?://(?:www\.)?(?:opensource|spdx|apache|gnu)\.org/licen[cs]es?/([\w.+-]*?)(?:\.(?:html?|php|txt))?/?", re.IGNORECASE
+)
+"""Address of a license, as old packages state it; Apache's ends with LICENSE-2.0."""
 
 
 @lru_cache(maxsize=4096)
 def parse_license_names(written: str) -> str | None:
     """Return the SPDX expression of license names, with current identifiers; None if a part of the text is not a known name."""
     written = R_FILE.sub("", written.strip())
+    if address := ADDRESS.fullmatch(written):
+        written = address[1].replace("LICENSE-", "Apache-")
     if (parsed := parse_expression(written)) is not None:
         return parsed.render()
     if (name := find_license(written)) is not None:

@@ -52,8 +52,8 @@ def find_table(value: Any, *keys: str) -> Mapping[str, Any]:
 
 def read_package_json(text: str) -> str | None:
     package = find_table(json.loads(text))
-    license, licenses = package.get("license"), package.get("licenses")
-    values = licenses if license is None and isinstance(licenses, list) else license if isinstance(license, list) else [license]
+    license = package.get("licenses") if package.get("license") is None else package["license"]
+    values = license if isinstance(license, list) else [license]
     return read_field_values(value.get("type") if isinstance(value, dict) else value for value in values)
 
 

@@ -17,7 +17,10 @@ from neox_code.corpus.sources.json_lines import DAMAGED_ROW
 from neox_code.corpus.sources.repository_list import CANNOT_BE_CLONED
 from neox_code.errors import DataError
 
-OTHER_SOURCES = "Name folders, git repositories or archives with source code in the languages of the recipe."
+OTHER_SOURCES = (
+    "Name folders, git repositories or archives with source code in the languages of the recipe. A dataset must be Parquet or JSON "
+    "Lines: convert CSV, TSV or Arrow first."
+)
 NAME_TEXT = f"Name the column of the texts {' or '.join(SPELLINGS['text'])}."
 OTHER_RECIPE = "Choose another --recipe, or write one with other filters."
 REMEDIES = {

@@ -11,6 +11,12 @@ from neox_code.corpus.licenses.notices import parse_expression
     [
         ("MIT License", "MIT"),
         ("The MIT License (MIT)", "MIT"),
+        ("https://opensource.org/licenses/MIT", "MIT"),
+        ("http://www.opensource.org/licenses/mit-license.php", "MIT"),
+        ("http://www.apache.org/licenses/LICENSE-2.0.txt", "Apache-2.0"),
+        ("https://spdx.org/licenses/BSD-2-Clause.html", "BSD-2-Clause"),
+        ("https://www.gnu.org/licenses/gpl-3.0.en.html", None),
+        ("https://www.gnu.org/licenses/gpl-3.0.html", "GPL-3.0-only"),
         ("Expat", "MIT"),
         ("Apache License 2.0", "Apache-2.0"),
         ("The Apache Software License, Version 2.0", "Apache-2.0"),

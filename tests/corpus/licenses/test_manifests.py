@@ -15,6 +15,8 @@ POM = "<project><licenses><license><name>{}</name><url>x</url></license></licens
         ("package.json", '{"license": "MIT"}', "MIT"),
         ("package.json", '{"license": {"type": "BSD-2-Clause", "url": "x"}}', "BSD-2-Clause"),
         ("package.json", '{"licenses": [{"type": "MIT"}, {"type": "GPL-2.0"}]}', "GPL-2.0-only OR MIT"),
+        ("package.json", '{"licenses": {"type": "MIT", "url": "x"}}', "MIT"),
+        ("package.json", '{"licenses": "MIT"}', "MIT"),
         ("package.json", '{"license": "UNLICENSED"}', UNKNOWN),
         ("package.json", '{"license": "SEE LICENSE IN LICENSE_EE.md"}', "file:LICENSE_EE.md"),
         ("package.json", '{"name": "x"}', None),
