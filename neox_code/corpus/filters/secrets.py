@@ -30,7 +30,8 @@ BASE64 = RunKind(string.ascii_letters + string.digits + "+/")
 SHORTEST_RUN, AWS_RUN = 20, 40
 """Minimum run of TOKEN on a line with a key of any form; run of BASE64 on a line with a secret key of AWS."""
 
-BEFORE, AFTER = rb"(?<![A-Za-z0-9])", rb"(?![A-Za-z0-9])"
+BEFORE, AFTER = rb"(?<!(?<!\\)[A-Za-z0-9])", rb"(?![A-Za-z0-9])"
+"""A key begins and ends a word; the letter of an escape before it (`\\nghp_...` in a JSON string) belongs to no word."""
 Forms = tuple[tuple[tuple[bytes, ...], bytes], ...]
 FORMS: dict[int, Forms] = {
     SHORTEST_RUN: (
@@ -95,7 +96,7 @@ OWN_FORMS = {
 
 NAME_END = rb"(?:\\{0,3}[\"'`])?\]?(?:\s{0,8}:\s{0,8}[A-Za-z][\w.\[\]]{0,30}\??(?=\s{0,8}=))?\s{0,8}(?:=>|:=|={1,3}|:)\s{0,8}"
 QUOTE = rb"\\{0,3}[\"'`]"
-QUOTED = re.compile(NAME_END + rb"(?:[bruf]{0,2}" + QUOTE + rb")([^\"'`\s\\]{6,200}+)" + QUOTE)
+QUOTED = re.compile(NAME_END + rb"(?:[bruf@$]{0,2}" + QUOTE + rb")([^\"'`\s\\]{6,200}+)" + QUOTE)
 """After a name: its value in quotes."""
 PLAIN = re.compile(NAME_END + rb"([\w+/=-]{20,200}+)(?=[\s;,#]|$)", re.ASCII)
 """After a name: a long value without quotes, as in shell and INI files."""

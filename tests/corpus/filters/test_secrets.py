@@ -124,3 +124,14 @@ def test_hostile_lines_take_linear_time(unit):
         return time.process_time() - start
 
     assert min(seconds(MIB // 4) for _ in range(2)) < 24 * max(0.02, min(seconds(MIB // 32) for _ in range(3)))
+
+
+@pytest.mark.parametrize("escape", [r"\n", r"\t", r"\r", r"\\n", r"a\n"])
+def test_a_key_after_an_escape_is_found(escape):
+    key = "ghp_" + "a1B2" * 4 + "c3D4e5F6g7" * 2
+    assert find_secrets(f'"x = 1{escape}{key}\\n"') == [key]
+    assert find_secrets(f'"x = 1n{key}"') == []
+
+
+def test_a_password_in_a_verbatim_string_of_csharp_is_found():
+    assert find_secrets('var password = @"mytujVX8tGoJuK9x";') == ["mytujVX8tGoJuK9x"]
