@@ -1,4 +1,4 @@
-"""Entries of GPT-NeoX's checkpoints that are not parameters here, or that have other values there.
+"""Entries of GPT-NeoX's checkpoints that are not parameters here, or that have other values or names there.
 
     with write_for_gpt_neox(module, grid):        # state dicts hold the entries that GPT-NeoX reads
         engine.save_checkpoint(...)
@@ -11,7 +11,7 @@
 All are fp32, as in GPT-NeoX. merge_ranks.our_name leaves them out when a checkpoint is read.
 
 With `gpt_j_residual` tensor rank 0 writes the row biases and the others write zeros (see `merge_ranks`); `sum_row_biases` restores
-them on every rank.
+them on every rank. With a gated activation the names of the feed-forward layer are GPT-NeoX's newer ones (`name_in_file`).
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from neox_code.checkpoint.merge_ranks import is_zero_in_file
+from neox_code.checkpoint.merge_ranks import is_zero_in_file, name_in_file
 from neox_code.config.model import ModelConfig
 from neox_code.model.alibi import head_slopes
 from neox_code.model.attention import Attention
@@ -73,8 +73,15 @@ def write_for_gpt_neox(module: nn.Module, grid: ParallelGrid) -> Iterator[None]:
     def add(place: nn.Module, state_dict: dict[str, Any], prefix: str, metadata: Any) -> None:
         state_dict.update({f"{prefix}{name}": value for name, value in entries_of(place, grid).items()})
 
+    def rename(place: nn.Module, state_dict: dict[str, Any], prefix: str, metadata: Any) -> None:
+        assert isinstance(place, TransformerBlock)
+        for name in [name for name in state_dict if name.startswith(prefix)]:
+            state_dict[name_in_file(name, place.model)] = state_dict.pop(name)
+
     with ExitStack() as hooks:
         for place in module.modules():
             if entries_of(place, grid):
                 hooks.callback(place.register_state_dict_post_hook(add).remove)
+            if isinstance(place, TransformerBlock) and place.model.is_gated:
+                hooks.callback(place.register_state_dict_post_hook(rename).remove)
         yield

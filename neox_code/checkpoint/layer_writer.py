@@ -13,7 +13,7 @@ import torch
 
 from neox_code.checkpoint.buffers import attention_buffers, embedding_buffers
 from neox_code.checkpoint.layout import WHOLE_MODEL_NAME, layer_file
-from neox_code.checkpoint.merge_ranks import fit_vocabulary, part_in_file
+from neox_code.checkpoint.merge_ranks import fit_vocabulary, name_in_file, part_in_file
 from neox_code.checkpoint.serialization import save_file
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
@@ -40,11 +40,11 @@ def write_layer_files(
             if sharding_of(name).is_vocabulary:
                 whole[name] = fit_vocabulary(name, whole[name], rows, vocab_size)
         for rank in range(tensor_size):
-            state = {name: part_in_file(name, weight, rank, tensor_size, model) for name, weight in whole.items()}
-            save_file(
-                {name: part.clone() for name, part in state.items()} | buffers(index, model, rank, tensor_size),
-                layer_file(folder, index, rank),
-            )
+            state = {
+                name_in_file(name, model): part_in_file(name, weight, rank, tensor_size, model).clone()
+                for name, weight in whole.items()
+            }
+            save_file(state | buffers(index, model, rank, tensor_size), layer_file(folder, index, rank))
 
 
 def split_name(name: str) -> tuple[int, str]:

@@ -3,6 +3,7 @@
 merge(name, parts, model)                       one parameter of all tensor ranks -> the whole
 part_of(name, whole, rank, size, model)         the inverse
 part_in_file(name, whole, rank, size, model)    the part as a checkpoint's file holds it
+name_in_file(name, model)                       its name there; our_name is the inverse
 
 In GPT-NeoX's files the row biases of a model with `gpt_j_residual` are summands: GPT-NeoX adds each rank's bias before it sums over
 the ranks. With a sequential residual every rank has a full copy. This package adds the bias once, after the sum. It writes what
@@ -32,6 +33,18 @@ def our_name(name: str) -> str | None:
     for ours, sharding in SHARDING.items():
         if sharding.newer_name and name.endswith(sharding.newer_name):
             return name.removesuffix(sharding.newer_name) + ours
+    return name
+
+
+def name_in_file(name: str, model: ModelConfig) -> str:
+    """Return the name under which our parameter is written: the newer one if the activation is gated, else the older one.
+
+    GPT-NeoX reads gated feed-forward layers by their newer names alone, and its converters of every age read the older ones.
+    """
+    if model.is_gated:
+        for ours, sharding in SHARDING.items():
+            if sharding.newer_name and name.endswith(ours):
+                return name.removesuffix(ours) + sharding.newer_name
     return name
 
 

@@ -35,7 +35,7 @@ class ParameterSharding:
     is_row_bias: bool = False
     """True for the bias of a layer whose weight is divided along its inputs: it is added once, to the sum over the ranks."""
     newer_name: str | None = None
-    """The name in newer checkpoints of GPT-NeoX. This project uses the older name, as PolyCoder and Pythia do."""
+    """The name in newer checkpoints of GPT-NeoX, and in ours with a gated activation; otherwise ours have the older name."""
 
 
 SHARDING = {

@@ -263,7 +263,24 @@ def test_copies_of_row_biases_that_older_versions_wrote_are_not_summed(job, tmp_
     torch.testing.assert_close(logits_of(file, save), expected, atol=0, rtol=0)
 
 
+LINEAR1, LINEAR2 = ("linear1", "dense_h_to_4h"), ("linear2", "dense_4h_to_h")
 GATED = {"num_kv_heads": 2, "activation": "swiglu", "mlp_multiple_of": 2, "norm": "rmsnorm"}
+
+
+@pytest.mark.parametrize(("pipe_parallel_size", "pattern"), [(1, "layer_*"), (0, "mp_rank_*")])
+def test_gated_layers_are_written_with_newer_names_and_read_with_older_ones_too(job, tmp_path, pipe_parallel_size, pattern):
+    save = tmp_path / "save"
+    file = job(**GATED, precision="bfloat16", pipe_parallel_size=pipe_parallel_size)
+    whole = losses_of(1, file, save, checkpoint_factor=3)
+    (save / step_name(3) / "run.json").unlink()
+    expected = logits_of(file, save, iteration=3)
+    for path in sorted((save / step_name(3)).glob(pattern)):
+        content = torch.load(path, weights_only=True)
+        names = [name.partition("mlp.")[2] for name in content.get("module", content) if "mlp." in name]
+        assert set(names) <= {"linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias"}
+        rewrite(path, lambda state: {name.replace(*LINEAR1).replace(*LINEAR2): value for name, value in state.items()})
+    torch.testing.assert_close(logits_of(file, save, iteration=3), expected, atol=0, rtol=0)
+    assert losses_of(1, file, tmp_path / "resumed", load=str(save), iteration=3) == whole[3:]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bfloat16"])
