@@ -5,6 +5,7 @@ Checkpoints of any pipeline and tensor-parallel size are merged. No process grou
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,6 +27,7 @@ from neox_code.parallel.packed import pack_weights
 from neox_code.tokenizer.gpt2 import has_version_line
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.registry import build_tokenizer
+from neox_code.tokenizer.vocabulary_file import find_beside_checkpoint
 
 log = get_logger(__name__)
 
@@ -61,12 +63,19 @@ def prepare_for_inference(gpt: GPT, device: torch.device) -> GPT:
 
 
 def select_tokenizer_keys(config: NeoXConfig, folder: Path) -> DataConfig:
-    """Return the keys of a checkpoint's tokenizer.
+    """Return the keys of a checkpoint's tokenizer. A missing file of the vocabulary is looked for beside the checkpoint.
 
     GPT-NeoX's reader always skips the first line of a merge file. In a file without a `#version` line, as PolyCoder's, that line is
     a merge. A model that GPT-NeoX trained has never seen it, so the file is read in the same way for such a checkpoint.
     """
     data = config.data
+    moved: dict[str, Any] = {}
+    for key in ("vocab_file", "merge_file"):
+        named = getattr(data, key)
+        if named and (found := find_beside_checkpoint(named, config.training.load)) != Path(named):
+            log.info("%s (%s) is missing: using %s, which is beside the checkpoint", named, key, found)
+            moved[key] = str(found)
+    data = replace(data, **moved)
     is_chosen = config.origins["merge_file_reader"] != DEFAULT
     if is_chosen or data.tokenizer_type != "GPT2BPETokenizer" or not data.merge_file or is_ours(folder):
         return data

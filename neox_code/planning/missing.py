@@ -15,6 +15,7 @@ from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError, LaunchError
 from neox_code.launch.hosts import MISSING, is_here, resources, visible_gpus
 from neox_code.planning.planned_world import plan_world
+from neox_code.tokenizer.vocabulary_file import find_beside_checkpoint
 
 TOKENS = (".bin", ".idx")
 TYPES_WITHOUT_FILES = ("CharLevelTokenizer", "TiktokenTokenizer")
@@ -35,13 +36,14 @@ FILES = {
 """Command -> keys that name files to read, with the endings of these files."""
 
 TOKEN_FILES = "Make token files with tools/preprocess_data.py, or correct the path."
-OWN_VOCABULARY = "Copy the file that the model was trained with, or correct the path."
+OWN_VOCABULARY = "Copy the file that the model was trained with into the folder of the checkpoint, or correct the path."
+POLYCODER_VOCABULARY = {"code-vocab.json", "code-merges.txt"}
+POLYCODER_SOURCE = " PolyCoder's is published in the folder Data of github.com/VHellendoorn/Code-LMs."
 
 REMEDIES = {
     **dict.fromkeys(("data_path", "train_data_paths", "valid_data_paths", "test_data_paths"), TOKEN_FILES),
     "heldout_path": "Make a corpus with tools/build_corpus.py, or correct the path.",
     "load": "Set it to the folder that training saved to.",
-    **dict.fromkeys(("vocab_file", "merge_file"), OWN_VOCABULARY),
 }
 """Key -> what to do about its missing file."""
 
@@ -52,8 +54,11 @@ NEW_VOCABULARY = (
 
 def find_remedy(key: str, script: str, config: NeoXConfig) -> str:
     """Return what to do about a missing file; weights exist already only for the vocabulary they were trained with."""
-    if key in ("vocab_file", "merge_file") and script == "train" and not config.training.finetune:
-        return NEW_VOCABULARY
+    if key in ("vocab_file", "merge_file"):
+        if script == "train" and not config.training.finetune:
+            return NEW_VOCABULARY
+        is_polycoder = Path(config.values()[key]).name in POLYCODER_VOCABULARY
+        return OWN_VOCABULARY + (POLYCODER_SOURCE if is_polycoder else "")
     return REMEDIES.get(key, "Correct the path.")
 
 
@@ -123,6 +128,8 @@ def find_missing_files(config: NeoXConfig, script: str, skipped: Container[str] 
         named = values[key] if isinstance(values[key], tuple) else (values[key],)
         for path in filter(None, named):
             if key == "sample_input_file" and path == STANDARD_INPUT:
+                continue
+            if (key, ("",)) in VOCABULARY and script != "train" and find_beside_checkpoint(path, config.training.load).exists():
                 continue
             missing = [f"{path}{ending}" for ending in endings if not Path(f"{path}{ending}").exists()]
             if missing:

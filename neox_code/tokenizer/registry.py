@@ -90,8 +90,5 @@ def require_file(section: TokenizerSection, key: str, or_folder: bool = False) -
     if value is None:
         raise DataError(format_unset(section, key))
     if not Path(value).is_file() and not (or_folder and Path(value).is_dir()):
-        raise DataError(
-            f"{key} ({value}) is not a file. Set it to the file that the model or the token files were made with; "
-            "for new token files create one with tools/train_tokenizer.py."
-        )
+        raise DataError(f"{key} ({value}) is not a file. Set it to the file that the model or the token files were made with.")
     return Path(value)
