@@ -1,6 +1,10 @@
-"""DeepSpeed's reader and writer of single checkpoint files, replaced by those of `serialization`."""
+"""DeepSpeed's reader and writer of single checkpoint files, replaced by those of `serialization`.
 
-from collections.abc import Mapping
+Files hold tensors, containers, strings and numbers alone: `torch.load(path, weights_only=True)` reads each of them anywhere.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +18,38 @@ from neox_code.checkpoint.layout import LAYER_FILE
 from neox_code.checkpoint.merge_ranks import our_name
 from neox_code.checkpoint.serialization import load_file, save_file
 
-torch.serialization.add_safe_globals([LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address])  # what optimizer states hold
+torch.serialization.add_safe_globals([LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address])  # in older files
 
 
-def replace_stage_enum(state_dict: dict[str, Any]) -> dict[str, Any]:
-    """Return the state dict with ZeRO's stage as a number.
+def make_plain(state: dict[str, Any]) -> dict[str, Any]:
+    """Return an optimizer's state with DeepSpeed's own objects as dictionaries and numbers."""
+    plain = dict(state)
+    if "loss_scaler" in state:
+        settings = vars(state["loss_scaler"])
+        plain["loss_scaler"] = {name: value for name, value in settings.items() if isinstance(value, (bool, int, float))}
+    if "zero_stage" in state:
+        plain["zero_stage"] = int(state["zero_stage"])
+    if "param_slice_mappings" in state:  # position of each parameter in its group's flat tensor
+        plain["param_slice_mappings"] = [
+            {name: asdict(address) for name, address in group.items()} for group in state["param_slice_mappings"]
+        ]
+    return plain
 
-    Some versions of Python, 3.11.2 among them, pickle an enum as a call of `getattr`, which `weights_only` readers refuse.
-    """
-    optimizer = state_dict.get("optimizer_state_dict")
-    if not isinstance(optimizer, dict) or "zero_stage" not in optimizer:
-        return state_dict
-    return {**state_dict, "optimizer_state_dict": {**optimizer, "zero_stage": int(optimizer["zero_stage"])}}
+
+def restore_objects(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the inverse of `make_plain`, as far as DeepSpeed reads the values: the loss scaler. Older states stay as they are."""
+    saved = state.get("loss_scaler")
+    if not isinstance(saved, Mapping):
+        return state
+    scaler = DynamicLossScaler(1, 1, 1, 1, False) if saved["dynamic"] else LossScaler()
+    vars(scaler).update(saved)
+    return {**state, "loss_scaler": scaler}
+
+
+def convert_optimizer_state(content: Any, convert: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """Return the content of a checkpoint file with its optimizer's state, if it has one, converted."""
+    state = content.get("optimizer_state_dict") if isinstance(content, Mapping) else None
+    return {**content, "optimizer_state_dict": convert(state)} if isinstance(state, dict) else content
 
 
 def rename_parameters(state_dict: Any) -> Any:
@@ -39,7 +63,7 @@ class WeightsOnlyEngine(TorchCheckpointEngine):
     """DeepSpeed's checkpoint engine that reads and writes single files by `load_file` and `save_file`."""
 
     def save(self, state_dict: dict[str, Any], path: str) -> None:
-        save_file(replace_stage_enum(state_dict), path)
+        save_file(convert_optimizer_state(state_dict, make_plain), path)
 
     def load(self, path: str, map_location: Any = None) -> Any:
         content = load_file(path, map_location)
@@ -47,4 +71,4 @@ class WeightsOnlyEngine(TorchCheckpointEngine):
             return rename_parameters(content)
         if isinstance(content, Mapping) and "module" in content:
             return {**content, "module": rename_parameters(content["module"])}
-        return content
+        return convert_optimizer_state(content, restore_objects)

@@ -40,6 +40,7 @@ def test_every_layout_gives_the_losses_of_one_process(job, tmp_path, layout, voc
         (1, {}),
         (1, {"pipe_parallel_size": 0, "precision": "bfloat16", "hidden_dropout": 0.1, "attention_dropout": 0.1}),
         (2, {"hidden_dropout": 0.1, "attention_dropout": 0.1}),
+        (2, {"pipe_parallel_size": 0, "precision": "bfloat16", "zero_optimization": {"stage": 2}}),
         (2, {"model_parallel_size": 2, "hidden_dropout": 0.1}),
         (4, {"model_parallel_size": 2, "pipe_parallel_size": 2, "no_weight_tying": False, "pos_emb": "learned"}),
     ],
