@@ -3,7 +3,7 @@
 Files hold tensors, containers, strings and numbers alone: `torch.load(path, weights_only=True)` reads each of them anywhere.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,10 @@ torch.serialization.add_safe_globals([LossScaler, DynamicLossScaler, ZeroStageEn
 
 
 def make_plain(state: dict[str, Any]) -> dict[str, Any]:
-    """Return an optimizer's state with DeepSpeed's own objects as dictionaries and numbers."""
+    """Return an optimizer's state with DeepSpeed's own objects as dictionaries and numbers.
+
+    DeepSpeed reads none of them when it loads a state but the loss scaler, which `load.keep_settings` replaces.
+    """
     plain = dict(state)
     if "loss_scaler" in state:
         settings = vars(state["loss_scaler"])
@@ -36,22 +39,6 @@ def make_plain(state: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def restore_objects(state: dict[str, Any]) -> dict[str, Any]:
-    """Return the inverse of `make_plain`, as far as DeepSpeed reads the values: the loss scaler. Older states stay as they are."""
-    saved = state.get("loss_scaler")
-    if not isinstance(saved, Mapping):
-        return state
-    scaler = DynamicLossScaler(1, 1, 1, 1, False) if saved["dynamic"] else LossScaler()
-    vars(scaler).update(saved)
-    return {**state, "loss_scaler": scaler}
-
-
-def convert_optimizer_state(content: Any, convert: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """Return the content of a checkpoint file with its optimizer's state, if it has one, converted."""
-    state = content.get("optimizer_state_dict") if isinstance(content, Mapping) else None
-    return {**content, "optimizer_state_dict": convert(state)} if isinstance(state, dict) else content
-
-
 def rename_parameters(state_dict: Any) -> Any:
     """Return a state dict of any version of GPT-NeoX with our names and without entries that are not parameters."""
     if not isinstance(state_dict, Mapping) or not all(isinstance(name, str) for name in state_dict):
@@ -63,7 +50,8 @@ class WeightsOnlyEngine(TorchCheckpointEngine):
     """DeepSpeed's checkpoint engine that reads and writes single files by `load_file` and `save_file`."""
 
     def save(self, state_dict: dict[str, Any], path: str) -> None:
-        save_file(convert_optimizer_state(state_dict, make_plain), path)
+        optimizer = state_dict.get("optimizer_state_dict")
+        save_file({**state_dict, "optimizer_state_dict": make_plain(optimizer)} if optimizer else state_dict, path)
 
     def load(self, path: str, map_location: Any = None) -> Any:
         content = load_file(path, map_location)
@@ -71,4 +59,4 @@ class WeightsOnlyEngine(TorchCheckpointEngine):
             return rename_parameters(content)
         if isinstance(content, Mapping) and "module" in content:
             return {**content, "module": rename_parameters(content["module"])}
-        return convert_optimizer_state(content, restore_objects)
+        return content

@@ -1,7 +1,8 @@
 """Reading a checkpoint into a training engine, on every rank."""
 
 import io
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def load_checkpoint(
         return dict(start.record.state) if start.record else client_state(folder)
     require_tensor_size(folder, grid.tensor_size)
     try:
-        with redirect_stdout(io.StringIO()) as printed:
+        with redirect_stdout(io.StringIO()) as printed, keep_settings(engine.optimizer):
             _, state = engine.load_checkpoint(str(folder.parent), tag=folder.name)
     except ZeRORuntimeException as error:
         raise CheckpointError(
@@ -58,6 +59,30 @@ def load_checkpoint(
     log.debug("%s", printed.getvalue())
     log.info("loaded %s", folder)
     return state or {}
+
+
+LOSS_SCALE_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
+"""Attributes of DeepSpeed's dynamic loss scaler that change while it is used; the others are settings."""
+
+
+@contextmanager
+def keep_settings(optimizer: Any) -> Iterator[None]:
+    """Keep the configuration's hyperparameters while a state is loaded: DeepSpeed would replace them by those of the checkpoint.
+
+    The state of a dynamic loss scale is taken from the checkpoint if the scale is dynamic in both.
+    """
+    groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    names = ("clip_grad", "loss_scaler", "dynamic_loss_scale")  # the last two are not in every optimizer
+    settings = {name: getattr(optimizer, name) for name in names if hasattr(optimizer, name)}
+    yield
+    for group, own in zip(optimizer.param_groups, groups, strict=True):
+        group.update(own)
+    if scaler := settings.get("loss_scaler"):
+        loaded = optimizer.loss_scaler
+        loaded = loaded if isinstance(loaded, Mapping) else vars(loaded)  # an object in files of older versions
+        if scaler.dynamic and loaded["dynamic"]:
+            vars(scaler).update({name: loaded[name] for name in LOSS_SCALE_STATE})
+    vars(optimizer).update(settings)
 
 
 def load_weights_alone(engine: DeepSpeedEngine, folder: Path, model: ModelConfig, vocab_size: int, grid: ParallelGrid) -> None:
@@ -92,4 +117,6 @@ def require_tensor_size(folder: Path, tensor_size: int) -> None:
 
 def first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:2]) if lines else type(error).__name__
+    return (
+        " ".join(lines[:2]) if lines else "files of its weights or of its training state are missing"
+    )  # DeepSpeed's bare assertions
