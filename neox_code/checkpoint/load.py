@@ -117,6 +117,5 @@ def require_tensor_size(folder: Path, tensor_size: int) -> None:
 
 def first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (
-        " ".join(lines[:2]) if lines else "files of its weights or of its training state are missing"
-    )  # DeepSpeed's bare assertions
+    # an assertion of DeepSpeed without a text finds no file
+    return " ".join(lines[:2]) if lines else "files of its weights or of its training state are missing"

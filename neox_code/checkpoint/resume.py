@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from neox_code.checkpoint.layout import (
+    RUN_RECORD,
     VOCABULARY_FOLDER,
     checkpoints,
     find_checkpoint,
@@ -35,6 +36,7 @@ from neox_code.checkpoint.layout import (
 from neox_code.checkpoint.record import RunRecord, StoredConfig, damaged_files, read_record, stored_config
 from neox_code.config.assembly import DEFAULT, format_value
 from neox_code.config.neox import NeoXConfig
+from neox_code.config.optimizer import is_offloaded
 from neox_code.config.resume_rules import MODEL, OPTIMIZER_STATE, ORDER, SCHEDULE, Difference, Values, differences, effective
 from neox_code.config.training import TrainingConfig
 from neox_code.data.identity import list_data_changes
@@ -186,6 +188,10 @@ def finish_interrupted_save(save: Path) -> None:
 def require_whole(folder: Path, record: RunRecord | None) -> None:
     """Raise CheckpointError if files of the checkpoint are missing or cut off."""
     faults = damaged_files(folder, record) if record else []
+    earlier = [other for number, other in checkpoints(folder.parent).items() if number < (iteration_of(folder) or 0)]
+    if record is None and earlier and (earlier[-1] / RUN_RECORD).is_file():
+        reason = f"which is written last, and {earlier[-1].name} has one: it is incomplete or of another program"
+        faults = [f"{folder} has no {RUN_RECORD}, {reason}"]
     if not (layer_files(folder) or model_files(folder) or has_zero_3_files(folder) or is_hugging_face_model(folder)):
         faults = [f"{folder} holds no file of weights"]
     if faults:
@@ -293,9 +299,21 @@ def layout_differences(record: RunRecord, layout: Mapping[str, int], values: Val
     if stages == (3, 3):
         name = "sub_group_size"  # of the parameters that ZeRO stage 3 updates together
         pairs[f"zero_optimization.{name}"] = (before["zero_optimization"].get(name), now["zero_optimization"].get(name))
+    if max(stages) < 3:
+        pairs["zero_optimization.round_robin_gradients"] = (is_round_robin(before), is_round_robin(now))
     if min(before["pipe_parallel_size"], now["pipe_parallel_size"]) > 1:
         pairs["pipe_partition_method"] = (before["pipe_partition_method"], now["pipe_partition_method"])
     return [Difference(name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
+
+
+def is_round_robin(values: Values) -> bool:
+    """Return True if the optimizer's state has its parameters in the order of `round_robin_gradients`.
+
+    DeepSpeed's bf16 optimizer, which sums in fp32 at ZeRO stages 0 and 1, has no such order.
+    """
+    zero, extra = values["zero_optimization"], values["deepspeed_extra_args"]
+    is_bf16_optimizer = values["precision"] == "bfloat16" and values["zero_stage"] < 2 and not is_offloaded(zero)
+    return bool(zero.get("round_robin_gradients")) and not (is_bf16_optimizer and not extra.get("data_types"))
 
 
 def line(difference: Difference, stored: StoredConfig, config: NeoXConfig) -> str:

@@ -50,11 +50,13 @@ class IgnoredSetting:
     value: Any
     place: str
     because: str
+    is_changed: bool = False
+    """True if the value is known to differ from the default."""
 
     @property
     def is_meant(self) -> bool:
         """True if the run would be different if the key had an effect."""
-        return self.because != ALREADY_DONE and self.value not in (None, False, 0, "", [], {})
+        return self.because != ALREADY_DONE and (self.is_changed or self.value not in (None, False, 0, "", [], {}))
 
 
 @dataclass
@@ -105,7 +107,7 @@ class Draft:
                     self.requirements[setting.key] = written, meaning
                 elif isinstance(meaning, NoEffect):
                     name, place = f"{setting.key}.{meaning.inner}", setting.inner_places.get(meaning.inner, setting.place)
-                    self.ignored.append(IgnoredSetting(name, meaning.value, place, meaning.because))
+                    self.ignored.append(IgnoredSetting(name, meaning.value, place, meaning.because, meaning.is_changed))
                 else:
                     self.problems.append(format_problem(meaning, setting))
                     self.bad_fields.update((setting.key, *(other.field for other in meanings if isinstance(other, Assignment))))

@@ -9,6 +9,7 @@ A value without effect is reported, not refused: a file of GPT-NeoX is combined 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from neox_code.config.deepspeed_settings import is_default, is_for_stage_3
 from neox_code.config.fields import FIELDS
 
 Values = Mapping[str, Any]
@@ -68,6 +69,7 @@ CONDITIONS = (
         lambda values: values["checkpoint_activations"] and values["pipe_parallel_size"] > 0,
         "every layer is recomputed or none; it counts only with checkpoint_activations and pipe_parallel_size above 0",
     ),
+    Condition("fp16", has_value("precision", "fp16"), "it counts only with precision: fp16"),
     Condition("split", is_set("data_path"), "it divides data_path, which is not set"),
     Condition(
         "merge_file merge_file_reader", has_value("tokenizer_type", "GPT2BPETokenizer"), "GPT2BPETokenizer alone reads merge_file"
@@ -83,7 +85,14 @@ CONDITIONS = (
 
 
 def without_effect(values: Values, given: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Yield the given fields that differ from their defaults and have no effect, each with the reason."""
+    """Yield the given fields that differ from their defaults and have no effect, each with the reason.
+
+    A setting within `zero_optimization` has a dotted name.
+    """
+    if values["zero_stage"] < 3:
+        for name, value in values["zero_optimization"].items():
+            if is_for_stage_3(name) and not is_default(value):
+                yield f"zero_optimization.{name}", "it counts only with zero_optimization.stage: 3"
     for condition in CONDITIONS:
         if not condition.is_met(values):
             for key in condition.fields.split():

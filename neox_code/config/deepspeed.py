@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from neox_code.config.checks import sums_tied_gradients_in_16_bits
-from neox_code.config.deepspeed_settings import DTYPE_NAMES
+from neox_code.config.deepspeed_settings import DTYPE_NAMES, is_for_stage_3
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
 
@@ -51,6 +51,8 @@ def deepspeed_dict(config: NeoXConfig, sizes: BatchSizes) -> dict[str, Any]:
     wrapper.
     """
     optimizer = config.optimizer
+    stage = max(1, optimizer.zero_stage)
+    given = {name: value for name, value in optimizer.zero_optimization.items() if stage == 3 or not is_for_stage_3(name)}
     settings: dict[str, Any] = {
         "train_batch_size": sizes.train_batch_size,
         "train_micro_batch_size_per_gpu": sizes.micro_batch_size,
@@ -58,8 +60,8 @@ def deepspeed_dict(config: NeoXConfig, sizes: BatchSizes) -> dict[str, Any]:
         "gradient_clipping": optimizer.gradient_clipping,
         "zero_optimization": {
             **ZERO_NUMERICS,
-            **without_nulls(optimizer.zero_optimization),
-            "stage": max(1, optimizer.zero_stage),
+            **without_nulls(given),
+            "stage": stage,
         },
         "zero_allow_untested_optimizer": True,
     }

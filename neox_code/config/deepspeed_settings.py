@@ -28,6 +28,13 @@ def with_type(kind: Any, names: str) -> dict[str, Any]:
     return dict.fromkeys(names.split(), kind)
 
 
+STAGE_3_SETTINGS = (
+    *("enable_sanity_checks", "leaf_module", "log_trace_cache_warnings", "memory_efficient_linear", "offload_param"),
+    *("override_module_apply", "pipeline_loading_checkpoint", "sub_group_size", "zero_hpz_partition_size"),
+    *("zero_quantized_gradients", "zero_quantized_nontrainable_weights", "zero_quantized_weights"),
+)
+"""Names in `zero_optimization` that only ZeRO stage 3 reads, besides those of STAGE_3."""
+
 OFFLOAD: dict[str, Any] = {"device": Literal["none", "cpu", "nvme"], "nvme_path": str, "buffer_count": int, "pin_memory": bool}
 
 STAGE_3 = {
@@ -121,6 +128,11 @@ def find_problems(given: Mapping[str, Any], known: Mapping[str, Any], prefix: st
             yield from find_problems(value, kind, f"{inner}.")
         else:
             yield SettingProblem(inner, value, "must be a dictionary.")
+
+
+def is_for_stage_3(name: str) -> bool:
+    """Return True if only ZeRO stage 3 reads the setting of `zero_optimization`."""
+    return name in STAGE_3_SETTINGS or name.removeprefix("stage3_") in STAGE_3
 
 
 def is_default(value: Any) -> bool:

@@ -35,11 +35,15 @@ class Requirement(NamedTuple):
 
 
 class NoEffect(NamedTuple):
-    """A value at `inner` (dotted) within the key's dictionary that has no effect; `because` is the reason, without a period."""
+    """A value at `inner` (dotted) within the key's dictionary that has no effect; `because` is the reason, without a period.
+
+    `is_changed` is True if the value is known to differ from the default.
+    """
 
     inner: str
     value: Any
     because: str
+    is_changed: bool = False
 
 
 Meaning = Assignment | SettingProblem | Requirement | NoEffect
@@ -221,7 +225,7 @@ def parameter_remedy(parameter: str, allowed: Sequence[str]) -> str:
     return f"Write optimizer.params.{similar[0]}." if similar else f"Remove it; there are {', '.join(allowed)}."
 
 
-def read_zero(value: Any) -> Iterator[Assignment | SettingProblem]:
+def read_zero(value: Any) -> Iterator[Meaning]:
     rest = dict(dictionary(value))
     if isinstance(rest.get("stage"), (list, tuple)):
         raise NotBuilt(AUTOTUNING)
@@ -229,12 +233,18 @@ def read_zero(value: Any) -> Iterator[Assignment | SettingProblem]:
         yield Assignment("zero_stage", rest.pop("stage"), "stage")
     yield from refused_settings(rest, REFUSED_IN_ZERO)
     yield from find_problems(rest, ZERO)
+    yield from settings_without_effect(rest, WITHOUT_EFFECT_IN_ZERO)
     yield Assignment("zero_optimization", rest)
 
 
 REFUSED_IN_ZERO: dict[str, tuple[tuple[Any, ...], str]] = {
     "compute_grad_norm": ((None, True), "the norm of the gradient is always computed. Remove it"),
+    "elastic_checkpoint": ((None, False), "DeepSpeed cannot load the checkpoints that it writes then. Remove it"),
     "legacy_stage1": ((None, False), "DeepSpeed has removed the former stage 1. Remove it"),
+    "load_from_fp32_weights": (
+        (None, True),
+        "weights in 16 bits are no substitute for those in fp32. Remove it",
+    ),
     "mics_hierarchical_params_gather": ((None, False), "DeepSpeed has removed MiCS. Remove it"),
     "mics_shard_size": ((None, -1), "DeepSpeed has removed MiCS. Remove it"),
     "zeropp_loco_param": ((None, {}), "DeepSpeed has removed LoCo. Remove it"),
@@ -257,6 +267,33 @@ def refused_settings(settings: dict[str, Any], table: Mapping[str, tuple[tuple[A
             yield SettingProblem(name, value, f"cannot be used: {because}.")
 
 
+SAVE_16_BITS = "it is for a function of DeepSpeed that writes 16-bit weights, which is not used"
+WITHOUT_EFFECT_IN_ZERO: dict[str, tuple[Any, str]] = {
+    "allgather_partitions": (True, "DeepSpeed reads it no longer: weights are always gathered"),
+    "cpu_offload_use_pin_memory": (None, "DeepSpeed reads it no longer. Use offload_optimizer.pin_memory"),
+    **dict.fromkeys(
+        (
+            "gather_16bit_weights_on_model_save",
+            "stage3_gather_16bit_weights_on_model_save",
+            "stage3_gather_fp16_weights_on_model_save",
+        ),
+        (False, SAVE_16_BITS),
+    ),
+    "save_muon_momentum_buffer_in_memory": (False, "it counts only with the optimizer Muon, which is not built"),
+}
+WITHOUT_EFFECT_IN_FP16 = {"auto_cast": (False, "the model's inputs are integers, which are not cast")}
+WITHOUT_EFFECT_IN_BF16 = {"check_grad_overflow": (True, "a step whose gradient is not finite is always skipped")}
+"""Name within a dictionary of DeepSpeed -> its default, and the reason why another value has no effect."""
+
+
+def settings_without_effect(settings: dict[str, Any], table: Mapping[str, tuple[Any, str]]) -> Iterator[NoEffect]:
+    """Remove the settings that the table names; yield those that differ from their defaults."""
+    for name in [name for name in settings if name in table]:
+        (default, because), value = table[name], settings.pop(name)
+        if not is_default(value) and value != default:
+            yield NoEffect(name, value, because, is_changed=True)
+
+
 def pop_enabled(settings: dict[str, Any]) -> bool:
     """Remove `enabled` from a dictionary of DeepSpeed and return its value."""
     enabled = settings.pop("enabled", False)
@@ -265,7 +302,7 @@ def pop_enabled(settings: dict[str, Any]) -> bool:
     return bool(enabled)
 
 
-def read_fp16(value: Any) -> Iterator[Assignment | SettingProblem]:
+def read_fp16(value: Any) -> Iterator[Meaning]:
     """Read DeepSpeed's dictionary: `enabled` sets the precision to fp16, or with `type: bfloat16` (files of 2021) to bfloat16.
 
     `true` enables it, as on Megatron-LM's command line.
@@ -279,10 +316,11 @@ def read_fp16(value: Any) -> Iterator[Assignment | SettingProblem]:
     if pop_enabled(rest):
         yield Assignment("precision", precision, "enabled")
     yield from find_problems(rest, FP16)
+    yield from settings_without_effect(rest, WITHOUT_EFFECT_IN_FP16)
     yield Assignment("fp16", rest)
 
 
-def read_bf16(value: Any) -> Iterator[Assignment | SettingProblem]:
+def read_bf16(value: Any) -> Iterator[Meaning]:
     """Read DeepSpeed's dictionary, or `true`. Settings of `fp16` in it have no effect: bf16 has no loss scale."""
     if value is True:
         yield Assignment("precision", "bfloat16")
@@ -292,6 +330,7 @@ def read_bf16(value: Any) -> Iterator[Assignment | SettingProblem]:
         yield Assignment("precision", "bfloat16", "enabled")
     yield from refused_settings(rest, REFUSED_IN_BF16)
     yield from find_problems(rest, BF16)
+    yield from settings_without_effect(rest, WITHOUT_EFFECT_IN_BF16)
     if rest:
         yield Assignment("deepspeed_extra_args", {"bf16": rest})
 

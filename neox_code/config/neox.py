@@ -89,8 +89,13 @@ class NeoXConfig:
         problems = draft.messages() + messages
         if problems:
             raise ConfigError("\n".join(problems))
+        already = {entry.key for entry in draft.ignored}
         for key, because in without_effect(values, draft.assigned):
-            draft.ignored.append(IgnoredSetting(key, values[key], origins[key], because))
+            if key in already:
+                continue
+            field, _, inner = key.partition(".")
+            value = values[field][inner] if inner else values[field]
+            draft.ignored.append(IgnoredSetting(key, value, origins[field], because))
         sections = {name: kind(**{known.name: values[known.name] for known in fields_of(name)}) for name, kind in SECTIONS.items()}
         return cls(**sections, origins=origins, sources=sources, ignored=tuple(draft.ignored), as_written=draft.as_written())
 

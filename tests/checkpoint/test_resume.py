@@ -17,9 +17,10 @@ import pytest
 import torch
 from distributed_runs import losses_of, run_ranks, train
 
-from neox_code.checkpoint.layout import TRAINING_LOCK, find_checkpoint, layer_file, step_name
+from neox_code.checkpoint.layout import TRAINING_LOCK, find_checkpoint, layer_file, model_file, step_name
 from neox_code.checkpoint.record import RunRecord, read_record, write_record
 from neox_code.checkpoint.resume import Start, check_layout, find_start, start_request
+from neox_code.checkpoint.serialization import load_file
 from neox_code.checkpoint.weights import read_weights
 from neox_code.config.fields import FIELDS
 from neox_code.config.neox import NeoXConfig
@@ -139,6 +140,9 @@ def test_a_checkpoint_that_is_not_whole_is_named(tmp_path):
     empty.mkdir()
     with pytest.raises(CheckpointError, match="global_step6 holds no file of weights"):
         begin(load=tmp_path, save=tmp_path)
+    model_file(empty, 0).write_bytes(b"state")
+    with pytest.raises(CheckpointError, match=r"global_step6 has no run\.json, .* global_step2 has one: it is incomplete"):
+        begin(load=tmp_path, save=tmp_path)
 
 
 def test_a_run_begins_from_scratch_only_where_there_is_nothing(tmp_path):
@@ -229,12 +233,18 @@ def test_an_optimizers_state_of_a_pipeline_is_refused_for_a_plain_model(tmp_path
         check_layout(start, record, LAYOUT, VALUES | {"pipe_parallel_size": now})
 
 
+ROUND_ROBIN = {"zero_optimization": {"round_robin_gradients": True}}
+
+
 @pytest.mark.parametrize(
     ("before", "now", "sentence"),
     [
         ({"zero_stage": 0}, {"zero_stage": 2}, None),
         ({"zero_stage": 1}, {"zero_stage": 3}, "zero_optimization.stage 1, and this run has zero_optimization.stage 3"),
         ({"zero_stage": 3}, {"zero_stage": 3, "zero_optimization": {"sub_group_size": 9}}, "sub_group_size null, and .* 9"),
+        ({"zero_stage": 2}, {"zero_stage": 2} | ROUND_ROBIN, "round_robin_gradients false, and .*round_robin_gradients true"),
+        ({"zero_stage": 2} | ROUND_ROBIN, {"zero_stage": 1, "precision": "bfloat16"} | ROUND_ROBIN, "gradients true, and .* false"),
+        ({"zero_stage": 1, "precision": "bfloat16"}, {"zero_stage": 1, "precision": "bfloat16"} | ROUND_ROBIN, None),
         ({"pipe_parallel_size": 2}, {"pipe_parallel_size": 2, "pipe_partition_method": "uniform"}, "mlp.*, and .* uniform"),
         ({}, {"pipe_partition_method": "uniform"}, None),
     ],
@@ -434,6 +444,19 @@ def test_changes_of_schedule_and_order_are_reported_and_the_place_is_kept_in_tok
     before, after = (read_record(save / step_name(iteration)) for iteration in (4, 5))
     assert (before.state["consumed_samples"], before.state["consumed_tokens"]) == (4 * 8, 4 * 8 * 64)
     assert (after.state["consumed_samples"], after.state["consumed_tokens"]) == (4 * 8 * 2 + 4, 4 * 8 * 64 + 4 * 32)
+
+
+def test_changed_hyperparameters_act_on_the_resumed_run(job, save):
+    keys = {"weight_decay": 0.5, "gradient_clipping": 0.02, "train_iters": 5}
+    parameters = {"lr": 0.003, "betas": [0.8, 0.9], "eps": 1e-3}
+    losses_of(1, job(**RUN | keys | {"optimizer": {"type": "Adam", "params": parameters}}), save, load=str(save))
+    (path,) = (save / "global_step5").glob("*optim_states.pt")
+    state = load_file(path)["optimizer_state_dict"]
+    assert state["clip_grad"] == 0.02
+    groups = [
+        (group["weight_decay"], tuple(group["betas"]), group["eps"]) for group in state["base_optimizer_state"]["param_groups"]
+    ]
+    assert groups == [(0.5, (0.8, 0.9), 1e-3), (0.0, (0.8, 0.9), 1e-3)]
 
 
 def test_a_token_file_that_changed_is_reported(job, job_folder, save, tmp_path):

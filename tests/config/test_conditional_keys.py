@@ -30,6 +30,21 @@ from neox_code.config.neox import NeoXConfig
         ({"checkpoint_num_layers": 2, "checkpoint_activations": True}, {"checkpoint_num_layers": "pipe_parallel_size above 0"}),
         ({"checkpoint_num_layers": 2, "checkpoint_activations": True, "pipe_parallel_size": 1}, {}),
         ({"pipe_partition_method": "uniform", "pipe_parallel_size": 1}, {"pipe_partition_method": "above 1"}),
+        ({"fp16": {"loss_scale": 128}, "precision": "bfloat16"}, {"fp16": "precision: fp16"}),
+        ({"fp16": {"enabled": True, "loss_scale": 128, "auto_cast": True}}, {"fp16.auto_cast": "not cast"}),
+        ({"bf16": {"enabled": True, "check_grad_overflow": False}}, {"bf16.check_grad_overflow": "always skipped"}),
+        (
+            {
+                "bf16": {"enabled": True, "check_grad_overflow": True},
+                "zero_optimization": {"stage": 1, "allgather_partitions": True},
+            },
+            {},
+        ),
+        (
+            {"zero_optimization": {"stage": 2, "allgather_partitions": False, "stage3_max_live_parameters": 10}},
+            {"zero_optimization.allgather_partitions": "no longer", "zero_optimization.stage3_max_live_parameters": "stage: 3"},
+        ),
+        ({"zero_optimization": {"stage": 3, "sub_group_size": 1000}, "pipe_parallel_size": 0}, {}),
         ({"split": "8,1,1"}, {"split": "data_path, which is not set"}),
         ({"split": "8,1,1", "data_path": "x"}, {}),
         ({"tokenizer_type": "HFTokenizer", "merge_file": "m"}, {"merge_file": "GPT2BPETokenizer alone"}),

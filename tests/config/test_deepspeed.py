@@ -78,7 +78,7 @@ def test_gradients_are_summed_in_fp32_unless_configured_otherwise(shape):
     given = [
         {"precision": "bfloat16"},
         {"precision": "bfloat16", "data_types": {"grad_accum_dtype": "bf16"}, "communication_data_type": "bf16"},
-        {"precision": "bfloat16", "bf16": {"enabled": True, "check_grad_overflow": False}, "prescale_gradients": True},
+        {"precision": "bfloat16", "prescale_gradients": True},
         {"precision": "fp16", "fp16": {"enabled": True, "hysteresis": 4}, "fp32_allreduce": True},
         {"precision": "fp32"},
     ]
@@ -89,7 +89,7 @@ def test_gradients_are_summed_in_fp32_unless_configured_otherwise(shape):
     assert [json.loads(line) for line in ended.stdout.splitlines()[-5:]] == [
         [fp32, fp32, False, 1.0, True, False, False, False, 16, 2],
         [bf16, bf16, False, 1.0, True, False, False, False, 16, 2],
-        [fp32, fp32, True, 1.0, False, False, False, False, 16, 2],
+        [fp32, fp32, True, 1.0, True, False, False, False, 16, 2],
         ["None", fp32, False, 1.0, True, False, False, False, 16, 4],
         ["None", "None", False, 1.0, True, False, False, False, 16, 2],
     ]
@@ -164,3 +164,12 @@ def test_a_setting_without_effect_at_its_stage_is_refused(shape):
         NeoXConfig.load([], {**shape, "zero_optimization": {"stage": 1, "offload_param": {"device": "cpu"}}})
     with pytest.raises(ConfigError, match="master weights in 16 bits need optimizer states in the host's memory"):
         NeoXConfig.load([], {**shape, "bf16": {"enabled": True, "bf16_master_weights_and_grads": True}})
+
+
+def test_settings_of_stage_3_are_not_passed_on_at_other_stages(shape):
+    given = {"sub_group_size": 1000, "stage3_max_live_parameters": 10, "pipeline_loading_checkpoint": True, "overlap_comm": True}
+    passed = {}
+    for stage in (1, 3):
+        config = NeoXConfig.load([], {**shape, "train_batch_size": 1, "zero_optimization": {"stage": stage, **given}})
+        passed[stage] = deepspeed_dict(config, config.batch_sizes(1))["zero_optimization"].keys() & given.keys()
+    assert passed == {1: {"overlap_comm"}, 3: given.keys()}

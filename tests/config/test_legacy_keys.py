@@ -38,7 +38,6 @@ def test_a_file_of_october_2021_loads_with_its_meaning():
         "zero_optimization": {
             **ZERO_NUMERICS,
             "stage": 1,
-            "allgather_partitions": True,
             "reduce_bucket_size": 500000000,
             "cpu_offload": False,
         },
@@ -230,7 +229,7 @@ def test_deepspeeds_own_dictionaries_are_passed_on(shape):
     assert settings["prescale_gradients"] is True
     assert settings["gradient_predivide_factor"] == 1.0
     assert settings["communication_data_type"] == "fp32"
-    assert settings["bf16"] == {**BF16_NUMERICS, "enabled": True, "check_grad_overflow": False}
+    assert settings["bf16"] == {**BF16_NUMERICS, "enabled": True}
 
 
 @pytest.mark.parametrize(
@@ -299,6 +298,8 @@ def test_kinds_of_layers_are_counted_as_in_gpt_neox(shape, value, layers, kinds)
         ({"fp16": {"enabled": True, "loss_scal": 0}}, "fp16.loss_scal (0, --set) is an unknown key: did you mean loss_scale"),
         ({"sparse_gradients": True}, "sparse_gradients (true, --set) cannot be used: DeepSpeed has removed it"),
         ({"deepspeed_extra_args": {"nebula": {"enabled": True}}}, "nebula ({enabled: true}, --set) cannot be used: DeepSpeed has"),
+        ({"zero_optimization": {"elastic_checkpoint": True}}, "zero_optimization.elastic_checkpoint (true, --set) cannot be used"),
+        ({"zero_optimization": {"load_from_fp32_weights": False}}, "load_from_fp32_weights (false, --set) cannot be used: weights"),
         ({"deepspeed_extra_args": {"no_key_of_deepspeed": 1}}, "no_key_of_deepspeed (1, --set) is an unknown key"),
         (
             {"deepspeed_extra_args": {"data_type": {}}},
