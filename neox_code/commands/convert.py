@@ -1,0 +1,56 @@
+"""Convert a model from any format to another one.
+
+./deepy.py convert checkpoints model --to huggingface
+./deepy.py convert checkpoints model.gguf --to gguf --dtype q8_0
+./deepy.py convert pythia-410m checkpoints/pythia --to neox --model-parallel-size 2
+
+SOURCE is the folder of a checkpoint of this package or of GPT-NeoX, or of a model of Hugging Face; its format is recognized. OUTPUT
+must be new. The vocabulary and the configuration go with the weights.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from neox_code.config.command_line import Parser, non_negative_integer, positive_integer, positive_number, user_path
+from neox_code.conversion.convert import WRITERS, convert
+from neox_code.conversion.options import BYTES_PER_SHARD, ConversionOptions
+from neox_code.errors import run_command
+from neox_code.installation import LAUNCHER
+
+DTYPES = ("fp32", "fp16", "bfloat16")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Convert the model that the command line names; return 0."""
+    parser = Parser(__doc__, f"{LAUNCHER} convert")
+    parser.add_argument("source", type=user_path, metavar="SOURCE", help="the folder of the model")
+    parser.add_argument("output", type=user_path, metavar="OUTPUT", help="the folder or file to write; it must be new")
+    parser.add_argument("--to", required=True, choices=WRITERS, help="the format to write")
+    parser.add_argument("--iteration", type=non_negative_integer, metavar="N", help="read global_stepN instead of the latest")
+    parser.add_argument("--dtype", choices=DTYPES, help="type of the weights that are written (default: that of the source)")
+    gigabytes = BYTES_PER_SHARD / 1e9
+    parser.add_argument(
+        "--shard-size",
+        type=positive_number,
+        default=gigabytes,
+        metavar="GB",
+        help=f"largest file of weights (default: {gigabytes:g})",
+    )
+    parser.add_argument(
+        "--model-parallel-size", type=positive_integer, default=1, metavar="T", help="tensor-parallel ranks (default: 1)"
+    )
+    parser.add_argument(
+        "--pipe-parallel-size",
+        type=non_negative_integer,
+        default=1,
+        metavar="P",
+        help="pipeline stages (default: 1); 0 writes one file a tensor rank, as GPT-NeoX without a pipeline",
+    )
+    words = parser.parse_args(list(argv))
+    options = ConversionOptions(words.dtype, int(words.shard_size * 1e9), words.model_parallel_size, words.pipe_parallel_size)
+    convert(words.source, words.output, words.to, options, words.iteration)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))

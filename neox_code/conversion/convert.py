@@ -1,0 +1,53 @@
+"""A model from any format to any format: one table of writers over one lazy stream of weights.
+
+    convert(Path("checkpoints"), Path("model"), "huggingface", ConversionOptions())
+
+Nothing is left behind by a conversion that fails: it writes beside the output, which gets its name at the end.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from neox_code.conversion.neox import write_neox
+from neox_code.conversion.options import ConversionOptions
+from neox_code.conversion.source import ModelSource, open_source
+from neox_code.errors import CheckpointError
+from neox_code.files import partial_path, replace_durably
+from neox_code.logs import get_logger
+
+log = get_logger(__name__)
+
+WRITERS: dict[str, Callable[[ModelSource, Path, ConversionOptions], None]] = {
+    "neox": write_neox,
+}
+"""Format -> the function that writes a model to a path which does not exist: a folder, for gguf a file."""
+
+
+def convert(path: Path, output: Path, form: str, options: ConversionOptions, iteration: int | None = None) -> None:
+    """Write the model in the folder `path` to `output` in another format.
+
+    Raise CheckpointError or ConfigError if it cannot be read, the format cannot hold it, or `output` exists.
+    """
+    if output.exists() and not (output.is_dir() and not any(output.iterdir())):
+        raise CheckpointError(f"{output} exists and is not replaced. Choose another path, or move it away.")
+    source = open_source(path, iteration)
+    partial = partial_path(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    remove(partial)
+    try:
+        WRITERS[form](source, partial, options)
+        if output.is_dir():
+            output.rmdir()
+        replace_durably(partial, output)
+    except BaseException:
+        remove(partial)
+        raise
+    log.info("%s written to %s", form, output)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,81 @@
+"""Writing GPT-NeoX's checkpoints: layer files or model state files of any tensor-parallel size, with configuration and vocabulary.
+
+OUTPUT/latest, OUTPUT/global_stepN/...      as in checkpoint.layout; N is the source's iteration, or 0
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neox_code.checkpoint.layer_writer import buffers, split_name, write_layer_files
+from neox_code.checkpoint.layout import MERGED_CONFIG, VOCABULARY_FOLDER, iteration_of, latest_file, model_file, step_name
+from neox_code.checkpoint.merge_ranks import fit_vocabulary, name_in_file, part_in_file
+from neox_code.checkpoint.model_folder import MODEL_FILE, make_model_file
+from neox_code.checkpoint.serialization import save_file
+from neox_code.config.derive import padded_vocab_size
+from neox_code.conversion.options import ConversionOptions
+from neox_code.conversion.source import ModelSource
+from neox_code.model.gpt import DTYPES
+from neox_code.model.sharding import sharding_of
+from neox_code.tokenizer.vocabulary_file import find_vocabulary_files
+
+
+def write_neox(source: ModelSource, output: Path, options: ConversionOptions) -> None:
+    """Write a checkpoint at the sizes of `options`: layer files for a pipeline of 1 stage or more, else model state files."""
+    precision = options.dtype or source.model.precision
+    iteration = iteration_of(source.folder) or 0
+    folder = output / step_name(iteration)
+    tensor_size, stages = options.model_parallel_size, options.pipe_parallel_size
+    config = source.config.replace(
+        precision=precision,
+        model_parallel_size=tensor_size,
+        pipe_parallel_size=stages,
+        save=None,
+        load=None,
+        finetune=False,
+    )
+    weights = ((name, weight.to(DTYPES[precision])) for name, weight in source.stream())
+    if stages:
+        write_layer_files(folder, weights, source.model, source.vocab_rows, tensor_size)
+        modules: list[dict[str, torch.Tensor]] = [{} for _ in range(tensor_size * stages)]
+    else:
+        folder.mkdir(parents=True)
+        modules = divide(source, weights, tensor_size)
+    for rank, module in enumerate(modules):
+        save_file({"module": module, **training_state(iteration, tensor_size)}, model_file(folder, rank))
+    files = {MODEL_FILE: make_model_file(config), f"configs/{MERGED_CONFIG}": config.to_yaml().encode()}
+    for name, content in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    for name, path in find_vocabulary_files(config.data).items():
+        (folder / VOCABULARY_FOLDER).mkdir(exist_ok=True)
+        shutil.copyfile(path, folder / VOCABULARY_FOLDER / name)
+    shutil.copytree(folder / "configs", output / "configs")
+    latest_file(output).write_text(folder.name + "\n", encoding="utf-8")
+
+
+def training_state(iteration: int, tensor_size: int) -> dict[str, Any]:
+    """Return the entries without which GPT-NeoX and DeepSpeed do not open a model state file."""
+    sizes = {"dp_world_size": 1, "mp_world_size": tensor_size}
+    return {"optimizer": {}, "iteration": iteration, "global_steps": iteration, "skipped_steps": 0, **sizes}
+
+
+def divide(source: ModelSource, weights: Iterator[tuple[str, torch.Tensor]], tensor_size: int) -> list[dict[str, torch.Tensor]]:
+    """Return the state dict of each tensor rank, with the names of a model without a pipeline. All weights are in memory."""
+    model = source.model
+    rows = padded_vocab_size(source.vocab_rows, model.make_vocab_size_divisible_by, tensor_size)
+    modules: list[dict[str, torch.Tensor]] = [{} for _ in range(tensor_size)]
+    seen: set[int] = set()
+    for name, weight in weights:
+        index, inner = split_name(name)
+        whole = fit_vocabulary(name, weight, rows, source.vocab_rows) if sharding_of(name).is_vocabulary else weight
+        for rank, module in enumerate(modules):
+            prefix = f"sequential.{index}."
+            module[prefix + name_in_file(inner, model)] = part_in_file(inner, whole, rank, tensor_size, model).clone()
+            if index not in seen:
+                module |= {prefix + key: value for key, value in buffers(index, model, rank, tensor_size).items()}
+        seen.add(index)
+    return modules

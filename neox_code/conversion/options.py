@@ -1,0 +1,18 @@
+"""The options of a conversion."""
+
+from dataclasses import dataclass
+
+BYTES_PER_SHARD = 5 * 10**9
+
+
+@dataclass(frozen=True)
+class ConversionOptions:
+    dtype: str | None = None
+    """Type of the weights that are written; None: that of the source."""
+
+    shard_bytes: int = BYTES_PER_SHARD
+    """Greatest size of a file of weights."""
+
+    model_parallel_size: int = 1
+    pipe_parallel_size: int = 1
+    """0 writes all weights of a tensor rank to one file, as GPT-NeoX without a pipeline does."""

@@ -1,0 +1,82 @@
+"""The model that is converted: its configuration, its vocabulary and a lazy stream of its weights, from any format.
+
+source = open_source(Path("checkpoints"), iteration=1000)
+for name, weight in source.stream(): ...          # ("sequential.0.word_embeddings.weight", [rows, H]), one in memory at a time
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from neox_code.checkpoint.layout import find_checkpoint, is_ours
+from neox_code.checkpoint.model_folder import merge_config
+from neox_code.checkpoint.record import RunRecord, read_record
+from neox_code.checkpoint.weights import LazyWeights, read_weights
+from neox_code.config.command_line import CommandLine
+from neox_code.config.model import ModelConfig
+from neox_code.config.neox import NeoXConfig
+from neox_code.errors import CheckpointError
+from neox_code.model.sharding import sharding_of
+from neox_code.tokenizer.protocol import Tokenizer
+from neox_code.tokenizer.registry import build_tokenizer
+
+EMBEDDING = "sequential.0.word_embeddings.weight"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    folder: Path
+    """The checkpoint global_stepN, or the folder of Hugging Face."""
+
+    config: NeoXConfig
+    """The keys of model and vocabulary; the others have their defaults."""
+
+    weights: LazyWeights
+    record: RunRecord | None
+    """The run's record in a checkpoint of this package."""
+
+    @property
+    def model(self) -> ModelConfig:
+        return self.config.model
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer | None:
+        """None if the source has no vocabulary."""
+        return build_tokenizer(self.config.data) if self.config.data.vocab_file else None
+
+    @cached_property
+    def vocab_rows(self) -> int:
+        """Rows of the embedding that are written.
+
+        A model of this package never trains the rows that pad its vocabulary (`mask_padded_vocab`), so they are left out. Other
+        models' padding rows are trained to be improbable, and are kept.
+        """
+        rows = self.weights[EMBEDDING].shape[0]
+        if self.tokenizer is None:
+            return rows
+        if rows < self.tokenizer.vocab_size:
+            raise CheckpointError(
+                f"{self.folder} has {rows:,} rows of the vocabulary and its tokenizer {self.tokenizer.vocab_size:,} entries. "
+                "Use the vocabulary that it was trained with."
+            )
+        return self.tokenizer.vocab_size if is_ours(self.folder) and self.model.mask_padded_vocab else rows
+
+    def stream(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield each whole parameter by our name, in the order of the layers, with `vocab_rows` rows where it has the vocabulary's.
+
+        Raise CheckpointError for a parameter with values that are not finite.
+        """
+        for name, weight in self.weights.items():
+            if not weight.isfinite().all():
+                raise CheckpointError(f"{name} has values that are not finite in {self.folder}. Choose an earlier checkpoint.")
+            yield name, weight[: self.vocab_rows] if sharding_of(name).is_vocabulary else weight
+
+
+def open_source(path: Path, iteration: int | None = None) -> ModelSource:
+    """Return the model in a folder of any format. Raise CheckpointError or ConfigError if it cannot be read."""
+    config = merge_config(CommandLine((path,), {} if iteration is None else {"iteration": iteration}))
+    folder = find_checkpoint(path, iteration)
+    return ModelSource(folder, config, read_weights(folder, config.model), read_record(folder))
