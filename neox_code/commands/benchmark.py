@@ -1,13 +1,15 @@
 """Compare speed with a peer.
 
     ./deepy.py benchmark training|decoding CONFIG... [--peer transformers] [--rounds N] [--json]
+    ./deepy.py benchmark conversion CONFIG... [--rounds N] [--json]
     ./deepy.py benchmark data --corpus FOLDER [--megabytes N] [--part corpus|tokens|vocabulary|near|filters] [--rounds N]
 
 The last line is `ratio R`: tokens per second of this program, divided by those of the peer. In training the peer has bf16 weights
-alone; in decoding R is the smaller ratio of batch 1 and batch 8. In data each part has a line: building a corpus is compared with
-Code-LMs' scripts, token files with GPT-NeoX's tool, training a vocabulary with tokenizers, near duplicates with datasketch. FOLDER
-is LANGUAGE/organization/project; each part takes a sample of it. `filters` runs only if it is named: it plants copies of benchmarks
-and secrets, and prints lines `rate R NAME`. NEOX_CODE_TEST_DATA names the folder of the published benchmarks.
+alone; in decoding R is the smaller ratio of batch 1 and batch 8. In conversion the peer is `cp -r` of the same files, and R is the
+smaller ratio of the way to Hugging Face and the way back. In data each part has a line: building a corpus is compared with Code-LMs'
+scripts, token files with GPT-NeoX's tool, training a vocabulary with tokenizers, near duplicates with datasketch. FOLDER is
+LANGUAGE/organization/project; each part takes a sample of it. `filters` runs only if it is named: it plants copies of benchmarks and
+secrets, and prints lines `rate R NAME`. NEOX_CODE_TEST_DATA names the folder of the published benchmarks.
 """
 
 import importlib.util
@@ -21,6 +23,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from neox_code.benchmarks.contest import Contestant, Measured, compete, ratio
+from neox_code.benchmarks.conversion import write_random_checkpoint
 from neox_code.benchmarks.corpus_contest import PARTS, run_part
 from neox_code.benchmarks.filters import measure_filters
 from neox_code.benchmarks.results_table import print_table
@@ -31,6 +34,7 @@ from neox_code.config.command_line import (
     add_json_option,
     config_parser,
     from_parsed,
+    parse_command_line,
     positive_integer,
     positive_number,
     report_figures,
@@ -68,7 +72,25 @@ def decoding(words: Sequence[str], rounds: int) -> float:
     return min(ratios)
 
 
-BENCHMARKS: dict[str, Callable[[Sequence[str], int], float]] = {"training": training, "decoding": decoding}
+def conversion(words: Sequence[str], rounds: int) -> float:
+    """Compare conversions of a checkpoint with random weights to copying its files; return the smaller ratio."""
+    config = load_config(parse_command_line(words, None))
+    with TemporaryDirectory() as folder, progress("conversion", 3 * rounds, " rounds") as advance:
+        num_bytes = write_random_checkpoint(config, Path(folder))
+        names = ("to-huggingface", "from-huggingface", "cp")
+        starts = [partial(Contestant, name, "neox_code.benchmarks.conversion", [f"{name}:1", folder]) for name in names]
+        there, back, copied = compete(starts, rounds, take_turns=True, advance=partial(advance, 1))
+    for ours in (there, back):
+        print_table(f"Conversion {ours.name}, {num_bytes / 1e9:.1f} GB, {config.model.precision}", ours, [copied], "MB")
+    return min(ratio(there, copied), ratio(back, copied))
+
+
+BENCHMARKS: dict[str, Callable[[Sequence[str], int], float]] = {
+    "training": training,
+    "decoding": decoding,
+    "conversion": conversion,
+}
+COMPARED_WITH_PEER = ("training", "decoding")
 
 
 def data(argv: Sequence[str]) -> int:
@@ -120,7 +142,8 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"{given}. Run: {LAUNCHER} benchmark {'|'.join(BENCHMARKS)} CONFIG..., or {DATA} --corpus FOLDER")
     parser.prog += f" {argv[0]}"
     parsed = parser.parse_intermixed_args(list(argv[1:]))
-    require_peer(parsed.peer)
+    if argv[0] in COMPARED_WITH_PEER:
+        require_peer(parsed.peer)
     command_line = from_parsed(parsed)
     model = load_config(command_line).model
     if argv[0] == "training" and not torch.cuda.is_available():

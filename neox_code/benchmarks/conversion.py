@@ -1,0 +1,90 @@
+"""Conversion of a checkpoint to Hugging Face and back, against `cp -r` of the same files; all wait until the disk has them.
+
+    python -m neox_code.benchmarks.conversion to-huggingface:1 FOLDER
+
+FOLDER/checkpoint has random weights of the configured model in its own precision. The amount is the megabytes of its files.
+"""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from neox_code.benchmarks.contestant import TimedStep, serve
+from neox_code.checkpoint.layer_writer import write_layer_files
+from neox_code.checkpoint.layout import latest_file, step_name
+from neox_code.checkpoint.model_folder import MODEL_FILE, make_model_file
+from neox_code.config.neox import NeoXConfig
+from neox_code.conversion.convert import convert
+from neox_code.conversion.options import ConversionOptions
+from neox_code.files import sync_tree
+from neox_code.model.gpt import DTYPES, GPT, build_layers
+from neox_code.parallel.grid import single_process_grid
+
+CHECKPOINT, HUGGING_FACE, BACK, COPY = "checkpoint", "huggingface", "back", "copy"
+VOCAB_ROWS = 50_304
+"""Rows of PolyCoder's padded vocabulary."""
+
+
+def write_random_checkpoint(config: NeoXConfig, folder: Path) -> int:
+    """Write a checkpoint with random weights to FOLDER/checkpoint; return its bytes."""
+    step = folder / CHECKPOINT / step_name(1)
+    write_layer_files(step, random_weights(config), config.model, VOCAB_ROWS)
+    (step / MODEL_FILE).write_bytes(make_model_file(config))
+    latest_file(folder / CHECKPOINT).write_text(step.name + "\n", encoding="utf-8")
+    sync_tree(folder / CHECKPOINT)
+    return count_bytes(folder / CHECKPOINT)
+
+
+def random_weights(config: NeoXConfig) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the parameters of a whole model, layer by layer, in the configured precision."""
+    dtype = DTYPES[config.model.precision]
+    grid = single_process_grid(torch.device("meta"))
+    layers = build_layers(config.model, VOCAB_ROWS, VOCAB_ROWS, grid, dtype, initialize=False)
+    for name, parameter in GPT(layers).named_parameters():
+        yield name, torch.empty(parameter.shape, dtype=dtype).uniform_(-0.02, 0.02)
+
+
+def count_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def convert_to_hugging_face(folder: Path, cores: int) -> TimedStep:
+    """Return the timed step from FOLDER/checkpoint to FOLDER/huggingface."""
+    return make_conversion(folder, CHECKPOINT, HUGGING_FACE, "huggingface", ())
+
+
+def convert_back(folder: Path, cores: int) -> TimedStep:
+    """Return the timed step from FOLDER/huggingface to FOLDER/back; both are removed afterwards, outside of the measured time."""
+    return make_conversion(folder, HUGGING_FACE, BACK, "neox", (HUGGING_FACE, BACK))
+
+
+def make_conversion(folder: Path, source: str, output: str, form: str, removed: Sequence[str]) -> TimedStep:
+    run = partial(convert, folder / source, folder / output, form, ConversionOptions())
+    return TimedStep(run, partial(measure_output, folder, output, removed), count_bytes(folder / CHECKPOINT))
+
+
+def copy_files(folder: Path, cores: int) -> TimedStep:
+    """Return the timed step that copies the checkpoint by `cp -r`."""
+
+    def run() -> None:
+        subprocess.run(["cp", "-r", folder / CHECKPOINT, folder / COPY], check=True)
+        sync_tree(folder / COPY)
+
+    return TimedStep(run, partial(measure_output, folder, COPY, (COPY,)), count_bytes(folder / CHECKPOINT))
+
+
+def measure_output(folder: Path, output: str, removed: Sequence[str]) -> int:
+    """Return the bytes of a step's output, and remove folders that the next round writes again."""
+    size = count_bytes(folder / output)
+    for name in removed:
+        shutil.rmtree(folder / name)
+    return size
+
+
+if __name__ == "__main__":
+    sys.exit(serve({"to-huggingface": convert_to_hugging_face, "from-huggingface": convert_back, "cp": copy_files}))
