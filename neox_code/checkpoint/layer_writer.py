@@ -41,10 +41,15 @@ def write_layer_files(
                 whole[name] = fit_vocabulary(name, whole[name], rows, vocab_size)
         for rank in range(tensor_size):
             state = {
-                name_in_file(name, model): part_in_file(name, weight, rank, tensor_size, model).clone()
+                name_in_file(name, model): with_own_storage(part_in_file(name, weight, rank, tensor_size, model))
                 for name, weight in whole.items()
             }
             save_file(state | buffers(index, model, rank, tensor_size), layer_file(folder, index, rank))
+
+
+def with_own_storage(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensor, or a copy if it shares its storage with others: torch.save writes whole storages."""
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
 def split_name(name: str) -> tuple[int, str]:

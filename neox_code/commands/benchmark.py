@@ -6,10 +6,10 @@
 
 The last line is `ratio R`: tokens per second of this program, divided by those of the peer. In training the peer has bf16 weights
 alone; in decoding R is the smaller ratio of batch 1 and batch 8. In conversion the peer is `cp -r` of the same files, and R is the
-smaller ratio of the way to Hugging Face and the way back. In data each part has a line: building a corpus is compared with Code-LMs'
-scripts, token files with GPT-NeoX's tool, training a vocabulary with tokenizers, near duplicates with datasketch. FOLDER is
-LANGUAGE/organization/project; each part takes a sample of it. `filters` runs only if it is named: it plants copies of benchmarks and
-secrets, and prints lines `rate R NAME`. NEOX_CODE_TEST_DATA names the folder of the published benchmarks.
+smaller ratio of the way to Hugging Face and the way back. In data each part has a line: building a corpus is compared with
+Code-LMs' scripts, token files with GPT-NeoX's tool, training a vocabulary with tokenizers, near duplicates with datasketch. FOLDER
+is LANGUAGE/organization/project; each part takes a sample of it. `filters` runs only if it is named: it plants copies of benchmarks
+and secrets, and prints lines `rate R NAME`. NEOX_CODE_TEST_DATA names the folder of the published benchmarks.
 """
 
 import importlib.util

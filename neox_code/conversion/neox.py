@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from neox_code.checkpoint.layer_writer import buffers, split_name, write_layer_files
+from neox_code.checkpoint.layer_writer import buffers, split_name, with_own_storage, write_layer_files
 from neox_code.checkpoint.layout import MERGED_CONFIG, VOCABULARY_FOLDER, iteration_of, latest_file, model_file, step_name
 from neox_code.checkpoint.merge_ranks import fit_vocabulary, name_in_file, part_in_file
 from neox_code.checkpoint.model_folder import MODEL_FILE, make_model_file
@@ -74,7 +74,7 @@ def divide(source: ModelSource, weights: Iterator[tuple[str, torch.Tensor]], ten
         whole = fit_vocabulary(name, weight, rows, source.vocab_rows) if sharding_of(name).is_vocabulary else weight
         for rank, module in enumerate(modules):
             prefix = f"sequential.{index}."
-            module[prefix + name_in_file(inner, model)] = part_in_file(inner, whole, rank, tensor_size, model).clone()
+            module[prefix + name_in_file(inner, model)] = with_own_storage(part_in_file(inner, whole, rank, tensor_size, model))
             if index not in seen:
                 module |= {prefix + key: value for key, value in buffers(index, model, rank, tensor_size).items()}
         seen.add(index)

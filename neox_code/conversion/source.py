@@ -14,7 +14,7 @@ import torch
 from neox_code.checkpoint.layout import find_checkpoint, is_ours
 from neox_code.checkpoint.model_folder import merge_config
 from neox_code.checkpoint.record import RunRecord, read_record
-from neox_code.checkpoint.weights import LazyWeights, read_weights
+from neox_code.checkpoint.weights import LazyWeights, has_finite_values, read_weights
 from neox_code.config.command_line import CommandLine
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
@@ -70,7 +70,7 @@ class ModelSource:
         Raise CheckpointError for a parameter with values that are not finite.
         """
         for name, weight in self.weights.items():
-            if not weight.isfinite().all():
+            if not has_finite_values(weight):
                 raise CheckpointError(f"{name} has values that are not finite in {self.folder}. Choose an earlier checkpoint.")
             yield name, weight[: self.vocab_rows] if sharding_of(name).is_vocabulary else weight
 
