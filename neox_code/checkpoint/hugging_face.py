@@ -104,17 +104,7 @@ class Shards:
         """Return the file's tensors, or its slices of safetensors, by name."""
         if self.opened[0] != path:
             self.opened = (None, None)
-            if path.suffix == ".bin":
-                content = load_file(path, mmap=True)
-            else:
-                try:
-                    file = safe_open(path, framework="pt")
-                    content = {name: partial(file.get_tensor, name) for name in file.keys()}  # noqa: SIM118
-                except (SafetensorError, OSError) as error:
-                    raise CheckpointError(
-                        f"{path} ({path.stat().st_size:,} bytes) is damaged ({error}). Copy the model again."
-                    ) from None
-            self.opened = (path, content)
+            self.opened = (path, open_tensors(path))
         return self.opened[1]
 
     def read(self, name: str) -> torch.Tensor:
@@ -123,6 +113,17 @@ class Shards:
         if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided:
             raise CheckpointError(f"{self.places[name]} holds {name}, which is no plain tensor. Copy the model again.")
         return tensor
+
+
+def open_tensors(path: Path) -> Mapping[str, Any]:
+    """Return a file's tensors, or of safetensors the functions that read them, by name."""
+    if path.suffix == ".bin":
+        return load_file(path, mmap=True)
+    try:
+        file = safe_open(path, framework="pt")
+        return {name: partial(file.get_tensor, name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} ({path.stat().st_size:,} bytes) is damaged ({error}). Copy the model again.") from None
 
 
 def read_index(path: Path) -> dict[str, str]:

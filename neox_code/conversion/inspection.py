@@ -1,0 +1,355 @@
+"""The content of a checkpoint of any format: sizes, layout, parameters with their norms, and damage.
+
+    inspection = inspect_model(Path("checkpoints"), iteration=1000)
+    inspection.damage                                       # [] for a checkpoint that is whole
+    compare_models(Path("checkpoints"), Path("model"))      # parameters and keys that differ
+
+Damage is collected, not raised: what can be read is described all the same. One parameter at a time is in memory.
+"""
+
+import math
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+from neox_code.checkpoint.hugging_face import INDEX_SUFFIX, WEIGHTS, open_tensors, read_index
+from neox_code.checkpoint.layout import (
+    HUGGING_FACE_WEIGHTS,
+    MODEL_FILE,
+    RUN_RECORD,
+    find_checkpoint,
+    has_zero_3_files,
+    is_hugging_face_model,
+    is_ours,
+    iteration_of,
+    layer_files,
+    model_files,
+)
+from neox_code.checkpoint.model_folder import PATH_KEYS, TOKENIZER_KEYS, merge_config
+from neox_code.checkpoint.record import RunRecord, damaged_files, read_record
+from neox_code.checkpoint.serialization import check_records, load_file, make_damaged_error
+from neox_code.checkpoint.weights import read_module, read_weights, require_state_dict
+from neox_code.config.command_line import CommandLine
+from neox_code.config.fields import FIELDS
+from neox_code.config.hugging_face import CONFIG_FILE, read_config
+from neox_code.config.neox import NeoXConfig
+from neox_code.errors import CheckpointError, NeoXError
+from neox_code.model.gpt import GPT, build_layers
+from neox_code.model.sharding import sharding_of
+from neox_code.parallel.grid import single_process_grid
+from neox_code.tokenizer.byte_level import ByteLevelTokenizer
+from neox_code.tokenizer.protocol import Tokenizer
+from neox_code.tokenizer.registry import build_tokenizer
+
+VALUES_AT_ONCE = 2**24
+"""Values of a parameter that are converted to fp64 at a time."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ParameterFigures:
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    norm: float
+    """L2 norm of the finite values."""
+
+    not_finite: int
+    """Number of values that are NaN or infinite."""
+
+
+@dataclass
+class Inspection:
+    folder: Path
+    form: str
+    writer: str
+    files: int
+    bytes: int
+    """Size of all files of the checkpoint."""
+
+    layout: Mapping[str, int]
+    iteration: int | None
+    tokens: int | None
+    """Tokens that the run has read; None if no record of the run is there."""
+
+    vocabulary: str | None = None
+    entries: int | None = None
+    """Entries of the vocabulary; None if its files are not there."""
+
+    parameters: list[ParameterFigures] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    """Reasons for which a part of a sound checkpoint is not described."""
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(math.prod(row.shape) for row in self.parameters)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"num_parameters": self.num_parameters}
+
+
+def inspect_model(path: Path, iteration: int | None = None) -> Inspection:
+    """Return the figures of a checkpoint. Raise CheckpointError if there is none at all."""
+    folder = find_checkpoint(path, iteration)
+    damage: list[str] = []
+    record = attempt(damage, read_record, folder)
+    files = [entry for entry in folder.rglob("*") if entry.is_file()]
+    form, writer = describe_format(folder)
+    tokens = record.state.get("consumed_tokens") if record else None
+    inspection = Inspection(
+        folder,
+        form,
+        writer,
+        files=len(files),
+        bytes=sum(entry.stat().st_size for entry in files),
+        layout=describe_layout(folder, record),
+        iteration=record.iteration if record else iteration_of(folder),
+        tokens=int(tokens) if tokens else None,
+    )
+    damage += [*(damaged_files(folder, record) if record else ()), *find_damaged_files(folder)]
+    config = attempt(damage, merge_config, request(path, iteration))
+    tokenizer = attempt(damage, read_tokenizer, config) if config else None
+    if config and config.data.vocab_file:
+        inspection.vocabulary = config.data.vocab_file
+        inspection.entries = tokenizer.vocab_size if tokenizer else None
+    names = []
+    for name, read in readers(folder, config, damage, inspection.remarks):
+        names.append(name)
+        weight = attempt(damage, read)
+        if weight is not None and (figures := attempt(damage, measure, name, weight)):
+            inspection.parameters.append(figures)
+            if figures.not_finite:
+                damage.append(f"{name} has {figures.not_finite:,} values that are not finite")
+    if config:
+        damage += find_misfits(config, names, inspection.parameters, inspection.entries)
+    inspection.damage = list(dict.fromkeys(damage))
+    return inspection
+
+
+def request(path: Path, iteration: int | None) -> CommandLine:
+    """Return the command line that names a model and nothing else."""
+    return CommandLine((path,), {} if iteration is None else {"iteration": iteration})
+
+
+def attempt(damage: list[str], function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T | None:
+    """Return the function's result; if it raises a user's error, add its message to `damage` and return None."""
+    try:
+        return function(*arguments, **named)
+    except NeoXError as error:
+        damage.append(str(error))
+        return None
+
+
+def read_tokenizer(config: NeoXConfig) -> Tokenizer | None:
+    """Return the tokenizer of a model whose vocabulary is there, else None."""
+    file = config.data.vocab_file
+    return build_tokenizer(config.data) if file and Path(file).exists() else None
+
+
+def describe_format(folder: Path) -> tuple[str, str]:
+    """Return the format of a checkpoint and the program that wrote it."""
+    if is_hugging_face_model(folder):
+        try:
+            config = read_config(folder / CONFIG_FILE)
+        except CheckpointError:
+            return "Hugging Face", "not known"
+        version = config.get("transformers_version")
+        return f"Hugging Face, {config['model_type']}", f"transformers {version}" if isinstance(version, str) else "not known"
+    form = "layer files" if layer_files(folder) else "model state files"
+    if has_zero_3_files(folder):
+        form = "files of ZeRO stage 3"
+    return f"GPT-NeoX, {form}", "neox-code" if is_ours(folder) or (folder / RUN_RECORD).exists() else "GPT-NeoX"
+
+
+def describe_layout(folder: Path, record: RunRecord | None) -> Mapping[str, int]:
+    """Return the sizes of the layout: those of the record, else what the names of the files show."""
+    if record:
+        return record.layout
+    if is_hugging_face_model(folder):
+        return {"shards": sum(1 for name in HUGGING_FACE_WEIGHTS for _ in folder.glob(name))}
+    ranks = {rank for _, rank in layer_files(folder)} or set(model_files(folder))
+    return {"model_parallel_size": len(ranks)}
+
+
+def find_damaged_files(folder: Path) -> Iterator[str]:
+    """Yield a sentence for each file of tensors that is missing, cut short or has a wrong checksum."""
+    for name in WEIGHTS:
+        index = folder / f"{name}{INDEX_SUFFIX}"
+        if index.is_file():
+            problems: list[str] = []
+            listed = attempt(problems, read_index, index) or {}
+            yield from problems
+            for file in sorted(set(listed.values())):
+                if not (folder / file).is_file():
+                    yield f"{folder / file} is missing. Copy the model again."
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.suffix in (".pt", ".bin", ".safetensors"):
+            problems = []
+            attempt(problems, check_tensor_file, path)
+            yield from problems
+
+
+def check_tensor_file(path: Path) -> None:
+    """Raise CheckpointError for a damaged file. Objects in files of optimizer states are not read."""
+    if path.suffix == ".safetensors":
+        open_tensors(path)
+    elif zipfile.is_zipfile(path):
+        try:
+            check_records(path)
+        except (ValueError, zipfile.BadZipFile, EOFError, OSError) as error:
+            raise make_damaged_error(path, str(error)) from None
+    else:
+        load_file(path)
+
+
+def readers(
+    folder: Path, config: NeoXConfig | None, damage: list[str], remarks: list[str]
+) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
+    """Yield the name and a reader of each whole parameter; where they cannot be merged, of each tensor of each file."""
+    if config:
+        try:
+            weights = read_weights(folder, config.model)
+        except NeoXError as error:
+            is_whole_elsewhere = has_zero_3_files(folder) and not layer_files(folder)
+            (remarks if is_whole_elsewhere else damage).append(str(error))
+        else:
+            yield from weights.readers.items()
+            return
+    if is_hugging_face_model(folder):
+        paths = sorted(path for name in HUGGING_FACE_WEIGHTS for path in folder.glob(name))
+    else:
+        paths = sorted([*layer_files(folder).values(), *model_files(folder).values()])
+    for path in paths:
+        for name, value in (attempt(damage, open_any, path) or {}).items():
+            yield f"{path.name}: {name}", value if isinstance(value, partial) else partial(lambda tensor: tensor, value)
+
+
+def open_any(path: Path) -> Mapping[str, Any]:
+    """Return the tensors of a file of any format by name, or functions that read them."""
+    if path.suffix == ".safetensors":
+        return open_tensors(path)
+    is_model_file = MODEL_FILE.fullmatch(path.name)
+    return read_module(path) if is_model_file else require_state_dict(path, load_file(path, mmap=True))
+
+
+def measure(name: str, weight: torch.Tensor) -> ParameterFigures:
+    """Return the figures of a parameter."""
+    if not weight.is_floating_point():
+        raise CheckpointError(f"{name} has values of type {weight.dtype}, which no parameter has. Copy the checkpoint again.")
+    squares, not_finite = 0.0, 0
+    for part in weight.flatten().split(VALUES_AT_ONCE):
+        values = part.double()
+        is_finite = values.isfinite()
+        not_finite += values.numel() - int(is_finite.sum())
+        squares += float(values[is_finite].square().sum())
+    return ParameterFigures(name, tuple(weight.shape), str(weight.dtype).removeprefix("torch."), math.sqrt(squares), not_finite)
+
+
+def find_misfits(config: NeoXConfig, names: list[str], parameters: list[ParameterFigures], entries: int | None) -> Iterator[str]:
+    """Yield a sentence for each parameter that is missing, left over, or of another shape than the configuration's model.
+
+    `names` has those of the parameters that could not be read too. Tensors by their names in files are not compared.
+    """
+    if not names or not all(name.startswith("sequential.") for name in names):
+        return
+    found = {row.name: row.shape for row in parameters}
+    rows = max((shape[0] for name, shape in found.items() if sharding_of(name).is_vocabulary), default=1)
+    with torch.device("meta"):
+        gpt = GPT(build_layers(config.model, rows, rows, single_process_grid(), torch.float32, initialize=False))
+    expected = {name: tuple(parameter.shape) for name, parameter in gpt.named_parameters()}
+    yield from (f"{name} is missing" for name in expected if name not in names)
+    yield from (f"{name} is in no model of this configuration" for name in names if name not in expected)
+    for name, shape in found.items():
+        if shape != expected.get(name, shape):
+            yield f"{name} has shape {shape}, and the configuration's model {expected[name]}"
+    if entries and rows < entries:
+        yield f"the vocabulary has {entries:,} entries and the model {rows:,} rows"
+
+
+# ---- two models
+
+
+@dataclass(frozen=True)
+class ParameterDifference:
+    """A parameter that is not equal in two models."""
+
+    name: str
+    shapes: tuple[tuple[int, ...] | None, tuple[int, ...] | None]
+    """None where a model does not have it."""
+
+    dtypes: tuple[str | None, str | None]
+    norm: float | None
+    """L2 norm of the difference, over the rows that both have if it is one of the vocabulary; None for other shapes."""
+
+    relative: float | None
+    """`norm` divided by the norm in the first model."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    parameters: list[ParameterDifference]
+    num_equal: int
+    """Parameters that have equal values and types."""
+
+    keys: dict[str, tuple[Any, Any]]
+    """Key of the configuration -> its two values, where they differ."""
+
+
+def compare_models(first: Path, second: Path, iteration: int | None = None) -> Comparison:
+    """Return what differs between two models of any format. Raise NeoXError if one cannot be read.
+
+    `iteration` chooses the checkpoint of the first.
+    """
+    configs = merge_config(request(first, iteration)), merge_config(request(second, None))
+    folders = find_checkpoint(first, iteration), find_checkpoint(second)
+    weights = [read_weights(folder, config.model) for folder, config in zip(folders, configs, strict=True)]
+    names = list(dict.fromkeys([*weights[0], *weights[1]]))
+    rows = (compare_parameter(name, weights[0].get(name), weights[1].get(name)) for name in names)
+    differing = [row for row in rows if row]
+    return Comparison(differing, len(names) - len(differing), compare_keys(*configs))
+
+
+def compare_parameter(name: str, first: torch.Tensor | None, second: torch.Tensor | None) -> ParameterDifference | None:
+    """Return the difference of a parameter; None if it is equal in both."""
+    shapes = tuple(None if weight is None else tuple(weight.shape) for weight in (first, second))
+    dtypes = tuple(None if weight is None else str(weight.dtype).removeprefix("torch.") for weight in (first, second))
+    norm = relative = None
+    if first is not None and second is not None:
+        if sharding_of(name).is_vocabulary:
+            rows = min(first.shape[0], second.shape[0])
+            first, second = first[:rows], second[:rows]
+        if first.shape == second.shape:
+            pairs = zip(first.flatten().split(VALUES_AT_ONCE), second.flatten().split(VALUES_AT_ONCE), strict=True)
+            norm = math.sqrt(sum(float((a.double() - b.double()).square().sum()) for a, b in pairs))
+            size = measure(name, first).norm
+            relative = norm / size if size else None
+    if norm == 0 and shapes[0] == shapes[1] and dtypes[0] == dtypes[1]:
+        return None
+    return ParameterDifference(name, (shapes[0], shapes[1]), (dtypes[0], dtypes[1]), norm, relative)
+
+
+def compare_keys(first: NeoXConfig, second: NeoXConfig) -> dict[str, tuple[Any, Any]]:
+    """Return the keys of model and vocabulary whose values differ; vocabularies are compared by their content."""
+    keys = [key for key, known in FIELDS.items() if known.section == "model" or key in TOKENIZER_KEYS]
+    values = first.values(), second.values()
+    found = {key: (values[0][key], values[1][key]) for key in keys if key not in PATH_KEYS and values[0][key] != values[1][key]}
+    content = [identify_vocabulary(config) for config in (first, second)]
+    if content[0] != content[1]:
+        found["vocab_file"] = (first.data.vocab_file, second.data.vocab_file)
+    return found
+
+
+def identify_vocabulary(config: NeoXConfig) -> Any:
+    """Return a value that is equal for vocabularies with the same ids, in files of any kind; None without a vocabulary."""
+    tokenizer = read_tokenizer(config)
+    if isinstance(tokenizer, ByteLevelTokenizer):
+        return tokenizer.bytes_of_id
+    return tokenizer and tokenizer.identity
