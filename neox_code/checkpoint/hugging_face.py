@@ -13,6 +13,7 @@ from einops import EinopsError
 from safetensors import SafetensorError, safe_open
 
 from neox_code.checkpoint.foreign_names import SKIPPED, ForeignRow, foreign_rows
+from neox_code.checkpoint.layout import leads_out
 from neox_code.checkpoint.serialization import load_file
 from neox_code.config.hugging_face import CONFIG_FILE, read_config, read_json_object
 from neox_code.config.model import ModelConfig
@@ -92,9 +93,7 @@ class Shards:
     def require_inside(self, name: str) -> Path:
         """Return the path of a file of the folder. Raise CheckpointError if it is missing or leads out of the folder."""
         path = self.folder / name
-        target, inside = path.resolve(), self.folder.resolve()
-        cache = inside.parent.parent / "blobs" if inside.parent.name == "snapshots" else inside
-        if Path(name).name != name or not any(target.is_relative_to(place) for place in (inside, cache)):
+        if Path(name).name != name or leads_out(path, self.folder):
             raise CheckpointError(f"{self.folder} names a file outside of it ({name}), which is not read. Copy the model again.")
         if not path.is_file():
             raise CheckpointError(f"{path} is missing. Copy the model again.")

@@ -33,6 +33,9 @@ ZERO_3_FILE = re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt")
 WHOLE_MODEL_NAME = re.compile(r"(?:sequential\.)?(\d+)\.(.+)")
 """Layer index and name within the layer, of a parameter in a whole model."""
 
+MOST_NAME_BYTES = 1000
+"""Bytes of `latest` that are read; no name of a folder is longer."""
+
 RUN_RECORD = "run.json"
 VOCABULARY_FOLDER = "tokenizer"
 TRAINING_LOCK = ".train.lock"
@@ -125,10 +128,10 @@ def read_latest(load: Path) -> Path | None:
     if latest_file(load).is_dir():
         target = latest_file(load).resolve()
         return load / target.name if target.parent == load.resolve() else None
-    try:
-        name = latest_file(load).read_text(encoding="utf-8").strip()
-    except (FileNotFoundError, NotADirectoryError, UnicodeDecodeError):
+    if not latest_file(load).is_file():
         return None
+    with latest_file(load).open("rb") as file:
+        name = file.read(MOST_NAME_BYTES).decode(errors="replace").strip()
     return next((entry for entry in load.iterdir() if entry.name == name and entry.is_dir()), None)
 
 
@@ -155,6 +158,13 @@ def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:
         raise CheckpointError(f"load ({load}) holds no checkpoint: {reason}. {describe_folder(load)} Check the path.")
     log.warning("%s: using the newest checkpoint, %s", reason, there[max(there)])
     return there[max(there)]
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Return True if a path, with its links followed, is outside of a model's folder and of Hugging Face's cache around it."""
+    target, inside = path.resolve(), folder.resolve()
+    cache = inside.parent.parent / "blobs" if inside.parent.name == "snapshots" else inside
+    return not any(target.is_relative_to(place) for place in (inside, cache))
 
 
 def is_hugging_face_model(load: Path) -> bool:

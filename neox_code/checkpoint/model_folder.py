@@ -1,10 +1,16 @@
-"""A folder with a model as configuration: the keys of its model and vocabulary, without further files. config =
-load_config(command_line) # the files, and the folder of a model among them or under `load` A folder named among the configuration
-files sets `load`. Its keys have the lowest priority: files and options replace them. They are also used where `load` names a model
-and no file describes one (no `num_layers`). FOLDER or FOLDER/global_stepN read from --------------------------------------------
-------------------------------------------------------------------------- this package's checkpoint model.yml beside the weights,
-whose paths are relative to it; tokenizer/ GPT-NeoX's and older ones of this package configs/*.yml beside the weights or beside
-`latest` a model of Hugging Face config.json; tokenizer.json, vocab.json with merges.txt, or tokenizer.model"""
+"""A folder with a model as configuration: the keys of its model and vocabulary, without further files.
+
+    config = load_config(command_line)          # the files, and the folder of a model among them or under `load`
+
+A folder named among the configuration files sets `load`. Its keys have the lowest priority: files and options replace them. They
+are also used where `load` names a model and no file describes one (no `num_layers`). A folder sets no other keys than those of its
+model and vocabulary, and names no vocabulary outside of it.
+
+    FOLDER or FOLDER/global_stepN               read from
+    this package's checkpoint                   model.yml beside the weights, whose paths are relative to it; tokenizer/
+    GPT-NeoX's and older ones of this package   configs/*.yml beside the weights or beside `latest`
+    a model of Hugging Face                     config.json; tokenizer.json, vocab.json with merges.txt, or tokenizer.model
+"""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +18,15 @@ from typing import Any
 
 import yaml
 
-from neox_code.checkpoint.layout import MERGED_CONFIG, VOCABULARY_FOLDER, find_checkpoint, is_hugging_face_model
+from neox_code.checkpoint.layout import (
+    MERGED_CONFIG,
+    VOCABULARY_FOLDER,
+    find_checkpoint,
+    is_hugging_face_model,
+    is_ours,
+    iteration_of,
+    leads_out,
+)
 from neox_code.config.assembly import DEFAULT
 from neox_code.config.command_line import CommandLine
 from neox_code.config.fields import FIELDS
@@ -22,6 +36,7 @@ from neox_code.config.yaml_merge import Setting, read_file, read_settings
 from neox_code.errors import CheckpointError, ConfigError
 from neox_code.installation import LAUNCHER
 from neox_code.logs import get_logger
+from neox_code.tokenizer.gpt2 import has_version_line
 from neox_code.tokenizer.vocabulary_file import GPT2_FILES, TOKENIZER_JSON, find_vocabulary_files
 
 log = get_logger(__name__)
@@ -30,6 +45,8 @@ MODEL_FILE = "model.yml"
 TOKENIZER_KEYS = ("tokenizer_type", "vocab_file", "merge_file", "merge_file_reader", "newlines")
 PATH_KEYS = ("vocab_file", "merge_file")
 SENTENCEPIECE_MODEL = "tokenizer.model"
+FROM_CHECKPOINT = "by the checkpoint"
+"""Origin of a key of the tokenizer that `complete_tokenizer` sets."""
 
 
 def load_config(command_line: CommandLine) -> NeoXConfig:
@@ -40,6 +57,12 @@ def load_config(command_line: CommandLine) -> NeoXConfig:
     if command_line.dry_run:
         raise ConfigError(f"--dry-run belongs to the launcher. Run: {LAUNCHER} COMMAND CONFIG... --dry-run")
     config = merge_config(command_line)
+    load = Path(config.training.load or "")
+    if config.data.vocab_file is None and config.training.load and is_hugging_face_model(load) and not tokenizer_keys(load):
+        names = f"{TOKENIZER_JSON}, {' with '.join(GPT2_FILES)}, or {SENTENCEPIECE_MODEL}"
+        raise CheckpointError(f"{load} has no tokenizer: {names}. Copy its files there, or set vocab_file and tokenizer_type.")
+    if changed := [config.format_key(key) for key, origin in config.origins.items() if origin == FROM_CHECKPOINT]:
+        log.info("from beside the checkpoint, or as GPT-NeoX read them: %s", ", ".join(changed))
     if keys := [entry.key for entry in config.ignored if entry.is_meant]:
         log.info("accepted without effect, for the reasons that --dry-run lists: %s", ", ".join(keys))
     return config
@@ -48,7 +71,8 @@ def load_config(command_line: CommandLine) -> NeoXConfig:
 def merge_config(command_line: CommandLine) -> NeoXConfig:
     """Return the configuration of a command line, with the keys of a model's folder beneath those of its files and options.
 
-    Raise ConfigError with all problems of the files, and CheckpointError for a folder without a model.
+    Raise ConfigError with all problems of the files, and CheckpointError for a folder without a model or with a vocabulary that is
+    outside of the folder.
     """
     folders = [path for path in command_line.config_paths if path.is_dir()]
     if len(folders) > 1:
@@ -56,24 +80,65 @@ def merge_config(command_line: CommandLine) -> NeoXConfig:
     files = [path for path in command_line.config_paths if path not in folders]
     given = {setting.key: setting.value for setting in read_settings(files)[0]}
     given |= {key.replace("-", "_"): value for key, value in command_line.overrides.items()}
-    if folders:
-        return command_line.load([Setting("load", str(folders[0]), str(folders[0])), *read_folder(folders[0], given)])
     load = given.get("load")
-    if isinstance(load, str) and "num_layers" not in given and Path(load).is_dir():
-        return command_line.load(read_folder(Path(load), given))
-    return command_line.load()
+    if folders:
+        folder, beneath = folders[0], [Setting("load", str(folders[0]), str(folders[0]))]
+    elif isinstance(load, str) and "num_layers" not in given and Path(load).is_dir():
+        folder, beneath = Path(load), []
+    else:
+        return complete_tokenizer(command_line.load())
+    checkpoint = find_described_checkpoint(folder, given)
+    config = complete_tokenizer(command_line.load([*beneath, *read_model_settings(checkpoint)]))
+    root = checkpoint if checkpoint == folder and iteration_of(folder) is None else checkpoint.parent
+    for path in find_vocabulary_files(config.data).values():
+        if given.keys().isdisjoint(PATH_KEYS) and leads_out(path, root):
+            raise CheckpointError(
+                f"{folder} names a vocabulary outside of it ({path}), which is not read. Copy it there, or name it: "
+                f"--set vocab_file={path}."
+            )
+    return config
 
 
-def read_folder(folder: Path, given: Mapping[str, Any]) -> list[Setting]:
-    """Return the settings of the model in a folder; `given` has the keys that files and options set."""
+def complete_tokenizer(config: NeoXConfig) -> NeoXConfig:
+    """Return the configuration with files of the vocabulary that are missing where it names them and are beside the checkpoint.
+
+    GPT-NeoX's reader always skips the first line of a merge file. In a file without a `#version` line, as PolyCoder's, that line is
+    a merge. A model that GPT-NeoX trained has never seen it, so the file is read in the same way for such a checkpoint.
+    """
+    data, load = config.data, config.training.load
+    named = {key: path for key in PATH_KEYS if (path := getattr(data, key))}
+    if not load or not named or not Path(load).is_dir() or not (is_read_whole(config) or any(map(is_missing, named.values()))):
+        return config
+    try:
+        folder = find_checkpoint(load, config.training.iteration)
+    except CheckpointError:  # a run from scratch has none; other commands report it
+        return config
+    moved = {key: str(found) for key, path in named.items() if is_missing(path) and (found := find_vocabulary_file(path, folder))}
+    config = config.replace(FROM_CHECKPOINT, **moved) if moved else config
+    merges = config.data.merge_file
+    if is_read_whole(config) and merges and Path(merges).is_file() and not has_version_line(merges) and not is_ours(folder):
+        return config.replace(FROM_CHECKPOINT, merge_file_reader="gpt-neox")
+    return config
+
+
+def is_read_whole(config: NeoXConfig) -> bool:
+    """Return True if all lines of a merge file are read, and the configuration leaves that open."""
+    return config.data.tokenizer_type == "GPT2BPETokenizer" and config.origins["merge_file_reader"] == DEFAULT
+
+
+def is_missing(path: str) -> bool:
+    return not Path(path).exists()
+
+
+def find_described_checkpoint(folder: Path, given: Mapping[str, Any]) -> Path:
+    """Return the checkpoint in a folder; `given` has the keys that files and options set."""
     iteration = given.get("iteration")
     try:
-        checkpoint = find_checkpoint(folder, iteration if isinstance(iteration, int) else None)
+        return find_checkpoint(folder, iteration if isinstance(iteration, int) else None)
     except CheckpointError as error:
         names = ", ".join(path.name for path in sorted(folder.glob("*.yml")))
         remedy = f"\nTo use configuration files in it ({names}), name them, or use -d {folder} and their names." if names else ""
         raise CheckpointError(f"{error}{remedy}") from None
-    return read_model_settings(checkpoint)
 
 
 def read_model_settings(folder: Path) -> list[Setting]:
@@ -83,6 +148,11 @@ def read_model_settings(folder: Path) -> list[Setting]:
         return [Setting(key, value, str(folder / CONFIG_FILE)) for key, value in keys.items()]
     if (folder / MODEL_FILE).is_file():
         settings, problems = read_file(folder / MODEL_FILE)
+        problems += [
+            f"{each.place} sets {each.key}, which no model's folder may set. Remove it."
+            for each in settings
+            if not is_of_model(each.key)
+        ]
         if problems:
             raise CheckpointError(problems[0])
         return [Setting(each.key, place_path(each.key, each.value, folder), each.place) for each in settings]
@@ -103,8 +173,13 @@ def read_run_settings(folder: Path) -> Iterator[Setting]:
     except ConfigError as error:
         raise CheckpointError(f"{place} cannot be read as one configuration. Name the files of this model.\n{error}") from None
     for key, value in config.values().items():
-        if config.origins[key] != DEFAULT and (FIELDS[key].section == "model" or key in TOKENIZER_KEYS):
+        if config.origins[key] != DEFAULT and is_of_model(key):
             yield Setting(key, place_path(key, value, folder), config.origins[key])
+
+
+def is_of_model(key: str) -> bool:
+    """Return True for a key of the model or of its vocabulary: a folder sets no others."""
+    return (key in FIELDS and FIELDS[key].section == "model") or key in TOKENIZER_KEYS
 
 
 def tokenizer_keys(folder: Path) -> dict[str, str]:
@@ -121,23 +196,26 @@ def tokenizer_keys(folder: Path) -> dict[str, str]:
 
 def place_path(key: str, value: Any, folder: Path) -> Any:
     """Return the value of a key; for a file of the vocabulary, the path under which it is found from a checkpoint."""
-    return str(find_vocabulary_file(value, folder)) if key in PATH_KEYS and isinstance(value, str) else value
+    if key not in PATH_KEYS or not isinstance(value, str):
+        return value
+    return str(find_vocabulary_file(value, folder) or value)
 
 
-def find_vocabulary_file(path: str, folder: Path) -> Path:
-    """Return a file of the vocabulary that a configuration names: the checkpoint's own copy, else beside it, else as named."""
-    named = Path(path)
-    parts = [named] * (not named.is_absolute()) + [Path("data", named.name), Path(named.name)]
-    candidates = [folder / VOCABULARY_FOLDER / named.name, *(base / part for base in (folder, folder.parent) for part in parts)]
-    return next((candidate for candidate in candidates if candidate.is_file()), named)
+def find_vocabulary_file(path: str, folder: Path) -> Path | None:
+    """Return a file of the vocabulary that a configuration names: the checkpoint's own copy, else one beside it; None without."""
+    named, places = Path(path), ("", "data", "Data", "configs")
+    beside = [(base / place / named.name) for base in (folder, folder.parent) for place in places]
+    as_named = [] if named.is_absolute() else [base / named for base in (folder, folder.parent)]
+    further = [folder.parent.parent / place / named.name for place in ("data", "Data")]
+    candidates = [folder / VOCABULARY_FOLDER / named.name, *as_named, *beside, *further]
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def make_model_file(config: NeoXConfig) -> bytes:
     """Return the content of model.yml: the keys of model and vocabulary that differ from their defaults, with relative paths."""
     values = config.values()
     names = {str(path): name for name, path in find_vocabulary_files(config.data).items()}
-    keys = [key for key, field in FIELDS.items() if field.section == "model" or key in TOKENIZER_KEYS]
-    chosen = {key: to_yaml_types(values[key]) for key in keys if values[key] != FIELDS[key].default}
+    chosen = {key: to_yaml_types(values[key]) for key, field in FIELDS.items() if is_of_model(key) and values[key] != field.default}
     for key in PATH_KEYS:
         if chosen.get(key) in names:
             chosen[key] = f"{VOCABULARY_FOLDER}/{names[chosen[key]]}"

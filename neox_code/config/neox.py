@@ -99,15 +99,15 @@ class NeoXConfig:
         sections = {name: kind(**{known.name: values[known.name] for known in fields_of(name)}) for name, kind in SECTIONS.items()}
         return cls(**sections, origins=origins, sources=sources, ignored=tuple(draft.ignored), as_written=draft.as_written())
 
-    def replace(self, **keys: Any) -> "NeoXConfig":
-        """Return a copy with other values (flat keys), checked again; raise ConfigError."""
+    def replace(self, origin: str = OVERRIDE, **keys: Any) -> "NeoXConfig":
+        """Return a copy with other values (flat keys) from one origin, checked again; raise ConfigError."""
         given = {
             name: Assigned(value, self.origins[name], self.as_written.get(name, ""))
             for name, value in self.values().items()
             if self.origins[name] != DEFAULT
         }
         draft = Draft(given, [entry for entry in self.ignored if entry.key not in FIELDS])
-        add_overrides(draft, keys, {})
+        add_overrides(draft, keys, dict.fromkeys(keys, origin))
         return type(self).from_draft(draft, self.sources)
 
     def values(self) -> dict[str, Any]:

@@ -3,18 +3,15 @@
 Checkpoints of any pipeline and tensor-parallel size are merged. No process group is needed.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from neox_code.checkpoint.layout import find_checkpoint, is_ours
+from neox_code.checkpoint.layout import find_checkpoint
 from neox_code.checkpoint.record import read_record, stored_config
 from neox_code.checkpoint.resume import check_model, check_vocabulary
 from neox_code.checkpoint.weights import load_weights
-from neox_code.config.assembly import DEFAULT
-from neox_code.config.data import DataConfig
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
@@ -24,10 +21,8 @@ from neox_code.model.gpt import DTYPES, GPT, build_layers
 from neox_code.parallel.allocator import keep_freed_memory
 from neox_code.parallel.grid import select_device, single_process_grid
 from neox_code.parallel.packed import pack_weights
-from neox_code.tokenizer.gpt2 import has_version_line
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.registry import build_tokenizer
-from neox_code.tokenizer.vocabulary_file import find_beside_checkpoint
 
 log = get_logger(__name__)
 
@@ -62,33 +57,6 @@ def prepare_for_inference(gpt: GPT, device: torch.device) -> GPT:
     return gpt
 
 
-def select_tokenizer_keys(config: NeoXConfig, folder: Path) -> DataConfig:
-    """Return the keys of a checkpoint's tokenizer. A missing file of the vocabulary is looked for beside the checkpoint.
-
-    GPT-NeoX's reader always skips the first line of a merge file. In a file without a `#version` line, as PolyCoder's, that line is
-    a merge. A model that GPT-NeoX trained has never seen it, so the file is read in the same way for such a checkpoint.
-    """
-    data = config.data
-    moved: dict[str, Any] = {}
-    for key in ("vocab_file", "merge_file"):
-        named = getattr(data, key)
-        if named and (found := find_beside_checkpoint(named, config.training.load)) != Path(named):
-            log.info("%s (%s) is missing: using %s, which is beside the checkpoint", named, key, found)
-            moved[key] = str(found)
-    data = replace(data, **moved)
-    is_chosen = config.origins["merge_file_reader"] != DEFAULT
-    if is_chosen or data.tokenizer_type != "GPT2BPETokenizer" or not data.merge_file or is_ours(folder):
-        return data
-    if not Path(data.merge_file).is_file() or has_version_line(data.merge_file):
-        return data
-    log.info(
-        "%s has no #version line, and GPT-NeoX wrote the checkpoint: the file is read as by GPT-NeoX, without the first merge "
-        "(merge_file_reader: gpt-neox)",
-        data.merge_file,
-    )
-    return replace(data, merge_file_reader="gpt-neox")
-
-
 def load_model(config: NeoXConfig, device: torch.device | None = None) -> LoadedModel:
     """Return tokenizer and weights of `load` (or of `iteration` in it), on a GPU if there is one.
 
@@ -103,7 +71,7 @@ def load_model(config: NeoXConfig, device: torch.device | None = None) -> Loaded
     folder = find_checkpoint(config.training.load, config.training.iteration)
     record = read_record(folder)
     check_model(folder, stored_config(folder, record), config)
-    tokenizer = build_tokenizer(select_tokenizer_keys(config, folder))
+    tokenizer = build_tokenizer(config.data)
     check_vocabulary(folder, record, tokenizer)
     model = config.model
     dtype = choose_dtype(model.precision, device)

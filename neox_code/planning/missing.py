@@ -15,7 +15,6 @@ from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError, LaunchError
 from neox_code.launch.hosts import MISSING, is_here, resources, visible_gpus
 from neox_code.planning.planned_world import plan_world
-from neox_code.tokenizer.vocabulary_file import find_beside_checkpoint
 
 TOKENS = (".bin", ".idx")
 TYPES_WITHOUT_FILES = ("CharLevelTokenizer", "TiktokenTokenizer")
@@ -128,8 +127,6 @@ def find_missing_files(config: NeoXConfig, script: str, skipped: Container[str] 
         named = values[key] if isinstance(values[key], tuple) else (values[key],)
         for path in filter(None, named):
             if key == "sample_input_file" and path == STANDARD_INPUT:
-                continue
-            if (key, ("",)) in VOCABULARY and script != "train" and find_beside_checkpoint(path, config.training.load).exists():
                 continue
             missing = [f"{path}{ending}" for ending in endings if not Path(f"{path}{ending}").exists()]
             if missing:

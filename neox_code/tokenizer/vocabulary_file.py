@@ -52,10 +52,3 @@ def find_vocabulary_files(section: TokenizerSection) -> dict[str, Path]:
         merges = Path(section.merge_file)
         files[merges.name if merges.name not in files else f"merges-{merges.name}"] = merges
     return files
-
-
-def find_beside_checkpoint(path: str, load: str | None) -> Path:
-    """Return the path, or if it is missing the file of its name beside the checkpoint in `load`, or the path if none is there."""
-    folders = [Path(load, name) for name in ("", "data", "Data", "configs", "tokenizer", "../data", "../Data")] if load else []
-    candidates = (Path(path), *(folder / Path(path).name for folder in folders))
-    return next((candidate for candidate in candidates if candidate.exists()), Path(path))

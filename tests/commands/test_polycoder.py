@@ -10,7 +10,8 @@ import pytest
 import torch
 from foreign_checkpoint import build_peer, write_foreign_checkpoint
 
-from neox_code.config.neox import NeoXConfig
+from neox_code.checkpoint.model_folder import load_config
+from neox_code.config.command_line import parse_command_line
 from neox_code.generation.loading import load_model
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 
@@ -83,9 +84,9 @@ def test_the_command_of_code_lms_finds_the_vocabulary_where_users_have_it(checko
     if place == "checkpoints":
         ended = generate("--set", "maximum_tokens=4")
         assert ended.returncode == 0, ended.stderr
-        assert "as by GPT-NeoX, without the first merge" in ended.stderr
-        assert "is missing: using checkpoints/code-vocab.json" in ended.stderr
-    loaded = load_model(NeoXConfig.load([Path(name) for name in CONFIGS]), torch.device("cpu"))
+        assert "vocab_file (checkpoints/code-vocab.json, by the checkpoint)" in ended.stderr
+        assert "merge_file_reader (gpt-neox, by the checkpoint)" in ended.stderr
+    loaded = load_model(load_config(parse_command_line(CONFIGS, None, "generate")), torch.device("cpu"))
     expected = GPT2Tokenizer.from_files(folder / place / FILES[0], folder / place / FILES[1], merge_file_reader="gpt-neox")
     ids = loaded.tokenizer.encode(PROMPT)
     assert ids == expected.encode(PROMPT)
