@@ -1,8 +1,8 @@
 """neox-code: train, run and evaluate language models of code.
 
-Importing the package sets one variable before torch loads libgomp, which reads it: an idle OpenMP thread then spins for about 20
-microseconds before it sleeps. Its default is milliseconds, on a core that the working threads may need: beside other work torch is
-then 10 to 20 times slower. An environment that sets GOMP_SPINCOUNT or OMP_WAIT_POLICY keeps its value.
+Importing the package sets GOMP_SPINCOUNT before torch loads libgomp: an idle OpenMP thread then spins for about 20 microseconds
+before it sleeps. By default it spins for milliseconds on a core that other threads may need, and torch is 10 to 20 times slower
+when other programs run. If the environment sets GOMP_SPINCOUNT or OMP_WAIT_POLICY, its value stays.
 """
 
 import os

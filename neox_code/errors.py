@@ -7,7 +7,7 @@
     ├── ConversionError    weights that cannot become another format
     └── LaunchError        ranks, hosts, ports, another run with the same folder
 
-A message states what is wrong with its values, their origin, what was expected and what to do. A mistake of the user is one of
+A message contains the wrong values, their origin, the expected values and the remedy. A mistake of the user is one of
 these errors and ends a command with status 2 without a traceback; a mistake of the programmer is an assertion with its traceback.
 """
 
@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 EXIT_RESUME = os.EX_TEMPFAIL
-"""75: a signal stopped a training, which has saved; the same command resumes it."""
+"""75: a signal ended a training run after it saved a checkpoint. The same command resumes the run."""
 
 
 class NeoXError(Exception):
@@ -50,7 +50,7 @@ class LaunchError(NeoXError):
 def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     """Run a command's `main` and return its exit status: 0, 2 for the user's mistakes, 130 after Ctrl-C.
 
-    A full or read-only disk counts as the user's mistake. A closed pipe ends the command with the status of SIGPIPE.
+    A full or read-only disk counts as the user's mistake. If standard output is a closed pipe, the status is that of SIGPIPE.
     """
     try:
         return main(argv)

@@ -1,8 +1,8 @@
 """Files that are whole or absent: atomic writes, JSON Lines, numbered folders, locks.
 
-Everything the project leaves on disk is written to a temporary name beside its place and renamed, so that a reader (and the
-next run after a `kill -9`) never sees half a file. After a power loss a file that another one vouches for is whole as well: its
-content is on the disk before it gets its name (`replace_durably`), and its name before the other file is written.
+Every result is first written to a temporary file in the same folder and then renamed, so that a reader, and the next run after a
+`kill -9`, never finds half a file. `replace_durably` keeps this true after a power loss: the content is on the disk before the
+rename, and the new name is on the disk before the function returns.
 """
 
 import errno
@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +22,8 @@ PARTIAL_SUFFIX = ".partial"
 
 
 WRITER_VARIABLE = "NEOX_CODE_WRITER"
-"""Variable with a text that is unique to this process: several machines that write one file then use different temporary names."""
+"""Environment variable with a text that is unique to this process. It becomes part of temporary names, so that several machines can
+write the same file."""
 
 
 def partial_path(path: Path) -> Path:
@@ -56,7 +56,7 @@ def sync_tree(folder: str | os.PathLike[str]) -> None:
 
 
 def replace_durably(temporary: Path, path: Path) -> None:
-    """Give a finished file or folder its name; both are on the disk afterwards, in this order."""
+    """Rename a finished file or folder to `path`. Its content is on the disk before the rename, and its new name afterwards."""
     sync_tree(temporary) if temporary.is_dir() else sync(temporary)
     temporary.replace(path)
     sync(path.parent)
@@ -64,9 +64,9 @@ def replace_durably(temporary: Path, path: Path) -> None:
 
 @contextmanager
 def atomic_file(path: str | os.PathLike[str], mode: str = "w", **open_arguments: Any) -> Iterator[IO[Any]]:
-    """Opens a temporary file; it takes `path`'s name when the block ends well, and is deleted when it does not.
+    """Open a temporary file. It is renamed to `path` at the end of the block, and deleted if the block raises.
 
-    A device or pipe (/dev/null, /dev/stdout) is written to as it is: a file must not take its place.
+    A device or pipe (/dev/null, /dev/stdout) is opened directly, because a file must not replace it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,30 +88,6 @@ def atomic_file(path: str | os.PathLike[str], mode: str = "w", **open_arguments:
         raise
 
 
-@contextmanager
-def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yields an empty folder; it takes `path`'s place (replacing it) when the block ends well, and is deleted when it does not.
-
-    A folder that is replaced is first renamed to NAME.replaced: what is called `path` is whole at any moment.
-    """
-    path = Path(path)
-    temporary, replaced = partial_path(path), path.with_name(f"{path.name}.replaced")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        shutil.rmtree(replaced, ignore_errors=True)
-        sync_tree(temporary)
-        if path.exists():
-            path.replace(replaced)
-        temporary.replace(path)
-        sync(path.parent)
-        shutil.rmtree(replaced, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     with atomic_file(path) as file:
         file.write(text)
@@ -122,7 +98,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """The value in a JSON file. Raises DataError with the place of a syntax error."""
+    """Return the value in a JSON file. Raise DataError with the line of a syntax error."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -132,7 +108,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def append_json_line(path: str | os.PathLike[str], row: Mapping[str, Any]) -> None:
-    """Add one row in one write, so that a reader sees whole lines; on a full disk add nothing and raise OSError."""
+    """Append one row in one write, so that a reader finds only whole lines. On a full disk append nothing and raise OSError."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
     with Path(path).open("ab", buffering=0) as file:
@@ -149,7 +125,7 @@ def write_json_lines(path: str | os.PathLike[str], rows: Iterable[Mapping[str, A
 
 
 def read_json_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """The rows of a JSON Lines file. A last line that was cut off in mid-write is left out; any other bad line is a DataError."""
+    """Yield the rows of a JSON Lines file. An incomplete last line is skipped; raise DataError for any other invalid line."""
     with Path(path).open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -162,8 +138,8 @@ def read_json_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
                 raise DataError(f"{path}:{number} is not valid JSON: {error}. Correct or remove the line.") from None
 
 
-def numbered_folders(parent: str | os.PathLike[str], prefix: str) -> dict[int, Path]:
-    """The folders PREFIX0, PREFIX1, ... of `parent`, by number, ascending. Partial ones have another name and do not count."""
+def find_numbered_folders(parent: str | os.PathLike[str], prefix: str) -> dict[int, Path]:
+    """Return the folders PREFIX0, PREFIX1, ... in `parent` by number, in ascending order. Partial folders are left out."""
     pattern = re.compile(re.escape(prefix) + r"(\d+)")
     parent = Path(parent)
     if not parent.is_dir():
@@ -177,7 +153,7 @@ HELD_LOCKS: set[IO[Any]] = set()
 
 
 def close_inherited_locks() -> None:
-    """Close the lock files in a forked child, which would otherwise hold the locks after its parent was killed."""
+    """Close the lock files in a forked child: otherwise the child would keep the locks after its parent was killed."""
     while HELD_LOCKS:
         HELD_LOCKS.pop().close()
 
@@ -189,10 +165,10 @@ os.register_at_fork(after_in_child=close_inherited_locks)
 def folder_lock(
     folder: str | os.PathLike[str], name: str = ".lock", on_no_locks: Callable[[str], object] | None = None
 ) -> Iterator[None]:
-    """Hold `folder` for this process by an flock on its file `name`; the kernel releases it when the process ends, however it ends.
+    """Lock `folder` for this process with flock on its file `name`. The kernel releases the lock when the process ends in any way.
 
-    Raises LaunchError, naming the process and its host, where another run holds the folder, and on a file system without locks,
-    unless `on_no_locks` is given: it is called with the system's reason, and the folder is not held.
+    Raise LaunchError with the other process and its host if another run holds the lock. On a file system without locks call
+    `on_no_locks` with the system's reason and continue without a lock; without `on_no_locks` raise LaunchError.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ def is_rank_zero() -> bool:
 
 
 class StandardError(logging.StreamHandler):
-    """Write to the current value of sys.stderr, which a progress bar replaces while it is shown."""
+    """A handler that always writes to the current sys.stderr, because a progress bar replaces sys.stderr while it is shown."""
 
     @property
     def stream(self) -> TextIO:
@@ -128,7 +128,7 @@ def format_si(number: float) -> str:
 def progress(title: str, total: float | None, unit: str = "", every_seconds: float = 10.0, done: float = 0.0) -> Iterator[Advance]:
     """Show a bar with count, rate and remaining time; yield `advance(amount=1, total=None)`.
 
-    done: amount completed by the run that is resumed; it is part of the count and not of the rate.
+    `done` is the amount that an earlier run has completed. It is included in the count, but not in the rate.
     On a terminal the bar moves in place. Elsewhere (a log file, CI) a line is logged every `every_seconds` and at the end.
     """
     unit_text = unit
@@ -147,10 +147,10 @@ def progress(title: str, total: float | None, unit: str = "", every_seconds: flo
             task = bar.add_task(title, total=total, completed=done)  # type: ignore[arg-type]
             yield lambda amount=1, total=None: bar.update(task, advance=amount, **({} if total is None else {"total": total}))
     else:
-        yield from line_progress(title, total, unit_text, every_seconds, done)
+        yield from log_progress(title, total, unit_text, every_seconds, done)
 
 
-def line_progress(title: str, total: float | None, unit: str, every_seconds: float, done: float) -> Iterator[Advance]:
+def log_progress(title: str, total: float | None, unit: str, every_seconds: float, done: float) -> Iterator[Advance]:
     """Log a line every `every_seconds` instead of a bar, for output that is not a terminal."""
     log = get_logger("progress")
     begin = last = time.monotonic()

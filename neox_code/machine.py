@@ -1,14 +1,25 @@
 """Properties of this machine's processor, read with the standard library only."""
 
+import platform
 from functools import cache
 from pathlib import Path
+
+
+def read_cpuinfo(path: str | Path = "/proc/cpuinfo") -> str:
+    """Return the kernel's description of the CPU; empty if there is none."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 @cache
 def cpu_computes_bf16(cpuinfo: str | Path = "/proc/cpuinfo") -> bool:
     """Return True if this machine's CPU has instructions for bf16 (avx512_bf16, amx_bf16, Arm's bf16); others emulate it."""
-    try:
-        words = Path(cpuinfo).read_text(encoding="utf-8").split()
-    except OSError:
-        return False
-    return any(word.endswith("bf16") for word in words)
+    return any(word.endswith("bf16") for word in read_cpuinfo(cpuinfo).split())
+
+
+def read_processor_name() -> str:
+    """Return the processor's name, else its architecture."""
+    names = [line.partition(":")[2].strip() for line in read_cpuinfo().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()

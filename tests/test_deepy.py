@@ -124,14 +124,14 @@ def test_the_help_of_a_command_describes_it_and_offers_its_own_options(deepy, co
         ("trian", "Did you mean train?"),
     ],
 )
-def test_a_script_that_is_not_the_launchers_is_refused_with_its_heir(deepy, word, instead):
+def test_a_script_of_gpt_neox_is_refused_with_its_replacement(deepy, word, instead):
     ended = deepy(word, "--input", "x")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith(f"error: {word} is not a command of this program. {instead}")
-    assert ended.stderr.endswith(" Choose among benchmark, evaluate, generate, quickstart, train.\n")
+    assert ended.stderr.endswith(" Choose among benchmark, convert, evaluate, generate, quickstart, train.\n")
 
 
-def test_every_heir_that_is_named_exists():
+def test_every_named_replacement_exists():
     for remedy in REPLACEMENTS.values():
         for path in re.findall(r"tools/[a-z_/]+\.py", remedy):
             assert (ROOT / path).is_file(), remedy
@@ -149,15 +149,15 @@ def test_an_option_of_another_command_is_refused_by_name(deepy):
     for words, sentence in (
         (
             ("train", "conf/shape", "-i", "prompt.txt"),
-            "-i/--sample_input_file is an option of generate, and has no effect in train.",
+            "-i/--sample_input_file is an option of generate and has no effect in train.",
         ),
-        (("generate", "conf/shape", "-H", "hosts"), "-H/--hostfile is an option of train, and has no effect in generate."),
+        (("generate", "conf/shape", "-H", "hosts"), "-H/--hostfile is an option of train and has no effect in generate."),
     ):
         ended = deepy(*words)
         assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"error: {sentence} Leave it out.\n")
 
 
-def test_it_can_be_run_as_a_program():
+def test_deepy_can_be_run_as_a_program():
     assert os.access(ROOT / "deepy.py", os.X_OK)
     assert (ROOT / "deepy.py").read_text().startswith("#!/usr/bin/env python3\n")
 
@@ -211,7 +211,7 @@ def test_a_dry_run_as_json_has_the_reports_figures(deepy):
         assert refused.stderr == f"error: {misplaced[0]} supports --json only with --dry-run. Add --dry-run.\n"
 
 
-def test_a_dry_run_prints_paths_that_the_terminal_has_no_letters_for(deepy, monkeypatch):
+def test_a_dry_run_prints_paths_that_the_terminal_cannot_encode(deepy, monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     ended = deepy("train", "conf/shape", "conf/rest", "--dry-run", "--set", "save=/tmp/\u00fcber")
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -281,7 +281,7 @@ def test_a_dry_run_imports_no_heavy_library(deepy):
         ),
         (("conf/shape", "conf/rest", "--set", "num_gpus=3"), "error: train_batch_size 4 is not train_micro_batch_size_per_gpu *"),
         (("conf/shape", "conf/rest", "-H", "conf"), "error: missing: hosts to run on: hostfile conf is not a text file."),
-        (("conf/shape", "conf/rest", "--set", "num_nodes=2"), "error: missing: hosts to run on: num_nodes (2) asks for several"),
+        (("conf/shape", "conf/rest", "--set", "num_nodes=2"), "error: missing: hosts to run on: num_nodes (2) needs several"),
         (("conf/shape", "conf/rest", "--set", "precision=fp16"), "error: missing: a GPU, without which precision (fp16, --set)"),
         (("conf/shape", "conf/rest", "--set", "data_path=other"), "error: missing: other.bin and other.idx (data_path, --set)."),
     ],

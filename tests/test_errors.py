@@ -23,14 +23,14 @@ def raising(error: BaseException):
         (OSError(errno.ELOOP, "", "link"), "error: Too many levels of symbolic links at link. Check the path."),
     ],
 )
-def test_what_the_user_can_mend_is_a_sentence_and_status_2(error, sentence, capsys):
+def test_an_error_of_the_user_is_a_sentence_and_status_2(error, sentence, capsys):
     assert run_command(raising(error), []) == 2
     printed = capsys.readouterr().err
     assert printed.startswith(sentence)
     assert len(printed.splitlines()) == 1
 
 
-def test_each_of_several_problems_has_its_own_mark(capsys):
+def test_each_problem_has_its_own_error_line(capsys):
     assert run_command(raising(ConfigError("lr is missing.\ntrain_iters is missing.")), []) == 2
     assert capsys.readouterr().err == "error: lr is missing.\nerror: train_iters is missing.\n"
 

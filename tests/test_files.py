@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from neox_code.errors import DataError, LaunchError
-from neox_code.files import append_json_line, atomic_file, atomic_folder, folder_lock, numbered_folders, read_json_lines, write_text
+from neox_code.files import append_json_line, atomic_file, find_numbered_folders, folder_lock, read_json_lines, write_text
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -35,14 +35,6 @@ def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
     assert (tmp_path / "pipe").is_fifo()
 
 
-def test_a_folder_is_replaced_whole(tmp_path):
-    for content in ("old", "new"):
-        with atomic_folder(tmp_path / "out") as folder:
-            (folder / content).touch()
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
-
-
 def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     append_json_line(tmp_path / "rows", {"a": 1})
     with (tmp_path / "rows").open("a") as file:
@@ -57,7 +49,7 @@ def test_a_line_that_is_no_json_is_refused_with_its_place(tmp_path, line):
         list(read_json_lines(tmp_path / "rows"))
 
 
-def test_a_folder_is_held_by_one_at_a_time(tmp_path):
+def test_a_folder_is_locked_by_one_process_at_a_time(tmp_path):
     with folder_lock(tmp_path), pytest.raises(LaunchError, match=f"in use by process {os.getpid()}"), folder_lock(tmp_path):
         pass
     with folder_lock(tmp_path):
@@ -68,4 +60,4 @@ def test_numbered_folders_are_in_the_order_of_their_numbers(tmp_path):
     for name in ("step10", "step9", "step8.partial", "other7"):
         (tmp_path / name).mkdir()
     (tmp_path / "step11").touch()
-    assert list(numbered_folders(tmp_path, "step")) == [9, 10]
+    assert list(find_numbered_folders(tmp_path, "step")) == [9, 10]

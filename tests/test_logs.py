@@ -11,7 +11,7 @@ from neox_code import logs
 from neox_code.logs import progress
 
 
-def test_what_was_done_before_counts_for_the_share_and_not_for_the_rate(capsys):
+def test_earlier_work_is_included_in_the_share_and_not_in_the_rate(capsys):
     with progress("training", 1000, " steps", done=900) as advance:
         time.sleep(0.2)
         advance(1)

@@ -35,10 +35,10 @@ from neox_code.config.command_line import (
     Parser,
     add_json_option,
     name_list,
+    parse_path,
     positive_integer,
     positive_number,
     report_figures,
-    user_path,
 )
 from neox_code.corpus.description.summary_table import print_corpus_table, summarize_languages
 from neox_code.corpus.executors.options import add_executor_options, build_executor
@@ -104,7 +104,7 @@ def make_parser() -> Parser:
     """Return the parser of the command line."""
     result = Parser(__doc__)
     result.add_argument("sources", nargs="+", metavar="SOURCE", help="see above")
-    result.add_argument("--output", type=user_path, required=True, metavar="DIR", help="folder for the corpus")
+    result.add_argument("--output", type=parse_path, required=True, metavar="DIR", help="folder for the corpus")
     result.add_argument(
         "--recipe",
         default="polycoder",
@@ -114,7 +114,7 @@ def make_parser() -> Parser:
     result.add_argument("--languages", type=name_list, metavar="A,B", help="languages to include (default: all of the recipe)")
     result.add_argument("--language", metavar="A", help="language of dataset rows that have neither a language nor a path")
     result.add_argument("--layout", choices=LAYOUTS, help="meaning of a source's folders (default: detected)")
-    result.add_argument("--clones", type=user_path, metavar="DIR", help="keep clones of listed repositories (default: removed)")
+    result.add_argument("--clones", type=parse_path, metavar="DIR", help="keep clones of listed repositories (default: removed)")
     result.add_argument(
         "--newlines", choices=("lf", "keep"), help="convert line ends to LF, or keep them (default: the recipe's setting)"
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from neox_code.config.command_line import Parser
-from neox_code.config.reference import MADE_BY, readme, schema_text
+from neox_code.config.reference import MADE_BY, make_readme, make_schema_text
 from neox_code.errors import ConfigError, run_command
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not current")
     check = parser.parse_args(argv).check
-    for path, text in {CONFIGS / "README.md": readme(), CONFIGS / "schema.json": schema_text()}.items():
+    for path, text in {CONFIGS / "README.md": make_readme(), CONFIGS / "schema.json": make_schema_text()}.items():
         if not check:
             path.write_text(text, encoding="utf-8")
         elif not path.is_file() or path.read_text(encoding="utf-8") != text:

@@ -19,7 +19,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from neox_code.config.command_line import Parser, add_json_option, non_negative_integer, report_figures, user_path
+from neox_code.config.command_line import Parser, add_json_option, non_negative_integer, parse_path, report_figures
 from neox_code.conversion.inspection import Comparison, Inspection, compare_models, inspect_model
 from neox_code.errors import EXIT_USER_ERROR, print_error, run_command
 from neox_code.pages.number_formats import escape_invisible, format_size
@@ -28,8 +28,8 @@ from neox_code.pages.number_formats import escape_invisible, format_size
 def main(argv: Sequence[str]) -> int:
     """Print the figures of a checkpoint, and what differs from another; return the exit status."""
     parser = Parser(__doc__)
-    parser.add_argument("path", type=user_path, metavar="PATH", help="the folder of the checkpoint or model")
-    parser.add_argument("--compare", type=user_path, metavar="OTHER", help="list what differs from the model in this folder")
+    parser.add_argument("path", type=parse_path, metavar="PATH", help="the folder of the checkpoint or model")
+    parser.add_argument("--compare", type=parse_path, metavar="OTHER", help="list what differs from the model in this folder")
     parser.add_argument("--iteration", type=non_negative_integer, metavar="N", help="read global_stepN instead of the latest")
     add_json_option(parser)
     words = parser.parse_args(argv)

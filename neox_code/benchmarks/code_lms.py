@@ -27,7 +27,7 @@ def extract(repositories: Path, output: Path) -> None:
 
 
 def extract_project(language: str, project: Path, output: Path) -> None:
-    """Copies the files of the language that are neither too long nor too short."""
+    """Copy the files of the language that are neither too long nor too short."""
     lexer = get_lexer_by_name(language)
     suffixes = {pattern.lower()[1:] for pattern in lexer.filenames}
     output.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def extract_project(language: str, project: Path, output: Path) -> None:
 
 
 def deduplicate(output: Path) -> None:
-    """Deletes every file whose content was seen before."""
+    """Delete every file whose content equals that of an earlier file."""
     seen = set()
     for root, _, names in os.walk(output):
         for name in names:

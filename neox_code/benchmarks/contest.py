@@ -32,11 +32,11 @@ class Measured:
     per_second: list[float] = field(default_factory=list)
     """Tokens or megabytes per second, by round."""
     per_cpu_second: list[float] = field(default_factory=list)
-    """The same per second of processor time, which does not depend on other work of the machine; empty if not measured."""
+    """Tokens or megabytes per second of processor time, which does not depend on other programs; empty if not measured."""
     memory_gib: float = 0.0
     notes: str = ""
     made: Any = None
-    """Output of the last round in short, for comparison."""
+    """Short description of the last round's output, for comparison."""
 
     @property
     def median(self) -> float:
@@ -44,7 +44,7 @@ class Measured:
 
 
 class Contestant:
-    """A process that runs a round for each line on its standard input and writes the result to a pipe; the `with` block ends it.
+    """A process that runs one round per line of its standard input and writes the result to a pipe. It ends with the `with` block.
 
     It has the allocator's settings of training unless `environment` is given. Its standard output goes to this process's standard
     error.
@@ -108,12 +108,12 @@ class Contestant:
         return status
 
 
-def compete(
+def run_contest(
     starts: Sequence[Callable[[], Contestant]], rounds: int, take_turns: bool, advance: Callable[[], object]
 ) -> list[Measured]:
     """Run every contestant for `rounds` rounds; call `advance` after each round."""
     if not take_turns:
-        return [result for start in starts for result in compete([start], rounds, True, advance)]
+        return [result for start in starts for result in run_contest([start], rounds, True, advance)]
     with ExitStack() as stack:
         contestants = []
         for start in starts:
@@ -126,26 +126,26 @@ def compete(
     return [contestant.measured for contestant in contestants]
 
 
-def ratio(ours: Measured, peer: Measured) -> float:
-    """Return how many times faster ours is: the median over rounds of the ratio within a round.
+def compute_ratio(ours: Measured, peer: Measured) -> float:
+    """Return the ratio of our speed to the peer's: the median over rounds of the ratio within a round.
 
-    >>> ratio(Measured("a", [2.0, 8.0, 6.0]), Measured("b", [1.0, 2.0, 3.0]))
+    >>> compute_ratio(Measured("a", [2.0, 8.0, 6.0]), Measured("b", [1.0, 2.0, 3.0]))
     2.0
     """
-    return median_ratio(ours.per_second, peer.per_second)
+    return compute_median_ratio(ours.per_second, peer.per_second)
 
 
-def cpu_ratio(ours: Measured, peer: Measured) -> float:
+def compute_cpu_ratio(ours: Measured, peer: Measured) -> float:
     """Return the ratio by processor time."""
-    return median_ratio(ours.per_cpu_second, peer.per_cpu_second)
+    return compute_median_ratio(ours.per_cpu_second, peer.per_cpu_second)
 
 
-def median_ratio(ours: Sequence[float], peer: Sequence[float]) -> float:
+def compute_median_ratio(ours: Sequence[float], peer: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(ours, peer, strict=True))
 
 
-def answer_rounds(measure: Callable[[], dict], notes: str) -> None:
-    """Run in the contestant: send the notes, then one result for every line of standard input, until it ends."""
+def run_requested_rounds(measure: Callable[[], dict], notes: str) -> None:
+    """Called in the contestant's process: send the notes, then one result per line of standard input until it ends."""
     with os.fdopen(int(os.environ[RESULTS_VARIABLE]), "w") as results:
         print(json.dumps({"notes": notes}), file=results, flush=True)
         for _ in sys.stdin:

@@ -1,8 +1,9 @@
-"""A contestant of `deepy.py benchmark data`: a process that does one step from source files to token files.
+"""A contestant of `deepy.py benchmark data`: a process that runs one step of building token files from source files.
 
     python -m neox_code.benchmarks.MODULE NAME:CORES FOLDER
 
-FOLDER has the sample (`code`) and files prepared from it; the process runs on CORES cores. Every round does the whole step.
+FOLDER contains the sample (`code`) and files that are prepared from it. The process uses CORES cores. Every round runs the whole
+step.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neox_code.benchmarks.contest import answer_rounds
+from neox_code.benchmarks.contest import run_requested_rounds
 from neox_code.errors import run_command
 
 
@@ -23,7 +24,7 @@ from neox_code.errors import run_command
 class TimedStep:
     run: Callable[[], object]
     made: Callable[[], Any]
-    """Return a short description of the last run's output; its time is not measured."""
+    """Returns a short description of the last run's output; its time is not measured."""
     num_bytes: int
     """Size of its input."""
 
@@ -32,8 +33,8 @@ MakeTimedStep = Callable[[Path, int], TimedStep]
 """(FOLDER, number of cores) -> step; the time of this preparation is not measured."""
 
 
-def serve(contestants: Mapping[str, MakeTimedStep]) -> int:
-    """Run the step that the command line names, once for each request."""
+def run_contestant(contestants: Mapping[str, MakeTimedStep]) -> int:
+    """Run the step of the command line once for each request."""
 
     def main(argv: Sequence[str]) -> int:
         contestant, folder = argv
@@ -42,12 +43,12 @@ def serve(contestants: Mapping[str, MakeTimedStep]) -> int:
         step = contestants[name](Path(folder), int(cores))
 
         def measure() -> dict:
-            begin, cpu_begin = time.perf_counter(), cpu_seconds()
+            begin, cpu_begin = time.perf_counter(), read_cpu_seconds()
             step.run()
-            times = {"seconds": time.perf_counter() - begin, "cpu_seconds": cpu_seconds() - cpu_begin}
-            return times | {"amount": step.num_bytes / 1e6, "memory_gib": peak_gib(), "made": step.made()}
+            times = {"seconds": time.perf_counter() - begin, "cpu_seconds": read_cpu_seconds() - cpu_begin}
+            return times | {"amount": step.num_bytes / 1e6, "memory_gib": read_peak_gib(), "made": step.made()}
 
-        answer_rounds(measure, notes="")
+        run_requested_rounds(measure, notes="")
         return 0
 
     return run_command(main, sys.argv[1:])
@@ -57,14 +58,14 @@ OURSELVES = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 """This process and its ended child processes."""
 
 
-def cpu_seconds() -> float:
+def read_cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, OURSELVES))
 
 
-def peak_gib() -> float:
+def read_peak_gib() -> float:
     """Return the peak memory of the largest process."""
     return max(resource.getrusage(who).ru_maxrss for who in OURSELVES) / 2**20
 
 
-def digest(*parts: bytes) -> str:
+def compute_digest(*parts: bytes) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()[:16]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from neox_code.benchmarks.contestant import TimedStep, serve
+from neox_code.benchmarks.contestant import TimedStep, run_contestant
 from neox_code.checkpoint.layer_writer import write_layer_files
 from neox_code.checkpoint.layout import latest_file, step_name
 from neox_code.checkpoint.model_folder import MODEL_FILE, make_model_file
@@ -87,4 +87,4 @@ def measure_output(folder: Path, output: str, removed: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(serve({"to-huggingface": convert_to_hugging_face, "from-huggingface": convert_back, "cp": copy_files}))
+    sys.exit(run_contestant({"to-huggingface": convert_to_hugging_face, "from-huggingface": convert_back, "cp": copy_files}))

@@ -1,13 +1,14 @@
-"""Contests in each step from source files to token files: ours and a peer on the same files of a corpus, in one run.
+"""Compare ours with a peer in each step from source files to token files, on the same files and in one run.
 
     ./deepy.py benchmark data --corpus code                        # code: LANGUAGE/organization/project/...
 
     for part in PARTS.values():
         run_part(part, Path("code"), part.megabytes, part.rounds)      # {"corpus": 31.2, "corpus, two cores over one": 1.8}
 
-A part copies a sample of the corpus, and a smaller one for a slow peer, which ours reads as well. Each contestant runs in a process
-of its own on CORES cores; they do the whole step in turn, and their outputs are compared: different outputs are an error. Ratios on
-one core are of processor time, so that they hold on a busy machine, and ratios of cores are of elapsed time; the table has both.
+A part copies a sample of the corpus, and a smaller sample for a slow peer, on which ours is also measured. Each contestant runs in
+its own process on CORES cores. The contestants take turns, and different outputs are an error. A ratio on one core compares
+processor time, which does not depend on other programs. A ratio between numbers of cores compares elapsed time. The table shows
+both.
 """
 
 import json
@@ -19,8 +20,8 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from neox_code.benchmarks.contest import Contestant, Measured, compete, cpu_ratio, ratio
-from neox_code.benchmarks.exhaustive import find_similar_pairs, recall
+from neox_code.benchmarks.contest import Contestant, Measured, compute_cpu_ratio, compute_ratio, run_contest
+from neox_code.benchmarks.exhaustive import compute_recall, find_similar_pairs
 from neox_code.benchmarks.results_table import print_table
 from neox_code.benchmarks.sample import sample_texts, take_sample
 from neox_code.corpus.duplicates.clusters import Clusters
@@ -34,7 +35,7 @@ CODE, SMALL = "code", "small"
 VOCABULARY = "vocabulary"
 VOCAB_SIZE = 50_257
 TOLERANCE = 0.01
-"""Recalls that differ by no more, or by no more than FEW pairs, count as equal."""
+"""Recalls count as equal if they differ by at most this, or by at most FEW pairs."""
 FEW = 2
 
 Ratios = dict[str, float]
@@ -70,7 +71,7 @@ def run_part(part: BenchmarkPart, corpus: Path, megabytes: float, rounds: int) -
         part.prepare(folder)
         starts = [partial(start, part, name, folder) for name in part.contestants]
         with progress(part.title, rounds * len(starts), " rounds") as advance:
-            measured = compete(starts, rounds, take_turns=True, advance=partial(advance, 1))
+            measured = run_contest(starts, rounds, take_turns=True, advance=partial(advance, 1))
         print_table(title, measured[0], measured[1:], unit="MB", decimals=2)
         return part.compare(folder, measured)
 
@@ -82,17 +83,18 @@ def start(part: BenchmarkPart, name: str, folder: Path) -> Contestant:
 # ---- inputs that contestants share
 
 
-def nothing(folder: Path) -> None: ...
+def do_nothing(folder: Path) -> None: ...
 
 
-def texts_file(sample: Path) -> Path:
+def texts_path(sample: Path) -> Path:
     return sample.with_suffix(".jsonl")
 
 
 def write_texts_and_vocabulary(folder: Path) -> None:
-    """Texts as JSON Lines; those with the name of a special token are left out, which Hugging Face takes for the token."""
+    """Write the texts as JSON Lines, without texts that contain a special token's name: Hugging Face would encode it as the
+    token."""
     for sample in (folder / CODE, folder / SMALL):
-        write_json_lines(texts_file(sample), ({"text": text} for text in sample_texts(sample) if "<|" not in text))
+        write_json_lines(texts_path(sample), ({"text": text} for text in sample_texts(sample) if "<|" not in text))
     train_bpe(sample_texts(folder / SMALL), VOCAB_SIZE, folder / VOCABULARY)
 
 
@@ -111,19 +113,19 @@ def compare_corpora(folder: Path, measured: Sequence[Measured]) -> Ratios:
     ours, on_two_cores, small, peer = measured
     require_equal_results(ours, on_two_cores, "surviving files")
     require_equal_results(small, peer, "surviving files")
-    return {"corpus": cpu_ratio(ours, peer), "corpus, two cores over one": ratio(on_two_cores, ours)}
+    return {"corpus": compute_cpu_ratio(ours, peer), "corpus, two cores over one": compute_ratio(on_two_cores, ours)}
 
 
 def compare_tokens(folder: Path, measured: Sequence[Measured]) -> Ratios:
     ours, small, peer = measured
     require_equal_results(small, peer, "bytes")
-    return {"tokens": cpu_ratio(ours, peer)}
+    return {"tokens": compute_cpu_ratio(ours, peer)}
 
 
 def compare_vocabularies(folder: Path, measured: Sequence[Measured]) -> Ratios:
     ours, peer = measured
     require_equal_results(ours, peer, "merges")
-    return {"vocabulary": cpu_ratio(ours, peer)}
+    return {"vocabulary": compute_cpu_ratio(ours, peer)}
 
 
 def compare_near(folder: Path, measured: Sequence[Measured]) -> Ratios:
@@ -131,21 +133,21 @@ def compare_near(folder: Path, measured: Sequence[Measured]) -> Ratios:
     ours, peer = measured
     rule = NearDuplicates()
     pairs = find_similar_pairs(sample_texts(folder / CODE), rule.threshold, rule.shingle_words)
-    found = {contestant.name: recall(pairs, contestant.made) for contestant in measured}
+    found = {contestant.name: compute_recall(pairs, contestant.made) for contestant in measured}
     listed = ", ".join(f"{name} {part:.1%}" for name, part in found.items())
     print(f"{rule}: of {len(pairs):,} pairs that an exhaustive search finds alike, clusters hold {listed}")
     removed = {one.name: sum(root != row for row, root in enumerate(one.made)) for one in measured}
     listed = ", ".join(f"{name} {number:,}" for name, number in removed.items())
-    print(f"files removed: {listed}; by the exhaustive search {num_removed(pairs):,}")
+    print(f"files removed: {listed}; by the exhaustive search {count_removed(pairs):,}")
     if found[ours.name] < found[peer.name] - max(TOLERANCE, FEW / max(1, len(pairs))):
         raise NeoXError(f"{ours.name} finds fewer pairs than {peer.name}: their speeds do not compare. Take a larger sample.")
-    return {"near": cpu_ratio(ours, peer)}
+    return {"near": compute_cpu_ratio(ours, peer)}
 
 
-def num_removed(pairs: Sequence[tuple[int, int]]) -> int:
+def count_removed(pairs: Sequence[tuple[int, int]]) -> int:
     """Return how many members of clusters are removed if one of each cluster is kept.
 
-    >>> num_removed([(0, 1), (0, 2), (1, 2), (4, 5)])
+    >>> count_removed([(0, 1), (0, 2), (1, 2), (4, 5)])
     3
     """
     if not pairs:
@@ -162,7 +164,7 @@ PARTS: Mapping[str, BenchmarkPart] = {
         "Corpus by PolyCoder's recipe",
         "corpus_contestants",
         ("neox-code:1", "neox-code:2", "neox-code-small:1", "code-lms:1"),
-        nothing,
+        do_nothing,
         compare_corpora,
         megabytes=768,
         small_part=1 / 16,
@@ -182,7 +184,7 @@ PARTS: Mapping[str, BenchmarkPart] = {
         f"Vocabulary of {VOCAB_SIZE:,}",
         "vocabulary_contestants",
         ("neox-code:1", "tokenizers:1"),
-        nothing,
+        do_nothing,
         compare_vocabularies,
         megabytes=100,
         small_part=1,
@@ -192,7 +194,7 @@ PARTS: Mapping[str, BenchmarkPart] = {
         "Near duplicates",
         "near_contestants",
         ("neox-code:1", "datasketch:1"),
-        nothing,
+        do_nothing,
         compare_near,
         megabytes=24,
         small_part=1,

@@ -1,4 +1,4 @@
-"""Contestants in building a corpus by PolyCoder's recipe: ours, and Code-LMs' steps. Output: the files that survive."""
+"""Contestants in building a corpus by PolyCoder's recipe: ours, and Code-LMs' steps. The kept files are compared."""
 
 import hashlib
 import shutil
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from neox_code.benchmarks import code_lms
-from neox_code.benchmarks.contestant import TimedStep, digest, serve
+from neox_code.benchmarks.contestant import TimedStep, compute_digest, run_contestant
 from neox_code.benchmarks.corpus_contest import CODE, SMALL
-from neox_code.benchmarks.sample import sample_of
+from neox_code.benchmarks.sample import read_sample
 from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.recipes.registry import recipe_by_name
 from neox_code.corpus.shards import KEPT, read_manifest
@@ -31,9 +31,9 @@ def ours(size: str, folder: Path, cores: int) -> TimedStep:
     def made() -> list[Any]:
         manifest = read_manifest(output)
         rows = zip(manifest["verdict"].to_pylist(), manifest["sha256"].to_pylist(), strict=True)
-        return survivors(sha256 for verdict, sha256 in rows if verdict == KEPT)
+        return describe_kept_files(sha256 for verdict, sha256 in rows if verdict == KEPT)
 
-    return TimedStep(run, made, sample_of(folder / size).num_bytes)
+    return TimedStep(run, made, read_sample(folder / size).num_bytes)
 
 
 def by_code_lms(folder: Path, cores: int) -> TimedStep:
@@ -46,16 +46,16 @@ def by_code_lms(folder: Path, cores: int) -> TimedStep:
         code_lms.deduplicate(output)
 
     def made() -> list[Any]:
-        return survivors(hashlib.sha256(path.read_bytes()).hexdigest() for path in output.rglob("*") if path.is_file())
+        return describe_kept_files(hashlib.sha256(path.read_bytes()).hexdigest() for path in output.rglob("*") if path.is_file())
 
-    return TimedStep(run, made, sample_of(folder / SMALL).num_bytes)
+    return TimedStep(run, made, read_sample(folder / SMALL).num_bytes)
 
 
-def survivors(hashes: Iterable[str]) -> list[Any]:
-    """Their number, and a digest of their hashes."""
+def describe_kept_files(hashes: Iterable[str]) -> list[Any]:
+    """Return the number of kept files and a digest of their hashes."""
     found = sorted(hashes)
-    return [len(found), digest(*(sha256.encode() for sha256 in found))]
+    return [len(found), compute_digest(*(sha256.encode() for sha256 in found))]
 
 
 if __name__ == "__main__":
-    sys.exit(serve({"neox-code": partial(ours, CODE), "neox-code-small": partial(ours, SMALL), "code-lms": by_code_lms}))
+    sys.exit(run_contestant({"neox-code": partial(ours, CODE), "neox-code-small": partial(ours, SMALL), "code-lms": by_code_lms}))

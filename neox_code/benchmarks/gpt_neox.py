@@ -2,8 +2,8 @@
 
     write_token_files(Path("texts.jsonl"), Path("tokenizer.json"), Path("out/code"))        # out/code_text_document.bin and .idx
 
-A restatement to measure against: Hugging Face's `encode` for each document, its ids as a list with the end-of-document token, an
-array of it written, and the index from lists of sizes at the end. It shares no code with ours.
+This is a reimplementation to compare speed with: it calls Hugging Face's `encode` for each document, appends the end-of-document
+token to the list of ids, writes it as an array, and writes the index from lists of sizes at the end. It shares no code with ours.
 """
 
 import json

@@ -1,10 +1,10 @@
-"""Exact duplicates among many synthetic keys: time and peak memory, and whether all of them are found.
+"""Find the exact duplicates among many synthetic keys: measure time and peak memory, and check that all are found.
 
     python -m neox_code.benchmarks.many_keys 100_000_000
     100,000,000 keys, 36,788,202 duplicates, 55 s, peak 0.25 GiB
 
-Each key is drawn from as many as there are keys, so that about 1/e of them, 36.8%, come again. Some 32 bytes a key wait in the
-folder for temporary files (TMPDIR).
+N keys are drawn from N numbers, so that about 1/e of them, 36.8%, are duplicates. They need about 32 bytes per key in the folder
+for temporary files (TMPDIR).
 """
 
 import resource
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
             rows = np.arange(start, min(start + KEYS_AT_ONCE, count))
             numbers = generator.integers(0, count, len(rows))
             drawn[numbers] = True
-            groups.add(keys_of(numbers), rows // FILES_IN_PROJECT, rows)
+            groups.add(make_keys(numbers), rows // FILES_IN_PROJECT, rows)
         for dropped, _ in groups.duplicates():
             found += len(dropped)
     if found != count - drawn.sum():
@@ -49,8 +49,8 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def keys_of(numbers: np.ndarray) -> np.ndarray:
-    """A key for each number, of bytes that look like a hash's."""
+def make_keys(numbers: np.ndarray) -> np.ndarray:
+    """Return a key for each number; its bytes look like a hash."""
     halves = np.empty((len(numbers), 2), np.uint64)
     halves[:, 0] = numbers.astype(np.uint64) * SPREAD
     halves[:, 0] ^= halves[:, 0] >> np.uint64(29)

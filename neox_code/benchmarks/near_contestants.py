@@ -14,17 +14,17 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from datasketch import MinHash, MinHashLSH
 
-from neox_code.benchmarks.contestant import TimedStep, serve
+from neox_code.benchmarks.contestant import TimedStep, run_contestant
 from neox_code.benchmarks.corpus_contest import CODE
-from neox_code.benchmarks.exhaustive import shingles
-from neox_code.benchmarks.sample import sample_of, sample_texts
+from neox_code.benchmarks.exhaustive import make_shingles
+from neox_code.benchmarks.sample import read_sample, sample_texts
 from neox_code.corpus.duplicates.near import NearDuplicates
 
 RULE = NearDuplicates()
 Clusters = Callable[[Sequence[str]], list[int]]
 
 
-def ours(texts: Sequence[str]) -> list[int]:
+def by_our_rule(texts: Sequence[str]) -> list[int]:
     keys = [RULE.key(b"", text) for text in texts]
     rows = np.array([row for row, key in enumerate(keys) if key is not None])
     roots = list(range(len(texts)))
@@ -37,7 +37,7 @@ def ours(texts: Sequence[str]) -> list[int]:
 
 
 def by_datasketch(texts: Sequence[str]) -> list[int]:
-    """Return for each text the least row of its cluster of near duplicates, found by datasketch."""
+    """Return the least row of each text's cluster of near duplicates, found by datasketch."""
     index = MinHashLSH(threshold=RULE.threshold, num_perm=RULE.permutations)
     roots = list(range(len(texts)))
 
@@ -48,7 +48,7 @@ def by_datasketch(texts: Sequence[str]) -> list[int]:
         return row
 
     for row, text in enumerate(texts):
-        found = shingles(text, RULE.shingle_words)
+        found = make_shingles(text, RULE.shingle_words)
         if not found:
             continue
         signature = MinHash(num_perm=RULE.permutations)
@@ -60,11 +60,11 @@ def by_datasketch(texts: Sequence[str]) -> list[int]:
     return [root_of(row) for row in range(len(texts))]
 
 
-def step(clusters: Clusters, folder: Path, cores: int) -> TimedStep:
+def make_step(clusters: Clusters, folder: Path, cores: int) -> TimedStep:
     texts = sample_texts(folder / CODE)
     made: list[list[int]] = []
-    return TimedStep(lambda: made.append(clusters(texts)), lambda: made.pop(), sample_of(folder / CODE).num_bytes)
+    return TimedStep(lambda: made.append(clusters(texts)), lambda: made.pop(), read_sample(folder / CODE).num_bytes)
 
 
 if __name__ == "__main__":
-    sys.exit(serve({"neox-code": partial(step, ours), "datasketch": partial(step, by_datasketch)}))
+    sys.exit(run_contestant({"neox-code": partial(make_step, by_our_rule), "datasketch": partial(make_step, by_datasketch)}))

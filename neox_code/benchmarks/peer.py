@@ -7,7 +7,7 @@
     Qwen3      the same with norms of queries and keys, and without biases in the feed-forward layer
     Bloom      layernorm, alibi, gelu by its tanh approximation
 
-A configuration that none of them supports is a ConfigError with the keys that the nearest one does not support.
+If no class supports a configuration, ConfigError names the keys that the most similar class does not support.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -103,7 +103,7 @@ def build_bloom(model: ModelConfig, shared: Mapping[str, Any]) -> Peer:
 
 @dataclass(frozen=True)
 class PeerKind:
-    """A model class of transformers: the function that builds it, and the supported values of keys that it cannot vary."""
+    """A model class of transformers: the function that builds it, and the values that it supports for some keys."""
 
     build: Callable[[ModelConfig, Mapping[str, Any]], Peer]
     values: dict[str, Sequence[Any]]

@@ -1,11 +1,11 @@
-"""Random secrets of every form that the filter of secrets names, and texts that only look like them: both by a seed.
+"""Seeded random secrets of every form that the secrets filter detects, and texts that only look like secrets.
 
     secret, text = FORMS["GitHub token"](Random(1))        the secret, and a line of code, settings or data with it
     text = LOOK_ALIKES["hash"](Random(1))
 
-Formats are those of the services' documentation, and where it has none of GitHub's list of supported secret scanning patterns, of
-gitleaks's rules (MIT) or of detect-secrets (Apache-2.0). They are written as templates: `<x36>` is 36 characters of the class x of
-CLASSES, and `<at|ca>` one of the two.
+The formats are from the services' documentation. If a service has none, they are from GitHub's list of secret scanning patterns,
+gitleaks's rules (MIT) or detect-secrets (Apache-2.0). In a template `<x36>` means 36 characters of the class x in CLASSES, and
+`<at|ca>` means one of the two.
 """
 
 import base64
@@ -23,7 +23,7 @@ CLASSES |= {"s": ALPHANUMERIC + "!@#%^&*+-_=?~", "q": "QPZRY9X8GF2TVDW0S3JN54KHC
 FIELD = re.compile(r"<([a-z])(\d+)>|<([^<>]*)>")
 
 Planted = tuple[str, str]
-"""A secret, and the text that it is in."""
+"""A secret, and the text that contains it."""
 Make = Callable[[Random], str]
 
 IN_CODE = (
@@ -53,13 +53,13 @@ def fill(template: str, random: Random) -> str:
     return FIELD.sub(value, template)
 
 
-def one_of(*templates: str) -> Make:
+def choose_one_of(*templates: str) -> Make:
     return lambda random: fill(random.choice(templates), random)
 
 
 def plant(secret: str | Make, contexts: Iterable[str] = IN_CODE, names: Iterable[str] = ("",)) -> Callable[[Random], Planted]:
-    """Return a maker of a secret in one of the contexts, where NAME is one of the names."""
-    make = one_of(secret) if isinstance(secret, str) else secret
+    """Return a function that makes a secret in one of the contexts, with NAME replaced by one of the names."""
+    make = choose_one_of(secret) if isinstance(secret, str) else secret
     texts = [context.replace("NAME", name) for context in contexts for name in names]
 
     def planted(random: Random) -> Planted:
@@ -69,30 +69,30 @@ def plant(secret: str | Make, contexts: Iterable[str] = IN_CODE, names: Iterable
     return planted
 
 
-def password(random: Random) -> str:
-    """Return a password as managers make them: 8 to 20 letters and digits, in half of the cases with signs."""
+def make_password(random: Random) -> str:
+    """Return a password like those of password managers: 8 to 20 letters and digits, and in half of the cases signs."""
     return fill(f"<x1><{random.choice('xs')}{random.randrange(6, 19)}><x1>", random)
 
 
-def private_key(random: Random) -> str:
+def make_private_key(random: Random) -> str:
     kind = random.choice(("RSA ", "EC ", "OPENSSH ", "DSA ", "", "ENCRYPTED "))
     return fill(
         f"-----BEGIN {kind}PRIVATE KEY-----\n" + "<b64>\n" * random.randrange(3, 25) + f"-----END {kind}PRIVATE KEY-----", random
     )
 
 
-def private_key_in_one_line(random: Random) -> str:
-    return private_key(random).replace("\n", "\\n")
+def make_private_key_in_one_line(random: Random) -> str:
+    return make_private_key(random).replace("\n", "\\n")
 
 
-def web_token(random: Random) -> str:
+def make_web_token(random: Random) -> str:
     parts = ({"alg": "HS256", "typ": "JWT"}, {"sub": fill("<d8>", random), "iat": random.randrange(10**9, 2 * 10**9)})
     encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
     return fill(".".join((*encoded, "<w43>")), random)
 
 
-def basic_credentials(random: Random) -> str:
-    return base64.b64encode(f"{fill('<l6>', random)}:{password(random)}".encode()).decode()
+def make_basic_credentials(random: Random) -> str:
+    return base64.b64encode(f"{fill('<l6>', random)}:{make_password(random)}".encode()).decode()
 
 
 FORMS: Mapping[str, Callable[[Random], Planted]] = {
@@ -109,8 +109,8 @@ FORMS: Mapping[str, Callable[[Random], Planted]] = {
     "PyPI token": plant("pypi-AgEIcHlwaS5vcmc<w100>A"),
     "Slack token": plant("xox<b|p|a|r>-<d12>-<d13>-<x24>"),
     "Slack webhook": plant("hooks.slack.com/services/T<u8>/B<u10>/<x24>"),
-    "Telegram token": plant(one_of("<1|4|7><d8>:AA<x33>", "<1|4|7><d9>:AA<x33>")),
-    "Mailgun key": plant(one_of("key-<h32>", "<h32>-<h8>-<h8>")),
+    "Telegram token": plant(choose_one_of("<1|4|7><d8>:AA<x33>", "<1|4|7><d9>:AA<x33>")),
+    "Mailgun key": plant(choose_one_of("key-<h32>", "<h32>-<h8>-<h8>")),
     "Mailchimp key": plant("<h32>-us<1|6|21>"),
     "Heroku key": plant(UUID, ("HEROKU_API_KEY=SECRET", 'heroku_key = "SECRET"', '"heroku.key": "SECRET"')),
     "Heroku token": plant("HRKU-AA<x58>"),
@@ -118,26 +118,26 @@ FORMS: Mapping[str, Callable[[Random], Planted]] = {
     "Shopify token": plant("shp<at|ca|pa|ss>_<h32>"),
     "Databricks token": plant("dapi<h32><|-2>"),
     "age key": plant("AGE-SECRET-KEY-1<q58>"),
-    "Stripe key": plant(one_of("<r|s>k_live_<x24>", "<r|s>k_live_<x99>")),
+    "Stripe key": plant(choose_one_of("<r|s>k_live_<x24>", "<r|s>k_live_<x99>")),
     "SendGrid key": plant("SG.<x22>.<x43>"),
     "Azure storage key": plant(
         lambda r: base64.b64encode(r.randbytes(64)).decode(),
         ("DefaultEndpointsProtocol=https;AccountName=store;AccountKey=SECRET;EndpointSuffix=core.windows.net", "AccountKey=SECRET"),
     ),
     "GCP service account": plant(
-        private_key_in_one_line, ('{\n  "type": "service_account",\n  "private_key": "SECRET",\n  "client_id": "123"\n}',)
+        make_private_key_in_one_line, ('{\n  "type": "service_account",\n  "private_key": "SECRET",\n  "client_id": "123"\n}',)
     ),
     "AWS access key": plant("<AKIA|ASIA><k16>"),
     "AWS secret key": plant(
         "<b40>", ("aws_secret_access_key = SECRET", 'AWS_SECRET_ACCESS_KEY="SECRET"', '"SecretAccessKey": "SECRET"')
     ),
-    "private key": plant(private_key, ("KEY = '''SECRET'''\n",)),
-    "private key in one line": plant(private_key_in_one_line, ('{"key": "SECRET"}',)),
-    "JSON Web Token": plant(web_token),
-    "password": plant(password, ASSIGNED, ("password", "DB_PASSWORD", "passwd", "userPassword", "pwd")),
+    "private key": plant(make_private_key, ("KEY = '''SECRET'''\n",)),
+    "private key in one line": plant(make_private_key_in_one_line, ('{"key": "SECRET"}',)),
+    "JSON Web Token": plant(make_web_token),
+    "password": plant(make_password, ASSIGNED, ("password", "DB_PASSWORD", "passwd", "userPassword", "pwd")),
     "API key of 32 digits": plant("<h32>", ASSIGNED, ("api_key", "API_KEY", "apiKey", "client_secret", "auth_token")),
     "Basic authentication": plant(
-        basic_credentials, ("Authorization: Basic SECRET", 'headers = {"Authorization": "Basic SECRET"}')
+        make_basic_credentials, ("Authorization: Basic SECRET", 'headers = {"Authorization": "Basic SECRET"}')
     ),
     "password in a URL": plant(
         lambda r: fill(f"<p{r.randrange(8, 20)}><x1>", r),
@@ -149,26 +149,28 @@ FORMS: Mapping[str, Callable[[Random], Planted]] = {
     ),
 }
 WORD = "<access|token|secret|key|password|aws|api|client|auth|user|github|sha256|oauth2>"
-IDENTIFIER = one_of(*("_".join([WORD] * words) for words in (2, 3, 4)), *("-".join([WORD] * words) for words in (2, 3, 4)))
+IDENTIFIER = choose_one_of(*("_".join([WORD] * words) for words in (2, 3, 4)), *("-".join([WORD] * words) for words in (2, 3, 4)))
 
 
-def identifier(random: Random) -> str:
+def make_identifier(random: Random) -> str:
     name = IDENTIFIER(random)
     return random.choice((name, name.replace("-", "_").title().replace("_", "")))
 
 
 LOOK_ALIKES: Mapping[str, Make] = {
-    "hash": one_of(
+    "hash": choose_one_of(
         *(
             context.replace("HASH", digest)
             for context in ('checksum = "HASH"', "commit HASH", 'sha256: "HASH"', '"integrity": "HASH"', "HASH  file.tar.gz")
             for digest in ("<h32>", "<h40>", "<h64>", "<h128>")
         )
     ),
-    "Base64 of a hash": one_of('"integrity": "sha512-<b86>=="'),
-    "UUID": one_of(f'id = "{UUID}"', UUID, f'token_id: "{UUID}"', f'session_token = "{UUID}"'),
-    "AC and 32 hexadecimal digits": one_of('sid = "AC<h32>"', "AC<h32>"),
-    "identifier": lambda r: r.choice(('password = "{}"', 'api_key = "{}"', 'secret: "{}"', "token = {}")).format(identifier(r)),
+    "Base64 of a hash": choose_one_of('"integrity": "sha512-<b86>=="'),
+    "UUID": choose_one_of(f'id = "{UUID}"', UUID, f'token_id: "{UUID}"', f'session_token = "{UUID}"'),
+    "AC and 32 hexadecimal digits": choose_one_of('sid = "AC<h32>"', "AC<h32>"),
+    "identifier": lambda r: r.choice(('password = "{}"', 'api_key = "{}"', 'secret: "{}"', "token = {}")).format(
+        make_identifier(r)
+    ),
     "read from elsewhere": lambda r: r.choice(
         (
             'password = os.environ["DB_PASSWORD_2"]',

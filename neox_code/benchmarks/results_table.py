@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from neox_code.benchmarks.contest import Measured, cpu_ratio, ratio
+from neox_code.benchmarks.contest import Measured, compute_cpu_ratio, compute_ratio
 
 
 def print_table(title: str, ours: Measured, peers: Sequence[Measured], unit: str = "tokens", decimals: int = 0) -> None:
-    """Print each contestant's median, our speed-up, both by processor time or else the range, and the peak memory."""
+    """Print each contestant's median, our speed-up and the peak memory, and the speeds by processor time or else their range."""
     with_cpu = bool(ours.per_cpu_second)
     table = Table(title=title)
     table.add_column("contestant", no_wrap=True)
@@ -21,10 +21,10 @@ def print_table(title: str, ours: Measured, peers: Sequence[Measured], unit: str
     def cells(measured: Measured) -> list[str]:
         is_ours = measured is ours
         speeds = [measured.median, min(measured.per_second), max(measured.per_second)]
-        factors = ["" if is_ours else f"{ratio(ours, measured):.2f} x"]
+        factors = ["" if is_ours else f"{compute_ratio(ours, measured):.2f} x"]
         if with_cpu:
             speeds[1:] = [statistics.median(measured.per_cpu_second)]
-            factors.append("" if is_ours else f"{cpu_ratio(ours, measured):.2f} x")
+            factors.append("" if is_ours else f"{compute_cpu_ratio(ours, measured):.2f} x")
         formatted = [f"{speed:,.{decimals}f}" for speed in speeds]
         return [formatted[0], factors[0], *formatted[1:], *factors[1:], f"{measured.memory_gib:.2f}"]
 

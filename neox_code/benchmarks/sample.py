@@ -1,9 +1,9 @@
-"""A part of a corpus of source files, copied, for contestants that must have the same input.
+"""Copy a part of a corpus, so that contestants have the same input.
 
     sample = take_sample(Path("code"), Path("sample"), num_bytes=64_000_000)       # code: LANGUAGE/organization/project/...
     sample.num_files, sample.num_bytes
 
-Whole folders of files are taken, in the order of their names' hashes, so that siblings, among which near duplicates are, stay
+Whole folders are copied in the order of their names' hashes, so that files of one folder, which are often near duplicates, stay
 together. The copies are in the page cache when they are read.
 """
 
@@ -31,11 +31,11 @@ class Sample:
 
 
 def take_sample(corpus: Path, folder: Path, num_bytes: int) -> Sample:
-    """Copies regular files until there are `num_bytes` of them; a folder is not divided."""
+    """Copy whole folders of regular files until their size is at least `num_bytes`."""
     if not corpus.is_dir():
         raise DataError(f"{corpus} is not a folder. Name a --corpus of folders LANGUAGE/organization/project.")
     num_files = copied = 0
-    for files in folders_of_files(corpus):
+    for files in list_folders(corpus):
         if copied >= num_bytes:
             break
         for path in files:
@@ -48,8 +48,8 @@ def take_sample(corpus: Path, folder: Path, num_bytes: int) -> Sample:
     return Sample(num_files, copied)
 
 
-def folders_of_files(corpus: Path) -> Iterator[list[Path]]:
-    """The regular files of each folder that lies deep enough, sorted; folders by the hashes of their names."""
+def list_folders(corpus: Path) -> Iterator[list[Path]]:
+    """Yield the sorted regular files of each folder at DEPTH or deeper. Folders are ordered by the hashes of their names."""
     found = [Path(root) for root, _, _ in os.walk(corpus) if len(Path(root).relative_to(corpus).parts) >= DEPTH]
     for folder in sorted(found, key=lambda folder: xxhash.xxh3_64_digest(os.fsencode(folder.relative_to(corpus)))):
         files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.is_symlink()]
@@ -57,14 +57,14 @@ def folders_of_files(corpus: Path) -> Iterator[list[Path]]:
             yield files
 
 
-def sample_of(folder: Path) -> Sample:
-    """The sample that lies in a folder."""
+def read_sample(folder: Path) -> Sample:
+    """Return the sample in a folder."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return Sample(len(sizes), sum(sizes))
 
 
 def sample_texts(folder: Path) -> list[str]:
-    """The sample's texts, in the order of their paths; what is not UTF-8, or empty, is left out."""
+    """Return the sample's texts in the order of their paths, without empty files and files that are not UTF-8."""
     texts = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         try:

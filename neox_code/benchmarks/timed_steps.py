@@ -1,7 +1,7 @@
 """Optimizer steps of the real engine on random tokens, for benchmarks.
 
 step = build_our_step(config, grid, vocab_size)
-step(random_tokens(batch, sequence, vocab_size, grid.device))
+step(make_random_tokens(batch, sequence, vocab_size, grid.device))
 """
 
 import itertools
@@ -12,14 +12,14 @@ import torch
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.model.gpt import DTYPES, build_layers
-from neox_code.model.loss import WeightedLoss, vocab_shard
+from neox_code.model.loss import WeightedLoss, make_vocab_shard
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.training.engine import Engine, build_engine, build_module
 from neox_code.training.optimizer import build_optimizer
 from neox_code.training.step import choose_step
 
 OptimizerStep = Callable[[torch.Tensor], None]
-"""One optimizer step on tokens_BS of S + 1 columns."""
+"""A function that makes one optimizer step on tokens_BS with S + 1 columns."""
 
 
 def build_engine_for_steps(config: NeoXConfig, vocab_size: int, grid: ParallelGrid) -> Engine:
@@ -27,7 +27,7 @@ def build_engine_for_steps(config: NeoXConfig, vocab_size: int, grid: ParallelGr
     model = config.model
     padded = padded_vocab_size(vocab_size, model.make_vocab_size_divisible_by, grid.tensor_size)
     layers = build_layers(model, vocab_size, padded, grid, DTYPES[model.precision], config.training.seed)
-    loss = WeightedLoss(vocab_shard(vocab_size, padded, grid, model.mask_padded_vocab))
+    loss = WeightedLoss(make_vocab_shard(vocab_size, padded, grid, model.mask_padded_vocab))
     module = build_module(layers, loss, config, grid)
     optimizer = build_optimizer(config.optimizer, module.parameters())
     return build_engine(module, optimizer, config, config.batch_sizes(grid.data_size), grid)
@@ -45,8 +45,8 @@ def build_our_step(config: NeoXConfig, grid: ParallelGrid, vocab_size: int) -> O
     return run
 
 
-def random_tokens(batch: int, sequence: int, vocab_size: int, device: torch.device) -> torch.Tensor:
-    """Return random tokens, int64 of shape [B, S + 1]: the inputs, and shifted by one the labels."""
+def make_random_tokens(batch: int, sequence: int, vocab_size: int, device: torch.device) -> torch.Tensor:
+    """Return random tokens, int64 of shape [B, S + 1]. The labels are the inputs shifted by one."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, vocab_size, (batch, sequence + 1), generator=generator).to(device)
 

@@ -1,4 +1,4 @@
-"""Contestants in writing token files from JSON Lines: ours, and GPT-NeoX's tool. Output: the sizes of .bin and .idx."""
+"""Contestants in writing token files from JSON Lines: ours, and GPT-NeoX's tool. The sizes of .bin and .idx are compared."""
 
 import sys
 from functools import partial
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from neox_code.benchmarks import gpt_neox
-from neox_code.benchmarks.contestant import TimedStep, digest, serve
-from neox_code.benchmarks.corpus_contest import CODE, SMALL, VOCABULARY, texts_file
+from neox_code.benchmarks.contestant import TimedStep, compute_digest, run_contestant
+from neox_code.benchmarks.corpus_contest import CODE, SMALL, VOCABULARY, texts_path
 from neox_code.config.data import DataConfig
 from neox_code.corpus.tokens.input_slices import slice_input
 from neox_code.corpus.tokens.token_files import write_token_files
@@ -24,25 +24,25 @@ def ours(size: str, folder: Path, cores: int) -> TimedStep:
         merge_file=str(folder / VOCABULARY / MERGE_FILE),
     )
     prefix = folder / f"{size}_text_document"
-    texts = texts_file(folder / size)
+    texts = texts_path(folder / size)
 
     def run() -> None:
         options = WriteOptions(append_eod=True, newlines="keep")
         write_token_files(lambda language: prefix, slice_input(texts), build_tokenizer(section), options, workers=cores)
 
-    return TimedStep(run, partial(token_files, prefix), texts.stat().st_size)
+    return TimedStep(run, partial(describe_token_files, prefix), texts.stat().st_size)
 
 
 def by_gpt_neox(folder: Path, cores: int) -> TimedStep:
-    texts = texts_file(folder / SMALL)
+    texts = texts_path(folder / SMALL)
     run = partial(gpt_neox.write_token_files, texts, folder / VOCABULARY / TOKENIZER_FILE, folder / "gpt_neox")
-    return TimedStep(run, partial(token_files, folder / "gpt_neox_text_document"), texts.stat().st_size)
+    return TimedStep(run, partial(describe_token_files, folder / "gpt_neox_text_document"), texts.stat().st_size)
 
 
-def token_files(prefix: Path) -> list[Any]:
+def describe_token_files(prefix: Path) -> list[Any]:
     contents = [Path(f"{prefix}{suffix}").read_bytes() for suffix in (".bin", ".idx")]
-    return [*map(len, contents), digest(*contents)]
+    return [*map(len, contents), compute_digest(*contents)]
 
 
 if __name__ == "__main__":
-    sys.exit(serve({"neox-code": partial(ours, CODE), "neox-code-small": partial(ours, SMALL), "gpt-neox": by_gpt_neox}))
+    sys.exit(run_contestant({"neox-code": partial(ours, CODE), "neox-code-small": partial(ours, SMALL), "gpt-neox": by_gpt_neox}))

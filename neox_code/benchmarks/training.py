@@ -2,9 +2,9 @@
 
     python -m neox_code.benchmarks.training CONTESTANT CONFIG...        one contestant; started by `deepy.py benchmark training`
 
-One micro batch an optimizer step, bf16 weights, SDPA, fused AdamW, random tokens. Ours is the real path: DeepSpeed's engine with
-ZeRO-1 and fp32 master weights, megatron-core's layers. The peer runs once with bf16 weights alone and once with fp32 masters.
-Both sides have the allocator's setting that training uses on CPUs.
+Each step has one micro batch of random tokens, with bf16 weights, SDPA and fused AdamW. Ours trains as `train` does: DeepSpeed's
+engine with ZeRO-1 and fp32 master weights, and megatron-core's layers. The peer runs once with bf16 weights alone and once with
+fp32 master weights. Both sides use the allocator's setting of training on CPUs.
 """
 
 import sys
@@ -16,9 +16,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel as Peer
 
-from neox_code.benchmarks.contest import answer_rounds
+from neox_code.benchmarks.contest import run_requested_rounds
 from neox_code.benchmarks.peer import build_peer_model
-from neox_code.benchmarks.timed_steps import OptimizerStep, build_our_step, random_tokens, synchronize
+from neox_code.benchmarks.timed_steps import OptimizerStep, build_our_step, make_random_tokens, synchronize
 from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import parse_command_line
 from neox_code.config.derive import padded_vocab_size
@@ -27,16 +27,16 @@ from neox_code.errors import run_command
 from neox_code.parallel.allocator import keep_freed_memory
 from neox_code.parallel.grid import select_device
 from neox_code.parallel.startup import startup
-from neox_code.training.throughput import memory_gib
+from neox_code.training.throughput import read_peak_memory_gib
 
 VOCAB_SIZE = 50_257
 LEARNING_RATE = 1e-4
 SECONDS_PER_ROUND = 2.0
-"""A round is as many steps as take about this long, and at least one."""
+"""Approximate time of a round, which has at least one step."""
 
 
-def peer_step(model: Peer) -> OptimizerStep:
-    """bf16 weights and optimizer states, no master weights."""
+def build_peer_step(model: Peer) -> OptimizerStep:
+    """Return a step with bf16 weights and optimizer states, without master weights."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), fused=True)
 
     def run(tokens_BS: torch.Tensor) -> None:
@@ -47,8 +47,8 @@ def peer_step(model: Peer) -> OptimizerStep:
     return run
 
 
-def peer_step_with_masters(model: Peer) -> OptimizerStep:
-    """The same with fp32 copies of the weights, which the optimizer updates."""
+def build_peer_step_with_masters(model: Peer) -> OptimizerStep:
+    """Return a step whose optimizer updates fp32 copies of the bf16 weights."""
     masters = [nn.Parameter(parameter.detach().float()) for parameter in model.parameters()]
     optimizer = torch.optim.AdamW(masters, lr=LEARNING_RATE, betas=(0.9, 0.95), fused=True)
 
@@ -65,7 +65,7 @@ def peer_step_with_masters(model: Peer) -> OptimizerStep:
     return run
 
 
-def peer_contestant(make_step: Callable[[Peer], OptimizerStep]) -> Callable[[NeoXConfig], None]:
+def make_peer_contestant(make_step: Callable[[Peer], OptimizerStep]) -> Callable[[NeoXConfig], None]:
     """Return a contestant that trains transformers' model with the steps of `make_step`."""
 
     def run(config: NeoXConfig) -> None:
@@ -75,27 +75,27 @@ def peer_contestant(make_step: Callable[[Peer], OptimizerStep]) -> Callable[[Neo
         padded = padded_vocab_size(VOCAB_SIZE, config.model.make_vocab_size_divisible_by, 1)
         model = build_peer_model(config.model, padded, torch.bfloat16).train()
         nn.Module.to(model, device)
-        serve_rounds(make_step(model), config, device)
+        run_rounds(make_step(model), config, device)
 
     return run
 
 
-def our_contestant(config: NeoXConfig) -> None:
+def run_our_contestant(config: NeoXConfig) -> None:
     with startup(config.parallelism) as grid:
-        serve_rounds(build_our_step(config, grid, VOCAB_SIZE), config, grid.device)
+        run_rounds(build_our_step(config, grid, VOCAB_SIZE), config, grid.device)
 
 
 CONTESTANTS: dict[str, Callable[[NeoXConfig], None]] = {
-    "neox-code": our_contestant,
-    "transformers": peer_contestant(peer_step),
-    "transformers-fp32-master": peer_contestant(peer_step_with_masters),
+    "neox-code": run_our_contestant,
+    "transformers": make_peer_contestant(build_peer_step),
+    "transformers-fp32-master": make_peer_contestant(build_peer_step_with_masters),
 }
 
 
-def serve_rounds(step: OptimizerStep, config: NeoXConfig, device: torch.device) -> None:
+def run_rounds(step: OptimizerStep, config: NeoXConfig, device: torch.device) -> None:
     """Run a warm-up step, then a round of steps for each request."""
     batch, sequence = config.training.train_micro_batch_size_per_gpu or 1, config.model.sample_length
-    tokens_BS = random_tokens(batch, sequence, VOCAB_SIZE, device)
+    tokens_BS = make_random_tokens(batch, sequence, VOCAB_SIZE, device)
 
     def measure(steps: int) -> dict:
         synchronize(device)
@@ -103,11 +103,11 @@ def serve_rounds(step: OptimizerStep, config: NeoXConfig, device: torch.device) 
         for _ in range(steps):
             step(tokens_BS)
         synchronize(device)
-        return {"amount": steps * batch * sequence, "seconds": time.perf_counter() - begin, "memory_gib": memory_gib()}
+        return {"amount": steps * batch * sequence, "seconds": time.perf_counter() - begin, "memory_gib": read_peak_memory_gib()}
 
     step(tokens_BS)
     steps = max(1, round(SECONDS_PER_ROUND / measure(1)["seconds"]))
-    answer_rounds(partial(measure, steps), f"micro batch {batch} x {sequence} tokens")
+    run_requested_rounds(partial(measure, steps), f"micro batch {batch} x {sequence} tokens")
 
 
 def main(argv: Sequence[str]) -> int:

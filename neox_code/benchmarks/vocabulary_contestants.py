@@ -1,4 +1,4 @@
-"""Contestants in learning a vocabulary: ours, and tokenizers. Output: the number of merges and a digest."""
+"""Contestants in training a vocabulary: ours, and the library tokenizers. The merges are compared by number and digest."""
 
 import sys
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 
-from neox_code.benchmarks.contestant import TimedStep, digest, serve
+from neox_code.benchmarks.contestant import TimedStep, compute_digest, run_contestant
 from neox_code.benchmarks.corpus_contest import CODE, VOCAB_SIZE
-from neox_code.benchmarks.sample import sample_of, sample_texts
+from neox_code.benchmarks.sample import read_sample, sample_texts
 from neox_code.files import read_json
 from neox_code.tokenizer.byte_level import SPECIAL_TOKENS
 from neox_code.tokenizer.train_bpe import MERGE_FILE, train_bpe
@@ -22,7 +22,9 @@ def ours(folder: Path, cores: int) -> TimedStep:
     def run() -> None:
         train_bpe(texts, VOCAB_SIZE, output)
 
-    return TimedStep(run, lambda: merges((output / MERGE_FILE).read_text().splitlines()[1:]), sample_of(folder / CODE).num_bytes)
+    return TimedStep(
+        run, lambda: describe_merges((output / MERGE_FILE).read_text().splitlines()[1:]), read_sample(folder / CODE).num_bytes
+    )
 
 
 def by_tokenizers(folder: Path, cores: int) -> TimedStep:
@@ -44,13 +46,15 @@ def by_tokenizers(folder: Path, cores: int) -> TimedStep:
         tokenizer.save(str(output))
 
     return TimedStep(
-        run, lambda: merges([" ".join(pair) for pair in read_json(output)["model"]["merges"]]), sample_of(folder / CODE).num_bytes
+        run,
+        lambda: describe_merges([" ".join(pair) for pair in read_json(output)["model"]["merges"]]),
+        read_sample(folder / CODE).num_bytes,
     )
 
 
-def merges(lines: Sequence[str]) -> list[Any]:
-    return [len(lines), digest("\n".join(lines).encode())]
+def describe_merges(lines: Sequence[str]) -> list[Any]:
+    return [len(lines), compute_digest("\n".join(lines).encode())]
 
 
 if __name__ == "__main__":
-    sys.exit(serve({"neox-code": ours, "tokenizers": by_tokenizers}))
+    sys.exit(run_contestant({"neox-code": ours, "tokenizers": by_tokenizers}))

@@ -8,7 +8,7 @@
     alibi         attention.alibi_embed.slopes              [heads of the rank]
     sinusoidal    position_embeddings.inv_freq              [hidden_size / 2]
 
-All are fp32, as in GPT-NeoX. merge_ranks.our_name leaves them out when a checkpoint is read.
+All are fp32, as in GPT-NeoX. merge_ranks.find_our_name removes them when a checkpoint is read.
 
 With `gpt_j_residual` tensor rank 0 writes the row biases and the others write zeros (see `merge_ranks`); `sum_row_biases` restores
 them on every rank. With a gated activation the names of the feed-forward layer are GPT-NeoX's newer ones (`name_in_file`).
@@ -27,39 +27,39 @@ from neox_code.model.alibi import head_slopes
 from neox_code.model.attention import Attention
 from neox_code.model.block import TransformerBlock
 from neox_code.model.embedding import Embedding
-from neox_code.model.positions import falling_frequencies, rotary_dims
+from neox_code.model.positions import compute_frequencies, rotary_dims
 from neox_code.model.sharding import sharding_of
 from neox_code.parallel.collectives import all_reduce
 from neox_code.parallel.grid import ParallelGrid
 
 
-def attention_buffers(model: ModelConfig, tensor_rank: int, tensor_size: int) -> dict[str, torch.Tensor]:
+def make_attention_buffers(model: ModelConfig, tensor_rank: int, tensor_size: int) -> dict[str, torch.Tensor]:
     """Return GPT-NeoX's buffers of an attention layer on a tensor rank, by their names in it."""
     if model.pos_emb == "alibi":
         heads = model.num_attention_heads // tensor_size
         return {"alibi_embed.slopes": torch.tensor(head_slopes(model.num_attention_heads)[heads * tensor_rank :][:heads])}
     if model.pos_emb == "rotary" and model.rotary_save_freqs_buffer:
-        return {"rotary_emb.inv_freq": falling_frequencies(rotary_dims(model.head_dim, model.rotary_pct), model.rotary_emb_base)}
+        return {"rotary_emb.inv_freq": compute_frequencies(rotary_dims(model.head_dim, model.rotary_pct), model.rotary_emb_base)}
     return {}
 
 
-def embedding_buffers(model: ModelConfig) -> dict[str, torch.Tensor]:
+def make_embedding_buffers(model: ModelConfig) -> dict[str, torch.Tensor]:
     """Return GPT-NeoX's buffers of the embedding, by their names in it."""
-    return {"position_embeddings.inv_freq": falling_frequencies(model.hidden_size)} if model.pos_emb == "sinusoidal" else {}
+    return {"position_embeddings.inv_freq": compute_frequencies(model.hidden_size)} if model.pos_emb == "sinusoidal" else {}
 
 
-def entries_of(module: nn.Module, grid: ParallelGrid) -> dict[str, torch.Tensor]:
+def make_entries(module: nn.Module, grid: ParallelGrid) -> dict[str, torch.Tensor]:
     """Return GPT-NeoX's entries for this module, by their names in it; {} for most modules."""
     if isinstance(module, TransformerBlock):
         names = [(name, bias) for name, bias in module.named_parameters() if is_zero_in_file(name, grid.tensor_rank, module.model)]
         return {name: torch.zeros_like(bias) for name, bias in names}
     if isinstance(module, Embedding):
-        return embedding_buffers(module.model)
-    return attention_buffers(module.model, grid.tensor_rank, grid.tensor_size) if isinstance(module, Attention) else {}
+        return make_embedding_buffers(module.model)
+    return make_attention_buffers(module.model, grid.tensor_rank, grid.tensor_size) if isinstance(module, Attention) else {}
 
 
 def sum_row_biases(module: nn.Module, grid: ParallelGrid) -> None:
-    """Replace the row biases as read from each tensor rank's file by their sum over the ranks. Call it on every rank."""
+    """Replace the row biases from each tensor rank's file by their sum over the ranks. Call it on every rank."""
     for name, bias in module.named_parameters():
         if sharding_of(name).is_row_bias:
             wide = bias.detach().double()
@@ -68,10 +68,10 @@ def sum_row_biases(module: nn.Module, grid: ParallelGrid) -> None:
 
 @contextmanager
 def write_for_gpt_neox(module: nn.Module, grid: ParallelGrid) -> Iterator[None]:
-    """Add the entries that GPT-NeoX reads to the module's state dicts while this is entered."""
+    """Within the block, add the entries that GPT-NeoX reads to the module's state dicts."""
 
     def add(place: nn.Module, state_dict: dict[str, Any], prefix: str, metadata: Any) -> None:
-        state_dict.update({f"{prefix}{name}": value for name, value in entries_of(place, grid).items()})
+        state_dict.update({f"{prefix}{name}": value for name, value in make_entries(place, grid).items()})
 
     def rename(place: nn.Module, state_dict: dict[str, Any], prefix: str, metadata: Any) -> None:
         assert isinstance(place, TransformerBlock)
@@ -80,7 +80,7 @@ def write_for_gpt_neox(module: nn.Module, grid: ParallelGrid) -> Iterator[None]:
 
     with ExitStack() as hooks:
         for place in module.modules():
-            if entries_of(place, grid):
+            if make_entries(place, grid):
                 hooks.callback(place.register_state_dict_post_hook(add).remove)
             if isinstance(place, TransformerBlock) and place.model.is_gated:
                 hooks.callback(place.register_state_dict_post_hook(rename).remove)

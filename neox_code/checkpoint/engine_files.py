@@ -1,4 +1,4 @@
-"""DeepSpeed's reader and writer of single checkpoint files, replaced by those of `serialization`.
+"""A checkpoint engine for DeepSpeed that reads and writes single files with `serialization`.
 
 Files hold tensors, containers, strings and numbers alone: `torch.load(path, weights_only=True)` reads each of them anywhere.
 """
@@ -15,7 +15,7 @@ from deepspeed.runtime.zero.config import ZeroStageEnum
 from deepspeed.utils.tensor_fragment import fragment_address
 
 from neox_code.checkpoint.layout import LAYER_FILE
-from neox_code.checkpoint.merge_ranks import our_name
+from neox_code.checkpoint.merge_ranks import find_our_name
 from neox_code.checkpoint.serialization import load_file, save_file
 
 torch.serialization.add_safe_globals([LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address])  # in older files
@@ -43,7 +43,7 @@ def rename_parameters(state_dict: Any) -> Any:
     """Return a state dict of any version of GPT-NeoX with our names and without entries that are not parameters."""
     if not isinstance(state_dict, Mapping) or not all(isinstance(name, str) for name in state_dict):
         return state_dict
-    return {ours: value for name, value in state_dict.items() if (ours := our_name(name))}
+    return {ours: value for name, value in state_dict.items() if (ours := find_our_name(name))}
 
 
 class WeightsOnlyEngine(TorchCheckpointEngine):

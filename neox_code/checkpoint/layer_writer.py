@@ -1,4 +1,4 @@
-"""A whole model as layer files of any tensor-parallel size, without an engine or a process group.
+"""Write a whole model as layer files of any tensor-parallel size, without an engine or a process group.
 
     write_layer_files(folder, read_weights(other, model).items(), model, vocab_size, tensor_size=2)
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from neox_code.checkpoint.buffers import attention_buffers, embedding_buffers
+from neox_code.checkpoint.buffers import make_attention_buffers, make_embedding_buffers
 from neox_code.checkpoint.layout import WHOLE_MODEL_NAME, layer_file
-from neox_code.checkpoint.merge_ranks import fit_vocabulary, name_in_file, part_in_file
+from neox_code.checkpoint.merge_ranks import fit_vocabulary, make_file_part, name_in_file
 from neox_code.checkpoint.serialization import save_file
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
@@ -27,24 +27,26 @@ def write_layer_files(
     """Write the layer files of all tensor ranks into a new folder; one layer at a time is in memory.
 
     `weights` yields whole parameters by their names in a whole model, `sequential.INDEX.NAME`, one layer after the other. The rows
-    of the vocabulary are padded for `tensor_size`. Raises CheckpointError for a name of another form, a layer whose file exists, a
-    parameter that cannot be divided, and a file that cannot be written.
+    of the vocabulary are padded for `tensor_size`. Raise CheckpointError for a name of another form, an existing file, a parameter
+    that cannot be divided, and a file that cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = padded_vocab_size(vocab_size, model.make_vocab_size_divisible_by, tensor_size)
     for index, layer in groupby(weights, lambda item: split_name(item[0])[0]):
         if layer_file(folder, index, 0).exists():
-            raise CheckpointError(f"layer {index:02d} is in {folder} already. Choose an empty folder, and pass each layer at once.")
+            raise CheckpointError(
+                f"layer {index:02d} exists in {folder}. Choose an empty folder, and pass all parameters of a layer in a row."
+            )
         whole = {split_name(name)[1]: weight for name, weight in layer}
         for name in whole:
             if sharding_of(name).is_vocabulary:
                 whole[name] = fit_vocabulary(name, whole[name], rows, vocab_size)
         for rank in range(tensor_size):
             state = {
-                name_in_file(name, model): with_own_storage(part_in_file(name, weight, rank, tensor_size, model))
+                name_in_file(name, model): with_own_storage(make_file_part(name, weight, rank, tensor_size, model))
                 for name, weight in whole.items()
             }
-            save_file(state | buffers(index, model, rank, tensor_size), layer_file(folder, index, rank))
+            save_file(state | make_layer_buffers(index, model, rank, tensor_size), layer_file(folder, index, rank))
 
 
 def with_own_storage(tensor: torch.Tensor) -> torch.Tensor:
@@ -60,10 +62,10 @@ def split_name(name: str) -> tuple[int, str]:
     return int(match[1]), match[2]
 
 
-def buffers(index: int, model: ModelConfig, tensor_rank: int, tensor_size: int) -> dict[str, torch.Tensor]:
+def make_layer_buffers(index: int, model: ModelConfig, tensor_rank: int, tensor_size: int) -> dict[str, torch.Tensor]:
     """Return GPT-NeoX's buffers of a layer by their names in it."""
     if index == 0:
-        return embedding_buffers(model)
+        return make_embedding_buffers(model)
     if index > model.num_layers + 1:
         return {}
-    return {f"attention.{name}": value for name, value in attention_buffers(model, tensor_rank, tensor_size).items()}
+    return {f"attention.{name}": value for name, value in make_attention_buffers(model, tensor_rank, tensor_size).items()}

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from neox_code.config.hugging_face import CONFIG_FILE
 from neox_code.errors import CheckpointError
-from neox_code.files import PARTIAL_SUFFIX, numbered_folders
+from neox_code.files import PARTIAL_SUFFIX, find_numbered_folders
 from neox_code.logs import get_logger
 
 log = get_logger(__name__)
@@ -41,7 +41,7 @@ VOCABULARY_FOLDER = "tokenizer"
 TRAINING_LOCK = ".train.lock"
 
 MERGED_CONFIG = "merged.yml"
-"""Beside the copies of the run's own files: the whole configuration in one, command line included."""
+"""File with the whole merged configuration, command line included, beside the copies of the run's files."""
 
 
 def latest_file(save: str | Path) -> Path:
@@ -57,7 +57,7 @@ def step_name(iteration: int) -> str:
 
 
 def partial_step_name(iteration: int) -> str:
-    """Return the name of the folder while the ranks write to it."""
+    """Return the temporary name of the folder, which it has while the ranks write to it."""
     return f"{step_name(iteration)}{PARTIAL_SUFFIX}"
 
 
@@ -86,12 +86,12 @@ def model_files(folder: Path) -> dict[int, Path]:
 
 
 def has_zero_3_files(folder: Path) -> bool:
-    """Return True if the checkpoint was written by ZeRO stage 3, whose weights are divided over the data ranks' files."""
+    """Return True if ZeRO stage 3 wrote the checkpoint, and so the weights are divided over the data ranks' files."""
     return any(ZERO_3_FILE.fullmatch(entry.name) for entry in folder.iterdir())
 
 
 def require_whole_weights(folder: Path) -> None:
-    """Raise CheckpointError where weights cannot be read apart from the optimizer's state: ZeRO stage 3 divides both."""
+    """Raise CheckpointError if ZeRO stage 3 wrote the checkpoint: then the weights cannot be read without the optimizer's state."""
     if has_zero_3_files(folder):
         raise CheckpointError(
             f"{folder} was written with zero_optimization.stage 3, which divides the weights over the data ranks' files: they "
@@ -100,20 +100,20 @@ def require_whole_weights(folder: Path) -> None:
         )
 
 
-def checkpoints(save: str | Path) -> dict[int, Path]:
+def list_checkpoints(save: str | Path) -> dict[int, Path]:
     """Return the folders of finished checkpoints by iteration, ascending."""
-    return numbered_folders(save, STEP_PREFIX)
+    return find_numbered_folders(save, STEP_PREFIX)
 
 
-def is_ours(folder: Path) -> bool:
-    """True for a checkpoint of this package, which has the run's merged configuration beside it; False for one of GPT-NeoX's."""
+def is_written_here(folder: Path) -> bool:
+    """Return True if this package wrote the checkpoint, which then contains a merged configuration; False if GPT-NeoX wrote it."""
     return any((place / "configs" / MERGED_CONFIG).is_file() for place in (folder, folder.parent))
 
 
-def iteration_of(folder: Path) -> int | None:
+def parse_iteration(folder: Path) -> int | None:
     """Return N for the folder global_stepN, None for a folder of another name.
 
-    >>> iteration_of(Path("checkpoints/global_step1000")), iteration_of(Path("checkpoints/best"))
+    >>> parse_iteration(Path("checkpoints/global_step1000")), parse_iteration(Path("checkpoints/best"))
     (1000, None)
     """
     number = folder.name.removeprefix(STEP_PREFIX)
@@ -121,7 +121,7 @@ def iteration_of(folder: Path) -> int | None:
 
 
 def read_latest(load: Path) -> Path | None:
-    """Return the folder in `load` that its file `latest` names; None where the file is missing or names no such folder.
+    """Return the folder in `load` that the file `latest` names; None if the file is missing or the folder does not exist.
 
     `latest` may also be a symbolic link to the folder.
     """
@@ -142,7 +142,7 @@ def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:
     load = Path(load)
     if iteration is None and load.is_dir() and (is_hugging_face_model(load) or layer_files(load) or model_files(load)):
         return load
-    there = checkpoints(load)
+    there = list_checkpoints(load)
     choices = f"There are iterations {', '.join(map(str, there))}." if there else describe_folder(load)
     if iteration is not None:
         if iteration not in there:

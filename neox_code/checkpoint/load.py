@@ -1,4 +1,4 @@
-"""Reading a checkpoint into a training engine, on every rank."""
+"""Load a checkpoint into a training engine, on every rank."""
 
 import io
 from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Load weights and optimizer state into the engine, on every rank; return the client state, {} for a start from scratch.
 
-    The layout over ranks must be that of the save; without the optimizer's state it may be any.
+    With the optimizer's state, the layout over ranks must be that of the checkpoint. Without it, any layout is possible.
     """
     folder = start.folder
     if folder is None:
@@ -39,7 +39,7 @@ def load_checkpoint(
         load_weights_alone(engine, folder, model, vocab_size, grid)
         if start.resets:
             return {}
-        return dict(start.record.state) if start.record else client_state(folder)
+        return dict(start.record.state) if start.record else load_client_state(folder)
     require_tensor_size(folder, grid.tensor_size)
     try:
         with redirect_stdout(io.StringIO()) as printed, keep_settings(engine.optimizer):
@@ -51,7 +51,7 @@ def load_checkpoint(
         ) from None
     except (RuntimeError, AssertionError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{folder} does not fit this model and layout: {first_line(error).rstrip('.')}. "
+            f"{folder} does not fit this model and layout: {read_first_line(error).rstrip('.')}. "
             f"Use the configuration in {folder / 'configs'}, and as many ranks as it was written by."
         ) from None
     if has_summed_row_biases(model, folder):
@@ -98,7 +98,7 @@ def load_weights_alone(engine: DeepSpeedEngine, folder: Path, model: ModelConfig
     log.info("loaded the weights of %s", folder)
 
 
-def client_state(folder: Path) -> dict[str, Any]:
+def load_client_state(folder: Path) -> dict[str, Any]:
     """Return the training state of a checkpoint without its weights; {} if it has none."""
     path = model_files(folder).get(0)
     content = load_file(path) if path else {}
@@ -106,7 +106,7 @@ def client_state(folder: Path) -> dict[str, Any]:
 
 
 def require_tensor_size(folder: Path, tensor_size: int) -> None:
-    """Raise CheckpointError unless the optimizer's state can belong to this tensor-parallel size."""
+    """Raise CheckpointError if the optimizer's state was written with another tensor-parallel size."""
     ranks = {rank for _, rank in layer_files(folder)}
     if ranks and len(ranks) != tensor_size:
         raise CheckpointError(
@@ -115,7 +115,7 @@ def require_tensor_size(folder: Path, tensor_size: int) -> None:
         )
 
 
-def first_line(error: Exception) -> str:
+def read_first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     # an assertion of DeepSpeed without a text finds no file
     return " ".join(lines[:2]) if lines else "files of its weights or of its training state are missing"

@@ -1,9 +1,9 @@
-"""From the parts that tensor ranks hold to whole weights, and back; `model.sharding` has the table.
+"""Merge the parts of tensor ranks into whole weights, and divide whole weights into parts, by the table in `model.sharding`.
 
-merge(name, parts, model)                       one parameter of all tensor ranks -> the whole
-part_of(name, whole, rank, size, model)         the inverse
-part_in_file(name, whole, rank, size, model)    the part as a checkpoint's file holds it
-name_in_file(name, model)                       its name there; our_name is the inverse
+merge_parts(name, parts, model)                 one parameter of all tensor ranks -> the whole
+cut_part(name, whole, rank, size, model)         the inverse
+make_file_part(name, whole, rank, size, model)    the part as a checkpoint's file holds it
+name_in_file(name, model)                       its name there; find_our_name is the inverse
 
 In GPT-NeoX's files the row biases of a model with `gpt_j_residual` are summands: GPT-NeoX adds each rank's bias before it sums over
 the ranks. With a sequential residual every rank has a full copy. This package adds the bias once, after the sum. It writes what
@@ -22,10 +22,10 @@ DERIVED = ("attention.rotary_emb.inv_freq", "attention.alibi_embed.slopes", "pos
 """GPT-NeoX's entries that are computed from the configuration here; checkpoint.buffers writes them."""
 
 
-def our_name(name: str) -> str | None:
+def find_our_name(name: str) -> str | None:
     """Return our name of a parameter in a GPT-NeoX checkpoint of any age; None for an entry that is no parameter.
 
-    >>> our_name("mlp.linear1.weight"), our_name("attention.rotary_emb.inv_freq")
+    >>> find_our_name("mlp.linear1.weight"), find_our_name("attention.rotary_emb.inv_freq")
     ('mlp.dense_h_to_4h.weight', None)
     """
     if name.endswith(DERIVED):
@@ -48,7 +48,7 @@ def name_in_file(name: str, model: ModelConfig) -> str:
     return name
 
 
-def merge(name: str, parts: Sequence[torch.Tensor], model: ModelConfig, has_summed_row_biases: bool = False) -> torch.Tensor:
+def merge_parts(name: str, parts: Sequence[torch.Tensor], model: ModelConfig, has_summed_row_biases: bool = False) -> torch.Tensor:
     """Return the whole parameter from the parts of all tensor ranks, in rank order.
 
     With `has_summed_row_biases` a row bias is the sum over the ranks; otherwise every rank has a copy of it.
@@ -67,10 +67,9 @@ def merge(name: str, parts: Sequence[torch.Tensor], model: ModelConfig, has_summ
     return torch.cat([share for matrix in zip(*shares, strict=True) for share in matrix])
 
 
-def part_of(name: str, whole: torch.Tensor, tensor_rank: int, tensor_size: int, model: ModelConfig) -> torch.Tensor:
-    """Return one tensor rank's part of a whole parameter: the inverse of `merge`, but row biases stay whole.
-
-    Raises CheckpointError if the parameter cannot be divided over so many ranks.
+def cut_part(name: str, whole: torch.Tensor, tensor_rank: int, tensor_size: int, model: ModelConfig) -> torch.Tensor:
+    """Return one tensor rank's part of a whole parameter: the inverse of `merge_parts`, except that row biases stay whole. Raise
+    CheckpointError if the parameter cannot be divided by `tensor_size`.
     """
     dim = sharding_of(name).dim
     if dim is None or tensor_size == 1:
@@ -85,20 +84,21 @@ def part_of(name: str, whole: torch.Tensor, tensor_rank: int, tensor_size: int, 
     return torch.cat([matrix.chunk(tensor_size, dim)[tensor_rank] for matrix in matrices], dim)
 
 
-def part_in_file(name: str, whole: torch.Tensor, tensor_rank: int, tensor_size: int, model: ModelConfig) -> torch.Tensor:
-    """Return one tensor rank's part as a file of GPT-NeoX holds it: some row biases are zeros on all ranks but 0."""
+def make_file_part(name: str, whole: torch.Tensor, tensor_rank: int, tensor_size: int, model: ModelConfig) -> torch.Tensor:
+    """Return one tensor rank's part as in GPT-NeoX's files, where some row biases are zeros on all ranks except 0."""
     if is_zero_in_file(name, tensor_rank, model):
         return torch.zeros_like(whole)
-    return part_of(name, whole, tensor_rank, tensor_size, model)
+    return cut_part(name, whole, tensor_rank, tensor_size, model)
 
 
 def is_zero_in_file(name: str, tensor_rank: int, model: ModelConfig) -> bool:
-    """Return True for a row bias of which the file of another tensor rank has the whole value."""
+    """Return True if the parameter is a row bias whose whole value is in the file of another tensor rank."""
     return model.gpt_j_residual and tensor_rank > 0 and sharding_of(name).is_row_bias
 
 
 def fit_vocabulary(name: str, weight: torch.Tensor, rows: int, vocab_size: int) -> torch.Tensor:
-    """Return the weight with `rows` rows; padding rows are cut, or added as zeros. Raises CheckpointError for a short weight."""
+    """Return the weight with `rows` rows: padding is removed, or added as zeros. Raise CheckpointError if it lacks vocabulary
+    rows."""
     if weight.shape[0] < vocab_size:
         raise CheckpointError(
             f"{name} has {weight.shape[0]:,} rows and the vocabulary {vocab_size:,} entries. "

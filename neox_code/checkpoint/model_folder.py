@@ -23,15 +23,15 @@ from neox_code.checkpoint.layout import (
     VOCABULARY_FOLDER,
     find_checkpoint,
     is_hugging_face_model,
-    is_ours,
-    iteration_of,
+    is_written_here,
     leads_out,
+    parse_iteration,
 )
 from neox_code.config.assembly import DEFAULT
 from neox_code.config.command_line import CommandLine
 from neox_code.config.fields import FIELDS
 from neox_code.config.hugging_face import CONFIG_FILE, read_model_keys
-from neox_code.config.neox import NeoXConfig, to_yaml_types
+from neox_code.config.neox import NeoXConfig, to_yaml
 from neox_code.config.yaml_merge import Setting, read_file, read_settings
 from neox_code.errors import CheckpointError, ConfigError
 from neox_code.installation import LAUNCHER
@@ -89,7 +89,7 @@ def merge_config(command_line: CommandLine) -> NeoXConfig:
         return complete_tokenizer(command_line.load())
     checkpoint = find_described_checkpoint(folder, given)
     config = complete_tokenizer(command_line.load([*beneath, *read_model_settings(checkpoint)]))
-    root = checkpoint if checkpoint == folder and iteration_of(folder) is None else checkpoint.parent
+    root = checkpoint if checkpoint == folder and parse_iteration(folder) is None else checkpoint.parent
     for path in find_vocabulary_files(config.data).values():
         if given.keys().isdisjoint(PATH_KEYS) and leads_out(path, root):
             raise CheckpointError(
@@ -116,7 +116,7 @@ def complete_tokenizer(config: NeoXConfig) -> NeoXConfig:
     moved = {key: str(found) for key, path in named.items() if is_missing(path) and (found := find_vocabulary_file(path, folder))}
     config = config.replace(FROM_CHECKPOINT, **moved) if moved else config
     merges = config.data.merge_file
-    if is_read_whole(config) and merges and Path(merges).is_file() and not has_version_line(merges) and not is_ours(folder):
+    if is_read_whole(config) and merges and Path(merges).is_file() and not has_version_line(merges) and not is_written_here(folder):
         return config.replace(FROM_CHECKPOINT, merge_file_reader="gpt-neox")
     return config
 
@@ -215,7 +215,7 @@ def make_model_file(config: NeoXConfig) -> bytes:
     """Return the content of model.yml: the keys of model and vocabulary that differ from their defaults, with relative paths."""
     values = config.values()
     names = {str(path): name for name, path in find_vocabulary_files(config.data).items()}
-    chosen = {key: to_yaml_types(values[key]) for key, field in FIELDS.items() if is_of_model(key) and values[key] != field.default}
+    chosen = {key: to_yaml(values[key]) for key, field in FIELDS.items() if is_of_model(key) and values[key] != field.default}
     for key in PATH_KEYS:
         if chosen.get(key) in names:
             chosen[key] = f"{VOCABULARY_FOLDER}/{names[chosen[key]]}"

@@ -1,8 +1,8 @@
-"""run.json beside the weights: a record of the run in JSON, with which the next run is compared.
+"""run.json, a record of the run beside the weights. The next run is compared with it.
 
 write_record(folder, record)          # last of all files: it lists the others with their sizes
 record = read_record(folder)          # None in a checkpoint of GPT-NeoX or of an older version
-stored_config(folder, record)         # the configuration, of any checkpoint that has one
+read_stored_config(folder, record)         # the configuration, of any checkpoint that has one
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class RunRecord:
     """Name of the run, the same after a resume: trackers and logs have a folder of this name."""
 
     started_from: Mapping[str, Any] | None
-    """The checkpoint that the first start of the run loaded (`resume.start_request`); None for a start from scratch."""
+    """The checkpoint that the first start of the run loaded (`resume.make_start_request`); None for a start from scratch."""
 
     config: Mapping[str, Any]
     """All fields by name."""
@@ -57,13 +57,13 @@ class RunRecord:
 
 
 def write_record(folder: Path, record: RunRecord) -> None:
-    """Write run.json with the sizes of the files that are in `folder`; call it when all ranks have written theirs."""
+    """Write run.json with the sizes of all files in `folder`. Call it after all ranks have written their files."""
     files = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
     write_json(folder / RUN_RECORD, {"format": FORMAT, **dataclasses.asdict(dataclasses.replace(record, files=files))})
 
 
 def read_record(folder: Path) -> RunRecord | None:
-    """Return the inverse of `write_record`; None where there is no run.json. Raises CheckpointError for one that is damaged."""
+    """Read run.json, the inverse of `write_record`; return None if there is none. Raise CheckpointError if it is damaged."""
     path = folder / RUN_RECORD
     if not path.exists():
         return None
@@ -74,15 +74,15 @@ def read_record(folder: Path) -> RunRecord | None:
         record = RunRecord(**{known.name: content[known.name] for known in dataclasses.fields(RunRecord)})
         for name in ("state", "config", "origins", "tokenizer", "data", "layout", "files"):
             if not isinstance(getattr(record, name), dict):
-                raise TypeError(f"{name} is no object")
+                raise TypeError(f"{name} is not an object")
         if type(record.state["iteration"]) is not int:
-            raise TypeError(f"iteration {record.state['iteration']!r} is no whole number")
+            raise TypeError(f"iteration {record.state['iteration']!r} is not a whole number")
         return record
     except (DataError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}). Copy the checkpoint again, or remove the file.") from None
 
 
-def damaged_files(folder: Path, record: RunRecord) -> list[str]:
+def list_incomplete_files(folder: Path, record: RunRecord) -> list[str]:
     """Return the files of a checkpoint that are missing or of another size than when it was written."""
     found = []
     for name, size in record.files.items():
@@ -102,7 +102,7 @@ class StoredConfig:
     origins: Mapping[str, str]
 
 
-def stored_config(folder: Path, record: RunRecord | None) -> StoredConfig | None:
+def read_stored_config(folder: Path, record: RunRecord | None) -> StoredConfig | None:
     """Return the configuration of a checkpoint: its record's, else that of its folder configs/ or its config.json.
 
     Return None where none of them can be read.

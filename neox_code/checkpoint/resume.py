@@ -1,4 +1,4 @@
-"""Finding the start of a run: its own newest checkpoint in `save`, else the checkpoint to load, else from scratch.
+"""Find the start of a run: its newest checkpoint in `save`, else the checkpoint in `load`, else a start from scratch.
 
     start = find_start(training, layout, values)            # on rank 0, while the lock on `save` is held
     changes = check_start(start, layout, config, values, tokenizer, data)
@@ -12,7 +12,7 @@ checkpoints     as when the run that wrote the newest was first started       fr
                 load is save, with iteration or no_load_optim                 from that iteration, without the optimizer's state
                 anything else                                                 error
 
-No run begins below an iteration that `save` holds: its own checkpoint would replace it.
+A run is refused if `save` contains a later iteration than its start: the run would replace that checkpoint.
 """
 
 from collections.abc import Mapping
@@ -23,21 +23,21 @@ from typing import Any
 from neox_code.checkpoint.layout import (
     RUN_RECORD,
     VOCABULARY_FOLDER,
-    checkpoints,
     find_checkpoint,
     has_zero_3_files,
     is_hugging_face_model,
-    iteration_of,
     latest_file,
     layer_files,
+    list_checkpoints,
     model_files,
+    parse_iteration,
     require_whole_weights,
 )
-from neox_code.checkpoint.record import RunRecord, StoredConfig, damaged_files, read_record, stored_config
+from neox_code.checkpoint.record import RunRecord, StoredConfig, list_incomplete_files, read_record, read_stored_config
 from neox_code.config.assembly import DEFAULT, format_value
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.optimizer import is_offloaded
-from neox_code.config.resume_rules import MODEL, OPTIMIZER_STATE, ORDER, SCHEDULE, Difference, Values, differences, effective
+from neox_code.config.resume_rules import MODEL, OPTIMIZER_STATE, ORDER, SCHEDULE, Difference, Values, compare, derive_values
 from neox_code.config.training import TrainingConfig
 from neox_code.data.identity import list_data_changes
 from neox_code.errors import CheckpointError, ConfigError
@@ -66,7 +66,7 @@ class Start:
     """Steps done when the run begins."""
 
     started_from: Mapping[str, Any] | None = None
-    """The request of the run's first start (`start_request`); None for a start from scratch."""
+    """The request of the run's first start (`make_start_request`); None for a start from scratch."""
 
     run: str | None = None
     """Name of the run that resumes; None where a new one begins."""
@@ -83,10 +83,10 @@ class Start:
     @property
     def sample_length(self) -> int | None:
         """Number of tokens in a sample of the checkpoint's run; None if it is not known."""
-        return effective(self.stored.values)["seq_length"] if self.stored else None
+        return derive_values(self.stored.values)["seq_length"] if self.stored else None
 
 
-def start_request(training: TrainingConfig) -> dict[str, Any]:
+def make_start_request(training: TrainingConfig) -> dict[str, Any]:
     """Return the keys that decide which checkpoint a first start loads, as JSON values."""
     options = {"iteration": training.iteration, "finetune": training.finetune, "no_load_optim": training.no_load_optim}
     return {"load": str(Path(training.load).resolve()) if training.load else None, **options}
@@ -95,8 +95,8 @@ def start_request(training: TrainingConfig) -> dict[str, Any]:
 def find_start(training: TrainingConfig, layout: Mapping[str, int], values: Values) -> Start:
     """Return the start of a run of this layout and configuration (`values`, by flat keys), by the table above.
 
-    Raises ConfigError for keys that need `load`, CheckpointError where nothing can be loaded, the checkpoint is not whole, or
-    one in `save` would be replaced.
+    Raise ConfigError for keys that need `load`. Raise CheckpointError if there is no checkpoint to load, a file of it is missing or
+    incomplete, or a checkpoint in `save` would be replaced.
     """
     save, load = (Path(path) if path else None for path in (training.save, training.load))
     for key in ("finetune", "iteration"):
@@ -106,26 +106,26 @@ def find_start(training: TrainingConfig, layout: Mapping[str, int], values: Valu
             )
     if save is not None:
         finish_interrupted_save(save)
-    own = checkpoints(save) if save else {}
+    own = list_checkpoints(save) if save else {}
     if own:
         assert save is not None
         start = start_in_used_folder(training, layout, values, save)
     else:
-        start = first_start(training)
+        start = find_first_start(training)
     if start.folder is None:
         return start
     record = read_record(start.folder)
     require_whole(start.folder, record)
-    begin = 0 if start.resets else record.iteration if record else iteration_of(start.folder) or 0
+    begin = 0 if start.resets else record.iteration if record else parse_iteration(start.folder) or 0
     if later := [number for number in own if number > begin]:
         raise CheckpointError(
             f"{save} holds checkpoints of iterations {', '.join(map(str, later))}, which this run would replace: it begins at "
-            f"{begin}, from {start.folder}. Choose another folder for save, or move them away."
+            f"{begin}, from {start.folder}. Set save to another folder, or move these checkpoints."
         )
-    return replace(start, record=record, stored=stored_config(start.folder, record), iteration=begin)
+    return replace(start, record=record, stored=read_stored_config(start.folder, record), iteration=begin)
 
 
-def first_start(training: TrainingConfig) -> Start:
+def find_first_start(training: TrainingConfig) -> Start:
     """Return the start of a run whose `save` holds no checkpoint."""
     if training.load is None:
         return Start()
@@ -139,14 +139,14 @@ def first_start(training: TrainingConfig) -> Start:
     folder = find_checkpoint(load, training.iteration)
     resets = training.finetune or is_hugging_face_model(folder)  # which has weights alone
     loads_optimizer = not (resets or training.no_load_optim)
-    return Start(folder, started_from=start_request(training), resets=resets, loads_optimizer=loads_optimizer)
+    return Start(folder, started_from=make_start_request(training), resets=resets, loads_optimizer=loads_optimizer)
 
 
 def start_in_used_folder(training: TrainingConfig, layout: Mapping[str, int], values: Values, save: Path) -> Start:
     """Return the start of a run whose `save` holds checkpoints. Raise CheckpointError if they are of another run."""
     newest = find_checkpoint(save)
     record = read_record(newest)
-    request = start_request(training)
+    request = make_start_request(training)
     is_plain = not (training.finetune or training.no_load_optim or training.iteration is not None)
     is_own_load = training.load is None or is_same_folder(training.save, training.load)
     is_restart = record is not None and record.started_from == request
@@ -154,7 +154,7 @@ def start_in_used_folder(training: TrainingConfig, layout: Mapping[str, int], va
         if training.load is None or not is_plain or not is_own_load:
             log.info("save (%s) holds checkpoints of this run: it resumes from the newest, %s", save, newest.name)
         is_fit = record is None or not (
-            layout_differences(record, layout, values) or differences(record.config, values, OPTIMIZER_STATE)
+            find_layout_differences(record, layout, values) or compare(record.config, values, OPTIMIZER_STATE)
         )
         loads_optimizer = is_fit or not training.no_load_optim
         if record is None:
@@ -175,20 +175,20 @@ def is_same_folder(one: str | None, other: str | None) -> bool:
 
 
 def finish_interrupted_save(save: Path) -> None:
-    """Complete a save that was killed after its folder got its name and before `latest` did."""
+    """Complete a save that was killed between the rename of its folder and the rename of `latest`."""
     new_latest = partial_path(latest_file(save))
     if new_latest.is_file():
         name = new_latest.read_text(encoding="utf-8", errors="replace").strip()
-        if any(folder.name == name for folder in checkpoints(save).values()):
+        if any(folder.name == name for folder in list_checkpoints(save).values()):
             new_latest.replace(latest_file(save))
         else:
             new_latest.unlink()
 
 
 def require_whole(folder: Path, record: RunRecord | None) -> None:
-    """Raise CheckpointError if files of the checkpoint are missing or cut off."""
-    faults = damaged_files(folder, record) if record else []
-    earlier = [other for number, other in checkpoints(folder.parent).items() if number < (iteration_of(folder) or 0)]
+    """Raise CheckpointError if files of the checkpoint are missing or incomplete."""
+    faults = list_incomplete_files(folder, record) if record else []
+    earlier = [other for number, other in list_checkpoints(folder.parent).items() if number < (parse_iteration(folder) or 0)]
     if record is None and earlier and (earlier[-1] / RUN_RECORD).is_file():
         reason = f"which is written last, and {earlier[-1].name} has one: it is incomplete or of another program"
         faults = [f"{folder} has no {RUN_RECORD}, {reason}"]
@@ -203,18 +203,12 @@ def require_whole(folder: Path, record: RunRecord | None) -> None:
 
 
 def check_start(
-    start: Start,
-    layout: Mapping[str, int],
-    config: NeoXConfig,
-    values: Values,
-    tokenizer: Tokenizer,
-    data: Mapping[str, Any],
+    start: Start, layout: Mapping[str, int], config: NeoXConfig, values: Values, tokenizer: Tokenizer, data: Mapping[str, Any]
 ) -> list[str]:
     """Return a line for each change since the checkpoint that a run begins with.
 
-    `values` are the configuration's fields with the batch size that it comes to; `data` is `data.identity.data_identity`.
-
-    Raises CheckpointError, naming all of them, for differences that the weights or the optimizer's state do not fit.
+    `values` are the configuration's fields with the derived batch size; `data` is `data.identity.data_identity`. Raise
+    CheckpointError with all differences that exclude the use of the weights or of the optimizer's state.
     """
     if start.folder is None:
         return []
@@ -225,9 +219,9 @@ def check_start(
         return []
     stored = start.stored
     effects = [*([] if start.loads_optimizer else [OPTIMIZER_STATE]), SCHEDULE, ORDER]
-    changed = [difference for effect in effects for difference in differences(stored.values, values, effect)]
+    changed = [difference for effect in effects for difference in compare(stored.values, values, effect)]
     changed = [difference for difference in changed if (difference.field, difference.before) != ("train_batch_size", None)]
-    lines = [line(difference, stored, config) for difference in changed]
+    lines = [format_change(difference, stored, config) for difference in changed]
     return lines + ([f"data: {change}" for change in list_data_changes(start.record.data, data)] if start.record else [])
 
 
@@ -240,29 +234,29 @@ def check_model(folder: Path, stored: StoredConfig | None, config: NeoXConfig, w
         log.info("%s has no readable configuration: the current one is not compared with the checkpoint's", folder)
         return
     problems = []
-    if found := differences(stored.values, config.values(), MODEL):
+    if found := compare(stored.values, config.values(), MODEL):
         problems.append(
             f"{folder} is of another model. Use its configuration ({folder / 'configs'}), or other folders for load and save:"
         )
-        problems += [line(difference, stored, config) for difference in found]
-    if with_optimizer and (found := differences(stored.values, config.values(), OPTIMIZER_STATE)):
+        problems += [format_change(difference, stored, config) for difference in found]
+    if with_optimizer and (found := compare(stored.values, config.values(), OPTIMIZER_STATE)):
         problems.append(
-            f"{folder} holds another optimizer's state. Change it back, or load the weights alone (no_load_optim: true):"
+            f"{folder} holds another optimizer's state. Change these keys back, or load the weights alone (no_load_optim: true):"
         )
-        problems += [line(difference, stored, config) for difference in found]
+        problems += [format_change(difference, stored, config) for difference in found]
     if problems:
         raise CheckpointError("\n".join(problems))
 
 
 def check_layout(start: Start, record: RunRecord | None, layout: Mapping[str, int], values: Values) -> None:
-    """Raise CheckpointError where the checkpoint's files do not fit this run's division of weights and optimizer states."""
+    """Raise CheckpointError if the files do not fit this run's division of weights and optimizer states over ranks."""
     assert start.folder is not None
     if not start.loads_optimizer:
         require_whole_weights(start.folder)
         return
     if record is None:
         return
-    if found := layout_differences(record, layout, values):
+    if found := find_layout_differences(record, layout, values):
         if has_zero_3_files(start.folder):
             remedy = "Change them back: with ZeRO stage 3 the weights cannot be loaded alone."
         else:
@@ -280,15 +274,15 @@ LAYOUT_KEYS = {
     "data_parallel_size": "data_parallel_size (ranks / model_parallel_size / pipe_parallel_size)",
     "padded_vocab_size": "padded_vocab_size (from make_vocab_size_divisible_by)",
 }
-"""Sizes in a message with the keys that they come from."""
+"""Name of a size -> its name in a message, with the keys that determine it."""
 
 
-def layout_differences(record: RunRecord, layout: Mapping[str, int], values: Values) -> list[Difference]:
-    """Return the differences in the keys that decide which file holds which part of the optimizer's state.
+def find_layout_differences(record: RunRecord, layout: Mapping[str, int], values: Values) -> list[Difference]:
+    """Return the differences in the keys that determine the optimizer's files and their contents.
 
     ZeRO stages 0, 1 and 2 write the same files. A size that the record of an older version lacks is not compared.
     """
-    before, now = effective(record.config), effective(values)
+    before, now = derive_values(record.config), derive_values(values)
     pairs = {"pipe_parallel_size": (before["pipe_parallel_size"], now["pipe_parallel_size"])}
     if all(pairs["pipe_parallel_size"]) or not any(pairs["pipe_parallel_size"]):  # 0 and 1 are one size and two kinds of files
         pairs = {}
@@ -316,7 +310,7 @@ def is_round_robin(values: Values) -> bool:
     return bool(zero.get("round_robin_gradients")) and not (is_bf16_optimizer and not extra.get("data_types"))
 
 
-def line(difference: Difference, stored: StoredConfig, config: NeoXConfig) -> str:
+def format_change(difference: Difference, stored: StoredConfig, config: NeoXConfig) -> str:
     """Return a changed field with both values and where they are set.
 
     lr (0.001, --set) was (0.003, job.yml:14)

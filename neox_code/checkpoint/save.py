@@ -1,10 +1,10 @@
-"""Writing a checkpoint: all ranks write to a partial folder, which is then renamed, and then `latest` is replaced.
+"""Write a checkpoint: all ranks write to a partial folder, the folder is renamed, and then `latest` is replaced.
 
-After a kill at any moment, there is the last complete checkpoint and at most one partial folder, which the next save removes. The
+After a kill at any moment, the last complete checkpoint exists, and at most one partial folder, which the next save removes. The
 new text of `latest` is on the disk before the folder is renamed, so that `finish_interrupted_save` can complete a save that was
-killed between the two. An existing folder belongs to another run and is never replaced. Each step is on the disk before the next
-begins: the files and folders of every rank, the rename, `latest`, the deletion of older checkpoints. So `latest` names a complete
-checkpoint after a power loss too.
+killed between the two renames. An existing folder is never replaced, because it belongs to another run. Each step is on the disk
+before the next begins: the files and folders of every rank, the rename, `latest`, the deletion of older checkpoints. So `latest`
+names a complete checkpoint after a power loss too.
 """
 
 import os
@@ -19,7 +19,7 @@ from neox_code.checkpoint.buffers import write_for_gpt_neox
 from neox_code.checkpoint.engine_files import WeightsOnlyEngine
 from neox_code.checkpoint.layout import STEP_PREFIX, latest_file, partial_step_name, step_name
 from neox_code.checkpoint.record import RunRecord, write_record
-from neox_code.checkpoint.retention import delete_old
+from neox_code.checkpoint.retention import delete_old_checkpoints
 from neox_code.errors import CheckpointError
 from neox_code.files import PARTIAL_SUFFIX, atomic_file, sync
 from neox_code.logs import is_rank_zero
@@ -38,12 +38,12 @@ def save_checkpoint(
 ) -> Path:
     """Write `global_stepN` of the record's iteration, with `state` as client state; return the folder. Called on every rank.
 
-    `companions` are further files by their path in the folder: configurations, vocabulary. Raises CheckpointError where a file
-    cannot be written or the folder is there already; earlier checkpoints and `latest` stay as they were.
+    `companions` are configuration and vocabulary files by their paths in the folder. Raise CheckpointError if a file cannot be
+    written or the folder exists; earlier checkpoints and `latest` are then unchanged.
     """
     save, iteration = Path(save), record.iteration
     folder, partial = save / step_name(iteration), save / partial_step_name(iteration)
-    run_on_rank_zero(lambda: prepare(save, folder, companions))
+    run_on_rank_zero(lambda: prepare_save(save, folder, companions))
     engine.checkpoint_engine = WeightsOnlyEngine(engine._config)
     engine._copy_recovery_script = lambda save_path: None  # DeepSpeed's own converters, which do not read these layouts
     try:
@@ -65,7 +65,7 @@ def save_checkpoint(
             os.fsync(latest.fileno())
             partial.rename(folder)
             sync(save)
-        delete_old(save, iteration, keep_last)
+        delete_old_checkpoints(save, iteration, keep_last)
     barrier()
     return folder
 
@@ -76,7 +76,7 @@ def delete_leftovers(save: Path) -> None:
         shutil.rmtree(leftover)
 
 
-def prepare(save: Path, folder: Path, companions: Mapping[str, bytes]) -> None:
+def prepare_save(save: Path, folder: Path, companions: Mapping[str, bytes]) -> None:
     """Remove leftovers of earlier saves and write the run's configuration to SAVE/configs."""
     if folder.exists():
         raise CheckpointError(f"{folder} was written by another run meanwhile and is not replaced. Give each run its own save.")

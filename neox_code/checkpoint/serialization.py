@@ -1,6 +1,6 @@
-"""Reading and writing one checkpoint file: `weights_only` always, and errors that name the file.
+"""Read and write one checkpoint file, always with `weights_only`. Errors contain the file's path.
 
-A checkpoint is data from elsewhere: `torch.load(weights_only=True)` builds tensors and containers and runs no code of the file's.
+A checkpoint is untrusted input: `torch.load(weights_only=True)` builds tensors and containers and runs no code of the file.
 """
 
 import codecs
@@ -64,7 +64,7 @@ def check_records(path: str | Path) -> None:
 
 def make_disallowed_error(path: str | Path, name: str) -> CheckpointError:
     return CheckpointError(
-        f"{path} holds more than tensors ({name}), and is not opened. Choose a checkpoint whose layer files hold tensors alone."
+        f"{path} contains {name}, which is not a tensor, and is not loaded. Choose a checkpoint that contains only tensors."
     )
 
 
@@ -78,7 +78,7 @@ def make_damaged_error(path: str | Path, reason: str = "") -> CheckpointError:
 
 
 def save_file(value: Any, path: str | Path) -> None:
-    """Write a file by torch.save and wait until it is on the disk; a failure names the file, and removes what was written."""
+    """Write a file by torch.save and wait until it is on the disk. On failure remove it and raise CheckpointError with its path."""
     try:
         torch.save(value, path)
         sync(path)

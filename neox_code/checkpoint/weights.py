@@ -23,12 +23,12 @@ from neox_code.checkpoint.layout import (
     RUN_RECORD,
     WHOLE_MODEL_NAME,
     is_hugging_face_model,
-    is_ours,
+    is_written_here,
     layer_files,
     model_files,
     require_whole_weights,
 )
-from neox_code.checkpoint.merge_ranks import fit_vocabulary, merge, our_name, part_of
+from neox_code.checkpoint.merge_ranks import cut_part, find_our_name, fit_vocabulary, merge_parts
 from neox_code.checkpoint.serialization import load_file
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
@@ -49,10 +49,10 @@ OTHER_LAYOUT = "Choose a checkpoint in GPT-NeoX's layout."
 def load_weights(module: nn.Module, folder: Path, model: ModelConfig, vocab_size: int, grid: ParallelGrid = WHOLE) -> None:
     """Fill a module (model.gpt.GPT, a pipeline stage or a tensor rank's part) from a checkpoint of any layout.
 
-    Raises CheckpointError if a file is missing or damaged, or a parameter is missing, left over or of another shape.
+    Raise CheckpointError if a file is missing or damaged, or a parameter is missing, unknown or of another shape.
     """
     found = read_weights(folder, model)
-    wanted = {whole_model_name(name): parameter for name, parameter in module.named_parameters()}
+    wanted = {find_whole_model_name(name): parameter for name, parameter in module.named_parameters()}
     for name in wanted:
         if name not in found:
             raise CheckpointError(
@@ -71,7 +71,7 @@ def load_weights(module: nn.Module, folder: Path, model: ModelConfig, vocab_size
                 raise CheckpointError(f"{name} has {reason} in {folder}. Choose an earlier checkpoint, or copy it again.")
             if sharding_of(name).is_vocabulary:
                 weight = fit_vocabulary(name, weight, parameter.shape[0] * grid.tensor_size, vocab_size)
-            weight = part_of(name, weight, grid.tensor_rank, grid.tensor_size, model)
+            weight = cut_part(name, weight, grid.tensor_rank, grid.tensor_size, model)
             if weight.shape != parameter.shape:
                 raise CheckpointError(
                     f"{name} has shape {tuple(weight.shape)} in {folder} and {tuple(parameter.shape)} in this model. "
@@ -85,10 +85,10 @@ def has_finite_values(weight: torch.Tensor) -> bool:
     return weight.numel() == 0 or all(math.isfinite(bound) for bound in weight.aminmax())
 
 
-def whole_model_name(name: str) -> str:
+def find_whole_model_name(name: str) -> str:
     """Return the name in a whole model of a parameter of a pipeline stage.
 
-    >>> whole_model_name("3.mlp.dense_h_to_4h.weight"), whole_model_name("tied_modules.embed.word_embeddings.weight")
+    >>> find_whole_model_name("3.mlp.dense_h_to_4h.weight"), find_whole_model_name("tied_modules.embed.word_embeddings.weight")
     ('sequential.3.mlp.dense_h_to_4h.weight', 'sequential.0.word_embeddings.weight')
     """
     name = name.replace(f"tied_modules.{TIED_EMBEDDING}.", "0.", 1)
@@ -98,8 +98,8 @@ def whole_model_name(name: str) -> str:
 def has_summed_row_biases(model: ModelConfig, folder: Path) -> bool:
     """Return True if a row bias of the checkpoint's model is the sum of those in its tensor ranks' files (see `merge_ranks`).
 
-    That holds for every file of GPT-NeoX and of this package with `gpt_j_residual`, except those that this package wrote before it
-    followed GPT-NeoX: they have a merged configuration but no record of the run.
+    This is true with `gpt_j_residual` for GPT-NeoX's and this package's files. An exception are files of older versions of this
+    package, which have a merged configuration but no record of the run.
     """
     is_older = (folder / "configs" / MERGED_CONFIG).exists() and not (folder / RUN_RECORD).exists()
     return model.gpt_j_residual and not is_older
@@ -116,7 +116,7 @@ def read_weights(folder: Path, model: ModelConfig) -> "LazyWeights":
             f"{folder} holds neither layer_*-model_*-model_states.pt nor mp_rank_*_model_states.pt. Check the path."
         )
     files = LayerFiles(folder) if layer_files(folder) else ModelFiles(folder)
-    writer = "this package" if is_ours(folder) else "GPT-NeoX"
+    writer = "this package" if is_written_here(folder) else "GPT-NeoX"
     log.info("%s has %s of %s, model_parallel_size %d", folder, files.kind, writer, files.tensor_size)
     return LazyWeights(merging_readers(folder, files, model))
 
@@ -169,7 +169,7 @@ class ModelFiles:
         paths = dict(sorted(model_files(folder).items()))
         modules = [read_module(path) for path in paths.values()]
         if not any(modules):
-            raise CheckpointError(f"{folder} has lost its layer files: mp_rank_*_model_states.pt hold no weights. Copy it again.")
+            raise CheckpointError(f"{folder} contains no layer files, and its mp_rank_*_model_states.pt no weights. Copy it again.")
         self.tensor_size = len(paths)
         self.states: dict[int, list[StateDict]] = {}
         for path, module in zip(paths.values(), modules, strict=True):
@@ -191,7 +191,7 @@ class ModelFiles:
 
 
 def read_module(path: Path) -> StateDict:
-    """Return the weights in a model state file; {} if the layer files have them."""
+    """Return the weights in a model state file; {} if the weights are in layer files."""
     content = load_file(path, mmap=True)
     return require_state_dict(path, (content.get("module") or {}) if isinstance(content, Mapping) else content)
 
@@ -199,7 +199,7 @@ def read_module(path: Path) -> StateDict:
 def require_state_dict(path: Path, content: Any) -> StateDict:
     """Return `content` if it is a mapping of names to plain tensors, else raise CheckpointError."""
     if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
-        raise CheckpointError(f"{path} holds a {type(content).__name__} that is no tensors by name. {OTHER_LAYOUT}")
+        raise CheckpointError(f"{path} contains a {type(content).__name__}, not tensors by name. {OTHER_LAYOUT}")
     for name, value in content.items():
         if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or value.device.type != "cpu":
             kind = type(value).__name__
@@ -212,14 +212,14 @@ def merging_readers(folder: Path, files: LayerFiles | ModelFiles, model: ModelCo
     is_summed = has_summed_row_biases(model, folder)
 
     def read(index: int, name: str, ours: str) -> torch.Tensor:
-        return merge(ours, [state[name] for state in files.read(index)], model, is_summed)
+        return merge_parts(ours, [state[name] for state in files.read(index)], model, is_summed)
 
     readers: dict[str, Callable[[], torch.Tensor]] = {}
     for index in files.layers:
         states = files.read(index)
         check_equal_shapes(folder, index, states)
         for name in states[0]:
-            if ours := our_name(name):
+            if ours := find_our_name(name):
                 readers[f"sequential.{index}.{ours}"] = partial(read, index, name, ours)
     return readers
 

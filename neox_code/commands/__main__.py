@@ -4,8 +4,8 @@
     neox-code generate configs/small.yml configs/local_setup.yml configs/text_generation.yml -i prompt.txt
     neox-code train configs/small.yml configs/local_setup.yml --set train_iters=10 --dry-run
 
-`train` runs on every rank that the configuration asks for; each rank merges the same files again. Every other command replaces this
-process and reads its own options. `--dry-run` reports on the configuration and runs nothing.
+`train` runs on every rank of the configuration, and each rank merges the same files again. Every other command replaces this
+process and parses its own options. `--dry-run` prints a report on the configuration and runs nothing.
 """
 
 import ast
@@ -21,15 +21,15 @@ from neox_code.checkpoint.model_folder import merge_config
 from neox_code.config.command_line import DRY_RUN_COMMANDS, KEYS_ARE_LISTED, CommandLine, parse_command_line, report_figures
 from neox_code.config.derive import data_parallel_size
 from neox_code.config.neox import TRAINING_NEEDS, NeoXConfig
-from neox_code.config.spelling import nearest
+from neox_code.config.spelling import find_nearest
 from neox_code.errors import ConfigError, run_command
 from neox_code.installation import LAUNCHER, PACKAGE
-from neox_code.launch.command import QUIET, describe_placement, launch_command, launch_environment
+from neox_code.launch.command import QUIET, describe_placement, make_launch_command, make_launch_environment
 from neox_code.launch.copies import require_one_copy
 from neox_code.launch.former_scripts import ALIASES, find_replacement
-from neox_code.launch.hosts import visible_gpus, with_default_hostfile, world_size
+from neox_code.launch.hosts import count_ranks, find_visible_gpus, resolve_hostfile
 from neox_code.launch.supervise import run
-from neox_code.planning.dry_run import format_dry_run, make_dry_run_figures
+from neox_code.planning.dry_run import make_dry_run
 from neox_code.planning.missing import list_blocking
 from neox_code.planning.planned_world import plan_world
 
@@ -40,123 +40,124 @@ LAUNCHED = ("train",)
 
 
 def start() -> int:
-    """Run the command that this process was started with, and return its exit status; the console command's entry point."""
+    """Run the command in sys.argv and return its exit status. This is the entry point of the console command."""
     return run_command(main, sys.argv[1:])
 
 
 def main(argv: Sequence[str]) -> int:
-    """Return an exit status, or replace this process by the command."""
+    """Run the command in `argv`: return its exit status, or replace this process by the command."""
     if not argv or argv[0] in ("-h", "--help"):
-        print(usage())
+        print(format_usage())
         return 0
     if argv[0] in ("-V", "--version"):
         print(f"neox-code {version('neox-code')}")
         return 0
-    command, arguments = command_name(argv[0]), list(argv[1:])
+    command, arguments = find_command(argv[0]), list(argv[1:])
     root = COMMANDS.parents[1]
     if (root / "deepy.py").is_file():  # a checkout, which need not be installed
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     if command in LAUNCHED or (command in DRY_RUN_COMMANDS and "--dry-run" in arguments):
-        return run_configured(command, parse_command_line(arguments, description(command), command))
-    return replace_process(command_here(command, arguments))
+        return run_configured(command, parse_command_line(arguments, read_description(command), command))
+    return replace_process(make_local_command(command, arguments))
 
 
 def run_configured(command: str, command_line: CommandLine) -> int:
     """Print the dry run or start the ranks, and return the exit status."""
     config = merge_config(command_line)
     if command in LAUNCHED:
-        config = with_default_hostfile(config)
+        config = resolve_hostfile(config)
     words = CommandLine(command_line.config_paths, command_line.overrides).arguments
     if command_line.dry_run:
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # paths may have letters that the terminal's encoding lacks
         with report_figures(command_line.as_json) as figures:
-            dry_run(command, words, config, command_line, figures)
+            print_dry_run(command, words, config, command_line, figures)
         return 0
-    rank_command = command_on_ranks(command, words, config)
+    rank_command = make_rank_command(command, words, config)
     for line in describe_placement(config):
         print(line, file=sys.stderr)
-    return run(rank_command, launch_environment(config), config.parallelism.stop_timeout_seconds)
+    return run(rank_command, make_launch_environment(config), config.parallelism.stop_timeout_seconds)
 
 
-def dry_run(command: str, words: Sequence[str], config: NeoXConfig, options: CommandLine, figures: dict[str, Any]) -> None:
-    """Print the report on a configuration and the ranks that it asks for. Raise ConfigError where it contradicts itself."""
+def print_dry_run(command: str, words: Sequence[str], config: NeoXConfig, options: CommandLine, figures: dict[str, Any]) -> None:
+    """Print the report on a configuration and its ranks. Raise ConfigError if the configuration contradicts itself."""
     gpu_memory_gib = options.gpu_memory_gib
     if command not in LAUNCHED:
         if gpu_memory_gib is not None:
             raise ConfigError(f"--gpu-memory-gib checks a layout for training, and {command} has none. Use it with train.")
-        world, words = None, command_here(command, words)
+        world, words = None, make_local_command(command, words)
     else:
         config.require_training(data=False)
         world = plan_world(config)
-        words = launch_command(f"{MODULES}.{command}", words, config, world.hosts)
-    print(format_dry_run(config, command, words, world, gpu_memory_gib, options.all_keys))
+        words = make_launch_command(f"{MODULES}.{command}", words, config, world.hosts)
+    text, report = make_dry_run(config, command, words, world, gpu_memory_gib, options.all_keys)
+    print(text)
     if options.as_json:
-        figures |= make_dry_run_figures(config, command, words, world, gpu_memory_gib, options.all_keys)
+        figures |= report
 
 
-def command_on_ranks(command: str, words: Sequence[str], config: NeoXConfig) -> list[str]:
-    """Return the command that starts the ranks. Raise here, once, what every rank would raise otherwise."""
+def make_rank_command(command: str, words: Sequence[str], config: NeoXConfig) -> list[str]:
+    """Return the command that starts the ranks. Raise errors that every rank would otherwise raise."""
     require_one_copy(os.environ, words)
     missing = [*config.missing(TRAINING_NEEDS), *(f"missing: {sentence}" for sentence in list_blocking(config, command))]
     if missing:
         raise ConfigError("\n".join(missing))
-    rank_command = launch_command(f"{MODULES}.{command}", words, config)
+    rank_command = make_launch_command(f"{MODULES}.{command}", words, config)
     layout = config.parallelism
-    config.batch_sizes(data_parallel_size(world_size(layout), layout.pipe_parallel_size, layout.model_parallel_size))
+    config.batch_sizes(data_parallel_size(count_ranks(layout), layout.pipe_parallel_size, layout.model_parallel_size))
     return rank_command
 
 
 def replace_process(command: list[str]) -> NoReturn:
     """Execute the command in place of this process."""
-    if not visible_gpus():
+    if not find_visible_gpus():
         os.environ["DS_ACCELERATOR"] = "cpu"  # otherwise DeepSpeed prints on standard output that it found no GPU
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     sys.stdout.flush()
     os.execv(command[0], command)
 
 
-def command_here(command: str, arguments: Sequence[str]) -> list[str]:
+def make_local_command(command: str, arguments: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", f"{MODULES}.{command}", *arguments]
 
 
-def command_name(word: str) -> str:
-    """Return the command that a word names: `train`, `train.py` and `./train.py` name the same one.
+def find_command(word: str) -> str:
+    """Return the command for a word: `train` for `train`, `train.py` and `./train.py`.
 
     Raise ConfigError for any other word, with the replacement of a GPT-NeoX script.
     """
     stem = Path(word).name.removesuffix(".py")
     command = ALIASES.get(stem, stem)
-    if command not in command_names():
-        similar = nearest(stem, command_names())
+    if command not in list_commands():
+        similar = find_nearest(stem, list_commands())
         instead = find_replacement(word, PACKAGE.parent / "tools") or (f"Did you mean {' or '.join(similar)}?" if similar else None)
         remedy = f"{instead.removesuffix('?')}{'?' if instead.endswith('?') else '.'} " if instead else ""
         raise ConfigError(
-            f"{word or repr(word)} is not a command of this program. {remedy}Choose among {', '.join(command_names())}."
+            f"{word or repr(word)} is not a command of this program. {remedy}Choose among {', '.join(list_commands())}."
         )
     return command
 
 
-def description(command: str) -> str:
+def read_description(command: str) -> str:
     """Return a command's docstring without importing the command."""
     path = COMMANDS / f"{command}.py"
     return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")), clean=False) or ""
 
 
-def command_names() -> list[str]:
+def list_commands() -> list[str]:
     """Return the names of the commands without importing any."""
     return sorted(path.stem for path in COMMANDS.glob("[!_]*.py"))
 
 
-def usage() -> str:
+def format_usage() -> str:
     """Return the launcher's help, with one line per command."""
-    names = command_names()
+    names = list_commands()
     width = max(map(len, names))
     return "\n".join([
         f"usage: {LAUNCHER} COMMAND CONFIG [CONFIG ...] [OPTIONS]",
         "",
         "COMMAND is one of these, with or without .py:",
-        *(f"  {name.ljust(width)}  {description(name).partition(chr(10))[0]}".rstrip() for name in names),
+        *(f"  {name.ljust(width)}  {read_description(name).partition(chr(10))[0]}".rstrip() for name in names),
         "",
         "CONFIG is a YAML or JSON file; without a suffix it is a .yml file. Several files are merged.",
         "In a folder without such a file, small.yml and configs/small.yml mean the project's own file; so for all of configs/.",

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from neox_code.benchmarks.contest import Contestant, Measured, compete, ratio
+from neox_code.benchmarks.contest import Contestant, Measured, compute_ratio, run_contest
 from neox_code.benchmarks.conversion import write_random_checkpoint
 from neox_code.benchmarks.corpus_contest import PARTS, run_part
 from neox_code.benchmarks.filters import measure_filters
@@ -33,7 +33,7 @@ from neox_code.config.command_line import (
     Parser,
     add_json_option,
     config_parser,
-    from_parsed,
+    make_command_line,
     parse_command_line,
     positive_integer,
     positive_number,
@@ -50,25 +50,27 @@ CPU_TOKENS = 1024
 """Without a GPU a training step is one sequence of at most this many tokens, unless `--set` changes it."""
 
 
-def contest(module: str, names: Sequence[str], words: Sequence[str], rounds: int) -> list[Measured]:
-    """Run the named contestants of a benchmark module and return their measurements, in the same order."""
+def run_contestants(module: str, names: Sequence[str], words: Sequence[str], rounds: int) -> list[Measured]:
+    """Run contestants of a benchmark module and return their measurements in the order of `names`."""
     starts = [partial(Contestant, name, f"neox_code.benchmarks.{module}", [name, *words]) for name in names]
     with progress(module, rounds * len(names), " rounds") as advance:
-        return compete(starts, rounds, take_turns=not torch.cuda.is_available(), advance=partial(advance, 1))
+        return run_contest(starts, rounds, take_turns=not torch.cuda.is_available(), advance=partial(advance, 1))
 
 
-def training(words: Sequence[str], rounds: int) -> float:
-    ours, peer, peer_with_masters = contest("training", ("neox-code", "transformers", "transformers-fp32-master"), words, rounds)
+def benchmark_training(words: Sequence[str], rounds: int) -> float:
+    ours, peer, peer_with_masters = run_contestants(
+        "training", ("neox-code", "transformers", "transformers-fp32-master"), words, rounds
+    )
     print_table(f"Training, {ours.notes}", ours, [peer, peer_with_masters])
-    return ratio(ours, peer)
+    return compute_ratio(ours, peer)
 
 
-def decoding(words: Sequence[str], rounds: int) -> float:
+def benchmark_decoding(words: Sequence[str], rounds: int) -> float:
     ratios = []
     for batch in (1, 8):
-        ours, peer = contest("decoding", (f"neox-code:{batch}", f"transformers:{batch}"), words, rounds)
+        ours, peer = run_contestants("decoding", (f"neox-code:{batch}", f"transformers:{batch}"), words, rounds)
         print_table(f"Greedy decoding, {ours.notes}", ours, [peer])
-        ratios.append(ratio(ours, peer))
+        ratios.append(compute_ratio(ours, peer))
     return min(ratios)
 
 
@@ -79,21 +81,21 @@ def conversion(words: Sequence[str], rounds: int) -> float:
         num_bytes = write_random_checkpoint(config, Path(folder))
         names = ("to-huggingface", "from-huggingface", "cp")
         starts = [partial(Contestant, name, "neox_code.benchmarks.conversion", [f"{name}:1", folder]) for name in names]
-        there, back, copied = compete(starts, rounds, take_turns=True, advance=partial(advance, 1))
+        there, back, copied = run_contest(starts, rounds, take_turns=True, advance=partial(advance, 1))
     for ours in (there, back):
         print_table(f"Conversion {ours.name}, {num_bytes / 1e9:.1f} GB, {config.model.precision}", ours, [copied], "MB")
-    return min(ratio(there, copied), ratio(back, copied))
+    return min(compute_ratio(there, copied), compute_ratio(back, copied))
 
 
 BENCHMARKS: dict[str, Callable[[Sequence[str], int], float]] = {
-    "training": training,
-    "decoding": decoding,
+    "training": benchmark_training,
+    "decoding": benchmark_decoding,
     "conversion": conversion,
 }
 COMPARED_WITH_PEER = ("training", "decoding")
 
 
-def data(argv: Sequence[str]) -> int:
+def benchmark_data(argv: Sequence[str]) -> int:
     """Run the parts of the corpus benchmark."""
     parser = Parser(__doc__, f"{LAUNCHER} benchmark data")
     parser.add_argument("--corpus", type=Path, required=True, metavar="FOLDER", help="source files: LANGUAGE/organization/project")
@@ -130,7 +132,7 @@ def require_peer(name: str) -> None:
 def main(argv: Sequence[str]) -> int:
     """Run the benchmark that the arguments name; return the exit status."""
     if argv and argv[0] == DATA:
-        return data(argv[1:])
+        return benchmark_data(argv[1:])
     if argv and argv[0] in ("-h", "--help"):
         print(__doc__.rstrip())
         return 0
@@ -144,7 +146,7 @@ def main(argv: Sequence[str]) -> int:
     parsed = parser.parse_intermixed_args(list(argv[1:]))
     if argv[0] in COMPARED_WITH_PEER:
         require_peer(parsed.peer)
-    command_line = from_parsed(parsed)
+    command_line = make_command_line(parsed)
     model = load_config(command_line).model
     if argv[0] == "training" and not torch.cuda.is_available():
         defaults = {"train_micro_batch_size_per_gpu": 1, "seq_length": min(CPU_TOKENS, model.sample_length)}

@@ -11,7 +11,7 @@ must be new. The vocabulary and the configuration go with the weights.
 import sys
 from collections.abc import Sequence
 
-from neox_code.config.command_line import Parser, non_negative_integer, positive_integer, positive_number, user_path
+from neox_code.config.command_line import Parser, non_negative_integer, parse_path, positive_integer, positive_number
 from neox_code.conversion.convert import WRITERS, convert
 from neox_code.conversion.options import BYTES_PER_SHARD, ConversionOptions
 from neox_code.errors import run_command
@@ -23,8 +23,8 @@ DTYPES = ("fp32", "fp16", "bfloat16")
 def main(argv: Sequence[str]) -> int:
     """Convert the model that the command line names; return 0."""
     parser = Parser(__doc__, f"{LAUNCHER} convert")
-    parser.add_argument("source", type=user_path, metavar="SOURCE", help="the folder of the model")
-    parser.add_argument("output", type=user_path, metavar="OUTPUT", help="the folder or file to write; it must be new")
+    parser.add_argument("source", type=parse_path, metavar="SOURCE", help="the folder of the model")
+    parser.add_argument("output", type=parse_path, metavar="OUTPUT", help="the folder or file to write; it must be new")
     parser.add_argument("--to", required=True, choices=WRITERS, help="the format to write")
     parser.add_argument("--iteration", type=non_negative_integer, metavar="N", help="read global_stepN instead of the latest")
     parser.add_argument("--dtype", choices=DTYPES, help="type of the weights that are written (default: that of the source)")

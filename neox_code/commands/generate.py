@@ -2,9 +2,9 @@
 
     ./deepy.py generate CONFIG... [-i FILE] [-o FILE] [--iteration N]
 
-Three modes, by text_gen_type: interactive (prompts are typed), input-file (a file is the prompt), unconditional (new documents).
-The last two write JSON Lines, to standard output unless -o names a file. A prompt that cannot be completed, such as one that
-fills the model's context, is reported and has a row with its reason; the others are completed, and the exit status is 2.
+text_gen_type selects one of three modes: interactive (prompts are typed), input-file (the prompt is a file), unconditional (new
+documents). The last two write JSON Lines to the file of -o, or to standard output. If a prompt cannot be completed, for example
+because it fills the model's context, its row contains the reason, the other prompts are completed, and the exit status is 2.
 """
 
 import sys
@@ -28,22 +28,22 @@ def main(argv: Sequence[str]) -> int:
     config = load_config(parse_command_line(argv, __doc__, "generate"))
     require_files(config, "generate")
     section = config.generation
-    if mode_of(section) == "interactive":
+    if select_mode(section) == "interactive":
         interact(build_generator(config), section.prompt_end)
     else:
-        prompts = prompts_of(section)
+        prompts = read_mode_prompts(section)
         if write_samples(section.sample_output_file, build_generator(config), prompts):
             return EXIT_USER_ERROR
     return 0
 
 
-def mode_of(section: GenerationConfig) -> str:
+def select_mode(section: GenerationConfig) -> str:
     return section.text_gen_type or ("input-file" if section.sample_input_file else "unconditional")
 
 
-def prompts_of(section: GenerationConfig) -> list[str]:
-    """The prompts of the modes without a dialog; an empty one begins a new document."""
-    if mode_of(section) == "unconditional":
+def read_mode_prompts(section: GenerationConfig) -> list[str]:
+    """Return the prompts of the modes input-file and unconditional. An empty prompt begins a new document."""
+    if select_mode(section) == "unconditional":
         return [""] * section.num_samples
     if not section.sample_input_file:
         raise ConfigError("text_gen_type is input-file, but sample_input_file is not set. Name the prompt's file by -i FILE.")

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from neox_code.config.command_line import Parser, add_json_option, report_figures
-from neox_code.config.yaml_merge import config_path
+from neox_code.config.yaml_merge import find_config_path
 from neox_code.corpus.description.summary_table import print_corpus_table
 from neox_code.corpus.shards import load_summary
 from neox_code.corpus.sources.find import LOCAL
@@ -29,18 +29,18 @@ DEFAULT_OUTPUT = Path("checkpoints/quickstart")
 
 
 def main(argv: Sequence[str]) -> int:
-    arguments = parser().parse_args(argv)
-    job = MainJob(arguments.output, tuple(arguments.source or [LOCAL]), config_path(arguments.config))
+    arguments = build_parser().parse_args(argv)
+    job = MainJob(arguments.output, tuple(arguments.source or [LOCAL]), find_config_path(arguments.config))
     steps = job.steps()
     with report_figures(arguments.json) as figures, claim_folder(job.output, arguments.fresh):
         job.write_configuration()
         records = run_steps(steps, job.output)
         print_results(job, records)
-        figures |= job_figures(job)
+        figures |= make_job_figures(job)
     return 0
 
 
-def parser() -> Parser:
+def build_parser() -> Parser:
     """Return the parser of the command line."""
     result = Parser(__doc__, f"{LAUNCHER} quickstart")
     add = result.add_argument
@@ -58,7 +58,7 @@ def parser() -> Parser:
     return result
 
 
-def job_figures(job: MainJob) -> dict[str, Any]:
+def make_job_figures(job: MainJob) -> dict[str, Any]:
     """Return the figures of the report for JSON."""
     findings = job.collect_findings()
     return {

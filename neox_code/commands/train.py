@@ -1,10 +1,10 @@
 """Train a model, or continue with its newest checkpoint.
 
-./deepy.py train CONFIG...                           start a rank for each GPU of this host, or of the hosts in `hostfile`
+./deepy.py train CONFIG...                           start one rank per GPU, on this host or on the hosts in `hostfile`
 torchrun -m neox_code.commands.train CONFIG...       use the ranks that torchrun starts; the same with srun python -m
 
-SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 end the run after its step: it saves and exits with status 75, and the same command resumes.
-A second SIGTERM or SIGINT, or stop_timeout_seconds, ends it at once.
+After SIGTERM, SIGINT (Ctrl-C) or SIGUSR1 the run finishes its step, saves a checkpoint and exits with status 75. Rerun the same
+command to resume. A second SIGTERM or SIGINT ends the run at once, and so does the end of stop_timeout_seconds.
 """
 
 import logging
@@ -17,7 +17,7 @@ from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import parse_command_line
 from neox_code.errors import EXIT_RESUME
 from neox_code.launch.command import check_num_ranks
-from neox_code.launch.hosts import visible_gpus
+from neox_code.launch.hosts import find_visible_gpus
 from neox_code.launch.rank_process import exit_rank
 from neox_code.launch.slurm_ranks import set_rank_variables
 from neox_code.launch.stop_signals import StopRequest
@@ -27,7 +27,7 @@ if __name__ == "__main__":
     STOP.start()  # before torch starts threads
 
 # Our launcher sets this in the ranks' environment. For other launchers it is set here, before the imports that would warn.
-if not visible_gpus():
+if not find_visible_gpus():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 warnings.filterwarnings("ignore", "Transformer", UserWarning)
 logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns about a missing CUDA toolkit
@@ -37,7 +37,7 @@ from neox_code.training.pretrain import pretrain  # noqa: E402
 
 
 def main(argv: Sequence[str]) -> int:
-    """Train on this rank; return 0, or EXIT_RESUME if a signal ended the run after it was saved."""
+    """Train on this rank; return 0, or EXIT_RESUME if a signal ended the run."""
     set_rank_variables()
     _, world_size, _ = read_rank_variables()
     config = load_config(parse_command_line(argv, __doc__, "train"))

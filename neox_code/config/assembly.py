@@ -1,7 +1,7 @@
 """From settings to the values of the sections' fields: spelling, conflicts, types. All problems are collected.
 
 draft = Draft()
-draft.add(setting)                       # from a file: two that contradict each other are a problem
+draft.add(setting)                       # from a file: a second, different value for the same field is a problem
 draft.add(setting, replace=True)         # from the command line: it replaces the files' value
 draft.values(), draft.problems
 """
@@ -22,10 +22,10 @@ from neox_code.config.legacy_keys import (
     NoEffect,
     NotBuilt,
     Requirement,
-    rule_of,
-    similar_keys,
+    find_rule,
+    find_similar_keys,
 )
-from neox_code.config.spelling import did_you_mean
+from neox_code.config.spelling import format_suggestion
 from neox_code.config.yaml_merge import Setting, parse_value
 
 DEFAULT = "default"
@@ -39,7 +39,7 @@ class Assigned:
     value: Any
     place: str
     as_written: str = ""
-    """Key, value and place as the user wrote them if key or value was converted; else empty."""
+    """Key, value and place as the user wrote them, if the key or the value was converted; otherwise empty."""
 
 
 @dataclass(frozen=True)
@@ -55,32 +55,32 @@ class IgnoredSetting:
 
     @property
     def is_meant(self) -> bool:
-        """True if the run would be different if the key had an effect."""
+        """True if the value requests something: without effect, the run differs from what the user asked for."""
         return self.because != ALREADY_DONE and (self.is_changed or self.value not in (None, False, 0, "", [], {}))
 
 
 @dataclass
 class Draft:
-    """The fields that have a value so far, and all problems so far."""
+    """The values of fields and the problems that were found so far."""
 
     assigned: dict[str, Assigned] = field(default_factory=dict)
     ignored: list[IgnoredSetting] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     refused: dict[str, list[str]] = field(default_factory=dict)
-    """Settings that cannot be used, as messages show them, by the reason."""
+    """Reason -> the settings that are refused for it, as messages show them."""
 
     missing: list[str] = field(default_factory=list)
     """Messages about required fields without a value."""
 
     requirements: dict[str, tuple[str, Requirement]] = field(default_factory=dict)
-    """Key -> the setting as messages show it, and what it requires of another field; checked when all fields are known."""
+    """Key -> the setting as messages show it, and its requirement, which is checked after all settings are read."""
 
     bad_fields: set[str] = field(default_factory=set)
-    """Fields that a problem is about already: their values are not checked further."""
+    """Fields with a problem. Their values are not checked again."""
 
     def add(self, setting: Setting, replace: bool = False) -> None:
         """Read a setting by its key's rule."""
-        rule = rule_of(setting.key)
+        rule = find_rule(setting.key)
         written = format_setting(setting.key, setting.value, setting.place)
         if rule is None:
             self.problems.append(format_unknown(setting))
@@ -127,7 +127,7 @@ class Draft:
         self.bad_fields.update(FIELDS_WITHOUT_MEANING.get(reason, ()))
 
     def assign(self, assignment: Assignment, setting: Setting, replace: bool) -> None:
-        """Give a field its value; a second value that differs is a problem unless it replaces the first."""
+        """Store a field's value. A second, different value is a problem unless `replace` is True."""
         place = setting.inner_places.get(assignment.inner, setting.place)
         target = FIELDS[assignment.field]
         name = f"{setting.key}.{assignment.inner}" if assignment.inner else setting.key
@@ -147,7 +147,7 @@ class Draft:
         self.assigned[target.name] = Assigned(value, place, as_written)
 
     def values(self) -> dict[str, Any]:
-        """Return a value for every field. A missing required field is a problem; the checks use 1 for it."""
+        """Return a value for every field. A missing required field is recorded as a problem, and its value is 1 for the checks."""
         for name, known in FIELDS.items():
             if known.required and name not in self.assigned and name not in self.bad_fields:
                 self.missing.append(f"{name} is missing. Set it in a configuration file, such as those in configs/.")
@@ -155,7 +155,7 @@ class Draft:
         return {name: self.assigned[name].value if name in self.assigned else default_of(known) for name, known in FIELDS.items()}
 
     def unmet_requirements(self) -> list[str]:
-        """Return a message for each requirement that a field does not meet."""
+        """Return a message for each requirement that is not met."""
         values, origins = self.values(), self.origins()
         return [
             f"{written} {requirement.text} {self.format_field(requirement.field, values, origins)}. Make them agree."
@@ -173,7 +173,7 @@ class Draft:
         return self.as_written().get(name) or format_setting(name, values[name], origins[name])
 
     def as_written(self) -> dict[str, str]:
-        """Return for each field that the user set its key, value and place as the user wrote them."""
+        """Return key, value and place, as the user wrote them, of each field that the user set."""
         return {name: given.as_written for name, given in self.assigned.items() if given.as_written and given.value is not None}
 
     def origins(self) -> dict[str, str]:
@@ -181,7 +181,7 @@ class Draft:
 
 
 def value_at(value: Any, inner: str, otherwise: Any) -> Any:
-    """Return the value at a dotted name within nested dictionaries; `otherwise` if a key on the way is spelled differently.
+    """Return the value at a dotted name in nested dictionaries; `otherwise` if the name is not found.
 
     >>> value_at({"type": "SGD", "params": {"lr": 1}}, "params.lr", None), value_at(5, "", None)
     (1, 5)
@@ -198,7 +198,7 @@ def default_of(known: Field) -> Any:
 
 
 def convert_for(target: Field, value: Any) -> Any:
-    """Return the value as the field's type; null is the default. Raise ValueError with what was expected."""
+    """Convert a value to the field's type; null becomes the default. Raise ValueError with the expected values."""
     if value is None and not target.required:
         return target.default
     return convert(value, target.annotation)
@@ -217,8 +217,8 @@ def format_refusal(settings: list[str], reason: str) -> str:
 
 
 def format_unknown(setting: Setting) -> str:
-    similar = similar_keys(setting.key)
-    remedy = did_you_mean(similar) if similar else "configs/README.md lists all keys. Correct or remove it."
+    similar = find_similar_keys(setting.key)
+    remedy = format_suggestion(similar) if similar else "configs/README.md lists all keys. Correct or remove it."
     return f"{format_setting(setting.key, setting.value, setting.place)} is an unknown key: {remedy}"
 
 
@@ -241,7 +241,7 @@ def shorten(text: str) -> str:
 
 
 def format_value(value: object) -> str:
-    """Return a value approximately as a configuration file has it.
+    """Format a value as in a configuration file.
 
     >>> format_value((98.9, 0.1, 1.0)), format_value(None), format_value({"a": [1, "b"]}), format_value("\\n"), format_value("1e-4")
     ('[98.9, 0.1, 1.0]', 'null', '{a: [1, b]}', "'\\\\n'", "'1e-4'")

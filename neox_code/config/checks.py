@@ -1,6 +1,6 @@
 """Checks of a configuration's values, alone and together; each message contains the arithmetic.
 
-    for problem in problems_of(values, show):
+    for problem in find_value_problems(values, show):
         print(problem.text)
 
 `values` has a value for every field of every section; `show(name)` returns a field with its value and origin for a message.
@@ -19,7 +19,7 @@ from neox_code.config.optimizer import is_offloaded
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem and the fields that it is about."""
+    """A problem with the values of some fields."""
 
     fields: tuple[str, ...]
     text: str
@@ -99,7 +99,7 @@ Values = Mapping[str, Any]
 Show = Callable[[str], str]
 
 
-def problems_of(values: Values, show: Show) -> Iterator[Problem]:
+def find_value_problems(values: Values, show: Show) -> Iterator[Problem]:
     """Yield all problems of the values."""
     outside = set()
     for name, value_range in RANGES.items():
@@ -111,7 +111,7 @@ def problems_of(values: Values, show: Show) -> Iterator[Problem]:
         yield from (problem for problem in check(values, show) if outside.isdisjoint(problem.fields))
 
 
-def multiple(values: Values, show: Show, name: str, unit: str) -> Iterator[Problem]:
+def check_multiple(values: Values, show: Show, name: str, unit: str) -> Iterator[Problem]:
     value, divisor = values[name], values[unit]
     if divisor > 0 and value % divisor:
         below = value // divisor * divisor
@@ -119,38 +119,38 @@ def multiple(values: Values, show: Show, name: str, unit: str) -> Iterator[Probl
         yield Problem((name, unit), f"{show(name)} must be a multiple of {show(unit)}. Nearest: {nearest}.")
 
 
-def heads(values: Values, show: Show) -> Iterator[Problem]:
+def check_heads(values: Values, show: Show) -> Iterator[Problem]:
     """Check that the residual stream divides into heads where the width of a head follows from it."""
     if values["kv_channels"] is None:
-        yield from multiple(values, show, "hidden_size", "num_attention_heads")
+        yield from check_multiple(values, show, "hidden_size", "num_attention_heads")
 
 
-def tensor_parallel_heads(values: Values, show: Show) -> Iterator[Problem]:
-    yield from multiple(values, show, "num_attention_heads", "model_parallel_size")
+def check_tensor_parallel_heads(values: Values, show: Show) -> Iterator[Problem]:
+    yield from check_multiple(values, show, "num_attention_heads", "model_parallel_size")
 
 
-def grouped_heads(values: Values, show: Show) -> Iterator[Problem]:
+def check_grouped_heads(values: Values, show: Show) -> Iterator[Problem]:
     if values["num_kv_heads"] is not None:
-        yield from multiple(values, show, "num_attention_heads", "num_kv_heads")
-        yield from multiple(values, show, "num_kv_heads", "model_parallel_size")
+        yield from check_multiple(values, show, "num_attention_heads", "num_kv_heads")
+        yield from check_multiple(values, show, "num_kv_heads", "model_parallel_size")
 
 
 WIDTH_KEYS = ("hidden_size", "intermediate_size", "expansion_factor", "activation", "mlp_multiple_of")
 
 
-def feed_forward_width(values: Values, show: Show) -> Iterator[Problem]:
+def check_feed_forward_width(values: Values, show: Show) -> Iterator[Problem]:
     if values["intermediate_size"] is not None and values["expansion_factor"] is not None:
         pair = ("intermediate_size", "expansion_factor")
         yield Problem(pair, f"{show(pair[0])} and {show(pair[1])} exclude each other. Remove one of them.")
 
 
-def tensor_parallel_feed_forward(values: Values, show: Show) -> Iterator[Problem]:
+def check_tensor_parallel_feed_forward(values: Values, show: Show) -> Iterator[Problem]:
     """Check the width after the activation, which tensor ranks divide; 4 * hidden_size divides if hidden_size and the heads do."""
     if min(values["mlp_multiple_of"], values["model_parallel_size"]) < 1:
         return
     width, ranks = feed_forward_size(*(values[name] for name in WIDTH_KEYS)), values["model_parallel_size"]
     if width == values["intermediate_size"]:
-        yield from multiple(values, show, "intermediate_size", "model_parallel_size")
+        yield from check_multiple(values, show, "intermediate_size", "model_parallel_size")
     elif width < 1 or (width % ranks and (values["kv_channels"] or width != 4 * values["hidden_size"])):
         yield Problem(
             (*WIDTH_KEYS, "model_parallel_size"),
@@ -159,8 +159,8 @@ def tensor_parallel_feed_forward(values: Values, show: Show) -> Iterator[Problem
         )
 
 
-def rotary_dimensions(values: Values, show: Show) -> Iterator[Problem]:
-    """Check that rotary positions rotate whole pairs of dimensions."""
+def check_rotary_dimensions(values: Values, show: Show) -> Iterator[Problem]:
+    """Check that the number of rotated dimensions is even."""
     width, count, head_dim = values["hidden_size"], values["num_attention_heads"], values["kv_channels"]
     if values["pos_emb"] != "rotary" or (head_dim is None and (count < 1 or width % count)):
         return
@@ -174,15 +174,16 @@ def rotary_dimensions(values: Values, show: Show) -> Iterator[Problem]:
         )
 
 
-def context(values: Values, show: Show) -> Iterator[Problem]:
+def check_context(values: Values, show: Show) -> Iterator[Problem]:
     if (values["seq_length"] or 0) > values["max_position_embeddings"]:
         yield Problem(
             ("seq_length", "max_position_embeddings"),
-            f"{show('seq_length')} must be at most {show('max_position_embeddings')}. Lower the one or raise the other.",
+            f"{show('seq_length')} must be at most {show('max_position_embeddings')}. Lower seq_length or "
+            "raise max_position_embeddings.",
         )
 
 
-def stages(values: Values, show: Show) -> Iterator[Problem]:
+def check_stages(values: Values, show: Show) -> Iterator[Problem]:
     if values["pipe_parallel_size"] > values["num_layers"]:
         yield Problem(
             ("pipe_parallel_size", "num_layers"),
@@ -190,11 +191,13 @@ def stages(values: Values, show: Show) -> Iterator[Problem]:
         )
 
 
-def partition_method(values: Values, show: Show) -> Iterator[Problem]:
-    """Check pipe_partition_method, which DeepSpeed splits at every colon and converts to lower case."""
+def check_partition_method(values: Values, show: Show) -> Iterator[Problem]:
+    """Check pipe_partition_method. DeepSpeed converts it to lower case and splits it at every colon."""
     method = values["pipe_partition_method"].lower()
     kind, _, expression = method.partition(":")
-    if method not in ("parameters", "uniform") and not (kind == "type" and ":" not in expression and is_expression(expression)):
+    if method not in ("parameters", "uniform") and not (
+        kind == "type" and ":" not in expression and is_regular_expression(expression)
+    ):
         yield Problem(
             ("pipe_partition_method",),
             f"{show('pipe_partition_method')} must be parameters, uniform, or type: and a regular expression without a colon, "
@@ -202,7 +205,7 @@ def partition_method(values: Values, show: Show) -> Iterator[Problem]:
         )
 
 
-def is_expression(text: str) -> bool:
+def is_regular_expression(text: str) -> bool:
     """Return True if the text is a regular expression that is not empty."""
     try:
         return bool(text and re.compile(text))
@@ -210,7 +213,7 @@ def is_expression(text: str) -> bool:
         return False
 
 
-def zero_with_pipeline(values: Values, show: Show) -> Iterator[Problem]:
+def check_zero_with_pipeline(values: Values, show: Show) -> Iterator[Problem]:
     if values["zero_stage"] >= 2 and values["pipe_parallel_size"] >= 1:
         yield Problem(
             ("zero_stage", "pipe_parallel_size"),
@@ -219,12 +222,12 @@ def zero_with_pipeline(values: Values, show: Show) -> Iterator[Problem]:
         )
 
 
-def learning_rates(values: Values, show: Show) -> Iterator[Problem]:
+def check_learning_rates(values: Values, show: Show) -> Iterator[Problem]:
     if values["lr"] is not None and values["min_lr"] > values["lr"]:
-        yield Problem(("min_lr", "lr"), f"{show('min_lr')} must be at most {show('lr')}. Lower the one or raise the other.")
+        yield Problem(("min_lr", "lr"), f"{show('min_lr')} must be at most {show('lr')}. Lower min_lr or raise lr.")
 
 
-def decay_ends(values: Values, show: Show) -> Iterator[Problem]:
+def check_decay_ends(values: Values, show: Show) -> Iterator[Problem]:
     if values["lr_decay_iters"] and values["lr_decay_fraction"]:
         yield Problem(
             ("lr_decay_iters", "lr_decay_fraction"),
@@ -232,7 +235,7 @@ def decay_ends(values: Values, show: Show) -> Iterator[Problem]:
         )
 
 
-def eight_bit_states(values: Values, show: Show) -> Iterator[Problem]:
+def check_eight_bit_states(values: Values, show: Show) -> Iterator[Problem]:
     if values["use_bnb_optimizer"] and values["optimizer_type"] == "cpu_adam":
         yield Problem(
             ("use_bnb_optimizer", "optimizer_type"),
@@ -240,7 +243,7 @@ def eight_bit_states(values: Values, show: Show) -> Iterator[Problem]:
         )
 
 
-def offloaded_states(values: Values, show: Show) -> Iterator[Problem]:
+def check_offloaded_states(values: Values, show: Show) -> Iterator[Problem]:
     if is_offloaded(values["zero_optimization"]) and values["optimizer_type"] != "cpu_adam":
         yield Problem(
             ("zero_optimization", "optimizer_type"),
@@ -249,8 +252,8 @@ def offloaded_states(values: Values, show: Show) -> Iterator[Problem]:
         )
 
 
-def gradient_dtype(values: Values, show: Show) -> Iterator[Problem]:
-    """Check that gradients are summed in the model's precision or in fp32, where DeepSpeed can do it."""
+def check_gradient_dtype(values: Values, show: Show) -> Iterator[Problem]:
+    """Check that gradients are summed in the model's precision or in fp32, and that DeepSpeed supports it for this layout."""
     extra = "deepspeed_extra_args"
     name, precision = (values[extra].get("data_types") or {}).get("grad_accum_dtype"), values["precision"]
     if name is None:
@@ -261,7 +264,7 @@ def gradient_dtype(values: Values, show: Show) -> Iterator[Problem]:
             f"{show(extra)}: gradients of {show('precision')} are summed in that precision or in fp32 only. "
             "Remove grad_accum_dtype, or set it to fp32.",
         )
-    elif name not in DTYPE_NAMES[precision] and sums_tied_gradients_in_16_bits(values):
+    elif name not in DTYPE_NAMES[precision] and is_tied_gradient_summed_in_16_bits(values):
         reason = show("zero_optimization") if is_offloaded(values["zero_optimization"]) else show("precision")
         yield Problem(
             (extra, "precision", "pipe_parallel_size", "no_weight_tying", "zero_optimization"),
@@ -271,16 +274,15 @@ def gradient_dtype(values: Values, show: Show) -> Iterator[Problem]:
         )
 
 
-def sums_tied_gradients_in_16_bits(values: Values) -> bool:
-    """Return True if DeepSpeed would lose a tied embedding's fp32 gradients: its pipeline stages add only gradients in 16 bits.
-
-    Its bf16 optimizer at ZeRO stage 1 adds them in fp32, but it keeps no states in the host's memory.
+def is_tied_gradient_summed_in_16_bits(values: Values) -> bool:
+    """Return True if DeepSpeed would lose a tied embedding's fp32 gradients, because its pipeline stages add only 16-bit gradients.
+    Only its bf16 optimizer (ZeRO stage 1, states not in the host's memory) adds them in fp32.
     """
     is_tied = values["pipe_parallel_size"] > 1 and not values["no_weight_tying"]
     return is_tied and (values["precision"] == "fp16" or is_offloaded(values["zero_optimization"]))
 
 
-def gradient_scaling(values: Values, show: Show) -> Iterator[Problem]:
+def check_gradient_scaling(values: Values, show: Show) -> Iterator[Problem]:
     """Check the settings that scale gradients before their sum over ranks."""
     extra, zero = values["deepspeed_extra_args"], values["zero_optimization"]
     divisor, is_prescaled = extra.get("gradient_predivide_factor"), extra.get("prescale_gradients")
@@ -294,7 +296,7 @@ def gradient_scaling(values: Values, show: Show) -> Iterator[Problem]:
         )
 
 
-def master_weights(values: Values, show: Show) -> Iterator[Problem]:
+def check_master_weights(values: Values, show: Show) -> Iterator[Problem]:
     if is_offloaded(values["zero_optimization"]):
         return
     for field, settings in (("fp16", values["fp16"]), ("deepspeed_extra_args", values["deepspeed_extra_args"].get("bf16") or {})):
@@ -306,7 +308,7 @@ def master_weights(values: Values, show: Show) -> Iterator[Problem]:
             )
 
 
-def offloaded_parameters(values: Values, show: Show) -> Iterator[Problem]:
+def check_offloaded_parameters(values: Values, show: Show) -> Iterator[Problem]:
     offload = values["zero_optimization"].get("offload_param")
     device = offload.get("device") if isinstance(offload, Mapping) else None
     if device not in (None, "none", "auto") and values["zero_stage"] < 3:
@@ -317,7 +319,7 @@ def offloaded_parameters(values: Values, show: Show) -> Iterator[Problem]:
         )
 
 
-def nesterov_momentum(values: Values, show: Show) -> Iterator[Problem]:
+def check_nesterov_momentum(values: Values, show: Show) -> Iterator[Problem]:
     if values["nesterov"] and (not values["momentum"] or values["dampening"]):
         yield Problem(
             ("nesterov", "momentum", "dampening"),
@@ -325,7 +327,7 @@ def nesterov_momentum(values: Values, show: Show) -> Iterator[Problem]:
         )
 
 
-def data_sources(values: Values, show: Show) -> Iterator[Problem]:
+def check_data_sources(values: Values, show: Show) -> Iterator[Problem]:
     """Check that data_path or the lists of paths are set, and that weights match their paths."""
     for part in ("train", "valid", "test"):
         paths, weights = f"{part}_data_paths", f"{part}_data_weights"
@@ -341,31 +343,31 @@ def data_sources(values: Values, show: Show) -> Iterator[Problem]:
             yield Problem((weights,), f"{show(weights)} must have an entry above 0.")
 
 
-def host_filters(values: Values, show: Show) -> Iterator[Problem]:
+def check_host_filters(values: Values, show: Show) -> Iterator[Problem]:
     if values["include"] and values["exclude"]:
         yield Problem(("include", "exclude"), f"{show('include')} and {show('exclude')} exclude each other. Remove one of them.")
 
 
 CHECKS = (
-    heads,
-    tensor_parallel_heads,
-    grouped_heads,
-    feed_forward_width,
-    tensor_parallel_feed_forward,
-    rotary_dimensions,
-    context,
-    stages,
-    partition_method,
-    zero_with_pipeline,
-    learning_rates,
-    decay_ends,
-    eight_bit_states,
-    offloaded_states,
-    offloaded_parameters,
-    gradient_dtype,
-    gradient_scaling,
-    master_weights,
-    nesterov_momentum,
-    data_sources,
-    host_filters,
+    check_heads,
+    check_tensor_parallel_heads,
+    check_grouped_heads,
+    check_feed_forward_width,
+    check_tensor_parallel_feed_forward,
+    check_rotary_dimensions,
+    check_context,
+    check_stages,
+    check_partition_method,
+    check_zero_with_pipeline,
+    check_learning_rates,
+    check_decay_ends,
+    check_eight_bit_states,
+    check_offloaded_states,
+    check_offloaded_parameters,
+    check_gradient_dtype,
+    check_gradient_scaling,
+    check_master_weights,
+    check_nesterov_momentum,
+    check_data_sources,
+    check_host_filters,
 )

@@ -5,7 +5,7 @@
     [..., *command_line.arguments]           # the same words for the ranks
 
 A command with configuration files and options of its own builds `config_parser`, adds them, and passes the parsed words to
-`from_parsed`. A command or tool without configuration files builds a `Parser`.
+`make_command_line`. A command or tool without configuration files builds a `Parser`.
 """
 
 import argparse
@@ -24,14 +24,14 @@ import yaml
 from neox_code.config.assembly import shorten
 from neox_code.config.legacy_keys import AUTOTUNING, HARNESS
 from neox_code.config.neox import NeoXConfig
-from neox_code.config.spelling import nearest
-from neox_code.config.yaml_merge import Setting, config_path, parse_value
+from neox_code.config.spelling import find_nearest
+from neox_code.config.yaml_merge import Setting, find_config_path, parse_value
 from neox_code.errors import ConfigError
 from neox_code.installation import LAUNCHER
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with a command's docstring as its help, and one-sentence errors with status 2.
+    """An argparse parser whose help is a command's docstring; its errors have one sentence and exit status 2.
 
     The tools, which pass no `prog`, accept the beginning of an option's name, as GPT-NeoX's do: `--vocab` for `--vocab-file`.
     """
@@ -47,7 +47,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         known = [name for action in self._actions if action.help != argparse.SUPPRESS for name in action.option_strings]
         given = {word.partition("=")[0] for word in self.words if word.startswith("--")}
-        similar = [f" Did you mean {name}?" for word in sorted(given.difference(known)) for name in nearest(word, known)[:1]]
+        similar = [f" Did you mean {name}?" for word in sorted(given.difference(known)) for name in find_nearest(word, known)[:1]]
         raise ConfigError(f"{message[:1].lower()}{message[1:]}.{''.join(similar)} {self.prog} -h lists the options.")
 
 
@@ -60,22 +60,22 @@ def positive_number(value: str) -> float:
     >>> positive_number("2.5")
     2.5
     """
-    return check_number(value, float, lambda number: 0 < number < math.inf, "a number above 0")
+    return parse_number(value, float, lambda number: 0 < number < math.inf, "a number above 0")
 
 
 def positive_integer(value: str) -> int:
-    return check_number(value, int, lambda number: number > 0, "a whole number above 0")
+    return parse_number(value, int, lambda number: number > 0, "a whole number above 0")
 
 
 def non_negative_integer(value: str) -> int:
-    return check_number(value, int, lambda number: number >= 0, "a whole number of at least 0")
+    return parse_number(value, int, lambda number: number >= 0, "a whole number of at least 0")
 
 
 def non_negative_number(value: str) -> float:
-    return check_number(value, float, lambda number: 0 <= number < math.inf, "a number of at least 0")
+    return parse_number(value, float, lambda number: 0 <= number < math.inf, "a number of at least 0")
 
 
-def check_number(value: str, kind: Callable[[str], Any], is_allowed: Callable[[Any], bool], expected: str) -> Any:
+def parse_number(value: str, kind: Callable[[str], Any], is_allowed: Callable[[Any], bool], expected: str) -> Any:
     try:
         number = kind(value)
     except ValueError:
@@ -97,8 +97,8 @@ def name_list(value: str) -> tuple[str, ...]:
     return names
 
 
-def user_path(value: str) -> Path:
-    """Convert an option's value to a path; the shell leaves a ~ after `--output=` as it is."""
+def parse_path(value: str) -> Path:
+    """Convert an option's value to a path, and expand a leading ~, which the shell does not expand after `--output=`."""
     return Path(value).expanduser()
 
 
@@ -115,7 +115,7 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 def report_figures(as_json: bool) -> Iterator[dict[str, Any]]:
     """Yield a dictionary for a command's figures; with `as_json`, print it at the end as one JSON document.
 
-    Until then, whatever this process and its children print on standard output goes to standard error.
+    Within the block, standard output of this process and its children is redirected to standard error.
     """
     figures: dict[str, Any] = {}
     if not as_json:
@@ -130,19 +130,19 @@ def report_figures(as_json: bool) -> Iterator[dict[str, Any]]:
     finally:
         os.dup2(standard_output, 1)
         os.close(standard_output)
-    print(json.dumps(finite(figures), indent=2))
+    print(json.dumps(replace_non_json_values(figures), indent=2))
 
 
-def finite(value: Any) -> Any:
+def replace_non_json_values(value: Any) -> Any:
     """Return the value with null for NaN and infinity, which JSON lacks, and text for paths and dates.
 
-    >>> finite({"loss": [1.5, float("nan")], Path("a"): Path("b")})
+    >>> replace_non_json_values({"loss": [1.5, float("nan")], Path("a"): Path("b")})
     {'loss': [1.5, None], 'a': 'b'}
     """
     if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
+        return {str(key): replace_non_json_values(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
+        return [replace_non_json_values(item) for item in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
@@ -168,7 +168,7 @@ OPTION_KEYS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "wandb_run_name": (("train",), {"metavar": "NAME", "help": "sets wandb_run_name"}),
     "wandb_team": (("train",), {"metavar": "NAME", "help": "sets wandb_team"}),
 }
-"""Options that are keys of the configuration: key -> the commands that have the option, and its arguments for argparse."""
+"""Options that set a configuration key: key -> (commands with the option, arguments for argparse)."""
 
 SHORT_OPTIONS = {"hostfile": "-H", "sample_input_file": "-i", "sample_output_file": "-o"}
 
@@ -180,7 +180,7 @@ JSON_COMMANDS = ("evaluate", "benchmark")
 """Commands that report figures; the others have `--json` for the dry run alone."""
 
 REFUSED_OPTIONS = {"autotuning": AUTOTUNING, "eval_results_prefix": HARNESS, "eval_tasks": HARNESS}
-"""GPT-NeoX's options for what is not built, and why they are refused."""
+"""GPT-NeoX's options for features that are not built -> reason of the refusal."""
 
 
 @dataclass(frozen=True)
@@ -189,11 +189,11 @@ class CommandLine:
 
     config_paths: tuple[Path, ...]
     overrides: Mapping[str, Any]
-    """Keys that the command line sets, by `--set` or by an option of their own."""
+    """Keys that the command line sets, by `--set` or by another option."""
 
     dry_run: bool = False
     gpu_memory_gib: float | None = None
-    """Memory of a GPU, which a dry run compares the layout with."""
+    """Memory of a GPU with which a dry run compares the layout."""
 
     all_keys: bool = False
     """True: a dry run lists the keys with their defaults too."""
@@ -214,8 +214,8 @@ class CommandLine:
 
     @property
     def arguments(self) -> list[str]:
-        """The words that parse to the same command line."""
-        settings = [f"--set={key}={flow_yaml(value)}" for key, value in self.overrides.items()]
+        """Arguments that parse to the same command line."""
+        settings = [f"--set={key}={format_flow_yaml(value)}" for key, value in self.overrides.items()]
         dry_run = ["--dry-run"] if self.dry_run else []
         memory = [] if self.gpu_memory_gib is None else [f"--gpu-memory-gib={self.gpu_memory_gib}"]
         return [
@@ -228,10 +228,10 @@ class CommandLine:
         ]
 
 
-def flow_yaml(value: Any) -> str:
+def format_flow_yaml(value: Any) -> str:
     """Return the value as YAML on one line.
 
-    >>> flow_yaml([1, "a: b", None, 1e-4]), flow_yaml("yes")
+    >>> format_flow_yaml([1, "a: b", None, 1e-4]), format_flow_yaml("yes")
     ("[1, 'a: b', null, 0.0001]", "'yes'")
     """
     text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True, sort_keys=False)
@@ -239,14 +239,14 @@ def flow_yaml(value: Any) -> str:
 
 
 def parse_command_line(argv: Sequence[str], description: str | None, command: str | None = None) -> CommandLine:
-    """Read the words after a command's name. Raises ConfigError for words that mean nothing to it."""
-    return from_parsed(config_parser(description, command).parse_intermixed_args(list(argv)))
+    """Parse the arguments after a command's name. Raise ConfigError for arguments that the command does not have."""
+    return make_command_line(config_parser(description, command).parse_intermixed_args(list(argv)))
 
 
 def config_parser(description: str | None, command: str | None = None) -> Parser:
-    """Build a parser with the options of a command that takes configuration files; None has the options of all commands.
+    """Build the parser of a command with configuration files. With `command` None it has the options of all commands.
 
-    Options of other commands are parsed too, so that `from_parsed` can refuse them by name; the help does not show them.
+    It also parses the options of other commands, hidden in the help, so that `make_command_line` can refuse them by name.
     """
     parser = Parser(description, f"{LAUNCHER} {command}" if command else Path(sys.argv[0]).name, KEYS_ARE_LISTED)
     parser.set_defaults(command=command)
@@ -259,17 +259,17 @@ def config_parser(description: str | None, command: str | None = None) -> Parser
     add(
         "config",
         nargs="+",
-        help="YAML or JSON files that are merged (.yml is added where there is no suffix), or a folder with a model",
+        help="YAML or JSON files that are merged (.yml is added to a name without a suffix), or a folder with a model",
     )
     add("-d", "--conf_dir", metavar="DIR", help="folder of the configuration files")
     for key, (commands, words) in OPTION_KEYS.items():
-        add(*flags(key), commands=commands, **words)
+        add(*list_flags(key), commands=commands, **words)
     add(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="set any key, over files and other options; VALUE is YAML (repeatable)",
+        help="set any key; replaces the value of files and other options; VALUE is YAML (repeatable)",
     )
     add(
         "--dry-run",
@@ -297,18 +297,18 @@ def config_parser(description: str | None, command: str | None = None) -> Parser
     return parser
 
 
-def flags(key: str) -> list[str]:
-    """Return the names of a key's option, its short name first if it has one."""
+def list_flags(key: str) -> list[str]:
+    """Return the names of a key's option; the short name, if any, is first."""
     return [*([SHORT_OPTIONS[key]] if key in SHORT_OPTIONS else []), f"--{key}"]
 
 
-def from_parsed(parsed: argparse.Namespace) -> CommandLine:
-    """Return the shared options of parsed words. Raise ConfigError for options of other commands and for values out of range."""
+def make_command_line(parsed: argparse.Namespace) -> CommandLine:
+    """Return the shared options of parsed arguments. Raise ConfigError for options of other commands and values out of range."""
     refused = [
         f"--{option} cannot be used: {why}." for option, why in REFUSED_OPTIONS.items() if getattr(parsed, option) is not None
     ]
     refused += [
-        f"{'/'.join(flags(key))} is an option of {' and '.join(commands)}, and has no effect in {parsed.command}. Leave it out."
+        f"{'/'.join(list_flags(key))} is an option of {' and '.join(commands)} and has no effect in {parsed.command}. Leave it out."
         for key, (commands, _) in OPTION_KEYS.items()
         if parsed.command not in (None, *commands) and getattr(parsed, key) is not None
     ]
@@ -324,10 +324,10 @@ def from_parsed(parsed: argparse.Namespace) -> CommandLine:
     overrides = {key: getattr(parsed, key) for key in OPTION_KEYS if getattr(parsed, key) is not None}
     if parsed.sample_input_file is not None:
         overrides["text_gen_type"] = "input-file"
-    options = {key: flags(key)[0] for key in overrides if key in OPTION_KEYS}
+    options = {key: list_flags(key)[0] for key in overrides if key in OPTION_KEYS}
     assigned = dict(map(parse_assignment, parsed.set))
     overrides.update(assigned)
-    paths = tuple(config_path(name, parsed.conf_dir) for name in parsed.config)
+    paths = tuple(find_config_path(name, parsed.conf_dir) for name in parsed.config)
     return CommandLine(
         paths,
         overrides,

@@ -1,6 +1,6 @@
 """Keys whose value has an effect only if another key has a certain value.
 
-    for key, because in without_effect(values, given={"rotary_pct"}):
+    for key, because in find_keys_without_effect(values, given={"rotary_pct"}):
         print(key, because)             # rotary_pct it counts only with pos_emb: rotary
 
 A value without effect is reported, not refused: a file of GPT-NeoX is combined with many others.
@@ -16,7 +16,7 @@ Values = Mapping[str, Any]
 
 
 class Condition(NamedTuple):
-    """Fields, the condition under which they have an effect, and the reason to report if they have none."""
+    """Fields, the condition under which they have an effect, and the reason that is reported otherwise."""
 
     fields: str
     is_met: Callable[[Values], bool]
@@ -84,7 +84,7 @@ CONDITIONS = (
 )
 
 
-def without_effect(values: Values, given: Collection[str]) -> Iterator[tuple[str, str]]:
+def find_keys_without_effect(values: Values, given: Collection[str]) -> Iterator[tuple[str, str]]:
     """Yield the given fields that differ from their defaults and have no effect, each with the reason.
 
     A setting within `zero_optimization` has a dotted name.

@@ -22,22 +22,22 @@ class DataConfig:
     """Token files for the test."""
 
     train_data_weights: tuple[float, ...] = ()
-    """Shares of the training files in a sample of them all; default equal."""
+    """Relative numbers of samples from the training files; default equal."""
 
     valid_data_weights: tuple[float, ...] = ()
-    """Shares of the validation files."""
+    """Relative numbers of samples from the validation files."""
 
     test_data_weights: tuple[float, ...] = ()
-    """Shares of the test files."""
+    """Relative numbers of samples from the test files."""
 
     sample_order: Literal["per_epoch", "all_epochs"] = "per_epoch"
     """`per_epoch`: each epoch of a file is shuffled separately, so that the samples of a step do not depend on the length of the
-    run. The last tokens of an epoch, fewer than `seq_length`, are left out; they are others in each epoch. `all_epochs`: all epochs
-    are shuffled together, as megatron-core does and GPT-NeoX nearly does; a run of another length reads another order from its
-    first step on. A run of at most one epoch reads the same in both."""
+    run. In each epoch, different last tokens, fewer than `seq_length`, are left out. `all_epochs`: all epochs are shuffled
+    together, as in megatron-core and nearly as in GPT-NeoX; the length of the run changes the order from the first step on. For at
+    most one epoch both orders are equal."""
 
     data_cache_path: str | None = None
-    """Folder in which `sample_indices` is kept, for any number of runs at a time; default `data_cache` in `save`. With neither, or
+    """Folder for the computed sample indices, which several runs can share; default `data_cache` in `save`. Without a folder, and
     for small files, the indices are computed at the start and stay in memory."""
 
     tokenizer_type: Literal[
@@ -54,12 +54,12 @@ class DataConfig:
     """GPT2BPETokenizer: merges.txt."""
 
     merge_file_reader: Literal["whole", "gpt-neox"] = "whole"
-    """`gpt-neox` drops the first line of the merge file even if it is a merge, and the last, as GPT-NeoX does;
-    `whole` drops the first only if it is a `#version` header."""
+    """`gpt-neox` ignores the first and the last line of the merge file even if they are merges, as GPT-NeoX does; `whole` ignores
+    the first line only if it is a `#version` header."""
 
     newlines: Literal["lf", "keep", "refuse"] | None = None
-    """Treatment of line ends with CR in prompts and held-out files: converted to LF, kept, or refused. Default: `lf` where the
-    vocabulary has no CR, as PolyCoder's, else `keep`. For token files it is preprocess_data.py's `--newlines`."""
+    """Treatment of line ends with CR in prompts and held-out files: converted to LF, kept, or refused. Default: `lf` if the
+    vocabulary has no CR, as PolyCoder's, else `keep`. For token files use `--newlines` of preprocess_data.py."""
 
     eod_mask_loss: bool = False
     """True: the loss leaves out positions whose input is an end-of-document token."""
@@ -74,4 +74,4 @@ class DataConfig:
     """The split of `heldout_path` that is read."""
 
     heldout_bytes_per_language: int | None = None
-    """`evaluate` reads at most so many bytes a language, whole files in a seeded order; default all."""
+    """Greatest number of bytes per language that `evaluate` reads, as whole files in a seeded order; default all."""

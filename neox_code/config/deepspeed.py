@@ -1,6 +1,6 @@
 """The configuration as DeepSpeed's dictionary. Imports no DeepSpeed.
 
-    deepspeed.initialize(model=model, optimizer=optimizer, config=deepspeed_dict(config, sizes), ...)
+    deepspeed.initialize(model=model, optimizer=optimizer, config=make_deepspeed_dict(config, sizes), ...)
 
 The optimizer and the learning rate are this project's own objects; the dictionary contains neither.
 """
@@ -8,7 +8,7 @@ The optimizer and the learning rate are this project's own objects; the dictiona
 from collections.abc import Mapping
 from typing import Any
 
-from neox_code.config.checks import sums_tied_gradients_in_16_bits
+from neox_code.config.checks import is_tied_gradient_summed_in_16_bits
 from neox_code.config.deepspeed_settings import DTYPE_NAMES, is_for_stage_3
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
@@ -19,7 +19,8 @@ NUMERICS: Mapping[str, Any] = {
     "prescale_gradients": False,  # gradients are divided by the number of data ranks after their sum, not rounded before it
     "gradient_predivide_factor": 1.0,
 }
-"""DeepSpeed's defaults that act on numbers, written out so that they stay; the configuration's own keys replace them."""
+"""DeepSpeed's defaults that change results. They are written out so that another version's defaults change nothing; keys of the
+configuration replace them."""
 
 ZERO_NUMERICS: Mapping[str, Any] = {
     "round_robin_gradients": False,  # the order of a reduction's parts does not depend on timing
@@ -44,10 +45,10 @@ BF16_NUMERICS: Mapping[str, Any] = {
 }
 
 
-def deepspeed_dict(config: NeoXConfig, sizes: BatchSizes) -> dict[str, Any]:
+def make_deepspeed_dict(config: NeoXConfig, sizes: BatchSizes) -> dict[str, Any]:
     """Return the dictionary for deepspeed.initialize.
 
-    ZeRO stage 0 becomes 1: without it DeepSpeed clips the gradients of pipeline stages wrongly and trains bf16 through an inexact
+    ZeRO stage 0 becomes 1: at stage 0 DeepSpeed clips the gradients of pipeline stages wrongly and trains bf16 with an inexact
     wrapper.
     """
     optimizer = config.optimizer
@@ -60,54 +61,52 @@ def deepspeed_dict(config: NeoXConfig, sizes: BatchSizes) -> dict[str, Any]:
         "gradient_clipping": optimizer.gradient_clipping,
         "zero_optimization": {
             **ZERO_NUMERICS,
-            **without_nulls(given),
+            **drop_nulls(given),
             "stage": stage,
         },
         "zero_allow_untested_optimizer": True,
     }
     precision = PRECISION_KEYS[config.model.precision]
     if precision:
-        settings[precision] = {**(without_nulls(optimizer.fp16) if precision == "fp16" else {}), "enabled": True}
-    return without_nulls(
-        merge_settings(merge_settings(settings, without_nulls(optimizer.deepspeed_extra_args)), numeric_settings(config))
+        settings[precision] = {**(drop_nulls(optimizer.fp16) if precision == "fp16" else {}), "enabled": True}
+    return drop_nulls(
+        merge_settings(merge_settings(settings, drop_nulls(optimizer.deepspeed_extra_args)), make_numeric_settings(config))
     )
 
 
-def numeric_settings(config: NeoXConfig) -> dict[str, Any]:
-    """Return the settings that act on numbers and that the configuration does not set itself.
+def make_numeric_settings(config: NeoXConfig) -> dict[str, Any]:
+    """Return the settings that change results and that the configuration does not set.
 
-    In bf16 the gradients of micro batches are summed in fp32, and so are those of data ranks: a bf16 sum loses each addend's
-    lower bits as it grows (at 64 micro batches an error of 0.9% of the gradient).
+    In bf16 the gradients of micro batches and of data ranks are summed in fp32: a growing bf16 sum loses the lower bits of each
+    addend (at 64 micro batches the error is 0.9% of the gradient).
     """
     settings = dict(NUMERICS)
     if config.model.precision == "fp16":
         settings["fp16"] = FP16_NUMERICS
     if config.model.precision == "bfloat16":
         settings["bf16"] = BF16_NUMERICS
-        if not sums_tied_gradients_in_16_bits(config.values()):
+        if not is_tied_gradient_summed_in_16_bits(config.values()):
             settings |= {"data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"}
     return settings
 
 
-def accumulates_in_fp32(config: NeoXConfig) -> bool:
-    """True if a 16-bit model's gradients are summed over micro batches in fp32."""
-    given = without_nulls(config.optimizer.deepspeed_extra_args).get("data_types", {})
-    return {**numeric_settings(config).get("data_types", {}), **given}.get("grad_accum_dtype") in DTYPE_NAMES["fp32"]
+def is_summed_in_fp32(config: NeoXConfig) -> bool:
+    """Return True if the gradients of a 16-bit model are summed in fp32 over micro batches."""
+    given = drop_nulls(config.optimizer.deepspeed_extra_args).get("data_types", {})
+    return {**make_numeric_settings(config).get("data_types", {}), **given}.get("grad_accum_dtype") in DTYPE_NAMES["fp32"]
 
 
-def without_nulls(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings without those that are null (DeepSpeed's default): DeepSpeed refuses null for some of them.
+def drop_nulls(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings without null values, which mean DeepSpeed's default: DeepSpeed refuses some of them.
 
-    >>> without_nulls({"zero_optimization": {"stage": 1, "reduce_bucket_size": None}, "data_types": None})
+    >>> drop_nulls({"zero_optimization": {"stage": 1, "reduce_bucket_size": None}, "data_types": None})
     {'zero_optimization': {'stage': 1}}
     """
-    return {
-        key: without_nulls(value) if isinstance(value, Mapping) else value for key, value in settings.items() if value is not None
-    }
+    return {key: drop_nulls(value) if isinstance(value, Mapping) else value for key, value in settings.items() if value is not None}
 
 
 def merge_settings(settings: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings with those of `extra` added; a key in both keeps the value of `settings`.
+    """Add the settings of `extra`, and return the result. A key in both keeps the value of `settings`.
 
     >>> merge_settings({"bf16": {"enabled": True}}, {"bf16": {"check_grad_overflow": False}, "dump_state": False})
     {'bf16': {'check_grad_overflow': False, 'enabled': True}, 'dump_state': False}

@@ -1,29 +1,29 @@
-"""The names and types in DeepSpeed's own dictionaries: a dry run finds what DeepSpeed would refuse in the ranks.
+"""The names and types in DeepSpeed's own dictionaries, so that a dry run finds settings that DeepSpeed would refuse.
 
     for problem in find_problems({"overlap_com": True}, ZERO):
         problem.inner, problem.text        # "overlap_com", "is an unknown key: did you mean overlap_comm? ..."
 
 The names are those of its classes of settings (runtime/zero/config.py, runtime/zero/offload_config.py, runtime/precision_config.py,
-monitor/config.py) and of its readers of the other dictionaries (runtime/config.py), to which tests compare them. `null` and `auto`
-are DeepSpeed's defaults.
+monitor/config.py) and of the functions that read the other dictionaries (runtime/config.py). Tests compare the names with these.
+`null` and `auto` mean DeepSpeed's defaults.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from neox_code.config.fields import convert
-from neox_code.config.spelling import did_you_mean, nearest
+from neox_code.config.spelling import find_nearest, format_suggestion
 
 
 class SettingProblem(NamedTuple):
-    """A problem with the value at `inner` (dotted) within a key's dictionary; `text` follows the key and its value in a message."""
+    """A problem with the value at the dotted name `inner` in a key's dictionary. A message has key and value before `text`."""
 
     inner: str
     value: Any
     text: str
 
 
-def with_type(kind: Any, names: str) -> dict[str, Any]:
+def assign_type(kind: Any, names: str) -> dict[str, Any]:
     """Return a dictionary with one type for several names, which are separated by spaces."""
     return dict.fromkeys(names.split(), kind)
 
@@ -38,18 +38,18 @@ STAGE_3_SETTINGS = (
 OFFLOAD: dict[str, Any] = {"device": Literal["none", "cpu", "nvme"], "nvme_path": str, "buffer_count": int, "pin_memory": bool}
 
 STAGE_3 = {
-    **with_type(
+    **assign_type(
         int,
         "max_live_parameters max_reuse_distance model_persistence_threshold module_granularity_threshold "
         "param_persistence_threshold prefetch_bucket_size",
     ),
-    **with_type(bool, "allgather_sequential gather_16bit_weights_on_model_save use_all_reduce_for_fetch_params"),
+    **assign_type(bool, "allgather_sequential gather_16bit_weights_on_model_save use_all_reduce_for_fetch_params"),
 }
 """Accepted with the prefix `stage3_` and without it."""
 
 ZERO: dict[str, Any] = {
-    **with_type(int, "allgather_bucket_size reduce_bucket_size sub_group_size zero_hpz_partition_size"),
-    **with_type(
+    **assign_type(int, "allgather_bucket_size reduce_bucket_size sub_group_size zero_hpz_partition_size"),
+    **assign_type(
         bool,
         "allgather_partitions compute_grad_norm contiguous_gradients cpu_offload cpu_offload_param cpu_offload_use_pin_memory "
         "elastic_checkpoint enable_sanity_checks ignore_unused_parameters legacy_stage1 load_from_fp32_weights "
@@ -60,24 +60,24 @@ ZERO: dict[str, Any] = {
     ),
     **STAGE_3,
     **{f"stage3_{name}": kind for name, kind in STAGE_3.items()},
-    "offload_param": {**OFFLOAD, **with_type(int, "buffer_size max_in_cpu")},
+    "offload_param": {**OFFLOAD, **assign_type(int, "buffer_size max_in_cpu")},
     "offload_optimizer": {
         **OFFLOAD,
-        **with_type(bool, "fast_init pipeline_read pipeline_write super_offload"),
-        **with_type(float, "cpuadam_cores_perc ratio"),
+        **assign_type(bool, "fast_init pipeline_read pipeline_write super_offload"),
+        **assign_type(float, "cpuadam_cores_perc ratio"),
     },
-    **with_type(Any, "leaf_module zenflow"),
+    **assign_type(Any, "leaf_module zenflow"),
 }
-"""`zero_optimization` without its stage: name -> type, a dictionary's own names, or Any for values that are not checked."""
+"""`zero_optimization` without its stage: name -> type, a dictionary of inner names, or Any for values that are not checked."""
 
 FP16: dict[str, Any] = {
     "loss_scale": float,
-    **with_type(int, "hysteresis initial_scale_power loss_scale_window min_loss_scale"),
-    **with_type(bool, "auto_cast consecutive_hysteresis fp16_master_weights_and_grads"),
+    **assign_type(int, "hysteresis initial_scale_power loss_scale_window min_loss_scale"),
+    **assign_type(bool, "auto_cast consecutive_hysteresis fp16_master_weights_and_grads"),
 }
 """`fp16` without `enabled`."""
 
-BF16 = with_type(bool, "bf16_master_weights_and_grads bf16_optimizer_states check_grad_overflow immediate_grad_update")
+BF16 = assign_type(bool, "bf16_master_weights_and_grads bf16_optimizer_states check_grad_overflow immediate_grad_update")
 """`bf16` without `enabled`."""
 
 CHECKPOINT: dict[str, Any] = {
@@ -96,15 +96,15 @@ DTYPE_NAMES = {
 OTHERS: dict[str, Any] = {
     "communication_data_type": Literal["fp32", "fp16", "bf16"],
     "data_types": {"grad_accum_dtype": Literal[*(name for names in DTYPE_NAMES.values() for name in names)]},
-    "csv_monitor": {"enabled": bool, **with_type(str, "output_path job_name")},
+    "csv_monitor": {"enabled": bool, **assign_type(str, "output_path job_name")},
     "aio": {
-        **with_type(int, "block_size queue_depth intra_op_parallelism"),
-        **with_type(bool, "single_submit overlap_events use_gds"),
+        **assign_type(int, "block_size queue_depth intra_op_parallelism"),
+        **assign_type(bool, "single_submit overlap_events use_gds"),
     },
     "gradient_predivide_factor": float,
-    **with_type(bool, "prescale_gradients zero_force_ds_cpu_optimizer"),
+    **assign_type(bool, "prescale_gradients zero_force_ds_cpu_optimizer"),
 }
-"""DeepSpeed's settings at the top level that have an effect here, and that no key of GPT-NeoX replaces."""
+"""DeepSpeed's top-level settings that have an effect here and have no key of GPT-NeoX."""
 
 
 def find_problems(given: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> Iterator[SettingProblem]:
@@ -116,7 +116,7 @@ def find_problems(given: Mapping[str, Any], known: Mapping[str, Any], prefix: st
     for name, value in given.items():
         kind, inner = known.get(name), f"{prefix}{name}"
         if kind is None:
-            yield SettingProblem(inner, value, f"is an unknown key: {did_you_mean(nearest(str(name), known))}")
+            yield SettingProblem(inner, value, f"is an unknown key: {format_suggestion(find_nearest(str(name), known))}")
         elif kind is Any or is_default(value):
             continue
         elif not isinstance(kind, Mapping):
@@ -136,5 +136,5 @@ def is_for_stage_3(name: str) -> bool:
 
 
 def is_default(value: Any) -> bool:
-    """Return True if the value leaves the choice to DeepSpeed."""
+    """Return True if the value means DeepSpeed's default."""
     return value is None or value == "auto"

@@ -1,7 +1,7 @@
 """Numbers that follow from other numbers: ranks, batches, the padded vocabulary. Pure functions.
 
 data_parallel_size(world_size=8, pipe_parallel_size=2, model_parallel_size=2)      # 2
-batch_arithmetic(128, 4, None, 8)        # BatchSizes(train_batch_size=128, micro_batch_size=4, accumulation_steps=4)
+derive_batch_sizes(128, 4, None, 8)        # BatchSizes(train_batch_size=128, micro_batch_size=4, accumulation_steps=4)
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class BatchSizes:
 
 
 def data_parallel_size(world_size: int, pipe_parallel_size: int, model_parallel_size: int) -> int:
-    """Return the number of copies of the model that divide the data. Raise ConfigError if the ranks do not divide evenly.
+    """Return the number of copies of the model. Raise ConfigError if the ranks cannot be divided into copies evenly.
 
     >>> data_parallel_size(8, 0, 2)
     4
@@ -35,17 +35,17 @@ def data_parallel_size(world_size: int, pipe_parallel_size: int, model_parallel_
     return copies
 
 
-def batch_arithmetic(
+def derive_batch_sizes(
     train_batch_size: int | None,
     micro_batch_size: int | None,
     accumulation_steps: int | None,
     data_parallel_size: int,
 ) -> BatchSizes:
-    """Return the three batch sizes from those that are set; accumulation steps are 1 unless they follow from the others.
+    """Return the three batch sizes, computed from those that are set. Accumulation steps are 1 if they cannot be computed.
 
     Raise ConfigError if they do not divide evenly, or if neither batch size is set.
 
-    >>> batch_arithmetic(None, 4, None, 8)
+    >>> derive_batch_sizes(None, 4, None, 8)
     BatchSizes(train_batch_size=32, micro_batch_size=4, accumulation_steps=1)
     """
     ranks = data_parallel_size
@@ -64,7 +64,7 @@ def batch_arithmetic(
         raise ConfigError(
             f"train_batch_size {train_batch_size} is not train_micro_batch_size_per_gpu * gradient_accumulation_steps * "
             f"data-parallel ranks = {micro_batch_size} * {accumulation_steps} * {ranks} = {product}. "
-            "Leave one of the three keys out to have it derived, or change them so that they fit."
+            "Remove one of the three keys, and it is derived from the others; or correct their values."
         )
     return BatchSizes(train_batch_size, micro_batch_size, accumulation_steps)
 

@@ -42,19 +42,19 @@ class Field:
     required: bool
 
 
-def choices(name: str) -> tuple[Any, ...]:
+def list_choices(name: str) -> tuple[Any, ...]:
     """Return the values that a field of a Literal type accepts, in their order.
 
-    >>> choices("heldout_split")
+    >>> list_choices("heldout_split")
     ('valid', 'test')
     """
-    return literal_values(FIELDS[name].annotation)
+    return list_literal_values(FIELDS[name].annotation)
 
 
-def literal_values(annotation: Any) -> tuple[Any, ...]:
+def list_literal_values(annotation: Any) -> tuple[Any, ...]:
     if get_origin(annotation) is Literal:
         return get_args(annotation)
-    return tuple(value for argument in get_args(annotation) for value in literal_values(argument))
+    return tuple(value for argument in get_args(annotation) for value in list_literal_values(argument))
 
 
 def join_with_or(values: Sequence[Any]) -> str:
@@ -66,7 +66,7 @@ def join_with_or(values: Sequence[Any]) -> str:
     return " or ".join(filter(None, [", ".join(map(str, values[:-1])), str(values[-1])]))
 
 
-def fields_of(section: str) -> list[Field]:
+def list_fields(section: str) -> list[Field]:
     """Return a section's fields, in their order in the source."""
     return [make_field(section, field) for field in dataclasses.fields(SECTIONS[section])]
 
@@ -77,12 +77,12 @@ def make_field(section: str, field: "dataclasses.Field[Any]") -> Field:
     return Field(field.name, section, field.type, None if required else made, required)
 
 
-FIELDS: dict[str, Field] = {field.name: field for section in SECTIONS for field in fields_of(section)}
+FIELDS: dict[str, Field] = {field.name: field for section in SECTIONS for field in list_fields(section)}
 assert len(FIELDS) == sum(len(dataclasses.fields(section)) for section in SECTIONS.values()), "two sections share a field's name"
 
 
 def convert(value: Any, annotation: Any) -> Any:
-    """Return the value as the field's type. Raise ValueError with what was expected, to follow "must be" in a message.
+    """Convert a value to a field's type. Raise ValueError with the expected values, which follow "must be" in a message.
 
     >>> convert(3, float), convert("a", tuple[str, ...]), convert(None, int | None)
     (3.0, ('a',), None)
@@ -107,7 +107,7 @@ def check_choice(value: Any, allowed: tuple[Any, ...]) -> Any:
 
 
 def convert_list(value: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a tuple of any length (`tuple[X, ...]`; a single X is accepted) or of a fixed one (`tuple[X, X]`)."""
+    """Convert to a tuple: `tuple[X, ...]` has any length and accepts a single X, `tuple[X, X]` has a fixed length."""
     inner, any_length = arguments[0], arguments[-1] is Ellipsis
     if any_length and not isinstance(value, (list, tuple)):
         value = [] if value is None else [value]
@@ -133,7 +133,7 @@ LARGEST_FLOAT = 1e30
 
 
 def make_number_error(expected: str, value: Any) -> ValueError:
-    """Return the error for a value that is no number; it mentions quotes if the value is the text of a number."""
+    """Return the error for a value that is not a number. It mentions the quotes if the value is a number in quotes."""
     try:
         float(value if isinstance(value, str) else "")
     except ValueError:

@@ -1,7 +1,7 @@
-"""Keys of GPT-NeoX's files in other years or on its branches, and other programs' words for our keys. This module is only data.
+"""Keys of GPT-NeoX's older files and of its branches, and other programs' names for our keys. This module is only data.
 
-A key here is read as the current key (RENAMED, SWITCHED), refused with a reason or a replacement (REFUSED), or named in the
-question "did you mean" (OTHER_WORDS). `legacy_keys` makes rules of these tables.
+A key of RENAMED or SWITCHED is read as the current key, one of REFUSED is refused with a reason or a replacement, and one of
+OTHER_WORDS is unknown, with the suggestion "did you mean". `legacy_keys` makes rules of these tables.
 """
 
 from typing import Any
@@ -93,7 +93,7 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("inner_model_parallel_size", "outer_model_parallel_size"), (1,)),
     **dict.fromkeys(("row_model_parallel_size", "column_model_parallel_size", "depth_model_parallel_size"), (1,)),
 }
-"""Values of refused former keys that request no feature, besides null and false."""
+"""Refused former key -> the values besides null and false that request no feature."""
 
 OTHER_WORDS = {
     word: ours

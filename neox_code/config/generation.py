@@ -10,10 +10,11 @@ class GenerationConfig:
     """Mode; default `input-file` with `sample_input_file`, else `unconditional`."""
 
     maximum_tokens: int = 64
-    """Most new tokens for a prompt."""
+    """Greatest number of new tokens for a prompt."""
 
     prompt_end: str | None = None
-    """interactive: what ends a prompt (default: a line end). input-file: what separates prompts (default: the file is one)."""
+    """interactive: the text that ends a prompt (default: a line end). input-file: the text that separates prompts (default: the
+    file is one prompt)."""
 
     temperature: float = 0.0
     """0 takes the most probable token; otherwise logits are divided by it."""

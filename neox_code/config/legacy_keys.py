@@ -3,8 +3,8 @@
 Each field of a section is a key of the same name. The table adds keys of another form (dictionaries, renamed keys), keys that are
 accepted without effect, and keys that are refused, with the reasons.
 
-    for assignment in rule_of("optimizer").read({"type": "Adam", "params": {"lr": 1e-4}}): ...
-    rule_of("scaled_upper_triang_masked_softmax_fusion").ignored          # why it has no effect
+    for assignment in find_rule("optimizer").read({"type": "Adam", "params": {"lr": 1e-4}}): ...
+    find_rule("scaled_upper_triang_masked_softmax_fusion").ignored          # why it has no effect
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from neox_code.config.deepspeed_settings import BF16, CHECKPOINT, FP16, OTHERS, ZERO, SettingProblem, find_problems, is_default
-from neox_code.config.fields import FIELDS, choices, convert, join_with_or
+from neox_code.config.fields import FIELDS, convert, join_with_or, list_choices
 from neox_code.config.former_keys import HARMLESS, OTHER_WORDS, REFUSED, RENAMED, SWITCHED
 from neox_code.config.model import MOST_LAYERS
-from neox_code.config.spelling import did_you_mean, nearest
+from neox_code.config.spelling import find_nearest, format_suggestion
 
 
 class Assignment(NamedTuple):
-    """A field and its value, which is at `inner` (dotted) within the key's dictionary."""
+    """A field and its value, which stands at the dotted name `inner` in the key's dictionary."""
 
     field: str
     value: Any
@@ -27,7 +27,7 @@ class Assignment(NamedTuple):
 
 
 class Requirement(NamedTuple):
-    """A value that another field must have; in a message `text` stands between the key and that field."""
+    """A requirement on the value of another field. In a message `text` stands between the key and that field."""
 
     field: str
     value: Any
@@ -35,7 +35,7 @@ class Requirement(NamedTuple):
 
 
 class NoEffect(NamedTuple):
-    """A value at `inner` (dotted) within the key's dictionary that has no effect; `because` is the reason, without a period.
+    """A value without effect at the dotted name `inner` in the key's dictionary; `because` is the reason, without a period.
 
     `is_changed` is True if the value is known to differ from the default.
     """
@@ -58,10 +58,10 @@ class NotBuilt(Exception):
 
 @dataclass(frozen=True)
 class Rule:
-    """The treatment of a key: read into fields, ignored, or refused; the last two with a reason for the message."""
+    """The treatment of a key: `read` converts it to fields, or it is ignored or refused for the given reason."""
 
     read: Reader | None = None
-    """A function of the value. It raises ValueError with what was expected, to follow "must be", or NotBuilt."""
+    """A function of the value. It raises NotBuilt, or ValueError with the expected values, which follow "must be" in a message."""
 
     ignored: str = ""
     refused: str = ""
@@ -74,36 +74,36 @@ class Rule:
         return bool(self.refused) and not is_disabled and value not in (*self.harmless, {}, [], "")
 
 
-def rule_of(key: str) -> Rule | None:
+def find_rule(key: str) -> Rule | None:
     """Return the rule for a key, by its name or its prefix; None for an unknown key."""
     if key in KEYS:
         return KEYS[key]
     return next((rule for prefix, rule in PREFIXES.items() if key.startswith(prefix)), None)
 
 
-def similar_keys(key: str) -> list[str]:
+def find_similar_keys(key: str) -> list[str]:
     """Return known keys that are similar to an unknown one, those with an effect first.
 
-    >>> similar_keys("hiden_size"), similar_keys("dropout"), similar_keys("zebra")
+    >>> find_similar_keys("hiden_size"), find_similar_keys("dropout"), find_similar_keys("zebra")
     (['hidden_size'], ['attention_dropout', 'hidden_dropout'], [])
-    >>> similar_keys("num_hidden_layers"), similar_keys("wand_host")
+    >>> find_similar_keys("num_hidden_layers"), find_similar_keys("wand_host")
     (['num_layers'], ['wandb_host'])
     """
     if key in OTHER_WORDS:
         return [OTHER_WORDS[key]]
     current = {known: rule for known, rule in KEYS.items() if known not in (*RENAMED, *SWITCHED) and not rule.refused}
-    return nearest(key, (known for known, rule in current.items() if rule.read)) or nearest(key, current)
+    return find_nearest(key, (known for known, rule in current.items() if rule.read)) or find_nearest(key, current)
 
 
 # ---- readers
 
 
-def into(field: str) -> Rule:
+def set_field(field: str) -> Rule:
     """Return the rule of a key that sets a field, under this or another name."""
     return Rule(lambda value: [Assignment(field, value)])
 
 
-def switch(field: str, value: Any) -> Rule:
+def set_if_true(field: str, value: Any) -> Rule:
     """Return the rule of a key that sets a field to `value` if it is true, and has no effect if it is false."""
 
     def read(given: Any) -> Iterable[Assignment]:
@@ -114,13 +114,13 @@ def switch(field: str, value: Any) -> Rule:
     return Rule(read)
 
 
-def passed_on(key: str) -> Rule:
-    """Return the rule of a setting in OTHERS: it is checked, and given to DeepSpeed."""
+def pass_on(key: str) -> Rule:
+    """Return the rule of a setting in OTHERS: it is checked and passed to DeepSpeed."""
     kind = OTHERS[key]
 
     def read(value: Any) -> Iterator[Assignment | SettingProblem]:
         if isinstance(kind, Mapping):
-            value = {name: None if is_default(inner) else inner for name, inner in dictionary(value).items()} or None
+            value = {name: None if is_default(inner) else inner for name, inner in require_dictionary(value).items()} or None
             yield from find_problems(value or {}, kind)
         elif is_default(value):
             value = None  # DeepSpeed takes `auto` in the dictionaries of its models alone
@@ -131,25 +131,25 @@ def passed_on(key: str) -> Rule:
     return Rule(read)
 
 
-def ignored(because: str) -> Rule:
+def ignore(because: str) -> Rule:
     return Rule(ignored=because)
 
 
-def refused(because: str, *harmless: Any) -> Rule:
+def refuse(because: str, *harmless: Any) -> Rule:
     return Rule(refused=because, harmless=(None, False, *harmless))
 
 
-def only(value: Any, because: str) -> Rule:
-    """Return the rule of a key of which one value is built, which is the default."""
+def accept_only(value: Any, because: str) -> Rule:
+    """Return the rule of a key that must have its default `value`, because no other is built."""
     return Rule(refused=because, harmless=(None, value))
 
 
-def with_rule(rule: Rule, keys: str) -> dict[str, Rule]:
+def assign_rule(rule: Rule, keys: str) -> dict[str, Rule]:
     """Return a dictionary with one rule for several keys, which are separated by spaces."""
     return dict.fromkeys(keys.split(), rule)
 
 
-def dictionary(value: Any) -> Mapping[str, Any]:
+def require_dictionary(value: Any) -> Mapping[str, Any]:
     if value is None or value is False:
         return {}
     if not isinstance(value, Mapping):
@@ -157,15 +157,15 @@ def dictionary(value: Any) -> Mapping[str, Any]:
     return value
 
 
-def leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def list_leaves(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the values of nested dictionaries with their dotted names.
 
-    >>> list(leaves({"type": "Adam", "params": {"lr": 0.1}}))
+    >>> list(list_leaves({"type": "Adam", "params": {"lr": 0.1}}))
     [('type', 'Adam'), ('params.lr', 0.1)]
     """
     for key, inner in value.items():
         if isinstance(inner, Mapping):
-            yield from leaves(inner, f"{prefix}{key}.")
+            yield from list_leaves(inner, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", inner
 
@@ -178,29 +178,29 @@ OPTIMIZER_PARAMETERS = {
 """Type of optimizer -> the parameters in `optimizer.params`; each is a field."""
 
 USUAL_PARAMETERS = {"adam_w_mode": True, "bias_correction": True, "amsgrad": False, "set_grad_none": True}
-"""Parameters of Adam with the only value that is built."""
+"""Parameter of Adam -> the only value that is built."""
 
 PARAMETERS_OF_THEIR_OWN = {"max_grad_norm": "gradient_clipping"}
-"""Parameters in GPT-NeoX's and DeepSpeed's examples -> the field of another name that they set, for any optimizer."""
+"""Parameter of any optimizer in GPT-NeoX's and DeepSpeed's examples -> the field that it sets."""
 
 UNBUILT_OPTIMIZERS = ("onebitadam", "onebitlamb", "zerooneadam", "lamb", "muon", "adagrad", "adafactor", "sm3", "madgrad_wd")
 
 
 def read_optimizer(value: Any) -> Iterator[Assignment | SettingProblem]:
     """Read GPT-NeoX's `optimizer`: its type and its parameters, each of which is a field."""
-    given = dictionary(value)
+    given = require_dictionary(value)
     kind = given.get("type")
     if isinstance(kind, str):
         kind = kind.lower().replace("cpu_torch_adam", "cpu_adam")
-    if kind in UNBUILT_OPTIMIZERS and kind not in choices("optimizer_type"):
-        raise NotBuilt(f"{given['type']} is not built. Use {join_with_or(choices('optimizer_type'))}")
+    if kind in UNBUILT_OPTIMIZERS and kind not in list_choices("optimizer_type"):
+        raise NotBuilt(f"{given['type']} is not built. Use {join_with_or(list_choices('optimizer_type'))}")
     if "type" in given:
         yield Assignment("optimizer_type", kind, "type")
     allowed = OPTIMIZER_PARAMETERS.get(str(kind)) or sorted({name for names in OPTIMIZER_PARAMETERS.values() for name in names})
-    for name, inner in leaves({key: inner for key, inner in given.items() if key != "type"}):
+    for name, inner in list_leaves({key: inner for key, inner in given.items() if key != "type"}):
         parameter = name.removeprefix("params.")
         if not name.startswith("params."):
-            yield SettingProblem(name, inner, f"is neither type nor params. {parameter_remedy(parameter, allowed)}")
+            yield SettingProblem(name, inner, f"is neither type nor params. {find_remedy(parameter, allowed)}")
         elif parameter in USUAL_PARAMETERS and USUAL_PARAMETERS[parameter] == inner:
             continue
         elif parameter in PARAMETERS_OF_THEIR_OWN:
@@ -209,29 +209,29 @@ def read_optimizer(value: Any) -> Iterator[Assignment | SettingProblem]:
             yield Assignment(parameter, inner, name)
         else:
             optimizer = given.get("type", "the optimizer")
-            yield SettingProblem(name, inner, f"is no parameter of {optimizer} here. {parameter_remedy(parameter, allowed)}")
+            yield SettingProblem(name, inner, f"is no parameter of {optimizer} here. {find_remedy(parameter, allowed)}")
 
 
-def parameter_remedy(parameter: str, allowed: Sequence[str]) -> str:
+def find_remedy(parameter: str, allowed: Sequence[str]) -> str:
     """Return the remedy for a parameter that the optimizer does not have.
 
-    >>> parameter_remedy("learning_rate", ["lr"]), parameter_remedy("lr", ["lr"]), parameter_remedy("momentum", ["lr", "eps"])
+    >>> find_remedy("learning_rate", ["lr"]), find_remedy("lr", ["lr"]), find_remedy("momentum", ["lr", "eps"])
     ('Write optimizer.params.lr.', 'Write optimizer.params.lr.', 'Remove it; there are lr, eps.')
     """
     if parameter in USUAL_PARAMETERS:
         return f"Remove it, or set it to {str(USUAL_PARAMETERS[parameter]).lower()}: nothing else is built."
     word = OTHER_WORDS.get(parameter, "").removeprefix("optimizer.params.") or parameter
-    similar = [word] if word in allowed else nearest(parameter, allowed)
+    similar = [word] if word in allowed else find_nearest(parameter, allowed)
     return f"Write optimizer.params.{similar[0]}." if similar else f"Remove it; there are {', '.join(allowed)}."
 
 
 def read_zero(value: Any) -> Iterator[Meaning]:
-    rest = dict(dictionary(value))
+    rest = dict(require_dictionary(value))
     if isinstance(rest.get("stage"), (list, tuple)):
         raise NotBuilt(AUTOTUNING)
     if "stage" in rest:
         yield Assignment("zero_stage", rest.pop("stage"), "stage")
-    yield from refused_settings(rest, REFUSED_IN_ZERO)
+    yield from pop_refused_settings(rest, REFUSED_IN_ZERO)
     yield from find_problems(rest, ZERO)
     yield from settings_without_effect(rest, WITHOUT_EFFECT_IN_ZERO)
     yield Assignment("zero_optimization", rest)
@@ -256,10 +256,10 @@ REFUSED_IN_CHECKPOINT: dict[str, tuple[tuple[Any, ...], str]] = {
     "load_universal": ((None, False), "the weights of a checkpoint of any layout are loaded with no_load_optim: true. Remove it"),
     "use_node_local_storage": ((None, False), "all ranks write to one folder that all hosts see. Remove it"),
 }
-"""Name within a dictionary of DeepSpeed -> values that request no feature, and the reason why any other is refused."""
+"""Name in DeepSpeed's dictionary `checkpoint` -> values that request no feature, and the reason to refuse all other values."""
 
 
-def refused_settings(settings: dict[str, Any], table: Mapping[str, tuple[tuple[Any, ...], str]]) -> Iterator[SettingProblem]:
+def pop_refused_settings(settings: dict[str, Any], table: Mapping[str, tuple[tuple[Any, ...], str]]) -> Iterator[SettingProblem]:
     """Remove the settings that the table names; yield a problem for each that cannot be used."""
     for name in table.keys() & settings.keys():
         (harmless, because), value = table[name], settings.pop(name)
@@ -310,7 +310,7 @@ def read_fp16(value: Any) -> Iterator[Meaning]:
     if value is True:
         yield Assignment("precision", "fp16")
         return
-    rest = dict(dictionary(value))
+    rest = dict(require_dictionary(value))
     precision = "bfloat16" if rest.pop("type", None) == "bfloat16" else "fp16"
     rest.pop("fp16", None)
     if pop_enabled(rest):
@@ -325,10 +325,10 @@ def read_bf16(value: Any) -> Iterator[Meaning]:
     if value is True:
         yield Assignment("precision", "bfloat16")
         return
-    rest = {name: inner for name, inner in dictionary(value).items() if name not in ("bf16", *FP16)}
+    rest = {name: inner for name, inner in require_dictionary(value).items() if name not in ("bf16", *FP16)}
     if pop_enabled(rest):
         yield Assignment("precision", "bfloat16", "enabled")
-    yield from refused_settings(rest, REFUSED_IN_BF16)
+    yield from pop_refused_settings(rest, REFUSED_IN_BF16)
     yield from find_problems(rest, BF16)
     yield from settings_without_effect(rest, WITHOUT_EFFECT_IN_BF16)
     if rest:
@@ -337,12 +337,12 @@ def read_bf16(value: Any) -> Iterator[Meaning]:
 
 def read_extra(value: Any) -> Iterator[Meaning]:
     """Read each setting by the rule of its key, as at the top level."""
-    for key, inner in dictionary(value).items():
+    for key, inner in require_dictionary(value).items():
         if key in FIELDS or key in ("optimizer", "scheduler"):
             raise ValueError(f"a dictionary of DeepSpeed's other settings, and {key} is a key of its own: set it at the top level")
         rule = KEYS.get(key)
         if rule is None:
-            yield SettingProblem(key, inner, f"is an unknown key: {did_you_mean(nearest(str(key), OTHERS))}")
+            yield SettingProblem(key, inner, f"is an unknown key: {format_suggestion(find_nearest(str(key), OTHERS))}")
         elif rule.refuses(inner):
             yield SettingProblem(key, inner, f"cannot be used: {rule.refused}.")
         elif rule.read is None:
@@ -362,12 +362,11 @@ def read_extra(value: Any) -> Iterator[Meaning]:
 
 
 def read_checkpoint(value: Any) -> Iterator[Assignment | SettingProblem]:
-    """Read DeepSpeed's `checkpoint`: how it writes and loads its files.
-
-    DeepSpeed would load a universal checkpoint unchecked, and at another layout with scrambled weights.
+    """Read DeepSpeed's `checkpoint`, its settings for writing and loading files. `load_universal` is refused: DeepSpeed would not
+    check the checkpoint, and would load wrong weights in another layout.
     """
-    given = dict(dictionary(value))
-    yield from refused_settings(given, REFUSED_IN_CHECKPOINT)
+    given = dict(require_dictionary(value))
+    yield from pop_refused_settings(given, REFUSED_IN_CHECKPOINT)
     yield from find_problems(given, CHECKPOINT)
     yield Assignment("deepspeed_extra_args", {"checkpoint": given or None})
 
@@ -402,27 +401,27 @@ def read_attention_config(value: Any) -> Iterator[Assignment | Requirement]:
         is_counted = is_counted and is_count
         kinds += types if count == "all" else types * int(count)
     for kind in kinds:
-        if kind not in choices("attention_config"):
-            built_kinds = join_with_or(choices("attention_config"))
+        if kind not in list_choices("attention_config"):
+            built_kinds = join_with_or(list_choices("attention_config"))
             raise NotBuilt(LAYER_KINDS.get(kind, f"{kind} layers are not built. Use {built_kinds}"))
     yield Assignment("attention_config", kinds if len(set(kinds)) > 1 else kinds[:1])
     if is_counted:
         yield Requirement("num_layers", len(kinds), f"has {len(kinds)} layer{'s' * (len(kinds) != 1)}, which must be as many as")
 
 
-def built(field: str) -> Rule:
-    """Return the rule of a key that sets a field; values of GPT-NeoX that are not built are refused with their reason."""
+def set_built_value(field: str) -> Rule:
+    """Return the rule of a key that sets a field, except for GPT-NeoX's values in UNBUILT, which are refused."""
 
     def read(value: Any) -> Iterable[Assignment]:
-        if isinstance(value, str) and value in UNBUILT[field] and value not in choices(field):
+        if isinstance(value, str) and value in UNBUILT[field] and value not in list_choices(field):
             raise NotBuilt(UNBUILT[field][value])
         return [Assignment(field, value)]
 
     return Rule(read)
 
 
-def unless_all(field: str) -> Rule:
-    """Return the rule of a key that sets a field, except for DeepSpeed's -1, which means all there are."""
+def set_unless_all(field: str) -> Rule:
+    """Return the rule of a key that sets a field. DeepSpeed's -1 means all, which is the default."""
     return Rule(lambda value: [] if value == -1 else [Assignment(field, value)])
 
 
@@ -482,7 +481,7 @@ UNBUILT = {
         "precompute": "precomputed log probabilities are not built. Use evaluate",
     },
 }
-"""Key -> its values in GPT-NeoX that are not built, with the reason; a value that the field accepts is built in any case."""
+"""Key -> GPT-NeoX's values that are not built -> reason. Values that the field accepts are always built."""
 
 FIELDS_WITHOUT_MEANING = dict.fromkeys(
     (MAMBA, RWKV, GMLP), ("num_attention_heads", "num_kv_heads", "rotary_pct", "intermediate_size", "expansion_factor")
@@ -490,177 +489,177 @@ FIELDS_WITHOUT_MEANING = dict.fromkeys(
 """Reason of a refusal -> fields that have no meaning with the refused feature: problems with them are not reported."""
 
 REMOVED_BY_DEEPSPEED = "eigenvalue graph_harvesting nebula progressive_layer_drop quantize_training"
-"""Settings of earlier versions of DeepSpeed that the current version refuses, without those of GPT-NeoX."""
+"""Settings of earlier versions of DeepSpeed that the current version refuses and that are not keys of GPT-NeoX."""
 
 KEYS: dict[str, Rule] = {
-    **{field: into(field) for field in FIELDS},
+    **{field: set_field(field) for field in FIELDS},
     # other spellings and dictionaries
-    **{key: into(field) for key, field in RENAMED.items()},
-    **{key: switch(*assigned) for key, assigned in SWITCHED.items()},
+    **{key: set_field(field) for key, field in RENAMED.items()},
+    **{key: set_if_true(*assigned) for key, assigned in SWITCHED.items()},
     "optimizer": Rule(read_optimizer),
     "zero_optimization": Rule(read_zero),
     "fp16": Rule(read_fp16),
     "bf16": Rule(read_bf16),
     "split": Rule(read_split),
     "attention_config": Rule(read_attention_config),
-    **{field: built(field) for field in UNBUILT},
-    **{field: unless_all(field) for field in ("num_nodes", "num_gpus")},
+    **{field: set_built_value(field) for field in UNBUILT},
+    **{field: set_unless_all(field) for field in ("num_nodes", "num_gpus")},
     "deepspeed_extra_args": Rule(read_extra),
     "checkpoint": Rule(read_checkpoint),
     "fp32_allreduce": Rule(
         lambda value: [Assignment("deepspeed_extra_args", {"communication_data_type": "fp32"})] if value else []
     ),
     # DeepSpeed's own
-    **{key: passed_on(key) for key in OTHERS},
-    **with_rule(ignored(NO_DEEPSPEED_LOG), "comms_logger dump_state log_level"),
-    **with_rule(refused("metrics have their own keys. Use tensorboard_dir, and remove it"), "tensorboard"),
-    **with_rule(refused("metrics have their own keys. Use use_wandb, and remove it"), "wandb"),
-    **with_rule(refused("Comet is not built. Use tensorboard_dir or use_wandb"), "comet"),
-    **with_rule(refused("DeepSpeed has removed it. Remove it here too"), REMOVED_BY_DEEPSPEED),
-    "sparse_gradients": refused("DeepSpeed has removed it, and the embedding's gradients are dense. Remove it"),
-    "torch_autocast": refused("the whole model has one precision. Set precision, and remove it"),
-    **with_rule(
-        refused("this part of DeepSpeed is not used. Remove it"),
+    **{key: pass_on(key) for key in OTHERS},
+    **assign_rule(ignore(NO_DEEPSPEED_LOG), "comms_logger dump_state log_level"),
+    **assign_rule(refuse("metrics have their own keys. Use tensorboard_dir, and remove it"), "tensorboard"),
+    **assign_rule(refuse("metrics have their own keys. Use use_wandb, and remove it"), "wandb"),
+    **assign_rule(refuse("Comet is not built. Use tensorboard_dir or use_wandb"), "comet"),
+    **assign_rule(refuse("DeepSpeed has removed it. Remove it here too"), REMOVED_BY_DEEPSPEED),
+    "sparse_gradients": refuse("DeepSpeed has removed it, and the embedding's gradients are dense. Remove it"),
+    "torch_autocast": refuse("the whole model has one precision. Set precision, and remove it"),
+    **assign_rule(
+        refuse("this part of DeepSpeed is not used. Remove it"),
         "compile datastates_ckpt expert_parallel hybrid_engine pipeline tensor_parallel timers weight_quantization",
     ),
-    "gradient_allreduce_op": only("mean", "gradients of data-parallel ranks are averaged. Remove it"),
-    "managed_gradient_accumulation": only(True, "DeepSpeed counts the micro batches of a step. Remove it"),
-    "dataloader_drop_last": ignored("DeepSpeed's loader of data is not used"),
-    **with_rule(ignored("the log line has the memory in use"), "memory_breakdown"),
-    **with_rule(ignored("nothing in DeepSpeed depends on it here"), "disable_allgather disable_python_gc vocabulary_size"),
+    "gradient_allreduce_op": accept_only("mean", "gradients of data-parallel ranks are averaged. Remove it"),
+    "managed_gradient_accumulation": accept_only(True, "DeepSpeed counts the micro batches of a step. Remove it"),
+    "dataloader_drop_last": ignore("DeepSpeed's loader of data is not used"),
+    **assign_rule(ignore("the log line has the memory in use"), "memory_breakdown"),
+    **assign_rule(ignore("nothing in DeepSpeed depends on it here"), "disable_allgather disable_python_gc vocabulary_size"),
     # no effect on what is computed
-    **with_rule(
-        ignored(SAME_RESULT),
+    **assign_rule(
+        ignore(SAME_RESULT),
         "bias_dropout_fusion fused_kernels_build_path layernorm_fusion rmsnorm_fusion rope_fusion "
         "scaled_masked_softmax_fusion scaled_upper_triang_masked_softmax_fusion use_flashattn_swiglu",
     ),
-    **with_rule(
-        ignored(MEMORY_ONLY),
+    **assign_rule(
+        ignore(MEMORY_ONLY),
         "activation_checkpointing checkpoint_in_cpu contiguous_checkpointing distribute_checkpointed_activations "
         "partition_activations profile_backward synchronize_each_layer",
     ),
-    **with_rule(
-        ignored(NO_EFFECT),
+    **assign_rule(
+        ignore(NO_EFFECT),
         "adlr_autoresume adlr_autoresume_interval deepscale deepscale_config hysteresis loss_scale_window min_scale "
         "no_save_optim num_unique_layers param_sharing_style short_seq_prob use_bias_in_norms weight_server_port",
     ),
-    "log_grad_norm": ignored(ALWAYS_LOGGED),
-    **with_rule(
-        ignored("it counts only with log_gradient_noise_scale"), "gradient_noise_scale_cpu_offload gradient_noise_scale_n_batches"
+    "log_grad_norm": ignore(ALWAYS_LOGGED),
+    **assign_rule(
+        ignore("it counts only with log_gradient_noise_scale"), "gradient_noise_scale_cpu_offload gradient_noise_scale_n_batches"
     ),
-    **with_rule(
-        ignored(NOT_LOGGED),
+    **assign_rule(
+        ignore(NOT_LOGGED),
         "log_grad_pct_zeros log_gradient_noise_scale log_l1_norm log_optimizer_states log_param_norm",
     ),
-    **with_rule(
-        ignored(NOT_PROFILED),
+    **assign_rule(
+        ignore(NOT_PROFILED),
         "flops_profiler memory_profiling memory_profiling_path profile profile_step_start profile_step_stop profiling",
     ),
-    **with_rule(
-        ignored(WORKED_OUT),
+    **assign_rule(
+        ignore(WORKED_OUT),
         "config_files detect_nvlink_pairs do_test do_train do_valid dynamic_loss_scale git_hash is_pipe_parallel "
         "lazy_mpu_init local_rank loss_scale padded_vocab_size params rank user_script world_size "
         "zero_allgather_bucket_size zero_contiguous_gradients zero_reduce_bucket_size zero_reduce_scatter",
     ),
-    "attention_softmax_in_fp32": ignored("PyTorch's attention always accumulates the softmax in fp32"),
-    "checkpoint_validation_with_forward_pass": ignored("a checkpoint's names and shapes are checked when it is loaded"),
-    **with_rule(ignored("it counts only with use_mup"), "base_shapes_file coord_check coord_check_nseeds coord_check_nsteps"),
-    **with_rule(ignored("it is for sbatch or srun: give it there"), "account comment slurm_comment"),
-    **with_rule(ignored("it is a name that nothing reads"), "identifier_string train_dataset_name val_dataset_name"),
-    "generating_batch_size": ignored("a completion does not depend on the prompts that are completed beside it"),
-    "deepspeed": ignored("DeepSpeed is always used"),
-    "deepspeed_activation_checkpointing": ignored("checkpoint_activations alone decides whether activations are recomputed"),
-    "force_multi": ignored("a hostfile is always followed"),
-    "fp16_lm_cross_entropy": ignored("the loss is computed in fp32"),
-    "onnx_safe": ignored("models are not exported to ONNX"),
-    "zero_allow_untested_optimizer": ignored("DeepSpeed takes every optimizer"),
-    "mmap_warmup": ignored("the operating system reads token files ahead"),
-    **with_rule(ignored("dropout is seeded anew before every step, and no generator's state is saved"), "no_load_rng no_save_rng"),
-    "no_ssh_check": ignored("the launcher's check is quick and names the host that is down"),
-    "override_lr_scheduler": ignored("the schedule is a function of the step, always the configuration's"),
-    "rpe_max_distance": ignored("it counts only with pos_emb: rpe"),
-    "rpe_num_buckets": ignored("it counts only with pos_emb: rpe"),
-    "scalenorm_epsilon": ignored("it counts only with norm: scalenorm"),
-    "steps_per_print": ignored("a line is printed every log_interval steps"),
-    "use_cpu_initialization": ignored("the initial weights do not depend on the device"),
-    "wall_clock_breakdown": ignored("DeepSpeed's timers make the device wait; the log line has the throughput"),
-    "wandb_host": ignored("Weights & Biases reads its address from WANDB_BASE_URL"),
-    "weighted_sampler_alpha": ignored("it counts only with weight_by_num_documents"),
+    "attention_softmax_in_fp32": ignore("PyTorch's attention always accumulates the softmax in fp32"),
+    "checkpoint_validation_with_forward_pass": ignore("a checkpoint's names and shapes are checked when it is loaded"),
+    **assign_rule(ignore("it counts only with use_mup"), "base_shapes_file coord_check coord_check_nseeds coord_check_nsteps"),
+    **assign_rule(ignore("it is for sbatch or srun: give it there"), "account comment slurm_comment"),
+    **assign_rule(ignore("it is a name that nothing reads"), "identifier_string train_dataset_name val_dataset_name"),
+    "generating_batch_size": ignore("a completion does not depend on the prompts that are completed beside it"),
+    "deepspeed": ignore("DeepSpeed is always used"),
+    "deepspeed_activation_checkpointing": ignore("checkpoint_activations alone decides whether activations are recomputed"),
+    "force_multi": ignore("a hostfile is always followed"),
+    "fp16_lm_cross_entropy": ignore("the loss is computed in fp32"),
+    "onnx_safe": ignore("models are not exported to ONNX"),
+    "zero_allow_untested_optimizer": ignore("DeepSpeed takes every optimizer"),
+    "mmap_warmup": ignore("the operating system reads token files ahead"),
+    **assign_rule(ignore("dropout is seeded anew before every step, and no generator's state is saved"), "no_load_rng no_save_rng"),
+    "no_ssh_check": ignore("the launcher's check is quick and names the host that is down"),
+    "override_lr_scheduler": ignore("the schedule is a function of the step, always the configuration's"),
+    "rpe_max_distance": ignore("it counts only with pos_emb: rpe"),
+    "rpe_num_buckets": ignore("it counts only with pos_emb: rpe"),
+    "scalenorm_epsilon": ignore("it counts only with norm: scalenorm"),
+    "steps_per_print": ignore("a line is printed every log_interval steps"),
+    "use_cpu_initialization": ignore("the initial weights do not depend on the device"),
+    "wall_clock_breakdown": ignore("DeepSpeed's timers make the device wait; the log line has the throughput"),
+    "wandb_host": ignore("Weights & Biases reads its address from WANDB_BASE_URL"),
+    "weighted_sampler_alpha": ignore("it counts only with weight_by_num_documents"),
     # former years and branches
-    **{key: refused(because, *HARMLESS.get(key, ())) for key, because in REFUSED.items()},
+    **{key: refuse(because, *HARMLESS.get(key, ())) for key, because in REFUSED.items()},
     "mlp_type": Rule(refused=LLAMA_FEED_FORWARD, harmless=(None, "regular")),
-    "num_experts": refused(EXPERTS, 0, 1),
-    **with_rule(
-        ignored("it counts only with num_experts above 1"),
+    "num_experts": refuse(EXPERTS, 0, 1),
+    **assign_rule(
+        ignore("it counts only with num_experts above 1"),
         "create_deepspeed_moe_param_group create_moe_param_group enable_expert_tensor_parallelism expert_interval "
         "use_deepspeed_moe use_tutel",
     ),
-    "sparsity": refused(SPARSE, "none"),
-    **with_rule(refused(ALIGNMENT), "label_data_paths"),
+    "sparsity": refuse(SPARSE, "none"),
+    **assign_rule(refuse(ALIGNMENT), "label_data_paths"),
     # built in one way
-    "allow_chopped": only(True, "documents are always cut at a sample's end. Remove it"),
-    "char_level_ppl": refused("perplexity is by token and by byte: use evaluate. Remove it"),
-    "checkpoint_scale": only("linear", "checkpoints come at equal distances. Use checkpoint_factor and extra_save_iters"),
-    "dataset_impl": only("gpt2", ALIGNMENT),
-    "opt_pos_emb_offset": refused("learned positions begin at row 0. Remove it", 0),
-    "output_layer_parallelism": only("column", "the head is always divided by vocabulary. Remove it"),
-    "pack_impl": only("packed", "samples are cut from documents packed end to end. Remove it"),
-    "train_impl": only("normal", ALIGNMENT),
-    "use_shared_fs": only(
+    "allow_chopped": accept_only(True, "documents are always cut at a sample's end. Remove it"),
+    "char_level_ppl": refuse("perplexity is by token and by byte: use evaluate. Remove it"),
+    "checkpoint_scale": accept_only("linear", "checkpoints come at equal distances. Use checkpoint_factor and extra_save_iters"),
+    "dataset_impl": accept_only("gpt2", ALIGNMENT),
+    "opt_pos_emb_offset": refuse("learned positions begin at row 0. Remove it", 0),
+    "output_layer_parallelism": accept_only("column", "the head is always divided by vocabulary. Remove it"),
+    "pack_impl": accept_only("packed", "samples are cut from documents packed end to end. Remove it"),
+    "train_impl": accept_only("normal", ALIGNMENT),
+    "use_shared_fs": accept_only(
         True, "sample indices are built once. Set data_cache_path to a folder that all hosts share, and remove it"
     ),
     "data_impl": Rule(refused="only memory-mapped .bin/.idx files are read. Use data_impl: mmap", harmless=(None, "mmap", "infer")),
     # not built
-    "amp": refused("NVIDIA apex is not used. Set precision instead"),
-    **with_rule(refused(AUTOTUNING), "autotuning autotuning_config autotuning_run"),
-    "compression_training": refused("compression is not built. Remove it"),
-    "curriculum_learning": refused("samples have one length. Remove it"),
-    "curriculum_seqlen": refused("samples have one length. Remove it", 0),
-    "data_efficiency": refused("DeepSpeed's data sampling is not built. Remove it"),
-    **with_rule(refused(RWKV), "dim_att ffn_dim head_size"),
-    "elasticity": refused("a run has a fixed number of ranks. Resume from a checkpoint with another number instead"),
-    **with_rule(ignored("it counts only with eval_tasks"), "eval_results_prefix eval_task_limit num_fewshot"),
-    "eval_tasks": refused(HARNESS),
-    "gmlp_attn_dim": refused(GMLP, 64),
-    "gpt_j_tied": refused("attention and feed-forward have a norm each. Remove it"),
-    "precompute_model_name": refused("precomputed log probabilities are not built. Remove it"),
-    "return_logits": refused("logits are not written. Remove it"),
-    "s3_chunk_size": ignored("it counts only with s3_path"),
-    "s3_path": refused("checkpoints are written to folders. Use save, and copy from there"),
-    "scheduler": refused("DeepSpeed's schedules are not used. Use lr_decay_style, lr_decay_iters, min_lr and warmup"),
-    "sequence_parallel": refused("use checkpoint_activations to save memory instead"),
-    "sliding_window_width": refused("sliding windows are not built; attention sees the whole context. Remove it"),
-    "soft_prompt_tuning": refused("soft prompts are not built. Remove it"),
-    **with_rule(refused(SPARSE), "sparse_attention sparsity_config"),
-    "train_epochs": refused("use train_iters, in steps"),
-    "use_checkpoint_lr_scheduler": refused("the schedule is a function of the step. Set lr, lr_decay_iters, min_lr and warmup"),
-    "use_comet": refused("Comet is not built. Use tensorboard_dir or use_wandb"),
-    **with_rule(refused(MUP), "save_base_shapes use_mup"),
-    "qk_layernorm_over_heads": ignored("it counts only with use_qk_layernorm"),
-    "use_qk_layernorm": refused(
+    "amp": refuse("NVIDIA apex is not used. Set precision instead"),
+    **assign_rule(refuse(AUTOTUNING), "autotuning autotuning_config autotuning_run"),
+    "compression_training": refuse("compression is not built. Remove it"),
+    "curriculum_learning": refuse("samples have one length. Remove it"),
+    "curriculum_seqlen": refuse("samples have one length. Remove it", 0),
+    "data_efficiency": refuse("DeepSpeed's data sampling is not built. Remove it"),
+    **assign_rule(refuse(RWKV), "dim_att ffn_dim head_size"),
+    "elasticity": refuse("a run has a fixed number of ranks. Resume from a checkpoint with another number instead"),
+    **assign_rule(ignore("it counts only with eval_tasks"), "eval_results_prefix eval_task_limit num_fewshot"),
+    "eval_tasks": refuse(HARNESS),
+    "gmlp_attn_dim": refuse(GMLP, 64),
+    "gpt_j_tied": refuse("attention and feed-forward have a norm each. Remove it"),
+    "precompute_model_name": refuse("precomputed log probabilities are not built. Remove it"),
+    "return_logits": refuse("logits are not written. Remove it"),
+    "s3_chunk_size": ignore("it counts only with s3_path"),
+    "s3_path": refuse("checkpoints are written to folders. Use save, and copy from there"),
+    "scheduler": refuse("DeepSpeed's schedules are not used. Use lr_decay_style, lr_decay_iters, min_lr and warmup"),
+    "sequence_parallel": refuse("use checkpoint_activations to save memory instead"),
+    "sliding_window_width": refuse("sliding windows are not built; attention sees the whole context. Remove it"),
+    "soft_prompt_tuning": refuse("soft prompts are not built. Remove it"),
+    **assign_rule(refuse(SPARSE), "sparse_attention sparsity_config"),
+    "train_epochs": refuse("use train_iters, in steps"),
+    "use_checkpoint_lr_scheduler": refuse("the schedule is a function of the step. Set lr, lr_decay_iters, min_lr and warmup"),
+    "use_comet": refuse("Comet is not built. Use tensorboard_dir or use_wandb"),
+    **assign_rule(refuse(MUP), "save_base_shapes use_mup"),
+    "qk_layernorm_over_heads": ignore("it counts only with use_qk_layernorm"),
+    "use_qk_layernorm": refuse(
         "GPT-NeoX normalizes queries and keys over all heads of a tensor rank together, so that the model depends "
         "on model_parallel_size. Use qk_norm, which normalizes each head by rmsnorm, or remove it"
     ),
-    "wandb_init_all_ranks": refused("rank 0 reports for all. Remove it"),
-    "weight_by_num_documents": refused("set train_data_weights instead"),
-    "z_loss": refused("the loss is the cross entropy alone. Remove it", 0),
+    "wandb_init_all_ranks": refuse("rank 0 reports for all. Remove it"),
+    "weight_by_num_documents": refuse("set train_data_weights instead"),
+    "z_loss": refuse("the loss is the cross entropy alone. Remove it", 0),
 }
 
 PREFIXES: dict[str, Rule] = {
-    "mamba_": refused(MAMBA),
-    "moe_num_experts": refused(EXPERTS, 0, 1),
-    "moe_": ignored("it counts only with moe_num_experts above 1"),
-    "mup_": ignored("it counts only with use_mup"),
-    "comet_": ignored("it counts only with use_comet"),
-    "te_": refused(TRANSFORMER_ENGINE),
-    "rwkv_": refused(RWKV),
-    "fp32_reinforce": refused(ALIGNMENT),
-    "dpo_": refused(ALIGNMENT),
-    "kto_": refused(ALIGNMENT),
-    "kl_": refused(ALIGNMENT),
-    "reinforce_": refused(ALIGNMENT),
-    "serve_model_weights": refused(ALIGNMENT),
-    "online_dataserver_": refused(ALIGNMENT),
-    **{f"{sign}_{part}_": refused(ALIGNMENT) for sign in ("pos", "neg") for part in ("train", "valid", "test")},
-    **{f"{part}_{kind}_data_path": refused(ALIGNMENT) for part in ("train", "valid", "test") for kind in ("label", "reward")},
+    "mamba_": refuse(MAMBA),
+    "moe_num_experts": refuse(EXPERTS, 0, 1),
+    "moe_": ignore("it counts only with moe_num_experts above 1"),
+    "mup_": ignore("it counts only with use_mup"),
+    "comet_": ignore("it counts only with use_comet"),
+    "te_": refuse(TRANSFORMER_ENGINE),
+    "rwkv_": refuse(RWKV),
+    "fp32_reinforce": refuse(ALIGNMENT),
+    "dpo_": refuse(ALIGNMENT),
+    "kto_": refuse(ALIGNMENT),
+    "kl_": refuse(ALIGNMENT),
+    "reinforce_": refuse(ALIGNMENT),
+    "serve_model_weights": refuse(ALIGNMENT),
+    "online_dataserver_": refuse(ALIGNMENT),
+    **{f"{sign}_{part}_": refuse(ALIGNMENT) for sign in ("pos", "neg") for part in ("train", "valid", "test")},
+    **{f"{part}_{kind}_data_path": refuse(ALIGNMENT) for part in ("train", "valid", "test") for kind in ("label", "reward")},
 }

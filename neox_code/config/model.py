@@ -16,7 +16,7 @@ InitMethod = Literal[
 ]
 
 MOST_LAYERS = 10_000
-"""No model is deeper; a larger number is a mistake."""
+"""Greatest accepted number of layers."""
 
 GATED = ("geglu", "reglu", "swiglu", "glu", "bilinear")
 """Activations that multiply one half of the feed-forward layer by a function of the other."""
@@ -25,9 +25,8 @@ GATED = ("geglu", "reglu", "swiglu", "glu", "bilinear")
 def feed_forward_size(
     hidden_size: int, intermediate_size: int | None, expansion_factor: float | None, activation: str, multiple_of: int
 ) -> int:
-    """Width of the feed-forward layer after its activation, by GPT-NeoX's rules.
-
-    A gated layer takes two thirds of the width, and half of those remain behind the gate. LLaMA 2 7B, whose width is 11008:
+    """Return the width of the feed-forward layer after its activation, by GPT-NeoX's rules. A gated layer has two thirds of the
+    configured width before the gate and one third after it. The example is LLaMA 2 7B, whose width is 11008.
 
     >>> feed_forward_size(4096, 32768, None, "swiglu", 256)
     11008
@@ -65,8 +64,8 @@ class ModelConfig:
     """True: rmsnorm of the queries and keys of each head, before rotary positions, as in Qwen3. The heads share its weight."""
 
     intermediate_size: int | None = None
-    """Width of the feed-forward layer; default 4 * `hidden_size`. A gated `activation` takes a third of it, as in GPT-NeoX: three
-    times the width of LLaMA's files is meant."""
+    """Width of the feed-forward layer; default 4 * `hidden_size`. With a gated `activation` the width is a third of this value, as
+    in GPT-NeoX: for a model of LLaMA's, set three times its intermediate_size."""
 
     expansion_factor: float | None = None
     """Width of the feed-forward layer in multiples of `hidden_size`, in place of `intermediate_size`."""
@@ -84,27 +83,28 @@ class ModelConfig:
     """Added to the mean of squares by rmsnorm. LLaMA's models have 1e-5 or 1e-6."""
 
     pos_emb: Literal["rotary", "learned", "sinusoidal", "alibi", "none"] = "learned"
-    """Position information: rotary turns queries and keys, learned and sinusoidal add a vector to the embedding, alibi lowers
+    """Kind of positions: rotary rotates queries and keys, learned and sinusoidal add a vector to the embedding, alibi lowers
     attention's scores with the distance."""
 
     rotary_pct: float = 1.0
-    """Share of each head's dimensions that rotary positions turn."""
+    """Share of each head's dimensions that is rotated."""
 
     rotary_emb_base: float = 10000
     """Base of the rotary frequencies."""
 
     rotary_save_freqs_buffer: bool = False
-    """True: checkpoints hold the rotary frequencies, without which GPT-NeoX loads none under the same key, or before March 2024."""
+    """True: checkpoints contain the rotary frequencies. GPT-NeoX needs them if it has this key, or dates from before March 2024."""
 
     attention_config: tuple[Literal["global", "flash"], ...] = ()
-    """Kinds of attention of the layers in turn; they differ in `apply_query_key_layer_scaling` alone."""
+    """Kind of attention of each layer. The kinds differ only with `apply_query_key_layer_scaling`."""
 
     apply_query_key_layer_scaling: bool = False
-    """True: attention's scores are divided by the layer's index, and multiplied by it again in fp32. What is added between the two
-    grows: the slopes of `pos_emb: alibi`, except in layers of flash attention, as in GPT-NeoX. Nothing else changes."""
+    """True: attention's scores are divided by the layer's index, and multiplied by it again in fp32. This changes only models with
+    `pos_emb: alibi`, whose slopes are added between the two steps and so grow with the index, except in layers of flash attention,
+    as in GPT-NeoX."""
 
     no_weight_tying: bool = False
-    """True: the output head has weights of its own. False: it uses the embedding's."""
+    """True: the output head has its own weights. False: it uses the weights of the embedding."""
 
     gpt_j_residual: bool = False
     """True: attention and feed-forward read the same input and their sum is added (GPT-J). False: one after the other."""
@@ -113,7 +113,7 @@ class ModelConfig:
     """Activation of the feed-forward layer. The last five are gated: half of the layer is multiplied by a function of the other."""
 
     bias_gelu_fusion: bool = False
-    """True: gelu by its tanh approximation, as GPT-NeoX's fused kernel computes it. False: exact GELU, as always in geglu."""
+    """True: gelu is its tanh approximation, as in GPT-NeoX's fused kernel. False: exact GELU. geglu is always exact."""
 
     use_bias_in_attn_linear: bool = True
     """True: the projections of attention have biases."""
@@ -159,12 +159,12 @@ class ModelConfig:
 
     @property
     def kv_heads(self) -> int:
-        """Heads of keys and values."""
+        """Number of heads of keys and values."""
         return self.num_kv_heads or self.num_attention_heads
 
     @property
     def feed_forward_size(self) -> int:
-        """Width after the activation."""
+        """Width of the feed-forward layer after the activation."""
         return feed_forward_size(
             self.hidden_size, self.intermediate_size, self.expansion_factor, self.activation, self.mlp_multiple_of
         )

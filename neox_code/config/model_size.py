@@ -1,7 +1,7 @@
-"""Parameters and FLOPs from the configuration alone: arithmetic, no model.
+"""Numbers of parameters and FLOPs, computed from the configuration without building a model.
 
 parameters(config.model, padded_vocab_size)                              # 162,322,944 for small
-block_parameters(config.model).on_rank(tensor_parallel_size=2)           # what one of two tensor-parallel ranks holds
+block_parameters(config.model).on_rank(tensor_parallel_size=2)           # number on one of two tensor-parallel ranks
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from neox_code.config.model import ModelConfig
 
 @dataclass(frozen=True)
 class Parameters:
-    """Numbers of parameters: those that tensor-parallel ranks divide, and those that each rank has."""
+    """Numbers of parameters: `divided` over the tensor-parallel ranks, and `whole` on each rank."""
 
     divided: int = 0
-    """Rows or columns of matrices, each on one of the tensor-parallel ranks."""
+    """Parameters that are on one of the tensor-parallel ranks only."""
 
     whole: int = 0
     """Norms, positions, and the biases that are added after the ranks' sum: the same on every rank."""
@@ -39,17 +39,17 @@ def norm_parameters(model: ModelConfig) -> Parameters:
 
 
 def projection_width(model: ModelConfig) -> int:
-    """Return the rows of the fused projection: queries, and the keys and values that heads may share."""
+    """Return the rows of the fused projection of queries, keys and values. Heads may share keys and values."""
     return model.attention_width + 2 * model.kv_heads * model.head_dim
 
 
 def feed_forward_rows(model: ModelConfig) -> int:
-    """Return the rows of the feed-forward layer's first matrix: a gated activation has two inputs."""
+    """Return the rows of the feed-forward layer's first matrix, twice the width for a gated activation."""
     return (2 if model.is_gated else 1) * model.feed_forward_size
 
 
 def block_matrices(model: ModelConfig) -> int:
-    """Return the number of weights of one transformer block that multiply a token's vector."""
+    """Return the number of weights in the matrices of one transformer block."""
     attention = (projection_width(model) + model.attention_width) * model.hidden_size
     feed_forward = (feed_forward_rows(model) + model.feed_forward_size) * model.hidden_size
     return attention + feed_forward

@@ -14,11 +14,11 @@ from typing import Any
 import yaml
 
 from neox_code.config.assembly import DEFAULT, Assigned, Draft, IgnoredSetting, format_setting
-from neox_code.config.checks import problems_of
-from neox_code.config.conditional_keys import without_effect
+from neox_code.config.checks import find_value_problems
+from neox_code.config.conditional_keys import find_keys_without_effect
 from neox_code.config.data import DataConfig
-from neox_code.config.derive import BatchSizes, batch_arithmetic
-from neox_code.config.fields import FIELDS, SECTIONS, fields_of
+from neox_code.config.derive import BatchSizes, derive_batch_sizes
+from neox_code.config.fields import FIELDS, SECTIONS, list_fields
 from neox_code.config.generation import GenerationConfig
 from neox_code.config.legacy_keys import OPTIMIZER_PARAMETERS
 from neox_code.config.model import ModelConfig
@@ -66,8 +66,7 @@ class NeoXConfig:
         """Return the merged configuration of the files; `overrides` replace their values, and `beneath` fills what is not set.
 
         `options` has the origins of overrides that do not come from `--set`.
-        Raise ConfigError with all problems of all files, one line each. If a file cannot be read, fields that it may set are not
-        reported as missing.
+        Raise ConfigError with all problems of all files, one line each. If a file cannot be read, missing fields are not reported.
         """
         settings, problems = read_settings(paths)
         is_partial = bool(problems) and not {str(path) for path in paths} <= {setting.file for setting in settings}
@@ -84,19 +83,21 @@ class NeoXConfig:
     def from_draft(cls, draft: Draft, sources: tuple[Path, ...]) -> "NeoXConfig":
         """Return the configuration of a draft; raise ConfigError with all its problems."""
         values, origins = draft.values(), draft.origins()
-        found = problems_of(values, lambda name: draft.format_field(name, values, origins))
+        found = find_value_problems(values, lambda name: draft.format_field(name, values, origins))
         messages = [problem.text for problem in found if draft.bad_fields.isdisjoint(problem.fields)]
         problems = draft.messages() + messages
         if problems:
             raise ConfigError("\n".join(problems))
         already = {entry.key for entry in draft.ignored}
-        for key, because in without_effect(values, draft.assigned):
+        for key, because in find_keys_without_effect(values, draft.assigned):
             if key in already:
                 continue
             field, _, inner = key.partition(".")
             value = values[field][inner] if inner else values[field]
             draft.ignored.append(IgnoredSetting(key, value, origins[field], because))
-        sections = {name: kind(**{known.name: values[known.name] for known in fields_of(name)}) for name, kind in SECTIONS.items()}
+        sections = {
+            name: kind(**{known.name: values[known.name] for known in list_fields(name)}) for name, kind in SECTIONS.items()
+        }
         return cls(**sections, origins=origins, sources=sources, ignored=tuple(draft.ignored), as_written=draft.as_written())
 
     def replace(self, origin: str = OVERRIDE, **keys: Any) -> "NeoXConfig":
@@ -116,9 +117,7 @@ class NeoXConfig:
 
     def to_yaml(self) -> str:
         """Return the text of a configuration file in GPT-NeoX's keys that loads as an equal configuration."""
-        keys = {
-            name: to_yaml_types(value) for name, value in self.values().items() if value is not None and value != () and value != {}
-        }
+        keys = {name: to_yaml(value) for name, value in self.values().items() if value is not None and value != () and value != {}}
         written = {name: value for name, value in keys.items() if name not in NESTED}
         allowed = OPTIMIZER_PARAMETERS[keys["optimizer_type"]]
         parameters = {name: written.pop(name) for name in allowed if name in written and name != "weight_decay"}
@@ -136,7 +135,7 @@ class NeoXConfig:
         """Return the three batch sizes for a number of data-parallel ranks; raise ConfigError if they do not divide evenly."""
         given = self.training
         try:
-            return batch_arithmetic(
+            return derive_batch_sizes(
                 given.train_batch_size, given.train_micro_batch_size_per_gpu, given.gradient_accumulation_steps, data_parallel_size
             )
         except ConfigError as error:
@@ -144,13 +143,13 @@ class NeoXConfig:
             raise ConfigError(f"{error} Given: {', '.join(places)}." if places else str(error)) from None
 
     def require_training(self, data: bool = True) -> None:
-        """Raise ConfigError with all settings that training needs and that are missing; `data` includes those of its data."""
+        """Raise ConfigError with all missing settings that training needs; with `data`, those of its data too."""
         missing = self.missing(TRAINING_NEEDS) + (self.missing_data() if data else [])
         if missing:
             raise ConfigError("\n".join(missing))
 
     def missing_data(self) -> list[str]:
-        """Return the messages of the DATA_NEEDS that are not met; CharLevelTokenizer reads no vocabulary."""
+        """Return the messages of the DATA_NEEDS that are not met. CharLevelTokenizer needs no vocabulary."""
         needs = dict(DATA_NEEDS)
         if self.data.tokenizer_type == "CharLevelTokenizer":
             del needs["vocab_file",]
@@ -168,7 +167,7 @@ NESTED = ("optimizer_type", "zero_stage", "zero_optimization")
 """Fields that GPT-NeoX's files have within a dictionary."""
 
 LAUNCHER_SWITCHES = ("deepspeed_mpi", "deepspeed_slurm")
-"""Keys that set `launcher`, each to another value."""
+"""Keys that set `launcher`."""
 
 TRAINING_NEEDS = {
     ("lr",): "lr is missing. Set optimizer.params.lr, or --set lr=6e-4.",
@@ -177,7 +176,7 @@ TRAINING_NEEDS = {
         "neither train_batch_size nor train_micro_batch_size_per_gpu is set. Set one of them."
     ),
 }
-"""Alternative fields, one of which training needs -> the message if none of them is set."""
+"""Alternative fields, of which training needs one -> the message if none is set."""
 
 DATA_NEEDS = {
     ("data_path", "train_data_paths"): (
@@ -198,8 +197,8 @@ def add_overrides(draft: Draft, overrides: Mapping[str, Any], options: Mapping[s
         draft.problems.append(f"{pair[0]} and {pair[1]} exclude each other. Remove one of them.")
 
 
-def to_yaml_types(value: Any) -> Any:
+def to_yaml(value: Any) -> Any:
     """Return the value in YAML's own types: dictionaries and lists."""
     if isinstance(value, Mapping):
-        return {key: to_yaml_types(inner) for key, inner in value.items()}
-    return [to_yaml_types(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+        return {key: to_yaml(inner) for key, inner in value.items()}
+    return [to_yaml(inner) for inner in value] if isinstance(value, (list, tuple)) else value

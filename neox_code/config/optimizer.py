@@ -1,4 +1,4 @@
-"""The optimizer, its schedule and its state's distribution."""
+"""Keys of the optimizer, of its schedule and of the division of its state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,8 +8,8 @@ from typing import Any, Literal
 @dataclass(frozen=True)
 class OptimizerConfig:
     optimizer_type: Literal["adam", "adamw", "sgd", "lion", "cpu_adam"] = "adam"
-    """`optimizer.type`; Adam is AdamW here, as in GPT-NeoX: decay is decoupled. cpu_adam is DeepSpeed's AdamW for optimizer states
-    in the host's memory (`zero_optimization.offload_optimizer`), compiled at its first use."""
+    """`optimizer.type`. adam is AdamW, as in GPT-NeoX: its weight decay is decoupled from the gradient. cpu_adam is DeepSpeed's
+    AdamW for optimizer states in the host's memory (`zero_optimization.offload_optimizer`), compiled at its first use."""
 
     use_bnb_optimizer: bool = False
     """Keep the states of Adam, SGD or Lion in 8 bits (package bitsandbytes)."""
@@ -24,28 +24,28 @@ class OptimizerConfig:
     """`optimizer.params.eps`: added to the root of the second moment (Adam)."""
 
     momentum: float = 0.0
-    """`optimizer.params.momentum`: share of the last update that goes into the next (SGD)."""
+    """`optimizer.params.momentum`: share of the last update that is added to the next update (SGD)."""
 
     dampening: float = 0.0
-    """`optimizer.params.dampening`: share of the gradient that is kept out of the momentum (SGD)."""
+    """`optimizer.params.dampening`: share of the gradient that is not added to the momentum (SGD)."""
 
     nesterov: bool = False
     """`optimizer.params.nesterov`: look ahead along the momentum (SGD)."""
 
     weight_decay: float = 0.1
-    """Decay of matrices, decoupled from the gradient but with SGD; biases and norms have none."""
+    """Weight decay of matrices, decoupled from the gradient (not with SGD). Biases and norms have no decay."""
 
     gradient_clipping: float = 1.0
     """Largest norm of the gradient over all parameters; 0 for no limit."""
 
     lr_decay_style: Literal["constant", "linear", "cosine", "exponential", "wsd"] = "linear"
-    """Shape of the learning rate after warm-up: linear falls towards 0 and cosine to `min_lr`; exponential is halved every
-    `lr_decay_iters`, less the warm-up; wsd stays at `lr` and falls linearly to `min_lr` in the last 30%. Counted as in GPT-NeoX:
-    the first step has the rate of step 0, so that linear's last step is not lost at rate 0. After the end of the decay cosine stays
-    at `min_lr`, where GPT-NeoX's climbs again."""
+    """Learning rate after warm-up: linear falls towards 0 and cosine to `min_lr`; exponential is halved every `lr_decay_iters`
+    minus the warm-up; wsd stays at `lr` and falls linearly to `min_lr` in the last 30%. As in GPT-NeoX, steps are counted from 0,
+    so that the last step of linear has a rate above 0. After the end of the decay cosine stays at `min_lr`; in GPT-NeoX it rises
+    again."""
 
     lr_decay_iters: int | None = None
-    """Step at which the decay ends; default `lr_decay_fraction` of `train_iters`, or all of them."""
+    """Step at which the decay ends; default `lr_decay_fraction` of `train_iters`, or `train_iters`."""
 
     lr_decay_fraction: float | None = None
     """Share of `train_iters` after which the decay ends, instead of `lr_decay_iters`."""
@@ -54,23 +54,23 @@ class OptimizerConfig:
     """The learning rate never falls below this."""
 
     warmup: float = 0.01
-    """Share of `lr_decay_iters` in which the learning rate climbs linearly to `lr`."""
+    """Share of `lr_decay_iters` in which the learning rate rises linearly to `lr`."""
 
     zero_stage: Literal[0, 1, 2, 3] = 1
     """`zero_optimization.stage`: 1 divides the optimizer's state over the data-parallel ranks. 0 runs as 1."""
 
     zero_optimization: Mapping[str, Any] = field(default_factory=dict)
-    """`zero_optimization`, passed to DeepSpeed as it is but for the stage."""
+    """`zero_optimization` without its stage; passed to DeepSpeed unchanged."""
 
     fp16: Mapping[str, Any] = field(default_factory=dict)
-    """`fp16`, handed to DeepSpeed as it is: the loss scale's settings."""
+    """`fp16`: the settings of the loss scale; passed to DeepSpeed unchanged."""
 
     deepspeed_extra_args: Mapping[str, Any] = field(default_factory=dict)
     """DeepSpeed's other settings that have an effect here (`data_types`, `communication_data_type`, `csv_monitor`, ...)."""
 
     @property
     def moment_rates(self) -> tuple[float, float]:
-        """`betas`, or the optimizer's own."""
+        """`betas`, or the optimizer's default."""
         return self.betas or ((0.9, 0.99) if self.optimizer_type == "lion" else (0.9, 0.999))
 
     @property

@@ -1,4 +1,4 @@
-"""How the model is laid over processes, and how the processes are started."""
+"""Keys of the division of the model over processes, and of starting the processes."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -28,18 +28,18 @@ class ParallelismConfig:
     """Time that a rank waits for the others before it fails."""
 
     hang_timeout_seconds: float | None = None
-    """A run is ended as hanging when no step or validation batch ends for so long, except while it saves; 0 for never. Default with
-    several ranks: 5 s and three times the longest of the last 100 steps, at least 15 s; with one rank: never."""
+    """A run is ended as hanging if no step or validation batch ends within this time, except while it saves; 0 for never. Default
+    with several ranks: 5 s plus three times the longest of the last 100 steps, at least 15 s; with one rank: never."""
 
     stop_timeout_seconds: float = 600.0
-    """Time that a run has to finish its step and save after SIGTERM, SIGINT or SIGUSR1, before it is killed."""
+    """Time limit for finishing the step and saving after SIGTERM, SIGINT or SIGUSR1. After it the run is killed."""
 
     global_num_gpus: int | None = None
-    """Number of all ranks, for a dry run on a machine that cannot determine it."""
+    """Total number of ranks; a dry run uses it if it cannot determine the number from hosts."""
 
     hostfile: str | None = None
-    """File with a line `HOST slots=N` per machine; default: DLTS_HOSTFILE, else /job/hostfile where it is, else none. HOST is a
-    name or an address, `USER@` before it where pdsh needs that. Without the file the run has this machine alone."""
+    """File with a line `HOST slots=N` per machine; default: the variable DLTS_HOSTFILE, else /job/hostfile if it exists, else none.
+    HOST is a name or an address, or USER@ and one of these with pdsh. Without the file the run uses this machine alone."""
 
     include: str | None = None
     """Hosts and slots to use, in DeepSpeed's notation `host1@host2:0,1`."""
@@ -48,7 +48,7 @@ class ParallelismConfig:
     """Hosts and slots not to use, in the same notation."""
 
     num_nodes: int | None = None
-    """Use the first so many hosts of the host file or of Slurm's job; default (and -1) all."""
+    """Number of hosts to use, the first ones of the hostfile or of the Slurm job; default (and -1) all."""
 
     num_gpus: int | None = None
     """Ranks on each machine; default (and -1) one per GPU, or 1 without GPUs."""

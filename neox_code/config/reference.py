@@ -1,7 +1,7 @@
 """The reference of all keys, generated from the fields and the rules of keys: configs/README.md and a JSON schema for editors.
 
-Path("configs/README.md").write_text(readme())
-Path("configs/schema.json").write_text(schema_text())
+Path("configs/README.md").write_text(make_readme())
+Path("configs/schema.json").write_text(make_schema_text())
 """
 
 import ast
@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from neox_code.config.assembly import format_value
 from neox_code.config.checks import RANGES, ValueRange
 from neox_code.config.deepspeed_settings import BF16, FP16, OTHERS, ZERO
-from neox_code.config.fields import FIELDS, SECTIONS, Field, fields_of
+from neox_code.config.fields import FIELDS, SECTIONS, Field, list_fields
 from neox_code.config.former_keys import RENAMED, SWITCHED
 from neox_code.config.legacy_keys import KEYS, OPTIMIZER_PARAMETERS, PARAMETERS_OF_THEIR_OWN, PREFIXES, Rule
 
@@ -60,12 +60,14 @@ DICTIONARIES = {
 """Keys of another form than a field, with their meaning."""
 
 
-def readme() -> str:
+def make_readme() -> str:
     """Return the text of configs/README.md."""
     parts = [INTRODUCTION]
     for section in SECTIONS:
         rows = [
-            field_row(field, explanations(section)[field.name]) for field in fields_of(section) if field.name not in DICTIONARIES
+            make_field_row(field, read_explanations(section)[field.name])
+            for field in list_fields(section)
+            if field.name not in DICTIONARIES
         ]
         parts.append(
             f"## {section.capitalize()}\n\n| key | value | default | meaning |\n|---|---|---|---|\n" + "\n".join(rows) + "\n"
@@ -76,24 +78,24 @@ def readme() -> str:
         + "".join(f"| `{key}` | {meaning} |\n" for key, meaning in sorted(DICTIONARIES.items()))
         + f"\nChecked, and passed on to DeepSpeed: {', '.join(f'`{key}`' for key in sorted(OTHERS))}.\n"
     )
-    parts.append("## Accepted, without effect\n\n| keys | because |\n|---|---|\n" + reason_rows(rules, "ignored"))
+    parts.append("## Accepted, without effect\n\n| keys | because |\n|---|---|\n" + make_reason_rows(rules, "ignored"))
     parts.append(
         "## Refused\n\nA value that requests no feature (`false`, `null`, `enabled: false`) is accepted.\n\n"
-        "| keys | because |\n|---|---|\n" + reason_rows(rules, "refused")
+        "| keys | because |\n|---|---|\n" + make_reason_rows(rules, "refused")
     )
     return "\n".join(parts)
 
 
-def field_row(field: Field, meaning: str) -> str:
+def make_field_row(field: Field, meaning: str) -> str:
     default = "needed" if field.required else f"`{format_value(field.default)}`" if field.default not in (None, (), {}) else ""
-    return f"| `{field.name}` | {cell(format_type(field))} | {cell(default)} | {cell(meaning)} |"
+    return f"| `{field.name}` | {format_cell(format_type(field))} | {format_cell(default)} | {format_cell(meaning)} |"
 
 
-def cell(text: str) -> str:
+def format_cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def reason_rows(rules: Mapping[str, Rule], attribute: str) -> str:
+def make_reason_rows(rules: Mapping[str, Rule], attribute: str) -> str:
     reasons: dict[str, list[str]] = {}
     for key, rule in sorted(rules.items()):
         if getattr(rule, attribute):
@@ -101,7 +103,7 @@ def reason_rows(rules: Mapping[str, Rule], attribute: str) -> str:
     return "".join(f"| {' '.join(keys)} | {because} |\n" for because, keys in reasons.items())
 
 
-def explanations(section: str) -> dict[str, str]:
+def read_explanations(section: str) -> dict[str, str]:
     """Return the docstring under each field of a section, on one line."""
     [body] = ast.parse(textwrap.dedent(inspect.getsource(SECTIONS[section]))).body
     assert isinstance(body, ast.ClassDef)
@@ -117,7 +119,7 @@ def read_docstrings(body: ast.ClassDef) -> Iterator[tuple[str, str]]:
 
 def format_type(field: Field) -> str:
     """Return the type and range of a field's values, in words."""
-    kind = without_none(field.annotation)
+    kind = drop_none(field.annotation)
     inner, many = (get_args(kind)[0], " list") if get_origin(kind) is tuple else (kind, "")
     value_range = f", {RANGES[field.name]}" if field.name in RANGES else ""
     if get_origin(inner) is Literal:
@@ -126,7 +128,7 @@ def format_type(field: Field) -> str:
     return names.get(inner, "dictionary") + many + value_range
 
 
-def without_none(annotation: Any) -> Any:
+def drop_none(annotation: Any) -> Any:
     if get_origin(annotation) in (Union, UnionType):
         return next(argument for argument in get_args(annotation) if argument is not NoneType)
     return annotation
@@ -135,15 +137,15 @@ def without_none(annotation: Any) -> Any:
 # ---- the JSON schema
 
 
-def schema_text() -> str:
+def make_schema_text() -> str:
     """Return the text of configs/schema.json."""
-    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(make_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
-def schema() -> dict[str, Any]:
+def make_schema() -> dict[str, Any]:
     """Return a JSON schema (draft 7) of one configuration file, in which every key is optional."""
-    meanings = {name: text for section in SECTIONS for name, text in explanations(section).items()}
-    properties = {key: key_schema(key, rule, meanings) for key, rule in KEYS.items()}
+    meanings = {name: text for section in SECTIONS for name, text in read_explanations(section).items()}
+    properties = {key: make_key_schema(key, rule, meanings) for key, rule in KEYS.items()}
     dashed = {key.replace("_", "-"): {"$ref": f"#/properties/{key}"} for key in properties if "_" in key}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -151,26 +153,26 @@ def schema() -> dict[str, Any]:
         "type": "object",
         "definitions": {"nothing": NOTHING},
         "properties": {**properties, **dashed},
-        "patternProperties": {f"^{prefix.replace('_', '[-_]')}": reason_schema(rule) for prefix, rule in PREFIXES.items()},
+        "patternProperties": {f"^{prefix.replace('_', '[-_]')}": make_reason_schema(rule) for prefix, rule in PREFIXES.items()},
         "additionalProperties": False,
     }
 
 
-def key_schema(key: str, rule: Rule, meanings: Mapping[str, str]) -> dict[str, Any]:
+def make_key_schema(key: str, rule: Rule, meanings: Mapping[str, str]) -> dict[str, Any]:
     """Return the schema of a key's value, with its meaning or the reason of its refusal."""
     if key in BUILT_SCHEMAS:
         return {"description": DICTIONARIES[key], **BUILT_SCHEMAS[key]}
     if key in OTHERS:
-        return passed_on_schema(OTHERS[key])
+        return make_passed_on_schema(OTHERS[key])
     if key in FIELDS:
         field = FIELDS[key]
-        default = {} if field.required or field.default in (None, (), {}) else {"default": plain(field.default)}
-        kinds = type_schema(field.annotation, RANGES.get(key))
-        return {"description": meanings[key], **default, **(kinds if field.required else or_null(kinds))}
-    return reason_schema(rule)
+        default = {} if field.required or field.default in (None, (), {}) else {"default": make_json_value(field.default)}
+        kinds = make_type_schema(field.annotation, RANGES.get(key))
+        return {"description": meanings[key], **default, **(kinds if field.required else accept_null(kinds))}
+    return make_reason_schema(rule)
 
 
-def reason_schema(rule: Rule) -> dict[str, Any]:
+def make_reason_schema(rule: Rule) -> dict[str, Any]:
     if rule.refused:
         if not any(value is False for value in rule.harmless):
             return {"description": f"Refused: {rule.refused}.", "enum": [*rule.harmless, {}, [], ""]}
@@ -181,32 +183,32 @@ def reason_schema(rule: Rule) -> dict[str, Any]:
     return {"description": f"No effect: {rule.ignored}."}
 
 
-def passed_on_schema(kind: Any) -> dict[str, Any]:
+def make_passed_on_schema(kind: Any) -> dict[str, Any]:
     if isinstance(kind, Mapping):
-        kinds = deepspeed_schema(kind)
+        kinds = make_deepspeed_schema(kind)
     else:
         kinds = {"enum": [*get_args(kind), None, "auto"]} if get_origin(kind) is Literal else {}
     return {"description": "Checked, and passed on to DeepSpeed.", **kinds}
 
 
-def type_schema(annotation: Any, value_range: ValueRange | None) -> dict[str, Any]:
+def make_type_schema(annotation: Any, value_range: ValueRange | None) -> dict[str, Any]:
     """Return the schema of a field's type, with the bounds of its range."""
-    kind = without_none(annotation)
+    kind = drop_none(annotation)
     if get_origin(kind) is Literal:
         return {"enum": list(get_args(kind))}
     if get_origin(kind) is tuple:
-        item = type_schema(get_args(kind)[0], value_range)
+        item = make_type_schema(get_args(kind)[0], value_range)
         if get_args(kind)[-1] is not Ellipsis:
             return {"type": "array", "items": item, "minItems": len(get_args(kind)), "maxItems": len(get_args(kind))}
         return {"anyOf": [{"type": "array", "items": item}, item]}
     types = {int: "integer", float: "number", bool: "boolean", str: "string"}
-    return {"type": types.get(kind, "object"), **(bounds(value_range) if value_range else {})}
+    return {"type": types.get(kind, "object"), **(make_bounds(value_range) if value_range else {})}
 
 
-def bounds(value_range: ValueRange) -> dict[str, float]:
-    """Return the ends of a range by the schema's keywords.
+def make_bounds(value_range: ValueRange) -> dict[str, float]:
+    """Return the bounds of a range under the keywords of JSON schema.
 
-    >>> bounds(ValueRange(0, 1, open_low=True))
+    >>> make_bounds(ValueRange(0, 1, open_low=True))
     {'exclusiveMinimum': 0, 'maximum': 1}
     """
     low = {"exclusiveMinimum" if value_range.open_low else "minimum": value_range.low}
@@ -217,7 +219,7 @@ def bounds(value_range: ValueRange) -> dict[str, float]:
     )
 
 
-def or_null(kinds: Mapping[str, Any]) -> dict[str, Any]:
+def accept_null(kinds: Mapping[str, Any]) -> dict[str, Any]:
     """Return a schema that also accepts null, which is the default."""
     if "enum" in kinds:
         return {"enum": [*kinds["enum"], None]}
@@ -226,26 +228,26 @@ def or_null(kinds: Mapping[str, Any]) -> dict[str, Any]:
     return {**kinds, "type": [kinds["type"], "null"]}
 
 
-def plain(value: Any) -> Any:
+def make_json_value(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def any_case(words: list[str]) -> str:
+def make_any_case_pattern(words: list[str]) -> str:
     """Return a pattern that matches the words in upper and lower case.
 
-    >>> any_case(["sgd", "lion"])
+    >>> make_any_case_pattern(["sgd", "lion"])
     '^([sS][gG][dD]|[lL][iI][oO][nN])$'
     """
     return f"^({'|'.join(re.sub('[a-z]', lambda letter: f'[{letter[0]}{letter[0].upper()}]', word) for word in words)})$"
 
 
-def deepspeed_schema(known: Mapping[str, Any], **own: Any) -> dict[str, Any]:
+def make_deepspeed_schema(known: Mapping[str, Any], **own: Any) -> dict[str, Any]:
     """Return the schema of one of DeepSpeed's dictionaries; `own` are this project's keys in it.
 
-    >>> deepspeed_schema({"loss_scale": float}, enabled={"type": "boolean"})["properties"]
+    >>> make_deepspeed_schema({"loss_scale": float}, enabled={"type": "boolean"})["properties"]
     {'enabled': {'type': 'boolean'}, 'loss_scale': {}}
     """
-    theirs = {name: deepspeed_schema(kind) if isinstance(kind, Mapping) else {} for name, kind in known.items()}
+    theirs = {name: make_deepspeed_schema(kind) if isinstance(kind, Mapping) else {} for name, kind in known.items()}
     return {**OBJECT_OR_NULL, "properties": {**own, **theirs}, "additionalProperties": False}
 
 
@@ -259,27 +261,27 @@ NOTHING = {
         {"type": "object", "properties": {"enabled": {"const": False}}, "required": ["enabled"]},
     ]
 }
-"""Values by which a refused key asks for nothing, besides its own."""
+"""Values of any refused key that request no feature."""
 
 ENABLED = {"type": ["boolean", "null"]}
 
 BUILT_SCHEMAS: dict[str, dict[str, Any]] = {
     "attention_config": {"type": ["array", "null"]},
     "checkpoint": OBJECT_OR_NULL,
-    "bf16": deepspeed_schema(BF16, enabled=ENABLED) | OBJECT_OR_SWITCH,
+    "bf16": make_deepspeed_schema(BF16, enabled=ENABLED) | OBJECT_OR_SWITCH,
     "deepspeed_extra_args": OBJECT_OR_NULL,
     **{key: {"$ref": f"#/properties/{field}"} for key, field in RENAMED.items()},
     **{key: {"type": ["boolean", "null"]} for key in SWITCHED},
-    "fp16": deepspeed_schema(FP16, enabled=ENABLED, fp16={}, type={}) | OBJECT_OR_SWITCH,
+    "fp16": make_deepspeed_schema(FP16, enabled=ENABLED, fp16={}, type={}) | OBJECT_OR_SWITCH,
     "fp32_allreduce": {"type": ["boolean", "null"]},
     "optimizer": {
         **OBJECT_OR_NULL,
         "properties": {
-            "type": {"type": "string", "pattern": any_case([*OPTIMIZER_PARAMETERS, "cpu_torch_adam"])},
+            "type": {"type": "string", "pattern": make_any_case_pattern([*OPTIMIZER_PARAMETERS, "cpu_torch_adam"])},
             "params": {
                 "type": "object",
                 "properties": {
-                    name: type_schema(FIELDS[name].annotation, RANGES.get(name))
+                    name: make_type_schema(FIELDS[name].annotation, RANGES.get(name))
                     for names in OPTIMIZER_PARAMETERS.values()
                     for name in names
                 }
@@ -289,5 +291,5 @@ BUILT_SCHEMAS: dict[str, dict[str, Any]] = {
         "additionalProperties": False,
     },
     "split": {"type": ["string", "array", "number", "null"]},
-    "zero_optimization": deepspeed_schema(ZERO, stage={"enum": [0, 1, 2, 3, None]}),
+    "zero_optimization": make_deepspeed_schema(ZERO, stage={"enum": [0, 1, 2, 3, None]}),
 }

@@ -8,7 +8,7 @@ from neox_code.config.neox import NeoXConfig
 FALLS_TO_MIN_LR = ("linear", "cosine", "wsd")
 
 
-def remarks_of(config: NeoXConfig) -> Iterator[str]:
+def list_remarks(config: NeoXConfig) -> Iterator[str]:
     """Yield one message for each remark."""
     optimizer, train_iters = config.optimizer, config.training.train_iters or 0
     end = optimizer.lr_decay_iters or max(1, math.floor(train_iters * (optimizer.lr_decay_fraction or 1)))

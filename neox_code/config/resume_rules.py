@@ -1,6 +1,6 @@
-"""The effect of a changed configuration field on existing weights: one table, FIELDS_BY_EFFECT.
+"""The effect of each configuration field on a run that resumes: one table, FIELDS_BY_EFFECT.
 
-    differences(before, now, MODEL)       # [Difference("num_attention_heads", 4, 8), ...], by flat values
+    compare(before, now, MODEL)       # [Difference("num_attention_heads", 4, 8), ...], by flat values
 
 Fields are compared by their effect, not by their spelling: `num_kv_heads: null` equals the number of heads, and `rotary_pct` is
 ignored without rotary positions.
@@ -16,19 +16,19 @@ from neox_code.config.model import feed_forward_size
 Values = Mapping[str, Any]
 
 MODEL = "model"
-"""Shape and function of the model: another model cannot use the weights."""
+"""Fields that change the model: a model with other values cannot use the weights."""
 
 OPTIMIZER_STATE = "optimizer state"
-"""The optimizer's state for each weight: another optimizer can use the weights, but not the state."""
+"""Fields that change the optimizer's state: an optimizer with other values can use the weights, but not the state."""
 
 SCHEDULE = "schedule"
-"""The update of the weights, and the length of the run."""
+"""Fields that change the update of the weights or the length of the run."""
 
 ORDER = "order"
-"""The samples and their order; token files are compared by content, vocabularies by their ids."""
+"""Fields that change the samples or their order. Token files are compared by content, vocabularies by their ids."""
 
 NO_EFFECT = "no effect"
-"""Fields without effect on training from here on: layout, logging, initialization, generation, and files compared by content."""
+"""Fields without effect on the rest of training: layout, logging, initialization, generation, files compared by content."""
 
 FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
     MODEL: (
@@ -81,7 +81,7 @@ ONLY_WITH: dict[str, dict[str, Any]] = {
 """Field -> other fields and the values with which it has an effect; one of them is enough."""
 
 SAME_VALUES = {"adamw": "adam", "cpu_adam": "adam", "swish": "silu"}
-"""Synonyms of optimizers and activations."""
+"""Names of optimizers and activations -> the name of the same function under which they are compared."""
 
 
 @dataclass(frozen=True)
@@ -91,21 +91,21 @@ class Difference:
     now: Any
 
 
-def differences(before: Values, now: Values, effect: str) -> list[Difference]:
-    """Return the fields with an effect that differ between two configurations; `before` may lack fields.
+def compare(before: Values, now: Values, effect: str) -> list[Difference]:
+    """Return the fields of one effect that differ between two configurations. `before` may lack fields.
 
-    A field that has an effect in only one of them is omitted: the field on which it depends differs and is reported.
+    A field that is used in only one of them is omitted, because the field on which it depends is reported.
     """
-    old, new = effective(before), effective(now)
+    old, new = derive_values(before), derive_values(now)
     changed = {name for name in FIELDS if old[name] != new[name]}
     consequences = {name for name, others in ONLY_WITH.items() if not changed.isdisjoint(others)}
     return [Difference(name, old[name], new[name]) for name in FIELDS_BY_EFFECT[effect] if name in changed - consequences]
 
 
-def effective(values: Values) -> dict[str, Any]:
+def derive_values(values: Values) -> dict[str, Any]:
     """Return all fields with derived defaults filled in, and None where a field has no effect.
 
-    >>> found = effective({"hidden_size": 8, "num_attention_heads": 2, "max_position_embeddings": 64, "activation": "swish"})
+    >>> found = derive_values({"hidden_size": 8, "num_attention_heads": 2, "max_position_embeddings": 64, "activation": "swish"})
     >>> found["num_kv_heads"], found["intermediate_size"], found["seq_length"], found["rotary_pct"], found["activation"]
     (2, 32, 64, None, 'silu')
     """

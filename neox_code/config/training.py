@@ -1,4 +1,4 @@
-"""How long, how often, where from and where to."""
+"""Keys of the length of a run, its intervals, checkpoints and metrics."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class TrainingConfig:
     train_iters: int | None = None
-    """Optimizer steps in all. Needed for training."""
+    """Total number of optimizer steps. Needed for training."""
 
     train_seconds: float | None = None
-    """Seconds of training in all, restarts included. Training ends after `train_iters` steps or this time, whichever comes first,
-    and the learning rate follows whichever is nearer to its end."""
+    """Total seconds of training over all restarts. Training ends after `train_iters` steps or this time, whichever comes first, and
+    the learning rate follows the one that is closer to its end."""
 
     @property
     def num_steps(self) -> int:
@@ -19,13 +19,13 @@ class TrainingConfig:
         return self.train_iters
 
     train_batch_size: int | None = None
-    """Samples a step over all ranks: micro batch * accumulation steps * data-parallel ranks. Derived where missing."""
+    """Samples per step over all ranks: micro batch * accumulation steps * data-parallel ranks. Derived if not set."""
 
     train_micro_batch_size_per_gpu: int | None = None
-    """Samples a rank processes at once. Derived where missing."""
+    """Samples that a rank processes at once. Derived if not set."""
 
     gradient_accumulation_steps: int | None = None
-    """Micro batches a step. Derived where missing."""
+    """Micro batches per step and data-parallel rank. Derived if not set."""
 
     seed: int = 1234
     """Seed of initialization, sample order, dropout and sampling."""
@@ -40,14 +40,14 @@ class TrainingConfig:
     """Batches in a validation; 0 for none."""
 
     save: str | None = None
-    """Folder where checkpoints go. One run at a time uses it; a run resumes from the newest checkpoint of its own in it."""
+    """Folder for the run's checkpoints. One run at a time uses it; a restarted run resumes from its newest checkpoint in it."""
 
     load: str | None = None
-    """Folder that the first start loads a checkpoint from; without it, or where it is `save` and empty, training starts from
+    """Folder from which the first start loads a checkpoint. If it is not set, or is `save` and empty, training starts from
     scratch."""
 
     iteration: int | None = None
-    """Load `global_stepN` of `load` instead of the latest. Training that would replace later ones in `save` is refused."""
+    """Load `global_stepN` of `load` instead of the latest. Training is refused if it would replace later checkpoints in `save`."""
 
     checkpoint_factor: int | None = None
     """Steps between two checkpoints (`save-interval` in old files)."""
@@ -62,23 +62,24 @@ class TrainingConfig:
     """Older checkpoints are deleted; default: all are kept."""
 
     finetune: bool = False
-    """The first start loads the weights of `load` alone and begins at step 0. Restarted, it resumes from its own `save`."""
+    """True: the first start loads only the weights of `load` and begins at step 0. A restart resumes from `save`."""
 
     no_load_optim: bool = False
-    """The first start leaves the checkpoint's optimizer state, as where the optimizer or the number of ranks has changed."""
+    """True: the first start does not load the optimizer's state; needed after a change of the optimizer or the number of ranks."""
 
     max_skipped_steps: int | None = None
-    """Steps in a row whose loss or gradient is not finite, so that they change no weight, after which training ends; default 5, in
-    fp16 50. One such step is logged and counted."""
+    """Training ends after this many steps in a row with a loss or gradient that is not finite; default 5, in fp16 50. Such a step
+    changes no weight; it is logged and counted."""
 
     exit_interval: int | None = None
-    """End after a step that is a multiple of this, with a checkpoint."""
+    """Save and end the run after a step whose number is a multiple of this."""
 
     tensorboard_dir: str | None = None
-    """Folder for TensorBoard's event files; each run has a folder of its own in it, which a resumed run keeps."""
+    """Folder for TensorBoard's event files. Each run has its own folder in it, and keeps it when it resumes."""
 
     metrics_file: str | None = None
-    """JSON Lines file with one row per log line; default `metrics.jsonl` in `save`. Several runs may share it: rows name theirs."""
+    """JSON Lines file with one row per log line; default `metrics.jsonl` in `save`. Several runs may share it: each row contains
+    the name of its run."""
 
     log_dir: str | None = None
     """Folder for a copy of each rank's log lines, RUN/HOST_rankN.log."""

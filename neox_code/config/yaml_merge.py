@@ -1,4 +1,4 @@
-"""Read configuration files into settings, each with its file and line.
+"""Read configuration files. Each setting is returned with its file and line.
 
     settings, problems = read_settings(["configs/small.yml", "configs/local_setup.yml"])
 
@@ -104,7 +104,7 @@ Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?(?:\d+
 
 
 def parse_value(text: str) -> Any:
-    """A single value as a configuration file would hold it. Raises yaml.YAMLError.
+    """Return the value of a YAML text, as in a configuration file. Raise yaml.YAMLError if it is not valid.
 
     >>> parse_value("6e-4"), parse_value("[a, 1]"), parse_value("")
     (0.0006, ['a', 1], None)
@@ -114,14 +114,14 @@ def parse_value(text: str) -> Any:
     return None if root is None else loader.construct_object(root, deep=True)
 
 
-def config_path(name: str, folder: str | None = None) -> Path:
+def find_config_path(name: str, folder: str | None = None) -> Path:
     """Return the file that a name on the command line means, inside `folder` if one is given.
 
     `.yml` is added to a name without a suffix, unless only the file without it exists.
     `small.yml` and `configs/small.yml` mean the project's own file where no such file exists. A folder is returned as it is: it may
     hold a model.
 
-    >>> str(config_path("mine", "settings")), str(config_path("pythia/70M.json"))
+    >>> str(find_config_path("mine", "settings")), str(find_config_path("pythia/70M.json"))
     ('settings/mine.yml', 'pythia/70M.json')
     """
     path = Path(folder or "", name)
@@ -179,7 +179,7 @@ def read_file(path: Path) -> tuple[list[Setting], list[str]]:
     try:
         return parse_file(path, text.replace("\t", " ") if path.suffix == ".json" else text)
     except yaml.MarkedYAMLError as error:
-        return [], [syntax_problem(path, error)]
+        return [], [format_syntax_problem(path, error)]
     except yaml.YAMLError as error:
         return [], [f"{path} is not valid YAML: {' '.join(str(error).split())}. Correct or remove that part."]
 
@@ -192,13 +192,13 @@ def parse_file(path: Path, text: str) -> tuple[list[Setting], list[str]]:
         return [], []
     if not isinstance(root, yaml.MappingNode):
         kind = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
-        return [], [f"{place(path, root)} begins {kind}. Write `key: value` lines."]
-    problems = list(inner_duplicates(path, root))
-    return [make_setting(path, loader, *pair) for pair in merged_pairs(loader, root)], problems
+        return [], [f"{format_place(path, root)} begins {kind}. Write `key: value` lines."]
+    problems = list(find_inner_duplicates(path, root))
+    return [make_setting(path, loader, *pair) for pair in merge_pairs(loader, root)], problems
 
 
-def merged_pairs(loader: Loader, root: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
-    """Return a file's keys and values, those that `<<` merges into it included; the file's own keys replace merged ones."""
+def merge_pairs(loader: Loader, root: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
+    """Return a file's keys and values, including those merged by `<<`. The file's own keys replace merged keys."""
     own = [pair for pair in root.value if not is_merge(pair[0])]
     loader.flatten_mapping(root)
     merged = {normalize_key(key): (key, value) for key, value in root.value[: len(root.value) - len(own)]}
@@ -217,29 +217,29 @@ def normalize_key(key: yaml.Node) -> str:
 def make_setting(path: Path, loader: Loader, key_node: yaml.Node, value_node: yaml.Node) -> Setting:
     key = str(loader.construct_object(key_node, deep=True)).replace("-", "_")
     value = loader.construct_object(value_node, deep=True)
-    return Setting(key, value, place(path, key_node), dict(inner_places(path, value_node)))
+    return Setting(key, value, format_place(path, key_node), dict(find_inner_places(path, value_node)))
 
 
-def place(path: Path, node: yaml.Node) -> str:
+def format_place(path: Path, node: yaml.Node) -> str:
     return f"{path}:{node.start_mark.line + 1}"
 
 
-def inner_places(path: Path, node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, str]]:
+def find_inner_places(path: Path, node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield the dotted name and the place of each key within a dictionary."""
     if isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
             name = f"{prefix}{key_node.value}"
-            yield name, place(path, key_node)
-            yield from inner_places(path, value_node, f"{name}.")
+            yield name, format_place(path, key_node)
+            yield from find_inner_places(path, value_node, f"{name}.")
 
 
-def inner_duplicates(path: Path, root: yaml.MappingNode) -> Iterator[str]:
+def find_inner_duplicates(path: Path, root: yaml.MappingNode) -> Iterator[str]:
     """Yield a message for each key that occurs twice in a dictionary below the top level, where YAML silently uses the last."""
     for top_node, top_value in root.value:
         if is_merge(top_node):
             continue
         seen: dict[str, str] = {}
-        for name, where in inner_places(path, top_value):
+        for name, where in find_inner_places(path, top_value):
             first = seen.setdefault(name, where)
             if first is not where:
                 yield format_duplicate(f"{top_node.value}.{name}", first, where)
@@ -249,7 +249,7 @@ def format_duplicate(key: str, first: str, second: str) -> str:
     return f"{key} occurs twice, at {first} and at {second}. Remove one; to change a value for one run, use --set {key}=VALUE."
 
 
-def syntax_problem(path: Path, error: yaml.MarkedYAMLError) -> str:
+def format_syntax_problem(path: Path, error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
     where = f"{path}:{mark.line + 1}" if mark else str(path)
     return f"{where} is not valid YAML: {error.problem or error.context}. Correct that line or the one before it."

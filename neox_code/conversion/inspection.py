@@ -25,13 +25,13 @@ from neox_code.checkpoint.layout import (
     find_checkpoint,
     has_zero_3_files,
     is_hugging_face_model,
-    is_ours,
-    iteration_of,
+    is_written_here,
     layer_files,
     model_files,
+    parse_iteration,
 )
 from neox_code.checkpoint.model_folder import PATH_KEYS, TOKENIZER_KEYS, merge_config
-from neox_code.checkpoint.record import RunRecord, damaged_files, read_record
+from neox_code.checkpoint.record import RunRecord, list_incomplete_files, read_record
 from neox_code.checkpoint.serialization import check_records, load_file, make_damaged_error
 from neox_code.checkpoint.weights import read_module, read_weights, require_state_dict
 from neox_code.config.command_line import CommandLine
@@ -111,10 +111,10 @@ def inspect_model(path: Path, iteration: int | None = None) -> Inspection:
         files=len(files),
         bytes=sum(entry.stat().st_size for entry in files),
         layout=describe_layout(folder, record),
-        iteration=record.iteration if record else iteration_of(folder),
+        iteration=record.iteration if record else parse_iteration(folder),
         tokens=int(tokens) if tokens else None,
     )
-    damage += [*(damaged_files(folder, record) if record else ()), *find_damaged_files(folder)]
+    damage += [*(list_incomplete_files(folder, record) if record else ()), *find_damaged_files(folder)]
     config = attempt(damage, merge_config, request(path, iteration))
     tokenizer = attempt(damage, read_tokenizer, config) if config else None
     if config and config.data.vocab_file:
@@ -166,7 +166,7 @@ def describe_format(folder: Path) -> tuple[str, str]:
     form = "layer files" if layer_files(folder) else "model state files"
     if has_zero_3_files(folder):
         form = "files of ZeRO stage 3"
-    return f"GPT-NeoX, {form}", "neox-code" if is_ours(folder) or (folder / RUN_RECORD).exists() else "GPT-NeoX"
+    return f"GPT-NeoX, {form}", "neox-code" if is_written_here(folder) or (folder / RUN_RECORD).exists() else "GPT-NeoX"
 
 
 def describe_layout(folder: Path, record: RunRecord | None) -> Mapping[str, int]:

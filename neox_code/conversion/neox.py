@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from neox_code.checkpoint.layer_writer import buffers, split_name, with_own_storage, write_layer_files
-from neox_code.checkpoint.layout import MERGED_CONFIG, VOCABULARY_FOLDER, iteration_of, latest_file, model_file, step_name
-from neox_code.checkpoint.merge_ranks import fit_vocabulary, name_in_file, part_in_file
+from neox_code.checkpoint.layer_writer import make_layer_buffers, split_name, with_own_storage, write_layer_files
+from neox_code.checkpoint.layout import MERGED_CONFIG, VOCABULARY_FOLDER, latest_file, model_file, parse_iteration, step_name
+from neox_code.checkpoint.merge_ranks import fit_vocabulary, make_file_part, name_in_file
 from neox_code.checkpoint.model_folder import MODEL_FILE, make_model_file
 from neox_code.checkpoint.serialization import save_file
 from neox_code.config.derive import padded_vocab_size
@@ -26,7 +26,7 @@ from neox_code.tokenizer.vocabulary_file import find_vocabulary_files
 def write_neox(source: ModelSource, output: Path, options: ConversionOptions) -> None:
     """Write a checkpoint at the sizes of `options`: layer files for a pipeline of 1 stage or more, else model state files."""
     precision = options.dtype or source.model.precision
-    iteration = iteration_of(source.folder) or 0
+    iteration = parse_iteration(source.folder) or 0
     folder = output / step_name(iteration)
     tensor_size, stages = options.model_parallel_size, options.pipe_parallel_size
     config = source.config.replace(
@@ -74,8 +74,8 @@ def divide(source: ModelSource, weights: Iterator[tuple[str, torch.Tensor]], ten
         whole = fit_vocabulary(name, weight, rows, source.vocab_rows) if sharding_of(name).is_vocabulary else weight
         for rank, module in enumerate(modules):
             prefix = f"sequential.{index}."
-            module[prefix + name_in_file(inner, model)] = with_own_storage(part_in_file(inner, whole, rank, tensor_size, model))
+            module[prefix + name_in_file(inner, model)] = with_own_storage(make_file_part(inner, whole, rank, tensor_size, model))
             if index not in seen:
-                module |= {prefix + key: value for key, value in buffers(index, model, rank, tensor_size).items()}
+                module |= {prefix + key: value for key, value in make_layer_buffers(index, model, rank, tensor_size).items()}
         seen.add(index)
     return modules

@@ -19,7 +19,7 @@ GZIP_WINDOW = 16 + zlib.MAX_WBITS
 """zlib's wbits for the largest window with gzip's header and trailer of 18 bytes."""
 
 GZIP_MEMORY = 9
-"""zlib's memory level whose blocks are as long as GNU gzip's."""
+"""Memory level at which zlib's blocks are as long as GNU gzip's."""
 
 XZ_DICTIONARY = 64 * 2**20
 """Bytes of the dictionary of `xz -9`."""
@@ -28,10 +28,9 @@ XZ_MIN_DICTIONARY = 2**16
 
 
 def compute_gzip_size(text: bytes) -> int:
-    """Return the bytes of `gzip -9 < text`, compressed by zlib.
+    """Return the size of the text in bytes after `gzip -9`, computed with zlib.
 
-    GNU gzip ends blocks by another rule. Below 20 kB its sizes are the same; summed over many files of source code they are about
-    0.1% smaller.
+    GNU gzip ends blocks by another rule. Its sizes are equal below 20 kB, and about 0.1% smaller in total over many source files.
 
     >>> compute_gzip_size(b"")
     20
@@ -41,7 +40,7 @@ def compute_gzip_size(text: bytes) -> int:
 
 
 def compute_xz_size(text: bytes) -> int:
-    """Return the bytes of `xz -9 < text`. A dictionary no larger than the text gives the same size without clearing 600 MB first.
+    """Return the size of the text in bytes after `xz -9`. A dictionary as large as the text gives the same size with less memory.
 
     >>> compute_xz_size(b"")
     32
@@ -56,7 +55,7 @@ COMPRESSORS: dict[str, Callable[[bytes], int]] = {"gzip": compute_gzip_size, "xz
 def compute_compressed_bits(texts: Sequence[bytes], advance: Advance | None = None) -> dict[str, int]:
     """Return the bits of the texts by compressor: `NAME_alone` (each text compressed alone) and `NAME_joined` (all as one text).
 
-    `advance` receives the bytes compressed, in the end 4 times those of the texts.
+    `advance` receives the number of compressed bytes, in total 4 times the bytes of the texts.
     """
     modes = {"joined": [b"".join(texts)], "alone": texts}
     kinds = [(f"{name}_{mode}", compress, mode) for mode in modes for name, compress in COMPRESSORS.items()]

@@ -71,7 +71,7 @@ def evaluate_heldout(config: NeoXConfig) -> HeldoutResult:
 def encode_files(
     languages: Mapping[str, Sequence[Document]], model: LoadedModel
 ) -> tuple[dict[str, list[tuple[Document, NDArray[np.int32]]]], dict[str, list[str]]]:
-    """Return the documents that can be encoded with their ids, and the errors of the others, which are logged; both by language."""
+    """Return, by language, the documents that can be encoded with their ids, and the errors of the others; log the errors."""
     files: dict[str, list[tuple[Document, NDArray[np.int32]]]] = defaultdict(list)
     errors: dict[str, list[str]] = defaultdict(list)
     for language, documents in languages.items():
@@ -123,7 +123,7 @@ def evaluate_language(
 def select_heldout_documents(
     folder: str, split: str, limit: int | None, seed: int
 ) -> tuple[dict[str, list[Document]], dict[str, int]]:
-    """Return documents to evaluate on, at most `limit` bytes per language, and the number of those left aside, both by language.
+    """Return, by language, the selected documents with at most `limit` bytes, and the number of documents beyond the limit.
 
     Languages with too few files and empty documents are left out. Raise DataError if there is no corpus or no document.
     """
@@ -154,7 +154,7 @@ def find_remedy(sizes: Mapping[str, Mapping[str, int]], limit: int | None) -> st
 
 
 def select_within_limit(sizes: Mapping[str, int], limit: int | None, seed: int) -> set[str]:
-    """Return the files of a seeded order, each if it still fits into `limit` bytes; all of them without a limit.
+    """Return a random selection of files: in a seeded order, each file is added if the total stays within `limit` bytes.
 
     >>> sorted(select_within_limit({"a": 6, "b": 6, "c": 4}, limit=10, seed=0))
     ['a', 'c']

@@ -30,7 +30,7 @@ class LanguageResult:
     left_aside: int
     """Number of further held-out files, which exceed `heldout_bytes_per_language`."""
     changed: int
-    """Number of files whose text differs after decoding, as the tokenizer normalizes it: their figures are not comparable."""
+    """Number of files whose text the tokenizer changes by normalization. Their figures are not comparable."""
     bytes: int
     """Size of the texts in UTF-8."""
     tokens: int
@@ -70,7 +70,7 @@ class HeldoutResult:
     languages: tuple[LanguageResult, ...]
     """Languages with figures, the one with most bytes first."""
     without_files: tuple[str, ...]
-    """Languages in the training split without a held-out file that was read."""
+    """Languages of the training split without an evaluated file."""
     skipped: Mapping[str, int] = field(default_factory=dict)
     """Number of held-out files, by language, that the tokenizer cannot encode or `newlines` refuses; no figure includes them."""
     skipped_files: tuple[str, ...] = ()
@@ -98,7 +98,7 @@ def save_heldout(result: HeldoutResult, path: str | os.PathLike[str]) -> None:
 
 
 def load_heldout(path: str | os.PathLike[str]) -> HeldoutResult:
-    """Read figures that `save_heldout` wrote. Raise DataError if the file is missing or has another content."""
+    """Read the figures of a file, the inverse of `save_heldout`. Raise DataError if the file is missing or has another content."""
     value = read_json(path)
     try:
         names = [known.name for known in fields(LanguageResult)]

@@ -40,7 +40,7 @@ def make_heldout_table(result: HeldoutResult) -> Table:
 
 
 def format_figure(row: LanguageResult, *names: str) -> str:
-    """Return the bits per byte of the first of the methods that the row has."""
+    """Return the bits per byte of the first method in `methods` that the row contains."""
     return next((f"{row.bits_per_byte(name):.3f}" for name in names if name in row.bits), "")
 
 

@@ -1,9 +1,9 @@
-"""The bits that a model needs for files: each is read alone after an end-of-document token, and each token is scored once.
+"""The bits that a model needs to predict files. Each file is read after an end-of-document token; each token is scored once.
 
     for score in score_files(model, [tokenizer.encode(text) for text in texts]):
         bits[score.file] += score.bits
 
-A file longer than the context is read in windows that overlap by half; each window scores the tokens that earlier ones have not.
+A file longer than the context is read in windows that overlap by half. Each window scores the tokens that no earlier window scores.
 Example, for a file of the tokens a to g and a context of 4:
 
     window 0   reads <eod> a b c            scores a b c d
@@ -21,7 +21,7 @@ import torch
 
 from neox_code.generation.loading import LoadedModel
 from neox_code.machine import cpu_computes_bf16
-from neox_code.model.loss import token_losses, vocab_shard
+from neox_code.model.loss import make_vocab_shard, token_losses
 from neox_code.parallel.grid import single_process_grid
 
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
@@ -33,13 +33,13 @@ POSITIONS_AT_ONCE = 1024
 
 @dataclass(frozen=True, slots=True)
 class ScoredWindow:
-    """A part of an end-of-document token and a file's tokens: positions `begin` to `end` are read, and each predicts the next."""
+    """A part of a file after an end-of-document token. Positions `begin` to `end` are read, and each predicts the next token."""
 
     file: int
     begin: int
     end: int
     scored: int
-    """Positions `scored` to `end` are scored on the token that follows; earlier windows scored those before."""
+    """Positions `scored` to `end` are scored on the token that follows. Earlier windows scored the positions before `scored`."""
 
     @property
     def length(self) -> int:
@@ -68,7 +68,7 @@ def make_scoring_model(model: LoadedModel) -> LoadedModel:
 
 
 def split_into_windows(file: int, num_tokens: int, context_length: int) -> Iterator[ScoredWindow]:
-    """Yield the windows of a file. Every token is scored once, with at least half a context before it if the file has as much.
+    """Yield the windows of a file. Every token is scored once, with at least half a context before it, or all earlier tokens.
 
     >>> [(window.begin, window.end, window.scored) for window in split_into_windows(0, num_tokens=7, context_length=4)]
     [(0, 4, 0), (2, 6, 4), (4, 7, 6)]
@@ -121,6 +121,8 @@ def compute_position_losses(model: LoadedModel, hidden_PH: torch.Tensor, labels_
     losses = []
     for hidden, labels in zip(hidden_PH.split(POSITIONS_AT_ONCE), labels_P.split(POSITIONS_AT_ONCE), strict=True):
         logits_1PV = model.gpt.logits(hidden[None])
-        shard = vocab_shard(model.tokenizer.vocab_size, logits_1PV.shape[-1], single_process_grid(), model.config.mask_padded_vocab)
+        shard = make_vocab_shard(
+            model.tokenizer.vocab_size, logits_1PV.shape[-1], single_process_grid(), model.config.mask_padded_vocab
+        )
         losses.append(token_losses(logits_1PV, labels[None], shard)[0])
     return torch.cat(losses)

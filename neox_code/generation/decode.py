@@ -1,4 +1,4 @@
-"""Decode token by token: a context reads the prompts once (prefill), then one more token per row and step (decode_one_token).
+"""Decode token by token: a context reads the prompts (`prefill`), and then one token per row and step (`decode_one_token`).
 
     context = CachedContext(gpt, config.model, vocab_size)
     for tokens_by_row in decode(context, prompts, rule, sampler, draws_BT):
@@ -27,7 +27,7 @@ Prompts = Sequence[Sequence[int]]
 
 
 class Context(Protocol):
-    """The tokens that a model has read in each row. Logits are those of the next token, without padded ids."""
+    """The tokens that a model has read in each row. Returned logits are for the next token, without padded ids."""
 
     def prefill(self, prompts: Prompts, max_length: int) -> torch.Tensor:
         """Read the prompts, none of them empty, and allocate rows of `max_length` tokens; return logits_BV."""
@@ -88,13 +88,13 @@ class RecomputedContext:
 
 
 def pad_rows(texts: Prompts, device: torch.device) -> torch.Tensor:
-    """Return tokens_BS, int64; shorter rows are padded with zeros on the right, to which their queries do not attend."""
+    """Return tokens_BS, int64. Shorter rows are padded with zeros on the right, which earlier positions do not attend to."""
     longest = max(map(len, texts))
     return torch.tensor([[*text, *[0] * (longest - len(text))] for text in texts], device=device)
 
 
 def compute_last_logits(gpt: GPT, hidden_BSH: torch.Tensor, lengths: Sequence[int], vocab_size: int | None) -> torch.Tensor:
-    """Return logits_BV of each row's last token, without padded ids."""
+    """Return logits_BV at each row's last token, without padded ids."""
     rows = torch.arange(len(lengths), device=hidden_BSH.device)
     last = torch.tensor(lengths, device=hidden_BSH.device) - 1
     return gpt.logits(hidden_BSH[rows, last][:, None])[:, 0, :vocab_size]

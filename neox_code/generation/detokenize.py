@@ -1,4 +1,4 @@
-"""Convert new tokens to text as they arrive: a character of several tokens is returned when it is complete.
+"""Convert new tokens to text as they arrive. A character that consists of several tokens is returned when it is complete.
 
 detokenizer = Detokenizer(tokenizer, prompt_ids)
 "".join(map(detokenizer.feed, new_ids)) + detokenizer.finish()      # exactly the text after the prompt

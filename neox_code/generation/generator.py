@@ -102,7 +102,7 @@ class Generator:
     def prepare_prompts(
         self, prompts: Sequence[Prompt], first_index: int, refused: dict[int, DataError] | None = None
     ) -> list[PromptSource]:
-        """Return the sources of the prompts that can be completed; see `complete` for `refused`."""
+        """Return the prompts that can be completed, as sources; `complete` describes `refused`."""
         sources = []
         for number, prompt in enumerate(prompts):
             try:

@@ -40,7 +40,7 @@ def interact(generator: Generator, prompt_end: str | None = None) -> None:
     cast(TextIOWrapper, sys.stdin).reconfigure(encoding="utf-8", errors="surrogateescape", newline=LINE_END)
     cast(TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="backslashreplace")
     reader = PromptReader(read_edited_line if on_terminal else read_plain_line, prompt_end or LINE_END)
-    show = format_for_terminal if on_terminal else keep_text
+    show = format_for_terminal if on_terminal else return_unchanged
     if on_terminal:
         log.info(r"\n is a line end, \t a tab, \\ a backslash; Ctrl-C stops a completion, Ctrl-D ends")
     for index in count():
@@ -68,7 +68,7 @@ def complete_prompt(generator: Generator, prompt: str, index: int, show: Callabl
 
 
 ReadLine = Callable[[str], str | None]
-"""A function that prints a prompt and reads a line with its line end: "" at the end of the input, None to delete what was typed."""
+"""A function that prints a prompt and reads a line with its line end: "" at the end of the input, None to discard the text."""
 
 
 class PromptReader:
@@ -108,7 +108,7 @@ def read_plain_line(prompt: str) -> str:
     return sys.stdin.readline()
 
 
-def keep_text(text: str, style: str) -> str:
+def return_unchanged(text: str, style: str) -> str:
     return text
 
 

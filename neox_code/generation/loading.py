@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from neox_code.checkpoint.layout import find_checkpoint
-from neox_code.checkpoint.record import read_record, stored_config
+from neox_code.checkpoint.record import read_record, read_stored_config
 from neox_code.checkpoint.resume import check_model, check_vocabulary
 from neox_code.checkpoint.weights import load_weights
 from neox_code.config.derive import padded_vocab_size
@@ -46,12 +46,12 @@ class LoadedModel:
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Return the type of the training, but fp32 instead of fp16 on a CPU, which has no fast fp16."""
+    """Return the type of weights in training; but on a CPU, where fp16 is slow, return fp32 for fp16."""
     return torch.float32 if precision == "fp16" and device.type == "cpu" else DTYPES[precision]
 
 
 def prepare_for_inference(gpt: GPT, device: torch.device) -> GPT:
-    """Return the model on its device, in evaluation mode, with its weights in the order of fastest reading."""
+    """Return the model on its device, in evaluation mode, with weights in the order that the CPU reads fastest."""
     gpt = gpt.to(device).eval().requires_grad_(False)
     pack_weights(gpt)
     return gpt
@@ -70,7 +70,7 @@ def load_model(config: NeoXConfig, device: torch.device | None = None) -> Loaded
         keep_freed_memory()
     folder = find_checkpoint(config.training.load, config.training.iteration)
     record = read_record(folder)
-    check_model(folder, stored_config(folder, record), config)
+    check_model(folder, read_stored_config(folder, record), config)
     tokenizer = build_tokenizer(config.data)
     check_vocabulary(folder, record, tokenizer)
     model = config.model

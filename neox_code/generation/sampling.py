@@ -61,7 +61,7 @@ def divide_by_temperature(logits_BV: torch.Tensor, temperature: float) -> torch.
 
 
 def keep_top_k(logits_BV: torch.Tensor, top_k: int) -> torch.Tensor:
-    """Exclude all but the `top_k` tokens with the highest logits; of equal ones any.
+    """Exclude all but the `top_k` tokens with the highest logits. Between equal logits the choice is arbitrary.
 
     >>> keep_top_k(torch.tensor([[1.0, 3.0, 2.0]]), 2)
     tensor([[-inf, 3., 2.]])
@@ -83,7 +83,8 @@ def keep_top_p(logits_BV: torch.Tensor, top_p: float) -> torch.Tensor:
 
 
 def select_by_draw(probabilities_BV: torch.Tensor, draws_B: torch.Tensor) -> torch.Tensor:
-    """Return tokens_B, int64: the token whose interval of cumulative probability has the draw. One of probability 0 is never drawn.
+    """Return tokens_B, int64: the token whose interval of cumulative probability contains the draw. A token of probability 0 is
+    never drawn.
 
     Sums are in fp64, in which their order over a vocabulary changes them by at most 1e-12.
 
@@ -95,5 +96,5 @@ def select_by_draw(probabilities_BV: torch.Tensor, draws_B: torch.Tensor) -> tor
 
 
 def make_draws(seed: int, index: int, count: int) -> np.ndarray:
-    """Return the first `count` numbers in [0, 1) of the prompt `index`, fp64; a larger count begins with the same numbers."""
+    """Return `count` numbers in [0, 1) for the prompt `index`, fp64. A larger count begins with the same numbers."""
     return np.random.default_rng((seed, index)).random(count)

@@ -1,10 +1,10 @@
-"""The agent of a run on one of its hosts: start this host's ranks when the head orders it, and end them when the head ends.
+"""The agent on one host of a run: it starts this host's ranks on the head's order, and ends them when the head ends.
 
     python -m neox_code.launch.agent --head=10.0.0.1:40001,10.1.0.1:40001 --key=/shared/project/.neox-code-key-8f2c --node=1
 
-pdsh, mpirun and srun start one agent a host. The agent receives everything else over its connection to the head (`fleet`): the
-command, which no shell parses on the way, and the environment, whose secrets are then on no command line. It ends the ranks when
-the connection is closed or silent, even if the program that started it still runs. It accepts only a head with the run's key.
+pdsh, mpirun and srun start one agent a host. The agent receives the command and the environment over its connection to the head
+(`fleet`), so that no shell parses the command and no secret is on a command line. When the connection is closed or silent, the
+agent ends the ranks, even if the program that started it still runs. It accepts only a head with the run's key.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from neox_code.errors import LaunchError, run_command
-from neox_code.launch.command import choose_port, host_environment, host_launcher
+from neox_code.launch.command import choose_port, make_host_environment, make_host_launcher
 from neox_code.launch.connection import Connection, Message, authenticate
 from neox_code.launch.rank_process import LAUNCHER_VARIABLE
 from neox_code.launch.stop_signals import StopSignals
@@ -32,14 +32,14 @@ NODE_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 """Variables in which MPI and Slurm pass the index of a process."""
 
 MPI_PREFIXES = ("OMPI_", "PMI", "MPI_", "HYDRA_")
-"""Prefixes of variables that describe the agent to MPI; DeepSpeed would read them as describing its ranks."""
+"""Prefixes of variables that describe the agent to MPI. They are removed, because DeepSpeed would read them in the ranks."""
 
 RELAYS = r"^(\S*/)?(orted|prted|hydra_pmi_proxy) |^sshd(-session)?: \S+@notty"
-"""Pattern of the command lines of MPI's own agents and of ssh sessions without a terminal."""
+"""Pattern of the command lines of MPI's agents and of ssh sessions without a terminal."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run this host's ranks; return 0 if the head has received how they ended, else their exit status."""
+    """Run this host's ranks; return 0 if the head has received their exit status, else their exit status."""
     parser = argparse.ArgumentParser()
     for name in ("head", "key", "node"):
         parser.add_argument(f"--{name}")
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def follow_head(parsed: argparse.Namespace, node: int, signals: StopSignals) -> int:
-    """Connect to the head, run the ranks that it orders, and report how they ended; return the exit status."""
+    """Connect to the head, run the ranks of its order, and report their end; return the exit status."""
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     connection = Connection(connect(parsed.head, read_key(Path(parsed.key))), lambda _, message: inbox.put(message))
     connection.send(kind="hello", node=node, host=os.environ.get("SLURMD_NODENAME"), port=choose_port(0, is_default=True))
@@ -82,7 +82,7 @@ def read_key(path: Path) -> bytes:
 
 
 def connect(head: str, key: bytes) -> socket.socket:
-    """Return a connection to the first of the head's addresses at which the head answers and shows that it has the key."""
+    """Return a connection to the first address at which the head answers and is authenticated."""
     reason: OSError | str = ""
     for address in head.split(","):
         host, _, port = address.rpartition(":")
@@ -110,7 +110,7 @@ def receive_order(connection: Connection, inbox: "queue.SimpleQueue[Message]") -
 
 
 def follow_orders(connection: Connection, inbox: "queue.SimpleQueue[Message]", signals: StopSignals) -> None:
-    """Pass on the head's signals, and end the run at once if the head orders it or is lost; return on the message `goodbye`."""
+    """Pass the head's signals to the ranks until the message `goodbye`. End the run if the head orders it or is lost."""
     while (order := receive_order(connection, inbox))["kind"] != "goodbye":
         if order["kind"] == "signal":
             os.kill(os.getpid(), order["number"])
@@ -123,7 +123,7 @@ def follow_orders(connection: Connection, inbox: "queue.SimpleQueue[Message]", s
 
 
 def end_relay(process: int) -> None:
-    """End `process` and its ancestors that are MPI agents or ssh sessions: they would wait for the network."""
+    """End `process` and its ancestors that are MPI agents or ssh sessions, because they would wait for the network."""
     while process > 1:
         found = read_command(process)
         if found is None:
@@ -135,7 +135,7 @@ def end_relay(process: int) -> None:
 
 
 def run_ranks(order: Message, watch: threading.Thread, signals: StopSignals) -> Ending:
-    """Start this host's ranks, start the thread `watch`, and return how the ranks ended."""
+    """Start this host's ranks and the thread `watch`; return the ranks' end."""
     os.environ.update(order["environment"])
     node = order["node"]
     if node == 0:
@@ -145,9 +145,9 @@ def run_ranks(order: Message, watch: threading.Thread, signals: StopSignals) -> 
             watch.start()
             return Ending(2, {"message": str(error), "is_users": True, "is_consequence": False}, None, False)
     hosts = {host: tuple(slots) for host, slots in order["hosts"].items()}
-    launcher = host_launcher(hosts, node, order["master_addr"], order["master_port"])
+    launcher = make_host_launcher(hosts, node, order["master_addr"], order["master_port"])
     watch.start()
-    environment = host_environment(len(list(hosts.values())[node]))
+    environment = make_host_environment(len(list(hosts.values())[node]))
     return run_to_end([*launcher, "--module", *order["command"]], signals, environment, order["stop_timeout"])
 
 

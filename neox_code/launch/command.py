@@ -1,6 +1,6 @@
 """The command that starts a run's ranks.
 
-    launch_command("neox_code.commands.train", ["configs/small.yml"], config)
+    make_launch_command("neox_code.commands.train", ["configs/small.yml"], config)
 
 On one host the launcher is `ranks`, which exits with the ranks' exit status. On several it is `fleet`, which starts `ranks` on each
 of them by pdsh, MPI or Slurm and ends them together.
@@ -22,37 +22,36 @@ from neox_code.launch.hosts import (
     LOCALHOST,
     MISSING,
     Resources,
-    address_of,
-    is_only_here,
-    resources,
-    visible_gpus,
+    find_resources,
+    find_visible_gpus,
+    is_only_this_machine,
+    strip_user,
 )
 
 
-def launch_command(module: str, arguments: Sequence[str], config: NeoXConfig, planned: Resources | None = None) -> list[str]:
-    """Return the command line that runs `python -m MODULE ARGUMENTS...` on every rank.
+def make_launch_command(module: str, arguments: Sequence[str], config: NeoXConfig, planned: Resources | None = None) -> list[str]:
+    """Return the command line that runs `python -m MODULE ARGUMENTS...` on every rank. With `planned` hosts, as in a dry run, no
+    host or port is checked.
 
-    With `planned` hosts, as for a dry run, the machine's hosts and ports are not examined.
-
-    Raise ConfigError if the number of ranks is no multiple of pipeline x tensor size; LaunchError if a host is missing, the number
-    of ranks differs from `global_num_gpus`, or a port is in use.
+    Raise ConfigError if the number of ranks is not a multiple of pipeline x tensor size. Raise LaunchError if a host is missing,
+    the number of ranks differs from `global_num_gpus`, or a port is in use.
     """
     parallelism = config.parallelism
-    found = resources(parallelism) if planned is None else planned
+    found = find_resources(parallelism) if planned is None else planned
     check_num_ranks(sum(map(len, found.values())), config)
-    is_local = is_only_here(found)
-    launcher = local_launcher(found, config, planned is None) if is_local else fleet_launcher(found, config)
+    is_local = is_only_this_machine(found)
+    launcher = make_local_launcher(found, config, planned is None) if is_local else make_fleet_launcher(found, config)
     return [*launcher, "--module", module, *arguments]
 
 
 def describe_placement(config: NeoXConfig) -> Iterator[str]:
-    """Yield remarks on where the run's ranks are, as far as the configuration alone does not show it."""
+    """Yield remarks on the hosts of the run that the configuration files alone do not show."""
     origin, launcher = config.origins["hostfile"], config.format_key("launcher")
     if origin.endswith(MISSING):
         yield f"hostfile {origin}"
     if origin in (HOSTFILE_VARIABLE, COMMON_ORIGIN):
         yield f"hostfile {config.parallelism.hostfile} ({origin}) names the run's hosts"
-    if config.origins["launcher"] != DEFAULT and list(resources(config.parallelism)) == [LOCALHOST]:
+    if config.origins["launcher"] != DEFAULT and list(find_resources(config.parallelism)) == [LOCALHOST]:
         yield f"{launcher} is for several machines: without a hostfile or a job of several nodes the run has this one alone"
 
 
@@ -68,15 +67,15 @@ def check_num_ranks(ranks: int, config: NeoXConfig) -> None:
     data_parallel_size(ranks, parallelism.pipe_parallel_size, parallelism.model_parallel_size)
 
 
-def local_launcher(found: Resources, config: NeoXConfig, try_port: bool) -> list[str]:
+def make_local_launcher(found: Resources, config: NeoXConfig, try_port: bool) -> list[str]:
     parallelism = config.parallelism
     port = parallelism.master_port
     if try_port:
         port = choose_port(port, is_default=config.origins["master_port"] == DEFAULT)
-    return host_launcher(found, 0, parallelism.master_addr or "127.0.0.1", port)
+    return make_host_launcher(found, 0, parallelism.master_addr or "127.0.0.1", port)
 
 
-def host_launcher(found: Resources, node: int, address: str, port: int) -> list[str]:
+def make_host_launcher(found: Resources, node: int, address: str, port: int) -> list[str]:
     """Return the command line of the launcher of host number `node`."""
     return [
         *(sys.executable, "-u", "-m", "neox_code.launch.ranks"),
@@ -88,31 +87,30 @@ def host_launcher(found: Resources, node: int, address: str, port: int) -> list[
 
 
 QUIET = {"PYTHONWARNINGS": "ignore:Transformer:UserWarning"}
-"""Silence of megatron-core's repeated warning that Transformer Engine is not installed. It has no spaces: ssh passes it on."""
+"""Hides megatron-core's repeated warning that Transformer Engine is not installed. The value has no spaces, because ssh passes it
+on."""
 
 ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.hugetlb=1"}
-"""Settings of glibc's allocator for tensors on a CPU: freed blocks are merged, and memory comes in huge pages. Page faults for
-every 4 KiB of a step's tensors would take a twentieth of its time. glibc reads them only at the start of a process."""
+"""Settings of glibc's allocator for tensors on a CPU: freed blocks are merged, and memory comes in huge pages. Without them page
+faults take a twentieth of a step. glibc reads the settings only at the start of a process."""
 
 
-def launch_environment(config: NeoXConfig) -> dict[str, str]:
-    """Return the variables to add for the ranks of this host; each of several hosts makes its own.
-
-    They are the ranks' share of the cores, on CPUs DeepSpeed's device type and the allocator's settings, and QUIET. Variables that
-    are set already stay as they are.
+def make_launch_environment(config: NeoXConfig) -> dict[str, str]:
+    """Return the variables to add for the ranks of this host: the number of threads per rank and QUIET, and on CPUs also
+    DeepSpeed's device type and the allocator's settings. Variables that are already set are not changed. Each host makes its own.
     """
-    found = resources(config.parallelism)
-    return host_environment(sum(map(len, found.values())) if is_only_here(found) else 0)
+    found = find_resources(config.parallelism)
+    return make_host_environment(sum(map(len, found.values())) if is_only_this_machine(found) else 0)
 
 
-def host_environment(ranks: int) -> dict[str, str]:
-    """Return `launch_environment` for a number of ranks on this host."""
+def make_host_environment(ranks: int) -> dict[str, str]:
+    """Return `make_launch_environment` for a number of ranks on this host."""
     share = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // ranks))} if ranks else {}
-    device = {} if visible_gpus() or not ranks else {"DS_ACCELERATOR": "cpu", **ALLOCATOR}
+    device = {} if find_visible_gpus() or not ranks else {"DS_ACCELERATOR": "cpu", **ALLOCATOR}
     return {name: value for name, value in {**share, **device, **QUIET}.items() if name not in os.environ}
 
 
-def fleet_launcher(found: Resources, config: NeoXConfig) -> list[str]:
+def make_fleet_launcher(found: Resources, config: NeoXConfig) -> list[str]:
     """Return the command line of the head of a run on several hosts.
 
     Raise LaunchError for a host name that the launcher does not accept.
@@ -127,7 +125,7 @@ def fleet_launcher(found: Resources, config: NeoXConfig) -> list[str]:
         if "@" in host and parallelism.launcher != "pdsh":
             raise LaunchError(
                 f"{host} contains a user name, which only the launcher pdsh supports, not {parallelism.launcher}. Write "
-                f"{address_of(host)}, and the user in ~/.ssh/config."
+                f"{strip_user(host)}, and the user in ~/.ssh/config."
             )
     is_port_set = config.origins["master_port"] != DEFAULT
     return [
@@ -141,9 +139,9 @@ def fleet_launcher(found: Resources, config: NeoXConfig) -> list[str]:
 
 
 def choose_port(port: int, is_default: bool) -> int:
-    """Return the port where the ranks connect: the configured one, or any free one if `is_default`.
+    """Return the port where the ranks connect: `port`, or any free port if `is_default`.
 
-    The default port itself is not used: two runs that start within the same seconds would both find it free. Raise LaunchError if
+    The default port itself is not used, because two runs that start at the same time would both find it free. Raise LaunchError if
     the configured port is in use.
     """
     if is_default:

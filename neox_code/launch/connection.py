@@ -1,4 +1,4 @@
-"""A connection between the head of a run on several hosts and the agent on one of them: a JSON object a line, a heartbeat a second.
+"""A connection between the head of a run and the agent on one host: a JSON object per line, and a heartbeat every second.
 
     if authenticate(sock, key, "head"):       # "agent" on the other side; before any message
         connection = Connection(sock, handle)
@@ -7,7 +7,7 @@
 
 `handle` is called with (connection, message) for each message that arrives; the last message is `{"kind": "lost"}`.
 
-Each side shows that it has the run's key without sending it: it answers the other's random number with an HMAC of both numbers.
+Each side proves that it has the run's key without sending the key: it sends an HMAC of both sides' random numbers.
 Nothing is encrypted: anyone who can read or change the traffic of the hosts' network can read or change the messages.
 """
 
@@ -25,7 +25,7 @@ Message = Mapping[str, Any]
 
 HEARTBEAT_SECONDS = 1.0
 SILENT_SECONDS = 10.0
-"""A side without a heartbeat for so long counts as lost."""
+"""A side counts as lost if no heartbeat arrives for this long."""
 
 PROOF_SECONDS = 5.0
 """Time limit of the authentication; a connection that takes longer is closed."""
@@ -38,9 +38,9 @@ NUMBER_SIZE = 32
 
 
 def authenticate(connection: socket.socket, key: bytes, side: Literal["head", "agent"]) -> bool:
-    """Show the other side that this one has the key; return True if the other side has it too.
+    """Prove to the other side that this side has the key; return True if the other side proves the same.
 
-    Raises OSError if the other side has ended or takes longer than PROOF_SECONDS.
+    Raise OSError if the other side has ended or takes longer than PROOF_SECONDS.
     """
     deadline = time.monotonic() + PROOF_SECONDS
     number = secrets.token_bytes(NUMBER_SIZE)
@@ -53,7 +53,7 @@ def authenticate(connection: socket.socket, key: bytes, side: Literal["head", "a
 
 
 def make_proof(key: bytes, side: str, numbers: bytes) -> bytes:
-    """Return the HMAC of side and numbers. It contains the side's name, so that a side's own proof cannot be sent back to it."""
+    """Return the HMAC of side and numbers. The side is included, so that nobody can send a side its own proof."""
     return hmac.digest(key, side.encode() + numbers, "sha256")
 
 
@@ -121,7 +121,7 @@ class Connection:
     def is_silent(self) -> bool:
         """True if nothing has arrived for SILENT_SECONDS. Read it at least once a second.
 
-        A late read shows that this process was paused, perhaps both sides: then the time starts again.
+        A late read means that this process was paused, and perhaps the other side too: then the time starts again.
         """
         now = time.monotonic()
         was_paused, self.last_check = now > self.last_check + SILENT_SECONDS / 2, now

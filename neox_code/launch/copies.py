@@ -1,4 +1,4 @@
-"""Refusal of several copies of ./deepy.py train: each of them would start all ranks by itself.
+"""Refuse several copies of ./deepy.py train, because each copy would start all ranks.
 
 require_one_copy(os.environ, ["configs/small.yml"])        # raises LaunchError in a task of `srun -n 8 ./deepy.py train ...`
 """
@@ -21,7 +21,7 @@ MODULE = "neox_code.commands.train"
 
 
 def require_one_copy(environment: Mapping[str, str], arguments: Sequence[str]) -> None:
-    """Raise LaunchError, with the command to use instead, in one of several processes that a launcher has started."""
+    """Raise LaunchError if a launcher has started several copies of this process. The message contains the right command."""
     for size, (rank, launcher, ranks, one) in LAUNCHERS.items():
         count = environment.get(size, "1")
         if rank in environment and count.isdecimal() and int(count) > 1:

@@ -6,12 +6,12 @@
     head (here) ── pdsh, mpirun or srun ──> agent (one a host) ──> launch.ranks ──> ranks
       └───────────── a connection to each agent: orders, heartbeats, errors ┘
 
-The launcher only starts the agents; its exit status is ignored as long as they are connected. A host that does not answer, becomes
-silent or fails ends the run on all others, and the supervisor prints the first host's error, not its consequences on other hosts.
+The launcher only starts the agents; its exit status is ignored while they are connected. If a host does not answer, becomes silent
+or fails, the run ends on all hosts. The supervisor prints the error of the first host, not its consequences on others.
 
-No secret is on a command line, which every user of a host can read. The agents read the run's key from a file in this folder, which
-the hosts share; only its owner can read it, and it is removed when all agents have read it. Connections without the key are closed.
-The ranks' variables, WANDB_API_KEY among them, are sent in clear text: use a network that you trust.
+Every user of a host can read command lines, so they contain no secret. The agents read the run's key from a file in this folder,
+which the hosts share. Only its owner can read the file, and it is removed when all agents have read it. Connections without the key
+are closed. The ranks' variables, WANDB_API_KEY among them, are sent in clear text: use a network that you trust.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from typing import Any
 
 from neox_code.errors import EXIT_RESUME, EXIT_USER_ERROR, LaunchError
 from neox_code.launch.connection import SILENT_SECONDS, Connection, Message, authenticate
-from neox_code.launch.hosts import address_of
+from neox_code.launch.hosts import strip_user
 from neox_code.launch.rank_process import run_rank
 from neox_code.launch.stop_signals import StopSignals
 from neox_code.launch.supervise import format_signal, start
@@ -64,12 +64,12 @@ LAUNCHER_REMEDIES = {
     127: "A command that it needs, such as ssh, is not installed here: its output above names it. Install it.",
     255: "ssh could not connect or log in: its output above names the reason. Check `ssh HOST true`, which must ask for nothing.",
 }
-"""Remedies by the launcher's exit status; the first two are a shell's, the last is ssh's."""
+"""Exit status of the launcher -> remedy. 126 and 127 come from a shell, 255 from ssh."""
 
 
 @dataclass
 class HostFailure:
-    """A failure, weighted so that the cause is reported and not its consequences."""
+    """A failure with a weight. The failure with the least weight is reported, as the probable cause of the others."""
 
     message: str
     status: int = 1
@@ -87,7 +87,7 @@ class Host:
     connection: Connection | None = None
     hello: Message = field(default_factory=dict)
     is_over: bool = False
-    """True if its ranks have ended or it was lost."""
+    """True if the host's ranks have ended or the host was lost."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -135,8 +135,8 @@ class Fleet:
         ]
         self.key_file = write_key(self.key, Path.cwd())
         try:
-            agent = agent_command(",".join(addresses), self.key_file)
-            command, environment = launcher_command(self.parsed.launcher, [host.name for host in self.hosts], agent)
+            agent = make_agent_command(",".join(addresses), self.key_file)
+            command, environment = make_launcher_command(self.parsed.launcher, [host.name for host in self.hosts], agent)
             launcher = start(command, {**os.environ, **environment}, signal.SIGTERM)
             try:
                 self.watch(launcher, addresses)
@@ -218,7 +218,7 @@ class Fleet:
             self.failures.append(self.make_launcher_failure(code))
 
     def make_launcher_failure(self, code: int, missing: Sequence[str] = ()) -> HostFailure:
-        """Return the failure of a launcher that ended before the run. A signal is never a consequence of another failure."""
+        """Return the failure of a launcher that ended before the run. A failure by a signal is a cause, not a consequence."""
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
         missed = f" before {', '.join(missing)} answered" if missing else ""
         remedy = (
@@ -253,7 +253,7 @@ class Fleet:
                     self.record_end(host, message)
 
     def add_agent(self, agent: Connection, hello: Message) -> None:
-        """Assign an agent to its host; close the connection of a second agent of one host."""
+        """Assign an agent to its host. If the host already has an agent, close the new connection."""
         by_name = {host.name: host for host in self.hosts}
         host = None
         if 0 <= hello["node"] < len(self.hosts):
@@ -285,9 +285,8 @@ class Fleet:
             )
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to the ranks of all hosts that still run: SIGUSR1 unchanged, others as SIGTERM.
-
-        The shell that starts an agent may ignore SIGINT.
+        """Send a signal to the ranks of all hosts that still run. SIGUSR1 stays as it is; all others become SIGTERM, because the
+        shell that starts an agent may ignore SIGINT.
         """
         sent = number if number == signal.SIGUSR1 else signal.SIGTERM
         for host in self.hosts:
@@ -295,7 +294,7 @@ class Fleet:
                 host.connection.send(kind="signal", number=sent)
 
     def record_end(self, host: Host, message: Message) -> None:
-        """Record the failure of a host's ranks, if they failed. If they exited with EXIT_RESUME, ask all others to do the same."""
+        """Record the failure of a host's ranks. If they exited with EXIT_RESUME, signal all other hosts to do the same."""
         if message["kind"] == "lost":
             self.failures.append(HostFailure(
                 f"the run on {host.name} was killed, or the host went down. Look there for the reason (dmesg names a process that "
@@ -339,9 +338,8 @@ class Fleet:
 
 
 def select_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables for the ranks of all hosts: those with a prefix of EXPORTED, and the lines NAME=VALUE of .deepspeed_env.
-
-    Raise LaunchError if that file cannot be read or has another form.
+    """Return the variables for the ranks of all hosts: those with a prefix in EXPORTED, and the lines NAME=VALUE of .deepspeed_env.
+    Raise LaunchError if .deepspeed_env cannot be read or has another line.
     """
     chosen = {name: value for name, value in environment.items() if name.startswith(EXPORTED)}
     name = environment.get("DS_ENV_FILE", ".deepspeed_env")
@@ -368,14 +366,14 @@ def read_variables(path: Path) -> dict[str, str]:
 
 
 def find_own_addresses(hosts: Sequence[str]) -> list[str]:
-    """Return the addresses of this host by which the other hosts may reach it, IPv4 first.
+    """Return the addresses at which other hosts can reach this host, IPv4 first.
 
-    Loopback addresses are returned only if there are no others: another host would connect to itself.
+    Loopback addresses are returned only if there are no others, because another host would connect to itself.
     """
     found: dict[str, None] = {}
     for host in hosts:
         with suppress(OSError, UnicodeError):
-            for family, kind, protocol, _, place in socket.getaddrinfo(address_of(host), 9, type=socket.SOCK_DGRAM):
+            for family, kind, protocol, _, place in socket.getaddrinfo(strip_user(host), 9, type=socket.SOCK_DGRAM):
                 with suppress(OSError), socket.socket(family, kind, protocol) as probe:
                     probe.connect(place)
                     found[probe.getsockname()[0]] = None
@@ -398,8 +396,8 @@ def write_key(key: bytes, folder: Path) -> Path:
     return Path(file.name)
 
 
-def agent_command(head: str, key: Path) -> list[str]:
-    """Return the command line of an agent, in this folder and with this Python, which all hosts share."""
+def make_agent_command(head: str, key: Path) -> list[str]:
+    """Return the command line that starts an agent in this folder with this Python, both shared by all hosts."""
     path = os.environ.get("PYTHONPATH", "")
     return [
         *("env", "-C", str(Path.cwd()), f"PYTHONPATH={path}", sys.executable, "-u", "-m", "neox_code.launch.agent"),
@@ -408,7 +406,7 @@ def agent_command(head: str, key: Path) -> list[str]:
     ]
 
 
-def launcher_command(launcher: str, hosts: Sequence[str], agent: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+def make_launcher_command(launcher: str, hosts: Sequence[str], agent: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """Return the command line that starts an agent on each host, and the variables that it needs.
 
     Raise LaunchError if the launcher is not installed.

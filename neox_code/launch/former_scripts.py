@@ -6,7 +6,7 @@ find_replacement("tools/datasets/preprocess_data.py", tools)        # "Run: pyth
 from pathlib import Path
 
 ALIASES = {"eval": "evaluate", "text_gen_gpt2": "generate", "pretrain_gpt2": "train"}
-"""Former names of commands that still start them. The last two are of 2021; Code-LMs' instructions use text_gen_gpt2.py."""
+"""Former name of a command -> its name. Both names start it. The instructions of Code-LMs (2021) use text_gen_gpt2.py."""
 
 TOKENS = "Run: python tools/preprocess_data.py"
 EXPORT = "GPT-NeoX's own convert_neox_to_hf.py reads the checkpoints of one tensor-parallel rank as they are"
@@ -34,11 +34,11 @@ REPLACEMENTS = {
     "kill": "Ctrl-C, or SIGTERM to the launcher, ends all ranks of a run",
     "killall": "Ctrl-C, or SIGTERM to the launcher, ends all ranks of a run",
 }
-"""Stem of a script of GPT-NeoX or Code-LMs -> what to do in its place, without a full stop."""
+"""Name of a script of GPT-NeoX or Code-LMs, without suffix -> a remedy, without a full stop."""
 
 
 def find_replacement(script: str, tools: Path) -> str | None:
-    """Return what to run in place of a script that is not a command; None if the script is unknown.
+    """Return the replacement of a script of GPT-NeoX or Code-LMs; None if the script is unknown.
 
     `tools` is the folder with the scripts of this project.
     """

@@ -1,13 +1,14 @@
-"""Which hosts and devices a run has. Imports no torch.
+"""The hosts and devices of a run. Imports no torch.
 
-    resources(config.parallelism)       # {"localhost": ("0", "1")}: of each host, the devices that get a rank
-    world_size(config.parallelism)      # 2
-    config = with_default_hostfile(config)
+    find_resources(config.parallelism)       # {"localhost": ("0", "1")}: host -> the devices that get a rank
+    count_ranks(config.parallelism)      # 2
+    config = resolve_hostfile(config)
 
-Without a hostfile, or with one that does not exist, the run has this machine, as in GPT-NeoX and DeepSpeed: a rank per visible GPU,
-or one rank without GPUs. With `launcher: slurm` in a job of several nodes it has these, each like this one.
+Without a hostfile, or with one that does not exist, the run uses this machine alone, as in GPT-NeoX and DeepSpeed: one rank per
+visible GPU, or one rank without GPUs. With `launcher: slurm` in a job of several nodes it uses these nodes, each with as many ranks
+as this machine.
 
-A host is what its line of the hostfile has, for example `node0`, `alice@192.0.2.10` or `fd00::7`: `address_of` takes it apart.
+A host is written as in the hostfile, for example `node0`, `alice@192.0.2.10` or `fd00::7`; `strip_user` returns its address.
 """
 
 import ipaddress
@@ -30,21 +31,21 @@ LOCALHOST = "localhost"
 HOSTFILE_VARIABLE = "DLTS_HOSTFILE"
 COMMON_HOSTFILE = Path("/job/hostfile")
 COMMON_ORIGIN = "GPT-NeoX's default"
-"""GPT-NeoX and DeepSpeed follow these where `hostfile` is not set, the variable first."""
+"""If `hostfile` is not set, GPT-NeoX and DeepSpeed use the hostfile in this variable, else this file."""
 
 Resources = dict[str, tuple[str, ...]]
-"""Host -> the devices on it that get a rank, by number (or UUID, where CUDA_VISIBLE_DEVICES has it)."""
+"""Host -> its devices that get a rank, by number, or by UUID if CUDA_VISIBLE_DEVICES contains UUIDs."""
 
 
-def world_size(parallelism: ParallelismConfig) -> int:
-    """Ranks in all."""
-    return sum(map(len, resources(parallelism).values()))
+def count_ranks(parallelism: ParallelismConfig) -> int:
+    """Return the total number of ranks."""
+    return sum(map(len, find_resources(parallelism).values()))
 
 
-def with_default_hostfile(config: NeoXConfig) -> NeoXConfig:
-    """The same configuration with the hostfile that is followed: the key's, else DLTS_HOSTFILE's, else /job/hostfile if it exists.
+def resolve_hostfile(config: NeoXConfig) -> NeoXConfig:
+    """Return the configuration with the effective hostfile: that of the key, else of DLTS_HOSTFILE, else /job/hostfile.
 
-    One that does not exist is left out, as GPT-NeoX and DeepSpeed do, and named in the key's origin.
+    A hostfile that does not exist is removed, as in GPT-NeoX and DeepSpeed; the key's origin then contains its path.
     """
     path, origin = config.parallelism.hostfile, config.origins["hostfile"]
     if path is None and os.environ.get(HOSTFILE_VARIABLE):
@@ -59,36 +60,36 @@ def with_default_hostfile(config: NeoXConfig) -> NeoXConfig:
 MISSING = " does not exist: this machine alone"
 
 
-def devices_here(count: int | None) -> tuple[str, ...]:
+def select_local_devices(count: int | None) -> tuple[str, ...]:
     """Return the first `count` visible GPUs (default all); on a machine without GPUs that many CPU processes (default 1)."""
-    gpus = visible_gpus()
+    gpus = find_visible_gpus()
     if not gpus:
-        return numbered(count or 1)
+        return list_numbers(count or 1)
     if count is not None and count > len(gpus):
         raise LaunchError(
-            f"{count} ranks are asked for, and {len(gpus)} GPUs are visible here. Set num_gpus to at most {len(gpus)}, or run on a "
+            f"{count} ranks need {count} GPUs, and {len(gpus)} are visible here. Set num_gpus to at most {len(gpus)}, or run on a "
             "machine with more, or on several with a hostfile."
         )
     return gpus[:count]
 
 
-def resources(parallelism: ParallelismConfig) -> Resources:
-    """The hosts and devices that the configuration asks for.
+def find_resources(parallelism: ParallelismConfig) -> Resources:
+    """Return the hosts and devices of the configuration.
 
-    Raises LaunchError for a hostfile or filter that cannot be followed, and for more hosts or GPUs than there are.
+    Raise LaunchError if the hostfile or a filter is invalid, or if there are fewer hosts or GPUs than configured.
     """
     hostfile, asked = parallelism.hostfile, parallelism.num_gpus
     slots = read_hostfile(Path(hostfile)) if hostfile is not None and Path(hostfile).exists() else {}
-    nodes = list(slots) or (job_nodes() if parallelism.launcher == "slurm" else [])
+    nodes = list(slots) or (list_job_nodes() if parallelism.launcher == "slurm" else [])
     check_nodes(len(nodes), parallelism)
     nodes = nodes[: parallelism.num_nodes]
     if slots:
-        available = {host: numbered(min(slots[host], asked or slots[host])) for host in nodes}
+        available = {host: list_numbers(min(slots[host], asked or slots[host])) for host in nodes}
     elif nodes:
-        available = dict.fromkeys(nodes, devices_here(asked))
+        available = dict.fromkeys(nodes, select_local_devices(asked))
     else:
-        available = {LOCALHOST: devices_here(asked or parallelism.global_num_gpus)}
-    chosen = filtered(available, parallelism.include, parallelism.exclude)
+        available = {LOCALHOST: select_local_devices(asked or parallelism.global_num_gpus)}
+    chosen = filter_resources(available, parallelism.include, parallelism.exclude)
     for host in chosen:
         if slots and asked and asked > slots[host]:
             raise LaunchError(
@@ -99,29 +100,29 @@ def resources(parallelism: ParallelismConfig) -> Resources:
 
 
 def check_nodes(count: int, parallelism: ParallelismConfig) -> None:
-    """Raises LaunchError where there are fewer hosts than `num_nodes`: a run on fewer than were meant is no run."""
+    """Raise LaunchError if there are fewer hosts than `num_nodes`."""
     asked = parallelism.num_nodes or 1
     if asked <= max(count, 1):
         return
     if not count:
         raise LaunchError(
-            f"num_nodes ({asked}) asks for several machines, and no hostfile names them. Set hostfile to a file with a line "
-            "`HOST slots=N` per machine, remove num_nodes, or start the ranks with torchrun or srun."
+            f"num_nodes ({asked}) needs several machines, and there is no hostfile with their names. Set hostfile to a file with "
+            "a line `HOST slots=N` per machine, remove num_nodes, or start the ranks with torchrun or srun."
         )
     where = f"hostfile {parallelism.hostfile} names" if parallelism.hostfile is not None else "the Slurm job has"
     raise LaunchError(f"num_nodes ({asked}) is more than the {count} that {where}. Add hosts there, or set num_nodes to {count}.")
 
 
-def job_nodes() -> list[str]:
-    """The nodes of the Slurm job that this process is in, where they are several."""
-    if slurm_number(os.environ, "SLURM_JOB_NUM_NODES", default="1") == 1:
+def list_job_nodes() -> list[str]:
+    """Return the nodes of this process's Slurm job if there are several, else an empty list."""
+    if read_slurm_number(os.environ, "SLURM_JOB_NUM_NODES", default="1") == 1:
         return []
     if shutil.which("scontrol") is None:
         raise LaunchError(
-            "launcher slurm asks scontrol for the job's nodes, and it is not installed here. Start the ranks themselves: "
-            "srun python -m neox_code.commands.train CONFIG..."
+            "launcher slurm needs scontrol to list the job's nodes, and scontrol is not installed here. Start the ranks "
+            "themselves: srun python -m neox_code.commands.train CONFIG..."
         )
-    command = ["scontrol", "show", "hostnames", slurm_variable(os.environ, "SLURM_JOB_NODELIST")]
+    command = ["scontrol", "show", "hostnames", read_slurm_variable(os.environ, "SLURM_JOB_NODELIST")]
     listed = subprocess.run(command, capture_output=True, text=True, check=False)
     if listed.returncode != 0 or not listed.stdout.split():
         raise LaunchError(
@@ -131,8 +132,8 @@ def job_nodes() -> list[str]:
     return listed.stdout.split()
 
 
-def slurm_variable(environment: Mapping[str, str], name: str, default: str | None = None) -> str:
-    """Raises LaunchError where Slurm has not set the variable, or set it to nothing."""
+def read_slurm_variable(environment: Mapping[str, str], name: str, default: str | None = None) -> str:
+    """Return the value of a variable of Slurm, or `default`. Raise LaunchError if the variable is empty and there is no default."""
     value = environment.get(name, "").strip() or default
     if value is None:
         raise LaunchError(
@@ -142,32 +143,32 @@ def slurm_variable(environment: Mapping[str, str], name: str, default: str | Non
     return value
 
 
-def slurm_number(environment: Mapping[str, str], name: str, default: str | None = None) -> int:
-    value = slurm_variable(environment, name, default)
+def read_slurm_number(environment: Mapping[str, str], name: str, default: str | None = None) -> int:
+    value = read_slurm_variable(environment, name, default)
     if not re.fullmatch(r"\d+", value, re.ASCII):
         raise LaunchError(f"{name} ({value}) must be a whole number, as Slurm sets it. Do not set it yourself.")
     return int(value)
 
 
-def numbered(count: int) -> tuple[str, ...]:
+def list_numbers(count: int) -> tuple[str, ...]:
     return tuple(map(str, range(count)))
 
 
-def visible_gpus() -> tuple[str, ...]:
-    """This machine's NVIDIA GPUs, those that CUDA_VISIBLE_DEVICES hides left out; none with DS_ACCELERATOR=cpu."""
+def find_visible_gpus() -> tuple[str, ...]:
+    """Return this machine's NVIDIA GPUs that CUDA_VISIBLE_DEVICES does not hide; none with DS_ACCELERATOR=cpu."""
     if os.environ.get("DS_ACCELERATOR") == "cpu":
         return ()
-    return chosen_gpus(count_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return select_visible_gpus(count_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def chosen_gpus(count: int, visible_devices: str | None) -> tuple[str, ...]:
-    """The devices that CUDA sees: it reads the list up to the first entry that is no device.
+def select_visible_gpus(count: int, visible_devices: str | None) -> tuple[str, ...]:
+    """Return the devices that CUDA uses: it reads the list up to the first invalid entry.
 
-    >>> chosen_gpus(4, None), chosen_gpus(4, "2,3"), chosen_gpus(4, "0,-1,2"), chosen_gpus(0, "0")
+    >>> select_visible_gpus(4, None), select_visible_gpus(4, "2,3"), select_visible_gpus(4, "0,-1,2"), select_visible_gpus(0, "0")
     (('0', '1', '2', '3'), ('2', '3'), ('0',), ())
     """
     if visible_devices is None or count == 0:
-        return numbered(count)
+        return list_numbers(count)
     chosen: list[str] = []
     for entry in visible_devices.replace(" ", "").split(","):
         known = int(entry) < count if entry.isdigit() else entry.startswith(("GPU-", "MIG-"))
@@ -178,7 +179,7 @@ def chosen_gpus(count: int, visible_devices: str | None) -> tuple[str, ...]:
 
 
 def count_gpus() -> int:
-    """NVIDIA GPUs of this machine, by their device files, or else as the driver's own tool lists them."""
+    """Return the number of NVIDIA GPUs of this machine by their device files, or else by the list of nvidia-smi."""
     files = sum(1 for path in Path("/dev").glob("nvidia*") if re.fullmatch(r"nvidia\d+", path.name))
     if files or shutil.which("nvidia-smi") is None:
         return files
@@ -186,19 +187,19 @@ def count_gpus() -> int:
     return sum(1 for line in listed.stdout.splitlines() if line.startswith("GPU ")) if listed.returncode == 0 else 0
 
 
-def address_of(host: str) -> str:
-    """A host's name or address, without the user that pdsh connects as and without the brackets of IPv6.
+def strip_user(host: str) -> str:
+    """Return a host's name or address without the user name and without the brackets of IPv6.
 
-    >>> address_of("alice@192.0.2.10"), address_of("root@[fd00::7]")
+    >>> strip_user("alice@192.0.2.10"), strip_user("root@[fd00::7]")
     ('192.0.2.10', 'fd00::7')
     """
     return host.rpartition("@")[2].strip("[]")
 
 
-def is_here(host: str) -> bool:
-    """True if a host is this machine: one of its addresses can be bound to."""
+def is_this_machine(host: str) -> bool:
+    """Return True if the host is this machine, that is, if a socket can be bound to one of its addresses."""
     try:
-        found = socket.getaddrinfo(address_of(host), None, type=socket.SOCK_DGRAM)
+        found = socket.getaddrinfo(strip_user(host), None, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError):
         return False
     for family, kind, protocol, _, address in found:
@@ -208,13 +209,13 @@ def is_here(host: str) -> bool:
     return False
 
 
-def is_only_here(found: Resources) -> bool:
-    """True if the run has this machine alone, under whatever name: it needs no ssh."""
-    return len(found) == 1 and all(host == LOCALHOST or is_here(host) for host in found)
+def is_only_this_machine(found: Resources) -> bool:
+    """Return True if the run uses this machine alone, under any name, and so needs no ssh."""
+    return len(found) == 1 and all(host == LOCALHOST or is_this_machine(host) for host in found)
 
 
 def read_hostfile(path: Path) -> dict[str, int]:
-    """Slots by host."""
+    """Return host -> number of slots."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (IsADirectoryError, UnicodeDecodeError):
@@ -227,13 +228,13 @@ HOST = re.compile(rf"(?:\w[\w.-]*@)?(?:\w(?:[\w.-]*[\w.])?|{IPV6}|\[{IPV6}\])", 
 """A host's name, or an IPv4 or IPv6 address; the latter with or without brackets."""
 
 MOST_SLOTS = 1024
-"""As of num_gpus."""
+"""The same limit as that of num_gpus."""
 
-HOST_FORMS = "A host is a name or an address, USER@ before it where ssh needs that; ports belong in ~/.ssh/config. One line each."
+HOST_FORMS = "Write a name or an address, with USER@ before it if ssh needs a user. Write ports in ~/.ssh/config."
 
 
 def parse_hostfile(text: str, name: str = "hostfile") -> dict[str, int]:
-    """The hosts of a hostfile's text, in order, with their slots; `#` begins a comment.
+    """Return host -> number of slots from a hostfile's text, in its order; `#` begins a comment.
 
     >>> parse_hostfile("node0 slots=2\\n# spare\\nalice@192.0.2.7 slots=4\\n")
     {'node0': 2, 'alice@192.0.2.7': 4}
@@ -252,8 +253,8 @@ def parse_hostfile(text: str, name: str = "hostfile") -> dict[str, int]:
             raise LaunchError(
                 f"{name}:{number} ({content}) has too many slots: a host has at most {MOST_SLOTS:,}. Write the number of its GPUs."
             )
-        if not HOST.fullmatch(host) or not is_address(address_of(host)):
-            raise LaunchError(f"{name}:{number} ({host}) is no host. {HOST_FORMS}")
+        if not HOST.fullmatch(host) or not is_valid_host_name(strip_user(host)):
+            raise LaunchError(f"{name}:{number} ({host}) is not a host. {HOST_FORMS}")
         machine = machine_of(host)
         if machine in lines:
             raise LaunchError(
@@ -262,7 +263,7 @@ def parse_hostfile(text: str, name: str = "hostfile") -> dict[str, int]:
             )
         slots[host], lines[machine] = int(match[2]), number
     if not slots:
-        raise LaunchError(f"{name} names no host. Write a line `HOST slots=N` per machine.")
+        raise LaunchError(f"{name} contains no host. Write a line `HOST slots=N` per machine.")
     return slots
 
 
@@ -272,14 +273,14 @@ def machine_of(host: str) -> str:
     >>> machine_of("me@NODE0."), machine_of("[FD00:0::7]")
     ('node0', 'fd00::7')
     """
-    name = address_of(host).casefold().rstrip(".")
+    name = strip_user(host).casefold().rstrip(".")
     with suppress(ValueError):
         return str(ipaddress.ip_address(name))
     return name
 
 
-def is_address(name: str) -> bool:
-    """False for what looks like an IPv6 address or one of four numbers, and is none; True for any other name."""
+def is_valid_host_name(name: str) -> bool:
+    """Return False for a name with colons, or of numbers with dots, that is not a valid IP address; True for any other name."""
     if ":" not in name and not re.fullmatch(r"[\d.]+\.[\d.]+", name):
         return True
     try:
@@ -290,16 +291,16 @@ def is_address(name: str) -> bool:
 
 
 def parse_filter(text: str, hosts: Iterable[str] = ()) -> dict[str, tuple[str, ...]] | None:
-    """DeepSpeed's notation for hosts and slots; no slots means all of the host. None where it is not in this notation.
+    """Return host -> slots from DeepSpeed's notation; () means all slots. Return None if the text is not in this notation.
 
-    Known `hosts` are found whole, with the `@` or `:` that their names have, or by their address alone.
+    A name in `hosts` may contain `@` or `:`. It is found by its whole name or by its address.
 
     >>> parse_filter("node0@node1:0,2")
     {'node0': (), 'node1': ('0', '2')}
     >>> parse_filter("alice@192.0.2.10:1@fd00::7", ["alice@192.0.2.10", "fd00::7"])
     {'alice@192.0.2.10': ('1',), 'fd00::7': ()}
     """
-    known = {name: host for host in hosts for name in (address_of(host), host)}
+    known = {name: host for host in hosts for name in (strip_user(host), host)}
     names = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
     entry = rf"(?P<host>{names + '|' if names else ''}[^@:]+)(?::(?P<slots>[^@:,]+(?:,[^@:,]+)*))?(?:@(?!$)|$)"
     found, place = {}, 0
@@ -312,12 +313,12 @@ def parse_filter(text: str, hosts: Iterable[str] = ()) -> dict[str, tuple[str, .
     return found
 
 
-def filtered(available: Mapping[str, tuple[str, ...]], include: str | None, exclude: str | None) -> Resources:
-    """The hosts and slots that `include` names, or that `exclude` does not, in the hostfile's order.
+def filter_resources(available: Mapping[str, tuple[str, ...]], include: str | None, exclude: str | None) -> Resources:
+    """Return the hosts and slots that `include` contains, or that `exclude` does not contain, in the hostfile's order.
 
-    Raises LaunchError for a host or slot that is not there, and where nothing is left.
+    Raise LaunchError for an unknown host or slot, and if nothing is left.
 
-    >>> filtered({"a": ("0", "1"), "b": ("0", "1")}, None, "a:1@b")
+    >>> filter_resources({"a": ("0", "1"), "b": ("0", "1")}, None, "a:1@b")
     {'a': ('0',)}
     """
     if not include and not exclude:
@@ -325,7 +326,7 @@ def filtered(available: Mapping[str, tuple[str, ...]], include: str | None, excl
     named = parse_filter(include or exclude or "", available)
     if named is None or any(host not in available or not set(slots) <= set(available[host]) for host, slots in named.items()):
         there = "@".join(f"{name}:{','.join(devices)}" for name, devices in available.items())
-        raise LaunchError(f"{include or exclude} names a host or slot that is not there. Choose among {there}.")
+        raise LaunchError(f"{include or exclude} contains an unknown host or slot. Choose among {there}.")
     chosen = {}
     for host, slots in available.items():
         if host in named:

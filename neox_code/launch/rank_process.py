@@ -1,4 +1,4 @@
-"""The main function of a process that a launcher starts: it ends with its launcher, and its error is reported.
+"""The main function of a rank: the process ends when its launcher ends, and an error is reported to the supervisor.
 
 sys.exit(run_rank(main, sys.argv[1:]))   # follow_launcher(), main, report_error()
 exit_rank(main, sys.argv[1:])            # the same, and the process ends at once
@@ -23,10 +23,11 @@ LAUNCHER_VARIABLE = "NEOX_CODE_LAUNCHER"
 """Variable with the supervisor's process id and start time, `PID:TICKS`."""
 
 LAUNCHED_BY = (LAUNCHER_VARIABLE, "CROSS_RANK", "TORCHELASTIC_RUN_ID")
-"""Variables that only a launcher sets (ours, DeepSpeed's, torchrun): a rank with one of them ends with its parent."""
+"""Variables that only a launcher sets (ours, DeepSpeed's, torchrun). A rank with one of them ends when its parent ends."""
 
 CONSEQUENCE_SECONDS = 3.0
-"""Delay of the report of a rank that lost its connection to another: until then the launcher has read the cause and ended it."""
+"""Delay of the report of a rank that lost its connection to another rank. Within this time the launcher reads the cause and ends
+the rank."""
 
 POLL_SECONDS = 0.5
 

@@ -4,8 +4,8 @@
         --module neox_code.commands.train CONFIG...
     python -m neox_code.launch.ranks --nodes=2 --ranks_per_node=8 --node_rank=1 --master_addr=first-host --module ...
 
-Our launcher uses the first form; the second is for schedulers that start one process a host, as for `torchrun`. Torchrun exits with
-status 1 after any failure; this module exits with the status of its ranks, EXIT_RESUME among them.
+Our launcher uses the first form. The second form is for schedulers that start one process per host, like `torchrun`. But torchrun
+exits with status 1 after any failure, while this module exits with the status of its ranks, for example EXIT_RESUME.
 
 When a rank fails, the others are killed. When a rank exits with EXIT_RESUME, the others are sent SIGTERM to do the same.
 """
@@ -20,15 +20,15 @@ from collections.abc import Mapping, Sequence
 from signal import SIGHUP, SIGTERM
 
 from neox_code.errors import EXIT_RESUME, run_command
-from neox_code.launch.hosts import Resources, numbered, visible_gpus
+from neox_code.launch.hosts import Resources, find_visible_gpus, list_numbers
 from neox_code.launch.rank_process import LAUNCHER_VARIABLE
 from neox_code.launch.stop_signals import StopSignals
-from neox_code.launch.supervise import exit_status
+from neox_code.launch.supervise import convert_exit_status
 from neox_code.processes.parent import die_with_parent
 from neox_code.processes.procfs import read_start_time
 
 RESUME_SECONDS = 10.0
-"""Time from the first exit with EXIT_RESUME to killing the other ranks, which end at the same step."""
+"""Time from the first exit with EXIT_RESUME until the other ranks are killed. They should end after the same step."""
 
 POLL_SECONDS = 0.1
 
@@ -36,7 +36,7 @@ POLL_SECONDS = 0.1
 def main(argv: Sequence[str]) -> int:
     """Run the ranks of this host to their end; return 0, EXIT_RESUME or the status of the first rank that failed."""
     parsed = build_parser().parse_args(argv)
-    hosts: Resources = parsed.hosts or {str(node): numbered(parsed.ranks_per_node) for node in range(parsed.nodes)}
+    hosts: Resources = parsed.hosts or {str(node): list_numbers(parsed.ranks_per_node) for node in range(parsed.nodes)}
     environments = make_environments(hosts, parsed.node_rank, parsed.master_addr, parsed.master_port)
     with StopSignals(relayed_by=os.getppid()) as signals:
         return run_ranks([sys.executable, "-u", "-m", *parsed.module], environments, signals)
@@ -74,7 +74,7 @@ def make_environments(hosts: Resources, node: int, address: str, port: int) -> l
         "MASTER_ADDR": address,
         "MASTER_PORT": port,
     }
-    if visible_gpus():
+    if find_visible_gpus():
         shared["CUDA_VISIBLE_DEVICES"] = ",".join(slots[node])
     if LAUNCHER_VARIABLE not in os.environ:  # started by a user or scheduler: the ranks end with this process
         shared[LAUNCHER_VARIABLE] = f"{os.getpid()}:{read_start_time(os.getpid())}"
@@ -104,7 +104,7 @@ def wait_for_ranks(ranks: Sequence["subprocess.Popen[bytes]"], signals: StopSign
         if signals.is_urgent and signals.received is not None:
             return 128 + signals.received
         if failed:
-            return exit_status(failed[0])
+            return convert_exit_status(failed[0])
         if EXIT_RESUME in codes and deadline == float("inf"):
             deadline, number = time.monotonic() + RESUME_SECONDS, SIGTERM
         if time.monotonic() > deadline:
@@ -114,7 +114,7 @@ def wait_for_ranks(ranks: Sequence["subprocess.Popen[bytes]"], signals: StopSign
                 rank.send_signal(SIGTERM if number == SIGHUP else number)
     if EXIT_RESUME in codes:
         return EXIT_RESUME
-    return exit_status(next((code for code in codes if code), 0))
+    return convert_exit_status(next((code for code in codes if code), 0))
 
 
 if __name__ == "__main__":

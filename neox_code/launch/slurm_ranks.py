@@ -10,22 +10,21 @@ import socket
 from collections.abc import Mapping, MutableMapping
 
 from neox_code.errors import LaunchError
-from neox_code.launch.hosts import slurm_number, slurm_variable, visible_gpus
+from neox_code.launch.hosts import find_visible_gpus, read_slurm_number, read_slurm_variable
 
 PORTS = range(10_000, 30_000)
 """Ports below those that Linux assigns to outgoing connections."""
 
 
 def set_rank_variables(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set in a task of srun what torchrun would have set; variables that are set already stay, for example MASTER_ADDR.
-
-    Do nothing if another launcher set RANK, and in a batch script, which is no rank. Raise LaunchError if a variable of Slurm is
+    """Set the variables of torchrun in a task of srun; variables that are already set, for example MASTER_ADDR, are not changed. Do
+    nothing if another launcher set RANK, or in a batch script, which is not a rank. Raise LaunchError if a variable of Slurm is
     missing or not a number.
     """
     if "SLURM_STEP_NUM_TASKS" not in environment or "RANK" in environment:
         return
     rank, world_size, local_rank = (
-        slurm_number(environment, name) for name in ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+        read_slurm_number(environment, name) for name in ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
     )
     if rank >= world_size:
         raise LaunchError(f"SLURM_PROCID ({rank}) must be less than SLURM_STEP_NUM_TASKS ({world_size}). Start the ranks by srun.")
@@ -34,19 +33,18 @@ def set_rank_variables(environment: MutableMapping[str, str] = os.environ) -> No
         if "MASTER_ADDR" not in environment:
             environment["MASTER_ADDR"] = choose_master_host(environment)
         if "MASTER_PORT" not in environment:
-            environment["MASTER_PORT"] = str(PORTS[slurm_number(environment, "SLURM_JOB_ID") % len(PORTS)])
-    if len(visible_gpus()) == 1:
+            environment["MASTER_PORT"] = str(PORTS[read_slurm_number(environment, "SLURM_JOB_ID") % len(PORTS)])
+    if len(find_visible_gpus()) == 1:
         ranks["LOCAL_RANK"] = 0  # with --gpus-per-task each task sees its own GPU alone, as number 0
     environment.update({name: str(value) for name, value in ranks.items()})
 
 
 def choose_master_host(environment: Mapping[str, str]) -> str:
-    """Return the first host of the step, or if only Slurm can resolve its name, the address of the host that srun runs on.
-
-    In a batch script both are the same host. Raise LaunchError if neither is known.
+    """Return the first host of the step. If its name cannot be resolved here, return the address of the host that runs srun: in a
+    batch script both are the same host. Raise LaunchError if neither is known.
     """
-    nodes = slurm_variable(environment, "SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST"))
-    host = first_host(nodes)
+    nodes = read_slurm_variable(environment, "SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST"))
+    host = parse_first_host(nodes)
     try:
         socket.getaddrinfo(host, None)
     except (OSError, UnicodeError):
@@ -59,10 +57,10 @@ def choose_master_host(environment: Mapping[str, str]) -> str:
     return host
 
 
-def first_host(hosts: str) -> str:
+def parse_first_host(hosts: str) -> str:
     """Return the first name of a host list in Slurm's notation.
 
-    >>> first_host("gpu[07-09,12],login1"), first_host("r[1,3]n[04-05]"), first_host("a1,a2")
+    >>> parse_first_host("gpu[07-09,12],login1"), parse_first_host("r[1,3]n[04-05]"), parse_first_host("a1,a2")
     ('gpu07', 'r1n04', 'a1')
     """
     name = re.match(r"(?:[^,\[]|\[[^\]]*\])*", hosts)

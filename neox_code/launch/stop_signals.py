@@ -1,9 +1,9 @@
-"""Signals that ask a run to stop: SIGTERM, SIGINT, SIGHUP, and SIGUSR1, which Slurm sends some time before a job's time limit.
+"""Signals that stop a run: SIGTERM, SIGINT, SIGHUP, and SIGUSR1, which Slurm sends some time before a job's time limit.
 
 A rank of a training finishes its step, saves and exits with EXIT_RESUME. On a rank, before torch is imported:
 
     stop = StopRequest()
-    stop.start()                            # until `defer` a request ends the process at once: there is nothing to save
+    stop.start()                            # before `defer` a signal ends the process at once: there is nothing to save
     stop.defer(timeout_seconds=600)         # from here on the training loop reads `stop.is_requested` after each step
 
 In the processes above a rank, which pass signals on:
@@ -12,8 +12,8 @@ In the processes above a rank, which pass signals on:
         number = signals.wait(seconds=0.1)  # a signal to pass on, or None
         signals.is_urgent                   # True after a second SIGTERM or SIGINT: end at once
 
-The signals are blocked and read from the kernel's queue, so that a thread can read them whatever the main thread does. Child
-processes inherit the blocked signals. A signal that was ignored before (nohup, a background job of a shell script) stays ignored.
+The signals are blocked, and a thread reads them from the kernel's queue even while the main thread is busy. Child processes inherit
+the blocked signals. A signal that was ignored before (nohup, a background job of a shell script) stays ignored.
 """
 
 import multiprocessing
@@ -34,7 +34,8 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOP_SIGNALS = (*ENDING_SIGNALS, signal.SIGUSR1)
 
 ECHO_SECONDS = 1.0
-"""A signal so soon after the first is the same request: `timeout` signals its child twice, a scheduler signals every process."""
+"""A signal within this time after the first is the same request: `timeout` signals its child twice, and a scheduler signals every
+process."""
 
 
 def select_not_ignored(signals: Sequence[signal.Signals]) -> list[signal.Signals]:
@@ -42,10 +43,10 @@ def select_not_ignored(signals: Sequence[signal.Signals]) -> list[signal.Signals
 
 
 class StopSignals:
-    """The signals that this process has received while entered.
+    """The signals that this process receives within the `with` block.
 
-    `relayed_by` is the id of the process that passes signals on to this one. Its signals are counted apart from those of other
-    senders, because a signal to all processes of a run arrives both ways.
+    `relayed_by` is the id of the process that passes signals on to this process. Signals from it are counted separately from direct
+    signals, because a signal to all processes of a run arrives both ways.
     """
 
     def __init__(self, signals: Sequence[signal.Signals] = STOP_SIGNALS, relayed_by: int | None = None) -> None:
@@ -54,7 +55,7 @@ class StopSignals:
         self.is_urgent = False
         self.first_seconds: dict[bool, float] = {}
         self.taken_elsewhere: deque[int] = deque()
-        """Signals that the kernel delivered to a thread that had started before and does not block them."""
+        """Signals that the kernel delivered to a thread that does not block them, because it started earlier."""
 
     def __enter__(self) -> "StopSignals":
         self.old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, self.signals)
@@ -71,7 +72,7 @@ class StopSignals:
         signal.pthread_sigmask(signal.SIG_SETMASK, self.old_mask)
 
     def next_signal(self, seconds: float) -> tuple[signal.Signals, bool] | None:
-        """Return the next signal and True if it was relayed; None if none arrives in `seconds`."""
+        """Return the next signal, with True if it was relayed; None if none arrives within `seconds`."""
         if self.taken_elsewhere:
             return signal.Signals(self.taken_elsewhere.popleft()), False
         info = signal.sigtimedwait(self.signals, seconds)
@@ -82,7 +83,7 @@ class StopSignals:
             continue
 
     def wait(self, seconds: float) -> signal.Signals | None:
-        """Wait up to `seconds` for a signal; return it to be passed on, or None if there was none or a repetition."""
+        """Wait up to `seconds` for a signal and return it, to be passed on; None if there was none or it repeats a request."""
         if not self.signals:
             time.sleep(seconds)
             return None
@@ -104,12 +105,12 @@ class StopSignals:
 
 
 class StopRequest:
-    """A request to stop, on a rank: the training loop reads `is_requested` on all ranks together, and sets `was_followed`."""
+    """A request to stop, on one rank. The training loop combines `is_requested` over all ranks and sets `was_followed`."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
         self.was_followed = False
-        """True if the run ended before its last step because of a signal."""
+        """True if a signal ended the run before its last step."""
         self.timeout_seconds = 0.0
         """0 until the training loop starts."""
 
@@ -123,7 +124,7 @@ class StopRequest:
         threading.Thread(target=self.work, name="stop-signals", daemon=True).start()
 
     def defer(self, timeout_seconds: float) -> None:
-        """Let the training loop end the run from now on; end the process `timeout_seconds` after a request at the latest."""
+        """From now on let the training loop end the run. If it does not, end the process `timeout_seconds` after a request."""
         self.timeout_seconds = timeout_seconds
 
     def work(self) -> None:
@@ -155,10 +156,9 @@ def end_process(text: str, status: int) -> None:
 
 
 def ignore_group_signals(worker_index: int = 0) -> None:
-    """Keep a data-loading worker alive when all processes of a run are signaled.
-
-    The rank needs its workers to finish the step. SIGTERM from the rank itself, by which multiprocessing ends its workers, still
-    ends the worker. Do nothing if the rank does not block the signals.
+    """Make a data-loading worker ignore signals to all processes of a run, because the rank needs it to finish the step. SIGTERM
+    from the rank itself, with which multiprocessing ends its workers, still ends the worker. Do nothing if the rank does not block
+    the signals.
     """
     rank = multiprocessing.parent_process()
     if rank is not None and signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, []):

@@ -1,9 +1,9 @@
-"""Run a command with all processes that it starts, so that none outlives the others, and report why they ended.
+"""Run a command, end all processes that it started together, and report the reason of a failure.
 
 In the parent:
 
     status = run(command, environment)       # 0; 2 for the user's mistakes; 128 + N after signal N
-    status = run(command, environment, stop_timeout=600)     # training: EXIT_RESUME if it has saved after a signal
+    status = run(command, environment, stop_timeout=600)     # training: EXIT_RESUME if a signal ended it after a save
 
 Every process that it starts, directly or through `launch.ranks`, runs its main function by `launch.rank_process`.
 
@@ -37,13 +37,14 @@ from neox_code.processes.parent import die_with_parent
 from neox_code.processes.procfs import find_state, find_values, kill_marked, list_processes, read_environment, read_start_time
 
 GRACE_SECONDS = 10.0
-"""Time from passing a signal on to killing the processes; a training has its `stop_timeout` in addition."""
+"""Time from passing a signal on until the processes are killed; for training `stop_timeout` is added."""
 
 FAILING_SECONDS = 7.0
-"""Time from a rank's error report to killing all others: the launcher waits much longer for a rank that ignores SIGTERM."""
+"""Time from a rank's error report until all other processes are killed. The launcher alone would wait much longer for a rank that
+ignores SIGTERM."""
 
 STOPPED_SECONDS = 10.0
-"""A rank that is stopped (SIGSTOP) for so long counts as hanging: the others wait for it."""
+"""A rank that is stopped (SIGSTOP) for this long counts as hanging, because the others wait for it."""
 
 POLL_SECONDS = 0.1
 
@@ -52,10 +53,10 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None, st
     """Run a command and all processes that it starts to their end; return an exit status.
 
     `environment` is added to this process's own. The command has no standard input. SIGINT, SIGTERM and SIGHUP are passed on; a
-    second one kills the command, and so does the end of GRACE_SECONDS. With `stop_timeout` (seconds) the command is a training,
-    which ends with EXIT_RESUME after a signal: SIGUSR1 is passed on as well, and the training has so much time to save. If a rank
-    wrote an error report, its message is printed last; the status is 2 if the error is the user's. Call it in the main thread:
-    the kernel sends parent-death signals when the starting thread ends.
+    second one kills the command, and so does the end of GRACE_SECONDS. `stop_timeout` (seconds) is set for training, which ends
+    with EXIT_RESUME after a signal: SIGUSR1 is passed on as well, and the command has this much time to save. If a rank wrote an
+    error report, its message is printed last; the status is 2 if the error is the user's. Call it in the main thread: the kernel
+    sends parent-death signals when the starting thread ends.
     """
     with StopSignals(ENDING_SIGNALS if stop_timeout is None else STOP_SIGNALS) as signals:
         ending = run_to_end(command, signals, environment, stop_timeout)
@@ -84,7 +85,7 @@ class Ending:
     """The first signal that this process received."""
 
     was_killed: bool
-    """True if the signal ended it before it could end by itself."""
+    """True if the command was killed and did not end by itself."""
 
 
 def run_to_end(
@@ -93,7 +94,7 @@ def run_to_end(
     environment: Mapping[str, str] | None = None,
     stop_timeout: float | None = None,
 ) -> Ending:
-    """Do what `run` does, without printing anything."""
+    """Run a command as `run` does, without printing; return its end."""
     is_training = stop_timeout is not None
     with tempfile.TemporaryDirectory(prefix="neox-code-") as folder:
         error_file = Path(folder) / "error.json"
@@ -101,7 +102,7 @@ def run_to_end(
         child = start(command, {**os.environ, **(environment or {}), **variables}, signal.SIGKILL, signals if is_training else None)
         code = wait(child, signals, error_file, GRACE_SECONDS + (stop_timeout or 0.0))
         kill_marked(f"{ERROR_VARIABLE}={error_file}")
-        status, received = exit_status(code), signals.received
+        status, received = convert_exit_status(code), signals.received
         was_killed = received is not None and (signals.is_urgent or not is_training or code == -signal.SIGKILL)
         if received is not None and was_killed:
             status = 128 + received
@@ -116,7 +117,7 @@ def start(
 ) -> "subprocess.Popen[bytes]":
     """Start a command in a process group of its own; the kernel sends it `death_signal` when this process ends.
 
-    The stop signals are unblocked in it. With `blocked` they stay blocked: the program reads them itself, and none is lost.
+    The stop signals are unblocked in the command. With `blocked` they stay blocked, for a program that reads them from the queue.
     """
     parent = os.getpid()
 
@@ -133,7 +134,8 @@ def start(
 def wait(child: "subprocess.Popen[bytes]", signals: StopSignals, error_file: Path, stop_seconds: float) -> int:
     """Wait for the command and return its return code.
 
-    It is killed if it runs `stop_seconds` beyond a signal or FAILING_SECONDS beyond a rank's error, or if a rank is stopped.
+    It is killed if it runs longer than `stop_seconds` after a signal or FAILING_SECONDS after a rank's error, or if a rank is
+    stopped.
     """
     deadline, failing_since = math.inf, math.inf
     stopped = StoppedRanks(f"{ERROR_VARIABLE}={error_file}")
@@ -182,17 +184,17 @@ class StoppedRanks:
         return find_state(process) == "T" and self.mark in read_environment(process)
 
 
-def exit_status(code: int) -> int:
+def convert_exit_status(code: int) -> int:
     """Return the exit status that a shell reports for a return code of subprocess.
 
-    >>> exit_status(3), exit_status(-9)
+    >>> convert_exit_status(3), convert_exit_status(-9)
     (3, 137)
     """
     return 128 - code if code < 0 else code
 
 
 def report_failure(status: int, report: Mapping[str, Any] | None) -> int:
-    """Print why a run failed, if it did; return its exit status."""
+    """Print the reason if the run failed; return its exit status."""
     sentence = format_signal(status)
     if report is not None and not (report["is_consequence"] and sentence):
         print_error(report["message"])
@@ -203,7 +205,7 @@ def report_failure(status: int, report: Mapping[str, Any] | None) -> int:
 
 
 def format_signal(status: int) -> str | None:
-    """Return cause and remedy for an exit status that means a signal; None for other statuses."""
+    """Return cause and remedy if a signal caused the exit status; None for other statuses."""
     if status <= 128 or status - 128 not in signal.Signals.__members__.values():
         return None
     name = signal.Signals(status - 128).name
@@ -211,8 +213,8 @@ def format_signal(status: int) -> str | None:
 
 
 CRASHED = (
-    "A library crashed: its message may stand above, and PYTHONFAULTHANDLER=1 adds the stack trace. A rerun crashes again unless a "
-    "device or its driver was the cause."
+    "A library crashed. Its message may stand above; PYTHONFAULTHANDLER=1 adds the stack trace. Rerun the same command only if a "
+    "device or its driver was the cause: otherwise it crashes again."
 )
 STOPPED = "Another process or a scheduler stopped it. Rerun the same command to resume."
 

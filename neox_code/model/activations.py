@@ -35,7 +35,7 @@ GATES: dict[str, Function] = {
 def build_activation(model: ModelConfig) -> Function:
     """Return the function [..., I] -> [..., I]; if it is gated, [..., 2 I] -> [..., I] with up before gate.
 
-    With `bias_gelu_fusion` GELU is its tanh approximation, as in GPT-NeoX's fused kernel. That kernel has no gated form.
+    With `bias_gelu_fusion` the function for gelu is the tanh approximation, as in GPT-NeoX's fused kernel, which has no gated form.
     """
     if model.is_gated:
         return partial(apply_gate, GATES[model.activation])

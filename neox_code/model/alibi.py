@@ -5,7 +5,7 @@
     head_slopes(8)                      # (1/2, 1/4, ..., 1/256): one for each head, over all tensor ranks
 
 With `apply_query_key_layer_scaling` GPT-NeoX divides the scores by the layer's index, adds the bias and multiplies the sum by the
-index. So the slopes of a layer are multiplied by its index.
+index. This is the same as multiplying the layer's slopes by its index.
 
 Shape letters: B batch, N heads of this tensor rank, S queries, T keys.
 """

@@ -107,5 +107,5 @@ class Attention(nn.Module):
             return self.compute_attention(query_BNSD, key_BGSD, value_BGSD, dropout_p=self.dropout, **mask)
 
     def compute_attention(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **keywords: Any) -> torch.Tensor:
-        """Return torch's own attention."""
+        """Return torch's own causal attention for the whole sequence."""
         return F.scaled_dot_product_attention(query, key, value, enable_gqa=self.is_grouped, **keywords)

@@ -15,11 +15,11 @@ import torch
 
 QUERIES_AT_ONCE = 128
 LARGEST_PROBABILITIES = 64 << 20
-"""Most bytes that are kept for a layer's backward pass. Above this limit torch's kernel is used, which needs less memory."""
+"""Upper limit of the bytes that one layer keeps for its backward pass. Above it torch's kernel is used, which keeps less."""
 
 
 def is_better_in_blocks(query_BNSD: torch.Tensor) -> bool:
-    """Return True if `blocked_attention` is the faster way for these queries and its probabilities are within the limit."""
+    """Return True if `blocked_attention` is faster for these queries and its probabilities fit into LARGEST_PROBABILITIES."""
     batch, heads, sequence, _ = query_BNSD.shape
     probabilities = batch * heads * sequence * sequence // 2 * query_BNSD.element_size()
     return query_BNSD.device.type == "cpu" and probabilities <= LARGEST_PROBABILITIES
@@ -51,7 +51,7 @@ def query_blocks(sequence: int) -> Iterator[tuple[int, int]]:
 
 
 def key_distances(begin: int, end: int, like: torch.Tensor) -> torch.Tensor:
-    """Return the position of the key minus that of the query, in a block of queries: [Q, K]."""
+    """Return the positions of keys minus those of queries, for one block of queries: [Q, K]."""
     positions = torch.arange(end, device=like.device)
     return (positions - positions[begin:, None]).to(like.dtype)
 

@@ -11,13 +11,13 @@ from neox_code.config.model import ModelConfig
 from neox_code.model.initialization import initialize_without_padding, input_init
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.norms import build_norm
-from neox_code.model.positions import sinusoidal
+from neox_code.model.positions import compute_sinusoidal_vectors
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.plain_layers import PlainEmbedding
 
 
 class Embedding(nn.Module):
-    """Word embeddings, and learned or sinusoidal positions where the model has them: tokens_BS -> [B, S, H]."""
+    """Word embeddings plus learned or sinusoidal positions, if the model has these: tokens_BS -> [B, S, H]."""
 
     def __init__(
         self,
@@ -45,7 +45,9 @@ class Embedding(nn.Module):
         if self.position_embeddings is not None:
             hidden_BSH = hidden_BSH + self.position_embeddings(read_positions(tokens_BS, cache))
         elif self.is_sinusoidal:
-            hidden_BSH = hidden_BSH + sinusoidal(read_positions(tokens_BS, cache), hidden_BSH.shape[-1], hidden_BSH.dtype)
+            hidden_BSH = hidden_BSH + compute_sinusoidal_vectors(
+                read_positions(tokens_BS, cache), hidden_BSH.shape[-1], hidden_BSH.dtype
+            )
         return F.dropout(hidden_BSH, self.dropout, self.training) if self.dropout else hidden_BSH
 
     def logits(self, hidden_BSH: torch.Tensor, grid: ParallelGrid) -> torch.Tensor:

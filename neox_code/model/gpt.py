@@ -1,4 +1,5 @@
-"""The model as one list of layers, which becomes a pipeline or a plain module. Its indices are those of the checkpoint's files.
+"""The model as one list of layers, for a pipeline or a plain module. A layer's index in the list is also its number in the
+checkpoint's file names.
 
     index        layer                      file
     0            Embedding                  layer_00

@@ -6,7 +6,7 @@ single_residual_scaled_normal   N(0, init_method_std^2 / L)
 small_init                      N(0, 2 / (5 h))                     Nguyen and Salazar 2019, "Transformers without Tears"
 wang_init                       N(0, (2 / L)^2 / h)                 Wang and Komatsuzaki 2021, mesh-transformer-jax
 orthogonal                      sqrt(2) times an orthogonal matrix  Saxe et al. 2013
-scaled_orthogonal               sqrt(2 / L) times one
+scaled_orthogonal               sqrt(2 / L) times an orthogonal matrix
 xavier_uniform, xavier_normal   variance 2 / (rows + columns)       Glorot and Bengio 2010
 
 L is the number of layers, h the hidden size.
@@ -53,9 +53,10 @@ def output_init(model: ModelConfig) -> Initialize:
 
 
 def initialize_in_parts(initialize: Initialize, parts: Sequence[int], tensor_size: int) -> Initialize:
-    """Return `initialize` for a weight that is several matrices, one below another, each divided over the tensor ranks.
+    """Return a function that initializes several stacked matrices in one weight, each divided over the tensor ranks.
 
-    `parts` has the number of rows of each matrix; () means a single matrix. After filling, the rows are ordered by tensor rank.
+    `parts` contains the number of rows of each matrix; () means a single matrix. The rows of the filled weight are ordered by
+    tensor rank.
     """
     if not parts:
         return initialize
@@ -78,9 +79,9 @@ def order_by_rank(weight: torch.Tensor, parts: Sequence[int], tensor_size: int) 
 
 
 def initialize_without_padding(initialize: Initialize, vocab_size: int) -> Initialize:
-    """Return `initialize` for the rows of the vocabulary, with zeros in the padding.
+    """Return a function that initializes the first `vocab_size` rows of a weight and fills the padding with zeros.
 
-    The padding differs between layouts; the initial values of the other rows must not depend on it.
+    The amount of padding depends on the layout; the initial values of the vocabulary's rows must not.
     """
 
     def fill(weight: torch.Tensor) -> None:

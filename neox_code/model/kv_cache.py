@@ -58,7 +58,7 @@ class KVCache:
         return min(self.lengths) == max(self.lengths)
 
     def set_lengths(self, lengths: list[int]) -> None:
-        """Keep the first `lengths[i]` tokens of row i; the next tokens overwrite the others."""
+        """Keep the first `lengths[i]` tokens of row i. New tokens overwrite the tokens after these."""
         assert all(new <= old for new, old in zip(lengths, self.lengths, strict=True)), "a row of a cache can only be shortened"
         self.lengths = list(lengths)
 

@@ -26,11 +26,11 @@ class VocabShard:
     group: ProcessGroup | None
 
 
-def vocab_shard(vocab_size: int, padded_vocab_size: int, grid: ParallelGrid, mask_padding: bool = True) -> VocabShard:
-    """Return the rows of one rank; with `mask_padding` those past `vocab_size` never enter the softmax.
+def make_vocab_shard(vocab_size: int, padded_vocab_size: int, grid: ParallelGrid, mask_padding: bool = True) -> VocabShard:
+    """Return one rank's part of the vocabulary. With `mask_padding` the rows from `vocab_size` on never enter the softmax.
 
     >>> from neox_code.parallel.grid import ParallelGrid
-    >>> vocab_shard(50257, 50432, ParallelGrid(tensor_size=2, rank=1))
+    >>> make_vocab_shard(50257, 50432, ParallelGrid(tensor_size=2, rank=1))
     VocabShard(first=25216, rows=25216, real_rows=25041, group=None)
     """
     rows = padded_vocab_size // grid.tensor_size
@@ -43,7 +43,7 @@ class VocabParallelCrossEntropy(torch.autograd.Function):
     """Cross entropy of each position; the forward pass computes the gradient too, since both need the same exponentials.
 
     The softmax is computed in fp32 for logits of any type. The gradient is softmax minus one-hot, and 0 at padding. It is rounded
-    to the logits' type after the subtraction, since both terms are close to each other where the model is confident.
+    to the logits' type after the subtraction, because the two terms are nearly equal for a confident model.
     """
 
     @staticmethod

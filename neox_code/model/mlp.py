@@ -1,7 +1,7 @@
 """The feed-forward layer: H -> I -> H; with a gated activation H -> 2 I -> I -> H.
 
-As in GPT-NeoX, the rows of the gate lie below those of the other input on each tensor rank. The parameters have the names of its
-files from before it had gated activations, when I was always 4 H.
+As in GPT-NeoX, the rows of the gate come after those of the other input on each tensor rank. The parameters have the names of
+GPT-NeoX's older files, from the time when I was always 4 H.
 """
 
 import torch

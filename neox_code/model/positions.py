@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 
-def falling_frequencies(width: int, base: float = 10000.0, device: torch.device | None = None) -> torch.Tensor:
+def compute_frequencies(width: int, base: float = 10000.0, device: torch.device | None = None) -> torch.Tensor:
     """Return base^(-2i/width) for each pair i of dimensions: fp32 [width / 2]."""
     return base ** -(torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)
 
@@ -35,7 +35,7 @@ class RotaryTable:
 
     def frequencies(self) -> torch.Tensor:
         """Return the angles at position 1: [R]."""
-        return falling_frequencies(self.rotary_dim, self.base)
+        return compute_frequencies(self.rotary_dim, self.base)
 
     def lookup(self, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """Return cos and sin, each [max_positions, R]."""
@@ -86,10 +86,10 @@ def rotate(x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.
     return Rotate.apply(x_SBND, cos, sin)
 
 
-def sinusoidal(positions: torch.Tensor, width: int, dtype: torch.dtype) -> torch.Tensor:
+def compute_sinusoidal_vectors(positions: torch.Tensor, width: int, dtype: torch.dtype) -> torch.Tensor:
     """Return the vectors [..., width] of these positions (Vaswani et al. 2017), all sines before all cosines.
 
     sin(p w_i), cos(p w_i)      w_i = 10000^(-2i/width)
     """
-    angles = positions[..., None] * falling_frequencies(width, device=positions.device)
+    angles = positions[..., None] * compute_frequencies(width, device=positions.device)
     return torch.cat([angles.sin(), angles.cos()], -1)[..., :width].to(dtype)

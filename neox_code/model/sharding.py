@@ -3,7 +3,7 @@
     sharding_of("sequential.2.mlp.dense_h_to_4h.weight").dim          # 0
     stacked_rows("attention.query_key_value.weight", model)           # (768, 128, 128) with grouped queries, else ()
 
-A parameter that is several matrices, one below another, is divided matrix by matrix: each rank holds its share of every one.
+If a parameter consists of several stacked matrices, each matrix is divided: a rank holds a share of every matrix.
 Parameters that the table does not list are the same on every rank.
 """
 
@@ -14,7 +14,7 @@ from neox_code.config.model import ModelConfig
 
 
 def query_key_value_rows(model: ModelConfig) -> tuple[int, ...]:
-    """Return the rows of queries, keys and values where heads share keys; else (): the rows are interleaved by head."""
+    """Return the rows of queries, keys and values if heads share keys; else (), because the rows are interleaved by head."""
     shared = model.kv_heads * model.head_dim
     return (model.attention_width, shared, shared) if model.kv_heads < model.num_attention_heads else ()
 
@@ -29,11 +29,12 @@ class ParameterSharding:
     dim: int | None = None
     """The dimension that is divided over the tensor ranks; None: every rank has the whole parameter."""
     stacked: Callable[[ModelConfig], tuple[int, ...]] = lambda model: ()
-    """Returns the rows of each matrix of a whole parameter that is several matrices, and () for a single one."""
+    """A function that returns the number of rows of each stacked matrix in the whole parameter; () for a single matrix."""
     is_vocabulary: bool = False
     """True if each row belongs to an entry of the padded vocabulary."""
     is_row_bias: bool = False
-    """True for the bias of a layer whose weight is divided along its inputs: it is added once, to the sum over the ranks."""
+    """True for the bias of a layer whose weight is divided along its inputs. Such a bias is added once, to the sum over the
+    ranks."""
     newer_name: str | None = None
     """The name in newer checkpoints of GPT-NeoX, and in ours with a gated activation; otherwise ours have the older name."""
 
@@ -61,5 +62,5 @@ def sharding_of(name: str) -> ParameterSharding:
 
 
 def stacked_rows(name: str, model: ModelConfig) -> tuple[int, ...]:
-    """Return the rows of each matrix of a whole parameter that is several matrices; () for a single one."""
+    """Return the number of rows of each stacked matrix in the whole parameter; () for a single matrix."""
     return sharding_of(name).stacked(model)

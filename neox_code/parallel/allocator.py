@@ -1,8 +1,8 @@
 """The C allocator's settings for tensor work on the CPU: call `keep_freed_memory` before the first large tensor.
 
-Every step frees and allocates the same hundreds of megabytes. By default glibc maps each large block anew and returns it to the
-kernel at `free`; the page faults of fresh mappings cost about a fifth of a training step. launch/command.py makes the settings that
-a process needs before it starts. GPU memory has torch's own caching allocator.
+Every step frees and allocates the same hundreds of megabytes. By default glibc gets each large block from the kernel and returns it
+at `free`. The page faults of new blocks take about a fifth of a training step. launch/command.py sets what must be set before a
+process starts. GPU memory has torch's own caching allocator.
 """
 
 import ctypes

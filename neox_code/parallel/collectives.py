@@ -13,7 +13,8 @@ T = TypeVar("T")
 
 
 def all_reduce(tensor: torch.Tensor, group: ProcessGroup | None, op: ReduceOp.RedOpType = ReduceOp.SUM) -> torch.Tensor:
-    """Reduce `tensor` in place over `group` and return it. It stays unchanged without a group and in a group of one rank."""
+    """Reduce `tensor` in place over `group` and return it. Without a group, or in a group of one rank, the tensor stays
+    unchanged."""
     if group is not None and group.size() > 1:
         dist.all_reduce(tensor, op=op, group=group)
     return tensor
@@ -43,7 +44,7 @@ def barrier() -> None:
         dist.barrier()
 
 
-def from_rank_zero(value: float, device: torch.device) -> float:
+def broadcast_from_rank_zero(value: float, device: torch.device) -> float:
     """Return the value of rank 0 on every rank."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return value
@@ -52,7 +53,7 @@ def from_rank_zero(value: float, device: torch.device) -> float:
     return float(tensor.item())
 
 
-def any_rank(flag: bool, device: torch.device) -> bool:
+def is_true_on_any_rank(flag: bool, device: torch.device) -> bool:
     """Return True on every rank if the flag is set on at least one rank."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return flag
@@ -62,7 +63,7 @@ def any_rank(flag: bool, device: torch.device) -> bool:
 
 
 def run_on_rank_zero(make: Callable[[], T]) -> T:
-    """Return on every rank what `make` returns on rank 0; a NeoXError or OSError that it raises there is raised on every rank."""
+    """Call `make` on rank 0 and return its result on every rank. A NeoXError or OSError from `make` is raised on every rank."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return make()
     box: list = [None]

@@ -4,8 +4,8 @@
     row_linear      [out, in] divided by columns:  each rank takes its share of the input; the sum over ranks is the output
     vocab_embedding [vocabulary, hidden] divided by rows
 
-A layer takes one tensor and returns one tensor. Its state dict holds only weight and bias. Its initial values are slices of the
-full weight that a plain layer would have, so they do not depend on the layout.
+A layer takes one tensor and returns one tensor. Its state dict holds only weight and bias. Its initial values are slices of a plain
+layer's full weight, so they do not depend on the layout.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,8 @@ from neox_code.parallel.plain_layers import Initialize
 
 
 class TensorInTensorOut(nn.Module):
-    """Returns a tensor where megatron-core returns a tuple, has no extra entry in the state dict, and computes by `multiply`."""
+    """A mixin for megatron-core's layers: it returns a tensor instead of a tuple, adds no entry to the state dict, and calls
+    `multiply`."""
 
     get_extra_state = nn.Module.get_extra_state
     set_extra_state = nn.Module.set_extra_state
@@ -62,7 +63,7 @@ def multiply(
 
 
 class DividedLayers:
-    """Makes this rank's part of each layer that is divided over a tensor group."""
+    """The `LayerMaker` of a tensor-parallel rank: it makes this rank's part of each layer."""
 
     def __init__(self, tensor_size: int, group: ProcessGroup):
         self.tensor_size = tensor_size
@@ -99,7 +100,7 @@ class DividedLayers:
     def shared_arguments(self, dtype: torch.dtype, initialize: Initialize | None) -> dict[str, Any]:
         """Return the arguments that all megatron-core layers share.
 
-        Full weights are initialized on the CPU and then divided, so that they are the same in every layout.
+        The full weights are initialized on the CPU and then divided, so that the initial values are the same in every layout.
         """
         config = ModelParallelConfig(
             tensor_model_parallel_size=self.tensor_size,

@@ -1,7 +1,7 @@
 """Matrix products on a CPU that has no instructions for bf16.
 
-Such a CPU emulates a bf16 product, which takes about four times as long as the product of the same numbers in fp32. Both have bf16
-inputs, fp32 accumulation and one rounding at the end; only the order of the sums differs.
+Such a CPU emulates bf16, which takes about four times as long as the same product in fp32. Both ways have bf16 inputs, fp32
+accumulation and one rounding at the end. Only the order of the sums differs.
 """
 
 import torch
@@ -9,7 +9,8 @@ import torch
 from neox_code.machine import cpu_computes_bf16
 
 FEW_ROWS = 8
-"""A product with at most this number of rows stays in bf16: reading its weights takes most of the time, also for an fp32 copy."""
+"""A product with at most this number of rows stays in bf16: reading the weights takes most of its time, and an fp32 copy would have
+to read them too."""
 
 
 def is_emulated(tensor: torch.Tensor) -> bool:

@@ -7,7 +7,8 @@ from megatron.core import parallel_state
 
 
 class ModelParallelUnit:
-    """Methods whose names differ in DeepSpeed; all others are megatron-core's. `deepspeed.initialize(mpu=ModelParallelUnit())`."""
+    """megatron-core's parallel state, with DeepSpeed's names for three of its methods:
+    `deepspeed.initialize(mpu=ModelParallelUnit())`."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(parallel_state, name)

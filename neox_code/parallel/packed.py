@@ -2,7 +2,7 @@
 
     pack_weights(gpt)                    # every PlainLinear with bf16 weights on a CPU that computes bf16 becomes a PackedLinear
 
-A plain weight is reordered at every call; for one token that takes as long as the product itself.
+A plain weight is reordered at every call. For a single token this takes as long as the product itself.
 """
 
 import torch

@@ -1,10 +1,11 @@
-"""Random numbers, and which ranks draw the same ones.
+"""Seeds of random numbers, and the ranks that share them.
 
 initialization     from (seed, layer index): the same full weights in every layout
 hidden dropout     the same on the ranks of a tensor group (they hold the same activations), different over data ranks and stages
 attention dropout  different on every rank (tensor ranks hold different heads)
 
-Dropout is seeded before every step. So a resumed run draws the same numbers as an uninterrupted one, and no generator is saved.
+Dropout is seeded before every step, so that a resumed run draws the same numbers as an uninterrupted run and no generator state is
+saved.
 """
 
 from collections.abc import Iterator
@@ -34,9 +35,9 @@ def seed_dropout(seed: int, grid: ParallelGrid, iteration: int) -> None:
 
 
 class TensorRankGenerator:
-    """A second stream of random numbers that differs over tensor ranks: use `with generator.fork():`.
+    """A second stream of random numbers, different on each tensor rank. Draw from it within `with generator.fork():`.
 
-    Each use is seeded from the default stream, so that it depends on `seed_dropout`.
+    Each block is seeded from the default stream, and so depends on `seed_dropout`.
     """
 
     def __init__(self, grid: ParallelGrid):
@@ -44,7 +45,7 @@ class TensorRankGenerator:
 
     @contextmanager
     def fork(self) -> Iterator[None]:
-        """Seed the default generator for this tensor rank and call within the block; restore it afterwards."""
+        """Seed the default generator within the block, differently on each tensor rank and in each call; restore it afterwards."""
         if self.grid.tensor_size == 1:
             yield
             return

@@ -33,8 +33,8 @@ from neox_code.parallel.grid import ParallelGrid, select_device
 def startup(parallelism: ParallelismConfig) -> Iterator[ParallelGrid]:
     """Connect with the other ranks (NCCL with GPUs, gloo without), yield this rank's grid, and end the process group.
 
-    After an exception on one of several ranks the group is not ended: the process must end instead. Raises ConfigError if the
-    world size is not a multiple of pipeline x tensor size, LaunchError if the ranks cannot connect.
+    After an exception on one of several ranks the group is not ended, because only the end of the process is safe. Raise
+    ConfigError if the world size is not a multiple of pipeline x tensor size, LaunchError if the ranks cannot connect.
     """
     rank, world_size, local_rank = read_rank_variables()
     for (name, _), value in zip(ENVIRONMENT, (rank, world_size, local_rank), strict=True):
@@ -100,7 +100,7 @@ def read_rank_variables() -> tuple[int, int, int]:
 BY_LAUNCHER = "Start the ranks by ./deepy.py train, torchrun or srun, which set it; by hand, set it for each rank."
 
 ADDRESS_SECONDS = 120.0
-"""Longest wait until the name of the first host resolves to an address: in Kubernetes it does when the host's pod runs."""
+"""Longest wait until the first host's name resolves to an address. In Kubernetes a name resolves only while its pod runs."""
 
 
 def wait_for_address(host: str, timeout_seconds: float) -> None:
@@ -154,7 +154,7 @@ def describe_unknown_interface() -> str:
 
 
 def require_same_everywhere(configuration: str) -> None:
-    """Raise LaunchError with the names of the hosts whose ranks have merged another configuration than rank 0."""
+    """Raise LaunchError if another rank has merged a different configuration than rank 0. The message names the hosts."""
     if dist.get_world_size() == 1:
         return
     digest = hashlib.sha256(configuration.encode()).hexdigest()

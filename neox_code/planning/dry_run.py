@@ -1,9 +1,9 @@
 """The report of `--dry-run`. Imports no torch.
 
-It has the model's size, the work of a step, the layout and its memory, and what is missing on this machine; then each key that
-differs from its default with its origin, the ignored keys with the reason, and the command.
+The report contains the model's size, the work of a step, the layout and its memory, and the missing files, packages and GPUs. Below
+these it lists each key that differs from its default with its origin, the ignored keys with the reasons, and the command.
 
-    print(format_dry_run(config, "train", command, plan_world(config), gpu_memory_gib=24))
+    text, figures = make_dry_run(config, "train", command, plan_world(config), gpu_memory_gib=24)
 """
 
 import shlex
@@ -13,14 +13,14 @@ from typing import Any
 
 from neox_code.config.assembly import DEFAULT, format_value
 from neox_code.config.derive import padded_vocab_size
-from neox_code.config.fields import SECTIONS, fields_of
+from neox_code.config.fields import SECTIONS, list_fields
 from neox_code.config.model_size import parameters, training_flops_per_token
 from neox_code.config.neox import NeoXConfig
-from neox_code.config.remarks import remarks_of
+from neox_code.config.remarks import list_remarks
 from neox_code.planning.memory import Layout, Memory
 from neox_code.planning.missing import list_missing
 from neox_code.planning.planned_world import PlannedWorld
-from neox_code.planning.smaller_layout import compute_memory, find_smaller_layout, fits
+from neox_code.planning.smaller_layout import Proposal, compute_memory, find_smaller_layout, fits
 from neox_code.tokenizer.vocabulary_file import count_vocabulary_entries
 
 WIDEST = 60
@@ -30,52 +30,32 @@ ASSUMED_VOCABULARY = 50257
 """Entries of GPT-2's vocabulary and of PolyCoder's."""
 
 
-def format_dry_run(
+def make_dry_run(
     config: NeoXConfig,
     script: str,
     command: Sequence[str],
     world: PlannedWorld | None,
     gpu_memory_gib: float | None = None,
     all_keys: bool = False,
-) -> str:
-    """Return the report, with one line for each key: key, value, `default` or `changed`, origin.
+) -> tuple[str, dict[str, Any]]:
+    """Return the text of the report, with one line for each key, and its contents for JSON; memory in bytes.
 
     `world` is None for a command that does not train. `all_keys` lists also the keys that have their defaults.
     """
-    entries = count_vocabulary_entries(config.data.tokenizer_type, config.data.vocab_file)
-    size = make_size_rows(config, entries)
-    if world is not None:
-        size += make_training_rows(config, world, entries or ASSUMED_VOCABULARY, gpu_memory_gib)
-    return "\n".join([
-        *align_columns(size),
-        *(f"missing: {sentence}" for sentence in list_missing(config, script)),
-        *(f"remark: {sentence}" for sentence in (remarks_of(config) if world is not None else ())),
-        *align_columns(make_value_rows(config, all_keys)),
-        *([] if all_keys else [KEYS_LEFT_OUT]),
-        *align_columns(make_ignored_rows(config)),
-        "# command",
-        shlex.join(command),
-    ])  # fmt: skip
-
-
-def make_dry_run_figures(
-    config: NeoXConfig,
-    script: str,
-    command: Sequence[str],
-    world: PlannedWorld | None,
-    gpu_memory_gib: float | None = None,
-    all_keys: bool = False,
-) -> dict[str, Any]:
-    """Return the contents of the report as numbers and lists for JSON; memory in bytes."""
-    entries = count_vocabulary_entries(config.data.tokenizer_type, config.data.vocab_file) or ASSUMED_VOCABULARY
-    padded = pad_vocabulary(config, entries)
+    known_entries = count_vocabulary_entries(config.data.tokenizer_type, config.data.vocab_file)
+    entries = known_entries or ASSUMED_VOCABULARY
+    padded = padded_vocab_size(entries, config.model.make_vocab_size_divisible_by, config.parallelism.model_parallel_size)
+    missing, remarks = list(list_missing(config, script)), list(list_remarks(config)) if world is not None else []
+    rows = make_size_rows(config, known_entries, padded)
     figures: dict[str, Any] = {"vocabulary": padded, "parameters": parameters(config.model, padded)}
     if world is not None:
         layout = Layout.from_config(config, world.ranks)
-        samples = layout.micro_batch_size * layout.accumulation_steps * layout.data_size
         memory = compute_memory(config, layout, entries)
+        flops = training_flops_per_token(config.model, padded, config.model.sample_length)
+        samples = layout.micro_batch_size * layout.accumulation_steps * layout.data_size
+        rows += make_training_rows(config, world, layout, memory, flops, samples)
         figures |= {
-            "flops_per_token": training_flops_per_token(config.model, padded, config.model.sample_length),
+            "flops_per_token": flops,
             "tokens_per_step": samples * config.model.sample_length,
             "train_iters": config.training.train_iters,
             "ranks": world.ranks,
@@ -83,21 +63,34 @@ def make_dry_run_figures(
             "memory_bytes_per_gpu": asdict(memory) | {"all": memory.total},
         }
         if gpu_memory_gib is not None:
-            figures["fits"] = fits(memory, gpu_memory_gib)
-            proposal = None if figures["fits"] else find_smaller_layout(config, world, gpu_memory_gib, entries)
-            figures["proposal"] = proposal and dict(proposal.changes)
-    return figures | {
-        "missing": list(list_missing(config, script)),
-        "remarks": list(remarks_of(config)) if world is not None else [],
+            does_fit = fits(memory, gpu_memory_gib)
+            proposal = None if does_fit else find_smaller_layout(config, world, gpu_memory_gib, entries)
+            rows += make_fit_rows(world, memory, proposal, gpu_memory_gib)
+            figures |= {"fits": does_fit, "proposal": proposal and dict(proposal.changes)}
+    values = config.values()
+    figures |= {
+        "missing": missing,
+        "remarks": remarks,
         "keys": {
-            known.name: {"value": config.values()[known.name], "origin": config.origins[known.name]}
+            known.name: {"value": values[known.name], "origin": config.origins[known.name]}
             for section in SECTIONS
-            for known in fields_of(section)
-            if all_keys or known.required or config.values()[known.name] != known.default
+            for known in list_fields(section)
+            if all_keys or known.required or values[known.name] != known.default
         },
         "ignored": {entry.key: entry.because for entry in config.ignored},
         "command": list(command),
     }
+    text = "\n".join([
+        *align_columns(rows),
+        *(f"missing: {sentence}" for sentence in missing),
+        *(f"remark: {sentence}" for sentence in remarks),
+        *align_columns(make_value_rows(config, all_keys)),
+        *([] if all_keys else [KEYS_LEFT_OUT]),
+        *align_columns(make_ignored_rows(config)),
+        "# command",
+        shlex.join(command),
+    ])  # fmt: skip
+    return text, figures
 
 
 Row = tuple[str, ...]
@@ -111,7 +104,7 @@ def make_value_rows(config: NeoXConfig, all_keys: bool) -> Iterator[Row]:
     values = config.values()
     for section in SECTIONS:
         rows = []
-        for known in fields_of(section):
+        for known in list_fields(section):
             value = values[known.name]
             state = DEFAULT if not known.required and value == known.default else "changed"
             origin = config.origins[known.name]
@@ -125,9 +118,8 @@ def make_ignored_rows(config: NeoXConfig) -> list[Row]:
     return [("# ignored", "", "", ""), *rows] if rows else []
 
 
-def make_size_rows(config: NeoXConfig, entries: int | None) -> list[Row]:
+def make_size_rows(config: NeoXConfig, entries: int | None, padded: int) -> list[Row]:
     """Return the rows on vocabulary and parameters."""
-    padded = pad_vocabulary(config, entries or ASSUMED_VOCABULARY)
     origin = (
         f"{entries:,} entries of {config.data.vocab_file or config.data.tokenizer_type}"
         if entries
@@ -140,17 +132,12 @@ def make_size_rows(config: NeoXConfig, entries: int | None) -> list[Row]:
     ]
 
 
-def pad_vocabulary(config: NeoXConfig, entries: int) -> int:
-    return padded_vocab_size(entries, config.model.make_vocab_size_divisible_by, config.parallelism.model_parallel_size)
-
-
-def make_training_rows(config: NeoXConfig, world: PlannedWorld, entries: int, gpu_memory_gib: float | None) -> list[Row]:
-    """Return the rows on the work of a step, the layout, and the memory of the fullest GPU."""
-    model, layout = config.model, Layout.from_config(config, world.ranks)
-    samples = layout.micro_batch_size * layout.accumulation_steps * layout.data_size
+def make_training_rows(
+    config: NeoXConfig, world: PlannedWorld, layout: Layout, memory: Memory, flops: float, samples: int
+) -> list[Row]:
+    """Return the rows on the work of a step (`flops` per token, `samples`), the layout, and the memory of the fullest GPU."""
+    model = config.model
     steps, tokens = config.training.train_iters or 0, samples * model.sample_length
-    flops = training_flops_per_token(model, pad_vocabulary(config, entries), model.sample_length)
-    memory = compute_memory(config, layout, entries)
     product = f"micro batch {layout.micro_batch_size} * accumulation {layout.accumulation_steps} * data {layout.data_size}"
     return [
         ("FLOPs per token", f"{flops:.4g}", "forward and backward"),
@@ -160,7 +147,6 @@ def make_training_rows(config: NeoXConfig, world: PlannedWorld, entries: int, gp
         ("ranks", str(world.ranks), f"{format_shape(layout)} (pipeline * tensor * data): {world.reason}"),
         ("# memory per GPU", "", ""),
         *((part, format_gib(amount), note) for part, amount, note in list_memory_parts(memory, layout)),
-        *(make_fit_rows(config, world, memory, entries, gpu_memory_gib) if gpu_memory_gib is not None else ()),
     ]
 
 
@@ -182,12 +168,12 @@ def list_memory_parts(memory: Memory, layout: Layout) -> Iterator[tuple[str, int
     yield "all", memory.total, ""
 
 
-def make_fit_rows(config: NeoXConfig, world: PlannedWorld, memory: Memory, entries: int, gpu_memory_gib: float) -> list[Row]:
-    """Return a row that shows if the layout fits into `gpu_memory_gib`; if not, a second one with a layout that fits."""
+def make_fit_rows(world: PlannedWorld, memory: Memory, proposal: Proposal | None, gpu_memory_gib: float) -> list[Row]:
+    """Return a row that compares the layout with `gpu_memory_gib`. If it does not fit, a second row proposes another layout."""
+    spare = gpu_memory_gib - memory.total / 2**30
     if fits(memory, gpu_memory_gib):
-        return [("fits", f"{gpu_memory_gib:g} GiB", f"with {gpu_memory_gib - memory.total / 2**30:.2f} GiB to spare")]
-    too_large = ("does not fit", f"{gpu_memory_gib:g} GiB", f"{memory.total / 2**30 - gpu_memory_gib:.2f} GiB too much")
-    proposal = find_smaller_layout(config, world, gpu_memory_gib, entries)
+        return [("fits", f"{gpu_memory_gib:g} GiB", f"with {spare:.2f} GiB to spare")]
+    too_large = ("does not fit", f"{gpu_memory_gib:g} GiB", f"{-spare:.2f} GiB too much")
     if proposal is None:
         ranks = f"over {format_ranks(world.ranks)} " if world.is_given else ""
         return [too_large, ("proposal", "none", f"no layout {ranks}fits. Use more GPUs, or GPUs with more memory.")]

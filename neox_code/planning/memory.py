@@ -4,7 +4,7 @@
     compute_memory_per_gpu(config, layout, padded_vocab_size).total / 2**30          # GiB on the fullest stage
 
 weights      bytes of the precision, on the fullest pipeline stage, divided by tensor parallelism
-gradients    as many, or 4 bytes each where micro batches are summed in fp32: each gradient is freed as soon as it is added
+gradients    as many bytes as the weights, or 4 bytes each if micro batches are summed in fp32
 optimizer    fp32 weights and moments: 12 bytes a parameter with Adam, none where ZeRO offloads them
              over the data-parallel ranks ZeRO divides the optimizer at stage 1, gradients at 2, weights at 3
              (Rajbhandari et al. 2020, "ZeRO", section 5)
@@ -14,12 +14,12 @@ activations  tensors saved for the backward pass: per block by Korthikanti et al
              Training", section 2.2; DeepSpeed's TrainSchedule.num_pipe_buffers)
 buffers      DeepSpeed's buckets for the reduction of gradients, two if it overlaps with computation
 
-Not counted are temporary tensors of single operations and fragmentation. `LIBRARIES` is added for the libraries' own memory.
+Temporary tensors within operations and fragmentation are not counted. `LIBRARIES` is added for the libraries' own memory.
 """
 
 from dataclasses import dataclass, fields
 
-from neox_code.config.deepspeed import accumulates_in_fp32
+from neox_code.config.deepspeed import is_summed_in_fp32
 from neox_code.config.deepspeed_settings import is_default
 from neox_code.config.derive import data_parallel_size
 from neox_code.config.model import ModelConfig
@@ -112,7 +112,7 @@ def compute_stage_memory(config: NeoXConfig, layout: Layout, stage: int, padded_
     zero = max(1, optimizer.zero_stage)
     return Memory(
         weights=divide_up(count * size, layout.data_size if zero >= 3 else 1),
-        gradients=divide_up(count * (4 if accumulates_in_fp32(config) else size), layout.data_size if zero >= 2 else 1),
+        gradients=divide_up(count * (4 if is_summed_in_fp32(config) else size), layout.data_size if zero >= 2 else 1),
         optimizer=0
         if is_offloaded(optimizer.zero_optimization)
         else divide_up(count * compute_optimizer_bytes(optimizer), layout.data_size),
@@ -150,7 +150,7 @@ def compute_optimizer_bytes(optimizer: OptimizerConfig) -> int:
 def has_bf16_optimizer(config: NeoXConfig) -> bool:
     """Return True if DeepSpeed uses its bf16 optimizer, which reduces the fp32 sums in place."""
     optimizer = config.optimizer
-    is_bf16 = config.model.precision == "bfloat16" and accumulates_in_fp32(config)
+    is_bf16 = config.model.precision == "bfloat16" and is_summed_in_fp32(config)
     return is_bf16 and optimizer.zero_stage <= 1 and not optimizer.offloads
 
 
@@ -181,7 +181,7 @@ def compute_stage_activations(model: ModelConfig, layout: Layout, stage: int, pa
 
 
 def count_held_micro_batches(layout: Layout, stage: int) -> int:
-    """Return the greatest number of forward passes whose backward pass a stage has not run yet."""
+    """Return the greatest number of micro batches between their forward and their backward pass on a stage."""
     return min(layout.pipeline_size - stage, layout.accumulation_steps)
 
 

@@ -3,8 +3,8 @@
     for sentence in list_missing(config, "train"):
         print(f"missing: {sentence}")
 
-A dry run reports all of them; `list_blocking` are those without which a run does not start. If a hostfile names only other
-machines, their ranks check their own data and packages.
+A dry run prints the sentences of `list_missing`. A run does not start while `list_blocking` has any. If the hostfile contains only
+other machines, their ranks check their own data and packages.
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError, LaunchError
-from neox_code.launch.hosts import MISSING, is_here, resources, visible_gpus
+from neox_code.launch.hosts import MISSING, find_resources, find_visible_gpus, is_this_machine
 from neox_code.planning.planned_world import plan_world
 
 TOKENS = (".bin", ".idx")
@@ -52,7 +52,7 @@ NEW_VOCABULARY = (
 
 
 def find_remedy(key: str, script: str, config: NeoXConfig) -> str:
-    """Return what to do about a missing file; weights exist already only for the vocabulary they were trained with."""
+    """Return the remedy for a missing file. With existing weights, the vocabulary must be the one that they were trained with."""
     if key in ("vocab_file", "merge_file"):
         if script == "train" and not config.training.finetune:
             return NEW_VOCABULARY
@@ -74,11 +74,11 @@ def list_missing(config: NeoXConfig, script: str) -> list[str]:
 
 
 def list_blocking(config: NeoXConfig, script: str) -> list[str]:
-    """Return a sentence for each missing file, package, host or setting without which the command cannot run."""
+    """Return a sentence for each missing file, package, host or setting that the command needs."""
     if script != "train":
         return [*find_missing_files(config, script), *find_missing_packages(config)]
     optional = set(find_unused_splits(config))
-    here = (*find_missing_files(config, script, optional), *find_missing_packages(config)) if has_ranks_here(config) else ()
+    here = (*find_missing_files(config, script, optional), *find_missing_packages(config)) if is_machine_of_run(config) else ()
     return [*list_unset_keys(config, script), *here, *check_fp16_gpu(config), *check_hosts(config)]
 
 
@@ -88,12 +88,12 @@ def require_files(config: NeoXConfig, script: str) -> None:
         raise ConfigError("\n".join(f"missing: {sentence}" for sentence in missing))
 
 
-def has_ranks_here(config: NeoXConfig) -> bool:
+def is_machine_of_run(config: NeoXConfig) -> bool:
     """Return True if this machine is one of the run's hosts, or if the hosts cannot be determined."""
     if not config.parallelism.hostfile:
         return True
     try:
-        return any(map(is_here, resources(config.parallelism)))
+        return any(map(is_this_machine, find_resources(config.parallelism)))
     except LaunchError:
         return True
 
@@ -156,21 +156,21 @@ def check_hostfile(config: NeoXConfig) -> Iterator[str]:
 def check_hosts(config: NeoXConfig) -> Iterator[str]:
     """Yield a sentence if the run's hosts or devices do not exist."""
     try:
-        resources(config.parallelism)
+        find_resources(config.parallelism)
     except LaunchError as error:
         yield f"hosts to run on: {error}"
 
 
 def check_fp16_gpu(config: NeoXConfig) -> Iterator[str]:
-    if config.model.precision == "fp16" and not config.parallelism.hostfile and not visible_gpus():
+    if config.model.precision == "fp16" and not config.parallelism.hostfile and not find_visible_gpus():
         yield f"a GPU, without which {config.format_key('precision')} cannot be trained. On a CPU use --set precision=bfloat16."
 
 
 def check_gpus(config: NeoXConfig) -> Iterator[str]:
-    """Yield a sentence if a run on this machine alone has too few GPUs; `check_fp16_gpu` reports those that fp16 needs."""
+    """Yield a sentence if this machine has fewer GPUs than the run needs. `check_fp16_gpu` reports the GPU that fp16 needs."""
     if config.parallelism.hostfile:
         return
-    ranks, here = plan_world(config).ranks, len(visible_gpus())
+    ranks, here = plan_world(config).ranks, len(find_visible_gpus())
     if here >= ranks:
         return
     if here:

@@ -1,4 +1,5 @@
-"""The ranks that a configuration plans for, independent of this machine: a dry run divides the model over them. Imports no torch.
+"""The number of ranks of a configuration, which need not exist on this machine. A dry run divides the model over these ranks.
+Imports no torch.
 
 world = plan_world(config)
 world.ranks, world.reason          # 8, "global_num_gpus (8, configs/cluster.yml:3)"
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neox_code.config.neox import NeoXConfig
-from neox_code.launch.hosts import LOCALHOST, Resources, numbered, parse_filter, resources
+from neox_code.launch.hosts import LOCALHOST, Resources, find_resources, list_numbers, parse_filter
 
 SMALLEST = "the smallest world of this layout, as there is no global_num_gpus, num_gpus or readable hostfile"
 
@@ -22,7 +23,7 @@ class PlannedWorld:
     """The key or file that sets the number of ranks."""
 
     is_given: bool
-    """False if no key or file sets the number of ranks, and the smallest world of the layout was chosen."""
+    """True if a key or file sets the number of ranks; False if the smallest number for the layout was chosen."""
 
     @property
     def ranks(self) -> int:
@@ -30,25 +31,26 @@ class PlannedWorld:
 
 
 def plan_world(config: NeoXConfig) -> PlannedWorld:
-    """Return the ranks of the hostfile if it exists here, else those of the keys, else as few as layout and batch sizes need.
+    """Return the ranks of the hostfile if the file exists, else those of the keys, else the smallest number for the layout and
+    batch sizes.
 
     Raise LaunchError if the hostfile exists and is invalid.
     """
     parallelism = config.parallelism
     if parallelism.hostfile and Path(parallelism.hostfile).is_file():
-        return PlannedWorld(resources(parallelism), f"hostfile {parallelism.hostfile}", True)
+        return PlannedWorld(find_resources(parallelism), f"hostfile {parallelism.hostfile}", True)
     machines = parallelism.num_nodes or 1
     for key, ranks in (
         ("global_num_gpus", parallelism.global_num_gpus),
         ("num_gpus", (parallelism.num_gpus or 0) * machines),
     ):
         if ranks:
-            return PlannedWorld({LOCALHOST: numbered(ranks)}, config.format_key(key), True)
+            return PlannedWorld({LOCALHOST: list_numbers(ranks)}, config.format_key(key), True)
     named = (parse_filter(parallelism.include) or {}) if parallelism.include else {}
     if named and all(named.values()):
         return PlannedWorld(named, config.format_key("include"), True)
     ranks = max(1, parallelism.pipe_parallel_size) * parallelism.model_parallel_size * infer_data_parallel_size(config)
-    return PlannedWorld({LOCALHOST: numbered(ranks)}, SMALLEST, False)
+    return PlannedWorld({LOCALHOST: list_numbers(ranks)}, SMALLEST, False)
 
 
 def infer_data_parallel_size(config: NeoXConfig) -> int:

@@ -3,8 +3,8 @@
     proposal = find_smaller_layout(config, plan_world(config), gpu_memory_gib=16, entries=50257)
     proposal.changes                    # {"train_micro_batch_size_per_gpu": 1, "checkpoint_activations": True}
 
-Smaller micro batches come first, which cost nothing but time; then recomputation, which costs a third more of it; then tensor
-parallelism, within a machine; then pipeline stages (takeaway 1 of Narayanan et al. 2021).
+The search tries smaller micro batches first, then recomputation, which makes a step a third longer, then tensor parallelism within
+a machine, then pipeline stages (takeaway 1 of Narayanan et al. 2021).
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from neox_code.planning.memory import Layout, Memory, compute_memory_per_gpu
 from neox_code.planning.planned_world import PlannedWorld, plan_world
 
 MACHINE = 8
-"""Assumed GPUs of one machine, the limit of tensor parallelism, which does not pay over slower links."""
+"""Assumed number of GPUs per machine. It limits tensor parallelism, which is too slow between machines."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def compute_memory(config: NeoXConfig, layout: Layout, entries: int) -> Memory:
 
 
 def find_smaller_layout(config: NeoXConfig, world: PlannedWorld, gpu_memory_gib: float, entries: int) -> Proposal | None:
-    """Return the first layout that fits and has as many samples per step; None if none does."""
+    """Return the first layout that fits the GPU and has the same number of samples per step; None if there is none."""
     for layout in generate_layouts(config, world):
         if fits(compute_memory(config, layout, entries), gpu_memory_gib):
             proposal = make_proposal(config, find_changes(config, Layout.from_config(config, world.ranks), layout), entries)
@@ -63,7 +63,8 @@ def make_proposal(config: NeoXConfig, changes: dict[str, Any], entries: int) -> 
 
 
 def generate_layouts(config: NeoXConfig, world: PlannedWorld) -> Iterator[Layout]:
-    """Yield all layouts of the same step over this world, or over larger ones if its size is not given."""
+    """Yield all layouts with the same samples per step over the ranks of `world`, or over more ranks if no key or file sets their
+    number."""
     first = Layout.from_config(config, world.ranks)
     samples = first.micro_batch_size * first.accumulation_steps * first.data_size
     machine = max(map(len, world.hosts.values())) if world.is_given else MACHINE

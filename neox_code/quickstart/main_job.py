@@ -38,8 +38,8 @@ from neox_code.errors import DataError
 from neox_code.evaluation.heldout_result import HeldoutResult, load_heldout
 from neox_code.files import read_json, read_json_lines, write_text
 from neox_code.installation import CHECKOUT, LAUNCHER
-from neox_code.launch.command import launch_command, launch_environment
-from neox_code.launch.hosts import visible_gpus
+from neox_code.launch.command import make_launch_command, make_launch_environment
+from neox_code.launch.hosts import find_visible_gpus
 from neox_code.launch.supervise import run
 from neox_code.logs import get_logger, progress
 from neox_code.machine import cpu_computes_bf16
@@ -206,18 +206,20 @@ class MainJob:
         return FinishedStep((folder / TOKENS_FILE, *sorted(folder.glob("*_text_document.*"))), tokens)
 
     def train(self) -> FinishedStep:
+        """Train the model on the token files."""
         config = self.write_configuration()
         if self.make_overrides():
             log.info("this CPU has no bf16 instructions, and bf16 would be several times slower: training in fp32")
         without = [split for split in SPLITS if not self.find_sampled_languages(split)]
         if without:
             log.info("too few tokens for a sample of %d: %s", config.model.sample_length, ", ".join(without))
-        self.run(launch_command("neox_code.commands.train", self.config_words, config), config.parallelism.stop_timeout_seconds)
+        command = make_launch_command("neox_code.commands.train", self.config_words, config)
+        self.run(command, config.parallelism.stop_timeout_seconds)
         return FinishedStep((find_checkpoint(self.output),))
 
     def make_overrides(self) -> dict[str, Any]:
         """Return overrides for this machine: fp32 instead of bf16 on a CPU without bf16 instructions."""
-        is_emulated = self.config.model.precision == "bfloat16" and not visible_gpus() and not cpu_computes_bf16()
+        is_emulated = self.config.model.precision == "bfloat16" and not find_visible_gpus() and not cpu_computes_bf16()
         return {"precision": "fp32"} if is_emulated else {}
 
     def clear_training(self) -> None:
@@ -317,7 +319,7 @@ class MainJob:
 
         `stop_timeout` (seconds) is set for a training: see `supervise.run`.
         """
-        status = run(command, launch_environment(self.write_configuration()) | make_folder_variable(self.output), stop_timeout)
+        status = run(command, make_launch_environment(self.write_configuration()) | make_folder_variable(self.output), stop_timeout)
         if status != 0:
             raise SystemExit(status)
 

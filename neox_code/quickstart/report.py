@@ -10,7 +10,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from neox_code.config.derive import padded_vocab_size
@@ -20,6 +19,7 @@ from neox_code.corpus.description.summary_table import format_corpus_notes, summ
 from neox_code.corpus.shards import CorpusSummary
 from neox_code.evaluation.heldout_result import HeldoutResult, LanguageResult
 from neox_code.files import write_text
+from neox_code.machine import read_processor_name
 from neox_code.pages.line_chart import Point, make_line_chart
 from neox_code.pages.number_formats import format_name, format_size
 from neox_code.pages.templates import make_page_environment
@@ -163,16 +163,6 @@ def find_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def read_processor_name() -> str:
-    """Return the processor's name from /proc/cpuinfo, else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def read_memory_gib() -> float:

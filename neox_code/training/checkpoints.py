@@ -1,4 +1,4 @@
-"""Saving and resuming of a run; the package `checkpoint` reads and writes the files.
+"""Save and resume a run. The package `checkpoint` reads and writes the files.
 
     checkpoints = open_checkpoints(config, tokenizer, sizes, padded_vocab_size, grid)
     state = checkpoints.resume(engine, loaders)
@@ -28,14 +28,14 @@ from neox_code.data.identity import read_data_identity
 from neox_code.data.loaders import Loaders
 from neox_code.files import folder_lock
 from neox_code.logs import get_logger, is_rank_zero
-from neox_code.parallel.collectives import any_rank, run_on_rank_zero
+from neox_code.parallel.collectives import is_true_on_any_rank, run_on_rank_zero
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.tokenizer.comparison import describe_vocabulary
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.vocabulary_file import find_vocabulary_files
 from neox_code.training.engine import Engine
 from neox_code.training.state import TrainingState
-from neox_code.training.trackers import new_run_name
+from neox_code.training.trackers import make_run_name
 
 log = get_logger(__name__)
 
@@ -49,22 +49,21 @@ class Checkpoints:
     start: Start
     """The checkpoint and the iteration from which the run begins."""
     record: RunRecord
-    """The run.json of its checkpoints, with the state at which the run begins."""
+    """The run.json of the run's checkpoints, with the state at the beginning."""
     changes: list[str]
-    """A line for each difference between this run and the checkpoint with which it begins."""
+    """A line for each difference between this run and its first checkpoint."""
     model_arguments: Mapping[str, Any]
-    """GPT-NeoX compares these with its own configuration when it loads a checkpoint."""
+    """Values that GPT-NeoX compares with its own configuration when it loads a checkpoint."""
     companions: Mapping[str, bytes]
-    """Configurations and vocabulary by their paths in a checkpoint; empty on other ranks than 0."""
+    """Path in a checkpoint -> content of a configuration or vocabulary file; empty on ranks other than 0."""
     last_save: float = 0.0
     """Time of the last save or of the resume, by the monotonic clock."""
     is_postponed: bool = False
     """True if a save is due and waits for a finite loss."""
 
     def resume(self, engine: Engine, loaders: Loaders) -> TrainingState:
-        """Load the checkpoint with which the run begins into engine and loaders; return its state, new for a start from scratch.
-
-        Raises CheckpointError where it cannot be loaded, DataError where too few samples are left.
+        """Load the run's first checkpoint into engine and loaders; return its state, or a new state for a start from scratch. Raise
+        CheckpointError if it cannot be loaded, DataError if too few samples are left.
         """
         loaded = load_checkpoint(engine, self.start, self.config.model, self.vocab_size, self.grid)
         state = TrainingState.from_dict({} if self.start.resets else loaded)
@@ -75,15 +74,15 @@ class Checkpoints:
         return state
 
     def maybe_save_initial(self, engine: Engine, state: TrainingState) -> None:
-        """Save before the first step if `extra_save_iters` has 0."""
+        """Save before the first step if `extra_save_iters` contains 0."""
         training = self.config.training
         if training.save and 0 in training.extra_save_iters and state.iteration == 0 and not self.start.is_in(training.save):
             self.save(engine, state)
 
     def is_due(self, state: TrainingState, is_last: bool, is_loss_finite: bool) -> bool:
-        """Return True if the step that has ended is to be saved, on all ranks alike.
+        """Return True, on all ranks alike, if the last step must be saved.
 
-        A save that becomes due while the loss is not finite is made after the next step with a finite loss.
+        If the loss is not finite, a due save is postponed until a step with a finite loss.
         """
         is_due = is_last or self.is_interval_over(state) or self.is_postponed
         self.is_postponed = is_due and not is_loss_finite
@@ -97,10 +96,10 @@ class Checkpoints:
         if training.checkpoint_interval_seconds is None:
             return False
         is_time = time.monotonic() - self.last_save >= training.checkpoint_interval_seconds
-        return any_rank(is_rank_zero() and is_time, self.grid.device)
+        return is_true_on_any_rank(is_rank_zero() and is_time, self.grid.device)
 
     def save(self, engine: Engine, state: TrainingState) -> None:
-        """Write a checkpoint of the state in `save`. Raises CheckpointError where a file cannot be written."""
+        """Write a checkpoint of the state to `save`. Raise CheckpointError if a file cannot be written."""
         training = self.config.training
         assert training.save is not None
         client_state = state.as_dict() | {"args": self.model_arguments}
@@ -112,9 +111,8 @@ class Checkpoints:
 def open_checkpoints(
     config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, padded_vocab_size: int, grid: ParallelGrid
 ) -> Checkpoints:
-    """Return the checkpoints of this run, found and compared with its configuration on rank 0.
-
-    Raises CheckpointError or ConfigError where the run cannot begin (see `checkpoint.resume`).
+    """Return the checkpoints of this run. Rank 0 finds the first checkpoint and compares it with the configuration. Raise
+    CheckpointError or ConfigError if the run cannot begin (see `checkpoint.resume`).
     """
     start, record, changes = run_on_rank_zero(lambda: find_run(config, tokenizer, sizes, padded_vocab_size, grid))
     return Checkpoints(
@@ -125,15 +123,16 @@ def open_checkpoints(
         start,
         record,
         changes,
-        model_arguments=model_arguments(config, padded_vocab_size),
-        companions=companion_files(config) if is_rank_zero() else {},
+        model_arguments=make_model_arguments(config, padded_vocab_size),
+        companions=read_companion_files(config) if is_rank_zero() else {},
     )
 
 
 def find_run(
     config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, padded_vocab_size: int, grid: ParallelGrid
 ) -> tuple[Start, RunRecord, list[str]]:
-    """Return where the run begins, the record that its checkpoints will have, and the changes since. Called on rank 0."""
+    """Return the start of the run, the record for its checkpoints, and the changes since the start's checkpoint. Call it on rank
+    0."""
     training = config.training
     layout = {
         "pipe_parallel_size": grid.pipeline_size,
@@ -148,7 +147,7 @@ def find_run(
     state = start.record.state if start.record and not start.resets else {"iteration": start.iteration}
     record = RunRecord(
         state=TrainingState.from_dict(state).as_dict(),
-        run=start.run or new_run_name(training),
+        run=start.run or make_run_name(training),
         started_from=start.started_from,
         config=values,
         origins={name: origin for name, origin in config.origins.items() if origin != DEFAULT},
@@ -161,7 +160,7 @@ def find_run(
 
 @contextmanager
 def lock_save(save: str | None) -> Iterator[None]:
-    """Lock the folder `save` for this run, on rank 0. Raises LaunchError on every rank if another run has locked it."""
+    """Lock the folder `save` for this run, on rank 0. Raise LaunchError on every rank if another run has locked it."""
 
     def warn(reason: str) -> None:
         log.warning("save (%s) is on a file system without locks (%s): a second run could write to it too", save, reason)
@@ -172,14 +171,14 @@ def lock_save(save: str | None) -> Iterator[None]:
         yield
 
 
-def companion_files(config: NeoXConfig) -> dict[str, bytes]:
-    """Return the run's configuration and vocabulary, as they are now, by their paths in a checkpoint."""
+def read_companion_files(config: NeoXConfig) -> dict[str, bytes]:
+    """Return the current content of the run's configuration and vocabulary files by their paths in a checkpoint."""
     files = {f"configs/{Path(source).name}": Path(source).read_bytes() for source in config.sources}
     files |= {f"configs/{MERGED_CONFIG}": config.to_yaml().encode(), MODEL_FILE: make_model_file(config)}
     return files | {f"{VOCABULARY_FOLDER}/{name}": path.read_bytes() for name, path in find_vocabulary_files(config.data).items()}
 
 
-def model_arguments(config: NeoXConfig, padded_vocab_size: int) -> dict[str, Any]:
+def make_model_arguments(config: NeoXConfig, padded_vocab_size: int) -> dict[str, Any]:
     """Return the values that GPT-NeoX compares with its own configuration when it loads a checkpoint."""
     model = config.model
     return {

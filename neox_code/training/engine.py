@@ -1,4 +1,4 @@
-"""A model and an optimizer become a DeepSpeed engine on this rank. This is the only module that calls deepspeed.initialize.
+"""Build this rank's DeepSpeed engine from a model and an optimizer. This is the only module that calls deepspeed.initialize.
 
     module = build_module(layers, loss, config, grid)
     optimizer = build_optimizer(config.optimizer, module.parameters())
@@ -20,7 +20,7 @@ from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
 from deepspeed.runtime.pipe.engine import PipelineEngine
 from torch import nn
 
-from neox_code.config.deepspeed import deepspeed_dict
+from neox_code.config.deepspeed import make_deepspeed_dict
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError
@@ -30,16 +30,16 @@ from neox_code.model.loss import WeightedLoss
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.mpu import ModelParallelUnit
 from neox_code.parallel.pipeline import build_pipeline, prepare_deepspeed
-from neox_code.training.gradient_norm import take_norm_in_one_pass
+from neox_code.training.gradient_norm import replace_norm_methods
 
 log = get_logger(__name__)
 
 Engine: TypeAlias = DeepSpeedEngine
-"""Module, optimizer and communication of one rank."""
+"""DeepSpeed's engine: module, optimizer and communication of one rank."""
 
 
 def has_pipeline(engine: Engine) -> bool:
-    """Return True if the engine runs a schedule over stages, and takes an iterator of batches instead of one batch."""
+    """Return True for a pipeline engine, which reads an iterator of batches instead of one batch."""
     return isinstance(engine, PipelineEngine)
 
 
@@ -78,11 +78,11 @@ def build_engine(
         engine, *_ = deepspeed.initialize(
             model=module,
             optimizer=optimizer,
-            config=deepspeed_dict(config, sizes),
+            config=make_deepspeed_dict(config, sizes),
             mpu=None if isinstance(module, PipelineModule) else ModelParallelUnit(),
             dist_init_required=False,
         )
     log.debug("%s", printed.getvalue())
     if not isinstance(engine.optimizer, BF16_Optimizer):
-        take_norm_in_one_pass(engine.optimizer)
+        replace_norm_methods(engine.optimizer)
     return engine

@@ -1,9 +1,9 @@
-"""The norm of a ZeRO partition's gradients, without fp64 copies of them and without a second pass that looks for infinities.
+"""Compute the norm of a ZeRO partition's gradients in one pass, without fp64 copies.
 
-    take_norm_in_one_pass(engine.optimizer)
+    replace_norm_methods(engine.optimizer)
 
-DeepSpeed 0.19 reads every gradient twice more than needed: for its largest and smallest value, although the norm shows if one
-is not finite, and for a copy in fp64. On a CPU that takes a twentieth of a step.
+DeepSpeed 0.19 reads every gradient two additional times: to find values that are not finite, although the norm shows them, and to
+make an fp64 copy. On a CPU this takes a twentieth of a step.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ ELEMENTS_OF_A_SUM = 1 << 10
 """Number of squares that are summed in fp32; the sums are then added in fp64."""
 
 
-def take_norm_in_one_pass(optimizer: DeepSpeedZeroOptimizer) -> None:
-    """Replace two methods of the optimizer. It still skips a step whose norm is not finite."""
-    optimizer.get_grad_norm_direct = MethodType(partition_norm, optimizer)
+def replace_norm_methods(optimizer: DeepSpeedZeroOptimizer) -> None:
+    """Replace two methods of the optimizer. The optimizer still skips a step whose norm is not finite."""
+    optimizer.get_grad_norm_direct = MethodType(compute_partition_norm, optimizer)
     optimizer.has_overflow_partitioned_grads_serial = lambda: torch.zeros(1, dtype=torch.bool, device=optimizer.device)
 
 
-def partition_norm(
+def compute_partition_norm(
     optimizer: DeepSpeedZeroOptimizer, gradients: Sequence[torch.Tensor], parameters: Sequence[nn.Parameter], norm_type: int = 2
 ) -> torch.Tensor:
     """Return the 2-norm over all ranks, with every parameter counted once: an fp32 scalar, -1 if it is not finite."""
@@ -37,17 +37,17 @@ def partition_norm(
     for gradient, parameter in zip(own, parameters, strict=False):
         is_copy = getattr(parameter, "ds_pipe_replicated", False)
         if not is_copy and (is_model_parallel_parameter(parameter) or optimizer.model_parallel_rank == 0):
-            total += sum_of_squares(gradient)
+            total += compute_sum_of_squares(gradient)
     all_reduce(total, optimizer.dp_process_group)
     optimizer._model_parallel_all_reduce(tensor=total, op=dist.ReduceOp.SUM)
     norm = total.sqrt().float()
     return torch.where(norm.isfinite(), norm, -torch.ones_like(norm))
 
 
-def sum_of_squares(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the sum of squares as an fp64 scalar, added from fp32 sums of `ELEMENTS_OF_A_SUM` squares.
+def compute_sum_of_squares(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the sum of squares as an fp64 scalar: `ELEMENTS_OF_A_SUM` squares at a time are summed in fp32, the sums in fp64.
 
-    >>> sum_of_squares(torch.full((2, 1024), 2.0))
+    >>> compute_sum_of_squares(torch.full((2, 1024), 2.0))
     tensor(8192., dtype=torch.float64)
     """
     total = torch.zeros((), dtype=torch.float64, device=tensor.device)

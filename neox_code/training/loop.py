@@ -16,14 +16,14 @@ from neox_code.data.loaders import BatchLoader, Loaders
 from neox_code.errors import EXIT_RESUME
 from neox_code.launch.stop_signals import StopRequest
 from neox_code.logs import get_logger, progress
-from neox_code.parallel.collectives import any_rank, from_rank_zero
+from neox_code.parallel.collectives import broadcast_from_rank_zero, is_true_on_any_rank
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.seeds import seed_dropout
 from neox_code.training.checkpoints import Checkpoints
 from neox_code.training.engine import Engine
 from neox_code.training.loss_guard import LossGuard
 from neox_code.training.meter import Meter
-from neox_code.training.schedule import schedule_position, scheduled_rate
+from neox_code.training.schedule import compute_schedule_position, compute_scheduled_rate
 from neox_code.training.state import TrainingState
 from neox_code.training.step import StepResult, choose_step
 from neox_code.training.validation import validate
@@ -34,7 +34,7 @@ log = get_logger(__name__)
 
 @dataclass
 class Run:
-    """Training from `state` on."""
+    """A training run that begins at `state`."""
 
     config: NeoXConfig
     sizes: BatchSizes
@@ -94,7 +94,7 @@ class Run:
         return state
 
     def expected_iterations(self) -> int:
-        """Return the number of steps at which training will end: `train_iters`, or fewer at the pace so far."""
+        """Return the estimated last step: `train_iters`, or less if `train_seconds` ends training earlier at the current speed."""
         training, state = self.config.training, self.state
         if not training.train_seconds or not state.seconds:
             return training.num_steps
@@ -104,8 +104,8 @@ class Run:
         """Make one optimizer step; return its result and the learning rate at which it was made."""
         updates = self.state.iteration - self.state.skipped_steps
         training, model = self.config.training, self.config.model
-        position = schedule_position(updates, training.num_steps, self.state.seconds, training.train_seconds)
-        rate = scheduled_rate(position, self.config.optimizer, training.num_steps)
+        position = compute_schedule_position(updates, training.num_steps, self.state.seconds, training.train_seconds)
+        rate = compute_scheduled_rate(position, self.config.optimizer, training.num_steps)
         for group in self.engine.optimizer.param_groups:
             group["lr"] = rate
         if model.hidden_dropout or model.attention_dropout:
@@ -113,13 +113,13 @@ class Run:
         result = self.step(self.engine, batches, self.grid)
         self.state.advance(self.sizes.train_batch_size, self.meter.tokens_per_step, result.skipped)
         if training.train_seconds:
-            self.state.seconds = from_rank_zero(time.monotonic() - self.time_origin, self.grid.device)
+            self.state.seconds = broadcast_from_rank_zero(time.monotonic() - self.time_origin, self.grid.device)
         self.meter.count(result)
         self.guard.check(self.state.iteration, result)
         return result, rate
 
     def maybe_evaluate(self, name: str, loader: BatchLoader | None) -> None:
-        """Report the loss on the data `name` if there is some and `eval_iters` is not 0."""
+        """Report the loss on the data `name` if there is a loader and `eval_iters` is not 0."""
         count = self.config.training.eval_iters
         if loader is not None and count:
             self.watchdog.suspend(f"the first batch of the {name}")
@@ -134,10 +134,10 @@ class Run:
 
     def is_stop_requested(self) -> bool:
         """Return True on all ranks if a signal asked one of them to stop."""
-        return any_rank(self.stop.is_requested, self.grid.device)
+        return is_true_on_any_rank(self.stop.is_requested, self.grid.device)
 
     def end_early(self, result: StepResult, rate: float, is_saved: bool) -> None:
-        """Report and save the last step, unless that was done already."""
+        """Report and save the last step, if this is not done yet."""
         self.stop.was_followed = True
         if self.meter.interval.steps:
             self.meter.report(self.state, result, rate)

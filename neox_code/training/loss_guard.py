@@ -25,7 +25,7 @@ RECENT_LOSSES, FEWEST_LOSSES = 64, 8
 
 
 class LossGuard:
-    """Checks the result of each step, in order. All ranks get the same result, since loss and norm are those of all ranks."""
+    """A check of each step's result. Loss and norm are computed over all ranks, so that every rank decides the same."""
 
     def __init__(self, config: NeoXConfig):
         self.config = config
@@ -54,7 +54,8 @@ class LossGuard:
             log.warning("iteration %d | %s: %s (%d in a row of at most %d)", iteration, fault, effect, self.in_a_row, self.limit)
 
     def check_spike(self, iteration: int, loss: float) -> None:
-        """Log a finite loss that is 10% and 6 standard deviations (estimated by medians) above the median of recent ones."""
+        """Log a finite loss that exceeds the median of recent losses by 10% and by 6 standard deviations (estimated from
+        medians)."""
         if len(self.recent) >= FEWEST_LOSSES:
             usual = statistics.median(self.recent)
             deviation = 1.4826 * statistics.median(abs(other - usual) for other in self.recent)

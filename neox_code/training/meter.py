@@ -1,4 +1,4 @@
-"""The figures of a run: the log line of an interval of steps, validation losses, and the same figures for the trackers.
+"""Figures of a run: they are logged once per interval of steps and after validation, and passed to the trackers.
 
 meter = Meter(config, sizes, padded_vocab_size, grid, trackers)
 meter.begin_interval()
@@ -19,7 +19,7 @@ from neox_code.logs import get_logger
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.training.state import TrainingState
 from neox_code.training.step import StepResult
-from neox_code.training.throughput import memory_gib, model_flops_utilization, peak_tflops
+from neox_code.training.throughput import compute_flops_utilization, find_peak_tflops, read_peak_memory_gib
 from neox_code.training.trackers import Tracker
 
 log = get_logger(__name__)
@@ -30,7 +30,7 @@ class LogInterval:
     """The steps since the last log line."""
 
     begin: float = field(default_factory=time.monotonic)
-    """Time at which it began, by the monotonic clock, moved on by the time that is excluded."""
+    """Start of the interval by the monotonic clock, plus the time that is excluded."""
     steps: int = 0
     losses: list[float] = field(default_factory=list)
     """The finite losses."""
@@ -47,7 +47,7 @@ class Meter:
     ):
         self.model, self.padded_vocab_size, self.grid, self.trackers = config.model, padded_vocab_size, grid, trackers
         self.tokens_per_step = sizes.train_batch_size * config.model.sample_length
-        self.peak_tflops = peak_tflops(config)
+        self.peak_tflops = find_peak_tflops(config)
         self.begin_interval()
 
     def begin_interval(self) -> None:
@@ -76,14 +76,14 @@ class Meter:
         loss = sum(interval.losses) / len(interval.losses) if interval.losses else math.nan
         tokens_per_second = interval.steps * self.tokens_per_step / interval.seconds
         per_rank = tokens_per_second / self.grid.world_size
-        utilization = model_flops_utilization(self.model, self.padded_vocab_size, per_rank, self.peak_tflops)
+        utilization = compute_flops_utilization(self.model, self.padded_vocab_size, per_rank, self.peak_tflops)
         parts = [
             f"iteration {state.iteration}",
             f"loss {loss:.4f}",
             f"lr {rate:.2e}",
             f"{per_rank:,.0f} tokens/s/{'GPU' if self.grid.device.type == 'cuda' else 'rank'}",
             None if utilization is None else f"{100 * utilization:.1f}% MFU",
-            f"{memory_gib():.2f} GiB",
+            f"{read_peak_memory_gib():.2f} GiB",
             f"{interval.skipped} steps skipped (gradient not finite)" if interval.skipped else None,
         ]
         log.info("%s", " | ".join(filter(None, parts)))
@@ -98,12 +98,13 @@ class Meter:
             "runtime/samples_per_sec": tokens_per_second / self.model.sample_length,
             "runtime/iteration_time": interval.seconds / interval.steps,
             "runtime/model_flops_utilization": utilization,
-            "runtime/memory_gib": memory_gib(),
+            "runtime/memory_gib": read_peak_memory_gib(),
         }
         self.track(state, {name: value for name, value in scalars.items() if value is not None and math.isfinite(value)})
 
     def report_evaluation(self, state: TrainingState, name: str, loss: float | None) -> None:
-        """Log the loss on validation or test data, in nats a token, and pass it to the trackers; None: all tokens are masked."""
+        """Log the loss on validation or test data in nats per token, and pass it to the trackers. `loss` is None if all tokens are
+        masked."""
         if loss is None:
             log.warning("%s at iteration %d | no token counts in the loss: all are masked", name, state.iteration)
             return

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
-from neox_code.config.remarks import remarks_of
+from neox_code.config.remarks import list_remarks
 from neox_code.data.loaders import build_loaders
 from neox_code.launch.stop_signals import StopRequest
 from neox_code.logs import copy_log, get_logger
 from neox_code.model.gpt import DTYPES, build_layers
-from neox_code.model.loss import WeightedLoss, vocab_shard
+from neox_code.model.loss import WeightedLoss, make_vocab_shard
 from neox_code.parallel.collectives import barrier
 from neox_code.parallel.startup import require_same_everywhere, startup
 from neox_code.tokenizer.registry import build_tokenizer
@@ -46,7 +46,7 @@ def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
             return state
         loaders = build_loaders(config, sizes, tokenizer, grid)
         layers = build_layers(model, tokenizer.vocab_size, padded, grid, DTYPES[model.precision], training.seed)
-        loss = WeightedLoss(vocab_shard(tokenizer.vocab_size, padded, grid, model.mask_padded_vocab))
+        loss = WeightedLoss(make_vocab_shard(tokenizer.vocab_size, padded, grid, model.mask_padded_vocab))
         module = build_module(layers, loss, config, grid)
         optimizer = build_optimizer(config.optimizer, module.parameters())
         engine = build_engine(module, optimizer, config, sizes, grid)
@@ -65,7 +65,7 @@ def log_start(config: NeoXConfig, checkpoints: Checkpoints) -> None:
     """Begin the log file of this rank; log remarks on the configuration and the changes since the checkpoint."""
     if config.training.log_dir:
         copy_log(Path(config.training.log_dir) / checkpoints.record.run)
-    for remark in remarks_of(config):
+    for remark in list_remarks(config):
         log.info("%s", remark)
     for change in checkpoints.changes:
         log.info("changed since %s: %s", checkpoints.start.folder, change)

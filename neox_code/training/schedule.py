@@ -1,4 +1,4 @@
-"""Learning rates as pure functions of the number of updates. So a resume needs no state.
+"""Learning rates as pure functions of the number of updates, so that resuming needs no state.
 
 The formulas are those of GPT-NeoX's AnnealingLR, which counts from 0: the first update has the rate of 0 updates. There are two
 differences. Cosine stays at `min_lr` after its end; in GPT-NeoX it increases again. A warm-up shorter than one update never exceeds
@@ -13,13 +13,15 @@ WSD_DECAY = 0.3
 """Share of the decay period in which the style wsd (warm-up, stable, decay) decays."""
 
 
-def decay_rate(style: str, peak: float, lowest: float, progress: float) -> float:
-    """Return the rate after `progress` of the decay, which ends at 1: linear falls towards 0, cosine to `lowest`; 0.693 is ln 2.
+def compute_decay_rate(style: str, peak: float, lowest: float, progress: float) -> float:
+    """Return the rate at `progress`, from 0 to 1 at the end of the decay: linear falls towards 0, cosine to `lowest`.
 
     wsd keeps the peak and falls linearly to `lowest` in the last `WSD_DECAY` (Hu et al. 2024, MiniCPM).
 
-    >>> [round(decay_rate("cosine", 1.0, 0.2, p), 3) for p in (0, 0.5, 1, 2)], round(decay_rate("exponential", 1.0, 0.2, 1), 3)
-    ([1.0, 0.6, 0.2, 0.2], 0.5)
+    >>> [round(compute_decay_rate("cosine", 1.0, 0.2, p), 3) for p in (0, 0.5, 1, 2)]
+    [1.0, 0.6, 0.2, 0.2]
+    >>> round(compute_decay_rate("exponential", 1.0, 0.2, 1), 3)      # 0.693 is ln 2
+    0.5
     """
     rates = {
         "constant": lambda: peak,
@@ -31,27 +33,31 @@ def decay_rate(style: str, peak: float, lowest: float, progress: float) -> float
     return max(lowest, rates[style]())
 
 
-def schedule_position(updates: int, train_iters: int, seconds: float, train_seconds: float | None) -> float:
-    """Return the position in a schedule of `train_iters` updates: the greater of `updates` and train_iters * seconds /
-    train_seconds. >>> schedule_position(10, 100, 30.0, 60.0), schedule_position(80, 100, 30.0, 60.0), schedule_position(10, 100,
-    30.0, None) (50.0, 80, 10)"""
+def compute_schedule_position(updates: int, train_iters: int, seconds: float, train_seconds: float | None) -> float:
+    """Return the position in a schedule of `train_iters` updates: `updates`, or the elapsed share of `train_seconds` if greater.
+
+    >>> [compute_schedule_position(updates, 100, 30.0, seconds) for updates, seconds in ((10, 60.0), (80, 60.0), (10, None))]
+    [50.0, 80, 10]
+    """
     return max(updates, train_iters * seconds / train_seconds) if train_seconds else updates
 
 
-def learning_rate(updates: float, peak: float, lowest: float, style: str, warmup_updates: float, decay_updates: int) -> float:
+def compute_learning_rate(
+    updates: float, peak: float, lowest: float, style: str, warmup_updates: float, decay_updates: int
+) -> float:
     """Return the rate of the update that follows `updates` others: linear warm-up, then the decay, never below `lowest`.
 
-    >>> [learning_rate(updates, 1.0, 0.1, "linear", 2, 10) for updates in (0, 1, 2, 6, 9, 1000)]
+    >>> [compute_learning_rate(updates, 1.0, 0.1, "linear", 2, 10) for updates in (0, 1, 2, 6, 9, 1000)]
     [0.5, 0.5, 1.0, 0.5, 0.125, 0.1]
     """
     if warmup_updates > 0 and updates <= warmup_updates:
         return peak * min(1.0, max(1, updates) / warmup_updates)
-    return decay_rate(style, peak, lowest, (updates - warmup_updates) / max(1, decay_updates - warmup_updates))
+    return compute_decay_rate(style, peak, lowest, (updates - warmup_updates) / max(1, decay_updates - warmup_updates))
 
 
-def scheduled_rate(updates: float, optimizer: OptimizerConfig, train_iters: int) -> float:
+def compute_scheduled_rate(updates: float, optimizer: OptimizerConfig, train_iters: int) -> float:
     """Return the configured rate of the update that follows `updates` others. `optimizer.lr` must be set."""
     assert optimizer.lr is not None
     decay_updates = optimizer.lr_decay_iters or max(1, math.floor(train_iters * (optimizer.lr_decay_fraction or 1)))
     warmup_updates = optimizer.warmup * decay_updates
-    return learning_rate(updates, optimizer.lr, optimizer.min_lr, optimizer.lr_decay_style, warmup_updates, decay_updates)
+    return compute_learning_rate(updates, optimizer.lr, optimizer.min_lr, optimizer.lr_decay_style, warmup_updates, decay_updates)

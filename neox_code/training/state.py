@@ -19,11 +19,11 @@ class TrainingState:
     skipped_steps: int = 0
     """Steps that made no update, since their gradient was not finite. The learning rate does not advance in them."""
     seconds: float = 0.0
-    """Time in the training loop, validation and saves included, by the clock of rank 0. Counted only if `train_seconds` is set."""
+    """Time in the training loop with validation and saves, by the clock of rank 0. It is counted only if `train_seconds` is set."""
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> "TrainingState":
-        """Return the state of which `as_dict` returned `state`; an empty mapping gives the state of a new run.
+        """Return the inverse of `as_dict`; an empty mapping gives the state of a new run.
 
         GPT-NeoX counts samples under DeepSpeed's key `global_samples`; older versions counted no tokens.
         """
@@ -32,7 +32,7 @@ class TrainingState:
         return cls(iteration, samples, tokens, skipped, float(state.get("training_seconds", 0.0)))
 
     def as_dict(self) -> dict[str, float]:
-        """Return the state as checkpoints hold it; DeepSpeed keeps the key `skipped_steps` for itself."""
+        """Return the state for a checkpoint. DeepSpeed reserves the key `skipped_steps`, so another key is used."""
         return {
             "iteration": self.iteration,
             "consumed_samples": self.consumed_samples,

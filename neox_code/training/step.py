@@ -1,4 +1,4 @@
-"""One optimizer step, with a pipeline or without: two functions with the same parameters, of which `choose_step` returns one."""
+"""One optimizer step, with or without a pipeline. The functions have the same parameters, and `choose_step` selects them."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -27,43 +27,43 @@ class StepResult:
 
 Step = Callable[[Engine, Iterator[Batch], ParallelGrid], StepResult]
 Evaluate = Callable[[Engine, Iterator[Batch], ParallelGrid], tuple[float, float]]
-"""Returns the mean loss in nats of as many micro batches as a step has, and the number of unmasked tokens it is the mean of."""
+"""A function that reads the micro batches of a step and returns their mean loss in nats and the number of their unmasked tokens."""
 
 
-def pipeline_step(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> StepResult:
+def run_pipeline_step(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> StepResult:
     """Make a step whose accumulation, pipeline schedule and optimizer are DeepSpeed's."""
     skipped = engine.skipped_steps
     loss = engine.train_batch(data_iter=iter(weigh_batches(engine, batches, grid)))
-    return StepResult(float(loss), gradient_norm(engine), engine.skipped_steps > skipped)
+    return StepResult(float(loss), read_gradient_norm(engine), engine.skipped_steps > skipped)
 
 
-def plain_step(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> StepResult:
+def run_plain_step(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> StepResult:
     """Make a step of micro batches one after the other through a plain module."""
     skipped = engine.skipped_steps
     engine.train()
     total = torch.zeros((), device=grid.device)
     for batch in weigh_batches(engine, batches, grid):
-        loss = engine(to_device(batch, grid.device))
+        loss = engine(move_to_device(batch, grid.device))
         engine.backward(loss)
         engine.step()
         total += loss.detach().float()
-    return StepResult(average_losses(total, engine, grid), gradient_norm(engine), engine.skipped_steps > skipped)
+    return StepResult(average_losses(total, engine, grid), read_gradient_norm(engine), engine.skipped_steps > skipped)
 
 
-def pipeline_evaluation(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> tuple[float, float]:
+def run_pipeline_evaluation(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> tuple[float, float]:
     """Evaluate over the pipeline's stages. Only the first and the last stage read batches and count their tokens."""
     own = weigh_batches(engine, batches, grid)
     loss = float(engine.eval_batch(data_iter=iter(own)))
     return loss, float(all_reduce(own.tokens, dist.group.WORLD, ReduceOp.MAX) if grid.pipeline_size > 1 else own.tokens)
 
 
-def plain_evaluation(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> tuple[float, float]:
+def run_plain_evaluation(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> tuple[float, float]:
     """Evaluate with a plain module."""
     engine.eval()
     total, own = torch.zeros((), device=grid.device), weigh_batches(engine, batches, grid)
     with torch.no_grad():
         for batch in own:
-            total += engine(to_device(batch, grid.device)).float()
+            total += engine(move_to_device(batch, grid.device)).float()
     return average_losses(total, engine, grid), float(own.tokens)
 
 
@@ -73,21 +73,21 @@ def weigh_batches(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) 
 
 
 def choose_step(engine: Engine) -> tuple[Step, Evaluate]:
-    """Return the functions that make a step and evaluate, with a pipeline or without as the engine has it."""
-    return (pipeline_step, pipeline_evaluation) if has_pipeline(engine) else (plain_step, plain_evaluation)
+    """Return the functions for a step and for evaluation that fit the engine, with or without a pipeline."""
+    return (run_pipeline_step, run_pipeline_evaluation) if has_pipeline(engine) else (run_plain_step, run_plain_evaluation)
 
 
 def average_losses(total: torch.Tensor, engine: Engine, grid: ParallelGrid) -> float:
-    """Return the mean over micro batches and data-parallel ranks of losses that are summed over micro batches."""
+    """Return the mean loss over micro batches and data-parallel ranks; `total` is the sum over micro batches."""
     return float(all_reduce(total, grid.data_group)) / (engine.gradient_accumulation_steps() * grid.data_size)
 
 
-def to_device(batch: Batch, device: torch.device) -> Batch:
+def move_to_device(batch: Batch, device: torch.device) -> Batch:
     tokens, (labels, weights) = batch
     assert weights is not None
     return tokens.to(device), (labels.to(device), weights.to(device))
 
 
-def gradient_norm(engine: Engine) -> float | None:
+def read_gradient_norm(engine: Engine) -> float | None:
     norm = engine.get_global_grad_norm()
     return None if norm is None or not math.isfinite(float(norm)) else float(norm)

@@ -37,22 +37,21 @@ PEAK_TFLOPS = {
     "V100": 125.0,
     "T4": 65.0,
 }
-"""Dense bf16 (fp16 before Ampere) tensor-core peaks with fp32 sums, in TFLOP/s, from NVIDIA's data sheets, where half of a figure
-"with sparsity" is meant (HGX B200 and B300, GB200 and GB300 NVL72, GH200, H200, H100, H20, A100, A30, A10, L40S, L4, V100, T4), and
-from its architecture papers (RTX Blackwell, Ada GPU, Ampere GA102). The first key whose words are all
-in a device's name applies."""
+"""Dense bf16 (fp16 before Ampere) tensor-core peaks with fp32 sums, in TFLOP/s, from NVIDIA's data sheets, with half of each figure
+"with sparsity" (HGX B200 and B300, GB200 and GB300 NVL72, GH200, H200, H100, H20, A100, A30, A10, L40S, L4, V100, T4), and from its
+architecture papers (RTX Blackwell, Ada GPU, Ampere GA102). The first key whose words are all in a device's name applies."""
 
 OTHER_PARTS = {"d", "ti", "super", "laptop", "max", "mobile", "mig", "grid"}
 """Words in the name of a variant with another peak, or of a share of a device: their peaks are not in the table."""
 
 
-def known_peak(device_name: str) -> float | None:
-    """Return the peak of a GPU by the name that its driver reports; None if it is not known.
+def find_known_peak(device_name: str) -> float | None:
+    """Return the peak of a GPU in TFLOP/s by the driver's device name; None if it is not in the table.
 
-    >>> known_peak("NVIDIA H100 80GB HBM3"), known_peak("NVIDIA H100 PCIe"), known_peak("Tesla V100-SXM2-32GB")
+    >>> find_known_peak("NVIDIA H100 80GB HBM3"), find_known_peak("NVIDIA H100 PCIe"), find_known_peak("Tesla V100-SXM2-32GB")
     (989.0, 756.0, 125.0)
-    >>> known_peak("NVIDIA H20"), known_peak("NVIDIA GeForce RTX 4090 D"), known_peak("NVIDIA A100-SXM4-80GB MIG 1g.10gb")
-    (148.0, None, None)
+    >>> find_known_peak("NVIDIA H20"), find_known_peak("NVIDIA A100-SXM4-80GB MIG 1g.10gb")
+    (148.0, None)
     """
     words = set(re.split(r"[\s-]+", device_name.lower()))
     if words & OTHER_PARTS:
@@ -60,24 +59,24 @@ def known_peak(device_name: str) -> float | None:
     return next((peak for model, peak in PEAK_TFLOPS.items() if words >= set(model.lower().split())), None)
 
 
-def peak_tflops(config: NeoXConfig) -> float | None:
+def find_peak_tflops(config: NeoXConfig) -> float | None:
     """Return `peak_theoretical_tflops`, else the peak of a known GPU; None on others and on CPUs."""
     if config.training.peak_theoretical_tflops or not torch.cuda.is_available():
         return config.training.peak_theoretical_tflops
-    return known_peak(torch.cuda.get_device_name())
+    return find_known_peak(torch.cuda.get_device_name())
 
 
-def model_flops_utilization(
+def compute_flops_utilization(
     model: ModelConfig, padded_vocab_size: int, tokens_per_second: float, peak: float | None
 ) -> float | None:
-    """Return the FLOP/s of the model divided by the device's peak (TFLOP/s); recomputation does not count. None without a peak."""
+    """Return the model's FLOP/s, without recomputation, divided by the device's peak (TFLOP/s); None without a peak."""
     if not peak:
         return None
     flops = training_flops_per_token(model, padded_vocab_size, model.sample_length)
     return flops * tokens_per_second / (peak * 1e12)
 
 
-def memory_gib() -> float:
+def read_peak_memory_gib() -> float:
     """Return the peak memory of this rank in GiB: allocated on the GPU, or resident on a machine without GPUs."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30

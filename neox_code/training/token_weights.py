@@ -1,4 +1,4 @@
-"""One weight for each token, so that loss and gradient do not depend on how a batch is divided into micro batches and data ranks.
+"""One weight per token, so that loss and gradient do not depend on the division of a batch into micro batches and data ranks.
 
     for tokens, (labels, weights) in WeightedBatches(batches, engine.gradient_accumulation_steps(), grid): ...
 

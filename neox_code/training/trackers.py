@@ -32,8 +32,7 @@ class Tracker(Protocol):
 class JsonLinesTracker:
     """One row per call: {"run": NAME, "iteration": 10, "train/lm_loss": 2.5, ...}.
 
-    At the start, rows of this run after iteration `begin`, at which it resumes, are removed, and so is an incomplete last line.
-    Rows of other runs are kept.
+    When the run resumes at iteration `begin`, its later rows and an incomplete last line are removed. Rows of other runs are kept.
     """
 
     def __init__(self, path: Path, run: str, begin: int):
@@ -56,7 +55,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class TensorBoardTracker:
-    """Event files in FOLDER/RUN; points of this run after iteration `begin`, at which it resumes, are hidden."""
+    """Event files in FOLDER/RUN. When the run resumes at iteration `begin`, its later points are hidden."""
 
     def __init__(self, folder: str, run: str, begin: int):
         from torch.utils.tensorboard import SummaryWriter
@@ -72,9 +71,9 @@ class TensorBoardTracker:
 
 
 class WandbTracker:
-    """A Weights & Biases run; the key is in WANDB_API_KEY or where `wandb login` puts it, and is written nowhere.
+    """A Weights & Biases run. The key is read from WANDB_API_KEY or from the file of `wandb login`, and never written.
 
-    Its id is the end of the run's name, which a checkpoint keeps: a resume continues the same run. Ids have up to 64 characters.
+    Its id is the end of the run's name, at most 64 characters. Checkpoints contain the name, so that a resumed run has the same id.
     """
 
     def __init__(self, config: NeoXConfig, run: str):
@@ -99,7 +98,7 @@ class WandbTracker:
         self.run.finish()
 
 
-def new_run_name(training: TrainingConfig) -> str:
+def make_run_name(training: TrainingConfig) -> str:
     """Return a name for a new run: `wandb_run_name` or the folder of `save`, and the time.
 
     It is unique among the runs of a machine: code-20260131-154500-4711.
@@ -109,7 +108,8 @@ def new_run_name(training: TrainingConfig) -> str:
 
 
 def has_wandb_login() -> bool:
-    """True if Weights & Biases has a key for its server, or needs none; it would ask for one on a terminal."""
+    """Return True if Weights & Biases has a key for its server, or needs none. Otherwise it would prompt for a key on a
+    terminal."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
@@ -120,7 +120,8 @@ def has_wandb_login() -> bool:
 
 
 class Tolerant:
-    """A tracker whose failures do not end training. The first one is logged as a warning; the next row is tried again.
+    """A tracker whose failures do not end training. The first failure is logged as a warning. Later rows are still written if
+    possible.
 
     A tracker that cannot be built is left out. A missing package is still an error.
     """

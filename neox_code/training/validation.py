@@ -19,7 +19,7 @@ def validate(
 ) -> float | None:
     """Return the mean loss in nats over the unmasked tokens of the first `eval_iters` batches.
 
-    Return None if all tokens are masked or a stop was requested. Call `advance()` after each batch. `is_stop_requested` must return
+    Return None if all tokens are masked or a stop is requested. Call `advance()` after each batch. `is_stop_requested` must return
     the same value on all ranks.
     """
     loader.seek(0)

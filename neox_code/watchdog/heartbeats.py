@@ -2,8 +2,8 @@
 
     heartbeats = Heartbeats(make_state)       # on every rank; make_state() -> {...} is called once a second
     heartbeats.start_reading()
-    heartbeats.num_readings                   # complete readings since then; 0 if the store does not answer
-    heartbeats.latest, heartbeats.live_ranks  # the last state of each rank; the ranks that have published one since then
+    heartbeats.num_readings                   # complete readings since start_reading; 0 if the store does not answer
+    heartbeats.latest, heartbeats.live_ranks  # last state of each rank; ranks with a new state since start_reading
     heartbeats.close(make_state())            # publish the last state of this rank
 
 No collective is involved, and nothing here waits for the thread that trains.
@@ -59,7 +59,7 @@ class Heartbeats:
         return {rank for rank, (first, latest) in enumerate(pairs) if first["number"] != latest["number"]}
 
     def close(self, last: RankState) -> None:
-        """Publish the last state and end the thread; a store that does not answer is ignored after a second."""
+        """Publish the last state and end the thread. Wait at most one second for the store."""
         self.closing.set()
         self.thread.join(PUBLISH_SECONDS)
         if not self.thread.is_alive():

@@ -1,9 +1,10 @@
-"""A small process beside a rank that kills the rank when none of its threads runs: it is stopped, or one call blocks all threads.
+"""A small process beside each rank. It kills the rank if no thread of the rank runs: the rank is stopped, or one call blocks all
+threads.
 
-    python -I -S sentinel.py NAME          # standard input: one line a second, the seconds until the next is due (0: no limit)
+    python -I -S sentinel.py NAME          # each line of standard input: seconds until the next line is due (0: no limit)
 
-All other cases belong to the rank's own threads (`watchdog`). This module imports only small standard modules. The process ends
-when its standard input or the rank ends. Time in which both were paused, or in which the rank waited for a disk, does not count.
+The rank's own threads detect all other cases (`watchdog`). This module imports only small standard modules. The process ends when
+its standard input or the rank ends. Time during which both processes were paused, or the rank waited for a disk, is not counted.
 """
 
 import os
@@ -15,7 +16,7 @@ import time
 
 POLL_SECONDS = 1.0
 PAUSE_SECONDS = 4.0
-"""A poll that returns so much later than it should shows that this process was paused as well."""
+"""If a poll returns this much too late, this process was paused as well."""
 
 
 def watch(name: str, rank: int) -> None:

@@ -1,8 +1,8 @@
-"""The state of a thread of this process: the line of Python it runs, and whether it waits for other ranks or for a disk.
+"""The state of a thread: the line of Python that it runs, and a test for waiting on other ranks or on a disk.
 
 format_place(thread)            # "neox_code/data/sampler.py:30 (__iter__): time.sleep(60), called from ..."
 is_waiting_for_ranks(thread)    # True inside a collective, or while waiting for the GPU's part of one
-is_waiting_for_disk(native_id)  # True for the thread or a child process that reads for it; Linux only
+is_waiting_for_disk(native_id)  # True if the thread or a child process reads or writes; Linux only
 """
 
 import re
@@ -14,18 +14,18 @@ from types import FrameType
 from neox_code.processes.procfs import read_state
 
 NUM_CALLERS = 2
-"""Calls of this package that are shown beside the innermost line."""
+"""Number of this package's calls in a report, besides the innermost line."""
 
 COLLECTIVES = ("/torch/distributed/", "/deepspeed/comm/")
 BLOCKING_LINES = re.compile(r"\.(wait|item|synchronize|tolist|cpu)\(|\bfloat\(")
 """Lines on which Python waits for a collective that runs in another thread or on the GPU."""
 
 NUM_INNERMOST = 8
-"""A thread that waits in a collective has a frame of it among this many innermost calls."""
+"""Number of innermost calls that are searched for a collective."""
 
 
 def format_place(thread: int) -> str:
-    """Return the innermost line of a thread, and the calls of this package that led to it."""
+    """Return the innermost line of a thread and this package's calls above it."""
     stack = read_stack(thread)
     if not stack:
         return "no Python code"
@@ -49,13 +49,13 @@ def shorten_path(filename: str) -> str:
 
 
 def read_stack(thread: int) -> traceback.StackSummary:
-    """Return the calls that a thread is in, innermost last; empty if it runs no Python."""
+    """Return a thread's stack of calls, innermost last; empty if the thread runs no Python."""
     frame: FrameType | None = sys._current_frames().get(thread)
     return traceback.extract_stack(frame) if frame is not None else traceback.StackSummary()
 
 
 def is_waiting_for_ranks(thread: int) -> bool:
-    """Return True if the thread, or one that computes gradients for it, waits in an operation that other ranks take part in."""
+    """Return True if the thread, or an autograd thread that works for it, waits in an operation with other ranks."""
     stack = read_stack(thread)
     if stack and BLOCKING_LINES.search(stack[-1].line or ""):
         return True

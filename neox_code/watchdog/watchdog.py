@@ -5,10 +5,10 @@
         ...
         watchdog.beat()                  # a step or batch has ended; the next is due
 
-When a step is overdue, every rank reads within seconds which ranks are silent, which wait for others, and which are elsewhere. Each
-rank reports that and ends, whatever its training thread is blocked in; then the launcher, ours or another, ends the rest.
-A run continues while a rank saves, waits for a disk or has just finished a step, and after it was paused as a whole (SIGSTOP, a
-suspended laptop). A stopped process cannot end itself: the `sentinel` process kills it.
+When a step is overdue, every rank reads the heartbeats of all ranks: some are missing, some show a rank that waits for others, some
+show another place. Each rank reports this and exits, even while its training thread is blocked. Then the launcher ends the
+remaining processes. A run is not ended while a rank saves, waits for a disk or has just finished a step, or after the whole run was
+paused (SIGSTOP, a suspended laptop). A stopped process cannot end itself: the `sentinel` process kills it.
 """
 
 import os
@@ -31,7 +31,7 @@ from neox_code.watchdog.heartbeats import Heartbeats, RankState
 from neox_code.watchdog.thread_state import format_place, is_waiting_for_disk, is_waiting_for_ranks, read_stack
 
 SHORTEST_LIMIT_SECONDS = 15.0
-"""The least automatic limit of a step."""
+"""Lower bound of a step's automatic time limit."""
 
 LONGEST_STEP_FACTOR = 3.0
 SPARE_SECONDS = 5.0
@@ -39,23 +39,23 @@ SPARE_SECONDS = 5.0
 
 RECENT_STEPS = 100
 WARM_UP_STEPS = 2
-"""Number of first steps without a limit: kernels are built and buffers allocated in them."""
+"""Number of first steps without a time limit, because they also build kernels and allocate buffers."""
 
 POLL_SECONDS = 0.5
 PAUSE_SECONDS = 5.0
-"""A poll that comes so late shows that this process was paused."""
+"""If a poll is this late, this process was paused."""
 
 SILENCE_SECONDS = 3.0
-"""A rank reads the others' heartbeats from so long before its step is overdue; one without a heartbeat for so long is silent."""
+"""A rank starts to read the heartbeats this long before its step is overdue. A rank without a heartbeat for this long is silent."""
 
 PLACE_SECONDS = 2.0
-"""Age of a step from which its heartbeats name the place of the thread, which costs a little to read."""
+"""Age of a step from which the heartbeats include the place of the thread. Reading the place takes some time."""
 
 DISK_SECONDS = 5.0
-"""A thread that waited for a disk so recently is reading or writing."""
+"""A thread counts as reading or writing for this long after it waited for a disk."""
 
 EXIT_DELAY_SECONDS = 1.0
-"""From the report to the end of the process: the other ranks need the store for their own reports."""
+"""Delay between the report and the end of the process: the other ranks need the store for their own reports."""
 
 SENTINEL_SECONDS = 4.0
 """Time that the sentinel adds to the limit, so that the ranks' own reports come first."""
@@ -134,7 +134,7 @@ class Watchdog:
                 self.sentinel.kill()
 
     def feed_sentinel(self) -> None:
-        """Send the current limit to the sentinel: twice a second, and at once where a limit begins or ends.
+        """Send the current limit to the sentinel. Called twice a second, and at once when a limit begins or ends.
 
         The next operation may keep all other threads of this process from running.
         """
@@ -188,7 +188,7 @@ class Watchdog:
         }
 
     def is_any_rank_busy(self) -> bool:
-        """Return True if a live rank is in an operation without limit, waits for a disk, or has finished a step recently."""
+        """Return True if a live rank runs an operation without a limit, waits for a disk, or has finished a step recently."""
         states = [self.heartbeats.latest[rank] for rank in self.heartbeats.live_ranks]
         return any(
             state["doing"] != "ended" and (not state["is_due"] or state["reads"] or state["age"] < self.limit / 2)

@@ -23,7 +23,7 @@ def started(tmp_path, monkeypatch):
     return start
 
 
-def test_a_refused_contestant_has_said_why_and_no_more_is_said(started, capfd):
+def test_the_reason_of_a_refused_contestant_is_reported_once(started, capfd):
     with pytest.raises(SystemExit) as caught, started(REFUSED) as contestant:
         contestant.get_ready()
     assert caught.value.code == 2

@@ -1,12 +1,12 @@
 import random
 
-from neox_code.benchmarks.exhaustive import find_similar_pairs, shingles
+from neox_code.benchmarks.exhaustive import find_similar_pairs, make_shingles
 
 
-def test_pairs_are_those_of_comparing_all_with_all():
+def test_pairs_equal_those_of_comparing_all_texts():
     generator = random.Random(0)
     texts = [" ".join(generator.choices("abc", k=generator.randrange(9))) for _ in range(120)]
-    sets = [shingles(text, 2) for text in texts]
+    sets = [make_shingles(text, 2) for text in texts]
     expected = [
         (i, j)
         for j in range(len(texts))

@@ -4,7 +4,13 @@ from functools import cache
 
 import pytest
 
-from neox_code.benchmarks.filters import COPIES, benchmark_rates, false_alarms, published_benchmarks, substrings
+from neox_code.benchmarks.filters import (
+    COPIES,
+    count_false_alarms,
+    find_published_benchmarks,
+    list_substrings,
+    measure_benchmark_rates,
+)
 from neox_code.corpus.filters.known_benchmarks import read_known_tasks
 from neox_code.errors import ConfigError
 
@@ -13,7 +19,7 @@ VERBATIM = ("verbatim", "notebook", "Markdown", "JSON Lines")
 
 @cache
 def rates_of(folder):
-    return benchmark_rates(read_known_tasks(folder))
+    return measure_benchmark_rates(read_known_tasks(folder))
 
 
 @pytest.fixture
@@ -60,16 +66,16 @@ def test_everyday_lines_are_found_only_where_they_are_the_whole_body_of_a_task_t
         "abc = 'a b c d e f g h i j k l m n o p q r s t u v w x y z'\n",
         "def test():\n    assert f(1) == 2\n    assert f(2) == 3\n",
     ]
-    alarms = false_alarms(everyday, substrings(read_known_tasks(test_data)))
+    alarms = count_false_alarms(everyday, list_substrings(read_known_tasks(test_data)))
     assert alarms["benchmarks"] == 0 and alarms["secrets"] == 0
     assert alarms["benchmarks by the substring rule"] == 3
     whole_bodies = ["def f(x, y):\n\treturn a * h / 2.0", "int f(int n) {\r\n  return n * (n + 1) / 2;\r\n}\r\n"]
-    assert false_alarms(whole_bodies, set())["benchmarks"] == 2
+    assert count_false_alarms(whole_bodies, set())["benchmarks"] == 2
     generic = ["def f(x, y):\n\treturn x + y", "int f(int x, int y) {\r\n  return x + y;\r\n}\r\n", "return string.length;"]
-    assert false_alarms(generic, set())["benchmarks"] == 0
+    assert count_false_alarms(generic, set())["benchmarks"] == 0
 
 
 def test_without_published_benchmarks_the_part_is_refused(monkeypatch):
     monkeypatch.delenv("NEOX_CODE_TEST_DATA", raising=False)
     with pytest.raises(ConfigError, match="NEOX_CODE_TEST_DATA \\(not set\\) names no folder"):
-        published_benchmarks()
+        find_published_benchmarks()

@@ -31,7 +31,7 @@ def test_a_sample_has_whole_folders_and_is_the_same_again(corpus, tmp_path):
     assert all(len(list((tmp_path / "first" / path).parent.iterdir())) == 5 for path in copied)
 
 
-def test_all_is_taken_where_there_is_less_but_links_and_files_beside_projects(corpus, tmp_path):
+def test_a_small_corpus_is_copied_whole_without_links_and_files_beside_projects(corpus, tmp_path):
     assert take_sample(corpus, tmp_path / "all", 10**9).num_files == 100
 
 

@@ -17,7 +17,7 @@ def buffers(state: dict[str, torch.Tensor]) -> set[str]:
     return {name for name in state if name.endswith(("slopes", "inv_freq"))}
 
 
-def test_alibi_slopes_are_written_for_the_heads_of_each_tensor_rank_and_the_run_goes_on(job, tmp_path):
+def test_alibi_slopes_are_written_for_the_heads_of_each_tensor_rank_and_the_run_resumes(job, tmp_path):
     file = job(pos_emb="alibi", apply_query_key_layer_scaling=True, model_parallel_size=2, num_layers=3)
     whole = losses_of(2, file, tmp_path / "save")
     losses_of(2, file, tmp_path / "half", exit_interval=3)
@@ -30,7 +30,7 @@ def test_alibi_slopes_are_written_for_the_heads_of_each_tensor_rank_and_the_run_
     assert losses_of(2, file, tmp_path / "half", load=str(tmp_path / "half")) == whole
 
 
-def test_sinusoidal_frequencies_are_written_and_the_run_goes_on_without_a_pipeline(job, tmp_path):
+def test_sinusoidal_frequencies_are_written_and_the_run_resumes_without_a_pipeline(job, tmp_path):
     file = job(pos_emb="sinusoidal", pipe_parallel_size=0, no_weight_tying=False)
     whole = losses_of(1, file, tmp_path / "save")
     losses_of(1, file, tmp_path / "half", exit_interval=3)

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig, PreTrainedModel, Qwen3Config
 
-from neox_code.checkpoint.record import stored_config
+from neox_code.checkpoint.record import read_stored_config
 from neox_code.checkpoint.weights import load_weights, read_weights
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.fields import FIELDS
@@ -44,7 +44,7 @@ def build_peer(config, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
 
 
 def read_model(folder: Path) -> ModelConfig:
-    stored = stored_config(folder, None)
+    stored = read_stored_config(folder, None)
     return ModelConfig(**{name: stored.values[name] for name, field in FIELDS.items() if field.section == "model"})
 
 

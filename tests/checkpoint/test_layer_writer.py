@@ -67,12 +67,12 @@ def test_written_files_equal_those_of_training_and_load_at_every_tensor_parallel
         torch.testing.assert_close(logits[size], logits[1], atol=tolerance, rtol=tolerance)
 
 
-def test_what_cannot_be_written_is_an_error_with_the_name(tmp_path):
+def test_weights_that_cannot_be_written_are_an_error_with_their_name(tmp_path):
     model = NeoXConfig.load([], {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 64}).model
     norm = ("sequential.2.input_layernorm.weight", torch.ones(64))
     with pytest.raises(CheckpointError, match=r"dense_h_to_4h.weight has shape \(65, 64\), which cannot be divided over 2"):
         write_layer_files(tmp_path / "a", [("sequential.2.mlp.dense_h_to_4h.weight", torch.ones(65, 64))], model, 640, 2)
     with pytest.raises(CheckpointError, match="norm is not of the form"):
         write_layer_files(tmp_path / "b", [("norm", torch.ones(64))], model, 640)
-    with pytest.raises(CheckpointError, match="layer 02 is in"):
+    with pytest.raises(CheckpointError, match="layer 02 exists in"):
         write_layer_files(tmp_path / "c", [norm, ("sequential.3.input_layernorm.weight", torch.ones(64)), norm], model, 640)

@@ -19,12 +19,12 @@ from distributed_runs import losses_of, run_ranks, train
 
 from neox_code.checkpoint.layout import TRAINING_LOCK, find_checkpoint, layer_file, model_file, step_name
 from neox_code.checkpoint.record import RunRecord, read_record, write_record
-from neox_code.checkpoint.resume import Start, check_layout, find_start, start_request
+from neox_code.checkpoint.resume import Start, check_layout, find_start, make_start_request
 from neox_code.checkpoint.serialization import load_file
 from neox_code.checkpoint.weights import read_weights
 from neox_code.config.fields import FIELDS
 from neox_code.config.neox import NeoXConfig
-from neox_code.config.resume_rules import FIELDS_BY_EFFECT, MODEL, ORDER, SCHEDULE, differences
+from neox_code.config.resume_rules import FIELDS_BY_EFFECT, MODEL, ORDER, SCHEDULE, compare
 from neox_code.config.training import TrainingConfig
 from neox_code.errors import CheckpointError, ConfigError, LaunchError
 from neox_code.files import folder_lock
@@ -56,7 +56,7 @@ def begin(**keys: Any) -> Start:
 # ---- where a run begins
 
 
-def test_every_field_has_its_effect_on_a_resume():
+def test_every_configuration_field_has_one_effect_on_resuming():
     named = [name for names in FIELDS_BY_EFFECT.values() for name in names]
     assert sorted(named) == sorted(FIELDS), "a new field goes into one group of resume_rules.FIELDS_BY_EFFECT"
 
@@ -66,7 +66,7 @@ def test_every_field_has_its_effect_on_a_resume():
     [None, "", "\n", "..", ".", "/", "global_step4/../global_step2", "global_step99", b"\xff\xfe", "a" * 5000, "\0"],
     ids=lambda latest: repr(latest)[:20],
 )
-def test_without_a_usable_latest_the_newest_checkpoint_is_taken(tmp_path, latest, capfd):
+def test_the_newest_checkpoint_is_loaded_if_latest_is_not_usable(tmp_path, latest, capfd):
     for iteration in (10, 9, 2):
         step(tmp_path, iteration)
     (tmp_path / "global_step11.partial").mkdir()
@@ -104,7 +104,7 @@ def test_a_save_that_was_killed_between_its_two_renames_is_completed(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["global_step9", "global_step" + "9" * 300, "../elsewhere/global_step4", ""])
-def test_a_killed_save_whose_folder_has_no_name_yet_leaves_latest_as_it_was(tmp_path, name):
+def test_a_save_that_is_killed_before_the_rename_does_not_change_latest(tmp_path, name):
     step(tmp_path / "save", 2)
     step(tmp_path / "elsewhere", 4)
     (tmp_path / "save" / "latest").write_text("global_step2\n")
@@ -126,7 +126,7 @@ def test_a_later_checkpoint_is_never_replaced(tmp_path):
     assert (other.folder, other.iteration) == (tmp_path / "global_step2", 2)
 
 
-def test_a_checkpoint_that_is_not_whole_is_named(tmp_path):
+def test_an_incomplete_checkpoint_is_reported_with_its_file(tmp_path):
     step(tmp_path, 2)
     folder = step(tmp_path, 4)
     layer_file(folder, 0, 0).write_bytes(b"weigh")
@@ -145,7 +145,7 @@ def test_a_checkpoint_that_is_not_whole_is_named(tmp_path):
         begin(load=tmp_path, save=tmp_path)
 
 
-def test_a_run_begins_from_scratch_only_where_there_is_nothing(tmp_path):
+def test_a_run_begins_from_scratch_only_without_checkpoints(tmp_path):
     assert begin(save=tmp_path / "new") == begin(save=tmp_path / "new", load=tmp_path / "new") == begin() == SCRATCH
     step(tmp_path / "old", 3)
     resumed = begin(save=tmp_path / "old")
@@ -155,7 +155,7 @@ def test_a_run_begins_from_scratch_only_where_there_is_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("keys", [{"finetune": True}, {"iteration": 5}])
-def test_what_needs_a_checkpoint_is_an_error_without_one(tmp_path, keys):
+def test_keys_that_need_a_checkpoint_are_an_error_without_one(tmp_path, keys):
     with pytest.raises(ConfigError, match=rf"{next(iter(keys))} \(.*\) needs a checkpoint"):
         begin(save=tmp_path / "new", **keys)
     for load in ("new", "other"):
@@ -164,7 +164,7 @@ def test_what_needs_a_checkpoint_is_an_error_without_one(tmp_path, keys):
 
 
 @pytest.mark.parametrize("keys", [{}, {"finetune": True}])
-def test_a_hugging_face_model_is_not_written_into(tmp_path, keys):
+def test_a_run_does_not_write_into_the_folder_of_a_hugging_face_model(tmp_path, keys):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model-00001-of-00002.safetensors").touch()
     with pytest.raises(CheckpointError, match="which is a model of Hugging Face"):
@@ -172,7 +172,7 @@ def test_a_hugging_face_model_is_not_written_into(tmp_path, keys):
 
 
 @pytest.mark.parametrize("keys", [{"finetune": True}, {"no_load_optim": True}, {"iteration": 2}, {}])
-def test_a_run_from_another_folder_resumes_from_its_own(tmp_path, keys):
+def test_a_run_that_began_from_another_folder_resumes_from_its_own_save(tmp_path, keys):
     base, save = tmp_path / "base", tmp_path / "save"
     step(base, 2)
     first = begin(load=base, save=save, **keys)
@@ -189,7 +189,7 @@ def test_a_run_from_another_folder_resumes_from_its_own(tmp_path, keys):
 
 @pytest.mark.parametrize("keys", [{"load": "other"}, {"load": "base", "finetune": True}, {"load": "save", "finetune": True}])
 def test_a_save_of_another_run_is_refused(tmp_path, keys):
-    request = start_request(TrainingConfig(load=str(tmp_path / "base")))
+    request = make_start_request(TrainingConfig(load=str(tmp_path / "base")))
     step(tmp_path / "save", 4, request)
     step(tmp_path / "base", 4)
     step(tmp_path / "other", 9)
@@ -197,7 +197,7 @@ def test_a_save_of_another_run_is_refused(tmp_path, keys):
         begin(**{**keys, "load": tmp_path / keys["load"], "save": tmp_path / "save"})
 
 
-def test_going_back_within_save_resumes_from_there_afterwards(tmp_path):
+def test_a_run_that_restarted_at_an_earlier_iteration_resumes_from_there(tmp_path):
     for iteration in (2, 4):
         step(tmp_path, iteration)
     shutil.move(tmp_path / "global_step4", tmp_path / "aside")
@@ -207,8 +207,8 @@ def test_going_back_within_save_resumes_from_there_afterwards(tmp_path):
     assert begin(load=tmp_path, save=tmp_path, iteration=2).iteration == 3
 
 
-def test_the_optimizer_is_left_again_only_where_its_state_does_not_fit(tmp_path):
-    step(tmp_path, 2, start_request(TrainingConfig(load=str(tmp_path), no_load_optim=True)))
+def test_the_optimizer_state_is_skipped_again_only_if_it_does_not_fit(tmp_path):
+    step(tmp_path, 2, make_start_request(TrainingConfig(load=str(tmp_path), no_load_optim=True)))
     training = TrainingConfig(load=str(tmp_path), save=str(tmp_path), no_load_optim=True)
     assert find_start(training, LAYOUT, VALUES).loads_optimizer
     assert not find_start(training, LAYOUT | {"data_parallel_size": 2}, VALUES).loads_optimizer
@@ -249,7 +249,7 @@ ROUND_ROBIN = {"zero_optimization": {"round_robin_gradients": True}}
         ({}, {"pipe_partition_method": "uniform"}, None),
     ],
 )
-def test_what_decides_on_the_files_of_the_optimizer_is_compared(tmp_path, before, now, sentence):
+def test_keys_that_determine_the_optimizers_files_are_compared(tmp_path, before, now, sentence):
     record = RunRecord({"iteration": 2}, "run", None, VALUES | before, {}, {}, {}, LAYOUT)
     start = Start(step(tmp_path, 2), record)
     expected = pytest.raises(CheckpointError, match=f"{sentence}.*no_load_optim: true") if sentence else nullcontext()
@@ -268,7 +268,7 @@ def test_a_record_with_values_of_another_type_is_damaged(tmp_path, key, value):
         begin(load=tmp_path, save=tmp_path)
 
 
-def test_a_checkpoint_without_a_record_resumes_by_its_name(tmp_path):
+def test_a_checkpoint_without_a_record_resumes_at_the_iteration_of_its_folder_name(tmp_path):
     step(tmp_path, 12, has_record=False)
     (tmp_path / "latest").write_text("global_step12")
     found = begin(load=tmp_path, save=tmp_path)
@@ -300,26 +300,26 @@ def test_a_checkpoint_without_a_record_resumes_by_its_name(tmp_path):
         ({"init_method": "small_init", "model_parallel_size": 2, "save": "elsewhere"}, []),
     ],
 )
-def test_models_are_compared_by_what_they_compute(changes, expected):
-    found = [difference.field for difference in differences(VALUES, {**VALUES, **changes}, MODEL)]
+def test_models_are_compared_by_their_function(changes, expected):
+    found = [difference.field for difference in compare(VALUES, {**VALUES, **changes}, MODEL)]
     assert sorted(found) == sorted(expected)
 
 
-def test_values_from_json_are_those_of_the_configuration():
+def test_values_from_json_equal_those_of_the_configuration():
     values = NeoXConfig.load([], VALUES | {"betas": [0.9, 0.95], "lr": 1e-3, "attention_config": [[["flash"], "all"]]}).values()
     stored = json.loads(json.dumps(values))
-    assert not [difference for effect in FIELDS_BY_EFFECT for difference in differences(stored, values, effect)]
-    assert [difference.field for difference in differences(stored, values | {"betas": (0.9, 0.99)}, SCHEDULE)] == ["betas"]
+    assert not [difference for effect in FIELDS_BY_EFFECT for difference in compare(stored, values, effect)]
+    assert [difference.field for difference in compare(stored, values | {"betas": (0.9, 0.99)}, SCHEDULE)] == ["betas"]
 
 
 def test_a_field_of_another_version_is_not_compared():
     for effect in FIELDS_BY_EFFECT:
-        assert not differences({**VALUES, "former_field": 1}, VALUES, effect)
+        assert not compare({**VALUES, "former_field": 1}, VALUES, effect)
 
 
 def test_the_sample_length_is_that_of_the_context_unless_it_is_set():
-    assert not differences(VALUES, {**VALUES, "seq_length": 64}, ORDER)
-    assert [difference.field for difference in differences(VALUES, {**VALUES, "seq_length": 32}, ORDER)] == ["seq_length"]
+    assert not compare(VALUES, {**VALUES, "seq_length": 64}, ORDER)
+    assert [difference.field for difference in compare(VALUES, {**VALUES, "seq_length": 32}, ORDER)] == ["seq_length"]
 
 
 # ---- real runs
@@ -385,7 +385,7 @@ def test_without_latest_a_run_resumes_and_replaces_nothing(job, save):
     assert all(after[name] == content for name, content in before.items() if name.startswith("global_step"))
 
 
-def test_a_run_that_is_done_ends_at_once(job, save, tmp_path):
+def test_a_finished_run_ends_at_once(job, save, tmp_path):
     before = bytes_of(save)
     for train_iters in (4, 3):
         overrides = {"save": str(save), "load": str(save), "log_dir": str(tmp_path / "logs")}
@@ -433,7 +433,7 @@ def test_zero_stage_3_resumes_from_its_own_checkpoint_alone(job, save, tmp_path)
     )
 
 
-def test_changes_of_schedule_and_order_are_reported_and_the_place_is_kept_in_tokens(job, save, tmp_path):
+def test_changes_of_schedule_and_order_are_reported_and_the_position_in_tokens_is_kept(job, save, tmp_path):
     keys = {"train_iters": 5, "seed": 7, "seq_length": 32, "train_batch_size": 4, "train_micro_batch_size_per_gpu": 4}
     optimizer = {"type": "Adam", "params": {"lr": 0.03, "betas": [0.9, 0.95]}}
     losses_of(1, job(**RUN | keys | {"optimizer": optimizer}), save, load=str(save), log_dir=str(tmp_path / "logs"))
@@ -478,7 +478,7 @@ def other_vocabulary(tmp_path: Path) -> dict[str, str]:
     return {"vocab_file": str(tmp_path / "vocabulary/code-vocab.json"), "merge_file": str(tmp_path / "vocabulary/code-merges.txt")}
 
 
-def test_the_vocabulary_goes_with_the_checkpoint_and_another_one_is_refused(job, job_folder, save, other_vocabulary):
+def test_a_checkpoint_contains_its_vocabulary_and_another_one_is_refused(job, job_folder, save, other_vocabulary):
     names = ("code-vocab.json", "code-merges.txt")
     for name in names:
         assert (save / "global_step4" / "tokenizer" / name).read_bytes() == (job_folder / name).read_bytes()
@@ -492,7 +492,7 @@ def test_the_vocabulary_goes_with_the_checkpoint_and_another_one_is_refused(job,
     load_model(NeoXConfig.load([job(**RUN | same)], {"load": str(save)}), torch.device("cpu"))
 
 
-def test_generation_compares_the_model(job, save):
+def test_generation_refuses_a_checkpoint_of_another_model(job, save):
     config = NeoXConfig.load([job(**RUN, num_attention_heads=8)], {"load": str(save)})
     with pytest.raises(CheckpointError, match=r"num_attention_heads \(8, .*job.yml:\d+\) was \(4, .*job.yml:\d+\)"):
         load_model(config, torch.device("cpu"))
@@ -501,7 +501,7 @@ def test_generation_compares_the_model(job, save):
         load_model(config, torch.device("cpu"))
 
 
-def test_a_fine_tuning_that_was_stopped_resumes_with_its_optimizer(job, save, tmp_path):
+def test_a_stopped_fine_tuning_resumes_with_its_optimizer_state(job, save, tmp_path):
     keys = {"finetune": True, "load": str(save)}
     whole = losses_of(1, job(**RUN), tmp_path / "whole", **keys)
     losses_of(1, job(**RUN), tmp_path / "tuned", exit_interval=2, **keys)
@@ -534,7 +534,7 @@ with folder_lock(sys.argv[1]):
 """
 
 
-def test_a_lock_ends_with_its_process_though_a_child_lives_on(tmp_path):
+def test_a_lock_ends_with_its_process_even_if_a_child_still_runs(tmp_path):
     holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
     child = int(holder.stdout.readline())

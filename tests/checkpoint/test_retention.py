@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from distributed_runs import losses_of
 
-from neox_code.checkpoint.layout import checkpoints, partial_step_name, step_name
-from neox_code.checkpoint.retention import delete_old
+from neox_code.checkpoint.layout import list_checkpoints, partial_step_name, step_name
+from neox_code.checkpoint.retention import delete_old_checkpoints
 
 
 def folders(save: Path, *iterations: int) -> None:
@@ -27,21 +27,21 @@ def folders(save: Path, *iterations: int) -> None:
         (300, 0, []),
     ],
 )
-def test_the_latest_and_those_before_it_are_counted(tmp_path, latest, keep_last, deleted):
+def test_checkpoints_up_to_the_latest_are_counted(tmp_path, latest, keep_last, deleted):
     folders(tmp_path, 100, 200, 300)
-    assert delete_old(tmp_path, latest, keep_last) == deleted
-    assert list(checkpoints(tmp_path)) == [iteration for iteration in (100, 200, 300) if iteration not in deleted]
+    assert delete_old_checkpoints(tmp_path, latest, keep_last) == deleted
+    assert list(list_checkpoints(tmp_path)) == [iteration for iteration in (100, 200, 300) if iteration not in deleted]
 
 
-def test_a_run_that_went_back_keeps_what_it_saves(tmp_path):
+def test_a_run_from_an_earlier_iteration_keeps_its_checkpoints(tmp_path):
     folders(tmp_path, 100, 200, 300)
     for iteration, there in [(150, [100, 150, 200, 300]), (180, [100, 150, 180, 200, 300]), (200, [150, 180, 200, 300])]:
         (tmp_path / step_name(iteration)).mkdir(exist_ok=True)
-        delete_old(tmp_path, iteration, 3)
-        assert list(checkpoints(tmp_path)) == there
+        delete_old_checkpoints(tmp_path, iteration, 3)
+        assert list(list_checkpoints(tmp_path)) == there
 
 
-def test_a_save_removes_what_a_killed_one_left(job, tmp_path):
+def test_a_save_removes_the_partial_folder_of_a_killed_save(job, tmp_path):
     save = tmp_path / "save"
     (save / partial_step_name(7)).mkdir(parents=True)
     losses_of(1, job(train_iters=1, eval_iters=0), save)

@@ -48,7 +48,7 @@ FURTHER_LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_each_file_is_on_the_disk_before_the_next_one_vouches_for_it(job, tmp_path, layout):
+def test_each_file_is_on_the_disk_before_a_file_that_refers_to_it(job, tmp_path, layout):
     save = tmp_path / "save"
     file = job(train_iters=2, checkpoint_factor=1, keep_last_n_checkpoints=1, eval_iters=0, **LAYOUTS[layout])
     events = sorted(event for events in run_ranks(2, train_recorded, [str(file)], {"save": str(save)}) for event in events)

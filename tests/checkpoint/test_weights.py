@@ -13,7 +13,7 @@ import torch
 from distributed_runs import losses_of, run_ranks, train
 
 from neox_code.checkpoint.layout import find_checkpoint, layer_file, model_file, step_name
-from neox_code.checkpoint.merge_ranks import part_of
+from neox_code.checkpoint.merge_ranks import cut_part
 from neox_code.checkpoint.weights import read_weights
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
@@ -67,7 +67,7 @@ def as_gpt_neox_has_it(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor
 
 
 @pytest.mark.parametrize(("pipe_parallel_size", "pattern"), [(1, "layer_*"), (0, "mp_rank_*")])
-def test_newer_names_and_buffers_of_gpt_neox_are_understood_and_anything_else_is_named(job, tmp_path, pipe_parallel_size, pattern):
+def test_newer_names_and_buffers_of_gpt_neox_are_read_and_other_names_are_an_error(job, tmp_path, pipe_parallel_size, pattern):
     save = tmp_path / "save"
     file = job(pipe_parallel_size=pipe_parallel_size)
     whole = losses_of(1, file, save, checkpoint_factor=3)
@@ -115,7 +115,7 @@ def test_a_checkpoint_that_holds_code_is_refused_and_does_not_run_it(tmp_path):
     assert not (tmp_path / "hacked").exists()
 
 
-def test_another_shape_is_named(job, tmp_path):
+def test_a_parameter_of_another_shape_is_reported(job, tmp_path):
     save = tmp_path / "save"
     losses_of(1, job(), save)
     shutil.rmtree(save / step_name(6) / "configs")
@@ -129,20 +129,20 @@ def test_another_shape_is_named(job, tmp_path):
 @pytest.mark.parametrize(
     ("files", "sentence"),
     [
-        ({(0, 0): [1, 2]}, r"layer_00-model_00.* holds a list that is no tensors by name"),
+        ({(0, 0): [1, 2]}, r"layer_00-model_00.* contains a list, not tensors by name"),
         ({(0, 0): {"weight": 3}}, r"layer_00-model_00.* holds weight, a int that is no plain tensor"),
         ({(0, 0): {"weight": torch.ones(2, 2).to_sparse()}}, r"holds weight, a Tensor that is no plain tensor"),
         ({(0, 0): {"weight": torch.ones(2, device="meta")}}, r"holds weight, a Tensor that is no plain tensor"),
         ({(0, 0): {"a": torch.ones(2)}, (0, 9999999999): {"a": torch.ones(2)}}, r"lacks layer 00 of tensor rank 1"),
         ({(0, 0): {"a": torch.ones(2)}, (0, 1): {"b": torch.ones(2)}}, r"layer 00 .* has a in shape \(2,\) on .* and None on 1"),
         ({(0, 0): {"a": torch.ones(2)}, (0, 1): {"a": torch.ones(3)}}, r"has a in shape \(2,\) on tensor rank 0 and \(3,\) on 1"),
-        ({0: torch.ones(2)}, r"mp_rank_00.* holds a Tensor that is no tensors by name"),
-        ({0: {"module": [1]}}, r"mp_rank_00.* holds a list that is no tensors by name"),
+        ({0: torch.ones(2)}, r"mp_rank_00.* contains a Tensor, not tensors by name"),
+        ({0: {"module": [1]}}, r"mp_rank_00.* contains a list, not tensors by name"),
         ({0: {"module": {"sequential.norm.weight": torch.ones(2)}}}, r"holds sequential\.norm\.weight, which is not of the form"),
         ({0: {"module": {"weight": torch.ones(2)}}}, r"holds weight, which is not of the form sequential\.LAYER\.NAME"),
     ],
 )
-def test_a_file_of_another_layout_is_named(tmp_path, files, sentence):
+def test_a_file_of_another_layout_is_reported(tmp_path, files, sentence):
     for place, content in files.items():
         torch.save(content, layer_file(tmp_path, *place) if isinstance(place, tuple) else model_file(tmp_path, place))
     with pytest.raises(CheckpointError, match=sentence):
@@ -168,7 +168,7 @@ def test_latest_may_not_lead_out_of_the_folder(tmp_path):
             find_checkpoint(tmp_path / "save")
 
 
-def test_a_missing_iteration_is_answered_with_those_there_are(tmp_path):
+def test_the_error_for_a_missing_iteration_lists_the_existing_ones(tmp_path):
     for iteration in (10, 9, 200):
         (tmp_path / step_name(iteration)).mkdir()
     (tmp_path / "global_step300.partial").mkdir()
@@ -187,7 +187,7 @@ def train_with_little_space(files: list[str], overrides: dict, limit: int) -> st
     raise AssertionError("the disk was not full")
 
 
-def test_a_save_that_finds_no_space_keeps_the_earlier_checkpoint(job, tmp_path):
+def test_a_save_on_a_full_disk_keeps_the_earlier_checkpoint(job, tmp_path):
     save = tmp_path / "save"
     losses_of(1, job(), save, exit_interval=3)
     overrides = {"save": str(save), "load": str(save)}
@@ -228,7 +228,7 @@ def test_row_biases_of_gpt_neox_are_summands_with_a_parallel_residual_and_copies
     for layer in (0, 2, 3, 5, 6):
         whole = torch.load(layer_file(folder, layer, 0), weights_only=True)
         for rank in range(2):
-            part = {name: part_of(name, tensor, rank, 2, model).clone() for name, tensor in whole.items()}
+            part = {name: cut_part(name, tensor, rank, 2, model).clone() for name, tensor in whole.items()}
             if is_parallel:
                 part |= {name: whole[name] / 2 for name in ROW_BIASES if name in whole}
             torch.save(part, layer_file(folder, layer, rank))
@@ -236,7 +236,7 @@ def test_row_biases_of_gpt_neox_are_summands_with_a_parallel_residual_and_copies
 
 
 @pytest.mark.parametrize(("pipe_parallel_size", "ranks"), [(1, 2), (2, 4)])
-def test_a_divided_run_with_a_parallel_residual_writes_summands_and_resumes_as_if_never_stopped(
+def test_a_divided_run_with_a_parallel_residual_writes_summands_and_resumes_with_equal_losses(
     job, tmp_path, pipe_parallel_size, ranks
 ):
     save = tmp_path / "save"

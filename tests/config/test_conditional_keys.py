@@ -74,7 +74,7 @@ def test_the_keys_of_the_conditions_are_fields():
     assert {key for condition in CONDITIONS for key in condition.fields.split()} <= FIELDS.keys()
 
 
-def test_a_command_names_them_at_its_start(write, shape, capfd):
+def test_a_command_logs_values_without_effect_at_its_start(write, shape, capfd):
     lines = [f"{key}: {value}\n" for key, value in shape.items()]
     path = write("a.yml", "".join([*lines, "partition_activations: false\n", "rotary_pct: 0.5\n"]))
     load_config(parse_command_line([str(path), "--set", "steps_per_print=10"], "Tests."))

@@ -7,7 +7,7 @@ import sys
 import pytest
 from deepspeed.runtime.config import _REMOVED_TOP_LEVEL_CONFIG_KEYS, _REMOVED_ZERO_CONFIG_KEYS
 
-from neox_code.config.deepspeed import deepspeed_dict
+from neox_code.config.deepspeed import make_deepspeed_dict
 from neox_code.config.deepspeed_settings import DTYPE_NAMES, OTHERS
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError
@@ -25,14 +25,18 @@ print(json.dumps([config.train_batch_size, config.train_micro_batch_size_per_gpu
 def test_deepspeed_reads_the_configured_values(shape):
     keys = {"train_batch_size": 8, "train_micro_batch_size_per_gpu": 2, "gradient_clipping": 0.5, "precision": "bfloat16"}
     config = NeoXConfig.load([], {**shape, **keys, "zero_optimization": {"stage": 0, "overlap_comm": True}})
-    words = [sys.executable, "-c", READ_BY_DEEPSPEED, json.dumps(deepspeed_dict(config, config.batch_sizes(1)))]
+    words = [sys.executable, "-c", READ_BY_DEEPSPEED, json.dumps(make_deepspeed_dict(config, config.batch_sizes(1)))]
     ended = subprocess.run(words, capture_output=True, text=True, check=True)
     assert json.loads(ended.stdout.splitlines()[-1]) == [8, 2, 4, 1, True, False, 0.5, None, True]
 
 
 def test_accumulation_follows_from_the_number_of_ranks(shape):
     config = NeoXConfig.load([], {**shape, "train_batch_size": 128, "train_micro_batch_size_per_gpu": 8})
-    assert [deepspeed_dict(config, config.batch_sizes(ranks))["gradient_accumulation_steps"] for ranks in (1, 2, 16)] == [16, 8, 1]
+    assert [make_deepspeed_dict(config, config.batch_sizes(ranks))["gradient_accumulation_steps"] for ranks in (1, 2, 16)] == [
+        16,
+        8,
+        1,
+    ]
     with pytest.raises(ConfigError, match=r"8 \* 5 \* 3 = 120"):
         config.batch_sizes(3)
 
@@ -40,7 +44,7 @@ def test_accumulation_follows_from_the_number_of_ranks(shape):
 @pytest.mark.parametrize(("precision", "keys"), [("fp32", set()), ("fp16", {"fp16"}), ("bfloat16", {"bf16"})])
 def test_a_precision_is_one_dictionary(shape, precision, keys):
     config = NeoXConfig.load([], {**shape, "train_batch_size": 1, "precision": precision})
-    settings = deepspeed_dict(config, config.batch_sizes(1))
+    settings = make_deepspeed_dict(config, config.batch_sizes(1))
     assert settings.keys() & {"fp16", "bf16"} == keys
     assert all(settings[key]["enabled"] is True for key in keys)
 
@@ -48,7 +52,7 @@ def test_a_precision_is_one_dictionary(shape, precision, keys):
 @pytest.mark.parametrize(("stage", "runs_as"), [(0, 1), (1, 1), (2, 2), (3, 3)])
 def test_stage_zero_runs_as_one(shape, stage, runs_as):
     config = NeoXConfig.load([], {**shape, "train_batch_size": 1, "zero_stage": stage})
-    assert deepspeed_dict(config, config.batch_sizes(1))["zero_optimization"]["stage"] == runs_as
+    assert make_deepspeed_dict(config, config.batch_sizes(1))["zero_optimization"]["stage"] == runs_as
 
 
 def test_null_is_deepspeeds_own_default(shape):
@@ -56,7 +60,7 @@ def test_null_is_deepspeeds_own_default(shape):
     nulls = {"flops_profiler": None, "data_types": None, "comms_logger": None}
     with_nulls, without = (NeoXConfig.load([], {**keys, **more}) for more in (nulls, {}))
     sizes = without.batch_sizes(1)
-    assert deepspeed_dict(with_nulls, sizes) == deepspeed_dict(without, sizes)
+    assert make_deepspeed_dict(with_nulls, sizes) == make_deepspeed_dict(without, sizes)
 
 
 EFFECTIVE = """
@@ -83,7 +87,7 @@ def test_gradients_are_summed_in_fp32_unless_configured_otherwise(shape):
         {"precision": "fp32"},
     ]
     configs = [NeoXConfig.load([], {**base, **keys}) for keys in given]
-    texts = [json.dumps(deepspeed_dict(config, config.batch_sizes(1))) for config in configs]
+    texts = [json.dumps(make_deepspeed_dict(config, config.batch_sizes(1))) for config in configs]
     ended = subprocess.run([sys.executable, "-c", EFFECTIVE, *texts], capture_output=True, text=True, check=True)
     fp32, bf16 = "torch.float32", "torch.bfloat16"
     assert [json.loads(line) for line in ended.stdout.splitlines()[-5:]] == [
@@ -103,7 +107,7 @@ for text in sys.argv[1:]:
 """
 
 
-def test_deepspeed_accepts_every_setting_that_is_passed_on_and_none_that_it_removed_is(shape):
+def test_deepspeed_accepts_every_passed_setting_and_no_removed_setting_is_passed(shape):
     given = [
         {"data_types": {"grad_accum_dtype": name}, "precision": precision}
         for precision in DTYPE_NAMES
@@ -117,7 +121,7 @@ def test_deepspeed_accepts_every_setting_that_is_passed_on_and_none_that_it_remo
     given += [{key: nothing} for key in _REMOVED_TOP_LEVEL_CONFIG_KEYS for nothing in (False, None, {"enabled": False})]
     given += [{"zero_optimization": {key: None}} for key in _REMOVED_ZERO_CONFIG_KEYS]
     configs = [NeoXConfig.load([], {**shape, "train_batch_size": 8, **keys}) for keys in given]
-    texts = [json.dumps(deepspeed_dict(config, config.batch_sizes(1))) for config in configs]
+    texts = [json.dumps(make_deepspeed_dict(config, config.batch_sizes(1))) for config in configs]
     subprocess.run([sys.executable, "-c", ACCEPTED, *texts], capture_output=True, check=True)
     for key in _REMOVED_TOP_LEVEL_CONFIG_KEYS:
         with pytest.raises(ConfigError, match=rf"^{key} \(.*\) cannot be used"):
@@ -152,7 +156,7 @@ def test_gradients_are_summed_in_the_precision_or_fp32(shape):
 
 
 @pytest.mark.parametrize("keys", [{"prescale_gradients": True}, {"gradient_predivide_factor": 2.0}])
-def test_gradients_that_are_scaled_first_need_a_stage_that_can(shape, keys):
+def test_gradient_scaling_before_the_sum_needs_a_zero_stage_that_supports_it(shape, keys):
     NeoXConfig.load([], {**shape, **keys, "zero_stage": 1})
     NeoXConfig.load([], {**shape, **keys, "zero_optimization": {"stage": 2, "reduce_scatter": False}})
     with pytest.raises(ConfigError, match=r"cannot scale gradients before their sum with zero_stage \(2, --set\)"):
@@ -171,5 +175,5 @@ def test_settings_of_stage_3_are_not_passed_on_at_other_stages(shape):
     passed = {}
     for stage in (1, 3):
         config = NeoXConfig.load([], {**shape, "train_batch_size": 1, "zero_optimization": {"stage": stage, **given}})
-        passed[stage] = deepspeed_dict(config, config.batch_sizes(1))["zero_optimization"].keys() & given.keys()
+        passed[stage] = make_deepspeed_dict(config, config.batch_sizes(1))["zero_optimization"].keys() & given.keys()
     assert passed == {1: {"overlap_comm"}, 3: given.keys()}

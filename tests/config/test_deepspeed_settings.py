@@ -5,7 +5,7 @@ from deepspeed.runtime.precision_config import DeepSpeedBF16Config, DeepSpeedFP1
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from deepspeed.runtime.zero.offload_config import DeepSpeedZeroOffloadOptimizerConfig, DeepSpeedZeroOffloadParamConfig
 
-from neox_code.config.deepspeed import ZERO_NUMERICS, deepspeed_dict
+from neox_code.config.deepspeed import ZERO_NUMERICS, make_deepspeed_dict
 from neox_code.config.deepspeed_settings import BF16, FP16, ZERO, find_problems
 from neox_code.config.neox import NeoXConfig
 
@@ -38,6 +38,6 @@ def test_deepspeed_takes_values_of_the_types(name):
 def test_deepspeed_accepts_null_and_auto(shape):
     left = dict.fromkeys((name for name, kind in ZERO.items() if kind in (int, bool)), None)
     config = NeoXConfig.load([], {**shape, "train_batch_size": 1, "zero_optimization": {**left, "reduce_bucket_size": "auto"}})
-    settings = deepspeed_dict(config, config.batch_sizes(1))["zero_optimization"]
+    settings = make_deepspeed_dict(config, config.batch_sizes(1))["zero_optimization"]
     assert settings == {**ZERO_NUMERICS, "stage": 1, "reduce_bucket_size": "auto"}
     assert DeepSpeedZeroConfig(**settings).reduce_bucket_size == DeepSpeedZeroConfig().reduce_bucket_size

@@ -4,22 +4,22 @@ import itertools
 
 import pytest
 
-from neox_code.config.derive import BatchSizes, batch_arithmetic, data_parallel_size, padded_vocab_size
+from neox_code.config.derive import BatchSizes, data_parallel_size, derive_batch_sizes, padded_vocab_size
 from neox_code.errors import ConfigError
 
 
 @pytest.mark.parametrize(("micro", "steps", "ranks"), [*itertools.product((1, 3, 4), (1, 2, 5), (1, 2, 8))])
 def test_any_two_sizes_give_the_third(micro, steps, ranks):
     whole = BatchSizes(micro * steps * ranks, micro, steps)
-    assert batch_arithmetic(whole.train_batch_size, micro, steps, ranks) == whole
-    assert batch_arithmetic(None, micro, steps, ranks) == whole
-    assert batch_arithmetic(whole.train_batch_size, None, steps, ranks) == whole
-    assert batch_arithmetic(whole.train_batch_size, micro, None, ranks) == whole
+    assert derive_batch_sizes(whole.train_batch_size, micro, steps, ranks) == whole
+    assert derive_batch_sizes(None, micro, steps, ranks) == whole
+    assert derive_batch_sizes(whole.train_batch_size, None, steps, ranks) == whole
+    assert derive_batch_sizes(whole.train_batch_size, micro, None, ranks) == whole
 
 
 def test_one_size_alone_means_one_accumulation_step():
-    assert batch_arithmetic(128, None, None, 8) == BatchSizes(128, 16, 1)
-    assert batch_arithmetic(None, 4, None, 8) == BatchSizes(32, 4, 1)
+    assert derive_batch_sizes(128, None, None, 8) == BatchSizes(128, 16, 1)
+    assert derive_batch_sizes(None, 4, None, 8) == BatchSizes(32, 4, 1)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_one_size_alone_means_one_accumulation_step():
 )
 def test_sizes_that_do_not_fit_show_the_product(sizes, product):
     with pytest.raises(ConfigError, match=r"^train_batch_size \d+ is not .* = ") as caught:
-        batch_arithmetic(*sizes)
+        derive_batch_sizes(*sizes)
     assert product in str(caught.value)
 
 
@@ -46,13 +46,13 @@ def test_sizes_that_do_not_fit_show_the_product(sizes, product):
 )
 def test_a_batch_with_fewer_samples_than_ranks_is_refused(sizes, sentence):
     with pytest.raises(ConfigError, match=rf"^train_batch_size {sizes[0]} must be ") as caught:
-        batch_arithmetic(*sizes)
+        derive_batch_sizes(*sizes)
     assert sentence in str(caught.value)
 
 
-def test_without_a_size_of_a_batch_there_is_none():
+def test_at_least_one_batch_size_is_needed():
     with pytest.raises(ConfigError, match="neither train_batch_size nor train_micro_batch_size_per_gpu"):
-        batch_arithmetic(None, None, 4, 2)
+        derive_batch_sizes(None, None, 4, 2)
 
 
 def test_ranks_are_divided_by_stages_and_tensor_ranks():

@@ -142,7 +142,7 @@ def spelled(keys: dict[str, object], year: int) -> dict[str, object]:
 
 @pytest.mark.parametrize("year", [2021, 2026])
 @pytest.mark.parametrize("name", SIZES)
-def test_a_size_means_the_same_alone_and_with_every_side_file(write, name, year):
+def test_a_model_file_loads_equally_alone_and_with_every_other_file(write, name, year):
     layers, hidden, heads, rate, floor, micro, accumulation, steps, parallel, rotary, _, stage = SIZES[name]
     suffix = "json" if year == 2021 else "yml"
     files = {

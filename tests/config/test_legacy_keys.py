@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from neox_code.config.deepspeed import BF16_NUMERICS, NUMERICS, ZERO_NUMERICS, deepspeed_dict
-from neox_code.config.fields import FIELDS, choices
+from neox_code.config.deepspeed import BF16_NUMERICS, NUMERICS, ZERO_NUMERICS, make_deepspeed_dict
+from neox_code.config.fields import FIELDS, list_choices
 from neox_code.config.former_keys import HARMLESS, OTHER_WORDS, REFUSED, RENAMED, SWITCHED
-from neox_code.config.legacy_keys import KEYS, PREFIXES, UNBUILT, UNBUILT_OPTIMIZERS, rule_of
+from neox_code.config.legacy_keys import KEYS, PREFIXES, UNBUILT, UNBUILT_OPTIMIZERS, find_rule
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError
 
@@ -29,7 +29,7 @@ def test_a_file_of_october_2021_loads_with_its_meaning():
     assert config.training.checkpoint_factor == 1000
     assert config.data.split == (949, 50, 1)
     assert config.parallelism.checkpoint_activations
-    assert deepspeed_dict(config, config.batch_sizes(2)) == {
+    assert make_deepspeed_dict(config, config.batch_sizes(2)) == {
         "train_batch_size": 8,
         "train_micro_batch_size_per_gpu": 4,
         "gradient_accumulation_steps": 1,
@@ -72,7 +72,7 @@ def test_ignored_settings_are_reported_with_place_and_reason():
         assert entry.because
 
 
-def test_the_optimizer_of_gpt_neoxs_example_is_taken_with_its_greatest_norm(write, shape):
+def test_the_optimizer_of_gpt_neoxs_example_is_read_with_max_grad_norm(write, shape):
     text = "optimizer:\n  type: Adam\n  params: {lr: 0.0006, max_grad_norm: 0.5, betas: [0.9, 0.95]}\n"
     path = write("a.yml", f"{text}gradient_clipping: 0.5\n")
     optimizer = NeoXConfig.load([path], shape).optimizer
@@ -105,24 +105,24 @@ def test_llamas_feed_forward_layer_has_its_width_by_the_keys_that_replace_its_fo
 def test_former_keys_and_other_programs_words_name_existing_keys():
     assert REFUSED.keys() >= HARMLESS.keys()
     for ours in OTHER_WORDS.values():
-        assert rule_of(ours.partition(".")[0]).read, ours
-    assert [word for word in OTHER_WORDS if rule_of(word) is not None] == []
+        assert find_rule(ours.partition(".")[0]).read, ours
+    assert [word for word in OTHER_WORDS if find_rule(word) is not None] == []
     for because in {rule.refused for rule in KEYS.values() if rule.refused}:
         remedy = because.partition("Set ")[2] or because.partition("Use ")[2]
         for named in (word for word in remedy.split() if "_" in word and not word.startswith("neox_code.")):
-            assert rule_of(named.strip(",.:").partition(".")[0]) is not None, because
+            assert find_rule(named.strip(",.:").partition(".")[0]) is not None, because
 
 
 def test_nothing_that_is_built_is_refused(shape):
     for field in UNBUILT:
-        for value in choices(field):
+        for value in list_choices(field):
             assert load(shape, **{field: value}).values()[field] == value
-        assert set(UNBUILT[field]).isdisjoint(choices(field)), "a value that is built needs no reason"
-    assert set(UNBUILT_OPTIMIZERS).isdisjoint(choices("optimizer_type"))
+        assert set(UNBUILT[field]).isdisjoint(list_choices(field)), "a value that is built needs no reason"
+    assert set(UNBUILT_OPTIMIZERS).isdisjoint(list_choices("optimizer_type"))
 
 
-@pytest.mark.parametrize("tokenizer_type", choices("tokenizer_type"))
-def test_every_type_of_tokenizer_is_taken(shape, tokenizer_type):
+@pytest.mark.parametrize("tokenizer_type", list_choices("tokenizer_type"))
+def test_every_type_of_tokenizer_is_accepted(shape, tokenizer_type):
     assert load(shape, tokenizer_type=tokenizer_type).data.tokenizer_type == tokenizer_type
 
 
@@ -143,7 +143,7 @@ IN_SOME_MODEL_FILES = (
 
 def test_every_key_of_every_model_file_is_known():
     assert len(IN_ALL_MODEL_FILES.split()) == 38
-    assert [key for key in f"{IN_ALL_MODEL_FILES} {IN_SOME_MODEL_FILES}".split() if rule_of(key) is None] == []
+    assert [key for key in f"{IN_ALL_MODEL_FILES} {IN_SOME_MODEL_FILES}".split() if find_rule(key) is None] == []
 
 
 def test_every_rule_does_one_thing():
@@ -194,7 +194,7 @@ def test_a_split_is_three_shares(shape, split, shares):
 
 
 @pytest.mark.parametrize("split", ["1,2,3,4", "a,b", "0,0,0", "-1,2,3", [], "1,,2", {"train": 1}])
-def test_a_split_that_is_none_is_refused(shape, split):
+def test_an_invalid_split_is_refused(shape, split):
     with pytest.raises(ConfigError, match=r"^split \(.*--set\) must be up to three shares"):
         load(shape, split=split)
 
@@ -223,7 +223,7 @@ def test_deepspeeds_own_dictionaries_are_passed_on(shape):
         bf16={"bf16": True, "enabled": True, "check_grad_overflow": False, "loss_scale": 0, "hysteresis": 2},
         train_batch_size=4,
     )
-    settings = deepspeed_dict(config, config.batch_sizes(1))
+    settings = make_deepspeed_dict(config, config.batch_sizes(1))
     assert settings["csv_monitor"] == {"enabled": True}
     assert settings["data_types"] == {"grad_accum_dtype": "fp32"}
     assert settings["prescale_gradients"] is True
@@ -367,7 +367,7 @@ def test_unbuilt_features_are_refused_by_name(shape, keys, sentence):
         {"activation_checkpointing": {"partition_activations": True}},
     ],
 )
-def test_a_key_that_asks_for_nothing_unbuilt_is_accepted(shape, keys):
+def test_a_key_that_requests_no_unbuilt_feature_is_accepted(shape, keys):
     config = load(shape, **keys)
     assert config == load(shape)
     assert [entry.key for entry in config.ignored] == list(keys)
@@ -384,7 +384,7 @@ def test_settings_among_the_extra_ones_are_read_as_at_the_top_level(write, shape
     assert NeoXConfig.load([], yaml.safe_load(config.to_yaml())) == config
 
 
-def test_launchers_by_their_old_switches(shape):
+def test_former_switches_select_the_launcher(shape):
     assert load(shape, deepspeed_slurm=True).parallelism.launcher == "slurm"
     assert load(shape, deepspeed_mpi=True, launcher="openmpi").parallelism.launcher == "openmpi"
     assert load(shape, deepspeed_slurm=False).parallelism.launcher == "pdsh"
@@ -461,9 +461,9 @@ def test_an_unknown_key_is_reported_with_its_value_and_similar_keys(write, shape
 
 
 @pytest.mark.parametrize("key", ["num_nodes", "num_gpus"])
-def test_all_nodes_and_all_gpus_are_minus_one(key: str) -> None:
-    assert list(rule_of(key).read(-1)) == []
-    assert [assignment.value for assignment in rule_of(key).read(2)] == [2]
+def test_minus_one_means_all_nodes_and_all_gpus(key: str) -> None:
+    assert list(find_rule(key).read(-1)) == []
+    assert [assignment.value for assignment in find_rule(key).read(2)] == [2]
 
 
 @pytest.mark.parametrize(

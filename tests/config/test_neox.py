@@ -47,7 +47,7 @@ def test_the_generation_file_leaves_the_mode_to_the_command_line():
     assert generation.sample_input_file is None
 
 
-def test_files_are_merged_and_every_value_knows_its_origin(write, shape):
+def test_files_are_merged_and_every_value_has_its_origin(write, shape):
     one = write("one.yml", "".join(f"{key}: {value}\n" for key, value in shape.items()))
     two = write("two.yml", "# data\noptimizer:\n  params:\n    lr: 1e-4\n")
     config = NeoXConfig.load([one, two], {"num_layers": 3})
@@ -119,7 +119,7 @@ def test_text_that_looks_like_another_value_is_shown_in_quotes(shape):
     assert sentence == "train_iters ('320000', --set) must be a whole number, without quotes."
 
 
-def test_whole_floats_and_single_values_are_taken(shape):
+def test_whole_floats_and_single_values_are_accepted(shape):
     config = NeoXConfig.load([], {**shape, "train_iters": 1e3, "extra_save_iters": 5})
     assert config.training.train_iters == 1000
     assert isinstance(config.training.train_iters, int)
@@ -132,7 +132,7 @@ def test_batch_sizes_that_do_not_fit_name_their_places(write, shape):
     with pytest.raises(ConfigError) as caught:
         config.batch_sizes(3)
     assert str(caught.value).endswith(
-        "= 8 * 4 * 3 = 96. Leave one of the three keys out to have it derived, or change them so that they fit. "
+        "= 8 * 4 * 3 = 96. Remove one of the three keys, and it is derived from the others; or correct their values. "
         f"Given: train_batch_size (100, {path}:1), train_micro_batch_size_per_gpu (8, {path}:2)."
     )
 

@@ -10,7 +10,7 @@ from jsonschema import Draft7Validator
 from neox_code.config.fields import FIELDS, SECTIONS
 from neox_code.config.legacy_keys import KEYS, PREFIXES
 from neox_code.config.neox import NeoXConfig
-from neox_code.config.reference import DICTIONARIES, explanations, readme, schema, schema_text
+from neox_code.config.reference import DICTIONARIES, make_readme, make_schema, make_schema_text, read_explanations
 from neox_code.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -18,28 +18,28 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 @pytest.fixture(scope="module")
 def validator() -> Draft7Validator:
-    Draft7Validator.check_schema(schema())
-    return Draft7Validator(schema())
+    Draft7Validator.check_schema(make_schema())
+    return Draft7Validator(make_schema())
 
 
-@pytest.mark.parametrize(("name", "text"), [("README.md", readme), ("schema.json", schema_text)])
+@pytest.mark.parametrize(("name", "text"), [("README.md", make_readme), ("schema.json", make_schema_text)])
 def test_the_files_are_current(name, text):
     assert (CONFIGS / name).read_text(encoding="utf-8") == text(), "run: python tools/describe_config.py"
 
 
 def test_every_configuration_file_is_named():
-    table = readme().partition("This page")[0]
+    table = make_readme().partition("This page")[0]
     assert [path.stem for path in CONFIGS.glob("*.yml") if f"`{path.stem}`" not in table] == []
 
 
 def test_every_field_is_explained():
     for section, kind in SECTIONS.items():
-        assert explanations(section).keys() == set(kind.__dataclass_fields__)
-        assert all(explanations(section).values())
+        assert read_explanations(section).keys() == set(kind.__dataclass_fields__)
+        assert all(read_explanations(section).values())
 
 
 def test_every_key_is_in_the_readme_and_in_the_schema(validator):
-    text, known = readme(), validator.schema["properties"]
+    text, known = make_readme(), validator.schema["properties"]
     assert [key for key in KEYS if f"`{key}`" not in text] == []
     assert [prefix for prefix in PREFIXES if f"`{prefix}*`" not in text] == []
     assert KEYS.keys() <= known.keys()

@@ -3,8 +3,8 @@
 import pytest
 
 from neox_code.config.neox import NeoXConfig
-from neox_code.config.remarks import remarks_of
-from neox_code.training.schedule import scheduled_rate
+from neox_code.config.remarks import list_remarks
+from neox_code.training.schedule import compute_scheduled_rate
 
 SHAPE = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 64}
 
@@ -21,8 +21,8 @@ SHAPE = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_posi
         ({}, 0),
     ],
 )
-def test_steps_at_rate_zero_are_counted_as_the_schedule_has_them(keys, zero):
+def test_steps_at_rate_zero_are_counted_by_the_schedule(keys, zero):
     config = NeoXConfig.load([], SHAPE | {"lr": 1e-3, "train_iters": 100} | keys)
-    rates = [scheduled_rate(updates, config.optimizer, 100) for updates in range(100)]
+    rates = [compute_scheduled_rate(updates, config.optimizer, 100) for updates in range(100)]
     assert rates.count(0.0) == zero
-    assert [sentence.split(" of ")[0] for sentence in remarks_of(config)] == [f"the last {zero} "[:-1]] * bool(zero)
+    assert [sentence.split(" of ")[0] for sentence in list_remarks(config)] == [f"the last {zero} "[:-1]] * bool(zero)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from neox_code.config.yaml_merge import config_path, parse_value, read_settings
+from neox_code.config.yaml_merge import find_config_path, parse_value, read_settings
 from neox_code.errors import ConfigError
 
 
@@ -41,7 +41,7 @@ def test_top_level_keys_are_spelled_with_underscores_and_inner_keys_stay(write):
     assert {setting.key: setting.value for setting in settings} == {"train_iters": 10, "zero_optimization": {"some-key": 1}}
 
 
-def test_every_key_knows_its_line(write):
+def test_every_key_has_its_line(write):
     path = write("a.yml", "# comment\n\nlr: 1\noptimizer:\n  type: adam\n  params:\n    lr: 2\n")
     settings, _ = read_settings([path])
     assert settings[0].place == f"{path}:3"
@@ -112,7 +112,7 @@ def test_a_file_that_is_no_mapping_is_named_with_its_line(write, text, sentence)
     assert "\n" not in problems[0]
 
 
-def test_missing_unreadable_and_empty_files(tmp_path, write):
+def test_missing_unreadable_and_empty_files_are_reported(tmp_path, write):
     (tmp_path / "folder.yml").mkdir()
     binary = tmp_path / "binary.yml"
     binary.write_bytes(b"a: \xff\n")
@@ -177,23 +177,23 @@ def test_a_value_that_yaml_cannot_read_is_named_with_its_line(write, value):
     ],
 )
 def test_names_without_a_suffix_are_yml_files(name, folder, path):
-    assert str(config_path(name, folder)) == path
+    assert str(find_config_path(name, folder)) == path
 
 
 def test_a_file_is_found_under_its_own_name_too_and_no_pipe_is_read(tmp_path):
     (tmp_path / "mine").write_text("seed: 1\n")
-    assert config_path("mine", str(tmp_path)) == tmp_path / "mine"
+    assert find_config_path("mine", str(tmp_path)) == tmp_path / "mine"
     (tmp_path / "mine.yml").write_text("seed: 2\n")
-    assert config_path("mine", str(tmp_path)) == tmp_path / "mine.yml"
+    assert find_config_path("mine", str(tmp_path)) == tmp_path / "mine.yml"
     for name, sentence in {"/dev/null": "/dev/null is a pipe or a device", "": "the name of a configuration file is empty"}.items():
         with pytest.raises(ConfigError, match=sentence):
-            config_path(name)
+            find_config_path(name)
 
 
 def test_the_projects_own_files_are_found_from_every_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = Path(__file__).parents[2] / "configs" / "small.yml"
-    assert config_path("small") == config_path("configs/small.yml") == config_path("small.yml", "configs") == own
-    assert str(config_path("elsewhere/small.yml")) == "elsewhere/small.yml"
+    assert find_config_path("small") == find_config_path("configs/small.yml") == find_config_path("small.yml", "configs") == own
+    assert str(find_config_path("elsewhere/small.yml")) == "elsewhere/small.yml"
     (tmp_path / "small.yml").touch()
-    assert str(config_path("small")) == "small.yml"
+    assert str(find_config_path("small")) == "small.yml"

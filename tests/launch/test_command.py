@@ -11,8 +11,8 @@ import pytest
 
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError, LaunchError
-from neox_code.launch.command import choose_port, describe_placement, launch_command, launch_environment
-from neox_code.launch.hosts import with_default_hostfile
+from neox_code.launch.command import choose_port, describe_placement, make_launch_command, make_launch_environment
+from neox_code.launch.hosts import resolve_hostfile
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,26 +37,26 @@ def taken_port():
 
 
 def test_the_ranks_of_this_machine_are_one_for_each_device(config):
-    command = launch_command("some.module", ["a.yml", "--set=lr=1"], config(num_gpus=3))
+    command = make_launch_command("some.module", ["a.yml", "--set=lr=1"], config(num_gpus=3))
     assert command[:4] == [sys.executable, "-u", "-m", "neox_code.launch.ranks"]
     assert command[-4:] == ["--module", "some.module", "a.yml", "--set=lr=1"]
     assert json.loads(option(command, "hosts")) == {"localhost": ["0", "1", "2"]}
 
 
-def test_several_hosts_are_left_to_the_fleet(config, tmp_path):
+def test_several_hosts_are_started_by_the_fleet(config, tmp_path):
     hostfile = tmp_path / "hostfile"
     hostfile.write_text("node0 slots=2\nnode1 slots=2\n")
     keys = {"hostfile": str(hostfile), "launcher": "openmpi"}
-    command = launch_command("some.module", ["a.yml"], config(**keys))
+    command = make_launch_command("some.module", ["a.yml"], config(**keys))
     hosts = {"node0": ["0", "1"], "node1": ["0", "1"]}
     assert command[3:] == [
         *("neox_code.launch.fleet", "--launcher=openmpi", f"--hosts={json.dumps(hosts)}", "--stop_timeout=600.0"),
         *("--module", "some.module", "a.yml"),
     ]
-    part = launch_command("some.module", [], config(**keys, exclude="node1:0", master_addr="node0", master_port=1234))
+    part = make_launch_command("some.module", [], config(**keys, exclude="node1:0", master_addr="node0", master_port=1234))
     assert json.loads(option(part, "hosts")) == {"node0": ["0", "1"], "node1": ["1"]}
     assert (option(part, "master_addr"), option(part, "master_port")) == ("node0", "1234")
-    fewer = launch_command("some.module", [], config(**keys, num_gpus=1))
+    fewer = make_launch_command("some.module", [], config(**keys, num_gpus=1))
     assert json.loads(option(fewer, "hosts")) == {"node0": ["0"], "node1": ["0"]}
 
 
@@ -64,7 +64,7 @@ def test_several_hosts_are_left_to_the_fleet(config, tmp_path):
 def test_deepspeeds_own_keys_choose_the_launcher(config, tmp_path, key, launcher):
     hostfile = tmp_path / "hostfile"
     hostfile.write_text("node0 slots=2\n")
-    assert option(launch_command("some.module", [], config(hostfile=str(hostfile), **{key: True})), "launcher") == launcher
+    assert option(make_launch_command("some.module", [], config(hostfile=str(hostfile), **{key: True})), "launcher") == launcher
 
 
 def test_the_hosts_of_the_ranks_are_reported_if_the_configuration_does_not_show_them(config, tmp_path, monkeypatch):
@@ -74,20 +74,20 @@ def test_the_hosts_of_the_ranks_are_reported_if_the_configuration_does_not_show_
     hostfile = tmp_path / "hostfile"
     hostfile.write_text("node0 slots=2\n")
     monkeypatch.setenv("DLTS_HOSTFILE", str(hostfile))
-    (line,) = describe_placement(with_default_hostfile(config(launcher="openmpi")))
+    (line,) = describe_placement(resolve_hostfile(config(launcher="openmpi")))
     assert line == f"hostfile {hostfile} (DLTS_HOSTFILE) names the run's hosts"
 
 
 def test_ranks_must_be_a_multiple_of_the_models_layout(config):
     with pytest.raises(ConfigError, match=r"^3 ranks are no multiple of .* = 2 \* 2 = 4\."):
-        launch_command("some.module", [], config(num_gpus=3, pipe_parallel_size=2, model_parallel_size=2))
+        make_launch_command("some.module", [], config(num_gpus=3, pipe_parallel_size=2, model_parallel_size=2))
 
 
-def test_a_host_file_that_gives_other_ranks_than_were_counted_on_is_refused(config, tmp_path):
+def test_a_hostfile_with_another_number_of_ranks_than_configured_is_refused(config, tmp_path):
     hostfile = tmp_path / "hostfile"
     hostfile.write_text("node0 slots=2\n")
     with pytest.raises(LaunchError, match=r"^global_num_gpus \(4, --set\) differs from the 2 ranks"):
-        launch_command("some.module", [], config(hostfile=str(hostfile), global_num_gpus=4))
+        make_launch_command("some.module", [], config(hostfile=str(hostfile), global_num_gpus=4))
 
 
 def test_a_default_port_in_use_is_changed_and_a_configured_one_is_refused(config, taken_port):
@@ -96,16 +96,16 @@ def test_a_default_port_in_use_is_changed_and_a_configured_one_is_refused(config
     with socket.socket() as probe:
         probe.bind(("", port))
     with pytest.raises(LaunchError, match=f"^master_port {taken_port} is in use on this host"):
-        launch_command("some.module", [], config(master_port=taken_port))
+        make_launch_command("some.module", [], config(master_port=taken_port))
 
 
 def test_the_cores_are_shared_among_the_ranks(config, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(16)))
-    assert launch_environment(config(num_gpus=3))["OMP_NUM_THREADS"] == "5"
-    assert launch_environment(config(num_gpus=32))["OMP_NUM_THREADS"] == "1"
+    assert make_launch_environment(config(num_gpus=3))["OMP_NUM_THREADS"] == "5"
+    assert make_launch_environment(config(num_gpus=32))["OMP_NUM_THREADS"] == "1"
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert "OMP_NUM_THREADS" not in launch_environment(config(num_gpus=3))
+    assert "OMP_NUM_THREADS" not in make_launch_environment(config(num_gpus=3))
 
 
 RANK = """
@@ -131,7 +131,7 @@ sys.exit(run(json.loads(sys.argv[1])))
 
 def test_a_rank_that_fails_gives_its_status_and_its_error(config, tmp_path):
     (tmp_path / "ranks_of_this_test.py").write_text(RANK)
-    command = launch_command("ranks_of_this_test", ["a b", "c"], config(num_gpus=2))
+    command = make_launch_command("ranks_of_this_test", ["a b", "c"], config(num_gpus=2))
     words = [sys.executable, "-c", RUN, json.dumps(command)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

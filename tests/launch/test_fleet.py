@@ -18,7 +18,7 @@ import pytest
 
 from neox_code.errors import LaunchError
 from neox_code.launch import fleet
-from neox_code.launch.fleet import agent_command, find_own_addresses, launcher_command, select_variables, write_key
+from neox_code.launch.fleet import find_own_addresses, make_agent_command, make_launcher_command, select_variables, write_key
 from neox_code.launch.stop_signals import ECHO_SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("launcher", ["pdsh", "openmpi", "mpich", "slurm"])
 def test_every_launcher_starts_one_agent_a_host(launcher, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda program: program)
-    command, _ = launcher_command(launcher, ["node0", "node1"], ["python", "agent of the run"])
+    command, _ = make_launcher_command(launcher, ["node0", "node1"], ["python", "agent of the run"])
     assert command[0] == fleet.PROGRAMS[launcher][0]
     assert ("'agent of the run'" in command[-1]) if launcher == "pdsh" else command[-2:] == ["python", "agent of the run"]
     if launcher == "pdsh":
@@ -38,7 +38,7 @@ def test_every_launcher_starts_one_agent_a_host(launcher, monkeypatch):
 def test_a_launcher_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda program: None)
     with pytest.raises(LaunchError, match=r"^launcher slurm needs srun, which is not installed here\."):
-        launcher_command("slurm", ["node0"], [])
+        make_launcher_command("slurm", ["node0"], [])
 
 
 def test_secrets_travel_beside_the_command_line(tmp_path, monkeypatch):
@@ -58,19 +58,19 @@ def test_secrets_travel_beside_the_command_line(tmp_path, monkeypatch):
 def test_only_the_owner_can_read_the_key_and_a_read_only_folder_is_reported(tmp_path):
     path = write_key(b"secret", tmp_path)
     assert (path.parent, path.stat().st_mode & 0o777, path.read_bytes()) == (tmp_path, 0o600, b"secret")
-    assert "secret" not in " ".join(agent_command("10.0.0.1:4000", path))
+    assert "secret" not in " ".join(make_agent_command("10.0.0.1:4000", path))
     with pytest.raises(LaunchError, match=r"none cannot be written \(No such file or directory\).* Start it in a folder"):
         write_key(b"secret", tmp_path / "none")
 
 
-def test_pdsh_is_kept_from_reading_percent_signs(monkeypatch):
+def test_percent_signs_are_escaped_for_pdsh(monkeypatch):
     """pdsh replaces %h, %n and %u in the words, and %% by %."""
     monkeypatch.setattr(shutil, "which", lambda program: program)
-    command, _ = launcher_command("pdsh", ["node0"], ["env", "-C", "/home/me/100%h"])
+    command, _ = make_launcher_command("pdsh", ["node0"], ["env", "-C", "/home/me/100%h"])
     assert command[-1] == "env -C /home/me/100%%h --node=%n"
 
 
-def test_loopback_addresses_are_for_hosts_that_are_all_here():
+def test_loopback_addresses_are_used_only_if_all_hosts_are_this_machine():
     assert find_own_addresses(["127.0.0.1", "no.invalid"]) == ["127.0.0.1"]
     with_other = find_own_addresses(["127.0.0.1", "192.0.2.1"])  # no packet is sent
     assert with_other == ["127.0.0.1"] or not any(address.startswith("127.") for address in with_other)
@@ -192,7 +192,7 @@ def started(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
-def test_a_signal_has_the_ranks_of_all_hosts_stop_to_be_resumed(started, number):
+def test_a_signal_stops_the_ranks_of_all_hosts_with_the_status_to_resume(started, number):
     run = started("wait")
     run.send_signal(number)
     errors = run.communicate(timeout=600)[1]
@@ -331,7 +331,7 @@ def test_a_host_that_is_down_at_the_start_is_named(train, hosts, left_on_hosts, 
     assert left_on_hosts(2) == ""
 
 
-def test_a_head_that_is_none_of_the_hosts_leaves_the_data_to_them(train, hosts):
+def test_a_head_outside_the_hosts_does_not_check_their_data(train, hosts):
     """The hosts share their files with this machine, so what a host lacks is lacking here as well."""
     run = train("pdsh", head="node2", vocab_file="nowhere.json")
     output = run.communicate(timeout=600)[0]

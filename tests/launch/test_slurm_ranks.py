@@ -24,7 +24,7 @@ def resolve(monkeypatch: pytest.MonkeyPatch, *known: str) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
-def test_a_task_of_sruns_is_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_task_of_srun_is_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve(monkeypatch, "gpu7")
     environment = dict(TASK)
     set_rank_variables(environment)
@@ -40,13 +40,13 @@ def test_a_task_of_sruns_is_a_rank(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("visible", "local_rank"), [(("5",), "0"), (("0", "1"), "1"), ((), "1")])
 def test_a_task_that_sees_one_gpu_uses_it(monkeypatch: pytest.MonkeyPatch, visible: tuple[str, ...], local_rank: str) -> None:
     resolve(monkeypatch, "gpu7")
-    monkeypatch.setattr("neox_code.launch.slurm_ranks.visible_gpus", lambda: visible)
+    monkeypatch.setattr("neox_code.launch.slurm_ranks.find_visible_gpus", lambda: visible)
     environment = dict(TASK)
     set_rank_variables(environment)
     assert environment["LOCAL_RANK"] == local_rank
 
 
-def test_variables_that_are_set_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_that_are_already_set_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve(monkeypatch)
     environment = {**TASK, "MASTER_ADDR": "10.1.1.1", "MASTER_PORT": "29500"}
     del environment["SLURM_LAUNCH_NODE_IPADDR"]
@@ -55,7 +55,7 @@ def test_variables_that_are_set_stay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("other", [{"RANK": "0"}, {"SLURM_STEP_NUM_TASKS": None}])
-def test_ranks_of_other_launchers_and_batch_scripts_are_left_alone(other: dict[str, str | None]) -> None:
+def test_ranks_of_other_launchers_and_batch_scripts_are_not_changed(other: dict[str, str | None]) -> None:
     environment = {name: value for name, value in {**TASK, **other}.items() if value is not None}
     before = dict(environment)
     set_rank_variables(environment)
@@ -68,7 +68,7 @@ def test_a_single_task_meets_nobody() -> None:
     assert "MASTER_ADDR" not in environment
 
 
-def test_a_name_that_only_slurm_knows_gives_way_to_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_only_slurm_resolves_is_replaced_by_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve(monkeypatch)
     assert choose_master_host(TASK) == "10.0.0.7"
     with pytest.raises(LaunchError, match=r"cannot resolve the job's first host \(gpu7\). Set MASTER_ADDR"):
@@ -97,7 +97,7 @@ def test_a_task_outside_its_step_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
         set_rank_variables({**TASK, "SLURM_PROCID": "4"})
 
 
-def test_the_nodes_of_the_job_stand_in_for_those_of_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_nodes_of_the_job_are_used_if_those_of_the_step_are_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     resolve(monkeypatch, "node01")
     environment = {**TASK, "SLURM_JOB_NODELIST": "node[01-03,07]"}
     del environment["SLURM_STEP_NODELIST"]

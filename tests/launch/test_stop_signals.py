@@ -63,7 +63,7 @@ def wait_for(*paths: Path) -> None:
         time.sleep(0.02)
 
 
-def test_a_save_takes_its_time_and_is_not_cut_by_echoes_of_the_signal(chain):
+def test_repeated_signals_do_not_interrupt_a_save(chain):
     """`timeout` sends its signal to its child and then to the group; a scheduler signals every process."""
     run = chain.start("stay", "slow-save")
     processes = chain.processes()
@@ -112,7 +112,7 @@ def test_a_second_signal_ends_the_run_at_once(chain, left_over, number, target, 
     assert left_over(processes, seconds=5) == []
 
 
-def test_ranks_that_do_not_listen_end_after_a_second_signal(chain, left_over):
+def test_ranks_that_ignore_a_signal_end_after_the_second(chain, left_over):
     run = chain.start("deaf")
     processes = chain.processes()
     os.kill(processes["supervisor"], signal.SIGINT)

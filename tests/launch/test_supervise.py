@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from neox_code.launch.rank_process import follow_launcher
-from neox_code.launch.supervise import exit_status, report_failure
+from neox_code.launch.supervise import convert_exit_status, report_failure
 from neox_code.processes.error_report import read_report, report_error, write_report
 from neox_code.processes.procfs import read_start_time
 
 
 @pytest.mark.parametrize("killed", ["supervisor", "launcher", "rank0", "rank1"])
-def test_after_kill_9_of_any_process_nothing_goes_on_running(chain, left_over, killed):
+def test_after_kill_9_of_any_process_all_others_end(chain, left_over, killed):
     run = chain.start("stay")
     processes = chain.processes()
     os.kill(processes[killed], signal.SIGKILL)
@@ -22,7 +22,7 @@ def test_after_kill_9_of_any_process_nothing_goes_on_running(chain, left_over, k
     assert run.wait(30) == (-9 if killed == "supervisor" else 137)
 
 
-def test_ranks_that_do_not_listen_yet_end_with_their_launcher(chain, left_over):
+def test_ranks_that_are_still_starting_end_with_their_launcher(chain, left_over):
     run = chain.start("deaf")
     processes = chain.processes()
     os.kill(processes["launcher"], signal.SIGKILL)
@@ -38,7 +38,7 @@ sys.exit(run([sys.executable, "-c", "import time; print('begun', flush=True); ti
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_command_that_is_no_training_ends_with_the_signal_as_its_status(number):
+def test_a_command_other_than_training_ends_with_the_signal_as_its_status(number):
     run = subprocess.Popen([sys.executable, "-c", PLAIN], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert run.stdout.readline() == "begun\n"
     run.send_signal(number)
@@ -49,7 +49,7 @@ def test_a_command_that_is_no_training_ends_with_the_signal_as_its_status(number
     )
 
 
-def test_a_run_that_ends_well_has_status_0_and_gets_the_environment(chain):
+def test_a_successful_run_has_status_0_and_gets_the_environment(chain):
     run = chain.start("environment")
     output, errors = run.communicate(timeout=600)
     assert (run.returncode, output, errors) == (0, "by the test\n", "")
@@ -142,7 +142,7 @@ def test_exit_rank_ends_the_process_at_once(word, status, output):
     assert ended.stderr.endswith("ValueError: three is not four\n" if word == "bug" else "")
 
 
-def test_a_process_is_known_by_its_start_time():
+def test_a_process_is_identified_by_its_start_time():
     sleeper = subprocess.Popen(["sleep", "60"])
     started = read_start_time(sleeper.pid)
     assert int(started) >= int(read_start_time(os.getpid()))
@@ -155,5 +155,5 @@ def test_a_process_is_known_by_its_start_time():
 
 
 @pytest.mark.parametrize(("code", "status"), [(0, 0), (2, 2), (139, 139), (-9, 137), (-15, 143), (255, 255)])
-def test_a_signal_is_128_and_its_number(code, status):
-    assert exit_status(code) == status
+def test_the_status_of_a_signal_is_128_plus_its_number(code, status):
+    assert convert_exit_status(code) == status

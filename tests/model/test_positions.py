@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from neox_code.model.alibi import compute_bias, head_slopes
-from neox_code.model.positions import sinusoidal
+from neox_code.model.positions import compute_sinusoidal_vectors
 
 
 def test_sinusoidal_positions_have_all_sines_before_all_cosines():
-    table = sinusoidal(torch.tensor([[0, 3, 1000]]), 8, torch.float32)
+    table = compute_sinusoidal_vectors(torch.tensor([[0, 3, 1000]]), 8, torch.float32)
     assert table.shape == (1, 3, 8)
     for place, position in enumerate((0, 3, 1000)):
         for i in range(4):

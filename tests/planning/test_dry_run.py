@@ -6,7 +6,7 @@ import pytest
 
 from neox_code.config.fields import FIELDS
 from neox_code.config.neox import NeoXConfig
-from neox_code.planning.dry_run import format_dry_run
+from neox_code.planning.dry_run import make_dry_run
 from neox_code.planning.planned_world import plan_world
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -16,7 +16,7 @@ COMMAND = ["python", "-m", "a module"]
 def dry_run(*files, gpu_memory_gib=None, all_keys=False, **keys):
     """Return configuration, lines, and first word -> further words of the lines with columns."""
     config = NeoXConfig.load([CONFIGS / file for file in files], keys)
-    lines = format_dry_run(config, "train", COMMAND, plan_world(config), gpu_memory_gib, all_keys).splitlines()
+    lines = make_dry_run(config, "train", COMMAND, plan_world(config), gpu_memory_gib, all_keys)[0].splitlines()
     return config, lines, {line.split("  ")[0]: line.split("  ", 1)[1].split() for line in lines if "  " in line}
 
 

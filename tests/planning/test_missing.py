@@ -19,7 +19,7 @@ def find_missing(tmp_path, monkeypatch):
         (tmp_path / name).touch()
 
     def sentences(script="train", count=0, function=list_missing, **keys):
-        monkeypatch.setattr(missing_module, "visible_gpus", lambda: tuple(map(str, range(count))))
+        monkeypatch.setattr(missing_module, "find_visible_gpus", lambda: tuple(map(str, range(count))))
         data = {"data_path": "corpus", "vocab_file": "vocab.json", "merge_file": "merges.txt"}
         return [sentence.split(" (")[0] for sentence in function(NeoXConfig.load([], {**SHAPE, **data, **keys}), script)]
 
@@ -71,7 +71,7 @@ def test_gpus_are_counted_on_a_single_machine(find_missing):
 @pytest.mark.parametrize("function", [list_missing, list_blocking])
 def test_unknown_hosts_stop_a_run(find_missing, function):
     assert find_missing(count=4, function=function, include="node7:0,1") == [
-        "hosts to run on: node7:0,1 names a host or slot that is not there. Choose among localhost:0."
+        "hosts to run on: node7:0,1 contains an unknown host or slot. Choose among localhost:0."
     ]
     assert find_missing(count=4, function=function, num_nodes=2) == ["hosts to run on: num_nodes"]
     assert find_missing("generate", num_nodes=2, function=function) == []

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from neox_code.config.data import DataConfig
-from neox_code.config.fields import choices
+from neox_code.config.fields import list_choices
 from neox_code.errors import DataError
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.huggingface import HFTokenizer
@@ -33,7 +33,7 @@ def test_each_tokenizer_type_is_built_from_its_keys(vocabulary: Path, warnings: 
 
 
 def test_tokenizer_type_choices_equal_the_registry() -> None:
-    assert set(choices("tokenizer_type")) == set(TOKENIZERS)
+    assert set(list_choices("tokenizer_type")) == set(TOKENIZERS)
 
 
 def test_the_merge_file_reader_of_the_section_is_used(vocabulary: Path) -> None:

@@ -7,14 +7,14 @@ from distributed_runs import run_ranks
 from neox_code.benchmarks.timed_steps import build_engine_for_steps
 from neox_code.config.neox import NeoXConfig
 from neox_code.parallel.startup import startup
-from neox_code.training.gradient_norm import sum_of_squares
-from neox_code.training.step import plain_step
+from neox_code.training.gradient_norm import compute_sum_of_squares
+from neox_code.training.step import run_plain_step
 
 
 def test_many_bf16_squares_are_summed_as_in_fp64():
     torch.manual_seed(0)
     tensor = (torch.randn(5_000_003) * 1e-3).bfloat16()
-    assert sum_of_squares(tensor).item() == pytest.approx(tensor.double().square().sum().item(), rel=1e-6)
+    assert compute_sum_of_squares(tensor).item() == pytest.approx(tensor.double().square().sum().item(), rel=1e-6)
 
 
 def norm_and_weights(file, spoil):
@@ -31,7 +31,7 @@ def norm_and_weights(file, spoil):
         before = parameter.detach().clone()
         tokens = torch.randint(0, 512, (engine.train_micro_batch_size_per_gpu(), config.model.sample_length + 1))
         batch = (tokens[:, :-1], (tokens[:, 1:], torch.ones(tokens[:, 1:].shape)))
-        result = plain_step(engine, iter([batch]), grid)
+        result = run_plain_step(engine, iter([batch]), grid)
         return result.gradient_norm, torch.stack(seen).sum().sqrt().item(), bool((parameter != before).any())
 
 

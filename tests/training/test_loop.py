@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from neox_code.files import read_json_lines
 
 
-def test_the_log_tensorboard_and_the_metrics_file_say_the_same(job, tmp_path):
+def test_the_log_tensorboard_and_the_metrics_file_have_the_same_figures(job, tmp_path):
     overrides = {"save": str(tmp_path / "save"), "tensorboard_dir": str(tmp_path / "board")}
     run_ranks(1, train, [str(job())], overrides, str(tmp_path / "logs"))
     rows = [row for row in read_json_lines(tmp_path / "save" / "metrics.jsonl") if "train/lm_loss" in row]

@@ -27,7 +27,7 @@ def lines(caplog, monkeypatch):
     return lambda: [record.getMessage() for record in caplog.records]
 
 
-def test_a_gradient_that_is_not_finite_is_reported_as_that_and_not_as_the_loss(lines):
+def test_a_non_finite_gradient_is_reported_as_the_gradient_and_not_as_the_loss(lines):
     checked = guard()
     for iteration, result in enumerate([GOOD, BAD, GOOD, BAD, BAD], 1):
         checked.check(iteration, result)
@@ -41,7 +41,7 @@ def test_a_gradient_that_is_not_finite_is_reported_as_that_and_not_as_the_loss(l
 
 @pytest.mark.parametrize(("precision", "limit"), [("fp32", 5), ("bfloat16", 5), ("fp16", 50)])
 @pytest.mark.parametrize(("result", "fault"), [(BAD, r"gradient norm is not finite \(loss 6\.1200\)"), (NO_NUMBER, "loss is nan")])
-def test_several_in_a_row_end_the_run_with_the_true_reason(precision, limit, result, fault):
+def test_several_faulty_steps_in_a_row_end_the_run_with_the_right_reason(precision, limit, result, fault):
     checked = guard(precision=precision)
     for iteration in range(1, limit):
         checked.check(iteration, result)
@@ -56,7 +56,7 @@ def test_several_in_a_row_end_the_run_with_the_true_reason(precision, limit, res
         (None, "Start again with a lower lr (0.5)"),
     ],
 )
-def test_the_remedy_names_the_checkpoints_there_are(save, remedy):
+def test_the_remedy_names_the_existing_checkpoints(save, remedy):
     with pytest.raises(NeoXError) as caught:
         guard(save=save, max_skipped_steps=1).check(9, NO_NUMBER)
     assert remedy in str(caught.value)
@@ -105,7 +105,7 @@ def spoil_some_gradients(file, keys, iterations):
     ],
     ids=str,
 )
-def test_a_bad_gradient_is_skipped_and_counted(job, tmp_path, precision, ranks, keys):
+def test_a_step_with_a_non_finite_gradient_is_skipped_and_counted(job, tmp_path, precision, ranks, keys):
     save = tmp_path / "save"
     file = job(precision=precision, **keys)
     results = run_ranks(ranks, spoil_some_gradients, file, {"save": str(save)}, [2, 5])

@@ -44,7 +44,7 @@ def adam(weight, moments, gradient, step, betas=(0.9, 0.95), eps=1e-8):
         (adam, {"optimizer_type": "adamw", "betas": (0.9, 0.95)}),
     ],
 )
-def test_ten_steps_are_those_of_the_published_formula(formula, settings):
+def test_ten_steps_of_lion_equal_the_published_formula(formula, settings):
     random = np.random.default_rng(1)
     weight = random.normal(size=(3, 5))
     parameter = torch.nn.Parameter(torch.tensor(weight))
@@ -58,7 +58,7 @@ def test_ten_steps_are_those_of_the_published_formula(formula, settings):
         np.testing.assert_allclose(parameter.detach().numpy(), weight, rtol=1e-9, atol=1e-12)
 
 
-def test_lion_leaves_weights_without_a_gradient_and_takes_its_state_back():
+def test_lion_skips_weights_without_a_gradient_and_restores_its_state():
     used, unused = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
     optimizer = Lion([used, unused], lr=0.5)
     used.grad = torch.tensor([1.0, 0.0])
@@ -70,7 +70,7 @@ def test_lion_leaves_weights_without_a_gradient_and_takes_its_state_back():
     torch.testing.assert_close(again.state[used]["exp_avg"], torch.tensor([0.01, 0.0]))
 
 
-def test_vectors_do_not_decay():
+def test_biases_and_norms_have_no_weight_decay():
     matrix, vector = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))
     optimizer = build_optimizer(OptimizerConfig(lr=0.5, weight_decay=0.1, optimizer_type="lion"), [matrix, vector])
     matrix.grad, vector.grad = torch.zeros(2, 2), torch.zeros(2)
@@ -101,7 +101,7 @@ def test_cpu_adam_without_a_compiler_names_what_to_install(monkeypatch):
     [{"type": "Lion", "params": {"lr": 1e-3}}, {"type": "SGD", "params": {"lr": 0.3, "momentum": 0.9}}],
     ids=["lion", "sgd"],
 )
-def test_a_run_with_another_optimizer_learns_and_goes_on_where_it_was(job, tmp_path, optimizer):
+def test_a_run_with_each_optimizer_learns_and_resumes(job, tmp_path, optimizer):
     file, save = job(optimizer=optimizer), tmp_path / "halves"
     whole = losses_of(1, file, tmp_path / "whole")
     losses_of(1, file, save, load=str(save), exit_interval=3)

@@ -56,7 +56,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(job, tmp_path, world_size, k
 @pytest.mark.parametrize(
     "keys", [{"no_weight_tying": False}, {"pos_emb": "learned"}, {"no_weight_tying": False, "pos_emb": "learned"}]
 )
-def test_tied_and_learned_weights_train_alike_over_stages(job, tmp_path, keys):
+def test_tied_embeddings_and_learned_positions_train_equally_over_stages(job, tmp_path, keys):
     expected = losses_of(1, job(**keys), tmp_path / "alone")
     divided = losses_of(2, job(pipe_parallel_size=2, **keys), tmp_path / "divided")
     assert divided == pytest.approx(expected, abs=5e-6)

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from neox_code.config.optimizer import OptimizerConfig
 from neox_code.files import read_json_lines
-from neox_code.training.schedule import schedule_position, scheduled_rate
+from neox_code.training.schedule import compute_schedule_position, compute_scheduled_rate
 from neox_code.training.state import TrainingState
 
 STYLES = ("constant", "linear", "cosine", "exponential")
@@ -59,14 +59,14 @@ def annealed(section: OptimizerConfig, steps: int, train_iters: int) -> list[flo
 def test_every_step_has_the_rate_of_gpt_neox(style, keys):
     section = OptimizerConfig(lr=6e-4, lr_decay_style=style, **keys)
     end = section.lr_decay_iters or int(100 * (section.lr_decay_fraction or 1))
-    rates = [scheduled_rate(updates, section, 100) for updates in range(end)]
+    rates = [compute_scheduled_rate(updates, section, 100) for updates in range(end)]
     assert rates == pytest.approx(annealed(section, end, 100), rel=1e-12)
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_no_rate_climbs_after_its_lowest(style):
+def test_the_rate_never_rises_after_its_minimum(style):
     section = OptimizerConfig(lr=6e-4, min_lr=6e-5, lr_decay_style=style, lr_decay_iters=100, warmup=0.1)
-    rates = [scheduled_rate(updates, section, 400) for updates in range(10, 400)]
+    rates = [compute_scheduled_rate(updates, section, 400) for updates in range(10, 400)]
     assert all(later <= earlier for earlier, later in itertools.pairwise(rates))
     ends = {"constant": 6e-4, "exponential": pytest.approx(6e-5, rel=1e-3)}
     assert rates[-1] == ends.get(style, 6e-5)
@@ -74,12 +74,12 @@ def test_no_rate_climbs_after_its_lowest(style):
 
 def test_the_last_step_of_a_linear_decay_is_not_lost():
     section = OptimizerConfig(lr=1.0, lr_decay_style="linear", warmup=0)
-    assert [scheduled_rate(updates, section, 4) for updates in range(4)] == [1.0, 0.75, 0.5, 0.25]
+    assert [compute_scheduled_rate(updates, section, 4) for updates in range(4)] == [1.0, 0.75, 0.5, 0.25]
 
 
 def test_a_warm_up_shorter_than_one_step_never_exceeds_the_peak():
     section = OptimizerConfig(lr=1.0, lr_decay_style="linear", warmup=0.01)
-    assert max(scheduled_rate(updates, section, 10) for updates in range(10)) == 1.0
+    assert max(compute_scheduled_rate(updates, section, 10) for updates in range(10)) == 1.0
 
 
 def test_a_skipped_step_does_not_advance_the_rate():
@@ -91,7 +91,7 @@ def test_a_skipped_step_does_not_advance_the_rate():
 
 
 @pytest.mark.parametrize("style", ["linear", "cosine"])
-def test_a_run_that_stops_and_goes_on_has_the_rates_of_gpt_neox(job, tmp_path, style):
+def test_a_resumed_run_has_the_rates_of_gpt_neox(job, tmp_path, style):
     save = tmp_path / "save"
     file = job(lr_decay_style=style, min_lr=1e-4, warmup=0.4, train_iters=8)
     for stop in ({"exit_interval": 3}, {}):
@@ -103,12 +103,12 @@ def test_a_run_that_stops_and_goes_on_has_the_rates_of_gpt_neox(job, tmp_path, s
 
 def test_wsd_keeps_the_peak_and_falls_linearly_in_the_last_three_tenths():
     section = OptimizerConfig(lr=1.0, min_lr=0.1, lr_decay_style="wsd", warmup=0.1)
-    rates = [scheduled_rate(position, section, 110) for position in (11, 50, 80, 80.3, 95.15, 110, 200)]
+    rates = [compute_scheduled_rate(position, section, 110) for position in (11, 50, 80, 80.3, 95.15, 110, 200)]
     assert rates == pytest.approx([1.0, 1.0, 1.0, 1.0, 0.55, 0.1, 0.1])
 
 
 def test_a_slow_machine_decays_by_the_clock_and_a_fast_one_by_its_steps():
     """Half of the time gone after 5 of 1,000 steps is half of the schedule; so is half of the steps in no time."""
     section = OptimizerConfig(lr=1.0, lr_decay_style="linear", warmup=0)
-    slow, fast = (schedule_position(updates, 1000, seconds, 60.0) for updates, seconds in ((5, 30.0), (500, 1.0)))
-    assert scheduled_rate(slow, section, 1000) == scheduled_rate(fast, section, 1000) == pytest.approx(0.5)
+    slow, fast = (compute_schedule_position(updates, 1000, seconds, 60.0) for updates, seconds in ((5, 30.0), (500, 1.0)))
+    assert compute_scheduled_rate(slow, section, 1000) == compute_scheduled_rate(fast, section, 1000) == pytest.approx(0.5)

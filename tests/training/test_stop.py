@@ -14,7 +14,7 @@ import psutil
 import pytest
 from distributed_runs import losses_of, server
 
-from neox_code.checkpoint.layout import checkpoints, find_checkpoint
+from neox_code.checkpoint.layout import find_checkpoint, list_checkpoints
 from neox_code.commands import train as command
 from neox_code.errors import EXIT_RESUME
 from neox_code.files import read_json_lines
@@ -98,20 +98,20 @@ def losses(save: Path) -> list[float]:
         (4, signal.SIGINT, {"model_parallel_size": 2, "pipe_parallel_size": 2}),
     ],
 )
-def test_a_run_that_was_stopped_resumes_to_the_losses_of_one_that_was_not(job, tmp_path, world_size, number, keys):
+def test_a_stopped_run_resumes_to_the_losses_of_an_uninterrupted_run(job, tmp_path, world_size, number, keys):
     file, save = job(**keys), tmp_path / "halves"
     uninterrupted = losses_of(world_size, file, tmp_path / "whole")
     folders = {"save": save, "load": save}
     assert run_and_stop(world_size, file, signal_self_before_batch, number, 3, **folders) == [EXIT_RESUME] * world_size
-    assert list(checkpoints(save)) == [4]
+    assert list(list_checkpoints(save)) == [4]
     assert find_checkpoint(save).name == "global_step4"
     assert losses_of(world_size, file, save, load=str(save)) == uninterrupted
 
 
-def test_validation_is_left_and_the_step_saved(job, tmp_path):
+def test_a_signal_during_validation_ends_it_and_saves_the_step(job, tmp_path):
     file, save = job(eval_iters=100_000, split="50,45,5"), tmp_path / "save"
     assert run_and_stop(2, file, signal_self_at, "validation", signal.SIGTERM, 3, save=save) == [EXIT_RESUME] * 2
-    assert list(checkpoints(save)) == [3]
+    assert list(list_checkpoints(save)) == [3]
     assert len(losses(save)) == 3
     assert not [row for row in read_json_lines(save / "metrics.jsonl") if "validation/lm_loss" in row]
 
@@ -120,7 +120,7 @@ def test_a_signal_during_a_save_ends_the_run_after_it(job, tmp_path):
     save = tmp_path / "save"
     statuses = run_and_stop(2, job(), signal_self_at, "saving", signal.SIGTERM, 2, save=save, checkpoint_factor=2)
     assert statuses == [EXIT_RESUME] * 2
-    assert list(checkpoints(save)) == [2]
+    assert list(list_checkpoints(save)) == [2]
 
 
 def test_without_save_the_run_stops_with_the_same_status(job):
@@ -130,7 +130,7 @@ def test_without_save_the_run_stops_with_the_same_status(job):
 def test_a_signal_in_the_last_step_changes_nothing(job, tmp_path):
     save = tmp_path / "save"
     assert run_and_stop(1, job(), signal_self_before_batch, signal.SIGTERM, 5, save=save) == [0]
-    assert list(checkpoints(save)) == [6]
+    assert list(list_checkpoints(save)) == [6]
 
 
 @pytest.mark.parametrize("launcher", ["deepy", "ranks", "torchrun"])
@@ -172,7 +172,7 @@ def test_a_signal_to_every_process_of_a_run_saves(job, tmp_path, launcher):
         run.wait()
         run.stdout.close()
     assert status == (1 if launcher == "torchrun" else EXIT_RESUME), output
-    (saved,) = checkpoints(save)
+    (saved,) = list_checkpoints(save)
     assert f"stopped by a signal at iteration {saved}, saved in {save} (exit status 75)" in output
     assert len(losses(save)) == saved
     assert "is killed by signal" not in output

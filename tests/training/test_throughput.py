@@ -8,7 +8,7 @@ from neox_code.config.model import ModelConfig
 from neox_code.config.model_size import training_flops_per_token
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.grid import single_process_grid
-from neox_code.training.throughput import known_peak
+from neox_code.training.throughput import find_known_peak
 
 SHEETS = {
     "NVIDIA H100 80GB HBM3": 989,
@@ -39,7 +39,7 @@ SHEETS = {
 
 @pytest.mark.parametrize("name", SHEETS)
 def test_a_device_has_the_dense_peak_of_its_data_sheet(name):
-    assert known_peak(name) == SHEETS[name]
+    assert find_known_peak(name) == SHEETS[name]
 
 
 def test_flops_are_6_n_and_12_l_h_s():

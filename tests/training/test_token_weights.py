@@ -88,7 +88,7 @@ DIVISIONS = [
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 2e-6), ("bfloat16", 6e-3)])
 @pytest.mark.parametrize(("ranks", "keys"), DIVISIONS, ids=str)
-def test_a_masked_batch_has_one_loss_and_one_gradient_however_it_is_divided(job, whole, precision, tolerance, ranks, keys):
+def test_loss_and_gradient_of_a_masked_batch_do_not_depend_on_its_division(job, whole, precision, tolerance, ranks, keys):
     shape = {"num_layers": keys.get("num_layers", 2), "precision": precision}
     if str(shape) not in whole:
         file = job(**SGD, **shape, train_micro_batch_size_per_gpu=SAMPLES)
@@ -151,7 +151,7 @@ def test_64_micro_batches_in_bf16_are_summed_in_fp32(job, keys):
     assert relative_error(gradients, expected) < 0.002
 
 
-def test_a_batch_of_masked_tokens_alone_changes_nothing(job):
+def test_a_batch_with_only_masked_tokens_changes_no_weight(job):
     keys = {**SGD, "precision": "bfloat16", "train_micro_batch_size_per_gpu": 2}
     (loss, valid, _, gradients), *_ = run_ranks(1, step_by_sgd, job(**keys), {}, SAMPLES, 0.0)
     assert loss == valid == 0

@@ -84,7 +84,7 @@ def files_with(folder: Path, key: str) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
 
 
-def test_the_key_of_weights_and_biases_is_written_printed_and_handed_on_nowhere(job, folder, key):
+def test_the_wandb_key_is_neither_written_nor_printed_nor_passed_on(job, folder, key):
     file = job(
         use_wandb=True,
         wandb_project="code",

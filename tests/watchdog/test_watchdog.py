@@ -170,7 +170,7 @@ def test_a_rank_that_hangs_is_named_with_its_place_and_every_rank_ends(two_ranks
 
 
 @pytest.mark.parametrize("act", [stop, hang_with_the_interpreter_locked])
-def test_a_rank_of_which_nothing_runs_is_named_and_killed(two_ranks, act):
+def test_a_rank_without_a_running_thread_is_reported_and_killed(two_ranks, act):
     run = two_ranks(before_batch, act, HANG_ITERATION, 0, 0, hang_timeout_seconds=4, train_iters=50)
     begin = run.wait_for_the_hang()
     assert run.statuses() == [1, -signal.SIGKILL]
@@ -193,7 +193,7 @@ def test_a_slow_disk_is_waited_for(two_ranks):
     assert run.statuses() == [0, 0], run.said(0)
 
 
-def test_a_run_that_was_paused_goes_on(two_ranks):
+def test_a_run_that_was_paused_continues(two_ranks):
     run = two_ranks(before_batch, walk, HANG_ITERATION, 0, 0.1, hang_timeout_seconds=3, train_iters=60)
     run.wait_for_the_hang()
     processes = run.processes()

@@ -29,7 +29,7 @@ from neox_code.corpus.executors.stages import Stage, is_whole
 from neox_code.corpus.executors.work_folder import CLUSTER_FOLDER, RUNNING_FILE, end_leftover_jobs, remove_partial_files
 from neox_code.corpus.executors.worker import JOB_LOGS, OUTPUT_LOGS, make_worker_command
 from neox_code.errors import DataError
-from neox_code.files import numbered_folders, write_json
+from neox_code.files import find_numbered_folders, write_json
 from neox_code.logs import get_logger
 
 POLL_SECONDS = 0.5
@@ -187,7 +187,7 @@ class ClusterExecutor:
 
 def make_attempt_folder(work: Path, stage: Stage) -> Path:
     parent = work / CLUSTER_FOLDER
-    folder = parent / f"{stage.name}-{max(numbered_folders(parent, f'{stage.name}-'), default=0) + 1}"
+    folder = parent / f"{stage.name}-{max(find_numbered_folders(parent, f'{stage.name}-'), default=0) + 1}"
     for name in (JOB_LOGS, OUTPUT_LOGS):
         (folder / name).mkdir(parents=True)
     return folder

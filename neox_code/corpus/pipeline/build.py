@@ -20,7 +20,7 @@ import pyarrow
 import pygments
 import tokenizers
 
-from neox_code.config.spelling import nearest
+from neox_code.config.spelling import find_nearest
 from neox_code.corpus.code_digest import code_digest
 from neox_code.corpus.executors.stages import Executor, LocalExecutor, log_resume, run_stage
 from neox_code.corpus.executors.work_folder import (
@@ -176,7 +176,7 @@ def suggest_languages(unknown: Collection[str], known: Collection[str]) -> str:
     >>> suggest_languages(["Typescript", "Cobol"], ["C", "TypeScript"]), suggest_languages(["Cobol"], ["C"])
     ('Did you mean TypeScript? ', '')
     """
-    similar = [language for name in unknown for language in nearest(name, known)[:1]]
+    similar = [language for name in unknown for language in find_nearest(name, known)[:1]]
     return f"Did you mean {', '.join(similar)}? " if similar else ""
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from neox_code.benchmarks.filters import is_masked, secret_rates
+from neox_code.benchmarks.filters import is_masked, measure_secret_rates
 from neox_code.benchmarks.planted_secrets import FORMS, LOOK_ALIKES
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.filters.secrets import NoSecrets, Secrets, find_secrets
@@ -18,7 +18,7 @@ def mask(text):
 
 
 def test_95_percent_of_every_form_of_secret_and_no_similar_text_are_masked():
-    rates = secret_rates(seed=3)
+    rates = measure_secret_rates(seed=3)
     assert rates.keys() == FORMS.keys() | {f"no secret: {kind}" for kind in LOOK_ALIKES}
     assert {form: rate for form, rate in rates.items() if rate < (1 if form.startswith("no secret") else 0.95)} == {}
 
