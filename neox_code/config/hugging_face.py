@@ -19,6 +19,9 @@ from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError, DataError
 from neox_code.files import read_json
 
+FormatKey = Callable[[str], str]
+"""Key -> the key with its value and origin, for messages."""
+
 CONFIG_FILE = "config.json"
 MOST_BYTES = 10_000_000
 """No config.json and no index of shards is larger; a larger file is not read."""
@@ -185,16 +188,18 @@ def read_activation(path: Path, values: Mapping[str, Any], architecture: Archite
 # ---- the other direction
 
 
-def conflicts_of(architecture: Architecture, model: ModelConfig) -> list[str]:
-    """Return the keys, with their values, that prevent a model from being written as an architecture."""
-    found = [
-        f"{key} {getattr(model, key)!r} (it has {value!r})"
-        for key, value in architecture.fixed.items()
-        if not is_equal_value(model, key, value)
-    ]
+def conflicts_of(architecture: Architecture, model: ModelConfig) -> dict[str, str]:
+    """Return the keys that prevent a model from being written as an architecture, with what the architecture has instead."""
+    found = {
+        key: ONE_FOR_EACH.get(key, str(value)) for key, value in architecture.fixed.items() if not is_equal_value(model, key, value)
+    }
     if model.activation not in architecture.activations:
-        found.append(f"activation {model.activation!r} (it has {', '.join(architecture.activations)})")
+        found["activation"] = ", ".join(architecture.activations)
     return found
+
+
+ONE_FOR_EACH = {"num_kv_heads": "num_attention_heads", "kv_channels": "hidden_size / num_attention_heads"}
+"""Keys that are None in an architecture -> the value that follows from its other keys."""
 
 
 def is_equal_value(model: ModelConfig, key: str, value: Any) -> bool:
@@ -205,25 +210,38 @@ def is_equal_value(model: ModelConfig, key: str, value: Any) -> bool:
     return getattr(model, key) == value
 
 
-def choose_architecture(model: ModelConfig) -> str:
-    """Return the `model_type` whose block is the model's. Raise CheckpointError with the keys that prevent it."""
+def find_nearest(model: ModelConfig) -> tuple[str, dict[str, str]]:
+    """Return the `model_type` whose block is the nearest to the model's, and the `conflicts_of` it."""
     found = {kind: conflicts_of(architecture, model) for kind, architecture in ARCHITECTURES.items()}
     nearest = min(found, key=lambda kind: len(found[kind]))
-    if found[nearest]:
-        raise CheckpointError(
-            f"no architecture of Hugging Face has this model's block. {ARCHITECTURES[nearest].name} is the nearest, and is "
-            f"prevented by {'; '.join(found[nearest])}. Convert it to GPT-NeoX's files (--to neox) instead."
-        )
-    return nearest
+    return nearest, found[nearest]
 
 
-def make_config(model: ModelConfig, vocab_rows: int) -> dict[str, Any]:
+def format_conflicts(model: ModelConfig, format_key: FormatKey) -> str:
+    """Return a sentence with the keys that prevent the nearest architecture; an empty text if one has the model's block."""
+    nearest, conflicts = find_nearest(model)
+    reasons = "; ".join(f"{format_key(key)}, where it has {value}" for key, value in conflicts.items())
+    name = ARCHITECTURES[nearest].name
+    return reasons and f"no architecture of Hugging Face has this model's block. The nearest, {name}, is prevented by {reasons}."
+
+
+def choose_architecture(model: ModelConfig, format_key: FormatKey | None = None) -> str:
+    """Return the `model_type` whose block is the model's. Raise CheckpointError with the keys that prevent it.
+
+    `format_key` returns a key with its value and origin.
+    """
+    if conflicts := format_conflicts(model, format_key or (lambda key: f"{key} ({getattr(model, key)})")):
+        raise CheckpointError(f"{conflicts} Convert it to GPT-NeoX's files (--to neox) instead.")
+    return find_nearest(model)[0]
+
+
+def make_config(model: ModelConfig, vocab_rows: int, format_key: FormatKey | None = None) -> dict[str, Any]:
     """Return the config.json of a model whose embedding has `vocab_rows` rows, in the keys of transformers 5.
 
     The keys of earlier versions for rotary positions are added, and the writer adds the token ids and the dtype of the file. Raise
     CheckpointError as `choose_architecture`.
     """
-    kind = choose_architecture(model)
+    kind = choose_architecture(model, format_key)
     architecture = ARCHITECTURES[kind]
     config: dict[str, Any] = {"architectures": [architecture.name], "model_type": kind, "vocab_size": vocab_rows}
     config |= {theirs: value_of(model, ours) for ours, theirs in architecture.keys.items()}

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from neox_code.conversion.huggingface import write_hugging_face
 from neox_code.conversion.neox import write_neox
 from neox_code.conversion.options import ConversionOptions
 from neox_code.conversion.source import ModelSource, open_source
@@ -20,6 +21,7 @@ log = get_logger(__name__)
 
 WRITERS: dict[str, Callable[[ModelSource, Path, ConversionOptions], None]] = {
     "neox": write_neox,
+    "huggingface": write_hugging_face,
 }
 """Format -> the function that writes a model to a path which does not exist: a folder, for gguf a file."""
 

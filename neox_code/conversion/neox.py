@@ -37,7 +37,7 @@ def write_neox(source: ModelSource, output: Path, options: ConversionOptions) ->
         load=None,
         finetune=False,
     )
-    weights = ((name, weight.to(DTYPES[precision])) for name, weight in source.stream())
+    weights = source.stream(DTYPES[precision])
     if stages:
         write_layer_files(folder, weights, source.model, source.vocab_rows, tensor_size)
         modules: list[dict[str, torch.Tensor]] = [{} for _ in range(tensor_size * stages)]

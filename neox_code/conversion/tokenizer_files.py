@@ -1,0 +1,66 @@
+"""A tokenizer in the files that `transformers.AutoTokenizer` reads: tokenizer.json and tokenizer_config.json.
+
+    write_tokenizer(tokenizer, config.data, 2048, Path("model"))
+
+The ids are ours, except that transformers encodes the name of a special token in a text as its id, where ours spells the name.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, normalizers
+from tokenizers import Tokenizer as Backend
+
+from neox_code.config.data import DataConfig
+from neox_code.files import write_json
+from neox_code.logs import get_logger
+from neox_code.tokenizer.byte_level import SPECIAL_TOKENS, ByteLevelTokenizer
+from neox_code.tokenizer.infilling import find_infilling_tokens
+from neox_code.tokenizer.newlines import choose_default_newlines
+from neox_code.tokenizer.protocol import END_OF_DOCUMENT, PADDING, Tokenizer
+from neox_code.tokenizer.vocabulary_file import TOKENIZER_JSON
+
+log = get_logger(__name__)
+
+TOKENIZER_CONFIG = "tokenizer_config.json"
+
+
+def write_tokenizer(tokenizer: Tokenizer | None, section: DataConfig, max_length: int, folder: Path) -> None:
+    """Write the tokenizer's files. A tokenizer that is not byte-level is left out, with a log line."""
+    if not isinstance(tokenizer, ByteLevelTokenizer):
+        kind = "no tokenizer is configured" if tokenizer is None else f"tokenizer_type {section.tokenizer_type} is not byte-level"
+        log.warning("%s: no %s is written. Encode text with ./deepy.py, or with the tokenizer's own library", kind, TOKENIZER_JSON)
+        return
+    backend = build_backend(tokenizer, section.newlines or choose_default_newlines(tokenizer))
+    (folder / TOKENIZER_JSON).write_text(backend.to_str(pretty=True), encoding="utf-8")
+    write_json(folder / TOKENIZER_CONFIG, make_tokenizer_config(backend, max_length))
+
+
+def build_backend(tokenizer: ByteLevelTokenizer, newlines: str) -> Backend:
+    """Return the tokenizer with its special tokens marked, and with line ends converted if it has no token for CR."""
+    backend = Backend.from_str(json.dumps(tokenizer.description))
+    vocabulary = backend.get_vocab()
+    names = [name for name in SPECIAL_TOKENS if name in vocabulary] + list(find_infilling_tokens(vocabulary).values())
+    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+    if newlines == "lf":
+        own = [backend.normalizer] if backend.normalizer else []
+        backend.normalizer = normalizers.Sequence([normalizers.Replace("\r\n", "\n"), normalizers.Replace("\r", "\n"), *own])
+    return backend
+
+
+def make_tokenizer_config(backend: Backend, max_length: int) -> dict[str, Any]:
+    """Return the content of tokenizer_config.json."""
+    vocabulary = backend.get_vocab()
+    splitting = json.loads(backend.to_str())["pre_tokenizer"] or {}
+    return {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": END_OF_DOCUMENT,
+        "eos_token": END_OF_DOCUMENT,
+        "unk_token": END_OF_DOCUMENT,
+        "pad_token": PADDING if PADDING in vocabulary else END_OF_DOCUMENT,
+        "extra_special_tokens": find_infilling_tokens(vocabulary),
+        "add_prefix_space": bool(splitting.get("add_prefix_space")),
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": max_length,
+    }

@@ -1,0 +1,191 @@
+"""Folders for Hugging Face, against transformers itself: equal logits, equal ids, equal bytes on the way back."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from foreign_checkpoint import build_peer, write_foreign_checkpoint
+from real_code import real_file
+from safetensors import safe_open
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from neox_code.checkpoint.layer_writer import write_layer_files
+from neox_code.checkpoint.layout import latest_file, step_name
+from neox_code.checkpoint.save import write_companions
+from neox_code.checkpoint.weights import read_weights
+from neox_code.commands.convert import main
+from neox_code.config.neox import NeoXConfig
+from neox_code.errors import CheckpointError
+from neox_code.model.gpt import DTYPES, GPT, build_layers
+from neox_code.parallel.grid import single_process_grid
+from neox_code.tokenizer.registry import build_tokenizer
+from neox_code.training.checkpoints import companion_files
+
+VOCAB, PADDED = 640, 768
+TOKENS = torch.arange(5, 45)[None]
+LLAMA = {
+    "norm": "rmsnorm",
+    "activation": "swiglu",
+    "use_bias_in_mlp": False,
+    "use_bias_in_attn_linear": False,
+    "mlp_multiple_of": 4,
+}
+VARIANTS = {
+    "sequential": {"bias_gelu_fusion": True},
+    "parallel": {"gpt_j_residual": True, "no_weight_tying": False, "rotary_pct": 0.25},
+    "llama": {**LLAMA, "num_attention_heads": 8, "num_kv_heads": 4, "rotary_emb_base": 5000},
+    "llama with biases": {**LLAMA, "activation": "geglu", "use_bias_in_mlp": True, "use_bias_in_attn_linear": True},
+    "qwen3": {**LLAMA, "qk_norm": True, "num_kv_heads": 4, "kv_channels": 24, "no_weight_tying": False},
+}
+
+
+def write_random_checkpoint(config: NeoXConfig, save: Path) -> GPT:
+    """Write a model of random weights as a checkpoint of this package at tensor-parallel size 1; return the model."""
+    model = config.model
+    gpt = GPT(build_layers(model, VOCAB, PADDED, single_process_grid(), DTYPES[model.precision])).eval()
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in gpt.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    folder = save / step_name(3)
+    write_layer_files(folder, ((name, weight.detach()) for name, weight in gpt.named_parameters()), model, VOCAB)
+    write_companions(folder, companion_files(config))
+    latest_file(save).write_text(folder.name)
+    return gpt
+
+
+def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return {name: value for path in folder.glob("*.safetensors") for name, value in load_file(path).items()}
+
+
+def require_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].dtype == value.dtype and torch.equal(found[name], value), name
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bfloat16"])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_transformers_has_our_logits_from_every_layout_and_converts_back_to_our_bytes(job, tmp_path, name, precision):
+    config = NeoXConfig.load([job(**VARIANTS[name], precision=precision)])
+    gpt = write_random_checkpoint(config, tmp_path / "save")
+    with torch.no_grad():
+        expected = gpt(TOKENS)[..., :VOCAB].float()
+    tensors = {}
+    for sizes in ((1, 1), (2, 1), (4, 1), (2, 0)):
+        layout = ["--model-parallel-size", str(sizes[0]), "--pipe-parallel-size", str(sizes[1])]
+        source, output = tmp_path / f"neox{sizes}", tmp_path / f"hf{sizes}"
+        assert main([str(tmp_path / "save"), str(source), "--to", "neox", *layout]) == 0
+        assert main([str(source), str(output), "--to", "huggingface"]) == 0
+        tensors[sizes] = read_tensors(output)
+        require_equal(tensors[sizes], tensors[1, 1])
+    peer = AutoModelForCausalLM.from_pretrained(output)
+    assert str(peer.dtype).endswith("float32" if precision == "fp32" else "bfloat16")
+    with torch.no_grad():
+        found = peer(TOKENS).logits.float()
+    tolerance = (1e-5 if precision == "fp32" else 3e-2) * expected.abs().max().item()
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+    assert main([str(output), str(tmp_path / "back"), "--to", "neox"]) == 0
+    original, back = (read_weights(tmp_path / place, config.model) for place in (f"save/{step_name(3)}", "back/global_step0"))
+    assert back.keys() == original.keys()
+    for key, weight in original.items():
+        rows = VOCAB if "word_embeddings" in key or "final_linear" in key else None
+        assert torch.equal(back[key][:rows], weight[:rows]) and back[key].dtype == weight.dtype
+    assert main([str(tmp_path / "back"), str(tmp_path / "again"), "--to", "huggingface"]) == 0
+    require_equal(read_tensors(tmp_path / "again"), tensors[1, 1])
+
+
+@pytest.mark.parametrize("form", ["layers", "sequential"])
+def test_a_model_of_gpt_neox_keeps_all_rows_of_its_vocabulary_in_shards(job, tmp_path, form):
+    config = NeoXConfig.load([job(rotary_pct=0.25, mask_padded_vocab=False)])
+    keys = {key: value for key, value in config.values().items() if key in KEYS_OF_A_MODEL}
+    peer = build_peer(keys, PADDED)
+    files = {key: Path(keys[key]) for key in ("vocab_file", "merge_file")}
+    write_foreign_checkpoint(tmp_path / "save", peer, keys | {key: path.name for key, path in files.items()}, "v1", form, 2)
+    for path in files.values():
+        shutil.copy(path, tmp_path / "save")
+    assert main([str(tmp_path / "save"), str(tmp_path / "hf"), "--to", "huggingface", "--shard-size", "0.0002"]) == 0
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    require_equal(again.state_dict(), peer.state_dict())
+    listed = json.loads((tmp_path / "hf" / "model.safetensors.index.json").read_text())
+    shards = sorted((tmp_path / "hf").glob("*.safetensors"))
+    assert [path.name for path in shards] == [f"model-{n:05d}-of-{len(shards):05d}.safetensors" for n in range(1, len(shards) + 1)]
+    assert len(shards) > 2 and listed["metadata"]["total_size"] == 4 * sum(value.numel() for value in peer.parameters())
+    for path in shards:
+        with safe_open(path, framework="pt") as file:
+            assert file.metadata() == {"format": "pt"}
+            assert {listed["weight_map"][name] for name in file.keys()} == {path.name}  # noqa: SIM118
+
+
+KEYS_OF_A_MODEL = (
+    *("num_layers", "hidden_size", "num_attention_heads", "max_position_embeddings", "pos_emb", "rotary_pct", "gpt_j_residual"),
+    *("no_weight_tying", "vocab_file", "merge_file", "mask_padded_vocab"),
+)
+
+
+def test_another_dtype_is_written_and_a_value_beyond_it_is_refused(job, tmp_path):
+    config = NeoXConfig.load([job(precision="bfloat16")])
+    write_random_checkpoint(config, tmp_path / "save")
+    assert main([str(tmp_path / "save"), str(tmp_path / "hf"), "--to", "huggingface", "--dtype", "fp16"]) == 0
+    assert {value.dtype for value in read_tensors(tmp_path / "hf").values()} == {torch.float16}
+    assert json.loads((tmp_path / "hf" / "config.json").read_text())["dtype"] == "float16"
+    weights = dict(read_weights(tmp_path / "save" / step_name(3), config.model))
+    weights["sequential.2.attention.dense.weight"][0, 0] = 1e5
+    for path in (tmp_path / "save" / step_name(3)).glob("layer_*"):
+        path.unlink()
+    write_layer_files(tmp_path / "save" / step_name(3), weights.items(), config.model, VOCAB)
+    with pytest.raises(CheckpointError, match=r"sequential.2.attention.dense.weight .* beyond the range of torch.float16"):
+        main([str(tmp_path / "save"), str(tmp_path / "other"), "--to", "huggingface", "--dtype", "fp16"])
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["hf", "save"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({"pos_emb": "alibi"}, r"GPTNeoXForCausalLM, is prevented by pos_emb \(alibi, .*\), where it has rotary\."),
+        ({"pos_emb": "learned"}, r"pos_emb \(learned, "),
+        ({"activation": "geglu", "mlp_multiple_of": 4}, r"activation \(geglu, .*\), where it has gelu, relu"),
+        ({"norm": "rmsnorm"}, r"norm \(rmsnorm, .*model.yml:\d+\), where it has layernorm"),
+        ({**LLAMA, "rotary_pct": 0.5}, r"LlamaForCausalLM, is prevented by rotary_pct \(0.5, .*\), where it has 1.0"),
+        ({"num_kv_heads": 2}, r"num_kv_heads \(2, .*\), where it has num_attention_heads\."),
+    ],
+)
+def test_a_block_of_no_architecture_is_refused_before_anything_is_written(job, tmp_path, keys, reason):
+    write_random_checkpoint(NeoXConfig.load([job(**keys)]), tmp_path / "save")
+    with pytest.raises(CheckpointError, match=rf"no architecture of Hugging Face has this model's block\. .*{reason}"):
+        main([str(tmp_path / "save"), str(tmp_path / "hf"), "--to", "huggingface"])
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["save"]
+
+
+HARD_TEXTS = (
+    "\tif x:\n\t\treturn  1   \n\n\n    # end  \n",
+    "a\r\nb\rc\n",
+    "nul \0 del \x7f, ls \u2028, nbsp \xa0, bom \ufeff",
+    "\uff26\uff55\uff4c\uff4c\u3000width \xbd \ufb01",
+    "\U0001f600 \U0001f468\u200d\U0001f469\u200d\U0001f467 cafe\u0301 caf\xe9",
+    "  leading, 'd 'S, dangling .  , ? ! n't",
+)
+REAL_FILES = ("pygments/lexer.py", "megatron/core/datasets/helpers.cpp", "torch/include/ATen/ATen.h", "numpy/core/__init__.py")
+
+
+def texts() -> list[str]:
+    return [*HARD_TEXTS, *(real_file(path).read_text(encoding="utf-8") for path in REAL_FILES)]
+
+
+def test_auto_tokenizer_has_our_ids_and_loses_no_byte(job, tmp_path):
+    config = NeoXConfig.load([job()])
+    write_random_checkpoint(config, tmp_path / "save")
+    main([str(tmp_path / "save"), str(tmp_path / "hf"), "--to", "huggingface"])
+    ours, theirs = build_tokenizer(config.data), AutoTokenizer.from_pretrained(tmp_path / "hf")
+    for text in texts():
+        ids = theirs(text)["input_ids"]
+        assert ids == ours.encode(text)
+        assert theirs.decode(ids) == text
+    assert theirs.eos_token_id == theirs.bos_token_id == ours.eod_id and theirs.pad_token_id == ours.pad_id
+    assert theirs.decode([*ours.encode("x = 1"), ours.eod_id], skip_special_tokens=True) == "x = 1"
+    assert theirs.model_max_length == config.model.max_position_embeddings
+    generation = GenerationConfig.from_pretrained(tmp_path / "hf")
+    assert (generation.eos_token_id, generation.pad_token_id) == (ours.eod_id, ours.pad_id)

@@ -1,0 +1,12 @@
+"""Write a checkpoint as a model of Hugging Face: ./deepy.py convert SOURCE OUTPUT --to huggingface.
+
+python tools/convert_to_huggingface.py SOURCE OUTPUT [OPTIONS]
+"""
+
+import sys
+
+from neox_code.commands.convert import main
+from neox_code.errors import run_command
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, [*sys.argv[1:], "--to", "huggingface"]))
