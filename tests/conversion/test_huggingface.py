@@ -22,7 +22,7 @@ from neox_code.errors import CheckpointError
 from neox_code.model.gpt import DTYPES, GPT, build_layers
 from neox_code.parallel.grid import single_process_grid
 from neox_code.tokenizer.registry import build_tokenizer
-from neox_code.training.checkpoints import companion_files
+from neox_code.training.checkpoints import read_companion_files
 
 VOCAB, PADDED = 640, 768
 TOKENS = torch.arange(5, 45)[None]
@@ -52,7 +52,7 @@ def write_random_checkpoint(config: NeoXConfig, save: Path) -> GPT:
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     folder = save / step_name(3)
     write_layer_files(folder, ((name, weight.detach()) for name, weight in gpt.named_parameters()), model, VOCAB)
-    write_companions(folder, companion_files(config))
+    write_companions(folder, read_companion_files(config))
     latest_file(save).write_text(folder.name)
     return gpt
 
