@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neox_code.config.command_line import Parser, add_json_option, non_negative_integer, parse_path, report_figures
-from neox_code.conversion.inspection import Comparison, Inspection, compare_models, inspect_model
+from neox_code.conversion.inspection import Inspection, ModelComparison, compare_models, inspect_model
 from neox_code.errors import EXIT_USER_ERROR, print_error, run_command
 from neox_code.pages.number_formats import escape_invisible, format_size
 
@@ -74,7 +74,7 @@ def print_inspection(console: Console, inspection: Inspection) -> None:
         console.print("no damage found", highlight=False)
 
 
-def print_comparison(console: Console, comparison: Comparison) -> None:
+def print_comparison(console: Console, comparison: ModelComparison) -> None:
     console.print(f"\n{comparison.num_equal:,} parameters are equal, {len(comparison.parameters):,} differ", highlight=False)
     rows = [
         (row.name, pair(*map(format_shape, row.shapes)), pair(*row.dtypes), number(row.norm), number(row.relative))

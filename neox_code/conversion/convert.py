@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from neox_code.checkpoint.layout import is_hugging_face_model
 from neox_code.conversion.huggingface import write_hugging_face
 from neox_code.conversion.neox import write_neox
 from neox_code.conversion.options import ConversionOptions
@@ -27,13 +28,28 @@ WRITERS: dict[str, Callable[[ModelSource, Path, ConversionOptions], None]] = {
 
 
 def convert(path: Path, output: Path, form: str, options: ConversionOptions, iteration: int | None = None) -> None:
-    """Write the model in the folder `path` to `output` in another format.
+    """Write the model in the folder `path` to `output` in another format; see `write_model`."""
+    require_new(output)
+    write_model(open_source(path, iteration), output, form, options)
 
-    Raise CheckpointError or ConfigError if it cannot be read, the format cannot hold it, or `output` exists.
-    """
+
+def choose_format(source: ModelSource) -> str:
+    """Return the format in which a changed model is written: that of its source."""
+    return "huggingface" if is_hugging_face_model(source.folder) else "neox"
+
+
+def require_new(output: Path) -> None:
+    """Raise CheckpointError if `output` exists, unless it is an empty folder."""
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise CheckpointError(f"{output} exists and is not replaced. Choose another path, or move it away.")
-    source = open_source(path, iteration)
+
+
+def write_model(source: ModelSource, output: Path, form: str, options: ConversionOptions) -> None:
+    """Write a model to `output`, which then has its name only if it is whole.
+
+    Raise NeoXError if the model cannot be read, the format cannot hold it, or `output` exists.
+    """
+    require_new(output)
     partial = partial_path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     remove(partial)

@@ -42,7 +42,7 @@ from neox_code.errors import CheckpointError, NeoXError
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.model.sharding import sharding_of
 from neox_code.parallel.grid import single_process_grid
-from neox_code.tokenizer.byte_level import ByteLevelTokenizer
+from neox_code.tokenizer.comparison import hash_ids
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.registry import build_tokenizer
 
@@ -115,7 +115,7 @@ def inspect_model(path: Path, iteration: int | None = None) -> Inspection:
         tokens=int(tokens) if tokens else None,
     )
     damage += [*(list_incomplete_files(folder, record) if record else ()), *find_damaged_files(folder)]
-    config = attempt(damage, merge_config, request(path, iteration))
+    config = attempt(damage, read_configuration, path, iteration, inspection.remarks)
     tokenizer = attempt(damage, read_tokenizer, config) if config else None
     if config and config.data.vocab_file:
         inspection.vocabulary = config.data.vocab_file
@@ -134,9 +134,18 @@ def inspect_model(path: Path, iteration: int | None = None) -> Inspection:
     return inspection
 
 
-def request(path: Path, iteration: int | None) -> CommandLine:
-    """Return the command line that names a model and nothing else."""
-    return CommandLine((path,), {} if iteration is None else {"iteration": iteration})
+def read_configuration(path: Path, iteration: int | None, remarks: list[str]) -> NeoXConfig:
+    """Return the keys of a model. Without them, raise NeoXError.
+
+    If only its vocabulary cannot be read, as one outside of its folder, the reason is added to `remarks`.
+    """
+    keys: dict[str, Any] = {} if iteration is None else {"iteration": iteration}
+    try:
+        return merge_config(CommandLine((path,), keys))
+    except NeoXError as error:
+        config = merge_config(CommandLine((path,), keys | dict.fromkeys(PATH_KEYS)))
+        remarks.append(str(error))
+        return config
 
 
 def attempt(damage: list[str], function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T | None:
@@ -294,7 +303,7 @@ class ParameterDifference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ModelComparison:
     parameters: list[ParameterDifference]
     num_equal: int
     """Parameters that have equal values and types."""
@@ -303,18 +312,18 @@ class Comparison:
     """Key of the configuration -> its two values, where they differ."""
 
 
-def compare_models(first: Path, second: Path, iteration: int | None = None) -> Comparison:
+def compare_models(first: Path, second: Path, iteration: int | None = None) -> ModelComparison:
     """Return what differs between two models of any format. Raise NeoXError if one cannot be read.
 
     `iteration` chooses the checkpoint of the first.
     """
-    configs = merge_config(request(first, iteration)), merge_config(request(second, None))
+    configs = read_configuration(first, iteration, []), read_configuration(second, None, [])
     folders = find_checkpoint(first, iteration), find_checkpoint(second)
     weights = [read_weights(folder, config.model) for folder, config in zip(folders, configs, strict=True)]
     names = list(dict.fromkeys([*weights[0], *weights[1]]))
     rows = (compare_parameter(name, weights[0].get(name), weights[1].get(name)) for name in names)
     differing = [row for row in rows if row]
-    return Comparison(differing, len(names) - len(differing), compare_keys(*configs))
+    return ModelComparison(differing, len(names) - len(differing), compare_keys(*configs))
 
 
 def compare_parameter(name: str, first: torch.Tensor | None, second: torch.Tensor | None) -> ParameterDifference | None:
@@ -341,15 +350,8 @@ def compare_keys(first: NeoXConfig, second: NeoXConfig) -> dict[str, tuple[Any, 
     keys = [key for key, known in FIELDS.items() if known.section == "model" or key in TOKENIZER_KEYS]
     values = first.values(), second.values()
     found = {key: (values[0][key], values[1][key]) for key in keys if key not in PATH_KEYS and values[0][key] != values[1][key]}
-    content = [identify_vocabulary(config) for config in (first, second)]
-    if content[0] != content[1]:
+    tokenizers = [read_tokenizer(config) for config in (first, second)]
+    ids = [hash_ids(tokenizer, tokenizer.vocab_size) if tokenizer else None for tokenizer in tokenizers]
+    if ids[0] != ids[1]:
         found["vocab_file"] = (first.data.vocab_file, second.data.vocab_file)
     return found
-
-
-def identify_vocabulary(config: NeoXConfig) -> Any:
-    """Return a value that is equal for vocabularies with the same ids, in files of any kind; None without a vocabulary."""
-    tokenizer = read_tokenizer(config)
-    if isinstance(tokenizer, ByteLevelTokenizer):
-        return tokenizer.bytes_of_id
-    return tokenizer and tokenizer.identity

@@ -88,6 +88,14 @@ def test_a_difference_has_its_norm(foreign, tmp_path, capfd):
     assert comparison["keys"]["rotary_pct"] == [1.0, 0.5]
 
 
+def test_a_vocabulary_outside_of_the_folder_is_no_damage(tmp_path, job_folder, capfd):
+    keys = KEYS | {"vocab_file": str(job_folder / "code-vocab.json"), "merge_file": str(job_folder / "code-merges.txt")}
+    write_foreign_checkpoint(tmp_path / "model", build_peer(KEYS, 640), keys, "new", "layers")
+    status, figures, printed = inspect(capfd, tmp_path / "model")
+    assert (status, figures["damage"], figures["entries"]) == (0, [], None)
+    assert "names a vocabulary outside of it" in printed and DENSE in printed
+
+
 def remove_layer(folder: Path) -> None:
     for rank in range(2):
         layer_file(folder / STEP, 3, rank).unlink()
