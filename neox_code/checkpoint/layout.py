@@ -7,6 +7,7 @@
         configs/NAME.yml                          the same, at the time of this checkpoint
         run.json                                  the record of the run, compared at a resume: see checkpoint.record
         tokenizer/NAME                            the files of the vocabulary
+        huggingface/                              the same model for transformers and vLLM, with `save_huggingface`
         layer_LL-model_TT-model_states.pt         weights of layer LL on tensor rank TT        (pipe_parallel_size >= 1)
         mp_rank_MM_model_states.pt                training state; without a pipeline also all weights of tensor rank MM
         zero_pp_rank_D_mp_rank_MM_model_states.pt           with ZeRO stage 3: training state; the weights are in the next
@@ -38,6 +39,7 @@ MOST_NAME_BYTES = 1000
 
 RUN_RECORD = "run.json"
 VOCABULARY_FOLDER = "tokenizer"
+HUGGING_FACE_FOLDER = "huggingface"
 TRAINING_LOCK = ".train.lock"
 
 MERGED_CONFIG = "merged.yml"

@@ -6,6 +6,7 @@
 `values` has a value for every field of every section; `show(name)` returns a field with its value and origin for a message.
 """
 
+import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from neox_code.config.deepspeed_settings import DTYPE_NAMES
-from neox_code.config.model import MOST_LAYERS, feed_forward_size
+from neox_code.config.hugging_face import find_nearest, format_conflicts
+from neox_code.config.model import MOST_LAYERS, ModelConfig, feed_forward_size
 from neox_code.config.optimizer import is_offloaded
 
 
@@ -348,6 +350,22 @@ def check_host_filters(values: Values, show: Show) -> Iterator[Problem]:
         yield Problem(("include", "exclude"), f"{show('include')} and {show('exclude')} exclude each other. Remove one of them.")
 
 
+def check_hugging_face_folders(values: Values, show: Show) -> Iterator[Problem]:
+    """Check that checkpoints can be written as models of Hugging Face too, if they are to be."""
+    if not values["save_huggingface"] or min(values["num_attention_heads"], values["num_kv_heads"] or 1) < 1:
+        return
+    if values["zero_stage"] == 3:
+        yield Problem(
+            ("save_huggingface", "zero_stage"),
+            f"{show('save_huggingface')} needs whole weights, and {show('zero_stage')} divides them over the data ranks' files. "
+            "Set zero_optimization.stage to 2 or less, or remove save_huggingface.",
+        )
+    model = ModelConfig(**{field.name: values[field.name] for field in dataclasses.fields(ModelConfig)})
+    if conflicts := format_conflicts(model, show):
+        keys = tuple(find_nearest(model)[1])
+        yield Problem(("save_huggingface", *keys), f"{conflicts} Change them, or remove {show('save_huggingface')}.")
+
+
 CHECKS = (
     check_heads,
     check_tensor_parallel_heads,
@@ -370,4 +388,5 @@ CHECKS = (
     check_nesterov_momentum,
     check_data_sources,
     check_host_filters,
+    check_hugging_face_folders,
 )

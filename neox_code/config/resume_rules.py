@@ -59,7 +59,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("heldout_path", "heldout_split", "heldout_bytes_per_language"),
         *("log_interval", "eval_interval", "eval_iters", "exit_interval", "max_skipped_steps"),
         *("save", "load", "iteration", "finetune", "no_load_optim"),
-        *("checkpoint_factor", "checkpoint_interval_seconds", "extra_save_iters", "keep_last_n_checkpoints"),
+        *("checkpoint_factor", "checkpoint_interval_seconds", "extra_save_iters", "keep_last_n_checkpoints", "save_huggingface"),
         *("tensorboard_dir", "metrics_file", "log_dir", "peak_theoretical_tflops"),
         *("use_wandb", "wandb_project", "wandb_group", "wandb_run_name", "wandb_team"),
         *("text_gen_type", "maximum_tokens", "prompt_end", "temperature", "top_k", "top_p", "recompute", "num_samples"),

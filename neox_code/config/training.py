@@ -61,6 +61,10 @@ class TrainingConfig:
     keep_last_n_checkpoints: int | None = None
     """Older checkpoints are deleted; default: all are kept."""
 
+    save_huggingface: bool = False
+    """Write each checkpoint as a model of Hugging Face too, in `save`/global_stepN/huggingface, for transformers and vLLM. All
+    ranks wait meanwhile. A failure is logged and the training continues. Without ZeRO stage 3."""
+
     finetune: bool = False
     """True: the first start loads only the weights of `load` and begins at step 0. A restart resumes from `save`."""
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from neox_code.checkpoint.layout import MERGED_CONFIG, TRAINING_LOCK, VOCABULARY_FOLDER
+from neox_code.checkpoint.layout import HUGGING_FACE_FOLDER, MERGED_CONFIG, TRAINING_LOCK, VOCABULARY_FOLDER
 from neox_code.checkpoint.load import load_checkpoint
 from neox_code.checkpoint.model_folder import MODEL_FILE, make_model_file
 from neox_code.checkpoint.record import RunRecord
@@ -24,11 +24,13 @@ from neox_code.checkpoint.save import save_checkpoint
 from neox_code.config.assembly import DEFAULT
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
+from neox_code.conversion.convert import convert
+from neox_code.conversion.options import ConversionOptions
 from neox_code.data.identity import read_data_identity
 from neox_code.data.loaders import Loaders
 from neox_code.files import folder_lock
 from neox_code.logs import get_logger, is_rank_zero
-from neox_code.parallel.collectives import is_true_on_any_rank, run_on_rank_zero
+from neox_code.parallel.collectives import barrier, is_true_on_any_rank, run_on_rank_zero
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.tokenizer.comparison import describe_vocabulary
 from neox_code.tokenizer.protocol import Tokenizer
@@ -104,7 +106,12 @@ class Checkpoints:
         assert training.save is not None
         client_state = state.as_dict() | {"args": self.model_arguments}
         record = dataclasses.replace(self.record, state=state.as_dict())
-        save_checkpoint(engine, self.grid, training.save, client_state, record, self.companions, training.keep_last_n_checkpoints)
+        keep_last = training.keep_last_n_checkpoints
+        folder = save_checkpoint(engine, self.grid, training.save, client_state, record, self.companions, keep_last)
+        if training.save_huggingface:
+            if is_rank_zero():
+                write_hugging_face_beside(folder)
+            barrier()  # the watchdog of a rank that began the next step would take this rank for one that hangs
         self.last_save = time.monotonic()
 
 
@@ -115,6 +122,9 @@ def open_checkpoints(
     CheckpointError or ConfigError if the run cannot begin (see `checkpoint.resume`).
     """
     start, record, changes = run_on_rank_zero(lambda: find_run(config, tokenizer, sizes, padded_vocab_size, grid))
+    training = config.training
+    if training.save_huggingface and training.save and start.folder and start.is_in(training.save) and is_rank_zero():
+        write_hugging_face_beside(start.folder)  # a run that was killed between the checkpoint and this folder
     return Checkpoints(
         config,
         sizes,
@@ -126,6 +136,17 @@ def open_checkpoints(
         model_arguments=make_model_arguments(config, padded_vocab_size),
         companions=read_companion_files(config) if is_rank_zero() else {},
     )
+
+
+def write_hugging_face_beside(folder: Path) -> None:
+    """Write a checkpoint as a model of Hugging Face into its own folder, unless it is there. A failure is logged as a warning."""
+    output = folder / HUGGING_FACE_FOLDER
+    if output.exists():
+        return
+    try:
+        convert(folder, output, "huggingface", ConversionOptions())
+    except Exception as error:  # the checkpoint itself is whole, whatever failed
+        log.warning("%s was not written: %s: %s", output, type(error).__name__, error)
 
 
 def find_run(
