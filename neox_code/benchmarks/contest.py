@@ -136,7 +136,7 @@ def compute_ratio(ours: Measured, peer: Measured) -> float:
 
 
 def compute_cpu_ratio(ours: Measured, peer: Measured) -> float:
-    """Return the ratio by processor time."""
+    """Return how many times less processor time ours takes: the median over rounds of the ratio within a round."""
     return compute_median_ratio(ours.per_cpu_second, peer.per_cpu_second)
 
 

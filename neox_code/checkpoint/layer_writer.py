@@ -58,7 +58,7 @@ def split_name(name: str) -> tuple[int, str]:
     """Return the layer index and the name within the layer."""
     match = WHOLE_MODEL_NAME.fullmatch(name)
     if not match:
-        raise CheckpointError(f"{name} is not of the form sequential.LAYER.NAME, the names of a whole model.")
+        raise CheckpointError(f"the parameter {name} is not named sequential.LAYER.NAME, as those of a whole model are.")
     return int(match[1]), match[2]
 
 

@@ -107,7 +107,7 @@ def list_checkpoints(save: str | Path) -> dict[int, Path]:
     return find_numbered_folders(save, STEP_PREFIX)
 
 
-def is_written_here(folder: Path) -> bool:
+def is_written_by_this_package(folder: Path) -> bool:
     """Return True if this package wrote the checkpoint, which then contains a merged configuration; False if GPT-NeoX wrote it."""
     return any((place / "configs" / MERGED_CONFIG).is_file() for place in (folder, folder.parent))
 

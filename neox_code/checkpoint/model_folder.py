@@ -23,7 +23,7 @@ from neox_code.checkpoint.layout import (
     VOCABULARY_FOLDER,
     find_checkpoint,
     is_hugging_face_model,
-    is_written_here,
+    is_written_by_this_package,
     leads_out,
     parse_iteration,
 )
@@ -116,7 +116,13 @@ def complete_tokenizer(config: NeoXConfig) -> NeoXConfig:
     moved = {key: str(found) for key, path in named.items() if is_missing(path) and (found := find_vocabulary_file(path, folder))}
     config = config.replace(FROM_CHECKPOINT, **moved) if moved else config
     merges = config.data.merge_file
-    if is_read_whole(config) and merges and Path(merges).is_file() and not has_version_line(merges) and not is_written_here(folder):
+    if (
+        is_read_whole(config)
+        and merges
+        and Path(merges).is_file()
+        and not has_version_line(merges)
+        and not is_written_by_this_package(folder)
+    ):
         return config.replace(FROM_CHECKPOINT, merge_file_reader="gpt-neox")
     return config
 

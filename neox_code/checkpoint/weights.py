@@ -23,7 +23,7 @@ from neox_code.checkpoint.layout import (
     RUN_RECORD,
     WHOLE_MODEL_NAME,
     is_hugging_face_model,
-    is_written_here,
+    is_written_by_this_package,
     layer_files,
     model_files,
     require_whole_weights,
@@ -116,7 +116,7 @@ def read_weights(folder: Path, model: ModelConfig) -> "LazyWeights":
             f"{folder} holds neither layer_*-model_*-model_states.pt nor mp_rank_*_model_states.pt. Check the path."
         )
     files = LayerFiles(folder) if layer_files(folder) else ModelFiles(folder)
-    writer = "this package" if is_written_here(folder) else "GPT-NeoX"
+    writer = "this package" if is_written_by_this_package(folder) else "GPT-NeoX"
     log.info("%s has %s of %s, model_parallel_size %d", folder, files.kind, writer, files.tensor_size)
     return LazyWeights(merging_readers(folder, files, model))
 

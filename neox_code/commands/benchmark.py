@@ -33,10 +33,10 @@ from neox_code.config.command_line import (
     Parser,
     add_json_option,
     config_parser,
-    make_command_line,
     parse_command_line,
     positive_integer,
     positive_number,
+    read_shared_options,
     report_figures,
 )
 from neox_code.errors import ConfigError, run_command
@@ -146,7 +146,7 @@ def main(argv: Sequence[str]) -> int:
     parsed = parser.parse_intermixed_args(list(argv[1:]))
     if argv[0] in COMPARED_WITH_PEER:
         require_peer(parsed.peer)
-    command_line = make_command_line(parsed)
+    command_line = read_shared_options(parsed)
     model = load_config(command_line).model
     if argv[0] == "training" and not torch.cuda.is_available():
         defaults = {"train_micro_batch_size_per_gpu": 1, "seq_length": min(CPU_TOKENS, model.sample_length)}

@@ -5,7 +5,7 @@
     [..., *command_line.arguments]           # the same words for the ranks
 
 A command with configuration files and options of its own builds `config_parser`, adds them, and passes the parsed words to
-`make_command_line`. A command or tool without configuration files builds a `Parser`.
+`read_shared_options`. A command or tool without configuration files builds a `Parser`.
 """
 
 import argparse
@@ -202,7 +202,7 @@ class CommandLine:
     """True: the figures are printed as JSON."""
 
     options: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Keys that an option of their own sets -> the option as messages name it."""
+    """Keys that were set by an option of their own -> the name of that option, for messages."""
 
     def load(self, beneath: Sequence[Setting] = ()) -> NeoXConfig:
         """Return the merged configuration of files and options; `beneath` has settings of keys that neither of them sets.
@@ -240,13 +240,13 @@ def format_flow_yaml(value: Any) -> str:
 
 def parse_command_line(argv: Sequence[str], description: str | None, command: str | None = None) -> CommandLine:
     """Parse the arguments after a command's name. Raise ConfigError for arguments that the command does not have."""
-    return make_command_line(config_parser(description, command).parse_intermixed_args(list(argv)))
+    return read_shared_options(config_parser(description, command).parse_intermixed_args(list(argv)))
 
 
 def config_parser(description: str | None, command: str | None = None) -> Parser:
     """Build the parser of a command with configuration files. With `command` None it has the options of all commands.
 
-    It also parses the options of other commands, hidden in the help, so that `make_command_line` can refuse them by name.
+    It also parses the options of other commands, hidden in the help, so that `read_shared_options` can refuse them by name.
     """
     parser = Parser(description, f"{LAUNCHER} {command}" if command else Path(sys.argv[0]).name, KEYS_ARE_LISTED)
     parser.set_defaults(command=command)
@@ -302,7 +302,7 @@ def list_flags(key: str) -> list[str]:
     return [*([SHORT_OPTIONS[key]] if key in SHORT_OPTIONS else []), f"--{key}"]
 
 
-def make_command_line(parsed: argparse.Namespace) -> CommandLine:
+def read_shared_options(parsed: argparse.Namespace) -> CommandLine:
     """Return the shared options of parsed arguments. Raise ConfigError for options of other commands and values out of range."""
     refused = [
         f"--{option} cannot be used: {why}." for option, why in REFUSED_OPTIONS.items() if getattr(parsed, option) is not None

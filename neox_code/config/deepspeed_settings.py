@@ -78,7 +78,7 @@ FP16: dict[str, Any] = {
 """`fp16` without `enabled`."""
 
 BF16 = assign_type(bool, "bf16_master_weights_and_grads bf16_optimizer_states check_grad_overflow immediate_grad_update")
-"""`bf16` without `enabled`."""
+"""The keys of DeepSpeed's section `bf16`, except `enabled`."""
 
 CHECKPOINT: dict[str, Any] = {
     "tag_validation": Literal["Ignore", "Warn", "Fail", "ignore", "warn", "fail", "IGNORE", "WARN", "FAIL"],

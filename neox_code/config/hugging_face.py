@@ -115,7 +115,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if str(content.get("model_type")) not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise CheckpointError(
-            f"{path} has model_type {content.get('model_type')!r}, and this package has the blocks of {known}. Choose such a model."
+            f"{path} has model_type {content.get('model_type')!r}, which is not supported. Choose a model of one of these types: {known}."
         )
     return content
 

@@ -178,7 +178,7 @@ OPTIMIZER_PARAMETERS = {
 """Type of optimizer -> the parameters in `optimizer.params`; each is a field."""
 
 USUAL_PARAMETERS = {"adam_w_mode": True, "bias_correction": True, "amsgrad": False, "set_grad_none": True}
-"""Parameter of Adam -> the only value that is built."""
+"""Parameter of Adam -> the only supported value."""
 
 PARAMETERS_OF_THEIR_OWN = {"max_grad_norm": "gradient_clipping"}
 """Parameter of any optimizer in GPT-NeoX's and DeepSpeed's examples -> the field that it sets."""

@@ -25,7 +25,7 @@ from neox_code.checkpoint.layout import (
     find_checkpoint,
     has_zero_3_files,
     is_hugging_face_model,
-    is_written_here,
+    is_written_by_this_package,
     layer_files,
     model_files,
     parse_iteration,
@@ -175,7 +175,7 @@ def describe_format(folder: Path) -> tuple[str, str]:
     form = "layer files" if layer_files(folder) else "model state files"
     if has_zero_3_files(folder):
         form = "files of ZeRO stage 3"
-    return f"GPT-NeoX, {form}", "neox-code" if is_written_here(folder) or (folder / RUN_RECORD).exists() else "GPT-NeoX"
+    return f"GPT-NeoX, {form}", "neox-code" if is_written_by_this_package(folder) or (folder / RUN_RECORD).exists() else "GPT-NeoX"
 
 
 def describe_layout(folder: Path, record: RunRecord | None) -> Mapping[str, int]:

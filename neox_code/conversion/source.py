@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from neox_code.checkpoint.layout import find_checkpoint, is_written_here
+from neox_code.checkpoint.layout import find_checkpoint, is_written_by_this_package
 from neox_code.checkpoint.model_folder import merge_config
 from neox_code.checkpoint.record import RunRecord, read_record
 from neox_code.checkpoint.weights import WHOLE, LazyWeights, has_finite_values, read_weights
@@ -63,7 +63,7 @@ class ModelSource:
                 f"{self.folder} has {rows:,} rows of the vocabulary and its tokenizer {self.tokenizer.vocab_size:,} entries. "
                 "Use the vocabulary that it was trained with."
             )
-        return self.tokenizer.vocab_size if is_written_here(self.folder) and self.model.mask_padded_vocab else rows
+        return self.tokenizer.vocab_size if is_written_by_this_package(self.folder) and self.model.mask_padded_vocab else rows
 
     @cached_property
     def dtype(self) -> torch.dtype:

@@ -176,7 +176,7 @@ def check_token_files(
         is_optional = split != Split.train and not data.data_path
         if found and is_optional and not any(path(prefix).exists() for prefix in found for path in (bin_path, idx_path)):
             name = SPLITS[split.value]
-            log.warning("%s: left out, %s does not exist (%s_data_paths). %s", name, bin_path(min(found)), name, ONE_FILE)
+            log.warning("%s data is left out: %s does not exist (%s_data_paths). %s", name, bin_path(min(found)), name, ONE_FILE)
             found = set()
         for prefix in sorted(found) if is_optional else ():
             if reason := explain_if_too_short(prefix, sequence_length):
@@ -328,7 +328,7 @@ class BlendedSamples(Dataset):
         self.parts = [make(max(pair)) for make, *pair in zip(makers, map(int, counts), expected, strict=True)]
 
     def extend(self, num_samples: int) -> None:
-        """Make the length at least `num_samples` if all shares have an order that allows it."""
+        """Lengthen the order of samples to at least `num_samples`, if the order of every share can be lengthened."""
         if all(isinstance(part, EpochSamples) for part in self.parts):
             for part, count in zip(self.parts, self.build_index(num_samples), strict=True):
                 part.extend(int(count))

@@ -71,7 +71,7 @@ def evaluate_heldout(config: NeoXConfig) -> HeldoutResult:
 def encode_files(
     languages: Mapping[str, Sequence[Document]], model: LoadedModel
 ) -> tuple[dict[str, list[tuple[Document, NDArray[np.int32]]]], dict[str, list[str]]]:
-    """Return, by language, the documents that can be encoded with their ids, and the errors of the others; log the errors."""
+    """Return the token ids of each document, by language, and log and return the errors of documents that cannot be encoded."""
     files: dict[str, list[tuple[Document, NDArray[np.int32]]]] = defaultdict(list)
     errors: dict[str, list[str]] = defaultdict(list)
     for language, documents in languages.items():

@@ -111,24 +111,24 @@ def compute_stage_memory(config: NeoXConfig, layout: Layout, stage: int, padded_
     size = BYTES[model.precision]
     zero = max(1, optimizer.zero_stage)
     return Memory(
-        weights=divide_up(count * size, layout.data_size if zero >= 3 else 1),
-        gradients=divide_up(count * (4 if is_summed_in_fp32(config) else size), layout.data_size if zero >= 2 else 1),
+        weights=divide_rounding_up(count * size, layout.data_size if zero >= 3 else 1),
+        gradients=divide_rounding_up(count * (4 if is_summed_in_fp32(config) else size), layout.data_size if zero >= 2 else 1),
         optimizer=0
         if is_offloaded(optimizer.zero_optimization)
-        else divide_up(count * compute_optimizer_bytes(optimizer), layout.data_size),
+        else divide_rounding_up(count * compute_optimizer_bytes(optimizer), layout.data_size),
         activations=compute_stage_activations(model, layout, stage, padded_vocab_size),
         buffers=0 if has_bf16_optimizer(config) else compute_bucket_bytes(optimizer, size),
     )
 
 
-def divide_up(amount: int, ranks: int) -> int:
+def divide_rounding_up(amount: int, ranks: int) -> int:
     """Return the largest share of an amount that is divided over ranks: the quotient, rounded up."""
     return -(-amount // ranks)
 
 
 def count_stage_blocks(model: ModelConfig, layout: Layout) -> int:
     """Return the number of transformer blocks on the fullest stage."""
-    return divide_up(model.num_layers, layout.pipeline_size)
+    return divide_rounding_up(model.num_layers, layout.pipeline_size)
 
 
 def count_stage_parameters(model: ModelConfig, layout: Layout, stage: int, padded_vocab_size: int) -> Parameters:
@@ -168,11 +168,11 @@ def compute_stage_activations(model: ModelConfig, layout: Layout, stage: int, pa
     held = count_held_micro_batches(layout, stage)
     if layout.recompute:
         interval = min(layout.recompute_interval, blocks)
-        kept = held * divide_up(blocks, interval) * model.hidden_size * size * tokens + interval * block
+        kept = held * divide_rounding_up(blocks, interval) * model.hidden_size * size * tokens + interval * block
     else:
         kept = held * blocks * block
     if model.pos_emb == "alibi":
-        kept += divide_up(model.num_attention_heads, layout.tensor_size) * model.sample_length**2 * size
+        kept += divide_rounding_up(model.num_attention_heads, layout.tensor_size) * model.sample_length**2 * size
     if stage == 0 and model.hidden_dropout:
         kept += held * model.hidden_size * tokens
     if stage == layout.pipeline_size - 1:
@@ -200,10 +200,10 @@ def compute_block_activations(model: ModelConfig, tensor_size: int) -> int:
     copies = (model.num_attention_heads + model.kv_heads) * model.head_dim if has_copies else 0
     attention = (projection_width(model) + copies + model.attention_width) * size + 4 * model.num_attention_heads
     feed_forward = KEPT_WIDTHS.get(model.activation, 4 if model.is_gated else 2) * model.feed_forward_size * size
-    return whole + divide_up(attention + feed_forward, tensor_size)
+    return whole + divide_rounding_up(attention + feed_forward, tensor_size)
 
 
 def compute_head_activations(model: ModelConfig, tensor_size: int, padded_vocab_size: int) -> int:
     """Return the bytes per token of the last norm's input and output, and of the logits and their gradient."""
     size = BYTES[model.precision]
-    return 2 * model.hidden_size * size + divide_up(2 * padded_vocab_size * size, tensor_size)
+    return 2 * model.hidden_size * size + divide_rounding_up(2 * padded_vocab_size * size, tensor_size)

@@ -195,7 +195,7 @@ class Merging:
         pair = self._pair.take(places)
         while len(places):
             is_beaten = np.zeros(self._pairs.size, bool)
-            is_beaten[pair.compress(self._comes_second(places, pair))] = True
+            is_beaten[pair.compress(self._is_beaten_by_neighbor(places, pair))] = True
             is_peak = ~is_beaten.take(pair)
             if not is_peak.any():
                 is_peak = pair == self._find_first_pair(pair)
@@ -205,7 +205,7 @@ class Merging:
             pair = np.concatenate([pair.compress(is_left), new_pair])
         self.ages.order_tokens()
 
-    def _comes_second(self, places: Integers, pair: Integers) -> NDArray[np.bool_]:
+    def _is_beaten_by_neighbor(self, places: Integers, pair: Integers) -> NDArray[np.bool_]:
         """Return True for each position (shape (places,)) whose pair overlaps a pair that is or may be merged earlier."""
         count = self._pairs.count.take(pair)
         comes_second = np.zeros(len(places), bool)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from neox_code.config.command_line import config_parser, make_command_line, parse_command_line
+from neox_code.config.command_line import config_parser, parse_command_line, read_shared_options
 from neox_code.errors import ConfigError
 
 
@@ -113,4 +113,4 @@ def test_a_command_adds_options_of_its_own():
     parser.add_argument("--peer", choices=["transformers"])
     parsed = parser.parse_intermixed_args(["small", "--peer", "transformers", "--set", "lr=1"])
     assert parsed.peer == "transformers"
-    assert make_command_line(parsed).overrides == {"lr": 1}
+    assert read_shared_options(parsed).overrides == {"lr": 1}

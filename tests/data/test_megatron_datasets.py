@@ -253,7 +253,7 @@ def test_missing_validation_files_are_left_out_and_named_with_the_remedy(tmp_pat
     data = DataConfig(train_data_paths=(train,), valid_data_paths=("nowhere",))
     datasets = build_datasets(data, LENGTH, (10, 10, 0), WideVocabulary(), 1, None)
     assert [dataset is None for dataset in datasets] == [False, True, True]
-    assert "valid: left out, nowhere.bin does not exist (valid_data_paths)" in caplog.text
+    assert "valid data is left out: nowhere.bin does not exist (valid_data_paths)" in caplog.text
     assert "set data_path and split" in caplog.text
     with pytest.raises(DataError, match=r"nowhere\.idx does not exist"):
         build_datasets(replace(data, valid_data_paths=("nowhere", train)), LENGTH, (10, 10, 0), WideVocabulary(), 1, None)

@@ -57,7 +57,9 @@ class KeptCopies:
         self._added.append((rows, kept_copies))
 
     def merge_pairs(self) -> None:
-        """Merge the added pairs. If the last rule dropped a kept copy, the kept copy of that file replaces it."""
+        """Merge the added pairs.
+
+        If the last rule dropped a file that earlier rules kept for others, the copy that it kept replaces that file."""
         if not self._added:
             return
         rows, kept_copies = (np.concatenate(arrays) for arrays in zip(*self._added, strict=True))

@@ -90,7 +90,7 @@ def divide_projects(
     return result
 
 
-def divide_few_projects(results: ScanResults, repositories: Repositories, drop_reasons: DropReasons) -> None:
+def split_few_projects_by_folder(results: ScanResults, repositories: Repositories, drop_reasons: DropReasons) -> None:
     """Make folders or files the units of a corpus that has too few kept repositories for train, valid and test.
 
     Levels of folders are tried from the common folder down. A level is used if it has UNITS_TO_SPLIT folders, three of each
@@ -111,7 +111,7 @@ def divide_few_projects(results: ScanResults, repositories: Repositories, drop_r
         chosen = block.table.take(pa.array(rows)).to_pydict()
         for number, *row in zip(repositories.numbers(block)[rows].tolist(), *chosen.values(), strict=True):
             kept[place(number, row[0])] = (row[1], row[2])
-    unit_of, level = divide_into_units(kept)
+    unit_of, level = group_into_split_units(kept)
     log.info("corpus: files of fewer than %d projects are kept: %s is split by %s", PROJECTS_TO_SPLIT, " and ".join(names), level)
     numbers_of: dict[str, int] = {}
     sizes = SizesByLanguage()
@@ -137,10 +137,10 @@ def divide_few_projects(results: ScanResults, repositories: Repositories, drop_r
     repositories.sizes = sizes.by_name(repositories.units)
 
 
-def divide_into_units(kept: Mapping[str, tuple[str, int]]) -> tuple[dict[str, str], str]:
+def group_into_split_units(kept: Mapping[str, tuple[str, int]]) -> tuple[dict[str, str], str]:
     """Return the unit of every path, and the kind of the units; `kept` has the language and bytes of each path.
 
-    >>> divide_into_units({"a.c": ("C", 9), "b.c": ("C", 9)})
+    >>> group_into_split_units({"a.c": ("C", 9), "b.c": ("C", 9)})
     ({'a.c': 'a.c', 'b.c': 'b.c'}, 'file')
     """
     folder = find_common_folder(kept)

@@ -26,7 +26,7 @@ class Project:
     """An SPDX expression, if a list or dataset states it."""
     commit: str | None = None
     within: str | None = None
-    """Name of the project at the root of the source, if this project is below that root and is not a git repository."""
+    """Name of the project at the source's root that contains this one; None for a git repository and for that project itself."""
     folder: str = ""
     """The path of the project below that root; empty for a project in the root."""
 
