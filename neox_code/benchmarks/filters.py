@@ -3,8 +3,8 @@
     ./deepy.py benchmark data --part filters --corpus code         # NEOX_CODE_TEST_DATA names the folder of published benchmarks
 
 Copies of every benchmark's texts are inserted into other code: unchanged, in a notebook, in a Markdown fence, in JSON Lines, and
-reformatted. BigCode's substring rule (bigcode-dataset, decontamination) is measured too: it drops a file that contains a prompt or a
-solution, in capital or small letters. False alarms are counted on the sample of the corpus.
+reformatted. BigCode's substring rule (bigcode-dataset, decontamination) is measured too: it drops a file that contains a prompt or
+a solution, in capital or small letters. False alarms are counted on the sample of the corpus.
 """
 
 import json

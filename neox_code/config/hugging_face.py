@@ -115,7 +115,8 @@ def read_config(path: Path) -> dict[str, Any]:
     if str(content.get("model_type")) not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise CheckpointError(
-            f"{path} has model_type {content.get('model_type')!r}, which is not supported. Choose a model of one of these types: {known}."
+            f"{path} has model_type {content.get('model_type')!r}, which is not supported. "
+            f"Choose a model of one of these types: {known}."
         )
     return content
 

@@ -59,7 +59,8 @@ class KeptCopies:
     def merge_pairs(self) -> None:
         """Merge the added pairs.
 
-        If the last rule dropped a file that earlier rules kept for others, the copy that it kept replaces that file."""
+        If the last rule dropped a file that earlier rules kept for others, the copy that it kept replaces that file.
+        """
         if not self._added:
             return
         rows, kept_copies = (np.concatenate(arrays) for arrays in zip(*self._added, strict=True))
