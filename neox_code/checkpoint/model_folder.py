@@ -36,8 +36,7 @@ from neox_code.config.yaml_merge import Setting, read_file, read_settings
 from neox_code.errors import CheckpointError, ConfigError
 from neox_code.installation import LAUNCHER
 from neox_code.logs import get_logger
-from neox_code.tokenizer.gpt2 import has_version_line
-from neox_code.tokenizer.vocabulary_file import GPT2_FILES, TOKENIZER_JSON, find_vocabulary_files
+from neox_code.tokenizer.vocabulary_file import GPT2_FILES, TOKENIZER_JSON, find_vocabulary_files, has_version_line
 
 log = get_logger(__name__)
 

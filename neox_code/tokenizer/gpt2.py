@@ -22,6 +22,7 @@ from tokenizers import decoders, models, pre_tokenizers
 from neox_code.errors import DataError
 from neox_code.files import read_json
 from neox_code.tokenizer.byte_level import ByteLevelTokenizer
+from neox_code.tokenizer.vocabulary_file import VERSION
 
 Merge = tuple[str, str]
 NumberedLine = tuple[int, str]
@@ -74,18 +75,6 @@ def read_merges(path: str | os.PathLike[str], reader: str, vocabulary: Mapping[s
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start:,}). Check the path.") from None
     return [parse_merge(f"{path}:{number}", line, vocabulary) for number, line in MERGE_FILE_READERS[reader](lines)]
-
-
-VERSION = "#version"
-
-
-def has_version_line(path: str | os.PathLike[str]) -> bool:
-    """Return True if a merge file begins with the `#version` line that GPT-NeoX's reader expects; False if the file is missing."""
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(len(VERSION)) == VERSION.encode()
-    except OSError:
-        return False
 
 
 def drop_header(lines: list[NumberedLine]) -> list[NumberedLine]:

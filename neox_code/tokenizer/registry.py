@@ -9,11 +9,12 @@ from pathlib import Path
 from neox_code.errors import DataError
 from neox_code.logs import get_logger
 from neox_code.tokenizer.char_level import CharLevelTokenizer
-from neox_code.tokenizer.gpt2 import GPT2Tokenizer, has_version_line
+from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.huggingface import HFGPT2Tokenizer, HFTokenizer
 from neox_code.tokenizer.protocol import Tokenizer, TokenizerSection
 from neox_code.tokenizer.sentencepiece import SPMTokenizer
 from neox_code.tokenizer.tiktoken_encoding import TiktokenTokenizer
+from neox_code.tokenizer.vocabulary_file import has_version_line
 
 log = get_logger(__name__)
 

@@ -4,6 +4,7 @@ find_vocabulary_files(config.data)                                             #
 count_vocabulary_entries("GPT2BPETokenizer", "data/code/code-vocab.json")      # 50257
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from neox_code.tokenizer.protocol import TokenizerSection
 
 TOKENIZER_JSON = "tokenizer.json"
 GPT2_FILES = ("vocab.json", "merges.txt")
+VERSION = "#version"
 
 CHAR_LEVEL_ENTRIES = 512
 """Entries of CharLevelTokenizer, which has no vocabulary file."""
@@ -52,3 +54,12 @@ def find_vocabulary_files(section: TokenizerSection) -> dict[str, Path]:
         merges = Path(section.merge_file)
         files[merges.name if merges.name not in files else f"merges-{merges.name}"] = merges
     return files
+
+
+def has_version_line(path: str | os.PathLike[str]) -> bool:
+    """Return True if a merge file begins with the `#version` line that GPT-NeoX's reader expects; False if the file is missing."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(VERSION)) == VERSION.encode()
+    except OSError:
+        return False
