@@ -13,11 +13,9 @@ from collections.abc import Sequence
 
 from neox_code.config.command_line import Parser, non_negative_integer, parse_path, positive_integer, positive_number
 from neox_code.conversion.convert import WRITERS, convert
-from neox_code.conversion.options import BYTES_PER_SHARD, ConversionOptions
+from neox_code.conversion.options import BYTES_PER_SHARD, DTYPES, QUANTIZED, ConversionOptions
 from neox_code.errors import run_command
 from neox_code.installation import LAUNCHER
-
-DTYPES = ("fp32", "fp16", "bfloat16")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -27,7 +25,11 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("output", type=parse_path, metavar="OUTPUT", help="the folder or file to write; it must be new")
     parser.add_argument("--to", required=True, choices=WRITERS, help="the format to write")
     parser.add_argument("--iteration", type=non_negative_integer, metavar="N", help="read global_stepN instead of the latest")
-    parser.add_argument("--dtype", choices=DTYPES, help="type of the weights that are written (default: that of the source)")
+    parser.add_argument(
+        "--dtype",
+        choices=(*DTYPES, *QUANTIZED),
+        help="type of the weights that are written (default: that of the source); the last two for --to gguf",
+    )
     gigabytes = BYTES_PER_SHARD / 1e9
     parser.add_argument(
         "--shard-size",

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from neox_code.checkpoint.layout import is_hugging_face_model
+from neox_code.conversion.gguf import write_gguf
 from neox_code.conversion.huggingface import write_hugging_face
 from neox_code.conversion.neox import write_neox
-from neox_code.conversion.options import ConversionOptions
+from neox_code.conversion.options import QUANTIZED, ConversionOptions
 from neox_code.conversion.source import ModelSource, open_source
 from neox_code.errors import CheckpointError
 from neox_code.files import partial_path, replace_durably
@@ -23,12 +24,17 @@ log = get_logger(__name__)
 WRITERS: dict[str, Callable[[ModelSource, Path, ConversionOptions], None]] = {
     "neox": write_neox,
     "huggingface": write_hugging_face,
+    "gguf": write_gguf,
 }
 """Format -> the function that writes a model to a path which does not exist: a folder, for gguf a file."""
 
 
 def convert(path: Path, output: Path, form: str, options: ConversionOptions, iteration: int | None = None) -> None:
     """Write the model in the folder `path` to `output` in another format; see `write_model`."""
+    if options.dtype in QUANTIZED and form != "gguf":
+        raise CheckpointError(
+            f"--dtype {options.dtype} is a type of GGUF, which {form} does not have. Add --to gguf, or choose another."
+        )
     require_new(output)
     write_model(open_source(path, iteration), output, form, options)
 

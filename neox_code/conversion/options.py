@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+DTYPES = ("fp32", "fp16", "bfloat16")
+QUANTIZED = ("q8_0", "q4_0")
+"""Types of GGUF alone: blocks of 32 weights with a common factor, of 8 or 4 bits a weight."""
+
 BYTES_PER_SHARD = 5 * 10**9
 
 

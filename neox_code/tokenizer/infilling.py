@@ -5,7 +5,7 @@ find_infilling_tokens(vocabulary)     # {"fim_prefix_token": "<|fim_prefix|>", .
 
 from collections.abc import Container
 
-PARTS = ("fim_prefix", "fim_middle", "fim_suffix", "fim_pad")
+PARTS = ("fim_prefix", "fim_middle", "fim_suffix", "fim_pad", "repo_name", "file_sep")
 
 
 def find_infilling_tokens(vocabulary: Container[str]) -> dict[str, str]:

@@ -1,0 +1,120 @@
+"""A byte-level vocabulary as llama.cpp's metadata `tokenizer.ggml.*`. gguf.py writes it.
+
+    add_vocabulary(writer, tokenizer, vocab_rows=50_304)
+
+llama.cpp has a list of ways to split a text before it merges, by name (`tokenizer.ggml.pre`). A vocabulary whose splitting has no
+name there is refused: a model would be prompted with other tokens than it was trained with.
+"""
+
+from typing import Any
+
+from neox_code.errors import DataError
+from neox_code.logs import get_logger
+from neox_code.tokenizer.byte_level import ByteLevelTokenizer
+from neox_code.tokenizer.infilling import find_infilling_tokens
+from neox_code.tokenizer.protocol import Tokenizer
+
+log = get_logger(__name__)
+
+NORMAL, CONTROL, USER_DEFINED, UNUSED = 1, 3, 4, 5
+"""Values of `tokenizer.ggml.token_type`."""
+
+WORDS_OF_QWEN2 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+WORDS_OF_LLAMA3 = WORDS_OF_QWEN2.replace(r"|\p{N}| ", r"|\p{N}{1,3}| ")
+
+SPLITTING = {
+    (("ByteLevel",),): "trillion",
+    (("Digits",), ("ByteLevel",)): "smollm",
+    (("Split", WORDS_OF_QWEN2),): "qwen2",
+    (("Split", WORDS_OF_LLAMA3),): "llama-bpe",
+}
+"""Steps of a tokenizer.json that split a text (see `splitting_steps`) -> llama.cpp's name.
+
+Its names gpt-2 and starcoder split as trillion and smollm do, but with them llama.cpp deletes spaces before . , ! ? and
+apostrophes when it decodes, so that code changes.
+"""
+
+IGNORES_MERGES = ("llama-bpe",)
+"""Names with which llama.cpp takes a whole word that is a token without merging it, as `ignore_merges` of a tokenizer.json does."""
+
+INFILLING_KEYS = {
+    "fim_pre": "fim_prefix",
+    "fim_suf": "fim_suffix",
+    "fim_mid": "fim_middle",
+    "fim_pad": "fim_pad",
+    "fim_rep": "repo_name",
+    "fim_sep": "file_sep",
+}
+"""KEY of llama.cpp's tokenizer.ggml.KEY_token_id -> part of an infilling prompt in tokenizer.infilling."""
+
+
+def add_vocabulary(writer: Any, tokenizer: Tokenizer | None, vocab_rows: int) -> None:
+    """Add the keys of a vocabulary to a gguf.GGUFWriter. Raise DataError for one that llama.cpp would encode differently.
+
+    Rows of the embedding beyond the vocabulary get unused names.
+    """
+    if not isinstance(tokenizer, ByteLevelTokenizer):
+        kind = tokenizer.identity["tokenizer_type"] if tokenizer else "no vocabulary"
+        raise DataError(
+            "GGUF is written for byte-level vocabularies (GPT2BPETokenizer, HFTokenizer, HFGPT2Tokenizer), "
+            f"and this model has {kind}. Convert it to another format."
+        )
+    description, file = tokenizer.description, tokenizer.identity["vocab_file"]
+    model = description["model"]
+    added = {token["content"]: token["id"] for token in description["added_tokens"]}
+    ids: dict[str, int] = model["vocab"] | added
+    infilling = find_infilling_tokens(ids)
+    control = tokenizer.special_ids | {ids[name] for name in infilling.values()}
+    types = dict.fromkeys(ids.values(), NORMAL) | dict.fromkeys(added.values(), USER_DEFINED) | dict.fromkeys(control, CONTROL)
+    names = sorted(ids, key=ids.__getitem__) + [f"[PAD{row}]" for row in range(len(ids), vocab_rows)]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(find_splitting(description, file))
+    writer.add_token_list(names)
+    writer.add_token_types([types.get(row, UNUSED) for row in range(vocab_rows)])
+    writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]])
+    writer.add_bos_token_id(tokenizer.eod_id)  # without one llama.cpp takes token 11
+    writer.add_eos_token_id(tokenizer.eod_id)
+    writer.add_eot_token_id(tokenizer.eod_id)
+    writer.add_pad_token_id(tokenizer.pad_id)
+    writer.add_add_bos_token(False)
+    for key, part in INFILLING_KEYS.items():
+        if name := infilling.get(f"{part}_token"):
+            writer.add_uint32(f"tokenizer.ggml.{key}_token_id", ids[name])
+
+
+def find_splitting(description: dict[str, Any], file: str) -> str:
+    """Return llama.cpp's name for the splitting of a tokenizer.json. Raise DataError if it has none."""
+    model = description["model"]
+    steps = splitting_steps(description["pre_tokenizer"])
+    name = SPLITTING.get(steps)
+    if name is None or model["type"] != "BPE" or bool(model.get("ignore_merges")) != (name in IGNORES_MERGES):
+        kinds = " and ".join(dict.fromkeys(kind for kind, *_ in steps)) or "nothing"
+        raise DataError(
+            f"{file} splits text by {kinds} in a way that llama.cpp has no name for, so it would encode prompts differently. "
+            f"Convert the model to another format; these splittings of llama.cpp can be written: {', '.join(SPLITTING.values())}."
+        )
+    if (normalizer := description["normalizer"]) is not None:
+        log.warning(
+            "%s normalizes text (%s) and llama.cpp does not: text in another form is encoded differently by the two",
+            file,
+            normalizer["type"],
+        )
+    return name
+
+
+def splitting_steps(pre_tokenizer: dict[str, Any] | None) -> tuple[tuple[str, ...], ...]:
+    """Return the kind of each step that splits, with the pattern of a Split; ("other",) for options that llama.cpp lacks."""
+    if pre_tokenizer is None:
+        return ()
+    if pre_tokenizer["type"] == "Sequence":
+        return tuple(step for part in pre_tokenizer["pretokenizers"] for step in splitting_steps(part))
+    match pre_tokenizer:
+        case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}:
+            return ()
+        case {"type": "ByteLevel", "add_prefix_space": False}:
+            return (("ByteLevel",),)
+        case {"type": "Digits", "individual_digits": True}:
+            return (("Digits",),)
+        case {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}:
+            return (("Split", pattern),)
+    return ((f"{pre_tokenizer['type']} with other options",),)
