@@ -10,6 +10,7 @@ import torch
 from distributed_runs import losses_of, run_ranks, train
 
 from neox_code.checkpoint.layout import RUN_RECORD, TRAINING_LOCK, VOCABULARY_FOLDER, latest_file, partial_step_name, step_name
+from neox_code.checkpoint.model_folder import MODEL_FILE
 
 Event = tuple[int, str, str, int]
 """Time in nanoseconds, kind, path, and the size of a file that is synchronized."""
@@ -86,7 +87,7 @@ def test_a_save_leaves_weights_optimizer_state_and_configuration_and_nothing_els
     patterns = ("layer_*-model_*-model_states.pt", "*mp_rank_*_model_states.pt", "*zero_pp_rank_*_optim_states.pt")
     known = {path for pattern in patterns for path in (save / "global_step1").glob(pattern)}
     others = {path.name for path in (save / "global_step1").iterdir() if path not in known}
-    assert others == {"configs", RUN_RECORD, VOCABULARY_FOLDER}
+    assert others == {"configs", MODEL_FILE, RUN_RECORD, VOCABULARY_FOLDER}
     for path in (save / "global_step1").glob("*.pt"):
         load_without_allowed_classes(path)
 
