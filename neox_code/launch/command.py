@@ -90,6 +90,9 @@ QUIET = {"PYTHONWARNINGS": "ignore:Transformer:UserWarning"}
 """Hides megatron-core's repeated warning that Transformer Engine is not installed. The value has no spaces, because ssh passes it
 on."""
 
+LOCAL = {"GLOO_SOCKET_IFNAME": "lo", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+"""For ranks of one host, which need no network: without one, gloo and the store warn that the host's name has no address."""
+
 ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.hugetlb=1"}
 """Settings of glibc's allocator for tensors on a CPU: freed blocks are merged, and memory comes in huge pages. Without them page
 faults take a twentieth of a step. glibc reads the settings only at the start of a process."""
@@ -97,10 +100,15 @@ faults take a twentieth of a step. glibc reads the settings only at the start of
 
 def make_launch_environment(config: NeoXConfig) -> dict[str, str]:
     """Return the variables to add for the ranks of this host: the number of threads per rank and QUIET, and on CPUs also
-    DeepSpeed's device type and the allocator's settings. Variables that are already set are not changed. Each host makes its own.
+    DeepSpeed's device type and the allocator's settings; LOCAL if the run has this host alone.
+
+    Variables that are set already stay as they are. Each of several hosts makes its own.
     """
     found = find_resources(config.parallelism)
-    return make_host_environment(sum(map(len, found.values())) if is_only_this_machine(found) else 0)
+    if not is_only_this_machine(found):
+        return make_host_environment(0)
+    local = {name: value for name, value in LOCAL.items() if name not in os.environ}
+    return make_host_environment(sum(map(len, found.values()))) | local
 
 
 def make_host_environment(ranks: int) -> dict[str, str]:

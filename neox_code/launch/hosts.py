@@ -240,7 +240,7 @@ def parse_hostfile(text: str, name: str = "hostfile") -> dict[str, int]:
     {'node0': 2, 'alice@192.0.2.7': 4}
     """
     slots: dict[str, int] = {}
-    lines: dict[str, int] = {}
+    lines: dict[str, tuple[int, str]] = {}
     for number, line in enumerate(text.splitlines(), 1):
         content = line.split("#")[0].strip()
         if not content:
@@ -257,26 +257,29 @@ def parse_hostfile(text: str, name: str = "hostfile") -> dict[str, int]:
             raise LaunchError(f"{name}:{number} ({host}) is not a host. {HOST_FORMS}")
         machine = machine_of(host)
         if machine in lines:
+            first, spelling = lines[machine]
+            other = "" if spelling == host else f", as {spelling}"
             raise LaunchError(
-                f"{name}:{number} names {host} a second time (first in line {lines[machine]}). Give each host one line with all "
-                "its slots."
+                f"{name}:{number} names {host} a second time (first in line {first}{other}). Give each host one line with all its "
+                "slots."
             )
-        slots[host], lines[machine] = int(match[2]), number
+        slots[host], lines[machine] = int(match[2]), (number, host)
     if not slots:
         raise LaunchError(f"{name} contains no host. Write a line `HOST slots=N` per machine.")
     return slots
 
 
 def machine_of(host: str) -> str:
-    """Return one spelling for all spellings of a host's name or address.
+    """Return one spelling for all spellings of a host's name or address; LOCALHOST for this machine, without a name look-up.
 
-    >>> machine_of("me@NODE0."), machine_of("[FD00:0::7]")
-    ('node0', 'fd00::7')
+    >>> machine_of("me@NODE0."), machine_of("[FD00:0::7]"), machine_of("127.0.0.1"), machine_of(socket.gethostname())
+    ('node0', 'fd00::7', 'localhost', 'localhost')
     """
     name = strip_user(host).casefold().rstrip(".")
     with suppress(ValueError):
-        return str(ipaddress.ip_address(name))
-    return name
+        address = str(ipaddress.ip_address(name))
+        return LOCALHOST if is_this_machine(address) else address
+    return LOCALHOST if name in (socket.gethostname().casefold(), "localhost.localdomain") else name
 
 
 def is_valid_host_name(name: str) -> bool:

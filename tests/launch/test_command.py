@@ -108,6 +108,16 @@ def test_the_cores_are_shared_among_the_ranks(config, monkeypatch):
     assert "OMP_NUM_THREADS" not in make_launch_environment(config(num_gpus=3))
 
 
+def test_ranks_of_one_host_use_the_loopback_interface(config, monkeypatch, tmp_path):
+    for name in ("GLOO_SOCKET_IFNAME", "TORCH_CPP_LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+    assert make_launch_environment(config(num_gpus=2)).get("GLOO_SOCKET_IFNAME") == "lo"
+    (tmp_path / "hosts").write_text("192.0.2.1 slots=1\n192.0.2.2 slots=1\n")
+    assert "GLOO_SOCKET_IFNAME" not in make_launch_environment(config(hostfile=str(tmp_path / "hosts")))
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth0")
+    assert "GLOO_SOCKET_IFNAME" not in make_launch_environment(config(num_gpus=2))
+
+
 RANK = """
 import os, sys
 from neox_code.errors import DataError

@@ -179,10 +179,21 @@ def test_an_invalid_host_is_refused_with_its_line(host):
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("node0", "NODE0"), ("me@node0", "you@node0"), ("::1", "[::1]"), ("fd00:0::7", "FD00::7"), ("a.b", "a.b.")],
+    [
+        ("node0", "NODE0"),
+        ("me@node0", "you@node0"),
+        ("::1", "[::1]"),
+        ("fd00:0::7", "FD00::7"),
+        ("a.b", "a.b."),
+        ("localhost", "127.0.0.1"),
+        ("LOCALHOST", "::1"),
+        (socket.gethostname(), "me@localhost"),
+    ],
 )
 def test_a_machine_under_two_spellings_is_one(first, second):
-    with pytest.raises(LaunchError, match=rf"^hosts:2 names {re.escape(second)} a second time \(first in line 1\)"):
+    with pytest.raises(
+        LaunchError, match=rf"^hosts:2 names {re.escape(second)} a second time \(first in line 1, as {re.escape(first)}\)"
+    ):
         parse_hostfile(f"{first} slots=1\n{second} slots=1\n", "hosts")
 
 
