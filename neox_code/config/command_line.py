@@ -343,7 +343,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     """Split `KEY=VALUE` and read the value as YAML.
 
     >>> parse_assignment("optimizer.params.lr=6e-4"), parse_assignment("save=")
-    (('optimizer.params.lr', 0.0006), ('save', None))
+    (('optimizer.params.lr', 6e-4), ('save', None))
     """
     key, equals, value = text.partition("=")
     if not (key and equals):

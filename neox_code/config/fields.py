@@ -103,7 +103,7 @@ def convert(value: Any, annotation: Any) -> Any:
 def check_choice(value: Any, allowed: tuple[Any, ...]) -> Any:
     if isinstance(value, bool) or value not in allowed:
         raise ValueError(join_with_or(allowed))
-    return value
+    return allowed[allowed.index(value)]
 
 
 def convert_list(value: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -124,7 +124,16 @@ def convert_dictionary(value: Any) -> dict[str, Any]:
         return {}
     if not isinstance(value, Mapping):
         raise ValueError("a dictionary")
-    return dict(value)
+    return {key: to_plain_numbers(item) for key, item in value.items()}
+
+
+def to_plain_numbers(value: Any) -> Any:
+    """Return the value with floats that have no text of their own."""
+    if isinstance(value, Mapping):
+        return {key: to_plain_numbers(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [to_plain_numbers(item) for item in value]
+    return float(value) if isinstance(value, float) else value
 
 
 LARGEST = 2**63 - 1

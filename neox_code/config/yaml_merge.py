@@ -47,6 +47,18 @@ MOST_BITS = 1023
 """Greatest number of bits of a whole number: it is then finite as a float."""
 
 
+class WrittenFloat(float):
+    """A number of a file or option that is repeated in messages as it is written: `1e10`, not 10000000000.0."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+yaml.SafeDumper.add_representer(WrittenFloat, lambda dumper, value: dumper.represent_float(float(value)))
+
+
 class Loader(yaml.SafeLoader):
     """YAML in which `1e-4` is a number, as it is in JSON (PyYAML follows YAML 1.1, where it is text).
 
@@ -83,6 +95,9 @@ class Loader(yaml.SafeLoader):
         try:
             value = super().construct_object(node, deep)
             is_readable = not isinstance(value, int) or value.bit_length() <= MOST_BITS
+            if type(value) is float and isinstance(node, yaml.ScalarNode):
+                value = WrittenFloat(value)
+                value.text = node.value
         except (ValueError, KeyError):
             is_readable = False
         if not is_readable:
@@ -107,7 +122,7 @@ def parse_value(text: str) -> Any:
     """Return the value of a YAML text, as in a configuration file. Raise yaml.YAMLError if it is not valid.
 
     >>> parse_value("6e-4"), parse_value("[a, 1]"), parse_value("")
-    (0.0006, ['a', 1], None)
+    (6e-4, ['a', 1], None)
     """
     loader = Loader(text)
     root = loader.get_single_node()

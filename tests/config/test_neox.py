@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from neox_code.config.fields import FIELDS, SECTIONS
+from neox_code.config.fields import FIELDS, SECTIONS, convert
 from neox_code.config.neox import NeoXConfig
+from neox_code.config.yaml_merge import parse_value
 from neox_code.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -117,6 +118,24 @@ def test_a_value_of_another_type_is_reported_with_the_expected_type(shape, key, 
 def test_text_that_looks_like_another_value_is_shown_in_quotes(shape):
     [sentence] = problems([], {**shape, "train_iters": "320000"})
     assert sentence == "train_iters ('320000', --set) must be a whole number, without quotes."
+
+
+@pytest.mark.parametrize(("key", "text"), [("seed", "1e10"), ("lr", "5.0E+40"), ("zero_stage", "4."), ("no_such_key", "1_0.5")])
+def test_a_number_is_shown_as_it_is_written_in_a_file_or_an_option(shape, tmp_path, key, text):
+    path = tmp_path / "mine.yml"
+    path.write_text(f"{key}: {text}\n")
+    [in_file] = problems([path], shape)
+    [option] = problems([], {**shape, key: parse_value(text)})
+    assert in_file.startswith(f"{key} ({text}, {path}:1) ") and option.startswith(f"{key} ({text}, --set) ")
+
+
+def test_the_values_of_a_configuration_are_plain_numbers(shape):
+    overrides = {"zero_stage": parse_value("1e0"), "zero_optimization": parse_value("{reduce_bucket_size: 5e8, a: [1e3]}")}
+    values = NeoXConfig.load([], {**shape, "lr": parse_value("6e-4"), "zero_stage": overrides["zero_stage"]}).values()
+    assert {type(values["lr"]), type(values["zero_stage"])} == {float, int}
+    assert repr(convert(overrides["zero_optimization"], FIELDS["zero_optimization"].annotation)) == (
+        "{'reduce_bucket_size': 500000000.0, 'a': [1000.0]}"
+    )
 
 
 def test_whole_floats_and_single_values_are_accepted(shape):
