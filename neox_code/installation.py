@@ -1,5 +1,9 @@
-"""The places of this installation: a checkout with ./deepy.py, or a wheel with the console command neox-code."""
+"""The places of this installation: a checkout with ./deepy.py, or a wheel with the console command neox-code.
 
+./deepy.py and tools/ import this module before all packages, with any version of Python: nothing in it is newer than f-strings.
+"""
+
+import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -12,3 +16,23 @@ PACKAGED_CONFIGS = (PACKAGE / "configs").resolve()
 
 LAUNCHER = "./deepy.py" if CHECKOUT else "neox-code"
 """The first word of a command, as help and reports print it."""
+
+SET_UP = "Activate the virtual environment of the set-up (. .venv/bin/activate), or make one: see the first command of README.md."
+
+
+def report_missing_set_up() -> None:
+    """End with status 2 and one sentence under another Python; from now on, do so too if a package is not installed."""
+    if not (3, 11) <= sys.version_info < (3, 13):
+        version = sys.version.split()[0]
+        print(f"error: neox-code runs on Python 3.11 and 3.12, not on {version} ({sys.executable}). {SET_UP}", file=sys.stderr)
+        sys.exit(2)
+    sys.excepthook = report_exception
+
+
+def report_exception(kind, error, trace):  # type: ignore[no-untyped-def]
+    """Print an uncaught exception; for a package that is not installed one sentence, with exit status 2."""
+    if kind is not ModuleNotFoundError or (error.name or "").startswith("neox_code"):
+        sys.__excepthook__(kind, error, trace)
+        return
+    print(f"error: The package {error.name} is not installed for {sys.executable}. {SET_UP}", file=sys.stderr)
+    sys.exit(2)

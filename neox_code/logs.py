@@ -35,6 +35,16 @@ def is_rank_zero() -> bool:
     return rank() == 0
 
 
+def format_plural(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> format_plural(1, "empty file"), format_plural(1024, "repository")
+    ('1 empty file', '1,024 repositories')
+    """
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 class StandardError(logging.StreamHandler):
     """A handler that always writes to the current sys.stderr, because a progress bar replaces sys.stderr while it is shown."""
 

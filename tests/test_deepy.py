@@ -305,10 +305,11 @@ def test_train_runs_on_every_rank_from_any_folder(deepy, project):
     assert sorted(ended.stdout.splitlines()) == [f"rank {rank} of 2 trains 7 steps" for rank in range(2)]
 
 
-def test_missing_packages_are_named(folder):
+@pytest.mark.parametrize("script", ["deepy.py", "tools/build_corpus.py", "tools/preprocess_data.py", "tools/describe_config.py"])
+def test_missing_packages_are_named(folder, script):
     """-S -E: an interpreter without the packages of the virtual environment."""
     ended = subprocess.run(
-        [sys.executable, "-S", "-E", ROOT / "deepy.py", "train"], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-S", "-E", ROOT / script, "train"], cwd=folder, capture_output=True, text=True, check=False
     )
     assert ended.returncode == 2
     assert "is not installed for" in ended.stderr and ". .venv/bin/activate" in ended.stderr and "Traceback" not in ended.stderr

@@ -204,7 +204,11 @@ def test_the_project_has_no(rule):
 def test_the_whole_package_is_read():
     read = this_project().imports
     assert {Path("deepy.py"), Path(PACKAGE, "errors.py"), Path(PACKAGE, "config", "neox.py")} <= read.keys()
-    assert {found.name for found in read[Path("deepy.py")]} == {"sys", "neox_code.commands.__main__.start"}
+    assert {found.name for found in read[Path("deepy.py")]} == {
+        "sys",
+        "neox_code.commands.__main__.start",
+        "neox_code.installation.report_missing_set_up",
+    }
 
 
 PYPROJECT = """

@@ -29,6 +29,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import set_up  # noqa: F401
 from rich.console import Console
 
 from neox_code.config.command_line import (
@@ -48,6 +49,7 @@ from neox_code.corpus.recipes.registry import recipe_by_name, recipe_names
 from neox_code.corpus.sources.find import LOCAL
 from neox_code.corpus.sources.folder_layout import LAYOUTS
 from neox_code.errors import DataError, run_command
+from neox_code.logs import format_plural
 
 
 def main(argv: Sequence[str]) -> int:
@@ -76,7 +78,10 @@ def main(argv: Sequence[str]) -> int:
         )
         console = Console()
         print_corpus_table(console, summary)
-        console.print(f"{summary.kept_files:,} files, {summary.kept_bytes / 1e6:,.1f} MB in {arguments.output}", highlight=False)
+        console.print(
+            f"{format_plural(summary.kept_files, 'file')}, {summary.kept_bytes / 1e6:,.1f} MB in {arguments.output}",
+            highlight=False,
+        )
         figures |= {"corpus": arguments.output, "recipe": summary.recipe, "files": summary.kept_files, "bytes": summary.kept_bytes}
         figures["languages"] = [dataclasses.asdict(row) for row in summarize_languages(summary)]
     return 0

@@ -5,6 +5,8 @@ python tools/convert_from_huggingface.py SOURCE OUTPUT [OPTIONS]
 
 import sys
 
+import set_up  # noqa: F401
+
 from neox_code.commands.convert import main
 from neox_code.errors import run_command
 

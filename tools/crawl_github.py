@@ -22,10 +22,13 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
+import set_up  # noqa: F401
+
 from neox_code.config.command_line import Parser, add_json_option, name_list, non_negative_integer, positive_integer, report_figures
 from neox_code.corpus.github.discover import PRESETS, Criteria, crawl
 from neox_code.corpus.github.graphql import ENDPOINT, GitHub, read_token
 from neox_code.errors import ConfigError, run_command
+from neox_code.logs import format_plural
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         languages = Counter(row["language"] for row in rows)
         for language, repositories in languages.items():
             print(f"{language}: {repositories:,}")
-        print(f"{len(rows):,} repositories in {arguments.output}")
+        print(f"{format_plural(len(rows), 'repository')} in {arguments.output}")
         figures |= {"output": arguments.output, "repositories": len(rows), "languages": languages}
     return 0
 

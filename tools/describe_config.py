@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import set_up  # noqa: F401
+
 from neox_code.config.command_line import Parser
 from neox_code.config.reference import MADE_BY, make_readme, make_schema_text
 from neox_code.errors import ConfigError, run_command
@@ -19,9 +21,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not current")
     check = parser.parse_args(argv).check
     for path, text in {CONFIGS / "README.md": make_readme(), CONFIGS / "schema.json": make_schema_text()}.items():
-        if not check:
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            print(f"{path} is current")
+        elif not check:
             path.write_text(text, encoding="utf-8")
-        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            print(f"wrote {path}")
+        else:
             raise ConfigError(f"configs/{path.name} is not current. Run: {MADE_BY}")
     return 0
 

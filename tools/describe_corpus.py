@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import set_up  # noqa: F401
 from rich.console import Console
 
 from neox_code.config.command_line import Parser, add_json_option, positive_number, report_figures

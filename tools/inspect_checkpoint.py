@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+import set_up  # noqa: F401
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.measure import Measurement

@@ -17,6 +17,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import set_up  # noqa: F401
+
 from neox_code.config.command_line import (
     Parser,
     add_json_option,
@@ -30,6 +32,7 @@ from neox_code.corpus.json_endpoint import JsonEndpoint
 from neox_code.corpus.rows.label_files import BY_AUTHOR, BY_MODEL, LabelReport, RowSelection, label_files
 from neox_code.corpus.rows.labels import Labeler, Prices
 from neox_code.errors import ConfigError, run_command
+from neox_code.logs import format_plural
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 LONGEST_TIMEOUT_SECONDS = 86_400
@@ -70,10 +73,10 @@ def main(argv: Sequence[str]) -> int:
 
 def print_report(report: LabelReport, output: Path, prices: Prices) -> None:
     for outcome, count in report.rows.most_common():
-        print(f"{count:,} rows {outcome}")
+        print(f"{format_plural(count, 'row')} {outcome}")
     usage = report.usage
     print(f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out, cost {prices.cost_of(usage):.4f}")
-    print(f"{report.rows[BY_MODEL] + report.rows[BY_AUTHOR]:,} rows in {output}")
+    print(f"{format_plural(report.rows[BY_MODEL] + report.rows[BY_AUTHOR], 'row')} in {output}")
     if report.is_over_budget:
         print("the next request could exceed --max-cost. Rerun the same command with a higher --max-cost to resume.")
 

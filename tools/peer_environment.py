@@ -20,6 +20,8 @@ import venv
 from collections.abc import Sequence
 from pathlib import Path
 
+import set_up  # noqa: F401
+
 from neox_code.errors import ConfigError, run_command
 
 PACKAGES = {

@@ -10,6 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import set_up  # noqa: F401
+
 from neox_code.config.command_line import Parser
 from neox_code.errors import DataError, run_command
 

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import set_up  # noqa: F401
 import yaml
 
 from neox_code.config.command_line import Parser, positive_integer

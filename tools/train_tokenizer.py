@@ -14,12 +14,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import set_up  # noqa: F401
+
 from neox_code.config.command_line import Parser, add_json_option, positive_integer, positive_number, report_figures
 from neox_code.corpus.shards import Document, is_corpus, iter_documents
 from neox_code.corpus.tokens.input_slices import MAX_LISTED, Rejected, Text, make_rejection_error, slice_input
 from neox_code.corpus.tokens.tokenize_shards import count_kept_bytes
 from neox_code.errors import ConfigError, run_command
-from neox_code.logs import get_logger, progress
+from neox_code.logs import format_plural, get_logger, progress
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.train_bpe import TOKENIZER_FILE, sample_documents, train_bpe
 from neox_code.tokenizer.train_sentencepiece import train_sentencepiece
@@ -107,7 +109,7 @@ def read_documents(folder: Path, skip_unencodable: bool) -> Iterator[Document]:
                     log.warning("omitted: %s %s", found.place, found.problem)
             advance(text.num_bytes)
     if rejected:
-        log.warning("omitted %s documents that cannot be read (--skip-unencodable)", f"{rejected:,}")
+        log.warning("omitted %s without readable text (--skip-unencodable)", format_plural(rejected, "document"))
 
 
 def make_document(text: Text | Rejected) -> Document | Rejected:

@@ -92,6 +92,7 @@ class Loader(yaml.SafeLoader):
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Return a node's value, a float with its text; raise ConstructorError for one that cannot be read."""
         try:
             value = super().construct_object(node, deep)
             is_readable = not isinstance(value, int) or value.bit_length() <= MOST_BITS

@@ -18,7 +18,7 @@ from neox_code.errors import DataError, print_error
 from neox_code.files import write_json_lines
 from neox_code.generation.generator import Completion, Generator, Prompt
 from neox_code.generation.stopping import StopReason
-from neox_code.logs import get_logger
+from neox_code.logs import format_plural, get_logger
 
 log = get_logger(__name__)
 
@@ -41,9 +41,11 @@ def write_samples(path: str | Path | None, generator: Generator, prompts: Sequen
         sys.stdout.buffer.flush()
     else:
         write_json_lines(path, rows)
-        log.info("%d completions in %s", len(prompts) - len(refused), path)
+        log.info("%s in %s", format_plural(len(prompts) - len(refused), "completion"), path)
     if refused:
-        print_error(f"{len(refused)} of {len(prompts)} prompts could not be completed; their rows have the reason.")
+        print_error(
+            f"{len(refused)} of {format_plural(len(prompts), 'prompt')} could not be completed; the reason is in the row of each."
+        )
     return len(refused)
 
 

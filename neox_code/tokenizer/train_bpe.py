@@ -22,7 +22,7 @@ from tokenizers import Tokenizer as Backend
 
 from neox_code.errors import DataError
 from neox_code.files import atomic_file, write_text
-from neox_code.logs import format_si, get_logger
+from neox_code.logs import format_plural, format_si, get_logger
 from neox_code.tokenizer.byte_level import SPECIAL_TOKENS, ByteLevelTokenizer, make_byte_alphabet
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer, Merge, build_byte_level_backend
 from neox_code.tokenizer.huggingface import HFTokenizer
@@ -99,7 +99,7 @@ def log_sample(sample: SampleFile, vocab_size: int) -> None:
     """Log the size of the sample. Raise DataError if it is empty."""
     if not sample.num_texts:
         raise DataError("the sample contains no text to learn a vocabulary from. Give a larger fraction, or another folder.")
-    size = f"{sample.num_texts:,} documents, {format_si(sample.num_bytes)}B"
+    size = f"{format_plural(sample.num_texts, 'document')}, {format_si(sample.num_bytes)}B"
     log.info("vocabulary | learning up to %s entries from %s", f"{vocab_size:,}", size)
 
 

@@ -66,7 +66,7 @@ def test_json_lines_become_one_token_file_for_each_key(tmp_path: Path, texts: li
     options = ["--jsonl-keys", "text", "title", "--workers", 2, "--log-interval", 10, "--num-docs", 16, "--dataset-impl", "mmap"]
     result = run("--input", inputs, "--output-prefix", tmp_path / "out/code", *gpt2, *options, "--append-eod")
     assert result.returncode == 0, result.stderr
-    assert "1 empty documents left out" in result.stderr
+    assert "1 empty document left out" in result.stderr
     assert read(tmp_path / "out/code_text_document") == [[*peer.encode(text).ids, 0] for text in texts[:15]]
     titles = [*[text[:20] for text in texts[:15]], "none"]
     assert read(tmp_path / "out/code_title_document") == [[*peer.encode(title).ids, 0] for title in titles]
@@ -91,7 +91,7 @@ def test_each_file_of_a_folder_becomes_a_document_in_path_order(tmp_path: Path, 
     (tmp_path / "source/empty").touch()
     result = run("--input", tmp_path / "source", "--output-prefix", tmp_path / "code", "--append-eod", *gpt2)
     assert result.returncode == 0, result.stderr
-    assert "1 empty files left out" in result.stderr
+    assert "empty files left out: 1" in result.stderr
     assert read(tmp_path / "code_text_document") == [[*peer.encode(contents[path]).ids, 0] for path in ("a/a.c", "a/z.py", "b.py")]
 
 
@@ -121,7 +121,7 @@ def test_parquet_and_compressed_rows_are_written_by_language_with_lf_line_ends(
     options = ["--by-language", "--newlines", "lf", "--ftfy", "--append-eod"]
     result = run("--input", inputs, "--output-prefix", tmp_path / "out/code", *gpt2, *options)
     assert result.returncode == 0, result.stderr
-    assert "line ends of 1 documents changed to LF" in result.stderr
+    assert "line ends of 1 document changed to LF" in result.stderr
     assert sorted(path.name for path in (tmp_path / "out").glob("*.idx")) == [
         f"code_{language}_text_document.idx" for language in ("Go", "Python", "Rust")
     ]
@@ -142,7 +142,7 @@ def test_polycoder_vocabulary_is_read_whole_or_as_gpt_neox_reads_it(tmp_path: Pa
     options = ["--tokenizer-type", "GPT2BPETokenizer", "--vocab-file", vocab_file, "--merge-file", merge_file, "--append-eod"]
     result = run("--input", tmp_path / "source", "--output-prefix", tmp_path / "code", *options, "--merge-file-reader", reader)
     assert result.returncode == 0, result.stderr
-    assert "line ends of 1 documents changed to LF" in result.stderr
+    assert "line ends of 1 document changed to LF" in result.stderr
     expected = [[*peer.encode(text).ids, 0] for text in ("def f():\n        return 1\n", "    x\n")]
     assert read(tmp_path / "code_text_document") == expected
     assert len(expected[1]) == (6 if reader == "gpt-neox" else 4)

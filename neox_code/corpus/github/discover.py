@@ -20,7 +20,7 @@ from neox_code.corpus.github.graphql import GitHub, QueryTooLarge
 from neox_code.corpus.languages.polycoder_names import LANGUAGES
 from neox_code.errors import DataError
 from neox_code.files import read_json_lines, write_json_lines
-from neox_code.logs import get_logger, progress
+from neox_code.logs import format_plural, get_logger, progress
 
 log = get_logger(__name__)
 
@@ -267,7 +267,7 @@ class CrawlJournal:
             self.load(line)
         write_json_lines(self.path, lines or [self.head])
         if lines:
-            log.info("resuming with %s repositories of the earlier run", f"{len(self.rows):,}")
+            log.info("resuming with %s of the earlier run", format_plural(len(self.rows), "repository"))
         self.file = self.path.open("a", encoding="utf-8")
         return self
 

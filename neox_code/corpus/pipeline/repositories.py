@@ -112,7 +112,10 @@ def split_few_projects_by_folder(results: ScanResults, repositories: Repositorie
         for number, *row in zip(repositories.numbers(block)[rows].tolist(), *chosen.values(), strict=True):
             kept[place(number, row[0])] = (row[1], row[2])
     unit_of, level = group_into_split_units(kept)
-    log.info("corpus: files of fewer than %d projects are kept: %s is split by %s", PROJECTS_TO_SPLIT, " and ".join(names), level)
+    verb = "is" if len(names) == 1 else "are"
+    log.info(
+        "corpus: files of fewer than %d projects are kept: %s %s split by %s", PROJECTS_TO_SPLIT, " and ".join(names), verb, level
+    )
     numbers_of: dict[str, int] = {}
     sizes = SizesByLanguage()
     written = repositories.file.with_suffix(".new")

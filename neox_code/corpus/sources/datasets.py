@@ -21,7 +21,7 @@ from neox_code.corpus.sources.compressed import DAMAGED
 from neox_code.corpus.sources.json_lines import parse_row, read_lines
 from neox_code.corpus.sources.source_names import TAR_SUFFIXES
 from neox_code.errors import DataError
-from neox_code.logs import get_logger
+from neox_code.logs import format_plural, get_logger
 
 PACKED = ("", ".gz", ".bz2", ".xz", ".zst")
 JSON_LINES_SUFFIXES = tuple(f"{suffix}{packed}" for suffix in (".jsonl", ".ndjson") for packed in PACKED)
@@ -64,7 +64,12 @@ def find_shards(folder: Path) -> tuple[Path, ...]:
     shards = sorted(parquet or lines)
     if shards:
         left_out = others + len(parquet) + len(set(lines + json)) - len(shards)
-        log.info("source %s | read as a dataset of %s files, %s others left out", folder, f"{len(shards):,}", f"{left_out:,}")
+        log.info(
+            "source %s | read as a dataset of %s, %s left out",
+            folder,
+            format_plural(len(shards), "file"),
+            format_plural(left_out, "other"),
+        )
     return tuple(shards)
 
 

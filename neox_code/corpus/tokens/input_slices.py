@@ -296,7 +296,7 @@ def slice_input(path: Path, key: str = DEFAULT_KEY, by_content: bool = False) ->
         return [input_slice for file in shards for input_slice in slice_file(file, key)]
     files = list_files(path)
     for reason, number in sorted(files.left_out.items()):
-        log.info("%s: %s %s left out", path, f"{number:,}", reason)
+        log.info("%s: %s left out: %s", path, reason, f"{number:,}")
     if key != DEFAULT_KEY:
         raise ConfigError(
             f"--jsonl-keys {key} is for JSON Lines, but {path} is a folder of source files, which have no keys. Remove the option."

@@ -51,7 +51,7 @@ from neox_code.data.identity import write_record
 from neox_code.data.indexed_dataset import best_dtype, bin_path, idx_path, record_path
 from neox_code.data.merge import DatasetMerger
 from neox_code.files import atomic_file, read_json, write_json
-from neox_code.logs import get_logger, progress
+from neox_code.logs import format_plural, get_logger, progress
 from neox_code.processes.workers import available_cores
 from neox_code.tokenizer.comparison import describe_vocabulary
 from neox_code.tokenizer.fast import IdsDiffer, find_fastest_encoder, guess_fastest_encoder
@@ -234,7 +234,7 @@ def tokenize_slices(
             advance(done.documents if bar.num_documents else done.num_bytes)
             documents += done.documents
             if bar.log_interval and documents // bar.log_interval > (documents - done.documents) // bar.log_interval:
-                log.info("%s: %s documents", title, f"{documents:,}")
+                log.info("%s: %s", title, format_plural(documents, "document"))
 
 
 def count_documents(slice_report: SliceReport) -> int:
@@ -258,7 +258,8 @@ def merge_slices(
                 for part in parts:
                     merger.add_dataset(part)
             write_record(prefix, vocabulary, merger.max_id)
-            log.info("%s: %s documents, %s tokens", bin_path(prefix), f"{merger.num_documents:,}", f"{merger.num_tokens:,}")
+            documents, tokens = format_plural(merger.num_documents, "document"), format_plural(merger.num_tokens, "token")
+            log.info("%s: %s, %s", bin_path(prefix), documents, tokens)
         else:
             idx_path(prefix).unlink(missing_ok=True)
             bin_path(prefix).unlink(missing_ok=True)
@@ -274,7 +275,7 @@ def has_documents(slice_report: SliceReport, language: str) -> bool:
 
 def log_encoder(encoder: str, compared: int, documents: int) -> None:
     if encoder == "plain":
-        log.info("encoder | plain tokenizer, %s documents", f"{documents:,}")
+        log.info("encoder | plain tokenizer, %s", format_plural(documents, "document"))
     else:
         same = "ids identical to those of the plain tokenizer in %s compared documents of %s"
         log.info(f"encoder | %s, {same}", encoder, f"{compared:,}", f"{documents:,}")
@@ -283,14 +284,13 @@ def log_encoder(encoder: str, compared: int, documents: int) -> None:
 def log_left_out(prefix: Path, counts: CountsByLanguage, skipped: Sequence[str] = ()) -> None:
     """Log the numbers of documents that were left out or changed, and the messages about the first skipped ones."""
     if number := sum(count.skipped for count in counts.values()):
-        log.warning("%s: %s documents left out (--skip-unencodable); the first of them:", prefix, f"{number:,}")
+        log.warning("%s: %s left out (--skip-unencodable); the first of them:", prefix, format_plural(number, "document"))
         for message in skipped:
             log.warning("    %s", message)
     if empty := sum(count.empty for count in counts.values()):
-        log.warning("%s: %s empty documents left out", prefix, f"{empty:,}")
+        log.warning("%s: %s left out", prefix, format_plural(empty, "empty document"))
     if newlines := sum(count.newlines for count in counts.values()):
-        log.warning("%s: line ends of %s documents changed to LF", prefix, f"{newlines:,}")
+        log.warning("%s: line ends of %s changed to LF", prefix, format_plural(newlines, "document"))
     if changed := sum(count.changed for count in counts.values()):
-        log.warning(
-            "%s: the tokens of %s documents decode to other bytes, because the tokenizer normalizes text", prefix, f"{changed:,}"
-        )
+        documents = format_plural(changed, "document")
+        log.warning("%s: the tokens of %s decode to other bytes, because the tokenizer normalizes text", prefix, documents)
