@@ -41,7 +41,8 @@ def load_file(path: str | Path, map_location: Any = "cpu", mmap: bool = False) -
         is_archive = zipfile.is_zipfile(path)  # files of torch before 1.6 are not
         if is_archive:
             check_records(path)
-        return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and is_archive)
+        with torch.sparse.check_sparse_tensor_invariants():  # torch 2.11 warns of a sparse tensor if nobody decides this
+            return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and is_archive)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing. Copy the checkpoint again, or choose another by --iteration.") from None
     except (PermissionError, torch.OutOfMemoryError):
