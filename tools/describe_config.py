@@ -17,6 +17,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def main(argv: Sequence[str]) -> int:
+    """Write the files that are not current and print their paths; return 0. With --check, raise ConfigError instead."""
     parser = Parser(__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is not current")
     check = parser.parse_args(argv).check
