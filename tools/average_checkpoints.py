@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import set_up  # noqa: F401
+
 from neox_code.config.command_line import Parser, name_list, parse_number, parse_path
 from neox_code.conversion.combine import add_difference, combine, mean, moving_average
 from neox_code.conversion.convert import choose_format, write_model

@@ -16,6 +16,8 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import set_up  # noqa: F401
+
 from neox_code.config.command_line import Parser, non_negative_integer, parse_path
 from neox_code.conversion.convert import choose_format, require_new, write_model
 from neox_code.conversion.extension import (
