@@ -121,7 +121,12 @@ def write_foreign_checkpoint(
             "global_steps": 150_000,
             "iteration": 150_000,
             "mp_world_size": tensor_size,
-            "args": {"num_layers": peer.config.num_hidden_layers, "padded_vocab_size": peer.config.vocab_size},
+            "args": {
+                "num_layers": peer.config.num_hidden_layers,
+                "hidden_size": peer.config.hidden_size,
+                "num_attention_heads": peer.config.num_attention_heads,
+                "padded_vocab_size": peer.config.vocab_size,
+            },
             "random_rng_state": random.Random(rank).getstate(),
             "np_rng_state": np.random.RandomState(rank).get_state(),
             "torch_rng_state": torch.get_rng_state(),

@@ -33,19 +33,28 @@ from neox_code.parallel.collectives import all_reduce
 from neox_code.parallel.grid import ParallelGrid
 
 
+def expected_entry(name: str, model: ModelConfig, tensor_rank: int = 0, tensor_size: int = 1) -> torch.Tensor | None:
+    """Return GPT-NeoX's entry of this name, or end of a name, on a tensor rank; None if the model has no such entry."""
+    kind = name.rpartition(".")[0].rpartition(".")[2]
+    if (kind, model.pos_emb) == ("alibi_embed", "alibi"):
+        heads = model.num_attention_heads // tensor_size
+        return torch.tensor(head_slopes(model.num_attention_heads)[heads * tensor_rank :][:heads])
+    if (kind, model.pos_emb) == ("rotary_emb", "rotary"):
+        return compute_frequencies(rotary_dims(model.head_dim, model.rotary_pct), model.rotary_emb_base)
+    return compute_frequencies(model.hidden_size) if (kind, model.pos_emb) == ("position_embeddings", "sinusoidal") else None
+
+
 def make_attention_buffers(model: ModelConfig, tensor_rank: int, tensor_size: int) -> dict[str, torch.Tensor]:
     """Return GPT-NeoX's buffers of an attention layer on a tensor rank, by their names in it."""
-    if model.pos_emb == "alibi":
-        heads = model.num_attention_heads // tensor_size
-        return {"alibi_embed.slopes": torch.tensor(head_slopes(model.num_attention_heads)[heads * tensor_rank :][:heads])}
-    if model.pos_emb == "rotary" and model.rotary_save_freqs_buffer:
-        return {"rotary_emb.inv_freq": compute_frequencies(rotary_dims(model.head_dim, model.rotary_pct), model.rotary_emb_base)}
-    return {}
+    names = ["alibi_embed.slopes", *(["rotary_emb.inv_freq"] if model.rotary_save_freqs_buffer else [])]
+    found = {name: expected_entry(name, model, tensor_rank, tensor_size) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def make_embedding_buffers(model: ModelConfig) -> dict[str, torch.Tensor]:
     """Return GPT-NeoX's buffers of the embedding, by their names in it."""
-    return {"position_embeddings.inv_freq": compute_frequencies(model.hidden_size)} if model.pos_emb == "sinusoidal" else {}
+    value = expected_entry(name := "position_embeddings.inv_freq", model)
+    return {} if value is None else {name: value}
 
 
 def make_entries(module: nn.Module, grid: ParallelGrid) -> dict[str, torch.Tensor]:

@@ -162,7 +162,8 @@ BLOCK["gguf_llama"] = BLOCK["gguf_qwen3"] | linear(
     "attention.query_key_value", *(f"{GGUF}attn_{letter}" for letter in "qkv"), change=PAIRED_HEADS
 )
 
-SKIPPED = ("attention.bias", "attention.masked_bias", "rotary_emb.inv_freq")
+FREQUENCIES = "rotary_emb.inv_freq"
+SKIPPED = ("attention.bias", "attention.masked_bias", FREQUENCIES)
 """Ends of names in files of earlier versions of transformers that are no parameters."""
 
 

@@ -12,9 +12,10 @@ import torch
 from einops import EinopsError
 from safetensors import SafetensorError, safe_open
 
-from neox_code.checkpoint.foreign_names import SKIPPED, ForeignRow, foreign_rows
+from neox_code.checkpoint.consistency import check_entry
+from neox_code.checkpoint.foreign_names import FREQUENCIES, SKIPPED, ForeignRow, foreign_rows
 from neox_code.checkpoint.layout import leads_out
-from neox_code.checkpoint.serialization import load_file
+from neox_code.checkpoint.serialization import is_plain, load_file
 from neox_code.config.hugging_face import CONFIG_FILE, read_config, read_json_object
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
@@ -32,6 +33,8 @@ def hugging_face_readers(folder: Path, model: ModelConfig) -> dict[str, Callable
     """
     architecture = read_config(folder / CONFIG_FILE)["model_type"]
     shards = Shards(folder)
+    if model.num_layers > len(shards.places):
+        raise CheckpointError(f"{folder} has {len(shards.places)} tensors, too few for {model.num_layers:,} layers. Copy it again.")
     readers: dict[str, Callable[[], torch.Tensor]] = {}
     taken: set[str] = set()
     for ours, row in foreign_rows(architecture, model).items():
@@ -43,6 +46,8 @@ def hugging_face_readers(folder: Path, model: ModelConfig) -> dict[str, Callable
             raise CheckpointError(f"{folder} lacks {missing[0]}. Copy the model again.")
         taken.update(row.names)
         readers[ours] = partial(read_parameter, shards, ours, row, model)
+    for name in sorted(name for name in shards.places if name.endswith(FREQUENCIES)):
+        check_entry(str(shards.places[name]), name, shards.read(name), model)
     if left := sorted(name for name in shards.places.keys() - taken if not name.endswith(SKIPPED)):
         raise CheckpointError(
             f"{folder} holds {left[0]} and {len(left) - 1} more tensors without a place in its configuration. Copy the model again."
@@ -109,7 +114,7 @@ class Shards:
     def read(self, name: str) -> torch.Tensor:
         value = self.open(self.places[name])[name]
         tensor = value() if callable(value) else value
-        if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided:
+        if not is_plain(tensor):
             raise CheckpointError(f"{self.places[name]} holds {name}, which is no plain tensor. Copy the model again.")
         return tensor
 

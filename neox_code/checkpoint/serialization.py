@@ -4,6 +4,7 @@ A checkpoint is untrusted input: `torch.load(weights_only=True)` builds tensors 
 """
 
 import codecs
+import os
 import pickle
 import re
 import zipfile
@@ -37,6 +38,8 @@ def load_file(path: str | Path, map_location: Any = "cpu", mmap: bool = False) -
 
     With `mmap` the tensors are mapped from the file, so that each is read when it is used.
     """
+    if os.path.lexists(path) and not Path(path).is_file():
+        raise CheckpointError(f"{path} is no file, or a link to none. Copy the checkpoint again, or choose another by --iteration.")
     try:
         is_archive = zipfile.is_zipfile(path)  # files of torch before 1.6 are not
         if is_archive:
@@ -52,6 +55,13 @@ def load_file(path: str | Path, map_location: Any = "cpu", mmap: bool = False) -
         raise make_disallowed_error(path, disallowed[1]) if disallowed else make_damaged_error(path) from None
     except Exception as error:  # a damaged pickle fails anywhere in the reader
         raise make_damaged_error(path, str(error)) from None
+
+
+def is_plain(value: Any) -> bool:
+    """Return True for a dense tensor in memory or in a file whose values are all stored: no view that repeats some of them."""
+    if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or value.device.type != "cpu":
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def check_records(path: str | Path) -> None:

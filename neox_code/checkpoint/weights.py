@@ -8,7 +8,6 @@ Formats: layer files and model state files of GPT-NeoX and of this package, at a
 see `checkpoint.hugging_face`. At most one layer or one file is open, and one whole parameter in memory beside the module's own.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from neox_code.checkpoint.consistency import check_arguments, check_entry, check_names, check_size, check_value
 from neox_code.checkpoint.hugging_face import hugging_face_readers
 from neox_code.checkpoint.layout import (
     MERGED_CONFIG,
@@ -29,7 +29,8 @@ from neox_code.checkpoint.layout import (
     require_whole_weights,
 )
 from neox_code.checkpoint.merge_ranks import cut_part, find_our_name, fit_vocabulary, merge_parts
-from neox_code.checkpoint.serialization import load_file
+from neox_code.checkpoint.serialization import is_plain, load_file
+from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
 from neox_code.logs import get_logger
@@ -43,32 +44,32 @@ StateDict = Mapping[str, torch.Tensor]
 WHOLE = single_process_grid()
 """The layout of a whole model."""
 
+EMBEDDING = "sequential.0.word_embeddings.weight"
+MOST_PADDING = 1024
+"""Rows of the vocabulary in models of Hugging Face are mostly multiples of a divisor of this."""
+
 OTHER_LAYOUT = "Choose a checkpoint in GPT-NeoX's layout."
 
 
-def load_weights(module: nn.Module, folder: Path, model: ModelConfig, vocab_size: int, grid: ParallelGrid = WHOLE) -> None:
+def load_weights(
+    module: nn.Module,
+    folder: Path,
+    model: ModelConfig,
+    vocab_size: int,
+    grid: ParallelGrid = WHOLE,
+    weights: "LazyWeights | None" = None,
+) -> None:
     """Fill a module (model.gpt.GPT, a pipeline stage or a tensor rank's part) from a checkpoint of any layout.
 
-    Raise CheckpointError if a file is missing or damaged, or a parameter is missing, unknown or of another shape.
+    `weights` are those of the checkpoint if they are open already. Raise CheckpointError if a file is missing or damaged, or a
+    parameter is missing, left over or of another shape.
     """
-    found = read_weights(folder, model)
-    wanted = {find_whole_model_name(name): parameter for name, parameter in module.named_parameters()}
-    for name in wanted:
-        if name not in found:
-            raise CheckpointError(
-                f"{folder} holds no {name}. Use the configuration that it was trained with: {folder / 'configs'}."
-            )
-    if grid.pipeline_size == 1 and (extra := sorted(set(found) - set(wanted))):
-        raise CheckpointError(
-            f"{folder} holds {extra[0]} and {len(extra) - 1} more parameters that this model lacks. "
-            f"Use the configuration that it was trained with: {folder / 'configs'}."
-        )
+    found = weights or read_weights(folder, model)
+    check_rows(folder, found, model, vocab_size)
     with torch.no_grad():
-        for name, parameter in wanted.items():
+        for name, parameter in module.named_parameters():
+            name = find_whole_model_name(name)
             weight = found[name]
-            if not weight.is_floating_point() or not has_finite_values(weight):
-                reason = "values that are not finite" if weight.is_floating_point() else f"values of type {weight.dtype}"
-                raise CheckpointError(f"{name} has {reason} in {folder}. Choose an earlier checkpoint, or copy it again.")
             if sharding_of(name).is_vocabulary:
                 weight = fit_vocabulary(name, weight, parameter.shape[0] * grid.tensor_size, vocab_size)
             weight = cut_part(name, weight, grid.tensor_rank, grid.tensor_size, model)
@@ -80,9 +81,17 @@ def load_weights(module: nn.Module, folder: Path, model: ModelConfig, vocab_size
             parameter.copy_(weight)
 
 
-def has_finite_values(weight: torch.Tensor) -> bool:
-    """Return True if no value is infinite or NaN; ten times as fast as `isfinite` for bf16 on a CPU."""
-    return weight.numel() == 0 or all(math.isfinite(bound) for bound in weight.aminmax())
+def check_rows(folder: Path, weights: "LazyWeights", model: ModelConfig, vocab_size: int) -> None:
+    """Log a warning if padding does not explain the rows of the vocabulary in a checkpoint that others wrote."""
+    rows = weights[EMBEDDING].shape[0]
+    padding = model.make_vocab_size_divisible_by if weights.tensor_size else MOST_PADDING
+    most = padded_vocab_size(vocab_size, padding, weights.tensor_size or 1)
+    if rows > most and not is_written_by_this_package(folder):
+        log.warning(
+            "%s has %s rows of the vocabulary, and %s entries with their padding come to %s: it may not be the vocabulary "
+            "of the training",
+            *(folder, f"{rows:,}", f"{vocab_size:,}", f"{most:,}"),
+        )
 
 
 def find_whole_model_name(name: str) -> str:
@@ -105,8 +114,29 @@ def has_summed_row_biases(model: ModelConfig, folder: Path) -> bool:
     return model.gpt_j_residual and not is_older
 
 
-def read_weights(folder: Path, model: ModelConfig) -> "LazyWeights":
-    """Return all weights of a checkpoint, whole, as `sequential.INDEX.NAME` in the order of the layers; each is read when used."""
+def read_weights(folder: Path, model: ModelConfig, is_whole: bool = True) -> "LazyWeights":
+    """Return all weights of a checkpoint, whole, as `sequential.INDEX.NAME` in the order of the layers; each is read when used.
+
+    Raise CheckpointError for a damaged file and, with `is_whole`, unless it has each parameter of the model and no other.
+    """
+    weights = open_weights(folder, model)
+    if not is_whole:
+        return weights
+    check_names(folder, weights, model)
+    check_size(folder, model)
+    check_arguments(folder, model)
+    checked = {name: partial(read_checked, folder, name, model, read) for name, read in weights.readers.items()}
+    return LazyWeights(checked, weights.tensor_size)
+
+
+def read_checked(folder: Path, name: str, model: ModelConfig, read: Callable[[], torch.Tensor]) -> torch.Tensor:
+    weight = read()
+    check_value(folder, name, weight, model)
+    return weight
+
+
+def open_weights(folder: Path, model: ModelConfig) -> "LazyWeights":
+    """Return the weights of a checkpoint of any format, without a comparison of their names with the model's."""
     if is_hugging_face_model(folder):
         log.info("%s is a model of Hugging Face", folder)
         return LazyWeights(hugging_face_readers(folder, model))
@@ -118,17 +148,22 @@ def read_weights(folder: Path, model: ModelConfig) -> "LazyWeights":
     files = LayerFiles(folder) if layer_files(folder) else ModelFiles(folder)
     writer = "this package" if is_written_by_this_package(folder) else "GPT-NeoX"
     log.info("%s has %s of %s, model_parallel_size %d", folder, files.kind, writer, files.tensor_size)
-    return LazyWeights(merging_readers(folder, files, model))
+    return LazyWeights(merging_readers(folder, files, model), files.tensor_size)
 
 
 class LazyWeights(Mapping[str, torch.Tensor]):
     """Whole weights by our names. A value is read and merged at each access and is not kept."""
 
-    def __init__(self, readers: Mapping[str, Callable[[], torch.Tensor]]):
+    def __init__(self, readers: Mapping[str, Callable[[], torch.Tensor]], tensor_size: int | None = None):
         self.readers = readers
+        self.tensor_size = tensor_size
+        """Tensor-parallel size of GPT-NeoX's files; None for other sources."""
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self.readers[name]()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.readers  # Mapping would read the value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.readers)
@@ -201,7 +236,7 @@ def require_state_dict(path: Path, content: Any) -> StateDict:
     if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
         raise CheckpointError(f"{path} contains a {type(content).__name__}, not tensors by name. {OTHER_LAYOUT}")
     for name, value in content.items():
-        if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or value.device.type != "cpu":
+        if not is_plain(value):
             kind = type(value).__name__
             raise CheckpointError(f"{path} holds {name}, a {kind} that is no plain tensor. {OTHER_LAYOUT}")
     return content
@@ -218,6 +253,9 @@ def merging_readers(folder: Path, files: LayerFiles | ModelFiles, model: ModelCo
     for index in files.layers:
         states = files.read(index)
         check_equal_shapes(folder, index, states)
+        for rank, (name, value) in ((rank, item) for rank, state in enumerate(states) for item in state.items()):
+            if find_our_name(name) is None:
+                check_entry(f"layer {index:02d} of {folder}", name, value, model, rank, files.tensor_size)
         for name in states[0]:
             if ours := find_our_name(name):
                 readers[f"sequential.{index}.{ours}"] = partial(read, index, name, ours)

@@ -225,7 +225,7 @@ def readers(
     """Yield the name and a reader of each whole parameter; where they cannot be merged, of each tensor of each file."""
     if config:
         try:
-            weights = read_weights(folder, config.model)
+            weights = read_weights(folder, config.model, is_whole=False)
         except NeoXError as error:
             is_whole_elsewhere = has_zero_3_files(folder) and not layer_files(folder)
             (remarks if is_whole_elsewhere else damage).append(str(error))

@@ -11,20 +11,18 @@ from pathlib import Path
 
 import torch
 
+from neox_code.checkpoint.consistency import expected_shapes, has_finite_values
 from neox_code.checkpoint.layout import find_checkpoint, is_written_by_this_package
 from neox_code.checkpoint.model_folder import merge_config
 from neox_code.checkpoint.record import RunRecord, read_record
-from neox_code.checkpoint.weights import WHOLE, LazyWeights, has_finite_values, read_weights
+from neox_code.checkpoint.weights import EMBEDDING, LazyWeights, read_weights
 from neox_code.config.command_line import CommandLine
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import CheckpointError
-from neox_code.model.gpt import GPT, build_layers
 from neox_code.model.sharding import sharding_of
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.registry import build_tokenizer
-
-EMBEDDING = "sequential.0.word_embeddings.weight"
 
 
 @dataclass(frozen=True)
@@ -72,36 +70,24 @@ class ModelSource:
 
     @cached_property
     def shapes(self) -> dict[str, torch.Size]:
-        """Shape of each parameter, in the order of `stream`, from the configuration: no weight is read.
-
-        Raise CheckpointError if the files have other parameters than the configuration's model.
-        """
-        with torch.device("meta"):
-            gpt = GPT(build_layers(self.model, self.vocab_rows, self.vocab_rows, WHOLE, torch.float32, initialize=False))
-        shapes = {name: parameter.shape for name, parameter in gpt.named_parameters()}
-        for name in sorted(shapes.keys() ^ self.weights.keys()):
-            reason = "that its configuration's model lacks" if name in self.weights else "in its configuration's model alone"
-            raise CheckpointError(f"{self.folder} has {name} {reason}. Use the configuration that it was trained with.")
-        return {name: shapes[name] for name in self.weights}
+        """Shape of each parameter, in the order of `stream`, from the configuration: no weight is read."""
+        shapes = expected_shapes(self.model)
+        rows = {name: (self.vocab_rows, *shapes[name][1:]) if sharding_of(name).is_vocabulary else shapes[name] for name in shapes}
+        return {name: torch.Size(rows[name]) for name in self.weights}
 
     def read(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Return a whole parameter by our name, with `vocab_rows` rows where it has the vocabulary's, in `dtype` or as in its file.
 
-        Raise CheckpointError for another shape than the configuration's, and for values that are not finite or beyond `dtype`.
+        Raise CheckpointError as `LazyWeights` does, and for values beyond `dtype`.
         """
-        weight, shape = self.weights[name], self.shapes[name]
+        weight = self.weights[name]
         if sharding_of(name).is_vocabulary:
             weight = weight[: self.vocab_rows]
-        if weight.shape != shape:
-            raise CheckpointError(
-                f"{name} has shape {tuple(weight.shape)} in {self.folder} and {tuple(shape)} by its configuration. "
-                "Use the configuration that it was trained with."
-            )
         converted = weight.to(dtype or weight.dtype)
         if not has_finite_values(converted):
-            if has_finite_values(weight):
-                raise CheckpointError(f"{name} of {self.folder} has values beyond the range of {dtype}. Choose bfloat16 or fp32.")
-            raise CheckpointError(f"{name} has values that are not finite in {self.folder}. Choose an earlier checkpoint.")
+            raise CheckpointError(
+                f"{name} of {self.folder} has values beyond the range of {converted.dtype}. Choose bfloat16 or fp32."
+            )
         return converted
 
     def stream(self, dtype: torch.dtype | None = None) -> Iterator[tuple[str, torch.Tensor]]:

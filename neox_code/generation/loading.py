@@ -11,7 +11,7 @@ import torch
 from neox_code.checkpoint.layout import find_checkpoint
 from neox_code.checkpoint.record import read_record, read_stored_config
 from neox_code.checkpoint.resume import check_model, check_vocabulary
-from neox_code.checkpoint.weights import load_weights
+from neox_code.checkpoint.weights import load_weights, read_weights
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
@@ -75,9 +75,10 @@ def load_model(config: NeoXConfig, device: torch.device | None = None) -> Loaded
     check_vocabulary(folder, record, tokenizer)
     model = config.model
     dtype = choose_dtype(model.precision, device)
+    weights = read_weights(folder, model)  # before memory is allocated for sizes that they do not have
     padded = padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, 1)
     gpt = GPT(build_layers(model, tokenizer.vocab_size, padded, single_process_grid(device), dtype, initialize=False))
-    load_weights(gpt, folder, model, tokenizer.vocab_size)
+    load_weights(gpt, folder, model, tokenizer.vocab_size, weights=weights)
     gpt = prepare_for_inference(gpt, device)
     log.info("model from %s on %s, %s", folder, device, str(dtype).removeprefix("torch."))
     return LoadedModel(gpt, tokenizer, model, device, dtype, folder, config.data.newlines)

@@ -1,0 +1,167 @@
+"""Check that the weights of a checkpoint belong to the configuration of a model.
+
+check_names(folder, names, model)                        # all parameters, no others; an error names the key that differs
+check_entry(place, name, value, model, rank, size)       # entries that are computed from the configuration, such as inv_freq
+check_arguments(folder, model)                           # sizes that GPT-NeoX wrote beside the weights
+check_size(folder, model)                                # the files are large enough for the model
+check_value(folder, name, weight, model)                 # type, shape, finite values
+"""
+
+import math
+from collections.abc import Collection
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neox_code.checkpoint.buffers import expected_entry
+from neox_code.checkpoint.layout import WHOLE_MODEL_NAME, layer_files, model_files
+from neox_code.checkpoint.serialization import load_file
+from neox_code.config.derive import padded_vocab_size
+from neox_code.config.model import ModelConfig
+from neox_code.errors import CheckpointError
+from neox_code.model.gpt import GPT, build_layers
+from neox_code.model.sharding import sharding_of
+from neox_code.parallel.grid import single_process_grid
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+ROUNDING = 2**-8
+"""Relative error of a value that was rounded to bf16; rounding to fp16 is finer, but for the smallest values."""
+SMALLEST = 1e-7
+"""Absolute error of a small value that was rounded to fp16."""
+
+MOST_ARGUMENT_BYTES = 64_000_000
+"""A larger model state file beside layer files holds the optimizer's state too, and is not read for its arguments."""
+ARGUMENTS = ("num_layers", "hidden_size", "num_attention_heads")
+
+
+@lru_cache(maxsize=4)
+def expected_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each whole parameter of a model by its name; a vocabulary of one entry has its padding."""
+    try:
+        with torch.device("meta"):
+            rows = padded_vocab_size(1, model.make_vocab_size_divisible_by, 1)
+            gpt = GPT(build_layers(model, 1, rows, single_process_grid("meta"), torch.float32, initialize=False))
+    except (RuntimeError, OverflowError, TypeError):
+        raise CheckpointError(f"a model of hidden_size {model.hidden_size} is larger than any memory. Correct its keys.") from None
+    return {name: tuple(parameter.shape) for name, parameter in gpt.named_parameters()}
+
+
+def use_its_configuration(folder: Path) -> str:
+    return f"Use the configuration that it was trained with: {folder / 'configs'}."
+
+
+def check_names(folder: Path, names: Collection[str], model: ModelConfig) -> None:
+    """Raise CheckpointError unless `names` are those of all parameters of the model."""
+    blocks = {int(match[1]) - 2 for name in names if (match := WHOLE_MODEL_NAME.fullmatch(name)) and "attention." in name}
+    if len(blocks) != model.num_layers and (blocks == set(range(len(blocks))) or model.num_layers > len(names)):
+        raise CheckpointError(
+            f"{folder} has {len(blocks)} blocks, and num_layers is {model.num_layers}. {use_its_configuration(folder)}"
+        )
+    ends = {match[2] for name in names if (match := WHOLE_MODEL_NAME.fullmatch(name))}
+    parts = {
+        "use_bias_in_attn_linear": (model.use_bias_in_attn_linear, {"attention.query_key_value.bias", "attention.dense.bias"}),
+        "use_bias_in_mlp": (model.use_bias_in_mlp, {"mlp.dense_h_to_4h.bias", "mlp.dense_4h_to_h.bias"}),
+        "qk_norm": (model.qk_norm, {"attention.q_norm.scale", "attention.k_norm.scale"}),
+        "no_weight_tying": (model.no_weight_tying, {"final_linear.weight"}),
+        "norm": (model.norm == "layernorm", {"input_layernorm.weight", "norm.weight"}),
+        "pos_emb": (model.pos_emb == "learned", {"position_embeddings.weight"}),
+    }
+    for key, (is_wanted, wanted) in parts.items():
+        if wanted.isdisjoint(ends) if is_wanted else not wanted.isdisjoint(ends):
+            has = "has no" if is_wanted else "has"
+            found = sorted(wanted if is_wanted else wanted & ends)[0]
+            raise CheckpointError(
+                f"{folder} {has} {found}, which contradicts {key} ({getattr(model, key)}) of the configuration. "
+                f"{use_its_configuration(folder)}"
+            )
+    expected = expected_shapes(model)
+    if missing := [name for name in expected if name not in names]:
+        raise CheckpointError(f"{folder} holds no {missing[0]}. {use_its_configuration(folder)}")
+    if extra := sorted(set(names) - set(expected)):
+        raise CheckpointError(
+            f"{folder} holds {extra[0]} and {len(extra) - 1} more parameters that this model lacks. {use_its_configuration(folder)}"
+        )
+
+
+def check_size(folder: Path, model: ModelConfig) -> None:
+    """Raise CheckpointError if the files of a folder are too small for the parameters of the model, at two bytes each."""
+    shapes = expected_shapes(model).items()
+    needed = 2 * sum(math.prod(shape) for name, shape in shapes if not sharding_of(name).is_vocabulary)
+    there = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    if there < needed:
+        raise CheckpointError(
+            f"{folder} has {there:,} bytes, and the configured model needs {needed:,} or more. {use_its_configuration(folder)}"
+        )
+
+
+def check_value(folder: Path, name: str, weight: torch.Tensor, model: ModelConfig) -> None:
+    """Raise CheckpointError unless a whole parameter has the model's shape, a type of floating point, and finite values.
+
+    The rows of a vocabulary are not compared. The shape is compared first: a tensor in a file may repeat its storage.
+    """
+    shape, vocabulary = expected_shapes(model)[name], int(sharding_of(name).is_vocabulary)
+    if tuple(weight.shape)[vocabulary:] != shape[vocabulary:] or weight.dim() != len(shape):
+        wanted = ("any", *shape[1:]) if vocabulary else shape
+        raise CheckpointError(
+            f"{name} has shape {tuple(weight.shape)} in {folder} and ({', '.join(map(str, wanted))}) in this model. "
+            f"{use_its_configuration(folder)}"
+        )
+    if weight.dtype not in FLOATS or not has_finite_values(weight):
+        reason = "values that are not finite" if weight.dtype in FLOATS else f"values of type {weight.dtype}"
+        raise CheckpointError(f"{name} has {reason} in {folder}. Choose an earlier checkpoint, or copy it again.")
+
+
+def has_finite_values(weight: torch.Tensor) -> bool:
+    """Return True if no value is infinite or NaN; ten times as fast as `isfinite` for bf16 on a CPU."""
+    return weight.numel() == 0 or all(math.isfinite(bound) for bound in weight.aminmax())
+
+
+def check_entry(place: str, name: str, value: torch.Tensor, model: ModelConfig, rank: int = 0, size: int = 1) -> None:
+    """Raise CheckpointError if an entry that is computed from the configuration has other values in the file of a tensor rank."""
+    expected = expected_entry(name, model, rank, size)
+    if expected is None:
+        raise CheckpointError(
+            f"{place} has {name}, which contradicts pos_emb ({model.pos_emb}) of the configuration. Set pos_emb as it was trained."
+        )
+    found = value.double()
+    if found.shape == expected.shape and torch.allclose(found, expected.double(), rtol=ROUNDING, atol=SMALLEST):
+        return
+    raise CheckpointError(
+        f"{place} has {describe(found)} in {name}, and the configuration gives {describe(expected)}: {describe_keys(name, model)}. "
+        "Set them as the model was trained."
+    )
+
+
+def describe(values: torch.Tensor) -> str:
+    last = f", the last {values.flatten()[-1].item():.4g}" if values.numel() else ""
+    return f"{values.numel()} values{last}"
+
+
+def describe_keys(name: str, model: ModelConfig) -> str:
+    """Return the keys from which an entry is computed, with their values."""
+    keys = ["rotary_pct", "rotary_emb_base"] if "rotary" in name else []
+    keys += ["num_attention_heads"] if "attention" in name else []
+    return ", ".join(f"{key} {getattr(model, key)}" for key in [*keys, "hidden_size"])
+
+
+def check_arguments(folder: Path, model: ModelConfig) -> None:
+    """Raise CheckpointError if the sizes that GPT-NeoX wrote beside the weights differ from the configuration's.
+
+    A file that cannot be read is left out: the weights are complete without it.
+    """
+    path = model_files(folder).get(0)
+    if path is None or (layer_files(folder) and path.stat().st_size > MOST_ARGUMENT_BYTES):
+        return
+    try:
+        content = load_file(path, mmap=True)
+    except CheckpointError:
+        return
+    arguments: Any = content.get("args") if isinstance(content, dict) else None
+    for key in ARGUMENTS if isinstance(arguments, dict) else ():
+        if isinstance(found := arguments.get(key), int) and found != getattr(model, key):
+            raise CheckpointError(
+                f"{path} was written with {key} {found}, and the configuration has {getattr(model, key)}. "
+                f"{use_its_configuration(folder)}"
+            )
