@@ -57,7 +57,7 @@ def add_difference(scale: float, weights: Iterator[torch.Tensor]) -> torch.Tenso
 
 
 def combine(sources: Sequence[ModelSource], combination: Combination) -> ModelSource:
-    """Return the combined model, with the configuration, vocabulary and iteration of the first.
+    """Return the combined model, with the configuration, vocabulary and iteration of the first; no record of a run describes it.
 
     Raise ConversionError with the first difference of shape or vocabulary.
     """
@@ -65,7 +65,7 @@ def combine(sources: Sequence[ModelSource], combination: Combination) -> ModelSo
     for other in sources[1:]:
         require_same_model(first, other)
     readers = {name: partial(compute, name, sources, combination) for name in first.weights}
-    return replace(first, weights=LazyWeights(readers))
+    return replace(first, weights=LazyWeights(readers), record=None)
 
 
 def compute(name: str, sources: Sequence[ModelSource], combination: Combination) -> torch.Tensor:

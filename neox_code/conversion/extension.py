@@ -93,7 +93,7 @@ def extend_vocabulary(source: ModelSource, tokens: Sequence[NewToken], rule: Row
     config = source.config.replace(tokenizer_type="HFTokenizer", vocab_file=str(path), merge_file=None, merge_file_reader="whole")
     ids = f"{tokenizer.vocab_size:,} to {tokenizer.vocab_size + len(added) - 1:,}"
     log.info("%d new tokens have the ids %s; the model has %s rows of the vocabulary", len(added), ids, f"{rows:,}")
-    return replace(source, config=config, weights=LazyWeights(readers))
+    return replace(source, config=config, weights=LazyWeights(readers), record=None)
 
 
 def choose_new_tokens(tokenizer: ByteLevelTokenizer, tokens: Sequence[NewToken]) -> list[NewToken]:

@@ -5,6 +5,7 @@ write_hugging_face(source, Path("model"), ConversionOptions(dtype="bfloat16"))
 config.json  generation_config.json                the architecture follows from the block: see config.hugging_face
 model.safetensors, or shards with an index         see conversion.safetensors_shards
 tokenizer.json  tokenizer_config.json              see conversion.tokenizer_files
+README.md                                          see conversion.model_card
 """
 
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ import torch
 
 from neox_code.checkpoint.foreign_names import ForeignRow, foreign_rows
 from neox_code.config.hugging_face import CONFIG_FILE, make_config
+from neox_code.conversion.model_card import make_model_card
 from neox_code.conversion.options import ConversionOptions
 from neox_code.conversion.safetensors_shards import write_safetensors
 from neox_code.conversion.source import ModelSource
 from neox_code.conversion.tokenizer_files import write_tokenizer
-from neox_code.files import write_json
+from neox_code.files import write_json, write_text
 from neox_code.model.gpt import DTYPES
 
 
@@ -42,6 +44,7 @@ def write_hugging_face(source: ModelSource, output: Path, options: ConversionOpt
     write_json(output / "generation_config.json", tokens)
     write_safetensors(output, shapes, split_rows(source, rows, dtype), dtype, options.shard_bytes)
     write_tokenizer(source.tokenizer, source.config.data, model.max_position_embeddings, output)
+    write_text(output / "README.md", make_model_card(source))
 
 
 def special_ids(source: ModelSource) -> dict[str, Any]:

@@ -1,0 +1,215 @@
+"""The model card of a Hugging Face folder, README.md, filled from the record of the run.
+
+    card = make_model_card(open_source(Path("checkpoints")))
+
+The figures are those of run.json, of the metrics and of the evaluation beside the checkpoint, and of the corpus that `heldout_path`
+names. What is not known is left out. Names come from elsewhere and are escaped.
+"""
+
+import math
+import re
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import yaml
+
+from neox_code.config.hugging_face import choose_architecture
+from neox_code.conversion.source import ModelSource
+from neox_code.corpus.shards import KEPT, MANIFEST_FILE, SUMMARY_FILE, load_summary
+from neox_code.errors import DataError
+from neox_code.files import read_json, read_json_lines
+from neox_code.logs import get_logger
+from neox_code.pages.number_formats import escape_invisible, format_name, format_size
+from neox_code.tokenizer.protocol import END_OF_DOCUMENT
+
+log = get_logger(__name__)
+
+MODEL_KEYS = (
+    "num_layers", "hidden_size", "num_attention_heads", "num_kv_heads", "max_position_embeddings", "norm", "activation", "pos_emb",
+    "rotary_pct", "gpt_j_residual", "no_weight_tying",
+)  # fmt: skip
+RUN_KEYS = (
+    "precision", "optimizer_type", "lr", "lr_decay_style", "weight_decay", "gradient_clipping", "train_batch_size", "seq_length",
+    "seed",
+)  # fmt: skip
+MOST_LICENSES = 8
+"""Licenses of a language that are listed, those with most bytes first."""
+
+LIMITS = (
+    f"`{END_OF_DOCUMENT}` inside a prompt is read by transformers as the special token; neox-code encodes it as ordinary text.",
+    "Generated code is not filtered. It may be wrong or insecure, and may repeat code of the training data, which has its license.",
+)
+"""Sentences in Markdown that hold for every model."""
+
+
+def make_model_card(source: ModelSource) -> str:
+    """Return the card in Markdown, with its metadata in YAML."""
+    metadata = {
+        "language": ["code"],
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["code", choose_architecture(source.model)],
+    }
+    folder = source.folder
+    name = (folder.resolve().parent if source.record else folder.resolve()).name
+    parts = [
+        f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---",
+        f"# {escape_markdown(format_name(name))}",
+        *describe_model(source),
+        *describe_run(source),
+        *describe_data(source),
+        *describe_results(source),
+        *describe_cost(source),
+        "## Limits\n\n" + "\n".join(f"- {limit}" for limit in LIMITS),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def describe_model(source: ModelSource) -> Iterator[str]:
+    """Yield the size and the shape of the model."""
+    parameters = sum(math.prod(shape) for shape in source.shapes.values())
+    facts = {"parameters": f"{parameters:,}", "rows of the vocabulary": f"{source.vocab_rows:,}"}
+    values = source.config.values()
+    yield "## Model\n\n" + make_table(
+        ("setting", "value"), [*facts.items(), *((key, values[key]) for key in MODEL_KEYS if values[key] is not None)]
+    )
+
+
+def describe_run(source: ModelSource) -> Iterator[str]:
+    """Yield the length and the settings of the training, from the run's record."""
+    record = source.record
+    if not record:
+        return
+    rows: list[tuple[str, Any]] = [("steps", f"{record.iteration:,}")]
+    if tokens := record.state.get("consumed_tokens"):
+        rows.append(("tokens seen", f"{int(tokens):,}"))
+    rows += [(key, record.config[key]) for key in RUN_KEYS if record.config.get(key) is not None]
+    if record.started_from:
+        rows.append(("started from", "the weights of another checkpoint"))
+    yield "## Training\n\n" + make_table(("setting", "value"), rows)
+
+
+def describe_data(source: ModelSource) -> Iterator[str]:
+    """Yield the kept files of the training split by language, with the licenses that have most bytes."""
+    corpus = find_corpus(source)
+    if not corpus:
+        return
+    try:
+        recipe, counts = load_summary(corpus).recipe, count_licenses(corpus)
+    except (DataError, OSError, ValueError) as error:
+        log.warning("the model card has no data by language: %s", error)
+        return
+    rows = []
+    for language, licenses in sorted(counts.items(), key=lambda item: -sum(size for _, size in item[1].values())):
+        files, size = (sum(amounts) for amounts in zip(*licenses.values(), strict=True))
+        largest = sorted(licenses, key=lambda license: -licenses[license][1])
+        listed = [
+            f"{format_name(license or 'none found')} ({licenses[license][1] / max(size, 1):.0%})"
+            for license in largest[:MOST_LICENSES]
+        ]
+        further = [f"{len(largest) - MOST_LICENSES} more"] if len(largest) > MOST_LICENSES else []
+        rows.append((format_name(language or "not known"), f"{files:,}", format_size(size), ", ".join(listed + further)))
+    table = make_table(("language", "files", "size", "licenses, by size"), rows)
+    yield f"## Data\n\nThe training split of a corpus of the recipe {escape_markdown(format_name(recipe))}:\n\n{table}"
+
+
+def find_corpus(source: ModelSource) -> Path | None:
+    """Return the folder of the corpus that the run's configuration names, if it is there."""
+    path = source.record and source.record.config.get("heldout_path")
+    return Path(path) if isinstance(path, str) and (Path(path) / SUMMARY_FILE).is_file() else None
+
+
+def count_licenses(corpus: Path) -> dict[str | None, dict[str | None, tuple[int, int]]]:
+    """Return files and bytes of the training split by language and license."""
+    columns = ["language", "license", "bytes"]
+    table = pq.read_table(corpus / MANIFEST_FILE, columns=columns, filters=[("verdict", "=", KEPT), ("split", "=", "train")])
+    counts: dict[str | None, dict[str | None, tuple[int, int]]] = {}
+    for row in table.group_by(columns[:2]).aggregate([("bytes", "count"), ("bytes", "sum")]).to_pylist():
+        counts.setdefault(row["language"], {})[row["license"]] = (row["bytes_count"], row["bytes_sum"])
+    return counts
+
+
+def describe_results(source: ModelSource) -> Iterator[str]:
+    """Yield the bits per byte of `evaluate`, beside those of compressors, and the last loss on the validation split."""
+    if not source.record:
+        return
+    path = source.folder.parent / f"eval_results_{source.record.iteration}.json"
+    try:
+        languages = read_json(path)["languages"] if path.is_file() else []
+        rows = [
+            (format_name(row["language"]), f"{row['files']:,}", *(f"{row['bits_per_byte'][method]:.3f}" for method in METHODS))
+            for row in languages
+        ]
+    except (DataError, KeyError, TypeError, ValueError) as error:
+        log.warning("the model card has no evaluation: %s holds no figures (%s)", path, error)
+        rows = []
+    losses = [row["validation/lm_loss"] for row in read_run_metrics(source) if is_number(row.get("validation/lm_loss"))]
+    parts = [f"Loss per token on the validation split, in nats: {losses[-1]:.4f}."] if losses else []
+    if rows:
+        heading = ("language", "files", *METHODS.values())
+        parts += ["Bits per byte on held-out files; less is better:", make_table(heading, rows)]
+    if parts:
+        yield "## Evaluation\n\n" + "\n\n".join(parts)
+
+
+METHODS = {"model": "model", "gzip_alone": "gzip", "xz_alone": "xz"}
+
+
+def describe_cost(source: ModelSource) -> Iterator[str]:
+    """Yield the time of the training steps, from the metrics."""
+    rows = [row for row in read_run_metrics(source) if is_number(row.get("runtime/iteration_time"))]
+    if not (rows and source.record):
+        return
+    steps = [row["iteration"] - before for row, before in zip(rows, [0, *(row["iteration"] for row in rows)], strict=False)]
+    hours = sum(row["runtime/iteration_time"] * count for row, count in zip(rows, steps, strict=True)) / 3600
+    layout = source.record.layout
+    ranks = math.prod(max(1, layout.get(f"{axis}_parallel_size", 1)) for axis in ("data", "model", "pipe"))
+    facts = [("ranks (a GPU or a process on a CPU each)", f"{ranks:,}"), ("hours of all ranks together", f"{hours * ranks:.3g}")]
+    speeds = [row["runtime/tokens_per_sec"] for row in rows if is_number(row.get("runtime/tokens_per_sec"))]
+    if speeds:
+        facts.append(("tokens per second, median", f"{statistics.median(speeds):,.0f}"))
+    yield "## Cost\n\nThe training steps, without validation and saves:\n\n" + make_table(("figure", "value"), facts)
+
+
+def read_run_metrics(source: ModelSource) -> list[Mapping[str, Any]]:
+    """Return the rows of the run's metrics file up to the checkpoint; an empty list without the file."""
+    record = source.record
+    named = record.config.get("metrics_file") if record else None
+    paths = [source.folder.parent / "metrics.jsonl", *([Path(named)] if isinstance(named, str) else [])]
+    path = next((path for path in paths if path.is_file()), None)
+    if not (record and path):
+        return []
+    try:
+        rows = [row for row in read_json_lines(path) if isinstance(row, dict) and row.get("run") == record.run]
+    except DataError as error:
+        log.warning("the model card has no figures of the metrics: %s", error)
+        return []
+    return [row for row in rows if isinstance(row.get("iteration"), int) and row["iteration"] <= record.iteration]
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def make_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a table in Markdown.
+
+    >>> print(make_table(("key", "value"), [("a|b", 1)]))
+    | key | value |
+    | --- | --- |
+    | a\\|b | 1 |
+    """
+    lines = [headings, ["---"] * len(headings), *([escape_markdown(str(cell)) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def escape_markdown(text: str) -> str:
+    """Return text on one line that Markdown and HTML show as it is.
+
+    >>> escape_markdown("<b>*x*</b>\\n[a](https://b.c)")
+    '\\\\<b\\\\>\\\\*x\\\\*\\\\</b\\\\>\\\\\\\\n\\\\[a\\\\](https\\\\://b.c)'
+    """
+    return re.sub(r"([\\`*\[\]#!|<>~$&:@])", r"\\\1", escape_invisible(text))

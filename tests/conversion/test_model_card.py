@@ -1,0 +1,62 @@
+"""The model card, against the figures of the run and of the corpus from which it is filled."""
+
+import statistics
+
+import pytest
+from distributed_runs import losses_of
+from foreign_checkpoint import build_peer, write_foreign_checkpoint
+from huggingface_hub import ModelCard
+from seen_files import make_dropped_row, make_kept_row, write_seen_files
+
+from neox_code.conversion.model_card import make_model_card
+from neox_code.conversion.source import open_source
+from neox_code.evaluation.heldout_result import HeldoutResult, LanguageResult, make_result_path, save_heldout
+from neox_code.training.trackers import read_metrics
+
+HOSTILE = "MIT|<script>alert(1)</script>\n# [x](http://y.z)"
+
+
+def test_a_card_has_the_figures_of_the_run(job, tmp_path):
+    rows = [
+        make_kept_row("a.py", "x = 1\n" * 300, license="MIT"),
+        make_kept_row("b.py", "x = 2\n" * 100, license=HOSTILE),
+        make_kept_row("c.c", "int x;\n", language="C"),
+        make_kept_row("d.py", "x = 3\n", split="test", license="Apache-2.0"),
+        make_dropped_row("e.py", 99, "over 1 MiB"),
+    ]
+    write_seen_files(tmp_path / "corpus", rows)
+    losses_of(1, job(train_iters=3, heldout_path=str(tmp_path / "corpus")), tmp_path / "save")
+    folder = tmp_path / "save" / "global_step3"
+    bits = {"model": 160.0, "gzip_alone": 200.0, "xz_alone": 210.0}
+    language = LanguageResult("C++ *x*", 1234, 0, 0, 80, 40, bits)
+    result = HeldoutResult(str(folder), "corpus", "test", 64, (language,), ())
+    save_heldout(result, make_result_path(result))
+
+    text = make_model_card(open_source(tmp_path / "save"))
+    card = ModelCard(text)
+    assert (card.data.language, card.data.library_name, card.data.license) == (["code"], "transformers", None)
+    assert f"| tokens seen | {3 * 8 * 64:,} |" in text and "| lr | 0.003 |" in text and "| hidden_size | 64 |" in text
+    lines = text.splitlines()
+    [python], [c] = ([line for line in lines if line.startswith(f"| {name} |")] for name in ("Python", "C"))
+    assert python.startswith("| Python | 2 | 2.4 kB | MIT (75%), MIT\\|\\<script\\>") and "Apache" not in text
+    assert c == "| C | 1 | 7 B | none found (100%) |"
+    assert "<script>" not in text and not any(line.startswith("# [x]") for line in lines) and "](http://y.z)" not in text
+    assert "| C++ \\*x\\* | 1,234 | 2.000 | 2.500 | 2.625 |" in lines
+    metrics = read_metrics(tmp_path / "save" / "metrics.jsonl")
+    speeds = [row["runtime/tokens_per_sec"] for row in metrics if "runtime/tokens_per_sec" in row]
+    assert len(speeds) == 3 and f"| tokens per second, median | {statistics.median(speeds):,.0f} |" in lines
+    loss = [row["validation/lm_loss"] for row in metrics if "validation/lm_loss" in row][-1]
+    assert f"{loss:.4f}" in text
+    hours = sum(row.get("runtime/iteration_time", 0) for row in metrics) / 3600
+    assert f"| hours of all ranks together | {hours:.3g} |" in lines
+
+
+@pytest.mark.parametrize("damage", ["metrics.jsonl", "eval_results_150000.json"])
+def test_what_is_not_known_is_left_out(tmp_path, damage):
+    keys = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 32, "pos_emb": "rotary"}
+    keys |= {"no_weight_tying": True}
+    write_foreign_checkpoint(tmp_path / "pile", build_peer(keys, 640), keys, "new", "layers")
+    (tmp_path / "pile" / damage).write_text('{"run": ')
+    text = make_model_card(open_source(tmp_path / "pile"))
+    assert "## Model" in text and "## Limits" in text
+    assert not any(heading in text for heading in ("## Training", "## Data", "## Evaluation", "## Cost", "None", "license:"))
