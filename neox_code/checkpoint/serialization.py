@@ -7,6 +7,7 @@ import codecs
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ def load_file(path: str | Path, map_location: Any = "cpu", mmap: bool = False) -
         is_archive = zipfile.is_zipfile(path)  # files of torch before 1.6 are not
         if is_archive:
             check_records(path)
-        with torch.sparse.check_sparse_tensor_invariants():  # torch 2.11 warns of a sparse tensor if nobody decides this
+        with warnings.catch_warnings(), torch.sparse.check_sparse_tensor_invariants():
+            warnings.simplefilter("ignore")  # torch 2.11 and 2.14 warn of sparse tensors, each for another reason
             return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and is_archive)
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing. Copy the checkpoint again, or choose another by --iteration.") from None
