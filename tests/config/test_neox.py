@@ -188,7 +188,7 @@ def test_every_field_survives_being_written_and_read(shape):
         value = other.get(kind) or next((other[plain] for plain in other if kind == plain | None), None)
         if value is None or known.required or name in ("num_gpus", "pipe_partition_method", "seq_length"):
             continue
-        others = {"momentum": 0.9} if name == "nesterov" else {}
+        others = {"nesterov": {"momentum": 0.9}, "save_huggingface": {"pos_emb": "rotary"}}.get(name, {})
         config = NeoXConfig.load([], {**shape, "lr": 1, **others, name: value})
         assert getattr(getattr(config, known.section), name) == value
         assert NeoXConfig.load([], yaml.safe_load(config.to_yaml())) == config
