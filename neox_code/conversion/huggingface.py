@@ -2,10 +2,9 @@
 
 write_hugging_face(source, Path("model"), ConversionOptions(dtype="bfloat16"))
 
-config.json  generation_config.json                the architecture follows from the block: see config.hugging_face
-model.safetensors, or shards with an index         see conversion.safetensors_shards
-tokenizer.json  tokenizer_config.json              see conversion.tokenizer_files
-README.md                                          see conversion.model_card
+config.json, generation_config.json: the architecture follows from the block, see config.hugging_face. Weights:
+model.safetensors, or shards with an index, see conversion.safetensors_shards. Tokenizer: see
+conversion.tokenizer_files. README.md: see conversion.model_card.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A tokenizer in the files that `transformers.AutoTokenizer` reads: tokenizer.json and tokenizer_config.json.
+"""A tokenizer in the files that `transformers.AutoTokenizer` reads: tokenizer.json or tokenizer.model, and tokenizer_config.json.
 
     write_tokenizer(tokenizer, config.data, 2048, Path("model"))
 
@@ -6,12 +6,14 @@ The ids are ours, except that transformers encodes the name of a special token i
 """
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, normalizers
 from tokenizers import Tokenizer as Backend
 
+from neox_code.checkpoint.model_folder import SENTENCEPIECE_MODEL
 from neox_code.config.data import DataConfig
 from neox_code.files import write_json
 from neox_code.logs import get_logger
@@ -19,18 +21,31 @@ from neox_code.tokenizer.byte_level import SPECIAL_TOKENS, ByteLevelTokenizer
 from neox_code.tokenizer.infilling import find_infilling_tokens
 from neox_code.tokenizer.newlines import choose_default_newlines
 from neox_code.tokenizer.protocol import END_OF_DOCUMENT, PADDING, Tokenizer
+from neox_code.tokenizer.registry import is_exact
+from neox_code.tokenizer.sentencepiece import SPMTokenizer
 from neox_code.tokenizer.vocabulary_file import TOKENIZER_JSON
 
 log = get_logger(__name__)
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 
+LLAMA_TOKENIZER = {"tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": False, "add_eos_token": False}
+"""Keys with which transformers encodes as SentencePiece does, without special tokens around the text."""
+
 
 def write_tokenizer(tokenizer: Tokenizer | None, section: DataConfig, max_length: int, folder: Path) -> None:
-    """Write the tokenizer's files. A tokenizer that is not byte-level is left out, with a log line."""
+    """Write the tokenizer's files: those of byte-level vocabularies, and of SentencePiece models of type BPE that change no text.
+
+    Another tokenizer, whose ids would differ in transformers, is left out, with a log line.
+    """
+    if isinstance(tokenizer, SPMTokenizer) and tokenizer.is_byte_pair_model and is_exact(tokenizer) and section.vocab_file:
+        shutil.copyfile(section.vocab_file, folder / SENTENCEPIECE_MODEL)
+        names = tokenizer.decode([tokenizer.eod_id]), tokenizer.decode([tokenizer.pad_id])
+        write_json(folder / TOKENIZER_CONFIG, make_common_config(*names, max_length) | LLAMA_TOKENIZER)
+        return
     if not isinstance(tokenizer, ByteLevelTokenizer):
-        kind = "no tokenizer is configured" if tokenizer is None else f"tokenizer_type {section.tokenizer_type} is not byte-level"
-        log.warning("%s: no %s is written. Encode text with ./deepy.py, or with the tokenizer's own library", kind, TOKENIZER_JSON)
+        reason = f"{section.tokenizer_type} would have other ids in transformers" if tokenizer else "no tokenizer is configured"
+        log.warning("%s: no tokenizer is written. Encode text with ./deepy.py, or with the tokenizer's own library", reason)
         return
     backend = build_backend(tokenizer, section.newlines or choose_default_newlines(tokenizer))
     (folder / TOKENIZER_JSON).write_text(backend.to_str(pretty=True), encoding="utf-8")
@@ -50,17 +65,24 @@ def build_backend(tokenizer: ByteLevelTokenizer, newlines: str) -> Backend:
 
 
 def make_tokenizer_config(backend: Backend, max_length: int) -> dict[str, Any]:
-    """Return the content of tokenizer_config.json."""
+    """Return the content of tokenizer_config.json for a byte-level vocabulary."""
     vocabulary = backend.get_vocab()
     splitting = json.loads(backend.to_str())["pre_tokenizer"] or {}
-    return {
+    return make_common_config(END_OF_DOCUMENT, PADDING if PADDING in vocabulary else END_OF_DOCUMENT, max_length) | {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": END_OF_DOCUMENT,
-        "eos_token": END_OF_DOCUMENT,
         "unk_token": END_OF_DOCUMENT,
-        "pad_token": PADDING if PADDING in vocabulary else END_OF_DOCUMENT,
         "extra_special_tokens": find_infilling_tokens(vocabulary),
         "add_prefix_space": bool(splitting.get("add_prefix_space")),
+    }
+
+
+def make_common_config(end: str, padding: str, max_length: int) -> dict[str, Any]:
+    """Return the keys that every tokenizer has: the names of its special tokens, and that no space is removed."""
+    return {
+        "bos_token": end,
+        "eos_token": end,
+        "pad_token": padding,
+        "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
         "model_max_length": max_length,
     }

@@ -71,6 +71,11 @@ class SPMTokenizer:
     def identity(self) -> dict[str, str]:
         return dict(self._identity)
 
+    @property
+    def is_byte_pair_model(self) -> bool:
+        """True for models of type BPE, whose scores are ranks; the scores of a unigram model are logarithms of probabilities."""
+        return all(float(self._processor.get_score(token_id)).is_integer() for token_id in range(self.vocab_size))
+
     def encode(self, text: str) -> list[int]:
         """Return the ids. Raise DataError for text without a piece, and for a special name that the model encodes as one piece."""
         return self.encode_batch([text])[0]

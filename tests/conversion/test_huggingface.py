@@ -10,18 +10,26 @@ from foreign_checkpoint import build_peer, write_foreign_checkpoint
 from real_code import real_file
 from safetensors import safe_open
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from sentencepiece import SentencePieceTrainer
+from tokenizers import normalizers
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
 
 from neox_code.checkpoint.layer_writer import write_layer_files
 from neox_code.checkpoint.layout import latest_file, step_name
+from neox_code.checkpoint.model_folder import tokenizer_keys
 from neox_code.checkpoint.save import write_companions
 from neox_code.checkpoint.weights import read_weights
 from neox_code.commands.convert import main
+from neox_code.config.data import DataConfig
 from neox_code.config.neox import NeoXConfig
+from neox_code.conversion.tokenizer_files import write_tokenizer
 from neox_code.errors import CheckpointError
 from neox_code.model.gpt import DTYPES, GPT, build_layers
 from neox_code.parallel.grid import single_process_grid
+from neox_code.tokenizer.gpt2 import build_byte_level_backend
+from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.registry import build_tokenizer
+from neox_code.tokenizer.train_sentencepiece import train_sentencepiece
 from neox_code.training.checkpoints import read_companion_files
 
 VOCAB, PADDED = 640, 768
@@ -189,3 +197,76 @@ def test_auto_tokenizer_has_our_ids_and_loses_no_byte(job, tmp_path):
     assert theirs.model_max_length == config.model.max_position_embeddings
     generation = GenerationConfig.from_pretrained(tmp_path / "hf")
     assert (generation.eos_token_id, generation.pad_token_id) == (ours.eod_id, ours.pad_id)
+
+
+def write_alone(section: DataConfig, folder: Path) -> tuple[Tokenizer, PreTrainedTokenizerFast]:
+    """Write a tokenizer without a model; return ours and that of transformers."""
+    ours = build_tokenizer(section)
+    folder.mkdir()
+    write_tokenizer(ours, section, 64, folder)
+    return ours, AutoTokenizer.from_pretrained(folder)
+
+
+def test_a_normalizer_an_infilling_token_and_a_missing_padding_token_are_kept(job_folder, tmp_path):
+    vocabulary = json.loads((job_folder / "code-vocab.json").read_text())
+    merges = [line.split(" ") for line in (job_folder / "code-merges.txt").read_text().splitlines()[1:]]
+    backend = build_byte_level_backend(vocabulary, [(left, right) for left, right in merges])
+    backend.normalizer = normalizers.NFC()
+    backend.add_special_tokens(["<|endoftext|>", "<fim_prefix>", "<fim-suffix>"])
+    backend.save(str(tmp_path / "tokenizer.json"))
+    for kind in ("HFTokenizer", "HFGPT2Tokenizer"):
+        section = DataConfig(tokenizer_type=kind, vocab_file=str(tmp_path / "tokenizer.json"))
+        ours, theirs = write_alone(section, tmp_path / kind)
+        for text in texts():
+            assert theirs(text)["input_ids"] == ours.encode(text)
+        assert theirs("cafe\u0301")["input_ids"] == ours.encode("caf\xe9")
+        assert (theirs.fim_prefix_token, theirs.fim_suffix_token_id) == ("<fim_prefix>", ours.vocab_size - 1)
+        assert (theirs.eos_token_id, theirs.pad_token_id) == (ours.eod_id, ours.pad_id)
+
+
+@pytest.mark.parametrize("reader", ["whole", "gpt-neox"])
+def test_the_vocabulary_of_polycoder_has_our_ids_with_each_reader_of_its_merges(test_data, tmp_path, reader):
+    names = {key: str(test_data / "polycoder-vocab" / f"code-{name}") for key, name in POLYCODER.items()}
+    section = DataConfig(tokenizer_type="GPT2BPETokenizer", merge_file_reader=reader, **names)
+    ours, theirs = write_alone(section, tmp_path / "hf")
+    for text in [*texts()[len(HARD_TEXTS) :], "a\r\nb\rc\n", "    x\n\t\ty  \n"]:
+        lines = text.replace("\r\n", "\n").replace("\r", "\n")
+        assert theirs(text)["input_ids"] == ours.encode(lines) and theirs.decode(theirs(text)["input_ids"]) == lines
+    assert theirs.eos_token_id == ours.eod_id
+
+
+POLYCODER = {"vocab_file": "vocab.json", "merge_file": "merges.txt"}
+
+
+@pytest.mark.parametrize("form", ["gpt_neox", "llama", "qwen3"])
+@pytest.mark.parametrize("whitespace_tokens", [False, True])
+def test_a_sentencepiece_model_has_our_ids_in_a_folder_of_every_architecture(tmp_path, form, whitespace_tokens):
+    train_sentencepiece(iter(texts()[-2:]), 600, tmp_path, whitespace_tokens=whitespace_tokens)
+    section = DataConfig(tokenizer_type="SPMTokenizer", vocab_file=str(tmp_path / "code.model"))
+    ours = build_tokenizer(section)
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / "config.json").write_text(json.dumps({"model_type": form}))
+    write_tokenizer(ours, section, 64, tmp_path / "hf")
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "hf")
+    for text in texts():
+        ids = theirs(text)["input_ids"]
+        assert ids == ours.encode(text) and theirs.decode(ids) == text
+    assert (theirs.eos_token_id, theirs.pad_token_id) == (ours.eod_id, ours.pad_id)
+    assert tokenizer_keys(tmp_path / "hf")["tokenizer_type"] == "SPMTokenizer"
+
+
+def test_a_tokenizer_with_other_ids_in_transformers_is_left_out_with_a_log_line(tmp_path, caplog):
+    lines = texts()[len(HARD_TEXTS)].splitlines()
+    exact = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False, "add_dummy_prefix": False}
+    for name, options in {"unigram": exact | {"byte_fallback": True}, "bpe": {"byte_fallback": True}}.items():
+        with (tmp_path / f"{name}.model").open("wb") as file:
+            SentencePieceTrainer.train(
+                sentence_iterator=iter(lines), model_writer=file, vocab_size=600, minloglevel=2, model_type=name, **options
+            )
+    sections = [DataConfig(tokenizer_type="SPMTokenizer", vocab_file=str(path)) for path in sorted(tmp_path.iterdir())]
+    (tmp_path / "hf").mkdir()
+    for section in [*sections, DataConfig(tokenizer_type="CharLevelTokenizer")]:
+        write_tokenizer(build_tokenizer(section), section, 64, tmp_path / "hf")
+        assert not list((tmp_path / "hf").iterdir())
+        assert f"{section.tokenizer_type} would have other ids in transformers: no tokenizer is written" in caplog.text
+        caplog.clear()
