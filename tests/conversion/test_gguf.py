@@ -26,6 +26,7 @@ from neox_code.conversion.source import open_source
 from neox_code.errors import CheckpointError, DataError
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.grid import single_process_grid
+from neox_code.tokenizer.train_sentencepiece import train_sentencepiece
 
 SHAPE = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128, "pos_emb": "rotary"}
 SHAPE |= {"make_vocab_size_divisible_by": 1}
@@ -113,6 +114,15 @@ def test_a_file_holds_the_weights_and_gives_them_back_by_the_same_table(tmp_path
         assert found.keys() == biases and not any(weight.any() for weight in found.values())
 
 
+@pytest.mark.parametrize("name", ["pythia", "llama, tied, with biases", "qwen3"])
+def test_a_folder_of_hugging_face_gives_the_same_file(tmp_path, vocabulary, name):
+    write_source(tmp_path / "a" / "model", VARIANTS[name], vocabulary)
+    assert main([str(tmp_path / "a" / "model"), str(tmp_path / "b" / "model"), "--to", "huggingface"]) == 0
+    for source in ("a", "b"):
+        assert main([str(tmp_path / source / "model"), str(tmp_path / f"{source}.gguf"), "--to", "gguf", "--dtype", "q8_0"]) == 0
+    assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
+
+
 def test_types_are_those_of_llama_cpp(tmp_path, vocabulary):
     write_source(tmp_path / "save", VARIANTS["pythia"] | {"intermediate_size": 100}, vocabulary)
     model = ModelConfig(**SHAPE | VARIANTS["pythia"] | {"intermediate_size": 100})
@@ -196,6 +206,15 @@ def test_vocabularies_that_llama_cpp_would_encode_differently_are_refused(tmp_pa
     with caplog.at_level(logging.WARNING):
         convert(lambda content: content.update(normalizer={"type": "NFC"}))
     assert "normalizes text (NFC) and llama.cpp does not" in caplog.text
+
+
+def test_a_vocabulary_of_sentencepiece_is_refused(tmp_path):
+    train_sentencepiece([real_file(path).read_text() for path in MODULES[:4]], 640, tmp_path)
+    vocabulary = {"tokenizer_type": "SPMTokenizer", "vocab_file": str(tmp_path / "code.model")}
+    write_source(tmp_path / "save", VARIANTS["pythia"], vocabulary)
+    with pytest.raises(DataError, match=r"written for byte-level vocabularies .* and this model has SPMTokenizer"):
+        main([str(tmp_path / "save"), str(tmp_path / "model.gguf"), "--to", "gguf"])
+    assert not [path.name for path in tmp_path.iterdir() if "gguf" in path.name]
 
 
 def test_types_of_gguf_alone_are_refused_elsewhere_and_fp16_that_overflows(tmp_path, vocabulary):
