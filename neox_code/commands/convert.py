@@ -13,9 +13,13 @@ from collections.abc import Sequence
 
 from neox_code.config.command_line import Parser, non_negative_integer, parse_path, positive_integer, positive_number
 from neox_code.conversion.convert import WRITERS, convert
+from neox_code.conversion.hub import open_hub, push
 from neox_code.conversion.options import BYTES_PER_SHARD, DTYPES, QUANTIZED, ConversionOptions
-from neox_code.errors import run_command
+from neox_code.errors import ConfigError, run_command
 from neox_code.installation import LAUNCHER
+from neox_code.logs import get_logger
+
+log = get_logger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -48,9 +52,15 @@ def main(argv: Sequence[str]) -> int:
         metavar="P",
         help="pipeline stages (default: 1); 0 writes one file a tensor rank, as GPT-NeoX without a pipeline",
     )
+    parser.add_argument("--push", metavar="REPOSITORY", help="upload the folder of --to huggingface to OWNER/MODEL on the Hub")
     words = parser.parse_args(list(argv))
+    if words.push and words.to != "huggingface":
+        raise ConfigError(f"--push uploads the folder of --to huggingface, and --to is {words.to}. Leave it out.")
+    hub = open_hub(words.push) if words.push else None
     options = ConversionOptions(words.dtype, int(words.shard_size * 1e9), words.model_parallel_size, words.pipe_parallel_size)
     convert(words.source, words.output, words.to, options, words.iteration)
+    if hub:
+        log.info("%s uploaded: %s", words.output, push(hub, words.push, words.output))
     return 0
 
 
