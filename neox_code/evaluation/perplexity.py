@@ -121,8 +121,7 @@ def compute_position_losses(model: LoadedModel, hidden_PH: torch.Tensor, labels_
     losses = []
     for hidden, labels in zip(hidden_PH.split(POSITIONS_AT_ONCE), labels_P.split(POSITIONS_AT_ONCE), strict=True):
         logits_1PV = model.gpt.logits(hidden[None])
-        shard = make_vocab_shard(
-            model.tokenizer.vocab_size, logits_1PV.shape[-1], single_process_grid(), model.config.mask_padded_vocab
-        )
+        rows = model.scored_rows or model.tokenizer.vocab_size
+        shard = make_vocab_shard(rows, logits_1PV.shape[-1], single_process_grid())
         losses.append(token_losses(logits_1PV, labels[None], shard)[0])
     return torch.cat(losses)

@@ -12,7 +12,7 @@ from neox_code.generation.loading import LoadedModel, load_model
 @pytest.fixture(scope="session")
 def job_config(tmp_path_factory: pytest.TempPathFactory) -> NeoXConfig:
     """Return the configuration of a complete job."""
-    return NeoXConfig.load([write_job(tmp_path_factory.mktemp("example"))])
+    return NeoXConfig.load([write_job(tmp_path_factory.mktemp("example"))], {"mask_padded_vocab": True})
 
 
 @pytest.fixture(scope="session")

@@ -83,8 +83,7 @@ def test_scores_count_every_token_of_the_files(model, files):
 
 @pytest.mark.parametrize("mask_padded_vocab", [True, False])
 def test_a_uniform_model_needs_the_logarithm_of_the_vocabulary(model, files, mask_padded_vocab):
-    config = dataclasses.replace(model.config, mask_padded_vocab=mask_padded_vocab)
-    uniform = dataclasses.replace(model, gpt=random_gpt(), config=config)
+    uniform = dataclasses.replace(model, gpt=random_gpt(), scored_rows=None if mask_padded_vocab else PADDED)
     torch.nn.init.zeros_(uniform.gpt.sequential["6"].final_linear.weight)
     choices = VOCAB_SIZE if mask_padded_vocab else PADDED
     assert sum_bits_by_file(uniform, files) == pytest.approx([math.log2(choices) * len(ids) for ids in files], rel=1e-7)
