@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from neox_code.checkpoint.buffers import expected_entry
-from neox_code.checkpoint.layout import WHOLE_MODEL_NAME, layer_files, model_files
+from neox_code.checkpoint.layout import UNIVERSAL_FOLDER, WHOLE_MODEL_NAME, layer_files, model_files
 from neox_code.checkpoint.serialization import load_file
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
@@ -89,7 +89,8 @@ def check_size(folder: Path, model: ModelConfig) -> None:
     """Raise CheckpointError if the files of a folder are too small for the parameters of the model, at two bytes each."""
     shapes = expected_shapes(model).items()
     needed = 2 * sum(math.prod(shape) for name, shape in shapes if not sharding_of(name).is_vocabulary)
-    there = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    paths = [*folder.iterdir(), *folder.glob(f"{UNIVERSAL_FOLDER}/*/*")]
+    there = sum(path.stat().st_size for path in paths if path.is_file())
     if there < needed:
         raise CheckpointError(
             f"{folder} has {there:,} bytes, and the configured model needs {needed:,} or more. {use_its_configuration(folder)}"

@@ -12,6 +12,7 @@
         mp_rank_MM_model_states.pt                training state; without a pipeline also all weights of tensor rank MM
         zero_pp_rank_D_mp_rank_MM_model_states.pt           with ZeRO stage 3: training state; the weights are in the next
         [bf16_]zero_pp_rank_D_mp_rank_MM_optim_states.pt    optimizer state of data rank D
+        zero/NAME/fp32.pt, exp_avg.pt, ..., step.pt         DeepSpeed's universal format: see checkpoint.universal
 
 Layer numbers are those of model.gpt: 00 embedding, 02 to L+1 blocks, L+3 final norm, L+4 head.
 """
@@ -29,6 +30,7 @@ log = get_logger(__name__)
 STEP_PREFIX = "global_step"
 LAYER_FILE = re.compile(r"layer_(\d+)-model_(\d+)-model_states\.pt")
 MODEL_FILE = re.compile(r"mp_rank_(\d+)_model_states\.pt")
+OPTIMIZER_FILE = re.compile(r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_(\d+)_optim_states\.pt")
 ZERO_3_FILE = re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt")
 
 WHOLE_MODEL_NAME = re.compile(r"(?:sequential\.)?(\d+)\.(.+)")
@@ -38,6 +40,7 @@ MOST_NAME_BYTES = 1000
 """Bytes of `latest` that are read; no name of a folder is longer."""
 
 RUN_RECORD = "run.json"
+UNIVERSAL_FOLDER = "zero"
 VOCABULARY_FOLDER = "tokenizer"
 HUGGING_FACE_FOLDER = "huggingface"
 TRAINING_LOCK = ".train.lock"
@@ -85,6 +88,17 @@ def model_files(folder: Path) -> dict[int, Path]:
     """Return the existing model state files by model-parallel rank."""
     matches = ((MODEL_FILE.fullmatch(entry.name), entry) for entry in folder.iterdir())
     return {int(match[1]): entry for match, entry in matches if match}
+
+
+def optimizer_files(folder: Path) -> dict[tuple[int, int], Path]:
+    """Return the existing optimizer state files by data rank and model-parallel rank (stage * tensor size + tensor rank)."""
+    matches = ((OPTIMIZER_FILE.fullmatch(entry.name), entry) for entry in folder.iterdir())
+    return {(int(match[1]), int(match[2])): entry for match, entry in matches if match}
+
+
+def is_universal(folder: Path) -> bool:
+    """Return True if the checkpoint has its optimizer state whole, by parameter, in DeepSpeed's universal format."""
+    return (folder / UNIVERSAL_FOLDER).is_dir()
 
 
 def has_zero_3_files(folder: Path) -> bool:

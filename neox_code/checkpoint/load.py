@@ -12,9 +12,11 @@ from deepspeed.runtime.zero.utils import ZeRORuntimeException
 
 from neox_code.checkpoint.buffers import sum_row_biases
 from neox_code.checkpoint.engine_files import WeightsOnlyEngine
-from neox_code.checkpoint.layout import layer_files, model_files
+from neox_code.checkpoint.layout import is_universal, model_files
+from neox_code.checkpoint.optimizer_state import SavedSizes, load_optimizer_state, read_optimizer_state
 from neox_code.checkpoint.resume import Start
 from neox_code.checkpoint.serialization import load_file
+from neox_code.checkpoint.universal import LOSS_SCALE
 from neox_code.checkpoint.weights import has_summed_row_biases, load_weights
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
@@ -29,7 +31,7 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Load weights and optimizer state into the engine, on every rank; return the client state, {} for a start from scratch.
 
-    With the optimizer's state, the layout over ranks must be that of the checkpoint. Without it, any layout is possible.
+    The layout over ranks may be any, except with ZeRO stage 3, which loads it as it was saved.
     """
     folder = start.folder
     if folder is None:
@@ -40,7 +42,8 @@ def load_checkpoint(
         if start.resets:
             return {}
         return dict(start.record.state) if start.record else load_client_state(folder)
-    require_tensor_size(folder, grid.tensor_size)
+    if start.is_divided_anew:
+        return load_divided_anew(engine, start, model, vocab_size, grid)
     try:
         with redirect_stdout(io.StringIO()) as printed, keep_settings(engine.optimizer):
             _, state = engine.load_checkpoint(str(folder.parent), tag=folder.name)
@@ -59,6 +62,28 @@ def load_checkpoint(
     log.debug("%s", printed.getvalue())
     log.info("loaded %s", folder)
     return state or {}
+
+
+def load_divided_anew(
+    engine: DeepSpeedEngine, start: Start, model: ModelConfig, vocab_size: int, grid: ParallelGrid
+) -> dict[str, Any]:
+    """Load weights and optimizer state of another layout into the engine, on every rank; return the client state."""
+    folder = start.folder
+    assert folder is not None
+    states = read_optimizer_state(folder, model)
+    load_weights(engine.module, folder, model, vocab_size, grid)
+    load_optimizer_state(engine, states, model, vocab_size, grid)
+    with keep_settings(engine.optimizer):
+        loss_scale = states.read_global_state().get(LOSS_SCALE)
+        if loss_scale and hasattr(engine.optimizer, "loss_scaler"):  # DeepSpeed's bf16 optimizer has none
+            engine.optimizer.loss_scaler = loss_scale
+    state = load_client_state(folder)
+    for name in ("global_steps", "global_samples", "skipped_steps"):
+        setattr(engine, name, int(state.get(name, 0)))
+    writer = "in the universal format" if is_universal(folder) else f"by {SavedSizes.of(folder)}"
+    stage = f", ZeRO {start.stored.values.get('zero_stage', 0)}" if start.stored else ""
+    log.info("%s was written %s%s: its optimizer state is divided anew", folder, writer, stage)
+    return state
 
 
 LOSS_SCALE_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
@@ -101,18 +126,8 @@ def load_weights_alone(engine: DeepSpeedEngine, folder: Path, model: ModelConfig
 def load_client_state(folder: Path) -> dict[str, Any]:
     """Return the training state of a checkpoint without its weights; {} if it has none."""
     path = model_files(folder).get(0)
-    content = load_file(path) if path else {}
+    content = load_file(path, mmap=True) if path else {}
     return {key: value for key, value in content.items() if key not in ("module", "optimizer")}
-
-
-def require_tensor_size(folder: Path, tensor_size: int) -> None:
-    """Raise CheckpointError if the optimizer's state was written with another tensor-parallel size."""
-    ranks = {rank for _, rank in layer_files(folder)}
-    if ranks and len(ranks) != tensor_size:
-        raise CheckpointError(
-            f"{folder} was written with model_parallel_size {len(ranks)}, and this run has {tensor_size}. The optimizer's state "
-            "cannot be divided anew: use as many, or load the weights alone with no_load_optim: true."
-        )
 
 
 def read_first_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ merge_parts(name, parts, model)                 one parameter of all tensor rank
 cut_part(name, whole, rank, size, model)         the inverse
 make_file_part(name, whole, rank, size, model)    the part as a checkpoint's file holds it
 name_in_file(name, model)                       its name there; find_our_name is the inverse
+find_whole_model_name(name)                      from its name in a pipeline stage
 
 In GPT-NeoX's files the row biases of a model with `gpt_j_residual` are summands: GPT-NeoX adds each rank's bias before it sums over
 the ranks. With a sequential residual every rank has a full copy. This package adds the bias once, after the sum. It writes what
@@ -16,6 +17,7 @@ import torch
 
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
+from neox_code.model.gpt import TIED_EMBEDDING
 from neox_code.model.sharding import SHARDING, sharding_of, stacked_rows
 
 DERIVED = ("attention.rotary_emb.inv_freq", "attention.alibi_embed.slopes", "position_embeddings.inv_freq")
@@ -46,6 +48,16 @@ def name_in_file(name: str, model: ModelConfig) -> str:
             if sharding.newer_name and name.endswith(ours):
                 return name.removesuffix(ours) + sharding.newer_name
     return name
+
+
+def find_whole_model_name(name: str) -> str:
+    """Return the name in a whole model of a parameter of a pipeline stage.
+
+    >>> find_whole_model_name("3.mlp.dense_h_to_4h.weight"), find_whole_model_name("tied_modules.embed.word_embeddings.weight")
+    ('sequential.3.mlp.dense_h_to_4h.weight', 'sequential.0.word_embeddings.weight')
+    """
+    name = name.replace(f"tied_modules.{TIED_EMBEDDING}.", "0.", 1)
+    return name if name.startswith("sequential.") else f"sequential.{name}"
 
 
 def merge_parts(name: str, parts: Sequence[torch.Tensor], model: ModelConfig, has_summed_row_biases: bool = False) -> torch.Tensor:

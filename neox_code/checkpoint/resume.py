@@ -26,6 +26,7 @@ from neox_code.checkpoint.layout import (
     find_checkpoint,
     has_zero_3_files,
     is_hugging_face_model,
+    is_universal,
     latest_file,
     layer_files,
     list_checkpoints,
@@ -76,6 +77,9 @@ class Start:
 
     loads_optimizer: bool = True
 
+    is_divided_anew: bool = False
+    """True: weights and optimizer state are read by parameter, since the files have another layout or another writer."""
+
     def is_in(self, save: str) -> bool:
         """Return True if the checkpoint is in the folder `save`."""
         return self.folder is not None and is_same_folder(str(self.folder.parent), save)
@@ -122,7 +126,9 @@ def find_start(training: TrainingConfig, layout: Mapping[str, int], values: Valu
             f"{save} holds checkpoints of iterations {', '.join(map(str, later))}, which this run would replace: it begins at "
             f"{begin}, from {start.folder}. Set save to another folder, or move these checkpoints."
         )
-    return replace(start, record=record, stored=read_stored_config(start.folder, record), iteration=begin)
+    is_divided_anew = start.loads_optimizer and must_be_divided_anew(start.folder, record, layout, values)
+    stored = read_stored_config(start.folder, record)
+    return replace(start, record=record, stored=stored, iteration=begin, is_divided_anew=is_divided_anew)
 
 
 def find_first_start(training: TrainingConfig) -> Start:
@@ -154,7 +160,8 @@ def start_in_used_folder(training: TrainingConfig, layout: Mapping[str, int], va
         if training.load is None or not is_plain or not is_own_load:
             log.info("save (%s) holds checkpoints of this run: it resumes from the newest, %s", save, newest.name)
         is_fit = record is None or not (
-            find_layout_differences(record, layout, values) or compare(record.config, values, OPTIMIZER_STATE)
+            (find_layout_differences(record, layout, values) and find_obstacle(record, values))
+            or compare(record.config, values, OPTIMIZER_STATE)
         )
         loads_optimizer = is_fit or not training.no_load_optim
         if record is None:
@@ -249,25 +256,46 @@ def check_model(folder: Path, stored: StoredConfig | None, config: NeoXConfig, w
 
 
 def check_layout(start: Start, record: RunRecord | None, layout: Mapping[str, int], values: Values) -> None:
-    """Raise CheckpointError if the files do not fit this run's division of weights and optimizer states over ranks."""
+    """Raise CheckpointError where the optimizer state would have to be divided anew and cannot be."""
     assert start.folder is not None
     if not start.loads_optimizer:
         require_whole_weights(start.folder)
         return
-    if record is None:
+    obstacle = find_obstacle(record, values)
+    if not obstacle or not (start.is_divided_anew or (record and find_layout_differences(record, layout, values))):
         return
-    if found := find_layout_differences(record, layout, values):
-        if has_zero_3_files(start.folder):
-            remedy = "Change them back: with ZeRO stage 3 the weights cannot be loaded alone."
-        else:
-            remedy = "Change them back, or load the weights alone with no_load_optim: true."
-        old, new = (
-            ", ".join(f"{LAYOUT_KEYS.get(each.field, each.field)} {format_value(getattr(each, side))}" for each in found)
-            for side in ("before", "now")
-        )
-        raise CheckpointError(
-            f"{start.folder} holds an optimizer's state that is divided by {old}, and this run has {new}. {remedy}"
-        )
+    if has_zero_3_files(start.folder):
+        remedy = "Change them back: with ZeRO stage 3 the weights cannot be loaded alone."
+    else:
+        remedy = "Change them back, or load the weights alone with no_load_optim: true."
+    found = find_layout_differences(record, layout, values) if record else []
+    old, new = (
+        ", ".join(f"{LAYOUT_KEYS.get(each.field, each.field)} {format_value(getattr(each, side))}" for each in found)
+        for side in ("before", "now")
+    )
+    division = f"is divided by {old}, and this run has {new}" if found else "must be divided over the ranks of this run"
+    raise CheckpointError(
+        f"{start.folder} holds an optimizer's state that {division}. It cannot be divided anew with {obstacle}. {remedy}"
+    )
+
+
+def find_obstacle(record: RunRecord | None, values: Values) -> str | None:
+    """Return the setting, of a checkpoint or of this run, with which an optimizer state cannot be divided anew; else None."""
+    sides = [derive_values(side) for side in ((record.config, values) if record else (values,))]
+    if any(side["zero_stage"] == 3 for side in sides):
+        return "ZeRO stage 3"
+    if any(is_round_robin(side) for side in sides):  # DeepSpeed's table of positions has another order
+        return "zero_optimization.round_robin_gradients: true"
+    if any(side["use_bnb_optimizer"] for side in sides):  # a scale belongs to a block of the flat tensor
+        return "use_bnb_optimizer: true"
+    return None
+
+
+def must_be_divided_anew(folder: Path, record: RunRecord | None, layout: Mapping[str, int], values: Values) -> bool:
+    """Return True if the optimizer state is not in files of this package's ranks in this run's layout."""
+    if has_zero_3_files(folder):
+        return False
+    return record is None or is_universal(folder) or bool(find_layout_differences(record, layout, values))
 
 
 LAYOUT_KEYS = {

@@ -5,7 +5,8 @@ load_weights(engine.module, folder, model, vocab_size, grid)       into this ran
 weights = read_weights(folder, model)                              a mapping whose values are read when they are used
 
 Formats: layer files and model state files of GPT-NeoX and of this package, at any tensor-parallel size; folders of Hugging Face,
-see `checkpoint.hugging_face`. At most one layer or one file is open, and one whole parameter in memory beside the module's own.
+see `checkpoint.hugging_face`; DeepSpeed's universal format, see `checkpoint.universal`. At most one layer or one file is open, and
+one whole parameter in memory beside the module's own.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,18 +24,19 @@ from neox_code.checkpoint.layout import (
     RUN_RECORD,
     WHOLE_MODEL_NAME,
     is_hugging_face_model,
+    is_universal,
     is_written_by_this_package,
     layer_files,
     model_files,
     require_whole_weights,
 )
-from neox_code.checkpoint.merge_ranks import cut_part, find_our_name, fit_vocabulary, merge_parts
+from neox_code.checkpoint.merge_ranks import cut_part, find_our_name, find_whole_model_name, fit_vocabulary, merge_parts
 from neox_code.checkpoint.serialization import is_plain, load_file
+from neox_code.checkpoint.universal import UniversalFiles
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
 from neox_code.logs import get_logger
-from neox_code.model.gpt import TIED_EMBEDDING
 from neox_code.model.sharding import sharding_of
 from neox_code.parallel.grid import ParallelGrid, single_process_grid
 
@@ -70,15 +72,7 @@ def load_weights(
         for name, parameter in module.named_parameters():
             name = find_whole_model_name(name)
             weight = found[name]
-            if sharding_of(name).is_vocabulary:
-                weight = fit_vocabulary(name, weight, parameter.shape[0] * grid.tensor_size, vocab_size)
-            weight = cut_part(name, weight, grid.tensor_rank, grid.tensor_size, model)
-            if weight.shape != parameter.shape:
-                raise CheckpointError(
-                    f"{name} has shape {tuple(weight.shape)} in {folder} and {tuple(parameter.shape)} in this model. "
-                    f"Use the configuration that it was trained with: {folder / 'configs'}."
-                )
-            parameter.copy_(weight)
+            parameter.copy_(fit_parameter(folder, name, weight, parameter.shape, model, vocab_size, grid))
 
 
 def check_rows(folder: Path, weights: "LazyWeights", model: ModelConfig, vocab_size: int) -> None:
@@ -94,14 +88,19 @@ def check_rows(folder: Path, weights: "LazyWeights", model: ModelConfig, vocab_s
         )
 
 
-def find_whole_model_name(name: str) -> str:
-    """Return the name in a whole model of a parameter of a pipeline stage.
-
-    >>> find_whole_model_name("3.mlp.dense_h_to_4h.weight"), find_whole_model_name("tied_modules.embed.word_embeddings.weight")
-    ('sequential.3.mlp.dense_h_to_4h.weight', 'sequential.0.word_embeddings.weight')
-    """
-    name = name.replace(f"tied_modules.{TIED_EMBEDDING}.", "0.", 1)
-    return name if name.startswith("sequential.") else f"sequential.{name}"
+def fit_parameter(
+    folder: Path, name: str, whole: torch.Tensor, shape: torch.Size, model: ModelConfig, vocab_size: int, grid: ParallelGrid
+) -> torch.Tensor:
+    """Return this rank's part of a whole parameter, or of a whole moment of one. Raise CheckpointError unless it has `shape`."""
+    if sharding_of(name).is_vocabulary:
+        whole = fit_vocabulary(name, whole, shape[0] * grid.tensor_size, vocab_size)
+    part = cut_part(name, whole, grid.tensor_rank, grid.tensor_size, model)
+    if part.shape != shape:
+        raise CheckpointError(
+            f"{name} has shape {tuple(part.shape)} in {folder} and {tuple(shape)} in this model. "
+            f"Use the configuration that it was trained with: {folder / 'configs'}."
+        )
+    return part
 
 
 def has_summed_row_biases(model: ModelConfig, folder: Path) -> bool:
@@ -140,6 +139,9 @@ def open_weights(folder: Path, model: ModelConfig) -> "LazyWeights":
     if is_hugging_face_model(folder):
         log.info("%s is a model of Hugging Face", folder)
         return LazyWeights(hugging_face_readers(folder, model))
+    if is_universal(folder):
+        log.info("%s has weights in DeepSpeed's universal format", folder)
+        return LazyWeights(UniversalFiles(folder).weight_readers())
     if not (layer_files(folder) or model_files(folder)):
         require_whole_weights(folder)
         raise CheckpointError(

@@ -253,7 +253,7 @@ REFUSED_IN_BF16: dict[str, tuple[tuple[Any, ...], str]] = {
     "bf16_optimizer_states": ((None, False), "optimizer states are kept in fp32. Remove it, or set use_bnb_optimizer for 8 bits"),
 }
 REFUSED_IN_CHECKPOINT: dict[str, tuple[tuple[Any, ...], str]] = {
-    "load_universal": ((None, False), "the weights of a checkpoint of any layout are loaded with no_load_optim: true. Remove it"),
+    "load_universal": ((None, False), "a checkpoint of any layout, the universal format included, is loaded without it. Remove it"),
     "use_node_local_storage": ((None, False), "all ranks write to one folder that all hosts see. Remove it"),
 }
 """Name in DeepSpeed's dictionary `checkpoint` -> values that request no feature, and the reason to refuse all other values."""

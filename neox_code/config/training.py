@@ -69,7 +69,7 @@ class TrainingConfig:
     """True: the first start loads only the weights of `load` and begins at step 0. A restart resumes from `save`."""
 
     no_load_optim: bool = False
-    """True: the first start does not load the optimizer's state; needed after a change of the optimizer or the number of ranks."""
+    """True: the first start does not load the optimizer's state; needed after a change of the optimizer."""
 
     max_skipped_steps: int | None = None
     """Training ends after this many steps in a row with a loss or gradient that is not finite; default 5, in fp16 50. Such a step

@@ -15,6 +15,7 @@ from neox_code.conversion.huggingface import write_hugging_face
 from neox_code.conversion.neox import write_neox
 from neox_code.conversion.options import QUANTIZED, ConversionOptions
 from neox_code.conversion.source import ModelSource, open_source
+from neox_code.conversion.universal import write_universal
 from neox_code.errors import CheckpointError
 from neox_code.files import partial_path, replace_durably
 from neox_code.logs import get_logger
@@ -25,6 +26,7 @@ WRITERS: dict[str, Callable[[ModelSource, Path, ConversionOptions], None]] = {
     "neox": write_neox,
     "huggingface": write_hugging_face,
     "gguf": write_gguf,
+    "universal": write_universal,
 }
 """Format -> the function that writes a model to a path which does not exist: a folder, for gguf a file."""
 

@@ -16,6 +16,7 @@ from neox_code.checkpoint.merge_ranks import fit_vocabulary, make_file_part, nam
 from neox_code.checkpoint.model_folder import MODEL_FILE, make_model_file
 from neox_code.checkpoint.serialization import save_file
 from neox_code.config.derive import padded_vocab_size
+from neox_code.config.neox import NeoXConfig
 from neox_code.conversion.options import ConversionOptions
 from neox_code.conversion.source import ModelSource
 from neox_code.model.gpt import DTYPES
@@ -46,6 +47,11 @@ def write_neox(source: ModelSource, output: Path, options: ConversionOptions) ->
         modules = divide(source, weights, tensor_size)
     for rank, module in enumerate(modules):
         save_file({"module": module, **training_state(iteration, tensor_size)}, model_file(folder, rank))
+    write_companions(config, folder, output)
+
+
+def write_companions(config: NeoXConfig, folder: Path, output: Path) -> None:
+    """Write configuration and vocabulary beside the weights in `folder`, and `latest` in `output`, which names it."""
     files = {MODEL_FILE: make_model_file(config), f"configs/{MERGED_CONFIG}": config.to_yaml().encode()}
     for name, content in files.items():
         (folder / name).parent.mkdir(exist_ok=True)

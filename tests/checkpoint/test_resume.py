@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -211,42 +210,61 @@ def test_the_optimizer_state_is_skipped_again_only_if_it_does_not_fit(tmp_path):
     step(tmp_path, 2, make_start_request(TrainingConfig(load=str(tmp_path), no_load_optim=True)))
     training = TrainingConfig(load=str(tmp_path), save=str(tmp_path), no_load_optim=True)
     assert find_start(training, LAYOUT, VALUES).loads_optimizer
-    assert not find_start(training, LAYOUT | {"data_parallel_size": 2}, VALUES).loads_optimizer
+    other = find_start(training, LAYOUT | {"data_parallel_size": 2}, VALUES)
+    assert other.loads_optimizer and other.is_divided_anew
+    eight_bits = VALUES | {"use_bnb_optimizer": True}
+    assert not find_start(training, LAYOUT | {"data_parallel_size": 2}, eight_bits).loads_optimizer
     assert not find_start(training, LAYOUT, VALUES | {"optimizer_type": "lion"}).loads_optimizer
 
 
-@pytest.mark.parametrize("axis", ["data_parallel_size", "pipe_parallel_size"])
-def test_an_optimizers_state_of_another_layout_is_refused_with_both_layouts(tmp_path, axis):
-    step(tmp_path, 2)
-    start = begin(load=tmp_path, save=tmp_path)
-    check_layout(start, start.record, LAYOUT, VALUES)
-    with pytest.raises(CheckpointError, match=rf"{axis} .*1, and this run has {axis} .*2\..*no_load_optim: true"):
-        check_layout(start, start.record, LAYOUT | {axis: 2}, VALUES)
-    check_layout(replace(start, loads_optimizer=False), start.record, LAYOUT | {axis: 2}, VALUES)
+def test_an_optimizers_state_of_another_layout_is_divided_anew(tmp_path):
+    folder = step(tmp_path, 2)
+    for axis in LAYOUT:
+        for values in (VALUES, VALUES | {"zero_stage": 3}):
+            start = find_start(TrainingConfig(load=str(tmp_path), save=str(tmp_path)), LAYOUT | {axis: 7}, values)
+            assert start.is_divided_anew
+            check = nullcontext() if values is VALUES else pytest.raises(CheckpointError, match="with ZeRO stage 3")
+            with check:
+                check_layout(start, start.record, LAYOUT | {axis: 7}, values)
+    assert not begin(load=tmp_path, save=tmp_path).is_divided_anew
+    (folder / "zero").mkdir()
+    assert begin(load=tmp_path, save=tmp_path).is_divided_anew
+    (folder / "run.json").unlink()
+    start = find_start(TrainingConfig(load=str(tmp_path), save=str(tmp_path)), LAYOUT, VALUES | ZERO_2 | ROUND_ROBIN)
+    with pytest.raises(CheckpointError, match=r"must be divided over the ranks of this run.*round_robin_gradients: true.*no_load"):
+        check_layout(start, None, LAYOUT, VALUES | ZERO_2 | ROUND_ROBIN)
 
 
-@pytest.mark.parametrize(("before", "now"), [(0, 1), (1, 0), (2, 0)])
-def test_an_optimizers_state_of_a_pipeline_is_refused_for_a_plain_model(tmp_path, before, now):
-    record = RunRecord({"iteration": 2}, "run", None, VALUES | {"pipe_parallel_size": before}, {}, {}, {}, LAYOUT)
-    start = Start(tmp_path, record)
-    with pytest.raises(CheckpointError, match=rf"pipe_parallel_size {before}, and this run has pipe_parallel_size {now}\."):
-        check_layout(start, record, LAYOUT, VALUES | {"pipe_parallel_size": now})
-
-
+ZERO_2 = {"zero_stage": 2}
 ROUND_ROBIN = {"zero_optimization": {"round_robin_gradients": True}}
+OTHER_PIPELINE = {"pipe_parallel_size": 1}
 
 
 @pytest.mark.parametrize(
     ("before", "now", "sentence"),
     [
-        ({"zero_stage": 0}, {"zero_stage": 2}, None),
-        ({"zero_stage": 1}, {"zero_stage": 3}, "zero_optimization.stage 1, and this run has zero_optimization.stage 3"),
+        ({"zero_stage": 0}, ZERO_2, None),
+        (
+            {"zero_stage": 1},
+            {"zero_stage": 3},
+            "stage 1, and this run has zero_optimization.stage 3.*ZeRO stage 3",
+        ),
         ({"zero_stage": 3}, {"zero_stage": 3, "zero_optimization": {"sub_group_size": 9}}, "sub_group_size null, and .* 9"),
-        ({"zero_stage": 2}, {"zero_stage": 2} | ROUND_ROBIN, "round_robin_gradients false, and .*round_robin_gradients true"),
-        ({"zero_stage": 2} | ROUND_ROBIN, {"zero_stage": 1, "precision": "bfloat16"} | ROUND_ROBIN, "gradients true, and .* false"),
+        (ZERO_2, ZERO_2 | ROUND_ROBIN, "round_robin_gradients false, and .*round_robin_gradients true"),
+        (ZERO_2 | ROUND_ROBIN, {"zero_stage": 1, "precision": "bfloat16"} | ROUND_ROBIN, "gradients true, and .* false"),
+        (
+            ZERO_2 | ROUND_ROBIN,
+            ZERO_2 | ROUND_ROBIN | OTHER_PIPELINE,
+            "pipe_parallel_size 0, .* 1.*round_robin_gradients: true",
+        ),
         ({"zero_stage": 1, "precision": "bfloat16"}, {"zero_stage": 1, "precision": "bfloat16"} | ROUND_ROBIN, None),
-        ({"pipe_parallel_size": 2}, {"pipe_parallel_size": 2, "pipe_partition_method": "uniform"}, "mlp.*, and .* uniform"),
-        ({}, {"pipe_partition_method": "uniform"}, None),
+        (
+            {"use_bnb_optimizer": True},
+            {"use_bnb_optimizer": True} | OTHER_PIPELINE,
+            "pipe_parallel_size 0.*bnb_optimizer: true",
+        ),
+        ({}, OTHER_PIPELINE, None),
+        ({"pipe_parallel_size": 2}, {"pipe_parallel_size": 2, "pipe_partition_method": "uniform"}, None),
     ],
 )
 def test_keys_that_determine_the_optimizers_files_are_compared(tmp_path, before, now, sentence):
@@ -412,11 +430,13 @@ def test_another_optimizer_needs_no_load_optim(job, save):
     assert len(losses_of(1, job(**RUN | other, no_load_optim=True), save, load=str(save))) == 1
 
 
-def test_another_padded_vocabulary_needs_no_load_optim(job, save):
-    other = RUN | {"train_iters": 5, "make_vocab_size_divisible_by": 1024}
-    message = refused(job, save, **other)
-    assert "padded_vocab_size (from make_vocab_size_divisible_by) 640, and this run has" in message
-    assert len(losses_of(1, job(**other, no_load_optim=True), save, load=str(save))) == 1
+def test_another_padded_vocabulary_changes_no_loss(job, save, tmp_path):
+    longer = {**RUN, "train_iters": 5}
+    shutil.copytree(save, tmp_path / "other")
+    expected = losses_of(1, job(**longer), save, load=str(save))
+    wider = {**longer, "make_vocab_size_divisible_by": 1024}
+    found = losses_of(1, job(**wider), tmp_path / "other", load=str(tmp_path / "other"))
+    assert found == pytest.approx(expected, rel=1e-5)
 
 
 def test_zero_stage_3_resumes_from_its_own_checkpoint_alone(job, save, tmp_path):

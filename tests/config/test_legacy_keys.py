@@ -472,7 +472,9 @@ def test_minus_one_means_all_nodes_and_all_gpus(key: str) -> None:
 def test_a_universal_checkpoint_is_refused_by_name(tmp_path, shape, keys):
     file = tmp_path / "universal.yml"
     file.write_text(yaml.safe_dump(keys))
-    with pytest.raises(ConfigError, match=r"checkpoint\.load_universal \(true, .*universal\.yml:\d+\) cannot be used: the weights"):
+    with pytest.raises(
+        ConfigError, match=r"checkpoint\.load_universal \(true, .*universal\.yml:\d+\) cannot be used: a checkpoint of any layout"
+    ):
         NeoXConfig.load([file])
     file.write_text(yaml.safe_dump({"checkpoint": {"load_universal": False, "tag_validation": "Ignore"}}))
     assert NeoXConfig.load([file], shape).optimizer.deepspeed_extra_args["checkpoint"]["tag_validation"] == "Ignore"

@@ -1,0 +1,217 @@
+"""The optimizer state of a checkpoint, whole and by parameter, from files of any layout into an engine of any layout.
+
+    states = read_optimizer_state(folder, model)
+    states.read("sequential.2.mlp.dense_h_to_4h.weight", "exp_avg")        # the whole tensor, read when it is used
+    load_optimizer_state(engine, states, model, vocab_size, grid)          # this rank's share of each parameter
+
+A file has for each group of parameters (matrices, vectors) one flat tensor in fp32 and as many of moments:
+
+    the flat tensor of a group   [ embedding | 2.query_key_value | 2.dense | ... ]     in the order of the module's parameters
+    files of data ranks          |-- rank 0 --|-- rank 1 --|-- rank 2 --|               `param_slice_mappings` has the positions
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from deepspeed import DeepSpeedEngine
+
+from neox_code.checkpoint.consistency import has_finite_values
+from neox_code.checkpoint.layout import (
+    is_universal,
+    is_written_by_this_package,
+    layer_files,
+    model_file,
+    model_files,
+    optimizer_files,
+)
+from neox_code.checkpoint.merge_ranks import find_our_name, find_whole_model_name, merge_parts
+from neox_code.checkpoint.serialization import load_file
+from neox_code.checkpoint.universal import LOSS_SCALE, MASTER, STEP, UniversalFiles
+from neox_code.checkpoint.weights import fit_parameter, has_summed_row_biases
+from neox_code.config.model import ModelConfig
+from neox_code.errors import CheckpointError
+from neox_code.parallel.grid import ParallelGrid
+
+
+@dataclass(frozen=True)
+class SavedSizes:
+    """Sizes of the parallel axes of the run that wrote a checkpoint."""
+
+    data: int
+    tensor: int
+    pipeline: int
+    """0 for a model without a pipeline."""
+
+    @classmethod
+    def of(cls, folder: Path) -> "SavedSizes":
+        files = optimizer_files(folder)
+        data, model_ranks = ({rank[axis] for rank in files} for axis in (0, 1))
+        tensor = len({rank for _, rank in layer_files(folder)})
+        return cls(len(data), tensor or len(model_ranks), len(model_ranks) // tensor if tensor else 0)
+
+    def __str__(self) -> str:
+        pipeline = f"{self.pipeline} pipeline ranks" if self.pipeline else "no pipeline"
+        return f"{self.data} data x {self.tensor} tensor x {pipeline}"
+
+
+def read_optimizer_state(folder: Path, model: ModelConfig) -> "UniversalFiles | ZeroFiles":
+    """Return the optimizer state of a checkpoint. Raise CheckpointError if it has none, or files are missing."""
+    return UniversalFiles(folder) if is_universal(folder) else ZeroFiles(folder, model)
+
+
+class ZeroFiles:
+    """Reader of the optimizer state in the files of all ranks of a run with ZeRO stage 0, 1 or 2, by our whole names."""
+
+    def __init__(self, folder: Path, model: ModelConfig):
+        self.folder, self.model = folder, model
+        self.paths = optimizer_files(folder)
+        if not self.paths:
+            raise CheckpointError(
+                f"{folder} holds no optimizer state (*_optim_states.pt). Load the weights alone with no_load_optim: true."
+            )
+        self.data_ranks, self.model_ranks = (sorted({rank[axis] for rank in self.paths}) for axis in (0, 1))
+        if missing := set(product(self.data_ranks, self.model_ranks)) - self.paths.keys() or (
+            set(self.model_ranks) - model_files(folder).keys()
+        ):
+            raise CheckpointError(f"{folder} lacks the optimizer state of rank {min(missing)}. Copy the checkpoint again.")
+        tensor_size = SavedSizes.of(folder).tensor
+        self.parts: dict[str, list[tuple[int, str, torch.Size]]] = {}
+        """Whole name -> for each tensor rank the model-parallel rank, and name and shape of the parameter on it."""
+        for rank in self.model_ranks:
+            for name, shape in read_shapes(model_file(folder, rank)).items():
+                if ours := find_our_name(name):
+                    parts = self.parts.setdefault(find_whole_model_name(ours), [])
+                    if len(parts) < tensor_size:  # a tied embedding is on the first and the last stage
+                        parts.append((rank, name, shape))
+        self.names = frozenset(self.parts)
+        # in this package's optimizer every rank has a copy
+        self.has_summed_biases = has_summed_row_biases(model, folder) and not is_written_by_this_package(folder)
+        self.opened: dict[tuple[int, int], ZeroFile] = {}
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the tensors of each parameter's state."""
+        return tuple(self.open(self.data_ranks[0], self.model_ranks[0]).tensors(0))
+
+    def open(self, data_rank: int, model_rank: int) -> "ZeroFile":
+        if (data_rank, model_rank) not in self.opened:
+            self.opened[data_rank, model_rank] = ZeroFile(self.paths[data_rank, model_rank])
+        return self.opened[data_rank, model_rank]
+
+    def read(self, name: str, key: str) -> torch.Tensor:
+        """Return a whole tensor of a parameter's state. Raise CheckpointError if a file is missing or damaged."""
+        parts = [self.read_part(*part, key) for part in self.parts[name]]
+        return merge_parts(name, parts, self.model, self.has_summed_biases and key == MASTER)
+
+    def read_part(self, model_rank: int, name: str, shape: torch.Size, key: str) -> torch.Tensor:
+        """Return a tensor rank's part, from the files of all data ranks."""
+        files = [self.open(data_rank, model_rank) for data_rank in self.data_ranks]
+        fragments = [file.read_fragment(name, key) for file in files if name in file.positions]
+        flat = torch.cat(fragments) if fragments else torch.empty(0)
+        if flat.numel() != shape.numel():
+            raise CheckpointError(
+                f"{self.folder} has {flat.numel():,} values of {key} for {name} on model-parallel rank {model_rank}, "
+                f"whose shape is {tuple(shape)}. Copy the checkpoint again."
+            )
+        return flat.view(shape)
+
+    def read_step(self, name: str) -> int | None:
+        """Return the number of updates of a parameter; None if the optimizer does not count them."""
+        rank, inner, _ = self.parts[name][0]
+        files = (self.open(data_rank, rank) for data_rank in self.data_ranks)
+        return next((file.read_step(inner) for file in files if inner in file.positions), None)
+
+    def read_global_state(self) -> dict[str, Any]:
+        """Return hyperparameters (`param_groups`) and the state of the loss scaler (LOSS_SCALE), where there are some."""
+        state = self.open(self.data_ranks[0], self.model_ranks[0]).state
+        groups = state["base_optimizer_state"].get("param_groups")
+        return {"param_groups": groups, "ds_version": state.get("ds_version"), LOSS_SCALE: state.get("loss_scaler")}
+
+
+def read_shapes(path: Path) -> dict[str, torch.Size]:
+    """Return the shapes of the parameters of a model-parallel rank by their names on it."""
+    content = load_file(path, mmap=True)
+    try:
+        return {name: torch.Size(shape) for group in content["param_shapes"] for name, shape in group.items()}
+    except (AttributeError, KeyError, TypeError):
+        raise CheckpointError(
+            f"{path} has no shapes of parameters (param_shapes), without which the optimizer state cannot be divided anew. "
+            "Load the weights alone with no_load_optim: true."
+        ) from None
+
+
+class ZeroFile:
+    """The optimizer state of one rank: flat tensors, mapped from the file, and the positions of parameters in them."""
+
+    def __init__(self, path: Path):
+        content = load_file(path, mmap=True)
+        try:
+            self.state: Mapping[str, Any] = content["optimizer_state_dict"]
+            self.masters = self.state["single_partition_of_fp32_groups"]
+            self.groups = self.state["base_optimizer_state"]["state"]
+            self.positions: dict[str, tuple[int, int, int]] = {}
+            """Name -> group, start and number of values in the group's flat tensors."""
+            for group, addresses in enumerate(self.state["param_slice_mappings"]):
+                for name, address in addresses.items():
+                    place = address if isinstance(address, Mapping) else vars(address)  # an object in files of older versions
+                    start, count = int(place["start"]), int(place["numel"])
+                    if not 0 <= start <= start + count <= self.masters[group].numel():
+                        raise ValueError(f"position of {name}")
+                    self.positions[name] = (group, start, count)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} holds no optimizer state of ZeRO stage 1 or 2 that can be divided anew (not usable: {error}). Load the "
+                "weights alone with no_load_optim: true."
+            ) from None
+
+    def tensors(self, group: int) -> dict[str, torch.Tensor]:
+        """Return the flat tensors of a group: the weights as MASTER, and moments by the optimizer's names."""
+        state = self.groups.get(group, {})
+        moments = {key: value for key, value in state.items() if isinstance(value, torch.Tensor) and value.dim() == 1}
+        return {MASTER: self.masters[group].detach()} | moments
+
+    def read_fragment(self, name: str, key: str) -> torch.Tensor:
+        """Return this rank's values of a parameter, flat; no values if the state lacks the tensor."""
+        group, start, count = self.positions[name]
+        return self.tensors(group).get(key, torch.empty(0))[start : start + count]
+
+    def read_step(self, name: str) -> int | None:
+        step = self.groups.get(self.positions[name][0], {}).get(STEP)
+        return None if step is None else int(step)
+
+
+def load_optimizer_state(
+    engine: DeepSpeedEngine, states: UniversalFiles | ZeroFiles, model: ModelConfig, vocab_size: int, grid: ParallelGrid
+) -> None:
+    """Fill the optimizer of the engine, weights in fp32 included, with this rank's share. Its hyperparameters stay.
+
+    Raises CheckpointError if a parameter is missing, or its state has another shape or values that are not finite.
+    """
+    optimizer = engine.optimizer
+    names = {parameter: find_whole_model_name(name) for name, parameter in engine.module.named_parameters()}
+    groups = optimizer.bf16_groups if hasattr(optimizer, "bf16_groups") else optimizer.bit16_groups
+    filled: dict[int, dict[str, Any]] = {}
+    for index, (group, parameters) in enumerate(zip(optimizer.param_groups, groups, strict=True)):
+        (flat,) = group["params"]
+        tensors = {key: flat.data if key == MASTER else torch.zeros_like(flat, requires_grad=False) for key in states.keys}
+        for parameter in parameters:
+            name, place = names[parameter], parameter._hp_mapping
+            if name not in states.names:
+                raise CheckpointError(f"{states.folder} holds no state of {name}. Load the weights alone with no_load_optim: true.")
+            for key, tensor in tensors.items() if place else ():  # None: other data ranks have the whole parameter
+                whole = states.read(name, key)
+                if not has_finite_values(whole):
+                    raise CheckpointError(f"{key} of {name} has values that are not finite in {states.folder}. Choose another.")
+                part = fit_parameter(states.folder, name, whole, parameter.shape, model, vocab_size, grid).flatten()
+                source, target = place.lp_fragment_address, place.hp_fragment_address
+                tensor[target.start :][: target.numel].copy_(part[source.start :][: source.numel])
+        step = states.read_step(names[parameters[0]])
+        moments = {key: tensor for key, tensor in tensors.items() if key != MASTER}
+        filled[index] = moments | ({} if step is None else {STEP: step})
+    base = optimizer.optimizer
+    base.load_state_dict({"state": filled, "param_groups": base.state_dict()["param_groups"]})

@@ -1,0 +1,97 @@
+"""DeepSpeed's universal format: the optimizer state whole, by parameter, in files that any layout reads.
+
+    global_stepN/zero/NAME/fp32.pt, exp_avg.pt, exp_avg_sq.pt     {"param": the whole tensor}, with the keys of `describe_division`
+    global_stepN/zero/NAME/step.pt                                the number of updates
+    global_stepN/zero/optimizer_state.pt                          hyperparameters, state of a loss scale
+    global_stepN/mp_rank_MM_model_states.pt                       the training state
+
+NAME is a parameter's name in a model without a pipeline (sequential.2.mlp...) or in a pipeline (2.mlp..., tied_modules.embed...).
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from deepspeed.checkpoint.universal_checkpoint import SubparamShape
+
+from neox_code.checkpoint.layout import UNIVERSAL_FOLDER
+from neox_code.checkpoint.merge_ranks import find_our_name, find_whole_model_name
+from neox_code.checkpoint.serialization import load_file
+from neox_code.config.model import ModelConfig
+from neox_code.errors import CheckpointError
+from neox_code.model.gpt import TIED_EMBEDDING
+from neox_code.model.sharding import sharding_of, stacked_rows
+
+torch.serialization.add_safe_globals([SubparamShape])
+
+MASTER = "fp32"
+"""Name of the weights among the tensors of an optimizer state."""
+
+STEP = "step"
+GLOBAL_STATE = "optimizer_state.pt"
+LOSS_SCALE = "loss_scale_state"
+"""Entry of `optimizer_state.pt` that DeepSpeed ignores: it expects an object of its own under `loss_scaler`."""
+
+
+class UniversalFiles:
+    """Reader of the optimizer state of a checkpoint in the universal format, by our whole names."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder / UNIVERSAL_FOLDER
+        folders = [path for path in self.folder.iterdir() if path.is_dir()]
+        found = {find_whole_model_name(ours): path for path in folders if (ours := find_our_name(path.name))}
+        self.folders: Mapping[str, Path] = found
+        if not found:
+            raise CheckpointError(f"{self.folder} holds no folder of a parameter. Copy the checkpoint again.")
+        self.names = frozenset(found)
+        files = {path.stem for path in next(iter(found.values())).glob("*.pt")}
+        self.keys = tuple(sorted((files | {MASTER}) - {STEP}))
+
+    def read(self, name: str, key: str) -> torch.Tensor:
+        """Return a whole tensor of a parameter's state. Raise CheckpointError if its file is missing or damaged."""
+        path = self.folders[name] / f"{key}.pt"
+        content = load_file(path, mmap=True)
+        whole = content.get("param") if isinstance(content, Mapping) else content
+        if not isinstance(whole, torch.Tensor):
+            raise CheckpointError(f"{path} holds no tensor under the name param. Copy the checkpoint again.")
+        return whole
+
+    def read_step(self, name: str) -> int | None:
+        """Return the number of updates of a parameter; None if the optimizer does not count them."""
+        path = self.folders[name] / f"{STEP}.pt"
+        return int(load_file(path)) if path.is_file() else None
+
+    def read_global_state(self) -> dict[str, Any]:
+        """Return hyperparameters (`param_groups`) and the state of the loss scaler (LOSS_SCALE), where there are some."""
+        path = self.folder / GLOBAL_STATE
+        content = load_file(path) if path.is_file() else {}
+        return {LOSS_SCALE: content.get("loss_scaler"), **content}
+
+    def weight_readers(self) -> dict[str, Callable[[], torch.Tensor]]:
+        """Return a function for each parameter that reads its weights in fp32."""
+        order = sorted(self.names, key=lambda name: int(name.split(".")[1]))
+        return {name: partial(self.read, name, MASTER) for name in order}
+
+
+def name_in_engine(name: str, has_pipeline: bool, model: ModelConfig) -> str:
+    """Return a parameter's name in DeepSpeed's engine from its name in a whole model: the inverse of `find_whole_model_name`."""
+    if not has_pipeline:
+        return name
+    inner = name.removeprefix("sequential.")
+    is_tied = inner.startswith("0.") and not model.no_weight_tying
+    return inner.replace("0.", f"tied_modules.{TIED_EMBEDDING}.", 1) if is_tied else inner
+
+
+def describe_division(name: str, whole: torch.Tensor, model: ModelConfig) -> dict[str, Any]:
+    """Return the entries by which DeepSpeed divides a whole tensor over tensor-parallel ranks."""
+    sharding = sharding_of(name)
+    if sharding.dim is None:
+        return {}
+    rows = stacked_rows(name, model)
+    if len(rows) == 2:
+        return {"cat_dim": 0, "param_n_sub_params": 2}
+    if rows:
+        return {"sub_param_shape": SubparamShape(patterns=[], shape=(rows, *whole.shape[1:]), partition_dim=0)}
+    return {"cat_dim": sharding.dim} | ({"vocab_tensor": True} if sharding.is_vocabulary else {})
