@@ -1,8 +1,13 @@
-"""The names of each parameter in other formats, with the transformation that each needs: one table, read in both directions. rows =
-foreign_rows("llama", model) rows["sequential.2.attention.query_key_value.weight"].names #
-("model.layers.0.self_attn.q_proj.weight", ..k.., ..v..) row.split(whole, model) # our parameter -> their tensors, in the order of
-the names row.join(tensors, model) # the inverse Formats: `gpt_neox`, `llama` and `qwen3` are the architectures of Hugging Face;
-`gguf_gpt_neox`, `gguf_llama` and `gguf_qwen3` are those of llama.cpp. In a name {} is the number of the block, from 0."""
+"""The names of each parameter in other formats, with the transformation that each needs: one table, read in both directions.
+
+    rows = foreign_rows("llama", model)
+    rows["sequential.2.attention.query_key_value.weight"].names      # ("model.layers.0.self_attn.q_proj.weight", ..k.., ..v..)
+    row.split(whole, model)                                          # our parameter -> their tensors, in the order of the names
+    row.join(tensors, model)                                         # the inverse
+
+Formats: `gpt_neox`, `llama` and `qwen3` are the architectures of Hugging Face; `gguf_gpt_neox`, `gguf_llama` and `gguf_qwen3` are
+those of llama.cpp. In a name {} is the number of the block, from 0.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

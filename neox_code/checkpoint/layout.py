@@ -152,9 +152,11 @@ def read_latest(load: Path) -> Path | None:
 
 
 def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:
-    """Return the folder of the wanted iteration, or the one that `latest` names, or without a usable `latest` the newest. A folder
-    that is a checkpoint itself, or a model of Hugging Face, is returned. Raises CheckpointError where there is none, naming the
-    iterations that are there."""
+    """Return the folder of the wanted iteration, or the one that `latest` names, or without a usable `latest` the newest.
+
+    A folder that is a checkpoint itself, or a model of Hugging Face, is returned. Raise CheckpointError if there is none, with the
+    iterations that are there.
+    """
     load = Path(load)
     if iteration is None and load.is_dir() and (is_hugging_face_model(load) or layer_files(load) or model_files(load)):
         return load

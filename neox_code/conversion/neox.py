@@ -16,6 +16,7 @@ from neox_code.checkpoint.merge_ranks import fit_vocabulary, make_file_part, nam
 from neox_code.checkpoint.model_folder import MODEL_FILE, make_model_file
 from neox_code.checkpoint.serialization import save_file
 from neox_code.config.derive import padded_vocab_size
+from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
 from neox_code.conversion.options import ConversionOptions
 from neox_code.conversion.source import ModelSource
@@ -26,7 +27,7 @@ from neox_code.tokenizer.vocabulary_file import find_vocabulary_files
 
 def write_neox(source: ModelSource, output: Path, options: ConversionOptions) -> None:
     """Write a checkpoint at the sizes of `options`: layer files for a pipeline of 1 stage or more, else model state files."""
-    precision = options.dtype or source.model.precision
+    precision = options.dtype or next(name for name, dtype in DTYPES.items() if dtype == source.dtype)
     iteration = parse_iteration(source.folder) or 0
     folder = output / step_name(iteration)
     tensor_size, stages = options.model_parallel_size, options.pipe_parallel_size
@@ -37,14 +38,15 @@ def write_neox(source: ModelSource, output: Path, options: ConversionOptions) ->
         save=None,
         load=None,
         finetune=False,
+        **padding_keys(source, tensor_size),
     )
     weights = source.stream(DTYPES[precision])
     if stages:
-        write_layer_files(folder, weights, source.model, source.vocab_rows, tensor_size)
+        write_layer_files(folder, weights, config.model, source.vocab_rows, tensor_size)
         modules: list[dict[str, torch.Tensor]] = [{} for _ in range(tensor_size * stages)]
     else:
         folder.mkdir(parents=True)
-        modules = divide(source, weights, tensor_size)
+        modules = divide(source.vocab_rows, weights, config.model, tensor_size)
     for rank, module in enumerate(modules):
         save_file({"module": module, **training_state(iteration, tensor_size)}, model_file(folder, rank))
     write_companions(config, folder, output)
@@ -63,21 +65,35 @@ def write_companions(config: NeoXConfig, folder: Path, output: Path) -> None:
     latest_file(output).write_text(folder.name + "\n", encoding="utf-8")
 
 
+def padding_keys(source: ModelSource, tensor_size: int) -> dict[str, Any]:
+    """Return the keys with which a model keeps trained padding rows of its vocabulary, if possible without further ones."""
+    if source.tokenizer is None or source.vocab_rows == source.tokenizer.vocab_size:
+        return {}
+    usual = source.model.make_vocab_size_divisible_by
+    divisors = [
+        divisor
+        for divisor in (usual, *(2**power for power in range(10, -1, -1)))
+        if padded_vocab_size(source.tokenizer.vocab_size, divisor, tensor_size) == source.vocab_rows
+    ]
+    return {"mask_padded_vocab": False, "make_vocab_size_divisible_by": [*divisors, usual][0]}
+
+
 def training_state(iteration: int, tensor_size: int) -> dict[str, Any]:
     """Return the entries without which GPT-NeoX and DeepSpeed do not open a model state file."""
     sizes = {"dp_world_size": 1, "mp_world_size": tensor_size}
     return {"optimizer": {}, "iteration": iteration, "global_steps": iteration, "skipped_steps": 0, **sizes}
 
 
-def divide(source: ModelSource, weights: Iterator[tuple[str, torch.Tensor]], tensor_size: int) -> list[dict[str, torch.Tensor]]:
+def divide(
+    vocab_rows: int, weights: Iterator[tuple[str, torch.Tensor]], model: ModelConfig, tensor_size: int
+) -> list[dict[str, torch.Tensor]]:
     """Return the state dict of each tensor rank, with the names of a model without a pipeline. All weights are in memory."""
-    model = source.model
-    rows = padded_vocab_size(source.vocab_rows, model.make_vocab_size_divisible_by, tensor_size)
+    rows = padded_vocab_size(vocab_rows, model.make_vocab_size_divisible_by, tensor_size)
     modules: list[dict[str, torch.Tensor]] = [{} for _ in range(tensor_size)]
     seen: set[int] = set()
     for name, weight in weights:
         index, inner = split_name(name)
-        whole = fit_vocabulary(name, weight, rows, source.vocab_rows) if sharding_of(name).is_vocabulary else weight
+        whole = fit_vocabulary(name, weight, rows, vocab_rows) if sharding_of(name).is_vocabulary else weight
         for rank, module in enumerate(modules):
             prefix = f"sequential.{index}."
             module[prefix + name_in_file(inner, model)] = with_own_storage(make_file_part(inner, whole, rank, tensor_size, model))

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from sentencepiece import SentencePieceTrainer
 from tokenizers import normalizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GPTNeoXConfig, PreTrainedTokenizerFast
 
 from neox_code.checkpoint.layer_writer import write_layer_files
 from neox_code.checkpoint.layout import latest_file, step_name
@@ -126,6 +126,19 @@ def test_a_model_of_gpt_neox_keeps_all_rows_of_its_vocabulary_in_shards(job, tmp
         with safe_open(path, framework="pt") as file:
             assert file.metadata() == {"format": "pt"}
             assert {listed["weight_map"][name] for name in file.keys()} == {path.name}  # noqa: SIM118
+
+
+@pytest.mark.parametrize("tensor_size", ["1", "2"])
+def test_a_model_of_transformers_comes_back_through_gpt_neox_with_its_bytes_and_padding_rows(job_folder, tmp_path, tensor_size):
+    shape = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96, "rotary_pct": 0.5}
+    config = GPTNeoXConfig(**shape, vocab_size=768, max_position_embeddings=64, bos_token_id=0, eos_token_id=0, dtype="bfloat16")
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "hf")
+    shutil.copy(job_folder / "code-vocab.json", tmp_path / "hf" / "vocab.json")
+    shutil.copy(job_folder / "code-merges.txt", tmp_path / "hf" / "merges.txt")
+    words = ["--to", "neox", "--model-parallel-size", tensor_size]
+    assert main([str(tmp_path / "hf"), str(tmp_path / "neox"), *words]) == 0
+    assert main([str(tmp_path / "neox"), str(tmp_path / "again"), "--to", "huggingface"]) == 0
+    require_equal(read_tensors(tmp_path / "again"), read_tensors(tmp_path / "hf"))
 
 
 KEYS_OF_A_MODEL = (
