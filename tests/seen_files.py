@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from small_corpus import write_documents
 
 from neox_code.corpus.shards import (
     KEPT,
@@ -17,7 +18,6 @@ from neox_code.corpus.shards import (
     Count,
     Document,
     open_parquet_writer,
-    write_documents,
     write_summary,
 )
 

@@ -1,10 +1,22 @@
 """Write a corpus folder of given texts, for tests of its readers."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from neox_code.corpus.shards import KEPT, CorpusSummary, Count, Document, write_documents, write_summary
+import pyarrow as pa
+
+from neox_code.corpus.shards import (
+    DOCUMENT_SCHEMA,
+    KEPT,
+    SPLITS,
+    CorpusSummary,
+    Count,
+    Document,
+    Shard,
+    open_document_writer,
+    write_summary,
+)
 
 TextsByLanguage = Mapping[str, list[str]]
 
@@ -25,3 +37,20 @@ def write_corpus(folder: Path, splits: Mapping[str, TextsByLanguage]) -> list[Do
 def document(text: str, language: str, path: str, split: str) -> Document:
     data = text.encode()
     return Document(text, language, f"project-of-{split}", path, hashlib.sha256(data).hexdigest(), len(data), split)
+
+
+def write_documents(folder: Path, documents: Sequence[Document], documents_per_shard: int = 1_000) -> tuple[Shard, ...]:
+    """Write the shards of all splits in the order of the documents; return them in the order of their file names."""
+    shards = []
+    for split in sorted(SPLITS):
+        own = [document for document in documents if document.split == split]
+        for number, start in enumerate(range(0, len(own), documents_per_shard)):
+            part = own[start : start + documents_per_shard]
+            shards.append(Shard(f"{split}/shard-{number:05d}.parquet", split, len(part)))
+            (folder / split).mkdir(exist_ok=True)
+            rows = [
+                {name: getattr(row, "num_bytes" if name == "bytes" else name) for name in DOCUMENT_SCHEMA.names} for row in part
+            ]
+            with open_document_writer(folder / shards[-1].file) as writer:
+                writer.write_table(pa.Table.from_pylist(rows, DOCUMENT_SCHEMA))
+    return tuple(shards)

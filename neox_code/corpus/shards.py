@@ -15,7 +15,7 @@ A corpus is written under a temporary name and renamed when it is complete. The 
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,77 +156,6 @@ class CorpusSummary:
             kept[count.language] += count.bytes if count.verdict == KEPT else 0
         held_out = set(self.languages(split))
         return [language for language in self.languages() if language in held_out and kept[language] >= enough]
-
-
-def write_documents(folder: Path, documents: Iterable[Document], max_shard_bytes: int = MAX_SHARD_BYTES) -> tuple[Shard, ...]:
-    """Write the shards of all splits in the order of the documents; return them in the order of their file names."""
-    writers = {split: ShardWriter(folder, split, max_shard_bytes) for split in SPLITS}
-    for document in documents:
-        writers[document.split].add(document)
-    for writer in writers.values():
-        writer.close()
-    return tuple(shard for split in sorted(SPLITS) for shard in writers[split].shards)
-
-
-class ShardWriter:
-    """Write the shards of one split. Row groups hold about 8 MiB of text; a new file begins before one passes `max_shard_bytes`."""
-
-    def __init__(self, folder: Path, split: str, max_shard_bytes: int):
-        self.folder = folder
-        self.split = split
-        self.max_shard_bytes = max_shard_bytes
-        self.shards: list[Shard] = []
-        self._rows: list[Document] = []
-        self._pending_bytes = 0
-        self._num_documents = 0
-        self._sink: pa.NativeFile | None = None
-        self._writer: pq.ParquetWriter | None = None
-
-    def add(self, document: Document) -> None:
-        self._rows.append(document)
-        self._pending_bytes += document.num_bytes
-        if self._pending_bytes >= ROW_GROUP_BYTES:
-            self._write_row_group()
-
-    def close(self) -> None:
-        if self._rows:
-            self._write_row_group()
-        self._close_shard()
-
-    def _write_row_group(self) -> None:
-        if self._sink is not None and self._sink.tell() + self._pending_bytes > self.max_shard_bytes:
-            self._close_shard()
-        writer = self._writer or self._open_shard()
-        writer.write_table(make_document_table(self._rows))
-        self._num_documents += len(self._rows)
-        self._rows, self._pending_bytes = [], 0
-
-    def _open_shard(self) -> pq.ParquetWriter:
-        path = self.folder / self._file_name()
-        path.parent.mkdir(exist_ok=True)
-        self._sink = pa.OSFile(str(path), "wb")
-        self._writer = open_document_writer(self._sink)
-        return self._writer
-
-    def _close_shard(self) -> None:
-        if self._writer is None or self._sink is None:
-            return
-        self._writer.close()
-        self._sink.close()
-        self.shards.append(Shard(self._file_name(), self.split, self._num_documents))
-        self._sink = self._writer = None
-        self._num_documents = 0
-
-    def _file_name(self) -> str:
-        return f"{self.split}/shard-{len(self.shards):05d}.parquet"
-
-
-def make_document_table(documents: list[Document]) -> pa.Table:
-    rows = [{name: getattr(document, COLUMN_FIELDS.get(name, name)) for name in DOCUMENT_SCHEMA.names} for document in documents]
-    return pa.Table.from_pylist(rows, DOCUMENT_SCHEMA)
-
-
-COLUMN_FIELDS = {"bytes": "num_bytes"}
 
 
 def open_parquet_writer(sink: Any, schema: pa.Schema, repeated: list[str]) -> pq.ParquetWriter:

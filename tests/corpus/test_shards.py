@@ -1,10 +1,10 @@
 import dataclasses
 import hashlib
-import random
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from small_corpus import write_documents
 
 from neox_code.corpus.shards import (
     KEPT,
@@ -15,7 +15,6 @@ from neox_code.corpus.shards import (
     iter_documents,
     load_summary,
     read_manifest,
-    write_documents,
     write_summary,
 )
 from neox_code.errors import DataError
@@ -28,9 +27,9 @@ def document(number: int, text: str, split: str = "train", language: str = "C") 
     return Document(text, language, f"project {number % 3}", f"src/{number}.c", sha256, len(text.encode()), split)
 
 
-def write_corpus(folder: Path, documents: list[Document], max_shard_bytes: int = 10**8) -> CorpusSummary:
+def write_corpus(folder: Path, documents: list[Document], documents_per_shard: int = 1_000) -> CorpusSummary:
     folder.mkdir()
-    shards = write_documents(folder, documents, max_shard_bytes)
+    shards = write_documents(folder, documents, documents_per_shard)
     counts = (Count("C", "kept", "train", len(documents), 100, 3, 0), Count(None, "no known language", None, 1, 5, 1, 0))
     summary = CorpusSummary("polycoder", {"seed": 1, "shares": {"train": 1}}, counts, shards)
     write_summary(folder, summary)
@@ -53,16 +52,12 @@ def test_documents_are_read_by_split_and_language(tmp_path):
     assert list(iter_documents(tmp_path / "corpus", "train", languages=[])) == []
 
 
-def test_shards_stay_under_the_limit_and_contain_all_documents(tmp_path):
-    generator = random.Random(0)
-    documents = [document(number, generator.randbytes(300_000).hex()) for number in range(60)]
-    limit = 12 * 10**6
-    summary = write_corpus(tmp_path / "corpus", documents, limit)
-    sizes = [(tmp_path / "corpus" / shard.file).stat().st_size for shard in summary.shards]
-    assert len(sizes) > 1
-    assert max(sizes) <= limit
-    assert [shard.file for shard in summary.shards] == [f"train/shard-{number:05d}.parquet" for number in range(len(sizes))]
-    assert sum(shard.documents for shard in summary.shards) == 60
+def test_several_shards_are_read_in_their_order(tmp_path):
+    documents = [document(number, f"text {number}") for number in range(7)]
+    summary = write_corpus(tmp_path / "corpus", documents, documents_per_shard=3)
+    assert [(shard.file, shard.documents) for shard in summary.shards] == [
+        (f"train/shard-{number:05d}.parquet", count) for number, count in enumerate((3, 3, 1))
+    ]
     assert list(iter_documents(tmp_path / "corpus", "train")) == documents
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from small_corpus import write_documents
 
-from neox_code.corpus.shards import KEPT, CorpusSummary, Count, Document, write_documents, write_summary
+from neox_code.corpus.shards import KEPT, CorpusSummary, Count, Document, write_summary
 from neox_code.logs import get_logger
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 from quickstart.conftest import document
+from small_corpus import write_documents
 
-from neox_code.corpus.shards import CorpusSummary, iter_documents, write_documents, write_summary
+from neox_code.corpus.shards import CorpusSummary, iter_documents, write_summary
 from neox_code.quickstart.sample_prompts import DEFINITION, LONGEST, sample_prompts
 
 LICENSE = "Copyright (c) 2020 A. Author. All rights reserved (see the file COPYING)."

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from neox_code.corpus.executors.stages import LocalExecutor, Stage, is_whole, run_stage
@@ -173,4 +174,6 @@ def test_a_corpus_does_not_depend_on_the_place_and_order_of_tasks(tree, tmp_path
         for name in ("here1", "here2"):
             other = tmp_path / name / path.relative_to(tmp_path / "processes")
             assert path.is_dir() or other.read_bytes() == path.read_bytes()
-    assert len(list((tmp_path / "processes").rglob("shard-*.parquet"))) > 5
+    shards = [pq.read_table(path)["bytes"].to_pylist() for path in (tmp_path / "processes").rglob("shard-*.parquet")]
+    assert len(shards) > 5
+    assert all(len(sizes) == 1 or sum(sizes) <= 2**14 for sizes in shards)
