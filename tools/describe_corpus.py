@@ -60,14 +60,8 @@ def build_given_tokenizer(arguments: argparse.Namespace) -> Tokenizer | None:
         if arguments.vocab_file or arguments.merge_file:
             raise ConfigError(f"--vocab-file and --merge-file need --tokenizer-type: one of {', '.join(TOKENIZERS)}.")
         return None
-    return build_tokenizer(
-        DataConfig(
-            tokenizer_type=arguments.tokenizer_type,
-            vocab_file=arguments.vocab_file,
-            merge_file=arguments.merge_file,
-            merge_file_reader=arguments.merge_file_reader,
-        )
-    )
+    keys = ("tokenizer_type", "vocab_file", "merge_file", "merge_file_reader")
+    return build_tokenizer(DataConfig(**{key: getattr(arguments, key) for key in keys}))
 
 
 def make_parser() -> Parser:

@@ -50,14 +50,8 @@ log = get_logger(__name__)
 def main(argv: Sequence[str]) -> int:
     """Tokenize the inputs; return the exit status."""
     arguments = parse_arguments(argv)
-    tokenizer = build_tokenizer(
-        DataConfig(
-            tokenizer_type=arguments.tokenizer_type,
-            vocab_file=arguments.vocab_file,
-            merge_file=arguments.merge_file,
-            merge_file_reader=arguments.merge_file_reader,
-        )
-    )
+    keys = ("tokenizer_type", "vocab_file", "merge_file", "merge_file_reader")
+    tokenizer = build_tokenizer(DataConfig(**{key: getattr(arguments, key) for key in keys}))
     inputs = [Path(name) for name in arguments.input.split(",") if name]
     with build_executor(arguments, needs=[str(path) for path in inputs]) as executor:
         if any(map(is_corpus, inputs)):

@@ -26,8 +26,6 @@ RESULTS_VARIABLE = "NEOX_CODE_RESULTS"
 
 @dataclass
 class Measured:
-    """Results of one contestant's rounds."""
-
     name: str
     per_second: list[float] = field(default_factory=list)
     """Tokens or megabytes per second, by round."""

@@ -54,7 +54,6 @@ def count_bytes(folder: Path) -> int:
 
 
 def convert_to_hugging_face(folder: Path, cores: int) -> TimedStep:
-    """Return the timed step from FOLDER/checkpoint to FOLDER/huggingface."""
     return make_conversion(folder, CHECKPOINT, HUGGING_FACE, "huggingface", ())
 
 
@@ -69,8 +68,6 @@ def make_conversion(folder: Path, source: str, output: str, form: str, removed: 
 
 
 def copy_files(folder: Path, cores: int) -> TimedStep:
-    """Return the timed step that copies the checkpoint by `cp -r`."""
-
     def run() -> None:
         subprocess.run(["cp", "-r", folder / CHECKPOINT, folder / COPY], check=True)
         sync_tree(folder / COPY)

@@ -52,7 +52,6 @@ def by_code_lms(folder: Path, cores: int) -> TimedStep:
 
 
 def describe_kept_files(hashes: Iterable[str]) -> list[Any]:
-    """Return the number of kept files and a digest of their hashes."""
     found = sorted(hashes)
     return [len(found), compute_digest(*(sha256.encode() for sha256 in found))]
 

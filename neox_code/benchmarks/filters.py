@@ -73,20 +73,13 @@ def measure_benchmark_rates(tasks: Iterable[Task]) -> Rates:
     found: defaultdict[tuple[str, str, str], list[tuple[bool, bool]]] = defaultdict(list)
     for task in tasks:
         searched = list_substrings([task])
-        for form, text in task.texts.items():
-            if form.startswith("test ") or is_generic(task, form):
-                continue
+        tests = "\n".join(text for form, text in task.texts.items() if form.startswith("test "))
+        texts = {form: text for form, text in task.texts.items() if not form.startswith("test ") and not is_generic(task, form)}
+        for form, text in (texts | ({"tests": tests} if tests else {})).items():
             for copy, plant in COPIES.items():
                 planted = plant(text)
                 by_substring = any(one in planted.lower() for one in searched)
                 found[task.benchmark, form, copy].append((is_found_by_filter(planted), by_substring))
-        tests = "\n".join(text for form, text in task.texts.items() if form.startswith("test "))
-        if tests:
-            for copy, plant in COPIES.items():
-                planted = plant(tests)
-                found[task.benchmark, "tests", copy].append(
-                    (is_found_by_filter(planted), any(one in planted.lower() for one in searched))
-                )
     return {
         key: (compute_mean(ours for ours, _ in some), compute_mean(by_rule for _, by_rule in some)) for key, some in found.items()
     }

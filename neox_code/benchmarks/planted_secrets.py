@@ -43,8 +43,6 @@ UUID = "<h8>-<h4>-4<h3>-<8|9|a|b><h3>-<h12>"
 
 
 def fill(template: str, random: Random) -> str:
-    """Return the template with a random value in each field."""
-
     def value(field: re.Match[str]) -> str:
         if field[1]:
             return "".join(random.choices(CLASSES[field[1]], k=int(field[2])))

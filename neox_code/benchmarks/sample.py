@@ -58,7 +58,6 @@ def list_folders(corpus: Path) -> Iterator[list[Path]]:
 
 
 def read_sample(folder: Path) -> Sample:
-    """Return the sample in a folder."""
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     return Sample(len(sizes), sum(sizes))
 

@@ -35,25 +35,17 @@ SECONDS_PER_ROUND = 2.0
 """Approximate time of a round, which has at least one step."""
 
 
-def build_peer_step(model: Peer) -> OptimizerStep:
-    """Return a step with bf16 weights and optimizer states, without master weights."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), fused=True)
-
-    def run(tokens_BS: torch.Tensor) -> None:
-        model(input_ids=tokens_BS[:, :-1], labels=tokens_BS[:, :-1], use_cache=False).loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return run
-
-
-def build_peer_step_with_masters(model: Peer) -> OptimizerStep:
-    """Return a step whose optimizer updates fp32 copies of the bf16 weights."""
-    masters = [nn.Parameter(parameter.detach().float()) for parameter in model.parameters()]
+def build_peer_step(model: Peer, has_masters: bool) -> OptimizerStep:
+    """Return a step with bf16 weights and optimizer states, or one whose optimizer updates fp32 copies of the bf16 weights."""
+    masters = [nn.Parameter(parameter.detach().float()) if has_masters else parameter for parameter in model.parameters()]
     optimizer = torch.optim.AdamW(masters, lr=LEARNING_RATE, betas=(0.9, 0.95), fused=True)
 
     def run(tokens_BS: torch.Tensor) -> None:
         model(input_ids=tokens_BS[:, :-1], labels=tokens_BS[:, :-1], use_cache=False).loss.backward()
+        if not has_masters:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            return
         with torch.no_grad():
             for master, parameter in zip(masters, model.parameters(), strict=True):
                 assert parameter.grad is not None
@@ -65,19 +57,15 @@ def build_peer_step_with_masters(model: Peer) -> OptimizerStep:
     return run
 
 
-def make_peer_contestant(make_step: Callable[[Peer], OptimizerStep]) -> Callable[[NeoXConfig], None]:
-    """Return a contestant that trains transformers' model with the steps of `make_step`."""
-
-    def run(config: NeoXConfig) -> None:
-        device = select_device()
-        if device.type == "cpu":
-            keep_freed_memory()
-        padded = padded_vocab_size(VOCAB_SIZE, config.model.make_vocab_size_divisible_by, 1)
-        model = build_peer_model(config.model, padded, torch.bfloat16).train()
-        nn.Module.to(model, device)
-        run_rounds(make_step(model), config, device)
-
-    return run
+def run_peer_contestant(has_masters: bool, config: NeoXConfig) -> None:
+    """Train transformers' model with the steps of `build_peer_step`."""
+    device = select_device()
+    if device.type == "cpu":
+        keep_freed_memory()
+    padded = padded_vocab_size(VOCAB_SIZE, config.model.make_vocab_size_divisible_by, 1)
+    model = build_peer_model(config.model, padded, torch.bfloat16).train()
+    nn.Module.to(model, device)
+    run_rounds(build_peer_step(model, has_masters), config, device)
 
 
 def run_our_contestant(config: NeoXConfig) -> None:
@@ -87,8 +75,8 @@ def run_our_contestant(config: NeoXConfig) -> None:
 
 CONTESTANTS: dict[str, Callable[[NeoXConfig], None]] = {
     "neox-code": run_our_contestant,
-    "transformers": make_peer_contestant(build_peer_step),
-    "transformers-fp32-master": make_peer_contestant(build_peer_step_with_masters),
+    "transformers": partial(run_peer_contestant, False),
+    "transformers-fp32-master": partial(run_peer_contestant, True),
 }
 
 

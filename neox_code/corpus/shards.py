@@ -71,8 +71,6 @@ MANIFEST_SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One file of source code."""
-
     text: str
     language: str
     repository: str
@@ -200,11 +198,16 @@ def iter_documents(folder: str | Path, split: str, languages: Collection[str] | 
     """
     if split not in SPLITS:
         raise DataError(f"split {split!r} does not exist. Choose one of {', '.join(SPLITS)}.")
+    return (document for path in list_shard_files(folder, split) for document in read_shard(path, split, languages))
+
+
+def list_shard_files(folder: str | Path, split: str) -> list[Path]:
+    """Return the files of a split. Raise DataError if the folder is not a corpus or a shard is missing."""
     paths = [Path(folder) / shard.file for shard in load_summary(folder).shards if shard.split == split]
     for path in paths:
         if not path.is_file():
             raise DataError(f"{path} is missing, but {SUMMARY_FILE} lists it. Copy the complete corpus folder, or build it again.")
-    return (document for path in paths for document in read_shard(path, split, languages))
+    return paths
 
 
 def read_shard(path: Path, split: str, languages: Collection[str] | None = None) -> Iterator[Document]:

@@ -39,8 +39,12 @@ def make_launch_command(module: str, arguments: Sequence[str], config: NeoXConfi
     parallelism = config.parallelism
     found = find_resources(parallelism) if planned is None else planned
     check_num_ranks(sum(map(len, found.values())), config)
-    is_local = is_only_this_machine(found)
-    launcher = make_local_launcher(found, config, planned is None) if is_local else make_fleet_launcher(found, config)
+    if not is_only_this_machine(found):
+        return [*make_fleet_launcher(found, config), "--module", module, *arguments]
+    port = parallelism.master_port
+    if planned is None:
+        port = choose_port(port, is_default=config.origins["master_port"] == DEFAULT)
+    launcher = make_host_launcher(found, 0, parallelism.master_addr or "127.0.0.1", port)
     return [*launcher, "--module", module, *arguments]
 
 
@@ -65,14 +69,6 @@ def check_num_ranks(ranks: int, config: NeoXConfig) -> None:
             "(the hostfile's slots, num_gpus, torchrun's or srun's), or remove global_num_gpus."
         )
     data_parallel_size(ranks, parallelism.pipe_parallel_size, parallelism.model_parallel_size)
-
-
-def make_local_launcher(found: Resources, config: NeoXConfig, try_port: bool) -> list[str]:
-    parallelism = config.parallelism
-    port = parallelism.master_port
-    if try_port:
-        port = choose_port(port, is_default=config.origins["master_port"] == DEFAULT)
-    return make_host_launcher(found, 0, parallelism.master_addr or "127.0.0.1", port)
 
 
 def make_host_launcher(found: Resources, node: int, address: str, port: int) -> list[str]:

@@ -80,8 +80,6 @@ class HostFailure:
 
 @dataclass
 class Host:
-    """The head's record of a host."""
-
     name: str
     slots: tuple[str, ...]
     connection: Connection | None = None
@@ -112,8 +110,6 @@ def open_listener() -> socket.socket:
 
 
 class Fleet:
-    """One run on several hosts."""
-
     def __init__(self, parsed: argparse.Namespace, server: socket.socket, signals: StopSignals) -> None:
         self.parsed, self.signals = parsed, signals
         self.hosts = [Host(name, tuple(slots)) for name, slots in parsed.hosts.items()]

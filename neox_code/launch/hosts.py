@@ -38,7 +38,6 @@ Resources = dict[str, tuple[str, ...]]
 
 
 def count_ranks(parallelism: ParallelismConfig) -> int:
-    """Return the total number of ranks."""
     return sum(map(len, find_resources(parallelism).values()))
 
 

@@ -38,10 +38,6 @@ ECHO_SECONDS = 1.0
 process."""
 
 
-def select_not_ignored(signals: Sequence[signal.Signals]) -> list[signal.Signals]:
-    return [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
-
-
 class StopSignals:
     """The signals that this process receives within the `with` block.
 
@@ -50,7 +46,8 @@ class StopSignals:
     """
 
     def __init__(self, signals: Sequence[signal.Signals] = STOP_SIGNALS, relayed_by: int | None = None) -> None:
-        self.signals, self.relayed_by = select_not_ignored(signals), relayed_by
+        self.signals = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
+        self.relayed_by = relayed_by
         self.received: signal.Signals | None = None
         self.is_urgent = False
         self.first_seconds: dict[bool, float] = {}

@@ -73,8 +73,6 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None, st
 
 @dataclass(frozen=True)
 class Ending:
-    """The end of a command."""
-
     status: int
     """Its exit status as a shell reports it."""
 
@@ -170,7 +168,8 @@ class StoppedRanks:
         if now > self.last_check + STOPPED_SECONDS / 2:  # this process was stopped too: the whole run was paused
             self.since = {}
         self.last_check = now
-        self.since = {process: self.since.get(process, now) for process in list_processes() if self.is_stopped(process)}
+        stopped = [one for one in list_processes() if find_state(one) == "T" and self.mark in read_environment(one)]
+        self.since = {process: self.since.get(process, now) for process in stopped}
         for process, since in self.since.items():
             if now >= since + STOPPED_SECONDS - 2:
                 rank = next(iter(find_values(b"RANK", read_environment(process))), "?")
@@ -179,9 +178,6 @@ class StoppedRanks:
                     "Find what stopped it. Rerun the same command to resume."
                 )
         return None
-
-    def is_stopped(self, process: int) -> bool:
-        return find_state(process) == "T" and self.mark in read_environment(process)
 
 
 def convert_exit_status(code: int) -> int:

@@ -186,7 +186,6 @@ def format_ranks(ranks: int) -> str:
 
 
 def align_columns(rows: Iterable[Row]) -> list[str]:
-    """Return the rows as lines with aligned columns."""
     rows = list(rows)
     widths = [min(WIDEST, max(map(len, column))) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

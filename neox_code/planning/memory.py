@@ -52,8 +52,6 @@ LIBRARIES = 2**30
 
 @dataclass(frozen=True)
 class Layout:
-    """Division of a training step over the ranks."""
-
     pipeline_size: int
     tensor_size: int
     data_size: int

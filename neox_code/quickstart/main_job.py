@@ -29,7 +29,7 @@ from neox_code.checkpoint.layout import MERGED_CONFIG, STEP_PREFIX, find_checkpo
 from neox_code.config.assembly import DEFAULT
 from neox_code.config.fields import FIELDS
 from neox_code.config.neox import NeoXConfig
-from neox_code.corpus.pipeline.build import build_corpus
+from neox_code.corpus.pipeline.build import build_corpus, describe_path_and_time
 from neox_code.corpus.recipes.mixed import RECIPE
 from neox_code.corpus.shards import SPLITS, SUMMARY_FILE, iter_documents, load_summary
 from neox_code.corpus.sources.find import LOCAL
@@ -333,9 +333,4 @@ def collect_inputs(config: NeoXConfig, sections: Sequence[str]) -> dict[str, Any
 
 def describe_sources(sources: Sequence[str]) -> list[Any]:
     """Return values that change if the sources change: the name of a folder; name, size and time of an archive."""
-    return [source if source == LOCAL else describe_path(Path(source).expanduser()) for source in sources]
-
-
-def describe_path(path: Path) -> list[Any]:
-    status = path.stat() if path.is_file() else None
-    return [str(path.resolve()), *((status.st_size, status.st_mtime_ns) if status else ())]
+    return [source if source == LOCAL else describe_path_and_time(Path(source).expanduser().resolve()) for source in sources]

@@ -44,8 +44,6 @@ PACKAGES = ("neox-code", "torch", "deepspeed", "megatron-core", "tokenizers", "n
 
 @dataclass(frozen=True)
 class Findings:
-    """Results of the steps."""
-
     config: NeoXConfig
     corpus: CorpusSummary
     vocab_size: int
@@ -143,6 +141,7 @@ def collect_facts(findings: Findings) -> dict[str, str]:
     padded = padded_vocab_size(findings.vocab_size, model.make_vocab_size_divisible_by, config.parallelism.model_parallel_size)
     last = next((row for row in reversed(findings.metrics) if "train/consumed_tokens" in row), {})
     speeds = sorted(row["runtime/tokens_per_sec"] for row in findings.metrics if "runtime/tokens_per_sec" in row)
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "model": f"{model.num_layers} layers x {model.hidden_size}, {model.num_attention_heads} heads, {model.precision}",
         "parameters": f"{parameters(model, padded):,}",
@@ -152,7 +151,7 @@ def collect_facts(findings: Findings) -> dict[str, str]:
         "optimizer steps": f"{last.get('iteration', 0):,} in {format_duration(findings.seconds.get('training', 0))}",
         "speed": f"{speeds[len(speeds) // 2]:,.0f} tokens/s (median)" if speeds else "-",
         "seed": str(training.seed),
-        "machine": f"{read_processor_name()}, {available_cores()} cores, {read_memory_gib():.0f} GiB",
+        "machine": f"{read_processor_name()}, {available_cores()} cores, {memory_bytes / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "versions": ", ".join(f"{package} {found}" for package in PACKAGES if (found := find_version(package))),
     }
@@ -163,10 +162,6 @@ def find_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def read_memory_gib() -> float:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
 
 
 def format_duration(seconds: float) -> str:

@@ -112,7 +112,6 @@ def is_step_folder(folder: Path) -> bool:
 
 
 def is_missing_or_empty(folder: Path) -> bool:
-    """Return True if the folder does not exist or is empty."""
     if not folder.is_dir():
         return not folder.exists()
     return {entry.name for entry in folder.iterdir()} <= {LOCK_FILE, partial_path(Path(MARK_FILE)).name}
@@ -127,7 +126,6 @@ def empty_folder(folder: Path) -> None:
 
 
 def remove_path(path: Path) -> None:
-    """Delete a file, a link or a whole folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -148,7 +146,8 @@ def run_steps(steps: Sequence[Step], folder: Path) -> list[Record]:
     for index, step in enumerate(steps):
         inputs = json.loads(json.dumps(step.inputs))
         previous = records[-1].fingerprint if records else ""
-        wanted = Record(step.name, compute_fingerprint(previous, step.name, inputs), inputs)
+        fingerprint = xxhash.xxh3_128_hexdigest(json.dumps([previous, step.name, inputs], sort_keys=True).encode())
+        wanted = Record(step.name, fingerprint, inputs)
         found = read_record(folder, step.name)
         title = f"{index + 1}/{len(steps)} {step.name}"
         if found and found.finished and not (reason := find_change(found, wanted, folder)):
@@ -159,7 +158,8 @@ def run_steps(steps: Sequence[Step], folder: Path) -> list[Record]:
             log.info("%s | was interrupted: %s", title, step.describe_resume())
         else:
             log.info("%s | %s: done again", title, reason) if found and found.finished else log.info("%s", title)
-            delete_records(steps[index:], folder)
+            for later in steps[index:]:
+                record_path(folder, later.name).unlink(missing_ok=True)
             step.clear()
         records.append(run_step(step, wanted, folder))
     return records
@@ -176,10 +176,6 @@ def run_step(step: Step, started: Record, folder: Path) -> Record:
     )
     write_record(record, folder)
     return record
-
-
-def compute_fingerprint(previous: str, name: str, inputs: Mapping[str, Any]) -> str:
-    return xxhash.xxh3_128_hexdigest(json.dumps([previous, name, inputs], sort_keys=True).encode())
 
 
 def find_change(found: Record, wanted: Record, folder: Path) -> str:
@@ -215,8 +211,3 @@ def read_records(steps: Sequence[Step], folder: Path) -> dict[str, Record]:
     """Return the records that exist, by the steps' names."""
     found = {step.name: read_record(folder, step.name) for step in steps}
     return {name: record for name, record in found.items() if record is not None}
-
-
-def delete_records(steps: Sequence[Step], folder: Path) -> None:
-    for step in steps:
-        record_path(folder, step.name).unlink(missing_ok=True)

@@ -29,8 +29,6 @@ Sample = dict[str, list[int]]
 
 @dataclass
 class TextAmount:
-    """Number and size of the documents of a language."""
-
     documents: int = 0
     bytes: int = 0
     """Size of their texts in UTF-8."""
@@ -91,7 +89,8 @@ def count_documents(folder: str | os.PathLike[str], sample_bytes: int = 0, seed:
                 if sample_bytes:
                     hashes = hash_rows(figures.num_documents, len(rows), seed)
                     languages = rows["language"].to_numpy(zero_copy_only=False)
-                    sampled.add(languages, hashes, partial(make_place, shard.file, first_row), rows["bytes"].to_numpy())
+                    place = partial(lambda file, first, index: (file, first + index), shard.file, first_row)
+                    sampled.add(languages, hashes, place, rows["bytes"].to_numpy())
                 figures.add(rows)
                 first_row += len(rows)
                 advance(len(rows))
@@ -100,10 +99,6 @@ def count_documents(folder: str | os.PathLike[str], sample_bytes: int = 0, seed:
             figures.sample.setdefault(file, []).append(row)
     figures.sample = {file: sorted(rows) for file, rows in sorted(figures.sample.items())}
     return figures
-
-
-def make_place(file: str, first_row: int, index: int) -> tuple[str, int]:
-    return file, first_row + index
 
 
 def read_sampled_texts(folder: str | os.PathLike[str], sample: Sample) -> Iterator[tuple[str, str, str]]:

@@ -151,7 +151,6 @@ def find_groups(sizes: Sizes, outcome: str) -> list[Group]:
 
 
 def find_outcomes(sizes: Sizes) -> list[str]:
-    """Return the outcomes of the files in a known language."""
     return [outcome for outcome in OUTCOMES if find_groups(sizes, outcome)]
 
 

@@ -32,5 +32,4 @@ def list_drops(description: Description) -> list[Drop]:
 
 
 def list_edited_files(description: Description) -> dict[str, list[Example]]:
-    """Return examples of kept files for every edit."""
     return {edit: description.manifest.edited.get_rows(edit) for edit in description.manifest.edited.groups()}

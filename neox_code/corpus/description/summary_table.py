@@ -62,7 +62,6 @@ def summarize_languages(summary: CorpusSummary) -> list[LanguageRow]:
 
 
 def summarize_total(summary: CorpusSummary) -> LanguageRow:
-    """Return one row for all languages together."""
     return summarize_counts(TOTAL, [count for count in summary.counts if count.language is not None])
 
 

@@ -6,6 +6,7 @@ for table in make_tables(description).values():
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from neox_code.corpus.description.describe import Description
@@ -18,6 +19,7 @@ LONGEST_LIST = 20
 QUANTILES = (0.1, 0.5, 0.9, 0.99)
 NONE_FOUND = "none found"
 NOT_READ = "not read"
+NOTE_ON_ENCODINGS = "Every file found; files dropped for their name or size are not read."
 STAR_RANGE_STARTS = (0, 1, 10, 50, 100, 1_000, 10_000, 100_000)
 
 
@@ -192,15 +194,6 @@ def make_edits_table(description: Description) -> Table:
     return Table("Edits", heads, rows, "Changes made to the texts; bytes are the sizes of the kept files as found.")
 
 
-def make_encodings_table(description: Description) -> Table:
-    note = "Every file found; files dropped for their name or size are not read."
-    return make_column_table(description, "Encodings", "encoding", note)
-
-
-def make_newlines_table(description: Description) -> Table:
-    return make_column_table(description, "Line ends", "newlines", "Every file found.")
-
-
 def make_column_table(description: Description, title: str, column: str, note: str) -> Table:
     """Return the table of files found and kept by the values of a column of the manifest."""
     files = description.manifest.files
@@ -308,8 +301,8 @@ TABLES: dict[str, Callable[[Description], Table]] = {
     "sizes": make_sizes_table,
     "licenses": make_licenses_table,
     "edits": make_edits_table,
-    "encodings": make_encodings_table,
-    "newlines": make_newlines_table,
+    "encodings": partial(make_column_table, title="Encodings", column="encoding", note=NOTE_ON_ENCODINGS),
+    "newlines": partial(make_column_table, title="Line ends", column="newlines", note="Every file found."),
     "splits": make_splits_table,
     "fertility": make_fertility_table,
     "stars": make_stars_table,

@@ -15,7 +15,6 @@ keys are added, then one bucket (100 million files: 0.4 million keys).
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,14 +51,12 @@ class ExactDuplicates:
             return content_digest(content)[:KEY_BYTES]
         return xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass"))
 
-    @contextmanager
-    def groups(self, folder: Path) -> Iterator["KeyGroups"]:
-        with KeyGroups(folder) as groups:
-            yield groups
+    def groups(self, folder: Path) -> "KeyGroups":
+        return KeyGroups(folder)
 
 
 class KeyGroups:
-    """Files grouped by their keys of 16 bytes; files with equal keys are duplicates."""
+    """Files grouped by their keys of 16 bytes; files with equal keys are duplicates. A context manager."""
 
     def __init__(self, folder: Path):
         self._buckets = Buckets(folder, RECORD, BUCKETS)

@@ -22,7 +22,6 @@ import math
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -80,10 +79,8 @@ class NearDuplicates:
         signature = signatures(self.permutations, self.shingle_words)(text)
         return None if signature is None else signature.tobytes()
 
-    @contextmanager
-    def groups(self, folder: Path) -> Iterator["NearGroups"]:
-        with NearGroups(self, folder / "near") as groups:
-            yield groups
+    def groups(self, folder: Path) -> "NearGroups":
+        return NearGroups(self, folder / "near")
 
 
 class NearGroups:

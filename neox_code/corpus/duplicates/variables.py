@@ -7,8 +7,6 @@ GPT-Code-Clippy's key is " ".join(re.split(r"\\W+", text)), hashed with Python's
 string, so that the key is equal in every process and build.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +24,5 @@ class SameVariables:
     def key(self, content: bytes, text: str) -> bytes | None:
         return xxhash.xxh3_128_digest(normalize_words(text))
 
-    @contextmanager
-    def groups(self, folder: Path) -> Iterator[KeyGroups]:
-        with KeyGroups(folder) as groups:
-            yield groups
+    def groups(self, folder: Path) -> KeyGroups:
+        return KeyGroups(folder)

@@ -18,13 +18,15 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 
 from neox_code.corpus.executors.job_array import JobArray, group_by_job, make_import_path, read_versions, save_job_array
 from neox_code.corpus.executors.job_log import JobLogs
+from neox_code.corpus.executors.ray import RayCluster, RayJobs
+from neox_code.corpus.executors.slurm import SlurmCluster, SlurmJobs
 from neox_code.corpus.executors.stages import Stage, is_whole
 from neox_code.corpus.executors.work_folder import CLUSTER_FOLDER, RUNNING_FILE, end_leftover_jobs, remove_partial_files
 from neox_code.corpus.executors.worker import JOB_LOGS, OUTPUT_LOGS, make_worker_command
@@ -39,32 +41,6 @@ VISIBLE_SECONDS = 75
 log = get_logger(__name__)
 
 
-class ClusterJobs(Protocol):
-    """The jobs of one attempt."""
-
-    def is_over(self) -> bool: ...
-
-    def is_working(self, num_open: int) -> bool:
-        """Return True if progress is expected. `num_open` is the number of jobs that have started and not logged their end."""
-        ...
-
-    def end(self) -> None: ...
-
-    def describe_failures(self) -> str: ...
-
-
-class Cluster(Protocol):
-    name: str
-
-    def check(self) -> None:
-        """Raise ConfigError if the cluster cannot be used from here."""
-        ...
-
-    def start(self, name: str, folder: Path, command: Sequence[str], count: int, workers: int | None) -> ClusterJobs:
-        """Start `count` jobs, at most `workers` at a time: job I runs the command with the last argument I/COUNT."""
-        ...
-
-
 class ClusterExecutor:
     """An executor of stages.py; a context manager.
 
@@ -75,7 +51,7 @@ class ClusterExecutor:
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: SlurmCluster | RayCluster,
         *,
         workers: int | None = None,
         tasks_per_job: int | None = None,
@@ -90,7 +66,7 @@ class ClusterExecutor:
         self.retries = retries
         self.stall_seconds = stall_seconds
         self.needs = tuple(needs)
-        self._running: tuple[ClusterJobs, Path] | None = None
+        self._running: tuple[SlurmJobs | RayJobs, Path] | None = None
 
     def __enter__(self) -> "ClusterExecutor":
         self._previous_handler = signal.signal(signal.SIGTERM, exit_on_signal)

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from neox_code.config.command_line import non_negative_integer, positive_integer, positive_number
-from neox_code.corpus.executors.cluster import Cluster, ClusterExecutor
+from neox_code.corpus.executors.cluster import ClusterExecutor
 from neox_code.corpus.executors.ray import RayCluster
 from neox_code.corpus.executors.slurm import SlurmCluster
 from neox_code.errors import ConfigError
@@ -66,7 +66,7 @@ def build_executor(arguments: argparse.Namespace, needs: Sequence[str] = ()) -> 
     if arguments.executor == "local":
         return nullcontext(None)
     memory = chosen.get("mem_per_cpu", 2)
-    cluster: Cluster
+    cluster: SlurmCluster | RayCluster
     if arguments.executor == "slurm":
         cluster = SlurmCluster(
             mem_per_cpu_gb=memory, **{name: chosen[name] for name in ("partition", "time", "sbatch") if name in chosen}

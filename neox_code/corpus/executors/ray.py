@@ -47,7 +47,7 @@ class RayCluster:
             ) from None
 
     def start(self, name: str, folder: Path, command: Sequence[str], count: int, workers: int | None) -> "RayJobs":
-        """Start an attempt's jobs as tasks of Ray, by a driver process."""
+        """Start `count` jobs as tasks of Ray, by a driver process: job I runs the command with the last argument I/COUNT."""
         self.check()  # the cluster may have ended since the last attempt
         values = [folder, os.getpid(), count, workers or count, self.address, self.mem_per_cpu_gb]
         driver = [sys.executable, "-P", "-m", "neox_code.corpus.executors.ray_driver", *map(str, values)]
@@ -65,8 +65,6 @@ class RayCluster:
 
 
 class RayJobs:
-    """The jobs of one attempt."""
-
     def __init__(self, process: subprocess.Popen[bytes], log: Path):
         self.process = process
         self.log = log
@@ -81,6 +79,7 @@ class RayJobs:
         return status is not None
 
     def is_working(self, num_open: int) -> bool:
+        """Return True if progress is expected. `num_open` is the number of jobs that have started and not logged their end."""
         return num_open > 0
 
     def end(self) -> None:

@@ -90,8 +90,6 @@ class SlurmCluster:
 
 @dataclass(frozen=True)
 class JobState:
-    """The state of one job of an array."""
-
     state: str
     reason: str
 
@@ -101,8 +99,6 @@ class JobState:
 
 
 class SlurmJobs:
-    """The jobs of one attempt."""
-
     def __init__(self, name: str):
         self.name = name
         self.states: dict[str, JobState] = {}

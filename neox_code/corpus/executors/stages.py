@@ -91,13 +91,13 @@ class LocalExecutor:
                 yield amount
 
 
-def run_stage(stage: Stage, work: Path, sizes: Sequence[float], executor: Executor, unit: str = "B") -> None:
-    """Run the tasks without output, under a progress bar. `sizes` is the amount of work of each task, in `unit`."""
+def run_stage(stage: Stage, work: Path, sizes: Sequence[float], executor: Executor) -> None:
+    """Run the tasks without output, under a progress bar. `sizes` is the amount of work of each task in bytes."""
     missing = stage.missing(work, len(sizes))
     if not missing:
         return
     total = sum(sizes)
-    with progress(stage.name, total=total, unit=unit, done=total - sum(sizes[task] for task in missing)) as advance:
+    with progress(stage.name, total=total, unit="B", done=total - sum(sizes[task] for task in missing)) as advance:
         for amount in run_missing(stage, work, missing, executor):
             advance(amount)
 

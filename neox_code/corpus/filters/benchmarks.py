@@ -94,7 +94,6 @@ class Index:
 
     @cached_property
     def kinds(self) -> dict[bytes, int]:
-        """Word -> its kind."""
         kinds = dict.fromkeys(self.words, IN_RUN)
         kinds.update((word, kinds.get(word, 0) | IN_WHOLE) for word in self.whole_words)
         for anchor, places in self.places.items():
@@ -276,7 +275,8 @@ def make_index(
     places: defaultdict[bytes, set[tuple[int, int]]] = defaultdict(set)
     for text in texts:
         is_poor, _, anchor = min(
-            (is_poor_anchor(word, num_wholes[word]), num_texts[word], place) for place, word in enumerate(text)
+            (len(word) < 3 or word.isdigit() or num_wholes[word] > COMMON_WORD, num_texts[word], place)
+            for place, word in enumerate(text)
         )
         if is_poor and sum(LETTER.search(word) is not None for word in set(text)) < FEWEST_COMMON_WORDS:
             continue
@@ -289,10 +289,6 @@ def make_index(
     lines = {line: name for some in lines_of.values() for line in some if is_line_long_enough(line)}
     sorted_places = {anchor: tuple(sorted(some)) for anchor, some in places.items()}
     return Index(frozenset(words), frozenset(whole_words), sorted_places, names, lines)
-
-
-def is_poor_anchor(word: bytes, num_wholes: int) -> bool:
-    return len(word) < 3 or word.isdigit() or num_wholes > COMMON_WORD
 
 
 def is_long_enough(text: Sequence[bytes]) -> bool:

@@ -82,13 +82,9 @@ def find_ipv4_addresses(text: str) -> Iterator[tuple[int, int]]:
         is_version = all(len(part) == 1 for part in found[0].split(".")) or BEFORE_VERSION.search(
             text, max(0, found.start() - 24), found.start()
         )
-        if not is_version and is_host(found[0]) and found[0] not in NAME_SERVERS:
+        address = ipaddress.IPv4Address(found[0])
+        if not is_version and address.is_global and not address.is_multicast and found[0] not in NAME_SERVERS:
             yield found.span()
-
-
-def is_host(address: str) -> bool:
-    parsed = ipaddress.IPv4Address(address)
-    return parsed.is_global and not parsed.is_multicast
 
 
 def find_telephone_numbers(text: str) -> Iterator[tuple[int, int]]:

@@ -16,8 +16,6 @@ from typing import Literal, Protocol
 
 @dataclass(slots=True)
 class Candidate:
-    """A file that may become a document."""
-
     path: str
     language: str
     num_bytes: int

@@ -7,18 +7,9 @@ A value that a row lacks (no such key, or null) drops a repository only if the f
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from neox_code.corpus.licenses.license import AllowedLicenses
-
-
-class RepositoryFilter(Protocol):
-    @property
-    def name(self) -> str: ...
-
-    def keep(self, row: Mapping[str, Any]) -> Literal[True] | str:
-        """Return True, or the reason under which all files of the repository are counted as dropped."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class RunKind:
-    """A kind of ASCII characters."""
-
     members: str
+    """ASCII characters."""
     ignored: bytes = b""
     """Bytes that are neither part of a run nor end it."""
     table: bytes = field(init=False, repr=False)

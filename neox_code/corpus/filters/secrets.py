@@ -220,7 +220,6 @@ def find_secrets(text: str) -> list[str]:
 
 
 def select_lines(encoded: bytes, kind: RunKind, length: int) -> bytes:
-    """Return the lines with a run."""
     return b"\n".join(encoded[start:end] for start, end in find_lines_with_runs(encoded, kind, length))
 
 

@@ -176,19 +176,17 @@ def read_language(
     total: int | None = None
     while ranges and (num_before := len(select_rows(journal.rows, criteria, language))) < criteria.max_repositories:
         stars = ranges.pop()
-        if journal.was_read(language, stars):
+        was_read = journal.ranges.get(make_key(language, stars))
+        if was_read:
             continue
-        if journal.was_split(language, stars):
-            ranges += reversed(stars.split(today))
-            continue
-        count, rows = read_range(criteria, language, stars, api)
-        total = count if total is None else total
-        if rows is None:
-            journal.add_split(language, stars)
-            ranges += reversed(stars.split(today))
-            continue
-        journal.add_rows(language, stars, [row for row in rows if criteria.is_met_by(row)])
-        yield len(select_rows(journal.rows, criteria, language)) - num_before, min(total, criteria.max_repositories)
+        if was_read is None:
+            count, rows = read_range(criteria, language, stars, api)
+            total = count if total is None else total
+            journal.add(language, stars, None if rows is None else [row for row in rows if criteria.is_met_by(row)])
+            if rows is not None:
+                yield len(select_rows(journal.rows, criteria, language)) - num_before, min(total, criteria.max_repositories)
+                continue
+        ranges += reversed(stars.split(today))
 
 
 def read_range(criteria: Criteria, language: str, stars: StarRange, api: GitHub) -> tuple[int, list[dict[str, Any]] | None]:
@@ -253,7 +251,7 @@ class CrawlJournal:
         self.head = json.loads(json.dumps({"criteria": dataclasses.asdict(criteria), "endpoint": endpoint}))
         self.rows: list[dict[str, Any]] = []
         self.ranges: dict[tuple[Any, ...], bool] = {}
-        """Return True for a range that was read, False for one that was split."""
+        """True for a range that was read, False for one that was split."""
         self.file: IO[str] | None = None
 
     def __enter__(self) -> "CrawlJournal":
@@ -279,21 +277,10 @@ class CrawlJournal:
         self.ranges[tuple(map(str, line["window"]))] = line["rows"] is not None
         self.rows += line["rows"] or []
 
-    def was_read(self, language: str, stars: StarRange) -> bool:
-        return self.ranges.get(make_key(language, stars)) is True
-
-    def was_split(self, language: str, stars: StarRange) -> bool:
-        return self.ranges.get(make_key(language, stars)) is False
-
-    def add_rows(self, language: str, stars: StarRange, rows: list[dict[str, Any]]) -> None:
-        self.append({"window": [language, *dataclasses.astuple(stars)], "rows": rows})
-
-    def add_split(self, language: str, stars: StarRange) -> None:
-        self.append({"window": [language, *dataclasses.astuple(stars)], "rows": None})
-
-    def append(self, line: dict[str, Any]) -> None:
+    def add(self, language: str, stars: StarRange, rows: list[dict[str, Any]] | None) -> None:
+        """Write the rows of a range that was read; None for a range that was split."""
         assert self.file is not None
-        line = json.loads(json.dumps(line))
+        line = json.loads(json.dumps({"window": [language, *dataclasses.astuple(stars)], "rows": rows}))
         self.file.write(json.dumps(line, ensure_ascii=False) + "\n")
         self.file.flush()
         os.fsync(self.file.fileno())

@@ -89,8 +89,6 @@ def read_license_from_name(path: str) -> str | None:
 
 
 class FolderLicenses:
-    """The statements of one project's files."""
-
     def __init__(self) -> None:
         self._statements: dict[str, dict[str, str]] = {}
         self._annotations: list[tuple[str, str, re.Pattern[str], str]] = []
@@ -147,7 +145,7 @@ class FolderLicenses:
         nearest: StatedLicense | None = None
         licenses, up = self, ""
         while True:
-            texts, manifests = licenses._find_prefixed_statements(folder, up)
+            texts, manifests = licenses._find_statements(folder, up)
             if texts:
                 return add_license_above(nearest, combine_license_files(texts, manifests))
             if not folder and licenses is self and listed is not None and listed.lower() not in NOTHING:
@@ -168,16 +166,13 @@ class FolderLicenses:
         """The path from the project's folder to the source's root, with a slash at the end; empty if they are the same folder."""
         return "../" * len(list(filter(None, self._folder.split("/"))))
 
-    def _find_prefixed_statements(self, folder: str, up: str) -> tuple[list[Statement], list[Statement]]:
+    def _find_statements(self, folder: str, up: str) -> tuple[list[Statement], list[Statement]]:
         """Return the statements of the license files and of the manifests in a folder, with `up` before their paths."""
-        texts, manifests = self._find_statements(folder)
-        return [(f"{up}{path}", license) for path, license in texts], [(f"{up}{path}", license) for path, license in manifests]
-
-    def _find_statements(self, folder: str) -> tuple[list[Statement], list[Statement]]:
-        statements = self._resolve_statements(folder)
-        texts = [statement for statement in statements if not is_manifest(statement[0])]
-        manifests = [statement for statement in statements if is_manifest(statement[0])]
-        return texts or self._resolve_statements(posixpath.join(folder, REUSE_FOLDER)), manifests
+        own = self._resolve_statements(folder)
+        texts = [statement for statement in own if not is_manifest(statement[0])]
+        texts = texts or self._resolve_statements(posixpath.join(folder, REUSE_FOLDER))
+        manifests = [(f"{up}{path}", license) for path, license in own if is_manifest(path)]
+        return [(f"{up}{path}", license) for path, license in texts], manifests
 
     def _resolve_statements(self, folder: str) -> list[Statement]:
         """Return the path and the expression of every file in a folder."""

@@ -113,7 +113,6 @@ def read_setup_py(text: str) -> str | None:
 
 
 def read_r_description(text: str) -> str | None:
-    """Return the license in the DESCRIPTION of an R package."""
     fields = dict(re.findall(r"^(Package|License):[ \t]*(.*(?:\n[ \t]+.*)*)", text, re.MULTILINE))
     license = " ".join(fields.get("License", "").split())
     if "Package" not in fields or not license:

@@ -38,6 +38,7 @@ VIM_HELP = "vim modeline: help"
 """Placeholder in heuristics.json for the rule of Vim Help File, which uses the same pattern."""
 
 EXEC = re.compile(r"exec (\w+)[\s\"']+\$0[\s\"']+\$@", re.ASCII)
+ARGUMENT_OF_ENV = re.compile(r"-[i0uCSv]*|--\S+|\S+=\S+")
 
 
 def read_vim_type(text: str) -> str | None:
@@ -95,7 +96,7 @@ def read_interpreter(text: str) -> str | None:
         return None
     script = words[0].rsplit("/", 1)[-1]
     if script == "env":
-        script = next((word for word in words[1:] if not is_argument_of_env(word)), "")
+        script = next((word for word in words[1:] if not ARGUMENT_OF_ENV.fullmatch(word)), "")
     script = re.sub(r"\.\d+$", "", script)
     if script == "sh":
         for line in text.split("\n", SHEBANG_LINES)[:SHEBANG_LINES]:
@@ -106,10 +107,6 @@ def read_interpreter(text: str) -> str | None:
     if script == "osascript" and "-l" in words[1:]:
         return None
     return script.rsplit("/", 1)[-1] or None
-
-
-def is_argument_of_env(word: str) -> bool:
-    return bool(re.fullmatch(r"-[i0uCSv]*|--\S+|\S+=\S+", word))
 
 
 def is_xml(text: str) -> bool:

@@ -10,7 +10,7 @@ processes, any kills and any order of the source arguments.
 import errno
 import platform
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -114,7 +114,7 @@ def build_corpus(
     if read_key(work, key) != key and is_corpus(output) and not overwrite:
         raise DataError(f"{output} already holds a corpus. Choose another --output, or replace it with --overwrite.")
     with explain_full_disk(work), lock_work_folder(work):
-        if is_finished(work, key):
+        if (work / FINISHED_FILE).exists() and read_json(work / FINISHED_FILE) == key:  # killed before the folder was removed
             move_into_place(work, output)
             return load_summary(output)
         prepare_work_folder(work, output, key, settings)
@@ -130,7 +130,7 @@ def build_corpus(
             run_stage(SCAN, work, plan.sizes, ready)
             with report_recipe_errors(recipe_file(recipe), "decides on licenses and duplicates"):
                 decide(work, len(plan.sizes), settings)
-            counts = read_counts(work)
+            counts = tuple(Count(**count) for count in read_json(decisions_folder(work) / COUNTS_FILE))
             refuse_empty_corpus(work, sources, counts, max_bytes)
             shards = load_decisions(work).shards
             run_stage(WRITE, work, [shard.text_bytes for shard in shards], ready)
@@ -225,11 +225,6 @@ def describe_path_and_time(argument: str | Path) -> list[Any]:
     return [str(argument), *((status.st_size, status.st_mtime_ns) if status else ())]
 
 
-def is_finished(work: Path, key: Mapping[str, Any]) -> bool:
-    """Return True if an earlier run was killed between the completion of the corpus and the removal of the work folder."""
-    return (work / FINISHED_FILE).exists() and read_json(work / FINISHED_FILE) == key
-
-
 def prepare_work_folder(work: Path, output: Path, key: dict[str, Any], settings: Settings) -> None:
     """Write the key and the settings. Empty the work folder first, unless an interrupted run of the same build left it."""
     if not find_changes(work, key, "corpus"):
@@ -276,10 +271,6 @@ def refuse_empty_corpus(work: Path, sources: Sequence[str], counts: Sequence[Cou
 
 
 # ---- the summary
-
-
-def read_counts(work: Path) -> tuple[Count, ...]:
-    return tuple(Count(**count) for count in read_json(decisions_folder(work) / COUNTS_FILE))
 
 
 def format_settings(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:

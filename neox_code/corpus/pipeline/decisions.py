@@ -54,8 +54,6 @@ class PlannedShard:
 
 @dataclass(frozen=True, slots=True)
 class BlockPlace:
-    """The place of a block of rows in the scan results."""
-
     batch: int
     row_group: int
     first_row: int

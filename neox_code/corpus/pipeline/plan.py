@@ -29,7 +29,7 @@ from neox_code.corpus.pipeline.work_folder import (
 )
 from neox_code.corpus.sources.batches import BatchGroup
 from neox_code.corpus.sources.find import LOCAL, expand_home, find_sources
-from neox_code.corpus.sources.folder import FolderBatch
+from neox_code.corpus.sources.folder import FolderBatch, FolderSource
 from neox_code.corpus.sources.protocol import Batch
 from neox_code.files import read_json, write_json
 from neox_code.logs import get_logger
@@ -93,7 +93,7 @@ def list_batches(
         keep_clones=settings.clones is not None,
     ):
         languages = settings.languages
-        if source.languages is not None:
+        if isinstance(source, FolderSource) and source.languages is not None:
             languages = tuple(language for language in languages if language in source.languages)
         for batch in source.batches(Prefilter(settings.recipe, languages)):
             pickled = pickle.dumps(batch)

@@ -55,9 +55,11 @@ class Prefilter:
 
     def __call__(self, project: Project, path: str, num_bytes: int) -> str | None:
         reason = self._reason(project, path, num_bytes)
-        if reason is not None and 0 < num_bytes <= LARGEST_STATEMENT and self.is_read_for_others(project, path):
-            return None
-        return reason
+        if reason is None or not 0 < num_bytes <= LARGEST_STATEMENT:
+            return reason
+        rows = self.recipe.rows
+        is_read_for_others = states_license(path) or (rows is not None and rows.is_version_file(path))
+        return None if is_read_for_others else reason
 
     def _reason(self, project: Project, path: str, num_bytes: int) -> str | None:
         possible = self.recipe.language_rule.by_name(project, path)
@@ -70,7 +72,3 @@ class Prefilter:
             if (reason := apply_filter(rule, file)) is not None:
                 return reason
         return None
-
-    def is_read_for_others(self, project: Project, path: str) -> bool:
-        """Return True for files that are read because they state the license or the version of other files."""
-        return states_license(path) or (self.recipe.rows is not None and self.recipe.rows.is_version_file(path))

@@ -71,7 +71,6 @@ class ProjectTable:
         return self._joined[number]
 
     def versions(self, number: int) -> dict[str, str]:
-        """Return the version of each folder."""
         return self._versions_found.get(number, {})
 
     def count(self, sizes: Mapping[int, Mapping[str, int]]) -> None:

@@ -43,14 +43,10 @@ class Repositories:
         return len(self.names)
 
     def numbers(self, block: Block) -> np.ndarray:
-        return read_numbers(self.file, block)
+        return np.fromfile(self.file, np.int32, count=len(block), offset=4 * block.first_row)
 
     def paths(self, block: Block, numbers: np.ndarray) -> pa.Array:
         return remove_prefixes(block.table["path"].combine_chunks(), numbers, self.prefixes)
-
-
-def read_numbers(file: Path, block: Block) -> np.ndarray:
-    return np.fromfile(file, np.int32, count=len(block), offset=4 * block.first_row)
 
 
 def remove_prefixes(paths: pa.Array, numbers: np.ndarray, prefixes: list[str]) -> pa.Array:

@@ -65,13 +65,14 @@ class Scanner:
 
     def rows(self, file: FoundFile, project: int) -> Iterator[ScanRow]:
         """Yield the rows of one file, at least one."""
-        names = self.recipe.language_rule.by_name(file.project, file.path)
+        rule = self.recipe.language_rule
+        names = rule.by_name(file.project, file.path)
         first = names[0] if names else None
         text, encoding, digest = None, None, None
         if file.content is not None:
             text, encoding = self.decode(file.content)
             digest = content_digest(file.content).hex()
-        counted = self._find_counted_language(file, text)
+        counted = rule.counted(file.path, text) if rule.is_of_project and file.project.language is None else None
         if file.content is None or text is None:
             stated = make_statement_of_unread(file.path, file.link) if is_unread_statement(file) else None
             reason = NOT_TEXT if file.content is not None else file.reason
@@ -119,10 +120,6 @@ class Scanner:
             )
             is_first, reason = False, None
 
-    def _find_counted_language(self, file: FoundFile, text: str | None) -> str | None:
-        rule = self.recipe.language_rule
-        return rule.counted(file.path, text) if rule.is_of_project and file.project.language is None else None
-
     def _find_languages(self, file: FoundFile, text: str, names: tuple[str, ...] | None) -> tuple[Sequence[str | None], str | None]:
         """Return the languages in which the file is filtered and None, or one language and the reason to drop the file."""
         possible = () if names == () else self.recipe.language_rule.by_content(file.project, file.path, text, names)
@@ -155,13 +152,8 @@ def is_unread_statement(file: FoundFile) -> bool:
         return False
     if file.reason == LINK:
         return True
-    return file.num_bytes > 0 and (file.content is None or is_document(file.path))
-
-
-def is_document(path: str) -> bool:
-    """Return True for names of documents that are not plain text, and names without a suffix."""
-    name = path.rpartition("/")[2].lower()
-    return name.endswith(DOCUMENTS) or "." not in name
+    name = file.path.rpartition("/")[2].lower()
+    return file.num_bytes > 0 and (file.content is None or name.endswith(DOCUMENTS) or "." not in name)
 
 
 def count_utf8_bytes(text: str) -> int:

@@ -35,8 +35,6 @@ REPLACED_FOLDER = "replaced"
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings that all tasks of a build share."""
-
     recipe: Recipe
     languages: tuple[str, ...]
     """The languages of the corpus, sorted; a subset of the recipe's."""

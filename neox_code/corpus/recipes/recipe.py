@@ -36,7 +36,7 @@ class Recipe:
     """PolyCoder's decoding, which drops bytes that are not UTF-8, or the detected encoding: see languages/text_encoding.py."""
     newlines: Literal["keep", "lf"] = "keep"
     repositories: tuple[Any, ...] = ()
-    """Filters by the data of a repository list: RepositoryFilter of filters/repository.py."""
+    """Filters by the data of a repository list: RepositoryRule of sources/repository_list.py."""
     licenses: AllowedLicenses | None = None
     duplicates: tuple[DuplicateRule, ...] = (ExactDuplicates(),)
     """Each rule is applied to the files that the rules before it have kept."""

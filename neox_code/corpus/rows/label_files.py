@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,8 +34,6 @@ DUPLICATE, SHORT = "duplicate output", "output too short"
 
 @dataclass(frozen=True)
 class RowSelection:
-    """Settings that select rows."""
-
     min_length: int = 0
     """Minimum length of the output in characters."""
     relabel: bool = False
@@ -119,7 +117,7 @@ class AnswerFile:
         self.labels: dict[str, Label] = {}
         self.usage = TokenUsage()
         self._lock = threading.Lock()
-        self._refusals: list[tuple[str, Label]] = []
+        self._pending: list[tuple[str, Label]] = []
         self._file: IO[str]
 
     def __enter__(self) -> "AnswerFile":
@@ -139,31 +137,21 @@ class AnswerFile:
     def add(self, key: str, label: Label) -> None:
         """Write an answer. Raise DataError if the endpoint has refused every request so far."""
         with self._lock:
-            if label.refusal and not any(earlier.refusal is None for earlier in self.labels.values()):
-                self._refusals.append((key, label))
-                if len(self._refusals) >= FIRST_REFUSALS:
-                    raise DataError(f"the endpoint refuses every request: {label.refusal}. Check --endpoint and --model.")
-                return
-            for pair in (*self._refusals, (key, label)):
-                self._write(*pair)
-            self._refusals = []
+            self._pending.append((key, label))
+            if label.refusal is None or any(earlier.refusal is None for earlier in self.labels.values()):
+                self.write_pending()
+            elif len(self._pending) >= FIRST_REFUSALS:
+                raise DataError(f"the endpoint refuses every request: {label.refusal}. Check --endpoint and --model.")
 
-    def add_refusals(self) -> None:
+    def write_pending(self) -> None:
         """Write the refusals that were held back until the first answer."""
-        for pair in self._refusals:
+        for pair in self._pending:
             self._write(*pair)
-        self._refusals = []
+        self._pending = []
 
     def _write(self, key: str, label: Label) -> None:
-        line = {
-            "key": key,
-            "model": self.labeler.model,
-            "instruction": label.instruction,
-            "refusal": label.refusal,
-            "input_tokens": label.usage.input_tokens,
-            "output_tokens": label.usage.output_tokens,
-        }
-        self._file.write(json.dumps(line) + "\n")
+        line = {"key": key, "model": self.labeler.model, "instruction": label.instruction, "refusal": label.refusal}
+        self._file.write(json.dumps(line | asdict(label.usage)) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
         self._count(key, label)
@@ -200,7 +188,7 @@ class LabelRequests:
             except BaseException:
                 self.labeler.stop()
                 raise
-        self.answers.add_refusals()
+        self.answers.write_pending()
         return is_complete
 
     def _unanswered(self, files: Sequence[Path], selection: RowSelection) -> Iterator[tuple[str, str]]:

@@ -33,8 +33,6 @@ Answer with the instruction alone. Do not repeat code."""
 
 @dataclass(frozen=True)
 class TokenUsage:
-    """Numbers of tokens, as counted by the endpoint."""
-
     input_tokens: int = 0
     output_tokens: int = 0
 
@@ -59,8 +57,6 @@ class Prices:
 
 @dataclass(frozen=True)
 class Label:
-    """Result of one request."""
-
     instruction: str
     """Empty if the model's answer is empty."""
     refusal: str | None

@@ -21,9 +21,7 @@ class RowMaker(Protocol):
         """Return True if the file states the version of the project in its folder, as `project.godot` does; it is then read."""
         ...
 
-    def read_version(self, text: str) -> str | None:
-        """Return the version that such a file states."""
-        ...
+    def read_version(self, text: str) -> str | None: ...
 
     def find_version(self, path: str, versions: Mapping[str, str]) -> str | None:
         """Return the version that applies to a file; `versions` maps folders of its repository to the versions stated there."""

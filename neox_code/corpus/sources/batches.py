@@ -58,6 +58,18 @@ def set_content(file: FoundFile, content: bytes | None) -> None:
         file.content = content
 
 
+def read_listed(
+    files: Iterable[tuple[FoundFile, Place]], read: Callable[[FoundFile, Place], bytes | None]
+) -> Iterator[tuple[FoundFile, int]]:
+    """Yield the files of a batch with their contents, which `read` returns, and the bytes done."""
+    done = 0
+    for file, place in files:
+        if is_read(file) and file.link is None:
+            done += file.num_bytes if file.reason is None else 0
+            set_content(file, read(file, place))
+        yield file, done
+
+
 def find_replaced_members(paths: Callable[[], Iterable[str]]) -> set[int]:
     """Return the numbers of the archive members whose path occurs again in a later member.
 

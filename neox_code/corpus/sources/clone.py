@@ -74,8 +74,6 @@ class CloneLimits:
 
 
 class CloneError(Exception):
-    """A repository that cannot be cloned, with the reason."""
-
     def __init__(self, reason: str, is_final: bool = False):
         super().__init__(reason)
         self.is_final = is_final
@@ -83,8 +81,6 @@ class CloneError(Exception):
 
 @dataclass(frozen=True)
 class Clone:
-    """One repository that is cloned into a folder."""
-
     address: str
     folder: Path
     limits: CloneLimits

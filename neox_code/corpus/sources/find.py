@@ -48,8 +48,6 @@ log = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Options:
-    """Options for all sources."""
-
     layout: str | None = None
     language: str | None = None
     """The language of dataset rows that name none."""

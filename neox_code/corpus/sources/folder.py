@@ -30,6 +30,7 @@ from neox_code.corpus.sources.batches import (
     is_read,
     make_batches,
     merge_small_batches,
+    read_listed,
     set_content,
 )
 from neox_code.corpus.sources.folder_layout import (
@@ -62,6 +63,7 @@ class FolderSource:
     layout: str = "project"
     """One of LAYOUTS."""
     languages: frozenset[str] | None = None
+    """The languages to read from the source; None for all languages of the recipe."""
     excluded: frozenset[str] = frozenset()
     """First-level folders that are not read."""
 
@@ -92,7 +94,8 @@ class FolderSource:
             elif len(stack) > 1 or name not in self.excluded:
                 below = self._enter_folder(level, name)
                 if below.is_project and is_bare_repository(Path(below.place)):
-                    yield GitSource(remove_suffix(below.project), Path(below.place))
+                    project = replace(below.project, name=below.project.name.removesuffix(".git"))
+                    yield GitSource(project, Path(below.place))
                     continue
                 try:
                     below.entries = read_sorted_entries(below.place)
@@ -149,10 +152,6 @@ class Level:
     """The path in the project, with a slash at the end; empty for the project's own folder and folders above it."""
     entries: Iterator[FolderEntry]
     is_project: bool = False
-
-
-def remove_suffix(project: Project) -> Project:
-    return replace(project, name=project.name.removesuffix(".git"))
 
 
 def read_sorted_entries(place: str | Path) -> Iterator[FolderEntry]:
@@ -212,9 +211,4 @@ class FolderBatch:
     num_bytes: int
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
-        done = 0
-        for file, place in self.files:
-            if file.reason is None:
-                done += file.num_bytes
-                set_content(file, read_regular_file(place, file.num_bytes))
-            yield file, done
+        return read_listed(self.files, lambda file, place: read_regular_file(place, file.num_bytes))

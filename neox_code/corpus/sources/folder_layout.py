@@ -114,7 +114,8 @@ def locate_above_projects(source: str, layout: str, folders: Sequence[str], name
     if states_license(name):
         return Project(make_printable(source)), "/".join((*folders, name))
     if layout == "project":
-        return make_single_file_project(source, name), name
+        own = f"{source}/{Path(make_printable(name)).stem}"  # a file beside first-level projects is a project of its own
+        return Project(own, within=make_printable(source)), name
     return make_folder_project(source, layout, tuple(folders)), name
 
 
@@ -134,8 +135,3 @@ def make_folder_project(source: str, layout: str, folders: Sequence[str]) -> Pro
         within=make_printable(source) if is_below_root else None,
         folder=make_printable("/".join(folders)) if is_below_root else "",
     )
-
-
-def make_single_file_project(source: str, name: str) -> Project:
-    """Return the project of a file beside first-level projects, which is a project of its own."""
-    return Project(f"{source}/{Path(make_printable(name)).stem}", within=make_printable(source))

@@ -24,7 +24,7 @@ from neox_code.corpus.sources.batches import (
     ListOfFiles,
     is_read,
     make_batches,
-    set_content,
+    read_listed,
 )
 from neox_code.corpus.sources.protocol import FileCheck, FoundFile, Project
 from neox_code.corpus.sources.source_names import make_printable
@@ -57,7 +57,6 @@ class Objects:
 class GitSource:
     project: Project
     path: Path
-    languages: frozenset[str] | None = None
 
     def batches(self, check: FileCheck) -> Iterator[ListOfFiles]:
         try:
@@ -114,12 +113,7 @@ class GitBatch:
     def read(self) -> Iterator[tuple[FoundFile, int]]:
         wanted = [object_name for file, object_name in self.files if is_read(file)]
         contents = read_blobs(self.objects, wanted)
-        done = 0
-        for file, _ in self.files:
-            if is_read(file):
-                done += file.num_bytes if file.reason is None else 0
-                set_content(file, next(contents))
-            yield file, done
+        return read_listed(self.files, lambda file, _: next(contents))
 
 
 def read_blobs(objects: Objects, object_names: Sequence[str]) -> Iterator[bytes | None]:

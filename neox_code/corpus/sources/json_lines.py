@@ -34,7 +34,6 @@ LARGE_ROW = f"row of more than {LARGEST_ROW:,} bytes"
 class JsonLinesSource:
     name: str
     files: tuple[Path, ...]
-    languages: frozenset[str] | None = None
     language: str | None = None
     """The language of rows that name none; None: the language in the name of the file's folder."""
 

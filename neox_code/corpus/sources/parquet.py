@@ -31,7 +31,6 @@ DAMAGED = (BrokenArchive, pa.ArrowException, OSError, ValueError, MemoryError)
 class ParquetSource:
     name: str
     files: tuple[Path, ...]
-    languages: frozenset[str] | None = None
     language: str | None = None
     """The language of rows that name none; None: the language in the name of the file's folder."""
 
@@ -66,8 +65,6 @@ class ParquetSource:
 
 @dataclass(frozen=True)
 class ParquetBatch:
-    """Consecutive row groups."""
-
     dataset: str
     file: Path
     row_groups: tuple[int, ...]

@@ -71,11 +71,6 @@ class Batch(Protocol):
 
 
 class Source(Protocol):
-    @property
-    def languages(self) -> frozenset[str] | None:
-        """The languages to read from the source; None for all languages of the recipe."""
-        ...
-
     def batches(self, check: FileCheck) -> Iterator[Batch]:
         """Yield the batches, in the same order for the same content of the source."""
         ...

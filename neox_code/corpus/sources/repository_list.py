@@ -42,15 +42,13 @@ LONGEST_CLONE_NAME = 160
 
 
 class RepositoryRule(Protocol):
-    """The interface of a recipe's filters of repositories."""
-
-    def keep(self, row: Mapping[str, Any]) -> Literal[True] | str: ...
+    def keep(self, row: Mapping[str, Any]) -> Literal[True] | str:
+        """Return True, or the reason under which all files of the repository are counted as dropped."""
+        ...
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A repository of a list."""
-
     project: Project
     address: str
     num_bytes: int
@@ -69,7 +67,6 @@ class RepositoryList:
     """The folder for clones, in which those of a killed run are reused; None: the system's temporary folder."""
     keep_clones: bool = False
     """True if clones stay in the folder after they are read."""
-    languages: frozenset[str] | None = None
 
     def batches(self, check: FileCheck) -> Iterator[Batch]:
         group: list[Listed] = []
@@ -121,10 +118,8 @@ class RepositoryList:
         kib = row["size_kib"]
         num_bytes = 1024 * (UNKNOWN_KIB if kib is None else min(max(kib, 1), LARGEST_KIB))
         commit = COMMIT.fullmatch(read_name(row.get("commit")) or "")
-        return Listed(project, address, num_bytes, commit and commit[0], self._find_refusal(row))
-
-    def _find_refusal(self, row: Mapping[str, Any]) -> str | None:
-        return next((reason for rule in self.filters if (reason := rule.keep(row)) is not True), None)
+        refusal = next((reason for rule in self.filters if (reason := rule.keep(row)) is not True), None)
+        return Listed(project, address, num_bytes, commit and commit[0], refusal)
 
 
 def parse_project_name(address: str) -> str:

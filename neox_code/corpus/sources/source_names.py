@@ -36,25 +36,13 @@ SPELLINGS = {
     "Scala": ("scala",),
     "TypeScript": ("typescript", "ts"),
     # not in any recipe, but found beside other languages in folders of many languages
-    "CSS": ("css",),
-    "Clojure": ("clojure",),
-    "Dart": ("dart",),
-    "Elixir": ("elixir",),
-    "Erlang": ("erlang",),
-    "Fortran": ("fortran",),
-    "Haskell": ("haskell",),
-    "HTML": ("html",),
-    "Julia": ("julia",),
-    "Lua": ("lua",),
-    "MATLAB": ("matlab",),
-    "OCaml": ("ocaml",),
+    **{
+        name: (name.lower(),)
+        for name in ("CSS", "Clojure", "Dart", "Elixir", "Erlang", "Fortran", "Haskell", "HTML", "Julia", "Lua")
+    },
+    **{name: (name.lower(),) for name in ("Lua", "MATLAB", "OCaml", "Perl", "R", "SQL", "Swift", "Zig")},
     "Objective-C": ("objective-c", "objectivec"),
-    "Perl": ("perl",),
-    "R": ("r",),
-    "SQL": ("sql",),
     "Shell": ("shell", "bash"),
-    "Swift": ("swift",),
-    "Zig": ("zig",),
 }
 LANGUAGE_OF = {spelling: language for language, spellings in SPELLINGS.items() for spelling in spellings}
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

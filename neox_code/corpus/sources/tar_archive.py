@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from neox_code.corpus.sources.batches import LINK, NOT_A_FILE, REPLACED, find_replaced_members, is_read, make_batches, set_content
+from neox_code.corpus.sources.batches import (
+    LINK,
+    NOT_A_FILE,
+    REPLACED,
+    find_replaced_members,
+    is_read,
+    make_batches,
+    read_listed,
+    set_content,
+)
 from neox_code.corpus.sources.compressed import (
     DAMAGED,
     BrokenArchive,
@@ -39,7 +48,6 @@ class TarSource:
     name: str
     path: Path
     layout: str = "repository"
-    languages: frozenset[str] | None = None
 
     def batches(self, check: FileCheck) -> Iterator[Batch]:
         if is_compressed(self.path):
@@ -84,20 +92,13 @@ def read_without_memory(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 @dataclass(frozen=True)
 class TarBatch:
-    """Some members of an uncompressed archive."""
-
     archive: Path
     files: tuple[tuple[FoundFile, int], ...]
     num_bytes: int
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
-        done = 0
         with self.archive.open("rb", buffering=0) as archive:
-            for file, offset in self.files:
-                if file.reason is None:
-                    done += file.num_bytes
-                    set_content(file, read_part(archive, offset, file.num_bytes))
-                yield file, done
+            yield from read_listed(self.files, lambda file, offset: read_part(archive, offset, file.num_bytes))
 
 
 def read_part(archive: IO[bytes], offset: int, num_bytes: int) -> bytes | None:
@@ -111,8 +112,6 @@ def read_part(archive: IO[bytes], offset: int, num_bytes: int) -> bytes | None:
 
 @dataclass(frozen=True)
 class CompressedTarBatch:
-    """A whole compressed archive."""
-
     source: TarSource
     check: FileCheck
     num_bytes: int

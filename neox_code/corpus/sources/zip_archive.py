@@ -28,9 +28,8 @@ from neox_code.corpus.sources.batches import (
     REPLACED,
     UNREADABLE,
     find_replaced_members,
-    is_read,
     make_batches,
-    set_content,
+    read_listed,
 )
 from neox_code.corpus.sources.compressed import DAMAGED, EXPANSION_ALLOWED, EXPANSION_RATIO, BrokenArchive, Damage, catch_damage
 from neox_code.corpus.sources.folder_layout import locate_file
@@ -66,7 +65,6 @@ class ZipSource:
     name: str
     path: Path
     layout: str = "repository"
-    languages: frozenset[str] | None = None
 
     def batches(self, check: FileCheck) -> Iterator[Batch]:
         return make_batches(self._list(check), lambda files, work: ZipBatch(self.path, files, work))
@@ -138,13 +136,8 @@ class ZipBatch:
     num_bytes: int
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
-        done = 0
         with self.archive.open("rb", buffering=2**16) as archive:
-            for file, member in self.files:
-                if is_read(file):
-                    done += file.num_bytes if file.reason is None else 0
-                    set_content(file, read_member(archive, member, file.num_bytes))
-                yield file, done
+            yield from read_listed(self.files, lambda file, member: read_member(archive, member, file.num_bytes))
 
 
 def read_member(archive: IO[bytes], member: ZipMember, num_bytes: int) -> bytes | None:

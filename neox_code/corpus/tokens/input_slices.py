@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from neox_code.corpus.linguist.detect import detect, guess_by_name
-from neox_code.corpus.shards import SUMMARY_FILE, load_summary
+from neox_code.corpus.shards import list_shard_files
 from neox_code.corpus.sources.batches import is_lfs_pointer
 from neox_code.corpus.sources.columns import LARGEST_ROW, SPELLINGS, remove_metadata
 from neox_code.corpus.sources.compressed import BrokenArchive, Damage, catch_damage, open_expanded
@@ -63,8 +63,6 @@ class Text(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A document that cannot be read."""
-
     place: str
     """FILE:LINE, or a row of a file."""
     problem: str
@@ -207,8 +205,6 @@ def remove_metadata_prefix(text: str) -> str:
 
 @dataclass(frozen=True)
 class ParquetSlice:
-    """Some row groups of a Parquet file."""
-
     file: str
     row_groups: tuple[int, ...]
     first_row: int
@@ -247,11 +243,9 @@ class ParquetSlice:
             problem = f"is not UTF-8: byte 0x{value[error.start]:02X} at {error.start:,} of its text"
             return Rejected(f"{self.file}, row {number},", problem, "Correct the row.", len(value))
         row[self.text_column] = text
-        return Text(text, find_row_language(row, self.text_column, self.language), self._format_place(row, number), len(value))
-
-    def _format_place(self, row: Mapping[str, Any], number: int) -> str:
         named = "/".join(row[name] for name in ("repository", "path") if isinstance(row.get(name), str))
-        return named or f"{self.file}, row {number}"
+        place = named or f"{self.file}, row {number}"
+        return Text(text, find_row_language(row, self.text_column, self.language), place, len(value))
 
 
 def find_row_language(row: dict[str, Any], text_column: str, default: str | None = None) -> str:
@@ -272,10 +266,7 @@ def find_row_language(row: dict[str, Any], text_column: str, default: str | None
 
 def slice_corpus(folder: Path, split: str) -> list[InputSlice]:
     """Return the slices of a split of a corpus. Raise DataError if the folder is not a corpus or a shard is missing."""
-    paths = [folder / shard.file for shard in load_summary(folder).shards if shard.split == split]
-    for path in paths:
-        if not path.is_file():
-            raise DataError(f"{path} is missing, but {SUMMARY_FILE} lists it. Copy the whole corpus folder or rebuild it.")
+    paths = list_shard_files(folder, split)
     return [input_slice for path in paths for input_slice in slice_parquet_file(path, "text", ("language", "repository", "path"))]
 
 
@@ -384,6 +375,5 @@ def slice_parquet_file(path: Path, key: str, columns: Sequence[str] | None = Non
 
 
 def format_stamp(path: Path) -> str:
-    """Return the path, size and modification time of a file in one string."""
     status = path.stat()
     return f"{path} {status.st_size} {status.st_mtime_ns}"

@@ -21,7 +21,6 @@ class FileList:
     """The files of a folder that become documents, and the number of files left out by reason."""
 
     paths: list[Path] = field(default_factory=list)
-    num_bytes: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
 
 
@@ -43,7 +42,6 @@ def list_files(folder: str | os.PathLike[str]) -> FileList:
             files.left_out["empty files"] += 1
         else:
             files.paths.append(Path(entry.path))
-            files.num_bytes += status.st_size
     if not files.paths:
         found = ", ".join(f"{count} {reason}" for reason, count in sorted(files.left_out.items())) or "nothing"
         raise DataError(f"{folder} has no file with content (found: {found}). Expected: a folder of source files.")

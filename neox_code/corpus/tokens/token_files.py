@@ -67,8 +67,6 @@ PrefixOf = Callable[[str | None], str | os.PathLike[str]]
 
 @dataclass(frozen=True)
 class ProgressBar:
-    """Settings of the progress bar."""
-
     num_documents: int | None = None
     """Number of documents in the input, if known. The bar then counts documents, not bytes."""
     log_interval: int | None = None
@@ -100,8 +98,8 @@ def write_token_files(
     key = compute_work_key(slices, tokenizer, options)
     with lock_work_folder(work), remove_work_without_results(work):
         if prepare_work_folder(work, prefix.name, key, slices, tokenizer, options):
-            before = load_finished_counts(work)
-            if before is not None and all(map(is_written, list_expected_prefixes(prefix_of, before, options))):
+            before = load_finished_counts(work, prefix_of, options)
+            if before is not None:
                 log.info("%s: already written", prefix)
                 return before
             log_resume(prefix.name, work, (TOKENIZE, len(slices), "slices tokenized"))
@@ -119,23 +117,14 @@ def write_token_files(
     return counts
 
 
-def load_finished_counts(work: Path) -> dict[str, TokenCounts] | None:
-    """Return the counts of the finished token files; None if they are not finished."""
-    note = read_json(work / FINISHED_FILE) if (work / FINISHED_FILE).is_file() else None
-    return None if note is None else {name: TokenCounts(**own) for name, own in note.items()}
-
-
-def list_expected_prefixes(
-    prefix_of: PrefixOf, counts: CountsByLanguage, options: WriteOptions
-) -> Iterator[str | os.PathLike[str]]:
-    """Yield the prefixes of the token files that these counts require."""
+def load_finished_counts(work: Path, prefix_of: PrefixOf, options: WriteOptions) -> dict[str, TokenCounts] | None:
+    """Return the counts of the finished token files; None if they are not finished, or if one of the files is missing."""
+    if not (work / FINISHED_FILE).is_file():
+        return None
+    counts = {name: TokenCounts(**own) for name, own in read_json(work / FINISHED_FILE).items()}
     languages = [language for language, own in counts.items() if own.documents]
-    for language in languages if options.by_language else [None] if languages else []:
-        yield prefix_of(language)
-
-
-def is_written(prefix: str | os.PathLike[str]) -> bool:
-    return idx_path(prefix).is_file() and bin_path(prefix).is_file()
+    prefixes = [prefix_of(language) for language in (languages if options.by_language else [None] if languages else [])]
+    return counts if all(path(prefix).is_file() for prefix in prefixes for path in (idx_path, bin_path)) else None
 
 
 def remove_finished_notes(prefixes: Iterable[str | os.PathLike[str]]) -> None:
@@ -252,7 +241,11 @@ def merge_slices(
     dtype, vocabulary = best_dtype(tokenizer.vocab_size), describe_vocabulary(tokenizer)
     for language in sorted(counts) if options.by_language else [WHOLE]:
         prefix = prefix_of(language or None)
-        parts = [part_prefix(work, index, language) for index, own in enumerate(reports) if has_documents(own, language)]
+        parts = [
+            part_prefix(work, index, language)
+            for index, own in enumerate(reports)
+            if any(count.documents for name, count in own.counts.items() if language in (WHOLE, name))
+        ]
         if parts:
             with DatasetMerger(prefix, dtype) as merger:
                 for part in parts:
@@ -266,11 +259,6 @@ def merge_slices(
             record_path(prefix).unlink(missing_ok=True)
             log.warning("%s: no file written, because no document has a token", prefix)
     return dict(sorted(counts.items()))
-
-
-def has_documents(slice_report: SliceReport, language: str) -> bool:
-    """Return True if the slice has a token file of the language."""
-    return any(counts.documents for name, counts in slice_report.counts.items() if language in (WHOLE, name))
 
 
 def log_encoder(encoder: str, compared: int, documents: int) -> None:

@@ -49,7 +49,6 @@ def tokenize_corpus(
     output_folder: str | os.PathLike[str],
     tokenizer: Tokenizer,
     *,
-    splits: Sequence[str] = SPLITS,
     by_language: Sequence[str] = (),
     append_eod: bool = True,
     newlines: str | None = None,
@@ -71,10 +70,10 @@ def tokenize_corpus(
     """
     output = Path(output_folder)
     summary_file = output / f"{name_prefix}{TOKENS_FILE}"
-    slices = {split: slice_corpus(Path(corpus_folder), split) for split in splits}
+    slices = {split: slice_corpus(Path(corpus_folder), split) for split in SPLITS}
     summary_file.unlink(missing_ok=True)
     counts, prefixes = {}, []
-    for split in splits:
+    for split in SPLITS:
         options = WriteOptions(
             append_eod, newlines or choose_default_newlines(tokenizer), split in by_language, ftfy, skip_unencodable
         )

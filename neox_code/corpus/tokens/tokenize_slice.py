@@ -57,8 +57,6 @@ TextT = TypeVar("TextT", bound=HasText)
 
 @dataclass
 class TokenCounts:
-    """Counts of documents by outcome."""
-
     documents: int = 0
     bytes: int = 0
     """Size of their texts in UTF-8."""
@@ -84,8 +82,6 @@ class TokenCounts:
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """Options of writing texts to token files."""
-
     append_eod: bool
     """Write an end-of-document token after each document."""
     newlines: str

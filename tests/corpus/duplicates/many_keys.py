@@ -1,6 +1,6 @@
 """Find the exact duplicates among many synthetic keys: measure time and peak memory, and check that all are found.
 
-    python -m neox_code.benchmarks.many_keys 100_000_000
+    python -m tests.corpus.duplicates.many_keys 100_000_000
     100,000,000 keys, 36,788,202 duplicates, 55 s, peak 0.25 GiB
 
 N keys are drawn from N numbers, so that about 1/e of them, 36.8%, are duplicates. They need about 32 bytes per key in the folder
@@ -27,7 +27,7 @@ SPREAD = np.uint64(0x9E3779B97F4A7C15)
 def main(argv: Sequence[str]) -> int:
     """Count the duplicates among the keys, and print time and memory."""
     if len(argv) != 1 or not argv[0].replace("_", "").isdigit():
-        raise DataError("the number of keys is missing: python -m neox_code.benchmarks.many_keys 100_000_000")
+        raise DataError("the number of keys is missing: python -m tests.corpus.duplicates.many_keys 100_000_000")
     count = int(argv[0])
     generator = np.random.default_rng(0)
     begin = time.perf_counter()
