@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from neox_code.corpus.sources.find import find_sources
+from neox_code.corpus.sources.find import Options, find_sources
 from neox_code.corpus.sources.protocol import FoundFile, Project
 
 GIT = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main"]
@@ -23,7 +23,7 @@ def check(project: Project, path: str, num_bytes: int) -> str | None:
 
 
 def read(*sources: Path | str, **options: Any) -> list[FoundFile]:
-    found = find_sources(list(map(str, sources)), **options)
+    found = find_sources(list(map(str, sources)), Options(**options))
     return [file for source in found for batch in source.batches(check) for file, _ in batch.read()]
 
 

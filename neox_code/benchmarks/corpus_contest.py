@@ -83,9 +83,6 @@ def start(part: BenchmarkPart, name: str, folder: Path) -> Contestant:
 # ---- inputs that contestants share
 
 
-def do_nothing(folder: Path) -> None: ...
-
-
 def texts_path(sample: Path) -> Path:
     return sample.with_suffix(".jsonl")
 
@@ -164,7 +161,7 @@ PARTS: Mapping[str, BenchmarkPart] = {
         "Corpus by PolyCoder's recipe",
         "corpus_contestants",
         ("neox-code:1", "neox-code:2", "neox-code-small:1", "code-lms:1"),
-        do_nothing,
+        lambda folder: None,
         compare_corpora,
         megabytes=768,
         small_part=1 / 16,
@@ -184,7 +181,7 @@ PARTS: Mapping[str, BenchmarkPart] = {
         f"Vocabulary of {VOCAB_SIZE:,}",
         "vocabulary_contestants",
         ("neox-code:1", "tokenizers:1"),
-        do_nothing,
+        lambda folder: None,
         compare_vocabularies,
         megabytes=100,
         small_part=1,
@@ -194,7 +191,7 @@ PARTS: Mapping[str, BenchmarkPart] = {
         "Near duplicates",
         "near_contestants",
         ("neox-code:1", "datasketch:1"),
-        do_nothing,
+        lambda folder: None,
         compare_near,
         megabytes=24,
         small_part=1,

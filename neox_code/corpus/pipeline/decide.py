@@ -21,6 +21,7 @@ from neox_code.corpus.pipeline.language_and_license import LANGUAGE_AND_LICENSE_
 from neox_code.corpus.pipeline.project_table import ProjectTable
 from neox_code.corpus.pipeline.projects import sample_projects
 from neox_code.corpus.pipeline.repositories import SizesByLanguage, divide_projects, split_few_projects_by_folder
+from neox_code.corpus.pipeline.row_licenses import LicenseWriter
 from neox_code.corpus.pipeline.scan_results import ScanResults
 from neox_code.corpus.pipeline.split import HELD_OUT, assign_splits
 from neox_code.corpus.pipeline.work_folder import Settings, decisions_folder
@@ -100,8 +101,9 @@ def find_drop_reasons(
     rows_of_rank[ranks] = rows_of_project
     with (
         FileOrder(folder / "order", rows_of_rank, len(rules)) as order,
-        LanguageAndLicense(settings, projects, drop_reasons, folder) as decider,
+        LicenseWriter(folder) as licenses,
     ):
+        decider = LanguageAndLicense(settings, projects, drop_reasons, licenses)
         for block in results.blocks([*LANGUAGE_AND_LICENSE_COLUMNS, *keys]):
             numbers = projects.numbers(block.projects)[block.numbers("project")]
             decider.decide(block, numbers)

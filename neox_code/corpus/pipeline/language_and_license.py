@@ -1,10 +1,8 @@
 """Decide the language of a file by its project, find its license, and drop the file if the license is not allowed.
 
-with LanguageAndLicense(settings, projects, drop_reasons, folder) as decider:
-    decider.decide(block, numbers)             # numbers: the project of each row; changes `drop_reasons`
+decider = LanguageAndLicense(settings, projects, drop_reasons, LicenseWriter(folder))
+decider.decide(block, numbers)             # numbers: the project of each row; changes `drop_reasons`
 """
-
-from pathlib import Path
 
 import numpy as np
 
@@ -21,22 +19,15 @@ LANGUAGE_AND_LICENSE_COLUMNS = ["project", "is_first", "language", "reason", "sh
 
 
 class LanguageAndLicense:
-    def __init__(self, settings: Settings, projects: ProjectTable, drop_reasons: DropReasons, folder: Path):
+    def __init__(self, settings: Settings, projects: ProjectTable, drop_reasons: DropReasons, licenses: LicenseWriter):
         self.recipe = settings.recipe
         self.chosen = frozenset(settings.languages)
         self.projects = projects
         self.drop_reasons = drop_reasons
         self._languages: dict[str, int] = {}
-        self._licenses = LicenseWriter(folder)
+        self._licenses = licenses
         self._license_codes: list[int] = []
         """Code of the drop reason for each license in `_licenses`; KEPT_CODE for an allowed license."""
-
-    def __enter__(self) -> "LanguageAndLicense":
-        self._licenses.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._licenses.__exit__(*exception)
 
     def decide(self, block: Block, numbers: np.ndarray) -> None:
         self.drop_reasons.add_scan_reasons(block)

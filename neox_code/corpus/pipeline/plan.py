@@ -28,7 +28,7 @@ from neox_code.corpus.pipeline.work_folder import (
     scan_result_file,
 )
 from neox_code.corpus.sources.batches import BatchGroup
-from neox_code.corpus.sources.find import LOCAL, expand_home, find_sources
+from neox_code.corpus.sources.find import LOCAL, Options, expand_home, find_sources
 from neox_code.corpus.sources.folder import FolderBatch, FolderSource
 from neox_code.corpus.sources.protocol import Batch
 from neox_code.files import read_json, write_json
@@ -84,14 +84,14 @@ def list_batches(
     """Write every batch of the sources to the folder, and call `listed` with its number."""
     sizes: list[int] = []
     digest = hashlib.sha256()
-    for source in find_sources(
-        sources,
+    options = Options(
         settings.layout,
-        language=settings.language,
-        repository_filters=settings.recipe.repositories,
+        settings.language,
+        settings.recipe.repositories,
         clones=settings.clones or folder.parent / CLONES_FOLDER,
         keep_clones=settings.clones is not None,
-    ):
+    )
+    for source in find_sources(sources, options):
         languages = settings.languages
         if isinstance(source, FolderSource) and source.languages is not None:
             languages = tuple(language for language in languages if language in source.languages)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from neox_code.corpus.linguist.tables import LANGUAGES
 from neox_code.corpus.sources.protocol import FileCheck, FoundFile, Project
 from neox_code.corpus.sources.source_names import clean_member_path, find_language, make_printable
 
@@ -26,22 +27,11 @@ SPELLINGS = {
     "blob": ("blob_id",),
 }
 KNOWN = frozenset(spelling for spellings in SPELLINGS.values() for spelling in spellings)
-SUFFIXES = {
-    "C": ".c",
-    "C#": ".cs",
-    "C++": ".cpp",
-    "GDScript": ".gd",
-    "Go": ".go",
-    "Java": ".java",
-    "JavaScript": ".js",
-    "Kotlin": ".kt",
-    "PHP": ".php",
-    "Python": ".py",
-    "Ruby": ".rb",
-    "Rust": ".rs",
-    "Scala": ".scala",
-    "TypeScript": ".ts",
-}
+LANGUAGES_OF_ROWS = (
+    *("C", "C#", "C++", "GDScript", "Go", "Java", "JavaScript", "Kotlin"),
+    *("PHP", "Python", "Ruby", "Rust", "Scala", "TypeScript"),
+)
+SUFFIXES = {language: LANGUAGES[language]["extensions"][0] for language in LANGUAGES_OF_ROWS}
 """Language -> suffix of the name that a row without a path gets."""
 
 NO_TEXT = "no text"

@@ -49,33 +49,21 @@ log = get_logger(__name__)
 @dataclass(frozen=True)
 class Options:
     layout: str | None = None
+    """The meaning of the folders in folders and archives, one of LAYOUTS; None: detected."""
     language: str | None = None
-    """The language of dataset rows that name none."""
+    """The language of dataset rows that have neither a language nor a path."""
     repository_filters: Sequence[RepositoryRule] = ()
+    """Rules for the rows of repository lists."""
     limits: CloneLimits = field(default_factory=CloneLimits)
     clones: Path | None = None
+    """The folder for clones, which keeps them if `keep_clones` is true; None: the system's temporary folder."""
     keep_clones: bool = False
 
 
-def find_sources(
-    arguments: Sequence[str | Path],
-    layout: str | None = None,
-    *,
-    language: str | None = None,
-    repository_filters: Sequence[RepositoryRule] = (),
-    limits: CloneLimits | None = None,
-    clones: Path | None = None,
-    keep_clones: bool = False,
-) -> list[Source]:
-    """Open each source once, ordered by name and path.
-
-    `layout`, one of LAYOUTS, is the meaning of the folders in folders and archives; by default it is detected. `language` is the
-    language of dataset rows that have neither a language nor a path.
-    `repository_filters` are applied to the rows of repository lists, `limits` bound the clones, and `clones` is the folder for
-    clones (by default the system's temporary folder), which keeps them if `keep_clones` is true.
-    Raise DataError if an argument does not exist or is no source.
-    """
-    options = Options(layout and check_layout(layout), language, repository_filters, limits or CloneLimits(), clones, keep_clones)
+def find_sources(arguments: Sequence[str | Path], options: Options | None = None) -> list[Source]:
+    """Open each source once, ordered by name and path. Raise DataError if an argument does not exist or is no source."""
+    options = options or Options()
+    options = replace(options, layout=options.layout and check_layout(options.layout))
     named = {expand_home(argument) for argument in arguments if argument != LOCAL}
     paths = sorted(
         dict.fromkeys(file for path in named for file in list_archives_or_path(path)), key=lambda path: (path.name, str(path))

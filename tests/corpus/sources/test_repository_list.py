@@ -21,7 +21,7 @@ from source_files import check, commit_all, contents, git, read, write_files
 from neox_code.corpus.filters.repository import HasLicense, MaxSize, MinCommits, MinStars, NoForks
 from neox_code.corpus.licenses.license import AllowedLicenses
 from neox_code.corpus.sources.clone import CloneError, CloneLimits, clone, remove_clone
-from neox_code.corpus.sources.find import find_sources
+from neox_code.corpus.sources.find import Options, find_sources
 from neox_code.errors import DataError
 
 LIMITS = CloneLimits(timeout_seconds=30, pause_seconds=0.01)
@@ -137,7 +137,7 @@ def test_every_repository_of_a_list_is_cloned_one_commit_deep_and_read(tmp_path)
 
 def test_clones_are_removed_after_reading_and_reused_after_a_kill(tmp_path):
     listed = list_of(tmp_path, {"url": repository(tmp_path, "first", "a.py")}, {"url": repository(tmp_path, "second", "a.py")})
-    (source,) = find_sources([listed], clones=tmp_path / "clones", limits=LIMITS)
+    (source,) = find_sources([listed], Options(clones=tmp_path / "clones", limits=LIMITS))
     (batch,) = source.batches(check)
     killed = pickle.loads(pickle.dumps(batch)).read()
     next(killed)
@@ -414,7 +414,7 @@ def test_values_of_a_list_in_other_types_are_converted_for_the_filters(tmp_path)
     ]
     listed = list_of(tmp_path, *({"url": f"https://example.invalid/{number}.git"} | row for number, row in enumerate(rows)))
     filters = (MinStars(50), MinCommits(3), MaxSize(5), NoForks(), HasLicense(AllowedLicenses(("MIT",))))
-    (source,) = find_sources([listed], repository_filters=filters)
+    (source,) = find_sources([listed], Options(repository_filters=filters))
     assert [repository.reason for repository in source.repositories()] == [
         "under 50 stars",
         "under 3 commits",
