@@ -78,7 +78,10 @@ def select_criteria(arguments: argparse.Namespace) -> Criteria:
 
 
 def parse_day(value: str) -> str:
-    return date.fromisoformat(value).isoformat()
+    try:
+        return date.fromisoformat(value).isoformat()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"invalid day value: {value!r}") from None
 
 
 if __name__ == "__main__":
