@@ -536,4 +536,4 @@ def test_a_split_that_too_few_files_leave_empty_is_logged(tmp_path, caplog):
     source = write_projects(tmp_path / "code", 2, 2)
     summary = build_corpus([str(source)], tmp_path / "corpus", recipe_by_name("polycoder"), seed=1, shares=SHARES, workers=1)
     assert [split for split in SPLITS if summary.languages(split)] == ["train", "test"]
-    assert "corpus: no files for valid: only 2 units to split" in caplog.text
+    assert "corpus: no files for valid: there are only 2 projects" in caplog.text
