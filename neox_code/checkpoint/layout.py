@@ -196,6 +196,8 @@ def describe_folder(load: Path) -> str:
         return f"{load} is {'no folder' if load.exists() else 'missing'}."
     if any(True for name in HUGGING_FACE_WEIGHTS for _ in load.glob(name)):
         return f"It has weights of Hugging Face and no {CONFIG_FILE}."
+    if (load / CONFIG_FILE).is_file():
+        return f"It has a {CONFIG_FILE} of Hugging Face and no weights ({', '.join(HUGGING_FACE_WEIGHTS)})."
     return f"It has no folder {STEP_PREFIX}N."
 
 

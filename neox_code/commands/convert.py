@@ -11,7 +11,14 @@ must be new. The vocabulary and the configuration go with the weights.
 import sys
 from collections.abc import Sequence
 
-from neox_code.config.command_line import Parser, non_negative_integer, parse_path, positive_integer, positive_number
+from neox_code.config.command_line import (
+    Parser,
+    non_negative_integer,
+    parse_assignment,
+    parse_path,
+    positive_integer,
+    positive_number,
+)
 from neox_code.conversion.convert import WRITERS, convert
 from neox_code.conversion.hub import open_hub, push
 from neox_code.conversion.options import BYTES_PER_SHARD, DTYPES, QUANTIZED, ConversionOptions
@@ -20,6 +27,15 @@ from neox_code.installation import LAUNCHER
 from neox_code.logs import get_logger
 
 log = get_logger(__name__)
+
+FORMATS_OF_OPTIONS = {
+    "shard_size": ("huggingface",),
+    "push": ("huggingface",),
+    "dtype": ("neox", "huggingface", "gguf"),
+    "model_parallel_size": ("neox",),
+    "pipe_parallel_size": ("neox", "universal"),
+}
+"""Option -> the formats that it has an effect on."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -34,31 +50,38 @@ def main(argv: Sequence[str]) -> int:
         choices=(*DTYPES, *QUANTIZED),
         help="type of the weights that are written (default: that of the source); the last two for --to gguf",
     )
-    gigabytes = BYTES_PER_SHARD / 1e9
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="set a key of the model's configuration (repeatable)"
+    )
     parser.add_argument(
         "--shard-size",
         type=positive_number,
-        default=gigabytes,
         metavar="GB",
-        help=f"largest file of weights (default: {gigabytes:g})",
+        help=f"huggingface: largest file of weights (default: {BYTES_PER_SHARD / 1e9:g})",
     )
+    parser.add_argument("--push", metavar="REPOSITORY", help="huggingface: upload the folder to OWNER/MODEL on the Hub")
     parser.add_argument(
-        "--model-parallel-size", type=positive_integer, default=1, metavar="T", help="tensor-parallel ranks (default: 1)"
+        "--model-parallel-size", type=positive_integer, metavar="T", help="neox: tensor-parallel ranks (default: 1)"
     )
     parser.add_argument(
         "--pipe-parallel-size",
         type=non_negative_integer,
-        default=1,
         metavar="P",
-        help="pipeline stages (default: 1); 0 writes one file a tensor rank, as GPT-NeoX without a pipeline",
+        help="neox and universal: pipeline stages (default: 1); 0 writes the files and names of a model without a pipeline",
     )
-    parser.add_argument("--push", metavar="REPOSITORY", help="upload the folder of --to huggingface to OWNER/MODEL on the Hub")
     words = parser.parse_args(list(argv))
-    if words.push and words.to != "huggingface":
-        raise ConfigError(f"--push uploads the folder of --to huggingface, and --to is {words.to}. Leave it out.")
+    for name, formats in FORMATS_OF_OPTIONS.items():
+        if getattr(words, name) is not None and words.to not in formats:
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} has no effect on --to {words.to}, only on {' and '.join(formats)}. Leave it out.")
     hub = open_hub(words.push) if words.push else None
-    options = ConversionOptions(words.dtype, int(words.shard_size * 1e9), words.model_parallel_size, words.pipe_parallel_size)
-    convert(words.source, words.output, words.to, options, words.iteration)
+    options = ConversionOptions(
+        words.dtype,
+        int(words.shard_size * 1e9) if words.shard_size else BYTES_PER_SHARD,
+        words.model_parallel_size or 1,
+        1 if words.pipe_parallel_size is None else words.pipe_parallel_size,
+    )
+    convert(words.source, words.output, words.to, options, words.iteration, dict(map(parse_assignment, words.set)))
     if hub:
         log.info("%s uploaded: %s", words.output, push(hub, words.push, words.output))
     return 0

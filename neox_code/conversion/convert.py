@@ -6,8 +6,9 @@ Nothing is left behind by a conversion that fails: it writes beside the output, 
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from neox_code.checkpoint.layout import is_hugging_face_model
 from neox_code.conversion.gguf import write_gguf
@@ -31,14 +32,21 @@ WRITERS: dict[str, Callable[[ModelSource, Path, ConversionOptions], None]] = {
 """Format -> the function that writes a model to a path which does not exist: a folder, for gguf a file."""
 
 
-def convert(path: Path, output: Path, form: str, options: ConversionOptions, iteration: int | None = None) -> None:
-    """Write the model in the folder `path` to `output` in another format; see `write_model`."""
+def convert(
+    path: Path,
+    output: Path,
+    form: str,
+    options: ConversionOptions,
+    iteration: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the model in the folder `path` to `output` in another format; see `open_source` and `write_model`."""
     if options.dtype in QUANTIZED and form != "gguf":
         raise CheckpointError(
             f"--dtype {options.dtype} is a type of GGUF, which {form} does not have. Add --to gguf, or choose another."
         )
     require_new(output)
-    write_model(open_source(path, iteration), output, form, options)
+    write_model(open_source(path, iteration, overrides), output, form, options)
 
 
 def choose_format(source: ModelSource) -> str:

@@ -4,10 +4,11 @@ source = open_source(Path("checkpoints"), iteration=1000)
 for name, weight in source.stream(): ...          # ("sequential.0.word_embeddings.weight", [rows, H]), one in memory at a time
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -96,8 +97,12 @@ class ModelSource:
             yield name, self.read(name, dtype)
 
 
-def open_source(path: Path, iteration: int | None = None) -> ModelSource:
-    """Return the model in a folder of any format. Raise CheckpointError or ConfigError if it cannot be read."""
-    config = merge_config(CommandLine((path,), {} if iteration is None else {"iteration": iteration}))
+def open_source(path: Path, iteration: int | None = None, overrides: Mapping[str, Any] | None = None) -> ModelSource:
+    """Return the model in a folder of any format; `overrides` replace keys of its configuration.
+
+    Raise CheckpointError or ConfigError if it cannot be read.
+    """
+    chosen = {} if iteration is None else {"iteration": iteration}
+    config = merge_config(CommandLine((path,), {**(overrides or {}), **chosen}))
     folder = find_checkpoint(path, iteration)
     return ModelSource(folder, config, read_weights(folder, config.model), read_record(folder))
