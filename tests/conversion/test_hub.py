@@ -101,7 +101,7 @@ def test_a_failed_upload_keeps_the_folder_and_names_the_command(folder, hub):
         (["--to", "huggingface", "--push", "me/model"], "hf_wrong", True, "the token: run hf auth login"),
         (["--to", "huggingface", "--push", "me/model"], "hf_right", False, "Check the name (OWNER/MODEL), the network"),
         (["--to", "huggingface", "--push", "a/b/c"], "hf_right", True, "--push a/b/c: Repo id must be in the form"),
-        (["--to", "neox", "--push", "me/model"], "hf_right", True, "--to is neox"),
+        (["--to", "neox", "--push", "me/model"], "hf_right", True, "--push has no effect on --to neox"),
     ],
 )
 def test_what_prevents_an_upload_is_reported_before_the_conversion(folder, hub, options, token, is_reachable, sentence):
