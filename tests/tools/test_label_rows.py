@@ -16,7 +16,7 @@ ROW = json.dumps({"instruction": "", "output": "func f():\n\tpass\n"}) + "\n"
         (ROW, ["--timeout", "nan"], "--timeout: nan is not a number above 0"),
         (ROW, ["--price-in", "-1"], "at least 0"),
         (ROW, ["--price-in", "1", "--max-cost", "nan"], "at least 0"),
-        (ROW, ["--max-cost", "1"], "Give --price-in"),
+        (ROW, ["--max-cost", "1"], "Add --price-in"),
         (ROW, ["--concurrency", "0"], "is not a whole number above 0"),
         (ROW, ["--endpoint", "ftp://localhost"], "https://"),
         ("[1]\n", [], "rows.jsonl has a row without"),
