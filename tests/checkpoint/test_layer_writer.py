@@ -72,7 +72,7 @@ def test_weights_that_cannot_be_written_are_an_error_with_their_name(tmp_path):
     norm = ("sequential.2.input_layernorm.weight", torch.ones(64))
     with pytest.raises(CheckpointError, match=r"dense_h_to_4h.weight has shape \(65, 64\), which cannot be divided over 2"):
         write_layer_files(tmp_path / "a", [("sequential.2.mlp.dense_h_to_4h.weight", torch.ones(65, 64))], model, 640, 2)
-    with pytest.raises(CheckpointError, match="norm is not of the form"):
+    with pytest.raises(CheckpointError, match="norm is not named"):
         write_layer_files(tmp_path / "b", [("norm", torch.ones(64))], model, 640)
     with pytest.raises(CheckpointError, match="layer 02 exists in"):
         write_layer_files(tmp_path / "c", [norm, ("sequential.3.input_layernorm.weight", torch.ones(64)), norm], model, 640)

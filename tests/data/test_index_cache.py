@@ -66,7 +66,7 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, damage: str) -> None:
 def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "cache").mkdir(mode=0o500)
     assert is_right(IndexCache(tmp_path / "cache", smallest=0).get(KEY, 1, make))
-    assert "cannot be kept" in caplog.text
+    assert "cannot be written to" in caplog.text
 
 
 def test_a_file_in_the_place_of_the_folder_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
