@@ -220,7 +220,11 @@ def test_a_dialog_on_a_terminal_streams_stops_at_ctrl_c_and_ends_at_ctrl_d(tmp_p
         terminal.type(b"half a prompt")
         terminal.wait_for(b"half a prompt")
         terminal.process.send_signal(signal.SIGINT)
-        terminal.wait_for(PROMPT.encode(), seconds=40)
+        try:
+            terminal.wait_for(PROMPT.encode(), seconds=10)
+        except AssertionError:  # Python's input() can miss a signal that arrives just before it waits for a key
+            terminal.process.send_signal(signal.SIGINT)
+            terminal.wait_for(PROMPT.encode(), seconds=40)
 
         terminal.type(b"\x04")
         assert terminal.process.wait(10) == 0
