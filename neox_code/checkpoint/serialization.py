@@ -34,16 +34,17 @@ DISALLOWED = re.compile(r"GLOBAL (\S+)")
 """The name of a refused function or class in torch's error message."""
 
 
-def load_file(path: str | Path, map_location: Any = "cpu", mmap: bool = False) -> Any:
+def load_file(path: str | Path, map_location: Any = "cpu", mmap: bool = False, is_checked: bool = False) -> Any:
     """Return the content of a file written by torch.save. Raise CheckpointError if it is missing, damaged, or holds code.
 
-    With `mmap` the tensors are mapped from the file, so that each is read when it is used.
+    With `mmap` the tensors are mapped from the file, so that each is read when it is used. With `is_checked` the checksums of its
+    records are not compared again.
     """
     if os.path.lexists(path) and not Path(path).is_file():
         raise CheckpointError(f"{path} is no file, or a link to none. Copy the checkpoint again, or choose another by --iteration.")
     try:
         is_archive = zipfile.is_zipfile(path)  # files of torch before 1.6 are not
-        if is_archive:
+        if is_archive and not is_checked:
             check_records(path)
         with warnings.catch_warnings(), torch.sparse.check_sparse_tensor_invariants():
             warnings.simplefilter("ignore")  # torch 2.11 and 2.14 warn of sparse tensors, each for another reason

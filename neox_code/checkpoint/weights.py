@@ -187,13 +187,17 @@ class LayerFiles:
             if missing := [rank for rank in range(self.tensor_size) if (index, rank) not in self.paths]:
                 raise CheckpointError(f"{folder} lacks layer {index:02d} of tensor rank {missing[0]}. Copy the checkpoint again.")
         self.opened: tuple[int, list[StateDict]] = (-1, [])
+        self.checked: set[int] = set()
 
     def read(self, index: int) -> list[StateDict]:
         """Return the layer's state dicts in the order of the tensor ranks; their values are mapped from the files."""
         if self.opened[0] != index:
             self.opened = (-1, [])
             paths = [self.paths[index, rank] for rank in range(self.tensor_size)]
-            self.opened = (index, [require_state_dict(path, load_file(path, mmap=True)) for path in paths])
+            is_checked = index in self.checked
+            states = [require_state_dict(path, load_file(path, mmap=True, is_checked=is_checked)) for path in paths]
+            self.opened = (index, states)
+            self.checked.add(index)
         return self.opened[1]
 
 
