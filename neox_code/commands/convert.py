@@ -31,7 +31,6 @@ log = get_logger(__name__)
 FORMATS_OF_OPTIONS = {
     "shard_size": ("huggingface",),
     "push": ("huggingface",),
-    "dtype": ("neox", "huggingface", "gguf"),
     "model_parallel_size": ("neox",),
     "pipe_parallel_size": ("neox", "universal"),
 }

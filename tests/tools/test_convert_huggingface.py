@@ -18,5 +18,5 @@ def test_a_tool_converts_to_its_format_with_the_options_of_the_command(monkeypat
     monkeypatch.setattr(sys, "argv", [name, "here", "there", "--iteration", "5", "--dtype", "fp16"])
     with pytest.raises(SystemExit, match=r"^0$"):
         runpy.run_path(str(TOOLS / f"{name}.py"), run_name="__main__")
-    (source, output, written, options, iteration) = calls[0]
-    assert (source.name, output.name, written, options.dtype, iteration) == ("here", "there", form, "fp16", 5)
+    (source, output, written, options, iteration, overrides) = calls[0]
+    assert (source.name, output.name, written, options.dtype, iteration, overrides) == ("here", "there", form, "fp16", 5, {})
