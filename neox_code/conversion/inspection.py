@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
+from neox_code.checkpoint.consistency import expected_shapes
 from neox_code.checkpoint.hugging_face import INDEX_SUFFIX, WEIGHTS, open_tensors, read_index
 from neox_code.checkpoint.layout import (
     HUGGING_FACE_WEIGHTS,
@@ -39,9 +40,7 @@ from neox_code.config.fields import FIELDS
 from neox_code.config.hugging_face import CONFIG_FILE, read_config
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import CheckpointError, NeoXError
-from neox_code.model.gpt import GPT, build_layers
 from neox_code.model.sharding import sharding_of
-from neox_code.parallel.grid import single_process_grid
 from neox_code.tokenizer.comparison import hash_ids
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.registry import build_tokenizer
@@ -271,9 +270,8 @@ def find_misfits(config: NeoXConfig, names: list[str], parameters: list[Paramete
         return
     found = {row.name: row.shape for row in parameters}
     rows = max((shape[0] for name, shape in found.items() if sharding_of(name).is_vocabulary), default=1)
-    with torch.device("meta"):
-        gpt = GPT(build_layers(config.model, rows, rows, single_process_grid(), torch.float32, initialize=False))
-    expected = {name: tuple(parameter.shape) for name, parameter in gpt.named_parameters()}
+    shapes = expected_shapes(config.model)
+    expected = {name: (rows, *shape[1:]) if sharding_of(name).is_vocabulary else shape for name, shape in shapes.items()}
     yield from (f"{name} is missing" for name in expected if name not in names)
     yield from (f"{name} is in no model of this configuration" for name in names if name not in expected)
     for name, shape in found.items():
