@@ -56,13 +56,13 @@ def divide_into_shards(sizes: Mapping[str, int], shard_bytes: int) -> list[list[
     [['a', 'b'], ['c'], ['d']]
     """
     shards: list[list[str]] = []
-    room = 0
+    free_bytes = 0
     for name, size in sizes.items():
-        if not shards or size > room:
+        if not shards or size > free_bytes:
             shards.append([])
-            room = shard_bytes
+            free_bytes = shard_bytes
         shards[-1].append(name)
-        room -= size
+        free_bytes -= size
     return shards
 
 
