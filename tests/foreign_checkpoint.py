@@ -26,6 +26,15 @@ BY_ROWS = (
 )
 BY_COLUMNS, ROW_BIASES = ("dense.weight", "4h_to_h.weight"), ("dense.bias", "4h_to_h.bias")
 STEP = "global_step150000"
+SMALL_MODEL = {
+    "num_layers": 2,
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 32,
+    "pos_emb": "rotary",
+    "no_weight_tying": True,
+}
+"""Keys of a model whose checkpoint is written in no time."""
 
 
 def build_peer(keys: dict[str, Any], rows: int, dtype: torch.dtype = torch.float32) -> GPTNeoXForCausalLM:

@@ -97,10 +97,8 @@ def test_two_tensor_ranks_compute_the_values_of_one_process(name):
         torch.testing.assert_close(whole, expected, atol=1e-7, rtol=1e-4)
 
 
-@pytest.mark.parametrize("biases", [False, True])
-@pytest.mark.parametrize("num_kv_heads", [None, 1, 2])
-def test_logits_and_gradients_equal_those_of_transformers_llama(build_gpt, as_llama, num_kv_heads, biases):
-    keys = {"num_kv_heads": num_kv_heads, "use_bias_in_attn_linear": biases, "use_bias_in_mlp": biases}
+def compare_with_peer(build_gpt, as_llama, keys):
+    """Assert equal logits of the variant `llama` with these keys and of transformers; return both models with their gradients."""
     model = ModelConfig(**SHAPE | {"no_weight_tying": True} | VARIANTS["llama"] | keys)
     gpt = build_gpt(model)
     peer = as_llama(gpt, model)
@@ -108,6 +106,14 @@ def test_logits_and_gradients_equal_those_of_transformers_llama(build_gpt, as_ll
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
     ours.square().mean().backward()
     theirs.square().mean().backward()
+    return gpt, peer
+
+
+@pytest.mark.parametrize("biases", [False, True])
+@pytest.mark.parametrize("num_kv_heads", [None, 1, 2])
+def test_logits_and_gradients_equal_those_of_transformers_llama(build_gpt, as_llama, num_kv_heads, biases):
+    keys = {"num_kv_heads": num_kv_heads, "use_bias_in_attn_linear": biases, "use_bias_in_mlp": biases}
+    gpt, peer = compare_with_peer(build_gpt, as_llama, keys)
     gradient = gpt.get_parameter("sequential.2.mlp.dense_h_to_4h.weight").grad
     up, gate = peer.model.layers[0].mlp.up_proj.weight.grad, peer.model.layers[0].mlp.gate_proj.weight.grad
     torch.testing.assert_close(gradient, torch.cat([up, gate]), atol=1e-6, rtol=1e-4)
@@ -118,13 +124,7 @@ def test_logits_and_gradients_equal_those_of_transformers_llama(build_gpt, as_ll
 @pytest.mark.parametrize("qk_norm", [False, True])
 def test_heads_of_any_width_and_their_norms_equal_those_of_transformers(build_gpt, as_llama, num_kv_heads, kv_channels, qk_norm):
     keys = {"num_kv_heads": num_kv_heads, "kv_channels": kv_channels, "qk_norm": qk_norm, "rms_norm_epsilon": 1e-6}
-    model = ModelConfig(**SHAPE | {"no_weight_tying": True} | VARIANTS["llama"] | keys)
-    gpt = build_gpt(model)
-    peer = as_llama(gpt, model)
-    ours, theirs = gpt(make_tokens()), peer(make_tokens()).logits
-    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
-    ours.square().mean().backward()
-    theirs.square().mean().backward()
+    gpt, peer = compare_with_peer(build_gpt, as_llama, keys)
     pairs = {"attention.dense": "o_proj"} | ({"attention.q_norm": "q_norm", "attention.k_norm": "k_norm"} if qk_norm else {})
     for name, peer_name in pairs.items():
         (gradient,) = (parameter.grad for parameter in gpt.get_submodule(f"sequential.2.{name}").parameters())

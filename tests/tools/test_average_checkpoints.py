@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from foreign_checkpoint import build_peer, write_foreign_checkpoint
+from foreign_checkpoint import SMALL_MODEL, build_peer, write_foreign_checkpoint
 from transformers import AutoModelForCausalLM
 
 from neox_code.checkpoint.model_folder import load_config
@@ -16,15 +16,7 @@ from neox_code.errors import run_command
 from neox_code.generation.loading import load_model
 from tools.average_checkpoints import main
 
-KEYS = {
-    "num_layers": 2,
-    "hidden_size": 64,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 32,
-    "pos_emb": "rotary",
-    "no_weight_tying": True,
-    "precision": "bfloat16",
-}
+KEYS = {**SMALL_MODEL, "precision": "bfloat16"}
 ITERATION = 150_000
 
 

@@ -7,21 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from distributed_runs import losses_of
-from foreign_checkpoint import STEP, build_peer, write_foreign_checkpoint
+from foreign_checkpoint import SMALL_MODEL, STEP, build_peer, write_foreign_checkpoint
 from safetensors.torch import load_file, save_file
 
 from neox_code.checkpoint.layout import layer_file
 from neox_code.errors import run_command
 from tools.inspect_checkpoint import main
 
-KEYS = {
-    "num_layers": 2,
-    "hidden_size": 64,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 32,
-    "pos_emb": "rotary",
-    "no_weight_tying": True,
-}
 DENSE = "sequential.2.attention.dense.weight"
 
 
@@ -42,10 +34,10 @@ def parameters_of(figures: dict) -> dict[str, dict]:
 def foreign(tmp_path_factory):
     """Folders with the same model in bf16 as GPT-NeoX's and Hugging Face's files."""
     folder = tmp_path_factory.mktemp("foreign")
-    peer = build_peer(KEYS, 512, torch.bfloat16)
+    peer = build_peer(SMALL_MODEL, 512, torch.bfloat16)
     peer.save_pretrained(folder / "hf", max_shard_size="100KB")
-    write_foreign_checkpoint(folder / "layers", peer, KEYS, "new", "layers", 2)
-    write_foreign_checkpoint(folder / "sequential", peer, KEYS, "legacy", "sequential", 2)
+    write_foreign_checkpoint(folder / "layers", peer, SMALL_MODEL, "new", "layers", 2)
+    write_foreign_checkpoint(folder / "sequential", peer, SMALL_MODEL, "legacy", "sequential", 2)
     return folder
 
 
@@ -69,7 +61,7 @@ def test_all_formats_of_a_model_have_equal_parameters(foreign, capfd):
     for form in ("hf", "layers", "sequential"):
         status, figures, _ = inspect(capfd, foreign / form, "--compare", foreign / "hf")
         assert (status, figures["damage"], figures["comparison"]["parameters"]) == (0, [], [])
-        assert figures["num_parameters"] == sum(weight.numel() for weight in build_peer(KEYS, 512).state_dict().values())
+        assert figures["num_parameters"] == sum(weight.numel() for weight in build_peer(SMALL_MODEL, 512).state_dict().values())
     assert figures["iteration"] == 150_000
 
 
@@ -89,8 +81,8 @@ def test_a_difference_has_its_norm(foreign, tmp_path, capfd):
 
 
 def test_a_vocabulary_outside_of_the_folder_is_no_damage(tmp_path, job_folder, capfd):
-    keys = KEYS | {"vocab_file": str(job_folder / "code-vocab.json"), "merge_file": str(job_folder / "code-merges.txt")}
-    write_foreign_checkpoint(tmp_path / "model", build_peer(KEYS, 640), keys, "new", "layers")
+    keys = SMALL_MODEL | {"vocab_file": str(job_folder / "code-vocab.json"), "merge_file": str(job_folder / "code-merges.txt")}
+    write_foreign_checkpoint(tmp_path / "model", build_peer(SMALL_MODEL, 640), keys, "new", "layers")
     status, figures, printed = inspect(capfd, tmp_path / "model")
     assert (status, figures["damage"], figures["entries"]) == (0, [], None)
     assert "names a vocabulary outside of it" in printed and DENSE in printed
