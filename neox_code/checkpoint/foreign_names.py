@@ -173,8 +173,10 @@ SKIPPED = ("attention.bias", "attention.masked_bias", FREQUENCIES)
 
 
 def foreign_rows(form: str, model: ModelConfig) -> dict[str, ForeignRow]:
-    """Return the rows of a format for all layers of a model by our whole names, `sequential.INDEX.NAME`, in the order of the
-    layers. Rows of parameters that the model does not have are included, such as those of biases."""
+    """Return the rows of a format for all layers of a model, in their order, by our whole names `sequential.INDEX.NAME`.
+
+    Rows of parameters that the model does not have are included, such as those of biases.
+    """
     last = model.num_layers + 4
     outside = {0: "word_embeddings.", last - 1: "norm.", last: "final_linear."}
     found: dict[str, ForeignRow] = {}
