@@ -109,8 +109,10 @@ def is_zero_in_file(name: str, tensor_rank: int, model: ModelConfig) -> bool:
 
 
 def fit_vocabulary(name: str, weight: torch.Tensor, rows: int, vocab_size: int) -> torch.Tensor:
-    """Return the weight with `rows` rows: padding is removed, or added as zeros. Raise CheckpointError if it lacks vocabulary
-    rows."""
+    """Return the weight with `rows` rows: padding is removed, or added as zeros.
+
+    Raise CheckpointError if it has fewer rows than the vocabulary has entries.
+    """
     if weight.shape[0] < vocab_size:
         raise CheckpointError(
             f"{name} has {weight.shape[0]:,} rows and the vocabulary {vocab_size:,} entries. "

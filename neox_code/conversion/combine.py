@@ -15,7 +15,6 @@ from neox_code.checkpoint.weights import LazyWeights
 from neox_code.config.resume_rules import MODEL, compare
 from neox_code.conversion.source import ModelSource
 from neox_code.errors import ConversionError
-from neox_code.model.sharding import sharding_of
 from neox_code.tokenizer.comparison import compare_records, describe_vocabulary
 
 Combination = Callable[[Iterator[torch.Tensor]], torch.Tensor]
@@ -70,12 +69,12 @@ def combine(sources: Sequence[ModelSource], combination: Combination) -> ModelSo
 
 def compute(name: str, sources: Sequence[ModelSource], combination: Combination) -> torch.Tensor:
     """Return a parameter of the combined model in the type of the first model's. Raise ConversionError for other shapes."""
-    first = read_rows(sources[0], name)
+    first = sources[0].read(name)
 
     def read() -> Iterator[torch.Tensor]:
         yield first.float().clone()
         for source in sources[1:]:
-            weight = read_rows(source, name)
+            weight = source.read(name)
             if weight.shape != first.shape:
                 raise ConversionError(
                     f"{name} has shape {tuple(first.shape)} in {sources[0].folder} and {tuple(weight.shape)} in {source.folder}. "
@@ -84,11 +83,6 @@ def compute(name: str, sources: Sequence[ModelSource], combination: Combination)
             yield weight.float().clone()
 
     return combination(read()).to(first.dtype)
-
-
-def read_rows(source: ModelSource, name: str) -> torch.Tensor:
-    weight = source.weights[name]
-    return weight[: source.vocab_rows] if sharding_of(name).is_vocabulary else weight
 
 
 def require_same_model(first: ModelSource, other: ModelSource) -> None:
