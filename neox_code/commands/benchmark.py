@@ -2,14 +2,13 @@
 
     ./deepy.py benchmark training|decoding CONFIG... [--peer transformers] [--rounds N] [--json]
     ./deepy.py benchmark conversion CONFIG... [--rounds N] [--json]
-    ./deepy.py benchmark data --corpus FOLDER [--megabytes N] [--part corpus|tokens|vocabulary|near|filters] [--rounds N]
+    ./deepy.py benchmark data --corpus FOLDER [--megabytes N] [--part corpus|tokens|vocabulary|near] [--rounds N]
 
 The last line is `ratio R`: tokens per second of this program, divided by those of the peer. In training the peer has bf16 weights
 alone; in decoding R is the smaller ratio of batch 1 and batch 8. In conversion the peer is `cp -r` of the same files, and R is the
 smaller ratio of the way to Hugging Face and the way back. In data each part has a line: building a corpus is compared with
 Code-LMs' scripts, token files with GPT-NeoX's tool, training a vocabulary with tokenizers, near duplicates with datasketch. FOLDER
-is LANGUAGE/organization/project; each part takes a sample of it. `filters` runs only if it is named: it plants copies of benchmarks
-and secrets, and prints lines `rate R NAME`. NEOX_CODE_TEST_DATA names the folder of the published benchmarks.
+is LANGUAGE/organization/project; each part takes a sample of it.
 """
 
 import importlib.util
@@ -25,9 +24,7 @@ import torch
 from neox_code.benchmarks.contest import Contestant, Measured, compute_ratio, run_contest
 from neox_code.benchmarks.conversion import write_random_checkpoint
 from neox_code.benchmarks.corpus_contest import PARTS, run_part
-from neox_code.benchmarks.filters import measure_filters
 from neox_code.benchmarks.results_table import print_table
-from neox_code.benchmarks.sample import sample_texts, take_sample
 from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import (
     Parser,
@@ -44,8 +41,7 @@ from neox_code.installation import LAUNCHER
 from neox_code.logs import progress
 
 PEERS = ("transformers",)
-DATA, FILTERS = "data", "filters"
-FILTERS_MEGABYTES = 24
+DATA = "data"
 CPU_TOKENS = 1024
 """Without a GPU a training step is one sequence of at most this many tokens, unless `--set` changes it."""
 
@@ -99,12 +95,12 @@ def benchmark_data(argv: Sequence[str]) -> int:
     """Run the parts of the corpus benchmark."""
     parser = Parser(__doc__, f"{LAUNCHER} benchmark data")
     parser.add_argument("--corpus", type=Path, required=True, metavar="FOLDER", help="source files: LANGUAGE/organization/project")
-    parser.add_argument("--part", choices=[*PARTS, FILTERS], action="append", help="measure only this part (repeatable)")
+    parser.add_argument("--part", choices=PARTS, action="append", help="measure only this part (repeatable)")
     parser.add_argument("--megabytes", type=positive_number, metavar="N", help="size of the sample (default: by part)")
     parser.add_argument("--rounds", type=positive_integer, metavar="N", help="rounds of each contestant (default: by part)")
     add_json_option(parser)
     parsed = parser.parse_args(argv)
-    chosen = {name: PARTS[name] for name in parsed.part or PARTS if name != FILTERS}
+    chosen = {name: PARTS[name] for name in parsed.part or PARTS}
     for part in chosen.values():
         if part.peer is not None:
             require_peer(part.peer)
@@ -115,12 +111,6 @@ def benchmark_data(argv: Sequence[str]) -> int:
         for name, value in ratios.items():
             print(f"ratio {value:.2f} {name}")
         figures["ratios"] = ratios
-        if FILTERS in (parsed.part or ()):
-            with TemporaryDirectory() as folder:
-                take_sample(parsed.corpus, Path(folder, "code"), int((parsed.megabytes or FILTERS_MEGABYTES) * 1e6))
-                figures["rates"] = measure_filters(iter(sample_texts(Path(folder, "code"))))
-            for name, value in figures["rates"].items():
-                print(f"rate {value:.4f} {name}")
     return 0
 
 

@@ -1,6 +1,6 @@
 """Overlap with benchmarks: a file that shares words with a task, a solution or a test is dropped under the benchmark's name.
 
-    BenchmarkOverlap()                                                          the benchmarks of known_benchmarks.py
+    BenchmarkOverlap()                                                          the benchmarks of tests/known_benchmarks.py
     BenchmarkOverlap((Benchmark("APPS", "apps.jsonl.gz", ("question", "solutions")),))    these and any JSON Lines
 
 A word is a run of letters, digits, `_` and non-ASCII characters, in lower case; blanks, line ends and punctuation play no part.
@@ -11,7 +11,8 @@ at most one begins an import. A text without such a run (shorter, or mostly numb
 rarest. A text of less than 4 words or of less than 13 characters in its different words (`return a * h / 2`; FEWEST_WORDS and the
 constants after it define the rule) is found by its longest line, if this is a whole line of the file.
 
-Of the known benchmarks the package holds the vocabulary, 64-bit hashes of runs and these short lines (known_benchmarks.npz).
+Of the known benchmarks the package holds the vocabulary, 64-bit hashes of runs and these short lines (known_benchmarks.npz, made by
+tests/known_benchmarks.py).
 """
 
 import re
@@ -331,7 +332,10 @@ def read_texts_under(key: str, row: Any) -> list[str]:
 
 
 def load_known(path: Path = KNOWN) -> Index:
-    """Return the saved index; the inverse of `save_known`."""
+    """Return the saved index. A file has arrays: `words` and `whole words`, sorted, bytes with newlines between; `places`, uint16
+    (places, 3): index of the anchor among the latter, words before it, words in all; `lines`, a JSON object in UTF-8; and under
+    the name of each benchmark its hashes, uint64, sorted.
+    """
     with np.load(path) as stored:
         words, whole_words = (stored[name].tobytes().split(b"\n") for name in ("words", "whole words"))
         lines = orjson.loads(stored["lines"].tobytes())
@@ -341,22 +345,3 @@ def load_known(path: Path = KNOWN) -> Index:
         benchmarks = [name for name in stored.files if name not in ("words", "whole words", "places", "lines")]
         names = {hashed: name for name in benchmarks for hashed in stored[name].tolist()}
     return Index(frozenset(words), frozenset(whole_words), {anchor: tuple(some) for anchor, some in places.items()}, names, lines)
-
-
-def save_known(index: Index, path: Path = KNOWN) -> None:
-    """Write arrays: `words` and `whole words`, sorted, bytes with newlines between; `places`, uint16 (places, 3): index of the
-    anchor among the latter, words before it, words in all; `lines`, a JSON object in UTF-8; and under the name of each benchmark
-    its hashes, uint64, sorted.
-    """
-    hashes: defaultdict[str, list[int]] = defaultdict(list)
-    for hashed, name in index.names.items():
-        hashes[name].append(hashed)
-    places = [(number, *place) for number, word in enumerate(sorted(index.whole_words)) for place in index.places.get(word, ())]
-    arrays: dict[str, Any] = {name: np.array(sorted(some), dtype=np.uint64) for name, some in hashes.items()}
-    arrays |= {"words": as_bytes(index.words), "whole words": as_bytes(index.whole_words)}
-    arrays["lines"] = np.frombuffer(orjson.dumps(index.lines, option=orjson.OPT_SORT_KEYS), dtype=np.uint8)
-    np.savez_compressed(path, places=np.array(places, dtype=np.uint16), **arrays)
-
-
-def as_bytes(words: Iterable[bytes]) -> np.ndarray:
-    return np.frombuffer(b"\n".join(sorted(words)), dtype=np.uint8)

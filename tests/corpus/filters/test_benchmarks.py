@@ -6,6 +6,7 @@ import time
 
 import pytest
 import zstandard
+from known_benchmarks import build_known_index, save_known
 
 from neox_code.corpus.filters.benchmarks import (
     RUN,
@@ -14,10 +15,8 @@ from neox_code.corpus.filters.benchmarks import (
     build_index,
     load_known,
     read_texts,
-    save_known,
     split_words,
 )
-from neox_code.corpus.filters.known_benchmarks import build_known_index
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.sources.compressed import open_expanded
 from neox_code.errors import DataError

@@ -1,12 +1,12 @@
-"""Secrets of every form, made from their published formats (neox_code/benchmarks/planted_secrets.py), and what looks like one."""
+"""Secrets of every form, made from their published formats (tests/planted_secrets.py), and what looks like one."""
 
 import random
 import time
 
 import pytest
+from planted_copies import is_masked, measure_secret_rates
+from planted_secrets import FORMS, LOOK_ALIKES
 
-from neox_code.benchmarks.filters import is_masked, measure_secret_rates
-from neox_code.benchmarks.planted_secrets import FORMS, LOOK_ALIKES
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.filters.secrets import NoSecrets, Secrets, find_secrets
 

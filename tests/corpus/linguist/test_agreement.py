@@ -16,8 +16,8 @@ from linguist_samples import (
     WRITTEN_BY_PEOPLE,
     WRITTEN_BY_PROGRAMS,
 )
+from linguist_tables import FOLDER, write_tables
 
-from neox_code.corpus.linguist import update
 from neox_code.corpus.linguist.detect import detect
 from neox_code.corpus.linguist.generated import is_generated
 from neox_code.corpus.linguist.paths import is_documentation, is_vendored
@@ -76,10 +76,9 @@ def test_samples_of_every_rule_have_linguists_language(tmp_path):
 
 
 @pytest.mark.skipif(installed_version() != VERSION, reason=f"needs github-linguist {VERSION}")
-def test_the_data_files_equal_those_of_the_installed_version(tmp_path, monkeypatch):
+def test_the_data_files_equal_those_of_the_installed_version(tmp_path):
     folder = Path(ruby("-e", 'require "linguist"; print File.dirname($".grep(/linguist\\.rb$/).first)')) / "linguist"
-    monkeypatch.setattr(update, "FOLDER", tmp_path)
-    update.update(folder)
+    write_tables(folder, tmp_path)
     for file in tmp_path.iterdir():
-        assert file.read_text() == (Path(update.__file__).parent / file.name).read_text()
+        assert file.read_text() == (FOLDER / file.name).read_text()
     assert len(list(tmp_path.iterdir())) == 3

@@ -3,16 +3,8 @@
 from functools import cache
 
 import pytest
-
-from neox_code.benchmarks.filters import (
-    COPIES,
-    count_false_alarms,
-    find_published_benchmarks,
-    list_substrings,
-    measure_benchmark_rates,
-)
-from neox_code.corpus.filters.known_benchmarks import read_known_tasks
-from neox_code.errors import ConfigError
+from known_benchmarks import read_known_tasks
+from planted_copies import COPIES, count_false_alarms, list_substrings, measure_benchmark_rates
 
 VERBATIM = ("verbatim", "notebook", "Markdown", "JSON Lines")
 
@@ -73,9 +65,3 @@ def test_everyday_lines_are_found_only_where_they_are_the_whole_body_of_a_task_t
     assert count_false_alarms(whole_bodies, set())["benchmarks"] == 2
     generic = ["def f(x, y):\n\treturn x + y", "int f(int x, int y) {\r\n  return x + y;\r\n}\r\n", "return string.length;"]
     assert count_false_alarms(generic, set())["benchmarks"] == 0
-
-
-def test_without_published_benchmarks_the_part_is_refused(monkeypatch):
-    monkeypatch.delenv("NEOX_CODE_TEST_DATA", raising=False)
-    with pytest.raises(ConfigError, match="NEOX_CODE_TEST_DATA \\(not set\\) names no folder"):
-        find_published_benchmarks()

@@ -1,4 +1,4 @@
-"""Write the data files of this folder from an installed linguist: `python -m neox_code.corpus.linguist.update GEM/lib/linguist`.
+"""Write the data files of neox_code/corpus/linguist from an installed linguist: `python tests/linguist_tables.py GEM/lib/linguist`.
 
 It copies names, types, groups, extensions, file names, interpreters and aliases of languages.yml; the popular languages and
 the generic extensions; the path patterns of vendor.yml and documentation.yml; and the rules of heuristics.yml, their regular
@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from neox_code.corpus.linguist.content import VIM_HELP
+from neox_code.corpus.linguist import content
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(content.__file__).parent
 
 REWRITTEN = (
     # Ruby syntax that Python writes differently.
@@ -61,7 +61,7 @@ def convert_pattern(ruby: str | list[str]) -> str:
     if isinstance(ruby, list):
         return "|".join(f"(?:{convert_pattern(one)})" for one in ruby)
     if "ft|syntax" in ruby:
-        return VIM_HELP
+        return content.VIM_HELP
     for old, new in REWRITTEN:
         ruby = ruby.replace(old, new)
     ruby = ruby.removeprefix(r"\s*")
@@ -113,22 +113,22 @@ def languages(config: dict[str, Any], popular: list[str]) -> dict[str, dict[str,
     return table
 
 
-def write(name: str, table: dict[str, Any]) -> None:
+def write(path: Path, table: dict[str, Any]) -> None:
     """Write JSON with one line per entry, so that a new version gives a readable diff."""
     lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in table.items())
-    (FOLDER / name).write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
-def update(linguist: Path) -> None:
-    """Write the tables from a checkout of linguist."""
+def write_tables(linguist: Path, folder: Path = FOLDER) -> None:
+    """Write the tables of a checkout of linguist into a folder."""
 
     def config(name: str) -> Any:
         return yaml.safe_load((linguist / name).read_text(encoding="utf-8"))
 
-    write("languages.json", languages(config("languages.yml"), config("popular.yml")))
-    write("heuristics.json", heuristics(config("heuristics.yml")))
+    write(folder / "languages.json", languages(config("languages.yml"), config("popular.yml")))
+    write(folder / "heuristics.json", heuristics(config("heuristics.yml")))
     write(
-        "paths.json",
+        folder / "paths.json",
         {
             "version": (linguist / "VERSION").read_text().strip(),
             "vendored": config("vendor.yml"),
@@ -141,4 +141,4 @@ def update(linguist: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("linguist", type=Path, help="the folder lib/linguist of the gem")
-    update(parser.parse_args().linguist)
+    write_tables(parser.parse_args().linguist)

@@ -1,31 +1,23 @@
 """Measure how many inserted benchmark texts and secrets the filters find, and their false alarms.
 
-    ./deepy.py benchmark data --part filters --corpus code         # NEOX_CODE_TEST_DATA names the folder of published benchmarks
-
 Copies of every benchmark's texts are inserted into other code: unchanged, in a notebook, in a Markdown fence, in JSON Lines, and
 reformatted. BigCode's substring rule (bigcode-dataset, decontamination) is measured too: it drops a file that contains a prompt or
-a solution, in capital or small letters. False alarms are counted on the sample of the corpus.
+a solution, in capital or small letters. False alarms are counted on any texts.
 """
 
 import json
-import os
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 
-from rich.console import Console
-from rich.table import Table
+from known_benchmarks import GENERIC_TASKS, Task
+from planted_secrets import FORMS, LOOK_ALIKES
 
-from neox_code.benchmarks.planted_secrets import FORMS, LOOK_ALIKES
 from neox_code.corpus.filters.benchmarks import BenchmarkOverlap
-from neox_code.corpus.filters.known_benchmarks import GENERIC_TASKS, Task, read_known_tasks
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.filters.secrets import PLACEHOLDER, Secrets, find_secrets
-from neox_code.errors import ConfigError
 
-DATA_VARIABLE = "NEOX_CODE_TEST_DATA"
 AROUND = ("import os\n\n\ndef main():\n    print(os.getcwd())\n\n\n", "\n\nif __name__ == '__main__':\n    main()\n")
 NUM_PLANTED = 200
 """Number of inserted texts for each form of secret and for each look-alike."""
@@ -114,38 +106,3 @@ def count_false_alarms(texts: Iterable[str], searched: Iterable[str]) -> dict[st
         counted["benchmarks by the substring rule"] += any(map(text.lower().__contains__, searched))
         counted["secrets"] += bool(find_secrets(text))
     return dict(counted)
-
-
-def find_published_benchmarks() -> Path:
-    folder = os.environ.get(DATA_VARIABLE)
-    if not folder or not Path(folder, "human-eval").is_dir():
-        raise ConfigError(
-            f"--part filters plants the published benchmarks, and {DATA_VARIABLE} ({folder or 'not set'}) names no folder of them. "
-            "Set it to a folder laid out as neox_code/corpus/filters/known_benchmarks.py describes."
-        )
-    return Path(folder)
-
-
-def measure_filters(texts: Iterator[str]) -> dict[str, float]:
-    """Print the tables; return the lowest rates and the shares of false alarms."""
-    tasks = list(read_known_tasks(find_published_benchmarks()))
-    rates = measure_benchmark_rates(tasks)
-    table = Table(title="Planted copies of benchmarks: found by us / by the substring rule")
-    for column in ("benchmark", "text", *COPIES):
-        table.add_column(column, justify="left" if column in ("benchmark", "text") else "right", no_wrap=True)
-    for benchmark, form in dict.fromkeys((benchmark, form) for benchmark, form, _ in rates):
-        cells = ("{:.1%} / {:.1%}".format(*rates[benchmark, form, copy]) for copy in COPIES)
-        table.add_row(benchmark, form, *cells)
-    Console(width=160).print(table)
-    secrets = measure_secret_rates()
-    table = Table(title="Planted secrets masked, and look-alikes left alone")
-    table.add_column("form")
-    table.add_column("share", justify="right")
-    for form, rate in secrets.items():
-        table.add_row(form, f"{rate:.1%}")
-    Console().print(table)
-    alarms = count_false_alarms(texts, list_substrings(tasks))
-    print(f"files of the sample in which something is found: {json.dumps(alarms)}")
-    measured = {f"{benchmark}, {form}, {copy}": ours for (benchmark, form, copy), (ours, _) in rates.items()}
-    files = max(1, alarms.get("files", 0))
-    return measured | secrets | {f"false alarms, {kind}": count / files for kind, count in alarms.items() if kind != "files"}

@@ -1,6 +1,6 @@
 """Build the index of the known benchmarks, which every BenchmarkOverlap searches, from their published files.
 
-    save_known(build_known_index(Path("data")))          # writes known_benchmarks.npz
+    save_known(build_known_index(Path("data")))          # writes neox_code/corpus/filters/known_benchmarks.npz
 
 `data` holds, as published:
 
@@ -23,12 +23,16 @@ et al. 2003), so that a shared stretch of 20 words is always found.
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import orjson
+
 from neox_code.corpus.filters.benchmarks import (
+    KNOWN,
     Index,
     count_texts,
     find_distinctive_runs,
@@ -198,3 +202,19 @@ def winnow(runs: Sequence[tuple[int, Sequence[bytes]]]) -> list[tuple[int, Seque
     """
     windows = (range(start, min(start + WINDOW, len(runs))) for start in range(max(1, len(runs) - WINDOW + 1) if runs else 0))
     return [runs[place] for place in sorted({min(window, key=lambda place: runs[place][0]) for window in windows})]
+
+
+def save_known(index: Index, path: Path = KNOWN) -> None:
+    """Write the arrays that `load_known` reads."""
+    hashes: defaultdict[str, list[int]] = defaultdict(list)
+    for hashed, name in index.names.items():
+        hashes[name].append(hashed)
+    places = [(number, *place) for number, word in enumerate(sorted(index.whole_words)) for place in index.places.get(word, ())]
+    arrays: dict[str, Any] = {name: np.array(sorted(some), dtype=np.uint64) for name, some in hashes.items()}
+    arrays |= {"words": as_bytes(index.words), "whole words": as_bytes(index.whole_words)}
+    arrays["lines"] = np.frombuffer(orjson.dumps(index.lines, option=orjson.OPT_SORT_KEYS), dtype=np.uint8)
+    np.savez_compressed(path, places=np.array(places, dtype=np.uint16), **arrays)
+
+
+def as_bytes(words: Iterable[bytes]) -> np.ndarray:
+    return np.frombuffer(b"\n".join(sorted(words)), dtype=np.uint8)
