@@ -114,15 +114,6 @@ def test_a_file_holds_the_weights_and_gives_them_back_by_the_same_table(tmp_path
         assert found.keys() == biases and not any(weight.any() for weight in found.values())
 
 
-@pytest.mark.parametrize("name", ["pythia", "llama, tied, with biases", "qwen3"])
-def test_a_folder_of_hugging_face_gives_the_same_file(tmp_path, vocabulary, name):
-    write_source(tmp_path / "a" / "model", VARIANTS[name], vocabulary)
-    assert main([str(tmp_path / "a" / "model"), str(tmp_path / "b" / "model"), "--to", "huggingface"]) == 0
-    for source in ("a", "b"):
-        assert main([str(tmp_path / source / "model"), str(tmp_path / f"{source}.gguf"), "--to", "gguf", "--dtype", "q8_0"]) == 0
-    assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
-
-
 def test_types_are_those_of_llama_cpp(tmp_path, vocabulary):
     write_source(tmp_path / "save", VARIANTS["pythia"] | {"intermediate_size": 100}, vocabulary)
     model = ModelConfig(**SHAPE | VARIANTS["pythia"] | {"intermediate_size": 100})

@@ -25,6 +25,7 @@ from neox_code.config.neox import NeoXConfig
 from neox_code.conversion.tokenizer_files import write_tokenizer
 from neox_code.errors import CheckpointError
 from neox_code.model.gpt import DTYPES, GPT, build_layers
+from neox_code.model.sharding import sharding_of
 from neox_code.parallel.grid import single_process_grid
 from neox_code.tokenizer.gpt2 import build_byte_level_backend
 from neox_code.tokenizer.protocol import Tokenizer
@@ -75,35 +76,72 @@ def require_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tens
         assert found[name].dtype == value.dtype and torch.equal(found[name], value), name
 
 
+def write_universal_checkpoint(gpt: GPT, beside: Path, save: Path) -> None:
+    """Write a model as DeepSpeed's ds_to_universal does, with the configuration and the vocabulary of another checkpoint of it."""
+    shutil.copytree(beside, save, ignore=shutil.ignore_patterns("*.pt"))
+    for name, weight in gpt.named_parameters():
+        folder = save / step_name(3) / "zero" / name
+        folder.mkdir(parents=True)
+        for key, value in {"fp32": weight, "exp_avg": weight / 2, "exp_avg_sq": weight**2}.items():
+            whole = value.detach()[: VOCAB if sharding_of(name).is_vocabulary else None].float().clone()
+            torch.save({"param": whole}, folder / f"{key}.pt")
+
+
+def read_content(path: Path) -> dict[str, torch.Tensor]:
+    """Return all tensors of a model of any format by file and name; of GGUF all bytes."""
+    if path.is_file():
+        return {"bytes": torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)}
+    files = {file.name: load_file(file) for file in path.glob("*.safetensors")}
+    for file in path.glob("global_step*/**/*.pt"):
+        content = torch.load(file, weights_only=True)
+        files[f"{file.parent.name if file.parent.parent.name == 'zero' else ''}/{file.name}"] = content.get("module", content)
+    return {f"{file}/{name}": value for file, state in files.items() for name, value in state.items() if torch.is_tensor(value)}
+
+
+NEOX_LAYOUTS = {f"neox {tensor} x {pipeline}": (tensor, pipeline) for tensor, pipeline in ((2, 2), (4, 1), (2, 0))}
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bfloat16"])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_transformers_has_our_logits_from_every_layout_and_converts_back_to_our_bytes(job, tmp_path, name, precision):
+def test_every_pair_of_formats_and_layouts_gives_the_same_files_and_transformers_our_logits(job, tmp_path, name, precision):
     config = NeoXConfig.load([job(**VARIANTS[name], precision=precision)])
-    gpt = write_random_checkpoint(config, tmp_path / "save")
-    with torch.no_grad():
-        expected = gpt(TOKENS)[..., :VOCAB].float()
-    tensors = {}
-    for sizes in ((1, 1), (2, 1), (4, 1), (2, 0)):
-        layout = ["--model-parallel-size", str(sizes[0]), "--pipe-parallel-size", str(sizes[1])]
-        source, output = tmp_path / f"neox{sizes}", tmp_path / f"hf{sizes}"
-        assert main([str(tmp_path / "save"), str(source), "--to", "neox", *layout]) == 0
-        assert main([str(source), str(output), "--to", "huggingface"]) == 0
-        tensors[sizes] = read_tensors(output)
-        require_equal(tensors[sizes], tensors[1, 1])
-    peer = AutoModelForCausalLM.from_pretrained(output)
+    gpt = write_random_checkpoint(config, tmp_path / "random" / "model")
+    write_universal_checkpoint(gpt, tmp_path / "random" / "model", tmp_path / "universal" / "model")
+    options = {form: ["--to", form, "--dtype", precision] for form in ("huggingface", "gguf")}
+    for form, (tensor, pipeline) in NEOX_LAYOUTS.items():
+        sizes = ["--model-parallel-size", str(tensor), "--pipe-parallel-size", str(pipeline)]
+        options[form] = ["--to", "neox", "--dtype", precision, *sizes]
+    if VARIANTS[name].get("activation") == "geglu":  # llama.cpp has no such block
+        del options["gguf"]
+    expected = {}
+    for form, words in options.items():
+        assert main([str(tmp_path / "random" / "model"), str(tmp_path / form / "model"), *words]) == 0
+        expected[form] = read_content(tmp_path / form / "model")
+        assert expected[form]
+    for source in (*NEOX_LAYOUTS, "huggingface", "universal"):
+        for target, words in options.items():
+            output = tmp_path / f"{source} to {target}" / "model"
+            assert main([str(tmp_path / source / "model"), str(output), *words]) == 0
+            require_equal(read_content(output), expected[target])
+        words = [str(tmp_path / source / "model"), str(tmp_path / f"{source} to universal"), "--to", "universal"]
+        if source == "universal":
+            assert main([*words, "--pipe-parallel-size", "0"]) == 0
+            require_equal(read_content(tmp_path / "universal to universal"), read_content(tmp_path / "universal" / "model"))
+        else:
+            with pytest.raises(CheckpointError, match="holds no optimizer state"):
+                main(words)
+    original, written = (
+        read_weights(tmp_path / place / "model" / step_name(3), config.model) for place in ("random", "neox 2 x 2")
+    )
+    for key, weight in original.items():
+        rows = VOCAB if sharding_of(key).is_vocabulary else None
+        assert torch.equal(written[key][:rows], weight[:rows]) and written[key].dtype == weight.dtype
+    peer = AutoModelForCausalLM.from_pretrained(tmp_path / "huggingface" / "model")
     assert str(peer.dtype).endswith("float32" if precision == "fp32" else "bfloat16")
     with torch.no_grad():
-        found = peer(TOKENS).logits.float()
-    tolerance = (1e-5 if precision == "fp32" else 3e-2) * expected.abs().max().item()
-    torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
-    assert main([str(output), str(tmp_path / "back"), "--to", "neox"]) == 0
-    original, back = (read_weights(tmp_path / place, config.model) for place in (f"save/{step_name(3)}", "back/global_step0"))
-    assert back.keys() == original.keys()
-    for key, weight in original.items():
-        rows = VOCAB if "word_embeddings" in key or "final_linear" in key else None
-        assert torch.equal(back[key][:rows], weight[:rows]) and back[key].dtype == weight.dtype
-    assert main([str(tmp_path / "back"), str(tmp_path / "again"), "--to", "huggingface"]) == 0
-    require_equal(read_tensors(tmp_path / "again"), tensors[1, 1])
+        found, logits = peer(TOKENS).logits.float(), gpt(TOKENS)[..., :VOCAB].float()
+    tolerance = (1e-5 if precision == "fp32" else 3e-2) * logits.abs().max().item()
+    torch.testing.assert_close(found, logits, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("form", ["layers", "sequential"])
