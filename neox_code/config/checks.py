@@ -40,7 +40,7 @@ class ValueRange:
     open_low: bool = False
     open_high: bool = False
 
-    def __contains__(self, value: float) -> bool:
+    def __contains__(self, value: Any) -> bool:
         above = value > self.low if self.open_low else value >= self.low
         return above and (value < self.high if self.open_high else value <= self.high)
 
@@ -58,6 +58,15 @@ PROBABILITY_BELOW_ONE = ValueRange(0, 1, open_high=True)
 YEAR = 365 * 24 * 3600
 RANKS = ValueRange(1, 1_000_000)
 SAMPLES = ValueRange(1, 1_000_000)
+
+SAMPLING_RANGES: dict[str, ValueRange] = {
+    "temperature": ValueRange(0, open_high=True),
+    "top_k": NOT_NEGATIVE,
+    **dict.fromkeys(("top_p", "min_p"), SHARE),
+    "repetition_penalty": ValueRange(0, open_low=True, open_high=True),
+    **dict.fromkeys(("frequency_penalty", "presence_penalty"), ValueRange(-2, 2)),
+}
+"""Ranges of neox_code.generation.request.SamplingSettings."""
 
 RANGES: dict[str, ValueRange] = {
     "num_layers": ValueRange(1, MOST_LAYERS),
@@ -93,8 +102,7 @@ RANGES: dict[str, ValueRange] = {
     "keep_last_n_checkpoints": AT_LEAST_ONE,
     **dict.fromkeys(("checkpoint_interval_seconds", "peak_theoretical_tflops", "train_seconds"), POSITIVE),
     **dict.fromkeys(("maximum_tokens", "num_samples"), AT_LEAST_ONE),
-    **dict.fromkeys(("temperature", "top_k"), NOT_NEGATIVE),
-    "top_p": SHARE,
+    **{name: SAMPLING_RANGES[name] for name in ("temperature", "top_k", "top_p")},
 }
 
 Values = Mapping[str, Any]
