@@ -1,18 +1,24 @@
-"""A byte-level vocabulary as llama.cpp's metadata `tokenizer.ggml.*`. gguf.py writes it.
+"""A vocabulary as llama.cpp's metadata `tokenizer.ggml.*`. gguf.py writes it.
 
     add_vocabulary(writer, tokenizer, vocab_rows=50_304)
 
 llama.cpp has a list of ways to split a text before it merges, by name (`tokenizer.ggml.pre`). A vocabulary whose splitting has no
-name there is refused: a model would be prompted with other tokens than it was trained with.
+name there is refused: a model would be prompted with other tokens than it was trained with. So is a SentencePiece model that
+changes text or is of type unigram.
 """
 
+from pathlib import Path
 from typing import Any
+
+from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]
 
 from neox_code.errors import DataError
 from neox_code.logs import get_logger
 from neox_code.tokenizer.byte_level import ByteLevelTokenizer
 from neox_code.tokenizer.infilling import find_infilling_tokens
 from neox_code.tokenizer.protocol import Tokenizer
+from neox_code.tokenizer.registry import is_exact
+from neox_code.tokenizer.sentencepiece import SPACE, SPMTokenizer
 
 log = get_logger(__name__)
 
@@ -53,33 +59,65 @@ def add_vocabulary(writer: Any, tokenizer: Tokenizer | None, vocab_rows: int) ->
 
     Rows of the embedding beyond the vocabulary get unused names.
     """
-    if not isinstance(tokenizer, ByteLevelTokenizer):
+    if isinstance(tokenizer, ByteLevelTokenizer):
+        ids = add_byte_level(writer, tokenizer, vocab_rows)
+    elif isinstance(tokenizer, SPMTokenizer) and tokenizer.is_byte_pair_model and is_exact(tokenizer):
+        ids = add_pieces(writer, tokenizer, vocab_rows)
+    else:
         kind = tokenizer.identity["tokenizer_type"] if tokenizer else "no vocabulary"
         raise DataError(
-            "GGUF is written for byte-level vocabularies (GPT2BPETokenizer, HFTokenizer, HFGPT2Tokenizer), "
-            f"and this model has {kind}. Convert it to another format."
+            "GGUF is written for byte-level vocabularies (GPT2BPETokenizer, HFTokenizer, HFGPT2Tokenizer) and for SentencePiece "
+            f"models of type BPE that change no text, and this model has {kind}. Convert it to another format."
         )
-    description, file = tokenizer.description, tokenizer.identity["vocab_file"]
-    model = description["model"]
-    added = {token["content"]: token["id"] for token in description["added_tokens"]}
-    ids: dict[str, int] = model["vocab"] | added
-    infilling = find_infilling_tokens(ids)
-    control = tokenizer.special_ids | {ids[name] for name in infilling.values()}
-    types = dict.fromkeys(ids.values(), NORMAL) | dict.fromkeys(added.values(), USER_DEFINED) | dict.fromkeys(control, CONTROL)
-    names = sorted(ids, key=ids.__getitem__) + [f"[PAD{row}]" for row in range(len(ids), vocab_rows)]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(find_splitting(description, file))
-    writer.add_token_list(names)
-    writer.add_token_types([types.get(row, UNUSED) for row in range(vocab_rows)])
-    writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]])
     writer.add_bos_token_id(tokenizer.eod_id)  # without one llama.cpp takes token 11
     writer.add_eos_token_id(tokenizer.eod_id)
     writer.add_eot_token_id(tokenizer.eod_id)
     writer.add_pad_token_id(tokenizer.pad_id)
     writer.add_add_bos_token(False)
+    writer.add_add_eos_token(False)
+    infilling = find_infilling_tokens(ids)
     for key, part in INFILLING_KEYS.items():
         if name := infilling.get(f"{part}_token"):
             writer.add_uint32(f"tokenizer.ggml.{key}_token_id", ids[name])
+
+
+def add_byte_level(writer: Any, tokenizer: ByteLevelTokenizer, vocab_rows: int) -> dict[str, int]:
+    """Add the names, types and merges of a byte-level vocabulary; return its ids by name."""
+    description, file = tokenizer.description, tokenizer.identity["vocab_file"]
+    model = description["model"]
+    added = {token["content"]: token["id"] for token in description["added_tokens"]}
+    ids: dict[str, int] = model["vocab"] | added
+    control = tokenizer.special_ids | {ids[name] for name in find_infilling_tokens(ids).values()}
+    types = dict.fromkeys(ids.values(), NORMAL) | dict.fromkeys(added.values(), USER_DEFINED) | dict.fromkeys(control, CONTROL)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(find_splitting(description, file))
+    writer.add_token_list([*sorted(ids, key=ids.__getitem__), *name_padding(len(ids), vocab_rows)])
+    writer.add_token_types([types.get(row, UNUSED) for row in range(vocab_rows)])
+    writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]])
+    return ids
+
+
+def add_pieces(writer: Any, tokenizer: SPMTokenizer, vocab_rows: int) -> dict[str, int]:
+    """Add the pieces of a SentencePiece model, whose types have llama.cpp's values; return their ids by name.
+
+    llama.cpp compares user-defined pieces with the text before it replaces spaces, all others after that. It reads U+2581 in a text
+    as a space.
+    """
+    pieces = ModelProto.FromString(Path(tokenizer.identity["vocab_file"]).read_bytes()).pieces
+    names = [piece.piece.replace(SPACE, " ") if piece.type == USER_DEFINED else piece.piece for piece in pieces]
+    padding = name_padding(len(pieces), vocab_rows)
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(names + padding)
+    writer.add_token_scores([piece.score for piece in pieces] + [0.0] * len(padding))
+    writer.add_token_types([piece.type for piece in pieces] + [UNUSED] * len(padding))
+    writer.add_add_space_prefix(False)
+    writer.add_remove_extra_whitespaces(False)
+    return {name: row for row, name in enumerate(names)}
+
+
+def name_padding(vocab_size: int, vocab_rows: int) -> list[str]:
+    return [f"[PAD{row}]" for row in range(vocab_size, vocab_rows)]
 
 
 def find_splitting(description: dict[str, Any], file: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from real_code import MODULES, real_file, real_texts
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
@@ -26,6 +27,7 @@ from neox_code.conversion.source import open_source
 from neox_code.errors import CheckpointError, DataError
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.grid import single_process_grid
+from neox_code.tokenizer.sentencepiece import SPACE
 from neox_code.tokenizer.train_sentencepiece import train_sentencepiece
 
 SHAPE = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128, "pos_emb": "rotary"}
@@ -199,12 +201,38 @@ def test_vocabularies_that_llama_cpp_would_encode_differently_are_refused(tmp_pa
     assert "normalizes text (NFC) and llama.cpp does not" in caplog.text
 
 
-def test_a_vocabulary_of_sentencepiece_is_refused(tmp_path):
-    train_sentencepiece([real_file(path).read_text() for path in MODULES[:4]], 640, tmp_path)
-    vocabulary = {"tokenizer_type": "SPMTokenizer", "vocab_file": str(tmp_path / "code.model")}
-    write_source(tmp_path / "save", VARIANTS["pythia"], vocabulary)
-    with pytest.raises(DataError, match=r"written for byte-level vocabularies .* and this model has SPMTokenizer"):
-        main([str(tmp_path / "save"), str(tmp_path / "model.gguf"), "--to", "gguf"])
+def write_sentencepiece_source(folder: Path, is_whitespace: bool = False) -> None:
+    """Write a model with random weights and a vocabulary of SentencePiece with two rows of padding."""
+    train_sentencepiece([real_file(path).read_text() for path in MODULES], 640, folder, whitespace_tokens=is_whitespace)
+    vocabulary = {"tokenizer_type": "SPMTokenizer", "vocab_file": str(folder / "code.model")}
+    write_source(folder / "save", VARIANTS["pythia"], vocabulary, 642)
+
+
+def test_a_vocabulary_of_sentencepiece_has_its_pieces_scores_and_types(tmp_path):
+    write_sentencepiece_source(tmp_path, is_whitespace=True)
+    path = tmp_path / "model.gguf"
+    assert main([str(tmp_path / "save"), str(path), "--to", "gguf"]) == 0
+    fields = {key: read_field(path, f"tokenizer.ggml.{key}") for key in ("model", "tokens", "scores", "token_type")}
+    peer = SentencePieceProcessor(model_file=str(tmp_path / "code.model"))
+    assert fields["model"] == "llama" and {len(fields[key]) for key in ("tokens", "scores", "token_type")} == {642}
+    assert fields["scores"] == [*(peer.get_score(row) for row in range(640)), 0, 0]
+    assert fields["token_type"][:8] == [3, 3, 3, 2, 4, 4, 4, 4] and fields["tokens"][4:8] == ["\t\t", "  ", "    ", "        "]
+    assert fields["token_type"][8:264] == [6] * 256 and fields["token_type"][264:] == [1] * 376 + [5, 5]
+    assert fields["tokens"][264:640] == [peer.id_to_piece(row) for row in range(264, 640)]
+    assert (read_field(path, "tokenizer.ggml.eos_token_id"), read_field(path, "tokenizer.ggml.add_space_prefix")) == (0, False)
+
+
+def test_a_sentencepiece_model_that_changes_text_or_is_of_unigrams_is_refused(tmp_path):
+    exact = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False, "add_dummy_prefix": False}
+    for kind, options in {"unigram": exact, "bpe": {}}.items():
+        with (tmp_path / f"{kind}.model").open("wb") as file:
+            lines = iter(real_file(MODULES[0]).read_text().splitlines())
+            options = {**options, "byte_fallback": True, "minloglevel": 2, "model_type": kind}
+            SentencePieceTrainer.train(sentence_iterator=lines, model_writer=file, vocab_size=600, **options)
+        vocabulary = {"tokenizer_type": "SPMTokenizer", "vocab_file": str(tmp_path / f"{kind}.model")}
+        write_source(tmp_path / kind, VARIANTS["pythia"], vocabulary, 600)
+        with pytest.raises(DataError, match="type BPE that change no text, and this model has SPMTokenizer"):
+            main([str(tmp_path / kind), str(tmp_path / "model.gguf"), "--to", "gguf"])
     assert not [path.name for path in tmp_path.iterdir() if "gguf" in path.name]
 
 
@@ -280,12 +308,28 @@ def test_llama_cpp_has_our_probabilities_and_greedy_text(tmp_path, vocabulary, l
             assert answer["continued"][0] == continue_greedily(gpt, prompts[0], 24)
 
 
-def test_llama_cpp_encodes_real_code_as_we_do(tmp_path, vocabulary, llama_cpp):
-    write_source(tmp_path / "save", VARIANTS["pythia"], vocabulary)
+HARD_TEXTS = [
+    CODE,
+    "<|endoftext|>",
+    "<0x0A> <unk>",
+    "a\0b \x7f\u2028\xa0\ufeff",
+    "\uff26\u3000 \U0001f468\u200d\U0001f469 e\u0301",
+    " ",
+    "\t\t\t \r",
+]
+
+
+@pytest.mark.parametrize("kind", ["byte level", "sentencepiece", "sentencepiece with tokens for whitespace"])
+def test_llama_cpp_encodes_real_code_as_we_do(tmp_path, vocabulary, llama_cpp, kind):
+    if kind == "byte level":
+        write_source(tmp_path / "save", VARIANTS["pythia"], vocabulary)
+    else:
+        write_sentencepiece_source(tmp_path, is_whitespace="whitespace" in kind)
     tokenizer = open_source(tmp_path / "save").tokenizer
     assert main([str(tmp_path / "save"), str(tmp_path / "model.gguf"), "--to", "gguf"]) == 0
-    texts = [CODE, "<|endoftext|>", *real_texts(60)]
+    texts = [*HARD_TEXTS, *(text for text in real_texts(60) if SPACE not in text)]
     answer = llama_cpp(tmp_path / "model.gguf", texts=texts)
-    assert answer["tokens"] == [tokenizer.encode(text) for text in texts]
+    for text, ids in zip(texts, answer["tokens"], strict=True):
+        assert ids == tokenizer.encode(text), text[:80]
     assert answer["decoded"] == texts
     assert answer["special"] == {"eos": 0, "eot": 0, "addsBos": False, "infill": [None, None, None]}
