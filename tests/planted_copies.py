@@ -52,7 +52,7 @@ def list_substrings(tasks: Iterable[Task]) -> set[str]:
 
 
 def is_generic(task: Task, form: str) -> bool:
-    """Return True for a solution that neither ours nor the substring rule looks for."""
+    """Return True for a solution that neither our filter nor the substring rule looks for."""
     return form == "solution" and task.task in GENERIC_TASKS
 
 

@@ -21,7 +21,7 @@ from neox_code.launch.command import ALLOCATOR
 from neox_code.processes.parent import die_with_parent
 
 RESULTS_VARIABLE = "NEOX_CODE_RESULTS"
-"""Number of the file descriptor into which a contestant writes its results."""
+"""Environment variable with the number of the file descriptor into which a contestant writes its results."""
 
 
 @dataclass
@@ -44,8 +44,8 @@ class Measured:
 class Contestant:
     """A process that runs one round per line of its standard input and writes the result to a pipe. It ends with the `with` block.
 
-    It has the allocator's settings of training unless `environment` is given. Its standard output goes to this process's standard
-    error.
+    The process has the memory-allocator settings that training uses, unless `environment` is given. Its standard output goes to
+    this process's standard error.
     """
 
     def __init__(self, name: str, module: str, arguments: Sequence[str], environment: Mapping[str, str] = ALLOCATOR):

@@ -26,11 +26,11 @@ class TimedStep:
     made: Callable[[], Any]
     """Returns a short description of the last run's output; its time is not measured."""
     num_bytes: int
-    """Size of its input."""
+    """Size of the step's input in bytes."""
 
 
 MakeTimedStep = Callable[[Path, int], TimedStep]
-"""(FOLDER, number of cores) -> step; the time of this preparation is not measured."""
+"""(FOLDER, number of cores) -> timed step. The time of the function itself is not measured."""
 
 
 def run_contestant(contestants: Mapping[str, MakeTimedStep]) -> int:

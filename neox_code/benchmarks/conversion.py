@@ -1,8 +1,8 @@
-"""Conversion of a checkpoint to Hugging Face and back, against `cp -r` of the same files; all wait until the disk has them.
+"""Conversion of a checkpoint to Hugging Face and back, against `cp -r` of the same files. Each waits until its files are on disk.
 
     python -m neox_code.benchmarks.conversion to-huggingface:1 FOLDER
 
-FOLDER/checkpoint has random weights of the configured model in its own precision. The amount is the megabytes of its files.
+FOLDER/checkpoint has random weights of the configured model in its own precision. Speeds are in megabytes of its files per second.
 """
 
 import shutil
@@ -31,7 +31,7 @@ VOCAB_ROWS = 50_304
 
 
 def write_random_checkpoint(config: NeoXConfig, folder: Path) -> int:
-    """Write a checkpoint with random weights to FOLDER/checkpoint; return its bytes."""
+    """Write a checkpoint with random weights to FOLDER/checkpoint; return its size in bytes."""
     step = folder / CHECKPOINT / step_name(1)
     write_layer_files(step, random_weights(config), config.model, VOCAB_ROWS)
     (step / MODEL_FILE).write_bytes(make_model_file(config))
@@ -58,7 +58,7 @@ def convert_to_hugging_face(folder: Path, cores: int) -> TimedStep:
 
 
 def convert_back(folder: Path, cores: int) -> TimedStep:
-    """Return the timed step from FOLDER/huggingface to FOLDER/back; both are removed afterwards, outside of the measured time."""
+    """Return the step that converts FOLDER/huggingface to FOLDER/back. After each run both are removed; this is not timed."""
     return make_conversion(folder, HUGGING_FACE, BACK, "neox", (HUGGING_FACE, BACK))
 
 
@@ -76,7 +76,7 @@ def copy_files(folder: Path, cores: int) -> TimedStep:
 
 
 def measure_output(folder: Path, output: str, removed: Sequence[str]) -> int:
-    """Return the bytes of a step's output, and remove folders that the next round writes again."""
+    """Return the size of a step's output in bytes, and remove the folders that the next round writes again."""
     size = count_bytes(folder / output)
     for name in removed:
         shutil.rmtree(folder / name)

@@ -46,12 +46,12 @@ class BenchmarkPart:
     title: str
     module: str
     contestants: Sequence[str]
-    """Ours first; NAME:CORES."""
+    """The contestants, each as NAME:CORES; ours is the first."""
     prepare: Callable[[Path], None]
     compare: Callable[[Path, Sequence[Measured]], Ratios]
     """Print one line on the comparison, and return the ratios. Raise NeoXError if the outputs differ."""
     megabytes: float
-    """Size of the sample."""
+    """Size of the sample in megabytes."""
     small_part: float
     """Share of the sample that the peer reads."""
     rounds: int

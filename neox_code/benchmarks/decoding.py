@@ -1,9 +1,9 @@
-"""Decoding speed beside transformers' model of the same configuration (`peer.py`).
+"""Decoding speed, compared with transformers' model of the same configuration (`peer.py`).
 
     python -m neox_code.benchmarks.decoding NAME:BATCH CONFIG...        one contestant; started by `deepy.py benchmark decoding`
 
-Decoding is greedy in bf16: 64 new tokens after prompts of 128 random tokens, prefill included. Both sides use the allocator's
-setting of the commands on CPUs. The speed is the number of new tokens of all rows per second.
+Decoding is greedy in bf16: 64 new tokens after prompts of 128 random tokens, prefill included. On a CPU both sides use
+the memory-allocator settings of the commands. The speed is the number of new tokens of the whole batch per second.
 """
 
 import sys

@@ -2,7 +2,7 @@
 
 Both have the texts in memory and the same shingles, permutations and threshold, and return for each text the smallest text number
 of its cluster. datasketch is used as its documentation shows: MinHash by `update_batch`, MinHashLSH with the parameters it finds
-best; its results are not verified. Ours works as in a build: keys, then groups on disk.
+best; its results are not verified. Ours works as in a corpus build: it writes keys to disk and then groups them.
 """
 
 import sys
@@ -37,7 +37,7 @@ def by_our_rule(texts: Sequence[str]) -> list[int]:
 
 
 def by_datasketch(texts: Sequence[str]) -> list[int]:
-    """Return the least row of each text's cluster of near duplicates, found by datasketch."""
+    """Return, for each text, the smallest text number in its cluster of near duplicates, found by datasketch."""
     index = MinHashLSH(threshold=RULE.threshold, num_perm=RULE.permutations)
     roots = list(range(len(texts)))
 

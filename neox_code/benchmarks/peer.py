@@ -2,8 +2,8 @@
 
     build_peer_model(config.model, 50304, torch.bfloat16)
 
-The classes are those of config.hugging_face, and Bloom: layernorm, alibi, gelu by its tanh approximation. If no class supports a
-configuration, ConfigError names the keys that the most similar class does not support.
+The classes are those of config.hugging_face, and Bloom for layernorm with alibi and the tanh approximation of gelu. If no class
+supports a configuration, ConfigError names the keys that the most similar class does not support.
 """
 
 from dataclasses import replace
@@ -31,7 +31,7 @@ BLOOM_WIDTH = {"intermediate_size": None, "expansion_factor": None, "mlp_multipl
 
 
 def find_nearest_peer(model: ModelConfig) -> tuple[Architecture, list[str]]:
-    """Return the class with the fewest unsupported keys, positions first, and these keys."""
+    """Return the class with the fewest unsupported keys, and these keys. A class that supports `pos_emb` is preferred."""
     has_bloom_width = model.feed_forward_size == 4 * model.hidden_size
     bloom = BLOOM if has_bloom_width else replace(BLOOM, fixed={**BLOOM.fixed, **BLOOM_WIDTH})
     lacking = [(architecture, list(conflicts_of(architecture, model))) for architecture in (*ARCHITECTURES.values(), bloom)]

@@ -10,7 +10,10 @@ from neox_code.benchmarks.contest import Measured, compute_cpu_ratio, compute_ra
 
 
 def print_table(title: str, ours: Measured, peers: Sequence[Measured], unit: str = "tokens", decimals: int = 0) -> None:
-    """Print each contestant's median, our speed-up and the peak memory, and the speeds by processor time or else their range."""
+    """Print each contestant's median speed, our speed-up and the peak memory.
+
+    Add the speed per second of processor time if it was measured, else the lowest and the highest speed.
+    """
     with_cpu = bool(ours.per_cpu_second)
     table = Table(title=title)
     table.add_column("contestant", no_wrap=True)

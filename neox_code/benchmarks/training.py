@@ -1,10 +1,10 @@
-"""Training speed beside transformers' model of the same configuration (`peer.py`).
+"""Training speed, compared with transformers' model of the same configuration (`peer.py`).
 
     python -m neox_code.benchmarks.training CONTESTANT CONFIG...        one contestant; started by `deepy.py benchmark training`
 
 Each step has one micro batch of random tokens, with bf16 weights, SDPA and fused AdamW. Ours trains as `train` does: DeepSpeed's
-engine with ZeRO-1 and fp32 master weights, and megatron-core's layers. The peer runs once with bf16 weights alone and once with
-fp32 master weights. Both sides use the allocator's setting of training on CPUs.
+engine with ZeRO-1 and fp32 master weights, and megatron-core's layers. The peer runs once with only bf16 weights and once with
+fp32 master weights. On a CPU both sides use the memory-allocator settings of training.
 """
 
 import sys

@@ -1,17 +1,18 @@
-"""Entries of GPT-NeoX's checkpoints that are not parameters here, or that have other values or names there.
+"""Entries of GPT-NeoX's checkpoints that are not parameters in this package, or that have other names or values than here.
 
     with write_for_gpt_neox(module, grid):        # state dicts hold the entries that GPT-NeoX reads
         engine.save_checkpoint(...)
 
     pos_emb       entry of a state dict                     shape on a tensor rank
-    rotary        attention.rotary_emb.inv_freq             [turned dimensions / 2]      with rotary_save_freqs_buffer alone
+    rotary        attention.rotary_emb.inv_freq             [rotated dimensions / 2]     only with rotary_save_freqs_buffer
     alibi         attention.alibi_embed.slopes              [heads of the rank]
     sinusoidal    position_embeddings.inv_freq              [hidden_size / 2]
 
 All are fp32, as in GPT-NeoX. merge_ranks.find_our_name removes them when a checkpoint is read.
 
-With `gpt_j_residual` tensor rank 0 writes the row biases and the others write zeros (see `merge_ranks`); `sum_row_biases` restores
-them on every rank. With a gated activation the names of the feed-forward layer are GPT-NeoX's newer ones (`name_in_file`).
+With `gpt_j_residual` tensor rank 0 writes the row biases (the biases of row-parallel layers) and the others write zeros (see
+`merge_ranks`); `sum_row_biases` restores them on every rank. With a gated activation the
+names of the feed-forward layer are GPT-NeoX's newer ones (`name_in_file`).
 """
 
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ from neox_code.parallel.grid import ParallelGrid
 
 
 def expected_entry(name: str, model: ModelConfig, tensor_rank: int = 0, tensor_size: int = 1) -> torch.Tensor | None:
-    """Return GPT-NeoX's entry of this name, or end of a name, on a tensor rank; None if the model has no such entry."""
+    """Return the value that GPT-NeoX stores under a name, or under the end of one, on a tensor rank; None if it stores none."""
     kind = name.rpartition(".")[0].rpartition(".")[2]
     if (kind, model.pos_emb) == ("alibi_embed", "alibi"):
         heads = model.num_attention_heads // tensor_size
@@ -45,20 +46,20 @@ def expected_entry(name: str, model: ModelConfig, tensor_rank: int = 0, tensor_s
 
 
 def make_attention_buffers(model: ModelConfig, tensor_rank: int, tensor_size: int) -> dict[str, torch.Tensor]:
-    """Return GPT-NeoX's buffers of an attention layer on a tensor rank, by their names in it."""
+    """Return the buffers that GPT-NeoX stores for an attention layer on a tensor rank, by their names within the layer."""
     names = ["alibi_embed.slopes", *(["rotary_emb.inv_freq"] if model.rotary_save_freqs_buffer else [])]
     found = {name: expected_entry(name, model, tensor_rank, tensor_size) for name in names}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def make_embedding_buffers(model: ModelConfig) -> dict[str, torch.Tensor]:
-    """Return GPT-NeoX's buffers of the embedding, by their names in it."""
+    """Return the buffers that GPT-NeoX stores for the embedding, by their names within it."""
     value = expected_entry(name := "position_embeddings.inv_freq", model)
     return {} if value is None else {name: value}
 
 
 def make_entries(module: nn.Module, grid: ParallelGrid) -> dict[str, torch.Tensor]:
-    """Return GPT-NeoX's entries for this module, by their names in it; {} for most modules."""
+    """Return the entries that GPT-NeoX has for this module, by their names within the module; {} for most modules."""
     if isinstance(module, TransformerBlock):
         names = [(name, bias) for name, bias in module.named_parameters() if is_zero_in_file(name, grid.tensor_rank, module.model)]
         return {name: torch.zeros_like(bias) for name, bias in names}
@@ -68,7 +69,7 @@ def make_entries(module: nn.Module, grid: ParallelGrid) -> dict[str, torch.Tenso
 
 
 def sum_row_biases(module: nn.Module, grid: ParallelGrid) -> None:
-    """Replace the row biases from each tensor rank's file by their sum over the ranks. Call it on every rank."""
+    """Replace each row bias, as read from this tensor rank's file, by its sum over the ranks. Call it on every rank."""
     for name, bias in module.named_parameters():
         if sharding_of(name).is_row_bias:
             wide = bias.detach().double()

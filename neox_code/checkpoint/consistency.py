@@ -27,18 +27,18 @@ from neox_code.parallel.grid import single_process_grid
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 ROUNDING = 2**-8
-"""Relative error of a value that was rounded to bf16; rounding to fp16 is finer, but for the smallest values."""
+"""Maximum relative error of a value that was rounded to bf16. Rounding to fp16 is more exact, except below SMALLEST."""
 SMALLEST = 1e-7
-"""Absolute error of a small value that was rounded to fp16."""
+"""Maximum absolute error of a very small value that was rounded to fp16."""
 
 MOST_ARGUMENT_BYTES = 64_000_000
-"""A larger model state file beside layer files holds the optimizer's state too, and is not read for its arguments."""
+"""Maximum size of a model state file that is read for GPT-NeoX's arguments if layer files exist; a larger one has more."""
 ARGUMENTS = ("num_layers", "hidden_size", "num_attention_heads")
 
 
 @lru_cache(maxsize=4)
 def expected_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each whole parameter of a model by its name; a vocabulary of one entry has its padding."""
+    """Return the shape of each whole parameter of a model by its name, for a vocabulary of one entry and its padding."""
     try:
         with torch.device("meta"):
             rows = padded_vocab_size(1, model.make_vocab_size_divisible_by, 1)
@@ -100,7 +100,8 @@ def check_size(folder: Path, model: ModelConfig) -> None:
 def check_value(folder: Path, name: str, weight: torch.Tensor, model: ModelConfig) -> None:
     """Raise CheckpointError unless a whole parameter has the model's shape, a type of floating point, and finite values.
 
-    The rows of a vocabulary are not compared. The shape is compared first: a tensor in a file may repeat its storage.
+    The number of vocabulary rows is not compared. The shape is compared before the values, because a damaged file can declare a
+    huge tensor that repeats a small storage.
     """
     shape, vocabulary = expected_shapes(model)[name], int(sharding_of(name).is_vocabulary)
     if tuple(weight.shape)[vocabulary:] != shape[vocabulary:] or weight.dim() != len(shape):

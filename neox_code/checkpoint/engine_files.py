@@ -24,7 +24,7 @@ torch.serialization.add_safe_globals([LossScaler, DynamicLossScaler, ZeroStageEn
 def make_plain(state: dict[str, Any]) -> dict[str, Any]:
     """Return an optimizer's state with DeepSpeed's own objects as dictionaries and numbers.
 
-    DeepSpeed reads none of them when it loads a state but the loss scaler, which `load.keep_settings` replaces.
+    When DeepSpeed loads a state, the loss scaler is the only such object that it reads; `load.keep_settings` replaces it.
     """
     plain = dict(state)
     if "loss_scaler" in state:

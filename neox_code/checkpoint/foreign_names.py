@@ -43,7 +43,7 @@ def join_heads(tensors: Tensors, model: ModelConfig) -> torch.Tensor:
 
 
 def pair_dimensions(tensor: torch.Tensor, model: ModelConfig) -> torch.Tensor:
-    """Reorder the rows of each head from (first half, second half) to neighbors, which llama.cpp's `llama` rotates as pairs."""
+    """Reorder each head's rows from (first half, second half) to pairs: llama.cpp's `llama` rotates neighboring rows together."""
     return rearrange(tensor, "(n half d) ... -> (n d half) ...", half=2, d=model.head_dim // 2)
 
 
@@ -70,7 +70,7 @@ STACKED_HEADS = Transformation(
 )
 PAIRED_HEADS = Transformation(split_pairs, join_pairs)
 GATE = Transformation(lambda whole, model: whole.chunk(2)[::-1], lambda tensors, model: torch.cat([tensors[1], tensors[0]]))
-"""Our rows are those of `up` and below them those of the gate."""
+"""In our parameter the rows of `up` come first and the rows of the gate follow; other formats store gate and up as two tensors."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class ForeignRow:
     transformation: Transformation = SAME
 
     def split(self, whole: torch.Tensor, model: ModelConfig) -> Tensors:
-        """Return their tensors in the order of `names`."""
+        """Return the other format's tensors in the order of `names`."""
         return self.transformation.split(whole, model)
 
     def join(self, tensors: Tensors, model: ModelConfig) -> torch.Tensor:
@@ -88,7 +88,7 @@ class ForeignRow:
 
 
 def linear(ours: str, *theirs: str, change: Transformation = SAME) -> dict[str, ForeignRow]:
-    """Return the rows of a projection's weight and bias."""
+    """Return the entries for a projection's weight and bias."""
     return {f"{ours}.{end}": ForeignRow(tuple(f"{name}.{end}" for name in theirs), change) for end in ("weight", "bias")}
 
 
@@ -97,7 +97,7 @@ def layer_norm(ours: str, theirs: str) -> dict[str, ForeignRow]:
 
 
 def rms_norm(ours: str, theirs: str) -> dict[str, ForeignRow]:
-    """Return the row of the scale of RMS norm, which others call weight."""
+    """Return the entry for the scale of an RMS norm, which other formats call weight."""
     return {f"{ours}.scale": ForeignRow((f"{theirs}.weight",))}
 
 
@@ -120,7 +120,7 @@ OUTSIDE = {
         ("gguf_qwen3", rms_norm, "token_embd", "output_norm", "output"),
     )
 }
-"""Parameters outside the blocks."""
+"""Format -> entries for the parameters outside the transformer blocks."""
 
 BLOCK = {
     "gpt_neox": {
@@ -160,7 +160,7 @@ BLOCK = {
         **linear("mlp.dense_4h_to_h", GGUF + "ffn_down"),
     },
 }
-"""Parameters of a block."""
+"""Format -> entries for the parameters of a transformer block."""
 
 BLOCK["qwen3"] = BLOCK["llama"]
 BLOCK["gguf_llama"] = BLOCK["gguf_qwen3"] | linear(
@@ -169,13 +169,13 @@ BLOCK["gguf_llama"] = BLOCK["gguf_qwen3"] | linear(
 
 FREQUENCIES = "rotary_emb.inv_freq"
 SKIPPED = ("attention.bias", "attention.masked_bias", FREQUENCIES)
-"""Ends of names in files of earlier versions of transformers that are no parameters."""
+"""Ends of the names to skip: files of earlier versions of transformers have such tensors, which are not parameters."""
 
 
 def foreign_rows(form: str, model: ModelConfig) -> dict[str, ForeignRow]:
-    """Return the rows of a format for all layers of a model, in their order, by our whole names `sequential.INDEX.NAME`.
+    """Return the entries of a format for all layers of a model, in layer order, by our full names `sequential.INDEX.NAME`.
 
-    Rows of parameters that the model does not have are included, such as those of biases.
+    Entries for parameters that the model may lack, such as biases, are included.
     """
     last = model.num_layers + 4
     outside = {0: "word_embeddings.", last - 1: "norm.", last: "final_linear."}

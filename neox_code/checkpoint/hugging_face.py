@@ -24,7 +24,7 @@ from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""The file of a model in one part; one in shards has an index of this name and INDEX_SUFFIX. The first that exists is read."""
+"""Names of a file with all weights; the first that exists is read. An index of shards has such a name and INDEX_SUFFIX."""
 
 INDEX_SUFFIX = ".index.json"
 
@@ -108,7 +108,7 @@ class Shards:
         return path
 
     def open(self, path: Path) -> Mapping[str, Any]:
-        """Return the file's tensors, or its slices of safetensors, by name."""
+        """Return `open_tensors` of the file; keep it open until another file is opened."""
         if self.opened[0] != path:
             self.opened = (None, None)
             self.opened = (path, open_tensors(path))
@@ -123,7 +123,7 @@ class Shards:
 
 
 def open_tensors(path: Path) -> Mapping[str, Any]:
-    """Return a file's tensors, or of safetensors the functions that read them, by name."""
+    """Return a file's tensors by name; for a safetensors file, a function by name that reads the tensor."""
     if path.suffix == ".bin":
         return load_file(path, mmap=True)
     try:

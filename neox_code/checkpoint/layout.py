@@ -191,7 +191,7 @@ def is_hugging_face_model(load: Path) -> bool:
 
 
 def describe_folder(load: Path) -> str:
-    """Return a sentence on a folder without checkpoints."""
+    """Return a sentence on what a folder without checkpoints contains instead, for an error message."""
     if not load.is_dir():
         return f"{load} is {'no folder' if load.exists() else 'missing'}."
     if any(True for name in HUGGING_FACE_WEIGHTS for _ in load.glob(name)):

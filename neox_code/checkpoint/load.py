@@ -31,7 +31,7 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Load weights and optimizer state into the engine, on every rank; return the client state, {} for a start from scratch.
 
-    The layout over ranks may be any, except with ZeRO stage 3, which loads it as it was saved.
+    The checkpoint may have any layout over ranks. With ZeRO stage 3 it must have this run's layout.
     """
     folder = start.folder
     if folder is None:

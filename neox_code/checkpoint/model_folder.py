@@ -51,7 +51,7 @@ FROM_CHECKPOINT = "by the checkpoint"
 def load_config(command_line: CommandLine) -> NeoXConfig:
     """Return the configuration for a run: `merge_config`, with a log line about the keys that have no effect.
 
-    Raise ConfigError for a dry run too, which the launcher makes.
+    Raise ConfigError also for --dry-run, because only the launcher makes dry runs.
     """
     if command_line.dry_run:
         raise ConfigError(f"--dry-run belongs to the launcher. Run: {LAUNCHER} COMMAND CONFIG... --dry-run")
@@ -99,7 +99,7 @@ def merge_config(command_line: CommandLine) -> NeoXConfig:
 
 
 def complete_tokenizer(config: NeoXConfig) -> NeoXConfig:
-    """Return the configuration with files of the vocabulary that are missing where it names them and are beside the checkpoint.
+    """Return the configuration with the checkpoint's copy in place of each vocabulary file that does not exist.
 
     GPT-NeoX's reader always skips the first line of a merge file. In a file without a `#version` line, as PolyCoder's, that line is
     a merge. A model that GPT-NeoX trained has never seen it, so the file is read in the same way for such a checkpoint.
@@ -127,7 +127,7 @@ def complete_tokenizer(config: NeoXConfig) -> NeoXConfig:
 
 
 def is_read_whole(config: NeoXConfig) -> bool:
-    """Return True if all lines of a merge file are read, and the configuration leaves that open."""
+    """Return True if all lines of a merge file are read because the configuration does not set `merge_file_reader`."""
     return config.data.tokenizer_type == "GPT2BPETokenizer" and config.origins["merge_file_reader"] == DEFAULT
 
 
@@ -200,14 +200,14 @@ def tokenizer_keys(folder: Path) -> dict[str, str]:
 
 
 def place_path(key: str, value: Any, folder: Path) -> Any:
-    """Return the value of a key; for a file of the vocabulary, the path under which it is found from a checkpoint."""
+    """Return the value of a key; for a vocabulary file that is in or near the checkpoint, its path there."""
     if key not in PATH_KEYS or not isinstance(value, str):
         return value
     return str(find_vocabulary_file(value, folder) or value)
 
 
 def find_vocabulary_file(path: str, folder: Path) -> Path | None:
-    """Return a file of the vocabulary that a configuration names: the checkpoint's own copy, else one beside it; None without."""
+    """Return the vocabulary file with a configured path: the checkpoint's own copy, else one near the checkpoint, else None."""
     named, places = Path(path), ("", "data", "Data", "configs")
     beside = [(base / place / named.name) for base in (folder, folder.parent) for place in places]
     as_named = [] if named.is_absolute() else [base / named for base in (folder, folder.parent)]

@@ -4,7 +4,7 @@
     states.read("sequential.2.mlp.dense_h_to_4h.weight", "exp_avg")        # the whole tensor, read when it is used
     load_optimizer_state(engine, states, model, vocab_size, grid)          # this rank's share of each parameter
 
-A file has for each group of parameters (matrices, vectors) one flat tensor in fp32 and as many of moments:
+For each group of parameters (matrices, vectors), a file has one flat tensor of fp32 weights and one of each moment:
 
     the flat tensor of a group   [ embedding | 2.query_key_value | 2.dense | ... ]     in the order of the module's parameters
     files of data ranks          |-- rank 0 --|-- rank 1 --|-- rank 2 --|               `param_slice_mappings` has the positions
@@ -45,7 +45,7 @@ class SavedSizes:
     data: int
     tensor: int
     pipeline: int
-    """0 for a model without a pipeline."""
+    """Number of pipeline stages; 0 for a model without a pipeline."""
 
     @classmethod
     def of(cls, folder: Path) -> "SavedSizes":

@@ -40,10 +40,10 @@ class RunRecord:
     """Origins of the fields that were set: FILE:LINE or --set."""
 
     tokenizer: Mapping[str, Any]
-    """`tokenizer.comparison.describe_vocabulary`."""
+    """The vocabulary, as `tokenizer.comparison.describe_vocabulary` returns it."""
 
     data: Mapping[str, Any]
-    """`data.identity.data_identity`."""
+    """The training data, as `data.identity.data_identity` returns it."""
 
     layout: Mapping[str, int]
     """Sizes of the pipeline, tensor and data axes and of the padded vocabulary."""

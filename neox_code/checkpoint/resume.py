@@ -97,7 +97,7 @@ def make_start_request(training: TrainingConfig) -> dict[str, Any]:
 
 
 def find_start(training: TrainingConfig, layout: Mapping[str, int], values: Values) -> Start:
-    """Return the start of a run of this layout and configuration (`values`, by flat keys), by the table above.
+    """Return the start of a run with this layout and configuration (`values`, by flat keys), by the table at the top of this file.
 
     Raise ConfigError for keys that need `load`. Raise CheckpointError if there is no checkpoint to load, a file of it is missing or
     incomplete, or a checkpoint in `save` would be replaced.
@@ -292,7 +292,7 @@ def find_obstacle(record: RunRecord | None, values: Values) -> str | None:
 
 
 def must_be_divided_anew(folder: Path, record: RunRecord | None, layout: Mapping[str, int], values: Values) -> bool:
-    """Return True if the optimizer state is not in files of this package's ranks in this run's layout."""
+    """Return True if another program wrote the optimizer's state, or if its files have another layout than this run."""
     if has_zero_3_files(folder):
         return False
     return record is None or is_universal(folder) or bool(find_layout_differences(record, layout, values))

@@ -61,7 +61,7 @@ def load_file(path: str | Path, map_location: Any = "cpu", mmap: bool = False, i
 
 
 def is_plain(value: Any) -> bool:
-    """Return True for a dense tensor in memory or in a file whose values are all stored: no view that repeats some of them."""
+    """Return True for a dense CPU tensor with a stored value for each element (not a view that repeats values)."""
     if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or value.device.type != "cpu":
         return False
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()

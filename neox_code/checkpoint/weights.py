@@ -48,7 +48,7 @@ WHOLE = single_process_grid()
 
 EMBEDDING = "sequential.0.word_embeddings.weight"
 MOST_PADDING = 1024
-"""Rows of the vocabulary in models of Hugging Face are mostly multiples of a divisor of this."""
+"""Largest usual padding of the vocabulary in Hugging Face models; most pad to a multiple of 1024 or of one of its divisors."""
 
 OTHER_LAYOUT = "Choose a checkpoint in GPT-NeoX's layout."
 
@@ -202,7 +202,7 @@ class LayerFiles:
 
 
 class ModelFiles:
-    """The same from model state files, each of which has all layers of a tensor rank."""
+    """The state dicts of a layer on all tensor ranks, from model state files. Each file has all layers of one tensor rank."""
 
     kind = "model state files (mp_rank)"
 

@@ -22,7 +22,7 @@ Combination = Callable[[Iterator[torch.Tensor]], torch.Tensor]
 
 
 def mean(weights: Iterator[torch.Tensor]) -> torch.Tensor:
-    """Return the mean. That of equal tensors is equal to them.
+    """Return the mean. For equal tensors it is equal to each of them.
 
     >>> mean(iter([torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([6.0])]))
     tensor([3.])
@@ -34,7 +34,7 @@ def mean(weights: Iterator[torch.Tensor]) -> torch.Tensor:
 
 
 def moving_average(beta: float, weights: Iterator[torch.Tensor]) -> torch.Tensor:
-    """Return the exponential moving average: each tensor has the weight 1 - `beta` beside what comes before it.
+    """Return the exponential moving average: each next tensor has the weight 1 - `beta`, and the average before it has `beta`.
 
     >>> moving_average(0.75, iter([torch.tensor([0.0]), torch.tensor([4.0]), torch.tensor([9.0])]))
     tensor([3.])

@@ -49,16 +49,16 @@ INFILLING = tuple(
 
 Ids = tuple[int, ...] | range
 RowRule = Callable[[ByteLevelTokenizer, NewToken], Ids]
-"""Returns the ids of today's vocabulary whose rows a new token's row is the mean of."""
+"""Function that returns ids of the existing vocabulary. The new token's row is the mean of their rows."""
 
 
 def mean_of_pieces(tokenizer: ByteLevelTokenizer, token: NewToken) -> Ids:
-    """Return the ids into which the token's text is encoded without it."""
+    """Return the ids into which the existing vocabulary encodes the token's text."""
     return tuple(tokenizer.encode(token.text))
 
 
 def mean_of_all(tokenizer: ByteLevelTokenizer, token: NewToken) -> Ids:
-    """Return all ids."""
+    """Return all ids of the existing vocabulary."""
     return range(tokenizer.vocab_size)
 
 

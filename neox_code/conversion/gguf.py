@@ -38,7 +38,7 @@ ARCHITECTURES = {"gpt_neox": "gptneox", "llama": "llama", "qwen3": "qwen3"}
 """`model_type` of Hugging Face -> the architecture of llama.cpp with the same block."""
 
 ACTIVATIONS = {"gpt_neox": "gelu", "llama": "swiglu", "qwen3": "swiglu"}
-"""The only activation that each has in llama.cpp."""
+"""`model_type` of Hugging Face -> the only activation that llama.cpp supports with it."""
 
 TYPES = {
     "fp32": ("F32", "ALL_F32"),
@@ -57,7 +57,7 @@ GELU_DIFFERENCE = 5e-4
 @dataclass(frozen=True)
 class PlannedTensor:
     name: str
-    """With the number of the block, for example blk.0.attn_qkv.weight."""
+    """Name in GGUF, with the number of the block: blk.0.attn_qkv.weight."""
     shape: tuple[int, ...]
     type: str
     """A name of gguf.GGMLQuantizationType."""
@@ -68,7 +68,7 @@ class PlannedParameter:
     ours: str
     row: ForeignRow
     shape: tuple[int, ...]
-    """Of our whole parameter."""
+    """Shape of our whole parameter."""
     tensors: tuple[PlannedTensor, ...]
 
 

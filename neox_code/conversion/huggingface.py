@@ -47,7 +47,7 @@ def write_hugging_face(source: ModelSource, output: Path, options: ConversionOpt
 
 
 def special_ids(source: ModelSource) -> dict[str, Any]:
-    """Return the ids of special tokens under transformers' keys. A document begins after the end of another one."""
+    """Return the ids of special tokens under transformers' keys. The end-of-document token also begins a document."""
     tokenizer = source.tokenizer
     if tokenizer is None:
         return {"bos_token_id": None, "eos_token_id": None}

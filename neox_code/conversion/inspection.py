@@ -134,9 +134,9 @@ def inspect_model(path: Path, iteration: int | None = None) -> Inspection:
 
 
 def read_configuration(path: Path, iteration: int | None, remarks: list[str]) -> NeoXConfig:
-    """Return the keys of a model. Without them, raise NeoXError.
+    """Return the configuration of a model. Raise NeoXError if it cannot be read.
 
-    If only its vocabulary cannot be read, as one outside of its folder, the reason is added to `remarks`.
+    If only the vocabulary cannot be read, for example outside of the model's folder, add the reason to `remarks`.
     """
     keys: dict[str, Any] = {} if iteration is None else {"iteration": iteration}
     try:
@@ -264,7 +264,7 @@ def measure(name: str, weight: torch.Tensor) -> ParameterFigures:
 def find_misfits(config: NeoXConfig, names: list[str], parameters: list[ParameterFigures], entries: int | None) -> Iterator[str]:
     """Yield a sentence for each parameter that is missing, left over, or of another shape than the configuration's model.
 
-    `names` has those of the parameters that could not be read too. Tensors by their names in files are not compared.
+    `names` also has the parameters that could not be read. Tensors that have no name of ours are not compared.
     """
     if not names or not all(name.startswith("sequential.") for name in names):
         return
@@ -290,11 +290,11 @@ class ParameterDifference:
 
     name: str
     shapes: tuple[tuple[int, ...] | None, tuple[int, ...] | None]
-    """None where a model does not have it."""
+    """Shapes in both models; None for a model that does not have it."""
 
     dtypes: tuple[str | None, str | None]
     norm: float | None
-    """L2 norm of the difference, over the rows that both have if it is one of the vocabulary; None for other shapes."""
+    """L2 norm of the difference; None if the shapes differ. Of embedding and head, only rows that both models have count."""
 
     relative: float | None
     """`norm` divided by the norm in the first model."""

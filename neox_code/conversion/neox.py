@@ -66,7 +66,7 @@ def write_companions(config: NeoXConfig, folder: Path, output: Path) -> None:
 
 
 def padding_keys(source: ModelSource, tensor_size: int) -> dict[str, Any]:
-    """Return the keys with which a model keeps trained padding rows of its vocabulary, if possible without further ones."""
+    """Return the keys that keep the trained padding rows of a vocabulary, and that add no further rows if a divisor allows it."""
     if source.tokenizer is None or source.vocab_rows == source.tokenizer.vocab_size:
         return {}
     usual = source.model.make_vocab_size_divisible_by

@@ -15,8 +15,8 @@ class ConversionOptions:
     """Type of the weights that are written; None: that of the source."""
 
     shard_bytes: int = BYTES_PER_SHARD
-    """Greatest size of a file of weights."""
+    """Maximum size of a file of weights in bytes."""
 
     model_parallel_size: int = 1
     pipe_parallel_size: int = 1
-    """0 writes all weights of a tensor rank to one file, as GPT-NeoX without a pipeline does."""
+    """Pipeline stages; 0 writes all weights of a tensor rank to one file, as GPT-NeoX without a pipeline does."""

@@ -44,7 +44,7 @@ class ModelSource:
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
-        """None if the source has no vocabulary."""
+        """Tokenizer of the model; None if the source has no vocabulary."""
         return build_tokenizer(self.config.data) if self.config.data.vocab_file else None
 
     @cached_property
@@ -77,7 +77,7 @@ class ModelSource:
         return {name: torch.Size(rows[name]) for name in self.weights}
 
     def read(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """Return a whole parameter by our name, with `vocab_rows` rows where it has the vocabulary's, in `dtype` or as in its file.
+        """Return a whole parameter by our name, in `dtype` or as in its file. Embedding and head have `vocab_rows` rows.
 
         Raise CheckpointError as `LazyWeights` does, and for values beyond `dtype`.
         """
