@@ -11,13 +11,13 @@
     human-eval-x/{cpp,go,java,js,rust}/humanevalpack.jsonl      bigcode/humanevalpack, MIT; its Python is HumanEval's
     cruxeval/cruxeval.jsonl                     facebookresearch/cruxeval, MIT
     multipl-e/humaneval-LANGUAGE.jsonl          nuprl/MultiPL-E, "reworded" and "transform", 18 languages, BSD-3-Clause with a
-                                                clause against training on the prompts, which their absence from a corpus obeys
+                                                clause against training on the prompts: a corpus without them complies
 
-MultiPL-E's prompts of MBPP are made from the descriptions of MBPP+ in its terms for each language, as MultiPL-E makes them.
+MultiPL-E's prompts of MBPP are made as MultiPL-E makes them: from the descriptions of MBPP+, in the terms of each language.
 
-Runs that occur in three or more tasks (imports, the head of a test, loops over pairs) identify no task and are left out. HumanEval
-and MBPP are in the index with all runs; of the others there are the least hashes of every 8 runs in a row (winnowing, Schleimer
-et al. 2003), so that a shared stretch of 20 words is always found.
+Runs that occur in three or more tasks (imports, the head of a test, loops over pairs) identify no task and are left out. The
+index has all runs of HumanEval and MBPP. Of the other benchmarks it has the smallest hash of every 8 consecutive runs (winnowing,
+Schleimer et al. 2003), so that a shared stretch of 20 words is always found.
 """
 
 import json
@@ -126,7 +126,8 @@ def read_known_tasks(data: Path) -> Iterator[Task]:
 
 
 def reword(description: str, language: str) -> str:
-    """
+    """Return a description of MBPP in the terms of a language. As in MultiPL-E, `py` is replaced even within words.
+
     >>> reword("Write a python function to sort a list of sublists.", "js")
     'Write a jsthon function to sort an array of subarrays.'
     """
@@ -140,7 +141,7 @@ def reword(description: str, language: str) -> str:
 
 
 def make_human_eval_texts(row: Mapping[str, Any], with_test: bool) -> dict[str, str]:
-    """Return the forms of a row; HumanEval+ has HumanEval's tests and millions of inputs, which are not looked for."""
+    """Return the texts of a row by form. HumanEval+ has HumanEval's tests and millions of inputs: its tests are left out."""
     docstring = [*DOCSTRING.finditer(row["prompt"])][-1]
     code = (
         row["prompt"][: docstring.start()].rstrip(" ")

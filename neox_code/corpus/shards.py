@@ -99,7 +99,7 @@ class Count:
     verdict: str
     """`kept` or the reason for which the files were dropped."""
     split: str | None
-    """None for dropped files."""
+    """Split of the files; None for dropped files."""
     files: int
     bytes: int
     """Total size of the original files in bytes."""

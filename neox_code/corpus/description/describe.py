@@ -27,7 +27,7 @@ class Description:
     manifest: ManifestFigures
     documents: DocumentFigures
     fertility: Mapping[str, Fertility]
-    """By language; empty if the corpus has no token counts and no tokenizer was given."""
+    """Fertility by language; empty if the corpus has no token counts and no tokenizer was given."""
     fertility_method: str
     """A sentence that explains how the fertility was counted."""
 

@@ -31,10 +31,10 @@ Sample = dict[str, list[int]]
 class TextAmount:
     documents: int = 0
     bytes: int = 0
-    """Size of their texts in UTF-8."""
+    """Size of the documents' texts in UTF-8, in bytes."""
     tokens: int = 0
     bytes_with_tokens: int = 0
-    """Size of the texts whose tokens are counted."""
+    """Size of those texts whose tokens are counted."""
 
     @property
     def bytes_per_token(self) -> float | None:
@@ -51,7 +51,7 @@ class DocumentFigures:
 
     @property
     def tokens(self) -> int | None:
-        """Number of tokens; None if those of a document are not counted."""
+        """Number of tokens; None if the tokens of any document are not counted."""
         is_whole = all(amount.bytes == amount.bytes_with_tokens for amount in self.languages.values())
         return sum(amount.tokens for amount in self.languages.values()) if is_whole else None
 

@@ -51,7 +51,7 @@ class ManifestFigures:
     duplicates: Amounts = field(default_factory=lambda: Amounts("verdict", "is_own"))
     """`is_own` is True if the kept file of the duplicates is in the same repository."""
     sizes: Sizes = field(default_factory=Sizes)
-    """By (language, outcome)."""
+    """Histograms of file sizes by (language, outcome)."""
     examples: SeededSample = field(default_factory=lambda: SeededSample(NUM_EXAMPLES))
     """Dropped files by reason."""
     edited: SeededSample = field(default_factory=lambda: SeededSample(NUM_EXAMPLES))

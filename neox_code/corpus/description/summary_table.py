@@ -41,7 +41,7 @@ class LanguageRow:
     language: str
     found: Amount
     dropped: Mapping[str, Amount]
-    """By reason."""
+    """Dropped files by reason."""
     left_aside: Amount
     """Files that passed every filter and were left out because the corpus had reached its size limit."""
     kept: Amount

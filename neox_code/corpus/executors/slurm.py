@@ -106,7 +106,10 @@ class SlurmJobs:
         self._next_query = 0.0
 
     def is_over(self) -> bool:
-        """Query the controller, less often the longer the jobs take. Raise LaunchError for jobs that will never start."""
+        """Return True if all jobs have ended; query the controller less often as time passes.
+
+        Raise LaunchError for jobs that will never start.
+        """
         now = time.monotonic()
         if now < self._next_query:
             return False

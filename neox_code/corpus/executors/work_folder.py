@@ -29,7 +29,7 @@ KEY_FILE = "key.json"
 LOCK_FILE = ".lock"
 CLUSTER_FOLDER = "cluster"
 RUNNING_FILE = "running.json"
-"""In the folder of an attempt, while its jobs may run. A job that does not find it starts no further task."""
+"""File in the folder of an attempt while its jobs may run. A job that does not find it starts no further task."""
 OUTPUT_FOLDERS = ("parts", "out")
 
 log = get_logger(__name__)

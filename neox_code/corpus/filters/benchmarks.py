@@ -6,10 +6,11 @@
 A word is a run of letters, digits, `_` and non-ASCII characters, in lower case; blanks, line ends and punctuation play no part.
 Escapes of JSON strings (`\\n`, `\\t`, `\\u00e9`) and entities of HTML are read first: copies in notebooks and web pages are found.
 
-A text is found by any 13 of its words in a row that are distinctive: 7 have a letter, 3 of these have two characters or more, and
-at most one begins an import. A text without such a run (shorter, or mostly numbers) is found as a whole, by 32 words around its
-rarest. A text of less than 4 words or of less than 13 characters in its different words (`return a * h / 2`; FEWEST_WORDS and the
-constants after it define the rule) is found by its longest line, if this is a whole line of the file.
+A text is found by any 13 consecutive words that are distinctive: at least 7 have a letter, at least 3 of these have two characters
+or more, and at most one is `import`, `include`, `use` or `using`. A text without such a run (shorter, or mostly numbers) is found
+as a whole, by 32 words around its rarest. A text of less than 4 words, or of less than 13 characters in its different
+words (`return a * h / 2`; FEWEST_WORDS and the constants after it define the rule), is found by its longest line, if this is a
+whole line of the file.
 
 Of the known benchmarks the package holds the vocabulary, 64-bit hashes of runs and these short lines (known_benchmarks.npz, made by
 tests/known_benchmarks.py).
@@ -41,14 +42,14 @@ LONGER_WORDS = 3
 MAX_IMPORTS = 1
 IMPORTS = frozenset({b"import", b"include", b"use", b"using"})
 FEWEST_WORDS, FEWEST_CHARACTERS, CHARACTERS_OF_FEW_WORDS = 4, 13, 20
-"""Least size of a text that is searched as a whole: words, characters in its different words, or characters in all its words."""
+"""Minimum size of a text that is searched as a whole: words, characters in its different words, or characters in all its words."""
 LONGEST_WHOLE = 32
 COMMON_WORD, FEWEST_COMMON_WORDS = 50, 3
-"""A text of which every word is in more than COMMON_WORD whole texts needs FEWEST_COMMON_WORDS words with a letter; otherwise it is
-too common to identify a benchmark: `assert f(90) == [81, 9]`."""
+"""A word is common if more than COMMON_WORD whole texts have it. A text of only common words needs at least FEWEST_COMMON_WORDS
+different words with a letter; otherwise it cannot identify a benchmark: `assert f(90) == [81, 9]`."""
 
 FEWEST_WORDS_OF_LINE, FEWEST_CHARACTERS_OF_LINE = 3, 9
-"""Least size of a line that is searched; its characters without blanks."""
+"""Minimum size of a line that is searched: words, and characters without blanks."""
 LINE_END = r"(?=;?[ \t]*(?:[\r\n\"]|\\[rn]|$))"
 LINE_STARTS = ("\n", "\r", '"', r"\n", r"\r", r"\t")
 """Characters that may precede a line and its blanks, escapes of JSON strings included."""
@@ -62,8 +63,8 @@ UNICODE_ESCAPES = re.compile(rb"\\(?<!\\\\)\\*+u[0-9a-fA-F]{4}(?:\\++u[0-9a-fA-F
 ENTITY = re.compile(rb"&(?:lt|gt|amp|quot|apos|nbsp|#[0-9]{1,6}|#x[0-9a-fA-F]{1,5});")
 
 IN_RUN, IN_WHOLE, BEFORE, AFTER, MOST_AROUND = 1, 2, 2, 5, 7
-"""Bits of a word's kind: bits 0 and 1; an anchor also has the least numbers of words before it (from bit 2) and after it (bit
-5)."""
+"""Layout of a word's kind: IN_RUN and IN_WHOLE are flags. An anchor also has the minimum numbers of words before it (from bit
+BEFORE) and after it (from bit AFTER), each at most MOST_AROUND."""
 IS_IN_RUN = bytes(kind & IN_RUN for kind in range(256))
 IS_IN_WHOLE = bytes(kind & IN_WHOLE for kind in range(256))
 ALL_IN_RUN, ALL_IN_WHOLE = bytes([IN_RUN]) * RUN, bytes([IN_WHOLE]) * FEWEST_WORDS
@@ -258,8 +259,9 @@ def make_index(
     wholes: Iterable[tuple[Sequence[bytes], str]],
     num_texts: Mapping[bytes, int],
 ) -> Index:
-    """Return an index of runs, a list for each text, and of texts that are looked for as a whole, each by its word in the fewest
-    texts, or by its line if it is too short; a text with an empty line is then left out.
+    """Return an index of `runs` (a list for each text) and of `wholes` (the words of a text and one of its lines).
+
+    A whole text is found by its rarest word; a text that is too short or too common is found by its line, if this is long enough.
     """
     words: set[bytes] = set()
     names: dict[int, str] = {}

@@ -25,7 +25,7 @@ from neox_code.corpus.filters.first_characters import first_characters
 
 INLINE_FLAGS = re.compile(r"\(\?([ims]+)\)")
 UNMOVABLE = re.compile(r"\(\?P|\(\?\(|\(\?[aiLmsux]+\)|\\[1-9][0-9]{2}")
-"""Named groups, conditions, flags that are not at the beginning, octal numbers."""
+"""Constructs that prevent joining: named groups, conditions, flags that are not at the beginning, octal numbers."""
 REFERENCE_OR_CLASS = re.compile(r"\\([1-9][0-9]?)|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
 """A reference to a group (the group is its number), or other escapes and character classes, which are skipped."""
 
@@ -37,15 +37,15 @@ Stack = tuple[str, ...]
 Known = tuple[Match, Any, Any, tuple[int, ...], tuple[tuple[int, Stack | None], ...]]
 """A rule, and the groups of the joined expression that determine its tokens.
 
-Either the groups that are each one token unless empty; or, if the rule lexes some groups with the same lexer, pairs of a group and
-None (one token) or the stack of states with which it is lexed. Both are () if neither describes the rule.
+The first tuple lists groups that are each one token unless empty. The second is for a rule that lexes some groups with the same
+lexer: pairs of a group and the stack of states with which it is lexed, or None for one token. At least one of them is ().
 """
 Joined = tuple[Match, dict[int | None, Known]]
 """One expression for several rules, and a table from its last group to the rule; a single rule has the key None."""
 
 
 class State(dict[str, list[Joined]]):
-    """Character -> the joined rules of this state that can match before it; filled when a character first occurs."""
+    """Character -> this state's joined rules that can match a text beginning with it; filled when a character first occurs."""
 
     def __init__(self, rules: Sequence[Rule], flags: int) -> None:
         super().__init__()

@@ -60,7 +60,9 @@ class MeanLineLength:
 
 @dataclass(frozen=True)
 class MaxCharactersPerNewline:
-    """Keep a file by GPT-Code-Clippy's mean: characters with line ends, per LF. A text without LF is dropped unless it is empty.
+    """Keep a file with at most `limit` characters per LF, line ends included: GPT-Code-Clippy's mean length of a line.
+
+    A text without LF is dropped unless it is empty.
 
     >>> MaxCharactersPerNewline(200).keep(Candidate("x.js", "JavaScript", 1, "x"))
     'over 200 characters per newline'

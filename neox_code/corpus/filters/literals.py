@@ -86,7 +86,8 @@ class NoLongLiterals:
 
 @dataclass(frozen=True)
 class EncodedData:
-    """Drop a file with Base64, hexadecimal or escaped Unicode longer than `longest`, or more of them than `fraction` of its text.
+    """Drop a file with a run of Base64, hexadecimal or escaped Unicode of more than `longest` characters, or with such runs in more
+    than `fraction` of the text.
 
     Expressions and thresholds are those of The Stack v2 (Lozhkov et al. 2024, section 2.1).
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True)
 class RunKind:
     members: str
-    """ASCII characters."""
+    """The ASCII characters of a run."""
     ignored: bytes = b""
     """Bytes that are neither part of a run nor end it."""
     table: bytes = field(init=False, repr=False)

@@ -28,10 +28,10 @@ PLACEHOLDER = "<KEY>"
 TOKEN = RunKind(string.ascii_letters + string.digits + "_-")
 BASE64 = RunKind(string.ascii_letters + string.digits + "+/")
 SHORTEST_RUN, AWS_RUN = 20, 40
-"""Minimum run of TOKEN on a line with a key of any form; run of BASE64 on a line with a secret key of AWS."""
+"""Minimum number of consecutive TOKEN characters on a line with a key; of BASE64 characters on one with an AWS secret key."""
 
 BEFORE, AFTER = rb"(?<!(?<!\\)[A-Za-z0-9])", rb"(?![A-Za-z0-9])"
-"""A key begins and ends a word; the letter of an escape before it (`\\nghp_...` in a JSON string) belongs to no word."""
+"""No letter or digit touches a key, except the letter of an escape before it (`\\nghp_...` in a JSON string)."""
 Forms = tuple[tuple[tuple[bytes, ...], bytes], ...]
 FORMS: dict[int, Forms] = {
     SHORTEST_RUN: (
@@ -87,8 +87,8 @@ FORMS: dict[int, Forms] = {
         ((b"-",), rb"[0-9a-f]{32}-(?:[0-9a-f]{8}-[0-9a-f]{8}|us[0-9]{1,2})"),  # Mailgun since 2018; Mailchimp
     ),
 }
-"""Shortest run of TOKEN on a line with a key -> literals, one of which the line must have, and the form, of ASCII characters; of a
-service's documentation or GitHub's list of supported secret scanning patterns."""
+"""Minimum number of consecutive TOKEN characters -> pairs (literals, form) of keys. The line must have one of the literals. Forms
+are ASCII, from the services' documentation or GitHub's list of supported secret scanning patterns."""
 OWN_FORMS = {
     run: [(literals, re.compile(BEFORE + rb"(?:" + form + rb")" + AFTER, re.ASCII)) for literals, form in forms]
     for run, forms in FORMS.items()
@@ -291,7 +291,7 @@ def is_plain_name(value: bytes) -> bool:
 
 
 def is_password(value: bytes) -> bool:
-    """Return True for letters mixed with digits, signs or capitals as they are not mixed in a name."""
+    """Return True if letters are mixed with digits, signs or capitals in a way that is unusual for a name."""
     if PLACEHOLDER_WORDS.search(value) or WEAK_WORDS.search(value) or is_plain_name(value) or UUID.fullmatch(value):
         return False
     if value.startswith((b"/", b"./", b"$", b"#", b"%", b"&", b"--")) or b"://" in value or b"()" in value or value.endswith(b"("):

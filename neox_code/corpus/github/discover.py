@@ -108,7 +108,7 @@ class StarRange:
     low: int
     high: int
     days: tuple[str, str] | None = None
-    """First and last, YYYY-MM-DD."""
+    """First and last day of creation, YYYY-MM-DD; None for all days."""
 
     def split(self, today: date) -> tuple["StarRange", "StarRange"]:
         """Return the half with more stars (or the later days), and the other half. Raise DataError for a single day.

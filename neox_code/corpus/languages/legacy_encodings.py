@@ -26,7 +26,7 @@ SHIFTED = re.compile(rb"\x1b\$(?:[@AB]|[()*+./-][0-~])")
 SHIFTED_HZ = re.compile(rb"~\{(?:[!-w][!-~])+~\}")
 ISO_2022 = ("iso2022_jp", "iso2022_jp_ext", "iso2022_jp_2", "iso2022_jp_2004", "iso2022_kr")
 DECLARED_SEVEN_BIT = {"utf-7", "hz"}
-"""Encodings used only if the file declares them, or if decoding as HZ gives Chinese: `x+AOA-1` is valid UTF-7."""
+"""Encodings that are used only if the file declares them: `x+AOA-1` is valid UTF-7. HZ is also used if decoding gives Chinese."""
 
 LETTER = r"[^\W\d_\x00-\x7fªºµ]"
 WORD = re.compile(rf"(?:[a-zA-Z]|{LETTER})*{LETTER}(?:[a-zA-Z]|{LETTER})*")
@@ -130,7 +130,7 @@ def compute_western_share(text: str) -> float:
 
 
 def compute_central_share(text: str) -> float:
-    """Return 1 for a text in one language, else 0."""
+    """Return 1 if the letters of the text belong to one Central European language, else 0."""
     letters = find_letters(text)
     return float(bool(letters) and not is_implausible(text) and not has_run(text, 5) and fits_one_alphabet(CENTRAL, letters))
 

@@ -1,4 +1,4 @@
-"""Rules that decide the language of a file: by the language of its project, or by the file itself.
+r"""Rules that decide the language of a file: by the language of its project, or by the file itself.
 
     rule = ProjectLanguage(("C", "C++", "Go"))
     rule.by_name(Project("me/tree"), "src/vector.h")                    ("C", "C++"): the project's language decides

@@ -64,13 +64,14 @@ RESTRICTION = re.compile(
 )
 """Pattern of terms outside of the known texts that restrict the permissions."""
 OTHER_TERMS, OTHER_TERMS_WORDS = 12, 300
-"""Minimum numbers of mentions of a license, and of words, with which the words outside of known texts are an unknown license."""
+"""The words outside of known texts are an unknown license if they are at least OTHER_TERMS_WORDS words and mention a license at
+least OTHER_TERMS times."""
 ADVERTISING = re.compile(r"all advertising materials mentioning")
 EXCEPT_WHERE_NOTED = re.compile(
     r"unless (?:otherwise|explicitly|noted|stated)|except (?:where|as|when) (?:otherwise )?(?:noted|stated|indicated)|"
     r"notices at the top of"
 )
-"""Pattern of a sentence by which the first text applies to every file whose header names no other license."""
+"""Pattern of a sentence that makes the first license text apply to every file whose header names no other license."""
 INTRODUCTION_WORDS = 60
 """Maximum number of words before the first text. If there are more, they are an unknown text."""
 PYTHON = "python software foundation license version 2"
@@ -92,7 +93,7 @@ FILE_NAME = re.compile(r"[\w./-]*\w")
 POINTER_CHARACTERS = 500
 """Maximum length of a text that refers to a license file: it contains the name of one such file and of no license."""
 MENTION_WORDS = 120
-"""Maximum number of words of a text that only names a license: "Released under the MIT license."""
+"""Maximum number of words of a text that only names a license, such as `Released under the MIT license`."""
 NOTICE_WORDS = 600
 
 

@@ -48,7 +48,8 @@ def read_dep5(text: str) -> Iterator[tuple[str, str]]:
 
 
 def make_path_pattern(path: str, star: str) -> str:
-    r"""
+    r"""Return the regular expression of a path in REUSE.toml or dep5; `star` is the expression for `*`.
+
     >>> make_path_pattern("docs/**", "[^/]*"), make_path_pattern(r"a\*.c", ".*")
     ('^docs/.*$', '^a\\*\\.c$')
     """

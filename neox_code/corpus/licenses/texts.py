@@ -23,7 +23,7 @@ SAME_LICENSE = 0.92
 
 RUN = 4
 LONGEST_INSERTION = 30
-"""Number of words, besides a tenth of the license, that may be inserted into a known text or be missing from it."""
+"""Maximum number of words that are inserted into a known text or missing from it, in addition to a tenth of its length."""
 MOST_TEXTS = 32
 STRAY_DISTANCE, STRAY_RUNS = 6, 8
 """A group of fewer than STRAY_RUNS runs, more than STRAY_DISTANCE words from the others, does not extend a match."""

@@ -1,4 +1,4 @@
-"""Language declarations in the text of a file: modelines of Vim and Emacs, the `#!` line, the XML declaration.
+r"""Language declarations in the text of a file: modelines of Vim and Emacs, the `#!` line, the XML declaration.
 
     read_modeline("# vim: set ft=ruby :\n")              "Ruby"
     read_interpreter("#!/usr/bin/env -S python3 -u\n")   "python3"

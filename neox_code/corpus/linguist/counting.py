@@ -1,8 +1,8 @@
 """The language for which GitHub counts a file in the statistics of its repository.
 
-    find_counted_language("src/vector.h", "class Vector;")       "C++" find_counted_language("src/App.tsx")
-    "TypeScript": TSX is counted with it find_counted_language("vendor/left-pad.js")                  None: vendored; also for
-    documentation, data, prose, generated files
+    find_counted_language("src/vector.h", "class Vector;")    "C++"
+    find_counted_language("src/App.tsx")                      "TypeScript": TSX is counted with it
+    find_counted_language("vendor/left-pad.js")               None: vendored; also for documentation, data, prose, generated files
 
 The totals of a repository equal those of `github-linguist`, except that .gitattributes is not read.
 """

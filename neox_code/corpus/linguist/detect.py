@@ -1,4 +1,4 @@
-"""The language of a file, as GitHub's linguist finds it.
+r"""The language of a file, as GitHub's linguist finds it.
 
     by_name("src/vector.h")                     ("C", "C++", "Objective-C")
     detect("src/vector.h", "class Vector;")     "C++"
@@ -90,7 +90,7 @@ def detect(path: str, text: str) -> str | None:
 
 
 def narrow_candidates(candidates: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the languages in both tuples; if there are none, the candidates, or the others without candidates."""
+    """Return the candidates that are also in `others`; if there are none, all candidates; without candidates, `others`."""
     if not candidates:
         return others
     return tuple(language for language in candidates if language in others) or candidates

@@ -59,7 +59,7 @@ class KeptCopies:
     def merge_pairs(self) -> None:
         """Merge the added pairs.
 
-        If the last rule dropped a file that earlier rules kept for others, the copy that it kept replaces that file.
+        If the last rule dropped a file that earlier rules kept, the duplicates of that file now refer to the copy that it kept.
         """
         if not self._added:
             return

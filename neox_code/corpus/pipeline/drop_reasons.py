@@ -18,7 +18,7 @@ KEPT_CODE = 0
 NO_FILE_CODE = 1
 """Code of a row for a further possible language of a file: it is not counted as a file."""
 MOST_REASONS = 2**16
-"""The number of different values of two bytes."""
+"""Maximum number of reasons: a code has two bytes."""
 
 
 class DropReasons:

@@ -56,7 +56,7 @@ class LanguageAndLicense:
         codes[lost] = reason[lost]
 
     def _find_wanted_languages(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return for each row the code of the project's language (int64) and that of the drop reason for others (uint16)."""
+        """Return two codes a row: of its project's language (int64), and of the reason to drop it if it has another (uint16)."""
         wanted, reasons = {}, {}
         for number in np.unique(numbers).tolist():
             language = self.projects.language(number)

@@ -31,7 +31,7 @@ MARK_REMOVED = "byte-order mark removed"
 
 
 def scan_batch(work: Path, index: int) -> Iterator[float]:
-    """Read and filter the files of a batch, write the results, and yield the bytes done since the last value."""
+    """Read and filter the files of a batch, and write the results. Yield the number of bytes done since the previous yield."""
     settings = load_settings(work)
     with batch_file(work, index).open("rb") as file:
         batch: Batch = pickle.load(file)
@@ -121,7 +121,7 @@ class Scanner:
             is_first, reason = False, None
 
     def _find_languages(self, file: FoundFile, text: str, names: tuple[str, ...] | None) -> tuple[Sequence[str | None], str | None]:
-        """Return the languages in which the file is filtered and None, or one language and the reason to drop the file."""
+        """Return (languages in which the file is filtered, None), or ((one language,), reason to drop the file)."""
         possible = () if names == () else self.recipe.language_rule.by_content(file.project, file.path, text, names)
         if not possible:
             return (None,), NO_LANGUAGE if file.has_path else UNPLACED

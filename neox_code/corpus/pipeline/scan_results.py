@@ -5,8 +5,8 @@
     for block in ScanResults(work, num_batches).blocks(["path", "reason"]):
         block.first_row, block.table, block.projects
 
-Rows are numbered across all batches in the order of the plan. The projects of a batch are in the footer of its file; a row has the
-number of its project there.
+Rows are numbered across all batches in the order of the plan. The footer of a file lists the projects of its batch; the
+column `project` is an index of this list.
 """
 
 import json
@@ -66,7 +66,7 @@ class ScanRow(NamedTuple):
     newlines: str | None = None
     edits: Sequence[str] | None = None
     counted: str | None = None
-    """The language to which the bytes are added to find the main language of the project."""
+    """The language for which the file counts when the main language of its project is chosen; None: not counted."""
     license: str | None = None
     """The license in the header of the file."""
     stated_license: str | None = None
@@ -75,7 +75,7 @@ class ScanRow(NamedTuple):
     """The version of the project, if the file states it and the recipe's row maker reads it."""
     text_bytes: int = 0
     text: str | None = None
-    """The edited text; None if the file is dropped, or if the row before has the same text (`text_bytes` is then positive)."""
+    """The edited text. None for a dropped file, and for the text of the previous row: `text_bytes` is then positive."""
     keys: Sequence[bytes | None] = ()
 
 
@@ -84,7 +84,7 @@ def make_scan_schema(key_bytes: Sequence[int]) -> pa.Schema:
 
 
 class ScanResultWriter:
-    """Write the results of a batch in blocks of about 8 MiB; a `with` block without error gives the file its name at the end."""
+    """Write the results of a batch in blocks of about 8 MiB. After a `with` block without error the file has its final name."""
 
     def __init__(self, path: Path, key_bytes: Sequence[int]):
         self.path = path

@@ -14,13 +14,14 @@ HELD_OUT = ("test", "valid")
 
 
 def assign_splits(sizes: Sizes, shares: Mapping[str, float], seed: int) -> dict[str, str]:
-    """Return the split of each project; `sizes` are bytes by language, `shares` the target shares of each language in any unit.
+    """Return the split of each project. `sizes` has its bytes by language; `shares` has the splits' target shares in any unit.
 
-    1. Every language, beginning with the one with fewest projects, gets a project in train; if it has two projects, one in test; if
-       it has three, one in valid. (All languages of a project are in the same split, so a language can lack a split.)
-    2. The other projects, in a seeded order, go to test or valid if they fit into the missing bytes of each of their languages.
-    3. A project that fits nowhere goes to test or valid if it brings the split nearer to its share, the best one first, else to
-       train.
+    1. Every language, beginning with the one with the fewest projects, gets a project in train; a language of two projects also
+       gets one in test; a language of three or more also gets one in valid. (All languages of a project are in
+       the same split, so a language can lack a split.)
+    2. The other projects, in a seeded order, go to test or valid if the split still needs as many bytes of each of their languages.
+    3. Of the remaining projects, the one that brings test (or valid) nearest to its target shares goes there, until none brings it
+       nearer. The rest goes to train.
     """
     total = sum_language_bytes(sizes)
     order = shuffle_projects(sizes, seed, "split")
@@ -29,11 +30,11 @@ def assign_splits(sizes: Sizes, shares: Mapping[str, float], seed: int) -> dict[
     splits: dict[str, str] = {}
 
     def compute_overshoot(project: str, split: str) -> float:
-        """Return by how much the project exceeds the missing bytes of the split, as a sum of language shares; 0 if it fits."""
+        """Return by how much the project exceeds the bytes that the split needs, as a sum of shares of each language's bytes."""
         return sum(max(0.0, size - room[split][language]) / max(total[language], 1) for language, size in sizes[project].items())
 
     def compute_change(project: str, split: str) -> float:
-        """Return the change of the distance between the split and its shares, as the same sum; negative if it becomes smaller."""
+        """Return the change of the distance between the split and its target, in the same unit; negative if it is smaller."""
         lacking = room[split]
         return sum(
             (abs(lacking[language] - size) - abs(lacking[language])) / max(total[language], 1)

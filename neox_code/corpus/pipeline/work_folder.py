@@ -5,12 +5,12 @@ DIR.work/settings.pickle           Settings; for a user's recipe also recipe.py 
 DIR.work/plan.json                 the number and sizes of the batches
 DIR.work/plan/000000.pickle ...    the files of a batch
 DIR.work/clones/                   clones of repositories while they are read
-DIR.work/parts/000000.parquet ...  the results of its scan: see scan_results.py
+DIR.work/parts/000000.parquet ...  the scan results of a batch: see scan_results.py
 DIR.work/decisions/                the decisions on all files: see decisions.py
 DIR.work/out/                      the corpus, which is moved to DIR at the end
 DIR.work/replaced/                 the corpus that was in DIR before
 
-A folder of this name that no build has made is never changed.
+A folder of this name that was not made by a build is left as it is.
 """
 
 import pickle

@@ -54,7 +54,7 @@ def write_shard(work: Path, index: int) -> Iterator[float]:
 
 
 def open_rows_file(work: Path, shard: PlannedShard, maker: RowMaker | None) -> AbstractContextManager[IO[str]]:
-    """Open the file for the rows of a shard. It is complete before the shard is complete."""
+    """Open the file for the rows of a shard. It gets its final name before the shard, so a shard that exists has its rows."""
     return nullcontext(io.StringIO()) if maker is None else atomic_file(output_folder(work) / shard.rows_name)
 
 
@@ -92,7 +92,7 @@ def join_tables(pending: list[tuple[pa.Table, np.ndarray]]) -> tuple[pa.Table, n
 def make_document_table(
     work: Path, decisions: Decisions, place: BlockPlace, rows: np.ndarray, numbers: np.ndarray, settings: Settings
 ) -> pa.Table:
-    """Return the documents of some rows of a block; `rows` count from its first row, `numbers` are their repositories."""
+    """Return the documents of some rows of a block: `rows` are indices within it, `numbers` are those of the repositories."""
     with pq.ParquetFile(scan_result_file(work, place.batch)) as file:
         commits = pa.array([project.commit for project in read_projects_of_file(file)], pa.string())
         block = file.read_row_group(place.row_group, columns=COLUMNS, use_threads=False)

@@ -2,12 +2,12 @@
 
 Sources: the README of gpt-code-clippy; `keep` and `_process_repo` of data_processing/download_repo_text.py; and
 data_processing/deduplication. The README requires more than 10 stars, more than 2 commits, a license, no fork and a size under
-70,708. It calls the unit bytes, but GitHub reports KiB, and only KiB are consistent with its 209 GB. The name filter does not
+70,708. It calls the unit bytes, but GitHub reports KiB, and only KiB agree with the README's 209 GB. The name filter does not
 check folders, so files in `node_modules` stay. The criteria apply to lists of repositories; local folders have no such data.
 
-Differences: languages are PolyCoder's twelve by linguist's rules, not a list of 1,005 extensions (its list of unwanted extensions
-contains none of theirs). The reader of the file recognizes text instead of libmagic. Encodings are those of text_encoding.py, not
-UTF-8 and then chardet's guess.
+Differences: languages are PolyCoder's twelve by linguist's rules, not a list of 1,005 extensions. (No extension of the twelve is in
+the list of unwanted extensions.) Text files are recognized by our reader, not by libmagic. Encodings are those of
+text_encoding.py, not UTF-8 and then chardet's guess.
 """
 
 from neox_code.corpus.duplicates.variables import SameVariables

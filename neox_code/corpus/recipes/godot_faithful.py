@@ -1,7 +1,7 @@
 """The corpus of godot-dodo: every file of MIT-licensed projects, and one row per "func ", as its script makes them.
 
-Two differences: only the first project of a repository has rows, and it is the first by name here, the first in the order of the
-file system there. A file that is not UTF-8 does not end the processing of its repository here.
+In both, only the first project of a repository has rows. Two differences: the script takes the first project in the order of the
+file system, this recipe the first by name; a file that is not UTF-8 ends the script's work on the repository, but not ours.
 """
 
 from dataclasses import replace

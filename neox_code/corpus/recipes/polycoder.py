@@ -1,7 +1,7 @@
 """PolyCoder's corpus (Xu et al. 2022, section 4.1), file for file as `extract_code.py` and `deduplicate.py` of Code-LMs make it.
 
-Code-LMs counts an empty file under the minimum number of tokens; here it has its own reason. Code-LMs keeps the first of identical
-files in the order of the file system; here the one of the project with most stars is kept, then the one with the first path.
+Code-LMs drops an empty file for too few tokens; here it has a reason of its own. Of identical files, Code-LMs keeps the first in
+the order of the file system; here the file of the project with the most stars is kept, and among these the first path.
 
 Three accidents of `extract_code.py` are not reproduced. It reads links to files as files; here they are not followed. It copies
 each file to its path with `__` for every slash. It therefore keeps one of several files with the same resulting name (a/b.c and

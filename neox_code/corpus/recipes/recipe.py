@@ -41,6 +41,6 @@ class Recipe:
     duplicates: tuple[DuplicateRule, ...] = (ExactDuplicates(),)
     """Each rule is applied to the files that the rules before it have kept."""
     divide_large_projects: bool = False
-    """True: a project with much of a language is split like several projects; for corpora of few projects."""
+    """True: the folders of a project with a large share of a language are split like projects. For corpora of few projects."""
     rows: RowMaker | None = None
     """Maker of fine-tuning rows from the documents; None: no rows."""

@@ -40,8 +40,8 @@ def load_tokenizer(file: Path) -> Tokenizer:
 def estimate_token_counts(texts: Sequence[str]) -> list[int]:
     """Estimate the number of tokens of each text under a byte-level BPE vocabulary that was trained on code.
 
-    Measured against PolyCoder's vocabulary, the totals of Kotlin, GDScript and Java are 0.96 to 1.01 times the true ones, and those
-    of nine files in ten are 0.87 to 1.25 times.
+    With PolyCoder's vocabulary, the totals for Kotlin, GDScript and Java are 0.96 to 1.01 times the true numbers. For nine of ten
+    files the estimate is 0.87 to 1.25 times the true number.
 
     >>> estimate_token_counts(["fun main() {\\n    println(1)\\n", ""])
     [10, 0]

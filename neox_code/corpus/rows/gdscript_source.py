@@ -30,7 +30,7 @@ FUNCTION = re.compile(
     r"func[ \t]+\w+[ \t]*(?=\()"
 )
 AT_THE_MARGIN = re.compile(r"(?:static[ \t]+)?func[ \t]+\w")
-"""A function at the left margin within brackets: an earlier bracket was never closed."""
+"""A function at the left margin. Where it is within brackets, an earlier bracket was never closed."""
 
 ANNOTATIONS = re.compile(r"[ \t]*(?:@\w+(?:[ \t]*\([^)]*\))?[ \t\r]*)+(?:#.*)?")
 ANNOTATIONS_OF_SCRIPTS = re.compile(

@@ -55,10 +55,10 @@ class KotlinFunction(NamedTuple):
 class Code(NamedTuple):
     masked: str
     closing: Mapping[int, int]
-    """Maps the place of each opening bracket to the place of its closing bracket."""
+    """Maps the index of each opening bracket to the index of its closing bracket."""
 
     def skip_bracket(self, place: int) -> int:
-        """Return the place after the bracket that closes the one at `place`; the end of the text if there is none."""
+        """Return the index after the bracket that closes the one at `place`; the length of the text if there is none."""
         return self.closing.get(place, len(self.masked) - 1) + 1
 
 
@@ -143,7 +143,7 @@ def find_end_of_comment(text: str, place: int) -> int:
 
 
 def find_end_of_string(text: str, place: int, quotes: str, depth: int) -> int:
-    """Return the place after a string; an open string ends with its line, an open raw string with the file."""
+    """Return the index after a string. An unclosed string ends with its line, an unclosed raw string with the file."""
     while token := TOKEN_OF_STRING[quotes].search(text, place):
         if token[0] == "\n":
             return token.start()
@@ -188,7 +188,7 @@ def find_parameters(code: Code, place: int) -> int | None:
 
 
 def find_end_of_angles(masked: str, place: int) -> int:
-    """Return the place after the `>` that closes the `<` at `place`, or the place of code that cannot be between them."""
+    """Return the index after the `>` that closes the `<` at `place`; if code comes first that cannot be between them, its index."""
     depth, end = 0, min(len(masked), place + LONGEST_HEADER)
     for sign in SIGN_OF_ANGLES.finditer(masked, place, end):
         depth += {"<": 1, ">": -1}.get(sign[0], 0)

@@ -45,7 +45,7 @@ class LabelReport:
     rows: Counter[str]
     """Number of rows by outcome."""
     usage: TokenUsage
-    """Tokens used by all runs into the folder with this model."""
+    """Tokens that all runs with this model and output folder have used."""
     is_over_budget: bool
 
 

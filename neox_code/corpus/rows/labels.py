@@ -42,7 +42,7 @@ class TokenUsage:
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices for a million tokens."""
+    """Prices of a million input tokens and of a million output tokens, in the unit of `max_cost`."""
 
     input: float = 0.0
     output: float = 0.0
@@ -58,7 +58,7 @@ class Prices:
 @dataclass(frozen=True)
 class Label:
     instruction: str
-    """Empty if the model's answer is empty."""
+    """The instruction that the model wrote; empty if its answer is empty."""
     refusal: str | None
     """The endpoint's reason for refusing the request; None if it answered."""
     usage: TokenUsage

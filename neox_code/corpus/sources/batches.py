@@ -42,7 +42,7 @@ class ListOfFiles(Batch, Protocol):
 
 
 def is_read(file: FoundFile) -> bool:
-    """Return True if the content of a file is read. The content of a link that states a license is its target."""
+    """Return True if the content of a file is read. Of links, only those that state a license are read."""
     return file.reason is None or (file.reason == LINK and states_license(file.path) and file.num_bytes <= LONGEST_NAME)
 
 
@@ -114,7 +114,7 @@ def make_batches(
 
 @dataclass(frozen=True)
 class ListedBatch:
-    """Files that are not read, with their reasons. A damaged archive or repository is a file with an empty path."""
+    """Files that are not read, with their reasons. A damaged archive or repository is listed as one file with an empty path."""
 
     files: tuple[FoundFile, ...]
     num_bytes: int = 0

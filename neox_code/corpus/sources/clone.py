@@ -89,7 +89,7 @@ class Clone:
     environment: dict[str, str]
 
     def clone_newest(self) -> None:
-        """Clone the newest commit of the default branch, or all commits if the server only sends files."""
+        """Clone the newest commit of the default branch; all commits if the server only serves the repository's files."""
         command = ["clone", "--quiet", "--bare", "--no-tags", "--single-branch", "--template="]
         place = ["--", self.address, str(self.folder)]
         try:
@@ -197,7 +197,7 @@ def measure_folder(folder: Path) -> int:
 
 
 def make_clone_error(output: str, names: Sequence[str]) -> CloneError:
-    """Return git's message as a reason without the `names` of this clone, so that repositories share reasons.
+    """Return git's message as a reason, without the `names` of this clone: equal failures of repositories have equal reasons.
 
     Raise DataError if the cause is this machine.
     """
@@ -234,7 +234,7 @@ def make_partial_folder(folder: Path) -> Path:
 
 
 def remove_clone(folder: Path) -> None:
-    """Remove a folder by a rename first, so that a folder of this name is always complete, even after a kill."""
+    """Rename a folder, then remove it. A folder with the original name is therefore complete, even after a kill."""
     removing = folder.with_name(f"{folder.name}.removing")
     shutil.rmtree(removing, ignore_errors=True)
     with contextlib.suppress(OSError):

@@ -4,7 +4,7 @@
     # {"text": "content", "repository": "max_stars_repo_name", "path": "max_stars_repo_path", "language": "lang"}
     file = make_file({"text": b"...", "path": "a/b.py"}, "code", "rows/000000000012", check)
 
-The text's bytes are the file's content; a row of no repository belongs to the dataset.
+The text's bytes are the file's content. The project of a row without a repository is the dataset.
 """
 
 import re
@@ -107,7 +107,7 @@ def read_name(value: Any) -> str | None:
 
 
 def parse_count(value: Any) -> int | None:
-    """Return a nonnegative integer from a value of any type; None if the value is none.
+    """Return a nonnegative integer from a value of any type; None for other values.
 
     >>> parse_count(12.0), parse_count("7"), parse_count(None), parse_count("many"), parse_count(1e300)
     (12, 7, None, None, None)

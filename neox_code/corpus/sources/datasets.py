@@ -74,7 +74,7 @@ def find_shards(folder: Path) -> tuple[Path, ...]:
 
 
 def find_archives(folder: Path) -> tuple[Path, ...]:
-    """Return the tar and zip archives of a folder without source code and shards, in the order of their paths."""
+    """Return the tar and zip archives of a folder, by path; none if the folder also has source code or shards."""
     archives = []
     for path in list_visible_files(folder):
         name = path.name.lower()

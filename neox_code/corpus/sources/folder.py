@@ -5,9 +5,9 @@
         for file, done in batch.read():
             ...
 
-The listing is depth first in the order of names, files among folders, so it does not depend on the file system; a folder with
-more entries than ENTRIES_IN_MEMORY is sorted on disk. Git reads projects that are bare repositories; of a work tree
-the files are read and the checked-out commit is recorded.
+The listing is depth first. Files and folders are sorted by name together, so it does not depend on the file system; a folder with
+more entries than ENTRIES_IN_MEMORY is sorted on disk. Git reads bare repositories. In a work tree the files on disk are read, and
+the checked-out commit is recorded.
 """
 
 import heapq
@@ -136,7 +136,7 @@ class FolderSource:
         return VENDORED_FOLDER.fullmatch(self.root.name) is not None
 
     def _remove_root_project(self, project: Project) -> Project:
-        """Return the project without a root project, whose license does not apply to it."""
+        """Return the project as one without a root project, so that the root's license does not apply."""
         return replace(project, within=None, folder="")
 
 
@@ -147,9 +147,9 @@ class Level:
     place: str
     project: Project
     folders: tuple[str, ...]
-    """The folder names above it for language, organization and project."""
+    """Names of the language, organization and project folders above this folder, outermost first."""
     inside: str
-    """The path in the project, with a slash at the end; empty for the project's own folder and folders above it."""
+    """Path of this folder in its project, with a slash at the end; empty for the project's own folder and folders above it."""
     entries: Iterator[FolderEntry]
     is_project: bool = False
 

@@ -35,7 +35,7 @@ MODES = {"100644": None, "100755": None, "100664": None, "120000": LINK}
 CHUNK = 2**16
 LARGEST_SIZE = 2**62
 LARGEST_LISTING = 2**29
-"""The largest listing of a commit in bytes, about five million files: few objects can contain any number of files."""
+"""Maximum size of the listing of a commit in bytes (about five million files). A few objects can list any number of files."""
 TOO_MANY_FILES = f"git repository lists its files in more than {LARGEST_LISTING:,} bytes: the rest is not read"
 DAMAGED_TREE = "git repository is damaged: a folder of its HEAD cannot be read"
 

@@ -24,7 +24,7 @@ from neox_code.corpus.sources.source_names import drop_suffixes, find_language, 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 DAMAGED_ROW = "damaged row"
 LARGEST_LIST = 2**30
-"""Bytes of a JSON list, which is read as a whole."""
+"""Maximum size of a JSON list in bytes, because it is read as a whole."""
 PEEKED = 64
 JSON_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]|[^\s,:\[\]{}"]+', re.DOTALL)
 LARGE_ROW = f"row of more than {LARGEST_ROW:,} bytes"
@@ -61,7 +61,7 @@ class JsonLinesBatch:
     file: Path
     start: int
     end: int | None
-    """None for a file that is read as a whole."""
+    """End position; None for a file that is read as a whole."""
     num_bytes: int
     check: FileCheck
     language: str | None = None
@@ -126,7 +126,7 @@ def read_elements(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def read_lines_between(stream: IO[bytes], start: int, end: int | None) -> Iterator[tuple[int, bytes]]:
-    """Yield position and bytes of the lines that begin from `start` to before `end`; a line that is too long is cut."""
+    """Yield position and bytes of each line that begins at `start` or later and before `end`; cut a line that is too long."""
     place = start
     if start:
         stream.seek(start - 1)

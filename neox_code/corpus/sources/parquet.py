@@ -1,9 +1,9 @@
-"""Parquet datasets: a file, or a folder of shards; rows become files by the spellings of columns.py.
+"""Parquet datasets: a file, or a folder of shards. columns.py converts rows to files.
 
     source = ParquetSource("the-stack", (Path("data/train-00000.parquet"), Path("data/train-00001.parquet")))
 
-Row groups are read in batches of about 8 MiB by their footer, ROWS_AT_ONCE rows at a time, or fewer if they are large. Reading
-ends at a column that expands past EXPANSION_RATIO times its size, and at rows larger than LARGEST_ROW.
+Row groups are read in batches of about 8 MiB (the footer has their sizes), ROWS_AT_ONCE rows at a time, or fewer if rows are large.
+Reading ends at a column that expands to more than EXPANSION_RATIO times its size, and at rows larger than LARGEST_ROW.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from neox_code.corpus.sources.source_names import drop_suffixes, find_language, 
 ROWS_AT_ONCE = 128
 BYTES_AT_ONCE = 2**26
 SMALL_CHUNK = 2**24
-"""The bytes of a column that may have any compression ratio."""
+"""Maximum size in bytes of an expanded column that may have any compression ratio."""
 DAMAGED = (BrokenArchive, pa.ArrowException, OSError, ValueError, MemoryError)
 
 
@@ -99,7 +99,7 @@ class ParquetBatch:
 
 
 def find_column_chunks(group: pq.RowGroupMetaData, names: Sequence[str]) -> Iterator[pq.ColumnChunkMetaData]:
-    """Yield the footer's metadata of some columns of a row group; a list has the first name of its path."""
+    """Yield the footer's metadata of some columns of a row group. A list's column is found by the first name in its path."""
     for index in range(group.num_columns):
         chunk = group.column(index)
         if chunk.path_in_schema.partition(".")[0] in names:

@@ -28,7 +28,7 @@ class Project:
     within: str | None = None
     """Name of the project at the source's root that contains this one; None for a git repository and for that project itself."""
     folder: str = ""
-    """The path of the project below that root; empty for a project in the root."""
+    """Path of the project below the source's root; empty for a project in the root."""
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Batch(Protocol):
 
     @property
     def num_bytes(self) -> int:
-        """The amount of work in the batch: the progress at its end."""
+        """Number of bytes of progress that `read` reports in all."""
         ...
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:

@@ -4,7 +4,8 @@
     clean_member_path("/etc/../passwd.py")         # "etc/passwd.py"
     find_language("c-sharp")                # "C#"
 
-A name from an archive, list or dataset never opens a file. A name longer than LONGEST_NAME, which no file system allows, is cut.
+Names from archives, lists and datasets are never used as paths on disk. Names longer than LONGEST_NAME, which no file system
+allows, are cut.
 """
 
 import re

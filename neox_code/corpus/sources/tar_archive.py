@@ -3,9 +3,9 @@
     source = TarSource("linux-6.1", Path("linux-6.1.tar.xz"))
 
 A plain archive is listed by its headers and read in batches. A compressed one is a single batch that is decompressed twice: to find
-repeated paths, then to read. An archive is one project by default; a layout changes this. Members before damage are kept; the
-damage is listed as a file with an empty path, whose reason has the number of members before it. Of several members with one path
-the last is read, as tar extracts it.
+repeated paths, then to read. An archive is one project unless a layout is given. Members before damage are kept. The damage is
+listed as a file with an empty path; its reason has the number of members before it. If several members have one path, the last is
+read, as tar extracts it.
 """
 
 import posixpath
@@ -158,7 +158,7 @@ def list_paths(members: Iterable[tarfile.TarInfo], path: Path) -> Iterator[str]:
 
 
 def find_link_target(member: tarfile.TarInfo) -> str:
-    """Return the target of a link relative to its folder; a hard link has its target's path in the archive."""
+    """Return the target of a link, relative to the link's folder. For a hard link, tar stores its path from the archive's root."""
     if member.issym():
         return member.linkname
     return posixpath.relpath(f"/{clean_member_path(member.linkname)}", posixpath.dirname(f"/{clean_member_path(member.name)}"))

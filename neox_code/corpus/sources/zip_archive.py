@@ -2,8 +2,8 @@
 
     source = ZipSource("torvalds/linux", Path("torvalds__linux.zip"))
 
-At most the size in the directory, which `check` has accepted, is read of a member. Members that share bytes, as in zip bombs that
-overlap, and members past EXPANSION_RATIO times the archive's size are listed with a reason.
+At most as many bytes of a member are read as the directory states and `check` has accepted. Members that share bytes (overlapping
+zip bombs), and members after EXPANSION_RATIO times the archive's size, are listed with a reason.
 """
 
 import bz2
@@ -46,7 +46,7 @@ FLAG_ENCRYPTED = 0x1
 LARGEST_SIZE = 2**62
 LZMA_HEADER = struct.Struct("<2xHBL")
 STORED_ALLOWED = 2**16
-"""A compressed member is at most twice its content and this many bytes."""
+"""Number of bytes that a compressed member may have in addition to twice its content's size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class ZipSource:
         return make_batches(self._list(check), lambda files, work: ZipBatch(self.path, files, work))
 
     def _list(self, check: FileCheck) -> Iterator[tuple[FoundFile, ZipMember]]:
-        """Yield every file of the directory; damage is a last file with an empty path and the number of members before."""
+        """Yield every file of the directory. Damage is yielded last, as a file with an empty path, and ends the list."""
         members = 0
         allowed = max(EXPANSION_ALLOWED, EXPANSION_RATIO * self.path.stat().st_size)
         replaced = find_replaced_members(self._paths)

@@ -66,7 +66,7 @@ class Rejected(NamedTuple):
     place: str
     """FILE:LINE, or a row of a file."""
     problem: str
-    """Description of the problem that follows the place in a sentence."""
+    """Description of the problem, which follows `place` in a sentence."""
     remedy: str
     num_bytes: int
 
@@ -97,7 +97,7 @@ class FilesSlice:
 
     folder: str
     paths: tuple[str, ...]
-    """Relative to the folder."""
+    """Paths relative to the folder."""
     by_content: bool
     """Detect the language of a file from its name and its content. This doubles the time that reading takes."""
     num_bytes: int

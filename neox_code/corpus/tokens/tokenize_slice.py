@@ -59,9 +59,9 @@ TextT = TypeVar("TextT", bound=HasText)
 class TokenCounts:
     documents: int = 0
     bytes: int = 0
-    """Size of their texts in UTF-8."""
+    """Size of the documents' texts in UTF-8, in bytes."""
     tokens: int = 0
-    """Number of tokens of these documents, without end-of-document tokens."""
+    """Number of tokens of the documents, without end-of-document tokens."""
     empty: int = 0
     """Documents left out because they have no token; not part of `documents`."""
     changed: int = 0
@@ -109,7 +109,7 @@ class SliceReport:
     """Result of a slice; the file of `report_path` as an object."""
 
     counts: Mapping[str, TokenCounts]
-    """By language."""
+    """Counts by language."""
     compared: int
     """Number of documents whose ids were compared with those of the plain tokenizer."""
     skipped: Sequence[str] = ()
