@@ -21,7 +21,7 @@ SET_UP = "Activate the virtual environment of the set-up (. .venv/bin/activate),
 
 
 def report_missing_set_up() -> None:
-    """End with status 2 and one sentence under another Python; from now on, do so too if a package is not installed."""
+    """End with one sentence and status 2 if the Python version is wrong, and from now on also if a package is not installed."""
     if not (3, 11) <= sys.version_info < (3, 13):
         version = sys.version.split()[0]
         print(f"error: neox-code runs on Python 3.11 and 3.12, not on {version} ({sys.executable}). {SET_UP}", file=sys.stderr)
@@ -30,7 +30,7 @@ def report_missing_set_up() -> None:
 
 
 def report_exception(kind, error, trace):  # type: ignore[no-untyped-def]
-    """Print an uncaught exception; for a package that is not installed one sentence, with exit status 2."""
+    """Print an uncaught exception. If a package is not installed, print one sentence and end with status 2."""
     if kind is not ModuleNotFoundError or (error.name or "").startswith("neox_code"):
         sys.__excepthook__(kind, error, trace)
         return

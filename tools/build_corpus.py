@@ -7,12 +7,17 @@
     python tools/build_corpus.py local --output corpus --recipe mixed --max-megabytes 64 --split 90,5,5
     python tools/build_corpus.py /shared/code --output /shared/corpus --executor slurm --partition cpu --workers 64
 
-SOURCE is a repository list (tools/crawl_github.py makes one; its repositories are cloned), a folder of repositories
-(LANGUAGE/organization/project, where the folder names the language, organization/project, or one repository), a git repository,
-bare or not, a tar or zip archive or a folder of them, a dataset, or `local`: the Python library and packages of this machine. A
-folder of that name is `./local`. A dataset is a file of Parquet, JSON Lines (.jsonl, .ndjson, .json; also .gz, .bz2, .xz, .zst) or
-one JSON list of rows, or a folder of such files at any depth without source code, as The Stack's data/LANGUAGE/*.parquet. A
-compressed tar or JSON Lines file is read by one process: give several, or plain ones, to use more.
+SOURCE is one of these:
+
+    a repository list of tools/crawl_github.py; its repositories are cloned
+    a folder of repositories: LANGUAGE/organization/project, organization/project, or one repository
+    a git repository, bare or not
+    a tar or zip archive, or a folder of them
+    a dataset: a file of Parquet, JSON Lines (.jsonl, .ndjson, .json; also .gz, .bz2, .xz, .zst) or one JSON list of rows, or a
+        folder of such files at any depth without source code, such as The Stack's data/LANGUAGE/*.parquet
+    local: the Python library and packages of this machine (write ./local for a folder of this name)
+
+One process reads a compressed tar or JSON Lines file; several processes read several files, or one that is not compressed.
 
 Rerun the same command to resume an interrupted build. Unfinished work is kept in DIR.work.
 

@@ -8,7 +8,7 @@
 Presets; each selects the repositories with the most stars, without forks:
 
     polycoder     PolyCoder's twelve languages, 50 stars or more, pushed to after 2020-01-01
-    code-clippy   GPT-Code-Clippy's criteria for these: more than 10 stars and 2 commits, a license, under 70,708 KiB
+    code-clippy   PolyCoder's languages by GPT-Code-Clippy's criteria: over 10 stars and 2 commits, a license, under 70,708 KiB
     godot-dodo    GDScript under the MIT license
 
 Rerun the same command to resume a run that was stopped or that GitHub refused.

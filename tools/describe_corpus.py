@@ -55,7 +55,7 @@ def make_row_dictionaries(table: Table) -> list[dict[str, Any]]:
 
 
 def build_given_tokenizer(arguments: argparse.Namespace) -> Tokenizer | None:
-    """Build the tokenizer of the options. Raise ConfigError for its files without its type."""
+    """Build the tokenizer of the options. Raise ConfigError for vocabulary files without a tokenizer type."""
     if arguments.tokenizer_type is None:
         if arguments.vocab_file or arguments.merge_file:
             raise ConfigError(f"--vocab-file and --merge-file need --tokenizer-type: one of {', '.join(TOKENIZERS)}.")

@@ -173,7 +173,7 @@ def tokenize_one_corpus(inputs: list[Path], tokenizer: Tokenizer, arguments: arg
 def tokenize_inputs(
     slices: Sequence[InputSlice], key: str, tokenizer: Tokenizer, arguments: argparse.Namespace, executor: Executor | None
 ) -> None:
-    """Write the token files of one key of JSON Lines, Parquet files and folders."""
+    """Write the token files of all inputs for one key: the field or column with the text. (Source files have no keys.)"""
     newlines = arguments.newlines or choose_default_newlines(tokenizer)
     options = WriteOptions(arguments.append_eod, newlines, arguments.by_language, arguments.ftfy, arguments.skip_unencodable)
     bar = ProgressBar(arguments.num_docs, arguments.log_interval)

@@ -1,4 +1,4 @@
-"""Each tool imports this module before all packages: where one is not installed, it ends with one sentence and status 2."""
+"""Each tool imports this module before all packages. If one is not installed, the tool ends with one sentence and status 2."""
 
 import sys
 from pathlib import Path

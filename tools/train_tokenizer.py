@@ -3,8 +3,8 @@
     python tools/train_tokenizer.py corpus --vocab-size 50257 --fraction 0.05 --output vocabulary
 
 The command above writes code-vocab.json, code-merges.txt and tokenizer.json into the output folder; with --whitespace-tokens
-tokenizer.json alone, with --type sentencepiece code.model. --seed and the content of the documents decide which are
-read; their order has no effect.
+it writes only tokenizer.json, with --type sentencepiece only code.model. Which documents are read depends on --seed and on their
+content, not on their order.
 """
 
 import argparse

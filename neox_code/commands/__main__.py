@@ -124,7 +124,7 @@ def make_local_command(command: str, arguments: Sequence[str]) -> list[str]:
 def find_command(word: str) -> str:
     """Return the command for a word: `train` for `train`, `train.py` and `./train.py`.
 
-    Raise ConfigError for any other word, with the replacement of a GPT-NeoX script.
+    Raise ConfigError for any other word. For a script of GPT-NeoX, the message names the command that replaces it.
     """
     stem = Path(word).name.removesuffix(".py")
     command = ALIASES.get(stem, stem)

@@ -55,7 +55,7 @@ class IgnoredSetting:
 
     @property
     def is_meant(self) -> bool:
-        """True if the value requests something: without effect, the run differs from what the user asked for."""
+        """True if the value requests something, so that a run without it differs from what the user asked for."""
         return self.because != ALREADY_DONE and (self.is_changed or self.value not in (None, False, 0, "", [], {}))
 
 
@@ -79,7 +79,7 @@ class Draft:
     """Fields with a problem. Their values are not checked again."""
 
     def add(self, setting: Setting, replace: bool = False) -> None:
-        """Read a setting by its key's rule."""
+        """Apply the rule of a setting's key: store its value, its problem, or the reason why it has no effect."""
         rule = find_rule(setting.key)
         written = format_setting(setting.key, setting.value, setting.place)
         if rule is None:

@@ -130,7 +130,7 @@ def check_multiple(values: Values, show: Show, name: str, unit: str) -> Iterator
 
 
 def check_heads(values: Values, show: Show) -> Iterator[Problem]:
-    """Check that the residual stream divides into heads where the width of a head follows from it."""
+    """If the width of a head is not set (`kv_channels`), check that `hidden_size` is a multiple of the number of heads."""
     if values["kv_channels"] is None:
         yield from check_multiple(values, show, "hidden_size", "num_attention_heads")
 
@@ -155,7 +155,10 @@ def check_feed_forward_width(values: Values, show: Show) -> Iterator[Problem]:
 
 
 def check_tensor_parallel_feed_forward(values: Values, show: Show) -> Iterator[Problem]:
-    """Check the width after the activation, which tensor ranks divide; 4 * hidden_size divides if hidden_size and the heads do."""
+    """Check that the width after the activation is a multiple of the number of tensor ranks.
+
+    The default, 4 * hidden_size, needs no check: it is a multiple if the number of heads is one, and that is checked.
+    """
     if min(values["mlp_multiple_of"], values["model_parallel_size"]) < 1:
         return
     width, ranks = feed_forward_size(*(values[name] for name in WIDTH_KEYS)), values["model_parallel_size"]

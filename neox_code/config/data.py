@@ -32,9 +32,9 @@ class DataConfig:
 
     sample_order: Literal["per_epoch", "all_epochs"] = "per_epoch"
     """`per_epoch`: each epoch of a file is shuffled separately, so that the samples of a step do not depend on the length of the
-    run. In each epoch, different last tokens, fewer than `seq_length`, are left out. `all_epochs`: all epochs are shuffled
-    together, as in megatron-core and nearly as in GPT-NeoX; the length of the run changes the order from the first step on. For at
-    most one epoch both orders are equal."""
+    run. Each epoch leaves out fewer than `seq_length` tokens at its end, different ones each time. `all_epochs`: all epochs are
+    shuffled together, as in megatron-core and nearly as in GPT-NeoX; the length of the run changes the order from the first step
+    on. For at most one epoch both orders are equal."""
 
     data_cache_path: str | None = None
     """Folder for the computed sample indices, which several runs can share; default `data_cache` in `save`. Without a folder, and

@@ -45,7 +45,7 @@ STAGE_3 = {
     ),
     **assign_type(bool, "allgather_sequential gather_16bit_weights_on_model_save use_all_reduce_for_fetch_params"),
 }
-"""Accepted with the prefix `stage3_` and without it."""
+"""Settings of ZeRO stage 3 -> type. Each name is accepted with or without the prefix `stage3_`."""
 
 ZERO: dict[str, Any] = {
     **assign_type(int, "allgather_bucket_size reduce_bucket_size sub_group_size zero_hpz_partition_size"),
@@ -75,16 +75,16 @@ FP16: dict[str, Any] = {
     **assign_type(int, "hysteresis initial_scale_power loss_scale_window min_loss_scale"),
     **assign_type(bool, "auto_cast consecutive_hysteresis fp16_master_weights_and_grads"),
 }
-"""`fp16` without `enabled`."""
+"""The keys of DeepSpeed's section `fp16`, except `enabled` -> type."""
 
 BF16 = assign_type(bool, "bf16_master_weights_and_grads bf16_optimizer_states check_grad_overflow immediate_grad_update")
-"""The keys of DeepSpeed's section `bf16`, except `enabled`."""
+"""The keys of DeepSpeed's section `bf16`, except `enabled` -> type."""
 
 CHECKPOINT: dict[str, Any] = {
     "tag_validation": Literal["Ignore", "Warn", "Fail", "ignore", "warn", "fail", "IGNORE", "WARN", "FAIL"],
     "parallel_write": {"pipeline_stage": bool},
 }
-"""`checkpoint` without the refused settings."""
+"""The keys of DeepSpeed's section `checkpoint`, except refused ones -> type."""
 
 DTYPE_NAMES = {
     "fp32": ("fp32", "float32", "float", "torch.float32"),

@@ -128,7 +128,7 @@ def convert_dictionary(value: Any) -> dict[str, Any]:
 
 
 def to_plain_numbers(value: Any) -> Any:
-    """Return the value with floats that have no text of their own."""
+    """Return the value with each float as a plain `float`, not as one that keeps its text."""
     if isinstance(value, Mapping):
         return {key: to_plain_numbers(item) for key, item in value.items()}
     if isinstance(value, list):

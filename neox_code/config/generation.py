@@ -17,7 +17,7 @@ class GenerationConfig:
     file is one prompt)."""
 
     temperature: float = 0.0
-    """0 takes the most probable token; otherwise logits are divided by it."""
+    """Number by which logits are divided; 0 takes the most probable token."""
 
     top_k: int = 0
     """Sample among the k most probable tokens; 0 for all."""

@@ -40,7 +40,7 @@ GATED = COMMON | {"num_kv_heads": "num_key_value_heads", "rms_norm_epsilon": "rm
 PLAIN_ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "silu": "silu", "swish": "silu", "mish": "mish"}
 GATE_ACTIVATIONS = {"swiglu": "silu", "geglu": "gelu", "reglu": "relu", "glu": "sigmoid", "bilinear": "linear"}
 TANH_GELU = ("gelu_new", "gelu_fast", "gelu_pytorch_tanh")
-"""Their names of GELU by the hyperbolic tangent; the first is written."""
+"""Names in transformers of the tanh approximation of GELU. The first one is used in written files."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Architecture:
     """Values of transformers for keys that config.json lacks."""
 
     activations: Mapping[str, str]
-    """Our activation -> its name of the function in it."""
+    """Our name of an activation -> the name in this architecture."""
 
 
 RMS_BLOCK = {"norm": "rmsnorm", "pos_emb": "rotary", "gpt_j_residual": False, "rotary_pct": 1.0}
@@ -88,7 +88,7 @@ ARCHITECTURES = {
         GATE_ACTIVATIONS,
     ),
 }  # fmt: skip
-"""By `model_type` of config.json."""
+"""`model_type` of config.json -> supported architecture."""
 
 REQUIRED = ("num_hidden_layers", "hidden_size", "num_attention_heads", "max_position_embeddings", "intermediate_size", "vocab_size")
 """Keys without which a config.json is not read: transformers' defaults for them are another model's."""
@@ -200,7 +200,7 @@ def conflicts_of(architecture: Architecture, model: ModelConfig) -> dict[str, st
 
 
 ONE_FOR_EACH = {"num_kv_heads": "num_attention_heads", "kv_channels": "hidden_size / num_attention_heads"}
-"""Keys that are None in an architecture -> the value that follows from its other keys."""
+"""Keys for which an architecture has no setting of its own (None) -> the value that its other keys give."""
 
 
 def is_equal_value(model: ModelConfig, key: str, value: Any) -> bool:
@@ -212,14 +212,14 @@ def is_equal_value(model: ModelConfig, key: str, value: Any) -> bool:
 
 
 def find_nearest(model: ModelConfig) -> tuple[str, dict[str, str]]:
-    """Return the `model_type` whose block is the nearest to the model's, and the `conflicts_of` it."""
+    """Return the `model_type` whose block is most similar to the model's, and the conflicting keys (see `conflicts_of`)."""
     found = {kind: conflicts_of(architecture, model) for kind, architecture in ARCHITECTURES.items()}
     nearest = min(found, key=lambda kind: len(found[kind]))
     return nearest, found[nearest]
 
 
 def format_conflicts(model: ModelConfig, format_key: FormatKey) -> str:
-    """Return a sentence with the keys that prevent the nearest architecture; an empty text if one has the model's block."""
+    """Return a sentence with the keys in which the most similar architecture differs; an empty text if one has the same block."""
     nearest, conflicts = find_nearest(model)
     reasons = "; ".join(f"{format_key(key)}, where it has {value}" for key, value in conflicts.items())
     name = ARCHITECTURES[nearest].name
@@ -266,5 +266,5 @@ COMPUTED: dict[str, Callable[[ModelConfig], Any]] = {
 
 
 def value_of(model: ModelConfig, key: str) -> Any:
-    """Return the value of a key, or what it comes to where it is not set."""
+    """Return the value of a key; if it is not set, the value that the model uses."""
     return COMPUTED[key](model) if key in COMPUTED else getattr(model, key)

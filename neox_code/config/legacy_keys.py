@@ -336,7 +336,7 @@ def read_bf16(value: Any) -> Iterator[Meaning]:
 
 
 def read_extra(value: Any) -> Iterator[Meaning]:
-    """Read each setting by the rule of its key, as at the top level."""
+    """Read each setting of DeepSpeed's dictionary by the rule that its key has at the top level."""
     for key, inner in require_dictionary(value).items():
         if key in FIELDS or key in ("optimizer", "scheduler"):
             raise ValueError(f"a dictionary of DeepSpeed's other settings, and {key} is a key of its own: set it at the top level")

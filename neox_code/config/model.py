@@ -99,8 +99,8 @@ class ModelConfig:
     """Kind of attention of each layer. The kinds differ only with `apply_query_key_layer_scaling`."""
 
     apply_query_key_layer_scaling: bool = False
-    """True: attention's scores are divided by the layer's index, and multiplied by it again in fp32. This changes only models with
-    `pos_emb: alibi`, whose slopes are added between the two steps and so grow with the index, except in layers of flash attention,
+    """True: attention's scores are divided by the layer's index, and multiplied by it again in fp32. With `pos_emb: alibi` the
+    slopes are added between the two steps, so they grow with the index. Layers of flash attention and other models do not change,
     as in GPT-NeoX."""
 
     no_weight_tying: bool = False

@@ -85,12 +85,11 @@ def parameters(model: ModelConfig, padded_vocab_size: int) -> int:
 
 
 def training_flops_per_token(model: ModelConfig, padded_vocab_size: int, sequence_length: int) -> float:
-    """Return the FLOPs a token of a forward and a backward pass: 6 N + 12 L a S.
+    """Return the FLOPs per token of a forward and a backward pass: 6 N + 12 L a S.
 
-    N are the weights that multiply a token's vector, the head's (of h for each vocabulary entry) among them and the embedding's
-    table not, which is looked up. 12 L a S are the products of attention over the whole context by heads of a dimensions together,
-    as Chowdhery et al. 2022 (PaLM), appendix B, and Megatron-LM and nanochat count them: neither the causal mask nor recomputation
-    changes the figure.
+    N is the number of weights in matrix products. It includes the output head but not the embedding, which is a lookup. 12 L a S
+    counts the products of attention: L layers, a dimensions of all heads together, S tokens of context. The causal mask and
+    recomputation do not change the number, as in PaLM (Chowdhery et al. 2022, appendix B), Megatron-LM and nanochat.
     """
     matrices = model.num_layers * block_matrices(model)
     head = padded_vocab_size * model.hidden_size

@@ -39,10 +39,10 @@ class OptimizerConfig:
     """Largest norm of the gradient over all parameters; 0 for no limit."""
 
     lr_decay_style: Literal["constant", "linear", "cosine", "exponential", "wsd"] = "linear"
-    """Learning rate after warm-up: linear falls towards 0 and cosine to `min_lr`; exponential is halved every `lr_decay_iters`
-    minus the warm-up; wsd stays at `lr` and falls linearly to `min_lr` in the last 30%. As in GPT-NeoX, steps are counted from 0,
-    so that the last step of linear has a rate above 0. After the end of the decay cosine stays at `min_lr`; in GPT-NeoX it rises
-    again."""
+    """Learning rate after warm-up: linear falls towards 0 and cosine to `min_lr`; exponential is halved once in `lr_decay_iters`
+    minus the warm-up steps; wsd stays at `lr` and falls linearly to `min_lr` in the last 30%. As in GPT-NeoX, steps are counted
+    from 0, so that the last step of linear has a rate above 0. After the end of the decay cosine stays at `min_lr`; in GPT-NeoX it
+    rises again."""
 
     lr_decay_iters: int | None = None
     """Step at which the decay ends; default `lr_decay_fraction` of `train_iters`, or `train_iters`."""

@@ -45,7 +45,7 @@ class ParallelismConfig:
     """Hosts and slots to use, in DeepSpeed's notation `host1@host2:0,1`."""
 
     exclude: str | None = None
-    """Hosts and slots not to use, in the same notation."""
+    """Hosts and slots not to use, in the notation of `include`."""
 
     num_nodes: int | None = None
     """Number of hosts to use, the first ones of the hostfile or of the Slurm job; default (and -1) all."""

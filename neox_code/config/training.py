@@ -59,11 +59,11 @@ class TrainingConfig:
     """Further steps after which a checkpoint is written; 0 for the weights that training begins with."""
 
     keep_last_n_checkpoints: int | None = None
-    """Older checkpoints are deleted; default: all are kept."""
+    """Number of newest checkpoints to keep; older ones are deleted. Default: all are kept."""
 
     save_huggingface: bool = False
     """Write each checkpoint as a model of Hugging Face too, in `save`/global_stepN/huggingface, for transformers and vLLM. All
-    ranks wait meanwhile. A failure is logged and the training continues. Without ZeRO stage 3."""
+    ranks wait meanwhile. A failure is logged and the training continues. Not available with ZeRO stage 3."""
 
     finetune: bool = False
     """True: the first start loads only the weights of `load` and begins at step 0. A restart resumes from `save`."""

@@ -109,7 +109,7 @@ def read_record(dataset: IndexedDataset) -> dict[str, Any]:
 
 
 def read_corpus_record(dataset: IndexedDataset) -> dict[str, Any]:
-    """Return the tokenizer that the tokens.json of the file's corpus records, if it records the file's counts; else {}.
+    """Return the tokenizer in the tokens.json of the file's corpus; {} without a tokens.json that has the file's counts.
 
     train_Python_text_document belongs to tokens.json, code_train_text_document to code_tokens.json.
     """

@@ -43,7 +43,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class IndexCache:
-    """Arrays by key. Without a folder, and with fewer than `smallest` entries, they are made each time and stay in memory."""
+    """Arrays by key. If there is no folder, or if they have fewer than `smallest` entries, they are made each time in memory."""
 
     def __init__(self, folder: str | os.PathLike[str] | None, smallest: int = SMALLEST_KEPT):
         self.folder = Path(folder) if folder is not None else None

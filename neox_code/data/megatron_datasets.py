@@ -80,7 +80,7 @@ class TokenizerFacts:
 
 @dataclass(frozen=True)
 class TokenSource:
-    """A token file of a split, its weight in the blend, and the part of its documents, from 0 to 1."""
+    """A token file of a split, its weight in the blend, and the part of its documents: two fractions from 0 to 1."""
 
     prefix: str
     weight: float = 1.0
@@ -94,7 +94,7 @@ class Share:
     prefix: str
     file: MegatronFile
     idx_sha256: str
-    """Empty if no index is kept."""
+    """SHA-256 of the .idx file; empty if the sample indices are not cached."""
     documents: NDArray[np.int32]
     num_tokens: int
 
@@ -316,7 +316,7 @@ class EpochSamples(Dataset):
 
 
 class BlendedSamples(Dataset):
-    """Samples of several shares. At any length, the number of samples from each share is as close to its weight as possible."""
+    """Samples of several shares. Among the first n samples, the fraction of each share is as close to its weight as possible."""
 
     def __init__(
         self, makers: Sequence[Callable[[int], SampleDataset]], weights: Sequence[float], num_samples: int, cache: IndexCache
@@ -334,7 +334,7 @@ class BlendedSamples(Dataset):
                 part.extend(int(count))
 
     def build_index(self, num_samples: int) -> NDArray[np.int64]:
-        """Choose the part of each sample and its index in the part; return the number of samples from each part, int64 [parts]."""
+        """Choose the share of each sample and its index in the share; return the samples from each share, int64 [shares]."""
 
         def make() -> Arrays:
             parts, places = np.zeros(num_samples, np.int16), np.zeros(num_samples, np.int64)

@@ -12,7 +12,8 @@ from neox_code.tokenizer.protocol import Tokenizer
 log = get_logger(__name__)
 
 SCANNED_BLOCKS, SCANNED_BLOCK_TOKENS = 1024, 2**17
-"""Number of blocks that are searched for the highest id if none is recorded: of all files together, at equal distances."""
+"""Number of blocks that are searched for the highest id if none is recorded, and tokens per block. The number is for all files
+together; the blocks are at equal distances."""
 
 REMEDY = (
     "Set tokenizer_type, vocab_file and merge_file to those that the token file was made with, or make it again with "
@@ -23,8 +24,8 @@ REMEDY = (
 def check_vocabulary(dataset: IndexedDataset, tokenizer: Tokenizer, num_files: int = 1) -> None:
     """Raise DataError if a token file was made with another vocabulary than that of `tokenizer`.
 
-    A recorded tokenizer is compared. The highest id must be in the vocabulary: the recorded one, else that of a sample of the file,
-    which is smaller for more files (`num_files`). The other ids are checked when training reads them.
+    Compare the recorded tokenizer, if there is one. Check that the highest id is in the vocabulary: the recorded one, else the one
+    in a sample of the file; the sample is smaller for more files (`num_files`). Training checks the other ids when it reads them.
     """
     record, own = read_record(dataset), tokenizer.identity
     if recorded := record.get("tokenizer"):

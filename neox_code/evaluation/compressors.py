@@ -55,7 +55,7 @@ COMPRESSORS: dict[str, Callable[[bytes], int]] = {"gzip": compute_gzip_size, "xz
 def compute_compressed_bits(texts: Sequence[bytes], advance: Advance | None = None) -> dict[str, int]:
     """Return the bits of the texts by compressor: `NAME_alone` (each text compressed alone) and `NAME_joined` (all as one text).
 
-    `advance` receives the number of compressed bytes, in total 4 times the bytes of the texts.
+    `advance` receives the size of each text after its compression, in total 4 times the size of all texts.
     """
     modes = {"joined": [b"".join(texts)], "alone": texts}
     kinds = [(f"{name}_{mode}", compress, mode) for mode in modes for name, compress in COMPRESSORS.items()]

@@ -135,7 +135,7 @@ def end_relay(process: int) -> None:
 
 
 def run_ranks(order: Message, watch: threading.Thread, signals: StopSignals) -> Ending:
-    """Start this host's ranks and the thread `watch`; return the ranks' end."""
+    """Start this host's ranks and the thread `watch`; return how the ranks ended."""
     os.environ.update(order["environment"])
     node = order["node"]
     if node == 0:

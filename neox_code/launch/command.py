@@ -87,7 +87,7 @@ QUIET = {"PYTHONWARNINGS": "ignore:Transformer:UserWarning"}
 on."""
 
 LOCAL = {"GLOO_SOCKET_IFNAME": "lo", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-"""For ranks of one host, which need no network: without one, gloo and the store warn that the host's name has no address."""
+"""Variables for ranks on one host: use the loopback interface, and hide warnings of a host name without an address."""
 
 ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.hugetlb=1"}
 """Settings of glibc's allocator for tensors on a CPU: freed blocks are merged, and memory comes in huge pages. Without them page
@@ -108,7 +108,7 @@ def make_launch_environment(config: NeoXConfig) -> dict[str, str]:
 
 
 def make_host_environment(ranks: int) -> dict[str, str]:
-    """Return `make_launch_environment` for a number of ranks on this host."""
+    """Return the variables of `make_launch_environment` that depend on the number of ranks on this host."""
     share = {"OMP_NUM_THREADS": str(max(1, len(os.sched_getaffinity(0)) // ranks))} if ranks else {}
     device = {} if find_visible_gpus() or not ranks else {"DS_ACCELERATOR": "cpu", **ALLOCATOR}
     return {name: value for name, value in {**share, **device, **QUIET}.items() if name not in os.environ}

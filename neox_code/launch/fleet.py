@@ -75,7 +75,7 @@ class HostFailure:
     status: int = 1
     is_users: bool = False
     weight: int = 1
-    """0 for an error in a rank, 1 for a host or process that was lost, 2 for a consequence of another failure."""
+    """Order of causes: 0 for an error in a rank, 1 for a lost host or process, 2 for a consequence of another failure."""
 
 
 @dataclass

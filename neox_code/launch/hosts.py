@@ -31,7 +31,7 @@ LOCALHOST = "localhost"
 HOSTFILE_VARIABLE = "DLTS_HOSTFILE"
 COMMON_HOSTFILE = Path("/job/hostfile")
 COMMON_ORIGIN = "GPT-NeoX's default"
-"""If `hostfile` is not set, GPT-NeoX and DeepSpeed use the hostfile in this variable, else this file."""
+"""Origin of a hostfile that the configuration does not set: GPT-NeoX and DeepSpeed use DLTS_HOSTFILE, else /job/hostfile."""
 
 Resources = dict[str, tuple[str, ...]]
 """Host -> its devices that get a rank, by number, or by UUID if CUDA_VISIBLE_DEVICES contains UUIDs."""
@@ -42,9 +42,9 @@ def count_ranks(parallelism: ParallelismConfig) -> int:
 
 
 def resolve_hostfile(config: NeoXConfig) -> NeoXConfig:
-    """Return the configuration with the effective hostfile: that of the key, else of DLTS_HOSTFILE, else /job/hostfile.
+    """Return the configuration with the effective hostfile: the key's value, else DLTS_HOSTFILE, else /job/hostfile.
 
-    A hostfile that does not exist is removed, as in GPT-NeoX and DeepSpeed; the key's origin then contains its path.
+    If the file does not exist, the key is unset, as in GPT-NeoX and DeepSpeed; its origin then has the missing path.
     """
     path, origin = config.parallelism.hostfile, config.origins["hostfile"]
     if path is None and os.environ.get(HOSTFILE_VARIABLE):
@@ -60,7 +60,7 @@ MISSING = " does not exist: this machine alone"
 
 
 def select_local_devices(count: int | None) -> tuple[str, ...]:
-    """Return the first `count` visible GPUs (default all); on a machine without GPUs that many CPU processes (default 1)."""
+    """Return the first `count` visible GPUs (default all). Without GPUs, return `count` CPU processes (default 1)."""
     gpus = find_visible_gpus()
     if not gpus:
         return list_numbers(count or 1)
@@ -227,7 +227,7 @@ HOST = re.compile(rf"(?:\w[\w.-]*@)?(?:\w(?:[\w.-]*[\w.])?|{IPV6}|\[{IPV6}\])", 
 """A host's name, or an IPv4 or IPv6 address; the latter with or without brackets."""
 
 MOST_SLOTS = 1024
-"""The same limit as that of num_gpus."""
+"""Maximum number of slots of a host, equal to the maximum of num_gpus."""
 
 HOST_FORMS = "Write a name or an address, with USER@ before it if ssh needs a user. Write ports in ~/.ssh/config."
 

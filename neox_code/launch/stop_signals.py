@@ -29,7 +29,7 @@ from types import FrameType, TracebackType
 from neox_code.errors import EXIT_RESUME
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""A second one of these ends the run at once."""
+"""Signals that end a run. A second one ends it at once."""
 
 STOP_SIGNALS = (*ENDING_SIGNALS, signal.SIGUSR1)
 
@@ -109,7 +109,7 @@ class StopRequest:
         self.was_followed = False
         """True if a signal ended the run before its last step."""
         self.timeout_seconds = 0.0
-        """0 until the training loop starts."""
+        """Time that the training loop has to end after a signal; 0 until it starts."""
 
     @property
     def is_requested(self) -> bool:

@@ -74,7 +74,7 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None, st
 @dataclass(frozen=True)
 class Ending:
     status: int
-    """Its exit status as a shell reports it."""
+    """Exit status of the command, as a shell reports it."""
 
     report: dict[str, Any] | None
     """The error report of a rank, if there is one."""
@@ -92,7 +92,7 @@ def run_to_end(
     environment: Mapping[str, str] | None = None,
     stop_timeout: float | None = None,
 ) -> Ending:
-    """Run a command as `run` does, without printing; return its end."""
+    """Run a command as `run` does, without printing; return how it ended."""
     is_training = stop_timeout is not None
     with tempfile.TemporaryDirectory(prefix="neox-code-") as folder:
         error_file = Path(folder) / "error.json"

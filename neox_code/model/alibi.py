@@ -22,8 +22,8 @@ from neox_code.config.model import ModelConfig
 def head_slopes(num_heads: int) -> tuple[float, ...]:
     """Return a geometric series of slopes.
 
-    If the number of heads is not a power of 2, the series has the next lower power of 2. The other heads have every second slope of
-    the series of twice that length.
+    If the number of heads is not a power of 2, the series is for the next lower power of 2. The remaining heads have every second
+    slope of the series that is twice as long.
 
     >>> head_slopes(4), head_slopes(3)
     ((0.25, 0.0625, 0.015625, 0.00390625), (0.0625, 0.00390625, 0.25))

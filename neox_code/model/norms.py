@@ -16,7 +16,7 @@ from neox_code.parallel.collectives import sum_gradients
 class RMSNorm(nn.Module):
     """[..., width] -> [..., width]; computed in fp32 and rounded once. `scale` is GPT-NeoX's name of the weight.
 
-    Ranks of `group` normalize different vectors, as the tensor ranks their own heads, and share the weight.
+    Ranks of `group` share the weight and normalize different vectors: each tensor rank normalizes its own heads.
     """
 
     def __init__(self, width: int, epsilon: float, dtype: torch.dtype, group: ProcessGroup | None = None):

@@ -20,7 +20,7 @@ def compute_frequencies(width: int, base: float = 10000.0, device: torch.device 
 
 
 def rotary_dims(head_dim: int, rotary_pct: float) -> int:
-    """Return the number of a head's dimensions that are rotated: even."""
+    """Return the number of a head's dimensions that are rotated, always even."""
     return int(head_dim * rotary_pct) // 2 * 2
 
 

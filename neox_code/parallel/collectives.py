@@ -34,7 +34,7 @@ class SumOfGradients(torch.autograd.Function):
 
 
 def sum_gradients(parameter: torch.Tensor, group: ProcessGroup | None) -> torch.Tensor:
-    """Return the parameter, whose gradients are summed over `group`: each of its ranks applies it to another part of a tensor."""
+    """Return the parameter with gradients summed over `group`, because each rank applies it to another part of a tensor."""
     return parameter if group is None or group.size() == 1 else SumOfGradients.apply(parameter, group)
 
 

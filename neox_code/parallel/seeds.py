@@ -19,7 +19,7 @@ from neox_code.parallel.grid import ParallelGrid
 
 @contextmanager
 def seed_layer(seed: int, layer_index: int) -> Iterator[None]:
-    """Seed the CPU generator by seed and layer within the block; restore its former state afterwards."""
+    """Within the `with` block, seed the CPU generator by the seed and the layer's index; restore its state afterwards."""
     state = torch.get_rng_state()
     torch.manual_seed(seed * 10_007 + layer_index)
     try:
@@ -37,7 +37,7 @@ def seed_dropout(seed: int, grid: ParallelGrid, iteration: int) -> None:
 class TensorRankGenerator:
     """A second stream of random numbers, different on each tensor rank. Draw from it within `with generator.fork():`.
 
-    Each block is seeded from the default stream, and so depends on `seed_dropout`.
+    Each `with` block takes its seed from the default stream, so the numbers depend on `seed_dropout`.
     """
 
     def __init__(self, grid: ParallelGrid):
@@ -45,7 +45,7 @@ class TensorRankGenerator:
 
     @contextmanager
     def fork(self) -> Iterator[None]:
-        """Seed the default generator within the block, differently on each tensor rank and in each call; restore it afterwards."""
+        """Within the `with` block, seed the default generator differently on each tensor rank and in each call; restore it then."""
         if self.grid.tensor_size == 1:
             yield
             return

@@ -33,7 +33,7 @@ from neox_code.parallel.grid import ParallelGrid, select_device
 def startup(parallelism: ParallelismConfig) -> Iterator[ParallelGrid]:
     """Connect with the other ranks (NCCL with GPUs, gloo without), yield this rank's grid, and end the process group.
 
-    After an exception on one of several ranks the group is not ended, because only the end of the process is safe. Raise
+    After an exception on one of several ranks the group is not ended: that could hang, and the end of the process ends it. Raise
     ConfigError if the world size is not a multiple of pipeline x tensor size, LaunchError if the ranks cannot connect.
     """
     rank, world_size, local_rank = read_rank_variables()

@@ -5,12 +5,12 @@
 
 weights      bytes of the precision, on the fullest pipeline stage, divided by tensor parallelism
 gradients    as many bytes as the weights, or 4 bytes each if micro batches are summed in fp32
-optimizer    fp32 weights and moments: 12 bytes a parameter with Adam, none where ZeRO offloads them
-             over the data-parallel ranks ZeRO divides the optimizer at stage 1, gradients at 2, weights at 3
+optimizer    fp32 weights and moments: 12 bytes per parameter with Adam, none if ZeRO offloads them
+             ZeRO divides the optimizer (stage 1), gradients (stage 2) and weights (stage 3) over the data-parallel ranks
              (Rajbhandari et al. 2020, "ZeRO", section 5)
-activations  tensors saved for the backward pass: per block by Korthikanti et al. 2022 ("Reducing Activation
-             Recomputation", section 4.1, equations 1 and 2), times the blocks of a stage, times the micro batches that a stage
-             holds at once, which are at most stages - stage (1F1B; Narayanan et al. 2021, "Efficient Large-Scale Language Model
+activations  tensors saved for the backward pass: bytes of a block (Korthikanti et al. 2022, "Reducing Activation
+             Recomputation", section 4.1, equations 1 and 2) x blocks of a stage x micro batches that a stage holds at once.
+             These are at most stages - stage (1F1B; Narayanan et al. 2021, "Efficient Large-Scale Language Model
              Training", section 2.2; DeepSpeed's TrainSchedule.num_pipe_buffers)
 buffers      DeepSpeed's buckets for the reduction of gradients, two if it overlaps with computation
 
@@ -186,9 +186,9 @@ def count_held_micro_batches(layout: Layout, stage: int) -> int:
 def compute_block_activations(model: ModelConfig, tensor_size: int) -> int:
     """Return the bytes per token that one block saves: Korthikanti et al.'s 34 h, without the scores, which are recomputed.
 
-    Every tensor-parallel rank holds the whole inputs and outputs of the norms and the dropout masks (1 byte each). Divided are the
-    fused projection, a second copy of queries and keys with rotary positions or qk_norm, the result of attention with a sum per
-    head in fp32, and the inner tensors of the feed-forward layer.
+    Every tensor-parallel rank holds the whole inputs and outputs of the norms and the dropout masks (1 byte each), but only its
+    part of the fused projection, of a second copy of queries and keys (with rotary positions or qk_norm), of the result of
+    attention with one fp32 sum per head, and of the inner tensors of the feed-forward layer.
     """
     size, hidden = BYTES[model.precision], model.hidden_size
     masks = 2 * hidden if model.hidden_dropout else 0

@@ -64,7 +64,7 @@ def read_start_time(process: int) -> str | None:
 
 
 def read_command(process: int) -> tuple[str, int] | None:
-    """Return a process's command line, its arguments joined by spaces, and its parent's id; None if it has ended."""
+    """Return (command line, parent's id) of a process, the arguments joined by spaces; None if it has ended."""
     folder = Path("/proc", str(process))
     try:
         command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()

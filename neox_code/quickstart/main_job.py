@@ -68,7 +68,7 @@ PROMPT_END = "\x1e"
 """ASCII record separator, between prompts."""
 
 TRAINING_LEAVES = ("latest", f"{STEP_PREFIX}*", "metrics.jsonl", "tensorboard", "data_cache", "eval_results_*.json")
-"""Files from which a training would resume, and its results."""
+"""Patterns of the files that a training leaves: those that it resumes from, and its results."""
 
 PATHS_FILE = "paths.yml"
 
@@ -80,7 +80,7 @@ class MainJob:
     """`local`, folders, git repositories, archives."""
 
     config_file: Path
-    """Model, training and generation, without paths."""
+    """Configuration of model, training and generation, without paths."""
 
     @cached_property
     def config(self) -> NeoXConfig:
@@ -315,7 +315,7 @@ class MainJob:
         self.run([sys.executable, "-m", f"neox_code.commands.{command}", *self.config_words, *options])
 
     def run(self, command: Sequence[str], stop_timeout: float | None = None) -> None:
-        """Run a command; raise SystemExit with its status, EXIT_RESUME for a stopped training, unless it is 0.
+        """Run a command. If its status is not 0 (EXIT_RESUME for a stopped training), raise SystemExit with it.
 
         `stop_timeout` (seconds) is set for a training: see `supervise.run`.
         """
@@ -325,7 +325,7 @@ class MainJob:
 
 
 def collect_inputs(config: NeoXConfig, sections: Sequence[str]) -> dict[str, Any]:
-    """Return key -> value of the sections' keys that the configuration sets."""
+    """Return key -> value of those keys of the sections that the configuration sets."""
     return {
         key: value for key, value in config.values().items() if FIELDS[key].section in sections and config.origins[key] != DEFAULT
     }

@@ -54,7 +54,7 @@ class Findings:
     """Rows of metrics.jsonl."""
 
     heldout: HeldoutResult | None
-    """None if no language has held-out files."""
+    """Result of the held-out files; None if no language has any."""
 
     completions: Sequence[Mapping[str, Any]]
     """Rows of completions.jsonl, each with its `language` and `file`."""
@@ -103,7 +103,7 @@ def collect_losses(metrics: Sequence[Mapping[str, float]], key: str) -> list[Poi
     """Return (iteration, loss) of the rows that have a loss.
 
     The last row of training is the mean of the steps since the previous row. It is left out if these are fewer than half of an
-    interval: a mean of so few steps is no point of a curve of means.
+    interval, because it is not comparable with the means of full intervals.
     """
     points = [(row["iteration"], row[key]) for row in metrics if key in row]
     is_mean = key == LOSSES["training"] and len(points) > 2
@@ -121,7 +121,7 @@ def compare_with_gzip(language: LanguageResult) -> str:
 def format_warnings(findings: Findings) -> list[str]:
     """Return a sentence for each language in which the model is no better than the unigram entropy of its own tokens.
 
-    A code that uses only the frequencies of tokens reaches this entropy. A model that is not better was trained for too few steps.
+    A compressor that uses only the frequencies of tokens reaches this entropy. A model that is not better needs more steps.
     """
     steps = next((int(row["iteration"]) for row in reversed(findings.metrics) if "train/lm_loss" in row), 0)
     training = f"{steps:,} steps in {format_duration(findings.seconds.get('training', 0))} were too few"

@@ -28,7 +28,8 @@ DEFINITION = re.compile(
     )""",
     re.MULTILINE | re.VERBOSE,
 )
-"""The beginning of a function or class that is not indented: by keyword, as a JavaScript variable, or as in C."""
+"""The first line of a function or class that is not indented. It has a keyword, or is a JavaScript variable with a function, or is
+a function as in C."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class Step:
     """Do the step; resume what an interrupted run with the same inputs has done."""
 
     clear: Callable[[], None] = lambda: None
-    """Remove files of runs with other inputs that `work` would resume from."""
+    """Remove files that `work` would resume from although they belong to runs with other inputs."""
 
     describe_resume: Callable[[], str] = lambda: "starts over"
     """Return where `work` resumes after an interruption."""

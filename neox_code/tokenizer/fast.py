@@ -167,7 +167,9 @@ def find_fastest_encoder(tokenizer: Tokenizer, after: str | None = None) -> str:
 
 
 def guess_fastest_encoder(tokenizer: Tokenizer) -> str:
-    """Return the probable name without loading an encoder; GatedEncoder raises IdsDiffer if it does not support the vocabulary."""
+    """Return the name of the probably fastest encoder, without loading it. If it does not fit the vocabulary, GatedEncoder raises
+    IdsDiffer.
+    """
     return next(iter(ENCODERS)) if isinstance(tokenizer, ByteLevelTokenizer) else "plain"
 
 

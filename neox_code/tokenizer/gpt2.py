@@ -96,7 +96,7 @@ MERGE_FILE_READERS: dict[str, Callable[[list[NumberedLine]], list[NumberedLine]]
 
 
 def parse_merge(place: str, line: str, vocabulary: Mapping[str, int]) -> Merge:
-    """Return the merge in a line of a merge file; raise DataError if it is none of this vocabulary."""
+    """Return the merge in a line of a merge file; raise DataError if it is not a merge of this vocabulary."""
     parts = line.split(" ")
     if len(parts) != 2 or not all(parts):
         raise DataError(

@@ -14,9 +14,10 @@ WSD_DECAY = 0.3
 
 
 def compute_decay_rate(style: str, peak: float, lowest: float, progress: float) -> float:
-    """Return the rate at `progress`, from 0 to 1 at the end of the decay: linear falls towards 0, cosine to `lowest`.
+    """Return the learning rate at `progress`: 0 at the start of the decay, 1 at its end. No rate is below `lowest`.
 
-    wsd keeps the peak and falls linearly to `lowest` in the last `WSD_DECAY` (Hu et al. 2024, MiniCPM).
+    linear falls towards 0, cosine to `lowest`, exponential to half the peak. wsd keeps the peak and falls linearly to `lowest` in
+    the last `WSD_DECAY` of the decay (Hu et al. 2024, MiniCPM).
 
     >>> [round(compute_decay_rate("cosine", 1.0, 0.2, p), 3) for p in (0, 0.5, 1, 2)]
     [1.0, 0.6, 0.2, 0.2]

@@ -20,7 +20,7 @@ PAUSE_SECONDS = 4.0
 
 
 def watch(name: str, rank: int) -> None:
-    """Kill process `rank` when it stays silent too long; return when standard input ends or the parent is another process."""
+    """Kill process `rank` when it stays silent too long; return when standard input ends or when `rank` is no longer the parent."""
     timeout, last_line = 0.0, time.monotonic()
     while os.getppid() == rank:
         before = time.monotonic()

@@ -35,7 +35,7 @@ SHORTEST_LIMIT_SECONDS = 15.0
 
 LONGEST_STEP_FACTOR = 3.0
 SPARE_SECONDS = 5.0
-"""The automatic limit is LONGEST_STEP_FACTOR times the longest of the last RECENT_STEPS steps, and SPARE_SECONDS."""
+"""The automatic limit is LONGEST_STEP_FACTOR times the longest of the last RECENT_STEPS steps, plus SPARE_SECONDS."""
 
 RECENT_STEPS = 100
 WARM_UP_STEPS = 2
@@ -134,9 +134,8 @@ class Watchdog:
                 self.sentinel.kill()
 
     def feed_sentinel(self) -> None:
-        """Send the current limit to the sentinel. Called twice a second, and at once when a limit begins or ends.
-
-        The next operation may keep all other threads of this process from running.
+        """Send the current limit to the sentinel. Called twice a second, and at once when a limit begins or ends, because the next
+        operation may keep all other threads of this process from running.
         """
         if self.sentinel is None or self.sentinel.stdin is None or self.sentinel.stdin.closed:
             return
