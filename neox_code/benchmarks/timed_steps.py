@@ -27,7 +27,7 @@ def build_engine_for_steps(config: NeoXConfig, vocab_size: int, grid: ParallelGr
     model = config.model
     padded = padded_vocab_size(vocab_size, model.make_vocab_size_divisible_by, grid.tensor_size)
     layers = build_layers(model, vocab_size, padded, grid, DTYPES[model.precision], config.training.seed)
-    loss = WeightedLoss(make_vocab_shard(vocab_size, padded, grid, model.mask_padded_vocab))
+    loss = WeightedLoss(make_vocab_shard(vocab_size if model.mask_padded_vocab else padded, padded, grid))
     module = build_module(layers, loss, config, grid)
     optimizer = build_optimizer(config.optimizer, module.parameters())
     return build_engine(module, optimizer, config, config.batch_sizes(grid.data_size), grid)

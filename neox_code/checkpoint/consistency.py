@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from neox_code.checkpoint.buffers import expected_entry
-from neox_code.checkpoint.layout import UNIVERSAL_FOLDER, WHOLE_MODEL_NAME, layer_files, model_files
+from neox_code.checkpoint.layout import UNIVERSAL_FOLDER, WHOLE_MODEL_NAME, find_configuration, layer_files, model_files
 from neox_code.checkpoint.serialization import load_file
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
@@ -49,7 +49,7 @@ def expected_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def use_its_configuration(folder: Path) -> str:
-    return f"Use the configuration that it was trained with: {folder / 'configs'}."
+    return f"Use the configuration that it was trained with: {find_configuration(folder)}."
 
 
 def check_names(folder: Path, names: Collection[str], model: ModelConfig) -> None:

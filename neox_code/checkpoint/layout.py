@@ -126,6 +126,23 @@ def is_written_by_this_package(folder: Path) -> bool:
     return any((place / "configs" / MERGED_CONFIG).is_file() for place in (folder, folder.parent))
 
 
+def find_config_files(folder: Path) -> list[Path]:
+    """Return the configuration files of a checkpoint, merged.yml alone if there is one: beside the weights, or beside `latest`."""
+    has_run = parse_iteration(folder) is not None or latest_file(folder.parent).exists()
+    for place in (folder / "configs", *([folder.parent / "configs"] if has_run else [])):
+        merged = place / MERGED_CONFIG
+        if files := [merged] if merged.is_file() else sorted(place.glob("*.yml")):
+            return files
+    return []
+
+
+def find_configuration(folder: Path) -> Path:
+    """Return the file or the folder with a checkpoint's configuration, for messages."""
+    if is_hugging_face_model(folder):
+        return folder / CONFIG_FILE
+    return next((path.parent for path in find_config_files(folder)), folder / "configs")
+
+
 def parse_iteration(folder: Path) -> int | None:
     """Return N for the folder global_stepN, None for a folder of another name.
 

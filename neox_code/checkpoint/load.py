@@ -12,7 +12,7 @@ from deepspeed.runtime.zero.utils import ZeRORuntimeException
 
 from neox_code.checkpoint.buffers import sum_row_biases
 from neox_code.checkpoint.engine_files import WeightsOnlyEngine
-from neox_code.checkpoint.layout import is_universal, model_files
+from neox_code.checkpoint.layout import find_configuration, is_universal, model_files
 from neox_code.checkpoint.optimizer_state import SavedSizes, load_optimizer_state, read_optimizer_state
 from neox_code.checkpoint.resume import Start
 from neox_code.checkpoint.serialization import load_file
@@ -55,7 +55,7 @@ def load_checkpoint(
     except (RuntimeError, AssertionError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{folder} does not fit this model and layout: {read_first_line(error).rstrip('.')}. "
-            f"Use the configuration in {folder / 'configs'}, and as many ranks as it was written by."
+            f"Use the configuration in {find_configuration(folder)}, and as many ranks as it was written by."
         ) from None
     if has_summed_row_biases(model, folder):
         sum_row_biases(engine.module, grid)

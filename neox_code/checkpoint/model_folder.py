@@ -19,9 +19,9 @@ from typing import Any
 import yaml
 
 from neox_code.checkpoint.layout import (
-    MERGED_CONFIG,
     VOCABULARY_FOLDER,
     find_checkpoint,
+    find_config_files,
     is_hugging_face_model,
     is_written_by_this_package,
     leads_out,
@@ -166,17 +166,14 @@ def read_model_settings(folder: Path) -> list[Setting]:
 
 def read_run_settings(folder: Path) -> Iterator[Setting]:
     """Yield the settings of the model and the vocabulary in the configuration files of a run."""
-    for place in (folder / "configs", folder.parent / "configs"):
-        merged = place / MERGED_CONFIG
-        files = [merged] if merged.is_file() else sorted(place.glob("*.yml"))
-        if files:
-            break
-    else:
+    if not (files := find_config_files(folder)):
         raise CheckpointError(f"{folder} has no folder configs with the configuration of its model. Name its configuration files.")
     try:
         config = NeoXConfig.load(files)
     except ConfigError as error:
-        raise CheckpointError(f"{place} cannot be read as one configuration. Name the files of this model.\n{error}") from None
+        raise CheckpointError(
+            f"{files[0].parent} cannot be read as one configuration. Name the files of this model.\n{error}"
+        ) from None
     for key, value in config.values().items():
         if config.origins[key] != DEFAULT and is_of_model(key):
             yield Setting(key, place_path(key, value, folder), config.origins[key])

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neox_code.checkpoint.layout import MERGED_CONFIG, RUN_RECORD, is_hugging_face_model
+from neox_code.checkpoint.layout import RUN_RECORD, find_config_files, is_hugging_face_model
 from neox_code.config.assembly import Draft
 from neox_code.config.hugging_face import CONFIG_FILE, read_model_keys
 from neox_code.config.neox import NeoXConfig
@@ -20,6 +20,7 @@ from neox_code.errors import CheckpointError, ConfigError, DataError
 from neox_code.files import read_json, write_json
 
 FORMAT = "neox-code run 1"
+SCORED_ROWS = "scored_rows"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class RunRecord:
     """The training data, as `data.identity.data_identity` returns it."""
 
     layout: Mapping[str, int]
-    """Sizes of the pipeline, tensor and data axes and of the padded vocabulary."""
+    """Sizes of the pipeline, tensor and data axes and of the padded vocabulary, and the rows of it that enter the softmax."""
 
     files: Mapping[str, int] = field(default_factory=dict)
     """Bytes of every other file of the checkpoint, by its path in the folder."""
@@ -103,7 +104,7 @@ class StoredConfig:
 
 
 def read_stored_config(folder: Path, record: RunRecord | None) -> StoredConfig | None:
-    """Return the configuration of a checkpoint: its record's, else that of its folder configs/ or its config.json.
+    """Return the configuration of a checkpoint: its record's, else that of its configuration files or its config.json.
 
     Return None where none of them can be read.
     """
@@ -116,8 +117,7 @@ def read_stored_config(folder: Path, record: RunRecord | None) -> StoredConfig |
             draft.add(Setting(key, value, place))
         described = NeoXConfig.from_draft(draft, ())
         return StoredConfig(described.values(), described.origins)
-    merged = folder / "configs" / MERGED_CONFIG
-    files = [merged] if merged.is_file() else sorted((folder / "configs").glob("*.yml"))
+    files = find_config_files(folder)
     try:
         config = NeoXConfig.load(files) if files else None
     except ConfigError:

@@ -1,7 +1,8 @@
 """Find the start of a run: its newest checkpoint in `save`, else the checkpoint in `load`, else a start from scratch.
 
     start = find_start(training, layout, values)            # on rank 0, while the lock on `save` is held
-    changes = check_start(start, layout, config, values, tokenizer, data)
+    check_start(start, config, tokenizer)
+    changes = list_changes(start, layout, config, values, data)
 
 `save` holds    load, finetune, iteration, no_load_optim                      the run begins
 ------------    ----------------------------------------------------------    ------------------------------------------------
@@ -24,6 +25,7 @@ from neox_code.checkpoint.layout import (
     RUN_RECORD,
     VOCABULARY_FOLDER,
     find_checkpoint,
+    find_configuration,
     has_zero_3_files,
     is_hugging_face_model,
     is_universal,
@@ -209,18 +211,21 @@ def require_whole(folder: Path, record: RunRecord | None) -> None:
 # ---- comparison
 
 
-def check_start(
-    start: Start, layout: Mapping[str, int], config: NeoXConfig, values: Values, tokenizer: Tokenizer, data: Mapping[str, Any]
-) -> list[str]:
+def check_start(start: Start, config: NeoXConfig, tokenizer: Tokenizer) -> None:
+    """Raise CheckpointError with all differences that exclude the use of the weights or of the optimizer's state."""
+    if start.folder is not None:
+        check_vocabulary(start.folder, start.record, tokenizer)
+        check_model(start.folder, start.stored, config, with_optimizer=start.loads_optimizer)
+
+
+def list_changes(start: Start, layout: Mapping[str, int], config: NeoXConfig, values: Values, data: Mapping[str, Any]) -> list[str]:
     """Return a line for each change since the checkpoint that a run begins with.
 
     `values` are the configuration's fields with the derived batch size; `data` is `data.identity.data_identity`. Raise
-    CheckpointError with all differences that exclude the use of the weights or of the optimizer's state.
+    CheckpointError if the optimizer's state cannot be divided for this layout.
     """
     if start.folder is None:
         return []
-    check_vocabulary(start.folder, start.record, tokenizer)
-    check_model(start.folder, start.stored, config, with_optimizer=start.loads_optimizer)
     check_layout(start, start.record, layout, values)
     if start.stored is None or start.resets:
         return []
@@ -242,9 +247,7 @@ def check_model(folder: Path, stored: StoredConfig | None, config: NeoXConfig, w
         return
     problems = []
     if found := compare(stored.values, config.values(), MODEL):
-        problems.append(
-            f"{folder} is of another model. Use its configuration ({folder / 'configs'}), or other folders for load and save:"
-        )
+        problems.append(f"{folder} is of another model. Use its configuration ({find_configuration(folder)}), or other folders:")
         problems += [format_change(difference, stored, config) for difference in found]
     if with_optimizer and (found := compare(stored.values, config.values(), OPTIMIZER_STATE)):
         problems.append(

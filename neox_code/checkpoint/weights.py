@@ -23,6 +23,7 @@ from neox_code.checkpoint.layout import (
     MERGED_CONFIG,
     RUN_RECORD,
     WHOLE_MODEL_NAME,
+    find_configuration,
     is_hugging_face_model,
     is_universal,
     is_written_by_this_package,
@@ -98,7 +99,7 @@ def fit_parameter(
     if part.shape != shape:
         raise CheckpointError(
             f"{name} has shape {tuple(part.shape)} in {folder} and {tuple(shape)} in this model. "
-            f"Use the configuration that it was trained with: {folder / 'configs'}."
+            f"Use the configuration that it was trained with: {find_configuration(folder)}."
         )
     return part
 

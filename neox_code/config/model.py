@@ -142,7 +142,7 @@ class ModelConfig:
 
     mask_padded_vocab: bool = True
     """True: padded vocabulary entries never enter the softmax, so the loss does not depend on the layout.
-    False: they do, as in GPT-NeoX."""
+    False: they do, as in GPT-NeoX; this is the default for a model whose weights are of GPT-NeoX or of Hugging Face."""
 
     precision: Literal["fp32", "fp16", "bfloat16"] = "fp32"
     """Type of weights and activations while training; fp16 needs a GPU. The optimizer keeps fp32 weights in any case."""

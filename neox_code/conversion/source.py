@@ -13,9 +13,10 @@ from typing import Any
 import torch
 
 from neox_code.checkpoint.consistency import expected_shapes, has_finite_values
-from neox_code.checkpoint.layout import find_checkpoint, is_written_by_this_package
+from neox_code.checkpoint.layout import find_checkpoint
 from neox_code.checkpoint.model_folder import merge_config
-from neox_code.checkpoint.record import RunRecord, read_record
+from neox_code.checkpoint.record import RunRecord, read_record, read_stored_config
+from neox_code.checkpoint.vocabulary_rows import choose_padding_mask, count_scored_rows
 from neox_code.checkpoint.weights import EMBEDDING, LazyWeights, read_weights
 from neox_code.config.command_line import CommandLine
 from neox_code.config.model import ModelConfig
@@ -51,8 +52,7 @@ class ModelSource:
     def vocab_rows(self) -> int:
         """Rows of the embedding that are written.
 
-        A model of this package never trains the rows that pad its vocabulary (`mask_padded_vocab`), so they are left out. Other
-        models' padding rows are trained to be improbable, and are kept.
+        Rows that pad the vocabulary are left out if the model gives them no probability.
         """
         rows = self.weights[EMBEDDING].shape[0]
         if self.tokenizer is None:
@@ -62,7 +62,8 @@ class ModelSource:
                 f"{self.folder} has {rows:,} rows of the vocabulary and its tokenizer {self.tokenizer.vocab_size:,} entries. "
                 "Use the vocabulary that it was trained with."
             )
-        return self.tokenizer.vocab_size if is_written_by_this_package(self.folder) and self.model.mask_padded_vocab else rows
+        model = choose_padding_mask(self.config, self.folder, read_stored_config(self.folder, self.record)).model
+        return count_scored_rows(model, self.tokenizer.vocab_size, self.folder, self.record, self.weights)
 
     @cached_property
     def dtype(self) -> torch.dtype:

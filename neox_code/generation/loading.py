@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from neox_code.checkpoint.layout import find_checkpoint, is_written_by_this_package
+from neox_code.checkpoint.layout import find_checkpoint
 from neox_code.checkpoint.record import read_record, read_stored_config
 from neox_code.checkpoint.resume import check_model, check_vocabulary
-from neox_code.checkpoint.weights import EMBEDDING, load_weights, read_weights
-from neox_code.config.assembly import DEFAULT
+from neox_code.checkpoint.vocabulary_rows import choose_padding_mask, count_scored_rows
+from neox_code.checkpoint.weights import load_weights, read_weights
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
@@ -40,7 +40,7 @@ class LoadedModel:
     checkpoint: Path
     """The folder global_stepN from which it was loaded."""
     scored_rows: int | None = None
-    """Rows of the vocabulary that the training gave probabilities to; None for `tokenizer.vocab_size`."""
+    """Rows of the vocabulary, from the first on, that have probabilities; None for `tokenizer.vocab_size`."""
     newlines: str | None = None
     """Treatment of line ends with CR in a text that it reads; see neox_code/tokenizer/newlines.py."""
 
@@ -74,22 +74,18 @@ def load_model(config: NeoXConfig, device: torch.device | None = None) -> Loaded
         keep_freed_memory()
     folder = find_checkpoint(config.training.load, config.training.iteration)
     record = read_record(folder)
-    check_model(folder, read_stored_config(folder, record), config)
+    stored = read_stored_config(folder, record)
+    check_model(folder, stored, config)
     tokenizer = build_tokenizer(config.data)
     check_vocabulary(folder, record, tokenizer)
-    model = config.model
+    model = choose_padding_mask(config, folder, stored).model
     dtype = choose_dtype(model.precision, device)
     weights = read_weights(folder, model)  # before memory is allocated for sizes that they do not have
     padded = padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, 1)
-    is_masked = model.mask_padded_vocab
-    if config.origins["mask_padded_vocab"] == DEFAULT and is_masked and not is_written_by_this_package(folder):
-        log.info("others train the rows that pad the vocabulary: they have probabilities (mask_padded_vocab false)")
-        is_masked = False
-    rows = weights[EMBEDDING].shape[0]
-    padded = padded if is_masked else max(padded, rows)
-    gpt = GPT(build_layers(model, tokenizer.vocab_size, padded, single_process_grid(device), dtype, initialize=False))
+    rows = count_scored_rows(model, tokenizer.vocab_size, folder, record, weights)
+    gpt = GPT(build_layers(model, tokenizer.vocab_size, max(padded, rows), single_process_grid(device), dtype, initialize=False))
     load_weights(gpt, folder, model, tokenizer.vocab_size, weights=weights)
     gpt = prepare_for_inference(gpt, device)
     log_fit(gpt, tokenizer, model.max_position_embeddings, folder)
     log.info("model from %s on %s, %s", folder, device, str(dtype).removeprefix("torch."))
-    return LoadedModel(gpt, tokenizer, model, device, dtype, folder, None if is_masked else rows, config.data.newlines)
+    return LoadedModel(gpt, tokenizer, model, device, dtype, folder, rows, config.data.newlines)

@@ -26,8 +26,8 @@ class VocabShard:
     group: ProcessGroup | None
 
 
-def make_vocab_shard(vocab_size: int, padded_vocab_size: int, grid: ParallelGrid, mask_padding: bool = True) -> VocabShard:
-    """Return one rank's part of the vocabulary. With `mask_padding` the rows from `vocab_size` on never enter the softmax.
+def make_vocab_shard(scored_rows: int, padded_vocab_size: int, grid: ParallelGrid) -> VocabShard:
+    """Return one rank's part of the vocabulary, of which the rows from `scored_rows` on never enter the softmax.
 
     >>> from neox_code.parallel.grid import ParallelGrid
     >>> make_vocab_shard(50257, 50432, ParallelGrid(tensor_size=2, rank=1))
@@ -35,8 +35,7 @@ def make_vocab_shard(vocab_size: int, padded_vocab_size: int, grid: ParallelGrid
     """
     rows = padded_vocab_size // grid.tensor_size
     first = grid.tensor_rank * rows
-    real_rows = min(max(vocab_size - first, 0), rows) if mask_padding else rows
-    return VocabShard(first, rows, real_rows, grid.tensor_group)
+    return VocabShard(first, rows, min(max(scored_rows - first, 0), rows), grid.tensor_group)
 
 
 class VocabParallelCrossEntropy(torch.autograd.Function):

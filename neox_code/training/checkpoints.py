@@ -1,6 +1,6 @@
 """Save and resume a run. The package `checkpoint` reads and writes the files.
 
-    checkpoints = open_checkpoints(config, tokenizer, sizes, padded_vocab_size, grid)
+    checkpoints = open_checkpoints(config, tokenizer, sizes, grid)
     state = checkpoints.resume(engine, loaders)
     if checkpoints.is_due(state, is_last, is_loss_finite):
         checkpoints.save(engine, state)
@@ -18,11 +18,12 @@ from typing import Any
 from neox_code.checkpoint.layout import HUGGING_FACE_FOLDER, MERGED_CONFIG, TRAINING_LOCK, VOCABULARY_FOLDER
 from neox_code.checkpoint.load import load_checkpoint
 from neox_code.checkpoint.model_folder import MODEL_FILE, make_model_file
-from neox_code.checkpoint.record import RunRecord
-from neox_code.checkpoint.resume import Start, check_start, find_start
+from neox_code.checkpoint.record import SCORED_ROWS, RunRecord
+from neox_code.checkpoint.resume import Start, check_start, find_start, list_changes
 from neox_code.checkpoint.save import save_checkpoint
+from neox_code.checkpoint.vocabulary_rows import choose_padding_mask, count_scored_rows
 from neox_code.config.assembly import DEFAULT
-from neox_code.config.derive import BatchSizes
+from neox_code.config.derive import BatchSizes, padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.conversion.convert import convert
 from neox_code.conversion.options import ConversionOptions
@@ -45,6 +46,7 @@ log = get_logger(__name__)
 @dataclasses.dataclass
 class Checkpoints:
     config: NeoXConfig
+    """The run's, with `mask_padded_vocab` as the model of its first checkpoint was trained."""
     sizes: BatchSizes
     vocab_size: int
     grid: ParallelGrid
@@ -62,6 +64,15 @@ class Checkpoints:
     """Time of the last save or of the resume, by the monotonic clock."""
     is_postponed: bool = False
     """True if a save is due and waits for a finite loss."""
+
+    @property
+    def padded_vocab_size(self) -> int:
+        return self.record.layout["padded_vocab_size"]
+
+    @property
+    def scored_rows(self) -> int:
+        """Rows of the vocabulary, from the first on, that enter the softmax."""
+        return self.record.layout[SCORED_ROWS]
 
     def resume(self, engine: Engine, loaders: Loaders) -> TrainingState:
         """Load the run's first checkpoint into engine and loaders; return its state, or a new state for a start from scratch. Raise
@@ -115,13 +126,11 @@ class Checkpoints:
         self.last_save = time.monotonic()
 
 
-def open_checkpoints(
-    config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, padded_vocab_size: int, grid: ParallelGrid
-) -> Checkpoints:
+def open_checkpoints(config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, grid: ParallelGrid) -> Checkpoints:
     """Return the checkpoints of this run. Rank 0 finds the first checkpoint and compares it with the configuration. Raise
     CheckpointError or ConfigError if the run cannot begin (see `checkpoint.resume`).
     """
-    start, record, changes = run_on_rank_zero(lambda: find_run(config, tokenizer, sizes, padded_vocab_size, grid))
+    start, config, record, changes = run_on_rank_zero(lambda: find_run(config, tokenizer, sizes, grid))
     training = config.training
     if training.save_huggingface and training.save and start.folder and start.is_in(training.save) and is_rank_zero():
         write_hugging_face_beside(start.folder)  # a run that was killed between the checkpoint and this folder
@@ -133,7 +142,7 @@ def open_checkpoints(
         start,
         record,
         changes,
-        model_arguments=make_model_arguments(config, padded_vocab_size),
+        model_arguments=make_model_arguments(config, record.layout["padded_vocab_size"]),
         companions=read_companion_files(config) if is_rank_zero() else {},
     )
 
@@ -150,21 +159,29 @@ def write_hugging_face_beside(folder: Path) -> None:
 
 
 def find_run(
-    config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, padded_vocab_size: int, grid: ParallelGrid
-) -> tuple[Start, RunRecord, list[str]]:
-    """Return the start of the run, the record for its checkpoints, and the changes since the start's checkpoint. Call it on rank
-    0."""
-    training = config.training
+    config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, grid: ParallelGrid
+) -> tuple[Start, NeoXConfig, RunRecord, list[str]]:
+    """Return the start of the run, its configuration with `mask_padded_vocab` of the start's model, the record for its checkpoints,
+    and the changes since the start's checkpoint. Call it on rank 0.
+    """
+    training, model, vocab_size = config.training, config.model, tokenizer.vocab_size
+    padded = padded_vocab_size(vocab_size, model.make_vocab_size_divisible_by, grid.tensor_size)
     layout = {
         "pipe_parallel_size": grid.pipeline_size,
         "model_parallel_size": grid.tensor_size,
         "data_parallel_size": grid.data_size,
-        "padded_vocab_size": padded_vocab_size,
+        "padded_vocab_size": padded,
     }
     values = {**config.values(), "train_batch_size": sizes.train_batch_size}
     start = find_start(training, layout, values)
+    check_start(start, config, tokenizer)
+    config, scored_rows = choose_scored_rows(config, start, vocab_size, padded)
+    values |= {"mask_padded_vocab": config.model.mask_padded_vocab}
+    if scored_rows > padded:  # a model of others has more padding
+        layout["padded_vocab_size"] = -(-scored_rows // grid.tensor_size) * grid.tensor_size
+        start = find_start(training, layout, values)
     data = read_data_identity(config.data)
-    changes = check_start(start, layout, config, values, tokenizer, data)
+    changes = list_changes(start, layout, config, values, data)
     state = start.record.state if start.record and not start.resets else {"iteration": start.iteration}
     record = RunRecord(
         state=TrainingState.from_dict(state).as_dict(),
@@ -174,9 +191,17 @@ def find_run(
         origins={name: origin for name, origin in config.origins.items() if origin != DEFAULT},
         tokenizer=describe_vocabulary(tokenizer),
         data=data,
-        layout=layout,
+        layout={**layout, SCORED_ROWS: scored_rows},
     )
-    return start, record, changes
+    return start, config, record, changes
+
+
+def choose_scored_rows(config: NeoXConfig, start: Start, vocab_size: int, padded: int) -> tuple[NeoXConfig, int]:
+    """Return the configuration with `mask_padded_vocab` of the start's model, and the rows that enter the softmax."""
+    if start.folder is None:
+        return config, vocab_size if config.model.mask_padded_vocab else padded
+    config = choose_padding_mask(config, start.folder, start.stored)
+    return config, count_scored_rows(config.model, vocab_size, start.folder, start.record)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from neox_code.config.derive import padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.remarks import list_remarks
 from neox_code.data.loaders import build_loaders
@@ -30,13 +29,13 @@ def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
 
     A signal that `stop` has received ends the run early, and saves; `stop.was_followed` is True then.
     """
-    training, model = config.training, config.model
-    with startup(config.parallelism) as grid, lock_save(training.save):
+    with startup(config.parallelism) as grid, lock_save(config.training.save):
         require_same_everywhere(config.to_yaml())
         tokenizer = build_tokenizer(config.data)
         sizes = config.batch_sizes(grid.data_size)
-        padded = padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, grid.tensor_size)
-        checkpoints = open_checkpoints(config, tokenizer, sizes, padded, grid)
+        checkpoints = open_checkpoints(config, tokenizer, sizes, grid)
+        config, padded = checkpoints.config, checkpoints.padded_vocab_size
+        training, model = config.training, config.model
         log_start(config, checkpoints)
         state = TrainingState.from_dict(checkpoints.record.state)
         if state.is_finished(training):
@@ -46,7 +45,7 @@ def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
             return state
         loaders = build_loaders(config, sizes, tokenizer, grid)
         layers = build_layers(model, tokenizer.vocab_size, padded, grid, DTYPES[model.precision], training.seed)
-        loss = WeightedLoss(make_vocab_shard(tokenizer.vocab_size, padded, grid, model.mask_padded_vocab))
+        loss = WeightedLoss(make_vocab_shard(checkpoints.scored_rows, padded, grid))
         module = build_module(layers, loss, config, grid)
         optimizer = build_optimizer(config.optimizer, module.parameters())
         engine = build_engine(module, optimizer, config, sizes, grid)

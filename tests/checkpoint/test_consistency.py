@@ -10,8 +10,11 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from neox_code.checkpoint.layer_writer import write_layer_files
 from neox_code.checkpoint.layout import layer_file
+from neox_code.checkpoint.record import read_stored_config
+from neox_code.checkpoint.resume import check_model
 from neox_code.checkpoint.weights import load_weights, read_weights
 from neox_code.config.model import ModelConfig
+from neox_code.config.neox import NeoXConfig
 from neox_code.errors import CheckpointError
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.grid import single_process_grid
@@ -52,6 +55,17 @@ def test_a_key_that_contradicts_the_files_of_gpt_neox_is_named(tmp_path, form, k
     assert len(read_weights(tmp_path / STEP, MODEL)) == 28
     with pytest.raises(CheckpointError, match=sentence):
         read_weights(tmp_path / STEP, replace(MODEL, **keys))
+
+
+@pytest.mark.parametrize("keys", [{"gpt_j_residual": True}, {"layernorm_epsilon": 1e-3}, {"bias_gelu_fusion": True}], ids=str)
+def test_the_configuration_of_gpt_neox_beside_latest_is_compared(tmp_path, keys):
+    """The files themselves do not show these keys."""
+    write_foreign_checkpoint(tmp_path, build_peer(KEYS, ROWS), KEYS, "v1", "layers")
+    stored = read_stored_config(tmp_path / STEP, None)
+    check_model(tmp_path / STEP, stored, NeoXConfig.load([tmp_path / "configs" / "model.yml"]))
+    changed = NeoXConfig.load([tmp_path / "configs" / "model.yml"], keys)
+    with pytest.raises(CheckpointError, match=rf"Use its configuration \({tmp_path}/configs\)(.|\n)*{next(iter(keys))} \("):
+        check_model(tmp_path / STEP, stored, changed)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)

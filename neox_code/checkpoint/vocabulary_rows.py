@@ -1,0 +1,53 @@
+"""Rows of the vocabulary that enter the softmax, of a model in a checkpoint.
+
+config = choose_padding_mask(config, folder, stored)           # mask_padded_vocab, as the model was trained
+rows = count_scored_rows(config.model, vocab_size, folder, record, weights)
+
+Models of GPT-NeoX and of Hugging Face give a probability to every row of their files, those that pad the vocabulary included. Rows
+that a layout adds never enter the softmax: the model does not have them.
+"""
+
+from pathlib import Path
+
+from neox_code.checkpoint.layout import is_written_by_this_package
+from neox_code.checkpoint.model_folder import FROM_CHECKPOINT
+from neox_code.checkpoint.record import SCORED_ROWS, RunRecord, StoredConfig
+from neox_code.checkpoint.weights import EMBEDDING, LazyWeights, read_weights
+from neox_code.config.assembly import DEFAULT
+from neox_code.config.model import ModelConfig
+from neox_code.config.neox import NeoXConfig
+from neox_code.logs import get_logger
+
+log = get_logger(__name__)
+
+
+def choose_padding_mask(config: NeoXConfig, folder: Path, stored: StoredConfig | None) -> NeoXConfig:
+    """Return the configuration with `mask_padded_vocab` as the checkpoint's model was trained, unless the key is set."""
+    if config.origins["mask_padded_vocab"] != DEFAULT or not config.model.mask_padded_vocab:
+        return config
+    if is_written_by_this_package(folder):
+        if stored is None or stored.values.get("mask_padded_vocab", True):
+            return config
+    else:
+        log.info("others train the rows that pad the vocabulary: they have probabilities (mask_padded_vocab false)")
+    return config.replace(FROM_CHECKPOINT, mask_padded_vocab=False)
+
+
+def count_scored_rows(
+    model: ModelConfig, vocab_size: int, folder: Path, record: RunRecord | None, weights: LazyWeights | None = None
+) -> int:
+    """Return the number of rows, from the first on, that enter the softmax.
+
+    `weights` are those of the checkpoint if they are open already. Raise CheckpointError if they cannot be read.
+    """
+    if model.mask_padded_vocab:
+        return vocab_size
+    if record and (recorded := record.layout.get(SCORED_ROWS) or record.layout.get("padded_vocab_size")):
+        return recorded
+    name = f"sequential.{model.num_layers + 4}.final_linear.weight" if model.no_weight_tying else EMBEDDING
+    head = (weights or read_weights(folder, model))[name]
+    rows = head.shape[0]
+    if is_written_by_this_package(folder):  # where the rows that a layout added are zeros
+        while rows > vocab_size and not head[rows - 1].any():
+            rows -= 1
+    return max(rows, vocab_size)
