@@ -2,9 +2,9 @@
 
     config = load_config(command_line)          # the files, and the folder of a model among them or under `load`
 
-A folder named among the configuration files sets `load`. Its keys have the lowest priority: files and options replace them. They
-are also used where `load` names a model and no file describes one (no `num_layers`). A folder sets no other keys than those of its
-model and vocabulary, and names no vocabulary outside of it.
+A folder named among the configuration files sets `load`, which --set alone replaces. Its keys have the lowest priority: files and
+options replace them. They are also used where `load` names a model and no file describes one (no `num_layers`). A folder sets no
+other keys than those of its model and vocabulary, and names no vocabulary outside of it.
 
     FOLDER or FOLDER/global_stepN               read from
     this package's checkpoint                   model.yml beside the weights, whose paths are relative to it; tokenizer/
@@ -87,7 +87,10 @@ def merge_config(command_line: CommandLine) -> NeoXConfig:
     else:
         return complete_tokenizer(command_line.load())
     checkpoint = find_described_checkpoint(folder, given)
-    config = complete_tokenizer(command_line.load([*beneath, *read_model_settings(checkpoint)]))
+    config = command_line.load([*beneath, *read_model_settings(checkpoint, "num_layers" in given)])
+    if folders and "load" not in command_line.overrides:  # the files of a published model may name another place
+        config = config.replace(str(folder), load=str(folder))
+    config = complete_tokenizer(config)
     root = checkpoint if checkpoint == folder and parse_iteration(folder) is None else checkpoint.parent
     for path in find_vocabulary_files(config.data).values():
         if given.keys().isdisjoint(PATH_KEYS) and leads_out(path, root):
@@ -146,8 +149,11 @@ def find_described_checkpoint(folder: Path, given: Mapping[str, Any]) -> Path:
         raise CheckpointError(f"{error}{remedy}") from None
 
 
-def read_model_settings(folder: Path) -> list[Setting]:
-    """Return the settings of the model and the vocabulary of a checkpoint. Raise CheckpointError if they cannot be read."""
+def read_model_settings(folder: Path, is_described: bool = False) -> list[Setting]:
+    """Return the settings of the model and the vocabulary of a checkpoint. Raise CheckpointError if they cannot be read.
+
+    With `is_described`, by other files, a checkpoint without readable configuration files has none.
+    """
     if is_hugging_face_model(folder):
         keys = {**read_model_keys(folder / CONFIG_FILE), **tokenizer_keys(folder)}
         return [Setting(key, value, str(folder / CONFIG_FILE)) for key, value in keys.items()]
@@ -161,19 +167,29 @@ def read_model_settings(folder: Path) -> list[Setting]:
         if problems:
             raise CheckpointError(problems[0])
         return [Setting(each.key, place_path(each.key, each.value, folder), each.place) for each in settings]
-    return list(read_run_settings(folder))
+    return list(read_run_settings(folder, is_described))
 
 
-def read_run_settings(folder: Path) -> Iterator[Setting]:
-    """Yield the settings of the model and the vocabulary in the configuration files of a run."""
-    if not (files := find_config_files(folder)):
-        raise CheckpointError(f"{folder} has no folder configs with the configuration of its model. Name its configuration files.")
+def read_run_settings(folder: Path, is_described: bool) -> Iterator[Setting]:
+    """Yield the settings of the model and the vocabulary in the configuration files of a run.
+
+    Raise CheckpointError if these are none or not one configuration; with `is_described`, by other files, yield nothing then.
+    """
+    files = find_config_files(folder)
     try:
-        config = NeoXConfig.load(files)
+        config = NeoXConfig.load(files) if files else None
     except ConfigError as error:
+        if is_described:
+            return
+        names = ", ".join(path.name for path in files)
         raise CheckpointError(
-            f"{files[0].parent} cannot be read as one configuration. Name the files of this model.\n{error}"
+            f"{files[0].parent} cannot be read as one configuration ({names}): {str(error).splitlines()[0].partition('. ')[0]}. "
+            "If there are several models, name the files of this one after the folder, or keep them alone there."
         ) from None
+    if config is None:
+        if is_described:
+            return
+        raise CheckpointError(f"{folder} has no folder configs with the configuration of its model. Name its configuration files.")
     for key, value in config.values().items():
         if config.origins[key] != DEFAULT and is_of_model(key):
             yield Setting(key, place_path(key, value, folder), config.origins[key])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from distributed_runs import losses_of
+from foreign_checkpoint import SMALL_MODEL, build_peer, write_foreign_checkpoint
 from transformers import AutoModelForCausalLM, GPTNeoXConfig
 
 from neox_code.checkpoint.layout import VOCABULARY_FOLDER
@@ -67,3 +68,18 @@ def test_a_folder_without_a_model_is_refused_with_the_files_in_it():
     with pytest.raises(CheckpointError, match="use -d configs and their names"):
         load_config(parse_command_line(["configs"], None, "generate"))
     assert Path("configs").is_dir()
+
+
+def test_of_several_models_in_a_folder_the_files_of_one_are_named(tmp_path):
+    """The published files of a model name `load` as it was at its training: the folder on the command line replaces it."""
+    write_foreign_checkpoint(tmp_path, build_peer(SMALL_MODEL, 640), SMALL_MODEL, "v1", "layers")
+    described = tmp_path / "configs" / "model.yml"
+    text = described.read_text()
+    described.write_text(f"{text}load: checkpoints\n")
+    (tmp_path / "configs" / "small.yml").write_text(text.replace("num_layers: 2", "num_layers: 1"))
+    with pytest.raises(CheckpointError, match=r"\(model.yml, small.yml\):.* occurs twice.* name the files of this one"):
+        load_config(parse_command_line([str(tmp_path)], None))
+    named = load_config(parse_command_line([str(tmp_path), str(described)], None))
+    assert (named.model.num_layers, named.training.load) == (2, str(tmp_path))
+    chosen = load_config(parse_command_line([str(tmp_path), str(described), "--set=load=/elsewhere"], None))
+    assert chosen.training.load == "/elsewhere"
