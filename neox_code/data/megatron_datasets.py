@@ -24,6 +24,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+
+import neox_code.parallel.megatron_core  # noqa: F401 - imports megatron.core first
+
+# isort: split
 from megatron.core import __version__ as megatron_version
 from megatron.core.datasets import helpers
 from megatron.core.datasets.blended_megatron_dataset_config import convert_split_vector_to_split_matrix, parse_and_normalize_split

@@ -12,6 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
+import neox_code.parallel.megatron_core  # noqa: F401 - imports megatron.core first
+
+# isort: split
 from megatron.core.model_parallel_config import ModelParallelConfig
 from megatron.core.tensor_parallel.layers import (
     ColumnParallelLinear,

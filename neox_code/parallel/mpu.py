@@ -3,6 +3,10 @@
 from typing import Any
 
 import torch.distributed as dist
+
+import neox_code.parallel.megatron_core  # noqa: F401 - imports megatron.core first
+
+# isort: split
 from megatron.core import parallel_state
 
 

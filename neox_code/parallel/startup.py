@@ -19,6 +19,10 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+
+import neox_code.parallel.megatron_core  # noqa: F401 - imports megatron.core first
+
+# isort: split
 from megatron.core import parallel_state
 
 from neox_code.config.derive import data_parallel_size

@@ -1,0 +1,29 @@
+"""megatron-core without torch's compiler. Every module that imports `megatron.core` imports this module first.
+
+megatron-core and DeepSpeed's optimizer Muon decorate functions, of which none is used here, with `torch.compile`. Their decoration
+alone imports the compiler, which takes two fifths of the time in which a rank imports its modules.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+def leave_uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Import modules whose decorated functions stay uncompiled."""
+    original, torch.compile = torch.compile, leave_uncompiled  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.compile = original
+
+
+with without_compiler():
+    import megatron.core  # noqa: F401
