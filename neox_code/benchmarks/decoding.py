@@ -9,6 +9,7 @@ the memory-allocator settings of the commands. The speed is the number of new to
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -20,11 +21,13 @@ from neox_code.config.command_line import parse_command_line
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
 from neox_code.errors import run_command
-from neox_code.generation.decode import decode_greedily
-from neox_code.generation.loading import prepare_for_inference
+from neox_code.generation.engine import Engine
+from neox_code.generation.loading import LoadedModel, prepare_for_inference
+from neox_code.generation.request import Request
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.allocator import keep_freed_memory
 from neox_code.parallel.grid import select_device, single_process_grid
+from neox_code.tokenizer.char_level import CharLevelTokenizer
 from neox_code.training.throughput import read_peak_memory_gib
 
 VOCAB_SIZE, PROMPT_LENGTH, NEW_TOKENS = 50_257, 128, 64
@@ -33,9 +36,28 @@ Decode = Callable[[torch.Tensor], torch.Tensor]
 """prompts_BS -> new tokens [B, T]."""
 
 
+class RandomTokens(CharLevelTokenizer):
+    """A vocabulary whose tokens have no text."""
+
+    vocab_size = VOCAB_SIZE
+
+    def decode_bytes(self, ids: Sequence[int]) -> bytes:
+        return b""
+
+
 def build_our_decoder(model: ModelConfig, padded: int, device: torch.device) -> Decode:
+    """Return greedy decoding by our engine."""
     gpt = prepare_for_inference(GPT(build_layers(model, VOCAB_SIZE, padded, single_process_grid(device), torch.bfloat16)), device)
-    return lambda prompts_BS: decode_greedily(gpt, model, prompts_BS, NEW_TOKENS, VOCAB_SIZE)
+    loaded = LoadedModel(gpt, RandomTokens(), model, device, torch.bfloat16, Path())
+
+    def decode(prompts_BS: torch.Tensor) -> torch.Tensor:
+        engine = Engine(loaded, cache_bytes=0)
+        rows = [engine.add(Request(tuple(prompt), NEW_TOKENS, ignore_eod=True))[0] for prompt in prompts_BS.tolist()]
+        while not engine.is_idle:
+            engine.step()
+        return torch.tensor([row.tokens for row in rows])
+
+    return decode
 
 
 def build_peer_decoder(model: ModelConfig, padded: int, device: torch.device) -> Decode:

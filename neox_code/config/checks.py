@@ -101,8 +101,9 @@ RANGES: dict[str, ValueRange] = {
     "seed": ValueRange(0, 2**32, open_high=True),
     "keep_last_n_checkpoints": AT_LEAST_ONE,
     **dict.fromkeys(("checkpoint_interval_seconds", "peak_theoretical_tflops", "train_seconds"), POSITIVE),
-    **dict.fromkeys(("maximum_tokens", "num_samples"), AT_LEAST_ONE),
-    **{name: SAMPLING_RANGES[name] for name in ("temperature", "top_k", "top_p")},
+    **dict.fromkeys(("maximum_tokens", "num_samples", "samples_per_prompt"), AT_LEAST_ONE),
+    "kept_head_tokens": NOT_NEGATIVE,
+    **SAMPLING_RANGES,
 }
 
 Values = Mapping[str, Any]

@@ -25,6 +25,27 @@ class GenerationConfig:
     top_p: float = 0.0
     """Sample among the most probable tokens that reach this probability together; 0 for all."""
 
+    min_p: float = 0.0
+    """Sample among the tokens of at least this share of the highest probability; 0 for all."""
+
+    repetition_penalty: float = 1.0
+    """Divisor of the positive and factor of the negative logits of tokens in the prompt or the completion; 1 for none."""
+
+    frequency_penalty: float = 0.0
+    """Subtracted from a token's logit for each time that it occurs in the completion."""
+
+    presence_penalty: float = 0.0
+    """Subtracted from a token's logit if it occurs in the completion."""
+
+    samples_per_prompt: int = 1
+    """Number of completions of each prompt, with different random numbers."""
+
+    long_prompts: Literal["error", "cut"] = "error"
+    """A prompt that fills the context is an error, or loses its beginning up to a line's end."""
+
+    kept_head_tokens: int = 0
+    """Number of tokens at a long prompt's beginning that are kept when it is cut."""
+
     recompute: bool = False
     """Recompute the whole context for every token, without a cache."""
 

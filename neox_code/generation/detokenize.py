@@ -11,22 +11,27 @@ from neox_code.tokenizer.protocol import Tokenizer
 
 
 class Detokenizer:
-    """The text after `prompt_ids`; bytes that are not UTF-8 become U+FFFD.
+    """The text after `prompt_ids`, without its first `skipped_bytes`; bytes that are not UTF-8 become U+FFFD.
 
     A token is decoded together with the previous one, as some vocabularies decode it differently at the start of a text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = ()):
+    def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = (), skipped_bytes: int = 0):
         self._tokenizer = tokenizer
         self._before = list(prompt_ids[-1:])
+        self._skipped_bytes = skipped_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self.num_bytes = 0
+        """Number of bytes of the tokens, with the skipped ones."""
 
     def feed(self, token: int) -> str:
         """Return the characters that this token completes, perhaps none."""
         decode = self._tokenizer.decode_bytes
         new_bytes = decode([*self._before, token])[len(decode(self._before)) :]
         self._before = [token]
-        return self._decoder.decode(new_bytes)
+        skipped = max(self._skipped_bytes - self.num_bytes, 0)
+        self.num_bytes += len(new_bytes)
+        return self._decoder.decode(new_bytes[skipped:])
 
     def finish(self) -> str:
         """Return U+FFFD if the last token left a character incomplete."""

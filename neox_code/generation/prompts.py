@@ -2,10 +2,12 @@
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from neox_code.errors import DataError
 from neox_code.logs import get_logger
+from neox_code.tokenizer.protocol import Tokenizer
 
 log = get_logger(__name__)
 
@@ -55,3 +57,17 @@ def read_text(path: str | Path) -> str:
         raise DataError(
             f"{path} is not UTF-8 text: byte 0x{byte:02X} at offset {error.start:,} ({error.reason}). Convert it to UTF-8."
         ) from None
+
+
+def keep_end(tokenizer: Tokenizer, ids: Sequence[int], room: int, head_tokens: int = 0) -> list[int]:
+    """Return at most `room` of a prompt's ids: the first ones, at most `head_tokens` of them, and the last ones.
+
+    The first ones end, and the last ones begin, with a line; a last part in whose first half no line begins is cut inside a line.
+    """
+    ends_line = [tokenizer.decode_bytes([token]).endswith(b"\n") for token in ids]
+    head_tokens = min(head_tokens, room // 2)
+    head = next((end for end in range(head_tokens, 0, -1) if ends_line[end - 1]), 0)
+    earliest = len(ids) - (room - head)
+    begins = range(earliest, earliest + (room - head) // 2)
+    begin = next((begin for begin in begins if begin and ends_line[begin - 1]), earliest)
+    return [*ids[:head], *ids[begin:]]

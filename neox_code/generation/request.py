@@ -10,6 +10,7 @@ from numbers import Integral, Real
 
 from neox_code.config.checks import SAMPLING_RANGES, ValueRange
 from neox_code.errors import ConfigError
+from neox_code.generation.stopping import StopRule
 
 LOGIT_BIAS = ValueRange(-100, 100)
 
@@ -35,6 +36,11 @@ class SamplingSettings:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     """Token id -> number added to its logit; -inf excludes the token."""
 
+    @property
+    def has_penalties(self) -> bool:
+        """True if the tokens so far change the logits."""
+        return (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) != (1.0, 0.0, 0.0)
+
     def __post_init__(self) -> None:
         problems = []
         for name, value_range in SAMPLING_RANGES.items():
@@ -54,3 +60,31 @@ class SamplingSettings:
         """Raise ConfigError if `logit_bias` has an id outside the vocabulary."""
         if self.logit_bias and (highest := max(self.logit_bias)) >= vocab_size:
             raise ConfigError(f"logit_bias has the token id {highest}; the vocabulary has the ids 0 to {vocab_size - 1:,}.")
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A prompt with everything that determines its completions."""
+
+    prompt_ids: tuple[int, ...]
+    """The model's input, at least one token."""
+    maximum_tokens: int
+    """Greatest number of new tokens; 0 reads the prompt only, so that a later request continues there."""
+    sampling: SamplingSettings = SamplingSettings()
+    seed: int = 0
+    index: int = 0
+    """Number of the prompt: prompts of one seed have different random numbers."""
+    num_samples: int = 1
+    stop: tuple[StopRule, ...] = ()
+    ignore_eod: bool = False
+    """Continue after an end-of-document token."""
+    repeat_bytes: bytes = b""
+    """Bytes that the completion repeats first, and that are not part of its text (token healing)."""
+    top_logprobs: int | None = None
+    """Number of most probable tokens reported for each token; None reports no log-probabilities."""
+    prompt_logprobs: bool = False
+    """Report the log-probabilities of the prompt's tokens too."""
+    prompt_seconds: float = math.inf
+    """Time limit from `add` until the prompt has been read."""
+    seconds: float = math.inf
+    """Time limit for the completion after the prompt has been read."""

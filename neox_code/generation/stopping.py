@@ -1,41 +1,26 @@
-"""Conditions that end a completion: the end-of-document token, the maximum number of tokens, or a full context."""
+"""Reasons for which a completion ends, and the rules that end it by its text."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
+
+
+class StopRule(Protocol):
+    """A rule that ends a completion by its text."""
+
+    def find_end(self, text: str) -> int | None:
+        """Return the number of characters of the completion's text that are kept; None if the completion goes on."""
+        ...
+
+    def count_unsettled(self, text: str) -> int:
+        """Return the number of last characters that a later `find_end` can still cut."""
+        ...
 
 
 class StopReason(Enum):
     END_OF_DOCUMENT = "end of document"
+    STOP_RULE = "stop rule"
     MAXIMUM_TOKENS = "maximum tokens"
     FULL_CONTEXT = "full context"
-
-
-@dataclass(frozen=True)
-class StopRule:
-    eod_id: int | None
-    """The token that ends a completion and is not part of it; None if only the length ends it."""
-
-    maximum_tokens: int
-    context_length: int
-    """Greatest number of tokens of prompt and completion."""
-
-    def max_new_tokens(self, prompt_length: int) -> int:
-        """Return the greatest number of new tokens after a prompt.
-
-        >>> rule = StopRule(eod_id=0, maximum_tokens=64, context_length=2048)
-        >>> rule.max_new_tokens(100), rule.max_new_tokens(2040), rule.max_new_tokens(2048)
-        (64, 8, 0)
-        """
-        return min(self.maximum_tokens, self.context_length - prompt_length)
-
-    def find_reason(self, new_tokens: Sequence[int]) -> StopReason:
-        """Return why a finished completion ended; the tokens include its end-of-document token.
-
-        >>> rule = StopRule(eod_id=0, maximum_tokens=3, context_length=8)
-        >>> rule.find_reason([7, 0]).value, rule.find_reason([7, 7, 7]).value, rule.find_reason([7, 7]).value
-        ('end of document', 'maximum tokens', 'full context')
-        """
-        if new_tokens and new_tokens[-1] == self.eod_id:
-            return StopReason.END_OF_DOCUMENT
-        return StopReason.MAXIMUM_TOKENS if len(new_tokens) == self.maximum_tokens else StopReason.FULL_CONTEXT
+    TIME_LIMIT = "time limit"
+    CANCELLED = "cancelled"
+    FAILED = "failed"

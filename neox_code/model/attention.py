@@ -58,20 +58,22 @@ class Attention(nn.Module):
         self.dense = grid.layers.row_linear(width, hidden, dtype, output_init(model) if initialize else None, bias)
 
     def forward(self, hidden_SBH: torch.Tensor, cache: CacheView | None = None) -> torch.Tensor:
-        """Return the layer's output [S, B, H]. With a cache, the new tokens also attend to the tokens in it."""
+        """Return the layer's output [S, B, H]. With a cache, B is 1, and each row also attends to the tokens in its cache."""
         sequence = hidden_SBH.shape[0]
         query_SBND, key_SBGD, value_SBGD = self.split_heads(self.query_key_value(hidden_SBH))
         if self.q_norm is not None and self.k_norm is not None:
             query_SBND, key_SBGD = self.q_norm(query_SBND), self.k_norm(key_SBGD)
         if self.rotary is not None:
-            cos, sin = (
-                self.rotary.first(sequence, query_SBND.device, query_SBND.dtype)
-                if cache is None
-                else self.rotary.at(cache.positions, query_SBND.dtype)
-            )
+            if cache is None:
+                cos, sin = self.rotary.first(sequence, query_SBND.device, query_SBND.dtype)
+            else:
+                cos, sin = self.rotary.at(cache.positions_S, query_SBND.dtype, cache.tables)
             query_SBND, key_SBGD = rotate(query_SBND, cos, sin), rotate(key_SBGD, cos, sin)
+        if cache is not None:
+            context_SND = cache.attend(self.layer_index, query_SBND[:, 0], key_SBGD[:, 0], value_SBGD[:, 0], self.slopes)
+            return self.dense(context_SND.flatten(1)[:, None])
         query, key, value = (rearrange(tensor, "s b n d -> b n s d") for tensor in (query_SBND, key_SBGD, value_SBGD))
-        context_BNSD = self.attend(query, key, value, cache)
+        context_BNSD = self.attend(query, key, value)
         return self.dense(rearrange(context_BNSD, "b n s d -> s b (n d)"))
 
     def split_heads(self, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -81,19 +83,10 @@ class Attention(nn.Module):
         heads = fused.unflatten(-1, (self.num_heads + 2 * self.num_groups, self.head_dim))
         return heads.split([self.num_heads, self.num_groups, self.num_groups], dim=-2)
 
-    def attend(
-        self, query_BNSD: torch.Tensor, key_BGSD: torch.Tensor, value_BGSD: torch.Tensor, cache: CacheView | None
-    ) -> torch.Tensor:
+    def attend(self, query_BNSD: torch.Tensor, key_BGSD: torch.Tensor, value_BGSD: torch.Tensor) -> torch.Tensor:
         """Return causal attention, softmax(q k^T / sqrt(D) + alibi) v: [B, N, S, D]."""
-        if cache is None and is_emulated(query_BNSD):
-            wide = self.attend(query_BNSD.float(), key_BGSD.float(), value_BGSD.float(), cache)
-            return wide.to(query_BNSD.dtype)
-        if cache is not None:
-            keys_BGTD, values_BGTD = cache.append(self.layer_index, key_BGSD, value_BGSD)
-            if self.slopes is None:
-                return self.compute_attention(query_BNSD, keys_BGTD, values_BGTD, attn_mask=cache.mask, is_causal=cache.is_causal)
-            bias_BNST = cache.alibi_bias(self.slopes, query_BNSD.dtype)
-            return self.compute_attention(query_BNSD, keys_BGTD, values_BGTD, attn_mask=bias_BNST)
+        if is_emulated(query_BNSD):
+            return self.attend(query_BNSD.float(), key_BGSD.float(), value_BGSD.float()).to(query_BNSD.dtype)
         drops = self.training and self.dropout
         if not drops and is_better_in_blocks(query_BNSD):
             return blocked_attention(query_BNSD, key_BGSD, value_BGSD, self.slopes)

@@ -59,7 +59,7 @@ class Embedding(nn.Module):
 
 def read_positions(tokens_BS: torch.Tensor, cache: CacheView | None) -> torch.Tensor:
     """Return the positions of the tokens: [1 or B, S]."""
-    return torch.arange(tokens_BS.shape[1], device=tokens_BS.device)[None] if cache is None else cache.positions_BS
+    return torch.arange(tokens_BS.shape[1], device=tokens_BS.device)[None] if cache is None else cache.positions_S[None]
 
 
 class FinalNorm(nn.Module):

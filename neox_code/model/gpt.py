@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 from neox_code.config.model import ModelConfig
 from neox_code.model.block import TransformerBlock
 from neox_code.model.embedding import Embedding, FinalNorm, Head
-from neox_code.model.kv_cache import CacheView, KVCache
+from neox_code.model.kv_cache import CacheView
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.seeds import seed_layer
 
@@ -107,7 +107,7 @@ def build_layers(
 
 
 class GPT(nn.Module):
-    """The layers as a plain module: tokens_BS -> logits_BSV, with or without a cache.
+    """The layers as a plain module: tokens_BS -> logits_BSV, with or without caches.
 
     Parameters are named `sequential.INDEX.NAME`, as in GPT-NeoX's checkpoints without a pipeline. With `recompute` the activations
     of a block are not kept but computed again in the backward pass.
@@ -127,18 +127,13 @@ class GPT(nn.Module):
                 self.sequential[name] = layer.build()
             self.steps.append((name, layer.forward or nn.Module.__call__))
 
-    def hidden(self, tokens_BS: torch.Tensor, cache: KVCache | None = None) -> torch.Tensor:
-        """Return the hidden state before the head, [B, S, H]. With a cache, the tokens follow those in it and are added to it."""
-        view = None if cache is None else cache.view(tokens_BS.shape[1], tokens_BS.device)
+    def hidden(self, tokens_BS: torch.Tensor, view: CacheView | None = None) -> torch.Tensor:
+        """Return the hidden state before the head, [B, S, H]. With a view, B is 1, and its caches get the tokens."""
         tensor = tokens_BS
         for name, step in self.steps[:-1]:
-            if name is None:
-                tensor = step(tensor)
-            else:
-                module = self.sequential[name]
-                tensor = self.apply_layer(module, tensor, view)
-        if cache is not None:
-            cache.advance(tokens_BS.shape[1])
+            tensor = step(tensor) if name is None else self.apply_layer(self.sequential[name], tensor, view)
+        if view is not None:
+            view.advance()
         return tensor
 
     def apply_layer(self, module: nn.Module, tensor: torch.Tensor, view: CacheView | None) -> torch.Tensor:
@@ -152,5 +147,5 @@ class GPT(nn.Module):
         assert name is not None
         return step(self.sequential[name], hidden_BSH)
 
-    def forward(self, tokens_BS: torch.Tensor, cache: KVCache | None = None) -> torch.Tensor:
-        return self.logits(self.hidden(tokens_BS, cache))
+    def forward(self, tokens_BS: torch.Tensor, view: CacheView | None = None) -> torch.Tensor:
+        return self.logits(self.hidden(tokens_BS, view))

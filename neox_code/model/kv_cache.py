@@ -1,134 +1,139 @@
 """Keys and values of the tokens that a model has read, so that only the new tokens are computed.
 
-    cache = KVCache.allocate(config.model, batch_size=2, max_length=256, dtype=torch.bfloat16)
-    logits = model(prompts_BS, cache)            # reads S tokens a row
-    cache.set_lengths(true_lengths_B)            # drops the padding on the right of rows shorter than S
-    logits = model(next_tokens_B1, cache)        # continues at the length of each row
+    cache = RowCache(config.model, torch.bfloat16)            # one text; it grows as it is read
+    view = CacheView([cache], [len(prompt)])                  # one forward pass reads the whole prompt
+    hidden_1SH = gpt.hidden(prompt_1S, view)
 
-Rows may have different lengths. A query at position p attends to the keys at positions 0 to p of its own row only:
+    view = CacheView([cache, other], [1, 500])                # one pass: a token of one text, and 500 of another
+    hidden_1SH = gpt.hidden(tokens_1S, view)                  # S = 501 tokens, the rows one after the other
 
-    row 0, length 3   k k k . .        row 1, length 5   k k k k k
+A pass has no padding: the linear layers read the tokens of all rows as one sequence, and each row attends to its own keys alone.
+The results of a row therefore do not depend on the other rows.
 
-Shape letters: B batch, N heads of keys and values of this rank, T the cache's length, D head dimensions, S new tokens.
+Shape letters: S new tokens of all rows, N heads, G heads of keys and values, T tokens of a row, D head dimensions.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 import torch
+from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
 from neox_code.model.alibi import compute_bias
+from neox_code.model.blocked_attention import blocked_attention
+from neox_code.parallel.emulated import is_emulated
+
+LENGTH_STEP = 256
+"""A cache has room for a multiple of this number of tokens, and grows by at least a half."""
 
 
-@dataclass
-class LayerCache:
-    """One layer's keys and values, each [B, N, T, D]."""
+class RowCache:
+    """Keys and values of one text: `tensor` is [layers, 2, G, capacity, D], of which the first `length` tokens are set."""
 
-    keys_BNTD: torch.Tensor
-    values_BNTD: torch.Tensor
-
-
-@dataclass
-class KVCache:
-    layers: list[LayerCache]
-    max_length: int
-    lengths: list[int] = field(default_factory=list)
-    """Number of tokens read in each row."""
-
-    @classmethod
-    def allocate(
-        cls,
-        model: ModelConfig,
-        batch_size: int,
-        max_length: int,
-        dtype: torch.dtype,
-        device: torch.device | str = "cpu",
-        tensor_size: int = 1,
-    ) -> "KVCache":
-        """Return an empty cache: 2 * layers * B * N * T * D numbers."""
-        shape = (batch_size, model.kv_heads // tensor_size, max_length, model.head_dim)
-        zeros = lambda: torch.zeros(shape, dtype=dtype, device=device)  # noqa: E731
-        layers = [LayerCache(zeros(), zeros()) for _ in range(model.num_layers)]
-        return cls(layers, max_length, [0] * batch_size)
+    def __init__(self, model: ModelConfig, dtype: torch.dtype, device: torch.device | str = "cpu", capacity: int = LENGTH_STEP):
+        self.max_length = model.max_position_embeddings
+        shape = (model.num_layers, 2, model.kv_heads, min(capacity, self.max_length), model.head_dim)
+        self.tensor = torch.empty(shape, dtype=dtype, device=device)
+        self.length = 0
 
     @property
-    def is_uniform(self) -> bool:
-        """True if all rows have the same length."""
-        return min(self.lengths) == max(self.lengths)
+    def num_bytes(self) -> int:
+        return self.tensor.nbytes
 
-    def set_lengths(self, lengths: list[int]) -> None:
-        """Keep the first `lengths[i]` tokens of row i. New tokens overwrite the tokens after these."""
-        assert all(new <= old for new, old in zip(lengths, self.lengths, strict=True)), "a row of a cache can only be shortened"
-        self.lengths = list(lengths)
+    def reserve(self, length: int) -> None:
+        """Enlarge the capacity to at least `length` tokens. Assert that it is at most the context length."""
+        assert length <= self.max_length, f"{length} tokens do not fit a context of {self.max_length}"
+        capacity = self.tensor.shape[3]
+        if length > capacity:
+            rounded = -(-max(length, capacity * 3 // 2) // LENGTH_STEP) * LENGTH_STEP
+            self.tensor = self.copy_tensor(min(rounded, self.max_length))
 
-    def keep_rows(self, rows: Sequence[int]) -> None:
-        """Keep only these rows, which become rows 0, 1, ... in the given order."""
-        for layer in self.layers:
-            layer.keys_BNTD, layer.values_BNTD = layer.keys_BNTD[list(rows)], layer.values_BNTD[list(rows)]
-        self.lengths = [self.lengths[row] for row in rows]
+    def copy_tensor(self, capacity: int) -> torch.Tensor:
+        tensor = self.tensor.new_empty((*self.tensor.shape[:3], capacity, self.tensor.shape[4]))
+        tensor[:, :, :, : self.length] = self.tensor[:, :, :, : self.length]
+        return tensor
 
-    def advance(self, count: int) -> None:
-        self.lengths = [length + count for length in self.lengths]
+    def copy(self, length: int) -> "RowCache":
+        """Return a copy of the first `length` tokens, which grows independently."""
+        other = object.__new__(RowCache)
+        other.max_length, other.length = self.max_length, min(length, self.length)
+        other.tensor = self.tensor[:, :, :, : min(-(-max(length, 1) // LENGTH_STEP) * LENGTH_STEP, self.max_length)].clone()
+        return other
 
-    def view(self, new_tokens: int, device: torch.device) -> "CacheView":
-        """Return the positions and the mask of the next `new_tokens` tokens of each row. Assert that `max_length` is enough."""
-        longest = max(self.lengths) + new_tokens
-        assert longest <= self.max_length, f"{longest} tokens do not fit a cache of {self.max_length}"
-        steps = torch.arange(new_tokens, device=device)
-        if self.is_uniform:
-            positions = steps + self.lengths[0]
-            mask = None if new_tokens == 1 else causal_mask(positions[None], longest)
-            return CacheView(self, positions, slice(self.lengths[0], longest), mask if self.lengths[0] else None, longest)
-        positions_BS = torch.tensor(self.lengths, device=device)[:, None] + steps
-        return CacheView(self, positions_BS.t(), None, causal_mask(positions_BS, longest), longest)
+    def truncate(self, length: int) -> None:
+        """Keep the first `length` tokens."""
+        assert length <= self.length, f"a cache of {self.length} tokens has no {length}"
+        self.length = length
 
 
-def causal_mask(positions_BS: torch.Tensor, length: int) -> torch.Tensor:
-    """Return a mask [B, 1, S, T], T = length, that is True where a query attends to a key."""
-    keys = torch.arange(length, device=positions_BS.device)
-    return (keys <= positions_BS[..., None])[:, None]
-
-
-@dataclass
 class CacheView:
-    """The positions of one forward pass in the cache. It is built once for each pass and shared by all layers."""
+    """The new tokens of one forward pass: `counts[i]` tokens of `rows[i]`, one row after the other."""
 
-    cache: KVCache
-    positions: torch.Tensor
-    """[S] if all rows have the same length, else [S, B]."""
-    place: slice | None
-    """The positions of the new keys if all rows have the same length, else None."""
-    mask: torch.Tensor | None
-    """[1 or B, 1, S, T]; None for a plain causal mask (an empty cache) and for no mask (one new token)."""
-    length: int
-    alibi: dict[tuple[float, ...], torch.Tensor] = field(default_factory=dict)
-
-    def alibi_bias(self, slopes: tuple[float, ...], dtype: torch.dtype) -> torch.Tensor:
-        """Return ALiBi's biases with the causal mask, [1 or B, N, S, T]; computed once for all layers with these slopes."""
-        if slopes not in self.alibi:
-            self.alibi[slopes] = compute_bias(slopes, self.positions_BS, self.length, dtype)
-        return self.alibi[slopes]
+    def __init__(self, rows: Sequence[RowCache], counts: Sequence[int]):
+        self.rows, self.counts = rows, counts
+        for row, count in zip(rows, counts, strict=True):
+            row.reserve(row.length + count)
+        device = rows[0].tensor.device
+        self.positions_S = torch.cat([torch.arange(row.length, row.length + count, device=device) for row, count in self.pairs])
+        self.tables: dict[object, tuple[torch.Tensor, torch.Tensor]] = {}
+        """cos and sin of `positions_S`, computed once for all layers; the key is the table's settings."""
 
     @property
-    def positions_BS(self) -> torch.Tensor:
-        """Positions of the new tokens, [B, S]; [1, S] if all rows have the same length."""
-        return self.positions[None] if self.positions.dim() == 1 else self.positions.t()
+    def pairs(self) -> Iterator[tuple[RowCache, int]]:
+        return zip(self.rows, self.counts, strict=True)
 
     @property
-    def is_causal(self) -> bool:
-        """True for several tokens and an empty cache, where the mask is the plain causal one."""
-        return self.mask is None and self.positions.shape[0] > 1
+    def last_places(self) -> list[int]:
+        """Return the place of each row's last token among the new tokens."""
+        return [end - 1 for end in accumulate(self.counts)]
 
-    def append(self, layer_index: int, keys_BNSD: torch.Tensor, values_BNSD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store the new keys and values; return all that are stored, [B, N, T, D] each."""
-        layer = self.cache.layers[layer_index]
-        if self.place is not None:
-            layer.keys_BNTD[:, :, self.place] = keys_BNSD
-            layer.values_BNTD[:, :, self.place] = values_BNSD
-        else:
-            rows = torch.arange(keys_BNSD.shape[0], device=keys_BNSD.device)[:, None]
-            positions_BS = self.positions.t()
-            layer.keys_BNTD[rows, :, positions_BS] = keys_BNSD.transpose(1, 2)
-            layer.values_BNTD[rows, :, positions_BS] = values_BNSD.transpose(1, 2)
-        return layer.keys_BNTD[:, :, : self.length], layer.values_BNTD[:, :, : self.length]
+    def advance(self) -> None:
+        """Count the new tokens as read, after the last layer."""
+        for row, count in self.pairs:
+            row.length += count
+
+    def attend(
+        self,
+        layer_index: int,
+        query_SND: torch.Tensor,
+        key_SGD: torch.Tensor,
+        value_SGD: torch.Tensor,
+        slopes: tuple[float, ...] | None,
+    ) -> torch.Tensor:
+        """Store a layer's new keys and values; return the attention of each query to its row's keys up to its own: [S, N, D]."""
+        contexts, begin = [], 0
+        for row, count in self.pairs:
+            end, length = begin + count, row.length + count
+            keys, values = row.tensor[layer_index]
+            keys[:, row.length : length] = key_SGD[begin:end].transpose(0, 1)
+            values[:, row.length : length] = value_SGD[begin:end].transpose(0, 1)
+            query_1NSD = query_SND[begin:end].transpose(0, 1)[None]
+            context_1NSD = attend_row(query_1NSD, keys[None, :, :length], values[None, :, :length], slopes)
+            contexts.append(context_1NSD[0].transpose(0, 1))
+            begin = end
+        return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+
+
+def attend_row(
+    query_1NSD: torch.Tensor, key_1GTD: torch.Tensor, value_1GTD: torch.Tensor, slopes: tuple[float, ...] | None
+) -> torch.Tensor:
+    """Return the attention of the last S of a row's T tokens, each to the keys up to itself: [1, N, S, D].
+
+    On a CPU the last token is computed by itself, so that it has the same bits after any number of cached tokens.
+    """
+    if is_emulated(query_1NSD):
+        return attend_row(query_1NSD.float(), key_1GTD.float(), value_1GTD.float(), slopes).to(query_1NSD.dtype)
+    queries, length = query_1NSD.shape[2], key_1GTD.shape[2]
+    if queries > 1 and query_1NSD.device.type == "cpu":
+        earlier = blocked_attention(query_1NSD[:, :, :-1], key_1GTD[:, :, :-1], value_1GTD[:, :, :-1], slopes)
+        return torch.cat([earlier, attend_row(query_1NSD[:, :, -1:], key_1GTD, value_1GTD, slopes)], dim=2)
+    positions_1S = torch.arange(length - queries, length, device=query_1NSD.device)[None]
+    mask = None
+    if slopes is not None:
+        mask = compute_bias(slopes, positions_1S, length, query_1NSD.dtype)
+    elif 1 < queries < length:
+        mask = torch.arange(length, device=query_1NSD.device) <= positions_1S[0, :, None]
+    is_grouped = key_1GTD.shape[1] < query_1NSD.shape[1]
+    is_causal = mask is None and queries > 1
+    return F.scaled_dot_product_attention(query_1NSD, key_1GTD, value_1GTD, mask, is_causal=is_causal, enable_gqa=is_grouped)

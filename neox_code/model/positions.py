@@ -45,11 +45,15 @@ class RotaryTable:
             self.cache[key] = (angles.cos().to(device, dtype), angles.sin().to(device, dtype))
         return self.cache[key]
 
-    def at(self, positions: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return cos and sin at positions [S] or [S, B], each [S, 1 or B, 1, R] to be multiplied with [S, B, N, R]."""
-        cos, sin = self.lookup(positions.device, dtype)
-        shape = (positions.shape[0], 1 if positions.dim() == 1 else positions.shape[1], 1, -1)
-        return cos[positions].view(shape), sin[positions].view(shape)
+    def at(
+        self, positions_S: torch.Tensor, dtype: torch.dtype, computed: dict[object, tuple[torch.Tensor, torch.Tensor]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return cos and sin at these positions, each [S, 1, 1, R]; `computed` keeps them for the other layers of a pass."""
+        key = (self.rotary_dim, self.base, dtype)
+        if key not in computed:
+            cos, sin = self.lookup(positions_S.device, dtype)
+            computed[key] = (cos[positions_S, None, None], sin[positions_S, None, None])
+        return computed[key]
 
     def first(self, length: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """Return cos and sin at positions 0 to length - 1, each [S, 1, 1, R]."""

@@ -7,7 +7,8 @@ from scripted_checkpoint import COMPLETION, CONTEXT_LENGTH
 
 from neox_code.config.generation import GenerationConfig
 from neox_code.errors import DataError
-from neox_code.generation.generator import BATCH_SIZE, Generator
+from neox_code.generation.engine import MAXIMUM_ROWS
+from neox_code.generation.generator import Generator
 from neox_code.generation.stopping import StopReason
 
 HOT = GenerationConfig(temperature=30.0, top_k=50, maximum_tokens=12)
@@ -70,7 +71,7 @@ def test_a_prompt_that_fills_the_context_is_an_error_with_both_lengths(scripted,
 
 
 def test_a_completion_depends_on_seed_and_index_only(scripted):
-    prompts = ["x" * (index % 5) for index in range(2 * BATCH_SIZE + 3)]
+    prompts = ["x" * (index % 5) for index in range(2 * MAXIMUM_ROWS + 3)]
     together = texts(scripted, prompts)
     assert together == texts(scripted, prompts)
     assert together == [texts(scripted, [prompt], first=index)[0] for index, prompt in enumerate(prompts)]

@@ -47,4 +47,4 @@ def test_scaling_by_the_layer_index_changes_only_the_slopes(
     with torch.no_grad():
         query, key, value = (part.permute(1, 2, 0, 3) for part in attention.split_heads(30 * attention.query_key_value(hidden)))
         context = attend_plainly(query, key, value, coefficient, SLOPES if pos_emb == "alibi" else 0 * SLOPES)
-        torch.testing.assert_close(attention.attend(query, key, value, None), context, atol=1e-12, rtol=0)
+        torch.testing.assert_close(attention.attend(query, key, value), context, atol=1e-12, rtol=0)

@@ -12,7 +12,7 @@ from neox_code.config.model_size import parameters
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.model.initialization import order_by_rank
-from neox_code.model.kv_cache import KVCache
+from neox_code.model.kv_cache import CacheView, RowCache
 from neox_code.model.sharding import sharding_of, stacked_rows
 from neox_code.parallel.grid import ParallelGrid, single_process_grid
 from neox_code.parallel.startup import startup
@@ -160,30 +160,38 @@ def test_the_parameter_count_is_that_of_the_built_model(name):
 
 
 @variants
-def test_reading_with_a_cache_equals_reading_at_once(build_gpt, name):
+def test_reading_with_caches_equals_reading_at_once(build_gpt, name):
+    """Two rows of different lengths in one pass: in pieces, token by token, and one row beside the other's long piece."""
     model = make_variant(name)
     gpt = build_gpt(model)
-    cache = KVCache.allocate(model, 2, 64, torch.float32)
-    pieces = [slice(0, 20), *(slice(i, i + 1) for i in range(20, 30)), slice(30, 40)]
+    text = make_tokens()
+    caches = [RowCache(model, torch.float32, capacity=8) for _ in text]
+    counts = [(20, 13), *[(1, 1)] * 7, (10, 1), (3, 19)]
+    found: list[list[torch.Tensor]] = [[], []]
     with torch.no_grad():
-        piecewise = torch.cat([gpt(make_tokens()[:, piece], cache) for piece in pieces], dim=1)
-        torch.testing.assert_close(piecewise, gpt(make_tokens()), atol=1e-5, rtol=0)
+        for pair in counts:
+            pieces = [row[cache.length : cache.length + count] for row, cache, count in zip(text, caches, pair, strict=True)]
+            logits_1SV = gpt(torch.cat(pieces)[None], CacheView(caches, pair))
+            for row, part in enumerate(logits_1SV[0].split(pair)):
+                found[row].append(part)
+        torch.testing.assert_close(torch.stack([torch.cat(parts) for parts in found]), gpt(text), atol=1e-5, rtol=0)
 
 
 @variants
-def test_rows_of_different_lengths_continue_at_their_own_length(build_gpt, name):
+def test_a_copy_of_a_cache_continues_independently(build_gpt, name):
     model = make_variant(name)
     gpt = build_gpt(model)
-    cache = KVCache.allocate(model, 2, 64, torch.float32)
-    text, lengths = make_tokens(), [20, 13]
+    first, second = make_tokens()
+    original = RowCache(model, torch.float32)
     with torch.no_grad():
-        gpt(text[:, :20], cache)
-        cache.set_lengths(lengths)
-        following = torch.stack([text[row, length : length + 3] for row, length in enumerate(lengths)])
-        ragged = torch.cat([gpt(following[:, :2], cache), gpt(following[:, 2:], cache)], dim=1)
-        for row, length in enumerate(lengths):
-            whole = gpt(text[row : row + 1, : length + 3])[0, length:]
-            torch.testing.assert_close(ragged[row], whole, atol=1e-5, rtol=0)
+        gpt(first[None, :30], CacheView([original], [30]))
+        copy = original.copy(20)
+        gpt(second[None, 20:30], CacheView([copy], [10]))
+        original.truncate(25)
+        continued = gpt(first[None, 25:], CacheView([original], [15]))[0]
+        torch.testing.assert_close(continued, gpt(first[None])[0, 25:], atol=1e-5, rtol=0)
+        mixed = torch.cat([first[:20], second[20:]])
+        torch.testing.assert_close(gpt(mixed[None, 30:], CacheView([copy], [10])), gpt(mixed[None])[:, 30:], atol=1e-5, rtol=0)
 
 
 @variants

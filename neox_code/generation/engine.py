@@ -1,0 +1,296 @@
+"""Complete many requests at once: rows join the running batch and leave it, and each row has its own settings.
+
+    engine = Engine(load_model(config))
+    row, = engine.add(Request(prompt_ids, maximum_tokens=64))
+    while row.stop_reason is None:
+        engine.step()                          # one pass of the model over the running rows
+        print(row.take_text(), end="")
+
+Prompts are read in chunks, so that a step stays short. The keys and values of ended rows are kept up to a number of bytes: a prompt
+that begins like one of them, or like a running row, continues there. So the samples of a request read its prompt once.
+
+The tokens of a row depend on its request alone, not on the other rows; see model/kv_cache.py. The engine has no threads: `add` and
+`step` are called by one thread.
+
+Shape letters: R rows, S tokens, V vocabulary without its padding.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+
+from neox_code.errors import CheckpointError
+from neox_code.generation.detokenize import Detokenizer
+from neox_code.generation.loading import LoadedModel
+from neox_code.generation.prefix_cache import PrefixCache
+from neox_code.generation.request import Request
+from neox_code.generation.sampling import sample_token
+from neox_code.generation.stopping import StopReason
+from neox_code.model.kv_cache import CacheView, RowCache
+
+CHUNK_TOKENS = 256
+"""A chunk of a prompt ends at a multiple of this number of tokens."""
+
+PASS_TOKENS = 512
+"""Maximum number of prompt tokens that one pass reads."""
+
+MAXIMUM_ROWS = 8
+CACHE_BYTES = 512 << 20
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """Natural logarithms of the model's probabilities, before temperature and penalties."""
+
+    token: int
+    logprob: float | None
+    """None for the first token of a text, which nothing predicts."""
+    top: dict[int, float] = field(default_factory=dict)
+    """The most probable tokens, most probable first."""
+
+
+class Row:
+    """One sample of a request: waiting, running, or ended (`stop_reason` is set)."""
+
+    def __init__(self, request: Request, sample: int, detokenizer: Detokenizer):
+        self.request, self.sample = request, sample
+        self.ids = list(request.prompt_ids)
+        """The prompt and the new tokens."""
+        self.tokens: list[int] = []
+        """Tokens of the completion without the end-of-document token. If a stop rule cut the text, they contain what was cut."""
+        self.text = ""
+        """Text of the completion; while the row runs, a stop rule can still cut its end."""
+        self.logprobs: list[TokenLogprobs] = []
+        """One for each new token, if the request asks for them."""
+        self.prompt_logprobs: list[TokenLogprobs] = []
+        self.stop_reason: StopReason | None = None
+        self.error: CheckpointError | None = None
+        """Reason of StopReason.FAILED."""
+        self.cached_tokens = 0
+        """Number of prompt tokens that an earlier text had read."""
+        self.prompt_seconds = self.seconds = 0.0
+        """Time from `add` to the end of the prompt's reading, and to the last token."""
+        self.is_cancelled = False
+        self.cache: RowCache | None = None
+        self.detokenizer = detokenizer
+        self.taken_characters = 0
+        self.begin = time.monotonic()
+
+    @property
+    def prompt_length(self) -> int:
+        return len(self.request.prompt_ids)
+
+    @property
+    def is_reading(self) -> bool:
+        """True until the last token of the prompt has been read."""
+        return self.cache is None or self.cache.length < self.prompt_length
+
+    @cached_property
+    def prompt_counts(self) -> Counter[int]:
+        return Counter(self.request.prompt_ids)
+
+    def count_tokens(self) -> dict[int, tuple[int, int]]:
+        """Return the number of occurrences of each token in prompt and completion, and in the completion, for the penalties."""
+        if not self.request.sampling.has_penalties:
+            return {}
+        new = Counter(self.tokens)
+        return {token: (self.prompt_counts[token] + new[token], new[token]) for token in self.prompt_counts | new}
+
+    def take_text(self) -> str:
+        """Return the text that is new since the last call and that no stop rule can cut any more."""
+        unsettled = 0
+        if self.stop_reason is None:
+            unsettled = max((rule.count_unsettled(self.text) for rule in self.request.stop), default=0)
+        begin = self.taken_characters
+        self.taken_characters = max(begin, len(self.text) - unsettled)
+        return self.text[begin : self.taken_characters]
+
+    def cancel(self) -> None:
+        """End the row at the next step."""
+        self.is_cancelled = True
+
+
+class Engine:
+    def __init__(
+        self, loaded: LoadedModel, maximum_rows: int = MAXIMUM_ROWS, cache_bytes: int = CACHE_BYTES, recompute: bool = False
+    ):
+        self.loaded, self.maximum_rows, self.recompute = loaded, maximum_rows, recompute
+        self.prefixes = PrefixCache(0 if recompute else cache_bytes)
+        self.waiting: list[Row] = []
+        self.running: list[Row] = []
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.waiting and not self.running
+
+    def add(self, request: Request) -> list[Row]:
+        """Queue a request; return its samples. The prompt has at least one token and fits the context."""
+        assert 0 < len(request.prompt_ids) <= self.loaded.context_length
+        detokenizers = (Detokenizer(self.loaded.tokenizer, request.prompt_ids) for _ in range(request.num_samples))
+        rows = [Row(request, sample, detokenizer) for sample, detokenizer in enumerate(detokenizers)]
+        self.waiting += rows
+        return rows
+
+    @torch.inference_mode()
+    def step(self) -> list[Row]:
+        """Read a chunk of each new prompt, and generate a token in each other row; return the rows that changed."""
+        changed = self.end_early()
+        self.start_rows()
+        rows, counts = self.plan_pass()
+        if rows:
+            caches = [row.cache for row in rows if row.cache is not None]
+            begins = [cache.length for cache in caches]
+            ids = [
+                token for row, begin, count in zip(rows, begins, counts, strict=True) for token in row.ids[begin : begin + count]
+            ]
+            view = CacheView(caches, counts)
+            hidden_1SH = self.loaded.gpt.hidden(torch.tensor([ids], device=self.loaded.device), view)
+            self.read_prompt_logprobs(rows, begins, hidden_1SH.split(counts, dim=1))
+            complete = [place for place, row in enumerate(rows) if row.cache is not None and row.cache.length == len(row.ids)]
+            if complete:
+                last = view.last_places
+                logits_RV = self.compute_logits(hidden_1SH[:, [last[place] for place in complete]])
+                for place, logits_V in zip(complete, logits_RV, strict=True):
+                    self.add_token(rows[place], logits_V)
+        self.remove_ended()
+        return changed + rows
+
+    def end_early(self) -> list[Row]:
+        """End the rows that are cancelled or over their time, waiting ones too; return them."""
+        now = time.monotonic()
+        ended = []
+        for row in (*self.waiting, *self.running):
+            seconds = now - row.begin
+            if row.is_cancelled:
+                row.stop_reason = StopReason.CANCELLED
+            elif (row.is_reading and seconds > row.request.prompt_seconds) or (
+                not row.is_reading and seconds > row.prompt_seconds + row.request.seconds
+            ):
+                row.stop_reason = StopReason.TIME_LIMIT
+            if row.stop_reason is not None:
+                self.finish(row)
+                ended.append(row)
+        self.waiting = [row for row in self.waiting if row.stop_reason is None]
+        self.remove_ended()
+        return ended
+
+    def start_rows(self) -> None:
+        """Let rows join, in the order of the queue. A sample waits until another sample of its request has read the prompt."""
+        for row in list(self.waiting):
+            if len(self.running) >= self.maximum_rows:
+                return
+            if any(other.request is row.request and other.is_reading for other in self.running):
+                continue
+            others = [(other.ids, other.cache) for other in self.running if other.cache is not None]
+            if not self.recompute and not row.request.prompt_logprobs:
+                row.cache = self.prefixes.take(row.ids, others)
+            if row.cache is None:
+                row.cache = RowCache(self.loaded.config, self.loaded.dtype, self.loaded.device)
+            row.cached_tokens = row.cache.length
+            self.waiting.remove(row)
+            self.running.append(row)
+
+    def plan_pass(self) -> tuple[list[Row], list[int]]:
+        """Return the rows of the next pass, and the number of tokens that each of them reads."""
+        rows, counts, prompt_tokens = [], [], 0
+        for row in self.running:
+            assert row.cache is not None
+            if self.recompute:
+                row.cache.truncate(0)
+            length = row.cache.length
+            count = len(row.ids) - length
+            if row.is_reading and not self.recompute:
+                if prompt_tokens >= PASS_TOKENS:
+                    continue
+                count = min(count, CHUNK_TOKENS - length % CHUNK_TOKENS)
+                prompt_tokens += count
+            rows.append(row)
+            counts.append(count)
+        return rows, counts
+
+    def compute_logits(self, hidden_1SH: torch.Tensor) -> torch.Tensor:
+        """Return fp32 logits [S, V]."""
+        return self.loaded.gpt.logits(hidden_1SH)[0, :, : self.loaded.tokenizer.vocab_size].float()
+
+    def read_prompt_logprobs(self, rows: Sequence[Row], begins: Sequence[int], parts: Sequence[torch.Tensor]) -> None:
+        """Add the log-probabilities of the prompt tokens that follow the tokens which a pass has read."""
+        for row, begin, hidden_1SH in zip(rows, begins, parts, strict=True):
+            if not row.request.prompt_logprobs or begin >= row.prompt_length:
+                continue
+            if not begin:
+                row.prompt_logprobs = [TokenLogprobs(row.ids[0], None)]
+            following = row.ids[begin + 1 : min(begin + hidden_1SH.shape[1] + 1, row.prompt_length)]
+            logits_SV = self.compute_logits(hidden_1SH[:, : len(following)])
+            row.prompt_logprobs += [
+                make_logprobs(logits_V, token, row.request.top_logprobs or 0)
+                for logits_V, token in zip(logits_SV, following, strict=True)
+            ]
+
+    def add_token(self, row: Row, logits_V: torch.Tensor) -> None:
+        """Add the next token of a row whose tokens have all been read, and end the row if it is complete."""
+        request = row.request
+        if len(row.ids) == row.prompt_length:
+            row.prompt_seconds = time.monotonic() - row.begin
+        if not logits_V.amax().isfinite():
+            row.error, row.stop_reason = make_logits_error(), StopReason.FAILED
+        elif not request.maximum_tokens:
+            row.stop_reason = StopReason.MAXIMUM_TOKENS
+        elif len(row.ids) == self.loaded.context_length:
+            row.stop_reason = StopReason.FULL_CONTEXT
+        if row.stop_reason is not None:
+            self.finish(row)
+            return
+        noise_key = (request.seed, request.index, row.sample, len(row.ids))
+        token = sample_token(logits_V, request.sampling, row.count_tokens(), noise_key)
+        if request.top_logprobs is not None:
+            row.logprobs.append(make_logprobs(logits_V, token, request.top_logprobs))
+        row.ids.append(token)
+        if token == self.loaded.tokenizer.eod_id and not request.ignore_eod:
+            row.stop_reason = StopReason.END_OF_DOCUMENT
+        else:
+            row.text += row.detokenizer.feed(token)
+            row.tokens.append(token)
+            self.apply_limits(row)
+        if row.stop_reason is not None:
+            self.finish(row)
+
+    def apply_limits(self, row: Row) -> None:
+        """End a row at its stop rules, its maximum of tokens, or a full context."""
+        ends = [end for rule in row.request.stop if (end := rule.find_end(row.text)) is not None]
+        if ends:
+            row.text, row.stop_reason = row.text[: min(ends)], StopReason.STOP_RULE
+        elif len(row.tokens) >= row.request.maximum_tokens:
+            row.stop_reason = StopReason.MAXIMUM_TOKENS
+        elif len(row.ids) >= self.loaded.context_length:
+            row.stop_reason = StopReason.FULL_CONTEXT
+
+    def finish(self, row: Row) -> None:
+        """Complete the text of a row that has ended."""
+        row.seconds = time.monotonic() - row.begin
+        if row.stop_reason is not StopReason.STOP_RULE:
+            row.text += row.detokenizer.finish()
+
+    def remove_ended(self) -> None:
+        for row in self.running:
+            if row.stop_reason is not None and row.cache is not None:
+                self.prefixes.store(row.ids, row.cache)
+                row.cache = None
+        self.running = [row for row in self.running if row.stop_reason is None]
+
+
+def make_logprobs(logits_V: torch.Tensor, token: int, count: int) -> TokenLogprobs:
+    """Return the log-probability of a token and of the `count` most probable tokens; logits are fp32."""
+    logprobs_V = logits_V.log_softmax(-1)
+    values, tokens = logprobs_V.topk(min(count, len(logprobs_V)))
+    return TokenLogprobs(token, logprobs_V[token].item(), dict(zip(tokens.tolist(), values.tolist(), strict=True)))
+
+
+def make_logits_error() -> CheckpointError:
+    return CheckpointError(
+        "the model's logits are not finite: its weights are damaged, its training diverged, or its precision is too low. "
+        "Choose an earlier checkpoint by --iteration, or --set precision=fp32."
+    )

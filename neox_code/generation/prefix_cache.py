@@ -1,0 +1,69 @@
+"""Keys and values of earlier texts, so that a prompt that begins like one of them is read from where they part.
+
+An editor sends nearly the same prompt at each keystroke. Only the tokens after the common beginning are then computed.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neox_code.model.kv_cache import RowCache
+
+
+@dataclass
+class Entry:
+    ids: np.ndarray
+    """Tokens of the cache: int64 [T]."""
+    cache: RowCache
+
+
+class PrefixCache:
+    """Caches of ended rows, least recently used first, of at most `maximum_bytes` together."""
+
+    def __init__(self, maximum_bytes: int):
+        self.maximum_bytes = maximum_bytes
+        self.entries: list[Entry] = []
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(entry.cache.num_bytes for entry in self.entries)
+
+    def store(self, ids: Sequence[int], cache: RowCache) -> None:
+        """Keep a cache with the tokens that it holds; remove the shorter texts that it begins with, and then the oldest."""
+        new = Entry(np.asarray(ids[: cache.length], np.int64), cache)
+        if not cache.length or cache.num_bytes > self.maximum_bytes:
+            return
+        self.entries = [entry for entry in self.entries if count_common(entry.ids, new.ids) < len(entry.ids)]
+        self.entries.append(new)
+        while self.num_bytes > self.maximum_bytes:
+            del self.entries[0]
+
+    def take(self, ids: Sequence[int], running: Iterable[tuple[Sequence[int], RowCache]] = ()) -> RowCache | None:
+        """Return a cache of the longest beginning of `ids[:-1]` that an entry or a running row has; None without a common token.
+
+        An entry that shares at least half of its tokens is shortened and leaves the cache; otherwise the beginning is copied.
+        """
+        wanted = np.asarray(ids[:-1], np.int64)
+        others = [Entry(np.asarray(other[: cache.length], np.int64), cache) for other, cache in running]
+        common, place = max(
+            ((count_common(entry.ids, wanted), place) for place, entry in enumerate([*self.entries, *others])), default=(0, 0)
+        )
+        if not common:
+            return None
+        if place < len(self.entries) and 2 * common >= len(self.entries[place].ids):
+            cache = self.entries.pop(place).cache
+            cache.truncate(common)
+            return cache
+        return [*self.entries, *others][place].cache.copy(common)
+
+
+def count_common(first: np.ndarray, second: np.ndarray) -> int:
+    """Return the number of equal tokens at the beginning of two texts.
+
+    >>> count_common(np.array([5, 6, 7]), np.array([5, 6, 8, 9]))
+    2
+    """
+    length = min(len(first), len(second))
+    different = np.flatnonzero(first[:length] != second[:length])
+    return int(different[0]) if len(different) else length
