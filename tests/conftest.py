@@ -24,6 +24,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so has nohup
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of processes for `-n auto`: two more than there are cores, since half of the time of a test is waiting."""
+    return len(os.sched_getaffinity(0)) + 2
+
+
 @pytest.fixture(scope="session")
 def job_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with code-vocab.json, code-merges.txt and tokens.bin/.idx of a dozen real Python files."""
