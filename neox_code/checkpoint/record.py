@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neox_code.checkpoint.layout import RUN_RECORD, find_config_files, is_hugging_face_model
+from neox_code.checkpoint.layout import RUN_RECORD, find_config_files, is_hugging_face_model, is_written_by_this_package
 from neox_code.config.assembly import Draft
 from neox_code.config.hugging_face import CONFIG_FILE, read_model_keys
 from neox_code.config.neox import NeoXConfig
@@ -21,6 +21,8 @@ from neox_code.files import read_json, write_json
 
 FORMAT = "neox-code run 1"
 SCORED_ROWS = "scored_rows"
+TRAINED_PADDING = {"mask_padded_vocab": False}
+"""GPT-NeoX and transformers give a probability to the rows that pad the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,12 @@ def read_stored_config(folder: Path, record: RunRecord | None) -> StoredConfig |
         for key, value in read_model_keys(folder / CONFIG_FILE).items():
             draft.add(Setting(key, value, place))
         described = NeoXConfig.from_draft(draft, ())
-        return StoredConfig(described.values(), described.origins)
+        return StoredConfig(described.values() | TRAINED_PADDING, described.origins)
     files = find_config_files(folder)
     try:
         config = NeoXConfig.load(files) if files else None
     except ConfigError:
         return None
-    return StoredConfig(config.values(), config.origins) if config else None
+    if config is None:
+        return None
+    return StoredConfig(config.values() | ({} if is_written_by_this_package(folder) else TRAINED_PADDING), config.origins)

@@ -25,10 +25,10 @@ def choose_padding_mask(config: NeoXConfig, folder: Path, stored: StoredConfig |
     """Return the configuration with `mask_padded_vocab` as the checkpoint's model was trained, unless the key is set."""
     if config.origins["mask_padded_vocab"] != DEFAULT or not config.model.mask_padded_vocab:
         return config
-    if is_written_by_this_package(folder):
-        if stored is None or stored.values.get("mask_padded_vocab", True):
-            return config
-    else:
+    is_own = is_written_by_this_package(folder)
+    if stored.values.get("mask_padded_vocab", True) if stored else is_own:
+        return config
+    if not is_own:
         log.info("others train the rows that pad the vocabulary: they have probabilities (mask_padded_vocab false)")
     return config.replace(FROM_CHECKPOINT, mask_padded_vocab=False)
 

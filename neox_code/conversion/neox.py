@@ -72,7 +72,7 @@ def padding_keys(source: ModelSource, tensor_size: int) -> dict[str, Any]:
     usual = source.model.make_vocab_size_divisible_by
     divisors = [
         divisor
-        for divisor in (usual, *(2**power for power in range(10, -1, -1)))
+        for divisor in (usual, *(2**power for power in range(10, -1, -1)), max(source.vocab_rows // tensor_size, 1))
         if padded_vocab_size(source.tokenizer.vocab_size, divisor, tensor_size) == source.vocab_rows
     ]
     return {"mask_padded_vocab": False, "make_vocab_size_divisible_by": [*divisors, usual][0]}

@@ -32,7 +32,6 @@ def can_be_packed(module: nn.Module) -> bool:
 
 def pack_weights(model: nn.Module) -> None:
     """Replace the layers below `model` one by one, so that only one weight at a time is in memory twice."""
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, PlainLinear) and can_be_packed(child):
-                setattr(parent, name, PackedLinear(child))
+    for parent in [module for module in model.modules() if not isinstance(module, PlainLinear)]:  # a list of all would keep them
+        for name in [name for name, child in parent.named_children() if can_be_packed(child)]:
+            setattr(parent, name, PackedLinear(getattr(parent, name)))

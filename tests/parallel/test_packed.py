@@ -1,10 +1,13 @@
 """Packed weights against the plain product in fp64."""
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
 
 from neox_code.machine import cpu_computes_bf16
+from neox_code.parallel import packed
 from neox_code.parallel.packed import PackedLinear, pack_weights
 from neox_code.parallel.plain_layers import PlainLinear
 
@@ -31,6 +34,21 @@ def test_a_packed_layer_computes_the_plain_product(shape, bias):
     assert isinstance(model["linear"], PackedLinear)
     with torch.inference_mode():
         torch.testing.assert_close(model["linear"](input_).double(), exact, rtol=2**-8, atol=2**-7)
+
+
+@needs_bf16
+def test_each_plain_weight_is_freed_before_the_next_is_packed(monkeypatch):
+    model = nn.Sequential(*(nn.ModuleDict({"linear": make_layer(torch.bfloat16, False)}) for _ in range(3)))
+    weights = [weakref.ref(block["linear"].weight) for block in model]
+    alive = []
+
+    def pack(linear: PlainLinear) -> PackedLinear:
+        alive.append(sum(weight() is not None for weight in weights))
+        return PackedLinear(linear)
+
+    monkeypatch.setattr(packed, "PackedLinear", pack)
+    pack_weights(model)
+    assert alive == [3, 2, 1]
 
 
 def test_fp32_weights_are_not_packed():
