@@ -119,6 +119,14 @@ class ByteLevelTokenizer:
         check_ids(ids, self.vocab_size, self._file)
         return b"".join(map(self.bytes_of_id.__getitem__, ids))
 
+    def read_token_bytes(self) -> list[bytes]:
+        return [b"" if token_id in self.special_ids else data for token_id, data in enumerate(self.bytes_of_id)]
+
+    def find_last_piece(self, text: str) -> int:
+        splitting = self._backend.pre_tokenizer
+        pieces = splitting.pre_tokenize_str(text) if splitting else []
+        return pieces[-1][1][0] if pieces else 0
+
     def check_text(self, text: str) -> None:
         """Raise DataError for text that `encode` refuses."""
         data = encode_utf8(text)

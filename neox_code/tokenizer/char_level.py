@@ -49,6 +49,12 @@ class CharLevelTokenizer:
         check_ids(ids, VOCAB_SIZE, "CharLevelTokenizer")
         return b"".join(map(BYTES_OF_ID.__getitem__, ids))
 
+    def read_token_bytes(self) -> list[bytes]:
+        return [data if len(NAMES) <= token_id < 256 else b"" for token_id, data in enumerate(BYTES_OF_ID)]
+
+    def find_last_piece(self, text: str) -> int:
+        return len(text)  # no token is longer than a byte
+
 
 BYTES_OF_ID = [
     *(name.encode() for name in NAMES),

@@ -60,6 +60,14 @@ class Tokenizer(Protocol):
         """Return the exact bytes of the ids."""
         ...
 
+    def read_token_bytes(self) -> list[bytes]:
+        """Return the bytes of every id, with the space before a word; b"" for ids that the encoding of a text does not contain."""
+        ...
+
+    def find_last_piece(self, text: str) -> int:
+        """Return the place in the text where its last piece begins. Tokens do not cross the borders of pieces, whatever follows."""
+        ...
+
     @property
     def identity(self) -> dict[str, str]:
         """Tokenizer type, files and a hash of everything that determines the ids; stored with token files and checkpoints."""

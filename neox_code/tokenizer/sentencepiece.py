@@ -12,6 +12,7 @@ or refuses the text.
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -23,6 +24,8 @@ from neox_code.tokenizer.byte_level import check_ids, encode_utf8
 from neox_code.tokenizer.protocol import END_OF_DOCUMENT, PADDING
 
 SPACE = "\u2581"
+LAST_PIECE = re.compile(r"(?:\s*\w+|\s*[^\w\s]+|\s+)\Z")
+"""The last word or signs with the spaces before them."""
 
 
 class SPMTokenizer:
@@ -108,6 +111,18 @@ class SPMTokenizer:
         check_ids(ids, self.vocab_size, self._file)
         data = b"".join(map(self._bytes_of_id.__getitem__, ids))
         return data.removeprefix(b" ") if self._adds_space else data
+
+    def read_token_bytes(self) -> list[bytes]:
+        processor = self._processor
+        is_text = [
+            not (processor.is_control(i) or processor.is_unknown(i) or processor.is_unused(i)) for i in range(self.vocab_size)
+        ]
+        never = self._never_in_text
+        return [data if is_text[i] and i not in never else b"" for i, data in enumerate(self._bytes_of_id)]
+
+    def find_last_piece(self, text: str) -> int:
+        match = LAST_PIECE.search(text)
+        return match.start() if match else len(text)
 
     def _refuse(self, text: str) -> None:
         pieces = self._processor.encode(text, out_type=str)

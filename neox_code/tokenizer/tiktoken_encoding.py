@@ -14,6 +14,8 @@ from typing import Self
 
 import tiktoken
 from tiktoken.load import load_tiktoken_bpe
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import Split
 
 from neox_code.errors import DataError
 from neox_code.tokenizer.byte_level import check_ids, encode_utf8
@@ -43,6 +45,8 @@ class TiktokenTokenizer:
     def __init__(self, encoding: tiktoken.Encoding, name: str, sha256: str):
         self._encoding = encoding
         self._name = name
+        pattern = next((words for known, (words, _) in ENCODINGS.items() if known[:4] == encoding.name[:4]), WORDS_OF_R50K)
+        self._splitting = Split(Regex(pattern), "isolated")
         self._identity = {"tokenizer_type": "TiktokenTokenizer", "vocab_file": name, "sha256": sha256}
 
     @classmethod
@@ -93,6 +97,16 @@ class TiktokenTokenizer:
         except KeyError as error:
             number = str(error.args[0]).split()[-1]
             raise DataError(f"id {number} is unused in {self._name}. Use the tokenizer that encoded the text.") from None
+
+    def read_token_bytes(self) -> list[bytes]:
+        found = [b""] * self.vocab_size
+        for data in self._encoding.token_byte_values():
+            found[self._encoding.encode_single_token(data)] = data
+        return found
+
+    def find_last_piece(self, text: str) -> int:
+        pieces = self._splitting.pre_tokenize_str(text)
+        return pieces[-1][1][0] if pieces else 0
 
 
 def load_published_encoding(name: str) -> tiktoken.Encoding:
