@@ -11,6 +11,7 @@ import json
 import os
 import re
 import socket
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from neox_code.errors import DataError, LaunchError
 
 PARTIAL_SUFFIX = ".partial"
 
+MOST_BYTES = 100_000_000
+"""Size of the largest file that is read into memory at once: a vocabulary, a record, a configuration."""
 
 WRITER_VARIABLE = "NEOX_CODE_WRITER"
 """Environment variable with a text that is unique to this process. It becomes part of temporary names, so that several machines can
@@ -97,12 +100,31 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """Return the value in a JSON file. Raise DataError with the line of a syntax error."""
+def read_bounded(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES, remedy: str = "Check the path.") -> bytes:
+    """Return the content of a file. Raise DataError if it cannot be read, is no regular file, or has more than `most_bytes`."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        mode = Path(path).stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise DataError(f"{path} is a folder. Name a file in it.")
+        if not stat.S_ISREG(mode):  # opening a pipe waits for its writer, and a device has no end
+            raise DataError(f"{path} is a pipe or a device, and not a file. {remedy}")
+        with Path(path).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            limit = min(most_bytes, max(size, 2**20))  # the size of files in /proc is 0
+            content = file.read(limit + 1)
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist. Check the path.") from None
+        raise DataError(f"{path} does not exist. {remedy}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}. {remedy}") from None
+    if len(content) > limit:
+        raise DataError(f"{path} has {max(size, len(content)):,} bytes, and at most {limit:,} are read. {remedy}")
+    return content
+
+
+def read_json(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES) -> Any:
+    """Return the value in a JSON file. Raise DataError as `read_bounded`, and with the line of a syntax error."""
+    try:
+        return json.loads(read_bounded(path, most_bytes).decode())
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {error}. Check the path, or write it again.") from None
 

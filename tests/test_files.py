@@ -6,7 +6,15 @@ import threading
 import pytest
 
 from neox_code.errors import DataError, LaunchError
-from neox_code.files import append_json_line, atomic_file, find_numbered_folders, folder_lock, read_json_lines, write_text
+from neox_code.files import (
+    append_json_line,
+    atomic_file,
+    find_numbered_folders,
+    folder_lock,
+    read_json,
+    read_json_lines,
+    write_text,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -22,6 +30,34 @@ def test_a_folder_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(IsADirectoryError) as caught, atomic_file(tmp_path):
         raise AssertionError
     assert (caught.value.filename, list(tmp_path.parent.glob("*.partial"))) == (str(tmp_path), [])
+
+
+def make_sparse(path, size=5 * 10**9):
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: None, "does not exist"),
+        (os.mkdir, "is a folder"),
+        (os.mkfifo, "is a pipe or a device"),
+        (lambda path: path.symlink_to("/dev/zero"), "is a pipe or a device"),
+        (lambda path: path.symlink_to(path), "cannot be read: Too many levels"),
+        (make_sparse, r"has 5,000,000,000 bytes, and at most 100,000,000 are read"),
+        (lambda path: path.write_text("[" * 10**5), "is not valid JSON"),
+    ],
+)
+def test_a_file_is_read_within_bounds(tmp_path, make, reason):
+    make(tmp_path / "a")
+    with pytest.raises(DataError, match=reason):
+        read_json(tmp_path / "a")
+
+
+def test_a_name_that_is_no_name_is_reported():
+    with pytest.raises(DataError, match="null byte"):
+        read_json("a\0b")
 
 
 def test_a_pipe_is_written_to_and_not_replaced(tmp_path):

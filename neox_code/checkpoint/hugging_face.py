@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from neox_code.checkpoint.consistency import check_entry
 from neox_code.checkpoint.foreign_names import FREQUENCIES, SKIPPED, ForeignRow, foreign_rows
 from neox_code.checkpoint.layout import leads_out
-from neox_code.checkpoint.serialization import is_plain, load_file
+from neox_code.checkpoint.serialization import load_file, require_state_dict
 from neox_code.config.hugging_face import CONFIG_FILE, read_config, read_json_object
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
@@ -116,16 +116,13 @@ class Shards:
 
     def read(self, name: str) -> torch.Tensor:
         value = self.open(self.places[name])[name]
-        tensor = value() if callable(value) else value
-        if not is_plain(tensor):
-            raise CheckpointError(f"{self.places[name]} holds {name}, which is no plain tensor. Copy the model again.")
-        return tensor
+        return value() if callable(value) else value
 
 
 def open_tensors(path: Path) -> Mapping[str, Any]:
     """Return a file's tensors by name; for a safetensors file, a function by name that reads the tensor."""
     if path.suffix == ".bin":
-        return load_file(path, mmap=True)
+        return require_state_dict(path, load_file(path, mmap=True))
     try:
         file = safe_open(path, framework="pt")
         return {name: partial(file.get_tensor, name) for name in file.keys()}  # noqa: SIM118

@@ -17,6 +17,7 @@
 Layer numbers are those of model.gpt: 00 embedding, 02 to L+1 blocks, L+3 final norm, L+4 head.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -197,7 +198,9 @@ def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:
 
 def leads_out(path: Path, folder: Path) -> bool:
     """Return True if a path, with its links followed, is outside of a model's folder and of Hugging Face's cache around it."""
-    target, inside = path.resolve(), folder.resolve()
+    if "\0" in str(path):  # no path
+        return True
+    target, inside = (Path(os.path.realpath(place)) for place in (path, folder))  # `resolve` raises for a loop
     cache = inside.parent.parent / "blobs" if inside.parent.name == "snapshots" else inside
     return not any(target.is_relative_to(place) for place in (inside, cache))
 

@@ -11,19 +11,34 @@ from deepspeed import DeepSpeedEngine
 from deepspeed.runtime.zero.utils import ZeRORuntimeException
 
 from neox_code.checkpoint.buffers import sum_row_biases
+from neox_code.checkpoint.consistency import check_size
 from neox_code.checkpoint.engine_files import WeightsOnlyEngine
-from neox_code.checkpoint.layout import find_configuration, is_universal, model_files
+from neox_code.checkpoint.layout import find_configuration, has_zero_3_files, is_universal, model_files
 from neox_code.checkpoint.optimizer_state import SavedSizes, load_optimizer_state, read_optimizer_state
+from neox_code.checkpoint.record import is_count
 from neox_code.checkpoint.resume import Start
 from neox_code.checkpoint.serialization import load_file
 from neox_code.checkpoint.universal import LOSS_SCALE
-from neox_code.checkpoint.weights import has_summed_row_biases, load_weights
+from neox_code.checkpoint.weights import has_summed_row_biases, load_weights, read_weights
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
 from neox_code.logs import get_logger
 from neox_code.parallel.grid import ParallelGrid
 
 log = get_logger(__name__)
+
+
+def require_loadable(start: Start, model: ModelConfig) -> None:
+    """Raise CheckpointError unless a checkpoint's files have the names and the sizes of the model, before a model is built."""
+    folder = start.folder
+    if folder is None:
+        return
+    if has_zero_3_files(folder):
+        check_size(folder, model)
+    else:
+        read_weights(folder, model, names_only=True)
+    if not start.resets:
+        load_client_state(folder, is_checked=True)
 
 
 def load_checkpoint(
@@ -52,7 +67,7 @@ def load_checkpoint(
             f"{folder} was written by another number of data-parallel ranks: {str(error).splitlines()[0]} "
             "Use as many, or load the weights alone with no_load_optim: true."
         ) from None
-    except (RuntimeError, AssertionError, KeyError, TypeError, ValueError) as error:
+    except (RuntimeError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{folder} does not fit this model and layout: {read_first_line(error).rstrip('.')}. "
             f"Use the configuration in {find_configuration(folder)}, and as many ranks as it was written by."
@@ -78,7 +93,7 @@ def load_divided_anew(
         if loss_scale and hasattr(engine.optimizer, "loss_scaler"):  # DeepSpeed's bf16 optimizer has none
             engine.optimizer.loss_scaler = loss_scale
     state = load_client_state(folder)
-    for name in ("global_steps", "global_samples", "skipped_steps"):
+    for name in ENGINE_COUNTS:
         setattr(engine, name, int(state.get(name, 0)))
     writer = "in the universal format" if is_universal(folder) else f"by {SavedSizes.of(folder)}"
     stage = f", ZeRO {start.stored.values.get('zero_stage', 0)}" if start.stored else ""
@@ -123,10 +138,20 @@ def load_weights_alone(engine: DeepSpeedEngine, folder: Path, model: ModelConfig
     log.info("loaded the weights of %s", folder)
 
 
-def load_client_state(folder: Path) -> dict[str, Any]:
-    """Return the training state of a checkpoint without its weights; {} if it has none."""
+COUNTS = ("iteration", "consumed_samples", "consumed_tokens", "skipped_iterations", "training_seconds")
+ENGINE_COUNTS = ("global_steps", "global_samples", "skipped_steps")
+"""Names of numbers in a training state: this package's and DeepSpeed's."""
+
+
+def load_client_state(folder: Path, is_checked: bool = False) -> dict[str, Any]:
+    """Return the training state of a checkpoint without its weights; {} if it has none. Raise CheckpointError if it is damaged."""
     path = model_files(folder).get(0)
-    content = load_file(path, mmap=True) if path else {}
+    content = load_file(path, mmap=True, is_checked=is_checked) if path else {}
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} contains a {type(content).__name__}, not a training state. Copy the checkpoint again.")
+    for key in (*COUNTS, *ENGINE_COUNTS):
+        if key in content and not is_count(content[key]):
+            raise CheckpointError(f"{path} has {key} {content[key]!r:.60}, which is no count. Copy the checkpoint again.")
     return {key: value for key, value in content.items() if key not in ("module", "optimizer")}
 
 

@@ -30,8 +30,8 @@ from neox_code.checkpoint.layout import (
     optimizer_files,
 )
 from neox_code.checkpoint.merge_ranks import find_our_name, find_whole_model_name, merge_parts
-from neox_code.checkpoint.serialization import load_file
-from neox_code.checkpoint.universal import LOSS_SCALE, MASTER, STEP, UniversalFiles
+from neox_code.checkpoint.serialization import is_plain, load_file
+from neox_code.checkpoint.universal import LOSS_SCALE, MASTER, STEP, UniversalFiles, parse_step
 from neox_code.checkpoint.weights import fit_parameter, has_summed_row_biases
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
@@ -149,10 +149,13 @@ class ZeroFile:
     """The optimizer state of one rank: flat tensors, mapped from the file, and the positions of parameters in them."""
 
     def __init__(self, path: Path):
+        self.path = path
         content = load_file(path, mmap=True)
         try:
             self.state: Mapping[str, Any] = content["optimizer_state_dict"]
             self.masters = self.state["single_partition_of_fp32_groups"]
+            if not all(map(is_plain, self.masters)):
+                raise ValueError("tensors that are not plain")
             self.groups = self.state["base_optimizer_state"]["state"]
             self.positions: dict[str, tuple[int, int, int]] = {}
             """Name -> group, start and number of values in the group's flat tensors."""
@@ -172,7 +175,7 @@ class ZeroFile:
     def tensors(self, group: int) -> dict[str, torch.Tensor]:
         """Return the flat tensors of a group: the weights as MASTER, and moments by the optimizer's names."""
         state = self.groups.get(group, {})
-        moments = {key: value for key, value in state.items() if isinstance(value, torch.Tensor) and value.dim() == 1}
+        moments = {key: value for key, value in state.items() if is_plain(value) and value.dim() == 1}
         return {MASTER: self.masters[group].detach()} | moments
 
     def read_fragment(self, name: str, key: str) -> torch.Tensor:
@@ -182,7 +185,7 @@ class ZeroFile:
 
     def read_step(self, name: str) -> int | None:
         step = self.groups.get(self.positions[name][0], {}).get(STEP)
-        return None if step is None else int(step)
+        return None if step is None else parse_step(self.path, step)
 
 
 def load_optimizer_state(

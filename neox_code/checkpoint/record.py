@@ -6,6 +6,7 @@ read_stored_config(folder, record)         # the configuration, of any checkpoin
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,10 @@ from typing import Any
 
 from neox_code.checkpoint.layout import RUN_RECORD, find_config_files, is_hugging_face_model, is_written_by_this_package
 from neox_code.config.assembly import Draft
+from neox_code.config.checks import find_value_problems
+from neox_code.config.fields import FIELDS, LARGEST
 from neox_code.config.hugging_face import CONFIG_FILE, read_model_keys
+from neox_code.config.legacy_keys import Assignment
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.yaml_merge import Setting
 from neox_code.errors import CheckpointError, ConfigError, DataError
@@ -23,6 +27,8 @@ FORMAT = "neox-code run 1"
 SCORED_ROWS = "scored_rows"
 TRAINED_PADDING = {"mask_padded_vocab": False}
 """GPT-NeoX and transformers give a probability to the rows that pad the vocabulary."""
+MOST_ROWS = 2**24
+"""Greatest number of ranks, and of rows of a vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -68,21 +74,46 @@ def write_record(folder: Path, record: RunRecord) -> None:
 def read_record(folder: Path) -> RunRecord | None:
     """Read run.json, the inverse of `write_record`; return None if there is none. Raise CheckpointError if it is damaged."""
     path = folder / RUN_RECORD
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
         content = read_json(path)
         if content["format"] != FORMAT:
-            raise CheckpointError(f"{path} has the format {content['format']!r}, and {FORMAT!r} is read here. Use that version.")
+            raise CheckpointError(f"{path} has the format {content['format']!r:.60}, not {FORMAT!r}. Use that version.")
         record = RunRecord(**{known.name: content[known.name] for known in dataclasses.fields(RunRecord)})
         for name in ("state", "config", "origins", "tokenizer", "data", "layout", "files"):
             if not isinstance(getattr(record, name), dict):
                 raise TypeError(f"{name} is not an object")
-        if type(record.state["iteration"]) is not int:
-            raise TypeError(f"iteration {record.state['iteration']!r} is not a whole number")
+        check_values(record)
         return record
-    except (DataError, KeyError, TypeError) as error:
+    except (DataError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}). Copy the checkpoint again, or remove the file.") from None
+
+
+def check_values(record: RunRecord) -> None:
+    """Raise ValueError for a value that no run has written."""
+    if type(record.state["iteration"]) is not int:
+        raise ValueError(f"iteration {record.state['iteration']!r:.60} is not a whole number")
+    for section in ("state", "layout", "files"):
+        for name, value in getattr(record, section).items():
+            if not is_count(value) or (section == "layout" and value > MOST_ROWS):
+                raise ValueError(f"{section}.{name} is {value!r:.60}")
+    if not isinstance(record.run, str) or record.run in ("", ".", "..") or not {"/", "\0"}.isdisjoint(record.run):
+        raise ValueError(f"run is {record.run!r:.60}")
+    if outside := [name for name in record.files if Path(name).is_absolute() or ".." in Path(name).parts]:
+        raise ValueError(f"files has {outside[0]!r:.60}")
+    draft = Draft()
+    for name in record.config.keys() & FIELDS.keys():
+        draft.assign(Assignment(name, record.config[name]), Setting(name, record.config[name], "config"), replace=True)
+    values = draft.values()
+    problems = draft.messages() + [each.text for each in find_value_problems(values, lambda name: f"{name} ({values[name]!r:.60})")]
+    if problems:
+        raise ValueError(problems[0].rstrip("."))
+
+
+def is_count(value: Any) -> bool:
+    """Return True for a finite number that is not negative, as counts and durations are."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= LARGEST
 
 
 def list_incomplete_files(folder: Path, record: RunRecord) -> list[str]:

@@ -234,7 +234,12 @@ def list_changes(start: Start, layout: Mapping[str, int], config: NeoXConfig, va
     changed = [difference for effect in effects for difference in compare(stored.values, values, effect)]
     changed = [difference for difference in changed if (difference.field, difference.before) != ("train_batch_size", None)]
     lines = [format_change(difference, stored, config) for difference in changed]
-    return lines + ([f"data: {change}" for change in list_data_changes(start.record.data, data)] if start.record else [])
+    try:
+        return lines + ([f"data: {change}" for change in list_data_changes(start.record.data, data)] if start.record else [])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{start.folder / RUN_RECORD} is damaged (data: {error}). Copy the checkpoint again, or remove the file."
+        ) from None
 
 
 def check_model(folder: Path, stored: StoredConfig | None, config: NeoXConfig, with_optimizer: bool = False) -> None:

@@ -9,8 +9,9 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -30,6 +31,9 @@ torch.serialization.add_safe_globals(
 )
 """Types in a plain array of numpy 1 or 2: GPT-NeoX stores the state of numpy's random numbers in mp_rank files."""
 
+MOST_PICKLE_BYTES = 8_000_000
+"""Size of the largest pickle that is read: the names and shapes of tensors. The reader needs about a second for a megabyte."""
+
 DISALLOWED = re.compile(r"GLOBAL (\S+)")
 """The name of a refused function or class in torch's error message."""
 
@@ -44,8 +48,8 @@ def load_file(path: str | Path, map_location: Any = "cpu", mmap: bool = False, i
         raise CheckpointError(f"{path} is no file, or a link to none. Copy the checkpoint again, or choose another by --iteration.")
     try:
         is_archive = zipfile.is_zipfile(path)  # files of torch before 1.6 are not
-        if is_archive and not is_checked:
-            check_records(path)
+        if is_archive:
+            check_records(path, sums=not is_checked)
         with warnings.catch_warnings(), torch.sparse.check_sparse_tensor_invariants():
             warnings.simplefilter("ignore")  # torch 2.11 and 2.14 warn of sparse tensors, each for another reason
             return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and is_archive)
@@ -60,19 +64,40 @@ def load_file(path: str | Path, map_location: Any = "cpu", mmap: bool = False, i
         raise make_damaged_error(path, str(error)) from None
 
 
-def is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> TypeGuard[torch.Tensor]:
     """Return True for a dense CPU tensor with a stored value for each element (not a view that repeats values)."""
     if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or value.device.type != "cpu":
         return False
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
-def check_records(path: str | Path) -> None:
-    """Raise ValueError if a record of the file differs from its checksum (CRC-32), which torch does not compare."""
+StateDict = Mapping[str, torch.Tensor]
+OTHER_LAYOUT = "Choose a checkpoint in GPT-NeoX's layout."
+
+
+def require_state_dict(path: Path, content: Any) -> StateDict:
+    """Return `content` if it is a mapping of names to plain tensors, else raise CheckpointError."""
+    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
+        raise CheckpointError(f"{path} contains a {type(content).__name__}, not tensors by name. {OTHER_LAYOUT}")
+    for name, value in content.items():
+        if not is_plain(value):
+            kind = type(value).__name__
+            raise CheckpointError(f"{path} holds {name}, a {kind} that is no plain tensor. {OTHER_LAYOUT}")
+    return content
+
+
+def check_records(path: str | Path, sums: bool = True) -> None:
+    """Raise ValueError for records that torch.save does not write and, with `sums`, for one that differs from its checksum.
+
+    torch compares no checksum (CRC-32), and inflates compressed records.
+    """
     with zipfile.ZipFile(path) as archive:
-        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
-            raise ValueError("its records are compressed")
-        if damaged := archive.testzip():
+        for record in archive.infolist():
+            if record.compress_type != zipfile.ZIP_STORED:
+                raise ValueError("its records are compressed")
+            if record.filename.endswith(".pkl") and record.file_size > MOST_PICKLE_BYTES:
+                raise ValueError(f"{record.filename} has {record.file_size:,} bytes, and names of tensors have less")
+        if sums and (damaged := archive.testzip()):
             raise ValueError(f"the checksum of {damaged} is wrong")
 
 

@@ -18,7 +18,8 @@ from deepspeed.checkpoint.universal_checkpoint import SubparamShape
 
 from neox_code.checkpoint.layout import UNIVERSAL_FOLDER
 from neox_code.checkpoint.merge_ranks import find_our_name, find_whole_model_name
-from neox_code.checkpoint.serialization import load_file
+from neox_code.checkpoint.record import is_count
+from neox_code.checkpoint.serialization import is_plain, load_file
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
 from neox_code.model.gpt import TIED_EMBEDDING
@@ -54,25 +55,36 @@ class UniversalFiles:
         path = self.folders[name] / f"{key}.pt"
         content = load_file(path, mmap=True)
         whole = content.get("param") if isinstance(content, Mapping) else content
-        if not isinstance(whole, torch.Tensor):
-            raise CheckpointError(f"{path} holds no tensor under the name param. Copy the checkpoint again.")
+        if not is_plain(whole):
+            raise CheckpointError(f"{path} holds no plain tensor under the name param. Copy the checkpoint again.")
         return whole
 
     def read_step(self, name: str) -> int | None:
         """Return the number of updates of a parameter; None if the optimizer does not count them."""
         path = self.folders[name] / f"{STEP}.pt"
-        return int(load_file(path)) if path.is_file() else None
+        return parse_step(path, load_file(path)) if path.is_file() else None
 
     def read_global_state(self) -> dict[str, Any]:
         """Return hyperparameters (`param_groups`) and the state of the loss scaler (LOSS_SCALE), where there are some."""
         path = self.folder / GLOBAL_STATE
         content = load_file(path) if path.is_file() else {}
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{path} contains a {type(content).__name__}, not a dictionary. Copy the checkpoint again.")
         return {LOSS_SCALE: content.get("loss_scaler"), **content}
 
     def weight_readers(self) -> dict[str, Callable[[], torch.Tensor]]:
         """Return a function for each parameter that reads its weights in fp32."""
         order = sorted(self.names, key=lambda name: int(name.split(".")[1]))
         return {name: partial(self.read, name, MASTER) for name in order}
+
+
+def parse_step(path: Path, value: Any) -> int:
+    """Return a number of updates. Raise CheckpointError for a value in the file `path` that is none."""
+    if isinstance(value, torch.Tensor) and value.numel() == 1 and is_plain(value):
+        value = value.item()
+    if not is_count(value):
+        raise CheckpointError(f"{path} has {value!r:.60} as the number of updates. Copy the checkpoint again.")
+    return int(value)
 
 
 def name_in_engine(name: str, has_pipeline: bool, model: ModelConfig) -> str:

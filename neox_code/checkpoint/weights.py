@@ -12,7 +12,6 @@ one whole parameter in memory beside the module's own.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -32,7 +31,7 @@ from neox_code.checkpoint.layout import (
     require_whole_weights,
 )
 from neox_code.checkpoint.merge_ranks import cut_part, find_our_name, find_whole_model_name, fit_vocabulary, merge_parts
-from neox_code.checkpoint.serialization import is_plain, load_file
+from neox_code.checkpoint.serialization import OTHER_LAYOUT, StateDict, load_file, require_state_dict
 from neox_code.checkpoint.universal import UniversalFiles
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
@@ -43,15 +42,12 @@ from neox_code.parallel.grid import ParallelGrid, single_process_grid
 
 log = get_logger(__name__)
 
-StateDict = Mapping[str, torch.Tensor]
 WHOLE = single_process_grid()
 """The layout of a whole model."""
 
 EMBEDDING = "sequential.0.word_embeddings.weight"
 MOST_PADDING = 1024
 """Largest usual padding of the vocabulary in Hugging Face models; most pad to a multiple of 1024 or of one of its divisors."""
-
-OTHER_LAYOUT = "Choose a checkpoint in GPT-NeoX's layout."
 
 
 def load_weights(
@@ -114,12 +110,13 @@ def has_summed_row_biases(model: ModelConfig, folder: Path) -> bool:
     return model.gpt_j_residual and not is_older
 
 
-def read_weights(folder: Path, model: ModelConfig, is_whole: bool = True) -> "LazyWeights":
+def read_weights(folder: Path, model: ModelConfig, is_whole: bool = True, names_only: bool = False) -> "LazyWeights":
     """Return all weights of a checkpoint, whole, as `sequential.INDEX.NAME` in the order of the layers; each is read when used.
 
-    Raise CheckpointError for a damaged file and, with `is_whole`, unless it has each parameter of the model and no other.
+    Raise CheckpointError for a damaged file and, with `is_whole`, unless it has each parameter of the model and no other. With
+    `names_only`, for a caller that reads no value, no checksum is compared.
     """
-    weights = open_weights(folder, model)
+    weights = open_weights(folder, model, names_only)
     if not is_whole:
         return weights
     check_names(folder, weights, model)
@@ -135,22 +132,23 @@ def read_checked(folder: Path, name: str, model: ModelConfig, read: Callable[[],
     return weight
 
 
-def open_weights(folder: Path, model: ModelConfig) -> "LazyWeights":
+def open_weights(folder: Path, model: ModelConfig, names_only: bool = False) -> "LazyWeights":
     """Return the weights of a checkpoint of any format, without a comparison of their names with the model's."""
+    report = log.debug if names_only else log.info
     if is_hugging_face_model(folder):
-        log.info("%s is a model of Hugging Face", folder)
+        report("%s is a model of Hugging Face", folder)
         return LazyWeights(hugging_face_readers(folder, model))
     if is_universal(folder):
-        log.info("%s has weights in DeepSpeed's universal format", folder)
+        report("%s has weights in DeepSpeed's universal format", folder)
         return LazyWeights(UniversalFiles(folder).weight_readers())
     if not (layer_files(folder) or model_files(folder)):
         require_whole_weights(folder)
         raise CheckpointError(
             f"{folder} holds neither layer_*-model_*-model_states.pt nor mp_rank_*_model_states.pt. Check the path."
         )
-    files = LayerFiles(folder) if layer_files(folder) else ModelFiles(folder)
+    files = (LayerFiles if layer_files(folder) else ModelFiles)(folder, names_only)
     writer = "this package" if is_written_by_this_package(folder) else "GPT-NeoX"
-    log.info("%s has %s of %s, model_parallel_size %d", folder, files.kind, writer, files.tensor_size)
+    report("%s has %s of %s, model_parallel_size %d", folder, files.kind, writer, files.tensor_size)
     return LazyWeights(merging_readers(folder, files, model), files.tensor_size)
 
 
@@ -180,7 +178,7 @@ class LayerFiles:
 
     kind = "layer files"
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, is_checked: bool):
         self.paths = layer_files(folder)
         self.layers = sorted({index for index, _ in self.paths})
         self.tensor_size = len({rank for _, rank in self.paths})
@@ -188,7 +186,7 @@ class LayerFiles:
             if missing := [rank for rank in range(self.tensor_size) if (index, rank) not in self.paths]:
                 raise CheckpointError(f"{folder} lacks layer {index:02d} of tensor rank {missing[0]}. Copy the checkpoint again.")
         self.opened: tuple[int, list[StateDict]] = (-1, [])
-        self.checked: set[int] = set()
+        self.checked: set[int] = set(self.layers) if is_checked else set()
 
     def read(self, index: int) -> list[StateDict]:
         """Return the layer's state dicts in the order of the tensor ranks; their values are mapped from the files."""
@@ -207,9 +205,9 @@ class ModelFiles:
 
     kind = "model state files (mp_rank)"
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, is_checked: bool):
         paths = dict(sorted(model_files(folder).items()))
-        modules = [read_module(path) for path in paths.values()]
+        modules = [read_module(path, is_checked) for path in paths.values()]
         if not any(modules):
             raise CheckpointError(f"{folder} contains no layer files, and its mp_rank_*_model_states.pt no weights. Copy it again.")
         self.tensor_size = len(paths)
@@ -232,21 +230,10 @@ class ModelFiles:
         return self.states[index]
 
 
-def read_module(path: Path) -> StateDict:
+def read_module(path: Path, is_checked: bool = False) -> StateDict:
     """Return the weights in a model state file; {} if the weights are in layer files."""
-    content = load_file(path, mmap=True)
+    content = load_file(path, mmap=True, is_checked=is_checked)
     return require_state_dict(path, (content.get("module") or {}) if isinstance(content, Mapping) else content)
-
-
-def require_state_dict(path: Path, content: Any) -> StateDict:
-    """Return `content` if it is a mapping of names to plain tensors, else raise CheckpointError."""
-    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
-        raise CheckpointError(f"{path} contains a {type(content).__name__}, not tensors by name. {OTHER_LAYOUT}")
-    for name, value in content.items():
-        if not is_plain(value):
-            kind = type(value).__name__
-            raise CheckpointError(f"{path} holds {name}, a {kind} that is no plain tensor. {OTHER_LAYOUT}")
-    return content
 
 
 def merging_readers(folder: Path, files: LayerFiles | ModelFiles, model: ModelConfig) -> dict[str, Callable[[], torch.Tensor]]:

@@ -50,6 +50,8 @@ class ValueRange:
 
 
 AT_LEAST_ONE = ValueRange(1)
+WIDTH = ValueRange(1, 2**20)
+"""Widths of a model. The configuration of a model from elsewhere may have any number, and tables are made from these."""
 NOT_NEGATIVE = ValueRange(0)
 POSITIVE = ValueRange(0, open_low=True)
 SHARE = ValueRange(0, 1)
@@ -70,9 +72,9 @@ SAMPLING_RANGES: dict[str, ValueRange] = {
 
 RANGES: dict[str, ValueRange] = {
     "num_layers": ValueRange(1, MOST_LAYERS),
-    **dict.fromkeys(("hidden_size", "num_attention_heads", "max_position_embeddings"), AT_LEAST_ONE),
-    **dict.fromkeys(("seq_length", "num_kv_heads", "kv_channels", "intermediate_size", "mlp_multiple_of"), AT_LEAST_ONE),
-    "make_vocab_size_divisible_by": AT_LEAST_ONE,
+    **dict.fromkeys(("hidden_size", "num_attention_heads", "num_kv_heads", "kv_channels"), WIDTH),
+    **dict.fromkeys(("max_position_embeddings", "seq_length", "intermediate_size", "mlp_multiple_of"), ValueRange(1, 2**30)),
+    "make_vocab_size_divisible_by": ValueRange(1, 2**16),
     **dict.fromkeys(("layernorm_epsilon", "rms_norm_epsilon", "rotary_emb_base", "init_method_std", "expansion_factor"), POSITIVE),
     "rotary_pct": ValueRange(0, 1, open_low=True),
     **dict.fromkeys(("hidden_dropout", "attention_dropout"), PROBABILITY_BELOW_ONE),

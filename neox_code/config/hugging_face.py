@@ -98,10 +98,8 @@ PRECISIONS = {"fp32": "float32", "fp16": "float16", "bfloat16": "bfloat16"}
 
 def read_json_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file of a model. Raise CheckpointError for other content, and for more than MOST_BYTES."""
-    if path.stat().st_size > MOST_BYTES:
-        raise CheckpointError(f"{path} has {path.stat().st_size:,} bytes, which no such file has. Copy the model again.")
     try:
-        content = read_json(path)
+        content = read_json(path, MOST_BYTES)
     except DataError as error:
         raise CheckpointError(str(error)) from None
     if not isinstance(content, dict):
@@ -151,15 +149,19 @@ def refuse_other_blocks(path: Path, values: Mapping[str, Any]) -> None:
     """Raise CheckpointError for an option of an architecture that this package's blocks lack."""
     others = {
         "use_sliding_window": bool(values.get("use_sliding_window")),
-        "layer_types": any(kind != "full_attention" for kind in values.get("layer_types") or ()),
+        "layer_types": not is_full_attention(values.get("layer_types")),
         "quantization_config": values.get("quantization_config") is not None,
         "pretraining_tp": values.get("pretraining_tp", 1) not in (1, None),
     }
     for key, is_other in others.items():
         if is_other:
             raise CheckpointError(
-                f"{path} has {key} ({values[key]!r}), which this package's blocks do not have. Choose a model without it."
+                f"{path} has {key} ({values[key]!r:.60}), which this package's blocks do not have. Choose a model without it."
             )
+
+
+def is_full_attention(layer_types: Any) -> bool:
+    return layer_types is None or (isinstance(layer_types, list) and all(kind == "full_attention" for kind in layer_types))
 
 
 def read_rotary(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:

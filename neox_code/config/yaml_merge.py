@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from neox_code.errors import ConfigError
+from neox_code.errors import ConfigError, DataError
+from neox_code.files import read_bounded
 from neox_code.installation import PACKAGED_CONFIGS
 
 SUFFIXES = (".yml", ".yaml", ".json")
@@ -39,6 +40,9 @@ class Setting:
 
 DEEPEST = 50
 """Greatest depth of nested dictionaries and lists."""
+
+MOST_BYTES = 5_000_000
+"""Size of the largest configuration file that is read."""
 
 MOST_NODES = 100_000
 """Greatest number of keys and values, with those that an alias repeats counted each time."""
@@ -183,13 +187,9 @@ def read_settings(paths: Iterable[str | Path]) -> tuple[list[Setting], list[str]
 def read_file(path: Path) -> tuple[list[Setting], list[str]]:
     """Return one file's settings (keys may repeat) and problems."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return [], [f"{path} does not exist. Check the name, and the folder given with -d."]
-    except IsADirectoryError:
-        return [], [f"{path} is a folder. Name a file in it."]
-    except OSError as error:
-        return [], [f"{path} cannot be read: {error.strerror}. Check its name and permissions."]
+        text = read_bounded(path, MOST_BYTES, "Check the name, and the folder given with -d.").decode()
+    except DataError as error:
+        return [], [str(error)]
     except UnicodeDecodeError as error:
         return [], [f"{path} is not UTF-8 text at byte {error.start}. Save it as UTF-8."]
     try:

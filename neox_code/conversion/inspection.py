@@ -33,8 +33,8 @@ from neox_code.checkpoint.layout import (
 )
 from neox_code.checkpoint.model_folder import PATH_KEYS, TOKENIZER_KEYS, merge_config
 from neox_code.checkpoint.record import RunRecord, list_incomplete_files, read_record
-from neox_code.checkpoint.serialization import check_records, load_file, make_damaged_error
-from neox_code.checkpoint.weights import read_module, read_weights, require_state_dict
+from neox_code.checkpoint.serialization import check_records, load_file, make_damaged_error, require_state_dict
+from neox_code.checkpoint.weights import read_module, read_weights
 from neox_code.config.command_line import CommandLine
 from neox_code.config.fields import FIELDS
 from neox_code.config.hugging_face import CONFIG_FILE, read_config

@@ -9,6 +9,7 @@ Ranks are laid out with the tensor axis fastest, then data, then pipeline, the o
               tensor0 tensor1     tensor0 tensor1
 """
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -66,3 +67,10 @@ def single_process_grid(device: torch.device | str = "cpu") -> ParallelGrid:
 def select_device(local_rank: int = 0) -> torch.device:
     """Return this rank's GPU, or the CPU on a machine without GPUs."""
     return torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def read_memory_bytes(device: torch.device) -> int:
+    """Return the size of a GPU's memory, or of this machine's for a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -33,6 +33,7 @@ from neox_code.config.model_size import (
 )
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.optimizer import OptimizerConfig, is_offloaded
+from neox_code.errors import ConfigError
 
 BYTES = {"fp32": 4, "fp16": 2, "bfloat16": 2}
 """Precision -> bytes of one weight or activation."""
@@ -75,6 +76,17 @@ class Layout:
             accumulation_steps=batch.accumulation_steps,
             recompute=section.checkpoint_activations,
             recompute_interval=section.checkpoint_num_layers if section.pipe_parallel_size else 1,
+        )
+
+
+def require_memory(config: NeoXConfig, world_size: int, padded_vocab_size: int, available: int) -> None:
+    """Raise ConfigError if the weights and the optimizer alone exceed a rank's memory, of which it has `available` bytes."""
+    memory = compute_memory_per_gpu(config, Layout.from_config(config, world_size), padded_vocab_size)
+    if memory.weights + memory.optimizer > available and not config.optimizer.offloads:
+        keys = ", ".join(config.format_key(key) for key in ("num_layers", "hidden_size"))
+        raise ConfigError(
+            f"{keys}: weights and optimizer need {(memory.weights + memory.optimizer) / 2**30:,.0f} GiB on each rank, which has "
+            f"{available / 2**30:,.0f} GiB. Use a smaller model, or more ranks: --dry-run --gpu-memory-gib proposes a layout."
         )
 
 

@@ -13,14 +13,13 @@ with the reader that it was trained with, hence `merge_file_reader`.
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Self
 
 from tokenizers import Tokenizer as Backend
 from tokenizers import decoders, models, pre_tokenizers
 
 from neox_code.errors import DataError
-from neox_code.files import read_json
+from neox_code.files import read_bounded, read_json
 from neox_code.tokenizer.byte_level import ByteLevelTokenizer
 from neox_code.tokenizer.vocabulary_file import VERSION
 
@@ -69,9 +68,7 @@ def read_vocabulary(path: str | os.PathLike[str]) -> dict[str, int]:
 def read_merges(path: str | os.PathLike[str], reader: str, vocabulary: Mapping[str, int]) -> list[Merge]:
     """Return the merges in order. Raise DataError with the line of a merge that is malformed or not in the vocabulary."""
     try:
-        lines = list(enumerate(Path(path).read_text(encoding="utf-8").split("\n"), 1))
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist. Check the path.") from None
+        lines = list(enumerate(read_bounded(path).decode().replace("\r\n", "\n").split("\n"), 1))
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start:,}). Check the path.") from None
     return [parse_merge(f"{path}:{number}", line, vocabulary) for number, line in MERGE_FILE_READERS[reader](lines)]

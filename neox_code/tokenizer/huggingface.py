@@ -16,7 +16,7 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
 from neox_code.errors import DataError
-from neox_code.files import read_json
+from neox_code.files import read_bounded, read_json
 from neox_code.tokenizer.byte_level import ByteLevelTokenizer
 from neox_code.tokenizer.gpt2 import build_byte_level_backend, read_merges, read_vocabulary
 from neox_code.tokenizer.protocol import PADDING
@@ -49,7 +49,7 @@ class HFTokenizer(ByteLevelTokenizer):
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
         """Read a tokenizer.json. Raise DataError for a file that is missing, malformed, or not byte-level."""
         backend = read_byte_level_json(path)
-        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        digest = hashlib.sha256(read_bounded(path)).hexdigest()
         return cls(backend, {"tokenizer_type": "HFTokenizer", "vocab_file": str(path), "sha256": digest})
 
 
@@ -64,7 +64,7 @@ def read_byte_level_json(path: str | os.PathLike[str]) -> Backend:
             "Use a byte-level vocabulary, or the SentencePiece model with tokenizer_type SPMTokenizer."
         )
     try:
-        return Backend.from_buffer(Path(path).read_bytes())
+        return Backend.from_buffer(read_bounded(path))
     except Exception as error:  # the tokenizers library raises bare Exceptions
         raise DataError(f"{path} cannot be read by tokenizers: {error}. Write it again with the installed version.") from None
 

@@ -14,12 +14,12 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Self
 
 from sentencepiece import SentencePieceProcessor
 
 from neox_code.errors import DataError
+from neox_code.files import read_bounded
 from neox_code.tokenizer.byte_level import check_ids, encode_utf8
 from neox_code.tokenizer.protocol import END_OF_DOCUMENT, PADDING
 
@@ -48,10 +48,7 @@ class SPMTokenizer:
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
         """Read the model. Raise DataError for a file that is missing, is not a model, or has no end-of-document piece."""
-        try:
-            data = Path(path).read_bytes()
-        except FileNotFoundError:
-            raise DataError(f"{path} does not exist. Check the path.") from None
+        data = read_bounded(path)
         try:
             processor = SentencePieceProcessor(model_proto=data)
         except RuntimeError as error:

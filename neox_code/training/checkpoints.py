@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from neox_code.checkpoint.layout import HUGGING_FACE_FOLDER, MERGED_CONFIG, TRAINING_LOCK, VOCABULARY_FOLDER
-from neox_code.checkpoint.load import load_checkpoint
+from neox_code.checkpoint.load import load_checkpoint, require_loadable
 from neox_code.checkpoint.model_folder import MODEL_FILE, make_model_file
 from neox_code.checkpoint.record import SCORED_ROWS, RunRecord
 from neox_code.checkpoint.resume import Start, check_start, find_start, list_changes
@@ -175,6 +175,7 @@ def find_run(
     values = {**config.values(), "train_batch_size": sizes.train_batch_size}
     start = find_start(training, layout, values)
     check_start(start, config, tokenizer)
+    require_loadable(start, config.model)
     config, scored_rows = choose_scored_rows(config, start, vocab_size, padded)
     values |= {"mask_padded_vocab": config.model.mask_padded_vocab}
     if scored_rows > padded:  # a model of others has more padding

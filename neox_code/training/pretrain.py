@@ -10,7 +10,9 @@ from neox_code.logs import copy_log, get_logger
 from neox_code.model.gpt import DTYPES, build_layers
 from neox_code.model.loss import WeightedLoss, make_vocab_shard
 from neox_code.parallel.collectives import barrier
+from neox_code.parallel.grid import read_memory_bytes
 from neox_code.parallel.startup import require_same_everywhere, startup
+from neox_code.planning.memory import require_memory
 from neox_code.tokenizer.registry import build_tokenizer
 from neox_code.training.checkpoints import Checkpoints, lock_save, open_checkpoints
 from neox_code.training.engine import build_engine, build_module
@@ -36,6 +38,7 @@ def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
         checkpoints = open_checkpoints(config, tokenizer, sizes, grid)
         config, padded = checkpoints.config, checkpoints.padded_vocab_size
         training, model = config.training, config.model
+        require_memory(config, grid.world_size, padded, read_memory_bytes(grid.device))
         log_start(config, checkpoints)
         state = TrainingState.from_dict(checkpoints.record.state)
         if state.is_finished(training):

@@ -4,10 +4,13 @@ import os
 import shutil
 
 import pytest
+import torch
 from foreign_checkpoint import STEP, build_peer, write_foreign_checkpoint
 
-from neox_code.checkpoint.layout import find_checkpoint, layer_file
+from neox_code.checkpoint.layout import find_checkpoint, layer_file, model_file
+from neox_code.checkpoint.load import load_client_state, require_loadable
 from neox_code.checkpoint.model_folder import MODEL_FILE, merge_config
+from neox_code.checkpoint.resume import Start
 from neox_code.checkpoint.weights import read_weights
 from neox_code.config.command_line import CommandLine
 from neox_code.config.model import ModelConfig
@@ -65,3 +68,22 @@ def test_what_is_no_file_is_not_opened(folder, make):
         (folder / "latest").unlink()
         make(folder / "latest")
         assert find_checkpoint(folder) == folder / STEP
+
+
+@pytest.mark.parametrize("key", ["iteration", "consumed_samples", "global_steps"])
+@pytest.mark.parametrize("value", [[1], "x", -1, float("nan"), None])
+def test_a_count_that_is_none_is_named(folder, key, value):
+    path = model_file(folder / STEP, 0)
+    torch.save({key: value}, path)
+    with pytest.raises(CheckpointError, match=rf"mp_rank_00_model_states\.pt has {key} "):
+        load_client_state(folder / STEP)
+
+
+def test_a_run_reads_names_and_sizes_before_it_builds(folder):
+    require_loadable(Start(folder / STEP), ModelConfig(**KEYS))
+    for keys, sentence in (
+        ({"intermediate_size": 10**7}, "bytes, and the configured model needs"),
+        ({"num_layers": 3}, "has 2 blocks"),
+    ):
+        with pytest.raises(CheckpointError, match=sentence):
+            require_loadable(Start(folder / STEP), ModelConfig(**KEYS | keys))

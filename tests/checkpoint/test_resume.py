@@ -277,7 +277,21 @@ def test_keys_that_determine_the_optimizers_files_are_compared(tmp_path, before,
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("state", {}), ("state", None), ("state", {"iteration": "4"}), ("config", []), ("tokenizer", None), ("files", 3)],
+    [
+        *(("state", {}), ("state", None), ("state", {"iteration": "4"}), ("config", []), ("tokenizer", None), ("files", 3)),
+        *(("state", {"iteration": 4, "consumed_samples": value}) for value in ([1], -1, float("nan"), 10**30)),
+        *(
+            ("layout", {"model_parallel_size": "x"}),
+            ("layout", {"scored_rows": 10**12}),
+            ("files", {"../a": 1}),
+            ("run", "../a"),
+            ("run", None),
+        ),
+        *(
+            ("config", VALUES | {key: value})
+            for key, value in (("zero_optimization", 1.5), ("hidden_size", 0), ("num_layers", "2"))
+        ),
+    ],
 )
 def test_a_record_with_values_of_another_type_is_damaged(tmp_path, key, value):
     file = step(tmp_path, 4) / "run.json"

@@ -41,6 +41,16 @@ def test_damage_at_any_byte_is_an_error_without_a_traceback(tmp_path, protocol):
             assert str(path) in str(error)
 
 
+@pytest.mark.parametrize(
+    ("size", "kind", "reason"), [(9_000_000, zipfile.ZIP_STORED, "9,000,000 bytes"), (9, zipfile.ZIP_DEFLATED, "compressed")]
+)
+def test_a_record_that_torch_does_not_write_is_not_read(tmp_path, size, kind, reason):
+    with zipfile.ZipFile(tmp_path / "layer.pt", "w", kind) as archive:
+        archive.writestr("layer/data.pkl", bytes(size))
+    with pytest.raises(CheckpointError, match=rf"layer\.pt .*{reason}"):
+        load_file(tmp_path / "layer.pt", is_checked=True)
+
+
 def test_a_class_that_is_not_allowed_is_named(tmp_path):
     path = tmp_path / "layer.pt"
     torch.save({"weight": collections.ChainMap()}, path)

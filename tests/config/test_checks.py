@@ -25,7 +25,7 @@ from neox_code.planning.memory import Layout, compute_memory_per_gpu
             {"intermediate_size": 101, "model_parallel_size": 2},
             "intermediate_size (101, --set) must be a multiple of model_parallel_size (2, --set). Nearest: 100 or 102.",
         ),
-        ({"kv_channels": 0}, "kv_channels (0, --set) must be at least 1."),
+        ({"kv_channels": 0}, "kv_channels (0, --set) must be at least 1 and at most 1048576."),
         ({"kv_channels": 15, "pos_emb": "rotary"}, "rotates 15 of a head's 15 dimensions, which must be an even number above 0."),
         (
             {"hidden_size": 66, "kv_channels": 32, "num_attention_heads": 16, "model_parallel_size": 16},
@@ -123,8 +123,8 @@ def test_the_largest_sizes_that_are_accepted_can_be_added_up(shape):
     """What a dry run works out of them stays finite."""
     bounded = {name: interval.high for name, interval in RANGES.items() if interval.high < math.inf}
     most = {name: int(high) for name, high in bounded.items() if FIELDS[name].annotation in (int, int | None)}
-    sizes = dict.fromkeys(("hidden_size", "num_attention_heads", "max_position_embeddings"), 2**62)
-    config = NeoXConfig.load([], {**shape, **most, **sizes, "seed": 0, "train_batch_size": None, "expansion_factor": 1e30})
+    others = {"seed": 0, "train_batch_size": None, "mlp_multiple_of": None, "seq_length": None}
+    config = NeoXConfig.load([], {**shape, **most, **others})
     memory = compute_memory_per_gpu(config, Layout.from_config(config, 1024), 2**62)
     assert math.isfinite(float(memory.total))
     assert math.isfinite(training_flops_per_token(config.model, 2**62, 2**62))

@@ -10,6 +10,7 @@ from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 from neox_code.config.model import ModelConfig
 from neox_code.config.model_size import parameters
 from neox_code.config.neox import NeoXConfig
+from neox_code.errors import ConfigError
 from neox_code.model.block import TransformerBlock
 from neox_code.parallel.grid import single_process_grid
 from neox_code.planning.memory import (
@@ -18,6 +19,7 @@ from neox_code.planning.memory import (
     compute_memory_per_gpu,
     count_held_micro_batches,
     count_stage_parameters,
+    require_memory,
 )
 
 SHAPE = {"num_layers": 4, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128}
@@ -42,6 +44,12 @@ def measure_saved_bytes(model: ModelConfig, sequence: int, batch: int) -> int:
         result = block(hidden)
     assert result.grad_fn is not None
     return sum(storage.nbytes() for storage in kept.values())
+
+
+def test_a_model_that_is_larger_than_the_memory_is_refused_with_its_keys():
+    config = NeoXConfig.load([], SHAPE | TRAINING | {"hidden_size": 2**20})
+    with pytest.raises(ConfigError, match=r"hidden_size \(1048576, .*need [\d,]+ GiB on each rank, which has 24 GiB"):
+        require_memory(config, 1, PADDED, 24 * 2**30)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def load_decisions(work: Path) -> Decisions:
 
 @lru_cache(maxsize=1)
 def read_decisions(folder: Path, written_at: int) -> Decisions:
-    value = read_json(folder / DECISIONS_FILE)
+    value = read_json(folder / DECISIONS_FILE, most_bytes=2**50)
     shards = tuple(PlannedShard(**shard) for shard in value["shards"])
     blocks = np.array(value["blocks"], np.int64).reshape(-1, 4)
     return Decisions(folder, shards, blocks, pq.read_table(folder / REPOSITORIES_TABLE).combine_chunks())

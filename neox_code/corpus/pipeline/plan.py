@@ -135,7 +135,7 @@ def read_plan(work: Path) -> Plan | None:
     """Return the complete plan of an earlier run; None if there is none."""
     if not (work / PLAN_FILE).exists():
         return None
-    value: dict[str, Any] = read_json(work / PLAN_FILE)
+    value: dict[str, Any] = read_json(work / PLAN_FILE, most_bytes=2**50)
     return Plan(tuple(value["sizes"]), value["digest"])
 
 
