@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from neox_code.commands.__main__ import main
+from neox_code.errors import run_command
 from neox_code.launch.former_scripts import ALIASES, REPLACEMENTS
 
 ROOT = Path(__file__).parents[1]
@@ -54,12 +56,28 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def deepy(folder):
+def start(folder):
+    """Start the launcher, or another one, as a program."""
+
     def call(*words, launcher=ROOT / "deepy.py", before=()):
         environment = {**os.environ, "DS_ACCELERATOR": "cpu"}
         environment.pop("PYTHONPATH", None)
         command = [sys.executable, *before, str(launcher), *words]
         return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+    return call
+
+
+@pytest.fixture
+def deepy(folder, monkeypatch, capsys):
+    """Run the launcher in this process, for what it ends itself: dry runs and errors."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", "")
+
+    def call(*words):
+        capsys.readouterr()
+        status = run_command(main, words)
+        return subprocess.CompletedProcess(words, status, *capsys.readouterr())
 
     return call
 
@@ -84,9 +102,8 @@ def test_the_version_is_that_of_the_installed_package(deepy):
     assert deepy("--version").stdout == f"neox-code {project['version']}\n"
 
 
-def test_without_arguments_or_with_h_it_prints_its_usage(deepy):
-    for words in ((), ("-h",), ("--help",)):
-        ended = deepy(*words)
+def test_without_arguments_or_with_h_it_prints_its_usage(start, deepy):
+    for ended in (start(), deepy("-h"), deepy("--help")):
         assert ended.returncode == 0
         assert ended.stdout.startswith("usage: ./deepy.py COMMAND CONFIG")
         assert "  train       Train a model, or continue with its newest checkpoint.\n" in ended.stdout
@@ -106,8 +123,8 @@ def test_without_arguments_or_with_h_it_prints_its_usage(deepy):
         ("benchmark", ("training|decoding CONFIG", "--corpus FOLDER"), ("--hostfile", "--sample_input_file", "--dry-run")),
     ],
 )
-def test_the_help_of_a_command_describes_it_and_offers_its_own_options(deepy, command, own, others):
-    ended = deepy(command, "-h")
+def test_the_help_of_a_command_describes_it_and_offers_its_own_options(start, command, own, others):
+    ended = start(command, "-h")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert command != "train" or "Train a model" in ended.stdout
     assert [option for option in own if option not in ended.stdout] == []
@@ -145,7 +162,7 @@ def test_the_commands_of_2021_are_started_by_their_former_names(deepy):
     assert "neox_code.commands.generate" in ended.stdout.splitlines()[-1]
 
 
-def test_an_option_of_another_command_is_refused_by_name(deepy):
+def test_an_option_of_another_command_is_refused_by_name(start):
     for words, sentence in (
         (
             ("train", "conf/shape", "-i", "prompt.txt"),
@@ -153,7 +170,7 @@ def test_an_option_of_another_command_is_refused_by_name(deepy):
         ),
         (("generate", "conf/shape", "-H", "hosts"), "-H/--hostfile is an option of train and has no effect in generate."),
     ):
-        ended = deepy(*words)
+        ended = start(*words)
         assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"error: {sentence} Leave it out.\n")
 
 
@@ -162,8 +179,8 @@ def test_deepy_can_be_run_as_a_program():
     assert (ROOT / "deepy.py").read_text().startswith("#!/usr/bin/env python3\n")
 
 
-def test_an_unknown_script_is_one_sentence_with_the_choices(deepy, project):
-    ended = deepy("dance.py", "conf/shape", launcher=project)
+def test_an_unknown_script_is_one_sentence_with_the_choices(start, project):
+    ended = start("dance.py", "conf/shape", launcher=project)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "error: dance.py is not a command of this program. Choose among echo, train.\n"
 
@@ -211,9 +228,9 @@ def test_a_dry_run_as_json_has_the_reports_figures(deepy):
         assert refused.stderr == f"error: {misplaced[0]} supports --json only with --dry-run. Add --dry-run.\n"
 
 
-def test_a_dry_run_prints_paths_that_the_terminal_cannot_encode(deepy, monkeypatch):
+def test_a_dry_run_prints_paths_that_the_terminal_cannot_encode(start, monkeypatch):
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    ended = deepy("train", "conf/shape", "conf/rest", "--dry-run", "--set", "save=/tmp/\u00fcber")
+    ended = start("train", "conf/shape", "conf/rest", "--dry-run", "--set", "save=/tmp/\u00fcber")
     assert (ended.returncode, ended.stderr) == (0, "")
     assert any(line.split()[:2] == ["save", "/tmp/\\xfcber"] for line in ended.stdout.splitlines())
 
@@ -260,9 +277,9 @@ def test_a_file_that_cannot_be_read_is_the_only_problem(deepy):
         assert ended.stderr == "error: nofile.yml does not exist. Check the name, and the folder given with -d.\n"
 
 
-def test_a_dry_run_imports_no_heavy_library(deepy):
+def test_a_dry_run_imports_no_heavy_library(start):
     words = ("train", "-d", "conf", "shape", "rest", "--dry-run", "--gpu-memory-gib", "1")
-    ended = deepy(*words, before=["-X", "importtime"])
+    ended = start(*words, before=["-X", "importtime"])
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in ended.stderr.splitlines()}
     assert ended.returncode == 0
     assert {"yaml", "neox_code"} <= imported
@@ -294,13 +311,13 @@ def test_bad_input_is_a_sentence_and_status_2_before_anything_is_started(deepy, 
     assert "Traceback" not in ended.stderr
 
 
-def test_any_other_script_receives_its_arguments_and_keeps_its_status(deepy, project):
-    ended = deepy("echo.py", "a b", "--set", "x=1", "--dry-run", launcher=project)
+def test_any_other_script_receives_its_arguments_and_keeps_its_status(start, project):
+    ended = start("echo.py", "a b", "--set", "x=1", "--dry-run", launcher=project)
     assert (ended.returncode, json.loads(ended.stdout)) == (5, ["a b", "--set", "x=1", "--dry-run"])
 
 
-def test_train_runs_on_every_rank_from_any_folder(deepy, project):
-    ended = deepy("train", "-d", "conf", "shape", "rest", "--set", "num_gpus=2", "--set", "train_iters=7", launcher=project)
+def test_train_runs_on_every_rank_from_any_folder(start, project):
+    ended = start("train", "-d", "conf", "shape", "rest", "--set", "num_gpus=2", "--set", "train_iters=7", launcher=project)
     assert ended.returncode == 0, ended.stderr
     assert sorted(ended.stdout.splitlines()) == [f"rank {rank} of 2 trains 7 steps" for rank in range(2)]
 

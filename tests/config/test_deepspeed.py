@@ -14,20 +14,17 @@ from neox_code.errors import ConfigError
 
 READ_BY_DEEPSPEED = """
 import json, sys
-from deepspeed.runtime.config import DeepSpeedConfig
-config = DeepSpeedConfig(json.loads(sys.argv[1]), mpu=None)
-print(json.dumps([config.train_batch_size, config.train_micro_batch_size_per_gpu, config.gradient_accumulation_steps,
-    config.zero_config.stage, config.bfloat16_config.enabled, config.float16_config.enabled, config.gradient_clipping,
-    config.steps_per_print, config.zero_config.overlap_comm]))
+from deepspeed.runtime.config import DeepSpeedConfig, DtypeEnum
+for text in sys.argv[1:]:
+    config = DeepSpeedConfig(json.loads(text), mpu=None)
+    fp16, bf16, zero = config.float16_config, config.bfloat16_config, config.zero_config
+    kept = config.grad_accum_dtype and DtypeEnum(config.grad_accum_dtype).value
+    print(json.dumps([[config.train_batch_size, config.train_micro_batch_size_per_gpu, config.gradient_accumulation_steps,
+        zero.stage, bf16.enabled, fp16.enabled, config.gradient_clipping, config.steps_per_print, zero.overlap_comm],
+        [str(kept), str(config.communication_data_type),
+        config.prescale_gradients, config.gradient_predivide_factor, bf16.check_grad_overflow, bf16.bf16_master_weights_and_grads,
+        zero.round_robin_gradients, zero.zero_quantized_gradients, fp16.initial_scale_power, fp16.hysteresis]]))
 """
-
-
-def test_deepspeed_reads_the_configured_values(shape):
-    keys = {"train_batch_size": 8, "train_micro_batch_size_per_gpu": 2, "gradient_clipping": 0.5, "precision": "bfloat16"}
-    config = NeoXConfig.load([], {**shape, **keys, "zero_optimization": {"stage": 0, "overlap_comm": True}})
-    words = [sys.executable, "-c", READ_BY_DEEPSPEED, json.dumps(make_deepspeed_dict(config, config.batch_sizes(1)))]
-    ended = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert json.loads(ended.stdout.splitlines()[-1]) == [8, 2, 4, 1, True, False, 0.5, None, True]
 
 
 def test_accumulation_follows_from_the_number_of_ranks(shape):
@@ -63,34 +60,38 @@ def test_null_is_deepspeeds_own_default(shape):
     assert make_deepspeed_dict(with_nulls, sizes) == make_deepspeed_dict(without, sizes)
 
 
-EFFECTIVE = """
-import json, sys
-from deepspeed.runtime.config import DeepSpeedConfig, DtypeEnum
-found = {}
-for text in sys.argv[1:]:
-    config = DeepSpeedConfig(json.loads(text), mpu=None)
-    fp16, bf16, zero = config.float16_config, config.bfloat16_config, config.zero_config
-    kept = config.grad_accum_dtype and DtypeEnum(config.grad_accum_dtype).value
-    print(json.dumps([str(kept), str(config.communication_data_type),
-        config.prescale_gradients, config.gradient_predivide_factor, bf16.check_grad_overflow, bf16.bf16_master_weights_and_grads,
-        zero.round_robin_gradients, zero.zero_quantized_gradients, fp16.initial_scale_power, fp16.hysteresis]))
-"""
-
-
-def test_gradients_are_summed_in_fp32_unless_configured_otherwise(shape):
+def test_deepspeed_reads_the_configured_values_and_accepts_every_passed_setting(shape):
+    """One process reads all dictionaries: their values, the precision of sums, and that DeepSpeed refuses no setting."""
     base = {**shape, "train_batch_size": 8}
-    given = [
+    sizes = {"train_micro_batch_size_per_gpu": 2, "gradient_clipping": 0.5, "precision": "bfloat16"}
+    sums = [
         {"precision": "bfloat16"},
         {"precision": "bfloat16", "data_types": {"grad_accum_dtype": "bf16"}, "communication_data_type": "bf16"},
         {"precision": "bfloat16", "prescale_gradients": True},
         {"precision": "fp16", "fp16": {"enabled": True, "hysteresis": 4}, "fp32_allreduce": True},
         {"precision": "fp32"},
     ]
+    accepted = [
+        {"data_types": {"grad_accum_dtype": name}, "precision": precision}
+        for precision in DTYPE_NAMES
+        for name in DTYPE_NAMES[precision]
+    ]
+    accepted += [{"communication_data_type": name} for name in ("fp32", "fp16", "bf16")]
+    accepted += [
+        dict.fromkeys(OTHERS, "auto")
+        | {name: dict.fromkeys(kind, "auto") for name, kind in OTHERS.items() if isinstance(kind, dict)}
+    ]
+    accepted += [{key: nothing} for key in _REMOVED_TOP_LEVEL_CONFIG_KEYS for nothing in (False, None, {"enabled": False})]
+    accepted += [{"zero_optimization": {key: None}} for key in _REMOVED_ZERO_CONFIG_KEYS]
+    given = [{**sizes, "zero_optimization": {"stage": 0, "overlap_comm": True}}, *sums, *accepted]
     configs = [NeoXConfig.load([], {**base, **keys}) for keys in given]
     texts = [json.dumps(make_deepspeed_dict(config, config.batch_sizes(1))) for config in configs]
-    ended = subprocess.run([sys.executable, "-c", EFFECTIVE, *texts], capture_output=True, text=True, check=True)
+    words = [sys.executable, "-c", READ_BY_DEEPSPEED, *texts]
+    ended = subprocess.run(words, capture_output=True, text=True, check=True)
+    read = [json.loads(line) for line in ended.stdout.splitlines()[-len(given) :]]
+    assert read[0][0] == [8, 2, 4, 1, True, False, 0.5, None, True]
     fp32, bf16 = "torch.float32", "torch.bfloat16"
-    assert [json.loads(line) for line in ended.stdout.splitlines()[-5:]] == [
+    assert [effective for _, effective in read[1 : 1 + len(sums)]] == [
         [fp32, fp32, False, 1.0, True, False, False, False, 16, 2],
         [bf16, bf16, False, 1.0, True, False, False, False, 16, 2],
         [fp32, fp32, True, 1.0, True, False, False, False, 16, 2],
@@ -99,30 +100,7 @@ def test_gradients_are_summed_in_fp32_unless_configured_otherwise(shape):
     ]
 
 
-ACCEPTED = """
-import json, sys
-from deepspeed.runtime.config import DeepSpeedConfig
-for text in sys.argv[1:]:
-    DeepSpeedConfig(json.loads(text), mpu=None)
-"""
-
-
-def test_deepspeed_accepts_every_passed_setting_and_no_removed_setting_is_passed(shape):
-    given = [
-        {"data_types": {"grad_accum_dtype": name}, "precision": precision}
-        for precision in DTYPE_NAMES
-        for name in DTYPE_NAMES[precision]
-    ]
-    given += [{"communication_data_type": name} for name in ("fp32", "fp16", "bf16")]
-    given += [
-        dict.fromkeys(OTHERS, "auto")
-        | {name: dict.fromkeys(kind, "auto") for name, kind in OTHERS.items() if isinstance(kind, dict)}
-    ]
-    given += [{key: nothing} for key in _REMOVED_TOP_LEVEL_CONFIG_KEYS for nothing in (False, None, {"enabled": False})]
-    given += [{"zero_optimization": {key: None}} for key in _REMOVED_ZERO_CONFIG_KEYS]
-    configs = [NeoXConfig.load([], {**shape, "train_batch_size": 8, **keys}) for keys in given]
-    texts = [json.dumps(make_deepspeed_dict(config, config.batch_sizes(1))) for config in configs]
-    subprocess.run([sys.executable, "-c", ACCEPTED, *texts], capture_output=True, check=True)
+def test_no_removed_setting_is_passed(shape):
     for key in _REMOVED_TOP_LEVEL_CONFIG_KEYS:
         with pytest.raises(ConfigError, match=rf"^{key} \(.*\) cannot be used"):
             NeoXConfig.load([], {**shape, key: {"enabled": True}})
