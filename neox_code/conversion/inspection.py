@@ -48,6 +48,8 @@ from neox_code.tokenizer.registry import build_tokenizer
 VALUES_AT_ONCE = 2**24
 """Values of a parameter that are converted to fp64 at a time."""
 
+NO_CHECKSUM = "safetensors files have no checksum: a changed bit is found only if it makes a value that is not finite"
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -113,6 +115,8 @@ def inspect_model(path: Path, iteration: int | None = None) -> Inspection:
         iteration=record.iteration if record else parse_iteration(folder),
         tokens=int(tokens) if tokens else None,
     )
+    if any(entry.suffix == ".safetensors" for entry in files):
+        inspection.remarks.append(NO_CHECKSUM)
     damage += [*(list_incomplete_files(folder, record) if record else ()), *find_damaged_files(folder)]
     config = attempt(damage, read_configuration, path, iteration, inspection.remarks)
     tokenizer = attempt(damage, read_tokenizer, config) if config else None
