@@ -45,7 +45,7 @@ def count_scored_rows(
     if record and (recorded := record.layout.get(SCORED_ROWS) or record.layout.get("padded_vocab_size")):
         return recorded
     name = f"sequential.{model.num_layers + 4}.final_linear.weight" if model.no_weight_tying else EMBEDDING
-    head = (weights or read_weights(folder, model))[name]
+    head = (weights or read_weights(folder, model, names_only=True))[name]
     rows = head.shape[0]
     if is_written_by_this_package(folder):  # where the rows that a layout added are zeros
         while rows > vocab_size and not head[rows - 1].any():

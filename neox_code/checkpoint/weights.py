@@ -64,6 +64,7 @@ def load_weights(
     parameter is missing, left over or of another shape.
     """
     found = weights or read_weights(folder, model)
+    log.info("%s %s", folder, found.description)
     check_rows(folder, found, model, vocab_size)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
@@ -114,7 +115,7 @@ def read_weights(folder: Path, model: ModelConfig, is_whole: bool = True, names_
     """Return all weights of a checkpoint, whole, as `sequential.INDEX.NAME` in the order of the layers; each is read when used.
 
     Raise CheckpointError for a damaged file and, with `is_whole`, unless it has each parameter of the model and no other. With
-    `names_only`, for a caller that reads no value, no checksum is compared.
+    `names_only`, for a caller that uses no value, no checksum is compared.
     """
     weights = open_weights(folder, model, names_only)
     if not is_whole:
@@ -123,7 +124,7 @@ def read_weights(folder: Path, model: ModelConfig, is_whole: bool = True, names_
     check_size(folder, model)
     check_arguments(folder, model)
     checked = {name: partial(read_checked, folder, name, model, read) for name, read in weights.readers.items()}
-    return LazyWeights(checked, weights.tensor_size)
+    return LazyWeights(checked, weights.tensor_size, weights.description)
 
 
 def read_checked(folder: Path, name: str, model: ModelConfig, read: Callable[[], torch.Tensor]) -> torch.Tensor:
@@ -134,13 +135,11 @@ def read_checked(folder: Path, name: str, model: ModelConfig, read: Callable[[],
 
 def open_weights(folder: Path, model: ModelConfig, names_only: bool = False) -> "LazyWeights":
     """Return the weights of a checkpoint of any format, without a comparison of their names with the model's."""
-    report = log.debug if names_only else log.info
     if is_hugging_face_model(folder):
-        report("%s is a model of Hugging Face", folder)
-        return LazyWeights(hugging_face_readers(folder, model))
+        return LazyWeights(hugging_face_readers(folder, model), description="is a model of Hugging Face")
     if is_universal(folder):
-        report("%s has weights in DeepSpeed's universal format", folder)
-        return LazyWeights(UniversalFiles(folder).weight_readers())
+        description = "has weights in DeepSpeed's universal format"
+        return LazyWeights(UniversalFiles(folder).weight_readers(), description=description)
     if not (layer_files(folder) or model_files(folder)):
         require_whole_weights(folder)
         raise CheckpointError(
@@ -148,17 +147,19 @@ def open_weights(folder: Path, model: ModelConfig, names_only: bool = False) -> 
         )
     files = (LayerFiles if layer_files(folder) else ModelFiles)(folder, names_only)
     writer = "this package" if is_written_by_this_package(folder) else "GPT-NeoX"
-    report("%s has %s of %s, model_parallel_size %d", folder, files.kind, writer, files.tensor_size)
-    return LazyWeights(merging_readers(folder, files, model), files.tensor_size)
+    description = f"has {files.kind} of {writer}, model_parallel_size {files.tensor_size}"
+    return LazyWeights(merging_readers(folder, files, model), files.tensor_size, description)
 
 
 class LazyWeights(Mapping[str, torch.Tensor]):
     """Whole weights by our names. A value is read and merged at each access and is not kept."""
 
-    def __init__(self, readers: Mapping[str, Callable[[], torch.Tensor]], tensor_size: int | None = None):
+    def __init__(self, readers: Mapping[str, Callable[[], torch.Tensor]], tensor_size: int | None = None, description: str = ""):
         self.readers = readers
         self.tensor_size = tensor_size
         """Tensor-parallel size of GPT-NeoX's files; None for other sources."""
+        self.description = description
+        """The recognized format, for a log line after the folder."""
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self.readers[name]()

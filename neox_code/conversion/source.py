@@ -22,9 +22,12 @@ from neox_code.config.command_line import CommandLine
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import CheckpointError
+from neox_code.logs import get_logger
 from neox_code.model.sharding import sharding_of
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.registry import build_tokenizer
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -106,4 +109,6 @@ def open_source(path: Path, iteration: int | None = None, overrides: Mapping[str
     chosen = {} if iteration is None else {"iteration": iteration}
     config = merge_config(CommandLine((path,), {**(overrides or {}), **chosen}))
     folder = find_checkpoint(path, iteration)
-    return ModelSource(folder, config, read_weights(folder, config.model), read_record(folder))
+    weights = read_weights(folder, config.model)
+    log.info("%s %s", folder, weights.description)
+    return ModelSource(folder, config, weights, read_record(folder))
