@@ -73,7 +73,8 @@ SAMPLING_RANGES: dict[str, ValueRange] = {
 RANGES: dict[str, ValueRange] = {
     "num_layers": ValueRange(1, MOST_LAYERS),
     **dict.fromkeys(("hidden_size", "num_attention_heads", "num_kv_heads", "kv_channels"), WIDTH),
-    **dict.fromkeys(("max_position_embeddings", "seq_length", "intermediate_size", "mlp_multiple_of"), ValueRange(1, 2**30)),
+    **dict.fromkeys(("max_position_embeddings", "seq_length"), ValueRange(1, 2**24)),
+    **dict.fromkeys(("intermediate_size", "mlp_multiple_of"), ValueRange(1, 2**30)),
     "make_vocab_size_divisible_by": ValueRange(1, 2**16),
     **dict.fromkeys(("layernorm_epsilon", "rms_norm_epsilon", "rotary_emb_base", "init_method_std", "expansion_factor"), POSITIVE),
     "rotary_pct": ValueRange(0, 1, open_low=True),
