@@ -15,15 +15,16 @@ from neox_code.errors import CheckpointError
 from neox_code.model.gpt import DTYPES, GPT, build_layers
 from neox_code.parallel.startup import startup
 
-VOCAB_SIZE, SIZES = 640, (1, 2, 4)
+VOCAB_SIZE = 640
 TOKENS = torch.arange(5, 45)[None]
+WIDE_HEADS = {"num_kv_heads": 4, "kv_channels": 24, "qk_norm": True, "hidden_size": 62, "mlp_multiple_of": 4}
 VARIANTS = [
-    {"num_attention_heads": 8, "num_kv_heads": 4, "activation": "swiglu", "mlp_multiple_of": 4, "norm": "rmsnorm"},
-    {"num_kv_heads": 4, "kv_channels": 24, "qk_norm": True, "hidden_size": 62, "mlp_multiple_of": 4, "precision": "bfloat16"},
-    {"gpt_j_residual": True, "pos_emb": "alibi", "precision": "bfloat16"},
-    {"rotary_save_freqs_buffer": True, "make_vocab_size_divisible_by": 60, "precision": "bfloat16"},
-    {"pos_emb": "sinusoidal", "no_weight_tying": False, "precision": "bfloat16"},
+    ((1, 2, 4), {"num_attention_heads": 8, "num_kv_heads": 4, "activation": "swiglu", "mlp_multiple_of": 4, "norm": "rmsnorm"}),
+    ((1, 2), {**WIDE_HEADS, "rotary_save_freqs_buffer": True, "precision": "bfloat16"}),
+    ((1, 2), {"gpt_j_residual": True, "pos_emb": "alibi", "make_vocab_size_divisible_by": 60, "precision": "bfloat16"}),
+    ((1, 2), {"pos_emb": "sinusoidal", "no_weight_tying": False, "precision": "bfloat16"}),
 ]
+"""Tensor-parallel sizes, and keys of a model with its own kinds of parameters and buffers."""
 
 
 def contents(folder: Path) -> dict[tuple[int, int], dict[str, torch.Tensor]]:
@@ -41,15 +42,15 @@ def logits_at(file: Path, folder: Path, tensor_size: int) -> torch.Tensor:
         return gpt(TOKENS).float()
 
 
-@pytest.mark.parametrize("keys", VARIANTS, ids=str)
-def test_written_files_equal_those_of_training_and_load_at_every_tensor_parallel_size(job, tmp_path, keys):
+@pytest.mark.parametrize(("sizes", "keys"), VARIANTS, ids=str)
+def test_written_files_equal_those_of_training_and_load_at_every_tensor_parallel_size(job, tmp_path, sizes, keys):
     trained, logits = {}, {}
-    for size in SIZES:
+    for size in sizes:
         file = job(**keys, model_parallel_size=size, train_iters=1, eval_iters=0)
         losses_of(size, file, tmp_path / f"trained{size}")
         trained[size] = tmp_path / f"trained{size}" / step_name(1)
     model = NeoXConfig.load([file]).model
-    for size in SIZES:
+    for size in sizes:
         same, other = tmp_path / f"same{size}", tmp_path / f"other{size}"
         write_layer_files(same, read_weights(trained[size], model).items(), model, VOCAB_SIZE, size)
         expected, found = contents(trained[size]), contents(same)
@@ -63,7 +64,7 @@ def test_written_files_equal_those_of_training_and_load_at_every_tensor_parallel
         parts = run_ranks(size, logits_at, file, other, size)
         logits[size] = torch.cat(parts, -1)[..., :VOCAB_SIZE]
     tolerance = 1e-5 if model.precision == "fp32" else 3e-2
-    for size in SIZES[1:]:
+    for size in sizes[1:]:
         torch.testing.assert_close(logits[size], logits[1], atol=tolerance, rtol=tolerance)
 
 

@@ -85,9 +85,7 @@ def require_equal(before: State, after: State, tensor_size: int) -> None:
 CHANGES = {
     "data": (BF16, (1, {}), (2, {})),
     "data, plain, ZeRO 2": (BF16 | PLAIN, (2, ZERO_2), (1, {"zero_optimization": {"stage": 0}})),
-    "plain and pipeline, fp32": ({}, (1, PLAIN), (1, {})),
     "plain and pipeline": (BF16 | {"no_weight_tying": False}, (2, PLAIN), (2, {"pipe_parallel_size": 2})),
-    "tensor": (BF16 | GROUPED, (1, {}), (2, {"model_parallel_size": 2})),
     "tensor, fp32": ({"gpt_j_residual": True}, (2, {"model_parallel_size": 2}), (2, ZERO_2 | PLAIN)),
     "all": (
         BF16 | GROUPED | {"no_weight_tying": False, "pos_emb": "learned"},

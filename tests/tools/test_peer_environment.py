@@ -41,10 +41,13 @@ LLAMA = {
 PARALLEL = {"gpt_j_residual": True, "rotary_pct": 0.25}
 
 
+needs_peers = pytest.mark.skipif(
+    "NEOX_CODE_TEST_PEERS" not in os.environ, reason="NEOX_CODE_TEST_PEERS names no folder that tools/peer_environment.py made"
+)
+
+
 def run_converter(converter: tuple[str, str], *options: str | Path) -> None:
-    folder = os.environ.get("NEOX_CODE_TEST_PEERS")
-    if not folder:
-        pytest.skip("NEOX_CODE_TEST_PEERS names no folder that tools/peer_environment.py made")
+    folder = os.environ["NEOX_CODE_TEST_PEERS"]
     environment, script = (Path(folder, converter[0], "bin", "python"), Path(folder, converter[1]))
     if not environment.exists() or not script.exists():
         pytest.skip(f"{folder} lacks {'/'.join(converter)}")
@@ -77,6 +80,7 @@ def assert_converted(config: Path, output: Path) -> None:
     assert_same_logits(peer, config, 1e-5)
 
 
+@needs_peers
 @pytest.mark.parametrize(
     ("keys", "converter", "options"),
     [
@@ -97,6 +101,7 @@ def test_a_converter_of_gpt_neox_gives_transformers_our_logits(trained, tmp_path
     assert_converted(config, tmp_path / "hf")
 
 
+@needs_peers
 @pytest.mark.parametrize("rotary_save_freqs_buffer", [True, False])
 def test_the_converter_of_code_lms_gives_transformers_our_logits(trained, job_folder, tmp_path, rotary_save_freqs_buffer):
     config, folder = trained(rotary_save_freqs_buffer=rotary_save_freqs_buffer)

@@ -90,14 +90,13 @@ def test_a_skipped_step_does_not_advance_the_rate():
     assert TrainingState.from_dict(state.as_dict()) == expected
 
 
-@pytest.mark.parametrize("style", ["linear", "cosine"])
-def test_a_resumed_run_has_the_rates_of_gpt_neox(job, tmp_path, style):
+def test_a_resumed_run_has_the_rates_of_gpt_neox(job, tmp_path):
     save = tmp_path / "save"
-    file = job(lr_decay_style=style, min_lr=1e-4, warmup=0.4, train_iters=8)
+    file = job(lr_decay_style="cosine", min_lr=1e-4, warmup=0.4, train_iters=8)
     for stop in ({"exit_interval": 3}, {}):
         run_ranks(1, train, [str(file)], {"save": str(save), "load": str(save), **stop})
     rates = [row["train/learning_rate"] for row in read_json_lines(save / "metrics.jsonl") if "train/learning_rate" in row]
-    section = OptimizerConfig(lr=0.003, lr_decay_style=style, min_lr=1e-4, warmup=0.4)
+    section = OptimizerConfig(lr=0.003, lr_decay_style="cosine", min_lr=1e-4, warmup=0.4)
     assert rates == pytest.approx(annealed(section, 8, 8), rel=1e-12)
 
 
