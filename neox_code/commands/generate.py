@@ -2,9 +2,13 @@
 
     ./deepy.py generate CONFIG... [-i FILE] [-o FILE] [--iteration N]
 
-text_gen_type selects one of three modes: interactive (prompts are typed), input-file (the prompt is a file), unconditional (new
-documents). The last two write JSON Lines to the file of -o, or to standard output. If a prompt cannot be completed, for example
-because it fills the model's context, its row contains the reason, the other prompts are completed, and the exit status is 2.
+text_gen_type selects one of three modes: interactive (prompts are typed), input-file (prompts are files, or rows of JSON Lines),
+unconditional (new documents). The last two write JSON Lines to the file of -o, or to standard output. A row is on the disk before
+the next one is written; the same command continues an interrupted output. If a prompt cannot be completed, for example because it
+fills the model's context, its row contains the reason, the other prompts are completed, and the exit status is 2.
+
+With `-i - --set sample_input_format=jsonl` the command is a pipe: it reads rows such as {"prompt": "int main("}, and writes a row
+for each as soon as it is complete. A row can set keys of the generation section for itself.
 """
 
 import sys
@@ -18,8 +22,8 @@ from neox_code.errors import EXIT_USER_ERROR, ConfigError, run_command
 from neox_code.generation.generator import Generator
 from neox_code.generation.interactive import interact
 from neox_code.generation.loading import load_model
-from neox_code.generation.prompts import read_prompts
-from neox_code.generation.samples import write_samples
+from neox_code.generation.prompts import STANDARD_INPUT, PromptItem, read_prompts
+from neox_code.generation.samples import answer_lines, write_samples
 from neox_code.planning.missing import require_files
 
 
@@ -28,26 +32,29 @@ def main(argv: Sequence[str]) -> int:
     config = load_config(parse_command_line(argv, __doc__, "generate"))
     require_files(config, "generate")
     section = config.generation
+    output = section.sample_output_file
     if select_mode(section) == "interactive":
         interact(build_generator(config), section.prompt_end)
+        return 0
+    if section.sample_input_file == STANDARD_INPUT and section.sample_input_format == "jsonl":
+        refused = answer_lines(output, build_generator(config), sys.stdin.buffer)
     else:
-        prompts = read_mode_prompts(section)
-        if write_samples(section.sample_output_file, build_generator(config), prompts):
-            return EXIT_USER_ERROR
-    return 0
+        items = read_mode_prompts(section)
+        refused = write_samples(output, build_generator(config), items)
+    return EXIT_USER_ERROR if refused else 0
 
 
 def select_mode(section: GenerationConfig) -> str:
     return section.text_gen_type or ("input-file" if section.sample_input_file else "unconditional")
 
 
-def read_mode_prompts(section: GenerationConfig) -> list[str]:
+def read_mode_prompts(section: GenerationConfig) -> list[PromptItem]:
     """Return the prompts of the modes input-file and unconditional. An empty prompt begins a new document."""
     if select_mode(section) == "unconditional":
-        return [""] * section.num_samples
+        return [PromptItem("")] * section.num_samples
     if not section.sample_input_file:
         raise ConfigError("text_gen_type is input-file, but sample_input_file is not set. Name the prompt's file by -i FILE.")
-    return read_prompts(section.sample_input_file, section.prompt_end)
+    return read_prompts(section.sample_input_file, section.prompt_end, section.sample_input_format)
 
 
 def build_generator(config: NeoXConfig) -> Generator:

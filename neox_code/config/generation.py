@@ -37,6 +37,14 @@ class GenerationConfig:
     presence_penalty: float = 0.0
     """Subtracted from a token's logit if it occurs in the completion."""
 
+    stop: tuple[str, ...] = ()
+    """Texts at which a completion ends; the text is not part of it."""
+
+    stop_rules: tuple[Literal["dedent", "block", "bracket"], ...] = ()
+    """Places in the code at which a completion ends. `dedent`: at a line that is indented less than the prompt's last line.
+    `block`: at the end of the block that the prompt opens or is in. `bracket`: at the bracket that closes the prompt's last open
+    one."""
+
     samples_per_prompt: int = 1
     """Number of completions of each prompt, with different random numbers."""
 
@@ -53,7 +61,10 @@ class GenerationConfig:
     """unconditional: number of texts."""
 
     sample_input_file: str | None = None
-    """input-file: the prompt's file; `-` is standard input."""
+    """input-file: the prompt's file, or a folder with a file for each prompt; `-` is standard input."""
+
+    sample_input_format: Literal["text", "jsonl"] | None = None
+    """Kind of the prompt's file; default by its name. Prompts of standard input as `jsonl` are completed while it is read."""
 
     sample_output_file: str | None = None
-    """JSON Lines file for the results; default (and `-`) standard output."""
+    """JSON Lines file for the results; default (and `-`) standard output. The rows of an existing file are kept and continued."""

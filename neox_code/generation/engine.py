@@ -271,8 +271,12 @@ class Engine:
     def finish(self, row: Row) -> None:
         """Complete the text of a row that has ended."""
         row.seconds = time.monotonic() - row.begin
-        if row.stop_reason is not StopReason.STOP_RULE:
-            row.text += row.detokenizer.finish()
+        if row.stop_reason is StopReason.STOP_RULE:
+            return
+        row.text += row.detokenizer.finish()
+        if row.stop_reason is StopReason.END_OF_DOCUMENT:
+            ends = [end for rule in row.request.stop if (end := rule.find_end(row.text + "\n")) is not None]
+            row.text = row.text[: min(ends, default=None)]
 
     def remove_ended(self) -> None:
         for row in self.running:

@@ -10,22 +10,23 @@ A prompt is text or token ids; an empty one begins a new document, after an end-
 with CR are read. A completion depends on the seed, the prompt and the prompt's index, not on the prompts beside it.
 """
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from neox_code.config.generation import GenerationConfig
 from neox_code.errors import DataError
 from neox_code.generation.engine import Engine, Row
 from neox_code.generation.loading import LoadedModel
-from neox_code.generation.prompts import keep_end
+from neox_code.generation.prompts import Prompt, PromptItem, keep_end
 from neox_code.generation.request import Request, SamplingSettings
+from neox_code.generation.stop_rules import build_stop_rules
 from neox_code.generation.stopping import StopReason
 from neox_code.logs import format_plural, get_logger, progress
 from neox_code.tokenizer.newlines import select_newline_treatment
 
 log = get_logger(__name__)
-
-Prompt = str | Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -39,75 +40,97 @@ class Completion:
     text: str
     """The text after the prompt, without the end-of-document token."""
     tokens: tuple[int, ...]
-    """New tokens; they contain what a stop rule has cut from the text, and what token healing has repeated from the prompt."""
+    """The text's tokens; if a stop rule cut the text, they contain what was cut."""
     stop_reason: StopReason
     duration_seconds: float
-    """Time from the start of the first prompt to this completion's last token."""
+    """Time from the start of the prompt to this completion's last token."""
 
 
 @dataclass(frozen=True)
 class PreparedPrompt:
     text: str
+    """The prompt after the treatment of line ends."""
     request: Request
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """A prompt that cannot be completed, for example because it fills the context."""
+
+    index: int
+    prompt: Prompt
+    error: DataError
+
+
+Prepared = PreparedPrompt | Refusal
+TakePrompt = Callable[[bool], Prepared | None]
+"""Return the next prompt. If there is none yet, wait for it (True) or return None (False). Raise StopIteration after the last."""
+
+
 class Generator:
-    """`complete`, `complete_each` and `stream` share one engine, so that a prompt continues where an earlier one has been read."""
+    """Completions of one model with the settings of a configuration. A prompt continues where an earlier one has been read."""
 
     def __init__(self, loaded: LoadedModel, section: GenerationConfig, seed: int):
         self.loaded, self.tokenizer, self.section, self.seed = loaded, loaded.tokenizer, section, seed
-        self.sampling = SamplingSettings(
-            section.temperature,
-            section.top_k,
-            section.top_p,
-            section.min_p,
-            section.repetition_penalty,
-            section.frequency_penalty,
-            section.presence_penalty,
-        )
         self.engine = Engine(loaded, recompute=section.recompute)
         self.treat_newlines = select_newline_treatment(self.tokenizer, loaded.newlines)
 
     def complete(
-        self, prompts: Sequence[Prompt], first_index: int = 0, refused: dict[int, DataError] | None = None
+        self, prompts: Sequence[Prompt | PromptItem], first_index: int = 0, refused: dict[int, DataError] | None = None
     ) -> list[Completion]:
         """Return the completions in the order of the prompts and their samples. Show progress in tokens.
 
         Prompt i has the index `first_index + i`. The DataError of a prompt that fills the context or cannot be encoded is stored in
         `refused` under its place in `prompts`. Without `refused` it is raised before anything is generated.
         """
-        return sorted(
-            self.complete_each(prompts, first_index, refused), key=lambda completion: (completion.index, completion.sample)
-        )
+        prepared = self.prepare_prompts(prompts, first_index)
+        refusals = {each.index - first_index: each.error for each in prepared if isinstance(each, Refusal)}
+        if refused is None and refusals:
+            raise min(refusals.items())[1]
+        (refused if refused is not None else {}).update(refusals)
+        return [result for result in self.run(take_from(prepared), len(prompts)) if isinstance(result, Completion)]
 
-    def complete_each(
-        self, prompts: Sequence[Prompt], first_index: int = 0, refused: dict[int, DataError] | None = None
-    ) -> Iterator[Completion]:
-        """Return an iterator over the completions as they end; `complete` describes the arguments and errors."""
-        prepared = self.prepare_prompts(prompts, first_index, refused)
-        return self.run({row: prompt.text for prompt in prepared for row in self.engine.add(prompt.request)})
+    def run(self, take: TakePrompt, expected: int | None = None) -> Iterator[Completion | Refusal]:
+        """Yield the completions and refusals as they end, in the order of the prompts. Show progress in tokens.
 
-    def run(self, texts: dict[Row, str]) -> Iterator[Completion]:
-        """Yield the completion of each row as it ends; a caller that stops early cancels the others."""
-        total, generated, remaining = sum(map(self.count_expected, texts)), 0, set(texts)
+        `expected` is the number of prompts, if it is known. Raise CheckpointError if the logits of a row are not finite. A caller
+        that stops early cancels the other rows.
+        """
+        queue: deque[tuple[Prepared, list[Row]]] = deque()
+        started, finished_tokens, reported, is_open = 0, 0, 0, True
         try:
-            with progress("generation", total, "tokens") as advance:
-                while remaining:
-                    for row in self.engine.step():
-                        if row.stop_reason is not None and row in remaining:
-                            remaining.remove(row)
-                            total -= self.count_expected(row) - len(row.tokens)
-                            yield make_completion(row, texts[row])
-                    done = sum(len(row.tokens) for row in texts)
-                    advance(done - generated, total=total)
-                    generated = done
+            with progress("generation", None, "tokens") as advance:
+                while is_open or queue:
+                    while is_open and len(self.engine.waiting) < self.engine.maximum_rows:
+                        try:
+                            prompt = take(not queue)
+                        except StopIteration:
+                            is_open = False
+                            break
+                        if prompt is None:
+                            break
+                        started += 1
+                        queue.append((prompt, [] if isinstance(prompt, Refusal) else self.engine.add(prompt.request)))
+                    self.engine.step()
+                    while queue and all(row.stop_reason is not None for row in queue[0][1]):
+                        prompt, rows = queue.popleft()
+                        finished_tokens += sum(len(row.tokens) for row in rows)
+                        yield from [prompt] if isinstance(prompt, Refusal) else [make_completion(row, prompt.text) for row in rows]
+                    running = [row for _, rows in queue for row in rows]
+                    done = finished_tokens + sum(len(row.tokens) for row in running)
+                    unread = 0 if expected is None else (expected - started) * self.section.maximum_tokens
+                    advance(done - reported, total=finished_tokens + sum(map(self.count_expected, running)) + unread)
+                    reported = done
         finally:
-            for row in remaining:
-                row.cancel()
+            for _, rows in queue:
+                for row in rows:
+                    row.cancel()
 
     def stream(self, prompt: Prompt, index: int = 0) -> Iterator[str]:
         """Return an iterator over the text of one completion, in parts of whole characters. Raise DataError like `complete`."""
         (prepared,) = self.prepare_prompts([prompt], index)
+        if isinstance(prepared, Refusal):
+            raise prepared.error
         return self.stream_row(self.engine.add(prepared.request)[0])
 
     def stream_row(self, row: Row) -> Iterator[str]:
@@ -126,38 +149,41 @@ class Generator:
         """Return the greatest number of tokens that a row can have."""
         return min(row.request.maximum_tokens, self.loaded.context_length - row.prompt_length)
 
-    def prepare_prompts(
-        self, prompts: Sequence[Prompt], first_index: int, refused: dict[int, DataError] | None = None
-    ) -> list[PreparedPrompt]:
-        """Return the prompts that can be completed; `complete` describes `refused`."""
-        prepared = []
-        for number, prompt in enumerate(prompts):
-            try:
-                prepared.append(self.prepare_prompt(prompt, first_index + number))
-            except DataError as error:
-                if refused is None:
-                    raise
-                refused[number] = error
-        changed = sum("\r" in prompts[each.request.index - first_index] and "\r" not in each.text for each in prepared)
+    def prepare_prompts(self, prompts: Sequence[Prompt | PromptItem], first_index: int = 0) -> list[Prepared]:
+        """Return the prompts as requests or refusals."""
+        prepared = [self.prepare_or_refuse(prompt, first_index + number) for number, prompt in enumerate(prompts)]
+        changed = sum(
+            isinstance(made, PreparedPrompt) and "\r" in get_prompt(each) and "\r" not in made.text
+            for each, made in zip(prompts, prepared, strict=True)
+        )
         if changed:
             log.warning("prompts whose line ends were converted to LF: %d", changed)
         return prepared
 
-    def prepare_prompt(self, prompt: Prompt, index: int) -> PreparedPrompt:
+    def prepare_or_refuse(self, prompt: Prompt | PromptItem, index: int) -> Prepared:
+        try:
+            return self.prepare_prompt(prompt, index)
+        except DataError as error:
+            return Refusal(index, get_prompt(prompt), error)
+
+    def prepare_prompt(self, prompt: Prompt | PromptItem, index: int) -> PreparedPrompt:
         """Return the request of a prompt; raise DataError if it fills the context or cannot be encoded."""
-        if isinstance(prompt, str):
-            text = self.treat_newlines(prompt, f"the prompt that begins with {prompt[:40]!r}")
+        item = prompt if isinstance(prompt, PromptItem) else PromptItem(prompt)
+        section = dataclasses.replace(self.section, **item.settings)
+        if isinstance(item.prompt, str):
+            text = self.treat_newlines(item.prompt, f"the prompt that begins with {item.prompt[:40]!r}")
             ids = self.fit_context(self.tokenizer.encode(text), text)
         else:
-            text = self.tokenizer.decode(prompt)
-            ids = self.fit_context(list(prompt), text)
+            text = self.tokenizer.decode(item.prompt)
+            ids = self.fit_context(list(item.prompt), text)
         request = Request(
             prompt_ids=tuple(ids) or (self.tokenizer.eod_id,),
-            maximum_tokens=self.section.maximum_tokens,
-            sampling=self.sampling,
+            maximum_tokens=section.maximum_tokens,
+            sampling=make_sampling_settings(section),
             seed=self.seed,
             index=index,
-            num_samples=self.section.samples_per_prompt,
+            num_samples=section.samples_per_prompt,
+            stop=build_stop_rules(section.stop_rules, section.stop, text),
         )
         return PreparedPrompt(text, request)
 
@@ -187,3 +213,18 @@ def make_completion(row: Row, prompt: str) -> Completion:
         raise row.error
     assert row.stop_reason is not None
     return Completion(row.request.index, row.sample, prompt, row.text, tuple(row.tokens), row.stop_reason, row.seconds)
+
+
+def get_prompt(prompt: Prompt | PromptItem) -> Prompt:
+    return prompt.prompt if isinstance(prompt, PromptItem) else prompt
+
+
+def take_from(prepared: Sequence[Prepared]) -> TakePrompt:
+    """Return a function that takes the prompts of a list."""
+    remaining = iter(prepared)
+    return lambda wait: next(remaining)
+
+
+def make_sampling_settings(section: GenerationConfig) -> SamplingSettings:
+    names = [field.name for field in dataclasses.fields(SamplingSettings) if hasattr(section, field.name)]
+    return SamplingSettings(**{name: getattr(section, name) for name in names})

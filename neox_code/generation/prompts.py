@@ -1,10 +1,17 @@
-"""Read prompts: a file byte for byte, or a typed line with escapes. No whitespace is stripped."""
+"""Read prompts: files byte for byte, JSON Lines, or a typed line with escapes. No whitespace is stripped."""
 
+import dataclasses
+import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from neox_code.config.checks import RANGES
+from neox_code.config.fields import FIELDS, convert
+from neox_code.config.generation import GenerationConfig
 from neox_code.errors import DataError
 from neox_code.logs import get_logger
 from neox_code.tokenizer.protocol import Tokenizer
@@ -12,6 +19,26 @@ from neox_code.tokenizer.protocol import Tokenizer
 log = get_logger(__name__)
 
 STANDARD_INPUT = "-"
+
+Prompt = str | Sequence[int]
+"""A text or token ids."""
+
+ROW_KEYS = {
+    field.name
+    for field in dataclasses.fields(GenerationConfig)
+    if field.name not in ("text_gen_type", "prompt_end", "recompute", "num_samples", "sample_input_file", "sample_output_file")
+}
+"""Keys that a row of prompts can set for itself."""
+
+
+@dataclass(frozen=True)
+class PromptItem:
+    prompt: Prompt
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the generation section that apply to this prompt alone."""
+    source: str | None = None
+    """File or id of the prompt."""
+
 
 ESCAPES = {r"\n": "\n", r"\t": "\t", r"\\": "\\"}
 ESCAPE = re.compile("|".join(map(re.escape, ESCAPES)))
@@ -26,21 +53,68 @@ def unescape(typed: str) -> str:
     return ESCAPE.sub(lambda match: ESCAPES[match[0]], typed)
 
 
-def read_prompts(path: str | Path, prompt_end: str | None = None) -> list[str]:
-    """Return the prompts of a file: its whole content, or, with `prompt_end`, the texts between its occurrences.
+def read_prompts(path: str | Path, prompt_end: str | None = None, file_format: str | None = None) -> list[PromptItem]:
+    """Return the prompts of a folder, a file or standard input.
 
-    Empty texts are left out, and a log line counts them. Raise DataError if the file is missing, not UTF-8, or has only separators.
+    A folder has a prompt for each of its files, in the order of their paths; hidden files are left out. A file named *.jsonl has a
+    prompt in each row (`parse_row`). Any other file is one prompt, or, with `prompt_end`, its texts between the occurrences of that
+    are prompts. Empty texts are left out, and a log line counts them. `file_format` (text or jsonl) overrides the file's name.
+
+    Raise DataError if there is no prompt, or a file is missing or not UTF-8.
     """
-    text = read_text(path)
-    if not prompt_end:
-        return [text]
-    parts = text.removesuffix(prompt_end).split(prompt_end)
-    prompts = list(filter(None, parts))
-    if not prompts:
-        raise DataError(f"{path} has no prompt between its separators prompt_end ({prompt_end!r}). Write one into it.")
-    if len(prompts) < len(parts):
-        log.info("%s | prompts: %d, left out as empty: %d", path, len(prompts), len(parts) - len(prompts))
-    return prompts
+    if Path(path).is_dir():
+        files = sorted(each for each in Path(path).rglob("*") if each.is_file() and not is_hidden(each.relative_to(path)))
+        items = [
+            replace(item, source=str(each.relative_to(path)))
+            for each in files
+            for item in read_prompts(each, prompt_end, file_format)
+        ]
+    elif file_format == "jsonl" or (file_format is None and str(path).endswith(".jsonl")):
+        lines = read_text(path).split("\n")
+        items = [parse_row(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+    elif prompt_end:
+        parts = read_text(path).removesuffix(prompt_end).split(prompt_end)
+        items = [PromptItem(part) for part in parts if part]
+        if not items:
+            raise DataError(f"{path} has no prompt between its separators prompt_end ({prompt_end!r}). Write one into it.")
+        if len(items) < len(parts):
+            log.info("%s | prompts: %d, left out as empty: %d", path, len(items), len(parts) - len(items))
+    else:
+        items = [PromptItem(read_text(path))]
+    if not items:
+        raise DataError(f"{path} has no prompts. Write one into it.")
+    return items
+
+
+def is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def parse_row(line: str | bytes, place: str) -> PromptItem:
+    """Return the prompt of a row of JSON: a text, or an object with `prompt` (or `context`), a text or token ids.
+
+    Its `id` becomes the source, and keys of the generation section apply to this prompt alone. Other keys have no effect. Raise
+    DataError with the place of the row.
+    """
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place} is not valid JSON: {error}. Correct or remove the line.") from None
+    row = {"prompt": row} if isinstance(row, str) else row
+    prompt: Any = row.get("prompt", row.get("context")) if isinstance(row, dict) else None
+    is_ids = isinstance(prompt, list) and all(type(token) is int for token in prompt)
+    if not isinstance(prompt, str) and not is_ids:
+        raise DataError(f'{place} has no prompt. Write {{"prompt": "text"}}, or a list of token ids as prompt.')
+    settings = {}
+    for key in ROW_KEYS & row.keys():
+        try:
+            settings[key] = convert(row[key], FIELDS[key].annotation)
+        except ValueError as error:
+            raise DataError(f"{place}: {key} ({row[key]!r}) must be {error}.") from None
+        if key in RANGES and settings[key] not in RANGES[key]:
+            raise DataError(f"{place}: {key} ({row[key]!r}) must be {RANGES[key]}.")
+    source = row.get("id")
+    return PromptItem(prompt, settings, None if source is None else str(source))
 
 
 def read_text(path: str | Path) -> str:

@@ -10,7 +10,7 @@ from numbers import Integral, Real
 
 from neox_code.config.checks import SAMPLING_RANGES, ValueRange
 from neox_code.errors import ConfigError
-from neox_code.generation.stopping import StopRule
+from neox_code.generation.stop_rules import StopRule
 
 LOGIT_BIAS = ValueRange(-100, 100)
 

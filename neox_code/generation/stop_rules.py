@@ -21,7 +21,7 @@ TAB_WIDTH = 8
 """Columns of a tab, as in Python's own rule."""
 
 
-class TextStopRule(Protocol):
+class StopRule(Protocol):
     """A rule that ends a completion by its text."""
 
     def find_end(self, text: str) -> int | None:
@@ -31,9 +31,6 @@ class TextStopRule(Protocol):
     def count_unsettled(self, text: str) -> int:
         """Return how many characters at the end of a text without an end may still be cut off."""
         ...
-
-
-StopRule = TextStopRule
 
 
 def build_stop_rules(names: Iterable[str], strings: Sequence[str], prompt: str) -> tuple[StopRule, ...]:

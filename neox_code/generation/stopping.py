@@ -1,19 +1,6 @@
-"""Reasons for which a completion ends, and the rules that end it by its text."""
+"""Reasons for which a completion ends."""
 
 from enum import Enum
-from typing import Protocol
-
-
-class StopRule(Protocol):
-    """A rule that ends a completion by its text."""
-
-    def find_end(self, text: str) -> int | None:
-        """Return the number of characters of the completion's text that are kept; None if the completion goes on."""
-        ...
-
-    def count_unsettled(self, text: str) -> int:
-        """Return the number of last characters that a later `find_end` can still cut."""
-        ...
 
 
 class StopReason(Enum):

@@ -37,14 +37,18 @@ def test_a_file_is_completed_as_it_is_into_six_fields_in_their_order(config_file
     (tmp_path / "prompt.txt").write_bytes("  é\r\n\tf(".encode())
     assert run_command(main, [str(config_file), "-i", "prompt.txt", "-o", "samples.jsonl"]) == 0
     (row,) = rows_of(tmp_path / "samples.jsonl")
-    assert list(row) == FIELDS
-    assert row.pop("duration_seconds") > 0
+    assert list(row) == [*FIELDS, "index", "sample", "stop_reason", "source", "settings"]
+    assert row.pop("duration_seconds") > 0 and len(row.pop("settings")) == 8
     assert row == {
         "context": "  é\r\n\tf(",
         "text": COMPLETION,
         "length": len(COMPLETION.encode()),
         "finished": True,
         "message": None,
+        "index": 0,
+        "sample": 0,
+        "stop_reason": "end of document",
+        "source": None,
     }
 
 
@@ -69,7 +73,7 @@ def test_a_prompt_that_cannot_be_completed_is_reported_and_the_others_are_comple
     rows = rows_of(output)
     assert [row["context"] for row in rows] == prompts
     assert [row["text"] for row in rows] == [COMPLETION, None, COMPLETION]
-    assert all(list(row) == FIELDS for row in rows)
+    assert all(list(row)[:6] == FIELDS for row in rows)
     assert rows[1]["message"].startswith("ERROR: the prompt that begins with 'xxx")
     reported = capfd.readouterr().err
     assert "error: prompt 2: the prompt that begins with" in reported
@@ -126,6 +130,7 @@ def test_several_prompts_keep_their_order_and_report_their_stop_reasons(config_f
 def test_unconditional_texts_begin_a_document_and_follow_the_seed(config_file, tmp_path):
     def samples(seed: int) -> list[str]:
         output = tmp_path / "out.jsonl"
+        output.unlink(missing_ok=True)
         settings = {"num_samples": 11, "temperature": 30, "top_k": 50, "maximum_tokens": 10, "seed": seed}
         words = [f"--set={key}={value}" for key, value in settings.items()]
         assert run_command(main, [str(config_file), "-o", str(output), *words]) == 0
@@ -157,6 +162,59 @@ def test_bad_input_is_a_sentence_and_status_2(config_file, tmp_path, capfd, cont
     assert run_command(main, [str(config_file), "-i", str(tmp_path / "prompt"), "-o", str(output), *words]) == 2
     assert re.search(rf"^error: .*{sentence}", capfd.readouterr().err, re.MULTILINE)
     assert not list(tmp_path.glob("out.jsonl*"))
+
+
+def test_an_interrupted_output_is_continued_and_another_one_is_refused(config_file, tmp_path, capfd):
+    folder = tmp_path / "prompts"
+    (folder / "deep").mkdir(parents=True)
+    for name, text in (("a.py", "a"), ("deep/b.txt", "b"), ("c", "("), (".hidden", "no prompt")):
+        (folder / name).write_text(text)
+    (folder / "rows.jsonl").write_text('"d"\n{"prompt": "e", "id": 7, "maximum_tokens": 3}\n')
+    output = tmp_path / "out.jsonl"
+    words = [str(config_file), "-i", str(folder), "-o", str(output), "--set", "maximum_tokens=9", "--set", "temperature=9"]
+    words += ["--set", "samples_per_prompt=2"]
+    assert run_command(main, words) == 0
+    whole = output.read_bytes()
+    rows = rows_of(output)
+    assert [(row["context"], row["source"], row["sample"]) for row in rows[:3]] == [
+        ("a", "a.py", 0),
+        ("a", "a.py", 1),
+        ("(", "c", 0),
+    ]
+    assert [(row["context"], row["length"]) for row in rows[-2:]] == [("e", 3), ("e", 3)]
+    lines = whole.splitlines(keepends=True)
+    for complete, kept in ((0, b""), (0, lines[0]), (4, b"".join(lines[:5]) + lines[5][:20]), (10, whole)):
+        output.write_bytes(kept)
+        assert run_command(main, words) == 0
+        assert [{**row, "duration_seconds": 0} for row in rows_of(output)] == [{**row, "duration_seconds": 0} for row in rows]
+        assert output.read_bytes().startswith(b"".join(lines[:complete]))
+    capfd.readouterr()
+    for change in (["--set", "seed=5"], ["-i", str(folder / "deep")]):
+        assert run_command(main, [*words, *change]) == 2
+        assert "was written with another model, other settings or other prompts" in capfd.readouterr().err
+        assert output.read_bytes() == whole
+
+
+def test_rows_of_a_pipe_are_answered_while_it_is_open(config_file):
+    words = [str(config_file), "-i", "-", "--set", "sample_input_format=jsonl"]
+    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "LC_ALL": "C"}
+    command = [sys.executable, str(ROOT / "deepy.py"), "generate", *words]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for row, expected in (
+            ({"prompt": "é(", "id": "first"}, COMPLETION),
+            ({"prompt": "x", "maximum_tokens": 2}, ".."),
+            ({"prompt": 7}, None),
+            ({"prompt": "x", "top_p": 7}, None),
+            ("(", COMPLETION),
+        ):
+            process.stdin.write(json.dumps(row).encode() + b"\n")
+            process.stdin.flush()
+            answer = json.loads(process.stdout.readline())
+            assert answer["text"] == expected, answer
+            assert (answer["message"] is not None) == (expected is None)
+        process.stdin.close()
+        assert process.wait(60) == 2
 
 
 def interactive(config_file: Path, *words: str) -> list[str]:

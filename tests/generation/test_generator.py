@@ -100,3 +100,32 @@ def test_a_streamed_character_is_never_split(scripted):
 def test_a_long_prompt_is_refused_before_the_first_part(scripted):
     with pytest.raises(DataError, match="64 tokens"):
         generator(scripted).stream("x" * CONTEXT_LENGTH)
+
+
+@pytest.mark.parametrize(
+    ("keys", "text", "reason"),
+    [
+        ({"stop": ("):", "\t")}, "a, é", StopReason.STOP_RULE),
+        ({"stop": ("\r\n\tx", "\x1b")}, "a, é):\r\n\t", StopReason.STOP_RULE),
+        ({"stop": ("zz",)}, COMPLETION, StopReason.END_OF_DOCUMENT),
+        ({"stop_rules": ("bracket",)}, "a, é)", StopReason.STOP_RULE),
+    ],
+)
+def test_a_completion_ends_before_a_stop_string_and_a_stream_shows_nothing_of_it(scripted, keys, text, reason):
+    ours = generator(scripted, GenerationConfig(**keys))
+    (completion,) = ours.complete(["f("])
+    assert (completion.text, completion.stop_reason) == (text, reason)
+    assert "".join(ours.stream("f(")) == text
+
+
+def test_a_long_prompt_is_cut_at_a_line_and_its_head_is_kept_on_request(scripted):
+    lines = [f"line {number:02}\n" for number in range(20)]
+    prompt = "".join(lines) + "("
+    cut = GenerationConfig(long_prompts="cut", maximum_tokens=8)
+    (completion,) = generator(scripted, cut).complete([prompt])
+    assert (completion.prompt, completion.text) == (prompt, COMPLETION.encode()[:8].decode())
+    request = generator(scripted, cut).prepare_prompt(prompt, 0).request
+    assert scripted.tokenizer.decode(request.prompt_ids) == "".join(lines[-6:]) + "("
+    kept = dataclasses.replace(cut, kept_head_tokens=17)
+    request = generator(scripted, kept).prepare_prompt(prompt, 0).request
+    assert scripted.tokenizer.decode(request.prompt_ids) == "".join([*lines[:2], *lines[-4:]]) + "("

@@ -3,7 +3,7 @@
 import pytest
 
 from neox_code.errors import DataError
-from neox_code.generation.prompts import read_prompts, unescape
+from neox_code.generation.prompts import parse_row, read_prompts, unescape
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,12 @@ def test_escapes_are_replaced_and_other_backslashes_kept(typed, meant):
 def test_the_whole_file_is_the_prompt_byte_for_byte(tmp_path, content):
     (tmp_path / "prompt").write_bytes(content)
     (prompt,) = read_prompts(tmp_path / "prompt")
-    assert prompt.encode() == content
+    assert prompt.prompt.encode() == content
 
 
 def test_prompt_end_separates_prompts_and_nothing_is_stripped(tmp_path, caplog):
     (tmp_path / "prompts").write_bytes(b" a \n\r\n---\tb\n------c ---")
-    assert read_prompts(tmp_path / "prompts", "---") == [" a \n\r\n", "\tb\n", "c "]
+    assert [item.prompt for item in read_prompts(tmp_path / "prompts", "---")] == [" a \n\r\n", "\tb\n", "c "]
     assert "prompts: 3, left out as empty: 1" in caplog.text
 
 
@@ -49,7 +49,23 @@ def test_a_file_that_is_not_utf8_is_an_error_with_the_place(tmp_path):
         read_prompts(tmp_path / "prompt")
 
 
-@pytest.mark.parametrize("name", ["missing", "."])
-def test_a_prompt_path_that_is_not_a_file_is_an_error(tmp_path, name):
+def test_a_missing_file_and_a_folder_without_files_are_errors(tmp_path):
     with pytest.raises(DataError, match="is not a file"):
-        read_prompts(tmp_path / name)
+        read_prompts(tmp_path / "missing")
+    with pytest.raises(DataError, match="has no prompts"):
+        read_prompts(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"{", "place:1 is not valid JSON"),
+        (b"7", "place:1 has no prompt"),
+        (b'{"prompt": [1, "a"]}', "place:1 has no prompt"),
+        (b'{"prompt": "a", "top_k": -1}', r"top_k \(-1\) must be at least 0"),
+        (b'{"prompt": "a", "maximum_tokens": "many"}', r"maximum_tokens \('many'\) must be a whole number"),
+    ],
+)
+def test_a_row_that_is_not_a_prompt_is_an_error_with_its_place(line, message):
+    with pytest.raises(DataError, match=message):
+        parse_row(line, "place:1")
