@@ -72,7 +72,8 @@ class ZeroFiles:
         self.paths = optimizer_files(folder)
         if not self.paths:
             raise CheckpointError(
-                f"{folder} holds no optimizer state (*_optim_states.pt). Load the weights alone with no_load_optim: true."
+                f"{folder} holds no optimizer state (*_optim_states.pt). Load the weights alone with no_load_optim: true, or "
+                "convert them to another format."
             )
         self.data_ranks, self.model_ranks = (sorted({rank[axis] for rank in self.paths}) for axis in (0, 1))
         if missing := set(product(self.data_ranks, self.model_ranks)) - self.paths.keys() or (

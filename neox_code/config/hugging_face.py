@@ -248,17 +248,17 @@ def make_config(model: ModelConfig, vocab_rows: int, format_key: FormatKey | Non
     architecture = ARCHITECTURES[kind]
     config: dict[str, Any] = {"architectures": [architecture.name], "model_type": kind, "vocab_size": vocab_rows}
     config |= {theirs: value_of(model, ours) for ours, theirs in architecture.keys.items()}
-    tanh = model.activation == "gelu" and model.bias_gelu_fusion
+    tanh, base = model.activation == "gelu" and model.bias_gelu_fusion, float(model.rotary_emb_base)
     config |= {
         "hidden_act": TANH_GELU[0] if tanh else architecture.activations[model.activation],
         "intermediate_size": model.feed_forward_size,
         "tie_word_embeddings": not model.no_weight_tying,
-        "rope_parameters": {"rope_type": "default", "rope_theta": model.rotary_emb_base},
+        "rope_parameters": {"rope_type": "default", "rope_theta": base},
     }
     if kind == "gpt_neox":  # readers of transformers 4's keys, such as llama.cpp's, look for the flat ones
         config["rope_parameters"]["partial_rotary_factor"] = model.rotary_pct
-        return config | {"rotary_pct": model.rotary_pct, "rotary_emb_base": model.rotary_emb_base}
-    return config | {"rope_theta": model.rotary_emb_base}
+        return config | {"rotary_pct": model.rotary_pct, "rotary_emb_base": base}
+    return config | {"rope_theta": base}
 
 
 COMPUTED: dict[str, Callable[[ModelConfig], Any]] = {

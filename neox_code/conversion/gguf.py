@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from neox_code.checkpoint.foreign_names import ForeignRow, foreign_rows
-from neox_code.checkpoint.layout import is_hugging_face_model
 from neox_code.config.hugging_face import choose_architecture
 from neox_code.config.neox import NeoXConfig
 from neox_code.conversion.gguf_vocabulary import add_vocabulary
@@ -121,7 +120,7 @@ def refuse_other_blocks(config: NeoXConfig, kind: str) -> None:
 def add_sizes(writer: Any, source: ModelSource, kind: str) -> None:
     """Add the model's name, sizes and constants under llama.cpp's keys."""
     model = source.model
-    writer.add_name((source.folder if is_hugging_face_model(source.folder) else source.folder.parent).resolve().name)
+    writer.add_name(source.name)
     writer.add_context_length(model.max_position_embeddings)
     writer.add_embedding_length(model.hidden_size)
     writer.add_block_count(model.num_layers)

@@ -44,6 +44,19 @@ LIMITS = (
 )
 """Sentences in Markdown that hold for every model."""
 
+USE = """\
+## Use
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+place = "FOLDER"  # or OWNER/NAME on the Hub
+tokenizer = AutoTokenizer.from_pretrained(place)
+model = AutoModelForCausalLM.from_pretrained(place, dtype="auto")
+prompt = tokenizer("def main(", return_tensors="pt")
+print(tokenizer.decode(model.generate(**prompt, max_new_tokens=64)[0]))
+```"""
+
 
 def make_model_card(source: ModelSource) -> str:
     """Return the card in Markdown, with its metadata in YAML."""
@@ -53,11 +66,10 @@ def make_model_card(source: ModelSource) -> str:
         "pipeline_tag": "text-generation",
         "tags": ["code", choose_architecture(source.model)],
     }
-    folder = source.folder
-    name = (folder.resolve().parent if source.record else folder.resolve()).name
     parts = [
         f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---",
-        f"# {escape_markdown(format_name(name))}",
+        f"# {escape_markdown(format_name(source.name))}",
+        USE,
         *describe_model(source),
         *describe_run(source),
         *describe_data(source),
@@ -93,33 +105,33 @@ def describe_run(source: ModelSource) -> Iterator[str]:
 
 
 def describe_data(source: ModelSource) -> Iterator[str]:
-    """Yield the kept files of the training split by language, with the licenses that have most bytes."""
-    corpus = find_corpus(source)
-    if not corpus:
+    """Yield the kept files of the training split by language, with the licenses that have most bytes.
+
+    The corpus is the one that the run's configuration names, there or beside the checkpoint.
+    """
+    if not source.record:
         return
+    named = Path(str(source.record.config.get("heldout_path")))
+    corpus = next((place for place in (named, source.folder.parent / named.name) if (place / SUMMARY_FILE).is_file()), named)
     try:
         recipe, counts = load_summary(corpus).recipe, count_licenses(corpus)
     except (DataError, OSError, ValueError) as error:
-        log.warning("the model card has no data by language: %s", error)
+        log.warning("the model card has no data by language, since the corpus of the run (heldout_path) is not here: %s", error)
+        yield "## Data\n\nNot described: the corpus of the run was not at hand when this card was written."
         return
     rows = []
     for language, licenses in sorted(counts.items(), key=lambda item: -sum(size for _, size in item[1].values())):
         files, size = (sum(amounts) for amounts in zip(*licenses.values(), strict=True))
         largest = sorted(licenses, key=lambda license: -licenses[license][1])
+        shares = {license: licenses[license][1] / max(size, 1) for license in largest[:MOST_LICENSES]}
         listed = [
-            f"{format_name(license or 'none found')} ({licenses[license][1] / max(size, 1):.0%})"
-            for license in largest[:MOST_LICENSES]
+            f"{format_name(license or 'none found')} ({'under 1%' if share < 0.01 else f'{share:.0%}'})"
+            for license, share in shares.items()
         ]
         further = [f"{len(largest) - MOST_LICENSES} more"] if len(largest) > MOST_LICENSES else []
         rows.append((format_name(language or "not known"), f"{files:,}", format_size(size), ", ".join(listed + further)))
     table = make_table(("language", "files", "size", "licenses, by size"), rows)
     yield f"## Data\n\nThe training split of a corpus of the recipe {escape_markdown(format_name(recipe))}:\n\n{table}"
-
-
-def find_corpus(source: ModelSource) -> Path | None:
-    """Return the folder of the corpus that the run's configuration names, if it is there."""
-    path = source.record and source.record.config.get("heldout_path")
-    return Path(path) if isinstance(path, str) and (Path(path) / SUMMARY_FILE).is_file() else None
 
 
 def count_licenses(corpus: Path) -> dict[str | None, dict[str | None, tuple[int, int]]]:

@@ -32,6 +32,7 @@ def write_neox(source: ModelSource, output: Path, options: ConversionOptions) ->
     folder = output / step_name(iteration)
     tensor_size, stages = options.model_parallel_size, options.pipe_parallel_size
     config = source.config.replace(
+        "the command line",
         precision=precision,
         model_parallel_size=tensor_size,
         pipe_parallel_size=stages,

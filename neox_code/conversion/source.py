@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from neox_code.checkpoint.consistency import expected_shapes, has_finite_values
-from neox_code.checkpoint.layout import find_checkpoint
+from neox_code.checkpoint.layout import find_checkpoint, parse_iteration
 from neox_code.checkpoint.model_folder import merge_config
 from neox_code.checkpoint.record import RunRecord, read_record, read_stored_config
 from neox_code.checkpoint.vocabulary_rows import choose_padding_mask, count_scored_rows
@@ -45,6 +45,11 @@ class ModelSource:
     @property
     def model(self) -> ModelConfig:
         return self.config.model
+
+    @property
+    def name(self) -> str:
+        """Name of the folder that the user sees: that of the run for a checkpoint global_stepN."""
+        return (self.folder if parse_iteration(self.folder) is None else self.folder.parent).resolve().name
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
@@ -78,7 +83,7 @@ class ModelSource:
         """Shape of each parameter, in the order of `stream`, from the configuration: no weight is read."""
         shapes = expected_shapes(self.model)
         rows = {name: (self.vocab_rows, *shapes[name][1:]) if sharding_of(name).is_vocabulary else shapes[name] for name in shapes}
-        return {name: torch.Size(rows[name]) for name in self.weights}
+        return {name: torch.Size(rows[name]) for name in rows}
 
     def read(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
         """Return a whole parameter by our name, in `dtype` or as in its file. Embedding and head have `vocab_rows` rows.

@@ -88,14 +88,19 @@ def write_universal_checkpoint(gpt: GPT, beside: Path, save: Path) -> None:
 
 
 def read_content(path: Path) -> dict[str, torch.Tensor]:
-    """Return all tensors of a model of any format by file and name; of GGUF all bytes."""
+    """Return the bytes of all files of a model of any format by name, of model state files and universal ones their tensors."""
     if path.is_file():
         return {"bytes": torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)}
-    files = {file.name: load_file(file) for file in path.glob("*.safetensors")}
-    for file in path.glob("global_step*/**/*.pt"):
-        content = torch.load(file, weights_only=True)
-        files[f"{file.parent.name if file.parent.parent.name == 'zero' else ''}/{file.name}"] = content.get("module", content)
-    return {f"{file}/{name}": value for file, state in files.items() for name, value in state.items() if torch.is_tensor(value)}
+    found = {}
+    for file in [*path.glob("*.*"), *path.glob("global_step*/*.pt"), *path.glob("global_step*/zero/*/*.pt")]:
+        if file.name.startswith("mp_rank") or file.parent.parent.name == "zero":
+            content = torch.load(file, weights_only=True)
+            tensors = {name: value for name, value in content.get("module", content).items() if torch.is_tensor(value)}
+            place = f"{file.parent.name if 'param' in tensors else ''}/{file.name}"
+            found |= {f"{place}/{name}": value for name, value in tensors.items()}
+        else:
+            found |= {file.name: torch.frombuffer(bytearray(file.read_bytes()), dtype=torch.uint8)}
+    return found
 
 
 NEOX_LAYOUTS = {f"neox {tensor} x {pipeline}": (tensor, pipeline) for tensor, pipeline in ((2, 2), (4, 1), (2, 0))}

@@ -22,6 +22,7 @@ def test_a_card_has_the_figures_of_the_run(job, tmp_path):
         make_kept_row("b.py", "x = 2\n" * 100, license=HOSTILE),
         make_kept_row("c.c", "int x;\n", language="C"),
         make_kept_row("d.py", "x = 3\n", split="test", license="Apache-2.0"),
+        make_kept_row("f.py", "#\n", license="ISC"),
         make_dropped_row("e.py", 99, "over 1 MiB"),
     ]
     write_seen_files(tmp_path / "corpus", rows)
@@ -38,7 +39,11 @@ def test_a_card_has_the_figures_of_the_run(job, tmp_path):
     assert f"| tokens seen | {3 * 8 * 64:,} |" in text and "| lr | 0.003 |" in text and "| hidden_size | 64 |" in text
     lines = text.splitlines()
     [python], [c] = ([line for line in lines if line.startswith(f"| {name} |")] for name in ("Python", "C"))
-    assert python.startswith("| Python | 2 | 2.4 kB | MIT (75%), MIT\\|\\<script\\>") and "Apache" not in text
+    assert (
+        python.startswith("| Python | 3 | 2.4 kB | MIT (75%), MIT\\|\\<script\\>")
+        and "ISC (under 1%)" in python
+        and "Apache" not in text
+    )
     assert c == "| C | 1 | 7 B | none found (100%) |"
     assert "<script>" not in text and not any(line.startswith("# [x]") for line in lines) and "](http://y.z)" not in text
     assert "| C++ \\*x\\* | 1,234 | 2.000 | 2.500 | 2.625 |" in lines
@@ -47,6 +52,10 @@ def test_a_card_has_the_figures_of_the_run(job, tmp_path):
     assert len(speeds) == 3 and f"| tokens per second, median | {statistics.median(speeds):,.0f} |" in lines
     loss = [row["validation/lm_loss"] for row in metrics if "validation/lm_loss" in row][-1]
     assert f"{loss:.4f}" in text
+    (tmp_path / "corpus").rename(tmp_path / "save" / "corpus")
+    assert make_model_card(open_source(tmp_path / "save")) == text
+    (tmp_path / "save" / "corpus").rename(tmp_path / "elsewhere")
+    assert "## Data\n\nNot described" in make_model_card(open_source(tmp_path / "save"))
     hours = sum(row.get("runtime/iteration_time", 0) for row in metrics) / 3600
     assert f"| hours of all ranks together | {hours:.3g} |" in lines
 
