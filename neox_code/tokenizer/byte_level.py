@@ -16,9 +16,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
 from neox_code.errors import DataError
+from neox_code.tokenizer.infilling import find_infilling_ids
 from neox_code.tokenizer.protocol import END_OF_DOCUMENT, PADDING, SEPARATOR
 
 SPECIAL_TOKENS = (END_OF_DOCUMENT, PADDING, SEPARATOR)
@@ -53,6 +55,10 @@ class ByteLevelTokenizer:
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True
+        self.infilling_ids = find_infilling_ids(backend.get_vocab())
+        infilling = set(self.infilling_ids.values())
+        found = [token.content for token_id, token in backend.get_added_tokens_decoder().items() if token_id in infilling]
+        backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in found])  # Qwen's are not
         self._backend = backend
         self._identity = dict(identity)
         self._file = identity["vocab_file"]
@@ -64,7 +70,7 @@ class ByteLevelTokenizer:
         self.token_lengths = np.array([len(data) for data in self.bytes_of_id], dtype=np.int32)
         self.missing_bytes = bytes(byte for byte in range(256) if CHARACTER_OF_BYTE[byte] not in vocabulary)
         self.special_ids = {vocabulary[name] for name in SPECIAL_TOKENS if name in vocabulary}
-        self.special_ids |= {token_id for token_id, token in added_tokens.items() if token.special}
+        self.special_ids |= {token_id for token_id, token in added_tokens.items() if token.special} | infilling
         self._missing_text_bytes = bytes(byte for byte in self.missing_bytes if byte in BYTES_OF_UTF8)
         self._eod_id = find_required_id(vocabulary, END_OF_DOCUMENT, self._file)
         self._pad_id = vocabulary.get(PADDING, self._eod_id)

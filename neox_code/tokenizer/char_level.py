@@ -26,6 +26,10 @@ class CharLevelTokenizer:
     pad_id = 1
 
     @property
+    def infilling_ids(self) -> dict[str, int]:
+        return {}
+
+    @property
     def identity(self) -> dict[str, str]:
         return {"tokenizer_type": "CharLevelTokenizer", "sha256": hashlib.sha256(b"CharLevelTokenizer 512").hexdigest()}
 

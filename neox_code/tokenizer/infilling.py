@@ -3,20 +3,40 @@
 find_infilling_tokens(vocabulary)     # {"fim_prefix_token": "<|fim_prefix|>", ...}
 """
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
-PARTS = ("fim_prefix", "fim_middle", "fim_suffix", "fim_pad", "repo_name", "file_sep")
+SPELLINGS = ("<|{}|>", "<{}>")
+OTHER_NAMES = {
+    "fim_prefix": ("\u2581<PRE>", "<\uff5cfim\u2581begin\uff5c>"),
+    "fim_middle": ("\u2581<MID>", "<\uff5cfim\u2581end\uff5c>"),
+    "fim_suffix": ("\u2581<SUF>", "<\uff5cfim\u2581hole\uff5c>"),
+    "fim_pad": (),
+    "repo_name": ("<reponame>",),
+    "file_sep": ("<filename>",),
+}
+"""Part -> names of Code Llama, DeepSeek-Coder and the first StarCoder beside the spellings of the part's own name."""
+
+PARTS = tuple(OTHER_NAMES)
 
 
 def find_infilling_tokens(vocabulary: Container[str]) -> dict[str, str]:
     """Return the token of each part that the vocabulary has, by the name `PART_token`.
 
-    >>> find_infilling_tokens({"<fim_prefix>": 1, "<fim-middle>": 2, "<|endoftext|>": 0})
-    {'fim_prefix_token': '<fim_prefix>', 'fim_middle_token': '<fim-middle>'}
+    >>> find_infilling_tokens({"<fim_prefix>": 1, "<fim-middle>": 2, "▁<SUF>": 3, "<|endoftext|>": 0})
+    {'fim_prefix_token': '<fim_prefix>', 'fim_middle_token': '<fim-middle>', 'fim_suffix_token': '▁<SUF>'}
     """
     found = {}
-    for part in PARTS:
-        names = [spelling.format(name) for spelling in ("<|{}|>", "<{}>") for name in (part, part.replace("_", "-"))]
-        if name := next((name for name in names if name in vocabulary), None):
+    for part, others in OTHER_NAMES.items():
+        names = [spelling.format(name) for spelling in SPELLINGS for name in (part, part.replace("_", "-"))]
+        if name := next((name for name in (*names, *others) if name in vocabulary), None):
             found[f"{part}_token"] = name
     return found
+
+
+def find_infilling_ids(ids: Mapping[str, int]) -> dict[str, int]:
+    """Return the id of each part that the vocabulary has, by the part's name.
+
+    >>> find_infilling_ids({"<fim_prefix>": 1, "<|endoftext|>": 0})
+    {'fim_prefix': 1}
+    """
+    return {key.removesuffix("_token"): ids[name] for key, name in find_infilling_tokens(ids).items()}

@@ -60,6 +60,11 @@ class Tokenizer(Protocol):
         """Return the exact bytes of the ids."""
         ...
 
+    @property
+    def infilling_ids(self) -> dict[str, int]:
+        """Ids of the tokens that mark the parts of a text whose middle is missing, by the names of tokenizer.infilling.PARTS."""
+        ...
+
     def read_token_bytes(self) -> list[bytes]:
         """Return the bytes of every id, with the space before a word; b"" for ids that the encoding of a text does not contain."""
         ...

@@ -21,6 +21,7 @@ from sentencepiece import SentencePieceProcessor
 from neox_code.errors import DataError
 from neox_code.files import read_bounded
 from neox_code.tokenizer.byte_level import check_ids, encode_utf8
+from neox_code.tokenizer.infilling import find_infilling_ids
 from neox_code.tokenizer.protocol import END_OF_DOCUMENT, PADDING
 
 SPACE = "\u2581"
@@ -39,7 +40,8 @@ class SPMTokenizer:
                 f"{file} has neither a piece {END_OF_DOCUMENT} nor an end-of-sentence piece. Train it with one of them."
             )
         self._pad_id = select_first_id(find_piece_id(processor, PADDING), processor.pad_id(), self._eod_id)
-        self._never_in_text = {self._eod_id, self._pad_id, processor.unk_id()}
+        self.infilling_ids = find_infilling_ids({processor.id_to_piece(piece): piece for piece in range(processor.vocab_size())})
+        self._never_in_text = {self._eod_id, self._pad_id, processor.unk_id(), *self.infilling_ids.values()}
         self._bytes_of_id = [read_piece_bytes(processor, piece) for piece in range(processor.vocab_size())]
         self._adds_space = processor.encode("a", out_type=str)[0].startswith(SPACE)
         self._space_sign = [find_piece_id(processor, f"<0x{byte:02X}>") for byte in SPACE.encode()]

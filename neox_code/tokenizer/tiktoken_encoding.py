@@ -19,6 +19,7 @@ from tokenizers.pre_tokenizers import Split
 
 from neox_code.errors import DataError
 from neox_code.tokenizer.byte_level import check_ids, encode_utf8
+from neox_code.tokenizer.infilling import find_infilling_ids
 from neox_code.tokenizer.protocol import END_OF_DOCUMENT
 
 WORDS_OF_R50K = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -46,6 +47,9 @@ class TiktokenTokenizer:
         self._encoding = encoding
         self._name = name
         pattern = next((words for known, (words, _) in ENCODINGS.items() if known[:4] == encoding.name[:4]), WORDS_OF_R50K)
+        self.infilling_ids = find_infilling_ids(
+            {token: encoding.encode_single_token(token) for token in encoding.special_tokens_set}
+        )
         self._splitting = Split(Regex(pattern), "isolated")
         self._identity = {"tokenizer_type": "TiktokenTokenizer", "vocab_file": name, "sha256": sha256}
 
