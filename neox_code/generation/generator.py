@@ -126,7 +126,7 @@ class Generator:
                 for row in rows:
                     row.cancel()
 
-    def stream(self, prompt: Prompt, index: int = 0) -> Iterator[str]:
+    def stream(self, prompt: Prompt | PromptItem, index: int = 0) -> Iterator[str]:
         """Return an iterator over the text of one completion, in parts of whole characters. Raise DataError like `complete`."""
         (prepared,) = self.prepare_prompts([prompt], index)
         if isinstance(prepared, Refusal):

@@ -31,6 +31,11 @@ ROW_KEYS = {
 """Keys that a row of prompts can set for itself."""
 
 
+def escape(text: str) -> str:
+    """Return a text in one line, of which `unescape` makes the same text again."""
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace("\t", r"\t")
+
+
 @dataclass(frozen=True)
 class PromptItem:
     prompt: Prompt

@@ -234,9 +234,9 @@ def test_a_dialog_without_a_terminal_is_exact_and_outlives_bad_prompts(config_fi
 class Terminal:
     """A program on a terminal of its own, and what it has shown."""
 
-    def __init__(self, words: list[str]):
+    def __init__(self, words: list[str], state: Path):
         self.main, terminal = pty.openpty()
-        environment = os.environ | {"TERM": "xterm", "COLUMNS": "200"}
+        environment = os.environ | {"TERM": "xterm", "COLUMNS": "200", "LC_ALL": "C", "XDG_STATE_HOME": str(state)}
         environment.pop("NO_COLOR", None)
         self.process = subprocess.Popen(
             words, stdin=terminal, stdout=terminal, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
@@ -260,7 +260,7 @@ class Terminal:
 
 def test_a_dialog_on_a_terminal_streams_stops_at_ctrl_c_and_ends_at_ctrl_d(tmp_path):
     config_file = write_checkpoint(tmp_path, max_position_embeddings=100_000, maximum_tokens=90_000)
-    terminal = Terminal([sys.executable, str(ROOT / "deepy.py"), "generate.py", *interactive(config_file)])
+    terminal = Terminal([sys.executable, str(ROOT / "deepy.py"), "generate.py", *interactive(config_file)], tmp_path)
     try:
         terminal.wait_for(PROMPT.encode())
         terminal.type(b"\\tf\t(\n")
@@ -268,7 +268,17 @@ def test_a_dialog_on_a_terminal_streams_stops_at_ctrl_c_and_ends_at_ctrl_d(tmp_p
         prompt, _, completion = shown.partition(b"\x1b[2m\tf\t(\x1b[0m")
         assert rb"\tf" in prompt
         visible = re.sub(rb"\x1b\[\d+m", b"", completion).replace(b"\r\n", b"\n")
-        assert visible.decode().startswith("a, é):\\x0d\n\t\\x1b~\n")
+        assert visible.decode().startswith("a, é):\\r\n\t\\x1b~\n")
+
+        terminal.type("\x1b[200~é\n\t(\x1b[201~\n".encode())  # a paste, in a locale without UTF-8
+        shown = terminal.wait_for(PROMPT.encode()).replace(b"\r\n", b"\n")
+        assert "\x1b[2mé\n\t(\x1b[0m".encode() in shown
+        for command, expected in ((b":maximum_tokens 3\n", b""), (b":n 2\n", b""), (b"x\n", b"[2] ")):
+            terminal.type(command)
+            assert expected in terminal.wait_for(PROMPT.encode())
+        terminal.type(b":n 1\n:maximum_tokens 90000\n")
+        terminal.wait_for(PROMPT.encode())
+        terminal.wait_for(PROMPT.encode())
 
         terminal.type(b"x\n")
         terminal.wait_for(b".\x1b[0m" + b"\x1b[36m.\x1b[0m" * 20)
@@ -286,6 +296,8 @@ def test_a_dialog_on_a_terminal_streams_stops_at_ctrl_c_and_ends_at_ctrl_d(tmp_p
 
         terminal.type(b"\x04")
         assert terminal.process.wait(10) == 0
+        history = (tmp_path / "neox-code/prompts").read_text(encoding="utf-8").splitlines()
+        assert history[:3] == [r"\tf\t(".replace(r"\t(", "\t("), r"é\n\t(", ":maximum_tokens 3"]
     finally:
         terminal.process.kill()
         terminal.process.wait()

@@ -2,7 +2,11 @@
 
 import pytest
 
-from neox_code.generation.interactive import PROMPT, PromptReader, format_for_terminal
+from neox_code.config.generation import GenerationConfig
+from neox_code.errors import DataError
+from neox_code.generation.generator import Generator
+from neox_code.generation.interactive import PROMPT, Dialog, PromptReader, format_for_terminal
+from neox_code.generation.prompts import escape, unescape
 
 
 def prompts_of(lines: list[str | None], prompt_end: str) -> list[str]:
@@ -43,7 +47,26 @@ def test_the_input_prompt_is_printed_once_for_several_lines():
 def test_control_characters_are_escaped_on_a_terminal(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert format_for_terminal("\tx\n\x1b]0;title\x07\r\x9b", "\x1b[2m") == "\x1b[2m\tx\n\\x1b]0;title\\x07\\x0d\\x9b\x1b[0m"
+    shown = format_for_terminal("\tx\n\x1b]0;title\x07\r\x9b\u202e\u200b", "\x1b[2m")
+    assert shown == "\x1b[2m\tx\n\\x1b]0;title\\x07\\r\\x9b\\u202e\\u200b\x1b[0m"
+
+
+@pytest.mark.parametrize("text", ["def f():\n\treturn '\\n'", "\\", "\\\\n\n\\t\t"])
+def test_an_escaped_text_is_one_line_and_the_same_text_again(text):
+    assert "\n" not in escape(text) and unescape(escape(text)) == text
+
+
+def test_commands_change_the_settings_of_the_next_prompts_alone(scripted):
+    dialog = Dialog(Generator(scripted, GenerationConfig(), 1), None)
+    for typed in (":temperature 0.5", ":n 4", ":seed 9", r":stop ):\n", ":stop_rules block"):
+        assert dialog.run_command(typed) is None
+    expected = {"temperature": 0.5, "samples_per_prompt": 4, "stop": ("):\n",), "stop_rules": ("block",)}
+    assert (dialog.settings, dialog.generator.seed) == (expected, 9)
+    for typed in (":temperature -1", ":top_p high", ":n 0", ":nothing", ":file missing", ":stop_rules everywhere"):
+        with pytest.raises(DataError):
+            dialog.run_command(typed)
+    assert dialog.settings == expected
+    assert (dialog.interpret(r"\:x\n"), dialog.interpret("a\\n\nb")) == (":x\n", "a\\n\nb")
 
 
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
