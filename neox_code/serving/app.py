@@ -1,0 +1,158 @@
+"""The application: routes of all dialects, the API key, limits of a request, and errors in the shape of the client's dialect.
+
+    app = make_app(service, api_key=None)
+
+A router of further pages is added with `app.include_router`.
+"""
+
+import hmac
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi import Request as HttpRequest
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from neox_code.serving import openai_dialect
+from neox_code.serving.engine_thread import DrainingError, EngineError, QueueFullError
+from neox_code.serving.service import RequestError, Service
+
+MAXIMUM_BODY_BYTES = 8 << 20
+DISCARDED_PARTS = 8
+"""A body of up to this many times the limit is received before it is refused."""
+RETRY_SECONDS = 1
+PUBLIC_PATHS = ("/", "/health", "/v1/health")
+"""Paths without an API key."""
+
+OPENAI_PATH = re.compile(r"/v1/|/models|/copilot_internal/")
+TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error", 503: "unavailable_error"}
+
+
+def make_app(service: Service, api_key: str | None = None, maximum_body_bytes: int = MAXIMUM_BODY_BYTES) -> FastAPI:
+    """Return the application of a service. With `api_key`, all paths but PUBLIC_PATHS need it."""
+    app = FastAPI(title="neox-code", docs_url=None, redoc_url=None, openapi_url=None)
+    for error in (RequestError, RequestValidationError, ValidationError, HTTPException, QueueFullError, DrainingError, EngineError):
+        app.add_exception_handler(error, answer_error)
+    app.add_middleware(Guard, service=service, api_key=api_key, maximum_body_bytes=maximum_body_bytes)
+    app.include_router(openai_dialect.make_router(service))
+
+    @app.get("/health")
+    @app.get("/v1/health")
+    async def report_health() -> Response:
+        is_ready = not service.thread.is_draining and service.thread.is_alive()
+        return JSONResponse({"status": "ok" if is_ready else "stopping"}, 200 if is_ready else 503)
+
+    @app.get("/metrics")
+    async def report_metrics() -> Response:
+        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+async def answer_error(http: HttpRequest, error: Exception) -> JSONResponse:
+    """Return an error in the shape of the dialect, with the name of the field that is wrong."""
+    param = None
+    if isinstance(error, QueueFullError):
+        status, message = 429, "the queue is full. Try again later."
+    elif isinstance(error, DrainingError):
+        status, message = 503, "the server is stopping."
+    elif isinstance(error, (RequestValidationError, ValidationError)):
+        status, (param, message) = 400, describe_validation(error)
+    elif isinstance(error, RequestError):
+        status, message, param = error.status, str(error), error.param
+    elif isinstance(error, HTTPException):
+        status, message = error.status_code, str(error.detail)
+    else:
+        status, message = 500, str(error)
+    return make_error(http.url.path, status, message, param)
+
+
+def make_error(path: str, status: int, message: str, param: str | None = None) -> JSONResponse:
+    """Return an error response; `code` is the status in llama.cpp's dialect and a text or null in OpenAI's."""
+    is_openai = OPENAI_PATH.match(path) is not None
+    kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    code = ("invalid_api_key" if status == 401 else None) if is_openai else status
+    headers = (
+        {"Retry-After": str(RETRY_SECONDS)} if status in (429, 503) else {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    )
+    return JSONResponse({"error": {"message": message, "type": kind, "param": param, "code": code}}, status, headers)
+
+
+def describe_validation(error: RequestValidationError | ValidationError) -> tuple[str | None, str]:
+    """Return the first wrong field and a message about it."""
+    first = error.errors()[0]
+    names = [str(part) for part in first["loc"] if part != "body"]
+    if first["type"] == "json_invalid":
+        return None, f"the body is not JSON: {first['ctx']['error']} at character {names[0]}."
+    if isinstance(error, RequestValidationError):
+        return None, "the body must be a JSON object, sent with the header Content-Type: application/json."
+    return names[0], f"{'.'.join(names)}: {first['msg']}."
+
+
+class Guard:
+    """Check the API key and the size of a request before it is parsed, and count the responses."""
+
+    def __init__(self, app: ASGIApp, service: Service, api_key: str | None, maximum_body_bytes: int):
+        self.app, self.service, self.api_key, self.maximum_body_bytes = app, service, api_key, maximum_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        status = None
+
+        async def count_and_send(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        refusal, body = self.check_key(scope["path"], headers), b""
+        if refusal is None and scope["method"] == "POST":
+            refusal, body = await self.read_body(scope["path"], receive)
+        try:
+            await (refusal or self.app)(scope, replay(body, receive), count_and_send)
+        finally:
+            path = getattr(scope.get("route"), "path", "other")
+            self.service.metrics.requests.labels(path, status or "dropped").inc()
+
+    def check_key(self, path: str, headers: dict[str, str]) -> Response | None:
+        """Return the response to a request without the API key."""
+        given = headers.get("authorization", "").removeprefix("Bearer ") or headers.get("x-api-key", "")
+        if not self.api_key or path in PUBLIC_PATHS or hmac.compare_digest(given.encode(), self.api_key.encode()):
+            return None
+        return make_error(path, 401, "the API key is missing or wrong. Send it as Authorization: Bearer KEY.")
+
+    async def read_body(self, path: str, receive: Receive) -> tuple[Response | None, bytes]:
+        """Return the body, or an error if it is too large. Most of it is then received, so that the client reads the answer."""
+        parts: list[bytes] = []
+        size, is_complete = 0, False
+        while not is_complete and size <= DISCARDED_PARTS * self.maximum_body_bytes:
+            message = await receive()
+            part, is_complete = message.get("body", b""), not message.get("more_body")
+            size += len(part)
+            if size <= self.maximum_body_bytes:
+                parts.append(part)
+        if size > self.maximum_body_bytes:
+            return make_error(path, 413, f"the request is larger than {self.maximum_body_bytes:,} bytes. Shorten it."), b""
+        return None, b"".join(parts)
+
+
+def replay(body: bytes, receive: Receive) -> Callable[[], Awaitable[Any]]:
+    """Return a `receive` that returns a body which has been read, and then waits for the client's end."""
+    is_read = False
+
+    async def receive_again() -> Message:
+        nonlocal is_read
+        if is_read:
+            return await receive()
+        is_read = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive_again

@@ -1,0 +1,280 @@
+"""OpenAI's completions: POST /v1/completions with every field of its reference and vLLM's additions, GET /v1/models.
+
+The addresses of Copilot's and FauxPilot's plug-ins are here too.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import Field
+
+from neox_code.generation.detokenize import Detokenizer
+from neox_code.generation.engine import Row, TokenLogprobs
+from neox_code.generation.request import Request
+from neox_code.generation.stopping import StopReason
+from neox_code.serving.engine_thread import Job
+from neox_code.serving.events import EVENT_STREAM, encode_event
+from neox_code.serving.service import Body, Prompt, RequestError, Service, Whole, build_stop
+
+MOST_LOGPROBS = 20
+LEAST_LOGPROB = -9999.0
+"""JSON has no -inf."""
+
+
+class CompletionBody(Body):
+    """Fields of OpenAI's reference; then those of vLLM. `model` may be any name."""
+
+    prompt: Any = ""
+    """A text, token ids, or a list of several of one kind."""
+    suffix: str = ""
+    max_tokens: Whole = 16
+    temperature: float = 1.0
+    top_p: float = 1.0
+    n: Whole = 1
+    best_of: Whole | None = None
+    stream: bool = False
+    stream_options: dict[str, Any] = Field(default_factory=dict)
+    logprobs: Whole | None = None
+    echo: bool = False
+    stop: str | list[str] = Field(default_factory=list)
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: dict[str, float] = Field(default_factory=dict)
+    seed: Whole | None = None
+    top_k: Whole = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    ignore_eos: bool = False
+
+
+def make_router(service: Service) -> APIRouter:
+    """Return the routes of this dialect."""
+    router = APIRouter()
+
+    async def complete(body: dict[str, Any], http: HttpRequest) -> Response:
+        return await answer_completion(service, CompletionBody.model_validate(body), http)
+
+    for path in ("/v1/completions", "/v1/engines/codegen/completions", "/v1/engines/copilot-codex/completions"):
+        router.post(path)(complete)
+    model = {"id": service.model_name, "object": "model", "created": service.created, "owned_by": "neox-code"}
+
+    @router.get("/v1/models")
+    @router.get("/models")
+    async def list_models() -> dict[str, Any]:
+        return {"object": "list", "data": [model | {"max_model_len": service.loaded.context_length}]}
+
+    @router.get("/v1/models/{name:path}")
+    async def show_model(name: str) -> dict[str, Any]:
+        if name != service.model_name:
+            raise RequestError(f"the model {name} does not exist; this server has {service.model_name}.", "model", 404)
+        return model
+
+    @router.get("/copilot_internal/v2/token")
+    async def make_token() -> dict[str, Any]:
+        """Copilot's plug-in asks for a token before its first request; any value is accepted."""
+        return {"token": "none", "expires_at": int(time.time()) + 86_400, "refresh_in": 43_200}
+
+    return router
+
+
+def list_prompts(value: Any) -> list[Prompt]:
+    """Return the prompts of a request; raise RequestError for another form.
+
+    >>> list_prompts("a"), list_prompts([1, 2]), list_prompts(["a", "b"]), list_prompts([[1], [2]])
+    (['a'], [[1, 2]], ['a', 'b'], [[1], [2]])
+    """
+    if isinstance(value, str) or (isinstance(value, list) and value and is_ids(value)):
+        return [value]
+    if isinstance(value, list) and value and (all(isinstance(each, str) for each in value) or all(map(is_ids, value))):
+        return value
+    raise RequestError("prompt must be a text, token ids, or a list of texts or of lists of token ids, and not empty.", "prompt")
+
+
+def is_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(type(each) is int for each in value)
+
+
+def check_counts(body: CompletionBody) -> None:
+    """Raise RequestError for a number out of its range that no sampling setting checks."""
+    best_of = body.n if body.best_of is None else body.best_of
+    for name, value, is_allowed, expected in (
+        ("max_tokens", body.max_tokens, body.max_tokens >= 0, "at least 0"),
+        ("n", body.n, body.n >= 1, "at least 1"),
+        ("best_of", best_of, best_of >= body.n, f"at least n ({body.n})"),
+        ("best_of", best_of, best_of == body.n or not body.stream, f"n ({body.n}) in a stream"),
+        ("logprobs", body.logprobs, 0 <= (body.logprobs or 0) <= MOST_LOGPROBS, f"from 0 to {MOST_LOGPROBS}"),
+    ):
+        if not is_allowed:
+            raise RequestError(f"{name} ({value}) must be {expected}.", name)
+
+
+def read_bias(bias: dict[str, float]) -> dict[int, float]:
+    try:
+        return {int(token): value for token, value in bias.items()}
+    except ValueError:
+        raise RequestError("logit_bias must be an object from token ids to numbers.", "logit_bias") from None
+
+
+def make_requests(service: Service, body: CompletionBody) -> list[Request]:
+    """Return one request for each prompt. Raise RequestError."""
+    check_counts(body)
+    sampling = service.build_sampling(
+        {},
+        temperature=body.temperature,
+        top_k=max(body.top_k, 0),
+        top_p=body.top_p,
+        min_p=body.min_p,
+        repetition_penalty=body.repetition_penalty,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+        logit_bias=read_bias(body.logit_bias),
+    )
+    best_of = body.n if body.best_of is None else body.best_of
+    seed = secrets.randbits(63) if body.seed is None else body.seed % 2**64
+    top_logprobs = 0 if body.logprobs is None and best_of > body.n else body.logprobs
+    stop = build_stop(body.stop)
+    return [
+        Request(
+            service.fit(service.encode(prompt)),
+            body.max_tokens,
+            sampling,
+            seed,
+            index,
+            best_of,
+            stop,
+            body.ignore_eos,
+            top_logprobs=top_logprobs,
+            prompt_logprobs=body.echo and body.logprobs is not None,
+        )
+        for index, prompt in enumerate(list_prompts(body.prompt))
+    ]
+
+
+async def answer_completion(service: Service, body: CompletionBody, http: HttpRequest) -> Response:
+    requests = await asyncio.to_thread(make_requests, service, body)
+    job = service.submit(http, requests, body.stream)
+    answer = {"id": f"cmpl-{secrets.token_hex(12)}", "object": "text_completion", "created": int(time.time())}
+    answer |= {"model": service.model_name}
+    if body.stream:
+        return StreamingResponse(stream_chunks(service, body, job, answer), media_type=EVENT_STREAM)
+    rows = await job.wait()
+    service.require_rows(rows)
+    choices: list[dict[str, Any]] = []
+    for row in select_best(rows, body):
+        writer = ChoiceWriter(service, body, row)
+        choices.append(writer.make(len(choices), row.text, len(row.logprobs), is_last=True))
+    return JSONResponse(answer | {"choices": choices, "usage": count_usage(rows)})
+
+
+def select_best(rows: Sequence[Row], body: CompletionBody) -> list[Row]:
+    """Return the n rows of each prompt with the highest mean log-probability of a token, best first."""
+    if body.best_of is None or body.best_of == body.n:
+        return list(rows)
+    best = []
+    for begin in range(0, len(rows), body.best_of):
+        group = rows[begin : begin + body.best_of]
+        best += sorted(group, key=compute_mean_logprob, reverse=True)[: body.n]
+    return best
+
+
+def compute_mean_logprob(row: Row) -> float:
+    return sum(entry.logprob or 0.0 for entry in row.logprobs) / max(len(row.logprobs), 1)
+
+
+def count_usage(rows: Sequence[Row]) -> dict[str, Any]:
+    first_rows = [row for row in rows if not row.sample]
+    prompt, new = sum(row.prompt_length for row in first_rows), sum(len(row.tokens) for row in rows)
+    cached = sum(row.cached_tokens for row in first_rows)
+    usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new}
+    return usage | {"prompt_tokens_details": {"cached_tokens": cached}}
+
+
+async def stream_chunks(service: Service, body: CompletionBody, job: Job, answer: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Yield server-sent events: a chunk for each new text, perhaps one with the usage, and [DONE]."""
+    writers: dict[int, ChoiceWriter] = {}
+    usage = {"usage": None} if body.stream_options.get("include_usage") else {}
+    try:
+        async for delta in job.read():
+            row = job.rows[delta.number]
+            writer = writers.setdefault(delta.number, ChoiceWriter(service, body, row))
+            if delta.is_last:
+                service.require_rows([row])
+            choice = writer.make(delta.number, delta.text, delta.num_logprobs, delta.is_last)
+            yield encode_event(answer | {"choices": [choice]} | usage)
+        if usage:
+            yield encode_event(answer | {"choices": [], "usage": count_usage(job.rows)})
+    except Exception as error:
+        yield encode_event({"error": {"message": str(error), "type": "server_error", "param": None, "code": None}})
+    yield b"data: [DONE]\n\n"
+
+
+@dataclass
+class ChoiceWriter:
+    """Make the entries of `choices` of one row, part by part."""
+
+    service: Service
+    body: CompletionBody
+    row: Row
+    num_characters: int = 0
+    """Length of the text that has been made."""
+    num_logprobs: int = 0
+    """Number of log-probabilities that have been formatted."""
+    end: int = 0
+    """Offset of the next token."""
+    waiting: list[tuple[str, float | None, dict[str, float] | None, int]] = field(default_factory=list)
+    """Formatted log-probabilities of tokens whose text has not been made."""
+
+    def __post_init__(self) -> None:
+        ids = self.row.request.prompt_ids
+        is_echoed = self.body.echo and list_prompts(self.body.prompt)[self.row.request.index] != ""
+        self.echo = self.service.tokenizer.decode(ids) if is_echoed else ""
+        self.detokenizer = Detokenizer(self.service.tokenizer, () if is_echoed else ids)
+
+    def make(self, index: int, text: str, num_logprobs: int, is_last: bool) -> dict[str, Any]:
+        """Return the choice with new text, and the log-probabilities of the tokens that begin in it."""
+        entries = self.row.logprobs[self.num_logprobs : num_logprobs]
+        self.num_logprobs = num_logprobs
+        if self.echo:
+            entries = [*self.row.prompt_logprobs, *entries]
+            text, self.echo = self.echo + text, ""
+        self.num_characters += len(text)
+        reason = self.row.stop_reason if is_last else None
+        logprobs = None
+        if self.body.logprobs is not None:
+            self.waiting += map(self.format_logprobs, entries)
+            end = self.num_characters if reason in (None, StopReason.STOP_RULE) else self.end + 1
+            ready = [entry for entry in self.waiting if entry[3] < end]
+            self.waiting = self.waiting[len(ready) :]
+            names = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
+            logprobs = {name: [entry[place] for entry in ready] for place, name in enumerate(names)}
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": FINISH_REASONS.get(reason, "length")}
+
+    def format_logprobs(self, entry: TokenLogprobs) -> tuple[str, float | None, dict[str, float] | None, int]:
+        """Return the token, its log-probability, those of the most probable tokens and itself, and its offset in the text."""
+        offset = self.end
+        self.end += len(self.detokenizer.feed(entry.token))
+        top: dict[str, float] | None = None
+        if entry.logprob is not None:
+            top = {}
+            for token, value in [*entry.top.items(), (entry.token, entry.logprob)]:
+                top.setdefault(self.spell(token), max(value, LEAST_LOGPROB))
+        logprob = None if entry.logprob is None else max(entry.logprob, LEAST_LOGPROB)
+        return self.spell(entry.token), logprob, top, offset
+
+    def spell(self, token: int) -> str:
+        r"""Return a token's text, or `bytes:\xe2\x80` for one with a part of a character, as OpenAI does."""
+        data = self.service.bytes_of_id[token] or self.service.tokenizer.decode_bytes([token])
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+
+
+FINISH_REASONS = {None: None, StopReason.END_OF_DOCUMENT: "stop", StopReason.STOP_RULE: "stop"}

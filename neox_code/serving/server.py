@@ -1,0 +1,77 @@
+"""Serve a model over HTTP until a signal: `run_server(config, host, port)`."""
+
+import asyncio
+import os
+import socket
+from types import FrameType
+
+import uvicorn
+
+from neox_code.config.neox import NeoXConfig
+from neox_code.errors import ConfigError
+from neox_code.generation.generator import Generator
+from neox_code.generation.loading import load_model
+from neox_code.logs import get_logger
+from neox_code.serving.app import make_app
+from neox_code.serving.service import MODEL_NAME, Service
+
+log = get_logger(__name__)
+
+HOST, PORT = "127.0.0.1", 8012
+API_KEY = "NEOX_CODE_API_KEY"
+"""Environment variable with the key that clients must send."""
+
+DRAIN_SECONDS = 30
+BACKLOG = 1024
+
+
+def run_server(config: NeoXConfig, host: str = HOST, port: int = PORT, model_name: str = MODEL_NAME) -> None:
+    """Load the model and answer requests until SIGINT or SIGTERM. Raise ConfigError if the address cannot be used."""
+    listener = open_listener(host, port)
+    service = Service(Generator(load_model(config), config.generation, config.training.seed), model_name)
+    server = Server(service, os.environ.get(API_KEY))
+    address = f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}"
+    key = f"with the key in {API_KEY}" if os.environ.get(API_KEY) else f"without a key ({API_KEY} is not set)"
+    log.info("serving %s at %s, %s; Ctrl-C ends it", model_name, address, key)
+    server.run([listener])
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"--host {host} --port {port} cannot be used: {error}. Choose another address or port.") from None
+    return listener
+
+
+class Server(uvicorn.Server):
+    """A first signal refuses new requests and ends when the open ones are answered; a second one ends at once."""
+
+    def __init__(self, service: Service, api_key: str | None = None, drain_seconds: float = DRAIN_SECONDS):
+        app = make_app(service, api_key)
+        super().__init__(
+            uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", backlog=BACKLOG, timeout_graceful_shutdown=5)
+        )
+        self.service, self.drain_seconds = service, drain_seconds
+        self.draining: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.draining is None:
+            self.draining = asyncio.get_running_loop().create_task(self.drain())
+        else:
+            self.should_exit = self.force_exit = True
+
+    async def drain(self) -> None:
+        await self.service.thread.drain(self.drain_seconds)
+        self.should_exit = True
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        self.service.thread.start()
+        try:
+            await super().serve(sockets)
+        finally:
+            self.service.thread.stop()

@@ -1,0 +1,173 @@
+"""The parts that all routes share: the engine's thread, preparation of prompts, the model's name and the figures of /metrics."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+from fastapi import Request as HttpRequest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+
+from neox_code.errors import ConfigError, DataError
+from neox_code.generation.engine import Row
+from neox_code.generation.generator import Generator
+from neox_code.generation.request import Request, SamplingSettings
+from neox_code.generation.stop_rules import StopRule, StopStrings
+from neox_code.serving.engine_thread import EngineThread, Job
+
+MODEL_NAME = "neox-code"
+"""Editors guess a prompt format from names that contain gpt, starcoder, qwen and others."""
+
+MOST_STOP_STRINGS, LONGEST_STOP_STRING = 128, 1000
+
+Prompt = str | list[int | str]
+
+
+class RequestError(Exception):
+    """A request that cannot be answered; the client reads the message, the name of the field and the status."""
+
+    def __init__(self, message: str, param: str | None = None, status: int = 400):
+        super().__init__(message)
+        self.param, self.status = param, status
+
+
+class Body(BaseModel):
+    """The fields of a request. Unknown fields are ignored, and null means the default."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    @model_validator(mode="before")
+    @classmethod
+    def drop_nulls(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+Whole = Annotated[int, BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)]
+"""A whole number; some clients write 16.0."""
+
+
+class Service:
+    """One model with its engine. The thread is not started yet."""
+
+    def __init__(self, generator: Generator, model_name: str = MODEL_NAME, maximum_open_rows: int | None = None):
+        self.generator, self.loaded, self.tokenizer = generator, generator.loaded, generator.tokenizer
+        self.model_name, self.created = model_name, int(time.time())
+        self.thread = EngineThread(generator.engine, *(() if maximum_open_rows is None else (maximum_open_rows,)))
+        self.metrics = Metrics(self.thread)
+        self.bytes_of_id = self.tokenizer.read_token_bytes()
+        self.longest_token = max(map(len, self.bytes_of_id))
+        self.watchers: set[asyncio.Task[None]] = set()
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """Return the ids of a prompt; raise RequestError if it has an unknown id, a text without tokens, or too many characters.
+
+        A text of a length that no context can hold is shortened before it is encoded, or refused.
+        """
+        if not isinstance(prompt, str):
+            return [token for part in prompt for token in (self.encode(part) if isinstance(part, str) else [self.check_id(part)])]
+        context = self.loaded.context_length
+        most = context * self.longest_token
+        if len(prompt) > 2 * most:
+            if self.generator.section.long_prompts == "error":
+                raise RequestError(
+                    f"the prompt has {len(prompt):,} characters, at least {len(prompt) // self.longest_token:,} tokens, but the "
+                    f"model's context has {context:,} tokens. Shorten it.",
+                    "prompt",
+                )
+            prompt = prompt[:most] + prompt[-most:]
+        try:
+            return self.tokenizer.encode(self.generator.treat_newlines(prompt, "the prompt"))
+        except DataError as error:
+            raise RequestError(str(error), "prompt") from None
+
+    def check_id(self, token: int) -> int:
+        if not 0 <= token < self.tokenizer.vocab_size:
+            raise RequestError(f"prompt has the token id {token}; ids are 0 to {self.tokenizer.vocab_size - 1}.", "prompt")
+        return token
+
+    def fit(self, ids: list[int]) -> tuple[int, ...]:
+        """Return ids that leave room for a new token; raise RequestError unless the configuration cuts long prompts."""
+        try:
+            fitting = self.generator.fit_context(ids, self.tokenizer.decode(ids[:40]))
+        except DataError as error:
+            raise RequestError(str(error), "prompt") from None
+        return tuple(fitting) or (self.tokenizer.eod_id,)
+
+    def build_sampling(self, names: Mapping[str, str], **values: Any) -> SamplingSettings:
+        """Return the settings; raise RequestError with the client's name of a field (`names`: ours -> the client's)."""
+        if values.get("top_p") == 0:
+            values |= {"top_p": 1.0, "top_k": 1}
+        try:
+            settings = SamplingSettings(**values)
+            settings.check_ids(self.tokenizer.vocab_size)
+        except ConfigError as error:
+            own, _, rest = str(error).partition(" ")
+            raise RequestError(f"{names.get(own, own)} {rest}", names.get(own, own)) from None
+        return settings
+
+    def submit(self, http: HttpRequest, requests: Sequence[Request], is_streamed: bool) -> Job:
+        """Queue requests, which are cancelled when the client goes. Raise RequestError for more rows than the server can hold."""
+        num_rows = sum(request.num_samples for request in requests)
+        if num_rows > self.thread.maximum_open_rows:
+            most = self.thread.maximum_open_rows
+            raise RequestError(f"{num_rows:,} completions are requested at once; the server holds {most:,}.", "prompt")
+        job = self.thread.submit(requests, is_streamed)
+        watcher = asyncio.create_task(cancel_when_client_goes(http, job))
+        self.watchers.add(watcher)
+        watcher.add_done_callback(self.watchers.discard)
+        return job
+
+    def require_rows(self, rows: Sequence[Row]) -> None:
+        """Count the tokens of ended rows; raise RequestError if one has failed."""
+        for row in rows:
+            self.metrics.count(row)
+        if error := next((row.error for row in rows if row.error is not None), None):
+            raise RequestError(str(error), status=500)
+
+
+async def cancel_when_client_goes(http: HttpRequest, job: Job) -> None:
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+    job.cancel()
+
+
+def build_stop(strings: str | list[str]) -> tuple[StopRule, ...]:
+    """Return the rule of stop strings; raise RequestError for too many, a too long or an empty one."""
+    strings = [strings] if isinstance(strings, str) else strings
+    if len(strings) > MOST_STOP_STRINGS or max(map(len, strings), default=0) > LONGEST_STOP_STRING:
+        raise RequestError(f"stop must have at most {MOST_STOP_STRINGS} strings of {LONGEST_STOP_STRING} characters.", "stop")
+    try:
+        return (StopStrings(strings),) if strings else ()
+    except ConfigError as error:
+        raise RequestError(str(error), "stop") from None
+
+
+class Metrics:
+    """Figures in a registry of their own."""
+
+    def __init__(self, thread: EngineThread):
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter("neox_code_requests", "HTTP requests", ["path", "status"], registry=registry)
+        self.prompt_tokens = Counter("neox_code_prompt_tokens", "Prompt tokens of ended rows", registry=registry)
+        self.cached_tokens = Counter("neox_code_cached_prompt_tokens", "Prompt tokens found in the cache", registry=registry)
+        self.new_tokens = Counter("neox_code_completion_tokens", "Generated tokens", registry=registry)
+        self.ended_rows = Counter("neox_code_ended_rows", "Rows by the reason of their end", ["reason"], registry=registry)
+        self.prompt_seconds = Histogram("neox_code_prompt_seconds", "Time from arrival to the first token", registry=registry)
+        self.row_seconds = Histogram("neox_code_row_seconds", "Time from arrival to the last token", registry=registry)
+        for name, description, count in (
+            ("neox_code_open_rows", "Rows that wait or run", lambda: thread.num_open_rows),
+            ("neox_code_running_rows", "Rows that run", lambda: len(thread.engine.running)),
+            ("neox_code_cache_bytes", "Bytes of the prefix cache", lambda: thread.engine.prefixes.num_bytes),
+        ):
+            Gauge(name, description, registry=registry).set_function(count)
+
+    def count(self, row: Row) -> None:
+        """Count a row that has ended."""
+        assert row.stop_reason is not None
+        self.ended_rows.labels(row.stop_reason.value).inc()
+        self.prompt_tokens.inc(row.prompt_length)
+        self.cached_tokens.inc(row.cached_tokens)
+        self.new_tokens.inc(len(row.tokens))
+        self.prompt_seconds.observe(row.prompt_seconds)
+        self.row_seconds.observe(row.seconds)
