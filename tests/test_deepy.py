@@ -73,6 +73,7 @@ def deepy(folder, monkeypatch, capsys):
     """Run the launcher in this process, for what it ends itself: dry runs and errors."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.delattr(os, "execv")  # a command of its own would replace the process of the tests
 
     def call(*words):
         capsys.readouterr()
@@ -123,9 +124,12 @@ def test_without_arguments_or_with_h_it_prints_its_usage(start, deepy):
         ("benchmark", ("training|decoding CONFIG", "--corpus FOLDER"), ("--hostfile", "--sample_input_file", "--dry-run")),
     ],
 )
-def test_the_help_of_a_command_describes_it_and_offers_its_own_options(start, command, own, others):
+def test_the_help_of_a_command_describes_it_and_offers_its_own_options(start, monkeypatch, command, own, others):
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     ended = start(command, "-h")
-    assert (ended.returncode, ended.stderr) == (0, "")
+    imported = [line.rpartition("|")[2].strip() for line in ended.stderr.splitlines() if line.startswith("import time:")]
+    assert (ended.returncode, len(imported)) == (0, len(ended.stderr.splitlines()))
+    assert "yaml" in imported and ("deepspeed" in imported) == (command == "benchmark")
     assert command != "train" or "Train a model" in ended.stdout
     assert [option for option in own if option not in ended.stdout] == []
     assert [option for option in others if option in ended.stdout] == []
@@ -211,7 +215,7 @@ def test_a_dry_run_checks_the_configuration_alone(deepy, folder):
     assert "smallest world" in ranks
 
 
-def test_a_dry_run_as_json_has_the_reports_figures(deepy):
+def test_a_dry_run_as_json_has_the_reports_figures(deepy, start):
     words = ("train", "conf/shape", "conf/rest", "--dry-run", "--gpu-memory-gib", "80", "--json")
     ended = deepy(*words)
     figures = json.loads(ended.stdout)
@@ -222,8 +226,8 @@ def test_a_dry_run_as_json_has_the_reports_figures(deepy):
     assert figures["fits"] and figures["ranks"] == int(rows["ranks"][0])
     assert figures["keys"]["hidden_size"] == {"value": 64, "origin": "conf/shape.yml:2"} and "seed" not in figures["keys"]
     assert shlex.split(ended.stderr.splitlines()[-1]) == figures["command"]
-    for misplaced in ((*words[:3], "--json"), ("generate", *words[1:3], "--json")):
-        refused = deepy(*misplaced)
+    for launch, misplaced in ((deepy, (*words[:3], "--json")), (start, ("generate", *words[1:3], "--json"))):
+        refused = launch(*misplaced)
         assert (refused.returncode, refused.stdout) == (2, "")
         assert refused.stderr == f"error: {misplaced[0]} supports --json only with --dry-run. Add --dry-run.\n"
 

@@ -11,10 +11,10 @@ NAME is a parameter's name in a model without a pipeline (sequential.2.mlp...) o
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-from deepspeed.checkpoint.universal_checkpoint import SubparamShape
 
 from neox_code.checkpoint.layout import UNIVERSAL_FOLDER
 from neox_code.checkpoint.merge_ranks import find_our_name, find_whole_model_name
@@ -23,9 +23,9 @@ from neox_code.checkpoint.serialization import is_plain, load_file
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
 from neox_code.model.gpt import TIED_EMBEDDING
-from neox_code.model.sharding import sharding_of, stacked_rows
 
-torch.serialization.add_safe_globals([SubparamShape])
+SUBPARAM_SHAPE = "deepspeed.checkpoint.universal_checkpoint.SubparamShape"
+torch.serialization.add_safe_globals([(SimpleNamespace, SUBPARAM_SHAPE)])  # an entry of `describe_division`, not used here
 
 MASTER = "fp32"
 """Name of the weights among the tensors of an optimizer state."""
@@ -94,16 +94,3 @@ def name_in_engine(name: str, has_pipeline: bool, model: ModelConfig) -> str:
     inner = name.removeprefix("sequential.")
     is_tied = inner.startswith("0.") and not model.no_weight_tying
     return inner.replace("0.", f"tied_modules.{TIED_EMBEDDING}.", 1) if is_tied else inner
-
-
-def describe_division(name: str, whole: torch.Tensor, model: ModelConfig) -> dict[str, Any]:
-    """Return the entries by which DeepSpeed divides a whole tensor over tensor-parallel ranks."""
-    sharding = sharding_of(name)
-    if sharding.dim is None:
-        return {}
-    rows = stacked_rows(name, model)
-    if len(rows) == 2:
-        return {"cat_dim": 0, "param_n_sub_params": 2}
-    if rows:
-        return {"sub_param_shape": SubparamShape(patterns=[], shape=(rows, *whole.shape[1:]), partition_dim=0)}
-    return {"cat_dim": sharding.dim} | ({"vocab_tensor": True} if sharding.is_vocabulary else {})

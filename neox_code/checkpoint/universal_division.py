@@ -1,0 +1,22 @@
+"""The entries of a universal file by which DeepSpeed divides its tensor; apart from the reader, which needs no DeepSpeed."""
+
+from typing import Any
+
+import torch
+from deepspeed.checkpoint.universal_checkpoint import SubparamShape
+
+from neox_code.config.model import ModelConfig
+from neox_code.model.sharding import sharding_of, stacked_rows
+
+
+def describe_division(name: str, whole: torch.Tensor, model: ModelConfig) -> dict[str, Any]:
+    """Return the entries by which DeepSpeed divides a whole tensor over tensor-parallel ranks."""
+    sharding = sharding_of(name)
+    if sharding.dim is None:
+        return {}
+    rows = stacked_rows(name, model)
+    if len(rows) == 2:
+        return {"cat_dim": 0, "param_n_sub_params": 2}
+    if rows:
+        return {"sub_param_shape": SubparamShape(patterns=[], shape=(rows, *whole.shape[1:]), partition_dim=0)}
+    return {"cat_dim": sharding.dim} | ({"vocab_tensor": True} if sharding.is_vocabulary else {})
