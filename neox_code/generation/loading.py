@@ -20,6 +20,7 @@ from neox_code.errors import ConfigError
 from neox_code.generation.familiar_text import log_fit
 from neox_code.logs import get_logger
 from neox_code.model.gpt import DTYPES, GPT, build_layers
+from neox_code.model.mlp import fuse_activations
 from neox_code.parallel.allocator import keep_freed_memory
 from neox_code.parallel.grid import select_device, single_process_grid
 from neox_code.parallel.packed import pack_weights
@@ -58,6 +59,7 @@ def prepare_for_inference(gpt: GPT, device: torch.device) -> GPT:
     """Return the model on its device, in evaluation mode, with weights in the order that the CPU reads fastest."""
     gpt = gpt.to(device).eval().requires_grad_(False)
     pack_weights(gpt)
+    fuse_activations(gpt)
     return gpt
 
 

@@ -23,6 +23,8 @@ PLAIN: dict[str, Function] = {
     "mish": F.mish,
 }
 
+TANH_GELU = partial(F.gelu, approximate="tanh")
+
 GATES: dict[str, Function] = {
     "geglu": F.gelu,
     "reglu": F.relu,
@@ -40,7 +42,7 @@ def build_activation(model: ModelConfig) -> Function:
     if model.is_gated:
         return partial(apply_gate, GATES[model.activation])
     if model.activation == "gelu" and model.bias_gelu_fusion:
-        return partial(F.gelu, approximate="tanh")
+        return TANH_GELU
     return PLAIN[model.activation]
 
 

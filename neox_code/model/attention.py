@@ -23,7 +23,7 @@ from neox_code.model.blocked_attention import blocked_attention, is_better_in_bl
 from neox_code.model.initialization import initialize_in_parts, input_init, output_init
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.norms import RMSNorm
-from neox_code.model.positions import RotaryTable, rotate
+from neox_code.model.positions import RotaryTable, rotate, rotate_in_place
 from neox_code.model.sharding import query_key_value_rows
 from neox_code.parallel.emulated import is_emulated
 from neox_code.parallel.grid import ParallelGrid
@@ -59,22 +59,36 @@ class Attention(nn.Module):
 
     def forward(self, hidden_SBH: torch.Tensor, cache: CacheView | None = None) -> torch.Tensor:
         """Return the layer's output [S, B, H]. With a cache, B is 1, and each row also attends to the tokens in its cache."""
-        sequence = hidden_SBH.shape[0]
+        if cache is not None:
+            return self.dense(self.attend_cached(self.query_key_value(hidden_SBH)[:, 0], cache))
         query_SBND, key_SBGD, value_SBGD = self.split_heads(self.query_key_value(hidden_SBH))
         if self.q_norm is not None and self.k_norm is not None:
             query_SBND, key_SBGD = self.q_norm(query_SBND), self.k_norm(key_SBGD)
         if self.rotary is not None:
-            if cache is None:
-                cos, sin = self.rotary.first(sequence, query_SBND.device, query_SBND.dtype)
-            else:
-                cos, sin = self.rotary.at(cache.positions_S, query_SBND.dtype, cache.tables)
+            cos, sin = self.rotary.first(hidden_SBH.shape[0], query_SBND.device, query_SBND.dtype)
             query_SBND, key_SBGD = rotate(query_SBND, cos, sin), rotate(key_SBGD, cos, sin)
-        if cache is not None:
-            context_SND = cache.attend(self.layer_index, query_SBND[:, 0], key_SBGD[:, 0], value_SBGD[:, 0], self.slopes)
-            return self.dense(context_SND.flatten(1)[:, None])
         query, key, value = (rearrange(tensor, "s b n d -> b n s d") for tensor in (query_SBND, key_SBGD, value_SBGD))
         context_BNSD = self.attend(query, key, value)
         return self.dense(rearrange(context_BNSD, "b n s d -> s b (n d)"))
+
+    def attend_cached(self, fused: torch.Tensor, cache: CacheView) -> torch.Tensor:
+        """Return the attention [S, 1, N D] of the new tokens' fused projection [S, (N + 2 G) D], whose queries and keys are
+        normalized and rotated in place."""
+        if self.is_grouped:
+            heads = fused.unflatten(-1, (-1, self.head_dim))
+            query_key, key_value_S2GD = heads[:, : -self.num_groups], heads[:, self.num_heads :].unflatten(1, (2, -1))
+            query_SND, key_SGD = query_key[:, : self.num_heads], query_key[:, self.num_heads :]
+        else:
+            heads = fused.unflatten(-1, (self.num_heads, 3, self.head_dim))
+            query_key, key_value_S2GD = heads[:, :, :2], heads[:, :, 1:].transpose(1, 2)
+            query_SND, key_SGD = heads[:, :, 0], heads[:, :, 1]
+        if self.q_norm is not None and self.k_norm is not None:
+            query_SND.copy_(self.q_norm(query_SND))
+            key_SGD.copy_(self.k_norm(key_SGD))
+        if self.rotary is not None:
+            cos, sin = self.rotary.at(cache.positions_S, fused.dtype, cache.tables)
+            rotate_in_place(query_key, cos if self.is_grouped else cos[:, None], sin if self.is_grouped else sin[:, None])
+        return cache.attend(self.layer_index, query_SND, key_value_S2GD, self.slopes)
 
     def split_heads(self, fused: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Split the fused projection [S, B, (N + 2 G) D] into query_SBND, key_SBGD and value_SBGD."""

@@ -71,13 +71,17 @@ class CacheView:
     """The new tokens of one forward pass: `counts[i]` tokens of `rows[i]`, one row after the other."""
 
     def __init__(self, rows: Sequence[RowCache], counts: Sequence[int]):
-        self.rows, self.counts = rows, counts
+        self.rows, self.counts = rows, list(counts)
         for row, count in zip(rows, counts, strict=True):
             row.reserve(row.length + count)
         device = rows[0].tensor.device
         self.positions_S = torch.cat([torch.arange(row.length, row.length + count, device=device) for row, count in self.pairs])
         self.tables: dict[object, tuple[torch.Tensor, torch.Tensor]] = {}
         """cos and sin of `positions_S`, computed once for all layers; the key is the table's settings."""
+        self.new_2GSD = [row.tensor[:, :, :, row.length : row.length + count].unbind() for row, count in self.pairs]
+        """The place of each row's new tokens in each layer."""
+        self.read_21GTD = [row.tensor[:, :, None, :, : row.length + count].unbind() for row, count in self.pairs]
+        """Each row's keys and values up to its last new token, in each layer."""
 
     @property
     def pairs(self) -> Iterator[tuple[RowCache, int]]:
@@ -94,25 +98,18 @@ class CacheView:
             row.length += count
 
     def attend(
-        self,
-        layer_index: int,
-        query_SND: torch.Tensor,
-        key_SGD: torch.Tensor,
-        value_SGD: torch.Tensor,
-        slopes: tuple[float, ...] | None,
+        self, layer_index: int, query_SND: torch.Tensor, key_value_S2GD: torch.Tensor, slopes: tuple[float, ...] | None
     ) -> torch.Tensor:
-        """Store a layer's new keys and values; return the attention of each query to its row's keys up to its own: [S, N, D]."""
-        contexts, begin = [], 0
-        for row, count in self.pairs:
-            end, length = begin + count, row.length + count
-            keys, values = row.tensor[layer_index]
-            keys[:, row.length : length] = key_SGD[begin:end].transpose(0, 1)
-            values[:, row.length : length] = value_SGD[begin:end].transpose(0, 1)
-            query_1NSD = query_SND[begin:end].transpose(0, 1)[None]
-            context_1NSD = attend_row(query_1NSD, keys[None, :, :length], values[None, :, :length], slopes)
-            contexts.append(context_1NSD[0].transpose(0, 1))
-            begin = end
-        return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+        """Store a layer's new keys and values; return the attention of each query to its row's keys up to its own: [S, 1, N D]."""
+        contexts = []
+        queries = query_SND.transpose(0, 1)[None].split(self.counts, dim=2)
+        news = key_value_S2GD.permute(1, 2, 0, 3).split(self.counts, dim=2)
+        for query_1NSD, new_2GSD, place, read in zip(queries, news, self.new_2GSD, self.read_21GTD, strict=True):
+            place[layer_index].copy_(new_2GSD)
+            key_1GTD, value_1GTD = read[layer_index].unbind()
+            contexts.append(attend_row(query_1NSD, key_1GTD, value_1GTD, slopes).transpose(1, 2))
+        context_1SND = contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=1)
+        return context_1SND.flatten(2).transpose(0, 1)
 
 
 def attend_row(
@@ -128,12 +125,15 @@ def attend_row(
     if queries > 1 and query_1NSD.device.type == "cpu":
         earlier = blocked_attention(query_1NSD[:, :, :-1], key_1GTD[:, :, :-1], value_1GTD[:, :, :-1], slopes)
         return torch.cat([earlier, attend_row(query_1NSD[:, :, -1:], key_1GTD, value_1GTD, slopes)], dim=2)
-    positions_1S = torch.arange(length - queries, length, device=query_1NSD.device)[None]
     mask = None
-    if slopes is not None:
-        mask = compute_bias(slopes, positions_1S, length, query_1NSD.dtype)
-    elif 1 < queries < length:
-        mask = torch.arange(length, device=query_1NSD.device) <= positions_1S[0, :, None]
+    if slopes is not None or 1 < queries < length:
+        positions_T = torch.arange(length, device=query_1NSD.device)
+        positions_S = positions_T[length - queries :]
+        mask = (
+            positions_T <= positions_S[:, None]
+            if slopes is None
+            else compute_bias(slopes, positions_S[None], length, query_1NSD.dtype)
+        )
     is_grouped = key_1GTD.shape[1] < query_1NSD.shape[1]
     is_causal = mask is None and queries > 1
     return F.scaled_dot_product_attention(query_1NSD, key_1GTD, value_1GTD, mask, is_causal=is_causal, enable_gqa=is_grouped)

@@ -6,12 +6,14 @@ GPT-NeoX's older files, from the time when I was always 4 H.
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
-from neox_code.model.activations import build_activation
+from neox_code.model.activations import TANH_GELU, build_activation
 from neox_code.model.initialization import initialize_in_parts, input_init, output_init
 from neox_code.model.sharding import gate_rows
 from neox_code.parallel.grid import ParallelGrid
+from neox_code.parallel.packed import PackedLinear
 
 
 class MLP(nn.Module):
@@ -26,3 +28,11 @@ class MLP(nn.Module):
 
     def forward(self, hidden_SBH: torch.Tensor) -> torch.Tensor:
         return self.dense_4h_to_h(self.activation(self.dense_h_to_4h(hidden_SBH)))
+
+
+def fuse_activations(gpt: nn.Module) -> None:
+    """Let packed layers compute the gelu that follows them, which takes less time and rounds once instead of twice."""
+    for mlp in gpt.modules():
+        if isinstance(mlp, MLP) and isinstance(mlp.dense_h_to_4h, PackedLinear) and mlp.activation in (F.gelu, TANH_GELU):
+            mlp.dense_h_to_4h.activation = ("gelu", "tanh" if mlp.activation is TANH_GELU else "none")
+            mlp.activation = nn.Identity()

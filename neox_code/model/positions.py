@@ -48,11 +48,11 @@ class RotaryTable:
     def at(
         self, positions_S: torch.Tensor, dtype: torch.dtype, computed: dict[object, tuple[torch.Tensor, torch.Tensor]]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return cos and sin at these positions, each [S, 1, 1, R]; `computed` keeps them for the other layers of a pass."""
+        """Return cos and sin at these positions, each [S, 1, R]; `computed` keeps them for the other layers of a pass."""
         key = (self.rotary_dim, self.base, dtype)
         if key not in computed:
             cos, sin = self.lookup(positions_S.device, dtype)
-            computed[key] = (cos[positions_S, None, None], sin[positions_S, None, None])
+            computed[key] = (cos[positions_S, None], sin[positions_S, None])
         return computed[key]
 
     def first(self, length: int, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -83,6 +83,15 @@ def apply_rotation(x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -
     torch.mul(second, cos, out=out[..., half : 2 * half]).addcmul_(first, sin)
     out[..., 2 * half :] = x_SBND[..., 2 * half :]
     return out
+
+
+def rotate_in_place(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> None:
+    """Rotate x [S, ..., D] by the angles of cos and sin [S, ..., R], with the same rounding as `rotate`."""
+    half = cos.shape[-1]
+    first, second = x[..., :half], x[..., half : 2 * half]
+    rotated = torch.mul(first, cos).addcmul_(second, sin, value=-1)
+    second.mul_(cos).addcmul_(first, sin)
+    first.copy_(rotated)
 
 
 def rotate(x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -19,9 +19,12 @@ class PackedLinear(nn.Module):
         super().__init__()
         self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
         self.bias = None if linear.bias is None else linear.bias.detach()
+        self.activation = ("none", "")
+        """Function of the output that is computed before it is rounded, and its algorithm; "gelu" has "none" (exact) and "tanh"."""
 
     def forward(self, input_: torch.Tensor) -> torch.Tensor:
-        return torch.ops.mkldnn._linear_pointwise(input_, self.weight, self.bias, "none", [], "")
+        name, algorithm = self.activation
+        return torch.ops.mkldnn._linear_pointwise(input_, self.weight, self.bias, name, [], algorithm)
 
 
 def can_be_packed(module: nn.Module) -> bool:
