@@ -40,16 +40,16 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--scale", type=float, metavar="S", help="with --add: the factor of the difference (default: 1)")
     words = parser.parse_intermixed_args(list(argv))
     if words.add and (words.sources or words.iterations or words.ema is not None):
-        raise ConfigError("--add names its three models, and goes with --scale alone. Leave out SOURCE, --iterations and --ema.")
+        raise ConfigError("--add has its own models, and only --scale goes with it. Leave out SOURCE, --iterations and --ema.")
     if words.scale is not None and not words.add:
-        raise ConfigError("--scale goes with --add. Leave it out.")
+        raise ConfigError("--scale is used only with --add. Leave it out.")
     if words.iterations and len(words.sources) != 1:
-        raise ConfigError(f"--iterations chooses checkpoints of one SOURCE, and there are {len(words.sources)}. Name one.")
+        raise ConfigError(f"--iterations chooses checkpoints of one SOURCE, but there are {len(words.sources)}. Give one SOURCE.")
     models: list[tuple[Path, int | None]] = [(path, None) for path in words.add or words.sources]
     if words.iterations:
         models = [(words.sources[0], iteration) for iteration in words.iterations]
     if len(models) < 2:
-        raise ConfigError(f"there are {len(models)} models. Name two or more, or one with --iterations N,N,...")
+        raise ConfigError(f"{len(models)} models are given. Give two or more, or one with --iterations N,N,...")
     combination = mean if words.ema is None else partial(moving_average, words.ema)
     if words.add:
         combination = partial(add_difference, 1.0 if words.scale is None else words.scale)

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     arguments = make_parser().parse_args(argv)
     output = arguments.output or Path(f"{arguments.corpus.resolve()}.html")
     if output.is_dir():
-        raise ConfigError(f"--output {output} is a folder. Name a file for the page.")
+        raise ConfigError(f"--output {output} is a folder. Give the path of a file for the page.")
     tokenizer = build_given_tokenizer(arguments)
     with report_figures(arguments.json) as figures:
         description = describe(arguments.corpus, tokenizer, int(arguments.sample_megabytes * 1e6), arguments.seed)

@@ -61,7 +61,7 @@ def export_tree(repository: Path, commit: str, target: Path) -> None:
     result = subprocess.run(["git", "-C", str(repository), "archive", commit], capture_output=True, check=False)
     if result.returncode:
         reason = result.stderr.decode(errors="replace").strip()
-        raise ConfigError(f"{repository} has no commit {commit}: {reason}. Name a whole clone of the repository.")
+        raise ConfigError(f"{repository} has no commit {commit}: {reason}. Give a complete clone (not a shallow one).")
     with tarfile.open(fileobj=io.BytesIO(result.stdout)) as archive:
         archive.extractall(target, filter="data")
 

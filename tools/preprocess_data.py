@@ -142,7 +142,7 @@ def tokenize_one_corpus(inputs: list[Path], tokenizer: Tokenizer, arguments: arg
     """Write token files of each split of a corpus folder, and PREFIX_datasets.yml with --by-language."""
     if len(inputs) > 1 or arguments.jsonl_keys != [DEFAULT_KEY]:
         raise ConfigError(
-            "--input with a corpus folder accepts no further inputs, and only --jsonl-keys text. Run others separately."
+            "A corpus folder must be the only --input, and --jsonl-keys must be text. Process other inputs in separate runs."
         )
     prefix = Path(arguments.output_prefix)
     summary = tokenize_corpus(
@@ -199,7 +199,8 @@ def write_datasets_file(path: Path, counts: Mapping[str, CountsByLanguage]) -> N
             config |= {f"{split}_data_paths": order, f"{split}_data_weights": [tokens[prefix] for prefix in order]}
     write_text(path, DATASETS_HEAD + yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     log.info(
-        "%s: add it to the configs of a training (train CONFIG... %s); raise a weight to read a language more often", path, path
+        "%s: train reads it with the other configurations (train CONFIG... %s); raise a weight to sample a language more often",
+        *(path, path),
     )
 
 

@@ -137,7 +137,7 @@ def compare_near(folder: Path, measured: Sequence[Measured]) -> Ratios:
     listed = ", ".join(f"{name} {number:,}" for name, number in removed.items())
     print(f"files removed: {listed}; by the exhaustive search {count_removed(pairs):,}")
     if found[ours.name] < found[peer.name] - max(TOLERANCE, FEW / max(1, len(pairs))):
-        raise NeoXError(f"{ours.name} finds fewer pairs than {peer.name}: their speeds do not compare. Take a larger sample.")
+        raise NeoXError(f"{ours.name} finds fewer pairs than {peer.name}: their speeds are not comparable. Use a larger sample.")
     return {"near": compute_cpu_ratio(ours, peer)}
 
 

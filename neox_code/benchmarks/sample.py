@@ -33,7 +33,7 @@ class Sample:
 def take_sample(corpus: Path, folder: Path, num_bytes: int) -> Sample:
     """Copy whole folders of regular files until their size is at least `num_bytes`."""
     if not corpus.is_dir():
-        raise DataError(f"{corpus} is not a folder. Name a --corpus of folders LANGUAGE/organization/project.")
+        raise DataError(f"{corpus} is not a folder. Give a folder with LANGUAGE/organization/project by --corpus.")
     num_files = copied = 0
     for files in list_folders(corpus):
         if copied >= num_bytes:
@@ -44,7 +44,7 @@ def take_sample(corpus: Path, folder: Path, num_bytes: int) -> Sample:
             shutil.copyfile(path, place)
             num_files, copied = num_files + 1, copied + place.stat().st_size
     if not num_files:
-        raise DataError(f"{corpus} has no file in folders LANGUAGE/organization/project. Name another --corpus.")
+        raise DataError(f"{corpus} has no file below LANGUAGE/organization/project. Give another folder with --corpus.")
     return Sample(num_files, copied)
 
 

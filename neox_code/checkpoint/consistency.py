@@ -44,7 +44,7 @@ def expected_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
             rows = padded_vocab_size(1, model.make_vocab_size_divisible_by, 1)
             gpt = GPT(build_layers(model, 1, rows, single_process_grid("meta"), torch.float32, initialize=False))
     except (RuntimeError, OverflowError, TypeError):
-        raise CheckpointError(f"a model of hidden_size {model.hidden_size} is larger than any memory. Correct its keys.") from None
+        raise CheckpointError(f"a model of hidden_size {model.hidden_size} is too large for any machine. Correct it.") from None
     return {name: tuple(parameter.shape) for name, parameter in gpt.named_parameters()}
 
 
@@ -125,14 +125,14 @@ def check_entry(place: str, name: str, value: torch.Tensor, model: ModelConfig, 
     expected = expected_entry(name, model, rank, size)
     if expected is None:
         raise CheckpointError(
-            f"{place} has {name}, which contradicts pos_emb ({model.pos_emb}) of the configuration. Set pos_emb as it was trained."
+            f"{place} has {name}, which contradicts pos_emb ({model.pos_emb}) of the configuration. Use pos_emb of the training."
         )
     found = value.double()
     if found.shape == expected.shape and torch.allclose(found, expected.double(), rtol=ROUNDING, atol=SMALLEST):
         return
     raise CheckpointError(
         f"{place} has {describe(found)} in {name}, and the configuration gives {describe(expected)}: {describe_keys(name, model)}. "
-        "Set them as the model was trained."
+        "Set these keys to the values of the training."
     )
 
 

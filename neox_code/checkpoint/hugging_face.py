@@ -53,7 +53,7 @@ def hugging_face_readers(folder: Path, model: ModelConfig) -> dict[str, Callable
         check_entry(str(shards.places[name]), name, shards.read(name), model)
     if left := sorted(name for name in shards.places.keys() - taken if not name.endswith(SKIPPED)):
         raise CheckpointError(
-            f"{folder} holds {left[0]} and {len(left) - 1} more tensors without a place in its configuration. Copy the model again."
+            f"{folder} has {left[0]} and {len(left) - 1} more tensors that its configuration does not use. Copy the model again."
         )
     return readers
 
@@ -102,7 +102,7 @@ class Shards:
         """Return the path of a file of the folder. Raise CheckpointError if it is missing or leads out of the folder."""
         path = self.folder / name
         if Path(name).name != name or leads_out(path, self.folder):
-            raise CheckpointError(f"{self.folder} names a file outside of it ({name}), which is not read. Copy the model again.")
+            raise CheckpointError(f"{self.folder} uses a file outside of it ({name}), which is forbidden. Copy the model again.")
         if not path.is_file():
             raise CheckpointError(f"{path} is missing. Copy the model again.")
         return path
@@ -134,5 +134,5 @@ def read_index(path: Path) -> dict[str, str]:
     """Return the file of each tensor by an index of shards."""
     listed = read_json_object(path).get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(file, str) for file in listed.values()):
-        raise CheckpointError(f"{path} is no index of shards. Copy the model again.")
+        raise CheckpointError(f"{path} is not an index of shards. Copy the model again.")
     return listed

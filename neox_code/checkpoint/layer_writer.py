@@ -35,7 +35,7 @@ def write_layer_files(
     for index, layer in groupby(weights, lambda item: split_name(item[0])[0]):
         if layer_file(folder, index, 0).exists():
             raise CheckpointError(
-                f"layer {index:02d} exists in {folder}. Choose an empty folder, and pass all parameters of a layer in a row."
+                f"layer {index:02d} exists in {folder}. Choose an empty folder, and pass a layer's parameters one after another."
             )
         whole = {split_name(name)[1]: weight for name, weight in layer}
         for name in whole:
@@ -58,7 +58,7 @@ def split_name(name: str) -> tuple[int, str]:
     """Return the layer index and the name within the layer."""
     match = WHOLE_MODEL_NAME.fullmatch(name)
     if not match:
-        raise CheckpointError(f"the parameter {name} is not named sequential.LAYER.NAME, as those of a whole model are.")
+        raise CheckpointError(f"the parameter {name} is not named sequential.LAYER.NAME. Pass the parameters of a whole model.")
     return int(match[1]), match[2]
 
 

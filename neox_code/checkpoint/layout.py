@@ -112,8 +112,8 @@ def require_whole_weights(folder: Path) -> None:
     if has_zero_3_files(folder):
         raise CheckpointError(
             f"{folder} was written with zero_optimization.stage 3, which divides the weights over the data ranks' files: they "
-            "cannot be loaded alone. Only the same run resumes from it: set zero_optimization.stage to 3, use as many ranks, and "
-            "remove finetune and no_load_optim."
+            "cannot be loaded without the optimizer state. Only the same run can resume: set zero_optimization.stage to 3, use the "
+            "same number of ranks, and remove finetune and no_load_optim."
         )
 
 

@@ -65,12 +65,12 @@ def load_checkpoint(
     except ZeRORuntimeException as error:
         raise CheckpointError(
             f"{folder} was written by another number of data-parallel ranks: {str(error).splitlines()[0]} "
-            "Use as many, or load the weights alone with no_load_optim: true."
+            "Use the same number, or load only the weights with no_load_optim: true."
         ) from None
     except (RuntimeError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{folder} does not fit this model and layout: {read_first_line(error).rstrip('.')}. "
-            f"Use the configuration in {find_configuration(folder)}, and as many ranks as it was written by."
+            f"Use the configuration in {find_configuration(folder)} and the number of ranks that wrote it."
         ) from None
     if has_summed_row_biases(model, folder):
         sum_row_biases(engine.module, grid)
@@ -97,7 +97,7 @@ def load_divided_anew(
         setattr(engine, name, int(state.get(name, 0)))
     writer = "in the universal format" if is_universal(folder) else f"by {SavedSizes.of(folder)}"
     stage = f", ZeRO {start.stored.values.get('zero_stage', 0)}" if start.stored else ""
-    log.info("%s was written %s%s: its optimizer state is divided anew", folder, writer, stage)
+    log.info("%s was written %s%s: its optimizer state is resharded", folder, writer, stage)
     return state
 
 

@@ -115,8 +115,8 @@ def fit_vocabulary(name: str, weight: torch.Tensor, rows: int, vocab_size: int) 
     """
     if weight.shape[0] < vocab_size:
         raise CheckpointError(
-            f"{name} has {weight.shape[0]:,} rows and the vocabulary {vocab_size:,} entries. "
-            "Use the vocabulary that it was trained with."
+            f"{name} has {weight.shape[0]:,} rows, but the vocabulary has {vocab_size:,} entries. "
+            "Use the vocabulary of the training."
         )
     if weight.shape[0] >= rows:
         return weight[:rows]

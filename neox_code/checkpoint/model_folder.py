@@ -61,9 +61,9 @@ def load_config(command_line: CommandLine) -> NeoXConfig:
         names = f"{TOKENIZER_JSON}, {' with '.join(GPT2_FILES)}, or {SENTENCEPIECE_MODEL}"
         raise CheckpointError(f"{load} has no tokenizer: {names}. Copy its files there, or set vocab_file and tokenizer_type.")
     if changed := [config.format_key(key) for key, origin in config.origins.items() if origin == FROM_CHECKPOINT]:
-        log.info("from beside the checkpoint, or as GPT-NeoX read them: %s", ", ".join(changed))
+        log.info("settings from the checkpoint's folder, or read as GPT-NeoX reads them: %s", ", ".join(changed))
     if keys := [entry.key for entry in config.ignored if entry.is_meant]:
-        log.info("accepted without effect, for the reasons that --dry-run lists: %s", ", ".join(keys))
+        log.info("keys that are accepted but have no effect (--dry-run lists the reasons): %s", ", ".join(keys))
     return config
 
 
@@ -75,7 +75,7 @@ def merge_config(command_line: CommandLine) -> NeoXConfig:
     """
     folders = [path for path in command_line.config_paths if path.is_dir()]
     if len(folders) > 1:
-        raise ConfigError(f"{folders[0]} and {folders[1]} are two folders. Name one model, and configuration files.")
+        raise ConfigError(f"{folders[0]} and {folders[1]} are both folders. Give one, and configuration files.")
     files = [path for path in command_line.config_paths if path not in folders]
     given = {setting.key: setting.value for setting in read_settings(files)[0]}
     given |= {key.replace("-", "_"): value for key, value in command_line.overrides.items()}
@@ -95,8 +95,8 @@ def merge_config(command_line: CommandLine) -> NeoXConfig:
     for path in find_vocabulary_files(config.data).values():
         if given.keys().isdisjoint(PATH_KEYS) and leads_out(path, root):
             raise CheckpointError(
-                f"{folder} names a vocabulary outside of it ({path}), which is not read. Copy it there, or name it: "
-                f"--set vocab_file={path}."
+                f"{folder} refers to a vocabulary outside of it ({path}). Such files are not read. Copy the vocabulary into the "
+                f"folder, or use --set vocab_file={path}."
             )
     return config
 
@@ -189,7 +189,7 @@ def read_run_settings(folder: Path, is_described: bool) -> Iterator[Setting]:
     if config is None:
         if is_described:
             return
-        raise CheckpointError(f"{folder} has no folder configs with the configuration of its model. Name its configuration files.")
+        raise CheckpointError(f"{folder} has no folder `configs` with its configuration. Give its configuration files.")
     for key, value in config.values().items():
         if config.origins[key] != DEFAULT and is_of_model(key):
             yield Setting(key, place_path(key, value, folder), config.origins[key])

@@ -117,7 +117,7 @@ class ZeroFiles:
         if flat.numel() != shape.numel():
             raise CheckpointError(
                 f"{self.folder} has {flat.numel():,} values of {key} for {name} on model-parallel rank {model_rank}, "
-                f"whose shape is {tuple(shape)}. Copy the checkpoint again."
+                f"but the parameter has shape {tuple(shape)}. Copy the checkpoint again."
             )
         return flat.view(shape)
 
@@ -141,8 +141,8 @@ def read_shapes(path: Path) -> dict[str, torch.Size]:
         return {name: torch.Size(shape) for group in content["param_shapes"] for name, shape in group.items()}
     except (AttributeError, KeyError, TypeError):
         raise CheckpointError(
-            f"{path} has no shapes of parameters (param_shapes), without which the optimizer state cannot be divided anew. "
-            "Load the weights alone with no_load_optim: true."
+            f"{path} has no parameter shapes (param_shapes), so the optimizer state cannot be resharded. "
+            "Load only the weights with no_load_optim: true."
         ) from None
 
 
@@ -169,8 +169,8 @@ class ZeroFile:
                     self.positions[name] = (group, start, count)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
-                f"{path} holds no optimizer state of ZeRO stage 1 or 2 that can be divided anew (not usable: {error}). Load the "
-                "weights alone with no_load_optim: true."
+                f"{path} holds no optimizer state of ZeRO stage 1 or 2 that can be resharded ({error}). Load only the weights with "
+                "no_load_optim: true."
             ) from None
 
     def tensors(self, group: int) -> dict[str, torch.Tensor]:
@@ -210,7 +210,7 @@ def load_optimizer_state(
             for key, tensor in tensors.items() if place else ():  # None: other data ranks have the whole parameter
                 whole = states.read(name, key)
                 if not has_finite_values(whole):
-                    raise CheckpointError(f"{key} of {name} has values that are not finite in {states.folder}. Choose another.")
+                    raise CheckpointError(f"{key} of {name} has non-finite values in {states.folder}. Choose another checkpoint.")
                 part = fit_parameter(states.folder, name, whole, parameter.shape, model, vocab_size, grid).flatten()
                 source, target = place.lp_fragment_address, place.hp_fragment_address
                 tensor[target.start :][: target.numel].copy_(part[source.start :][: source.numel])

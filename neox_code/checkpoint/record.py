@@ -79,7 +79,9 @@ def read_record(folder: Path) -> RunRecord | None:
     try:
         content = read_json(path)
         if content["format"] != FORMAT:
-            raise CheckpointError(f"{path} has the format {content['format']!r:.60}, not {FORMAT!r}. Use that version.")
+            raise CheckpointError(
+                f"{path} has the format {content['format']!r:.60}, not {FORMAT!r}. Use the version that wrote it."
+            )
         record = RunRecord(**{known.name: content[known.name] for known in dataclasses.fields(RunRecord)})
         for name in ("state", "config", "origins", "tokenizer", "data", "layout", "files"):
             if not isinstance(getattr(record, name), dict):

@@ -139,7 +139,7 @@ def find_first_start(training: TrainingConfig) -> Start:
         return Start()
     load = Path(training.load)
     if is_same_folder(training.save, training.load) and is_hugging_face_model(load):
-        raise CheckpointError(f"load and save are one folder, which is a model of Hugging Face: {load}. Choose another for save.")
+        raise CheckpointError(f"load and save are the same folder, which is a Hugging Face model: {load}. Choose another for save.")
     needs_one = training.finetune or training.iteration is not None or latest_file(load).exists()
     if is_same_folder(training.save, training.load) and not needs_one:
         log.info("no checkpoint in %s yet: training starts from scratch", load)
@@ -283,7 +283,7 @@ def check_layout(start: Start, record: RunRecord | None, layout: Mapping[str, in
     )
     division = f"is divided by {old}, and this run has {new}" if found else "must be divided over the ranks of this run"
     raise CheckpointError(
-        f"{start.folder} holds an optimizer's state that {division}. It cannot be divided anew with {obstacle}. {remedy}"
+        f"{start.folder} has an optimizer state that {division}. It cannot be resharded because of {obstacle}. {remedy}"
     )
 
 
@@ -365,8 +365,8 @@ def check_vocabulary(folder: Path, record: RunRecord | None, tokenizer: Tokenize
     if comparison == "other":
         raise CheckpointError(
             f"{folder} was trained with the vocabulary of {name_vocabulary(record.tokenizer)}, and this configuration has "
-            f"{name_vocabulary(tokenizer.identity)}. The checkpoint's own is in {folder / VOCABULARY_FOLDER}: set vocab_file and "
-            "merge_file to it."
+            f"{name_vocabulary(tokenizer.identity)}. The checkpoint's vocabulary is in {folder / VOCABULARY_FOLDER}: set "
+            "vocab_file and merge_file to its files."
         )
     if comparison == "same ids":
-        log.info("%s is another file of the checkpoint's vocabulary (%s)", name_vocabulary(tokenizer.identity), folder)
+        log.info("%s has the same vocabulary as the checkpoint's file (%s)", name_vocabulary(tokenizer.identity), folder)

@@ -45,7 +45,7 @@ def load_file(path: str | Path, map_location: Any = "cpu", mmap: bool = False, i
     records are not compared again.
     """
     if os.path.lexists(path) and not Path(path).is_file():
-        raise CheckpointError(f"{path} is no file, or a link to none. Copy the checkpoint again, or choose another by --iteration.")
+        raise CheckpointError(f"{path} is not a file, or a broken link. Copy the checkpoint again, or choose another --iteration.")
     try:
         is_archive = zipfile.is_zipfile(path)  # files of torch before 1.6 are not
         if is_archive:
@@ -78,11 +78,11 @@ OTHER_LAYOUT = "Choose a checkpoint in GPT-NeoX's layout."
 def require_state_dict(path: Path, content: Any) -> StateDict:
     """Return `content` if it is a mapping of names to plain tensors, else raise CheckpointError."""
     if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
-        raise CheckpointError(f"{path} contains a {type(content).__name__}, not tensors by name. {OTHER_LAYOUT}")
+        raise CheckpointError(f"{path} contains a {type(content).__name__}, not a dictionary of named tensors. {OTHER_LAYOUT}")
     for name, value in content.items():
         if not is_plain(value):
             kind = type(value).__name__
-            raise CheckpointError(f"{path} holds {name}, a {kind} that is no plain tensor. {OTHER_LAYOUT}")
+            raise CheckpointError(f"{path} holds {name}, a {kind} that is not a dense tensor. {OTHER_LAYOUT}")
     return content
 
 
@@ -125,6 +125,6 @@ def save_file(value: Any, path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
         reason = str(error).splitlines()[0]
         raise CheckpointError(
-            f"{path} could not be written: {reason}. Free space, or choose another folder for save; "
-            "earlier checkpoints are as they were."
+            f"{path} could not be written: {reason}. Free disk space, or choose another folder for save. "
+            "Earlier checkpoints are unchanged."
         ) from None

@@ -45,7 +45,7 @@ class UniversalFiles:
         found = {find_whole_model_name(ours): path for path in folders if (ours := find_our_name(path.name))}
         self.folders: Mapping[str, Path] = found
         if not found:
-            raise CheckpointError(f"{self.folder} holds no folder of a parameter. Copy the checkpoint again.")
+            raise CheckpointError(f"{self.folder} has no parameter folders. Copy the checkpoint again.")
         self.names = frozenset(found)
         files = {path.stem for path in next(iter(found.values())).glob("*.pt")}
         self.keys = tuple(sorted((files | {MASTER}) - {STEP}))

@@ -80,8 +80,7 @@ def check_rows(folder: Path, weights: "LazyWeights", model: ModelConfig, vocab_s
     most = padded_vocab_size(vocab_size, padding, weights.tensor_size or 1)
     if rows > most and not is_written_by_this_package(folder):
         log.warning(
-            "%s has %s rows of the vocabulary, and %s entries with their padding come to %s: it may not be the vocabulary "
-            "of the training",
+            "%s has %s vocabulary rows, but %s entries with their padding make %s: this may not be the vocabulary of the training",
             *(folder, f"{rows:,}", f"{vocab_size:,}", f"{most:,}"),
         )
 
@@ -210,7 +209,7 @@ class ModelFiles:
         paths = dict(sorted(model_files(folder).items()))
         modules = [read_module(path, is_checked) for path in paths.values()]
         if not any(modules):
-            raise CheckpointError(f"{folder} contains no layer files, and its mp_rank_*_model_states.pt no weights. Copy it again.")
+            raise CheckpointError(f"{folder} has no layer files, and its mp_rank_*_model_states.pt have no weights. Copy it again.")
         self.tensor_size = len(paths)
         self.states: dict[int, list[StateDict]] = {}
         for path, module in zip(paths.values(), modules, strict=True):
@@ -225,7 +224,7 @@ class ModelFiles:
         self.layers = sorted(self.states)
         for index, states in self.states.items():
             if len(states) != len(paths):
-                raise CheckpointError(f"{folder} lacks layer {index:02d} of a tensor rank. Copy the checkpoint again.")
+                raise CheckpointError(f"{folder} lacks the file of layer {index:02d} for a tensor rank. Copy the checkpoint again.")
 
     def read(self, index: int) -> list[StateDict]:
         return self.states[index]

@@ -84,7 +84,7 @@ def print_dry_run(command: str, words: Sequence[str], config: NeoXConfig, option
     gpu_memory_gib = options.gpu_memory_gib
     if command not in LAUNCHED:
         if gpu_memory_gib is not None:
-            raise ConfigError(f"--gpu-memory-gib checks a layout for training, and {command} has none. Use it with train.")
+            raise ConfigError(f"--gpu-memory-gib checks a training layout, and {command} does not train. Use it with train.")
         world, words = None, make_local_command(command, words)
     else:
         config.require_training(data=False)

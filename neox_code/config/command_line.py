@@ -315,8 +315,10 @@ def read_shared_options(parsed: argparse.Namespace) -> CommandLine:
     if refused:
         raise ConfigError("\n".join(refused))
     memory = parsed.gpu_memory_gib
-    if memory is not None and not (parsed.dry_run and 0 < memory < math.inf):
-        raise ConfigError(f"--gpu-memory-gib {memory:g} must be a number above 0, and goes with --dry-run.")
+    if memory is not None and not 0 < memory < math.inf:
+        raise ConfigError(f"--gpu-memory-gib {memory:g} must be a number above 0.")
+    if memory is not None and not parsed.dry_run:
+        raise ConfigError("--gpu-memory-gib is used only in a dry run. Add --dry-run, or leave it out.")
     if parsed.all and not parsed.dry_run:
         raise ConfigError("--all lists keys in a dry run. Add --dry-run, or leave it out.")
     if parsed.json and not parsed.dry_run and parsed.command not in (None, *JSON_COMMANDS):

@@ -28,9 +28,9 @@ def data_parallel_size(world_size: int, pipe_parallel_size: int, model_parallel_
     copies, left_over = divmod(world_size, stages * model_parallel_size)
     if left_over or not copies:
         raise ConfigError(
-            f"{world_size} ranks are no multiple of pipe_parallel_size * model_parallel_size = "
+            f"{world_size} ranks are not a multiple of pipe_parallel_size * model_parallel_size = "
             f"{stages} * {model_parallel_size} = {stages * model_parallel_size}. "
-            "Start another number of ranks (num_gpus, or slots in the hostfile), or change the sizes."
+            "Use another number of ranks (num_gpus, or slots in the hostfile), or change these sizes."
         )
     return copies
 

@@ -127,7 +127,7 @@ def read_model_keys(path: Path) -> dict[str, Any]:
     content = read_config(path)
     architecture = ARCHITECTURES[content["model_type"]]
     if missing := [key for key in REQUIRED if not isinstance(content.get(key), int) or isinstance(content.get(key), bool)]:
-        raise CheckpointError(f"{path} has no whole number under {missing[0]}. Copy the model again.")
+        raise CheckpointError(f"{path} has no integer value of {missing[0]}. Copy the model again.")
     values = {**architecture.defaults, **content}
     refuse_other_blocks(path, values)
     keys = dict(architecture.fixed)
@@ -156,7 +156,7 @@ def refuse_other_blocks(path: Path, values: Mapping[str, Any]) -> None:
     for key, is_other in others.items():
         if is_other:
             raise CheckpointError(
-                f"{path} has {key} ({values[key]!r:.60}), which this package's blocks do not have. Choose a model without it."
+                f"{path} has {key} ({values[key]!r:.60}), which this package does not support. Choose a model without it."
             )
 
 
@@ -168,10 +168,10 @@ def read_rotary(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return rope_theta and partial_rotary_factor from the keys of transformers 5 or of earlier versions."""
     rotary = values.get("rope_parameters") or values.get("rope_scaling") or {}
     if not isinstance(rotary, dict):
-        raise CheckpointError(f"{path} has rope_parameters that are no JSON object. Copy the model again.")
+        raise CheckpointError(f"rope_parameters in {path} is not a JSON object. Copy the model again.")
     if (kind := rotary.get("rope_type", rotary.get("type", "default"))) != "default":
         raise CheckpointError(
-            f"{path} has rotary positions of type {kind!r}, which this package does not have. Choose a model with the default type."
+            f"{path} has rotary positions of type {kind!r}, which this package does not support. Choose another model."
         )
     old = {"rope_theta": values.get("rope_theta", values.get("rotary_emb_base")), "partial_rotary_factor": values.get("rotary_pct")}
     return {key: value for key, value in old.items() if value is not None} | rotary
@@ -185,7 +185,7 @@ def read_activation(path: Path, values: Mapping[str, Any], architecture: Archite
     for ours, theirs in architecture.activations.items():
         if name in (ours, theirs):
             return {"activation": ours, "bias_gelu_fusion": False}
-    raise CheckpointError(f"{path} has hidden_act {name!r}, which this package does not have. Choose another model.")
+    raise CheckpointError(f"{path} has hidden_act {name!r}, which this package does not support. Choose another model.")
 
 
 # ---- the other direction

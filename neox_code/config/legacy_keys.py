@@ -298,7 +298,7 @@ def pop_enabled(settings: dict[str, Any]) -> bool:
     """Remove `enabled` from a dictionary of DeepSpeed and return its value."""
     enabled = settings.pop("enabled", False)
     if not isinstance(enabled, (bool, type(None))):
-        raise ValueError(f"a dictionary in which enabled is true or false, and it is {enabled}")
+        raise ValueError(f"a dictionary in which enabled is true or false, not {enabled}")
     return bool(enabled)
 
 

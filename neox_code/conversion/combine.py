@@ -78,7 +78,7 @@ def compute(name: str, sources: Sequence[ModelSource], combination: Combination)
             if weight.shape != first.shape:
                 raise ConversionError(
                     f"{name} has shape {tuple(first.shape)} in {sources[0].folder} and {tuple(weight.shape)} in {source.folder}. "
-                    "Choose models of one shape."
+                    "Choose models with the same shape."
                 )
             yield weight.float().clone()
 
@@ -103,5 +103,5 @@ def require_same_model(first: ModelSource, other: ModelSource) -> None:
             raise ConversionError(f"{folders} have different vocabularies, of {sizes} entries. Choose models of one vocabulary.")
     if first.vocab_rows != other.vocab_rows:
         raise ConversionError(
-            f"{folders} have {first.vocab_rows:,} and {other.vocab_rows:,} rows of the vocabulary. Choose models of one vocabulary."
+            f"{folders} have {first.vocab_rows:,} and {other.vocab_rows:,} vocabulary rows. Choose models with the same vocabulary."
         )

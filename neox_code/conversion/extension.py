@@ -66,7 +66,7 @@ def same_as(text: str, tokenizer: ByteLevelTokenizer, token: NewToken) -> Ids:
     """Return the id of the token with this text. Raise ConversionError if the vocabulary has none."""
     if text.encode() in tokenizer.bytes_of_id:
         return (tokenizer.bytes_of_id.index(text.encode()),)
-    raise ConversionError(f"{text!r} is no token of {tokenizer.identity['vocab_file']}. Name one token, or use the mean of pieces.")
+    raise ConversionError(f"{text!r} is not a token of {tokenizer.identity['vocab_file']}. Give one, or use the mean of pieces.")
 
 
 def extend_vocabulary(source: ModelSource, tokens: Sequence[NewToken], rule: RowRule, folder: Path) -> ModelSource:
@@ -78,7 +78,7 @@ def extend_vocabulary(source: ModelSource, tokens: Sequence[NewToken], rule: Row
     tokenizer = source.tokenizer
     if not isinstance(tokenizer, ByteLevelTokenizer):
         kind = "no vocabulary" if tokenizer is None else f"tokenizer_type {source.config.data.tokenizer_type}"
-        raise ConversionError(f"{source.folder} has {kind}. Tokens are added to byte-level vocabularies of GPT-2's kind alone.")
+        raise ConversionError(f"{source.folder} has {kind}. Tokens can only be added to GPT-2-style byte-level vocabularies.")
     added = choose_new_tokens(tokenizer, tokens)
     path = folder / TOKENIZER_JSON
     path.write_text(make_tokenizer_json(tokenizer, added), encoding="utf-8")
@@ -92,7 +92,7 @@ def extend_vocabulary(source: ModelSource, tokens: Sequence[NewToken], rule: Row
     }
     config = source.config.replace(tokenizer_type="HFTokenizer", vocab_file=str(path), merge_file=None, merge_file_reader="whole")
     ids = f"{tokenizer.vocab_size:,} to {tokenizer.vocab_size + len(added) - 1:,}"
-    log.info("%d new tokens have the ids %s; the model has %s rows of the vocabulary", len(added), ids, f"{rows:,}")
+    log.info("%d new tokens have the ids %s; the model now has %s vocabulary rows", len(added), ids, f"{rows:,}")
     return replace(source, config=config, weights=LazyWeights(readers), record=None)
 
 
@@ -151,5 +151,5 @@ def read_tokens(path: Path) -> list[NewToken]:
             )
         tokens.append(NewToken(text, is_special))
     if not 0 < len(tokens) <= MOST_TOKENS:
-        raise DataError(f"{path} has {len(tokens):,} tokens; 1 to {MOST_TOKENS:,} are added at once.")
+        raise DataError(f"{path} has {len(tokens):,} tokens. Give 1 to {MOST_TOKENS:,} tokens.")
     return tokens

@@ -105,13 +105,13 @@ def refuse_other_blocks(config: NeoXConfig, kind: str) -> None:
     model, name = config.model, ARCHITECTURES[kind]
     remedy = "Convert it to Hugging Face's format (--to huggingface) instead."
     if model.activation != ACTIVATIONS[kind]:
-        raise CheckpointError(f"llama.cpp's {name} has {ACTIVATIONS[kind]}, not {config.format_key('activation')}. {remedy}")
+        raise CheckpointError(f"llama.cpp's {name} needs {ACTIVATIONS[kind]}, not {config.format_key('activation')}. {remedy}")
     if kind == "qwen3" and model.use_bias_in_attn_linear:
-        raise CheckpointError(f"llama.cpp's {name} has no biases: {config.format_key('use_bias_in_attn_linear')}. {remedy}")
+        raise CheckpointError(f"llama.cpp's {name} does not support {config.format_key('use_bias_in_attn_linear')}. {remedy}")
     if kind == "gpt_neox" and not model.bias_gelu_fusion:
         log.warning(
-            "llama.cpp's %s computes gelu by the hyperbolic tangent, this model exactly (bias_gelu_fusion: false): each activation "
-            "differs by up to %g, so its text can differ where two tokens are almost equally probable",
+            "llama.cpp's %s uses the tanh approximation of gelu, but this model exact gelu (bias_gelu_fusion: false): activations "
+            "differ by up to %g, so its text can differ where two tokens are almost equally probable",
             name,
             GELU_DIFFERENCE,
         )

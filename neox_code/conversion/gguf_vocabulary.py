@@ -128,8 +128,8 @@ def find_splitting(description: dict[str, Any], file: str) -> str:
     if name is None or model["type"] != "BPE" or bool(model.get("ignore_merges")) != (name in IGNORES_MERGES):
         kinds = " and ".join(dict.fromkeys(kind for kind, *_ in steps)) or "nothing"
         raise DataError(
-            f"{file} splits text by {kinds} in a way that llama.cpp has no name for, so it would encode prompts differently. "
-            f"Convert the model to another format; these splittings of llama.cpp can be written: {', '.join(SPLITTING.values())}."
+            f"{file} splits text by {kinds} in a way that llama.cpp does not support, so it would encode prompts differently. "
+            f"Convert the model to another format. Supported pre-tokenizers: {', '.join(SPLITTING.values())}."
         )
     if (normalizer := description["normalizer"]) is not None:
         log.warning(

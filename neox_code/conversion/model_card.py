@@ -156,7 +156,7 @@ def describe_results(source: ModelSource) -> Iterator[str]:
             for row in languages
         ]
     except (DataError, KeyError, TypeError, ValueError) as error:
-        log.warning("the model card has no evaluation: %s holds no figures (%s)", path, error)
+        log.warning("the model card has no evaluation: %s has no results (%s)", path, error)
         rows = []
     losses = [row["validation/lm_loss"] for row in read_run_metrics(source) if is_number(row.get("validation/lm_loss"))]
     parts = [f"Loss per token on the validation split, in nats: {losses[-1]:.4f}."] if losses else []
@@ -197,7 +197,7 @@ def read_run_metrics(source: ModelSource) -> list[Mapping[str, Any]]:
     try:
         rows = [row for row in read_json_lines(path) if isinstance(row, dict) and row.get("run") == record.run]
     except DataError as error:
-        log.warning("the model card has no figures of the metrics: %s", error)
+        log.warning("the model card has no losses: the metrics cannot be read (%s)", error)
         return []
     return [row for row in rows if isinstance(row.get("iteration"), int) and row["iteration"] <= record.iteration]
 

@@ -67,8 +67,8 @@ class ModelSource:
             return rows
         if rows < self.tokenizer.vocab_size:
             raise CheckpointError(
-                f"{self.folder} has {rows:,} rows of the vocabulary and its tokenizer {self.tokenizer.vocab_size:,} entries. "
-                "Use the vocabulary that it was trained with."
+                f"{self.folder} has {rows:,} vocabulary rows, but its tokenizer has {self.tokenizer.vocab_size:,} entries. "
+                "Use the vocabulary of the training."
             )
         model = choose_padding_mask(self.config, self.folder, read_stored_config(self.folder, self.record)).model
         return count_scored_rows(model, self.tokenizer.vocab_size, self.folder, self.record, self.weights)

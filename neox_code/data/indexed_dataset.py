@@ -132,7 +132,7 @@ class IndexedDatasetWriter:
         if values.size and not (self._range.min <= values.min() and values.max() <= self._range.max):
             raise DataError(
                 f"{bin_path(self.prefix)}: ids from {values.min()} to {values.max()} do not fit into {self.dtype}, which holds "
-                f"{self._range.min} to {self._range.max}. Choose the type by `best_dtype` of the vocabulary."
+                f"{self._range.min} to {self._range.max}. Choose the type with best_dtype(vocab_size)."
             )
         self._bin.write(values.astype(self.dtype.newbyteorder("<")).tobytes())
         self.num_tokens += values.size
@@ -185,7 +185,7 @@ class IndexedDataset:
         if last_end != len(self._ids) or ends_with != len(self) or (len(self) and self.sizes.min() < 0):
             raise DataError(
                 f"{idx_path(self.prefix)} is inconsistent: the last of its {len(self):,} sequences ends at byte {last_end:,} of "
-                f"{len(self._ids):,} in the .bin file, the document index at sequence {ends_with}. Write the pair again."
+                f"{len(self._ids):,} in the .bin file, and its documents end at sequence {ends_with}. Write both files again."
             )
 
     def __reduce__(self) -> tuple[type["IndexedDataset"], tuple[str]]:
@@ -218,7 +218,7 @@ class IndexedDataset:
         left = int(self.sizes[index]) - offset
         count = left if length is None else length
         if not (offset >= 0 and 0 <= count <= left):
-            raise IndexError(f"sequence {index} of {self.prefix} has {self.sizes[index]} tokens: no {count} from {offset} on")
+            raise IndexError(f"sequence {index} of {self.prefix} has {self.sizes[index]} tokens, not {count} from {offset} on")
         return np.frombuffer(self._ids, self.dtype, count, int(self.pointers[index]) + offset * self.dtype.itemsize)
 
 
@@ -250,5 +250,5 @@ def read_header(path: Path, index: memoryview) -> tuple[np.dtype, int, int]:
 def check_size(path: Path, found: int, expected: int) -> None:
     if found != expected:
         raise DataError(
-            f"{path} has {found:,} bytes, expected {expected:,}: it was cut off, or belongs to another pair. Write the pair again."
+            f"{path} has {found:,} bytes, expected {expected:,}: it is truncated, or .bin and .idx do not match. Write both again."
         )

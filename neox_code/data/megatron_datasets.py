@@ -227,13 +227,13 @@ def build_split(
     if not shares:
         if num_samples and data.data_path:
             name = SPLITS[split.value]
-            log.info("%s: left out, its share of %s has no documents (split %s)", name, data.data_path, format_split(data.split))
+            log.info("%s is skipped: its share of %s has no documents (split %s)", name, data.data_path, format_split(data.split))
         return None
     for share, _ in shares:
         if share.num_tokens <= config.sequence_length:
             counts = f"{len(share.documents):,} documents of {share.prefix} have {share.num_tokens:,} tokens"
             needed = f"{config.sequence_length + 1:,} of one sample"
-            log.warning("%s: its %s, fewer than the %s: they are repeated in it", SPLITS[split.value], counts, needed)
+            log.warning("%s: the %s, fewer than the %s, so they are repeated in it", SPLITS[split.value], counts, needed)
     kinds: dict[str, Callable[..., SampleDataset]] = {"per_epoch": EpochSamples, "all_epochs": Windows}
     make_part = kinds[data.sample_order]
     makers = [partial(make_part, share, config, cache) for share, _ in shares]

@@ -83,7 +83,7 @@ class DatasetMerger(IndexedDatasetWriter):
         comparison = compare_records(expected, recorded)
         pair = f"{bin_path(dataset.prefix)} was made with {name_vocabulary(recorded)}, {first} with {name_vocabulary(expected)}"
         if comparison == "other":
-            raise DataError(f"{pair}: their ids mean different texts. Merge files of one vocabulary.")
+            raise DataError(f"{pair}: the same ids are different tokens. Merge only files of the same vocabulary.")
         if comparison != "same":
             log.warning("%s: %s", pair, "the ids mean the same" if comparison == "same ids" else "it is not known if the ids agree")
 

@@ -32,13 +32,13 @@ def check_vocabulary(dataset: IndexedDataset, tokenizer: Tokenizer, num_files: i
         comparison = compare_vocabulary(recorded, tokenizer)
         pair = f"{bin_path(dataset.prefix)} was made with {name_vocabulary(recorded)}, the configuration has {name_vocabulary(own)}"
         if comparison == "other":
-            raise DataError(f"{pair}: their ids mean different texts. {REMEDY}")
+            raise DataError(f"{pair}: the same ids are different tokens. {REMEDY}")
         if comparison == "same ids":
             log.warning(
-                "%s: the ids mean the same texts as in the configured tokenizer, which may encode a text to other ids", pair
+                "%s: the ids are the same tokens as in the configured tokenizer, which may encode a text to other ids", pair
             )
         if comparison == "unknown":
-            log.warning("%s: it is not known whether the ids mean the same", pair)
+            log.warning("%s: it cannot be checked that the ids mean the same", pair)
     highest = record.get("max_id")
     if highest is None:
         highest = sample_highest_id(dataset, tokenizer.vocab_size, max(2, SCANNED_BLOCKS // num_files))

@@ -104,7 +104,7 @@ def evaluate_language(
     texts = [document.text.encode() for document, _ in documents]
     changed = sum(model.tokenizer.decode_bytes(ids) != text for ids, text in zip(files, texts, strict=True))
     if changed:
-        log.warning("%s: the tokenizer changes %d files, whose bits per byte do not compare", language, changed)
+        log.warning("%s: the tokenizer changes the text of %d files; their bits per byte are not comparable", language, changed)
     bits = 0.0
     for score in score_files(model, files):
         bits += score.bits
@@ -142,7 +142,7 @@ def select_heldout_documents(
     left_aside = {language: len(sizes[language]) - len(files) for language, files in chosen.items()}
     if any(left_aside.values()):
         counts = ", ".join(f"{count:,} {language}" for language, count in left_aside.items() if count)
-        log.info("files left aside, past heldout_bytes_per_language (%d): %s", limit, counts)
+        log.info("files skipped after heldout_bytes_per_language (%d): %s", limit, counts)
     return documents, left_aside
 
 

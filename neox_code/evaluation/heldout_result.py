@@ -107,4 +107,4 @@ def load_heldout(path: str | os.PathLike[str]) -> HeldoutResult:
         lists = {name: tuple(value.get(name, ())) for name in ("without_files", "skipped_files")}
         return HeldoutResult(**given | lists | {"languages": rows})
     except (KeyError, TypeError):
-        raise DataError(f"{path} holds no figures of held-out files. Delete it and run evaluate again.") from None
+        raise DataError(f"{path} has no results of held-out files. Delete it and run evaluate again.") from None

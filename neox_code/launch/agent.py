@@ -96,7 +96,7 @@ def connect(head: str, key: bytes) -> socket.socket:
             reason = error
         if connection is not None:
             connection.close()
-    raise LaunchError(f"{socket.gethostname()} cannot reach the run's head at {head}: {reason}. Open its ports to this host.")
+    raise LaunchError(f"{socket.gethostname()} cannot connect to the run's head {head}: {reason}. Open its ports to this host.")
 
 
 def receive_order(connection: Connection, inbox: "queue.SimpleQueue[Message]") -> Message:

@@ -167,6 +167,6 @@ def require_same_everywhere(configuration: str) -> None:
     others = sorted({host for host, other in merged if other != merged[0][1]})
     if others:
         raise LaunchError(
-            f"the merged configuration on {', '.join(others)} differs from that of rank 0 on {merged[0][0]}. Give all hosts the "
+            f"the merged configuration on {', '.join(others)} differs from rank 0's on {merged[0][0]}. Give all hosts the "
             "same configuration files (compare them with ./deepy.py train CONFIG... --dry-run on each)."
         )

@@ -212,7 +212,7 @@ class MainJob:
             log.info("this CPU has no bf16 instructions, and bf16 would be several times slower: training in fp32")
         without = [split for split in SPLITS if not self.find_sampled_languages(split)]
         if without:
-            log.info("too few tokens for a sample of %d: %s", config.model.sample_length, ", ".join(without))
+            log.info("too few tokens for a training sample of %d tokens in: %s", config.model.sample_length, ", ".join(without))
         command = make_launch_command("neox_code.commands.train", self.config_words, config)
         self.run(command, config.parallelism.stop_timeout_seconds)
         return FinishedStep((find_checkpoint(self.output),))
@@ -254,7 +254,7 @@ class MainJob:
         languages = load_summary(self.corpus).measured_languages()[:COMPLETED_LANGUAGES]
         prompts = sample_prompts(self.corpus, "test", languages, is_prompt, per_language=PROMPTS_PER_LANGUAGE, seed=self.seed)
         if not prompts:
-            log.info("no held-out file is long enough to be completed")
+            log.info("no held-out file is long enough for a prompt")
             return FinishedStep(())
         prompt_file, completions = self.output / "prompts.txt", self.output / "completions.jsonl"
         write_text(prompt_file, PROMPT_END.join(prompt.text for prompt in prompts))

@@ -157,7 +157,7 @@ def run_steps(steps: Sequence[Step], folder: Path) -> list[Record]:
         if found and not found.finished and found.fingerprint == wanted.fingerprint:
             log.info("%s | was interrupted: %s", title, step.describe_resume())
         else:
-            log.info("%s | %s: done again", title, reason) if found and found.finished else log.info("%s", title)
+            log.info("%s | %s: running this step again", title, reason) if found and found.finished else log.info("%s", title)
             for later in steps[index:]:
                 record_path(folder, later.name).unlink(missing_ok=True)
             step.clear()

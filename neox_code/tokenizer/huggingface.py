@@ -66,7 +66,7 @@ def read_byte_level_json(path: str | os.PathLike[str]) -> Backend:
     try:
         return Backend.from_buffer(read_bounded(path))
     except Exception as error:  # the tokenizers library raises bare Exceptions
-        raise DataError(f"{path} cannot be read by tokenizers: {error}. Write it again with the installed version.") from None
+        raise DataError(f"{path} cannot be read by the tokenizers library: {error}. Write it with the installed version.") from None
 
 
 def is_byte_level(decoder: Any) -> bool:

@@ -48,9 +48,9 @@ def learn_merges(sample: SampleFile, num_merges: int, min_frequency: int) -> Mer
         expected = learn_merges_with_tokenizers(sample.excerpt, EXCERPT_MERGES, min_frequency)
         sample_counts, excerpt_counts = pretokenizer.read_counts()
     if expected and merge_pretokens(excerpt_counts, EXCERPT_MERGES, min_frequency) == expected:
-        log.info("vocabulary | learning with gigatoken: same merges as tokenizers for an excerpt of %d texts", len(sample.excerpt))
+        log.info("vocabulary | learning with gigatoken: same merges as the tokenizers library for %d texts", len(sample.excerpt))
         return merge_pretokens(sample_counts, num_merges, min_frequency)
-    log.info("vocabulary | learning with tokenizers: gigatoken gives other merges for an excerpt of %d texts", len(sample.excerpt))
+    log.info("vocabulary | learning with the tokenizers library: gigatoken gives other merges for %d texts", len(sample.excerpt))
     return learn_merges_with_tokenizers(sample.texts(), num_merges, min_frequency)
 
 

@@ -24,8 +24,8 @@ def keep_newlines(text: str, _: str) -> str:
 def refuse_cr(text: str, place: str) -> str:
     if "\r" in text:
         raise DataError(
-            f"{place} has line ends with CR, which the setting newlines: refuse forbids. "
-            "Convert the line ends to LF, or set newlines to lf or keep."
+            f"{place} has CR line endings, which newlines: refuse does not allow. "
+            "Convert them to LF, or set newlines to lf or keep."
         )
     return text
 

@@ -75,7 +75,7 @@ def train_bpe(
         raise DataError(
             f"vocab_size ({vocab_size:,}) must be at least {smallest}: {len(SPECIAL_TOKENS)} special tokens, 256 bytes"
             f"{', 4 whitespace tokens' if added else ''}. "
-            "Choose a larger one; usual are 8,192 for a small corpus and 50,257 for a large one."
+            "Choose a larger value; common values are 8,192 for a small corpus and 50,257 for a large one."
         )
     with SampleFile(sample_path(output), texts) as sample:
         log_sample(sample, vocab_size)
@@ -83,7 +83,7 @@ def train_bpe(
     backend = build_trained_backend(merges, added)
     if backend.get_vocab_size() < vocab_size:
         log.warning(
-            "vocabulary | %s of %s entries: no further pair of tokens occurs %d times in the sample. Use a larger sample for more.",
+            "vocabulary | %s of %s entries: no other pair of tokens occurs %d times in the sample. Use a larger sample.",
             f"{backend.get_vocab_size():,}",
             f"{vocab_size:,}",
             min_frequency,

@@ -45,7 +45,7 @@ def train_sentencepiece(
     if vocab_size < smallest:
         raise DataError(
             f"vocab_size ({vocab_size:,}) must be at least {smallest}, for special tokens and bytes, and more for the characters "
-            "of the sample. Choose a larger one; usual are 8,192 for a small corpus and 50,257 for a large one."
+            "of the sample. Choose a larger value; common values are 8,192 for a small corpus and 50,257 for a large one."
         )
     with SampleFile(sample_path(output), limit_sample(texts)) as sample:
         log_sample(sample, vocab_size)

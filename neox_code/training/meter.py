@@ -106,7 +106,7 @@ class Meter:
         """Log the loss on validation or test data in nats per token, and pass it to the trackers. `loss` is None if all tokens are
         masked."""
         if loss is None:
-            log.warning("%s at iteration %d | no token counts in the loss: all are masked", name, state.iteration)
+            log.warning("%s at iteration %d | no loss: all tokens are masked", name, state.iteration)
             return
         perplexity = math.exp(min(loss, 80))
         log.info("%s at iteration %d | loss %.4f | perplexity %.2f", name, state.iteration, loss, perplexity)

@@ -44,7 +44,7 @@ def test_texts_are_in_the_order_of_their_paths_without_what_is_not_utf8(corpus):
 
 
 def test_a_folder_without_projects_is_refused(tmp_path):
-    with pytest.raises(DataError, match="Name a"):
+    with pytest.raises(DataError, match="Give a folder"):
         take_sample(tmp_path / "missing", tmp_path / "out", 100)
-    with pytest.raises(DataError, match="Name another"):
+    with pytest.raises(DataError, match="Give another folder"):
         take_sample(tmp_path, tmp_path / "out", 100)

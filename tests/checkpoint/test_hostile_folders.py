@@ -39,7 +39,7 @@ def test_a_vocabulary_outside_of_the_folder_is_read_only_if_the_user_names_it(fo
         (folder / "configs/model.yml").write_text(
             "\n".join(f"{key}: {value}" for key, value in {**KEYS, "vocab_file": config}.items())
         )
-        with pytest.raises(CheckpointError, match=r"names a vocabulary outside of it \(.*code-vocab\.json\), which is not read"):
+        with pytest.raises(CheckpointError, match=r"refers to a vocabulary outside of it \(.*code-vocab\.json\)\. Such files"):
             merge_config(CommandLine((folder,), {}))
     assert merge_config(CommandLine((folder,), {"vocab_file": str(outside)})).data.vocab_file == str(outside)
     (folder / "code-vocab.json").symlink_to(outside)
@@ -62,7 +62,7 @@ def test_what_is_no_file_is_not_opened(folder, make):
     path = layer_file(folder / STEP, 3, 0)
     path.unlink()
     make(path)
-    with pytest.raises(CheckpointError, match=r"layer_03-model_00-model_states\.pt is no file"):
+    with pytest.raises(CheckpointError, match=r"layer_03-model_00-model_states\.pt is not a file"):
         read_weights(folder / STEP, ModelConfig(**KEYS))
     if make is not os.mkdir:
         (folder / "latest").unlink()

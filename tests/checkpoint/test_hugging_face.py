@@ -102,7 +102,7 @@ def test_damaged_and_hostile_folders_are_refused_in_one_sentence(tmp_path):
         index.write_text(json.dumps({"weight_map": {**listed["weight_map"], "model.norm.weight": path}}))
         refused("a file outside")
     index.write_text('{"weight_map": [1]}')
-    refused("no index of shards")
+    refused("not an index of shards")
     index.write_text(json.dumps({"weight_map": {**listed["weight_map"], "lm_head.extra": shard.name}}))
     refused("lacks lm_head.extra")
     index.write_text(good)

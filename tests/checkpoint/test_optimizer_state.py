@@ -162,7 +162,7 @@ def test_what_has_no_optimizer_state_is_refused_by_name(job, tmp_path):
     content = torch.load(path, weights_only=True)
     config = NeoXConfig.load([job()])
     for change, message in (
-        (lambda state: state.pop("param_slice_mappings"), "that can be divided anew"),
+        (lambda state: state.pop("param_slice_mappings"), "that can be resharded"),
         (
             lambda state: state["param_slice_mappings"][0]["6.final_linear.weight"].update(start=-1),
             "position of 6.final_linear",

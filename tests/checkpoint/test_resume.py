@@ -166,7 +166,7 @@ def test_keys_that_need_a_checkpoint_are_an_error_without_one(tmp_path, keys):
 def test_a_run_does_not_write_into_the_folder_of_a_hugging_face_model(tmp_path, keys):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model-00001-of-00002.safetensors").touch()
-    with pytest.raises(CheckpointError, match="which is a model of Hugging Face"):
+    with pytest.raises(CheckpointError, match="which is a Hugging Face model"):
         begin(save=tmp_path, load=tmp_path, **keys)
 
 
@@ -459,7 +459,7 @@ def test_zero_stage_3_resumes_from_its_own_checkpoint_alone(job, save, tmp_path)
     shutil.rmtree(tmp_path / "zero_3" / "global_step4")
     for changed, reason in [({"zero_optimization": {"stage": 1}}, "stage 3, and .* 1"), ({"no_load_optim": True}, "loaded alone")]:
         assert re.search(reason, refused(job, tmp_path / "zero_3", 2, **zero_3 | changed))
-    with pytest.raises(CheckpointError, match="cannot be loaded alone"):
+    with pytest.raises(CheckpointError, match="without the optimizer state"):
         read_weights(tmp_path / "zero_3" / "global_step2", NeoXConfig.load([job(**zero_3)]).model)
     assert losses_of(2, job(**zero_3), tmp_path / "zero_3", load=str(tmp_path / "zero_3")) == losses
     assert "zero_optimization.stage 1, and this run has" in refused(

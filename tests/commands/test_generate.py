@@ -94,7 +94,7 @@ def config_without_cr(config_file: Path) -> Path:
         ([], "  é\n\tf("),
         (["newlines=lf"], "  é\n\tf("),
         (["newlines=keep"], "byte 0x0D 1 times"),
-        (["newlines=refuse"], "the setting newlines: refuse forbids"),
+        (["newlines=refuse"], "newlines: refuse does not allow"),
     ],
 )
 def test_line_ends_of_a_prompt_that_the_vocabulary_lacks_are_made_lf_or_refused(

@@ -79,5 +79,5 @@ def test_a_command_logs_values_without_effect_at_its_start(write, shape, capfd):
     path = write("a.yml", "".join([*lines, "partition_activations: false\n", "rotary_pct: 0.5\n"]))
     load_config(parse_command_line([str(path), "--set", "steps_per_print=10"], "Tests."))
     assert capfd.readouterr().err == (
-        "accepted without effect, for the reasons that --dry-run lists: steps_per_print, rotary_pct\n"
+        "keys that are accepted but have no effect (--dry-run lists the reasons): steps_per_print, rotary_pct\n"
     )

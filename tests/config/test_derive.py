@@ -59,7 +59,7 @@ def test_ranks_are_divided_by_stages_and_tensor_ranks():
     assert data_parallel_size(16, 2, 4) == 2
     assert data_parallel_size(3, 0, 1) == 3
     for world in (2, 6):
-        with pytest.raises(ConfigError, match=rf"^{world} ranks are no multiple of .* = 2 \* 2 = 4\."):
+        with pytest.raises(ConfigError, match=rf"^{world} ranks are not a multiple of .* = 2 \* 2 = 4\."):
             data_parallel_size(world, 2, 2)
 
 

@@ -256,7 +256,7 @@ def test_kinds_of_layers_are_counted_as_in_gpt_neox(shape, value, layers, kinds)
         ({"attention_config": [[["global"], True]]}, "must be a list such as [[[global], 12]]."),
         ({"attention_config": [[["global"], 10**9]]}, "must be a list such as [[[global], 12]]."),
         ({"attention_config": [[["global"], 12, 3]]}, "must be a list such as [[[global], 12]]."),
-        ({"fp16": {"enabled": "yes please"}}, "must be a dictionary in which enabled is true or false, and it is yes please."),
+        ({"fp16": {"enabled": "yes please"}}, "must be a dictionary in which enabled is true or false, not yes please."),
         ({"split": True}, "must be up to three shares"),
         ({"deepspeed_extra_args": {"train_batch_size": 4}}, "train_batch_size is a key of its own: set it at the top level."),
         ({"deepspeed_extra_args": {"optimizer": {"type": "Adam"}}}, "optimizer is a key of its own: set it at the top level."),

@@ -169,7 +169,7 @@ def test_merges_are_those_that_the_model_was_trained_with(tmp_path, job_folder, 
     [
         (RMS | {"activation": "geglu"}, r"llama has swiglu, not activation \(geglu, "),
         ({"activation": "relu"}, r"gptneox has gelu, not activation \(relu, "),
-        (RMS | {"qk_norm": True, "use_bias_in_mlp": False}, "qwen3 has no biases: use_bias_in_attn_linear"),
+        (RMS | {"qk_norm": True, "use_bias_in_mlp": False}, "qwen3 does not support use_bias_in_attn_linear"),
         ({"pos_emb": "alibi"}, r"prevented by pos_emb \(alibi"),
     ],
 )
@@ -194,7 +194,7 @@ def test_vocabularies_that_llama_cpp_would_encode_differently_are_refused(tmp_pa
         convert(lambda content: content["pre_tokenizer"].update(type="Sequence", pretokenizers=[{"type": "Whitespace"}]))
     with pytest.raises(DataError, match="splits text by ByteLevel with other options"):
         convert(lambda content: content["pre_tokenizer"].update(add_prefix_space=True))
-    with pytest.raises(DataError, match=r"in a way that llama\.cpp has no name for"):
+    with pytest.raises(DataError, match=r"in a way that llama\.cpp does not support"):
         convert(lambda content: content["model"].update(ignore_merges=True))
     with caplog.at_level(logging.WARNING):
         convert(lambda content: content.update(normalizer={"type": "NFC"}))

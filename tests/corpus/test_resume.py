@@ -137,12 +137,12 @@ def test_another_recipe_starts_anew_and_says_so(tree, tmp_path):
     recipe.write_text(OWN_RECIPE)
     interrupt(tmp_path / "corpus", tree, recipe=recipe)
     recipe.write_text(OWN_RECIPE.replace("MinTokens(20)", "MinTokens(30)"))
-    assert "had other recipe: starting from the beginning" in build(tmp_path / "corpus", tree, recipe=recipe)
+    assert "differs in recipe: starting from the beginning" in build(tmp_path / "corpus", tree, recipe=recipe)
 
 
 def test_other_settings_start_anew_and_say_so(tree, tmp_path):
     interrupt(tmp_path / "corpus", tree)
-    assert "had other settings: starting from the beginning" in build(tmp_path / "corpus", tree, seed=2)
+    assert "differs in settings: starting from the beginning" in build(tmp_path / "corpus", tree, seed=2)
     assert load_summary(tmp_path / "corpus").settings["seed"] == 2
 
 

@@ -130,7 +130,7 @@ def test_the_index_file_appears_after_the_bin_file(tmp_path: Path) -> None:
         (".idx", lambda data: b"", r"two.idx has 0 bytes, expected 34"),
         (".idx", lambda data: b"TNTIDX\0\0" + data[8:], r"begins with b'TNTIDX"),
         (".idx", lambda data: data[:17] + b"\x07" + data[18:], r"type 7"),
-        (".idx", lambda data: data[:-8] + b"\x05" + data[-7:], r"the document index at sequence 5"),
+        (".idx", lambda data: data[:-8] + b"\x05" + data[-7:], r"its documents end at sequence 5"),
         (".idx", lambda data: data[:50] + b"\x08" + data[51:], r"ends at byte 10 of 8"),
     ],
 )

@@ -215,7 +215,7 @@ def test_shares_without_documents_are_left_out_with_one_line(tmp_path, caplog):
     train, valid, test = build_datasets(data, LENGTH, (20, 4, 4), Vocabulary(), 1, None)
     assert (len(train) >= 20, len(valid) >= 4, test) == (True, True, None)
     assert [record.message for record in caplog.records] == [
-        f"test: left out, its share of {tmp_path}/all has no documents (split 969,30,1)"
+        f"test is skipped: its share of {tmp_path}/all has no documents (split 969,30,1)"
     ]
 
 

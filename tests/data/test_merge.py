@@ -125,6 +125,6 @@ def test_files_of_two_recorded_vocabularies_are_refused(
     assert "the ids mean the same" in caplog.text
     before = (tmp_path / "out/all.bin").read_bytes()
     for tokenizers in ((first, second, first, first), (None, first, None, second)):
-        with pytest.raises(DataError, match=r"was made with HFTokenizer b\.json .* with HFTokenizer a\.json .* different texts"):
+        with pytest.raises(DataError, match=r"was made with HFTokenizer b\.json .* with HFTokenizer a\.json .* different tokens"):
             merged(*tokenizers)
     assert (tmp_path / "out/all.bin").read_bytes() == before

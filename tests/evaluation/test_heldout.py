@@ -68,7 +68,7 @@ def test_loaded_figures_equal_the_saved_ones(result, tmp_path):
     save_heldout(result, path)
     assert load_heldout(path) == result
     path.write_text("{}")
-    with pytest.raises(DataError, match="holds no figures"):
+    with pytest.raises(DataError, match="has no results"):
         load_heldout(path)
 
 
@@ -137,9 +137,7 @@ def test_newlines_sets_how_line_ends_are_read(job_config, tmp_path):
     assert tokens["lf"] < tokens["keep"] == tokens[None]
     result = evaluate_heldout(job_config.replace(heldout_path=str(tmp_path / "corpus"), newlines="refuse"))
     assert result.languages[0].files == 1 and result.skipped == {"C": 1}
-    assert result.skipped_files[0].startswith(
-        "project-of-test/C-1.txt has line ends with CR, which the setting newlines: refuse forbids"
-    )
+    assert result.skipped_files[0].startswith("project-of-test/C-1.txt has CR line endings, which newlines: refuse does not allow")
     write_corpus(tmp_path / "dos", {"test": {"C": ["int y;\r\n"]}})
     with pytest.raises(DataError, match=r"none of the held-out files .* can be encoded; the first: project-of-test/C-0\.txt has"):
         evaluate_heldout(job_config.replace(heldout_path=str(tmp_path / "dos"), newlines="refuse"))

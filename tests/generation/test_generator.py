@@ -53,7 +53,7 @@ def test_newlines_sets_how_line_ends_of_a_prompt_are_read(scripted):
     assert "".join(generator(converted).stream(prompt)) == completion.text
     assert generator(converted).complete([scripted.tokenizer.encode(prompt)])[0].prompt == prompt
     strict = generator(dataclasses.replace(scripted, newlines="refuse"))
-    with pytest.raises(DataError, match=r"the prompt that begins with '\\r\\n\\t\\r f\(' has line ends with CR"):
+    with pytest.raises(DataError, match=r"the prompt that begins with '\\r\\n\\t\\r f\(' has CR line endings"):
         strict.complete(["f(", prompt])
     assert strict.complete(["f("])[0].prompt == "f("
 

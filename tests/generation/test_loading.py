@@ -30,7 +30,8 @@ def tokens_of_two_spaces(config_file: Path, **keys: str) -> int:
 def test_gpt_neoxs_reader_is_selected_for_its_checkpoint_and_a_merge_file_without_a_version(config_file, tmp_path, capfd):
     assert tokens_of_two_spaces(config_file) == 2
     (line,) = (line for line in capfd.readouterr().err.splitlines() if "merge_file_reader" in line)
-    assert line == "from beside the checkpoint, or as GPT-NeoX read them: merge_file_reader (gpt-neox, by the checkpoint)"
+    assert line.startswith("settings from the checkpoint's folder, or read as GPT-NeoX reads them: ")
+    assert line.endswith(": merge_file_reader (gpt-neox, by the checkpoint)")
 
 
 def test_a_reader_that_is_set_is_used(config_file):

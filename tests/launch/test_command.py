@@ -79,7 +79,7 @@ def test_the_hosts_of_the_ranks_are_reported_if_the_configuration_does_not_show_
 
 
 def test_ranks_must_be_a_multiple_of_the_models_layout(config):
-    with pytest.raises(ConfigError, match=r"^3 ranks are no multiple of .* = 2 \* 2 = 4\."):
+    with pytest.raises(ConfigError, match=r"^3 ranks are not a multiple of .* = 2 \* 2 = 4\."):
         make_launch_command("some.module", [], config(num_gpus=3, pipe_parallel_size=2, model_parallel_size=2))
 
 

@@ -80,7 +80,7 @@ def test_an_end_of_document_token_that_is_not_special_is_refused(vocabulary: Pat
         ("{}", "has no `model`"),
         ("[1", "not valid JSON"),
         ('{"model": {"type": "BPE"}, "decoder": {"type": "Metaspace"}}', "has no byte-level vocabulary"),
-        ('{"model": {"type": "Nonsense"}, "decoder": {"type": "ByteLevel"}}', "cannot be read by tokenizers"),
+        ('{"model": {"type": "Nonsense"}, "decoder": {"type": "ByteLevel"}}', "cannot be read by the tokenizers library"),
     ],
 )
 def test_invalid_tokenizer_json_is_refused(tmp_path: Path, content: str, message: str) -> None:

@@ -87,7 +87,7 @@ def test_different_merges_of_the_excerpt_select_the_tokenizers_library(
     else:
         monkeypatch.setattr(merges, "merge_pretokens", lambda *arguments: merge_pretokens(*arguments)[::-1])
     train_bpe(real_texts[:10], 700, tmp_path)
-    assert "learning with tokenizers" in log.text
+    assert "learning with the tokenizers library" in log.text
     assert json.loads((tmp_path / VOCAB_FILE).read_text(encoding="utf-8")) == train_peer(real_texts[:10], 700)[0]
 
 

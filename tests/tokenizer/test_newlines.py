@@ -15,7 +15,7 @@ TEXT = "a\r\nb\rc\n\r\r\n"
 def test_newlines_setting_converts_keeps_or_refuses_cr() -> None:
     assert NEWLINES["lf"](TEXT, "x.c") == "a\nb\nc\n\n\n"
     assert NEWLINES["keep"](TEXT, "x.c") == TEXT
-    with pytest.raises(DataError, match=r"^x\.c has line ends with CR, which the setting newlines: refuse forbids"):
+    with pytest.raises(DataError, match=r"^x\.c has CR line endings, which newlines: refuse does not allow"):
         NEWLINES["refuse"](TEXT, "x.c")
     assert {treat_newlines("a\n", "x.c") for treat_newlines in NEWLINES.values()} == {"a\n"}
 

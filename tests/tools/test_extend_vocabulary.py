@@ -134,7 +134,7 @@ def test_mistakes_are_refused_and_leave_nothing(model, tmp_path, capfd):
         "tokens.json, token 2, must be a text": ["--tokens", tmp_path / "tokens.json"],
         "There is nothing to add": ["--tokens", tmp_path / "known.txt"],
         "'xyzzy' is named both": ["--tokens", tmp_path / "twice.json"],
-        "'no such token' is no token of": ["--infilling", "--like", "no such token"],
+        "'no such token' is not a token of": ["--infilling", "--like", "no such token"],
         "not allowed with": ["--infilling", "--like", "x", "--mean"],
         "No such file": ["--tokens", tmp_path / "nothing.txt"],
     }

@@ -86,7 +86,7 @@ def test_a_vocabulary_outside_of_the_folder_is_no_damage(tmp_path, job_folder, c
     write_foreign_checkpoint(tmp_path / "model", build_peer(SMALL_MODEL, 640), keys, "new", "layers")
     status, figures, printed = inspect(capfd, tmp_path / "model")
     assert (status, figures["damage"], figures["entries"]) == (0, [], None)
-    assert "names a vocabulary outside of it" in printed and DENSE in printed
+    assert "refers to a vocabulary outside of it" in printed and DENSE in printed
 
 
 def remove_layer(folder: Path) -> None:

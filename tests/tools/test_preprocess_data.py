@@ -121,7 +121,7 @@ def test_parquet_and_compressed_rows_are_written_by_language_with_lf_line_ends(
     options = ["--by-language", "--newlines", "lf", "--ftfy", "--append-eod"]
     result = run("--input", inputs, "--output-prefix", tmp_path / "out/code", *gpt2, *options)
     assert result.returncode == 0, result.stderr
-    assert "line ends of 1 document changed to LF" in result.stderr
+    assert "line ends in 1 document converted to LF" in result.stderr
     assert sorted(path.name for path in (tmp_path / "out").glob("*.idx")) == [
         f"code_{language}_text_document.idx" for language in ("Go", "Python", "Rust")
     ]
@@ -142,7 +142,7 @@ def test_polycoder_vocabulary_is_read_whole_or_as_gpt_neox_reads_it(tmp_path: Pa
     options = ["--tokenizer-type", "GPT2BPETokenizer", "--vocab-file", vocab_file, "--merge-file", merge_file, "--append-eod"]
     result = run("--input", tmp_path / "source", "--output-prefix", tmp_path / "code", *options, "--merge-file-reader", reader)
     assert result.returncode == 0, result.stderr
-    assert "line ends of 1 document changed to LF" in result.stderr
+    assert "line ends in 1 document converted to LF" in result.stderr
     expected = [[*peer.encode(text).ids, 0] for text in ("def f():\n        return 1\n", "    x\n")]
     assert read(tmp_path / "code_text_document") == expected
     assert len(expected[1]) == (6 if reader == "gpt-neox" else 4)
@@ -161,7 +161,7 @@ def test_polycoder_vocabulary_is_read_whole_or_as_gpt_neox_reads_it(tmp_path: Pa
         (["--input", "folder", "--jsonl-keys", "code"], "--jsonl-keys code is for JSON Lines"),
         (["--input", "folder,good.jsonl"], "latin.py is not UTF-8"),
         (["--input", "hollow.jsonl"], "has no document with tokens"),
-        (["--input", "corpus,good.jsonl"], "accepts no further inputs"),
+        (["--input", "corpus,good.jsonl"], "must be the only --input"),
         (["--input", "good.jsonl", "--tokenizer-type", "HFLlamaTokenizer"], "invalid choice: 'HFLlamaTokenizer'"),
         (["--input", "good.jsonl", "--merge-file", "absent.txt"], "merge_file (absent.txt) is not a file"),
     ],

@@ -65,7 +65,7 @@ def check_same_corpus(folder: Path, summary: CorpusSummary, manifest: ManifestFi
     seen = sum(count.files for count in summary.counts)
     if not (kept == summary.kept_files == documents.num_documents and manifest.num_rows == seen):
         raise DataError(
-            f"{folder} is not one corpus: {summary.kept_files:,} of {seen:,} files are kept in its summary, {kept:,} of "
-            f"{manifest.num_rows:,} in its manifest, {documents.num_documents:,} in its shards. Copy the folder whole, or "
-            "build it again."
+            f"{folder} is inconsistent: its summary has {summary.kept_files:,} kept files of {seen:,}, its manifest {kept:,} of "
+            f"{manifest.num_rows:,}, and its shards have {documents.num_documents:,} documents. Copy the whole folder again, or "
+            "rebuild it."
         )

@@ -69,7 +69,7 @@ def find_changes(work: Path, key: Mapping[str, Any], title: str) -> list[str]:
     stored = read_key(work, key)
     changed = [part for part in key if key[part] != stored[part]]
     if changed and any(value is not None for value in stored.values()):
-        log.info("%s: the interrupted run in %s had other %s: starting from the beginning", title, work, " and ".join(changed))
+        log.info("%s: the interrupted run in %s differs in %s: starting from the beginning", title, work, " and ".join(changed))
     return changed
 
 

@@ -98,11 +98,11 @@ def check_machine(jobs: JobArray) -> None:
     host = socket.gethostname()
     for path in (*jobs.needs, str(jobs.start_folder)):
         if not Path(path).exists():
-            raise DataError(f"{host} does not see {path}. Put it on a file system that all machines share, under the same path.")
+            raise DataError(f"{path} does not exist on {host}. Put it on a file system that all machines share, at one path.")
     own = read_versions()
     other = [f"{name} {own[name]} instead of {expected}" for name, expected in jobs.versions.items() if own[name] != expected]
     if other:
-        raise DataError(f"{host} has {', '.join(other)}. Give all machines the same environment.")
+        raise DataError(f"{host} has {', '.join(other)}. Use the same environment on all machines.")
 
 
 def format_error(error: BaseException) -> str:

@@ -307,7 +307,7 @@ def read_texts(benchmark: Benchmark) -> Iterator[str]:
     """Yield the texts of all rows. Raise DataError with the line if it is no JSON object or a key has no text."""
     number, path = 0, Path(benchmark.path)
     if not path.is_file():
-        raise DataError(f"benchmark {path} does not exist. Name a file of JSON Lines, also compressed.")
+        raise DataError(f"benchmark {path} does not exist. Give a file of JSON Lines, compressed or not.")
     try:
         with open_expanded(path) as (lines, _):
             for number, line in enumerate(lines, 1):  # noqa: B007 - the error has it
@@ -324,12 +324,12 @@ def read_texts(benchmark: Benchmark) -> Iterator[str]:
 def read_texts_under(key: str, row: Any) -> list[str]:
     """Return the texts under a key of a row. Raise ValueError for a value that is neither a text nor a list of texts."""
     if not isinstance(row, dict):
-        raise ValueError("the row is no JSON object")
+        raise ValueError("the row is not a JSON object")
     if key not in row:
         raise ValueError(f"the row has no key {key!r}, only {', '.join(sorted(row))}")
     texts = row[key] if isinstance(row[key], list) else [row[key]]
     if not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{key!r} is no text and no list of texts")
+        raise ValueError(f"{key!r} is neither a text nor a list of texts")
     return texts
 
 

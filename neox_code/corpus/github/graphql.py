@@ -79,7 +79,9 @@ class GitHub:
             raise QueryTooLarge
         is_overloaded = status in PASSING or message.startswith(GAVE_UP)
         if status != 0 and not is_overloaded:
-            raise DataError(f"GitHub refuses the query (HTTP {status}): {message}. The repositories found so far are kept.")
+            raise DataError(
+                f"GitHub rejects the query (HTTP {status}): {message}. Check {TOKEN_VARIABLE}; earlier results are kept."
+            )
         if failures == ATTEMPTS:
             raise DataError(
                 f"{self.endpoint} did not answer {ATTEMPTS} times ({message}). Check the network and the address. "
@@ -109,7 +111,7 @@ class GitHub:
         if self.remaining is not None and self.remaining < limit.get("cost", 1):
             renewed = time.strptime(limit["resetAt"], "%Y-%m-%dT%H:%M:%SZ")
             pause = min(max(timegm(renewed) - self.clock(), 0.0) + 1.0, LONGEST_PAUSE_SECONDS)
-            log.info("GitHub: no points left; waiting %.0f s", pause)
+            log.info("GitHub: the rate limit is reached; waiting %.0f s", pause)
             self.sleep(pause)
 
 

@@ -115,7 +115,7 @@ class AllowedLicenses:
     def __post_init__(self) -> None:
         unknown = [name for name in self.allowed if parse_expression(name) is None] if self.allowed is not PERMISSIVE else []
         if unknown:
-            raise DataError(f"allowed license {unknown[0]!r} is no SPDX identifier. Use one of https://spdx.org/licenses.")
+            raise DataError(f"allowed license {unknown[0]!r} is not an SPDX identifier. Use one of https://spdx.org/licenses.")
 
     def reason(self, expression: str | None) -> str | None:
         """Return the reason why a document under this expression is dropped; None if it is kept."""

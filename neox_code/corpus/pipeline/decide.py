@@ -58,7 +58,7 @@ def decide_all_rows(work: Path, results: ScanResults, settings: Settings, folder
     missing = [split for split in SPLITS if settings.shares.get(split, 0) > 0 and split not in splits.values()]
     if missing and splits:
         log.warning(
-            "corpus: no files for %s: there are only %d projects (or files, of one or two projects) to divide. Add sources.",
+            "corpus: no files for %s: there are only %d projects to split (of one or two projects the files). Add sources.",
             " and ".join(missing),
             len(splits),
         )

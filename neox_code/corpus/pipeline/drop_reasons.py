@@ -40,8 +40,8 @@ class DropReasons:
         if len(self.names) > MOST_REASONS:
             last = next(reversed(self.names))
             raise DataError(
-                f"files were dropped for more than {MOST_REASONS:,} different reasons, the last of them {last!r}. A reason is for "
-                "many files: remove values of a single file from the reasons of the recipe's filters."
+                f"files were dropped for more than {MOST_REASONS:,} different reasons, the last of them {last!r}. Reasons "
+                "must be general: remove values of a single file from the reasons of the recipe's filters."
             )
 
     def drop(self, rows: Any, reason: str) -> None:

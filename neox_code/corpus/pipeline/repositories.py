@@ -110,7 +110,7 @@ def split_few_projects_by_folder(results: ScanResults, repositories: Repositorie
     unit_of, level = group_into_split_units(kept)
     verb = "is" if len(names) == 1 else "are"
     log.info(
-        "corpus: files of fewer than %d projects are kept: %s %s split by %s", PROJECTS_TO_SPLIT, " and ".join(names), verb, level
+        "corpus: fewer than %d projects have kept files: %s %s split by %s", PROJECTS_TO_SPLIT, " and ".join(names), verb, level
     )
     numbers_of: dict[str, int] = {}
     sizes = SizesByLanguage()

@@ -114,7 +114,7 @@ class Labeler:
             failures += answer.status != 429
             if answer.status not in (0, 200, 408, 409, 429, *PASSING) or "insufficient_quota" in message:
                 raise DataError(
-                    f"{self.endpoint.url} refuses (HTTP {answer.status}): {message}. Check --model and the key in OPENAI_API_KEY. "
+                    f"{self.endpoint.url} rejects requests (HTTP {answer.status}): {message}. Check --model and OPENAI_API_KEY. "
                     "The answers so far are kept. Rerun the same command to resume."
                 )
             if failures == ATTEMPTS:

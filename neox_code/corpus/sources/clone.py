@@ -217,7 +217,7 @@ def make_clone_environment(address: str) -> dict[str, str]:
     scheme = SCHEME.match(address)
     name = scheme[1] if scheme else "ssh" if SSH_ADDRESS.fullmatch(address) else ""
     if name not in PROTOCOLS or len(address) > LONGEST_ADDRESS or not address.isprintable():
-        raise CloneError(f"its address is none of {', '.join(PROTOCOLS)}", is_final=True)
+        raise CloneError(f"its address begins with none of {', '.join(PROTOCOLS)}", is_final=True)
     kept = {variable: os.environ[variable] for variable in KEPT_VARIABLES if variable in os.environ}
     default = {"GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=30"}
     return make_git_environment() | default | kept | {"GIT_ALLOW_PROTOCOL": PROTOCOLS[name], "GIT_LFS_SKIP_SMUDGE": "1"}

@@ -65,7 +65,7 @@ def find_shards(folder: Path) -> tuple[Path, ...]:
     if shards:
         left_out = others + len(parquet) + len(set(lines + json)) - len(shards)
         log.info(
-            "source %s | read as a dataset of %s, %s left out",
+            "source %s | read as a dataset: %s, %s skipped",
             folder,
             format_plural(len(shards), "file"),
             format_plural(left_out, "other"),

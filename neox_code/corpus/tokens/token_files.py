@@ -278,7 +278,7 @@ def log_left_out(prefix: Path, counts: CountsByLanguage, skipped: Sequence[str] 
     if empty := sum(count.empty for count in counts.values()):
         log.warning("%s: %s left out", prefix, format_plural(empty, "empty document"))
     if newlines := sum(count.newlines for count in counts.values()):
-        log.warning("%s: line ends of %s changed to LF", prefix, format_plural(newlines, "document"))
+        log.warning("%s: line ends in %s converted to LF", prefix, format_plural(newlines, "document"))
     if changed := sum(count.changed for count in counts.values()):
         documents = format_plural(changed, "document")
         log.warning("%s: the tokens of %s decode to other bytes, because the tokenizer normalizes text", prefix, documents)

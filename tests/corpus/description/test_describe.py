@@ -161,7 +161,7 @@ def test_a_manifest_of_another_corpus_is_refused(tmp_path: Path) -> None:
     for name, number in (("one", 40), ("two", 60)):
         write_seen_files(tmp_path / name, random_rows(number))
     (tmp_path / "two" / "manifest.parquet").replace(tmp_path / "one" / "manifest.parquet")
-    with pytest.raises(DataError, match=r"one is not one corpus: .* in its summary.* Copy the folder whole"):
+    with pytest.raises(DataError, match=r"one is inconsistent: its summary .* Copy the whole folder"):
         describe(tmp_path / "one")
 
 

@@ -203,8 +203,8 @@ def test_a_late_job_does_not_create_a_removed_work_folder(tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"needs": ("/nowhere/corpus",)}, r"does not see /nowhere/corpus\. Put it on a file system that all machines share"),
-        ({"versions": {"pyarrow": "1.0"}}, r"has pyarrow \S+ instead of 1\.0\. Give all machines the same environment"),
+        ({"needs": ("/nowhere/corpus",)}, r"/nowhere/corpus does not exist on \S+\. Put it on a file system that all machines"),
+        ({"versions": {"pyarrow": "1.0"}}, r"has pyarrow \S+ instead of 1\.0\. Use the same environment on all machines"),
     ],
 )
 def test_a_machine_with_other_versions_or_without_a_needed_path_is_refused(tmp_path, change, sentence):

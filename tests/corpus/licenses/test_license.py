@@ -306,7 +306,7 @@ def test_deprecated_names_are_replaced_by_current_ones():
 
 
 def test_an_unknown_allowed_license_is_refused():
-    with pytest.raises(DataError, match="allowed license 'MTI' is no SPDX identifier"):
+    with pytest.raises(DataError, match="allowed license 'MTI' is not an SPDX identifier"):
         AllowedLicenses(("Apache-2.0", "MTI"))
 
 

@@ -161,7 +161,7 @@ def test_more_reasons_than_two_bytes_can_number_are_an_error(tmp_path, monkeypat
     monkeypatch.setattr(verdicts, "MOST_REASONS", 6)
     build(tmp_path / "src", tmp_path / "corpus", recipe_by_name("mixed"))
     monkeypatch.setattr(verdicts, "MOST_REASONS", 5)
-    with pytest.raises(DataError, match=r"more than 5 different reasons, the last of them .* A reason is for many files"):
+    with pytest.raises(DataError, match=r"more than 5 different reasons, the last of them .* Reasons must be general"):
         build(tmp_path / "src", tmp_path / "other", recipe_by_name("mixed"))
 
 

@@ -172,7 +172,7 @@ def test_line_ends_follow_the_setting_and_changes_are_counted(
     assert tokenizer.decode(IndexedDataset(tmp_path / "out/all")[0].tolist()) == expected
     assert counts["unknown"] == TokenCounts(2, len(expected) + 2, len(tokenizer.encode(expected)) + 2, 0, 0, newlines == "lf")
     with pytest.raises(
-        DataError, match=r"rows\.jsonl, the row at byte 0 has line ends with CR, which the setting newlines: refuse forbids"
+        DataError, match=r"rows\.jsonl, the row at byte 0 has CR line endings, which newlines: refuse does not allow"
     ):
         write_token_files(make_prefixes(tmp_path / "refused"), slices, tokenizer, WriteOptions(False, "refuse"))
     assert list((tmp_path / "refused").iterdir()) == []

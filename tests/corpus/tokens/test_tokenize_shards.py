@@ -109,7 +109,7 @@ def test_text_that_cannot_be_encoded_is_an_error_and_no_summary_is_written(
     with pytest.raises(DataError, match=r"project-of-train/C-1\.txt: the text contains byte 0x0D 1 times"):
         tokenize_corpus(tmp_path / "corpus", tmp_path / "tokens", without, newlines="keep")
     assert not (tmp_path / "tokens/train_text_document.work").exists()
-    with pytest.raises(DataError, match=r"project-of-train/C-1\.txt has line ends with CR"):
+    with pytest.raises(DataError, match=r"project-of-train/C-1\.txt has CR line endings"):
         tokenize_corpus(tmp_path / "corpus", tmp_path / "tokens", without, newlines="refuse")
     assert (tmp_path / "tokens/train_text_document.bin").read_bytes() == before
     assert not (tmp_path / "tokens/tokens.json").exists()
