@@ -83,7 +83,7 @@ class Contestant:
             raise NeoXError(f"the benchmark of {self.measured.name} ended with status {status} before it had a result.")
         return json.loads(line)
 
-    def get_ready(self) -> None:
+    def wait_until_ready(self) -> None:
         self.measured.notes = self.answer()["notes"]
 
     def round(self) -> None:
@@ -116,7 +116,7 @@ def run_contest(
         contestants = []
         for start in starts:
             contestants.append(stack.enter_context(start()))
-            contestants[-1].get_ready()
+            contestants[-1].wait_until_ready()
         for _ in range(rounds):
             for contestant in contestants:
                 contestant.round()

@@ -33,14 +33,14 @@ VOCAB_ROWS = 50_304
 def write_random_checkpoint(config: NeoXConfig, folder: Path) -> int:
     """Write a checkpoint with random weights to FOLDER/checkpoint; return its size in bytes."""
     step = folder / CHECKPOINT / step_name(1)
-    write_layer_files(step, random_weights(config), config.model, VOCAB_ROWS)
+    write_layer_files(step, iter_random_weights(config), config.model, VOCAB_ROWS)
     (step / MODEL_FILE).write_bytes(make_model_file(config))
     latest_file(folder / CHECKPOINT).write_text(step.name + "\n", encoding="utf-8")
     sync_tree(folder / CHECKPOINT)
     return count_bytes(folder / CHECKPOINT)
 
 
-def random_weights(config: NeoXConfig) -> Iterator[tuple[str, torch.Tensor]]:
+def iter_random_weights(config: NeoXConfig) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield the parameters of a whole model, layer by layer, in the configured precision."""
     dtype = DTYPES[config.model.precision]
     grid = single_process_grid(torch.device("meta"))
@@ -54,15 +54,15 @@ def count_bytes(folder: Path) -> int:
 
 
 def convert_to_hugging_face(folder: Path, cores: int) -> TimedStep:
-    return make_conversion(folder, CHECKPOINT, HUGGING_FACE, "huggingface", ())
+    return make_conversion_step(folder, CHECKPOINT, HUGGING_FACE, "huggingface", ())
 
 
-def convert_back(folder: Path, cores: int) -> TimedStep:
+def convert_to_neox(folder: Path, cores: int) -> TimedStep:
     """Return the step that converts FOLDER/huggingface to FOLDER/back. After each run both are removed; this is not timed."""
-    return make_conversion(folder, HUGGING_FACE, BACK, "neox", (HUGGING_FACE, BACK))
+    return make_conversion_step(folder, HUGGING_FACE, BACK, "neox", (HUGGING_FACE, BACK))
 
 
-def make_conversion(folder: Path, source: str, output: str, form: str, removed: Sequence[str]) -> TimedStep:
+def make_conversion_step(folder: Path, source: str, output: str, form: str, removed: Sequence[str]) -> TimedStep:
     run = partial(convert, folder / source, folder / output, form, ConversionOptions())
     return TimedStep(run, partial(measure_output, folder, output, removed), count_bytes(folder / CHECKPOINT))
 
@@ -84,4 +84,4 @@ def measure_output(folder: Path, output: str, removed: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_contestant({"to-huggingface": convert_to_hugging_face, "from-huggingface": convert_back, "cp": copy_files}))
+    sys.exit(run_contestant({"to-huggingface": convert_to_hugging_face, "from-huggingface": convert_to_neox, "cp": copy_files}))

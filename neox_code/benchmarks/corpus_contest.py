@@ -125,7 +125,7 @@ def compare_vocabularies(folder: Path, measured: Sequence[Measured]) -> Ratios:
     return {"vocabulary": compute_cpu_ratio(ours, peer)}
 
 
-def compare_near(folder: Path, measured: Sequence[Measured]) -> Ratios:
+def compare_near_duplicates(folder: Path, measured: Sequence[Measured]) -> Ratios:
     """Compare the pairs found with those of an exhaustive search; raise NeoXError if ours finds fewer than the peer."""
     ours, peer = measured
     rule = NearDuplicates()
@@ -192,7 +192,7 @@ PARTS: Mapping[str, BenchmarkPart] = {
         "near_contestants",
         ("neox-code:1", "datasketch:1"),
         lambda folder: None,
-        compare_near,
+        compare_near_duplicates,
         megabytes=24,
         small_part=1,
         rounds=3,

@@ -36,7 +36,7 @@ def ours(size: str, folder: Path, cores: int) -> TimedStep:
     return TimedStep(run, made, read_sample(folder / size).num_bytes)
 
 
-def by_code_lms(folder: Path, cores: int) -> TimedStep:
+def build_with_code_lms(folder: Path, cores: int) -> TimedStep:
     """Return the timed step that builds the small sample with Code-LMs' scripts."""
     output = folder / "Code"
 
@@ -57,4 +57,6 @@ def describe_kept_files(hashes: Iterable[str]) -> list[Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_contestant({"neox-code": partial(ours, CODE), "neox-code-small": partial(ours, SMALL), "code-lms": by_code_lms}))
+    sys.exit(
+        run_contestant({"neox-code": partial(ours, CODE), "neox-code-small": partial(ours, SMALL), "code-lms": build_with_code_lms})
+    )

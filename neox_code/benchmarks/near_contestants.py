@@ -24,7 +24,7 @@ RULE = NearDuplicates()
 Clusters = Callable[[Sequence[str]], list[int]]
 
 
-def by_our_rule(texts: Sequence[str]) -> list[int]:
+def find_with_our_rule(texts: Sequence[str]) -> list[int]:
     keys = [RULE.key(b"", text) for text in texts]
     rows = np.array([row for row, key in enumerate(keys) if key is not None])
     roots = list(range(len(texts)))
@@ -36,7 +36,7 @@ def by_our_rule(texts: Sequence[str]) -> list[int]:
     return roots
 
 
-def by_datasketch(texts: Sequence[str]) -> list[int]:
+def find_with_datasketch(texts: Sequence[str]) -> list[int]:
     """Return, for each text, the smallest text number in its cluster of near duplicates, found by datasketch."""
     index = MinHashLSH(threshold=RULE.threshold, num_perm=RULE.permutations)
     roots = list(range(len(texts)))
@@ -67,4 +67,8 @@ def make_step(clusters: Clusters, folder: Path, cores: int) -> TimedStep:
 
 
 if __name__ == "__main__":
-    sys.exit(run_contestant({"neox-code": partial(make_step, by_our_rule), "datasketch": partial(make_step, by_datasketch)}))
+    sys.exit(
+        run_contestant(
+            {"neox-code": partial(make_step, find_with_our_rule), "datasketch": partial(make_step, find_with_datasketch)}
+        )
+    )

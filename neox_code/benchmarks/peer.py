@@ -38,7 +38,7 @@ def find_nearest_peer(model: ModelConfig) -> tuple[Architecture, list[str]]:
     return min(lacking, key=lambda pair: ("pos_emb" in pair[1], len(pair[1])))
 
 
-def build_bloom(model: ModelConfig, vocab_size: int) -> Peer:
+def build_bloom_model(model: ModelConfig, vocab_size: int) -> Peer:
     """Return transformers' Bloom without the norm of its embedding, which GPT-NeoX's models lack. Bloom has no SDPA attention."""
     config = BloomConfig(
         vocab_size=vocab_size,
@@ -55,7 +55,7 @@ def build_bloom(model: ModelConfig, vocab_size: int) -> Peer:
     return peer
 
 
-def build_with_sdpa(model: ModelConfig, vocab_size: int) -> Peer:
+def build_sdpa_model(model: ModelConfig, vocab_size: int) -> Peer:
     """Return the model of config.hugging_face without dropout, with torch's own functions for attention and gelu."""
     config = make_config(model, vocab_size) | {"attention_dropout": 0.0, "hidden_dropout": 0.0}
     if config["hidden_act"] in TANH_GELU:
@@ -72,7 +72,7 @@ def build_peer_model(model: ModelConfig, padded_vocab_size: int, dtype: torch.dt
         wanted = {"activation": next(iter(nearest.activations)), **nearest.fixed}
         settings = " ".join(f"--set {key}={format_value(wanted[key])}" for key in lacking)
         raise ConfigError(f"transformers has no model with {asked} to compare with; its {name} is the nearest. Use {settings}.")
-    peer = (build_bloom if nearest is BLOOM else build_with_sdpa)(model, padded_vocab_size)
+    peer = (build_bloom_model if nearest is BLOOM else build_sdpa_model)(model, padded_vocab_size)
     frequencies = {name: buffer.clone() for name, buffer in peer.named_buffers() if name.endswith("inv_freq")}
     nn.Module.to(peer, dtype)
     for name, buffer in frequencies.items():

@@ -21,7 +21,7 @@ def print_table(title: str, ours: Measured, peers: Sequence[Measured], unit: str
     for column in (f"{unit}/s", "ours is faster", *others, "peak GiB"):
         table.add_column(column, justify="right")
 
-    def cells(measured: Measured) -> list[str]:
+    def format_cells(measured: Measured) -> list[str]:
         is_ours = measured is ours
         speeds = [measured.median, min(measured.per_second), max(measured.per_second)]
         factors = ["" if is_ours else f"{compute_ratio(ours, measured):.2f} x"]
@@ -32,5 +32,5 @@ def print_table(title: str, ours: Measured, peers: Sequence[Measured], unit: str
         return [formatted[0], factors[0], *formatted[1:], *factors[1:], f"{measured.memory_gib:.2f}"]
 
     for measured in (ours, *peers):
-        table.add_row(measured.name, *cells(measured))
+        table.add_row(measured.name, *format_cells(measured))
     Console().print(table)

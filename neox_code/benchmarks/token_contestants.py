@@ -33,7 +33,7 @@ def ours(size: str, folder: Path, cores: int) -> TimedStep:
     return TimedStep(run, partial(describe_token_files, prefix), texts.stat().st_size)
 
 
-def by_gpt_neox(folder: Path, cores: int) -> TimedStep:
+def tokenize_with_gpt_neox(folder: Path, cores: int) -> TimedStep:
     texts = texts_path(folder / SMALL)
     run = partial(gpt_neox.write_token_files, texts, folder / VOCABULARY / TOKENIZER_FILE, folder / "gpt_neox")
     return TimedStep(run, partial(describe_token_files, folder / "gpt_neox_text_document"), texts.stat().st_size)
@@ -45,4 +45,8 @@ def describe_token_files(prefix: Path) -> list[Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_contestant({"neox-code": partial(ours, CODE), "neox-code-small": partial(ours, SMALL), "gpt-neox": by_gpt_neox}))
+    sys.exit(
+        run_contestant(
+            {"neox-code": partial(ours, CODE), "neox-code-small": partial(ours, SMALL), "gpt-neox": tokenize_with_gpt_neox}
+        )
+    )

@@ -27,7 +27,7 @@ def ours(folder: Path, cores: int) -> TimedStep:
     )
 
 
-def by_tokenizers(folder: Path, cores: int) -> TimedStep:
+def train_with_tokenizers(folder: Path, cores: int) -> TimedStep:
     """Return the timed step that trains the vocabulary with tokenizers."""
     texts = sample_texts(folder / CODE)
     output = folder / "tokenizers.json"
@@ -57,4 +57,4 @@ def describe_merges(lines: Sequence[str]) -> list[Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_contestant({"neox-code": ours, "tokenizers": by_tokenizers}))
+    sys.exit(run_contestant({"neox-code": ours, "tokenizers": train_with_tokenizers}))

@@ -25,14 +25,14 @@ def started(tmp_path, monkeypatch):
 
 def test_the_reason_of_a_refused_contestant_is_reported_once(started, capfd):
     with pytest.raises(SystemExit) as caught, started(REFUSED) as contestant:
-        contestant.get_ready()
+        contestant.wait_until_ready()
     assert caught.value.code == 2
     assert capfd.readouterr().err == "error: transformers has no such model\n"
 
 
 def test_a_contestant_that_died_while_it_waited_is_named(started):
     with pytest.raises(NeoXError, match="ended with status -9"), started(WAITING) as contestant:
-        contestant.get_ready()
+        contestant.wait_until_ready()
         contestant.process.kill()
         contestant.process.wait()
         contestant.round()
@@ -42,4 +42,4 @@ def test_a_contestant_that_died_is_named(started):
     sentence = r"^the benchmark of transformers ended with status -9 before it had a result\.$"
     killed = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"
     with pytest.raises(NeoXError, match=sentence), started(killed) as contestant:
-        contestant.get_ready()
+        contestant.wait_until_ready()

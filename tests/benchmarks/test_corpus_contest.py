@@ -9,7 +9,7 @@ import pytest
 from real_code import real_files
 
 from neox_code.benchmarks.contest import Measured
-from neox_code.benchmarks.corpus_contest import PARTS, compare_near, compare_tokens, run_part
+from neox_code.benchmarks.corpus_contest import PARTS, compare_near_duplicates, compare_tokens, run_part
 from neox_code.errors import NeoXError
 
 
@@ -64,5 +64,5 @@ def test_a_ratio_at_lower_recall_is_refused(tmp_path):
         (tmp_path / "code" / f"{number}.py").write_text(f"{text} end{number}")
     few, all_of_them = Measured("ours", [2.0], [4.0], made=[0, 0, 2]), Measured("peer", [1.0], [1.0], made=[0, 0, 0])
     with pytest.raises(NeoXError, match="fewer pairs"):
-        compare_near(tmp_path, [few, all_of_them])
-    assert compare_near(tmp_path, [Measured("ours", [2.0], [4.0], made=[0, 0, 0]), all_of_them]) == {"near": 4.0}
+        compare_near_duplicates(tmp_path, [few, all_of_them])
+    assert compare_near_duplicates(tmp_path, [Measured("ours", [2.0], [4.0], made=[0, 0, 0]), all_of_them]) == {"near": 4.0}
