@@ -19,16 +19,16 @@ from tempfile import TemporaryDirectory
 import set_up  # noqa: F401
 
 from neox_code.config.command_line import Parser, non_negative_integer, parse_path
-from neox_code.conversion.convert import choose_format, require_new, write_model
+from neox_code.conversion.convert import choose_format, require_new_path, write_model
 from neox_code.conversion.extension import (
     INFILLING,
     WHITESPACE,
     RowRule,
+    choose_all_ids,
+    choose_piece_ids,
+    choose_token_id,
     extend_vocabulary,
-    mean_of_all,
-    mean_of_pieces,
     read_tokens,
-    same_as,
 )
 from neox_code.conversion.options import ConversionOptions
 from neox_code.conversion.source import open_source
@@ -60,10 +60,10 @@ def main(argv: Sequence[str]) -> int:
     tokens += read_tokens(words.tokens) if words.tokens else []
     if not tokens:
         raise ConfigError("no tokens are named. Add --whitespace, --infilling or --tokens FILE.")
-    rule: RowRule = mean_of_all if words.mean else mean_of_pieces
+    rule: RowRule = choose_all_ids if words.mean else choose_piece_ids
     if words.like is not None:
-        rule = partial(same_as, words.like)
-    require_new(words.output)
+        rule = partial(choose_token_id, words.like)
+    require_new_path(words.output)
     source = open_source(words.source, words.iteration)
     with TemporaryDirectory() as folder:
         extended = extend_vocabulary(source, tokens, rule, Path(folder))

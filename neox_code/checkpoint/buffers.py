@@ -1,6 +1,6 @@
 """Entries of GPT-NeoX's checkpoints that are not parameters in this package, or that have other names or values than here.
 
-    with write_for_gpt_neox(module, grid):        # state dicts hold the entries that GPT-NeoX reads
+    with add_gpt_neox_entries(module, grid):        # state dicts hold the entries that GPT-NeoX reads
         engine.save_checkpoint(...)
 
     pos_emb       entry of a state dict                     shape on a tensor rank
@@ -12,7 +12,7 @@ All are fp32, as in GPT-NeoX. merge_ranks.find_our_name removes them when a chec
 
 With `gpt_j_residual` tensor rank 0 writes the row biases (the biases of row-parallel layers) and the others write zeros (see
 `merge_ranks`); `sum_row_biases` restores them on every rank. With a gated activation the
-names of the feed-forward layer are GPT-NeoX's newer ones (`name_in_file`).
+names of the feed-forward layer are GPT-NeoX's newer ones (`get_name_in_file`).
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from neox_code.checkpoint.merge_ranks import is_zero_in_file, name_in_file
+from neox_code.checkpoint.merge_ranks import get_name_in_file, is_zero_in_file
 from neox_code.config.model import ModelConfig
 from neox_code.model.alibi import head_slopes
 from neox_code.model.attention import Attention
@@ -77,7 +77,7 @@ def sum_row_biases(module: nn.Module, grid: ParallelGrid) -> None:
 
 
 @contextmanager
-def write_for_gpt_neox(module: nn.Module, grid: ParallelGrid) -> Iterator[None]:
+def add_gpt_neox_entries(module: nn.Module, grid: ParallelGrid) -> Iterator[None]:
     """Within the block, add the entries that GPT-NeoX reads to the module's state dicts."""
 
     def add(place: nn.Module, state_dict: dict[str, Any], prefix: str, metadata: Any) -> None:
@@ -86,7 +86,7 @@ def write_for_gpt_neox(module: nn.Module, grid: ParallelGrid) -> Iterator[None]:
     def rename(place: nn.Module, state_dict: dict[str, Any], prefix: str, metadata: Any) -> None:
         assert isinstance(place, TransformerBlock)
         for name in [name for name in state_dict if name.startswith(prefix)]:
-            state_dict[name_in_file(name, place.model)] = state_dict.pop(name)
+            state_dict[get_name_in_file(name, place.model)] = state_dict.pop(name)
 
     with ExitStack() as hooks:
         for place in module.modules():

@@ -48,7 +48,7 @@ def expected_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in gpt.named_parameters()}
 
 
-def use_its_configuration(folder: Path) -> str:
+def format_configuration_hint(folder: Path) -> str:
     return f"Use the configuration that it was trained with: {find_configuration(folder)}."
 
 
@@ -57,7 +57,7 @@ def check_names(folder: Path, names: Collection[str], model: ModelConfig) -> Non
     blocks = {int(match[1]) - 2 for name in names if (match := WHOLE_MODEL_NAME.fullmatch(name)) and "attention." in name}
     if len(blocks) != model.num_layers and (blocks == set(range(len(blocks))) or model.num_layers > len(names)):
         raise CheckpointError(
-            f"{folder} has {len(blocks)} blocks, and num_layers is {model.num_layers}. {use_its_configuration(folder)}"
+            f"{folder} has {len(blocks)} blocks, and num_layers is {model.num_layers}. {format_configuration_hint(folder)}"
         )
     ends = {match[2] for name in names if (match := WHOLE_MODEL_NAME.fullmatch(name))}
     parts = {
@@ -74,14 +74,14 @@ def check_names(folder: Path, names: Collection[str], model: ModelConfig) -> Non
             found = sorted(wanted if is_wanted else wanted & ends)[0]
             raise CheckpointError(
                 f"{folder} {has} {found}, which contradicts {key} ({getattr(model, key)}) of the configuration. "
-                f"{use_its_configuration(folder)}"
+                f"{format_configuration_hint(folder)}"
             )
     expected = expected_shapes(model)
     if missing := [name for name in expected if name not in names]:
-        raise CheckpointError(f"{folder} holds no {missing[0]}. {use_its_configuration(folder)}")
+        raise CheckpointError(f"{folder} holds no {missing[0]}. {format_configuration_hint(folder)}")
     if extra := sorted(set(names) - set(expected)):
         raise CheckpointError(
-            f"{folder} holds {extra[0]} and {len(extra) - 1} more parameters that this model lacks. {use_its_configuration(folder)}"
+            f"{folder} holds {extra[0]} and {len(extra) - 1} more parameters that this model lacks. {format_configuration_hint(folder)}"
         )
 
 
@@ -93,7 +93,7 @@ def check_size(folder: Path, model: ModelConfig) -> None:
     there = sum(path.stat().st_size for path in paths if path.is_file())
     if there < needed:
         raise CheckpointError(
-            f"{folder} has {there:,} bytes, and the configured model needs {needed:,} or more. {use_its_configuration(folder)}"
+            f"{folder} has {there:,} bytes, and the configured model needs {needed:,} or more. {format_configuration_hint(folder)}"
         )
 
 
@@ -108,7 +108,7 @@ def check_value(folder: Path, name: str, weight: torch.Tensor, model: ModelConfi
         wanted = ("any", *shape[1:]) if vocabulary else shape
         raise CheckpointError(
             f"{name} has shape {tuple(weight.shape)} in {folder} and ({', '.join(map(str, wanted))}) in this model. "
-            f"{use_its_configuration(folder)}"
+            f"{format_configuration_hint(folder)}"
         )
     if weight.dtype not in FLOATS or not has_finite_values(weight):
         reason = "values that are not finite" if weight.dtype in FLOATS else f"values of type {weight.dtype}"
@@ -165,5 +165,5 @@ def check_arguments(folder: Path, model: ModelConfig) -> None:
         if isinstance(found := arguments.get(key), int) and found != getattr(model, key):
             raise CheckpointError(
                 f"{path} was written with {key} {found}, and the configuration has {getattr(model, key)}. "
-                f"{use_its_configuration(folder)}"
+                f"{format_configuration_hint(folder)}"
             )

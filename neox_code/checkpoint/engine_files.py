@@ -21,10 +21,10 @@ from neox_code.checkpoint.serialization import load_file, save_file
 torch.serialization.add_safe_globals([LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address])  # in older files
 
 
-def make_plain(state: dict[str, Any]) -> dict[str, Any]:
+def convert_to_plain_values(state: dict[str, Any]) -> dict[str, Any]:
     """Return an optimizer's state with DeepSpeed's own objects as dictionaries and numbers.
 
-    When DeepSpeed loads a state, the loss scaler is the only such object that it reads; `load.keep_settings` replaces it.
+    When DeepSpeed loads a state, the loss scaler is the only such object that it reads; `load.keep_optimizer_settings` replaces it.
     """
     plain = dict(state)
     if "loss_scaler" in state:
@@ -51,7 +51,7 @@ class WeightsOnlyEngine(TorchCheckpointEngine):
 
     def save(self, state_dict: dict[str, Any], path: str) -> None:
         optimizer = state_dict.get("optimizer_state_dict")
-        save_file({**state_dict, "optimizer_state_dict": make_plain(optimizer)} if optimizer else state_dict, path)
+        save_file({**state_dict, "optimizer_state_dict": convert_to_plain_values(optimizer)} if optimizer else state_dict, path)
 
     def load(self, path: str, map_location: Any = None) -> Any:
         content = load_file(path, map_location)

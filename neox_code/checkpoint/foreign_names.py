@@ -1,6 +1,6 @@
 """The names of each parameter in other formats, with the transformation that each needs: one table, read in both directions.
 
-    rows = foreign_rows("llama", model)
+    rows = list_foreign_rows("llama", model)
     rows["sequential.2.attention.query_key_value.weight"].names      # ("model.layers.0.self_attn.q_proj.weight", ..k.., ..v..)
     row.split(whole, model)                                          # our parameter -> their tensors, in the order of the names
     row.join(tensors, model)                                         # the inverse
@@ -42,24 +42,24 @@ def join_heads(tensors: Tensors, model: ModelConfig) -> torch.Tensor:
     return torch.stack([tensor.unflatten(0, (-1, model.head_dim)) for tensor in tensors], 1).flatten(0, 2)
 
 
-def pair_dimensions(tensor: torch.Tensor, model: ModelConfig) -> torch.Tensor:
+def interleave_dimensions(tensor: torch.Tensor, model: ModelConfig) -> torch.Tensor:
     """Reorder each head's rows from (first half, second half) to pairs: llama.cpp's `llama` rotates neighboring rows together."""
     return rearrange(tensor, "(n half d) ... -> (n d half) ...", half=2, d=model.head_dim // 2)
 
 
-def halve_dimensions(tensor: torch.Tensor, model: ModelConfig) -> torch.Tensor:
-    """The inverse of `pair_dimensions`."""
+def deinterleave_dimensions(tensor: torch.Tensor, model: ModelConfig) -> torch.Tensor:
+    """The inverse of `interleave_dimensions`."""
     return rearrange(tensor, "(n d half) ... -> (n half d) ...", half=2, d=model.head_dim // 2)
 
 
-def split_pairs(whole: torch.Tensor, model: ModelConfig) -> Tensors:
+def split_interleaved_heads(whole: torch.Tensor, model: ModelConfig) -> Tensors:
     query, key, value = split_heads(whole, model)
-    return [pair_dimensions(query, model), pair_dimensions(key, model), value]
+    return [interleave_dimensions(query, model), interleave_dimensions(key, model), value]
 
 
-def join_pairs(tensors: Tensors, model: ModelConfig) -> torch.Tensor:
+def join_interleaved_heads(tensors: Tensors, model: ModelConfig) -> torch.Tensor:
     query, key, value = tensors
-    return join_heads([halve_dimensions(query, model), halve_dimensions(key, model), value], model)
+    return join_heads([deinterleave_dimensions(query, model), deinterleave_dimensions(key, model), value], model)
 
 
 SAME = Transformation()
@@ -68,7 +68,7 @@ STACKED_HEADS = Transformation(
     lambda whole, model: [torch.cat(list(split_heads(whole, model)))],
     lambda tensors, model: join_heads(tensors[0].chunk(3), model),
 )
-PAIRED_HEADS = Transformation(split_pairs, join_pairs)
+PAIRED_HEADS = Transformation(split_interleaved_heads, join_interleaved_heads)
 GATE = Transformation(lambda whole, model: whole.chunk(2)[::-1], lambda tensors, model: torch.cat([tensors[1], tensors[0]]))
 """In our parameter the rows of `up` come first and the rows of the gate follow; other formats store gate and up as two tensors."""
 
@@ -87,16 +87,16 @@ class ForeignRow:
         return self.transformation.join(tensors, model)
 
 
-def linear(ours: str, *theirs: str, change: Transformation = SAME) -> dict[str, ForeignRow]:
+def map_linear(ours: str, *theirs: str, change: Transformation = SAME) -> dict[str, ForeignRow]:
     """Return the entries for a projection's weight and bias."""
     return {f"{ours}.{end}": ForeignRow(tuple(f"{name}.{end}" for name in theirs), change) for end in ("weight", "bias")}
 
 
-def layer_norm(ours: str, theirs: str) -> dict[str, ForeignRow]:
-    return linear(ours, theirs)
+def map_layer_norm(ours: str, theirs: str) -> dict[str, ForeignRow]:
+    return map_linear(ours, theirs)
 
 
-def rms_norm(ours: str, theirs: str) -> dict[str, ForeignRow]:
+def map_rms_norm(ours: str, theirs: str) -> dict[str, ForeignRow]:
     """Return the entry for the scale of an RMS norm, which other formats call weight."""
     return {f"{ours}.scale": ForeignRow((f"{theirs}.weight",))}
 
@@ -112,58 +112,58 @@ OUTSIDE = {
         "final_linear.weight": ForeignRow((f"{head}.weight",)),
     }
     for form, norm, embedding, final_norm, head in (
-        ("gpt_neox", layer_norm, "gpt_neox.embed_in", "gpt_neox.final_layer_norm", "embed_out"),
-        ("llama", rms_norm, "model.embed_tokens", "model.norm", "lm_head"),
-        ("qwen3", rms_norm, "model.embed_tokens", "model.norm", "lm_head"),
-        ("gguf_gpt_neox", layer_norm, "token_embd", "output_norm", "output"),
-        ("gguf_llama", rms_norm, "token_embd", "output_norm", "output"),
-        ("gguf_qwen3", rms_norm, "token_embd", "output_norm", "output"),
+        ("gpt_neox", map_layer_norm, "gpt_neox.embed_in", "gpt_neox.final_layer_norm", "embed_out"),
+        ("llama", map_rms_norm, "model.embed_tokens", "model.norm", "lm_head"),
+        ("qwen3", map_rms_norm, "model.embed_tokens", "model.norm", "lm_head"),
+        ("gguf_gpt_neox", map_layer_norm, "token_embd", "output_norm", "output"),
+        ("gguf_llama", map_rms_norm, "token_embd", "output_norm", "output"),
+        ("gguf_qwen3", map_rms_norm, "token_embd", "output_norm", "output"),
     )
 }
 """Format -> entries for the parameters outside the transformer blocks."""
 
 BLOCK = {
     "gpt_neox": {
-        **layer_norm("input_layernorm", NEOX + "input_layernorm"),
-        **layer_norm("post_attention_layernorm", NEOX + "post_attention_layernorm"),
-        **linear("attention.query_key_value", NEOX + "attention.query_key_value"),
-        **linear("attention.dense", NEOX + "attention.dense"),
-        **linear("mlp.dense_h_to_4h", NEOX + "mlp.dense_h_to_4h"),
-        **linear("mlp.dense_4h_to_h", NEOX + "mlp.dense_4h_to_h"),
+        **map_layer_norm("input_layernorm", NEOX + "input_layernorm"),
+        **map_layer_norm("post_attention_layernorm", NEOX + "post_attention_layernorm"),
+        **map_linear("attention.query_key_value", NEOX + "attention.query_key_value"),
+        **map_linear("attention.dense", NEOX + "attention.dense"),
+        **map_linear("mlp.dense_h_to_4h", NEOX + "mlp.dense_h_to_4h"),
+        **map_linear("mlp.dense_4h_to_h", NEOX + "mlp.dense_4h_to_h"),
     },
     "llama": {
-        **rms_norm("input_layernorm", LLAMA + "input_layernorm"),
-        **rms_norm("post_attention_layernorm", LLAMA + "post_attention_layernorm"),
-        **linear("attention.query_key_value", *(f"{LLAMA}self_attn.{letter}_proj" for letter in "qkv"), change=HEADS),
-        **rms_norm("attention.q_norm", LLAMA + "self_attn.q_norm"),
-        **rms_norm("attention.k_norm", LLAMA + "self_attn.k_norm"),
-        **linear("attention.dense", LLAMA + "self_attn.o_proj"),
-        **linear("mlp.dense_h_to_4h", LLAMA + "mlp.gate_proj", LLAMA + "mlp.up_proj", change=GATE),
-        **linear("mlp.dense_4h_to_h", LLAMA + "mlp.down_proj"),
+        **map_rms_norm("input_layernorm", LLAMA + "input_layernorm"),
+        **map_rms_norm("post_attention_layernorm", LLAMA + "post_attention_layernorm"),
+        **map_linear("attention.query_key_value", *(f"{LLAMA}self_attn.{letter}_proj" for letter in "qkv"), change=HEADS),
+        **map_rms_norm("attention.q_norm", LLAMA + "self_attn.q_norm"),
+        **map_rms_norm("attention.k_norm", LLAMA + "self_attn.k_norm"),
+        **map_linear("attention.dense", LLAMA + "self_attn.o_proj"),
+        **map_linear("mlp.dense_h_to_4h", LLAMA + "mlp.gate_proj", LLAMA + "mlp.up_proj", change=GATE),
+        **map_linear("mlp.dense_4h_to_h", LLAMA + "mlp.down_proj"),
     },
     "gguf_gpt_neox": {
-        **layer_norm("input_layernorm", GGUF + "attn_norm"),
-        **layer_norm("post_attention_layernorm", GGUF + "ffn_norm"),
-        **linear("attention.query_key_value", GGUF + "attn_qkv", change=STACKED_HEADS),
-        **linear("attention.dense", GGUF + "attn_output"),
-        **linear("mlp.dense_h_to_4h", GGUF + "ffn_up"),
-        **linear("mlp.dense_4h_to_h", GGUF + "ffn_down"),
+        **map_layer_norm("input_layernorm", GGUF + "attn_norm"),
+        **map_layer_norm("post_attention_layernorm", GGUF + "ffn_norm"),
+        **map_linear("attention.query_key_value", GGUF + "attn_qkv", change=STACKED_HEADS),
+        **map_linear("attention.dense", GGUF + "attn_output"),
+        **map_linear("mlp.dense_h_to_4h", GGUF + "ffn_up"),
+        **map_linear("mlp.dense_4h_to_h", GGUF + "ffn_down"),
     },
     "gguf_qwen3": {
-        **rms_norm("input_layernorm", GGUF + "attn_norm"),
-        **rms_norm("post_attention_layernorm", GGUF + "ffn_norm"),
-        **linear("attention.query_key_value", *(f"{GGUF}attn_{letter}" for letter in "qkv"), change=HEADS),
-        **rms_norm("attention.q_norm", GGUF + "attn_q_norm"),
-        **rms_norm("attention.k_norm", GGUF + "attn_k_norm"),
-        **linear("attention.dense", GGUF + "attn_output"),
-        **linear("mlp.dense_h_to_4h", GGUF + "ffn_gate", GGUF + "ffn_up", change=GATE),
-        **linear("mlp.dense_4h_to_h", GGUF + "ffn_down"),
+        **map_rms_norm("input_layernorm", GGUF + "attn_norm"),
+        **map_rms_norm("post_attention_layernorm", GGUF + "ffn_norm"),
+        **map_linear("attention.query_key_value", *(f"{GGUF}attn_{letter}" for letter in "qkv"), change=HEADS),
+        **map_rms_norm("attention.q_norm", GGUF + "attn_q_norm"),
+        **map_rms_norm("attention.k_norm", GGUF + "attn_k_norm"),
+        **map_linear("attention.dense", GGUF + "attn_output"),
+        **map_linear("mlp.dense_h_to_4h", GGUF + "ffn_gate", GGUF + "ffn_up", change=GATE),
+        **map_linear("mlp.dense_4h_to_h", GGUF + "ffn_down"),
     },
 }
 """Format -> entries for the parameters of a transformer block."""
 
 BLOCK["qwen3"] = BLOCK["llama"]
-BLOCK["gguf_llama"] = BLOCK["gguf_qwen3"] | linear(
+BLOCK["gguf_llama"] = BLOCK["gguf_qwen3"] | map_linear(
     "attention.query_key_value", *(f"{GGUF}attn_{letter}" for letter in "qkv"), change=PAIRED_HEADS
 )
 
@@ -172,7 +172,7 @@ SKIPPED = ("attention.bias", "attention.masked_bias", FREQUENCIES)
 """Ends of the names to skip: files of earlier versions of transformers have such tensors, which are not parameters."""
 
 
-def foreign_rows(form: str, model: ModelConfig) -> dict[str, ForeignRow]:
+def list_foreign_rows(form: str, model: ModelConfig) -> dict[str, ForeignRow]:
     """Return the entries of a format for all layers of a model, in layer order, by our full names `sequential.INDEX.NAME`.
 
     Entries for parameters that the model may lack, such as biases, are included.

@@ -1,6 +1,6 @@
 """Read a model in the layout of Hugging Face: config.json with weights in safetensors or in torch's files, whole or in shards.
 
-    hugging_face_readers(folder, model)["sequential.2.attention.query_key_value.weight"]()      # our parameter, from their tensors
+    make_hugging_face_readers(folder, model)["sequential.2.attention.query_key_value.weight"]()      # our parameter, from their tensors
 
 The folder is data from elsewhere: torch's files are read with `weights_only`, and no path or link leads out of the folder, except
 to the blobs of Hugging Face's own cache.
@@ -16,8 +16,8 @@ from einops import EinopsError
 from safetensors import SafetensorError, safe_open
 
 from neox_code.checkpoint.consistency import check_entry
-from neox_code.checkpoint.foreign_names import FREQUENCIES, SKIPPED, ForeignRow, foreign_rows
-from neox_code.checkpoint.layout import leads_out
+from neox_code.checkpoint.foreign_names import FREQUENCIES, SKIPPED, ForeignRow, list_foreign_rows
+from neox_code.checkpoint.layout import is_outside_folder
 from neox_code.checkpoint.serialization import load_file, require_state_dict
 from neox_code.config.hugging_face import CONFIG_FILE, read_config, read_json_object
 from neox_code.config.model import ModelConfig
@@ -29,7 +29,7 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 INDEX_SUFFIX = ".index.json"
 
 
-def hugging_face_readers(folder: Path, model: ModelConfig) -> dict[str, Callable[[], torch.Tensor]]:
+def make_hugging_face_readers(folder: Path, model: ModelConfig) -> dict[str, Callable[[], torch.Tensor]]:
     """Return a function for each of our parameters that reads it from the folder.
 
     Raise CheckpointError if a file is missing or damaged, or a tensor is missing or has no place in the model.
@@ -40,7 +40,7 @@ def hugging_face_readers(folder: Path, model: ModelConfig) -> dict[str, Callable
         raise CheckpointError(f"{folder} has {len(shards.places)} tensors, too few for {model.num_layers:,} layers. Copy it again.")
     readers: dict[str, Callable[[], torch.Tensor]] = {}
     taken: set[str] = set()
-    for ours, row in foreign_rows(architecture, model).items():
+    for ours, row in list_foreign_rows(architecture, model).items():
         found = [name for name in row.names if name in shards.places]
         if not found or (ours.endswith("final_linear.weight") and not model.no_weight_tying):
             taken.update(found)
@@ -84,12 +84,12 @@ class Shards:
             index = self.folder / f"{name}{INDEX_SUFFIX}"
             if index.is_file():
                 listed = read_index(index)
-                places = {tensor: self.require_inside(file) for tensor, file in listed.items()}
+                places = {tensor: self.require_path_in_folder(file) for tensor, file in listed.items()}
                 for path in sorted(set(places.values())):
                     self.check_listed(path, {tensor for tensor, place in places.items() if place == path})
                 return places
             if (self.folder / name).exists():
-                path = self.require_inside(name)
+                path = self.require_path_in_folder(name)
                 return dict.fromkeys(self.open(path), path)
         raise CheckpointError(f"{self.folder} has neither {' nor '.join(WEIGHTS)}, nor an index of shards. Copy the model again.")
 
@@ -98,10 +98,10 @@ class Shards:
         if missing := sorted(listed - set(self.open(path))):
             raise CheckpointError(f"{path} lacks {missing[0]}, which the index lists. Copy the model again.")
 
-    def require_inside(self, name: str) -> Path:
+    def require_path_in_folder(self, name: str) -> Path:
         """Return the path of a file of the folder. Raise CheckpointError if it is missing or leads out of the folder."""
         path = self.folder / name
-        if Path(name).name != name or leads_out(path, self.folder):
+        if Path(name).name != name or is_outside_folder(path, self.folder):
             raise CheckpointError(f"{self.folder} uses a file outside of it ({name}), which is forbidden. Copy the model again.")
         if not path.is_file():
             raise CheckpointError(f"{path} is missing. Copy the model again.")

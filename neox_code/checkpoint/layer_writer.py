@@ -13,7 +13,7 @@ import torch
 
 from neox_code.checkpoint.buffers import make_attention_buffers, make_embedding_buffers
 from neox_code.checkpoint.layout import WHOLE_MODEL_NAME, layer_file
-from neox_code.checkpoint.merge_ranks import fit_vocabulary, make_file_part, name_in_file
+from neox_code.checkpoint.merge_ranks import get_name_in_file, make_file_part, resize_vocabulary
 from neox_code.checkpoint.serialization import save_file
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
@@ -40,16 +40,16 @@ def write_layer_files(
         whole = {split_name(name)[1]: weight for name, weight in layer}
         for name in whole:
             if sharding_of(name).is_vocabulary:
-                whole[name] = fit_vocabulary(name, whole[name], rows, vocab_size)
+                whole[name] = resize_vocabulary(name, whole[name], rows, vocab_size)
         for rank in range(tensor_size):
             state = {
-                name_in_file(name, model): with_own_storage(make_file_part(name, weight, rank, tensor_size, model))
+                get_name_in_file(name, model): copy_shared_storage(make_file_part(name, weight, rank, tensor_size, model))
                 for name, weight in whole.items()
             }
             save_file(state | make_layer_buffers(index, model, rank, tensor_size), layer_file(folder, index, rank))
 
 
-def with_own_storage(tensor: torch.Tensor) -> torch.Tensor:
+def copy_shared_storage(tensor: torch.Tensor) -> torch.Tensor:
     """Return the tensor, or a copy if it shares its storage with others: torch.save writes whole storages."""
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 

@@ -196,7 +196,7 @@ def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:
     return there[max(there)]
 
 
-def leads_out(path: Path, folder: Path) -> bool:
+def is_outside_folder(path: Path, folder: Path) -> bool:
     """Return True if a path, with its links followed, is outside of a model's folder and of Hugging Face's cache around it."""
     if "\0" in str(path):  # no path
         return True

@@ -57,10 +57,10 @@ def load_checkpoint(
         if start.resets:
             return {}
         return dict(start.record.state) if start.record else load_client_state(folder)
-    if start.is_divided_anew:
-        return load_divided_anew(engine, start, model, vocab_size, grid)
+    if start.is_resharded:
+        return load_resharded(engine, start, model, vocab_size, grid)
     try:
-        with redirect_stdout(io.StringIO()) as printed, keep_settings(engine.optimizer):
+        with redirect_stdout(io.StringIO()) as printed, keep_optimizer_settings(engine.optimizer):
             _, state = engine.load_checkpoint(str(folder.parent), tag=folder.name)
     except ZeRORuntimeException as error:
         raise CheckpointError(
@@ -79,7 +79,7 @@ def load_checkpoint(
     return state or {}
 
 
-def load_divided_anew(
+def load_resharded(
     engine: DeepSpeedEngine, start: Start, model: ModelConfig, vocab_size: int, grid: ParallelGrid
 ) -> dict[str, Any]:
     """Load weights and optimizer state of another layout into the engine, on every rank; return the client state."""
@@ -88,7 +88,7 @@ def load_divided_anew(
     states = read_optimizer_state(folder, model)
     load_weights(engine.module, folder, model, vocab_size, grid)
     load_optimizer_state(engine, states, model, vocab_size, grid)
-    with keep_settings(engine.optimizer):
+    with keep_optimizer_settings(engine.optimizer):
         loss_scale = states.read_global_state().get(LOSS_SCALE)
         if loss_scale and hasattr(engine.optimizer, "loss_scaler"):  # DeepSpeed's bf16 optimizer has none
             engine.optimizer.loss_scaler = loss_scale
@@ -106,7 +106,7 @@ LOSS_SCALE_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteres
 
 
 @contextmanager
-def keep_settings(optimizer: Any) -> Iterator[None]:
+def keep_optimizer_settings(optimizer: Any) -> Iterator[None]:
     """Keep the configuration's hyperparameters while a state is loaded: DeepSpeed would replace them by those of the checkpoint.
 
     The state of a dynamic loss scale is taken from the checkpoint if the scale is dynamic in both.

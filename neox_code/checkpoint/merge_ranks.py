@@ -3,7 +3,7 @@
 merge_parts(name, parts, model)                 one parameter of all tensor ranks -> the whole
 cut_part(name, whole, rank, size, model)         the inverse
 make_file_part(name, whole, rank, size, model)    the part as a checkpoint's file holds it
-name_in_file(name, model)                       its name there; find_our_name is the inverse
+get_name_in_file(name, model)                       its name there; find_our_name is the inverse
 find_whole_model_name(name)                      from its name in a pipeline stage
 
 In GPT-NeoX's files the row biases of a model with `gpt_j_residual` are summands: GPT-NeoX adds each rank's bias before it sums over
@@ -38,7 +38,7 @@ def find_our_name(name: str) -> str | None:
     return name
 
 
-def name_in_file(name: str, model: ModelConfig) -> str:
+def get_name_in_file(name: str, model: ModelConfig) -> str:
     """Return the name under which our parameter is written: the newer one if the activation is gated, else the older one.
 
     GPT-NeoX reads gated feed-forward layers by their newer names alone, and its converters of every age read the older ones.
@@ -108,7 +108,7 @@ def is_zero_in_file(name: str, tensor_rank: int, model: ModelConfig) -> bool:
     return model.gpt_j_residual and tensor_rank > 0 and sharding_of(name).is_row_bias
 
 
-def fit_vocabulary(name: str, weight: torch.Tensor, rows: int, vocab_size: int) -> torch.Tensor:
+def resize_vocabulary(name: str, weight: torch.Tensor, rows: int, vocab_size: int) -> torch.Tensor:
     """Return the weight with `rows` rows: padding is removed, or added as zeros.
 
     Raise CheckpointError if it has fewer rows than the vocabulary has entries.

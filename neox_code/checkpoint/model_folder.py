@@ -23,8 +23,8 @@ from neox_code.checkpoint.layout import (
     find_checkpoint,
     find_config_files,
     is_hugging_face_model,
+    is_outside_folder,
     is_written_by_this_package,
-    leads_out,
     parse_iteration,
 )
 from neox_code.config.assembly import DEFAULT
@@ -45,7 +45,7 @@ TOKENIZER_KEYS = ("tokenizer_type", "vocab_file", "merge_file", "merge_file_read
 PATH_KEYS = ("vocab_file", "merge_file")
 SENTENCEPIECE_MODEL = "tokenizer.model"
 FROM_CHECKPOINT = "by the checkpoint"
-"""Origin of a key of the tokenizer that `complete_tokenizer` sets."""
+"""Origin of a key of the tokenizer that `complete_tokenizer_paths` sets."""
 
 
 def load_config(command_line: CommandLine) -> NeoXConfig:
@@ -85,15 +85,15 @@ def merge_config(command_line: CommandLine) -> NeoXConfig:
     elif isinstance(load, str) and "num_layers" not in given and Path(load).is_dir():
         folder, beneath = Path(load), []
     else:
-        return complete_tokenizer(command_line.load())
-    checkpoint = find_described_checkpoint(folder, given)
+        return complete_tokenizer_paths(command_line.load())
+    checkpoint = find_checkpoint_with_config(folder, given)
     config = command_line.load([*beneath, *read_model_settings(checkpoint, "num_layers" in given)])
     if folders and "load" not in command_line.overrides:  # the files of a published model may name another place
         config = config.replace(str(folder), load=str(folder))
-    config = complete_tokenizer(config)
+    config = complete_tokenizer_paths(config)
     root = checkpoint if checkpoint == folder and parse_iteration(folder) is None else checkpoint.parent
     for path in find_vocabulary_files(config.data).values():
-        if given.keys().isdisjoint(PATH_KEYS) and leads_out(path, root):
+        if given.keys().isdisjoint(PATH_KEYS) and is_outside_folder(path, root):
             raise CheckpointError(
                 f"{folder} refers to a vocabulary outside of it ({path}). Such files are not read. Copy the vocabulary into the "
                 f"folder, or use --set vocab_file={path}."
@@ -101,7 +101,7 @@ def merge_config(command_line: CommandLine) -> NeoXConfig:
     return config
 
 
-def complete_tokenizer(config: NeoXConfig) -> NeoXConfig:
+def complete_tokenizer_paths(config: NeoXConfig) -> NeoXConfig:
     """Return the configuration with the checkpoint's copy in place of each vocabulary file that does not exist.
 
     GPT-NeoX's reader always skips the first line of a merge file. In a file without a `#version` line, as PolyCoder's, that line is
@@ -109,7 +109,12 @@ def complete_tokenizer(config: NeoXConfig) -> NeoXConfig:
     """
     data, load = config.data, config.training.load
     named = {key: path for key in PATH_KEYS if (path := getattr(data, key))}
-    if not load or not named or not Path(load).is_dir() or not (is_read_whole(config) or any(map(is_missing, named.values()))):
+    if (
+        not load
+        or not named
+        or not Path(load).is_dir()
+        or not (reads_whole_merge_file(config) or any(map(is_missing, named.values())))
+    ):
         return config
     try:
         folder = find_checkpoint(load, config.training.iteration)
@@ -119,7 +124,7 @@ def complete_tokenizer(config: NeoXConfig) -> NeoXConfig:
     config = config.replace(FROM_CHECKPOINT, **moved) if moved else config
     merges = config.data.merge_file
     if (
-        is_read_whole(config)
+        reads_whole_merge_file(config)
         and merges
         and Path(merges).is_file()
         and not has_version_line(merges)
@@ -129,7 +134,7 @@ def complete_tokenizer(config: NeoXConfig) -> NeoXConfig:
     return config
 
 
-def is_read_whole(config: NeoXConfig) -> bool:
+def reads_whole_merge_file(config: NeoXConfig) -> bool:
     """Return True if all lines of a merge file are read because the configuration does not set `merge_file_reader`."""
     return config.data.tokenizer_type == "GPT2BPETokenizer" and config.origins["merge_file_reader"] == DEFAULT
 
@@ -138,7 +143,7 @@ def is_missing(path: str) -> bool:
     return not Path(path).exists()
 
 
-def find_described_checkpoint(folder: Path, given: Mapping[str, Any]) -> Path:
+def find_checkpoint_with_config(folder: Path, given: Mapping[str, Any]) -> Path:
     """Return the checkpoint in a folder; `given` has the keys that files and options set."""
     iteration = given.get("iteration")
     try:
@@ -162,11 +167,11 @@ def read_model_settings(folder: Path, is_described: bool = False) -> list[Settin
         problems += [
             f"{each.place} sets {each.key}, which no model's folder may set. Remove it."
             for each in settings
-            if not is_of_model(each.key)
+            if not is_model_key(each.key)
         ]
         if problems:
             raise CheckpointError(problems[0])
-        return [Setting(each.key, place_path(each.key, each.value, folder), each.place) for each in settings]
+        return [Setting(each.key, resolve_vocabulary_path(each.key, each.value, folder), each.place) for each in settings]
     return list(read_run_settings(folder, is_described))
 
 
@@ -191,11 +196,11 @@ def read_run_settings(folder: Path, is_described: bool) -> Iterator[Setting]:
             return
         raise CheckpointError(f"{folder} has no folder `configs` with its configuration. Give its configuration files.")
     for key, value in config.values().items():
-        if config.origins[key] != DEFAULT and is_of_model(key):
-            yield Setting(key, place_path(key, value, folder), config.origins[key])
+        if config.origins[key] != DEFAULT and is_model_key(key):
+            yield Setting(key, resolve_vocabulary_path(key, value, folder), config.origins[key])
 
 
-def is_of_model(key: str) -> bool:
+def is_model_key(key: str) -> bool:
     """Return True for a key of the model or of its vocabulary: a folder sets no others."""
     return (key in FIELDS and FIELDS[key].section == "model") or key in TOKENIZER_KEYS
 
@@ -212,7 +217,7 @@ def tokenizer_keys(folder: Path) -> dict[str, str]:
     return {}
 
 
-def place_path(key: str, value: Any, folder: Path) -> Any:
+def resolve_vocabulary_path(key: str, value: Any, folder: Path) -> Any:
     """Return the value of a key; for a vocabulary file that is in or near the checkpoint, its path there."""
     if key not in PATH_KEYS or not isinstance(value, str):
         return value
@@ -233,7 +238,7 @@ def make_model_file(config: NeoXConfig) -> bytes:
     """Return the content of model.yml: the keys of model and vocabulary that differ from their defaults, with relative paths."""
     values = config.values()
     names = {str(path): name for name, path in find_vocabulary_files(config.data).items()}
-    chosen = {key: to_yaml(values[key]) for key, field in FIELDS.items() if is_of_model(key) and values[key] != field.default}
+    chosen = {key: to_yaml(values[key]) for key, field in FIELDS.items() if is_model_key(key) and values[key] != field.default}
     for key in PATH_KEYS:
         if chosen.get(key) in names:
             chosen[key] = f"{VOCABULARY_FOLDER}/{names[chosen[key]]}"

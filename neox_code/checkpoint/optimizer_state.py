@@ -30,9 +30,9 @@ from neox_code.checkpoint.layout import (
     optimizer_files,
 )
 from neox_code.checkpoint.merge_ranks import find_our_name, find_whole_model_name, merge_parts
-from neox_code.checkpoint.serialization import is_plain, load_file
+from neox_code.checkpoint.serialization import is_dense_tensor, load_file
 from neox_code.checkpoint.universal import LOSS_SCALE, MASTER, STEP, UniversalFiles, parse_step
-from neox_code.checkpoint.weights import fit_parameter, has_summed_row_biases
+from neox_code.checkpoint.weights import has_summed_row_biases, make_rank_part
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
 from neox_code.parallel.grid import ParallelGrid
@@ -155,7 +155,7 @@ class ZeroFile:
         try:
             self.state: Mapping[str, Any] = content["optimizer_state_dict"]
             self.masters = self.state["single_partition_of_fp32_groups"]
-            if not all(map(is_plain, self.masters)):
+            if not all(map(is_dense_tensor, self.masters)):
                 raise ValueError("tensors that are not plain")
             self.groups = self.state["base_optimizer_state"]["state"]
             self.positions: dict[str, tuple[int, int, int]] = {}
@@ -176,7 +176,7 @@ class ZeroFile:
     def tensors(self, group: int) -> dict[str, torch.Tensor]:
         """Return the flat tensors of a group: the weights as MASTER, and moments by the optimizer's names."""
         state = self.groups.get(group, {})
-        moments = {key: value for key, value in state.items() if is_plain(value) and value.dim() == 1}
+        moments = {key: value for key, value in state.items() if is_dense_tensor(value) and value.dim() == 1}
         return {MASTER: self.masters[group].detach()} | moments
 
     def read_fragment(self, name: str, key: str) -> torch.Tensor:
@@ -211,7 +211,7 @@ def load_optimizer_state(
                 whole = states.read(name, key)
                 if not has_finite_values(whole):
                     raise CheckpointError(f"{key} of {name} has non-finite values in {states.folder}. Choose another checkpoint.")
-                part = fit_parameter(states.folder, name, whole, parameter.shape, model, vocab_size, grid).flatten()
+                part = make_rank_part(states.folder, name, whole, parameter.shape, model, vocab_size, grid).flatten()
                 source, target = place.lp_fragment_address, place.hp_fragment_address
                 tensor[target.start :][: target.numel].copy_(part[source.start :][: source.numel])
         step = states.read_step(names[parameters[0]])

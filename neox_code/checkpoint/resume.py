@@ -79,10 +79,10 @@ class Start:
 
     loads_optimizer: bool = True
 
-    is_divided_anew: bool = False
+    is_resharded: bool = False
     """True: weights and optimizer state are read by parameter, since the files have another layout or another writer."""
 
-    def is_in(self, save: str) -> bool:
+    def is_in_folder(self, save: str) -> bool:
         """Return True if the checkpoint is in the folder `save`."""
         return self.folder is not None and is_same_folder(str(self.folder.parent), save)
 
@@ -117,23 +117,23 @@ def find_start(training: TrainingConfig, layout: Mapping[str, int], values: Valu
         assert save is not None
         start = start_in_used_folder(training, layout, values, save)
     else:
-        start = find_first_start(training)
+        start = find_initial_start(training)
     if start.folder is None:
         return start
     record = read_record(start.folder)
-    require_whole(start.folder, record)
+    require_complete_checkpoint(start.folder, record)
     begin = 0 if start.resets else record.iteration if record else parse_iteration(start.folder) or 0
     if later := [number for number in own if number > begin]:
         raise CheckpointError(
             f"{save} holds checkpoints of iterations {', '.join(map(str, later))}, which this run would replace: it begins at "
             f"{begin}, from {start.folder}. Set save to another folder, or move these checkpoints."
         )
-    is_divided_anew = start.loads_optimizer and must_be_divided_anew(start.folder, record, layout, values)
+    is_resharded = start.loads_optimizer and needs_resharding(start.folder, record, layout, values)
     stored = read_stored_config(start.folder, record)
-    return replace(start, record=record, stored=stored, iteration=begin, is_divided_anew=is_divided_anew)
+    return replace(start, record=record, stored=stored, iteration=begin, is_resharded=is_resharded)
 
 
-def find_first_start(training: TrainingConfig) -> Start:
+def find_initial_start(training: TrainingConfig) -> Start:
     """Return the start of a run whose `save` holds no checkpoint."""
     if training.load is None:
         return Start()
@@ -162,7 +162,7 @@ def start_in_used_folder(training: TrainingConfig, layout: Mapping[str, int], va
         if training.load is None or not is_plain or not is_own_load:
             log.info("save (%s) holds checkpoints of this run: it resumes from the newest, %s", save, newest.name)
         is_fit = record is None or not (
-            (find_layout_differences(record, layout, values) and find_obstacle(record, values))
+            (find_layout_differences(record, layout, values) and find_resharding_obstacle(record, values))
             or compare(record.config, values, OPTIMIZER_STATE)
         )
         loads_optimizer = is_fit or not training.no_load_optim
@@ -194,7 +194,7 @@ def finish_interrupted_save(save: Path) -> None:
             new_latest.unlink()
 
 
-def require_whole(folder: Path, record: RunRecord | None) -> None:
+def require_complete_checkpoint(folder: Path, record: RunRecord | None) -> None:
     """Raise CheckpointError if files of the checkpoint are missing or incomplete."""
     faults = list_incomplete_files(folder, record) if record else []
     earlier = [other for number, other in list_checkpoints(folder.parent).items() if number < (parse_iteration(folder) or 0)]
@@ -269,8 +269,8 @@ def check_layout(start: Start, record: RunRecord | None, layout: Mapping[str, in
     if not start.loads_optimizer:
         require_whole_weights(start.folder)
         return
-    obstacle = find_obstacle(record, values)
-    if not obstacle or not (start.is_divided_anew or (record and find_layout_differences(record, layout, values))):
+    obstacle = find_resharding_obstacle(record, values)
+    if not obstacle or not (start.is_resharded or (record and find_layout_differences(record, layout, values))):
         return
     if has_zero_3_files(start.folder):
         remedy = "Change them back: with ZeRO stage 3 the weights cannot be loaded alone."
@@ -287,7 +287,7 @@ def check_layout(start: Start, record: RunRecord | None, layout: Mapping[str, in
     )
 
 
-def find_obstacle(record: RunRecord | None, values: Values) -> str | None:
+def find_resharding_obstacle(record: RunRecord | None, values: Values) -> str | None:
     """Return the setting, of a checkpoint or of this run, with which an optimizer state cannot be divided anew; else None."""
     sides = [derive_values(side) for side in ((record.config, values) if record else (values,))]
     if any(side["zero_stage"] == 3 for side in sides):
@@ -299,7 +299,7 @@ def find_obstacle(record: RunRecord | None, values: Values) -> str | None:
     return None
 
 
-def must_be_divided_anew(folder: Path, record: RunRecord | None, layout: Mapping[str, int], values: Values) -> bool:
+def needs_resharding(folder: Path, record: RunRecord | None, layout: Mapping[str, int], values: Values) -> bool:
     """Return True if another program wrote the optimizer's state, or if its files have another layout than this run."""
     if has_zero_3_files(folder):
         return False

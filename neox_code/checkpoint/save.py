@@ -15,7 +15,7 @@ from typing import Any
 
 from deepspeed import DeepSpeedEngine
 
-from neox_code.checkpoint.buffers import write_for_gpt_neox
+from neox_code.checkpoint.buffers import add_gpt_neox_entries
 from neox_code.checkpoint.engine_files import WeightsOnlyEngine
 from neox_code.checkpoint.layout import STEP_PREFIX, latest_file, partial_step_name, step_name
 from neox_code.checkpoint.record import RunRecord, write_record
@@ -47,7 +47,7 @@ def save_checkpoint(
     engine.checkpoint_engine = WeightsOnlyEngine(engine._config)
     engine._copy_recovery_script = lambda save_path: None  # DeepSpeed's own converters, which do not read these layouts
     try:
-        with write_for_gpt_neox(engine.module, grid):
+        with add_gpt_neox_entries(engine.module, grid):
             engine.save_checkpoint(str(save), tag=partial.name, client_state=dict(state), save_latest=False)
         sync(partial)  # the names of this host's files: rank zero may be on another
         barrier()
@@ -56,7 +56,7 @@ def save_checkpoint(
             shutil.rmtree(partial, ignore_errors=True)
         raise
     if is_rank_zero():
-        write_companions(partial, companions)
+        write_companion_files(partial, companions)
         write_record(partial, record)
         sync(partial)
         with atomic_file(latest_file(save)) as latest:
@@ -81,11 +81,11 @@ def prepare_save(save: Path, folder: Path, companions: Mapping[str, bytes]) -> N
     if folder.exists():
         raise CheckpointError(f"{folder} was written by another run meanwhile and is not replaced. Give each run its own save.")
     delete_leftovers(save)
-    write_companions(save, {name: content for name, content in companions.items() if name.startswith("configs/")})
+    write_companion_files(save, {name: content for name, content in companions.items() if name.startswith("configs/")})
     sync(save.absolute().parent)
 
 
-def write_companions(folder: Path, companions: Mapping[str, bytes]) -> None:
+def write_companion_files(folder: Path, companions: Mapping[str, bytes]) -> None:
     for name, content in companions.items():
         with atomic_file(folder / name, "wb") as file:
             file.write(content)

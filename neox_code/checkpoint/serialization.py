@@ -49,7 +49,7 @@ def load_file(path: str | Path, map_location: Any = "cpu", mmap: bool = False, i
     try:
         is_archive = zipfile.is_zipfile(path)  # files of torch before 1.6 are not
         if is_archive:
-            check_records(path, sums=not is_checked)
+            check_checksums(path, sums=not is_checked)
         with warnings.catch_warnings(), torch.sparse.check_sparse_tensor_invariants():
             warnings.simplefilter("ignore")  # torch 2.11 and 2.14 warn of sparse tensors, each for another reason
             return torch.load(path, map_location=map_location, weights_only=True, mmap=mmap and is_archive)
@@ -64,7 +64,7 @@ def load_file(path: str | Path, map_location: Any = "cpu", mmap: bool = False, i
         raise make_damaged_error(path, str(error)) from None
 
 
-def is_plain(value: Any) -> TypeGuard[torch.Tensor]:
+def is_dense_tensor(value: Any) -> TypeGuard[torch.Tensor]:
     """Return True for a dense CPU tensor with a stored value for each element (not a view that repeats values)."""
     if not isinstance(value, torch.Tensor) or value.layout is not torch.strided or value.device.type != "cpu":
         return False
@@ -80,13 +80,13 @@ def require_state_dict(path: Path, content: Any) -> StateDict:
     if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
         raise CheckpointError(f"{path} contains a {type(content).__name__}, not a dictionary of named tensors. {OTHER_LAYOUT}")
     for name, value in content.items():
-        if not is_plain(value):
+        if not is_dense_tensor(value):
             kind = type(value).__name__
             raise CheckpointError(f"{path} holds {name}, a {kind} that is not a dense tensor. {OTHER_LAYOUT}")
     return content
 
 
-def check_records(path: str | Path, sums: bool = True) -> None:
+def check_checksums(path: str | Path, sums: bool = True) -> None:
     """Raise ValueError for records that torch.save does not write and, with `sums`, for one that differs from its checksum.
 
     torch compares no checksum (CRC-32), and inflates compressed records.

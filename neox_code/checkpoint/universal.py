@@ -1,6 +1,6 @@
 """DeepSpeed's universal format: the optimizer state whole, by parameter, in files that any layout reads.
 
-    global_stepN/zero/NAME/fp32.pt, exp_avg.pt, exp_avg_sq.pt     {"param": the whole tensor}, with the keys of `describe_division`
+    global_stepN/zero/NAME/fp32.pt, exp_avg.pt, exp_avg_sq.pt     {"param": the whole tensor}, with the keys of `describe_sharding`
     global_stepN/zero/NAME/step.pt                                the number of updates
     global_stepN/zero/optimizer_state.pt                          hyperparameters, state of a loss scale
     global_stepN/mp_rank_MM_model_states.pt                       the training state
@@ -19,7 +19,7 @@ import torch
 from neox_code.checkpoint.layout import UNIVERSAL_FOLDER
 from neox_code.checkpoint.merge_ranks import find_our_name, find_whole_model_name
 from neox_code.checkpoint.record import is_count
-from neox_code.checkpoint.serialization import is_plain, load_file
+from neox_code.checkpoint.serialization import is_dense_tensor, load_file
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
 from neox_code.model.gpt import TIED_EMBEDDING
@@ -55,7 +55,7 @@ class UniversalFiles:
         path = self.folders[name] / f"{key}.pt"
         content = load_file(path, mmap=True)
         whole = content.get("param") if isinstance(content, Mapping) else content
-        if not is_plain(whole):
+        if not is_dense_tensor(whole):
             raise CheckpointError(f"{path} holds no plain tensor under the name param. Copy the checkpoint again.")
         return whole
 
@@ -80,14 +80,14 @@ class UniversalFiles:
 
 def parse_step(path: Path, value: Any) -> int:
     """Return a number of updates. Raise CheckpointError for a value in the file `path` that is none."""
-    if isinstance(value, torch.Tensor) and value.numel() == 1 and is_plain(value):
+    if isinstance(value, torch.Tensor) and value.numel() == 1 and is_dense_tensor(value):
         value = value.item()
     if not is_count(value):
         raise CheckpointError(f"{path} has {value!r:.60} as the number of updates. Copy the checkpoint again.")
     return int(value)
 
 
-def name_in_engine(name: str, has_pipeline: bool, model: ModelConfig) -> str:
+def get_name_in_engine(name: str, has_pipeline: bool, model: ModelConfig) -> str:
     """Return a parameter's name in DeepSpeed's engine from its name in a whole model: the inverse of `find_whole_model_name`."""
     if not has_pipeline:
         return name

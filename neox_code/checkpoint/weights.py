@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from neox_code.checkpoint.consistency import check_arguments, check_entry, check_names, check_size, check_value
-from neox_code.checkpoint.hugging_face import hugging_face_readers
+from neox_code.checkpoint.hugging_face import make_hugging_face_readers
 from neox_code.checkpoint.layout import (
     MERGED_CONFIG,
     RUN_RECORD,
@@ -30,7 +30,7 @@ from neox_code.checkpoint.layout import (
     model_files,
     require_whole_weights,
 )
-from neox_code.checkpoint.merge_ranks import cut_part, find_our_name, find_whole_model_name, fit_vocabulary, merge_parts
+from neox_code.checkpoint.merge_ranks import cut_part, find_our_name, find_whole_model_name, merge_parts, resize_vocabulary
 from neox_code.checkpoint.serialization import OTHER_LAYOUT, StateDict, load_file, require_state_dict
 from neox_code.checkpoint.universal import UniversalFiles
 from neox_code.config.derive import padded_vocab_size
@@ -70,7 +70,7 @@ def load_weights(
         for name, parameter in module.named_parameters():
             name = find_whole_model_name(name)
             weight = found[name]
-            parameter.copy_(fit_parameter(folder, name, weight, parameter.shape, model, vocab_size, grid))
+            parameter.copy_(make_rank_part(folder, name, weight, parameter.shape, model, vocab_size, grid))
 
 
 def check_rows(folder: Path, weights: "LazyWeights", model: ModelConfig, vocab_size: int) -> None:
@@ -85,12 +85,12 @@ def check_rows(folder: Path, weights: "LazyWeights", model: ModelConfig, vocab_s
         )
 
 
-def fit_parameter(
+def make_rank_part(
     folder: Path, name: str, whole: torch.Tensor, shape: torch.Size, model: ModelConfig, vocab_size: int, grid: ParallelGrid
 ) -> torch.Tensor:
     """Return this rank's part of a whole parameter, or of a whole moment of one. Raise CheckpointError unless it has `shape`."""
     if sharding_of(name).is_vocabulary:
-        whole = fit_vocabulary(name, whole, shape[0] * grid.tensor_size, vocab_size)
+        whole = resize_vocabulary(name, whole, shape[0] * grid.tensor_size, vocab_size)
     part = cut_part(name, whole, grid.tensor_rank, grid.tensor_size, model)
     if part.shape != shape:
         raise CheckpointError(
@@ -122,11 +122,11 @@ def read_weights(folder: Path, model: ModelConfig, is_whole: bool = True, names_
     check_names(folder, weights, model)
     check_size(folder, model)
     check_arguments(folder, model)
-    checked = {name: partial(read_checked, folder, name, model, read) for name, read in weights.readers.items()}
+    checked = {name: partial(read_and_check, folder, name, model, read) for name, read in weights.readers.items()}
     return LazyWeights(checked, weights.tensor_size, weights.description)
 
 
-def read_checked(folder: Path, name: str, model: ModelConfig, read: Callable[[], torch.Tensor]) -> torch.Tensor:
+def read_and_check(folder: Path, name: str, model: ModelConfig, read: Callable[[], torch.Tensor]) -> torch.Tensor:
     weight = read()
     check_value(folder, name, weight, model)
     return weight
@@ -135,7 +135,7 @@ def read_checked(folder: Path, name: str, model: ModelConfig, read: Callable[[],
 def open_weights(folder: Path, model: ModelConfig, names_only: bool = False) -> "LazyWeights":
     """Return the weights of a checkpoint of any format, without a comparison of their names with the model's."""
     if is_hugging_face_model(folder):
-        return LazyWeights(hugging_face_readers(folder, model), description="is a model of Hugging Face")
+        return LazyWeights(make_hugging_face_readers(folder, model), description="is a Hugging Face model")
     if is_universal(folder):
         description = "has weights in DeepSpeed's universal format"
         return LazyWeights(UniversalFiles(folder).weight_readers(), description=description)
@@ -147,7 +147,7 @@ def open_weights(folder: Path, model: ModelConfig, names_only: bool = False) -> 
     files = (LayerFiles if layer_files(folder) else ModelFiles)(folder, names_only)
     writer = "this package" if is_written_by_this_package(folder) else "GPT-NeoX"
     description = f"has {files.kind} of {writer}, model_parallel_size {files.tensor_size}"
-    return LazyWeights(merging_readers(folder, files, model), files.tensor_size, description)
+    return LazyWeights(make_merging_readers(folder, files, model), files.tensor_size, description)
 
 
 class LazyWeights(Mapping[str, torch.Tensor]):
@@ -236,7 +236,7 @@ def read_module(path: Path, is_checked: bool = False) -> StateDict:
     return require_state_dict(path, (content.get("module") or {}) if isinstance(content, Mapping) else content)
 
 
-def merging_readers(folder: Path, files: LayerFiles | ModelFiles, model: ModelConfig) -> dict[str, Callable[[], torch.Tensor]]:
+def make_merging_readers(folder: Path, files: LayerFiles | ModelFiles, model: ModelConfig) -> dict[str, Callable[[], torch.Tensor]]:
     """Return a function for each parameter that merges it over the tensor ranks."""
     is_summed = has_summed_row_biases(model, folder)
 

@@ -45,7 +45,7 @@ def convert(
         raise CheckpointError(
             f"--dtype {options.dtype} is a type of GGUF, which {form} does not have. Add --to gguf, or choose another."
         )
-    require_new(output)
+    require_new_path(output)
     write_model(open_source(path, iteration, overrides), output, form, options)
 
 
@@ -54,7 +54,7 @@ def choose_format(source: ModelSource) -> str:
     return "huggingface" if is_hugging_face_model(source.folder) else "neox"
 
 
-def require_new(output: Path) -> None:
+def require_new_path(output: Path) -> None:
     """Raise CheckpointError if `output` exists, unless it is an empty folder."""
     if output.exists() and not (output.is_dir() and not any(output.iterdir())):
         raise CheckpointError(f"{output} exists and is not replaced. Choose another path, or move it away.")
@@ -65,7 +65,7 @@ def write_model(source: ModelSource, output: Path, form: str, options: Conversio
 
     Raise NeoXError if the model cannot be read, the format cannot hold it, or `output` exists.
     """
-    require_new(output)
+    require_new_path(output)
     partial = partial_path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     remove(partial)

@@ -1,7 +1,7 @@
 """A model with a larger vocabulary: new tokens with rows computed from rows that it has; all other rows stay as they are.
 
     tokens = [NewToken("    "), NewToken("<|fim_prefix|>", is_special=True)]
-    extended = extend_vocabulary(source, tokens, mean_of_pieces, folder)        # folder/tokenizer.json is written
+    extended = extend_vocabulary(source, tokens, choose_piece_ids, folder)        # folder/tokenizer.json is written
 
 An ordinary token is used wherever its text occurs, before the text is split and merged. A special token never comes from text.
 """
@@ -52,17 +52,17 @@ RowRule = Callable[[ByteLevelTokenizer, NewToken], Ids]
 """Function that returns ids of the existing vocabulary. The new token's row is the mean of their rows."""
 
 
-def mean_of_pieces(tokenizer: ByteLevelTokenizer, token: NewToken) -> Ids:
+def choose_piece_ids(tokenizer: ByteLevelTokenizer, token: NewToken) -> Ids:
     """Return the ids into which the existing vocabulary encodes the token's text."""
     return tuple(tokenizer.encode(token.text))
 
 
-def mean_of_all(tokenizer: ByteLevelTokenizer, token: NewToken) -> Ids:
+def choose_all_ids(tokenizer: ByteLevelTokenizer, token: NewToken) -> Ids:
     """Return all ids of the existing vocabulary."""
     return range(tokenizer.vocab_size)
 
 
-def same_as(text: str, tokenizer: ByteLevelTokenizer, token: NewToken) -> Ids:
+def choose_token_id(text: str, tokenizer: ByteLevelTokenizer, token: NewToken) -> Ids:
     """Return the id of the token with this text. Raise ConversionError if the vocabulary has none."""
     if text.encode() in tokenizer.bytes_of_id:
         return (tokenizer.bytes_of_id.index(text.encode()),)

@@ -152,7 +152,7 @@ def plan_tensors(source: ModelSource, kind: str, tensor_type: str) -> list[Plann
             shapes.setdefault(weight.removesuffix("weight") + "bias", shapes[weight][:1])
     makes_logits = head if head in shapes else EMBEDDING
     planned = []
-    for ours, row in foreign_rows(f"gguf_{kind}", model).items():
+    for ours, row in list_foreign_rows(f"gguf_{kind}", model).items():
         if ours in shapes:
             pieces = row.split(torch.empty(shapes[ours], device="meta"), model)
             wanted = "Q8_0" if tensor_type == "Q4_0" and ours == makes_logits else tensor_type

@@ -34,7 +34,7 @@ SPLITTING = {
     (("Split", WORDS_OF_QWEN2),): "qwen2",
     (("Split", WORDS_OF_LLAMA3),): "llama-bpe",
 }
-"""Steps of a tokenizer.json that split a text (see `splitting_steps`) -> llama.cpp's name.
+"""Steps of a tokenizer.json that split a text (see `list_pre_tokenizer_steps`) -> llama.cpp's name.
 
 Its names gpt-2 and starcoder split as trillion and smollm do, but with them llama.cpp deletes spaces before . , ! ? and
 apostrophes when it decodes, so that code changes.
@@ -90,7 +90,7 @@ def add_byte_level(writer: Any, tokenizer: ByteLevelTokenizer, vocab_rows: int) 
     control = tokenizer.special_ids | {ids[name] for name in find_infilling_tokens(ids).values()}
     types = dict.fromkeys(ids.values(), NORMAL) | dict.fromkeys(added.values(), USER_DEFINED) | dict.fromkeys(control, CONTROL)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(find_splitting(description, file))
+    writer.add_tokenizer_pre(find_pre_tokenizer(description, file))
     writer.add_token_list([*sorted(ids, key=ids.__getitem__), *name_padding(len(ids), vocab_rows)])
     writer.add_token_types([types.get(row, UNUSED) for row in range(vocab_rows)])
     writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]])
@@ -120,10 +120,10 @@ def name_padding(vocab_size: int, vocab_rows: int) -> list[str]:
     return [f"[PAD{row}]" for row in range(vocab_size, vocab_rows)]
 
 
-def find_splitting(description: dict[str, Any], file: str) -> str:
+def find_pre_tokenizer(description: dict[str, Any], file: str) -> str:
     """Return llama.cpp's name for the splitting of a tokenizer.json. Raise DataError if it has none."""
     model = description["model"]
-    steps = splitting_steps(description["pre_tokenizer"])
+    steps = list_pre_tokenizer_steps(description["pre_tokenizer"])
     name = SPLITTING.get(steps)
     if name is None or model["type"] != "BPE" or bool(model.get("ignore_merges")) != (name in IGNORES_MERGES):
         kinds = " and ".join(dict.fromkeys(kind for kind, *_ in steps)) or "nothing"
@@ -140,12 +140,12 @@ def find_splitting(description: dict[str, Any], file: str) -> str:
     return name
 
 
-def splitting_steps(pre_tokenizer: dict[str, Any] | None) -> tuple[tuple[str, ...], ...]:
+def list_pre_tokenizer_steps(pre_tokenizer: dict[str, Any] | None) -> tuple[tuple[str, ...], ...]:
     """Return the kind of each step that splits, with the pattern of a Split; ("other",) for options that llama.cpp lacks."""
     if pre_tokenizer is None:
         return ()
     if pre_tokenizer["type"] == "Sequence":
-        return tuple(step for part in pre_tokenizer["pretokenizers"] for step in splitting_steps(part))
+        return tuple(step for part in pre_tokenizer["pretokenizers"] for step in list_pre_tokenizer_steps(part))
     match pre_tokenizer:
         case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}:
             return ()

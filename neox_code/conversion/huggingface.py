@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from neox_code.checkpoint.foreign_names import ForeignRow, foreign_rows
+from neox_code.checkpoint.foreign_names import ForeignRow, list_foreign_rows
 from neox_code.config.hugging_face import CONFIG_FILE, make_config
 from neox_code.conversion.model_card import make_model_card
 from neox_code.conversion.options import ConversionOptions
@@ -29,7 +29,7 @@ def write_hugging_face(source: ModelSource, output: Path, options: ConversionOpt
     model = source.model
     config = make_config(model, source.vocab_rows, source.config.format_key)
     dtype = DTYPES[options.dtype] if options.dtype else source.dtype
-    rows = foreign_rows(config["model_type"], model)
+    rows = list_foreign_rows(config["model_type"], model)
     shapes = {
         name: part.shape
         for ours, shape in source.shapes.items()
@@ -41,7 +41,7 @@ def write_hugging_face(source: ModelSource, output: Path, options: ConversionOpt
     pad = tokens.get("pad_token_id") if tokens.get("pad_token_id") != tokens.get("eos_token_id") else None
     write_json(output / CONFIG_FILE, config | tokens | {"pad_token_id": pad, "dtype": str(dtype).removeprefix("torch.")})
     write_json(output / "generation_config.json", tokens)
-    write_safetensors(output, shapes, split_rows(source, rows, dtype), dtype, options.shard_bytes)
+    write_safetensors(output, shapes, split_parameters(source, rows, dtype), dtype, options.shard_bytes)
     write_tokenizer(source.tokenizer, source.config.data, model.max_position_embeddings, output)
     write_text(output / "README.md", make_model_card(source))
 
@@ -54,6 +54,6 @@ def special_ids(source: ModelSource) -> dict[str, Any]:
     return {"bos_token_id": tokenizer.eod_id, "eos_token_id": tokenizer.eod_id, "pad_token_id": tokenizer.pad_id}
 
 
-def split_rows(source: ModelSource, rows: dict[str, ForeignRow], dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
+def split_parameters(source: ModelSource, rows: dict[str, ForeignRow], dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
     for ours, weight in source.stream(dtype):
         yield from zip(rows[ours].names, rows[ours].split(weight, source.model), strict=True)

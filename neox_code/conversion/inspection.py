@@ -33,7 +33,7 @@ from neox_code.checkpoint.layout import (
 )
 from neox_code.checkpoint.model_folder import PATH_KEYS, TOKENIZER_KEYS, merge_config
 from neox_code.checkpoint.record import RunRecord, list_incomplete_files, read_record
-from neox_code.checkpoint.serialization import check_records, load_file, make_damaged_error, require_state_dict
+from neox_code.checkpoint.serialization import check_checksums, load_file, make_damaged_error, require_state_dict
 from neox_code.checkpoint.weights import read_module, read_weights
 from neox_code.config.command_line import CommandLine
 from neox_code.config.fields import FIELDS
@@ -127,12 +127,12 @@ def inspect_model(path: Path, iteration: int | None = None) -> Inspection:
     for name, read in readers(folder, config, damage, inspection.remarks):
         names.append(name)
         weight = attempt(damage, read)
-        if weight is not None and (figures := attempt(damage, measure, name, weight)):
+        if weight is not None and (figures := attempt(damage, compute_figures, name, weight)):
             inspection.parameters.append(figures)
             if figures.not_finite:
                 damage.append(f"{name} has {figures.not_finite:,} values that are not finite")
     if config:
-        damage += find_misfits(config, names, inspection.parameters, inspection.entries)
+        damage += find_mismatches(config, names, inspection.parameters, inspection.entries)
     inspection.damage = list(dict.fromkeys(damage))
     return inspection
 
@@ -215,7 +215,7 @@ def check_tensor_file(path: Path) -> None:
         open_tensors(path)
     elif zipfile.is_zipfile(path):
         try:
-            check_records(path)
+            check_checksums(path)
         except (ValueError, zipfile.BadZipFile, EOFError, OSError) as error:
             raise make_damaged_error(path, str(error)) from None
     else:
@@ -240,11 +240,11 @@ def readers(
     else:
         paths = sorted([*layer_files(folder).values(), *model_files(folder).values()])
     for path in paths:
-        for name, value in (attempt(damage, open_any, path) or {}).items():
+        for name, value in (attempt(damage, open_any_format, path) or {}).items():
             yield f"{path.name}: {name}", value if isinstance(value, partial) else partial(lambda tensor: tensor, value)
 
 
-def open_any(path: Path) -> Mapping[str, Any]:
+def open_any_format(path: Path) -> Mapping[str, Any]:
     """Return the tensors of a file of any format by name, or functions that read them."""
     if path.suffix == ".safetensors":
         return open_tensors(path)
@@ -252,7 +252,7 @@ def open_any(path: Path) -> Mapping[str, Any]:
     return read_module(path) if is_model_file else require_state_dict(path, load_file(path, mmap=True))
 
 
-def measure(name: str, weight: torch.Tensor) -> ParameterFigures:
+def compute_figures(name: str, weight: torch.Tensor) -> ParameterFigures:
     """Return the figures of a parameter."""
     if not weight.is_floating_point():
         raise CheckpointError(f"{name} has values of type {weight.dtype}, which no parameter has. Copy the checkpoint again.")
@@ -265,7 +265,7 @@ def measure(name: str, weight: torch.Tensor) -> ParameterFigures:
     return ParameterFigures(name, tuple(weight.shape), str(weight.dtype).removeprefix("torch."), math.sqrt(squares), not_finite)
 
 
-def find_misfits(config: NeoXConfig, names: list[str], parameters: list[ParameterFigures], entries: int | None) -> Iterator[str]:
+def find_mismatches(config: NeoXConfig, names: list[str], parameters: list[ParameterFigures], entries: int | None) -> Iterator[str]:
     """Yield a sentence for each parameter that is missing, left over, or of another shape than the configuration's model.
 
     `names` also has the parameters that could not be read. Tensors that have no name of ours are not compared.
@@ -340,7 +340,7 @@ def compare_parameter(name: str, first: torch.Tensor | None, second: torch.Tenso
         if first.shape == second.shape:
             pairs = zip(first.flatten().split(VALUES_AT_ONCE), second.flatten().split(VALUES_AT_ONCE), strict=True)
             norm = math.sqrt(sum(float((a.double() - b.double()).square().sum()) for a, b in pairs))
-            size = measure(name, first).norm
+            size = compute_figures(name, first).norm
             relative = norm / size if size else None
     if norm == 0 and shapes[0] == shapes[1] and dtypes[0] == dtypes[1]:
         return None

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from neox_code.checkpoint.layer_writer import make_layer_buffers, split_name, with_own_storage, write_layer_files
+from neox_code.checkpoint.layer_writer import copy_shared_storage, make_layer_buffers, split_name, write_layer_files
 from neox_code.checkpoint.layout import MERGED_CONFIG, VOCABULARY_FOLDER, latest_file, model_file, parse_iteration, step_name
-from neox_code.checkpoint.merge_ranks import fit_vocabulary, make_file_part, name_in_file
+from neox_code.checkpoint.merge_ranks import get_name_in_file, make_file_part, resize_vocabulary
 from neox_code.checkpoint.model_folder import MODEL_FILE, make_model_file
 from neox_code.checkpoint.serialization import save_file
 from neox_code.config.derive import padded_vocab_size
@@ -49,11 +49,11 @@ def write_neox(source: ModelSource, output: Path, options: ConversionOptions) ->
         folder.mkdir(parents=True)
         modules = divide(source.vocab_rows, weights, config.model, tensor_size)
     for rank, module in enumerate(modules):
-        save_file({"module": module, **training_state(iteration, tensor_size)}, model_file(folder, rank))
-    write_companions(config, folder, output)
+        save_file({"module": module, **make_training_state(iteration, tensor_size)}, model_file(folder, rank))
+    write_companion_files(config, folder, output)
 
 
-def write_companions(config: NeoXConfig, folder: Path, output: Path) -> None:
+def write_companion_files(config: NeoXConfig, folder: Path, output: Path) -> None:
     """Write configuration and vocabulary beside the weights in `folder`, and `latest` in `output`, which names it."""
     files = {MODEL_FILE: make_model_file(config), f"configs/{MERGED_CONFIG}": config.to_yaml().encode()}
     for name, content in files.items():
@@ -79,7 +79,7 @@ def padding_keys(source: ModelSource, tensor_size: int) -> dict[str, Any]:
     return {"mask_padded_vocab": False, "make_vocab_size_divisible_by": [*divisors, usual][0]}
 
 
-def training_state(iteration: int, tensor_size: int) -> dict[str, Any]:
+def make_training_state(iteration: int, tensor_size: int) -> dict[str, Any]:
     """Return the entries without which GPT-NeoX and DeepSpeed do not open a model state file."""
     sizes = {"dp_world_size": 1, "mp_world_size": tensor_size}
     return {"optimizer": {}, "iteration": iteration, "global_steps": iteration, "skipped_steps": 0, **sizes}
@@ -94,10 +94,12 @@ def divide(
     seen: set[int] = set()
     for name, weight in weights:
         index, inner = split_name(name)
-        whole = fit_vocabulary(name, weight, rows, vocab_rows) if sharding_of(name).is_vocabulary else weight
+        whole = resize_vocabulary(name, weight, rows, vocab_rows) if sharding_of(name).is_vocabulary else weight
         for rank, module in enumerate(modules):
             prefix = f"sequential.{index}."
-            module[prefix + name_in_file(inner, model)] = with_own_storage(make_file_part(inner, whole, rank, tensor_size, model))
+            module[prefix + get_name_in_file(inner, model)] = copy_shared_storage(
+                make_file_part(inner, whole, rank, tensor_size, model)
+            )
             if index not in seen:
                 module |= {prefix + key: value for key, value in make_layer_buffers(index, model, rank, tensor_size).items()}
         seen.add(index)

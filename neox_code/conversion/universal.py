@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from neox_code.checkpoint.consistency import has_finite_values
-from neox_code.checkpoint.layer_writer import with_own_storage
+from neox_code.checkpoint.layer_writer import copy_shared_storage
 from neox_code.checkpoint.layout import UNIVERSAL_FOLDER, model_file, parse_iteration, step_name
 from neox_code.checkpoint.load import load_client_state
 from neox_code.checkpoint.optimizer_state import read_optimizer_state
@@ -35,7 +35,7 @@ def write_universal(source: ModelSource, output: Path, options: ConversionOption
     states = read_optimizer_state(source.folder, source.model)
     folder = output / step_name(parse_iteration(source.folder) or 0)
     for name in source.weights:
-        place = folder / UNIVERSAL_FOLDER / name_in_engine(name, options.pipe_parallel_size > 0, source.model)
+        place = folder / UNIVERSAL_FOLDER / get_name_in_engine(name, options.pipe_parallel_size > 0, source.model)
         place.mkdir(parents=True)
         for key in states.keys:
             whole = states.read(name, key)
@@ -45,7 +45,7 @@ def write_universal(source: ModelSource, output: Path, options: ConversionOption
                 )
             if sharding_of(name).is_vocabulary:
                 whole = whole[: source.vocab_rows]
-            content = {"param": with_own_storage(whole), **describe_division(name, whole, source.model)}
+            content = {"param": copy_shared_storage(whole), **describe_sharding(name, whole, source.model)}
             save_file(content, place / f"{key}.pt")
         if (step := states.read_step(name)) is not None:
             save_file(torch.tensor(float(step)), place / f"{STEP}.pt")
@@ -53,7 +53,7 @@ def write_universal(source: ModelSource, output: Path, options: ConversionOption
     state = {key: value for key, value in load_client_state(source.folder).items() if key != "param_shapes"}
     sizes = {"dp_world_size": 1, "mp_world_size": 1}
     save_file({**state, "module": {}, "optimizer": {}, **sizes}, model_file(folder, 0))
-    write_companions(source.config.replace(save=None, load=None, finetune=False), folder, output)
+    write_companion_files(source.config.replace(save=None, load=None, finetune=False), folder, output)
     (output / "latest_universal").write_text(folder.name + "\n", encoding="utf-8")
     if source.record:
         write_record(folder, source.record)

@@ -89,7 +89,7 @@ class Checkpoints:
     def maybe_save_initial(self, engine: Engine, state: TrainingState) -> None:
         """Save before the first step if `extra_save_iters` contains 0."""
         training = self.config.training
-        if training.save and 0 in training.extra_save_iters and state.iteration == 0 and not self.start.is_in(training.save):
+        if training.save and 0 in training.extra_save_iters and state.iteration == 0 and not self.start.is_in_folder(training.save):
             self.save(engine, state)
 
     def is_due(self, state: TrainingState, is_last: bool, is_loss_finite: bool) -> bool:
@@ -132,7 +132,7 @@ def open_checkpoints(config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes
     """
     start, config, record, changes = run_on_rank_zero(lambda: find_run(config, tokenizer, sizes, grid))
     training = config.training
-    if training.save_huggingface and training.save and start.folder and start.is_in(training.save) and is_rank_zero():
+    if training.save_huggingface and training.save and start.folder and start.is_in_folder(training.save) and is_rank_zero():
         write_hugging_face_beside(start.folder)  # a run that was killed between the checkpoint and this folder
     return Checkpoints(
         config,

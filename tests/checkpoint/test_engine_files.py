@@ -9,7 +9,7 @@ from distributed_runs import losses_of, run_ranks, train
 
 from neox_code.checkpoint import engine_files
 from neox_code.checkpoint.engine_files import WeightsOnlyEngine
-from neox_code.checkpoint.load import keep_settings
+from neox_code.checkpoint.load import keep_optimizer_settings
 from neox_code.training.trackers import read_metrics
 
 
@@ -41,7 +41,7 @@ def test_a_loss_scale_has_the_state_of_the_checkpoint_and_the_settings_of_the_co
     engine.save({"optimizer_state_dict": {"loss_scaler": before}}, path)
     saved = torch.load(path, weights_only=True)["optimizer_state_dict"]["loss_scaler"]
     optimizer, scaler = Optimizer(copy.copy(now), clip_grad=0.5, eps=1e-6), copy.copy(now)
-    with keep_settings(optimizer):
+    with keep_optimizer_settings(optimizer):
         optimizer.loss_scaler, optimizer.dynamic_loss_scale = copy.copy(before) if is_older else saved, before.dynamic
         optimizer.clip_grad, optimizer.param_groups = 1.0, [{"params": [], "eps": 1e-8}]
     if now.dynamic and before.dynamic:
@@ -52,7 +52,9 @@ def test_a_loss_scale_has_the_state_of_the_checkpoint_and_the_settings_of_the_co
 
 def write_objects(files: list[str], overrides: dict[str, object]) -> None:
     """Train on this rank, and save DeepSpeed's objects as older versions did."""
-    engine_files.make_plain = lambda state: state | ({"zero_stage": int(state["zero_stage"])} if "zero_stage" in state else {})
+    engine_files.convert_to_plain_values = lambda state: (
+        state | ({"zero_stage": int(state["zero_stage"])} if "zero_stage" in state else {})
+    )
     train(files, overrides)
 
 

@@ -211,7 +211,7 @@ def test_the_optimizer_state_is_skipped_again_only_if_it_does_not_fit(tmp_path):
     training = TrainingConfig(load=str(tmp_path), save=str(tmp_path), no_load_optim=True)
     assert find_start(training, LAYOUT, VALUES).loads_optimizer
     other = find_start(training, LAYOUT | {"data_parallel_size": 2}, VALUES)
-    assert other.loads_optimizer and other.is_divided_anew
+    assert other.loads_optimizer and other.is_resharded
     eight_bits = VALUES | {"use_bnb_optimizer": True}
     assert not find_start(training, LAYOUT | {"data_parallel_size": 2}, eight_bits).loads_optimizer
     assert not find_start(training, LAYOUT, VALUES | {"optimizer_type": "lion"}).loads_optimizer
@@ -222,13 +222,13 @@ def test_an_optimizers_state_of_another_layout_is_divided_anew(tmp_path):
     for axis in LAYOUT:
         for values in (VALUES, VALUES | {"zero_stage": 3}):
             start = find_start(TrainingConfig(load=str(tmp_path), save=str(tmp_path)), LAYOUT | {axis: 7}, values)
-            assert start.is_divided_anew
+            assert start.is_resharded
             check = nullcontext() if values is VALUES else pytest.raises(CheckpointError, match="with ZeRO stage 3")
             with check:
                 check_layout(start, start.record, LAYOUT | {axis: 7}, values)
-    assert not begin(load=tmp_path, save=tmp_path).is_divided_anew
+    assert not begin(load=tmp_path, save=tmp_path).is_resharded
     (folder / "zero").mkdir()
-    assert begin(load=tmp_path, save=tmp_path).is_divided_anew
+    assert begin(load=tmp_path, save=tmp_path).is_resharded
     (folder / "run.json").unlink()
     start = find_start(TrainingConfig(load=str(tmp_path), save=str(tmp_path)), LAYOUT, VALUES | ZERO_2 | ROUND_ROBIN)
     with pytest.raises(CheckpointError, match=r"must be divided over the ranks of this run.*round_robin_gradients: true.*no_load"):

@@ -17,7 +17,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Backend
 
-from neox_code.checkpoint.foreign_names import foreign_rows
+from neox_code.checkpoint.foreign_names import list_foreign_rows
 from neox_code.checkpoint.layer_writer import write_layer_files
 from neox_code.checkpoint.layout import latest_file
 from neox_code.commands.convert import main
@@ -86,7 +86,7 @@ def read_back(path: Path, model: ModelConfig) -> dict[str, torch.Tensor]:
         tensor.name: torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type).copy())
         for tensor in gguf.GGUFReader(path).tensors
     }
-    rows = foreign_rows(f"gguf_{choose_architecture(model)}", model)
+    rows = list_foreign_rows(f"gguf_{choose_architecture(model)}", model)
     found = {
         ours: row.join([tensors.pop(name) for name in row.names], model)
         for ours, row in rows.items()

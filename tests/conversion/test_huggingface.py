@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from neox_code.checkpoint.layer_writer import write_layer_files
 from neox_code.checkpoint.layout import latest_file, step_name
 from neox_code.checkpoint.model_folder import tokenizer_keys
-from neox_code.checkpoint.save import write_companions
+from neox_code.checkpoint.save import write_companion_files
 from neox_code.checkpoint.weights import read_weights
 from neox_code.commands.convert import main
 from neox_code.config.data import DataConfig
@@ -61,7 +61,7 @@ def write_random_checkpoint(config: NeoXConfig, save: Path) -> GPT:
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     folder = save / step_name(3)
     write_layer_files(folder, ((name, weight.detach()) for name, weight in gpt.named_parameters()), model, VOCAB)
-    write_companions(folder, read_companion_files(config))
+    write_companion_files(folder, read_companion_files(config))
     latest_file(save).write_text(folder.name)
     return gpt
 
