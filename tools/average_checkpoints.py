@@ -16,7 +16,7 @@ from pathlib import Path
 
 import set_up  # noqa: F401
 
-from neox_code.config.command_line import Parser, name_list, parse_number, parse_path
+from neox_code.config.command_line import Parser, parse_name_list, parse_number, parse_path
 from neox_code.conversion.combine import add_difference, combine, mean, moving_average
 from neox_code.conversion.convert import choose_format, write_model
 from neox_code.conversion.options import ConversionOptions
@@ -68,7 +68,9 @@ def iterations(value: str) -> list[int]:
     >>> iterations("100,200")
     [100, 200]
     """
-    return [parse_number(number, int, lambda number: number >= 0, "a whole number of at least 0") for number in name_list(value)]
+    return [
+        parse_number(number, int, lambda number: number >= 0, "a whole number of at least 0") for number in parse_name_list(value)
+    ]
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from rich.console import Console
 from neox_code.config.command_line import (
     Parser,
     add_json_option,
-    name_list,
+    parse_name_list,
     parse_path,
     positive_integer,
     positive_number,
@@ -121,7 +121,9 @@ def make_parser() -> Parser:
         metavar="NAME|FILE.py",
         help=f"languages, filters, edits: {', '.join(recipe_names())}, or a Python file with a RECIPE (default: polycoder)",
     )
-    result.add_argument("--languages", type=name_list, metavar="A,B", help="languages to include (default: all of the recipe)")
+    result.add_argument(
+        "--languages", type=parse_name_list, metavar="A,B", help="languages to include (default: all of the recipe)"
+    )
     result.add_argument("--language", metavar="A", help="language of dataset rows that have neither a language nor a path")
     result.add_argument("--layout", choices=LAYOUTS, help="meaning of a source's folders (default: detected)")
     result.add_argument("--clones", type=parse_path, metavar="DIR", help="keep clones of listed repositories (default: removed)")

@@ -24,7 +24,14 @@ from pathlib import Path
 
 import set_up  # noqa: F401
 
-from neox_code.config.command_line import Parser, add_json_option, name_list, non_negative_integer, positive_integer, report_figures
+from neox_code.config.command_line import (
+    Parser,
+    add_json_option,
+    non_negative_integer,
+    parse_name_list,
+    positive_integer,
+    report_figures,
+)
 from neox_code.corpus.github.discover import PRESETS, Criteria, crawl
 from neox_code.corpus.github.graphql import ENDPOINT, GitHub, read_token
 from neox_code.errors import ConfigError, run_command
@@ -49,13 +56,13 @@ def make_parser() -> Parser:
     result.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON Lines, one repository per line")
     result.add_argument("--preset", choices=list(PRESETS), help="the criteria of a known corpus; the options below change them")
     wanted = result.add_argument_group("criteria")
-    wanted.add_argument("--languages", type=name_list, metavar="A,B", help="languages, by GitHub's names")
+    wanted.add_argument("--languages", type=parse_name_list, metavar="A,B", help="languages, by GitHub's names")
     wanted.add_argument("--min-stars", type=non_negative_integer, metavar="N", help="least number of stars (default 50)")
     wanted.add_argument(
         "--max-repositories", type=positive_integer, metavar="N", help="maximum per language, most stars first (default 25000)"
     )
     wanted.add_argument(
-        "--license", type=name_list, dest="licenses", metavar="A,B", help="SPDX identifiers of the accepted licenses"
+        "--license", type=parse_name_list, dest="licenses", metavar="A,B", help="SPDX identifiers of the accepted licenses"
     )
     wanted.add_argument(
         "--has-license", action=argparse.BooleanOptionalAction, default=None, help="require a license that GitHub recognizes"

@@ -30,7 +30,7 @@ from neox_code.launch.former_scripts import ALIASES, find_replacement
 from neox_code.launch.hosts import count_ranks, find_visible_gpus, resolve_hostfile
 from neox_code.launch.supervise import run
 from neox_code.planning.dry_run import make_dry_run
-from neox_code.planning.missing import list_blocking
+from neox_code.planning.missing import list_blocking_problems
 from neox_code.planning.planned_world import plan_world
 
 COMMANDS = Path(__file__).parent
@@ -57,11 +57,11 @@ def main(argv: Sequence[str]) -> int:
     if (root / "deepy.py").is_file():  # a checkout, which need not be installed
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     if command in LAUNCHED or (command in DRY_RUN_COMMANDS and "--dry-run" in arguments):
-        return run_configured(command, parse_command_line(arguments, read_description(command), command))
+        return run_with_config(command, parse_command_line(arguments, read_description(command), command))
     return replace_process(make_local_command(command, arguments))
 
 
-def run_configured(command: str, command_line: CommandLine) -> int:
+def run_with_config(command: str, command_line: CommandLine) -> int:
     """Print the dry run or start the ranks, and return the exit status."""
     config = merge_config(command_line)
     if command in LAUNCHED:
@@ -87,7 +87,7 @@ def print_dry_run(command: str, words: Sequence[str], config: NeoXConfig, option
             raise ConfigError(f"--gpu-memory-gib checks a training layout, and {command} does not train. Use it with train.")
         world, words = None, make_local_command(command, words)
     else:
-        config.require_training(data=False)
+        config.require_training_keys(data=False)
         world = plan_world(config)
         words = make_launch_command(f"{MODULES}.{command}", words, config, world.hosts)
     text, report = make_dry_run(config, command, words, world, gpu_memory_gib, options.all_keys)
@@ -99,7 +99,7 @@ def print_dry_run(command: str, words: Sequence[str], config: NeoXConfig, option
 def make_rank_command(command: str, words: Sequence[str], config: NeoXConfig) -> list[str]:
     """Return the command that starts the ranks. Raise errors that every rank would otherwise raise."""
     require_one_copy(os.environ, words)
-    missing = [*config.missing(TRAINING_NEEDS), *(f"missing: {sentence}" for sentence in list_blocking(config, command))]
+    missing = [*config.missing(TRAINING_NEEDS), *(f"missing: {sentence}" for sentence in list_blocking_problems(config, command))]
     if missing:
         raise ConfigError("\n".join(missing))
     rank_command = make_launch_command(f"{MODULES}.{command}", words, config)

@@ -29,7 +29,7 @@ from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import (
     Parser,
     add_json_option,
-    config_parser,
+    build_config_parser,
     parse_command_line,
     positive_integer,
     positive_number,
@@ -126,7 +126,7 @@ def main(argv: Sequence[str]) -> int:
     if argv and argv[0] in ("-h", "--help"):
         print(__doc__.rstrip())
         return 0
-    parser = config_parser(__doc__, "benchmark")
+    parser = build_config_parser(__doc__, "benchmark")
     parser.add_argument("--peer", choices=PEERS, default="transformers", help="the implementation to compare with")
     parser.add_argument("--rounds", type=positive_integer, default=5, help="rounds of each contestant")
     if not argv or argv[0] not in BENCHMARKS:

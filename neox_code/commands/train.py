@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     set_rank_variables()
     _, world_size, _ = read_rank_variables()
     config = load_config(parse_command_line(argv, __doc__, "train"))
-    config.require_training()
+    config.require_training_keys()
     check_num_ranks(world_size, config)
     pretrain(config, STOP)
     return EXIT_RESUME if STOP.was_followed else 0

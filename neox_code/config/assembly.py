@@ -133,7 +133,7 @@ class Draft:
         name = f"{setting.key}.{assignment.inner}" if assignment.inner else setting.key
         as_written = format_setting(name, value_at(setting.value, assignment.inner, assignment.value), place)
         try:
-            value = convert_for(target, assignment.value)
+            value = convert_to_field_type(target, assignment.value)
         except ValueError as error:
             self.problems.append(f"{as_written} must be {error}.")
             self.bad_fields.add(target.name)
@@ -197,7 +197,7 @@ def default_of(known: Field) -> Any:
     return 1 if known.required else known.default
 
 
-def convert_for(target: Field, value: Any) -> Any:
+def convert_to_field_type(target: Field, value: Any) -> Any:
     """Convert a value to the field's type; null becomes the default. Raise ValueError with the expected values."""
     if value is None and not target.required:
         return target.default

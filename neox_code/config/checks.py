@@ -191,7 +191,7 @@ def check_rotary_dimensions(values: Values, show: Show) -> Iterator[Problem]:
         )
 
 
-def check_context(values: Values, show: Show) -> Iterator[Problem]:
+def check_context_length(values: Values, show: Show) -> Iterator[Problem]:
     if (values["seq_length"] or 0) > values["max_position_embeddings"]:
         yield Problem(
             ("seq_length", "max_position_embeddings"),
@@ -388,7 +388,7 @@ CHECKS = (
     check_feed_forward_width,
     check_tensor_parallel_feed_forward,
     check_rotary_dimensions,
-    check_context,
+    check_context_length,
     check_stages,
     check_partition_method,
     check_zero_with_pipeline,

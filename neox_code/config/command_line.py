@@ -4,7 +4,7 @@
     config = command_line.load()
     [..., *command_line.arguments]           # the same words for the ranks
 
-A command with configuration files and options of its own builds `config_parser`, adds them, and passes the parsed words to
+A command with configuration files and options of its own builds `build_config_parser`, adds them, and passes the parsed words to
 `read_shared_options`. A command or tool without configuration files builds a `Parser`.
 """
 
@@ -85,10 +85,10 @@ def parse_number(value: str, kind: Callable[[str], Any], is_allowed: Callable[[A
     return number
 
 
-def name_list(value: str) -> tuple[str, ...]:
+def parse_name_list(value: str) -> tuple[str, ...]:
     """Split an option's value at its commas.
 
-    >>> name_list("C, Rust")
+    >>> parse_name_list("C, Rust")
     ('C', 'Rust')
     """
     names = tuple(name.strip() for name in value.split(",") if name.strip())
@@ -240,10 +240,10 @@ def format_flow_yaml(value: Any) -> str:
 
 def parse_command_line(argv: Sequence[str], description: str | None, command: str | None = None) -> CommandLine:
     """Parse the arguments after a command's name. Raise ConfigError for arguments that the command does not have."""
-    return read_shared_options(config_parser(description, command).parse_intermixed_args(list(argv)))
+    return read_shared_options(build_config_parser(description, command).parse_intermixed_args(list(argv)))
 
 
-def config_parser(description: str | None, command: str | None = None) -> Parser:
+def build_config_parser(description: str | None, command: str | None = None) -> Parser:
     """Build the parser of a command with configuration files. With `command` None it has the options of all commands.
 
     It also parses the options of other commands, hidden in the help, so that `read_shared_options` can refuse them by name.

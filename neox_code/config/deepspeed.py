@@ -70,11 +70,11 @@ def make_deepspeed_dict(config: NeoXConfig, sizes: BatchSizes) -> dict[str, Any]
     if precision:
         settings[precision] = {**(drop_nulls(optimizer.fp16) if precision == "fp16" else {}), "enabled": True}
     return drop_nulls(
-        merge_settings(merge_settings(settings, drop_nulls(optimizer.deepspeed_extra_args)), make_numeric_settings(config))
+        merge_settings(merge_settings(settings, drop_nulls(optimizer.deepspeed_extra_args)), make_precision_settings(config))
     )
 
 
-def make_numeric_settings(config: NeoXConfig) -> dict[str, Any]:
+def make_precision_settings(config: NeoXConfig) -> dict[str, Any]:
     """Return the settings that change results and that the configuration does not set.
 
     In bf16 the gradients of micro batches and of data ranks are summed in fp32: a growing bf16 sum loses the lower bits of each
@@ -90,10 +90,10 @@ def make_numeric_settings(config: NeoXConfig) -> dict[str, Any]:
     return settings
 
 
-def is_summed_in_fp32(config: NeoXConfig) -> bool:
+def sums_gradients_in_fp32(config: NeoXConfig) -> bool:
     """Return True if the gradients of a 16-bit model are summed in fp32 over micro batches."""
     given = drop_nulls(config.optimizer.deepspeed_extra_args).get("data_types", {})
-    return {**make_numeric_settings(config).get("data_types", {}), **given}.get("grad_accum_dtype") in DTYPE_NAMES["fp32"]
+    return {**make_precision_settings(config).get("data_types", {}), **given}.get("grad_accum_dtype") in DTYPE_NAMES["fp32"]
 
 
 def drop_nulls(settings: Mapping[str, Any]) -> dict[str, Any]:

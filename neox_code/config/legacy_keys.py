@@ -233,7 +233,7 @@ def read_zero(value: Any) -> Iterator[Meaning]:
         yield Assignment("zero_stage", rest.pop("stage"), "stage")
     yield from pop_refused_settings(rest, REFUSED_IN_ZERO)
     yield from find_problems(rest, ZERO)
-    yield from settings_without_effect(rest, WITHOUT_EFFECT_IN_ZERO)
+    yield from find_settings_without_effect(rest, WITHOUT_EFFECT_IN_ZERO)
     yield Assignment("zero_optimization", rest)
 
 
@@ -286,7 +286,7 @@ WITHOUT_EFFECT_IN_BF16 = {"check_grad_overflow": (True, "a step whose gradient i
 """Name within a dictionary of DeepSpeed -> its default, and the reason why another value has no effect."""
 
 
-def settings_without_effect(settings: dict[str, Any], table: Mapping[str, tuple[Any, str]]) -> Iterator[NoEffect]:
+def find_settings_without_effect(settings: dict[str, Any], table: Mapping[str, tuple[Any, str]]) -> Iterator[NoEffect]:
     """Remove the settings that the table names; yield those that differ from their defaults."""
     for name in [name for name in settings if name in table]:
         (default, because), value = table[name], settings.pop(name)
@@ -316,7 +316,7 @@ def read_fp16(value: Any) -> Iterator[Meaning]:
     if pop_enabled(rest):
         yield Assignment("precision", precision, "enabled")
     yield from find_problems(rest, FP16)
-    yield from settings_without_effect(rest, WITHOUT_EFFECT_IN_FP16)
+    yield from find_settings_without_effect(rest, WITHOUT_EFFECT_IN_FP16)
     yield Assignment("fp16", rest)
 
 
@@ -330,7 +330,7 @@ def read_bf16(value: Any) -> Iterator[Meaning]:
         yield Assignment("precision", "bfloat16", "enabled")
     yield from pop_refused_settings(rest, REFUSED_IN_BF16)
     yield from find_problems(rest, BF16)
-    yield from settings_without_effect(rest, WITHOUT_EFFECT_IN_BF16)
+    yield from find_settings_without_effect(rest, WITHOUT_EFFECT_IN_BF16)
     if rest:
         yield Assignment("deepspeed_extra_args", {"bf16": rest})
 
@@ -409,7 +409,7 @@ def read_attention_config(value: Any) -> Iterator[Assignment | Requirement]:
         yield Requirement("num_layers", len(kinds), f"has {len(kinds)} layer{'s' * (len(kinds) != 1)}, which must be as many as")
 
 
-def set_built_value(field: str) -> Rule:
+def set_converted_value(field: str) -> Rule:
     """Return the rule of a key that sets a field, except for GPT-NeoX's values in UNBUILT, which are refused."""
 
     def read(value: Any) -> Iterable[Assignment]:
@@ -502,7 +502,7 @@ KEYS: dict[str, Rule] = {
     "bf16": Rule(read_bf16),
     "split": Rule(read_split),
     "attention_config": Rule(read_attention_config),
-    **{field: set_built_value(field) for field in UNBUILT},
+    **{field: set_converted_value(field) for field in UNBUILT},
     **{field: set_unless_all(field) for field in ("num_nodes", "num_gpus")},
     "deepspeed_extra_args": Rule(read_extra),
     "checkpoint": Rule(read_checkpoint),

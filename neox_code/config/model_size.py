@@ -1,7 +1,7 @@
 """Numbers of parameters and FLOPs, computed from the configuration without building a model.
 
 parameters(config.model, padded_vocab_size)                              # 162,322,944 for small
-block_parameters(config.model).on_rank(tensor_parallel_size=2)           # number on one of two tensor-parallel ranks
+count_block_parameters(config.model).count_on_rank(tensor_parallel_size=2)           # number on one of two tensor-parallel ranks
 """
 
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class Parameters:
     def total(self) -> int:
         return self.divided + self.whole
 
-    def on_rank(self, tensor_parallel_size: int) -> int:
+    def count_on_rank(self, tensor_parallel_size: int) -> int:
         return self.divided // tensor_parallel_size + self.whole
 
 
-def norm_parameters(model: ModelConfig) -> Parameters:
+def count_norm_parameters(model: ModelConfig) -> Parameters:
     """Return the parameters of one norm: a weight, and in layernorm a bias."""
     return Parameters(whole=(1 if model.norm == "rmsnorm" else 2) * model.hidden_size)
 
@@ -48,40 +48,46 @@ def feed_forward_rows(model: ModelConfig) -> int:
     return (2 if model.is_gated else 1) * model.feed_forward_size
 
 
-def block_matrices(model: ModelConfig) -> int:
+def count_block_matrices(model: ModelConfig) -> int:
     """Return the number of weights in the matrices of one transformer block."""
     attention = (projection_width(model) + model.attention_width) * model.hidden_size
     feed_forward = (feed_forward_rows(model) + model.feed_forward_size) * model.hidden_size
     return attention + feed_forward
 
 
-def block_biases(model: ModelConfig) -> Parameters:
+def count_block_biases(model: ModelConfig) -> Parameters:
     hidden = model.hidden_size
     attention = Parameters(projection_width(model), hidden) if model.use_bias_in_attn_linear else Parameters()
     feed_forward = Parameters(feed_forward_rows(model), hidden) if model.use_bias_in_mlp else Parameters()
     return attention + feed_forward
 
 
-def block_parameters(model: ModelConfig) -> Parameters:
+def count_block_parameters(model: ModelConfig) -> Parameters:
     """Return the parameters of one transformer block: projections with their biases, and the norms."""
     head_norms = Parameters(whole=2 * model.head_dim if model.qk_norm else 0)
-    return Parameters(divided=block_matrices(model)) + block_biases(model) + norm_parameters(model) * 2 + head_norms
+    return (
+        Parameters(divided=count_block_matrices(model)) + count_block_biases(model) + count_norm_parameters(model) * 2 + head_norms
+    )
 
 
-def embedding_parameters(model: ModelConfig, padded_vocab_size: int) -> Parameters:
+def count_embedding_parameters(model: ModelConfig, padded_vocab_size: int) -> Parameters:
     positions = model.max_position_embeddings * model.hidden_size if model.pos_emb == "learned" else 0
     return Parameters(divided=padded_vocab_size * model.hidden_size, whole=positions)
 
 
-def head_parameters(model: ModelConfig, padded_vocab_size: int) -> Parameters:
+def count_head_parameters(model: ModelConfig, padded_vocab_size: int) -> Parameters:
     """Return the head's own parameters; none if it shares the embedding's."""
     return Parameters(divided=padded_vocab_size * model.hidden_size if model.no_weight_tying else 0)
 
 
 def parameters(model: ModelConfig, padded_vocab_size: int) -> int:
     """Return the number of all parameters, padding included."""
-    ends = embedding_parameters(model, padded_vocab_size) + norm_parameters(model) + head_parameters(model, padded_vocab_size)
-    return (block_parameters(model) * model.num_layers + ends).total
+    ends = (
+        count_embedding_parameters(model, padded_vocab_size)
+        + count_norm_parameters(model)
+        + count_head_parameters(model, padded_vocab_size)
+    )
+    return (count_block_parameters(model) * model.num_layers + ends).total
 
 
 def training_flops_per_token(model: ModelConfig, padded_vocab_size: int, sequence_length: int) -> float:
@@ -91,6 +97,6 @@ def training_flops_per_token(model: ModelConfig, padded_vocab_size: int, sequenc
     counts the products of attention: L layers, a dimensions of all heads together, S tokens of context. The causal mask and
     recomputation do not change the number, as in PaLM (Chowdhery et al. 2022, appendix B), Megatron-LM and nanochat.
     """
-    matrices = model.num_layers * block_matrices(model)
+    matrices = model.num_layers * count_block_matrices(model)
     head = padded_vocab_size * model.hidden_size
     return 6.0 * (matrices + head) + 12.0 * model.num_layers * model.attention_width * sequence_length

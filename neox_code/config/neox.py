@@ -142,7 +142,7 @@ class NeoXConfig:
             places = [self.format_key(name) for name in BATCH_SIZES if getattr(given, name) is not None]
             raise ConfigError(f"{error} Given: {', '.join(places)}." if places else str(error)) from None
 
-    def require_training(self, data: bool = True) -> None:
+    def require_training_keys(self, data: bool = True) -> None:
         """Raise ConfigError with all missing settings that training needs; with `data`, those of its data too."""
         missing = self.missing(TRAINING_NEEDS) + (self.missing_data() if data else [])
         if missing:

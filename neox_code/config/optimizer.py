@@ -69,12 +69,12 @@ class OptimizerConfig:
     """DeepSpeed's other settings that have an effect here (`data_types`, `communication_data_type`, `csv_monitor`, ...)."""
 
     @property
-    def moment_rates(self) -> tuple[float, float]:
+    def effective_betas(self) -> tuple[float, float]:
         """`betas`, or the optimizer's default."""
         return self.betas or ((0.9, 0.99) if self.optimizer_type == "lion" else (0.9, 0.999))
 
     @property
-    def offloads(self) -> bool:
+    def offloads_optimizer(self) -> bool:
         """True if ZeRO keeps the optimizer's states in the host's memory."""
         return is_offloaded(self.zero_optimization)
 

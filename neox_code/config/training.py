@@ -14,7 +14,7 @@ class TrainingConfig:
 
     @property
     def num_steps(self) -> int:
-        """`train_iters`, which is set in every training (NeoXConfig.require_training)."""
+        """`train_iters`, which is set in every training (NeoXConfig.require_training_keys)."""
         assert self.train_iters is not None
         return self.train_iters
 

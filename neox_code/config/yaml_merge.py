@@ -233,20 +233,20 @@ def normalize_key(key: yaml.Node) -> str:
 def make_setting(path: Path, loader: Loader, key_node: yaml.Node, value_node: yaml.Node) -> Setting:
     key = str(loader.construct_object(key_node, deep=True)).replace("-", "_")
     value = loader.construct_object(value_node, deep=True)
-    return Setting(key, value, format_place(path, key_node), dict(find_inner_places(path, value_node)))
+    return Setting(key, value, format_place(path, key_node), dict(find_nested_places(path, value_node)))
 
 
 def format_place(path: Path, node: yaml.Node) -> str:
     return f"{path}:{node.start_mark.line + 1}"
 
 
-def find_inner_places(path: Path, node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, str]]:
+def find_nested_places(path: Path, node: yaml.Node, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield the dotted name and the place of each key within a dictionary."""
     if isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
             name = f"{prefix}{key_node.value}"
             yield name, format_place(path, key_node)
-            yield from find_inner_places(path, value_node, f"{name}.")
+            yield from find_nested_places(path, value_node, f"{name}.")
 
 
 def find_inner_duplicates(path: Path, root: yaml.MappingNode) -> Iterator[str]:
@@ -255,7 +255,7 @@ def find_inner_duplicates(path: Path, root: yaml.MappingNode) -> Iterator[str]:
         if is_merge(top_node):
             continue
         seen: dict[str, str] = {}
-        for name, where in find_inner_places(path, top_value):
+        for name, where in find_nested_places(path, top_value):
             first = seen.setdefault(name, where)
             if first is not where:
                 yield format_duplicate(f"{top_node.value}.{name}", first, where)

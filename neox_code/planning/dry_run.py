@@ -18,7 +18,7 @@ from neox_code.config.model_size import parameters, training_flops_per_token
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.remarks import list_remarks
 from neox_code.planning.memory import Layout, Memory
-from neox_code.planning.missing import list_missing
+from neox_code.planning.missing import list_all_missing
 from neox_code.planning.planned_world import PlannedWorld
 from neox_code.planning.smaller_layout import Proposal, compute_memory, find_smaller_layout, fits
 from neox_code.tokenizer.vocabulary_file import count_vocabulary_entries
@@ -45,7 +45,7 @@ def make_dry_run(
     known_entries = count_vocabulary_entries(config.data.tokenizer_type, config.data.vocab_file)
     entries = known_entries or ASSUMED_VOCABULARY
     padded = padded_vocab_size(entries, config.model.make_vocab_size_divisible_by, config.parallelism.model_parallel_size)
-    missing, remarks = list(list_missing(config, script)), list(list_remarks(config)) if world is not None else []
+    missing, remarks = list(list_all_missing(config, script)), list(list_remarks(config)) if world is not None else []
     rows = make_size_rows(config, known_entries, padded)
     figures: dict[str, Any] = {"vocabulary": padded, "parameters": parameters(config.model, padded)}
     if world is not None:
@@ -65,7 +65,7 @@ def make_dry_run(
         if gpu_memory_gib is not None:
             does_fit = fits(memory, gpu_memory_gib)
             proposal = None if does_fit else find_smaller_layout(config, world, gpu_memory_gib, entries)
-            rows += make_fit_rows(world, memory, proposal, gpu_memory_gib)
+            rows += make_memory_rows(world, memory, proposal, gpu_memory_gib)
             figures |= {"fits": does_fit, "proposal": proposal and dict(proposal.changes)}
     values = config.values()
     figures |= {
@@ -168,7 +168,7 @@ def list_memory_parts(memory: Memory, layout: Layout) -> Iterator[tuple[str, int
     yield "all", memory.total, ""
 
 
-def make_fit_rows(world: PlannedWorld, memory: Memory, proposal: Proposal | None, gpu_memory_gib: float) -> list[Row]:
+def make_memory_rows(world: PlannedWorld, memory: Memory, proposal: Proposal | None, gpu_memory_gib: float) -> list[Row]:
     """Return a row that compares the layout with `gpu_memory_gib`. If it does not fit, a second row proposes another layout."""
     spare = gpu_memory_gib - memory.total / 2**30
     if fits(memory, gpu_memory_gib):

@@ -19,16 +19,16 @@ Temporary tensors within operations and fragmentation are not counted. `LIBRARIE
 
 from dataclasses import dataclass, fields
 
-from neox_code.config.deepspeed import is_summed_in_fp32
+from neox_code.config.deepspeed import sums_gradients_in_fp32
 from neox_code.config.deepspeed_settings import is_default
 from neox_code.config.derive import data_parallel_size
 from neox_code.config.model import ModelConfig
 from neox_code.config.model_size import (
     Parameters,
-    block_parameters,
-    embedding_parameters,
-    head_parameters,
-    norm_parameters,
+    count_block_parameters,
+    count_embedding_parameters,
+    count_head_parameters,
+    count_norm_parameters,
     projection_width,
 )
 from neox_code.config.neox import NeoXConfig
@@ -117,12 +117,12 @@ def compute_memory_per_gpu(config: NeoXConfig, layout: Layout, padded_vocab_size
 def compute_stage_memory(config: NeoXConfig, layout: Layout, stage: int, padded_vocab_size: int) -> Memory:
     """Return the memory on a GPU of one pipeline stage."""
     model, optimizer = config.model, config.optimizer
-    count = count_stage_parameters(model, layout, stage, padded_vocab_size).on_rank(layout.tensor_size)
+    count = count_stage_parameters(model, layout, stage, padded_vocab_size).count_on_rank(layout.tensor_size)
     size = BYTES[model.precision]
     zero = max(1, optimizer.zero_stage)
     return Memory(
         weights=divide_rounding_up(count * size, layout.data_size if zero >= 3 else 1),
-        gradients=divide_rounding_up(count * (4 if is_summed_in_fp32(config) else size), layout.data_size if zero >= 2 else 1),
+        gradients=divide_rounding_up(count * (4 if sums_gradients_in_fp32(config) else size), layout.data_size if zero >= 2 else 1),
         optimizer=0
         if is_offloaded(optimizer.zero_optimization)
         else divide_rounding_up(count * compute_optimizer_bytes(optimizer), layout.data_size),
@@ -144,11 +144,11 @@ def count_stage_blocks(model: ModelConfig, layout: Layout) -> int:
 def count_stage_parameters(model: ModelConfig, layout: Layout, stage: int, padded_vocab_size: int) -> Parameters:
     """Return the parameters of one pipeline stage; the first and the last both hold a tied embedding."""
     is_first, is_last = stage == 0, stage == layout.pipeline_size - 1
-    result = block_parameters(model) * count_stage_blocks(model, layout)
+    result = count_block_parameters(model) * count_stage_blocks(model, layout)
     if is_first or (is_last and not model.no_weight_tying):
-        result += embedding_parameters(model, padded_vocab_size)
+        result += count_embedding_parameters(model, padded_vocab_size)
     if is_last:
-        result += norm_parameters(model) + head_parameters(model, padded_vocab_size)
+        result += count_norm_parameters(model) + count_head_parameters(model, padded_vocab_size)
     return result
 
 
@@ -160,7 +160,7 @@ def compute_optimizer_bytes(optimizer: OptimizerConfig) -> int:
 def has_bf16_optimizer(config: NeoXConfig) -> bool:
     """Return True if DeepSpeed uses its bf16 optimizer, which reduces the fp32 sums in place."""
     optimizer = config.optimizer
-    is_bf16 = config.model.precision == "bfloat16" and is_summed_in_fp32(config)
+    is_bf16 = config.model.precision == "bfloat16" and sums_gradients_in_fp32(config)
     return is_bf16 and optimizer.zero_stage <= 1 and not optimizer.offloads
 
 

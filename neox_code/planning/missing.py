@@ -1,9 +1,9 @@
 """Files, packages, hosts and GPUs that a run needs and this machine lacks, one sentence each. Imports no torch.
 
-    for sentence in list_missing(config, "train"):
+    for sentence in list_all_missing(config, "train"):
         print(f"missing: {sentence}")
 
-A dry run prints the sentences of `list_missing`. A run does not start while `list_blocking` has any. If the hostfile contains only
+A dry run prints the sentences of `list_all_missing`. A run does not start while `list_blocking_problems` has any. If the hostfile contains only
 other machines, their ranks check their own data and packages.
 """
 
@@ -62,7 +62,7 @@ def find_remedy(key: str, script: str, config: NeoXConfig) -> str:
     return REMEDIES.get(key, "Correct the path.")
 
 
-def list_missing(config: NeoXConfig, script: str) -> list[str]:
+def list_all_missing(config: NeoXConfig, script: str) -> list[str]:
     """Return a sentence for everything that is missing on this machine."""
     training = (*check_fp16_gpu(config), *(list(check_hosts(config)) or check_gpus(config))) if script == "train" else ()
     return [
@@ -74,22 +74,22 @@ def list_missing(config: NeoXConfig, script: str) -> list[str]:
     ]
 
 
-def list_blocking(config: NeoXConfig, script: str) -> list[str]:
+def list_blocking_problems(config: NeoXConfig, script: str) -> list[str]:
     """Return a sentence for each missing file, package, host or setting that the command needs."""
     if script != "train":
         return [*find_missing_files(config, script), *find_missing_packages(config)]
     optional = set(find_unused_splits(config))
-    here = (*find_missing_files(config, script, optional), *find_missing_packages(config)) if is_machine_of_run(config) else ()
+    here = (*find_missing_files(config, script, optional), *find_missing_packages(config)) if is_host_of_run(config) else ()
     return [*list_unset_keys(config, script), *here, *check_fp16_gpu(config), *check_hosts(config)]
 
 
 def require_files(config: NeoXConfig, script: str) -> None:
     """Raise ConfigError with everything that blocks the command on this machine."""
-    if missing := list_blocking(config, script):
+    if missing := list_blocking_problems(config, script):
         raise ConfigError("\n".join(f"missing: {sentence}" for sentence in missing))
 
 
-def is_machine_of_run(config: NeoXConfig) -> bool:
+def is_host_of_run(config: NeoXConfig) -> bool:
     """Return True if this machine is one of the run's hosts, or if the hosts cannot be determined."""
     if not config.parallelism.hostfile:
         return True

@@ -152,7 +152,7 @@ class MainJob:
         text = "# Paths, relative to the folder in which the quickstart ran.\n" + yaml.safe_dump(paths, sort_keys=False)
         write_text(self.paths_file, text)
         config = NeoXConfig.load([self.config_file, self.paths_file], self.make_overrides())
-        config.require_training()
+        config.require_training_keys()
         return config
 
     def find_sampled_languages(self, split: str) -> dict[str, int]:

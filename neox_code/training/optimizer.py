@@ -76,7 +76,7 @@ def build_eight_bit_optimizer(groups: list[dict], name: str, settings: Mapping[s
 
 def build_cpu_adam(section: OptimizerConfig, groups: list[dict], settings: Mapping[str, Any]) -> torch.optim.Optimizer:
     """Return DeepSpeed's AdamW for the CPU, with vector instructions, for weights and states in the host's memory."""
-    if not section.offloads and any(weight.is_cuda for group in groups for weight in group["params"]):
+    if not section.offloads_optimizer and any(weight.is_cuda for group in groups for weight in group["params"]):
         raise ConfigError(
             "optimizer.type cpu_adam needs its states in the host's memory. "
             "Use --set zero_optimization.offload_optimizer.device=cpu, or --set optimizer.type=adam."
@@ -93,14 +93,14 @@ def build_cpu_adam(section: OptimizerConfig, groups: list[dict], settings: Mappi
 def build_optimizer(section: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Return the configured optimizer. As in GPT-NeoX, Adam and AdamW are both AdamW. Raise ConfigError if a package is missing."""
     groups = group_parameters(parameters, section.weight_decay)
-    adam: dict[str, Any] = {"lr": section.lr, "betas": tuple(section.moment_rates), "eps": section.eps}
+    adam: dict[str, Any] = {"lr": section.lr, "betas": tuple(section.effective_betas), "eps": section.eps}
     sgd: dict[str, Any] = {
         "lr": section.lr,
         "momentum": section.momentum,
         "dampening": section.dampening,
         "nesterov": section.nesterov,
     }
-    lion: dict[str, Any] = {"lr": section.lr, "betas": tuple(section.moment_rates)}
+    lion: dict[str, Any] = {"lr": section.lr, "betas": tuple(section.effective_betas)}
     if section.optimizer_type == "cpu_adam":
         return build_cpu_adam(section, groups, adam)
     if section.use_bnb_optimizer:

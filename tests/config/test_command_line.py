@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from neox_code.config.command_line import config_parser, parse_command_line, read_shared_options
+from neox_code.config.command_line import build_config_parser, parse_command_line, read_shared_options
 from neox_code.errors import ConfigError
 
 
@@ -109,7 +109,7 @@ def test_the_ranks_arguments_make_the_same_configuration(write, shape):
 
 
 def test_a_command_adds_options_of_its_own():
-    parser = config_parser("Compares.")
+    parser = build_config_parser("Compares.")
     parser.add_argument("--peer", choices=["transformers"])
     parsed = parser.parse_intermixed_args(["small", "--peer", "transformers", "--set", "lr=1"])
     assert parsed.peer == "transformers"

@@ -429,9 +429,9 @@ def test_optimizers_are_named_in_any_case(shape, given, kind):
 
 
 def test_lion_has_its_own_moment_rates(shape):
-    assert load(shape, optimizer={"type": "Lion"}).optimizer.moment_rates == (0.9, 0.99)
-    assert load(shape, optimizer={"type": "Adam"}).optimizer.moment_rates == (0.9, 0.999)
-    assert load(shape, optimizer={"type": "Lion", "params": {"betas": [0.5, 0.6]}}).optimizer.moment_rates == (0.5, 0.6)
+    assert load(shape, optimizer={"type": "Lion"}).optimizer.effective_betas == (0.9, 0.99)
+    assert load(shape, optimizer={"type": "Adam"}).optimizer.effective_betas == (0.9, 0.999)
+    assert load(shape, optimizer={"type": "Lion", "params": {"betas": [0.5, 0.6]}}).optimizer.effective_betas == (0.5, 0.6)
 
 
 def test_default_parameters_of_adam_are_accepted(shape):

@@ -6,7 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from neox_code.config.model import ModelConfig
-from neox_code.config.model_size import block_parameters, parameters, training_flops_per_token
+from neox_code.config.model_size import count_block_parameters, parameters, training_flops_per_token
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.model.sharding import sharding_of
 from neox_code.parallel.grid import single_process_grid
@@ -45,7 +45,7 @@ def test_the_counts_are_those_of_the_built_model(keys):
     assert parameters(model, PADDED) == sum(parameter.numel() for parameter in built.parameters())
     block = dict(built.sequential["2"].named_parameters())
     divided = sum(value.numel() for name, value in block.items() if sharding_of(name).dim is not None)
-    assert (block_parameters(model).divided, block_parameters(model).total) == (
+    assert (count_block_parameters(model).divided, count_block_parameters(model).total) == (
         divided,
         sum(value.numel() for value in block.values()),
     )

@@ -36,7 +36,7 @@ def test_a_model_file_has_polycoders_settings(name, shape_and_rate):
     assert config.training.train_iters == config.optimizer.lr_decay_iters == 160_000
     assert (model.pos_emb, model.rotary_pct, model.no_weight_tying, model.gpt_j_residual) == ("rotary", 1.0, True, False)
     assert config.data.split == (98.9, 0.1, 1.0)
-    config.require_training()
+    config.require_training_keys()
     for ranks in (1, 2, 8, 16):
         assert config.batch_sizes(ranks).train_batch_size == 128
 
@@ -208,7 +208,7 @@ def test_replace_checks_again_and_keeps_the_rest(shape):
 
 def test_all_missing_settings_of_training_are_reported_together(shape):
     with pytest.raises(ConfigError) as caught:
-        NeoXConfig.load([], shape).require_training()
+        NeoXConfig.load([], shape).require_training_keys()
     sentences = str(caught.value).splitlines()
     assert [sentence.split()[0] for sentence in sentences] == ["lr", "train_iters", "neither", "training", "vocab_file:"]
 

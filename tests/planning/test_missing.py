@@ -6,7 +6,7 @@ import pytest
 
 from neox_code.config.neox import NeoXConfig
 from neox_code.planning import missing as missing_module
-from neox_code.planning.missing import NEW_VOCABULARY, OWN_VOCABULARY, TOKEN_FILES, list_blocking, list_missing
+from neox_code.planning.missing import NEW_VOCABULARY, OWN_VOCABULARY, TOKEN_FILES, list_all_missing, list_blocking_problems
 
 SHAPE = {"num_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128}
 
@@ -18,7 +18,7 @@ def find_missing(tmp_path, monkeypatch):
     for name in ("vocab.json", "merges.txt", "corpus.bin", "corpus.idx", "half.bin"):
         (tmp_path / name).touch()
 
-    def sentences(script="train", count=0, function=list_missing, **keys):
+    def sentences(script="train", count=0, function=list_all_missing, **keys):
         monkeypatch.setattr(missing_module, "find_visible_gpus", lambda: tuple(map(str, range(count))))
         data = {"data_path": "corpus", "vocab_file": "vocab.json", "merge_file": "merges.txt"}
         return [sentence.split(" (")[0] for sentence in function(NeoXConfig.load([], {**SHAPE, **data, **keys}), script)]
@@ -51,7 +51,7 @@ def test_a_missing_file_is_reported_with_its_remedy(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def remedies(script, **keys):
-        return [sentence.partition("). ")[2] for sentence in list_blocking(NeoXConfig.load([], {**SHAPE, **keys}), script)]
+        return [sentence.partition("). ")[2] for sentence in list_blocking_problems(NeoXConfig.load([], {**SHAPE, **keys}), script)]
 
     files = {"vocab_file": "v.json", "merge_file": "m.txt"}
     assert remedies("train", data_path="d", **files) == [TOKEN_FILES, NEW_VOCABULARY, NEW_VOCABULARY]
@@ -68,7 +68,7 @@ def test_gpus_are_counted_on_a_single_machine(find_missing):
     assert find_missing(num_gpus=2) == ["2 GPUs: a run here has 2 CPU processes."]
 
 
-@pytest.mark.parametrize("function", [list_missing, list_blocking])
+@pytest.mark.parametrize("function", [list_all_missing, list_blocking_problems])
 def test_unknown_hosts_stop_a_run(find_missing, function):
     assert find_missing(count=4, function=function, include="node7:0,1") == [
         "hosts to run on: node7:0,1 contains an unknown host or slot. Choose among localhost:0."
@@ -80,21 +80,21 @@ def test_unknown_hosts_stop_a_run(find_missing, function):
 def test_data_is_checked_only_if_this_machine_is_one_of_the_hosts(find_missing, tmp_path):
     for name, sentences in (("localhost", ["none.bin and none.idx"]), ("192.0.2.1", []), ("no-such-host.invalid", [])):
         (tmp_path / "hosts").write_text(f"{name} slots=1\n")
-        assert find_missing(function=list_blocking, hostfile="hosts", data_path="none") == sentences
+        assert find_missing(function=list_blocking_problems, hostfile="hosts", data_path="none") == sentences
         assert find_missing(hostfile="hosts", data_path="none") == ["none.bin and none.idx"]
 
 
 def test_an_invalid_hostfile_is_reported_with_all_other_blocking_problems(find_missing, tmp_path):
     (tmp_path / "hosts").write_text("node0\n")
-    assert find_missing(function=list_blocking, hostfile="hosts", data_path="none") == [
+    assert find_missing(function=list_blocking_problems, hostfile="hosts", data_path="none") == [
         "none.bin and none.idx",
         "hosts to run on: hosts:1",
     ]
 
 
 def test_only_fp16_needs_a_gpu(find_missing):
-    assert find_missing(function=list_blocking) == []
-    assert find_missing(function=list_blocking, precision="fp16") == ["a GPU, without which precision"]
+    assert find_missing(function=list_blocking_problems) == []
+    assert find_missing(function=list_blocking_problems, precision="fp16") == ["a GPU, without which precision"]
     assert find_missing(precision="fp16") == ["a GPU, without which precision"]
     assert find_missing(count=1, precision="fp16") == []
 
@@ -103,14 +103,16 @@ def test_only_fp16_needs_a_gpu(find_missing):
 def test_optional_packages_stop_a_run_that_uses_them(find_missing, monkeypatch, key, package):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert find_missing(count=1) == []
-    assert find_missing(count=1, function=list_blocking, **{key: True}) == [f"the package {package}, which {key}"]
+    assert find_missing(count=1, function=list_blocking_problems, **{key: True}) == [f"the package {package}, which {key}"]
 
 
 def test_missing_validation_and_test_files_do_not_stop_a_run(find_missing):
     keys = {"data_path": None, "train_data_paths": ["corpus"], "valid_data_paths": ["none"], "test_data_paths": ["nothing"]}
     assert find_missing(count=1, **keys) == ["none.bin and none.idx", "nothing.bin and nothing.idx"]
-    assert find_missing(count=1, function=list_blocking, **keys) == []
-    assert find_missing(count=1, function=list_blocking, **keys | {"valid_data_paths": ["none", "corpus"]}) == [
+    assert find_missing(count=1, function=list_blocking_problems, **keys) == []
+    assert find_missing(count=1, function=list_blocking_problems, **keys | {"valid_data_paths": ["none", "corpus"]}) == [
         "none.bin and none.idx"
     ]
-    assert find_missing(count=1, function=list_blocking, **keys | {"train_data_paths": ["absent"]}) == ["absent.bin and absent.idx"]
+    assert find_missing(count=1, function=list_blocking_problems, **keys | {"train_data_paths": ["absent"]}) == [
+        "absent.bin and absent.idx"
+    ]

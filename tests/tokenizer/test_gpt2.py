@@ -189,6 +189,6 @@ def test_polycoder_configuration_uses_the_gpt_neox_reader(polycoder: tuple[Path,
     configs = Path(__file__).parents[2] / "configs"
     files = dict(zip(("vocab_file", "merge_file"), map(str, polycoder), strict=True))
     config = NeoXConfig.load([configs / "2-7B.yml", configs / "polycoder.yml"], files)
-    config.require_training()
+    config.require_training_keys()
     assert len(build_tokenizer(config.data).encode(" " * 9 + "x")) == 9
     assert config.data.newlines == "lf"
