@@ -1,6 +1,6 @@
 """Build the index of the known benchmarks, which every BenchmarkOverlap searches, from their published files.
 
-    save_known(build_known_index(Path("data")))          # writes neox_code/corpus/filters/known_benchmarks.npz
+    save_known_index(build_known_index(Path("data")))          # writes neox_code/corpus/filters/known_benchmarks.npz
 
 `data` holds, as published:
 
@@ -42,7 +42,7 @@ from neox_code.corpus.filters.benchmarks import (
     merge_indexes,
     split_words,
 )
-from neox_code.corpus.sources.compressed import open_expanded
+from neox_code.corpus.sources.compressed import open_decompressed
 
 LANGUAGES_OF_PACK = ("cpp", "go", "java", "js", "rust")
 COMPLETE = ("HumanEval", "MBPP")
@@ -161,7 +161,7 @@ def number_tests(tests: Sequence[str]) -> dict[str, str]:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    with open_expanded(path) as (lines, _):
+    with open_decompressed(path) as (lines, _):
         yield from (json.loads(line) for line in lines if line.strip())  # MBPP+ has infinities, which orjson refuses
 
 
@@ -205,8 +205,8 @@ def winnow(runs: Sequence[tuple[int, Sequence[bytes]]]) -> list[tuple[int, Seque
     return [runs[place] for place in sorted({min(window, key=lambda place: runs[place][0]) for window in windows})]
 
 
-def save_known(index: Index, path: Path = KNOWN) -> None:
-    """Write the arrays that `load_known` reads."""
+def save_known_index(index: Index, path: Path = KNOWN) -> None:
+    """Write the arrays that `load_known_index` reads."""
     hashes: defaultdict[str, list[int]] = defaultdict(list)
     for hashed, name in index.names.items():
         hashes[name].append(hashed)

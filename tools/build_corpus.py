@@ -50,7 +50,7 @@ from neox_code.corpus.description.summary_table import print_corpus_table, summa
 from neox_code.corpus.executors.options import add_executor_options, build_executor
 from neox_code.corpus.pipeline.build import POLYCODER_SHARES, build_corpus
 from neox_code.corpus.pipeline.plan import normalize_sources
-from neox_code.corpus.recipes.registry import recipe_by_name, recipe_names
+from neox_code.corpus.recipes.registry import find_recipe, recipe_names
 from neox_code.corpus.sources.find import LOCAL
 from neox_code.corpus.sources.folder_layout import LAYOUTS
 from neox_code.errors import DataError, run_command
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     """Build the corpus and print its table; return the exit status."""
     arguments = make_parser().parse_args(argv)
     refuse_output_in_source(arguments.output, arguments.sources)
-    recipe = recipe_by_name(arguments.recipe)
+    recipe = find_recipe(arguments.recipe)
     if arguments.newlines is not None:
         recipe = dataclasses.replace(recipe, newlines=arguments.newlines)
     with report_figures(arguments.json) as figures, build_executor(arguments, needs=list_shared_paths(arguments)) as executor:

@@ -13,7 +13,7 @@ from neox_code.benchmarks.contestant import TimedStep, compute_digest, run_conte
 from neox_code.benchmarks.corpus_contest import CODE, SMALL
 from neox_code.benchmarks.sample import read_sample
 from neox_code.corpus.pipeline.build import build_corpus
-from neox_code.corpus.recipes.registry import recipe_by_name
+from neox_code.corpus.recipes.registry import find_recipe
 from neox_code.corpus.shards import KEPT, read_manifest
 
 LAYOUT = "language/organization/project"
@@ -22,7 +22,7 @@ LAYOUT = "language/organization/project"
 def ours(size: str, folder: Path, cores: int) -> TimedStep:
     """Return the timed step that builds the sample corpus with the recipe polycoder."""
     output = folder / f"{size}-corpus-{cores}"
-    recipe = recipe_by_name("polycoder")
+    recipe = find_recipe("polycoder")
 
     def run() -> None:
         shutil.rmtree(output, ignore_errors=True)

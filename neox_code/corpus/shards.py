@@ -146,7 +146,7 @@ class CorpusSummary:
                 sizes[count.language] = sizes.get(count.language, 0) + count.bytes
         return sorted(sizes, key=lambda language: (-sizes[language], language))
 
-    def measured_languages(self, split: str = "test") -> list[str]:
+    def evaluated_languages(self, split: str = "test") -> list[str]:
         """Return the languages with files in `split` and enough data for a meaningful result, the largest first."""
         enough = min(MIN_MEASURED_BYTES, MIN_MEASURED_SHARE * self.kept_bytes)
         kept: Counter[str | None] = Counter()

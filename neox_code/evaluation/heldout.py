@@ -128,7 +128,7 @@ def select_heldout_documents(
     Languages with too few files and empty documents are left out. Raise DataError if there is no corpus or no document.
     """
     sizes: dict[str, dict[str, int]] = defaultdict(dict)
-    for document in iter_documents(folder, split, load_summary(folder).measured_languages(split)):
+    for document in iter_documents(folder, split, load_summary(folder).evaluated_languages(split)):
         if document.num_bytes:
             sizes[document.language][document.sha256] = document.num_bytes
     chosen = {language: select_within_limit(files, limit, seed) for language, files in sizes.items()}

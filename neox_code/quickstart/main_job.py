@@ -236,7 +236,7 @@ class MainJob:
         return int(find_checkpoint(self.output).name.removeprefix(STEP_PREFIX))
 
     def evaluate(self) -> FinishedStep:
-        if not load_summary(self.corpus).measured_languages():
+        if not load_summary(self.corpus).evaluated_languages():
             log.info("no language is evaluated, because no language has enough held-out files")
             return FinishedStep(())
         self.run_command("evaluate")
@@ -251,7 +251,7 @@ class MainJob:
         def is_prompt(text: str) -> bool:
             return PROMPT_END not in text and len(tokenizer.encode(text)) <= longest
 
-        languages = load_summary(self.corpus).measured_languages()[:COMPLETED_LANGUAGES]
+        languages = load_summary(self.corpus).evaluated_languages()[:COMPLETED_LANGUAGES]
         prompts = sample_prompts(self.corpus, "test", languages, is_prompt, per_language=PROMPTS_PER_LANGUAGE, seed=self.seed)
         if not prompts:
             log.info("no held-out file is long enough for a prompt")

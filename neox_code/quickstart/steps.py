@@ -96,7 +96,7 @@ def claim_folder(folder: Path, fresh: bool = False) -> Iterator[Path]:
         write_json(folder / MARK_FILE, {"format": FORMAT})
         kill_marked("=".join(make_folder_variable(folder).popitem()))
         if fresh:
-            empty_folder(folder)
+            clear_folder(folder)
         yield folder
 
 
@@ -117,7 +117,7 @@ def is_missing_or_empty(folder: Path) -> bool:
     return {entry.name for entry in folder.iterdir()} <= {LOCK_FILE, partial_path(Path(MARK_FILE)).name}
 
 
-def empty_folder(folder: Path) -> None:
+def clear_folder(folder: Path) -> None:
     """Delete all files except the mark and the lock file. The records are deleted first, in case the deletion is interrupted."""
     shutil.rmtree(folder / RECORDS, ignore_errors=True)
     for entry in folder.iterdir():

@@ -12,7 +12,7 @@ from pygments import lex
 from pygments.lexers import get_lexer_by_name
 
 from neox_code.corpus.pipeline.build import build_corpus
-from neox_code.corpus.recipes.registry import recipe_by_name
+from neox_code.corpus.recipes.registry import find_recipe
 from neox_code.corpus.shards import SPLITS, iter_documents, read_manifest
 
 SNIPPETS = {
@@ -82,7 +82,7 @@ def code_lms(root: Path) -> dict[Path, str]:
 @pytest.fixture(scope="module")
 def corpus(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("polycoder-corpus") / "corpus"
-    build_corpus([str(tree)], output, recipe_by_name("polycoder"), seed=1, workers=2)
+    build_corpus([str(tree)], output, find_recipe("polycoder"), seed=1, workers=2)
     return output
 
 

@@ -15,7 +15,7 @@ from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.filters.size import MaxBytes, NotEmpty
 from neox_code.corpus.filters.tokens import MinTokens
 from neox_code.corpus.languages.rules import ProjectLanguage
-from neox_code.corpus.recipes.registry import recipe_by_name, recipe_names
+from neox_code.corpus.recipes.registry import find_recipe, recipe_names
 from neox_code.errors import DataError
 
 README = Path(recipes.__path__[0]) / "README.md"
@@ -23,7 +23,7 @@ NAMES = ["polycoder", "code-clippy", "strict"]
 
 
 def test_polycoders_thresholds_are_those_of_its_paper():
-    recipe = recipe_by_name("polycoder")
+    recipe = find_recipe("polycoder")
     assert recipe.before_reading == (NotEmpty(), MaxBytes(1024 * 1024))
     assert recipe.after_reading == (MinTokens(100),)
     assert recipe.language_rule == ProjectLanguage(recipe.languages) and len(recipe.languages) == 12
@@ -32,7 +32,7 @@ def test_polycoders_thresholds_are_those_of_its_paper():
 
 def test_code_clippy_takes_repositories_above_its_limits():
     wanted = {"stars": 11, "commits": 3, "license": "GPL-3.0", "is_fork": False, "size_kib": 70_707}
-    verdicts = lambda row: [rule.keep(row) for rule in recipe_by_name("code-clippy").repositories]  # noqa: E731
+    verdicts = lambda row: [rule.keep(row) for rule in find_recipe("code-clippy").repositories]  # noqa: E731
     assert verdicts(wanted) == [True] * 5
     for change in ({"stars": 10}, {"commits": 2}, {"license": None}, {"is_fork": True}, {"size_kib": 70_708}):
         assert verdicts(wanted | change).count(True) == 4
@@ -40,9 +40,9 @@ def test_code_clippy_takes_repositories_above_its_limits():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_recipes_are_the_same_in_every_process(name):
-    recipe = recipe_by_name(name)
+    recipe = find_recipe(name)
     assert pickle.loads(pickle.dumps(recipe)) == recipe
-    code = f"from neox_code.corpus.recipes.registry import recipe_by_name; print(repr(recipe_by_name({name!r})))"
+    code = f"from neox_code.corpus.recipes.registry import find_recipe; print(repr(find_recipe({name!r})))"
     said = {
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | {"PYTHONHASHSEED": seed}
@@ -54,7 +54,7 @@ def test_recipes_are_the_same_in_every_process(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_rule_has_a_name_of_its_own(name):
-    recipe = recipe_by_name(name)
+    recipe = find_recipe(name)
     rules = (*recipe.before_reading, *recipe.after_reading, *recipe.repositories)
     assert len({rule.name for rule in rules}) == len(rules)
     assert all(is_dataclass(rule) and rule.__dataclass_params__.frozen for rule in rules)
@@ -71,7 +71,7 @@ def test_the_readmes_recipe_of_ten_lines_is_loaded_and_filters(tmp_path):
     assert len([line for line in code.splitlines() if line and not line.startswith(("from ", "import "))]) <= 10
     path = tmp_path / "mine.py"
     path.write_text(code)
-    recipe = recipe_by_name(str(path))
+    recipe = find_recipe(str(path))
     reasons = [rule.keep(Candidate("tests/a.py", "Python", 10, "x = 1\n")) for rule in recipe.after_reading]
     assert "a test" in reasons
 
@@ -86,7 +86,7 @@ def filtered(text, path="src/area.py"):
     """The text that strict keeps, with the edits made, or the reason why it keeps none."""
     file = Candidate(path, "Python", len(text.encode()), text)
     edits = []
-    for rule in (*recipe_by_name("strict").before_reading, *recipe_by_name("strict").after_reading):
+    for rule in (*find_recipe("strict").before_reading, *find_recipe("strict").after_reading):
         if hasattr(rule, "edit"):
             edited = rule.edit(file)
             edits += [rule.name] if edited != file.text else []
@@ -116,7 +116,7 @@ def test_a_recipe_with_fields_of_other_types_is_refused(tmp_path, fields, proble
         f'RECIPE = Recipe("mine", languages=("C",), {fields})\n'
     )
     with pytest.raises(DataError, match=problem):
-        recipe_by_name(tmp_path / "mine.py")
+        find_recipe(tmp_path / "mine.py")
 
 
 def test_strict_leaves_code_alone():

@@ -23,7 +23,7 @@ import signal
 import sys
 from neox_code.corpus.pipeline import build, index
 from neox_code.corpus.pipeline.build import build_corpus
-from neox_code.corpus.recipes.registry import recipe_by_name
+from neox_code.corpus.recipes.registry import find_recipe
 from neox_code.corpus.sources import batches
 from neox_code.corpus.executors.stages import LocalExecutor
 from neox_code.errors import run_command
@@ -42,7 +42,7 @@ batches.BATCH_BYTES = index.LEAST_SHARD_BYTES = 2**14        # many small tasks
 
 def main(arguments):
     workers, recipe, seed, output, *sources = arguments
-    build_corpus(sources, output, recipe_by_name(recipe), seed=int(seed), workers=int(workers), shares=(80, 10, 10))
+    build_corpus(sources, output, find_recipe(recipe), seed=int(seed), workers=int(workers), shares=(80, 10, 10))
     return 0
 
 sys.exit(run_command(main, sys.argv[1:]))

@@ -153,4 +153,4 @@ def test_a_language_with_too_little_data_is_not_measured():
         Count("C", KEPT, "train", 10, 300_000, 1, 0),
         Count("Go", KEPT, "test", 2, 20_000, 2, 0),
     )
-    assert CorpusSummary("none", {}, counts, ()).measured_languages() == ["Python", "Go"]
+    assert CorpusSummary("none", {}, counts, ()).evaluated_languages() == ["Python", "Go"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neox_code.corpus.description.document_figures import DocumentFigures, count_documents
-from neox_code.corpus.description.fertility import Fertility, compute_known_fertility, measure_fertility
+from neox_code.corpus.description.fertility import Fertility, compute_recorded_fertility, measure_fertility
 from neox_code.corpus.description.manifest_figures import ManifestFigures, count_manifest
 from neox_code.corpus.shards import KEPT, CorpusSummary, load_summary
 from neox_code.errors import DataError
@@ -49,7 +49,7 @@ def describe(
         method = f"Counted with {format_tokenizer(tokenizer)} on a sample: whole documents of each language in the order of a hash "
         method += f"with seed {seed}, up to {sample_bytes / 1e6:,g} MB. Plus or minus: half the width of the 95% interval."
     else:
-        fertility = compute_known_fertility(documents)
+        fertility = compute_recorded_fertility(documents)
         method = "From the token counts that the build of the corpus recorded." if fertility else ""
     return Description(folder.resolve().name, summary, manifest, documents, fertility, method)
 

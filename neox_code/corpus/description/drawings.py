@@ -118,7 +118,7 @@ class Histogram:
 
 def make_histogram(sizes: Sizes) -> Histogram:
     """Return the drawing of the sizes; it has no bars if no file is in a language."""
-    counts = {outcome: sizes.count_octaves(find_groups(sizes, outcome)) for outcome in OUTCOMES}
+    counts = {outcome: sizes.count_size_ranges(find_groups(sizes, outcome)) for outcome in OUTCOMES}
     totals = [sum(octave) for octave in zip(*counts.values(), strict=True)]
     filled = [octave for octave, total in enumerate(totals) if total]
     if not filled:
@@ -137,7 +137,7 @@ def make_histogram(sizes: Sizes) -> Histogram:
             if files := counts[outcome][octave]:
                 segments.append(BarSegment(outcome, to_y(below + files), to_y(below) - to_y(below + files), files))
                 below += files
-        bars.append(StackedBar(LEFT + place * width + 1.5, width - 3, format_octave(octave), tuple(segments)))
+        bars.append(StackedBar(LEFT + place * width + 1.5, width - 3, format_size_range(octave), tuple(segments)))
     step = 1 + len(octaves) // 12
     labeled = [octave for octave in octaves if octave % step == 1 % step and octave > 0]
     x_ticks = tuple(Tick(LEFT + (octave - octaves[0]) * width, format_power_of_two(octave - 1)) for octave in labeled)
@@ -165,10 +165,10 @@ def format_count(count: float) -> str:
     return f"{count / 1e3:,g}k" if count < 1e6 else f"{count / 1e6:,g}M"
 
 
-def format_octave(octave: int) -> str:
+def format_size_range(octave: int) -> str:
     """Return the range of file sizes that have `octave` binary digits.
 
-    >>> format_octave(0), format_octave(1), format_octave(11)
+    >>> format_size_range(0), format_size_range(1), format_size_range(11)
     ('empty', '1 B', '1 KiB to 2 KiB')
     """
     if octave < 2:

@@ -63,7 +63,7 @@ class FertilityRow(NamedTuple):
     place: str
 
 
-def compute_known_fertility(figures: DocumentFigures) -> dict[str, Fertility]:
+def compute_recorded_fertility(figures: DocumentFigures) -> dict[str, Fertility]:
     """Return the fertility from the token counts that the build recorded."""
     return {
         language: Fertility(amount.documents, amount.bytes_with_tokens, amount.tokens)

@@ -2,7 +2,7 @@
 
 sizes = Sizes()
 sizes.add(("Python", "kept"), np.array([120, 4_000, 65_536]))
-sizes.count_octaves([("Python", "kept")])[7]               # 1: files of 64 to 127 bytes
+sizes.count_size_ranges([("Python", "kept")])[7]               # 1: files of 64 to 127 bytes
 sizes.quantile([("Python", "kept")], 0.5)            # 4,032: within 2% of the exact value
 """
 
@@ -37,7 +37,7 @@ class Sizes:
     def groups(self) -> list[Group]:
         return list(self._bins)
 
-    def count_octaves(self, groups: Iterable[Group]) -> list[int]:
+    def count_size_ranges(self, groups: Iterable[Group]) -> list[int]:
         """Return the number of files of 0 bytes, of 1 byte, of 2 to 3, of 4 to 7 and so on."""
         return [int(count) for count in self._sum(groups).reshape(OCTAVES, BINS_PER_OCTAVE).sum(axis=1)]
 

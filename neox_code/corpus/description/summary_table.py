@@ -139,7 +139,7 @@ def print_corpus_table(console: Console, summary: CorpusSummary) -> None:
 def format_corpus_notes(summary: CorpusSummary) -> list[str]:
     """Return sentences on files and languages that the table does not show."""
     rows = summarize_languages(summary)
-    measured = summary.measured_languages()
+    measured = summary.evaluated_languages()
     is_tested = summary.settings.get("shares", {}).get("test") != 0
     unmeasured = [row.language for row in rows if is_tested and row.kept.files and row.language not in measured]
     errors = sum(row.decoding_errors for row in rows)

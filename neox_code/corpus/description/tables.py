@@ -158,7 +158,7 @@ def make_sizes_table(description: Description) -> Table:
     rows = [
         (
             name,
-            sum(measured.count_octaves(group)),
+            sum(measured.count_size_ranges(group)),
             *(measured.quantile(group, part) for part in QUANTILES),
             measured.largest(group),
         )

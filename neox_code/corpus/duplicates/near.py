@@ -67,11 +67,11 @@ class NearDuplicates:
         return 2 * self.permutations
 
     @property
-    def places_in_band(self) -> int:
+    def rows_per_band(self) -> int:
         return self.permutations // self.bands
 
     @property
-    def min_agreeing(self) -> int:
+    def min_equal_hashes(self) -> int:
         """Minimum number of equal places in the signatures of similar texts."""
         return math.ceil(round(self.threshold * self.permutations, 6))
 
@@ -92,7 +92,7 @@ class NearGroups:
         self._count = 0
         self._last = (-1, -1)
         self._ascending = True
-        self._factors = compute_powers(BASE, rule.places_in_band + 1)[1:]
+        self._factors = compute_powers(BASE, rule.rows_per_band + 1)[1:]
 
     def __enter__(self) -> "NearGroups":
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -118,7 +118,7 @@ class NearGroups:
         self._members.write(members.data)
         self._signatures.write(keys.data)
         self._check_order(members)
-        bands, places = self.rule.bands, self.rule.places_in_band
+        bands, places = self.rule.bands, self.rule.rows_per_band
         signatures_NP = keys.view(np.uint16).reshape(len(keys), -1)[:, : bands * places]
         hashes_NB = (signatures_NP.reshape(-1, bands, places) * self._factors).sum(axis=2)
         records = np.empty(hashes_NB.shape, BAND)
@@ -180,7 +180,7 @@ class NearGroups:
         for start in range(0, len(first), PAIRS_AT_ONCE):
             one, other = first[start : start + PAIRS_AT_ONCE], second[start : start + PAIRS_AT_ONCE]
             agreeing = (self._read_signatures(one) == self._read_signatures(other)).sum(axis=1)
-            alike = agreeing >= self.rule.min_agreeing
+            alike = agreeing >= self.rule.min_equal_hashes
             clusters.join(one[alike], other[alike])
 
     def _read_signatures(self, numbers: np.ndarray) -> np.ndarray:
@@ -193,10 +193,10 @@ class NearGroups:
     def _add_clusters(self, clusters: Clusters, groups: KeyGroups) -> None:
         """Add every file of a cluster of at least two files to `groups`, with the cluster's root as its key."""
         has_others = np.zeros(self._count, bool)
-        for numbers in self._file_number_blocks():
+        for numbers in self._iter_number_blocks():
             roots = clusters.find_roots(numbers)
             has_others[roots[roots != numbers]] = True
-        for numbers in self._file_number_blocks():
+        for numbers in self._iter_number_blocks():
             roots = clusters.find_roots(numbers)
             chosen = np.flatnonzero((roots != numbers) | has_others[numbers])
             offset = int(numbers[0]) * MEMBER.itemsize
@@ -205,7 +205,7 @@ class NearGroups:
             keys[:, 0] = roots[chosen]
             groups.add(keys.view("V16").reshape(-1), members["project"], members["row"])
 
-    def _file_number_blocks(self) -> Iterator[np.ndarray]:
+    def _iter_number_blocks(self) -> Iterator[np.ndarray]:
         """Yield the numbers of all files in blocks, int64."""
         for start in range(0, self._count, 2**20):
             yield np.arange(start, min(start + 2**20, self._count))

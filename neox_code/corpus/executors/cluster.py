@@ -27,7 +27,7 @@ from neox_code.corpus.executors.job_array import JobArray, group_by_job, make_im
 from neox_code.corpus.executors.job_log import JobLogs
 from neox_code.corpus.executors.ray import RayCluster, RayJobs
 from neox_code.corpus.executors.slurm import SlurmCluster, SlurmJobs
-from neox_code.corpus.executors.stages import Stage, is_whole
+from neox_code.corpus.executors.stages import Stage, is_complete_file
 from neox_code.corpus.executors.work_folder import CLUSTER_FOLDER, RUNNING_FILE, end_leftover_jobs, remove_partial_files
 from neox_code.corpus.executors.worker import JOB_LOGS, OUTPUT_LOGS, make_worker_command
 from neox_code.errors import DataError
@@ -89,7 +89,7 @@ class ClusterExecutor:
             errors: dict[int | None, str] = {}
             failures = yield from self._attempt(stage, work, missing, folder, done, errors)
             remove_partial_files(work)
-            left = [task for task in missing if not is_whole(stage.output(work, task))]
+            left = [task for task in missing if not is_complete_file(stage.output(work, task))]
             if not left:
                 return
             if len(left) < len(missing):
@@ -141,7 +141,7 @@ class ClusterExecutor:
                     raise not_retried[line["error_type"]](line["error"].partition(": ")[2])
                 elif "error" in line:
                     errors.setdefault(line.get("task"), line["error"])
-            if lines or not jobs.is_working(logs.num_open):
+            if lines or not jobs.is_making_progress(logs.num_open):
                 last_progress = time.monotonic()
             elif time.monotonic() - last_progress > self.stall_seconds:
                 log.warning("%s: no progress for %.0f s; cancelling the running jobs", stage.name, self.stall_seconds)
@@ -172,7 +172,7 @@ def make_attempt_folder(work: Path, stage: Stage) -> Path:
 def wait_for_files(paths: Sequence[Path]) -> None:
     end = time.monotonic() + VISIBLE_SECONDS
     for path in paths:
-        while not is_whole(path) and time.monotonic() < end:
+        while not is_complete_file(path) and time.monotonic() < end:
             time.sleep(POLL_SECONDS)
             with contextlib.suppress(OSError):
                 next(path.parent.iterdir(), None)  # opening the folder makes NFS read it again; a missing name does not

@@ -78,7 +78,7 @@ class RayJobs:
             raise LaunchError(f"the jobs could not be started: {'; '.join(errors)} See {self.log}.")
         return status is not None
 
-    def is_working(self, num_open: int) -> bool:
+    def is_making_progress(self, num_open: int) -> bool:
         """Return True if progress is expected. `num_open` is the number of jobs that have started and not logged their end."""
         return num_open > 0
 

@@ -121,12 +121,12 @@ class SlurmJobs:
                 raise
             return False
         self._answered = now
-        problem = find_never_starting(listed)
+        problem = find_unstartable_jobs(listed)
         if problem is not None:
             raise LaunchError(problem)
         return not any(job.is_unfinished for job in listed.values())
 
-    def is_working(self, num_open: int) -> bool:
+    def is_making_progress(self, num_open: int) -> bool:
         return any(job.state == "RUNNING" for job in self.states.values())
 
     def end(self) -> None:
@@ -184,7 +184,7 @@ def cancel(name: str) -> None:
         time.sleep(0.5)
 
 
-def find_never_starting(jobs: Mapping[str, JobState]) -> str | None:
+def find_unstartable_jobs(jobs: Mapping[str, JobState]) -> str | None:
     """Return the problem of a pending job that will never start, with its remedy."""
     for number, job in jobs.items():
         reason = "JobHeldAdmin" if re.match("launch.failed", job.reason) else job.reason

@@ -37,7 +37,7 @@ class Stage:
 
     def missing(self, work: Path, num_tasks: int) -> list[int]:
         """Return the numbers of the tasks without a whole output file."""
-        return [task for task in range(num_tasks) if not is_whole(self.output(work, task))]
+        return [task for task in range(num_tasks) if not is_complete_file(self.output(work, task))]
 
 
 class Executor(Protocol):
@@ -105,7 +105,7 @@ def run_stage(stage: Stage, work: Path, sizes: Sequence[float], executor: Execut
 def run_missing(stage: Stage, work: Path, missing: Sequence[int], executor: Executor) -> Iterator[Any]:
     """Run the tasks and yield the amounts of work done. Raise DataError if a task left no output."""
     yield from executor.run(stage, work, missing)
-    left = [task for task in missing if not is_whole(stage.output(work, task))]
+    left = [task for task in missing if not is_complete_file(stage.output(work, task))]
     if left:
         raise DataError(
             f"{stage.name}: {len(left):,} of {len(missing):,} tasks left no output in {work}; the first is task {left[0]}. "
@@ -121,7 +121,7 @@ def log_resume(title: str, work: Path, *stages: tuple[Stage, int, str]) -> None:
         log.info("%s: resuming an interrupted run: %s", title, ", ".join(parts))
 
 
-def is_whole(path: Path) -> bool:
+def is_complete_file(path: Path) -> bool:
     """Return True if a Parquet or JSON file is complete. After a power loss a file may exist without its content."""
     try:
         if path.suffix == ".json":

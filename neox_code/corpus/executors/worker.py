@@ -20,7 +20,7 @@ import numpy as np
 
 from neox_code.corpus.executors.job_array import JobArray, load_job_array, read_versions
 from neox_code.corpus.executors.job_log import JobLog
-from neox_code.corpus.executors.stages import is_whole
+from neox_code.corpus.executors.stages import is_complete_file
 from neox_code.corpus.executors.work_folder import RUNNING_FILE
 from neox_code.errors import DataError, NeoXError, run_command
 from neox_code.files import WRITER_VARIABLE
@@ -75,7 +75,7 @@ def run_job(folder: Path, job: int) -> None:
                 if not (folder / RUNNING_FILE).exists():
                     print(f"the attempt of {folder} has ended: no further task is started", file=sys.stderr)
                     return
-                if is_whole(jobs.stage.output(jobs.work, task)):
+                if is_complete_file(jobs.stage.output(jobs.work, task)):
                     continue
                 try:
                     done = np.zeros(())

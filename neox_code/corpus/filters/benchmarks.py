@@ -30,7 +30,7 @@ import orjson
 import xxhash
 
 from neox_code.corpus.filters.protocol import Candidate
-from neox_code.corpus.sources.compressed import DAMAGED, describe_error, open_expanded
+from neox_code.corpus.sources.compressed import DAMAGED, describe_error, open_decompressed
 from neox_code.errors import DataError
 
 KNOWN = Path(__file__).with_name("known_benchmarks.npz")
@@ -177,13 +177,13 @@ def split_words(text: str) -> list[bytes]:
     """
     encoded = text.encode("utf-8", "replace")
     if b"\\" in encoded:  # any number of backslashes counts as one blank
-        encoded = UNICODE_ESCAPES.sub(read_unicode_escapes, BLANK_ESCAPE.sub(b" ", encoded))
+        encoded = UNICODE_ESCAPES.sub(decode_unicode_escapes, BLANK_ESCAPE.sub(b" ", encoded))
     if b"&" in encoded:
         encoded = ENTITY.sub(b" ", encoded)
     return encoded.translate(LOWER_CASE_WORDS).split()
 
 
-def read_unicode_escapes(found: re.Match[bytes]) -> bytes:
+def decode_unicode_escapes(found: re.Match[bytes]) -> bytes:
     """Return the UTF-8 of escaped UTF-16 units."""
     units = bytes.fromhex(found[0].replace(b"\\", b"").replace(b"u", b"").decode("ascii"))
     return units.decode("utf-16-be", "replace").encode("utf-8")
@@ -211,7 +211,7 @@ def is_distinctive(run: Sequence[bytes]) -> bool:
 
 @cache
 def build_joint_index(benchmarks: tuple[Benchmark, ...], known: bool) -> Index:
-    return merge_indexes(([load_known()] if known else []) + [build_index(benchmark) for benchmark in benchmarks])
+    return merge_indexes(([load_known_index()] if known else []) + [build_index(benchmark) for benchmark in benchmarks])
 
 
 def merge_indexes(indexes: Iterable[Index]) -> Index:
@@ -309,19 +309,19 @@ def read_texts(benchmark: Benchmark) -> Iterator[str]:
     if not path.is_file():
         raise DataError(f"benchmark {path} does not exist. Give a file of JSON Lines, compressed or not.")
     try:
-        with open_expanded(path) as (lines, _):
+        with open_decompressed(path) as (lines, _):
             for number, line in enumerate(lines, 1):  # noqa: B007 - the error has it
                 if line.strip():
                     row = orjson.loads(line)
                     for key in benchmark.keys:
-                        yield from read_texts_under(key, row)
+                        yield from read_texts_at_key(key, row)
     except DAMAGED as error:
         raise DataError(
             f"benchmark {path}, line {max(number, 1)}: {describe_error(error, path)}. Correct the file or the recipe's keys."
         ) from None
 
 
-def read_texts_under(key: str, row: Any) -> list[str]:
+def read_texts_at_key(key: str, row: Any) -> list[str]:
     """Return the texts under a key of a row. Raise ValueError for a value that is neither a text nor a list of texts."""
     if not isinstance(row, dict):
         raise ValueError("the row is not a JSON object")
@@ -333,7 +333,7 @@ def read_texts_under(key: str, row: Any) -> list[str]:
     return texts
 
 
-def load_known(path: Path = KNOWN) -> Index:
+def load_known_index(path: Path = KNOWN) -> Index:
     """Return the saved index. A file has arrays: `words` and `whole words`, sorted, bytes with newlines between; `places`, uint16
     (places, 3): index of the anchor among the latter, words before it, words in all; `lines`, a JSON object in UTF-8; and under
     the name of each benchmark its hashes, uint64, sorted.

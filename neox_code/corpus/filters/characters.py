@@ -27,7 +27,7 @@ class AlphanumericFraction:
     name = "alphanumeric fraction"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        found = count_members(file.text, LETTERS + DIGITS, str.isalnum)
+        found = count_characters_in(file.text, LETTERS + DIGITS, str.isalnum)
         return found >= self.minimum * len(file.text) or f"under {self.minimum:.0%} alphanumeric"
 
 
@@ -47,7 +47,7 @@ class AlphabeticFraction:
     def keep(self, file: Candidate) -> Literal[True] | str:
         if file.language in self.exempt:
             return True
-        found = count_members(file.text, LETTERS, str.isalpha)
+        found = count_characters_in(file.text, LETTERS, str.isalpha)
         return found >= self.minimum * len(file.text) or f"under {self.minimum:.0%} alphabetic"
 
 
@@ -63,13 +63,13 @@ class MaxDigits:
     name = "share of digits"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        return count_members(file.text, DIGITS, None) <= self.maximum * len(file.text) or f"over {self.maximum:.0%} digits"
+        return count_characters_in(file.text, DIGITS, None) <= self.maximum * len(file.text) or f"over {self.maximum:.0%} digits"
 
 
-def count_members(text: str, ascii_members: bytes, is_member: Callable[[str], bool] | None) -> int:
+def count_characters_in(text: str, ascii_members: bytes, is_member: Callable[[str], bool] | None) -> int:
     """Return the number of characters that are members. `is_member` decides on those beyond ASCII; with None they are no members.
 
-    >>> count_members("naïve 2²", LETTERS + DIGITS, str.isalnum), count_members("naïve", DIGITS, None)
+    >>> count_characters_in("naïve 2²", LETTERS + DIGITS, str.isalnum), count_characters_in("naïve", DIGITS, None)
     (7, 0)
     """
     plain = text.encode("ascii", "ignore")

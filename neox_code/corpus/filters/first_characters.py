@@ -34,56 +34,56 @@ def first_characters(expression: re.Pattern[str]) -> frozenset[str]:
     (['0', '1', 'B', 'b'], 128)
     """
     tree = _parser.parse(expression.pattern, expression.flags & ~re.UNICODE)
-    characters, may_be_empty = find_in_sequence(tree, tree.state.flags)
+    characters, may_be_empty = find_sequence_starts(tree, tree.state.flags)
     return ASCII if may_be_empty else characters
 
 
-def find_in_sequence(items: Iterable[tuple[Any, Any]], flags: int) -> tuple[frozenset[str], bool]:
+def find_sequence_starts(items: Iterable[tuple[Any, Any]], flags: int) -> tuple[frozenset[str], bool]:
     """Return the characters that can be first, and True if the sequence can match the empty text."""
     characters = NONE
     for op, argument in items:
-        of_first, may_be_empty = find_in_item(op, argument, flags)
+        of_first, may_be_empty = find_item_starts(op, argument, flags)
         characters |= of_first
         if not may_be_empty:
             return characters, False
     return characters, True
 
 
-def find_in_item(op: Any, argument: Any, flags: int) -> tuple[frozenset[str], bool]:
+def find_item_starts(op: Any, argument: Any, flags: int) -> tuple[frozenset[str], bool]:
     """Return the characters that can be first in one item of the tree, and True if it can match the empty text."""
     if op is ops.LITERAL:
-        return find_in_literal(chr(argument), flags), False
+        return find_literal_starts(chr(argument), flags), False
     if op is ops.IN:
-        return find_in_class(argument, flags), False
+        return find_class_starts(argument, flags), False
     if op is ops.NOT_LITERAL:
         return ASCII if flags & re.IGNORECASE else ASCII - {chr(argument)}, False
     if op is ops.ANY:
         return ASCII, False
     if op is ops.BRANCH:
-        branches = [find_in_sequence(branch, flags) for branch in argument[1]]
+        branches = [find_sequence_starts(branch, flags) for branch in argument[1]]
         return NONE.union(*(characters for characters, _ in branches)), any(may_be_empty for _, may_be_empty in branches)
     if op is ops.SUBPATTERN:
         _, added, removed, items = argument
-        return find_in_sequence(items, (flags | added) & ~removed)
+        return find_sequence_starts(items, (flags | added) & ~removed)
     if op in (ops.MAX_REPEAT, ops.MIN_REPEAT, ops.POSSESSIVE_REPEAT):
         least, _, items = argument
-        characters, may_be_empty = find_in_sequence(items, flags)
+        characters, may_be_empty = find_sequence_starts(items, flags)
         return characters, may_be_empty or least == 0
     if op is ops.ATOMIC_GROUP:
-        return find_in_sequence(argument, flags)
+        return find_sequence_starts(argument, flags)
     if op in (ops.AT, ops.ASSERT, ops.ASSERT_NOT):
         return NONE, True
     return ASCII, True  # references and conditions
 
 
-def find_in_literal(character: str, flags: int) -> frozenset[str]:
+def find_literal_starts(character: str, flags: int) -> frozenset[str]:
     if not flags & re.IGNORECASE:
         return ASCII & {character}
     # some characters beyond ASCII are the other case of an ASCII one
     return frozenset({character.lower(), character.upper()}) if character.isascii() else ASCII
 
 
-def find_in_class(members: Iterable[tuple[Any, Any]], flags: int) -> frozenset[str]:
+def find_class_starts(members: Iterable[tuple[Any, Any]], flags: int) -> frozenset[str]:
     """Return the ASCII characters in a class such as [^a-f\\d]."""
     characters = NONE
     negated = beyond_ascii = False

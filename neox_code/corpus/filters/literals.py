@@ -116,7 +116,7 @@ PAIRS = RunKind(string.hexdigits + "\\x,", SPACE_OR_NOT_ASCII)
 EIGHT_PAIRS = re.compile(rb"(?:(?:0x|\\x)?[0-9a-fA-F]{2},?){8}")
 
 
-def has_eight_pairs(encoded: bytes) -> bool:
+def has_eight_hex_pairs(encoded: bytes) -> bool:
     """Return True if eight pairs of hexadecimal digits follow each other, white space ignored."""
     kinds, without_space = encoded.translate(PAIRS.table, PAIRS.ignored), None
     start = kinds.find(b"x" * 16)
@@ -132,7 +132,7 @@ def has_eight_pairs(encoded: bytes) -> bool:
 
 ENCODED: tuple[tuple[re.Pattern[str], Callable[[bytes], bool]], ...] = (
     (re.compile(r"[a-zA-Z0-9+/\n=]{64,}"), partial(has_run, kind=RunKind(BASE64.members + "\n"), length=64)),
-    (re.compile(r"(?:\b(?:0x|\\x)?[0-9a-fA-F]{2}(?:,|\b\s*)){8,}"), has_eight_pairs),
+    (re.compile(r"(?:\b(?:0x|\\x)?[0-9a-fA-F]{2}(?:,|\b\s*)){8,}"), has_eight_hex_pairs),
     (re.compile(r"(?:\\u[0-9a-fA-F]{4}){8,}"), partial(has_run, kind=RunKind(string.hexdigits + "\\u"), length=48)),
 )
 """Expression -> a fast test that is True for every text that the expression matches."""

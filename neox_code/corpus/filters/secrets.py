@@ -212,7 +212,7 @@ def find_secrets(text: str) -> list[str]:
     secrets = set(find_other_keys(encoded, lower, with_runs))
     for run, forms in OWN_FORMS.items():
         lines = lines if run == SHORTEST_RUN else select_lines(lines, TOKEN, run)
-        secrets.update(find_published_forms(lines, forms))
+        secrets.update(find_known_key_forms(lines, forms))
     secrets.update(find_assigned_values(encoded, lower))
     secrets.update(find_in_headers_and_urls(encoded, lower))
     found.update(secret.decode("utf-8", "replace") for secret in secrets)
@@ -223,7 +223,7 @@ def select_lines(encoded: bytes, kind: RunKind, length: int) -> bytes:
     return b"\n".join(encoded[start:end] for start, end in find_lines_with_runs(encoded, kind, length))
 
 
-def find_published_forms(lines: bytes, forms: list[tuple[tuple[bytes, ...], re.Pattern[bytes]]]) -> Iterator[bytes]:
+def find_known_key_forms(lines: bytes, forms: list[tuple[tuple[bytes, ...], re.Pattern[bytes]]]) -> Iterator[bytes]:
     for literals, form in forms:
         if any(literal in lines for literal in literals):
             yield from (key[0] for key in form.finditer(lines) if is_key(key[0]))

@@ -24,7 +24,7 @@ class TokenCounter:
     def __init__(self, lexer: Lexer) -> None:
         self.lexer = lexer
         self.states: dict[str, State] = {}
-        if only_applies_rules(lexer):
+        if has_only_rule_actions(lexer):
             self.states = {name: State(rules, lexer.flags) for name, rules in lexer._tokens.items()}
 
     def count(self, text: str, limit: int) -> int:
@@ -108,7 +108,7 @@ class TokenCounter:
         return count
 
 
-def only_applies_rules(lexer: Lexer) -> bool:
+def has_only_rule_actions(lexer: Lexer) -> bool:
     """Return True if the lexer applies its rules as RegexLexer or ExtendedRegexLexer does and changes at most a token's kind."""
     walk = type(lexer).get_tokens_unprocessed
     same = {kind.get_tokens_unprocessed for kind in (RegexLexer, ExtendedRegexLexer, CFamilyLexer, PhpLexer)}

@@ -143,7 +143,7 @@ def crawl(criteria: Criteria, output: Path, api: GitHub, today: date | None = No
         total = len(criteria.languages) * criteria.max_repositories
         with progress("repositories", total, " repositories", done=len(journal.rows)) as advance:
             for number, language in enumerate(criteria.languages, 1):
-                for num_new, num_expected in read_language(criteria, language, api, journal, today or date.today()):
+                for num_new, num_expected in crawl_language(criteria, language, api, journal, today or date.today()):
                     total = min(total, (len(criteria.languages) - number) * criteria.max_repositories + len(found) + num_expected)
                     advance(num_new, total)
                 found += select_rows(journal.rows, criteria, language)
@@ -165,7 +165,7 @@ def select_rows(rows: Sequence[Mapping[str, Any]], criteria: Criteria, language:
     return order[: criteria.max_repositories]
 
 
-def read_language(
+def crawl_language(
     criteria: Criteria, language: str, api: GitHub, journal: "CrawlJournal", today: date
 ) -> Iterator[tuple[int, int]]:
     """Read ranges from the most stars down until `max_repositories` rows are found.
@@ -180,7 +180,7 @@ def read_language(
         if was_read:
             continue
         if was_read is None:
-            count, rows = read_range(criteria, language, stars, api)
+            count, rows = crawl_star_range(criteria, language, stars, api)
             total = count if total is None else total
             journal.add(language, stars, None if rows is None else [row for row in rows if criteria.is_met_by(row)])
             if rows is not None:
@@ -189,7 +189,7 @@ def read_language(
         ranges += reversed(stars.split(today))
 
 
-def read_range(criteria: Criteria, language: str, stars: StarRange, api: GitHub) -> tuple[int, list[dict[str, Any]] | None]:
+def crawl_star_range(criteria: Criteria, language: str, stars: StarRange, api: GitHub) -> tuple[int, list[dict[str, Any]] | None]:
     """Return the number of repositories in the range and their rows; None instead of rows if there are more than SEARCH_LIMIT."""
     rows: dict[str, dict[str, Any]] = {}
     after = None

@@ -124,15 +124,15 @@ def recognize_encoding(content: bytes) -> tuple[str, str] | None:
 def compute_western_share(text: str) -> float:
     """Return 1 for letters of one language or only common symbols, 0.6 for several languages (a list of authors), else 0."""
     letters = find_letters(text)
-    if is_implausible(text) or has_run(text, 3) or not (letters or SYMBOLS.issuperset("".join(NOT_ASCII.findall(text)))):
+    if is_implausible(text) or has_letter_run(text, 3) or not (letters or SYMBOLS.issuperset("".join(NOT_ASCII.findall(text)))):
         return 0.0
     return 1.0 if fits_one_alphabet(WESTERN, letters) else 0.6 * letters.issubset("".join(WESTERN))
 
 
-def compute_central_share(text: str) -> float:
+def compute_central_european_share(text: str) -> float:
     """Return 1 if the letters of the text belong to one Central European language, else 0."""
     letters = find_letters(text)
-    return float(bool(letters) and not is_implausible(text) and not has_run(text, 5) and fits_one_alphabet(CENTRAL, letters))
+    return float(bool(letters) and not is_implausible(text) and not has_letter_run(text, 5) and fits_one_alphabet(CENTRAL, letters))
 
 
 def find_letters(text: str) -> set[str]:
@@ -144,7 +144,7 @@ def fits_one_alphabet(alphabets: tuple[str, ...], letters: set[str]) -> bool:
     return any(letters.issubset(alphabet) for alphabet in alphabets)
 
 
-def has_run(text: str, length: int) -> bool:
+def has_letter_run(text: str, length: int) -> bool:
     return re.search(rf"{LETTER}{{{length}}}", text) is not None
 
 
@@ -187,8 +187,8 @@ def find_east_asian_letters(text: str) -> list[str]:
 
 CANDIDATES: dict[str, Callable[[str], float]] = {
     "cp1252": compute_western_share,
-    "cp1250": compute_central_share,
-    "iso8859-2": compute_central_share,
+    "cp1250": compute_central_european_share,
+    "iso8859-2": compute_central_european_share,
     "cp1251": compute_cyrillic_share,
     "koi8-r": compute_cyrillic_share,
     "cp866": compute_cyrillic_share,

@@ -36,7 +36,7 @@ class LanguageRule(Protocol):
         ...
 
     @property
-    def is_of_project(self) -> bool:
+    def selects_by_project(self) -> bool:
         """True if the language of the project selects one of several languages that are possible for a file."""
         ...
 
@@ -63,7 +63,7 @@ class ProjectLanguage:
 
     languages: tuple[str, ...] = LANGUAGES
     name = "language of the project"
-    is_of_project = True
+    selects_by_project = True
 
     def __post_init__(self) -> None:
         for language in self.languages:
@@ -92,7 +92,7 @@ class FileLanguage:
 
     languages: tuple[str, ...] = LANGUAGES
     name = "language of the file"
-    is_of_project = False
+    selects_by_project = False
 
     def __post_init__(self) -> None:
         for language in self.languages:
@@ -103,7 +103,7 @@ class FileLanguage:
     def by_name(self, project: Project, path: str) -> tuple[str, ...] | None:
         names = linguist_by_name(path)
         if names:
-            return keep_selected(names, self.languages)
+            return select_languages(names, self.languages)
         return () if "." in path[path.rfind("/") + 1 :] else None
 
     def by_content(self, project: Project, path: str, text: str, by_name: tuple[str, ...] | None) -> tuple[str, ...]:
@@ -115,5 +115,5 @@ class FileLanguage:
 
 
 @cache
-def keep_selected(names: tuple[str, ...], languages: tuple[str, ...]) -> tuple[str, ...]:
+def select_languages(names: tuple[str, ...], languages: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in names if name in languages)

@@ -1,12 +1,12 @@
 """Decoding of file contents.
 
-    text, encoding = decode_detected(content)      # text is None for a file that is not text
-    text, encoding = decode_ignoring(content)      # PolyCoder's way: UTF-8, other bytes dropped
+    text, encoding = detect_and_decode(content)      # text is None for a file that is not text
+    text, encoding = decode_ignoring_errors(content)      # PolyCoder's way: UTF-8, other bytes dropped
 
-`decode_detected` tries, in this order: a byte-order mark (UTF-8, UTF-16, UTF-32), UTF-16 without a mark, encodings of 7 bits (their
+`detect_and_decode` tries, in this order: a byte-order mark (UTF-8, UTF-16, UTF-32), UTF-16 without a mark, encodings of 7 bits (their
 bytes are ASCII: ISO-2022-JP), UTF-8, the encoding that the file declares (`coding: shift_jis`), and the other legacy encodings of
 legacy_encodings.py. If none fits, the file is not text; no byte is dropped or replaced. The byte-order mark is removed;
-decode_ignoring keeps it as U+FEFF, as Code-LMs does. Line ends are kept.
+decode_ignoring_errors keeps it as U+FEFF, as Code-LMs does. Line ends are kept.
 """
 
 import codecs
@@ -30,12 +30,12 @@ BINARY = "binary"
 UNKNOWN = "unknown"
 
 
-def decode_detected(content: bytes) -> tuple[str | None, str]:
+def detect_and_decode(content: bytes) -> tuple[str | None, str]:
     """Return the text and its encoding; the text is None for a binary file and for an encoding that is not recognized.
 
-    >>> decode_detected("\\ufeffcafé".encode()), decode_detected("café".encode("utf-16")), decode_detected(b"caf\\xe9")
+    >>> detect_and_decode("\\ufeffcafé".encode()), detect_and_decode("café".encode("utf-16")), detect_and_decode(b"caf\\xe9")
     (('café', 'utf-8'), ('café', 'utf-16'), ('café', 'latin-1'))
-    >>> decode_detected("x = 'é'\\n".encode("utf-16-le")), decode_detected(b"\\x7fELF\\0\\0")
+    >>> detect_and_decode("x = 'é'\\n".encode("utf-16-le")), detect_and_decode(b"\\x7fELF\\0\\0")
     (("x = 'é'\\n", 'utf-16'), (None, 'binary'))
     """
     marked = read_byte_order_mark(content)
@@ -95,10 +95,10 @@ def detect_utf16(content: bytes) -> str | None:
     return "utf-16-le" if odd else "utf-16-be"
 
 
-def decode_ignoring(content: bytes) -> tuple[str, str]:
+def decode_ignoring_errors(content: bytes) -> tuple[str, str]:
     """Return the text without the bytes that are not UTF-8, and "utf-8", or "utf-8 with errors" if there were any.
 
-    >>> decode_ignoring(b"a\\r\\n"), decode_ignoring(b"caf\\xe9")
+    >>> decode_ignoring_errors(b"a\\r\\n"), decode_ignoring_errors(b"caf\\xe9")
     (('a\\r\\n', 'utf-8'), ('caf', 'utf-8 with errors'))
     """
     try:

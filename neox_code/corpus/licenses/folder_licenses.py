@@ -71,7 +71,7 @@ def read_statement(path: str, text: str) -> str | None:
     return read_license_from_name(path) or read_license_file(path, text)
 
 
-def make_statement_of_unread(path: str, link: str | None) -> str | None:
+def make_unread_statement(path: str, link: str | None) -> str | None:
     """Return the statement of a license file or manifest that was not read: a reference to the target of a link, else unknown."""
     if is_reuse_file(path):
         return json.dumps([(".*", UNKNOWN)])
@@ -130,7 +130,7 @@ class FolderLicenses:
         if self._above is not None:
             annotation_above = self._above.find_annotation(f"{self._folder}/{path}".lstrip("/"))
             if annotation_above is not None:
-                return StatedLicense(annotation_above.expression, f"{self._up}{annotation_above.file}")
+                return StatedLicense(annotation_above.expression, f"{self._path_to_root}{annotation_above.file}")
         return self.find_in_folder(path.rpartition("/")[0], listed)
 
     def find_annotation(self, path: str) -> StatedLicense | None:
@@ -159,10 +159,10 @@ class FolderLicenses:
             elif licenses._above is None:
                 return nearest or StatedLicense(None, None)
             else:
-                folder, up, licenses = licenses._folder, licenses._up, licenses._above
+                folder, up, licenses = licenses._folder, licenses._path_to_root, licenses._above
 
     @property
-    def _up(self) -> str:
+    def _path_to_root(self) -> str:
         """The path from the project's folder to the source's root, with a slash at the end; empty if they are the same folder."""
         return "../" * len(list(filter(None, self._folder.split("/"))))
 

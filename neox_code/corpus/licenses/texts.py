@@ -125,7 +125,7 @@ def match_text(words: Sequence[str], known: KnownText, places: Sequence[tuple[in
     if len(known_runs[best]) < len(known.words) // 2:
         return None
     positions = [position for position, known_position in places if best <= (position - known_position) // slack <= best + 1]
-    near = drop_stray_ends(sorted(positions))
+    near = drop_stray_positions(sorted(positions))
     start, end = near[0], near[-1] + RUN
     counts = Counter(words[start:end])
     shared = (counts & known.counts).total()
@@ -134,10 +134,10 @@ def match_text(words: Sequence[str], known: KnownText, places: Sequence[tuple[in
     return TextMatch(known.name, start, end, matched, 2 * shared / total, 3 * shared - total)
 
 
-def drop_stray_ends(positions: Sequence[int]) -> Sequence[int]:
+def drop_stray_positions(positions: Sequence[int]) -> Sequence[int]:
     """Remove small groups of positions at both ends that are far from the others: they are phrases that many texts share.
 
-    >>> drop_stray_ends([1, 2, 90, *range(100, 108), 200])
+    >>> drop_stray_positions([1, 2, 90, *range(100, 108), 200])
     [100, 101, 102, 103, 104, 105, 106, 107]
     """
     clusters = [[positions[0]]]

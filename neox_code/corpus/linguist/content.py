@@ -61,7 +61,7 @@ def read_vim_type(text: str) -> str | None:
     return None
 
 
-def split_ends(text: str) -> tuple[list[str], list[str]]:
+def get_first_and_last_lines(text: str) -> tuple[list[str], list[str]]:
     """Return the first and the last MODELINE_LINES lines; in a short text they overlap."""
     span = (MODELINE_LINES + 1) * MODELINE_CHARACTERS
     first = NEWLINE.split(text[:span])[:MODELINE_LINES]
@@ -72,7 +72,7 @@ def split_ends(text: str) -> tuple[list[str], list[str]]:
 
 def read_modeline(text: str) -> str | None:
     """Return the language that a modeline in the first or last lines declares."""
-    first, last = split_ends(text)
+    first, last = get_first_and_last_lines(text)
     if any("UseVimball" in line for line in first):
         return None
     ends = "\n".join((*first, *last))

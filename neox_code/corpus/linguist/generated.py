@@ -72,7 +72,7 @@ def find_path_generator(path: str) -> str | None:
     return next(generator for generator, pattern in BY_FOLDER_OR_NAME.items() if re.search(pattern, path, re.ASCII))
 
 
-def by_extension(any_case: bool) -> dict[str, list[Mark | LineTest]]:
+def make_extension_rules(any_case: bool) -> dict[str, list[Mark | LineTest]]:
     table = defaultdict[str, list[Mark | LineTest]](list)
     for mark in (*MARKS, *LINE_TESTS):
         for extension in mark.extensions.split():
@@ -81,8 +81,8 @@ def by_extension(any_case: bool) -> dict[str, list[Mark | LineTest]]:
     return dict(table)
 
 
-AS_WRITTEN = by_extension(any_case=False)
-ANY_CASE = by_extension(any_case=True)
+AS_WRITTEN = make_extension_rules(any_case=False)
+ANY_CASE = make_extension_rules(any_case=True)
 
 
 def find_generator(path: str, text: str) -> str | None:

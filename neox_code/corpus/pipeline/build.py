@@ -1,6 +1,6 @@
 """Build a corpus in four stages: plan, scan, decide, write. Scan and write run in many processes, on one machine or several.
 
-    summary = build_corpus(["local"], Path("corpus"), recipe_by_name("mixed"), seed=1234, max_bytes=64_000_000, shares=(90, 5, 5))
+    summary = build_corpus(["local"], Path("corpus"), find_recipe("mixed"), seed=1234, max_bytes=64_000_000, shares=(90, 5, 5))
 
 Finished work stays in a work folder beside the output until the corpus is complete and is moved to the output. After a kill at any
 moment the same call resumes the build. All stages keep the order of the plan, so the corpus has the same bytes for any number of
@@ -110,7 +110,7 @@ def build_corpus(
     for tokenizer_file in (settings.tokenizer, getattr(recipe.rows, "tokenizer", None)):
         if tokenizer_file is not None:
             load_tokenizer(tokenizer_file)
-    key = build_key(arguments, settings)
+    key = make_build_key(arguments, settings)
     if read_key(work, key) != key and is_corpus(output) and not overwrite:
         raise DataError(f"{output} already holds a corpus. Choose another --output, or replace it with --overwrite.")
     with explain_full_disk(work), lock_work_folder(work):
@@ -193,7 +193,7 @@ def select_languages(recipe: Recipe, languages: Collection[str] | None) -> tuple
 # ---- an interrupted build
 
 
-def build_key(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
+def make_build_key(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
     """Return all values that decide the corpus, except the content of the sources."""
     own = recipe_file(settings.recipe)
     return {

@@ -48,7 +48,7 @@ class PlannedShard:
         return f"{self.split}/shard-{self.number:05d}.parquet"
 
     @property
-    def rows_name(self) -> str:
+    def rows_file_name(self) -> str:
         return f"rows/{self.split}-{self.number:05d}.jsonl"
 
 

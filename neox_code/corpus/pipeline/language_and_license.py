@@ -31,7 +31,7 @@ class LanguageAndLicense:
 
     def decide(self, block: Block, numbers: np.ndarray) -> None:
         self.drop_reasons.add_scan_reasons(block)
-        if self.recipe.language_rule.is_of_project:
+        if self.recipe.language_rule.selects_by_project:
             self._choose_language_of_project(block, numbers)
         licenses = self._licenses.write(block, numbers, self.projects)
         if self.recipe.licenses is not None:

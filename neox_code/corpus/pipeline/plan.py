@@ -54,7 +54,7 @@ def make_plan(work: Path, sources: Sequence[str], settings: Settings, begin: Cal
     """List the sources. Keep the work of an earlier run if its list is the same; else remove it and log this."""
     known = read_plan(work)
     if known is not None:
-        plan = list_batches(sources, settings, empty_folder(work / "plan.new"))
+        plan = list_batches(sources, settings, clear_folder(work / "plan.new"))
         if plan == known and not has_changed_files(work, plan):
             shutil.rmtree(work / "plan.new")
             return plan
@@ -64,7 +64,7 @@ def make_plan(work: Path, sources: Sequence[str], settings: Settings, begin: Cal
         shutil.rmtree(stale, ignore_errors=True)
     folder = batch_file(work, 0).parent
     if known is None:
-        plan = list_batches(sources, settings, empty_folder(folder), begin)
+        plan = list_batches(sources, settings, clear_folder(folder), begin)
     else:
         shutil.rmtree(folder, ignore_errors=True)
         (work / "plan.new").rename(folder)
@@ -72,7 +72,7 @@ def make_plan(work: Path, sources: Sequence[str], settings: Settings, begin: Cal
     return plan
 
 
-def empty_folder(folder: Path) -> Path:
+def clear_folder(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     return folder

@@ -85,7 +85,7 @@ def sample_projects(sizes: Sizes, limit: int | None, seed: int) -> set[str]:
     taken: set[str] = set()
     taken_bytes: Counter[str] = Counter()
 
-    def take_if_it_fits(project: str) -> bool:
+    def add_if_within_limit(project: str) -> bool:
         """Take a project if it is new and fits; return True if it was taken."""
         if project in taken or sum(taken_bytes.values()) + sum(sizes[project].values()) > limit:
             return False
@@ -98,11 +98,11 @@ def sample_projects(sizes: Sizes, limit: int | None, seed: int) -> set[str]:
         quota = limit * math.sqrt(total[language]) / sum(map(math.sqrt, total.values()))
         for project in members:
             if sizes[project][language] < 2 * (quota - taken_bytes[language]):
-                take_if_it_fits(project)
+                add_if_within_limit(project)
         num_taken = len(taken.intersection(members))
         for project in sorted(members, key=lambda project: sizes[project][language]):
             if num_taken < PROJECTS_TO_SPLIT:
-                num_taken += take_if_it_fits(project)
+                num_taken += add_if_within_limit(project)
     for project in order:
-        take_if_it_fits(project)
+        add_if_within_limit(project)
     return taken

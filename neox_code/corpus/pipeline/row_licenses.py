@@ -45,10 +45,10 @@ class LicenseWriter:
 
     def write(self, block: Block, projects_of_rows: np.ndarray, projects: ProjectTable) -> np.ndarray:
         """Write and return the number in `licenses` of each row's license (shape [rows], int32)."""
-        numbers = self._find_by_folder(block, projects_of_rows, projects)
+        numbers = self._find_folder_license(block, projects_of_rows, projects)
         for index in np.flatnonzero([projects.licenses(number).has_annotations for number in projects_of_rows.tolist()]).tolist():
             number = int(projects_of_rows[index])
-            path, listed = block.table["path"][index].as_py(), self._find_listed(block, index)
+            path, listed = block.table["path"][index].as_py(), self._find_listed_license(block, index)
             numbers[index] = self._get_number(projects.licenses(number).find(path, listed))
         own = block.encode("license", self._own_codes)
         own_numbers = [self._get_number(StatedLicense(expression, OWN_FILE)) for expression in self._own_codes]
@@ -56,7 +56,7 @@ class LicenseWriter:
         self._file.write(numbers.data)
         return numbers
 
-    def _find_by_folder(self, block: Block, projects_of_rows: np.ndarray, projects: ProjectTable) -> np.ndarray:
+    def _find_folder_license(self, block: Block, projects_of_rows: np.ndarray, projects: ProjectTable) -> np.ndarray:
         paths = block.table["path"].combine_chunks()
         folders = pc.replace_substring_regex(paths, "/?[^/]*$", "", max_replacements=1).dictionary_encode()
         names = folders.dictionary.to_pylist()
@@ -66,10 +66,12 @@ class LicenseWriter:
         for place, row in enumerate(first_rows.tolist()):
             number = int(projects_of_rows[row])
             folder = names[folders.indices[row].as_py()]
-            numbers[place] = self._get_number(projects.licenses(number).find_in_folder(folder, self._find_listed(block, row)))
+            numbers[place] = self._get_number(
+                projects.licenses(number).find_in_folder(folder, self._find_listed_license(block, row))
+            )
         return numbers[inverse]
 
-    def _find_listed(self, block: Block, row: int) -> str | None:
+    def _find_listed_license(self, block: Block, row: int) -> str | None:
         """Return the license that a list or dataset gives for this row; other rows of the project may have another one."""
         return block.projects[block.table["project"][row].as_py()].license
 

@@ -14,8 +14,13 @@ from typing import Any
 from neox_code.corpus.duplicates.exact import content_digest
 from neox_code.corpus.executors.stages import Stage
 from neox_code.corpus.filters.protocol import Candidate
-from neox_code.corpus.languages.text_encoding import decode_detected, decode_ignoring, detect_newlines, read_byte_order_mark
-from neox_code.corpus.licenses.folder_licenses import make_statement_of_unread, read_statement, states_license
+from neox_code.corpus.languages.text_encoding import (
+    decode_ignoring_errors,
+    detect_and_decode,
+    detect_newlines,
+    read_byte_order_mark,
+)
+from neox_code.corpus.licenses.folder_licenses import make_unread_statement, read_statement, states_license
 from neox_code.corpus.licenses.license import DOCUMENTS, find_source_license
 from neox_code.corpus.pipeline.prefilter import NO_LANGUAGE, NOT_CHOSEN, Prefilter, apply_edit, apply_filter
 from neox_code.corpus.pipeline.scan_results import ScanResultWriter, ScanRow
@@ -58,7 +63,7 @@ class Scanner:
         self.languages = frozenset(settings.languages)
         self.prefilter = Prefilter(settings.recipe, settings.languages)
         self.is_faithful = self.recipe.decoding == "utf-8 ignoring errors"
-        self.decode = decode_ignoring if self.is_faithful else decode_detected
+        self.decode = decode_ignoring_errors if self.is_faithful else detect_and_decode
         self.no_keys: tuple[bytes | None, ...] = (None,) * len(self.recipe.duplicates)
         # rules on names are applied again, because a file read for its license or without a known name has not passed them
         self.rules: tuple[Any, ...] = (*self.recipe.before_reading, *self.recipe.after_reading)
@@ -72,9 +77,9 @@ class Scanner:
         if file.content is not None:
             text, encoding = self.decode(file.content)
             digest = content_digest(file.content).hex()
-        counted = rule.counted(file.path, text) if rule.is_of_project and file.project.language is None else None
+        counted = rule.counted(file.path, text) if rule.selects_by_project and file.project.language is None else None
         if file.content is None or text is None:
-            stated = make_statement_of_unread(file.path, file.link) if is_unread_statement(file) else None
+            stated = make_unread_statement(file.path, file.link) if is_unread_statement(file) else None
             reason = NOT_TEXT if file.content is not None else file.reason
             reason = UNPLACED if reason == NO_LANGUAGE and not file.has_path else reason
             row = ScanRow(project, file.path, file.num_bytes, True, first, reason, digest, encoding)

@@ -55,7 +55,7 @@ def write_shard(work: Path, index: int) -> Iterator[float]:
 
 def open_rows_file(work: Path, shard: PlannedShard, maker: RowMaker | None) -> AbstractContextManager[IO[str]]:
     """Open the file for the rows of a shard. It gets its final name before the shard, so a shard that exists has its rows."""
-    return nullcontext(io.StringIO()) if maker is None else atomic_file(output_folder(work) / shard.rows_name)
+    return nullcontext(io.StringIO()) if maker is None else atomic_file(output_folder(work) / shard.rows_file_name)
 
 
 def shard_file(work: Path, index: int) -> Path:

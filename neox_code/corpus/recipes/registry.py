@@ -1,7 +1,7 @@
 """Load recipes by name or from the user's Python files.
 
-recipe_by_name("polycoder")            RECIPE of recipes/polycoder.py
-recipe_by_name("recipes/short.py")     RECIPE of a Python file
+find_recipe("polycoder")            RECIPE of recipes/polycoder.py
+find_recipe("recipes/short.py")     RECIPE of a Python file
 recipe_file(recipe)                    the user's file that a recipe was loaded from; None for a recipe of this folder
 """
 
@@ -31,7 +31,7 @@ def recipe_names() -> list[str]:
     return sorted(name.replace("_", "-") for name in modules if name not in NOT_RECIPES)
 
 
-def recipe_by_name(name_or_path: str | Path) -> Recipe:
+def find_recipe(name_or_path: str | Path) -> Recipe:
     """Return a recipe by its name or file. Raise DataError for an unknown name or an invalid file."""
     name = str(name_or_path)
     if name in recipe_names():
@@ -102,14 +102,14 @@ def report_recipe_errors(file: Path | None, during: str) -> Iterator[None]:
         places = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
         if isinstance(error, SyntaxError) and error.filename:
             places.append((error.filename, error.lineno))
-        own = [place for place in places if is_of_recipe(Path(place[0]), file.absolute())]
+        own = [place for place in places if belongs_to_recipe(Path(place[0]), file.absolute())]
         if not own:
             raise
         where = f"{own[-1][0]}:{own[-1][1]}"
         raise DataError(f"{where} raises {type(error).__name__}: {error} while the recipe {during}. Fix the recipe.") from error
 
 
-def is_of_recipe(path: Path, file: Path) -> bool:
+def belongs_to_recipe(path: Path, file: Path) -> bool:
     return path == file or (path.parent == file.parent and not path.is_relative_to(PACKAGE))
 
 

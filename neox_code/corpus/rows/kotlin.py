@@ -54,9 +54,9 @@ class KotlinWindows(WithoutVersions):
     name = "windows of Kotlin"
 
     def rows(self, document: Document, project_version: str | None) -> Iterator[dict[str, str]]:
-        return self._faithful_rows(document) if self.faithful else self._rows(document.text)
+        return self._make_faithful_rows(document) if self.faithful else self._rows(document.text)
 
-    def _faithful_rows(self, document: Document) -> Iterator[dict[str, str]]:
+    def _make_faithful_rows(self, document: Document) -> Iterator[dict[str, str]]:
         text = NOTICE.sub("", document.text)
         if not FAITHFUL_PATH.fullmatch(document.path) or text.count("\n") <= 1 or LONG_VALUE.search(text):
             return

@@ -175,7 +175,7 @@ def find_parameters(code: Code, place: int) -> int | None:
     while sign := SIGN_OF_NAME.search(masked, place, begin + LONGEST_HEADER):
         place = sign.start()
         if sign[0] == "<":
-            place = find_end_of_angles(masked, place)
+            place = find_end_of_angle_brackets(masked, place)
         elif sign[0] != "(":
             return None
         elif NAME_BEFORE.search(masked[begin:place]):
@@ -187,7 +187,7 @@ def find_parameters(code: Code, place: int) -> int | None:
     return None
 
 
-def find_end_of_angles(masked: str, place: int) -> int:
+def find_end_of_angle_brackets(masked: str, place: int) -> int:
     """Return the index after the `>` that closes the `<` at `place`; if code comes first that cannot be between them, its index."""
     depth, end = 0, min(len(masked), place + LONGEST_HEADER)
     for sign in SIGN_OF_ANGLES.finditer(masked, place, end):
@@ -230,7 +230,7 @@ def find_start_of_body(code: Code, place: int) -> int | None:
         if sign[0] in "([":
             place = code.skip_bracket(place)
         elif sign[0] == "<":
-            place = find_end_of_angles(masked, place)
+            place = find_end_of_angle_brackets(masked, place)
         elif sign[0] == "\n" and is_header_continued(masked, place):
             place += 1
         else:

@@ -170,12 +170,12 @@ class LabelRequests:
 
     def send_all(self, files: Sequence[Path], selection: RowSelection, concurrency: int) -> bool:
         """Send the requests; return False if `max_cost` ended them early."""
-        total = sum(1 for _ in self._unanswered(files, selection))
+        total = sum(1 for _ in self._iter_unanswered_rows(files, selection))
         waiting: dict[Future[None], TokenUsage] = {}
         is_complete = True
         with ThreadPoolExecutor(concurrency) as threads, progress("labels", total, " rows") as advance:
             try:
-                for key, code in self._unanswered(files, selection):
+                for key, code in self._iter_unanswered_rows(files, selection):
                     usage = self.labeler.estimate_max_usage(code)
                     while waiting and (len(waiting) >= concurrency or not self._is_affordable(usage, waiting)):
                         advance(wait_for_any(waiting))
@@ -191,7 +191,7 @@ class LabelRequests:
         self.answers.write_pending()
         return is_complete
 
-    def _unanswered(self, files: Sequence[Path], selection: RowSelection) -> Iterator[tuple[str, str]]:
+    def _iter_unanswered_rows(self, files: Sequence[Path], selection: RowSelection) -> Iterator[tuple[str, str]]:
         seen: set[str] = set()
         for path in files:
             for key, row, outcome in classify_rows(path, self.labeler, selection, seen):

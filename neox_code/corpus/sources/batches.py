@@ -41,7 +41,7 @@ class ListOfFiles(Batch, Protocol):
     def files(self) -> Sequence[Any]: ...
 
 
-def is_read(file: FoundFile) -> bool:
+def has_readable_content(file: FoundFile) -> bool:
     """Return True if the content of a file is read. Of links, only those that state a license are read."""
     return file.reason is None or (file.reason == LINK and states_license(file.path) and file.num_bytes <= LONGEST_NAME)
 
@@ -58,13 +58,13 @@ def set_content(file: FoundFile, content: bytes | None) -> None:
         file.content = content
 
 
-def read_listed(
+def read_listed_files(
     files: Iterable[tuple[FoundFile, Place]], read: Callable[[FoundFile, Place], bytes | None]
 ) -> Iterator[tuple[FoundFile, int]]:
     """Yield the files of a batch with their contents, which `read` returns, and the bytes done."""
     done = 0
     for file, place in files:
-        if is_read(file) and file.link is None:
+        if has_readable_content(file) and file.link is None:
             done += file.num_bytes if file.reason is None else 0
             set_content(file, read(file, place))
         yield file, done

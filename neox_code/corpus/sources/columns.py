@@ -2,7 +2,7 @@
 
     columns = find_columns(("max_stars_repo_name", "max_stars_repo_path", "content", "lang"))
     # {"text": "content", "repository": "max_stars_repo_name", "path": "max_stars_repo_path", "language": "lang"}
-    file = make_file({"text": b"...", "path": "a/b.py"}, "code", "rows/000000000012", check)
+    file = make_found_file({"text": b"...", "path": "a/b.py"}, "code", "rows/000000000012", check)
 
 The text's bytes are the file's content. The project of a row without a repository is the dataset.
 """
@@ -48,16 +48,16 @@ LARGEST_ROW = 2**28
 
 def find_columns(names: Iterable[str]) -> dict[str, str]:
     """Return field -> name of its column: the first of the field's spellings that is a column."""
-    return choose_spellings(tuple(name for name in names if name in KNOWN))
+    return choose_column_names(tuple(name for name in names if name in KNOWN))
 
 
 @lru_cache(maxsize=1024)
-def choose_spellings(names: tuple[str, ...]) -> dict[str, str]:
+def choose_column_names(names: tuple[str, ...]) -> dict[str, str]:
     chosen = {field: next((name for name in spellings if name in names), None) for field, spellings in SPELLINGS.items()}
     return {field: name for field, name in chosen.items() if name is not None}
 
 
-def make_file(row: Mapping[str, Any], dataset: str, place: str, check: FileCheck, language: str | None = None) -> FoundFile:
+def make_found_file(row: Mapping[str, Any], dataset: str, place: str, check: FileCheck, language: str | None = None) -> FoundFile:
     """Return a row (field of SPELLINGS -> value) as a file; `place` is its name if it has no path.
 
     `language` is used for a row that does not state its language.

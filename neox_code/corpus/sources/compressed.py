@@ -1,6 +1,6 @@
 """Compressed files as streams: gzip, bzip2, xz and zstd, expanded in small steps up to a limit.
 
-    with open_expanded(Path("rows.jsonl.zst")) as (stream, position):
+    with open_decompressed(Path("rows.jsonl.zst")) as (stream, position):
         for line in stream:
             print(position(), "bytes of the file are read")
 
@@ -65,7 +65,9 @@ DAMAGED = (
 """The exceptions of archive libraries for damaged and hostile archives."""
 
 
-def catch_damage(items: Iterable[Item], path: Path, errors: tuple[type[BaseException], ...] = DAMAGED) -> Iterator[Item | Damage]:
+def yield_with_damage(
+    items: Iterable[Item], path: Path, errors: tuple[type[BaseException], ...] = DAMAGED
+) -> Iterator[Item | Damage]:
     """Yield the items read from `path`, and a Damage last if reading fails; errors raised by the caller are not caught."""
     try:
         yield from items
@@ -94,7 +96,7 @@ FORMATS: dict[bytes, Callable[[], Any]] = {
 
 
 @contextmanager
-def open_expanded(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], int]]]:
+def open_decompressed(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], int]]]:
     """Open a file, decompressed if needed; yield the stream and a function that returns the bytes read from the file itself."""
     with path.open("rb", buffering=2**18) as file:
         new = find_decompressor(file.read(8))
@@ -127,7 +129,7 @@ class Frames(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         while not self.waiting:
-            content = self._expand_more()
+            content = self._decompress_more()
             if content is None:
                 return 0
             self.waiting = memoryview(content)
@@ -136,7 +138,7 @@ class Frames(io.RawIOBase):
         self.waiting = self.waiting[count:]
         return count
 
-    def _expand_more(self) -> bytes | None:
+    def _decompress_more(self) -> bytes | None:
         if self.expanded > EXPANSION_ALLOWED and self.expanded > EXPANSION_RATIO * self.file.tell():
             raise BrokenArchive(EXPANDS)
         data = b""
@@ -149,11 +151,11 @@ class Frames(io.RawIOBase):
                 self.frame = self.new()
             elif not data:
                 raise EOFError("it breaks off")
-        content = self._expand(data)
+        content = self._decompress(data)
         self.rest = self.frame.unused_data if self.frame.eof else b""
         self.expanded += len(content)
         return content
 
-    def _expand(self, data: bytes) -> bytes:
+    def _decompress(self, data: bytes) -> bytes:
         bounded = hasattr(self.frame, "needs_input")
         return self.frame.decompress(data, OUTPUT_BYTES) if bounded else self.frame.decompress(data)

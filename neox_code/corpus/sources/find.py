@@ -18,7 +18,7 @@ from pathlib import Path
 
 from neox_code.corpus.sources.clone import CloneLimits
 from neox_code.corpus.sources.columns import find_columns
-from neox_code.corpus.sources.compressed import DAMAGED, open_expanded
+from neox_code.corpus.sources.compressed import DAMAGED, open_decompressed
 from neox_code.corpus.sources.datasets import JSON_LINES_SUFFIXES, find_archives, find_shards, read_first_row
 from neox_code.corpus.sources.folder import FolderSource
 from neox_code.corpus.sources.folder_layout import check_layout, detect_layout, is_bare_repository, is_git_repository
@@ -178,7 +178,7 @@ def open_file(path: Path, name: str, options: Options) -> Source:
 def read_first_bytes(path: Path) -> bytes:
     """Return the first bytes of a file, decompressed if needed; empty if they are damaged."""
     try:
-        with open_expanded(path) as (stream, _):
+        with open_decompressed(path) as (stream, _):
             return stream.read(512)
     except PermissionError:
         raise

@@ -27,17 +27,17 @@ from neox_code.corpus.sources.batches import (
     NOT_A_FILE,
     UNREADABLE,
     ListOfFiles,
-    is_read,
+    has_readable_content,
     make_batches,
     merge_small_batches,
-    read_listed,
+    read_listed_files,
     set_content,
 )
 from neox_code.corpus.sources.folder_layout import (
     LAYOUTS,
     is_bare_repository,
     is_git_repository,
-    locate_above_projects,
+    locate_outside_projects,
     make_folder_project,
 )
 from neox_code.corpus.sources.git import GitSource
@@ -108,11 +108,11 @@ class FolderSource:
     def _make_found_file(self, level: "Level", name: str, kind: str | None, size: int, check: FileCheck) -> FoundFile:
         project, path = level.project, f"{level.inside}{name}"
         if len(level.folders) < len(LAYOUTS[self.layout]):
-            project, path = locate_above_projects(self.name, self.layout, level.folders, name)
+            project, path = locate_outside_projects(self.name, self.layout, level.folders, name)
             project = self._remove_root_project(project) if self._is_vendored else project
         path = make_printable(path)
         file = FoundFile(project, path, size, kind or check(project, path, size))
-        if kind == LINK and is_read(file):
+        if kind == LINK and has_readable_content(file):
             set_content(file, read_link_target(f"{level.place}/{name}"))
         return file
 
@@ -161,13 +161,13 @@ def read_sorted_entries(place: str | Path) -> Iterator[FolderEntry]:
         first = sorted(islice(entries, ENTRIES_IN_MEMORY))
         if len(first) < ENTRIES_IN_MEMORY:
             return iter(first)
-        runs = [write_run(first)]
+        runs = [write_sorted_run(first)]
         while run := sorted(islice(entries, ENTRIES_IN_MEMORY)):
-            runs.append(write_run(run))
-        return heapq.merge(*map(read_run, runs))
+            runs.append(write_sorted_run(run))
+        return heapq.merge(*map(read_sorted_run, runs))
 
 
-def write_run(entries: list[FolderEntry]) -> IO[bytes]:
+def write_sorted_run(entries: list[FolderEntry]) -> IO[bytes]:
     file = TemporaryFile()  # noqa: SIM115 (lives as long as the merge that reads it)
     for start in range(0, len(entries), ENTRIES_AT_ONCE):
         pickle.dump(entries[start : start + ENTRIES_AT_ONCE], file)
@@ -176,7 +176,7 @@ def write_run(entries: list[FolderEntry]) -> IO[bytes]:
     return file
 
 
-def read_run(file: IO[bytes]) -> Iterator[FolderEntry]:
+def read_sorted_run(file: IO[bytes]) -> Iterator[FolderEntry]:
     with file:
         while True:
             try:
@@ -211,4 +211,4 @@ class FolderBatch:
     num_bytes: int
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
-        return read_listed(self.files, lambda file, place: read_regular_file(place, file.num_bytes))
+        return read_listed_files(self.files, lambda file, place: read_regular_file(place, file.num_bytes))

@@ -102,11 +102,11 @@ def locate_file(source: str, layout: str, path: str) -> tuple[Project, str]:
     *folders, name = path.split("/")
     depth = len(LAYOUTS[layout])
     if len(folders) < depth:
-        return locate_above_projects(source, layout, folders, name)
+        return locate_outside_projects(source, layout, folders, name)
     return make_folder_project(source, layout, tuple(folders[:depth])), "/".join((*folders[depth:], name))
 
 
-def locate_above_projects(source: str, layout: str, folders: Sequence[str], name: str) -> tuple[Project, str]:
+def locate_outside_projects(source: str, layout: str, folders: Sequence[str], name: str) -> tuple[Project, str]:
     """Return the project and path of a file in a folder above the projects.
 
     A license file or manifest there belongs to the source's root: the search for a project's license ends in that folder.

@@ -22,9 +22,9 @@ from neox_code.corpus.sources.batches import (
     UNREADABLE,
     ListedBatch,
     ListOfFiles,
-    is_read,
+    has_readable_content,
     make_batches,
-    read_listed,
+    read_listed_files,
 )
 from neox_code.corpus.sources.protocol import FileCheck, FoundFile, Project
 from neox_code.corpus.sources.source_names import make_printable
@@ -111,9 +111,9 @@ class GitBatch:
     num_bytes: int
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
-        wanted = [object_name for file, object_name in self.files if is_read(file)]
+        wanted = [object_name for file, object_name in self.files if has_readable_content(file)]
         contents = read_blobs(self.objects, wanted)
-        return read_listed(self.files, lambda file, _: next(contents))
+        return read_listed_files(self.files, lambda file, _: next(contents))
 
 
 def read_blobs(objects: Objects, object_names: Sequence[str]) -> Iterator[bytes | None]:

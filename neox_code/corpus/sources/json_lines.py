@@ -16,8 +16,8 @@ from typing import IO, Any
 import orjson
 
 from neox_code.corpus.sources.batches import BATCH_BYTES, LFS_POINTER, ListedBatch, is_lfs_pointer
-from neox_code.corpus.sources.columns import LARGEST_ROW, find_columns, make_file
-from neox_code.corpus.sources.compressed import BrokenArchive, Damage, catch_damage, is_compressed, open_expanded
+from neox_code.corpus.sources.columns import LARGEST_ROW, find_columns, make_found_file
+from neox_code.corpus.sources.compressed import BrokenArchive, Damage, is_compressed, open_decompressed, yield_with_damage
 from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile, Project
 from neox_code.corpus.sources.source_names import drop_suffixes, find_language, make_printable
 
@@ -45,7 +45,7 @@ class JsonLinesSource:
                 continue
             size = file.stat().st_size
             language = self.language or find_language(file.parent.name)
-            if is_read_whole(file):
+            if must_read_whole(file):
                 yield JsonLinesBatch(self.name, file, 0, None, size, check, language)
                 continue
             for start in range(0, size, BATCH_BYTES):
@@ -67,7 +67,7 @@ class JsonLinesBatch:
     language: str | None = None
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
-        for rows, found in enumerate(catch_damage(read_lines(self.file, self.start, self.end), self.file)):
+        for rows, found in enumerate(yield_with_damage(read_lines(self.file, self.start, self.end), self.file)):
             if isinstance(found, Damage):
                 reason = f"{make_printable(self.file.name)} is damaged after {rows:,} rows: {found.words}"
                 yield FoundFile(Project(self.dataset), "", 0, reason), self.num_bytes
@@ -84,20 +84,22 @@ class JsonLinesBatch:
         if row is None:
             return FoundFile(Project(self.dataset), name, len(line), DAMAGED_ROW)
         columns = find_columns(row)
-        return make_file({field: row[column] for field, column in columns.items()}, self.dataset, name, self.check, self.language)
+        return make_found_file(
+            {field: row[column] for field, column in columns.items()}, self.dataset, name, self.check, self.language
+        )
 
 
 def read_lines(file: Path, start: int, end: int | None) -> Iterator[tuple[int, bytes, int]]:
     """Yield each line, or each element of a JSON list: its position in the content, its bytes, and the bytes read from the file."""
-    with open_expanded(file) as (stream, position):
+    with open_decompressed(file) as (stream, position):
         is_list = end is None and is_list_start(stream.peek(PEEKED))  # type: ignore[attr-defined]
         for place, line in read_elements(stream) if is_list else read_lines_between(stream, start, end):
             yield place, line, position()
 
 
-def is_read_whole(file: Path) -> bool:
+def must_read_whole(file: Path) -> bool:
     """Return True for a file that cannot be read in slices: a compressed one, or one JSON list."""
-    with open_expanded(file) as (stream, _):
+    with open_decompressed(file) as (stream, _):
         return is_compressed(file) or is_list_start(stream.read(PEEKED))
 
 

@@ -15,8 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from neox_code.corpus.sources.batches import BATCH_BYTES, LFS_POINTER, ListedBatch, is_lfs_pointer
-from neox_code.corpus.sources.columns import LARGEST_ROW, NO_TEXT, ONLY_BLOB_IDS, find_columns, make_file
-from neox_code.corpus.sources.compressed import EXPANDS, EXPANSION_ALLOWED, EXPANSION_RATIO, BrokenArchive, Damage, catch_damage
+from neox_code.corpus.sources.columns import LARGEST_ROW, NO_TEXT, ONLY_BLOB_IDS, find_columns, make_found_file
+from neox_code.corpus.sources.compressed import (
+    EXPANDS,
+    EXPANSION_ALLOWED,
+    EXPANSION_RATIO,
+    BrokenArchive,
+    Damage,
+    yield_with_damage,
+)
 from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile, Project
 from neox_code.corpus.sources.source_names import drop_suffixes, find_language, make_printable
 
@@ -36,7 +43,7 @@ class ParquetSource:
 
     def batches(self, check: FileCheck) -> Iterator[Batch]:
         for file in self.files:
-            for batch in catch_damage(self._batches(file, check), file, DAMAGED):
+            for batch in yield_with_damage(self._batches(file, check), file, DAMAGED):
                 yield ListedBatch((make_damaged_file(self.name, file, f": {batch.words}"),)) if isinstance(batch, Damage) else batch
 
     def _batches(self, file: Path, check: FileCheck) -> Iterator[Batch]:
@@ -77,12 +84,15 @@ class ParquetBatch:
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
         stem = make_printable(drop_suffixes(self.file.name))
-        for number, row in enumerate(catch_damage(self._rows(), self.file, DAMAGED)):
+        for number, row in enumerate(yield_with_damage(self._rows(), self.file, DAMAGED)):
             if isinstance(row, Damage):
                 yield make_damaged_file(self.dataset, self.file, f" after {number:,} rows: {row.words}"), self.num_bytes
                 return
             place = f"{stem}/{self.first_row + number:09d}"
-            yield make_file(row, self.dataset, place, self.check, self.language), self.num_bytes * (number + 1) // self.num_rows
+            yield (
+                make_found_file(row, self.dataset, place, self.check, self.language),
+                self.num_bytes * (number + 1) // self.num_rows,
+            )
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         with pq.ParquetFile(self.file, buffer_size=2**20, pre_buffer=False) as shard:

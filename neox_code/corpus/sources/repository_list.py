@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from neox_code.corpus.sources.batches import BATCH_BYTES
 from neox_code.corpus.sources.clone import COMMIT, CloneError, CloneLimits, clone, make_partial_folder, remove_clone
 from neox_code.corpus.sources.columns import join_license_values, parse_count, read_name
-from neox_code.corpus.sources.compressed import Damage, catch_damage
+from neox_code.corpus.sources.compressed import Damage, yield_with_damage
 from neox_code.corpus.sources.folder_layout import is_bare_repository
 from neox_code.corpus.sources.git import GitSource, UnreadableRepository, find_head
 from neox_code.corpus.sources.json_lines import parse_row, read_lines
@@ -93,7 +93,7 @@ class RepositoryList:
 
     def _read_lines(self, path: Path) -> Iterator[Listed]:
         list_name = make_printable(drop_suffixes(path.name))
-        for number, line in enumerate(catch_damage(read_lines(path, 0, None), path), 1):
+        for number, line in enumerate(yield_with_damage(read_lines(path, 0, None), path), 1):
             if isinstance(line, Damage):
                 reason = f"repository list is damaged after {number - 1:,} lines: {line.words}"
                 yield Listed(Project(list_name), "", 0, reason=reason)

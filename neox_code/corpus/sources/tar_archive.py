@@ -20,19 +20,19 @@ from neox_code.corpus.sources.batches import (
     NOT_A_FILE,
     REPLACED,
     find_replaced_members,
-    is_read,
+    has_readable_content,
     make_batches,
-    read_listed,
+    read_listed_files,
     set_content,
 )
 from neox_code.corpus.sources.compressed import (
     DAMAGED,
     BrokenArchive,
     Damage,
-    catch_damage,
     describe_error,
     is_compressed,
-    open_expanded,
+    open_decompressed,
+    yield_with_damage,
 )
 from neox_code.corpus.sources.folder_layout import locate_file
 from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile
@@ -58,7 +58,7 @@ class TarSource:
     def _list(self, check: FileCheck) -> Iterator[tuple[FoundFile, int]]:
         """Yield every file of a plain archive with the position of its content."""
         replaced = find_replaced_members(lambda: list_paths(read_members(self.path), self.path))
-        for members, member in enumerate(catch_damage(read_members(self.path), self.path)):
+        for members, member in enumerate(yield_with_damage(read_members(self.path), self.path)):
             if isinstance(member, Damage):
                 yield self.make_damaged_file(members, member), 0
             elif not member.isdir():
@@ -67,9 +67,9 @@ class TarSource:
     def list_member(self, member: tarfile.TarInfo, check: FileCheck, is_replaced: bool) -> FoundFile:
         project, path = locate_file(self.name, self.layout, clean_member_path(member.name) or UNNAMED)
         num_bytes = member.size if member.isreg() else 0
-        reason = REPLACED if is_replaced else find_kind_reason(member) or check(project, path, num_bytes)
+        reason = REPLACED if is_replaced else find_kind_drop_reason(member) or check(project, path, num_bytes)
         file = FoundFile(project, path, num_bytes, reason)
-        if reason == LINK and is_read(file):
+        if reason == LINK and has_readable_content(file):
             set_content(file, find_link_target(member).encode("utf-8", "surrogateescape"))
         return file
 
@@ -80,10 +80,10 @@ class TarSource:
 
 def read_members(path: Path) -> Iterator[tarfile.TarInfo]:
     with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=StrictTarInfo) as archive:
-        yield from read_without_memory(archive)
+        yield from iter_uncached_members(archive)
 
 
-def read_without_memory(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def iter_uncached_members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """Yield the members; tarfile's own list of them is emptied to save memory."""
     for member in archive:
         archive.members.clear()  # type: ignore[attr-defined]
@@ -98,7 +98,7 @@ class TarBatch:
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
         with self.archive.open("rb", buffering=0) as archive:
-            yield from read_listed(self.files, lambda file, offset: read_part(archive, offset, file.num_bytes))
+            yield from read_listed_files(self.files, lambda file, offset: read_part(archive, offset, file.num_bytes))
 
 
 def read_part(archive: IO[bytes], offset: int, num_bytes: int) -> bytes | None:
@@ -120,7 +120,7 @@ class CompressedTarBatch:
         """Yield the files of the archive, with the bytes read from the compressed file."""
         path = self.source.path
         replaced = find_replaced_members(lambda: list_paths((member for _, member, _ in stream_members(path)), path))
-        for members, found in enumerate(catch_damage(stream_members(path), path)):
+        for members, found in enumerate(yield_with_damage(stream_members(path), path)):
             if isinstance(found, Damage):
                 yield self.source.make_damaged_file(members, found), self.num_bytes
                 return
@@ -145,14 +145,14 @@ class CompressedTarBatch:
 
 def stream_members(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, int]]:
     """Yield each member with its archive, positioned at the content, and the bytes read from the file."""
-    with open_expanded(path) as (stream, position), tarfile.open(fileobj=stream, mode="r|", tarinfo=StrictTarInfo) as archive:
-        for member in read_without_memory(archive):
+    with open_decompressed(path) as (stream, position), tarfile.open(fileobj=stream, mode="r|", tarinfo=StrictTarInfo) as archive:
+        for member in iter_uncached_members(archive):
             yield archive, member, position()
 
 
 def list_paths(members: Iterable[tarfile.TarInfo], path: Path) -> Iterator[str]:
     """Yield the path of every member up to the first damage; an empty path for a folder."""
-    for member in catch_damage(members, path):
+    for member in yield_with_damage(members, path):
         if not isinstance(member, Damage):
             yield "" if member.isdir() else clean_member_path(member.name)
 
@@ -164,7 +164,7 @@ def find_link_target(member: tarfile.TarInfo) -> str:
     return posixpath.relpath(f"/{clean_member_path(member.linkname)}", posixpath.dirname(f"/{clean_member_path(member.name)}"))
 
 
-def find_kind_reason(member: tarfile.TarInfo) -> str | None:
+def find_kind_drop_reason(member: tarfile.TarInfo) -> str | None:
     if member.issym() or member.islnk():
         return LINK
     return NOT_A_FILE if not member.isreg() else SPARSE if member.issparse() else None

@@ -29,9 +29,16 @@ from neox_code.corpus.sources.batches import (
     UNREADABLE,
     find_replaced_members,
     make_batches,
-    read_listed,
+    read_listed_files,
 )
-from neox_code.corpus.sources.compressed import DAMAGED, EXPANSION_ALLOWED, EXPANSION_RATIO, BrokenArchive, Damage, catch_damage
+from neox_code.corpus.sources.compressed import (
+    DAMAGED,
+    EXPANSION_ALLOWED,
+    EXPANSION_RATIO,
+    BrokenArchive,
+    Damage,
+    yield_with_damage,
+)
 from neox_code.corpus.sources.folder_layout import locate_file
 from neox_code.corpus.sources.protocol import Batch, FileCheck, FoundFile
 from neox_code.corpus.sources.source_names import UNNAMED, clean_member_path
@@ -74,7 +81,7 @@ class ZipSource:
         members = 0
         allowed = max(EXPANSION_ALLOWED, EXPANSION_RATIO * self.path.stat().st_size)
         replaced = find_replaced_members(self._paths)
-        for found in catch_damage(read_zip_entries(self.path), self.path):
+        for found in yield_with_damage(read_zip_entries(self.path), self.path):
             if isinstance(found, Damage):
                 project, _ = locate_file(self.name, self.layout, "")
                 yield FoundFile(project, "", 0, f"damaged after {members:,} members: {found.words}"), ZipMember(0, 0, 0, 0)
@@ -94,7 +101,7 @@ class ZipSource:
             yield file, ZipMember(entry.offset, entry.stored_bytes, entry.method, entry.crc)
 
     def _paths(self) -> Iterator[str]:
-        for found in catch_damage(read_zip_entries(self.path), self.path):
+        for found in yield_with_damage(read_zip_entries(self.path), self.path):
             if not isinstance(found, Damage):
                 yield "" if found[0].is_folder else clean_member_path(found[0].name)
 
@@ -105,10 +112,10 @@ def read_zip_entries(path: Path) -> Iterator[tuple[ZipEntry, str | None]]:
         directory = find_directory(archive)
         overlapping = find_overlaps(archive, directory)
         for number, entry in enumerate(read_entries(archive, directory)):
-            yield entry, OVERLAPPING if number in overlapping else find_entry_reason(entry, directory.start)
+            yield entry, OVERLAPPING if number in overlapping else find_entry_drop_reason(entry, directory.start)
 
 
-def find_entry_reason(entry: ZipEntry, end: int) -> str | None:
+def find_entry_drop_reason(entry: ZipEntry, end: int) -> str | None:
     kind = stat.S_IFMT(entry.mode)
     if kind not in (0, stat.S_IFREG):
         return LINK if kind == stat.S_IFLNK else NOT_A_FILE
@@ -137,7 +144,7 @@ class ZipBatch:
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
         with self.archive.open("rb", buffering=2**16) as archive:
-            yield from read_listed(self.files, lambda file, member: read_member(archive, member, file.num_bytes))
+            yield from read_listed_files(self.files, lambda file, member: read_member(archive, member, file.num_bytes))
 
 
 def read_member(archive: IO[bytes], member: ZipMember, num_bytes: int) -> bytes | None:

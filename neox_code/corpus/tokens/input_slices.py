@@ -25,10 +25,10 @@ from neox_code.corpus.linguist.detect import detect, guess_by_name
 from neox_code.corpus.shards import list_shard_files
 from neox_code.corpus.sources.batches import is_lfs_pointer
 from neox_code.corpus.sources.columns import LARGEST_ROW, SPELLINGS, remove_metadata
-from neox_code.corpus.sources.compressed import BrokenArchive, Damage, catch_damage, open_expanded
+from neox_code.corpus.sources.compressed import BrokenArchive, Damage, open_decompressed, yield_with_damage
 from neox_code.corpus.sources.datasets import find_shards
 from neox_code.corpus.sources.folder_layout import is_bare_repository
-from neox_code.corpus.sources.json_lines import BYTE_ORDER_MARK, is_read_whole, read_lines
+from neox_code.corpus.sources.json_lines import BYTE_ORDER_MARK, must_read_whole, read_lines
 from neox_code.corpus.sources.parquet import choose_rows_at_once, find_column_chunks, read_plain_values
 from neox_code.corpus.sources.source_names import TAR_SUFFIXES, find_language, make_printable
 from neox_code.corpus.tokens.raw_documents import UNKNOWN_LANGUAGE, FileList, list_files
@@ -138,7 +138,7 @@ class RowsSlice:
         Raise DataError if a compressed file is damaged or truncated.
         """
         before, rejected = self.start, 0
-        for found in catch_damage(read_lines(Path(self.file), self.start, self.end), Path(self.file)):
+        for found in yield_with_damage(read_lines(Path(self.file), self.start, self.end), Path(self.file)):
             if isinstance(found, Damage):
                 raise DataError(f"{self.file} is damaged or truncated: {found.words}. Get the file again.")
             place, line, position = found
@@ -172,7 +172,7 @@ class RowsSlice:
 
     def _find_line(self, place: int) -> str:
         """Return FILE:LINE of the row that begins at byte `place`."""
-        with open_expanded(Path(self.file)) as (stream, _):
+        with open_decompressed(Path(self.file)) as (stream, _):
             lines, left = 1, place
             while left and (data := stream.read(min(left, 2**20))):
                 lines += data.count(b"\n")
@@ -318,7 +318,7 @@ def slice_file(path: Path, key: str) -> list[InputSlice]:
     if is_lfs_pointer(path):
         raise DataError(f"{path} is a Git LFS pointer. Get the file itself with git lfs pull.")
     size, stamp, language = path.stat().st_size, format_stamp(path), find_language(path.parent.name)
-    if is_read_whole(path):
+    if must_read_whole(path):
         return [RowsSlice(os.fspath(path), key, 0, None, size, stamp, language)]
     file, starts = os.fspath(path), range(0, size, SLICE_BYTES)
     sizes = [min(SLICE_BYTES, size - start) for start in starts]

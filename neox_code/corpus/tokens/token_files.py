@@ -108,7 +108,7 @@ def write_token_files(
         )
         reports = [load_report(work, index) for index in range(len(slices))]
         counts = merge_slices(prefix_of, work, reports, tokenizer, options)
-        log_left_out(prefix, counts, [message for own in reports for message in own.skipped][:MAX_LISTED])
+        log_skipped_documents(prefix, counts, [message for own in reports for message in own.skipped][:MAX_LISTED])
         if keep_finished_note:
             write_json(work / FINISHED_FILE, {name: asdict(own) for name, own in counts.items()})
             shutil.rmtree(report_path(work, 0).parent, ignore_errors=True)
@@ -269,7 +269,7 @@ def log_encoder(encoder: str, compared: int, documents: int) -> None:
         log.info(f"encoder | %s, {same}", encoder, f"{compared:,}", f"{documents:,}")
 
 
-def log_left_out(prefix: Path, counts: CountsByLanguage, skipped: Sequence[str] = ()) -> None:
+def log_skipped_documents(prefix: Path, counts: CountsByLanguage, skipped: Sequence[str] = ()) -> None:
     """Log the numbers of documents that were left out or changed, and the messages about the first skipped ones."""
     if number := sum(count.skipped for count in counts.values()):
         log.warning("%s: %s left out (--skip-unencodable); the first of them:", prefix, format_plural(number, "document"))

@@ -116,7 +116,7 @@ def encode_documents(
     def format_place(document: Document) -> str:
         return f"{document.repository}/{document.path}"
 
-    def encode_alone(document: Document) -> list[int] | DataError:
+    def encode_single_document(document: Document) -> list[int] | DataError:
         try:
             text = convert_newlines(document.text, format_place(document))
             check_encodable(text, format_place(document), tokenizer)
@@ -129,5 +129,5 @@ def encode_documents(
         try:
             ids = tokenizer.encode_batch([convert_newlines(document.text, format_place(document)) for document in batch])
         except DataError:
-            ids = [encode_alone(document) for document in batch]
+            ids = [encode_single_document(document) for document in batch]
         yield from zip(batch, ids, strict=True)

@@ -127,7 +127,7 @@ def test_sizes_are_right_within_two_percent(rows: list[Row], description: Descri
     for found, expected in ((smallest, tenths[0]), (median, tenths[4]), (largest_tenth, tenths[8])):
         assert found == pytest.approx(expected, rel=0.03)
     octaves = Counter(math.floor(math.log2(row["bytes"])) + 1 if row["bytes"] else 0 for row in rows)
-    counts = description.manifest.sizes.count_octaves(description.manifest.sizes.groups())
+    counts = description.manifest.sizes.count_size_ranges(description.manifest.sizes.groups())
     assert {octave: files for octave, files in enumerate(counts) if files} == octaves
 
 

@@ -13,7 +13,7 @@ import pytest
 from neox_code.corpus.executors.cluster import ClusterExecutor
 from neox_code.corpus.executors.job_array import JobArray, load_job_array, make_import_path, read_versions, save_job_array
 from neox_code.corpus.executors.job_log import JobLog, JobLogs
-from neox_code.corpus.executors.slurm import JobState, find_never_starting
+from neox_code.corpus.executors.slurm import JobState, find_unstartable_jobs
 from neox_code.corpus.executors.stages import Stage, run_stage
 from neox_code.corpus.executors.work_folder import RUNNING_FILE, end_leftover_jobs
 from neox_code.corpus.executors.worker import JOB_LOGS, OUTPUT_LOGS, run_as_child, run_job
@@ -50,7 +50,7 @@ class Jobs:
     def is_over(self):
         return not self.hangs and all(process.poll() is not None for process in self.processes)
 
-    def is_working(self, num_open):
+    def is_making_progress(self, num_open):
         return self.hangs or num_open > 0
 
     def end(self):
@@ -296,7 +296,7 @@ def test_jobs_of_a_killed_driver_on_an_unreachable_cluster_are_an_error(tmp_path
     ],
 )
 def test_a_pending_job_that_will_never_start_is_an_error_with_a_remedy(state, reason, remedy):
-    problem = find_never_starting({"7_0": JobState(state, reason)})
+    problem = find_unstartable_jobs({"7_0": JobState(state, reason)})
     assert problem is None if remedy is None else problem.startswith(f"Slurm job 7_0 will never start ({reason}). {remedy}")
 
 

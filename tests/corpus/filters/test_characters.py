@@ -1,6 +1,13 @@
 import random
 
-from neox_code.corpus.filters.characters import DIGITS, LETTERS, AlphabeticFraction, AlphanumericFraction, MaxDigits, count_members
+from neox_code.corpus.filters.characters import (
+    DIGITS,
+    LETTERS,
+    AlphabeticFraction,
+    AlphanumericFraction,
+    MaxDigits,
+    count_characters_in,
+)
 from neox_code.corpus.filters.protocol import Candidate
 
 
@@ -9,9 +16,9 @@ def test_characters_are_counted_as_by_python():
     alphabet = "aZ09_-{ \n\téÅ中²٣😀\u0301\ud800"
     for _ in range(300):
         text = "".join(generator.choices(alphabet, k=generator.randrange(30)))
-        assert count_members(text, LETTERS, str.isalpha) == sum(map(str.isalpha, text)), repr(text)
-        assert count_members(text, LETTERS + DIGITS, str.isalnum) == sum(map(str.isalnum, text)), repr(text)
-        assert count_members(text, DIGITS, None) == sum(character in "0123456789" for character in text)
+        assert count_characters_in(text, LETTERS, str.isalpha) == sum(map(str.isalpha, text)), repr(text)
+        assert count_characters_in(text, LETTERS + DIGITS, str.isalnum) == sum(map(str.isalnum, text)), repr(text)
+        assert count_characters_in(text, DIGITS, None) == sum(character in "0123456789" for character in text)
 
 
 def test_fractions_include_their_bounds():

@@ -3,7 +3,7 @@ import pytest
 from neox_code.corpus.filters.names import NoHiddenFiles, NoNamesWith
 from neox_code.corpus.filters.origin import NotGenerated, NotMinified, NotVendored
 from neox_code.corpus.filters.protocol import Candidate
-from neox_code.corpus.recipes.registry import recipe_by_name
+from neox_code.corpus.recipes.registry import find_recipe
 
 
 def candidate(path, text="x = 1\n", language="JavaScript"):
@@ -41,7 +41,7 @@ def taken_by_code_clippy(f):
 
 
 def test_names_are_compared_as_code_clippy_does():
-    recipe = recipe_by_name("code-clippy")
+    recipe = find_recipe("code-clippy")
     names = ["a.js", ".a.js", "a.git.js", "LICENSE.js", "license.js", "node_modules.js", "a.min.js", "admin.js", ".min.js"]
     verdicts = set()
     for name in names:

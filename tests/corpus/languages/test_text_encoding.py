@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from neox_code.corpus.languages.text_encoding import decode_detected, decode_ignoring, detect_newlines, is_binary
+from neox_code.corpus.languages.text_encoding import decode_ignoring_errors, detect_and_decode, detect_newlines, is_binary
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 
@@ -15,25 +15,25 @@ LIBRARY = Path(sysconfig.get_path("stdlib"))
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_utf16_with_a_byte_order_mark_is_decoded_without_the_mark(encoding):
     mark = codecs.BOM_UTF16_LE if encoding.endswith("le") else codecs.BOM_UTF16_BE
-    assert decode_detected(mark + "x = 'é'\r\n".encode(encoding)) == ("x = 'é'\r\n", "utf-16")
+    assert detect_and_decode(mark + "x = 'é'\r\n".encode(encoding)) == ("x = 'é'\r\n", "utf-16")
 
 
 def test_truncated_utf16_is_binary():
-    assert decode_detected(codecs.BOM_UTF16_LE + b"a\0b") == (None, "binary")
+    assert detect_and_decode(codecs.BOM_UTF16_LE + b"a\0b") == (None, "binary")
 
 
 @pytest.mark.parametrize("encoding", ["utf-32", "utf-16-le", "utf-16-be"])
 def test_utf32_with_a_mark_and_utf16_without_one_are_decoded(encoding):
     text = "def name(first):\n    return first  # café, 日本\n"
-    assert decode_detected(text.encode(encoding)) == (text, encoding[:6])
+    assert detect_and_decode(text.encode(encoding)) == (text, encoding[:6])
 
 
 def test_arrays_of_small_numbers_are_not_utf16():
-    assert decode_detected(bytes(byte for number in range(1, 200) for byte in (number % 30, 0))) == (None, "binary")
+    assert detect_and_decode(bytes(byte for number in range(1, 200) for byte in (number % 30, 0))) == (None, "binary")
 
 
 def test_repeated_byte_order_marks_are_removed():
-    assert decode_detected("\ufeff\ufeffint x;\n".encode()) == ("int x;\n", "utf-8")
+    assert detect_and_decode("\ufeff\ufeffint x;\n".encode()) == ("int x;\n", "utf-8")
 
 
 CODE = "int main(void) {\n    return 0;\n}\n"
@@ -63,7 +63,7 @@ COMMENTS = {
 )
 def test_a_legacy_encoding_is_recognized_by_one_comment(encoding, comment):
     text = f"{comment}\n{CODE}"
-    assert decode_detected(text.encode(encoding))[0] == text
+    assert detect_and_decode(text.encode(encoding))[0] == text
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_legacy_encoding_is_recognized_by_one_comment(encoding, comment):
 )
 def test_the_declared_encoding_is_used(declaration, encoding):
     text = f"{declaration}\n" + {"iso8859-7": "Ω", "iso8859-1": "é"}.get(encoding, "у" if encoding == "koi8-r" else "")
-    assert decode_detected(text.encode(encoding)) == (text, encoding if not text.isascii() else "utf-8")
+    assert detect_and_decode(text.encode(encoding)) == (text, encoding if not text.isascii() else "utf-8")
 
 
 @pytest.mark.parametrize(
@@ -95,12 +95,12 @@ def test_the_declared_encoding_is_used(declaration, encoding):
 )
 def test_encodings_of_7_bits_are_decoded(text, encoding):
     content = text.encode(encoding)
-    assert content.isascii() and decode_detected(content) == (text, encoding)
+    assert content.isascii() and detect_and_decode(content) == (text, encoding)
 
 
 def test_text_in_an_encoding_of_7_bits_that_cannot_be_decoded_is_dropped():
     for content in (b"# \x1b$)A\x0e=;;;\x0f\n", b"# \x1b$B!!\x1b[31m\x1b$BF\n", b"\x1b$B\x21", b"# coding: utf-7 \x1b$)A\n+2AA-"):
-        assert decode_detected(content) in ((None, "unknown"), (None, "binary"))
+        assert detect_and_decode(content) in ((None, "unknown"), (None, "binary"))
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,12 @@ def test_text_in_an_encoding_of_7_bits_that_cannot_be_decoded_is_dropped():
     ["x = theta+AOA-1\n", "print('\x1b[31m$B\x1b[0m')\n", "y = ~{1: 2}\nz = '~}'\n", "case ~{abcd~}: a+b-c\n", "$x = ~$y;\n"],
 )
 def test_ascii_code_that_resembles_an_encoding_of_7_bits_stays(code):
-    assert decode_detected(code.encode()) == (code, "utf-8")
+    assert detect_and_decode(code.encode()) == (code, "utf-8")
 
 
 @pytest.mark.parametrize("declared", ["rot13", "unicode_escape", "utf-7", "nonsense", "ascii", "utf-16", "utf-32-le", "cp037"])
 def test_a_declared_codec_that_is_not_a_file_encoding_is_ignored(declared):
-    assert decode_detected(f"# coding: {declared}\n# café\n".encode("latin-1")) == (f"# coding: {declared}\n# café\n", "latin-1")
+    assert detect_and_decode(f"# coding: {declared}\n# café\n".encode("latin-1")) == (f"# coding: {declared}\n# café\n", "latin-1")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_declared_codec_that_is_not_a_file_encoding_is_ignored(declared):
     ],
 )
 def test_content_in_no_known_encoding_is_not_text(content):
-    assert decode_detected(content) == (None, "unknown")
+    assert detect_and_decode(content) == (None, "unknown")
 
 
 def test_a_nul_anywhere_makes_a_file_binary():
@@ -141,9 +141,9 @@ def test_random_bytes_without_a_nul_are_binary():
 
 def test_texts_of_the_standard_library_are_utf8_and_its_compiled_files_binary():
     sources = sorted(LIBRARY.glob("*.py"))
-    assert sources and all(decode_detected(path.read_bytes())[1] == "utf-8" for path in sources)
+    assert sources and all(detect_and_decode(path.read_bytes())[1] == "utf-8" for path in sources)
     compiled = sorted((LIBRARY / "__pycache__").glob("*.pyc"))
-    assert all(decode_detected(path.read_bytes()) == (None, "binary") for path in compiled[:50])
+    assert all(detect_and_decode(path.read_bytes()) == (None, "binary") for path in compiled[:50])
 
 
 def test_form_feeds_and_escapes_are_text():
@@ -155,7 +155,7 @@ def test_decode_ignoring_equals_pythons_errors_ignore(tmp_path):
     path = tmp_path / "x.py"
     path.write_bytes(content)
     with path.open(encoding="utf-8", errors="ignore", newline="") as file:
-        assert decode_ignoring(content) == (file.read(), "utf-8 with errors")
+        assert decode_ignoring_errors(content) == (file.read(), "utf-8 with errors")
 
 
 @pytest.mark.parametrize(

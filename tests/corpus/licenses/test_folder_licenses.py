@@ -16,7 +16,7 @@ from neox_code.corpus.licenses.folder_licenses import FolderLicenses, read_state
 from neox_code.corpus.licenses.license import AllowedLicenses, find_source_license
 from neox_code.corpus.licenses.notices import UNKNOWN
 from neox_code.corpus.pipeline.build import build_corpus
-from neox_code.corpus.recipes.registry import recipe_by_name
+from neox_code.corpus.recipes.registry import find_recipe
 from neox_code.corpus.shards import SPLITS, iter_documents, read_manifest
 from neox_code.errors import DataError
 
@@ -24,7 +24,7 @@ TEXTS = dict(LICENSES)
 MIT, APACHE, BSD, ISC, GPL, LGPL = (TEXTS[name] for name in ("MIT", "Apache-2.0", "BSD-3-Clause", "ISC", "GPL-3.0", "LGPL-3.0"))
 PROPRIETARY = "ACME LICENSE. All rights reserved. No copying, no machine learning without written consent.\n"
 ENTERPRISE = "The Enterprise License. This software may only be used in production with a valid subscription.\n"
-RECIPE = replace(recipe_by_name("mixed"), licenses=AllowedLicenses(), divide_large_projects=False)
+RECIPE = replace(find_recipe("mixed"), licenses=AllowedLicenses(), divide_large_projects=False)
 
 
 def make_code(name: str) -> str:

@@ -27,7 +27,7 @@ from neox_code.corpus.description.summary_table import (
 from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.pipeline.empty_corpus import empty_corpus_error
 from neox_code.corpus.recipes.mixed import RECIPE
-from neox_code.corpus.recipes.registry import recipe_by_name
+from neox_code.corpus.recipes.registry import find_recipe
 from neox_code.corpus.shards import SPLITS, CorpusSummary, Count, Document, iter_documents, load_summary, read_manifest
 from neox_code.errors import DataError
 
@@ -229,7 +229,7 @@ def test_the_table_adds_up_to_the_files_of_the_tree(tree, corpus):
         assert (row.found.files, row.found.bytes) == (len(paths), sum(path.stat().st_size for path in paths))
         assert row.found.files == sum(amount.files for amount in row.dropped.values()) + row.left_aside.files + row.kept.files
         assert row.kept.bytes == sum(amount.bytes for amount in row.splits.values())
-        assert language in summary.measured_languages()
+        assert language in summary.evaluated_languages()
     assert count_other_files(summary).files == 4
 
 
@@ -418,7 +418,7 @@ BUILD = """
 import sys
 from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.recipes.mixed import RECIPE
-from neox_code.corpus.recipes.registry import recipe_by_name
+from neox_code.corpus.recipes.registry import find_recipe
 from neox_code.errors import run_command
 
 def main(arguments):
@@ -494,7 +494,7 @@ def test_a_corpus_of_one_project_is_split_by_folder_or_file(tmp_path, caplog, re
     (project / "README").write_text("one project")
     for workers in (1, 2):
         output = tmp_path / f"corpus{workers}"
-        summary = build_corpus([str(project)], output, recipe_by_name(recipe), seed=1, shares=SHARES, workers=workers)
+        summary = build_corpus([str(project)], output, find_recipe(recipe), seed=1, shares=SHARES, workers=workers)
     assert bytes_of(tmp_path / "corpus1") == bytes_of(tmp_path / "corpus2")
     documents = all_documents(tmp_path / "corpus1")
     assert summary.kept_files == len(documents) == len({document.path for document in documents})
@@ -522,7 +522,7 @@ def write_projects(root: Path, number_of_files: int, number_of_projects: int) ->
 def test_train_valid_and_test_are_not_empty_for_one_two_and_three_projects(tmp_path, projects, files):
     source = write_projects(tmp_path / "code", files, projects)
     summary = build_corpus(
-        [str(source)], tmp_path / "corpus", recipe_by_name("polycoder"), seed=1, shares=SHARES, workers=1, layout="project"
+        [str(source)], tmp_path / "corpus", find_recipe("polycoder"), seed=1, shares=SHARES, workers=1, layout="project"
     )
     documents = all_documents(tmp_path / "corpus")
     assert all(summary.languages(split) == ["Python"] for split in SPLITS)
@@ -534,6 +534,6 @@ def test_train_valid_and_test_are_not_empty_for_one_two_and_three_projects(tmp_p
 
 def test_a_split_that_too_few_files_leave_empty_is_logged(tmp_path, caplog):
     source = write_projects(tmp_path / "code", 2, 2)
-    summary = build_corpus([str(source)], tmp_path / "corpus", recipe_by_name("polycoder"), seed=1, shares=SHARES, workers=1)
+    summary = build_corpus([str(source)], tmp_path / "corpus", find_recipe("polycoder"), seed=1, shares=SHARES, workers=1)
     assert [split for split in SPLITS if summary.languages(split)] == ["train", "test"]
     assert "corpus: no files for valid: there are only 2 projects" in caplog.text

@@ -15,12 +15,12 @@ from neox_code.corpus.licenses.license import AllowedLicenses
 from neox_code.corpus.pipeline import drop_reasons as verdicts
 from neox_code.corpus.pipeline.build import build_corpus
 from neox_code.corpus.recipes.recipe import Recipe
-from neox_code.corpus.recipes.registry import recipe_by_name
+from neox_code.corpus.recipes.registry import find_recipe
 from neox_code.corpus.rows.protocol import find_nearest_version
 from neox_code.corpus.shards import SPLITS, Document, iter_documents, read_manifest
 from neox_code.errors import DataError
 
-POLYCODER = recipe_by_name("polycoder")
+POLYCODER = find_recipe("polycoder")
 MIT = Path(__file__).parents[3] / "LICENSE"
 
 
@@ -159,10 +159,10 @@ def test_more_reasons_than_two_bytes_can_number_are_an_error(tmp_path, monkeypat
     """`kept`, `no file`, `left aside` and the three of the files are six."""
     write(tmp_path / "src", {"one/a.c": functions("a"), "one/b.c": "", "one/c.c": "int x;\n", "one/README": "x"})
     monkeypatch.setattr(verdicts, "MOST_REASONS", 6)
-    build(tmp_path / "src", tmp_path / "corpus", recipe_by_name("mixed"))
+    build(tmp_path / "src", tmp_path / "corpus", find_recipe("mixed"))
     monkeypatch.setattr(verdicts, "MOST_REASONS", 5)
     with pytest.raises(DataError, match=r"more than 5 different reasons, the last of them .* Reasons must be general"):
-        build(tmp_path / "src", tmp_path / "other", recipe_by_name("mixed"))
+        build(tmp_path / "src", tmp_path / "other", find_recipe("mixed"))
 
 
 MANY = """
@@ -177,12 +177,12 @@ import pyarrow.parquet as pq
 from neox_code.corpus.pipeline.decide import decide
 from neox_code.corpus.pipeline.decisions import load_decisions
 from neox_code.corpus.pipeline.scan_results import PROJECTS, make_scan_schema
-from neox_code.corpus.recipes.registry import recipe_by_name
+from neox_code.corpus.recipes.registry import find_recipe
 from neox_code.corpus.sources.protocol import Project
 from neox_code.corpus.pipeline.work_folder import Settings, scan_result_file
 
 work, parts, rows = Path(sys.argv[1]), int(sys.argv[2]), 50_000
-recipe = recipe_by_name("polycoder")
+recipe = find_recipe("polycoder")
 schema = make_scan_schema([rule.key_bytes for rule in recipe.duplicates])
 columns = {
     **{field.name: pa.nulls(rows, field.type) for field in schema},

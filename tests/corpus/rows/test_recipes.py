@@ -12,7 +12,7 @@ import pytest
 from identify.vendor.licenses import LICENSES
 
 from neox_code.corpus.pipeline.build import build_corpus
-from neox_code.corpus.recipes.registry import recipe_by_name
+from neox_code.corpus.recipes.registry import find_recipe
 from neox_code.corpus.rows.gdscript import read_first_feature
 from neox_code.corpus.shards import SPLITS, iter_documents
 
@@ -44,7 +44,7 @@ def build(folder: Path, files: dict[str, str], recipe: str) -> list[dict[str, st
         (folder / "src" / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / "src" / path).write_text(text, newline="")
     corpus = folder / "corpus"
-    build_corpus([str(folder / "src")], corpus, recipe_by_name(recipe), seed=1, workers=1, layout="organization/project")
+    build_corpus([str(folder / "src")], corpus, find_recipe(recipe), seed=1, workers=1, layout="organization/project")
     names = [f"{split}-{path.stem[-5:]}" for split in SPLITS for path in sorted((corpus / split).glob("*.parquet"))]
     assert sorted(path.stem for path in (corpus / "rows").iterdir()) == sorted(names)
     return [json.loads(line) for name in names for line in (corpus / "rows" / f"{name}.jsonl").read_text().splitlines()]
@@ -123,7 +123,7 @@ def test_kotlin_faithful_ends_every_completion(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["godot", "godot-faithful", "kotlin", "kotlin-functions", "kotlin-faithful"])
 def test_recipes_can_be_pickled_and_have_a_stable_repr(name: str) -> None:
-    recipe = recipe_by_name(name)
+    recipe = find_recipe(name)
     assert recipe.name == name
     assert pickle.loads(pickle.dumps(recipe)) == recipe
     assert " at 0x" not in repr(recipe)
@@ -131,4 +131,4 @@ def test_recipes_can_be_pickled_and_have_a_stable_repr(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["godot", "kotlin"])
 def test_a_recipe_and_its_faithful_variant_have_the_same_languages(name: str) -> None:
-    assert recipe_by_name(name).languages == recipe_by_name(f"{name}-faithful").languages
+    assert find_recipe(name).languages == find_recipe(f"{name}-faithful").languages
