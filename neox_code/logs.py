@@ -67,7 +67,7 @@ class LogFile(logging.FileHandler):
         )
 
 
-def copy_log(folder: str | os.PathLike[str]) -> None:
+def log_to_folder(folder: str | os.PathLike[str]) -> None:
     """Also append the log lines of this process to FOLDER/HOST_rankN.log; log a warning if that fails."""
     path = Path(folder) / f"{socket.gethostname()}_rank{rank()}.log"
     log = get_logger("neox_code")

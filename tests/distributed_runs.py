@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from neox_code.config.neox import NeoXConfig
-from neox_code.logs import copy_log
+from neox_code.logs import log_to_folder
 from neox_code.training.pretrain import pretrain
 from neox_code.training.trackers import read_metrics
 
@@ -74,7 +74,7 @@ def rank_main(rank: int, world_size: int, port: int, send: Connection, function:
 def train(files: list[str], overrides: dict[str, Any], log_dir: str | None = None) -> int:
     """Pretrains on this rank, its log copied to `log_dir`; returns the last iteration."""
     if log_dir:
-        copy_log(log_dir)
+        log_to_folder(log_dir)
     return pretrain(NeoXConfig.load(files, overrides)).iteration
 
 

@@ -16,7 +16,7 @@ from neox_code.model.loss import WeightedLoss, make_vocab_shard
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.training.engine import Engine, build_engine, build_module
 from neox_code.training.optimizer import build_optimizer
-from neox_code.training.step import choose_step
+from neox_code.training.step import choose_step_functions
 
 OptimizerStep = Callable[[torch.Tensor], None]
 """A function that makes one optimizer step on tokens_BS with S + 1 columns."""
@@ -36,7 +36,7 @@ def build_engine_for_steps(config: NeoXConfig, vocab_size: int, grid: ParallelGr
 def build_our_step(config: NeoXConfig, grid: ParallelGrid, vocab_size: int) -> OptimizerStep:
     """Return a step of DeepSpeed's engine; all micro batches of the step are the same."""
     engine = build_engine_for_steps(config, vocab_size, grid)
-    step, _ = choose_step(engine)
+    step, _ = choose_step_functions(engine)
 
     def run(tokens_BS: torch.Tensor) -> None:
         inputs, labels = tokens_BS[:, :-1].contiguous(), tokens_BS[:, 1:].contiguous()

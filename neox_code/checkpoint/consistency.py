@@ -81,7 +81,7 @@ def check_names(folder: Path, names: Collection[str], model: ModelConfig) -> Non
         raise CheckpointError(f"{folder} holds no {missing[0]}. {format_configuration_hint(folder)}")
     if extra := sorted(set(names) - set(expected)):
         raise CheckpointError(
-            f"{folder} holds {extra[0]} and {len(extra) - 1} more parameters that this model lacks. {format_configuration_hint(folder)}"
+            f"{folder} holds {extra[0]} and {len(extra) - 1} more parameters than this model. {format_configuration_hint(folder)}"
         )
 
 

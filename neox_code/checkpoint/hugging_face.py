@@ -1,6 +1,6 @@
 """Read a model in the layout of Hugging Face: config.json with weights in safetensors or in torch's files, whole or in shards.
 
-    make_hugging_face_readers(folder, model)["sequential.2.attention.query_key_value.weight"]()      # our parameter, from their tensors
+    make_hugging_face_readers(folder, model)["sequential.2.attention.query_key_value.weight"]()    # our parameter
 
 The folder is data from elsewhere: torch's files are read with `weights_only`, and no path or link leads out of the folder, except
 to the blobs of Hugging Face's own cache.

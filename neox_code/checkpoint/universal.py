@@ -25,7 +25,7 @@ from neox_code.errors import CheckpointError
 from neox_code.model.gpt import TIED_EMBEDDING
 
 SUBPARAM_SHAPE = "deepspeed.checkpoint.universal_checkpoint.SubparamShape"
-torch.serialization.add_safe_globals([(SimpleNamespace, SUBPARAM_SHAPE)])  # an entry of `describe_division`, not used here
+torch.serialization.add_safe_globals([(SimpleNamespace, SUBPARAM_SHAPE)])  # an entry of `describe_sharding`, not used here
 
 MASTER = "fp32"
 """Name of the weights among the tensors of an optimizer state."""

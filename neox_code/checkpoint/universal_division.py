@@ -9,7 +9,7 @@ from neox_code.config.model import ModelConfig
 from neox_code.model.sharding import sharding_of, stacked_rows
 
 
-def describe_division(name: str, whole: torch.Tensor, model: ModelConfig) -> dict[str, Any]:
+def describe_sharding(name: str, whole: torch.Tensor, model: ModelConfig) -> dict[str, Any]:
     """Return the entries by which DeepSpeed divides a whole tensor over tensor-parallel ranks."""
     sharding = sharding_of(name)
     if sharding.dim is None:

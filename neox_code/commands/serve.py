@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from neox_code.checkpoint.model_folder import load_config
-from neox_code.config.command_line import config_parser, non_negative_integer, read_shared_options
+from neox_code.config.command_line import build_config_parser, non_negative_integer, read_shared_options
 from neox_code.errors import ConfigError, run_command
 from neox_code.planning.missing import require_files
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     """Serve until a signal; return 0."""
     if missing_package:
         raise ConfigError(f"serve needs the package {missing_package}. Run: pip install -e '.[serve]'")
-    parser = config_parser(__doc__, "serve")
+    parser = build_config_parser(__doc__, "serve")
     parser.add_argument(
         "--host", default=HOST, help=f"address to listen on; 0.0.0.0 is every address of this machine (default: {HOST})"
     )

@@ -18,7 +18,7 @@ from neox_code.config.command_line import parse_command_line
 from neox_code.errors import EXIT_RESUME
 from neox_code.launch.command import check_num_ranks
 from neox_code.launch.hosts import find_visible_gpus
-from neox_code.launch.rank_process import exit_rank
+from neox_code.launch.rank_process import run_and_exit
 from neox_code.launch.slurm_ranks import set_rank_variables
 from neox_code.launch.stop_signals import StopRequest
 
@@ -48,4 +48,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    exit_rank(main, sys.argv[1:])
+    run_and_exit(main, sys.argv[1:])

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neox_code.checkpoint.foreign_names import ForeignRow, foreign_rows
+from neox_code.checkpoint.foreign_names import ForeignRow, list_foreign_rows
 from neox_code.config.hugging_face import choose_architecture
 from neox_code.config.neox import NeoXConfig
 from neox_code.conversion.gguf_vocabulary import add_vocabulary

@@ -16,9 +16,9 @@ from neox_code.checkpoint.load import load_client_state
 from neox_code.checkpoint.optimizer_state import read_optimizer_state
 from neox_code.checkpoint.record import write_record
 from neox_code.checkpoint.serialization import save_file
-from neox_code.checkpoint.universal import GLOBAL_STATE, STEP, name_in_engine
-from neox_code.checkpoint.universal_division import describe_division
-from neox_code.conversion.neox import write_companions
+from neox_code.checkpoint.universal import GLOBAL_STATE, STEP, get_name_in_engine
+from neox_code.checkpoint.universal_division import describe_sharding
+from neox_code.conversion.neox import write_companion_files
 from neox_code.conversion.options import ConversionOptions
 from neox_code.conversion.source import ModelSource
 from neox_code.errors import CheckpointError

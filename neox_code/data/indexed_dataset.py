@@ -136,9 +136,9 @@ class IndexedDatasetWriter:
             )
         self._bin.write(values.astype(self.dtype.newbyteorder("<")).tobytes())
         self.num_tokens += values.size
-        self._note_max(values)
+        self._update_max_id(values)
 
-    def _note_max(self, values: NDArray[np.integer]) -> None:
+    def _update_max_id(self, values: NDArray[np.integer]) -> None:
         """Keep the highest id."""
         if values.size:
             self.max_id = max(int(values.max()), self.max_id or 0)

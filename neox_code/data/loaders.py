@@ -31,7 +31,7 @@ class Reader(Dataset):
             return error
 
 
-def collate_or_pass(samples: list[Sample] | DataError, has_mask: bool) -> Batch | DataError:
+def collate_or_pass_error(samples: list[Sample] | DataError, has_mask: bool) -> Batch | DataError:
     """Return the samples as a batch; return an error unchanged."""
     return samples if isinstance(samples, DataError) else collate(samples, has_mask)
 
@@ -52,7 +52,7 @@ class BatchLoader:
             batch_sampler=self.sampler,
             num_workers=num_workers if is_read else 0,
             persistent_workers=is_read and num_workers > 0,
-            collate_fn=partial(collate_or_pass, has_mask=has_mask),
+            collate_fn=partial(collate_or_pass_error, has_mask=has_mask),
             pin_memory=grid.device.type == "cuda",
             worker_init_fn=ignore_group_signals,
         )

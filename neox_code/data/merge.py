@@ -66,7 +66,7 @@ class DatasetMerger(IndexedDatasetWriter):
         self._compare_vocabulary(dataset)
         for start in range(0, len(dataset.ids), CHUNK):
             ids = dataset.ids[start : start + CHUNK]
-            self._note_max(ids)
+            self._update_max_id(ids)
             self._bin.write(ids.tobytes())
         self._prefixes.append(prefix)
         self._num_sequences += len(dataset)

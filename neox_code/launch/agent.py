@@ -48,10 +48,10 @@ def main(argv: Sequence[str]) -> int:
     for name in [name for name in os.environ if name in (LAUNCHER_VARIABLE, ERROR_VARIABLE) or name.startswith(MPI_PREFIXES)]:
         del os.environ[name]
     with StopSignals(relayed_by=os.getpid()) as signals:  # before the threads of the connection start
-        return follow_head(parsed, node, signals)
+        return serve_head(parsed, node, signals)
 
 
-def follow_head(parsed: argparse.Namespace, node: int, signals: StopSignals) -> int:
+def serve_head(parsed: argparse.Namespace, node: int, signals: StopSignals) -> int:
     """Connect to the head, run the ranks of its order, and report their end; return the exit status."""
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     connection = Connection(connect(parsed.head, read_key(Path(parsed.key))), lambda _, message: inbox.put(message))
@@ -59,7 +59,7 @@ def follow_head(parsed: argparse.Namespace, node: int, signals: StopSignals) -> 
     order = receive_order(connection, inbox)
     if order["kind"] != "start":
         return 1
-    watch = threading.Thread(target=follow_orders, args=(connection, inbox, signals), daemon=True)
+    watch = threading.Thread(target=handle_orders, args=(connection, inbox, signals), daemon=True)
     ending = run_ranks(order, watch, signals)
     connection.send(
         kind="ended",
@@ -109,7 +109,7 @@ def receive_order(connection: Connection, inbox: "queue.SimpleQueue[Message]") -
     return {"kind": "silent"}
 
 
-def follow_orders(connection: Connection, inbox: "queue.SimpleQueue[Message]", signals: StopSignals) -> None:
+def handle_orders(connection: Connection, inbox: "queue.SimpleQueue[Message]", signals: StopSignals) -> None:
     """Pass the head's signals to the ranks until the message `goodbye`. End the run if the head orders it or is lost."""
     while (order := receive_order(connection, inbox))["kind"] != "goodbye":
         if order["kind"] == "signal":

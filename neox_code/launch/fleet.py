@@ -138,7 +138,7 @@ class Fleet:
                 self.watch(launcher, addresses)
                 self.stop()
             finally:
-                end_group(launcher)
+                stop_process_group(launcher)
         finally:
             self.key_file.unlink(missing_ok=True)
         if self.signals.is_urgent and self.signals.received is not None:
@@ -246,7 +246,7 @@ class Fleet:
             for host in self.hosts:
                 if host.connection is agent and not host.is_over and message["kind"] in ("ended", "lost"):
                     host.is_over = True
-                    self.record_end(host, message)
+                    self.record_host_exit(host, message)
 
     def add_agent(self, agent: Connection, hello: Message) -> None:
         """Assign an agent to its host. If the host already has an agent, close the new connection."""
@@ -289,7 +289,7 @@ class Fleet:
             if host.connection is not None and not host.is_over:
                 host.connection.send(kind="signal", number=sent)
 
-    def record_end(self, host: Host, message: Message) -> None:
+    def record_host_exit(self, host: Host, message: Message) -> None:
         """Record the failure of a host's ranks. If they exited with EXIT_RESUME, signal all other hosts to do the same."""
         if message["kind"] == "lost":
             self.failures.append(HostFailure(
@@ -438,7 +438,7 @@ SSH = "-o BatchMode=yes -o ServerAliveInterval=5 -o ServerAliveCountMax=2"
 """Options of ssh: never ask for input, and end the connection to a silent host."""
 
 
-def end_group(launcher: "subprocess.Popen[Any]") -> None:
+def stop_process_group(launcher: "subprocess.Popen[Any]") -> None:
     """End the launcher and its process group; it has two seconds to end by itself."""
     for number, seconds in ((None, 2.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
         if number is not None:

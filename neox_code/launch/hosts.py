@@ -63,7 +63,7 @@ def select_local_devices(count: int | None) -> tuple[str, ...]:
     """Return the first `count` visible GPUs (default all). Without GPUs, return `count` CPU processes (default 1)."""
     gpus = find_visible_gpus()
     if not gpus:
-        return list_numbers(count or 1)
+        return list_device_numbers(count or 1)
     if count is not None and count > len(gpus):
         raise LaunchError(
             f"{count} ranks need {count} GPUs, and {len(gpus)} are visible here. Set num_gpus to at most {len(gpus)}, or run on a "
@@ -83,7 +83,7 @@ def find_resources(parallelism: ParallelismConfig) -> Resources:
     check_nodes(len(nodes), parallelism)
     nodes = nodes[: parallelism.num_nodes]
     if slots:
-        available = {host: list_numbers(min(slots[host], asked or slots[host])) for host in nodes}
+        available = {host: list_device_numbers(min(slots[host], asked or slots[host])) for host in nodes}
     elif nodes:
         available = dict.fromkeys(nodes, select_local_devices(asked))
     else:
@@ -149,7 +149,7 @@ def read_slurm_number(environment: Mapping[str, str], name: str, default: str | 
     return int(value)
 
 
-def list_numbers(count: int) -> tuple[str, ...]:
+def list_device_numbers(count: int) -> tuple[str, ...]:
     return tuple(map(str, range(count)))
 
 
@@ -167,7 +167,7 @@ def select_visible_gpus(count: int, visible_devices: str | None) -> tuple[str, .
     (('0', '1', '2', '3'), ('2', '3'), ('0',), ())
     """
     if visible_devices is None or count == 0:
-        return list_numbers(count)
+        return list_device_numbers(count)
     chosen: list[str] = []
     for entry in visible_devices.replace(" ", "").split(","):
         known = int(entry) < count if entry.isdigit() else entry.startswith(("GPU-", "MIG-"))

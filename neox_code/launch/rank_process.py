@@ -1,7 +1,7 @@
 """The main function of a rank: the process ends when its launcher ends, and an error is reported to the supervisor.
 
-sys.exit(run_rank(main, sys.argv[1:]))   # follow_launcher(), main, report_error()
-exit_rank(main, sys.argv[1:])            # the same, and the process ends at once
+sys.exit(run_rank(main, sys.argv[1:]))   # exit_with_launcher(), main, report_error()
+run_and_exit(main, sys.argv[1:])            # the same, and the process ends at once
 """
 
 import atexit
@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from neox_code.errors import EXIT_RESUME, EXIT_USER_ERROR, format_remedy, run_command
-from neox_code.processes.error_report import is_lost_peer, report_error
+from neox_code.processes.error_report import report_error, reports_lost_peer
 from neox_code.processes.parent import die_with_parent
 from neox_code.processes.procfs import read_start_time
 
@@ -34,13 +34,13 @@ POLL_SECONDS = 0.5
 
 def run_rank(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     """Call `main` in a process that ends with its launcher, and report its error to the supervisor; return the exit status."""
-    follow_launcher()
+    exit_with_launcher()
 
     def call_main(arguments: Sequence[str]) -> int:
         try:
             return main(arguments)
         except Exception as error:
-            if format_remedy(error) is None and is_lost_peer(str(error)):
+            if format_remedy(error) is None and reports_lost_peer(str(error)):
                 time.sleep(CONSEQUENCE_SECONDS)
             if report_error(error) and format_remedy(error) is not None:
                 return EXIT_USER_ERROR
@@ -49,7 +49,7 @@ def run_rank(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     return run_command(call_main, argv)
 
 
-def exit_rank(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> NoReturn:
+def run_and_exit(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> NoReturn:
     """Call `run_rank` and end the process without the interpreter's own exit, which takes seconds with torch.
 
     Functions registered with atexit are called if the rank succeeded; after an error they might wait for other ranks.
@@ -67,7 +67,7 @@ def exit_rank(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> NoRe
     os._exit(status)
 
 
-def follow_launcher() -> None:
+def exit_with_launcher() -> None:
     """End this process when its launcher or the run's supervisor ends. Do nothing if no launcher started this process."""
     if not any(name in os.environ for name in LAUNCHED_BY):
         return
@@ -75,11 +75,11 @@ def follow_launcher() -> None:
     die_with_parent(signal.SIGKILL)
     supervisor, _, started = os.environ.get(LAUNCHER_VARIABLE, "").partition(":")
 
-    def is_abandoned() -> bool:
+    def is_launcher_gone() -> bool:
         return os.getppid() != parent or (bool(supervisor) and read_start_time(int(supervisor)) != started)
 
     def watch() -> None:
-        while not is_abandoned():
+        while not is_launcher_gone():
             time.sleep(POLL_SECONDS)
         os._exit(1)
 

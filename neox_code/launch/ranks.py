@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from signal import SIGHUP, SIGTERM
 
 from neox_code.errors import EXIT_RESUME, run_command
-from neox_code.launch.hosts import Resources, find_visible_gpus, list_numbers
+from neox_code.launch.hosts import Resources, find_visible_gpus, list_device_numbers
 from neox_code.launch.rank_process import LAUNCHER_VARIABLE
 from neox_code.launch.stop_signals import StopSignals
 from neox_code.launch.supervise import convert_exit_status
@@ -36,7 +36,7 @@ POLL_SECONDS = 0.1
 def main(argv: Sequence[str]) -> int:
     """Run the ranks of this host to their end; return 0, EXIT_RESUME or the status of the first rank that failed."""
     parsed = build_parser().parse_args(argv)
-    hosts: Resources = parsed.hosts or {str(node): list_numbers(parsed.ranks_per_node) for node in range(parsed.nodes)}
+    hosts: Resources = parsed.hosts or {str(node): list_device_numbers(parsed.ranks_per_node) for node in range(parsed.nodes)}
     environments = make_environments(hosts, parsed.node_rank, parsed.master_addr, parsed.master_port)
     with StopSignals(relayed_by=os.getppid()) as signals:
         return run_ranks([sys.executable, "-u", "-m", *parsed.module], environments, signals)

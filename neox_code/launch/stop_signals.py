@@ -132,13 +132,13 @@ class StopRequest:
             if number is None or self.received is not None:
                 continue
             if not self.timeout_seconds:
-                end_process(f"{number.name} before the first step: there is nothing to save", EXIT_RESUME)
+                exit_with_message(f"{number.name} before the first step: there is nothing to save", EXIT_RESUME)
             self.received = number
             deadline = time.monotonic() + self.timeout_seconds
             write_line(f"{number.name}: the run stops after this step")
         assert self.received is not None
         how = "a second time" if self.signals.is_urgent else f", and the run did not end within {self.timeout_seconds:g} s"
-        end_process(f"{self.received.name} {how}: the process ends without saving", 128 + self.received)
+        exit_with_message(f"{self.received.name} {how}: the process ends without saving", 128 + self.received)
 
 
 def write_line(text: str) -> None:
@@ -147,7 +147,7 @@ def write_line(text: str) -> None:
         os.write(2, f"{text}\n".encode())
 
 
-def end_process(text: str, status: int) -> None:
+def exit_with_message(text: str, status: int) -> None:
     write_line(text)
     os._exit(status)
 
@@ -159,10 +159,10 @@ def ignore_group_signals(worker_index: int = 0) -> None:
     """
     rank = multiprocessing.parent_process()
     if rank is not None and signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, []):
-        threading.Thread(target=end_with_rank, args=(rank.pid,), name="stop-signals", daemon=True).start()
+        threading.Thread(target=exit_with_rank, args=(rank.pid,), name="stop-signals", daemon=True).start()
 
 
-def end_with_rank(rank: int) -> None:
+def exit_with_rank(rank: int) -> None:
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != rank:
         continue
     sys.stderr.flush()

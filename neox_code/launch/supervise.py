@@ -34,7 +34,14 @@ from neox_code.launch.rank_process import LAUNCHER_VARIABLE
 from neox_code.launch.stop_signals import ENDING_SIGNALS, STOP_SIGNALS, StopSignals
 from neox_code.processes.error_report import ERROR_VARIABLE, read_report, write_report
 from neox_code.processes.parent import die_with_parent
-from neox_code.processes.procfs import find_state, find_values, kill_marked, list_processes, read_environment, read_start_time
+from neox_code.processes.procfs import (
+    find_state,
+    find_values,
+    kill_marked_processes,
+    list_processes,
+    read_environment,
+    read_start_time,
+)
 
 GRACE_SECONDS = 10.0
 """Time from passing a signal on until the processes are killed; for training `stop_timeout` is added."""
@@ -99,7 +106,7 @@ def run_to_end(
         variables = {LAUNCHER_VARIABLE: f"{os.getpid()}:{read_start_time(os.getpid())}", ERROR_VARIABLE: str(error_file)}
         child = start(command, {**os.environ, **(environment or {}), **variables}, signal.SIGKILL, signals if is_training else None)
         code = wait(child, signals, error_file, GRACE_SECONDS + (stop_timeout or 0.0))
-        kill_marked(f"{ERROR_VARIABLE}={error_file}")
+        kill_marked_processes(f"{ERROR_VARIABLE}={error_file}")
         status, received = convert_exit_status(code), signals.received
         was_killed = received is not None and (signals.is_urgent or not is_training or code == -signal.SIGKILL)
         if received is not None and was_killed:

@@ -82,7 +82,7 @@ class Layout:
 def require_memory(config: NeoXConfig, world_size: int, padded_vocab_size: int, available: int) -> None:
     """Raise ConfigError if the weights and the optimizer alone exceed a rank's memory, of which it has `available` bytes."""
     memory = compute_memory_per_gpu(config, Layout.from_config(config, world_size), padded_vocab_size)
-    if memory.weights + memory.optimizer > available and not config.optimizer.offloads:
+    if memory.weights + memory.optimizer > available and not config.optimizer.offloads_optimizer:
         keys = ", ".join(config.format_key(key) for key in ("num_layers", "hidden_size"))
         raise ConfigError(
             f"{keys}: weights and optimizer need {(memory.weights + memory.optimizer) / 2**30:,.0f} GiB on each rank, which has "
@@ -161,7 +161,7 @@ def has_bf16_optimizer(config: NeoXConfig) -> bool:
     """Return True if DeepSpeed uses its bf16 optimizer, which reduces the fp32 sums in place."""
     optimizer = config.optimizer
     is_bf16 = config.model.precision == "bfloat16" and sums_gradients_in_fp32(config)
-    return is_bf16 and optimizer.zero_stage <= 1 and not optimizer.offloads
+    return is_bf16 and optimizer.zero_stage <= 1 and not optimizer.offloads_optimizer
 
 
 def compute_bucket_bytes(optimizer: OptimizerConfig, size: int) -> int:

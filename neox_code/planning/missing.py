@@ -3,8 +3,8 @@
     for sentence in list_all_missing(config, "train"):
         print(f"missing: {sentence}")
 
-A dry run prints the sentences of `list_all_missing`. A run does not start while `list_blocking_problems` has any. If the hostfile contains only
-other machines, their ranks check their own data and packages.
+A dry run prints the sentences of `list_all_missing`. A run does not start while `list_blocking_problems` has any. If the hostfile
+contains only other machines, their ranks check their own data and packages.
 """
 
 import importlib.util

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from neox_code.config.neox import NeoXConfig
-from neox_code.launch.hosts import LOCALHOST, Resources, find_resources, list_numbers, parse_filter
+from neox_code.launch.hosts import LOCALHOST, Resources, find_resources, list_device_numbers, parse_filter
 
 SMALLEST = "the smallest world of this layout, as there is no global_num_gpus, num_gpus or readable hostfile"
 
@@ -45,12 +45,12 @@ def plan_world(config: NeoXConfig) -> PlannedWorld:
         ("num_gpus", (parallelism.num_gpus or 0) * machines),
     ):
         if ranks:
-            return PlannedWorld({LOCALHOST: list_numbers(ranks)}, config.format_key(key), True)
+            return PlannedWorld({LOCALHOST: list_device_numbers(ranks)}, config.format_key(key), True)
     named = (parse_filter(parallelism.include) or {}) if parallelism.include else {}
     if named and all(named.values()):
         return PlannedWorld(named, config.format_key("include"), True)
     ranks = max(1, parallelism.pipe_parallel_size) * parallelism.model_parallel_size * infer_data_parallel_size(config)
-    return PlannedWorld({LOCALHOST: list_numbers(ranks)}, SMALLEST, False)
+    return PlannedWorld({LOCALHOST: list_device_numbers(ranks)}, SMALLEST, False)
 
 
 def infer_data_parallel_size(config: NeoXConfig) -> int:

@@ -31,7 +31,7 @@ LOST_PEER = ("closed by peer", "reset by peer", "Broken pipe", "Connection refus
 """Parts of the messages of gloo, NCCL and the store on a rank that has lost another one."""
 
 
-def is_lost_peer(message: str) -> bool:
+def reports_lost_peer(message: str) -> bool:
     return any(part in message for part in LOST_PEER)
 
 
@@ -41,7 +41,7 @@ def write_report(path: Path, message: str, is_users: bool = False, is_consequenc
     `is_consequence` is True for an error that another rank's end caused; by default the message decides.
     """
     if is_consequence is None:
-        is_consequence = not is_users and is_lost_peer(message)
+        is_consequence = not is_users and reports_lost_peer(message)
     part = Path(f"{path}.{os.getpid()}")
     report = {"message": message, "is_users": is_users, "is_consequence": is_consequence}
     try:

@@ -1,7 +1,7 @@
 """Read the state, environment and start time of processes from Linux's /proc, and kill processes with a given variable.
 
     find_state(4711)                                # "R", "S", "T" ... as ps shows it; None for a process that has ended
-    kill_marked("NEOX_CODE_ERROR_FILE=/tmp/a")    # kill all processes whose environment holds this variable
+    kill_marked_processes("NEOX_CODE_ERROR_FILE=/tmp/a")    # kill all processes whose environment holds this variable
 
 Source: proc(5).
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 from neox_code.errors import LaunchError
 
 KILL_SECONDS = 10.0
-"""Time that `kill_marked` waits for killed processes to end."""
+"""Time that `kill_marked_processes` waits for killed processes to end."""
 
 
 def read_stat(folder: Path) -> list[str]:
@@ -74,7 +74,7 @@ def read_command(process: int) -> tuple[str, int] | None:
     return (command, int(fields[1])) if fields else None
 
 
-def kill_marked(mark: str) -> None:
+def kill_marked_processes(mark: str) -> None:
     """Kill every process whose environment holds `mark` (NAME=VALUE), and return when none is left.
 
     Raise LaunchError after KILL_SECONDS.

@@ -96,7 +96,7 @@ class MainJob:
             Step("corpus", corpus, self.build_corpus, lambda: remove_path(self.corpus)),
             Step("vocabulary", {"vocab_size": VOCAB_SIZE, "sample_bytes": VOCABULARY_BYTES}, self.train_vocabulary),
             Step("tokens", {}, self.write_tokens),
-            Step("training", training_inputs, self.train, self.clear_training, self.describe_training_resume),
+            Step("training", training_inputs, self.train, self.delete_training_output, self.describe_training_resume),
             Step("evaluation", evaluation_inputs, self.evaluate),
             Step("completion", collect_inputs(self.config, ("generation",)), self.complete),
             Step("report", {}, self.report),
@@ -213,7 +213,7 @@ class MainJob:
         without = [split for split in SPLITS if not self.find_sampled_languages(split)]
         if without:
             log.info("too few tokens for a training sample of %d tokens in: %s", config.model.sample_length, ", ".join(without))
-        command = make_launch_command("neox_code.commands.train", self.config_words, config)
+        command = make_launch_command("neox_code.commands.train", self.config_arguments, config)
         self.run(command, config.parallelism.stop_timeout_seconds)
         return FinishedStep((find_checkpoint(self.output),))
 
@@ -222,7 +222,7 @@ class MainJob:
         is_emulated = self.config.model.precision == "bfloat16" and not find_visible_gpus() and not cpu_computes_bf16()
         return {"precision": "fp32"} if is_emulated else {}
 
-    def clear_training(self) -> None:
+    def delete_training_output(self) -> None:
         for path in [path for pattern in TRAINING_LEAVES for path in self.output.glob(pattern)]:
             remove_path(path)
 
@@ -306,13 +306,13 @@ class MainJob:
     # ---- processes
 
     @property
-    def config_words(self) -> list[str]:
+    def config_arguments(self) -> list[str]:
         overrides = [f"--set={key}={value}" for key, value in self.make_overrides().items()]
         return [str(self.config_file), str(self.paths_file), *overrides]
 
     def run_command(self, command: str, *options: str) -> None:
         """Run a command that needs no ranks on this machine."""
-        self.run([sys.executable, "-m", f"neox_code.commands.{command}", *self.config_words, *options])
+        self.run([sys.executable, "-m", f"neox_code.commands.{command}", *self.config_arguments, *options])
 
     def run(self, command: Sequence[str], stop_timeout: float | None = None) -> None:
         """Run a command. If its status is not 0 (EXIT_RESUME for a stopped training), raise SystemExit with it.

@@ -22,7 +22,7 @@ import xxhash
 from neox_code.errors import DataError
 from neox_code.files import folder_lock, partial_path, read_json, write_json
 from neox_code.logs import get_logger
-from neox_code.processes.procfs import kill_marked
+from neox_code.processes.procfs import kill_marked_processes
 
 log = get_logger(__name__)
 
@@ -94,7 +94,7 @@ def claim_folder(folder: Path, fresh: bool = False) -> Iterator[Path]:
         raise DataError(f"{folder} has other contents, which would be overwritten or deleted. Choose another --output.")
     with folder_lock(folder):
         write_json(folder / MARK_FILE, {"format": FORMAT})
-        kill_marked("=".join(make_folder_variable(folder).popitem()))
+        kill_marked_processes("=".join(make_folder_variable(folder).popitem()))
         if fresh:
             clear_folder(folder)
         yield folder

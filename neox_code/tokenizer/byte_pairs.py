@@ -156,12 +156,12 @@ class Merging:
         counts = np.append(0, words.counts)
         self._weight = np.repeat(counts.astype(np.min_scalar_type(counts.max())), np.append(1, np.diff(boundaries)))
         """Count of the pretoken that contains the position, shape (positions,)."""
-        self._pair = np.append(self._number_byte_pairs(data), NO_PAIR)
+        self._pair = np.append(self._assign_pair_ids(data), NO_PAIR)
         """Number of the pair of the token and the following one, shape (positions,); NO_PAIR if the pair is too rare."""
         self._num_merged = 0
         self._link_neighbors()
 
-    def _number_byte_pairs(self, data: NDArray[np.uint8]) -> Integers:
+    def _assign_pair_ids(self, data: NDArray[np.uint8]) -> Integers:
         """Return the pair number of every position except the last, before anything is merged."""
         both = data[:-1].astype(np.uint16) << 8 | data[1:]
         counts = np.bincount(both, self._weight[:-1], minlength=2**16).astype(np.int64).reshape(NUM_BYTES, NUM_BYTES)
@@ -195,7 +195,7 @@ class Merging:
         pair = self._pair.take(places)
         while len(places):
             is_beaten = np.zeros(self._pairs.size, bool)
-            is_beaten[pair.compress(self._is_beaten_by_neighbor(places, pair))] = True
+            is_beaten[pair.compress(self._has_better_neighbor(places, pair))] = True
             is_peak = ~is_beaten.take(pair)
             if not is_peak.any():
                 is_peak = pair == self._find_first_pair(pair)
@@ -205,7 +205,7 @@ class Merging:
             pair = np.concatenate([pair.compress(is_left), new_pair])
         self.ages.order_tokens()
 
-    def _is_beaten_by_neighbor(self, places: Integers, pair: Integers) -> NDArray[np.bool_]:
+    def _has_better_neighbor(self, places: Integers, pair: Integers) -> NDArray[np.bool_]:
         """Return True for each position (shape (places,)) whose pair overlaps a pair that is or may be merged earlier."""
         count = self._pairs.count.take(pair)
         comes_second = np.zeros(len(places), bool)

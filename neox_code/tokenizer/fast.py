@@ -201,13 +201,13 @@ class GatedEncoder:
         check_texts(self._tokenizer, texts)
         ids, lengths = self._encoder(texts)
         ends = np.cumsum(lengths)
-        for index in self._select_compared(texts, languages):
+        for index in self._select_texts_to_compare(texts, languages):
             found = ids[ends[index] - lengths[index] : ends[index]].tolist()
             if found != self._tokenizer.encode(texts[index]):
                 raise IdsDiffer(f"{self.name} gives other ids for a text in {languages[index]} that begins {texts[index][:60]!r}")
         return ids, lengths
 
-    def _select_compared(self, texts: Sequence[str], languages: Sequence[str]) -> list[int]:
+    def _select_texts_to_compare(self, texts: Sequence[str], languages: Sequence[str]) -> list[int]:
         """Return the indices of the texts to compare, and count them in `compared`."""
         chosen = []
         for index, (text, language) in enumerate(zip(texts, languages, strict=True)):

@@ -145,10 +145,10 @@ def sample_documents(
     yielded in the order of these numbers until one exceeds `max_bytes`, and the sample is held in memory.
     """
     selected = (document for document in documents if draw_number(document.sha256, seed) < fraction)
-    return selected if max_bytes is None else iter(select_up_to(selected, max_bytes, seed))
+    return selected if max_bytes is None else iter(select_within_bytes(selected, max_bytes, seed))
 
 
-def select_up_to(documents: Iterable[DocumentT], max_bytes: int, seed: int) -> list[DocumentT]:
+def select_within_bytes(documents: Iterable[DocumentT], max_bytes: int, seed: int) -> list[DocumentT]:
     """Return the documents with the smallest sampling numbers, in their order, up to `max_bytes` in total."""
     heap: list[tuple[float, int, DocumentT]] = []
     num_bytes, bound = 0, 1.0

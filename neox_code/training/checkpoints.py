@@ -80,7 +80,7 @@ class Checkpoints:
         """
         loaded = load_checkpoint(engine, self.start, self.config.model, self.vocab_size, self.grid)
         state = TrainingState.from_dict({} if self.start.resets else loaded)
-        state = state.for_sample_length(self.start.sample_length, self.config.model.sample_length)
+        state = state.convert_sample_count(self.start.sample_length, self.config.model.sample_length)
         loaders.train.seek(state.consumed_samples)
         loaders.train.require((self.config.training.num_steps - state.iteration) * self.sizes.accumulation_steps)
         self.last_save = time.monotonic()
@@ -121,7 +121,7 @@ class Checkpoints:
         folder = save_checkpoint(engine, self.grid, training.save, client_state, record, self.companions, keep_last)
         if training.save_huggingface:
             if is_rank_zero():
-                write_hugging_face_beside(folder)
+                write_hugging_face_copy(folder)
             barrier()  # the watchdog of a rank that began the next step would take this rank for one that hangs
         self.last_save = time.monotonic()
 
@@ -130,10 +130,10 @@ def open_checkpoints(config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes
     """Return the checkpoints of this run. Rank 0 finds the first checkpoint and compares it with the configuration. Raise
     CheckpointError or ConfigError if the run cannot begin (see `checkpoint.resume`).
     """
-    start, config, record, changes = run_on_rank_zero(lambda: find_run(config, tokenizer, sizes, grid))
+    start, config, record, changes = run_on_rank_zero(lambda: find_resume_point(config, tokenizer, sizes, grid))
     training = config.training
     if training.save_huggingface and training.save and start.folder and start.is_in_folder(training.save) and is_rank_zero():
-        write_hugging_face_beside(start.folder)  # a run that was killed between the checkpoint and this folder
+        write_hugging_face_copy(start.folder)  # a run that was killed between the checkpoint and this folder
     return Checkpoints(
         config,
         sizes,
@@ -147,7 +147,7 @@ def open_checkpoints(config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes
     )
 
 
-def write_hugging_face_beside(folder: Path) -> None:
+def write_hugging_face_copy(folder: Path) -> None:
     """Write a checkpoint as a model of Hugging Face into its own folder, unless it is there. A failure is logged as a warning."""
     output = folder / HUGGING_FACE_FOLDER
     if output.exists():
@@ -158,7 +158,7 @@ def write_hugging_face_beside(folder: Path) -> None:
         log.warning("%s was not written: %s: %s", output, type(error).__name__, error)
 
 
-def find_run(
+def find_resume_point(
     config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, grid: ParallelGrid
 ) -> tuple[Start, NeoXConfig, RunRecord, list[str]]:
     """Return the start of the run, its configuration with `mask_padded_vocab` of the start's model, the record for its checkpoints,
@@ -206,7 +206,7 @@ def choose_scored_rows(config: NeoXConfig, start: Start, vocab_size: int, padded
 
 
 @contextmanager
-def lock_save(save: str | None) -> Iterator[None]:
+def lock_save_folder(save: str | None) -> Iterator[None]:
     """Lock the folder `save` for this run, on rank 0. Raise LaunchError on every rank if another run has locked it."""
 
     def warn(reason: str) -> None:

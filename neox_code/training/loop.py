@@ -25,7 +25,7 @@ from neox_code.training.loss_guard import LossGuard
 from neox_code.training.meter import Meter
 from neox_code.training.schedule import compute_schedule_position, compute_scheduled_rate
 from neox_code.training.state import TrainingState
-from neox_code.training.step import StepResult, choose_step
+from neox_code.training.step import StepResult, choose_step_functions
 from neox_code.training.validation import validate
 from neox_code.watchdog.watchdog import Watchdog
 
@@ -54,7 +54,7 @@ class Run:
         Raises NeoXError where losses or gradients stay not finite (see `LossGuard`).
         """
         training, state = self.config.training, self.state
-        self.step, self.evaluate = choose_step(self.engine)
+        self.step, self.evaluate = choose_step_functions(self.engine)
         batches = iter(self.loaders.train)
         log.info(
             "training from iteration %d to %d%s, %s tokens a step",
@@ -70,8 +70,8 @@ class Run:
         with self.watchdog, bar as advance:
             self.meter.begin_interval()
             while not state.is_finished(training):
-                result, rate = self.one_step(batches)
-                self.watchdog.beat()
+                result, rate = self.run_one_step(batches)
+                self.watchdog.record_progress()
                 advance(1, total=self.expected_iterations())
                 is_last = state.is_finished(training) or state.is_multiple_of(training.exit_interval)
                 if is_last or state.is_multiple_of(training.log_interval):
@@ -100,7 +100,7 @@ class Run:
             return training.num_steps
         return min(training.num_steps, max(state.iteration, round(state.iteration * training.train_seconds / state.seconds)))
 
-    def one_step(self, batches: Iterator[Batch]) -> tuple[StepResult, float]:
+    def run_one_step(self, batches: Iterator[Batch]) -> tuple[StepResult, float]:
         """Make one optimizer step; return its result and the learning rate at which it was made."""
         updates = self.state.iteration - self.state.skipped_steps
         training, model = self.config.training, self.config.model
@@ -123,14 +123,16 @@ class Run:
         count = self.config.training.eval_iters
         if loader is not None and count:
             self.watchdog.suspend(f"the first batch of the {name}")
-            loss = validate(self.engine, self.evaluate, loader, count, self.grid, self.watchdog.beat, self.is_stop_requested)
+            loss = validate(
+                self.engine, self.evaluate, loader, count, self.grid, self.watchdog.record_progress, self.is_stop_requested
+            )
             if loss is not None or not self.is_stop_requested():
                 self.meter.report_evaluation(self.state, name, loss)
 
     def save(self) -> None:
         self.watchdog.suspend("saving a checkpoint")
         self.checkpoints.save(self.engine, self.state)
-        self.watchdog.beat()
+        self.watchdog.record_progress()
 
     def is_stop_requested(self) -> bool:
         """Return True on all ranks if a signal asked one of them to stop."""

@@ -6,7 +6,7 @@ from neox_code.config.neox import NeoXConfig
 from neox_code.config.remarks import list_remarks
 from neox_code.data.loaders import build_loaders
 from neox_code.launch.stop_signals import StopRequest
-from neox_code.logs import copy_log, get_logger
+from neox_code.logs import get_logger, log_to_folder
 from neox_code.model.gpt import DTYPES, build_layers
 from neox_code.model.loss import WeightedLoss, make_vocab_shard
 from neox_code.parallel.collectives import barrier
@@ -14,7 +14,7 @@ from neox_code.parallel.grid import read_memory_bytes
 from neox_code.parallel.startup import require_same_everywhere, startup
 from neox_code.planning.memory import require_memory
 from neox_code.tokenizer.registry import build_tokenizer
-from neox_code.training.checkpoints import Checkpoints, lock_save, open_checkpoints
+from neox_code.training.checkpoints import Checkpoints, lock_save_folder, open_checkpoints
 from neox_code.training.engine import build_engine, build_module
 from neox_code.training.loop import Run
 from neox_code.training.loss_guard import LossGuard
@@ -31,7 +31,7 @@ def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
 
     A signal that `stop` has received ends the run early, and saves; `stop.was_followed` is True then.
     """
-    with startup(config.parallelism) as grid, lock_save(config.training.save):
+    with startup(config.parallelism) as grid, lock_save_folder(config.training.save):
         require_same_everywhere(config.to_yaml())
         tokenizer = build_tokenizer(config.data)
         sizes = config.batch_sizes(grid.data_size)
@@ -66,7 +66,7 @@ def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
 def log_start(config: NeoXConfig, checkpoints: Checkpoints) -> None:
     """Begin the log file of this rank; log remarks on the configuration and the changes since the checkpoint."""
     if config.training.log_dir:
-        copy_log(Path(config.training.log_dir) / checkpoints.record.run)
+        log_to_folder(Path(config.training.log_dir) / checkpoints.record.run)
     for remark in list_remarks(config):
         log.info("%s", remark)
     for change in checkpoints.changes:

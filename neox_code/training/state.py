@@ -50,10 +50,10 @@ class TrainingState:
         """Return True if the iteration is a multiple of the interval; False for an interval of None or 0."""
         return self.iteration % interval == 0 if interval else False
 
-    def for_sample_length(self, before: int | None, now: int) -> "TrainingState":
+    def convert_sample_count(self, before: int | None, now: int) -> "TrainingState":
         """Return the state with its samples counted in samples of `now` tokens instead of `before` (None: not known).
 
-        >>> TrainingState(3, 24, 1536).for_sample_length(64, 32)
+        >>> TrainingState(3, 24, 1536).convert_sample_count(64, 32)
         TrainingState(iteration=3, consumed_samples=48, consumed_tokens=1536, skipped_steps=0, seconds=0.0)
         """
         before = before or now

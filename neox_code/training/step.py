@@ -1,4 +1,4 @@
-"""One optimizer step, with or without a pipeline. The functions have the same parameters, and `choose_step` selects them."""
+"""One optimizer step, with or without a pipeline. The functions have equal parameters; `choose_step_functions` selects them."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ Evaluate = Callable[[Engine, Iterator[Batch], ParallelGrid], tuple[float, float]
 def run_pipeline_step(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> StepResult:
     """Make a step whose accumulation, pipeline schedule and optimizer are DeepSpeed's."""
     skipped = engine.skipped_steps
-    loss = engine.train_batch(data_iter=iter(weigh_batches(engine, batches, grid)))
+    loss = engine.train_batch(data_iter=iter(compute_batch_weights(engine, batches, grid)))
     return StepResult(float(loss), read_gradient_norm(engine), engine.skipped_steps > skipped)
 
 
@@ -42,7 +42,7 @@ def run_plain_step(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid)
     skipped = engine.skipped_steps
     engine.train()
     total = torch.zeros((), device=grid.device)
-    for batch in weigh_batches(engine, batches, grid):
+    for batch in compute_batch_weights(engine, batches, grid):
         loss = engine(move_to_device(batch, grid.device))
         engine.backward(loss)
         engine.step()
@@ -52,7 +52,7 @@ def run_plain_step(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid)
 
 def run_pipeline_evaluation(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> tuple[float, float]:
     """Evaluate over the pipeline's stages. Only the first and the last stage read batches and count their tokens."""
-    own = weigh_batches(engine, batches, grid)
+    own = compute_batch_weights(engine, batches, grid)
     loss = float(engine.eval_batch(data_iter=iter(own)))
     return loss, float(all_reduce(own.tokens, dist.group.WORLD, ReduceOp.MAX) if grid.pipeline_size > 1 else own.tokens)
 
@@ -60,19 +60,19 @@ def run_pipeline_evaluation(engine: Engine, batches: Iterator[Batch], grid: Para
 def run_plain_evaluation(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> tuple[float, float]:
     """Evaluate with a plain module."""
     engine.eval()
-    total, own = torch.zeros((), device=grid.device), weigh_batches(engine, batches, grid)
+    total, own = torch.zeros((), device=grid.device), compute_batch_weights(engine, batches, grid)
     with torch.no_grad():
         for batch in own:
             total += engine(move_to_device(batch, grid.device)).float()
     return average_losses(total, engine, grid), float(own.tokens)
 
 
-def weigh_batches(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> WeightedBatches:
+def compute_batch_weights(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> WeightedBatches:
     """Return the next step's micro batches with the weights of their tokens."""
     return WeightedBatches(batches, engine.gradient_accumulation_steps(), grid)
 
 
-def choose_step(engine: Engine) -> tuple[Step, Evaluate]:
+def choose_step_functions(engine: Engine) -> tuple[Step, Evaluate]:
     """Return the functions for a step and for evaluation that fit the engine, with or without a pipeline."""
     return (run_pipeline_step, run_pipeline_evaluation) if has_pipeline(engine) else (run_plain_step, run_plain_evaluation)
 

@@ -3,7 +3,7 @@
     with Watchdog(config.parallelism.hang_timeout_seconds, grid) as watchdog:
         watchdog.suspend("compiling")    # the next operation has no time limit
         ...
-        watchdog.beat()                  # a step or batch has ended; the next is due
+        watchdog.record_progress()                  # a step or batch has ended; the next is due
 
 When a step is overdue, every rank reads the heartbeats of all ranks: some are missing, some show a rank that waits for others, some
 show another place. Each rank reports this and exits, even while its training thread is blocked. Then the launcher ends the
@@ -80,7 +80,7 @@ class Watchdog:
 
     # ---- the watched thread
 
-    def beat(self) -> None:
+    def record_progress(self) -> None:
         """Record that a step or batch has ended; the next is due within the limit."""
         now = time.monotonic()
         was_due = self.is_due
@@ -89,12 +89,12 @@ class Watchdog:
         self.beats += 1
         self.since, self.is_due, self.doing = now, self.beats >= WARM_UP_STEPS, "a step"
         if self.is_due and not was_due:
-            self.feed_sentinel()
+            self.send_limit()
 
     def suspend(self, doing: str) -> None:
-        """Allow the operation `doing` to take any time, until the next beat."""
+        """Allow the operation `doing` to take any time, until the next record_progress."""
         self.since, self.is_due, self.doing = time.monotonic(), False, doing
-        self.feed_sentinel()
+        self.send_limit()
 
     def __enter__(self) -> "Watchdog":
         if self.is_on:
@@ -128,12 +128,12 @@ class Watchdog:
         with self.sentinel:
             try:
                 while not self.leaving.wait(POLL_SECONDS):
-                    self.feed_sentinel()
+                    self.send_limit()
                     self.check(time.monotonic())
             finally:
                 self.sentinel.kill()
 
-    def feed_sentinel(self) -> None:
+    def send_limit(self) -> None:
         """Send the current limit to the sentinel. Called twice a second, and at once when a limit begins or ends, because the next
         operation may keep all other threads of this process from running.
         """

@@ -167,8 +167,8 @@ def test_merges_are_those_that_the_model_was_trained_with(tmp_path, job_folder, 
 @pytest.mark.parametrize(
     ("keys", "match"),
     [
-        (RMS | {"activation": "geglu"}, r"llama has swiglu, not activation \(geglu, "),
-        ({"activation": "relu"}, r"gptneox has gelu, not activation \(relu, "),
+        (RMS | {"activation": "geglu"}, r"llama needs swiglu, not activation \(geglu, "),
+        ({"activation": "relu"}, r"gptneox needs gelu, not activation \(relu, "),
         (RMS | {"qk_norm": True, "use_bias_in_mlp": False}, "qwen3 does not support use_bias_in_attn_linear"),
         ({"pos_emb": "alibi"}, r"prevented by pos_emb \(alibi"),
     ],

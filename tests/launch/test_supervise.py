@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from neox_code.launch.rank_process import follow_launcher
+from neox_code.launch.rank_process import exit_with_launcher
 from neox_code.launch.supervise import convert_exit_status, report_failure
 from neox_code.processes.error_report import read_report, report_error, write_report
 from neox_code.processes.procfs import read_start_time
@@ -110,15 +110,15 @@ def test_without_a_supervisor_nothing_is_reported_or_followed(monkeypatch):
     for name in ("NEOX_CODE_ERROR_FILE", "NEOX_CODE_LAUNCHER", "CROSS_RANK", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     assert not report_error(ValueError("unheard"))
-    code = "import threading, neox_code.launch.rank_process as s; s.follow_launcher(); print(threading.active_count())"
+    code = "import threading, neox_code.launch.rank_process as s; s.exit_with_launcher(); print(threading.active_count())"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "1\n"
-    assert follow_launcher() is None
+    assert exit_with_launcher() is None
 
 
 EXIT = """
 import atexit
-from neox_code.launch.rank_process import exit_rank
+from neox_code.launch.rank_process import run_and_exit
 
 class Left:
     def __del__(self):
@@ -131,7 +131,7 @@ def main(argv):
 
 left = Left()
 atexit.register(print, "exit function")
-exit_rank(main, ["{word}"])
+run_and_exit(main, ["{word}"])
 """
 
 

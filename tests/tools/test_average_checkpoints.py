@@ -114,7 +114,7 @@ def test_what_cannot_be_combined_is_refused(models, tmp_path, job_folder, capfd)
         "different vocabularies": [models[0], tmp_path / "vocabulary"],
         "hidden_size is 64 in the first and 96": [models[0], tmp_path / "wide"],
         "rotary_pct is 1.0 in the first and 0.5": [models[0], tmp_path / "rotary"],
-        "there are 1 models": [models[0]],
+        "1 models are given": [models[0]],
         "--scale is used only with --add": [models[0], models[1], "--scale", "2"],
         "--iterations chooses checkpoints of one SOURCE": [models[0], models[1], "--iterations", "1,2"],
         "has no checkpoint of iteration 7": [models[0], "--iterations", f"{ITERATION},7"],

@@ -78,12 +78,12 @@ def spoil_some_gradients(file, keys, iterations):
     changes = []
 
     class Spoiled(pretrain.Run):
-        def one_step(self, batches):
+        def run_one_step(self, batches):
             parameter = list(self.engine.module.parameters())[-1]
             is_bad = self.state.iteration + 1 in iterations
             hook = parameter.register_hook(lambda gradient: torch.full_like(gradient, torch.nan)) if is_bad else None
             before = [value.detach().clone() for value in self.engine.module.parameters()]
-            result = super().one_step(batches)
+            result = super().run_one_step(batches)
             if hook:
                 hook.remove()
             changes.append(any(bool((old != new).any()) for old, new in zip(before, self.engine.module.parameters(), strict=True)))

@@ -14,7 +14,7 @@ from neox_code.errors import ConfigError
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.grid import single_process_grid
 from neox_code.tokenizer.registry import build_tokenizer
-from neox_code.training.checkpoints import write_hugging_face_beside
+from neox_code.training.checkpoints import write_hugging_face_copy
 
 TOKENS = torch.arange(5, 45)[None]
 
@@ -45,7 +45,7 @@ def test_a_folder_that_cannot_be_written_is_a_warning(job, tmp_path, caplog):
     losses_of(1, job(train_iters=1, eval_iters=0), tmp_path / "save")
     folder = tmp_path / "save" / step_name(1)
     shutil.move(layer_file(folder, 3, 0), tmp_path)
-    write_hugging_face_beside(folder)
+    write_hugging_face_copy(folder)
     assert "huggingface was not written: CheckpointError" in caplog.text
     assert not list(folder.glob("huggingface*"))
 

@@ -25,14 +25,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def signal_self_before_batch(number: int, iteration: int) -> None:
-    one_step = loop.Run.one_step
+    run_one_step = loop.Run.run_one_step
 
     def disturbed(run, batches):
         if run.state.iteration == iteration:
             os.kill(os.getpid(), number)
-        return one_step(run, batches)
+        return run_one_step(run, batches)
 
-    loop.Run.one_step = disturbed
+    loop.Run.run_one_step = disturbed
 
 
 def signal_self_at(doing: str, number: int, iteration: int) -> None:
@@ -65,7 +65,7 @@ def rank_main(rank: int, world_size: int, port: int, disturb: Callable[..., None
     command.STOP.start()
     if rank == world_size - 1:
         disturb(*arguments)
-    command.exit_rank(command.main, words)
+    command.run_and_exit(command.main, words)
 
 
 def run_and_stop(world_size: int, file: Path, disturb: Callable[..., None], *arguments: object, **keys: object) -> list[int]:

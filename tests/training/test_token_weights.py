@@ -12,7 +12,7 @@ from neox_code.files import read_json_lines
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.grid import single_process_grid
 from neox_code.parallel.startup import startup
-from neox_code.training.step import choose_step
+from neox_code.training.step import choose_step_functions
 
 VOCABULARY, LENGTH, SAMPLES = 512, 64, 8
 
@@ -45,7 +45,7 @@ def step_by_sgd(file, keys, count, share):
             for part, rows in enumerate(torch.arange(count).split(size))
             if part % grid.data_size == grid.data_rank
         ]
-        step, evaluate = choose_step(engine)
+        step, evaluate = choose_step_functions(engine)
         valid, counted = evaluate(engine, iter(own), grid)
         assert counted == mask.sum() if share < 2 else count * LENGTH
         before = weights_of(engine)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from distributed_runs import server, train
 
-from neox_code.launch.rank_process import exit_rank
+from neox_code.launch.rank_process import run_and_exit
 from neox_code.processes.procfs import find_state
 from neox_code.training import loop
 
@@ -64,16 +64,16 @@ def walk(seconds: float) -> None: ...
 
 def before_batch(act, iteration, seconds, pause):
     """Has this process call `act` before it reads its batch of an iteration, and wait a little before each other."""
-    one_step = loop.Run.one_step
+    run_one_step = loop.Run.run_one_step
 
     def disturbed(run, batches):
         time.sleep(pause)
         if run.state.iteration == iteration:
             Path("begun").write_text(str(time.time()))
             act(seconds)
-        return one_step(run, batches)
+        return run_one_step(run, batches)
 
-    loop.Run.one_step = disturbed
+    loop.Run.run_one_step = disturbed
 
 
 def wait_before(name, seconds):
@@ -98,7 +98,7 @@ def rank_main(rank, port, folder, disturb, arguments, file, keys):
     os.environ.pop("NEOX_CODE_ERROR_FILE", None)
     if rank == 1:
         disturb(*arguments)
-    exit_rank(lambda argv: 0 * train([file], keys), [])
+    run_and_exit(lambda argv: 0 * train([file], keys), [])
 
 
 class TwoRanks:
