@@ -52,6 +52,8 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> in
 
     A full or read-only disk counts as the user's mistake. If standard output is a closed pipe, the status is that of SIGPIPE.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # set by neox_code/__init__.py
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return main(argv)
     except KeyboardInterrupt:

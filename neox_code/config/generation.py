@@ -45,6 +45,10 @@ class GenerationConfig:
     `block`: at the end of the block that the prompt opens or is in. `bracket`: at the bracket that closes the prompt's last open
     one."""
 
+    token_healing: bool = True
+    """Read a prompt only to the beginning of its last word, and generate tokens that repeat that word first, so that a prompt which
+    ends inside a token is completed as if it did not. Not for prompts of token ids."""
+
     samples_per_prompt: int = 1
     """Number of completions of each prompt, with different random numbers."""
 

@@ -30,6 +30,7 @@ from neox_code.generation.prefix_cache import PrefixCache
 from neox_code.generation.request import Request
 from neox_code.generation.sampling import sample_token
 from neox_code.generation.stopping import StopReason
+from neox_code.generation.token_healing import TokenHealing
 from neox_code.model.kv_cache import CacheView, RowCache
 
 CHUNK_TOKENS = 256
@@ -60,6 +61,8 @@ class Row:
         self.request, self.sample = request, sample
         self.ids = list(request.prompt_ids)
         """The prompt and the new tokens."""
+        self.remaining = request.repeat_bytes
+        """Bytes that the completion still has to repeat."""
         self.tokens: list[int] = []
         """Tokens of the completion without the end-of-document token. If a stop rule cut the text, they contain what was cut."""
         self.text = ""
@@ -123,6 +126,10 @@ class Engine:
         self.waiting: list[Row] = []
         self.running: list[Row] = []
 
+    @cached_property
+    def healing(self) -> TokenHealing:
+        return TokenHealing(self.loaded.tokenizer)
+
     @property
     def is_idle(self) -> bool:
         return not self.waiting and not self.running
@@ -130,7 +137,9 @@ class Engine:
     def add(self, request: Request) -> list[Row]:
         """Queue a request; return its samples. The prompt has at least one token and fits the context."""
         assert 0 < len(request.prompt_ids) <= self.loaded.context_length
-        detokenizers = (Detokenizer(self.loaded.tokenizer, request.prompt_ids) for _ in range(request.num_samples))
+        detokenizers = (
+            Detokenizer(self.loaded.tokenizer, request.prompt_ids, len(request.repeat_bytes)) for _ in range(request.num_samples)
+        )
         rows = [Row(request, sample, detokenizer) for sample, detokenizer in enumerate(detokenizers)]
         self.waiting += rows
         return rows
@@ -245,7 +254,8 @@ class Engine:
             self.finish(row)
             return
         noise_key = (request.seed, request.index, row.sample, len(row.ids))
-        token = sample_token(logits_V, request.sampling, row.count_tokens(), noise_key)
+        allowed = self.healing.find_allowed(row.remaining) if row.remaining else None
+        token = sample_token(logits_V, request.sampling, row.count_tokens(), noise_key, allowed)
         if request.top_logprobs is not None:
             row.logprobs.append(make_logprobs(logits_V, token, request.top_logprobs))
         row.ids.append(token)
@@ -253,7 +263,9 @@ class Engine:
             row.stop_reason = StopReason.END_OF_DOCUMENT
         else:
             row.text += row.detokenizer.feed(token)
-            row.tokens.append(token)
+            if not row.remaining or len(self.healing.bytes_of_id[token]) > len(row.remaining):
+                row.tokens.append(token)
+            row.remaining = self.healing.drop_repeated(row.remaining, token) if row.remaining else b""
             self.apply_limits(row)
         if row.stop_reason is not None:
             self.finish(row)

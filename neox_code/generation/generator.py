@@ -170,9 +170,12 @@ class Generator:
         """Return the request of a prompt; raise DataError if it fills the context or cannot be encoded."""
         item = prompt if isinstance(prompt, PromptItem) else PromptItem(prompt)
         section = dataclasses.replace(self.section, **item.settings)
+        repeat_bytes = b""
         if isinstance(item.prompt, str):
             text = self.treat_newlines(item.prompt, f"the prompt that begins with {item.prompt[:40]!r}")
             ids = self.fit_context(self.tokenizer.encode(text), text)
+            if section.token_healing:
+                ids, repeat_bytes = self.engine.healing.split(ids)
         else:
             text = self.tokenizer.decode(item.prompt)
             ids = self.fit_context(list(item.prompt), text)
@@ -184,6 +187,7 @@ class Generator:
             index=index,
             num_samples=section.samples_per_prompt,
             stop=build_stop_rules(section.stop_rules, section.stop, text),
+            repeat_bytes=repeat_bytes,
         )
         return PreparedPrompt(text, request)
 

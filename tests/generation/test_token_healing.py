@@ -2,16 +2,23 @@
 
 import io
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 import sentencepiece
 import tiktoken
+import torch
 from real_code import real_files
 from tokenizers import Regex, pre_tokenizers
 from tokenizers.trainers import BpeTrainer
 
+from neox_code.config.generation import GenerationConfig
+from neox_code.generation.generator import Generator
+from neox_code.generation.loading import LoadedModel
 from neox_code.generation.token_healing import TokenHealing
+from neox_code.model.gpt import GPT, build_layers
+from neox_code.parallel.grid import single_process_grid
 from neox_code.tokenizer.byte_level import SPECIAL_TOKENS, ByteLevelTokenizer, make_byte_alphabet
 from neox_code.tokenizer.char_level import CharLevelTokenizer
 from neox_code.tokenizer.gpt2 import build_byte_level_backend
@@ -125,3 +132,34 @@ def test_allowed_tokens_are_those_of_a_plain_search(build):
             if data and (remaining.startswith(data) or data.startswith(remaining))
         ]
         assert healing.find_allowed(remaining).tolist() == expected
+
+
+@pytest.mark.parametrize("name", ["gpt2", "spm", "spm_adds_space"]) @ pytest.mark.parametrize(
+    "name", ["gpt2", "spm", "spm_adds_space", "cl100k_base"]
+)
+def test_a_healed_completion_repeats_the_prompt_once_and_takes_the_most_probable_tokens(build, model_config, name):
+    tokenizer = build(name)
+    model = model_config()
+    grid = single_process_grid()
+    gpt = GPT(build_layers(model, tokenizer.vocab_size, tokenizer.vocab_size, grid, torch.float32)).eval()
+    loaded = LoadedModel(gpt, tokenizer, model, torch.device("cpu"), torch.float32, Path("global_step1"))
+    generator = Generator(loaded, GenerationConfig(maximum_tokens=6), 1)
+    for prompt in ("ret", "for i in ran", "x = {\n        'a': 12", " "):
+        (row,) = generator.engine.add(generator.prepare_prompt(prompt, 0).request)
+        while row.stop_reason is None:
+            generator.engine.step()
+        text = tokenizer.decode([token for token in row.ids if token != tokenizer.eod_id])
+        assert text == prompt + row.text
+        assert tokenizer.decode(row.tokens).endswith(row.text)
+        remaining, begin = row.request.repeat_bytes, row.prompt_length
+        for place in range(begin, len(row.ids)):
+            with torch.no_grad():
+                logits_V = gpt(torch.tensor([row.ids[:place]]))[0, -1]
+            if remaining:
+                allowed = torch.from_numpy(generator.engine.healing.find_allowed(remaining))
+                expected = int(allowed[logits_V[allowed].argmax()])
+                remaining = generator.engine.healing.drop_repeated(remaining, row.ids[place])
+            else:
+                expected = int(logits_V.argmax())
+            assert row.ids[place] == expected
+        assert sum(len(generator.engine.healing.bytes_of_id[token]) for token in row.tokens) > 0
