@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from neox_code.serving import openai_dialect
+from neox_code.serving import llama_cpp_dialect, openai_dialect
 from neox_code.serving.engine_thread import DrainingError, EngineError, QueueFullError
 from neox_code.serving.service import RequestError, Service
 
@@ -30,17 +30,25 @@ RETRY_SECONDS = 1
 PUBLIC_PATHS = ("/", "/health", "/v1/health")
 """Paths without an API key."""
 
-OPENAI_PATH = re.compile(r"/v1/|/models|/copilot_internal/")
+OPENAI_PATH = re.compile(r"/v1/|/models|/completions|/copilot_internal/")
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error", 503: "unavailable_error"}
 
 
 def make_app(service: Service, api_key: str | None = None, maximum_body_bytes: int = MAXIMUM_BODY_BYTES) -> FastAPI:
     """Return the application of a service. With `api_key`, all paths but PUBLIC_PATHS need it."""
     app = FastAPI(title="neox-code", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_exception_handler(Exception, answer_error)
     for error in (RequestError, RequestValidationError, ValidationError, HTTPException, QueueFullError, DrainingError, EngineError):
         app.add_exception_handler(error, answer_error)
     app.add_middleware(Guard, service=service, api_key=api_key, maximum_body_bytes=maximum_body_bytes)
     app.include_router(openai_dialect.make_router(service))
+    app.include_router(llama_cpp_dialect.make_router(service))
+
+    @app.post("/completions")
+    async def complete(body: dict[str, Any], http: HttpRequest) -> Response:
+        """Both dialects have this address; `n_predict` is a field of llama.cpp's."""
+        dialect = llama_cpp_dialect if "n_predict" in body else openai_dialect
+        return await dialect.answer_completion(service, body, http)
 
     @app.get("/health")
     @app.get("/v1/health")
@@ -69,7 +77,7 @@ async def answer_error(http: HttpRequest, error: Exception) -> JSONResponse:
     elif isinstance(error, HTTPException):
         status, message = error.status_code, str(error.detail)
     else:
-        status, message = 500, str(error)
+        status, message = 500, f"the server failed: {error}" if isinstance(error, EngineError) else "the server failed."
     return make_error(http.url.path, status, message, param)
 
 
@@ -96,7 +104,10 @@ def describe_validation(error: RequestValidationError | ValidationError) -> tupl
 
 
 class Guard:
-    """Check the API key and the size of a request before it is parsed, and count the responses."""
+    """Check the API key and the size of a request before it is parsed, and count the responses.
+
+    FastAPI's own limit answers without the dialect's shape, and closes a connection on which the client still sends.
+    """
 
     def __init__(self, app: ASGIApp, service: Service, api_key: str | None, maximum_body_bytes: int):
         self.app, self.service, self.api_key, self.maximum_body_bytes = app, service, api_key, maximum_body_bytes

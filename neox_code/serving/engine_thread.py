@@ -10,7 +10,7 @@ async for delta in job.read():
 import asyncio
 import threading
 import traceback
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from neox_code.generation.engine import Engine, Row
@@ -95,6 +95,8 @@ class EngineThread(threading.Thread):
         super().__init__(name="engine", daemon=True)
         self.engine, self.maximum_open_rows = engine, maximum_open_rows
         self.num_open_rows = 0
+        self.on_end: Callable[[Row], None] = lambda row: None
+        """Called on the event loop with each row that has ended."""
         self.is_draining = self.is_stopped = False
         self.changed = threading.Condition()
         self.new_jobs: list[Job] = []
@@ -159,10 +161,10 @@ class EngineThread(threading.Thread):
             job, number = self.places[row]
             is_last = row.stop_reason is not None
             text = row.take_text() if job.is_streamed else ""
-            if text or is_last:
-                self.send(job, Delta(number, text, is_last, len(row.logprobs)))
             if is_last:
                 del self.places[row]
+            if text or is_last:
+                self.send(job, Delta(number, text, is_last, len(row.logprobs)))
 
     def fail(self, new_jobs: Sequence[Job], error: Exception) -> None:
         """End all jobs with an error, and continue with an empty engine."""
@@ -181,3 +183,5 @@ class EngineThread(threading.Thread):
         job.num_open_rows -= num_ended
         self.num_open_rows -= num_ended
         job.deltas.put_nowait(delta)
+        if isinstance(delta, Delta) and delta.is_last:
+            self.on_end(job.rows[delta.number])

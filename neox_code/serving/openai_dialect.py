@@ -18,10 +18,11 @@ from pydantic import Field
 from neox_code.generation.detokenize import Detokenizer
 from neox_code.generation.engine import Row, TokenLogprobs
 from neox_code.generation.request import Request
+from neox_code.generation.stop_rules import SuffixOverlap
 from neox_code.generation.stopping import StopReason
 from neox_code.serving.engine_thread import Job
 from neox_code.serving.events import EVENT_STREAM, encode_event
-from neox_code.serving.service import Body, Prompt, RequestError, Service, Whole, build_stop
+from neox_code.serving.service import Body, Prompt, RequestError, Service, Whole, build_stop, require_success
 
 MOST_LOGPROBS = 20
 LEAST_LOGPROB = -9999.0
@@ -59,7 +60,7 @@ def make_router(service: Service) -> APIRouter:
     router = APIRouter()
 
     async def complete(body: dict[str, Any], http: HttpRequest) -> Response:
-        return await answer_completion(service, CompletionBody.model_validate(body), http)
+        return await answer_completion(service, body, http)
 
     for path in ("/v1/completions", "/v1/engines/codegen/completions", "/v1/engines/copilot-codex/completions"):
         router.post(path)(complete)
@@ -108,6 +109,7 @@ def check_counts(body: CompletionBody) -> None:
         ("max_tokens", body.max_tokens, body.max_tokens >= 0, "at least 0"),
         ("n", body.n, body.n >= 1, "at least 1"),
         ("best_of", best_of, best_of >= body.n, f"at least n ({body.n})"),
+        ("suffix", body.suffix[:40], not (body.suffix and (body.echo or body.logprobs is not None)), "empty with echo or logprobs"),
         ("best_of", best_of, best_of == body.n or not body.stream, f"n ({body.n}) in a stream"),
         ("logprobs", body.logprobs, 0 <= (body.logprobs or 0) <= MOST_LOGPROBS, f"from 0 to {MOST_LOGPROBS}"),
     ):
@@ -137,27 +139,36 @@ def make_requests(service: Service, body: CompletionBody) -> list[Request]:
         logit_bias=read_bias(body.logit_bias),
     )
     best_of = body.n if body.best_of is None else body.best_of
+    heals = not body.echo and body.logprobs is None
     seed = secrets.randbits(63) if body.seed is None else body.seed % 2**64
     top_logprobs = 0 if body.logprobs is None and best_of > body.n else body.logprobs
     stop = build_stop(body.stop)
-    return [
-        Request(
-            service.fit(service.encode(prompt)),
+    requests = []
+    for index, prompt in enumerate(list_prompts(body.prompt)):
+        if body.suffix:
+            prefix = prompt if isinstance(prompt, str) else service.tokenizer.decode(service.encode(prompt))
+            ids, repeat_bytes = service.prepare_infill(prefix, body.suffix, body.max_tokens)
+        else:
+            ids, repeat_bytes = service.prepare(prompt, heals)
+        request = Request(
+            ids,
             body.max_tokens,
             sampling,
             seed,
             index,
             best_of,
-            stop,
+            (*stop, SuffixOverlap(body.suffix)) if body.suffix else stop,
             body.ignore_eos,
-            top_logprobs=top_logprobs,
+            repeat_bytes,
+            top_logprobs,
             prompt_logprobs=body.echo and body.logprobs is not None,
         )
-        for index, prompt in enumerate(list_prompts(body.prompt))
-    ]
+        requests.append(request)
+    return requests
 
 
-async def answer_completion(service: Service, body: CompletionBody, http: HttpRequest) -> Response:
+async def answer_completion(service: Service, fields: dict[str, Any], http: HttpRequest) -> Response:
+    body = CompletionBody.model_validate(fields)
     requests = await asyncio.to_thread(make_requests, service, body)
     job = service.submit(http, requests, body.stream)
     answer = {"id": f"cmpl-{secrets.token_hex(12)}", "object": "text_completion", "created": int(time.time())}
@@ -165,12 +176,12 @@ async def answer_completion(service: Service, body: CompletionBody, http: HttpRe
     if body.stream:
         return StreamingResponse(stream_chunks(service, body, job, answer), media_type=EVENT_STREAM)
     rows = await job.wait()
-    service.require_rows(rows)
+    require_success(rows)
     choices: list[dict[str, Any]] = []
     for row in select_best(rows, body):
         writer = ChoiceWriter(service, body, row)
         choices.append(writer.make(len(choices), row.text, len(row.logprobs), is_last=True))
-    return JSONResponse(answer | {"choices": choices, "usage": count_usage(rows)})
+    return JSONResponse(answer | {"choices": choices, "usage": count_usage(service, rows)})
 
 
 def select_best(rows: Sequence[Row], body: CompletionBody) -> list[Row]:
@@ -188,9 +199,9 @@ def compute_mean_logprob(row: Row) -> float:
     return sum(entry.logprob or 0.0 for entry in row.logprobs) / max(len(row.logprobs), 1)
 
 
-def count_usage(rows: Sequence[Row]) -> dict[str, Any]:
+def count_usage(service: Service, rows: Sequence[Row]) -> dict[str, Any]:
     first_rows = [row for row in rows if not row.sample]
-    prompt, new = sum(row.prompt_length for row in first_rows), sum(len(row.tokens) for row in rows)
+    prompt, new = sum(service.count_prompt(row.request) for row in first_rows), sum(len(row.tokens) for row in rows)
     cached = sum(row.cached_tokens for row in first_rows)
     usage: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new}
     return usage | {"prompt_tokens_details": {"cached_tokens": cached}}
@@ -205,11 +216,11 @@ async def stream_chunks(service: Service, body: CompletionBody, job: Job, answer
             row = job.rows[delta.number]
             writer = writers.setdefault(delta.number, ChoiceWriter(service, body, row))
             if delta.is_last:
-                service.require_rows([row])
+                require_success([row])
             choice = writer.make(delta.number, delta.text, delta.num_logprobs, delta.is_last)
             yield encode_event(answer | {"choices": [choice]} | usage)
         if usage:
-            yield encode_event(answer | {"choices": [], "usage": count_usage(job.rows)})
+            yield encode_event(answer | {"choices": [], "usage": count_usage(service, job.rows)})
     except Exception as error:
         yield encode_event({"error": {"message": str(error), "type": "server_error", "param": None, "code": None}})
     yield b"data: [DONE]\n\n"
@@ -270,11 +281,8 @@ class ChoiceWriter:
 
     def spell(self, token: int) -> str:
         r"""Return a token's text, or `bytes:\xe2\x80` for one with a part of a character, as OpenAI does."""
-        data = self.service.bytes_of_id[token] or self.service.tokenizer.decode_bytes([token])
-        try:
-            return data.decode()
-        except UnicodeDecodeError:
-            return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
+        piece = self.service.spell_piece(token)
+        return piece if isinstance(piece, str) else "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
 
 
 FINISH_REASONS = {None: None, StopReason.END_OF_DOCUMENT: "stop", StopReason.STOP_RULE: "stop"}

@@ -1,6 +1,7 @@
 """The parts that all routes share: the engine's thread, preparation of prompts, the model's name and the figures of /metrics."""
 
 import asyncio
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 from neox_code.errors import ConfigError, DataError
 from neox_code.generation.engine import Row
 from neox_code.generation.generator import Generator
+from neox_code.generation.infilling import ContextFile, build_infilling_prompt, encode_next
 from neox_code.generation.request import Request, SamplingSettings
 from neox_code.generation.stop_rules import StopRule, StopStrings
 from neox_code.serving.engine_thread import EngineThread, Job
@@ -39,8 +41,9 @@ class Body(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def drop_nulls(cls, fields: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in fields.items() if value is not None}
+    def drop_nulls(cls, fields: Any) -> Any:
+        is_object = isinstance(fields, dict)
+        return {name: value for name, value in fields.items() if value is not None} if is_object else fields
 
 
 Whole = Annotated[int, BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)]
@@ -55,8 +58,13 @@ class Service:
         self.model_name, self.created = model_name, int(time.time())
         self.thread = EngineThread(generator.engine, *(() if maximum_open_rows is None else (maximum_open_rows,)))
         self.metrics = Metrics(self.thread)
+        self.thread.on_end = self.metrics.count
         self.bytes_of_id = self.tokenizer.read_token_bytes()
         self.longest_token = max(map(len, self.bytes_of_id))
+        self.special_ids = {self.tokenizer.decode([token]): token for token, data in enumerate(self.bytes_of_id) if not data}
+        self.end_of_document = self.tokenizer.decode([self.tokenizer.eod_id])
+        self.healing = generator.engine.healing
+        self.can_infill = {"fim_prefix", "fim_suffix", "fim_middle"} <= self.tokenizer.infilling_ids.keys()
         self.watchers: set[asyncio.Task[None]] = set()
 
     def encode(self, prompt: Prompt) -> list[int]:
@@ -81,6 +89,26 @@ class Service:
         except DataError as error:
             raise RequestError(str(error), "prompt") from None
 
+    def encode_special(self, text: str, parse_special: bool = True) -> list[int]:
+        """Return the ids of a text in which the names of special tokens stand for their ids."""
+        if not parse_special or not self.special_ids:
+            return self.encode(text)
+        parts = re.split("(" + "|".join(map(re.escape, self.special_ids)) + ")", text)
+        return [
+            token
+            for part in parts
+            if part
+            for token in ([self.special_ids[part]] if part in self.special_ids else self.encode(part))
+        ]
+
+    def spell_piece(self, token: int) -> str | list[int]:
+        """Return the text of a token, or its bytes if they are not UTF-8."""
+        data = self.bytes_of_id[token] or self.tokenizer.decode_bytes([token])
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return list(data)
+
     def check_id(self, token: int) -> int:
         if not 0 <= token < self.tokenizer.vocab_size:
             raise RequestError(f"prompt has the token id {token}; ids are 0 to {self.tokenizer.vocab_size - 1}.", "prompt")
@@ -93,6 +121,46 @@ class Service:
         except DataError as error:
             raise RequestError(str(error), "prompt") from None
         return tuple(fitting) or (self.tokenizer.eod_id,)
+
+    def prepare(self, prompt: Prompt, heals: bool = True) -> tuple[tuple[int, ...], bytes]:
+        """Return the ids of a prompt, and with `heals` the bytes at the end of a text that the completion repeats first."""
+        ids = self.fit(self.encode(prompt))
+        if not (heals and self.generator.section.token_healing) or not isinstance(prompt, str) or not prompt:
+            return ids, b""
+        kept, repeat_bytes = self.healing.split(ids)
+        return tuple(kept), repeat_bytes
+
+    def count_prompt(self, request: Request) -> int:
+        """Return the number of tokens of the client's prompt, with those that the completion repeats."""
+        if not request.repeat_bytes:
+            return len(request.prompt_ids)
+        before = 0 if request.prompt_ids == (self.tokenizer.eod_id,) else len(request.prompt_ids)
+        return before + len(self.tokenizer.encode(request.repeat_bytes.decode(errors="replace")))
+
+    def prepare_infill(
+        self, prefix: str, suffix: str, maximum_tokens: int, files: Sequence[ContextFile] = (), middle: str = ""
+    ) -> tuple[tuple[int, ...], bytes]:
+        """Return the ids of a prompt for the text between prefix + middle and suffix, and the bytes that it repeats first.
+
+        `middle` follows the suffix, so that the ids before it stay the same while it is typed.
+        """
+        context = self.loaded.context_length
+        room = context - min(max(maximum_tokens, 1), context // 4)
+        prefix, suffix, middle = (self.generator.treat_newlines(text, "the prompt") for text in (prefix, suffix, middle))
+        try:
+            middle_ids = encode_next(self.healing, middle) if self.can_infill and len(middle) < room else []
+            if len(middle_ids) > room // 4 or not middle_ids:
+                prefix, middle_ids = prefix + middle, []
+            heals = self.generator.section.token_healing and not middle_ids
+            prompt = build_infilling_prompt(self.healing, prefix, suffix, room - len(middle_ids), files, heals=heals)
+        except (ConfigError, DataError) as error:
+            raise RequestError(str(error), "input_prefix") from None
+        if not middle_ids:
+            return tuple(prompt.ids), prompt.repeat_bytes
+        if not self.generator.section.token_healing:
+            return (*prompt.ids, *middle_ids), b""
+        kept, repeat_bytes = self.healing.split([*prompt.ids, *middle_ids])
+        return tuple(kept), repeat_bytes
 
     def build_sampling(self, names: Mapping[str, str], **values: Any) -> SamplingSettings:
         """Return the settings; raise RequestError with the client's name of a field (`names`: ours -> the client's)."""
@@ -118,12 +186,11 @@ class Service:
         watcher.add_done_callback(self.watchers.discard)
         return job
 
-    def require_rows(self, rows: Sequence[Row]) -> None:
-        """Count the tokens of ended rows; raise RequestError if one has failed."""
-        for row in rows:
-            self.metrics.count(row)
-        if error := next((row.error for row in rows if row.error is not None), None):
-            raise RequestError(str(error), status=500)
+
+def require_success(rows: Sequence[Row]) -> None:
+    """Raise RequestError if an ended row has failed."""
+    if error := next((row.error for row in rows if row.error is not None), None):
+        raise RequestError(str(error), status=500)
 
 
 async def cancel_when_client_goes(http: HttpRequest, job: Job) -> None:

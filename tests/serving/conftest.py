@@ -7,14 +7,21 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from generation.conftest import scripted  # noqa: F401
+from generation.test_infilling import QWEN, byte_level
+from scripted_checkpoint import KEYS
 
 from neox_code.config.generation import GenerationConfig
+from neox_code.config.model import ModelConfig
 from neox_code.generation.generator import Generator
 from neox_code.generation.loading import LoadedModel
+from neox_code.model.gpt import GPT, build_layers
+from neox_code.parallel.grid import single_process_grid
 from neox_code.serving.server import Server, open_listener
 from neox_code.serving.service import Service
 
@@ -60,7 +67,6 @@ def serve(
     service = Service(Generator(loaded, section or GenerationConfig(), seed=1), **settings)
     server = Server(service, key, drain_seconds=5)
     listener = open_listener("127.0.0.1", 0)
-    listener.listen()
     thread = threading.Thread(target=asyncio.run, args=(server.serve([listener]),))
     thread.start()
     try:
@@ -69,6 +75,25 @@ def serve(
         server.should_exit = True
         thread.join()
         service.thread.join()
+
+
+@pytest.fixture(scope="session")
+def with_infilling() -> LoadedModel:
+    """A random model with Qwen's infilling tokens."""
+    tokenizer = byte_level(QWEN)
+    model = ModelConfig(**KEYS | {"max_position_embeddings": 512})
+    generator = torch.Generator().manual_seed(3)
+    gpt = GPT(build_layers(model, tokenizer.vocab_size, 384, single_process_grid(), torch.float32)).eval()
+    with torch.no_grad():
+        for parameter in gpt.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    return LoadedModel(gpt, tokenizer, model, torch.device("cpu"), torch.float32, Path("global_step1"))
+
+
+@pytest.fixture(scope="session")
+def infilling_client(with_infilling: LoadedModel) -> Iterator[Client]:
+    with serve(with_infilling) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

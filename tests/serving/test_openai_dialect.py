@@ -61,6 +61,7 @@ def test_sampling_fields_act_as_in_the_library(client, scripted):
     assert [choice["text"] for choice in answer["choices"]] == expected
     ids = [scripted.tokenizer.encode(prompt) for prompt in prompts]
     answer = client.get("/v1/completions", {"prompt": ids, **fields})
+    expected = [completion.text for completion in Generator(scripted, section, 7).complete(ids)]
     assert [choice["text"] for choice in answer["choices"]] == expected
     dot, hash_sign = scripted.tokenizer.encode(".#")
     answer = client.get("/v1/completions", {"prompt": "x", "logit_bias": {dot: -100, hash_sign: 100}, "max_tokens": 3, **GREEDY})

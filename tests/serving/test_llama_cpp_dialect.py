@@ -1,0 +1,147 @@
+"""llama.cpp's dialect as llama.vim, llama.vscode, Tabby and Continue send and read it."""
+
+import re
+
+import pytest
+from scripted_checkpoint import COMPLETION, CONTEXT_LENGTH
+
+from neox_code.generation.engine import Engine
+from neox_code.generation.infilling import ContextFile, build_infilling_prompt
+from neox_code.generation.request import Request
+from neox_code.generation.token_healing import TokenHealing
+
+PREFIX, MIDDLE, SUFFIX = "import os\n\n\ndef f(x):\n", "    return ", "\n\n\nprint(f(1))\n"
+TIMINGS = [f"timings/{phase}_{unit}" for phase in ("prompt", "predicted") for unit in ("n", "ms", "per_token_ms", "per_second")]
+VIM = {
+    "id_slot": 0,
+    "input_prefix": PREFIX,
+    "input_suffix": SUFFIX,
+    "input_extra": [{"text": "A = 1\n", "time": [1, 2], "filename": "a.py"}],
+    "prompt": MIDDLE,
+    "n_predict": 12,
+    "stop": [],
+    "n_indent": 0,
+    "top_k": 40,
+    "top_p": 0.9,
+    "samplers": ["top_k", "top_p", "infill"],
+    "stream": False,
+    "cache_prompt": True,
+    "t_max_prompt_ms": 100_000,
+    "t_max_predict_ms": 100_000,
+    "response_fields": ["content", *TIMINGS, "truncated", "tokens_cached", "no_such_field"],
+}
+
+
+def complete_greedily(loaded, ids, maximum_tokens=12) -> str:
+    engine = Engine(loaded)
+    kept, repeat_bytes = engine.healing.split(ids)
+    (row,) = engine.add(Request(tuple(kept), maximum_tokens, repeat_bytes=repeat_bytes))
+    while row.stop_reason is None:
+        engine.step()
+    return row.text
+
+
+def test_llama_vim_finds_the_content_of_a_real_infilling(infilling_client, with_infilling):
+    warm = infilling_client.get("/infill", VIM | {"n_predict": 0, "t_max_predict_ms": 1, "response_fields": [""]})
+    assert warm == {}
+    raw = infilling_client.get_text("/infill", VIM)
+    assert re.search(r'"content"\s*:"', raw)
+    answer = infilling_client.get("/infill", VIM)
+    assert list(answer) == [name for name in VIM["response_fields"] if name != "no_such_field"]
+    healing = TokenHealing(with_infilling.tokenizer)
+    prompt = build_infilling_prompt(healing, PREFIX, SUFFIX, 400, [ContextFile("a.py", "A = 1\n")], heals=False)
+    assert prompt.reads_suffix and not any(prompt.left_out.values())
+    ids = [*prompt.ids, *with_infilling.tokenizer.encode(MIDDLE)]
+    assert complete_greedily(with_infilling, ids).startswith(answer["content"]) and answer["content"]
+    whole = infilling_client.get("/infill", VIM | {"response_fields": []})
+    kept, repeated = healing.split(ids)
+    assert (whole["prompt"], repeated) == (with_infilling.tokenizer.decode(kept), b" ")
+    assert (answer["timings/prompt_n"], answer["tokens_cached"]) == (1, len(kept) - 1), "the prompt had been read"
+    typed = infilling_client.get("/infill", VIM | {"prompt": MIDDLE + "x"})
+    assert typed["tokens_cached"] == len(kept) - 1, "a key changes nothing before its own line"
+    assert infilling_client.get("/props")["infill"]["reads_suffix"] is True
+
+
+def test_files_beside_it_change_an_infilling_and_a_long_one_loses_text_instead_of_failing(infilling_client):
+    answer = infilling_client.get("/infill", VIM | {"input_extra": [], "response_fields": []})
+    assert "A = 1" not in answer["prompt"]
+    answer = infilling_client.get("/infill", VIM | {"input_prefix": 300 * "a = 1\n" + PREFIX, "response_fields": []})
+    assert PREFIX in answer["prompt"] and SUFFIX in answer["prompt"] and 0 < answer["prompt"].count("a = 1") < 300
+
+
+def test_without_infilling_tokens_the_prefix_is_completed_up_to_the_suffix(client):
+    fields = {"input_prefix": "x\n", "prompt": "f(", "input_suffix": "):\nend\n", "n_predict": 20}
+    answer = client.get("/infill", fields)
+    assert (answer["content"], answer["stop_type"]) == (COMPLETION[: COMPLETION.index(")")], "word")
+    properties = client.get("/props")
+    assert properties["infill"]["reads_suffix"] is False and "suffix" in properties["infill"]["note"]
+    assert properties["default_generation_settings"]["n_ctx"] == CONTEXT_LENGTH
+    same = client.get("/v1/completions", {"prompt": "x\nf(", "suffix": "):\nend\n", "max_tokens": 20, "temperature": 0})
+    assert same["choices"][0]["text"] == answer["content"]
+
+
+def test_tabby_and_continue_read_each_event_of_a_stream(client):
+    tabby = {"seed": 2**64 - 1, "prompt": "f(", "n_predict": 20, "temperature": 0.0, "stream": True, "penalty_last_n": 0,
+             "presence_penalty": 0.0}  # fmt: skip
+    for fields in (tabby, tabby | {"mirostat": 0, "top_k": 1, "seed": -1, "repeat_penalty": 1.0}):
+        for path in ("/completion", "/completions"):
+            events = client.get_events(path, fields)
+            assert "".join(event["content"] for event in events) == COMPLETION
+            assert [event["stop"] for event in events] == [False] * (len(events) - 1) + [True]
+    last = events[-1]
+    assert (last["content"], last["stop_type"], last["tokens_evaluated"]) == ("", "eos", 2)
+
+
+def test_completion_takes_prompts_stops_copies_and_biases(client, scripted):
+    dot = scripted.tokenizer.encode(".")[0]
+    answer = client.get("/completion", {"prompt": "f(", "stop": ["é"], "n_predict": 20, "return_tokens": True})
+    assert (answer["content"], answer["stop_type"], answer["stopping_word"]) == ("a, ", "word", "é")
+    assert scripted.tokenizer.decode(answer["tokens"]).startswith("a, é")
+    several = client.get("/completion", {"prompt": ["f(", [*scripted.tokenizer.encode("x"), "("]], "n_predict": 20, "n_cmpl": 2})
+    assert [each["content"] for each in several] == 4 * [COMPLETION]
+    for bias in ({str(dot): False, "#": 90}, [[dot, False], ["#", 90]]):
+        assert client.get("/completion", {"prompt": "x", "n_predict": 3, "logit_bias": bias})["content"] == "###"
+    assert client.get("/completion", {"prompt": "f(", "n_indent": 1})["content"] == COMPLETION, "a tab"
+    assert client.get("/completion", {"prompt": "f(", "n_indent": 2})["content"] == COMPLETION[: COMPLETION.index("\r\n")]
+    full = client.get("/completion", {"prompt": "x"})
+    assert (full["content"], full["truncated"], full["stop_type"]) == ((CONTEXT_LENGTH - 2) * ".", True, "limit")
+    short = client.get("/completion", {"prompt": "x", "t_max_predict_ms": 0.001})
+    assert len(short["content"]) < len(full["content"]) and short["stop_type"] == "limit"
+    assert client.get("/completion", {"prompt": 60 * "x", "t_max_prompt_ms": 0.001})["content"] == ""
+
+
+def test_tokens_are_converted_in_both_dialects(client, scripted):
+    eod = scripted.tokenizer.eod_id
+    ids = scripted.tokenizer.encode("é<|endoftext|>")
+    assert client.get("/tokenize", {"prompt": "é(", "add_special_tokens": False})["tokens"] == scripted.tokenizer.encode("é(")
+    assert client.get("/tokenize", {"content": "é<|endoftext|>", "parse_special": False})["tokens"] == ids
+    assert client.get("/tokenize", {"content": "é<|endoftext|>"})["tokens"] == [*ids[:2], eod]
+    pieces = client.get("/tokenize", {"content": "é(", "with_pieces": True})["tokens"]
+    assert [each["piece"] for each in pieces] == [[0xC3], [0xA9], "("]
+    text = client.get("/detokenize", {"tokens": ids})
+    assert text == {"content": "é<|endoftext|>", "prompt": "é<|endoftext|>"}
+    info = client.get("/tokenizer_info")
+    assert (info["eos_token"], info["chat_template"]) == ("<|endoftext|>", None)
+    assert client.get("/tokenize", {"prompt": info["eos_token"]})["tokens"] == [eod]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        ("/completion", {"prompt": 1}, "prompt"),
+        ("/completion", {"prompt": []}, "prompt"),
+        ("/completion", {"prompt": [70_000]}, "prompt"),
+        ("/completion", {"prompt": "x", "min_p": 2}, "min_p"),
+        ("/completion", {"prompt": "x", "repeat_penalty": 0}, "repeat_penalty"),
+        ("/completion", {"prompt": "x", "logit_bias": [[1]]}, "logit_bias"),
+        ("/completion", {"prompt": "x", "n_cmpl": 0}, "n_cmpl"),
+        ("/infill", {"input_prefix": 5}, "input_prefix"),
+        ("/infill", {"input_extra": ["x"]}, "input_extra"),
+        ("/infill", {"prompt": ["x"]}, "prompt"),
+        ("/tokenize", {"content": []}, "content"),
+        ("/detokenize", {"tokens": [-1]}, "prompt"),
+    ],
+)
+def test_a_wrong_field_is_refused_with_its_name_and_the_status_as_code(client, path, fields, param):
+    status, error = client.get_error(path, fields)
+    assert (status, error["code"], error["type"], error["param"]) == (400, 400, "invalid_request_error", param)
