@@ -56,10 +56,10 @@ def print_inspection(console: Console, inspection: Inspection) -> None:
         "format": inspection.form,
         "written by": inspection.writer,
         "layout": layout,
-        "iteration": count(inspection.iteration),
-        "tokens seen": count(inspection.tokens),
+        "iteration": format_count(inspection.iteration),
+        "tokens seen": format_count(inspection.tokens),
         "files": f"{inspection.files:,}, {format_size(inspection.bytes)}",
-        "vocabulary": f"{inspection.vocabulary or 'none'}, entries {count(inspection.entries)}",
+        "vocabulary": f"{inspection.vocabulary or 'none'}, entries {format_count(inspection.entries)}",
         "parameters": f"{inspection.num_parameters:,}",
     }
     for name, value in facts.items():
@@ -78,7 +78,13 @@ def print_inspection(console: Console, inspection: Inspection) -> None:
 def print_comparison(console: Console, comparison: ModelComparison) -> None:
     console.print(f"\n{comparison.num_equal:,} parameters are equal, {len(comparison.parameters):,} differ", highlight=False)
     rows = [
-        (row.name, pair(*map(format_shape, row.shapes)), pair(*row.dtypes), number(row.norm), number(row.relative))
+        (
+            row.name,
+            format_pair(*map(format_shape, row.shapes)),
+            format_pair(*row.dtypes),
+            format_number(row.norm),
+            format_number(row.relative),
+        )
         for row in comparison.parameters
     ]
     print_rows(console, ("parameter", "shape", "dtype", "norm of difference", "relative"), rows)
@@ -99,11 +105,11 @@ def print_rows(console: Console, headings: Sequence[str], rows: Sequence[Sequenc
     console.print(table, crop=False)
 
 
-def count(value: int | None) -> str:
+def format_count(value: int | None) -> str:
     return "not known" if value is None else f"{value:,}"
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
@@ -115,10 +121,10 @@ def format_shape(shape: Sequence[int] | None) -> str:
     return "" if shape is None else " x ".join(map(str, shape))
 
 
-def pair(first: Any, second: Any) -> str:
+def format_pair(first: Any, second: Any) -> str:
     """Return two values, or one if they are equal; a parameter that a model lacks has none.
 
-    >>> pair("float32", "float32"), pair("float32", None)
+    >>> format_pair("float32", "float32"), format_pair("float32", None)
     ('float32', 'float32 | none')
     """
     return str(first) if first == second else f"{first or 'none'} | {second or 'none'}"

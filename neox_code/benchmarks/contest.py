@@ -71,33 +71,33 @@ class Contestant:
     def __exit__(self, kind: object, *exception: object) -> None:
         if kind is not None:
             self.process.kill()
-        self.end()
+        self.stop()
 
-    def answer(self) -> dict:
+    def read_reply(self) -> dict:
         """Return the next result. If the process has ended, raise NeoXError, or SystemExit if it has reported a user's mistake."""
         line = self.results.readline()
         if not line:
-            status = self.end()
+            status = self.stop()
             if status == EXIT_USER_ERROR:
                 raise SystemExit(status)
             raise NeoXError(f"the benchmark of {self.measured.name} ended with status {status} before it had a result.")
         return json.loads(line)
 
     def wait_until_ready(self) -> None:
-        self.measured.notes = self.answer()["notes"]
+        self.measured.notes = self.read_reply()["notes"]
 
-    def round(self) -> None:
-        with suppress(BrokenPipeError):  # the process has ended; `answer` reports it
+    def run_round(self) -> None:
+        with suppress(BrokenPipeError):  # the process has ended; `read_reply` reports it
             self.requests.write("round\n")
             self.requests.flush()
-        result = self.answer()
+        result = self.read_reply()
         self.measured.per_second.append(result["amount"] / result["seconds"])
         if "cpu_seconds" in result:
             self.measured.per_cpu_second.append(result["amount"] / result["cpu_seconds"])
         self.measured.memory_gib = result["memory_gib"]
         self.measured.made = result.get("made")
 
-    def end(self) -> int:
+    def stop(self) -> int:
         """Close the pipes, which ends the process; return its exit status."""
         with suppress(BrokenPipeError):
             self.requests.close()
@@ -119,7 +119,7 @@ def run_contest(
             contestants[-1].wait_until_ready()
         for _ in range(rounds):
             for contestant in contestants:
-                contestant.round()
+                contestant.run_round()
                 advance()
     return [contestant.measured for contestant in contestants]
 

@@ -69,14 +69,14 @@ def run_part(part: BenchmarkPart, corpus: Path, megabytes: float, rounds: int) -
         if part.small_part < 1:
             title += f", and {take_sample(folder / CODE, folder / SMALL, int(megabytes * part.small_part * 1e6))} of them"
         part.prepare(folder)
-        starts = [partial(start, part, name, folder) for name in part.contestants]
+        starts = [partial(start_contestant, part, name, folder) for name in part.contestants]
         with progress(part.title, rounds * len(starts), " rounds") as advance:
             measured = run_contest(starts, rounds, take_turns=True, advance=partial(advance, 1))
         print_table(title, measured[0], measured[1:], unit="MB", decimals=2)
         return part.compare(folder, measured)
 
 
-def start(part: BenchmarkPart, name: str, folder: Path) -> Contestant:
+def start_contestant(part: BenchmarkPart, name: str, folder: Path) -> Contestant:
     return Contestant(name, f"neox_code.benchmarks.{part.module}", [name, str(folder)], environment={})
 
 

@@ -19,7 +19,7 @@ from neox_code.corpus.shards import KEPT, read_manifest
 LAYOUT = "language/organization/project"
 
 
-def ours(size: str, folder: Path, cores: int) -> TimedStep:
+def build_with_ours(size: str, folder: Path, cores: int) -> TimedStep:
     """Return the timed step that builds the sample corpus with the recipe polycoder."""
     output = folder / f"{size}-corpus-{cores}"
     recipe = find_recipe("polycoder")
@@ -28,12 +28,12 @@ def ours(size: str, folder: Path, cores: int) -> TimedStep:
         shutil.rmtree(output, ignore_errors=True)
         build_corpus([str(folder / size)], output, recipe, seed=1, workers=cores, layout=LAYOUT)
 
-    def made() -> list[Any]:
+    def describe_output() -> list[Any]:
         manifest = read_manifest(output)
         rows = zip(manifest["verdict"].to_pylist(), manifest["sha256"].to_pylist(), strict=True)
         return describe_kept_files(sha256 for verdict, sha256 in rows if verdict == KEPT)
 
-    return TimedStep(run, made, read_sample(folder / size).num_bytes)
+    return TimedStep(run, describe_output, read_sample(folder / size).num_bytes)
 
 
 def build_with_code_lms(folder: Path, cores: int) -> TimedStep:
@@ -45,10 +45,10 @@ def build_with_code_lms(folder: Path, cores: int) -> TimedStep:
         code_lms.extract(folder / SMALL, output)
         code_lms.deduplicate(output)
 
-    def made() -> list[Any]:
+    def describe_output() -> list[Any]:
         return describe_kept_files(hashlib.sha256(path.read_bytes()).hexdigest() for path in output.rglob("*") if path.is_file())
 
-    return TimedStep(run, made, read_sample(folder / SMALL).num_bytes)
+    return TimedStep(run, describe_output, read_sample(folder / SMALL).num_bytes)
 
 
 def describe_kept_files(hashes: Iterable[str]) -> list[Any]:
@@ -58,5 +58,11 @@ def describe_kept_files(hashes: Iterable[str]) -> list[Any]:
 
 if __name__ == "__main__":
     sys.exit(
-        run_contestant({"neox-code": partial(ours, CODE), "neox-code-small": partial(ours, SMALL), "code-lms": build_with_code_lms})
+        run_contestant(
+            {
+                "neox-code": partial(build_with_ours, CODE),
+                "neox-code-small": partial(build_with_ours, SMALL),
+                "code-lms": build_with_code_lms,
+            }
+        )
     )

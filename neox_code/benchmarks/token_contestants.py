@@ -16,7 +16,7 @@ from neox_code.tokenizer.registry import build_tokenizer
 from neox_code.tokenizer.train_bpe import MERGE_FILE, TOKENIZER_FILE, VOCAB_FILE
 
 
-def ours(size: str, folder: Path, cores: int) -> TimedStep:
+def tokenize_with_ours(size: str, folder: Path, cores: int) -> TimedStep:
     """Return the timed step that tokenizes the sample with tools/preprocess_data.py."""
     section = DataConfig(
         tokenizer_type="GPT2BPETokenizer",
@@ -47,6 +47,10 @@ def describe_token_files(prefix: Path) -> list[Any]:
 if __name__ == "__main__":
     sys.exit(
         run_contestant(
-            {"neox-code": partial(ours, CODE), "neox-code-small": partial(ours, SMALL), "gpt-neox": tokenize_with_gpt_neox}
+            {
+                "neox-code": partial(tokenize_with_ours, CODE),
+                "neox-code-small": partial(tokenize_with_ours, SMALL),
+                "gpt-neox": tokenize_with_gpt_neox,
+            }
         )
     )

@@ -15,7 +15,7 @@ from neox_code.tokenizer.byte_level import SPECIAL_TOKENS
 from neox_code.tokenizer.train_bpe import MERGE_FILE, train_bpe
 
 
-def ours(folder: Path, cores: int) -> TimedStep:
+def train_with_ours(folder: Path, cores: int) -> TimedStep:
     texts = sample_texts(folder / CODE)
     output = folder / "ours"
 
@@ -57,4 +57,4 @@ def describe_merges(lines: Sequence[str]) -> list[Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(run_contestant({"neox-code": ours, "tokenizers": train_with_tokenizers}))
+    sys.exit(run_contestant({"neox-code": train_with_ours, "tokenizers": train_with_tokenizers}))

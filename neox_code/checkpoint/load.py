@@ -95,7 +95,7 @@ def load_resharded(
     state = load_client_state(folder)
     for name in ENGINE_COUNTS:
         setattr(engine, name, int(state.get(name, 0)))
-    writer = "in the universal format" if is_universal(folder) else f"by {SavedSizes.of(folder)}"
+    writer = "in the universal format" if is_universal(folder) else f"by {SavedSizes.from_folder(folder)}"
     stage = f", ZeRO {start.stored.values.get('zero_stage', 0)}" if start.stored else ""
     log.info("%s was written %s%s: its optimizer state is resharded", folder, writer, stage)
     return state

@@ -48,7 +48,7 @@ class SavedSizes:
     """Number of pipeline stages; 0 for a model without a pipeline."""
 
     @classmethod
-    def of(cls, folder: Path) -> "SavedSizes":
+    def from_folder(cls, folder: Path) -> "SavedSizes":
         files = optimizer_files(folder)
         data, model_ranks = ({rank[axis] for rank in files} for axis in (0, 1))
         tensor = len({rank for _, rank in layer_files(folder)})
@@ -80,7 +80,7 @@ class ZeroFiles:
             set(self.model_ranks) - model_files(folder).keys()
         ):
             raise CheckpointError(f"{folder} lacks the optimizer state of rank {min(missing)}. Copy the checkpoint again.")
-        tensor_size = SavedSizes.of(folder).tensor
+        tensor_size = SavedSizes.from_folder(folder).tensor
         self.parts: dict[str, list[tuple[int, str, torch.Size]]] = {}
         """Whole name -> for each tensor rank the model-parallel rank, and name and shape of the parameter on it."""
         for rank in self.model_ranks:

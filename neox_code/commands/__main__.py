@@ -99,7 +99,10 @@ def print_dry_run(command: str, words: Sequence[str], config: NeoXConfig, option
 def make_rank_command(command: str, words: Sequence[str], config: NeoXConfig) -> list[str]:
     """Return the command that starts the ranks. Raise errors that every rank would otherwise raise."""
     require_one_copy(os.environ, words)
-    missing = [*config.missing(TRAINING_NEEDS), *(f"missing: {sentence}" for sentence in list_blocking_problems(config, command))]
+    missing = [
+        *config.find_missing(TRAINING_NEEDS),
+        *(f"missing: {sentence}" for sentence in list_blocking_problems(config, command)),
+    ]
     if missing:
         raise ConfigError("\n".join(missing))
     rank_command = make_launch_command(f"{MODULES}.{command}", words, config)

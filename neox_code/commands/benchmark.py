@@ -70,7 +70,7 @@ def benchmark_decoding(words: Sequence[str], rounds: int) -> float:
     return min(ratios)
 
 
-def conversion(words: Sequence[str], rounds: int) -> float:
+def benchmark_conversion(words: Sequence[str], rounds: int) -> float:
     """Compare conversions of a checkpoint with random weights to copying its files; return the smaller ratio."""
     config = load_config(parse_command_line(words, None))
     with TemporaryDirectory() as folder, progress("conversion", 3 * rounds, " rounds") as advance:
@@ -86,7 +86,7 @@ def conversion(words: Sequence[str], rounds: int) -> float:
 BENCHMARKS: dict[str, Callable[[Sequence[str], int], float]] = {
     "training": benchmark_training,
     "decoding": benchmark_decoding,
-    "conversion": conversion,
+    "conversion": benchmark_conversion,
 }
 COMPARED_WITH_PEER = ("training", "decoding")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from neox_code.config.deepspeed_settings import DTYPE_NAMES
-from neox_code.config.hugging_face import find_nearest, format_conflicts
+from neox_code.config.hugging_face import find_nearest_architecture, format_conflicts
 from neox_code.config.model import MOST_LAYERS, ModelConfig, feed_forward_size
 from neox_code.config.optimizer import is_offloaded
 
@@ -377,7 +377,7 @@ def check_hugging_face_folders(values: Values, show: Show) -> Iterator[Problem]:
         )
     model = ModelConfig(**{field.name: values[field.name] for field in dataclasses.fields(ModelConfig)})
     if conflicts := format_conflicts(model, show):
-        keys = tuple(find_nearest(model)[1])
+        keys = tuple(find_nearest_architecture(model)[1])
         yield Problem(("save_huggingface", *keys), f"{conflicts} Change them, or remove {show('save_huggingface')}.")
 
 

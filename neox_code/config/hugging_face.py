@@ -129,7 +129,7 @@ def read_model_keys(path: Path) -> dict[str, Any]:
     if missing := [key for key in REQUIRED if not isinstance(content.get(key), int) or isinstance(content.get(key), bool)]:
         raise CheckpointError(f"{path} has no integer value of {missing[0]}. Copy the model again.")
     values = {**architecture.defaults, **content}
-    refuse_other_blocks(path, values)
+    refuse_unsupported_blocks(path, values)
     keys = dict(architecture.fixed)
     keys |= {ours: values[theirs] for ours, theirs in architecture.keys.items() if values.get(theirs) is not None}
     rotary = read_rotary(path, values)
@@ -145,7 +145,7 @@ def read_model_keys(path: Path) -> dict[str, Any]:
     return {key: value for key, value in keys.items() if value is not None}
 
 
-def refuse_other_blocks(path: Path, values: Mapping[str, Any]) -> None:
+def refuse_unsupported_blocks(path: Path, values: Mapping[str, Any]) -> None:
     """Raise CheckpointError for an option of an architecture that this package's blocks lack."""
     others = {
         "use_sliding_window": bool(values.get("use_sliding_window")),
@@ -213,7 +213,7 @@ def is_equal_value(model: ModelConfig, key: str, value: Any) -> bool:
     return getattr(model, key) == value
 
 
-def find_nearest(model: ModelConfig) -> tuple[str, dict[str, str]]:
+def find_nearest_architecture(model: ModelConfig) -> tuple[str, dict[str, str]]:
     """Return the `model_type` whose block is most similar to the model's, and the conflicting keys (see `conflicts_of`)."""
     found = {kind: conflicts_of(architecture, model) for kind, architecture in ARCHITECTURES.items()}
     nearest = min(found, key=lambda kind: len(found[kind]))
@@ -222,7 +222,7 @@ def find_nearest(model: ModelConfig) -> tuple[str, dict[str, str]]:
 
 def format_conflicts(model: ModelConfig, format_key: FormatKey) -> str:
     """Return a sentence with the keys in which the most similar architecture differs; an empty text if one has the same block."""
-    nearest, conflicts = find_nearest(model)
+    nearest, conflicts = find_nearest_architecture(model)
     reasons = "; ".join(f"{format_key(key)}, where it has {value}" for key, value in conflicts.items())
     name = ARCHITECTURES[nearest].name
     return reasons and f"no architecture of Hugging Face has this model's block. The nearest, {name}, is prevented by {reasons}."
@@ -235,7 +235,7 @@ def choose_architecture(model: ModelConfig, format_key: FormatKey | None = None)
     """
     if conflicts := format_conflicts(model, format_key or (lambda key: f"{key} ({getattr(model, key)})")):
         raise CheckpointError(f"{conflicts} Convert it to GPT-NeoX's files (--to neox) instead.")
-    return find_nearest(model)[0]
+    return find_nearest_architecture(model)[0]
 
 
 def make_config(model: ModelConfig, vocab_rows: int, format_key: FormatKey | None = None) -> dict[str, Any]:

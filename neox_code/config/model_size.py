@@ -1,6 +1,6 @@
 """Numbers of parameters and FLOPs, computed from the configuration without building a model.
 
-parameters(config.model, padded_vocab_size)                              # 162,322,944 for small
+count_parameters(config.model, padded_vocab_size)                              # 162,322,944 for small
 count_block_parameters(config.model).count_on_rank(tensor_parallel_size=2)           # number on one of two tensor-parallel ranks
 """
 
@@ -80,7 +80,7 @@ def count_head_parameters(model: ModelConfig, padded_vocab_size: int) -> Paramet
     return Parameters(divided=padded_vocab_size * model.hidden_size if model.no_weight_tying else 0)
 
 
-def parameters(model: ModelConfig, padded_vocab_size: int) -> int:
+def count_parameters(model: ModelConfig, padded_vocab_size: int) -> int:
     """Return the number of all parameters, padding included."""
     ends = (
         count_embedding_parameters(model, padded_vocab_size)

@@ -144,18 +144,18 @@ class NeoXConfig:
 
     def require_training_keys(self, data: bool = True) -> None:
         """Raise ConfigError with all missing settings that training needs; with `data`, those of its data too."""
-        missing = self.missing(TRAINING_NEEDS) + (self.missing_data() if data else [])
+        missing = self.find_missing(TRAINING_NEEDS) + (self.find_missing_data() if data else [])
         if missing:
             raise ConfigError("\n".join(missing))
 
-    def missing_data(self) -> list[str]:
+    def find_missing_data(self) -> list[str]:
         """Return the messages of the DATA_NEEDS that are not met. CharLevelTokenizer needs no vocabulary."""
         needs = dict(DATA_NEEDS)
         if self.data.tokenizer_type == "CharLevelTokenizer":
             del needs["vocab_file",]
-        return self.missing(needs)
+        return self.find_missing(needs)
 
-    def missing(self, needs: Mapping[tuple[str, ...], str]) -> list[str]:
+    def find_missing(self, needs: Mapping[tuple[str, ...], str]) -> list[str]:
         """Return the messages of those needs for which no field has a value."""
         values = self.values()
         return [message for names, message in needs.items() if not any(values[name] for name in names)]

@@ -63,11 +63,11 @@ def combine(sources: Sequence[ModelSource], combination: Combination) -> ModelSo
     first = sources[0]
     for other in sources[1:]:
         require_same_model(first, other)
-    readers = {name: partial(compute, name, sources, combination) for name in first.weights}
+    readers = {name: partial(combine_parameter, name, sources, combination) for name in first.weights}
     return replace(first, weights=LazyWeights(readers), record=None)
 
 
-def compute(name: str, sources: Sequence[ModelSource], combination: Combination) -> torch.Tensor:
+def combine_parameter(name: str, sources: Sequence[ModelSource], combination: Combination) -> torch.Tensor:
     """Return a parameter of the combined model in the type of the first model's. Raise ConversionError for other shapes."""
     first = sources[0].read(name)
 

@@ -77,7 +77,7 @@ def write_gguf(source: ModelSource, output: Path, options: ConversionOptions) ->
         raise CheckpointError("--to gguf needs the package gguf, which is not installed. Install it with: pip install gguf==0.19.0")
     model = source.model
     kind = choose_architecture(model, source.config.format_key)
-    refuse_other_blocks(source.config, kind)
+    refuse_unsupported_blocks(source.config, kind)
     dtype = options.dtype or next(name for name, dtype in DTYPES.items() if dtype == source.dtype)
     tensor_type, file_type = TYPES[dtype]
     planned = plan_tensors(source, kind, tensor_type)
@@ -100,7 +100,7 @@ def write_gguf(source: ModelSource, output: Path, options: ConversionOptions) ->
         writer.close()
 
 
-def refuse_other_blocks(config: NeoXConfig, kind: str) -> None:
+def refuse_unsupported_blocks(config: NeoXConfig, kind: str) -> None:
     """Raise CheckpointError for a block that llama.cpp's architecture lacks; warn of one that it approximates."""
     model, name = config.model, ARCHITECTURES[kind]
     remedy = "Convert it to Hugging Face's format (--to huggingface) instead."

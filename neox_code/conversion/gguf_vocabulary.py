@@ -17,7 +17,7 @@ from neox_code.logs import get_logger
 from neox_code.tokenizer.byte_level import ByteLevelTokenizer
 from neox_code.tokenizer.infilling import find_infilling_tokens
 from neox_code.tokenizer.protocol import Tokenizer
-from neox_code.tokenizer.registry import is_exact
+from neox_code.tokenizer.registry import is_lossless
 from neox_code.tokenizer.sentencepiece import SPACE, SPMTokenizer
 
 log = get_logger(__name__)
@@ -61,7 +61,7 @@ def add_vocabulary(writer: Any, tokenizer: Tokenizer | None, vocab_rows: int) ->
     """
     if isinstance(tokenizer, ByteLevelTokenizer):
         ids = add_byte_level(writer, tokenizer, vocab_rows)
-    elif isinstance(tokenizer, SPMTokenizer) and tokenizer.is_byte_pair_model and is_exact(tokenizer):
+    elif isinstance(tokenizer, SPMTokenizer) and tokenizer.is_byte_pair_model and is_lossless(tokenizer):
         ids = add_pieces(writer, tokenizer, vocab_rows)
     else:
         kind = tokenizer.identity["tokenizer_type"] if tokenizer else "no vocabulary"

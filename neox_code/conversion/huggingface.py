@@ -55,5 +55,5 @@ def special_ids(source: ModelSource) -> dict[str, Any]:
 
 
 def split_parameters(source: ModelSource, rows: dict[str, ForeignRow], dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
-    for ours, weight in source.stream(dtype):
+    for ours, weight in source.iter_weights(dtype):
         yield from zip(rows[ours].names, rows[ours].split(weight, source.model), strict=True)

@@ -101,7 +101,7 @@ def inspect_model(path: Path, iteration: int | None = None) -> Inspection:
     """Return the figures of a checkpoint. Raise CheckpointError if there is none at all."""
     folder = find_checkpoint(path, iteration)
     damage: list[str] = []
-    record = attempt(damage, read_record, folder)
+    record = call_and_note_damage(damage, read_record, folder)
     files = [entry for entry in folder.rglob("*") if entry.is_file()]
     form, writer = describe_format(folder)
     tokens = record.state.get("consumed_tokens") if record else None
@@ -118,16 +118,16 @@ def inspect_model(path: Path, iteration: int | None = None) -> Inspection:
     if any(entry.suffix == ".safetensors" for entry in files):
         inspection.remarks.append(NO_CHECKSUM)
     damage += [*(list_incomplete_files(folder, record) if record else ()), *find_damaged_files(folder)]
-    config = attempt(damage, read_configuration, path, iteration, inspection.remarks)
-    tokenizer = attempt(damage, read_tokenizer, config) if config else None
+    config = call_and_note_damage(damage, read_configuration, path, iteration, inspection.remarks)
+    tokenizer = call_and_note_damage(damage, read_tokenizer, config) if config else None
     if config and config.data.vocab_file:
         inspection.vocabulary = config.data.vocab_file
         inspection.entries = tokenizer.vocab_size if tokenizer else None
     names = []
-    for name, read in readers(folder, config, damage, inspection.remarks):
+    for name, read in make_readers(folder, config, damage, inspection.remarks):
         names.append(name)
-        weight = attempt(damage, read)
-        if weight is not None and (figures := attempt(damage, compute_figures, name, weight)):
+        weight = call_and_note_damage(damage, read)
+        if weight is not None and (figures := call_and_note_damage(damage, compute_figures, name, weight)):
             inspection.parameters.append(figures)
             if figures.not_finite:
                 damage.append(f"{name} has {figures.not_finite:,} values that are not finite")
@@ -151,7 +151,7 @@ def read_configuration(path: Path, iteration: int | None, remarks: list[str]) ->
         return config
 
 
-def attempt(damage: list[str], function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T | None:
+def call_and_note_damage(damage: list[str], function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T | None:
     """Return the function's result; if it raises a user's error, add its message to `damage` and return None."""
     try:
         return function(*arguments, **named)
@@ -197,7 +197,7 @@ def find_damaged_files(folder: Path) -> Iterator[str]:
         index = folder / f"{name}{INDEX_SUFFIX}"
         if index.is_file():
             problems: list[str] = []
-            listed = attempt(problems, read_index, index) or {}
+            listed = call_and_note_damage(problems, read_index, index) or {}
             yield from problems
             for file in sorted(set(listed.values())):
                 if not (folder / file).is_file():
@@ -205,7 +205,7 @@ def find_damaged_files(folder: Path) -> Iterator[str]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.suffix in (".pt", ".bin", ".safetensors"):
             problems = []
-            attempt(problems, check_tensor_file, path)
+            call_and_note_damage(problems, check_tensor_file, path)
             yield from problems
 
 
@@ -222,7 +222,7 @@ def check_tensor_file(path: Path) -> None:
         load_file(path)
 
 
-def readers(
+def make_readers(
     folder: Path, config: NeoXConfig | None, damage: list[str], remarks: list[str]
 ) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
     """Yield the name and a reader of each whole parameter; where they cannot be merged, of each tensor of each file."""
@@ -240,7 +240,7 @@ def readers(
     else:
         paths = sorted([*layer_files(folder).values(), *model_files(folder).values()])
     for path in paths:
-        for name, value in (attempt(damage, open_any_format, path) or {}).items():
+        for name, value in (call_and_note_damage(damage, open_any_format, path) or {}).items():
             yield f"{path.name}: {name}", value if isinstance(value, partial) else partial(lambda tensor: tensor, value)
 
 

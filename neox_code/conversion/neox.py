@@ -41,13 +41,13 @@ def write_neox(source: ModelSource, output: Path, options: ConversionOptions) ->
         finetune=False,
         **padding_keys(source, tensor_size),
     )
-    weights = source.stream(DTYPES[precision])
+    weights = source.iter_weights(DTYPES[precision])
     if stages:
         write_layer_files(folder, weights, config.model, source.vocab_rows, tensor_size)
         modules: list[dict[str, torch.Tensor]] = [{} for _ in range(tensor_size * stages)]
     else:
         folder.mkdir(parents=True)
-        modules = divide(source.vocab_rows, weights, config.model, tensor_size)
+        modules = divide_weights(source.vocab_rows, weights, config.model, tensor_size)
     for rank, module in enumerate(modules):
         save_file({"module": module, **make_training_state(iteration, tensor_size)}, model_file(folder, rank))
     write_companion_files(config, folder, output)
@@ -85,7 +85,7 @@ def make_training_state(iteration: int, tensor_size: int) -> dict[str, Any]:
     return {"optimizer": {}, "iteration": iteration, "global_steps": iteration, "skipped_steps": 0, **sizes}
 
 
-def divide(
+def divide_weights(
     vocab_rows: int, weights: Iterator[tuple[str, torch.Tensor]], model: ModelConfig, tensor_size: int
 ) -> list[dict[str, torch.Tensor]]:
     """Return the state dict of each tensor rank, with the names of a model without a pipeline. All weights are in memory."""

@@ -1,7 +1,7 @@
 """The model that is converted: its configuration, its vocabulary and a lazy stream of its weights, from any format.
 
 source = open_source(Path("checkpoints"), iteration=1000)
-for name, weight in source.stream(): ...          # ("sequential.0.word_embeddings.weight", [rows, H]), one in memory at a time
+for name, weight in source.iter_weights(): ...    # ("sequential.0.word_embeddings.weight", [rows, H]), one in memory at a time
 """
 
 from collections.abc import Iterator, Mapping
@@ -100,7 +100,7 @@ class ModelSource:
             )
         return converted
 
-    def stream(self, dtype: torch.dtype | None = None) -> Iterator[tuple[str, torch.Tensor]]:
+    def iter_weights(self, dtype: torch.dtype | None = None) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield each parameter as `read` does, in the order of the layers."""
         for name in self.shapes:
             yield name, self.read(name, dtype)

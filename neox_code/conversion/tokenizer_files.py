@@ -21,7 +21,7 @@ from neox_code.tokenizer.byte_level import SPECIAL_TOKENS, ByteLevelTokenizer
 from neox_code.tokenizer.infilling import find_infilling_tokens
 from neox_code.tokenizer.newlines import choose_default_newlines
 from neox_code.tokenizer.protocol import END_OF_DOCUMENT, PADDING, Tokenizer
-from neox_code.tokenizer.registry import is_exact
+from neox_code.tokenizer.registry import is_lossless
 from neox_code.tokenizer.sentencepiece import SPMTokenizer
 from neox_code.tokenizer.vocabulary_file import TOKENIZER_JSON
 
@@ -38,7 +38,7 @@ def write_tokenizer(tokenizer: Tokenizer | None, section: DataConfig, max_length
 
     Another tokenizer, whose ids would differ in transformers, is left out, with a log line.
     """
-    if isinstance(tokenizer, SPMTokenizer) and tokenizer.is_byte_pair_model and is_exact(tokenizer) and section.vocab_file:
+    if isinstance(tokenizer, SPMTokenizer) and tokenizer.is_byte_pair_model and is_lossless(tokenizer) and section.vocab_file:
         shutil.copyfile(section.vocab_file, folder / SENTENCEPIECE_MODEL)
         names = tokenizer.decode([tokenizer.eod_id]), tokenizer.decode([tokenizer.pad_id])
         write_json(folder / TOKENIZER_CONFIG, make_common_config(*names, max_length) | LLAMA_TOKENIZER)

@@ -40,7 +40,7 @@ def make_launch_command(module: str, arguments: Sequence[str], config: NeoXConfi
     found = find_resources(parallelism) if planned is None else planned
     check_num_ranks(sum(map(len, found.values())), config)
     if not is_only_this_machine(found):
-        return [*make_fleet_launcher(found, config), "--module", module, *arguments]
+        return [*make_multi_host_launcher(found, config), "--module", module, *arguments]
     port = parallelism.master_port
     if planned is None:
         port = choose_port(port, is_default=config.origins["master_port"] == DEFAULT)
@@ -114,7 +114,7 @@ def make_host_environment(ranks: int) -> dict[str, str]:
     return {name: value for name, value in {**share, **device, **QUIET}.items() if name not in os.environ}
 
 
-def make_fleet_launcher(found: Resources, config: NeoXConfig) -> list[str]:
+def make_multi_host_launcher(found: Resources, config: NeoXConfig) -> list[str]:
     """Return the command line of the head of a run on several hosts.
 
     Raise LaunchError for a host name that the launcher does not accept.

@@ -78,9 +78,9 @@ def exit_with_launcher() -> None:
     def is_launcher_gone() -> bool:
         return os.getppid() != parent or (bool(supervisor) and read_start_time(int(supervisor)) != started)
 
-    def watch() -> None:
+    def watch_launcher() -> None:
         while not is_launcher_gone():
             time.sleep(POLL_SECONDS)
         os._exit(1)
 
-    threading.Thread(target=watch, name="follow-launcher", daemon=True).start()
+    threading.Thread(target=watch_launcher, name="follow-launcher", daemon=True).start()

@@ -56,10 +56,10 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         self.old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, self.signals)
-        self.old_handlers = {number: signal.signal(number, self.take) for number in self.signals}
+        self.old_handlers = {number: signal.signal(number, self.handle_signal) for number in self.signals}
         return self
 
-    def take(self, number: int, frame: FrameType | None) -> None:
+    def handle_signal(self, number: int, frame: FrameType | None) -> None:
         self.taken_elsewhere.append(number)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -118,13 +118,13 @@ class StopRequest:
     def start(self) -> None:
         """Read the signals in a thread from now on. Call it before other threads start: they inherit the blocked signals."""
         self.signals = StopSignals(relayed_by=os.getppid()).__enter__()
-        threading.Thread(target=self.work, name="stop-signals", daemon=True).start()
+        threading.Thread(target=self.read_signals, name="stop-signals", daemon=True).start()
 
     def defer(self, timeout_seconds: float) -> None:
         """From now on let the training loop end the run. If it does not, end the process `timeout_seconds` after a request."""
         self.timeout_seconds = timeout_seconds
 
-    def work(self) -> None:
+    def read_signals(self) -> None:
         """Read signals until the deadline of a request or a second signal; then end the process."""
         deadline = float("inf")
         while time.monotonic() < deadline and not self.signals.is_urgent:

@@ -126,14 +126,14 @@ def start(
     """
     parent = os.getpid()
 
-    def prepare() -> None:
+    def prepare_child() -> None:
         die_with_parent(death_signal)
         if os.getppid() != parent:
             os._exit(1)
         if blocked is None:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
-    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=prepare)
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=prepare_child)
 
 
 def wait(child: "subprocess.Popen[bytes]", signals: StopSignals, error_file: Path, stop_seconds: float) -> int:
@@ -154,7 +154,7 @@ def wait(child: "subprocess.Popen[bytes]", signals: StopSignals, error_file: Pat
             failing_since = now
         if signals.is_urgent or now > deadline or now > failing_since + FAILING_SECONDS:
             child.kill()
-        elif failing_since == math.inf and signals.received is None and (message := stopped.find(now)) is not None:
+        elif failing_since == math.inf and signals.received is None and (message := stopped.find_failure(now)) is not None:
             write_report(error_file, message)
             child.kill()
     return code
@@ -168,7 +168,7 @@ class StoppedRanks:
         self.since: dict[int, float] = {}
         self.last_check = time.monotonic()
 
-    def find(self, now: float) -> str | None:
+    def find_failure(self, now: float) -> str | None:
         """Return a message about a rank that has been stopped for STOPPED_SECONDS; None if there is none."""
         if now < self.last_check + 2:
             return None

@@ -22,23 +22,23 @@ from neox_code.config.model import ModelConfig
 from neox_code.parallel.plain_layers import Initialize
 
 METHODS: dict[str, Callable[[ModelConfig], Initialize]] = {
-    "normal": lambda model: normal(model.init_method_std),
-    "scaled_normal": lambda model: normal(model.init_method_std / math.sqrt(2 * model.num_layers)),
-    "single_residual_scaled_normal": lambda model: normal(model.init_method_std / math.sqrt(model.num_layers)),
-    "small_init": lambda model: normal(math.sqrt(2 / (5 * model.hidden_size))),
-    "wang_init": lambda model: normal(2 / model.num_layers / math.sqrt(model.hidden_size)),
-    "orthogonal": lambda model: orthogonal(math.sqrt(2)),
-    "scaled_orthogonal": lambda model: orthogonal(math.sqrt(2 / model.num_layers)),
+    "normal": lambda model: make_normal(model.init_method_std),
+    "scaled_normal": lambda model: make_normal(model.init_method_std / math.sqrt(2 * model.num_layers)),
+    "single_residual_scaled_normal": lambda model: make_normal(model.init_method_std / math.sqrt(model.num_layers)),
+    "small_init": lambda model: make_normal(math.sqrt(2 / (5 * model.hidden_size))),
+    "wang_init": lambda model: make_normal(2 / model.num_layers / math.sqrt(model.hidden_size)),
+    "orthogonal": lambda model: make_orthogonal(math.sqrt(2)),
+    "scaled_orthogonal": lambda model: make_orthogonal(math.sqrt(2 / model.num_layers)),
     "xavier_uniform": lambda model: nn.init.xavier_uniform_,
     "xavier_normal": lambda model: nn.init.xavier_normal_,
 }
 
 
-def normal(standard_deviation: float) -> Initialize:
+def make_normal(standard_deviation: float) -> Initialize:
     return lambda weight: weight.normal_(0.0, standard_deviation)
 
 
-def orthogonal(gain: float) -> Initialize:
+def make_orthogonal(gain: float) -> Initialize:
     return lambda weight: nn.init.orthogonal_(weight, gain)
 
 

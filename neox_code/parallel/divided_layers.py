@@ -26,7 +26,7 @@ from megatron.core.tensor_parallel.layers import (
 from torch import nn
 from torch.distributed import ProcessGroup
 
-from neox_code.parallel.emulated import is_better_in_fp32
+from neox_code.parallel.emulated import is_faster_in_fp32
 from neox_code.parallel.plain_layers import Initialize
 
 
@@ -60,7 +60,7 @@ def multiply(
     compute: Callable[..., torch.Tensor], input_: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, **keywords: Any
 ) -> torch.Tensor:
     """Return megatron-core's matrix product with its collectives, computed in the type that is fastest on this device."""
-    if is_better_in_fp32(input_):
+    if is_faster_in_fp32(input_):
         wide_bias = None if bias is None else bias.float()
         return compute(input=input_.float(), weight=weight.float(), bias=wide_bias, **keywords).to(input_.dtype)
     return compute(input=input_, weight=weight, bias=bias, **keywords)

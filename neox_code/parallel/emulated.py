@@ -18,6 +18,6 @@ def is_emulated(tensor: torch.Tensor) -> bool:
     return tensor.dtype == torch.bfloat16 and tensor.device.type == "cpu" and not cpu_computes_bf16()
 
 
-def is_better_in_fp32(input_: torch.Tensor) -> bool:
+def is_faster_in_fp32(input_: torch.Tensor) -> bool:
     """Return True if a product of `input_` [..., K] with a weight is faster when computed in fp32 and rounded."""
     return is_emulated(input_) and input_.numel() > FEW_ROWS * input_.shape[-1]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from neox_code.parallel.emulated import is_better_in_fp32
+from neox_code.parallel.emulated import is_faster_in_fp32
 
 Initialize = Callable[[torch.Tensor], object]
 """A function that fills a full fp32 weight in place; each rank then keeps its part."""
@@ -57,7 +57,7 @@ class PlainLinear(nn.Module):
 
 def linear(input_: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """Return F.linear, computed in the type that is fastest on this device."""
-    if is_better_in_fp32(input_):
+    if is_faster_in_fp32(input_):
         return F.linear(input_.float(), weight.float(), None if bias is None else bias.float()).to(input_.dtype)
     return F.linear(input_, weight, bias)
 

@@ -14,13 +14,13 @@ from typing import Any
 from neox_code.config.assembly import DEFAULT, format_value
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.fields import SECTIONS, list_fields
-from neox_code.config.model_size import parameters, training_flops_per_token
+from neox_code.config.model_size import count_parameters, training_flops_per_token
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.remarks import list_remarks
 from neox_code.planning.memory import Layout, Memory
 from neox_code.planning.missing import list_all_missing
 from neox_code.planning.planned_world import PlannedWorld
-from neox_code.planning.smaller_layout import Proposal, compute_memory, find_smaller_layout, fits
+from neox_code.planning.smaller_layout import Proposal, compute_memory, find_smaller_layout, fits_in_memory
 from neox_code.tokenizer.vocabulary_file import count_vocabulary_entries
 
 WIDEST = 60
@@ -47,7 +47,7 @@ def make_dry_run(
     padded = padded_vocab_size(entries, config.model.make_vocab_size_divisible_by, config.parallelism.model_parallel_size)
     missing, remarks = list(list_all_missing(config, script)), list(list_remarks(config)) if world is not None else []
     rows = make_size_rows(config, known_entries, padded)
-    figures: dict[str, Any] = {"vocabulary": padded, "parameters": parameters(config.model, padded)}
+    figures: dict[str, Any] = {"vocabulary": padded, "parameters": count_parameters(config.model, padded)}
     if world is not None:
         layout = Layout.from_config(config, world.ranks)
         memory = compute_memory(config, layout, entries)
@@ -63,7 +63,7 @@ def make_dry_run(
             "memory_bytes_per_gpu": asdict(memory) | {"all": memory.total},
         }
         if gpu_memory_gib is not None:
-            does_fit = fits(memory, gpu_memory_gib)
+            does_fit = fits_in_memory(memory, gpu_memory_gib)
             proposal = None if does_fit else find_smaller_layout(config, world, gpu_memory_gib, entries)
             rows += make_memory_rows(world, memory, proposal, gpu_memory_gib)
             figures |= {"fits": does_fit, "proposal": proposal and dict(proposal.changes)}
@@ -128,7 +128,7 @@ def make_size_rows(config: NeoXConfig, entries: int | None, padded: int) -> list
     return [
         ("# size", "", ""),
         ("vocabulary", f"{padded:,}", f"{origin}, and padding"),
-        ("parameters", f"{parameters(config.model, padded):,}", "padding included"),
+        ("parameters", f"{count_parameters(config.model, padded):,}", "padding included"),
     ]
 
 
@@ -171,7 +171,7 @@ def list_memory_parts(memory: Memory, layout: Layout) -> Iterator[tuple[str, int
 def make_memory_rows(world: PlannedWorld, memory: Memory, proposal: Proposal | None, gpu_memory_gib: float) -> list[Row]:
     """Return a row that compares the layout with `gpu_memory_gib`. If it does not fit, a second row proposes another layout."""
     spare = gpu_memory_gib - memory.total / 2**30
-    if fits(memory, gpu_memory_gib):
+    if fits_in_memory(memory, gpu_memory_gib):
         return [("fits", f"{gpu_memory_gib:g} GiB", f"with {spare:.2f} GiB to spare")]
     too_large = ("does not fit", f"{gpu_memory_gib:g} GiB", f"{-spare:.2f} GiB too much")
     if proposal is None:

@@ -100,7 +100,7 @@ def is_host_of_run(config: NeoXConfig) -> bool:
 
 
 def list_unset_keys(config: NeoXConfig, script: str) -> list[str]:
-    return [*config.missing_data(), *check_merge_file(config)] if script == "train" else []
+    return [*config.find_missing_data(), *check_merge_file(config)] if script == "train" else []
 
 
 def check_merge_file(config: NeoXConfig) -> Iterator[str]:

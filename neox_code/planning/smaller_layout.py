@@ -31,7 +31,7 @@ class Proposal:
     memory: Memory
 
 
-def fits(memory: Memory, gpu_memory_gib: float) -> bool:
+def fits_in_memory(memory: Memory, gpu_memory_gib: float) -> bool:
     return memory.total <= gpu_memory_gib * 2**30
 
 
@@ -44,9 +44,9 @@ def compute_memory(config: NeoXConfig, layout: Layout, entries: int) -> Memory:
 def find_smaller_layout(config: NeoXConfig, world: PlannedWorld, gpu_memory_gib: float, entries: int) -> Proposal | None:
     """Return the first layout that fits the GPU and has the same number of samples per step; None if there is none."""
     for layout in generate_layouts(config, world):
-        if fits(compute_memory(config, layout, entries), gpu_memory_gib):
+        if fits_in_memory(compute_memory(config, layout, entries), gpu_memory_gib):
             proposal = make_proposal(config, find_changes(config, Layout.from_config(config, world.ranks), layout), entries)
-            if proposal is not None and fits(proposal.memory, gpu_memory_gib):
+            if proposal is not None and fits_in_memory(proposal.memory, gpu_memory_gib):
                 return proposal
     return None
 

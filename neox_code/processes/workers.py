@@ -45,7 +45,7 @@ class Workers:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._end()
+        self._stop_workers()
 
     def run(self, function: Callable[..., Iterable[Any]], tasks: Iterable[Sequence[Any]]) -> Iterator[tuple[int, Any]]:
         """Yield (index of the task, result) for every result of `function(*task)`, in the order in which they arrive.
@@ -61,7 +61,7 @@ class Workers:
                 yield from self.receive()
         finally:
             if self._busy:
-                self._end()  # a later run must not receive the results of this one
+                self._stop_workers()  # a later run must not receive the results of this one
 
     @property
     def has_free_worker(self) -> bool:
@@ -118,7 +118,7 @@ class Workers:
         how = f"by signal {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
         return DataError(f"A worker process ended {how}; the machine may be out of memory. {self.remedy}")
 
-    def _end(self) -> None:
+    def _stop_workers(self) -> None:
         for process in self._processes.values():
             process.kill()
         for worker, process in self._processes.items():

@@ -98,7 +98,7 @@ class MainJob:
             Step("tokens", {}, self.write_tokens),
             Step("training", training_inputs, self.train, self.delete_training_output, self.describe_training_resume),
             Step("evaluation", evaluation_inputs, self.evaluate),
-            Step("completion", collect_inputs(self.config, ("generation",)), self.complete),
+            Step("completion", collect_inputs(self.config, ("generation",)), self.complete_prompts),
             Step("report", {}, self.report),
         ]
 
@@ -242,7 +242,7 @@ class MainJob:
         self.run_command("evaluate")
         return FinishedStep((self.output / f"eval_results_{self.trained_iterations()}.json",))
 
-    def complete(self) -> FinishedStep:
+    def complete_prompts(self) -> FinishedStep:
         """Sample prompts from the held-out files, and let the model complete them."""
         context = self.config.model.max_position_embeddings
         longest = max(context - self.config.generation.maximum_tokens, context // 2)

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from neox_code.config.derive import padded_vocab_size
-from neox_code.config.model_size import parameters
+from neox_code.config.model_size import count_parameters
 from neox_code.config.neox import NeoXConfig
 from neox_code.corpus.description.summary_table import format_corpus_notes, summarize_languages, summarize_total
 from neox_code.corpus.shards import CorpusSummary
@@ -144,7 +144,7 @@ def collect_facts(findings: Findings) -> dict[str, str]:
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "model": f"{model.num_layers} layers x {model.hidden_size}, {model.num_attention_heads} heads, {model.precision}",
-        "parameters": f"{parameters(model, padded):,}",
+        "parameters": f"{count_parameters(model, padded):,}",
         "context": f"{model.max_position_embeddings:,} tokens",
         "vocabulary": f"{findings.vocab_size:,} entries, byte-level BPE",
         "training tokens": f"{last.get('train/consumed_tokens', 0):,} read, of {findings.train_tokens:,} in the corpus",

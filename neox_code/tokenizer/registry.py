@@ -25,12 +25,12 @@ PROBE = "\tif café:\n    cafe\u0301 += 1  # \uff11\u3000½\n"
 def build_tokenizer(section: TokenizerSection) -> Tokenizer:
     """Return the configured tokenizer. Raise DataError for a file that is not configured, missing or malformed."""
     tokenizer = TOKENIZERS[section.tokenizer_type](section)
-    if not is_exact(tokenizer):
+    if not is_lossless(tokenizer):
         log.warning("%s does not decode every text exactly (it normalizes text or joins spaces).", section.vocab_file)
     return tokenizer
 
 
-def is_exact(tokenizer: Tokenizer) -> bool:
+def is_lossless(tokenizer: Tokenizer) -> bool:
     """False if the tokenizer changes PROBE; True if it refuses PROBE."""
     try:
         return tokenizer.decode(tokenizer.encode(PROBE)) == PROBE

@@ -114,7 +114,7 @@ class Run:
         self.state.advance(self.sizes.train_batch_size, self.meter.tokens_per_step, result.skipped)
         if training.train_seconds:
             self.state.seconds = broadcast_from_rank_zero(time.monotonic() - self.time_origin, self.grid.device)
-        self.meter.count(result)
+        self.meter.add_step(result)
         self.guard.check(self.state.iteration, result)
         return result, rate
 

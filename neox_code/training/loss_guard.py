@@ -47,7 +47,7 @@ class LossGuard:
         if self.in_a_row >= self.limit:
             raise NeoXError(
                 f"{fault} at iteration {iteration}, {self.in_a_row} steps in a row without an update "
-                f"(max_skipped_steps {self.limit}): training has diverged, or its data or device is faulty. {self.remedy()}"
+                f"(max_skipped_steps {self.limit}): training has diverged, or its data or device is faulty. {self.format_remedy()}"
             )
         if self.config.model.precision != "fp16" or not self.is_loss_finite:  # fp16 overflows while it looks for its loss scale
             effect = "the update is skipped" if result.skipped else "the gradient is finite, the update is made"
@@ -68,9 +68,9 @@ class LossGuard:
     def require_finite_loss(self, iteration: int) -> None:
         """Raise NeoXError if the loss of the last step is not finite, so that nothing is saved after it."""
         if not self.is_loss_finite:
-            raise NeoXError(f"the loss is not finite at the last iteration ({iteration}): nothing is saved. {self.remedy()}")
+            raise NeoXError(f"the loss is not finite at the last iteration ({iteration}): nothing is saved. {self.format_remedy()}")
 
-    def remedy(self) -> str:
+    def format_remedy(self) -> str:
         """Return the remedy for a diverged run, as sentences."""
         save, lr = self.config.training.save, self.config.optimizer.lr
         change = f"with a lower lr ({lr}), a longer warmup, or stronger gradient_clipping"

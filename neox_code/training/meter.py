@@ -2,7 +2,7 @@
 
 meter = Meter(config, sizes, padded_vocab_size, grid, trackers)
 meter.begin_interval()
-meter.count(result)                        # after each step
+meter.add_step(result)                        # after each step
 meter.report(state, result, rate)          # one log line for the steps since the last
 with meter.exclude_time(): ...             # validation and saves do not count in the speed
 """
@@ -53,7 +53,7 @@ class Meter:
     def begin_interval(self) -> None:
         self.interval = LogInterval()
 
-    def count(self, result: StepResult) -> None:
+    def add_step(self, result: StepResult) -> None:
         """Add a step to the interval."""
         self.interval.steps += 1
         self.interval.losses += [result.loss] if math.isfinite(result.loss) else []
@@ -100,7 +100,7 @@ class Meter:
             "runtime/model_flops_utilization": utilization,
             "runtime/memory_gib": read_peak_memory_gib(),
         }
-        self.track(state, {name: value for name, value in scalars.items() if value is not None and math.isfinite(value)})
+        self.log_to_trackers(state, {name: value for name, value in scalars.items() if value is not None and math.isfinite(value)})
 
     def report_evaluation(self, state: TrainingState, name: str, loss: float | None) -> None:
         """Log the loss on validation or test data in nats per token, and pass it to the trackers. `loss` is None if all tokens are
@@ -110,9 +110,9 @@ class Meter:
             return
         perplexity = math.exp(min(loss, 80))
         log.info("%s at iteration %d | loss %.4f | perplexity %.2f", name, state.iteration, loss, perplexity)
-        self.track(state, {f"{name}/lm_loss": loss, f"{name}/lm_loss_ppl": perplexity})
+        self.log_to_trackers(state, {f"{name}/lm_loss": loss, f"{name}/lm_loss_ppl": perplexity})
 
-    def track(self, state: TrainingState, scalars: Mapping[str, float]) -> None:
+    def log_to_trackers(self, state: TrainingState, scalars: Mapping[str, float]) -> None:
         for tracker in self.trackers:
             tracker.log(state.iteration, scalars)
 

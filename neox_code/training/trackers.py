@@ -129,9 +129,9 @@ class Tolerant:
     def __init__(self, name: str, build: Callable[[], Tracker]):
         self.name, self.has_failed = name, False
         self.tracker: Tracker | None = None
-        self.attempt(lambda: setattr(self, "tracker", build()))
+        self.run_or_warn(lambda: setattr(self, "tracker", build()))
 
-    def attempt(self, action: Callable[[], object]) -> None:
+    def run_or_warn(self, action: Callable[[], object]) -> None:
         """Run the action; turn its first exception into a warning."""
         try:
             action()
@@ -146,11 +146,11 @@ class Tolerant:
     def log(self, iteration: int, scalars: Mapping[str, float]) -> None:
         tracker = self.tracker
         if tracker is not None:
-            self.attempt(lambda: tracker.log(iteration, scalars))
+            self.run_or_warn(lambda: tracker.log(iteration, scalars))
 
     def close(self) -> None:
         if self.tracker is not None:
-            self.attempt(self.tracker.close)
+            self.run_or_warn(self.tracker.close)
 
 
 def build_trackers(config: NeoXConfig, run: str, begin: int) -> list[Tracker]:

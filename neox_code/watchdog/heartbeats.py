@@ -37,7 +37,7 @@ class Heartbeats:
         self.stop_reading()
         self.publish(make_state())
         self.closing = threading.Event()
-        self.thread = threading.Thread(target=self.work, name="heartbeats", daemon=True)
+        self.thread = threading.Thread(target=self.exchange_heartbeats, name="heartbeats", daemon=True)
         self.thread.start()
 
     def start_reading(self) -> None:
@@ -68,7 +68,7 @@ class Heartbeats:
             except dist.DistError:
                 return  # the rank that keeps the store has ended before
 
-    def work(self) -> None:
+    def exchange_heartbeats(self) -> None:
         while not self.closing.wait(PUBLISH_SECONDS):
             try:
                 self.publish(self.make_state())

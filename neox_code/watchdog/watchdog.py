@@ -118,7 +118,7 @@ class Watchdog:
     # ---- the watching thread
 
     @property
-    def limit(self) -> float:
+    def limit_seconds(self) -> float:
         """The time in seconds that a step may take."""
         longest = max(list(self.recent), default=0.0)
         return self.timeout or max(SHORTEST_LIMIT_SECONDS, LONGEST_STEP_FACTOR * longest + SPARE_SECONDS)
@@ -139,7 +139,7 @@ class Watchdog:
         """
         if self.sentinel is None or self.sentinel.stdin is None or self.sentinel.stdin.closed:
             return
-        timeout = self.limit + SENTINEL_SECONDS if self.is_due else 0.0
+        timeout = self.limit_seconds + SENTINEL_SECONDS if self.is_due else 0.0
         try:
             self.sentinel.stdin.write(f"{timeout:.1f}\n".encode())
         except OSError:
@@ -152,7 +152,7 @@ class Watchdog:
             self.last_disk_wait = now
         if was_paused:
             self.since = now
-        overdue = now - self.since - self.limit
+        overdue = now - self.since - self.limit_seconds
         if was_paused or not self.is_due or overdue < -SILENCE_SECONDS:
             self.stop_reading()
         elif self.reading_since < self.since:
@@ -164,7 +164,7 @@ class Watchdog:
                 self.since = now
                 self.stop_reading()
             elif since == self.since:
-                self.end(now - since)
+                self.end_hung_run(now - since)
 
     def stop_reading(self) -> None:
         if self.heartbeats.is_reading:
@@ -190,11 +190,11 @@ class Watchdog:
         """Return True if a live rank runs an operation without a limit, waits for a disk, or has finished a step recently."""
         states = [self.heartbeats.latest[rank] for rank in self.heartbeats.live_ranks]
         return any(
-            state["doing"] != "ended" and (not state["is_due"] or state["reads"] or state["age"] < self.limit / 2)
+            state["doing"] != "ended" and (not state["is_due"] or state["reads"] or state["age"] < self.limit_seconds / 2)
             for state in states
         )
 
-    def end(self, seconds: float) -> None:
+    def end_hung_run(self, seconds: float) -> None:
         """Report which ranks hang, and end this process."""
         latest, live_ranks = self.heartbeats.latest, self.heartbeats.live_ranks
         is_store_there = self.heartbeats.num_readings > 1

@@ -35,7 +35,7 @@ def test_a_contestant_that_died_while_it_waited_is_named(started):
         contestant.wait_until_ready()
         contestant.process.kill()
         contestant.process.wait()
-        contestant.round()
+        contestant.run_round()
 
 
 def test_a_contestant_that_died_is_named(started):

@@ -5,7 +5,7 @@ import torch
 
 from neox_code.benchmarks.peer import build_peer_model
 from neox_code.config.model import ModelConfig
-from neox_code.config.model_size import parameters
+from neox_code.config.model_size import count_parameters
 from neox_code.errors import ConfigError
 
 PADDED = 256
@@ -35,7 +35,7 @@ def test_the_peer_has_the_configurations_parameters_and_settings(name):
     model = ModelConfig(**SHAPE | keys)
     peer = build_peer_model(model, PADDED, torch.bfloat16)
     assert peer.config.model_type == kind
-    assert sum(parameter.numel() for parameter in peer.parameters()) == parameters(model, PADDED)
+    assert sum(parameter.numel() for parameter in peer.parameters()) == count_parameters(model, PADDED)
     assert {key: getattr(peer.config, key) for key in settings} == settings
     assert {parameter.dtype for parameter in peer.parameters()} == {torch.bfloat16}
     tokens = torch.arange(32)[None]

@@ -6,7 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from neox_code.config.model import ModelConfig
-from neox_code.config.model_size import count_block_parameters, parameters, training_flops_per_token
+from neox_code.config.model_size import count_block_parameters, count_parameters, training_flops_per_token
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.model.sharding import sharding_of
 from neox_code.parallel.grid import single_process_grid
@@ -42,7 +42,7 @@ PADDED = 256
 def test_the_counts_are_those_of_the_built_model(keys):
     model = ModelConfig(**(SHAPE | keys))
     built = GPT(build_layers(model, 250, PADDED, single_process_grid(), torch.float32))
-    assert parameters(model, PADDED) == sum(parameter.numel() for parameter in built.parameters())
+    assert count_parameters(model, PADDED) == sum(parameter.numel() for parameter in built.parameters())
     block = dict(built.sequential["2"].named_parameters())
     divided = sum(value.numel() for name, value in block.items() if sharding_of(name).dim is not None)
     assert (count_block_parameters(model).divided, count_block_parameters(model).total) == (
@@ -62,7 +62,7 @@ def test_the_counts_are_those_of_the_built_model(keys):
 def test_models_have_their_published_counts(keys, published):
     """Biderman et al. 2023 (Pythia), 160M and 410M; Black et al. 2022 (GPT-NeoX-20B), on two tensor-parallel ranks."""
     model = ModelConfig(**keys, max_position_embeddings=2048, pos_emb="rotary", no_weight_tying=True)
-    assert parameters(model, 50432 if keys["hidden_size"] == 6144 else 50304) == published
+    assert count_parameters(model, 50432 if keys["hidden_size"] == 6144 else 50304) == published
 
 
 @pytest.mark.parametrize("kv_channels", [None, 32])

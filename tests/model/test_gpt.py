@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from neox_code.config.model_size import parameters
+from neox_code.config.model_size import count_parameters
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.grid import single_process_grid
 
@@ -55,7 +55,7 @@ def test_initial_weights_do_not_depend_on_the_padding(model_config):
 def test_the_parameter_count_is_that_of_the_built_model(model_config, keys):
     model = model_config(**keys)
     built = GPT(build_layers(model, VOCAB_SIZE, PADDED, single_process_grid(), torch.float32))
-    assert parameters(model, PADDED) == sum(parameter.numel() for parameter in built.parameters())
+    assert count_parameters(model, PADDED) == sum(parameter.numel() for parameter in built.parameters())
 
 
 @pytest.mark.parametrize(
@@ -63,4 +63,4 @@ def test_the_parameter_count_is_that_of_the_built_model(model_config, keys):
 )
 def test_the_published_sizes_have_their_published_parameter_counts(model_config, layers, hidden, heads, published):
     model = model_config(num_layers=layers, hidden_size=hidden, num_attention_heads=heads)
-    assert parameters(model, 50304) == pytest.approx(published, rel=0.03)
+    assert count_parameters(model, 50304) == pytest.approx(published, rel=0.03)

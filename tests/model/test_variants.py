@@ -8,7 +8,7 @@ import torch
 from distributed_runs import run_ranks
 
 from neox_code.config.model import ModelConfig
-from neox_code.config.model_size import parameters
+from neox_code.config.model_size import count_parameters
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.model.initialization import order_by_rank
@@ -156,7 +156,7 @@ def test_logits_of_a_model_with_alibi_equal_those_of_transformers_bloom(build_gp
 @variants
 def test_the_parameter_count_is_that_of_the_built_model(name):
     built = GPT(build_layers(make_variant(name), VOCAB_SIZE, PADDED, single_process_grid(), torch.float32))
-    assert parameters(make_variant(name), PADDED) == sum(parameter.numel() for parameter in built.parameters())
+    assert count_parameters(make_variant(name), PADDED) == sum(parameter.numel() for parameter in built.parameters())
 
 
 @variants

@@ -28,6 +28,6 @@ def test_a_product_and_its_gradients_equal_those_of_bf16(monkeypatch, rows, has_
 
 def test_products_in_fp32_and_of_few_rows_are_not_widened(monkeypatch):
     monkeypatch.setattr(emulated, "cpu_computes_bf16", lambda: False)
-    assert not emulated.is_better_in_fp32(torch.zeros(100, 8))
-    assert not emulated.is_better_in_fp32(torch.zeros(emulated.FEW_ROWS, 8, dtype=torch.bfloat16))
-    assert emulated.is_better_in_fp32(torch.zeros(100, 8, dtype=torch.bfloat16))
+    assert not emulated.is_faster_in_fp32(torch.zeros(100, 8))
+    assert not emulated.is_faster_in_fp32(torch.zeros(emulated.FEW_ROWS, 8, dtype=torch.bfloat16))
+    assert emulated.is_faster_in_fp32(torch.zeros(100, 8, dtype=torch.bfloat16))

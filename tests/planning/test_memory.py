@@ -8,7 +8,7 @@ from deepspeed.runtime.pipe.schedule import TrainSchedule
 from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
 from neox_code.config.model import ModelConfig
-from neox_code.config.model_size import parameters
+from neox_code.config.model_size import count_parameters
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError
 from neox_code.model.block import TransformerBlock
@@ -83,7 +83,7 @@ def test_zero_memory_equals_the_papers_figures_for_7_5_billion_parameters_on_64_
     config = NeoXConfig.load([], {**SHAPE, **TRAINING, **sums, "zero_optimization": {"stage": stage}})
     memory = compute_memory_per_gpu(config, Layout.from_config(config, 64), PADDED)
     states = memory.weights + memory.gradients + memory.optimizer
-    assert states / parameters(config.model, PADDED) * 7.5 == pytest.approx(published_gb, rel=0.01)
+    assert states / count_parameters(config.model, PADDED) * 7.5 == pytest.approx(published_gb, rel=0.01)
 
 
 @pytest.mark.parametrize(("stages", "steps"), [(1, 8), (2, 1), (4, 8), (4, 2)])
@@ -99,7 +99,7 @@ def test_all_stages_hold_the_model_and_a_tied_embedding_twice(is_untied):
     model = ModelConfig(**SHAPE, no_weight_tying=is_untied, pos_emb="none")
     layout = Layout(2, 1, 1, 2, 8, False, 1)
     held = sum(count_stage_parameters(model, layout, stage, PADDED).total for stage in range(2))
-    assert held == parameters(model, PADDED) + (0 if is_untied else PADDED * model.hidden_size)
+    assert held == count_parameters(model, PADDED) + (0 if is_untied else PADDED * model.hidden_size)
 
 
 def test_recomputation_saves_the_inputs_of_blocks_and_one_whole_block():
@@ -148,4 +148,4 @@ def test_an_optimizer_stores_fp32_weights_and_moments(keys, optimizer_bytes):
     offload = {"stage": 1, "offload_optimizer": {"device": "cpu"}} if keys["type"] == "cpu_adam" else {"stage": 1}
     config = NeoXConfig.load([], {**SHAPE, **TRAINING, "optimizer": keys, "zero_optimization": offload})
     memory = compute_memory_per_gpu(config, Layout.from_config(config, 1), PADDED)
-    assert memory.optimizer == optimizer_bytes * parameters(config.model, PADDED)
+    assert memory.optimizer == optimizer_bytes * count_parameters(config.model, PADDED)

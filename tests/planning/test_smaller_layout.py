@@ -7,7 +7,7 @@ import pytest
 from neox_code.config.neox import NeoXConfig
 from neox_code.planning.memory import Layout
 from neox_code.planning.planned_world import plan_world
-from neox_code.planning.smaller_layout import compute_memory, find_smaller_layout, fits
+from neox_code.planning.smaller_layout import compute_memory, find_smaller_layout, fits_in_memory
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 ENTRIES = 50257
@@ -41,7 +41,7 @@ def test_the_proposal_passes_the_same_check(name, gpu_memory_gib, keys, changed)
     again = NeoXConfig.load([CONFIGS / f"{name}.yml"], {**keys, **proposal.changes})
     world = plan_world(again)
     after = Layout.from_config(again, world.ranks)
-    assert fits(compute_memory(again, after, ENTRIES), gpu_memory_gib)
-    assert fits(compute_memory(config, before, ENTRIES), gpu_memory_gib) == (not changed)
+    assert fits_in_memory(compute_memory(again, after, ENTRIES), gpu_memory_gib)
+    assert fits_in_memory(compute_memory(config, before, ENTRIES), gpu_memory_gib) == (not changed)
     samples = [layout.micro_batch_size * layout.accumulation_steps * layout.data_size for layout in (before, after)]
     assert samples[0] == samples[1]

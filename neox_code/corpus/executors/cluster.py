@@ -73,7 +73,7 @@ class ClusterExecutor:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._end()
+        self._end_jobs()
         signal.signal(signal.SIGTERM, self._previous_handler)
 
     def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[Any]:
@@ -87,7 +87,7 @@ class ClusterExecutor:
         while True:
             folder = make_attempt_folder(work, stage)
             errors: dict[int | None, str] = {}
-            failures = yield from self._attempt(stage, work, missing, folder, done, errors)
+            failures = yield from self._run_attempt(stage, work, missing, folder, done, errors)
             remove_partial_files(work)
             left = [task for task in missing if not is_complete_file(stage.output(work, task))]
             if not left:
@@ -107,7 +107,7 @@ class ClusterExecutor:
             retries -= 1
             missing = left
 
-    def _attempt(
+    def _run_attempt(
         self, stage: Stage, work: Path, tasks: list[int], folder: Path, done: dict[int, Any], errors: dict[int | None, str]
     ) -> Generator[Any, None, str]:
         """Run the tasks, yield the amounts of work done, and return a description of failed jobs; fill `done` and `errors`."""
@@ -137,7 +137,7 @@ class ClusterExecutor:
                 elif "finished" in line:
                     finished.add(line["task"])
                 elif line.get("error_type") in not_retried:
-                    self._end()
+                    self._end_jobs()
                     raise not_retried[line["error_type"]](line["error"].partition(": ")[2])
                 elif "error" in line:
                     errors.setdefault(line.get("task"), line["error"])
@@ -147,16 +147,16 @@ class ClusterExecutor:
                 log.warning("%s: no progress for %.0f s; cancelling the running jobs", stage.name, self.stall_seconds)
                 break
         failures = jobs.describe_failures()
-        self._end(cancel=not is_over)
+        self._end_jobs(cancel=not is_over)
         wait_for_files([stage.output(work, task) for task in finished])
         return failures
 
-    def _end(self, cancel: bool = True) -> None:
+    def _end_jobs(self, cancel: bool = True) -> None:
         if self._running is None:
             return
         jobs, folder = self._running
         if cancel:
-            jobs.end()
+            jobs.cancel()
         (folder / RUNNING_FILE).unlink(missing_ok=True)
         self._running = None
 

@@ -82,7 +82,7 @@ class RayJobs:
         """Return True if progress is expected. `num_open` is the number of jobs that have started and not logged their end."""
         return num_open > 0
 
-    def end(self) -> None:
+    def cancel(self) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self.process.poll() is None:
                 self.process.send_signal(number)

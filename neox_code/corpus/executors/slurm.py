@@ -83,7 +83,7 @@ class SlurmCluster:
                 f"the jobs could not be started: {error} Change --partition, --time, --mem-per-cpu or --sbatch."
             ) from None
         except BaseException:
-            jobs.end()
+            jobs.cancel()
             raise
         return jobs
 
@@ -129,7 +129,7 @@ class SlurmJobs:
     def is_making_progress(self, num_open: int) -> bool:
         return any(job.state == "RUNNING" for job in self.states.values())
 
-    def end(self) -> None:
+    def cancel(self) -> None:
         with contextlib.suppress(KeyboardInterrupt):
             cancel(self.name)
 

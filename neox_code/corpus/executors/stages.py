@@ -35,7 +35,7 @@ class Stage:
     not_retried: tuple[type[Exception], ...] = ()
     """Types of errors that end the stage immediately on a cluster and are raised in the driver."""
 
-    def missing(self, work: Path, num_tasks: int) -> list[int]:
+    def find_missing(self, work: Path, num_tasks: int) -> list[int]:
         """Return the numbers of the tasks without a whole output file."""
         return [task for task in range(num_tasks) if not is_complete_file(self.output(work, task))]
 
@@ -93,7 +93,7 @@ class LocalExecutor:
 
 def run_stage(stage: Stage, work: Path, sizes: Sequence[float], executor: Executor) -> None:
     """Run the tasks without output, under a progress bar. `sizes` is the amount of work of each task in bytes."""
-    missing = stage.missing(work, len(sizes))
+    missing = stage.find_missing(work, len(sizes))
     if not missing:
         return
     total = sum(sizes)
@@ -115,7 +115,7 @@ def run_missing(stage: Stage, work: Path, missing: Sequence[int], executor: Exec
 
 def log_resume(title: str, work: Path, *stages: tuple[Stage, int, str]) -> None:
     """Log the finished tasks of an interrupted run, if any. `stages` are (stage, number of tasks, plural noun for the tasks)."""
-    done = [num_tasks - len(stage.missing(work, num_tasks)) for stage, num_tasks, _ in stages]
+    done = [num_tasks - len(stage.find_missing(work, num_tasks)) for stage, num_tasks, _ in stages]
     if any(done):
         parts = (f"{count:,} of {num_tasks:,} {noun}" for count, (_, num_tasks, noun) in zip(done, stages, strict=True))
         log.info("%s: resuming an interrupted run: %s", title, ", ".join(parts))

@@ -1,7 +1,7 @@
 """The characters with which a match of a regular expression can begin.
 
-    first_characters(re.compile(r"//|/\\*"))        frozenset("/")
-    first_characters(re.compile(r"\\s*x|[0-9]+"))   white space, x and digits
+    find_first_characters(re.compile(r"//|/\\*"))        frozenset("/")
+    find_first_characters(re.compile(r"\\s*x|[0-9]+"))   white space, x and digits
 
 The set may be too large, never too small: a character outside it begins no match. Characters beyond ASCII are not distinguished.
 An expression that can match the empty text has all characters. Python's own parser of expressions provides the tree.
@@ -27,10 +27,10 @@ CLASSES |= {
 }
 
 
-def first_characters(expression: re.Pattern[str]) -> frozenset[str]:
+def find_first_characters(expression: re.Pattern[str]) -> frozenset[str]:
     """Return the ASCII characters with which a match can begin.
 
-    >>> sorted(first_characters(re.compile(r"(?i)(?<!a)(?:b|[01])+c"))), len(first_characters(re.compile("a*")))
+    >>> sorted(find_first_characters(re.compile(r"(?i)(?<!a)(?:b|[01])+c"))), len(find_first_characters(re.compile("a*")))
     (['0', '1', 'B', 'b'], 128)
     """
     tree = _parser.parse(expression.pattern, expression.flags & ~re.UNICODE)

@@ -21,7 +21,7 @@ from typing import Any
 
 from pygments.token import _TokenType
 
-from neox_code.corpus.filters.first_characters import first_characters
+from neox_code.corpus.filters.first_characters import find_first_characters
 
 INLINE_FLAGS = re.compile(r"\(\?([ims]+)\)")
 UNMOVABLE = re.compile(r"\(\?P|\(\?\(|\(\?[aiLmsux]+\)|\\[1-9][0-9]{2}")
@@ -55,7 +55,7 @@ class State(dict[str, list[Joined]]):
 
     @cached_property
     def first_characters(self) -> list[frozenset[str]]:
-        return [first_characters(get_expression(rule)) for rule in self.rules]
+        return [find_first_characters(get_expression(rule)) for rule in self.rules]
 
     def __missing__(self, character: str) -> list[Joined]:
         all_can = not (character and character.isascii())

@@ -89,7 +89,7 @@ class HasLicense:
         license = row.get("license")
         if license in (None, "", "NOASSERTION", "NONE"):  # the last two are SPDX's "no assertion" and GitHub's "other"
             return "repository without a license"
-        return self.allowed is None or self.allowed.reason(license) is None or "license of the repository not allowed"
+        return self.allowed is None or self.allowed.find_drop_reason(license) is None or "license of the repository not allowed"
 
 
 def is_at_least(value: float | None, limit: float) -> bool:

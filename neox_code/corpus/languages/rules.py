@@ -19,8 +19,7 @@ from typing import Protocol
 
 from neox_code.corpus.languages.polycoder_names import LANGUAGES, find_languages, is_name_of, list_name_endings
 from neox_code.corpus.linguist.counting import find_counted_language
-from neox_code.corpus.linguist.detect import by_name as linguist_by_name
-from neox_code.corpus.linguist.detect import detect
+from neox_code.corpus.linguist.detect import detect, find_by_name
 from neox_code.corpus.linguist.tables import LANGUAGE_TYPES
 from neox_code.corpus.sources.protocol import Project
 from neox_code.errors import DataError
@@ -101,7 +100,7 @@ class FileLanguage:
                 raise DataError(f"linguist has no language {language!r}.{f' Is it {near}?' if near else ''}")
 
     def by_name(self, project: Project, path: str) -> tuple[str, ...] | None:
-        names = linguist_by_name(path)
+        names = find_by_name(path)
         if names:
             return select_languages(names, self.languages)
         return () if "." in path[path.rfind("/") + 1 :] else None

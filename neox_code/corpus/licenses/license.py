@@ -2,7 +2,7 @@
 
 find_source_license("src/main.rs", text)                   "MIT OR Apache-2.0", by its tag or the sentences of its notice
 read_license_file("LICENSE", text)                    "MIT AND Zlib": the texts in a license file; UNKNOWN if it has none
-AllowedLicenses().reason("GPL-3.0-only OR MIT")     None (allowed): one side of OR suffices, and MIT is permissive
+AllowedLicenses().find_drop_reason("GPL-3.0-only OR MIT")     None (allowed): one side of OR suffices, and MIT is permissive
 """
 
 import re
@@ -24,7 +24,7 @@ from neox_code.corpus.licenses.notices import (
 )
 from neox_code.corpus.licenses.permissive import PERMISSIVE
 from neox_code.corpus.licenses.texts import COPYRIGHT_LINE, find_license_texts, strip_comment_marks
-from neox_code.corpus.linguist.detect import by_extension
+from neox_code.corpus.linguist.detect import find_by_extension
 from neox_code.errors import DataError
 
 UNLICENSED = "no license"
@@ -103,8 +103,8 @@ class AllowedLicenses:
 
     A WITH an exception is allowed if A is, since exceptions add permissions, or if the whole expression is listed.
 
-    >>> allowed = AllowedLicenses()
-    >>> allowed.reason("MIT OR GPL-2.0-only"), allowed.reason("MIT AND GPL-2.0-only"), allowed.reason(None)
+    >>> find_drop_reason = AllowedLicenses().find_drop_reason
+    >>> find_drop_reason("MIT OR GPL-2.0-only"), find_drop_reason("MIT AND GPL-2.0-only"), find_drop_reason(None)
     (None, 'license not allowed', 'no license')
     """
 
@@ -117,7 +117,7 @@ class AllowedLicenses:
         if unknown:
             raise DataError(f"allowed license {unknown[0]!r} is not an SPDX identifier. Use one of https://spdx.org/licenses.")
 
-    def reason(self, expression: str | None) -> str | None:
+    def find_drop_reason(self, expression: str | None) -> str | None:
         """Return the reason why a document under this expression is dropped; None if it is kept."""
         if expression is None:
             return None if self.unlicensed else UNLICENSED
@@ -157,7 +157,7 @@ def is_license_file(path: str) -> bool:
         return name.endswith(".txt") and parse_expression(name.removesuffix(".txt")) is not None
     if LICENSE_FILE.fullmatch(name) is None or OF_OTHER_CODE.search(name) or name.lower().endswith(IMAGES):
         return False
-    languages = by_extension(name)
+    languages = find_by_extension(name)
     return not languages or not PROSE_OR_NONE.isdisjoint(languages)
 
 

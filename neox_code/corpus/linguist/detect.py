@@ -1,6 +1,6 @@
 r"""The language of a file, as GitHub's linguist finds it.
 
-    by_name("src/vector.h")                     ("C", "C++", "Objective-C")
+    find_by_name("src/vector.h")                     ("C", "C++", "Objective-C")
     detect("src/vector.h", "class Vector;")     "C++"
     detect("bin/deploy", "#!/bin/sh\n")         "Shell"
     detect("notes", "Bread, milk.")             None
@@ -28,10 +28,10 @@ from neox_code.corpus.linguist.tables import (
 MANUAL_PAGE = re.compile(r"\.(?:[1-9](?![0-9])[a-z_0-9]*|0p|n|man|mdoc)(?:\.in)?$", re.IGNORECASE | re.ASCII)
 
 
-def by_extension(name: str) -> tuple[str, ...]:
+def find_by_extension(name: str) -> tuple[str, ...]:
     """Return the languages of the longest known extension of the name.
 
-    >>> by_extension("index.html.erb"), by_extension("main.rs"), by_extension("LICENSE")
+    >>> find_by_extension("index.html.erb"), find_by_extension("main.rs"), find_by_extension("LICENSE")
     (('HTML+ERB',), ('RenderScript', 'Rust', 'XML'), ())
     """
     name = name.lower()
@@ -44,10 +44,10 @@ def by_extension(name: str) -> tuple[str, ...]:
     return ()
 
 
-def by_name(path: str) -> tuple[str, ...]:
+def find_by_name(path: str) -> tuple[str, ...]:
     """Return the languages that are possible for the file name, in linguist's order."""
     name = path[path.rfind("/") + 1 :]
-    return BY_FILE_NAME.get(name) or by_extension(name)
+    return BY_FILE_NAME.get(name) or find_by_extension(name)
 
 
 def guess_by_name(path: str) -> str | None:
@@ -56,7 +56,7 @@ def guess_by_name(path: str) -> str | None:
     >>> guess_by_name("vector.h"), guess_by_name("app.ts"), guess_by_name("schema.php"), guess_by_name("table.inc")
     ('C', 'TypeScript', 'PHP', None)
     """
-    languages = by_name(path)
+    languages = find_by_name(path)
     return languages[0] if len(languages) == 1 else guess_language(languages, last_extension(path))
 
 
@@ -77,7 +77,7 @@ def detect(path: str, text: str) -> str | None:
     if len(languages) != 1:
         languages = narrow_candidates(languages, BY_INTERPRETER.get(read_interpreter(text) or "", ()))
     if len(languages) != 1 and not name.lower().endswith(GENERIC_EXTENSIONS):
-        languages = narrow_candidates(languages, by_extension(name))
+        languages = narrow_candidates(languages, find_by_extension(name))
     if not languages and is_xml(text):
         return "XML"
     if not languages and MANUAL_PAGE.search(name):

@@ -32,7 +32,7 @@ from neox_code.corpus.executors.work_folder import (
     remove_work,
     work_folder,
 )
-from neox_code.corpus.pipeline.decide import decide
+from neox_code.corpus.pipeline.decide import decide_files
 from neox_code.corpus.pipeline.decisions import DECISIONS_FILE, load_decisions
 from neox_code.corpus.pipeline.empty_corpus import empty_corpus_error
 from neox_code.corpus.pipeline.index import COUNTS_FILE
@@ -129,7 +129,7 @@ def build_corpus(
                 log_build_resume(work, plan)
             run_stage(SCAN, work, plan.sizes, ready)
             with report_recipe_errors(recipe_file(recipe), "decides on licenses and duplicates"):
-                decide(work, len(plan.sizes), settings)
+                decide_files(work, len(plan.sizes), settings)
             counts = tuple(Count(**count) for count in read_json(decisions_folder(work) / COUNTS_FILE))
             refuse_empty_corpus(work, sources, counts, max_bytes)
             shards = load_decisions(work).shards

@@ -1,6 +1,6 @@
 """Decide on all files together, between scan and write: languages of projects, licenses, duplicates, sample, split.
 
-    decide(work, num_batches, settings)                        # writes decisions/, the manifest and the index
+    decide_files(work, num_batches, settings)                        # writes decisions/, the manifest and the index
 
 One process reads the metadata of all scan results several times, in order, a block at a time. It holds in memory 2 bytes per file,
 at most 70 per duplicate, about 1,000 per project, and 0.2 GB of buffers; keys, names and the order of files are on disk. So 100
@@ -31,7 +31,7 @@ from neox_code.logs import get_logger, progress
 log = get_logger(__name__)
 
 
-def decide(work: Path, num_batches: int, settings: Settings) -> None:
+def decide_files(work: Path, num_batches: int, settings: Settings) -> None:
     """Write the decisions to the work folder, unless an earlier run has written them."""
     folder = decisions_folder(work)
     if (folder / DECISIONS_FILE).exists():
@@ -71,7 +71,7 @@ def read_projects(results: ScanResults) -> tuple[ProjectTable, np.ndarray]:
     counted = SizesByLanguage()
     rows = np.zeros(0, np.int64)
     for block in results.blocks(["project", "is_first", "path", "bytes", "counted", "stated_license", "project_version"]):
-        numbers = table.numbers(block.projects)[block.numbers("project")]
+        numbers = table.number_projects(block.projects)[block.numbers("project")]
         if len(table) > len(rows):
             rows = np.concatenate([rows, np.zeros(len(table), np.int64)])
         seen, counts = np.unique(numbers, return_counts=True)
@@ -81,7 +81,7 @@ def read_projects(results: ScanResults) -> tuple[ProjectTable, np.ndarray]:
             for index in np.flatnonzero(stated.is_valid().to_numpy()).tolist():
                 add_statement(int(numbers[index]), block.table["path"][index].as_py(), stated[index].as_py())
         counted.add(block, numbers, block.table["is_first"].to_numpy(), "counted")
-    table.count(counted.by_number())
+    table.set_sizes(counted.sum_by_number())
     return table, rows[: len(table)]
 
 
@@ -96,7 +96,7 @@ def find_drop_reasons(
     """Set the drop reasons by language, license and duplicates, and return the kept copy of each duplicate."""
     rules = settings.recipe.duplicates
     keys = [f"key{number}" for number in range(len(rules))]
-    ranks = projects.ranks()
+    ranks = projects.rank_projects()
     rows_of_rank = np.empty_like(rows_of_project)
     rows_of_rank[ranks] = rows_of_project
     with (
@@ -105,11 +105,11 @@ def find_drop_reasons(
     ):
         decider = LanguageAndLicense(settings, projects, drop_reasons, licenses)
         for block in results.blocks([*LANGUAGE_AND_LICENSE_COLUMNS, *keys]):
-            numbers = projects.numbers(block.projects)[block.numbers("project")]
-            decider.decide(block, numbers)
+            numbers = projects.number_projects(block.projects)[block.numbers("project")]
+            decider.decide_block(block, numbers)
             if not rules:
                 continue
-            kept = np.flatnonzero(drop_reasons.kept(block.rows))
+            kept = np.flatnonzero(drop_reasons.mask_kept(block.rows))
             files = block.table.take(kept)
             order.add(ranks[numbers[kept]], files["path"], kept + block.first_row, [files[key] for key in keys])
         return drop_duplicates(order, rules, drop_reasons, folder)

@@ -3,7 +3,7 @@
 drop_reasons = DropReasons(num_rows)
 drop_reasons.add_scan_reasons(block)                       # the reasons that the scan has recorded
 drop_reasons.drop(rows, "exact duplicate")          # rows: a mask, a slice or numbers
-drop_reasons.kept(block.rows)                       # a mask
+drop_reasons.mask_kept(block.rows)                       # a mask
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ class DropReasons:
         self._check_number_of_reasons()
         self.codes[block.rows] = np.where(codes < 0, KEPT_CODE, codes)
 
-    def code(self, reason: str) -> int:
+    def find_code(self, reason: str) -> int:
         number = self.names.setdefault(reason, len(self.names))
         self._check_number_of_reasons()
         return number
@@ -45,7 +45,7 @@ class DropReasons:
             )
 
     def drop(self, rows: Any, reason: str) -> None:
-        self.codes[rows] = self.code(reason)
+        self.codes[rows] = self.find_code(reason)
 
-    def kept(self, rows: slice) -> np.ndarray:
+    def mask_kept(self, rows: slice) -> np.ndarray:
         return self.codes[rows] == KEPT_CODE

@@ -66,7 +66,7 @@ def write_index(
     for number, key in enumerate(zip(repositories.names, repositories.projects, strict=True)):
         first_of.setdefault(key, number)
     named_first = np.array([first_of[key] for key in zip(repositories.names, repositories.projects, strict=True)], np.int64)
-    left_aside = drop_reasons.code(LEFT_ASIDE)
+    left_aside = drop_reasons.find_code(LEFT_ASIDE)
     counts = Counts()
     shards = ShardPlan(choose_shard_bytes(sum(sum(size.values()) for name, size in repositories.sizes.items() if name in splits)))
     places: list[tuple[int, ...]] = []
@@ -79,7 +79,7 @@ def write_index(
     ):
         writer = ManifestWriter(manifest)
         for block in results.blocks(COLUMNS):
-            numbers = repositories.numbers(block)
+            numbers = repositories.read_numbers(block)
             codes = drop_reasons.codes[block.rows]
             codes[(codes == KEPT_CODE) & (split_of[numbers] == NO_SPLIT)] = left_aside
             codes_file.write(codes.data)
@@ -129,7 +129,7 @@ def name_kept_copies(results: ScanResults, kept_copies: KeptCopies, repositories
             results.advance()
         return
     for block in results.blocks(["path"]):
-        numbers = repositories.numbers(block)
+        numbers = repositories.read_numbers(block)
         places = pc.binary_join_element_wise(names.take(pa.array(numbers)), repositories.paths(block, numbers), "/")
         kept_copies.add_names(block, places)
 

@@ -1,7 +1,7 @@
 """Decide the language of a file by its project, find its license, and drop the file if the license is not allowed.
 
 decider = LanguageAndLicense(settings, projects, drop_reasons, LicenseWriter(folder))
-decider.decide(block, numbers)             # numbers: the project of each row; changes `drop_reasons`
+decider.decide_block(block, numbers)             # numbers: the project of each row; changes `drop_reasons`
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ class LanguageAndLicense:
         self._license_codes: list[int] = []
         """Code of the drop reason for each license in `_licenses`; KEPT_CODE for an allowed license."""
 
-    def decide(self, block: Block, numbers: np.ndarray) -> None:
+    def decide_block(self, block: Block, numbers: np.ndarray) -> None:
         self.drop_reasons.add_scan_reasons(block)
         if self.recipe.language_rule.selects_by_project:
             self._choose_language_of_project(block, numbers)
@@ -61,7 +61,7 @@ class LanguageAndLicense:
         for number in np.unique(numbers).tolist():
             language = self.projects.language(number)
             wanted[number] = self._languages.setdefault(language, len(self._languages)) if language in self.chosen else -2
-            reasons[number] = self.drop_reasons.code(
+            reasons[number] = self.drop_reasons.find_code(
                 NO_PROJECT_LANGUAGE if language is None else OTHER_LANGUAGE if language in self.chosen else NOT_CHOSEN
             )
         unique, inverse = np.unique(numbers, return_inverse=True)
@@ -74,8 +74,8 @@ class LanguageAndLicense:
         """Drop the kept rows whose license is not allowed; `licenses` has the number of each row's license."""
         assert self.recipe.licenses is not None
         for license in self._licenses.licenses[len(self._license_codes) :]:
-            reason = self.recipe.licenses.reason(license.expression)
-            self._license_codes.append(KEPT_CODE if reason is None else self.drop_reasons.code(reason))
+            reason = self.recipe.licenses.find_drop_reason(license.expression)
+            self._license_codes.append(KEPT_CODE if reason is None else self.drop_reasons.find_code(reason))
         codes = self.drop_reasons.codes[block.rows]
         decided = np.array(self._license_codes, np.uint16)[licenses]
         codes[codes == KEPT_CODE] = decided[codes == KEPT_CODE]

@@ -54,14 +54,14 @@ class Prefilter:
     """The languages of the corpus."""
 
     def __call__(self, project: Project, path: str, num_bytes: int) -> str | None:
-        reason = self._reason(project, path, num_bytes)
+        reason = self._find_drop_reason(project, path, num_bytes)
         if reason is None or not 0 < num_bytes <= LARGEST_STATEMENT:
             return reason
         rows = self.recipe.rows
         is_read_for_others = states_license(path) or (rows is not None and rows.is_version_file(path))
         return None if is_read_for_others else reason
 
-    def _reason(self, project: Project, path: str, num_bytes: int) -> str | None:
+    def _find_drop_reason(self, project: Project, path: str, num_bytes: int) -> str | None:
         possible = self.recipe.language_rule.by_name(project, path)
         if possible == ():
             return DATASET_FILE if is_shard_name(path) else NO_LANGUAGE

@@ -1,10 +1,10 @@
 """The projects of a build with their languages, licenses and ranks among duplicates.
 
     table = ProjectTable()
-    table.number_of(project)            the number of a project by its name; fields from several sources are merged
+    table.find_number(project)            the number of a project by its name; fields from several sources are merged
     table.language(number)              the named language, or the one with most bytes
     table.licenses(number)              the statements of its license files and manifests, by folder
-    table.ranks()                       the order of the projects by stars (most first), then by name
+    table.rank_projects()                       the order of the projects by stars (most first), then by name
 
 A project takes about 500 bytes: a million of them half a gigabyte.
 """
@@ -32,7 +32,7 @@ class ProjectTable:
     def __len__(self) -> int:
         return len(self.projects)
 
-    def number_of(self, project: Project) -> int:
+    def find_number(self, project: Project) -> int:
         """Return the number of a project, new for a new name; missing fields of a known project are filled in."""
         number = self._numbers.setdefault(project.name, len(self.projects))
         if number == len(self.projects):
@@ -49,8 +49,8 @@ class ProjectTable:
             )
         return number
 
-    def numbers(self, projects: Iterable[Project]) -> np.ndarray:
-        return np.array([self.number_of(project) for project in projects], np.int64)
+    def number_projects(self, projects: Iterable[Project]) -> np.ndarray:
+        return np.array([self.find_number(project) for project in projects], np.int64)
 
     def add_license(self, number: int, path: str, statement: str) -> None:
         self._licenses.setdefault(number, FolderLicenses()).add(path, statement)
@@ -73,7 +73,7 @@ class ProjectTable:
     def versions(self, number: int) -> dict[str, str]:
         return self._versions_found.get(number, {})
 
-    def count(self, sizes: Mapping[int, Mapping[str, int]]) -> None:
+    def set_sizes(self, sizes: Mapping[int, Mapping[str, int]]) -> None:
         """Set the bytes by language of each project number, which decide the language of a project."""
         self._counted = sizes
 
@@ -82,7 +82,7 @@ class ProjectTable:
         counted = self._counted.get(number, {})
         return self.projects[number].language or min(counted, key=lambda language: (-counted[language], language), default=None)
 
-    def ranks(self) -> np.ndarray:
+    def rank_projects(self) -> np.ndarray:
         """Return the position of every project in the precedence among duplicates (shape [projects], int64)."""
         keys = [(-(project.stars or 0), project.name) for project in self.projects]
         order = sorted(range(len(keys)), key=keys.__getitem__)

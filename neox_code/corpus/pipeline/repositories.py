@@ -2,7 +2,7 @@
 
 repositories = divide_projects(results, projects, drop_reasons, folder, is_divided=True)
 repositories.sizes                             kept bytes by language of each unit
-repositories.numbers(block)                    the repository of each row of a block (int32, from a file)
+repositories.read_numbers(block)                    the repository of each row of a block (int32, from a file)
 repositories.paths(block, numbers)             the rows' paths below their repositories
 """
 
@@ -42,7 +42,7 @@ class Repositories:
     def __len__(self) -> int:
         return len(self.names)
 
-    def numbers(self, block: Block) -> np.ndarray:
+    def read_numbers(self, block: Block) -> np.ndarray:
         return np.fromfile(self.file, np.int32, count=len(block), offset=4 * block.first_row)
 
     def paths(self, block: Block, numbers: np.ndarray) -> pa.Array:
@@ -67,7 +67,7 @@ def divide_projects(
     sizes = SizesByLanguage()
     with result.file.open("wb") as file:
         for block in results.blocks(["project", "path", "language", "bytes"]):
-            numbers = table.numbers(block.projects)[block.numbers("project")]
+            numbers = table.number_projects(block.projects)[block.numbers("project")]
             if folders:
                 paths = block.values("path")
                 for index in np.flatnonzero(np.isin(numbers, list(folders))).tolist():
@@ -80,9 +80,9 @@ def divide_projects(
                         result.prefixes.append(paths[index].removesuffix(path))
                     numbers[index] = known[names[project], name]
             file.write(numbers.astype(np.int32).data)
-            sizes.add(block, numbers, drop_reasons.kept(block.rows))
+            sizes.add(block, numbers, drop_reasons.mask_kept(block.rows))
     result.units = list(result.names)
-    result.sizes = sizes.by_name(result.units)
+    result.sizes = sizes.sum_by_name(result.units)
     return result
 
 
@@ -98,15 +98,15 @@ def split_few_projects_by_folder(results: ScanResults, repositories: Repositorie
     if not 0 < len(repositories.sizes) < PROJECTS_TO_SPLIT:
         return
 
-    def place(number: int, path: str) -> str:
+    def format_place(number: int, path: str) -> str:
         return path if len(names) == 1 else f"{project_of[number]}/{path}"
 
     kept: dict[str, tuple[str, int]] = {}
     for block in results.blocks(["path", "language", "bytes"]):
-        rows = np.flatnonzero(drop_reasons.kept(block.rows))
+        rows = np.flatnonzero(drop_reasons.mask_kept(block.rows))
         chosen = block.table.take(pa.array(rows)).to_pydict()
-        for number, *row in zip(repositories.numbers(block)[rows].tolist(), *chosen.values(), strict=True):
-            kept[place(number, row[0])] = (row[1], row[2])
+        for number, *row in zip(repositories.read_numbers(block)[rows].tolist(), *chosen.values(), strict=True):
+            kept[format_place(number, row[0])] = (row[1], row[2])
     unit_of, level = group_into_split_units(kept)
     verb = "is" if len(names) == 1 else "are"
     log.info(
@@ -117,11 +117,11 @@ def split_few_projects_by_folder(results: ScanResults, repositories: Repositorie
     written = repositories.file.with_suffix(".new")
     with written.open("wb") as file:
         for block in results.blocks(["path", "language", "bytes"]):
-            numbers, is_kept = repositories.numbers(block), drop_reasons.kept(block.rows)
+            numbers, is_kept = repositories.read_numbers(block), drop_reasons.mask_kept(block.rows)
             paths = block.values("path")
             for index in np.flatnonzero(is_kept).tolist():
                 before = int(numbers[index])
-                unit = unit_of[place(before, paths[index])]
+                unit = unit_of[format_place(before, paths[index])]
                 key = f"{repositories.names[before]}\0{unit}"
                 if key not in numbers_of:
                     numbers_of[key] = len(repositories.names)
@@ -133,7 +133,7 @@ def split_few_projects_by_folder(results: ScanResults, repositories: Repositorie
             file.write(numbers.astype(np.int32).data)
             sizes.add(block, numbers, is_kept)
     written.replace(repositories.file)
-    repositories.sizes = sizes.by_name(repositories.units)
+    repositories.sizes = sizes.sum_by_name(repositories.units)
 
 
 def group_into_split_units(kept: Mapping[str, tuple[str, int]]) -> tuple[dict[str, str], str]:
@@ -162,14 +162,14 @@ def find_folders_of_large_projects(results: ScanResults, table: ProjectTable, dr
     """Return the common folder of the kept files of every large project, by project number."""
     sizes = SizesByLanguage()
     for block in results.blocks(["project", "language", "bytes"]):
-        sizes.add(block, table.numbers(block.projects)[block.numbers("project")], drop_reasons.kept(block.rows))
-    by_name = sizes.by_name([project.name for project in table.projects])
+        sizes.add(block, table.number_projects(block.projects)[block.numbers("project")], drop_reasons.mask_kept(block.rows))
+    by_name = sizes.sum_by_name([project.name for project in table.projects])
     large = find_large_projects(by_name)
     numbers_of_large = [number for number, project in enumerate(table.projects) if project.name in large]
     folders: dict[int, str] = {}
     for block in results.blocks(["project", "path"]):
-        numbers = table.numbers(block.projects)[block.numbers("project")]
-        rows = np.flatnonzero(drop_reasons.kept(block.rows) & np.isin(numbers, numbers_of_large))
+        numbers = table.number_projects(block.projects)[block.numbers("project")]
+        rows = np.flatnonzero(drop_reasons.mask_kept(block.rows) & np.isin(numbers, numbers_of_large))
         paths = defaultdict(list)
         for project, path in zip(numbers[rows].tolist(), block.table["path"].take(pa.array(rows)).to_pylist(), strict=True):
             paths[project].append(path)
@@ -191,17 +191,17 @@ class SizesByLanguage:
         for number, language, num_bytes in sum_by_pair(numbers[chosen], languages[chosen], block.numbers("bytes")[chosen]):
             self._bytes[number, language] += num_bytes
 
-    def by_number(self) -> dict[int, Counter[str]]:
+    def sum_by_number(self) -> dict[int, Counter[str]]:
         languages = list(self._languages)
         sizes: dict[int, Counter[str]] = defaultdict(Counter)
         for (number, language), num_bytes in self._bytes.items():
             sizes[number][languages[language]] = num_bytes
         return sizes
 
-    def by_name(self, names: list[str]) -> dict[str, Counter[str]]:
+    def sum_by_name(self, names: list[str]) -> dict[str, Counter[str]]:
         """Return the bytes by name and language; numbers with the same name are added."""
         sizes: dict[str, Counter[str]] = defaultdict(Counter)
-        for number, languages in self.by_number().items():
+        for number, languages in self.sum_by_number().items():
             sizes[names[number]].update(languages)
         return sizes
 

@@ -45,7 +45,7 @@ def scan_batch(work: Path, index: int) -> Iterator[float]:
     with ScanResultWriter(scan_result_file(work, index), [rule.key_bytes for rule in settings.recipe.duplicates]) as writer:
         for found, done in batch.read():
             with report_recipe_errors(own_recipe, f"decides on {found.project.name}/{found.path}"):
-                for row in scanner.rows(found, writer.number_of(found.project)):
+                for row in scanner.rows(found, writer.find_number(found.project)):
                     writer.add(row)
             if done - reported >= PROGRESS_BYTES:
                 yield done - reported

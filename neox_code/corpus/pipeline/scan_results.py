@@ -118,7 +118,7 @@ class ScanResultWriter:
         finally:
             partial_path(self.path).unlink(missing_ok=True)
 
-    def number_of(self, project: Project) -> int:
+    def find_number(self, project: Project) -> int:
         return self._projects.setdefault(project, len(self._projects))
 
     def add(self, row: ScanRow) -> None:

@@ -80,7 +80,7 @@ class Labeler:
 
     def make_key(self, code: str) -> str:
         """Return a key that identifies the request for this code with this model and task."""
-        return hashlib.sha256("\0".join((self.model, self._task(), code)).encode()).hexdigest()[:32]
+        return hashlib.sha256("\0".join((self.model, self._make_task(), code)).encode()).hexdigest()[:32]
 
     def stop(self) -> None:
         """Send no more requests; threads that wait for a rate limit raise DataError."""
@@ -99,7 +99,7 @@ class Labeler:
                 raise DataError("labeling was stopped. Rerun the same command to resume.")
             answer = self.endpoint.post({
                 "model": self.model,
-                "messages": [{"role": "system", "content": self._task()}, {"role": "user", "content": code}],
+                "messages": [{"role": "system", "content": self._make_task()}, {"role": "user", "content": code}],
                 length_key: self.max_tokens,
             })  # fmt: skip
             content = read_content(answer)
@@ -129,7 +129,7 @@ class Labeler:
             log.info("%s; waiting %.0f s", message, pause)
             self._not_before = max(self._not_before, time.monotonic() + pause)
 
-    def _task(self) -> str:
+    def _make_task(self) -> str:
         return TASK.format(language=self.language)
 
     def _read_usage(self, answer: Answer, code: str) -> TokenUsage:
@@ -142,7 +142,7 @@ class Labeler:
         return TokenUsage(sent, received)
 
     def _num_bytes(self, code: str) -> int:
-        return len(self._task().encode()) + len(code.encode())
+        return len(self._make_task().encode()) + len(code.encode())
 
 
 def read_content(answer: Answer) -> str | None:

@@ -71,14 +71,14 @@ class FolderSource:
         return merge_small_batches(self._batches(check))
 
     def _batches(self, check: FileCheck) -> Iterator[ListOfFiles]:
-        for is_repository, listed in groupby(self._list(check), key=lambda item: isinstance(item, GitSource)):
+        for is_repository, listed in groupby(self._list_files(check), key=lambda item: isinstance(item, GitSource)):
             if is_repository:
                 for repository in listed:
                     yield from repository.batches(check)  # type: ignore[union-attr]
             else:
                 yield from make_batches(listed, FolderBatch)  # type: ignore[arg-type]
 
-    def _list(self, check: FileCheck) -> Iterator[tuple[FoundFile, str] | GitSource]:
+    def _list_files(self, check: FileCheck) -> Iterator[tuple[FoundFile, str] | GitSource]:
         """Yield every file below the root with its absolute path; a bare repository is yielded as a GitSource."""
         try:
             stack = [Level(str(self.root), self._make_project(str(self.root), ()), (), "", read_sorted_entries(self.root))]

@@ -174,7 +174,7 @@ class RepositoryBatch:
         with TemporaryDirectory(prefix="neox-clones-") as temporary, ThreadPoolExecutor(REPOSITORIES_AT_ONCE) as threads:
             futures: list[Future[Path | CloneError]] = []
 
-            def clones() -> Iterator[tuple[Listed, Path | CloneError]]:
+            def iter_clones() -> Iterator[tuple[Listed, Path | CloneError]]:
                 for index, repository in enumerate(self.repositories):
                     for number in range(len(futures), min(index + REPOSITORIES_AT_ONCE, len(self.repositories))):
                         folder = self._folder(self.repositories[number], Path(temporary) / str(number))
@@ -182,7 +182,7 @@ class RepositoryBatch:
                     yield repository, futures[index].result()
 
             try:
-                yield clones()
+                yield iter_clones()
             finally:
                 stopped.set()
                 for future in futures:

@@ -53,9 +53,9 @@ class TarSource:
         if is_compressed(self.path):
             yield CompressedTarBatch(self, check, self.path.stat().st_size)
         else:
-            yield from make_batches(self._list(check), lambda files, work: TarBatch(self.path, files, work))
+            yield from make_batches(self._list_members(check), lambda files, work: TarBatch(self.path, files, work))
 
-    def _list(self, check: FileCheck) -> Iterator[tuple[FoundFile, int]]:
+    def _list_members(self, check: FileCheck) -> Iterator[tuple[FoundFile, int]]:
         """Yield every file of a plain archive with the position of its content."""
         replaced = find_replaced_members(lambda: list_paths(read_members(self.path), self.path))
         for members, member in enumerate(yield_with_damage(read_members(self.path), self.path)):

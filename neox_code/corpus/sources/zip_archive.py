@@ -74,9 +74,9 @@ class ZipSource:
     layout: str = "repository"
 
     def batches(self, check: FileCheck) -> Iterator[Batch]:
-        return make_batches(self._list(check), lambda files, work: ZipBatch(self.path, files, work))
+        return make_batches(self._list_members(check), lambda files, work: ZipBatch(self.path, files, work))
 
-    def _list(self, check: FileCheck) -> Iterator[tuple[FoundFile, ZipMember]]:
+    def _list_members(self, check: FileCheck) -> Iterator[tuple[FoundFile, ZipMember]]:
         """Yield every file of the directory. Damage is yielded last, as a file with an empty path, and ends the list."""
         members = 0
         allowed = max(EXPANSION_ALLOWED, EXPANSION_RATIO * self.path.stat().st_size)

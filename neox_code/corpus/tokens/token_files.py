@@ -207,7 +207,7 @@ def tokenize_slices(
     work: Path, title: str, slices: Sequence[InputSlice], workers: int, bar: ProgressBar, executor: Executor | None
 ) -> None:
     """Tokenize the unfinished slices and show a progress bar."""
-    missing = TOKENIZE.missing(work, len(slices))
+    missing = TOKENIZE.find_missing(work, len(slices))
     if executor is None and min(workers, len(missing)) < 2:
         stage, executor = TOKENIZE, InProcessExecutor()
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from neox_code.corpus.executors.stages import LocalExecutor, Stage, is_whole, run_stage
+from neox_code.corpus.executors.stages import LocalExecutor, Stage, is_complete_file, run_stage
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.pipeline import index
 from neox_code.corpus.pipeline.build import build_corpus
@@ -83,9 +83,9 @@ def test_an_error_of_a_task_is_raised_and_finished_tasks_are_not_repeated(work):
     with LocalExecutor(1) as executor:
         with pytest.raises(DataError, match="task 3 is impossible"):
             run_stage(Stage("squares", fails_at_three, square_file), work, NUMBERS, executor)
-        assert SQUARES.missing(work, 8) == [3, 4, 5, 6, 7]
+        assert SQUARES.find_missing(work, 8) == [3, 4, 5, 6, 7]
         run_stage(SQUARES, work, NUMBERS, executor)
-    assert SQUARES.missing(work, 8) == []
+    assert SQUARES.find_missing(work, 8) == []
     assert (work / "log").read_text().split() == list("01234567")
 
 
@@ -105,7 +105,7 @@ def test_early_tasks_of_one_stage_are_not_counted_for_the_next(work):
         for task in (0, 1):
             executor.start_early(SQUARES, work, task)
         end = time.monotonic() + 30
-        while SQUARES.missing(work, 2):
+        while SQUARES.find_missing(work, 2):
             assert time.monotonic() < end
             time.sleep(0.01)
         assert sum(executor.run(SQUARES, work, [2, 3])) == sum(NUMBERS[2:4])
@@ -117,17 +117,17 @@ def test_an_executor_that_loses_tasks_silently_is_an_error(work):
     with pytest.raises(DataError, match=r"2 of 8 tasks left no output in .*; the first is task 4"):
         run_stage(SQUARES, work, NUMBERS, Here(lost=[4, 6]))
     run_stage(SQUARES, work, NUMBERS, Here())
-    assert SQUARES.missing(work, 8) == []
+    assert SQUARES.find_missing(work, 8) == []
 
 
 def test_a_truncated_file_is_not_whole(tmp_path):
-    assert not is_whole(tmp_path / "nowhere")
+    assert not is_complete_file(tmp_path / "nowhere")
     for content, whole in ((b"{", False), (b"{}", True)):
         (tmp_path / "part.json").write_bytes(content)
-        assert is_whole(tmp_path / "part.json") == whole
+        assert is_complete_file(tmp_path / "part.json") == whole
     for content, whole in ((b"", False), (b"PAR", False), (b"PAR1 and more", False), (b"PAR1...PAR1", True)):
         (tmp_path / "part").write_bytes(content)
-        assert is_whole(tmp_path / "part") == whole
+        assert is_complete_file(tmp_path / "part") == whole
 
 
 class Halfhearted:

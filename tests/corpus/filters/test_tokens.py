@@ -8,7 +8,7 @@ from pygments import lex
 from pygments.lexers import find_lexer_class, get_lexer_by_name
 from real_code import real_files
 
-from neox_code.corpus.filters.first_characters import first_characters
+from neox_code.corpus.filters.first_characters import find_first_characters
 from neox_code.corpus.filters.lexer_states import get_expression, make_alternative
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.filters.token_count import TokenCounter
@@ -120,7 +120,7 @@ def test_every_match_begins_with_one_of_the_first_characters(language):
     found = 0
     for rules in find_lexer_class(language)()._tokens.values():
         for expression in {get_expression(rule) for rule in rules}:
-            first = first_characters(expression)
+            first = find_first_characters(expression)
             if len(first) < 128:
                 begun = {
                     text[match.start()] for match in (expression.match(text, start) for start in range(0, len(text), 3)) if match
@@ -149,7 +149,7 @@ def test_every_match_begins_with_one_of_the_first_characters(language):
     ],
 )
 def test_first_characters_of_an_expression(pattern, first):
-    assert first_characters(re.compile(pattern)) == set(first)
+    assert find_first_characters(re.compile(pattern)) == set(first)
 
 
 @pytest.mark.parametrize(

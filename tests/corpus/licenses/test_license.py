@@ -292,17 +292,17 @@ def test_license_files_are_recognized_by_name(path, is_one):
     ],
 )
 def test_an_expression_is_allowed_by_its_operators(expression, reason):
-    assert AllowedLicenses().reason(expression) == reason
+    assert AllowedLicenses().find_drop_reason(expression) == reason
 
 
 def test_files_without_a_license_are_kept_if_the_recipe_allows_it():
-    assert AllowedLicenses(unlicensed=True).reason(None) is None
-    assert AllowedLicenses(unlicensed=True).reason("GPL-3.0-only") == "license not allowed"
-    assert AllowedLicenses(unlicensed=True).reason(UNKNOWN) == "unknown license"
+    assert AllowedLicenses(unlicensed=True).find_drop_reason(None) is None
+    assert AllowedLicenses(unlicensed=True).find_drop_reason("GPL-3.0-only") == "license not allowed"
+    assert AllowedLicenses(unlicensed=True).find_drop_reason(UNKNOWN) == "unknown license"
 
 
 def test_deprecated_names_are_replaced_by_current_ones():
-    assert AllowedLicenses(("GPL-2.0", "MIT")).reason("GPL-2.0-only") is None
+    assert AllowedLicenses(("GPL-2.0", "MIT")).find_drop_reason("GPL-2.0-only") is None
 
 
 def test_an_unknown_allowed_license_is_refused():
@@ -319,5 +319,7 @@ def test_every_permissive_license_is_an_spdx_identifier():
 def test_an_invalid_expression_is_not_allowed():
     generator = random.Random(1)
     pieces = ["MIT", "AND", "OR", "WITH", "(", ")", "GPL-2.0", "Linux-syscall-note", "+", "/", "x y", "", "-", ",", "é"]
-    reasons = {AllowedLicenses().reason(" ".join(generator.choices(pieces, k=generator.randrange(6)))) for _ in range(3_000)}
+    reasons = {
+        AllowedLicenses().find_drop_reason(" ".join(generator.choices(pieces, k=generator.randrange(6)))) for _ in range(3_000)
+    }
     assert reasons == {None, "license not allowed"}

@@ -6,7 +6,7 @@ from linguist_samples import BY_CONTENT, BY_FIRST_OR_LAST_LINES
 from pygments.lexers import get_lexer_by_name
 
 from neox_code.corpus.languages.polycoder_names import LANGUAGES
-from neox_code.corpus.linguist.detect import by_name, detect, guess_by_name
+from neox_code.corpus.linguist.detect import detect, find_by_name, guess_by_name
 from neox_code.corpus.linguist.tables import LANGUAGE_TYPES
 
 THE_LANGUAGES = (*LANGUAGES, "GDScript", "Kotlin")
@@ -24,17 +24,17 @@ def test_content_selects_the_language_of_an_ambiguous_name(path, text, language)
 def test_file_names_have_the_languages_of_pygments(language):
     patterns = set(get_lexer_by_name(language).filenames) - OTHERWISE_IN_LINGUIST
     names = [pattern.replace("*", "file") for pattern in patterns]
-    known = [name for name in names if by_name(name)]
+    known = [name for name in names if find_by_name(name)]
     assert known
-    assert [name for name in known if language not in by_name(name)] == []
+    assert [name for name in known if language not in find_by_name(name)] == []
 
 
 def test_the_longest_known_extension_is_used():
-    assert by_name("a/index.html.erb") == ("HTML+ERB",)
-    assert by_name("a/min.js") == by_name("a/x.min.js") == ("JavaScript",)
-    assert by_name("a/CMakeLists.txt") == ("CMake",)
-    assert by_name("a/.bashrc") == ("Shell",)
-    assert by_name("a.py/LICENSE.xyz") == ()
+    assert find_by_name("a/index.html.erb") == ("HTML+ERB",)
+    assert find_by_name("a/min.js") == find_by_name("a/x.min.js") == ("JavaScript",)
+    assert find_by_name("a/CMakeLists.txt") == ("CMake",)
+    assert find_by_name("a/.bashrc") == ("Shell",)
+    assert find_by_name("a.py/LICENSE.xyz") == ()
 
 
 def test_the_most_likely_language_is_guessed_from_a_name():

@@ -174,7 +174,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from neox_code.corpus.pipeline.decide import decide
+from neox_code.corpus.pipeline.decide import decide_files
 from neox_code.corpus.pipeline.decisions import load_decisions
 from neox_code.corpus.pipeline.scan_results import PROJECTS, make_scan_schema
 from neox_code.corpus.recipes.registry import find_recipe
@@ -203,7 +203,7 @@ for part in range(parts):
     with pq.ParquetWriter(scan_result_file(work, part), schema, write_statistics=False) as writer:
         writer.write_table(pa.table(columns, schema=schema))
         writer.add_key_value_metadata({PROJECTS: json.dumps([asdict(project) for project in projects])})
-decide(work, parts, Settings(recipe, recipe.languages, 1, None, {"train": 98.9, "valid": 0.1, "test": 1.0}))
+decide_files(work, parts, Settings(recipe, recipe.languages, 1, None, {"train": 98.9, "valid": 0.1, "test": 1.0}))
 kept = sum(shard.documents for shard in load_decisions(work).shards)
 status = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
 print(kept, int(status["VmHWM"].split()[0]) * 1024)        # ru_maxrss would include the process that started this one
