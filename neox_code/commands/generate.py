@@ -8,7 +8,10 @@ the next one is written; the same command continues an interrupted output. If a 
 fills the model's context, its row contains the reason, the other prompts are completed, and the exit status is 2.
 
 With `-i - --set sample_input_format=jsonl` the command is a pipe: it reads rows such as {"prompt": "int main("}, and writes a row
-for each as soon as it is complete. A row can set keys of the generation section for itself.
+for each as soon as it is complete. A row can set keys of the generation section for itself, and its suffix.
+
+The same seed and prompt have the same completion, alone and in any batch: to the bit in bf16 on a CPU, up to the rounding of fp32
+elsewhere. docs/generation.md lists the rows' fields and what else is promised.
 """
 
 import sys

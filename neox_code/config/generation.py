@@ -49,6 +49,9 @@ class GenerationConfig:
     """Read a prompt only to the beginning of its last word, and generate tokens that repeat that word first, so that a prompt which
     ends inside a token is completed as if it did not. Not for prompts of token ids."""
 
+    infilling_order: Literal["psm", "spm"] = "psm"
+    """Order in which a model with infilling tokens reads a prompt with a suffix: `psm` prefix first, `spm` suffix first."""
+
     samples_per_prompt: int = 1
     """Number of completions of each prompt, with different random numbers."""
 

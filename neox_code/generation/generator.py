@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from neox_code.config.generation import GenerationConfig
 from neox_code.errors import DataError
 from neox_code.generation.engine import Engine, Row
+from neox_code.generation.infilling import InfillingPrompt, build_infilling_prompt
 from neox_code.generation.loading import LoadedModel
 from neox_code.generation.prompts import Prompt, PromptItem, keep_end
 from neox_code.generation.request import Request, SamplingSettings
-from neox_code.generation.stop_rules import build_stop_rules
+from neox_code.generation.stop_rules import StopRule, SuffixOverlap, build_stop_rules
 from neox_code.generation.stopping import StopReason
 from neox_code.logs import format_plural, get_logger, progress
 from neox_code.tokenizer.newlines import select_newline_treatment
@@ -171,11 +172,17 @@ class Generator:
         item = prompt if isinstance(prompt, PromptItem) else PromptItem(prompt)
         section = dataclasses.replace(self.section, **item.settings)
         repeat_bytes = b""
+        stop: tuple[StopRule, ...] = ()
         if isinstance(item.prompt, str):
             text = self.treat_newlines(item.prompt, f"the prompt that begins with {item.prompt[:40]!r}")
-            ids = self.fit_context(self.tokenizer.encode(text), text)
-            if section.token_healing:
-                ids, repeat_bytes = self.engine.healing.split(ids)
+            if item.suffix is not None:
+                infilling = self.make_infilling_prompt(text, item.suffix, section)
+                ids, repeat_bytes = infilling.ids, infilling.repeat_bytes
+                stop = (*stop, SuffixOverlap(item.suffix))
+            else:
+                ids = self.fit_context(self.tokenizer.encode(text), text)
+                if section.token_healing:
+                    ids, repeat_bytes = self.engine.healing.split(ids)
         else:
             text = self.tokenizer.decode(item.prompt)
             ids = self.fit_context(list(item.prompt), text)
@@ -186,10 +193,22 @@ class Generator:
             seed=self.seed,
             index=index,
             num_samples=section.samples_per_prompt,
-            stop=build_stop_rules(section.stop_rules, section.stop, text),
+            stop=(*build_stop_rules(section.stop_rules, section.stop, text), *stop),
             repeat_bytes=repeat_bytes,
         )
         return PreparedPrompt(text, request)
+
+    def make_infilling_prompt(self, prefix: str, suffix: str, section: GenerationConfig) -> InfillingPrompt:
+        """Return the prompt for the text between prefix and suffix; log what the context leaves out."""
+        room = max(self.loaded.context_length - section.maximum_tokens, self.loaded.context_length // 2)
+        made = build_infilling_prompt(
+            self.engine.healing, prefix, suffix, room, order=section.infilling_order, heals=section.token_healing
+        )
+        if not made.reads_suffix:
+            log.warning("the vocabulary has no infilling tokens: the prefix is completed, and ends where it meets the suffix")
+        if any(made.left_out.values()):
+            log.warning("bytes that the context leaves out of the prompt: %s", made.left_out)
+        return made
 
     def fit_context(self, ids: list[int], text: str) -> list[int]:
         """Return ids that leave room for a new token; cut the prompt if `long_prompts` is "cut", else raise DataError."""

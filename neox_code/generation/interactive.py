@@ -88,7 +88,7 @@ class Dialog:
                 log.error("%s", error)
                 continue
             if item is not None:
-                complete_prompt(self.generator, PromptItem(item.prompt, self.settings), index, self.show)
+                complete_prompt(self.generator, PromptItem(item.prompt, settings=self.settings), index, self.show)
                 index += 1
 
     def read_prompt(self) -> str | None:

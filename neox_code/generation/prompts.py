@@ -39,6 +39,8 @@ def escape(text: str) -> str:
 @dataclass(frozen=True)
 class PromptItem:
     prompt: Prompt
+    suffix: str | None = None
+    """Text after the missing part, for infilling."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Keys of the generation section that apply to this prompt alone."""
     source: str | None = None
@@ -98,8 +100,8 @@ def is_hidden(path: Path) -> bool:
 def parse_row(line: str | bytes, place: str) -> PromptItem:
     """Return the prompt of a row of JSON: a text, or an object with `prompt` (or `context`), a text or token ids.
 
-    Its `id` becomes the source, and keys of the generation section apply to this prompt alone. Other keys have no effect. Raise
-    DataError with the place of the row.
+    A `suffix` is the text after the missing part, and `id` becomes the source. Keys of the generation section apply to this prompt
+    alone. Other keys have no effect. Raise DataError with the place of the row.
     """
     try:
         row = json.loads(line)
@@ -110,6 +112,9 @@ def parse_row(line: str | bytes, place: str) -> PromptItem:
     is_ids = isinstance(prompt, list) and all(type(token) is int for token in prompt)
     if not isinstance(prompt, str) and not is_ids:
         raise DataError(f'{place} has no prompt. Write {{"prompt": "text"}}, or a list of token ids as prompt.')
+    suffix = row.get("suffix")
+    if suffix is not None and not (isinstance(suffix, str) and isinstance(prompt, str)):
+        raise DataError(f"{place} has a suffix without texts: prompt and suffix must be texts.")
     settings = {}
     for key in ROW_KEYS & row.keys():
         try:
@@ -119,7 +124,7 @@ def parse_row(line: str | bytes, place: str) -> PromptItem:
         if key in RANGES and settings[key] not in RANGES[key]:
             raise DataError(f"{place}: {key} ({row[key]!r}) must be {RANGES[key]}.")
     source = row.get("id")
-    return PromptItem(prompt, settings, None if source is None else str(source))
+    return PromptItem(prompt, suffix, settings, None if source is None else str(source))
 
 
 def read_text(path: str | Path) -> str:

@@ -9,6 +9,7 @@ from neox_code.config.generation import GenerationConfig
 from neox_code.errors import DataError
 from neox_code.generation.engine import MAXIMUM_ROWS
 from neox_code.generation.generator import Generator
+from neox_code.generation.prompts import PromptItem
 from neox_code.generation.stopping import StopReason
 
 HOT = GenerationConfig(temperature=30.0, top_k=50, maximum_tokens=12)
@@ -130,3 +131,10 @@ def test_a_long_prompt_is_cut_at_a_line_and_its_head_is_kept_on_request(scripted
     kept = dataclasses.replace(cut, kept_head_tokens=17)
     request = generator(scripted, kept).prepare_prompt(prompt, 0).request
     assert scripted.tokenizer.decode(request.prompt_ids) == "".join([*lines[:2], *lines[-4:]]) + "("
+
+
+def test_the_missing_text_ends_where_it_meets_the_suffix(scripted, caplog):
+    items = [PromptItem("f(", "):\r\n\tpass\n"), PromptItem("f(", ""), PromptItem("x" * 200 + "f(", "~", {"maximum_tokens": 30})]
+    found = generator(scripted, GenerationConfig()).complete(items)
+    assert [completion.text for completion in found] == ["a, é", COMPLETION, COMPLETION[:-1]]
+    assert "the vocabulary has no infilling tokens" in caplog.text and "'prefix': 1" in caplog.text

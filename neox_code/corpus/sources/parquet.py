@@ -83,6 +83,7 @@ class ParquetBatch:
     language: str | None = None
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
+        """Yield each row's file, and the bytes of the shard that have been read with it."""
         stem = make_printable(drop_suffixes(self.file.name))
         for number, row in enumerate(yield_with_damage(self._rows(), self.file, DAMAGED)):
             if isinstance(row, Damage):
