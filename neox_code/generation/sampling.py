@@ -10,7 +10,7 @@ token, and a completion is the same alone, in any batch, in any order and on any
 Shape letters: V vocabulary without its padding, N tokens that are considered, K tokens that are kept.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -26,12 +26,6 @@ NoiseKey = tuple[int, int, int, int]
 
 SMALLEST = float(np.finfo(np.float32).tiny)
 """Least divisor of logits, so that no temperature above 0 is 0 in fp32."""
-
-Transform = Callable[[torch.Tensor], torch.Tensor]
-"""logits_BV -> logits_BV; excluded tokens become -inf."""
-
-Sampler = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(logits_BV, draws_B) -> tokens_B."""
 
 
 def sample_token(

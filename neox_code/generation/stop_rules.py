@@ -75,13 +75,13 @@ STRING = r"""
     | "(?:\\[\s\S]|[^"\\\n])*(?:"|(?=\n)|\\?\Z) | `(?:\\[\s\S]|[^`\\\n])*`"""
 SINGLE_QUOTED = r"| (?:(?<!\w)|(?<=\b[bBrRfFuUL])|(?<=\b[bBrRfF][bBrRfF]))'(?:\\[\s\S]|[^'\\\n])*(?:'|(?=\n)|\\?\Z)"
 RUST_CHARACTER = r"| '(?:\\[^'\n]*|[^'\\\n])'"
-DIRECTIVE = r"^[ \t]*\#[ \t]*(?:include|define|undef|if|ifdef|ifndef|elif|else|endif|pragma|error|line|region|endregion|\[|!)"
+DIRECTIVE = r"(?<!\S)\#[ \t]*(?:include|define|undef|if|ifdef|ifndef|elif|else|endif|pragma|error|line|region|endregion|\[|!)"
 SLASH_COMMENT = rf"//[^\n]* | /\*(?:(?!\*/)[\s\S])*(?:\*/|\Z) | {DIRECTIVE}[^\n]* | (?<!\S)\#(?=[ \#!])[^\n]*"
 HASH_COMMENT = r"(?<![$&{\\])\#[^\n]*"
 DASH_COMMENT = r"--\[\[(?:(?!\]\])[\s\S])*(?:\]\]|\Z) | --[^\n]*"
 
 DIALECTS = {
-    name: re.compile(rf"(?P<comment>{comment}) | (?P<string>{string})", re.VERBOSE | re.MULTILINE)
+    name: re.compile(rf"(?=[\"'`\#/-])(?:(?P<comment>{comment}) | (?P<string>{string}))", re.VERBOSE | re.MULTILINE)
     for name, comment, string in (
         ("braces", SLASH_COMMENT, STRING.replace(r"[^`\\\n])*`", r"[^`\\])*(?:`|\Z)") + SINGLE_QUOTED),
         ("rust", SLASH_COMMENT, STRING + RUST_CHARACTER),
@@ -97,7 +97,7 @@ EVIDENCE = {
     "hash": re.compile(
         r"^[ \t]*(?:\#(?!\w*clude|define|if|end|pragma|\[)|(?:async\ )?def\b|from\ \w|elif\b)|:[ \t\r]*$", re.M | re.X
     ),
-    "braces": re.compile(rf"[;{{}}][ \t\r]*$|^[ \t]*(?://|/?\*)|{DIRECTIVE}", re.MULTILINE | re.VERBOSE),
+    "braces": re.compile(rf"[;{{}}][ \t\r]*$|^[ \t]*(?://|/\*)|{DIRECTIVE}", re.MULTILINE | re.VERBOSE),
 }
 RUST = re.compile(r"\bfn\s+\w+\s*[<(]|^impl\b|\blet mut\b|&'\w|&mut\b", re.MULTILINE)
 
@@ -230,7 +230,7 @@ class Dedent:
         masked = mask(source, dialect)
         is_blank = not masked[:offset].strip()
         level = self._find_first_level() if is_blank else None
-        stack, statement, is_pending = self.cursor.stack_before, "", False
+        stack, statement, is_pending, is_first = self.cursor.stack_before, "", False, True
         settled = place = 0
         for line in masked.split("\n"):
             raw = source[place : place + len(line)]
@@ -238,8 +238,9 @@ class Dedent:
             if line.strip():
                 if is_lower:
                     return self._end_before(line, source, place - offset, settled), settled
-                if level is None and is_blank:
-                    level = count_columns(line)
+                if is_first and is_blank:
+                    level = max(level or 0, count_columns(raw))
+                is_first = False
                 statement += line
                 for bracket in re.findall(r"[()\[\]{}]", line):
                     stack = change_stack(stack, bracket)
@@ -325,7 +326,10 @@ class BracedBlock(ClosingBracket):
 
 def build_end_of_block(prompt: str) -> StopRule:
     """Return the rule for the end of the block at the cursor, by braces or by indentation."""
-    return BracedBlock(prompt) if guess_dialect(prompt) in ("braces", "rust") else IndentedBlock(prompt)
+    cursor = read_cursor(prompt)
+    statement = mask(cursor.tail, cursor.dialect).strip() or cursor.header.strip()
+    is_braced = "{" in cursor.stack or not statement.endswith(":")
+    return BracedBlock(prompt) if cursor.dialect in ("braces", "rust") and is_braced else IndentedBlock(prompt)
 
 
 STOP_RULES: dict[str, Callable[[str], StopRule]] = {

@@ -3,9 +3,15 @@ r"""Stop rules on code of several languages. `|` marks the cursor and `^` the pl
 Every text is also given character by character: the end is the same, and characters once settled are never cut off.
 """
 
+import ast
+import io
+import random
 import re
+import tokenize
+from collections.abc import Iterator
 
 import pytest
+from real_code import real_files
 
 from neox_code.errors import ConfigError
 from neox_code.generation.stop_rules import StopRule, StopStrings, SuffixOverlap, build_stop_rules
@@ -25,6 +31,7 @@ DEDENT = {
     "line ends with CR": "def f():\r\n    |a\r\n    b^\r\nc\r\n",
     "top level": "import os\n|import sys\n\ndef f():\n    pass\nx = 1\n",
     "new block after an empty line": "def f():\n    return 1\n\n|def g():\n    return 2\n\ndef h():\n    pass\n",
+    "indentation that is begun": "def f():\n    x = 1\n  |  y = 2^\n\ndef g():\n",
     "indented line without typed indentation": "def f():\n    x = 1\n|    y = 2^\nz\n",
     "block is over at once": "def f():\n    return 1\n    |^\n\ndef g():\n",
     "c": "int f(int x) {\n    |if (x)\n        g();\n#ifdef A\n    h();\n#endif\n    return 1;^\n}\n",
@@ -131,3 +138,40 @@ def test_rules_are_built_by_name_and_unknown_ones_are_refused():
     }.items():
         with pytest.raises(ConfigError, match=re.escape(message)):
             build_stop_rules(names, strings, "")
+
+
+def find_brackets(text: str) -> Iterator[tuple[int, int]]:
+    """Yield the places after each opening bracket and after its closing one, by Python's tokenizer."""
+    lines = text.splitlines(keepends=True)
+    begins = [sum(map(len, lines[:number])) for number in range(len(lines) + 1)]
+    stack = []
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.OP and token.string in "([{":
+            stack.append(begins[token.start[0] - 1] + token.end[1])
+        elif token.type == tokenize.OP and token.string in ")]}":
+            yield stack.pop(), begins[token.start[0] - 1] + token.end[1]
+
+
+def test_brackets_and_functions_of_real_files_end_where_python_ends_them():
+    rng, is_right = random.Random(1), {"bracket": [], "dedent": [], "block": []}
+    for file in real_files(40, max_bytes=16_384):
+        text = file.read_text(encoding="utf-8")
+        lines = text.split("\n")
+        if not text.isascii() or "\f" in text:
+            continue
+        pairs = list(find_brackets(text))
+        for begin, end in rng.sample(pairs, min(5, len(pairs))):
+            (rule,) = build_stop_rules(["bracket"], [], text[:begin])
+            is_right["bracket"].append(rule.find_end(text[begin : end + 200]) == end - begin)
+        nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+        for node in rng.sample(nodes, min(5, len(nodes))):
+            header, body = lines[: node.body[0].lineno - 1], lines[node.body[0].lineno - 1 : node.end_lineno]
+            rest = [line for line in lines[node.end_lineno :] if line.strip()]
+            if not header[-1].endswith(":") or node.body[0].lineno <= node.lineno or not rest or rest[0].lstrip().startswith("#"):
+                continue
+            for name in ("dedent", "block"):
+                (rule,) = build_stop_rules([name], [], "\n".join(header))
+                found = rule.find_end("\n".join(["", *body, "", *rest[:3]]))
+                is_right[name].append(found == len("\n".join(["", *body])))
+    for name, results in is_right.items():
+        assert len(results) > 50 and sum(results) >= 0.98 * len(results), name  # a few files have strings of other languages
