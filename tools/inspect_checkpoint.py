@@ -76,6 +76,7 @@ def print_inspection(console: Console, inspection: Inspection) -> None:
 
 
 def print_comparison(console: Console, comparison: ModelComparison) -> None:
+    """Print the parameters and the keys that differ, and the number of parameters that are equal."""
     console.print(f"\n{comparison.num_equal:,} parameters are equal, {len(comparison.parameters):,} differ", highlight=False)
     rows = [
         (
