@@ -222,8 +222,9 @@ class Engine:
         return rows, counts
 
     def compute_logits(self, hidden_1SH: torch.Tensor) -> torch.Tensor:
-        """Return fp32 logits [S, V]."""
-        return self.loaded.gpt.logits(hidden_1SH)[0, :, : self.loaded.tokenizer.vocab_size].float()
+        """Return fp32 logits of the tokens, and after them those of the padding rows that have probabilities: [S, V or more]."""
+        rows = self.loaded.scored_rows or self.loaded.tokenizer.vocab_size
+        return self.loaded.gpt.logits(hidden_1SH)[0, :, :rows].float()
 
     def read_prompt_logprobs(self, rows: Sequence[Row], begins: Sequence[int], parts: Sequence[torch.Tensor]) -> None:
         """Add the log-probabilities of the prompt tokens that follow the tokens which a pass has read."""
@@ -235,7 +236,7 @@ class Engine:
             following = row.ids[begin + 1 : min(begin + hidden_1SH.shape[1] + 1, row.prompt_length)]
             logits_SV = self.compute_logits(hidden_1SH[:, : len(following)])
             row.prompt_logprobs += [
-                make_logprobs(logits_V, token, row.request.top_logprobs or 0)
+                make_logprobs(logits_V, self.loaded.tokenizer.vocab_size, token, row.request.top_logprobs or 0)
                 for logits_V, token in zip(logits_SV, following, strict=True)
             ]
 
@@ -255,9 +256,10 @@ class Engine:
             return
         noise_key = (request.seed, request.index, row.sample, len(row.ids))
         allowed = self.healing.find_allowed(row.remaining) if row.remaining else None
-        token = sample_token(logits_V, request.sampling, row.count_tokens(), noise_key, allowed)
+        vocab_size = self.loaded.tokenizer.vocab_size
+        token = sample_token(logits_V[:vocab_size], request.sampling, row.count_tokens(), noise_key, allowed)
         if request.top_logprobs is not None:
-            row.logprobs.append(make_logprobs(logits_V, token, request.top_logprobs))
+            row.logprobs.append(make_logprobs(logits_V, vocab_size, token, request.top_logprobs))
         row.ids.append(token)
         if token == self.loaded.tokenizer.eod_id and not request.ignore_eod:
             row.stop_reason = StopReason.END_OF_DOCUMENT
@@ -298,9 +300,12 @@ class Engine:
         self.running = [row for row in self.running if row.stop_reason is None]
 
 
-def make_logprobs(logits_V: torch.Tensor, token: int, count: int) -> TokenLogprobs:
-    """Return the log-probability of a token and of the `count` most probable tokens; logits are fp32."""
-    logprobs_V = logits_V.log_softmax(-1)
+def make_logprobs(logits: torch.Tensor, vocab_size: int, token: int, count: int) -> TokenLogprobs:
+    """Return the log-probability of a token and of the `count` most probable tokens; logits are fp32 [V or more].
+
+    All logits enter the softmax, those of padding too, as in training and evaluation.
+    """
+    logprobs_V = logits.log_softmax(-1)[:vocab_size]
     values, tokens = logprobs_V.topk(min(count, len(logprobs_V)))
     return TokenLogprobs(token, logprobs_V[token].item(), dict(zip(tokens.tolist(), values.tolist(), strict=True)))
 

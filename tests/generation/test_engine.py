@@ -1,5 +1,7 @@
 """The engine against plain recomputation of the whole text, against transformers, and in a batch against alone."""
 
+import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from neox_code.errors import CheckpointError
+from neox_code.evaluation.perplexity import score_files
 from neox_code.generation import engine as engine_module
 from neox_code.generation.engine import Engine, Row
 from neox_code.generation.loading import LoadedModel, prepare_for_inference
@@ -29,6 +32,10 @@ class NumberTokenizer:
 
     def decode_bytes(self, ids):
         return "".join(chr(0x100 + token) for token in ids).encode()
+
+
+class EndTokenizer(NumberTokenizer):
+    eod_id = PROMPTS[3][0]
 
 
 def make_loaded(gpt, model, dtype=torch.float32) -> LoadedModel:
@@ -177,6 +184,17 @@ def test_logprobs_of_prompt_and_completion_equal_those_of_one_plain_pass(model_c
             if dtype is torch.float32:
                 assert list(entry.top) == tokens.tolist()
         assert all(max(entry.top.values()) == entry.logprob for entry in row.logprobs)
+
+
+def test_logprobs_count_padding_rows_that_have_probabilities_as_evaluation_does(loaded):
+    loaded = dataclasses.replace(loaded, scored_rows=256)
+    engine = Engine(loaded)
+    (row,) = engine.add(Request(tuple(PROMPTS[3]), 5, top_logprobs=0, prompt_logprobs=True))
+    run(engine, [row])
+    (score,) = score_files(dataclasses.replace(loaded, tokenizer=EndTokenizer()), [row.ids[1:]])
+    found = [entry.logprob for entry in (*row.prompt_logprobs[1:], *row.logprobs)]
+    assert_allclose(sum(found), -math.log(2) * score.bits, rtol=1e-5)
+    assert row.ids[0] == EndTokenizer.eod_id
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SamplingSettings(2.0), SamplingSettings(1.0, 3), SamplingSettings(1.0, 0, 0.5)])
