@@ -104,8 +104,8 @@ RANGES: dict[str, ValueRange] = {
     "seed": ValueRange(0, 2**32, open_high=True),
     "keep_last_n_checkpoints": AT_LEAST_ONE,
     **dict.fromkeys(("checkpoint_interval_seconds", "peak_theoretical_tflops", "train_seconds"), POSITIVE),
-    **dict.fromkeys(("maximum_tokens", "num_samples", "samples_per_prompt"), AT_LEAST_ONE),
-    "kept_head_tokens": NOT_NEGATIVE,
+    **dict.fromkeys(("maximum_tokens", "num_samples", "samples_per_prompt", "maximum_rows"), AT_LEAST_ONE),
+    **dict.fromkeys(("kept_head_tokens", "prefix_cache_gib"), NOT_NEGATIVE),
     **SAMPLING_RANGES,
 }
 

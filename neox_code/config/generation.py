@@ -61,6 +61,12 @@ class GenerationConfig:
     kept_head_tokens: int = 0
     """Number of tokens at a long prompt's beginning that are kept when it is cut."""
 
+    maximum_rows: int = 8
+    """Greatest number of completions that run at once; others wait."""
+
+    prefix_cache_gib: float = 1.0
+    """Memory for the keys and values of earlier texts: a prompt that begins like one of them is read from where they part."""
+
     recompute: bool = False
     """Recompute the whole context for every token, without a cache."""
 

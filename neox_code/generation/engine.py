@@ -40,7 +40,7 @@ PASS_TOKENS = 512
 """Maximum number of prompt tokens that one pass reads."""
 
 MAXIMUM_ROWS = 8
-CACHE_BYTES = 512 << 20
+CACHE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)

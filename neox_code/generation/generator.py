@@ -73,7 +73,8 @@ class Generator:
 
     def __init__(self, loaded: LoadedModel, section: GenerationConfig, seed: int):
         self.loaded, self.tokenizer, self.section, self.seed = loaded, loaded.tokenizer, section, seed
-        self.engine = Engine(loaded, recompute=section.recompute)
+        cache_bytes = int(section.prefix_cache_gib * 2**30)
+        self.engine = Engine(loaded, section.maximum_rows, cache_bytes, section.recompute)
         self.treat_newlines = select_newline_treatment(self.tokenizer, loaded.newlines)
 
     def complete(

@@ -23,11 +23,12 @@ STANDARD_INPUT = "-"
 Prompt = str | Sequence[int]
 """A text or token ids."""
 
-ROW_KEYS = {
-    field.name
-    for field in dataclasses.fields(GenerationConfig)
-    if field.name not in ("text_gen_type", "prompt_end", "recompute", "num_samples", "sample_input_file", "sample_output_file")
+COMMAND_KEYS = {
+    *("text_gen_type", "prompt_end", "recompute", "num_samples", "maximum_rows", "prefix_cache_gib"),
+    *("sample_input_file", "sample_input_format", "sample_output_file"),
 }
+"""Keys of the generation section that do not change the completion of a prompt."""
+ROW_KEYS = {field.name for field in dataclasses.fields(GenerationConfig)} - COMMAND_KEYS
 """Keys that a row of prompts can set for itself."""
 
 

@@ -24,7 +24,7 @@ from typing import IO, Any
 from neox_code.errors import DataError, print_error
 from neox_code.files import read_json_lines
 from neox_code.generation.generator import Completion, Generator, Prepared, Refusal, TakePrompt, take_from
-from neox_code.generation.prompts import PromptItem, parse_row
+from neox_code.generation.prompts import ROW_KEYS, PromptItem, parse_row
 from neox_code.generation.stopping import StopReason
 from neox_code.logs import format_plural, get_logger
 
@@ -164,9 +164,7 @@ class SampleOutput:
 
 def hash_settings(generator: Generator) -> str:
     """Return 8 hexadecimal digits of the model's folder and of everything that determines a prompt's completion."""
-    section = asdict(generator.section)
-    for key in ("text_gen_type", "prompt_end", "num_samples", "sample_input_file", "sample_output_file"):
-        del section[key]
+    section = {key: value for key, value in asdict(generator.section).items() if key in ROW_KEYS}
     identity = [str(generator.loaded.checkpoint.resolve()), str(generator.loaded.dtype), generator.seed, section]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
 
