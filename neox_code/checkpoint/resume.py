@@ -264,7 +264,7 @@ def check_model(folder: Path, stored: StoredConfig | None, config: NeoXConfig, w
 
 
 def check_layout(start: Start, record: RunRecord | None, layout: Mapping[str, int], values: Values) -> None:
-    """Raise CheckpointError where the optimizer state would have to be divided anew and cannot be."""
+    """Raise CheckpointError if the optimizer state must be resharded and cannot be."""
     assert start.folder is not None
     if not start.loads_optimizer:
         require_whole_weights(start.folder)
@@ -288,7 +288,7 @@ def check_layout(start: Start, record: RunRecord | None, layout: Mapping[str, in
 
 
 def find_resharding_obstacle(record: RunRecord | None, values: Values) -> str | None:
-    """Return the setting, of a checkpoint or of this run, with which an optimizer state cannot be divided anew; else None."""
+    """Return the setting, of a checkpoint or of this run, that prevents resharding of the optimizer state, or None."""
     sides = [derive_values(side) for side in ((record.config, values) if record else (values,))]
     if any(side["zero_stage"] == 3 for side in sides):
         return "ZeRO stage 3"

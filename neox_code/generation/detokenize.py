@@ -11,7 +11,7 @@ from neox_code.tokenizer.protocol import Tokenizer
 
 
 class Detokenizer:
-    """The text after `prompt_ids`, without its first `skipped_bytes`; bytes that are not UTF-8 become U+FFFD.
+    """Convert tokens to the text after `prompt_ids`, without its first `skipped_bytes`; bytes that are not UTF-8 become U+FFFD.
 
     A token is decoded together with the previous one, as some vocabularies decode it differently at the start of a text.
     """

@@ -2,7 +2,8 @@
 
     log_fit(gpt, tokenizer, context_length, "checkpoints")       # a warning if TEXT costs more than without a model
 
-A vocabulary of another model, or weights in another order, give the bits of a random model or more. An untrained model is one too.
+With the vocabulary of another model, or with weights in another order, TEXT costs as many bits as without a model, or more. An
+untrained model causes the same warning.
 """
 
 import math
@@ -51,7 +52,7 @@ if err != nil {
 """
 
 MOST_OPERATIONS = 4e10
-"""Floating-point operations on a CPU, which take about a second; larger models read fewer tokens, but LEAST_TOKENS."""
+"""Maximum number of floating-point operations on a CPU, about a second. Larger models read fewer tokens, at least LEAST_TOKENS."""
 MOST_TOKENS, LEAST_TOKENS = 256, 48
 
 
@@ -75,7 +76,7 @@ def log_fit(gpt: GPT, tokenizer: Tokenizer, context_length: int, name: object) -
     log.debug("%.2f bits per byte of familiar code", found)
     if not found < expected:
         log.warning(
-            "the model of %s needs %.2f bits per byte of familiar code; byte frequencies or equal odds need %.2f: the model is "
-            "hardly trained, or has another vocabulary (%s entries here) or other settings",
+            "the model of %s needs %.2f bits per byte of familiar code, a guess without a model %.2f: the model is barely "
+            "trained, or the vocabulary (%s entries) or other settings do not match",
             *(name, found, expected, f"{tokenizer.vocab_size:,}"),
         )

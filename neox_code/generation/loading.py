@@ -41,7 +41,7 @@ class LoadedModel:
     checkpoint: Path
     """The folder global_stepN from which it was loaded."""
     scored_rows: int | None = None
-    """Rows of the vocabulary, from the first on, that have probabilities; None for `tokenizer.vocab_size`."""
+    """Number of vocabulary rows, from the first on, that have probabilities; None: `tokenizer.vocab_size`."""
     newlines: str | None = None
     """Treatment of line ends with CR in a text that it reads; see neox_code/tokenizer/newlines.py."""
 

@@ -217,7 +217,7 @@ def test_the_optimizer_state_is_skipped_again_only_if_it_does_not_fit(tmp_path):
     assert not find_start(training, LAYOUT, VALUES | {"optimizer_type": "lion"}).loads_optimizer
 
 
-def test_an_optimizers_state_of_another_layout_is_divided_anew(tmp_path):
+def test_an_optimizers_state_of_another_layout_is_resharded(tmp_path):
     folder = step(tmp_path, 2)
     for axis in LAYOUT:
         for values in (VALUES, VALUES | {"zero_stage": 3}):
