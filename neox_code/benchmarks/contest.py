@@ -35,6 +35,8 @@ class Measured:
     notes: str = ""
     made: Any = None
     """Short description of the last round's output, for comparison."""
+    figures: list[dict[str, dict[str, float]]] = field(default_factory=list)
+    """By round: subject of the measurement -> {case: value}, for a benchmark with several figures."""
 
     @property
     def median(self) -> float:
@@ -87,6 +89,7 @@ class Contestant:
         self.measured.notes = self.read_reply()["notes"]
 
     def run_round(self) -> None:
+        """Let the process run a round; add its result to `measured`."""
         with suppress(BrokenPipeError):  # the process has ended; `read_reply` reports it
             self.requests.write("round\n")
             self.requests.flush()
@@ -96,6 +99,7 @@ class Contestant:
             self.measured.per_cpu_second.append(result["amount"] / result["cpu_seconds"])
         self.measured.memory_gib = result["memory_gib"]
         self.measured.made = result.get("made")
+        self.measured.figures.append(result.get("figures", {}))
 
     def stop(self) -> int:
         """Close the pipes, which ends the process; return its exit status."""

@@ -1,39 +1,62 @@
-"""Decoding speed, compared with transformers' model of the same configuration (`peer.py`).
+"""Decoding speed, beside transformers' model of the same configuration (`peer.py`), llama.cpp, and the matrix products alone.
 
-    python -m neox_code.benchmarks.decoding NAME:BATCH CONFIG...        one contestant; started by `deepy.py benchmark decoding`
+    python -m neox_code.benchmarks.decoding NAME:BATCH FOLDER CONFIG...    one contestant; started by `deepy.py benchmark decoding`
 
-Decoding is greedy in bf16: 64 new tokens after prompts of 128 random tokens, prefill included. On a CPU both sides use
-the memory-allocator settings of the commands. The speed is the number of new tokens of the whole batch per second.
+Decoding is greedy, with random weights in bf16 or 8-bit integers and random prompts. A round measures the time until every row has
+its first token, and the time of a step, which gives every row another token, at each of CACHED_TOKENS. In a ragged batch the rows
+have different lengths with the same sum. On a CPU both sides use the memory-allocator settings of the commands. `FOLDER` has
+MODEL.gguf files and `node` for llama.cpp.
 """
 
+import json
+import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from neox_code.benchmarks.contest import run_requested_rounds
+from neox_code.benchmarks.conversion import CHECKPOINT, write_random_checkpoint
 from neox_code.benchmarks.peer import build_peer_model
 from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import parse_command_line
 from neox_code.config.derive import padded_vocab_size
 from neox_code.config.model import ModelConfig
-from neox_code.errors import run_command
+from neox_code.config.neox import NeoXConfig
+from neox_code.conversion.convert import convert
+from neox_code.conversion.options import ConversionOptions
+from neox_code.errors import NeoXError, run_command
 from neox_code.generation.engine import Engine
 from neox_code.generation.loading import LoadedModel, prepare_for_inference
 from neox_code.generation.request import Request
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.allocator import keep_freed_memory
 from neox_code.parallel.grid import select_device, single_process_grid
+from neox_code.parallel.packed import PackedLinear, QuantizedLinear
+from neox_code.parallel.plain_layers import PlainLinear
 from neox_code.tokenizer.char_level import CharLevelTokenizer
 from neox_code.training.throughput import read_peak_memory_gib
 
-VOCAB_SIZE, PROMPT_LENGTH, NEW_TOKENS = 50_257, 128, 64
+VOCAB_SIZE = 50_257
+CACHED_TOKENS = (128, 1500)
+STEPS = 16
+RAGGED = (1 / 8, 7 / 8, 9 / 8, 9 / 8, 19 / 16, 19 / 16, 19 / 16, 19 / 16)
+"""Lengths of the rows of a ragged batch, in terms of the mean length."""
 
-Decode = Callable[[torch.Tensor], torch.Tensor]
-"""prompts_BS -> new tokens [B, T]."""
+LLAMA_CPP = {"llama.cpp BF16": "bfloat16", "llama.cpp Q8_0": "q8_0"}
+"""Contestant -> type of the weights in its file."""
+
+Figures = dict[str, dict[str, float]]
+"""Subject of the measurement -> {"first 128": seconds until the first token, "step 128": seconds of a step, ...}."""
+
+Decode = Callable[[Sequence[Sequence[int]]], tuple[float, float]]
+"""Prompts -> seconds until every row has its first token, and seconds of a step after it."""
 
 
 class RandomTokens(CharLevelTokenizer):
@@ -45,66 +68,163 @@ class RandomTokens(CharLevelTokenizer):
         return b""
 
 
-def build_our_decoder(model: ModelConfig, padded: int, device: torch.device) -> Decode:
-    """Return greedy decoding by our engine."""
-    gpt = prepare_for_inference(GPT(build_layers(model, VOCAB_SIZE, padded, single_process_grid(device), torch.bfloat16)), device)
+def make_prompts(lengths: Sequence[int]) -> list[list[int]]:
+    return [torch.randint(0, VOCAB_SIZE, (length,)).tolist() for length in lengths]
+
+
+def measure_uniform(decode: Decode, batch: int) -> dict[str, float]:
+    return measure_lengths(decode, {cached: [cached] * batch for cached in CACHED_TOKENS})
+
+
+def measure_lengths(decode: Decode, lengths: Mapping[int, Sequence[int]]) -> dict[str, float]:
+    figures = {}
+    for cached, row_lengths in lengths.items():
+        figures[f"first {cached}"], figures[f"step {cached}"] = decode(make_prompts(row_lengths))
+    return figures
+
+
+def measure_ours(name: str, load_in_8bit: bool, model: ModelConfig, batch: int) -> Iterator[Figures]:
+    """Yield the figures of our engine, with those of a ragged batch, and of the model's matrix products alone."""
+    device = select_device()
+    padded = padded_vocab_size(VOCAB_SIZE, model.make_vocab_size_divisible_by, 1)
+    layers = build_layers(model, VOCAB_SIZE, padded, single_process_grid(device), torch.bfloat16)
+    gpt = prepare_for_inference(GPT(layers), device, load_in_8bit)
     loaded = LoadedModel(gpt, RandomTokens(), model, device, torch.bfloat16, Path())
+    products = list(find_products(gpt, model, torch.randn(1, batch, model.hidden_size, device=device)))
 
-    def decode(prompts_BS: torch.Tensor) -> torch.Tensor:
+    def decode(prompts: Sequence[Sequence[int]]) -> tuple[float, float]:
         engine = Engine(loaded, cache_bytes=0)
-        rows = [engine.add(Request(tuple(prompt), NEW_TOKENS, ignore_eod=True))[0] for prompt in prompts_BS.tolist()]
-        while not engine.is_idle:
+        begin = time.perf_counter()
+        rows = [engine.add(Request(tuple(prompt), 1 << 30, ignore_eod=True))[0] for prompt in prompts]
+        while any(not row.tokens for row in rows):
             engine.step()
-        return torch.tensor([row.tokens for row in rows])
-
-    return decode
-
-
-def build_peer_decoder(model: ModelConfig, padded: int, device: torch.device) -> Decode:
-    """Return greedy decoding by transformers' model."""
-    peer = build_peer_model(model, padded, torch.bfloat16).eval()
-    nn.Module.to(peer, device)
-    settings = {
-        "do_sample": False,
-        "min_new_tokens": NEW_TOKENS,
-        "max_new_tokens": NEW_TOKENS,
-        "pad_token_id": 0,
-        "eos_token_id": None,
-    }
+        first = time.perf_counter()
+        for _ in range(STEPS):
+            engine.step()
+        return first - begin, (time.perf_counter() - first) / STEPS
 
     @torch.inference_mode()
-    def decode(prompts_BS: torch.Tensor) -> torch.Tensor:
-        mask = torch.ones_like(prompts_BS)
-        return peer.generate(prompts_BS, attention_mask=mask, **settings)[:, PROMPT_LENGTH:]
+    def multiply() -> float:
+        begin = time.perf_counter()
+        for _ in range(STEPS):
+            for product in products:
+                product()
+        return (time.perf_counter() - begin) / STEPS
 
-    return decode
+    while True:
+        before = multiply()
+        figures = {name: measure_uniform(decode, batch)}
+        if batch == len(RAGGED):
+            lengths = {cached: [int(share * cached) for share in RAGGED] for cached in CACHED_TOKENS}
+            figures[f"{name}, ragged"] = measure_lengths(decode, lengths)
+        figures[f"{name}, products"] = {f"step {CACHED_TOKENS[0]}": (before + multiply()) / 2}
+        yield figures
 
 
-CONTESTANTS: dict[str, Callable[[ModelConfig, int, torch.device], Decode]] = {
-    "neox-code": build_our_decoder,
-    "transformers": build_peer_decoder,
+def find_products(gpt: GPT, model: ModelConfig, hidden_1BH: torch.Tensor) -> Iterator[Callable[[], object]]:
+    """Yield functions that compute a step's matrix products, from the first layer to the head."""
+    hidden_1BH = hidden_1BH.bfloat16()
+    for module in gpt.modules():
+        if isinstance(module, PlainLinear | PackedLinear | QuantizedLinear):
+            width = module.weight.shape[1]
+            yield partial(module, hidden_1BH.repeat(1, 1, -(-width // model.hidden_size))[..., :width])
+    if not model.no_weight_tying:
+        yield partial(gpt.logits, hidden_1BH)
+
+
+def measure_transformers(model: ModelConfig, batch: int) -> Iterator[Figures]:
+    """Yield the figures of transformers' model, without the time that its `generate` adds."""
+    device = select_device()
+    peer = build_peer_model(model, padded_vocab_size(VOCAB_SIZE, model.make_vocab_size_divisible_by, 1), torch.bfloat16).eval()
+    nn.Module.to(peer, device)
+
+    @torch.inference_mode()
+    def decode(prompts: Sequence[Sequence[int]]) -> tuple[float, float]:
+        begin = time.perf_counter()
+        tokens_BS, past, times = torch.tensor(prompts, device=device), None, []
+        for _ in range(1 + STEPS):
+            output = peer(tokens_BS, past_key_values=past, use_cache=True, logits_to_keep=1)
+            tokens_BS, past = output.logits[:, -1:].argmax(-1), output.past_key_values
+            assert tokens_BS.cpu().shape == (batch, 1)
+            times.append(time.perf_counter())
+        return times[0] - begin, (times[-1] - times[0]) / STEPS
+
+    while True:
+        yield {"transformers": measure_uniform(decode, batch)}
+
+
+def measure_llama_cpp(name: str, folder: Path, batch: int) -> Iterator[Figures]:
+    """Yield the figures of llama.cpp with a file that `write_gguf_files` has written."""
+    tokens = batch * (max(CACHED_TOKENS) + STEPS + 2)
+    script, model_file = Path(__file__).with_name("llama_cpp.mjs"), folder / f"{name}.gguf"
+    command = ["node", str(script), str(folder / "node"), str(model_file), str(batch), str(tokens)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        requests, results = process.stdin, process.stdout
+
+        def answer() -> dict:
+            line = results.readline()
+            if not line:
+                raise NeoXError(f"llama.cpp has ended with status {process.wait()}.")
+            return json.loads(line)
+
+        def decode(prompts: Sequence[Sequence[int]]) -> tuple[float, float]:
+            print(json.dumps({"prompts": prompts, "steps": STEPS}), file=requests, flush=True)
+            times = answer()
+            return times["first"], times["step"]
+
+        answer()
+        while True:
+            yield {name: measure_uniform(decode, batch)}
+
+
+def why_no_llama_cpp(config: NeoXConfig, node_folder: Path) -> str | None:
+    """Return the reason why llama.cpp cannot be measured, or None."""
+    if not shutil.which("node"):
+        return "node is not installed"
+    if not (node_folder / "node_modules/node-llama-cpp").is_dir():
+        return f"{node_folder} has no node_modules/node-llama-cpp; install it there with npm, and name the folder by --llama-cpp"
+    return None if config.data.vocab_file else "its files need a vocabulary, and the configuration has no vocab_file"
+
+
+def write_gguf_files(config: NeoXConfig, folder: Path, node_folder: Path) -> None:
+    """Write a model with random weights for each contestant of LLAMA_CPP, and a link to the folder with node-llama-cpp."""
+    write_random_checkpoint(config, folder)
+    vocabulary = {key: path for key in ("vocab_file", "merge_file") if (path := getattr(config.data, key))}
+    for name, dtype in LLAMA_CPP.items():
+        options = ConversionOptions(dtype=dtype)
+        convert(folder / CHECKPOINT, folder / f"{name}.gguf", "gguf", options, overrides=vocabulary)
+    shutil.rmtree(folder / CHECKPOINT)
+    (folder / "node").symlink_to(node_folder.resolve())
+
+
+CONTESTANTS: dict[str, Callable[[ModelConfig, int, Path], Iterator[Figures]]] = {
+    "neox-code": lambda model, batch, folder: measure_ours("neox-code", False, model, batch),
+    "neox-code 8-bit": lambda model, batch, folder: measure_ours("neox-code 8-bit", True, model, batch),
+    "transformers": lambda model, batch, folder: measure_transformers(model, batch),
+    "llama.cpp BF16": lambda model, batch, folder: measure_llama_cpp("llama.cpp BF16", folder, batch),
+    "llama.cpp Q8_0": lambda model, batch, folder: measure_llama_cpp("llama.cpp Q8_0", folder, batch),
 }
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one contestant."""
     name, _, batch = argv[0].partition(":")
-    model = load_config(parse_command_line(argv[1:], __doc__)).model
-    device = select_device()
-    if device.type == "cpu":
+    model = load_config(parse_command_line(argv[2:], __doc__)).model
+    model = replace(model, max_position_embeddings=max(model.max_position_embeddings, 2048))
+    if select_device().type == "cpu":
         keep_freed_memory()
     torch.manual_seed(0)
-    decode = CONTESTANTS[name](model, padded_vocab_size(VOCAB_SIZE, model.make_vocab_size_divisible_by, 1), device)
-    prompts_BS = torch.randint(0, VOCAB_SIZE, (int(batch), PROMPT_LENGTH)).to(device)
+    rounds = CONTESTANTS[name](model, int(batch), Path(argv[1]))
 
     def measure() -> dict:
         begin = time.perf_counter()
-        tokens = decode(prompts_BS).cpu()
-        assert tokens.shape == (int(batch), NEW_TOKENS)
-        return {"amount": tokens.numel(), "seconds": time.perf_counter() - begin, "memory_gib": read_peak_memory_gib()}
+        figures = next(rounds)
+        amount = sum(len(values) for values in figures.values())
+        return {"amount": amount, "seconds": time.perf_counter() - begin, "memory_gib": read_peak_memory_gib(), "figures": figures}
 
     measure()
-    run_requested_rounds(measure, f"batch {batch}, prompt {PROMPT_LENGTH}, {NEW_TOKENS} new tokens")
+    run_requested_rounds(measure, f"batch {batch}")
     return 0
 
 

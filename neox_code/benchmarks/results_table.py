@@ -1,12 +1,12 @@
 """Print a benchmark's results as a table."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
-from neox_code.benchmarks.contest import Measured, compute_cpu_ratio, compute_ratio
+from neox_code.benchmarks.contest import Measured, compute_cpu_ratio, compute_median_ratio, compute_ratio
 
 
 def print_table(title: str, ours: Measured, peers: Sequence[Measured], unit: str = "tokens", decimals: int = 0) -> None:
@@ -34,3 +34,33 @@ def print_table(title: str, ours: Measured, peers: Sequence[Measured], unit: str
     for measured in (ours, *peers):
         table.add_row(measured.name, *format_cells(measured))
     Console().print(table)
+
+
+def print_figures(
+    title: str, results: Sequence[Measured], columns: Mapping[str, Callable[[float], str]]
+) -> dict[str, dict[str, float]]:
+    """Print a table of several figures, with the ratio of each to that of the first row; return the medians over rounds.
+
+    A ratio is the median over rounds of the ratio within a round. Each column has a function that formats its values.
+    """
+    series = {
+        name: {column: [figures[name][column] for figures in measured.figures] for column in measured.figures[0][name]}
+        for measured in results
+        for name in measured.figures[0]
+    }
+    ours = next(iter(series.values()))
+    table = Table(title=title)
+    table.add_column("contestant", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right")
+        table.add_column("to ours", justify="right")
+    for name, values in series.items():
+        cells = []
+        for column, format_figure in columns.items():
+            found = values.get(column)
+            cells += (
+                [format_figure(statistics.median(found)), f"{compute_median_ratio(found, ours[column]):.2f}"] if found else ["", ""]
+            )
+        table.add_row(name, *cells)
+    Console(width=max(120, Console().width)).print(table)
+    return {name: {column: statistics.median(found) for column, found in values.items()} for name, values in series.items()}

@@ -1,14 +1,16 @@
 """Compare speed with a peer.
 
-    ./deepy.py benchmark training|decoding CONFIG... [--peer transformers] [--rounds N] [--json]
+    ./deepy.py benchmark training CONFIG... [--peer transformers] [--rounds N] [--json]
+    ./deepy.py benchmark decoding CONFIG... [--llama-cpp FOLDER] [--rounds N] [--json]
     ./deepy.py benchmark conversion CONFIG... [--rounds N] [--json]
     ./deepy.py benchmark data --corpus FOLDER [--megabytes N] [--part corpus|tokens|vocabulary|near] [--rounds N]
 
 The last line is `ratio R`: tokens per second of this program, divided by those of the peer. In training the peer has bf16 weights
-alone; in decoding R is the smaller ratio of batch 1 and batch 8. In conversion the peer is `cp -r` of the same files, and R is the
-smaller ratio of the way to Hugging Face and the way back. In data each part has a line: building a corpus is compared with
-Code-LMs' scripts, token files with GPT-NeoX's tool, training a vocabulary with tokenizers, near duplicates with datasketch. FOLDER
-is LANGUAGE/organization/project; each part takes a sample of it.
+alone. In decoding R is transformers' time of a step divided by ours, the smallest of batches 1 and 8 at 128 and 1,500 cached
+tokens; the tables also have 8-bit weights, rows of different lengths, the matrix products of a step alone, and llama.cpp. In
+conversion the peer is `cp -r` of the same files, and R is the smaller ratio of the way to Hugging Face and the way back. In data
+each part has a line: building a corpus is compared with Code-LMs' scripts, token files with GPT-NeoX's tool, training a vocabulary
+with tokenizers, near duplicates with datasketch. FOLDER is LANGUAGE/organization/project; each part takes a sample of it.
 """
 
 import importlib.util
@@ -18,13 +20,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
-from neox_code.benchmarks.contest import Contestant, Measured, compute_ratio, run_contest
+from neox_code.benchmarks.contest import Contestant, Measured, compute_median_ratio, compute_ratio, run_contest
 from neox_code.benchmarks.conversion import write_random_checkpoint
 from neox_code.benchmarks.corpus_contest import PARTS, run_part
-from neox_code.benchmarks.results_table import print_table
+from neox_code.benchmarks.decoding import CACHED_TOKENS, LLAMA_CPP, why_no_llama_cpp, write_gguf_files
+from neox_code.benchmarks.results_table import print_figures, print_table
 from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import (
     Parser,
@@ -38,10 +42,12 @@ from neox_code.config.command_line import (
 )
 from neox_code.errors import ConfigError, run_command
 from neox_code.installation import LAUNCHER
-from neox_code.logs import progress
+from neox_code.logs import get_logger, progress
+
+log = get_logger(__name__)
 
 PEERS = ("transformers",)
-DATA = "data"
+DATA, DECODING = "data", "decoding"
 CPU_TOKENS = 1024
 """Without a GPU a training step is one sequence of at most this many tokens, unless `--set` changes it."""
 
@@ -61,13 +67,39 @@ def benchmark_training(words: Sequence[str], rounds: int) -> float:
     return compute_ratio(ours, peer)
 
 
-def benchmark_decoding(words: Sequence[str], rounds: int) -> float:
-    ratios = []
-    for batch in (1, 8):
-        ours, peer = run_contestants("decoding", (f"neox-code:{batch}", f"transformers:{batch}"), words, rounds)
-        print_table(f"Greedy decoding, {ours.notes}", ours, [peer])
-        ratios.append(compute_ratio(ours, peer))
+def benchmark_decoding(words: Sequence[str], rounds: int, llama_cpp: Path, figures: dict[str, Any]) -> float:
+    """Return the smallest ratio of transformers' time of a step to ours, over batches and cached tokens."""
+    config, ratios = load_config(parse_command_line(words, None)), []
+    names = ["neox-code", "neox-code 8-bit", "transformers"]
+    lacking = why_no_llama_cpp(config, llama_cpp)
+    with TemporaryDirectory() as folder:
+        if lacking is None:
+            write_gguf_files(config, Path(folder), llama_cpp)
+            names += LLAMA_CPP
+        else:
+            log.warning("llama.cpp is skipped: %s", lacking)
+        for batch in (1, 8):
+            results = run_contestants("decoding", [f"{name}:{batch}" for name in names], [folder, *words], rounds)
+            title = f"Greedy decoding, batch {batch}: seconds until the first token and milliseconds of a step, by cached tokens"
+            columns = {f"first {cached}": format_seconds for cached in CACHED_TOKENS}
+            columns |= {f"step {cached}": format_milliseconds for cached in CACHED_TOKENS}
+            figures[f"batch {batch}"] = print_figures(title, results, columns)
+            ours, peer = (results[place].figures for place in (0, 2))
+            for column in columns:
+                if column.startswith("step"):
+                    times = [
+                        [step[name][column] for step in found] for found, name in ((peer, "transformers"), (ours, "neox-code"))
+                    ]
+                    ratios.append(compute_median_ratio(*times))
     return min(ratios)
+
+
+def format_seconds(seconds: float) -> str:
+    return f"{seconds:.2f}"
+
+
+def format_milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.1f}"
 
 
 def benchmark_conversion(words: Sequence[str], rounds: int) -> float:
@@ -83,12 +115,8 @@ def benchmark_conversion(words: Sequence[str], rounds: int) -> float:
     return min(compute_ratio(there, copied), compute_ratio(back, copied))
 
 
-BENCHMARKS: dict[str, Callable[[Sequence[str], int], float]] = {
-    "training": benchmark_training,
-    "decoding": benchmark_decoding,
-    "conversion": benchmark_conversion,
-}
-COMPARED_WITH_PEER = ("training", "decoding")
+BENCHMARKS: dict[str, Callable[[Sequence[str], int], float]] = {"training": benchmark_training, "conversion": benchmark_conversion}
+COMPARED_WITH_PEER = ("training", DECODING)
 
 
 def benchmark_data(argv: Sequence[str]) -> int:
@@ -129,9 +157,16 @@ def main(argv: Sequence[str]) -> int:
     parser = build_config_parser(__doc__, "benchmark")
     parser.add_argument("--peer", choices=PEERS, default="transformers", help="the implementation to compare with")
     parser.add_argument("--rounds", type=positive_integer, default=5, help="rounds of each contestant")
-    if not argv or argv[0] not in BENCHMARKS:
+    parser.add_argument(
+        "--llama-cpp",
+        type=Path,
+        default=Path(),
+        metavar="FOLDER",
+        help="decoding: where npm has installed node-llama-cpp (default: .)",
+    )
+    if not argv or argv[0] not in (DECODING, *BENCHMARKS):
         given = f"{argv[0]} is not a benchmark" if argv else "no benchmark is named"
-        raise ConfigError(f"{given}. Run: {LAUNCHER} benchmark {'|'.join(BENCHMARKS)} CONFIG..., or {DATA} --corpus FOLDER")
+        raise ConfigError(f"{given}. Run: {LAUNCHER} benchmark training|decoding|conversion CONFIG..., or {DATA} --corpus FOLDER")
     parser.prog += f" {argv[0]}"
     parsed = parser.parse_intermixed_args(list(argv[1:]))
     if argv[0] in COMPARED_WITH_PEER:
@@ -143,7 +178,10 @@ def main(argv: Sequence[str]) -> int:
         command_line = replace(command_line, overrides={**defaults, **command_line.overrides})
     words = replace(command_line, as_json=False).arguments
     with report_figures(command_line.as_json) as figures:
-        figures["ratio"] = BENCHMARKS[argv[0]](words, parsed.rounds)
+        if argv[0] == DECODING:
+            figures["ratio"] = benchmark_decoding(words, parsed.rounds, parsed.llama_cpp, figures)
+        else:
+            figures["ratio"] = BENCHMARKS[argv[0]](words, parsed.rounds)
         print(f"ratio {figures['ratio']:.2f}")
     return 0
 

@@ -70,6 +70,10 @@ class GenerationConfig:
     recompute: bool = False
     """Recompute the whole context for every token, without a cache."""
 
+    load_in_8bit: bool = False
+    """Round the weights of linear layers to 8-bit integers when the model is loaded onto a CPU: half the memory and less time. Bits
+    per byte of Python changed by less than 0.001 in a small trained model; `evaluate` with and without it measures it for yours."""
+
     num_samples: int = 1
     """unconditional: number of texts."""
 

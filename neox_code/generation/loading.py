@@ -55,10 +55,10 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.float32 if precision == "fp16" and device.type == "cpu" else DTYPES[precision]
 
 
-def prepare_for_inference(gpt: GPT, device: torch.device) -> GPT:
-    """Return the model on its device, in evaluation mode, with weights in the order that the CPU reads fastest."""
+def prepare_for_inference(gpt: GPT, device: torch.device, load_in_8bit: bool = False) -> GPT:
+    """Return the model on its device, in evaluation mode, with weights in the form that the CPU reads fastest."""
     gpt = gpt.to(device).eval().requires_grad_(False)
-    pack_weights(gpt)
+    pack_weights(gpt, load_in_8bit)
     fuse_activations(gpt)
     return gpt
 
@@ -74,6 +74,8 @@ def load_model(config: NeoXConfig, device: torch.device | None = None) -> Loaded
     device = device or select_device()
     if device.type == "cpu":
         keep_freed_memory()
+    elif config.generation.load_in_8bit:
+        raise ConfigError(f"{config.format_key('load_in_8bit')} is for CPUs, and the model is loaded onto {device}. Remove it.")
     folder = find_checkpoint(config.training.load, config.training.iteration)
     record = read_record(folder)
     stored = read_stored_config(folder, record)
@@ -87,7 +89,7 @@ def load_model(config: NeoXConfig, device: torch.device | None = None) -> Loaded
     rows = count_scored_rows(model, tokenizer.vocab_size, folder, record, weights)
     gpt = GPT(build_layers(model, tokenizer.vocab_size, max(padded, rows), single_process_grid(device), dtype, initialize=False))
     load_weights(gpt, folder, model, tokenizer.vocab_size, weights=weights)
-    gpt = prepare_for_inference(gpt, device)
+    gpt = prepare_for_inference(gpt, device, config.generation.load_in_8bit)
     log_fit(gpt, tokenizer, model.max_position_embeddings, folder)
     log.info("model from %s on %s, %s", folder, device, str(dtype).removeprefix("torch."))
     return LoadedModel(gpt, tokenizer, model, device, dtype, folder, rows, config.data.newlines)

@@ -13,7 +13,7 @@ from neox_code.model.activations import TANH_GELU, build_activation
 from neox_code.model.initialization import initialize_in_parts, input_init, output_init
 from neox_code.model.sharding import gate_rows
 from neox_code.parallel.grid import ParallelGrid
-from neox_code.parallel.packed import PackedLinear
+from neox_code.parallel.packed import PackedLinear, QuantizedLinear
 
 
 class MLP(nn.Module):
@@ -33,6 +33,10 @@ class MLP(nn.Module):
 def fuse_activations(gpt: nn.Module) -> None:
     """Let packed layers compute the gelu that follows them, which takes less time and rounds once instead of twice."""
     for mlp in gpt.modules():
-        if isinstance(mlp, MLP) and isinstance(mlp.dense_h_to_4h, PackedLinear) and mlp.activation in (F.gelu, TANH_GELU):
+        if (
+            isinstance(mlp, MLP)
+            and isinstance(mlp.dense_h_to_4h, PackedLinear | QuantizedLinear)
+            and mlp.activation in (F.gelu, TANH_GELU)
+        ):
             mlp.dense_h_to_4h.activation = ("gelu", "tanh" if mlp.activation is TANH_GELU else "none")
             mlp.activation = nn.Identity()

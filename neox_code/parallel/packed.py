@@ -1,15 +1,20 @@
-"""Weights in the order in which the CPU's bf16 kernels read them, for inference.
+"""Weights in the form in which the CPU computes products fastest, for inference.
 
-    pack_weights(gpt)                    # every PlainLinear with bf16 weights on a CPU that computes bf16 becomes a PackedLinear
+    pack_weights(gpt)                         # bf16 weights get the order of the CPU's bf16 kernels, if it has such kernels
+    pack_weights(gpt, load_in_8bit=True)      # all weights of linear layers become 8-bit integers
 
-A plain weight is reordered at every call. For a single token this takes as long as the product itself.
+A plain bf16 weight is reordered at every call. For a single token this takes as long as the product itself.
 """
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from neox_code.machine import cpu_computes_bf16
 from neox_code.parallel.plain_layers import PlainLinear
+
+SMALLEST = 1e-30
+"""Least value of a scale's numerator: a vector of zeros has a scale too."""
 
 
 class PackedLinear(nn.Module):
@@ -27,14 +32,42 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(input_, self.weight, self.bias, name, [], algorithm)
 
 
+class QuantizedLinear(nn.Module):
+    """y = x W^T + b by products of 8-bit integers. Each row of W has a scale, and so has each input vector, computed at the call.
+
+    The sums are exact integers, so a vector has the same result alone and beside any others.
+    """
+
+    def __init__(self, linear: PlainLinear):
+        super().__init__()
+        weight = linear.weight.detach().float()
+        self.scale = weight.abs().amax(1).clamp_(min=SMALLEST) / 127
+        self.weight = weight.div_(self.scale[:, None]).round_().to(torch.int8)
+        self.bias = torch.zeros_like(self.scale) if linear.bias is None else linear.bias.detach().float()
+        self.activation = ("none", "")
+        """As PackedLinear's."""
+
+    def forward(self, input_: torch.Tensor) -> torch.Tensor:
+        vectors = input_.flatten(0, -2).float()
+        scale = vectors.abs().amax(1, keepdim=True).clamp_(min=SMALLEST) / 127
+        sums = torch._int_mm((vectors / scale).round_().to(torch.int8), self.weight.t())
+        output = torch.addcmul(self.bias, sums * scale, self.scale)
+        if self.activation[0] == "gelu":
+            output = F.gelu(output, approximate=self.activation[1])
+        return output.to(input_.dtype).unflatten(0, input_.shape[:-1])
+
+
 def can_be_packed(module: nn.Module) -> bool:
-    if not isinstance(module, PlainLinear) or not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():
         return False
     return module.weight.dtype == torch.bfloat16 and module.weight.device.type == "cpu" and cpu_computes_bf16()
 
 
-def pack_weights(model: nn.Module) -> None:
-    """Replace the layers below `model` one by one, so that only one weight at a time is in memory twice."""
+def pack_weights(model: nn.Module, load_in_8bit: bool = False) -> None:
+    """Replace the linear layers below `model` one by one, so that only one weight at a time is in memory twice."""
     for parent in [module for module in model.modules() if not isinstance(module, PlainLinear)]:  # a list of all would keep them
-        for name in [name for name, child in parent.named_children() if can_be_packed(child)]:
-            setattr(parent, name, PackedLinear(getattr(parent, name)))
+        for name in [name for name, child in parent.named_children() if isinstance(child, PlainLinear)]:
+            if load_in_8bit:
+                setattr(parent, name, QuantizedLinear(getattr(parent, name)))
+            elif can_be_packed(getattr(parent, name)):
+                setattr(parent, name, PackedLinear(getattr(parent, name)))
