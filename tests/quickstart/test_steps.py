@@ -67,7 +67,7 @@ def test_changed_inputs_repeat_the_step_and_all_later_ones(job: ExampleJob, mess
     job.run()
     messages.clear()
     assert job.run(tokens=2) == ["tokens", "report"]
-    assert messages[1] == "2/3 tokens | size changed: done again"
+    assert messages[1] == "2/3 tokens | size changed: running this step again"
     assert job.run(tokens=2) == []
 
 
@@ -75,7 +75,7 @@ def test_a_missing_product_repeats_the_step_and_all_later_ones(job: ExampleJob, 
     job.run()
     (job.folder / "tokens").unlink()
     assert job.run() == ["tokens", "report"]
-    assert any(line.endswith("tokens is missing: done again") for line in messages)
+    assert any(line.endswith("tokens is missing: running this step again") for line in messages)
 
 
 def test_an_interrupted_step_resumes(job: ExampleJob, messages: list[str]) -> None:
