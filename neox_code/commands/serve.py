@@ -2,9 +2,9 @@
 
     ./deepy.py serve CONFIG... [--host HOST] [--port PORT] [--model-name NAME] [--iteration N]
 
-The addresses are OpenAI's (/v1/completions, /v1/models), /health, and /metrics for Prometheus. The server listens on this machine
-alone unless --host names another address. If the environment variable NEOX_CODE_API_KEY is set, clients must send its value as
-their key.
+The addresses are OpenAI's (/v1/completions, /v1/models), llama.cpp's (/infill, /completion, /tokenize, /props), /health, and
+/metrics for Prometheus. The server listens on this machine alone unless --host names another address. If the environment variable
+NEOX_CODE_API_KEY is set, clients must send its value as their key. docs/editors.md has the settings of editors.
 """
 
 import sys

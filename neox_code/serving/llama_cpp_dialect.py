@@ -118,7 +118,8 @@ def make_router(service: Service) -> APIRouter:
     @router.post("/tokenize")
     async def tokenize(body: dict[str, Any]) -> dict[str, Any]:
         parsed = TokenizeBody.model_validate(body)
-        ids = await asyncio.to_thread(service.encode_special, parsed.content or parsed.prompt, parsed.parse_special)
+        special_ids = service.special_ids if parsed.parse_special else {}
+        ids = await asyncio.to_thread(service.encode_special, parsed.content or parsed.prompt, special_ids)
         tokens = [{"id": token, "piece": service.spell_piece(token)} for token in ids] if parsed.with_pieces else ids
         return {"tokens": tokens, "count": len(ids), "max_model_len": service.loaded.context_length}
 
@@ -146,7 +147,7 @@ def make_router(service: Service) -> APIRouter:
             "bos_token": "",
             "modalities": {"vision": False, "audio": False},
             "build_info": f"neox-code {version('neox-code')}",
-            "infill": {"reads_suffix": service.can_infill, "note": WITH_SUFFIX if service.can_infill else WITHOUT_SUFFIX},
+            "infill": {"reads_suffix": bool(service.markers), "note": WITH_SUFFIX if service.markers else WITHOUT_SUFFIX},
         }
 
     return router

@@ -17,6 +17,7 @@ from neox_code.generation.infilling import ContextFile, build_infilling_prompt, 
 from neox_code.generation.request import Request, SamplingSettings
 from neox_code.generation.stop_rules import StopRule, StopStrings
 from neox_code.serving.engine_thread import EngineThread, Job
+from neox_code.tokenizer.protocol import Tokenizer
 
 MODEL_NAME = "neox-code"
 """Editors guess a prompt format from names that contain gpt, starcoder, qwen and others."""
@@ -64,16 +65,21 @@ class Service:
         self.special_ids = {self.tokenizer.decode([token]): token for token, data in enumerate(self.bytes_of_id) if not data}
         self.end_of_document = self.tokenizer.decode([self.tokenizer.eod_id])
         self.healing = generator.engine.healing
-        self.can_infill = {"fim_prefix", "fim_suffix", "fim_middle"} <= self.tokenizer.infilling_ids.keys()
+        self.infilling_names = {self.tokenizer.decode([token]): token for token in self.tokenizer.infilling_ids.values()}
+        self.markers = [name for name, token in self.infilling_names.items() if token in find_markers(self.tokenizer)]
+        """Names of the three tokens that mark prefix, suffix and middle; empty if the vocabulary lacks one."""
         self.watchers: set[asyncio.Task[None]] = set()
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Return the ids of a prompt; raise RequestError if it has an unknown id, a text without tokens, or too many characters.
 
-        A text of a length that no context can hold is shortened before it is encoded, or refused.
+        A text of a length that no context can hold is shortened before it is encoded, or refused. In a text with the names of
+        all three infilling tokens, which a client's template has put there, names of infilling tokens stand for their ids.
         """
         if not isinstance(prompt, str):
             return [token for part in prompt for token in (self.encode(part) if isinstance(part, str) else [self.check_id(part)])]
+        if self.markers and all(name in prompt for name in self.markers):
+            return self.encode_special(prompt, self.infilling_names)
         context = self.loaded.context_length
         most = context * self.longest_token
         if len(prompt) > 2 * most:
@@ -89,17 +95,10 @@ class Service:
         except DataError as error:
             raise RequestError(str(error), "prompt") from None
 
-    def encode_special(self, text: str, parse_special: bool = True) -> list[int]:
-        """Return the ids of a text in which the names of special tokens stand for their ids."""
-        if not parse_special or not self.special_ids:
-            return self.encode(text)
-        parts = re.split("(" + "|".join(map(re.escape, self.special_ids)) + ")", text)
-        return [
-            token
-            for part in parts
-            if part
-            for token in ([self.special_ids[part]] if part in self.special_ids else self.encode(part))
-        ]
+    def encode_special(self, text: str, special_ids: Mapping[str, int]) -> list[int]:
+        """Return the ids of a text in which names of special tokens stand for their ids."""
+        parts = re.split("(" + "|".join(map(re.escape, special_ids)) + ")", text) if special_ids else [text]
+        return [token for part in parts if part for token in ([special_ids[part]] if part in special_ids else self.encode(part))]
 
     def spell_piece(self, token: int) -> str | list[int]:
         """Return the text of a token, or its bytes if they are not UTF-8."""
@@ -148,7 +147,7 @@ class Service:
         room = context - min(max(maximum_tokens, 1), context // 4)
         prefix, suffix, middle = (self.generator.treat_newlines(text, "the prompt") for text in (prefix, suffix, middle))
         try:
-            middle_ids = encode_next(self.healing, middle) if self.can_infill and len(middle) < room else []
+            middle_ids = encode_next(self.healing, middle) if self.markers and len(middle) < room else []
             if len(middle_ids) > room // 4 or not middle_ids:
                 prefix, middle_ids = prefix + middle, []
             heals = self.generator.section.token_healing and not middle_ids
@@ -191,6 +190,12 @@ def require_success(rows: Sequence[Row]) -> None:
     """Raise RequestError if an ended row has failed."""
     if error := next((row.error for row in rows if row.error is not None), None):
         raise RequestError(str(error), status=500)
+
+
+def find_markers(tokenizer: Tokenizer) -> list[int]:
+    """Return the ids of the tokens that mark prefix, suffix and middle; none if the vocabulary lacks one."""
+    ids = [tokenizer.infilling_ids.get(part) for part in ("fim_prefix", "fim_suffix", "fim_middle")]
+    return [] if None in ids else [token for token in ids if token is not None]
 
 
 async def cancel_when_client_goes(http: HttpRequest, job: Job) -> None:

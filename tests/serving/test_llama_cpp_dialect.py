@@ -62,6 +62,17 @@ def test_llama_vim_finds_the_content_of_a_real_infilling(infilling_client, with_
     assert infilling_client.get("/props")["infill"]["reads_suffix"] is True
 
 
+def test_a_template_of_infilling_tokens_in_the_prompt_is_read_as_tokens(infilling_client, with_infilling):
+    text = "<|fim_prefix|>{}<|fim_suffix|>{}<|fim_middle|>"
+    found = infilling_client.get("/completion", {"prompt": text.format("a\n", "\nb"), "n_predict": 12})
+    tokenizer = with_infilling.tokenizer
+    ids = build_infilling_prompt(TokenHealing(tokenizer), "a\n", "\nb", 400, heals=False).ids
+    assert (found["prompt"], found["tokens_evaluated"]) == (tokenizer.decode(ids), len(ids))
+    assert found["content"] == complete_greedily(with_infilling, ids)
+    named = infilling_client.get("/v1/completions", {"prompt": "x = '<|fim_prefix|>'", "max_tokens": 1})
+    assert named["usage"]["prompt_tokens"] == len("x = '<|fim_prefix|>'"), "a name alone is text"
+
+
 def test_files_beside_it_change_an_infilling_and_a_long_one_loses_text_instead_of_failing(infilling_client):
     answer = infilling_client.get("/infill", VIM | {"input_extra": [], "response_fields": []})
     assert "A = 1" not in answer["prompt"]
