@@ -39,14 +39,10 @@ def run_server(config: NeoXConfig, host: str = HOST, port: int = PORT, model_nam
 def open_listener(host: str, port: int) -> socket.socket:
     """Return a socket that listens at an address; connections wait there until the server accepts them."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address, family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         raise ConfigError(f"--host {host} --port {port} cannot be used: {error}. Choose another address or port.") from None
-    return listener
 
 
 class Server(uvicorn.Server):

@@ -141,7 +141,7 @@ class Service:
     ) -> tuple[tuple[int, ...], bytes]:
         """Return the ids of a prompt for the text between prefix + middle and suffix, and the bytes that it repeats first.
 
-        `middle` follows the suffix, so that the ids before it stay the same while it is typed.
+        `middle` follows all else, so that the ids before it stay the same while it is typed.
         """
         context = self.loaded.context_length
         room = context - min(max(maximum_tokens, 1), context // 4)
@@ -150,13 +150,14 @@ class Service:
             middle_ids = encode_next(self.healing, middle) if self.markers and len(middle) < room else []
             if len(middle_ids) > room // 4 or not middle_ids:
                 prefix, middle_ids = prefix + middle, []
-            heals = self.generator.section.token_healing and not middle_ids
-            prompt = build_infilling_prompt(self.healing, prefix, suffix, room - len(middle_ids), files, heals=heals)
+            section, room = self.generator.section, room - len(middle_ids)
+            heals = section.token_healing and not middle_ids
+            prompt = build_infilling_prompt(self.healing, prefix, suffix, room, files, order=section.infilling_order, heals=heals)
         except (ConfigError, DataError) as error:
             raise RequestError(str(error), "input_prefix") from None
         if not middle_ids:
             return tuple(prompt.ids), prompt.repeat_bytes
-        if not self.generator.section.token_healing:
+        if not section.token_healing:
             return (*prompt.ids, *middle_ids), b""
         kept, repeat_bytes = self.healing.split([*prompt.ids, *middle_ids])
         return tuple(kept), repeat_bytes

@@ -156,3 +156,32 @@ def test_copilots_addresses_answer(client):
     for engine in ("codegen", "copilot-codex"):
         assert client.get(f"/v1/engines/{engine}/completions", body)["choices"][0]["text"] == COMPLETION
     assert client.get("/copilot_internal/v2/token")["token"]
+
+
+TABBY = {
+    "model": "m",
+    "prompt": "f(",
+    "suffix": None,
+    "max_tokens": 20,
+    "temperature": 0.0,
+    "stream": True,
+    "presence_penalty": 0.0,
+}
+CONTINUE = {"model": "m", "prompt": "f(", "max_tokens": 20, "temperature": 0.0, "top_p": 1, "stream": True,
+            "stop": ["/src/", "#- coding: utf-8", "```", "\n\n\n"], "frequency_penalty": 0, "presence_penalty": 0}  # fmt: skip
+MINUET = {"model": "m", "prompt": "f(", "suffix": "", "stream": True, "max_tokens": 20, "temperature": 0, "stop": ["\n\n"]}
+
+
+@pytest.mark.parametrize("fields", [TABBY, CONTINUE, MINUET])
+@pytest.mark.parametrize("path", ["/completions", "/v1/completions"])
+def test_streams_of_editors_have_a_text_in_each_event_and_a_reason_in_the_last(client, path, fields):
+    *chunks, end = client.get_events(path, fields)
+    assert end == "[DONE]" and "".join(chunk["choices"][0]["text"] for chunk in chunks) == COMPLETION
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks][-2:] == [None, "stop"]
+
+
+def test_lm_evals_batch_has_one_entry_more_than_each_prompt(client, scripted):
+    prompts = [scripted.tokenizer.encode(text) for text in ("f(", "x = (", "é")]
+    body = {"model": "m", "prompt": prompts, "temperature": 0, "max_tokens": 1, "logprobs": 1, "seed": 1234, "echo": True}
+    for choice, ids in zip(client.get("/v1/completions", body)["choices"], prompts, strict=True):
+        assert all(len(values) == len(ids) + 1 for values in choice["logprobs"].values())
