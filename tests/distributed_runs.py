@@ -8,7 +8,6 @@ The processes are forked from a server that has imported the training stack once
 import io
 import multiprocessing
 import os
-import socket
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -18,6 +17,7 @@ from typing import Any
 import torch
 
 from neox_code.config.neox import NeoXConfig
+from neox_code.launch.command import choose_port
 from neox_code.logs import log_to_folder
 from neox_code.training.pretrain import pretrain
 from neox_code.training.trackers import read_metrics
@@ -30,9 +30,7 @@ server.set_forkserver_preload(["neox_code.training.pretrain", "distributed_runs"
 
 def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """Runs `function` on every rank and returns what each returned; a rank's exception fails the test with its traceback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = choose_port(0, is_default=True)
     processes, results = [], []
     for rank in range(world_size):
         receive, send = server.Pipe(duplex=False)

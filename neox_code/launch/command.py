@@ -8,6 +8,7 @@ of them by pdsh, MPI or Slurm and ends them together.
 
 import json
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Iterator, Sequence
@@ -142,17 +143,18 @@ def make_multi_host_launcher(found: Resources, config: NeoXConfig) -> list[str]:
     ]
 
 
-def choose_port(port: int, is_default: bool) -> int:
-    """Return the port where the ranks connect: `port`, or any free port if `is_default`.
+RANDOM_PORTS = range(15_000, 32_768)
 
-    The default port itself is not used, because two runs that start at the same time would both find it free. Raise LaunchError if
-    the configured port is in use.
+
+def choose_port(port: int, is_default: bool) -> int:
+    """Return the port where the ranks connect: `port`, or a random free port if `is_default`.
+
+    The default port itself is not used, because two runs that start at the same time would both find it free. A random port is
+    below those that the kernel gives to outgoing connections, which could take it until the ranks start. Raise LaunchError if the
+    configured port is in use.
     """
     if is_default:
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            free: int = probe.getsockname()[1]
-        return free
+        return next(filter(is_port_free, iter(lambda: secrets.choice(RANDOM_PORTS), None)))
     if not is_port_free(port):
         raise LaunchError(f"master_port {port} is in use on this host. End the program that uses it, or set another port.")
     return port

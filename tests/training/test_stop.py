@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from neox_code.checkpoint.layout import find_checkpoint, list_checkpoints
 from neox_code.commands import train as command
 from neox_code.errors import EXIT_RESUME
 from neox_code.files import read_json_lines
+from neox_code.launch.command import choose_port
 from neox_code.training import loop
 
 ROOT = Path(__file__).parents[2]
@@ -70,9 +70,7 @@ def rank_main(rank: int, world_size: int, port: int, disturb: Callable[..., None
 
 def run_and_stop(world_size: int, file: Path, disturb: Callable[..., None], *arguments: object, **keys: object) -> list[int]:
     """The exit statuses of ranks that no launcher started, of which the last disturbs itself."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = choose_port(0, is_default=True)
     words = [str(file), *(f"--set={key}={value}" for key, value in keys.items())]
     ranks = [
         server.Process(target=rank_main, args=(rank, world_size, port, disturb, arguments, words)) for rank in range(world_size)
@@ -156,9 +154,8 @@ def test_a_signal_to_every_process_of_a_run_saves(job, tmp_path, launcher):
             *module,
         ],
     }
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        words = [word.replace("--master_port=0", f"--master_port={probe.getsockname()[1]}") for word in start[launcher]]
+    port = choose_port(0, is_default=True)
+    words = [word.replace("--master_port=0", f"--master_port={port}") for word in start[launcher]]
     run = subprocess.Popen([sys.executable, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         for line in run.stdout:

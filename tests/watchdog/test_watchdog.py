@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from distributed_runs import server, train
 
+from neox_code.launch.command import choose_port
 from neox_code.launch.rank_process import run_and_exit
 from neox_code.processes.procfs import find_state
 from neox_code.training import loop
@@ -105,9 +106,7 @@ class TwoRanks:
     """Two ranks on their own, of which rank 1 is disturbed."""
 
     def __init__(self, folder, file, disturb, *arguments, **keys):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = choose_port(0, is_default=True)
         self.folder = folder
         self.ranks = [
             server.Process(target=rank_main, args=(rank, port, str(folder), disturb, arguments, str(file), keys)) for rank in (0, 1)
