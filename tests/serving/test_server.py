@@ -14,9 +14,6 @@ from scripted_checkpoint import COMPLETION
 from neox_code.config.generation import GenerationConfig
 from neox_code.generation.generator import Generator
 
-PATHS = {"/v1/completions": None, "/completion": 401}
-"""Path of each dialect -> `code` of an error with the API key."""
-
 
 class Gate:
     """Hold the engine before each step."""
