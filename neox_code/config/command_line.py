@@ -161,7 +161,7 @@ OPTION_KEYS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         {"metavar": "FILE", "help": "sets sample_output_file: JSON Lines (default: standard output)"},
     ),
     "iteration": (
-        ("train", "generate", "serve", "evaluate"),
+        ("train", "generate", "serve", "lsp", "evaluate"),
         {"metavar": "N", "type": int, "help": "sets iteration: load global_stepN in place of the latest"},
     ),
     "wandb_group": (("train",), {"metavar": "NAME", "help": "sets wandb_group"}),

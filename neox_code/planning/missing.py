@@ -31,6 +31,7 @@ FILES = {
     "train": (*((key, TOKENS) for key in ("data_path", "train_data_paths", "valid_data_paths", "test_data_paths")), *VOCABULARY),
     "generate": (("load", ("",)), *VOCABULARY, ("sample_input_file", ("",))),
     "serve": (("load", ("",)), *VOCABULARY),
+    "lsp": (("load", ("",)), *VOCABULARY),
     "evaluate": (("load", ("",)), *VOCABULARY, ("heldout_path", ("",))),
 }
 """Command -> keys that name files to read, with the endings of these files."""
