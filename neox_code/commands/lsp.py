@@ -2,7 +2,7 @@
 
     ./deepy.py lsp CONFIG... [--time-limit SECONDS] [--order psm|spm] [--iteration N]
 
-The editor's language client needs textDocument/inlineCompletion of LSP 3.18; docs/language_server.md has the settings to paste. The
+The editor's language client needs textDocument/inlineCompletion of LSP 3.18; docs/editors.md has the settings to paste. The
 protocol uses standard input and output; log lines go to standard error. maximum_tokens, stop, stop_rules and the sampling keys of
 the configuration apply. Without stop and stop_rules a completion ends with the block that the cursor's line opens, else with the
 line.

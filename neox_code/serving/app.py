@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from neox_code.serving import llama_cpp_dialect, openai_dialect
+from neox_code.serving import llama_cpp_dialect, openai_dialect, page
 from neox_code.serving.engine_thread import DrainingError, EngineError, QueueFullError
 from neox_code.serving.service import RequestError, Service
 
@@ -42,6 +42,7 @@ def make_app(service: Service, api_key: str | None = None, maximum_body_bytes: i
         app.add_exception_handler(error, answer_error)
     app.add_middleware(Guard, service=service, api_key=api_key, maximum_body_bytes=maximum_body_bytes)
     app.include_router(openai_dialect.make_router(service))
+    app.include_router(page.make_router())
     app.include_router(llama_cpp_dialect.make_router(service))
 
     @app.post("/completions")
