@@ -142,6 +142,8 @@ def read_model_keys(path: Path) -> dict[str, Any]:
     keys["precision"] = next((ours for ours, theirs in PRECISIONS.items() if theirs == dtype), "fp32")
     if keys.get("kv_channels") == values["hidden_size"] // values["num_attention_heads"]:
         del keys["kv_channels"]
+    if keys.get("num_kv_heads") == values["num_attention_heads"]:
+        del keys["num_kv_heads"]
     return {key: value for key, value in keys.items() if value is not None}
 
 

@@ -6,11 +6,13 @@ Fields are compared by their effect, not by their spelling: `num_kv_heads: null`
 ignored without rotary positions.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from neox_code.config.fields import FIELDS
+from neox_code.config.generation import GenerationConfig
 from neox_code.config.model import feed_forward_size
 
 Values = Mapping[str, Any]
@@ -62,8 +64,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("checkpoint_factor", "checkpoint_interval_seconds", "extra_save_iters", "keep_last_n_checkpoints", "save_huggingface"),
         *("tensorboard_dir", "metrics_file", "log_dir", "peak_theoretical_tflops"),
         *("use_wandb", "wandb_project", "wandb_group", "wandb_run_name", "wandb_team"),
-        *("text_gen_type", "maximum_tokens", "prompt_end", "temperature", "top_k", "top_p", "recompute", "num_samples"),
-        *("sample_input_file", "sample_output_file"),
+        *(field.name for field in dataclasses.fields(GenerationConfig)),
     ),
 }
 

@@ -84,7 +84,7 @@ def describe_model(source: ModelSource) -> Iterator[str]:
     """Yield the size and the shape of the model."""
     parameters = sum(math.prod(shape) for shape in source.shapes.values())
     facts = {"parameters": f"{parameters:,}", "rows of the vocabulary": f"{source.vocab_rows:,}"}
-    values = source.config.values()
+    values = source.config.values() | {"num_kv_heads": source.model.kv_heads}
     yield "## Model\n\n" + make_table(
         ("setting", "value"), [*facts.items(), *((key, values[key]) for key in MODEL_KEYS if values[key] is not None)]
     )
