@@ -121,7 +121,7 @@ def test_without_arguments_or_with_h_it_prints_its_usage(start, deepy):
             ("--hostfile", "--gpu-memory-gib"),
         ),
         ("evaluate", ("--iteration", "--dry-run"), ("--sample_input_file", "--hostfile", "--gpu-memory-gib")),
-        ("benchmark", ("training|decoding CONFIG", "--corpus FOLDER"), ("--hostfile", "--sample_input_file", "--dry-run")),
+        ("benchmark", ("benchmark decoding CONFIG", "--corpus FOLDER"), ("--hostfile", "--sample_input_file", "--dry-run")),
     ],
 )
 def test_the_help_of_a_command_describes_it_and_offers_its_own_options(start, monkeypatch, command, own, others):

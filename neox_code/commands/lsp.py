@@ -1,11 +1,11 @@
 """Complete code in an editor, as a language server that the editor starts.
 
-    ./deepy.py lsp CONFIG... [--time-limit SECONDS] [--order psm|spm] [--iteration N]
+    ./deepy.py lsp CONFIG... [--time-limit SECONDS] [--iteration N]
 
 The editor's language client needs textDocument/inlineCompletion of LSP 3.18; docs/editors.md has the settings to paste. The
-protocol uses standard input and output; log lines go to standard error. maximum_tokens, stop, stop_rules and the sampling keys of
-the configuration apply. Without stop and stop_rules a completion ends with the block that the cursor's line opens, else with the
-line.
+protocol uses standard input and output; log lines go to standard error. maximum_tokens, stop, stop_rules, infilling_order and the
+sampling keys of the configuration apply. Without stop and stop_rules a completion ends with the block that the cursor's line opens,
+else with the line.
 """
 
 import os
@@ -40,12 +40,6 @@ def main(argv: Sequence[str]) -> int:
         metavar="SECONDS",
         help=f"most seconds for generation, once the text around the cursor has been read (default: {SECONDS:g})",
     )
-    parser.add_argument(
-        "--order",
-        choices=("psm", "spm"),
-        default="psm",
-        help="prefix or suffix first, in a model that reads both; spm makes the next keystroke cheaper (default: psm)",
-    )
     parsed = parser.parse_intermixed_args(list(argv))
     if not parsed.time_limit > 0:
         raise ConfigError(f"--time-limit ({parsed.time_limit:g}) must be greater than 0 seconds.")
@@ -55,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
         os.dup2(2, 1)  # what a library prints would break the protocol
         generator = Generator(load_model(config), config.generation, config.training.seed)
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # otherwise Ctrl-C waits for the thread that reads standard input
-        return run_language_server(Completer(generator, parsed.time_limit, parsed.order), sys.stdin.buffer, sink)
+        return run_language_server(Completer(generator, parsed.time_limit), sys.stdin.buffer, sink)
 
 
 if __name__ == "__main__":

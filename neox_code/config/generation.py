@@ -50,7 +50,8 @@ class GenerationConfig:
     ends inside a token is completed as if it did not. Not for prompts of token ids."""
 
     infilling_order: Literal["psm", "spm"] = "psm"
-    """Order in which a model with infilling tokens reads a prompt with a suffix: `psm` prefix first, `spm` suffix first."""
+    """Order in which a model with infilling tokens reads a prompt with a suffix: `psm` prefix first, `spm` suffix first, which
+    makes the next keystroke in an editor cheaper."""
 
     samples_per_prompt: int = 1
     """Number of completions of each prompt, with different random numbers."""

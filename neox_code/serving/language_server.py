@@ -13,7 +13,7 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 from lsprotocol import types
 from pygls.lsp.server import LanguageServer
@@ -46,8 +46,6 @@ CURSOR_CHARACTERS = 20_000
 
 CODECS = {"utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32-le", 4)}
 """Position encoding of the protocol -> Python's codec, and the bytes of its unit."""
-
-Order = Literal["psm", "spm"]
 
 
 class EndOfLine:
@@ -111,8 +109,8 @@ class Place:
 class Completer:
     """Completions of one model; only the newest one is continued. Its methods are called on the event loop."""
 
-    def __init__(self, generator: Generator, seconds: float = SECONDS, order: Order = "psm"):
-        self.generator, self.seconds, self.order = generator, seconds, order
+    def __init__(self, generator: Generator, seconds: float = SECONDS):
+        self.generator, self.seconds = generator, seconds
         self.thread = EngineThread(generator.engine)
         self.number = 0
         """Number of the newest request or change."""
@@ -152,7 +150,7 @@ class Completer:
                 [ContextFile(file.path, self.generator.treat_newlines(file.text, file.path)) for file in place.files],
                 place.repository,
                 place.path,
-                self.order,
+                self.generator.section.infilling_order,
                 heals=section.token_healing,
             )
         except NeoXError as error:

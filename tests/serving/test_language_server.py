@@ -96,7 +96,7 @@ def wait_for(condition):
 class Session:
     """A server in a thread. `steps` holds the engine's steps after `hold`."""
 
-    def __init__(self, loaded, order="psm", **settings):
+    def __init__(self, loaded, **settings):
         self.generator = Generator(loaded, GenerationConfig(**settings), seed=1)
         self.engine, self.requests, self.steps = self.generator.engine, [], None
         step, add = self.engine.step, self.engine.add
@@ -115,7 +115,7 @@ class Session:
         self.editor = Editor(os.fdopen(sink, "wb"), os.fdopen(answers, "rb"))
         self.files = [self.editor.sink, self.editor.source, os.fdopen(source, "rb"), os.fdopen(output, "wb")]
         self.status = None
-        self.thread = threading.Thread(target=self.run, args=(Completer(self.generator, 60, order), *self.files[2:]))
+        self.thread = threading.Thread(target=self.run, args=(Completer(self.generator, 60), *self.files[2:]))
 
     def run(self, *parts):
         self.status = run_language_server(*parts)
@@ -209,7 +209,7 @@ def test_a_model_with_infilling_tokens_reads_the_suffix_and_the_other_documents(
         ("psm", "{R}project\n{F}b.py\nB\n{F}src/a.py\n{P}f({S})\n{M}", "...."),
         ("spm", "{R}project\n{F}b.py\nB\n{F}src/a.py\n{P}{S})\n{M}f(", "a, é"),
     ):
-        with start(infilling, order=order, maximum_tokens=4 if order == "psm" else 16, token_healing=False) as session:
+        with start(infilling, infilling_order=order, maximum_tokens=4 if order == "psm" else 16, token_healing=False) as session:
             session.editor.initialize()
             session.editor.open("B\n", "file:///project/b.py")
             session.editor.open("f()\n")
