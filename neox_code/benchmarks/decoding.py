@@ -188,7 +188,10 @@ def why_no_llama_cpp(config: NeoXConfig, node_folder: Path) -> str | None:
 
 
 def write_gguf_files(config: NeoXConfig, folder: Path, node_folder: Path) -> None:
-    """Write a model with random weights for each contestant of LLAMA_CPP, and a link to the folder with node-llama-cpp."""
+    """Write a GGUF file with random weights into `folder` for each contestant of LLAMA_CPP.
+
+    Also make folder/node a symbolic link to `node_folder`, because a contestant is passed `folder` alone and needs node-llama-cpp.
+    """
     write_random_checkpoint(config, folder)
     vocabulary = {key: path for key in ("vocab_file", "merge_file") if (path := getattr(config.data, key))}
     for name, dtype in LLAMA_CPP.items():

@@ -4,7 +4,7 @@ merge_parts(name, parts, model)                 one parameter of all tensor rank
 cut_part(name, whole, rank, size, model)         the inverse
 make_file_part(name, whole, rank, size, model)    the part as a checkpoint's file holds it
 get_name_in_file(name, model)                       its name there; find_our_name is the inverse
-find_whole_model_name(name)                      from its name in a pipeline stage
+get_name_in_whole_model(name)                      from its name in a pipeline stage
 
 In GPT-NeoX's files the row biases of a model with `gpt_j_residual` are summands: GPT-NeoX adds each rank's bias before it sums over
 the ranks. With a sequential residual every rank has a full copy. This package adds the bias once, after the sum. It writes what
@@ -50,10 +50,10 @@ def get_name_in_file(name: str, model: ModelConfig) -> str:
     return name
 
 
-def find_whole_model_name(name: str) -> str:
+def get_name_in_whole_model(name: str) -> str:
     """Return the name in a whole model of a parameter of a pipeline stage.
 
-    >>> find_whole_model_name("3.mlp.dense_h_to_4h.weight"), find_whole_model_name("tied_modules.embed.word_embeddings.weight")
+    >>> get_name_in_whole_model("3.mlp.dense_h_to_4h.weight"), get_name_in_whole_model("tied_modules.embed.word_embeddings.weight")
     ('sequential.3.mlp.dense_h_to_4h.weight', 'sequential.0.word_embeddings.weight')
     """
     name = name.replace(f"tied_modules.{TIED_EMBEDDING}.", "0.", 1)
@@ -63,7 +63,7 @@ def find_whole_model_name(name: str) -> str:
 def merge_parts(name: str, parts: Sequence[torch.Tensor], model: ModelConfig, has_summed_row_biases: bool = False) -> torch.Tensor:
     """Return the whole parameter from the parts of all tensor ranks, in rank order.
 
-    With `has_summed_row_biases` a row bias is the sum over the ranks; otherwise every rank has a copy of it.
+    The bias of a row-parallel layer is the sum over the ranks with `has_summed_row_biases`; otherwise every rank has a copy.
     """
     sharding = sharding_of(name)
     if len(parts) == 1:
@@ -97,14 +97,17 @@ def cut_part(name: str, whole: torch.Tensor, tensor_rank: int, tensor_size: int,
 
 
 def make_file_part(name: str, whole: torch.Tensor, tensor_rank: int, tensor_size: int, model: ModelConfig) -> torch.Tensor:
-    """Return one tensor rank's part as in GPT-NeoX's files, where some row biases are zeros on all ranks except 0."""
+    """Return one tensor rank's part of the parameter `whole`, as GPT-NeoX writes it to a file.
+
+    With `gpt_j_residual`, the biases of row-parallel layers are zeros in the files of all ranks except 0.
+    """
     if is_zero_in_file(name, tensor_rank, model):
         return torch.zeros_like(whole)
     return cut_part(name, whole, tensor_rank, tensor_size, model)
 
 
 def is_zero_in_file(name: str, tensor_rank: int, model: ModelConfig) -> bool:
-    """Return True if the parameter is a row bias whose whole value is in the file of another tensor rank."""
+    """Return True if the parameter is the bias of a row-parallel layer, and its value is in the file of tensor rank 0 alone."""
     return model.gpt_j_residual and tensor_rank > 0 and sharding_of(name).is_row_bias
 
 

@@ -45,7 +45,7 @@ TOKENIZER_KEYS = ("tokenizer_type", "vocab_file", "merge_file", "merge_file_read
 PATH_KEYS = ("vocab_file", "merge_file")
 SENTENCEPIECE_MODEL = "tokenizer.model"
 FROM_CHECKPOINT = "by the checkpoint"
-"""Origin of a key of the tokenizer that `complete_tokenizer_paths` sets."""
+"""Origin of a key whose value the checkpoint determines: keys of the tokenizer, and `mask_padded_vocab`."""
 
 
 def load_config(command_line: CommandLine) -> NeoXConfig:
@@ -61,7 +61,7 @@ def load_config(command_line: CommandLine) -> NeoXConfig:
         names = f"{TOKENIZER_JSON}, {' with '.join(GPT2_FILES)}, or {SENTENCEPIECE_MODEL}"
         raise CheckpointError(f"{load} has no tokenizer: {names}. Copy its files there, or set vocab_file and tokenizer_type.")
     if changed := [config.format_key(key) for key, origin in config.origins.items() if origin == FROM_CHECKPOINT]:
-        log.info("settings from the checkpoint's folder, or read as GPT-NeoX reads them: %s", ", ".join(changed))
+        log.info("settings that come from the checkpoint's folder or follow GPT-NeoX's behavior: %s", ", ".join(changed))
     if keys := [entry.key for entry in config.ignored if entry.is_meant]:
         log.info("keys that are accepted but have no effect (--dry-run lists the reasons): %s", ", ".join(keys))
     return config

@@ -29,7 +29,7 @@ from neox_code.checkpoint.layout import (
     model_files,
     optimizer_files,
 )
-from neox_code.checkpoint.merge_ranks import find_our_name, find_whole_model_name, merge_parts
+from neox_code.checkpoint.merge_ranks import find_our_name, get_name_in_whole_model, merge_parts
 from neox_code.checkpoint.serialization import is_dense_tensor, load_file
 from neox_code.checkpoint.universal import LOSS_SCALE, MASTER, STEP, UniversalFiles, parse_step
 from neox_code.checkpoint.weights import has_summed_row_biases, make_rank_part
@@ -60,7 +60,7 @@ class SavedSizes:
 
 
 def read_optimizer_state(folder: Path, model: ModelConfig) -> "UniversalFiles | ZeroFiles":
-    """Return the optimizer state of a checkpoint. Raise CheckpointError if it has none, or files are missing."""
+    """Return the optimizer state of a checkpoint. Raise CheckpointError if the checkpoint has none, or if files are missing."""
     return UniversalFiles(folder) if is_universal(folder) else ZeroFiles(folder, model)
 
 
@@ -82,11 +82,11 @@ class ZeroFiles:
             raise CheckpointError(f"{folder} lacks the optimizer state of rank {min(missing)}. Copy the checkpoint again.")
         tensor_size = SavedSizes.from_folder(folder).tensor
         self.parts: dict[str, list[tuple[int, str, torch.Size]]] = {}
-        """Whole name -> for each tensor rank the model-parallel rank, and name and shape of the parameter on it."""
+        """Name in the whole model -> for each tensor rank: model-parallel rank, and the parameter's name and shape on that rank."""
         for rank in self.model_ranks:
             for name, shape in read_shapes(model_file(folder, rank)).items():
                 if ours := find_our_name(name):
-                    parts = self.parts.setdefault(find_whole_model_name(ours), [])
+                    parts = self.parts.setdefault(get_name_in_whole_model(ours), [])
                     if len(parts) < tensor_size:  # a tied embedding is on the first and the last stage
                         parts.append((rank, name, shape))
         self.names = frozenset(self.parts)
@@ -96,7 +96,7 @@ class ZeroFiles:
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """Names of the tensors of each parameter's state."""
+        """Names of the tensors in the state of every parameter: MASTER, and moments by the optimizer's names."""
         return tuple(self.open(self.data_ranks[0], self.model_ranks[0]).tensors(0))
 
     def open(self, data_rank: int, model_rank: int) -> "ZeroFile":
@@ -110,7 +110,7 @@ class ZeroFiles:
         return merge_parts(name, parts, self.model, self.has_summed_biases and key == MASTER)
 
     def read_part(self, model_rank: int, name: str, shape: torch.Size, key: str) -> torch.Tensor:
-        """Return a tensor rank's part, from the files of all data ranks."""
+        """Return the part of the tensor `key` on one model-parallel rank, merged from the files of all data ranks."""
         files = [self.open(data_rank, model_rank) for data_rank in self.data_ranks]
         fragments = [file.read_fragment(name, key) for file in files if name in file.positions]
         flat = torch.cat(fragments) if fragments else torch.empty(0)
@@ -128,14 +128,14 @@ class ZeroFiles:
         return next((file.read_step(inner) for file in files if inner in file.positions), None)
 
     def read_global_state(self) -> dict[str, Any]:
-        """Return hyperparameters (`param_groups`) and the state of the loss scaler (LOSS_SCALE), where there are some."""
+        """Return hyperparameters (`param_groups`) and the state of the loss scaler (LOSS_SCALE), each only if the files have it."""
         state = self.open(self.data_ranks[0], self.model_ranks[0]).state
         groups = state["base_optimizer_state"].get("param_groups")
         return {"param_groups": groups, "ds_version": state.get("ds_version"), LOSS_SCALE: state.get("loss_scaler")}
 
 
 def read_shapes(path: Path) -> dict[str, torch.Size]:
-    """Return the shapes of the parameters of a model-parallel rank by their names on it."""
+    """Return the shapes of the parameters of a model-parallel rank, by their names on that rank."""
     content = load_file(path, mmap=True)
     try:
         return {name: torch.Size(shape) for group in content["param_shapes"] for name, shape in group.items()}
@@ -192,12 +192,12 @@ class ZeroFile:
 def load_optimizer_state(
     engine: DeepSpeedEngine, states: UniversalFiles | ZeroFiles, model: ModelConfig, vocab_size: int, grid: ParallelGrid
 ) -> None:
-    """Fill the optimizer of the engine, weights in fp32 included, with this rank's share. Its hyperparameters stay.
+    """Fill the optimizer of the engine, weights in fp32 included, with this rank's share. The optimizer's hyperparameters stay.
 
-    Raises CheckpointError if a parameter is missing, or its state has another shape or values that are not finite.
+    Raise CheckpointError if a parameter is missing, or its state has another shape or non-finite values.
     """
     optimizer = engine.optimizer
-    names = {parameter: find_whole_model_name(name) for name, parameter in engine.module.named_parameters()}
+    names = {parameter: get_name_in_whole_model(name) for name, parameter in engine.module.named_parameters()}
     groups = optimizer.bf16_groups if hasattr(optimizer, "bf16_groups") else optimizer.bit16_groups
     filled: dict[int, dict[str, Any]] = {}
     for index, (group, parameters) in enumerate(zip(optimizer.param_groups, groups, strict=True)):

@@ -32,7 +32,7 @@ torch.serialization.add_safe_globals(
 """Types in a plain array of numpy 1 or 2: GPT-NeoX stores the state of numpy's random numbers in mp_rank files."""
 
 MOST_PICKLE_BYTES = 8_000_000
-"""Size of the largest pickle that is read: the names and shapes of tensors. The reader needs about a second for a megabyte."""
+"""Maximum size in bytes of a pickle that is read: it holds names and shapes of tensors, and reading takes about a second per MB."""
 
 DISALLOWED = re.compile(r"GLOBAL (\S+)")
 """The name of a refused function or class in torch's error message."""
@@ -45,7 +45,8 @@ def load_file(path: str | Path, map_location: Any = "cpu", mmap: bool = False, i
     records are not compared again.
     """
     if os.path.lexists(path) and not Path(path).is_file():
-        raise CheckpointError(f"{path} is not a file, or a broken link. Copy the checkpoint again, or choose another --iteration.")
+        remedy = "Copy the checkpoint again, or choose another --iteration."
+        raise CheckpointError(f"{path} is a broken link or not a regular file. {remedy}")
     try:
         is_archive = zipfile.is_zipfile(path)  # files of torch before 1.6 are not
         if is_archive:
@@ -76,7 +77,7 @@ OTHER_LAYOUT = "Choose a checkpoint in GPT-NeoX's layout."
 
 
 def require_state_dict(path: Path, content: Any) -> StateDict:
-    """Return `content` if it is a mapping of names to plain tensors, else raise CheckpointError."""
+    """Return `content` if it is a mapping of names to dense tensors, else raise CheckpointError."""
     if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
         raise CheckpointError(f"{path} contains a {type(content).__name__}, not a dictionary of named tensors. {OTHER_LAYOUT}")
     for name, value in content.items():
@@ -96,7 +97,7 @@ def check_checksums(path: str | Path, sums: bool = True) -> None:
             if record.compress_type != zipfile.ZIP_STORED:
                 raise ValueError("its records are compressed")
             if record.filename.endswith(".pkl") and record.file_size > MOST_PICKLE_BYTES:
-                raise ValueError(f"{record.filename} has {record.file_size:,} bytes, and names of tensors have less")
+                raise ValueError(f"{record.filename} has {record.file_size:,} bytes; the maximum is {MOST_PICKLE_BYTES:,}")
         if sums and (damaged := archive.testzip()):
             raise ValueError(f"the checksum of {damaged} is wrong")
 

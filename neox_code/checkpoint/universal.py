@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from neox_code.checkpoint.layout import UNIVERSAL_FOLDER
-from neox_code.checkpoint.merge_ranks import find_our_name, find_whole_model_name
+from neox_code.checkpoint.merge_ranks import find_our_name, get_name_in_whole_model
 from neox_code.checkpoint.record import is_count
 from neox_code.checkpoint.serialization import is_dense_tensor, load_file
 from neox_code.config.model import ModelConfig
@@ -42,7 +42,7 @@ class UniversalFiles:
     def __init__(self, folder: Path):
         self.folder = folder / UNIVERSAL_FOLDER
         folders = [path for path in self.folder.iterdir() if path.is_dir()]
-        found = {find_whole_model_name(ours): path for path in folders if (ours := find_our_name(path.name))}
+        found = {get_name_in_whole_model(ours): path for path in folders if (ours := find_our_name(path.name))}
         self.folders: Mapping[str, Path] = found
         if not found:
             raise CheckpointError(f"{self.folder} has no parameter folders. Copy the checkpoint again.")
@@ -56,7 +56,7 @@ class UniversalFiles:
         content = load_file(path, mmap=True)
         whole = content.get("param") if isinstance(content, Mapping) else content
         if not is_dense_tensor(whole):
-            raise CheckpointError(f"{path} holds no plain tensor under the name param. Copy the checkpoint again.")
+            raise CheckpointError(f"{path} holds no dense tensor under the key param. Copy the checkpoint again.")
         return whole
 
     def read_step(self, name: str) -> int | None:
@@ -65,7 +65,7 @@ class UniversalFiles:
         return parse_step(path, load_file(path)) if path.is_file() else None
 
     def read_global_state(self) -> dict[str, Any]:
-        """Return hyperparameters (`param_groups`) and the state of the loss scaler (LOSS_SCALE), where there are some."""
+        """Return hyperparameters (`param_groups`) and the state of the loss scaler (LOSS_SCALE), each only if the file has it."""
         path = self.folder / GLOBAL_STATE
         content = load_file(path) if path.is_file() else {}
         if not isinstance(content, dict):
@@ -79,7 +79,7 @@ class UniversalFiles:
 
 
 def parse_step(path: Path, value: Any) -> int:
-    """Return a number of updates. Raise CheckpointError for a value in the file `path` that is none."""
+    """Return a number of updates. Raise CheckpointError if the value, read from the file `path`, is not such a number."""
     if isinstance(value, torch.Tensor) and value.numel() == 1 and is_dense_tensor(value):
         value = value.item()
     if not is_count(value):
@@ -88,7 +88,7 @@ def parse_step(path: Path, value: Any) -> int:
 
 
 def get_name_in_engine(name: str, has_pipeline: bool, model: ModelConfig) -> str:
-    """Return a parameter's name in DeepSpeed's engine from its name in a whole model: the inverse of `find_whole_model_name`."""
+    """Return a parameter's name in DeepSpeed's engine from its name in a whole model: the inverse of `get_name_in_whole_model`."""
     if not has_pipeline:
         return name
     inner = name.removeprefix("sequential.")

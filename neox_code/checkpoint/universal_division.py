@@ -1,4 +1,7 @@
-"""The entries of a universal file by which DeepSpeed divides its tensor; apart from the reader, which needs no DeepSpeed."""
+"""The entries of a universal file that DeepSpeed uses to divide the tensor over tensor-parallel ranks.
+
+This is a module of its own, because `checkpoint.universal`, which reads the files, does not need DeepSpeed.
+"""
 
 from typing import Any
 
@@ -10,7 +13,7 @@ from neox_code.model.sharding import sharding_of, stacked_rows
 
 
 def describe_sharding(name: str, whole: torch.Tensor, model: ModelConfig) -> dict[str, Any]:
-    """Return the entries by which DeepSpeed divides a whole tensor over tensor-parallel ranks."""
+    """Return the entries that DeepSpeed uses to divide a whole tensor over tensor-parallel ranks."""
     sharding = sharding_of(name)
     if sharding.dim is None:
         return {}

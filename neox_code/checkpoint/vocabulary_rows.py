@@ -1,10 +1,10 @@
-"""Rows of the vocabulary that enter the softmax, of a model in a checkpoint.
+"""The vocabulary rows of a checkpoint's model that enter the softmax.
 
 config = choose_padding_mask(config, folder, stored)           # mask_padded_vocab, as the model was trained
 rows = count_scored_rows(config.model, vocab_size, folder, record, weights)
 
-Models of GPT-NeoX and of Hugging Face give a probability to every row of their files, those that pad the vocabulary included. Rows
-that a layout adds never enter the softmax: the model does not have them.
+Models of GPT-NeoX and of Hugging Face give a probability to every row of their files, the padding rows of the vocabulary included.
+Rows that only a layout adds, to divide the vocabulary over tensor-parallel ranks, never enter the softmax.
 """
 
 from pathlib import Path
@@ -22,23 +22,23 @@ log = get_logger(__name__)
 
 
 def choose_padding_mask(config: NeoXConfig, folder: Path, stored: StoredConfig | None) -> NeoXConfig:
-    """Return the configuration with `mask_padded_vocab` as the checkpoint's model was trained, unless the key is set."""
+    """Return the configuration with the `mask_padded_vocab` of the checkpoint's training, unless a file or option sets the key."""
     if config.origins["mask_padded_vocab"] != DEFAULT or not config.model.mask_padded_vocab:
         return config
     is_own = is_written_by_this_package(folder)
     if stored.values.get("mask_padded_vocab", True) if stored else is_own:
         return config
     if not is_own:
-        log.info("others train the rows that pad the vocabulary: they have probabilities (mask_padded_vocab false)")
+        log.info("the padding rows of the vocabulary were trained and get probabilities (mask_padded_vocab: false)")
     return config.replace(FROM_CHECKPOINT, mask_padded_vocab=False)
 
 
 def count_scored_rows(
     model: ModelConfig, vocab_size: int, folder: Path, record: RunRecord | None, weights: LazyWeights | None = None
 ) -> int:
-    """Return the number of rows, from the first on, that enter the softmax.
+    """Return the number N of vocabulary rows that enter the softmax: the rows 0 to N - 1.
 
-    `weights` are those of the checkpoint if they are open already. Raise CheckpointError if they cannot be read.
+    Pass the checkpoint's `weights` if they are open already. Raise CheckpointError if the weights cannot be read.
     """
     if model.mask_padded_vocab:
         return vocab_size
@@ -47,7 +47,7 @@ def count_scored_rows(
     name = f"sequential.{model.num_layers + 4}.final_linear.weight" if model.no_weight_tying else EMBEDDING
     head = (weights or read_weights(folder, model, names_only=True))[name]
     rows = head.shape[0]
-    if is_written_by_this_package(folder):  # where the rows that a layout added are zeros
+    if is_written_by_this_package(folder):  # whose files have zeros in rows that were added for the layout
         while rows > vocab_size and not head[rows - 1].any():
             rows -= 1
     return max(rows, vocab_size)

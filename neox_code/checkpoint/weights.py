@@ -30,7 +30,7 @@ from neox_code.checkpoint.layout import (
     model_files,
     require_whole_weights,
 )
-from neox_code.checkpoint.merge_ranks import cut_part, find_our_name, find_whole_model_name, merge_parts, resize_vocabulary
+from neox_code.checkpoint.merge_ranks import cut_part, find_our_name, get_name_in_whole_model, merge_parts, resize_vocabulary
 from neox_code.checkpoint.serialization import OTHER_LAYOUT, StateDict, load_file, require_state_dict
 from neox_code.checkpoint.universal import UniversalFiles
 from neox_code.config.derive import padded_vocab_size
@@ -68,7 +68,7 @@ def load_weights(
     check_rows(folder, found, model, vocab_size)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            name = find_whole_model_name(name)
+            name = get_name_in_whole_model(name)
             weight = found[name]
             parameter.copy_(make_rank_part(folder, name, weight, parameter.shape, model, vocab_size, grid))
 

@@ -115,7 +115,7 @@ def set_if_true(field: str, value: Any) -> Rule:
 
 
 def pass_on(key: str) -> Rule:
-    """Return the rule of a setting in OTHERS: it is checked and passed to DeepSpeed."""
+    """Return the rule that checks the value of `key`, a key of OTHERS, and passes the value to DeepSpeed."""
     kind = OTHERS[key]
 
     def read(value: Any) -> Iterator[Assignment | SettingProblem]:

@@ -30,7 +30,8 @@ ORDER = "order"
 """Fields that change the samples or their order. Token files are compared by content, vocabularies by their ids."""
 
 NO_EFFECT = "no effect"
-"""Fields without effect on the rest of training: layout, logging, initialization, generation, files compared by content."""
+"""Fields that do not affect the rest of training: layout, logging, initialization, generation; also paths of files, whose
+contents are compared instead."""
 
 FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
     MODEL: (

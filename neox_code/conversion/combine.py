@@ -2,7 +2,7 @@
 
     write_model(combine([open_source(Path("a")), open_source(Path("b"))], mean), Path("out"), "neox", ConversionOptions())
 
-Each parameter is computed in fp32 when it is read, and rounded once to the type of the first model's.
+Each parameter is computed in fp32 when it is read, and rounded once to its type in the first model.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ from neox_code.errors import ConversionError
 from neox_code.tokenizer.comparison import compare_records, describe_vocabulary
 
 Combination = Callable[[Iterator[torch.Tensor]], torch.Tensor]
-"""Computes a parameter from those of the models, in their order, in fp32; it may change the tensors."""
+"""Function of one parameter's fp32 tensors, in the order of the models, to the combined tensor. It may change the tensors."""
 
 
 def mean(weights: Iterator[torch.Tensor]) -> torch.Tensor:
@@ -34,7 +34,7 @@ def mean(weights: Iterator[torch.Tensor]) -> torch.Tensor:
 
 
 def moving_average(beta: float, weights: Iterator[torch.Tensor]) -> torch.Tensor:
-    """Return the exponential moving average: each next tensor has the weight 1 - `beta`, and the average before it has `beta`.
+    """Return the exponential moving average: each step is `beta` * (average so far) + (1 - `beta`) * (next tensor).
 
     >>> moving_average(0.75, iter([torch.tensor([0.0]), torch.tensor([4.0]), torch.tensor([9.0])]))
     tensor([3.])
@@ -56,7 +56,7 @@ def add_difference(scale: float, weights: Iterator[torch.Tensor]) -> torch.Tenso
 
 
 def combine(sources: Sequence[ModelSource], combination: Combination) -> ModelSource:
-    """Return the combined model, with the configuration, vocabulary and iteration of the first; no record of a run describes it.
+    """Return the combined model, with the configuration, vocabulary and iteration of the first model, and without a run's record.
 
     Raise ConversionError with the first difference of shape or vocabulary.
     """
@@ -68,7 +68,7 @@ def combine(sources: Sequence[ModelSource], combination: Combination) -> ModelSo
 
 
 def combine_parameter(name: str, sources: Sequence[ModelSource], combination: Combination) -> torch.Tensor:
-    """Return a parameter of the combined model in the type of the first model's. Raise ConversionError for other shapes."""
+    """Return a parameter of the combined model in the type of the first model's. Raise ConversionError if the shapes differ."""
     first = sources[0].read(name)
 
     def read() -> Iterator[torch.Tensor]:

@@ -2,7 +2,7 @@
 
     convert(Path("checkpoints"), Path("model"), "huggingface", ConversionOptions())
 
-Nothing is left behind by a conversion that fails: it writes beside the output, which gets its name at the end.
+A conversion that fails leaves nothing behind: files are written to a temporary path and renamed to the output at the end.
 """
 
 import shutil
@@ -43,7 +43,7 @@ def convert(
     """Write the model in the folder `path` to `output` in another format; see `open_source` and `write_model`."""
     if options.dtype in QUANTIZED and form != "gguf":
         raise CheckpointError(
-            f"--dtype {options.dtype} is a type of GGUF, which {form} does not have. Add --to gguf, or choose another."
+            f"--dtype {options.dtype} is a type of GGUF alone, not of {form}. Add --to gguf, or choose another --dtype."
         )
     require_new_path(output)
     write_model(open_source(path, iteration, overrides), output, form, options)
@@ -61,7 +61,7 @@ def require_new_path(output: Path) -> None:
 
 
 def write_model(source: ModelSource, output: Path, form: str, options: ConversionOptions) -> None:
-    """Write a model to `output`, which then has its name only if it is whole.
+    """Write a model to `output`. The path exists only when the model is complete.
 
     Raise NeoXError if the model cannot be read, the format cannot hold it, or `output` exists.
     """

@@ -29,7 +29,7 @@ from neox_code.tokenizer.vocabulary_file import TOKENIZER_JSON
 log = get_logger(__name__)
 
 MOST_TOKENS = 100_000
-"""Most tokens that are added at once."""
+"""Maximum number of tokens that are added at once."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def choose_token_id(text: str, tokenizer: ByteLevelTokenizer, token: NewToken) -
     """Return the id of the token with this text. Raise ConversionError if the vocabulary has none."""
     if text.encode() in tokenizer.bytes_of_id:
         return (tokenizer.bytes_of_id.index(text.encode()),)
-    raise ConversionError(f"{text!r} is not a token of {tokenizer.identity['vocab_file']}. Give one, or use the mean of pieces.")
+    remedy = "Choose a token of the vocabulary, or use the mean of pieces."
+    raise ConversionError(f"{text!r} is not a token of {tokenizer.identity['vocab_file']}. {remedy}")
 
 
 def extend_vocabulary(source: ModelSource, tokens: Sequence[NewToken], rule: RowRule, folder: Path) -> ModelSource:
@@ -130,7 +131,7 @@ def extend_rows(source: ModelSource, name: str, first: int, rows: int, pieces: S
 
 
 def read_tokens(path: Path) -> list[NewToken]:
-    """Return the tokens in a file: a line each, or in JSON a list of texts or of {"content": TEXT, "special": true}.
+    """Return the tokens in a file: one token per line, or in JSON a list of texts or of {"content": TEXT, "special": true}.
 
     Raise DataError for other content and for an empty token.
     """

@@ -3,7 +3,8 @@
     write_gguf(source, Path("model.gguf"), ConversionOptions(dtype="q8_0"))
 
 The architecture follows from the block as for Hugging Face: gptneox, llama or qwen3. One parameter is in memory at a time. Tensors
-of one dimension stay in fp32, as everywhere in llama.cpp, and rows that are no multiple of a quantized block (32) in fp16.
+of one dimension stay in fp32, as everywhere in llama.cpp. Quantized types have blocks of 32 values: a tensor whose row length is no
+multiple of 32 is written in fp16.
 """
 
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ TYPES = {
 
 TORCH_TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 GELU_DIFFERENCE = 5e-4
-"""Greatest difference between exact GELU and its approximation by the hyperbolic tangent, at an input of about 2.2."""
+"""Maximum difference between exact GELU and its approximation by the hyperbolic tangent, at an input of about 2.2."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def write_gguf(source: ModelSource, output: Path, options: ConversionOptions) ->
 
 
 def refuse_unsupported_blocks(config: NeoXConfig, kind: str) -> None:
-    """Raise CheckpointError for a block that llama.cpp's architecture lacks; warn of one that it approximates."""
+    """Raise CheckpointError for a block that llama.cpp's architecture lacks; log a warning if llama.cpp approximates the block."""
     model, name = config.model, ARCHITECTURES[kind]
     remedy = "Convert it to Hugging Face's format (--to huggingface) instead."
     if model.activation != ACTIVATIONS[kind]:
@@ -110,8 +111,8 @@ def refuse_unsupported_blocks(config: NeoXConfig, kind: str) -> None:
         raise CheckpointError(f"llama.cpp's {name} does not support {config.format_key('use_bias_in_attn_linear')}. {remedy}")
     if kind == "gpt_neox" and not model.bias_gelu_fusion:
         log.warning(
-            "llama.cpp's %s uses the tanh approximation of gelu, but this model exact gelu (bias_gelu_fusion: false): activations "
-            "differ by up to %g, so its text can differ where two tokens are almost equally probable",
+            "llama.cpp's %s uses the tanh approximation of gelu, but this model uses exact gelu (bias_gelu_fusion: false): "
+            "activations differ by up to %g, so its text can differ where two tokens are almost equally probable",
             name,
             GELU_DIFFERENCE,
         )
@@ -140,7 +141,7 @@ def add_sizes(writer: Any, source: ModelSource, kind: str) -> None:
 
 
 def plan_tensors(source: ModelSource, kind: str, tensor_type: str) -> list[PlannedParameter]:
-    """Return the parameters in the order of the file, with shapes that follow from the configuration: no weight is read.
+    """Return the parameters in the order of the file. Shapes follow from the configuration; no weight is read.
 
     llama.cpp's gptneox requires biases of attention and an output head of its own: they are planned for a model without them.
     """

@@ -55,7 +55,7 @@ INFILLING_KEYS = {
 
 
 def add_vocabulary(writer: Any, tokenizer: Tokenizer | None, vocab_rows: int) -> None:
-    """Add the keys of a vocabulary to a gguf.GGUFWriter. Raise DataError for one that llama.cpp would encode differently.
+    """Add the keys of a vocabulary to a gguf.GGUFWriter. Raise DataError if llama.cpp would encode text differently with them.
 
     Rows of the embedding beyond the vocabulary get unused names.
     """
@@ -100,8 +100,8 @@ def add_byte_level(writer: Any, tokenizer: ByteLevelTokenizer, vocab_rows: int) 
 def add_pieces(writer: Any, tokenizer: SPMTokenizer, vocab_rows: int) -> dict[str, int]:
     """Add the pieces of a SentencePiece model, whose types have llama.cpp's values; return their ids by name.
 
-    llama.cpp compares user-defined pieces with the text before it replaces spaces, all others after that. It reads U+2581 in a text
-    as a space.
+    llama.cpp compares user-defined pieces with the text before it replaces spaces, and all other pieces after that.
+    It reads U+2581 in a text as a space.
     """
     pieces = ModelProto.FromString(Path(tokenizer.identity["vocab_file"]).read_bytes()).pieces
     names = [piece.piece.replace(SPACE, " ") if piece.type == USER_DEFINED else piece.piece for piece in pieces]
@@ -121,7 +121,7 @@ def name_padding(vocab_size: int, vocab_rows: int) -> list[str]:
 
 
 def find_pre_tokenizer(description: dict[str, Any], file: str) -> str:
-    """Return llama.cpp's name for the splitting of a tokenizer.json. Raise DataError if it has none."""
+    """Return llama.cpp's name for the splitting of a tokenizer.json. Raise DataError if llama.cpp has none."""
     model = description["model"]
     steps = list_pre_tokenizer_steps(description["pre_tokenizer"])
     name = SPLITTING.get(steps)

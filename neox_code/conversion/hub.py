@@ -11,7 +11,7 @@ from neox_code.errors import ConfigError, ConversionError
 
 
 def open_hub(repository: str) -> Any:
-    """Return the client of the Hub. Raise ConfigError without the package, a token, a network or a valid name."""
+    """Return the client of the Hub. Raise ConfigError if the package, a token, the network or a valid name is missing."""
     try:
         from huggingface_hub import HfApi
         from huggingface_hub.utils import validate_repo_id

@@ -46,7 +46,7 @@ from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.registry import build_tokenizer
 
 VALUES_AT_ONCE = 2**24
-"""Values of a parameter that are converted to fp64 at a time."""
+"""Number of values of a parameter that are converted to fp64 at a time."""
 
 NO_CHECKSUM = "safetensors files have no checksum: a changed bit is found only if it makes a value that is not finite"
 
@@ -73,21 +73,21 @@ class Inspection:
     writer: str
     files: int
     bytes: int
-    """Size of all files of the checkpoint."""
+    """Size of all files of the checkpoint, in bytes."""
 
     layout: Mapping[str, int]
     iteration: int | None
     tokens: int | None
-    """Tokens that the run has read; None if no record of the run is there."""
+    """Number of tokens that the run has read; None without a record of the run."""
 
     vocabulary: str | None = None
     entries: int | None = None
-    """Entries of the vocabulary; None if its files are not there."""
+    """Number of entries of the vocabulary; None if the vocabulary's files are missing."""
 
     parameters: list[ParameterFigures] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    """Reasons for which a part of a sound checkpoint is not described."""
+    """Reasons why parts of the checkpoint are not described, although they are not damaged."""
 
     @property
     def num_parameters(self) -> int:
@@ -182,7 +182,7 @@ def describe_format(folder: Path) -> tuple[str, str]:
 
 
 def describe_layout(folder: Path, record: RunRecord | None) -> Mapping[str, int]:
-    """Return the sizes of the layout: those of the record, else what the names of the files show."""
+    """Return the sizes of the layout: from the record, else from the names of the files."""
     if record:
         return record.layout
     if is_hugging_face_model(folder):
@@ -225,7 +225,7 @@ def check_tensor_file(path: Path) -> None:
 def make_readers(
     folder: Path, config: NeoXConfig | None, damage: list[str], remarks: list[str]
 ) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
-    """Yield the name and a reader of each whole parameter; where they cannot be merged, of each tensor of each file."""
+    """Yield the name and a reader of each whole parameter; if the parts cannot be merged, of each tensor of each file."""
     if config:
         try:
             weights = read_weights(folder, config.model, is_whole=False)
@@ -298,7 +298,7 @@ class ParameterDifference:
 
     dtypes: tuple[str | None, str | None]
     norm: float | None
-    """L2 norm of the difference; None if the shapes differ. Of embedding and head, only rows that both models have count."""
+    """L2 norm of the difference; None if the shapes differ. In embedding and head, only rows of both models count."""
 
     relative: float | None
     """`norm` divided by the norm in the first model."""

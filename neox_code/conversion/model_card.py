@@ -36,7 +36,7 @@ RUN_KEYS = (
     "seed",
 )  # fmt: skip
 MOST_LICENSES = 8
-"""Licenses of a language that are listed, those with most bytes first."""
+"""Maximum number of licenses listed per language, those with most bytes first."""
 
 LIMITS = (
     f"`{END_OF_DOCUMENT}` inside a prompt is read by transformers as the special token; neox-code encodes it as ordinary text.",

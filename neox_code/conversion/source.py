@@ -36,7 +36,7 @@ class ModelSource:
     """The checkpoint global_stepN, or the folder of Hugging Face."""
 
     config: NeoXConfig
-    """The keys of model and vocabulary; the others have their defaults."""
+    """Configuration with the model's keys of model and vocabulary; all other keys have their defaults."""
 
     weights: LazyWeights
     record: RunRecord | None
@@ -48,7 +48,7 @@ class ModelSource:
 
     @property
     def name(self) -> str:
-        """Name of the folder that the user sees: that of the run for a checkpoint global_stepN."""
+        """Name of the model's folder; for a checkpoint global_stepN, the name of the folder that contains it."""
         return (self.folder if parse_iteration(self.folder) is None else self.folder.parent).resolve().name
 
     @cached_property

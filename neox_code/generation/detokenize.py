@@ -22,7 +22,7 @@ class Detokenizer:
         self._skipped_bytes = skipped_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.num_bytes = 0
-        """Number of bytes of the tokens, with the skipped ones."""
+        """Number of bytes of all tokens so far, the skipped bytes included."""
 
     def feed(self, token: int) -> str:
         """Return the characters that this token completes, perhaps none."""

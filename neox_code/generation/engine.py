@@ -49,7 +49,7 @@ class TokenLogprobs:
 
     token: int
     logprob: float | None
-    """None for the first token of a text, which nothing predicts."""
+    """Log-probability of the token; None for the first token of a text, which nothing predicts."""
     top: dict[int, float] = field(default_factory=dict)
     """The most probable tokens, most probable first."""
 
@@ -68,15 +68,15 @@ class Row:
         self.text = ""
         """Text of the completion; while the row runs, a stop rule can still cut its end."""
         self.logprobs: list[TokenLogprobs] = []
-        """One for each new token, if the request asks for them."""
+        """One entry per new token, if the request asks for log-probabilities."""
         self.prompt_logprobs: list[TokenLogprobs] = []
         self.stop_reason: StopReason | None = None
         self.error: CheckpointError | None = None
-        """Reason of StopReason.FAILED."""
+        """The error that ended the row with StopReason.FAILED."""
         self.cached_tokens = 0
-        """Number of prompt tokens that an earlier text had read."""
+        """Number of prompt tokens whose keys and values came from an earlier text."""
         self.prompt_seconds = self.seconds = 0.0
-        """Time from `add` to the end of the prompt's reading, and to the last token."""
+        """Seconds from `add` until the prompt has been read, and until the last token."""
         self.is_cancelled = False
         self.cache: RowCache | None = None
         self.detokenizer = detokenizer
@@ -169,7 +169,7 @@ class Engine:
         return changed + rows
 
     def end_early(self) -> list[Row]:
-        """End the rows that are cancelled or over their time, waiting ones too; return them."""
+        """End the rows that are cancelled or have exceeded their time limit, waiting rows included; return these rows."""
         now = time.monotonic()
         ended = []
         for row in (*self.waiting, *self.running):
@@ -188,7 +188,10 @@ class Engine:
         return ended
 
     def start_rows(self) -> None:
-        """Let rows join, in the order of the queue. A sample waits until another sample of its request has read the prompt."""
+        """Move waiting rows to the running batch, in the order of the queue.
+
+        A sample waits while another sample of its request reads the prompt.
+        """
         for row in list(self.waiting):
             if len(self.running) >= self.maximum_rows:
                 return
@@ -273,7 +276,7 @@ class Engine:
             self.finish(row)
 
     def apply_limits(self, row: Row) -> None:
-        """End a row at its stop rules, its maximum of tokens, or a full context."""
+        """End a row if a stop rule matches, it has its maximum number of tokens, or the context is full."""
         ends = [end for rule in row.request.stop if (end := rule.find_end(row.text)) is not None]
         if ends:
             row.text, row.stop_reason = row.text[: min(ends)], StopReason.STOP_RULE

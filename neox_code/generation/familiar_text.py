@@ -2,7 +2,7 @@
 
     log_fit(gpt, tokenizer, context_length, "checkpoints")       # a warning if TEXT costs more than without a model
 
-With the vocabulary of another model, or with weights in another order, TEXT costs as many bits as without a model, or more. An
+With the vocabulary of another model, or with weights in another order, TEXT costs at least as many bits as without a model. An
 untrained model causes the same warning.
 """
 
@@ -52,7 +52,7 @@ if err != nil {
 """
 
 MOST_OPERATIONS = 4e10
-"""Maximum number of floating-point operations on a CPU, about a second. Larger models read fewer tokens, at least LEAST_TOKENS."""
+"""Maximum number of floating-point operations on a CPU: about a second. Large models read fewer tokens, at least LEAST_TOKENS."""
 MOST_TOKENS, LEAST_TOKENS = 256, 48
 
 
@@ -76,7 +76,7 @@ def log_fit(gpt: GPT, tokenizer: Tokenizer, context_length: int, name: object) -
     log.debug("%.2f bits per byte of familiar code", found)
     if not found < expected:
         log.warning(
-            "the model of %s needs %.2f bits per byte of familiar code, a guess without a model %.2f: the model is barely "
-            "trained, or the vocabulary (%s entries) or other settings do not match",
+            "the model of %s needs %.2f bits per byte of familiar code, and a guess without a model needs %.2f: the model is "
+            "barely trained, or the vocabulary (%s entries) or other settings do not match",
             *(name, found, expected, f"{tokenizer.vocab_size:,}"),
         )

@@ -35,7 +35,7 @@ class Completion:
     index: int
     """The prompt's index."""
     sample: int
-    """Number of the sample among those of its prompt, from 0."""
+    """Index of the sample among the samples of its prompt, from 0."""
     prompt: str
     """The prompt after the treatment of line ends."""
     text: str
@@ -44,7 +44,7 @@ class Completion:
     """The text's tokens; if a stop rule cut the text, they contain what was cut."""
     stop_reason: StopReason
     duration_seconds: float
-    """Time from the start of the prompt to this completion's last token."""
+    """Seconds from the start of the prompt to the last token of this completion."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ class Refusal:
 
 Prepared = PreparedPrompt | Refusal
 TakePrompt = Callable[[bool], Prepared | None]
-"""Return the next prompt. If there is none yet, wait for it (True) or return None (False). Raise StopIteration after the last."""
+"""Function of `wait` that returns the next prompt. If no prompt is there yet, it waits (`wait` true) or returns None (false). It
+raises StopIteration after the last prompt."""
 
 
 class Generator:
@@ -148,7 +149,7 @@ class Generator:
             row.cancel()
 
     def count_expected(self, row: Row) -> int:
-        """Return the greatest number of tokens that a row can have."""
+        """Return the maximum number of tokens that a row can have."""
         return min(row.request.maximum_tokens, self.loaded.context_length - row.prompt_length)
 
     def prepare_prompts(self, prompts: Sequence[Prompt | PromptItem], first_index: int = 0) -> list[Prepared]:
@@ -206,7 +207,9 @@ class Generator:
             self.engine.healing, prefix, suffix, room, order=section.infilling_order, heals=section.token_healing
         )
         if not made.reads_suffix:
-            log.warning("the vocabulary has no infilling tokens: the prefix is completed, and ends where it meets the suffix")
+            log.warning(
+                "the vocabulary has no infilling tokens: the model reads only the prefix; the text ends where it meets the suffix"
+            )
         if any(made.left_out.values()):
             log.warning("bytes that the context leaves out of the prompt: %s", made.left_out)
         return made
@@ -225,7 +228,7 @@ class Generator:
         room = max(self.loaded.context_length - self.section.maximum_tokens, self.loaded.context_length // 2)
         kept = keep_end(self.tokenizer, ids, room, self.section.kept_head_tokens)
         log.warning(
-            "the prompt that begins with %r has %s; its beginning was cut, %s are left",
+            "the prompt that begins with %r has %s; its beginning was cut, and %s tokens are left",
             *(text[:40], format_plural(len(ids), "token"), f"{len(kept):,}"),
         )
         return kept

@@ -23,7 +23,7 @@ PREFIX_SHARE = 0.75
 """Share of the prompt for the prefix where prefix and suffix are both too long, as in llama.cpp's server."""
 
 CHARACTERS_PER_TOKEN = 64
-"""A text of more characters per token of the budget is cut before it is encoded."""
+"""Maximum number of characters per token of the budget. A longer text is cut before it is encoded."""
 
 NUM_MARKERS = 8
 """Tokens of the budget that are set aside for special tokens and the space before a text."""
@@ -44,7 +44,7 @@ class InfillingPrompt:
     repeat_bytes: bytes
     """The end of the prefix, which the completion repeats first (token healing)."""
     reads_suffix: bool
-    """False if the vocabulary has no infilling tokens: the model has not read the suffix."""
+    """True if the prompt contains the suffix; False if the vocabulary has no infilling tokens."""
     left_out: dict[str, int]
     """Number of UTF-8 bytes of `files`, `prefix` and `suffix` that the budget left out; 0 for each that is whole."""
 
@@ -144,5 +144,5 @@ def join_bytes(healing: TokenHealing, ids: Sequence[int]) -> bytes:
 
 
 def count_missing(healing: TokenHealing, text: str, ids: Sequence[int]) -> int:
-    """Return how many bytes of the text are not among the ids."""
+    """Return the number of bytes of the text that the ids do not contain."""
     return max(len(text.encode()) - len(join_bytes(healing, ids)), 0)

@@ -102,12 +102,12 @@ class Dialog:
         return typed.removesuffix(LINE_END) if typed else None
 
     def interpret(self, typed: str) -> str:
-        """Return a prompt as it is meant: of several lines as it is, else with its escapes replaced."""
+        """Return a prompt of several lines unchanged, and a prompt of one line with its escapes replaced."""
         typed = typed.removeprefix("\\") if typed.startswith("\\:") else typed
         return typed if LINE_END in typed else unescape(typed)
 
     def run_command(self, typed: str) -> PromptItem | None:
-        """Carry out a command; return a prompt if it is one. Raise DataError if it is unknown or its value is invalid."""
+        """Run a command. Return the prompt of `:file`, else None. Raise DataError for an unknown command or an invalid value."""
         name, _, value = typed[1:].strip().partition(" ")
         value = value.strip()
         key = {"n": "samples_per_prompt"}.get(name, name)

@@ -39,11 +39,11 @@ class LoadedModel:
     device: torch.device
     dtype: torch.dtype
     checkpoint: Path
-    """The folder global_stepN from which it was loaded."""
+    """The folder global_stepN that the model was loaded from."""
     scored_rows: int | None = None
-    """Number of vocabulary rows, from the first on, that have probabilities; None: `tokenizer.vocab_size`."""
+    """Number N of vocabulary rows that have probabilities, rows 0 to N - 1; None: `tokenizer.vocab_size`."""
     newlines: str | None = None
-    """Treatment of line ends with CR in a text that it reads; see neox_code/tokenizer/newlines.py."""
+    """Treatment of line ends with CR in prompts; see neox_code/tokenizer/newlines.py."""
 
     @property
     def context_length(self) -> int:
@@ -56,7 +56,7 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def prepare_for_inference(gpt: GPT, device: torch.device, load_in_8bit: bool = False) -> GPT:
-    """Return the model on its device, in evaluation mode, with weights in the form that the CPU reads fastest."""
+    """Return the model on its device, in evaluation mode, with weights in the form that a CPU reads fastest if `device` is one."""
     gpt = gpt.to(device).eval().requires_grad_(False)
     pack_weights(gpt, load_in_8bit)
     fuse_activations(gpt)

@@ -1,4 +1,4 @@
-"""Keys and values of earlier texts, so that a prompt that begins like one of them is read from where they part.
+"""Keys and values of earlier texts, so that only the rest of a prompt with the same beginning is computed.
 
 An editor sends nearly the same prompt at each keystroke. Only the tokens after the common beginning are then computed.
 """

@@ -21,7 +21,7 @@ log = get_logger(__name__)
 STANDARD_INPUT = "-"
 
 Prompt = str | Sequence[int]
-"""A text or token ids."""
+"""A prompt: text, or token ids."""
 
 COMMAND_KEYS = {
     *("text_gen_type", "prompt_end", "recompute", "num_samples", "maximum_rows", "prefix_cache_gib"),
@@ -29,11 +29,11 @@ COMMAND_KEYS = {
 }
 """Keys of the generation section that do not change the completion of a prompt."""
 ROW_KEYS = {field.name for field in dataclasses.fields(GenerationConfig)} - COMMAND_KEYS
-"""Keys that a row of prompts can set for itself."""
+"""Keys of the generation section that a row of a prompt file can set for its own prompt."""
 
 
 def escape(text: str) -> str:
-    """Return a text in one line, of which `unescape` makes the same text again."""
+    """Return the text in one line, with escapes: the inverse of `unescape`."""
     return text.replace("\\", r"\\").replace("\n", r"\n").replace("\t", r"\t")
 
 

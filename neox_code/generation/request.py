@@ -17,10 +17,10 @@ LOGIT_BIAS = ValueRange(-100, 100)
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How a token is selected from the logits; neox_code/generation/sampling.py applies the settings in this order from below."""
+    """Settings that select a token from the logits; neox_code/generation/sampling.py has the order in which they are applied."""
 
     temperature: float = 0.0
-    """0 takes the most probable token; otherwise logits are divided by it."""
+    """Divisor of the logits; 0 selects the most probable token."""
     top_k: int = 0
     """Keep the k most probable tokens; 0 keeps all."""
     top_p: float = 0.0
@@ -69,22 +69,22 @@ class Request:
     prompt_ids: tuple[int, ...]
     """The model's input, at least one token."""
     maximum_tokens: int
-    """Greatest number of new tokens; 0 reads the prompt only, so that a later request continues there."""
+    """Maximum number of new tokens; 0 reads the prompt only, so that a later request continues there."""
     sampling: SamplingSettings = SamplingSettings()
     seed: int = 0
     index: int = 0
-    """Number of the prompt: prompts of one seed have different random numbers."""
+    """Index of the prompt. Prompts with the same seed and different indices get different random numbers."""
     num_samples: int = 1
     stop: tuple[StopRule, ...] = ()
     ignore_eod: bool = False
-    """Continue after an end-of-document token."""
+    """True if the completion continues after an end-of-document token."""
     repeat_bytes: bytes = b""
     """Bytes that the completion repeats first, and that are not part of its text (token healing)."""
     top_logprobs: int | None = None
     """Number of most probable tokens reported for each token; None reports no log-probabilities."""
     prompt_logprobs: bool = False
-    """Report the log-probabilities of the prompt's tokens too."""
+    """True if the log-probabilities of the prompt's tokens are reported too."""
     prompt_seconds: float = math.inf
-    """Time limit from `add` until the prompt has been read."""
+    """Time limit in seconds from `add` until the prompt has been read."""
     seconds: float = math.inf
-    """Time limit for the completion after the prompt has been read."""
+    """Time limit in seconds for the completion, after the prompt has been read."""

@@ -38,7 +38,7 @@ STANDARD_OUTPUT = "-"
 def write_samples(path: str | Path | None, generator: Generator, items: Sequence[PromptItem]) -> int:
     """Complete the prompts, and write a row for each sample, in their order, to a file or to standard output (None and `-`).
 
-    Return the number of prompts that could not be completed. If none could, raise the DataError of the first and write nothing.
+    Return the number of prompts that could not be completed. If that is all of them, raise the first DataError and write nothing.
     """
     prepared = generator.prepare_prompts(items)
     refusals = [each for each in prepared if isinstance(each, Refusal)]
@@ -60,7 +60,7 @@ def write_samples(path: str | Path | None, generator: Generator, items: Sequence
 def answer_lines(path: str | Path | None, generator: Generator, lines: IO[bytes]) -> int:
     """Complete the prompts of a stream of JSON Lines as they come, and write their rows; return the number of refused prompts.
 
-    A line that is not a prompt has a row with the reason. Generation goes on while the next line is not there yet.
+    A line that is not a prompt has a row with the reason. Generation continues while no further line has arrived.
     """
     sources: list[str | None] = []
     refused = 0
@@ -72,7 +72,10 @@ def answer_lines(path: str | Path | None, generator: Generator, lines: IO[bytes]
 
 
 def take_lines(lines: IO[bytes], generator: Generator, sources: list[str | None]) -> TakePrompt:
-    """Return a function that takes the next line's prompt; a thread reads the lines. Sources are appended by index."""
+    """Return a function that takes the next line's prompt; a thread reads the lines.
+
+    The function appends the source of each prompt to `sources`, at the prompt's index.
+    """
     arrived: queue.Queue[bytes | None] = queue.Queue(maxsize=1000)
 
     def read() -> None:
@@ -83,7 +86,7 @@ def take_lines(lines: IO[bytes], generator: Generator, sources: list[str | None]
 
     threading.Thread(target=read, daemon=True).start()
 
-    def take(wait: bool) -> Prepared | None:
+    def take_next_prompt(wait: bool) -> Prepared | None:
         try:
             line = arrived.get(wait)
         except queue.Empty:
@@ -99,7 +102,7 @@ def take_lines(lines: IO[bytes], generator: Generator, sources: list[str | None]
         sources.append(item.source)
         return generator.prepare_or_refuse(item, index)
 
-    return take
+    return take_next_prompt
 
 
 class SampleOutput:

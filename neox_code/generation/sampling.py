@@ -25,7 +25,7 @@ NoiseKey = tuple[int, int, int, int]
 """Seed, index of the prompt, number of its sample, step; none is negative."""
 
 SMALLEST = float(np.finfo(np.float32).tiny)
-"""Least divisor of logits, so that no temperature above 0 is 0 in fp32."""
+"""Minimum divisor of logits, so that no temperature above 0 is 0 in fp32."""
 
 
 def sample_token(

@@ -25,16 +25,16 @@ class StopRule(Protocol):
     """A rule that ends a completion by its text."""
 
     def find_end(self, text: str) -> int | None:
-        """Return the place in the completion's text where it ends; None if it goes on."""
+        """Return the number of characters of the completion before its end; None if the completion continues."""
         ...
 
     def count_unsettled(self, text: str) -> int:
-        """Return how many characters at the end of a text without an end may still be cut off."""
+        """Return the number of last characters that more text may cause to be cut; `find_end(text)` is None."""
         ...
 
 
 def build_stop_rules(names: Iterable[str], strings: Sequence[str], prompt: str) -> tuple[StopRule, ...]:
-    """Return the rules of these names (keys of STOP_RULES) and stop strings. Raise ConfigError for others."""
+    """Return the rules with these names (keys of STOP_RULES), and one for the stop strings. Raise ConfigError for another name."""
     rules = []
     for name in names:
         if name not in STOP_RULES:
@@ -44,7 +44,7 @@ def build_stop_rules(names: Iterable[str], strings: Sequence[str], prompt: str) 
 
 
 class StopStrings:
-    """End before the stop string that is complete first."""
+    """End before the stop string whose last character comes first."""
 
     def __init__(self, strings: Sequence[str]):
         if "" in strings:

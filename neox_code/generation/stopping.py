@@ -1,4 +1,4 @@
-"""Reasons for which a completion ends."""
+"""Reasons why a completion ends."""
 
 from enum import Enum
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from neox_code.tokenizer.protocol import Tokenizer
 
 MOST_TOKENS = 32
-"""Greatest number of tokens at the end of a prompt that are repeated; a longer piece (many spaces) is cut inside."""
+"""Maximum number of tokens at the end of a prompt that are repeated; a longer piece (many spaces) is cut inside."""
 
 Ids = NDArray[np.int64]
 

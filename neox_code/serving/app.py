@@ -25,7 +25,7 @@ from neox_code.serving.service import RequestError, Service
 
 MAXIMUM_BODY_BYTES = 8 << 20
 DISCARDED_PARTS = 8
-"""A body of up to this many times the limit is received before it is refused."""
+"""A body that is too large is received up to this number times `maximum_body_bytes`, and then refused."""
 RETRY_SECONDS = 1
 PUBLIC_PATHS = ("/", "/health", "/v1/health")
 """Paths without an API key."""
@@ -135,14 +135,14 @@ class Guard:
             self.service.metrics.requests.labels(path, status or "dropped").inc()
 
     def check_key(self, path: str, headers: dict[str, str]) -> Response | None:
-        """Return the response to a request without the API key."""
+        """Return the error response to a request without the API key; None if the key is right or not needed."""
         given = headers.get("authorization", "").removeprefix("Bearer ") or headers.get("x-api-key", "")
         if not self.api_key or path in PUBLIC_PATHS or hmac.compare_digest(given.encode(), self.api_key.encode()):
             return None
         return make_error(path, 401, "the API key is missing or wrong. Send it as Authorization: Bearer KEY.")
 
     async def read_body(self, path: str, receive: Receive) -> tuple[Response | None, bytes]:
-        """Return the body, or an error if it is too large. Most of it is then received, so that the client reads the answer."""
+        """Return the body, or an error if it is too large. Such a body is received too, so that the client reads the error."""
         parts: list[bytes] = []
         size, is_complete = 0, False
         while not is_complete and size <= DISCARDED_PARTS * self.maximum_body_bytes:

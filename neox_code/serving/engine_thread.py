@@ -59,7 +59,7 @@ class Job:
     rows: list[Row] = field(default_factory=list)
     """Set by the engine's thread; the event loop reads what does not change any more: all of an ended row."""
     deltas: asyncio.Queue[Delta | EngineError] = field(default_factory=asyncio.Queue)
-    """Without `is_streamed` it has the last delta of each row alone. It holds at most the text of the completions."""
+    """Deltas to deliver; without `is_streamed`, only the last delta of each row. Their maximum size is the completions' text."""
     is_cancelled: bool = False
 
     async def read(self) -> AsyncIterator[Delta]:
@@ -117,7 +117,7 @@ class EngineThread(threading.Thread):
         return job
 
     async def drain(self, seconds: float) -> None:
-        """Refuse new jobs, and return when the open ones have ended or after a number of seconds."""
+        """Refuse new jobs, and return when the open jobs have ended, or after `seconds`."""
         self.is_draining = True
         try:
             async with asyncio.timeout(seconds):

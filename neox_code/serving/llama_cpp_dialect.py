@@ -29,7 +29,7 @@ from neox_code.serving.service import Body, Prompt, RequestError, Service, Whole
 RANDOM_SEEDS = (-1, 2**32 - 1)
 MOST_COLUMNS = 1000
 STOP_TYPES = {StopReason.END_OF_DOCUMENT: "eos", StopReason.STOP_RULE: "word"}
-"""Other reasons are `limit`."""
+"""StopReason -> `stop_type` of llama.cpp; reasons that are not listed are `limit`."""
 
 WITHOUT_SUFFIX = "The vocabulary has no infilling tokens: /infill completes the prefix and ends where it meets the suffix."
 WITH_SUFFIX = "The model reads prefix and suffix, in the order prefix, suffix, middle."
@@ -176,7 +176,7 @@ def list_prompts(value: Any) -> list[Prompt]:
 
 
 def read_sampling(service: Service, body: LlamaCppBody) -> dict[str, Any]:
-    """Return the sampling settings of a request: its own, and else those of the configuration."""
+    """Return the sampling settings of a request: those of the body, and the configuration's for fields that the body leaves out."""
     section = service.generator.section
     own = {
         "temperature": None if body.temperature is None else max(body.temperature, 0.0),
@@ -191,7 +191,7 @@ def read_sampling(service: Service, body: LlamaCppBody) -> dict[str, Any]:
 
 
 def read_bias(service: Service, bias: Any) -> dict[int, float]:
-    """Return the numbers of token ids; a text stands for all its tokens, and false excludes a token."""
+    """Return token id -> bias. A text stands for all its tokens; false excludes a token."""
     pairs = list(bias.items()) if isinstance(bias, dict) else bias
     found = {}
     try:
@@ -205,7 +205,7 @@ def read_bias(service: Service, bias: Any) -> dict[int, float]:
 
 
 def make_request(service: Service, body: LlamaCppBody, index: int, **settings: Any) -> Request:
-    """Return a request with the settings of a body and others. Raise RequestError."""
+    """Return a request with the limits and sampling settings of `body`; `settings` are more fields of it. Raise RequestError."""
     if body.n_cmpl < 1:
         raise RequestError(f"n_cmpl ({body.n_cmpl}) must be at least 1.", "n_cmpl")
     bias = read_bias(service, body.logit_bias)

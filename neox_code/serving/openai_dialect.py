@@ -33,7 +33,7 @@ class CompletionBody(Body):
     """Fields of OpenAI's reference; then those of vLLM. `model` may be any name."""
 
     prompt: Any = ""
-    """A text, token ids, or a list of several of one kind."""
+    """A text, a list of token ids, or a list of texts or of lists of token ids."""
     suffix: str = ""
     max_tokens: Whole = 16
     temperature: float = 1.0
@@ -103,7 +103,7 @@ def is_ids(value: Any) -> bool:
 
 
 def check_counts(body: CompletionBody) -> None:
-    """Raise RequestError for a number out of its range that no sampling setting checks."""
+    """Raise RequestError if a number that SamplingSettings does not check is out of range."""
     best_of = body.n if body.best_of is None else body.best_of
     for name, value, is_allowed, expected in (
         ("max_tokens", body.max_tokens, body.max_tokens >= 0, "at least 0"),
@@ -238,7 +238,7 @@ class ChoiceWriter:
     num_logprobs: int = 0
     """Number of log-probabilities that have been formatted."""
     end: int = 0
-    """Offset of the next token."""
+    """Offset of the next token, in characters."""
     waiting: list[tuple[str, float | None, dict[str, float] | None, int]] = field(default_factory=list)
     """Formatted log-probabilities of tokens whose text has not been made."""
 

@@ -206,7 +206,7 @@ async def cancel_when_client_goes(http: HttpRequest, job: Job) -> None:
 
 
 def build_stop(strings: str | list[str]) -> tuple[StopRule, ...]:
-    """Return the rule of stop strings; raise RequestError for too many, a too long or an empty one."""
+    """Return the rule of stop strings; raise RequestError for too many strings, and for an empty or too long string."""
     strings = [strings] if isinstance(strings, str) else strings
     if len(strings) > MOST_STOP_STRINGS or max(map(len, strings), default=0) > LONGEST_STOP_STRING:
         raise RequestError(f"stop must have at most {MOST_STOP_STRINGS} strings of {LONGEST_STOP_STRING} characters.", "stop")

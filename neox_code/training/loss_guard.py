@@ -61,7 +61,8 @@ class LossGuard:
             deviation = 1.4826 * statistics.median(abs(other - usual) for other in self.recent)
             is_spike = loss > usual + max(6 * deviation, 0.1 * abs(usual))
             if is_spike and not self.is_in_spike:
-                log.warning("iteration %d | loss spike: %.4f, median of the last %d %.4f", iteration, loss, len(self.recent), usual)
+                message = "iteration %d | loss spike: %.4f, median of the last %d losses: %.4f"
+                log.warning(message, iteration, loss, len(self.recent), usual)
             self.is_in_spike = is_spike
         self.recent.append(loss)
 

@@ -9,7 +9,7 @@ import torch
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 from distributed_runs import losses_of, run_ranks
 
-from neox_code.checkpoint.merge_ranks import find_whole_model_name
+from neox_code.checkpoint.merge_ranks import get_name_in_whole_model
 from neox_code.checkpoint.optimizer_state import read_optimizer_state
 from neox_code.commands.convert import main
 from neox_code.config.neox import NeoXConfig
@@ -40,7 +40,7 @@ def read_state(engine: Engine, grid: ParallelGrid) -> State:
     found: State = {}
     engine.optimizer._lazy_init_hp_params_optimizer_state()
     for name, parameter in engine.module.named_parameters():
-        key = f"{grid.tensor_rank}/{find_whole_model_name(name)}"
+        key = f"{grid.tensor_rank}/{get_name_in_whole_model(name)}"
         found[f"{key}/fp32"] = safe_get_full_fp32_param(parameter)
         assert torch.equal(found[f"{key}/fp32"].to(parameter.dtype), parameter)
         for moment in ("exp_avg", "exp_avg_sq"):

@@ -30,7 +30,7 @@ def tokens_of_two_spaces(config_file: Path, **keys: str) -> int:
 def test_gpt_neoxs_reader_is_selected_for_its_checkpoint_and_a_merge_file_without_a_version(config_file, tmp_path, capfd):
     assert tokens_of_two_spaces(config_file) == 2
     (line,) = (line for line in capfd.readouterr().err.splitlines() if "merge_file_reader" in line)
-    assert line.startswith("settings from the checkpoint's folder, or read as GPT-NeoX reads them: ")
+    assert line.startswith("settings that come from the checkpoint's folder or follow GPT-NeoX's behavior: ")
     assert line.endswith(": merge_file_reader (gpt-neox, by the checkpoint)")
 
 

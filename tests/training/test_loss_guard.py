@@ -70,7 +70,7 @@ def test_a_loss_spike_is_logged_and_the_noise_of_a_falling_loss_is_not(lines, sp
     for iteration, loss in enumerate([*falling, 6.07, spike, 6.01, *falling[-20:]], 1):
         checked.check(iteration, StepResult(loss, 1.0, False))
     (line,) = lines()
-    assert line.startswith(f"iteration 302 | loss spike: {spike:.4f}, median of the last 64 6.0")
+    assert line.startswith(f"iteration 302 | loss spike: {spike:.4f}, median of the last 64 losses: 6.0")
 
 
 def spoil_some_gradients(file, keys, iterations):

@@ -37,7 +37,7 @@ class TokenCounter:
         return self._count(text, limit, ["root"])
 
     def _count(self, text: str, limit: int, stack: list[str]) -> int:
-        """Count as RegexLexer.get_tokens_unprocessed lexes."""
+        """Return the number of tokens that RegexLexer.get_tokens_unprocessed yields, at most about `limit`."""
         state = self.states[stack[-1]]
         position = count = 0
         while count < limit:
@@ -75,7 +75,10 @@ class TokenCounter:
         return count
 
     def _count_with_context(self, text: str, limit: int) -> int:
-        """Count as ExtendedRegexLexer.get_tokens_unprocessed lexes; its actions may move the position and change the stack."""
+        """Return the number of tokens that ExtendedRegexLexer.get_tokens_unprocessed yields, at most about `limit`.
+
+        The actions of the lexer may move the position and change the stack.
+        """
         context = LexerContext(text, 0)
         state = self.states["root"]
         count = 0

@@ -20,7 +20,7 @@ from neox_code.corpus.pipeline.index import write_index
 from neox_code.corpus.pipeline.language_and_license import LANGUAGE_AND_LICENSE_COLUMNS, LanguageAndLicense
 from neox_code.corpus.pipeline.project_table import ProjectTable
 from neox_code.corpus.pipeline.projects import sample_projects
-from neox_code.corpus.pipeline.repositories import SizesByLanguage, divide_projects, split_few_projects_by_folder
+from neox_code.corpus.pipeline.repositories import SizesByLanguage, divide_projects, maybe_use_folders_as_split_units
 from neox_code.corpus.pipeline.row_licenses import LicenseWriter
 from neox_code.corpus.pipeline.scan_results import ScanResults
 from neox_code.corpus.pipeline.split import HELD_OUT, assign_splits
@@ -51,7 +51,7 @@ def decide_all_rows(work: Path, results: ScanResults, settings: Settings, folder
     kept_copies = find_drop_reasons(results, projects, rows_of_project, drop_reasons, settings, folder)
     repositories = divide_projects(results, projects, drop_reasons, folder, settings.recipe.divide_large_projects)
     if any(settings.shares.get(split, 0) > 0 for split in HELD_OUT):
-        split_few_projects_by_folder(ScanResults(work, results.count), repositories, drop_reasons)
+        maybe_use_folders_as_split_units(ScanResults(work, results.count), repositories, drop_reasons)
     taken = sample_projects(repositories.sizes, settings.max_bytes, settings.seed)
     sizes = {name: size for name, size in repositories.sizes.items() if name in taken}
     splits = assign_splits(sizes, settings.shares, settings.seed)

@@ -86,7 +86,7 @@ def divide_projects(
     return result
 
 
-def split_few_projects_by_folder(results: ScanResults, repositories: Repositories, drop_reasons: DropReasons) -> None:
+def maybe_use_folders_as_split_units(results: ScanResults, repositories: Repositories, drop_reasons: DropReasons) -> None:
     """Make folders or files the units of a corpus that has too few kept repositories for train, valid and test.
 
     Levels of folders are tried from the common folder down. A level is used if it has UNITS_TO_SPLIT folders, three of each

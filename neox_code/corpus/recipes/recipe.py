@@ -31,7 +31,7 @@ class Recipe:
     before_reading: tuple[Filter, ...]
     """Filters by name and size, which run before a file is read."""
     after_reading: tuple[Filter | Edit, ...]
-    """Filters by content and edits, which run in this order."""
+    """Filters that read the content of a file, and edits that change it. They run in this order."""
     decoding: Literal["utf-8 ignoring errors", "detected"] = "detected"
     """PolyCoder's decoding, which drops bytes that are not UTF-8, or the detected encoding: see languages/text_encoding.py."""
     newlines: Literal["keep", "lf"] = "keep"

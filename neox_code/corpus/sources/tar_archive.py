@@ -171,7 +171,11 @@ def find_kind_drop_reason(member: tarfile.TarInfo) -> str | None:
 
 
 class StrictTarInfo(tarfile.TarInfo):
-    """A header that raises BrokenArchive on damage, where tarfile would end the archive, and limits the size of extensions."""
+    """The header of a member of a tar archive.
+
+    Raise BrokenArchive for a damaged header, which tarfile treats as the end of the archive, and for an extended header (a long
+    name or pax records) of more than LARGEST_HEADER bytes.
+    """
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> "StrictTarInfo":
