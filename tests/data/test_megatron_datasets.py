@@ -223,7 +223,7 @@ def test_a_share_shorter_than_a_sample_is_repeated_in_it_with_a_warning(tmp_path
     data = DataConfig(data_path=write(tmp_path / "all", [[5] * 7 + [0]] * 600))
     _, _, test = build_datasets(data, LENGTH, (20, 0, 4), Vocabulary(), 1, None)
     assert ids(test, 4) == [[5, 5, 5, 5, 5, 5, 5, 0] * 4 + [5]] * 4
-    assert "test: its 1 documents of" in caplog.text and "have 8 tokens, fewer than the 33 of one sample" in caplog.text
+    assert "test: the 1 documents of" in caplog.text and "have 8 tokens, fewer than the 33 of one sample" in caplog.text
 
 
 @pytest.mark.parametrize("count", [2, 8, 16, 40])
