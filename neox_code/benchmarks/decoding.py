@@ -84,7 +84,7 @@ def measure_lengths(decode: Decode, lengths: Mapping[int, Sequence[int]]) -> dic
 
 
 def measure_ours(name: str, load_in_8bit: bool, model: ModelConfig, batch: int) -> Iterator[Figures]:
-    """Yield the figures of our engine, with those of a ragged batch, and of the model's matrix products alone."""
+    """Yield the figures of our engine for uniform rows and for ragged rows, and those of the model's matrix products alone."""
     device = select_device()
     padded = padded_vocab_size(VOCAB_SIZE, model.make_vocab_size_divisible_by, 1)
     layers = build_layers(model, VOCAB_SIZE, padded, single_process_grid(device), torch.bfloat16)

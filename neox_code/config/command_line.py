@@ -193,7 +193,7 @@ class CommandLine:
 
     dry_run: bool = False
     gpu_memory_gib: float | None = None
-    """Memory of a GPU with which a dry run compares the layout."""
+    """Memory of one GPU in GiB; a dry run reports whether the layout fits into it."""
 
     all_keys: bool = False
     """True: a dry run lists the keys with their defaults too."""

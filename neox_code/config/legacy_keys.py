@@ -35,7 +35,8 @@ class Requirement(NamedTuple):
 
 
 class NoEffect(NamedTuple):
-    """A value without effect at the dotted name `inner` in the key's dictionary; `because` is the reason, without a period.
+    """A legacy setting that has no effect. `inner` is its dotted name inside the key's dictionary. `because` is the reason, without
+    a period.
 
     `is_changed` is True if the value is known to differ from the default.
     """

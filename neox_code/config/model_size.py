@@ -17,7 +17,7 @@ class Parameters:
     """Parameters that are on one of the tensor-parallel ranks only."""
 
     whole: int = 0
-    """Norms, positions, and the biases that are added after the ranks' sum: the same on every rank."""
+    """Number of parameters that every tensor rank has: norms, positions, and biases that are added after the all-reduce."""
 
     def __add__(self, other: "Parameters") -> "Parameters":
         return Parameters(self.divided + other.divided, self.whole + other.whole)

@@ -35,7 +35,8 @@ def check_vocabulary(dataset: IndexedDataset, tokenizer: Tokenizer, num_files: i
             raise DataError(f"{pair}: the same ids are different tokens. {REMEDY}")
         if comparison == "same ids":
             log.warning(
-                "%s: the ids are the same tokens as in the configured tokenizer, which may encode a text to other ids", pair
+                "%s: each id is the same token as in the configured tokenizer, but the two may divide a text into other tokens",
+                pair,
             )
         if comparison == "unknown":
             log.warning("%s: it cannot be checked that the ids mean the same", pair)

@@ -122,7 +122,7 @@ def encode_next(healing: TokenHealing, text: str) -> list[int]:
 
 
 def keep_end(healing: TokenHealing, ids: list[int], most: int) -> list[int]:
-    """Return at most `most` ids at the end of a text, from the beginning of a line on if there is one."""
+    """Return the last ids of a text, at most `most`. They start at the beginning of a line if one begins among them."""
     if len(ids) <= most:
         return ids
     kept = ids[len(ids) - max(most, 0) :]
@@ -131,7 +131,7 @@ def keep_end(healing: TokenHealing, ids: list[int], most: int) -> list[int]:
 
 
 def keep_beginning(healing: TokenHealing, ids: list[int], most: int) -> list[int]:
-    """Return at most `most` ids at the beginning of a text, up to the end of a line if there is one."""
+    """Return the first ids of a text, at most `most`. They stop at the end of a line if one ends among them."""
     if len(ids) <= most:
         return ids
     kept = ids[: max(most, 0)]

@@ -115,7 +115,7 @@ def parse_row(line: str | bytes, place: str) -> PromptItem:
         raise DataError(f'{place} has no prompt. Write {{"prompt": "text"}}, or a list of token ids as prompt.')
     suffix = row.get("suffix")
     if suffix is not None and not (isinstance(suffix, str) and isinstance(prompt, str)):
-        raise DataError(f"{place} has a suffix without texts: prompt and suffix must be texts.")
+        raise DataError(f"{place} has a suffix, but the prompt or the suffix is not a text. Write both as texts.")
     settings = {}
     for key in ROW_KEYS & row.keys():
         try:

@@ -37,7 +37,7 @@ def sample_token(
 ) -> int:
     """Return the id of the next token of one row; `allowed` are the only ids to consider, in ascending order.
 
-    At temperature 0 it is the token with the highest logit after bias and penalties, of several the lowest id.
+    At temperature 0 it is the token with the highest logit after bias and penalties; in a tie, the one with the lowest id.
     """
     scores_N = adjust_logits(logits_V.float().cpu().numpy(), settings, counts)
     if allowed is not None:

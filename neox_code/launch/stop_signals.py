@@ -52,7 +52,7 @@ class StopSignals:
         self.is_urgent = False
         self.first_seconds: dict[bool, float] = {}
         self.taken_elsewhere: deque[int] = deque()
-        """Signals that the kernel delivered to a thread that does not block them, because it started earlier."""
+        """Signals that were delivered to a thread which was started before this object blocked them, and so does not block them."""
 
     def __enter__(self) -> "StopSignals":
         self.old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, self.signals)

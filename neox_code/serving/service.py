@@ -179,7 +179,9 @@ class Service:
         num_rows = sum(request.num_samples for request in requests)
         if num_rows > self.thread.maximum_open_rows:
             most = self.thread.maximum_open_rows
-            raise RequestError(f"{num_rows:,} completions are requested at once; the server holds {most:,}.", "prompt")
+            raise RequestError(
+                f"{num_rows:,} completions are requested at once; this server takes at most {most:,}. Request fewer.", "prompt"
+            )
         job = self.thread.submit(requests, is_streamed)
         watcher = asyncio.create_task(cancel_when_client_goes(http, job))
         self.watchers.add(watcher)

@@ -62,7 +62,7 @@ def test_a_missing_file_and_a_folder_without_files_are_errors(tmp_path):
         (b"{", "place:1 is not valid JSON"),
         (b"7", "place:1 has no prompt"),
         (b'{"prompt": [1, "a"]}', "place:1 has no prompt"),
-        (b'{"prompt": [1], "suffix": "a"}', "place:1 has a suffix without texts"),
+        (b'{"prompt": [1], "suffix": "a"}', "place:1 has a suffix, but the prompt or the suffix is not a text"),
         (b'{"prompt": "a", "top_k": -1}', r"top_k \(-1\) must be at least 0"),
         (b'{"prompt": "a", "maximum_tokens": "many"}', r"maximum_tokens \('many'\) must be a whole number"),
     ],

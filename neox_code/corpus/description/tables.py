@@ -80,7 +80,10 @@ def make_language_cells(row: LanguageRow, description: Description) -> tuple[Any
 
 
 def estimate_tokens(names: Iterable[str], description: Description) -> int | None:
-    """Return the tokens of languages: counted, else estimated to three digits by the bytes per token of the sample, else None."""
+    """Return the number of tokens of these languages together; None if a language has neither a count nor a sample.
+
+    A language without a count is estimated from its sample's bytes per token, and the sum is then rounded to three digits.
+    """
     counted, estimated = 0, 0.0
     for name in names:
         amount, sampled = description.documents.languages.get(name), description.fertility.get(name)

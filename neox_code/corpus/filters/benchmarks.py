@@ -8,12 +8,12 @@ Escapes of JSON strings (`\\n`, `\\t`, `\\u00e9`) and entities of HTML are read 
 
 A text is found by any 13 consecutive words that are distinctive: at least 7 have a letter, at least 3 of these have two characters
 or more, and at most one is `import`, `include`, `use` or `using`. A text without such a run (shorter, or mostly numbers) is found
-as a whole, by 32 words around its rarest. A text of less than 4 words, or of less than 13 characters in its different
-words (`return a * h / 2`; FEWEST_WORDS and the constants after it define the rule), is found by its longest line, if this is a
-whole line of the file.
+by all of its words, or by the 32 words around its rarest word if it is longer. A text of less than 4 words, or of less than 13
+characters in its distinct words (`return a * h / 2`; FEWEST_WORDS and the constants after it define the rule), is found by its
+longest line, if this is a whole line of the file.
 
-Of the known benchmarks the package holds the vocabulary, 64-bit hashes of runs and these short lines (known_benchmarks.npz, made by
-tests/known_benchmarks.py).
+The package contains the vocabulary of the known benchmarks, 64-bit hashes of their runs, and these short lines
+(known_benchmarks.npz, made by tests/known_benchmarks.py).
 """
 
 import re
@@ -259,9 +259,10 @@ def make_index(
     wholes: Iterable[tuple[Sequence[bytes], str]],
     num_texts: Mapping[bytes, int],
 ) -> Index:
-    """Return an index of `runs` (a list for each text) and of `wholes` (the words of a text and one of its lines).
+    """Return an index of texts: `runs` has a list of word runs for each text, `wholes` all words and one line of each other text.
 
-    A whole text is found by its rarest word; a text that is too short or too common is found by its line, if this is long enough.
+    A text of `wholes` is looked up by its rarest word. If it is too short or too common, it is looked up by its line, provided that
+    the line is long enough.
     """
     words: set[bytes] = set()
     names: dict[int, str] = {}

@@ -245,7 +245,7 @@ class Counts:
         self._pending, self._num_pending = [], 0
 
     def make_counts(self, reasons: list[str]) -> list[Count]:
-        """Return the counts, sorted by language, reason and split; `reasons` are the names of the codes."""
+        """Return the numbers of files by language, reason and split, sorted by these; `reasons[code]` is the name of a reason."""
         if not self._sums:
             return []
         self._join_pending()
