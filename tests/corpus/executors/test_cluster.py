@@ -53,7 +53,7 @@ class Jobs:
     def is_making_progress(self, num_open):
         return self.hangs or num_open > 0
 
-    def end(self):
+    def cancel(self):
         self.was_ended = True
         for process in self.processes:
             process.kill()
