@@ -97,7 +97,7 @@ class Box:
         self.environment = dict(line.removeprefix("export ").split("=", 1) for line in output_text.splitlines())
 
     def start(self, script: str, *words: object, folder: Path) -> subprocess.Popen[str]:
-        environment = {**os.environ, **self.environment, "PYTHONPATH": f"{folder}:{ROOT}", "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, **self.environment, "PYTHONPATH": f"{folder}:{ROOT}:{ROOT / 'tools'}", "OMP_NUM_THREADS": "1"}
         (folder / "cluster_tasks_of_this_test.py").write_text(TASKS)
         command = [sys.executable, "-P", "-c", script, "--executor", self.kind, "--mem-per-cpu", "1", *map(str, words)]
         output = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
@@ -182,7 +182,7 @@ def test_a_corpus_built_on_a_cluster_has_the_bytes_of_a_local_build(box, tree, t
         "project",
     )  # a relative path: Ray's workers start elsewhere
     output_text = finish(box.start(CORPUS, *words, "--output", "corpus", "--workers", 4, "--tasks-per-job", 2, folder=tmp_path))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"}
     command = [sys.executable, "-c", CORPUS, *words, "--output", "here", "--workers", "1"]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     assert all(int(count) > 4 for count in re.findall(r"scan: (\d+) tasks in", output_text))
@@ -211,7 +211,7 @@ def test_token_files_written_on_a_cluster_have_the_bytes_of_a_local_run(box, tmp
     output_text = finish(
         box.start(TOKENS, *words, "--output-prefix", "there/x", "--workers", 4, "--tasks-per-job", 3, folder=tmp_path)
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"}
     command = [sys.executable, "-c", TOKENS, *words, "--output-prefix", "here/x", "--workers", "1"]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     assert int(re.search(r"tokenize: (\d+) tasks in", output_text)[1]) > 4
