@@ -187,8 +187,9 @@ def read_run_settings(folder: Path, is_described: bool) -> Iterator[Setting]:
         if is_described:
             return
         names = ", ".join(path.name for path in files)
+        reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
         raise CheckpointError(
-            f"{files[0].parent} cannot be read as one configuration ({names}): {str(error).splitlines()[0].partition('. ')[0]}. "
+            f"{files[0].parent} cannot be read as one configuration ({names}): {reason}. "
             "If there are several models, name the files of this one after the folder, or keep them alone there."
         ) from None
     if config is None:

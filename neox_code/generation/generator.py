@@ -20,7 +20,7 @@ from neox_code.errors import DataError
 from neox_code.generation.engine import Engine, Row
 from neox_code.generation.infilling import InfillingPrompt, build_infilling_prompt
 from neox_code.generation.loading import LoadedModel
-from neox_code.generation.prompts import Prompt, PromptItem, keep_end
+from neox_code.generation.prompts import Prompt, PromptItem, keep_head_and_end
 from neox_code.generation.request import Request, SamplingSettings
 from neox_code.generation.stop_rules import StopRule, SuffixOverlap, build_stop_rules
 from neox_code.generation.stopping import StopReason
@@ -78,19 +78,16 @@ class Generator:
         self.engine = Engine(loaded, section.maximum_rows, cache_bytes, section.recompute)
         self.treat_newlines = select_newline_treatment(self.tokenizer, loaded.newlines)
 
-    def complete(
-        self, prompts: Sequence[Prompt | PromptItem], first_index: int = 0, refused: dict[int, DataError] | None = None
-    ) -> list[Completion]:
+    def complete(self, prompts: Sequence[Prompt | PromptItem], first_index: int = 0) -> list[Completion]:
         """Return the completions in the order of the prompts and their samples. Show progress in tokens.
 
-        Prompt i has the index `first_index + i`. The DataError of a prompt that fills the context or cannot be encoded is stored in
-        `refused` under its place in `prompts`. Without `refused` it is raised before anything is generated.
+        Prompt i has the index `first_index + i`. Before anything is generated, raise the DataError of the first prompt that fills
+        the context or cannot be encoded.
         """
         prepared = self.prepare_prompts(prompts, first_index)
-        refusals = {each.index - first_index: each.error for each in prepared if isinstance(each, Refusal)}
-        if refused is None and refusals:
-            raise min(refusals.items())[1]
-        (refused if refused is not None else {}).update(refusals)
+        for each in prepared:
+            if isinstance(each, Refusal):
+                raise each.error
         return [result for result in self.run(take_from(prepared), len(prompts)) if isinstance(result, Completion)]
 
     def run(self, take: TakePrompt, expected: int | None = None) -> Iterator[Completion | Refusal]:
@@ -174,20 +171,20 @@ class Generator:
         item = prompt if isinstance(prompt, PromptItem) else PromptItem(prompt)
         section = dataclasses.replace(self.section, **item.settings)
         repeat_bytes = b""
-        stop: tuple[StopRule, ...] = ()
-        if isinstance(item.prompt, str):
+        suffix_rule: tuple[StopRule, ...] = ()
+        if not isinstance(item.prompt, str):
+            text = self.tokenizer.decode(item.prompt)
+            ids = self.fit_context(list(item.prompt), text, section)
+        else:
             text = self.treat_newlines(item.prompt, f"the prompt that begins with {item.prompt[:40]!r}")
             if item.suffix is not None:
                 infilling = self.make_infilling_prompt(text, item.suffix, section)
                 ids, repeat_bytes = infilling.ids, infilling.repeat_bytes
-                stop = (*stop, SuffixOverlap(item.suffix))
+                suffix_rule = (SuffixOverlap(item.suffix),)
             else:
-                ids = self.fit_context(self.tokenizer.encode(text), text)
+                ids = self.fit_context(self.tokenizer.encode(text), text, section)
                 if section.token_healing:
                     ids, repeat_bytes = self.engine.healing.split(ids)
-        else:
-            text = self.tokenizer.decode(item.prompt)
-            ids = self.fit_context(list(item.prompt), text)
         request = Request(
             prompt_ids=tuple(ids) or (self.tokenizer.eod_id,),
             maximum_tokens=section.maximum_tokens,
@@ -195,16 +192,20 @@ class Generator:
             seed=self.seed,
             index=index,
             num_samples=section.samples_per_prompt,
-            stop=(*build_stop_rules(section.stop_rules, section.stop, text), *stop),
+            stop=(*build_stop_rules(section.stop_rules, section.stop, text), *suffix_rule),
             repeat_bytes=repeat_bytes,
         )
         return PreparedPrompt(text, request)
 
     def make_infilling_prompt(self, prefix: str, suffix: str, section: GenerationConfig) -> InfillingPrompt:
         """Return the prompt for the text between prefix and suffix; log what the context leaves out."""
-        room = max(self.loaded.context_length - section.maximum_tokens, self.loaded.context_length // 2)
         made = build_infilling_prompt(
-            self.engine.healing, prefix, suffix, room, order=section.infilling_order, heals=section.token_healing
+            self.engine.healing,
+            prefix,
+            suffix,
+            self.compute_prompt_budget(section),
+            order=section.infilling_order,
+            heals=section.token_healing,
         )
         if not made.reads_suffix:
             log.warning(
@@ -214,19 +215,22 @@ class Generator:
             log.warning("bytes that the context leaves out of the prompt: %s", made.left_out)
         return made
 
-    def fit_context(self, ids: list[int], text: str) -> list[int]:
-        """Return ids that leave room for a new token; cut the prompt if `long_prompts` is "cut", else raise DataError."""
+    def compute_prompt_budget(self, section: GenerationConfig) -> int:
+        """Return the maximum number of tokens of a prompt that is cut: the completion gets at most half of the context."""
+        return max(self.loaded.context_length - section.maximum_tokens, self.loaded.context_length // 2)
+
+    def fit_context(self, ids: list[int], text: str, section: GenerationConfig) -> list[int]:
+        """Return at most one id less than the context holds; cut a longer prompt or raise DataError, by `long_prompts`."""
         most = self.loaded.context_length - 1
         if len(ids) <= most:
             return ids
-        if self.section.long_prompts == "error":
+        if section.long_prompts == "error":
             raise DataError(
                 f"the prompt that begins with {text[:40]!r} has {len(ids):,} tokens, but the model's context of {most + 1:,} "
                 f"tokens (max_position_embeddings) must hold it and at least one new token. Shorten it to {most:,} tokens, or "
                 "--set long_prompts=cut."
             )
-        room = max(self.loaded.context_length - self.section.maximum_tokens, self.loaded.context_length // 2)
-        kept = keep_end(self.tokenizer, ids, room, self.section.kept_head_tokens)
+        kept = keep_head_and_end(self.tokenizer, ids, self.compute_prompt_budget(section), section.kept_head_tokens)
         log.warning(
             "the prompt that begins with %r has %s; its beginning was cut, and %s tokens are left",
             *(text[:40], format_plural(len(ids), "token"), f"{len(kept):,}"),

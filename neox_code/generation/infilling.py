@@ -18,6 +18,7 @@ from typing import Literal
 
 from neox_code.errors import ConfigError
 from neox_code.generation.token_healing import TokenHealing
+from neox_code.tokenizer.protocol import Tokenizer
 
 PREFIX_SHARE = 0.75
 """Share of the prompt for the prefix where prefix and suffix are both too long, as in llama.cpp's server."""
@@ -72,7 +73,7 @@ def build_infilling_prompt(
             f"a prompt of {budget} tokens is too small for infilling. Generate fewer tokens, or use a longer context."
         )
     special = healing.tokenizer.infilling_ids
-    reads_suffix = {"fim_prefix", "fim_suffix", "fim_middle"} <= special.keys()
+    reads_suffix = bool(find_markers(healing.tokenizer))
     space, characters = budget - NUM_MARKERS, budget * CHARACTERS_PER_TOKEN
     prefix_ids = healing.tokenizer.encode(prefix[-characters:])
     suffix_ids = encode_next(healing, suffix[:characters]) if reads_suffix else []
@@ -112,6 +113,12 @@ def build_infilling_prompt(
     else:
         ids = [*others, marker, special["fim_suffix"], *suffix_ids, special["fim_middle"], *prefix_ids]
     return InfillingPrompt(ids, repeated, reads_suffix, left_out)
+
+
+def find_markers(tokenizer: Tokenizer) -> list[int]:
+    """Return the ids of the tokens that mark prefix, suffix and middle; none if the vocabulary lacks one."""
+    ids = [tokenizer.infilling_ids.get(part) for part in ("fim_prefix", "fim_suffix", "fim_middle")]
+    return [] if None in ids else [token for token in ids if token is not None]
 
 
 def encode_next(healing: TokenHealing, text: str) -> list[int]:

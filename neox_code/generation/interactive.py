@@ -22,11 +22,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
-from neox_code.config.checks import RANGES
-from neox_code.config.fields import FIELDS, convert
 from neox_code.errors import DataError, NeoXError
 from neox_code.generation.generator import Generator
-from neox_code.generation.prompts import ROW_KEYS, PromptItem, escape, read_text, unescape
+from neox_code.generation.prompts import ROW_KEYS, PromptItem, convert_setting, escape, read_text, unescape
 from neox_code.logs import get_logger
 
 log = get_logger(__name__)
@@ -140,7 +138,6 @@ class Dialog:
 
 def parse_setting(key: str, typed: str) -> Any:
     """Return the value of a key; raise DataError if it has another type or is out of range."""
-    annotation = FIELDS[key].annotation
     value: Any = typed
     for parse in (int, float, {"true": True, "false": False}.__getitem__):
         try:
@@ -148,13 +145,7 @@ def parse_setting(key: str, typed: str) -> Any:
             break
         except (ValueError, KeyError):
             continue
-    try:
-        converted = convert(unescape(typed) if key == "stop" else value, annotation)
-    except ValueError as error:
-        raise DataError(f"{key} ({typed}) must be {error}.") from None
-    if key in RANGES and converted not in RANGES[key]:
-        raise DataError(f"{key} ({typed}) must be {RANGES[key]}.")
-    return converted
+    return convert_setting(key, unescape(typed) if key == "stop" else value, f"{key} ({typed})")
 
 
 class History:

@@ -116,16 +116,20 @@ def parse_row(line: str | bytes, place: str) -> PromptItem:
     suffix = row.get("suffix")
     if suffix is not None and not (isinstance(suffix, str) and isinstance(prompt, str)):
         raise DataError(f"{place} has a suffix, but the prompt or the suffix is not a text. Write both as texts.")
-    settings = {}
-    for key in ROW_KEYS & row.keys():
-        try:
-            settings[key] = convert(row[key], FIELDS[key].annotation)
-        except ValueError as error:
-            raise DataError(f"{place}: {key} ({row[key]!r}) must be {error}.") from None
-        if key in RANGES and settings[key] not in RANGES[key]:
-            raise DataError(f"{place}: {key} ({row[key]!r}) must be {RANGES[key]}.")
+    settings = {key: convert_setting(key, row[key], f"{place}: {key} ({row[key]!r})") for key in ROW_KEYS & row.keys()}
     source = row.get("id")
     return PromptItem(prompt, suffix, settings, None if source is None else str(source))
+
+
+def convert_setting(key: str, value: Any, description: str) -> Any:
+    """Return the value of a key; raise DataError, which begins with `description`, if it has another type or is out of range."""
+    try:
+        converted = convert(value, FIELDS[key].annotation)
+    except ValueError as error:
+        raise DataError(f"{description} must be {error}.") from None
+    if key in RANGES and converted not in RANGES[key]:
+        raise DataError(f"{description} must be {RANGES[key]}.")
+    return converted
 
 
 def read_text(path: str | Path) -> str:
@@ -144,15 +148,15 @@ def read_text(path: str | Path) -> str:
         ) from None
 
 
-def keep_end(tokenizer: Tokenizer, ids: Sequence[int], room: int, head_tokens: int = 0) -> list[int]:
-    """Return at most `room` of a prompt's ids: the first ones, at most `head_tokens` of them, and the last ones.
+def keep_head_and_end(tokenizer: Tokenizer, ids: Sequence[int], most: int, head_tokens: int = 0) -> list[int]:
+    """Return at most `most` of a prompt's ids: the first ones, at most `head_tokens` of them, and the last ones.
 
     The first ones end, and the last ones begin, with a line; a last part in whose first half no line begins is cut inside a line.
     """
     ends_line = [tokenizer.decode_bytes([token]).endswith(b"\n") for token in ids]
-    head_tokens = min(head_tokens, room // 2)
-    head = next((end for end in range(head_tokens, 0, -1) if ends_line[end - 1]), 0)
-    earliest = len(ids) - (room - head)
-    begins = range(earliest, earliest + (room - head) // 2)
+    head = next((end for end in range(min(head_tokens, most // 2), 0, -1) if ends_line[end - 1]), 0)
+    num_last = most - head
+    earliest = len(ids) - num_last
+    begins = range(earliest, earliest + num_last // 2)
     begin = next((begin for begin in begins if begin and ends_line[begin - 1]), earliest)
     return [*ids[:head], *ids[begin:]]

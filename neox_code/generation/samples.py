@@ -16,8 +16,10 @@ import os
 import queue
 import sys
 import threading
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
@@ -44,7 +46,7 @@ def write_samples(path: str | Path | None, generator: Generator, items: Sequence
     refusals = [each for each in prepared if isinstance(each, Refusal)]
     if len(refusals) == len(prepared):
         raise refusals[0].error
-    with SampleOutput(path, generator, [item.source for item in items]) as output:
+    with SampleOutput(path, generator, items) as output:
         begin = output.skip_written(prepared)
         for result in generator.run(take_from(prepared[begin:]), len(prepared) - begin):
             output.write(result)
@@ -61,20 +63,23 @@ def answer_lines(path: str | Path | None, generator: Generator, lines: IO[bytes]
     """Complete the prompts of a stream of JSON Lines as they come, and write their rows; return the number of refused prompts.
 
     A line that is not a prompt has a row with the reason. Generation continues while no further line has arrived.
+
+    Raise DataError if the output has rows already: the lines that they belong to are not known.
     """
-    sources: list[str | None] = []
+    items: list[PromptItem] = []
     refused = 0
-    with SampleOutput(path, generator, sources) as output:
-        for result in generator.run(take_lines(lines, generator, sources)):
+    with SampleOutput(path, generator, items) as output:
+        output.require_empty()
+        for result in generator.run(take_lines(lines, generator, items)):
             refused += isinstance(result, Refusal)
             output.write(result)
     return refused
 
 
-def take_lines(lines: IO[bytes], generator: Generator, sources: list[str | None]) -> TakePrompt:
+def take_lines(lines: IO[bytes], generator: Generator, items: list[PromptItem]) -> TakePrompt:
     """Return a function that takes the next line's prompt; a thread reads the lines.
 
-    The function appends the source of each prompt to `sources`, at the prompt's index.
+    The function appends each prompt to `items`, at its index.
     """
     arrived: queue.Queue[bytes | None] = queue.Queue(maxsize=1000)
 
@@ -93,14 +98,13 @@ def take_lines(lines: IO[bytes], generator: Generator, sources: list[str | None]
             return None
         if line is None:
             raise StopIteration
-        index = len(sources)
+        index = len(items)
         try:
-            item = parse_row(line, f"line {index + 1} of standard input")
+            items.append(parse_row(line, f"line {index + 1} of standard input"))
         except DataError as error:
-            sources.append(None)
-            return Refusal(index, line.decode("utf-8", "replace"), error)
-        sources.append(item.source)
-        return generator.prepare_or_refuse(item, index)
+            items.append(PromptItem(line.decode("utf-8", "replace")))
+            return Refusal(index, items[index].prompt, error)
+        return generator.prepare_or_refuse(items[index], index)
 
     return take_next_prompt
 
@@ -108,10 +112,9 @@ def take_lines(lines: IO[bytes], generator: Generator, sources: list[str | None]
 class SampleOutput:
     """The output: a file to which rows are appended, or standard output."""
 
-    def __init__(self, path: str | Path | None, generator: Generator, sources: Sequence[str | None]):
+    def __init__(self, path: str | Path | None, generator: Generator, items: Sequence[PromptItem]):
         self.path = None if path is None or str(path) == STANDARD_OUTPUT else Path(path)
-        self.settings = hash_settings(generator)
-        self.sources = sources
+        self.generator, self.items = generator, items
         self.file: IO[bytes] = sys.stdout.buffer
 
     def __enter__(self) -> "SampleOutput":
@@ -134,50 +137,53 @@ class SampleOutput:
         if self.path is None or not self.path.stat().st_size:
             return 0
         rows = list(read_json_lines(self.path))
-        expected = [key for each in prepared for key in list_row_keys(each)]
-        for number, (row, key) in enumerate(zip(rows, expected, strict=False), 1):
-            if row.get("settings") != self.settings or (row.get("index"), row.get("sample"), row.get("context")) != key:
+        expected = [row for each in prepared for row in self.list_expected(each)]
+        for number, (row, keys) in enumerate(zip(rows, expected, strict=False), 1):
+            if any(row.get(key) != value for key, value in keys.items()):
                 raise DataError(
                     f"{self.path}:{number} was written with another model, other settings or other prompts. Choose another output "
                     "(-o), or remove the file."
                 )
         if len(rows) > len(expected):
             raise DataError(f"{self.path} has more rows than there are prompts. Choose another output (-o), or remove the file.")
-        whole = 0
-        kept = 0
-        for each in prepared:
-            count = len(list_row_keys(each))
-            if kept + count > len(rows):
-                break
-            whole, kept = whole + 1, kept + count
-        content = self.path.read_bytes().splitlines(keepends=True)
-        self.file.truncate(sum(map(len, content[:kept])))
+        ends = list(accumulate(len(self.list_expected(each)) for each in prepared))
+        whole = bisect_right(ends, len(rows))
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        self.file.truncate(sum(map(len, lines[: ends[whole - 1] if whole else 0])))
         log.info("%s has the rows of %s; %d are left", self.path, format_plural(whole, "prompt"), len(prepared) - whole)
         return whole
+
+    def require_empty(self) -> None:
+        """Raise DataError if the file has rows."""
+        if self.path is not None and self.path.stat().st_size:
+            raise DataError(f"{self.path} has rows already. Choose another output (-o), or remove the file.")
+
+    def list_expected(self, prepared: Prepared) -> list[dict[str, Any]]:
+        """Return the fields of a prompt's rows that its completion does not change."""
+        if isinstance(prepared, Refusal):
+            index, context, num_samples = prepared.index, prepared.prompt, 1
+        else:
+            index, context, num_samples = prepared.request.index, prepared.text, prepared.request.num_samples
+        context = context if isinstance(context, str) else list(context)
+        settings = hash_settings(self.generator, self.items[index])
+        return [{"context": context, "index": index, "sample": sample, "settings": settings} for sample in range(num_samples)]
 
     def write(self, result: Completion | Refusal) -> None:
         if isinstance(result, Refusal):
             print_error(f"prompt {result.index + 1}: {result.error}")
-        row = make_row(result) | {"source": self.sources[result.index], "settings": self.settings}
+        item = self.items[result.index]
+        row = make_row(result) | {"source": item.source, "settings": hash_settings(self.generator, item)}
         self.file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
         self.file.flush()
         if self.path is not None:
             os.fsync(self.file.fileno())
 
 
-def hash_settings(generator: Generator) -> str:
-    """Return 8 hexadecimal digits of the model's folder and of everything that determines a prompt's completion."""
-    section = {key: value for key, value in asdict(generator.section).items() if key in ROW_KEYS}
-    identity = [str(generator.loaded.checkpoint.resolve()), str(generator.loaded.dtype), generator.seed, section]
+def hash_settings(generator: Generator, item: PromptItem) -> str:
+    """Return 8 hexadecimal digits of the model's folder and of everything that determines a prompt's completion but its text."""
+    section = {key: value for key, value in asdict(generator.section).items() if key in ROW_KEYS} | dict(item.settings)
+    identity = [str(generator.loaded.checkpoint.resolve()), str(generator.loaded.dtype), generator.seed, section, item.suffix]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]
-
-
-def list_row_keys(prepared: Prepared) -> list[tuple[int, int, str | list[int]]]:
-    """Return index, sample and context of each row of a prompt."""
-    if isinstance(prepared, Refusal):
-        prompt = prepared.prompt
-        return [(prepared.index, 0, prompt if isinstance(prompt, str) else list(prompt))]
-    return [(prepared.request.index, sample, prepared.text) for sample in range(prepared.request.num_samples)]
 
 
 def make_row(result: Completion | Refusal) -> dict[str, Any]:

@@ -14,6 +14,7 @@ Shape letters: S new tokens of all rows, N heads, G heads of keys and values, T 
 """
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from itertools import accumulate
 
 import torch
@@ -25,7 +26,7 @@ from neox_code.model.blocked_attention import blocked_attention
 from neox_code.parallel.emulated import is_emulated
 
 LENGTH_STEP = 256
-"""A cache has room for a multiple of this number of tokens, and grows by at least a half."""
+"""The capacity of a cache is a multiple of this number of tokens, and grows by at least a half."""
 
 
 class RowCache:
@@ -41,24 +42,25 @@ class RowCache:
     def num_bytes(self) -> int:
         return self.tensor.nbytes
 
+    def round_capacity(self, length: int) -> int:
+        """Return the smallest capacity for a number of tokens."""
+        return min(-(-length // LENGTH_STEP) * LENGTH_STEP, self.max_length)
+
     def reserve(self, length: int) -> None:
         """Enlarge the capacity to at least `length` tokens. Assert that it is at most the context length."""
         assert length <= self.max_length, f"{length} tokens do not fit a context of {self.max_length}"
-        capacity = self.tensor.shape[3]
+        layers, pair, groups, capacity, width = self.tensor.shape
         if length > capacity:
-            rounded = -(-max(length, capacity * 3 // 2) // LENGTH_STEP) * LENGTH_STEP
-            self.tensor = self.copy_tensor(min(rounded, self.max_length))
-
-    def copy_tensor(self, capacity: int) -> torch.Tensor:
-        tensor = self.tensor.new_empty((*self.tensor.shape[:3], capacity, self.tensor.shape[4]))
-        tensor[:, :, :, : self.length] = self.tensor[:, :, :, : self.length]
-        return tensor
+            grown = self.round_capacity(max(length, capacity * 3 // 2))
+            tensor = self.tensor.new_empty((layers, pair, groups, grown, width))
+            tensor[:, :, :, : self.length] = self.tensor[:, :, :, : self.length]
+            self.tensor = tensor
 
     def copy(self, length: int) -> "RowCache":
         """Return a copy of the first `length` tokens, which grows independently."""
-        other = object.__new__(RowCache)
-        other.max_length, other.length = self.max_length, min(length, self.length)
-        other.tensor = self.tensor[:, :, :, : min(-(-max(length, 1) // LENGTH_STEP) * LENGTH_STEP, self.max_length)].clone()
+        other = copy(self)
+        other.length = min(length, self.length)
+        other.tensor = self.tensor[:, :, :, : self.round_capacity(max(length, 1))].clone()
         return other
 
     def truncate(self, length: int) -> None:

@@ -22,7 +22,7 @@ from pygls.uris import to_fs_path
 from neox_code.errors import NeoXError
 from neox_code.generation.engine import Row
 from neox_code.generation.generator import Generator, make_sampling_settings
-from neox_code.generation.infilling import ContextFile, build_infilling_prompt
+from neox_code.generation.infilling import ContextFile, build_infilling_prompt, find_markers
 from neox_code.generation.request import Request
 from neox_code.generation.stop_rules import (
     StopRule,
@@ -137,7 +137,7 @@ class Completer:
 
     def make_request(self, place: Place) -> Request | None:
         """Return the request for a place; None, with a warning, if the vocabulary cannot encode its text."""
-        section, context = self.generator.section, self.generator.loaded.context_length
+        section = self.generator.section
         try:
             prefix, suffix = (
                 self.generator.treat_newlines(make_encodable(text), place.path) for text in (place.prefix, place.suffix)
@@ -146,11 +146,11 @@ class Completer:
                 self.generator.engine.healing,
                 prefix,
                 suffix,
-                max(context - section.maximum_tokens, context // 2),
+                self.generator.compute_prompt_budget(section),
                 [ContextFile(file.path, self.generator.treat_newlines(file.text, file.path)) for file in place.files],
                 place.repository,
                 place.path,
-                self.generator.section.infilling_order,
+                section.infilling_order,
                 heals=section.token_healing,
             )
         except NeoXError as error:
@@ -260,8 +260,8 @@ def run_language_server(completer: Completer, source: BinaryIO, sink: BinaryIO) 
         nonlocal was_shut_down
         was_shut_down = True
 
-    special = completer.generator.tokenizer.infilling_ids
-    way = "infilling" if "fim_middle" in special else "continuing the text before the cursor (no infilling tokens)"
+    can_infill = bool(find_markers(completer.generator.tokenizer))
+    way = "infilling" if can_infill else "continuing the text before the cursor (no infilling tokens)"
     log.info("language server: completions by %s", way)
     completer.thread.start()
     try:

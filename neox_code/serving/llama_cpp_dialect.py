@@ -32,7 +32,7 @@ STOP_TYPES = {StopReason.END_OF_DOCUMENT: "eos", StopReason.STOP_RULE: "word"}
 """StopReason -> `stop_type` of llama.cpp; reasons that are not listed are `limit`."""
 
 WITHOUT_SUFFIX = "The vocabulary has no infilling tokens: /infill completes the prefix and ends where it meets the suffix."
-WITH_SUFFIX = "The model reads prefix and suffix, in the order prefix, suffix, middle."
+WITH_SUFFIX = "The model reads prefix and suffix; infilling_order of the configuration sets which comes first."
 
 
 class Chunk(Body):

@@ -13,11 +13,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 from neox_code.errors import ConfigError, DataError
 from neox_code.generation.engine import Row
 from neox_code.generation.generator import Generator
-from neox_code.generation.infilling import ContextFile, build_infilling_prompt, encode_next
+from neox_code.generation.infilling import ContextFile, build_infilling_prompt, encode_next, find_markers
 from neox_code.generation.request import Request, SamplingSettings
 from neox_code.generation.stop_rules import StopRule, StopStrings
 from neox_code.serving.engine_thread import EngineThread, Job
-from neox_code.tokenizer.protocol import Tokenizer
 
 MODEL_NAME = "neox-code"
 """Editors guess a prompt format from names that contain gpt, starcoder, qwen and others."""
@@ -60,11 +59,12 @@ class Service:
         self.thread = EngineThread(generator.engine, *(() if maximum_open_rows is None else (maximum_open_rows,)))
         self.metrics = Metrics(self.thread)
         self.thread.on_end = self.metrics.count
-        self.bytes_of_id = self.tokenizer.read_token_bytes()
-        self.longest_token = max(map(len, self.bytes_of_id))
-        self.special_ids = {self.tokenizer.decode([token]): token for token, data in enumerate(self.bytes_of_id) if not data}
-        self.end_of_document = self.tokenizer.decode([self.tokenizer.eod_id])
         self.healing = generator.engine.healing
+        self.longest_token = max(map(len, self.healing.bytes_of_id))
+        self.special_ids = {
+            self.tokenizer.decode([token]): token for token, data in enumerate(self.healing.bytes_of_id) if not data
+        }
+        self.end_of_document = self.tokenizer.decode([self.tokenizer.eod_id])
         self.infilling_names = {self.tokenizer.decode([token]): token for token in self.tokenizer.infilling_ids.values()}
         self.markers = [name for name, token in self.infilling_names.items() if token in find_markers(self.tokenizer)]
         """Names of the three tokens that mark prefix, suffix and middle; empty if the vocabulary lacks one."""
@@ -102,7 +102,7 @@ class Service:
 
     def spell_piece(self, token: int) -> str | list[int]:
         """Return the text of a token, or its bytes if they are not UTF-8."""
-        data = self.bytes_of_id[token] or self.tokenizer.decode_bytes([token])
+        data = self.healing.bytes_of_id[token] or self.tokenizer.decode_bytes([token])
         try:
             return data.decode()
         except UnicodeDecodeError:
@@ -114,9 +114,9 @@ class Service:
         return token
 
     def fit(self, ids: list[int]) -> tuple[int, ...]:
-        """Return ids that leave room for a new token; raise RequestError unless the configuration cuts long prompts."""
+        """Return at most one id less than the context holds; cut a longer prompt or raise RequestError, by `long_prompts`."""
         try:
-            fitting = self.generator.fit_context(ids, self.tokenizer.decode(ids[:40]))
+            fitting = self.generator.fit_context(ids, self.tokenizer.decode(ids[:40]), self.generator.section)
         except DataError as error:
             raise RequestError(str(error), "prompt") from None
         return tuple(fitting) or (self.tokenizer.eod_id,)
@@ -144,15 +144,15 @@ class Service:
         `middle` follows all else, so that the ids before it stay the same while it is typed.
         """
         context = self.loaded.context_length
-        room = context - min(max(maximum_tokens, 1), context // 4)
+        budget = context - min(max(maximum_tokens, 1), context // 4)
         prefix, suffix, middle = (self.generator.treat_newlines(text, "the prompt") for text in (prefix, suffix, middle))
         try:
-            middle_ids = encode_next(self.healing, middle) if self.markers and len(middle) < room else []
-            if len(middle_ids) > room // 4 or not middle_ids:
+            middle_ids = encode_next(self.healing, middle) if self.markers and len(middle) < budget else []
+            if len(middle_ids) > budget // 4 or not middle_ids:
                 prefix, middle_ids = prefix + middle, []
-            section, room = self.generator.section, room - len(middle_ids)
-            heals = section.token_healing and not middle_ids
-            prompt = build_infilling_prompt(self.healing, prefix, suffix, room, files, order=section.infilling_order, heals=heals)
+            section = self.generator.section
+            heals, order = section.token_healing and not middle_ids, section.infilling_order
+            prompt = build_infilling_prompt(self.healing, prefix, suffix, budget - len(middle_ids), files, order=order, heals=heals)
         except (ConfigError, DataError) as error:
             raise RequestError(str(error), "input_prefix") from None
         if not middle_ids:
@@ -193,12 +193,6 @@ def require_success(rows: Sequence[Row]) -> None:
     """Raise RequestError if an ended row has failed."""
     if error := next((row.error for row in rows if row.error is not None), None):
         raise RequestError(str(error), status=500)
-
-
-def find_markers(tokenizer: Tokenizer) -> list[int]:
-    """Return the ids of the tokens that mark prefix, suffix and middle; none if the vocabulary lacks one."""
-    ids = [tokenizer.infilling_ids.get(part) for part in ("fim_prefix", "fim_suffix", "fim_middle")]
-    return [] if None in ids else [token for token in ids if token is not None]
 
 
 async def cancel_when_client_goes(http: HttpRequest, job: Job) -> None:

@@ -189,10 +189,14 @@ def test_an_interrupted_output_is_continued_and_another_one_is_refused(config_fi
         assert [{**row, "duration_seconds": 0} for row in rows_of(output)] == [{**row, "duration_seconds": 0} for row in rows]
         assert output.read_bytes().startswith(b"".join(lines[:complete]))
     capfd.readouterr()
-    for change in (["--set", "seed=5"], ["-i", str(folder / "deep")]):
+    for change in (["--set", "seed=5"], ["-i", str(folder / "deep")], []):
+        if not change:  # a setting of one row
+            (folder / "rows.jsonl").write_text('"d"\n{"prompt": "e", "id": 7, "maximum_tokens": 2}\n')
         assert run_command(main, [*words, *change]) == 2
         assert "was written with another model, other settings or other prompts" in capfd.readouterr().err
         assert output.read_bytes() == whole
+    assert run_command(main, [*words[:1], "-i", "-", "-o", str(output), "--set", "sample_input_format=jsonl"]) == 2
+    assert "has rows already" in capfd.readouterr().err and output.read_bytes() == whole
 
 
 def test_rows_of_a_pipe_are_answered_while_it_is_open(config_file):

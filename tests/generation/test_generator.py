@@ -128,8 +128,8 @@ def test_a_long_prompt_is_cut_at_a_line_and_its_head_is_kept_on_request(scripted
     assert (completion.prompt, completion.text) == (prompt, COMPLETION.encode()[:8].decode())
     request = generator(scripted, cut).prepare_prompt(prompt, 0).request
     assert scripted.tokenizer.decode(request.prompt_ids) == "".join(lines[-6:]) + "("
-    kept = dataclasses.replace(cut, kept_head_tokens=17)
-    request = generator(scripted, kept).prepare_prompt(prompt, 0).request
+    own = PromptItem(prompt, settings={"long_prompts": "cut", "maximum_tokens": 8, "kept_head_tokens": 17, "token_healing": False})
+    request = generator(scripted).prepare_prompt(own, 0).request
     assert scripted.tokenizer.decode(request.prompt_ids) == "".join([*lines[:2], *lines[-4:]]) + "("
 
 
