@@ -1,0 +1,16 @@
+"""The tasks of `./deepy.py evaluate --tasks`, by name. Names are those of lm-evaluation-harness where it has the task."""
+
+from neox_code.config.spelling import find_nearest
+from neox_code.errors import ConfigError
+from neox_code.evaluation.task import ModelTask, Task
+
+ALL_TASKS: tuple[Task | ModelTask, ...] = ()
+TASKS = {task.name: task for task in ALL_TASKS}
+
+
+def find_task(name: str) -> Task | ModelTask:
+    """Return the task of a name; raise ConfigError for another name."""
+    if name in TASKS:
+        return TASKS[name]
+    similar = "".join(f" Did you mean {nearest}?" for nearest in find_nearest(name, TASKS)[:1])
+    raise ConfigError(f"no task is named {name}.{similar} Tasks: {', '.join(TASKS)}.")

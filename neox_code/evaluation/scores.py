@@ -1,0 +1,88 @@
+"""Scores with their standard error and the smallest difference that they can show; pass@k.
+
+score = pass_at_k_score([(10, 3), (10, 0)], k=1)          # (samples, passed samples) of each problem
+score.value, score.standard_error, score.smallest_difference
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+PASS_KS = (1, 2, 5, 10, 100)
+"""The k of pass@k that are reported, as far as every problem has so many samples."""
+
+DETECTION_FACTOR = 2.8
+"""Sum of the normal quantiles of a two-sided 5% level (1.96) and of 80% power (0.84)."""
+
+
+@dataclass(frozen=True)
+class Score:
+    name: str
+    value: float
+    standard_error: float | None
+    """None if it cannot be estimated from the values: there are fewer than two."""
+    count: int
+    """Number of problems or files."""
+    higher_is_better: bool = True
+
+    @property
+    def smallest_difference(self) -> float | None:
+        """Smallest difference between two models that this score shows: at the 5% level with a power of 80%, for independent errors."""
+        return None if self.standard_error is None else DETECTION_FACTOR * math.sqrt(2) * self.standard_error
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "value": self.value,
+            "standard_error": self.standard_error,
+            "smallest_difference": self.smallest_difference,
+            "count": self.count,
+            "higher_is_better": self.higher_is_better,
+        }
+
+
+def mean_score(name: str, values: Sequence[float], higher_is_better: bool = True) -> Score:
+    """Return the mean of one value for each problem, with its standard error; `values` is not empty.
+
+    If all values are 0 or all are 1, their variance is 0 whatever their number. The error is then that of one more success and one
+    more failure.
+
+    >>> score = mean_score("exact match", [1, 0, 0, 1])
+    >>> score.value, round(score.standard_error, 3), round(score.smallest_difference, 2)
+    (0.5, 0.289, 1.14)
+    >>> round(mean_score("pass@1", [0.0] * 98).standard_error, 3)
+    0.01
+    """
+    count, mean = len(values), math.fsum(values) / len(values)
+    if count < 2:
+        error = None
+    elif mean in (0, 1) and set(values) == {mean}:
+        share = 1 / (count + 2)
+        error = math.sqrt(share * (1 - share) / count)
+    else:
+        error = statistics.stdev(values) / math.sqrt(count)
+    return Score(name, mean, error, count, higher_is_better)
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """Return the unbiased estimate of the probability that one of k samples passes, from n samples of which c passed.
+
+    >>> pass_at_k(6, 3, 1), pass_at_k(3, 0, 2), pass_at_k(4, 3, 2)
+    (0.4999999999999999, 0.0, 1.0)
+    """
+    if n - c < k:
+        return 1.0
+    return 1.0 - math.prod(1.0 - k / i for i in range(n - c + 1, n + 1))
+
+
+def pass_at_k_score(counts: Sequence[tuple[int, int]], k: int, name: str = "") -> Score:
+    """Return the mean of pass@k over problems; `counts` has the number of samples and of passed samples of each."""
+    return mean_score(name or f"pass@{k}", [pass_at_k(n, c, k) for n, c in counts])
+
+
+def pass_at_k_scores(counts: Sequence[tuple[int, int]], prefix: str = "") -> list[Score]:
+    """Return pass@k for each k of PASS_KS that no problem has fewer samples than."""
+    most = min((n for n, _ in counts), default=0)
+    return [pass_at_k_score(counts, k, f"{prefix}pass@{k}") for k in PASS_KS if k <= most]

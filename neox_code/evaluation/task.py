@@ -1,0 +1,174 @@
+"""What a benchmark is: problems, a protocol by which a model answers them, a judge of the answers, and scores.
+
+    task = find_task("humaneval")                        # registry.py
+    problems = task.load_problems(Inputs(data=Path("benchmarks")))
+    verdicts = task.judge({problem.id: problem for problem in problems}, samples, Judging())
+    scores = task.summarize(...)
+
+A benchmark is a module in tasks/ with such functions, and a row in the registry. `ModelTask` is for measures that need the model
+itself, such as bits per byte.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from neox_code.config.neox import NeoXConfig
+from neox_code.errors import ConfigError, DataError
+from neox_code.evaluation.scores import Score, pass_at_k_scores
+from neox_code.generation.loading import LoadedModel
+from neox_code.logs import Advance
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The places that a task's problems come from."""
+
+    data: Path | None = None
+    """Folder with a folder for each benchmark."""
+    problem_file: Path | None = None
+    """File that replaces the benchmark's own."""
+    limit: int | None = None
+    """Maximum number of problems. The runner applies it after `load_problems`; a task that makes its problems can stop there."""
+    seed: int = 0
+    config: NeoXConfig | None = None
+    """The whole configuration; None if samples of a file are judged without one."""
+
+    def find_file(self, name: str, source: str) -> Path:
+        """Return the path of a benchmark's file, whose path in the data folder is `name`; `source` is where a user gets it.
+
+        Raise ConfigError if no place is configured, DataError if the file is missing.
+        """
+        remedy = f"Get it from {source}, as {name} in that folder, or name the file by --problem-file."
+        if self.problem_file is not None:
+            if not self.problem_file.is_file():
+                raise DataError(f"{self.problem_file} (eval_problem_file) does not exist. Check the path.")
+            return self.problem_file
+        if self.data is None:
+            raise ConfigError(
+                f"eval_data is not set: {name} is not found. Name the folder of the benchmarks by --data DIR. {remedy}"
+            )
+        if not (self.data / name).is_file():
+            raise DataError(f"{self.data / name} does not exist (eval_data is {self.data}). {remedy}")
+        return self.data / name
+
+
+@dataclass(frozen=True)
+class Problem:
+    id: str
+    """Its id in the benchmark's file."""
+    prompt: str
+    suffix: str | None = None
+    """Text after the missing part, for infilling."""
+    stop: tuple[str, ...] = ()
+    """Texts at which a completion ends, beside those of the protocol."""
+    stop_rules: tuple[str, ...] = ()
+    maximum_tokens: int | None = None
+    """Maximum number of tokens of a completion; None for that of the protocol."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """The row of the benchmark's file."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    problem_id: str
+    index: int
+    """Index of the sample among the samples of its problem, from 0."""
+    completion: str
+    solution: str | None = None
+    """A whole program, if the sample's file has one in place of a completion of the prompt."""
+
+    def make_code(self, problem: Problem) -> str:
+        """Return the prompt with its completion, or the whole program."""
+        return problem.prompt + self.completion + (problem.suffix or "") if self.solution is None else self.solution
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judgment of one sample."""
+
+    passed: bool | None
+    """None if the task measures and does not decide."""
+    result: str = ""
+    """`passed`, `timed out`, or `failed: ` with the reason."""
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a model is asked. It is written beside every score; a generation key that the configuration sets has priority."""
+
+    temperature: float = 0.0
+    top_p: float = 0.0
+    samples_per_prompt: int = 1
+    maximum_tokens: int = 512
+    stop: tuple[str, ...] = ()
+    stop_rules: tuple[str, ...] = ()
+    token_healing: bool = False
+    strip_prompt: bool = False
+    """True: whitespace at both ends of the prompt is removed."""
+    strip_end: bool = False
+    """True: whitespace at the end of the completion is removed."""
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Settings of a judge that runs programs."""
+
+    weak_sandbox: bool = False
+    """True: programs run even if the kernel lacks a part of the sandbox."""
+    workers: int | None = None
+    timeout_seconds: float | None = None
+    """Time limit of a program; None for that of the benchmark."""
+    advance: Advance | None = None
+    """Receives the number of judged samples."""
+
+
+Problems = Mapping[str, Problem]
+"""Problem id -> problem, in the order of the benchmark's file."""
+
+
+def summarize_passes(problems: Problems, samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[Score]:
+    """Return pass@k over the problems that have samples."""
+    return pass_at_k_scores(count_passes(samples, [bool(verdict.passed) for verdict in verdicts]))
+
+
+def count_passes(samples: Sequence[Sample], passed: Sequence[bool]) -> list[tuple[int, int]]:
+    """Return the number of samples and of passed samples of each problem with samples."""
+    by_problem: dict[str, list[bool]] = defaultdict(list)
+    for sample, is_passed in zip(samples, passed, strict=True):
+        by_problem[sample.problem_id].append(is_passed)
+    return [(len(each), sum(each)) for each in by_problem.values()]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A benchmark whose problems a model completes."""
+
+    name: str
+    load_problems: Callable[[Inputs], list[Problem]]
+    """Raise DataError if the file is missing or damaged."""
+    judge: Callable[[Problems, Sequence[Sample], Judging], Iterator[Verdict]]
+    """Yield the verdicts in the order of the samples."""
+    protocol: Protocol = Protocol()
+    summarize: Callable[[Problems, Sequence[Sample], Sequence[Verdict]], list[Score]] = summarize_passes
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The outcome of a ModelTask."""
+
+    scores: list[Score]
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Further figures as JSON."""
+
+
+@dataclass(frozen=True)
+class ModelTask:
+    """A measure that needs the model's probabilities and not its completions."""
+
+    name: str
+    measure: Callable[[LoadedModel, Inputs], Measurement]
+    """`inputs.config` is set."""
