@@ -29,7 +29,7 @@ class Score:
 
     @property
     def smallest_difference(self) -> float | None:
-        """Smallest difference between two models that this score shows: at the 5% level with a power of 80%, for independent errors."""
+        """Smallest difference between two models that this score shows: at the 5% level, with a power of 80%."""
         return None if self.standard_error is None else DETECTION_FACTOR * math.sqrt(2) * self.standard_error
 
     def to_json(self) -> dict[str, Any]:
