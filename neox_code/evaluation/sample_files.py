@@ -47,6 +47,7 @@ def open_maybe_gzip(path: Path) -> IO[bytes]:
 
 
 def check_row(row: Any, fields: Mapping[str, type | tuple[type, ...]], place: str) -> dict[str, Any]:
+    """Return a row; raise DataError if it is no JSON object or lacks one of `fields`."""
     if not isinstance(row, dict):
         raise DataError(f"{place} is not a JSON object. {CORRECT}")
     for name, kind in fields.items():

@@ -1,8 +1,8 @@
-"""What a benchmark is: problems, a protocol by which a model answers them, a judge of the answers, and scores.
+"""A benchmark: problems, a protocol by which a model answers them, a check of the answers, and scores.
 
     task = find_task("humaneval")                        # registry.py
     problems = task.load_problems(Inputs(data=Path("benchmarks")))
-    verdicts = task.judge({problem.id: problem for problem in problems}, samples, Judging())
+    outcomes = task.check({problem.id: problem for problem in problems}, samples, CheckSettings())
     scores = task.summarize(...)
 
 A benchmark is a module in tasks/ with such functions, and a row in the registry. `ModelTask` is for measures that need the model
@@ -34,7 +34,7 @@ class Inputs:
     """Maximum number of problems. The runner applies it after `load_problems`; a task that makes its problems can stop there."""
     seed: int = 0
     config: NeoXConfig | None = None
-    """The whole configuration; None if samples of a file are judged without one."""
+    """The whole configuration; None if there is no model, only a file of samples."""
 
     def find_file(self, name: str, source: str) -> Path:
         """Return the path of a benchmark's file, whose path in the data folder is `name`; `source` is where a user gets it.
@@ -86,8 +86,8 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The judgment of one sample."""
+class Outcome:
+    """The result of the check of one sample."""
 
     passed: bool | None
     """None if the task measures and does not decide."""
@@ -114,8 +114,8 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Judging:
-    """Settings of a judge that runs programs."""
+class CheckSettings:
+    """Settings of a check that runs programs."""
 
     weak_sandbox: bool = False
     """True: programs run even if the kernel lacks a part of the sandbox."""
@@ -123,16 +123,16 @@ class Judging:
     timeout_seconds: float | None = None
     """Time limit of a program; None for that of the benchmark."""
     advance: Advance | None = None
-    """Receives the number of judged samples."""
+    """Receives the number of samples that are done."""
 
 
 Problems = Mapping[str, Problem]
 """Problem id -> problem, in the order of the benchmark's file."""
 
 
-def summarize_passes(problems: Problems, samples: Sequence[Sample], verdicts: Sequence[Verdict]) -> list[Score]:
+def summarize_passes(problems: Problems, samples: Sequence[Sample], outcomes: Sequence[Outcome]) -> list[Score]:
     """Return pass@k over the problems that have samples."""
-    return pass_at_k_scores(count_passes(samples, [bool(verdict.passed) for verdict in verdicts]))
+    return pass_at_k_scores(count_passes(samples, [bool(outcome.passed) for outcome in outcomes]))
 
 
 def count_passes(samples: Sequence[Sample], passed: Sequence[bool]) -> list[tuple[int, int]]:
@@ -150,15 +150,15 @@ class Task:
     name: str
     load_problems: Callable[[Inputs], list[Problem]]
     """Raise DataError if the file is missing or damaged."""
-    judge: Callable[[Problems, Sequence[Sample], Judging], Iterator[Verdict]]
-    """Yield the verdicts in the order of the samples."""
+    check: Callable[[Problems, Sequence[Sample], CheckSettings], Iterator[Outcome]]
+    """Yield the outcomes in the order of the samples."""
     protocol: Protocol = Protocol()
-    summarize: Callable[[Problems, Sequence[Sample], Sequence[Verdict]], list[Score]] = summarize_passes
+    summarize: Callable[[Problems, Sequence[Sample], Sequence[Outcome]], list[Score]] = summarize_passes
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """The outcome of a ModelTask."""
+    """The result of a ModelTask."""
 
     scores: list[Score]
     details: Mapping[str, Any] = field(default_factory=dict)
