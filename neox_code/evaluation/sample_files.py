@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from neox_code.errors import DataError
-from neox_code.evaluation.task import Sample
+from neox_code.evaluation.task import TaskSample
 
 CORRECT = "Get the file again, or correct the line."
 
@@ -60,7 +60,7 @@ def check_row(row: Any, fields: Mapping[str, type | tuple[type, ...]], place: st
     return row
 
 
-def read_samples(path: str | os.PathLike[str]) -> list[tuple[Sample, dict[str, Any]]]:
+def read_samples(path: str | os.PathLike[str]) -> list[tuple[TaskSample, dict[str, Any]]]:
     """Return the samples of a file with their rows, in its order. Raise DataError for a row without completion and solution."""
     counts: Counter[str] = Counter()
     samples = []
@@ -69,6 +69,6 @@ def read_samples(path: str | os.PathLike[str]) -> list[tuple[Sample, dict[str, A
             raise DataError(f"{path}: sample {number} has neither completion nor solution as text. {CORRECT}")
         problem_id = str(row["task_id"])
         solution = row.get("solution") if isinstance(row.get("solution"), str) else None
-        samples.append((Sample(problem_id, counts[problem_id], row.get("completion") or "", solution), row))
+        samples.append((TaskSample(problem_id, counts[problem_id], row.get("completion") or "", solution), row))
         counts[problem_id] += 1
     return samples

@@ -18,7 +18,7 @@ DETECTION_FACTOR = 2.8
 
 
 @dataclass(frozen=True)
-class Score:
+class TaskScore:
     name: str
     value: float
     standard_error: float | None
@@ -43,7 +43,7 @@ class Score:
         }
 
 
-def mean_score(name: str, values: Sequence[float], higher_is_better: bool = True) -> Score:
+def mean_score(name: str, values: Sequence[float], higher_is_better: bool = True) -> TaskScore:
     """Return the mean of one value for each problem, with its standard error; `values` is not empty.
 
     If all values are 0 or all are 1, their variance is 0 whatever their number. The error is then that of one more success and one
@@ -63,7 +63,7 @@ def mean_score(name: str, values: Sequence[float], higher_is_better: bool = True
         error = math.sqrt(share * (1 - share) / count)
     else:
         error = statistics.stdev(values) / math.sqrt(count)
-    return Score(name, mean, error, count, higher_is_better)
+    return TaskScore(name, mean, error, count, higher_is_better)
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -77,12 +77,12 @@ def pass_at_k(n: int, c: int, k: int) -> float:
     return 1.0 - math.prod(1.0 - k / i for i in range(n - c + 1, n + 1))
 
 
-def pass_at_k_score(counts: Sequence[tuple[int, int]], k: int, name: str = "") -> Score:
+def pass_at_k_score(counts: Sequence[tuple[int, int]], k: int, name: str = "") -> TaskScore:
     """Return the mean of pass@k over problems; `counts` has the number of samples and of passed samples of each."""
     return mean_score(name or f"pass@{k}", [pass_at_k(n, c, k) for n, c in counts])
 
 
-def pass_at_k_scores(counts: Sequence[tuple[int, int]], prefix: str = "") -> list[Score]:
+def pass_at_k_scores(counts: Sequence[tuple[int, int]], prefix: str = "") -> list[TaskScore]:
     """Return pass@k for each k of PASS_KS that no problem has fewer samples than."""
     most = min((n for n, _ in counts), default=0)
     return [pass_at_k_score(counts, k, f"{prefix}pass@{k}") for k in PASS_KS if k <= most]

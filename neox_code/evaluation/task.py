@@ -1,7 +1,7 @@
 """A benchmark: problems, a protocol by which a model answers them, a check of the answers, and scores.
 
     task = find_task("humaneval")                        # registry.py
-    problems = task.load_problems(Inputs(data=Path("benchmarks")))
+    problems = task.load_problems(TaskInputs(data=Path("benchmarks")))
     outcomes = task.check({problem.id: problem for problem in problems}, samples, CheckSettings())
     scores = task.summarize(...)
 
@@ -17,13 +17,13 @@ from typing import Any
 
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError, DataError
-from neox_code.evaluation.scores import Score, pass_at_k_scores
+from neox_code.evaluation.scores import TaskScore, pass_at_k_scores
 from neox_code.generation.loading import LoadedModel
 from neox_code.logs import Advance
 
 
 @dataclass(frozen=True)
-class Inputs:
+class TaskInputs:
     """The places that a task's problems come from."""
 
     data: Path | None = None
@@ -56,7 +56,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Problem:
+class TaskProblem:
     id: str
     """Its id in the benchmark's file."""
     prompt: str
@@ -72,7 +72,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Sample:
+class TaskSample:
     problem_id: str
     index: int
     """Index of the sample among the samples of its problem, from 0."""
@@ -80,7 +80,7 @@ class Sample:
     solution: str | None = None
     """A whole program, if the sample's file has one in place of a completion of the prompt."""
 
-    def make_code(self, problem: Problem) -> str:
+    def make_code(self, problem: TaskProblem) -> str:
         """Return the prompt with its completion, or the whole program."""
         return problem.prompt + self.completion + (problem.suffix or "") if self.solution is None else self.solution
 
@@ -126,16 +126,16 @@ class CheckSettings:
     """Receives the number of samples that are done."""
 
 
-Problems = Mapping[str, Problem]
+Problems = Mapping[str, TaskProblem]
 """Problem id -> problem, in the order of the benchmark's file."""
 
 
-def summarize_passes(problems: Problems, samples: Sequence[Sample], outcomes: Sequence[Outcome]) -> list[Score]:
+def summarize_passes(problems: Problems, samples: Sequence[TaskSample], outcomes: Sequence[Outcome]) -> list[TaskScore]:
     """Return pass@k over the problems that have samples."""
     return pass_at_k_scores(count_passes(samples, [bool(outcome.passed) for outcome in outcomes]))
 
 
-def count_passes(samples: Sequence[Sample], passed: Sequence[bool]) -> list[tuple[int, int]]:
+def count_passes(samples: Sequence[TaskSample], passed: Sequence[bool]) -> list[tuple[int, int]]:
     """Return the number of samples and of passed samples of each problem with samples."""
     by_problem: dict[str, list[bool]] = defaultdict(list)
     for sample, is_passed in zip(samples, passed, strict=True):
@@ -148,19 +148,19 @@ class Task:
     """A benchmark whose problems a model completes."""
 
     name: str
-    load_problems: Callable[[Inputs], list[Problem]]
+    load_problems: Callable[[TaskInputs], list[TaskProblem]]
     """Raise DataError if the file is missing or damaged."""
-    check: Callable[[Problems, Sequence[Sample], CheckSettings], Iterator[Outcome]]
+    check: Callable[[Problems, Sequence[TaskSample], CheckSettings], Iterator[Outcome]]
     """Yield the outcomes in the order of the samples."""
     protocol: Protocol = Protocol()
-    summarize: Callable[[Problems, Sequence[Sample], Sequence[Outcome]], list[Score]] = summarize_passes
+    summarize: Callable[[Problems, Sequence[TaskSample], Sequence[Outcome]], list[TaskScore]] = summarize_passes
 
 
 @dataclass(frozen=True)
 class Measurement:
     """The result of a ModelTask."""
 
-    scores: list[Score]
+    scores: list[TaskScore]
     details: Mapping[str, Any] = field(default_factory=dict)
     """Further figures as JSON."""
 
@@ -170,5 +170,5 @@ class ModelTask:
     """A measure that needs the model's probabilities and not its completions."""
 
     name: str
-    measure: Callable[[LoadedModel, Inputs], Measurement]
+    measure: Callable[[LoadedModel, TaskInputs], Measurement]
     """`inputs.config` is set."""
