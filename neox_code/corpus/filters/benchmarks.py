@@ -116,13 +116,9 @@ class Index:
         words, names, places = split_words(text), self.names, self.places
         # most words are in no benchmark; only runs of words that are in one can match
         kinds = bytes(map(self.kinds.get, words, repeat(0)))
-        in_runs = kinds.translate(IS_IN_RUN)
-        start = in_runs.find(ALL_IN_RUN)
-        while start >= 0:
-            hashed = hash_words(words[start : start + RUN])
+        for hashed in hash_runs(words, kinds.translate(IS_IN_RUN)):
             if hashed in names:
                 return names[hashed]
-            start = in_runs.find(ALL_IN_RUN, start + 1)
         in_whole = kinds.translate(IS_IN_WHOLE)
         start = in_whole.find(ALL_IN_WHOLE)
         while start >= 0:
@@ -191,6 +187,14 @@ def decode_unicode_escapes(found: re.Match[bytes]) -> bytes:
 
 def hash_words(words: Sequence[bytes]) -> int:
     return xxhash.xxh3_64_intdigest(b" ".join(words))
+
+
+def hash_runs(words: Sequence[bytes], in_runs: bytes) -> Iterator[int]:
+    """Yield the hash of each run of RUN words that all have IN_RUN in `in_runs`, which has a byte for each word."""
+    start = in_runs.find(ALL_IN_RUN)
+    while start >= 0:
+        yield hash_words(words[start : start + RUN])
+        start = in_runs.find(ALL_IN_RUN, start + 1)
 
 
 def is_distinctive(run: Sequence[bytes]) -> bool:

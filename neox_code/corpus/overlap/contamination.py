@@ -1,0 +1,105 @@
+"""Overlap of benchmark problems with the training split of a corpus, problem by problem.
+
+    found = measure_contamination("data/corpus", {"HumanEval/0": [prompt, canonical_solution, test], ...})
+    found["HumanEval/0"].is_contaminated, found["HumanEval/0"].share, found["HumanEval/0"].longest
+
+A problem is contaminated if a document has 13 of its consecutive distinctive words (corpus/filters/benchmarks.py; Brown et al.
+2020, appendix C), or half of its longest text, byte for byte.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import repeat
+from pathlib import Path
+
+from neox_code.corpus.filters.benchmarks import IN_RUN, find_distinctive_runs, hash_runs, hash_words, split_words
+from neox_code.corpus.overlap.whence import FOLDER, Overlap, build_overlap_index, find_overlaps
+from neox_code.corpus.shards import SUMMARY_FILE, list_shard_files, read_shard
+from neox_code.errors import DataError
+from neox_code.files import read_json, write_json
+from neox_code.logs import progress
+from neox_code.processes.workers import Workers, available_cores
+
+VERBATIM_SHARE = 0.5
+"""A problem is contaminated if this share of its longest text is in a document, byte for byte."""
+
+
+@dataclass(frozen=True)
+class Contamination:
+    """What the training split has of one problem."""
+
+    runs: int
+    """Number of the problem's distinct runs of 13 distinctive words."""
+    shared_runs: int
+    """Number of them that a document of the training split has."""
+    first_document: str | None
+    """REPOSITORY/PATH of the first document with one of them."""
+    longest_text: int
+    """Length of the problem's longest text in bytes."""
+    longest: Overlap | None
+    """The longest passage of that text which a document has byte for byte."""
+
+    @property
+    def share(self) -> float:
+        """The shared part of the runs, from 0 to 1."""
+        return self.shared_runs / self.runs if self.runs else 0.0
+
+    @property
+    def is_contaminated(self) -> bool:
+        return self.shared_runs > 0 or (self.longest is not None and self.longest.length >= VERBATIM_SHARE * self.longest_text)
+
+
+def measure_contamination(
+    folder: str | Path, problems: Mapping[str, Sequence[str]], workers: int | None = None
+) -> dict[str, Contamination]:
+    """Return the contamination of each problem, given by its texts. The result is kept in CORPUS/overlap/ and read the next time.
+
+    Raise DataError if the folder is not a corpus.
+    """
+    shards = list_shard_files(folder, "train")
+    identity = json.dumps(list(problems.items())).encode("utf-8", "backslashreplace") + (Path(folder) / SUMMARY_FILE).read_bytes()
+    kept = Path(folder) / FOLDER / f"problems-{hashlib.sha256(identity).hexdigest()[:16]}.json"
+    if kept.is_file():
+        try:
+            return {name: load_contamination(value) for name, value in read_json(kept).items()}
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DataError(f"{kept} is damaged: {error!r}. Remove it.") from None
+    runs = {name: [run for text in texts for run in find_distinctive_runs(split_words(text))] for name, texts in problems.items()}
+    vocabulary = {word: IN_RUN for some in runs.values() for run in some for word in run}
+    hashes = {name: {hash_words(run) for run in some} for name, some in runs.items()}
+    searched = frozenset().union(*hashes.values())
+    documents: dict[int, tuple[int, str]] = {}
+    count = min(workers or available_cores(), max(1, len(shards)))
+    total = sum(shard.stat().st_size for shard in shards)
+    with progress("13-word overlap", total, "B") as advance, Workers(count) as pool:
+        for number, found in pool.run(find_runs, [(shard, vocabulary, searched) for shard in shards]):
+            for hashed, document in found.items():
+                documents[hashed] = min(documents.get(hashed, (number, document)), (number, document), key=lambda each: each[0])
+            advance(shards[number].stat().st_size)
+    longest_texts = {name: max(texts, key=len, default="") for name, texts in problems.items()}
+    overlaps = find_overlaps(build_overlap_index(folder, workers), list(longest_texts.values()))
+    result = {}
+    for (name, text), overlap in zip(longest_texts.items(), overlaps, strict=True):
+        shared = sorted(documents[hashed] for hashed in hashes[name] if hashed in documents)
+        length = len(text.encode("utf-8", "replace"))
+        result[name] = Contamination(len(hashes[name]), len(shared), shared[0][1] if shared else None, length, overlap)
+    write_json(kept, {name: asdict(each) for name, each in result.items()})
+    return result
+
+
+def load_contamination(value: Mapping) -> Contamination:
+    longest = value["longest"]
+    return Contamination(**dict(value) | {"longest": None if longest is None else Overlap(**longest)})
+
+
+def find_runs(shard: Path, vocabulary: Mapping[bytes, int], searched: frozenset[int]) -> Iterator[dict[int, str]]:
+    """Yield one dictionary: hash of a searched run -> the first document of the shard with it."""
+    found: dict[int, str] = {}
+    for document in read_shard(shard, "train"):
+        words = split_words(document.text)
+        for hashed in hash_runs(words, bytes(map(vocabulary.get, words, repeat(0)))):
+            if hashed in searched:
+                found.setdefault(hashed, f"{document.repository}/{document.path}")
+    yield found
