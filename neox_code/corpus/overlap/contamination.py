@@ -28,7 +28,7 @@ VERBATIM_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Contamination:
-    """What the training split has of one problem."""
+    """The part of one problem that the training split has."""
 
     runs: int
     """Number of the problem's distinct runs of 13 distinctive words."""
