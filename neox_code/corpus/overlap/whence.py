@@ -1,4 +1,4 @@
-"""Where a text occurs in the training split of a corpus: its longest verbatim overlap, with repository, path and license.
+"""Longest verbatim overlap of a text with the training split of a corpus, with its repository, path and license.
 
     index = build_overlap_index("data/corpus", workers=8)       # once for a corpus; 0.8 bytes for each byte of text
     overlap = index.find_longest(completion)                    # None, or Overlap(begin=12, length=211, repository="tj/n", ...)
