@@ -1,21 +1,31 @@
-"""Evaluate a model on held-out files of each language.
+"""Evaluate a model: by tasks, or by its bits per byte on held-out files.
 
-    ./deepy.py evaluate CONFIG... [--iteration N] [--json]        with `heldout_path` set to a corpus folder
+    ./deepy.py evaluate CONFIG... [--iteration N] [--json]        bits per byte of the corpus folder `heldout_path`
+    ./deepy.py evaluate CONFIG... --tasks humaneval,mbpp --data DIR [--limit N] [--output DIR]
+    ./deepy.py evaluate --tasks humaneval --samples FILE.jsonl --data DIR --output DIR        samples of any model
 
-Print bits per byte beside those of gzip and xz, and perplexity, and write them to eval_results_N.json in `load`.
+Without tasks, print bits per byte beside those of gzip and xz, and perplexity, and write them to eval_results_N.json in `load`.
+docs/evaluation.md lists the tasks, the files and what the errors mean. Programs of samples run in a sandbox.
 """
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 
 from neox_code.checkpoint.model_folder import load_config
-from neox_code.config.command_line import parse_command_line, report_figures
-from neox_code.errors import run_command
+from neox_code.config.command_line import CommandLine, build_config_parser, read_shared_options, report_figures
+from neox_code.config.evaluation import EvaluationConfig
+from neox_code.config.fields import FIELDS
+from neox_code.config.neox import NeoXConfig
+from neox_code.config.yaml_merge import Setting
+from neox_code.errors import ConfigError, run_command
 from neox_code.evaluation.heldout import evaluate_heldout
 from neox_code.evaluation.heldout_result import make_result_path, save_heldout
 from neox_code.evaluation.heldout_table import make_heldout_table
+from neox_code.evaluation.runner import evaluate_tasks
+from neox_code.evaluation.score_table import make_score_table
 from neox_code.logs import get_logger
 from neox_code.planning.missing import require_files
 
@@ -23,10 +33,19 @@ log = get_logger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Evaluate the model on held-out files and print the table; return 0."""
-    command_line = parse_command_line(argv, __doc__, "evaluate")
+    """Evaluate the model and print the table; return 0."""
+    command_line = read_shared_options(build_config_parser(__doc__, "evaluate").parse_intermixed_args(list(argv)))
     with report_figures(command_line.as_json) as figures:
-        config = load_config(command_line)
+        if not command_line.config_paths and command_line.overrides.get("eval_samples"):
+            no_model = [Setting(known.name, 1, "no model") for known in FIELDS.values() if known.required]
+            figures |= print_tasks(None, command_line.load(no_model).evaluation)
+            return 0
+        config = read_config(command_line)
+        if config.evaluation.eval_tasks:
+            if not config.evaluation.eval_samples:
+                require_files(config, "evaluate")
+            figures |= print_tasks(config, config.evaluation)
+            return 0
         require_files(config, "evaluate")
         result = evaluate_heldout(config)
         Console().print(make_heldout_table(result))
@@ -34,6 +53,24 @@ def main(argv: Sequence[str]) -> int:
         log.info("figures written to %s", make_result_path(result))
         figures |= result.to_json()
     return 0
+
+
+def read_config(command_line: CommandLine) -> NeoXConfig:
+    """Return the configuration. Raise ConfigError if no file, no folder and no `load` is given."""
+    if not command_line.config_paths and "load" not in command_line.overrides:
+        raise ConfigError(
+            "no configuration file and no folder with a model is given. Name one, or check a file of samples by --samples FILE."
+        )
+    return load_config(command_line)
+
+
+def print_tasks(config: NeoXConfig | None, section: EvaluationConfig) -> dict[str, Any]:
+    """Evaluate the tasks, print their scores, and return their results."""
+    if not section.eval_tasks:
+        raise ConfigError("--samples needs the task that the samples belong to. Add --tasks NAME.")
+    results = list(evaluate_tasks(config, section))
+    Console().print(make_score_table(results))
+    return {"tasks": results}
 
 
 if __name__ == "__main__":

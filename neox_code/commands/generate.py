@@ -26,7 +26,7 @@ from neox_code.generation.generator import Generator
 from neox_code.generation.interactive import interact
 from neox_code.generation.loading import load_model
 from neox_code.generation.prompts import STANDARD_INPUT, PromptItem, read_prompts
-from neox_code.generation.samples import answer_lines, write_samples
+from neox_code.generation.samples import SampleOutput, answer_lines, write_samples
 from neox_code.planning.missing import require_files
 
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
         refused = answer_lines(output, build_generator(config), sys.stdin.buffer)
     else:
         items = read_mode_prompts(section)
-        refused = write_samples(output, build_generator(config), items)
+        refused = write_samples(SampleOutput(output, build_generator(config), items))
     return EXIT_USER_ERROR if refused else 0
 
 

@@ -105,6 +105,8 @@ RANGES: dict[str, ValueRange] = {
     "keep_last_n_checkpoints": AT_LEAST_ONE,
     **dict.fromkeys(("checkpoint_interval_seconds", "peak_theoretical_tflops", "train_seconds"), POSITIVE),
     **dict.fromkeys(("maximum_tokens", "num_samples", "samples_per_prompt", "maximum_rows"), AT_LEAST_ONE),
+    "eval_task_limit": AT_LEAST_ONE,
+    "eval_timeout_seconds": POSITIVE,
     **dict.fromkeys(("kept_head_tokens", "prefix_cache_gib"), NOT_NEGATIVE),
     **SAMPLING_RANGES,
 }

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import yaml
 
 from neox_code.config.assembly import shorten
-from neox_code.config.legacy_keys import AUTOTUNING, HARNESS
+from neox_code.config.legacy_keys import AUTOTUNING
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.spelling import find_nearest
 from neox_code.config.yaml_merge import Setting, find_config_path, parse_value
@@ -167,10 +167,32 @@ OPTION_KEYS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "wandb_group": (("train",), {"metavar": "NAME", "help": "sets wandb_group"}),
     "wandb_run_name": (("train",), {"metavar": "NAME", "help": "sets wandb_run_name"}),
     "wandb_team": (("train",), {"metavar": "NAME", "help": "sets wandb_team"}),
+    "eval_tasks": (("evaluate",), {"metavar": "NAME,...", "type": parse_name_list, "help": "sets eval_tasks"}),
+    "eval_task_limit": (("evaluate",), {"metavar": "N", "type": int, "help": "sets eval_task_limit: problems of each task"}),
+    "eval_results_prefix": (("evaluate",), {"metavar": "DIR", "help": "sets eval_results_prefix: the folder of the results"}),
+    "eval_data": (("evaluate",), {"metavar": "DIR", "help": "sets eval_data: the folder of the benchmarks"}),
+    "eval_problem_file": (("evaluate",), {"metavar": "FILE", "help": "sets eval_problem_file, for one task"}),
+    "eval_samples": (("evaluate",), {"metavar": "FILE", "help": "sets eval_samples: checks its samples, without a model"}),
+    "allow_weak_sandbox": (
+        ("evaluate",),
+        {"action": "store_true", "default": None, "help": "sets allow_weak_sandbox: run programs without a part of the sandbox"},
+    ),
 }
 """Options that set a configuration key: key -> (commands with the option, arguments for argparse)."""
 
-SHORT_OPTIONS = {"hostfile": "-H", "sample_input_file": "-i", "sample_output_file": "-o"}
+OTHER_NAMES = {
+    "hostfile": "-H",
+    "sample_input_file": "-i",
+    "sample_output_file": "-o",
+    "eval_tasks": "--tasks",
+    "eval_task_limit": "--limit",
+    "eval_results_prefix": "--output",
+    "eval_data": "--data",
+    "eval_problem_file": "--problem-file",
+    "eval_samples": "--samples",
+    "allow_weak_sandbox": "--allow-weak-sandbox",
+}
+"""Key -> the other name of its option, which messages use."""
 
 KEYS_ARE_LISTED = "configs/README.md lists every key of a configuration file and of --set."
 
@@ -179,7 +201,7 @@ LAYOUT_COMMANDS = ("train",)
 JSON_COMMANDS = ("evaluate", "benchmark")
 """Commands that report figures; the others have `--json` for the dry run alone."""
 
-REFUSED_OPTIONS = {"autotuning": AUTOTUNING, "eval_results_prefix": HARNESS, "eval_tasks": HARNESS}
+REFUSED_OPTIONS = {"autotuning": AUTOTUNING}
 """GPT-NeoX's options for features that are not built -> reason of the refusal."""
 
 
@@ -258,12 +280,12 @@ def build_config_parser(description: str | None, command: str | None = None) -> 
 
     add(
         "config",
-        nargs="+",
+        nargs="*" if command == "evaluate" else "+",
         help="YAML or JSON files that are merged (.yml is added to a name without a suffix), or a folder with a model",
     )
     add("-d", "--conf_dir", metavar="DIR", help="folder of the configuration files")
     for key, (commands, words) in OPTION_KEYS.items():
-        add(*list_flags(key), commands=commands, **words)
+        add(*list_flags(key), dest=key, commands=commands, **words)
     add(
         "--set",
         action="append",
@@ -291,6 +313,7 @@ def build_config_parser(description: str | None, command: str | None = None) -> 
         action="store_true",
         help=f"{where}print the figures as one JSON document on standard output, all else on standard error",
     )
+    add("--eval_tasks", nargs="+", dest="gpt_neox_tasks", metavar="NAME", help=argparse.SUPPRESS)
     for option in REFUSED_OPTIONS:
         add(f"--{option}", nargs="+", help=argparse.SUPPRESS)
     add("--local_rank", help=argparse.SUPPRESS)
@@ -298,12 +321,15 @@ def build_config_parser(description: str | None, command: str | None = None) -> 
 
 
 def list_flags(key: str) -> list[str]:
-    """Return the names of a key's option; the short name, if any, is first."""
-    return [*([SHORT_OPTIONS[key]] if key in SHORT_OPTIONS else []), f"--{key}"]
+    """Return the names of a key's option; the one that messages use is first."""
+    own = [] if key == "eval_tasks" else [f"--{key}"]  # GPT-NeoX's has several words
+    return [*([OTHER_NAMES[key]] if key in OTHER_NAMES else []), *own]
 
 
 def read_shared_options(parsed: argparse.Namespace) -> CommandLine:
     """Return the shared options of parsed arguments. Raise ConfigError for options of other commands and values out of range."""
+    if parsed.gpt_neox_tasks is not None:
+        parsed.eval_tasks = parse_name_list(",".join(parsed.gpt_neox_tasks))
     refused = [
         f"--{option} cannot be used: {why}." for option, why in REFUSED_OPTIONS.items() if getattr(parsed, option) is not None
     ]

@@ -444,7 +444,6 @@ GMLP = "gMLP layers are not built. Remove it"
 SPARSE = "sparse attention is not built; attention sees the whole context. Remove it"
 MUP = "muP is not built. Remove it"
 AUTOTUNING = "DeepSpeed's autotuning is not built. Remove it"
-HARNESS = "tasks of lm-eval-harness are not built. Use heldout_path and evaluate"
 WORKED_OUT = "it is derived from other keys, as in GPT-NeoX"
 LLAMA_FEED_FORWARD = (
     "LLaMA's feed-forward layer has other keys now. Set activation: swiglu, expansion_factor: 8, mlp_multiple_of: 256 and "
@@ -619,8 +618,7 @@ KEYS: dict[str, Rule] = {
     "data_efficiency": refuse("DeepSpeed's data sampling is not built. Remove it"),
     **assign_rule(refuse(RWKV), "dim_att ffn_dim head_size"),
     "elasticity": refuse("a run has a fixed number of ranks. Resume from a checkpoint with another number instead"),
-    **assign_rule(ignore("it counts only with eval_tasks"), "eval_results_prefix eval_task_limit num_fewshot"),
-    "eval_tasks": refuse(HARNESS),
+    "num_fewshot": ignore("each task has the examples of its protocol"),
     "gmlp_attn_dim": refuse(GMLP, 64),
     "gpt_j_tied": refuse("attention and feed-forward have a norm each. Remove it"),
     "precompute_model_name": refuse("precomputed log probabilities are not built. Remove it"),

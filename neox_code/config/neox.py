@@ -18,6 +18,7 @@ from neox_code.config.checks import find_value_problems
 from neox_code.config.conditional_keys import find_keys_without_effect
 from neox_code.config.data import DataConfig
 from neox_code.config.derive import BatchSizes, derive_batch_sizes
+from neox_code.config.evaluation import EvaluationConfig
 from neox_code.config.fields import FIELDS, SECTIONS, list_fields
 from neox_code.config.generation import GenerationConfig
 from neox_code.config.legacy_keys import OPTIMIZER_PARAMETERS
@@ -42,6 +43,7 @@ class NeoXConfig:
     data: DataConfig
     training: TrainingConfig
     generation: GenerationConfig
+    evaluation: EvaluationConfig
 
     origins: Mapping[str, str] = field(compare=False)
     """Field -> its origin: `FILE:LINE`, `--set` or another option, or `default`."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from neox_code.config.evaluation import EvaluationConfig
 from neox_code.config.fields import FIELDS
 from neox_code.config.generation import GenerationConfig
 from neox_code.config.model import feed_forward_size
@@ -65,7 +66,7 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("checkpoint_factor", "checkpoint_interval_seconds", "extra_save_iters", "keep_last_n_checkpoints", "save_huggingface"),
         *("tensorboard_dir", "metrics_file", "log_dir", "peak_theoretical_tflops"),
         *("use_wandb", "wandb_project", "wandb_group", "wandb_run_name", "wandb_team"),
-        *(field.name for field in dataclasses.fields(GenerationConfig)),
+        *(field.name for section in (GenerationConfig, EvaluationConfig) for field in dataclasses.fields(section)),
     ),
 }
 

@@ -6,6 +6,7 @@
 Bits per byte do not depend on the tokenizer: they are the bits of all tokens divided by the UTF-8 bytes of all files.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -21,14 +22,29 @@ from neox_code.errors import ConfigError, DataError
 from neox_code.evaluation.compressors import COMPRESSORS, compute_compressed_bits, compute_unigram_bits
 from neox_code.evaluation.heldout_result import HeldoutResult, LanguageResult
 from neox_code.evaluation.perplexity import make_scoring_model, score_files
+from neox_code.evaluation.scores import TaskScore, ratio_score
+from neox_code.evaluation.task import Measurement, TaskInputs
 from neox_code.generation.loading import LoadedModel, load_model
 from neox_code.logs import Advance, get_logger, progress
 
 log = get_logger(__name__)
 
 
-def evaluate_heldout(config: NeoXConfig) -> HeldoutResult:
-    """Evaluate the model in `load` on the files that the configuration names; files that cannot be encoded are skipped and counted.
+def measure_heldout(loaded: LoadedModel, inputs: TaskInputs) -> Measurement:
+    """Return bits per byte of the task `heldout`, by language."""
+    assert inputs.config is not None
+    result = evaluate_heldout(inputs.config, loaded)
+    scores = [
+        TaskScore(f"bits per byte, {row.language}", row.bits_per_byte("model"), row.standard_error, row.files, False)
+        for row in result.languages
+    ]
+    return Measurement(scores, result.to_json())
+
+
+def evaluate_heldout(config: NeoXConfig, loaded: LoadedModel | None = None) -> HeldoutResult:
+    """Evaluate the model, by default the one in `load`, on the files that the configuration names.
+
+    Files that cannot be encoded are skipped and counted.
 
     Raise ConfigError if `heldout_path` or `load` is not set, DataError if there is no corpus or no held-out file in it that can be
     encoded, and the errors of `load_model`.
@@ -40,7 +56,7 @@ def evaluate_heldout(config: NeoXConfig) -> HeldoutResult:
             "Set it to a corpus folder of tools/build_corpus.py, or --set heldout_path=FOLDER."
         )
     chosen, left_aside = select_heldout_documents(folder, split, config.data.heldout_bytes_per_language, config.training.seed)
-    model = make_scoring_model(load_model(config))
+    model = make_scoring_model(loaded or load_model(config))
     languages, errors = encode_files(chosen, model)
     if not any(languages.values()):
         raise DataError(f"none of the held-out files of {folder} can be encoded; the first: {next(iter(errors.values()))[0]}")
@@ -105,9 +121,9 @@ def evaluate_language(
     changed = sum(model.tokenizer.decode_bytes(ids) != text for ids, text in zip(files, texts, strict=True))
     if changed:
         log.warning("%s: the tokenizer changes the text of %d files; their bits per byte are not comparable", language, changed)
-    bits = 0.0
+    bits = [0.0] * len(files)
     for score in score_files(model, files):
-        bits += score.bits
+        bits[score.file] += score.bits
         advance(len(texts[score.file]) * score.tokens / len(files[score.file]))
     return LanguageResult(
         language=language,
@@ -116,7 +132,8 @@ def evaluate_language(
         changed=changed,
         bytes=sum(map(len, texts)),
         tokens=sum(map(len, files)),
-        bits={"model": bits, "unigram": compute_unigram_bits(files), **compressed},
+        standard_error=ratio_score("bits per byte", bits, list(map(len, texts))).standard_error,
+        bits={"model": math.fsum(bits), "unigram": compute_unigram_bits(files), **compressed},
     )
 
 

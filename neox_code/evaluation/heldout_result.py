@@ -38,6 +38,8 @@ class LanguageResult:
     bits: Mapping[str, float]
     """Method -> bits of all files: `model`, `unigram` (entropy of the tokens under their own distribution), `gzip_alone`,
     `xz_alone` (each file compressed alone), `gzip_joined`, `xz_joined` (all files of a language as one)."""
+    standard_error: float | None = None
+    """Standard error of the model's bits per byte over the files; None for the sum over languages and for a single file."""
 
     def bits_per_byte(self, method: str) -> float:
         return self.bits[method] / self.bytes
@@ -102,7 +104,10 @@ def load_heldout(path: str | os.PathLike[str]) -> HeldoutResult:
     value = read_json(path)
     try:
         names = [known.name for known in fields(LanguageResult)]
-        rows = tuple(LanguageResult(**{name: row[name] for name in names}) for row in value["languages"])
+        rows = tuple(
+            LanguageResult(**{name: row.get(name) if name == "standard_error" else row[name] for name in names})
+            for row in value["languages"]
+        )
         given = {known.name: value[known.name] for known in fields(HeldoutResult) if known.name in value}
         lists = {name: tuple(value.get(name, ())) for name in ("without_files", "skipped_files")}
         return HeldoutResult(**given | lists | {"languages": rows})

@@ -2,9 +2,10 @@
 
 from neox_code.config.spelling import find_nearest
 from neox_code.errors import ConfigError
+from neox_code.evaluation.heldout import measure_heldout
 from neox_code.evaluation.task import ModelTask, Task
 
-ALL_TASKS: tuple[Task | ModelTask, ...] = ()
+ALL_TASKS: tuple[Task | ModelTask, ...] = (ModelTask("heldout", measure_heldout),)
 TASKS = {task.name: task for task in ALL_TASKS}
 
 

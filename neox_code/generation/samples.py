@@ -1,6 +1,6 @@
 """Completions as JSON Lines: GPT-NeoX's six fields in its order, and ours after them.
 
-    write_samples("samples.jsonl", generator, read_prompts("prompt.py"))
+    write_samples(SampleOutput("samples.jsonl", generator, read_prompts("prompt.py")))
 
     {"context": "def add(a, b):\\n", "text": "    return a + b\\n", "length": 9, "finished": true, "message": null,
      "duration_seconds": 0.21, "index": 0, "sample": 0, "stop_reason": "end of document", "source": null, "settings": "9b1d02c4"}
@@ -26,7 +26,7 @@ from typing import IO, Any
 from neox_code.errors import DataError, print_error
 from neox_code.files import read_json_lines
 from neox_code.generation.generator import Completion, Generator, Prepared, Refusal, TakePrompt, take_from
-from neox_code.generation.prompts import ROW_KEYS, PromptItem, parse_row
+from neox_code.generation.prompts import ROW_KEYS, Prompt, PromptItem, parse_row
 from neox_code.generation.stopping import StopReason
 from neox_code.logs import format_plural, get_logger
 
@@ -37,21 +37,22 @@ MESSAGES = {StopReason.FULL_CONTEXT: "WARNING: the completion ends where the mod
 STANDARD_OUTPUT = "-"
 
 
-def write_samples(path: str | Path | None, generator: Generator, items: Sequence[PromptItem]) -> int:
-    """Complete the prompts, and write a row for each sample, in their order, to a file or to standard output (None and `-`).
+def write_samples(output: "SampleOutput") -> int:
+    """Complete the prompts of an output, and write a row for each sample, in their order.
 
     Return the number of prompts that could not be completed. If that is all of them, raise the first DataError and write nothing.
     """
-    prepared = generator.prepare_prompts(items)
+    generator = output.generator
+    prepared = generator.prepare_prompts(output.items)
     refusals = [each for each in prepared if isinstance(each, Refusal)]
     if len(refusals) == len(prepared):
         raise refusals[0].error
-    with SampleOutput(path, generator, items) as output:
+    with output:
         begin = output.skip_written(prepared)
         for result in generator.run(take_from(prepared[begin:]), len(prepared) - begin):
             output.write(result)
     if output.path is not None:
-        log.info("%s in %s", format_plural(len(prepared) - len(refusals), "completed prompt"), path)
+        log.info("%s in %s", format_plural(len(prepared) - len(refusals), "completed prompt"), output.path)
     if refusals:
         print_error(
             f"{len(refusals)} of {format_plural(len(prepared), 'prompt')} could not be completed; the reason is in the row of each."
@@ -110,7 +111,10 @@ def take_lines(lines: IO[bytes], generator: Generator, items: list[PromptItem]) 
 
 
 class SampleOutput:
-    """The output: a file to which rows are appended, or standard output."""
+    """The output: a file to which rows are appended, or standard output (None and `-`)."""
+
+    option = "-o"
+    """Name of the option that sets the output, for messages."""
 
     def __init__(self, path: str | Path | None, generator: Generator, items: Sequence[PromptItem]):
         self.path = None if path is None or str(path) == STANDARD_OUTPUT else Path(path)
@@ -142,10 +146,12 @@ class SampleOutput:
             if any(row.get(key) != value for key, value in keys.items()):
                 raise DataError(
                     f"{self.path}:{number} was written with another model, other settings or other prompts. Choose another output "
-                    "(-o), or remove the file."
+                    f"({self.option}), or remove the file."
                 )
         if len(rows) > len(expected):
-            raise DataError(f"{self.path} has more rows than there are prompts. Choose another output (-o), or remove the file.")
+            raise DataError(
+                f"{self.path} has more rows than there are prompts. Choose another output ({self.option}), or remove the file."
+            )
         ends = list(accumulate(len(self.list_expected(each)) for each in prepared))
         whole = bisect_right(ends, len(rows))
         lines = self.path.read_bytes().splitlines(keepends=True)
@@ -159,24 +165,31 @@ class SampleOutput:
             raise DataError(f"{self.path} has rows already. Choose another output (-o), or remove the file.")
 
     def list_expected(self, prepared: Prepared) -> list[dict[str, Any]]:
-        """Return the fields of a prompt's rows that its completion does not change."""
+        """Return the fields of a prompt's rows that its completions do not change."""
         if isinstance(prepared, Refusal):
             index, context, num_samples = prepared.index, prepared.prompt, 1
         else:
             index, context, num_samples = prepared.request.index, prepared.text, prepared.request.num_samples
+        return [self.identify(index, sample, context) for sample in range(num_samples)]
+
+    def identify(self, index: int, sample: int, context: Prompt) -> dict[str, Any]:
+        """Return the fields of a row that its completion does not change."""
         context = context if isinstance(context, str) else list(context)
-        settings = hash_settings(self.generator, self.items[index])
-        return [{"context": context, "index": index, "sample": sample, "settings": settings} for sample in range(num_samples)]
+        return {"context": context, "index": index, "sample": sample, "settings": hash_settings(self.generator, self.items[index])}
 
     def write(self, result: Completion | Refusal) -> None:
         if isinstance(result, Refusal):
             print_error(f"prompt {result.index + 1}: {result.error}")
-        item = self.items[result.index]
-        row = make_row(result) | {"source": item.source, "settings": hash_settings(self.generator, item)}
+        row = self.make_row(result)
         self.file.write((json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
         self.file.flush()
         if self.path is not None:
             os.fsync(self.file.fileno())
+
+    def make_row(self, result: Completion | Refusal) -> dict[str, Any]:
+        """Return the row of a result."""
+        item = self.items[result.index]
+        return make_row(result) | {"source": item.source, "settings": hash_settings(self.generator, item)}
 
 
 def hash_settings(generator: Generator, item: PromptItem) -> str:
