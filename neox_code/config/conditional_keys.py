@@ -77,7 +77,9 @@ CONDITIONS = (
     Condition("vocab_file", lambda values: values["tokenizer_type"] != "CharLevelTokenizer", "CharLevelTokenizer reads no file"),
     Condition("heldout_split heldout_bytes_per_language", is_set("heldout_path"), "it counts only with heldout_path"),
     Condition(
-        "eval_task_limit eval_results_prefix eval_samples eval_protocol", is_set("eval_tasks"), "it counts only with eval_tasks"
+        "eval_task_limit eval_results_prefix eval_samples eval_protocol eval_corpus",
+        is_set("eval_tasks"),
+        "it counts only with eval_tasks",
     ),
     Condition("num_samples", has_value("text_gen_type", "unconditional", None), "it counts only with text_gen_type: unconditional"),
     Condition("sample_input_file", has_value("text_gen_type", "input-file", None), "it counts only with text_gen_type: input-file"),

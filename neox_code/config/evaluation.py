@@ -17,7 +17,11 @@ class EvaluationConfig:
 
     eval_data: str | None = None
     """Folder with the benchmarks' files; docs/evaluation.md lists their names. Default: the environment variable
-    NEOX_CODE_TEST_DATA."""
+    NEOX_CODE_EVAL_DATA."""
+
+    eval_corpus: str | None = None
+    """Corpus folder that the model was trained on. Each problem is searched for in its training split, and each score is also
+    computed without the problems that are found; default: `heldout_path`, if it is a corpus."""
 
     eval_problem_file: str | None = None
     """File of problems that replaces the one in eval_data, for a single task."""

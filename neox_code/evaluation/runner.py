@@ -29,6 +29,7 @@ from neox_code.config.command_line import replace_non_json_values
 from neox_code.config.evaluation import EvaluationConfig
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError, DataError
+from neox_code.evaluation.clean_part import find_default_corpus, score_clean_part
 from neox_code.evaluation.registry import find_task
 from neox_code.evaluation.sample_files import TaskSampleOutput, read_samples
 from neox_code.evaluation.scores import TaskScore
@@ -63,7 +64,7 @@ POLYCODER = Protocol(
 )
 """The protocol of PolyCoder's paper, but for its removal of whitespace around the prompt."""
 
-DATA_VARIABLE = "NEOX_CODE_TEST_DATA"
+DATA_VARIABLE = "NEOX_CODE_EVAL_DATA"
 
 
 def evaluate_tasks(config: NeoXConfig | None, section: EvaluationConfig) -> Iterator[dict[str, Any]]:
@@ -201,6 +202,9 @@ class TaskRun:
             "timeout_seconds": self.section.eval_timeout_seconds or "of the benchmark",
             "weak_sandbox": self.section.allow_weak_sandbox,
         }
+        corpus = self.section.eval_corpus or find_default_corpus(self.inputs.config)
+        if corpus:
+            found |= score_clean_part(corpus, self.task, self.problems, samples, outcomes, self.output / f"{name}_overlap.jsonl")
         return save_result(self.output, name, make_result(self.task.name, self.inputs.config, self.inputs, found))
 
     def select_samples(self, path: Path) -> tuple[list[TaskSample], list[dict[str, Any]], int]:

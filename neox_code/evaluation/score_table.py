@@ -10,7 +10,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-CAPTION = "visible difference: the smallest difference between two models that the score shows (5% level, 80% power)"
+CAPTION = """visible difference: the smallest difference between two models that the score shows (5% level, 80% power)
+clean part: the problems that do not overlap with the training corpus"""
 
 
 def make_score_table(results: Sequence[Mapping[str, Any]]) -> Table:
@@ -21,7 +22,8 @@ def make_score_table(results: Sequence[Mapping[str, Any]]) -> Table:
     for heading in ("value", "standard error", "visible difference", "problems"):
         table.add_column(heading, justify="right")
     for result in results:
-        for score in result["scores"]:
+        clean = [score | {"name": f"{score['name']}, clean part"} for score in result.get("clean_scores", ())]
+        for score in (*result["scores"], *clean):
             figures = [format_figure(score[key]) for key in ("value", "standard_error", "smallest_difference")]
             table.add_row(result["name"], score["name"], *figures, f"{score['count']:,}")
     return table

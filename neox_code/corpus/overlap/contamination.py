@@ -1,20 +1,22 @@
 """Overlap of benchmark problems with the training split of a corpus, problem by problem.
 
     found = measure_contamination("data/corpus", {"HumanEval/0": [prompt, canonical_solution, test], ...})
-    found["HumanEval/0"].is_contaminated, found["HumanEval/0"].share, found["HumanEval/0"].longest
+    found["HumanEval/0"].is_contaminated, found["HumanEval/0"].share, found["HumanEval/0"].overlap
 
 A problem is contaminated if a document has 13 of its consecutive distinctive words (corpus/filters/benchmarks.py; Brown et al.
-2020, appendix C), or half of its longest text, byte for byte.
+2020, appendix C), or a passage of at least 64 bytes that is half of one of its texts.
 """
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import repeat
 from pathlib import Path
 
 from neox_code.corpus.filters.benchmarks import IN_RUN, find_distinctive_runs, hash_runs, hash_words, split_words
+from neox_code.corpus.overlap.seeds import GUARANTEED_BYTES
 from neox_code.corpus.overlap.whence import FOLDER, Overlap, build_overlap_index, find_overlaps
 from neox_code.corpus.shards import SUMMARY_FILE, list_shard_files, read_shard
 from neox_code.errors import DataError
@@ -23,7 +25,7 @@ from neox_code.logs import progress
 from neox_code.processes.workers import Workers, available_cores
 
 VERBATIM_SHARE = 0.5
-"""A problem is contaminated if this share of its longest text is in a document, byte for byte."""
+"""A problem is contaminated if a document has this share of one of its texts, byte for byte."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,10 @@ class Contamination:
     """Number of them that a document of the training split has."""
     first_document: str | None
     """REPOSITORY/PATH of the first document with one of them."""
-    longest_text: int
-    """Length of the problem's longest text in bytes."""
-    longest: Overlap | None
-    """The longest passage of that text which a document has byte for byte."""
+    verbatim_share: float
+    """The largest part of one of the problem's texts that a document has byte for byte, from 0 to 1."""
+    overlap: Overlap | None
+    """The passage of `verbatim_share`, if it has at least 64 bytes; `begin` is its offset in that text."""
 
     @property
     def share(self) -> float:
@@ -48,7 +50,7 @@ class Contamination:
 
     @property
     def is_contaminated(self) -> bool:
-        return self.shared_runs > 0 or (self.longest is not None and self.longest.length >= VERBATIM_SHARE * self.longest_text)
+        return self.shared_runs > 0 or self.verbatim_share >= VERBATIM_SHARE
 
 
 def measure_contamination(
@@ -78,20 +80,24 @@ def measure_contamination(
             for hashed, document in found.items():
                 documents[hashed] = min(documents.get(hashed, (number, document)), (number, document), key=lambda each: each[0])
             advance(shards[number].stat().st_size)
-    longest_texts = {name: max(texts, key=len, default="") for name, texts in problems.items()}
-    overlaps = find_overlaps(build_overlap_index(folder, workers), list(longest_texts.values()))
+    pairs = [(name, text) for name, texts in problems.items() for text in texts]
+    found_overlaps = find_overlaps(build_overlap_index(folder, workers), [text for _, text in pairs])
+    overlaps: dict[str, list[tuple[float, Overlap]]] = defaultdict(list)
+    for (name, text), overlap in zip(pairs, found_overlaps, strict=True):
+        if overlap is not None and overlap.length >= GUARANTEED_BYTES:
+            overlaps[name].append((overlap.length / len(text.encode("utf-8", "replace")), overlap))
     result = {}
-    for (name, text), overlap in zip(longest_texts.items(), overlaps, strict=True):
+    for name in problems:
         shared = sorted(documents[hashed] for hashed in hashes[name] if hashed in documents)
-        length = len(text.encode("utf-8", "replace"))
-        result[name] = Contamination(len(hashes[name]), len(shared), shared[0][1] if shared else None, length, overlap)
+        verbatim_share, overlap = max(overlaps[name], key=lambda pair: pair[0], default=(0.0, None))
+        result[name] = Contamination(len(hashes[name]), len(shared), shared[0][1] if shared else None, verbatim_share, overlap)
     write_json(kept, {name: asdict(each) for name, each in result.items()})
     return result
 
 
 def load_contamination(value: Mapping) -> Contamination:
-    longest = value["longest"]
-    return Contamination(**dict(value) | {"longest": None if longest is None else Overlap(**longest)})
+    overlap = value["overlap"]
+    return Contamination(**dict(value) | {"overlap": None if overlap is None else Overlap(**overlap)})
 
 
 def find_runs(shard: Path, vocabulary: Mapping[bytes, int], searched: frozenset[int]) -> Iterator[dict[int, str]]:

@@ -85,7 +85,7 @@ def test_problems_that_were_planted_are_found_and_others_are_not(corpus: Path) -
     assert [name for name, each in found.items() if each.is_contaminated] == ["planted"]
     planted = found["planted"]
     assert (planted.share, planted.first_document) == (1.0, "a/7/7.py")
-    assert planted.longest is not None and planted.longest.length >= len(PLANTED)
+    assert planted.overlap is not None and (planted.overlap.length, planted.verbatim_share) == (len(PLANTED), 1.0)
     assert measure_contamination(corpus, problems) == found
     with pytest.raises(DataError, match="is not a corpus"):
         measure_contamination(corpus / "overlap", problems)
