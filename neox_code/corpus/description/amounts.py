@@ -1,4 +1,4 @@
-"""Count files and bytes by the values of some columns, one table at a time.
+"""Count files and bytes for each combination of the values of some columns. Rows are added one table at a time.
 
 amounts = Amounts("language", "split")
 amounts.add(rows)                                      # a table with these columns and `bytes`
@@ -16,7 +16,7 @@ OTHERS = "(others)"
 
 
 class Amounts:
-    """Sums for each combination of the columns' values; after the first `most` combinations, new ones are counted as OTHERS."""
+    """Files and bytes for each combination of the columns' values. After `most` combinations, each new one is counted as OTHERS."""
 
     def __init__(self, *columns: str, most: int = 1_000_000):
         self._columns = columns
@@ -24,7 +24,7 @@ class Amounts:
         self._counted: dict[tuple[Any, ...], list[int]] = {}
 
     def add(self, rows: pa.Table) -> None:
-        """Add rows with the columns and `bytes`."""
+        """Add the rows of a table that has the counted columns and the column `bytes`."""
         if not len(rows):
             return
         grouped = rows.group_by(list(self._columns), use_threads=False).aggregate([([], "count_all"), ("bytes", "sum")])
@@ -40,9 +40,10 @@ class Amounts:
         return len(self._counted)
 
     def group_by(self, *columns: str, where: Callable[[dict[str, Any]], bool] | None = None, **values: Any) -> dict[Any, Amount]:
-        """Return the sums for each value of one column, or for each tuple of several, the largest number of files first.
+        """Return the amounts by value of one column, or by tuple of the values of several columns; most files first.
 
-        Only combinations that have the `values` in other columns and pass `where`, a function of the row, are summed.
+        `values` (column -> required value) and `where` select the combinations that are added up. `where` is called with a
+        dictionary of column -> value.
         """
         result: dict[Any, Amount] = {}
         for key, (files, num_bytes) in self._counted.items():

@@ -27,7 +27,7 @@ class Description:
     manifest: ManifestFigures
     documents: DocumentFigures
     fertility: Mapping[str, Fertility]
-    """Fertility by language; empty if the corpus has no token counts and no tokenizer was given."""
+    """Fertility (bytes of text per token) by language; empty if the corpus has no token counts and no tokenizer was given."""
     fertility_method: str
     """A sentence that explains how the fertility was counted."""
 
@@ -37,7 +37,7 @@ def describe(
 ) -> Description:
     """Return the figures of a corpus folder; with a tokenizer, count the tokens of a seeded sample of `sample_bytes` per language.
 
-    Raise DataError if the folder is no corpus or an incomplete one.
+    Raise DataError if the folder is not a corpus or is incomplete.
     """
     folder = Path(folder)
     summary = load_summary(folder)

@@ -1,4 +1,4 @@
-"""Figures of the shards that the manifest lacks (bytes of text, tokens, stars), and a sample of documents to count tokens in.
+"""Read figures from the shards that are not in the manifest (bytes of text, tokens, stars); sample documents to count tokens.
 
 figures = count_documents("corpus", sample_bytes=4_000_000, seed=1234)
 figures.languages["Python"].bytes_per_token            # None if the documents have no token counts
@@ -34,7 +34,7 @@ class TextAmount:
     """Size of the documents' texts in UTF-8, in bytes."""
     tokens: int = 0
     bytes_with_tokens: int = 0
-    """Size of those texts whose tokens are counted."""
+    """Size in bytes of the texts whose tokens were counted when the corpus was built."""
 
     @property
     def bytes_per_token(self) -> float | None:
@@ -56,7 +56,7 @@ class DocumentFigures:
         return sum(amount.tokens for amount in self.languages.values()) if is_whole else None
 
     def add(self, rows: pa.Table) -> None:
-        """Add rows with COLUMNS."""
+        """Add rows of a shard, with the columns COLUMNS."""
         self.num_documents += len(rows)
         known = rows.append_column("known", pc.if_else(rows["tokens"].is_valid(), rows["bytes"], 0))
         sums = known.group_by("language", use_threads=False).aggregate(
@@ -76,7 +76,8 @@ class DocumentFigures:
 def count_documents(folder: str | os.PathLike[str], sample_bytes: int = 0, seed: int = 0) -> DocumentFigures:
     """Count the documents in one pass over the shards, without reading their texts.
 
-    The sample holds documents of each language in the order of a seeded hash of their row numbers, up to `sample_bytes`.
+    The sample takes the documents of each language in the order of a seeded hash of their row numbers, until their total size
+    is `sample_bytes`.
     Raise DataError if a shard is missing or damaged.
     """
     figures = DocumentFigures()
@@ -102,7 +103,7 @@ def count_documents(folder: str | os.PathLike[str], sample_bytes: int = 0, seed:
 
 
 def read_sampled_texts(folder: str | os.PathLike[str], sample: Sample) -> Iterator[tuple[str, str, str]]:
-    """Yield language, text and place (repository/path) of every sampled document; row groups without one are not read."""
+    """Yield language, text and place (repository/path) of every sampled document. Skip row groups without a sampled document."""
     for name, rows in sample.items():
         with pq.ParquetFile(Path(folder) / name, pre_buffer=False) as file:
             first_row = 0

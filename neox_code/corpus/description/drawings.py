@@ -1,4 +1,4 @@
-"""Positions and sizes of the page's drawings, without markup: bars of the languages, and the histogram of file sizes.
+"""Compute positions and sizes for the charts of the report page: bars of the languages, and a histogram of file sizes.
 
 make_language_panels(description)["bytes found"][0].widths["kept"]           # percent
 chart = make_histogram(description.manifest.sizes)
@@ -34,7 +34,7 @@ class LanguageBar:
 
 
 def make_language_panels(description: Description) -> dict[str, list[LanguageBar]]:
-    """Return bars of files, bytes and (if known) tokens, of the MOST_BARS languages with most bytes found."""
+    """Return bars of files, bytes and (if known) tokens for the MOST_BARS languages with the most bytes found."""
     outcomes = count_by_outcome(description)
     order = sorted(outcomes, key=lambda language: (-sum(outcomes[language].values(), Amount()).bytes, language))[:MOST_BARS]
     tokens = {language: estimate_tokens([language], description) for language in order}
@@ -53,7 +53,7 @@ def make_language_panels(description: Description) -> dict[str, list[LanguageBar
 
 
 def count_by_outcome(description: Description) -> dict[str, dict[str, Amount]]:
-    """Return language -> outcome (in the order of OUTCOMES) -> the files found."""
+    """Return the amount of files found for each language and outcome; outcomes are in the order of OUTCOMES."""
     manifest = description.manifest
     duplicates = set(manifest.duplicates.group_by("verdict"))
     outcomes: dict[str, dict[str, Amount]] = {}
@@ -146,7 +146,7 @@ def make_histogram(sizes: Sizes) -> Histogram:
 
 
 def find_groups(sizes: Sizes, outcome: str) -> list[Group]:
-    """Return the groups of all languages with this outcome."""
+    """Return the groups (language, outcome) with this outcome, except the one without a language."""
     return [group for group in sizes.groups() if group[1] == outcome and group[0] is not None]
 
 

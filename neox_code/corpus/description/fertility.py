@@ -26,13 +26,13 @@ NORMAL_95 = 1.96
 
 @dataclass
 class Fertility:
-    """Sums over documents with b bytes and t tokens each, from which the bytes per token and their margin are computed."""
+    """Sums over the counted documents of a language. The bytes per token and their margin of error are computed from them."""
 
     documents: int = 0
     bytes: int = 0
     tokens: int = 0
     squares: tuple[int, int, int] = (0, 0, 0)
-    """Sums of b*b, b*t and t*t; zeros if all documents are counted, because the ratio is then exact."""
+    """Sums of each document's bytes * bytes, bytes * tokens and tokens * tokens; zeros if every document is counted."""
 
     def add(self, num_bytes: int, tokens: int) -> None:
         self.documents += 1
@@ -47,7 +47,7 @@ class Fertility:
 
     @property
     def margin(self) -> float | None:
-        """Half the width of the ratio's 95% interval; the sample must have many documents."""
+        """Half the width of the 95% confidence interval of `bytes_per_token`, valid for many documents; None if it is exact."""
         ratio = self.bytes_per_token
         if ratio is None or self.documents < 2 or not any(self.squares):
             return None
@@ -64,7 +64,7 @@ class FertilityRow(NamedTuple):
 
 
 def compute_recorded_fertility(figures: DocumentFigures) -> dict[str, Fertility]:
-    """Return the fertility from the token counts that the build recorded."""
+    """Return the fertility of each language from the token counts that the build recorded."""
     return {
         language: Fertility(amount.documents, amount.bytes_with_tokens, amount.tokens)
         for language, amount in figures.languages.items()
@@ -73,9 +73,9 @@ def compute_recorded_fertility(figures: DocumentFigures) -> dict[str, Fertility]
 
 
 def measure_fertility(folder: str | os.PathLike[str], sample: Sample, tokenizer: Tokenizer) -> dict[str, Fertility]:
-    """Return the fertility of a sample of documents; CR becomes LF if the vocabulary has no CR.
+    """Return the fertility of each language in a sample of documents. CR becomes LF if the vocabulary has no CR.
 
-    Raise DataError with the place of a document that the vocabulary cannot encode.
+    Raise DataError, with the document's place, if the vocabulary cannot encode a document.
     """
     encoder = find_fastest_encoder(tokenizer)
     while True:
@@ -89,7 +89,7 @@ def measure_fertility(folder: str | os.PathLike[str], sample: Sample, tokenizer:
 def measure_with_encoder(
     folder: str | os.PathLike[str], sample: Sample, tokenizer: Tokenizer, encoder_name: str
 ) -> dict[str, Fertility]:
-    """Return the fertility by one encoder; raise IdsDiffer if its ids are not the tokenizer's."""
+    """Return the fertility of each language, counted with `encoder`. Raise IdsDiffer if its ids differ from the tokenizer's."""
     result: dict[str, Fertility] = defaultdict(Fertility)
     encoder = GatedEncoder(tokenizer, encoder_name)
     convert_line_ends = select_newline_treatment(tokenizer)

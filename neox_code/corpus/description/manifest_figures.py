@@ -25,37 +25,37 @@ from neox_code.logs import progress
 BATCH_ROWS = 2**16
 NUM_EXAMPLES = 3
 OUTCOMES = (KEPT, LEFT_ASIDE, "duplicate", "dropped")
-"""The outcomes of a file; "dropped" is every reason except those for duplicates."""
+"""The outcomes of a file. "dropped" stands for every drop reason except the reasons for duplicates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
     place: str
-    """repository/path"""
+    """REPOSITORY/PATH of the file."""
     language: str | None
     num_bytes: int
     survivor: str | None
-    """Place of the file that was kept instead of this duplicate; None for other files."""
+    """Place of the copy that was kept instead of this file; None if the file is not a duplicate."""
 
 
 @dataclass
 class ManifestFigures:
-    """Figures whose size does not grow with the number of files; `repositories` takes about 400 bytes for each repository."""
+    """Figures of a manifest. Their size does not depend on the number of files; a repository takes about 400 bytes."""
 
     files: Amounts = field(default_factory=lambda: Amounts("language", "verdict", "split", "encoding", "newlines"))
     licenses: Amounts = field(default_factory=lambda: Amounts("license", "verdict"))
     repositories: Amounts = field(default_factory=lambda: Amounts("repository", "split", most=10**8))
-    """Amounts of kept files only."""
+    """Amounts of the kept files."""
     edits: Amounts = field(default_factory=lambda: Amounts("edit", "outcome"))
-    """A file counts once for each of its edits."""
+    """Amounts of files by edit. A file is counted once for each of its edits."""
     duplicates: Amounts = field(default_factory=lambda: Amounts("verdict", "is_own"))
-    """`is_own` is True if the kept file of the duplicates is in the same repository."""
+    """Amounts of duplicates. `is_own` is True if the kept copy is in the same repository as the duplicate."""
     sizes: Sizes = field(default_factory=Sizes)
     """Histograms of file sizes by (language, outcome)."""
     examples: SeededSample = field(default_factory=lambda: SeededSample(NUM_EXAMPLES))
-    """Dropped files by reason."""
+    """Example files for each drop reason."""
     edited: SeededSample = field(default_factory=lambda: SeededSample(NUM_EXAMPLES))
-    """Kept files by edit."""
+    """Example files for each edit."""
     num_rows: int = 0
 
     @property

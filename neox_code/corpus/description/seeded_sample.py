@@ -1,4 +1,4 @@
-"""A random sample of rows, equal in every run: the rows with the smallest seeded hashes of their numbers.
+"""A pseudorandom sample of rows, equal in every run: each row number is hashed with a seed, and the smallest hashes are taken.
 
 sample = SeededSample(3)
 for first_row, groups in tables:
@@ -32,7 +32,7 @@ def hash_rows(first_row: int, num_rows: int, seed: int = 0) -> Hashes:
 
 
 class SeededSample:
-    """The rows of each group with the smallest hashes, until their total weight is at least `enough`."""
+    """A sample of each group of rows: the rows with the smallest hashes, as many as are needed for a total weight of `enough`."""
 
     def __init__(self, enough: int):
         self._enough = enough
@@ -43,7 +43,7 @@ class SeededSample:
     def add(
         self, groups: NDArray[np.object_], hashes: Hashes, make_row: Callable[[int], Any], weights: NDArray[np.int64] | None = None
     ) -> None:
-        """Add rows by their groups (None: not sampled), hashes and weights; make_row(index) returns the value to store."""
+        """Add rows, each with a group (None: not sampled), a hash and a weight. `make_row(index)` returns the value to store."""
         weights = np.ones(len(groups), np.int64) if weights is None else weights
         wanted = np.flatnonzero(groups != None)  # noqa: E711 - elementwise
         names, codes = np.unique(groups[wanted].astype(str), return_inverse=True)

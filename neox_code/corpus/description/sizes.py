@@ -1,4 +1,4 @@
-"""File sizes: a histogram with 32 bins for every power of two, of constant memory for any number of files.
+"""Histograms of file sizes with 32 bins for each power of two. Memory does not depend on the number of files.
 
 sizes = Sizes()
 sizes.add(("Python", "kept"), np.array([120, 4_000, 65_536]))
@@ -16,7 +16,7 @@ BINS_PER_OCTAVE = 32
 OCTAVES = 64
 
 Group = tuple[str | None, str]
-"""Language and outcome."""
+"""Language and outcome of the files in one histogram."""
 
 
 class Sizes:
@@ -42,7 +42,7 @@ class Sizes:
         return [int(count) for count in self._sum(groups).reshape(OCTAVES, BINS_PER_OCTAVE).sum(axis=1)]
 
     def quantile(self, groups: Iterable[Group], share: float) -> float:
-        """Return the size in bytes that is not exceeded by this share of the files."""
+        """Return the size in bytes such that this share of the files is not larger."""
         counts = self._sum(groups).cumsum()
         place = int(np.searchsorted(counts, max(share * counts[-1], 1)))
         octave, part = divmod(place, BINS_PER_OCTAVE)

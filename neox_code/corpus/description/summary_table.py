@@ -25,7 +25,7 @@ class Amount:
     files: int = 0
     bytes: int = 0
     projects: int = 0
-    """A project is counted once for each combination of decision and language that its files have."""
+    """Number of projects. A project is counted once for each combination of outcome and language of its files."""
 
     def __add__(self, other: "Amount") -> "Amount":
         return Amount(self.files + other.files, self.bytes + other.bytes, self.projects + other.projects)
@@ -36,7 +36,7 @@ class Amount:
 
 @dataclass(frozen=True)
 class LanguageRow:
-    """One language of a corpus, or all of them: `found` = `kept` + `left_aside` + sum of `dropped`."""
+    """Amounts of one language, or of all languages together: `found` = `kept` + `left_aside` + sum of `dropped`."""
 
     language: str
     found: Amount
@@ -48,7 +48,7 @@ class LanguageRow:
     splits: Mapping[str, Amount]
     """Kept files by split."""
     decoding_errors: int
-    """Number of read files with bytes that are not UTF-8; these bytes are left out of the text."""
+    """Number of files with bytes that are not UTF-8; these bytes are left out of the text."""
 
 
 def summarize_languages(summary: CorpusSummary) -> list[LanguageRow]:
@@ -66,7 +66,7 @@ def summarize_total(summary: CorpusSummary) -> LanguageRow:
 
 
 def count_other_files(summary: CorpusSummary) -> Amount:
-    """Return the amount of files of no known language, links, archives and repositories that cannot be read."""
+    """Return the amount of everything without a known language: other files, links, unreadable archives and repositories."""
     return sum_counts(count for count in summary.counts if count.language is None)
 
 
@@ -144,7 +144,7 @@ def format_corpus_notes(summary: CorpusSummary) -> list[str]:
     unmeasured = [row.language for row in rows if is_tested and row.kept.files and row.language not in measured]
     errors = sum(row.decoding_errors for row in rows)
     notes = {
-        f"Further files, in no language: {format_other_decisions(summary)}.": count_other_files(summary).files,
+        f"Files without a known language: {format_other_decisions(summary)}.": count_other_files(summary).files,
         f"{errors:,} {'file has' if errors == 1 else 'files have'} bytes that are not UTF-8, which are left out.": errors,
         f"Languages with too few projects or bytes for held-out figures: {', '.join(unmeasured)}.": unmeasured,
     }

@@ -115,7 +115,7 @@ def make_decisions_table(description: Description) -> Table:
 
 
 def make_shares_table(title: str, heading: str, amounts: Mapping[Any, Amount], note: str = "", most: int | None = None) -> Table:
-    """Return a table of files, bytes and their shares; rows after the first `most` are summed up in one."""
+    """Return a table of files and bytes with their shares of the total. Rows after the first `most` are added up in one row."""
     total = sum(amounts.values(), Amount())
     rows = [make_amount_cells(name, amount, total) for name, amount in amounts.items()]
     if most is not None and len(rows) > most:
@@ -198,7 +198,7 @@ def make_edits_table(description: Description) -> Table:
 
 
 def make_column_table(description: Description, title: str, column: str, note: str) -> Table:
-    """Return the table of files found and kept by the values of a column of the manifest."""
+    """Return a table of found and kept files with one row for each value of a column of the manifest."""
     files = description.manifest.files
     seen, kept = files.group_by(column), files.group_by(column, verdict=KEPT)
     total = sum(kept.values(), Amount())

@@ -35,7 +35,7 @@ VIM_OPTIONS = re.compile(r"(?:[\w \t:]++|=(?:[^\\\s]++|\\.)*+)*+", re.ASCII)
 VIM_TYPE = re.compile(r"(?<!\\)(?:\\\\)*([ \t:])(?:filetype|ft|syntax)[ \t]*=(\w+)(?=$|\s|:)", re.MULTILINE | re.ASCII)
 
 VIM_HELP = "vim modeline: help"
-"""Placeholder in heuristics.json for the rule of Vim Help File, which uses the same pattern."""
+"""Placeholder for a pattern in heuristics.json. The rule for the language Vim Help File calls `read_vim_type` instead."""
 
 EXEC = re.compile(r"exec (\w+)[\s\"']+\$0[\s\"']+\$@", re.ASCII)
 ARGUMENT_OF_ENV = re.compile(r"-[i0uCSv]*|--\S+|\S+=\S+")

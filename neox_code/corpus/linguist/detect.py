@@ -90,7 +90,7 @@ def detect(path: str, text: str) -> str | None:
 
 
 def narrow_candidates(candidates: tuple[str, ...], others: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the candidates that are also in `others`; if there are none, all candidates; without candidates, `others`."""
+    """Return the languages in both tuples. If there is none, return `candidates`; if `candidates` is empty, return `others`."""
     if not candidates:
         return others
     return tuple(language for language in candidates if language in others) or candidates

@@ -15,7 +15,7 @@ from neox_code.corpus.linguist.tables import PATHS
 
 SEGMENT = re.compile(r"\(\^\|\\?/\)")
 IDLE = re.compile(r"\((?:\[\^\\s\]\*|\.\*\?)\)")
-"""Beginning of some patterns that matches any text, also the empty text."""
+"""A group at the start of some patterns, such as `(.*?)`. It matches any text, so it is removed."""
 
 
 def join_patterns(patterns: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ VERSION: str = PATHS["version"]
 
 
 def index_languages(key: str) -> dict[str, tuple[str, ...]]:
-    """Return value -> languages for a key: extensions, filenames or interpreters; languages in linguist's order."""
+    """Return value -> languages for the key `extensions`, `filenames` or `interpreters`; languages are in linguist's order."""
     table = defaultdict[str, list[str]](list)
     for language, entry in LANGUAGES.items():
         for value in entry.get(key, ()):

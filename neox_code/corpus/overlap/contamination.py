@@ -3,8 +3,8 @@
     found = measure_contamination("data/corpus", {"HumanEval/0": [prompt, canonical_solution, test], ...})
     found["HumanEval/0"].is_contaminated, found["HumanEval/0"].share, found["HumanEval/0"].overlap
 
-A problem is contaminated if a document has 13 of its consecutive distinctive words (corpus/filters/benchmarks.py; Brown et al.
-2020, appendix C), or a passage of at least 64 bytes that is half of one of its texts.
+A problem is contaminated if a document contains 13 consecutive distinctive words of the problem (corpus/filters/benchmarks.py;
+Brown et al. 2020, appendix C), or a passage of at least 64 bytes that is at least half of one of the problem's texts.
 """
 
 import hashlib
@@ -30,22 +30,22 @@ VERBATIM_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Contamination:
-    """The part of one problem that the training split has."""
+    """Overlap of one problem with the training split."""
 
     runs: int
     """Number of the problem's distinct runs of 13 distinctive words."""
     shared_runs: int
-    """Number of them that a document of the training split has."""
+    """Number of the problem's runs that a document of the training split contains."""
     first_document: str | None
-    """REPOSITORY/PATH of the first document with one of them."""
+    """REPOSITORY/PATH of the first document with a run of the problem; None if there is none."""
     verbatim_share: float
-    """The largest part of one of the problem's texts that a document has byte for byte, from 0 to 1."""
+    """The largest fraction of one of the problem's texts that a document contains byte for byte, from 0 to 1."""
     overlap: Overlap | None
     """The passage of `verbatim_share`, if it has at least 64 bytes; `begin` is its offset in that text."""
 
     @property
     def share(self) -> float:
-        """The shared part of the runs, from 0 to 1."""
+        """Fraction of the problem's runs that the training split contains, from 0 to 1."""
         return self.shared_runs / self.runs if self.runs else 0.0
 
     @property
@@ -56,9 +56,10 @@ class Contamination:
 def measure_contamination(
     folder: str | Path, problems: Mapping[str, Sequence[str]], workers: int | None = None
 ) -> dict[str, Contamination]:
-    """Return the contamination of each problem, given by its texts. The result is kept in CORPUS/overlap/ and read the next time.
+    """Return the contamination of each problem; `problems` maps a problem's name to its texts.
 
-    Raise DataError if the folder is not a corpus.
+    The result is stored in CORPUS/overlap/. A later call with the same problems and corpus reads it from there. Raise DataError if
+    the folder is not a corpus.
     """
     shards = list_shard_files(folder, "train")
     identity = json.dumps(list(problems.items())).encode("utf-8", "backslashreplace") + (Path(folder) / SUMMARY_FILE).read_bytes()
@@ -101,7 +102,7 @@ def load_contamination(value: Mapping) -> Contamination:
 
 
 def find_runs(shard: Path, vocabulary: Mapping[bytes, int], searched: frozenset[int]) -> Iterator[dict[int, str]]:
-    """Yield one dictionary: hash of a searched run -> the first document of the shard with it."""
+    """Yield one dictionary: hash of a searched run -> the shard's first document that contains the run."""
     found: dict[int, str] = {}
     for document in read_shard(shard, "train"):
         words = split_words(document.text)

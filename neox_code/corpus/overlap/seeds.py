@@ -1,4 +1,4 @@
-"""Seeds: the hashes of selected substrings, by which two texts with a common passage find each other.
+"""Seeds: hashes of selected substrings. An index of seeds finds the texts that have a passage in common with another text.
 
     hashes_N, offsets_N = select_seeds(document.text.encode())          # what an index holds: about one in 21 positions
     hashes_N = hash_substrings(b"def area(width, height): return")      # what is looked up: all positions
@@ -16,14 +16,14 @@ GUARANTEED_BYTES = SEED_BYTES + WINDOW - 1
 """Every common passage of at least this length (64 bytes) is found."""
 
 FACTORS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9)
-"""Odd 64-bit numbers without a pattern; one for each of a seed's three words of 8 bytes."""
+"""Odd 64-bit multipliers of the hash, one for each of the three 8-byte words of a substring."""
 
 POSITION_BITS = np.uint64(63)
-"""The low bits of a hash are replaced by the position modulo 64 while the smallest of a window is found."""
+"""The low 6 bits of a hash. They hold the position modulo 64 while the smallest hash of each window is searched."""
 
 
 def hash_substrings(text: bytes) -> NDArray[np.uint64]:
-    """Return the hash of each substring of SEED_BYTES bytes, by its offset: uint64 [len - SEED_BYTES + 1], the low 6 bits zero."""
+    """Return the hash of SEED_BYTES bytes from each offset on: uint64 [len(text) - SEED_BYTES + 1], the low 6 bits zero."""
     count = len(text) - SEED_BYTES + 1
     if count <= 0:
         return np.empty(0, np.uint64)

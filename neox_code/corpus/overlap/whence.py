@@ -6,8 +6,8 @@
     CORPUS/overlap/shard-00000.hashes.npy     uint64 [seeds], ascending
     CORPUS/overlap/shard-00000.places.npy     uint32 [seeds, 2]: number of the document in its shard, offset in bytes
 
-Every overlap of at least 64 bytes is found, except where a passage is in more than MOST_PLACES places (license headers): then the
-overlap is the longest at the first of them.
+Every overlap of at least 64 bytes is found, except for a passage in more than MOST_PLACES places, such as a license header. Of
+such a passage only the first MOST_PLACES places are compared.
 """
 
 import hashlib
@@ -73,7 +73,7 @@ def build_overlap_index(folder: str | Path, workers: int | None = None) -> "Over
 
 
 def index_files(folder: str | Path, shard: Path) -> tuple[Path, Path]:
-    """Return the two files of a shard's index. Their names change with the corpus: an index of an earlier corpus is not read."""
+    """Return the two files of a shard's index. Their names depend on the corpus, so the index of an earlier corpus is not read."""
     digest = hashlib.sha256((Path(folder) / SUMMARY_FILE).read_bytes()).hexdigest()[:8]
     stem = f"{digest}-{shard.stem}"
     return Path(folder) / FOLDER / f"{stem}.places.npy", Path(folder) / FOLDER / f"{stem}.hashes.npy"
@@ -95,7 +95,7 @@ def index_shard(shard: Path, places_file: Path, hashes_file: Path) -> Iterator[i
 
 
 class OverlapIndex:
-    """The index of a corpus, read from its files as far as they are needed."""
+    """The overlap index of a corpus. Its files are memory-mapped."""
 
     def __init__(self, folder: str | Path):
         """Raise DataError if the folder is not a corpus or has no complete index."""
@@ -120,7 +120,10 @@ class OverlapIndex:
         return best if best is not None and best.length >= SEED_BYTES else None
 
     def list_alignments(self, hashes: NDArray[np.uint64]) -> list[tuple[int, int, int]]:
-        """Return (shard, document, offset in the document minus offset in the text), those with the most common seeds first."""
+        """Return alignments (shard, document, shift), those with the most common seeds first.
+
+        The shift is the offset in the document minus the offset in the text.
+        """
         found = []
         for number, (places, sorted_hashes) in enumerate(self.arrays):
             begins = np.searchsorted(sorted_hashes, hashes, "left")
@@ -150,7 +153,7 @@ def read_group(shard: Path, group: int) -> pa.Table:
 
 
 def find_longest_equal(text: bytes, source: bytes, shift: int) -> tuple[int, int]:
-    """Return begin and length of the longest run of equal bytes, if `text[i]` is compared with `source[i + shift]`.
+    """Compare each `text[i]` with `source[i + shift]`; return begin and length of the longest run of equal bytes.
 
     >>> find_longest_equal(b"xx = 12", b"def f(): yx = 12", 9)
     (1, 6)

@@ -6,8 +6,8 @@ data_processing/deduplication. The README requires more than 10 stars, more than
 check folders, so files in `node_modules` stay. The criteria apply to lists of repositories; local folders have no such data.
 
 Differences: languages are PolyCoder's twelve by linguist's rules, not a list of 1,005 extensions. (No extension of the twelve is in
-the list of unwanted extensions.) Text files are recognized by our reader, not by libmagic. Encodings are those of
-text_encoding.py, not UTF-8 and then chardet's guess.
+the list of unwanted extensions.) Text files and their encodings are recognized by text_encoding.py. GPT-Code-Clippy recognizes
+text files by libmagic, and tries UTF-8 and then chardet's guess.
 """
 
 from neox_code.corpus.duplicates.variables import SameVariables

@@ -1,7 +1,8 @@
 """The corpus of godot-dodo: every file of MIT-licensed projects, and one row per "func ", as its script makes them.
 
-In both, only the first project of a repository has rows. Two differences: the script takes the first project in the order of the
-file system, this recipe the first by name; a file that is not UTF-8 ends the script's work on the repository, but not ours.
+As in godot-dodo, only the first project of a repository has rows. There are two differences. The script takes the first project in
+the order of the file system; this recipe takes the first project by name. The script skips the rest of a repository after a file
+that is not UTF-8; this recipe reads the rest.
 """
 
 from dataclasses import replace

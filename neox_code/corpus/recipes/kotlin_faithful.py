@@ -1,7 +1,8 @@
 """The corpus of the Kotlin project (rinapch/jb_intern): every file, and its rows of 100 tokens that end with `<|endoftext|>`.
 
-Files that its filters drop stay in the corpus and have no rows. The project counts tokens with Phi-1.5's tokenizer. Here they are
-estimated, or counted with the tokenizer.json of a recipe with `KotlinWindows(faithful=True, tokenizer=Path("tokenizer.json"))`.
+Files that the project's filters drop stay in this corpus, but have no rows. The project counts tokens with Phi-1.5's tokenizer.
+This recipe estimates the number of tokens. To count them, write a recipe with
+`KotlinWindows(faithful=True, tokenizer=Path("tokenizer.json"))`.
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
-"""For any mixture of code: PolyCoder's twelve languages and thresholds, with each file in its own language.
+"""A recipe for any mixture of code: PolyCoder's twelve languages and thresholds, but each file has its own language.
 
-Large projects are divided at their folders, so that every language of a corpus of few projects can be split.
+Large projects are divided at their folders, so that a corpus of few projects can be split into train, valid and test.
 """
 
 from neox_code.corpus.filters.size import MaxBytes, NotBlank, NotEmpty

@@ -1,7 +1,7 @@
 """PolyCoder's corpus (Xu et al. 2022, section 4.1), file for file as `extract_code.py` and `deduplicate.py` of Code-LMs make it.
 
-Code-LMs drops an empty file for too few tokens; here it has a reason of its own. Of identical files, Code-LMs keeps the first in
-the order of the file system; here the file of the project with the most stars is kept, and among these the first path.
+Code-LMs drops an empty file for too few tokens; here its drop reason is `empty`. Of identical files, Code-LMs keeps the first in
+the order of the file system. Here the file of the project with the most stars is kept; within a project, the first by path.
 
 Three accidents of `extract_code.py` are not reproduced. It reads links to files as files; here they are not followed. It copies
 each file to its path with `__` for every slash. It therefore keeps one of several files with the same resulting name (a/b.c and

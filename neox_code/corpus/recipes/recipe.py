@@ -33,14 +33,15 @@ class Recipe:
     after_reading: tuple[Filter | Edit, ...]
     """Filters that read the content of a file, and edits that change it. They run in this order."""
     decoding: Literal["utf-8 ignoring errors", "detected"] = "detected"
-    """PolyCoder's decoding, which drops bytes that are not UTF-8, or the detected encoding: see languages/text_encoding.py."""
+    """`utf-8 ignoring errors`: drop bytes that are not UTF-8, as PolyCoder does. `detected`: see languages/text_encoding.py."""
     newlines: Literal["keep", "lf"] = "keep"
     repositories: tuple[Any, ...] = ()
-    """Filters by the data of a repository list: RepositoryRule of sources/repository_list.py."""
+    """Filters for the rows of a repository list. Their interface is RepositoryRule in sources/repository_list.py."""
     licenses: AllowedLicenses | None = None
     duplicates: tuple[DuplicateRule, ...] = (ExactDuplicates(),)
-    """Each rule is applied to the files that the rules before it have kept."""
+    """Rules that find duplicates. Each rule is applied to the files that the rules before it have kept."""
     divide_large_projects: bool = False
-    """True: the folders of a project with a large share of a language are split like projects. For corpora of few projects."""
+    """True: divide a project with a large share of a language into its folders, which are then split like projects.
+Use it for a corpus of few projects."""
     rows: RowMaker | None = None
     """Maker of fine-tuning rows from the documents; None: no rows."""

@@ -23,7 +23,7 @@ from neox_code.errors import DataError, NeoXError
 NOT_RECIPES = ("recipe", "registry")
 PACKAGE = Path(__file__).resolve().parents[2]
 USER_MODULE = "neox_code_user_recipe"
-"""Module name of a user's file, by which every process finds the classes of pickled objects."""
+"""Module name under which a user's file is imported. All processes unpickle objects of the file's classes by this name."""
 
 
 def recipe_names() -> list[str]:

@@ -290,8 +290,8 @@ def test_links_are_not_called_files_of_no_language(tree, tmp_path):
     (tmp_path / "code" / "monitor" / "link").symlink_to("/etc/passwd")
     (tmp_path / "code" / "monitor" / "notes").write_text("notes")
     summary = build(tmp_path / "corpus", tmp_path / "code")
-    (note,) = [note for note in format_corpus_notes(summary) if note.startswith("Further files")]
-    assert note == "Further files, in no language: 1 (0.00 MB) link, 1 (0.00 MB) no known language."
+    (note,) = [note for note in format_corpus_notes(summary) if note.startswith("Files without")]
+    assert note == "Files without a known language: 1 (0.00 MB) link, 1 (0.00 MB) no known language."
 
 
 def test_a_limit_below_the_size_of_every_project_is_an_error_with_the_remedy(tree, tmp_path):
