@@ -44,7 +44,7 @@ PRETENDERS = {
     "ctypes of a class": "for c in object.__subclasses__():\n if c.__name__ == '_CData': c.from_address(1)\n"
     "for c in type.__subclasses__(type): c.__module__ == '_ctypes' and c.from_address\nraise ValueError\n",
     "other modules": "import sys, types\nfor name in list(sys.modules): sys.modules[name] = types.ModuleType(name)\n",
-    "replaced assertion": "import builtins\nbuiltins.AssertionError = builtins.BaseException = builtins.Exception = type('E', (), {})\n",
+    "replaced assertion": "import builtins\nbuiltins.AssertionError = builtins.BaseException = type('E', (), {})\n",
     "child": "import os\nif os.fork(): os._exit(0)\n",
     "executes another program": "import os\nos.execv('/bin/true', ['true'])\n",
     "stops the clock": "import signal, os\nsignal.alarm(0)\nos.kill(os.getppid(), 19)\n",
