@@ -1,4 +1,4 @@
-"""The hash of all code and tables that decide the content of a corpus and of token files. A build resumes only if it is equal."""
+"""The hash of all code and tables that determine a corpus and its token files. A build resumes only with an equal hash."""
 
 import hashlib
 from pathlib import Path

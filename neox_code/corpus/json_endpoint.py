@@ -1,11 +1,12 @@
-"""Send JSON requests to a web address; read the waiting time that the server requests after a failure.
+"""Send JSON requests to a web address, and read the waiting time that the server asks for.
 
     endpoint = JsonEndpoint("https://api.github.com/graphql", {"Authorization": f"bearer {token}"})
     answer = endpoint.post({"query": ...})
     answer.status, answer.value               0, {"message": ...} if the server did not answer
     answer.read_retry_seconds()               seconds of the Retry-After header; None if there is none
 
-No redirect is followed, so that credentials are sent to the address alone. Over plain http they are only sent to this machine.
+No redirect is followed, so that credentials are sent only to the address itself. Over plain http, credentials are sent only to
+this machine.
 """
 
 import json
@@ -25,7 +26,7 @@ from neox_code.errors import DataError
 LARGEST_ANSWER = 32 * 2**20
 
 ATTEMPTS = 8
-"""Maximum number of attempts for a request that fails without a stated reason; the pause doubles after each."""
+"""Maximum number of attempts for a request that fails for an unknown reason; the pause doubles after each attempt."""
 
 FIRST_PAUSE_SECONDS = 2.0
 
@@ -42,7 +43,7 @@ class Answer:
     headers: Message = field(default_factory=Message)
 
     def read_retry_seconds(self) -> float | None:
-        """Return the seconds of the Retry-After header, which holds seconds or a date; None without a valid one.
+        """Return the seconds until the time in the Retry-After header (seconds or a date); None without a valid header.
 
         >>> headers = Message()
         >>> headers["Retry-After"] = "17"

@@ -87,7 +87,7 @@ class Document:
     """SPDX expression of the file's own license, else of its folder's license."""
     stars: int | None = None
     tokens: int | None = None
-    """Number of tokens under the build's vocabulary; None if there is none."""
+    """Number of tokens by the tokenizer that was given to the build; None if the build counted no tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Count:
     language: str | None
     """Language of the files; None for files without a known language."""
     verdict: str
-    """`kept` or the reason for which the files were dropped."""
+    """`kept`, or the reason why the files were dropped."""
     split: str | None
     """Split of the files; None for dropped files."""
     files: int
@@ -118,7 +118,7 @@ class Shard:
 
 
 MIN_MEASURED_BYTES, MIN_MEASURED_SHARE = 200_000, 0.01
-"""A language with fewer bytes than this number and than this share of the corpus is used for training but not measured."""
+"""Limits in bytes and as a share of the corpus. A language below both is used for training, but no figures are measured for it."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class CorpusSummary:
         return sorted(sizes, key=lambda language: (-sizes[language], language))
 
     def evaluated_languages(self, split: str = "test") -> list[str]:
-        """Return the languages with files in `split` and enough data for a meaningful result, the largest first."""
+        """Return the languages with files in `split` and enough bytes for a meaningful evaluation, the largest first."""
         enough = min(MIN_MEASURED_BYTES, MIN_MEASURED_SHARE * self.kept_bytes)
         kept: Counter[str | None] = Counter()
         for count in self.counts:
@@ -157,7 +157,7 @@ class CorpusSummary:
 
 
 def open_parquet_writer(sink: Any, schema: pa.Schema, repeated: list[str]) -> pq.ParquetWriter:
-    """Return a writer; `repeated` are the columns with values that occur many times."""
+    """Return a writer of Parquet; `repeated` are the columns in which the same values occur many times."""
     return pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=repeated, write_statistics=False)
 
 
@@ -192,9 +192,9 @@ def load_summary(folder: str | Path) -> CorpusSummary:
 
 
 def iter_documents(folder: str | Path, split: str, languages: Collection[str] | None = None) -> Iterator[Document]:
-    """Yield the documents of a split (of the given languages) in the order of the shards, with one row group in memory at a time.
+    """Yield the documents of a split, or only those in `languages`, in the order of the shards. Memory holds one row group.
 
-    Raise DataError at once, not at the first document, if the folder is not a corpus or a shard is missing.
+    Raise DataError if the folder is not a corpus or a shard is missing; the call itself raises it, not the first iteration.
     """
     if split not in SPLITS:
         raise DataError(f"split {split!r} does not exist. Choose one of {', '.join(SPLITS)}.")

@@ -1,10 +1,11 @@
-"""Build a corpus in four stages: plan, scan, decide, write. Scan and write run in many processes, on one machine or several.
+"""Build a corpus in four stages: plan, scan, decide, write. The stages scan and write run in many processes on any number of
+machines.
 
     summary = build_corpus(["local"], Path("corpus"), find_recipe("mixed"), seed=1234, max_bytes=64_000_000, shares=(90, 5, 5))
 
-Finished work stays in a work folder beside the output until the corpus is complete and is moved to the output. After a kill at any
-moment the same call resumes the build. All stages keep the order of the plan, so the corpus has the same bytes for any number of
-processes, any kills and any order of the source arguments.
+Finished work stays in a work folder beside the output until the corpus is complete. Then the corpus is moved to the output. If the
+build is killed, the same call resumes it. All stages keep the order of the plan, so the corpus has the same bytes for any number
+of processes, any kills and any order of the source arguments.
 """
 
 import errno
@@ -82,10 +83,10 @@ def build_corpus(
 ) -> CorpusSummary:
     """Build the corpus folder `output` from the sources and return its summary.
 
-    `max_bytes` limits the corpus to a seeded sample of projects (bytes of files as found). `shares` are the sizes of train, valid
-    and test in any unit. `languages` is a subset of the recipe's languages. `tokenizer` is a tokenizer.json with which tokens are
-    counted. `layout` is the meaning of the folders in a source, detected by default. `language` is the language of dataset rows
-    that do not state one. `clones` is the folder in which clones of repositories are kept.
+    `max_bytes` limits the corpus to a seeded sample of projects; it counts the original bytes of files. `shares` are the sizes of
+    train, valid and test in any unit. `languages` is a subset of the recipe's languages. `tokenizer` is a tokenizer.json with
+    which tokens are counted. `layout` is the meaning of the folders in a source, detected by default. `language` is the language
+    of dataset rows that do not state one. `clones` is the folder in which clones of repositories are kept.
     An existing corpus is replaced if `overwrite` is true or an interrupted build was about to replace it.
     Without an `executor`, `workers` processes of this machine do the work, by default one per core. Raise DataError if a source
     cannot be read or no file is kept; the output is then unchanged.
@@ -161,7 +162,7 @@ def refuse_sources_in_output(arguments: Sequence[str], settings: Settings, folde
 
 @contextmanager
 def explain_full_disk(place: Path) -> Iterator[None]:
-    """Add a path on the full disk to an OSError that reports a full disk without a path."""
+    """Add the path `place` to an OSError that reports a full disk but no path."""
     try:
         yield
     except OSError as error:
@@ -194,7 +195,7 @@ def select_languages(recipe: Recipe, languages: Collection[str] | None) -> tuple
 
 
 def make_build_key(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
-    """Return all values that decide the corpus, except the content of the sources."""
+    """Return all values that determine the corpus, except the content of the sources. A build resumes only if they are equal."""
     own = recipe_file(settings.recipe)
     return {
         "sources": [describe_path_and_time(argument) for argument in arguments],
@@ -226,7 +227,7 @@ def describe_path_and_time(argument: str | Path) -> list[Any]:
 
 
 def prepare_work_folder(work: Path, output: Path, key: dict[str, Any], settings: Settings) -> None:
-    """Write the key and the settings. Empty the work folder first, unless an interrupted run of the same build left it."""
+    """Write the build key and the settings. If the work folder belongs to another build, empty it first."""
     if not find_changes(work, key, "corpus"):
         return
     if (work / REPLACED_FOLDER).exists() and not output.exists():

@@ -1,10 +1,10 @@
-"""Decide on all files together, between scan and write: languages of projects, licenses, duplicates, sample, split.
+"""The stage between scan and write: decide which files are kept and their split, by project language, license and duplicates.
 
     decide_files(work, num_batches, settings)                        # writes decisions/, the manifest and the index
 
-One process reads the metadata of all scan results several times, in order, a block at a time. It holds in memory 2 bytes per file,
-at most 70 per duplicate, about 1,000 per project, and 0.2 GB of buffers; keys, names and the order of files are on disk. So 100
-million files, 10 million of them duplicates, in 300,000 projects, take 0.2 + 0.7 + 0.3 + 0.2 GB.
+One process reads the metadata of all scan results several times, in order, a block of rows at a time. In memory it holds 2 bytes
+per file, at most 70 per duplicate, about 1,000 per project, and 0.2 GB of buffers. Keys, names and the order of files are on disk.
+Example: 100 million files in 300,000 projects, 10 million of them duplicates, take 0.2 + 0.7 + 0.3 + 0.2 GB of memory.
 """
 
 import shutil
@@ -58,7 +58,7 @@ def decide_all_rows(work: Path, results: ScanResults, settings: Settings, folder
     missing = [split for split in SPLITS if settings.shares.get(split, 0) > 0 and split not in splits.values()]
     if missing and splits:
         log.warning(
-            "corpus: no files for %s: there are only %d projects to split (of one or two projects the files). Add sources.",
+            "corpus: no files for %s: there are only %d projects, folders or files to split. Add sources.",
             " and ".join(missing),
             len(splits),
         )
@@ -93,7 +93,7 @@ def find_drop_reasons(
     settings: Settings,
     folder: Path,
 ) -> KeptCopies:
-    """Set the drop reasons by language, license and duplicates, and return the kept copy of each duplicate."""
+    """Drop files for their language, their license and as duplicates. Return the kept copy of each duplicate."""
     rules = settings.recipe.duplicates
     keys = [f"key{number}" for number in range(len(rules))]
     ranks = projects.rank_projects()

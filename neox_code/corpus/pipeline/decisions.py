@@ -1,4 +1,4 @@
-"""Files with the decisions about all rows, for the processes that write the shards.
+"""Files with the decisions about all rows of the scan results. The processes that write the shards read them.
 
 decisions/drop_reasons.u16       for every row 0 if it is kept, else the number of its drop reason
 decisions/repositories.i32       the number of every row's repository
@@ -65,7 +65,7 @@ class Decisions:
     folder: Path
     shards: tuple[PlannedShard, ...]
     blocks: np.ndarray
-    """[N, 4]: the fields of BlockPlace."""
+    """The blocks of the scan results in order, int64 [N, 4]: the fields of BlockPlace."""
     repositories: pa.Table
 
     def blocks_of(self, shard: PlannedShard) -> Iterator[BlockPlace]:
@@ -76,9 +76,9 @@ class Decisions:
             yield BlockPlace(*place)
 
     def rows_of(self, shard: PlannedShard, place: BlockPlace) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of a block that belong to the shard, and the numbers of their repositories.
+        """Return the rows of a block that belong to the shard (int64), and the numbers of their repositories (int32).
 
-        Both have shape [chosen]; rows (int64) count from the first row of the block, numbers are int32.
+        Both arrays have the shape [chosen rows]. A row is counted from the first row of the block.
         """
         drop_reasons = np.fromfile(self.folder / DROP_REASONS_FILE, np.uint16, place.rows, offset=2 * place.first_row)
         numbers = np.fromfile(self.folder / NUMBERS_FILE, np.int32, place.rows, offset=4 * place.first_row)
@@ -88,7 +88,7 @@ class Decisions:
         return np.flatnonzero(chosen), numbers[chosen]
 
     def licenses_of(self, place: BlockPlace, rows: np.ndarray) -> pa.Array:
-        """Return the licenses of `rows`, which count from the first row of the block."""
+        """Return the licenses of some rows of a block; `rows` are counted from the first row of the block."""
         numbers = read_license_numbers(self.folder, place.first_row, place.rows)
         return self._licenses.take(pa.array(numbers[rows]))
 

@@ -1,10 +1,10 @@
-"""Drop duplicates, and record which copy of each is kept.
+"""Drop duplicates, and record for each duplicate which copy is kept.
 
     kept_copies = drop_duplicates(order, rules, drop_reasons, folder)
     kept_copies.add_names(block, names)                   # for every block in order
     kept_copies.read_names(block)                          # `repository/path` of the kept copy of every duplicate
 
-A duplicate takes 16 bytes of memory, 70 while duplicates are sorted; names are in a file.
+A duplicate takes 16 bytes of memory, and 70 bytes while duplicates are sorted. The names of kept copies are stored in a file.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from neox_code.corpus.pipeline.scan_results import Block
 
 
 def drop_duplicates(order: FileOrder, rules: Sequence[DuplicateRule], drop_reasons: DropReasons, folder: Path) -> "KeptCopies":
-    """Apply the rules in order, each to the rows that the rules before it have kept."""
+    """Apply each rule, in order, to the rows that the rules before it have kept."""
     kept_copies = KeptCopies(folder)
     order_file = folder / "order.i64"
     for number, rule in enumerate(rules):
@@ -59,7 +59,7 @@ class KeptCopies:
     def merge_pairs(self) -> None:
         """Merge the added pairs.
 
-        If the last rule dropped a file that earlier rules kept, the duplicates of that file now refer to the copy that it kept.
+        The last rule can drop a file F that is the kept copy of other files. The kept copy of F is then recorded for them.
         """
         if not self._added:
             return
@@ -79,7 +79,7 @@ class KeptCopies:
         return len(self._rows)
 
     def add_names(self, block: Block, names: pa.Array) -> None:
-        """Write the names of the kept copies in a block to the file; `names` are those of all rows of the block."""
+        """Write the names of the block's rows that are kept copies. `names` has the names of all rows of the block."""
         if self._writer is None:
             self._unique, self._index = np.unique(self._survivors, return_inverse=True)
             self._writer = pa.ipc.new_file(str(self._file), pa.schema([("name", pa.string())]))
@@ -89,7 +89,7 @@ class KeptCopies:
             self._writer.write_table(pa.table({"name": chosen}))
 
     def read_names(self, block: Block) -> pa.Array:
-        """Return for each row of the block the name of the kept copy; null for a row that is no duplicate."""
+        """Return the name of the kept copy for each row of the block; null for a row that is not a duplicate."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None

@@ -1,4 +1,4 @@
-"""The decision on every row of the scan results in two bytes: 0 for a kept row, else the number of its drop reason.
+"""The drop reason of every row of the scan results, as a code of two bytes: 0 for a kept row, else the number of the reason.
 
 drop_reasons = DropReasons(num_rows)
 drop_reasons.add_scan_reasons(block)                       # the reasons that the scan has recorded
@@ -16,7 +16,7 @@ from neox_code.errors import DataError
 
 KEPT_CODE = 0
 NO_FILE_CODE = 1
-"""Code of a row for a further possible language of a file: it is not counted as a file."""
+"""Code of an extra row: a file with several possible languages has a row for each, and only one row is counted as a file."""
 MOST_REASONS = 2**16
 """Maximum number of reasons: a code has two bytes."""
 

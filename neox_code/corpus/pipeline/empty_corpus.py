@@ -1,4 +1,4 @@
-"""The error for a corpus without any kept file: it lists what was found, and the remedy.
+"""The error for a corpus without any kept file. It lists what was found, and a remedy.
 
 raise empty_corpus_error(sources, counts, max_bytes)
 """
@@ -40,7 +40,7 @@ REMEDIES = {
     NOT_CHOSEN: "Choose other --languages, or leave that out.",
     CANNOT_BE_CLONED: "Check the addresses in the list, and the network.",
 }
-"""Most frequent drop reason (the text before its colon) -> remedy; OTHER_RECIPE for all other reasons."""
+"""Drop reason (its text before a colon) -> remedy if it is the most frequent reason; OTHER_RECIPE for all other reasons."""
 REASONS_NAMED = 8
 
 

@@ -1,12 +1,12 @@
-"""Files in the order of precedence among duplicates: by the rank of their project, then by path. Sorted on disk.
+"""Sort files on disk by the rank of their project, then by path. Of several duplicates, the first in this order is kept.
 
     with FileOrder(folder, files_by_rank, num_keys=1) as order:
         order.add(ranks, paths, rows, [keys])               # any number of times, in any order
         for ranks, rows, keys in order.read_sorted():            # any number of times
             ...
 
-Files are stored in at most MAX_BUCKETS buckets by rank; each bucket is sorted in memory. A bucket holds a quarter million files,
-more only if a single project has more.
+Files are divided by rank into at most MAX_BUCKETS buckets, and each bucket is sorted in memory. A bucket holds a quarter million
+files. It holds more only if a single project has more.
 """
 
 import shutil
@@ -52,7 +52,7 @@ class FileOrder:
                 self._spill(bucket)
 
     def read_sorted(self) -> Iterator[tuple[np.ndarray, np.ndarray, list[pa.Array]]]:
-        """Yield blocks of ranks, rows (shape [files], int64) and one array per key, in order."""
+        """Yield blocks of files in order: ranks and rows (both int64, shape [files]), and one array per key."""
         if self._num_buckets > 1:
             for bucket in range(self._num_buckets):
                 self._spill(bucket)

@@ -1,9 +1,9 @@
-"""Write manifest.parquet, index.tsv, the counts and the plan of the shards in the last pass over all scan results.
+"""Make the last pass over all scan results: write manifest.parquet, index.tsv, the counts and the plan of the shards.
 
     write_index(work, results, projects, drop_reasons, kept_copies, repositories, splits)
 
 A line of the index has PolyCoder's format: `{language}__{organization}__{project}__{path}`, a tab, and the SHA-256 of the file's
-bytes as found; separators of the path are written as `__`.
+original bytes. Slashes in the path are written as `__`.
 """
 
 from collections import defaultdict
@@ -35,7 +35,7 @@ VERSIONS = pa.map_(pa.string(), pa.string())
 SHARDS_AIMED_AT = 64
 LEAST_SHARD_BYTES = 16 * 10**6
 ROW_OVERHEAD = 512
-"""Upper bound of the bytes of a document apart from its text and path."""
+"""Upper bound, in bytes, of the size of a document without its text and path."""
 
 COLUMNS = [
     *("path", "bytes", "is_first", "language", "sha256", "encoding", "newlines", "edits", "text_bytes", "project"),
@@ -51,7 +51,7 @@ def write_index(
     repositories: Repositories,
     splits: Mapping[str, str],
 ) -> None:
-    """Write manifest and index to the output in the work folder, and the decisions to their folder.
+    """Write the manifest, the index and the decisions to the work folder.
 
     Files of repositories that are not in `splits` are dropped with the reason LEFT_ASIDE.
     """
@@ -123,7 +123,7 @@ def write_index(
 
 
 def name_kept_copies(results: ScanResults, kept_copies: KeptCopies, repositories: Repositories, names: pa.Array) -> None:
-    """Record the names of the kept copies, which the manifest lists in the rows of dropped duplicates."""
+    """Record the names of the kept copies. The manifest lists them in the rows of dropped duplicates."""
     if not len(kept_copies):
         for _ in range(results.count):
             results.advance()
@@ -135,7 +135,7 @@ def name_kept_copies(results: ScanResults, kept_copies: KeptCopies, repositories
 
 
 def format_index_lines(block: Block, rows: np.ndarray, projects: pa.Array) -> str:
-    """Return the lines of the index for some rows (int64, from the first row of the block); `projects` are those of all rows."""
+    """Return the index lines of some rows: `rows` (int64) count from the block's first row, `projects` has one for every row."""
     if not len(rows):
         return ""
     chosen = pa.array(rows)
@@ -149,7 +149,7 @@ def format_index_lines(block: Block, rows: np.ndarray, projects: pa.Array) -> st
 
 
 def choose_shard_bytes(text_bytes: int) -> int:
-    """Return the maximum size of a shard: small enough for SHARDS_AIMED_AT shards, between the minimum and the maximum size."""
+    """Return the maximum size of a shard in bytes, so that there are SHARDS_AIMED_AT shards within the limits of their size."""
     return min(max(text_bytes // SHARDS_AIMED_AT, LEAST_SHARD_BYTES), MAX_SHARD_BYTES)
 
 
@@ -169,7 +169,7 @@ class ShardPlan:
                 self._add_row(SPLITS[split], block.first_row + index, int(costs[index]), int(text_bytes[index]))
 
     def _add_row(self, split: str, row: int, cost: int, text_bytes: int) -> None:
-        """Add a row to the open shard, which is a list [first row, last row, documents, bytes of text, cost]."""
+        """Add a row to the split's open shard: a list [first row, last row, documents, bytes of text, bytes before compression]."""
         shard = self._open.get(split)
         if shard is not None and shard[4] + cost > self.max_bytes:
             self._close(split)
@@ -217,15 +217,16 @@ class Counts:
         self._languages: dict[str, int] = {}
         self._sums: dict[int, np.ndarray] = defaultdict(lambda: np.zeros(3, np.int64))
         self._repositories = np.empty(0, np.int64)
-        """Distinct pairs of a cell and a repository: cell << 32 | repository (int64)."""
+        """Distinct pairs of a cell (see `add`) and a repository: cell << 32 | repository (int64)."""
         self._pending: list[np.ndarray] = []
         self._num_pending = 0
         self._encodings: dict[str, int] = {"utf-8 with errors": 0}
 
     def add(self, block: Block, files: np.ndarray, codes: np.ndarray, splits: np.ndarray, numbers: np.ndarray) -> None:
-        """Count the rows `files` of a block. `codes`, `splits` and `numbers` (repositories) have one value per row of the block.
+        """Count the rows `files` of a block.
 
-        A cell is language << 20 | drop reason << 2 | split + 1.
+        `codes` (drop reasons), `splits` and `numbers` (repositories) have one value per row of the block. Rows are counted in
+        cells, one for each combination of language, reason and split: language << 20 | reason << 2 | split + 1.
         """
         languages = block.encode("language", self._languages)[files] + 1
         errors = block.encode("encoding", self._encodings)[files] == 0
@@ -245,7 +246,7 @@ class Counts:
         self._pending, self._num_pending = [], 0
 
     def make_counts(self, reasons: list[str]) -> list[Count]:
-        """Return the numbers of files by language, reason and split, sorted by these; `reasons[code]` is the name of a reason."""
+        """Return the counts, sorted by language, reason and split. `reasons[code]` is the name of a reason."""
         if not self._sums:
             return []
         self._join_pending()

@@ -38,9 +38,9 @@ class LanguageAndLicense:
             self._drop_by_license(block, licenses)
 
     def _choose_language_of_project(self, block: Block, numbers: np.ndarray) -> None:
-        """Keep the row of a file in the language of its project; drop the file if no row has that language.
+        """Select one row of each file: the row in the language of its project. Drop the file if it has no such row.
 
-        An unread file keeps its drop reason.
+        A file that was not read keeps its drop reason.
         """
         codes = self.drop_reasons.codes[block.rows]
         language = block.encode("language", self._languages)
@@ -56,7 +56,7 @@ class LanguageAndLicense:
         codes[lost] = reason[lost]
 
     def _find_wanted_languages(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return two codes a row: of its project's language (int64), and of the reason to drop it if it has another (uint16)."""
+        """Return two codes per row: its project's language (int64), and the drop reason for rows in other languages (uint16)."""
         wanted, reasons = {}, {}
         for number in np.unique(numbers).tolist():
             language = self.projects.language(number)
@@ -71,7 +71,7 @@ class LanguageAndLicense:
         )
 
     def _drop_by_license(self, block: Block, licenses: np.ndarray) -> None:
-        """Drop the kept rows whose license is not allowed; `licenses` has the number of each row's license."""
+        """Drop rows whose license is not allowed. `licenses` has the number of each row's license, int32 [rows]."""
         assert self.recipe.licenses is not None
         for license in self._licenses.licenses[len(self._license_codes) :]:
             reason = self.recipe.licenses.find_drop_reason(license.expression)

@@ -1,10 +1,10 @@
-"""The plan of a build: the files of all sources in batches, stored in the work folder. One process reads a batch.
+"""The plan of a build: the files of all sources, grouped in batches. The work folder stores it; one process reads a batch.
 
-    plan = make_plan(work, sources, settings, begin)      # lists the sources; keeps finished work if they are unchanged
+    plan = make_plan(work, sources, settings, begin)      # lists the sources; keeps finished work if the list is unchanged
     plan.sizes                                            # bytes of each batch
 
-Every run lists the sources again, which costs little compared with reading them, and detects changes. If there is no plan yet,
-`begin` is called with the number of each batch that is ready to be read.
+Every run lists the sources again to detect changes; this takes much less time than reading the files. If there is no plan yet,
+`begin` is called with the number of each batch as soon as the batch can be read.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ def normalize_sources(sources: Sequence[str | Path]) -> list[str]:
 
 
 def make_plan(work: Path, sources: Sequence[str], settings: Settings, begin: Callable[[int], None] = lambda index: None) -> Plan:
-    """List the sources. Keep the work of an earlier run if its list is the same; else remove it and log this."""
+    """List the sources. If an earlier run has listed other files, log this and remove its work; else keep its work."""
     known = read_plan(work)
     if known is not None:
         plan = list_batches(sources, settings, clear_folder(work / "plan.new"))
@@ -105,7 +105,7 @@ def list_batches(
 
 
 def has_changed_files(work: Path, plan: Plan) -> bool:
-    """Return True if a scanned file of a folder has changed since it was listed, even with the same size."""
+    """Return True if a scanned file in a folder has changed since it was listed, even if its size is the same."""
     for index in range(len(plan.sizes)):
         if scan_result_file(work, index).exists():
             listed_at = batch_file(work, index).stat().st_ctime_ns
@@ -140,7 +140,7 @@ def read_plan(work: Path) -> Plan | None:
 
 
 def to_plain_json(value: Any) -> Any:
-    """Return a recipe, filter or other setting as plain JSON with sorted sets; equal settings give equal JSON in every process."""
+    """Return a setting, such as a recipe, as plain JSON. Sets are sorted, so equal settings give equal JSON in every process."""
     if isinstance(value, (str, int, float, bool, type(None))):
         return value
     if isinstance(value, dict):

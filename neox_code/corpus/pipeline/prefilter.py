@@ -19,7 +19,7 @@ NO_LANGUAGE = "no known language"
 NOT_CHOSEN = "language not chosen"
 DATASET_FILE = "file of a dataset among files of source code"
 LARGEST_STATEMENT = 2**18
-"""The largest size in bytes of a file that is read only for its license or version."""
+"""Maximum size in bytes of a file that is read only because it states a license or version."""
 
 
 def apply_filter(rule: Filter, file: Candidate) -> str | None:
@@ -47,7 +47,7 @@ def apply_edit(rule: Edit, file: Candidate) -> str:
 
 @dataclass(frozen=True)
 class Prefilter:
-    """Filter that returns the reason why a file is not read, or None. The first of several possible languages is used."""
+    """A function that returns the reason why a file is not read, or None. It uses the first of several possible languages."""
 
     recipe: Recipe
     languages: tuple[str, ...]

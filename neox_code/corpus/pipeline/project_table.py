@@ -1,4 +1,4 @@
-"""The projects of a build with their languages, licenses and ranks among duplicates.
+"""The projects of a build with their languages, licenses and ranks. Of several duplicates, the one of lowest rank is kept.
 
     table = ProjectTable()
     table.find_number(project)            the number of a project by its name; fields from several sources are merged
@@ -33,7 +33,7 @@ class ProjectTable:
         return len(self.projects)
 
     def find_number(self, project: Project) -> int:
-        """Return the number of a project, new for a new name; missing fields of a known project are filled in."""
+        """Return the number of a project. Add a project with a new name; fill in missing fields of one that was added before."""
         number = self._numbers.setdefault(project.name, len(self.projects))
         if number == len(self.projects):
             self.projects.append(project)
@@ -60,7 +60,7 @@ class ProjectTable:
         self._versions_found.setdefault(number, {}).setdefault(path.rpartition("/")[0], version)
 
     def licenses(self, number: int) -> FolderLicenses:
-        """Return the license statements of a project, with those in the root of its source above them."""
+        """Return the license statements of a project, including those in the root folder of its source."""
         own = self._licenses.get(number, NOTHING_STATED)
         project = self.projects[number]
         above = None if project.within is None else self._licenses.get(self._numbers.get(project.within, number))
@@ -74,16 +74,16 @@ class ProjectTable:
         return self._versions_found.get(number, {})
 
     def set_sizes(self, sizes: Mapping[int, Mapping[str, int]]) -> None:
-        """Set the bytes by language of each project number, which decide the language of a project."""
+        """Set the bytes by language of each project number; `language` uses them."""
         self._counted = sizes
 
     def language(self, number: int) -> str | None:
-        """Return the named language, or the one with most bytes (the first by name among equals)."""
+        """Return the stated language of a project, else the language with the most bytes (of equals, the first by name)."""
         counted = self._counted.get(number, {})
         return self.projects[number].language or min(counted, key=lambda language: (-counted[language], language), default=None)
 
     def rank_projects(self) -> np.ndarray:
-        """Return the position of every project in the precedence among duplicates (shape [projects], int64)."""
+        """Return the rank of every project by stars (most first), then by name: int64 [projects]."""
         keys = [(-(project.stars or 0), project.name) for project in self.projects]
         order = sorted(range(len(keys)), key=keys.__getitem__)
         ranks = np.empty(len(order), np.int64)

@@ -1,4 +1,4 @@
-"""Projects are the units of sample and split. Large projects are divided; a seeded sample is drawn from all.
+"""Find large projects, which are divided into subprojects, and draw a seeded sample of whole projects.
 
 sizes = {"pkg/numpy": {"Python": 5_000_000, "C": 900_000}, ...}        bytes by language of each project
 sample_projects(sizes, limit=64_000_000, seed=1234)                    the sampled projects
@@ -14,7 +14,7 @@ LARGE_SHARE = 0.05
 """A project with more than this share of a language's bytes is divided."""
 
 PROJECTS_TO_SPLIT = 3
-"""The least number of projects: one each for train, valid and test."""
+"""Minimum number of projects for a split: one each for train, valid and test."""
 
 Sizes = Mapping[str, Mapping[str, int]]
 """The bytes by language of each project."""
@@ -54,7 +54,7 @@ def find_common_folder(paths: Iterable[str]) -> str:
 def locate_in_subproject(project: str, path: str, folder: str) -> tuple[str, str]:
     """Return the name of the subproject of a file, and the file's path in the subproject.
 
-    Each folder directly below `folder` (the common folder of the project) is a subproject; other files stay in the project.
+    Each folder directly below `folder`, the common folder of the project's files, is a subproject. Other files stay in the project.
 
     >>> locate_in_subproject("pkg/torch", "distributed/rpc/api.py", ""), locate_in_subproject("pkg/torch", "hub.py", "")
     (('pkg/torch/distributed', 'rpc/api.py'), ('pkg/torch', 'hub.py'))
@@ -73,10 +73,10 @@ def shuffle_projects(projects: Iterable[str], seed: int, purpose: str) -> list[s
 def sample_projects(sizes: Sizes, limit: int | None, seed: int) -> set[str]:
     """Return a sample of whole projects with at most `limit` bytes in total; all projects if they fit.
 
-    Every language has a quota of the limit in proportion to the square root of its bytes, so that a rare language gets more than
-    its share. Languages are processed from the rarest to the most frequent one. Their projects are tried in a seeded order, and a
-    project is taken if it brings the language nearer to its quota. If fewer than three projects are taken, the smallest others are
-    taken too, so that the language can be split. The rest of the limit is filled in the same order.
+    The quota of a language is a part of the limit, in proportion to the square root of the language's bytes: a rare language gets
+    more than its share. Languages are processed from the rarest to the most frequent. Their projects are tried in a seeded order,
+    and a project is taken if it brings the language nearer to its quota. If fewer than three projects are taken, the smallest
+    others are taken too, so that the language can be split. Then further projects are taken in the same order until the limit.
     """
     total = sum_language_bytes(sizes)
     if limit is None or sum(total.values()) <= limit:

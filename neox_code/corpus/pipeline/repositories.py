@@ -1,4 +1,4 @@
-"""The repositories of a corpus: its projects, and the subprojects of divided projects.
+"""The repositories of a corpus: its projects, and the subprojects into which large projects are divided.
 
 repositories = divide_projects(results, projects, drop_reasons, folder, is_divided=True)
 repositories.sizes                             kept bytes by language of each unit
@@ -22,7 +22,7 @@ from neox_code.logs import get_logger
 
 NUMBERS_FILE = "repositories.i32"
 UNITS_TO_SPLIT = 10
-"""The least number of folders at which a corpus of few projects is split by folder."""
+"""Minimum number of folders for splitting a corpus of few projects by folder."""
 
 log = get_logger(__name__)
 
@@ -32,11 +32,11 @@ class Repositories:
     file: Path
     names: list[str]
     projects: list[int]
-    """The project number of each repository; the first repositories are the projects themselves."""
+    """The project number of each repository. The first repositories are the projects themselves; subprojects follow."""
     prefixes: list[str]
-    """Prefix by which a path in the project is longer than the path in the repository."""
+    """Folder of each repository in its project, with a slash at the end; empty for a whole project."""
     units: list[str] = field(default_factory=list)
-    """Names of the units of sample and split: the repositories, or folders or files in a corpus of few projects."""
+    """Names of the units that are sampled and split as a whole: the repositories; in a corpus of few projects, folders or files."""
     sizes: dict[str, Counter[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ def remove_prefixes(paths: pa.Array, numbers: np.ndarray, prefixes: list[str]) -
 def divide_projects(
     results: ScanResults, table: ProjectTable, drop_reasons: DropReasons, folder: Path, is_divided: bool
 ) -> Repositories:
-    """Assign every row to a repository: its project, or a subproject if large projects are divided (`is_divided`)."""
+    """Assign every row to a repository: its project, or a subproject. Large projects are divided only if `is_divided` is true."""
     names = [project.name for project in table.projects]
     result = Repositories(folder / NUMBERS_FILE, names, list(range(len(names))), [""] * len(names))
     folders = find_folders_of_large_projects(results, table, drop_reasons) if is_divided else {}
@@ -87,11 +87,11 @@ def divide_projects(
 
 
 def maybe_use_folders_as_split_units(results: ScanResults, repositories: Repositories, drop_reasons: DropReasons) -> None:
-    """Make folders or files the units of a corpus that has too few kept repositories for train, valid and test.
+    """If the corpus has too few kept repositories for train, valid and test, make folders or files the units of the split.
 
-    Levels of folders are tried from the common folder down. A level is used if it has UNITS_TO_SPLIT folders, three of each
-    language with three files, and none with more than half of the bytes. If no level fits, each file is a unit. Names and paths
-    stay.
+    Levels of folders are tried from the common folder down. A level is used if it has UNITS_TO_SPLIT folders or more, no folder
+    has more than half of the bytes, and each language with three or more files is in three or more folders. If no level fits,
+    each file is a unit. The names of repositories and the paths of files do not change.
     """
     project_of = [repositories.names[number] for number in repositories.projects]
     names = sorted({project_of[number] for number, unit in enumerate(repositories.units) if unit in repositories.sizes})
@@ -137,7 +137,9 @@ def maybe_use_folders_as_split_units(results: ScanResults, repositories: Reposit
 
 
 def group_into_split_units(kept: Mapping[str, tuple[str, int]]) -> tuple[dict[str, str], str]:
-    """Return the unit of every path, and the kind of the units; `kept` has the language and bytes of each path.
+    """Return the split unit (folder or file) of every path, and a description of the units for the log.
+
+    `kept` has the language and the bytes of each path.
 
     >>> group_into_split_units({"a.c": ("C", 9), "b.c": ("C", 9)})
     ({'a.c': 'a.c', 'b.c': 'b.c'}, 'file')
@@ -159,7 +161,7 @@ def group_into_split_units(kept: Mapping[str, tuple[str, int]]) -> tuple[dict[st
 
 
 def find_folders_of_large_projects(results: ScanResults, table: ProjectTable, drop_reasons: DropReasons) -> dict[int, str]:
-    """Return the common folder of the kept files of every large project, by project number."""
+    """Return project number -> common folder of the project's kept files, for every large project."""
     sizes = SizesByLanguage()
     for block in results.blocks(["project", "language", "bytes"]):
         sizes.add(block, table.number_projects(block.projects)[block.numbers("project")], drop_reasons.mask_kept(block.rows))
@@ -179,7 +181,7 @@ def find_folders_of_large_projects(results: ScanResults, table: ProjectTable, dr
 
 
 class SizesByLanguage:
-    """Sums of bytes by number and language."""
+    """Sums of bytes for each pair of a number (of a project or repository) and a language."""
 
     def __init__(self) -> None:
         self._languages: dict[str, int] = {}
@@ -199,7 +201,7 @@ class SizesByLanguage:
         return sizes
 
     def sum_by_name(self, names: list[str]) -> dict[str, Counter[str]]:
-        """Return the bytes by name and language; numbers with the same name are added."""
+        """Return name -> language -> bytes; `names` has the name of each number. Bytes of equal names are added up."""
         sizes: dict[str, Counter[str]] = defaultdict(Counter)
         for number, languages in self.sum_by_number().items():
             sizes[names[number]].update(languages)
@@ -207,7 +209,7 @@ class SizesByLanguage:
 
 
 def sum_by_pair(first: np.ndarray, second: np.ndarray, amounts: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """Yield (first, second, sum of amounts) for each distinct pair; the arrays have the same shape [N]."""
+    """Yield (first, second, sum of `amounts`) for each distinct pair of `first` and `second`. The arrays have shape [N]."""
     pairs, inverse = np.unique(first.astype(np.int64) << 32 | second, return_inverse=True)
     totals = np.zeros(len(pairs), np.int64)
     np.add.at(totals, inverse, amounts)

@@ -1,4 +1,4 @@
-"""The license of every row, on disk: a number of 4 bytes per row, and a table of the licenses.
+"""Files with the license of every row: a file of license numbers, 4 bytes per row, and a table of the licenses.
 
     with LicenseWriter(folder) as licenses:
         numbers = licenses.write(block, project_numbers, projects)      # for every block in order
@@ -22,7 +22,7 @@ from neox_code.corpus.pipeline.scan_results import Block
 NUMBERS_FILE = "licenses.i32"
 TABLE_FILE = "licenses.parquet"
 OWN_FILE = ""
-"""The value of license_file in a row whose own header states the license."""
+"""Value of the column license_file if the header of the file itself states the license."""
 LICENSE_COLUMNS = ["path", "license"]
 
 
@@ -44,7 +44,7 @@ class LicenseWriter:
         pq.write_table(table, self._folder / TABLE_FILE)
 
     def write(self, block: Block, projects_of_rows: np.ndarray, projects: ProjectTable) -> np.ndarray:
-        """Write and return the number in `licenses` of each row's license (shape [rows], int32)."""
+        """Find the license of each row. Write and return its index in `licenses`: int32 [rows]."""
         numbers = self._find_folder_license(block, projects_of_rows, projects)
         for index in np.flatnonzero([projects.licenses(number).has_annotations for number in projects_of_rows.tolist()]).tolist():
             number = int(projects_of_rows[index])
@@ -72,7 +72,7 @@ class LicenseWriter:
         return numbers[inverse]
 
     def _find_listed_license(self, block: Block, row: int) -> str | None:
-        """Return the license that a list or dataset gives for this row; other rows of the project may have another one."""
+        """Return the license that a repository list or dataset gives for this row. It can differ between rows of a project."""
         return block.projects[block.table["project"][row].as_py()].license
 
     def _get_number(self, license: StatedLicense) -> int:

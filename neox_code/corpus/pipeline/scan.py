@@ -3,7 +3,7 @@
     for done in scan_batch(work, 7):          # reads batch 7 of the plan: hash, decode, language, filters, edits, duplicate keys
         ...                                   # and writes parts/000007.parquet
 
-A file that can have several languages is filtered in each of them; the language of its project decides later.
+A file with several possible languages is filtered once for each language. The stage decide selects one by the project's language.
 """
 
 import pickle
@@ -126,7 +126,7 @@ class Scanner:
             is_first, reason = False, None
 
     def _find_languages(self, file: FoundFile, text: str, names: tuple[str, ...] | None) -> tuple[Sequence[str | None], str | None]:
-        """Return (languages in which the file is filtered, None), or ((one language,), reason to drop the file)."""
+        """Return (possible languages of the file, None); if the file is dropped, (one language or None, drop reason)."""
         possible = () if names == () else self.recipe.language_rule.by_content(file.project, file.path, text, names)
         if not possible:
             return (None,), NO_LANGUAGE if file.has_path else UNPLACED
@@ -136,7 +136,7 @@ class Scanner:
         return (chosen, None) if chosen else (possible[:1], NOT_CHOSEN)
 
     def _filter(self, file: Candidate, first_edits: Sequence[str]) -> tuple[str | None, list[str] | None]:
-        """Apply the recipe to a candidate; return the drop reason or None, and the names of all edits, `first_edits` first."""
+        """Apply the recipe's filters and edits. Return the drop reason or None, and the names of all edits, `first_edits` first."""
         edits = list(first_edits)
         if self.recipe.newlines == "lf" and "\r" in file.text:
             file.text = file.text.replace("\r\n", "\n").replace("\r", "\n")
@@ -152,7 +152,7 @@ class Scanner:
 
 
 def is_unread_statement(file: FoundFile) -> bool:
-    """Return True for a file that states a license by its name, kind and size, but whose text is not read."""
+    """Return True for a file that is a license statement by its name, but has no readable text (a link, a large file, a PDF)."""
     if not states_license(file.path) or file.reason == REPLACED:
         return False
     if file.reason == LINK:

@@ -1,4 +1,4 @@
-"""Results of the scan: a Parquet file per batch, with a row for every file and every language that the file can have.
+"""Results of the scan: a Parquet file per batch. A file has one row, or one row for each of its possible languages.
 
     with ScanResultWriter(path, key_bytes=(32,)) as writer:
         writer.add(ScanRow(...))
@@ -57,7 +57,7 @@ class ScanRow(NamedTuple):
     is_first: bool
     """True for the first row of a file."""
     language: str | None
-    """The language of the file, or one of those that it can have."""
+    """Language of the file, or one of its possible languages; None if it is unknown."""
     reason: str | None
     """The reason why the file is dropped in this language; None if it is kept."""
     sha256: str | None = None
@@ -66,16 +66,16 @@ class ScanRow(NamedTuple):
     newlines: str | None = None
     edits: Sequence[str] | None = None
     counted: str | None = None
-    """The language for which the file counts when the main language of its project is chosen; None: not counted."""
+    """The language to which the file's bytes are added to find the main language of its project; None: not counted."""
     license: str | None = None
     """The license in the header of the file."""
     stated_license: str | None = None
-    """The statement of a license file or manifest about its folder: see folder_licenses.py."""
+    """License that this file states for its folder, if it is a license file or manifest: see folder_licenses.py."""
     project_version: str | None = None
-    """The version of the project, if the file states it and the recipe's row maker reads it."""
+    """Version of the project, if this file states it and the recipe makes rows that depend on it."""
     text_bytes: int = 0
     text: str | None = None
-    """The edited text. None for a dropped file, and for the text of the previous row: `text_bytes` is then positive."""
+    """The edited text; None for a dropped file. If None but `text_bytes` is positive, the text is that of the previous row."""
     keys: Sequence[bytes | None] = ()
 
 
@@ -163,7 +163,7 @@ class Block:
         return self.table[column].to_pylist()
 
     def encode(self, column: str, codes: dict[Any, int]) -> np.ndarray:
-        """Return the codes of a column's values (shape [rows], int64; -1 for null), and add new values to `codes`."""
+        """Return the code of each value of a column: int64 [rows], -1 for null. Give new values a code in `codes`."""
         encoded = self.table[column].combine_chunks().dictionary_encode()
         known = [codes.setdefault(value, len(codes)) for value in encoded.dictionary.to_pylist()]
         return np.array([*known, -1], np.int64)[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]

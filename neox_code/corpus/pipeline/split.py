@@ -16,12 +16,13 @@ HELD_OUT = ("test", "valid")
 def assign_splits(sizes: Sizes, shares: Mapping[str, float], seed: int) -> dict[str, str]:
     """Return the split of each project. `sizes` has its bytes by language; `shares` has the splits' target shares in any unit.
 
-    1. Every language, beginning with the one with the fewest projects, gets a project in train; a language of two projects also
-       gets one in test; a language of three or more also gets one in valid. (All languages of a project are in
-       the same split, so a language can lack a split.)
-    2. The other projects, in a seeded order, go to test or valid if the split still needs as many bytes of each of their languages.
-    3. Of the remaining projects, the one that brings test (or valid) nearest to its target shares goes there, until none brings it
-       nearer. The rest goes to train.
+    1. Languages are processed from the one with the fewest projects on. Each gets a project in train. A language of two or more
+       projects also gets one in test; a language of three or more also gets one in valid. (All languages of a project are in the
+       same split, so a language can lack a split.)
+    2. The other projects are processed in a seeded order. A project goes to test or valid if the split still needs all of the
+       project's bytes in each language.
+    3. For test and for valid, the remaining project that brings the split nearest to its target goes there; this is repeated
+       until no project brings the split nearer. All other projects go to train.
     """
     total = sum_language_bytes(sizes)
     order = shuffle_projects(sizes, seed, "split")
@@ -30,11 +31,11 @@ def assign_splits(sizes: Sizes, shares: Mapping[str, float], seed: int) -> dict[
     splits: dict[str, str] = {}
 
     def compute_overshoot(project: str, split: str) -> float:
-        """Return by how much the project exceeds the bytes that the split needs, as a sum of shares of each language's bytes."""
+        """Return the bytes of the project beyond those that the split needs, summed over languages as shares of their totals."""
         return sum(max(0.0, size - room[split][language]) / max(total[language], 1) for language, size in sizes[project].items())
 
     def compute_change(project: str, split: str) -> float:
-        """Return the change of the distance between the split and its target, in the same unit; negative if it is smaller."""
+        """Return the change of the split's distance from its target, summed over languages as shares; negative means nearer."""
         lacking = room[split]
         return sum(
             (abs(lacking[language] - size) - abs(lacking[language])) / max(total[language], 1)

@@ -1,4 +1,4 @@
-"""The work folder of a build: its files, and the settings of all tasks.
+"""The work folder of a build: its files, and the settings that all tasks of the build read.
 
 DIR.work/key.json, cluster/        see executors/work_folder.py
 DIR.work/settings.pickle           Settings; for a user's recipe also recipe.py and recipe.path with its original path
@@ -10,7 +10,7 @@ DIR.work/decisions/                the decisions on all files: see decisions.py
 DIR.work/out/                      the corpus, which is moved to DIR at the end
 DIR.work/replaced/                 the corpus that was in DIR before
 
-A folder of this name that was not made by a build is left as it is.
+If a folder DIR.work exists that no build has made, it is left unchanged.
 """
 
 import pickle
@@ -46,7 +46,7 @@ class Settings:
     layout: str | None = None
     """The meaning of the folders in sources, one of LAYOUTS in sources/folder_layout.py; None: detect it."""
     language: str | None = None
-    """The language of dataset rows that name none."""
+    """The language of dataset rows that state no language."""
     clones: Path | None = None
     """The folder in which clones of repositories are kept and reused; None: a clone is removed after it is read."""
 

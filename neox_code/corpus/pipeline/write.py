@@ -30,7 +30,7 @@ COLUMNS = ["project", "path", "language", "sha256", "is_first", "text_bytes", "t
 
 
 def write_shard(work: Path, index: int) -> Iterator[float]:
-    """Write a shard and the rows that the recipe makes of it, and yield the bytes of text of each row group."""
+    """Write a shard and its fine-tuning rows (if the recipe makes rows); yield the bytes of text of each row group."""
     settings, decisions = load_settings(work), load_decisions(work)
     shard = decisions.shards[index]
     maker, own_recipe = settings.recipe.rows, find_original_recipe(work)
@@ -54,7 +54,7 @@ def write_shard(work: Path, index: int) -> Iterator[float]:
 
 
 def open_rows_file(work: Path, shard: PlannedShard, maker: RowMaker | None) -> AbstractContextManager[IO[str]]:
-    """Open the file for the rows of a shard. It gets its final name before the shard, so a shard that exists has its rows."""
+    """Open the file for a shard's fine-tuning rows. It gets its final name before the shard does: a shard never lacks its rows."""
     return nullcontext(io.StringIO()) if maker is None else atomic_file(output_folder(work) / shard.rows_file_name)
 
 
@@ -92,7 +92,7 @@ def join_tables(pending: list[tuple[pa.Table, np.ndarray]]) -> tuple[pa.Table, n
 def make_document_table(
     work: Path, decisions: Decisions, place: BlockPlace, rows: np.ndarray, numbers: np.ndarray, settings: Settings
 ) -> pa.Table:
-    """Return the documents of some rows of a block: `rows` are indices within it, `numbers` are those of the repositories."""
+    """Return the documents of some rows of a block. `rows` are indices in the block, `numbers` the rows' repository numbers."""
     with pq.ParquetFile(scan_result_file(work, place.batch)) as file:
         commits = pa.array([project.commit for project in read_projects_of_file(file)], pa.string())
         block = file.read_row_group(place.row_group, columns=COLUMNS, use_threads=False)
@@ -117,7 +117,7 @@ def make_document_table(
 
 
 def find_text_rows(block: pa.Table) -> np.ndarray:
-    """Return for each row the index of the row that stores its text (int64): equal texts of several languages are stored once."""
+    """Return for each row the index of the row that stores its text (int64). Rows of one file may share one stored text."""
     holds = block["text"].is_valid().to_numpy() | block["is_first"].to_numpy()
     return np.maximum.accumulate(np.where(holds, np.arange(len(holds)), 0))
 
