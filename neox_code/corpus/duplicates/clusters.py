@@ -1,8 +1,8 @@
-"""Connected components of numbered items (union-find), joined by blocks of pairs.
+"""Connected components of numbered items (union-find). Pairs of connected items are added in blocks.
 
     clusters = Clusters(count=1_000_000)
     clusters.join(first, second)                  # pairs of connected items, shape (pairs,)
-    clusters.find_roots(numbers)                       # the smallest item that each one is connected to
+    clusters.find_roots(numbers)                       # for each item, the smallest item of its component
 
 Memory: four bytes per item (eight from 2**31 items on). The roots do not depend on the order of the pairs.
 """

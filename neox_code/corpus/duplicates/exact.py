@@ -1,4 +1,4 @@
-"""Exact duplicates: files with the same bytes, or with the same kept text.
+"""Exact duplicates: files with the same bytes, or with the same text after decoding and edits.
 
     rule = ExactDuplicates()                                   # bytes: half of their SHA-256; of="text": xxh3-128 of the text
     with rule.groups(folder) as groups:                        # folder for temporary files, 32 bytes per file
@@ -6,11 +6,11 @@
         for dropped, survivors in groups.duplicates():
             ...
 
-Keys have 16 bytes. The probability that any two of 100 million different files share a key is 1 in 7 * 10^22 (ten billion files:
-1 in 7 * 10^18). With SHA-256 nobody can construct a collision either; xxh3 does not guarantee this.
+Keys have 16 bytes. The probability that any two of 100 million different files have equal keys is 1 in 7 * 10^22 (of ten billion
+files: 1 in 7 * 10^18). Nobody can construct two files with equal SHA-256 keys; xxh3 does not guarantee this.
 
-Keys are divided into 256 buckets by their first byte, and each bucket is sorted separately. Memory holds one million keys while
-keys are added, then one bucket (100 million files: 0.4 million keys).
+Keys are divided into 256 buckets by their first byte, and each bucket is sorted separately. While keys are added, memory holds up
+to one million keys; later it holds one bucket (0.4 million keys for 100 million files).
 """
 
 import hashlib
@@ -42,7 +42,7 @@ def content_digest(content: bytes) -> bytes:
 @dataclass(frozen=True)
 class ExactDuplicates:
     of: Literal["bytes", "text"] = "bytes"
-    """`bytes`: the original bytes, as PolyCoder compares them. `text`: the kept text, decoded and edited by the recipe."""
+    """`bytes`: compare the original bytes, as PolyCoder does. `text`: compare the text after decoding and the recipe's edits."""
     name = "exact duplicate"
     key_bytes = KEY_BYTES
 
@@ -80,7 +80,7 @@ class KeyGroups:
 
 
 def find_duplicates(records: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (rows of duplicates, kept row for each), both shape (duplicates,); `records` must contain whole groups."""
+    """Return (rows of duplicates, kept row for each), both of shape (duplicates,). `records` must have all files of each key."""
     records = records[find_repeated(split_keys(records)[0])]
     first, second = split_keys(records)
     order = np.lexsort((records["row"], records["project"], second, first))

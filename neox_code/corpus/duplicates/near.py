@@ -6,16 +6,17 @@
         for dropped, survivors in groups.duplicates():
             ...
 
-A key is the signature of the text. Two signatures that are equal in one band are compared in full; the texts are similar if enough
-places agree. Connected texts form a cluster, of which the smallest (project, row) is kept.
+The key of a file is the MinHash signature of its text: 128 hash values, of which each band has 5. Two signatures with an equal band
+are compared in full; the texts are similar if enough hash values are equal. Similar texts are connected. Connected texts form a
+cluster, and the file with the smallest (project, row) of the cluster is kept.
 
-With 25 bands of 5 places a pair with similarity 0.7 is compared with probability 0.99, and one with 0.8 nearly always. The
-similarity is then estimated from 128 places; the standard error at 0.7 is 0.04. Compared with an exhaustive search (`deepy.py
-benchmark data --part near`) on two samples of 24 MB of Debian's source code with 368 and 130 similar pairs, 99.5% and 96.2% of them
-are in one cluster; with datasketch at the same threshold and permutations 91.6% and 84.6%.
+With 25 bands, a pair of similarity 0.7 is compared with probability 0.99, and a pair of similarity 0.8 nearly always. The
+similarity is then estimated from 128 hash values; the standard error at 0.7 is 0.04. An exhaustive search (`deepy.py benchmark data
+--part near`) found 368 and 130 similar pairs in two samples of 24 MB of Debian's source code. Of these pairs, 99.5% and 96.2% are
+in one cluster. With datasketch at the same threshold and permutations, 91.6% and 84.6% are.
 
-Among files with an equal band, the first LEADERS by project and row are compared with all others. Memory: 5 bytes per file, and one
-of SPLITS parts of a band at a time (100 million files: 0.7 GB in total).
+Among files with an equal band, the first LEADERS by project and row are compared with all others. Memory holds 5 bytes per file,
+and one of the SPLITS parts of a band (100 million files: 0.7 GB in total).
 """
 
 import math
@@ -39,7 +40,7 @@ SPLITS = 64
 FILES_AT_ONCE = 2**14
 PAIRS_AT_ONCE = 2**13
 MEMBER = np.dtype([("project", np.int64), ("row", np.int64)])
-BAND = np.dtype([("places", np.uint64), ("number", np.int64)])
+BAND = np.dtype([("hash", np.uint64), ("number", np.int64)])
 
 signatures = cache(Signatures)
 
@@ -47,11 +48,11 @@ signatures = cache(Signatures)
 @dataclass(frozen=True)
 class NearDuplicates:
     threshold: float = 0.7
-    """Similar texts share at least this fraction of their shingles."""
+    """Minimum Jaccard similarity of similar texts: the fraction of distinct shingles that both texts contain."""
     permutations: int = 128
-    """Number of places of a signature; more places estimate better and take longer."""
+    """Number of hash values in a signature. More values give a better estimate and take more time."""
     bands: int = 25
-    """Number of bands of a signature; texts with an equal band are compared. More bands find more pairs and take longer."""
+    """Number of bands of a signature. Texts with an equal band are compared. More bands find more pairs and take more time."""
     shingle_words: int = 5
     name = "near duplicate"
 
@@ -72,7 +73,7 @@ class NearDuplicates:
 
     @property
     def min_equal_hashes(self) -> int:
-        """Minimum number of equal places in the signatures of similar texts."""
+        """Minimum number of equal hash values in the signatures of similar texts."""
         return math.ceil(round(self.threshold * self.permutations, 6))
 
     def key(self, content: bytes, text: str) -> bytes | None:
@@ -84,7 +85,7 @@ class NearDuplicates:
 
 
 class NearGroups:
-    """Files grouped by similar signatures. Legend: N files, B bands, P places of a signature."""
+    """Files grouped by similar signatures. Legend: N files, B bands, P hash values of a signature."""
 
     def __init__(self, rule: NearDuplicates, folder: Path):
         self.rule = rule
@@ -118,11 +119,11 @@ class NearGroups:
         self._members.write(members.data)
         self._signatures.write(keys.data)
         self._check_order(members)
-        bands, places = self.rule.bands, self.rule.rows_per_band
-        signatures_NP = keys.view(np.uint16).reshape(len(keys), -1)[:, : bands * places]
-        hashes_NB = (signatures_NP.reshape(-1, bands, places) * self._factors).sum(axis=2)
+        bands, rows_per_band = self.rule.bands, self.rule.rows_per_band
+        signatures_NP = keys.view(np.uint16).reshape(len(keys), -1)[:, : bands * rows_per_band]
+        hashes_NB = (signatures_NP.reshape(-1, bands, rows_per_band) * self._factors).sum(axis=2)
         records = np.empty(hashes_NB.shape, BAND)
-        records["places"] = hashes_NB
+        records["hash"] = hashes_NB
         records["number"] = np.arange(self._count, self._count + len(keys))[:, None]
         buckets_NB = np.arange(bands) * SPLITS + (hashes_NB % np.uint64(SPLITS)).astype(np.int64)
         self._bands.add(records.reshape(-1), buckets_NB.reshape(-1))
@@ -136,7 +137,7 @@ class NearGroups:
         self._last = (int(projects[-1]), int(rows[-1]))
 
     def duplicates(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield arrays of rows and of the rows that are kept in their place, int64, block by block."""
+        """Yield blocks of duplicates: their rows, and for each the row that is kept instead (both int64)."""
         self._signatures.flush()
         self._members.flush()
         if not self._count:
@@ -149,12 +150,12 @@ class NearGroups:
             yield from groups.duplicates()
 
     def _join_similar(self, records: np.ndarray, clusters: Clusters) -> None:
-        """Join similar files among those with an equal band."""
-        records = self._sort_records(records[find_repeated(records["places"])])
+        """Join similar files in `clusters`. `records` has files with the hash of one band; those with equal hashes are compared."""
+        records = self._sort_records(records[find_repeated(records["hash"])])
         if not len(records):
             return
         is_first = np.ones(len(records), bool)
-        is_first[1:] = records["places"][1:] != records["places"][:-1]
+        is_first[1:] = records["hash"][1:] != records["hash"][:-1]
         first = np.flatnonzero(is_first)[np.cumsum(is_first) - 1]
         numbers = records["number"]
         members = np.arange(len(records))
@@ -170,11 +171,11 @@ class NearGroups:
             members = members[is_open[first[members]]]
 
     def _sort_records(self, records: np.ndarray) -> np.ndarray:
-        """Return the records sorted by the places of the band, then project and row."""
+        """Return the records sorted by the hash of the band, then project and row."""
         if self._ascending:
-            return records[np.lexsort((records["number"], records["places"]))]
+            return records[np.lexsort((records["number"], records["hash"]))]
         members = np.memmap(self.folder / "members", MEMBER, "r")[records["number"]]
-        return records[np.lexsort((members["row"], members["project"], records["places"]))]
+        return records[np.lexsort((members["row"], members["project"], records["hash"]))]
 
     def _join_pairs(self, first: np.ndarray, second: np.ndarray, clusters: Clusters) -> None:
         for start in range(0, len(first), PAIRS_AT_ONCE):
@@ -184,14 +185,14 @@ class NearGroups:
             clusters.join(one[alike], other[alike])
 
     def _read_signatures(self, numbers: np.ndarray) -> np.ndarray:
-        """Return signatures of shape [N, P], uint16. They are read, not mapped: mapped pages would count as process memory."""
+        """Return signatures of shape [N, P], uint16. The file is not memory-mapped, since mapped pages count as process memory."""
         size = self.rule.key_bytes
         wanted, places = np.unique(numbers, return_inverse=True)
         read = b"".join([os.pread(self._signatures.fileno(), size, number * size) for number in wanted.tolist()])
         return np.frombuffer(read, np.uint16).reshape(-1, self.rule.permutations)[places]
 
     def _add_clusters(self, clusters: Clusters, groups: KeyGroups) -> None:
-        """Add every file of a cluster of at least two files to `groups`, with the cluster's root as its key."""
+        """Add each file that is in a cluster with others to `groups`. Its key is the cluster's root, the smallest file number."""
         has_others = np.zeros(self._count, bool)
         for numbers in self._iter_number_blocks():
             roots = clusters.find_roots(numbers)
@@ -206,6 +207,6 @@ class NearGroups:
             groups.add(keys.view("V16").reshape(-1), members["project"], members["row"])
 
     def _iter_number_blocks(self) -> Iterator[np.ndarray]:
-        """Yield the numbers of all files in blocks, int64."""
+        """Yield the numbers of all files in blocks (int64), to bound memory."""
         for start in range(0, self._count, 2**20):
             yield np.arange(start, min(start + 2**20, self._count))

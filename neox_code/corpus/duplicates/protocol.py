@@ -7,9 +7,9 @@
         for dropped, survivors in groups.duplicates():         # arrays of rows
             ...
 
-The member with the smallest (project, row) of a group is kept: the caller numbers projects by stars (most first), then name, and
-rows by path within a project. The result does not depend on the order or the blocks in which keys are added. Memory is bounded:
-keys are stored in files below `folder`.
+Of each group, the file with the smallest (project, row) is kept. The caller numbers projects by stars (most first), then by name;
+it numbers rows by path within a project. The result does not depend on the order or the blocks in which keys are added. Memory is
+bounded: keys are stored in files below `folder`.
 """
 
 from collections.abc import Iterator
@@ -22,11 +22,11 @@ import numpy as np
 
 class Groups(Protocol):
     def add(self, keys: np.ndarray, projects: np.ndarray, rows: np.ndarray) -> None:
-        """`keys`: [N] of dtype V{key_bytes}; `projects`: [N] int32 or int64, the rank of each file's project; `rows`: [N] int64."""
+        """Add N files: `keys` [N] of dtype V{key_bytes}, `projects` [N] int32 or int64 (their ranks), `rows` [N] int64."""
         ...
 
     def duplicates(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield ([M] int64 rows of duplicates, [M] int64 the kept row for each); every duplicate row once."""
+        """Yield (rows of M duplicates, the kept row for each), both int64 [M]. Every duplicate is yielded once."""
         ...
 
 
@@ -42,7 +42,7 @@ class DuplicateRule(Protocol):
     def key(self, content: bytes, text: str) -> bytes | None:
         """Return the key; None if the document is never a duplicate. Equal inputs give equal keys on every machine.
 
-        `content` is the original bytes of the file; `text` is the kept text.
+        `content` is the original bytes of the file; `text` is the text after decoding and the recipe's edits.
         """
         ...
 

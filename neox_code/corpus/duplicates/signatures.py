@@ -1,16 +1,16 @@
-"""MinHash signatures: the fraction of equal places of two signatures estimates the Jaccard similarity of their texts.
+"""MinHash signatures. The fraction of equal values in two signatures estimates the Jaccard similarity of the texts.
 
-    signature = Signatures(places=128, shingle_words=5)
+    signature = Signatures(permutations=128, shingle_words=5)
     signature("text")                             # [P] uint16; None for a text of fewer than five words
 
 A shingle is a fixed number of consecutive words (runs of \\w) joined by spaces. The Jaccard similarity of two texts is the fraction
-of their distinct shingles that both contain. Each place of a signature has its own hash function; it holds 16 bits of the smallest
-hash of the shingles.
+of their distinct shingles that both contain. Each value of a signature has its own hash function (a permutation of the hashes). The
+value is 16 bits of the smallest hash of the shingles.
 
-The hash of a shingle is a polynomial of its bytes modulo 2**64: with prefix sums over the text, one subtraction gives the hash of a
-shingle. Integer arithmetic and a fixed seed make it equal on every machine.
+The hash of a shingle is a polynomial of its bytes modulo 2**64. Prefix sums of the polynomial are computed once for the text; then
+one subtraction gives the hash of each shingle. Integer arithmetic and a fixed seed make hashes equal on every machine.
 
-Legend: T bytes of a text's words, S shingles, P places.
+Legend: T bytes of a text's words, S shingles, P permutations.
 """
 
 import numpy as np
@@ -21,17 +21,17 @@ BASE = 6364136223846793005
 MIXER = 0xD6E8FEB86659FD93
 SEED = 20221121
 SHINGLES_AT_ONCE = 512
-"""Number of shingles hashed at once; the hashes for all places then fit into the cache of a core."""
+"""Number of shingles hashed at once, chosen so that their hashes for all permutations fit into the cache of a core."""
 
 
 class Signatures:
-    def __init__(self, places: int, shingle_words: int):
+    def __init__(self, permutations: int, shingle_words: int):
         self.shingle_words = shingle_words
         bits = np.random.PCG64(SEED)  # raw numbers never change; those of a Generator may change with numpy's version
         self._number_of_byte = bits.random_raw(256)
-        self._factors_P1 = bits.random_raw(places).astype(np.uint32)[:, None] | np.uint32(1)
-        self._offsets_P1 = bits.random_raw(places).astype(np.uint32)[:, None]
-        self._hashes_PS = np.empty((places, SHINGLES_AT_ONCE), np.uint32)
+        self._factors_P1 = bits.random_raw(permutations).astype(np.uint32)[:, None] | np.uint32(1)
+        self._offsets_P1 = bits.random_raw(permutations).astype(np.uint32)[:, None]
+        self._hashes_PS = np.empty((permutations, SHINGLES_AT_ONCE), np.uint32)
         self._powers, self._inverses = compute_powers(BASE, 0), compute_powers(BASE, 0)
 
     def __call__(self, text: str) -> np.ndarray | None:
@@ -48,7 +48,7 @@ class Signatures:
         return least_P.astype(np.uint16)
 
     def hash_shingles(self, text: str) -> np.ndarray:
-        """Return the hashes of all shingles, [S] uint32, in the order of the text, repeated shingles included."""
+        """Return the hashes of all shingles in the order of the text, [S] uint32. A repeated shingle is hashed each time."""
         words_T = np.frombuffer(normalize_words(text).strip(), np.uint8)
         spaces = np.flatnonzero(words_T == SPACE)
         num_shingles = len(spaces) + 2 - self.shingle_words if len(words_T) else 0

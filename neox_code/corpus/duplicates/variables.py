@@ -1,5 +1,5 @@
-"""Files with the same sequence of variables, as in GPT-Code-Clippy's deduplication: files that differ only in white space,
-punctuation and operators are duplicates.
+"""Find duplicates as GPT-Code-Clippy does: files with the same sequence of words, which differ only in white space, punctuation
+and operators.
 
     SameVariables().key(content, "a = b;") == SameVariables().key(content, "a\\t+b ")
 

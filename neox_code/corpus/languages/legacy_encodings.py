@@ -1,4 +1,4 @@
-"""Legacy encodings of source files: declared by the file, or recognized by the letters of the decoded text.
+"""Find the legacy encoding of a source file: the file declares it, or the decoded letters make it plausible.
 
     find_declaration(b"# -*- coding: latin-1 -*-")     "iso8859-1"
     recognize_encoding("# Größe\\n".encode("latin-1"))            ("# Größe\\n", "latin-1")
@@ -16,17 +16,17 @@ from collections.abc import Callable
 
 DECLARATION = re.compile(rb"(?:coding|charset|encoding)[ \t]*[:=][ \t]*[\"']?([A-Za-z][\w.-]*)")
 DECLARATION_BYTES = 2_048
-"""Number of bytes that are searched for a declaration; editors search the first lines."""
+"""Number of bytes at the start of a file that are searched for a declared encoding. Editors search the first lines."""
 NOT_FILE_ENCODINGS = {"idna", "punycode", "raw-unicode-escape", "unicode-escape", "undefined"}
 EXAMINED_CHARACTERS = 2**16
-"""Number of characters that are examined, from the lines with characters beyond ASCII."""
+"""Maximum number of characters that are examined. They are taken from the lines with characters beyond ASCII."""
 MIN_SHARE = 0.3
 SHIFTED = re.compile(rb"\x1b\$(?:[@AB]|[()*+./-][0-~])")
 """An escape sequence of ISO 2022 that selects a set of two-byte characters."""
 SHIFTED_HZ = re.compile(rb"~\{(?:[!-w][!-~])+~\}")
 ISO_2022 = ("iso2022_jp", "iso2022_jp_ext", "iso2022_jp_2", "iso2022_jp_2004", "iso2022_kr")
 DECLARED_SEVEN_BIT = {"utf-7", "hz"}
-"""Encodings that are used only if the file declares them: `x+AOA-1` is valid UTF-7. HZ is also used if decoding gives Chinese."""
+"""Encodings that a file must declare, since plain ASCII such as `x+AOA-1` is valid UTF-7. HZ is also used for Chinese text."""
 
 LETTER = r"[^\W\d_\x00-\x7fªºµ]"
 WORD = re.compile(rf"(?:[a-zA-Z]|{LETTER})*{LETTER}(?:[a-zA-Z]|{LETTER})*")
@@ -39,7 +39,7 @@ WESTERN = (
     *("äöüß", "àâæçéèêëîïôœùûüÿ", "áéíóúüñ", "àçèéíïòóúü", "àáâãçéêíóôõúü", "àèéìíîòóùú"),
     *("åäöé", "æøåéòôü", "áéíóúýþæöð", "éèëïöüáóú"),
 )
-"""Lower-case letters beyond ASCII, one string per language."""
+"""Lower-case letters beyond ASCII of Western European languages, one string per language."""
 SYMBOLS = frozenset("“”‘’„‚–—…©®™°±µ§«»·•€£¥¢×÷¿¡½¼¾²³¹ªº¬´\xa0\xad")
 CENTRAL = ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "čšžćđ", "ăâîşţșț")
 CYRILLIC = frozenset("абвгдежзийклмнопрстуфхцчшщъыьэюяёіїєґў")
@@ -76,7 +76,7 @@ def find_declaration(content: bytes) -> str | None:
 
 
 def decode_seven_bit(content: bytes, declared: str | None) -> tuple[str, str] | None:
-    """Return the text and the encoding of ASCII bytes that stand for other characters; None for ASCII text.
+    """Decode a 7-bit encoding such as ISO-2022-JP. Return text and encoding; None if the bytes are plain ASCII text.
 
     >>> decode_seven_bit("# 値\\n".encode("iso2022_jp"), None), decode_seven_bit(b"x = 1", None)
     (('# 値\\n', 'iso2022_jp'), None)
@@ -122,7 +122,7 @@ def recognize_encoding(content: bytes) -> tuple[str, str] | None:
 
 
 def compute_western_share(text: str) -> float:
-    """Return 1 for letters of one language or only common symbols, 0.6 for several languages (a list of authors), else 0."""
+    """Return 1 if the letters are of one Western language or all are common symbols, 0.6 for several languages, else 0."""
     letters = find_letters(text)
     if is_implausible(text) or has_letter_run(text, 3) or not (letters or SYMBOLS.issuperset("".join(NOT_ASCII.findall(text)))):
         return 0.0
@@ -149,7 +149,7 @@ def has_letter_run(text: str, length: int) -> bool:
 
 
 def is_implausible(text: str) -> bool:
-    """Return True if the text has control characters, symbols within or before words, or many capitals after small letters."""
+    """Return True for a text with signs of a wrong encoding: control characters, symbols in words, many words in mixed case."""
     return any(pattern.search(text) for pattern in (CONTROL, SYMBOL_IN_WORD, SYMBOL_BEFORE_WORD)) or mixes_cases(text)
 
 
@@ -160,7 +160,7 @@ def mixes_cases(text: str) -> bool:
 
 
 def compute_cyrillic_share(text: str) -> float:
-    """Return the share of common letters in any case; 0 for other letters or implausible characters."""
+    """Return the share of letters that are common in Cyrillic; 0 if the text has other letters or implausible characters."""
     letters = [letter for word in WORD.findall(text) for letter in word.lower() if letter > "\x7f"]
     if not letters or is_implausible(text) or not CYRILLIC.issuperset(letters):
         return 0.0
@@ -176,7 +176,7 @@ def make_share_function(common: frozenset[str]) -> Callable[[str], float]:
 
 
 def compute_kana_share(text: str) -> float:
-    """Return the share of Hiragana and Katakana, which every Japanese text contains."""
+    """Return the share of characters that are Hiragana or Katakana. Every Japanese text contains some."""
     letters = find_east_asian_letters(text)
     return sum("\u3040" < letter < "\u3100" for letter in letters) / len(letters) if letters else 0.0
 
@@ -198,4 +198,4 @@ CANDIDATES: dict[str, Callable[[str], float]] = {
     "euc-jp": compute_kana_share,
     "cp949": make_share_function(HANGUL_COMMON),
 }
-"""Function per codec that computes the share of common letters of the decoded text. Among equal shares the first codec is used."""
+"""Codec -> function that computes the share of common letters in the decoded text. If shares are equal, the first codec is used."""

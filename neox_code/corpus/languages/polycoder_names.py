@@ -3,9 +3,10 @@
     find_languages("src/vector.h", ("C", "C++", "Go"))      ("C", "C++")
     is_name_of("Scala", "build.sc")                         False
 
-The file-name patterns of the language's Pygments lexer, in lower case and without their first character, are compared with the end
-of the unchanged name. Therefore `*.C` and `*.H` make the `.c` and `.h` files of C++ projects C++, and `main.C` has no language.
-`Makefile` is Ruby (`Rakefile`) and `reconstruct` Python (`SConstruct`). A pattern with a choice (`*.php[345]`) matches nothing.
+The file-name patterns of the language's Pygments lexer are changed to lower case and lose their first character. Then they are
+compared with the end of the unchanged name. This has side effects: with the patterns `*.C` and `*.H`, files `.c` and `.h` can be
+C++, and `main.C` has no language; `Makefile` is Ruby (`Rakefile`), and `reconstruct` is Python (`SConstruct`). A pattern with a
+choice (`*.php[345]`) matches nothing.
 """
 
 from collections.abc import Collection
@@ -39,5 +40,5 @@ def is_name_of(language: str, path: str) -> bool:
 
 
 def find_languages(path: str, languages: Collection[str]) -> tuple[str, ...]:
-    """Return the languages that a file of this name can be in, in their given order."""
+    """Return those of `languages`, in order, that a file of this name can have."""
     return tuple(language for language in languages if path.endswith(list_name_endings(language)))

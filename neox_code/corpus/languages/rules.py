@@ -31,27 +31,30 @@ class LanguageRule(Protocol):
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """The languages of the corpus. `dataclasses.replace(rule, languages=...)` makes a rule for fewer languages."""
+        """The languages that the rule selects. `dataclasses.replace(rule, languages=...)` makes a rule for fewer languages."""
         ...
 
     @property
     def selects_by_project(self) -> bool:
-        """True if the language of the project selects one of several languages that are possible for a file."""
+        """True if a file with several possible languages gets the language of its project."""
         ...
 
     def by_name(self, project: Project, path: str) -> tuple[str, ...] | None:
-        """Return the languages that are possible by the file's name; () if there is none, and None if the content must be read."""
+        """Return the possible languages of a file by its name; () if there is none, None if its content must be read."""
         ...
 
     def by_content(self, project: Project, path: str, text: str, by_name: tuple[str, ...] | None) -> tuple[str, ...]:
-        """Return the language by content, or the possible languages if the project decides; pass the result of `by_name`."""
+        """Return the language of a file by its content, or several if the project's language selects one.
+
+        Pass the result of `by_name`.
+        """
         ...
 
     def counted(self, path: str, text: str | None = None) -> str | None:
         """Return the language to which the file's bytes are added to find the main language of its project; None: not counted.
 
-        Pass the text of a file that was read: a `.h` file is C by its name and often C++ by its content,
-        and generated files are recognized by their content.
+        Pass the text if the file was read, because the result depends on it: a `.h` file is C by its name and often C++ by its
+        content, and some generated files are recognized only by their content.
         """
         ...
 
@@ -85,8 +88,8 @@ class ProjectLanguage:
 class FileLanguage:
     """Linguist's rule: each file has its own language.
 
-    Files whose name is of a selected language and files without an extension are read. A file whose name is of another language is
-    not read, although a modeline could declare a selected language.
+    A file is read if its name can have a selected language or if it has no extension. A file with the extension of another language
+    is not read, although a modeline in it could declare a selected language.
     """
 
     languages: tuple[str, ...] = LANGUAGES

@@ -59,7 +59,7 @@ def detect_and_decode(content: bytes) -> tuple[str | None, str]:
 
 
 def has_surrogates(content: bytes) -> bool:
-    """Return True if the content is UTF-8 except for encoded surrogates; then it has no legacy encoding."""
+    """Return True if the content is UTF-8 but for encoded surrogates. Such content is not in a legacy encoding."""
     try:
         content.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
@@ -68,7 +68,7 @@ def has_surrogates(content: bytes) -> bool:
 
 
 def decode_text(content: bytes, codec: str, encoding: str) -> tuple[str, str] | None:
-    """Return the text without byte-order marks at its start, and `encoding`; None if the codec does not fit or it is binary."""
+    """Return (text without byte-order marks at its start, `encoding`); None if `codec` cannot decode it or it is binary."""
     try:
         text = content.decode(codec).lstrip(MARK)
     except UnicodeError:
@@ -96,7 +96,7 @@ def detect_utf16(content: bytes) -> str | None:
 
 
 def decode_ignoring_errors(content: bytes) -> tuple[str, str]:
-    """Return the text without the bytes that are not UTF-8, and "utf-8", or "utf-8 with errors" if there were any.
+    """Return the text without bytes that are not UTF-8. The second value is "utf-8 with errors" if there were any, else "utf-8".
 
     >>> decode_ignoring_errors(b"a\\r\\n"), decode_ignoring_errors(b"caf\\xe9")
     (('a\\r\\n', 'utf-8'), ('caf', 'utf-8 with errors'))
@@ -108,7 +108,7 @@ def decode_ignoring_errors(content: bytes) -> tuple[str, str]:
 
 
 def is_binary(content: bytes) -> bool:
-    """Return True if there is a NUL, or the first 8,000 bytes have many other control characters."""
+    """Return True if the content has a NUL byte, or many other control characters in its first SEARCHED_BYTES bytes."""
     start = content[:SEARCHED_BYTES]
     return b"\0" in content or len(start.translate(None, TEXT_BYTES)) > MAX_CONTROL_FRACTION * len(start)
 

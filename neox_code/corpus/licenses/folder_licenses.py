@@ -1,17 +1,19 @@
-"""Find the license of a file: the nearest statement of a license file or manifest, in the same folder or above, applies.
+"""Find the license of a file from the license files and manifests in its folder and in the folders above.
 
     licenses = FolderLicenses()
     licenses.add("LICENSE", "MIT")
     licenses.add("ee/LICENSE", UNKNOWN)
     licenses.find("ee/server/main.go", listed=None)       StatedLicense("LicenseRef-unknown", "ee/LICENSE")
 
-1. An annotation of REUSE for the file.
+The first of these rules that gives a license applies:
+1. An annotation of REUSE (reuse.py) for the file.
 2. The license files of the nearest folder that has any. A text that is not recognized is an unknown license.
-3. If a manifest (package.json ...) is nearer than the license files, both apply: a manifest adds terms.
-4. Without a license file: the license that a list or dataset gives for the repository, else the nearest manifest.
+3. The license that a repository list or dataset gives for the repository.
+4. The nearest manifest (package.json ...).
+If 2 or 3 applies, the license of a nearer manifest is added to it.
 
-Vendored folders (node_modules, third_party, vendor ...) are projects of their own: statements above them do not apply in them.
-If the folders of one source are the projects, the search continues above the project: see `below`.
+A vendored folder (node_modules, third_party, vendor ...) is a project of its own: license files above it do not apply in it. If
+the projects are folders of one source, the search continues in the source's root folder: see `inherit_from`.
 """
 
 import json
@@ -48,22 +50,22 @@ LONGEST_CHAIN = 40
 
 class StatedLicense(NamedTuple):
     expression: str | None
-    """SPDX expression; None without a license."""
+    """SPDX expression of the license; None if there is no license."""
     file: str | None
     """Path in the project of the file that states the license, or several paths joined by commas; None if no file states it."""
 
 
 Statement = tuple[str, str]
-"""The path of a file and the expression that it states for its folder."""
+"""The path of a license file or manifest, and the SPDX expression that it states for its folder."""
 
 
 def states_license(path: str) -> bool:
-    """Return True for files that state the license of other files and are read for this reason."""
+    """Return True for a file that states the license of other files. Such a file is read even if the corpus does not want it."""
     return is_license_file(path) or is_manifest(path) or is_reuse_file(path)
 
 
 def read_statement(path: str, text: str) -> str | None:
-    """Return the license of a license file or manifest, as a string for `FolderLicenses.add`; None if it states no license."""
+    """Return the license that a license file or manifest states, as a string for `FolderLicenses.add`; None if it states none."""
     if is_reuse_file(path):
         return json.dumps(found) if (found := read_annotations(path, text)) else None
     if is_manifest(path):
@@ -72,7 +74,7 @@ def read_statement(path: str, text: str) -> str | None:
 
 
 def make_unread_statement(path: str, link: str | None) -> str | None:
-    """Return the statement of a license file or manifest that was not read: a reference to the target of a link, else unknown."""
+    """Return the statement of a license file or manifest that was not read: for a link a reference to its target, else UNKNOWN."""
     if is_reuse_file(path):
         return json.dumps([(".*", UNKNOWN)])
     if is_manifest(path):
@@ -81,7 +83,7 @@ def make_unread_statement(path: str, link: str | None) -> str | None:
 
 
 def read_license_from_name(path: str) -> str | None:
-    """Return the license of a text in REUSE's folder LICENSES, whose file name is the license; None for other files."""
+    """Return the license of a file in REUSE's folder LICENSES, where the file name is the license; None for other files."""
     folder, _, name = path.rpartition("/")
     if folder.rpartition("/")[2] == REUSE_FOLDER and not PLAIN_NAME.match(name):
         return parse_license_names(name.removesuffix(".txt")) or UNKNOWN
@@ -97,9 +99,9 @@ class FolderLicenses:
         self._resolved_folders: dict[str, list[Statement]] = {}
 
     def inherit_from(self, above: "FolderLicenses", folder: str) -> "FolderLicenses":
-        """Return the same statements with those of the source's root above them; `folder` is the project's path below that root.
+        """Return a copy that also uses the statements in the source's root, `above`. `folder` is the project's path below the root.
 
-        The path of a file in the root is relative to the project's folder: ../LICENSE.
+        In the result, the path of a file in the root is relative to the project's folder: ../LICENSE.
         """
         joined = copy(self)
         joined._above, joined._folder, joined._resolved_folders = above, folder, {}
@@ -141,7 +143,7 @@ class FolderLicenses:
         return None
 
     def find_in_folder(self, folder: str, listed: str | None) -> StatedLicense:
-        """Return the license of a folder's files, for files without an annotation."""
+        """Return the license of the files in a folder that have no annotation of REUSE."""
         nearest: StatedLicense | None = None
         licenses, up = self, ""
         while True:
@@ -167,7 +169,7 @@ class FolderLicenses:
         return "../" * len(list(filter(None, self._folder.split("/"))))
 
     def _find_statements(self, folder: str, up: str) -> tuple[list[Statement], list[Statement]]:
-        """Return the statements of the license files and of the manifests in a folder, with `up` before their paths."""
+        """Return two lists for a folder: statements of its license files, and of its manifests. `up` is put before the paths."""
         own = self._resolve_statements(folder)
         texts = [statement for statement in own if not is_manifest(statement[0])]
         texts = texts or self._resolve_statements(posixpath.join(folder, REUSE_FOLDER))
@@ -175,7 +177,7 @@ class FolderLicenses:
         return [(f"{up}{path}", license) for path, license in texts], manifests
 
     def _resolve_statements(self, folder: str) -> list[Statement]:
-        """Return the path and the expression of every file in a folder."""
+        """Return path and SPDX expression of every license file and manifest in a folder."""
         if folder in self._statements and folder not in self._resolved_folders:
             named = sorted(self._statements[folder].items())
             self._resolved_folders[folder] = [
@@ -184,9 +186,10 @@ class FolderLicenses:
         return self._resolved_folders.get(folder, [])
 
     def _resolve(self, path: str, statement: str, passed: frozenset[str]) -> str | None:
-        """Return the license of a file, or of the file that it refers to; `passed` are the files of the chain so far.
+        """Return the license that a file states. If it refers to another file, return that file's license.
 
-        The license is unknown if the reference leads to a missing file, to a path outside the project or back to the file itself.
+        `passed` are the files through which references have led to this file. The license is unknown if a reference leads to a
+        missing file, to a path outside the project, or back to a file in `passed`.
         """
         folder, passed = posixpath.dirname(path), passed | {path}
         kind = next((kind for kind in (FILE, NEAREST) if statement.startswith(kind)), None)
@@ -258,7 +261,7 @@ def join_statements(statements: Sequence[Statement]) -> StatedLicense:
 
 
 def add_license_above(nearer: StatedLicense | None, above: StatedLicense) -> StatedLicense:
-    """Return the combined license of a manifest and the license file above it."""
+    """Return the license of files that have a manifest in a near folder and a license file in a folder above."""
     if nearer is None or nearer.expression is None or above.expression is None or nearer.expression == above.expression:
         return above
     files = ", ".join(file for file in (nearer.file, above.file) if file is not None)

@@ -1,4 +1,4 @@
-"""SPDX expressions of source files and license files, and the licenses that a corpus allows.
+"""Find the SPDX expression of a source file or license file, and test if a corpus allows it.
 
 find_source_license("src/main.rs", text)                   "MIT OR Apache-2.0", by its tag or the sentences of its notice
 read_license_file("LICENSE", text)                    "MIT AND Zlib": the texts in a license file; UNKNOWN if it has none
@@ -35,7 +35,7 @@ LICENSE_FILE = re.compile(
     r"(?:[\w-]+[-_.])?(?:(?:un)?licen[cs]es?|copying|copyright|eula)(?:[-_.][\w.-]+)?|licen[cs]e \([\w. -]+\)", re.IGNORECASE
 )
 OF_OTHER_CODE = re.compile(r"3rd|third|dependenc|vendor|bundle|header|template|boilerplate|check|report|notice", re.IGNORECASE)
-"""Pattern in the name of a file that is about licenses or lists those of other projects."""
+"""Pattern in the name of a file that is not the project's license: it checks licenses, or lists licenses of other projects."""
 PROSE_OR_NONE = frozenset(
     {
         "Text",
@@ -62,10 +62,10 @@ RESTRICTION = re.compile(
     r"(?:use|purposes|only) only\b|no (?:copying|redistribution|derivative|commercial)|compet(?:e|ing)\b|"
     r"as a (?:managed |hosted )?service"
 )
-"""Pattern of terms outside of the known texts that restrict the permissions."""
+"""Pattern of words that restrict the permissions, if they occur outside of the known license texts."""
 OTHER_TERMS, OTHER_TERMS_WORDS = 12, 300
-"""The words outside of known texts are an unknown license if they are at least OTHER_TERMS_WORDS words and mention a license at
-least OTHER_TERMS times."""
+"""Limits for the words outside of known license texts. They are an unknown license if they mention a license at least
+OTHER_TERMS times and there are at least OTHER_TERMS_WORDS of them."""
 ADVERTISING = re.compile(r"all advertising materials mentioning")
 EXCEPT_WHERE_NOTED = re.compile(
     r"unless (?:otherwise|explicitly|noted|stated)|except (?:where|as|when) (?:otherwise )?(?:noted|stated|indicated)|"
@@ -73,7 +73,7 @@ EXCEPT_WHERE_NOTED = re.compile(
 )
 """Pattern of a sentence that makes the first license text apply to every file whose header names no other license."""
 INTRODUCTION_WORDS = 60
-"""Maximum number of words before the first text. If there are more, they are an unknown text."""
+"""Maximum number of words before the first license text, for EXCEPT_WHERE_NOTED to apply."""
 PYTHON = "python software foundation license version 2"
 """Title of a part of Python's license; its text is not one of the known texts."""
 LLVM_EXCEPTIONS = "llvm exceptions to the apache 2.0 license"
@@ -82,16 +82,16 @@ ALTERNATIVES = re.compile(
     r"or the (?:mit|apache|bsd)"
 )
 FILE = "file:"
-"""Prefix of a path relative to the file that contains it: the license is that of the file at this path."""
+"""Prefix of a reference: "file:PATH" stands for the license of the file at PATH, relative to the folder of the reference."""
 NEAREST = "nearest file:"
-"""Prefix of a file name: the license is in the file of that name, in the same folder or the nearest folder above."""
+"""Prefix of a reference: "nearest file:NAME" stands for the license of the file NAME in the same folder or the nearest above."""
 CHOICE = re.compile(r"under both (?:of )?(?:the )?(.{10,400}?)one of the above")
 LATER_VERSION = re.compile(r"(?:either version|at your option)(?: \w+){0,8} any later version|either version [\d.]+")
 REFERENCE = re.compile(r"year:? .{1,40} copyright holder.*|.{0,400}can be found in (?:the )?licen[cs]e.{0,80}")
 """Pattern of the whole text of a license file that only refers to another file, as in packages of R."""
 FILE_NAME = re.compile(r"[\w./-]*\w")
 POINTER_CHARACTERS = 500
-"""Maximum length of a text that refers to a license file: it contains the name of one such file and of no license."""
+"""Maximum number of characters of a text that only refers to a license file, such as `See LICENSE.txt in the root`."""
 MENTION_WORDS = 120
 """Maximum number of words of a text that only names a license, such as `Released under the MIT license`."""
 NOTICE_WORDS = 600
@@ -110,7 +110,7 @@ class AllowedLicenses:
 
     allowed: tuple[str, ...] = PERMISSIVE
     unlicensed: bool = False
-    """True: keep files without a license, as The Stack v2 does. An unknown license text counts as a license."""
+    """True: keep files without a license, as The Stack v2 does. Files with an unknown license text are still dropped."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.allowed if parse_expression(name) is None] if self.allowed is not PERMISSIVE else []
@@ -167,7 +167,7 @@ def find_source_license(path: str, text: str) -> str | None:
 
 
 def find_license_choice(header: str) -> str | None:
-    """Return A OR B if the header of a file allows a choice between licenses that it names; None otherwise.
+    """Return the SPDX expression A OR B if a file's header names several licenses and lets the user choose one; else None.
 
     >>> find_license_choice("// under both the BSD license and the GPLv2. You may select one of the\\n// above-listed licenses.")
     'BSD-3-Clause OR GPL-2.0-only'

@@ -1,4 +1,4 @@
-"""Convert the license names that packages use (SPDX expressions, trade names, version numbers in any form) to SPDX expressions.
+"""Convert license names as packages write them (SPDX expressions, full names, any form of version number) to SPDX expressions.
 
 parse_license_names("Apache License 2.0")               "Apache-2.0"
 parse_license_names("MIT/Apache-2.0")                   "MIT OR Apache-2.0"
@@ -57,7 +57,7 @@ OPERATORS = {"AND": " AND ", "and": " AND ", "&": " AND ", "OR": " OR ", "or": "
 """Written operator -> SPDX operator. A comma between names is AND as well."""
 ABBREVIATION = re.compile(r"\s*\([^()]*\)\s*$")
 R_FILE = re.compile(r"\s*[+|]\s*file LICEN[CS]E\s*$", re.IGNORECASE)
-"""Reference in R's DESCRIPTION to a file that contains the years and holders; it is ignored."""
+"""Reference in an R package's DESCRIPTION to a file with the years and copyright holders. It is ignored."""
 ADDRESS = re.compile(
     r"https?://(?:www\.)?(?:opensource|spdx|apache|gnu)\.org/licen[cs]es?/([\w.+-]*?)(?:\.(?:html?|php|txt))?/?", re.IGNORECASE
 )
@@ -129,7 +129,7 @@ def find_mentioned_licenses(text: str) -> tuple[str, ...]:
 
 
 def normalize_words(written: str) -> str:
-    """Return the text in lower case with letters, digits and signs of versions only, single-spaced, without articles.
+    """Return the text in lower case with single spaces. Keep only letters, digits and signs of versions; remove articles.
 
     >>> normalize_words("The Apache License, Version 2.0")
     'apache license version 2.0'

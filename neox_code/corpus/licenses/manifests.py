@@ -5,8 +5,8 @@
     read_manifest_license("package.json", '{"license": "SEE LICENSE IN EE.md"}')  "file:EE.md"
     read_manifest_license("package.json", '{"license": "UNLICENSED"}')            UNKNOWN
 
-The result is None for a damaged manifest and for one without a license. A result of `file:` and a path, relative to the manifest,
-refers to a license file.
+The result is None if the manifest is damaged or has no license. A result `file:PATH` refers to a license file; PATH is relative to
+the manifest.
 """
 
 import json
@@ -58,7 +58,7 @@ def read_package_json(text: str) -> str | None:
 
 
 def read_toml_manifest(text: str) -> str | None:
-    """Return the license in Cargo.toml or pyproject.toml; the name of the table depends on the tool."""
+    """Return the license in Cargo.toml or pyproject.toml. Each tool (Cargo, Poetry ...) has another table for it."""
     value = tomllib.loads(text)
     for keys in (("package",), ("workspace", "package"), ("project",), ("tool", "poetry")):
         package = find_table(value, *keys)
@@ -74,7 +74,7 @@ def read_toml_manifest(text: str) -> str | None:
 
 
 LONGEST_NAME = 200
-"""Maximum length of a license name in characters. A longer value is a license text and is ignored: a file contains it as well."""
+"""Maximum length of a license name in characters. A longer value is a license text. It is ignored, since a file has the text."""
 
 
 def read_classifiers(classifiers: Any) -> str | None:

@@ -12,19 +12,19 @@ from typing import Any
 from license_expression import get_spdx_licensing
 
 HEADER_CHARACTERS = 4_000
-"""Number of characters of a file that are its header. Licenses after it are those of other files."""
+"""Number of characters at the start of a file that are searched for a license. Later ones concern other files."""
 
 TAG = re.compile(r"SPDX-License-Identifier:[ \t]*([^\r\n]+)")
 LEADING_COMMENT = re.compile(r"(?:<\?php\b)?(?:\s+|//.*|#(?!\s*(?:include|define|if)).*|/\*(?s:.*?)\*/)*")
 HINTS = ("licen", "permission", "redistribution", "unauthorized", "proprietary")
 UNKNOWN = "LicenseRef-unknown"
-"""Expression of a text with terms that are not those of a known license."""
+"""SPDX expression for license terms that match no known license."""
 MARKS_OF_COMMENTS = str.maketrans(dict.fromkeys("*#/;|\"'%-", " "))
 
 
 @dataclass(frozen=True)
 class Notice:
-    """Phrases of a license notice, in lower case, without comment marks, with single spaces."""
+    """A license notice, recognized in a header in lower case, with single spaces and without comment marks."""
 
     expression: str
     phrase: str
@@ -80,7 +80,7 @@ GNU_NAMES = {"": "GPL", "lesser ": "LGPL", "library ": "LGPL", "affero ": "AGPL"
 
 
 def find_header_license(text: str) -> str | None:
-    """Return the SPDX expression of the header of a file; None if it states no known license."""
+    """Return the SPDX expression of the license that a file's header states; None if it states no known license."""
     header = text[:HEADER_CHARACTERS]
     if "SPDX-License-Identifier" in header:
         tags = {expression for tag in TAG.findall(header) if (expression := parse_tag(tag)) is not None}

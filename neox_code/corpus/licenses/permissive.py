@@ -1,7 +1,8 @@
 """Permissive licenses, by their SPDX identifiers: the list of the Blue Oak Council, version 15.0.0 of its data (CC0-1.0).
 
-The Stack v2 takes files of the Council's licenses, and of those that ScanCode calls permissive or public domain (Lozhkov et al.
-2024, section 2.1). Of the Council's ratings "model" to "bronze" are included; "lead", the licenses that it advises against, is not.
+The Stack v2 takes files under the licenses of the Council's list, and files under licenses that ScanCode classifies as permissive
+or public domain (Lozhkov et al. 2024, section 2.1). The list here has the Council's ratings "model" to "bronze". It does not have
+the rating "lead": the Council advises against these licenses.
 """
 
 MODEL_TO_BRONZE = """

@@ -20,7 +20,7 @@ def is_reuse_file(path: str) -> bool:
 
 
 def read_annotations(path: str, text: str) -> list[tuple[str, str]]:
-    """Return pairs of a regular expression for paths below the folder and an SPDX expression; an empty list for a damaged file."""
+    """Return pairs: a regular expression for paths below the file's folder, and an SPDX expression. A damaged file has none."""
     try:
         return list(read_reuse_toml(text) if path.endswith(".toml") else read_dep5(text))
     except (tomllib.TOMLDecodeError, AttributeError, TypeError):

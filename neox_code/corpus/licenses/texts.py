@@ -1,11 +1,12 @@
-"""Recognize the license texts in a file: one, or several in sequence.
+"""Recognize the license texts in a file. A file may contain several, one after another.
 
     find_license_texts(text).names             ("BSD-3-Clause", "Apache-2.0", "MIT")
 
-Known texts are choosealicense.com's, from the library `identify`. A known text is searched by its runs of RUN words: the runs that
-a file shares with it, at about the same distances, bound a span of the file. The span is a match if SAME_LICENSE of its words are
-those of the known text. Words outside of all matches, and words inserted into a match, are the rest: they name copyright
-holders, assign texts to parts of the project, or restrict the permissions.
+The known texts are those of choosealicense.com, from the library `identify`. A known text is searched by its runs of RUN words.
+Runs that occur in the file at about the same distances as in the known text mark a span of the file. The span matches if the share
+of words that it has in common with the known text is SAME_LICENSE or more. The other words are the rest: words outside of all
+matches, and words inserted into a match. They name copyright holders, assign texts to parts of the project, or restrict the
+permissions.
 """
 
 import re
@@ -19,14 +20,14 @@ from identify.vendor.licenses import LICENSES
 from neox_code.corpus.licenses.notices import MARKS_OF_COMMENTS, parse_expression
 
 SAME_LICENSE = 0.92
-"""Minimum share of common words (Dice's coefficient of the multisets) of a match: names and years may differ."""
+"""Minimum share of words that a span has in common with a known text (Dice's coefficient). Names and years may differ."""
 
 RUN = 4
 LONGEST_INSERTION = 30
-"""Maximum number of words that are inserted into a known text or missing from it, in addition to a tenth of its length."""
+"""Maximum number of inserted or missing words in a match. A tenth of the known text's length is added to it."""
 MOST_TEXTS = 32
 STRAY_DISTANCE, STRAY_RUNS = 6, 8
-"""A group of fewer than STRAY_RUNS runs, more than STRAY_DISTANCE words from the others, does not extend a match."""
+"""Runs more than STRAY_DISTANCE words away from the others do not extend a match, if they are fewer than STRAY_RUNS."""
 
 WORD = re.compile(r"[a-z0-9]+")
 COPYRIGHT_LINE = re.compile(
@@ -34,7 +35,7 @@ COPYRIGHT_LINE = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 WITHOUT_APPENDIX = {"Apache-2.0": "APPENDIX", "GPL-2.0": "How to Apply", "GPL-3.0": "How to Apply", "LGPL-2.1": "How to Apply"}
-"""License -> words after which its text is often left out."""
+"""License -> words that begin the appendix of its text. Many files leave the appendix out."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,11 @@ class TextsFound:
     names: tuple[str, ...]
     """SPDX identifiers in the order of their texts; a repeated text is named twice."""
     first_word: int
-    """The number of words before the first text."""
+    """Number of words before the first license text."""
     before: str
-    """The unmatched spans before the second text, in lower case, separated by bars."""
+    """Words before the second license text that match no known text, in lower case; "|" separates spans."""
     after: str
-    """The other unmatched spans, and the copyright lines."""
+    """Words after the start of the second license text that match no known text, and all copyright lines."""
 
     @property
     def rest(self) -> str:
@@ -66,10 +67,10 @@ class TextMatch:
     start: int
     end: int
     matched: frozenset[int]
-    """The positions of the words between `start` and `end` that belong to a run of the known text."""
+    """Positions of the words between `start` and `end` that are in runs of the known text."""
     score: float
     gain: int
-    """Words in common minus words that only the match or only the known text has."""
+    """Number of words in common, minus the number of words that are only in the match or only in the known text."""
 
 
 def find_license_texts(text: str) -> TextsFound:
@@ -88,7 +89,7 @@ def find_license_texts(text: str) -> TextsFound:
 
 
 def find_matches(words: Sequence[str]) -> list[TextMatch]:
-    """Return matches that do not overlap, in the order of the text; the match with the largest gain is chosen first."""
+    """Return matches in the order of the text. Of matches that overlap, the one with the largest gain is chosen."""
     places = defaultdict[int, list[tuple[int, int]]](list)
     for position in range(len(words) - RUN + 1):
         for license_index, known_position in index_known_runs().get(tuple(words[position : position + RUN]), ()):
@@ -111,7 +112,7 @@ def find_matches(words: Sequence[str]) -> list[TextMatch]:
 
 
 def match_text(words: Sequence[str], known: KnownText, places: Sequence[tuple[int, int]]) -> TextMatch | None:
-    """Return the span of the words that the known text matches best; None if too few runs are shared.
+    """Return the span of `words` that matches the known text best; None if too few runs are shared.
 
     `places` are the shared runs: (position in `words`, position in the known text).
     """
@@ -135,7 +136,7 @@ def match_text(words: Sequence[str], known: KnownText, places: Sequence[tuple[in
 
 
 def drop_stray_positions(positions: Sequence[int]) -> Sequence[int]:
-    """Remove small groups of positions at both ends that are far from the others: they are phrases that many texts share.
+    """Remove small groups of positions at both ends that are far from the others. Such groups are phrases in many license texts.
 
     >>> drop_stray_positions([1, 2, 90, *range(100, 108), 200])
     [100, 101, 102, 103, 104, 105, 106, 107]
@@ -153,7 +154,7 @@ def drop_stray_positions(positions: Sequence[int]) -> Sequence[int]:
 
 
 def join_unmatched_spans(text: str, places: Sequence[tuple[int, int]], matched: frozenset[int], start: int, end: int) -> str:
-    """Return the spans of unmatched words between the words `start` and `end`, joined by bars."""
+    """Return the unmatched words from number `start` to `end`, with "|" between spans. `places` are the words' (start, end)."""
     spans, begin = [], None
     for position in range(start, end + 1):
         if position < end and position not in matched:
@@ -184,7 +185,7 @@ def make_known_text(name: str, text: str) -> KnownText:
 
 @cache
 def index_known_runs() -> dict[tuple[str, ...], list[tuple[int, int]]]:
-    """Return run of words -> (index of the known text, position in it) of every occurrence."""
+    """Return run of words -> all its occurrences in known texts: (index of the text, position in the text)."""
     runs = defaultdict[tuple[str, ...], list[tuple[int, int]]](list)
     for index, known in enumerate(load_known_texts()):
         for position in range(len(known.words) - RUN + 1):
