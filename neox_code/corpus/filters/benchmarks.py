@@ -1,19 +1,21 @@
-"""Overlap with benchmarks: a file that shares words with a task, a solution or a test is dropped under the benchmark's name.
+"""Overlap with benchmarks: drop a file that shares words with a benchmark's task, solution or test.
 
     BenchmarkOverlap()                                                          the benchmarks of tests/known_benchmarks.py
-    BenchmarkOverlap((Benchmark("APPS", "apps.jsonl.gz", ("question", "solutions")),))    these and any JSON Lines
+    BenchmarkOverlap((Benchmark("APPS", "apps.jsonl.gz", ("question", "solutions")),))    also the texts of a JSON Lines file
 
-A word is a run of letters, digits, `_` and non-ASCII characters, in lower case; blanks, line ends and punctuation play no part.
-Escapes of JSON strings (`\\n`, `\\t`, `\\u00e9`) and entities of HTML are read first: copies in notebooks and web pages are found.
+A word is a run of letters, digits, `_` and non-ASCII characters, in lower case. Blanks, line ends and punctuation are ignored.
+Escapes of JSON strings (`\\n`, `\\t`, `\\u00e9`) and entities of HTML are decoded first, to find copies in notebooks and web pages.
 
-A text is found by any 13 consecutive words that are distinctive: at least 7 have a letter, at least 3 of these have two characters
-or more, and at most one is `import`, `include`, `use` or `using`. A text without such a run (shorter, or mostly numbers) is found
-by all of its words, or by the 32 words around its rarest word if it is longer. A text of less than 4 words, or of less than 13
-characters in its distinct words (`return a * h / 2`; FEWEST_WORDS and the constants after it define the rule), is found by its
-longest line, if this is a whole line of the file.
+There are three ways to find a benchmark's text in a file:
+1. The file contains 13 consecutive distinctive words of the text (a run). Distinctive means that at least 7 words have a letter, at
+   least 3 of these have two characters or more, and at most one word is `import`, `include`, `use` or `using`.
+2. If the text has no such run, because it is shorter or mostly numbers: the file contains all words of the text in order. Of a
+   text of more than 32 words, the 32 words around its rarest word suffice.
+3. If the text is too short for this, such as `return a * h / 2` (FEWEST_WORDS and the constants after it define the limits): the
+   longest line of the text is a whole line of the file.
 
-The package contains the vocabulary of the known benchmarks, 64-bit hashes of their runs, and these short lines
-(known_benchmarks.npz, made by tests/known_benchmarks.py).
+known_benchmarks.npz, made by tests/known_benchmarks.py, contains the words of the known benchmarks, 64-bit hashes of their runs,
+and the lines of their short texts.
 """
 
 import re
@@ -35,36 +37,38 @@ from neox_code.errors import DataError
 
 KNOWN = Path(__file__).with_name("known_benchmarks.npz")
 RUN = 13
-"""Words of a run, as for GPT-3 (Brown et al. 2020, appendix C)."""
+"""Number of words in a run, as for GPT-3 (Brown et al. 2020, appendix C)."""
 WORDS_WITH_LETTERS = 7
 LONGER_WORDS = 3
-"""Minimum number of words with a letter and at least two characters in a run: it excludes the alphabet and `n n 1 n n 2`."""
+"""Minimum number of words in a run that have a letter and two characters or more. The limit excludes `a b c d` and `n n 1 n`."""
 MAX_IMPORTS = 1
 IMPORTS = frozenset({b"import", b"include", b"use", b"using"})
 FEWEST_WORDS, FEWEST_CHARACTERS, CHARACTERS_OF_FEW_WORDS = 4, 13, 20
-"""Minimum size of a text that is searched as a whole: words, characters in its different words, or characters in all its words."""
+"""Limits for a text that is searched by all of its words. It needs the first number of words, and the second number of characters
+in its different words or the third number in all its words."""
 LONGEST_WHOLE = 32
 COMMON_WORD, FEWEST_COMMON_WORDS = 50, 3
-"""A word is common if more than COMMON_WORD whole texts have it. A text of only common words needs at least FEWEST_COMMON_WORDS
-different words with a letter; otherwise it cannot identify a benchmark: `assert f(90) == [81, 9]`."""
+"""A word is common if more than COMMON_WORD texts have it. A text of only common words, such as `assert f(90) == [81, 9]`,
+identifies a benchmark if it has at least FEWEST_COMMON_WORDS different words with a letter."""
 
 FEWEST_WORDS_OF_LINE, FEWEST_CHARACTERS_OF_LINE = 3, 9
-"""Minimum size of a line that is searched: words, and characters without blanks."""
+"""Limits for a line that is searched: minimum number of words, and of characters that are not blanks."""
 LINE_END = r"(?=;?[ \t]*(?:[\r\n\"]|\\[rn]|$))"
 LINE_STARTS = ("\n", "\r", '"', r"\n", r"\r", r"\t")
-"""Characters that may precede a line and its blanks, escapes of JSON strings included."""
+"""Characters that may stand before a line and its indentation. In a JSON string, line ends and tabs are escapes."""
 LONGEST_INDENTATION = 64
 
 LETTER = re.compile(rb"[^0-9_]")
 LOWER_CASE_WORDS = bytes(byte if chr(byte).isalnum() or chr(byte) == "_" or byte >= 128 else 32 for byte in range(256)).lower()
 BLANK_ESCAPE = re.compile(rb"\\[nrt]")
 UNICODE_ESCAPES = re.compile(rb"\\(?<!\\\\)\\*+u[0-9a-fA-F]{4}(?:\\++u[0-9a-fA-F]{4})*")
-"""The pattern begins at the first of several backslashes: beginning at each would take quadratic time."""
+"""Escapes such as `\\u00e9`. A match begins at the first of several backslashes, as trying each would take quadratic time."""
 ENTITY = re.compile(rb"&(?:lt|gt|amp|quot|apos|nbsp|#[0-9]{1,6}|#x[0-9a-fA-F]{1,5});")
 
 IN_RUN, IN_WHOLE, BEFORE, AFTER, MOST_AROUND = 1, 2, 2, 5, 7
-"""Layout of a word's kind: IN_RUN and IN_WHOLE are flags. An anchor also has the minimum numbers of words before it (from bit
-BEFORE) and after it (from bit AFTER), each at most MOST_AROUND."""
+"""Bits of the byte that describes a word. IN_RUN: it is in a run. IN_WHOLE: it is in a text that is searched by all of its words.
+An anchor (see Index) also has the minimum number of words before it (3 bits from bit BEFORE) and after it (3 bits from bit AFTER),
+at most MOST_AROUND each."""
 IS_IN_RUN = bytes(kind & IN_RUN for kind in range(256))
 IS_IN_WHOLE = bytes(kind & IN_WHOLE for kind in range(256))
 ALL_IN_RUN, ALL_IN_WHOLE = bytes([IN_RUN]) * RUN, bytes([IN_WHOLE]) * FEWEST_WORDS
@@ -74,25 +78,25 @@ ALL_IN_RUN, ALL_IN_WHOLE = bytes([IN_RUN]) * RUN, bytes([IN_WHOLE]) * FEWEST_WOR
 class Benchmark:
     name: str
     path: str
-    """JSON Lines file, which may be compressed."""
+    """Path of a JSON Lines file, compressed or not."""
     keys: tuple[str, ...]
-    """Keys of the texts that are compared, each separately; each member of a list is one text."""
+    """Keys of a row whose values are compared with files. A value is a text or a list of texts, which are compared one by one."""
 
 
 @dataclass(frozen=True)
 class Index:
-    """The runs and whole texts by which benchmarks are found."""
+    """The runs, texts and lines by which benchmarks are found in files. A whole text is one that is searched by all its words."""
 
     words: frozenset[bytes]
     """The words of all runs."""
     whole_words: frozenset[bytes]
-    """The words of all texts that are searched as a whole."""
+    """The words of all whole texts."""
     places: dict[bytes, tuple[tuple[int, int], ...]]
-    """Anchor (the rarest word of a whole text) -> for each of its texts the number of words before it and of all words."""
+    """Anchor (the rarest word of a whole text) -> for each text with this anchor: words before the anchor, words in all."""
     names: dict[int, str]
-    """Hash of a run or of a whole text -> name of its benchmark, the first of several."""
+    """Hash of a run or of a whole text -> name of its benchmark; of several benchmarks, the first."""
     lines: dict[str, str]
-    """Line of a benchmark text that is too short for a run -> name of its benchmark, the first of several."""
+    """Longest line of a text that is too short for a run -> name of its benchmark; of several benchmarks, the first."""
 
     @cached_property
     def kinds(self) -> dict[bytes, int]:
@@ -105,14 +109,14 @@ class Index:
 
     @cached_property
     def line_patterns(self) -> list[re.Pattern[str]]:
-        """Patterns of the lines with a common first word: a literal prefix makes the search fast."""
+        """One pattern for all lines with the same first word, as a pattern with a literal prefix is searched fast."""
         with_first_word: defaultdict[str, list[str]] = defaultdict(list)
         for line in self.lines:
             with_first_word[line.split(" ")[0]].append(re.escape(line).replace('"', r'\\?"'))
         return [re.compile(f"(?:{'|'.join(some)}){LINE_END}") for some in with_first_word.values()]
 
     def find_benchmark(self, text: str) -> str | None:
-        """Return the benchmark that a text overlaps with."""
+        """Return the name of the benchmark that a text overlaps with; None if there is none."""
         words, names, places = split_words(text), self.names, self.places
         # most words are in no benchmark; only runs of words that are in one can match
         kinds = bytes(map(self.kinds.get, words, repeat(0)))
@@ -137,7 +141,7 @@ class Index:
         return self.find_line(text)
 
     def find_line(self, text: str) -> str | None:
-        """Return the benchmark one of whose short lines is a complete line of the text; None if there is none."""
+        """Return the name of a benchmark that has a complete line of the text among its short lines; None if there is none."""
         for pattern in self.line_patterns:
             for found in pattern.finditer(text):
                 before = text[max(0, found.start() - LONGEST_INDENTATION) : found.start()].rstrip(" \t")
@@ -180,7 +184,7 @@ def split_words(text: str) -> list[bytes]:
 
 
 def decode_unicode_escapes(found: re.Match[bytes]) -> bytes:
-    """Return the UTF-8 of escaped UTF-16 units."""
+    """Return the characters of escaped UTF-16 code units (`\\u00e9`), encoded in UTF-8."""
     units = bytes.fromhex(found[0].replace(b"\\", b"").replace(b"u", b"").decode("ascii"))
     return units.decode("utf-16-be", "replace").encode("utf-8")
 
@@ -190,7 +194,7 @@ def hash_words(words: Sequence[bytes]) -> int:
 
 
 def hash_runs(words: Sequence[bytes], in_runs: bytes) -> Iterator[int]:
-    """Yield the hash of each run of RUN words that all have IN_RUN in `in_runs`, which has a byte for each word."""
+    """Yield the hash of each run of RUN words that can be in a benchmark: their bytes in `in_runs`, one per word, are IN_RUN."""
     start = in_runs.find(ALL_IN_RUN)
     while start >= 0:
         yield hash_words(words[start : start + RUN])
@@ -198,7 +202,7 @@ def hash_runs(words: Sequence[bytes], in_runs: bytes) -> Iterator[int]:
 
 
 def is_distinctive(run: Sequence[bytes]) -> bool:
-    """Return False for 13 words that texts share by chance.
+    """Return False for a run of words that unrelated texts can share by chance.
 
     >>> is_distinctive(split_words("def add(x: int, y: int): return x + y  # the sum of two"))
     True
@@ -263,10 +267,11 @@ def make_index(
     wholes: Iterable[tuple[Sequence[bytes], str]],
     num_texts: Mapping[bytes, int],
 ) -> Index:
-    """Return an index of texts: `runs` has a list of word runs for each text, `wholes` all words and one line of each other text.
+    """Return the index of a benchmark.
 
-    A text of `wholes` is looked up by its rarest word. If it is too short or too common, it is looked up by its line, provided that
-    the line is long enough.
+    `runs` has a list of word runs for each text that has runs. `wholes` has (all words, longest line) of each other text. A text of
+    `wholes` is found by its rarest word, or by its line if the text is too short or too common and the line is long enough.
+    `num_texts` maps a word to the number of texts that contain it.
     """
     words: set[bytes] = set()
     names: dict[int, str] = {}
@@ -309,7 +314,7 @@ def is_line_long_enough(line: str) -> bool:
 
 
 def read_texts(benchmark: Benchmark) -> Iterator[str]:
-    """Yield the texts of all rows. Raise DataError with the line if it is no JSON object or a key has no text."""
+    """Yield the texts of all rows. Raise DataError, with the line number, for a line that is not a JSON object or lacks a text."""
     number, path = 0, Path(benchmark.path)
     if not path.is_file():
         raise DataError(f"benchmark {path} does not exist. Give a file of JSON Lines, compressed or not.")
@@ -339,9 +344,12 @@ def read_texts_at_key(key: str, row: Any) -> list[str]:
 
 
 def load_known_index(path: Path = KNOWN) -> Index:
-    """Return the saved index. A file has arrays: `words` and `whole words`, sorted, bytes with newlines between; `places`, uint16
-    (places, 3): index of the anchor among the latter, words before it, words in all; `lines`, a JSON object in UTF-8; and under
-    the name of each benchmark its hashes, uint64, sorted.
+    """Return the index that is saved in a file of these arrays:
+
+    `words` and `whole words`: the sorted words as bytes, with newlines between them.
+    `places`, uint16 (places, 3): index of the anchor in `whole words`, words before the anchor, words in all.
+    `lines`: a JSON object in UTF-8.
+    An array with the name of each benchmark, uint64: its hashes, sorted.
     """
     with np.load(path) as stored:
         words, whole_words = (stored[name].tobytes().split(b"\n") for name in ("words", "whole words"))

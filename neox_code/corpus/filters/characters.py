@@ -1,4 +1,4 @@
-"""Filters by the kinds of characters in a text. Letters are Unicode's: every script has letters."""
+"""Filters by the kinds of characters in a text. A letter is a letter of Unicode, in any script."""
 
 import re
 import string
@@ -67,7 +67,7 @@ class MaxDigits:
 
 
 def count_characters_in(text: str, ascii_members: bytes, is_member: Callable[[str], bool] | None) -> int:
-    """Return the number of characters that are members. `is_member` decides on those beyond ASCII; with None they are no members.
+    """Return the number of characters that are in a set: the ASCII characters `ascii_members`, and others if `is_member` is true.
 
     >>> count_characters_in("naïve 2²", LETTERS + DIGITS, str.isalnum), count_characters_in("naïve", DIGITS, None)
     (7, 0)

@@ -1,10 +1,10 @@
 """E-mail addresses.
 
-    EmailAddresses().edit(file)         replaces each by <EMAIL>, as in BigCode's corpora
-    NoEmailAddresses().keep(file)       drops a file with one
+    EmailAddresses().edit(file)         replaces each address by <EMAIL>, as in BigCode's corpora
+    NoEmailAddresses().keep(file)       drops a file with an address
 
-An address is a name, an @ and a domain whose last part has two letters or more. Addresses that belong to no person are not changed:
-example domains (RFC 2606), `git@` of clone addresses, and names of images such as `icon@2x.png`.
+An address is a name, an @ and a domain whose last part has two letters or more. Texts of this form that belong to no person are not
+changed: example domains (RFC 2606), `git@` in clone addresses, and names of images such as `icon@2x.png`.
 """
 
 import re
@@ -68,7 +68,7 @@ def find_addresses(text: str) -> Iterator[tuple[int, int]]:
 
 
 def replace_spans(text: str, spans: Iterator[tuple[int, int]], placeholder: str) -> str:
-    """Return the text with the placeholder for each span; spans are in order and do not overlap."""
+    """Return the text with each span (start, end) replaced by the placeholder. Spans are in order and do not overlap."""
     kept, pieces = 0, list[str]()
     for start, end in spans:
         pieces += (text[kept:start], placeholder)

@@ -1,10 +1,11 @@
-"""The characters with which a match of a regular expression can begin.
+"""Find the characters with which a match of a regular expression can begin.
 
     find_first_characters(re.compile(r"//|/\\*"))        frozenset("/")
     find_first_characters(re.compile(r"\\s*x|[0-9]+"))   white space, x and digits
 
-The set may be too large, never too small: a character outside it begins no match. Characters beyond ASCII are not distinguished.
-An expression that can match the empty text has all characters. Python's own parser of expressions provides the tree.
+The set may be too large, but never too small: no match begins with a character outside the set. Characters beyond ASCII are not
+considered. The result for an expression that can match the empty text is all characters. Python's parser of regular expressions
+provides the syntax tree.
 """
 
 import re
@@ -39,7 +40,7 @@ def find_first_characters(expression: re.Pattern[str]) -> frozenset[str]:
 
 
 def find_sequence_starts(items: Iterable[tuple[Any, Any]], flags: int) -> tuple[frozenset[str], bool]:
-    """Return the characters that can be first, and True if the sequence can match the empty text."""
+    """Return the characters with which a match of a sequence of items can begin, and True if it can match the empty text."""
     characters = NONE
     for op, argument in items:
         of_first, may_be_empty = find_item_starts(op, argument, flags)
@@ -50,7 +51,7 @@ def find_sequence_starts(items: Iterable[tuple[Any, Any]], flags: int) -> tuple[
 
 
 def find_item_starts(op: Any, argument: Any, flags: int) -> tuple[frozenset[str], bool]:
-    """Return the characters that can be first in one item of the tree, and True if it can match the empty text."""
+    """Return the characters with which a match of one item of the tree can begin, and True if it can match the empty text."""
     if op is ops.LITERAL:
         return find_literal_starts(chr(argument), flags), False
     if op is ops.IN:

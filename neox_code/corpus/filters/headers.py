@@ -1,6 +1,6 @@
-"""Copyright and license notices at the head of a file.
+"""Remove copyright and license notices from the start of a file: a model should learn code, not notices.
 
-The license of a file is read from its notice before the notice is removed; notices are no code that a model should learn.
+The license of a file is read from its notice before the notice is removed.
 """
 
 import re
@@ -12,7 +12,7 @@ FIRST = re.compile(
     r"\ufeff?(?:#!.*\n|<\?php\b(?:[ \t]+declare\([ \t]*strict_types[ \t]*=[ \t]*[01][ \t]*\);)?[ \t]*\r?\n"
     r"|#(?=.*coding[:=]).*\n|#[ \t]*frozen_string_literal:.*\n|\s*\n)*"
 )
-"""Lines that may stand before a notice and stay: a shebang, `<?php`, an encoding."""
+"""Lines before a notice, which are kept: a shebang, `<?php`, an encoding."""
 HASH_IS_CODE = frozenset(
     {"C", "C#", "C++", "Cuda", "F#", "GLSL", "HLSL", "Objective-C", "Objective-C++", "OpenCL", "Rust", "Swift", "Vala"}
 )
@@ -36,12 +36,12 @@ WITHOUT_HASH = make_comment_pattern(r"//|--|;|%")
 BLANK_LINES = re.compile(r"(?:[ \t]*\r?\n)*")
 NOTICE = re.compile(r"copyright|licen[cs]e|SPDX-|all rights reserved|public domain|©|\(c\)[ \t]+(?:19|20)\d\d", re.IGNORECASE)
 LONGEST = 50_000
-"""Number of characters at the start in which notices are searched; the longest common licenses, GNU's, have 35,000."""
+"""Number of characters at the start that are searched for notices. The longest common licenses, GNU's, have 35,000."""
 
 
 @dataclass(frozen=True)
 class CopyrightHeaders:
-    """Remove comments before the first line of code that state a copyright or a license, each comment as a whole.
+    """Remove each comment before the first line of code that states a copyright or a license.
 
     >>> file = Candidate("x.py", "Python", 60, "#!/bin/sh\\n# Copyright 2020 Ann\\n# MIT License\\n\\n# Adds.\\nx = 1\\n")
     >>> CopyrightHeaders().edit(file)

@@ -1,4 +1,4 @@
-"""The states of a Pygments lexer with joined rules. A state finds the rule that matches at a position; it produces no tokens.
+"""The states of a Pygments lexer with joined rules. A state finds the rule that matches at a position. It does not make tokens.
 
     state = State(lexer._tokens["root"], lexer.flags)
     for match, by_group in state[text[position : position + 1]]:       # "" at the end of the text
@@ -6,11 +6,11 @@
         if found:
             match, action, new_state, tokens, nested = by_group[found.lastindex if len(by_group) > 1 else None]
 
-Pygments tries the rules of a state, each a regular expression, one after another. Here neighboring rules are alternatives of one
-expression: the first alternative that matches is the rule that Pygments would have chosen, and the empty group behind it identifies
-the rule. Before each character only those rules are tried whose match can begin with it. All letters share one expression, since
-compiling one for each costs more than it gains. References to groups are renumbered, and flags apply to their alternative only; the
-few rules that cannot be joined are tried separately.
+Each rule of a state is a regular expression. Pygments tries the rules one after another. Here neighboring rules are joined as
+alternatives of one expression. The first alternative that matches is the rule that Pygments would choose; an empty group at its end
+identifies the rule. Only rules whose match can begin with the next character are tried. All letters share one joined expression,
+because compiling one for each letter takes more time than it saves. References to groups are renumbered, and flags apply only to
+their alternative. The few rules that cannot be joined are tried separately.
 """
 
 import re
@@ -25,27 +25,27 @@ from neox_code.corpus.filters.first_characters import find_first_characters
 
 INLINE_FLAGS = re.compile(r"\(\?([ims]+)\)")
 UNMOVABLE = re.compile(r"\(\?P|\(\?\(|\(\?[aiLmsux]+\)|\\[1-9][0-9]{2}")
-"""Constructs that prevent joining: named groups, conditions, flags that are not at the beginning, octal numbers."""
+"""Parts of an expression that prevent joining: named groups, conditions, flags that are not at the start, octal numbers."""
 REFERENCE_OR_CLASS = re.compile(r"\\([1-9][0-9]?)|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
-"""A reference to a group (the group is its number), or other escapes and character classes, which are skipped."""
+"""A reference such as `\\1` (match group 1 has its number), or another escape or character class, which is left unchanged."""
 
 LETTERS = frozenset(ascii_letters + "_")
 Match = Callable[..., Any]
 Rule = tuple[Match, Any, Any]
 """A rule as in Pygments: match at a position, action, new state."""
 Stack = tuple[str, ...]
-Known = tuple[Match, Any, Any, tuple[int, ...], tuple[tuple[int, Stack | None], ...]]
-"""A rule, and the groups of the joined expression that determine its tokens.
+JoinedRule = tuple[Match, Any, Any, tuple[int, ...], tuple[tuple[int, Stack | None], ...]]
+"""A rule, and two tuples with the groups of the joined expression that determine the rule's tokens. At least one is empty.
 
-The first tuple lists groups that are each one token unless empty. The second is for a rule that lexes some groups with the same
-lexer: pairs of a group and the stack of states with which it is lexed, or None for one token. At least one of them is ().
+The first tuple has groups; each is one token if it is not empty. The second is for a rule that lexes some groups again: pairs of a
+group and the stack of states with which the same lexer reads it, or None if the group is one token.
 """
-Joined = tuple[Match, dict[int | None, Known]]
-"""One expression for several rules, and a table from its last group to the rule; a single rule has the key None."""
+Joined = tuple[Match, dict[int | None, JoinedRule]]
+"""The match function of several joined rules, and a table: last matched group -> rule. A single rule has the key None."""
 
 
 class State(dict[str, list[Joined]]):
-    """Character -> this state's joined rules that can match a text beginning with it; filled when a character first occurs."""
+    """Next character of the text -> the joined rules that can match there. An entry is made when a character first occurs."""
 
     def __init__(self, rules: Sequence[Rule], flags: int) -> None:
         super().__init__()
@@ -68,10 +68,10 @@ class State(dict[str, list[Joined]]):
 
 
 def join_rules(rules: Sequence[Rule], flags: int) -> list[Joined]:
-    """Return the rules as few expressions, in their order."""
+    """Join the rules, in their order, to as few expressions as possible."""
     joined: list[Joined] = []
     patterns: list[str] = []
-    table: dict[int | None, Known] = {}
+    table: dict[int | None, JoinedRule] = {}
     groups = 0
 
     def close() -> None:
@@ -101,7 +101,7 @@ def join_rules(rules: Sequence[Rule], flags: int) -> list[Joined]:
 
 
 def make_alternative(expression: re.Pattern[str], flags: int, groups_before: int) -> str | None:
-    """Return the pattern rewritten to follow other groups with the same meaning; None if that is impossible.
+    """Return the expression's pattern for use behind `groups_before` other groups; None if it cannot be rewritten.
 
     >>> make_alternative(re.compile(r"(?i)([a-f])\\1"), re.UNICODE, 4)
     '(?i:([a-f])(?:\\\\5))'
@@ -120,7 +120,7 @@ def make_alternative(expression: re.Pattern[str], flags: int, groups_before: int
 
 
 def find_group_tokens(rule: Rule, groups_before: int) -> tuple[tuple[int, ...], tuple[tuple[int, Stack | None], ...]]:
-    """Return the last two entries of `Known` for a rule."""
+    """Return the last two entries of the JoinedRule of a rule."""
     actions = read_closure(rule[1], "bygroups")
     if actions is None:
         stack = find_own_lexer_stack(rule[1])
@@ -138,7 +138,7 @@ def find_group_tokens(rule: Rule, groups_before: int) -> tuple[tuple[int, ...], 
 
 
 def find_own_lexer_stack(action: Any) -> Stack | None:
-    """Return the states with which the action lexes its text by its own lexer, using(this); None for other actions."""
+    """Return the states with which the action `using(this)` lexes a text again; None for another action."""
     using = read_closure(action, "using")
     if using is None or "_other" in using or using["kwargs"]:
         return None

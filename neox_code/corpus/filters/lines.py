@@ -1,4 +1,4 @@
-"""Filters by the lines of a text. A line ends with LF (so also with CRLF); in a text without any LF, with CR."""
+"""Filters by the lines of a text. A line ends with LF or CRLF. In a text without any LF it ends with CR."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -60,7 +60,7 @@ class MeanLineLength:
 
 @dataclass(frozen=True)
 class MaxCharactersPerNewline:
-    """Keep a file with at most `limit` characters per LF, line ends included: GPT-Code-Clippy's mean length of a line.
+    """Keep a file with at most `limit` characters per LF, as GPT-Code-Clippy measures the mean line length. Line ends are counted.
 
     A text without LF is dropped unless it is empty.
 
@@ -87,7 +87,7 @@ def count_lines(text: str) -> int:
 
 
 def longest_line_exceeds(text: str, limit: int) -> bool:
-    """Return True if a line has more than `limit` characters. Only few characters are read.
+    """Return True if a line has more than `limit` characters. The search skips most characters.
 
     >>> longest_line_exceeds("ab\\nabc\\r\\nab", 3), longest_line_exceeds("ab\\nabcd", 3), longest_line_exceeds("\\n" + "a" * 3, 3)
     (False, True, False)

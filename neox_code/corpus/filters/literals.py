@@ -1,8 +1,8 @@
-"""Literals that are data rather than code: long runs of digits, Base64, escaped bytes, and lists of numbers.
+"""Filters for literals that are data, not code: long runs of digits, Base64, escaped bytes, and lists of numbers.
 
-LongLiterals().edit(file)        removes them from the text
-NoLongLiterals().keep(file)      drops a file with one, as the Kotlin project does
-EncodedData(1024, 0.5)           drops a file with many of them, as The Stack v2 does
+LongLiterals().edit(file)        removes long literals from the text
+NoLongLiterals().keep(file)      drops a file with a long literal, as the Kotlin project does
+EncodedData(1024, 0.5)           drops a file with much encoded data, as The Stack v2 does
 """
 
 import re
@@ -27,7 +27,7 @@ LIST = re.compile(rf"(?<![\w.)]){NUMBER}(?:\s*,\s*{NUMBER})*+(?:\s*,)?\s*")
 
 @dataclass(frozen=True)
 class LongLiterals:
-    """Remove Base64, escaped bytes and lists of numbers, without the quotes and brackets around them; long numbers become 0.
+    """Remove Base64, escaped bytes and lists of numbers, but keep the quotes and brackets around them. Replace long numbers by 0.
 
     >>> blob = "iVBORw0KGgoAAAANSUhEUg" * 10
     >>> LongLiterals().edit(Candidate("x.kt", "Kotlin", 1, f'val icon = "{blob}"\\nval n = 12'))
@@ -37,11 +37,11 @@ class LongLiterals:
     """
 
     digits: int = 40
-    """Least number of digits of a number that is replaced."""
+    """Minimum number of digits of a number that is replaced."""
     characters: int = 200
-    """Least number of characters of Base64 or escaped bytes that are removed."""
+    """Minimum number of characters of Base64 or escaped bytes that are removed."""
     numbers: int = 256
-    """Least number of numbers in a list that is removed."""
+    """Minimum number of numbers in a list that is removed."""
     name = "long literals removed"
 
     def edit(self, file: Candidate) -> str:
@@ -86,8 +86,9 @@ class NoLongLiterals:
 
 @dataclass(frozen=True)
 class EncodedData:
-    """Drop a file with a run of Base64, hexadecimal or escaped Unicode of more than `longest` characters, or with such runs in more
-    than `fraction` of the text.
+    """Drop a file with much encoded data: runs of Base64, hexadecimal or escaped Unicode.
+
+    A file is dropped if one run has more than `longest` characters, or if all runs are more than `fraction` of the text.
 
     Expressions and thresholds are those of The Stack v2 (Lozhkov et al. 2024, section 2.1).
 
@@ -117,7 +118,7 @@ EIGHT_PAIRS = re.compile(rb"(?:(?:0x|\\x)?[0-9a-fA-F]{2},?){8}")
 
 
 def has_eight_hex_pairs(encoded: bytes) -> bool:
-    """Return True if eight pairs of hexadecimal digits follow each other, white space ignored."""
+    """Return True if the text has eight pairs of hexadecimal digits in a row. White space is ignored."""
     kinds, without_space = encoded.translate(PAIRS.table, PAIRS.ignored), None
     start = kinds.find(b"x" * 16)
     while start >= 0:
@@ -135,4 +136,4 @@ ENCODED: tuple[tuple[re.Pattern[str], Callable[[bytes], bool]], ...] = (
     (re.compile(r"(?:\b(?:0x|\\x)?[0-9a-fA-F]{2}(?:,|\b\s*)){8,}"), has_eight_hex_pairs),
     (re.compile(r"(?:\\u[0-9a-fA-F]{4}){8,}"), partial(has_run, kind=RunKind(string.hexdigits + "\\u"), length=48)),
 )
-"""Expression -> a fast test that is True for every text that the expression matches."""
+"""Pairs of an expression and a fast test. The expression is searched only in texts that pass the test."""

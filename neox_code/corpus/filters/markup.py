@@ -47,7 +47,7 @@ class VisibleHtml:
 NOT_VISIBLE = re.compile(
     r"<!--(?:.*?-->|.*)|<(script|style)\b.*?(?:</\1\b[^>]*(?:>|\Z)|\Z)|<[/!?a-z][^>]*(?:>|\Z)", re.DOTALL | re.IGNORECASE
 )
-"""Comments, scripts, styles and tags, unclosed ones included. A `>` in an attribute ends its tag."""
+"""Comments, scripts, styles and tags, also if they are not closed. A `>` in an attribute ends the tag."""
 
 
 def count_visible_characters(html: str) -> int:

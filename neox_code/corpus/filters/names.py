@@ -1,4 +1,4 @@
-"""Filters by the name of a file, which need not be read."""
+"""Filters by the name of a file. They do not need its content."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ from neox_code.corpus.filters.protocol import Candidate
 
 @dataclass(frozen=True)
 class NoNamesWith:
-    """Drop files whose name contains one of the parts, case-sensitive; names of folders are ignored.
+    """Drop files whose name contains one of the parts. Case matters; names of folders are ignored.
 
     >>> NoNamesWith((".min.", ".git")).keep(Candidate("web/jquery.min.js", "JavaScript", 1))
     '.min. in its name'

@@ -3,10 +3,10 @@
     IPv4Addresses().edit(file)        each replaced by <IP_ADDRESS>, as in BigCode's corpora
     TelephoneNumbers().edit(file)     each replaced by <PHONE>
 
-These addresses are kept: those of no internet host (private, loopback, documentation, multicast and
-others of IANA's special registry, RFC 6890), public name servers, and version numbers: four parts of one digit each, or `v`,
-`version` or `==` before them. A telephone number has its country (`+49 ...`) or is of North America (`(415) 867-2600`,
-`415-867-2600`); those of fiction (555-01xx) are kept.
+These addresses are not replaced: addresses of no internet host (private, loopback, documentation, multicast and others of IANA's
+special registry, RFC 6890), public name servers, and version numbers (four parts of one digit each, or after `v`, `version` or
+`==`). A telephone number begins with a country code (`+49 ...`) or is of North America (`(415) 867-2600`, `415-867-2600`). Numbers
+reserved for fiction (555-01xx) are not replaced.
 """
 
 import ipaddress
@@ -29,7 +29,7 @@ PHONE = re.compile(
     re.ASCII,
 )
 FEWEST_DIGITS, MOST_DIGITS = 8, 15
-"""Numbers of digits of an international number; at most 15 by ITU-T E.164."""
+"""Minimum and maximum number of digits of an international telephone number. ITU-T E.164 sets the maximum."""
 FICTION = re.compile(r"55501\d\d$")
 
 

@@ -1,4 +1,4 @@
-"""The interface of filters: small frozen dataclasses that keep a file or drop it with a reason. An edit changes the text instead.
+"""The interfaces of filters and edits, which are small frozen dataclasses. A filter keeps a file or drops it; an edit changes it.
 
     @dataclass(frozen=True)
     class NoTests:
@@ -7,7 +7,7 @@
         def keep(self, file: Candidate) -> Literal[True] | str:
             return "/tests/" not in file.path or "a test"
 
-A filter in a recipe's `before_reading` receives a file that is not read yet: it decides by path and size.
+A filter in a recipe's `before_reading` receives a file whose content is not read yet. It decides by path and size.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Candidate:
     path: str
     language: str
     num_bytes: int
-    """The file's size as found."""
+    """Size of the original file in bytes."""
     text: str = ""
 
 
@@ -35,7 +35,7 @@ class Filter(Protocol):
 class Edit(Protocol):
     @property
     def name(self) -> str:
-        """Description of the change: "secrets masked". The manifest lists it for every changed file."""
+        """Description of the change, such as "secrets masked". The manifest lists it for every changed file."""
         ...
 
     def edit(self, file: Candidate) -> str:

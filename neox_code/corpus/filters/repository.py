@@ -2,7 +2,7 @@
 
     Recipe(..., repositories=(MinStars(11), NoForks(), HasLicense()))
 
-A value that a row lacks (no such key, or null) drops a repository only if the filter's docstring states it.
+If a row lacks the value (no such key, or null), the repository is kept, unless the filter's docstring states otherwise.
 """
 
 from collections.abc import Mapping
@@ -74,7 +74,7 @@ class NoForks:
 
 @dataclass(frozen=True)
 class HasLicense:
-    """Keep repositories with a license, one of `allowed` if that is given. A row without a license is dropped.
+    """Keep repositories with a license. If `allowed` is given, it must allow the license. A row without a license is dropped.
 
     >>> [HasLicense().keep({"license": license}) for license in (None, "NOASSERTION", "GPL-3.0")]
     ['repository without a license', 'repository without a license', True]

@@ -1,4 +1,4 @@
-"""Long runs of characters of one kind, found faster than by a regular expression; most texts have none.
+"""Find long runs of characters of one kind, such as digits. Texts without a run are scanned faster than by a regular expression.
 
 DIGITS = RunKind(string.digits)
 has_run(encoded, DIGITS, 40)                 # encoded: the text as UTF-8
@@ -15,7 +15,7 @@ class RunKind:
     ignored: bytes = b""
     """Bytes that are neither part of a run nor end it."""
     table: bytes = field(init=False, repr=False)
-    """For bytes.translate: b"x" for members, b" " for others."""
+    """Table for bytes.translate: b"x" for `members`, b" " for other bytes."""
 
     def __post_init__(self) -> None:
         members = self.members.encode("ascii")
@@ -32,7 +32,7 @@ def has_run(encoded: bytes, kind: RunKind, length: int) -> bool:
 
 
 def find_lines_with_runs(encoded: bytes, kind: RunKind, length: int) -> list[tuple[int, int]]:
-    """Return start and end, in bytes, of the lines that have a run. The kind must ignore no bytes.
+    """Return start and end, in bytes, of the lines that have a run. `kind.ignored` must be empty.
 
     >>> find_lines_with_runs(b"a\\n123456 = 123456\\nb", RunKind("0123456789"), 5)
     [(2, 17)]

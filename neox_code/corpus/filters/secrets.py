@@ -1,7 +1,7 @@
-"""Secrets: keys and tokens of services, private keys, and passwords in assignments, headers and URLs.
+"""Find secrets: keys and tokens of services, private keys, and passwords in assignments, headers and URLs.
 
-    Secrets().edit(file)         each replaced by <KEY>
-    NoSecrets().keep(file)       a file with one is dropped
+    Secrets().edit(file)         replaces each secret by <KEY>
+    NoSecrets().keep(file)       drops a file with a secret
     find_secrets(text)           ["ghp_...", ...]
 
 A secret is recognized by its published form (a prefix and a pattern), or by the name that it is assigned to: `password = "..."`,
@@ -28,10 +28,10 @@ PLACEHOLDER = "<KEY>"
 TOKEN = RunKind(string.ascii_letters + string.digits + "_-")
 BASE64 = RunKind(string.ascii_letters + string.digits + "+/")
 SHORTEST_RUN, AWS_RUN = 20, 40
-"""Minimum number of consecutive TOKEN characters on a line with a key; of BASE64 characters on one with an AWS secret key."""
+"""A line with a key has at least SHORTEST_RUN consecutive TOKEN characters; with an AWS secret key, AWS_RUN BASE64 characters."""
 
 BEFORE, AFTER = rb"(?<!(?<!\\)[A-Za-z0-9])", rb"(?![A-Za-z0-9])"
-"""No letter or digit touches a key, except the letter of an escape before it (`\\nghp_...` in a JSON string)."""
+"""Patterns before and after a key: no letter or digit may touch it, except an escape before it (`\\nghp_...` in a JSON string)."""
 Forms = tuple[tuple[tuple[bytes, ...], bytes], ...]
 FORMS: dict[int, Forms] = {
     SHORTEST_RUN: (
@@ -87,8 +87,9 @@ FORMS: dict[int, Forms] = {
         ((b"-",), rb"[0-9a-f]{32}-(?:[0-9a-f]{8}-[0-9a-f]{8}|us[0-9]{1,2})"),  # Mailgun since 2018; Mailchimp
     ),
 }
-"""Minimum number of consecutive TOKEN characters -> pairs (literals, form) of keys. The line must have one of the literals. Forms
-are ASCII, from the services' documentation or GitHub's list of supported secret scanning patterns."""
+"""Forms of keys: minimum number of consecutive TOKEN characters in a key -> pairs (literals, pattern). A line is searched for the
+pattern if it has one of the literals. The patterns are from the services' documentation or GitHub's list of supported secret
+scanning patterns."""
 OWN_FORMS = {
     run: [(literals, re.compile(BEFORE + rb"(?:" + form + rb")" + AFTER, re.ASCII)) for literals, form in forms]
     for run, forms in FORMS.items()
@@ -97,9 +98,9 @@ OWN_FORMS = {
 NAME_END = rb"(?:\\{0,3}[\"'`])?\]?(?:\s{0,8}:\s{0,8}[A-Za-z][\w.\[\]]{0,30}\??(?=\s{0,8}=))?\s{0,8}(?:=>|:=|={1,3}|:)\s{0,8}"
 QUOTE = rb"\\{0,3}[\"'`]"
 QUOTED = re.compile(NAME_END + rb"(?:[bruf@$]{0,2}" + QUOTE + rb")([^\"'`\s\\]{6,200}+)" + QUOTE)
-"""After a name: its value in quotes."""
+"""Pattern of what follows a name that is assigned a value in quotes."""
 PLAIN = re.compile(NAME_END + rb"([\w+/=-]{20,200}+)(?=[\s;,#]|$)", re.ASCII)
-"""After a name: a long value without quotes, as in shell and INI files."""
+"""Pattern of what follows a name that is assigned a long value without quotes, as in shell and INI files."""
 PREFIXES = (
     "api",
     "secret",
@@ -120,7 +121,7 @@ NAMES = tuple(
     re.compile(names + NEXT)
     for names in (rb"p(?:ass(?:word|wd|phrase|wort)|wd|rivate_key_id)", rb"secret", rb"ke(?:y|n(?<=token))")
 )
-"""Names of secrets in lower case, grouped by a common beginning, which is found fast."""
+"""Names of secrets in lower case. Names with the same beginning share a pattern, which makes the search fast."""
 UUID = re.compile(rb"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 HEROKU = re.compile(rb"heroku[\w .\[\]\"'-]{0,30}(?:=>|[:=])\s{0,8}(?:" + QUOTE + rb")?(" + UUID.pattern + rb")", re.IGNORECASE)
 AWS_SECRET = re.compile(
@@ -134,7 +135,7 @@ PRIVATE_KEY = re.compile(
     r"-----BEGIN ((?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?)-----(?:(?!-----(?:BEGIN|END)).){64,}-----END \1-----", re.DOTALL
 )
 WEB_TOKEN = re.compile(rb"(eyJ[\w-]+\.[\w-]+(?:\.[\w-]+)?)|eyJ[\w-]*", re.ASCII)
-"""A web token, or a text that begins like one. Matching both avoids a second search in it, which would take quadratic time."""
+"""A web token, or a longer text that begins like one. The latter is matched to skip it: searching in it takes quadratic time."""
 
 EXAMPLES = (
     b"sk_test_4eC39HqLyjWDarjtT1zdp7dc",  # Stripe's documentation
@@ -157,12 +158,12 @@ WEAK_WORDS = re.compile(
 """Words that mark a value as a placeholder or a name, not as a secret password."""
 WORD = rb"(?:[A-Z]?[a-z]{2,}|[A-Z]{2,})"
 NAME = re.compile(rb"[#.@/$%-]{0,2}(?:[A-Z]?[a-z]{3,}|[A-Z]{3,}|[A-Z][a-z]{2})++[-_.:/!?]{0,2}")
-"""Words, also joined as in `accessToken`."""
+"""A name of words, which can be joined as in `accessToken`."""
 JOINED_NAME = re.compile(
     rb"[#.@/$%_-]{0,2}" + WORD + rb"[0-9]{0,3}(?:[-_.:/,+ ]{1,2}(?:" + WORD + rb"|[A-Za-z])?[0-9]{0,9})++"
     rb"|(?:[A-Z][a-z]{2,}[0-9]{0,3}){3,}+|(?:[A-Z][a-z]{2,}[0-9]?){2}"
 )
-"""Words with signs between them, or with capitals: `users/edit`, `AES_256`, `Oauth2Client`."""
+"""A name of words with signs between them or with capitals: `users/edit`, `AES_256`, `Oauth2Client`."""
 HEXADECIMAL = re.compile(rb"[0-9a-fA-F]{32,}")
 LETTER, DIGIT = re.compile(rb"[A-Za-z]"), re.compile(rb"[0-9]")
 LOWER, UPPER = re.compile(rb"[a-z]"), re.compile(rb"[A-Z]")
@@ -291,7 +292,7 @@ def is_plain_name(value: bytes) -> bool:
 
 
 def is_password(value: bytes) -> bool:
-    """Return True if letters are mixed with digits, signs or capitals in a way that is unusual for a name."""
+    """Return True if the value mixes letters with digits, signs or capitals in a way that is unusual for a name."""
     if PLACEHOLDER_WORDS.search(value) or WEAK_WORDS.search(value) or is_plain_name(value) or UUID.fullmatch(value):
         return False
     if value.startswith((b"/", b"./", b"$", b"#", b"%", b"&", b"--")) or b"://" in value or b"()" in value or value.endswith(b"("):
@@ -308,7 +309,7 @@ def is_basic_authentication(encoded: bytes) -> bool:
 
 
 def is_web_token(token: bytes) -> bool:
-    """Return True if the first part is the header of a JSON Web Token and the second is JSON, except for the example of jwt.io."""
+    """Return True for a JSON Web Token: its first part is a header and its second is JSON. Return False for jwt.io's example."""
     try:
         header, payload = (json.loads(base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))) for part in token.split(b".")[:2])
     except (ValueError, binascii.Error, RecursionError):

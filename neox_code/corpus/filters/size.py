@@ -1,4 +1,4 @@
-"""Filters by the size of the file as found, in bytes, and a filter for files without a visible character."""
+"""Filters by the size of the original file in bytes, and a filter for files without a visible character."""
 
 import string
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
-"""Count the tokens of a Pygments lexer: faster than lexing, with the same result.
+"""Count the tokens that a Pygments lexer finds in a text. The result is the same as with Pygments, and it is faster.
 
     TokenCounter(find_lexer_class("Rust")()).count(text, limit=100)      # min(tokens, about 100)
 
-It steps through the states of a lexer as Pygments does, with the rules of each state joined (lexer_states.py). A lexer that does
-more than apply its rules is run by Pygments.
+A counter steps through the states of a lexer as Pygments does, but with joined rules (lexer_states.py). If a lexer does more than
+apply its rules, Pygments runs it.
 """
 
 import re
@@ -28,7 +28,7 @@ class TokenCounter:
             self.states = {name: State(rules, lexer.flags) for name, rules in lexer._tokens.items()}
 
     def count(self, text: str, limit: int) -> int:
-        """Return the number of tokens, or some number of at least `limit` if there are that many."""
+        """Return the number of tokens if it is below `limit`; else a number that is not below `limit`."""
         if not self.states:
             return sum(1 for _ in islice(self.lexer.get_tokens(text), limit))
         text = self.lexer._preprocess_lexer_input(text)
@@ -112,7 +112,7 @@ class TokenCounter:
 
 
 def has_only_rule_actions(lexer: Lexer) -> bool:
-    """Return True if the lexer applies its rules as RegexLexer or ExtendedRegexLexer does and changes at most a token's kind."""
+    """Return True for a lexer that adds nothing to RegexLexer or ExtendedRegexLexer but rules and changes of a token's kind."""
     walk = type(lexer).get_tokens_unprocessed
     same = {kind.get_tokens_unprocessed for kind in (RegexLexer, ExtendedRegexLexer, CFamilyLexer, PhpLexer)}
     return walk in same and not lexer.filters and not lexer.flags & re.VERBOSE

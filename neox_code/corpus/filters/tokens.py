@@ -1,4 +1,4 @@
-"""Filter by the number of tokens that Pygments' lexer of the language finds, white space included."""
+"""Filter files by their number of tokens. Pygments' lexer of the language finds the tokens; white space is counted."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +12,7 @@ from neox_code.corpus.filters.token_count import TokenCounter
 
 @dataclass(frozen=True)
 class MinTokens:
-    """Keep files of at least `limit` tokens. Counting stops at the limit, with the same decision as for a whole count.
+    """Keep files of at least `limit` tokens. Counting stops at the limit.
 
     >>> MinTokens(100).keep(Candidate("x.py", "Python", 6, "x = 1\\n"))
     'under 100 tokens'

@@ -1,8 +1,8 @@
 """Split a text into chunks of at most a given number of tokens.
 
-count = make_token_counter(None)                   an approximation; make_token_counter(path) counts with a tokenizer.json
+count = make_token_counter(None)                   estimates the number; make_token_counter(path) counts with a tokenizer.json
 split_recursively(text, separators, 100, count)    as langchain's RecursiveCharacterTextSplitter does; chunks are stripped
-split_at_lines(text, depths, 100, count)           whole lines that join to the text, split where the code is least nested
+split_at_lines(text, depths, 100, count)           chunks of whole lines, split where the code is least nested; no text is lost
 """
 
 import re
@@ -40,8 +40,8 @@ def load_tokenizer(file: Path) -> Tokenizer:
 def estimate_token_counts(texts: Sequence[str]) -> list[int]:
     """Estimate the number of tokens of each text under a byte-level BPE vocabulary that was trained on code.
 
-    With PolyCoder's vocabulary, the totals for Kotlin, GDScript and Java are 0.96 to 1.01 times the true numbers. For nine of ten
-    files the estimate is 0.87 to 1.25 times the true number.
+    Compared with counts by PolyCoder's vocabulary, the totals for Kotlin, GDScript and Java are 0.96 to 1.01 times the true number.
+    For nine of ten files, the estimate is 0.87 to 1.25 times the true number.
 
     >>> estimate_token_counts(["fun main() {\\n    println(1)\\n", ""])
     [10, 0]
@@ -50,9 +50,9 @@ def estimate_token_counts(texts: Sequence[str]) -> list[int]:
 
 
 def split_recursively(text: str, separators: Sequence[str], limit: int, count: TokenCounter) -> list[str]:
-    """Return stripped chunks: split before each occurrence of the first separator that is found, then join up to `limit` tokens.
+    """Split a text before each occurrence of the first separator that it contains; join neighboring parts up to `limit` tokens.
 
-    A piece that is too long is split again at the remaining separators. If none remain, it stays too long.
+    A part that is too long is split again at the remaining separators; if none remain, it stays too long. Chunks are stripped.
     """
     place = next((place for place, separator in enumerate(separators) if separator in text), len(separators) - 1)
     pieces = [piece for piece in re.split(f"(?={re.escape(separators[place])})", text) if piece]
@@ -69,7 +69,7 @@ def split_recursively(text: str, separators: Sequence[str], limit: int, count: T
 
 
 def join_neighbors(pieces: Sequence[tuple[str, int]], limit: int) -> list[str]:
-    """Join as many neighboring (text, number of tokens) as fit in `limit`; strip the results and drop the blank ones."""
+    """Join neighboring pieces (text, number of tokens) up to `limit` tokens. Strip the results, and leave out blank ones."""
     groups: list[list[str]] = [[]]
     total = 0
     for piece, tokens in pieces:
@@ -82,11 +82,11 @@ def join_neighbors(pieces: Sequence[tuple[str, int]], limit: int) -> list[str]:
 
 
 def split_at_lines(text: str, depths: Sequence[int], limit: int, count: TokenCounter) -> list[str]:
-    """Return chunks of whole lines that join to the text; no chunk is blank unless the whole text is blank.
+    """Split a text into chunks of whole lines; the chunks together are the whole text.
 
-    `depths` has the nesting depth at the start of each line. A chunk ends before the least nested line in the second half of the
-    lines that fit. Among several of equal depth, the last one after a blank line is chosen, else the last one. A line that is
-    longer than the limit is cut into spans. Tokens are counted line by line. A blank chunk is added to the chunk before it.
+    `depths` has the nesting depth at the start of each line. A chunk may end before each line in its second half: the least nested
+    of these lines is chosen; of equally nested lines the last after a blank line, else the last. A line that is longer than the
+    limit is cut. Tokens are counted line by line. A blank chunk is joined to the chunk before it.
     """
     lines = re.findall(r"[^\n]*\n|[^\n]+", text)
     spans = [
@@ -105,7 +105,7 @@ def split_at_lines(text: str, depths: Sequence[int], limit: int, count: TokenCou
 
 
 class CodeSpan(NamedTuple):
-    """A line, or a part of a line that is too long."""
+    """A line, or a part of a line that was too long and was cut."""
 
     text: str
     depth: int

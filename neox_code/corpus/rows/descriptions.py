@@ -21,7 +21,7 @@ LOOKS_LIKE_CODE = re.compile(
     r"|@\w|\w+(?:\.\w+)*\s*[-+*/]?=[^=]|[\w.$/]+\(.*\)\s*$|.*:$"
 )
 DISABLED_CODE = re.compile(r"(?:#|//)(?![#/\s])")
-"""A comment without a space after its mark. Godot's style guide and the toggle command of editors mark disabled code this way."""
+"""A comment without a space after its mark is disabled code, by Godot's style guide and the editors' command to toggle comments."""
 
 TEMPLATE_COMMENT = re.compile(r"Called when the node enters the scene tree for the first time|Called every frame\b")
 """Comments that Godot's editor writes into every new script."""
@@ -35,7 +35,7 @@ KDOC_TAG = re.compile(r"^\s*@\w+", re.MULTILINE)
 
 
 def describe_from_comments(comments: Sequence[str]) -> str:
-    """Return the text of comment lines. If some begin with `##`, Godot's mark of documentation, only those are used.
+    """Return the text of comment lines. If some begin with `##`, Godot's mark for documentation, use only these lines.
 
     >>> describe_from_comments(["# --- Movement ---\\n", "#speed = 3\\n", "#\\n", "# Moves it.\\n"])
     'Movement\\n\\nMoves it.'
@@ -47,7 +47,7 @@ def describe_from_comments(comments: Sequence[str]) -> str:
 
 
 def clean_comment(line: str) -> str | None:
-    """Return the text of a comment line without markup, "" for a horizontal rule; None if the line describes nothing."""
+    """Return the text of a comment line without markup; "" for a horizontal rule, None for a directive or disabled code."""
     text = line.lstrip("#/").strip()
     if TOOL_DIRECTIVE.match(text) or TEMPLATE_COMMENT.match(text) or (DISABLED_CODE.match(line) and LOOKS_LIKE_CODE.match(text)):
         return None
@@ -76,6 +76,6 @@ def describe_from_kdoc(comment: str) -> str:
 
 
 def join_lines(lines: Iterable[str]) -> str:
-    """Join lines; strip blank lines at both ends and reduce several blank lines in a row to one."""
+    """Join lines. Remove blank lines at both ends, and keep one of several blank lines in a row."""
     text = "\n".join(line.strip() for line in lines)
     return re.sub(r"\n{3,}", "\n\n", text).strip()

@@ -3,9 +3,9 @@
     for row in GDScriptFunctions().rows(document, "4"):
         row                                              {"instruction": "Adds.", "output": "func add(a, b): ...", "version": "4"}
 
-With `faithful=True` the rows equal those of godot-dodo: a file is split at each "func ", also in comments and strings, a function
-ends at its first empty line, and only the first project of a repository has rows, if its Godot version is 3 or 4.
-tools/label_rows.py writes the instructions that are "" here.
+With `faithful=True` the rows equal those of godot-dodo. A file is split at each "func ", also in comments and strings. A function
+ends at its first empty line. Only the first project of a repository has rows, if its Godot version is 3 or 4.
+The instruction of a function without a comment is ""; tools/label_rows.py can add it.
 """
 
 import re
@@ -22,7 +22,7 @@ FEATURE_LIST = re.compile(r"^config/features\s*=\s*PackedStringArray\(([^)]*)\)"
 ENGINE = re.compile(r'"(\d+)\.\d+[^"]*"')
 CONFIG_VERSION = re.compile(r"^config_version\s*=\s*(\d+)", re.MULTILINE)
 VERSION_OF_CONFIG = {3: "3", 4: "3", 5: "4"}
-"""Major version of Godot by `config_version`, the format of project.godot; Godot 3.0, 3.1 and 4.0 introduced formats 3, 4 and 5."""
+"""`config_version` in project.godot -> major version of Godot. Godot 3.0, 3.1 and 4.0 introduced the versions 3, 4 and 5."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class GDScriptFunctions:
 
 
 def read_godot_version(text: str) -> str | None:
-    """Return Godot's major version from a project.godot: that in its list of features, else that of the file's format.
+    """Return Godot's major version from the text of a project.godot: from its list of features, else from its `config_version`.
 
     >>> read_godot_version('config_version=5\\n[application]\\nconfig/features=PackedStringArray("C#", "4.2")')
     '4'
@@ -65,7 +65,7 @@ def read_godot_version(text: str) -> str | None:
 
 
 def read_first_feature(text: str) -> str:
-    """Return the version as godot-dodo reads it: the first character in the list of features; "3" without such a list.
+    """Return Godot's major version as godot-dodo reads it: the first character in the list of features; "3" without a list.
 
     >>> read_first_feature('config/features=PackedStringArray("4.2")'), read_first_feature("config_version=5")
     ('4', '3')
@@ -75,9 +75,10 @@ def read_first_feature(text: str) -> str:
 
 
 def find_version_of_first_project(path: str, versions: Mapping[str, str]) -> str | None:
-    """Return the version of the first project of a repository for a file in its folder; None for files elsewhere.
+    """Return the Godot version of a repository's first project if the file is in the project's folder; None for other files.
 
-    godot-dodo takes the first project in the order of the file system; here folders are ordered by name.
+    `versions` maps the folder of each project to its version. godot-dodo takes the first project in the order of the file system;
+    here it is the first by name.
 
     >>> versions = {"demo": "3", "demo/new": "4", "game": "4"}
     >>> [find_version_of_first_project(path, versions) for path in ("demo/new/a.gd", "demo/a.gd", "demo.gd", "game/a.gd")]
@@ -88,7 +89,7 @@ def find_version_of_first_project(path: str, versions: Mapping[str, str]) -> str
 
 
 def cut_at_unindented_line(piece: str) -> str:
-    """Return "func " and the text `piece` after it, up to the first line without indentation, as godot-dodo does."""
+    """Return the code of a function as godot-dodo does: `piece` (a text after "func ") up to its first line without indentation."""
     first, *others = f"func {piece}".splitlines()
     kept = [first]
     for line in others:

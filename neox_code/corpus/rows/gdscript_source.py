@@ -4,8 +4,8 @@
         function.code             from its annotations to the last line of its body, byte for byte
         function.description      the comments directly above it, else its docstring; "" if it has neither
 
-Functions of the script and of its inner classes are found; a lambda belongs to the function around it. A function without a body
-(abstract, or cut off) is left out.
+Functions of the script and of its inner classes are found. A lambda is part of the function around it. A function without a body
+(abstract, or at the end of a truncated file) is left out.
 """
 
 import re
@@ -30,14 +30,14 @@ FUNCTION = re.compile(
     r"func[ \t]+\w+[ \t]*(?=\()"
 )
 AT_THE_MARGIN = re.compile(r"(?:static[ \t]+)?func[ \t]+\w")
-"""A function at the left margin. Where it is within brackets, an earlier bracket was never closed."""
+"""A function without indentation. If it seems to be within brackets, an earlier bracket was not closed."""
 
 ANNOTATIONS = re.compile(r"[ \t]*(?:@\w+(?:[ \t]*\([^)]*\))?[ \t\r]*)+(?:#.*)?")
 ANNOTATIONS_OF_SCRIPTS = re.compile(
     r"@(?:tool|icon|static_unload|export_\w*group|export_category|warning_ignore_(?:start|restore))\b"
 )
 TAB_WIDTH = 4
-"""Columns per tab, as in Godot's editor; needed to compare lines indented with tabs and lines indented with spaces."""
+"""Columns per tab, as in Godot's editor, to compare the indentation of lines with tabs and lines with spaces."""
 
 
 class GDScriptFunction(NamedTuple):
@@ -46,13 +46,13 @@ class GDScriptFunction(NamedTuple):
 
 
 class SourceLine(NamedTuple):
-    """A logical line: a string, a bracket or a backslash can continue it over several lines of the file."""
+    """A logical line. A string, an open bracket or a backslash can continue it over several lines of the file."""
 
     start: int
     end: int
-    """Position after its line end."""
+    """Position in the file after the logical line and its line end."""
     masked: str
-    """The line at its full length; strings are replaced by underscores, comments by number signs."""
+    """The logical line with its strings replaced by underscores and its comments by number signs; its length is unchanged."""
     indent: int
 
     @property
@@ -69,7 +69,7 @@ class SourceLine(NamedTuple):
 
     @property
     def is_annotation(self) -> bool:
-        """True if the line annotates the declaration that follows."""
+        """True if the line is an annotation (`@rpc`) of the declaration after it."""
         return ANNOTATIONS.fullmatch(self.masked.rstrip("\n")) is not None and not ANNOTATIONS_OF_SCRIPTS.search(self.masked)
 
 
@@ -131,9 +131,9 @@ def measure_indent(line: str) -> int:
 
 
 def find_last_line(lines: Sequence[SourceLine], header: int) -> int:
-    """Return the index of the last line of a function's body, or `header` if it has none.
+    """Return the index of the last line of a function's body; `header`, the index of its first line, if it has no body.
 
-    The body consists of the next lines that are indented deeper than the header, and the blank lines and comments between them.
+    The body consists of the next lines that are indented deeper than the header, and of blank lines and comments between them.
     """
     last = header
     for index in range(header + 1, len(lines)):
@@ -161,7 +161,7 @@ def has_body_in_line(masked: str, parameters: int) -> bool:
 
 
 def find_lines_above(text: str, lines: Sequence[SourceLine], header: int) -> tuple[int, list[str]]:
-    """Return the index of the first annotation directly above a function, and the comments between and above its annotations."""
+    """Return the index of the first annotation of a function (`header` if it has none), and the comments directly above it."""
     first, comments = header, []
     for index in range(header - 1, -1, -1):
         line = lines[index]

@@ -5,9 +5,9 @@
     KotlinWindows(faithful=True)               as the Kotlin project (rinapch/jb_intern) makes them
     KotlinFunctions().rows(document, None)     {"instruction": its KDoc, "output": a function}
 
-A window consists of whole lines and ends where the code is least nested, so that a function that fits is whole. No text between
-windows is lost, no completion is blank, and training adds the end of text. The Kotlin project instead strips its windows, cuts them
-inside lines, and ends each completion with `<|endoftext|>`, as if a file ended every 100 tokens.
+A window consists of whole lines and ends where the code is least nested, so that it contains whole functions where possible. No
+text between windows is lost, no completion is blank, and training adds the end-of-text token. The Kotlin project instead strips
+its windows, cuts them inside lines, and ends each completion with `<|endoftext|>`, as if a file ended every 100 tokens.
 """
 
 import re
@@ -47,9 +47,9 @@ class KotlinWindows(WithoutVersions):
     tokens: int = 100
     """Maximum number of tokens in a window."""
     overlap: int = 0
-    """Approximate number of tokens of the preceding lines that a prompt begins with."""
+    """Approximate number of tokens of the preceding lines that are repeated at the start of a prompt."""
     tokenizer: Path | None = None
-    """A tokenizer.json that counts tokens; None: an approximation."""
+    """Path of a tokenizer.json that counts tokens; None: estimate the number of tokens."""
     faithful: bool = False
     name = "windows of Kotlin"
 
@@ -70,7 +70,7 @@ class KotlinWindows(WithoutVersions):
             yield {"prompt": self._last_lines(windows[:index]) + windows[index], "completion": completion}
 
     def _last_lines(self, windows: list[str]) -> str:
-        """Return the last lines of the windows, up to `overlap` tokens."""
+        """Return the last lines of `windows` that have at most `overlap` tokens together."""
         lines = "".join(windows[-self.overlap :]).splitlines(keepends=True)[-self.overlap :] if self.overlap else []
         counts = make_token_counter(self.tokenizer)(lines[::-1])
         return "".join(lines[len(lines) - bisect_right(list(accumulate(counts)), self.overlap) :])

@@ -3,10 +3,10 @@
     for function in find_kotlin_functions(text):
         function.code             from its annotations and modifiers to the end of its body, byte for byte
         function.description      the KDoc or the comments directly above it; "" if it has neither
-    masked, comments = mask_text(text)              strings and comments are blanked out; places of the comments
+    masked, comments = mask_text(text)              the text with strings and comments masked; (start, end) of the comments
 
-Functions of the file and of its classes are found; local functions and lambdas belong to the function around them. A function
-without a body (abstract, expected, of an interface) is left out.
+Functions of the file and of its classes are found. A local function or a lambda is part of the function around it. A function
+without a body (abstract, `expect`, or of an interface) is left out.
 """
 
 import re
@@ -17,11 +17,11 @@ from neox_code.corpus.rows.descriptions import describe_from_comments, describe_
 
 TOKEN_OF_CODE = re.compile(r'//[^\n]*|/\*|"""|"|\'(?:[^\'\\\n]|\\[^\n]{1,5}?)\'|`[^`\n]+`|[{}]')
 LONGEST_HEADER = 5_000
-"""Maximum number of characters between `fun` and the body; text in brackets is not counted."""
+"""Maximum number of characters between `fun` and the body. Text in brackets is not counted."""
 MARK_OF_COMMENT = re.compile(r"/\*|\*/")
 TOKEN_OF_STRING = {'"': re.compile(r'\\.|\$\{|"|\n', re.DOTALL), '"""': re.compile(r'\$\{|"{3,}')}
 DEEPEST = 50
-"""Maximum depth of strings within templates within strings; the limit keeps recursion short on broken code."""
+"""Maximum nesting of strings in templates of strings. It limits recursion on broken code."""
 
 ARGUMENTS = r"\((?:[^()]|\((?:[^()]|\([^()]*+\))*+\))*+\)"
 ANNOTATION = rf"@(?:\w+:)?(?:\[[^\]]*+\]|[\w.]+(?:<[^<>]*+>)?(?:{ARGUMENTS})?)"
@@ -58,7 +58,7 @@ class Code(NamedTuple):
     """Maps the index of each opening bracket to the index of its closing bracket."""
 
     def skip_bracket(self, place: int) -> int:
-        """Return the index after the bracket that closes the one at `place`; the length of the text if there is none."""
+        """Return the index after the bracket that closes the bracket at `place`; the length of the text if there is none."""
         return self.closing.get(place, len(self.masked) - 1) + 1
 
 
@@ -103,7 +103,7 @@ def count_nesting_depths(text: str) -> list[int]:
 
 
 def mask_text(text: str) -> tuple[str, list[tuple[int, int]]]:
-    """Return the text with strings and quoted names as underscores and comments as white space, and (start, end) of each comment.
+    """Return the text with strings and quoted names masked by underscores and comments by spaces, and (start, end) of each comment.
 
     The length of the text stays the same.
 
@@ -132,7 +132,7 @@ def find_end_of_token(text: str, token: re.Match[str], depth: int) -> int:
 
 
 def find_end_of_comment(text: str, place: int) -> int:
-    """Return the place after a block comment; block comments of Kotlin nest."""
+    """Return the index after the block comment at `place`. Kotlin's block comments can be nested."""
     depth = 1
     while mark := MARK_OF_COMMENT.search(text, place):
         place = mark.end()
@@ -143,7 +143,7 @@ def find_end_of_comment(text: str, place: int) -> int:
 
 
 def find_end_of_string(text: str, place: int, quotes: str, depth: int) -> int:
-    """Return the index after a string. An unclosed string ends with its line, an unclosed raw string with the file."""
+    """Return the index after the string at `place`. If it is not closed, it ends with its line; a raw string, with the file."""
     while token := TOKEN_OF_STRING[quotes].search(text, place):
         if token[0] == "\n":
             return token.start()
@@ -156,7 +156,7 @@ def find_end_of_string(text: str, place: int, quotes: str, depth: int) -> int:
 
 
 def find_end_of_template(text: str, place: int, depth: int) -> int:
-    """Return the place after the brace that closes a template in a string; strings and braces within the template are skipped."""
+    """Return the index after the brace that closes a string's template `${...}`. Strings and braces in the template are skipped."""
     braces = 0
     while depth < DEEPEST and (token := TOKEN_OF_CODE.search(text, place)):
         place = find_end_of_token(text, token, depth)
@@ -167,9 +167,9 @@ def find_end_of_template(text: str, place: int, depth: int) -> int:
 
 
 def find_parameters(code: Code, place: int) -> int | None:
-    """Return the place of the parenthesis that opens a function's parameters; None if the function has no name.
+    """Return the index of the parenthesis that opens a function's parameters; None if the function has no name.
 
-    place: after `fun`; type parameters and a receiver are skipped.
+    `place` is the index after `fun`. Type parameters and a receiver are skipped.
     """
     masked, begin = code.masked, place
     while sign := SIGN_OF_NAME.search(masked, place, begin + LONGEST_HEADER):
@@ -188,7 +188,7 @@ def find_parameters(code: Code, place: int) -> int | None:
 
 
 def find_end_of_angle_brackets(masked: str, place: int) -> int:
-    """Return the index after the `>` that closes the `<` at `place`; if code comes first that cannot be between them, its index."""
+    """Return the index after the `>` that closes the `<` at `place`, or the index of the first code that cannot be between them."""
     depth, end = 0, min(len(masked), place + LONGEST_HEADER)
     for sign in SIGN_OF_ANGLES.finditer(masked, place, end):
         depth += {"<": 1, ">": -1}.get(sign[0], 0)
@@ -200,7 +200,7 @@ def find_end_of_angle_brackets(masked: str, place: int) -> int:
 
 
 def match_brackets(masked: str) -> dict[int, int]:
-    """Return the place of the closing bracket of each opening bracket. The three kinds are not distinguished."""
+    """Return index of each opening bracket -> index of its closing bracket. The three kinds of brackets are treated alike."""
     closing, open_places = {}, []
     for bracket in BRACKET.finditer(masked):
         if bracket[0] in OPEN:
@@ -211,7 +211,7 @@ def match_brackets(masked: str) -> dict[int, int]:
 
 
 def find_end_of_body(code: Code, start: int, parameters: int) -> int | None:
-    """Return the end of a function's block or expression; None if it has neither."""
+    """Return the index after a function's body (a block or an expression); None if it has no body."""
     place = find_start_of_body(code, code.skip_bracket(parameters))
     if place is None:
         return None
@@ -221,7 +221,7 @@ def find_end_of_body(code: Code, start: int, parameters: int) -> int | None:
 
 
 def find_start_of_body(code: Code, place: int) -> int | None:
-    """Return the place of the `{` or `=` that begins a body, after the return type and constraints; None if there is no body."""
+    """Return the index of the `{` or `=` that begins a function's body; None if it has none. `place` is after the parameters."""
     masked, longest = code.masked, place + LONGEST_HEADER
     while sign := SIGN_OF_BODY.search(masked, place, longest):
         place = sign.start()
@@ -243,7 +243,7 @@ def is_header_continued(masked: str, line_end: int) -> bool:
 
 
 def find_end_of_expression(code: Code, place: int, indent: int) -> int:
-    """Return the end of an expression. Open brackets, operators and indentation deeper than `indent` continue it over line ends."""
+    """Return the index after an expression. An open bracket, an operator or a deeper indentation than `indent` continues a line."""
     masked, last = code.masked, place
     while found := BRACKET_OR_LINE_END.search(masked, place):
         if part := masked[place : found.start()].rstrip():
@@ -283,7 +283,7 @@ def find_description(text: str, start: int, comment_start_by_end: Mapping[int, i
 
 
 def skip_space_before(text: str, place: int) -> int:
-    """Return the start of the white space that ends at `place`."""
+    """Return the index where the white space before `place` starts."""
     while place and text[place - 1].isspace():
         place -= 1
     return place

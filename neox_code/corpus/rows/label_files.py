@@ -2,9 +2,8 @@
 
     report = label_files([Path("rows/train-00000.jsonl")], Path("labeled"), labeler, concurrency=8)
 
-labeled/train-00000.jsonl gets the rows that have an instruction, in their order; rows with equal output appear once. Every answer
-is written to labeled/answers.jsonl before it is counted: after a kill, a rerun resumes there and repeats no request that was
-answered.
+labeled/train-00000.jsonl gets the rows that have an instruction, in their order. Of rows with equal output only the first is
+written. Every answer is stored in labeled/answers.jsonl at once: a rerun after a kill repeats no request that was answered.
 """
 
 import json
@@ -25,7 +24,7 @@ from neox_code.logs import progress
 ANSWERS_FILE = "answers.jsonl"
 
 FIRST_REFUSALS = 3
-"""Number of refusals without any answer after which labeling stops: the endpoint is then at fault, not the rows."""
+"""If the endpoint refuses this number of requests and answers none, labeling stops, since the rows cannot be the cause."""
 
 BY_MODEL, BY_AUTHOR = "labeled by the model", "described by their authors"
 REFUSED, EMPTY, PENDING = "refused by the endpoint", "without words in the answer", "not requested yet"
@@ -45,7 +44,7 @@ class LabelReport:
     rows: Counter[str]
     """Number of rows by outcome."""
     usage: TokenUsage
-    """Tokens that all runs with this model and output folder have used."""
+    """Tokens used by all runs with this model and output folder together."""
     is_over_budget: bool
 
 
@@ -95,7 +94,7 @@ def label_rows(
 def classify_rows(
     path: Path, labeler: Labeler, selection: RowSelection, seen: set[str]
 ) -> Iterator[tuple[str, dict[str, Any], str | None]]:
-    """Yield key, row and outcome of each row of a file; the outcome is None for a row that needs the model."""
+    """Yield key, row and outcome for each row of a file. The outcome is None if the model must write the instruction."""
     for row in read_json_lines(path):
         if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("instruction", "output")):
             raise DataError(f"{path} has a row without `instruction` and `output`. Only rows of functions are labeled.")
@@ -110,7 +109,7 @@ def classify_rows(
 
 
 class AnswerFile:
-    """The answers so far, one JSON object per line. A line that was only partly written is removed and requested again."""
+    """The answers so far, one JSON object per line. If the last line is incomplete, it is removed and requested again."""
 
     def __init__(self, path: Path, labeler: Labeler):
         self.path, self.labeler = path, labeler
@@ -162,7 +161,7 @@ class AnswerFile:
 
 
 class LabelRequests:
-    """Request the missing answers, several at a time, as long as their maximum cost stays within `max_cost`."""
+    """Request the missing answers, several at a time. A request is sent only if its maximum cost stays within `max_cost`."""
 
     def __init__(self, answers: AnswerFile, prices: Prices, max_cost: float | None):
         self.answers, self.labeler = answers, answers.labeler

@@ -1,4 +1,4 @@
-"""Instructions for functions without a description, written by a language model, as in godot-dodo.
+"""Let a language model write instructions for functions without a description, as in godot-dodo.
 
     labeler = Labeler(JsonEndpoint("http://localhost:8000/v1/chat/completions", {}), model="qwen")
     label = labeler.request_label("func add(a, b):\\n\\treturn a + b\\n")
@@ -42,7 +42,7 @@ class TokenUsage:
 
 @dataclass(frozen=True)
 class Prices:
-    """Prices of a million input tokens and of a million output tokens, in the unit of `max_cost`."""
+    """Prices of a million input tokens and a million output tokens, in the currency of `max_cost`."""
 
     input: float = 0.0
     output: float = 0.0
@@ -66,7 +66,7 @@ class Label:
 
 @dataclass
 class Labeler:
-    """Request instructions, one per call. Several threads can share a labeler; a rate limit for one of them pauses all."""
+    """Request instructions, one per call. Several threads can share a labeler; after a rate limit all of them pause."""
 
     endpoint: JsonEndpoint
     model: str
@@ -87,7 +87,7 @@ class Labeler:
         self._stopped.set()
 
     def estimate_max_usage(self, code: str) -> TokenUsage:
-        """Return an upper bound: one token per byte, plus the most tokens that the endpoint has added to a request so far."""
+        """Return an upper bound of a request's tokens: one per byte, plus the most that the endpoint has added to a request."""
         return TokenUsage(self._num_bytes(code) + self._added_tokens, self.max_tokens)
 
     def request_label(self, code: str) -> Label:
@@ -133,7 +133,7 @@ class Labeler:
         return TASK.format(language=self.language)
 
     def _read_usage(self, answer: Answer, code: str) -> TokenUsage:
-        """Return the usage that the endpoint reports, else the upper bound."""
+        """Return the number of tokens that the endpoint reports; if it reports none, the upper bound."""
         usage = answer.value.get("usage")
         sent, received = (usage.get("prompt_tokens"), usage.get("completion_tokens")) if isinstance(usage, dict) else (None, None)
         if not (isinstance(sent, int) and isinstance(received, int) and min(sent, received) >= 0):
@@ -162,7 +162,7 @@ def read_error_message(answer: Answer) -> str:
 
 
 def clean_instruction(instruction: str) -> str:
-    """Remove quotes around the text and comment marks, as godot-dodo does, and replace characters that UTF-8 cannot encode.
+    """Remove comment marks and the quotes around the text, as godot-dodo does. Replace characters that UTF-8 cannot encode.
 
     >>> clean_instruction('"// Return the sum of #a and b."'), clean_instruction(" Print \\"yes\\". ")
     ('Return the sum of a and b.', 'Print "yes".')
