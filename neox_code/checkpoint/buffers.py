@@ -1,4 +1,4 @@
-"""Entries of GPT-NeoX's checkpoints that are not parameters in this package, or that have other names or values than here.
+"""Checkpoint entries that GPT-NeoX stores in another way than this package: buffers, row biases, gated feed-forward layers.
 
     with add_gpt_neox_entries(module, grid):        # state dicts hold the entries that GPT-NeoX reads
         engine.save_checkpoint(...)
@@ -8,7 +8,7 @@
     alibi         attention.alibi_embed.slopes              [heads of the rank]
     sinusoidal    position_embeddings.inv_freq              [hidden_size / 2]
 
-All are fp32, as in GPT-NeoX. merge_ranks.find_our_name removes them when a checkpoint is read.
+These buffers are fp32, as in GPT-NeoX. merge_ranks.find_our_name removes the buffers when a checkpoint is read.
 
 With `gpt_j_residual` tensor rank 0 writes the row biases (the biases of row-parallel layers) and the others write zeros (see
 `merge_ranks`); `sum_row_biases` restores them on every rank. With a gated activation the
@@ -35,7 +35,7 @@ from neox_code.parallel.grid import ParallelGrid
 
 
 def expected_entry(name: str, model: ModelConfig, tensor_rank: int = 0, tensor_size: int = 1) -> torch.Tensor | None:
-    """Return the value that GPT-NeoX stores under a name, or under the end of one, on a tensor rank; None if it stores none."""
+    """Return the buffer that GPT-NeoX stores under a name, with or without prefix, in a rank's file; None for other names."""
     kind = name.rpartition(".")[0].rpartition(".")[2]
     if (kind, model.pos_emb) == ("alibi_embed", "alibi"):
         heads = model.num_attention_heads // tensor_size
@@ -53,7 +53,7 @@ def make_attention_buffers(model: ModelConfig, tensor_rank: int, tensor_size: in
 
 
 def make_embedding_buffers(model: ModelConfig) -> dict[str, torch.Tensor]:
-    """Return the buffers that GPT-NeoX stores for the embedding, by their names within it."""
+    """Return the buffers that GPT-NeoX stores for the embedding, by their names within the embedding."""
     value = expected_entry(name := "position_embeddings.inv_freq", model)
     return {} if value is None else {name: value}
 
@@ -69,7 +69,7 @@ def make_entries(module: nn.Module, grid: ParallelGrid) -> dict[str, torch.Tenso
 
 
 def sum_row_biases(module: nn.Module, grid: ParallelGrid) -> None:
-    """Replace each row bias, as read from this tensor rank's file, by its sum over the ranks. Call it on every rank."""
+    """Replace the bias of each row-parallel layer by the sum over the tensor ranks. Call this function on every rank."""
     for name, bias in module.named_parameters():
         if sharding_of(name).is_row_bias:
             wide = bias.detach().double()

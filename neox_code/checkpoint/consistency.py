@@ -32,13 +32,13 @@ SMALLEST = 1e-7
 """Maximum absolute error of a very small value that was rounded to fp16."""
 
 MOST_ARGUMENT_BYTES = 64_000_000
-"""Maximum size of a model state file that is read for GPT-NeoX's arguments if layer files exist; a larger one has more."""
+"""Maximum bytes of a model state file from which GPT-NeoX's arguments are read; a larger file holds more than arguments."""
 ARGUMENTS = ("num_layers", "hidden_size", "num_attention_heads")
 
 
 @lru_cache(maxsize=4)
 def expected_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each whole parameter of a model by its name, for a vocabulary of one entry and its padding."""
+    """Return the shape of each whole parameter by its name. The vocabulary dimension is that of one entry, padded."""
     try:
         with torch.device("meta"):
             rows = padded_vocab_size(1, model.make_vocab_size_divisible_by, 1)
@@ -53,7 +53,7 @@ def format_configuration_hint(folder: Path) -> str:
 
 
 def check_names(folder: Path, names: Collection[str], model: ModelConfig) -> None:
-    """Raise CheckpointError unless `names` are those of all parameters of the model."""
+    """Raise CheckpointError unless `names` are the names of all parameters of the model."""
     blocks = {int(match[1]) - 2 for name in names if (match := WHOLE_MODEL_NAME.fullmatch(name)) and "attention." in name}
     if len(blocks) != model.num_layers and (blocks == set(range(len(blocks))) or model.num_layers > len(names)):
         raise CheckpointError(
@@ -98,7 +98,7 @@ def check_size(folder: Path, model: ModelConfig) -> None:
 
 
 def check_value(folder: Path, name: str, weight: torch.Tensor, model: ModelConfig) -> None:
-    """Raise CheckpointError unless a whole parameter has the model's shape, a type of floating point, and finite values.
+    """Raise CheckpointError unless a whole parameter has the model's shape, a floating-point type and finite values.
 
     The number of vocabulary rows is not compared. The shape is compared before the values, because a damaged file can declare a
     huge tensor that repeats a small storage.
@@ -121,7 +121,7 @@ def has_finite_values(weight: torch.Tensor) -> bool:
 
 
 def check_entry(place: str, name: str, value: torch.Tensor, model: ModelConfig, rank: int = 0, size: int = 1) -> None:
-    """Raise CheckpointError if an entry that is computed from the configuration has other values in the file of a tensor rank."""
+    """Raise CheckpointError if `value`, the entry `name` of a rank's file, differs from the value that the configuration gives."""
     expected = expected_entry(name, model, rank, size)
     if expected is None:
         raise CheckpointError(
@@ -142,7 +142,7 @@ def describe(values: torch.Tensor) -> str:
 
 
 def describe_keys(name: str, model: ModelConfig) -> str:
-    """Return the keys from which an entry is computed, with their values."""
+    """Return the configuration keys, with their values, from which the checkpoint entry `name` is computed."""
     keys = ["rotary_pct", "rotary_emb_base"] if "rotary" in name else []
     keys += ["num_attention_heads"] if "attention" in name else []
     return ", ".join(f"{key} {getattr(model, key)}" for key in [*keys, "hidden_size"])

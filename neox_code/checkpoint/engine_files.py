@@ -22,9 +22,9 @@ torch.serialization.add_safe_globals([LossScaler, DynamicLossScaler, ZeroStageEn
 
 
 def convert_to_plain_values(state: dict[str, Any]) -> dict[str, Any]:
-    """Return an optimizer's state with DeepSpeed's own objects as dictionaries and numbers.
+    """Return an optimizer's state in which dictionaries and numbers replace DeepSpeed's own objects.
 
-    When DeepSpeed loads a state, the loss scaler is the only such object that it reads; `load.keep_optimizer_settings` replaces it.
+    When DeepSpeed loads a state, it reads one of these objects: the loss scaler, which `load.keep_optimizer_settings` replaces.
     """
     plain = dict(state)
     if "loss_scaler" in state:

@@ -23,14 +23,14 @@ Tensors = Sequence[torch.Tensor]
 
 @dataclass(frozen=True)
 class Transformation:
-    """How one of our parameters becomes the tensors of a format, and the inverse."""
+    """Conversion of one of our parameters into the tensors of another format, and back."""
 
     split: Callable[[torch.Tensor, ModelConfig], Tensors] = lambda whole, model: [whole]
     join: Callable[[Tensors, ModelConfig], torch.Tensor] = lambda tensors, model: tensors[0]
 
 
 def split_heads(whole: torch.Tensor, model: ModelConfig) -> Tensors:
-    """Return queries, keys and values of the fused projection's rows: [heads * D, ...], [groups * D, ...] twice."""
+    """Split the fused projection into queries [heads * D, ...], keys [groups * D, ...] and values [groups * D, ...]."""
     if rows := query_key_value_rows(model):
         return whole.split(rows)
     return [rearrange(part, "n d ... -> (n d) ...") for part in whole.unflatten(0, (-1, 3, model.head_dim)).unbind(1)]
@@ -43,7 +43,10 @@ def join_heads(tensors: Tensors, model: ModelConfig) -> torch.Tensor:
 
 
 def interleave_dimensions(tensor: torch.Tensor, model: ModelConfig) -> torch.Tensor:
-    """Reorder each head's rows from (first half, second half) to pairs: llama.cpp's `llama` rotates neighboring rows together."""
+    """Reorder each head's rows so that row i of the first half stands before row i of the second half.
+
+    The architecture `llama` of llama.cpp rotates neighboring rows together.
+    """
     return rearrange(tensor, "(n half d) ... -> (n d half) ...", half=2, d=model.head_dim // 2)
 
 
@@ -88,7 +91,7 @@ class ForeignRow:
 
 
 def map_linear(ours: str, *theirs: str, change: Transformation = SAME) -> dict[str, ForeignRow]:
-    """Return the entries for a projection's weight and bias."""
+    """Return the table entries for the weight and the bias of a linear layer."""
     return {f"{ours}.{end}": ForeignRow(tuple(f"{name}.{end}" for name in theirs), change) for end in ("weight", "bias")}
 
 
@@ -97,7 +100,7 @@ def map_layer_norm(ours: str, theirs: str) -> dict[str, ForeignRow]:
 
 
 def map_rms_norm(ours: str, theirs: str) -> dict[str, ForeignRow]:
-    """Return the entry for the scale of an RMS norm, which other formats call weight."""
+    """Return the table entry for the scale of an RMS norm. Other formats call the scale `weight`."""
     return {f"{ours}.scale": ForeignRow((f"{theirs}.weight",))}
 
 
@@ -169,7 +172,7 @@ BLOCK["gguf_llama"] = BLOCK["gguf_qwen3"] | map_linear(
 
 FREQUENCIES = "rotary_emb.inv_freq"
 SKIPPED = ("attention.bias", "attention.masked_bias", FREQUENCIES)
-"""Ends of the names to skip: files of earlier versions of transformers have such tensors, which are not parameters."""
+"""Endings of tensor names to skip: earlier versions of transformers stored these tensors, which are not parameters."""
 
 
 def list_foreign_rows(form: str, model: ModelConfig) -> dict[str, ForeignRow]:

@@ -24,7 +24,7 @@ from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-"""Names of a file with all weights; the first that exists is read. An index of shards has such a name and INDEX_SUFFIX."""
+"""Names of a file with all weights; the first that exists is read. The index of shards has the same name plus INDEX_SUFFIX."""
 
 INDEX_SUFFIX = ".index.json"
 
@@ -59,7 +59,7 @@ def make_hugging_face_readers(folder: Path, model: ModelConfig) -> dict[str, Cal
 
 
 def read_parameter(shards: "Shards", ours: str, row: ForeignRow, model: ModelConfig) -> torch.Tensor:
-    """Return our parameter from the tensors of a row."""
+    """Read the tensors that `row` of the name table lists, and return them as our parameter."""
     tensors = [shards.read(name) for name in row.names]
     try:
         return row.join(tensors, model)
@@ -71,7 +71,7 @@ def read_parameter(shards: "Shards", ours: str, row: ForeignRow, model: ModelCon
 
 
 class Shards:
-    """The tensors of a folder by name; the file that was used last is open."""
+    """Reader of a folder's tensors by name. One weight file is open at a time."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -79,7 +79,7 @@ class Shards:
         self.places = self.find()
 
     def find(self) -> dict[str, Path]:
-        """Return the file of each tensor."""
+        """Return the path of the weight file of each tensor, by the tensor's name."""
         for name in WEIGHTS:
             index = self.folder / f"{name}{INDEX_SUFFIX}"
             if index.is_file():
@@ -99,7 +99,7 @@ class Shards:
             raise CheckpointError(f"{path} lacks {missing[0]}, which the index lists. Copy the model again.")
 
     def require_path_in_folder(self, name: str) -> Path:
-        """Return the path of a file of the folder. Raise CheckpointError if it is missing or leads out of the folder."""
+        """Return the path of a file in the folder. Raise CheckpointError if the file is missing or outside of the folder."""
         path = self.folder / name
         if Path(name).name != name or is_outside_folder(path, self.folder):
             raise CheckpointError(f"{self.folder} uses a file outside of it ({name}), which is forbidden. Copy the model again.")
@@ -108,7 +108,7 @@ class Shards:
         return path
 
     def open(self, path: Path) -> Mapping[str, Any]:
-        """Return `open_tensors` of the file; keep it open until another file is opened."""
+        """Open a weight file and return its tensors by name (`open_tensors`). The file stays open until the next one is opened."""
         if self.opened[0] != path:
             self.opened = (None, None)
             self.opened = (path, open_tensors(path))
@@ -120,7 +120,7 @@ class Shards:
 
 
 def open_tensors(path: Path) -> Mapping[str, Any]:
-    """Return a file's tensors by name; for a safetensors file, a function by name that reads the tensor."""
+    """Return a file's tensors by name. For a safetensors file each value is a function that reads the tensor."""
     if path.suffix == ".bin":
         return require_state_dict(path, load_file(path, mmap=True))
     try:
@@ -131,7 +131,7 @@ def open_tensors(path: Path) -> Mapping[str, Any]:
 
 
 def read_index(path: Path) -> dict[str, str]:
-    """Return the file of each tensor by an index of shards."""
+    """Read an index of shards: return the file name of each tensor, by the tensor's name."""
     listed = read_json_object(path).get("weight_map")
     if not isinstance(listed, dict) or not all(isinstance(file, str) for file in listed.values()):
         raise CheckpointError(f"{path} is not an index of shards. Copy the model again.")

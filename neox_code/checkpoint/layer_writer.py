@@ -50,7 +50,7 @@ def write_layer_files(
 
 
 def copy_shared_storage(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the tensor, or a copy if it shares its storage with others: torch.save writes whole storages."""
+    """Return the tensor, or a copy if other tensors share its storage, because torch.save writes the whole storage."""
     return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()
 
 
@@ -63,7 +63,7 @@ def split_name(name: str) -> tuple[int, str]:
 
 
 def make_layer_buffers(index: int, model: ModelConfig, tensor_rank: int, tensor_size: int) -> dict[str, torch.Tensor]:
-    """Return GPT-NeoX's buffers of a layer by their names in it."""
+    """Return the buffers that GPT-NeoX stores for a layer, by their names within the layer."""
     if index == 0:
         return make_embedding_buffers(model)
     if index > model.num_layers + 1:

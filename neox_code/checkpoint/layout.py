@@ -35,10 +35,10 @@ OPTIMIZER_FILE = re.compile(r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_(\d+)_optim_s
 ZERO_3_FILE = re.compile(r"zero_pp_rank_\d+_mp_rank_\d+_model_states\.pt")
 
 WHOLE_MODEL_NAME = re.compile(r"(?:sequential\.)?(\d+)\.(.+)")
-"""Layer index and name within the layer, of a parameter in a whole model."""
+"""Pattern of a parameter's name in a whole model. Its groups are the layer index and the name within the layer."""
 
 MOST_NAME_BYTES = 1000
-"""Bytes of `latest` that are read; no name of a folder is longer."""
+"""Maximum number of bytes that are read from the file `latest`; no folder has a longer name."""
 
 RUN_RECORD = "run.json"
 UNIVERSAL_FOLDER = "zero"
@@ -63,7 +63,7 @@ def step_name(iteration: int) -> str:
 
 
 def partial_step_name(iteration: int) -> str:
-    """Return the temporary name of the folder, which it has while the ranks write to it."""
+    """Return the temporary name that a checkpoint's folder has while the ranks write to it."""
     return f"{step_name(iteration)}{PARTIAL_SUFFIX}"
 
 
@@ -98,17 +98,17 @@ def optimizer_files(folder: Path) -> dict[tuple[int, int], Path]:
 
 
 def is_universal(folder: Path) -> bool:
-    """Return True if the checkpoint has its optimizer state whole, by parameter, in DeepSpeed's universal format."""
+    """Return True if the optimizer state of the checkpoint is in DeepSpeed's universal format."""
     return (folder / UNIVERSAL_FOLDER).is_dir()
 
 
 def has_zero_3_files(folder: Path) -> bool:
-    """Return True if ZeRO stage 3 wrote the checkpoint, and so the weights are divided over the data ranks' files."""
+    """Return True if ZeRO stage 3 wrote the checkpoint. Its weights are then divided over the files of the data ranks."""
     return any(ZERO_3_FILE.fullmatch(entry.name) for entry in folder.iterdir())
 
 
 def require_whole_weights(folder: Path) -> None:
-    """Raise CheckpointError if ZeRO stage 3 wrote the checkpoint: then the weights cannot be read without the optimizer's state."""
+    """Raise CheckpointError if ZeRO stage 3 wrote the checkpoint, because its weights cannot be read without optimizer state."""
     if has_zero_3_files(folder):
         raise CheckpointError(
             f"{folder} was written with zero_optimization.stage 3, which divides the weights over the data ranks' files: they "
@@ -123,12 +123,15 @@ def list_checkpoints(save: str | Path) -> dict[int, Path]:
 
 
 def is_written_by_this_package(folder: Path) -> bool:
-    """Return True if this package wrote the checkpoint, which then contains a merged configuration; False if GPT-NeoX wrote it."""
+    """Return True if this package wrote the checkpoint. Only this package stores a merged configuration; GPT-NeoX does not."""
     return any((place / "configs" / MERGED_CONFIG).is_file() for place in (folder, folder.parent))
 
 
 def find_config_files(folder: Path) -> list[Path]:
-    """Return the configuration files of a checkpoint, merged.yml alone if there is one: beside the weights, or beside `latest`."""
+    """Return the configuration files of a checkpoint: only merged.yml if it exists, else all *.yml.
+
+    The folder `configs` of the checkpoint is searched first, then the folder `configs` of the whole run.
+    """
     has_run = parse_iteration(folder) is not None or latest_file(folder.parent).exists()
     for place in (folder / "configs", *([folder.parent / "configs"] if has_run else [])):
         merged = place / MERGED_CONFIG
@@ -170,10 +173,10 @@ def read_latest(load: Path) -> Path | None:
 
 
 def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:
-    """Return the folder of the wanted iteration, or the one that `latest` names, or without a usable `latest` the newest.
+    """Return the checkpoint folder of `iteration`. Without an iteration, return the folder that `latest` names, else the newest.
 
-    A folder that is a checkpoint itself, or a model of Hugging Face, is returned. Raise CheckpointError if there is none, with the
-    iterations that are there.
+    If `load` is itself a checkpoint or a Hugging Face model, return `load`. Raise CheckpointError if there is no such checkpoint;
+    the message lists the existing iterations.
     """
     load = Path(load)
     if iteration is None and load.is_dir() and (is_hugging_face_model(load) or layer_files(load) or model_files(load)):
@@ -197,7 +200,7 @@ def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:
 
 
 def is_outside_folder(path: Path, folder: Path) -> bool:
-    """Return True if a path, with its links followed, is outside of a model's folder and of Hugging Face's cache around it."""
+    """Follow links and return True if the path is outside of the model's folder and of the Hugging Face cache that holds it."""
     if "\0" in str(path):  # no path
         return True
     target, inside = (Path(os.path.realpath(place)) for place in (path, folder))  # `resolve` raises for a loop

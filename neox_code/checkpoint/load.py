@@ -29,7 +29,7 @@ log = get_logger(__name__)
 
 
 def require_loadable(start: Start, model: ModelConfig) -> None:
-    """Raise CheckpointError unless a checkpoint's files have the names and the sizes of the model, before a model is built."""
+    """Raise CheckpointError unless the names and sizes in a checkpoint's files fit the model. Call it before the model is built."""
     folder = start.folder
     if folder is None:
         return
@@ -107,9 +107,9 @@ LOSS_SCALE_STATE = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteres
 
 @contextmanager
 def keep_optimizer_settings(optimizer: Any) -> Iterator[None]:
-    """Keep the configuration's hyperparameters while a state is loaded: DeepSpeed would replace them by those of the checkpoint.
+    """Keep the configured hyperparameters while DeepSpeed loads a state; otherwise the checkpoint's would replace them.
 
-    The state of a dynamic loss scale is taken from the checkpoint if the scale is dynamic in both.
+    If the loss scale is dynamic both in the checkpoint and in this run, its state is taken from the checkpoint.
     """
     groups = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     names = ("clip_grad", "loss_scaler", "dynamic_loss_scale")  # the last two are not in every optimizer
@@ -140,7 +140,7 @@ def load_weights_alone(engine: DeepSpeedEngine, folder: Path, model: ModelConfig
 
 COUNTS = ("iteration", "consumed_samples", "consumed_tokens", "skipped_iterations", "training_seconds")
 ENGINE_COUNTS = ("global_steps", "global_samples", "skipped_steps")
-"""Names of numbers in a training state: this package's and DeepSpeed's."""
+"""Names of the counters that DeepSpeed's engine stores in a training state; COUNTS has those of this package."""
 
 
 def load_client_state(folder: Path, is_checked: bool = False) -> dict[str, Any]:

@@ -21,11 +21,11 @@ from neox_code.model.gpt import TIED_EMBEDDING
 from neox_code.model.sharding import SHARDING, sharding_of, stacked_rows
 
 DERIVED = ("attention.rotary_emb.inv_freq", "attention.alibi_embed.slopes", "position_embeddings.inv_freq")
-"""GPT-NeoX's entries that are computed from the configuration here; checkpoint.buffers writes them."""
+"""Entries of GPT-NeoX's files that this package computes from the configuration. checkpoint.buffers writes the entries."""
 
 
 def find_our_name(name: str) -> str | None:
-    """Return our name of a parameter in a GPT-NeoX checkpoint of any age; None for an entry that is no parameter.
+    """Return our name for an entry in a checkpoint of any GPT-NeoX version; None if the entry is not a parameter.
 
     >>> find_our_name("mlp.linear1.weight"), find_our_name("attention.rotary_emb.inv_freq")
     ('mlp.dense_h_to_4h.weight', None)
@@ -39,9 +39,9 @@ def find_our_name(name: str) -> str | None:
 
 
 def get_name_in_file(name: str, model: ModelConfig) -> str:
-    """Return the name under which our parameter is written: the newer one if the activation is gated, else the older one.
+    """Return the name under which a parameter is written: GPT-NeoX's newer name if the activation is gated, else the older name.
 
-    GPT-NeoX reads gated feed-forward layers by their newer names alone, and its converters of every age read the older ones.
+    GPT-NeoX reads a gated feed-forward layer only by its newer names. All versions of GPT-NeoX's converters read the older names.
     """
     if model.is_gated:
         for ours, sharding in SHARDING.items():
@@ -51,7 +51,7 @@ def get_name_in_file(name: str, model: ModelConfig) -> str:
 
 
 def get_name_in_whole_model(name: str) -> str:
-    """Return the name in a whole model of a parameter of a pipeline stage.
+    """Convert a parameter's name in a pipeline stage to its name in a whole model.
 
     >>> get_name_in_whole_model("3.mlp.dense_h_to_4h.weight"), get_name_in_whole_model("tied_modules.embed.word_embeddings.weight")
     ('sequential.3.mlp.dense_h_to_4h.weight', 'sequential.0.word_embeddings.weight')
@@ -63,7 +63,7 @@ def get_name_in_whole_model(name: str) -> str:
 def merge_parts(name: str, parts: Sequence[torch.Tensor], model: ModelConfig, has_summed_row_biases: bool = False) -> torch.Tensor:
     """Return the whole parameter from the parts of all tensor ranks, in rank order.
 
-    The bias of a row-parallel layer is the sum over the ranks with `has_summed_row_biases`; otherwise every rank has a copy.
+    With `has_summed_row_biases` the bias of a row-parallel layer is the sum over the ranks; otherwise every rank has a copy.
     """
     sharding = sharding_of(name)
     if len(parts) == 1:
@@ -80,8 +80,9 @@ def merge_parts(name: str, parts: Sequence[torch.Tensor], model: ModelConfig, ha
 
 
 def cut_part(name: str, whole: torch.Tensor, tensor_rank: int, tensor_size: int, model: ModelConfig) -> torch.Tensor:
-    """Return one tensor rank's part of a whole parameter: the inverse of `merge_parts`, except that row biases stay whole. Raise
-    CheckpointError if the parameter cannot be divided by `tensor_size`.
+    """Return one tensor rank's part of a whole parameter: the inverse of `merge_parts`.
+
+    The bias of a row-parallel layer stays whole. Raise CheckpointError if the parameter cannot be divided by `tensor_size`.
     """
     dim = sharding_of(name).dim
     if dim is None or tensor_size == 1:
@@ -107,14 +108,14 @@ def make_file_part(name: str, whole: torch.Tensor, tensor_rank: int, tensor_size
 
 
 def is_zero_in_file(name: str, tensor_rank: int, model: ModelConfig) -> bool:
-    """Return True if the parameter is the bias of a row-parallel layer, and its value is in the file of tensor rank 0 alone."""
+    """Return True for the bias of a row-parallel layer if only tensor rank 0's file has its value and this rank's has zeros."""
     return model.gpt_j_residual and tensor_rank > 0 and sharding_of(name).is_row_bias
 
 
 def resize_vocabulary(name: str, weight: torch.Tensor, rows: int, vocab_size: int) -> torch.Tensor:
-    """Return the weight with `rows` rows: padding is removed, or added as zeros.
+    """Remove padding rows, or add rows of zeros, until the weight has `rows` rows.
 
-    Raise CheckpointError if it has fewer rows than the vocabulary has entries.
+    Raise CheckpointError if the weight has fewer rows than the vocabulary has entries.
     """
     if weight.shape[0] < vocab_size:
         raise CheckpointError(

@@ -1,10 +1,10 @@
-"""A folder with a model as configuration: the keys of its model and vocabulary, without further files.
+"""Read a model's folder as a configuration: it sets the keys of the model and the vocabulary, and no other file is needed.
 
     config = load_config(command_line)          # the files, and the folder of a model among them or under `load`
 
-A folder named among the configuration files sets `load`, which --set alone replaces. Its keys have the lowest priority: files and
-options replace them. They are also used where `load` names a model and no file describes one (no `num_layers`). A folder sets no
-other keys than those of its model and vocabulary, and names no vocabulary outside of it.
+A folder named among the configuration files sets `load`; only --set replaces this value. The folder's other keys have the lowest
+priority: files and options replace them. The folder in `load` is read in the same way if no file describes a model (sets
+`num_layers`). A folder sets only keys of its model and vocabulary, and its vocabulary files must be inside the folder.
 
     FOLDER or FOLDER/global_stepN               read from
     this package's checkpoint                   model.yml beside the weights, whose paths are relative to it; tokenizer/
@@ -45,7 +45,7 @@ TOKENIZER_KEYS = ("tokenizer_type", "vocab_file", "merge_file", "merge_file_read
 PATH_KEYS = ("vocab_file", "merge_file")
 SENTENCEPIECE_MODEL = "tokenizer.model"
 FROM_CHECKPOINT = "by the checkpoint"
-"""Origin of a key whose value the checkpoint determines: keys of the tokenizer, and `mask_padded_vocab`."""
+"""Origin (the source shown for a value) of the keys that the checkpoint determines: tokenizer keys and `mask_padded_vocab`."""
 
 
 def load_config(command_line: CommandLine) -> NeoXConfig:
@@ -68,7 +68,7 @@ def load_config(command_line: CommandLine) -> NeoXConfig:
 
 
 def merge_config(command_line: CommandLine) -> NeoXConfig:
-    """Return the configuration of a command line, with the keys of a model's folder beneath those of its files and options.
+    """Return the configuration of a command line. Its files and options replace the keys of a model's folder.
 
     Raise ConfigError with all problems of the files, and CheckpointError for a folder without a model or with a vocabulary that is
     outside of the folder.
@@ -102,10 +102,10 @@ def merge_config(command_line: CommandLine) -> NeoXConfig:
 
 
 def complete_tokenizer_paths(config: NeoXConfig) -> NeoXConfig:
-    """Return the configuration with the checkpoint's copy in place of each vocabulary file that does not exist.
+    """Return the configuration with each missing vocabulary file replaced by the checkpoint's copy.
 
     GPT-NeoX's reader always skips the first line of a merge file. In a file without a `#version` line, as PolyCoder's, that line is
-    a merge. A model that GPT-NeoX trained has never seen it, so the file is read in the same way for such a checkpoint.
+    a merge. A model that GPT-NeoX trained never used this merge, so for such a checkpoint the first line is skipped here too.
     """
     data, load = config.data, config.training.load
     named = {key: path for key in PATH_KEYS if (path := getattr(data, key))}
@@ -135,7 +135,7 @@ def complete_tokenizer_paths(config: NeoXConfig) -> NeoXConfig:
 
 
 def reads_whole_merge_file(config: NeoXConfig) -> bool:
-    """Return True if all lines of a merge file are read because the configuration does not set `merge_file_reader`."""
+    """Return True if `merge_file_reader` is not set: every line of the merge file is then read as a merge."""
     return config.data.tokenizer_type == "GPT2BPETokenizer" and config.origins["merge_file_reader"] == DEFAULT
 
 
@@ -144,7 +144,7 @@ def is_missing(path: str) -> bool:
 
 
 def find_checkpoint_with_config(folder: Path, given: Mapping[str, Any]) -> Path:
-    """Return the checkpoint in a folder; `given` has the keys that files and options set."""
+    """Return the checkpoint in a folder: that of `iteration` if this key is in `given`, the keys set by files and options."""
     iteration = given.get("iteration")
     try:
         return find_checkpoint(folder, iteration if isinstance(iteration, int) else None)
@@ -157,7 +157,8 @@ def find_checkpoint_with_config(folder: Path, given: Mapping[str, Any]) -> Path:
 def read_model_settings(folder: Path, is_described: bool = False) -> list[Setting]:
     """Return the settings of the model and the vocabulary of a checkpoint. Raise CheckpointError if they cannot be read.
 
-    With `is_described`, by other files, a checkpoint without readable configuration files has none.
+    `is_described`: other files describe the model. Then a checkpoint without readable configuration files is no error and adds no
+    settings.
     """
     if is_hugging_face_model(folder):
         keys = {**read_model_keys(folder / CONFIG_FILE), **tokenizer_keys(folder)}
@@ -178,7 +179,8 @@ def read_model_settings(folder: Path, is_described: bool = False) -> list[Settin
 def read_run_settings(folder: Path, is_described: bool) -> Iterator[Setting]:
     """Yield the settings of the model and the vocabulary in the configuration files of a run.
 
-    Raise CheckpointError if these are none or not one configuration; with `is_described`, by other files, yield nothing then.
+    Raise CheckpointError if there are no files, or if they do not form one configuration. With `is_described` (other files describe
+    the model) yield nothing in these cases.
     """
     files = find_config_files(folder)
     try:
@@ -202,12 +204,12 @@ def read_run_settings(folder: Path, is_described: bool) -> Iterator[Setting]:
 
 
 def is_model_key(key: str) -> bool:
-    """Return True for a key of the model or of its vocabulary: a folder sets no others."""
+    """Return True for a key of the model or of its vocabulary. A model's folder may set only these keys."""
     return (key in FIELDS and FIELDS[key].section == "model") or key in TOKENIZER_KEYS
 
 
 def tokenizer_keys(folder: Path) -> dict[str, str]:
-    """Return the keys of the tokenizer whose files are in a folder of Hugging Face; {} if there are none."""
+    """Return the tokenizer keys for the vocabulary files in a Hugging Face folder; {} if it has no vocabulary files."""
     if (folder / TOKENIZER_JSON).is_file():
         return {"tokenizer_type": "HFTokenizer", "vocab_file": str(folder / TOKENIZER_JSON)}
     if all((folder / name).is_file() for name in GPT2_FILES):
@@ -219,14 +221,14 @@ def tokenizer_keys(folder: Path) -> dict[str, str]:
 
 
 def resolve_vocabulary_path(key: str, value: Any, folder: Path) -> Any:
-    """Return the value of a key; for a vocabulary file that is in or near the checkpoint, its path there."""
+    """Return the value of a key. If the value names a vocabulary file in or near the checkpoint, return that file's path."""
     if key not in PATH_KEYS or not isinstance(value, str):
         return value
     return str(find_vocabulary_file(value, folder) or value)
 
 
 def find_vocabulary_file(path: str, folder: Path) -> Path | None:
-    """Return the vocabulary file with a configured path: the checkpoint's own copy, else one near the checkpoint, else None."""
+    """Find the vocabulary file that `path` names: the copy in the checkpoint, else a file near the checkpoint, else None."""
     named, places = Path(path), ("", "data", "Data", "configs")
     beside = [(base / place / named.name) for base in (folder, folder.parent) for place in places]
     as_named = [] if named.is_absolute() else [base / named for base in (folder, folder.parent)]

@@ -180,7 +180,7 @@ class ZeroFile:
         return {MASTER: self.masters[group].detach()} | moments
 
     def read_fragment(self, name: str, key: str) -> torch.Tensor:
-        """Return this rank's values of a parameter, flat; no values if the state lacks the tensor."""
+        """Return this rank's values of a parameter as a flat tensor, which is empty if the state lacks the parameter."""
         group, start, count = self.positions[name]
         return self.tensors(group).get(key, torch.empty(0))[start : start + count]
 
@@ -192,7 +192,7 @@ class ZeroFile:
 def load_optimizer_state(
     engine: DeepSpeedEngine, states: UniversalFiles | ZeroFiles, model: ModelConfig, vocab_size: int, grid: ParallelGrid
 ) -> None:
-    """Fill the optimizer of the engine, weights in fp32 included, with this rank's share. The optimizer's hyperparameters stay.
+    """Fill the engine's optimizer with this rank's part of the state and of the fp32 weights. Hyperparameters stay unchanged.
 
     Raise CheckpointError if a parameter is missing, or its state has another shape or non-finite values.
     """

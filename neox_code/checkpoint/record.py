@@ -43,10 +43,10 @@ class RunRecord:
     """The checkpoint that the first start of the run loaded (`resume.make_start_request`); None for a start from scratch."""
 
     config: Mapping[str, Any]
-    """All fields by name."""
+    """All values of the run's configuration by key."""
 
     origins: Mapping[str, str]
-    """Origins of the fields that were set: FILE:LINE or --set."""
+    """Origin of each configuration key that was set: FILE:LINE or --set."""
 
     tokenizer: Mapping[str, Any]
     """The vocabulary, as `tokenizer.comparison.describe_vocabulary` returns it."""
@@ -55,7 +55,7 @@ class RunRecord:
     """The training data, as `data.identity.data_identity` returns it."""
 
     layout: Mapping[str, int]
-    """Sizes of the pipeline, tensor and data axes and of the padded vocabulary, and the rows of it that enter the softmax."""
+    """Sizes of the pipeline, tensor and data axes, padded vocabulary size, and number of vocabulary rows that enter the softmax."""
 
     files: Mapping[str, int] = field(default_factory=dict)
     """Bytes of every other file of the checkpoint, by its path in the folder."""
@@ -141,7 +141,7 @@ class StoredConfig:
 def read_stored_config(folder: Path, record: RunRecord | None) -> StoredConfig | None:
     """Return the configuration of a checkpoint: its record's, else that of its configuration files or its config.json.
 
-    Return None where none of them can be read.
+    Return None if none of these can be read.
     """
     if record is not None:
         return StoredConfig(record.config, record.origins)

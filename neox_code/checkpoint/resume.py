@@ -60,7 +60,7 @@ class Start:
     """The checkpoint to load; None: from scratch."""
 
     record: RunRecord | None = None
-    """The checkpoint's run.json, or None."""
+    """The content of the checkpoint's run.json; None if the checkpoint has none."""
 
     stored: StoredConfig | None = None
     """The configuration that the checkpoint was written with; None if it cannot be read."""
@@ -72,15 +72,15 @@ class Start:
     """The request of the run's first start (`make_start_request`); None for a start from scratch."""
 
     run: str | None = None
-    """Name of the run that resumes; None where a new one begins."""
+    """Name of the run that resumes; None if a new run begins."""
 
     resets: bool = False
-    """True: training begins at step 0 with the weights of the checkpoint (`finetune`, or a model of Hugging Face)."""
+    """True if training begins at step 0 with the checkpoint's weights (`finetune`, or a Hugging Face model)."""
 
     loads_optimizer: bool = True
 
     is_resharded: bool = False
-    """True: weights and optimizer state are read by parameter, since the files have another layout or another writer."""
+    """True if the files have another layout than this run or another writer. Weights and state are then read by parameter."""
 
     def is_in_folder(self, save: str) -> bool:
         """Return True if the checkpoint is in the folder `save`."""
@@ -93,7 +93,7 @@ class Start:
 
 
 def make_start_request(training: TrainingConfig) -> dict[str, Any]:
-    """Return the keys that decide which checkpoint a first start loads, as JSON values."""
+    """Return the keys, with JSON values, that select the checkpoint of a run's first start."""
     options = {"iteration": training.iteration, "finetune": training.finetune, "no_load_optim": training.no_load_optim}
     return {"load": str(Path(training.load).resolve()) if training.load else None, **options}
 
@@ -212,7 +212,7 @@ def require_complete_checkpoint(folder: Path, record: RunRecord | None) -> None:
 
 
 def check_start(start: Start, config: NeoXConfig, tokenizer: Tokenizer) -> None:
-    """Raise CheckpointError with all differences that exclude the use of the weights or of the optimizer's state."""
+    """Raise CheckpointError if the configuration cannot use the weights or optimizer state; the message lists all differences."""
     if start.folder is not None:
         check_vocabulary(start.folder, start.record, tokenizer)
         check_model(start.folder, start.stored, config, with_optimizer=start.loads_optimizer)
@@ -288,7 +288,7 @@ def check_layout(start: Start, record: RunRecord | None, layout: Mapping[str, in
 
 
 def find_resharding_obstacle(record: RunRecord | None, values: Values) -> str | None:
-    """Return the setting, of a checkpoint or of this run, that prevents resharding of the optimizer state, or None."""
+    """Return the setting of either run that prevents resharding of the optimizer state; None if no setting prevents it."""
     sides = [derive_values(side) for side in ((record.config, values) if record else (values,))]
     if any(side["zero_stage"] == 3 for side in sides):
         return "ZeRO stage 3"
@@ -314,7 +314,7 @@ LAYOUT_KEYS = {
 
 
 def find_layout_differences(record: RunRecord, layout: Mapping[str, int], values: Values) -> list[Difference]:
-    """Return the differences in the keys that determine the optimizer's files and their contents.
+    """Return the differences in the keys that determine which optimizer files exist and what they contain.
 
     ZeRO stages 0, 1 and 2 write the same files. A size that the record of an older version lacks is not compared.
     """

@@ -36,10 +36,10 @@ def save_checkpoint(
     companions: Mapping[str, bytes],
     keep_last: int | None = None,
 ) -> Path:
-    """Write `global_stepN` of the record's iteration, with `state` as client state; return the folder. Called on every rank.
+    """Write the folder `global_stepN`, N being the record's iteration, and return it. Call this function on every rank.
 
-    `companions` are configuration and vocabulary files by their paths in the folder. Raise CheckpointError if a file cannot be
-    written or the folder exists; earlier checkpoints and `latest` are then unchanged.
+    `state` is the training state. `companions` are configuration and vocabulary files: path in the folder -> content. Raise
+    CheckpointError if a file cannot be written or the folder exists; earlier checkpoints and `latest` are then unchanged.
     """
     save, iteration = Path(save), record.iteration
     folder, partial = save / step_name(iteration), save / partial_step_name(iteration)

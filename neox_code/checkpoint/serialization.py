@@ -29,7 +29,7 @@ torch.serialization.add_safe_globals(
         (codecs.encode, "_codecs.encode"),
     ]
 )
-"""Types in a plain array of numpy 1 or 2: GPT-NeoX stores the state of numpy's random numbers in mp_rank files."""
+"""Types of a plain array in numpy 1 and 2 that torch may load: GPT-NeoX stores numpy's random state in mp_rank files."""
 
 MOST_PICKLE_BYTES = 8_000_000
 """Maximum size in bytes of a pickle that is read: it holds names and shapes of tensors, and reading takes about a second per MB."""
@@ -41,8 +41,8 @@ DISALLOWED = re.compile(r"GLOBAL (\S+)")
 def load_file(path: str | Path, map_location: Any = "cpu", mmap: bool = False, is_checked: bool = False) -> Any:
     """Return the content of a file written by torch.save. Raise CheckpointError if it is missing, damaged, or holds code.
 
-    With `mmap` the tensors are mapped from the file, so that each is read when it is used. With `is_checked` the checksums of its
-    records are not compared again.
+    With `mmap` the tensors are mapped from the file, and each tensor is read when it is used. `is_checked`: the checksums of this
+    file were compared earlier and are not compared again.
     """
     if os.path.lexists(path) and not Path(path).is_file():
         remedy = "Copy the checkpoint again, or choose another --iteration."
@@ -88,9 +88,9 @@ def require_state_dict(path: Path, content: Any) -> StateDict:
 
 
 def check_checksums(path: str | Path, sums: bool = True) -> None:
-    """Raise ValueError for records that torch.save does not write and, with `sums`, for one that differs from its checksum.
+    """Raise ValueError for a record that torch.save does not write and, with `sums`, for a wrong checksum (CRC-32).
 
-    torch compares no checksum (CRC-32), and inflates compressed records.
+    torch itself does not compare checksums, and it decompresses compressed records.
     """
     with zipfile.ZipFile(path) as archive:
         for record in archive.infolist():

@@ -28,7 +28,7 @@ SUBPARAM_SHAPE = "deepspeed.checkpoint.universal_checkpoint.SubparamShape"
 torch.serialization.add_safe_globals([(SimpleNamespace, SUBPARAM_SHAPE)])  # an entry of `describe_sharding`, not used here
 
 MASTER = "fp32"
-"""Name of the weights among the tensors of an optimizer state."""
+"""Name of the fp32 weights in an optimizer state."""
 
 STEP = "step"
 GLOBAL_STATE = "optimizer_state.pt"
@@ -37,7 +37,7 @@ LOSS_SCALE = "loss_scale_state"
 
 
 class UniversalFiles:
-    """Reader of the optimizer state of a checkpoint in the universal format, by our whole names."""
+    """Reader of an optimizer state in the universal format. Parameters have the names of a whole model, sequential.INDEX.NAME."""
 
     def __init__(self, folder: Path):
         self.folder = folder / UNIVERSAL_FOLDER

@@ -1,4 +1,4 @@
-"""The entries of a universal file that DeepSpeed uses to divide the tensor over tensor-parallel ranks.
+"""Entries of a file in DeepSpeed's universal format, with which DeepSpeed divides the file's tensor over tensor-parallel ranks.
 
 This is a module of its own, because `checkpoint.universal`, which reads the files, does not need DeepSpeed.
 """

@@ -22,7 +22,7 @@ log = get_logger(__name__)
 
 
 def choose_padding_mask(config: NeoXConfig, folder: Path, stored: StoredConfig | None) -> NeoXConfig:
-    """Return the configuration with the `mask_padded_vocab` of the checkpoint's training, unless a file or option sets the key."""
+    """Return the configuration with the checkpoint's value of `mask_padded_vocab`, unless a file or option sets this key."""
     if config.origins["mask_padded_vocab"] != DEFAULT or not config.model.mask_padded_vocab:
         return config
     is_own = is_written_by_this_package(folder)

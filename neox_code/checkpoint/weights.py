@@ -43,7 +43,7 @@ from neox_code.parallel.grid import ParallelGrid, single_process_grid
 log = get_logger(__name__)
 
 WHOLE = single_process_grid()
-"""The layout of a whole model."""
+"""The layout of a model that is not divided over ranks."""
 
 EMBEDDING = "sequential.0.word_embeddings.weight"
 MOST_PADDING = 1024
@@ -74,7 +74,7 @@ def load_weights(
 
 
 def check_rows(folder: Path, weights: "LazyWeights", model: ModelConfig, vocab_size: int) -> None:
-    """Log a warning if padding does not explain the rows of the vocabulary in a checkpoint that others wrote."""
+    """Log a warning if a checkpoint of another program has more vocabulary rows than the vocabulary with its padding."""
     rows = weights[EMBEDDING].shape[0]
     padding = model.make_vocab_size_divisible_by if weights.tensor_size else MOST_PADDING
     most = padded_vocab_size(vocab_size, padding, weights.tensor_size or 1)
@@ -88,7 +88,7 @@ def check_rows(folder: Path, weights: "LazyWeights", model: ModelConfig, vocab_s
 def make_rank_part(
     folder: Path, name: str, whole: torch.Tensor, shape: torch.Size, model: ModelConfig, vocab_size: int, grid: ParallelGrid
 ) -> torch.Tensor:
-    """Return this rank's part of a whole parameter, or of a whole moment of one. Raise CheckpointError unless it has `shape`."""
+    """Return this rank's part of a whole parameter or moment. Raise CheckpointError unless the part has `shape`."""
     if sharding_of(name).is_vocabulary:
         whole = resize_vocabulary(name, whole, shape[0] * grid.tensor_size, vocab_size)
     part = cut_part(name, whole, grid.tensor_rank, grid.tensor_size, model)
@@ -101,20 +101,20 @@ def make_rank_part(
 
 
 def has_summed_row_biases(model: ModelConfig, folder: Path) -> bool:
-    """Return True if a row bias of the checkpoint's model is the sum of those in its tensor ranks' files (see `merge_ranks`).
+    """Return True if the bias of a row-parallel layer is the sum of the biases in the tensor ranks' files (see `merge_ranks`).
 
-    This is true with `gpt_j_residual` for GPT-NeoX's and this package's files. An exception are files of older versions of this
-    package, which have a merged configuration but no record of the run.
+    GPT-NeoX and this package write such files with `gpt_j_residual`. Older versions of this package did not: their checkpoints have
+    a merged configuration but no run.json.
     """
     is_older = (folder / "configs" / MERGED_CONFIG).exists() and not (folder / RUN_RECORD).exists()
     return model.gpt_j_residual and not is_older
 
 
 def read_weights(folder: Path, model: ModelConfig, is_whole: bool = True, names_only: bool = False) -> "LazyWeights":
-    """Return all weights of a checkpoint, whole, as `sequential.INDEX.NAME` in the order of the layers; each is read when used.
+    """Return the whole weights of a checkpoint by name (`sequential.INDEX.NAME`), in layer order. Each weight is read when used.
 
-    Raise CheckpointError for a damaged file and, with `is_whole`, unless it has each parameter of the model and no other. With
-    `names_only`, for a caller that uses no value, no checksum is compared.
+    Raise CheckpointError for a damaged file. With `is_whole`, raise it also unless the checkpoint has exactly the parameters of the
+    model. With `names_only`, which is for callers that read no value, no checksum is compared.
     """
     weights = open_weights(folder, model, names_only)
     if not is_whole:
@@ -133,7 +133,7 @@ def read_and_check(folder: Path, name: str, model: ModelConfig, read: Callable[[
 
 
 def open_weights(folder: Path, model: ModelConfig, names_only: bool = False) -> "LazyWeights":
-    """Return the weights of a checkpoint of any format, without a comparison of their names with the model's."""
+    """Return the weights of a checkpoint of any format. Their names are not compared with those of the model."""
     if is_hugging_face_model(folder):
         return LazyWeights(make_hugging_face_readers(folder, model), description="is a Hugging Face model")
     if is_universal(folder):
@@ -151,14 +151,14 @@ def open_weights(folder: Path, model: ModelConfig, names_only: bool = False) -> 
 
 
 class LazyWeights(Mapping[str, torch.Tensor]):
-    """Whole weights by our names. A value is read and merged at each access and is not kept."""
+    """Whole weights by name. Each access reads and merges a weight again; nothing is kept in memory."""
 
     def __init__(self, readers: Mapping[str, Callable[[], torch.Tensor]], tensor_size: int | None = None, description: str = ""):
         self.readers = readers
         self.tensor_size = tensor_size
         """Tensor-parallel size of GPT-NeoX's files; None for other sources."""
         self.description = description
-        """The recognized format, for a log line after the folder."""
+        """The recognized format, as the end of a log line that begins with the folder."""
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self.readers[name]()

@@ -4,8 +4,8 @@
     neox-code generate configs/small.yml configs/local_setup.yml configs/text_generation.yml -i prompt.txt
     neox-code train configs/small.yml configs/local_setup.yml --set train_iters=10 --dry-run
 
-`train` runs on every rank of the configuration, and each rank merges the same files again. Every other command replaces this
-process and parses its own options. `--dry-run` prints a report on the configuration and runs nothing.
+`train` starts the ranks of the configuration; each rank reads the same files again. Every other command replaces this process and
+parses its own options. `--dry-run` prints a report on the configuration and runs nothing.
 """
 
 import ast
@@ -36,7 +36,7 @@ from neox_code.planning.planned_world import plan_world
 COMMANDS = Path(__file__).parent
 MODULES = "neox_code.commands"
 LAUNCHED = ("train",)
-"""Commands that run on ranks."""
+"""Commands for which the launcher starts ranks."""
 
 
 def start() -> int:
@@ -97,7 +97,7 @@ def print_dry_run(command: str, words: Sequence[str], config: NeoXConfig, option
 
 
 def make_rank_command(command: str, words: Sequence[str], config: NeoXConfig) -> list[str]:
-    """Return the command that starts the ranks. Raise errors that every rank would otherwise raise."""
+    """Return the command that starts the ranks. Errors that every rank would find are raised here, once."""
     require_one_copy(os.environ, words)
     missing = [
         *config.find_missing(TRAINING_NEEDS),
@@ -148,7 +148,7 @@ def read_description(command: str) -> str:
 
 
 def list_commands() -> list[str]:
-    """Return the names of the commands without importing any."""
+    """Return the names of the commands without importing a command."""
     return sorted(path.stem for path in COMMANDS.glob("[!_]*.py"))
 
 

@@ -5,12 +5,15 @@
     ./deepy.py benchmark conversion CONFIG... [--rounds N] [--json]
     ./deepy.py benchmark data --corpus FOLDER [--megabytes N] [--part corpus|tokens|vocabulary|near] [--rounds N]
 
-The last line is `ratio R`: tokens per second of this program, divided by those of the peer. In training the peer has bf16 weights
-alone. In decoding R is transformers' time of a step divided by ours, the smallest of batches 1 and 8 at 128 and 1,500 cached
-tokens; the tables also have 8-bit weights, rows of different lengths, the matrix products of a step alone, and llama.cpp. In
-conversion the peer is `cp -r` of the same files, and R is the smaller ratio of the way to Hugging Face and the way back. In data
-each part has a line: building a corpus is compared with Code-LMs' scripts, token files with GPT-NeoX's tool, training a vocabulary
-with tokenizers, near duplicates with datasketch. FOLDER is LANGUAGE/organization/project; each part takes a sample of it.
+The last line is `ratio R`: tokens per second of this program, divided by those of the peer.
+- training: the peer has only bf16 weights.
+- decoding: R is the step time of transformers divided by ours. Batches 1 and 8 are measured at 128 and 1,500 cached tokens, and R
+  is the smallest of the four ratios. The tables also show 8-bit weights, rows of different lengths, a step's matrix products alone,
+  and llama.cpp.
+- conversion: the peer is `cp -r` of the same files. Conversion to Hugging Face and back is measured; R is the smaller ratio.
+- data: each part prints a line. Building a corpus is compared with Code-LMs' scripts, writing token files with GPT-NeoX's tool,
+  training a vocabulary with tokenizers, and finding near duplicates with datasketch. The folder of --corpus contains
+  LANGUAGE/organization/project; each part reads a sample of its files.
 """
 
 import importlib.util
@@ -49,7 +52,7 @@ log = get_logger(__name__)
 PEERS = ("transformers",)
 DATA, DECODING = "data", "decoding"
 CPU_TOKENS = 1024
-"""Without a GPU a training step is one sequence of at most this many tokens, unless `--set` changes it."""
+"""Maximum number of tokens of a training step on a machine without GPU, unless `--set` changes the sizes."""
 
 
 def run_contestants(module: str, names: Sequence[str], words: Sequence[str], rounds: int) -> list[Measured]:
@@ -68,7 +71,7 @@ def benchmark_training(words: Sequence[str], rounds: int) -> float:
 
 
 def benchmark_decoding(words: Sequence[str], rounds: int, llama_cpp: Path, figures: dict[str, Any]) -> float:
-    """Return the smallest ratio of transformers' time of a step to ours, over batches and cached tokens."""
+    """Measure decoding at several batch sizes and context lengths; return the smallest ratio of transformers' step time to ours."""
     config, ratios = load_config(parse_command_line(words, None)), []
     names = ["neox-code", "neox-code 8-bit", "transformers"]
     lacking = why_no_llama_cpp(config, llama_cpp)
@@ -103,7 +106,7 @@ def format_milliseconds(seconds: float) -> str:
 
 
 def benchmark_conversion(words: Sequence[str], rounds: int) -> float:
-    """Compare conversions of a checkpoint with random weights to copying its files; return the smaller ratio."""
+    """Measure both conversions of a checkpoint with random weights and a copy of its files; return the smaller ratio."""
     config = load_config(parse_command_line(words, None))
     with TemporaryDirectory() as folder, progress("conversion", 3 * rounds, " rounds") as advance:
         num_bytes = write_random_checkpoint(config, Path(folder))

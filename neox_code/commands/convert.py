@@ -34,7 +34,7 @@ FORMATS_OF_OPTIONS = {
     "model_parallel_size": ("neox",),
     "pipe_parallel_size": ("neox", "universal"),
 }
-"""Option -> the formats that it has an effect on."""
+"""Option -> the output formats in which the option has an effect."""
 
 
 def main(argv: Sequence[str]) -> int:

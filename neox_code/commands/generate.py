@@ -5,13 +5,13 @@
 text_gen_type selects one of three modes: interactive (prompts are typed), input-file (prompts are files, or rows of JSON Lines),
 unconditional (new documents). The last two write JSON Lines to the file of -o, or to standard output. A row is on the disk before
 the next one is written; the same command continues an interrupted output. If a prompt cannot be completed, for example because it
-fills the model's context, its row contains the reason, the other prompts are completed, and the exit status is 2.
+fills the model's context, its row contains the reason. The other prompts are completed, and the exit status is 2.
 
-With `-i - --set sample_input_format=jsonl` the command is a pipe: it reads rows such as {"prompt": "int main("}, and writes a row
-for each as soon as it is complete. A row can set keys of the generation section for itself, and its suffix.
+With `-i - --set sample_input_format=jsonl` the command is a pipe: it reads rows such as {"prompt": "int main("}, and writes the
+result of each row as soon as it is complete. A row can contain a suffix, and keys of the generation section for this row alone.
 
-The same seed and prompt have the same completion, alone and in any batch: to the bit in bf16 on a CPU, up to the rounding of fp32
-elsewhere. docs/generation.md lists the rows' fields and what else is promised.
+The same seed and prompt give the same completion, alone and in any batch: bitwise equal in bf16 on a CPU, and equal up to fp32
+rounding elsewhere. docs/generation.md lists the fields of a row and the other guarantees.
 """
 
 import sys

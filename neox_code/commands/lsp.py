@@ -4,8 +4,8 @@
 
 The editor's language client needs textDocument/inlineCompletion of LSP 3.18; docs/editors.md has the settings to paste. The
 protocol uses standard input and output; log lines go to standard error. maximum_tokens, stop, stop_rules, infilling_order and the
-sampling keys of the configuration apply. Without stop and stop_rules a completion ends with the block that the cursor's line opens,
-else with the line.
+sampling keys of the configuration apply. If neither stop nor stop_rules is set, a completion ends with the block that the cursor's
+line opens, or with the line if it opens none.
 """
 
 import os

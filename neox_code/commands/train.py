@@ -4,7 +4,7 @@
 torchrun -m neox_code.commands.train CONFIG...       use the ranks that torchrun starts; the same with srun python -m
 
 After SIGTERM, SIGINT (Ctrl-C) or SIGUSR1 the run finishes its step, saves a checkpoint and exits with status 75. Rerun the same
-command to resume. A second SIGTERM or SIGINT ends the run at once, and so does the end of stop_timeout_seconds.
+command to resume. A second SIGTERM or SIGINT ends the run at once. The run is also ended when stop_timeout_seconds have passed.
 """
 
 import logging

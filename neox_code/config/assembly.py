@@ -1,4 +1,6 @@
-"""From settings to the values of the sections' fields: spelling, conflicts, types. All problems are collected.
+"""Convert settings (keys of files and options) to the fields of a configuration: check spelling, conflicts and types.
+
+All problems are collected.
 
 draft = Draft()
 draft.add(setting)                       # from a file: a second, different value for the same field is a problem
@@ -34,7 +36,7 @@ DEFAULT = "default"
 
 @dataclass(frozen=True)
 class Assigned:
-    """A field's value and its origin."""
+    """A field's value, and its origin: the file and line or the option that set the value."""
 
     value: Any
     place: str
@@ -55,31 +57,31 @@ class IgnoredSetting:
 
     @property
     def is_meant(self) -> bool:
-        """True if the value requests something, so that a run without it differs from what the user asked for."""
+        """True if the ignored value requests a feature, so that the run differs from what the user asked for."""
         return self.because != ALREADY_DONE and (self.is_changed or self.value not in (None, False, 0, "", [], {}))
 
 
 @dataclass
 class Draft:
-    """The values of fields and the problems that were found so far."""
+    """A configuration that is being read: the values of its fields, and the problems found so far."""
 
     assigned: dict[str, Assigned] = field(default_factory=dict)
     ignored: list[IgnoredSetting] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     refused: dict[str, list[str]] = field(default_factory=dict)
-    """Reason -> the settings that are refused for it, as messages show them."""
+    """Reason -> the settings that are refused for this reason, formatted for messages."""
 
     missing: list[str] = field(default_factory=list)
     """Messages about required fields without a value."""
 
     requirements: dict[str, tuple[str, Requirement]] = field(default_factory=dict)
-    """Key -> the setting as messages show it, and its requirement, which is checked after all settings are read."""
+    """Key -> the setting formatted for messages, and its requirement. Requirements are checked after all settings are read."""
 
     bad_fields: set[str] = field(default_factory=set)
     """Fields with a problem. Their values are not checked again."""
 
     def add(self, setting: Setting, replace: bool = False) -> None:
-        """Apply the rule of a setting's key: store its value, its problem, or the reason why it has no effect."""
+        """Apply the rule of a setting's key: store the value, a problem, or the reason why the setting has no effect."""
         rule = find_rule(setting.key)
         written = format_setting(setting.key, setting.value, setting.place)
         if rule is None:
@@ -115,7 +117,7 @@ class Draft:
                 self.ignored.append(IgnoredSetting(setting.key, setting.value, setting.place, ALREADY_DONE))
 
     def fill(self, settings: Iterable[Setting]) -> None:
-        """Read settings of lower priority: they set the fields that have no value yet."""
+        """Read settings of lower priority, which set only the fields without a value."""
         lower = Draft()
         for setting in settings:
             lower.add(setting)
@@ -147,7 +149,7 @@ class Draft:
         self.assigned[target.name] = Assigned(value, place, as_written)
 
     def values(self) -> dict[str, Any]:
-        """Return a value for every field. A missing required field is recorded as a problem, and its value is 1 for the checks."""
+        """Return a value for every field. A missing required field is recorded as a problem; for the checks its value is 1."""
         for name, known in FIELDS.items():
             if known.required and name not in self.assigned and name not in self.bad_fields:
                 self.missing.append(f"{name} is missing. Set it in a configuration file, such as those in configs/.")
@@ -173,7 +175,7 @@ class Draft:
         return self.as_written().get(name) or format_setting(name, values[name], origins[name])
 
     def as_written(self) -> dict[str, str]:
-        """Return key, value and place, as the user wrote them, of each field that the user set."""
+        """Return, for each field that the user set, key, value and place as the user wrote them."""
         return {name: given.as_written for name, given in self.assigned.items() if given.as_written and given.value is not None}
 
     def origins(self) -> dict[str, str]:
@@ -228,7 +230,7 @@ def format_problem(fault: SettingProblem, setting: Setting) -> str:
 
 
 def format_setting(key: str, value: Any, place: str) -> str:
-    """A value and its origin, as messages name them.
+    """Format a key with its value and origin for a message.
 
     >>> format_setting("hidden_size", 770, "configs/mine.yml:12")
     'hidden_size (770, configs/mine.yml:12)'
@@ -258,7 +260,7 @@ def format_value(value: object) -> str:
 
 
 def is_text_without_quotes(value: str) -> bool:
-    """Return True if YAML reads the unquoted value as text; it does not for `320000`, `true` and an empty value."""
+    """Return True if YAML reads the unquoted value as text. It reads `320000`, `true` and an empty value as other types."""
     try:
         return not isinstance(parse_value(value), (bool, int, float, type(None)))
     except yaml.YAMLError:

@@ -163,7 +163,7 @@ def check_feed_forward_width(values: Values, show: Show) -> Iterator[Problem]:
 def check_tensor_parallel_feed_forward(values: Values, show: Show) -> Iterator[Problem]:
     """Check that the width after the activation is a multiple of the number of tensor ranks.
 
-    The default, 4 * hidden_size, needs no check: it is a multiple if the number of heads is one, and that is checked.
+    The default width, 4 * hidden_size, needs no check of its own: another check makes the number of heads a multiple of the ranks.
     """
     if min(values["mlp_multiple_of"], values["model_parallel_size"]) < 1:
         return
@@ -294,8 +294,9 @@ def check_gradient_dtype(values: Values, show: Show) -> Iterator[Problem]:
 
 
 def is_tied_gradient_summed_in_16_bits(values: Values) -> bool:
-    """Return True if DeepSpeed would lose a tied embedding's fp32 gradients, because its pipeline stages add only 16-bit gradients.
-    Only its bf16 optimizer (ZeRO stage 1, states not in the host's memory) adds them in fp32.
+    """Return True if DeepSpeed would add a tied embedding's gradients from two pipeline stages in 16 bits and lose precision.
+
+    Only DeepSpeed's bf16 optimizer (ZeRO stage 1, optimizer states on the GPU) adds these gradients in fp32.
     """
     is_tied = values["pipe_parallel_size"] > 1 and not values["no_weight_tying"]
     return is_tied and (values["precision"] == "fp16" or is_offloaded(values["zero_optimization"]))
@@ -368,7 +369,7 @@ def check_host_filters(values: Values, show: Show) -> Iterator[Problem]:
 
 
 def check_hugging_face_folders(values: Values, show: Show) -> Iterator[Problem]:
-    """Check that checkpoints can be written as models of Hugging Face too, if they are to be."""
+    """If `save_huggingface` is set, check that the model can be written as a model of Hugging Face."""
     if not values["save_huggingface"] or min(values["num_attention_heads"], values["num_kv_heads"] or 1) < 1:
         return
     if values["zero_stage"] == 3:

@@ -4,8 +4,8 @@
     config = command_line.load()
     [..., *command_line.arguments]           # the same words for the ranks
 
-A command with configuration files and options of its own builds `build_config_parser`, adds them, and passes the parsed words to
-`read_shared_options`. A command or tool without configuration files builds a `Parser`.
+A command with configuration files calls `build_config_parser`, adds its own options to the parser, and passes the parsed arguments
+to `read_shared_options`. A command or tool without configuration files builds a `Parser`.
 """
 
 import argparse
@@ -31,9 +31,9 @@ from neox_code.installation import LAUNCHER
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser whose help is a command's docstring; its errors have one sentence and exit status 2.
+    """An argparse parser whose help is the command's docstring. An error prints one sentence; the exit status is 2.
 
-    The tools, which pass no `prog`, accept the beginning of an option's name, as GPT-NeoX's do: `--vocab` for `--vocab-file`.
+    Parsers without `prog`, those of the tools, accept abbreviated options as GPT-NeoX's tools do: `--vocab` for `--vocab-file`.
     """
 
     def __init__(self, description: str | None, prog: str | None = None, epilog: str | None = None):
@@ -98,7 +98,7 @@ def parse_name_list(value: str) -> tuple[str, ...]:
 
 
 def parse_path(value: str) -> Path:
-    """Convert an option's value to a path, and expand a leading ~, which the shell does not expand after `--output=`."""
+    """Convert an option's value to a path and expand a leading ~. The shell does not expand ~ after `--output=`."""
     return Path(value).expanduser()
 
 
@@ -134,7 +134,7 @@ def report_figures(as_json: bool) -> Iterator[dict[str, Any]]:
 
 
 def replace_non_json_values(value: Any) -> Any:
-    """Return the value with null for NaN and infinity, which JSON lacks, and text for paths and dates.
+    """Return the value as JSON can hold it: null replaces NaN and infinity, and text replaces paths and dates.
 
     >>> replace_non_json_values({"loss": [1.5, float("nan")], Path("a"): Path("b")})
     {'loss': [1.5, None], 'a': 'b'}
@@ -179,7 +179,7 @@ OPTION_KEYS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
         {"action": "store_true", "default": None, "help": "sets allow_weak_sandbox: run programs without a part of the sandbox"},
     ),
 }
-"""Options that set a configuration key: key -> (commands with the option, arguments for argparse)."""
+"""Options that set a configuration key. Key -> (commands with the option, arguments for argparse)."""
 
 OTHER_NAMES = {
     "hostfile": "-H",
@@ -201,7 +201,7 @@ KEYS_ARE_LISTED = "configs/README.md lists every key of a configuration file and
 DRY_RUN_COMMANDS = ("train", "generate", "evaluate")
 LAYOUT_COMMANDS = ("train",)
 JSON_COMMANDS = ("evaluate", "benchmark")
-"""Commands that report figures; the others have `--json` for the dry run alone."""
+"""Commands that report figures. The other commands accept `--json` only with `--dry-run`."""
 
 REFUSED_OPTIONS = {"autotuning": AUTOTUNING}
 """GPT-NeoX's options for features that are not built -> reason of the refusal."""
@@ -226,12 +226,13 @@ class CommandLine:
     """True: the figures are printed as JSON."""
 
     options: Mapping[str, str] = field(default_factory=dict, compare=False)
-    """Keys that were set by an option of their own -> the name of that option, for messages."""
+    """Key that was set by its own option instead of --set -> the name of this option, for messages."""
 
     def load(self, beneath: Sequence[Setting] = ()) -> NeoXConfig:
-        """Return the merged configuration of files and options; `beneath` has settings of keys that neither of them sets.
+        """Return the merged configuration of files and options.
 
-        Folders among the paths are left out. Raise ConfigError with all problems.
+        `beneath` has settings of lower priority, which apply to keys that neither a file nor an option sets. Paths of folders are
+        ignored. Raise ConfigError with all problems.
         """
         files = [path for path in self.config_paths if not path.is_dir()]
         return NeoXConfig.load(files, self.overrides, self.options, beneath)
@@ -268,9 +269,9 @@ def parse_command_line(argv: Sequence[str], description: str | None, command: st
 
 
 def build_config_parser(description: str | None, command: str | None = None) -> Parser:
-    """Build the parser of a command with configuration files. With `command` None it has the options of all commands.
+    """Build the parser of a command with configuration files. If `command` is None, the parser has the options of all commands.
 
-    It also parses the options of other commands, hidden in the help, so that `read_shared_options` can refuse them by name.
+    The parser also accepts the options of other commands, without help, so that `read_shared_options` can refuse them by name.
     """
     parser = Parser(description, f"{LAUNCHER} {command}" if command else Path(sys.argv[0]).name, KEYS_ARE_LISTED)
     parser.set_defaults(command=command)
@@ -323,7 +324,7 @@ def build_config_parser(description: str | None, command: str | None = None) -> 
 
 
 def list_flags(key: str) -> list[str]:
-    """Return the names of a key's option; the one that messages use is first."""
+    """Return the option names for a key. Messages use the first name."""
     own = [] if key == "eval_tasks" else [f"--{key}"]  # GPT-NeoX's has several words
     return [*([OTHER_NAMES[key]] if key in OTHER_NAMES else []), *own]
 

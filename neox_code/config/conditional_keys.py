@@ -3,7 +3,7 @@
     for key, because in find_keys_without_effect(values, given={"rotary_pct"}):
         print(key, because)             # rotary_pct it counts only with pos_emb: rotary
 
-A value without effect is reported, not refused: a file of GPT-NeoX is combined with many others.
+A value without effect is reported and accepted, because users combine one file of GPT-NeoX with many others.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -16,7 +16,7 @@ Values = Mapping[str, Any]
 
 
 class Condition(NamedTuple):
-    """Fields, the condition under which they have an effect, and the reason that is reported otherwise."""
+    """Fields, the condition under which the fields have an effect, and the reason that is reported if the condition is not met."""
 
     fields: str
     is_met: Callable[[Values], bool]
@@ -92,7 +92,7 @@ CONDITIONS = (
 def find_keys_without_effect(values: Values, given: Collection[str]) -> Iterator[tuple[str, str]]:
     """Yield the given fields that differ from their defaults and have no effect, each with the reason.
 
-    A setting within `zero_optimization` has a dotted name.
+    A setting inside the dictionary `zero_optimization` has a dotted name.
     """
     if values["zero_stage"] < 3:
         for name, value in values["zero_optimization"].items():

@@ -1,4 +1,4 @@
-"""Token files and the vocabulary."""
+"""Keys of the token files and of the vocabulary."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -32,9 +32,9 @@ class DataConfig:
 
     sample_order: Literal["per_epoch", "all_epochs"] = "per_epoch"
     """`per_epoch`: each epoch of a file is shuffled separately, so that the samples of a step do not depend on the length of the
-    run. Each epoch leaves out fewer than `seq_length` tokens at its end, different ones each time. `all_epochs`: all epochs are
-    shuffled together, as in megatron-core and nearly as in GPT-NeoX; the length of the run changes the order from the first step
-    on. For at most one epoch both orders are equal."""
+    run. Each epoch skips fewer than `seq_length` tokens, not the same ones in every epoch. `all_epochs`: all epochs are shuffled
+    together, as in megatron-core and nearly as in GPT-NeoX; the length of the run then changes the order of all samples.
+    For at most one epoch both orders are equal."""
 
     data_cache_path: str | None = None
     """Folder for the computed sample indices, which several runs can share; default `data_cache` in `save`. Without a folder, and
@@ -62,10 +62,10 @@ class DataConfig:
     vocabulary has no CR, as PolyCoder's, else `keep`. For token files use `--newlines` of preprocess_data.py."""
 
     eod_mask_loss: bool = False
-    """True: the loss leaves out positions whose input is an end-of-document token."""
+    """True: positions whose input is an end-of-document token are excluded from the loss."""
 
     num_workers: int = 2
-    """Processes that read samples ahead, on each rank; 0 reads in the training process."""
+    """Number of processes per rank that read the next samples in advance; 0: the training process reads them."""
 
     heldout_path: str | None = None
     """Corpus folder whose held-out documents `evaluate` reads."""
@@ -74,4 +74,4 @@ class DataConfig:
     """The split of `heldout_path` that is read."""
 
     heldout_bytes_per_language: int | None = None
-    """Greatest number of bytes per language that `evaluate` reads, as whole files in a seeded order; default all."""
+    """Maximum number of bytes per language that `evaluate` reads; default: all. Whole files are chosen, shuffled by `seed`."""

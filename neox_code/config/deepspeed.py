@@ -1,4 +1,4 @@
-"""The configuration as DeepSpeed's dictionary. Imports no DeepSpeed.
+"""Make the dictionary of settings that DeepSpeed takes from a configuration. This module does not import DeepSpeed.
 
     deepspeed.initialize(model=model, optimizer=optimizer, config=make_deepspeed_dict(config, sizes), ...)
 
@@ -19,8 +19,8 @@ NUMERICS: Mapping[str, Any] = {
     "prescale_gradients": False,  # gradients are divided by the number of data ranks after their sum, not rounded before it
     "gradient_predivide_factor": 1.0,
 }
-"""DeepSpeed's defaults that change results. They are written out so that another version's defaults change nothing; keys of the
-configuration replace them."""
+"""DeepSpeed's defaults that affect results. They are passed explicitly, so that a DeepSpeed version with other defaults gives the
+same results. Keys of the configuration replace these values."""
 
 ZERO_NUMERICS: Mapping[str, Any] = {
     "round_robin_gradients": False,  # the order of a reduction's parts does not depend on timing
@@ -75,10 +75,10 @@ def make_deepspeed_dict(config: NeoXConfig, sizes: BatchSizes) -> dict[str, Any]
 
 
 def make_precision_settings(config: NeoXConfig) -> dict[str, Any]:
-    """Return the settings that change results and that the configuration does not set.
+    """Return the precision settings that affect results and that the configuration does not set.
 
-    In bf16 the gradients of micro batches and of data ranks are summed in fp32: a growing bf16 sum loses the lower bits of each
-    addend (at 64 micro batches the error is 0.9% of the gradient).
+    In bf16 runs, the gradients of micro batches and data ranks are summed in fp32, because a bf16 sum loses the lower bits of each
+    summand (at 64 micro batches the error is 0.9% of the gradient).
     """
     settings = dict(NUMERICS)
     if config.model.precision == "fp16":
@@ -97,7 +97,7 @@ def sums_gradients_in_fp32(config: NeoXConfig) -> bool:
 
 
 def drop_nulls(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings without null values, which mean DeepSpeed's default: DeepSpeed refuses some of them.
+    """Return the settings without null values. In a configuration null means DeepSpeed's default, but DeepSpeed refuses some nulls.
 
     >>> drop_nulls({"zero_optimization": {"stage": 1, "reduce_bucket_size": None}, "data_types": None})
     {'zero_optimization': {'stage': 1}}
@@ -106,7 +106,7 @@ def drop_nulls(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merge_settings(settings: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """Add the settings of `extra`, and return the result. A key in both keeps the value of `settings`.
+    """Return `settings` with the keys of `extra` added. A key in both keeps the value of `settings`.
 
     >>> merge_settings({"bf16": {"enabled": True}}, {"bf16": {"check_grad_overflow": False}, "dump_state": False})
     {'bf16': {'check_grad_overflow': False, 'enabled': True}, 'dump_state': False}

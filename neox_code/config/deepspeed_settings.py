@@ -3,9 +3,9 @@
     for problem in find_problems({"overlap_com": True}, ZERO):
         problem.inner, problem.text        # "overlap_com", "is an unknown key: did you mean overlap_comm? ..."
 
-The names are those of its classes of settings (runtime/zero/config.py, runtime/zero/offload_config.py, runtime/precision_config.py,
-monitor/config.py) and of the functions that read the other dictionaries (runtime/config.py). Tests compare the names with these.
-`null` and `auto` mean DeepSpeed's defaults.
+The names come from DeepSpeed's settings classes (runtime/zero/config.py, runtime/zero/offload_config.py,
+runtime/precision_config.py, monitor/config.py) and from the functions that read its other dictionaries (runtime/config.py). Tests
+compare the names with the installed DeepSpeed. `null` and `auto` mean DeepSpeed's defaults.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from neox_code.config.spelling import find_nearest, format_suggestion
 
 
 class SettingProblem(NamedTuple):
-    """A problem with the value at the dotted name `inner` in a key's dictionary. A message has key and value before `text`."""
+    """A problem in a key's dictionary, at the dotted name `inner`. In a message the key and the value stand before `text`."""
 
     inner: str
     value: Any
@@ -33,7 +33,7 @@ STAGE_3_SETTINGS = (
     *("override_module_apply", "pipeline_loading_checkpoint", "sub_group_size", "zero_hpz_partition_size"),
     *("zero_quantized_gradients", "zero_quantized_nontrainable_weights", "zero_quantized_weights"),
 )
-"""Names in `zero_optimization` that only ZeRO stage 3 reads, besides those of STAGE_3."""
+"""Further names in `zero_optimization` that only ZeRO stage 3 reads; STAGE_3 has the others."""
 
 OFFLOAD: dict[str, Any] = {"device": Literal["none", "cpu", "nvme"], "nvme_path": str, "buffer_count": int, "pin_memory": bool}
 
@@ -68,7 +68,7 @@ ZERO: dict[str, Any] = {
     },
     **assign_type(Any, "leaf_module zenflow"),
 }
-"""`zero_optimization` without its stage: name -> type, a dictionary of inner names, or Any for values that are not checked."""
+"""Settings in `zero_optimization`, except `stage`: name -> type, dictionary of inner names, or Any for an unchecked value."""
 
 FP16: dict[str, Any] = {
     "loss_scale": float,
@@ -91,7 +91,7 @@ DTYPE_NAMES = {
     "fp16": ("fp16", "float16", "half", "torch.float16"),
     "bfloat16": ("bf16", "bfloat16", "torch.bfloat16"),
 }
-"""`precision` -> DeepSpeed's names for it in `data_types`."""
+"""Value of `precision` -> names of the same type that DeepSpeed accepts in `data_types`."""
 
 OTHERS: dict[str, Any] = {
     "communication_data_type": Literal["fp32", "fp16", "bf16"],
@@ -104,7 +104,7 @@ OTHERS: dict[str, Any] = {
     "gradient_predivide_factor": float,
     **assign_type(bool, "prescale_gradients zero_force_ds_cpu_optimizer"),
 }
-"""DeepSpeed's top-level settings that have an effect here and have no key of GPT-NeoX."""
+"""DeepSpeed's top-level settings that this package supports and that are not keys of GPT-NeoX."""
 
 
 def find_problems(given: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> Iterator[SettingProblem]:

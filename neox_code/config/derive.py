@@ -1,4 +1,4 @@
-"""Numbers that follow from other numbers: ranks, batches, the padded vocabulary. Pure functions.
+"""Compute numbers from other numbers of a configuration: ranks, batch sizes, padded vocabulary size. Pure functions.
 
 data_parallel_size(world_size=8, pipe_parallel_size=2, model_parallel_size=2)      # 2
 derive_batch_sizes(128, 4, None, 8)        # BatchSizes(train_batch_size=128, micro_batch_size=4, accumulation_steps=4)
@@ -19,7 +19,7 @@ class BatchSizes:
 
 
 def data_parallel_size(world_size: int, pipe_parallel_size: int, model_parallel_size: int) -> int:
-    """Return the number of copies of the model. Raise ConfigError if the ranks cannot be divided into copies evenly.
+    """Return the number of data-parallel copies of the model. Raise ConfigError if the ranks do not divide evenly into copies.
 
     >>> data_parallel_size(8, 0, 2)
     4
@@ -43,7 +43,7 @@ def derive_batch_sizes(
 ) -> BatchSizes:
     """Return the three batch sizes, computed from those that are set. Accumulation steps are 1 if they cannot be computed.
 
-    Raise ConfigError if they do not divide evenly, or if neither batch size is set.
+    Raise ConfigError if the sizes do not divide evenly, or if neither batch size is set.
 
     >>> derive_batch_sizes(None, 4, None, 8)
     BatchSizes(train_batch_size=32, micro_batch_size=4, accumulation_steps=1)
@@ -70,7 +70,7 @@ def derive_batch_sizes(
 
 
 def divide_batch(train_batch_size: int, name: str, factor: int, ranks: int) -> int:
-    """Return the missing factor of the batch size; raise ConfigError if it is less than 1."""
+    """Return the train batch size divided by a known factor and by the ranks. Raise ConfigError if the result is less than 1."""
     if train_batch_size < factor * ranks:
         raise ConfigError(
             f"train_batch_size {train_batch_size} must be at least {name} * data-parallel ranks = {factor} * {ranks} = "
@@ -80,7 +80,7 @@ def divide_batch(train_batch_size: int, name: str, factor: int, ranks: int) -> i
 
 
 def padded_vocab_size(vocab_size: int, divisible_by: int, tensor_parallel_size: int) -> int:
-    """Return the rows of the embedding: the vocabulary size, rounded up to a multiple of `divisible_by * tensor_parallel_size`.
+    """Return the number of embedding rows: the vocabulary size, rounded up to a multiple of `divisible_by * tensor_parallel_size`.
 
     >>> padded_vocab_size(50257, 128, 1), padded_vocab_size(50257, 128, 2)
     (50304, 50432)

@@ -60,7 +60,7 @@ def list_literal_values(annotation: Any) -> tuple[Any, ...]:
 
 
 def join_with_or(values: Sequence[Any]) -> str:
-    """Return the values as a sentence lists them.
+    """Join values with commas and "or" for a sentence.
 
     >>> join_with_or(["adam", "sgd", "lion"]), join_with_or([1])
     ('adam, sgd or lion', '1')
@@ -109,7 +109,7 @@ def check_choice(value: Any, allowed: tuple[Any, ...]) -> Any:
 
 
 def convert_list(value: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Convert to a tuple: `tuple[X, ...]` has any length and accepts a single X, `tuple[X, X]` has a fixed length."""
+    """Convert a value to a tuple. `tuple[X, ...]` has any length and accepts a single X; `tuple[X, X]` has a fixed length."""
     inner, any_length = arguments[0], arguments[-1] is Ellipsis
     if any_length and not isinstance(value, (list, tuple)):
         value = [] if value is None else [value]
@@ -130,7 +130,7 @@ def convert_dictionary(value: Any) -> dict[str, Any]:
 
 
 def to_plain_numbers(value: Any) -> Any:
-    """Return the value with each float as a plain `float`, not as one that keeps its text."""
+    """Return the value with each float converted to a plain `float`; floats read from YAML also hold their text."""
     if isinstance(value, Mapping):
         return {key: to_plain_numbers(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -140,7 +140,7 @@ def to_plain_numbers(value: Any) -> Any:
 
 LARGEST = 2**63 - 1
 LARGEST_FLOAT = 1e30
-"""Greatest number that is accepted: sums of larger ones overflow."""
+"""Greatest number that is accepted. Sums of larger numbers overflow."""
 
 
 def make_number_error(expected: str, value: Any) -> ValueError:

@@ -1,7 +1,7 @@
-"""Keys of GPT-NeoX's older files and of its branches, and other programs' names for our keys. This module is only data.
+"""Tables of keys from GPT-NeoX's older files and branches, and of other programs' names for our keys.
 
-A key of RENAMED or SWITCHED is read as the current key, one of REFUSED is refused with a reason or a replacement, and one of
-OTHER_WORDS is unknown, with the suggestion "did you mean". `legacy_keys` makes rules of these tables.
+A key in RENAMED or SWITCHED is read as the current key. A key in REFUSED is refused with a reason or a replacement. A word in
+OTHER_WORDS is unknown, and the message suggests our key ("did you mean"). `legacy_keys` makes rules from these tables.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ RENAMED = {
     "wandb_name": "wandb_run_name",
     "wandb_run": "wandb_run_name",
 }
-"""Former name -> field of the same meaning."""
+"""Former key -> current field of the same meaning."""
 
 SWITCHED: dict[str, tuple[str, Any]] = {
     "cpu_optimizer": ("optimizer_type", "cpu_adam"),
@@ -35,7 +35,7 @@ SWITCHED: dict[str, tuple[str, Any]] = {
     "openai_gelu": ("bias_gelu_fusion", True),
     "rms_norm": ("norm", "rmsnorm"),
 }
-"""Key -> the field to which `true` gives a value; `false` gives none."""
+"""Former switch -> the field and the value that `true` sets; `false` sets nothing."""
 
 DISTILLATION = "distillation is not built. Remove it"
 ENDLESS_SCHEDULE = "schedules without an end are not built. Use lr_decay_style, lr_decay_iters and min_lr"
@@ -83,7 +83,7 @@ REFUSED = {
     **dict.fromkeys(("warmup_iter", "warmup_iters"), "warm-up is a share of lr_decay_iters. Set warmup, such as 0.01"),
     "warup_eval_interval": "validations come at equal distances. Use eval_interval",
 }
-"""Former key -> the reason of its refusal, and its replacement; the text follows "cannot be used:" in a message."""
+"""Former key -> reason of its refusal, and its replacement. In a message this text follows "cannot be used:"."""
 
 HARMLESS: dict[str, tuple[Any, ...]] = {
     "context_parallel_size": (1,),
@@ -93,7 +93,7 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("inner_model_parallel_size", "outer_model_parallel_size"), (1,)),
     **dict.fromkeys(("row_model_parallel_size", "column_model_parallel_size", "depth_model_parallel_size"), (1,)),
 }
-"""Refused former key -> the values besides null and false that request no feature."""
+"""Refused former key -> values that request no feature and are ignored, besides null and false."""
 
 OTHER_WORDS = {
     word: ours
@@ -145,4 +145,4 @@ OTHER_WORDS = {
     }.items()
     for word in words.split()
 }
-"""A word of Megatron-LM, Hugging Face, nanoGPT and GPT-NeoX's first months -> the key that was probably meant."""
+"""A key of Megatron-LM, Hugging Face, nanoGPT or the first GPT-NeoX -> our key, which was probably meant."""

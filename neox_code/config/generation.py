@@ -1,4 +1,4 @@
-"""Completing text with a trained model."""
+"""Keys of text generation with a trained model."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -23,19 +23,20 @@ class GenerationConfig:
     """Sample among the k most probable tokens; 0 for all."""
 
     top_p: float = 0.0
-    """Sample among the most probable tokens that reach this probability together; 0 for all."""
+    """Sample among the most probable tokens whose probabilities add up to this value; 0 for all."""
 
     min_p: float = 0.0
-    """Sample among the tokens of at least this share of the highest probability; 0 for all."""
+    """Sample among the tokens whose probability is at least this share of the highest probability; 0 for all."""
 
     repetition_penalty: float = 1.0
-    """Divisor of the positive and factor of the negative logits of tokens in the prompt or the completion; 1 for none."""
+    """Penalty for tokens that occur in the prompt or completion: a positive logit is divided by this number, a negative logit is
+    multiplied by it; 1 for no penalty."""
 
     frequency_penalty: float = 0.0
-    """Subtracted from a token's logit for each time that it occurs in the completion."""
+    """Number that is subtracted from a token's logit for each time that the token occurs in the completion."""
 
     presence_penalty: float = 0.0
-    """Subtracted from a token's logit if it occurs in the completion."""
+    """Number that is subtracted once from a token's logit if the token occurs in the completion."""
 
     stop: tuple[str, ...] = ()
     """Texts at which a completion ends; the text is not part of it."""
@@ -46,34 +47,36 @@ class GenerationConfig:
     one."""
 
     token_healing: bool = True
-    """Read a prompt only to the beginning of its last word, and generate tokens that repeat that word first, so that a prompt which
-    ends inside a token is completed as if it did not. Not for prompts of token ids."""
+    """True: a prompt may end inside a token. The prompt is read without its last word; then tokens are generated that repeat this
+    word and continue it. Prompts of token ids are read unchanged."""
 
     infilling_order: Literal["psm", "spm"] = "psm"
-    """Order in which a model with infilling tokens reads a prompt with a suffix: `psm` prefix first, `spm` suffix first, which
-    makes the next keystroke in an editor cheaper."""
+    """Order in which a model with infilling tokens reads prefix and suffix: `psm` reads the prefix first, `spm` the suffix first.
+    With `spm` an editor's next request is cheaper, because only the prefix has changed."""
 
     samples_per_prompt: int = 1
     """Number of completions of each prompt, with different random numbers."""
 
     long_prompts: Literal["error", "cut"] = "error"
-    """A prompt that fills the context is an error, or loses its beginning up to a line's end."""
+    """Treatment of a prompt that fills the context: `error` refuses the prompt, `cut` removes whole lines from its beginning."""
 
     kept_head_tokens: int = 0
-    """Number of tokens at a long prompt's beginning that are kept when it is cut."""
+    """Number of tokens at the beginning of a long prompt that are kept with `long_prompts: cut`."""
 
     maximum_rows: int = 8
     """Greatest number of completions that run at once; others wait."""
 
     prefix_cache_gib: float = 1.0
-    """Memory for the keys and values of earlier texts: a prompt that begins like one of them is read from where they part."""
+    """GiB of memory for the attention keys and values of earlier texts. A prompt with the same beginning as an earlier text is
+    read only from the first different token on."""
 
     recompute: bool = False
     """Recompute the whole context for every token, without a cache."""
 
     load_in_8bit: bool = False
-    """Round the weights of linear layers to 8-bit integers when the model is loaded onto a CPU: half the memory and less time. Bits
-    per byte of Python changed by less than 0.001 in a small trained model; `evaluate` with and without it measures it for yours."""
+    """True: round the weights of linear layers to 8-bit integers when the model is loaded onto a CPU, for half the memory and less
+    time. In a small trained model, bits per byte of Python changed by less than 0.001. To measure your model, run `evaluate` with
+    and without this key."""
 
     num_samples: int = 1
     """unconditional: number of texts."""
@@ -82,7 +85,7 @@ class GenerationConfig:
     """input-file: the prompt's file, or a folder with a file for each prompt; `-` is standard input."""
 
     sample_input_format: Literal["text", "jsonl"] | None = None
-    """Kind of the prompt's file; default by its name. Prompts of standard input as `jsonl` are completed while it is read."""
+    """Format of the prompt file; default by its name. `jsonl` prompts from standard input are completed as they arrive."""
 
     sample_output_file: str | None = None
     """JSON Lines file for the results; default (and `-`) standard output. The rows of an existing file are kept and continued."""

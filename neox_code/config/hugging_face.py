@@ -1,4 +1,4 @@
-"""A model's shape as Hugging Face's config.json and as GPT-NeoX's keys: one table, read in both directions. Imports no torch.
+"""Convert a model's shape between Hugging Face's config.json and GPT-NeoX's keys: one table, read in both directions. No torch.
 
     read_model_keys("pythia/config.json")              # {"num_layers": 6, "hidden_size": 512, "norm": "layernorm", ...}
     make_config(model, vocab_rows=50304)                # the inverse: {"model_type": "gpt_neox", ...}
@@ -24,7 +24,7 @@ FormatKey = Callable[[str], str]
 
 CONFIG_FILE = "config.json"
 MOST_BYTES = 10_000_000
-"""No config.json and no index of shards is larger; a larger file is not read."""
+"""Maximum bytes of a config.json or an index of shards. A larger file is not read."""
 
 COMMON = {
     "num_layers": "num_hidden_layers",
@@ -40,25 +40,25 @@ GATED = COMMON | {"num_kv_heads": "num_key_value_heads", "rms_norm_epsilon": "rm
 PLAIN_ACTIVATIONS = {"gelu": "gelu", "relu": "relu", "silu": "silu", "swish": "silu", "mish": "mish"}
 GATE_ACTIVATIONS = {"swiglu": "silu", "geglu": "gelu", "reglu": "relu", "glu": "sigmoid", "bilinear": "linear"}
 TANH_GELU = ("gelu_new", "gelu_fast", "gelu_pytorch_tanh")
-"""Names in transformers of the tanh approximation of GELU. The first one is used in written files."""
+"""Names that transformers has for the tanh approximation of GELU. Written files contain the first name."""
 
 
 @dataclass(frozen=True)
 class Architecture:
     name: str
-    """transformers' class."""
+    """Class of the architecture in transformers."""
 
     keys: Mapping[str, str]
-    """Our key -> its key in config.json, for values that are equal in both."""
+    """Our key -> key of config.json with the same value."""
 
     fixed: Mapping[str, Any]
-    """Our key -> the only value that the architecture has."""
+    """Our key -> the only value that the architecture supports."""
 
     defaults: Mapping[str, Any]
-    """Values of transformers for keys that config.json lacks."""
+    """Key of config.json -> the value that transformers uses if the key is missing."""
 
     activations: Mapping[str, str]
-    """Our name of an activation -> the name in this architecture."""
+    """Our name of an activation -> its name in this architecture's config.json."""
 
 
 RMS_BLOCK = {"norm": "rmsnorm", "pos_emb": "rotary", "gpt_j_residual": False, "rotary_pct": 1.0}
@@ -91,13 +91,13 @@ ARCHITECTURES = {
 """`model_type` of config.json -> supported architecture."""
 
 REQUIRED = ("num_hidden_layers", "hidden_size", "num_attention_heads", "max_position_embeddings", "intermediate_size", "vocab_size")
-"""Keys without which a config.json is not read: transformers' defaults for them are another model's."""
+"""Keys that a config.json must contain, because transformers' defaults for these keys describe another model."""
 
 PRECISIONS = {"fp32": "float32", "fp16": "float16", "bfloat16": "bfloat16"}
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file of a model. Raise CheckpointError for other content, and for more than MOST_BYTES."""
+    """Return the JSON object in a file of a model. Raise CheckpointError for other content and for files above MOST_BYTES."""
     try:
         content = read_json(path, MOST_BYTES)
     except DataError as error:
@@ -122,7 +122,7 @@ def read_config(path: Path) -> dict[str, Any]:
 def read_model_keys(path: Path) -> dict[str, Any]:
     """Return the GPT-NeoX keys of the model that a config.json describes.
 
-    Raise CheckpointError for a block that this package does not have, with the key.
+    Raise CheckpointError if this package has no such transformer block; the message names the key.
     """
     content = read_config(path)
     architecture = ARCHITECTURES[content["model_type"]]
@@ -148,7 +148,7 @@ def read_model_keys(path: Path) -> dict[str, Any]:
 
 
 def refuse_unsupported_blocks(path: Path, values: Mapping[str, Any]) -> None:
-    """Raise CheckpointError for an option of an architecture that this package's blocks lack."""
+    """Raise CheckpointError if a config.json sets an option that this package's transformer blocks do not have."""
     others = {
         "use_sliding_window": bool(values.get("use_sliding_window")),
         "layer_types": not is_full_attention(values.get("layer_types")),
@@ -180,7 +180,7 @@ def read_rotary(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_activation(path: Path, values: Mapping[str, Any], architecture: Architecture) -> dict[str, Any]:
-    """Return our activation keys of the function that config.json names."""
+    """Return our keys for the activation function that config.json names."""
     name = values["hidden_act"]
     if architecture.activations is PLAIN_ACTIVATIONS and name in TANH_GELU:
         return {"activation": "gelu", "bias_gelu_fusion": True}
@@ -194,7 +194,7 @@ def read_activation(path: Path, values: Mapping[str, Any], architecture: Archite
 
 
 def conflicts_of(architecture: Architecture, model: ModelConfig) -> dict[str, str]:
-    """Return the keys that prevent a model from being written as an architecture, with what the architecture has instead."""
+    """Return the keys whose values an architecture does not support, each with the value that the architecture has instead."""
     found = {
         key: ONE_FOR_EACH.get(key, str(value)) for key, value in architecture.fixed.items() if not is_equal_value(model, key, value)
     }
@@ -204,7 +204,7 @@ def conflicts_of(architecture: Architecture, model: ModelConfig) -> dict[str, st
 
 
 ONE_FOR_EACH = {"num_kv_heads": "num_attention_heads", "kv_channels": "hidden_size / num_attention_heads"}
-"""Keys for which an architecture has no setting of its own (None) -> the value that its other keys give."""
+"""Our key that has no counterpart in an architecture -> the keys from which the architecture computes its value, for messages."""
 
 
 def is_equal_value(model: ModelConfig, key: str, value: Any) -> bool:
@@ -223,7 +223,7 @@ def find_nearest_architecture(model: ModelConfig) -> tuple[str, dict[str, str]]:
 
 
 def format_conflicts(model: ModelConfig, format_key: FormatKey) -> str:
-    """Return a sentence with the keys in which the most similar architecture differs; an empty text if one has the same block."""
+    """Return a sentence on the keys in which the most similar architecture differs; "" if an architecture has the same block."""
     nearest, conflicts = find_nearest_architecture(model)
     reasons = "; ".join(f"{format_key(key)}, where it has {value}" for key, value in conflicts.items())
     name = ARCHITECTURES[nearest].name
@@ -231,7 +231,7 @@ def format_conflicts(model: ModelConfig, format_key: FormatKey) -> str:
 
 
 def choose_architecture(model: ModelConfig, format_key: FormatKey | None = None) -> str:
-    """Return the `model_type` whose block is the model's. Raise CheckpointError with the keys that prevent it.
+    """Return the `model_type` with the same block as the model. If there is none, raise CheckpointError with the conflicting keys.
 
     `format_key` returns a key with its value and origin.
     """
@@ -243,8 +243,8 @@ def choose_architecture(model: ModelConfig, format_key: FormatKey | None = None)
 def make_config(model: ModelConfig, vocab_rows: int, format_key: FormatKey | None = None) -> dict[str, Any]:
     """Return the config.json of a model whose embedding has `vocab_rows` rows, in the keys of transformers 5.
 
-    The keys of earlier versions for rotary positions are added, and the writer adds the token ids and the dtype of the file. Raise
-    CheckpointError as `choose_architecture`.
+    It also contains the keys for rotary positions of earlier versions. Token ids and dtype are missing: the writer of the file adds
+    them. Raise CheckpointError if no architecture has the model's block.
     """
     kind = choose_architecture(model, format_key)
     architecture = ARCHITECTURES[kind]

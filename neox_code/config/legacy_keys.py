@@ -1,7 +1,7 @@
-"""The rules of all keys: the table between GPT-NeoX's configuration files and the sections.
+"""The table of all configuration keys, with the rule by which each key of GPT-NeoX's files becomes fields of the sections.
 
 Each field of a section is a key of the same name. The table adds keys of another form (dictionaries, renamed keys), keys that are
-accepted without effect, and keys that are refused, with the reasons.
+accepted without effect, and refused keys with the reason of the refusal.
 
     for assignment in find_rule("optimizer").read({"type": "Adam", "params": {"lr": 1e-4}}): ...
     find_rule("scaled_upper_triang_masked_softmax_fusion").ignored          # why it has no effect
@@ -19,7 +19,7 @@ from neox_code.config.spelling import find_nearest, format_suggestion
 
 
 class Assignment(NamedTuple):
-    """A field and its value, which stands at the dotted name `inner` in the key's dictionary."""
+    """A field and its value. `inner` is the dotted name of the value inside the key's dictionary."""
 
     field: str
     value: Any
@@ -27,7 +27,7 @@ class Assignment(NamedTuple):
 
 
 class Requirement(NamedTuple):
-    """A requirement on the value of another field. In a message `text` stands between the key and that field."""
+    """A requirement that a setting puts on another field. A message is formatted as: the setting, `text`, the other field."""
 
     field: str
     value: Any
@@ -54,15 +54,15 @@ ALREADY_DONE = "this is already the default behavior"
 
 
 class NotBuilt(Exception):
-    """A value requests a feature that is not built; the message follows "cannot be used:"."""
+    """Raised if a value requests a feature that is not built. The exception's text follows "cannot be used:" in a message."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The treatment of a key: `read` converts it to fields, or it is ignored or refused for the given reason."""
+    """The treatment of a key: it is converted to fields by `read`, or ignored or refused for the given reason."""
 
     read: Reader | None = None
-    """A function of the value. It raises NotBuilt, or ValueError with the expected values, which follow "must be" in a message."""
+    """Function that converts the value to fields. It raises NotBuilt, or ValueError with the expected values ("must be ...")."""
 
     ignored: str = ""
     refused: str = ""
@@ -83,7 +83,7 @@ def find_rule(key: str) -> Rule | None:
 
 
 def find_similar_keys(key: str) -> list[str]:
-    """Return known keys that are similar to an unknown one, those with an effect first.
+    """Return known keys that are similar to an unknown key; keys with an effect are first.
 
     >>> find_similar_keys("hiden_size"), find_similar_keys("dropout"), find_similar_keys("zebra")
     (['hidden_size'], ['attention_dropout', 'hidden_dropout'], [])
@@ -100,12 +100,12 @@ def find_similar_keys(key: str) -> list[str]:
 
 
 def set_field(field: str) -> Rule:
-    """Return the rule of a key that sets a field, under this or another name."""
+    """Return the rule of a key that sets `field`. The key may have another name than the field."""
     return Rule(lambda value: [Assignment(field, value)])
 
 
 def set_if_true(field: str, value: Any) -> Rule:
-    """Return the rule of a key that sets a field to `value` if it is true, and has no effect if it is false."""
+    """Return the rule of a switch: `true` sets the field to `value`, and `false` has no effect."""
 
     def read(given: Any) -> Iterable[Assignment]:
         if given not in (True, False, None):
@@ -116,7 +116,7 @@ def set_if_true(field: str, value: Any) -> Rule:
 
 
 def pass_on(key: str) -> Rule:
-    """Return the rule that checks the value of `key`, a key of OTHERS, and passes the value to DeepSpeed."""
+    """Return the rule that checks the value of a key of DeepSpeed's (a key in OTHERS) and passes the value to DeepSpeed."""
     kind = OTHERS[key]
 
     def read(value: Any) -> Iterator[Assignment | SettingProblem]:
@@ -141,7 +141,7 @@ def refuse(because: str, *harmless: Any) -> Rule:
 
 
 def accept_only(value: Any, because: str) -> Rule:
-    """Return the rule of a key that must have its default `value`, because no other is built."""
+    """Return the rule of a key that must have its default `value`, because other values are not built."""
     return Rule(refused=because, harmless=(None, value))
 
 
@@ -179,10 +179,10 @@ OPTIMIZER_PARAMETERS = {
 """Type of optimizer -> the parameters in `optimizer.params`; each is a field."""
 
 USUAL_PARAMETERS = {"adam_w_mode": True, "bias_correction": True, "amsgrad": False, "set_grad_none": True}
-"""Parameter of Adam -> the only supported value."""
+"""Parameter of Adam in DeepSpeed -> the only supported value."""
 
 PARAMETERS_OF_THEIR_OWN = {"max_grad_norm": "gradient_clipping"}
-"""Parameter of any optimizer in GPT-NeoX's and DeepSpeed's examples -> the field that it sets."""
+"""Parameter that GPT-NeoX's and DeepSpeed's examples set for any optimizer -> the field that it sets."""
 
 UNBUILT_OPTIMIZERS = ("onebitadam", "onebitlamb", "zerooneadam", "lamb", "muon", "adagrad", "adafactor", "sm3", "madgrad_wd")
 
@@ -257,11 +257,11 @@ REFUSED_IN_CHECKPOINT: dict[str, tuple[tuple[Any, ...], str]] = {
     "load_universal": ((None, False), "a checkpoint of any layout, the universal format included, is loaded without it. Remove it"),
     "use_node_local_storage": ((None, False), "all ranks write to one folder that all hosts see. Remove it"),
 }
-"""Name in DeepSpeed's dictionary `checkpoint` -> values that request no feature, and the reason to refuse all other values."""
+"""Name in DeepSpeed's dictionary `checkpoint` -> values that request no feature, and the reason why other values are refused."""
 
 
 def pop_refused_settings(settings: dict[str, Any], table: Mapping[str, tuple[tuple[Any, ...], str]]) -> Iterator[SettingProblem]:
-    """Remove the settings that the table names; yield a problem for each that cannot be used."""
+    """Remove from `settings` the names in the table. Yield a problem for each removed setting with a refused value."""
     for name in table.keys() & settings.keys():
         (harmless, because), value = table[name], settings.pop(name)
         if value not in harmless:
@@ -284,11 +284,11 @@ WITHOUT_EFFECT_IN_ZERO: dict[str, tuple[Any, str]] = {
 }
 WITHOUT_EFFECT_IN_FP16 = {"auto_cast": (False, "the model's inputs are integers, which are not cast")}
 WITHOUT_EFFECT_IN_BF16 = {"check_grad_overflow": (True, "a step whose gradient is not finite is always skipped")}
-"""Name within a dictionary of DeepSpeed -> its default, and the reason why another value has no effect."""
+"""Name in DeepSpeed's dictionary `bf16` -> its default, and the reason why another value has no effect."""
 
 
 def find_settings_without_effect(settings: dict[str, Any], table: Mapping[str, tuple[Any, str]]) -> Iterator[NoEffect]:
-    """Remove the settings that the table names; yield those that differ from their defaults."""
+    """Remove from `settings` the names in the table. Yield each removed setting that differs from its default."""
     for name in [name for name in settings if name in table]:
         (default, because), value = table[name], settings.pop(name)
         if not is_default(value) and value != default:
@@ -304,9 +304,9 @@ def pop_enabled(settings: dict[str, Any]) -> bool:
 
 
 def read_fp16(value: Any) -> Iterator[Meaning]:
-    """Read DeepSpeed's dictionary: `enabled` sets the precision to fp16, or with `type: bfloat16` (files of 2021) to bfloat16.
+    """Read DeepSpeed's dictionary `fp16`. `enabled` sets precision fp16, or bfloat16 with `type: bfloat16` (files of 2021).
 
-    `true` enables it, as on Megatron-LM's command line.
+    `fp16: true` enables fp16, as on Megatron-LM's command line.
     """
     if value is True:
         yield Assignment("precision", "fp16")
@@ -322,7 +322,7 @@ def read_fp16(value: Any) -> Iterator[Meaning]:
 
 
 def read_bf16(value: Any) -> Iterator[Meaning]:
-    """Read DeepSpeed's dictionary, or `true`. Settings of `fp16` in it have no effect: bf16 has no loss scale."""
+    """Read DeepSpeed's dictionary `bf16`, or `true`. Settings of a loss scale in it have no effect, because bf16 has none."""
     if value is True:
         yield Assignment("precision", "bfloat16")
         return
@@ -337,7 +337,7 @@ def read_bf16(value: Any) -> Iterator[Meaning]:
 
 
 def read_extra(value: Any) -> Iterator[Meaning]:
-    """Read each setting of DeepSpeed's dictionary by the rule that its key has at the top level."""
+    """Read the dictionary `deepspeed_extra_args`: each setting is read by the rule that its key has at the top level."""
     for key, inner in require_dictionary(value).items():
         if key in FIELDS or key in ("optimizer", "scheduler"):
             raise ValueError(f"a dictionary of DeepSpeed's other settings, and {key} is a key of its own: set it at the top level")
@@ -388,7 +388,7 @@ def read_split(value: Any) -> Iterator[Assignment]:
 
 
 def read_attention_config(value: Any) -> Iterator[Assignment | Requirement]:
-    """Read GPT-NeoX's list of `[[type, ...], count]` or of types; one type for all layers is stored once."""
+    """Read GPT-NeoX's `attention_config`, a list of `[[type, ...], count]` or of types. One type for all layers is stored once."""
     if not isinstance(value, (list, tuple, type(None))):
         raise ValueError("a list such as [[[global], 12]]")
     kinds: list[Any] = []
@@ -422,7 +422,7 @@ def set_converted_value(field: str) -> Rule:
 
 
 def set_unless_all(field: str) -> Rule:
-    """Return the rule of a key that sets a field. DeepSpeed's -1 means all, which is the default."""
+    """Return the rule of a key that sets a number of hosts or ranks. -1 means all, as in DeepSpeed, and is read as the default."""
     return Rule(lambda value: [] if value == -1 else [Assignment(field, value)])
 
 
@@ -456,7 +456,7 @@ LAYER_KINDS = {
     "mamba": MAMBA,
     "rwkv": RWKV,
 }
-"""Types of layers in `attention_config` that are not built."""
+"""Type of a layer in `attention_config` that is not built -> reason."""
 
 UNBUILT = {
     "launcher": {
@@ -481,15 +481,15 @@ UNBUILT = {
         "precompute": "precomputed log probabilities are not built. Use evaluate",
     },
 }
-"""Key -> GPT-NeoX's values that are not built -> reason. Values that the field accepts are always built."""
+"""Key -> value of GPT-NeoX that is not built -> reason."""
 
 FIELDS_WITHOUT_MEANING = dict.fromkeys(
     (MAMBA, RWKV, GMLP), ("num_attention_heads", "num_kv_heads", "rotary_pct", "intermediate_size", "expansion_factor")
 )
-"""Reason of a refusal -> fields that have no meaning with the refused feature: problems with them are not reported."""
+"""Reason of a refusal -> fields without meaning for the refused feature. Problems with these fields are not reported."""
 
 REMOVED_BY_DEEPSPEED = "eigenvalue graph_harvesting nebula progressive_layer_drop quantize_training"
-"""Settings of earlier versions of DeepSpeed that the current version refuses and that are not keys of GPT-NeoX."""
+"""Settings of earlier DeepSpeed versions that the current version refuses. None of them is a key of GPT-NeoX."""
 
 KEYS: dict[str, Rule] = {
     **{field: set_field(field) for field in FIELDS},

@@ -1,4 +1,4 @@
-"""The shape of the model: GPT-NeoX's keys of the same names."""
+"""Keys of the model's shape, with GPT-NeoX's names."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +19,7 @@ MOST_LAYERS = 10_000
 """Greatest accepted number of layers."""
 
 GATED = ("geglu", "reglu", "swiglu", "glu", "bilinear")
-"""Activations that multiply one half of the feed-forward layer by a function of the other."""
+"""Gated activations: one half of the feed-forward layer is multiplied by a function of the other half."""
 
 
 def feed_forward_size(
@@ -71,16 +71,16 @@ class ModelConfig:
     """Width of the feed-forward layer in multiples of `hidden_size`, in place of `intermediate_size`."""
 
     mlp_multiple_of: int = 1
-    """The width of the feed-forward layer is rounded up to a multiple of this."""
+    """The width of the feed-forward layer is rounded up to a multiple of this number."""
 
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     """Normalization before attention, before the feed-forward layer and before the head; rmsnorm has no bias."""
 
     layernorm_epsilon: float = 1e-5
-    """Added to the variance by layernorm."""
+    """Number that layernorm adds to the variance."""
 
     rms_norm_epsilon: float = 1e-8
-    """Added to the mean of squares by rmsnorm. LLaMA's models have 1e-5 or 1e-6."""
+    """Number that rmsnorm adds to the mean of squares. LLaMA's models have 1e-5 or 1e-6."""
 
     pos_emb: Literal["rotary", "learned", "sinusoidal", "alibi", "none"] = "learned"
     """Kind of positions: rotary rotates queries and keys, learned and sinusoidal add a vector to the embedding, alibi lowers
@@ -99,9 +99,9 @@ class ModelConfig:
     """Kind of attention of each layer. The kinds differ only with `apply_query_key_layer_scaling`."""
 
     apply_query_key_layer_scaling: bool = False
-    """True: attention's scores are divided by the layer's index, and multiplied by it again in fp32. With `pos_emb: alibi` the
-    slopes are added between the two steps, so they grow with the index. Layers of flash attention and other models do not change,
-    as in GPT-NeoX."""
+    """True: attention scores are divided by the layer's index, and multiplied by the index again in fp32. With `pos_emb: alibi`
+    the distance penalties are added between the two steps, so they grow with the index. As in GPT-NeoX, layers of flash attention
+    and models without alibi give the same results with True and False."""
 
     no_weight_tying: bool = False
     """True: the output head has its own weights. False: it uses the weights of the embedding."""
@@ -138,11 +138,11 @@ class ModelConfig:
     sqrt(`num_layers`)."""
 
     make_vocab_size_divisible_by: int = 128
-    """The vocabulary is padded to a multiple of this times `model_parallel_size`."""
+    """The vocabulary is padded to a multiple of this number times `model_parallel_size`."""
 
     mask_padded_vocab: bool = True
-    """True: padded vocabulary entries never enter the softmax, so the loss does not depend on the layout.
-    False: they do, as in GPT-NeoX; this is the default for a model whose weights are of GPT-NeoX or of Hugging Face."""
+    """True: padded vocabulary entries never enter the softmax, so the loss does not depend on the layout. False: padded entries
+    enter the softmax, as in GPT-NeoX. Default: true, but false for a model with weights of GPT-NeoX or Hugging Face."""
 
     precision: Literal["fp32", "fp16", "bfloat16"] = "fp32"
     """Type of weights and activations while training; fp16 needs a GPU. The optimizer keeps fp32 weights in any case."""

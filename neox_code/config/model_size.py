@@ -34,17 +34,17 @@ class Parameters:
 
 
 def count_norm_parameters(model: ModelConfig) -> Parameters:
-    """Return the parameters of one norm: a weight, and in layernorm a bias."""
+    """Return the number of parameters of one norm. rmsnorm has a weight; layernorm has a weight and a bias."""
     return Parameters(whole=(1 if model.norm == "rmsnorm" else 2) * model.hidden_size)
 
 
 def projection_width(model: ModelConfig) -> int:
-    """Return the rows of the fused projection of queries, keys and values. Heads may share keys and values."""
+    """Return the number of rows of the fused query, key and value projection. Heads may share keys and values."""
     return model.attention_width + 2 * model.kv_heads * model.head_dim
 
 
 def feed_forward_rows(model: ModelConfig) -> int:
-    """Return the rows of the feed-forward layer's first matrix, twice the width for a gated activation."""
+    """Return the number of rows of the feed-forward layer's first matrix: the layer's width, or twice the width if it is gated."""
     return (2 if model.is_gated else 1) * model.feed_forward_size
 
 
@@ -63,7 +63,7 @@ def count_block_biases(model: ModelConfig) -> Parameters:
 
 
 def count_block_parameters(model: ModelConfig) -> Parameters:
-    """Return the parameters of one transformer block: projections with their biases, and the norms."""
+    """Return the number of parameters of one transformer block: projections with their biases, and the norms."""
     head_norms = Parameters(whole=2 * model.head_dim if model.qk_norm else 0)
     return (
         Parameters(divided=count_block_matrices(model)) + count_block_biases(model) + count_norm_parameters(model) * 2 + head_norms
@@ -76,7 +76,7 @@ def count_embedding_parameters(model: ModelConfig, padded_vocab_size: int) -> Pa
 
 
 def count_head_parameters(model: ModelConfig, padded_vocab_size: int) -> Parameters:
-    """Return the head's own parameters; none if it shares the embedding's."""
+    """Return the number of parameters that only the output head has; 0 if the head uses the weights of the embedding."""
     return Parameters(divided=padded_vocab_size * model.hidden_size if model.no_weight_tying else 0)
 
 

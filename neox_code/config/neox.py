@@ -1,4 +1,4 @@
-"""The whole configuration: the sections together, merged from files and the command line.
+"""The whole configuration: all sections, merged from the files and the command line.
 
     config = NeoXConfig.load(["configs/small.yml", "configs/local_setup.yml"], {"train_iters": 100})
     config.model.hidden_size, config.origins["hidden_size"]        # 768, 'configs/small.yml:9'
@@ -35,7 +35,7 @@ OVERRIDE = "--set"
 
 @dataclass(frozen=True)
 class NeoXConfig:
-    """All sections, with checked values. Two configurations are equal if their values are."""
+    """All sections of a configuration, with checked values. Two configurations are equal if their values are equal."""
 
     model: ModelConfig
     parallelism: ParallelismConfig
@@ -55,7 +55,7 @@ class NeoXConfig:
     """Settings of the files that have no effect, each with the reason."""
 
     as_written: Mapping[str, str] = field(compare=False)
-    """Field that was set -> key, value and place as the user wrote them; messages repeat them so."""
+    """Field that was set -> key, value and place as the user wrote them, for messages."""
 
     @classmethod
     def load(
@@ -65,9 +65,9 @@ class NeoXConfig:
         options: Mapping[str, str] | None = None,
         beneath: Sequence[Setting] = (),
     ) -> "NeoXConfig":
-        """Return the merged configuration of the files; `overrides` replace their values, and `beneath` fills what is not set.
+        """Return the merged configuration of the files. `overrides` replace values; `beneath` sets the fields without a value.
 
-        `options` has the origins of overrides that do not come from `--set`.
+        `options` names, for each override that does not come from `--set`, the option that set it.
         Raise ConfigError with all problems of all files, one line each. If a file cannot be read, missing fields are not reported.
         """
         settings, problems = read_settings(paths)
@@ -103,7 +103,7 @@ class NeoXConfig:
         return cls(**sections, origins=origins, sources=sources, ignored=tuple(draft.ignored), as_written=draft.as_written())
 
     def replace(self, origin: str = OVERRIDE, **keys: Any) -> "NeoXConfig":
-        """Return a copy with other values (flat keys) from one origin, checked again; raise ConfigError."""
+        """Return a checked copy with other values, given by flat keys. Raise ConfigError if a value is not valid."""
         given = {
             name: Assigned(value, self.origins[name], self.as_written.get(name, ""))
             for name, value in self.values().items()
@@ -145,20 +145,20 @@ class NeoXConfig:
             raise ConfigError(f"{error} Given: {', '.join(places)}." if places else str(error)) from None
 
     def require_training_keys(self, data: bool = True) -> None:
-        """Raise ConfigError with all missing settings that training needs; with `data`, those of its data too."""
+        """Raise ConfigError with all missing settings that training needs. With `data`, data settings are checked too."""
         missing = self.find_missing(TRAINING_NEEDS) + (self.find_missing_data() if data else [])
         if missing:
             raise ConfigError("\n".join(missing))
 
     def find_missing_data(self) -> list[str]:
-        """Return the messages of the DATA_NEEDS that are not met. CharLevelTokenizer needs no vocabulary."""
+        """Return a message for each missing setting in DATA_NEEDS. CharLevelTokenizer needs no vocabulary."""
         needs = dict(DATA_NEEDS)
         if self.data.tokenizer_type == "CharLevelTokenizer":
             del needs["vocab_file",]
         return self.find_missing(needs)
 
     def find_missing(self, needs: Mapping[tuple[str, ...], str]) -> list[str]:
-        """Return the messages of those needs for which no field has a value."""
+        """Return the message of each need (alternative fields -> message) for which no field has a value."""
         values = self.values()
         return [message for names, message in needs.items() if not any(values[name] for name in names)]
 
@@ -166,10 +166,10 @@ class NeoXConfig:
 BATCH_SIZES = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
 
 NESTED = ("optimizer_type", "zero_stage", "zero_optimization")
-"""Fields that GPT-NeoX's files have within a dictionary."""
+"""Fields that GPT-NeoX's files store inside a dictionary."""
 
 LAUNCHER_SWITCHES = ("deepspeed_mpi", "deepspeed_slurm")
-"""Keys that set `launcher`."""
+"""Former keys that set `launcher`."""
 
 TRAINING_NEEDS = {
     ("lr",): "lr is missing. Set optimizer.params.lr, or --set lr=6e-4.",

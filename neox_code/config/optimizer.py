@@ -1,4 +1,4 @@
-"""Keys of the optimizer, of its schedule and of the division of its state."""
+"""Keys of the optimizer, of the learning rate schedule and of ZeRO, which divides the optimizer's state over ranks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class OptimizerConfig:
     """`optimizer.params.betas`: decay rates of the moments; default [0.9, 0.999], and [0.9, 0.99] for Lion."""
 
     eps: float = 1e-8
-    """`optimizer.params.eps`: added to the root of the second moment (Adam)."""
+    """`optimizer.params.eps`: number that Adam adds to the root of the second moment."""
 
     momentum: float = 0.0
     """`optimizer.params.momentum`: share of the last update that is added to the next update (SGD)."""
@@ -30,7 +30,7 @@ class OptimizerConfig:
     """`optimizer.params.dampening`: share of the gradient that is not added to the momentum (SGD)."""
 
     nesterov: bool = False
-    """`optimizer.params.nesterov`: look ahead along the momentum (SGD)."""
+    """`optimizer.params.nesterov`: True uses Nesterov momentum (SGD)."""
 
     weight_decay: float = 0.1
     """Weight decay of matrices, decoupled from the gradient (not with SGD). Biases and norms have no decay."""
@@ -54,7 +54,7 @@ class OptimizerConfig:
     """The learning rate never falls below this."""
 
     warmup: float = 0.01
-    """Share of `lr_decay_iters` in which the learning rate rises linearly to `lr`."""
+    """Share of `lr_decay_iters` during which the learning rate rises linearly to `lr`."""
 
     zero_stage: Literal[0, 1, 2, 3] = 1
     """`zero_optimization.stage`: 1 divides the optimizer's state over the data-parallel ranks. 0 runs as 1."""

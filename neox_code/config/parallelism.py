@@ -1,4 +1,4 @@
-"""Keys of the division of the model over processes, and of starting the processes."""
+"""Keys that determine how the model is divided over processes, and how the processes are started."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -22,17 +22,18 @@ class ParallelismConfig:
     """Layers between two kept activations, with `checkpoint_activations`."""
 
     distributed_backend: Literal["nccl", "gloo"] | None = None
-    """Collectives library; default nccl with GPUs and gloo without. nccl on a machine without GPUs runs as gloo."""
+    """Library for communication between ranks; default nccl with GPUs and gloo without. Without GPUs, nccl is read as gloo."""
 
     distributed_timeout_seconds: int = 1800
-    """Time that a rank waits for the others before it fails."""
+    """Seconds that a rank waits for the other ranks before it fails."""
 
     hang_timeout_seconds: float | None = None
-    """A run is ended as hanging if no step or validation batch ends within this time, except while it saves; 0 for never. Default
-    with several ranks: 5 s plus three times the longest of the last 100 steps, at least 15 s; with one rank: never."""
+    """Seconds after which a run counts as hanging and is ended, if no step or validation batch has ended; 0 for never. The time
+    of saving is not counted. Default with several ranks: 5 s plus three times the longest of the last 100 steps, at least 15 s;
+    with one rank: never."""
 
     stop_timeout_seconds: float = 600.0
-    """Time limit for finishing the step and saving after SIGTERM, SIGINT or SIGUSR1. After it the run is killed."""
+    """Seconds for finishing the step and saving after SIGTERM, SIGINT or SIGUSR1. After this time the run is killed."""
 
     global_num_gpus: int | None = None
     """Total number of ranks; a dry run uses it if it cannot determine the number from hosts."""
@@ -57,7 +58,7 @@ class ParallelismConfig:
     """Address of the first host; default: determined by the launcher."""
 
     master_port: int = 29500
-    """Port on the first host where ranks meet."""
+    """Port on the first host to which all ranks connect at the start."""
 
     launcher: Literal["pdsh", "openmpi", "mpich", "slurm"] = "pdsh"
     """Program that starts ranks on several hosts."""

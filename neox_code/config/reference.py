@@ -1,4 +1,4 @@
-"""The reference of all keys, generated from the fields and the rules of keys: configs/README.md and a JSON schema for editors.
+"""Generate the reference of all keys from the fields and rules: configs/README.md, and configs/schema.json for editors.
 
 Path("configs/README.md").write_text(make_readme())
 Path("configs/schema.json").write_text(make_schema_text())
@@ -57,7 +57,7 @@ DICTIONARIES = {
     "split": "Up to three shares, `969, 30, 1` or a list; missing shares are 0.",
     "zero_optimization": "DeepSpeed's dictionary; `stage` is 0 to 3.",
 }
-"""Keys of another form than a field, with their meaning."""
+"""Key that is a dictionary, or has another form than its field -> its meaning."""
 
 
 def make_readme() -> str:
@@ -159,7 +159,7 @@ def make_schema() -> dict[str, Any]:
 
 
 def make_key_schema(key: str, rule: Rule, meanings: Mapping[str, str]) -> dict[str, Any]:
-    """Return the schema of a key's value, with its meaning or the reason of its refusal."""
+    """Return the schema of a key's value. It contains the key's meaning, or the reason why the key is refused."""
     if key in BUILT_SCHEMAS:
         return {"description": DICTIONARIES[key], **BUILT_SCHEMAS[key]}
     if key in OTHERS:
@@ -242,7 +242,7 @@ def make_any_case_pattern(words: list[str]) -> str:
 
 
 def make_deepspeed_schema(known: Mapping[str, Any], **own: Any) -> dict[str, Any]:
-    """Return the schema of one of DeepSpeed's dictionaries; `own` are this project's keys in it.
+    """Return the schema of one of DeepSpeed's dictionaries. `own` has the schemas of keys that this project adds to the dictionary.
 
     >>> make_deepspeed_schema({"loss_scale": float}, enabled={"type": "boolean"})["properties"]
     {'enabled': {'type': 'boolean'}, 'loss_scale': {}}
@@ -261,7 +261,7 @@ NOTHING = {
         {"type": "object", "properties": {"enabled": {"const": False}}, "required": ["enabled"]},
     ]
 }
-"""Values of any refused key that request no feature."""
+"""Schema of the values that request no feature. They are accepted for every refused key."""
 
 ENABLED = {"type": ["boolean", "null"]}
 

@@ -19,20 +19,20 @@ from neox_code.config.model import feed_forward_size
 Values = Mapping[str, Any]
 
 MODEL = "model"
-"""Fields that change the model: a model with other values cannot use the weights."""
+"""Effect of fields that change the model: after a change of such a field the weights cannot be used."""
 
 OPTIMIZER_STATE = "optimizer state"
-"""Fields that change the optimizer's state: an optimizer with other values can use the weights, but not the state."""
+"""Effect of fields that change the optimizer's state: after a change the weights can be used, but not the optimizer's state."""
 
 SCHEDULE = "schedule"
-"""Fields that change the update of the weights or the length of the run."""
+"""Effect of fields that change the update of the weights or the length of the run."""
 
 ORDER = "order"
-"""Fields that change the samples or their order. Token files are compared by content, vocabularies by their ids."""
+"""Effect of fields that change the samples or their order. Token files are compared by content, vocabularies by their ids."""
 
 NO_EFFECT = "no effect"
-"""Fields that do not affect the rest of training: layout, logging, initialization, generation; also paths of files, whose
-contents are compared instead."""
+"""Effect of fields that a resumed run may change freely: layout, logging, initialization, generation. File paths belong here too,
+because the contents of the files are compared instead."""
 
 FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
     MODEL: (
@@ -81,10 +81,10 @@ ONLY_WITH: dict[str, dict[str, Any]] = {
     "bias_gelu_fusion": {"activation": "gelu"},
     "fp16": {"precision": "fp16"},
 }
-"""Field -> other fields and the values with which it has an effect; one of them is enough."""
+"""Field -> conditions (another field and its value). The field has an effect if at least one condition is met."""
 
 SAME_VALUES = {"adamw": "adam", "cpu_adam": "adam", "swish": "silu"}
-"""Names of optimizers and activations -> the name of the same function under which they are compared."""
+"""Name of an optimizer or activation -> the name by which it is compared, because both names mean the same function."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Difference:
 def compare(before: Values, now: Values, effect: str) -> list[Difference]:
     """Return the fields of one effect that differ between two configurations. `before` may lack fields.
 
-    A field that is used in only one of them is omitted, because the field on which it depends is reported.
+    A field that only one configuration uses is omitted, because the field on which it depends is reported.
     """
     old, new = derive_values(before), derive_values(now)
     changed = {name for name in FIELDS if old[name] != new[name]}

@@ -1,4 +1,4 @@
-"""The known keys that are most similar to an unknown one.
+"""Find the known keys that are most similar to an unknown key.
 
 find_nearest("hiden_size", KEYS)                  # ["hidden_size"]
 format_suggestion(["hidden_size"])                # "did you mean hidden_size? Correct or remove it."

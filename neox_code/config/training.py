@@ -9,12 +9,12 @@ class TrainingConfig:
     """Total number of optimizer steps. Needed for training."""
 
     train_seconds: float | None = None
-    """Total seconds of training over all restarts. Training ends after `train_iters` steps or this time, whichever comes first, and
-    the learning rate follows the one that is closer to its end."""
+    """Maximum seconds of training, over all restarts. Training ends after `train_iters` steps or this time, whichever comes first.
+    The learning rate decays with the limit (steps or time) of which the greater share is used up."""
 
     @property
     def num_steps(self) -> int:
-        """`train_iters`, which is set in every training (NeoXConfig.require_training_keys)."""
+        """Total number of optimizer steps, `train_iters`. Call `NeoXConfig.require_training_keys` first: it checks the value."""
         assert self.train_iters is not None
         return self.train_iters
 
@@ -53,10 +53,10 @@ class TrainingConfig:
     """Steps between two checkpoints (`save-interval` in old files)."""
 
     checkpoint_interval_seconds: float | None = None
-    """Time between two checkpoints."""
+    """Seconds between two checkpoints."""
 
     extra_save_iters: tuple[int, ...] = ()
-    """Further steps after which a checkpoint is written; 0 for the weights that training begins with."""
+    """Additional step numbers after which a checkpoint is written; 0 writes the initial weights."""
 
     keep_last_n_checkpoints: int | None = None
     """Number of newest checkpoints to keep; older ones are deleted. Default: all are kept."""
@@ -72,11 +72,11 @@ class TrainingConfig:
     """True: the first start does not load the optimizer's state; needed after a change of the optimizer."""
 
     max_skipped_steps: int | None = None
-    """Training ends after this many steps in a row with a loss or gradient that is not finite; default 5, in fp16 50. Such a step
+    """Number of consecutive steps with a non-finite loss or gradient after which training ends; default 5, in fp16 50. Such a step
     changes no weight; it is logged and counted."""
 
     exit_interval: int | None = None
-    """Save and end the run after a step whose number is a multiple of this."""
+    """Save and end the run after the next step whose number is a multiple of this value."""
 
     tensorboard_dir: str | None = None
     """Folder for TensorBoard's event files. Each run has its own folder in it, and keeps it when it resumes."""

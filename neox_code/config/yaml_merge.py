@@ -23,15 +23,15 @@ SUFFIXES = (".yml", ".yaml", ".json")
 
 @dataclass(frozen=True)
 class Setting:
-    """A key of a file's top level, spelled with underscores, and its value."""
+    """A key from the top level of a configuration file, spelled with underscores, and its value."""
 
     key: str
     value: Any
     place: str
-    """`FILE:LINE`, or the option the value came from."""
+    """Origin of the value: `FILE:LINE`, or the name of an option."""
 
     inner_places: Mapping[str, str] = field(default_factory=dict)
-    """The places of a dictionary's inner keys; their names are joined by dots: `params.lr`."""
+    """Dotted name of a key inside a dictionary value, such as `params.lr` -> its `FILE:LINE`."""
 
     @property
     def file(self) -> str:
@@ -42,17 +42,17 @@ DEEPEST = 50
 """Greatest depth of nested dictionaries and lists."""
 
 MOST_BYTES = 5_000_000
-"""Size of the largest configuration file that is read."""
+"""Maximum bytes of a configuration file. A larger file is not read."""
 
 MOST_NODES = 100_000
-"""Greatest number of keys and values, with those that an alias repeats counted each time."""
+"""Maximum number of keys and values in a file. What a YAML alias repeats is counted each time."""
 
 MOST_BITS = 1023
-"""Greatest number of bits of a whole number: it is then finite as a float."""
+"""Maximum number of bits of a whole number, so that the number is finite as a float."""
 
 
 class WrittenFloat(float):
-    """A number of a file or option that is repeated in messages as it is written: `1e10`, not 10000000000.0."""
+    """A float that also holds the text that the user wrote, so that messages show `1e10` instead of 10000000000.0."""
 
     text: str
 
@@ -64,11 +64,11 @@ yaml.SafeDumper.add_representer(WrittenFloat, lambda dumper, value: dumper.repre
 
 
 class Loader(yaml.SafeLoader):
-    """YAML in which `1e-4` is a number, as it is in JSON (PyYAML follows YAML 1.1, where it is text).
+    """YAML reader in which `1e-4` is a number, as in JSON. (PyYAML follows YAML 1.1, which reads `1e-4` as text.)
 
-    A date is text, and so are YAML 1.1's numbers to base 60 and 8: `90:5:5` would be 324305, and `010` 8.
+    Dates are read as text. YAML 1.1's numbers to base 60 and 8 are read as text too: `90:5:5` would be 324305, and `010` 8.
 
-    Every other failure of PyYAML is raised as a yaml.MarkedYAMLError too.
+    All failures of PyYAML are raised as yaml.MarkedYAMLError.
     """
 
     depth = 0
@@ -79,7 +79,7 @@ class Loader(yaml.SafeLoader):
         self.sizes: dict[yaml.Node, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """Return the next node; raise ConstructorError beyond DEEPEST and MOST_NODES, and for a value that contains itself."""
+        """Return the next node. Raise ConstructorError if DEEPEST or MOST_NODES is exceeded or a value contains itself."""
         is_alias, mark, before = self.check_event(yaml.AliasEvent), self.peek_event().start_mark, self.num_nodes
         self.depth += 1
         if self.depth > DEEPEST:
@@ -96,7 +96,7 @@ class Loader(yaml.SafeLoader):
         return node
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """Return a node's value, a float with its text; raise ConstructorError for one that cannot be read."""
+        """Return a node's value; a float holds its text too. Raise ConstructorError for a value that cannot be read."""
         try:
             value = super().construct_object(node, deep)
             is_readable = not isinstance(value, int) or value.bit_length() <= MOST_BITS
@@ -135,11 +135,11 @@ def parse_value(text: str) -> Any:
 
 
 def find_config_path(name: str, folder: str | None = None) -> Path:
-    """Return the file that a name on the command line means, inside `folder` if one is given.
+    """Return the path of a configuration file from its name on the command line. With `folder` the name is relative to it.
 
-    `.yml` is added to a name without a suffix, unless only the file without it exists.
-    `small.yml` and `configs/small.yml` mean the project's own file where no such file exists. A folder is returned as it is: it may
-    hold a model.
+    `.yml` is added to a name without suffix, unless only the file without suffix exists. If no file `small.yml` or
+    `configs/small.yml` exists, the file of this name in the project's own configs is used. A folder is returned unchanged, because
+    it may hold a model.
 
     >>> str(find_config_path("mine", "settings")), str(find_config_path("pythia/70M.json"))
     ('settings/mine.yml', 'pythia/70M.json')
@@ -250,7 +250,7 @@ def find_nested_places(path: Path, node: yaml.Node, prefix: str = "") -> Iterato
 
 
 def find_inner_duplicates(path: Path, root: yaml.MappingNode) -> Iterator[str]:
-    """Yield a message for each key that occurs twice in a dictionary below the top level, where YAML silently uses the last."""
+    """Yield a message for each key that occurs twice in a nested dictionary, where YAML would use the last value silently."""
     for top_node, top_value in root.value:
         if is_merge(top_node):
             continue
