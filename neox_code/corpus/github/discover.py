@@ -2,9 +2,10 @@
 
     crawl(PRESETS["polycoder"], Path("repositories.jsonl"), GitHub(read_token()))
 
-The search is divided into ranges of stars with at most 1,000 repositories each, and a single star count with more into ranges of
-creation days. Ranges are read from the most stars down. The repositories of a range are written to `repositories.jsonl.crawling`
-before the next range is requested; a run that was killed or ended by an error resumes there. `make_row` documents the rows.
+The search is divided into ranges of stars with at most 1,000 repositories each. If a single number of stars has more repositories,
+it is divided into ranges of creation days. Ranges are read from the most stars down. The repositories of a range are written to
+`repositories.jsonl.crawling` before the next range is requested, and a rerun resumes after the last range. `make_row` shows the
+rows.
 """
 
 import dataclasses
@@ -57,15 +58,15 @@ class Criteria:
     languages: tuple[str, ...]
     min_stars: int = 50
     max_repositories: int = 25_000
-    """Maximum number per language; those with the most stars are taken."""
+    """Maximum number of repositories per language. Those with the most stars are taken."""
     licenses: tuple[str, ...] = ()
-    """Allowed SPDX identifiers; empty: any license or none."""
+    """SPDX identifiers of the allowed licenses; if empty, repositories with any license or none are allowed."""
     has_license: bool = False
     min_commits: int = 0
     forks: bool = False
     max_size_kib: int | None = None
     pushed_after: str | None = None
-    """YYYY-MM-DD; the last push must be on a later day."""
+    """Date YYYY-MM-DD; the last push must be on a later day."""
 
     def format_query(self, language: str, stars: "StarRange") -> str:
         """Return the query in the syntax of GitHub's search."""
@@ -81,7 +82,7 @@ class Criteria:
         return " ".join(terms)
 
     def is_met_by(self, row: Mapping[str, Any]) -> bool:
-        """Return True if a row meets the criteria that GitHub's search cannot express."""
+        """Return True if a repository's row meets the criteria that GitHub's search cannot express."""
         allowed = {name.lower() for name in self.licenses}
         return (
             (not allowed or str(row["license"]).lower() in allowed)
@@ -98,12 +99,12 @@ PRESETS = {
     "code-clippy": Criteria(LANGUAGES, min_stars=11, min_commits=3, has_license=True, max_size_kib=70_707),
     "godot-dodo": Criteria(("GDScript",), min_stars=0, licenses=("MIT",)),
 }
-"""Criteria by the name of the system that used them for its corpus."""
+"""Name of a published corpus -> its criteria for repositories."""
 
 
 @dataclass(frozen=True, order=True)
 class StarRange:
-    """Repositories with `low` to `high` stars; if `low` equals `high`, optionally only those created in a range of days."""
+    """A range of stars, `low` to `high`. If both are equal, `days` can limit the range to repositories created on some days."""
 
     low: int
     high: int
@@ -111,7 +112,7 @@ class StarRange:
     """First and last day of creation, YYYY-MM-DD; None for all days."""
 
     def split(self, today: date) -> tuple["StarRange", "StarRange"]:
-        """Return the half with more stars (or the later days), and the other half. Raise DataError for a single day.
+        """Divide the range in two; return first the half with more stars (or later days). Raise DataError for a single day.
 
         >>> StarRange(50, 800).split(date(2026, 1, 1))
         (StarRange(low=202, high=800, days=None), StarRange(low=50, high=201, days=None))
@@ -132,7 +133,7 @@ class StarRange:
 
 
 def crawl(criteria: Criteria, output: Path, api: GitHub, today: date | None = None) -> list[dict[str, Any]]:
-    """Write the repositories to `output` and return them in the order of language, descending stars and name.
+    """Write the repositories to `output` and return them, sorted by language, descending stars and name.
 
     Raise DataError if `output` exists, if it was begun with other criteria, or if GitHub refuses a request.
     """
@@ -158,7 +159,7 @@ def crawl(criteria: Criteria, output: Path, api: GitHub, today: date | None = No
 def select_rows(rows: Sequence[Mapping[str, Any]], criteria: Criteria, language: str) -> list[dict[str, Any]]:
     """Return the rows of a language with the most stars.
 
-    A repository whose stars changed during the crawl can be in two ranges; its last row is used.
+    If a repository is in two ranges, because its stars changed during the crawl, its last row is used.
     """
     by_name = {row["name"]: dict(row) for row in rows if row["language"] == language}
     order = sorted(by_name.values(), key=lambda row: (-row["stars"], row["name"]))
@@ -168,9 +169,9 @@ def select_rows(rows: Sequence[Mapping[str, Any]], criteria: Criteria, language:
 def crawl_language(
     criteria: Criteria, language: str, api: GitHub, journal: "CrawlJournal", today: date
 ) -> Iterator[tuple[int, int]]:
-    """Read ranges from the most stars down until `max_repositories` rows are found.
+    """Read ranges of stars, from the most stars down, until `max_repositories` rows are found.
 
-    Yield, for each range, the number of rows that it adds and the number that is expected in total for the language.
+    Yield after each range the number of rows that it added, and the expected total number of rows of the language.
     """
     ranges = [StarRange(criteria.min_stars, MOST_STARS)]
     total: int | None = None
@@ -218,7 +219,7 @@ def crawl_star_range(criteria: Criteria, language: str, stars: StarRange, api: G
 
 
 def make_row(node: Mapping[str, Any], language: str) -> dict[str, Any]:
-    """Return the row of a repository as tools/build_corpus.py reads it; `language` is that of the query."""
+    """Return the row of a repository, as tools/build_corpus.py reads it. `language` is the language of the query."""
     branch = node.get("defaultBranchRef") or {}
     target = branch.get("target") or {}
     spdx = (node.get("licenseInfo") or {}).get("spdxId")
@@ -239,7 +240,7 @@ def make_row(node: Mapping[str, Any], language: str) -> dict[str, Any]:
 
 
 class CrawlJournal:
-    """The state of a crawl on disk, one JSON object per line. A line that was only partly written is dropped on resume.
+    """The state of a crawl on disk, one JSON object per line. If the last line is incomplete, it is dropped on resume.
 
     {"criteria": ..., "endpoint": ...}
     {"window": ["Rust", 200, 800, null], "rows": [...]}        a range that was read
@@ -251,7 +252,7 @@ class CrawlJournal:
         self.head = json.loads(json.dumps({"criteria": dataclasses.asdict(criteria), "endpoint": endpoint}))
         self.rows: list[dict[str, Any]] = []
         self.ranges: dict[tuple[Any, ...], bool] = {}
-        """True for a range that was read, False for one that was split."""
+        """Range -> True if it was read, False if it was split."""
         self.file: IO[str] | None = None
 
     def __enter__(self) -> "CrawlJournal":
@@ -278,7 +279,7 @@ class CrawlJournal:
         self.rows += line["rows"] or []
 
     def add(self, language: str, stars: StarRange, rows: list[dict[str, Any]] | None) -> None:
-        """Write the rows of a range that was read; None for a range that was split."""
+        """Write a range to the journal: its rows if it was read, None if it was split."""
         assert self.file is not None
         line = json.loads(json.dumps({"window": [language, *dataclasses.astuple(stars)], "rows": rows}))
         self.file.write(json.dumps(line, ensure_ascii=False) + "\n")

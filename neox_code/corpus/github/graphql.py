@@ -3,8 +3,8 @@
     api = GitHub(token)
     data = api.query(QUERY, {"query": "language:Rust stars:>=50", "first": 100})
 
-The token is sent to the endpoint alone: no redirect is followed. A temporary failure is waited out, and every other failure is a
-DataError. Parts of an answer to which the token has no access are null.
+The token is sent only to the endpoint: no redirect is followed. After a temporary failure the query is repeated; every other
+failure is a DataError. Parts of an answer to which the token has no access are null.
 """
 
 import os
@@ -28,15 +28,15 @@ SECONDARY_LIMIT_SECONDS = 60.0
 """Pause that GitHub requires after a secondary rate limit without a Retry-After header."""
 
 HIDDEN = ("FORBIDDEN", "NOT_FOUND")
-"""Types of errors for one part of the answer: its organization requires more rights, or its repository was just deleted."""
+"""Types of errors that concern one part of an answer: a repository that requires more rights, or that was just deleted."""
 
 TOO_LARGE = "RESOURCE_LIMITS_EXCEEDED"
 GAVE_UP = "Something went wrong while executing your query"
-"""Start of GitHub's message, under any HTTP status, for a query that took too long."""
+"""Start of GitHub's message for a query that took too long; the HTTP status varies."""
 
 
 class QueryTooLarge(Exception):
-    """The server repeatedly fails to complete a query; a smaller page can succeed."""
+    """The server failed several times to complete a query. A query for fewer results can succeed."""
 
 
 @dataclass
@@ -48,15 +48,15 @@ class GitHub:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.time
     remaining: int | None = field(default=None, init=False)
-    """Points that remain until the rate limit is reset."""
+    """Points of the rate limit that remain until it is reset; None before the first answer."""
     page: int = field(default=LARGEST_PAGE, init=False)
-    """Number of results per request; reduced for the rest of the run if the server cannot complete a query."""
+    """Number of results per request. If the server cannot complete a query, it is reduced for the rest of the run."""
 
     def __post_init__(self) -> None:
         self.api = JsonEndpoint(self.endpoint, {"Authorization": f"bearer {self.token}"})
 
     def query(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the `data` of the answer. Raise DataError for a permanent failure, QueryTooLarge if a smaller page can succeed."""
+        """Return the `data` of the answer. Raise DataError for a permanent failure, QueryTooLarge if fewer results can succeed."""
         failures = 0
         while True:
             answer = self.api.post({"query": query, "variables": variables})
@@ -71,7 +71,7 @@ class GitHub:
             self.sleep(pause)
 
     def backoff_seconds(self, failures: int, answer: Answer) -> float:
-        """Return the seconds to wait before a query that failed `failures` times is repeated. Raise as `query` does."""
+        """Return the seconds to wait before a query is repeated that has failed `failures` times. Raise the errors of `query`."""
         status, message = answer.status, read_message(answer.value)
         if status == 401:
             raise DataError(f"GitHub does not accept the token ({message}). Put a valid one into {TOKEN_VARIABLE}.")
@@ -116,7 +116,7 @@ class GitHub:
 
 
 def is_answered(answer: Answer) -> bool:
-    """Return True if the answer has data; log the errors about parts of it. Return False for any other error."""
+    """Return True if the answer has data, and log errors about parts of it. Return False for an answer without data."""
     errors = read_errors(answer.value)
     if answer.status != 200 or answer.value.get("data") is None:
         return False
@@ -137,7 +137,7 @@ def read_message(answer: Mapping[str, Any]) -> str:
 
 
 def read_token() -> str:
-    """Return the token in the environment. Raise DataError if there is none."""
+    """Return GitHub's token from the environment variable TOKEN_VARIABLE. Raise DataError if the variable is not set."""
     token = os.environ.get(TOKEN_VARIABLE, "").strip()
     if not token:
         raise DataError(f"{TOKEN_VARIABLE} is not set. Create a token on github.com (no scopes needed) and export it.")

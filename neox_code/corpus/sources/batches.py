@@ -1,9 +1,9 @@
-"""Batches of listed files, and the drop reasons that all sources share.
+"""Group the listed files of a source in batches; drop reasons that all sources share.
 
     yield from make_batches(listed, FolderBatch)              # (FoundFile, place of its content) -> batches of about 8 MiB
     yield from merge_small_batches(batches)
 
-A batch has at most BATCH_FILES files (unread files included), which bounds its memory for very small files.
+A batch has at most BATCH_FILES files, including files that are not read. This bounds the memory of a batch of very small files.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,12 +42,12 @@ class ListOfFiles(Batch, Protocol):
 
 
 def has_readable_content(file: FoundFile) -> bool:
-    """Return True if the content of a file is read. Of links, only those that state a license are read."""
+    """Return True if the content of a file is read. The target of a link is read only if it is named like a license file."""
     return file.reason is None or (file.reason == LINK and states_license(file.path) and file.num_bytes <= LONGEST_NAME)
 
 
 def set_content(file: FoundFile, content: bytes | None) -> None:
-    """Set the content of a file, the target of a link, or the reason why the file was not read."""
+    """Set the file's content, or its link target, or the reason why it cannot be read. `content` is None if reading has failed."""
     if file.reason == LINK:
         file.link = make_printable(content or b"")
     elif content is None:
@@ -61,7 +61,7 @@ def set_content(file: FoundFile, content: bytes | None) -> None:
 def read_listed_files(
     files: Iterable[tuple[FoundFile, Place]], read: Callable[[FoundFile, Place], bytes | None]
 ) -> Iterator[tuple[FoundFile, int]]:
-    """Yield the files of a batch with their contents, which `read` returns, and the bytes done."""
+    """Yield the files of a batch with their contents, and the number of bytes read so far. `read` returns the content of a file."""
     done = 0
     for file, place in files:
         if has_readable_content(file) and file.link is None:
@@ -71,10 +71,10 @@ def read_listed_files(
 
 
 def find_replaced_members(paths: Callable[[], Iterable[str]]) -> set[int]:
-    """Return the numbers of the archive members whose path occurs again in a later member.
+    """Return the numbers of the archive members that a later member with the same path replaces.
 
-    `paths` yields the paths of all members, empty for a member that is no file; it is called a second time if a path is repeated.
-    A member takes 8 bytes of memory.
+    `paths` yields the path of every member; "" for a member that is not a file. If a path is repeated, `paths` is called again. A
+    member takes 8 bytes of memory.
     """
     hashes = np.fromiter((xxhash.xxh3_64_intdigest(path.encode()) if path else 0 for path in paths()), np.uint64)
     values, counts = np.unique(hashes[hashes != 0], return_counts=True)
@@ -99,7 +99,7 @@ def is_lfs_pointer(path: Path) -> bool:
 def make_batches(
     files: Iterable[tuple[FoundFile, Place]], build: Callable[[tuple[tuple[FoundFile, Place], ...], int], ListOfFiles]
 ) -> Iterator[ListOfFiles]:
-    """Yield batches of about BATCH_BYTES from listed files, each with the place of its content."""
+    """Group listed files in batches of about BATCH_BYTES. `build` makes a batch from (file, place) pairs and their bytes."""
     group: list[tuple[FoundFile, Place]] = []
     work = 0
     for item in files:
@@ -126,7 +126,7 @@ class ListedBatch:
 
 @dataclass(frozen=True)
 class BatchGroup:
-    """Batches that one process reads in sequence."""
+    """Several small batches as one batch: one process reads them one after another."""
 
     members: tuple[Batch, ...]
     num_bytes: int
@@ -140,7 +140,7 @@ class BatchGroup:
 
 
 def merge_small_batches(batches: Iterable[ListOfFiles]) -> Iterator[Batch]:
-    """Yield the batches in order; consecutive small ones are merged up to about BATCH_BYTES or BATCH_FILES."""
+    """Yield the batches in order. Consecutive small batches are merged up to BATCH_BYTES and BATCH_FILES."""
     group: list[Batch] = []
     num_bytes = num_files = 0
     for batch in batches:

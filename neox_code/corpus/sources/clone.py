@@ -1,10 +1,10 @@
-"""Clone a repository for reading: one commit, bare, without running its code, within limits of time and size.
+"""Clone one commit of a repository as a bare repository, within limits of time and size, and without running its code.
 
     clone("https://github.com/torvalds/linux.git", Path("/tmp/linux.git"), CloneLimits())    # CloneError on failure
 
-Git runs without the user's and the system's configuration, without templates, hooks, tags, submodules, LFS and prompts, and
-uses only the protocol of the address (for http also https, because servers redirect). A bare clone has no work tree, so no filter
-or attribute of the repository is in effect.
+Git runs without the configuration of the user and the system, and without templates, hooks, tags, submodules, LFS and prompts. It
+uses only the protocol of the address; for http also https, because servers redirect. A bare clone has no work tree, so filters and
+attributes of the repository have no effect.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ SETTINGS = (
 KEPT_VARIABLES = ("GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "GIT_SSH", "GIT_SSH_COMMAND")
 
 NO_SHALLOW = "does not support shallow"
-"""Git's message for servers without shallow clones; all commits are cloned from them."""
+"""Part of git's message for a server without shallow clones. All commits are then cloned."""
 NO_SPACE = "No space left on device"
 GONE_COMMIT = ("not our ref", "unadvertised object", "couldn't find remote ref")
 FINAL = {
@@ -58,19 +58,19 @@ FINAL = {
     "it is another user's": ("dubious ownership",),
     "no address that git takes": ("not allowed", "unable to find remote", "strange hostname", "URL rejected"),
 }
-"""Reason why a repository cannot be cloned, now or later -> parts of git's messages."""
+"""Permanent reason why a repository cannot be cloned -> parts of git's messages that identify the reason."""
 
 
 @dataclass(frozen=True)
 class CloneLimits:
     timeout_seconds: float = 900
     max_bytes: int = 4 * 2**30
-    """The largest size on disk, with one commit."""
+    """Maximum size of a clone of one commit on disk, in bytes."""
     max_listed_bytes: int = 64 * 2**30
-    """The largest size in a repository list, which at GitHub is the size with all commits."""
+    """Maximum size in bytes that a repository list may state. GitHub states the size with all commits."""
     attempts: int = 3
     pause_seconds: float = 5
-    """The pause before the second attempt; it triples before each further one."""
+    """Pause before the second attempt, in seconds. Each later pause is three times longer."""
 
 
 class CloneError(Exception):
@@ -85,11 +85,11 @@ class Clone:
     folder: Path
     limits: CloneLimits
     stopped: Event
-    """Set when the clone is no longer needed."""
+    """Set this event to stop a clone that is no longer needed."""
     environment: dict[str, str]
 
     def clone_newest(self) -> None:
-        """Clone the newest commit of the default branch; all commits if the server only serves the repository's files."""
+        """Clone the newest commit of the default branch; all commits if the server has no shallow clones."""
         command = ["clone", "--quiet", "--bare", "--no-tags", "--single-branch", "--template="]
         place = ["--", self.address, str(self.folder)]
         try:
@@ -108,7 +108,7 @@ class Clone:
         self.run_git(*inside, "update-ref", "--no-deref", "HEAD", name)
 
     def run_git(self, *arguments: str) -> None:
-        """Run git in a session of its own; kill the whole session if a limit is exceeded."""
+        """Run git in a process session of its own; kill the whole session if a limit is exceeded."""
         settings = [word for setting in SETTINGS for word in ("-c", setting)]
         with TemporaryFile() as output:
             process = subprocess.Popen(
@@ -148,7 +148,7 @@ class Clone:
 
 
 def clone(address: str, folder: Path, limits: CloneLimits, commit: str | None = None, stopped: Event | None = None) -> None:
-    """Clone to a bare repository `folder` with one commit at HEAD: `commit` (full hash), or the newest if `commit` does not exist.
+    """Clone to a bare repository `folder` whose HEAD is `commit` (full hash), or the newest commit if `commit` does not exist.
 
     Raise CloneError, or DataError if the cause is this machine.
     """
@@ -185,7 +185,7 @@ def check_size(folder: Path, limits: CloneLimits) -> None:
 
 
 def measure_folder(folder: Path) -> int:
-    """Return the total size in bytes of the files in a folder, while another process changes it."""
+    """Return the total size in bytes of the files in a folder. Another process may change the folder meanwhile."""
     total = 0
     for place, _, names in os.walk(folder):
         for name in names:
@@ -197,7 +197,7 @@ def measure_folder(folder: Path) -> int:
 
 
 def make_clone_error(output: str, names: Sequence[str]) -> CloneError:
-    """Return git's message as a reason, without the `names` of this clone: equal failures of repositories have equal reasons.
+    """Return git's message as an error, without the `names` of this clone: repositories that fail alike get the same reason.
 
     Raise DataError if the cause is this machine.
     """
@@ -224,7 +224,7 @@ def make_clone_environment(address: str) -> dict[str, str]:
 
 
 def make_partial_folder(folder: Path) -> Path:
-    """Return the temporary folder of this process for the clone `folder`; those of killed processes are removed."""
+    """Return this process's temporary folder for the clone `folder`. Remove the temporary folders of killed processes."""
     start = f"{folder.name}.{socket.gethostname()}-"
     for entry in folder.parent.iterdir():
         left = re.fullmatch(rf"{re.escape(start)}(\d+)\.partial(\.removing)*", entry.name)
@@ -234,7 +234,7 @@ def make_partial_folder(folder: Path) -> Path:
 
 
 def remove_clone(folder: Path) -> None:
-    """Rename a folder, then remove it. A folder with the original name is therefore complete, even after a kill."""
+    """Rename a folder, then remove it, so that after a kill a folder with the original name is still complete."""
     removing = folder.with_name(f"{folder.name}.removing")
     shutil.rmtree(removing, ignore_errors=True)
     with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Convert rows of datasets to files; columns are found by their usual names.
+"""Convert rows of datasets to files. The columns of a dataset are found by their usual names.
 
     columns = find_columns(("max_stars_repo_name", "max_stars_repo_path", "content", "lang"))
     # {"text": "content", "repository": "max_stars_repo_name", "path": "max_stars_repo_path", "language": "lang"}
@@ -32,7 +32,7 @@ LANGUAGES_OF_ROWS = (
     *("PHP", "Python", "Ruby", "Rust", "Scala", "TypeScript"),
 )
 SUFFIXES = {language: LANGUAGES[language]["extensions"][0] for language in LANGUAGES_OF_ROWS}
-"""Language -> suffix of the name that a row without a path gets."""
+"""Language -> suffix of the file name that is made for a row without a path."""
 
 NO_TEXT = "no text"
 ONLY_BLOB_IDS = "no text but the ids of blobs"
@@ -40,14 +40,14 @@ METADATA_REMOVED = "metadata at the start removed"
 METADATA = re.compile(
     rb"(?=<(?:reponame|filename|gh_stars)>)(?:<reponame>([^<\n]*))?(?:<filename>([^<\n]*))?(?:<gh_stars>([^<\n]*))?\n?"
 )
-"""StarCoderData's control words at the start of a text."""
+"""Pattern of the metadata that StarCoderData puts at the start of a text: `<reponame>...<filename>...<gh_stars>...`."""
 METADATA_FIELDS = ("repository", "path", "stars")
 LARGEST_ROW = 2**28
 """Maximum size in bytes of a row."""
 
 
 def find_columns(names: Iterable[str]) -> dict[str, str]:
-    """Return field -> name of its column: the first of the field's spellings that is a column."""
+    """Return field -> column name. `names` are the dataset's columns; the first in SPELLINGS of the field is used."""
     return choose_column_names(tuple(name for name in names if name in KNOWN))
 
 
@@ -58,7 +58,7 @@ def choose_column_names(names: tuple[str, ...]) -> dict[str, str]:
 
 
 def make_found_file(row: Mapping[str, Any], dataset: str, place: str, check: FileCheck, language: str | None = None) -> FoundFile:
-    """Return a row (field of SPELLINGS -> value) as a file; `place` is its name if it has no path.
+    """Return a row (field of SPELLINGS -> value) as a file. `place` becomes the path of a row that has none.
 
     `language` is used for a row that does not state its language.
     """
@@ -87,7 +87,7 @@ def make_found_file(row: Mapping[str, Any], dataset: str, place: str, check: Fil
 
 
 def remove_metadata(content: bytes) -> tuple[bytes, dict[str, Any]]:
-    """Return a text without StarCoderData's control words at its start, and their values by field.
+    """Return a text without the metadata that StarCoderData puts at its start, and the metadata as field -> value.
 
     >>> remove_metadata(b"<reponame>o/r<filename>a.py<gh_stars>10-100\\nx = 1\\n")
     (b'x = 1\\n', {'repository': b'o/r', 'path': b'a.py', 'stars': 10})
@@ -102,7 +102,7 @@ def remove_metadata(content: bytes) -> tuple[bytes, dict[str, Any]]:
 
 
 def read_name(value: Any) -> str | None:
-    """Return a name from a text or bytes value; None for other values and empty ones."""
+    """Return a text or bytes value as a name; None for an empty value and for values of other types."""
     return (make_printable(value) or None) if isinstance(value, str | bytes) else None
 
 

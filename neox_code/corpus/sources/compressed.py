@@ -4,8 +4,8 @@
         for line in stream:
             print(position(), "bytes of the file are read")
 
-A truncated or damaged file raises one of DAMAGED. So does a file that expands to more than EXPANSION_ALLOWED bytes and
-EXPANSION_RATIO times the bytes read from it: source code shrinks to a fifth, not to a thousandth.
+A truncated or damaged file raises one of the exceptions DAMAGED. So does a file that expands to more than EXPANSION_ALLOWED bytes
+and to more than EXPANSION_RATIO times the bytes read from it: source code shrinks to a fifth, not to a thousandth.
 """
 
 import bz2
@@ -40,7 +40,7 @@ class BrokenArchive(Exception):
 
 @dataclass(frozen=True)
 class Damage:
-    """A sentence about the damage of an archive or dataset; nothing after the damage can be read."""
+    """Description of the damage of an archive or dataset. Nothing after the damage can be read."""
 
     words: str
 
@@ -68,7 +68,7 @@ DAMAGED = (
 def yield_with_damage(
     items: Iterable[Item], path: Path, errors: tuple[type[BaseException], ...] = DAMAGED
 ) -> Iterator[Item | Damage]:
-    """Yield the items read from `path`, and a Damage last if reading fails; errors raised by the caller are not caught."""
+    """Yield `items`, which are read from `path`. If reading fails with one of `errors`, yield a Damage as the last item."""
     try:
         yield from items
     except errors as error:
@@ -92,12 +92,12 @@ FORMATS: dict[bytes, Callable[[], Any]] = {
         bytes([number]) + b"\x2a\x4d\x18": make_zstd_decompressor for number in range(0x50, 0x60)
     },  # a skippable frame, with which files of pzstd begin
 }
-"""The first bytes of a frame -> its decompressor."""
+"""First bytes of a compressed frame -> function that makes its decompressor."""
 
 
 @contextmanager
 def open_decompressed(path: Path) -> Iterator[tuple[IO[bytes], Callable[[], int]]]:
-    """Open a file, decompressed if needed; yield the stream and a function that returns the bytes read from the file itself."""
+    """Open a file, compressed or not. Yield the decompressed stream, and a function that returns the bytes read from the file."""
     with path.open("rb", buffering=2**18) as file:
         new = find_decompressor(file.read(8))
         file.seek(0)
@@ -114,7 +114,7 @@ def find_decompressor(start: bytes) -> Callable[[], Any] | None:
 
 
 class Frames(io.RawIOBase):
-    """The concatenated content of all frames of a file."""
+    """Stream of the decompressed content of all frames of a file."""
 
     def __init__(self, file: IO[bytes], new: Callable[[], Any]):
         self.file = file

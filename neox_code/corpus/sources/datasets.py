@@ -1,11 +1,11 @@
-"""Find the files of a dataset in a folder. All tools read them as rows, not as files of source code.
+"""Find the files of a dataset in a folder. The tools read such files as rows, not as files of source code.
 
     find_shards(Path("the-stack"))        # data/c/train-00000.parquet, data/python/train-00000.parquet, ...
     find_archives(Path("downloads"))           # a.tar.gz, b.zip
 
-A folder with shards (Parquet, JSON Lines or JSON lists of rows, compressed or not) at any depth and without source code is a
-dataset. Its Parquet files are read, or its JSON files if it has no Parquet. It may also contain notes, pictures and the loading
-script of a Hugging Face dataset. Hidden files and folders are ignored.
+A folder is a dataset if it has shards at any depth and no source code. Shards are files of Parquet, JSON Lines or JSON lists of
+rows, compressed or not. The Parquet files are read; if there are none, the JSON files. The folder may also contain notes, pictures
+and the loading script of a Hugging Face dataset. Hidden files and folders are ignored.
 """
 
 import os
@@ -35,7 +35,7 @@ log = get_logger(__name__)
 
 
 def find_shards(folder: Path) -> tuple[Path, ...]:
-    """Return the shards of a dataset's folder in the order of their paths; none if it is no dataset.
+    """Return the shards of a dataset's folder in the order of their paths; an empty tuple if the folder is not a dataset.
 
     Raise DataError for a dataset written by `save_to_disk` or kept in the cache of Hugging Face's library.
     """
@@ -74,7 +74,7 @@ def find_shards(folder: Path) -> tuple[Path, ...]:
 
 
 def find_archives(folder: Path) -> tuple[Path, ...]:
-    """Return the tar and zip archives of a folder, by path; none if the folder also has source code or shards."""
+    """Return the tar and zip archives of a folder, sorted by path; an empty result if the folder has source code or shards."""
     archives = []
     for path in list_visible_files(folder):
         name = path.name.lower()
@@ -103,7 +103,7 @@ def is_loading_script(path: Path) -> bool:
 
 
 def list_visible_files(folder: Path) -> Iterator[Path]:
-    """Yield the files and links below a folder, without pipes and names with a leading dot."""
+    """Yield the files and links below a folder. Skip pipes and names with a leading dot."""
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):

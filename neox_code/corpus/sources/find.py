@@ -4,9 +4,9 @@
         for batch in source.batches(check):
             ...
 
-`local` is this machine's Python library and packages. A path is a folder (see folder_layout.py for its folders), a git repository,
-a tar or zip archive or a folder of them, a dataset (see datasets.py), or a repository list: lines of objects
-with a `url` and no text. The sources are sorted, so that the order of the arguments does not matter.
+`local` stands for this machine's Python library and packages. Any other argument is the path of a folder (folder_layout.py), a git
+repository, a tar or zip archive, a folder of archives, a dataset (datasets.py) or a repository list (lines of JSON objects with a
+`url` and no text). The sources are sorted, so that the order of the arguments does not matter.
 """
 
 import re
@@ -49,19 +49,19 @@ log = get_logger(__name__)
 @dataclass(frozen=True)
 class Options:
     layout: str | None = None
-    """The meaning of the folders in folders and archives, one of LAYOUTS; None: detected."""
+    """Meaning of the folders in folder and archive sources, one of LAYOUTS; None: detect it."""
     language: str | None = None
     """The language of dataset rows that have neither a language nor a path."""
     repository_filters: Sequence[RepositoryRule] = ()
     """Rules for the rows of repository lists."""
     limits: CloneLimits = field(default_factory=CloneLimits)
     clones: Path | None = None
-    """The folder for clones, which keeps them if `keep_clones` is true; None: the system's temporary folder."""
+    """Folder for clones of repositories; None: the system's temporary folder. Clones are kept there if `keep_clones` is true."""
     keep_clones: bool = False
 
 
 def find_sources(arguments: Sequence[str | Path], options: Options | None = None) -> list[Source]:
-    """Open each source once, ordered by name and path. Raise DataError if an argument does not exist or is no source."""
+    """Open each source once, in the order of name and path. Raise DataError if an argument does not exist or is not a source."""
     options = options or Options()
     options = replace(options, layout=options.layout and check_layout(options.layout))
     named = {expand_home(argument) for argument in arguments if argument != LOCAL}
@@ -78,7 +78,7 @@ def find_sources(arguments: Sequence[str | Path], options: Options | None = None
 
 
 def list_archives_or_path(path: Path) -> tuple[Path, ...]:
-    """Return the archives of a folder with archives and without source code; else the path itself."""
+    """Return the archives in a folder if it has archives and no source code; else the path itself."""
     try:
         return (path.is_dir() and not is_git_repository(path) and find_archives(path)) or (path,)
     except PermissionError:
@@ -86,7 +86,7 @@ def list_archives_or_path(path: Path) -> tuple[Path, ...]:
 
 
 def choose_source_name(path: Path) -> str:
-    """Return owner/name of a repository with a hosted origin, else the base name of a source."""
+    """Return OWNER/NAME if the path is a repository cloned from a host such as GitHub, else the base name of the path."""
     if not path.is_dir():
         return parse_project(drop_suffixes(path.name))
     if is_git_repository(path):
@@ -126,7 +126,7 @@ def list_local_folders() -> list[Path]:
 
 
 def open_source(path: Path, name: str, options: Options) -> Source:
-    """Return the source at a path. Raise DataError with the remedy if there is none."""
+    """Return the source at a path. Raise DataError with the remedy if there is no source."""
     if not path.exists():
         if ":/" in str(path):
             raise DataError(
@@ -154,7 +154,7 @@ def open_folder(path: Path, name: str, options: Options) -> Source:
 
 
 def open_file(path: Path, name: str, options: Options) -> Source:
-    """Return the source in a file, whose kind is found by its suffix and its first bytes."""
+    """Return the source in a file. The suffix and the first bytes of the file show the kind of source."""
     layout = options.layout or "repository"
     suffixed = path.name.lower()
     start = read_first_bytes(path) if path.is_file() else None
@@ -176,7 +176,7 @@ def open_file(path: Path, name: str, options: Options) -> Source:
 
 
 def read_first_bytes(path: Path) -> bytes:
-    """Return the first bytes of a file, decompressed if needed; empty if they are damaged."""
+    """Return the first bytes of a file's content, decompressed if needed; b"" if the file is damaged."""
     try:
         with open_decompressed(path) as (stream, _):
             return stream.read(512)
@@ -187,7 +187,7 @@ def read_first_bytes(path: Path) -> bytes:
 
 
 def is_repository_list(path: Path) -> bool:
-    """Return True if the first row that can be read has a `url`, and no text."""
+    """Return True if the first readable row of a file has a `url` and no text."""
     row = read_first_row(path)
     return row is not None and "url" in row and "text" not in find_columns(row)
 

@@ -1,13 +1,13 @@
-"""Folders of source files: listed in the order of names, read one file at a time; links are never followed.
+"""Folders of source files. Files are listed in the order of their names and read one at a time; links are never followed.
 
     source = FolderSource("code", Path("/srv/code"), layout="organization/project")
     for batch in source.batches(check):
         for file, done in batch.read():
             ...
 
-The listing is depth first. Files and folders are sorted by name together, so it does not depend on the file system; a folder with
-more entries than ENTRIES_IN_MEMORY is sorted on disk. Git reads bare repositories. In a work tree the files on disk are read, and
-the checked-out commit is recorded.
+The listing is depth first. In each folder, files and folders are sorted together by name, so that the order does not depend on the
+file system. A folder with more entries than ENTRIES_IN_MEMORY is sorted on disk. Bare repositories are read by git. In a work tree
+the files on disk are read, and the checked-out commit is recorded.
 """
 
 import heapq
@@ -61,7 +61,7 @@ class FolderSource:
     name: str
     root: Path
     layout: str = "project"
-    """One of LAYOUTS."""
+    """Meaning of the folders below `root`: one of LAYOUTS in folder_layout.py."""
     languages: frozenset[str] | None = None
     """The languages to read from the source; None for all languages of the recipe."""
     excluded: frozenset[str] = frozenset()
@@ -79,7 +79,7 @@ class FolderSource:
                 yield from make_batches(listed, FolderBatch)  # type: ignore[arg-type]
 
     def _list_files(self, check: FileCheck) -> Iterator[tuple[FoundFile, str] | GitSource]:
-        """Yield every file below the root with its absolute path; a bare repository is yielded as a GitSource."""
+        """Yield every file below the root with its absolute path. For a bare repository, yield a GitSource."""
         try:
             stack = [Level(str(self.root), self._make_project(str(self.root), ()), (), "", read_sorted_entries(self.root))]
         except OSError as error:
@@ -132,11 +132,11 @@ class FolderSource:
 
     @property
     def _is_vendored(self) -> bool:
-        """Return True for a folder of packages of many origins (site-packages), to which a license file in it does not apply."""
+        """True if the root holds packages of many origins (site-packages): a license file in it does not apply to them."""
         return VENDORED_FOLDER.fullmatch(self.root.name) is not None
 
     def _remove_root_project(self, project: Project) -> Project:
-        """Return the project as one without a root project, so that the root's license does not apply."""
+        """Return the project without its link to the source's root, so that the root's license does not apply to it."""
         return replace(project, within=None, folder="")
 
 
@@ -149,13 +149,13 @@ class Level:
     folders: tuple[str, ...]
     """Names of the language, organization and project folders above this folder, outermost first."""
     inside: str
-    """Path of this folder in its project, with a slash at the end; empty for the project's own folder and folders above it."""
+    """Path of this folder in its project, with a slash at the end; "" for the project's own folder and folders above it."""
     entries: Iterator[FolderEntry]
     is_project: bool = False
 
 
 def read_sorted_entries(place: str | Path) -> Iterator[FolderEntry]:
-    """Return the entries of a folder, sorted by name, on disk if there are many. Raise OSError at once if it cannot be read."""
+    """Return the entries of a folder, sorted by name (many entries: on disk). Raise OSError if the folder cannot be read."""
     with os.scandir(place) as scan:
         entries = ((entry.name, *read_kind_and_size(entry)) for entry in scan)
         first = sorted(islice(entries, ENTRIES_IN_MEMORY))

@@ -1,13 +1,14 @@
 """Decide which folders of a source are languages, organizations and projects.
 
     layout = detect_layout(Path("~/repositories"))          # "language/organization/project"
-    project, path = locate_file("repositories", layout, "Go/golang/go/src/sort/sort.go")     # golang/go in Go, src/sort/sort.go
+    project, path = locate_file("repositories", layout, "Go/golang/go/src/sort/sort.go")
+    project.name, project.language, path                                  # "golang/go", "Go", "src/sort/sort.go"
 
 The rules, for names without a leading dot:
 1. A folder with files at its top and no git repository among its first-level folders is one repository.
-2. If every first-level folder has the name of a language, they are the languages.
-3. A folder of the next level counts for `project` if it contains files or is a git repository, else for `organization`; the
-   majority decides for all of them (at most SAMPLE folders are examined, in the order of names).
+2. If every first-level folder has the name of a language, the first level is `language`.
+3. On the next level, a folder that contains files or is a git repository counts as `project`, other folders as `organization`. The
+   majority decides for the whole level. At most SAMPLE folders are examined, in the order of names.
 """
 
 import os
@@ -33,7 +34,7 @@ SAMPLE = 512
 
 
 def check_layout(layout: str) -> str:
-    """Return the name in LAYOUTS of a layout in any case. Raise DataError for an unknown one."""
+    """Return the name in LAYOUTS of a layout that is written in any case. Raise DataError for an unknown layout."""
     if layout.lower() not in LAYOUTS:
         raise DataError(f"layout {layout!r} is unknown. Choose one of {', '.join(LAYOUTS)}.")
     return layout.lower()
@@ -86,14 +87,14 @@ def is_git_repository(path: Path) -> bool:
 
 
 def is_bare_repository(path: Path) -> bool:
-    """Return True for a bare repository whose object folder is not a link, because a link can lead out of the source."""
+    """Return True for a bare repository. Its object folder must not be a link, because a link can lead out of the source."""
     return (path / "HEAD").is_file() and all(
         (path / name).is_dir() and not (path / name).is_symlink() for name in ("objects", "refs")
     )
 
 
 def locate_file(source: str, layout: str, path: str) -> tuple[Project, str]:
-    """Return the project of a file, and the path in the project.
+    """Return the project of a file, and the file's path in the project. `path` is relative to the source's root.
 
     >>> project, path = locate_file("code", "organization/project", "torvalds/linux/init/main.c")
     >>> project.name, path, project.within, project.folder
@@ -109,7 +110,7 @@ def locate_file(source: str, layout: str, path: str) -> tuple[Project, str]:
 def locate_outside_projects(source: str, layout: str, folders: Sequence[str], name: str) -> tuple[Project, str]:
     """Return the project and path of a file in a folder above the projects.
 
-    A license file or manifest there belongs to the source's root: the search for a project's license ends in that folder.
+    A license file or manifest in such a folder belongs to the project of the source's root, where searches for a license end.
     """
     if states_license(name):
         return Project(make_printable(source)), "/".join((*folders, name))
@@ -121,7 +122,7 @@ def locate_outside_projects(source: str, layout: str, folders: Sequence[str], na
 
 @lru_cache(maxsize=4096)
 def make_folder_project(source: str, layout: str, folders: Sequence[str]) -> Project:
-    """Return the project of these folders; files beside projects belong to a project named after the folders above."""
+    """Return the project that the folders name. Files beside projects belong to a project with the name of the folders above."""
     names = dict(zip(LAYOUTS[layout], folders, strict=False))
     language = find_language(names.get("language", ""))
     parts = [names[level] for level in ("organization", "project") if level in names]

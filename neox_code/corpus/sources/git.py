@@ -1,10 +1,10 @@
-"""Git repositories, bare or with a work tree: the tree of HEAD, streamed from the object database.
+"""Git repositories, bare or with a work tree. The files of the commit at HEAD are read from the object database.
 
     source = GitSource(Project("torvalds/linux"), Path("linux.git"))
 
-Only two commands, which run nothing, use the repository's configuration: they find the object folder and the commit of HEAD. Trees
-and files are read with an empty configuration, so no hook, filter, alias, attribute, replacement, monitor, transport or promise of
-a partial clone is in effect. Links and submodules are listed.
+Only two git commands use the repository's configuration: they find the object folder and the commit at HEAD, and run no other
+program. Trees and files are read with an empty configuration, so the repository's hooks, filters, aliases, attributes,
+replacements, monitors, transports and lazy fetches have no effect. Links and submodules are listed but not read.
 """
 
 import os
@@ -35,7 +35,7 @@ MODES = {"100644": None, "100755": None, "100664": None, "120000": LINK}
 CHUNK = 2**16
 LARGEST_SIZE = 2**62
 LARGEST_LISTING = 2**29
-"""Maximum size of the listing of a commit in bytes (about five million files). A few objects can list any number of files."""
+"""Maximum size of a commit's list of files, in bytes (about five million files). A hostile commit can list any number of files."""
 TOO_MANY_FILES = f"git repository lists its files in more than {LARGEST_LISTING:,} bytes: the rest is not read"
 DAMAGED_TREE = "git repository is damaged: a folder of its HEAD cannot be read"
 
@@ -69,7 +69,7 @@ class GitSource:
 
 
 def find_head(repository: Path) -> tuple[Objects, str]:
-    """Return the objects of a repository, and the hash of the commit at HEAD."""
+    """Return the object folder of a repository, and the hash of the commit at HEAD."""
     object_format, folder = (
         run_git(repository, "rev-parse", "--show-object-format", "--git-path", "objects").strip("\n").split("\n")
     )
@@ -78,7 +78,7 @@ def find_head(repository: Path) -> tuple[Objects, str]:
 
 
 def list_tree(objects: Objects, commit: str, project: Project, check: FileCheck) -> Iterator[tuple[FoundFile, str]]:
-    """Yield every file of a commit with its object name. If the commit is damaged or too large, the last file has an empty path."""
+    """Yield every file of a commit with its object hash. If the commit is damaged or too large, the last file has an empty path."""
     command = ("ls-tree", "-r", "-z", "-l", "--full-tree", commit)
     with isolate_objects(objects) as environment, start_git(command, environment) as (process, output):
         listed = 0
@@ -117,7 +117,7 @@ class GitBatch:
 
 
 def read_blobs(objects: Objects, object_names: Sequence[str]) -> Iterator[bytes | None]:
-    """Yield the blobs in order, None for a missing or damaged one. Git exits at a damaged blob and is restarted after it."""
+    """Yield the blobs in order; None for a missing or damaged blob. Git exits at a damaged blob and is restarted after it."""
     remaining = object_names
     while remaining:
         count = 0
@@ -130,7 +130,7 @@ def read_blobs(objects: Objects, object_names: Sequence[str]) -> Iterator[bytes 
 
 
 def read_until_damaged(objects: Objects, object_names: Sequence[str]) -> Iterator[bytes | None]:
-    """Yield the blobs in order, None for a missing one, up to the first damaged one."""
+    """Yield the blobs in order up to the first damaged blob; None for a missing blob."""
     with isolate_objects(objects) as environment, tempfile.TemporaryFile() as requests:
         requests.write("".join(f"{name}\n" for name in object_names).encode())
         requests.seek(0)
@@ -150,7 +150,7 @@ def read_until_damaged(objects: Objects, object_names: Sequence[str]) -> Iterato
 
 @contextmanager
 def isolate_objects(objects: Objects) -> Iterator[dict[str, str]]:
-    """Yield an environment in which git reads only these objects, and no configuration of their repository."""
+    """Yield environment variables with which git reads only these objects, and no configuration of the repository."""
     with tempfile.TemporaryDirectory(prefix="neox-git-") as folder:
         (Path(folder) / "refs").mkdir()
         (Path(folder) / "HEAD").write_text("ref: refs/heads/none\n")

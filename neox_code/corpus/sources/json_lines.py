@@ -1,10 +1,9 @@
-"""JSON Lines datasets, plain or compressed, with one object per line; columns.py finds the columns by their names.
-A file that is one JSON list of such objects is read as a whole.
+"""JSON Lines datasets: one object per line, in plain or compressed files. A file may also be one JSON list of objects.
 
     source = JsonLinesSource("code", (Path("code-00.jsonl.zst"), Path("code-01.jsonl.zst")))
 
-A plain file is read in slices of about 8 MiB, a compressed one as a whole. Fields under `meta` are treated as fields of the row,
-as in lm_dataformat's files.
+A plain file is read in slices of about 8 MiB. A compressed file or a JSON list is read as a whole. columns.py finds the columns by
+their names. Fields under `meta`, as in lm_dataformat's files, are read as fields of the row.
 """
 
 import re
@@ -35,10 +34,10 @@ class JsonLinesSource:
     name: str
     files: tuple[Path, ...]
     language: str | None = None
-    """The language of rows that name none; None: the language in the name of the file's folder."""
+    """Language of rows that state no language; None: the language in the name of the file's folder."""
 
     def batches(self, check: FileCheck) -> Iterator[Batch]:
-        """Yield one batch per slice of a plain file, and one per compressed file or JSON list."""
+        """Yield a batch for each slice of a plain file, and for each compressed file or JSON list."""
         for file in self.files:
             if is_lfs_pointer(file):
                 yield ListedBatch((FoundFile(Project(self.name), make_printable(file.name), 0, LFS_POINTER),))
@@ -90,7 +89,7 @@ class JsonLinesBatch:
 
 
 def read_lines(file: Path, start: int, end: int | None) -> Iterator[tuple[int, bytes, int]]:
-    """Yield each line, or each element of a JSON list: its position in the content, its bytes, and the bytes read from the file."""
+    """Yield (position, bytes, progress) for each line or element of a JSON list. The progress is the bytes read from the file."""
     with open_decompressed(file) as (stream, position):
         is_list = end is None and is_list_start(stream.peek(PEEKED))  # type: ignore[attr-defined]
         for place, line in read_elements(stream) if is_list else read_lines_between(stream, start, end):
@@ -128,7 +127,7 @@ def read_elements(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def read_lines_between(stream: IO[bytes], start: int, end: int | None) -> Iterator[tuple[int, bytes]]:
-    """Yield position and bytes of each line that begins at `start` or later and before `end`; cut a line that is too long."""
+    """Yield position and bytes of each line that begins at `start` or later and before `end`. Truncate a line that is too long."""
     place = start
     if start:
         stream.seek(start - 1)

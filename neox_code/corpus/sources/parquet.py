@@ -1,9 +1,10 @@
-"""Parquet datasets: a file, or a folder of shards. columns.py converts rows to files.
+"""Parquet datasets: a file or several shards. columns.py converts each row to a file.
 
     source = ParquetSource("the-stack", (Path("data/train-00000.parquet"), Path("data/train-00001.parquet")))
 
-Row groups are read in batches of about 8 MiB (the footer has their sizes), ROWS_AT_ONCE rows at a time, or fewer if rows are large.
-Reading ends at a column that expands to more than EXPANSION_RATIO times its size, and at rows larger than LARGEST_ROW.
+A batch has row groups of about 8 MiB together; their sizes are in the file's footer. ROWS_AT_ONCE rows are read at a time, or fewer
+if rows are large. Reading ends at a column that expands to more than EXPANSION_RATIO times its size, or at a row that is larger
+than LARGEST_ROW.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,7 @@ from neox_code.corpus.sources.source_names import drop_suffixes, find_language, 
 ROWS_AT_ONCE = 128
 BYTES_AT_ONCE = 2**26
 SMALL_CHUNK = 2**24
-"""Maximum size in bytes of an expanded column that may have any compression ratio."""
+"""Size in bytes of an expanded column, up to which the compression ratio is not limited."""
 DAMAGED = (BrokenArchive, pa.ArrowException, OSError, ValueError, MemoryError)
 
 
@@ -39,7 +40,7 @@ class ParquetSource:
     name: str
     files: tuple[Path, ...]
     language: str | None = None
-    """The language of rows that name none; None: the language in the name of the file's folder."""
+    """Language of rows that state no language; None: the language in the name of the file's folder."""
 
     def batches(self, check: FileCheck) -> Iterator[Batch]:
         for file in self.files:
@@ -83,7 +84,7 @@ class ParquetBatch:
     language: str | None = None
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
-        """Yield each row's file, and the bytes of the shard that have been read with it."""
+        """Yield the file that each row holds, and the number of bytes read from the shard so far."""
         stem = make_printable(drop_suffixes(self.file.name))
         for number, row in enumerate(yield_with_damage(self._rows(), self.file, DAMAGED)):
             if isinstance(row, Damage):
@@ -110,7 +111,7 @@ class ParquetBatch:
 
 
 def find_column_chunks(group: pq.RowGroupMetaData, names: Sequence[str]) -> Iterator[pq.ColumnChunkMetaData]:
-    """Yield the footer's metadata of some columns of a row group. A list's column is found by the first name in its path."""
+    """Yield the metadata of some columns of a row group. A column of lists has its name as the first part of its path."""
     for index in range(group.num_columns):
         chunk = group.column(index)
         if chunk.path_in_schema.partition(".")[0] in names:
@@ -118,7 +119,7 @@ def find_column_chunks(group: pq.RowGroupMetaData, names: Sequence[str]) -> Iter
 
 
 def choose_rows_at_once(chunks: Sequence[pq.ColumnChunkMetaData]) -> int:
-    """Return the number of rows to read at once within little memory. Raise BrokenArchive for columns that are too large."""
+    """Return the number of rows to read at once, which bounds memory. Raise BrokenArchive for columns that are too large."""
     largest = 1.0
     for chunk in chunks:
         expanded = chunk.total_uncompressed_size
@@ -131,7 +132,7 @@ def choose_rows_at_once(chunks: Sequence[pq.ColumnChunkMetaData]) -> int:
 
 
 def read_plain_values(column: Any) -> Iterator[Any]:
-    """Return the values of a column, text as bytes."""
+    """Return the values of a column; texts as bytes."""
     if pa.types.is_dictionary(column.type):
         words = as_bytes(column.dictionary)
         return (None if index is None else words[index].as_py() for index in column.indices.to_pylist())
@@ -139,7 +140,7 @@ def read_plain_values(column: Any) -> Iterator[Any]:
 
 
 def as_bytes(column: Any) -> Any:
-    """Return a text column as the stored bytes, which can be invalid UTF-8."""
+    """Return a text column as a column of bytes, since a file can store invalid UTF-8."""
     if pa.types.is_string(column.type):
         return column.view(pa.binary())
     return column.view(pa.large_binary()) if pa.types.is_large_string(column.type) else column

@@ -5,7 +5,8 @@
             for file, done in batch.read():
                 print(file.project.name, file.path, file.num_bytes, file.content)
 
-`check(project, path, num_bytes)` returns the reason why a file is not read, or None; unread files are listed with that reason.
+`check(project, path, num_bytes)` returns None for a file that is read, else the reason why it is not read. Such a file is yielded
+with the reason and without content.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,10 +16,10 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """A repository, with the facts known before its files are read."""
+    """A repository or package, with what is known before its files are read."""
 
     name: str
-    """`organization/project` where there is an organization."""
+    """`organization/project`, or `project` without an organization."""
     language: str | None = None
     """One of LANGUAGES (or GDScript, Kotlin), if the name of a folder or a list states it."""
     stars: int | None = None
@@ -26,7 +27,7 @@ class Project:
     """An SPDX expression, if a list or dataset states it."""
     commit: str | None = None
     within: str | None = None
-    """Name of the project at the source's root that contains this one; None for a git repository and for that project itself."""
+    """Name of the project in the source's root, if this project is in a folder below; None for a git repository."""
     folder: str = ""
     """Path of the project below the source's root; empty for a project in the root."""
 
@@ -37,17 +38,17 @@ class FoundFile:
 
     project: Project
     path: str
-    """The printable path below the project."""
+    """Path in the project, with unprintable characters escaped."""
     num_bytes: int
     reason: str | None = None
     """The reason why the file has no content; None if it has content."""
     content: bytes | None = None
     has_path: bool = True
-    """False for a dataset's row without a path: `path` is its place in the dataset."""
+    """False for a dataset's row without a path: `path` is then the place of the row in the dataset."""
     edits: tuple[str, ...] = ()
-    """Names of the changes made by the reader."""
+    """Names of the changes that reading the source made to the content."""
     link: str | None = None
-    """The target of a link that states a license, relative to the link's folder."""
+    """If the file is a link with the name of a license file: the target, relative to the link's folder."""
 
 
 FileCheck = Callable[[Project, str, int], str | None]
@@ -59,18 +60,18 @@ class Batch(Protocol):
 
     @property
     def num_bytes(self) -> int:
-        """Number of bytes of progress that `read` reports in all."""
+        """Total progress that `read` reports, in bytes."""
         ...
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
-        """Yield each file with the progress in units of `num_bytes`.
+        """Yield each file with the number of bytes read so far.
 
-        A damaged or unreadable file has a reason; a damaged archive or repository is a FoundFile with an empty path.
+        A damaged or unreadable file has a reason. For a damaged archive or repository, a FoundFile with an empty path is yielded.
         """
         ...
 
 
 class Source(Protocol):
     def batches(self, check: FileCheck) -> Iterator[Batch]:
-        """Yield the batches, in the same order for the same content of the source."""
+        """Yield the batches of the source. The same content gives the same batches in the same order."""
         ...

@@ -1,4 +1,4 @@
-"""Read a file that was listed before.
+"""Read a file that was listed earlier and may have changed since.
 
     content = read_regular_file("src/main.c", 4096)          # None if it is no longer a regular file of 4,096 bytes
 

@@ -4,8 +4,9 @@
 
     {"name": "torvalds/linux", "url": "https://github.com/torvalds/linux.git", "language": "C", "stars": 200000, "license": ...}
 
-A batch is one repository or several small ones; a few are cloned in advance. A repository that cannot be cloned, or that a
-filter drops, is a file with an empty path and the reason. A repository in several lines or lists is read once, by the first line.
+A batch is one repository or several small ones. While a repository is read, the next ones are cloned. For a repository that cannot
+be cloned or that a filter drops, a file with an empty path and the reason is yielded. A repository in several lines or lists is
+read once; its first line is used.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ DAMAGED_LINE = "damaged line of a repository list"
 CANNOT_BE_CLONED = "cannot be cloned"
 SCHEME_AND_USER = re.compile(r"[a-z]+://([^/]*@)?")
 LONGEST_CLONE_NAME = 160
-"""The longest name of a clone in bytes; with the host and process of an unfinished clone it must fit in a file name."""
+"""Maximum length of a clone's name in bytes. An unfinished clone adds its host and process to the name of its folder."""
 
 
 class RepositoryRule(Protocol):
@@ -53,9 +54,9 @@ class Listed:
     address: str
     num_bytes: int
     commit: str | None = None
-    """The commit to read, if the list names one."""
+    """Hash of the commit to read, if the list names one; None: the newest commit."""
     reason: str | None = None
-    """The reason why the repository is not cloned."""
+    """Reason why the repository is not cloned; None if it is cloned."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class RepositoryList:
     filters: Sequence[RepositoryRule] = ()
     limits: CloneLimits = field(default_factory=CloneLimits)
     clones: Path | None = None
-    """The folder for clones, in which those of a killed run are reused; None: the system's temporary folder."""
+    """Folder for clones; clones of a killed run are found there and reused. None: the system's temporary folder."""
     keep_clones: bool = False
     """True if clones stay in the folder after they are read."""
 
@@ -80,7 +81,7 @@ class RepositoryList:
             yield RepositoryBatch(tuple(group), self, check)
 
     def repositories(self) -> Iterator[Listed]:
-        """Yield the repositories of the lists in order, each once."""
+        """Yield each repository once, in the order of the lists."""
         seen = set()
         for path in self.paths:
             for repository in self._read_lines(path):
@@ -133,7 +134,7 @@ def parse_project_name(address: str) -> str:
 
 
 def make_clone_name(address: str) -> str:
-    """Return the path of a clone below the folder of clones, equal for all spellings of an address; a hash replaces a long path.
+    """Return the path of a clone below the folder of clones. All spellings of an address give one path; a long path is hashed.
 
     >>> make_clone_name("https://me@GitHub.com/torvalds/linux/"), make_clone_name("file:///srv/linux.git")
     ('github.com/torvalds/linux.git', 'localhost/srv/linux.git')
@@ -169,7 +170,7 @@ class RepositoryBatch:
 
     @contextmanager
     def _clone_ahead(self) -> Iterator[Iterator[tuple[Listed, "Path | CloneError"]]]:
-        """Yield the repositories in order with the folders of their clones; a few repositories are cloned ahead."""
+        """Yield the repositories in order with the folders of their clones. Up to REPOSITORIES_AT_ONCE are cloned in advance."""
         stopped = Event()
         with TemporaryDirectory(prefix="neox-clones-") as temporary, ThreadPoolExecutor(REPOSITORIES_AT_ONCE) as threads:
             futures: list[Future[Path | CloneError]] = []
@@ -210,7 +211,7 @@ class RepositoryBatch:
 
 
 def is_clone(folder: Path, commit: str | None) -> bool:
-    """Return True if a folder is a complete repository, with `commit` (if given) at HEAD."""
+    """Return True if a folder is a complete repository. If `commit` is given, it must be at HEAD."""
     if not is_bare_repository(folder):
         return False
     try:

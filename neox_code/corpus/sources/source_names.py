@@ -4,8 +4,8 @@
     clean_member_path("/etc/../passwd.py")         # "etc/passwd.py"
     find_language("c-sharp")                # "C#"
 
-Names from archives, lists and datasets are never used as paths on disk. Names longer than LONGEST_NAME, which no file system
-allows, are cut.
+Names from archives, lists and datasets are never used as paths on disk. No file system allows names longer than LONGEST_NAME, so
+they are truncated.
 """
 
 import re
@@ -108,7 +108,7 @@ def parse_project(stem: str) -> str:
 
 
 def make_names_unique(preferred: Mapping[Path, str]) -> dict[Path, str]:
-    """Return a unique name for every source: the preferred one; equal names get as many parent folders as make them differ.
+    """Return a unique name for every source: its preferred name. Parent folders are added to equal names until they differ.
 
     >>> make_names_unique({Path("/src/one/app"): "app", Path("/src/two/app"): "app", Path("/src/lib.zip"): "lib"})
     {PosixPath('/src/one/app'): 'one/app', PosixPath('/src/two/app'): 'two/app', PosixPath('/src/lib.zip'): 'lib'}

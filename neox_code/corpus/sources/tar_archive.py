@@ -2,10 +2,10 @@
 
     source = TarSource("linux-6.1", Path("linux-6.1.tar.xz"))
 
-A plain archive is listed by its headers and read in batches. A compressed one is a single batch that is decompressed twice: to find
-repeated paths, then to read. An archive is one project unless a layout is given. Members before damage are kept. The damage is
-listed as a file with an empty path; its reason has the number of members before it. If several members have one path, the last is
-read, as tar extracts it.
+A plain archive is listed by its headers and read in batches. A compressed archive is one batch; it is decompressed once to find
+repeated paths and once to read. An archive is one project unless a layout is given. If an archive is damaged, the members before
+the damage are kept, and a file with an empty path is yielded, whose reason has their number. Of several members with the same path,
+the last is read, as tar does.
 """
 
 import posixpath
@@ -84,7 +84,7 @@ def read_members(path: Path) -> Iterator[tarfile.TarInfo]:
 
 
 def iter_uncached_members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the members; tarfile's own list of them is emptied to save memory."""
+    """Yield the members of an archive. Empty tarfile's list of members each time, to save memory."""
     for member in archive:
         archive.members.clear()  # type: ignore[attr-defined]
         yield member
@@ -144,7 +144,7 @@ class CompressedTarBatch:
 
 
 def stream_members(path: Path) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo, int]]:
-    """Yield each member with its archive, positioned at the content, and the bytes read from the file."""
+    """Yield (member, its archive, bytes read from the file so far). The archive is positioned at the member's content."""
     with open_decompressed(path) as (stream, position), tarfile.open(fileobj=stream, mode="r|", tarinfo=StrictTarInfo) as archive:
         for member in iter_uncached_members(archive):
             yield archive, member, position()
@@ -158,7 +158,7 @@ def list_paths(members: Iterable[tarfile.TarInfo], path: Path) -> Iterator[str]:
 
 
 def find_link_target(member: tarfile.TarInfo) -> str:
-    """Return the target of a link, relative to the link's folder. For a hard link, tar stores its path from the archive's root."""
+    """Return the target of a link relative to the link's folder. Tar stores the target of a hard link relative to the root."""
     if member.issym():
         return member.linkname
     return posixpath.relpath(f"/{clean_member_path(member.linkname)}", posixpath.dirname(f"/{clean_member_path(member.name)}"))
@@ -171,10 +171,10 @@ def find_kind_drop_reason(member: tarfile.TarInfo) -> str | None:
 
 
 class StrictTarInfo(tarfile.TarInfo):
-    """The header of a member of a tar archive.
+    """The header of a member of a tar archive, with stricter checks than tarfile's.
 
-    Raise BrokenArchive for a damaged header, which tarfile treats as the end of the archive, and for an extended header (a long
-    name or pax records) of more than LARGEST_HEADER bytes.
+    Raise BrokenArchive for a damaged header, which tarfile takes for the end of the archive. Raise it also for an extended header
+    (a long name or pax records) of more than LARGEST_HEADER bytes.
     """
 
     @classmethod

@@ -1,8 +1,8 @@
-"""Read the commit that is checked out in a work tree.
+"""Find the commit that is checked out in a work tree.
 
     read_checked_out_commit("/srv/code/linux")                           # "8bb7eca972ad531c9b149c0a51ab43a417385813", or None
 
-It is read from git's files without running git, since a folder may hold thousands of work trees.
+The commit is read from git's files without running git, because a folder may hold thousands of work trees.
 """
 
 import os

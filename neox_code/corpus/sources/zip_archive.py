@@ -1,9 +1,10 @@
-"""Zip archives: listed by their directory, read in batches; nothing is unpacked to disk.
+"""Zip archives. Members are listed by the archive's directory and read in batches; nothing is unpacked to disk.
 
     source = ZipSource("torvalds/linux", Path("torvalds__linux.zip"))
 
-At most as many bytes of a member are read as the directory states and `check` has accepted. Members that share bytes (overlapping
-zip bombs), and members after EXPANSION_RATIO times the archive's size, are listed with a reason.
+No more bytes of a member are read than the directory states and `check` has accepted. Two kinds of members are not read, because
+they occur in zip bombs: members that share bytes with another member, and members after the expanded content has reached
+EXPANSION_RATIO times the archive's size.
 """
 
 import bz2
@@ -53,15 +54,15 @@ FLAG_ENCRYPTED = 0x1
 LARGEST_SIZE = 2**62
 LZMA_HEADER = struct.Struct("<2xHBL")
 STORED_ALLOWED = 2**16
-"""Number of bytes that a compressed member may have in addition to twice its content's size."""
+"""A compressed member may have at most twice the size of its content plus this number of bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ZipMember:
-    """The place of a member's content, and its checksum."""
+    """Place, compression method and checksum of a member's content."""
 
     offset: int
-    """The offset of the local header."""
+    """Offset of the member's local header in the archive, in bytes."""
     stored_bytes: int
     method: int
     crc: int
@@ -77,7 +78,7 @@ class ZipSource:
         return make_batches(self._list_members(check), lambda files, work: ZipBatch(self.path, files, work))
 
     def _list_members(self, check: FileCheck) -> Iterator[tuple[FoundFile, ZipMember]]:
-        """Yield every file of the directory. Damage is yielded last, as a file with an empty path, and ends the list."""
+        """Yield every file in the archive's directory. If it is damaged, the last file has an empty path and the reason."""
         members = 0
         allowed = max(EXPANSION_ALLOWED, EXPANSION_RATIO * self.path.stat().st_size)
         replaced = find_replaced_members(self._paths)
@@ -107,7 +108,7 @@ class ZipSource:
 
 
 def read_zip_entries(path: Path) -> Iterator[tuple[ZipEntry, str | None]]:
-    """Yield each entry of an archive's directory with the reason why it is not read, or None."""
+    """Yield each entry of an archive's directory, with the reason why the member is not read, or None."""
     with path.open("rb", buffering=2**18) as archive:
         directory = find_directory(archive)
         overlapping = find_overlaps(archive, directory)
@@ -148,7 +149,7 @@ class ZipBatch:
 
 
 def read_member(archive: IO[bytes], member: ZipMember, num_bytes: int) -> bytes | None:
-    """Return the content of a member; None if it is damaged, its method is unknown, or its size is not as stated."""
+    """Return the content of a member; None if it is damaged, its compression method is unknown, or its size is not as stated."""
     try:
         archive.seek(member.offset)
         magic, name_length, extra_length = LOCAL_HEADER.unpack(archive.read(LOCAL_HEADER.size))
@@ -162,7 +163,7 @@ def read_member(archive: IO[bytes], member: ZipMember, num_bytes: int) -> bytes 
 
 
 def decompress(data: bytes, method: int, num_bytes: int) -> bytes | None:
-    """Return the decompressed content, at most `num_bytes` + 1 bytes; None for an unknown method."""
+    """Return the decompressed content, at most `num_bytes` + 1 bytes; None for an unknown compression method."""
     if method == zipfile.ZIP_STORED:
         return data
     if method == zipfile.ZIP_DEFLATED:

@@ -5,7 +5,8 @@
         for entry in read_entries(archive, directory):
             print(entry.name, entry.num_bytes, entry.offset)
 
-Layout, as far as it is read (little endian; each extra field is 2 bytes of tag, 2 of size and the field; tag 1 is zip64's):
+Layout of the records that are read (little endian; "x4" is 4 bytes that are skipped). An extra field has 2 bytes of tag, 2 bytes of
+size, and the data; tag 1 is zip64:
 
     entry              PK12  version x4  flags method time x4  crc  stored size  lengths of name, extra, comment  x8 mode offset
     zip64 end          PK66  x20 entries x8 size offset
@@ -41,7 +42,7 @@ class Directory:
     start: int
     end: int
     shift: int
-    """The bytes before the archive in its file, as in a self-extracting one."""
+    """Number of bytes before the archive in its file, as in a self-extracting archive. It is added to stored offsets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class ZipEntry:
     num_bytes: int
     mode: int
     offset: int
-    """The offset of the member's local header in the file."""
+    """Offset of the member's local header in the file, in bytes."""
 
     @property
     def is_folder(self) -> bool:
@@ -113,7 +114,7 @@ def read_entries(archive: IO[bytes], directory: Directory) -> Iterator[ZipEntry]
 
 
 def apply_zip64_fields(values: list[int], extra: bytes) -> list[int]:
-    """Return the values; each value too large for its field is replaced by the next value of the zip64 extra field."""
+    """Return an entry's `values`. A value too large for its field is replaced by the next one of the zip64 extra field."""
     if IN_ZIP64 not in values:
         return values
     field = b""
