@@ -4,9 +4,9 @@
     python tools/average_checkpoints.py averaged runs/a runs/b runs/c --ema 0.9                  in the order from old to new
     python tools/average_checkpoints.py combined --add continued instruct base --scale 0.7       continued + 0.7 * (instruct - base)
 
-The models must have one shape and one vocabulary; their formats and layouts may differ. The result has the format, configuration,
-vocabulary and iteration of the first. It is computed in fp32 and rounded once to the first model's type. One parameter of each
-model is in memory at a time.
+The models must have the same shapes and the same vocabulary; their formats and layouts may differ. The result has the format,
+configuration, vocabulary and iteration of the first model. It is computed in fp32 and rounded once to the first model's type. One
+parameter of each model is in memory at a time.
 """
 
 import sys

@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def make_row_dictionaries(table: Table) -> list[dict[str, Any]]:
-    """Return a table's rows as dictionaries, by the columns' headings."""
+    """Return a table's rows as dictionaries: heading of a column -> value."""
     headings = [column.heading for column in table.columns]
     return [dict(zip(headings, row, strict=True)) for row in table.rows]
 

@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def print_inspection(console: Console, inspection: Inspection) -> None:
-    """Print the facts of a checkpoint, a line each, and the table of its parameters."""
+    """Print the properties of a checkpoint, one per line, and the table of its parameters."""
     layout = ", ".join(f"{key} {value:,}" for key, value in inspection.layout.items())
     facts = {
         "checkpoint": str(inspection.folder),
@@ -93,7 +93,7 @@ def print_comparison(console: Console, comparison: ModelComparison) -> None:
 
 
 def print_rows(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; in a narrow terminal its lines run on, and no name is cut."""
+    """Print a table. If the terminal is too narrow, lines wrap; no name is cut."""
     if not rows:
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -123,7 +123,7 @@ def format_shape(shape: Sequence[int] | None) -> str:
 
 
 def format_pair(first: Any, second: Any) -> str:
-    """Return two values, or one if they are equal; a parameter that a model lacks has none.
+    """Return two values as "FIRST | SECOND"; if they are equal, as one. "none" stands for a missing value.
 
     >>> format_pair("float32", "float32"), format_pair("float32", None)
     ('float32', 'float32 | none')

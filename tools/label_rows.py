@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Write instructions for rows that have none, by a language model, for fine-tuning.
+"""Let a language model write instructions for rows without an instruction, for fine-tuning.
 
     export OPENAI_API_KEY=...
     python tools/label_rows.py corpus/rows/train-*.jsonl --endpoint https://api.openai.com/v1 --model gpt-4o-mini \\
         --price-in 0.15 --price-out 0.60 --max-cost 30 --concurrency 16
     python tools/label_rows.py corpus/rows/*.jsonl --endpoint http://localhost:8000/v1 --model qwen --output labeled
 
-ROWS are files of rows with `instruction` and `output`, which tools/build_corpus.py makes with the recipes godot and
-kotlin-functions. Rows that have an instruction keep it. For each file, --output gets a file of the same name with the rows that
-have an instruction. The endpoint is any with OpenAI's interface. The key comes from OPENAI_API_KEY; without it no key is sent.
-Rerun the same command to resume. No answered request is sent or paid for twice.
+ROWS are files of rows with `instruction` and `output`. tools/build_corpus.py makes such files with the recipes godot and
+kotlin-functions. Rows that have an instruction keep it. For each file, a file of the same name is written to the folder --output,
+with the rows that have an instruction. Any endpoint with OpenAI's interface can be used. The key is read from OPENAI_API_KEY; if
+it is not set, no key is sent. Rerun the same command to resume. A request that was answered is not sent or paid for again.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Prepare a folder in which converters of GPT-NeoX and Code-LMs run unmodified, with the packages of their time.
+"""Prepare a folder in which the converters of GPT-NeoX and Code-LMs run unmodified, with package versions of 2022 and 2024.
 
     python tools/peer_environment.py FOLDER --gpt-neox REPOSITORY [--code-lms REPOSITORY]
 
@@ -7,8 +7,8 @@
     2024/bin/python gpt-neox-2024/tools/ckpts/convert_sequential_to_hf.py           # the same arguments
     2022/bin/python code-lms/Convert2HF/convert_neox_pt_to_huggingface_neox.py --help
 
-REPOSITORY is a clone with or without a work tree. FOLDER/2022 and FOLDER/2024 are virtual environments: they have a few packages of
-their own and take PyTorch, DeepSpeed and the rest from the environment of this command. What exists in FOLDER is kept.
+REPOSITORY is a clone with or without a work tree. FOLDER/2022 and FOLDER/2024 are virtual environments with a few packages of their
+own. All other packages, such as PyTorch, are those of the environment of this command. Parts of FOLDER that exist are kept.
 """
 
 import argparse
@@ -28,18 +28,18 @@ PACKAGES = {
     "2022": ("transformers==4.23.1", "numpy==1.26.4"),
     "2024": ("transformers==4.49.0", "tokenizers==0.21.4", "setuptools==69.5.1"),
 }
-"""Packages of each environment. setuptools 69 is the last with pkg_resources.packaging, which GPT-NeoX imports."""
+"""Environment -> its own packages. GPT-NeoX imports pkg_resources.packaging, which setuptools 69 is the last version to have."""
 
 SOURCES = {
     "gpt-neox": ("gpt_neox", "HEAD"),
     "gpt-neox-2024": ("gpt_neox", "f7373f80^"),
     "code-lms": ("code_lms", "HEAD"),
 }
-"""Option and commit of each source tree. convert_sequential_to_hf.py was removed by commit f7373f80."""
+"""Folder -> option with its repository, and commit. Commit f7373f80 removed convert_sequential_to_hf.py."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Make what the folder lacks; return 0."""
+    """Make the source trees and environments that are missing in the folder; return 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--gpt-neox", type=Path, metavar="REPOSITORY", help="clone of github.com/EleutherAI/gpt-neox")
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def export_tree(repository: Path, commit: str, target: Path) -> None:
-    """Write the files of a commit. Raise ConfigError if the repository or the commit is missing."""
+    """Write the files of a commit to the folder `target`. Raise ConfigError if the repository or the commit is missing."""
     result = subprocess.run(["git", "-C", str(repository), "archive", commit], capture_output=True, check=False)
     if result.returncode:
         reason = result.stderr.decode(errors="replace").strip()
@@ -67,7 +67,7 @@ def export_tree(repository: Path, commit: str, target: Path) -> None:
 
 
 def make_environment(folder: Path, packages: Sequence[str]) -> None:
-    """Make a virtual environment with these packages, which takes all others from the environment of this process."""
+    """Make a virtual environment with these packages. It uses all other packages of this process's environment."""
     partial = folder.with_name(f"{folder.name}.partial")
     venv.create(partial, clear=True, with_pip=True)
     (site_packages,) = partial.glob("lib/python*/site-packages")

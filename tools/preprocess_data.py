@@ -3,12 +3,16 @@
     python tools/preprocess_data.py --input code.jsonl.zst --tokenizer-type GPT2BPETokenizer --vocab-file code-vocab.json \\
         --merge-file code-merges.txt --append-eod --output-prefix data/code --workers 8
 
-writes data/code_text_document.bin and .idx. An input is a dataset, a folder of source files (every regular file with content is a
-document, in the order of their paths), or a corpus of tools/build_corpus.py (data/code_train_text_document and so on). A dataset
-is a file of Parquet, JSON Lines (.jsonl, .ndjson, .json; also .gz, .bz2, .xz, .zst) or one JSON list of rows, or a folder of such
-files at any depth without source code. Archives, bare repositories and lists of them are for tools/build_corpus.py.
+The command writes data/code_text_document.bin and .idx. An input is one of these:
 
-PREFIX.tokens.json beside each pair records its vocabulary and highest id, which training compares with its own.
+    a dataset: a file of Parquet, JSON Lines (.jsonl, .ndjson, .json; also .gz, .bz2, .xz, .zst) or one JSON list of rows, or a
+        folder of such files at any depth without source code
+    a folder of source files: every regular file with content is a document, in the order of the paths
+    a corpus of tools/build_corpus.py: one pair for each split (data/code_train_text_document and so on)
+
+To use archives, bare repositories or repository lists, build a corpus from them with tools/build_corpus.py.
+
+PREFIX.tokens.json beside each pair records its vocabulary and highest id. Training compares both with its own vocabulary.
 The bytes are the same for any number of workers and any executor. Rerun the same command to resume.
 
 With --executor slurm or ray (pip install 'neox-code[cluster]' for ray) other machines do the work, as in tools/build_corpus.py.
@@ -124,7 +128,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:
-    """Raise ConfigError with all problems of the arguments; load ftfy if it is used, so that a missing package is reported now."""
+    """Raise ConfigError with all problems of the arguments. With --ftfy, load ftfy, to report a missing package before the work."""
     problems = []
     if not arguments.input.strip(","):
         problems.append("--input is empty. Name JSON Lines files, Parquet files and folders, separated by commas.")
@@ -173,7 +177,7 @@ def tokenize_one_corpus(inputs: list[Path], tokenizer: Tokenizer, arguments: arg
 def tokenize_inputs(
     slices: Sequence[InputSlice], key: str, tokenizer: Tokenizer, arguments: argparse.Namespace, executor: Executor | None
 ) -> None:
-    """Write the token files of all inputs for one key: the field or column with the text. (Source files have no keys.)"""
+    """Write the token files of all inputs for one key, the field or column with the text. Source files have no keys."""
     newlines = arguments.newlines or choose_default_newlines(tokenizer)
     options = WriteOptions(arguments.append_eod, newlines, arguments.by_language, arguments.ftfy, arguments.skip_unencodable)
     bar = ProgressBar(arguments.num_docs, arguments.log_interval)
@@ -190,7 +194,7 @@ def tokenize_inputs(
 
 
 def write_datasets_file(path: Path, counts: Mapping[str, CountsByLanguage]) -> None:
-    """Write a configuration file with the token files of every split, and their tokens as weights; sorted by decreasing tokens."""
+    """Write a configuration file with the token files of every split, the largest first. Their weights are their tokens."""
     config: dict[str, list[str] | list[int]] = {}
     for split, files in counts.items():
         tokens = {prefix: own.tokens for prefix, own in files.items() if own.documents}

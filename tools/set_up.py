@@ -1,4 +1,4 @@
-"""Each tool imports this module before all packages. If one is not installed, the tool ends with one sentence and status 2."""
+"""Every tool imports this module first. If a package is not installed, the tool ends with one sentence and exit status 2."""
 
 import sys
 from pathlib import Path

@@ -2,9 +2,9 @@
 
     python tools/train_tokenizer.py corpus --vocab-size 50257 --fraction 0.05 --output vocabulary
 
-The command above writes code-vocab.json, code-merges.txt and tokenizer.json into the output folder; with --whitespace-tokens
-it writes only tokenizer.json, with --type sentencepiece only code.model. Which documents are read depends on --seed and on their
-content, not on their order.
+The command above writes code-vocab.json, code-merges.txt and tokenizer.json into the output folder. With --whitespace-tokens, it
+writes only tokenizer.json; with --type sentencepiece, only code.model. --seed and the content of the documents determine which
+documents are read; their order does not matter.
 """
 
 import argparse
@@ -85,9 +85,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def read_documents(folder: Path, skip_unencodable: bool) -> Iterator[Document]:
-    """Yield all documents of a corpus or of another input of tools/preprocess_data.py, with a progress bar in bytes of the input.
+    """Yield all documents of a corpus, or of another input of tools/preprocess_data.py. Show a progress bar in bytes.
 
-    Raise DataError for a text that cannot be read, or omit and count it if `skip_unencodable`.
+    Raise DataError for a text that cannot be read; if `skip_unencodable` is true, leave it out and count it.
     """
     if is_corpus(folder):
         with progress("reading", total=sum(count_kept_bytes(folder, "train").values()), unit="B") as advance:

@@ -1,4 +1,4 @@
-"""Find where text occurs in the training split of a corpus: the longest verbatim overlap, its repository, path and license.
+"""Find the longest passage of a text that the training split of a corpus contains, with its repository, path and license.
 
     python tools/whence.py data/corpus                                 build the index of the corpus (once)
     python tools/whence.py data/corpus completions.jsonl               a row for each row of `deepy.py generate`, or of a task
@@ -6,8 +6,8 @@
     ... | python tools/whence.py data/corpus -                         text from standard input
 
 Each result is one JSON line: `source`, `overlap` (null, or begin and length in bytes, repository, path, commit, license, line) and
-`text`, the passage itself. Every overlap of 64 bytes or more is found. The index is kept in data/corpus/overlap; a killed build
-resumes with the shards that are missing.
+`text`, the passage itself. Every overlap of 64 bytes or more is found. The index is stored in data/corpus/overlap; rerun a killed
+build to resume.
 """
 
 import json
@@ -25,7 +25,7 @@ from neox_code.errors import DataError, run_command
 from neox_code.files import read_bounded, read_json_lines
 
 TEXT_KEYS = ("completion", "text", "solution")
-"""Keys of a row under which a completion is looked for, in this order."""
+"""Keys of a row that can have the completion; the first that is present is used."""
 
 
 def main(argv: Sequence[str]) -> int:

@@ -1,15 +1,16 @@
-"""Run the tasks of a stage in jobs of a cluster, in several attempts if needed, until every output exists.
+"""Run the tasks of a stage in jobs of a cluster. If tasks fail, run them again in a new attempt, until every output exists.
 
     with ClusterExecutor(SlurmCluster(), workers=64) as executor:
         build_corpus(sources, output, recipe, seed=1, executor=executor)
 
-All machines share the work folder, in which the jobs write and the driver reads. The cluster reports when jobs have ended; only
-the outputs decide which tasks are done. Leaving the block cancels the running jobs.
+The driver is the process that starts the jobs. All machines share the work folder: jobs write in it, and the driver reads it. The
+cluster reports when jobs have ended, but a task is done only if its output exists. Leaving the block cancels the running jobs.
 
-WORK/cluster/STAGE-NUMBER/ belongs to an attempt: jobs.pickle, progress/ (job_log.py), logs/ (output of the jobs), running.json.
+WORK/cluster/STAGE-NUMBER/ has the files of an attempt: jobs.pickle, running.json, progress/ (job_log.py), logs/ (the jobs' output).
 
-NFS shows new names late. The driver therefore creates the folders that it reads, and waits for the outputs of finished tasks.
-Two drivers on different machines exclude each other by file locks, which need a file system with locks (not nolock, local_lock).
+NFS shows new names late. The driver therefore creates the folders that it reads, and waits until the outputs of finished tasks
+appear. File locks prevent two drivers on different machines from using one work folder. The file system must have locks (NFS
+without the mount options nolock and local_lock).
 """
 
 import contextlib
@@ -36,7 +37,7 @@ from neox_code.logs import get_logger
 
 POLL_SECONDS = 0.5
 VISIBLE_SECONDS = 75
-"""Time after which all machines see a new file on a network file system: NFS caches names for up to a minute."""
+"""Seconds after which all machines see a new file on a network file system. NFS caches names for up to a minute."""
 
 log = get_logger(__name__)
 
@@ -44,9 +45,9 @@ log = get_logger(__name__)
 class ClusterExecutor:
     """An executor of stages.py; a context manager.
 
-    At most `workers` jobs run at a time, each with `tasks_per_job` tasks. The stage fails after `retries` more attempts in a row
-    that finish no task. Jobs without progress for `stall_seconds` are cancelled. Every machine must see those paths in `needs` that
-    exist on this machine.
+    At most `workers` jobs run at a time, each with `tasks_per_job` tasks. An attempt that finishes no task is repeated at most
+    `retries` times; then the stage fails. Jobs without progress for `stall_seconds` are cancelled. A path in `needs` that exists on
+    this machine must exist on every machine.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class ClusterExecutor:
         signal.signal(signal.SIGTERM, self._previous_handler)
 
     def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[Any]:
-        """Run the tasks in jobs of the cluster, attempt after attempt, and yield their progress."""
+        """Run the tasks in jobs of the cluster, in one or more attempts. Yield the amounts of work done."""
         work = work.absolute()
         end_leftover_jobs(work)
         for folder in {stage.output(work, task).parent for task in tasks}:
@@ -110,7 +111,7 @@ class ClusterExecutor:
     def _run_attempt(
         self, stage: Stage, work: Path, tasks: list[int], folder: Path, done: dict[int, Any], errors: dict[int | None, str]
     ) -> Generator[Any, None, str]:
-        """Run the tasks, yield the amounts of work done, and return a description of failed jobs; fill `done` and `errors`."""
+        """Run the tasks once and yield the amounts of work done. Return a text on failed jobs; add to `done` and `errors`."""
         groups = group_by_job(tasks, self.tasks_per_job, self.workers)
         needs = tuple(path for path in self.needs if Path(path).exists())
         save_job_array(folder, JobArray(stage, work, groups, Path.cwd(), needs, read_versions()))

@@ -1,4 +1,4 @@
-"""The file that every job of an attempt reads: the stage, its tasks divided into jobs, and what each machine must have.
+"""The file that every job of an attempt reads: the stage, the tasks of each job, and the paths and versions each machine needs.
 
 save_job_array(folder, JobArray(stage, work, group_by_job(tasks, 32, 100), Path.cwd(), needs, read_versions()))
 load_job_array(folder).groups[3]          # the tasks of the fourth job
@@ -18,7 +18,7 @@ from neox_code.corpus.executors.stages import Stage
 from neox_code.files import atomic_file
 
 MAX_JOBS = 1000
-"""Slurm's default limit is 1001 jobs in an array."""
+"""Maximum number of jobs of an attempt, because Slurm's default limit for an array is 1001 jobs."""
 LIBRARIES = ("pyarrow", "pygments", "tokenizers", "gigatoken", "tiktoken", "sentencepiece")
 """Libraries whose versions may change the bytes of an output."""
 
@@ -30,15 +30,15 @@ class JobArray:
     groups: tuple[tuple[int, ...], ...]
     """The tasks of each job."""
     start_folder: Path
-    """The folder to which relative paths refer."""
+    """Current folder of the driver. Relative paths start there."""
     needs: tuple[str, ...]
-    """Paths that every machine must see."""
+    """Paths that must exist on every machine."""
     versions: dict[str, str]
-    """Versions that every machine must have."""
+    """Package -> version that every machine must have."""
 
 
 def read_versions() -> dict[str, str]:
-    """Return the versions that decide the bytes of an output."""
+    """Return package -> version for all packages whose version can change the bytes of an output."""
     own = {"Python": platform.python_version(), "neox_code": code_digest()[:16]}
     return own | {name: version(name) for name in LIBRARIES}
 
@@ -53,8 +53,8 @@ def make_import_path() -> str:
 def group_by_job(tasks: Sequence[int], tasks_per_job: int | None, workers: int | None) -> tuple[tuple[int, ...], ...]:
     """Divide the tasks into consecutive groups, one for each job, at most MAX_JOBS.
 
-    A job needs a second or two to start, about as long as a task takes. The default is 32 tasks a job, or fewer so that each
-    worker has at least three jobs and the last job does not delay the end.
+    A job takes a second or two to start, about as long as a task takes. The default is 32 tasks per job, and fewer if there are few
+    tasks: each worker gets at least three jobs, so that the last job does not delay the end.
 
     >>> group_by_job(range(7), 3, None)
     ((0, 1, 2), (3, 4, 5), (6,))

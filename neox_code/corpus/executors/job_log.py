@@ -1,7 +1,7 @@
-"""Progress and errors of jobs: JSON lines in files of a folder that the driver makes and reads.
+"""Progress and errors of jobs. Jobs write them as JSON lines to files in a folder, and the driver reads the folder.
 
 with JobLog(folder, job=3) as job_log:                 # in a job: every process writes a file of its own
-    job_log.write(task=7, done=2_097_152)              # the total amount of the task's work so far
+    job_log.write(task=7, done=2_097_152)              # the amount of work that the task has done so far
     job_log.write(task=7, error="ValueError: ...")
 logs = JobLogs(folder)                                 # in the driver
 logs.read()                                            # the new lines
@@ -19,7 +19,7 @@ from uuid import uuid4
 
 
 class JobLog:
-    """The log of one process; a context manager. The first line describes the process, the last one is written at its end."""
+    """The log of one process of a job; a context manager. The first line describes the process, the last line marks its end."""
 
     def __init__(self, folder: Path, job: int):
         self.path = folder / f"{job:05d}-{uuid4().hex[:8]}.jsonl"
@@ -32,7 +32,7 @@ class JobLog:
         self.write(ended=True)
 
     def write(self, **line: Any) -> None:
-        """Append a line and close the file: a network file system shows it to other machines when it is closed."""
+        """Append a line and close the file. On a network file system, other machines see the line after the file is closed."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
@@ -47,11 +47,11 @@ class JobLogs:
 
     @property
     def num_open(self) -> int:
-        """The number of jobs that have started and have not ended in any of their processes."""
+        """Number of running jobs. A restarted job has several processes; it has ended when one of them has ended."""
         return len(parse_job_numbers(self._read) - parse_job_numbers(self._ended))
 
     def read(self) -> list[dict[str, Any]]:
-        """Return the lines that were completed since the last call; lines damaged by a full disk are left out."""
+        """Return the lines that were completed since the last call. Skip lines that are damaged, as by a full disk."""
         lines: list[dict[str, Any]] = []
         for name in sorted({path.name for path in self.folder.iterdir()} - self._ended):
             with (self.folder / name).open("rb") as file:

@@ -1,4 +1,4 @@
-"""The options of a command that can run its stages on a cluster.
+"""Command-line options for running the stages of a command on a cluster.
 
 add_executor_options(parser)
 with build_executor(parser.parse_args(argv), needs=paths) as executor:        # None for --executor local
@@ -56,7 +56,7 @@ def add_executor_options(group: argparse._ActionsContainer) -> None:
 
 
 def build_executor(arguments: argparse.Namespace, needs: Sequence[str] = ()) -> AbstractContextManager[ClusterExecutor | None]:
-    """Return the executor that the options describe, which checks the paths `needs` on every machine; None for `local`."""
+    """Return the executor that the options describe; None for `local`. The paths `needs` must exist on every machine."""
     chosen = {name: getattr(arguments, name) for name in EXECUTORS_OF if getattr(arguments, name) is not None}
     misplaced = [f"--{name.replace('_', '-')}" for name in chosen if arguments.executor not in EXECUTORS_OF[name]]
     if misplaced:
@@ -79,7 +79,7 @@ def build_executor(arguments: argparse.Namespace, needs: Sequence[str] = ()) -> 
 
 
 def parse_time_limit(value: str) -> str:
-    """Return a time limit with hours; Slurm would read "5" and "5:00" as five minutes.
+    """Return a time limit unchanged if it has hours. Raise an error for others: Slurm reads "5" and "5:00" as five minutes.
 
     >>> parse_time_limit("1-12:00:00"), parse_time_limit("00:30:00")
     ('1-12:00:00', '00:30:00')

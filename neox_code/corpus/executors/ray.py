@@ -1,9 +1,9 @@
-"""Ray: one Ray task for each job of an attempt, on a cluster that is running.
+"""Run the jobs of an attempt on a running Ray cluster, each as one Ray task.
 
     with ClusterExecutor(RayCluster(address="10.0.0.1:6379"), workers=64) as executor: ...
 
-The process `python -m neox_code.corpus.executors.ray_driver` is Ray's driver, which keeps Ray's signal handlers and logs out of
-ours. When this driver ends for any reason, Ray ends its tasks.
+Another process, `python -m neox_code.corpus.executors.ray_driver`, is Ray's driver, because Ray installs signal handlers and writes
+logs in its driver. When Ray's driver ends for any reason, Ray ends its tasks.
 """
 
 import importlib.util
@@ -30,7 +30,7 @@ class RayCluster:
     name: str = field(default="Ray", init=False)
 
     def check(self) -> None:
-        """Raise ConfigError if no Ray head answers at the address. Ray itself would take minutes to report this."""
+        """Raise ConfigError if Ray is not installed or no Ray head answers at the address. Ray itself would wait for minutes."""
         if importlib.util.find_spec("ray") is None:
             raise ConfigError("--executor ray needs ray: pip install 'neox-code[cluster]', on all machines.")
         if self.address == "auto":
@@ -47,7 +47,7 @@ class RayCluster:
             ) from None
 
     def start(self, name: str, folder: Path, command: Sequence[str], count: int, workers: int | None) -> "RayJobs":
-        """Start `count` jobs as tasks of Ray, by a driver process: job I runs the command with the last argument I/COUNT."""
+        """Start a driver process that runs `count` jobs as Ray tasks. Job I runs the command with the last argument I/COUNT."""
         self.check()  # the cluster may have ended since the last attempt
         values = [folder, os.getpid(), count, workers or count, self.address, self.mem_per_cpu_gb]
         driver = [sys.executable, "-P", "-m", "neox_code.corpus.executors.ray_driver", *map(str, values)]
@@ -70,7 +70,7 @@ class RayJobs:
         self.log = log
 
     def is_over(self) -> bool:
-        """Return True if Ray's driver has ended. Raise LaunchError if it could not start the jobs."""
+        """Return True if Ray's driver has ended. Raise LaunchError if the driver could not start the jobs."""
         status = self.process.poll()
         if status == EXIT_USER_ERROR:
             lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -79,7 +79,7 @@ class RayJobs:
         return status is not None
 
     def is_making_progress(self, num_open: int) -> bool:
-        """Return True if progress is expected. `num_open` is the number of jobs that have started and not logged their end."""
+        """Return True if the jobs should be making progress. `num_open` is the number of running jobs, from their logs."""
         return num_open > 0
 
     def cancel(self) -> None:

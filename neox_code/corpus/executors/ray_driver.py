@@ -1,7 +1,7 @@
 """Ray's driver for the jobs of one attempt: python -m neox_code.corpus.executors.ray_driver FOLDER PARENT COUNT WORKERS ADDRESS GIB
 
-At most WORKERS of the COUNT jobs run at a time, each with one CPU and GIB of memory. Ray restarts a job whose process or machine is
-lost, a few times; the outputs of the tasks decide what is done.
+At most WORKERS of the COUNT jobs run at a time, each with one CPU and GIB GiB of memory. If a job's process or machine is lost, Ray
+restarts the job, a few times at most. A restarted job skips the tasks that have an output.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Slurm: one sbatch job array for each attempt at a stage.
+"""Run the jobs of an attempt on Slurm, as one job array of sbatch.
 
 with ClusterExecutor(SlurmCluster(partition="cpu", time="02:00:00"), workers=64) as executor: ...
 """
@@ -21,7 +21,7 @@ UNFINISHED = {
     *("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"),
     *("REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"),
 }
-"""States of jobs that have not ended. In every other state a job has ended."""
+"""Slurm's states of jobs that have not ended. In every other state, a job has ended."""
 
 NEVER_STARTS = {
     "DependencyNeverSatisfied": "The job that it depends on has failed.",
@@ -37,11 +37,11 @@ NEVER_STARTS = {
     "JobHeldAdmin": "The administrator, or Slurm after failed launches, holds it: see the logs of the nodes.",
     "JobHoldMaxRequeue": "It was requeued too often: see the logs of the nodes.",
 }
-"""Reasons for which a job never starts by itself, and the remedies."""
+"""Slurm's reason why a pending job will never start -> explanation and remedy."""
 
 CANCEL_SECONDS = 90
 CONTROLLER_TIMEOUT_SECONDS = 600
-"""Time for which the controller may be unreachable, as during a restart."""
+"""Seconds for which Slurm's controller may be unreachable, as during its restart, before the stage fails."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class SlurmCluster:
     time: str = "04:00:00"
     mem_per_cpu_gb: int = 2
     sbatch: Sequence[str] = ()
-    """Further options, each NAME=VALUE."""
+    """Further options of sbatch, each NAME=VALUE."""
     name: str = field(default="Slurm", init=False)
 
     def check(self) -> None:
@@ -106,7 +106,7 @@ class SlurmJobs:
         self._next_query = 0.0
 
     def is_over(self) -> bool:
-        """Return True if all jobs have ended; query the controller less often as time passes.
+        """Return True if all jobs have ended. Slurm's controller is queried less often as time passes.
 
         Raise LaunchError for jobs that will never start.
         """
@@ -139,7 +139,7 @@ class SlurmJobs:
 
 
 def remove_job_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without the variables of the Slurm job in which this process runs: new jobs would inherit them.
+    """Return the environment without the variables of a Slurm job in which this process may run, since new jobs inherit them.
 
     >>> remove_job_variables({"SLURM_ARRAY_TASK_ID": "3", "SLURM_CONF": "/etc/slurm.conf", "SBATCH_ACCOUNT": "me"})
     {'SLURM_CONF': '/etc/slurm.conf', 'SBATCH_ACCOUNT': 'me'}
@@ -148,7 +148,7 @@ def remove_job_variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def run_slurm(*command: str) -> str:
-    """Run a Slurm command, which Ctrl-C does not interrupt, and return its output. Raise LaunchError if it fails."""
+    """Run a Slurm command and return its output. Ctrl-C does not interrupt the command. Raise LaunchError if it fails."""
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=remove_job_variables(os.environ), start_new_session=True
     )
@@ -159,7 +159,7 @@ def run_slurm(*command: str) -> str:
 
 
 def read_queue(name: str) -> dict[str, JobState]:
-    """Return the state of every job of that name which has not ended, or has ended recently."""
+    """Return the state of every job with this name that is in Slurm's queue: jobs that have not ended or have ended recently."""
     answer = run_slurm(
         "squeue", "--noheader", "--array", "--states=all", f"--name={name}", f"--user={os.getuid()}", "--format=%i|%T|%r"
     )
@@ -172,7 +172,7 @@ def has_jobs(name: str) -> bool:
 
 
 def cancel(name: str) -> None:
-    """Cancel every job of that name, and wait until all have ended."""
+    """Cancel every job with this name, and wait until all have ended."""
     end = time.monotonic() + CANCEL_SECONDS
     run_slurm("scancel", f"--name={name}", f"--user={os.getuid()}")
     while has_jobs(name):
@@ -185,7 +185,7 @@ def cancel(name: str) -> None:
 
 
 def find_unstartable_jobs(jobs: Mapping[str, JobState]) -> str | None:
-    """Return the problem of a pending job that will never start, with its remedy."""
+    """Return the reason and remedy for a pending job that will never start; None if there is no such job."""
     for number, job in jobs.items():
         reason = "JobHeldAdmin" if re.match("launch.failed", job.reason) else job.reason
         if job.state == "PENDING" and reason in NEVER_STARTS:

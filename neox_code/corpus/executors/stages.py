@@ -4,9 +4,9 @@
     with LocalExecutor(workers=2) as executor:
         run_stage(SCAN, work, sizes, executor)
 
-A task reads its input from the work folder and nothing from the memory of the process that starts it, so tasks can run on any
-machine that sees the folder, in any order, any number of times. A killed run leaves the outputs of its finished tasks; the next
-run does the other tasks.
+A task reads its input from the work folder, not from the memory of the process that starts it. So tasks can run in any order, any
+number of times, and on any machine that shares the folder. A killed run leaves the outputs of its finished tasks; the next run does
+the other tasks.
 """
 
 import json
@@ -22,8 +22,8 @@ from neox_code.processes.workers import Workers
 log = get_logger(__name__)
 
 Task = Callable[[Path, int], Iterator[Any]]
-"""A module's function of the work folder and a task's number. It yields the amount of work done since its last yield, a number or
-a tuple of numbers, and writes the task's output at the end."""
+"""Function that does a task, called with the work folder and the number of the task. It must be a module's function, to be pickled.
+It yields the amount of work done since its last yield (a number or a tuple of numbers) and writes the task's output at the end."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Stage:
     name: str
     run: Task
     output: Callable[[Path, int], Path]
-    """Return the output file of a task, from the work folder and the task's number."""
+    """Function that returns the output file of a task, called with the work folder and the number of the task."""
     not_retried: tuple[type[Exception], ...] = ()
-    """Types of errors that end the stage immediately on a cluster and are raised in the driver."""
+    """Types of errors after which a task is not repeated on a cluster: the stage ends at once, and the driver raises the error."""
 
     def find_missing(self, work: Path, num_tasks: int) -> list[int]:
         """Return the numbers of the tasks without a whole output file."""
@@ -44,7 +44,7 @@ class Executor(Protocol):
     def run(self, stage: Stage, work: Path, tasks: Sequence[int]) -> Iterator[Any]:
         """Run the tasks and yield the amounts of work done as they become known.
 
-        An error of a task is raised here, or logged where it happened: `run_missing` checks the outputs afterwards.
+        An error of a task may be raised here, or only logged on its machine. `run_missing` checks later that all outputs exist.
         """
         ...
 
@@ -58,12 +58,12 @@ class InProcessExecutor:
 
 
 class LocalExecutor:
-    """Runs tasks in worker processes of this machine; a context manager. A worker that is killed causes a DataError."""
+    """Runs tasks in worker processes of this machine; a context manager. If a worker is killed, a DataError is raised."""
 
     def __init__(self, workers: int):
         self._workers = Workers(workers)
         self._early: dict[tuple[str, int], list[Any]] = {}
-        """(stage name, task) -> amounts of work done, for tasks that were started before `run`."""
+        """(stage name, task) -> amounts of work done so far, for tasks that `start_early` has started before `run`."""
 
     def __enter__(self) -> "LocalExecutor":
         self._workers.__enter__()
@@ -73,7 +73,7 @@ class LocalExecutor:
         self._workers.__exit__(*exception)
 
     def start_early(self, stage: Stage, work: Path, task: int) -> None:
-        """Start a task of a stage that is run later, if a worker is free."""
+        """If a worker is free, start a task of a stage before the stage's tasks are all known and `run` is called."""
         for early, amount in self._workers.receive(timeout=0):
             self._early[stage.name, -1 - early].append(amount)
         if self._workers.has_free_worker:
@@ -114,7 +114,7 @@ def run_missing(stage: Stage, work: Path, missing: Sequence[int], executor: Exec
 
 
 def log_resume(title: str, work: Path, *stages: tuple[Stage, int, str]) -> None:
-    """Log the finished tasks of an interrupted run, if any. `stages` are (stage, number of tasks, plural noun for the tasks)."""
+    """If an interrupted run has finished tasks, log their number. `stages` are (stage, number of tasks, plural noun for tasks)."""
     done = [num_tasks - len(stage.find_missing(work, num_tasks)) for stage, num_tasks, _ in stages]
     if any(done):
         parts = (f"{count:,} of {num_tasks:,} {noun}" for count, (_, num_tasks, noun) in zip(done, stages, strict=True))

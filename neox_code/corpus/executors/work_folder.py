@@ -1,4 +1,4 @@
-"""The folder of an unfinished output: OUTPUT.work beside it, from which the same command resumes.
+"""The folder OUTPUT.work beside an unfinished OUTPUT. The same command resumes from it after an interruption.
 
     with lock_work_folder(work):
         if find_changes(work, key, "corpus"):
@@ -8,7 +8,7 @@
         run_stage(...)
         remove_work(work)
 
-WORK/key.json        the values that decide the output, in a few named parts; if they change, the work starts over
+WORK/key.json        the values that determine the output, in a few named parts; if a value changes, the work starts over
 WORK/cluster/        the jobs of a cluster, see job_array.py
 WORK/parts, out      the outputs of the tasks
 """
@@ -29,7 +29,7 @@ KEY_FILE = "key.json"
 LOCK_FILE = ".lock"
 CLUSTER_FOLDER = "cluster"
 RUNNING_FILE = "running.json"
-"""File in the folder of an attempt while its jobs may run. A job that does not find it starts no further task."""
+"""File in the folder of an attempt, as long as the attempt's jobs may run. A job starts no further task if it is missing."""
 OUTPUT_FOLDERS = ("parts", "out")
 
 log = get_logger(__name__)
@@ -41,16 +41,16 @@ def work_folder(output: Path) -> Path:
 
 @contextmanager
 def lock_work_folder(work: Path) -> Iterator[None]:
-    """Hold the folder for this process, and end the jobs that a killed driver has left running."""
+    """Lock the folder for this process, and cancel jobs on the cluster that an earlier, killed process has left running."""
     with folder_lock(work, LOCK_FILE):
         end_leftover_jobs(work)
         yield
 
 
 def read_key(work: Path, key: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the folder's key; all parts are None in a new folder.
+    """Return the key that is stored in the folder, with the parts of `key`; all parts are None in a new folder.
 
-    Raise DataError if the folder holds files and no key with the parts of `key`.
+    Raise DataError if the folder has files but no such key.
     """
     stored = read_json(work / KEY_FILE) if (work / KEY_FILE).exists() else None
     if isinstance(stored, dict) and (not stored or stored.keys() == key.keys()):
@@ -65,7 +65,7 @@ def read_key(work: Path, key: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_changes(work: Path, key: Mapping[str, Any], title: str) -> list[str]:
-    """Return the parts of the key that differ from the folder's, and log them if an interrupted run left the folder."""
+    """Return the parts of `key` that differ from the key in the folder. Log them if an interrupted run has left the folder."""
     stored = read_key(work, key)
     changed = [part for part in key if key[part] != stored[part]]
     if changed and any(value is not None for value in stored.values()):
@@ -74,7 +74,7 @@ def find_changes(work: Path, key: Mapping[str, Any], title: str) -> list[str]:
 
 
 def clear_work(work: Path, *kept: str) -> None:
-    """Empty the folder except for the names in `kept`. If this is interrupted, the folder is still recognized by its key file."""
+    """Empty the folder except for the names in `kept`. The key file stays, so the folder is recognized after an interruption."""
     write_json(work / KEY_FILE, {})
     for entry in list(work.iterdir()):
         if entry.name in (KEY_FILE, LOCK_FILE, *kept):
@@ -86,7 +86,7 @@ def clear_work(work: Path, *kept: str) -> None:
 
 
 def remove_work(work: Path) -> None:
-    """Remove the folder. Its lock file, which may be open, is moved out first: on NFS an open file keeps its folder."""
+    """Remove the folder. Its lock file may be open, so it is moved out first: NFS cannot remove a folder with an open file."""
     clear_work(work)
     if (work / LOCK_FILE).exists():
         (work / LOCK_FILE).replace(lock := work.with_name(work.name + LOCK_FILE))
@@ -95,7 +95,7 @@ def remove_work(work: Path) -> None:
 
 
 def end_leftover_jobs(work: Path) -> None:
-    """Cancel the jobs of an earlier driver that still run, and remove the partial files of killed jobs."""
+    """Cancel jobs on the cluster that an earlier process has left running, and remove the partial files of killed jobs."""
     if not (work / CLUSTER_FOLDER).exists():
         return
     for note in sorted((work / CLUSTER_FOLDER).glob(f"*/{RUNNING_FILE}")):
@@ -114,7 +114,7 @@ def end_leftover_jobs(work: Path) -> None:
 
 
 def remove_partial_files(work: Path) -> None:
-    """Remove the partial files of killed jobs; each job writes them under names of its own, so no later job replaces them."""
+    """Remove the partial files of killed jobs. Each job has names of its own for them, so no later job replaces them."""
     for name in OUTPUT_FOLDERS:
         for path in (work / name).rglob(f"*{PARTIAL_SUFFIX}"):
             path.unlink(missing_ok=True)

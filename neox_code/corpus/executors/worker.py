@@ -1,8 +1,8 @@
 """One job of a cluster: python -m neox_code.corpus.executors.worker FOLDER --worker I/N
 
-FOLDER is the folder of an attempt (see cluster.py). The job runs the tasks of group I (from 0) of N, one after another, in a child
-process. Tasks with an output are skipped, so a job can be killed and restarted at any time. A task that fails, or whose process
-is killed, does not keep the other tasks from running. When the driver has ended the attempt, no further task is started.
+FOLDER is the folder of an attempt (cluster.py), whose tasks are divided into N groups. The job runs the tasks of group I, counted
+from 0, one after another in a child process. It skips tasks that have an output, so a job can be killed and restarted at any time.
+If a task fails or its process is killed, the other tasks still run. When the driver has ended the attempt, no further task starts.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def make_worker_command(folder: Path) -> list[str]:
 
 
 def run_as_child(folder: Path, job: int, count: int) -> int:
-    """Run a job in a child process that ends with this one, and return its status; raise RuntimeError if it was killed."""
+    """Run a job in a child process, which ends when this process ends. Return its status; raise RuntimeError if it was killed."""
     with (folder / OUTPUT_LOGS / f"{job:05d}.out").open("ab") as log:
         command = [*make_worker_command(folder), f"{job}/{count}", "--parent", str(os.getpid())]
         status = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
@@ -94,7 +94,7 @@ def run_job(folder: Path, job: int) -> None:
 
 
 def check_machine(jobs: JobArray) -> None:
-    """Raise DataError if this machine lacks a path or has other versions, since its outputs could differ."""
+    """Raise DataError if this machine lacks a needed path, or has other package versions, with which its outputs could differ."""
     host = socket.gethostname()
     for path in (*jobs.needs, str(jobs.start_folder)):
         if not Path(path).exists():

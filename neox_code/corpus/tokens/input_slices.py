@@ -1,11 +1,12 @@
-"""Slices of the tokenizer's input. Each slice of a corpus, folder, Parquet file or JSON Lines file can be read independently.
+"""Divide the input of the tokenizer into slices, which different processes can read.
 
     for input_slice in slice_input(Path("code.jsonl.zst"), key="text"):
         for text in input_slice.read_texts():
             print(text.place, text.language, len(text.text))
 
-A slice is about SLICE_BYTES of input: a range of rows of a file, some files of a folder, or a whole compressed file. A
-slice is small and can be pickled. Its `key` changes when the input changes. No document is filtered.
+The input is a corpus, a folder, a Parquet file or a JSON Lines file. A slice describes about SLICE_BYTES of input: a range of rows
+of a file, some files of a folder, or a whole compressed file. The object itself is small and can be pickled. Its `key` changes when
+the input changes. No document is filtered out.
 """
 
 import hashlib
@@ -42,10 +43,10 @@ PARQUET_SUFFIX = ".parquet"
 MAX_LISTED_KEYS = 8
 MAX_LANGUAGE_LENGTH = 64
 UNSAFE_CHARACTERS = re.compile(r"[^\w .+#*-]")
-"""Characters replaced in the name of a language, because the name becomes part of a file name."""
+"""Characters that are replaced in the name of a language, because the name becomes part of a file name."""
 DEFAULT_KEY = "text"
 MAX_LISTED = 10
-"""Number of skipped documents that are listed in the log."""
+"""Maximum number of skipped documents that are listed in the log."""
 SKIP_REMEDY = "Or leave such documents out with --skip-unencodable."
 CONVERT_FILE = "Convert or remove the file, or build a corpus from the folder with tools/build_corpus.py."
 CHOOSE_KEY = "Name the right key with --jsonl-keys, or correct the row."
@@ -64,9 +65,9 @@ class Text(NamedTuple):
 
 class Rejected(NamedTuple):
     place: str
-    """FILE:LINE, or a row of a file."""
+    """Location of the rejected text for error messages: FILE:LINE, or a file and the number of its row."""
     problem: str
-    """Description of the problem, which follows `place` in a sentence."""
+    """Description of the problem, such as "is not UTF-8". A message consists of `place`, `problem` and `remedy`."""
     remedy: str
     num_bytes: int
 
@@ -83,7 +84,7 @@ class InputSlice(Protocol):
 
     @property
     def key(self) -> str:
-        """Identity of the input; it changes when the input changes."""
+        """Text that identifies the slice's input. It changes when the input changes."""
         ...
 
     def read_texts(self) -> Iterator[Text | Rejected]:
@@ -104,7 +105,7 @@ class FilesSlice:
     key: str
 
     def read_texts(self) -> Iterator[Text | Rejected]:
-        """Yield one text for each file; a file that is not UTF-8 is rejected."""
+        """Yield one Text for each file; a Rejected for a file that is not UTF-8."""
         folder = Path(self.folder)
         for path in self.paths:
             data = (folder / path).read_bytes()
@@ -126,14 +127,14 @@ class RowsSlice:
     column: str
     start: int
     end: int | None
-    """None: the slice is the whole file, which may be compressed."""
+    """End of the byte range; None if the slice is the whole file, which may be compressed."""
     num_bytes: int
     key: str
     language: str | None = None
     """Language of the rows that have neither a language nor a path."""
 
     def read_texts(self) -> Iterator[Text | Rejected]:
-        """Yield one text for each row that is not empty; a row without text is rejected.
+        """Yield one Text for each row that is not empty; a Rejected for a row without text.
 
         Raise DataError if a compressed file is damaged or truncated.
         """
@@ -181,7 +182,7 @@ class RowsSlice:
 
 
 def describe_row(row: Any, column: str) -> str:
-    """Describe a row that has no text in the column.
+    """Return a description of what a row has instead of a text in the column, for an error message.
 
     >>> describe_row({"text": None, "id": 1}, "text"), describe_row({"code": "x"}, "text"), describe_row([], "text")
     ('null', "the keys ['code']", 'an array, not an object')
@@ -216,7 +217,7 @@ class ParquetSlice:
     language: str | None = None
 
     def read_texts(self) -> Iterator[Text | Rejected]:
-        """Yield one text for each row; a row without text is rejected. Raise DataError if the file is damaged."""
+        """Yield one Text for each row; a Rejected for a row without text. Raise DataError if the file is damaged."""
         number = self.first_row
         try:
             with pq.ParquetFile(self.file, buffer_size=2**20, pre_buffer=False) as file:
@@ -231,7 +232,7 @@ class ParquetSlice:
             raise DataError(f"{self.file} is damaged or not a Parquet file: {error}. Get it again or rebuild it.") from None
 
     def _convert_row(self, row: dict[str, Any], number: int) -> Text | Rejected:
-        """Return the text of a row. Strings in the row are UTF-8 bytes."""
+        """Return the text of a row, which has strings as UTF-8 bytes."""
         value = row.pop(self.text_column)
         row = {name: make_printable(column) if isinstance(column, bytes) else column for name, column in row.items()}
         if not isinstance(value, bytes):
@@ -249,9 +250,9 @@ class ParquetSlice:
 
 
 def find_row_language(row: dict[str, Any], text_column: str, default: str | None = None) -> str:
-    """Return the language given in the row or in its object `meta` (as in files of lm_dataformat).
+    """Return the language that a row states, in the row or in its object `meta` (as in files of lm_dataformat).
 
-    If the row has no language, detect it from the path and the text. If it has no path, return `default`.
+    If the row states no language, detect it from the row's path and text. If the row has no path either, return `default`.
     """
     meta = row.get("meta")
     row = meta | row if isinstance(meta, dict) else row
@@ -271,10 +272,10 @@ def slice_corpus(folder: Path, split: str) -> list[InputSlice]:
 
 
 def slice_input(path: Path, key: str = DEFAULT_KEY, by_content: bool = False) -> list[InputSlice]:
-    """Return the slices of a dataset file, of a dataset folder (see sources/datasets.py) or of a folder of source files.
+    """Return the slices of an input: a dataset file, a dataset folder (sources/datasets.py) or a folder of source files.
 
     `by_content`: detect the language of a source file from its content and its name, not from its name alone.
-    Raise DataError for any other input.
+    `key` is the key or column of the texts. Raise DataError for any other input.
     """
     if path.is_file():
         return slice_file(path, key)
@@ -296,7 +297,7 @@ def slice_input(path: Path, key: str = DEFAULT_KEY, by_content: bool = False) ->
 
 
 def slice_folder(folder: Path, files: FileList, by_content: bool) -> Iterator[InputSlice]:
-    """Yield slices of at least SLICE_BYTES; the last may be smaller."""
+    """Yield slices of a folder's files, each of at least SLICE_BYTES; the last may be smaller."""
     paths: list[str] = []
     digest, num_bytes = hashlib.sha256(), 0
     for index, path in enumerate(files.paths):
@@ -329,9 +330,9 @@ def slice_file(path: Path, key: str) -> list[InputSlice]:
 
 
 def slice_parquet_file(path: Path, key: str, columns: Sequence[str] | None = None) -> list[InputSlice]:
-    """Return the slices of a Parquet file, each of whole row groups with at least SLICE_BYTES; the last may be smaller.
+    """Return the slices of a Parquet file. A slice is a number of row groups of at least SLICE_BYTES; the last may be smaller.
 
-    `columns` are those from which the language is found, by default the known ones of the file.
+    `columns` are the columns from which the language is found; by default all columns of the file that are known for this.
     Raise DataError if the file cannot be read or has no text column.
     """
     if is_lfs_pointer(path):

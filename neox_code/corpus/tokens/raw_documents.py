@@ -1,4 +1,4 @@
-"""The files of a folder that become documents without a recipe and without filters.
+"""List the files of a folder that are tokenized as documents, without a recipe and without filters.
 
 list_files("src").paths
 """
@@ -18,7 +18,7 @@ UNKNOWN_LANGUAGE = "unknown"
 
 @dataclass
 class FileList:
-    """The files of a folder that become documents, and the number of files left out by reason."""
+    """The files of a folder that are tokenized as documents, and the number of other files by reason."""
 
     paths: list[Path] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -49,7 +49,7 @@ def list_files(folder: str | os.PathLike[str]) -> FileList:
 
 
 def read_entries(folder: str | os.PathLike[str]) -> Iterator["os.DirEntry[str]"]:
-    """Yield the files below the folder at any depth, in path order. A .git folder is yielded as one entry."""
+    """Yield the files below the folder at any depth, in the order of their paths. A folder .git is yielded as one entry."""
     stack = [iter(list_sorted_entries(folder))]
     while stack:
         entry = next(stack[-1], None)

@@ -1,4 +1,4 @@
-"""Write token files from slices of the input, with any executor and the fastest exact encoder.
+"""Write token files from slices of the input, with any executor and with the fastest encoder whose ids are exact.
 
     options = WriteOptions(append_eod=True, newlines="lf")
     counts = write_token_files(lambda language: "data/code_text_document", slices, tokenizer, options)
@@ -70,7 +70,7 @@ class ProgressBar:
     num_documents: int | None = None
     """Number of documents in the input, if known. The bar then counts documents, not bytes."""
     log_interval: int | None = None
-    """Number of documents between log lines; None: no such log lines."""
+    """Number of documents between log lines; None: a log line at intervals of time."""
 
 
 def write_token_files(
@@ -84,14 +84,15 @@ def write_token_files(
     keep_finished_note: bool = False,
     executor: Executor | None = None,
 ) -> dict[str, TokenCounts]:
-    """Write the tokens of the slices to PREFIX.bin and .idx in their order; return the counts of documents by language.
+    """Write the tokens of the slices, in order, to PREFIX.bin and PREFIX.idx. Return the counts of documents by language.
 
-    PREFIX.tokens.json beside them records the vocabulary and the highest id.
+    PREFIX.tokens.json beside these files records the vocabulary and the highest id.
 
     `prefix_of(language)` is the path prefix of a language's files, `prefix_of(None)` that of the files with all languages.
     Documents without tokens are left out. If no document remains, no file is written. Rerun the same command to resume.
     Without an `executor` the slices are tokenized by `workers` processes on this machine, by default one for each core.
-    `keep_finished_note` keeps a note that these files are finished, until `remove_finished_notes` deletes it.
+    With `keep_finished_note`, a file in the work folder records that these token files are finished, so that a rerun for several
+    outputs does not write them again. `remove_finished_notes` deletes it.
     """
     prefix = Path(prefix_of(None))
     work = work_folder(prefix)
@@ -128,14 +129,14 @@ def load_finished_counts(work: Path, prefix_of: PrefixOf, options: WriteOptions)
 
 
 def remove_finished_notes(prefixes: Iterable[str | os.PathLike[str]]) -> None:
-    """Delete the notes that `keep_finished_note` left behind."""
+    """Delete the work folders that `write_token_files` has left because of `keep_finished_note`."""
     for prefix in prefixes:
         shutil.rmtree(work_folder(Path(prefix)), ignore_errors=True)
 
 
 @contextmanager
 def remove_work_without_results(work: Path) -> Iterator[None]:
-    """Remove the work folder after an error, unless a slice is finished or the folder has logs of a cluster."""
+    """If an error ends the block, remove the work folder, unless it has a finished slice or logs of a cluster."""
     try:
         yield
     except BaseException:
@@ -148,7 +149,7 @@ def remove_work_without_results(work: Path) -> Iterator[None]:
 def prepare_work_folder(
     work: Path, title: str, key: Mapping[str, Any], slices: Sequence[InputSlice], tokenizer: Tokenizer, options: WriteOptions
 ) -> bool:
-    """Return True if the folder has the same input and settings; else clear it and write the files that the tasks read."""
+    """Return True if an earlier run with the same key has left the folder. Else clear it, write the tasks' files, return False."""
     if not find_changes(work, key, title):
         return True
     clear_work(work)
@@ -270,7 +271,7 @@ def log_encoder(encoder: str, compared: int, documents: int) -> None:
 
 
 def log_skipped_documents(prefix: Path, counts: CountsByLanguage, skipped: Sequence[str] = ()) -> None:
-    """Log the numbers of documents that were left out or changed, and the messages about the first skipped ones."""
+    """Log the numbers of documents that were left out or changed. `skipped` are messages about the first that were left out."""
     if number := sum(count.skipped for count in counts.values()):
         log.warning("%s: %s left out (--skip-unencodable); the first of them:", prefix, format_plural(number, "document"))
         for message in skipped:

@@ -3,9 +3,9 @@
     summary = tokenize_corpus("corpus", "tokens", tokenizer)
     summary.splits["train"]["Python"].tokens
 
-writes tokens/train_text_document.bin and .idx, the same for valid and test, and tokens/tokens.json: the tokenizer, and the numbers
-of documents, bytes and tokens by split and language. The bytes are the same for any number of workers and any encoder (see
-neox_code/tokenizer/fast.py). Rerun the same command to resume.
+The call writes tokens/train_text_document.bin and .idx, and the same for valid and test. It also writes tokens/tokens.json: the
+tokenizer, and the numbers of documents, bytes and tokens by split and language. The files are the same for any number of workers
+and any encoder (neox_code/tokenizer/fast.py). Rerun the same command to resume.
 """
 
 import os
@@ -110,7 +110,7 @@ def count_kept_bytes(corpus_folder: str | os.PathLike[str], split: str) -> dict[
 def encode_documents(
     documents: Iterable[Document], tokenizer: Tokenizer, newlines: str | None = None
 ) -> Iterator[tuple[Document, list[int] | DataError]]:
-    """Yield each document with its ids, or with its DataError if it cannot be encoded. The order is kept."""
+    """Yield each document, in order, with its ids; with a DataError if the vocabulary cannot encode the document."""
     convert_newlines = select_newline_treatment(tokenizer, newlines)
 
     def format_place(document: Document) -> str:

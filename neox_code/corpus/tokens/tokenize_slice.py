@@ -1,13 +1,13 @@
-"""The task of a worker: tokenize one slice of the input into token files.
+"""Tokenize one slice of the input into token files. This is the task of a worker.
 
     for progress in tokenize_slice(work, 7):
         print(progress.num_bytes, progress.documents)
 
-reads WORK/job.pickle and WORK/pieces/000007.pickle. It writes WORK/parts/000007.LANGUAGE.bin and .idx (one pair, or one pair for
-each language with `by_language`) and, last, the report WORK/parts/000007.json.
+The task reads WORK/job.pickle and WORK/pieces/000007.pickle. It writes WORK/parts/000007.LANGUAGE.bin and .idx (one pair, or with
+`by_language` one pair for each language). Last it writes the report WORK/parts/000007.json.
 
-The number of bytes that a document's tokens decode to is compared with the size of its text, for every document. If they differ, or
-if the tokenizer has a normalizer, the tokens are decoded and the bytes are compared.
+For every document, the number of bytes to which its tokens decode is compared with the size of its text. If they differ, or if the
+tokenizer has a normalizer, the tokens are decoded and the bytes are compared.
 """
 
 import json
@@ -44,7 +44,7 @@ SETTINGS_FILE = "job.pickle"
 BATCH_CHARACTERS = 2**22
 BATCH_TEXTS = 4096
 WHOLE = ""
-"""Key of the files for all languages together."""
+"""Stands for the name of a language in the files of all languages together."""
 
 
 class HasText(Protocol):
@@ -63,13 +63,13 @@ class TokenCounts:
     tokens: int = 0
     """Number of tokens of the documents, without end-of-document tokens."""
     empty: int = 0
-    """Documents left out because they have no token; not part of `documents`."""
+    """Number of documents left out because they have no token; not counted in `documents`."""
     changed: int = 0
-    """Documents whose tokens decode to other bytes because the tokenizer normalizes text."""
+    """Number of documents whose tokens decode to other bytes, because the tokenizer normalizes text."""
     newlines: int = 0
-    """Documents whose line ends were changed from CR LF or CR to LF."""
+    """Number of documents whose line ends were changed from CR LF or CR to LF."""
     skipped: int = 0
-    """Documents left out because they cannot be read or encoded; not part of `documents`."""
+    """Number of documents left out because they cannot be read or encoded; not counted in `documents`."""
 
     @property
     def bytes_per_token(self) -> float | None:
@@ -83,30 +83,30 @@ class TokenCounts:
 @dataclass(frozen=True)
 class WriteOptions:
     append_eod: bool
-    """Write an end-of-document token after each document."""
+    """True: write an end-of-document token after each document."""
     newlines: str
-    """A key of neox_code.tokenizer.newlines.NEWLINES."""
+    """Treatment of line ends: a key of neox_code.tokenizer.newlines.NEWLINES."""
     by_language: bool = False
-    """Write a pair of files for each language."""
+    """True: write a pair of token files for each language."""
     ftfy: bool = False
-    """Repair broken Unicode with the package ftfy."""
+    """True: repair broken Unicode with the package ftfy."""
     skip_unencodable: bool = False
-    """Count and leave out a document that cannot be read or encoded, instead of raising an error."""
+    """True: count and leave out documents that cannot be read or encoded. False: raise an error for the first of them."""
 
 
 @dataclass(frozen=True)
 class TokenizeSettings:
-    """Settings of all slices of a run, stored in the work folder."""
+    """Settings of a run. They are stored in the work folder and apply to all slices."""
 
     tokenizer: Tokenizer
     options: WriteOptions
     encoder: str
-    """A key of neox_code.tokenizer.fast.ENCODERS."""
+    """Name of the encoder: a key of neox_code.tokenizer.fast.ENCODERS."""
 
 
 @dataclass(frozen=True)
 class SliceReport:
-    """Result of a slice; the file of `report_path` as an object."""
+    """Result of tokenizing a slice, which is stored in the file `report_path`."""
 
     counts: Mapping[str, TokenCounts]
     """Counts by language."""
@@ -117,7 +117,7 @@ class SliceReport:
 
 
 class Progress(NamedTuple):
-    """Amount of work done since the last Progress."""
+    """Amount of work done since the last Progress of the task."""
 
     num_bytes: int
     documents: int
@@ -162,7 +162,7 @@ def load_settings(work: Path) -> TokenizeSettings:
 
 @lru_cache(maxsize=1)
 def load_encoder(work: Path, written_at: int) -> tuple[TokenizeSettings, GatedEncoder]:
-    """Return the settings and their encoder. `written_at` is part of the cache key: the settings file may be rewritten."""
+    """Return the settings and their encoder; the result is cached. `written_at` is the time at which the settings were written."""
     settings = load_settings(work)
     return settings, GatedEncoder(settings.tokenizer, settings.encoder)
 
@@ -199,7 +199,7 @@ class SkippedDocuments:
     messages: list[str] = field(default_factory=list)
 
     def skip_document(self, language: str, error: DataError) -> None:
-        """Count the document as left out. Raise its error if documents must not be left out."""
+        """Count a document as left out. Raise `error` if documents must not be left out."""
         if not self.is_allowed:
             raise error
         self.counts[language].skipped += 1
@@ -210,7 +210,7 @@ class SkippedDocuments:
 def read_clean_texts(
     input_slice: InputSlice, options: WriteOptions, counts: Mapping[str, TokenCounts], skipped: SkippedDocuments
 ) -> Iterator[Text]:
-    """Yield the texts of the slice with the line ends and the Unicode repair that the options select."""
+    """Yield the texts of the slice. Convert line ends and repair Unicode as the options state."""
     convert_newlines = NEWLINES[options.newlines]
     repair = load_ftfy() if options.ftfy else None
     for entry in input_slice.read_texts():
@@ -242,9 +242,9 @@ def encode_batch(
     counts: Mapping[str, TokenCounts],
     skipped: SkippedDocuments,
 ) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
-    """Encode a batch and add it to the counts. Yield the language, ids and lengths of each token file.
+    """Encode a batch and add it to the counts. For each token file, yield (language, ids, lengths).
 
-    Ids are those of all documents in one array; lengths are int64 token counts of the documents, in the same order.
+    `ids` are the token ids of all documents in one array. `lengths` (int64) are the documents' numbers of tokens, in this order.
     """
     try:
         ids, lengths = encoder.encode([entry.text for entry in batch], [entry.language for entry in batch])
@@ -303,13 +303,13 @@ def count_batch(
 
 
 def count_decoded_bytes(ids: NDArray[Any], ends: NDArray[Any], tokenizer: ByteLevelTokenizer) -> list[int]:
-    """Return the number of bytes that the tokens of each text decode to. `ends` are the cumulative token counts."""
+    """Return for each text the number of bytes to which its tokens decode. `ends` are cumulative numbers of tokens."""
     until = np.concatenate([[0], np.cumsum(tokenizer.token_lengths[ids])])
     return np.diff(until[ends], prepend=0).tolist()
 
 
 def make_batches(texts: Iterable[TextT]) -> Iterator[list[TextT]]:
-    """Yield lists of texts with at least BATCH_CHARACTERS or exactly BATCH_TEXTS; the last list may be shorter."""
+    """Yield lists of texts. A list ends when it has BATCH_TEXTS texts, or BATCH_CHARACTERS characters or more."""
     batch: list[TextT] = []
     characters = 0
     for entry in texts:
