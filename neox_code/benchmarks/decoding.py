@@ -4,8 +4,9 @@
 
 Decoding is greedy, with random weights in bf16 or 8-bit integers and random prompts. A round measures the time until every row has
 its first token, and the time of a step, which gives every row another token, at each of CACHED_TOKENS. In a ragged batch the rows
-have different lengths with the same sum. On a CPU both sides use the memory-allocator settings of the commands. `FOLDER` has
-MODEL.gguf files and `node` for llama.cpp.
+have different lengths with the same sum. A row also reports how long the machine takes to read the weights of a step from memory,
+which no decoder at batch 1 can undercut. On a CPU every contestant has the memory-allocator settings of the commands and one thread
+for each available core, whatever OMP_NUM_THREADS is. `FOLDER` has MODEL.gguf files and `node` for llama.cpp.
 """
 
 import json
@@ -40,6 +41,7 @@ from neox_code.parallel.allocator import keep_freed_memory
 from neox_code.parallel.grid import select_device, single_process_grid
 from neox_code.parallel.packed import PackedLinear, QuantizedLinear
 from neox_code.parallel.plain_layers import PlainLinear
+from neox_code.processes.workers import available_cores
 from neox_code.tokenizer.char_level import CharLevelTokenizer
 from neox_code.training.throughput import read_peak_memory_gib
 
@@ -48,6 +50,9 @@ CACHED_TOKENS = (128, 1500)
 STEPS = 16
 RAGGED = (1 / 8, 7 / 8, 9 / 8, 9 / 8, 19 / 16, 19 / 16, 19 / 16, 19 / 16)
 """Lengths of the rows of a ragged batch, in terms of the mean length."""
+
+WARM_UP_TOKENS = 16
+"""Length of the prompts that a contestant reads before the first round."""
 
 LLAMA_CPP = {"llama.cpp BF16": "bfloat16", "llama.cpp Q8_0": "q8_0"}
 """Contestant -> type of the weights in its file."""
@@ -91,6 +96,8 @@ def measure_ours(name: str, load_in_8bit: bool, model: ModelConfig, batch: int) 
     gpt = prepare_for_inference(GPT(layers), device, load_in_8bit)
     loaded = LoadedModel(gpt, RandomTokens(), model, device, torch.bfloat16, Path())
     products = list(find_products(gpt, model, torch.randn(1, batch, model.hidden_size, device=device)))
+    weights_1024 = torch.ones(count_product_bytes(gpt, model) // 4096, 1024, device=device)
+    reading = f"{name}, reading {weights_1024.nbytes / 1e6:,.0f} MB"
 
     def decode(prompts: Sequence[Sequence[int]]) -> tuple[float, float]:
         engine = Engine(loaded, cache_bytes=0)
@@ -104,21 +111,37 @@ def measure_ours(name: str, load_in_8bit: bool, model: ModelConfig, batch: int) 
         return first - begin, (time.perf_counter() - first) / STEPS
 
     @torch.inference_mode()
-    def multiply() -> float:
-        begin = time.perf_counter()
-        for _ in range(STEPS):
-            for product in products:
-                product()
-        return (time.perf_counter() - begin) / STEPS
+    def measure_products() -> float:
+        return measure_step(lambda: [product() for product in products], device)
 
+    decode(make_prompts([WARM_UP_TOKENS] * batch))
     while True:
-        before = multiply()
+        before = measure_products()
         figures = {name: measure_uniform(decode, batch)}
         if batch == len(RAGGED):
             lengths = {cached: [int(share * cached) for share in RAGGED] for cached in CACHED_TOKENS}
             figures[f"{name}, ragged"] = measure_lengths(decode, lengths)
-        figures[f"{name}, products"] = {f"step {CACHED_TOKENS[0]}": (before + multiply()) / 2}
+        step = f"step {CACHED_TOKENS[0]}"
+        figures[f"{name}, products"] = {step: (before + measure_products()) / 2}
+        figures[reading] = {step: measure_step(lambda: weights_1024.sum(1), device)}
         yield figures
+
+
+def measure_step(compute: Callable[[], object], device: torch.device) -> float:
+    """Return the mean seconds of a call, over STEPS calls."""
+    begin = time.perf_counter()
+    for _ in range(STEPS):
+        compute()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (time.perf_counter() - begin) / STEPS
+
+
+def count_product_bytes(gpt: GPT, model: ModelConfig) -> int:
+    """Return the number of bytes of the weights that a step multiplies with."""
+    linears = [module for module in gpt.modules() if isinstance(module, PlainLinear | PackedLinear | QuantizedLinear)]
+    tied = [] if model.no_weight_tying else [gpt.get_parameter("sequential.0.word_embeddings.weight")]
+    return sum(weight.numel() * weight.element_size() for weight in [*(linear.weight for linear in linears), *tied])
 
 
 def find_products(gpt: GPT, model: ModelConfig, hidden_1BH: torch.Tensor) -> Iterator[Callable[[], object]]:
@@ -149,6 +172,7 @@ def measure_transformers(model: ModelConfig, batch: int) -> Iterator[Figures]:
             times.append(time.perf_counter())
         return times[0] - begin, (times[-1] - times[0]) / STEPS
 
+    decode(make_prompts([WARM_UP_TOKENS] * batch))
     while True:
         yield {"transformers": measure_uniform(decode, batch)}
 
@@ -157,7 +181,7 @@ def measure_llama_cpp(name: str, folder: Path, batch: int) -> Iterator[Figures]:
     """Yield the figures of llama.cpp with a file that `write_gguf_files` has written."""
     tokens = batch * (max(CACHED_TOKENS) + STEPS + 2)
     script, model_file = Path(__file__).with_name("llama_cpp.mjs"), folder / f"{name}.gguf"
-    command = ["node", str(script), str(folder / "node"), str(model_file), str(batch), str(tokens)]
+    command = ["node", *map(str, (script, folder / "node", model_file, batch, tokens, available_cores()))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
         requests, results = process.stdin, process.stdout
@@ -174,6 +198,7 @@ def measure_llama_cpp(name: str, folder: Path, batch: int) -> Iterator[Figures]:
             return times["first"], times["step"]
 
         answer()
+        decode(make_prompts([WARM_UP_TOKENS] * batch))
         while True:
             yield {name: measure_uniform(decode, batch)}
 
@@ -217,16 +242,16 @@ def main(argv: Sequence[str]) -> int:
     model = replace(model, max_position_embeddings=max(model.max_position_embeddings, 2048))
     if select_device().type == "cpu":
         keep_freed_memory()
+        torch.set_num_threads(available_cores())
     torch.manual_seed(0)
     rounds = CONTESTANTS[name](model, int(batch), Path(argv[1]))
 
     def measure() -> dict:
         begin = time.perf_counter()
         figures = next(rounds)
-        amount = sum(len(values) for values in figures.values())
+        amount = sum(map(len, figures.values()))
         return {"amount": amount, "seconds": time.perf_counter() - begin, "memory_gib": read_peak_memory_gib(), "figures": figures}
 
-    measure()
     run_requested_rounds(measure, f"batch {batch}")
     return 0
 

@@ -1,4 +1,4 @@
-// Speed of llama.cpp through node-llama-cpp. usage: node llama_cpp.mjs FOLDER MODEL ROWS TOKENS
+// Speed of llama.cpp through node-llama-cpp. usage: node llama_cpp.mjs FOLDER MODEL ROWS TOKENS THREADS
 // FOLDER has node_modules/ with node-llama-cpp and a binary package; the context holds ROWS texts of TOKENS tokens together.
 // Reads a request {prompts, steps} from each line of standard input: token ids of each row, and a number of steps. Answers with a
 // line {first, step}: seconds until every row has its first token, and seconds of a step, which gives every row another token.
@@ -6,10 +6,10 @@ import path from "node:path";
 import readline from "node:readline";
 import {pathToFileURL} from "node:url";
 
-const [folder, file, rows, tokens] = process.argv.slice(2);
+const [folder, file, rows, tokens, cores] = process.argv.slice(2);
+const threads = Number(cores);
 const library = path.join(path.resolve(folder), "node_modules/node-llama-cpp/dist/index.js");
 const {getLlama, LlamaLogLevel} = await import(pathToFileURL(library));
-const threads = Number(process.env.OMP_NUM_THREADS) || undefined;
 const llama = await getLlama({gpu: false, build: "never", progressLogs: false, logLevel: LlamaLogLevel.error, maxThreads: threads});
 const model = await llama.loadModel({modelPath: file, gpuLayers: 0});
 const context = await model.createContext({contextSize: Number(tokens), sequences: Number(rows), batchSize: 512, threads});

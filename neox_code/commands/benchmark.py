@@ -8,8 +8,8 @@
 The last line is `ratio R`: tokens per second of this program, divided by those of the peer.
 - training: the peer has only bf16 weights.
 - decoding: R is the step time of transformers divided by ours. Batches 1 and 8 are measured at 128 and 1,500 cached tokens, and R
-  is the smallest of the four ratios. The tables also show 8-bit weights, rows of different lengths, a step's matrix products alone,
-  and llama.cpp.
+  is the smallest of the four ratios. The tables also show 8-bit weights, rows of different lengths, a step's matrix products
+  alone, the time to read their weights from memory, and llama.cpp.
 - conversion: the peer is `cp -r` of the same files. Conversion to Hugging Face and back is measured; R is the smaller ratio.
 - data: each part prints a line. Building a corpus is compared with Code-LMs' scripts, writing token files with GPT-NeoX's tool,
   training a vocabulary with tokenizers, and finding near duplicates with datasketch. The folder of --corpus contains
@@ -159,7 +159,9 @@ def main(argv: Sequence[str]) -> int:
         return 0
     parser = build_config_parser(__doc__, "benchmark")
     parser.add_argument("--peer", choices=PEERS, default="transformers", help="the implementation to compare with")
-    parser.add_argument("--rounds", type=positive_integer, default=5, help="rounds of each contestant")
+    parser.add_argument(
+        "--rounds", type=positive_integer, metavar="N", help="rounds of each contestant (default: decoding 3, others 5)"
+    )
     parser.add_argument(
         "--llama-cpp",
         type=Path,
@@ -182,9 +184,9 @@ def main(argv: Sequence[str]) -> int:
     words = replace(command_line, as_json=False).arguments
     with report_figures(command_line.as_json) as figures:
         if argv[0] == DECODING:
-            figures["ratio"] = benchmark_decoding(words, parsed.rounds, parsed.llama_cpp, figures)
+            figures["ratio"] = benchmark_decoding(words, parsed.rounds or 3, parsed.llama_cpp, figures)
         else:
-            figures["ratio"] = BENCHMARKS[argv[0]](words, parsed.rounds)
+            figures["ratio"] = BENCHMARKS[argv[0]](words, parsed.rounds or 5)
         print(f"ratio {figures['ratio']:.2f}")
     return 0
 

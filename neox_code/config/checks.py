@@ -107,7 +107,7 @@ RANGES: dict[str, ValueRange] = {
     **dict.fromkeys(("maximum_tokens", "num_samples", "samples_per_prompt", "maximum_rows"), AT_LEAST_ONE),
     "eval_task_limit": AT_LEAST_ONE,
     "eval_timeout_seconds": POSITIVE,
-    **dict.fromkeys(("kept_head_tokens", "prefix_cache_gib"), NOT_NEGATIVE),
+    **dict.fromkeys(("kept_head_tokens", "prefix_cache_gib", "prompt_lookup_num_tokens"), NOT_NEGATIVE),
     **SAMPLING_RANGES,
 }
 

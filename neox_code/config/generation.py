@@ -70,6 +70,10 @@ class GenerationConfig:
     """GiB of memory for the attention keys and values of earlier texts. A prompt with the same beginning as an earlier text is
     read only from the first different token on."""
 
+    prompt_lookup_num_tokens: int = 7
+    """Greatest number of tokens that are guessed at a time, by what followed the last tokens earlier in the text; 0 guesses none.
+    The model reads them in one pass and keeps those that it generates anyway, so a completion stays the same. For CPUs."""
+
     recompute: bool = False
     """Recompute the whole context for every token, without a cache."""
 

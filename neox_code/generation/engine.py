@@ -6,13 +6,15 @@
         engine.step()                          # one pass of the model over the running rows
         print(row.take_text(), end="")
 
-Prompts are read in chunks, so that a step stays short. The keys and values of ended rows are kept up to a number of bytes: a prompt
-that begins like one of them, or like a running row, continues there. So the samples of a request read its prompt once.
+A step can give a row several tokens: the guesses of `prompt_lookup.py` are read in the same pass, and those are kept that the row
+generates anyway. Prompts are read in chunks, so that a step stays short. The keys and values of ended rows are kept up to a number
+of bytes: a prompt that begins like one of them, or like a running row, continues there. So the samples of a request read its prompt
+once.
 
 The tokens of a row depend on its request alone, not on the other rows; see model/kv_cache.py. The engine has no threads: `add` and
 `step` are called by one thread.
 
-Shape letters: R rows, S tokens, V vocabulary without its padding.
+Shape letters: R rows, S tokens, G guesses of a row and one more, V vocabulary without its padding.
 """
 
 import time
@@ -20,6 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 
 import torch
 
@@ -27,6 +30,7 @@ from neox_code.errors import CheckpointError
 from neox_code.generation.detokenize import Detokenizer
 from neox_code.generation.loading import LoadedModel
 from neox_code.generation.prefix_cache import PrefixCache
+from neox_code.generation.prompt_lookup import PromptLookup
 from neox_code.generation.request import Request
 from neox_code.generation.sampling import sample_token
 from neox_code.generation.stopping import StopReason
@@ -38,6 +42,9 @@ CHUNK_TOKENS = 256
 
 PASS_TOKENS = 512
 """Maximum number of prompt tokens that one pass reads."""
+
+GUESSED_PASS_TOKENS = 16
+"""Maximum number of tokens, guesses included, that a pass reads for the rows that generate. With more, a guess costs too much."""
 
 MAXIMUM_ROWS = 8
 CACHE_BYTES = 1 << 30
@@ -79,6 +86,7 @@ class Row:
         """Seconds from `add` until the prompt has been read, and until the last token."""
         self.is_cancelled = False
         self.cache: RowCache | None = None
+        self.lookup = PromptLookup()
         self.detokenizer = detokenizer
         self.taken_characters = 0
         self.begin = time.monotonic()
@@ -118,10 +126,18 @@ class Row:
 
 
 class Engine:
+    """See the file's docstring. On a CPU, a row guesses up to `lookup_tokens` tokens at a time."""
+
     def __init__(
-        self, loaded: LoadedModel, maximum_rows: int = MAXIMUM_ROWS, cache_bytes: int = CACHE_BYTES, recompute: bool = False
+        self,
+        loaded: LoadedModel,
+        maximum_rows: int = MAXIMUM_ROWS,
+        cache_bytes: int = CACHE_BYTES,
+        recompute: bool = False,
+        lookup_tokens: int = 0,
     ):
         self.loaded, self.maximum_rows, self.recompute = loaded, maximum_rows, recompute
+        self.lookup_tokens = lookup_tokens if loaded.device.type == "cpu" and not recompute else 0
         self.prefixes = PrefixCache(0 if recompute else cache_bytes)
         self.waiting: list[Row] = []
         self.running: list[Row] = []
@@ -146,25 +162,28 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Row]:
-        """Read a chunk of each new prompt, and generate a token in each other row; return the rows that changed."""
+        """Read a chunk of each new prompt, and generate at least a token in each other row; return the rows that changed."""
         changed = self.end_early()
         self.start_rows()
         rows, counts = self.plan_pass()
         if rows:
             caches = [row.cache for row in rows if row.cache is not None]
             begins = [cache.length for cache in caches]
-            ids = [
-                token for row, begin, count in zip(rows, begins, counts, strict=True) for token in row.ids[begin : begin + count]
+            is_complete = [begin + count == len(row.ids) for row, begin, count in zip(rows, begins, counts, strict=True)]
+            guesses = self.guess_tokens(rows, is_complete)
+            parts = [
+                row.ids[begin : begin + count] + guess
+                for row, begin, count, guess in zip(rows, begins, counts, guesses, strict=True)
             ]
-            view = CacheView(caches, counts)
-            hidden_1SH = self.loaded.gpt.hidden(torch.tensor([ids], device=self.loaded.device), view)
-            self.read_prompt_logprobs(rows, begins, hidden_1SH.split(counts, dim=1))
-            complete = [place for place, row in enumerate(rows) if row.cache is not None and row.cache.length == len(row.ids)]
-            if complete:
-                last = view.last_places
-                logits_RV = self.compute_logits(hidden_1SH[:, [last[place] for place in complete]])
-                for place, logits_V in zip(complete, logits_RV, strict=True):
-                    self.add_token(rows[place], logits_V)
+            view = CacheView(caches, list(map(len, parts)), [1 + len(guess) for guess in guesses])
+            hidden_1SH = self.loaded.gpt.hidden(torch.tensor([list(chain(*parts))], device=self.loaded.device), view)
+            self.read_prompt_logprobs(rows, begins, hidden_1SH.split(view.counts, dim=1))
+            places = [view.exact_places[place] for place, complete in enumerate(is_complete) if complete]
+            if places:
+                logits_RV = self.compute_logits(hidden_1SH[:, list(chain(*places))]).split(list(map(len, places)))
+                complete = [(row, guess) for row, guess, done in zip(rows, guesses, is_complete, strict=True) if done]
+                for (row, guess), logits_GV in zip(complete, logits_RV, strict=True):
+                    self.add_tokens(row, guess, logits_GV)
         self.remove_ended()
         return changed + rows
 
@@ -223,6 +242,38 @@ class Engine:
             rows.append(row)
             counts.append(count)
         return rows, counts
+
+    def guess_tokens(self, rows: Sequence[Row], is_complete: Sequence[bool]) -> list[list[int]]:
+        """Return the guessed next tokens of each row of a pass, none for a row whose prompt the pass does not complete."""
+        limit = GUESSED_PASS_TOKENS // max(sum(is_complete), 1) - 1
+        limits = [
+            min(
+                limit,
+                self.lookup_tokens,
+                self.loaded.context_length - len(row.ids) - 1,
+                row.request.maximum_tokens - len(row.tokens) - 1,
+            )
+            for row in rows
+        ]
+        return [
+            row.lookup.guess(row.ids, most) if complete and most > 0 and not row.remaining else []
+            for row, complete, most in zip(rows, is_complete, limits, strict=True)
+        ]
+
+    def add_tokens(self, row: Row, guess: list[int], logits_GV: torch.Tensor) -> None:
+        """Add the token that follows the row's ids, and one more for each guess that equals the token before; forget the others.
+
+        `logits_GV` are fp32, those of the last id and of each guess.
+        """
+        before = len(row.ids)
+        for place, logits_V in enumerate(logits_GV):
+            self.add_token(row, logits_V)
+            if row.stop_reason is not None or row.ids[-1:] != guess[place : place + 1]:
+                break
+        if guess:
+            assert row.cache is not None
+            row.lookup.adapt(len(guess), place)
+            row.cache.truncate(before + place)
 
     def compute_logits(self, hidden_1SH: torch.Tensor) -> torch.Tensor:
         """Return fp32 logits of the tokens, and after them those of the padding rows that have probabilities: [S, V or more]."""

@@ -75,7 +75,7 @@ class Generator:
     def __init__(self, loaded: LoadedModel, section: GenerationConfig, seed: int):
         self.loaded, self.tokenizer, self.section, self.seed = loaded, loaded.tokenizer, section, seed
         cache_bytes = int(section.prefix_cache_gib * 2**30)
-        self.engine = Engine(loaded, section.maximum_rows, cache_bytes, section.recompute)
+        self.engine = Engine(loaded, section.maximum_rows, cache_bytes, section.recompute, section.prompt_lookup_num_tokens)
         self.treat_newlines = select_newline_treatment(self.tokenizer, loaded.newlines)
 
     def complete(self, prompts: Sequence[Prompt | PromptItem], first_index: int = 0) -> list[Completion]:

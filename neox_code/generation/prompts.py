@@ -25,6 +25,7 @@ Prompt = str | Sequence[int]
 
 COMMAND_KEYS = {
     *("text_gen_type", "prompt_end", "recompute", "num_samples", "maximum_rows", "prefix_cache_gib"),
+    "prompt_lookup_num_tokens",
     *("sample_input_file", "sample_input_format", "sample_output_file"),
 }
 """Keys of the generation section that do not change the completion of a prompt."""

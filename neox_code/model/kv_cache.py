@@ -70,10 +70,14 @@ class RowCache:
 
 
 class CacheView:
-    """The new tokens of one forward pass: `counts[i]` tokens of `rows[i]`, one row after the other."""
+    """The new tokens of one forward pass: `counts[i]` tokens of `rows[i]`, one row after the other.
 
-    def __init__(self, rows: Sequence[RowCache], counts: Sequence[int]):
+    On a CPU the last `exact_counts[i]` tokens of a row (default 1) have the same bits as if each were read in a pass of its own.
+    """
+
+    def __init__(self, rows: Sequence[RowCache], counts: Sequence[int], exact_counts: Sequence[int] | None = None):
         self.rows, self.counts = rows, list(counts)
+        self.exact_counts = [1] * len(rows) if exact_counts is None else exact_counts
         for row, count in zip(rows, counts, strict=True):
             row.reserve(row.length + count)
         device = rows[0].tensor.device
@@ -90,9 +94,9 @@ class CacheView:
         return zip(self.rows, self.counts, strict=True)
 
     @property
-    def last_places(self) -> list[int]:
-        """Return the place of each row's last token among the new tokens."""
-        return [end - 1 for end in accumulate(self.counts)]
+    def exact_places(self) -> list[range]:
+        """Return the places of each row's last `exact_counts[i]` tokens among the new tokens."""
+        return [range(end - exact, end) for end, exact in zip(accumulate(self.counts), self.exact_counts, strict=True)]
 
     def advance(self) -> None:
         """Count the new tokens as read, after the last layer."""
@@ -106,27 +110,39 @@ class CacheView:
         contexts = []
         queries = query_SND.transpose(0, 1)[None].split(self.counts, dim=2)
         news = key_value_S2GD.permute(1, 2, 0, 3).split(self.counts, dim=2)
-        for query_1NSD, new_2GSD, place, read in zip(queries, news, self.new_2GSD, self.read_21GTD, strict=True):
+        parts = zip(queries, news, self.new_2GSD, self.read_21GTD, self.exact_counts, strict=True)
+        for query_1NSD, new_2GSD, place, read, exact_count in parts:
             place[layer_index].copy_(new_2GSD)
             key_1GTD, value_1GTD = read[layer_index].unbind()
-            contexts.append(attend_row(query_1NSD, key_1GTD, value_1GTD, slopes).transpose(1, 2))
+            contexts.append(attend_row(query_1NSD, key_1GTD, value_1GTD, slopes, exact_count).transpose(1, 2))
         context_1SND = contexts[0] if len(contexts) == 1 else torch.cat(contexts, dim=1)
         return context_1SND.flatten(2).transpose(0, 1)
 
 
 def attend_row(
-    query_1NSD: torch.Tensor, key_1GTD: torch.Tensor, value_1GTD: torch.Tensor, slopes: tuple[float, ...] | None
+    query_1NSD: torch.Tensor,
+    key_1GTD: torch.Tensor,
+    value_1GTD: torch.Tensor,
+    slopes: tuple[float, ...] | None,
+    exact_count: int = 1,
 ) -> torch.Tensor:
     """Return the attention of the last S of a row's T tokens, each to the keys up to itself: [1, N, S, D].
 
-    On a CPU the last token is computed by itself, so that it has the same bits after any number of cached tokens.
+    On a CPU each of the last `exact_count` tokens is computed by itself, so that it has the same bits in any pass.
     """
     if is_emulated(query_1NSD):
-        return attend_row(query_1NSD.float(), key_1GTD.float(), value_1GTD.float(), slopes).to(query_1NSD.dtype)
+        return attend_row(query_1NSD.float(), key_1GTD.float(), value_1GTD.float(), slopes, exact_count).to(query_1NSD.dtype)
     queries, length = query_1NSD.shape[2], key_1GTD.shape[2]
     if queries > 1 and query_1NSD.device.type == "cpu":
-        earlier = blocked_attention(query_1NSD[:, :, :-1], key_1GTD[:, :, :-1], value_1GTD[:, :, :-1], slopes)
-        return torch.cat([earlier, attend_row(query_1NSD[:, :, -1:], key_1GTD, value_1GTD, slopes)], dim=2)
+        contexts = []
+        if earlier := queries - exact_count:
+            keys = length - exact_count
+            contexts.append(blocked_attention(query_1NSD[:, :, :earlier], key_1GTD[:, :, :keys], value_1GTD[:, :, :keys], slopes))
+        for place in range(earlier, queries):
+            keys = length - queries + place + 1
+            single = attend_row(query_1NSD[:, :, place : place + 1], key_1GTD[:, :, :keys], value_1GTD[:, :, :keys], slopes)
+            contexts.append(single)
+        return torch.cat(contexts, dim=2)
     mask = None
     if slopes is not None or 1 < queries < length:
         positions_T = torch.arange(length, device=query_1NSD.device)

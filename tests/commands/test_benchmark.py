@@ -1,9 +1,10 @@
 import pytest
 
-from neox_code.benchmarks.decoding import CACHED_TOKENS, RAGGED, why_no_llama_cpp
+from neox_code.benchmarks.decoding import CACHED_TOKENS, RAGGED, measure_ours, why_no_llama_cpp
 from neox_code.checkpoint.model_folder import load_config
 from neox_code.commands.benchmark import main
 from neox_code.config.command_line import parse_command_line
+from neox_code.config.model import ModelConfig
 from neox_code.errors import ConfigError
 
 
@@ -49,3 +50,13 @@ def test_llama_cpp_is_skipped_with_the_reason(tmp_path, monkeypatch):
 def test_the_ragged_rows_have_the_tokens_of_the_uniform_batch():
     for cached in CACHED_TOKENS:
         assert sum(int(share * cached) for share in RAGGED) == pytest.approx(len(RAGGED) * cached, abs=len(RAGGED))
+
+
+@pytest.mark.parametrize(("in_8bit", "num_bytes"), [(False, 2), (True, 1)])
+def test_a_round_of_decoding_has_uniform_and_ragged_rows_the_products_and_the_reading_of_their_weights(in_8bit, num_bytes):
+    model = ModelConfig(num_layers=1, hidden_size=32, num_attention_heads=2, max_position_embeddings=2048, no_weight_tying=True)
+    figures = next(measure_ours("ours", in_8bit, model, len(RAGGED)))
+    megabytes = num_bytes * (50_304 * 32 + 12 * 32 * 32) / 1e6
+    assert list(figures) == ["ours", "ours, ragged", "ours, products", f"ours, reading {megabytes:,.0f} MB"]
+    assert [len(values) for values in figures.values()] == [4, 4, 1, 1]
+    assert all(seconds > 0 for values in figures.values() for seconds in values.values())

@@ -218,7 +218,7 @@ def test_a_model_with_infilling_tokens_reads_the_suffix_and_the_other_documents(
 
 
 def test_a_cancelled_or_outdated_completion_stops_at_the_next_step(start):
-    with start(maximum_tokens=40, token_healing=False) as session:
+    with start(maximum_tokens=40, token_healing=False, prompt_lookup_num_tokens=0) as session:  # a token in each step
         editor, engine = session.editor, session.engine
         editor.initialize()
         editor.open("x")
