@@ -39,7 +39,7 @@ LONGEST_TIMEOUT_SECONDS = 86_400
 
 
 def main(argv: Sequence[str]) -> int:
-    """Let a model describe the rows; return the exit status."""
+    """Let a model write the missing instructions of the rows; return the exit status."""
     arguments = make_parser().parse_args(argv)
     prices = Prices(arguments.price_in, arguments.price_out)
     if arguments.max_cost is not None and not prices.input + prices.output:

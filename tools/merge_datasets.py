@@ -1,4 +1,4 @@
-"""Merge token files into one pair, in the given order.
+"""Merge token files into one pair (.bin and .idx), in the given order.
 
     python tools/merge_datasets.py --input tokens --output-prefix all_text_document
     python tools/merge_datasets.py --input a_text_document b_text_document --output-prefix all_text_document

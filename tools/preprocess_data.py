@@ -194,7 +194,7 @@ def tokenize_inputs(
 
 
 def write_datasets_file(path: Path, counts: Mapping[str, CountsByLanguage]) -> None:
-    """Write a configuration file with the token files of every split, the largest first. Their weights are their tokens."""
+    """Write a configuration file with the token files of every split, the largest first. A file's weight is its token count."""
     config: dict[str, list[str] | list[int]] = {}
     for split, files in counts.items():
         tokens = {prefix: own.tokens for prefix, own in files.items() if own.documents}

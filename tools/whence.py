@@ -64,7 +64,7 @@ def read_texts(file: str) -> Iterator[tuple[str, str]]:
         for number, row in enumerate(read_json_lines(file), 1):
             text = next((row[key] for key in TEXT_KEYS if isinstance(row, dict) and isinstance(row.get(key), str)), None)
             if text is None:
-                raise DataError(f"{file}:{number} has no text under {', '.join(TEXT_KEYS)}.")
+                raise DataError(f"{file}:{number} has no text under {', '.join(TEXT_KEYS)}. Correct the row.")
             yield f"{file}:{number}", text
 
 

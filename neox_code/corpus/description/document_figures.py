@@ -51,7 +51,7 @@ class DocumentFigures:
 
     @property
     def tokens(self) -> int | None:
-        """Number of tokens; None if the tokens of any document are not counted."""
+        """Number of tokens of all documents; None if the build did not count the tokens of every document."""
         is_whole = all(amount.bytes == amount.bytes_with_tokens for amount in self.languages.values())
         return sum(amount.tokens for amount in self.languages.values()) if is_whole else None
 

@@ -64,7 +64,7 @@ class ManifestFigures:
         return len(self.repositories.group_by("repository"))
 
     def add(self, rows: pa.Table) -> None:
-        """Add rows of the manifest with MANIFEST_COLUMNS."""
+        """Add rows of the manifest, with the columns MANIFEST_COLUMNS."""
         hashes = hash_rows(self.num_rows, len(rows))
         self.num_rows += len(rows)
         is_kept = pc.equal(rows["verdict"], KEPT)

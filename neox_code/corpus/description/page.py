@@ -56,7 +56,7 @@ def render_page(description: Description) -> str:
 
 
 def format_setting(value: Any) -> str:
-    """Return a setting of the build, as its summary stores it, as text.
+    """Return a setting of the build, as corpus.json stores it, as text for the page.
 
     >>> format_setting(["a", "b"]), format_setting(None), format_setting({"train": 0.9})
     ('a, b', 'none', 'train 0.9')
@@ -75,7 +75,7 @@ def format_setting(value: Any) -> str:
 
 
 def format_setting_lines(value: Any) -> list[str]:
-    """Return a setting's lines: one for each filter of a list of filters, else one.
+    """Return a setting as lines of text: a list of filters has a line for each filter, another setting has one line.
 
     >>> format_setting_lines([{"name": "not empty"}, {"name": "size"}]), format_setting_lines(["a", "b"])
     (['not empty', 'size'], ['a, b'])

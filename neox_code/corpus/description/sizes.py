@@ -38,7 +38,7 @@ class Sizes:
         return list(self._bins)
 
     def count_size_ranges(self, groups: Iterable[Group]) -> list[int]:
-        """Return the number of files of 0 bytes, of 1 byte, of 2 to 3, of 4 to 7 and so on."""
+        """Return the numbers of files of 0 bytes, 1 byte, 2 to 3 bytes, 4 to 7 bytes and so on."""
         return [int(count) for count in self._sum(groups).reshape(OCTAVES, BINS_PER_OCTAVE).sum(axis=1)]
 
     def quantile(self, groups: Iterable[Group], share: float) -> float:

@@ -111,7 +111,10 @@ class ClusterExecutor:
     def _run_attempt(
         self, stage: Stage, work: Path, tasks: list[int], folder: Path, done: dict[int, Any], errors: dict[int | None, str]
     ) -> Generator[Any, None, str]:
-        """Run the tasks once and yield the amounts of work done. Return a text on failed jobs; add to `done` and `errors`."""
+        """Run the tasks once and yield the amounts of work done. Return a description of failed jobs.
+
+        Add to `done` (task -> amount of work) and to `errors` (task -> message; the task None stands for a whole job).
+        """
         groups = group_by_job(tasks, self.tasks_per_job, self.workers)
         needs = tuple(path for path in self.needs if Path(path).exists())
         save_job_array(folder, JobArray(stage, work, groups, Path.cwd(), needs, read_versions()))

@@ -51,7 +51,7 @@ class JobLogs:
         return len(parse_job_numbers(self._read) - parse_job_numbers(self._ended))
 
     def read(self) -> list[dict[str, Any]]:
-        """Return the lines that were completed since the last call. Skip lines that are damaged, as by a full disk."""
+        """Return the lines that were completed since the last call. A damaged line is skipped; a full disk can damage lines."""
         lines: list[dict[str, Any]] = []
         for name in sorted({path.name for path in self.folder.iterdir()} - self._ended):
             with (self.folder / name).open("rb") as file:

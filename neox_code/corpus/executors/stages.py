@@ -36,7 +36,7 @@ class Stage:
     """Types of errors after which a task is not repeated on a cluster: the stage ends at once, and the driver raises the error."""
 
     def find_missing(self, work: Path, num_tasks: int) -> list[int]:
-        """Return the numbers of the tasks without a whole output file."""
+        """Return the numbers of the tasks whose output file is missing or incomplete."""
         return [task for task in range(num_tasks) if not is_complete_file(self.output(work, task))]
 
 
@@ -92,7 +92,7 @@ class LocalExecutor:
 
 
 def run_stage(stage: Stage, work: Path, sizes: Sequence[float], executor: Executor) -> None:
-    """Run the tasks without output, under a progress bar. `sizes` is the amount of work of each task in bytes."""
+    """Run the tasks that have no output file yet, and show a progress bar. `sizes` is the work of each task in bytes."""
     missing = stage.find_missing(work, len(sizes))
     if not missing:
         return

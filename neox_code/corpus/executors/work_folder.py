@@ -114,7 +114,7 @@ def end_leftover_jobs(work: Path) -> None:
 
 
 def remove_partial_files(work: Path) -> None:
-    """Remove the partial files of killed jobs. Each job has names of its own for them, so no later job replaces them."""
+    """Remove the partial files of killed jobs. A later job does not replace them, because it writes other names."""
     for name in OUTPUT_FOLDERS:
         for path in (work / name).rglob(f"*{PARTIAL_SUFFIX}"):
             path.unlink(missing_ok=True)

@@ -44,8 +44,8 @@ LONGER_WORDS = 3
 MAX_IMPORTS = 1
 IMPORTS = frozenset({b"import", b"include", b"use", b"using"})
 FEWEST_WORDS, FEWEST_CHARACTERS, CHARACTERS_OF_FEW_WORDS = 4, 13, 20
-"""Limits for a text that is searched by all of its words. It needs the first number of words, and the second number of characters
-in its different words or the third number in all its words."""
+"""Limits for a text that is searched by all of its words: minimum number of words, of characters in its different words, and of
+characters in all its words. The text must reach the first limit, and one of the other two."""
 LONGEST_WHOLE = 32
 COMMON_WORD, FEWEST_COMMON_WORDS = 50, 3
 """A word is common if more than COMMON_WORD texts have it. A text of only common words, such as `assert f(90) == [81, 9]`,
@@ -194,7 +194,7 @@ def hash_words(words: Sequence[bytes]) -> int:
 
 
 def hash_runs(words: Sequence[bytes], in_runs: bytes) -> Iterator[int]:
-    """Yield the hash of each run of RUN words that can be in a benchmark: their bytes in `in_runs`, one per word, are IN_RUN."""
+    """Yield the hash of each run whose words all occur in runs of benchmarks. `in_runs` has a byte per word: IN_RUN or 0."""
     start = in_runs.find(ALL_IN_RUN)
     while start >= 0:
         yield hash_words(words[start : start + RUN])

@@ -19,7 +19,7 @@ GENERATED_PHRASES = re.compile(
 MINIFIED_NAME = re.compile(r"[.-]min\.(?:js|css|mjs)$", re.IGNORECASE)
 MINIFIED_LANGUAGES = frozenset({"JavaScript", "CSS", "TypeScript"})
 MINIFIED_MEAN_LINE = 110
-"""Linguist's threshold, in characters."""
+"""Mean line length in characters above which a file is minified; linguist's threshold."""
 
 
 @dataclass(frozen=True)

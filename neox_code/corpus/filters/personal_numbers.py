@@ -77,7 +77,7 @@ class NoPersonalNumbers:
 
 
 def find_ipv4_addresses(text: str) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of each match, in order."""
+    """Yield (start, end) of each address that is replaced, in order."""
     for found in IPV4.finditer(text):
         is_version = all(len(part) == 1 for part in found[0].split(".")) or BEFORE_VERSION.search(
             text, max(0, found.start() - 24), found.start()
@@ -88,7 +88,7 @@ def find_ipv4_addresses(text: str) -> Iterator[tuple[int, int]]:
 
 
 def find_telephone_numbers(text: str) -> Iterator[tuple[int, int]]:
-    """Yield (start, end) of each match, in order."""
+    """Yield (start, end) of each telephone number that is replaced, in order."""
     for found in PHONE.finditer(text):
         digits = re.sub(r"\D", "", found[0])
         if FEWEST_DIGITS <= len(digits) <= MOST_DIGITS and not FICTION.search(digits):

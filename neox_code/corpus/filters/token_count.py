@@ -37,7 +37,7 @@ class TokenCounter:
         return self._count(text, limit, ["root"])
 
     def _count(self, text: str, limit: int, stack: list[str]) -> int:
-        """Return the number of tokens that RegexLexer.get_tokens_unprocessed yields, at most about `limit`."""
+        """Return the number of tokens that RegexLexer.get_tokens_unprocessed yields. Counting stops soon after `limit`."""
         state = self.states[stack[-1]]
         position = count = 0
         while count < limit:
@@ -75,7 +75,7 @@ class TokenCounter:
         return count
 
     def _count_with_context(self, text: str, limit: int) -> int:
-        """Return the number of tokens that ExtendedRegexLexer.get_tokens_unprocessed yields, at most about `limit`.
+        """Return the number of tokens that ExtendedRegexLexer.get_tokens_unprocessed yields. Counting stops soon after `limit`.
 
         The actions of the lexer may move the position and change the stack.
         """
@@ -112,7 +112,7 @@ class TokenCounter:
 
 
 def has_only_rule_actions(lexer: Lexer) -> bool:
-    """Return True for a lexer that adds nothing to RegexLexer or ExtendedRegexLexer but rules and changes of a token's kind."""
+    """Return True if a lexer adds only rules to RegexLexer or ExtendedRegexLexer. It may also change a token's kind."""
     walk = type(lexer).get_tokens_unprocessed
     same = {kind.get_tokens_unprocessed for kind in (RegexLexer, ExtendedRegexLexer, CFamilyLexer, PhpLexer)}
     return walk in same and not lexer.filters and not lexer.flags & re.VERBOSE

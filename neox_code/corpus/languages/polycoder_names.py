@@ -40,5 +40,5 @@ def is_name_of(language: str, path: str) -> bool:
 
 
 def find_languages(path: str, languages: Collection[str]) -> tuple[str, ...]:
-    """Return those of `languages`, in order, that a file of this name can have."""
+    """Return the members of `languages`, in their order, that are possible for a file of this name."""
     return tuple(language for language in languages if path.endswith(list_name_endings(language)))

@@ -162,7 +162,7 @@ def is_license_file(path: str) -> bool:
 
 
 def find_source_license(path: str, text: str) -> str | None:
-    """Return the SPDX expression of a source file's header; None if the header states no known license."""
+    """Return the SPDX expression of the license in a source file's header; None if the header states no known license."""
     return None if is_license_file(path) else find_header_license(text) or find_license_choice(text[:HEADER_CHARACTERS])
 
 

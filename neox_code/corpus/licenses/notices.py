@@ -12,7 +12,7 @@ from typing import Any
 from license_expression import get_spdx_licensing
 
 HEADER_CHARACTERS = 4_000
-"""Number of characters at the start of a file that are searched for a license. Later ones concern other files."""
+"""Number of characters at the start of a file that are searched for a license. A license after them concerns other files."""
 
 TAG = re.compile(r"SPDX-License-Identifier:[ \t]*([^\r\n]+)")
 LEADING_COMMENT = re.compile(r"(?:<\?php\b)?(?:\s+|//.*|#(?!\s*(?:include|define|if)).*|/\*(?s:.*?)\*/)*")
@@ -30,7 +30,7 @@ class Notice:
     phrase: str
     """Words that the notice must contain."""
     pattern: str = ""
-    """A regular expression that the notice must match as well."""
+    """A regular expression that the notice must also match; empty: the phrase suffices."""
     without: str = ""
 
     def is_in(self, words: str) -> bool:

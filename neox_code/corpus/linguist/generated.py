@@ -22,7 +22,7 @@ BY_ENDING = {
     "Gradle": "/gradlew /gradlew.bat",
     "Maven": "/mvnw /mvnw.cmd",
 }
-"""Generator -> endings of lower-case paths that begin with a slash."""
+"""Generator -> endings of the paths of its files. A path is compared in lower case and with a slash before it."""
 ENDINGS = {ending: generator for generator, endings in BY_ENDING.items() for ending in endings.split()}
 ALL_ENDINGS = tuple(ENDINGS)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 HEAD_LINES = 40
 MINIFIED_MEAN_LINE = 110
-"""In bytes; a file with a larger mean line length is minified."""
+"""Mean line length in bytes above which a file is minified."""
 
 
 class Lines:

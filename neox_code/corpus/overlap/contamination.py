@@ -33,11 +33,11 @@ class Contamination:
     """Overlap of one problem with the training split."""
 
     runs: int
-    """Number of the problem's distinct runs of 13 distinctive words."""
+    """Number of different runs in the problem; a run is 13 consecutive distinctive words."""
     shared_runs: int
-    """Number of the problem's runs that a document of the training split contains."""
+    """Number of the problem's runs (13 consecutive words) that a document of the training split contains."""
     first_document: str | None
-    """REPOSITORY/PATH of the first document with a run of the problem; None if there is none."""
+    """REPOSITORY/PATH of the first document that contains 13 consecutive words of the problem; None if there is none."""
     verbatim_share: float
     """The largest fraction of one of the problem's texts that a document contains byte for byte, from 0 to 1."""
     overlap: Overlap | None
@@ -45,7 +45,7 @@ class Contamination:
 
     @property
     def share(self) -> float:
-        """Fraction of the problem's runs that the training split contains, from 0 to 1."""
+        """Fraction of the problem's runs (13 consecutive words) that the training split contains, from 0 to 1."""
         return self.shared_runs / self.runs if self.runs else 0.0
 
     @property
@@ -102,7 +102,7 @@ def load_contamination(value: Mapping) -> Contamination:
 
 
 def find_runs(shard: Path, vocabulary: Mapping[bytes, int], searched: frozenset[int]) -> Iterator[dict[int, str]]:
-    """Yield one dictionary: hash of a searched run -> the shard's first document that contains the run."""
+    """Yield one dictionary: hash of a searched run (13 words) -> the shard's first document that contains the run."""
     found: dict[int, str] = {}
     for document in read_shard(shard, "train"):
         words = split_words(document.text)

@@ -32,7 +32,7 @@ log = get_logger(__name__)
 
 FOLDER = "overlap"
 MOST_PLACES = 200
-"""Maximum number of places that are looked up for one seed."""
+"""Maximum number of places in documents that are compared for one seed of a text."""
 
 MOST_COMPARED = 100
 """Maximum number of alignments of a text with a document that are compared byte by byte."""

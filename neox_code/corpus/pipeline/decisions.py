@@ -44,7 +44,7 @@ class PlannedShard:
 
     @property
     def name(self) -> str:
-        """The path below the corpus folder."""
+        """Path of the shard, relative to the corpus folder."""
         return f"{self.split}/shard-{self.number:05d}.parquet"
 
     @property
@@ -116,7 +116,7 @@ def save_decisions(folder: Path, shards: list[PlannedShard], blocks: list[tuple[
 
 
 def load_decisions(work: Path) -> Decisions:
-    """Return the decisions, the inverse of `save_decisions`; a process reads the files once."""
+    """Return the decisions that `save_decisions` has written. The result is cached: a process reads the files once."""
     folder = decisions_folder(work)
     return read_decisions(folder, (folder / DECISIONS_FILE).stat().st_mtime_ns)
 

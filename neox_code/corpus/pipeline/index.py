@@ -149,7 +149,7 @@ def format_index_lines(block: Block, rows: np.ndarray, projects: pa.Array) -> st
 
 
 def choose_shard_bytes(text_bytes: int) -> int:
-    """Return the maximum size of a shard in bytes, so that there are SHARDS_AIMED_AT shards within the limits of their size."""
+    """Return the maximum size of a shard in bytes. It gives SHARDS_AIMED_AT shards, unless they would be too small or too large."""
     return min(max(text_bytes // SHARDS_AIMED_AT, LEAST_SHARD_BYTES), MAX_SHARD_BYTES)
 
 

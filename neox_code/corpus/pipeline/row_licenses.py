@@ -72,7 +72,7 @@ class LicenseWriter:
         return numbers[inverse]
 
     def _find_listed_license(self, block: Block, row: int) -> str | None:
-        """Return the license that a repository list or dataset gives for this row. It can differ between rows of a project."""
+        """Return the license that a repository list or dataset gives for this row. Rows of a project can differ."""
         return block.projects[block.table["project"][row].as_py()].license
 
     def _get_number(self, license: StatedLicense) -> int:

@@ -31,11 +31,13 @@ def assign_splits(sizes: Sizes, shares: Mapping[str, float], seed: int) -> dict[
     splits: dict[str, str] = {}
 
     def compute_overshoot(project: str, split: str) -> float:
-        """Return the bytes of the project beyond those that the split needs, summed over languages as shares of their totals."""
+        """Return by how much the project exceeds the bytes that the split needs: the sum over languages, each as a share of its
+        total bytes."""
         return sum(max(0.0, size - room[split][language]) / max(total[language], 1) for language, size in sizes[project].items())
 
     def compute_change(project: str, split: str) -> float:
-        """Return the change of the split's distance from its target, summed over languages as shares; negative means nearer."""
+        """Return by how much the project moves the split away from its target, in the unit of `compute_overshoot`. A negative
+        result means nearer."""
         lacking = room[split]
         return sum(
             (abs(lacking[language] - size) - abs(lacking[language])) / max(total[language], 1)

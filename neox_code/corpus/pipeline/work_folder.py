@@ -77,7 +77,7 @@ def save_settings(work: Path, settings: Settings) -> None:
 
 
 def load_settings(work: Path) -> Settings:
-    """Return the settings, the inverse of `save_settings`; a process reads the file once."""
+    """Return the settings that `save_settings` has written. The result is cached: a process reads the file once."""
     return read_settings(work, (work / SETTINGS_FILE).stat().st_mtime_ns)
 
 

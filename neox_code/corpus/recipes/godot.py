@@ -20,7 +20,7 @@ SCRIPT = re.compile(r"^[ \t]*(?:@?tool|extends|class_name|(?:static[ \t]+)?func)
 
 @dataclass(frozen=True)
 class GodotScripts(FileLanguage):
-    """Linguist's rule, but a script of GDScript stays one. Linguist takes Godot 3's template comment ("Declare ...") for GAP."""
+    """Linguist's rule with a correction: linguist classifies scripts with Godot 3's template comment ("Declare ...") as GAP."""
 
     name = "language of the file, and Godot's scripts"
 

@@ -84,9 +84,10 @@ def join_neighbors(pieces: Sequence[tuple[str, int]], limit: int) -> list[str]:
 def split_at_lines(text: str, depths: Sequence[int], limit: int, count: TokenCounter) -> list[str]:
     """Split a text into chunks of whole lines; the chunks together are the whole text.
 
-    `depths` has the nesting depth at the start of each line. A chunk may end before each line in its second half: the least nested
-    of these lines is chosen; of equally nested lines the last after a blank line, else the last. A line that is longer than the
-    limit is cut. Tokens are counted line by line. A blank chunk is joined to the chunk before it.
+    `depths` has the nesting depth at the start of each line. A chunk ends before the least nested line in the second half of the
+    lines that fit. Of equally nested lines, it ends before the last one after a blank line; if none is after a blank line, before
+    the last one. A line that is longer than the limit is cut. Tokens are counted line by line. A blank chunk is joined to the chunk
+    before it.
     """
     lines = re.findall(r"[^\n]*\n|[^\n]+", text)
     spans = [

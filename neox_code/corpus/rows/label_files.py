@@ -143,7 +143,7 @@ class AnswerFile:
                 raise DataError(f"the endpoint refuses every request: {label.refusal}. Check --endpoint and --model.")
 
     def write_pending(self) -> None:
-        """Write the refusals that were held back until the first answer."""
+        """Write the refusals that were kept in memory until the endpoint has answered a first request."""
         for pair in self._pending:
             self._write(*pair)
         self._pending = []

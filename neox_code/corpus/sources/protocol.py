@@ -21,13 +21,13 @@ class Project:
     name: str
     """`organization/project`, or `project` without an organization."""
     language: str | None = None
-    """One of LANGUAGES (or GDScript, Kotlin), if the name of a folder or a list states it."""
+    """Language of the project, if the name of a folder or a repository list states it."""
     stars: int | None = None
     license: str | None = None
     """An SPDX expression, if a list or dataset states it."""
     commit: str | None = None
     within: str | None = None
-    """Name of the project in the source's root, if this project is in a folder below; None for a git repository."""
+    """Name of the project in the source's root, if this project is in a folder below the root; else None."""
     folder: str = ""
     """Path of the project below the source's root; empty for a project in the root."""
 
@@ -52,7 +52,7 @@ class FoundFile:
 
 
 FileCheck = Callable[[Project, str, int], str | None]
-"""Returns the reason why a file (project, path, bytes) is not read; None if it is read."""
+"""Function that returns the reason why a file (project, path, size in bytes) is not read; None if it is read."""
 
 
 class Batch(Protocol):

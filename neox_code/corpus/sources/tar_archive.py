@@ -117,7 +117,7 @@ class CompressedTarBatch:
     num_bytes: int
 
     def read(self) -> Iterator[tuple[FoundFile, int]]:
-        """Yield the files of the archive, with the bytes read from the compressed file."""
+        """Yield the files of the archive, each with the number of bytes read so far from the compressed file."""
         path = self.source.path
         replaced = find_replaced_members(lambda: list_paths((member for _, member, _ in stream_members(path)), path))
         for members, found in enumerate(yield_with_damage(stream_members(path), path)):

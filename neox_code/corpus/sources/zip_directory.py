@@ -63,7 +63,7 @@ class ZipEntry:
 
 
 def find_directory(archive: IO[bytes]) -> Directory:
-    """Return the place of the directory. Raise BrokenArchive if the file does not end like a zip archive."""
+    """Return where the directory is in the file. Raise BrokenArchive if the file does not end like a zip archive."""
     size = archive.seek(0, os.SEEK_END)
     first = max(size - END.size - LARGEST_COMMENT, 0)
     archive.seek(first)
@@ -95,7 +95,7 @@ def read_zip64_end(archive: IO[bytes], end: int) -> tuple[int, int, int] | None:
 
 
 def read_entries(archive: IO[bytes], directory: Directory) -> Iterator[ZipEntry]:
-    """Yield the entries in order. Raise BrokenArchive at a damaged one."""
+    """Yield the entries of the directory in order. Raise BrokenArchive at a damaged entry."""
     place = directory.start
     archive.seek(place)
     while place < directory.end:

@@ -44,7 +44,7 @@ SETTINGS_FILE = "job.pickle"
 BATCH_CHARACTERS = 2**22
 BATCH_TEXTS = 4096
 WHOLE = ""
-"""Stands for the name of a language in the files of all languages together."""
+"""Used instead of the name of a language in the names of files that have all languages."""
 
 
 class HasText(Protocol):
@@ -162,7 +162,7 @@ def load_settings(work: Path) -> TokenizeSettings:
 
 @lru_cache(maxsize=1)
 def load_encoder(work: Path, written_at: int) -> tuple[TokenizeSettings, GatedEncoder]:
-    """Return the settings and their encoder; the result is cached. `written_at` is the time at which the settings were written."""
+    """Return the settings and their encoder, from a cache. `written_at`, the file's time, makes the cache notice a new file."""
     settings = load_settings(work)
     return settings, GatedEncoder(settings.tokenizer, settings.encoder)
 
