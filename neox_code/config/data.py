@@ -68,10 +68,11 @@ class DataConfig:
     """Number of processes per rank that read the next samples in advance; 0: the training process reads them."""
 
     heldout_path: str | None = None
-    """Corpus folder whose held-out documents `evaluate` reads."""
+    """Files that `evaluate` reads: a corpus folder, of which it reads the documents of `heldout_split`, or any folder, repository
+    or archive of source code."""
 
     heldout_split: Literal["valid", "test"] = "test"
-    """The split of `heldout_path` that is read."""
+    """The split that is read, if `heldout_path` is a corpus."""
 
     heldout_bytes_per_language: int | None = None
     """Maximum number of bytes per language that `evaluate` reads; default: all. Whole files are chosen, shuffled by `seed`."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from neox_code.config.neox import NeoXConfig
 from neox_code.corpus.pipeline.projects import shuffle_projects
-from neox_code.corpus.shards import Document, iter_documents, load_summary
+from neox_code.corpus.shards import Document, is_corpus, iter_documents, load_summary
 from neox_code.corpus.tokens.input_slices import MAX_LISTED
 from neox_code.corpus.tokens.tokenize_shards import encode_documents
 from neox_code.errors import ConfigError, DataError
@@ -23,6 +23,7 @@ from neox_code.evaluation.compressors import COMPRESSORS, compute_compressed_bit
 from neox_code.evaluation.heldout_result import HeldoutResult, LanguageResult
 from neox_code.evaluation.perplexity import make_scoring_model, score_files
 from neox_code.evaluation.scores import TaskScore, ratio_score
+from neox_code.evaluation.source_files import read_source_files
 from neox_code.evaluation.task import Measurement, TaskInputs
 from neox_code.generation.loading import LoadedModel, load_model
 from neox_code.logs import Advance, get_logger, progress
@@ -53,7 +54,7 @@ def evaluate_heldout(config: NeoXConfig, loaded: LoadedModel | None = None) -> H
     if folder is None:
         raise ConfigError(
             "heldout_path is not set: there are no files to evaluate the model on. "
-            "Set it to a corpus folder of tools/build_corpus.py, or --set heldout_path=FOLDER."
+            "Set it to a corpus of tools/build_corpus.py, or to any folder or archive of source code: --set heldout_path=PATH."
         )
     chosen, left_aside = select_heldout_documents(folder, split, config.data.heldout_bytes_per_language, config.training.seed)
     model = make_scoring_model(loaded or load_model(config))
@@ -71,7 +72,7 @@ def evaluate_heldout(config: NeoXConfig, loaded: LoadedModel | None = None) -> H
             evaluate_language(model, documents, bits[language], left_aside[language], advance)
             for language, documents in languages.items()
         ]
-    trained_on = load_summary(folder).languages("train")
+    trained_on = load_summary(folder).languages("train") if is_corpus(folder) else []
     return HeldoutResult(
         checkpoint=str(model.checkpoint),
         corpus=folder,
@@ -145,15 +146,18 @@ def select_heldout_documents(
     Languages with too few files and empty documents are left out. Raise DataError if there is no corpus or no document.
     """
     sizes: dict[str, dict[str, int]] = defaultdict(dict)
-    for document in iter_documents(folder, split, load_summary(folder).evaluated_languages(split)):
+    every = None if is_corpus(folder) else read_source_files(folder)
+    evaluated = iter_documents(folder, split, load_summary(folder).evaluated_languages(split)) if every is None else every
+    for document in evaluated:
         if document.num_bytes:
             sizes[document.language][document.sha256] = document.num_bytes
     chosen = {language: select_within_limit(files, limit, seed) for language, files in sizes.items()}
     if not any(chosen.values()):
         advice = find_remedy(sizes, limit)
-        raise DataError(f"split {split} of the corpus {folder} holds no documents to evaluate the model on. {advice}")
+        place = f"split {split} of the corpus {folder}" if every is None else folder
+        raise DataError(f"{place} holds no documents to evaluate the model on. {advice}")
     documents: dict[str, list[Document]] = defaultdict(list)
-    for document in iter_documents(folder, split):
+    for document in iter_documents(folder, split) if every is None else every:
         if document.sha256 in chosen.get(document.language, ()):
             documents[document.language].append(document)
     left_aside = {language: len(sizes[language]) - len(files) for language, files in chosen.items()}

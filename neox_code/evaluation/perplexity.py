@@ -80,6 +80,17 @@ def split_into_windows(file: int, num_tokens: int, context_length: int) -> Itera
         begin, scored = begin + max(context_length // 2, 1), end
 
 
+def split_rolling(file: int, num_tokens: int, context_length: int) -> Iterator[ScoredWindow]:
+    """Yield the windows of lm-evaluation-harness's `loglikelihood_rolling`: each scores all of its tokens, except for the last one.
+
+    >>> [(window.begin, window.end, window.scored) for window in split_rolling(0, num_tokens=34, context_length=10)]
+    [(0, 10, 0), (10, 20, 10), (20, 30, 20), (24, 34, 30)]
+    """
+    for scored in range(0, num_tokens, context_length):
+        end = min(scored + context_length, num_tokens)
+        yield ScoredWindow(file, max(end - context_length, 0), end, scored)
+
+
 def group_into_batches(windows: Sequence[ScoredWindow], tokens_at_once: int) -> Iterator[list[ScoredWindow]]:
     """Yield batches of windows, longest first, with at most `tokens_at_once` tokens including padding, but at least one window."""
     ordered = sorted(windows, key=lambda window: (-window.length, window.file, window.begin))
@@ -90,10 +101,18 @@ def group_into_batches(windows: Sequence[ScoredWindow], tokens_at_once: int) -> 
         begin = end
 
 
-def score_files(model: LoadedModel, files: Sequence[Sequence[int]], tokens_at_once: int | None = None) -> Iterator[Score]:
-    """Yield the bits of every file's tokens, window by window, longest first; `tokens_at_once` changes only the speed."""
+def score_files(
+    model: LoadedModel, files: Sequence[Sequence[int]], tokens_at_once: int | None = None, rolling_length: int | None = None
+) -> Iterator[Score]:
+    """Yield the bits of every file's tokens, window by window, longest first; `tokens_at_once` changes only the speed.
+
+    Windows overlap by half of the model's context; with `rolling_length` they are those of `split_rolling`, of at most this length.
+    """
     texts = [torch.tensor([model.tokenizer.eod_id, *ids], dtype=torch.int32) for ids in files]
-    spans = [window for file, ids in enumerate(files) for window in split_into_windows(file, len(ids), model.context_length)]
+    length, split = model.context_length, split_into_windows
+    if rolling_length:
+        length, split = min(rolling_length, length), split_rolling
+    spans = [window for file, ids in enumerate(files) for window in split(file, len(ids), length)]
     for batch in group_into_batches(spans, tokens_at_once or TOKENS_AT_ONCE[model.device.type]):
         yield from score_batch(model, texts, batch)
 

