@@ -17,7 +17,7 @@ SOURCE is one of these:
         folder of such files at any depth without source code, such as The Stack's data/LANGUAGE/*.parquet
     local: the Python library and packages of this machine (write ./local for a folder of this name)
 
-One process reads a compressed tar or JSON Lines file; several processes read several files, or one that is not compressed.
+A compressed tar or JSON Lines file is read by one process. Several files, or one that is not compressed, are read by several.
 
 Rerun the same command to resume an interrupted build. Unfinished work is kept in DIR.work.
 

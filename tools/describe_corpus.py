@@ -4,9 +4,9 @@
     python tools/describe_corpus.py data/corpus                                             writes data/corpus.html
     python tools/describe_corpus.py corpus --tokenizer-type HFTokenizer --vocab-file tokenizer.json --output report.html
 
-The report has files, bytes and tokens by language; the reason for every dropped file, with three examples per reason; duplicates,
-sizes, licenses, edits, encodings, line ends, splits, stars and the largest repositories; and bytes per token by language, from the
-tokens that the build counted or from the given tokenizer on a seeded sample. Memory does not grow with the corpus.
+The report has tables of files, bytes and tokens by language; of drop reasons, with three examples each; of duplicates, sizes,
+licenses, edits, encodings, line ends, splits, stars and the largest repositories. It also has the bytes per token by language, from
+the tokens that the build counted or from the given tokenizer on a seeded sample. Memory does not grow with the corpus.
 """
 
 import argparse

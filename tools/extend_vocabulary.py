@@ -4,10 +4,10 @@
     python tools/extend_vocabulary.py checkpoints extended --whitespace --mean
     python tools/extend_vocabulary.py model extended --tokens tokens.json --like "<|endoftext|>"
 
-SOURCE is the folder of a model of any format; OUTPUT, which must be new, has the same format, and the extended vocabulary as
-tokenizer.json. Ordinary tokens (--whitespace, --tokens) are used wherever their text occurs. Special ones (--infilling, or
-"special": true in a JSON file) never come from text. The new rows of the embedding and the head are means of rows of the model; all
-others stay as they are. Train the model before you rely on the new tokens.
+SOURCE is the folder of a model of any format. OUTPUT is a new folder; the model there has the same format, and tokenizer.json with
+the extended vocabulary. Ordinary tokens (--whitespace, --tokens) are used wherever their text occurs. Special tokens (--infilling,
+or "special": true in a JSON file) never come from text. The new rows of the embedding and the head are means of the model's rows.
+All other parameters are unchanged. Train the model before you rely on the new tokens.
 """
 
 import sys

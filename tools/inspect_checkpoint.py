@@ -4,8 +4,8 @@
     python tools/inspect_checkpoint.py checkpoints --iteration 1000 --compare model
 
 PATH and OTHER are folders of any format that is read: checkpoints of this package and of GPT-NeoX, and models of Hugging Face. The
-exit status is 2 for a damaged checkpoint; what can be read of it is shown. `--compare` lists the parameters and the keys of the
-configuration that differ, with the norm of each parameter's difference.
+exit status is 2 for a damaged checkpoint; its readable part is shown. `--compare` lists the parameters that differ, each with the
+norm of the difference, and the keys of the configuration that differ.
 """
 
 import sys

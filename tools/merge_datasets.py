@@ -3,8 +3,8 @@
     python tools/merge_datasets.py --input tokens --output-prefix all_text_document
     python tools/merge_datasets.py --input a_text_document b_text_document --output-prefix all_text_document
 
-An input is a folder, whose pairs are merged in the order of their names, or the path of a pair, with or without .bin or .idx. A
-pair that is named twice, as by PREFIX*, is merged once. All inputs must have ids of the same type, and the same vocabulary where
+An input is the path of a pair, with or without .bin or .idx, or a folder: its pairs are merged in the order of their names. A pair
+that is named twice, as by PREFIX*, is merged once. All inputs must have ids of the same type, and the same vocabulary where
 PREFIX.tokens.json records it. Nothing is written if the merge fails. Memory does not grow with the input.
 """
 

@@ -1,4 +1,4 @@
-"""Print the project's dependencies and those of some extras, without torch, for machines with their own torch.
+"""Print the dependencies of the project and of some of its extras, without torch, for machines with their own torch.
 
 python requirements.py pyproject.toml test,wandb > requirements.txt
 pip install -r requirements.txt && pip install --no-deps -e .
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def list_requirements(pyproject: str, extras: str) -> list[str]:
-    """Return the requirement lines without that of torch."""
+    """Return the lines of a requirements file, without the line of torch."""
     project = tomllib.loads(Path(pyproject).read_text(encoding="utf-8"))["project"]
     chosen = [name for name in extras.split(",") if name]
     lines = [*project["dependencies"], *(line for name in chosen for line in project["optional-dependencies"][name])]

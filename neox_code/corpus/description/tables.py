@@ -1,4 +1,4 @@
-"""The description as tables of plain values; the console and the page format them.
+"""Make tables of plain values from the description of a corpus. The console and the report page format them.
 
 for table in make_tables(description).values():
     print(table.title, [column.heading for column in table.columns], table.rows[0])

@@ -1,4 +1,4 @@
-"""E-mail addresses.
+"""Filters for e-mail addresses: an edit that replaces them, and a filter that drops files with an address.
 
     EmailAddresses().edit(file)         replaces each address by <EMAIL>, as in BigCode's corpora
     NoEmailAddresses().keep(file)       drops a file with an address

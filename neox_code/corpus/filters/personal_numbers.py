@@ -1,4 +1,4 @@
-"""IPv4 addresses and telephone numbers. No recipe of the package masks them; add the edit to your own recipe.
+"""Filters for IPv4 addresses and telephone numbers. No recipe of the package uses them; add them to your own recipe.
 
     IPv4Addresses().edit(file)        each replaced by <IP_ADDRESS>, as in BigCode's corpora
     TelephoneNumbers().edit(file)     each replaced by <PHONE>

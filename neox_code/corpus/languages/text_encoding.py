@@ -3,10 +3,10 @@
     text, encoding = detect_and_decode(content)           # text is None for a file that is not text
     text, encoding = decode_ignoring_errors(content)      # PolyCoder's way: UTF-8, other bytes dropped
 
-`detect_and_decode` tries, in this order: a byte-order mark (UTF-8, UTF-16, UTF-32), UTF-16 without a mark, encodings of 7 bits
-(their bytes are ASCII: ISO-2022-JP), UTF-8, the encoding that the file declares (`coding: shift_jis`), and the other encodings of
-legacy_encodings.py. If none fits, the file is not text; no byte is dropped or replaced. The byte-order mark is removed;
-decode_ignoring_errors keeps it as U+FEFF, as Code-LMs does. Line ends are kept.
+`detect_and_decode` tries, in this order: a byte-order mark (UTF-8, UTF-16, UTF-32), UTF-16 without a mark, 7-bit encodings such as
+ISO-2022-JP, UTF-8, the encoding that the file declares (`coding: shift_jis`), and the other encodings of legacy_encodings.py. If
+none fits, the file is not text; no byte is dropped or replaced. The byte-order mark is removed. `decode_ignoring_errors` keeps it
+as U+FEFF, as Code-LMs does. Line ends are not changed.
 """
 
 import codecs

@@ -3,8 +3,8 @@
     is_vendored("node_modules/left-pad/index.js")       True
     is_documentation("docs/tutorial.py")                True
 
-Nearly all of linguist's patterns begin with `(^|/)`. They are tried only after a slash, which takes a hundredth of the time of
-matching one joined pattern at every character.
+Nearly all of linguist's patterns begin with `(^|/)`. These patterns are tried only after a slash, which takes a hundredth of the
+time of a joined pattern that is tried at every character.
 """
 
 import re

@@ -4,7 +4,7 @@
     hashes_N = hash_substrings(b"def area(width, height): return")      # what is looked up: all positions
 
 Selection is by winnowing (Schleimer, Wilkerson, Aiken 2003): of any WINDOW consecutive substrings of SEED_BYTES bytes, the one with
-the smallest hash is selected. So every passage of at least GUARANTEED_BYTES has a selected seed wherever it stands.
+the smallest hash is selected. So every passage of at least GUARANTEED_BYTES has a selected seed in any text.
 """
 
 import numpy as np

@@ -6,7 +6,7 @@
     table.licenses(number)              the statements of its license files and manifests, by folder
     table.rank_projects()                       the order of the projects by stars (most first), then by name
 
-A project takes about 500 bytes: a million of them half a gigabyte.
+A project takes about 500 bytes of memory, a million projects half a gigabyte.
 """
 
 from collections.abc import Iterable, Mapping

@@ -5,7 +5,7 @@
     table = read_licenses(folder)                                       # columns license, license_file
     numbers = read_license_numbers(folder, first_row, num_rows)
 
-The license in the header of a file takes precedence over those of its folder (folder_licenses.py).
+The license in the header of a file takes precedence over the license of its folder (folder_licenses.py).
 """
 
 from pathlib import Path

@@ -3,7 +3,7 @@
     for done in scan_batch(work, 7):          # reads batch 7 of the plan: hash, decode, language, filters, edits, duplicate keys
         ...                                   # and writes parts/000007.parquet
 
-A file with several possible languages is filtered once for each language. The stage decide selects one by the project's language.
+A file with several possible languages is filtered once for each language. The stage `decide` selects one by the project's language.
 """
 
 import pickle

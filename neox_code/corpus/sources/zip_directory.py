@@ -1,4 +1,4 @@
-"""Read the directory of a zip archive one entry at a time, so that damage affects only the entries behind it.
+"""Read the directory of a zip archive one entry at a time, so that the entries before any damage can be read.
 
     with Path("code.zip").open("rb") as archive:
         directory = find_directory(archive)
