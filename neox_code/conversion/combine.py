@@ -1,4 +1,4 @@
-"""A model whose weights are computed from those of other models: a mean, an exponential moving average, a sum with a difference.
+"""Compute the weights of a model from other models' weights: mean, exponential moving average, or sum with a difference.
 
     write_model(combine([open_source(Path("a")), open_source(Path("b"))], mean), Path("out"), "neox", ConversionOptions())
 
@@ -18,11 +18,11 @@ from neox_code.errors import ConversionError
 from neox_code.tokenizer.comparison import compare_records, describe_vocabulary
 
 Combination = Callable[[Iterator[torch.Tensor]], torch.Tensor]
-"""Function of one parameter's fp32 tensors, in the order of the models, to the combined tensor. It may change the tensors."""
+"""Function of one parameter's fp32 tensors, in the order of the models, to the combined tensor. It may change its inputs."""
 
 
 def mean(weights: Iterator[torch.Tensor]) -> torch.Tensor:
-    """Return the mean. For equal tensors it is equal to each of them.
+    """Return the mean of the tensors. The mean of equal tensors is exactly that tensor.
 
     >>> mean(iter([torch.tensor([1.0]), torch.tensor([2.0]), torch.tensor([6.0])]))
     tensor([3.])
@@ -56,9 +56,9 @@ def add_difference(scale: float, weights: Iterator[torch.Tensor]) -> torch.Tenso
 
 
 def combine(sources: Sequence[ModelSource], combination: Combination) -> ModelSource:
-    """Return the combined model, with the configuration, vocabulary and iteration of the first model, and without a run's record.
+    """Return the combined model. Its configuration, vocabulary and iteration are those of the first model; it has no run.json.
 
-    Raise ConversionError with the first difference of shape or vocabulary.
+    Raise ConversionError with the first difference if the models differ in shape or vocabulary.
     """
     first = sources[0]
     for other in sources[1:]:
@@ -68,7 +68,7 @@ def combine(sources: Sequence[ModelSource], combination: Combination) -> ModelSo
 
 
 def combine_parameter(name: str, sources: Sequence[ModelSource], combination: Combination) -> torch.Tensor:
-    """Return a parameter of the combined model in the type of the first model's. Raise ConversionError if the shapes differ."""
+    """Return a combined parameter in the type that it has in the first model. Raise ConversionError if the shapes differ."""
     first = sources[0].read(name)
 
     def read() -> Iterator[torch.Tensor]:

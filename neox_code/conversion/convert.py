@@ -1,4 +1,4 @@
-"""A model from any format to any format: one table of writers over one lazy stream of weights.
+"""Convert a model from any format to any other: a table has the writer of each format; weights are read one at a time.
 
     convert(Path("checkpoints"), Path("model"), "huggingface", ConversionOptions())
 
@@ -29,7 +29,7 @@ WRITERS: dict[str, Callable[[ModelSource, Path, ConversionOptions], None]] = {
     "gguf": write_gguf,
     "universal": write_universal,
 }
-"""Format -> the function that writes a model to a path which does not exist: a folder, for gguf a file."""
+"""Format -> function that writes a model to a new path (a folder; a file for gguf)."""
 
 
 def convert(
@@ -50,7 +50,7 @@ def convert(
 
 
 def choose_format(source: ModelSource) -> str:
-    """Return the format in which a changed model is written: that of its source."""
+    """Return the format in which a changed model is written, which is the format of its source."""
     return "huggingface" if is_hugging_face_model(source.folder) else "neox"
 
 

@@ -1,9 +1,9 @@
-"""A model with a larger vocabulary: new tokens with rows computed from rows that it has; all other rows stay as they are.
+"""Add tokens to a model's vocabulary. The row of a new token is computed from existing rows, which stay unchanged.
 
     tokens = [NewToken("    "), NewToken("<|fim_prefix|>", is_special=True)]
     extended = extend_vocabulary(source, tokens, choose_piece_ids, folder)        # folder/tokenizer.json is written
 
-An ordinary token is used wherever its text occurs, before the text is split and merged. A special token never comes from text.
+An ordinary token is used wherever its text occurs, before the text is split and merged. A special token is never made from text.
 """
 
 import json
@@ -45,11 +45,11 @@ INFILLING = tuple(
     NewToken(f"<|{name}|>", is_special=True)
     for name in ("fim_prefix", "fim_middle", "fim_suffix", "fim_pad", "repo_name", "file_sep")
 )
-"""Tokens that mark the parts of a text whose middle is missing, and the repository and the files of a text, by Qwen's names."""
+"""Special tokens, by Qwen's names, for the parts of an infilling prompt (whose middle is missing), a repository and its files."""
 
 Ids = tuple[int, ...] | range
 RowRule = Callable[[ByteLevelTokenizer, NewToken], Ids]
-"""Function that returns ids of the existing vocabulary. The new token's row is the mean of their rows."""
+"""Function that returns existing ids for a new token. The new token's row is the mean of the rows of these ids."""
 
 
 def choose_piece_ids(tokenizer: ByteLevelTokenizer, token: NewToken) -> Ids:
@@ -73,8 +73,8 @@ def choose_token_id(text: str, tokenizer: ByteLevelTokenizer, token: NewToken) -
 def extend_vocabulary(source: ModelSource, tokens: Sequence[NewToken], rule: RowRule, folder: Path) -> ModelSource:
     """Return the model with the new tokens, and write its tokenizer.json into `folder`.
 
-    Tokens that the vocabulary has already are left out, with a log line. Rows that pad the vocabulary are used first. Raise
-    ConversionError if the tokenizer is not byte-level or no new token is left.
+    Tokens that the vocabulary already has are skipped and logged. The new tokens take the padding rows of the vocabulary first.
+    Raise ConversionError if the tokenizer is not byte-level, or if the vocabulary already has all tokens.
     """
     tokenizer = source.tokenizer
     if not isinstance(tokenizer, ByteLevelTokenizer):
@@ -98,7 +98,7 @@ def extend_vocabulary(source: ModelSource, tokens: Sequence[NewToken], rule: Row
 
 
 def choose_new_tokens(tokenizer: ByteLevelTokenizer, tokens: Sequence[NewToken]) -> list[NewToken]:
-    """Return the tokens that the vocabulary lacks, each once, in their order. Raise ConversionError if there are none."""
+    """Return the tokens that the vocabulary lacks, in order, without repetitions. Raise ConversionError if it lacks none."""
     known = set(tokenizer.bytes_of_id)
     added = [token for token in dict.fromkeys(tokens) if token.text.encode() not in known]
     if left_out := [token.text for token in tokens if token.text.encode() in known]:
@@ -112,7 +112,7 @@ def choose_new_tokens(tokenizer: ByteLevelTokenizer, tokens: Sequence[NewToken])
 
 
 def make_tokenizer_json(tokenizer: ByteLevelTokenizer, added: Sequence[NewToken]) -> str:
-    """Return the content of a tokenizer.json with further tokens at its end; the ids before them are the same."""
+    """Return the content of a tokenizer.json with the new tokens at its end. All existing ids stay the same."""
     backend = Backend.from_str(json.dumps(tokenizer.description))
     for token in added:
         entry = AddedToken(token.text, special=token.is_special, normalized=False)
@@ -121,7 +121,7 @@ def make_tokenizer_json(tokenizer: ByteLevelTokenizer, added: Sequence[NewToken]
 
 
 def extend_rows(source: ModelSource, name: str, first: int, rows: int, pieces: Sequence[Ids]) -> torch.Tensor:
-    """Return a parameter with `rows` rows, [rows, H], in which row `first` + n is the mean of the rows `pieces[n]`, in fp32."""
+    """Return a parameter [rows, H] in which row `first` + n is the mean (in fp32) of the existing rows `pieces[n]`."""
     weight = source.weights[name][: source.vocab_rows]
     extended = torch.cat([weight, weight.new_zeros(rows - weight.shape[0], weight.shape[1])])
     means = {ids: weight[list(ids)].float().mean(0).to(weight.dtype) for ids in set(pieces)}

@@ -1,10 +1,10 @@
-"""Writing a model as GGUF, the format of llama.cpp: one file with weights, sizes and vocabulary.
+"""Write a model as GGUF, the format of llama.cpp: one file with weights, sizes and vocabulary.
 
     write_gguf(source, Path("model.gguf"), ConversionOptions(dtype="q8_0"))
 
-The architecture follows from the block as for Hugging Face: gptneox, llama or qwen3. One parameter is in memory at a time. Tensors
-of one dimension stay in fp32, as everywhere in llama.cpp. Quantized types have blocks of 32 values: a tensor whose row length is no
-multiple of 32 is written in fp16.
+The model's transformer block determines the architecture, as for Hugging Face: gptneox, llama or qwen3. One parameter is in memory
+at a time. Tensors of one dimension stay in fp32, as in all files of llama.cpp. Quantized types have blocks of 32 values, so a
+tensor is written in fp16 if its row length is not a multiple of 32.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ ARCHITECTURES = {"gpt_neox": "gptneox", "llama": "llama", "qwen3": "qwen3"}
 """`model_type` of Hugging Face -> the architecture of llama.cpp with the same block."""
 
 ACTIVATIONS = {"gpt_neox": "gelu", "llama": "swiglu", "qwen3": "swiglu"}
-"""`model_type` of Hugging Face -> the only activation that llama.cpp supports with it."""
+"""`model_type` of Hugging Face -> the only activation that llama.cpp supports for this architecture."""
 
 TYPES = {
     "fp32": ("F32", "ALL_F32"),
@@ -47,7 +47,7 @@ TYPES = {
     "q8_0": ("Q8_0", "MOSTLY_Q8_0"),
     "q4_0": ("Q4_0", "MOSTLY_Q4_0"),
 }
-"""Our type -> the type of a tensor of two dimensions, and that of the file."""
+"""Value of --dtype -> GGUF's type for tensors of two dimensions, and GGUF's type for the file."""
 
 TORCH_TYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 GELU_DIFFERENCE = 5e-4
@@ -141,9 +141,9 @@ def add_sizes(writer: Any, source: ModelSource, kind: str) -> None:
 
 
 def plan_tensors(source: ModelSource, kind: str, tensor_type: str) -> list[PlannedParameter]:
-    """Return the parameters in the order of the file. Shapes follow from the configuration; no weight is read.
+    """Return the parameters in the order of the file. Shapes are computed from the configuration; no weight is read.
 
-    llama.cpp's gptneox requires biases of attention and an output head of its own: they are planned for a model without them.
+    llama.cpp's gptneox requires attention biases and an untied output head. If the model lacks these, they are added to the plan.
     """
     model, shapes = source.model, {name: tuple(shape) for name, shape in source.shapes.items()}
     head = f"sequential.{model.num_layers + 4}.final_linear.weight"
@@ -190,7 +190,7 @@ def read_contents(source: ModelSource, planned: list[PlannedParameter]) -> Itera
 
 
 def encode(piece: torch.Tensor, tensor: PlannedTensor) -> NDArray[Any]:
-    """Return a tensor in the type of the file, as bytes."""
+    """Return a tensor as bytes, in its GGUF type."""
     if tensor.type in TORCH_TYPES:
         return piece.contiguous().view(torch.uint8).numpy()
     return gguf.quantize(piece.float().contiguous().numpy(), gguf.GGMLQuantizationType[tensor.type])

@@ -1,10 +1,10 @@
-"""A vocabulary as llama.cpp's metadata `tokenizer.ggml.*`. gguf.py writes it.
+"""Make the vocabulary part of a GGUF file: llama.cpp's metadata `tokenizer.ggml.*`.
 
     add_vocabulary(writer, tokenizer, vocab_rows=50_304)
 
-llama.cpp has a list of ways to split a text before it merges, by name (`tokenizer.ggml.pre`). A vocabulary whose splitting has no
-name there is refused: a model would be prompted with other tokens than it was trained with. So is a SentencePiece model that
-changes text or is of type unigram.
+llama.cpp has a fixed list of named methods to split a text (`tokenizer.ggml.pre`). A vocabulary with another method is refused,
+because llama.cpp would prompt the model with other tokens than in its training. A SentencePiece model is refused if it changes text
+or is of type unigram.
 """
 
 from pathlib import Path
@@ -36,12 +36,12 @@ SPLITTING = {
 }
 """Steps of a tokenizer.json that split a text (see `list_pre_tokenizer_steps`) -> llama.cpp's name.
 
-Its names gpt-2 and starcoder split as trillion and smollm do, but with them llama.cpp deletes spaces before . , ! ? and
-apostrophes when it decodes, so that code changes.
+llama.cpp's names gpt-2 and starcoder split text as trillion and smollm do. They are not used, because with them llama.cpp deletes
+spaces before . , ! ? and apostrophes when it decodes, which changes code.
 """
 
 IGNORES_MERGES = ("llama-bpe",)
-"""Names with which llama.cpp takes a whole word that is a token without merging it, as `ignore_merges` of a tokenizer.json does."""
+"""Names for which llama.cpp encodes a word that is a token without merges, as with `ignore_merges` in a tokenizer.json."""
 
 INFILLING_KEYS = {
     "fim_pre": "fim_prefix",
@@ -55,9 +55,9 @@ INFILLING_KEYS = {
 
 
 def add_vocabulary(writer: Any, tokenizer: Tokenizer | None, vocab_rows: int) -> None:
-    """Add the keys of a vocabulary to a gguf.GGUFWriter. Raise DataError if llama.cpp would encode text differently with them.
+    """Add the keys of a vocabulary to a gguf.GGUFWriter. Raise DataError if llama.cpp would encode text differently.
 
-    Rows of the embedding beyond the vocabulary get unused names.
+    Embedding rows beyond the vocabulary get names that no text contains.
     """
     if isinstance(tokenizer, ByteLevelTokenizer):
         ids = add_byte_level(writer, tokenizer, vocab_rows)
@@ -98,9 +98,9 @@ def add_byte_level(writer: Any, tokenizer: ByteLevelTokenizer, vocab_rows: int) 
 
 
 def add_pieces(writer: Any, tokenizer: SPMTokenizer, vocab_rows: int) -> dict[str, int]:
-    """Add the pieces of a SentencePiece model, whose types have llama.cpp's values; return their ids by name.
+    """Add the pieces of a SentencePiece model and return their ids by name. SentencePiece's piece types have llama.cpp's values.
 
-    llama.cpp compares user-defined pieces with the text before it replaces spaces, and all other pieces after that.
+    llama.cpp searches the text for user-defined pieces before it replaces spaces by U+2581, and for all other pieces afterwards.
     It reads U+2581 in a text as a space.
     """
     pieces = ModelProto.FromString(Path(tokenizer.identity["vocab_file"]).read_bytes()).pieces
@@ -141,7 +141,7 @@ def find_pre_tokenizer(description: dict[str, Any], file: str) -> str:
 
 
 def list_pre_tokenizer_steps(pre_tokenizer: dict[str, Any] | None) -> tuple[tuple[str, ...], ...]:
-    """Return the kind of each step that splits, with the pattern of a Split; ("other",) for options that llama.cpp lacks."""
+    """Return the kind of each splitting step, and for a Split its pattern. A step that llama.cpp cannot do is ("other",)."""
     if pre_tokenizer is None:
         return ()
     if pre_tokenizer["type"] == "Sequence":

@@ -1,4 +1,4 @@
-"""Uploading the folder of a model to the Hugging Face Hub.
+"""Upload the folder of a model to the Hugging Face Hub.
 
 hub = open_hub("name/model")                   # before the conversion, so that wrong credentials cost no time
 push(hub, "name/model", Path("model"))         # the address of the commit
@@ -32,7 +32,7 @@ def open_hub(repository: str) -> Any:
 def push(hub: Any, repository: str, folder: Path) -> str:
     """Upload the files of a folder, make the repository if it is new, and return the address of the commit.
 
-    Raise ConversionError if the Hub refuses or cannot be reached; the folder stays.
+    Raise ConversionError if the Hub refuses the upload or cannot be reached. The folder is kept.
     """
     try:
         hub.create_repo(repository, exist_ok=True)

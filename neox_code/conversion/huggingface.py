@@ -1,4 +1,4 @@
-"""Writing a model in the layout of Hugging Face, in the manner of transformers 5.
+"""Write a model in the layout of Hugging Face, with the files that transformers 5 writes.
 
 write_hugging_face(source, Path("model"), ConversionOptions(dtype="bfloat16"))
 
@@ -47,7 +47,7 @@ def write_hugging_face(source: ModelSource, output: Path, options: ConversionOpt
 
 
 def special_ids(source: ModelSource) -> dict[str, Any]:
-    """Return the ids of special tokens under transformers' keys. The end-of-document token also begins a document."""
+    """Return the ids of special tokens under transformers' keys. The end-of-document token is also the token that begins a text."""
     tokenizer = source.tokenizer
     if tokenizer is None:
         return {"bos_token_id": None, "eos_token_id": None}

@@ -1,10 +1,10 @@
-"""The content of a checkpoint of any format: sizes, layout, parameters with their norms, and damage.
+"""Describe a checkpoint of any format: sizes, layout, parameters with their norms, and damage.
 
     inspection = inspect_model(Path("checkpoints"), iteration=1000)
     inspection.damage                                       # [] for a checkpoint that is whole
     compare_models(Path("checkpoints"), Path("model"))      # parameters and keys that differ
 
-Damage is collected, not raised: what can be read is described all the same. One parameter at a time is in memory.
+Damage is collected in a list instead of raised, and everything readable is described. One parameter at a time is in memory.
 """
 
 import math
@@ -87,7 +87,7 @@ class Inspection:
     parameters: list[ParameterFigures] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    """Reasons why parts of the checkpoint are not described, although they are not damaged."""
+    """Reasons why undamaged parts of the checkpoint are not described."""
 
     @property
     def num_parameters(self) -> int:
@@ -98,7 +98,7 @@ class Inspection:
 
 
 def inspect_model(path: Path, iteration: int | None = None) -> Inspection:
-    """Return the figures of a checkpoint. Raise CheckpointError if there is none at all."""
+    """Return sizes, layout, parameters and damage of a checkpoint. Raise CheckpointError if `path` holds no checkpoint."""
     folder = find_checkpoint(path, iteration)
     damage: list[str] = []
     record = call_and_note_damage(damage, read_record, folder)
@@ -140,7 +140,7 @@ def inspect_model(path: Path, iteration: int | None = None) -> Inspection:
 def read_configuration(path: Path, iteration: int | None, remarks: list[str]) -> NeoXConfig:
     """Return the configuration of a model. Raise NeoXError if it cannot be read.
 
-    If only the vocabulary cannot be read, for example outside of the model's folder, add the reason to `remarks`.
+    If only the vocabulary cannot be read (its file may be outside of the model's folder), add the reason to `remarks`.
     """
     keys: dict[str, Any] = {} if iteration is None else {"iteration": iteration}
     try:
@@ -161,7 +161,7 @@ def call_and_note_damage(damage: list[str], function: Callable[P, T], *arguments
 
 
 def read_tokenizer(config: NeoXConfig) -> Tokenizer | None:
-    """Return the tokenizer of a model whose vocabulary is there, else None."""
+    """Return the tokenizer of a model; None if its vocabulary files are missing."""
     file = config.data.vocab_file
     return build_tokenizer(config.data) if file and Path(file).exists() else None
 
@@ -182,7 +182,7 @@ def describe_format(folder: Path) -> tuple[str, str]:
 
 
 def describe_layout(folder: Path, record: RunRecord | None) -> Mapping[str, int]:
-    """Return the sizes of the layout: from the record, else from the names of the files."""
+    """Return the sizes of the parallel axes: from the run's record if there is one, else from the file names."""
     if record:
         return record.layout
     if is_hugging_face_model(folder):
@@ -210,7 +210,7 @@ def find_damaged_files(folder: Path) -> Iterator[str]:
 
 
 def check_tensor_file(path: Path) -> None:
-    """Raise CheckpointError for a damaged file. Objects in files of optimizer states are not read."""
+    """Raise CheckpointError for a damaged file. Of a zip file (torch.save) only the checksums are compared."""
     if path.suffix == ".safetensors":
         open_tensors(path)
     elif zipfile.is_zipfile(path):
@@ -225,7 +225,7 @@ def check_tensor_file(path: Path) -> None:
 def make_readers(
     folder: Path, config: NeoXConfig | None, damage: list[str], remarks: list[str]
 ) -> Iterator[tuple[str, Callable[[], torch.Tensor]]]:
-    """Yield the name and a reader of each whole parameter; if the parts cannot be merged, of each tensor of each file."""
+    """Yield a name and a reader for each whole parameter. If parts cannot be merged, yield them for each tensor in each file."""
     if config:
         try:
             weights = read_weights(folder, config.model, is_whole=False)
@@ -245,7 +245,7 @@ def make_readers(
 
 
 def open_any_format(path: Path) -> Mapping[str, Any]:
-    """Return the tensors of a file of any format by name, or functions that read them."""
+    """Return a file's tensors by name, for any format. A value may be a function that reads the tensor."""
     if path.suffix == ".safetensors":
         return open_tensors(path)
     is_model_file = MODEL_FILE.fullmatch(path.name)
@@ -268,7 +268,7 @@ def compute_figures(name: str, weight: torch.Tensor) -> ParameterFigures:
 def find_mismatches(config: NeoXConfig, names: list[str], parameters: list[ParameterFigures], entries: int | None) -> Iterator[str]:
     """Yield a sentence for each parameter that is missing, left over, or of another shape than the configuration's model.
 
-    `names` also has the parameters that could not be read. Tensors that have no name of ours are not compared.
+    `names` also has the parameters that could not be read. Tensors with names of other formats are not compared.
     """
     if not names or not all(name.startswith("sequential.") for name in names):
         return
@@ -294,30 +294,30 @@ class ParameterDifference:
 
     name: str
     shapes: tuple[tuple[int, ...] | None, tuple[int, ...] | None]
-    """Shapes in both models; None for a model that does not have it."""
+    """Shape of the parameter in each model; None for a model that lacks the parameter."""
 
     dtypes: tuple[str | None, str | None]
     norm: float | None
-    """L2 norm of the difference; None if the shapes differ. In embedding and head, only rows of both models count."""
+    """L2 norm of the difference; None if the shapes differ. Of embedding and head, only rows that both models have are compared."""
 
     relative: float | None
-    """`norm` divided by the norm in the first model."""
+    """`norm` divided by the norm of the first model's parameter."""
 
 
 @dataclass(frozen=True)
 class ModelComparison:
     parameters: list[ParameterDifference]
     num_equal: int
-    """Parameters that have equal values and types."""
+    """Number of parameters that have equal values and types in both models."""
 
     keys: dict[str, tuple[Any, Any]]
-    """Key of the configuration -> its two values, where they differ."""
+    """Configuration key with different values -> the value of each model."""
 
 
 def compare_models(first: Path, second: Path, iteration: int | None = None) -> ModelComparison:
-    """Return what differs between two models of any format. Raise NeoXError if one cannot be read.
+    """Return the differences between two models of any format. Raise NeoXError if a model cannot be read.
 
-    `iteration` chooses the checkpoint of the first.
+    `iteration` selects the checkpoint of the first model.
     """
     configs = read_configuration(first, iteration, []), read_configuration(second, None, [])
     folders = find_checkpoint(first, iteration), find_checkpoint(second)
@@ -329,7 +329,7 @@ def compare_models(first: Path, second: Path, iteration: int | None = None) -> M
 
 
 def compare_parameter(name: str, first: torch.Tensor | None, second: torch.Tensor | None) -> ParameterDifference | None:
-    """Return the difference of a parameter; None if it is equal in both."""
+    """Return the difference of a parameter; None if both models have equal values and types."""
     shapes = tuple(None if weight is None else tuple(weight.shape) for weight in (first, second))
     dtypes = tuple(None if weight is None else str(weight.dtype).removeprefix("torch.") for weight in (first, second))
     norm = relative = None

@@ -2,8 +2,8 @@
 
     card = make_model_card(open_source(Path("checkpoints")))
 
-The figures are those of run.json, of the metrics and of the evaluation beside the checkpoint, and of the corpus that `heldout_path`
-names. What is not known is left out. Names come from elsewhere and are escaped.
+The figures come from run.json, from metrics and evaluation results beside the checkpoint, and from the corpus in `heldout_path`.
+Unknown figures are omitted. Names come from untrusted sources and are escaped.
 """
 
 import math
@@ -36,7 +36,7 @@ RUN_KEYS = (
     "seed",
 )  # fmt: skip
 MOST_LICENSES = 8
-"""Maximum number of licenses listed per language, those with most bytes first."""
+"""Maximum number of licenses that are listed per language. Licenses with more bytes are first."""
 
 LIMITS = (
     f"`{END_OF_DOCUMENT}` inside a prompt is read by transformers as the special token; neox-code encodes it as ordinary text.",
@@ -105,9 +105,9 @@ def describe_run(source: ModelSource) -> Iterator[str]:
 
 
 def describe_data(source: ModelSource) -> Iterator[str]:
-    """Yield the kept files of the training split by language, with the licenses that have most bytes.
+    """Yield a table with the training split's files per language and the licenses with the most bytes.
 
-    The corpus is the one that the run's configuration names, there or beside the checkpoint.
+    The corpus is `heldout_path` of the run's configuration, or a folder of the same name beside the checkpoint.
     """
     if not source.record:
         return
@@ -145,7 +145,7 @@ def count_licenses(corpus: Path) -> dict[str | None, dict[str | None, tuple[int,
 
 
 def describe_results(source: ModelSource) -> Iterator[str]:
-    """Yield the bits per byte of `evaluate`, beside those of compressors, and the last loss on the validation split."""
+    """Yield the bits per byte that `evaluate` measured for the model and for compressors, and the last validation loss."""
     if not source.record:
         return
     path = source.folder.parent / f"eval_results_{source.record.iteration}.json"

@@ -1,4 +1,4 @@
-"""Writing GPT-NeoX's checkpoints: layer files or model state files of any tensor-parallel size, with configuration and vocabulary.
+"""Write checkpoints of GPT-NeoX: layer files or model state files, for any tensor-parallel size, with configuration and vocabulary.
 
 OUTPUT/latest, OUTPUT/global_stepN/...      as in checkpoint.layout; N is the source's iteration, or 0
 """
@@ -54,7 +54,7 @@ def write_neox(source: ModelSource, output: Path, options: ConversionOptions) ->
 
 
 def write_companion_files(config: NeoXConfig, folder: Path, output: Path) -> None:
-    """Write configuration and vocabulary beside the weights in `folder`, and `latest` in `output`, which names it."""
+    """Write configuration and vocabulary into the checkpoint `folder`, and write its name to the file `latest` in `output`."""
     files = {MODEL_FILE: make_model_file(config), f"configs/{MERGED_CONFIG}": config.to_yaml().encode()}
     for name, content in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
@@ -67,7 +67,7 @@ def write_companion_files(config: NeoXConfig, folder: Path, output: Path) -> Non
 
 
 def padding_keys(source: ModelSource, tensor_size: int) -> dict[str, Any]:
-    """Return the keys that keep the trained padding rows of a vocabulary, and that add no further rows if a divisor allows it."""
+    """Return the keys with which the padded vocabulary keeps its trained padding rows and, if possible, gets no further rows."""
     if source.tokenizer is None or source.vocab_rows == source.tokenizer.vocab_size:
         return {}
     usual = source.model.make_vocab_size_divisible_by
@@ -80,7 +80,7 @@ def padding_keys(source: ModelSource, tensor_size: int) -> dict[str, Any]:
 
 
 def make_training_state(iteration: int, tensor_size: int) -> dict[str, Any]:
-    """Return the entries without which GPT-NeoX and DeepSpeed do not open a model state file."""
+    """Return the entries that GPT-NeoX and DeepSpeed require in a model state file, besides the weights."""
     sizes = {"dp_world_size": 1, "mp_world_size": tensor_size}
     return {"optimizer": {}, "iteration": iteration, "global_steps": iteration, "skipped_steps": 0, **sizes}
 

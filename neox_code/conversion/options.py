@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 DTYPES = ("fp32", "fp16", "bfloat16")
 QUANTIZED = ("q8_0", "q4_0")
-"""Types of GGUF alone: blocks of 32 weights with a common scale, and 8 or 4 bits per weight."""
+"""Quantized types, which only GGUF has: blocks of 32 weights share a scale, and each weight has 8 or 4 bits."""
 
 BYTES_PER_SHARD = 5 * 10**9
 

@@ -1,4 +1,4 @@
-"""Writing safetensors with one tensor in memory at a time, in one file or in shards with an index, named as transformers does.
+"""Write safetensors files with one tensor in memory at a time: one file, or shards and an index, with the names of transformers.
 
 write_safetensors(folder, shapes, tensors, torch.bfloat16, shard_bytes=5 * 10**9)
 
@@ -27,7 +27,7 @@ def write_safetensors(
     dtype: torch.dtype,
     shard_bytes: int,
 ) -> None:
-    """Write the files of weights and, for more than one, their index. `tensors` has the names of `shapes` in the same order.
+    """Write the weight files and, if there are several, their index. `tensors` has the names of `shapes` in the same order.
 
     A tensor larger than `shard_bytes` has a file of its own.
     """
@@ -50,7 +50,7 @@ def write_safetensors(
 
 
 def divide_into_shards(sizes: Mapping[str, int], shard_bytes: int) -> list[list[str]]:
-    """Return the names of each file's tensors.
+    """Divide tensors, given by name and size in bytes, into files; return the names of each file's tensors.
 
     >>> divide_into_shards({"a": 3, "b": 3, "c": 9, "d": 1}, 6)
     [['a', 'b'], ['c'], ['d']]

@@ -1,4 +1,4 @@
-"""The model that is converted: its configuration, its vocabulary and a lazy stream of its weights, from any format.
+"""The source model of a conversion, in any format: its configuration, its vocabulary, and its weights, which are read when used.
 
 source = open_source(Path("checkpoints"), iteration=1000)
 for name, weight in source.iter_weights(): ...    # ("sequential.0.word_embeddings.weight", [rows, H]), one in memory at a time
@@ -36,7 +36,7 @@ class ModelSource:
     """The checkpoint global_stepN, or the folder of Hugging Face."""
 
     config: NeoXConfig
-    """Configuration with the model's keys of model and vocabulary; all other keys have their defaults."""
+    """Configuration with the keys of the model and its vocabulary. All other keys have their defaults."""
 
     weights: LazyWeights
     record: RunRecord | None
@@ -58,9 +58,9 @@ class ModelSource:
 
     @cached_property
     def vocab_rows(self) -> int:
-        """Rows of the embedding that are written.
+        """Number of embedding rows that are written.
 
-        Rows that pad the vocabulary are left out if the model gives them no probability.
+        Padding rows of the vocabulary are not counted if they never enter the softmax.
         """
         rows = self.weights[EMBEDDING].shape[0]
         if self.tokenizer is None:
@@ -80,15 +80,15 @@ class ModelSource:
 
     @cached_property
     def shapes(self) -> dict[str, torch.Size]:
-        """Shape of each parameter, in the order of `stream`, from the configuration: no weight is read."""
+        """Shape of each parameter, in the order of `iter_weights`, computed from the configuration. No weight is read."""
         shapes = expected_shapes(self.model)
         rows = {name: (self.vocab_rows, *shapes[name][1:]) if sharding_of(name).is_vocabulary else shapes[name] for name in shapes}
         return {name: torch.Size(rows[name]) for name in rows}
 
     def read(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """Return a whole parameter by our name, in `dtype` or as in its file. Embedding and head have `vocab_rows` rows.
+        """Return a whole parameter by our name, in `dtype` or in the type of its file. Embedding and head have `vocab_rows` rows.
 
-        Raise CheckpointError as `LazyWeights` does, and for values beyond `dtype`.
+        Raise CheckpointError if the file is damaged, or if a value exceeds the range of `dtype`.
         """
         weight = self.weights[name]
         if sharding_of(name).is_vocabulary:
@@ -107,7 +107,7 @@ class ModelSource:
 
 
 def open_source(path: Path, iteration: int | None = None, overrides: Mapping[str, Any] | None = None) -> ModelSource:
-    """Return the model in a folder of any format; `overrides` replace keys of its configuration.
+    """Return the model in a folder of any format. `overrides` replace keys of its configuration.
 
     Raise CheckpointError or ConfigError if it cannot be read.
     """

@@ -1,8 +1,9 @@
-"""A tokenizer in the files that `transformers.AutoTokenizer` reads: tokenizer.json or tokenizer.model, and tokenizer_config.json.
+"""Write a tokenizer as `transformers.AutoTokenizer` reads it: tokenizer.json or tokenizer.model, and tokenizer_config.json.
 
     write_tokenizer(tokenizer, config.data, 2048, Path("model"))
 
-The ids are ours, except that transformers encodes the name of a special token in a text as its id, where ours spells the name.
+The ids are the same as here, with one exception. If a text contains the name of a special token, transformers encodes the name as
+the special id, and this package encodes it as ordinary text.
 """
 
 import json
@@ -30,13 +31,13 @@ log = get_logger(__name__)
 TOKENIZER_CONFIG = "tokenizer_config.json"
 
 LLAMA_TOKENIZER = {"tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": False, "add_eos_token": False}
-"""Keys with which transformers encodes as SentencePiece does, without special tokens around the text."""
+"""Keys of tokenizer_config.json with which transformers encodes as SentencePiece does and adds no special tokens."""
 
 
 def write_tokenizer(tokenizer: Tokenizer | None, section: DataConfig, max_length: int, folder: Path) -> None:
-    """Write the tokenizer's files: those of byte-level vocabularies, and of SentencePiece models of type BPE that change no text.
+    """Write the files of a byte-level tokenizer, or of a SentencePiece model of type BPE that changes no text.
 
-    Another tokenizer, whose ids would differ in transformers, is left out, with a log line.
+    No file is written for other tokenizers, because their ids would differ in transformers; the reason is logged.
     """
     if isinstance(tokenizer, SPMTokenizer) and tokenizer.is_byte_pair_model and is_lossless(tokenizer) and section.vocab_file:
         shutil.copyfile(section.vocab_file, folder / SENTENCEPIECE_MODEL)
@@ -53,7 +54,7 @@ def write_tokenizer(tokenizer: Tokenizer | None, section: DataConfig, max_length
 
 
 def build_backend(tokenizer: ByteLevelTokenizer, newlines: str) -> Backend:
-    """Return the tokenizer with its special tokens marked, and with line ends converted if it has no token for CR."""
+    """Return the tokenizer for transformers. Special tokens are marked, and line ends are converted if no token has a CR."""
     backend = Backend.from_str(json.dumps(tokenizer.description))
     vocabulary = backend.get_vocab()
     names = [name for name in SPECIAL_TOKENS if name in vocabulary] + list(find_infilling_tokens(vocabulary).values())
@@ -77,7 +78,7 @@ def make_tokenizer_config(backend: Backend, max_length: int) -> dict[str, Any]:
 
 
 def make_common_config(end: str, padding: str, max_length: int) -> dict[str, Any]:
-    """Return the keys that every tokenizer has: the names of its special tokens, and that no space is removed."""
+    """Return the keys that all tokenizers share: the names of the special tokens, and a setting that keeps all spaces."""
     return {
         "bos_token": end,
         "eos_token": end,

@@ -1,8 +1,8 @@
-"""Writing DeepSpeed's universal format, with the optimizer state in fp32; see checkpoint.universal for its files.
+"""Write a checkpoint in DeepSpeed's universal format, with the optimizer state in fp32; checkpoint.universal lists its files.
 
 OUTPUT/latest, OUTPUT/latest_universal, OUTPUT/global_stepN/...      N is the source's iteration
 
-`load` reads OUTPUT at any layout, and so does DeepSpeed with `checkpoint: {load_universal: true}`.
+The key `load` reads OUTPUT at any layout. DeepSpeed reads it with `checkpoint: {load_universal: true}`.
 """
 
 from pathlib import Path
@@ -26,9 +26,9 @@ from neox_code.model.sharding import sharding_of
 
 
 def write_universal(source: ModelSource, output: Path, options: ConversionOptions) -> None:
-    """Write weights and optimizer state in fp32; names are those of a pipeline unless `options.pipe_parallel_size` is 0.
+    """Write weights and optimizer state in fp32. With `options.pipe_parallel_size` 0, names are those of a model without pipeline.
 
-    Raises CheckpointError if the source has no optimizer state, another type than fp32 is requested, or a value is not finite.
+    Raise CheckpointError if the source has no optimizer state, another type than fp32 is requested, or a value is not finite.
     """
     if options.dtype not in (None, "fp32"):
         raise CheckpointError(f"The universal format holds the optimizer's weights in fp32, not {options.dtype}. Remove --dtype.")

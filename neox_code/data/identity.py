@@ -1,10 +1,10 @@
-"""The identity of training data: a few values that change when the token files change. Imports no torch.
+"""Compute the identity of training data: a few values that change when the token files change. Imports no torch.
 
     identity = read_data_identity(config.data)          # on rank 0: reads the whole .idx and a sample of the .bin of every file
     list_data_changes(stored, identity)                 # ["train_data_paths[0]: tokens 1,200 -> 1,300 (data/code_text_document)"]
 
-The tokenizer of a token file is read from PREFIX.tokens.json beside the pair (`write_record`) or from the tokens.json of a corpus.
-Token files of other programs have neither.
+The tokenizer of a token file is read from PREFIX.tokens.json (see `write_record`) or from the tokens.json of a corpus. Token files
+of other programs have neither file.
 """
 
 import hashlib
@@ -20,21 +20,21 @@ from neox_code.errors import DataError
 from neox_code.files import read_json, write_json
 
 SAMPLE_BLOCKS, SAMPLE_BLOCK_BYTES = 64, 2**14
-"""Number and size of the blocks of a .bin file that are hashed, at equal distances; a smaller file is hashed whole."""
+"""Number and bytes of the blocks of a .bin file that are hashed. They are at equal distances; a small file is hashed whole."""
 
 DATA_KEYS = ("data_path", "train_data_paths", "valid_data_paths", "test_data_paths")
 WEIGHT_KEYS = ("train_data_weights", "valid_data_weights", "test_data_weights")
 
 
 def read_data_identity(data: DataConfig) -> dict[str, Any]:
-    """Return the data that a configuration trains on, as JSON values.
+    """Return the identity of the data that a configuration trains on, as JSON values.
 
         {"sample_order": "per_epoch", "split": [969, 30, 1], "weights": {"train_data_weights": [2.0, 1.0]},
          "files": {"train_data_paths": [
             {"path", "bytes", "documents", "tokens", "idx_sha256", "bin_sample_sha256", "tokenizer_sha256"}]}}
 
-    `split` is None unless `data_path` is set; `weights` holds the keys that the configuration sets; `tokenizer_sha256` is None
-    where the writer of the file recorded none; a file that does not exist has only its path. Raise DataError for a damaged file.
+    `split` is None unless `data_path` is set. `weights` holds the keys that the configuration sets. `tokenizer_sha256` is None if
+    the tokenizer is not recorded. A missing file has only its path. Raise DataError for a damaged file.
     """
     files = {}
     for key in DATA_KEYS:
@@ -70,7 +70,7 @@ def hash_idx(prefix: str | os.PathLike[str]) -> str:
 
 
 def hash_bin_sample(prefix: str | os.PathLike[str]) -> str:
-    """Return the SHA-256 of the size of PREFIX.bin and of blocks at equal distances, the first and the last included."""
+    """Return the SHA-256 over the size of PREFIX.bin and over sampled blocks, with the first and last block of the file."""
     with bin_path(prefix).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         digest = hashlib.sha256(str(size).encode())
@@ -84,9 +84,9 @@ def hash_bin_sample(prefix: str | os.PathLike[str]) -> str:
 
 
 def write_record(prefix: str | os.PathLike[str], tokenizer: Mapping[str, Any] | None, max_id: int | None) -> None:
-    """Write PREFIX.tokens.json beside a complete pair: its tokenizer, its highest id, and its counts and hash.
+    """Write PREFIX.tokens.json for a complete pair PREFIX.bin and PREFIX.idx: tokenizer, highest id, counts and hash.
 
-    `tokenizer` is the result of `tokenizer.comparison.describe_vocabulary`, or None if it is not known.
+    `tokenizer` is the result of `tokenizer.comparison.describe_vocabulary`, or None for an unknown tokenizer.
     """
     counts = IndexedDataset(prefix).counts()
     record = {"tokenizer": dict(tokenizer) if tokenizer else None, "max_id": max_id, **counts}
@@ -94,9 +94,9 @@ def write_record(prefix: str | os.PathLike[str], tokenizer: Mapping[str, Any] | 
 
 
 def read_record(dataset: IndexedDataset) -> dict[str, Any]:
-    """Return the record of a token file: `tokenizer` (its identity) and `max_id`; {} without a record that fits the file.
+    """Return the record of a token file with `tokenizer` (its identity) and `max_id`; {} if there is no valid record.
 
-    A record does not fit if another program has replaced the pair.
+    A record is not valid if the token file was replaced after the record was written.
     """
     try:
         record = read_json(record_path(dataset.prefix))
@@ -109,9 +109,9 @@ def read_record(dataset: IndexedDataset) -> dict[str, Any]:
 
 
 def read_corpus_record(dataset: IndexedDataset) -> dict[str, Any]:
-    """Return the tokenizer in the tokens.json of the file's corpus; {} without a tokens.json that has the file's counts.
+    """Return the tokenizer in the corpus's tokens.json; {} if no tokens.json has the counts of the token file.
 
-    train_Python_text_document belongs to tokens.json, code_train_text_document to code_tokens.json.
+    tokens.json describes train_Python_text_document; code_tokens.json describes code_train_text_document.
     """
     path = Path(dataset.prefix)
     for match in re.finditer(r"(?:^|(?<=_))(?=(train|valid|test)_(?:(.+)_)?text_document$)", path.name):
@@ -129,7 +129,7 @@ def read_corpus_record(dataset: IndexedDataset) -> dict[str, Any]:
 
 
 def list_data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each difference between two results of `data_identity`; another path alone is not a difference.
+    """Return a text for each difference between two results of `read_data_identity`. Paths are not compared.
 
     >>> old = {"sample_order": "per_epoch", "split": None, "weights": {}, "files": {"data_path": [{"path": "a", "tokens": 1200}]}}
     >>> new = old | {"split": [9, 1, 0], "files": {"data_path": [{"path": "b", "tokens": 1300}]}}
@@ -154,7 +154,7 @@ def list_data_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list
 
 
 FIELDS_BY_MEANING = ("tokenizer_sha256", "tokens", "documents", "bytes", "idx_sha256", "bin_sample_sha256")
-"""Order of the fields of a file: if several differ, the first of them is reported."""
+"""Fields of a file's identity in the order of comparison. If several fields differ, only the first is reported."""
 
 
 def format_identity_value(value: Any) -> str:

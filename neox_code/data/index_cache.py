@@ -1,4 +1,4 @@
-"""A cache of arrays in a folder that any number of processes, runs and hosts share.
+"""A cache of arrays in a folder. Several processes, runs and hosts can use the folder at the same time.
 
     cache = IndexCache("data_cache/sample_indices")
     arrays = cache.get({"idx_sha256": "...", "seed": 1}, num_entries, make)      # {"shuffle_index": memory-mapped array, ...}
@@ -10,8 +10,8 @@
         HASH.lock                   held while HASH is made; the kernel releases it when the process ends in any way
         HASH.RANDOM.partial/        being written; after a kill, the next process that makes HASH deletes it
 
-A key has all values that determine the arrays; file contents are represented by hashes. A folder with its final name is never
-written to, and is only removed if it is damaged.
+A key contains all values that determine the arrays, and hashes instead of file contents. A folder with its final name is never
+changed; it is removed only if it is damaged.
 """
 
 import fcntl
@@ -35,7 +35,7 @@ from neox_code.logs import get_logger
 log = get_logger(__name__)
 
 SMALLEST_KEPT = 2**18
-"""Minimum number of entries of arrays that are stored; smaller ones are made faster than read from a disk."""
+"""Minimum number of array entries for storage on disk. Computing smaller arrays is faster than reading them from a disk."""
 
 DESCRIPTION_FILE = "description.json"
 
@@ -43,14 +43,14 @@ Arrays = dict[str, NDArray[Any]]
 
 
 class IndexCache:
-    """Arrays by key. If there is no folder, or if they have fewer than `smallest` entries, they are made each time in memory."""
+    """A cache of arrays by key. Without a folder, or below `smallest` entries, the arrays are computed in memory each time."""
 
     def __init__(self, folder: str | os.PathLike[str] | None, smallest: int = SMALLEST_KEPT):
         self.folder = Path(folder) if folder is not None else None
         self.smallest = smallest
 
     def get(self, key: Mapping[str, Any], num_entries: int, make: Callable[[], Arrays]) -> Arrays:
-        """Return the arrays of `key`, memory-mapped from the folder. If they are not in it, `make` makes them.
+        """Return the arrays of `key`, memory-mapped from the folder. If the folder lacks them, call `make` and store its arrays.
 
         Processes that need the same key at the same time wait for the first one. If the folder cannot be written, the arrays stay
         in memory and a warning is logged.
@@ -88,7 +88,7 @@ def lock_entry(entry: Path) -> Iterator[bool]:
 
 
 def load_entry(entry: Path, key: Mapping[str, Any]) -> Arrays | None:
-    """Return the memory-mapped arrays of an entry; None if it is missing, damaged, or of another key."""
+    """Return the memory-mapped arrays of an entry; None if the entry is missing, damaged, or has another key."""
     try:
         description = read_json(entry / DESCRIPTION_FILE)
         if description["key"] != json.loads(json.dumps(key)):

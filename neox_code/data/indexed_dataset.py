@@ -61,14 +61,14 @@ def idx_path(prefix: str | os.PathLike[str]) -> Path:
 
 
 def record_path(prefix: str | os.PathLike[str]) -> Path:
-    """Return the path of the record of a pair; see neox_code/data/identity.py."""
+    """Return the path of PREFIX.tokens.json, the record of a token file; see neox_code/data/identity.py."""
     return Path(f"{os.fspath(prefix)}.tokens.json")
 
 
 class IndexedDatasetWriter:
     """Writer of a pair of files, which get their names when the `with` block ends without an exception.
 
-    A pair of the same name is replaced. Memory grows by 12 bytes for each document, and by 20 while the index is written.
+    A pair of the same name is replaced. The writer needs 12 bytes of memory per document, and 20 while it writes the index.
     """
 
     def __init__(self, prefix: str | os.PathLike[str], dtype: DTypeLike):
@@ -76,7 +76,7 @@ class IndexedDatasetWriter:
         self.dtype = np.dtype(dtype)
         self.num_tokens = 0
         self.max_id: int | None = None
-        """Highest id so far."""
+        """Highest token id written so far; None before the first."""
         self._code = CODES[self.dtype]
         self._range = np.iinfo(self.dtype)
         self._sizes = array("i")
@@ -123,7 +123,7 @@ class IndexedDatasetWriter:
         self._document_indices.frombytes(np.arange(first + 1, first + 1 + len(lengths), dtype=np.int64).tobytes())
 
     def add_item(self, ids: Sequence[int] | NDArray[np.integer]) -> None:
-        """Add a sequence to the current document, which `end_document` ends. Raise DataError for an id beyond the type."""
+        """Add a sequence to the current document; `end_document` ends the document. Raise DataError if an id exceeds the dtype."""
         values = np.asarray(ids, dtype=None if len(ids) else self.dtype)
         self._add_ids(values)
         self._sizes.append(values.size)
@@ -139,7 +139,7 @@ class IndexedDatasetWriter:
         self._update_max_id(values)
 
     def _update_max_id(self, values: NDArray[np.integer]) -> None:
-        """Keep the highest id."""
+        """Update `max_id` with the highest of these ids."""
         if values.size:
             self.max_id = max(int(values.max()), self.max_id or 0)
 
@@ -161,8 +161,8 @@ class IndexedDatasetWriter:
 class IndexedDataset:
     """Reader of a pair of files through memory maps; its arrays are views of the files.
 
-    `sizes` int32 (N,), `pointers` int64 (N,) and `document_indices` int64 (M,) are the arrays drawn above. Raise DataError if a
-    file is missing or cut off, or if the two files do not belong together.
+    The arrays of PREFIX.idx are `sizes` int32 (N,), `pointers` int64 (N,) and `document_indices` int64 (M,). Raise DataError if a
+    file is missing or truncated, or if the two files do not belong together.
     """
 
     def __init__(self, prefix: str | os.PathLike[str]):

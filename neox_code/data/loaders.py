@@ -1,4 +1,4 @@
-"""Batches for this rank, from the configuration. A resumed run calls `loaders.train.seek(consumed_samples)`."""
+"""Build the loaders that return this rank's batches. A resumed run calls `loaders.train.seek(consumed_samples)`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from neox_code.tokenizer.protocol import Tokenizer
 
 
 class Reader(Dataset):
-    """A dataset that returns DataErrors: if a worker raised them, the main process would get them with a stack trace."""
+    """A dataset that returns a DataError instead of raising it, so that a worker passes it to the main process without a trace."""
 
     def __init__(self, dataset: SampleDataset):
         self.dataset = dataset
@@ -37,8 +37,7 @@ def collate_or_pass_error(samples: list[Sample] | DataError, has_mask: bool) -> 
 
 
 class BatchLoader:
-    """Loader of one dataset's micro batches for one data rank; `seek` chooses the first sample. Worker processes are kept between
-    iterations.
+    """Loader of one dataset's micro batches for one data rank. `seek` sets the first sample. Iterations share worker processes.
 
     The middle stages of a pipeline read no data and have no workers.
     """
@@ -62,7 +61,7 @@ class BatchLoader:
         self.sampler.seek(consumed_samples)
 
     def require(self, batches: int) -> None:
-        """Make `batches` more micro batches available to each rank. Raise DataError if the order of samples allows no more."""
+        """Ensure that each rank can read `batches` more micro batches. Raise DataError if the dataset cannot be extended so far."""
         needed = batches * self.sampler.micro_batch_size * self.sampler.data_size
         end = self.sampler.consumed_samples + needed
         if end > self.sampler.num_samples:
@@ -84,7 +83,7 @@ class BatchLoader:
 
 
 def check_batches(batches: Iterator[Batch | DataError]) -> Iterator[Batch]:
-    """Yield the batches. Raise an error that is among them, and DataError if a worker process ends."""
+    """Yield the batches. If an item is an error, raise it. Raise DataError if a worker process ends."""
     try:
         for batch in batches:
             if isinstance(batch, DataError):
@@ -129,7 +128,7 @@ def build_loaders(config: NeoXConfig, sizes: BatchSizes, tokenizer: Tokenizer, g
 
 
 def choose_cache_folder(config: NeoXConfig) -> Path | None:
-    """Return `data_cache_path`, else the folder `data_cache` in `save`, else None: the indices stay in memory."""
+    """Return `data_cache_path`, else the folder `data_cache` in `save`. Return None if neither is set: indices stay in memory."""
     if config.data.data_cache_path:
         return Path(config.data.data_cache_path)
     return Path(config.training.save) / "data_cache" if config.training.save else None

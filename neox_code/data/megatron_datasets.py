@@ -5,7 +5,7 @@
 
 An epoch of a file is megatron-core's order of one epoch: its documents are shuffled, joined, and cut into windows of S + 1 tokens
 that overlap by one (label i is the token after token i), and the windows are shuffled. T tokens give n = (T - 1) // S samples. The
-tokens after the last sample are left out of this epoch; the next epoch has another order of documents and leaves out others.
+tokens after the last sample are skipped in this epoch. The next epoch has another order of documents and skips other tokens.
 
     sample_order: per_epoch    sample i of a file is sample i % n of epoch i // n, for any number of samples. Epoch 0 is shuffled by
                                the seed, epoch e by (seed, e). In a blend, only the weights decide the file of sample i.
@@ -62,7 +62,7 @@ INDICES = "sample_indices"
 INDEX_NAMES = ("document_index", "sample_index", "shuffle_index")
 
 SURPLUS = 1.005
-"""Factor by which megatron-core shuffles more samples of each file of a blend than its weight needs."""
+"""megatron-core's factor for blends: of each file it prepares this factor times the number of samples that the weights need."""
 
 EPOCHS_IN_MEMORY = 2
 """Number of epochs of a file whose indices stay in memory: the current one and the previous one, which a worker may still read."""
@@ -84,7 +84,7 @@ class TokenizerFacts:
 
 @dataclass(frozen=True)
 class TokenSource:
-    """A token file of a split, its weight in the blend, and the part of its documents: two fractions from 0 to 1."""
+    """A token file of a split, its weight in the blend, and the range of its documents as two fractions from 0 to 1."""
 
     prefix: str
     weight: float = 1.0
@@ -93,7 +93,7 @@ class TokenSource:
 
 @dataclass(frozen=True)
 class Share:
-    """The documents of a token file that a split reads."""
+    """The part of a token file (a range of its documents) that one split reads."""
 
     prefix: str
     file: MegatronFile
@@ -104,7 +104,7 @@ class Share:
 
 
 class SampleDataset(Protocol):
-    """Samples by their index. `extend` makes the length at least `num_samples` if the order of samples allows it."""
+    """Samples by index. `extend` lengthens the dataset to at least `num_samples`, if earlier samples would stay the same."""
 
     def extend(self, num_samples: int) -> None: ...
     def __len__(self) -> int: ...
@@ -121,9 +121,9 @@ def build_datasets(
 ) -> tuple[SampleDataset | None, SampleDataset | None, SampleDataset | None]:
     """Return training, validation and test samples; None for a split of 0 samples or without documents.
 
-    Their indices are kept in the folder `cache`, or in memory if it is None. Must be called on every rank. Raise DataError if a
-    token file is missing, damaged, shorter than one sample or of another vocabulary. Two cases are warnings for validation and
-    test: the split is left out if none of its own files exists, and a file shorter than one sample is left out.
+    Sample indices are stored in the folder `cache`, or in memory if it is None. Call this function on every rank. Raise DataError
+    if a token file is missing, damaged, shorter than one sample or of another vocabulary. For validation and test there are two
+    exceptions, which log a warning: a split is omitted if none of its files exists, and a file shorter than one sample is omitted.
     """
     if not isinstance(cache, IndexCache):
         cache = IndexCache(Path(cache) / INDICES if cache is not None else None)
@@ -156,12 +156,12 @@ def build_datasets(
 
 
 def choose_masked_padding_id(tokenizer: Tokenizer) -> int:
-    """Return the padding id, which is masked in the loss; -1 if it is the end-of-document token, which the model has to learn."""
+    """Return the padding token's id, which is masked in the loss; -1 (no masking) if it is the end-of-document token."""
     return tokenizer.pad_id if tokenizer.pad_id != tokenizer.eod_id else -1
 
 
 def find_sources(data: DataConfig, split: Split) -> list[TokenSource]:
-    """Return the token files of one split in the configuration, without those of weight 0."""
+    """Return the token files that the configuration has for one split. Files with weight 0 are omitted."""
     if data.data_path:
         part = convert_split_vector_to_split_matrix(parse_and_normalize_split(format_split(data.split)))[split.value]
         return [TokenSource(data.data_path, part=part)] if part else []
@@ -173,7 +173,7 @@ def find_sources(data: DataConfig, split: Split) -> list[TokenSource]:
 def check_token_files(
     data: DataConfig, sequence_length: int, num_samples: Sequence[int], tokenizer: Tokenizer, is_hashed: bool
 ) -> dict[str, str]:
-    """Return the token files to read, with the hash of their .idx if `is_hashed`, else "". See `build_datasets` for errors."""
+    """Return the token files to read, each with the hash of its .idx if `is_hashed`, else "". `build_datasets` lists the errors."""
     prefixes = set()
     for split, count in zip(Split, num_samples, strict=True):
         found = {source.prefix for source in find_sources(data, split)} if count else set()
@@ -193,7 +193,7 @@ def check_token_files(
 
 
 def check_token_file(prefix: str, sequence_length: int, tokenizer: Tokenizer, num_files: int) -> None:
-    """Raise DataError unless PREFIX.bin and PREFIX.idx exist, are complete, have the vocabulary, and hold at least one sample."""
+    """Raise DataError unless PREFIX.bin and PREFIX.idx are complete, fit the tokenizer, and hold at least one sample."""
     if reason := explain_if_too_short(prefix, sequence_length):
         raise DataError(reason)
     check_vocabulary(IndexedDataset(prefix), tokenizer, num_files)
@@ -208,7 +208,7 @@ def explain_if_too_short(prefix: str, sequence_length: int) -> str | None:
 
 
 def open_share(source: TokenSource, file: MegatronFile, idx_hash: str) -> Share:
-    """Return the documents of a source, divided as megatron-core divides them."""
+    """Return the part of a token file that a split reads. Documents are divided between splits as in megatron-core."""
     first, end = (round(edge * len(file.sequence_lengths)) for edge in source.part)
     tokens = int(file.sequence_lengths[first:end].sum(dtype=np.int64))
     return Share(source.prefix, file, idx_hash, np.arange(first, end, dtype=np.int32), tokens)
@@ -243,7 +243,7 @@ def build_split(
 
 
 class Windows(GPTDataset):
-    """megatron-core's samples of one share: enough whole epochs for `num_samples`, shuffled together."""
+    """megatron-core's samples of one share (part of a token file): whole epochs for at least `num_samples`, shuffled together."""
 
     def __init__(self, share: Share, config: GPTDatasetConfig, cache: IndexCache, num_samples: int):
         self.share, self.cache = share, cache
@@ -253,7 +253,7 @@ class Windows(GPTDataset):
         """Do nothing: the order of these samples depends on their number."""
 
     def _build_document_sample_shuffle_indices(self) -> tuple[NDArray[Any], ...]:
-        """Return the three indices, from the cache if it has them."""
+        """Return the document, sample and shuffle indices, from the cache if it has them."""
 
         def make() -> Arrays:
             with warnings.catch_warnings():
@@ -288,7 +288,7 @@ class Windows(GPTDataset):
 
 
 class EpochSamples(Dataset):
-    """Samples of one share. Each epoch is shuffled separately, so that sample i does not depend on the number of samples."""
+    """Samples of one share (part of a token file). Each epoch is shuffled alone, so a longer run does not change sample i."""
 
     def __init__(self, share: Share, config: GPTDatasetConfig, cache: IndexCache, num_samples: int):
         self.share, self.config, self.cache = share, config, cache
@@ -320,7 +320,7 @@ class EpochSamples(Dataset):
 
 
 class BlendedSamples(Dataset):
-    """Samples of several shares. Among the first n samples, the fraction of each share is as close to its weight as possible."""
+    """Samples of several shares (parts of token files). Every prefix of the sample order has shares close to their weights."""
 
     def __init__(
         self, makers: Sequence[Callable[[int], SampleDataset]], weights: Sequence[float], num_samples: int, cache: IndexCache
@@ -332,13 +332,13 @@ class BlendedSamples(Dataset):
         self.parts = [make(max(pair)) for make, *pair in zip(makers, map(int, counts), expected, strict=True)]
 
     def extend(self, num_samples: int) -> None:
-        """Lengthen the order of samples to at least `num_samples`, if the order of every share can be lengthened."""
+        """Lengthen the dataset to at least `num_samples`, if each of its shares can be lengthened."""
         if all(isinstance(part, EpochSamples) for part in self.parts):
             for part, count in zip(self.parts, self.build_index(num_samples), strict=True):
                 part.extend(int(count))
 
     def build_index(self, num_samples: int) -> NDArray[np.int64]:
-        """Choose the share of each sample and its index in the share; return the samples from each share, int64 [shares]."""
+        """Choose each sample's share and its index in the share. Return the number of samples of each share, int64 [shares]."""
 
         def make() -> Arrays:
             parts, places = np.zeros(num_samples, np.int16), np.zeros(num_samples, np.int64)

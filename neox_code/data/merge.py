@@ -34,13 +34,13 @@ from neox_code.tokenizer.comparison import compare_records, name_vocabulary
 log = get_logger(__name__)
 
 CHUNK = 2**20
-"""Number of entries of an index, or of ids of a .bin file, that are in memory at a time."""
+"""Number of index entries, or of ids of a .bin file, that are in memory at a time."""
 
 Prefix = str | os.PathLike[str]
 
 
 class DatasetMerger(IndexedDatasetWriter):
-    """Writer of a pair of files that adds whole pairs with `add_dataset`; `add_document` of the base class must not be called."""
+    """Writer of a token file that copies whole token files with `add_dataset`. Do not call `add_document` of the base class."""
 
     def __init__(self, prefix: Prefix, dtype: np.dtype):
         super().__init__(prefix, dtype)
@@ -54,7 +54,7 @@ class DatasetMerger(IndexedDatasetWriter):
         return self._num_documents
 
     def add_dataset(self, prefix: Prefix) -> None:
-        """Add all documents of a pair. Raise DataError if it is damaged, has another type or vocabulary, or is the output."""
+        """Add all documents of a token file. Raise DataError if it is damaged, the output, or of another dtype or vocabulary."""
         dataset = IndexedDataset(prefix)
         if dataset.dtype != self.dtype:
             raise DataError(

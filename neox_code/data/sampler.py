@@ -1,4 +1,4 @@
-"""The samples that each rank reads, in order. The state is one integer: the number of samples that all ranks have consumed.
+"""Choose the samples that each rank reads. The state is one integer: the number of samples that all ranks together have consumed.
 
 With 2 data ranks and micro batches of 2, rank 0 reads the samples 0 1, 4 5, 8 9, ... and rank 1 reads 2 3, 6 7, 10 11, ...
 A resumed run starts with the sample after the last consumed one, also with another number of ranks.
@@ -10,7 +10,7 @@ from torch.utils.data import Sampler
 
 
 class ConsecutiveSampler(Sampler[list[int]]):
-    """Batches of sample indices for one data rank; `seek` moves to any place.
+    """Batches of sample indices for one data rank; `seek` sets the number of consumed samples.
 
     >>> sampler = ConsecutiveSampler(10, micro_batch_size=2, data_rank=1, data_size=2)
     >>> list(sampler)

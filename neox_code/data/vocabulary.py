@@ -12,8 +12,8 @@ from neox_code.tokenizer.protocol import Tokenizer
 log = get_logger(__name__)
 
 SCANNED_BLOCKS, SCANNED_BLOCK_TOKENS = 1024, 2**17
-"""Number of blocks that are searched for the highest id if none is recorded, and tokens per block. The number is for all files
-together; the blocks are at equal distances."""
+"""Number of blocks, for all files together, and tokens per block. If the highest id is not recorded, it is searched in these
+blocks, which are at equal distances."""
 
 REMEDY = (
     "Set tokenizer_type, vocab_file and merge_file to those that the token file was made with, or make it again with "
@@ -24,8 +24,8 @@ REMEDY = (
 def check_vocabulary(dataset: IndexedDataset, tokenizer: Tokenizer, num_files: int = 1) -> None:
     """Raise DataError if a token file was made with another vocabulary than that of `tokenizer`.
 
-    Compare the recorded tokenizer, if there is one. Check that the highest id is in the vocabulary: the recorded one, else the one
-    in a sample of the file; the sample is smaller for more files (`num_files`). Training checks the other ids when it reads them.
+    Compare the recorded tokenizer if there is one. Check that the highest id is in the vocabulary. If this id is not recorded, it
+    is searched in a sample of the file; the sample is smaller for more files (`num_files`). Training checks all ids that it reads.
     """
     record, own = read_record(dataset), tokenizer.identity
     if recorded := record.get("tokenizer"):
@@ -53,7 +53,7 @@ def check_vocabulary(dataset: IndexedDataset, tokenizer: Tokenizer, num_files: i
 def sample_highest_id(
     dataset: IndexedDataset, vocab_size: int, blocks: int = SCANNED_BLOCKS, block_tokens: int = SCANNED_BLOCK_TOKENS
 ) -> int:
-    """Return the highest id of blocks at equal distances; -1 if the type of the ids cannot hold an id beyond the vocabulary."""
+    """Return the highest id in blocks at equal distances. Return -1 if the dtype cannot hold an id beyond the vocabulary."""
     if np.iinfo(dataset.dtype).max < vocab_size or not dataset.num_bytes:
         return -1
     ids = dataset.ids

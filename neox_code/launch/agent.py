@@ -1,10 +1,11 @@
-"""The agent on one host of a run: it starts this host's ranks on the head's order, and ends them when the head ends.
+"""The agent on one host of a run: the head orders it to start this host's ranks, and it ends the ranks when the head ends.
 
     python -m neox_code.launch.agent --head=10.0.0.1:40001,10.1.0.1:40001 --key=/shared/project/.neox-code-key-8f2c --node=1
 
-pdsh, mpirun and srun start one agent a host. The agent receives the command and the environment over its connection to the head
-(`fleet`), so that no shell parses the command and no secret is on a command line. When the connection is closed or silent, the
-agent ends the ranks, even if the program that started it still runs. It accepts only a head with the run's key.
+pdsh, mpirun and srun start one agent per host. The agent receives the command and the environment over its connection to the head
+(`fleet`, the process that controls all hosts), so that no shell parses the command and no secret is on a command line. When the
+connection is closed or silent, the agent ends the ranks, even if pdsh, mpirun or srun still runs. It accepts only a head with the
+run's key.
 """
 
 import argparse
@@ -32,14 +33,14 @@ NODE_VARIABLES = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_PROCID")
 """Variables in which MPI and Slurm pass the index of a process."""
 
 MPI_PREFIXES = ("OMPI_", "PMI", "MPI_", "HYDRA_")
-"""Prefixes of variables that describe the agent to MPI. They are removed, because DeepSpeed would read them in the ranks."""
+"""Prefixes of variables that describe the agent to MPI. The ranks do not get these variables, because DeepSpeed would read them."""
 
 RELAYS = r"^(\S*/)?(orted|prted|hydra_pmi_proxy) |^sshd(-session)?: \S+@notty"
-"""Pattern of the command lines of MPI's agents and of ssh sessions without a terminal."""
+"""Pattern of command lines: agents of MPI, and ssh sessions without a terminal. The agent ends these parents of its own process."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run this host's ranks; return 0 if the head has received their exit status, else their exit status."""
+    """Run this host's ranks. Return 0 if the head has received the ranks' exit status, else the exit status itself."""
     parser = argparse.ArgumentParser()
     for name in ("head", "key", "node"):
         parser.add_argument(f"--{name}")
@@ -52,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def serve_head(parsed: argparse.Namespace, node: int, signals: StopSignals) -> int:
-    """Connect to the head, run the ranks of its order, and report their end; return the exit status."""
+    """Connect to the head, run the ranks that the head orders, report how they ended, and return the exit status."""
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
     connection = Connection(connect(parsed.head, read_key(Path(parsed.key))), lambda _, message: inbox.put(message))
     connection.send(kind="hello", node=node, host=os.environ.get("SLURMD_NODENAME"), port=choose_port(0, is_default=True))
@@ -100,7 +101,7 @@ def connect(head: str, key: bytes) -> socket.socket:
 
 
 def receive_order(connection: Connection, inbox: "queue.SimpleQueue[Message]") -> Message:
-    """Return the head's next message; its kind is `lost` if the head has ended, `silent` if it sends no heartbeats."""
+    """Return the head's next message. Its kind is `lost` if the head has ended, and `silent` if the head sends no heartbeats."""
     while not connection.is_silent:
         try:
             return inbox.get(timeout=0.5)
@@ -110,7 +111,7 @@ def receive_order(connection: Connection, inbox: "queue.SimpleQueue[Message]") -
 
 
 def handle_orders(connection: Connection, inbox: "queue.SimpleQueue[Message]", signals: StopSignals) -> None:
-    """Pass the head's signals to the ranks until the message `goodbye`. End the run if the head orders it or is lost."""
+    """Pass the head's signals to the ranks until the message `goodbye`. End the ranks if the head orders this or is lost."""
     while (order := receive_order(connection, inbox))["kind"] != "goodbye":
         if order["kind"] == "signal":
             os.kill(os.getpid(), order["number"])
@@ -123,7 +124,7 @@ def handle_orders(connection: Connection, inbox: "queue.SimpleQueue[Message]", s
 
 
 def end_relay(process: int) -> None:
-    """End `process` and its ancestors that are MPI agents or ssh sessions, because they would wait for the network."""
+    """End `process` and its ancestors if they are MPI agents or ssh sessions, because these would wait for the lost network."""
     while process > 1:
         found = read_command(process)
         if found is None:

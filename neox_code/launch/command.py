@@ -1,9 +1,9 @@
-"""The command that starts a run's ranks.
+"""Make the command that starts a run's ranks.
 
     make_launch_command("neox_code.commands.train", ["configs/small.yml"], config)
 
-On one host the launcher is `ranks`, which exits with the ranks' exit status. On several it is `fleet`, which starts `ranks` on each
-of them by pdsh, MPI or Slurm and ends them together.
+On one host the command runs `launch.ranks`, which exits with the ranks' exit status. On several hosts it runs `launch.fleet`, which
+starts `launch.ranks` on each host by pdsh, MPI or Slurm, and ends the ranks of all hosts together.
 """
 
 import json
@@ -31,8 +31,8 @@ from neox_code.launch.hosts import (
 
 
 def make_launch_command(module: str, arguments: Sequence[str], config: NeoXConfig, planned: Resources | None = None) -> list[str]:
-    """Return the command line that runs `python -m MODULE ARGUMENTS...` on every rank. With `planned` hosts, as in a dry run, no
-    host or port is checked.
+    """Return the command line that runs `python -m MODULE ARGUMENTS...` on every rank. With `planned` hosts (a dry run), hosts and
+    ports are not checked.
 
     Raise ConfigError if the number of ranks is not a multiple of pipeline x tensor size. Raise LaunchError if a host is missing,
     the number of ranks differs from `global_num_gpus`, or a port is in use.
@@ -50,7 +50,7 @@ def make_launch_command(module: str, arguments: Sequence[str], config: NeoXConfi
 
 
 def describe_placement(config: NeoXConfig) -> Iterator[str]:
-    """Yield remarks on the hosts of the run that the configuration files alone do not show."""
+    """Yield remarks on the hosts of the run, which depend on files and variables outside of the configuration."""
     origin, launcher = config.origins["hostfile"], config.format_key("launcher")
     if origin.endswith(MISSING):
         yield f"hostfile {origin}"
@@ -84,22 +84,22 @@ def make_host_launcher(found: Resources, node: int, address: str, port: int) -> 
 
 
 QUIET = {"PYTHONWARNINGS": "ignore:Transformer:UserWarning"}
-"""Hides megatron-core's repeated warning that Transformer Engine is not installed. The value has no spaces, because ssh passes it
-on."""
+"""Variable that hides megatron-core's repeated warning that Transformer Engine is not installed. The value has no spaces, because
+ssh would split it."""
 
 LOCAL = {"GLOO_SOCKET_IFNAME": "lo", "TORCH_CPP_LOG_LEVEL": "ERROR"}
 """Variables for ranks on one host: use the loopback interface, and hide warnings of a host name without an address."""
 
 ALLOCATOR = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.hugetlb=1"}
-"""Settings of glibc's allocator for tensors on a CPU: freed blocks are merged, and memory comes in huge pages. Without them page
-faults take a twentieth of a step. glibc reads the settings only at the start of a process."""
+"""Settings of glibc's allocator for tensors on a CPU: freed blocks are merged, and memory is allocated in huge pages. Without these
+settings, page faults take a twentieth of a step. glibc reads the settings only at the start of a process."""
 
 
 def make_launch_environment(config: NeoXConfig) -> dict[str, str]:
-    """Return the variables to add for the ranks of this host: the number of threads per rank and QUIET, and on CPUs also
-    DeepSpeed's device type and the allocator's settings; LOCAL if the run has this host alone.
+    """Return the environment variables to add for the ranks of this host.
 
-    Variables that are set already stay as they are. Each of several hosts makes its own.
+    They are the number of threads per rank and QUIET; on CPUs also DeepSpeed's device type and the allocator's settings; on a
+    single host also LOCAL. Variables that are already set are not changed. Each host of a run makes its own variables.
     """
     found = find_resources(config.parallelism)
     if not is_only_this_machine(found):
@@ -149,8 +149,8 @@ RANDOM_PORTS = range(15_000, 32_768)
 def choose_port(port: int, is_default: bool) -> int:
     """Return the port where the ranks connect: `port`, or a random free port if `is_default`.
 
-    The default port itself is not used, because two runs that start at the same time would both find it free. A random port is
-    below those that the kernel gives to outgoing connections, which could take it until the ranks start. Raise LaunchError if the
+    The default port is not used, because two runs that start at the same time would both find it free. The random port is below the
+    kernel's range for outgoing connections, because such a connection could use it before the ranks start. Raise LaunchError if the
     configured port is in use.
     """
     if is_default:

@@ -25,13 +25,13 @@ Message = Mapping[str, Any]
 
 HEARTBEAT_SECONDS = 1.0
 SILENT_SECONDS = 10.0
-"""A side counts as lost if no heartbeat arrives for this long."""
+"""Seconds without a heartbeat after which the other side counts as lost."""
 
 PROOF_SECONDS = 5.0
-"""Time limit of the authentication; a connection that takes longer is closed."""
+"""Time limit of the authentication in seconds. A connection that takes longer is closed."""
 
 LONGEST_MESSAGE = 2**24
-"""Greatest number of bytes of a message; a longer one ends the connection."""
+"""Maximum number of bytes of a message. A longer message ends the connection."""
 
 NUMBER_SIZE = 32
 """Bytes of a random number and of a SHA-256."""
@@ -53,7 +53,7 @@ def authenticate(connection: socket.socket, key: bytes, side: Literal["head", "a
 
 
 def make_proof(key: bytes, side: str, numbers: bytes) -> bytes:
-    """Return the HMAC of side and numbers. The side is included, so that nobody can send a side its own proof."""
+    """Return the HMAC of side name and random numbers. The side name prevents that a proof is accepted by the side that made it."""
     return hmac.digest(key, side.encode() + numbers, "sha256")
 
 
@@ -105,7 +105,7 @@ class Connection:
         self.handle(self, {"kind": "lost"})
 
     def close(self) -> None:
-        """Close the connection; the network informs the other side."""
+        """Close the connection. The other side then reads the end of the connection."""
         self.is_open = False
         with suppress(OSError):
             self.connection.shutdown(socket.SHUT_RDWR)  # first: a thread that waits in the socket leaves it
@@ -121,7 +121,8 @@ class Connection:
     def is_silent(self) -> bool:
         """True if nothing has arrived for SILENT_SECONDS. Read it at least once a second.
 
-        A late read means that this process was paused, and perhaps the other side too: then the time starts again.
+        If more than a second has passed since the last read, this process was paused, and perhaps the other side too. Then the time
+        starts again.
         """
         now = time.monotonic()
         was_paused, self.last_check = now > self.last_check + SILENT_SECONDS / 2, now

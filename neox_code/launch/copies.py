@@ -14,8 +14,8 @@ LAUNCHERS = {
     "PMI_SIZE": ("PMI_RANK", "mpiexec", "torchrun --nproc-per-node=N -m {module}", "./deepy.py train"),
     "WORLD_SIZE": ("RANK", "torchrun", "torchrun --nproc-per-node=N -m {module}", "./deepy.py train"),
 }
-"""Variable with the number of processes -> variable with the index of a process, name of the launcher, its command for ranks, its
-command for one copy."""
+"""Variable with the number of processes -> variable with a process's index, launcher's name, its command for several ranks, its
+command for one process."""
 
 MODULE = "neox_code.commands.train"
 

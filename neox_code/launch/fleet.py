@@ -1,4 +1,4 @@
-"""The head of a run on several hosts: start an agent on each, send them what to run, and end all of them together.
+"""The head of a run on several hosts: it starts an agent on each host, sends the command to the agents, and ends them together.
 
     python -m neox_code.launch.fleet --launcher=pdsh --hosts='{"node0": ["0", "1"], "node1": ["0", "1"]}' \
         --module neox_code.commands.train CONFIG...
@@ -6,12 +6,13 @@
     head (here) ── pdsh, mpirun or srun ──> agent (one a host) ──> launch.ranks ──> ranks
       └───────────── a connection to each agent: orders, heartbeats, errors ┘
 
-The launcher only starts the agents; its exit status is ignored while they are connected. If a host does not answer, becomes silent
-or fails, the run ends on all hosts. The supervisor prints the error of the first host, not its consequences on others.
+The launcher (pdsh, mpirun or srun) only starts the agents. Its exit status is ignored while the agents are connected. If a host
+does not answer, becomes silent or fails, the run ends on all hosts. The supervisor prints only the error of the host that failed
+first, because errors on other hosts are its consequences.
 
 Every user of a host can read command lines, so they contain no secret. The agents read the run's key from a file in this folder,
 which the hosts share. Only its owner can read the file, and it is removed when all agents have read it. Connections without the key
-are closed. The ranks' variables, WANDB_API_KEY among them, are sent in clear text: use a network that you trust.
+are closed. The ranks' variables, including WANDB_API_KEY, are sent unencrypted: use a network that you trust.
 """
 
 import argparse
@@ -44,16 +45,16 @@ from neox_code.launch.supervise import format_signal, start
 from neox_code.processes.error_report import ERROR_VARIABLE, write_report
 
 ANSWER_SECONDS = 20.0
-"""Time limit for the agents of all hosts to connect."""
+"""Time limit in seconds for the agents of all hosts to connect."""
 
 CAUSE_SECONDS = 1.0
-"""Time from the first failure to the decision which failure is the cause."""
+"""Seconds from the first failure until the head decides which failure is the cause."""
 
 STOP_SECONDS = 14.0
-"""Time limit for agents to end after the order to stop."""
+"""Time limit in seconds for agents to end after the order to stop."""
 
 MOST_UNAUTHENTICATED = 64
-"""Greatest number of connections in authentication at once; more wait."""
+"""Maximum number of connections that are authenticated at the same time. Further connections wait."""
 
 EXPORTED = ("PYTHON", "NCCL_", "GLOO_", "OMP_", "DS_", "CUDA_DEVICE", "TORCH", "UCX", "MV2", "MLFLOW", "WANDB_", "HF_", "LOGLEVEL")
 """Prefixes of the variables that are sent to the ranks of other hosts, in addition to those in .deepspeed_env."""
@@ -69,7 +70,7 @@ LAUNCHER_REMEDIES = {
 
 @dataclass
 class HostFailure:
-    """A failure with a weight. The failure with the least weight is reported, as the probable cause of the others."""
+    """A failure on a host, with a weight. The failure with the smallest weight is reported as the probable cause of the others."""
 
     message: str
     status: int = 1
@@ -214,7 +215,7 @@ class Fleet:
             self.failures.append(self.make_launcher_failure(code))
 
     def make_launcher_failure(self, code: int, missing: Sequence[str] = ()) -> HostFailure:
-        """Return the failure of a launcher that ended before the run. A failure by a signal is a cause, not a consequence."""
+        """Return the failure of a launcher that ended before the run. If a signal ended the launcher, this failure is the cause."""
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with status {code}"
         missed = f" before {', '.join(missing)} answered" if missing else ""
         remedy = (
@@ -281,8 +282,8 @@ class Fleet:
             )
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to the ranks of all hosts that still run. SIGUSR1 stays as it is; all others become SIGTERM, because the
-        shell that starts an agent may ignore SIGINT.
+        """Send a signal to the ranks of all hosts that still run. All signals except SIGUSR1 are sent as SIGTERM, because the shell
+        that starts an agent may ignore SIGINT.
         """
         sent = number if number == signal.SIGUSR1 else signal.SIGTERM
         for host in self.hosts:
@@ -334,8 +335,9 @@ class Fleet:
 
 
 def select_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables for the ranks of all hosts: those with a prefix in EXPORTED, and the lines NAME=VALUE of .deepspeed_env.
-    Raise LaunchError if .deepspeed_env cannot be read or has another line.
+    """Return the variables for the ranks of all hosts: those with a prefix in EXPORTED, and those in .deepspeed_env (NAME=VALUE).
+
+    Raise LaunchError if .deepspeed_env cannot be read or has an invalid line.
     """
     chosen = {name: value for name, value in environment.items() if name.startswith(EXPORTED)}
     name = environment.get("DS_ENV_FILE", ".deepspeed_env")
@@ -393,7 +395,7 @@ def write_key(key: bytes, folder: Path) -> Path:
 
 
 def make_agent_command(head: str, key: Path) -> list[str]:
-    """Return the command line that starts an agent in this folder with this Python, both shared by all hosts."""
+    """Return the command line that starts an agent in this folder with this Python. All hosts must have both at the same path."""
     path = os.environ.get("PYTHONPATH", "")
     return [
         *("env", "-C", str(Path.cwd()), f"PYTHONPATH={path}", sys.executable, "-u", "-m", "neox_code.launch.agent"),
@@ -439,7 +441,7 @@ SSH = "-o BatchMode=yes -o ServerAliveInterval=5 -o ServerAliveCountMax=2"
 
 
 def stop_process_group(launcher: "subprocess.Popen[Any]") -> None:
-    """End the launcher and its process group; it has two seconds to end by itself."""
+    """Wait two seconds for the launcher to end, then kill it and its process group."""
     for number, seconds in ((None, 2.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
         if number is not None:
             try:

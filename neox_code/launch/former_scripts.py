@@ -1,4 +1,4 @@
-"""The replacements of GPT-NeoX's scripts, for users who pass the name of one to ./deepy.py.
+"""The replacements of GPT-NeoX's scripts, for users who pass the name of such a script to ./deepy.py.
 
 find_replacement("tools/datasets/preprocess_data.py", tools)        # "Run: python tools/preprocess_data.py"
 """
@@ -6,7 +6,7 @@ find_replacement("tools/datasets/preprocess_data.py", tools)        # "Run: pyth
 from pathlib import Path
 
 ALIASES = {"eval": "evaluate", "text_gen_gpt2": "generate", "pretrain_gpt2": "train"}
-"""Former name of a command -> its name. Both names start it. The instructions of Code-LMs (2021) use text_gen_gpt2.py."""
+"""Former name of a command -> its current name. Both names are accepted. Code-LMs' instructions (2021) use text_gen_gpt2.py."""
 
 TOKENS = "Run: python tools/preprocess_data.py"
 EXPORT = "GPT-NeoX's own convert_neox_to_hf.py reads the checkpoints of one tensor-parallel rank as they are"

@@ -31,7 +31,7 @@ LOCALHOST = "localhost"
 HOSTFILE_VARIABLE = "DLTS_HOSTFILE"
 COMMON_HOSTFILE = Path("/job/hostfile")
 COMMON_ORIGIN = "GPT-NeoX's default"
-"""Origin of a hostfile that the configuration does not set: GPT-NeoX and DeepSpeed use DLTS_HOSTFILE, else /job/hostfile."""
+"""Origin shown for a hostfile that the configuration does not set. It is DLTS_HOSTFILE, else /job/hostfile, as in GPT-NeoX."""
 
 Resources = dict[str, tuple[str, ...]]
 """Host -> its devices that get a rank, by number, or by UUID if CUDA_VISIBLE_DEVICES contains UUIDs."""
@@ -44,7 +44,7 @@ def count_ranks(parallelism: ParallelismConfig) -> int:
 def resolve_hostfile(config: NeoXConfig) -> NeoXConfig:
     """Return the configuration with the effective hostfile: the key's value, else DLTS_HOSTFILE, else /job/hostfile.
 
-    If the file does not exist, the key is unset, as in GPT-NeoX and DeepSpeed; its origin then has the missing path.
+    If the file does not exist, the key is unset, as in GPT-NeoX and DeepSpeed, and the key's origin names the missing path.
     """
     path, origin = config.parallelism.hostfile, config.origins["hostfile"]
     if path is None and os.environ.get(HOSTFILE_VARIABLE):
@@ -161,7 +161,7 @@ def find_visible_gpus() -> tuple[str, ...]:
 
 
 def select_visible_gpus(count: int, visible_devices: str | None) -> tuple[str, ...]:
-    """Return the devices that CUDA uses: it reads the list up to the first invalid entry.
+    """Return the devices that CUDA uses. CUDA reads CUDA_VISIBLE_DEVICES up to the first invalid entry.
 
     >>> select_visible_gpus(4, None), select_visible_gpus(4, "2,3"), select_visible_gpus(4, "0,-1,2"), select_visible_gpus(0, "0")
     (('0', '1', '2', '3'), ('2', '3'), ('0',), ())
@@ -209,7 +209,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def is_only_this_machine(found: Resources) -> bool:
-    """Return True if the run uses this machine alone, under any name, and so needs no ssh."""
+    """Return True if the run's only host is this machine, under any of its names. Such a run needs no ssh."""
     return len(found) == 1 and all(host == LOCALHOST or is_this_machine(host) for host in found)
 
 
@@ -224,7 +224,7 @@ def read_hostfile(path: Path) -> dict[str, int]:
 
 IPV6 = r"[0-9a-fA-F.]*:[0-9a-fA-F:.]*(?:%[\w.-]+)?"
 HOST = re.compile(rf"(?:\w[\w.-]*@)?(?:\w(?:[\w.-]*[\w.])?|{IPV6}|\[{IPV6}\])", re.ASCII)
-"""A host's name, or an IPv4 or IPv6 address; the latter with or without brackets."""
+"""Pattern of a host: a name, an IPv4 address, or an IPv6 address with or without brackets; optionally after USER@."""
 
 MOST_SLOTS = 1024
 """Maximum number of slots of a host, equal to the maximum of num_gpus."""
@@ -269,7 +269,7 @@ def parse_hostfile(text: str, name: str = "hostfile") -> dict[str, int]:
 
 
 def machine_of(host: str) -> str:
-    """Return one spelling for all spellings of a host's name or address; LOCALHOST for this machine, without a name look-up.
+    """Return the same text for all spellings of a host's name or address, and LOCALHOST for this machine. No name is looked up.
 
     >>> machine_of("me@NODE0."), machine_of("[FD00:0::7]"), machine_of("127.0.0.1"), machine_of(socket.gethostname())
     ('node0', 'fd00::7', 'localhost', 'localhost')
@@ -282,7 +282,7 @@ def machine_of(host: str) -> str:
 
 
 def is_valid_host_name(name: str) -> bool:
-    """Return False for a name with colons, or of numbers with dots, that is not a valid IP address; True for any other name."""
+    """Return False for a name that looks like an IP address (colons, or numbers with dots) but is not valid; else True."""
     if ":" not in name and not re.fullmatch(r"[\d.]+\.[\d.]+", name):
         return True
     try:

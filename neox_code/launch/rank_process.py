@@ -26,8 +26,8 @@ LAUNCHED_BY = (LAUNCHER_VARIABLE, "CROSS_RANK", "TORCHELASTIC_RUN_ID")
 """Variables that only a launcher sets (ours, DeepSpeed's, torchrun). A rank with one of them ends when its parent ends."""
 
 CONSEQUENCE_SECONDS = 3.0
-"""Delay of the report of a rank that lost its connection to another rank. Within this time the launcher reads the cause and ends
-the rank."""
+"""Seconds that a rank waits with its report after it lost the connection to another rank. Meanwhile the launcher reads the report
+of the rank that failed first, and ends this rank."""
 
 POLL_SECONDS = 0.5
 

@@ -1,4 +1,4 @@
-"""The ranks of a run on one host: start them, pass signals on to them, and end them together.
+"""Start the ranks of a run on one host, pass signals on to them, and end them together.
 
     python -m neox_code.launch.ranks --hosts='{"localhost": ["0", "1"]}' --master_addr=127.0.0.1 --master_port=29500 \
         --module neox_code.commands.train CONFIG...
@@ -28,7 +28,7 @@ from neox_code.processes.parent import die_with_parent
 from neox_code.processes.procfs import read_start_time
 
 RESUME_SECONDS = 10.0
-"""Time from the first exit with EXIT_RESUME until the other ranks are killed. They should end after the same step."""
+"""Seconds from a rank's first exit with EXIT_RESUME until the other ranks are killed. All should end after the same step."""
 
 POLL_SECONDS = 0.1
 

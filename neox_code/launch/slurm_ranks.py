@@ -1,4 +1,4 @@
-"""Ranks that srun starts: set the variables that torch.distributed and DeepSpeed read.
+"""Set the variables that torch.distributed and DeepSpeed read, in ranks that srun starts.
 
 # srun python -m neox_code.commands.train CONFIG...
 set_rank_variables()       # call it first: it sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT
@@ -17,8 +17,9 @@ PORTS = range(10_000, 30_000)
 
 
 def set_rank_variables(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set the variables of torchrun in a task of srun; variables that are already set, for example MASTER_ADDR, are not changed. Do
-    nothing if another launcher set RANK, or in a batch script, which is not a rank. Raise LaunchError if a variable of Slurm is
+    """Set the variables of torchrun in a task of srun. Variables that are already set, for example MASTER_ADDR, are not changed.
+
+    Do nothing if another launcher set RANK, or in a batch script, which is not a rank. Raise LaunchError if a variable of Slurm is
     missing or not a number.
     """
     if "SLURM_STEP_NUM_TASKS" not in environment or "RANK" in environment:
@@ -40,8 +41,8 @@ def set_rank_variables(environment: MutableMapping[str, str] = os.environ) -> No
 
 
 def choose_master_host(environment: Mapping[str, str]) -> str:
-    """Return the first host of the step. If its name cannot be resolved here, return the address of the host that runs srun: in a
-    batch script both are the same host. Raise LaunchError if neither is known.
+    """Return the first host of the Slurm step. If its name cannot be resolved, return the address of the host that runs srun, which
+    is the same host in a batch script. Raise LaunchError if neither is known.
     """
     nodes = read_slurm_variable(environment, "SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST"))
     host = parse_first_host(nodes)

@@ -6,7 +6,7 @@ A rank of a training finishes its step, saves and exits with EXIT_RESUME. On a r
     stop.start()                            # before `defer` a signal ends the process at once: there is nothing to save
     stop.defer(timeout_seconds=600)         # from here on the training loop reads `stop.is_requested` after each step
 
-In the processes above a rank, which pass signals on:
+In the launcher and the supervisor, which pass signals on to the ranks:
 
     with StopSignals(relayed_by=os.getppid()) as signals:
         number = signals.wait(seconds=0.1)  # a signal to pass on, or None
@@ -29,20 +29,20 @@ from types import FrameType, TracebackType
 from neox_code.errors import EXIT_RESUME
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that end a run. A second one ends it at once."""
+"""Signals that end a run after its current step. A second signal ends the run at once."""
 
 STOP_SIGNALS = (*ENDING_SIGNALS, signal.SIGUSR1)
 
 ECHO_SECONDS = 1.0
-"""A signal within this time after the first is the same request: `timeout` signals its child twice, and a scheduler signals every
-process."""
+"""Seconds after a first signal in which further signals count as the same request: `timeout` signals its child twice, and a
+scheduler signals every process."""
 
 
 class StopSignals:
     """The signals that this process receives within the `with` block.
 
     `relayed_by` is the id of the process that passes signals on to this process. Signals from it are counted separately from direct
-    signals, because a signal to all processes of a run arrives both ways.
+    signals, because a signal to all processes of a run arrives twice: directly, and from that process.
     """
 
     def __init__(self, signals: Sequence[signal.Signals] = STOP_SIGNALS, relayed_by: int | None = None) -> None:
@@ -52,7 +52,7 @@ class StopSignals:
         self.is_urgent = False
         self.first_seconds: dict[bool, float] = {}
         self.taken_elsewhere: deque[int] = deque()
-        """Signals that were delivered to a thread which was started before this object blocked them, and so does not block them."""
+        """Signals received by older threads. A thread that was started before this object blocks signals does not block them."""
 
     def __enter__(self) -> "StopSignals":
         self.old_mask = signal.pthread_sigmask(signal.SIG_BLOCK, self.signals)
@@ -69,7 +69,7 @@ class StopSignals:
         signal.pthread_sigmask(signal.SIG_SETMASK, self.old_mask)
 
     def next_signal(self, seconds: float) -> tuple[signal.Signals, bool] | None:
-        """Return the next signal, with True if it was relayed; None if none arrives within `seconds`."""
+        """Return the next signal, and True if `relayed_by` sent it. Return None if no signal arrives within `seconds`."""
         if self.taken_elsewhere:
             return signal.Signals(self.taken_elsewhere.popleft()), False
         info = signal.sigtimedwait(self.signals, seconds)
@@ -80,7 +80,7 @@ class StopSignals:
             continue
 
     def wait(self, seconds: float) -> signal.Signals | None:
-        """Wait up to `seconds` for a signal and return it, to be passed on; None if there was none or it repeats a request."""
+        """Wait up to `seconds` for a signal to pass on, and return it; None if no signal arrives or it repeats a request."""
         if not self.signals:
             time.sleep(seconds)
             return None
@@ -109,23 +109,23 @@ class StopRequest:
         self.was_followed = False
         """True if a signal ended the run before its last step."""
         self.timeout_seconds = 0.0
-        """Time that the training loop has to end after a signal; 0 until it starts."""
+        """Seconds that the training loop has to end the run after a signal; 0 before training starts."""
 
     @property
     def is_requested(self) -> bool:
         return self.received is not None
 
     def start(self) -> None:
-        """Read the signals in a thread from now on. Call it before other threads start: they inherit the blocked signals."""
+        """Block the signals and read them in a new thread. Call this first: threads started later then block the signals too."""
         self.signals = StopSignals(relayed_by=os.getppid()).__enter__()
         threading.Thread(target=self.read_signals, name="stop-signals", daemon=True).start()
 
     def defer(self, timeout_seconds: float) -> None:
-        """From now on let the training loop end the run. If it does not, end the process `timeout_seconds` after a request."""
+        """From now on the training loop ends the run after a request. If it does not, end the process after `timeout_seconds`."""
         self.timeout_seconds = timeout_seconds
 
     def read_signals(self) -> None:
-        """Read signals until the deadline of a request or a second signal; then end the process."""
+        """Read signals. End the process after a second signal, or when the time limit of a request has passed."""
         deadline = float("inf")
         while time.monotonic() < deadline and not self.signals.is_urgent:
             number = self.signals.wait(min(deadline - time.monotonic(), 3600.0))
@@ -153,9 +153,10 @@ def exit_with_message(text: str, status: int) -> None:
 
 
 def ignore_group_signals(worker_index: int = 0) -> None:
-    """Make a data-loading worker ignore signals to all processes of a run, because the rank needs it to finish the step. SIGTERM
-    from the rank itself, with which multiprocessing ends its workers, still ends the worker. Do nothing if the rank does not block
-    the signals.
+    """Make a data-loading worker ignore signals to all processes of a run, because the rank needs the worker to finish the step.
+
+    SIGTERM from the rank itself still ends the worker: multiprocessing ends its workers with it. Do nothing if the rank does not
+    block the signals.
     """
     rank = multiprocessing.parent_process()
     if rank is not None and signal.SIGTERM in signal.pthread_sigmask(signal.SIG_BLOCK, []):

@@ -44,14 +44,14 @@ from neox_code.processes.procfs import (
 )
 
 GRACE_SECONDS = 10.0
-"""Time from passing a signal on until the processes are killed; for training `stop_timeout` is added."""
+"""Seconds from passing a signal on until the processes are killed; for training, `stop_timeout` is added."""
 
 FAILING_SECONDS = 7.0
-"""Time from a rank's error report until all other processes are killed. The launcher alone would wait much longer for a rank that
-ignores SIGTERM."""
+"""Seconds from a rank's error report until all other processes are killed. The launcher alone would wait much longer for a rank
+that ignores SIGTERM."""
 
 STOPPED_SECONDS = 10.0
-"""A rank that is stopped (SIGSTOP) for this long counts as hanging, because the others wait for it."""
+"""Seconds after which a stopped rank (SIGSTOP) counts as hanging, because the other ranks wait for it."""
 
 POLL_SECONDS = 0.1
 
@@ -59,11 +59,11 @@ POLL_SECONDS = 0.1
 def run(command: Sequence[str], environment: Mapping[str, str] | None = None, stop_timeout: float | None = None) -> int:
     """Run a command and all processes that it starts to their end; return an exit status.
 
-    `environment` is added to this process's own. The command has no standard input. SIGINT, SIGTERM and SIGHUP are passed on; a
-    second one kills the command, and so does the end of GRACE_SECONDS. `stop_timeout` (seconds) is set for training, which ends
-    with EXIT_RESUME after a signal: SIGUSR1 is passed on as well, and the command has this much time to save. If a rank wrote an
-    error report, its message is printed last; the status is 2 if the error is the user's. Call it in the main thread: the kernel
-    sends parent-death signals when the starting thread ends.
+    `environment` is added to this process's own. The command has no standard input. SIGINT, SIGTERM and SIGHUP are passed on. The
+    command is killed after a second signal, or GRACE_SECONDS after the first. `stop_timeout` (seconds) is set for training, which
+    ends with EXIT_RESUME after a signal: SIGUSR1 is passed on as well, and the command has this much more time to save. If a rank
+    wrote an error report, its message is printed last; the status is 2 if the error is the user's. Call this function in the main
+    thread, because the kernel sends parent-death signals when the starting thread ends.
     """
     with StopSignals(ENDING_SIGNALS if stop_timeout is None else STOP_SIGNALS) as signals:
         ending = run_to_end(command, signals, environment, stop_timeout)
@@ -120,9 +120,9 @@ def start(
     death_signal: signal.Signals,
     blocked: StopSignals | None = None,
 ) -> "subprocess.Popen[bytes]":
-    """Start a command in a process group of its own; the kernel sends it `death_signal` when this process ends.
+    """Start a command in a process group of its own. The kernel sends `death_signal` to the command when this process ends.
 
-    The stop signals are unblocked in the command. With `blocked` they stay blocked, for a program that reads them from the queue.
+    The stop signals are unblocked in the command. With `blocked` they stay blocked, for a program that waits for blocked signals.
     """
     parent = os.getpid()
 
@@ -139,8 +139,8 @@ def start(
 def wait(child: "subprocess.Popen[bytes]", signals: StopSignals, error_file: Path, stop_seconds: float) -> int:
     """Wait for the command and return its return code.
 
-    It is killed if it runs longer than `stop_seconds` after a signal or FAILING_SECONDS after a rank's error, or if a rank is
-    stopped.
+    The command is killed if it runs longer than `stop_seconds` after a signal or FAILING_SECONDS after a rank's error, or if a rank
+    is stopped.
     """
     deadline, failing_since = math.inf, math.inf
     stopped = StoppedRanks(f"{ERROR_VARIABLE}={error_file}")

@@ -1,6 +1,7 @@
-"""Activations of the feed-forward layer, by the config's `activation`.
+"""Activations of the feed-forward layer, which the key `activation` selects.
 
-A gated activation has two inputs side by side in one tensor: up * function(gate). Shazeer 2020, "GLU Variants Improve Transformer".
+A gated activation computes up * function(gate); up and gate are the two halves of one tensor. Shazeer 2020, "GLU Variants Improve
+Transformer".
 """
 
 from collections.abc import Callable

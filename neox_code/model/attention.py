@@ -72,8 +72,9 @@ class Attention(nn.Module):
         return self.dense(rearrange(context_BNSD, "b n s d -> s b (n d)"))
 
     def attend_cached(self, fused: torch.Tensor, cache: CacheView) -> torch.Tensor:
-        """Return the attention [S, 1, N D] of the new tokens' fused projection [S, (N + 2 G) D], whose queries and keys are
-        normalized and rotated in place."""
+        """Return the attention output [S, 1, N D] of the new tokens, computed from their fused projection [S, (N + 2 G) D].
+
+        The queries and keys in `fused` are normalized and rotated in place."""
         if self.is_grouped:
             heads = fused.unflatten(-1, (-1, self.head_dim))
             query_key, key_value_S2GD = heads[:, : -self.num_groups], heads[:, self.num_heads :].unflatten(1, (2, -1))
@@ -114,5 +115,5 @@ class Attention(nn.Module):
             return self.compute_attention(query_BNSD, key_BGSD, value_BGSD, dropout_p=self.dropout, **mask)
 
     def compute_attention(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **keywords: Any) -> torch.Tensor:
-        """Return torch's own causal attention for the whole sequence."""
+        """Return the output of torch's own causal attention kernel for the whole sequence."""
         return F.scaled_dot_product_attention(query, key, value, enable_gqa=self.is_grouped, **keywords)

@@ -18,7 +18,8 @@ import torch
 
 QUERIES_AT_ONCE = 128
 LARGEST_PROBABILITIES = 64 << 20
-"""Upper limit of the bytes that one layer keeps for its backward pass. Above it torch's kernel is used, which keeps less."""
+"""Maximum bytes of probabilities that one layer keeps for its backward pass. Above this limit torch's kernel is used, which keeps
+fewer bytes."""
 
 
 def is_better_in_blocks(query_BNSD: torch.Tensor) -> bool:

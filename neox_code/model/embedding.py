@@ -1,4 +1,4 @@
-"""The embedding and the head: tokens to vectors and vectors to logits, both divided over the vocabulary.
+"""The embedding (tokens to vectors) and the head (vectors to logits). Tensor ranks divide the vocabulary between them.
 
 Shape letters: B batch, S sequence, H hidden, V rows of the padded vocabulary on this tensor rank.
 """
@@ -58,7 +58,7 @@ class Embedding(nn.Module):
 
 
 def read_positions(tokens_BS: torch.Tensor, cache: CacheView | None) -> torch.Tensor:
-    """Return the positions of the tokens: [1 or B, S]."""
+    """Return the position of each token in its text: [1 or B, S]."""
     return torch.arange(tokens_BS.shape[1], device=tokens_BS.device)[None] if cache is None else cache.positions_S[None]
 
 

@@ -28,7 +28,7 @@ from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.seeds import seed_layer
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bfloat16": torch.bfloat16}
-"""The config's `precision` as a torch type."""
+"""Value of the key `precision` -> torch dtype."""
 
 TIED_EMBEDDING = "embed"
 """Name under which the first and the last layer share the embedding."""
@@ -38,7 +38,8 @@ TIED_EMBEDDING = "embed"
 class Layer:
     """One entry of the list: a module class with its arguments, or a function without state.
 
-    `tied` is the name of a module that several entries share; this entry calls `forward(module, tensor)` instead of the module.
+    `tied` is the name of a module that several entries share. An entry with `forward` calls `forward(module, tensor)` instead of
+    `module(tensor)`.
     """
 
     index: int
@@ -57,7 +58,7 @@ class Layer:
 
 
 def swap_batch_and_sequence(hidden: torch.Tensor) -> torch.Tensor:
-    """[B, S, H] -> [S, B, H] and back."""
+    """Swap the first two dimensions: [B, S, H] -> [S, B, H], and back."""
     return hidden.transpose(0, 1).contiguous()
 
 
@@ -83,7 +84,7 @@ def build_layers(
 ) -> list[Layer]:
     """Return the layers of the whole model in order, without allocating their weights.
 
-    With `initialize=False` the weights stay uninitialized when they are built, to be loaded.
+    With `initialize=False` the weights are not initialized when a layer is built, because they are loaded later.
     """
     vocabulary = (model, vocab_size, padded_vocab_size, grid, dtype, initialize)
     last = model.num_layers + 4
@@ -110,7 +111,7 @@ class GPT(nn.Module):
     """The layers as a plain module: tokens_BS -> logits_BSV, with or without caches.
 
     Parameters are named `sequential.INDEX.NAME`, as in GPT-NeoX's checkpoints without a pipeline. With `recompute` the activations
-    of a block are not kept but computed again in the backward pass.
+    of a block are computed again in the backward pass instead of being kept.
     """
 
     def __init__(self, layers: Sequence[Layer], recompute: bool = False):
@@ -128,7 +129,7 @@ class GPT(nn.Module):
             self.steps.append((name, layer.forward or nn.Module.__call__))
 
     def hidden(self, tokens_BS: torch.Tensor, view: CacheView | None = None) -> torch.Tensor:
-        """Return the hidden state before the head, [B, S, H]. With a view, B is 1, and its caches get the tokens."""
+        """Return the hidden state before the head, [B, S, H]. With a `view`, B is 1, and the new tokens are added to its caches."""
         tensor = tokens_BS
         for name, step in self.steps[:-1]:
             tensor = step(tensor) if name is None else self.apply_layer(self.sequential[name], tensor, view)

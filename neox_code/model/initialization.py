@@ -81,7 +81,7 @@ def order_by_rank(weight: torch.Tensor, parts: Sequence[int], tensor_size: int) 
 def initialize_without_padding(initialize: Initialize, vocab_size: int) -> Initialize:
     """Return a function that initializes the first `vocab_size` rows of a weight and fills the padding with zeros.
 
-    The amount of padding depends on the layout; the initial values of the vocabulary's rows must not.
+    The number of padding rows depends on the layout. The initial values of the other rows do not.
     """
 
     def fill(weight: torch.Tensor) -> None:

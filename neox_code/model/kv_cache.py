@@ -1,4 +1,4 @@
-"""Keys and values of the tokens that a model has read, so that only the new tokens are computed.
+"""Cache of attention keys and values of the tokens that a model has read, so that only the new tokens are computed.
 
     cache = RowCache(config.model, torch.bfloat16)            # one text; it grows as it is read
     view = CacheView([cache], [len(prompt)])                  # one forward pass reads the whole prompt
@@ -7,7 +7,7 @@
     view = CacheView([cache, other], [1, 500])                # one pass: a token of one text, and 500 of another
     hidden_1SH = gpt.hidden(tokens_1S, view)                  # S = 501 tokens, the rows one after the other
 
-A pass has no padding: the linear layers read the tokens of all rows as one sequence, and each row attends to its own keys alone.
+A pass has no padding: the linear layers read the tokens of all rows (texts) as one sequence; each row attends to its own keys only.
 The results of a row therefore do not depend on the other rows.
 
 Shape letters: S new tokens of all rows, N heads, G heads of keys and values, T tokens of a row, D head dimensions.
@@ -26,7 +26,7 @@ from neox_code.model.blocked_attention import blocked_attention
 from neox_code.parallel.emulated import is_emulated
 
 LENGTH_STEP = 256
-"""The capacity of a cache is a multiple of this number of tokens, and grows by at least a half."""
+"""The capacity of a cache in tokens is a multiple of this number. When a cache grows, its capacity grows by at least a half."""
 
 
 class RowCache:
@@ -85,9 +85,9 @@ class CacheView:
         self.tables: dict[object, tuple[torch.Tensor, torch.Tensor]] = {}
         """cos and sin of `positions_S`, computed once for all layers; the key is the table's settings."""
         self.new_2GSD = [row.tensor[:, :, :, row.length : row.length + count].unbind() for row, count in self.pairs]
-        """The place of each row's new tokens in each layer."""
+        """For each row and layer, the slice of the row's cache for its new tokens."""
         self.read_21GTD = [row.tensor[:, :, None, :, : row.length + count].unbind() for row, count in self.pairs]
-        """Each row's keys and values up to its last new token, in each layer."""
+        """For each row and layer, the row's keys and values up to its last new token."""
 
     @property
     def pairs(self) -> Iterator[tuple[RowCache, int]]:
@@ -95,18 +95,18 @@ class CacheView:
 
     @property
     def exact_places(self) -> list[range]:
-        """Return the places of each row's last `exact_counts[i]` tokens among the new tokens."""
+        """Return for each row i the indices of its last `exact_counts[i]` tokens in the sequence of new tokens."""
         return [range(end - exact, end) for end, exact in zip(accumulate(self.counts), self.exact_counts, strict=True)]
 
     def advance(self) -> None:
-        """Count the new tokens as read, after the last layer."""
+        """Add the new tokens to the length of each row. Call this after the last layer."""
         for row, count in self.pairs:
             row.length += count
 
     def attend(
         self, layer_index: int, query_SND: torch.Tensor, key_value_S2GD: torch.Tensor, slopes: tuple[float, ...] | None
     ) -> torch.Tensor:
-        """Store a layer's new keys and values; return the attention of each query to its row's keys up to its own: [S, 1, N D]."""
+        """Store a layer's new keys and values; return attention [S, 1, N D]. A query sees its row's keys up to its own position."""
         contexts = []
         queries = query_SND.transpose(0, 1)[None].split(self.counts, dim=2)
         news = key_value_S2GD.permute(1, 2, 0, 3).split(self.counts, dim=2)
@@ -126,9 +126,9 @@ def attend_row(
     slopes: tuple[float, ...] | None,
     exact_count: int = 1,
 ) -> torch.Tensor:
-    """Return the attention of the last S of a row's T tokens, each to the keys up to itself: [1, N, S, D].
+    """Return attention [1, N, S, D] for the last S of a row's T tokens. Each token attends to the keys up to its own position.
 
-    On a CPU each of the last `exact_count` tokens is computed by itself, so that it has the same bits in any pass.
+    On a CPU each of the last `exact_count` tokens is computed alone, so that its result is bitwise equal in any pass.
     """
     if is_emulated(query_1NSD):
         return attend_row(query_1NSD.float(), key_1GTD.float(), value_1GTD.float(), slopes, exact_count).to(query_1NSD.dtype)

@@ -13,12 +13,12 @@ from neox_code.parallel.collectives import all_reduce
 from neox_code.parallel.grid import ParallelGrid
 
 ROWS_AT_ONCE = 256
-"""Number of positions whose fp32 scores are computed together: they fit the CPU's cache and need little GPU memory."""
+"""Number of positions whose fp32 scores are computed together, few enough to fit the CPU's cache and to need little GPU memory."""
 
 
 @dataclass(frozen=True)
 class VocabShard:
-    """A tensor rank's part of the vocabulary: rows `first` to `first + rows - 1`; only the first `real_rows` enter the softmax."""
+    """A tensor rank's part of the vocabulary: `rows` rows from row `first` on. The first `real_rows` of them enter the softmax."""
 
     first: int
     rows: int
@@ -27,7 +27,7 @@ class VocabShard:
 
 
 def make_vocab_shard(scored_rows: int, padded_vocab_size: int, grid: ParallelGrid) -> VocabShard:
-    """Return one rank's part of the vocabulary, of which the rows from `scored_rows` on never enter the softmax.
+    """Return one rank's part of the vocabulary. Rows of the vocabulary from `scored_rows` on never enter the softmax.
 
     >>> from neox_code.parallel.grid import ParallelGrid
     >>> make_vocab_shard(50257, 50432, ParallelGrid(tensor_size=2, rank=1))
@@ -39,7 +39,8 @@ def make_vocab_shard(scored_rows: int, padded_vocab_size: int, grid: ParallelGri
 
 
 class VocabParallelCrossEntropy(torch.autograd.Function):
-    """Cross entropy of each position; the forward pass computes the gradient too, since both need the same exponentials.
+    """Cross entropy of each position. The forward pass also computes the gradient, because loss and gradient need the same
+    exponentials.
 
     The softmax is computed in fp32 for logits of any type. The gradient is softmax minus one-hot, and 0 at padding. It is rounded
     to the logits' type after the subtraction, because the two terms are nearly equal for a confident model.
@@ -91,7 +92,7 @@ def token_losses(logits_BSV: torch.Tensor, labels_BS: torch.Tensor, shard: Vocab
 
 @dataclass(frozen=True)
 class WeightedLoss:
-    """The training loss: the sum of the tokens' losses, each times its fp32 weight (see `training.token_weights`)."""
+    """The training loss: the weighted sum of the tokens' losses, with fp32 weights (see `training.token_weights`)."""
 
     shard: VocabShard
 

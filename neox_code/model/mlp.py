@@ -1,7 +1,7 @@
 """The feed-forward layer: H -> I -> H; with a gated activation H -> 2 I -> I -> H.
 
-As in GPT-NeoX, the rows of the gate come after those of the other input on each tensor rank. The parameters have the names of
-GPT-NeoX's older files, from the time when I was always 4 H.
+As in GPT-NeoX, each tensor rank stores the rows of the up projection first and the rows of the gate after them. The parameters have
+the names of GPT-NeoX's older files (dense_h_to_4h), when I was always 4 H.
 """
 
 import torch
@@ -31,7 +31,7 @@ class MLP(nn.Module):
 
 
 def fuse_activations(gpt: nn.Module) -> None:
-    """Let packed layers compute the gelu that follows them, which takes less time and rounds once instead of twice."""
+    """Make packed linear layers compute the gelu that follows them. This takes less time and rounds once instead of twice."""
     for mlp in gpt.modules():
         if (
             isinstance(mlp, MLP)

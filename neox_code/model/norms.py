@@ -1,4 +1,4 @@
-"""Normalization layers by the config's `norm`.
+"""Normalization layers, which the key `norm` selects.
 
 layernorm   (x - mean) / sqrt(variance + layernorm_epsilon) * weight + bias
 rmsnorm     x / sqrt(mean of squares + rms_norm_epsilon) * scale                Zhang and Sennrich 2019
@@ -14,9 +14,9 @@ from neox_code.parallel.collectives import sum_gradients
 
 
 class RMSNorm(nn.Module):
-    """[..., width] -> [..., width]; computed in fp32 and rounded once. `scale` is GPT-NeoX's name of the weight.
+    """RMS normalization [..., width] -> [..., width], computed in fp32 and rounded once. `scale` is GPT-NeoX's name of the weight.
 
-    Ranks of `group` share the weight and normalize different vectors: each tensor rank normalizes its own heads.
+    With `group` the weight is shared by the ranks of the group, each of which normalizes its own heads; gradients are summed.
     """
 
     def __init__(self, width: int, epsilon: float, dtype: torch.dtype, group: ProcessGroup | None = None):

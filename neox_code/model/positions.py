@@ -34,7 +34,7 @@ class RotaryTable:
         self.cache: dict[tuple[torch.device, torch.dtype], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def frequencies(self) -> torch.Tensor:
-        """Return the angles at position 1: [R]."""
+        """Return the angles (radians) of the R dimension pairs at position 1: [R]."""
         return compute_frequencies(self.rotary_dim, self.base)
 
     def lookup(self, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,7 +48,7 @@ class RotaryTable:
     def at(
         self, positions_S: torch.Tensor, dtype: torch.dtype, computed: dict[object, tuple[torch.Tensor, torch.Tensor]]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return cos and sin at these positions, each [S, 1, R]; `computed` keeps them for the other layers of a pass."""
+        """Return cos and sin at these positions, each [S, 1, R]. `computed` stores them for the other layers of the pass."""
         key = (self.rotary_dim, self.base, dtype)
         if key not in computed:
             cos, sin = self.lookup(positions_S.device, dtype)
@@ -62,7 +62,7 @@ class RotaryTable:
 
 
 class Rotate(torch.autograd.Function):
-    """Rotates x_SBND by the angles of cos and sin [S, 1 or B, 1, R], and its gradient by the negative angles."""
+    """Rotate x_SBND by the angles of cos and sin [S, 1 or B, 1, R]; the backward pass rotates by the negative angles."""
 
     @staticmethod
     def forward(ctx: Any, x_SBND: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

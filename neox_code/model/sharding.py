@@ -1,4 +1,4 @@
-"""How each parameter is divided over tensor-parallel ranks, and its names in other formats: one table.
+"""A table of how each parameter is divided over tensor-parallel ranks, with its names in GPT-NeoX's files.
 
     sharding_of("sequential.2.mlp.dense_h_to_4h.weight").dim          # 0
     stacked_rows("attention.query_key_value.weight", model)           # (768, 128, 128) with grouped queries, else ()
@@ -14,13 +14,13 @@ from neox_code.config.model import ModelConfig
 
 
 def query_key_value_rows(model: ModelConfig) -> tuple[int, ...]:
-    """Return the rows of queries, keys and values if heads share keys; else (), because the rows are interleaved by head."""
+    """Return the numbers of rows of queries, keys and values if heads share keys. Else return (): rows are interleaved by head."""
     shared = model.kv_heads * model.head_dim
     return (model.attention_width, shared, shared) if model.kv_heads < model.num_attention_heads else ()
 
 
 def gate_rows(model: ModelConfig) -> tuple[int, ...]:
-    """Return the rows of the two inputs of a gated activation; () for an activation with one input."""
+    """Return the numbers of rows of up and gate for a gated activation; () for other activations."""
     return (model.feed_forward_size, model.feed_forward_size) if model.is_gated else ()
 
 
@@ -33,10 +33,10 @@ class ParameterSharding:
     is_vocabulary: bool = False
     """True if each row belongs to an entry of the padded vocabulary."""
     is_row_bias: bool = False
-    """True for the bias of a layer whose weight is divided along its inputs. Such a bias is added once, to the sum over the
-    ranks."""
+    """True for the bias of a row-parallel layer, whose weight is divided along its inputs. This bias is added once, after the sum
+    over the ranks."""
     newer_name: str | None = None
-    """The name in newer checkpoints of GPT-NeoX, and in ours with a gated activation; otherwise ours have the older name."""
+    """The parameter's name in newer GPT-NeoX checkpoints. This package writes the newer name only with a gated activation."""
 
 
 SHARDING = {
@@ -51,7 +51,7 @@ SHARDING = {
     "mlp.dense_4h_to_h.weight": ParameterSharding(1, newer_name="mlp.linear2.weight"),
     "mlp.dense_4h_to_h.bias": ParameterSharding(is_row_bias=True, newer_name="mlp.linear2.bias"),
 }
-"""The sharding of parameters by the end of their names."""
+"""End of a parameter's name -> its sharding."""
 
 WHOLE = ParameterSharding()
 
