@@ -1,4 +1,4 @@
-"""The errors that a user can cause, and the exit status of a command.
+"""The errors that a user can cause and remedy, and the exit status of a command.
 
     NeoXError
     ├── ConfigError        a YAML file, a key, a value, a command-line option
@@ -71,7 +71,7 @@ def run_command(main: Callable[[Sequence[str]], int], argv: Sequence[str]) -> in
 
 
 def print_error(message: str) -> None:
-    """Write a message to standard error; each of its lines, one for each problem, begins with `error:`."""
+    """Write a message to standard error. Each of its lines (one for each problem) begins with `error:`."""
     for line in message.splitlines() or [""]:
         print(f"error: {line}", file=sys.stderr, flush=True)
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, JSON Lines, numbered folders, locks.
+"""Write files atomically (a file is complete or missing); also JSON Lines, numbered folders and locks.
 
 Every result is first written to a temporary file in the same folder and then renamed, so that a reader, and the next run after a
 `kill -9`, never finds half a file. `replace_durably` keeps this true after a power loss: the content is on the disk before the
@@ -22,7 +22,7 @@ from neox_code.errors import DataError, LaunchError
 PARTIAL_SUFFIX = ".partial"
 
 MOST_BYTES = 100_000_000
-"""Size of the largest file that is read into memory at once: a vocabulary, a record, a configuration."""
+"""Maximum bytes of a file that is read into memory at once: a vocabulary, a record, a configuration."""
 
 WRITER_VARIABLE = "NEOX_CODE_WRITER"
 """Environment variable with a text that is unique to this process. It becomes part of temporary names, so that several machines can
@@ -122,7 +122,7 @@ def read_bounded(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES, rem
 
 
 def read_json(path: str | os.PathLike[str], most_bytes: int = MOST_BYTES) -> Any:
-    """Return the value in a JSON file. Raise DataError as `read_bounded`, and with the line of a syntax error."""
+    """Return the value in a JSON file. Raise DataError if the file cannot be read or is too large, and for a syntax error."""
     try:
         return json.loads(read_bounded(path, most_bytes).decode())
     except (ValueError, RecursionError) as error:
@@ -161,7 +161,7 @@ def read_json_lines(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
 
 
 def find_numbered_folders(parent: str | os.PathLike[str], prefix: str) -> dict[int, Path]:
-    """Return the folders PREFIX0, PREFIX1, ... in `parent` by number, in ascending order. Partial folders are left out."""
+    """Return number -> folder, ascending, for the folders PREFIX0, PREFIX1, ... in `parent`. Partial folders are omitted."""
     pattern = re.compile(re.escape(prefix) + r"(\d+)")
     parent = Path(parent)
     if not parent.is_dir():
@@ -171,11 +171,11 @@ def find_numbered_folders(parent: str | os.PathLike[str], prefix: str) -> dict[i
 
 
 HELD_LOCKS: set[IO[Any]] = set()
-"""Files whose lock this process holds."""
+"""Open lock files whose locks this process holds."""
 
 
 def close_inherited_locks() -> None:
-    """Close the lock files in a forked child: otherwise the child would keep the locks after its parent was killed."""
+    """Close the lock files in a forked child. Otherwise the child would hold the locks after its parent was killed."""
     while HELD_LOCKS:
         HELD_LOCKS.pop().close()
 

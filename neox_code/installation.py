@@ -1,4 +1,4 @@
-"""The places of this installation: a checkout with ./deepy.py, or a wheel with the console command neox-code.
+"""Paths and command of this installation, which is a checkout with ./deepy.py, or a wheel with the console command neox-code.
 
 ./deepy.py and tools/ import this module before all packages, with any version of Python: nothing in it is newer than f-strings.
 """
@@ -15,13 +15,13 @@ PACKAGED_CONFIGS = (PACKAGE / "configs").resolve()
 """The project's configuration files: a link to configs/ in a checkout, package data in a wheel."""
 
 LAUNCHER = "./deepy.py" if CHECKOUT else "neox-code"
-"""The first word of a command, as help and reports print it."""
+"""The first word of a command line in help, messages and reports."""
 
 SET_UP = "Activate the virtual environment of the set-up (. .venv/bin/activate), or make one: see the first command of README.md."
 
 
 def report_missing_set_up() -> None:
-    """End with one sentence and status 2 if the Python version is wrong, and from now on also if a package is not installed."""
+    """If the Python version is wrong, end with one sentence and status 2. From now on, end so for a missing package too."""
     if not (3, 11) <= sys.version_info < (3, 13):
         version = sys.version.split()[0]
         print(f"error: neox-code runs on Python 3.11 and 3.12, not on {version} ({sys.executable}). {SET_UP}", file=sys.stderr)

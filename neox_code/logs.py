@@ -57,7 +57,7 @@ class StandardError(logging.StreamHandler):
 
 
 class LogFile(logging.FileHandler):
-    """A log file that is closed with one warning after its first failure (a full disk, a lost file system)."""
+    """A log file. After its first failure (a full disk, a lost file system) it is closed and one warning is logged."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         log = get_logger("neox_code")
@@ -98,7 +98,7 @@ def get_logger(name: str) -> logging.Logger:
 
 
 class RateColumn(ProgressColumn):
-    """A column with the rate in units per second, with SI prefixes."""
+    """A column of a progress bar: the rate in units per second, with SI prefixes."""
 
     def __init__(self, unit: str):
         super().__init__()
@@ -110,7 +110,7 @@ class RateColumn(ProgressColumn):
 
 
 class CountColumn(ProgressColumn):
-    """A column with the completed and the total amount."""
+    """A column of a progress bar: the completed and the total amount."""
 
     def __init__(self, unit: str):
         super().__init__()
@@ -138,7 +138,7 @@ def format_si(number: float) -> str:
 def progress(title: str, total: float | None, unit: str = "", every_seconds: float = 10.0, done: float = 0.0) -> Iterator[Advance]:
     """Show a bar with count, rate and remaining time; yield `advance(amount=1, total=None)`.
 
-    `done` is the amount that an earlier run has completed. It is included in the count, but not in the rate.
+    `done` is the amount that an earlier run has completed. The count includes `done`; the rate does not.
     On a terminal the bar moves in place. Elsewhere (a log file, CI) a line is logged every `every_seconds` and at the end.
     """
     unit_text = unit

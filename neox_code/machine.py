@@ -20,6 +20,6 @@ def cpu_computes_bf16(cpuinfo: str | Path = "/proc/cpuinfo") -> bool:
 
 
 def read_processor_name() -> str:
-    """Return the processor's name, else its architecture."""
+    """Return the processor's name; its architecture if the name is not known."""
     names = [line.partition(":")[2].strip() for line in read_cpuinfo().splitlines() if line.startswith("model name")]
     return names[0] if names else platform.machine()

@@ -57,7 +57,7 @@ def describe_placement(config: NeoXConfig) -> Iterator[str]:
     if origin in (HOSTFILE_VARIABLE, COMMON_ORIGIN):
         yield f"hostfile {config.parallelism.hostfile} ({origin}) names the run's hosts"
     if config.origins["launcher"] != DEFAULT and list(find_resources(config.parallelism)) == [LOCALHOST]:
-        yield f"{launcher} is for several machines: without a hostfile or a job of several nodes the run has this one alone"
+        yield f"{launcher} is for several machines: without a hostfile or a job of several nodes, the run uses only this machine"
 
 
 def check_num_ranks(ranks: int, config: NeoXConfig) -> None:

@@ -1,4 +1,4 @@
-"""Positions of the curves, ticks and labels of a line chart, in pixels, without markup.
+"""Compute the positions (pixels) of curves, ticks and labels in a line chart. The caller draws them.
 
 chart = make_line_chart({"training": [(10, 5.2), (20, 4.1)], "validation": [(20, 4.3)]})
 chart.curves[0].path, chart.x_ticks[0].position, chart.x_ticks[0].label
@@ -40,7 +40,7 @@ class LineChart:
 
 
 def make_line_chart(series: Mapping[str, Sequence[Point]], width: int = 1000, height: int = 320) -> LineChart:
-    """Return a chart with a curve for each series that has points; x begins at 0, y spans the values."""
+    """Return a chart with one curve per series that has points. The x axis begins at 0; the y axis covers all values."""
     drawn = {name: points for name, points in series.items() if points}
     x_values = choose_tick_values(0, max((x for points in drawn.values() for x, _ in points), default=1))
     heights = [y for points in drawn.values() for _, y in points] or [0.0, 1.0]

@@ -1,4 +1,4 @@
-"""Formats of numbers and names on the console and on HTML pages.
+"""Format numbers and names for the console and for HTML pages.
 
 format_value(0.1234, "share"), format_size(345_678), format_name("a\\x1b[2J.py")          # "12.3%", "345.7 kB", "a\\\\x1b[2J.py"
 """
@@ -14,7 +14,7 @@ LONGEST_NAME = 160
 
 
 def format_value(value: Any, kind: Kind) -> str:
-    """Return a value in the format of its kind; None is NOTHING.
+    """Return a value in the format of its kind (count, share, ...). None is formatted as "-".
 
     >>> [format_value(value, kind) for value, kind in ((None, "count"), (1234, "count"), (0.1234, "share"), (3.4567, "ratio"))]
     ['-', '1,234', '12.3%', '3.46']
@@ -35,7 +35,7 @@ def format_size(num_bytes: float) -> str:
 
 
 def format_millions(count: int) -> str:
-    """Return a count in three digits, in millions or billions if large.
+    """Return a count with three significant digits, in millions (M) or billions (G) if it is large.
 
     >>> [format_millions(count) for count in (12_345, 1_450_000, 12_345_678, 999_999_999, 12_345_678_901_234)]
     ['12,345', '1.45 M', '12.3 M', '1 G', '12,300 G']
@@ -47,7 +47,7 @@ def format_millions(count: int) -> str:
 
 
 def format_percent(share: float) -> str:
-    """Return a share of 0 to 1 in percent.
+    """Return a share between 0 and 1 as a percentage.
 
     >>> format_percent(1), format_percent(0.5), format_percent(0.0001), format_percent(0)
     ('100%', '50.0%', 'under 0.1%', '0%')
@@ -58,7 +58,7 @@ def format_percent(share: float) -> str:
 
 
 def format_name(text: str) -> str:
-    """Return a name from an untrusted source, printable, and without its middle if it is long.
+    """Return a name from an untrusted source as printable text. The middle of a long name is replaced.
 
     >>> len(format_name("x" * 5000)), len(format_name("\\u202e" * 5000))
     (160, 161)
@@ -71,7 +71,7 @@ def format_name(text: str) -> str:
 
 
 def escape_invisible(text: str) -> str:
-    """Return text with escapes for characters that control a terminal or reverse the direction of writing.
+    """Return the text with escape sequences in place of characters that control a terminal or the writing direction.
 
     >>> escape_invisible("a\\x1b[2J\\u202eb.py"), escape_invisible("caf\\u00e9")
     ('a\\\\x1b[2J\\\\u202eb.py', 'café')

@@ -1,4 +1,4 @@
-"""Values for the ticks of a chart's axis.
+"""Choose the values at the ticks of a chart's axis.
 
 choose_tick_values(0, 700)[-1]                # 700
 """
@@ -29,7 +29,7 @@ def choose_tick_values(low: float, high: float, most: int = 8) -> list[float]:
 
 
 def remove_float_error(value: float) -> float:
-    """Return the value without the error digits of binary fractions.
+    """Return the value rounded to the decimal number that a binary fraction stands for.
 
     >>> remove_float_error(0.1 * 3), remove_float_error(4.0)
     (0.3, 4)

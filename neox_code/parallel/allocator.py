@@ -1,8 +1,8 @@
-"""The C allocator's settings for tensor work on the CPU: call `keep_freed_memory` before the first large tensor.
+"""Set the C allocator for tensors on the CPU: call `keep_freed_memory` before the first large tensor is allocated.
 
 Every step frees and allocates the same hundreds of megabytes. By default glibc gets each large block from the kernel and returns it
-at `free`. The page faults of new blocks take about a fifth of a training step. launch/command.py sets what must be set before a
-process starts. GPU memory has torch's own caching allocator.
+at `free`. The page faults of new blocks take about a fifth of a training step. Settings that glibc reads only at a process's start
+are in launch/command.py. GPU memory has torch's own caching allocator.
 """
 
 import ctypes

@@ -21,7 +21,7 @@ def all_reduce(tensor: torch.Tensor, group: ProcessGroup | None, op: ReduceOp.Re
 
 
 class SumOfGradients(torch.autograd.Function):
-    """The identity, whose backward pass sums the gradients of all ranks of a group."""
+    """Identity function. Its backward pass sums the gradients over the ranks of a group."""
 
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor, group: ProcessGroup) -> torch.Tensor:
@@ -34,7 +34,7 @@ class SumOfGradients(torch.autograd.Function):
 
 
 def sum_gradients(parameter: torch.Tensor, group: ProcessGroup | None) -> torch.Tensor:
-    """Return the parameter with gradients summed over `group`, because each rank applies it to another part of a tensor."""
+    """Return the parameter, with its gradient summed over `group`: each rank applies the parameter to another part of a tensor."""
     return parameter if group is None or group.size() == 1 else SumOfGradients.apply(parameter, group)
 
 

@@ -31,8 +31,8 @@ from neox_code.parallel.plain_layers import Initialize
 
 
 class TensorInTensorOut(nn.Module):
-    """A mixin for megatron-core's layers: it returns a tensor instead of a tuple, adds no entry to the state dict, and calls
-    `multiply`."""
+    """A mixin for megatron-core's layers. A layer returns a tensor instead of a tuple, has only weight and bias in its state dict,
+    and computes products with `multiply`."""
 
     get_extra_state = nn.Module.get_extra_state
     set_extra_state = nn.Module.set_extra_state
@@ -104,7 +104,7 @@ class DividedLayers:
     def shared_arguments(self, dtype: torch.dtype, initialize: Initialize | None) -> dict[str, Any]:
         """Return the arguments that all megatron-core layers share.
 
-        The full weights are initialized on the CPU and then divided, so that the initial values are the same in every layout.
+        Full weights are initialized on the CPU and then divided, so that every layout has the same initial values.
         """
         config = ModelParallelConfig(
             tensor_model_parallel_size=self.tensor_size,

@@ -9,12 +9,12 @@ import torch
 from neox_code.machine import cpu_computes_bf16
 
 FEW_ROWS = 8
-"""A product with at most this number of rows stays in bf16: reading the weights takes most of its time, and an fp32 copy would have
-to read them too."""
+"""Maximum number of rows of a product that is computed in bf16 on every CPU. Reading the weights takes most of its time, and an
+fp32 copy would have to read them too."""
 
 
 def is_emulated(tensor: torch.Tensor) -> bool:
-    """Return True if this device has no instructions for products of this tensor's type."""
+    """Return True if this device has no instructions for matrix products of the tensor's dtype."""
     return tensor.dtype == torch.bfloat16 and tensor.device.type == "cpu" and not cpu_computes_bf16()
 
 

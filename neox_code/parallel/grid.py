@@ -1,4 +1,4 @@
-"""The three parallel axes and the rank of this process on each.
+"""The three parallel axes (tensor, data, pipeline) and the rank of this process on each axis.
 
 Ranks are laid out with the tensor axis fastest, then data, then pipeline, the order of megatron-core and of DeepSpeed's
 `PipeModelDataParallelTopology`. With pipeline 2, data 2, tensor 2:

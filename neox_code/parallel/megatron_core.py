@@ -1,7 +1,7 @@
-"""megatron-core without torch's compiler. Every module that imports `megatron.core` imports this module first.
+"""Import megatron-core without torch's compiler. Every module that imports `megatron.core` imports this module first.
 
-megatron-core and DeepSpeed's optimizer Muon decorate functions, of which none is used here, with `torch.compile`. Their decoration
-alone imports the compiler, which takes two fifths of the time in which a rank imports its modules.
+megatron-core and DeepSpeed's optimizer Muon decorate some functions with `torch.compile`. These functions are not used here, but
+the decoration imports the compiler, which takes two fifths of the time in which a rank imports its modules.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ def leave_uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def without_compiler() -> Iterator[None]:
-    """Import modules whose decorated functions stay uncompiled."""
+    """Within the block, replace `torch.compile`, so that imported modules leave their decorated functions uncompiled."""
     original, torch.compile = torch.compile, leave_uncompiled  # type: ignore[assignment]
     try:
         yield

@@ -1,4 +1,4 @@
-"""Weights in the form in which the CPU computes products fastest, for inference.
+"""Convert the weights of linear layers to the memory layout in which the CPU computes products fastest, for inference.
 
     pack_weights(gpt)                         # bf16 weights get the order of the CPU's bf16 kernels, if it has such kernels
     pack_weights(gpt, load_in_8bit=True)      # all weights of linear layers become 8-bit integers
@@ -14,7 +14,7 @@ from neox_code.machine import cpu_computes_bf16
 from neox_code.parallel.plain_layers import PlainLinear
 
 SMALLEST = 1e-30
-"""Least value of a scale's numerator: a vector of zeros has a scale too."""
+"""Minimum of the largest absolute value from which a scale is computed, so that a vector of zeros also has a nonzero scale."""
 
 
 class PackedLinear(nn.Module):
@@ -25,7 +25,7 @@ class PackedLinear(nn.Module):
         self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
         self.bias = None if linear.bias is None else linear.bias.detach()
         self.activation = ("none", "")
-        """Function of the output that is computed before it is rounded, and its algorithm; "gelu" has "none" (exact) and "tanh"."""
+        """Name and algorithm of a function of the output, applied before rounding: "none", or "gelu" with "none" or "tanh"."""
 
     def forward(self, input_: torch.Tensor) -> torch.Tensor:
         name, algorithm = self.activation
@@ -33,9 +33,9 @@ class PackedLinear(nn.Module):
 
 
 class QuantizedLinear(nn.Module):
-    """y = x W^T + b by products of 8-bit integers. Each row of W has a scale, and so has each input vector, computed at the call.
+    """y = x W^T + b with products of 8-bit integers. Each row of W has a fixed scale; each input vector's scale is computed.
 
-    The sums are exact integers, so a vector has the same result alone and beside any others.
+    The sums are exact integers, so the result of a vector does not depend on the other vectors of a batch.
     """
 
     def __init__(self, linear: PlainLinear):
@@ -45,7 +45,7 @@ class QuantizedLinear(nn.Module):
         self.weight = weight.div_(self.scale[:, None]).round_().to(torch.int8)
         self.bias = torch.zeros_like(self.scale) if linear.bias is None else linear.bias.detach().float()
         self.activation = ("none", "")
-        """As PackedLinear's."""
+        """Name and algorithm of a function that is applied to the output before rounding, as in PackedLinear."""
 
     def forward(self, input_: torch.Tensor) -> torch.Tensor:
         vectors = input_.flatten(0, -2).float()
@@ -64,7 +64,7 @@ def can_be_packed(module: nn.Module) -> bool:
 
 
 def pack_weights(model: nn.Module, load_in_8bit: bool = False) -> None:
-    """Replace the linear layers below `model` one by one, so that only one weight at a time is in memory twice."""
+    """Replace all linear layers inside `model`, one by one, so that only one weight at a time is in memory twice."""
     for parent in [module for module in model.modules() if not isinstance(module, PlainLinear)]:  # a list of all would keep them
         for name in [name for name, child in parent.named_children() if isinstance(child, PlainLinear)]:
             if load_in_8bit:

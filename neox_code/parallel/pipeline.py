@@ -24,7 +24,7 @@ log = get_logger(__name__)
 
 
 class LayerEntry(Protocol):
-    """An entry of a list of layers; model.gpt.Layer is one."""
+    """Interface of an entry in a model's list of layers; model.gpt.Layer implements it."""
 
     @property
     def module(self) -> type[nn.Module] | None: ...
@@ -50,7 +50,7 @@ def prepare_deepspeed(grid: ParallelGrid) -> None:
 
 
 class SeededSpec(LayerSpec):
-    """A layer built by its entry, so that its initial values do not depend on its pipeline stage."""
+    """DeepSpeed's specification of a layer. The list's entry builds the layer, so initial values do not depend on the stage."""
 
     def __init__(self, entry: LayerEntry):
         super().__init__(entry.module)
@@ -61,7 +61,7 @@ class SeededSpec(LayerSpec):
 
 
 class SeededTiedSpec(TiedLayerSpec):
-    """A `SeededSpec` for a layer that several entries share."""
+    """DeepSpeed's specification of a layer that several entries share (the tied embedding), built as in `SeededSpec`."""
 
     def __init__(self, entry: LayerEntry):
         super().__init__(entry.tied, entry.module, forward_fn=entry.forward, tied_weight_attr=["word_embeddings.weight"])

@@ -16,30 +16,30 @@ from torch.nn import functional as F
 from neox_code.parallel.emulated import is_faster_in_fp32
 
 Initialize = Callable[[torch.Tensor], object]
-"""A function that fills a full fp32 weight in place; each rank then keeps its part."""
+"""Function that fills a full fp32 weight in place. Each rank then keeps its part of the weight."""
 
 
 class LayerMaker(Protocol):
-    """The layers that a model gets from its grid. `initialize=None` leaves the weight uninitialized, to be loaded."""
+    """Interface that makes a model's layers. With `initialize=None` a weight is not initialized, because it is loaded later."""
 
     def column_linear(
         self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None, bias: bool = True
     ) -> nn.Module:
-        """[..., input_size] -> [..., output_size / tensor ranks]."""
+        """Return a layer [..., input_size] -> [..., output_size / tensor ranks]."""
         ...
 
     def row_linear(
         self, input_size: int, output_size: int, dtype: torch.dtype, initialize: Initialize | None, bias: bool = True
     ) -> nn.Module:
-        """[..., input_size / tensor ranks] -> [..., output_size]: the sum over the tensor ranks, plus the bias once."""
+        """Return a layer [..., input_size / tensor ranks] -> [..., output_size]. It sums over the ranks and adds the bias once."""
         ...
 
     def vocab_embedding(self, rows: int, width: int, dtype: torch.dtype, initialize: Initialize | None) -> nn.Module:
-        """Ids [...] -> vectors [..., width], the same on every tensor rank."""
+        """Return an embedding: ids [...] -> vectors [..., width], which are equal on every tensor rank."""
         ...
 
     def tied_logits(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """hidden [..., H] times this rank's rows of the embedding: logits [..., V / tensor ranks]."""
+        """Return hidden [..., H] times this rank's rows of the embedding: logits [..., V / tensor ranks]."""
         ...
 
 
@@ -83,7 +83,7 @@ def make_full_weight(rows: int, columns: int, dtype: torch.dtype, initialize: In
 
 
 class PlainLayers:
-    """Makes whole layers: the `LayerMaker` of a single process."""
+    """The `LayerMaker` of a single process. Every layer is whole."""
 
     column_linear = staticmethod(PlainLinear)
     row_linear = staticmethod(PlainLinear)

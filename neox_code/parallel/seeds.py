@@ -1,4 +1,4 @@
-"""Seeds of random numbers, and the ranks that share them.
+"""Seeds of random numbers. Some ranks share a seed:
 
 initialization     from (seed, layer index): the same full weights in every layout
 hidden dropout     the same on the ranks of a tensor group (they hold the same activations), different over data ranks and stages
@@ -35,9 +35,9 @@ def seed_dropout(seed: int, grid: ParallelGrid, iteration: int) -> None:
 
 
 class TensorRankGenerator:
-    """A second stream of random numbers, different on each tensor rank. Draw from it within `with generator.fork():`.
+    """A second stream of random numbers, different on each tensor rank. Numbers are drawn within `with generator.fork():`.
 
-    Each `with` block takes its seed from the default stream, so the numbers depend on `seed_dropout`.
+    Each `with` block draws its seed from the default generator, so `seed_dropout` determines the numbers.
     """
 
     def __init__(self, grid: ParallelGrid):
@@ -45,7 +45,7 @@ class TensorRankGenerator:
 
     @contextmanager
     def fork(self) -> Iterator[None]:
-        """Within the `with` block, seed the default generator differently on each tensor rank and in each call; restore it then."""
+        """Within the block, seed the default generator differently for each tensor rank and call. Restore its state afterwards."""
         if self.grid.tensor_size == 1:
             yield
             return

@@ -1,4 +1,4 @@
-"""Starting and ending a process group: from the environment variables of a rank to its grid.
+"""Start and end the process groups of a rank. The rank's environment variables determine its grid (sizes and ranks of the axes).
 
     with startup(config.parallelism) as grid:
         ...
@@ -37,8 +37,8 @@ from neox_code.parallel.grid import ParallelGrid, select_device
 def startup(parallelism: ParallelismConfig) -> Iterator[ParallelGrid]:
     """Connect with the other ranks (NCCL with GPUs, gloo without), yield this rank's grid, and end the process group.
 
-    After an exception on one of several ranks the group is not ended: that could hang, and the end of the process ends it. Raise
-    ConfigError if the world size is not a multiple of pipeline x tensor size, LaunchError if the ranks cannot connect.
+    After an exception on one of several ranks the group is not ended here, because this could hang; it ends with the process. Raise
+    ConfigError if the world size is not a multiple of pipeline x tensor size. Raise LaunchError if the ranks cannot connect.
     """
     rank, world_size, local_rank = read_rank_variables()
     for (name, _), value in zip(ENVIRONMENT, (rank, world_size, local_rank), strict=True):
@@ -80,7 +80,7 @@ def leave_process_groups() -> None:
 
 
 ENVIRONMENT = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
-"""Variables and defaults, set for a single process too because DeepSpeed reads them."""
+"""Variable and its default. The defaults are set for a single process, because DeepSpeed reads the variables."""
 
 
 def read_rank_variables() -> tuple[int, int, int]:
@@ -104,7 +104,7 @@ def read_rank_variables() -> tuple[int, int, int]:
 BY_LAUNCHER = "Start the ranks by ./deepy.py train, torchrun or srun, which set it; by hand, set it for each rank."
 
 ADDRESS_SECONDS = 120.0
-"""Longest wait until the first host's name resolves to an address. In Kubernetes a name resolves only while its pod runs."""
+"""Maximum seconds to wait for an address of the first host's name. In Kubernetes a name has an address only while its pod runs."""
 
 
 def wait_for_address(host: str, timeout_seconds: float) -> None:

@@ -1,7 +1,7 @@
-"""The report of `--dry-run`. Imports no torch.
+"""Make the report of `--dry-run`. Imports no torch.
 
-The report contains the model's size, the work of a step, the layout and its memory, and the missing files, packages and GPUs. Below
-these it lists each key that differs from its default with its origin, the ignored keys with the reasons, and the command.
+The report contains the model's size, the work of a step, the layout and its memory, and the missing files, packages and GPUs. Then
+it lists each key that differs from its default with its origin, the ignored keys with the reasons, and the command.
 
     text, figures = make_dry_run(config, "train", command, plan_world(config), gpu_memory_gib=24)
 """
@@ -27,7 +27,7 @@ WIDEST = 60
 """Greatest width of a column in characters; longer cells shift the following columns."""
 
 ASSUMED_VOCABULARY = 50257
-"""Entries of GPT-2's vocabulary and of PolyCoder's."""
+"""Number of vocabulary entries that is assumed if the vocabulary is missing: that of GPT-2 and PolyCoder."""
 
 
 def make_dry_run(
@@ -38,9 +38,9 @@ def make_dry_run(
     gpu_memory_gib: float | None = None,
     all_keys: bool = False,
 ) -> tuple[str, dict[str, Any]]:
-    """Return the text of the report, with one line for each key, and its contents for JSON; memory in bytes.
+    """Return the text of the report, with one line for each key, and its figures for JSON (memory in bytes).
 
-    `world` is None for a command that does not train. `all_keys` lists also the keys that have their defaults.
+    `world` is None for a command that does not train. With `all_keys`, keys with their default values are listed too.
     """
     known_entries = count_vocabulary_entries(config.data.tokenizer_type, config.data.vocab_file)
     entries = known_entries or ASSUMED_VOCABULARY
@@ -100,7 +100,7 @@ KEYS_LEFT_OUT = "# keys that are not listed have their defaults; --all lists the
 
 
 def make_value_rows(config: NeoXConfig, all_keys: bool) -> Iterator[Row]:
-    """Yield a row for each changed key, or for each key, below a heading for its section."""
+    """Yield a row for each section, and below it a row for each key (with `all_keys`) or each changed key."""
     values = config.values()
     for section in SECTIONS:
         rows = []
@@ -169,7 +169,7 @@ def list_memory_parts(memory: Memory, layout: Layout) -> Iterator[tuple[str, int
 
 
 def make_memory_rows(world: PlannedWorld, memory: Memory, proposal: Proposal | None, gpu_memory_gib: float) -> list[Row]:
-    """Return a row that compares the layout with `gpu_memory_gib`. If it does not fit, a second row proposes another layout."""
+    """Return a row that compares the needed memory with `gpu_memory_gib`. If the layout does not fit, add a row with a proposal."""
     spare = gpu_memory_gib - memory.total / 2**30
     if fits_in_memory(memory, gpu_memory_gib):
         return [("fits", f"{gpu_memory_gib:g} GiB", f"with {spare:.2f} GiB to spare")]

@@ -1,4 +1,4 @@
-"""The memory of a training run on one GPU, in bytes, computed from the configuration alone, without a model.
+"""Compute the memory (bytes) that a training run needs on one GPU, from the configuration, without building the model.
 
     layout = Layout.from_config(config, world_size=8)
     compute_memory_per_gpu(config, layout, padded_vocab_size).total / 2**30          # GiB on the fullest stage
@@ -42,9 +42,9 @@ MOMENTS = {"adam": 2, "adamw": 2, "cpu_adam": 2, "lion": 1, "sgd": 1}
 """Optimizer -> values it stores for each parameter, besides the fp32 weight."""
 
 KEPT_WIDTHS = {"relu": 1, "bilinear": 3}
-"""Activation -> saved tensors of the feed-forward layer in multiples of its width.
+"""Activation -> values per token that the feed-forward layer saves for the backward pass, in multiples of its width.
 
-Others save 2 (input and result of the activation), or 4 with a gate.
+All other activations save 2 (input and result of the activation), or 4 if they are gated.
 """
 
 LIBRARIES = 2**30
@@ -80,7 +80,7 @@ class Layout:
 
 
 def require_memory(config: NeoXConfig, world_size: int, padded_vocab_size: int, available: int) -> None:
-    """Raise ConfigError if the weights and the optimizer alone exceed a rank's memory, of which it has `available` bytes."""
+    """Raise ConfigError if weights and optimizer state alone need more than the `available` bytes of a rank."""
     memory = compute_memory_per_gpu(config, Layout.from_config(config, world_size), padded_vocab_size)
     if memory.weights + memory.optimizer > available and not config.optimizer.offloads_optimizer:
         keys = ", ".join(config.format_key(key) for key in ("num_layers", "hidden_size"))
@@ -132,7 +132,7 @@ def compute_stage_memory(config: NeoXConfig, layout: Layout, stage: int, padded_
 
 
 def divide_rounding_up(amount: int, ranks: int) -> int:
-    """Return the largest share of an amount that is divided over ranks: the quotient, rounded up."""
+    """Return `amount / ranks`, rounded up: the largest part if an amount is divided over ranks."""
     return -(-amount // ranks)
 
 
@@ -142,7 +142,7 @@ def count_stage_blocks(model: ModelConfig, layout: Layout) -> int:
 
 
 def count_stage_parameters(model: ModelConfig, layout: Layout, stage: int, padded_vocab_size: int) -> Parameters:
-    """Return the parameters of one pipeline stage; the first and the last both hold a tied embedding."""
+    """Return the number of parameters of one pipeline stage. The first and the last stage both hold a tied embedding."""
     is_first, is_last = stage == 0, stage == layout.pipeline_size - 1
     result = count_block_parameters(model) * count_stage_blocks(model, layout)
     if is_first or (is_last and not model.no_weight_tying):
@@ -191,16 +191,16 @@ def compute_stage_activations(model: ModelConfig, layout: Layout, stage: int, pa
 
 
 def count_held_micro_batches(layout: Layout, stage: int) -> int:
-    """Return the greatest number of micro batches between their forward and their backward pass on a stage."""
+    """Return the maximum number of micro batches that a stage holds between their forward and backward passes."""
     return min(layout.pipeline_size - stage, layout.accumulation_steps)
 
 
 def compute_block_activations(model: ModelConfig, tensor_size: int) -> int:
-    """Return the bytes per token that one block saves: Korthikanti et al.'s 34 h, without the scores, which are recomputed.
+    """Return the bytes per token that one block saves for the backward pass: Korthikanti et al.'s 34 h. Scores are recomputed.
 
-    Every tensor-parallel rank holds the whole inputs and outputs of the norms and the dropout masks (1 byte each), but only its
-    part of the fused projection, of a second copy of queries and keys (with rotary positions or qk_norm), of the result of
-    attention with one fp32 sum per head, and of the inner tensors of the feed-forward layer.
+    Every tensor-parallel rank holds these tensors whole: inputs and outputs of the norms, and dropout masks (1 byte each). A rank
+    holds only its part of the others: the fused projection, a second copy of queries and keys (with rotary positions or qk_norm),
+    the result of attention with one fp32 sum per head, and the inner tensors of the feed-forward layer.
     """
     size, hidden = BYTES[model.precision], model.hidden_size
     masks = 2 * hidden if model.hidden_dropout else 0

@@ -1,10 +1,10 @@
-"""Files, packages, hosts and GPUs that a run needs and this machine lacks, one sentence each. Imports no torch.
+"""List the files, packages, hosts and GPUs that a run needs and this machine lacks, one sentence each. Imports no torch.
 
     for sentence in list_all_missing(config, "train"):
         print(f"missing: {sentence}")
 
-A dry run prints the sentences of `list_all_missing`. A run does not start while `list_blocking_problems` has any. If the hostfile
-contains only other machines, their ranks check their own data and packages.
+A dry run prints the sentences of `list_all_missing`. A run does not start if `list_blocking_problems` returns a sentence. If the
+hostfile contains only other machines, the ranks there check their own data and packages.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ from neox_code.planning.planned_world import plan_world
 
 TOKENS = (".bin", ".idx")
 TYPES_WITHOUT_FILES = ("CharLevelTokenizer", "TiktokenTokenizer")
-"""Tokenizers whose vocab_file need not be a file: for TiktokenTokenizer it may be the name of an encoding."""
+"""Tokenizers that need no vocabulary file. CharLevelTokenizer has none; for TiktokenTokenizer vocab_file may name an encoding."""
 VOCABULARY = (("vocab_file", ("",)), ("merge_file", ("",)))
 STANDARD_INPUT = "-"
 
@@ -34,7 +34,7 @@ FILES = {
     "lsp": (("load", ("",)), *VOCABULARY),
     "evaluate": (("load", ("",)), *VOCABULARY, ("heldout_path", ("",))),
 }
-"""Command -> keys that name files to read, with the endings of these files."""
+"""Command -> keys that name files to read, each with the endings of its files (.bin and .idx for a token file)."""
 
 TOKEN_FILES = "Make token files with tools/preprocess_data.py, or correct the path."
 OWN_VOCABULARY = "Copy the file that the model was trained with into the folder of the checkpoint, or correct the path."
@@ -54,7 +54,7 @@ NEW_VOCABULARY = (
 
 
 def find_remedy(key: str, script: str, config: NeoXConfig) -> str:
-    """Return the remedy for a missing file. With existing weights, the vocabulary must be the one that they were trained with."""
+    """Return the remedy for a missing file. If weights exist, a missing vocabulary must be the one of their training."""
     if key in ("vocab_file", "merge_file"):
         if script == "train" and not config.training.finetune:
             return NEW_VOCABULARY
@@ -111,7 +111,7 @@ def check_merge_file(config: NeoXConfig) -> Iterator[str]:
 
 
 def find_unused_splits(config: NeoXConfig) -> Iterator[str]:
-    """Yield each key of validation or test files if none of its files exists: training continues without them."""
+    """Yield each key of validation or test files of which no file exists. Training continues without such a split."""
     for key in ("valid_data_paths", "test_data_paths"):
         if not any(Path(f"{path}{ending}").exists() for path in config.values()[key] for ending in TOKENS):
             yield key
@@ -140,7 +140,7 @@ PACKAGES = (
     ("use_wandb", True, "wandb", "pip install -e '.[wandb]', or leave the key out"),
     ("use_bnb_optimizer", True, "bitsandbytes", "pip install -e '.[bitsandbytes]', or leave the key out"),
 )
-"""Key, the value that needs an optional package, the package, and the remedy."""
+"""Key, the value of the key that needs an optional package, the package, and the remedy."""
 
 
 def find_missing_packages(config: NeoXConfig) -> Iterator[str]:
@@ -169,7 +169,7 @@ def check_fp16_gpu(config: NeoXConfig) -> Iterator[str]:
 
 
 def check_gpus(config: NeoXConfig) -> Iterator[str]:
-    """Yield a sentence if this machine has fewer GPUs than the run needs. `check_fp16_gpu` reports the GPU that fp16 needs."""
+    """Yield a sentence if this machine has fewer GPUs than the run needs. (`check_fp16_gpu` reports a missing GPU for fp16.)"""
     if config.parallelism.hostfile:
         return
     ranks, here = plan_world(config).ranks, len(find_visible_gpus())

@@ -1,5 +1,5 @@
-"""The number of ranks of a configuration, which need not exist on this machine. A dry run divides the model over these ranks.
-Imports no torch.
+"""Determine the number of ranks that a configuration plans. A dry run divides the model over these ranks, which need not exist on
+this machine. Imports no torch.
 
 world = plan_world(config)
 world.ranks, world.reason          # 8, "global_num_gpus (8, configs/cluster.yml:3)"
@@ -31,10 +31,9 @@ class PlannedWorld:
 
 
 def plan_world(config: NeoXConfig) -> PlannedWorld:
-    """Return the ranks of the hostfile if the file exists, else those of the keys, else the smallest number for the layout and
-    batch sizes.
+    """Return the planned ranks: the hostfile's if it exists, else the number that keys set, else the smallest possible number.
 
-    Raise LaunchError if the hostfile exists and is invalid.
+    The smallest number follows from layout and batch sizes. Raise LaunchError if the hostfile exists and is invalid.
     """
     parallelism = config.parallelism
     if parallelism.hostfile and Path(parallelism.hostfile).is_file():
@@ -54,7 +53,7 @@ def plan_world(config: NeoXConfig) -> PlannedWorld:
 
 
 def infer_data_parallel_size(config: NeoXConfig) -> int:
-    """Return the data-parallel size that follows from the three batch sizes; 1 if one is not set or they are not divisible."""
+    """Return train_batch_size / (micro batch size * accumulation steps), or 1 if one is not set or the division has a remainder."""
     given = config.training
     share = (given.train_micro_batch_size_per_gpu or 0) * (given.gradient_accumulation_steps or 0)
     if not share or given.train_batch_size is None or given.train_batch_size % share:

@@ -63,8 +63,8 @@ def make_proposal(config: NeoXConfig, changes: dict[str, Any], entries: int) -> 
 
 
 def generate_layouts(config: NeoXConfig, world: PlannedWorld) -> Iterator[Layout]:
-    """Yield all layouts with the same samples per step over the ranks of `world`, or over more ranks if no key or file sets their
-    number."""
+    """Yield all layouts over the ranks of `world` with the same number of samples per step. If no key or file sets the number of
+    ranks, yield layouts with more ranks too."""
     first = Layout.from_config(config, world.ranks)
     samples = first.micro_batch_size * first.accumulation_steps * first.data_size
     machine = max(map(len, world.hosts.values())) if world.is_given else MACHINE
@@ -94,7 +94,7 @@ def find_multiples(size: int, whole: int) -> list[int]:
 
 
 def find_changes(config: NeoXConfig, first: Layout, layout: Layout) -> dict[str, Any]:
-    """Return the keys and values that change the first layout into the other; derived values are left out."""
+    """Return the keys, with values, that change layout `first` into `layout`. Keys with derived values are omitted."""
     is_derived = config.training.train_batch_size is not None and config.training.gradient_accumulation_steps is None
     wanted = {
         "train_micro_batch_size_per_gpu": (first.micro_batch_size, layout.micro_batch_size),

@@ -1,4 +1,4 @@
-"""The report of a failed process: one JSON file, written by the first process of a run that fails, read by the run's supervisor.
+"""The error report of a run: a JSON file that the first failing process writes and that the run's supervisor reads.
 
 write_report(path, "rank 3: loss is NaN")     # True if no other process has written the report before
 read_report(path)                             # {"message": ..., "is_users": ..., "is_consequence": ...}
@@ -13,11 +13,11 @@ from typing import Any
 from neox_code.errors import format_remedy
 
 ERROR_VARIABLE = "NEOX_CODE_ERROR_FILE"
-"""Variable with the path of the report. Each run has a path of its own, so that the variable also marks all processes of a run."""
+"""Variable with the path of the report. Each run has its own path, so that the variable also identifies the processes of a run."""
 
 
 def report_error(error: BaseException) -> bool:
-    """Write the error to this run's report; return True if it is the first (later ones are mostly its consequences)."""
+    """Write the error to this run's report. Return False if a report exists: later errors are mostly its consequences."""
     path = os.environ.get(ERROR_VARIABLE)
     if path is None:
         return False
@@ -28,7 +28,7 @@ def report_error(error: BaseException) -> bool:
 
 
 LOST_PEER = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused", "Timed out waiting", "timed out")
-"""Parts of the messages of gloo, NCCL and the store on a rank that has lost another one."""
+"""Parts of the error messages of gloo, NCCL and torch's store on a rank that lost the connection to another rank."""
 
 
 def reports_lost_peer(message: str) -> bool:

@@ -19,7 +19,7 @@ KILL_SECONDS = 10.0
 
 
 def read_stat(folder: Path) -> list[str]:
-    """Return the fields of `stat` in the folder of a process or thread, from the state letter on; empty if it has ended."""
+    """Return the fields of FOLDER/stat from the state letter on. FOLDER is that of a process or thread; empty if it has ended."""
     try:
         return (folder / "stat").read_text().rpartition(")")[2].split()  # the name before it may have spaces and parentheses
     except OSError:
@@ -57,7 +57,7 @@ def find_values(name: bytes, environment: Sequence[bytes]) -> list[str]:
 def read_start_time(process: int) -> str | None:
     """Return when a process started, in clock ticks since boot; None if it has ended.
 
-    A process id and its start time together identify a process: ids are used again.
+    A process id and a start time together identify a process, because the kernel reuses ids.
     """
     fields = read_stat(Path("/proc", str(process)))
     return fields[19] if fields and fields[0] not in "ZX" else None

@@ -5,9 +5,9 @@
             ...
 
 Results are yielded when they arrive; `index` is the number of the task. A worker is a fresh interpreter that imports the function's
-module and not the caller's script: it is small, needs no `__main__` guard and inherits no threads. Leaving the block ends the
-workers at once. So does leaving the loop while a worker is busy. A worker that is killed (out of memory) raises DataError in the
-caller.
+module and not the caller's script: it is small, needs no `__main__` guard and inherits no threads. The workers are ended at once
+when the block is left, or when the loop is left while a worker is busy. If a worker is killed (out of memory), DataError is raised
+in the caller.
 """
 
 import contextlib
@@ -69,7 +69,7 @@ class Workers:
         return len(self._busy) < self.count
 
     def start(self, index: int, function: Callable[..., Iterable[Any]], task: Sequence[Any]) -> None:
-        """Start a task on a free worker; `receive` yields its results."""
+        """Start a task on a free worker. `receive` yields the task's results."""
         worker = next((worker for worker in self._processes if worker not in self._busy), None) or self._start()
         self._send(worker, (function, task))
         self._busy[worker] = index

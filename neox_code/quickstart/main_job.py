@@ -1,5 +1,5 @@
-"""The main job in seven steps, from source code on this machine to a report: corpus, vocabulary, tokens, training, evaluation,
-completion, report.
+"""The main job of the command `quickstart`, from source code on this machine to a report. Its seven steps are corpus, vocabulary,
+tokens, training, evaluation, completion, report.
 
     job = MainJob(Path("checkpoints/quickstart"), ("local",), Path("configs/quickstart.yml"))
     with claim_folder(job.output) as folder:
@@ -56,19 +56,19 @@ MAX_CORPUS_BYTES = 64_000_000
 SHARES = (90, 5, 5)
 VOCAB_SIZE = 8192
 VOCABULARY_BYTES = 16_000_000
-"""Size of the sample of training documents for the vocabulary; a larger one changes few entries."""
+"""Bytes of training documents from which the vocabulary is learned. A larger sample changes few entries."""
 
 LANGUAGE_EXPONENT = 0.3
-"""A language's share of the training samples is proportional to its bytes to this power, so that rare languages are learned
-(Conneau et al. 2020, XLM-R)."""
+"""Exponent of a language's bytes in its share of the training samples: share ~ bytes ** exponent, so that rare languages are
+learned (Conneau et al. 2020, XLM-R)."""
 
 COMPLETED_LANGUAGES = 3
 PROMPTS_PER_LANGUAGE = 2
 PROMPT_END = "\x1e"
-"""ASCII record separator, between prompts."""
+"""Text between two prompts in prompts.txt: the ASCII record separator."""
 
 TRAINING_LEAVES = ("latest", f"{STEP_PREFIX}*", "metrics.jsonl", "tensorboard", "data_cache", "eval_results_*.json")
-"""Patterns of the files that a training leaves: those that it resumes from, and its results."""
+"""Patterns of the files that training writes: files from which it resumes, and its results."""
 
 PATHS_FILE = "paths.yml"
 
@@ -77,7 +77,7 @@ PATHS_FILE = "paths.yml"
 class MainJob:
     output: Path
     sources: tuple[str, ...]
-    """`local`, folders, git repositories, archives."""
+    """Sources of code: `local` (the code on this machine), folders, git repositories, archives."""
 
     config_file: Path
     """Configuration of model, training and generation, without paths."""
@@ -129,7 +129,7 @@ class MainJob:
         return self.output / "configs" / PATHS_FILE
 
     def token_file(self, split: str, language: str | None = None) -> Path:
-        """Return a token file's path without .bin or .idx; those of the training split are one per language."""
+        """Return the path of a token file without .bin or .idx. The training split has one token file per language."""
         return self.output / "tokens" / make_token_file_name(split, language)
 
     def load_tokenizer(self) -> GPT2Tokenizer:
@@ -156,7 +156,7 @@ class MainJob:
         return config
 
     def find_sampled_languages(self, split: str) -> dict[str, int]:
-        """Return language -> bytes of a split for languages with enough tokens for a sample; empty until the tokens are written."""
+        """Return language -> bytes in a split, for languages with enough tokens for a sample; {} before the step `tokens`."""
         counts = self.output / "tokens" / TOKENS_FILE
         if not counts.exists():
             return {}
@@ -168,7 +168,7 @@ class MainJob:
         return {language: count["bytes"] for language, count in languages.items() if split != "train" or tokens[language] > needed}
 
     def compute_language_weights(self) -> dict[str | None, float]:
-        """Return each language's share of the samples, not normalized. Raise DataError if no language has enough tokens for one."""
+        """Return each language's weight in the training samples. Raise DataError if no language has enough tokens for a sample."""
         if not (self.output / "tokens" / TOKENS_FILE).exists():
             return {None: 1.0}
         sizes = self.find_sampled_languages("train")
@@ -263,7 +263,7 @@ class MainJob:
         return FinishedStep((completions,), {"sources": sources})
 
     def read_heldout(self) -> HeldoutResult | None:
-        """Return the result of the evaluation; None if it had no files or is not finished."""
+        """Return the result of the evaluation; None if there were no held-out files or the evaluation is not finished."""
         evaluated = read_records(self.steps(), self.output).get("evaluation")
         return load_heldout(self.output / evaluated.products[0]) if evaluated and evaluated.products else None
 
@@ -291,7 +291,7 @@ class MainJob:
         )
 
     def make_next_commands(self) -> dict[str, str]:
-        """Return purpose -> command line for the trained model, to be run in the folder in which the quickstart ran."""
+        """Return purpose -> a command line that uses the trained model. Run it in the folder in which the quickstart ran."""
         launcher = LAUNCHER if CHECKOUT in (None, Path.cwd()) else str(CHECKOUT / "deepy.py")
         config = str(self.paths_file.with_name(MERGED_CONFIG))
         samples = ["--set", "text_gen_type=unconditional", "-o", "samples.jsonl"]
@@ -325,12 +325,12 @@ class MainJob:
 
 
 def collect_inputs(config: NeoXConfig, sections: Sequence[str]) -> dict[str, Any]:
-    """Return key -> value of those keys of the sections that the configuration sets."""
+    """Return the keys of these sections that the configuration sets, with their values."""
     return {
         key: value for key, value in config.values().items() if FIELDS[key].section in sections and config.origins[key] != DEFAULT
     }
 
 
 def describe_sources(sources: Sequence[str]) -> list[Any]:
-    """Return values that change if the sources change: the name of a folder; name, size and time of an archive."""
+    """Return values that change if the sources change: for a folder its name, for an archive its name, size and time."""
     return [source if source == LOCAL else describe_path_and_time(Path(source).expanduser().resolve()) for source in sources]

@@ -1,4 +1,4 @@
-"""The report page: one HTML file with its styles and drawings, which needs no network and no script.
+"""Make the report page: one HTML file that contains its styles and drawings, and needs no network and no script.
 
     write_report(findings, "report.html")
 
@@ -54,16 +54,16 @@ class Findings:
     """Rows of metrics.jsonl."""
 
     heldout: HeldoutResult | None
-    """Result of the held-out files; None if no language has any."""
+    """Result of the evaluation on held-out files; None if no language has held-out files."""
 
     completions: Sequence[Mapping[str, Any]]
     """Rows of completions.jsonl, each with its `language` and `file`."""
 
     seconds: Mapping[str, float]
-    """Duration of each step."""
+    """Name of a step -> its duration in seconds."""
 
     next_commands: Mapping[str, str]
-    """Purpose -> command line."""
+    """Purpose -> command line with which the user continues."""
 
 
 def write_report(findings: Findings, path: str | os.PathLike[str]) -> None:
@@ -102,8 +102,8 @@ LOSSES = {"training": "train/lm_loss", "validation": "validation/lm_loss"}
 def collect_losses(metrics: Sequence[Mapping[str, float]], key: str) -> list[Point]:
     """Return (iteration, loss) of the rows that have a loss.
 
-    The last row of training is the mean of the steps since the previous row. It is left out if these are fewer than half of an
-    interval, because it is not comparable with the means of full intervals.
+    The last row of training is the mean of the steps since the previous row. This row is omitted if it covers less than half of an
+    interval, because it cannot be compared with the means of full intervals.
     """
     points = [(row["iteration"], row[key]) for row in metrics if key in row]
     is_mean = key == LOSSES["training"] and len(points) > 2
@@ -113,15 +113,15 @@ def collect_losses(metrics: Sequence[Mapping[str, float]], key: str) -> list[Poi
 
 
 def compare_with_gzip(language: LanguageResult) -> str:
-    """Return how many bits the model needs compared with gzip on each file."""
+    """Return a text that compares the bits per byte of the model with those of gzip on each file."""
     ratio = language.bits["model"] / language.bits["gzip_alone"]
     return f"{abs(1 - ratio):.0%} {'less' if ratio < 1 else 'more'} than gzip\u00a0-9"
 
 
 def format_warnings(findings: Findings) -> list[str]:
-    """Return a sentence for each language in which the model is no better than the unigram entropy of its own tokens.
+    """Return a warning for each language in which the model's bits per byte are not below the unigram entropy of its tokens.
 
-    A compressor that uses only the frequencies of tokens reaches this entropy. A model that is not better needs more steps.
+    A compressor that uses only token frequencies reaches this entropy. A model that does not go below it needs more steps.
     """
     steps = next((int(row["iteration"]) for row in reversed(findings.metrics) if "train/lm_loss" in row), 0)
     training = f"{steps:,} steps in {format_duration(findings.seconds.get('training', 0))} were too few"

@@ -28,8 +28,8 @@ DEFINITION = re.compile(
     )""",
     re.MULTILINE | re.VERBOSE,
 )
-"""The first line of a function or class that is not indented. It has a keyword, or is a JavaScript variable with a function, or is
-a function as in C."""
+"""Pattern of the first line of a function or class that is not indented. The line has a keyword, or assigns a function to a
+JavaScript variable, or begins a function as in C."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ def sample_prompts(
 ) -> list[Prompt]:
     """Return the first lines of a seeded sample of files of each language, in the order of the languages.
 
-    A prompt begins at the first function or class of its file. Files without one are sampled only where too few others are left;
-    their prompts begin at the first line below a license or copyright notice, which a model completes from memory. A file is
-    sampled only if it is longer than its prompt and `is_prompt` accepts the prompt.
+    A prompt begins at the first function or class of its file. A file without function and class is sampled only if the other files
+    are too few; its prompt begins below its license or copyright notice, because a model completes such a notice from memory. A
+    file is sampled only if it is longer than its prompt and `is_prompt` accepts the prompt.
     """
     chosen: dict[str, list[tuple[bool, float, Prompt]]] = {}
     for document in iter_documents(corpus, split, languages):
@@ -62,7 +62,7 @@ def sample_prompts(
 
 
 def strip_notice(text: str) -> str:
-    """Return the text from its first line of code on if its leading comment holds a license or copyright notice.
+    """Return the text without its leading comment if this comment contains a license or copyright notice.
 
     >>> strip_notice("# Copyright 2020 A. Author\\n\\nimport os\\n"), strip_notice("# Sort numbers.\\nimport os\\n")
     ('import os\\n', '# Sort numbers.\\nimport os\\n')
@@ -73,7 +73,7 @@ def strip_notice(text: str) -> str:
 
 
 def take_first_lines(text: str, longest: int = LONGEST) -> str:
-    """Return the first lines of a text, at most `longest` characters; a part of the first line if it is longer.
+    """Return the first whole lines of a text, at most `longest` characters. A longer first line is cut.
 
     >>> take_first_lines("import os\\nimport sys\\n", 12), take_first_lines("0123456789", 4)
     ('import os\\n', '0123')

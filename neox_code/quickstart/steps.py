@@ -1,11 +1,12 @@
-"""Run a job in steps. Each step is done once; a folder records the finished steps.
+"""Run a job in steps. Each step is done once, because a folder holds a record of each finished step.
 
     steps = [Step("corpus", inputs={"seed": 1}, work=build), Step("vocabulary", inputs={"size": 8192}, work=train)]
     with claim_folder(Path("output")) as folder:
         records = run_steps(steps, folder)
 
-A step writes `FOLDER/stages/NAME.json`. It is skipped if the record shows that the step and all earlier steps finished with the
-same inputs, and if its products still exist. All steps after the first one that is not skipped are done again.
+A step writes its record to `FOLDER/stages/NAME.json`. A step is skipped if its record shows that this step and all earlier steps
+finished with the same inputs, and if its output files still exist. All steps after the first step that is not skipped are done
+again.
 """
 
 import json
@@ -28,12 +29,12 @@ log = get_logger(__name__)
 
 FORMAT = "neox-code stages 1"
 MARK_FILE = "stages.json"
-"""File that marks a folder as made by this module."""
+"""File whose presence shows that this module made the folder."""
 
 LOCK_FILE = ".lock"
 RECORDS = "stages"
 FOLDER_VARIABLE = "NEOX_CODE_STAGES_FOLDER"
-"""Environment variable, in every process that a step starts, with the folder of the job."""
+"""Environment variable with the folder of the job. Every process that a step starts has this variable."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class FinishedStep:
     """The results of a step."""
 
     products: tuple[Path, ...]
-    """Output files; if one is missing, the step is done again."""
+    """Output files of the step. If one is missing, the step is done again."""
 
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Figures for later steps and the report; JSON values."""
@@ -51,30 +52,30 @@ class FinishedStep:
 class Step:
     name: str
     inputs: Mapping[str, Any]
-    """All values besides earlier steps that determine the result; JSON values."""
+    """All values that determine the step's result, besides the results of earlier steps; JSON values."""
 
     work: Callable[[], FinishedStep]
-    """Do the step; resume what an interrupted run with the same inputs has done."""
+    """Function that does the step. It resumes the work of an interrupted run with the same inputs."""
 
     clear: Callable[[], None] = lambda: None
-    """Remove files that `work` would resume from although they belong to runs with other inputs."""
+    """Function that is called before the step starts anew. It removes the files from which `work` would resume."""
 
     describe_resume: Callable[[], str] = lambda: "starts over"
-    """Return where `work` resumes after an interruption."""
+    """Function that returns a text on where `work` resumes after an interruption."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A step's file: its inputs, and its results once it is finished."""
+    """Content of a step's JSON file: the inputs, and after the end of the step the results."""
 
     stage: str
     fingerprint: str
-    """Hash of its inputs and those of all earlier steps."""
+    """Hash of the inputs of this step and of all earlier steps."""
 
     inputs: Mapping[str, Any]
     finished: bool = False
     seconds: float = 0.0
-    """Duration of the run that finished it."""
+    """Duration of the run that finished the step, in seconds."""
 
     products: tuple[str, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -87,8 +88,8 @@ class Record:
 def claim_folder(folder: Path, fresh: bool = False) -> Iterator[Path]:
     """Lock a folder of steps for this process; create it if it is missing, empty it if `fresh`.
 
-    Processes that an earlier, killed run has left are killed first. Raise DataError for a folder with other content, which is not
-    changed, and LaunchError if another run has locked it.
+    First kill all processes that an earlier, killed run left. Raise DataError for a folder with other content, which stays
+    unchanged. Raise LaunchError if another run has locked the folder.
     """
     if not is_step_folder(folder) and not is_missing_or_empty(folder):
         raise DataError(f"{folder} has other contents, which would be overwritten or deleted. Choose another --output.")
@@ -141,7 +142,7 @@ def make_folder_variable(folder: Path) -> dict[str, str]:
 
 
 def run_steps(steps: Sequence[Step], folder: Path) -> list[Record]:
-    """Do the steps that are not finished, and return a record for each step; log a line for each, with the reason."""
+    """Do the steps that are not finished, and return a record for each step. Log for each step whether and why it is done."""
     records: list[Record] = []
     for index, step in enumerate(steps):
         inputs = json.loads(json.dumps(step.inputs))
@@ -179,7 +180,7 @@ def run_step(step: Step, started: Record, folder: Path) -> Record:
 
 
 def find_change(found: Record, wanted: Record, folder: Path) -> str:
-    """Return why a finished step must be done again; empty if it need not."""
+    """Return the reason why a finished step must be done again; "" if its result is still valid."""
     if changed := sorted(key for key in found.inputs.keys() | wanted.inputs if found.inputs.get(key) != wanted.inputs.get(key)):
         return f"{', '.join(changed)} changed"
     if found.fingerprint != wanted.fingerprint:
@@ -208,6 +209,6 @@ def read_record(folder: Path, name: str) -> Record | None:
 
 
 def read_records(steps: Sequence[Step], folder: Path) -> dict[str, Record]:
-    """Return the records that exist, by the steps' names."""
+    """Return the existing records by the names of their steps."""
     found = {step.name: read_record(folder, step.name) for step in steps}
     return {name: record for name, record in found.items() if record is not None}

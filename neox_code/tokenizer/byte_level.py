@@ -1,7 +1,7 @@
 """Tokenizers in which every token is a sequence of bytes, as in GPT-2's vocabularies.
 
-A byte-level vocabulary writes each byte as a printable character: the 188 printable bytes of Latin-1 as themselves, the other 68
-in order as U+0100 onwards, so that a space is `Ġ` and a line feed `Ċ`.
+A byte-level vocabulary writes each byte as a printable character. The 188 printable bytes of Latin-1 are written as themselves; the
+other 68 bytes are written, in order, as U+0100, U+0101, ... So a space is `Ġ` and a line feed `Ċ`.
 
     >>> token_bytes("Ġdef"), token_bytes("Ċ")
     (b' def', b'\\n')
@@ -77,7 +77,7 @@ class ByteLevelTokenizer:
         self._check_special_names_are_text(vocabulary)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore `encode_special_tokens`, which a pickled backend loses."""
+        """Restore the backend's setting `encode_special_tokens`, which pickle does not keep."""
         self.__dict__.update(state)
         self._backend.encode_special_tokens = True
 

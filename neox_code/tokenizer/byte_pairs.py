@@ -3,9 +3,9 @@
     counts = PretokenCounts(b"\\xff the\\xff then\\xff", np.array([7, 2]))
     merge_pretokens(counts, num_merges=3, min_frequency=2)               # [("h", "e"), ("t", "he"), ("Ġ", "the")]
 
-The result is that of the tokenizers library, which makes one merge at a time: it merges the most frequent pair of neighboring
-tokens; among equally frequent pairs the one with the oldest left token, then the one with the oldest right token. Bytes are older
-than merged tokens, in the order of the characters that spell them.
+The result equals that of the tokenizers library, which makes one merge at a time. The library merges the most frequent pair of
+neighboring tokens; of equally frequent pairs it takes the one with the oldest left token, then the one with the oldest right token.
+Bytes are older than merged tokens, in the order of the characters that represent them.
 
 A *peak* is a pair that is merged before every pair that overlaps it. A pair loses occurrences only to overlapping pairs that are
 merged before it, so a peak keeps its count until it is merged, and a later merge elsewhere cannot create an overlapping pair with a
@@ -34,13 +34,14 @@ Integers = NDArray[np.integer]
 NUM_BYTES = 256
 BOUNDARY = SEPARATOR[0]
 NO_TOKEN = -1
-"""Token number at a boundary."""
+"""Token number at a position between two pretokens."""
 MERGED = -2
 """Token number at a position whose token was merged into the previous one."""
 NO_PAIR = 0
 UNORDERED = 2**62
 FIRST_MERGES = 16
-"""Approximate number of merges before the first bound is reached; each further bound doubles the number."""
+"""Approximate number of merges until the first bound (the smallest count that is merged in a pass). Each further bound doubles the
+number of merges."""
 MAX_MERGED_SHARE = 0.25
 """Share of merged positions above which the arrays are compacted."""
 
@@ -73,7 +74,7 @@ class Ages:
         """Part that is not ordered -> tokens that wait for it: (count, left part, right part, token)."""
 
     def add(self, parts: Sequence[tuple[int, int]], counts: NDArray[np.int64], first: int) -> None:
-        """Add tokens with consecutive numbers from `first`. `counts` has shape (len(parts),)."""
+        """Add tokens with their (left, right) parts, numbered consecutively from `first`. `counts` has shape (len(parts),)."""
         while first + len(parts) > len(self.of):
             self.of = np.concatenate([self.of, np.zeros_like(self.of)])
         self.of[first : first + len(parts)] = UNORDERED - counts
@@ -89,7 +90,7 @@ class Ages:
             self._order_next()
 
     def find_first(self, pairs: Sequence[tuple[int, int]], count: int) -> int:
-        """Return the index of the pair that is merged first. All `pairs` occur `count` times, no unmerged pair more often."""
+        """Return the index of the pair that is merged first. All `pairs` occur `count` times; no other pair occurs more often."""
         self.order_tokens(above=count)
         while True:
             ready = [
@@ -279,7 +280,7 @@ class Merging:
     def _add_pairs(
         self, places: Integers, left: Integers, right: Integers, weight: Integers, bound: int
     ) -> tuple[Integers, Integers]:
-        """Add the new pairs at the positions `places`; return positions and numbers of the pairs that reach the bound.
+        """Add the new pairs at the positions `places`. Return positions and pair numbers of those that reach the bound.
 
         All arrays have shape (places,). None of the pairs existed before.
         """

@@ -2,8 +2,8 @@
 
     CharLevelTokenizer().encode("é\\n")          # [195, 169, 10]
 
-As in GPT-NeoX the vocabulary has 512 ids: 0 ends a document, 1 is padding, and 256 to 511 are never encoded and decode to the
-character of that number. Text with the bytes 0 or 1 is refused. Unlike in GPT-NeoX, decoding is exact: a line feed stays a line
+As in GPT-NeoX the vocabulary has 512 ids. 0 ends a document, and 1 is padding. 256 to 511 are never encoded; they decode to the
+character with that number. Text with the bytes 0 or 1 is refused. Unlike GPT-NeoX, decoding is exact: a line feed stays a line
 feed.
 """
 

@@ -1,4 +1,4 @@
-"""Compare a recorded vocabulary with that of a tokenizer: equal if their ids mean the same texts.
+"""Compare a recorded vocabulary with that of a tokenizer. They are equal if each id has the same bytes in both.
 
     recorded = describe_vocabulary(tokenizer)             # JSON values, stored with token files and weights
     compare_vocabulary(recorded, other)                   # "same", "same ids", "other" or "unknown"
@@ -31,7 +31,7 @@ def hash_ids(tokenizer: Tokenizer, count: int) -> str:
 
 
 def compare_vocabulary(recorded: Mapping[str, Any], tokenizer: Tokenizer) -> Comparison:
-    """Return how a vocabulary recorded by `describe_vocabulary` relates to the tokenizer's.
+    """Compare a vocabulary recorded by `describe_vocabulary` with the tokenizer's, and return one of these results.
 
     same      equal files and settings: every text is encoded to the same ids
     same ids  each recorded id stands for the same bytes (the tokenizer may have more ids); a text may be encoded differently
@@ -49,7 +49,7 @@ def compare_vocabulary(recorded: Mapping[str, Any], tokenizer: Tokenizer) -> Com
 
 
 def compare_records(one: Mapping[str, Any], other: Mapping[str, Any]) -> Comparison:
-    """Return how two recorded vocabularies relate, as `compare_vocabulary` does; vocabularies of unequal size are "other".
+    """Compare two recorded vocabularies; return a result of `compare_vocabulary`. Vocabularies of different size are "other".
 
     >>> compare_records({"sha256": "ab", "ids_sha256": "cd"}, {"sha256": "ef", "ids_sha256": "cd"})
     'same ids'

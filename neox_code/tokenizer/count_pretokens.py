@@ -1,4 +1,5 @@
-"""Program that counts the pretokens of sample files; neox_code.tokenizer.pretokenize starts it, because gigatoken prints to stdout.
+"""Program that counts pretokens (the pieces before merging) of sample files. neox_code.tokenizer.pretokenize starts this program in
+its own process, because gigatoken prints to stdout.
 
     python -m neox_code.tokenizer.count_pretokens vocabulary.sample
 

@@ -4,9 +4,10 @@
     ids, lengths = encoder.encode(["x = 1\\n", "package main\\n"], ["Python", "Go"])
     encoder.name, encoder.compared.documents          # 'gigatoken', 2
 
-gigatoken encodes about 25 times faster than the tokenizers library, tiktoken five times. Their ids are verified: the tokenizer
-itself also encodes the first texts of every language and then one text in COMPARED_INTERVAL. Different ids raise IdsDiffer: start
-again with the next of ENCODERS, which is also used for a vocabulary that a library does not support.
+gigatoken encodes about 25 times faster than the tokenizers library, and tiktoken five times faster. Their ids are verified: the
+tokenizer itself also encodes the first texts of every language and then one text in COMPARED_INTERVAL. If ids differ, IdsDiffer is
+raised, and the caller starts again with the next entry of ENCODERS. The next entry is also used if a library does not support a
+vocabulary.
 """
 
 import json
@@ -28,14 +29,14 @@ from neox_code.tokenizer.byte_level import CHARACTER_OF_BYTE, ByteLevelTokenizer
 from neox_code.tokenizer.protocol import Tokenizer
 
 FIRST_CHARACTERS = 2**15
-"""Number of characters of every language up to which all texts are compared."""
+"""Number of characters of each language that are compared first. After these characters, only some texts are compared."""
 COMPARED_INTERVAL = 512
-"""After the first texts of a language, one text out of this many is compared."""
+"""After the first texts of a language, one text in this number of texts is compared."""
 LONGEST_COMPARED = 2**18
-"""Maximum length in characters of a compared text; comparing longer ones would take more time than all others."""
+"""Maximum length of a compared text in characters. Comparing longer texts would take more time than comparing all others."""
 
 CACHE_BYTES = 2**29
-"""gigatoken caches every pretoken, so it is reloaded when the process has grown by this number of bytes."""
+"""Growth of the process in bytes after which gigatoken is reloaded, because its cache of pretokens grows without limit."""
 
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 PROBES = (
@@ -117,7 +118,7 @@ ENCODERS: dict[str, Callable[[Tokenizer], Encoder | None]] = {
 
 
 def assign_unused_ids(tokenizer: ByteLevelTokenizer) -> dict[int, int]:
-    """Return ids beyond the vocabulary for its missing bytes, as both libraries need all 256; text with these bytes is refused."""
+    """Return missing byte -> an id beyond the vocabulary: both libraries need all 256 bytes. Text with such a byte is refused."""
     return {byte: tokenizer.vocab_size + index for index, byte in enumerate(tokenizer.missing_bytes)}
 
 
@@ -167,8 +168,8 @@ def find_fastest_encoder(tokenizer: Tokenizer, after: str | None = None) -> str:
 
 
 def guess_fastest_encoder(tokenizer: Tokenizer) -> str:
-    """Return the name of the probably fastest encoder, without loading it. If it does not fit the vocabulary, GatedEncoder raises
-    IdsDiffer.
+    """Return the name of the probably fastest encoder without loading it. GatedEncoder raises IdsDiffer if the encoder does not
+    support the vocabulary.
     """
     return next(iter(ENCODERS)) if isinstance(tokenizer, ByteLevelTokenizer) else "plain"
 
@@ -181,7 +182,7 @@ class Compared:
 
 
 class GatedEncoder:
-    """An encoder of ENCODERS whose ids are compared with the tokenizer's while it encodes."""
+    """An encoder from ENCODERS. While it encodes, the ids of some texts are compared with the tokenizer's."""
 
     def __init__(self, tokenizer: Tokenizer, name: str):
         encoder = load_encoder(tokenizer, name)

@@ -3,11 +3,11 @@
     tokenizer = GPT2Tokenizer.from_files("code-vocab.json", "code-merges.txt")
     tokenizer.decode(tokenizer.encode("def f():\\n")) == "def f():\\n"
 
-GPT-2's pattern splits the text, without a prefix space, and the merges join the bytes of each piece in order.
+GPT-2's pattern splits the text into pieces (no space is added before the text). Then the merges join the bytes of each piece.
 
-A merge file may begin with a `#version` line. GPT-NeoX's reader always drops the first and the last line. From a file without a
-`#version` line (PolyCoder's) it drops the first merge, two spaces, and with it every longer run of spaces. A model must be used
-with the reader that it was trained with, hence `merge_file_reader`.
+A merge file may begin with a `#version` line. GPT-NeoX's reader always skips the first and the last line. In a file without a
+`#version` line (PolyCoder's) the first line is a merge of two spaces; if it is skipped, no longer run of spaces can be merged. A
+model must be used with the reader of its training, which the key `merge_file_reader` selects.
 """
 
 import hashlib

@@ -3,8 +3,8 @@
     tokenizer = HFTokenizer.from_file("tokenizer.json")
     tokenizer = HFGPT2Tokenizer.from_path("gpt2")              # a folder of GPT-2's files
 
-Only byte-level vocabularies decode source code exactly, so others are refused. Truncation, padding and the special tokens that the
-file would add around a text are disabled. A normalizer of the file (Pythia's NFC) is applied.
+Only byte-level vocabularies decode source code exactly, so other vocabularies are refused. The file's settings for truncation,
+padding and special tokens around a text are disabled. A normalizer of the file (Pythia's NFC) is applied.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""The tokens with which a vocabulary marks the parts of a text whose middle is missing.
+"""Find the infilling tokens of a vocabulary, which mark the parts (prefix, suffix, middle) of a text whose middle is missing.
 
 find_infilling_tokens(vocabulary)     # {"fim_prefix_token": "<|fim_prefix|>", ...}
 """
@@ -14,13 +14,13 @@ OTHER_NAMES = {
     "repo_name": ("<reponame>",),
     "file_sep": ("<filename>",),
 }
-"""Part -> names of Code Llama, DeepSeek-Coder and the first StarCoder beside the spellings of the part's own name."""
+"""Part of an infilling prompt -> further token names, used by Code Llama, DeepSeek-Coder and the first StarCoder."""
 
 PARTS = tuple(OTHER_NAMES)
 
 
 def find_infilling_tokens(vocabulary: Container[str]) -> dict[str, str]:
-    """Return the token of each part that the vocabulary has, by the name `PART_token`.
+    """Return `PART_token` -> token, for each part of an infilling prompt for which the vocabulary has a token.
 
     >>> find_infilling_tokens({"<fim_prefix>": 1, "<fim-middle>": 2, "▁<SUF>": 3, "<|endoftext|>": 0})
     {'fim_prefix_token': '<fim_prefix>', 'fim_middle_token': '<fim-middle>', 'fim_suffix_token': '▁<SUF>'}
@@ -34,7 +34,7 @@ def find_infilling_tokens(vocabulary: Container[str]) -> dict[str, str]:
 
 
 def find_infilling_ids(ids: Mapping[str, int]) -> dict[str, int]:
-    """Return the id of each part that the vocabulary has, by the part's name.
+    """Return part -> id, for each part of an infilling prompt for which the vocabulary has a token.
 
     >>> find_infilling_ids({"<fim_prefix>": 1, "<|endoftext|>": 0})
     {'fim_prefix': 1}

@@ -1,11 +1,11 @@
-"""Learn byte-level merges: the same ones as the tokenizers library learns, about ten times faster.
+"""Learn byte-level merges. They are the same merges as those of the tokenizers library, learned about ten times faster.
 
     with SampleFile(path, texts) as sample:
         merges = learn_merges(sample, num_merges=49_998, min_frequency=2)     # [("Ġ", "Ġ"), ...]
 
-gigatoken counts the pretokens of the texts and neox_code.tokenizer.byte_pairs merges them. Both ways are compared on an excerpt of
-the sample; if their merges differ, the library learns from the whole sample. The library runs in a thread, so that Ctrl-C ends the
-wait immediately.
+gigatoken counts the pretokens of the texts, and neox_code.tokenizer.byte_pairs learns merges from the counts. The result is
+compared with that of the tokenizers library on an excerpt of the sample. If the merges differ, the library learns from the whole
+sample. The library runs in a thread, so that Ctrl-C ends the wait immediately.
 
 Memory grows with the distinct pretokens of the sample: 0.4 GB for 100 MB of code, and more in the library. The texts stay on disk.
 A sample larger than 10 GB improves nothing.
@@ -30,11 +30,11 @@ from neox_code.tokenizer.sample_file import SampleFile
 log = get_logger(__name__)
 
 SMALL_SAMPLE_BYTES = 2**20
-"""Size of a sample below which the tokenizers library is fast enough."""
+"""Sample size in bytes below which the tokenizers library is used, because it is fast enough."""
 FAST_MIN_FREQUENCY = 2
-"""Minimum `min_frequency` of the fast way; with a smaller one there are so many pairs that the library is faster."""
+"""Minimum `min_frequency` for the fast method. With a smaller value there are so many pairs that the library is faster."""
 EXCERPT_MERGES = 1000
-"""Number of merges of the excerpt that are compared."""
+"""Number of merges, learned from the excerpt, that are compared."""
 
 
 def learn_merges(sample: SampleFile, num_merges: int, min_frequency: int) -> Merges:
@@ -69,7 +69,7 @@ def learn_merges_with_tokenizers(texts: Iterable[str], num_merges: int, min_freq
 
 
 def run_in_thread(function: Callable[[], None]) -> None:
-    """Call the function in a new thread and wait, so that Ctrl-C ends the wait; a library handles Ctrl-C only when it returns."""
+    """Call the function in a new thread and wait. Ctrl-C ends this wait; without a thread it would not end the function."""
     outcome: Future[None] = Future()
 
     def call() -> None:

@@ -1,4 +1,4 @@
-"""Treatment of CR (in CR LF, or alone) in a text before it is encoded, because not every vocabulary has a token for CR.
+"""Treat CR characters (in CR LF, or alone) in a text before it is encoded, because not every vocabulary has a token for CR.
 
 treat_newlines = select_newline_treatment(tokenizer)     # default for the vocabulary; or (tokenizer, "keep"), as configured
 treat_newlines("int x;\\r\\n", "src/x.c")                  # "int x;\\n" with PolyCoder's vocabulary, which has no CR
@@ -35,7 +35,7 @@ NEWLINES: dict[str, NewlineTreatment] = {"lf": convert_to_lf, "keep": keep_newli
 
 
 def select_newline_treatment(tokenizer: Tokenizer, newlines: str | None = None) -> NewlineTreatment:
-    """Return the treatment named `newlines`; by default the one that `choose_default_newlines` names."""
+    """Return the function for the setting `newlines`. None means the vocabulary's default (`choose_default_newlines`)."""
     return NEWLINES[newlines or choose_default_newlines(tokenizer)]
 
 

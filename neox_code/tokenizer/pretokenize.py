@@ -1,4 +1,4 @@
-"""Pretokens of texts and their counts, from which byte-pair encoding is learned.
+"""Count the pretokens of texts. Byte-pair encoding is learned from these counts.
 
     with Pretokenizer([sample.path, excerpt.path]) as pretokenizer:
         sample_counts, excerpt_counts = pretokenizer.read_counts()

@@ -62,15 +62,15 @@ class Tokenizer(Protocol):
 
     @property
     def infilling_ids(self) -> dict[str, int]:
-        """Ids of the tokens that mark the parts of a text whose middle is missing, by the names of tokenizer.infilling.PARTS."""
+        """Part of an infilling prompt (a name in tokenizer.infilling.PARTS) -> id of the token that marks this part."""
         ...
 
     def read_token_bytes(self) -> list[bytes]:
-        """Return the bytes of every id, with the space before a word; b"" for ids that the encoding of a text does not contain."""
+        """Return the bytes of every id, including a space before a word. Ids that no encoded text contains have b""."""
         ...
 
     def find_last_piece(self, text: str) -> int:
-        """Return the place in the text where its last piece begins. Tokens do not cross the borders of pieces, whatever follows."""
+        """Return the index in the text where its last piece begins. No token crosses the border of a piece, whatever follows."""
         ...
 
     @property

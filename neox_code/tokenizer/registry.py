@@ -1,4 +1,4 @@
-"""Construction of the configured tokenizer from the table TOKENIZERS.
+"""Build the configured tokenizer; the table TOKENIZERS has the function for each tokenizer type.
 
 tokenizer = build_tokenizer(config.data)
 """
@@ -19,7 +19,7 @@ from neox_code.tokenizer.vocabulary_file import has_version_line
 log = get_logger(__name__)
 
 PROBE = "\tif café:\n    cafe\u0301 += 1  # \uff11\u3000½\n"
-"""Text that normalization, a prefix space or joined spaces would change."""
+"""Text for a test: normalization, an added first space or joined spaces would change it."""
 
 
 def build_tokenizer(section: TokenizerSection) -> Tokenizer:
@@ -31,7 +31,7 @@ def build_tokenizer(section: TokenizerSection) -> Tokenizer:
 
 
 def is_lossless(tokenizer: Tokenizer) -> bool:
-    """False if the tokenizer changes PROBE; True if it refuses PROBE."""
+    """Return False if encoding and decoding change PROBE. Return True also if the tokenizer refuses PROBE."""
     try:
         return tokenizer.decode(tokenizer.encode(PROBE)) == PROBE
     except DataError:

@@ -27,7 +27,7 @@ class SampleFile:
         self.num_texts = 0
         self.num_bytes = 0
         self.excerpt: list[str] = []
-        """Texts at regular intervals, at most EXCERPT_BYTES in total; a long text is cut after its beginning."""
+        """Texts taken at regular intervals, at most EXCERPT_BYTES in total. Of a long text only the beginning is taken."""
         self._texts = texts
 
     def __enter__(self) -> Self:
@@ -42,7 +42,7 @@ class SampleFile:
         self.path.unlink(missing_ok=True)
 
     def _write(self) -> None:
-        """Write the file and fill the excerpt with every `stride`-th text; `stride` doubles when the excerpt is full."""
+        """Write the file, and add every `stride`-th text to the excerpt. When the excerpt is full, `stride` doubles."""
         stride, excerpt_bytes = 1, 0
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("wb") as file:

@@ -26,7 +26,7 @@ from neox_code.tokenizer.protocol import END_OF_DOCUMENT, PADDING
 
 SPACE = "\u2581"
 LAST_PIECE = re.compile(r"(?:\s*\w+|\s*[^\w\s]+|\s+)\Z")
-"""The last word or signs with the spaces before them."""
+"""Pattern of the last piece of a text: a word, other characters or spaces, with the spaces before them."""
 
 
 class SPMTokenizer:
@@ -79,7 +79,7 @@ class SPMTokenizer:
         return all(float(self._processor.get_score(token_id)).is_integer() for token_id in range(self.vocab_size))
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids. Raise DataError for text without a piece, and for a special name that the model encodes as one piece."""
+        """Return the ids. Raise DataError for characters without a piece, and for the name of a special token that gets its id."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -94,7 +94,7 @@ class SPMTokenizer:
         return batch
 
     def _encode_with_space_sign(self, text: str) -> list[int]:
-        """Return the ids of a text with U+2581: its three bytes for each U+2581, and the model's ids for the text between."""
+        """Return the ids of a text with U+2581. Each U+2581 becomes the ids of its three bytes; the model encodes the rest."""
         if not self._encodes_space_sign:
             raise DataError(
                 f"the text contains U+2581 ({SPACE}), which {self._file} would read as a space. "
@@ -144,7 +144,7 @@ def select_first_id(*ids: int) -> int:
 
 
 def read_piece_bytes(processor: SentencePieceProcessor, token_id: int) -> bytes:
-    """Return the bytes of a piece: its byte, its text, or the name of a control symbol."""
+    """Return the bytes of a piece: the byte of a byte piece, the name of a control symbol, or the piece's text."""
     piece: str = processor.id_to_piece(token_id)
     if processor.is_byte(token_id):
         return bytes([int(piece[len("<0x") : -1], base=16)])

@@ -39,7 +39,7 @@ ENCODINGS: dict[str, tuple[str, dict[str, int]]] = {
     "cl100k_base": (WORDS_OF_CL100K, {END_OF_DOCUMENT: 100257, **FILL_IN_THE_MIDDLE, "<|endofprompt|>": 100276}),
     "o200k_base": (WORDS_OF_O200K, {END_OF_DOCUMENT: 199999, "<|endofprompt|>": 200018}),
 }
-"""Name -> pattern of the pretokens, and the ids of the special tokens."""
+"""Name of an encoding -> the pattern that splits text into pretokens, and special token -> id."""
 
 
 class TiktokenTokenizer:
@@ -94,7 +94,7 @@ class TiktokenTokenizer:
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """Return the exact bytes of the ids. Raise DataError for an id out of range or in a gap of the encoding."""
+        """Return the exact bytes of the ids. Raise DataError for an id that the encoding does not use."""
         check_ids(ids, self.vocab_size, self._name)
         try:
             return self._encoding.decode_bytes(list(ids))

@@ -1,12 +1,12 @@
-"""Training of a byte-level BPE vocabulary.
+"""Train a byte-level BPE vocabulary.
 
     documents = sample_documents(iter_documents("corpus", "train"), fraction=0.05, seed=1234)
     tokenizer = train_bpe((document.text for document in documents), vocab_size=50_257, output="vocabulary")
 
 The vocabulary contains, in this order, the three special tokens, the 256 bytes, and the merged tokens. Two formats are written:
 `code-vocab.json` with `code-merges.txt` (GPT2BPETokenizer), and `tokenizer.json` (HFTokenizer). With `whitespace_tokens` the last
-entries are GPT-Code-Clippy's four whitespace tokens (two tabs; two, four and eight spaces). They are ordinary tokens, the longest
-match is encoded first, and only tokenizer.json can express this. The same texts in any order give the same bytes.
+entries are GPT-Code-Clippy's four whitespace tokens (two tabs; two, four and eight spaces). These are ordinary tokens, and the
+longest match is encoded first; only tokenizer.json can express this. The files do not depend on the order of the texts.
 """
 
 import hashlib
@@ -121,7 +121,7 @@ def write_whitespace_vocabulary(backend: Backend, output: Path) -> HFTokenizer:
 
 
 def write_vocabulary(backend: Backend, output: Path) -> GPT2Tokenizer:
-    """Write the three files and give them their names when all are complete, tokenizer.json last."""
+    """Write the three files under temporary names. When all are complete, rename them, tokenizer.json last."""
     description: dict[str, Any] = json.loads(backend.to_str())
     vocabulary = dict(sorted(description["model"]["vocab"].items(), key=lambda item: item[1]))
     merges = "".join(f"{left} {right}\n" for left, right in description["model"]["merges"])
@@ -139,10 +139,10 @@ def write_vocabulary(backend: Backend, output: Path) -> GPT2Tokenizer:
 def sample_documents(
     documents: Iterable[DocumentT], *, fraction: float = 1.0, max_bytes: int | None = None, seed: int = 1234
 ) -> Iterator[DocumentT]:
-    """Yield a random sample that depends on the documents' hashes and the seed, not on their order.
+    """Yield a random sample of documents. It depends on the documents' hashes and the seed, but not on their order.
 
-    Each document has a sampling number between 0 and 1; the documents below `fraction` are selected. With `max_bytes` they are
-    yielded in the order of these numbers until one exceeds `max_bytes`, and the sample is held in memory.
+    Each document has a sampling number between 0 and 1. Documents with a number below `fraction` are selected. With `max_bytes` the
+    selected documents are held in memory and yielded in the order of their numbers, up to `max_bytes` in total.
     """
     selected = (document for document in documents if draw_number(document.sha256, seed) < fraction)
     return selected if max_bytes is None else iter(select_within_bytes(selected, max_bytes, seed))
@@ -166,6 +166,6 @@ def select_within_bytes(documents: Iterable[DocumentT], max_bytes: int, seed: in
 
 
 def draw_number(sha256: str, seed: int) -> float:
-    """Return a number in [0, 1) that is uniform over documents and fixed for a document and a seed."""
+    """Return a document's sampling number: uniform in [0, 1), and determined by the document's hash and the seed."""
     digest = hashlib.blake2b(f"{seed}:{sha256}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

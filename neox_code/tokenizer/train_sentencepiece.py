@@ -1,11 +1,11 @@
-"""Training of a SentencePiece model that decodes source code exactly.
+"""Train a SentencePiece model that decodes source code exactly.
 
     tokenizer = train_sentencepiece(texts, vocab_size=50_257, output="vocabulary")       # writes vocabulary/code.model
 
 The model has type BPE, no normalization, and a piece for every byte. The special tokens have the ids 0, 1, 2 as in the other
-vocabularies, the unknown piece has 3, and the bytes follow. The library learns from single lines, so no piece contains a line end.
-It needs about twelve times the size of the lines in memory; at most LARGEST_SAMPLE_BYTES are used. The same texts give the same
-bytes.
+vocabularies, the unknown piece has the id 3, and the bytes follow. The library learns from single lines, so no piece contains a
+line end. It needs about twelve times the size of the lines in memory; at most LARGEST_SAMPLE_BYTES are used. The same texts give
+the same file.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The files of a vocabulary and the number of its entries: no tokenizer is built and no library is imported.
+"""Find the files of a vocabulary and count its entries, without building a tokenizer or importing a library.
 
 find_vocabulary_files(config.data)                                             # {"code-vocab.json": Path(...), ...}
 count_vocabulary_entries("GPT2BPETokenizer", "data/code/code-vocab.json")      # 50257
@@ -17,7 +17,7 @@ GPT2_FILES = ("vocab.json", "merges.txt")
 VERSION = "#version"
 
 CHAR_LEVEL_ENTRIES = 512
-"""Entries of CharLevelTokenizer, which has no vocabulary file."""
+"""Number of entries of CharLevelTokenizer, which has no vocabulary file."""
 
 
 def count_vocabulary_entries(tokenizer_type: str, vocab_file: str | None) -> int | None:
@@ -36,7 +36,7 @@ def count_vocabulary_entries(tokenizer_type: str, vocab_file: str | None) -> int
 
 
 def read_entries(description: dict[str, Any]) -> set[str]:
-    """Return the entries of a tokenizer.json: the vocabulary of its model and the added tokens."""
+    """Return the tokens of a tokenizer.json: the vocabulary of its model, and the added tokens."""
     model = description.get("model")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     added = {token["content"] for token in description.get("added_tokens") or () if isinstance(token, dict) and "content" in token}
@@ -44,7 +44,7 @@ def read_entries(description: dict[str, Any]) -> set[str]:
 
 
 def find_vocabulary_files(section: TokenizerSection) -> dict[str, Path]:
-    """Return the files of the configured tokenizer by unique file names; an empty dict for a published encoding."""
+    """Return unique file name -> file of the configured tokenizer; {} for a published encoding of tiktoken, which has no file."""
     if section.tokenizer_type == "CharLevelTokenizer" or section.vocab_file is None:
         return {}
     path = Path(section.vocab_file)

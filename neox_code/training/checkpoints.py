@@ -46,22 +46,22 @@ log = get_logger(__name__)
 @dataclasses.dataclass
 class Checkpoints:
     config: NeoXConfig
-    """The run's, with `mask_padded_vocab` as the model of its first checkpoint was trained."""
+    """The run's configuration. `mask_padded_vocab` has the value with which the model of the first checkpoint was trained."""
     sizes: BatchSizes
     vocab_size: int
     grid: ParallelGrid
     start: Start
     """The checkpoint and the iteration from which the run begins."""
     record: RunRecord
-    """The run.json of the run's checkpoints, with the state at the beginning."""
+    """The content for run.json in the checkpoints of this run, with the training state at the start."""
     changes: list[str]
-    """A line for each difference between this run and its first checkpoint."""
+    """A line for each difference between this run's configuration and that of the checkpoint from which the run begins."""
     model_arguments: Mapping[str, Any]
     """Values that GPT-NeoX compares with its own configuration when it loads a checkpoint."""
     companions: Mapping[str, bytes]
     """Path in a checkpoint -> content of a configuration or vocabulary file; empty on ranks other than 0."""
     last_save: float = 0.0
-    """Time of the last save or of the resume, by the monotonic clock."""
+    """Time of the last save, or of the start of the run, in seconds of the monotonic clock."""
     is_postponed: bool = False
     """True if a save is due and waits for a finite loss."""
 
@@ -71,12 +71,13 @@ class Checkpoints:
 
     @property
     def scored_rows(self) -> int:
-        """Rows of the vocabulary, from the first on, that enter the softmax."""
+        """Number of vocabulary rows, counted from the first row, that enter the softmax."""
         return self.record.layout[SCORED_ROWS]
 
     def resume(self, engine: Engine, loaders: Loaders) -> TrainingState:
-        """Load the run's first checkpoint into engine and loaders; return its state, or a new state for a start from scratch. Raise
-        CheckpointError if it cannot be loaded, DataError if too few samples are left.
+        """Load the run's first checkpoint into engine and loaders. Return its training state, or a new state without a checkpoint.
+
+        Raise CheckpointError if the checkpoint cannot be loaded, DataError if too few samples are left.
         """
         loaded = load_checkpoint(engine, self.start, self.config.model, self.vocab_size, self.grid)
         state = TrainingState.from_dict({} if self.start.resets else loaded)
@@ -93,7 +94,7 @@ class Checkpoints:
             self.save(engine, state)
 
     def is_due(self, state: TrainingState, is_last: bool, is_loss_finite: bool) -> bool:
-        """Return True, on all ranks alike, if the last step must be saved.
+        """Return True if a checkpoint must be saved after the last step. The result is the same on all ranks.
 
         If the loss is not finite, a due save is postponed until a step with a finite loss.
         """
@@ -102,7 +103,7 @@ class Checkpoints:
         return bool(self.config.training.save) and is_due and not self.is_postponed
 
     def is_interval_over(self, state: TrainingState) -> bool:
-        """Return True if a save is due by the count of steps, the list of extra steps, or the clock of rank 0."""
+        """Return True if a save is due by the configured number of steps, extra steps or seconds (rank 0's clock)."""
         training = self.config.training
         if state.iteration in training.extra_save_iters or state.is_multiple_of(training.checkpoint_factor):
             return True
@@ -127,8 +128,9 @@ class Checkpoints:
 
 
 def open_checkpoints(config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, grid: ParallelGrid) -> Checkpoints:
-    """Return the checkpoints of this run. Rank 0 finds the first checkpoint and compares it with the configuration. Raise
-    CheckpointError or ConfigError if the run cannot begin (see `checkpoint.resume`).
+    """Return the checkpoints of this run. Rank 0 finds the first checkpoint and compares it with the configuration.
+
+    Raise CheckpointError or ConfigError if the run cannot begin (see `checkpoint.resume`).
     """
     start, config, record, changes = run_on_rank_zero(lambda: find_resume_point(config, tokenizer, sizes, grid))
     training = config.training
@@ -148,7 +150,7 @@ def open_checkpoints(config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes
 
 
 def write_hugging_face_copy(folder: Path) -> None:
-    """Write a checkpoint as a model of Hugging Face into its own folder, unless it is there. A failure is logged as a warning."""
+    """Write a checkpoint's model for transformers into its subfolder `huggingface`, if it is missing. Log a failure."""
     output = folder / HUGGING_FACE_FOLDER
     if output.exists():
         return
@@ -161,8 +163,9 @@ def write_hugging_face_copy(folder: Path) -> None:
 def find_resume_point(
     config: NeoXConfig, tokenizer: Tokenizer, sizes: BatchSizes, grid: ParallelGrid
 ) -> tuple[Start, NeoXConfig, RunRecord, list[str]]:
-    """Return the start of the run, its configuration with `mask_padded_vocab` of the start's model, the record for its checkpoints,
-    and the changes since the start's checkpoint. Call it on rank 0.
+    """Return the run's start, its configuration, the record for its checkpoints, and the changes since the start's checkpoint.
+
+    `mask_padded_vocab` of the configuration is that of the start's model. Call this function on rank 0.
     """
     training, model, vocab_size = config.training, config.model, tokenizer.vocab_size
     padded = padded_vocab_size(vocab_size, model.make_vocab_size_divisible_by, grid.tensor_size)
@@ -198,7 +201,7 @@ def find_resume_point(
 
 
 def choose_scored_rows(config: NeoXConfig, start: Start, vocab_size: int, padded: int) -> tuple[NeoXConfig, int]:
-    """Return the configuration with `mask_padded_vocab` of the start's model, and the rows that enter the softmax."""
+    """Return the configuration with `mask_padded_vocab` of the start's model, and the number of vocabulary rows in the softmax."""
     if start.folder is None:
         return config, vocab_size if config.model.mask_padded_vocab else padded
     config = choose_padding_mask(config, start.folder, start.stored)
@@ -219,7 +222,7 @@ def lock_save_folder(save: str | None) -> Iterator[None]:
 
 
 def read_companion_files(config: NeoXConfig) -> dict[str, bytes]:
-    """Return the current content of the run's configuration and vocabulary files by their paths in a checkpoint."""
+    """Return path in a checkpoint -> current content, for the run's configuration and vocabulary files."""
     files = {f"configs/{Path(source).name}": Path(source).read_bytes() for source in config.sources}
     files |= {f"configs/{MERGED_CONFIG}": config.to_yaml().encode(), MODEL_FILE: make_model_file(config)}
     return files | {f"{VOCABULARY_FOLDER}/{name}": path.read_bytes() for name, path in find_vocabulary_files(config.data).items()}

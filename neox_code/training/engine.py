@@ -4,7 +4,7 @@
     optimizer = build_optimizer(config.optimizer, module.parameters())
     engine = build_engine(module, optimizer, config, sizes, grid)
 
-A `pipe_parallel_size` of 1 or more gives a PipelineModule and DeepSpeed's pipeline engine; 0 gives one plain module.
+With `pipe_parallel_size` 1 or more, the engine is DeepSpeed's pipeline engine with a PipelineModule; with 0 it has a plain module.
 """
 
 import io

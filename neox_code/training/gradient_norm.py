@@ -2,8 +2,8 @@
 
     replace_norm_methods(engine.optimizer)
 
-DeepSpeed 0.19 reads every gradient two additional times: to find values that are not finite, although the norm shows them, and to
-make an fp64 copy. On a CPU this takes a twentieth of a step.
+DeepSpeed 0.19 reads every gradient two more times: to make an fp64 copy, and to find non-finite values, which also make the norm
+non-finite. On a CPU this takes a twentieth of a step.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from neox_code.parallel.collectives import all_reduce
 
 ELEMENTS_AT_ONCE = 1 << 20
 ELEMENTS_OF_A_SUM = 1 << 10
-"""Number of squares that are summed in fp32; the sums are then added in fp64."""
+"""Number of squares that are summed in fp32. These sums are then added in fp64."""
 
 
 def replace_norm_methods(optimizer: DeepSpeedZeroOptimizer) -> None:
-    """Replace two methods of the optimizer. The optimizer still skips a step whose norm is not finite."""
+    """Replace the optimizer's methods for the norm and for non-finite values. A step with a non-finite norm is still skipped."""
     optimizer.get_grad_norm_direct = MethodType(compute_partition_norm, optimizer)
     optimizer.has_overflow_partitioned_grads_serial = lambda: torch.zeros(1, dtype=torch.bool, device=optimizer.device)
 
@@ -31,7 +31,7 @@ def replace_norm_methods(optimizer: DeepSpeedZeroOptimizer) -> None:
 def compute_partition_norm(
     optimizer: DeepSpeedZeroOptimizer, gradients: Sequence[torch.Tensor], parameters: Sequence[nn.Parameter], norm_type: int = 2
 ) -> torch.Tensor:
-    """Return the 2-norm over all ranks, with every parameter counted once: an fp32 scalar, -1 if it is not finite."""
+    """Return the L2 norm of the gradients over all ranks, an fp32 scalar; -1 if it is not finite. Every parameter counts once."""
     total = torch.zeros((), dtype=torch.float64, device=optimizer.device)
     own = (gradient for gradient in gradients if not getattr(gradient, "_zero_padding", False))
     for gradient, parameter in zip(own, parameters, strict=False):

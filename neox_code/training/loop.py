@@ -1,8 +1,8 @@
-"""The order of a training step: learning rate, step, log line, validation, checkpoint, the test at the end.
+"""The training loop. A step's order is learning rate, step, log line, validation, checkpoint; after the last step, the test data.
 
     state = Run(config, sizes, grid, engine, loaders, state, meter, checkpoints, guard, stop).to_the_end()
 
-Every step runs the same on every rank. Decisions that depend on one rank (its clock, its signals) are first agreed on by all.
+Every rank runs the same steps. If a decision depends on one rank (its clock, its signals), all ranks first exchange its value.
 """
 
 import time
@@ -46,12 +46,12 @@ class Run:
     checkpoints: Checkpoints
     guard: LossGuard
     stop: StopRequest
-    """The signals of this rank: after one on any rank, all ranks end the step, save and return."""
+    """The stop signals of this rank. After a signal on any rank, all ranks finish the step, save and return."""
 
     def to_the_end(self) -> TrainingState:
         """Train until `train_iters`, `train_seconds` or `exit_interval`; save as configured and at the end; return the last state.
 
-        Raises NeoXError where losses or gradients stay not finite (see `LossGuard`).
+        Raise NeoXError if losses or gradients are non-finite for too many steps (see `LossGuard`).
         """
         training, state = self.config.training, self.state
         self.step, self.evaluate = choose_step_functions(self.engine)
@@ -101,7 +101,7 @@ class Run:
         return min(training.num_steps, max(state.iteration, round(state.iteration * training.train_seconds / state.seconds)))
 
     def run_one_step(self, batches: Iterator[Batch]) -> tuple[StepResult, float]:
-        """Make one optimizer step; return its result and the learning rate at which it was made."""
+        """Make one optimizer step. Return its result and its learning rate."""
         updates = self.state.iteration - self.state.skipped_steps
         training, model = self.config.training, self.config.model
         position = compute_schedule_position(updates, training.num_steps, self.state.seconds, training.train_seconds)
@@ -119,7 +119,7 @@ class Run:
         return result, rate
 
     def maybe_evaluate(self, name: str, loader: BatchLoader | None) -> None:
-        """Report the loss on the data `name` if there is a loader and `eval_iters` is not 0."""
+        """Log the loss on validation or test data (`name`), if there is a loader and `eval_iters` is not 0."""
         count = self.config.training.eval_iters
         if loader is not None and count:
             self.watchdog.suspend(f"the first batch of the {name}")
@@ -135,11 +135,11 @@ class Run:
         self.watchdog.record_progress()
 
     def is_stop_requested(self) -> bool:
-        """Return True on all ranks if a signal asked one of them to stop."""
+        """Return True on all ranks if at least one rank received a stop signal."""
         return is_true_on_any_rank(self.stop.is_requested, self.grid.device)
 
     def end_early(self, result: StepResult, rate: float, is_saved: bool) -> None:
-        """Report and save the last step, if this is not done yet."""
+        """Log the last step and save a checkpoint after it, if this is not done yet."""
         self.stop.was_followed = True
         if self.meter.interval.steps:
             self.meter.report(self.state, result, rate)

@@ -1,4 +1,4 @@
-"""Detecting faulty steps: a loss or a gradient that is not finite, and a loss far above the recent ones.
+"""Detect faulty steps: a loss or a gradient that is not finite, or a loss far above the recent losses.
 
 A step whose gradient is not finite changes no weight in any precision. One such step is logged and counted; `max_skipped_steps`
 in a row end the run. After a loss that is not finite no checkpoint is written.
@@ -16,16 +16,16 @@ from neox_code.training.step import StepResult
 log = get_logger(__name__)
 
 SKIPPED_STEPS = {"fp16": 50}
-"""Default of `max_skipped_steps`, as in GPT-NeoX: fp16 skips steps until it finds its loss scale."""
+"""Precision -> default of `max_skipped_steps`, as in GPT-NeoX. In fp16 the first steps are skipped until the loss scale fits."""
 
 SKIPPED_STEPS_OF_OTHERS = 5
 
 RECENT_LOSSES, FEWEST_LOSSES = 64, 8
-"""Largest and smallest number of recent losses that a new loss is compared with."""
+"""Maximum and minimum number of recent losses with which a new loss is compared."""
 
 
 class LossGuard:
-    """A check of each step's result. Loss and norm are computed over all ranks, so that every rank decides the same."""
+    """A check of each step's loss and gradient norm. Both are computed over all ranks, so that every rank decides the same."""
 
     def __init__(self, config: NeoXConfig):
         self.config = config

@@ -1,4 +1,4 @@
-"""Figures of a run: they are logged once per interval of steps and after validation, and passed to the trackers.
+"""Measure a run: its figures are logged once per interval of steps and after validation, and passed to the trackers.
 
 meter = Meter(config, sizes, padded_vocab_size, grid, trackers)
 meter.begin_interval()
@@ -30,10 +30,10 @@ class LogInterval:
     """The steps since the last log line."""
 
     begin: float = field(default_factory=time.monotonic)
-    """Start of the interval by the monotonic clock, plus the time that is excluded."""
+    """Start of the interval in seconds of the monotonic clock, plus the time that is excluded (validation, saves)."""
     steps: int = 0
     losses: list[float] = field(default_factory=list)
-    """The finite losses."""
+    """The finite losses of the steps in the interval."""
     skipped: int = 0
 
     @property

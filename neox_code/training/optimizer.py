@@ -1,4 +1,4 @@
-"""Optimizers by the config's `optimizer.type`.
+"""Build the optimizer that `optimizer.type` selects.
 
 optimizer = build_optimizer(config.optimizer, module.parameters())
 """
@@ -29,7 +29,7 @@ class Lion(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Make one step; return the result of `closure`, if there is one."""
+        """Make one step. Return the result of `closure` if it is given, else None."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -53,7 +53,7 @@ class Lion(torch.optim.Optimizer):
 
 
 def group_parameters(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict]:
-    """Return two groups: matrices, with weight decay, and vectors (biases, norms), without."""
+    """Return two parameter groups: matrices with weight decay, and vectors (biases, norms) without weight decay."""
     matrices: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []
     for parameter in parameters:
@@ -75,7 +75,7 @@ def build_eight_bit_optimizer(groups: list[dict], name: str, settings: Mapping[s
 
 
 def build_cpu_adam(section: OptimizerConfig, groups: list[dict], settings: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """Return DeepSpeed's AdamW for the CPU, with vector instructions, for weights and states in the host's memory."""
+    """Return DeepSpeed's AdamW for the CPU, which uses vector instructions. Its weights and states are in the host's memory."""
     if not section.offloads_optimizer and any(weight.is_cuda for group in groups for weight in group["params"]):
         raise ConfigError(
             "optimizer.type cpu_adam needs its states in the host's memory. "

@@ -27,9 +27,9 @@ log = get_logger(__name__)
 
 
 def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingState:
-    """Train the configured model on this rank together with all others; return the state at the end.
+    """Train the configured model on this rank, together with all other ranks. Return the training state at the end.
 
-    A signal that `stop` has received ends the run early, and saves; `stop.was_followed` is True then.
+    If `stop` receives a signal, the run saves a checkpoint and ends early, and `stop.was_followed` is True.
     """
     with startup(config.parallelism) as grid, lock_save_folder(config.training.save):
         require_same_everywhere(config.to_yaml())

@@ -1,8 +1,8 @@
 """Learning rates as pure functions of the number of updates, so that resuming needs no state.
 
 The formulas are those of GPT-NeoX's AnnealingLR, which counts from 0: the first update has the rate of 0 updates. There are two
-differences. Cosine stays at `min_lr` after its end; in GPT-NeoX it increases again. A warm-up shorter than one update never exceeds
-`lr`; GPT-NeoX divides by a number below 1.
+differences. After its end, cosine stays at `min_lr`; in GPT-NeoX it rises again. With a warm-up shorter than one update, the rate
+never exceeds `lr`; GPT-NeoX divides by a number below 1.
 """
 
 import math
@@ -35,7 +35,7 @@ def compute_decay_rate(style: str, peak: float, lowest: float, progress: float) 
 
 
 def compute_schedule_position(updates: int, train_iters: int, seconds: float, train_seconds: float | None) -> float:
-    """Return the position in a schedule of `train_iters` updates: `updates`, or the elapsed share of `train_seconds` if greater.
+    """Return the position in a schedule of `train_iters` updates: max(updates, train_iters * seconds / train_seconds).
 
     >>> [compute_schedule_position(updates, 100, 30.0, seconds) for updates, seconds in ((10, 60.0), (80, 60.0), (10, None))]
     [50.0, 80, 10]
@@ -46,7 +46,7 @@ def compute_schedule_position(updates: int, train_iters: int, seconds: float, tr
 def compute_learning_rate(
     updates: float, peak: float, lowest: float, style: str, warmup_updates: float, decay_updates: int
 ) -> float:
-    """Return the rate of the update that follows `updates` others: linear warm-up, then the decay, never below `lowest`.
+    """Return the learning rate after `updates` updates: linear warm-up, then the decay, never below `lowest`.
 
     >>> [compute_learning_rate(updates, 1.0, 0.1, "linear", 2, 10) for updates in (0, 1, 2, 6, 9, 1000)]
     [0.5, 0.5, 1.0, 0.5, 0.125, 0.1]
@@ -57,7 +57,7 @@ def compute_learning_rate(
 
 
 def compute_scheduled_rate(updates: float, optimizer: OptimizerConfig, train_iters: int) -> float:
-    """Return the configured rate of the update that follows `updates` others. `optimizer.lr` must be set."""
+    """Return the configured learning rate after `updates` updates. `optimizer.lr` must be set."""
     assert optimizer.lr is not None
     decay_updates = optimizer.lr_decay_iters or max(1, math.floor(train_iters * (optimizer.lr_decay_fraction or 1)))
     warmup_updates = optimizer.warmup * decay_updates

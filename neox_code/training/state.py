@@ -1,4 +1,4 @@
-"""The state of a run that is neither weights nor optimizer state: counts of steps, samples and tokens, and the time spent."""
+"""The training state of a run, besides weights and optimizer state: counts of steps, samples and tokens, and the time spent."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,21 +11,21 @@ from neox_code.config.training import TrainingConfig
 @dataclass
 class TrainingState:
     iteration: int = 0
-    """Training steps done; steps without an update of the weights count too."""
+    """Number of training steps done. Steps without an update of the weights are included."""
     consumed_samples: int = 0
-    """Samples read by all ranks together, counted in samples of the current length."""
+    """Number of samples read by all ranks together. Samples of another length are converted to the current sample length."""
     consumed_tokens: int = 0
-    """Tokens read by all ranks together, in samples of any length."""
+    """Number of tokens read by all ranks together."""
     skipped_steps: int = 0
-    """Steps that made no update, since their gradient was not finite. The learning rate does not advance in them."""
+    """Number of steps without an update, because the gradient was not finite. Such steps do not advance the learning rate."""
     seconds: float = 0.0
-    """Time in the training loop with validation and saves, by the clock of rank 0. It is counted only if `train_seconds` is set."""
+    """Seconds in the training loop, including validation and saves, by rank 0's clock. Counted only if `train_seconds` is set."""
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> "TrainingState":
-        """Return the inverse of `as_dict`; an empty mapping gives the state of a new run.
+        """Return the state stored in a checkpoint (the inverse of `as_dict`). An empty mapping gives the state of a new run.
 
-        GPT-NeoX counts samples under DeepSpeed's key `global_samples`; older versions counted no tokens.
+        GPT-NeoX stores the number of samples under DeepSpeed's key `global_samples`. Older versions stored no number of tokens.
         """
         samples = int(state.get("consumed_samples", state.get("global_samples", 0)))
         iteration, tokens, skipped = (int(state.get(key, 0)) for key in ("iteration", "consumed_tokens", "skipped_iterations"))
@@ -51,7 +51,7 @@ class TrainingState:
         return self.iteration % interval == 0 if interval else False
 
     def convert_sample_count(self, before: int | None, now: int) -> "TrainingState":
-        """Return the state with its samples counted in samples of `now` tokens instead of `before` (None: not known).
+        """Return the state with its number of samples converted from `before` to `now` tokens per sample (`before` None: unknown).
 
         >>> TrainingState(3, 24, 1536).convert_sample_count(64, 32)
         TrainingState(iteration=3, consumed_samples=48, consumed_tokens=1536, skipped_steps=0, seconds=0.0)
@@ -62,7 +62,7 @@ class TrainingState:
         return dataclasses.replace(self, consumed_samples=samples, consumed_tokens=tokens)
 
     def advance(self, samples: int, tokens: int, is_skipped: bool = False) -> None:
-        """Count one step over `samples` samples with `tokens` tokens together."""
+        """Add one step to the counts. The step read `samples` samples, with `tokens` tokens in total."""
         self.iteration += 1
         self.consumed_samples += samples
         self.consumed_tokens += tokens

@@ -1,4 +1,4 @@
-"""One optimizer step, with or without a pipeline. The functions have equal parameters; `choose_step_functions` selects them."""
+"""Make one optimizer step, with or without a pipeline. `choose_step_functions` selects the variant that fits the engine."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -20,25 +20,25 @@ class StepResult:
     loss: float
     """Mean over the step's unmasked tokens on all ranks, in nats."""
     gradient_norm: float | None
-    """Norm over all parameters before clipping; None where it is not finite."""
+    """L2 norm of the gradient over all parameters, before clipping; None if it is not finite."""
     skipped: bool
-    """True if the gradient was not finite, so that the weights stayed as they were."""
+    """True if the gradient was not finite, so that the step did not change the weights."""
 
 
 Step = Callable[[Engine, Iterator[Batch], ParallelGrid], StepResult]
 Evaluate = Callable[[Engine, Iterator[Batch], ParallelGrid], tuple[float, float]]
-"""A function that reads the micro batches of a step and returns their mean loss in nats and the number of their unmasked tokens."""
+"""Function that reads the micro batches of one step. It returns their mean loss in nats and their number of unmasked tokens."""
 
 
 def run_pipeline_step(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> StepResult:
-    """Make a step whose accumulation, pipeline schedule and optimizer are DeepSpeed's."""
+    """Make a step with DeepSpeed's gradient accumulation, pipeline schedule and optimizer."""
     skipped = engine.skipped_steps
     loss = engine.train_batch(data_iter=iter(compute_batch_weights(engine, batches, grid)))
     return StepResult(float(loss), read_gradient_norm(engine), engine.skipped_steps > skipped)
 
 
 def run_plain_step(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> StepResult:
-    """Make a step of micro batches one after the other through a plain module."""
+    """Make a step with a plain module, which reads the micro batches one after the other."""
     skipped = engine.skipped_steps
     engine.train()
     total = torch.zeros((), device=grid.device)
@@ -51,7 +51,7 @@ def run_plain_step(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid)
 
 
 def run_pipeline_evaluation(engine: Engine, batches: Iterator[Batch], grid: ParallelGrid) -> tuple[float, float]:
-    """Evaluate over the pipeline's stages. Only the first and the last stage read batches and count their tokens."""
+    """Evaluate with the pipeline. Only the first and the last stage read batches and count tokens."""
     own = compute_batch_weights(engine, batches, grid)
     loss = float(engine.eval_batch(data_iter=iter(own)))
     return loss, float(all_reduce(own.tokens, dist.group.WORLD, ReduceOp.MAX) if grid.pipeline_size > 1 else own.tokens)
@@ -73,7 +73,7 @@ def compute_batch_weights(engine: Engine, batches: Iterator[Batch], grid: Parall
 
 
 def choose_step_functions(engine: Engine) -> tuple[Step, Evaluate]:
-    """Return the functions for a step and for evaluation that fit the engine, with or without a pipeline."""
+    """Return the functions for a training step and for evaluation, for an engine with or without a pipeline."""
     return (run_pipeline_step, run_pipeline_evaluation) if has_pipeline(engine) else (run_plain_step, run_plain_evaluation)
 
 

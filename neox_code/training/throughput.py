@@ -42,7 +42,7 @@ PEAK_TFLOPS = {
 architecture papers (RTX Blackwell, Ada GPU, Ampere GA102). The first key whose words are all in a device's name applies."""
 
 OTHER_PARTS = {"d", "ti", "super", "laptop", "max", "mobile", "mig", "grid"}
-"""Words in the name of a variant with another peak, or of a share of a device: their peaks are not in the table."""
+"""Words in a device's name that mean a variant with another peak, or a part of a device. The table has no peaks for these."""
 
 
 def find_known_peak(device_name: str) -> float | None:
@@ -60,7 +60,7 @@ def find_known_peak(device_name: str) -> float | None:
 
 
 def find_peak_tflops(config: NeoXConfig) -> float | None:
-    """Return `peak_theoretical_tflops`, else the peak of a known GPU; None on others and on CPUs."""
+    """Return `peak_theoretical_tflops` if it is set, else the peak of a known GPU; None for an unknown GPU or a CPU."""
     if config.training.peak_theoretical_tflops or not torch.cuda.is_available():
         return config.training.peak_theoretical_tflops
     return find_known_peak(torch.cuda.get_device_name())
@@ -69,7 +69,7 @@ def find_peak_tflops(config: NeoXConfig) -> float | None:
 def compute_flops_utilization(
     model: ModelConfig, padded_vocab_size: int, tokens_per_second: float, peak: float | None
 ) -> float | None:
-    """Return the model's FLOP/s, without recomputation, divided by the device's peak (TFLOP/s); None without a peak."""
+    """Return the model FLOP/s (recomputation not counted) divided by the device's peak; None if the peak is not known."""
     if not peak:
         return None
     flops = training_flops_per_token(model, padded_vocab_size, model.sample_length)
@@ -77,7 +77,7 @@ def compute_flops_utilization(
 
 
 def read_peak_memory_gib() -> float:
-    """Return the peak memory of this rank in GiB: allocated on the GPU, or resident on a machine without GPUs."""
+    """Return the peak memory of this rank in GiB: GPU memory allocated by torch, or without GPUs the process's resident memory."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

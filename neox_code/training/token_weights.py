@@ -1,4 +1,4 @@
-"""One weight per token, so that loss and gradient do not depend on the division of a batch into micro batches and data ranks.
+"""Compute a loss weight per token, so that loss and gradient do not depend on how a batch is divided into micro batches and ranks.
 
     for tokens, (labels, weights) in WeightedBatches(batches, engine.gradient_accumulation_steps(), grid): ...
 
@@ -29,7 +29,7 @@ class WeightedBatches:
     def __init__(self, batches: Iterator[Batch], micro_batches: int, grid: ParallelGrid):
         self.batches, self.micro_batches, self.grid = batches, micro_batches, grid
         self.tokens = torch.zeros((), dtype=torch.float64, device=grid.device)
-        """Unmasked tokens of the whole batch on all data ranks; 0 on a rank that reads no batch."""
+        """Number of unmasked tokens of the whole batch on all data ranks; 0 on a rank that reads no batch."""
 
     def __iter__(self) -> Iterator[Batch]:
         parts = self.micro_batches * self.grid.data_size

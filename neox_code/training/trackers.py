@@ -1,4 +1,4 @@
-"""Trackers, which write a run's metrics on rank 0: a JSON Lines file, TensorBoard, Weights & Biases.
+"""Trackers write a run's metrics on rank 0: to a JSON Lines file, TensorBoard, and Weights & Biases.
 
 Several runs may share a file or folder: each row has the name of its run, and each run has its own folder for TensorBoard.
 
@@ -30,9 +30,9 @@ class Tracker(Protocol):
 
 
 class JsonLinesTracker:
-    """One row per call: {"run": NAME, "iteration": 10, "train/lm_loss": 2.5, ...}.
+    """Tracker that appends a row per call to a file: {"run": NAME, "iteration": 10, "train/lm_loss": 2.5, ...}.
 
-    When the run resumes at iteration `begin`, its later rows and an incomplete last line are removed. Rows of other runs are kept.
+    If the run resumes at iteration `begin`, its later rows and an incomplete last line are removed. Other runs' rows are kept.
     """
 
     def __init__(self, path: Path, run: str, begin: int):
@@ -55,7 +55,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class TensorBoardTracker:
-    """Event files in FOLDER/RUN. When the run resumes at iteration `begin`, its later points are hidden."""
+    """Tracker that writes event files in FOLDER/RUN. If the run resumes at iteration `begin`, its later points are hidden."""
 
     def __init__(self, folder: str, run: str, begin: int):
         from torch.utils.tensorboard import SummaryWriter
@@ -73,7 +73,8 @@ class TensorBoardTracker:
 class WandbTracker:
     """A Weights & Biases run. The key is read from WANDB_API_KEY or from the file of `wandb login`, and never written.
 
-    Its id is the end of the run's name, at most 64 characters. Checkpoints contain the name, so that a resumed run has the same id.
+    The run's id at Weights & Biases is the end of the run's name, at most 64 characters. Checkpoints contain the name, so that a
+    resumed run has the same id.
     """
 
     def __init__(self, config: NeoXConfig, run: str):
@@ -101,15 +102,14 @@ class WandbTracker:
 def make_run_name(training: TrainingConfig) -> str:
     """Return a name for a new run: `wandb_run_name` or the folder of `save`, and the time.
 
-    It is unique among the runs of a machine: code-20260131-154500-4711.
+    The name is unique among the runs of a machine: code-20260131-154500-4711.
     """
     name = training.wandb_run_name or Path(training.save or "run").resolve().name
     return f"{re.sub(r'[^A-Za-z0-9._-]+', '_', name)}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
 
 
 def has_wandb_login() -> bool:
-    """Return True if Weights & Biases has a key for its server, or needs none. Otherwise it would prompt for a key on a
-    terminal."""
+    """Return True if Weights & Biases has a key for its server or needs none. Otherwise it would prompt for a key on a terminal."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
@@ -120,10 +120,9 @@ def has_wandb_login() -> bool:
 
 
 class Tolerant:
-    """A tracker whose failures do not end training. The first failure is logged as a warning. Later rows are still written if
-    possible.
+    """A wrapper of a tracker: failures do not end training. The first failure is logged as a warning; later rows are still tried.
 
-    A tracker that cannot be built is left out. A missing package is still an error.
+    If the tracker cannot be built, training continues without it. A missing package is still an error.
     """
 
     def __init__(self, name: str, build: Callable[[], Tracker]):

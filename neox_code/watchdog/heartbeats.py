@@ -1,4 +1,4 @@
-"""Heartbeats: the state that each rank publishes once a second for all others, by torch.distributed's store and a thread.
+"""Heartbeats: once a second, a thread of each rank writes the rank's state to torch.distributed's store, where all ranks read it.
 
     heartbeats = Heartbeats(make_state)       # on every rank; make_state() -> {...} is called once a second
     heartbeats.start_reading()
@@ -6,7 +6,7 @@
     heartbeats.latest, heartbeats.live_ranks  # last state of each rank; ranks with a new state since start_reading
     heartbeats.close(make_state())            # publish the last state of this rank
 
-No collective is involved, and nothing here waits for the thread that trains.
+No collective operation is used, and nothing here waits for the training thread.
 """
 
 import json
@@ -24,7 +24,7 @@ STORE_SECONDS = 5.0
 
 
 class Heartbeats:
-    """Publish this rank's state every second, and read those of the others on demand."""
+    """Publish this rank's state every second, and read the states of the other ranks on demand."""
 
     def __init__(self, make_state: Callable[[], RankState]) -> None:
         self.make_state = make_state
@@ -46,7 +46,7 @@ class Heartbeats:
         self.is_reading = True
 
     def stop_reading(self) -> None:
-        """Stop reading, and drop what was read."""
+        """Stop reading, and delete the states that were read."""
         self.is_reading = False
         self.first: list[RankState] = []
         self.latest: list[RankState] = []

@@ -1,5 +1,5 @@
-"""A small process beside each rank. It kills the rank if no thread of the rank runs: the rank is stopped, or one call blocks all
-threads.
+"""A small process for each rank. It kills the rank if none of the rank's threads can run: the rank is stopped (SIGSTOP), or one
+call blocks all threads.
 
     python -I -S sentinel.py NAME          # each line of standard input: seconds until the next line is due (0: no limit)
 
@@ -16,7 +16,7 @@ import time
 
 POLL_SECONDS = 1.0
 PAUSE_SECONDS = 4.0
-"""If a poll returns this much too late, this process was paused as well."""
+"""Seconds of delay of a poll from which this process itself was paused too."""
 
 
 def watch(name: str, rank: int) -> None:

@@ -1,4 +1,4 @@
-"""The state of a thread: the line of Python that it runs, and a test for waiting on other ranks or on a disk.
+"""Read the state of a thread: the line of Python that it runs, and True or False for waiting on other ranks or on a disk.
 
 format_place(thread)            # "neox_code/data/sampler.py:30 (__iter__): time.sleep(60), called from ..."
 is_waiting_for_ranks(thread)    # True inside a collective, or while waiting for the GPU's part of one
@@ -14,18 +14,18 @@ from types import FrameType
 from neox_code.processes.procfs import read_state
 
 NUM_CALLERS = 2
-"""Number of this package's calls in a report, besides the innermost line."""
+"""Number of calling lines of this package that a report contains, besides the innermost line."""
 
 COLLECTIVES = ("/torch/distributed/", "/deepspeed/comm/")
 BLOCKING_LINES = re.compile(r"\.(wait|item|synchronize|tolist|cpu)\(|\bfloat\(")
-"""Lines on which Python waits for a collective that runs in another thread or on the GPU."""
+"""Pattern of a line of Python that waits for a collective operation in another thread or on the GPU."""
 
 NUM_INNERMOST = 8
-"""Number of innermost calls that are searched for a collective."""
+"""Number of innermost calls that are searched for a collective operation."""
 
 
 def format_place(thread: int) -> str:
-    """Return the innermost line of a thread and this package's calls above it."""
+    """Return the innermost line that a thread runs, and the lines of this package that called it."""
     stack = read_stack(thread)
     if not stack:
         return "no Python code"
@@ -36,7 +36,7 @@ def format_place(thread: int) -> str:
 
 
 def shorten_path(filename: str) -> str:
-    """Return a file's path from its package on.
+    """Return a file's path beginning at its package.
 
     >>> shorten_path("/usr/lib/python3.11/site-packages/torch/nn/modules/linear.py"), shorten_path("/home/me/train.py")
     ('torch/nn/modules/linear.py', '/home/me/train.py')
@@ -49,7 +49,7 @@ def shorten_path(filename: str) -> str:
 
 
 def read_stack(thread: int) -> traceback.StackSummary:
-    """Return a thread's stack of calls, innermost last; empty if the thread runs no Python."""
+    """Return a thread's stack trace, innermost call last; empty if the thread runs no Python."""
     frame: FrameType | None = sys._current_frames().get(thread)
     return traceback.extract_stack(frame) if frame is not None else traceback.StackSummary()
 

@@ -1,14 +1,14 @@
-"""End a run in which a rank hangs: a thread in every rank notices when no step has ended for too long.
+"""End a run in which a rank hangs: a thread in every rank detects that no step has ended for too long.
 
     with Watchdog(config.parallelism.hang_timeout_seconds, grid) as watchdog:
         watchdog.suspend("compiling")    # the next operation has no time limit
         ...
         watchdog.record_progress()                  # a step or batch has ended; the next is due
 
-When a step is overdue, every rank reads the heartbeats of all ranks: some are missing, some show a rank that waits for others, some
-show another place. Each rank reports this and exits, even while its training thread is blocked. Then the launcher ends the
-remaining processes. A run is not ended while a rank saves, waits for a disk or has just finished a step, or after the whole run was
-paused (SIGSTOP, a suspended laptop). A stopped process cannot end itself: the `sentinel` process kills it.
+When a step is overdue, every rank reads the heartbeats of all ranks. A heartbeat is missing, or shows that the rank waits for other
+ranks, or shows the line where the rank hangs. Each rank reports this and exits, even while its training thread is blocked. Then the
+launcher ends the remaining processes. A run is not ended while a rank saves, waits for a disk or has just finished a step, or after
+the whole run was paused (SIGSTOP, a suspended laptop). A stopped process cannot end itself, so the `sentinel` process kills it.
 """
 
 import os
@@ -31,7 +31,7 @@ from neox_code.watchdog.heartbeats import Heartbeats, RankState
 from neox_code.watchdog.thread_state import format_place, is_waiting_for_disk, is_waiting_for_ranks, read_stack
 
 SHORTEST_LIMIT_SECONDS = 15.0
-"""Lower bound of a step's automatic time limit."""
+"""Minimum of a step's automatic time limit, in seconds."""
 
 LONGEST_STEP_FACTOR = 3.0
 SPARE_SECONDS = 5.0
@@ -43,29 +43,30 @@ WARM_UP_STEPS = 2
 
 POLL_SECONDS = 0.5
 PAUSE_SECONDS = 5.0
-"""If a poll is this late, this process was paused."""
+"""Seconds of delay of a poll from which this process counts as paused."""
 
 SILENCE_SECONDS = 3.0
-"""A rank starts to read the heartbeats this long before its step is overdue. A rank without a heartbeat for this long is silent."""
+"""A rank starts to read the heartbeats this many seconds before its step is overdue. A rank counts as silent if it has sent no
+heartbeat for this time."""
 
 PLACE_SECONDS = 2.0
-"""Age of a step from which the heartbeats include the place of the thread. Reading the place takes some time."""
+"""Age of a step in seconds from which heartbeats contain the line that the thread runs. Reading this line takes some time."""
 
 DISK_SECONDS = 5.0
-"""A thread counts as reading or writing for this long after it waited for a disk."""
+"""Seconds after a wait for a disk during which a thread still counts as reading or writing."""
 
 EXIT_DELAY_SECONDS = 1.0
-"""Delay between the report and the end of the process: the other ranks need the store for their own reports."""
+"""Seconds between the report and the end of the process, because the other ranks need torch's store for their own reports."""
 
 SENTINEL_SECONDS = 4.0
-"""Time that the sentinel adds to the limit, so that the ranks' own reports come first."""
+"""Seconds that the sentinel adds to the time limit, so that the ranks' own reports come first."""
 
 MOST_NAMED = 4
-"""The greatest number of ranks that a message names."""
+"""Maximum number of ranks that a message names."""
 
 
 class Watchdog:
-    """Watch the thread that enters this context."""
+    """Watch the thread that enters the `with` block, and end the run if a rank hangs."""
 
     is_due: bool
     since: float
@@ -81,7 +82,7 @@ class Watchdog:
     # ---- the watched thread
 
     def record_progress(self) -> None:
-        """Record that a step or batch has ended; the next is due within the limit."""
+        """Record that a step or batch has ended. The next one must end within the time limit."""
         now = time.monotonic()
         was_due = self.is_due
         if was_due:
@@ -134,8 +135,10 @@ class Watchdog:
                 self.sentinel.kill()
 
     def send_limit(self) -> None:
-        """Send the current limit to the sentinel. Called twice a second, and at once when a limit begins or ends, because the next
-        operation may keep all other threads of this process from running.
+        """Send the current time limit to the sentinel.
+
+        This is called twice a second, and at once when a limit begins or ends, because the next operation may block all other
+        threads of this process.
         """
         if self.sentinel is None or self.sentinel.stdin is None or self.sentinel.stdin.closed:
             return
