@@ -1,4 +1,4 @@
-"""The names of each parameter in other formats, with the transformation that each needs: one table, read in both directions.
+"""A table of each parameter's names in other formats, with the conversion of its tensors. It is read in both directions.
 
     rows = list_foreign_rows("llama", model)
     rows["sequential.2.attention.query_key_value.weight"].names      # ("model.layers.0.self_attn.q_proj.weight", ..k.., ..v..)
@@ -43,7 +43,7 @@ def join_heads(tensors: Tensors, model: ModelConfig) -> torch.Tensor:
 
 
 def interleave_dimensions(tensor: torch.Tensor, model: ModelConfig) -> torch.Tensor:
-    """Reorder each head's rows so that row i of the first half stands before row i of the second half.
+    """Reorder each head's rows so that row i of the first half stands directly before row i of the second half.
 
     The architecture `llama` of llama.cpp rotates neighboring rows together.
     """

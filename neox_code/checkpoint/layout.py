@@ -80,19 +80,19 @@ def model_file(folder: Path, model_rank: int) -> Path:
 
 
 def layer_files(folder: Path) -> dict[tuple[int, int], Path]:
-    """Return the existing weight files by layer index and tensor rank."""
+    """Return (layer index, tensor rank) -> weight file, for the existing files."""
     matches = ((LAYER_FILE.fullmatch(entry.name), entry) for entry in folder.iterdir())
     return {(int(match[1]), int(match[2])): entry for match, entry in matches if match}
 
 
 def model_files(folder: Path) -> dict[int, Path]:
-    """Return the existing model state files by model-parallel rank."""
+    """Return model-parallel rank -> model state file, for the existing files."""
     matches = ((MODEL_FILE.fullmatch(entry.name), entry) for entry in folder.iterdir())
     return {int(match[1]): entry for match, entry in matches if match}
 
 
 def optimizer_files(folder: Path) -> dict[tuple[int, int], Path]:
-    """Return the existing optimizer state files by data rank and model-parallel rank (stage * tensor size + tensor rank)."""
+    """Return (data rank, model-parallel rank) -> optimizer state file. Model-parallel rank: stage * tensor size + tensor rank."""
     matches = ((OPTIMIZER_FILE.fullmatch(entry.name), entry) for entry in folder.iterdir())
     return {(int(match[1]), int(match[2])): entry for match, entry in matches if match}
 
@@ -118,7 +118,7 @@ def require_whole_weights(folder: Path) -> None:
 
 
 def list_checkpoints(save: str | Path) -> dict[int, Path]:
-    """Return the folders of finished checkpoints by iteration, ascending."""
+    """Return iteration -> folder of the finished checkpoint, ascending."""
     return find_numbered_folders(save, STEP_PREFIX)
 
 
@@ -214,7 +214,7 @@ def is_hugging_face_model(load: Path) -> bool:
 
 
 def describe_folder(load: Path) -> str:
-    """Return a sentence on what a folder without checkpoints contains instead, for an error message."""
+    """Return a sentence for an error message about the content of a folder that has no checkpoints."""
     if not load.is_dir():
         return f"{load} is {'no folder' if load.exists() else 'missing'}."
     if any(True for name in HUGGING_FACE_WEIGHTS for _ in load.glob(name)):

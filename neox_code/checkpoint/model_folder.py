@@ -49,7 +49,7 @@ FROM_CHECKPOINT = "by the checkpoint"
 
 
 def load_config(command_line: CommandLine) -> NeoXConfig:
-    """Return the configuration for a run: `merge_config`, with a log line about the keys that have no effect.
+    """Return the merged configuration for a run, and log the keys that have no effect.
 
     Raise ConfigError also for --dry-run, because only the launcher makes dry runs.
     """

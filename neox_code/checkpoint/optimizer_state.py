@@ -1,4 +1,4 @@
-"""The optimizer state of a checkpoint, whole and by parameter, from files of any layout into an engine of any layout.
+"""Load the optimizer state of a checkpoint, parameter by parameter, from files of any layout into an engine of any layout.
 
     states = read_optimizer_state(folder, model)
     states.read("sequential.2.mlp.dense_h_to_4h.weight", "exp_avg")        # the whole tensor, read when it is used
@@ -82,7 +82,7 @@ class ZeroFiles:
             raise CheckpointError(f"{folder} lacks the optimizer state of rank {min(missing)}. Copy the checkpoint again.")
         tensor_size = SavedSizes.from_folder(folder).tensor
         self.parts: dict[str, list[tuple[int, str, torch.Size]]] = {}
-        """Name in the whole model -> for each tensor rank: model-parallel rank, and the parameter's name and shape on that rank."""
+        """Parameter's name in the whole model -> per tensor rank: (model-parallel rank, name on that rank, shape on that rank)."""
         for rank in self.model_ranks:
             for name, shape in read_shapes(model_file(folder, rank)).items():
                 if ours := find_our_name(name):
@@ -159,7 +159,7 @@ class ZeroFile:
                 raise ValueError("tensors that are not plain")
             self.groups = self.state["base_optimizer_state"]["state"]
             self.positions: dict[str, tuple[int, int, int]] = {}
-            """Name -> group, start and number of values in the group's flat tensors."""
+            """Name of a parameter -> (its group, start and number of its values in the group's flat tensors)."""
             for group, addresses in enumerate(self.state["param_slice_mappings"]):
                 for name, address in addresses.items():
                     place = address if isinstance(address, Mapping) else vars(address)  # an object in files of older versions

@@ -26,7 +26,7 @@ from neox_code.files import read_json, write_json
 FORMAT = "neox-code run 1"
 SCORED_ROWS = "scored_rows"
 TRAINED_PADDING = {"mask_padded_vocab": False}
-"""GPT-NeoX and transformers give a probability to the rows that pad the vocabulary."""
+"""Configuration of models trained by GPT-NeoX or transformers, whose softmax includes the padding rows of the vocabulary."""
 MOST_ROWS = 2**24
 """Greatest number of ranks, and of rows of a vocabulary."""
 
@@ -52,7 +52,7 @@ class RunRecord:
     """The vocabulary, as `tokenizer.comparison.describe_vocabulary` returns it."""
 
     data: Mapping[str, Any]
-    """The training data, as `data.identity.data_identity` returns it."""
+    """The identity of the training data, as `data.identity.read_data_identity` returns it."""
 
     layout: Mapping[str, int]
     """Sizes of the pipeline, tensor and data axes, padded vocabulary size, and number of vocabulary rows that enter the softmax."""
@@ -119,7 +119,7 @@ def is_count(value: Any) -> bool:
 
 
 def list_incomplete_files(folder: Path, record: RunRecord) -> list[str]:
-    """Return the files of a checkpoint that are missing or of another size than when it was written."""
+    """Return a sentence for each file of a checkpoint that is missing or does not have its recorded size."""
     found = []
     for name, size in record.files.items():
         path = folder / name

@@ -221,7 +221,7 @@ def check_start(start: Start, config: NeoXConfig, tokenizer: Tokenizer) -> None:
 def list_changes(start: Start, layout: Mapping[str, int], config: NeoXConfig, values: Values, data: Mapping[str, Any]) -> list[str]:
     """Return a line for each change since the checkpoint that a run begins with.
 
-    `values` are the configuration's fields with the derived batch size; `data` is `data.identity.data_identity`. Raise
+    `values` are the configuration's fields with the derived batch size; `data` is from `data.identity.read_data_identity`. Raise
     CheckpointError if the optimizer's state cannot be divided for this layout.
     """
     if start.folder is None:
@@ -264,7 +264,7 @@ def check_model(folder: Path, stored: StoredConfig | None, config: NeoXConfig, w
 
 
 def check_layout(start: Start, record: RunRecord | None, layout: Mapping[str, int], values: Values) -> None:
-    """Raise CheckpointError if the optimizer state must be resharded and cannot be."""
+    """Raise CheckpointError if the optimizer state needs resharding, but a setting prevents it."""
     assert start.folder is not None
     if not start.loads_optimizer:
         require_whole_weights(start.folder)
@@ -288,7 +288,7 @@ def check_layout(start: Start, record: RunRecord | None, layout: Mapping[str, in
 
 
 def find_resharding_obstacle(record: RunRecord | None, values: Values) -> str | None:
-    """Return the setting of either run that prevents resharding of the optimizer state; None if no setting prevents it."""
+    """Return the setting (of the checkpoint's run or of this run) that prevents resharding of optimizer state, or None."""
     sides = [derive_values(side) for side in ((record.config, values) if record else (values,))]
     if any(side["zero_stage"] == 3 for side in sides):
         return "ZeRO stage 3"
@@ -310,7 +310,7 @@ LAYOUT_KEYS = {
     "data_parallel_size": "data_parallel_size (ranks / model_parallel_size / pipe_parallel_size)",
     "padded_vocab_size": "padded_vocab_size (from make_vocab_size_divisible_by)",
 }
-"""Name of a size -> its name in a message, with the keys that determine it."""
+"""Size of a parallel axis -> its description for messages, with the keys that determine the size."""
 
 
 def find_layout_differences(record: RunRecord, layout: Mapping[str, int], values: Values) -> list[Difference]:
@@ -358,7 +358,7 @@ def format_change(difference: Difference, stored: StoredConfig, config: NeoXConf
 
 
 def check_vocabulary(folder: Path, record: RunRecord | None, tokenizer: Tokenizer) -> None:
-    """Raise CheckpointError if the ids of the tokenizer differ in meaning from those of the checkpoint's tokenizer."""
+    """Raise CheckpointError if an id means another text in the tokenizer than in the checkpoint's tokenizer."""
     if record is None:
         return
     comparison = compare_vocabulary(record.tokenizer, tokenizer)

@@ -1,4 +1,4 @@
-"""DeepSpeed's universal format: the optimizer state whole, by parameter, in files that any layout reads.
+"""Read DeepSpeed's universal format. A file holds a whole tensor of a parameter's optimizer state, so any layout can read it.
 
     global_stepN/zero/NAME/fp32.pt, exp_avg.pt, exp_avg_sq.pt     {"param": the whole tensor}, with the keys of `describe_sharding`
     global_stepN/zero/NAME/step.pt                                the number of updates
@@ -33,7 +33,7 @@ MASTER = "fp32"
 STEP = "step"
 GLOBAL_STATE = "optimizer_state.pt"
 LOSS_SCALE = "loss_scale_state"
-"""Entry of `optimizer_state.pt` that DeepSpeed ignores: it expects an object of its own under `loss_scaler`."""
+"""Key of the loss scale's state in `optimizer_state.pt`. DeepSpeed ignores this key: it reads an object under `loss_scaler`."""
 
 
 class UniversalFiles:
@@ -73,7 +73,7 @@ class UniversalFiles:
         return {LOSS_SCALE: content.get("loss_scaler"), **content}
 
     def weight_readers(self) -> dict[str, Callable[[], torch.Tensor]]:
-        """Return a function for each parameter that reads its weights in fp32."""
+        """Return name of a parameter -> function that reads its fp32 weights."""
         order = sorted(self.names, key=lambda name: int(name.split(".")[1]))
         return {name: partial(self.read, name, MASTER) for name in order}
 

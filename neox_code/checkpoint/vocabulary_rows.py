@@ -1,4 +1,4 @@
-"""The vocabulary rows of a checkpoint's model that enter the softmax.
+"""Count the vocabulary rows that enter the softmax in the model of a checkpoint.
 
 config = choose_padding_mask(config, folder, stored)           # mask_padded_vocab, as the model was trained
 rows = count_scored_rows(config.model, vocab_size, folder, record, weights)

@@ -1,4 +1,4 @@
-"""The weights of a checkpoint alone, into a module of any layout, from files of any format and layout.
+"""Load only the weights of a checkpoint: from files of any format and layout, into a module of any layout.
 
 load_weights(gpt, folder, model, vocab_size)                       into a whole model
 load_weights(engine.module, folder, model, vocab_size, grid)       into this rank's part of one
@@ -174,7 +174,7 @@ class LazyWeights(Mapping[str, torch.Tensor]):
 
 
 class LayerFiles:
-    """The state dicts of a layer on all tensor ranks, from layer files. The files of one layer are open at a time."""
+    """Reader of layer files. It returns a layer's state dicts for all tensor ranks; the files of one layer are open at a time."""
 
     kind = "layer files"
 
@@ -201,7 +201,7 @@ class LayerFiles:
 
 
 class ModelFiles:
-    """The state dicts of a layer on all tensor ranks, from model state files. Each file has all layers of one tensor rank."""
+    """Reader of model state files, which have all layers of one tensor rank. It returns a layer's state dicts for all ranks."""
 
     kind = "model state files (mp_rank)"
 
@@ -237,7 +237,7 @@ def read_module(path: Path, is_checked: bool = False) -> StateDict:
 
 
 def make_merging_readers(folder: Path, files: LayerFiles | ModelFiles, model: ModelConfig) -> dict[str, Callable[[], torch.Tensor]]:
-    """Return a function for each parameter that merges it over the tensor ranks."""
+    """Return name of a parameter -> function that reads the parts of all tensor ranks and returns the whole parameter."""
     is_summed = has_summed_row_biases(model, folder)
 
     def read(index: int, name: str, ours: str) -> torch.Tensor:

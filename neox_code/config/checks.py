@@ -1,4 +1,4 @@
-"""Checks of a configuration's values, alone and together; each message contains the arithmetic.
+"""Check the values of a configuration, alone and in combination. Each message contains the arithmetic.
 
     for problem in find_value_problems(values, show):
         print(problem.text)
@@ -51,7 +51,7 @@ class ValueRange:
 
 AT_LEAST_ONE = ValueRange(1)
 WIDTH = ValueRange(1, 2**20)
-"""Widths of a model. The configuration of a model from elsewhere may have any number, and tables are made from these."""
+"""Accepted widths of a model. An untrusted configuration may contain any number, and tables of these sizes are allocated."""
 NOT_NEGATIVE = ValueRange(0)
 POSITIVE = ValueRange(0, open_low=True)
 SHARE = ValueRange(0, 1)

@@ -46,12 +46,12 @@ class DataConfig:
     """Tokenizer of prompts, held-out files and preprocess_data.py."""
 
     vocab_file: str | None = None
-    """GPT2BPETokenizer: vocab.json. HFTokenizer: tokenizer.json. HFGPT2Tokenizer: tokenizer.json, or a folder with it or with
-    vocab.json and merges.txt. SPMTokenizer: the .model file. TiktokenTokenizer: a .tiktoken file, or the name of an encoding.
-    CharLevelTokenizer reads none."""
+    """Vocabulary file. GPT2BPETokenizer: vocab.json. HFTokenizer: tokenizer.json. HFGPT2Tokenizer: tokenizer.json, or a folder with
+    it or with vocab.json and merges.txt. SPMTokenizer: the .model file. TiktokenTokenizer: a .tiktoken file, or the name of an
+    encoding. CharLevelTokenizer reads none."""
 
     merge_file: str | None = None
-    """GPT2BPETokenizer: merges.txt."""
+    """Merge file of a GPT2BPETokenizer: merges.txt."""
 
     merge_file_reader: Literal["whole", "gpt-neox"] = "whole"
     """`gpt-neox` ignores the first and the last line of the merge file even if they are merges, as GPT-NeoX does; `whole` ignores

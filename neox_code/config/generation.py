@@ -13,8 +13,8 @@ class GenerationConfig:
     """Greatest number of new tokens for a prompt."""
 
     prompt_end: str | None = None
-    """interactive: the text that ends a prompt (default: a line end). input-file: the text that separates prompts (default: the
-    file is one prompt)."""
+    """Text that ends a prompt in the mode interactive (default: a line end), or separates the prompts of a file in the mode
+    input-file (default: the file is one prompt)."""
 
     temperature: float = 0.0
     """Number by which logits are divided; 0 takes the most probable token."""
@@ -39,7 +39,7 @@ class GenerationConfig:
     """Number that is subtracted once from a token's logit if the token occurs in the completion."""
 
     stop: tuple[str, ...] = ()
-    """Texts at which a completion ends; the text is not part of it."""
+    """Texts that end a completion. The completion does not contain the text that ends it."""
 
     stop_rules: tuple[Literal["dedent", "block", "bracket"], ...] = ()
     """Places in the code at which a completion ends. `dedent`: at a line that is indented less than the prompt's last line.
@@ -83,10 +83,10 @@ class GenerationConfig:
     and without this key."""
 
     num_samples: int = 1
-    """unconditional: number of texts."""
+    """Number of texts in the mode unconditional."""
 
     sample_input_file: str | None = None
-    """input-file: the prompt's file, or a folder with a file for each prompt; `-` is standard input."""
+    """File with the prompts of the mode input-file, or a folder with a file for each prompt; `-` is standard input."""
 
     sample_input_format: Literal["text", "jsonl"] | None = None
     """Format of the prompt file; default by its name. `jsonl` prompts from standard input are completed as they arrive."""

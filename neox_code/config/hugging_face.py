@@ -204,7 +204,7 @@ def conflicts_of(architecture: Architecture, model: ModelConfig) -> dict[str, st
 
 
 ONE_FOR_EACH = {"num_kv_heads": "num_attention_heads", "kv_channels": "hidden_size / num_attention_heads"}
-"""Our key that has no counterpart in an architecture -> the keys from which the architecture computes its value, for messages."""
+"""Our key that an architecture's config.json cannot set -> the value that the architecture always has, for messages."""
 
 
 def is_equal_value(model: ModelConfig, key: str, value: Any) -> bool:

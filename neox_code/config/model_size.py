@@ -1,4 +1,4 @@
-"""Numbers of parameters and FLOPs, computed from the configuration without building a model.
+"""Compute numbers of parameters and FLOPs from the configuration, without building a model.
 
 count_parameters(config.model, padded_vocab_size)                              # 162,322,944 for small
 count_block_parameters(config.model).count_on_rank(tensor_parallel_size=2)           # number on one of two tensor-parallel ranks
@@ -14,7 +14,7 @@ class Parameters:
     """Numbers of parameters: `divided` over the tensor-parallel ranks, and `whole` on each rank."""
 
     divided: int = 0
-    """Parameters that are on one of the tensor-parallel ranks only."""
+    """Number of parameters that are divided: each of them is on only one tensor-parallel rank."""
 
     whole: int = 0
     """Number of parameters that every tensor rank has: norms, positions, and biases that are added after the all-reduce."""

@@ -92,16 +92,16 @@ class TrainingConfig:
     """Report to Weights & Biases (package wandb; key from WANDB_API_KEY)."""
 
     wandb_project: str = "neox"
-    """Weights & Biases project."""
+    """Name of the Weights & Biases project."""
 
     wandb_group: str | None = None
-    """Weights & Biases group."""
+    """Name of the Weights & Biases group of runs."""
 
     wandb_run_name: str | None = None
-    """Weights & Biases run name."""
+    """Name of the run at Weights & Biases."""
 
     wandb_team: str | None = None
-    """Weights & Biases team."""
+    """Name of the Weights & Biases team."""
 
     peak_theoretical_tflops: float | None = None
     """Peak of one device in TFLOP/s, for the model FLOPs utilization in the log; default: known for some GPUs."""

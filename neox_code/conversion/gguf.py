@@ -166,7 +166,7 @@ def plan_tensors(source: ModelSource, kind: str, tensor_type: str) -> list[Plann
 
 
 def choose_type(shape: tuple[int, ...], wanted: str) -> str:
-    """Return the type of a tensor.
+    """Return the GGUF type of a tensor with this shape. `wanted` is the type requested for the file.
 
     >>> choose_type((768,), "Q8_0"), choose_type((768, 768), "Q8_0"), choose_type((768, 100), "Q8_0")
     ('F32', 'Q8_0', 'F16')

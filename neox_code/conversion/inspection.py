@@ -253,7 +253,7 @@ def open_any_format(path: Path) -> Mapping[str, Any]:
 
 
 def compute_figures(name: str, weight: torch.Tensor) -> ParameterFigures:
-    """Return the figures of a parameter."""
+    """Return shape, type, norm and number of non-finite values of a parameter."""
     if not weight.is_floating_point():
         raise CheckpointError(f"{name} has values of type {weight.dtype}, which no parameter has. Copy the checkpoint again.")
     squares, not_finite = 0.0, 0

@@ -67,7 +67,7 @@ def write_companion_files(config: NeoXConfig, folder: Path, output: Path) -> Non
 
 
 def padding_keys(source: ModelSource, tensor_size: int) -> dict[str, Any]:
-    """Return the keys with which the padded vocabulary keeps its trained padding rows and, if possible, gets no further rows."""
+    """Return the keys with which the output keeps the source's trained padding rows. If possible, no rows are added to them."""
     if source.tokenizer is None or source.vocab_rows == source.tokenizer.vocab_size:
         return {}
     usual = source.model.make_vocab_size_divisible_by

@@ -54,7 +54,7 @@ logging.getLogger("megatron.core.datasets").setLevel(logging.ERROR)  # it warns 
 SPLITS = ("train", "valid", "test")
 
 IN_MEMORY = ""
-"""megatron-core's value of the cache folder to keep indices in memory; None means a folder beside the token file."""
+"""Value of megatron-core's cache path that keeps sample indices in memory. None would mean a folder beside the token file."""
 
 INDICES = "sample_indices"
 """Folder of the indices within the cache folder."""

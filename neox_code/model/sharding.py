@@ -20,7 +20,7 @@ def query_key_value_rows(model: ModelConfig) -> tuple[int, ...]:
 
 
 def gate_rows(model: ModelConfig) -> tuple[int, ...]:
-    """Return the numbers of rows of up and gate for a gated activation; () for other activations."""
+    """Return the numbers of rows of the two inputs (up, gate) of a gated activation; () for other activations."""
     return (model.feed_forward_size, model.feed_forward_size) if model.is_gated else ()
 
 

@@ -70,7 +70,7 @@ def select_device(local_rank: int = 0) -> torch.device:
 
 
 def read_memory_bytes(device: torch.device) -> int:
-    """Return the size of a GPU's memory, or of this machine's for a CPU."""
+    """Return the bytes of a GPU's memory. For a CPU return the bytes of this machine's memory."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -29,7 +29,7 @@ def seed_layer(seed: int, layer_index: int) -> Iterator[None]:
 
 
 def seed_dropout(seed: int, grid: ParallelGrid, iteration: int) -> None:
-    """Seed torch's default generators for the activations of this rank's next step, after `iteration` steps."""
+    """Seed torch's default generators for dropout in this rank's next step. `iteration` is the number of steps done."""
     sequence = np.random.SeedSequence((seed, iteration, grid.pipeline_stage, grid.data_rank))
     torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0]))
 

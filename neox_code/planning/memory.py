@@ -158,7 +158,7 @@ def compute_optimizer_bytes(optimizer: OptimizerConfig) -> int:
 
 
 def has_bf16_optimizer(config: NeoXConfig) -> bool:
-    """Return True if DeepSpeed uses its bf16 optimizer, which reduces the fp32 sums in place."""
+    """Return True if DeepSpeed uses its bf16 optimizer. It needs no buckets, because it reduces the fp32 gradient sums in place."""
     optimizer = config.optimizer
     is_bf16 = config.model.precision == "bfloat16" and sums_gradients_in_fp32(config)
     return is_bf16 and optimizer.zero_stage <= 1 and not optimizer.offloads_optimizer

@@ -158,7 +158,7 @@ class Merging:
         self._weight = np.repeat(counts.astype(np.min_scalar_type(counts.max())), np.append(1, np.diff(boundaries)))
         """Count of the pretoken that contains the position, shape (positions,)."""
         self._pair = np.append(self._assign_pair_ids(data), NO_PAIR)
-        """Number of the pair of the token and the following one, shape (positions,); NO_PAIR if the pair is too rare."""
+        """Number of the pair (token, next token) at each position, shape (positions,); NO_PAIR if the pair is too rare."""
         self._num_merged = 0
         self._link_neighbors()
 

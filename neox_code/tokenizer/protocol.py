@@ -9,7 +9,7 @@ SEPARATOR = "<|separator|>"
 
 
 class TokenizerSection(Protocol):
-    """The keys that determine the tokenizer, for example of neox_code.config.data.DataConfig."""
+    """The configuration keys that determine a tokenizer. neox_code.config.data.DataConfig has these keys."""
 
     @property
     def tokenizer_type(self) -> str: ...

@@ -37,9 +37,10 @@ PEAK_TFLOPS = {
     "V100": 125.0,
     "T4": 65.0,
 }
-"""Dense bf16 (fp16 before Ampere) tensor-core peaks with fp32 sums, in TFLOP/s, from NVIDIA's data sheets, with half of each figure
-"with sparsity" (HGX B200 and B300, GB200 and GB300 NVL72, GH200, H200, H100, H20, A100, A30, A10, L40S, L4, V100, T4), and from its
-architecture papers (RTX Blackwell, Ada GPU, Ampere GA102). The first key whose words are all in a device's name applies."""
+"""Words in a device's name -> peak in TFLOP/s of its tensor cores: dense bf16 (fp16 before Ampere) with fp32 sums. The first key
+whose words are all in a device's name applies. Sources: NVIDIA's data sheets, where figures "with sparsity" are halved (HGX B200
+and B300, GB200 and GB300 NVL72, GH200, H200, H100, H20, A100, A30, A10, L40S, L4, V100, T4), and NVIDIA's architecture papers (RTX
+Blackwell, Ada GPU, Ampere GA102)."""
 
 OTHER_PARTS = {"d", "ti", "super", "laptop", "max", "mobile", "mig", "grid"}
 """Words in a device's name that mean a variant with another peak, or a part of a device. The table has no peaks for these."""
