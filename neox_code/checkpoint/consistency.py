@@ -151,7 +151,7 @@ def describe_keys(name: str, model: ModelConfig) -> str:
 def check_arguments(folder: Path, model: ModelConfig) -> None:
     """Raise CheckpointError if the sizes that GPT-NeoX wrote beside the weights differ from the configuration's.
 
-    A file that cannot be read is left out: the weights are complete without it.
+    A file that cannot be read is skipped, because the weights are complete without it.
     """
     path = model_files(folder).get(0)
     if path is None or (layer_files(folder) and path.stat().st_size > MOST_ARGUMENT_BYTES):

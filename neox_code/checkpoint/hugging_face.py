@@ -30,9 +30,9 @@ INDEX_SUFFIX = ".index.json"
 
 
 def make_hugging_face_readers(folder: Path, model: ModelConfig) -> dict[str, Callable[[], torch.Tensor]]:
-    """Return a function for each of our parameters that reads it from the folder.
+    """Return our name of a parameter -> function that reads the parameter from the folder.
 
-    Raise CheckpointError if a file is missing or damaged, or a tensor is missing or has no place in the model.
+    Raise CheckpointError if a file is missing or damaged, a tensor is missing, or the model has no parameter for a tensor.
     """
     architecture = read_config(folder / CONFIG_FILE)["model_type"]
     shards = Shards(folder)

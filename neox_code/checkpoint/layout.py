@@ -55,7 +55,8 @@ def latest_file(save: str | Path) -> Path:
 
 
 def step_name(iteration: int) -> str:
-    """
+    """Return the folder name of an iteration's checkpoint.
+
     >>> step_name(1000)
     'global_step1000'
     """
@@ -68,7 +69,8 @@ def partial_step_name(iteration: int) -> str:
 
 
 def layer_file(folder: Path, layer_index: int, tensor_rank: int) -> Path:
-    """
+    """Return the path of the weight file of a layer on a tensor rank.
+
     >>> layer_file(Path("global_step10"), 2, 0).name
     'layer_02-model_00-model_states.pt'
     """

@@ -65,7 +65,7 @@ def read_optimizer_state(folder: Path, model: ModelConfig) -> "UniversalFiles | 
 
 
 class ZeroFiles:
-    """Reader of the optimizer state in the files of all ranks of a run with ZeRO stage 0, 1 or 2, by our whole names."""
+    """Reader of the optimizer state in all ranks' files of a run with ZeRO stage 0, 1 or 2. Parameters have whole-model names."""
 
     def __init__(self, folder: Path, model: ModelConfig):
         self.folder, self.model = folder, model
@@ -96,7 +96,7 @@ class ZeroFiles:
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
-        """Names of the tensors in the state of every parameter: MASTER, and moments by the optimizer's names."""
+        """Names of the tensors in the state of every parameter: MASTER (the weights), and the optimizer's names of its moments."""
         return tuple(self.open(self.data_ranks[0], self.model_ranks[0]).tensors(0))
 
     def open(self, data_rank: int, model_rank: int) -> "ZeroFile":

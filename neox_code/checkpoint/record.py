@@ -28,7 +28,7 @@ SCORED_ROWS = "scored_rows"
 TRAINED_PADDING = {"mask_padded_vocab": False}
 """Configuration of models trained by GPT-NeoX or transformers, whose softmax includes the padding rows of the vocabulary."""
 MOST_ROWS = 2**24
-"""Greatest number of ranks, and of rows of a vocabulary."""
+"""Maximum number of ranks and of vocabulary rows in a valid record."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class RunRecord:
     """Name of the run, the same after a resume: trackers and logs have a folder of this name."""
 
     started_from: Mapping[str, Any] | None
-    """The checkpoint that the first start of the run loaded (`resume.make_start_request`); None for a start from scratch."""
+    """Keys that selected the checkpoint of the run's first start (`resume.make_start_request`); None for a start from scratch."""
 
     config: Mapping[str, Any]
     """All values of the run's configuration by key."""
@@ -93,7 +93,7 @@ def read_record(folder: Path) -> RunRecord | None:
 
 
 def check_values(record: RunRecord) -> None:
-    """Raise ValueError for a value that no run has written."""
+    """Raise ValueError if a value of the record is not valid."""
     if type(record.state["iteration"]) is not int:
         raise ValueError(f"iteration {record.state['iteration']!r:.60} is not a whole number")
     for section in ("state", "layout", "files"):

@@ -69,7 +69,7 @@ class Start:
     """Steps done when the run begins."""
 
     started_from: Mapping[str, Any] | None = None
-    """The request of the run's first start (`make_start_request`); None for a start from scratch."""
+    """Keys that selected the checkpoint of the run's first start (`make_start_request`); None for a start from scratch."""
 
     run: str | None = None
     """Name of the run that resumes; None if a new run begins."""

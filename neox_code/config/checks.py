@@ -68,7 +68,7 @@ SAMPLING_RANGES: dict[str, ValueRange] = {
     "repetition_penalty": ValueRange(0, open_low=True, open_high=True),
     **dict.fromkeys(("frequency_penalty", "presence_penalty"), ValueRange(-2, 2)),
 }
-"""Ranges of neox_code.generation.request.SamplingSettings."""
+"""Field of neox_code.generation.request.SamplingSettings -> the range of its values."""
 
 RANGES: dict[str, ValueRange] = {
     "num_layers": ValueRange(1, MOST_LAYERS),

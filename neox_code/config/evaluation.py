@@ -1,4 +1,4 @@
-"""Evaluating a model, or a file of its samples, by tasks."""
+"""Keys of the evaluation of a model, or of a file of samples, by tasks."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -35,7 +35,7 @@ class EvaluationConfig:
     priority."""
 
     eval_timeout_seconds: float | None = None
-    """Time limit for the program of one sample; default: the benchmark's own."""
+    """Time limit in seconds for the program of one sample; default: the benchmark's limit."""
 
     allow_weak_sandbox: bool = False
     """Run the programs of samples even if the kernel lacks a part of the sandbox."""

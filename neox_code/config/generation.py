@@ -71,8 +71,9 @@ class GenerationConfig:
     read only from the first different token on."""
 
     prompt_lookup_num_tokens: int = 7
-    """Greatest number of tokens that are guessed at a time, by what followed the last tokens earlier in the text; 0 guesses none.
-    The model reads them in one pass and keeps those that it generates anyway, so a completion stays the same. For CPUs."""
+    """Maximum number of tokens that are guessed at a time on CPUs; 0 guesses none. The guess is the text that followed the last
+    tokens where they occurred before. The model reads the guessed tokens in one pass and keeps those that it would generate itself,
+    so completions do not change."""
 
     recompute: bool = False
     """Recompute the whole context for every token, without a cache."""

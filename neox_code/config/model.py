@@ -54,8 +54,8 @@ class ModelConfig:
     """Tokens in a training sample; default `max_position_embeddings`."""
 
     num_kv_heads: int | None = None
-    """Number of heads of keys and values, each shared by as many query heads (grouped-query attention; 1: multi-query);
-    default `num_attention_heads`, which it must divide. A multiple of `model_parallel_size`."""
+    """Number of key and value heads, each of which several query heads share (grouped-query attention; 1: multi-query). It must
+    divide `num_attention_heads`, which is the default, and be a multiple of `model_parallel_size`."""
 
     kv_channels: int | None = None
     """Width of an attention head; default `hidden_size` / `num_attention_heads`."""
@@ -93,7 +93,8 @@ class ModelConfig:
     """Base of the rotary frequencies."""
 
     rotary_save_freqs_buffer: bool = False
-    """True: checkpoints contain the rotary frequencies. GPT-NeoX needs them if it has this key, or dates from before March 2024."""
+    """True: checkpoints contain the rotary frequencies. GPT-NeoX needs the frequencies if its version has this key or is older than
+    March 2024."""
 
     attention_config: tuple[Literal["global", "flash"], ...] = ()
     """Kind of attention of each layer. The kinds differ only with `apply_query_key_layer_scaling`."""
@@ -107,7 +108,8 @@ class ModelConfig:
     """True: the output head has its own weights. False: it uses the weights of the embedding."""
 
     gpt_j_residual: bool = False
-    """True: attention and feed-forward read the same input and their sum is added (GPT-J). False: one after the other."""
+    """True: attention and the feed-forward layer read the same input, and their sum is added to it (GPT-J). False: attention is
+    added first, and the feed-forward layer reads the result."""
 
     activation: Literal["gelu", "relu", "softsign", "swish", "silu", "mish", "geglu", "reglu", "swiglu", "glu", "bilinear"] = "gelu"
     """Activation of the feed-forward layer. The last five are gated: half of the layer is multiplied by a function of the other."""

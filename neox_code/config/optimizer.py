@@ -51,7 +51,7 @@ class OptimizerConfig:
     """Share of `train_iters` after which the decay ends, instead of `lr_decay_iters`."""
 
     min_lr: float = 0.0
-    """The learning rate never falls below this."""
+    """The learning rate never falls below this value."""
 
     warmup: float = 0.01
     """Share of `lr_decay_iters` during which the learning rate rises linearly to `lr`."""

@@ -41,7 +41,7 @@ spaces before . , ! ? and apostrophes when it decodes, which changes code.
 """
 
 IGNORES_MERGES = ("llama-bpe",)
-"""Names for which llama.cpp encodes a word that is a token without merges, as with `ignore_merges` in a tokenizer.json."""
+"""Names for which llama.cpp does not merge a word that is itself a token, as with `ignore_merges` in a tokenizer.json."""
 
 INFILLING_KEYS = {
     "fim_pre": "fim_prefix",

@@ -26,7 +26,7 @@ from neox_code.tokenizer.vocabulary_file import find_vocabulary_files
 
 
 def write_neox(source: ModelSource, output: Path, options: ConversionOptions) -> None:
-    """Write a checkpoint at the sizes of `options`: layer files for a pipeline of 1 stage or more, else model state files."""
+    """Write a checkpoint with the parallel sizes in `options`: layer files if there is a pipeline, else model state files."""
     precision = options.dtype or next(name for name, dtype in DTYPES.items() if dtype == source.dtype)
     iteration = parse_iteration(source.folder) or 0
     folder = output / step_name(iteration)

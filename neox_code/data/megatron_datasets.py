@@ -320,7 +320,7 @@ class EpochSamples(Dataset):
 
 
 class BlendedSamples(Dataset):
-    """Samples of several shares (parts of token files). Every prefix of the sample order has shares close to their weights."""
+    """Samples of several shares (parts of token files). Any first n samples contain the shares in proportion to their weights."""
 
     def __init__(
         self, makers: Sequence[Callable[[int], SampleDataset]], weights: Sequence[float], num_samples: int, cache: IndexCache
