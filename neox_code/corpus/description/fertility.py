@@ -47,7 +47,7 @@ class Fertility:
 
     @property
     def margin(self) -> float | None:
-        """Half the width of the 95% confidence interval of `bytes_per_token`, for many documents; None if that value is exact."""
+        """Half the width of the 95% confidence interval of `bytes_per_token`; None if every document is counted."""
         ratio = self.bytes_per_token
         if ratio is None or self.documents < 2 or not any(self.squares):
             return None

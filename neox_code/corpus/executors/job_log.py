@@ -47,7 +47,7 @@ class JobLogs:
 
     @property
     def num_open(self) -> int:
-        """Number of running jobs. A restarted job has several processes; it has ended when one of them has ended."""
+        """Number of running jobs. A job that was restarted has several logs; it has ended if one of its logs has an end."""
         return len(parse_job_numbers(self._read) - parse_job_numbers(self._ended))
 
     def read(self) -> list[dict[str, Any]]:

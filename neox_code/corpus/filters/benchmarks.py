@@ -52,7 +52,7 @@ COMMON_WORD, FEWEST_COMMON_WORDS = 50, 3
 identifies a benchmark if it has at least FEWEST_COMMON_WORDS different words with a letter."""
 
 FEWEST_WORDS_OF_LINE, FEWEST_CHARACTERS_OF_LINE = 3, 9
-"""Limits for a line that is searched: minimum number of words, and of characters that are not blanks."""
+"""Minimum number of words, and of characters without blanks, of a line that is searched."""
 LINE_END = r"(?=;?[ \t]*(?:[\r\n\"]|\\[rn]|$))"
 LINE_STARTS = ("\n", "\r", '"', r"\n", r"\r", r"\t")
 """Characters that may stand before a line and its indentation. In a JSON string, line ends and tabs are escapes."""
@@ -194,7 +194,7 @@ def hash_words(words: Sequence[bytes]) -> int:
 
 
 def hash_runs(words: Sequence[bytes], in_runs: bytes) -> Iterator[int]:
-    """Yield the hash of each run whose words all occur in runs of benchmarks. `in_runs` has a byte per word: IN_RUN or 0."""
+    """Yield the hash of each RUN consecutive words that all have the byte IN_RUN in `in_runs`, which has a byte per word."""
     start = in_runs.find(ALL_IN_RUN)
     while start >= 0:
         yield hash_words(words[start : start + RUN])

@@ -35,10 +35,10 @@ Rule = tuple[Match, Any, Any]
 """A rule as in Pygments: match at a position, action, new state."""
 Stack = tuple[str, ...]
 JoinedRule = tuple[Match, Any, Any, tuple[int, ...], tuple[tuple[int, Stack | None], ...]]
-"""A rule, and two tuples with the groups of the joined expression that determine the rule's tokens. At least one is empty.
+"""A rule, and two tuples with the groups of the joined expression that are the rule's tokens. At least one tuple is empty.
 
-The first tuple has groups; each is one token if it is not empty. The second is for a rule that lexes some groups again: pairs of a
-group and the stack of states with which the same lexer reads it, or None if the group is one token.
+The first tuple has groups that are one token each, unless their text is empty. The second tuple has pairs (group, states): the same
+lexer reads the text of the group with this stack of states; if `states` is None, the group is one token.
 """
 Joined = tuple[Match, dict[int | None, JoinedRule]]
 """The match function of several joined rules, and a table: last matched group -> rule. A single rule has the key None."""

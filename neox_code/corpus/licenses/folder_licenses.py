@@ -74,7 +74,10 @@ def read_statement(path: str, text: str) -> str | None:
 
 
 def make_unread_statement(path: str, link: str | None) -> str | None:
-    """Return the statement of a license file or manifest that was not read: for a link a reference to its target, else UNKNOWN."""
+    """Return the statement of a license file or manifest that was not read. For a link it is a reference to the target.
+
+    For other license files it is UNKNOWN, for other manifests None.
+    """
     if is_reuse_file(path):
         return json.dumps([(".*", UNKNOWN)])
     if is_manifest(path):
@@ -108,7 +111,7 @@ class FolderLicenses:
         return joined
 
     def add(self, path: str, statement: str) -> None:
-        """Add the statement of a file; the first statement of a path is kept."""
+        """Add what a license file or manifest states, as `read_statement` returns it. For a repeated path the first is kept."""
         folder = path.rpartition("/")[0]
         if is_reuse_file(path):
             folder = folder.removesuffix(".reuse").rstrip("/") if path.endswith("dep5") else folder

@@ -33,7 +33,7 @@ REPOSITORIES_TABLE = "repositories.parquet"
 
 @dataclass(frozen=True, slots=True)
 class PlannedShard:
-    """The kept rows of one split from `first_row` to `end_row` (exclusive)."""
+    """Plan of a shard: the kept rows of `split` among the rows from `first_row` to `end_row` (exclusive)."""
 
     split: str
     number: int

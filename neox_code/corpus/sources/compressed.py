@@ -35,7 +35,7 @@ LARGEST_XZ_MEMORY = 2**28
 
 
 class BrokenArchive(Exception):
-    """A damaged or hostile archive that the library itself does not detect."""
+    """Error for a damaged or hostile archive, if the library that reads the archive does not report it."""
 
 
 @dataclass(frozen=True)

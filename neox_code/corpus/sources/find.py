@@ -53,7 +53,7 @@ class Options:
     language: str | None = None
     """The language of dataset rows that have neither a language nor a path."""
     repository_filters: Sequence[RepositoryRule] = ()
-    """Rules for the rows of repository lists."""
+    """Filters that drop repositories by their row in a repository list."""
     limits: CloneLimits = field(default_factory=CloneLimits)
     clones: Path | None = None
     """Folder for clones of repositories; None: the system's temporary folder. Clones are kept there if `keep_clones` is true."""
