@@ -23,7 +23,7 @@ def spin_settings(module: str, **variables: str) -> list[str]:
 
 @pytest.mark.parametrize("module", ["neox_code.errors", "deepy"])
 def test_spinning_is_short_by_default(module: str) -> None:
-    assert spin_settings(module) == ["10000", "None"]
+    assert spin_settings(module) == ["20000", "None"]
 
 
 def test_the_users_own_settings_stay() -> None:
@@ -44,4 +44,4 @@ def test_libgomp_reads_the_setting_when_a_command_loads_torch() -> None:
     )
     if "GOMP_SPINCOUNT" not in done.stderr:
         pytest.skip("this torch does not use libgomp")
-    assert "GOMP_SPINCOUNT = '10000'" in done.stderr
+    assert "GOMP_SPINCOUNT = '20000'" in done.stderr

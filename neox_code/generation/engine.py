@@ -35,7 +35,7 @@ from neox_code.generation.request import Request
 from neox_code.generation.sampling import sample_token
 from neox_code.generation.stopping import StopReason
 from neox_code.generation.token_healing import TokenHealing
-from neox_code.model.kv_cache import CacheView, RowCache
+from neox_code.model.kv_cache import LENGTH_STEP, CacheView, RowCache
 
 CHUNK_TOKENS = 256
 """A chunk of a prompt ends at a multiple of this number of tokens."""
@@ -221,6 +221,7 @@ class Engine:
                 row.cache = self.prefixes.take(row.ids, others)
             if row.cache is None:
                 row.cache = RowCache(self.loaded.config, self.loaded.dtype, self.loaded.device)
+            row.cache.reserve(min(len(row.ids) + min(row.request.maximum_tokens, LENGTH_STEP), self.loaded.context_length))
             row.cached_tokens = row.cache.length
             self.waiting.remove(row)
             self.running.append(row)
