@@ -37,11 +37,11 @@ from neox_code.generation.stopping import StopReason
 from neox_code.generation.token_healing import TokenHealing
 from neox_code.model.kv_cache import LENGTH_STEP, CacheView, RowCache
 
-CHUNK_TOKENS = 256
+CHUNK_TOKENS = 512
 """A chunk of a prompt ends at a multiple of this number of tokens."""
 
 PASS_TOKENS = 512
-"""Maximum number of prompt tokens that one pass reads."""
+"""Maximum number of tokens that one pass reads of several prompts."""
 
 GUESSED_PASS_TOKENS = 16
 """Maximum number of tokens, guesses included, that a pass reads for the rows that generate. With more, a guess costs too much."""
@@ -175,7 +175,8 @@ class Engine:
                 row.ids[begin : begin + count] + guess
                 for row, begin, count, guess in zip(rows, begins, counts, guesses, strict=True)
             ]
-            view = CacheView(caches, list(map(len, parts)), [1 + len(guess) for guess in guesses])
+            exact_counts = [(1 + len(guess)) * complete for guess, complete in zip(guesses, is_complete, strict=True)]
+            view = CacheView(caches, list(map(len, parts)), exact_counts)
             hidden_1SH = self.loaded.gpt.hidden(torch.tensor([list(chain(*parts))], device=self.loaded.device), view)
             self.read_prompt_logprobs(rows, begins, hidden_1SH.split(view.counts, dim=1))
             places = [view.exact_places[place] for place, complete in enumerate(is_complete) if complete]
@@ -236,9 +237,9 @@ class Engine:
             length = row.cache.length
             count = len(row.ids) - length
             if row.is_reading and not self.recompute:
-                if prompt_tokens >= PASS_TOKENS:
-                    continue
                 count = min(count, CHUNK_TOKENS - length % CHUNK_TOKENS)
+                if prompt_tokens and prompt_tokens + count > PASS_TOKENS:
+                    continue
                 prompt_tokens += count
             rows.append(row)
             counts.append(count)
