@@ -36,6 +36,7 @@ from neox_code.generation.sampling import sample_token
 from neox_code.generation.stopping import StopReason
 from neox_code.generation.token_healing import TokenHealing
 from neox_code.model.kv_cache import LENGTH_STEP, CacheView, RowCache
+from neox_code.parallel.emulated import FEW_ROWS
 
 CHUNK_TOKENS = 512
 """A chunk of a prompt ends at a multiple of this number of tokens."""
@@ -43,8 +44,9 @@ CHUNK_TOKENS = 512
 PASS_TOKENS = 512
 """Maximum number of tokens that one pass reads of several prompts."""
 
-GUESSED_PASS_TOKENS = 16
-"""Maximum number of tokens, guesses included, that a pass reads for the rows that generate. With more, a guess costs too much."""
+GUESSED_PASS_TOKENS = FEW_ROWS
+"""Maximum number of tokens, guesses included, that a pass reads for the rows that generate: products with so few rows take little
+more time than with one, and every CPU computes them in the same way."""
 
 MAXIMUM_ROWS = 8
 CACHE_BYTES = 1 << 30

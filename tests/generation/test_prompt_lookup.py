@@ -70,4 +70,4 @@ def test_guesses_change_nothing_but_the_number_of_passes(trained, dtype):
             plain, plain_passes = complete(loaded, batch, 0, **settings)
             guessed, passes = complete(loaded, batch, 7, **settings)
             assert guessed == plain
-            assert passes < (0.95 if len(batch) == 1 else 1) * plain_passes
+            assert passes <= (0.95 if len(batch) == 1 else 1) * plain_passes
