@@ -4,11 +4,15 @@ from neox_code.config.spelling import find_nearest
 from neox_code.errors import ConfigError
 from neox_code.evaluation.heldout import measure_heldout
 from neox_code.evaluation.task import ModelTask, Task
+from neox_code.evaluation.tasks.gdscript import GDSCRIPT
 from neox_code.evaluation.tasks.perplexity import PERPLEXITY
+from neox_code.evaluation.tasks.similarity_tasks import SIMILARITY_TASKS
 
 ALL_TASKS: tuple[Task | ModelTask, ...] = (
+    GDSCRIPT,
     ModelTask("heldout", measure_heldout),
     PERPLEXITY,
+    *SIMILARITY_TASKS,
 )
 TASKS = {task.name: task for task in ALL_TASKS}
 

@@ -2,6 +2,7 @@
 
 rows = read_rows("HumanEval.jsonl.gz", {"task_id": str, "prompt": str})
 samples = read_samples("samples.jsonl")              # {"task_id": ..., "completion": ...}, or "solution" with a whole program
+                                                     # {"prompt": ..., "response": ...} where prompts are the ids of problems
 """
 
 import gzip
@@ -68,12 +69,15 @@ def read_samples(path: str | os.PathLike[str]) -> list[tuple[TaskSample, dict[st
     """Return the samples of a file with their rows, in its order. Raise DataError for a row without completion and solution."""
     counts: Counter[str] = Counter()
     samples = []
-    for number, row in enumerate(read_rows(path, {"task_id": (str, int)}), 1):
-        if not isinstance(row.get("completion", row.get("solution")), str):
+    for number, row in enumerate(read_rows(path, {}), 1):
+        id_name = "prompt" if "prompt" in row and "response" in row and "task_id" not in row else "task_id"
+        check_row(row, {id_name: (str, int)}, f"{path}: sample {number}")
+        completion = row.get("completion", row.get("response"))
+        if not isinstance(row.get("solution") if completion is None else completion, str):
             raise DataError(f"{path}: sample {number} has neither completion nor solution as text. {CORRECT}")
-        problem_id = str(row["task_id"])
+        problem_id = str(row[id_name])
         solution = row.get("solution") if isinstance(row.get("solution"), str) else None
-        samples.append((TaskSample(problem_id, counts[problem_id], row.get("completion") or "", solution), row))
+        samples.append((TaskSample(problem_id, counts[problem_id], completion or "", solution, row), row))
         counts[problem_id] += 1
     return samples
 

@@ -79,6 +79,8 @@ class TaskSample:
     completion: str
     solution: str | None = None
     """A whole program, if the sample's file has one in place of a completion of the prompt."""
+    row: Mapping[str, Any] = field(default_factory=dict)
+    """The row of the sample's file."""
 
     def make_code(self, problem: TaskProblem) -> str:
         """Return the prompt with its completion, or the whole program."""
@@ -141,6 +143,14 @@ def count_passes(samples: Sequence[TaskSample], passed: Sequence[bool]) -> list[
     for sample, is_passed in zip(samples, passed, strict=True):
         by_problem[sample.problem_id].append(is_passed)
     return [(len(each), sum(each)) for each in by_problem.values()]
+
+
+def average(samples: Sequence[TaskSample], outcomes: Sequence[Outcome], name: str) -> list[float]:
+    """Return for each problem with samples the mean of one of their values."""
+    by_problem: dict[str, list[float]] = defaultdict(list)
+    for sample, outcome in zip(samples, outcomes, strict=True):
+        by_problem[sample.problem_id].append(outcome.values[name])
+    return [sum(each) / len(each) for each in by_problem.values()]
 
 
 @dataclass(frozen=True)
