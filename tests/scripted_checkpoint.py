@@ -31,10 +31,11 @@ SHAPE = {"num_layers": 2, "hidden_size": 128, "num_attention_heads": 4, "max_pos
 KEYS: dict[str, Any] = SHAPE | {"pos_emb": "rotary", "no_weight_tying": True, "precision": "fp32"}
 
 
-def write_vocabulary(folder: Path) -> GPT2Tokenizer:
-    vocabulary = {token: number for number, token in enumerate([*SPECIAL_TOKENS, *make_byte_alphabet()])}
+def write_vocabulary(folder: Path, *further: str) -> GPT2Tokenizer:
+    """Write the files of the vocabulary; the last token of `further` is the only merge, of its two characters."""
+    vocabulary = {token: number for number, token in enumerate([*SPECIAL_TOKENS, *make_byte_alphabet(), *further])}
     write_text(folder / "vocab.json", json.dumps(vocabulary))
-    write_text(folder / "merges.txt", "#version: 0.2\n")
+    write_text(folder / "merges.txt", "#version: 0.2\n" + "".join(f"{first} {second}\n" for first, second in further[-1:]))
     return GPT2Tokenizer.from_files(folder / "vocab.json", folder / "merges.txt")
 
 
@@ -61,9 +62,9 @@ def scripted_gpt(tokenizer: GPT2Tokenizer) -> GPT:
     return gpt
 
 
-def write_checkpoint(folder: Path, **keys: Any) -> Path:
+def write_checkpoint(folder: Path, *further: str, **keys: Any) -> Path:
     """Vocabulary, weights in the checkpoint's layout, and a configuration file; returns its path. Keywords are further keys."""
-    tokenizer = write_vocabulary(folder)
+    tokenizer = write_vocabulary(folder, *further)
     step = folder / "checkpoints" / step_name(1)
     step.mkdir(parents=True)
     for index, module in scripted_gpt(tokenizer).sequential.items():

@@ -17,6 +17,7 @@ The tokens of a row depend on its request alone, not on the other rows; see mode
 Shape letters: R rows, S tokens, G guesses of a row and one more, V vocabulary without its padding.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +25,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from neox_code.errors import CheckpointError
 from neox_code.generation.detokenize import Detokenizer
@@ -37,6 +40,7 @@ from neox_code.generation.stopping import StopReason
 from neox_code.generation.token_healing import TokenHealing
 from neox_code.model.kv_cache import LENGTH_STEP, CacheView, RowCache
 from neox_code.parallel.emulated import FEW_ROWS
+from neox_code.tokenizer.protocol import find_unused_ids
 
 CHUNK_TOKENS = 512
 """A chunk of a prompt ends at a multiple of this number of tokens."""
@@ -147,6 +151,16 @@ class Engine:
     @cached_property
     def healing(self) -> TokenHealing:
         return TokenHealing(self.loaded.tokenizer)
+
+    @cached_property
+    def unused_ids(self) -> list[int]:
+        """Ids of the vocabulary that stand for no token and are never generated."""
+        return find_unused_ids(self.loaded.tokenizer)
+
+    @cached_property
+    def used_ids(self) -> NDArray[np.int64] | None:
+        """The ids of tokens, ascending; None if all ids of the vocabulary are tokens."""
+        return np.delete(np.arange(self.loaded.tokenizer.vocab_size), self.unused_ids) if self.unused_ids else None
 
     @property
     def is_idle(self) -> bool:
@@ -294,7 +308,7 @@ class Engine:
             following = row.ids[begin + 1 : min(begin + hidden_1SH.shape[1] + 1, row.prompt_length)]
             logits_SV = self.compute_logits(hidden_1SH[:, : len(following)])
             row.prompt_logprobs += [
-                make_logprobs(logits_V, self.loaded.tokenizer.vocab_size, token, row.request.top_logprobs or 0)
+                make_logprobs(logits_V, self.loaded.tokenizer.vocab_size, token, row.request.top_logprobs or 0, self.unused_ids)
                 for logits_V, token in zip(logits_SV, following, strict=True)
             ]
 
@@ -313,11 +327,11 @@ class Engine:
             self.finish(row)
             return
         noise_key = (request.seed, request.index, row.sample, len(row.ids))
-        allowed = self.healing.find_allowed(row.remaining) if row.remaining else None
+        allowed = self.healing.find_allowed(row.remaining) if row.remaining else self.used_ids
         vocab_size = self.loaded.tokenizer.vocab_size
         token = sample_token(logits_V[:vocab_size], request.sampling, row.count_tokens(), noise_key, allowed)
         if request.top_logprobs is not None:
-            row.logprobs.append(make_logprobs(logits_V, vocab_size, token, request.top_logprobs))
+            row.logprobs.append(make_logprobs(logits_V, vocab_size, token, request.top_logprobs, self.unused_ids))
         row.ids.append(token)
         if token == self.loaded.tokenizer.eod_id and not request.ignore_eod:
             row.stop_reason = StopReason.END_OF_DOCUMENT
@@ -358,14 +372,16 @@ class Engine:
         self.running = [row for row in self.running if row.stop_reason is None]
 
 
-def make_logprobs(logits: torch.Tensor, vocab_size: int, token: int, count: int) -> TokenLogprobs:
+def make_logprobs(logits: torch.Tensor, vocab_size: int, token: int, count: int, unused_ids: Sequence[int] = ()) -> TokenLogprobs:
     """Return the log-probability of a token and of the `count` most probable tokens; logits are fp32 [V or more].
 
     All logits enter the softmax, those of padding too, as in training and evaluation.
     """
     logprobs_V = logits.log_softmax(-1)[:vocab_size]
+    logprobs_V[list(unused_ids)] = -math.inf
     values, tokens = logprobs_V.topk(min(count, len(logprobs_V)))
-    return TokenLogprobs(token, logprobs_V[token].item(), dict(zip(tokens.tolist(), values.tolist(), strict=True)))
+    top = {each: value for each, value in zip(tokens.tolist(), values.tolist(), strict=True) if value > -math.inf}
+    return TokenLogprobs(token, logprobs_V[token].item(), top)
 
 
 def make_logits_error() -> CheckpointError:

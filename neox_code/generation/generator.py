@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from neox_code.config.generation import GenerationConfig
 from neox_code.errors import DataError
 from neox_code.generation.engine import Engine, Row
-from neox_code.generation.infilling import InfillingPrompt, build_infilling_prompt
+from neox_code.generation.infilling import ContextFile, InfillingPrompt, build_infilling_prompt
 from neox_code.generation.loading import LoadedModel
 from neox_code.generation.prompts import Prompt, PromptItem, keep_head_and_end
 from neox_code.generation.request import Request, SamplingSettings
@@ -179,6 +179,7 @@ class Generator:
             text = self.treat_newlines(item.prompt, f"the prompt that begins with {item.prompt[:40]!r}")
             if item.suffix is not None:
                 infilling = self.make_infilling_prompt(text, item.suffix, section)
+                log_infilling(infilling)
                 ids, repeat_bytes = infilling.ids, infilling.repeat_bytes
                 suffix_rule = (SuffixOverlap(item.suffix),)
             else:
@@ -197,27 +198,30 @@ class Generator:
         )
         return PreparedPrompt(text, request)
 
-    def make_infilling_prompt(self, prefix: str, suffix: str, section: GenerationConfig) -> InfillingPrompt:
-        """Return the prompt for the text between prefix and suffix; log what the context leaves out."""
-        made = build_infilling_prompt(
-            self.engine.healing,
-            prefix,
-            suffix,
-            self.compute_prompt_budget(section),
-            order=section.infilling_order,
-            heals=section.token_healing,
-        )
-        if not made.reads_suffix:
-            log.warning(
-                "the vocabulary has no infilling tokens: the model reads only the prefix; the text ends where it meets the suffix"
-            )
-        if any(made.left_out.values()):
-            log.warning("bytes that the context leaves out of the prompt: %s", made.left_out)
-        return made
+    def make_infilling_prompt(
+        self,
+        prefix: str,
+        suffix: str,
+        section: GenerationConfig,
+        files: Sequence[ContextFile] = (),
+        repository: str = "",
+        path: str = "",
+        middle: str = "",
+        heals: bool = True,
+    ) -> InfillingPrompt:
+        """Return the prompt for the text between prefix and suffix, whose line ends are treated as in training.
+
+        Raise ConfigError and DataError like `build_infilling_prompt` and the tokenizer.
+        """
+        prefix, suffix, middle = (self.treat_newlines(text, path or "the prompt") for text in (prefix, suffix, middle))
+        files = [ContextFile(file.path, self.treat_newlines(file.text, file.path)) for file in files]
+        budget, heals = self.compute_prompt_budget(section), heals and section.token_healing
+        order, healing = section.infilling_order, self.engine.healing
+        return build_infilling_prompt(healing, prefix, suffix, budget, files, repository, path, order, heals, middle)
 
     def compute_prompt_budget(self, section: GenerationConfig) -> int:
         """Return the maximum number of tokens of a prompt that is cut: the completion gets at most half of the context."""
-        return max(self.loaded.context_length - section.maximum_tokens, self.loaded.context_length // 2)
+        return max(self.loaded.context_length - max(section.maximum_tokens, 1), self.loaded.context_length // 2)
 
     def fit_context(self, ids: list[int], text: str, section: GenerationConfig) -> list[int]:
         """Return at most one id less than the context holds; cut a longer prompt or raise DataError, by `long_prompts`."""
@@ -236,6 +240,16 @@ class Generator:
             *(text[:40], format_plural(len(ids), "token"), f"{len(kept):,}"),
         )
         return kept
+
+
+def log_infilling(prompt: InfillingPrompt) -> None:
+    """Log what a prompt for infilling lacks."""
+    if not prompt.reads_suffix:
+        log.warning(
+            "the vocabulary has no infilling tokens: the model reads only the prefix; the text ends where it meets the suffix"
+        )
+    if any(prompt.left_out.values()):
+        log.warning("bytes that the context leaves out of the prompt: %s", prompt.left_out)
 
 
 def make_completion(row: Row, prompt: str) -> Completion:

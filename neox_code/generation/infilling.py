@@ -60,11 +60,14 @@ def build_infilling_prompt(
     path: str = "",
     order: Literal["psm", "spm"] = "psm",
     heals: bool = True,
+    middle: str = "",
 ) -> InfillingPrompt:
     """Return a prompt of at most `budget` tokens; the last of `files` is the most important.
 
-    The other files are left out first, then the beginning of the prefix and the end of the suffix at the borders of lines. Raise
-    ConfigError for another order, and for a budget that has no space for text.
+    The other files are left out first, then the beginning of the prefix and the end of the suffix at the borders of lines.
+    `middle` is the known beginning of the missing text, for example what is before the cursor in its line. It follows all else, so
+    that the ids before it stay the same while it is typed. Raise ConfigError for another order, and for a budget that has no space
+    for text.
     """
     if order not in ("psm", "spm"):
         raise ConfigError(f"the order of infilling is {order!r}. Known orders: psm, spm.")
@@ -74,6 +77,10 @@ def build_infilling_prompt(
         )
     special = healing.tokenizer.infilling_ids
     reads_suffix = bool(find_markers(healing.tokenizer))
+    middle_ids = encode_next(healing, middle) if reads_suffix and len(middle) < budget else []
+    if len(middle_ids) > budget // 4 or not middle_ids:
+        prefix, middle_ids = prefix + middle, []
+    budget -= len(middle_ids)
     space, characters = budget - NUM_MARKERS, budget * CHARACTERS_PER_TOKEN
     prefix_ids = healing.tokenizer.encode(prefix[-characters:])
     suffix_ids = encode_next(healing, suffix[:characters]) if reads_suffix else []
@@ -105,13 +112,17 @@ def build_infilling_prompt(
             break
     others = [*head, *kept, *tail]
     marker = special["fim_prefix"] if reads_suffix else healing.tokenizer.eod_id
-    (_, *prefix_ids), repeated = healing.split([marker, *prefix_ids]) if heals else ([marker, *prefix_ids], b"")
+    repeated = b""
+    if heals and not middle_ids:
+        (_, *prefix_ids), repeated = healing.split([marker, *prefix_ids])
     if not reads_suffix:
         ids = [*others, *prefix_ids] or [healing.tokenizer.eod_id]
     elif order == "psm":
         ids = [*others, marker, *prefix_ids, special["fim_suffix"], *suffix_ids, special["fim_middle"]]
     else:
         ids = [*others, marker, special["fim_suffix"], *suffix_ids, special["fim_middle"], *prefix_ids]
+    if middle_ids:
+        ids, repeated = healing.split([*ids, *middle_ids]) if heals else ([*ids, *middle_ids], b"")
     return InfillingPrompt(ids, repeated, reads_suffix, left_out)
 
 

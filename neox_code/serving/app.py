@@ -5,6 +5,7 @@
 A router of further pages is added with `app.include_router`.
 """
 
+import asyncio
 import hmac
 import re
 from collections.abc import Awaitable, Callable
@@ -26,6 +27,9 @@ from neox_code.serving.service import RequestError, Service
 MAXIMUM_BODY_BYTES = 8 << 20
 DISCARDED_PARTS = 8
 """A body that is too large is received up to this number times `maximum_body_bytes`, and then refused."""
+MAXIMUM_BODIES = 32
+"""The bodies that are being received have at most the size of this number of maximal ones together."""
+BODY_SECONDS = 60
 RETRY_SECONDS = 1
 PUBLIC_PATHS = ("/", "/health", "/v1/health")
 """Paths without an API key."""
@@ -34,13 +38,18 @@ OPENAI_PATH = re.compile(r"/v1/|/models|/completions|/copilot_internal/")
 TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_error", 503: "unavailable_error"}
 
 
-def make_app(service: Service, api_key: str | None = None, maximum_body_bytes: int = MAXIMUM_BODY_BYTES) -> FastAPI:
+def make_app(
+    service: Service,
+    api_key: str | None = None,
+    maximum_body_bytes: int = MAXIMUM_BODY_BYTES,
+    body_seconds: float = BODY_SECONDS,
+) -> FastAPI:
     """Return the application of a service. With `api_key`, all paths but PUBLIC_PATHS need it."""
     app = FastAPI(title="neox-code", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_exception_handler(Exception, answer_error)
     for error in (RequestError, RequestValidationError, ValidationError, HTTPException, QueueFullError, DrainingError, EngineError):
         app.add_exception_handler(error, answer_error)
-    app.add_middleware(Guard, service=service, api_key=api_key, maximum_body_bytes=maximum_body_bytes)
+    app.add_middleware(Guard, service=service, api_key=api_key, maximum_body_bytes=maximum_body_bytes, body_seconds=body_seconds)
     app.include_router(openai_dialect.make_router(service))
     app.include_router(page.make_router())
     app.include_router(llama_cpp_dialect.make_router(service))
@@ -105,13 +114,16 @@ def describe_validation(error: RequestValidationError | ValidationError) -> tupl
 
 
 class Guard:
-    """Check the API key and the size of a request before it is parsed, and count the responses.
+    """Check the API key, the size and the time of a request before it is parsed, and count the responses.
 
     FastAPI's own limit answers without the dialect's shape, and closes a connection on which the client still sends.
     """
 
-    def __init__(self, app: ASGIApp, service: Service, api_key: str | None, maximum_body_bytes: int):
-        self.app, self.service, self.api_key, self.maximum_body_bytes = app, service, api_key, maximum_body_bytes
+    def __init__(self, app: ASGIApp, service: Service, api_key: str | None, maximum_body_bytes: int, body_seconds: float):
+        self.app, self.service, self.api_key = app, service, api_key
+        self.maximum_body_bytes, self.body_seconds = maximum_body_bytes, body_seconds
+        self.num_bytes = 0
+        """Bytes of the bodies that are being received."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -142,18 +154,32 @@ class Guard:
         return make_error(path, 401, "the API key is missing or wrong. Send it as Authorization: Bearer KEY.")
 
     async def read_body(self, path: str, receive: Receive) -> tuple[Response | None, bytes]:
-        """Return the body, or an error if it is too large. Such a body is received too, so that the client reads the error."""
+        """Return the body, or an error if it is too large. Such a body is received too, so that the client reads the error.
+
+        A body that is too slow, or for which there is no memory, ends the connection after the error.
+        """
         parts: list[bytes] = []
-        size, is_complete = 0, False
-        while not is_complete and size <= DISCARDED_PARTS * self.maximum_body_bytes:
-            message = await receive()
-            part, is_complete = message.get("body", b""), not message.get("more_body")
-            size += len(part)
-            if size <= self.maximum_body_bytes:
-                parts.append(part)
-        if size > self.maximum_body_bytes:
-            return make_error(path, 413, f"the request is larger than {self.maximum_body_bytes:,} bytes. Shorten it."), b""
-        return None, b"".join(parts)
+        size, is_complete, error = 0, False, None
+        try:
+            async with asyncio.timeout(self.body_seconds):
+                while not is_complete and size <= DISCARDED_PARTS * self.maximum_body_bytes:
+                    message = await receive()
+                    part, is_complete = message.get("body", b""), not message.get("more_body")
+                    size += len(part)
+                    if size <= self.maximum_body_bytes:
+                        parts.append(part)
+                        self.num_bytes += len(part)
+                    if self.num_bytes > MAXIMUM_BODIES * self.maximum_body_bytes:
+                        error = make_error(path, 429, "the server receives too many large requests. Try again later.")
+                        break
+        except TimeoutError:
+            error = make_error(path, 408, f"the request did not arrive in {self.body_seconds:g} s.")
+        self.num_bytes -= sum(map(len, parts))
+        if error is None and size > self.maximum_body_bytes:
+            error = make_error(path, 413, f"the request is larger than {self.maximum_body_bytes:,} bytes. Shorten it.")
+        if error is not None and not is_complete:
+            error.headers["Connection"] = "close"
+        return error, b"" if error else b"".join(parts)
 
 
 def replay(body: bytes, receive: Receive) -> Callable[[], Awaitable[Any]]:

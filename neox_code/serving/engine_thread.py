@@ -43,8 +43,9 @@ class Delta:
     text: str
     """New text that no stop rule can cut any more."""
     is_last: bool
+    num_tokens: int
     num_logprobs: int
-    """Length of `row.logprobs` after the step."""
+    """Lengths of `row.tokens` and `row.logprobs` after the step."""
 
 
 @dataclass(eq=False)
@@ -164,7 +165,7 @@ class EngineThread(threading.Thread):
             if is_last:
                 del self.places[row]
             if text or is_last:
-                self.send(job, Delta(number, text, is_last, len(row.logprobs)))
+                self.send(job, Delta(number, text, is_last, len(row.tokens), len(row.logprobs)))
 
     def fail(self, new_jobs: Sequence[Job], error: Exception) -> None:
         """End all jobs with an error, and continue with an empty engine."""

@@ -22,7 +22,7 @@ from pygls.uris import to_fs_path
 from neox_code.errors import NeoXError
 from neox_code.generation.engine import Row
 from neox_code.generation.generator import Generator, make_sampling_settings
-from neox_code.generation.infilling import ContextFile, build_infilling_prompt, find_markers
+from neox_code.generation.infilling import ContextFile, find_markers
 from neox_code.generation.request import Request
 from neox_code.generation.stop_rules import (
     StopRule,
@@ -142,16 +142,8 @@ class Completer:
             prefix, suffix = (
                 self.generator.treat_newlines(make_encodable(text), place.path) for text in (place.prefix, place.suffix)
             )
-            prompt = build_infilling_prompt(
-                self.generator.engine.healing,
-                prefix,
-                suffix,
-                self.generator.compute_prompt_budget(section),
-                [ContextFile(file.path, self.generator.treat_newlines(file.text, file.path)) for file in place.files],
-                place.repository,
-                place.path,
-                section.infilling_order,
-                heals=section.token_healing,
+            prompt = self.generator.make_infilling_prompt(
+                prefix, suffix, section, place.files, repository=place.repository, path=place.path
             )
         except NeoXError as error:
             log.warning("no completion: %s", error)

@@ -1,4 +1,4 @@
-"""llama.cpp's server for editors: /infill, /completion, /tokenize, /detokenize, /props; and /tokenizer_info for lm-eval.
+"""llama.cpp's server for editors: /infill, /completion, /tokenize, /detokenize, /props, /slots; and /tokenizer_info for lm-eval.
 
 Sampling settings that a request leaves out are those of the configuration. Samplers that the engine lacks are ignored. A time limit
 ends a completion where it is; a prompt that was not read in its time continues with the next request.
@@ -8,6 +8,7 @@ import asyncio
 import math
 import re
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -23,9 +24,21 @@ from neox_code.generation.request import Request, SamplingSettings
 from neox_code.generation.stop_rules import StopRule, SuffixOverlap, build_stop_rules
 from neox_code.generation.stopping import StopReason
 from neox_code.serving.engine_thread import Job
-from neox_code.serving.events import EVENT_STREAM, encode_event
-from neox_code.serving.service import Body, Prompt, RequestError, Service, Whole, build_stop, require_success
+from neox_code.serving.service import (
+    EVENT_STREAM,
+    LEAST_LOGPROB,
+    Body,
+    LogprobReader,
+    RequestError,
+    Service,
+    Whole,
+    build_stop,
+    encode_event,
+    list_prompts,
+    require_success,
+)
 
+MOST_PROBS = 100
 RANDOM_SEEDS = (-1, 2**32 - 1)
 MOST_COLUMNS = 1000
 STOP_TYPES = {StopReason.END_OF_DOCUMENT: "eos", StopReason.STOP_RULE: "word"}
@@ -59,6 +72,7 @@ class LlamaCppBody(Body):
     ignore_eos: bool = False
     n_indent: Whole = 0
     n_cmpl: Whole = 1
+    n_probs: Whole = 0
     t_max_prompt_ms: float = 0.0
     t_max_predict_ms: float = 0.0
     id_slot: Whole = -1
@@ -150,29 +164,35 @@ def make_router(service: Service) -> APIRouter:
             "infill": {"reads_suffix": bool(service.markers), "note": WITH_SUFFIX if service.markers else WITHOUT_SUFFIX},
         }
 
+    @router.get("/slots")
+    async def list_slots() -> list[dict[str, Any]]:
+        """Rows that run, and places that are free; the texts of other clients are not shown."""
+        engine = service.thread.engine
+        places = [*engine.running, *engine.maximum_rows * [None]][: engine.maximum_rows]
+        return [make_slot(service, number, row) for number, row in enumerate(places)]
+
     return router
+
+
+def make_slot(service: Service, number: int, row: Row | None) -> dict[str, Any]:
+    """Return the state of a row that runs, or of a free place."""
+    slot = {"id": number, "n_ctx": service.loaded.context_length, "speculative": False, "is_processing": row is not None}
+    if row is None:
+        return slot
+    left = row.request.maximum_tokens - len(row.tokens)
+    following = {"has_next_token": left > 0, "has_new_line": "\n" in row.text, "n_remain": left, "n_decoded": len(row.tokens)}
+    cached = row.cached_tokens
+    slot |= {"n_prompt_tokens": row.prompt_length, "n_prompt_tokens_processed": row.prompt_length - cached}
+    return slot | {
+        "n_prompt_tokens_cache": cached,
+        "params": make_settings(service, row.request.sampling),
+        "next_token": [following],
+    }
 
 
 async def answer_completion(service: Service, fields: dict[str, Any], http: HttpRequest) -> Response:
     body = LlamaCppBody.model_validate(fields)
     return await answer(service, body, await asyncio.to_thread(make_requests, service, body), http)
-
-
-def list_prompts(value: Any) -> list[Prompt]:
-    """Return the prompts of a request: texts, token ids, or lists with both; raise RequestError for another form.
-
-    >>> list_prompts("a"), list_prompts([1, "b"]), list_prompts(["a", [1, "b"]])
-    (['a'], [[1, 'b']], ['a', [1, 'b']])
-    """
-
-    def is_mixed(value: Any) -> bool:
-        return isinstance(value, list) and all(isinstance(part, str) or type(part) is int for part in value)
-
-    if isinstance(value, str) or (is_mixed(value) and any(isinstance(part, int) for part in value)):
-        return [value]
-    if isinstance(value, list) and value and all(isinstance(part, str) or is_mixed(part) for part in value):
-        return value
-    raise RequestError("prompt must be a text, a list of token ids and texts, or a list of prompts, and not empty.", "prompt")
 
 
 def read_sampling(service: Service, body: LlamaCppBody) -> dict[str, Any]:
@@ -190,25 +210,13 @@ def read_sampling(service: Service, body: LlamaCppBody) -> dict[str, Any]:
     return {name: getattr(section, name) if value is None else value for name, value in own.items()}
 
 
-def read_bias(service: Service, bias: Any) -> dict[int, float]:
-    """Return token id -> bias. A text stands for all its tokens; false excludes a token."""
-    pairs = list(bias.items()) if isinstance(bias, dict) else bias
-    found = {}
-    try:
-        for token, value in pairs or ():
-            is_id = type(token) is int or token.lstrip("-").isdecimal()
-            for token_id in [int(token)] if is_id else service.encode(token):
-                found[token_id] = -math.inf if value is False else float(value)
-    except (TypeError, ValueError, AttributeError):
-        raise RequestError("logit_bias must be a list of pairs [token id or text, number or false].", "logit_bias") from None
-    return found
-
-
 def make_request(service: Service, body: LlamaCppBody, index: int, **settings: Any) -> Request:
     """Return a request with the limits and sampling settings of `body`; `settings` are more fields of it. Raise RequestError."""
     if body.n_cmpl < 1:
         raise RequestError(f"n_cmpl ({body.n_cmpl}) must be at least 1.", "n_cmpl")
-    bias = read_bias(service, body.logit_bias)
+    if not 0 <= body.n_probs <= MOST_PROBS:
+        raise RequestError(f"n_probs ({body.n_probs}) must be from 0 to {MOST_PROBS}.", "n_probs")
+    bias = service.read_bias(body.logit_bias)
     sampling = service.build_sampling({"repetition_penalty": "repeat_penalty"}, **read_sampling(service, body), logit_bias=bias)
     return Request(
         maximum_tokens=get_maximum_tokens(service, body),
@@ -217,6 +225,7 @@ def make_request(service: Service, body: LlamaCppBody, index: int, **settings: A
         index=index,
         num_samples=body.n_cmpl,
         ignore_eod=body.ignore_eos,
+        top_logprobs=body.n_probs or None,
         seconds=body.t_max_predict_ms / 1000 if body.t_max_predict_ms > 0 else math.inf,
         prompt_seconds=body.t_max_prompt_ms / 1000 if body.t_max_prompt_ms > 0 else math.inf,
         **settings,
@@ -238,7 +247,7 @@ def make_requests(service: Service, body: LlamaCppBody) -> list[Request]:
     requests = []
     for index, prompt in enumerate(list_prompts(body.prompt)):
         text = prompt if isinstance(prompt, str) else ""
-        ids, repeat_bytes = service.prepare(prompt)
+        ids, repeat_bytes = service.prepare(prompt, heals=not body.n_probs)
         requests.append(
             make_request(service, body, index, prompt_ids=ids, repeat_bytes=repeat_bytes, stop=make_stop(service, body, text))
         )
@@ -251,7 +260,7 @@ def make_infill_requests(service: Service, body: LlamaCppBody) -> list[Request]:
         raise RequestError("prompt must be a text.", "prompt")
     files = [ContextFile(chunk.filename, chunk.text) for chunk in body.input_extra]
     ids, repeat_bytes = service.prepare_infill(
-        body.input_prefix, body.input_suffix, get_maximum_tokens(service, body), files, body.prompt
+        body.input_prefix, body.input_suffix, get_maximum_tokens(service, body), files, not body.n_probs, body.prompt
     )
     stop = (*make_stop(service, body, body.input_prefix + body.prompt), SuffixOverlap(body.input_suffix))
     return [make_request(service, body, 0, prompt_ids=ids, repeat_bytes=repeat_bytes, stop=stop)]
@@ -264,42 +273,69 @@ async def answer(service: Service, body: LlamaCppBody, requests: Sequence[Reques
         return StreamingResponse(stream_parts(service, body, job), media_type=EVENT_STREAM)
     rows = await job.wait()
     require_success(rows)
-    answers = [make_answer(service, body, number, row, row.text) for number, row in enumerate(rows)]
+    answers = [make_answer(service, body, number, row) for number, row in enumerate(rows)]
     return JSONResponse(answers[0] if len(answers) == 1 else answers)
 
 
 async def stream_parts(service: Service, body: LlamaCppBody, job: Job) -> AsyncIterator[bytes]:
     """Yield server-sent events: each new text, and after the last one of a row its figures."""
+    readers: dict[int, LogprobReader] = {}
+    num_sent: Counter[int] = Counter()
     try:
         async for delta in job.read():
             row = job.rows[delta.number]
             if delta.text:
-                yield encode_event(
-                    {"index": delta.number, "content": delta.text, "tokens": [], "stop": False, "id_slot": body.id_slot}
-                )
+                reader = readers.setdefault(delta.number, LogprobReader(service, row))
+                tokens = row.tokens[num_sent[delta.number] : delta.num_tokens]
+                num_sent[delta.number] = delta.num_tokens
+                part = {"index": delta.number, "content": delta.text, "tokens": tokens, "stop": False, "id_slot": body.id_slot}
+                part |= {"tokens_predicted": delta.num_tokens, "tokens_evaluated": service.count_prompt(row.request)}
+                yield encode_event(part | make_probabilities(service, body, reader, delta.num_logprobs, delta.text, delta.is_last))
             if delta.is_last:
                 require_success([row])
-                yield encode_event(make_answer(service, body, delta.number, row, ""))
+                yield encode_event(make_answer(service, body, delta.number, row))
     except Exception as error:
         yield encode_event({"error": {"code": 500, "message": str(error), "type": "server_error"}})
 
 
-def make_answer(service: Service, body: LlamaCppBody, number: int, row: Row, content: str) -> dict[str, Any]:
-    """Return the answer for an ended row, reduced to the fields that the request names."""
+def make_probabilities(
+    service: Service, body: LlamaCppBody, reader: LogprobReader, num_logprobs: int, text: str, is_last: bool
+) -> dict[str, Any]:
+    """Return the log-probabilities of the tokens that begin in the next part of the text; an empty object if none are requested."""
+
+    def format_token(token: int, logprob: float | None) -> dict[str, Any]:
+        data = service.healing.bytes_of_id[token] or service.tokenizer.decode_bytes([token])
+        value = max(logprob or 0.0, LEAST_LOGPROB)
+        return {"id": token, "token": data.decode(errors="replace"), "bytes": list(data), "logprob": value}
+
+    if not body.n_probs:
+        return {}
+    entries = [entry for entry, _ in reader.read(num_logprobs, text, is_last)]
+    return {
+        "completion_probabilities": [
+            format_token(entry.token, entry.logprob) | {"top_logprobs": [format_token(*pair) for pair in entry.top.items()]}
+            for entry in entries
+            if entry.token != service.tokenizer.eod_id
+        ]
+    }
+
+
+def make_answer(service: Service, body: LlamaCppBody, number: int, row: Row) -> dict[str, Any]:
+    """Return the answer for an ended row, reduced to the fields that the request names; a stream has had text and tokens."""
     assert row.stop_reason is not None
     rest = service.tokenizer.decode(row.tokens)[len(row.text) :]
     strings = [body.stop] if isinstance(body.stop, str) else body.stop
     is_cut = row.stop_reason is StopReason.STOP_RULE
     answer = {
         "index": number,
-        "content": content,
-        "tokens": row.tokens if body.return_tokens else [],
+        "content": "" if body.stream else row.text,
+        "tokens": row.tokens if body.return_tokens and not body.stream else [],
         "id_slot": body.id_slot,
         "stop": True,
         "model": service.model_name,
         "tokens_predicted": len(row.tokens),
         "tokens_evaluated": service.count_prompt(row.request),
-        "tokens_cached": row.cached_tokens,
+        "tokens_cached": len(row.ids) - bool(len(row.ids) > row.prompt_length),
         "generation_settings": make_settings(service, row.request.sampling)
         | {"n_predict": body.n_predict, "seed": row.request.seed},
         "prompt": service.tokenizer.decode(row.request.prompt_ids),
@@ -309,6 +345,8 @@ def make_answer(service: Service, body: LlamaCppBody, number: int, row: Row, con
         "stopping_word": next((string for string in strings if is_cut and rest.startswith(string)), ""),
         "timings": make_timings(row),
     }
+    if not body.stream:
+        answer |= make_probabilities(service, body, LogprobReader(service, row), len(row.logprobs), row.text, True)
     return select_fields(answer, body.response_fields) if body.response_fields else answer
 
 

@@ -7,7 +7,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter
@@ -15,18 +15,26 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import Field
 
-from neox_code.generation.detokenize import Detokenizer
 from neox_code.generation.engine import Row, TokenLogprobs
 from neox_code.generation.request import Request
 from neox_code.generation.stop_rules import SuffixOverlap
 from neox_code.generation.stopping import StopReason
 from neox_code.serving.engine_thread import Job
-from neox_code.serving.events import EVENT_STREAM, encode_event
-from neox_code.serving.service import Body, Prompt, RequestError, Service, Whole, build_stop, require_success
+from neox_code.serving.service import (
+    EVENT_STREAM,
+    LEAST_LOGPROB,
+    Body,
+    LogprobReader,
+    RequestError,
+    Service,
+    Whole,
+    build_stop,
+    encode_event,
+    list_prompts,
+    require_success,
+)
 
 MOST_LOGPROBS = 20
-LEAST_LOGPROB = -9999.0
-"""JSON has no -inf."""
 
 
 class CompletionBody(Body):
@@ -47,7 +55,7 @@ class CompletionBody(Body):
     stop: str | list[str] = Field(default_factory=list)
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    logit_bias: dict[str, float] = Field(default_factory=dict)
+    logit_bias: Any = None
     seed: Whole | None = None
     top_k: Whole = 0
     min_p: float = 0.0
@@ -85,23 +93,6 @@ def make_router(service: Service) -> APIRouter:
     return router
 
 
-def list_prompts(value: Any) -> list[Prompt]:
-    """Return the prompts of a request; raise RequestError for another form.
-
-    >>> list_prompts("a"), list_prompts([1, 2]), list_prompts(["a", "b"]), list_prompts([[1], [2]])
-    (['a'], [[1, 2]], ['a', 'b'], [[1], [2]])
-    """
-    if isinstance(value, str) or (isinstance(value, list) and value and is_ids(value)):
-        return [value]
-    if isinstance(value, list) and value and (all(isinstance(each, str) for each in value) or all(map(is_ids, value))):
-        return value
-    raise RequestError("prompt must be a text, token ids, or a list of texts or of lists of token ids, and not empty.", "prompt")
-
-
-def is_ids(value: Any) -> bool:
-    return isinstance(value, list) and all(type(each) is int for each in value)
-
-
 def check_counts(body: CompletionBody) -> None:
     """Raise RequestError if a number that SamplingSettings does not check is out of range."""
     best_of = body.n if body.best_of is None else body.best_of
@@ -117,13 +108,6 @@ def check_counts(body: CompletionBody) -> None:
             raise RequestError(f"{name} ({value}) must be {expected}.", name)
 
 
-def read_bias(bias: dict[str, float]) -> dict[int, float]:
-    try:
-        return {int(token): value for token, value in bias.items()}
-    except ValueError:
-        raise RequestError("logit_bias must be an object from token ids to numbers.", "logit_bias") from None
-
-
 def make_requests(service: Service, body: CompletionBody) -> list[Request]:
     """Return one request for each prompt. Raise RequestError."""
     check_counts(body)
@@ -136,7 +120,7 @@ def make_requests(service: Service, body: CompletionBody) -> list[Request]:
         repetition_penalty=body.repetition_penalty,
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
-        logit_bias=read_bias(body.logit_bias),
+        logit_bias=service.read_bias(body.logit_bias),
     )
     best_of = body.n if body.best_of is None else body.best_of
     heals = not body.echo and body.logprobs is None
@@ -233,51 +217,31 @@ class ChoiceWriter:
     service: Service
     body: CompletionBody
     row: Row
-    num_characters: int = 0
-    """Length of the text that has been made."""
-    num_logprobs: int = 0
-    """Number of log-probabilities that have been formatted."""
-    end: int = 0
-    """Offset of the next token, in characters."""
-    waiting: list[tuple[str, float | None, dict[str, float] | None, int]] = field(default_factory=list)
-    """Formatted log-probabilities of tokens whose text has not been made."""
 
     def __post_init__(self) -> None:
-        ids = self.row.request.prompt_ids
         is_echoed = self.body.echo and list_prompts(self.body.prompt)[self.row.request.index] != ""
-        self.echo = self.service.tokenizer.decode(ids) if is_echoed else ""
-        self.detokenizer = Detokenizer(self.service.tokenizer, () if is_echoed else ids)
+        self.echo = self.service.tokenizer.decode(self.row.request.prompt_ids) if is_echoed else ""
+        self.logprobs = LogprobReader(self.service, self.row, is_echoed)
 
     def make(self, index: int, text: str, num_logprobs: int, is_last: bool) -> dict[str, Any]:
         """Return the choice with new text, and the log-probabilities of the tokens that begin in it."""
-        entries = self.row.logprobs[self.num_logprobs : num_logprobs]
-        self.num_logprobs = num_logprobs
-        if self.echo:
-            entries = [*self.row.prompt_logprobs, *entries]
-            text, self.echo = self.echo + text, ""
-        self.num_characters += len(text)
-        reason = self.row.stop_reason if is_last else None
+        text, self.echo = self.echo + text, ""
         logprobs = None
         if self.body.logprobs is not None:
-            self.waiting += map(self.format_logprobs, entries)
-            end = self.num_characters if reason in (None, StopReason.STOP_RULE) else self.end + 1
-            ready = [entry for entry in self.waiting if entry[3] < end]
-            self.waiting = self.waiting[len(ready) :]
+            entries = [self.format_logprobs(*entry) for entry in self.logprobs.read(num_logprobs, text, is_last)]
             names = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
-            logprobs = {name: [entry[place] for entry in ready] for place, name in enumerate(names)}
-        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": FINISH_REASONS.get(reason, "length")}
+            logprobs = {name: [entry[place] for entry in entries] for place, name in enumerate(names)}
+        reason = FINISH_REASONS.get(self.row.stop_reason, "length") if is_last else None
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
-    def format_logprobs(self, entry: TokenLogprobs) -> tuple[str, float | None, dict[str, float] | None, int]:
+    def format_logprobs(self, entry: TokenLogprobs, offset: int) -> tuple[str, float | None, dict[str, float] | None, int]:
         """Return the token, its log-probability, those of the most probable tokens and itself, and its offset in the text."""
-        offset = self.end
-        self.end += len(self.detokenizer.feed(entry.token))
-        top: dict[str, float] | None = None
-        if entry.logprob is not None:
-            top = {}
-            for token, value in [*entry.top.items(), (entry.token, entry.logprob)]:
-                top.setdefault(self.spell(token), max(value, LEAST_LOGPROB))
-        logprob = None if entry.logprob is None else max(entry.logprob, LEAST_LOGPROB)
-        return self.spell(entry.token), logprob, top, offset
+        if entry.logprob is None:
+            return self.spell(entry.token), None, None, offset
+        top: dict[str, float] = {}
+        for token, value in [*entry.top.items(), (entry.token, entry.logprob)]:
+            top.setdefault(self.spell(token), max(value, LEAST_LOGPROB))
+        return self.spell(entry.token), max(entry.logprob, LEAST_LOGPROB), top, offset
 
     def spell(self, token: int) -> str:
         r"""Return a token's text, or `bytes:\xe2\x80` for one with a part of a character, as OpenAI does."""
@@ -285,4 +249,4 @@ class ChoiceWriter:
         return piece if isinstance(piece, str) else "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
 
 
-FINISH_REASONS = {None: None, StopReason.END_OF_DOCUMENT: "stop", StopReason.STOP_RULE: "stop"}
+FINISH_REASONS: dict[StopReason | None, str] = {StopReason.END_OF_DOCUMENT: "stop", StopReason.STOP_RULE: "stop"}

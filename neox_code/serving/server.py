@@ -4,15 +4,18 @@ import asyncio
 import os
 import socket
 from types import FrameType
+from typing import Any
 
+import h11
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError
 from neox_code.generation.generator import Generator
 from neox_code.generation.loading import load_model
 from neox_code.logs import get_logger
-from neox_code.serving.app import make_app
+from neox_code.serving.app import BODY_SECONDS, make_app
 from neox_code.serving.service import MODEL_NAME, Service
 
 log = get_logger(__name__)
@@ -22,6 +25,7 @@ API_KEY = "NEOX_CODE_API_KEY"
 """Environment variable with the key that clients must send."""
 
 DRAIN_SECONDS = 30
+HEADER_SECONDS = 10
 BACKLOG = 1024
 
 
@@ -45,14 +49,46 @@ def open_listener(host: str, port: int) -> socket.socket:
         raise ConfigError(f"--host {host} --port {port} cannot be used: {error}. Choose another address or port.") from None
 
 
+class Connection(H11Protocol):
+    """Close a connection if the headers of a request are not there `timeout_keep_alive` seconds after it begins."""
+
+    deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.deadline = self.loop.call_later(self.timeout_keep_alive, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self.end_deadline()
+        elif self.deadline is None:
+            self.deadline = self.loop.call_later(self.timeout_keep_alive, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.end_deadline()
+        super().connection_lost(exc)
+
+    def end_deadline(self) -> None:
+        if self.deadline is not None:
+            self.deadline.cancel()
+            self.deadline = None
+
+
 class Server(uvicorn.Server):
     """A first signal refuses new requests and ends when the open ones are answered; a second one ends at once."""
 
-    def __init__(self, service: Service, api_key: str | None = None, drain_seconds: float = DRAIN_SECONDS):
-        app = make_app(service, api_key)
-        super().__init__(
-            uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", backlog=BACKLOG, timeout_graceful_shutdown=5)
-        )
+    def __init__(
+        self,
+        service: Service,
+        api_key: str | None = None,
+        drain_seconds: float = DRAIN_SECONDS,
+        header_seconds: int = HEADER_SECONDS,
+        body_seconds: float = BODY_SECONDS,
+    ):
+        app = make_app(service, api_key, body_seconds=body_seconds)
+        options: dict[str, Any] = {"log_level": "warning", "access_log": False, "lifespan": "off", "timeout_graceful_shutdown": 5}
+        super().__init__(uvicorn.Config(app, http=Connection, backlog=BACKLOG, timeout_keep_alive=header_seconds, **options))
         self.service, self.drain_seconds = service, drain_seconds
         self.draining: asyncio.Task[None] | None = None
 

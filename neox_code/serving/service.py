@@ -1,6 +1,9 @@
 """The parts that all routes share: the engine's thread, preparation of prompts, the model's name and the figures of /metrics."""
 
 import asyncio
+import dataclasses
+import json
+import math
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -11,15 +14,20 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from neox_code.errors import ConfigError, DataError
-from neox_code.generation.engine import Row
+from neox_code.generation.detokenize import Detokenizer
+from neox_code.generation.engine import Row, TokenLogprobs
 from neox_code.generation.generator import Generator
-from neox_code.generation.infilling import ContextFile, build_infilling_prompt, encode_next, find_markers
+from neox_code.generation.infilling import ContextFile, find_markers
 from neox_code.generation.request import Request, SamplingSettings
 from neox_code.generation.stop_rules import StopRule, StopStrings
+from neox_code.generation.stopping import StopReason
 from neox_code.serving.engine_thread import EngineThread, Job
 
 MODEL_NAME = "neox-code"
 """Editors guess a prompt format from names that contain gpt, starcoder, qwen and others."""
+
+LEAST_LOGPROB = -9999.0
+"""JSON has no -inf."""
 
 MOST_STOP_STRINGS, LONGEST_STOP_STRING = 128, 1000
 
@@ -46,6 +54,18 @@ class Body(BaseModel):
         return {name: value for name, value in fields.items() if value is not None} if is_object else fields
 
 
+EVENT_STREAM = "text/event-stream"
+
+
+def encode_event(value: Any) -> bytes:
+    """Return a server-sent event with a value as JSON, without spaces, as some clients search it for `"content":`.
+
+    >>> encode_event({"content": "é"})
+    b'data: {"content":"\\xc3\\xa9"}\\n\\n'
+    """
+    return f"data: {json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ':'))}\n\n".encode()
+
+
 Whole = Annotated[int, BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)]
 """A whole number; some clients write 16.0."""
 
@@ -62,7 +82,9 @@ class Service:
         self.healing = generator.engine.healing
         self.longest_token = max(map(len, self.healing.bytes_of_id))
         self.special_ids = {
-            self.tokenizer.decode([token]): token for token, data in enumerate(self.healing.bytes_of_id) if not data
+            self.tokenizer.decode([token]): token
+            for token, data in enumerate(self.healing.bytes_of_id)
+            if not data and token not in generator.engine.unused_ids
         }
         self.end_of_document = self.tokenizer.decode([self.tokenizer.eod_id])
         self.infilling_names = {self.tokenizer.decode([token]): token for token in self.tokenizer.infilling_ids.values()}
@@ -109,8 +131,9 @@ class Service:
             return list(data)
 
     def check_id(self, token: int) -> int:
-        if not 0 <= token < self.tokenizer.vocab_size:
-            raise RequestError(f"prompt has the token id {token}; ids are 0 to {self.tokenizer.vocab_size - 1}.", "prompt")
+        if not 0 <= token < self.tokenizer.vocab_size or token in self.generator.engine.unused_ids:
+            most = self.tokenizer.vocab_size - 1
+            raise RequestError(f"prompt has the token id {token}; ids are 0 to {most}, and each stands for a token.", "prompt")
         return token
 
     def fit(self, ids: list[int]) -> tuple[int, ...]:
@@ -137,30 +160,36 @@ class Service:
         return before + len(self.tokenizer.encode(request.repeat_bytes.decode(errors="replace")))
 
     def prepare_infill(
-        self, prefix: str, suffix: str, maximum_tokens: int, files: Sequence[ContextFile] = (), middle: str = ""
+        self,
+        prefix: str,
+        suffix: str,
+        maximum_tokens: int,
+        files: Sequence[ContextFile] = (),
+        heals: bool = True,
+        middle: str = "",
     ) -> tuple[tuple[int, ...], bytes]:
-        """Return the ids of a prompt for the text between prefix + middle and suffix, and the bytes that it repeats first.
-
-        `middle` follows all else, so that the ids before it stay the same while it is typed.
-        """
-        context = self.loaded.context_length
-        budget = context - min(max(maximum_tokens, 1), context // 4)
-        prefix, suffix, middle = (self.generator.treat_newlines(text, "the prompt") for text in (prefix, suffix, middle))
+        """Return the ids of a prompt for the text between prefix + middle and suffix, and the bytes that it repeats first."""
+        section = dataclasses.replace(self.generator.section, maximum_tokens=maximum_tokens)
         try:
-            middle_ids = encode_next(self.healing, middle) if self.markers and len(middle) < budget else []
-            if len(middle_ids) > budget // 4 or not middle_ids:
-                prefix, middle_ids = prefix + middle, []
-            section = self.generator.section
-            heals, order = section.token_healing and not middle_ids, section.infilling_order
-            prompt = build_infilling_prompt(self.healing, prefix, suffix, budget - len(middle_ids), files, order=order, heals=heals)
+            prompt = self.generator.make_infilling_prompt(prefix, suffix, section, files, middle=middle, heals=heals)
         except (ConfigError, DataError) as error:
             raise RequestError(str(error), "input_prefix") from None
-        if not middle_ids:
-            return tuple(prompt.ids), prompt.repeat_bytes
-        if not section.token_healing:
-            return (*prompt.ids, *middle_ids), b""
-        kept, repeat_bytes = self.healing.split([*prompt.ids, *middle_ids])
-        return tuple(kept), repeat_bytes
+        return tuple(prompt.ids), prompt.repeat_bytes
+
+    def read_bias(self, bias: Any) -> dict[int, float]:
+        """Return token id -> bias. A text stands for all its tokens; false excludes a token. Raise RequestError."""
+        pairs = list(bias.items()) if isinstance(bias, dict) else bias
+        found = {}
+        try:
+            for token, value in pairs or ():
+                is_id = type(token) is int or token.lstrip("-").isdecimal()
+                for token_id in [int(token)] if is_id else self.encode(token):
+                    found[token_id] = -math.inf if value is False else float(value)
+        except (TypeError, ValueError, AttributeError):
+            raise RequestError(
+                "logit_bias must be an object or a list of pairs: token id or text, and a number or false.", "logit_bias"
+            ) from None
+        return found
 
     def build_sampling(self, names: Mapping[str, str], **values: Any) -> SamplingSettings:
         """Return the settings; raise RequestError with the client's name of a field (`names`: ours -> the client's)."""
@@ -187,6 +216,48 @@ class Service:
         self.watchers.add(watcher)
         watcher.add_done_callback(self.watchers.discard)
         return job
+
+
+def list_prompts(value: Any) -> list[Prompt]:
+    """Return the prompts of a request: texts, token ids, or lists with both; raise RequestError for another form.
+
+    >>> list_prompts("a"), list_prompts([1, "b"]), list_prompts(["a", [1, "b"]])
+    (['a'], [[1, 'b']], ['a', [1, 'b']])
+    """
+
+    def is_mixed(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(part, str) or type(part) is int for part in value)
+
+    if isinstance(value, str) or (is_mixed(value) and any(isinstance(part, int) for part in value)):
+        return [value]
+    if isinstance(value, list) and value and all(isinstance(part, str) or is_mixed(part) for part in value):
+        return value
+    raise RequestError("prompt must be a text, a list of token ids and texts, or a list of prompts, and not empty.", "prompt")
+
+
+class LogprobReader:
+    """Read the log-probabilities of a row's tokens, each when the text in which the token begins has been settled."""
+
+    def __init__(self, service: Service, row: Row, is_echoed: bool = False):
+        self.row, self.detokenizer = row, Detokenizer(service.tokenizer, () if is_echoed else row.request.prompt_ids)
+        self.num_read = self.num_characters = self.end = 0
+        self.waiting = [] if not is_echoed else list(map(self.find_offset, row.prompt_logprobs))
+
+    def find_offset(self, entry: TokenLogprobs) -> tuple[TokenLogprobs, int]:
+        """Return the next entry with the offset of its token in the text, in characters."""
+        offset = self.end
+        self.end += len(self.detokenizer.feed(entry.token))
+        return entry, offset
+
+    def read(self, num_logprobs: int, text: str, is_last: bool) -> list[tuple[TokenLogprobs, int]]:
+        """Return the entries, of the row's first `num_logprobs`, whose tokens begin in the next part of the text; with offsets."""
+        self.num_characters += len(text)
+        self.waiting += map(self.find_offset, self.row.logprobs[self.num_read : num_logprobs])
+        self.num_read = num_logprobs
+        is_whole = is_last and self.row.stop_reason is not StopReason.STOP_RULE
+        ready = [entry for entry in self.waiting if is_whole or entry[1] < self.num_characters]
+        self.waiting = self.waiting[len(ready) :]
+        return ready
 
 
 def require_success(rows: Sequence[Row]) -> None:

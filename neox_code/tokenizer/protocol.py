@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from neox_code.errors import DataError
+
 END_OF_DOCUMENT = "<|endoftext|>"
 PADDING = "<|padding|>"
 SEPARATOR = "<|separator|>"
@@ -77,3 +79,17 @@ class Tokenizer(Protocol):
     def identity(self) -> dict[str, str]:
         """Tokenizer type, files and a hash of everything that determines the ids; stored with token files and checkpoints."""
         ...
+
+
+def find_unused_ids(tokenizer: Tokenizer) -> list[int]:
+    """Return the ids below `vocab_size` that stand for no token and cannot be decoded, as some encodings of tiktoken have them."""
+
+    def can_decode(ids: Sequence[int]) -> bool:
+        try:
+            tokenizer.decode_bytes(ids)
+        except DataError:
+            return False
+        return True
+
+    every = range(tokenizer.vocab_size)
+    return [] if can_decode(every) else [token_id for token_id in every if not can_decode([token_id])]

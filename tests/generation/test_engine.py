@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from neox_code.errors import CheckpointError
+from neox_code.errors import CheckpointError, DataError
 from neox_code.evaluation.perplexity import score_files
 from neox_code.generation import engine as engine_module
 from neox_code.generation.engine import Engine, Row
@@ -208,6 +208,22 @@ def test_padded_ids_are_never_generated(model_config, build_gpt, sampling):
         head[253:] = -1000 * head[:3]
         assert (gpt(torch.tensor(PROMPTS[2:3])).argmax(-1) >= VOCAB_SIZE).all()
     assert max(map(max, complete(make_loaded(gpt, model), sampling=sampling))) < VOCAB_SIZE
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, WARM])
+def test_ids_that_stand_for_no_token_are_never_generated_or_reported(loaded, sampling):
+    class GapTokenizer(NumberTokenizer):
+        def decode_bytes(self, ids):
+            if set(ids) & {3, 7}:
+                raise DataError("unused")
+            return super().decode_bytes(ids)
+
+    engine = Engine(dataclasses.replace(loaded, tokenizer=GapTokenizer()))
+    sampling = dataclasses.replace(sampling, logit_bias={3: 100, 7: 100})
+    (row,) = engine.add(Request(tuple(PROMPTS[2]), 8, sampling, top_logprobs=VOCAB_SIZE))
+    (tokens,) = run(engine, [row])
+    assert len(tokens) == 8 and engine.unused_ids == [3, 7] and not {3, 7} & set(tokens)
+    assert all(set(entry.top) == set(range(VOCAB_SIZE)) - {3, 7} for entry in row.logprobs)
 
 
 def test_a_row_ends_at_its_end_token_or_a_full_context_and_the_others_go_on(model_config, build_gpt):

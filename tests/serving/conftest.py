@@ -64,8 +64,9 @@ def serve(
     loaded: LoadedModel, section: GenerationConfig | None = None, *, key: str | None = None, **settings: Any
 ) -> Iterator[Client]:
     """Run a server until the end of the block."""
+    limits = {name: settings.pop(name) for name in ("header_seconds", "body_seconds") if name in settings}
     service = Service(Generator(loaded, section or GenerationConfig(), seed=1), **settings)
-    server = Server(service, key, drain_seconds=5)
+    server = Server(service, key, drain_seconds=5, **limits)
     listener = open_listener("127.0.0.1", 0)
     thread = threading.Thread(target=asyncio.run, args=(server.serve([listener]),))
     thread.start()

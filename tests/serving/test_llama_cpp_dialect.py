@@ -1,14 +1,21 @@
 """llama.cpp's dialect as llama.vim, llama.vscode, Tabby and Continue send and read it."""
 
 import re
+from pathlib import Path
 
 import pytest
-from scripted_checkpoint import COMPLETION, CONTEXT_LENGTH
+import torch
+from generation.test_infilling import cl100k
+from scripted_checkpoint import COMPLETION, CONTEXT_LENGTH, KEYS
 
+from neox_code.config.model import ModelConfig
 from neox_code.generation.engine import Engine
 from neox_code.generation.infilling import ContextFile, build_infilling_prompt
+from neox_code.generation.loading import LoadedModel
 from neox_code.generation.request import Request
 from neox_code.generation.token_healing import TokenHealing
+from neox_code.model.gpt import GPT, build_layers
+from neox_code.parallel.grid import single_process_grid
 
 PREFIX, MIDDLE, SUFFIX = "import os\n\n\ndef f(x):\n", "    return ", "\n\n\nprint(f(1))\n"
 TIMINGS = [f"timings/{phase}_{unit}" for phase in ("prompt", "predicted") for unit in ("n", "ms", "per_token_ms", "per_second")]
@@ -56,9 +63,10 @@ def test_llama_vim_finds_the_content_of_a_real_infilling(infilling_client, with_
     whole = infilling_client.get("/infill", VIM | {"response_fields": []})
     kept, repeated = healing.split(ids)
     assert (whole["prompt"], repeated) == (with_infilling.tokenizer.decode(kept), b" ")
-    assert (answer["timings/prompt_n"], answer["tokens_cached"]) == (1, len(kept) - 1), "the prompt had been read"
-    typed = infilling_client.get("/infill", VIM | {"prompt": MIDDLE + "x"})
-    assert typed["tokens_cached"] == len(kept) - 1, "a key changes nothing before its own line"
+    assert (answer["timings/prompt_n"], whole["timings"]["cache_n"]) == (1, len(kept) - 1), "the prompt had been read"
+    assert answer["tokens_cached"] == len(kept) + whole["tokens_predicted"], "the keys and values of all but the last token"
+    typed = infilling_client.get("/infill", VIM | {"prompt": MIDDLE + "x", "response_fields": ["timings/cache_n"]})
+    assert typed == {"timings/cache_n": len(kept) - 1}, "a key changes nothing before its own line"
     assert infilling_client.get("/props")["infill"]["reads_suffix"] is True
 
 
@@ -121,6 +129,35 @@ def test_completion_takes_prompts_stops_copies_and_biases(client, scripted):
     assert client.get("/completion", {"prompt": 60 * "x", "t_max_prompt_ms": 0.001})["content"] == ""
 
 
+def test_the_probabilities_of_a_completion_are_those_of_openais_dialect(client, scripted):
+    fields = {"prompt": "xf(", "temperature": 0.0, "n_probs": 3}
+    whole = client.get("/completion", fields)
+    entries = whole["completion_probabilities"]
+    assert b"".join(bytes(entry["bytes"]) for entry in entries).decode() == whole["content"] == COMPLETION
+    expected = client.get("/v1/completions", {"prompt": "xf(", "temperature": 0, "logprobs": 3})["choices"][0]["logprobs"]
+    assert [entry["logprob"] for entry in entries] == expected["token_logprobs"][:-1], "all but the end of the document"
+    assert [entry["id"] for entry in entries] == scripted.tokenizer.encode(COMPLETION)
+    for entry, top in zip(entries, expected["top_logprobs"], strict=False):
+        assert list(entry) == ["id", "token", "bytes", "logprob", "top_logprobs"]
+        assert [each["logprob"] for each in entry["top_logprobs"]] == list(top.values())
+        assert {"id": entry["id"], "logprob": entry["logprob"]}.items() <= entry["top_logprobs"][0].items()
+    *events, last = client.get_events("/completion", fields | {"stream": True})
+    assert [each for event in events for each in event["completion_probabilities"]] == entries
+    assert [token for event in events for token in event["tokens"]] == scripted.tokenizer.encode(COMPLETION)
+    assert [events[-1][f"tokens_{name}"] for name in ("predicted", "evaluated")] == [len(entries), 3] and last["tokens"] == []
+    cut = client.get("/completion", fields | {"stop": ["é"], "response_fields": ["content", "completion_probabilities"]})
+    assert cut == {"content": "a, ", "completion_probabilities": entries[:3]}
+    assert "completion_probabilities" not in client.get("/completion", {"prompt": "f("})
+    infill = client.get("/infill", {"input_prefix": "f(", "input_suffix": "", "n_probs": 1, "n_predict": 2})
+    assert [entry["token"] for entry in infill["completion_probabilities"]] == ["a", ","]
+
+
+def test_slots_show_what_runs_but_no_text(client):
+    slots = client.get("/slots")
+    assert [slot["id"] for slot in slots] == list(range(client.get("/props")["total_slots"]))
+    assert not any(slot["is_processing"] for slot in slots)
+
+
 def test_tokens_are_converted_in_both_dialects(client, scripted):
     eod = scripted.tokenizer.eod_id
     ids = scripted.tokenizer.encode("é<|endoftext|>")
@@ -136,6 +173,18 @@ def test_tokens_are_converted_in_both_dialects(client, scripted):
     assert client.get("/tokenize", {"prompt": info["eos_token"]})["tokens"] == [eod]
 
 
+def test_an_encoding_of_tiktoken_with_unused_ids_is_served(start):
+    tokenizer, model = cl100k(), ModelConfig(**KEYS | {"hidden_size": 8, "num_layers": 1})
+    gpt = GPT(build_layers(model, tokenizer.vocab_size, tokenizer.vocab_size, single_process_grid(), torch.float32)).eval()
+    with start(LoadedModel(gpt, tokenizer, model, torch.device("cpu"), torch.float32, Path("global_step1"))) as client:
+        answer = client.get(
+            "/completion", {"prompt": "f(", "n_predict": 2, "n_probs": 2, "ignore_eos": True, "logit_bias": {"300": 100}}
+        )
+        assert len(answer["completion_probabilities"]) == 2, "300 is in a gap"
+        assert "each stands for a token" in client.get_error("/completion", {"prompt": [100_270]})[1]["message"]
+        assert client.get("/tokenize", {"content": "<|endofprompt|>"})["tokens"] == [100_276]
+
+
 @pytest.mark.parametrize(
     ("path", "fields", "param"),
     [
@@ -146,6 +195,7 @@ def test_tokens_are_converted_in_both_dialects(client, scripted):
         ("/completion", {"prompt": "x", "repeat_penalty": 0}, "repeat_penalty"),
         ("/completion", {"prompt": "x", "logit_bias": [[1]]}, "logit_bias"),
         ("/completion", {"prompt": "x", "n_cmpl": 0}, "n_cmpl"),
+        ("/completion", {"prompt": "x", "n_probs": 101}, "n_probs"),
         ("/infill", {"input_prefix": 5}, "input_prefix"),
         ("/infill", {"input_extra": ["x"]}, "input_extra"),
         ("/infill", {"prompt": ["x"]}, "prompt"),

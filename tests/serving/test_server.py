@@ -88,12 +88,36 @@ def test_work_stops_within_one_token_when_the_client_goes(start, with_infilling,
         assert len(row.tokens) <= 4 and row.stop_reason.value == "cancelled"
 
 
+def test_connections_and_uploads_that_are_too_slow_are_closed(start, scripted):
+    with start(scripted, header_seconds=1, body_seconds=0.3) as client:
+        head = b"POST /completion HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 15\r\n"
+        parts = {
+            "silent": b"",
+            "header": head,
+            "body": head + b"\r\n{",
+            "second": b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" + head,
+        }
+        sockets = {name: socket.create_connection(("127.0.0.1", client.port), timeout=20) for name in parts}
+        for name, part in parts.items():
+            sockets[name].sendall(part)
+        answers = {name: b"".join(iter(lambda connection=each: connection.recv(4096), b"")) for name, each in sockets.items()}
+        for each in sockets.values():
+            each.close()
+        assert answers["silent"] == answers["header"] == b"" and answers["second"].startswith(b"HTTP/1.1 200")
+        assert answers["body"].startswith(b"HTTP/1.1 408") and b"did not arrive in 0.3 s" in answers["body"]
+        assert client.get("/completion", {"prompt": "f("})["content"] == COMPLETION
+
+
 def test_a_full_queue_is_answered_with_the_time_to_wait(start, scripted):
     with start(scripted, maximum_open_rows=3) as client:
         gate = Gate(client.service.thread.engine)
         fields = {"prompt": "f(", "n": 2, "temperature": 0}
         waiting = send(client, "/v1/completions", fields)
         wait_until(lambda: client.service.thread.num_open_rows == 2)
+        gate.permits.release(2)
+        wait_until(lambda: len(client.service.thread.engine.running) == 2)
+        running = [slot for slot in client.get("/slots") if slot["is_processing"]]
+        assert [slot["n_prompt_tokens"] for slot in running] == [1, 1] and "prompt" not in running[0], "f; the ( is repeated"
         for path, body in (("/v1/completions", fields), ("/completion", {"prompt": "f(", "n_cmpl": 2})):
             assert client.get_error(path, body)[0] == 429
         with send(client, "/v1/completions", fields) as connection:
