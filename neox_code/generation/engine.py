@@ -20,7 +20,7 @@ Shape letters: R rows, S tokens, G guesses of a row and one more, V vocabulary w
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -153,14 +153,14 @@ class Engine:
         return TokenHealing(self.loaded.tokenizer)
 
     @cached_property
-    def unused_ids(self) -> list[int]:
+    def unused_ids(self) -> frozenset[int]:
         """Ids of the vocabulary that stand for no token and are never generated."""
-        return find_unused_ids(self.loaded.tokenizer)
+        return frozenset(find_unused_ids(self.loaded.tokenizer))
 
     @cached_property
     def used_ids(self) -> NDArray[np.int64] | None:
         """The ids of tokens, ascending; None if all ids of the vocabulary are tokens."""
-        return np.delete(np.arange(self.loaded.tokenizer.vocab_size), self.unused_ids) if self.unused_ids else None
+        return np.delete(np.arange(self.loaded.tokenizer.vocab_size), list(self.unused_ids)) if self.unused_ids else None
 
     @property
     def is_idle(self) -> bool:
@@ -372,7 +372,7 @@ class Engine:
         self.running = [row for row in self.running if row.stop_reason is None]
 
 
-def make_logprobs(logits: torch.Tensor, vocab_size: int, token: int, count: int, unused_ids: Sequence[int] = ()) -> TokenLogprobs:
+def make_logprobs(logits: torch.Tensor, vocab_size: int, token: int, count: int, unused_ids: Collection[int] = ()) -> TokenLogprobs:
     """Return the log-probability of a token and of the `count` most probable tokens; logits are fp32 [V or more].
 
     All logits enter the softmax, those of padding too, as in training and evaluation.

@@ -49,7 +49,7 @@ def open_listener(host: str, port: int) -> socket.socket:
         raise ConfigError(f"--host {host} --port {port} cannot be used: {error}. Choose another address or port.") from None
 
 
-class Connection(H11Protocol):
+class TimedConnection(H11Protocol):
     """Close a connection if the headers of a request are not there `timeout_keep_alive` seconds after it begins."""
 
     deadline: asyncio.TimerHandle | None = None
@@ -88,7 +88,7 @@ class Server(uvicorn.Server):
     ):
         app = make_app(service, api_key, body_seconds=body_seconds)
         options: dict[str, Any] = {"log_level": "warning", "access_log": False, "lifespan": "off", "timeout_graceful_shutdown": 5}
-        super().__init__(uvicorn.Config(app, http=Connection, backlog=BACKLOG, timeout_keep_alive=header_seconds, **options))
+        super().__init__(uvicorn.Config(app, http=TimedConnection, backlog=BACKLOG, timeout_keep_alive=header_seconds, **options))
         self.service, self.drain_seconds = service, drain_seconds
         self.draining: asyncio.Task[None] | None = None
 
