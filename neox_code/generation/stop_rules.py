@@ -343,7 +343,8 @@ STOP_RULES: dict[str, Callable[[str], StopRule]] = {
 class SuffixOverlap:
     """End where the completion meets the text after the cursor: what is left of the cursor's line, else its first line of text.
 
-    The rest of the line is met outside brackets that the completion opens. A line is met by an equal line with its indentation.
+    The rest of the line is met outside brackets that the completion opens, and inside a word only if it ends the completion's line:
+    a suffix can begin inside a word and inside a token. A line is met by an equal line with its indentation.
     """
 
     def __init__(self, suffix: str):
@@ -351,8 +352,8 @@ class SuffixOverlap:
         self.rest = rest.strip()
         self.spaces = rest[: len(rest) - len(rest.lstrip())]
         self.line = next((line.rstrip() for line in others.split("\n") if line.strip()), "")
-        boundary = r"(?<!\w)" if self.rest[:1].isalnum() else ""
-        self.pattern = re.compile(boundary + re.escape(self.rest))
+        self.is_word, rest = self.rest[:1].isalnum(), re.escape(self.rest)
+        self.pattern = re.compile(rf"(?<!\w){rest}|{rest}(?=[ \t\r]*\n)" if self.is_word else rest)
 
     def find_end(self, text: str) -> int | None:
         """Return the place before the rest of the cursor's line, or after the line before the suffix's."""
@@ -371,7 +372,10 @@ class SuffixOverlap:
 
     def count_unsettled(self, text: str) -> int:
         if self.rest:
-            return len(text) - self._skip_spaces(text, len(text) - count_beginning(self.rest, text))
+            line = text.rstrip(" \t\r")
+            is_met = self.is_word and line.endswith(self.rest)
+            begin = len(line) - len(self.rest) if is_met else len(text) - count_beginning(self.rest, text)
+            return len(text) - self._skip_spaces(text, begin)
         if not self.line:
             return 0
         before, newline, last = text.rpartition("\n")

@@ -1,6 +1,7 @@
 """Prompts for the text between a prefix and a suffix, with the infilling tokens of several vocabularies and without."""
 
 import io
+import itertools
 import re
 
 import pytest
@@ -93,6 +94,28 @@ def test_the_end_of_the_prefix_is_healed_in_both_orders():
     assert (write_out(tokenizer, spm.ids), spm.repeat_bytes) == ("{P}{S}nt()\n{M}x =", b" pri")
     empty = build_infilling_prompt(healing, "", "x", 100)
     assert (write_out(tokenizer, empty.ids), empty.repeat_bytes) == ("{P}{S}x{M}", b"")
+
+
+def test_prompts_are_those_of_training_with_holes_that_are_cut_at_any_character():
+    tokens = [END_OF_DOCUMENT, *make_byte_alphabet(), "pr", "in", "prin", "print", "Ġprint", "t(", "):", ")ĊĊ"]
+    merges = [("p", "r"), ("i", "n"), ("pr", "in"), ("prin", "t"), ("Ġ", "print"), ("t", "("), (")", ":"), (")", "ĊĊ")]
+    backend = build_byte_level_backend({token: number for number, token in enumerate([*tokens, "ĊĊ"])}, [("Ċ", "Ċ"), *merges])
+    backend.add_special_tokens([END_OF_DOCUMENT])
+    backend.add_tokens([AddedToken(name, normalized=False) for name in QWEN])
+    tokenizer = ByteLevelTokenizer(backend, {"vocab_file": "tokenizer.json"})
+    healing, special = TokenHealing(tokenizer), tokenizer.infilling_ids
+    text = "if x:\n  print(print)\n\n  é = sprint(x):\n"
+
+    def train(begin: int, end: int) -> list[int]:
+        prefix, suffix = tokenizer.encode(text[:begin]), tokenizer.encode(text[end:])
+        return [special["fim_prefix"], *prefix, special["fim_suffix"], *suffix, special["fim_middle"]]
+
+    for begin, end in itertools.combinations_with_replacement(range(len(text) + 1), 2):
+        assert build_infilling_prompt(healing, text[:begin], text[end:], 400, heals=False).ids == train(begin, end)
+        healed = build_infilling_prompt(healing, text[:begin], text[end:], 400)
+        border = begin - len(healed.repeat_bytes.decode())
+        assert healed.ids == train(border, end) and text[border:begin] == healed.repeat_bytes.decode()
+        assert border == tokenizer.find_last_piece(text[:begin]), "a hole of training too, from the border before the prefix's end"
 
 
 def test_without_infilling_tokens_the_files_and_the_prefix_remain_and_the_caller_is_informed():

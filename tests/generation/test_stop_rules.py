@@ -66,6 +66,9 @@ BRACKET = {
     "a comment in c": "f(a, // it's )\n  |b);^ // )\n".replace(";^", "^;"),
 }
 SUFFIX = {
+    "inside a word": ("in^t(x)\nmore\n", "t(x)\n"),
+    "inside a word, with spaces at the line's end": ("in^t(x)  \nmore\n", "t(x)\n"),
+    "inside a word that does not end the line": ("int(x) + 1\nprint(2)\n", "t(x)\n"),
     "closing bracket": ("g(b), c^)\nd()\n", ")\n"),
     "closing brackets": ("a, b=(1, 2)^):\n    pass\n", "):\n    return 1\n"),
     "rest of the line": ("y^ + 1\nz\n", " + 1\n"),

@@ -99,18 +99,6 @@ def test_without_infilling_tokens_the_prefix_is_completed_up_to_the_suffix(clien
     assert same["choices"][0]["text"] == answer["content"]
 
 
-def test_tabby_and_continue_read_each_event_of_a_stream(client):
-    tabby = {"seed": 2**64 - 1, "prompt": "f(", "n_predict": 20, "temperature": 0.0, "stream": True, "penalty_last_n": 0,
-             "presence_penalty": 0.0}  # fmt: skip
-    for fields in (tabby, tabby | {"mirostat": 0, "top_k": 1, "seed": -1, "repeat_penalty": 1.0}):
-        for path in ("/completion", "/completions"):
-            events = client.get_events(path, fields)
-            assert "".join(event["content"] for event in events) == COMPLETION
-            assert [event["stop"] for event in events] == [False] * (len(events) - 1) + [True]
-    last = events[-1]
-    assert (last["content"], last["stop_type"], last["tokens_evaluated"]) == ("", "eos", 2)
-
-
 def test_completion_takes_prompts_stops_copies_and_biases(client, scripted):
     dot = scripted.tokenizer.encode(".")[0]
     answer = client.get("/completion", {"prompt": "f(", "stop": ["é"], "n_predict": 20, "return_tokens": True})
