@@ -371,6 +371,7 @@ class SuffixOverlap:
         return None
 
     def count_unsettled(self, text: str) -> int:
+        """Return the number of last characters that may belong to the suffix, or be the space before it."""
         if self.rest:
             line = text.rstrip(" \t\r")
             is_met = self.is_word and line.endswith(self.rest)

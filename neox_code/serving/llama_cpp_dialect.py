@@ -154,6 +154,8 @@ def make_router(service: Service) -> APIRouter:
         return {
             "default_generation_settings": {"n_ctx": service.loaded.context_length, "params": settings},
             "total_slots": service.thread.engine.maximum_rows,
+            "endpoint_slots": True,
+            "endpoint_metrics": True,
             "model_alias": service.model_name,
             "model_path": str(service.loaded.checkpoint),
             "chat_template": "",
@@ -337,7 +339,8 @@ def make_answer(service: Service, body: LlamaCppBody, number: int, row: Row) -> 
         "tokens_evaluated": service.count_prompt(row.request),
         "tokens_cached": len(row.ids) - bool(len(row.ids) > row.prompt_length),
         "generation_settings": make_settings(service, row.request.sampling)
-        | {"n_predict": body.n_predict, "seed": row.request.seed},
+        | {"seed": row.request.seed, "max_tokens": body.n_predict}
+        | {name: getattr(body, name) for name in ("n_predict", "n_probs", "stop", "stream", "ignore_eos")},
         "prompt": service.tokenizer.decode(row.request.prompt_ids),
         "has_new_line": "\n" in row.text,
         "truncated": row.stop_reason is StopReason.FULL_CONTEXT,
