@@ -82,7 +82,7 @@ class Attention(nn.Module):
         else:
             heads = fused.unflatten(-1, (self.num_heads, 3, self.head_dim))
             query_key, key_value_S2GD = heads[:, :, :2], heads[:, :, 1:].transpose(1, 2)
-            query_SND, key_SGD = heads[:, :, 0], heads[:, :, 1]
+            query_SND, key_SGD = query_key.unbind(2)
         if self.q_norm is not None and self.k_norm is not None:
             query_SND.copy_(self.q_norm(query_SND))
             key_SGD.copy_(self.k_norm(key_SGD))
