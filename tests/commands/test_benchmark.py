@@ -14,7 +14,8 @@ from neox_code.errors import ConfigError
         ([], "no benchmark is named. Run: ./deepy.py benchmark training|decoding|conversion CONFIG..."),
         (
             ["speed"],
-            "speed is not a benchmark. Run: ./deepy.py benchmark training|decoding|conversion CONFIG..., or data --corpus FOLDER",
+            "speed is not a benchmark. Run: ./deepy.py benchmark training|decoding|conversion CONFIG..., "
+            "data --corpus FOLDER, or execution --samples FILE",
         ),
         (["data", "--corpus", "code", "--rounds", "0"], "--rounds: 0 is not a whole number above 0"),
         (["data", "--corpus", "code", "--megabytes", "0"], "--megabytes: 0 is not a number above 0"),

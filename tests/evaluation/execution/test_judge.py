@@ -33,7 +33,7 @@ PRETENDERS = {
     "event in a thread": "import sys, threading\nframe = sys._getframe(1)\n"
     "t = threading.Thread(target=sys.audit, args=(frame.f_locals.get('end'),)); t.start(); t.join()\nimport os; os._exit(0)\n",
     "calls the harness again": "import sys, os\nframe = sys._getframe(1)\nlocals_ = dict(frame.f_locals)\n"
-    "try: frame.f_globals['execute_source']('', {}, locals_['report'], 'x')\nfinally: os._exit(0)\n",
+    "try: frame.f_globals['execute_code']('', {}, locals_['report'], 'x')\nfinally: os._exit(0)\n",
     "changes the harness": "import sys\nframe = sys._getframe(1)\nframe.f_globals['END'] = 'x'\n"
     "for f in (frame, frame.f_back): f.f_globals.clear()\n",
     "traces": "import sys\nframe = sys._getframe(1)\n"
