@@ -248,7 +248,7 @@ def main(cache: str, languages: list[str], modules: list[str]) -> None:
     preload(modules)
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    with Sandbox(readable, [cache], owner=requests.fileno()) as sandbox, answers:
+    with Sandbox(readable, [cache], owner=requests.fileno(), single_thread=True) as sandbox, answers:
         try:
             while line := requests.readline():
                 programs = json.loads(line)
