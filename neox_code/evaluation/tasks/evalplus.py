@@ -37,7 +37,7 @@ FIELDS: dict[str, type | tuple[type, ...]] = {
 STOP = ("\ndef ", "\nclass ", "\nimport ", "\nfrom ", "\nassert ", "\nif __name__", "\nprint(", "\n```")
 MEMORY_BYTES = 4 << 30
 """Memory limit of a program, as evalplus' own."""
-PROGRAM_SECONDS = 200.0
+PROGRAM_SECONDS = 600.0
 """Time limit of a program. The samples' own limits are in `evalplus_check`; the reference runs beside them."""
 
 
