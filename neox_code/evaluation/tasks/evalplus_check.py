@@ -146,13 +146,14 @@ def check_inputs(name: str, number: int | None, reference: str, code: str, input
                 for timer, waiting in timers.items():
                     settimer(timer, seconds + waiting)
                 found = function(*given)
-                for timer in timers:
-                    settimer(timer, 0)
                 holds = correct(name, number, given, found, expected, atol)
             except InputTimeout:
                 raise AssertionError(f"{group} test {index}: timed out") from None
             except BaseException as error:
                 raise AssertionError(f"{group} test {index}: {type(error).__name__}: {error}") from None
+            finally:
+                for timer in timers:
+                    settimer(timer, 0)
             spent += clock() - begin
             assert holds is True, f"{group} test {index}: wrong result"
             assert spent <= MOST_SECONDS, f"{group} test {index}: timed out"
