@@ -127,7 +127,8 @@ def run_programs(
         raise NeoXError(f"{', '.join(unknown)}: programs in this language cannot be run. Known: {', '.join(LANGUAGES)}")
     missing = {language: name for language in languages if (name := find_missing_program(language))}
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "neox-code", "compilers")
-    cache.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # only Go's compiler needs it
+        cache.mkdir(parents=True, exist_ok=True)
     modules = [name for name in PRELOADED if any(name in program.source for program in programs if program.language == "python")]
     local, started = threading.local(), []
 
