@@ -151,8 +151,9 @@ def check_command(request: dict[str, Any], sandbox: Sandbox, limits: Limits) -> 
     if language.harness:
         sandbox.write(*language.harness)
     limits = replace(limits, reserves_memory=language.reserves_memory)
+    folders = [str(Path(find_program(program) or "/usr/bin/none").parent) for program in language.programs]
     environment = {
-        "PATH": "/usr/bin:/bin",
+        "PATH": ":".join([*folders, "/usr/bin", "/bin"]),
         "HOME": str(sandbox.folder),
         "TMPDIR": str(sandbox.folder),
         "LANG": "C.UTF-8",
