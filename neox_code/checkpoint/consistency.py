@@ -27,8 +27,8 @@ from neox_code.parallel.grid import single_process_grid
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 ROUNDING = 2**-8
-"""Maximum relative error of a value that was rounded to bf16. Rounding to fp16 is more exact, except below SMALLEST."""
-SMALLEST = 1e-7
+"""Maximum relative error of a value that was rounded to bf16. Rounding to fp16 is more exact, except for very small values."""
+ABSOLUTE_ROUNDING = 1e-7
 """Maximum absolute error of a very small value that was rounded to fp16."""
 
 MOST_ARGUMENT_BYTES = 64_000_000
@@ -128,7 +128,7 @@ def check_entry(place: str, name: str, value: torch.Tensor, model: ModelConfig, 
             f"{place} has {name}, which contradicts pos_emb ({model.pos_emb}) of the configuration. Use pos_emb of the training."
         )
     found = value.double()
-    if found.shape == expected.shape and torch.allclose(found, expected.double(), rtol=ROUNDING, atol=SMALLEST):
+    if found.shape == expected.shape and torch.allclose(found, expected.double(), rtol=ROUNDING, atol=ABSOLUTE_ROUNDING):
         return
     raise CheckpointError(
         f"{place} has {describe(found)} in {name}, and the configuration gives {describe(expected)}: {describe_keys(name, model)}. "

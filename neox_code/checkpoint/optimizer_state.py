@@ -97,7 +97,7 @@ class ZeroFiles:
     @cached_property
     def keys(self) -> tuple[str, ...]:
         """Names of the tensors in the state of every parameter: MASTER (the weights), and the optimizer's names of its moments."""
-        return tuple(self.open(self.data_ranks[0], self.model_ranks[0]).tensors(0))
+        return tuple(self.open(self.data_ranks[0], self.model_ranks[0]).get_group_tensors(0))
 
     def open(self, data_rank: int, model_rank: int) -> "ZeroFile":
         if (data_rank, model_rank) not in self.opened:
@@ -173,8 +173,8 @@ class ZeroFile:
                 "no_load_optim: true."
             ) from None
 
-    def tensors(self, group: int) -> dict[str, torch.Tensor]:
-        """Return the flat tensors of a group: the weights as MASTER, and moments by the optimizer's names."""
+    def get_group_tensors(self, group: int) -> dict[str, torch.Tensor]:
+        """Return the flat tensors of a parameter group: MASTER -> fp32 weights, "exp_avg" and other names of moments -> moments."""
         state = self.groups.get(group, {})
         moments = {key: value for key, value in state.items() if is_dense_tensor(value) and value.dim() == 1}
         return {MASTER: self.masters[group].detach()} | moments
@@ -182,7 +182,7 @@ class ZeroFile:
     def read_fragment(self, name: str, key: str) -> torch.Tensor:
         """Return this rank's values of a parameter as a flat tensor, which is empty if the state lacks the parameter."""
         group, start, count = self.positions[name]
-        return self.tensors(group).get(key, torch.empty(0))[start : start + count]
+        return self.get_group_tensors(group).get(key, torch.empty(0))[start : start + count]
 
     def read_step(self, name: str) -> int | None:
         step = self.groups.get(self.positions[name][0], {}).get(STEP)

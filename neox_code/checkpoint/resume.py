@@ -174,8 +174,9 @@ def start_in_used_folder(training: TrainingConfig, layout: Mapping[str, int], va
         return Start(folder, started_from=request, loads_optimizer=not training.no_load_optim)
     asked = ", ".join(f"{key}: {format_value(value)}" for key, value in request.items() if value not in (None, False))
     raise CheckpointError(
-        f"save ({save}) has checkpoints of another run, the newest {newest.name}; this run would start from the beginning "
-        f"({asked}). To resume that run set load to {save} and remove finetune and iteration; for a new run choose another save."
+        f"the folder of the key save ({save}) has checkpoints of another run, the newest {newest.name}; this run would start from "
+        f"the beginning ({asked}). To resume that run, set the key load to {save} and remove the keys finetune and iteration. "
+        "For a new run, set the key save to another folder."
     )
 
 

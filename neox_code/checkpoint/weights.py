@@ -158,7 +158,7 @@ class LazyWeights(Mapping[str, torch.Tensor]):
         self.tensor_size = tensor_size
         """Tensor-parallel size of GPT-NeoX's files; None for other sources."""
         self.description = description
-        """The recognized format, as the end of a log line that begins with the folder."""
+        """Files, writer and tensor-parallel size: "has layer files of GPT-NeoX, model_parallel_size 2", for example."""
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self.readers[name]()

@@ -256,10 +256,10 @@ def format_value(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    return value if isinstance(value, str) and value.isprintable() and is_text_without_quotes(value) else repr(value)
+    return value if isinstance(value, str) and value.isprintable() and is_string_when_unquoted(value) else repr(value)
 
 
-def is_text_without_quotes(value: str) -> bool:
+def is_string_when_unquoted(value: str) -> bool:
     """Return True if YAML reads the unquoted value as text. It reads `320000`, `true` and an empty value as other types."""
     try:
         return not isinstance(parse_value(value), (bool, int, float, type(None)))

@@ -19,7 +19,7 @@ class Entry:
 
 
 class PrefixCache:
-    """Caches of ended rows, least recently used first, of at most `maximum_bytes` together."""
+    """Keys and values of ended rows, at most `maximum_bytes`; the least recently used are removed first."""
 
     def __init__(self, maximum_bytes: int):
         self.maximum_bytes = maximum_bytes
@@ -30,7 +30,7 @@ class PrefixCache:
         return sum(entry.cache.num_bytes for entry in self.entries)
 
     def store(self, ids: Sequence[int], cache: RowCache) -> None:
-        """Keep a cache with the tokens that it holds; remove the shorter texts that it begins with, and then the oldest."""
+        """Store the keys and values of `ids`. Remove entries whose ids are the beginning of `ids`, then the least recently used."""
         new = Entry(np.asarray(ids[: cache.length], np.int64), cache)
         if not cache.length or cache.num_bytes > self.maximum_bytes:
             return
@@ -40,9 +40,10 @@ class PrefixCache:
             del self.entries[0]
 
     def take(self, ids: Sequence[int], running: Iterable[tuple[Sequence[int], RowCache]] = ()) -> RowCache | None:
-        """Return a cache of the longest beginning of `ids[:-1]` that an entry or a running row has; None without a common token.
+        """Return the keys and values of the longest beginning of `ids` that an entry or a running row has; never of the last id.
 
-        An entry that shares at least half of its tokens is shortened and leaves the cache; otherwise the beginning is copied.
+        If at least half of the entry's tokens are used, the entry is removed and its own keys and values are returned; otherwise
+        they are copied. Return None if no entry or row begins with the same token.
         """
         wanted = np.asarray(ids[:-1], np.int64)
         others = [Entry(np.asarray(other[: cache.length], np.int64), cache) for other, cache in running]

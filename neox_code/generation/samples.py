@@ -84,13 +84,13 @@ def take_lines(lines: IO[bytes], generator: Generator, items: list[PromptItem]) 
     """
     arrived: queue.Queue[bytes | None] = queue.Queue(maxsize=1000)
 
-    def read() -> None:
+    def queue_lines() -> None:
         for line in lines:
             if line.strip():
                 arrived.put(line)
         arrived.put(None)
 
-    threading.Thread(target=read, daemon=True).start()
+    threading.Thread(target=queue_lines, daemon=True).start()
 
     def take_next_prompt(wait: bool) -> Prepared | None:
         try:

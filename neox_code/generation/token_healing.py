@@ -43,7 +43,7 @@ class TokenHealing:
             begin -= 1
         data = b"".join(self.bytes_of_id[token_id] for token_id in ids[begin:])
         text = data.decode("utf-8", errors="replace")
-        piece = text[self.tokenizer.find_last_piece(text) :].encode()
+        piece = text[self.tokenizer.find_last_stable_boundary(text) :].encode()
         if not data.endswith(piece):  # bytes that are not UTF-8
             return list(ids), b""
         kept, repeated = list(ids), b""

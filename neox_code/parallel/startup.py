@@ -117,8 +117,8 @@ def wait_for_address(host: str, timeout_seconds: float) -> None:
         except (OSError, UnicodeError) as error:
             if time.monotonic() > deadline:
                 raise LaunchError(
-                    f"MASTER_ADDR ({host}) has no address on {socket.gethostname()}: {error}. Set it to a name or an address of "
-                    "the first host that this host can reach (master_addr with ./deepy.py)."
+                    f"{socket.gethostname()} finds no address for MASTER_ADDR ({host}): {error}. Set MASTER_ADDR (with ./deepy.py: "
+                    "the key master_addr) to a name or an address of the first host. All hosts must be able to reach it."
                 ) from None
             time.sleep(1)
 

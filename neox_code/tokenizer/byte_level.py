@@ -128,7 +128,7 @@ class ByteLevelTokenizer:
     def read_token_bytes(self) -> list[bytes]:
         return [b"" if token_id in self.special_ids else data for token_id, data in enumerate(self.bytes_of_id)]
 
-    def find_last_piece(self, text: str) -> int:
+    def find_last_stable_boundary(self, text: str) -> int:
         splitting = self._backend.pre_tokenizer
         pieces = splitting.pre_tokenize_str(text) if splitting else []
         return pieces[-1][1][0] if pieces else 0

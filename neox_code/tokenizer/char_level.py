@@ -56,7 +56,7 @@ class CharLevelTokenizer:
     def read_token_bytes(self) -> list[bytes]:
         return [data if len(NAMES) <= token_id < 256 else b"" for token_id, data in enumerate(BYTES_OF_ID)]
 
-    def find_last_piece(self, text: str) -> int:
+    def find_last_stable_boundary(self, text: str) -> int:
         return len(text)  # no token is longer than a byte
 
 

@@ -71,8 +71,8 @@ class Tokenizer(Protocol):
         """Return the bytes of every id, including a space before a word. Ids that no encoded text contains have b""."""
         ...
 
-    def find_last_piece(self, text: str) -> int:
-        """Return the index in the text where its last piece begins. No token crosses the border of a piece, whatever follows."""
+    def find_last_stable_boundary(self, text: str) -> int:
+        """Return the last index in the text that no token crosses, whatever text follows. A token begins there."""
         ...
 
     @property

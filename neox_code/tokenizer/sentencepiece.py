@@ -119,7 +119,7 @@ class SPMTokenizer:
         never = self._never_in_text
         return [data if is_text[i] and i not in never else b"" for i, data in enumerate(self._bytes_of_id)]
 
-    def find_last_piece(self, text: str) -> int:
+    def find_last_stable_boundary(self, text: str) -> int:
         match = LAST_PIECE.search(text)
         return match.start() if match else len(text)
 

@@ -108,7 +108,7 @@ class TiktokenTokenizer:
             found[self._encoding.encode_single_token(data)] = data
         return found
 
-    def find_last_piece(self, text: str) -> int:
+    def find_last_stable_boundary(self, text: str) -> int:
         pieces = self._splitting.pre_tokenize_str(text)
         return pieces[-1][1][0] if pieces else 0
 

@@ -192,7 +192,7 @@ def test_a_save_of_another_run_is_refused(tmp_path, keys):
     step(tmp_path / "save", 4, request)
     step(tmp_path / "base", 4)
     step(tmp_path / "other", 9)
-    with pytest.raises(CheckpointError, match=r"save \(.*\) has checkpoints of another run, the newest global_step4"):
+    with pytest.raises(CheckpointError, match=r"the key save \(.*\) has checkpoints of another run, the newest global_step4"):
         begin(**{**keys, "load": tmp_path / keys["load"], "save": tmp_path / "save"})
 
 

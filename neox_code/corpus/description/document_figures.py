@@ -74,11 +74,10 @@ class DocumentFigures:
 
 
 def count_documents(folder: str | os.PathLike[str], sample_bytes: int = 0, seed: int = 0) -> DocumentFigures:
-    """Count the documents in one pass over the shards, without reading their texts.
+    """Count the documents of a corpus and select a sample of them, in one pass over the shards. Texts are not read.
 
-    The sample takes the documents of each language in the order of a seeded hash of their row numbers, until their total size
-    is `sample_bytes`.
-    Raise DataError if a shard is missing or damaged.
+    The sample has documents of each language, up to a total of `sample_bytes` bytes per language. They are selected in the order
+    of a seeded hash of their row numbers. Raise DataError if a shard is missing or damaged.
     """
     figures = DocumentFigures()
     sampled = SeededSample(sample_bytes)

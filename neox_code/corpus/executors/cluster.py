@@ -60,7 +60,7 @@ class ClusterExecutor:
         stall_seconds: float = 1800,
         needs: Sequence[str] = (),
     ):
-        cluster.check()
+        cluster.require_cluster()
         self.cluster = cluster
         self.workers = workers
         self.tasks_per_job = tasks_per_job

@@ -29,7 +29,7 @@ class RayCluster:
     mem_per_cpu_gb: int = 2
     name: str = field(default="Ray", init=False)
 
-    def check(self) -> None:
+    def require_cluster(self) -> None:
         """Raise ConfigError if Ray is not installed or no Ray head answers at the address. Ray itself would wait for minutes."""
         if importlib.util.find_spec("ray") is None:
             raise ConfigError("--executor ray needs ray: pip install 'neox-code[cluster]', on all machines.")
@@ -48,7 +48,7 @@ class RayCluster:
 
     def start(self, name: str, folder: Path, command: Sequence[str], count: int, workers: int | None) -> "RayJobs":
         """Start a driver process that runs `count` jobs as Ray tasks. Job I runs the command with the last argument I/COUNT."""
-        self.check()  # the cluster may have ended since the last attempt
+        self.require_cluster()  # the cluster may have ended since the last attempt
         values = [folder, os.getpid(), count, workers or count, self.address, self.mem_per_cpu_gb]
         driver = [sys.executable, "-P", "-m", "neox_code.corpus.executors.ray_driver", *map(str, values)]
         with (folder / "ray.log").open("wb") as log:

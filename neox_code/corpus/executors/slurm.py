@@ -53,7 +53,7 @@ class SlurmCluster:
     """Further options of sbatch, each NAME=VALUE."""
     name: str = field(default="Slurm", init=False)
 
-    def check(self) -> None:
+    def require_cluster(self) -> None:
         if shutil.which("sbatch") is None:
             raise ConfigError("--executor slurm needs sbatch, which is not installed here. Run on a machine of the Slurm cluster.")
         self.partition = self.partition or find_default_partition()

@@ -120,7 +120,7 @@ class Index:
         words, names, places = split_words(text), self.names, self.places
         # most words are in no benchmark; only runs of words that are in one can match
         kinds = bytes(map(self.kinds.get, words, repeat(0)))
-        for hashed in hash_runs(words, kinds.translate(IS_IN_RUN)):
+        for hashed in hash_known_runs(words, kinds.translate(IS_IN_RUN)):
             if hashed in names:
                 return names[hashed]
         in_whole = kinds.translate(IS_IN_WHOLE)
@@ -193,12 +193,15 @@ def hash_words(words: Sequence[bytes]) -> int:
     return xxhash.xxh3_64_intdigest(b" ".join(words))
 
 
-def hash_runs(words: Sequence[bytes], in_runs: bytes) -> Iterator[int]:
-    """Yield the hash of each RUN consecutive words that all have the byte IN_RUN in `in_runs`, which has a byte per word."""
-    start = in_runs.find(ALL_IN_RUN)
+def hash_known_runs(words: Sequence[bytes], is_known: bytes) -> Iterator[int]:
+    """Yield the hash of each RUN consecutive words that a benchmark's run can contain.
+
+    `is_known` has a byte for each word: IN_RUN (1) if some benchmark's run contains the word.
+    """
+    start = is_known.find(ALL_IN_RUN)
     while start >= 0:
         yield hash_words(words[start : start + RUN])
-        start = in_runs.find(ALL_IN_RUN, start + 1)
+        start = is_known.find(ALL_IN_RUN, start + 1)
 
 
 def is_distinctive(run: Sequence[bytes]) -> bool:

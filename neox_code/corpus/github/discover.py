@@ -157,9 +157,9 @@ def crawl(criteria: Criteria, output: Path, api: GitHub, today: date | None = No
 
 
 def select_rows(rows: Sequence[Mapping[str, Any]], criteria: Criteria, language: str) -> list[dict[str, Any]]:
-    """Return the rows of a language with the most stars.
+    """Return at most `max_repositories` rows of a language: those with the most stars, in descending order.
 
-    If a repository is in two ranges, because its stars changed during the crawl, its last row is used.
+    If a repository has several rows, because its stars changed during the crawl, its last row is used.
     """
     by_name = {row["name"]: dict(row) for row in rows if row["language"] == language}
     order = sorted(by_name.values(), key=lambda row: (-row["stars"], row["name"]))

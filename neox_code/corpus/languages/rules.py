@@ -1,13 +1,13 @@
 r"""Rules that decide the language of a file: by the language of its project, or by the file itself.
 
     rule = ProjectLanguage(("C", "C++", "Go"))
-    rule.by_name(Project("me/tree"), "src/vector.h")                    ("C", "C++"): the project's language decides
-    rule.by_name(Project("me/tree", language="C++"), "src/vector.h")    ("C++",)
+    rule.find_languages_by_name(Project("me/tree"), "src/vector.h")                        ("C", "C++"): its project decides
+    rule.find_languages_by_name(Project("me/tree", language="C++"), "src/vector.h")        ("C++",)
 
     rule = FileLanguage(("C", "C++", "Python"))
-    rule.by_name(project, "src/vector.h")                               ("C", "C++"): its content decides
-    rule.by_name(project, "bin/deploy")                                 None: its content decides
-    rule.by_content(project, "bin/deploy", "#!/usr/bin/python3\n", None)    ("Python",)
+    rule.find_languages_by_name(project, "src/vector.h")                                   ("C", "C++"): its content decides
+    rule.find_languages_by_name(project, "bin/deploy")                                     None: its content decides
+    rule.find_languages_by_content(project, "bin/deploy", "#!/usr/bin/python3\n", None)    ("Python",)
 
 Rules are small frozen dataclasses: they are pickled for other processes, and their `repr` identifies them.
 """
@@ -39,18 +39,20 @@ class LanguageRule(Protocol):
         """True if a file with several possible languages gets the language of its project."""
         ...
 
-    def by_name(self, project: Project, path: str) -> tuple[str, ...] | None:
+    def find_languages_by_name(self, project: Project, path: str) -> tuple[str, ...] | None:
         """Return the possible languages of a file by its name; () if there is none, None if its content must be read."""
         ...
 
-    def by_content(self, project: Project, path: str, text: str, by_name: tuple[str, ...] | None) -> tuple[str, ...]:
+    def find_languages_by_content(
+        self, project: Project, path: str, text: str, possible: tuple[str, ...] | None
+    ) -> tuple[str, ...]:
         """Return the language of a file by its content, or several if the project's language selects one.
 
-        Pass the result of `by_name`.
+        Pass the result of `find_languages_by_name`.
         """
         ...
 
-    def counted(self, path: str, text: str | None = None) -> str | None:
+    def get_counted_language(self, path: str, text: str | None = None) -> str | None:
         """Return the language to which the file's bytes are added to find the main language of its project; None: not counted.
 
         Pass the text if the file was read, because the result depends on it: a `.h` file is C by its name and often C++ by its
@@ -71,16 +73,18 @@ class ProjectLanguage:
         for language in self.languages:
             list_name_endings(language)
 
-    def by_name(self, project: Project, path: str) -> tuple[str, ...] | None:
+    def find_languages_by_name(self, project: Project, path: str) -> tuple[str, ...] | None:
         language = project.language
         if language is None:
             return find_languages(path, self.languages)
         return (language,) if language in self.languages and is_name_of(language, path) else ()
 
-    def by_content(self, project: Project, path: str, text: str, by_name: tuple[str, ...] | None) -> tuple[str, ...]:
-        return by_name or ()
+    def find_languages_by_content(
+        self, project: Project, path: str, text: str, possible: tuple[str, ...] | None
+    ) -> tuple[str, ...]:
+        return possible or ()
 
-    def counted(self, path: str, text: str | None = None) -> str | None:
+    def get_counted_language(self, path: str, text: str | None = None) -> str | None:
         return find_counted_language(path, text)
 
 
@@ -102,17 +106,19 @@ class FileLanguage:
                 near = " or ".join(get_close_matches(language, LANGUAGE_TYPES))
                 raise DataError(f"linguist has no language {language!r}.{f' Is it {near}?' if near else ''}")
 
-    def by_name(self, project: Project, path: str) -> tuple[str, ...] | None:
+    def find_languages_by_name(self, project: Project, path: str) -> tuple[str, ...] | None:
         names = find_by_name(path)
         if names:
             return select_languages(names, self.languages)
         return () if "." in path[path.rfind("/") + 1 :] else None
 
-    def by_content(self, project: Project, path: str, text: str, by_name: tuple[str, ...] | None) -> tuple[str, ...]:
+    def find_languages_by_content(
+        self, project: Project, path: str, text: str, possible: tuple[str, ...] | None
+    ) -> tuple[str, ...]:
         language = detect(path, text)
         return (language,) if language in self.languages else ()
 
-    def counted(self, path: str, text: str | None = None) -> str | None:
+    def get_counted_language(self, path: str, text: str | None = None) -> str | None:
         return find_counted_language(path, text)
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from itertools import repeat
 from pathlib import Path
 
-from neox_code.corpus.filters.benchmarks import IN_RUN, find_distinctive_runs, hash_runs, hash_words, split_words
+from neox_code.corpus.filters.benchmarks import IN_RUN, find_distinctive_runs, hash_known_runs, hash_words, split_words
 from neox_code.corpus.overlap.seeds import GUARANTEED_BYTES
 from neox_code.corpus.overlap.whence import FOLDER, Overlap, build_overlap_index, find_overlaps
 from neox_code.corpus.shards import SUMMARY_FILE, list_shard_files, read_shard
@@ -106,7 +106,7 @@ def find_runs(shard: Path, vocabulary: Mapping[bytes, int], searched: frozenset[
     found: dict[int, str] = {}
     for document in read_shard(shard, "train"):
         words = split_words(document.text)
-        for hashed in hash_runs(words, bytes(map(vocabulary.get, words, repeat(0)))):
+        for hashed in hash_known_runs(words, bytes(map(vocabulary.get, words, repeat(0)))):
             if hashed in searched:
                 found.setdefault(hashed, f"{document.repository}/{document.path}")
     yield found

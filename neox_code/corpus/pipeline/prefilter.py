@@ -62,7 +62,7 @@ class Prefilter:
         return None if is_read_for_others else reason
 
     def _find_drop_reason(self, project: Project, path: str, num_bytes: int) -> str | None:
-        possible = self.recipe.language_rule.by_name(project, path)
+        possible = self.recipe.language_rule.find_languages_by_name(project, path)
         if possible == ():
             return DATASET_FILE if is_shard_name(path) else NO_LANGUAGE
         if possible and not any(language in self.languages for language in possible):

@@ -71,13 +71,13 @@ class Scanner:
     def rows(self, file: FoundFile, project: int) -> Iterator[ScanRow]:
         """Yield the rows of one file, at least one."""
         rule = self.recipe.language_rule
-        names = rule.by_name(file.project, file.path)
+        names = rule.find_languages_by_name(file.project, file.path)
         first = names[0] if names else None
         text, encoding, digest = None, None, None
         if file.content is not None:
             text, encoding = self.decode(file.content)
             digest = content_digest(file.content).hex()
-        counted = rule.counted(file.path, text) if rule.selects_by_project and file.project.language is None else None
+        counted = rule.get_counted_language(file.path, text) if rule.selects_by_project and file.project.language is None else None
         if file.content is None or text is None:
             stated = make_unread_statement(file.path, file.link) if is_unread_statement(file) else None
             reason = NOT_TEXT if file.content is not None else file.reason
@@ -127,7 +127,7 @@ class Scanner:
 
     def _find_languages(self, file: FoundFile, text: str, names: tuple[str, ...] | None) -> tuple[Sequence[str | None], str | None]:
         """Return (possible languages of the file, None); if the file is dropped, (one language or None, drop reason)."""
-        possible = () if names == () else self.recipe.language_rule.by_content(file.project, file.path, text, names)
+        possible = () if names == () else self.recipe.language_rule.find_languages_by_content(file.project, file.path, text, names)
         if not possible:
             return (None,), NO_LANGUAGE if file.has_path else UNPLACED
         if len(possible) == 1 and possible[0] in self.languages:

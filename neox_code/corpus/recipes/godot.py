@@ -24,9 +24,11 @@ class GodotScripts(FileLanguage):
 
     name = "language of the file, and Godot's scripts"
 
-    def by_content(self, project: Project, path: str, text: str, by_name: tuple[str, ...] | None) -> tuple[str, ...]:
-        is_script = by_name == LANGUAGES and SCRIPT.search(text) is not None
-        return LANGUAGES if is_script else super().by_content(project, path, text, by_name)
+    def find_languages_by_content(
+        self, project: Project, path: str, text: str, possible: tuple[str, ...] | None
+    ) -> tuple[str, ...]:
+        is_script = possible == LANGUAGES and SCRIPT.search(text) is not None
+        return LANGUAGES if is_script else super().find_languages_by_content(project, path, text, possible)
 
 
 RECIPE = Recipe(

@@ -62,7 +62,7 @@ def load_recipe(path: Path, original: Path | None = None) -> Recipe:
 
 def find_problems(recipe: Recipe) -> Iterator[str]:
     """Yield a sentence for each invalid field of a recipe."""
-    if not hasattr(recipe.language_rule, "by_name"):
+    if not hasattr(recipe.language_rule, "find_languages_by_name"):
         yield f"language_rule is {recipe.language_rule!r}, expected a rule such as FileLanguage(languages)."
     for field, methods in (("before_reading", ("keep",)), ("after_reading", ("keep", "edit"))):
         rules, expected = getattr(recipe, field), " or ".join(f"{method}(file)" for method in methods)

@@ -80,7 +80,7 @@ def find_head(repository: Path) -> tuple[Objects, str]:
 def list_tree(objects: Objects, commit: str, project: Project, check: FileCheck) -> Iterator[tuple[FoundFile, str]]:
     """Yield every file of a commit with its object hash. If the commit is damaged or too large, the last file has an empty path."""
     command = ("ls-tree", "-r", "-z", "-l", "--full-tree", commit)
-    with isolate_objects(objects) as environment, start_git(command, environment) as (process, output):
+    with make_isolated_git_environment(objects) as environment, start_git(command, environment) as (process, output):
         listed = 0
         for line in split_at_nul(output):
             listed += len(line)
@@ -131,7 +131,7 @@ def read_blobs(objects: Objects, object_names: Sequence[str]) -> Iterator[bytes 
 
 def read_until_damaged(objects: Objects, object_names: Sequence[str]) -> Iterator[bytes | None]:
     """Yield the blobs in order up to the first damaged blob; None for a missing blob."""
-    with isolate_objects(objects) as environment, tempfile.TemporaryFile() as requests:
+    with make_isolated_git_environment(objects) as environment, tempfile.TemporaryFile() as requests:
         requests.write("".join(f"{name}\n" for name in object_names).encode())
         requests.seek(0)
         with start_git(("cat-file", "--batch", "--buffer"), environment, requests) as (_, output):
@@ -149,7 +149,7 @@ def read_until_damaged(objects: Objects, object_names: Sequence[str]) -> Iterato
 
 
 @contextmanager
-def isolate_objects(objects: Objects) -> Iterator[dict[str, str]]:
+def make_isolated_git_environment(objects: Objects) -> Iterator[dict[str, str]]:
     """Yield environment variables with which git reads only these objects, and no configuration of the repository."""
     with tempfile.TemporaryDirectory(prefix="neox-git-") as folder:
         (Path(folder) / "refs").mkdir()

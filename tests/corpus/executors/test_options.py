@@ -102,4 +102,4 @@ def test_without_a_cluster_ray_is_not_imported():
 def test_an_address_without_a_cluster_is_an_error_at_once(address, sentence):
     pytest.importorskip("ray")
     with pytest.raises(ConfigError, match=sentence):
-        RayCluster(address).check()
+        RayCluster(address).require_cluster()

@@ -29,7 +29,9 @@ def test_file_names_of_a_language_equal_those_of_code_lms(language):
     names += [name.lower() for name in names] + ["a.kt", "build.gradle.kts", "player.gd", "README.md", "Makefile", "py", ".h"]
     rule = ProjectLanguage((language,))
     for name in names:
-        assert rule.by_name(project(language), f"a/{name}") == ((language,) if is_file_of_code_lms(language, name) else ())
+        assert rule.find_languages_by_name(project(language), f"a/{name}") == (
+            (language,) if is_file_of_code_lms(language, name) else ()
+        )
 
 
 @pytest.mark.parametrize(
@@ -51,42 +53,42 @@ def test_polycoders_special_file_names(language, taken, left):
 
 def test_a_project_without_language_keeps_all_possible_languages():
     rule = ProjectLanguage()
-    assert rule.by_name(TREE, "src/list.h") == ("C", "C++")
-    assert rule.by_content(TREE, "src/list.h", "class List;", ("C", "C++")) == ("C", "C++")
-    assert rule.by_name(TREE, "src/list.hpp") == ("C++",)
-    assert rule.by_name(TREE, "README.md") == ()
+    assert rule.find_languages_by_name(TREE, "src/list.h") == ("C", "C++")
+    assert rule.find_languages_by_content(TREE, "src/list.h", "class List;", ("C", "C++")) == ("C", "C++")
+    assert rule.find_languages_by_name(TREE, "src/list.hpp") == ("C++",)
+    assert rule.find_languages_by_name(TREE, "README.md") == ()
 
 
 def test_a_project_in_an_unselected_language_has_no_files():
     rule = ProjectLanguage(("C", "Go"))
-    assert rule.by_name(project("C++"), "src/list.h") == ()
-    assert rule.by_name(project("C"), "src/list.go") == ()
+    assert rule.find_languages_by_name(project("C++"), "src/list.h") == ()
+    assert rule.find_languages_by_name(project("C"), "src/list.go") == ()
 
 
 def test_a_file_has_the_language_of_its_own_content():
     rule = FileLanguage()
-    assert rule.by_name(project("Go"), "src/list.h") == ("C", "C++")
-    assert rule.by_content(TREE, "src/list.h", "class List;", ("C", "C++")) == ("C++",)
-    assert rule.by_content(TREE, "src/list.h", "struct list;", ("C", "C++")) == ("C",)
-    assert rule.by_content(TREE, "src/List.h", "@interface List\n", ("C", "C++")) == ()
-    assert rule.by_content(TREE, "lib.rs", "#pragma version(1)\n", ("Rust",)) == ()
+    assert rule.find_languages_by_name(project("Go"), "src/list.h") == ("C", "C++")
+    assert rule.find_languages_by_content(TREE, "src/list.h", "class List;", ("C", "C++")) == ("C++",)
+    assert rule.find_languages_by_content(TREE, "src/list.h", "struct list;", ("C", "C++")) == ("C",)
+    assert rule.find_languages_by_content(TREE, "src/List.h", "@interface List\n", ("C", "C++")) == ()
+    assert rule.find_languages_by_content(TREE, "lib.rs", "#pragma version(1)\n", ("Rust",)) == ()
 
 
 def test_only_files_of_a_selected_language_or_without_extension_are_read():
     rule = FileLanguage(("Python", "Shell"))
-    assert rule.by_name(TREE, "setup.py") == ("Python",)
-    assert rule.by_name(TREE, "bin/deploy") is None
-    assert rule.by_name(TREE, "Makefile") == ()
-    assert rule.by_name(TREE, "photo.jpeg") == ()
-    assert rule.by_name(TREE, "lib.rs") == ()
-    assert rule.by_content(TREE, "bin/deploy", "#!/usr/bin/python3\n", None) == ("Python",)
-    assert rule.by_content(TREE, "bin/deploy", "#!/usr/bin/perl\n", None) == ()
+    assert rule.find_languages_by_name(TREE, "setup.py") == ("Python",)
+    assert rule.find_languages_by_name(TREE, "bin/deploy") is None
+    assert rule.find_languages_by_name(TREE, "Makefile") == ()
+    assert rule.find_languages_by_name(TREE, "photo.jpeg") == ()
+    assert rule.find_languages_by_name(TREE, "lib.rs") == ()
+    assert rule.find_languages_by_content(TREE, "bin/deploy", "#!/usr/bin/python3\n", None) == ("Python",)
+    assert rule.find_languages_by_content(TREE, "bin/deploy", "#!/usr/bin/perl\n", None) == ()
 
 
 def test_languages_of_other_recipes_are_accepted():
     for rule in (ProjectLanguage(("GDScript", "Kotlin")), FileLanguage(("GDScript", "Kotlin"))):
-        assert rule.by_name(TREE, "player.gd") == ("GDScript",)
-        assert rule.by_name(TREE, "Main.kt") == ("Kotlin",)
+        assert rule.find_languages_by_name(TREE, "player.gd") == ("GDScript",)
+        assert rule.find_languages_by_name(TREE, "Main.kt") == ("Kotlin",)
 
 
 @pytest.mark.parametrize("rule", [ProjectLanguage(("C", "C++")), FileLanguage(("C", "C++"))])
@@ -94,8 +96,8 @@ def test_a_rule_can_be_pickled_and_compared(rule: LanguageRule):
     assert pickle.loads(pickle.dumps(rule)) == rule
     narrower = dataclasses.replace(rule, languages=("C",))  # type: ignore[type-var]
     assert narrower != rule and repr(narrower) != repr(rule)
-    assert narrower.by_name(TREE, "list.h") == ("C",)
-    assert rule.counted("src/list.h", "class List;") == "C++"
+    assert narrower.find_languages_by_name(TREE, "list.h") == ("C",)
+    assert rule.get_counted_language("src/list.h", "class List;") == "C++"
 
 
 def test_an_unknown_language_is_refused_with_the_nearest_name():
