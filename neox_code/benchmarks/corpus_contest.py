@@ -5,8 +5,8 @@
     for part in PARTS.values():
         run_part(part, Path("code"), part.megabytes, part.rounds)      # {"corpus": 31.2, "corpus, two cores over one": 1.8}
 
-A part copies a sample of the corpus, and a smaller sample for a slow peer, on which ours is also measured. Each contestant runs in
-its own process on CORES cores. The contestants take turns, and different outputs are an error. A ratio on one core compares
+A part copies a sample of the corpus. For a slow peer it copies a smaller sample, on which ours is measured too. Each contestant
+runs in its own process on CORES cores. The contestants take turns, and different outputs are an error. A ratio on one core compares
 processor time, which does not depend on other programs. A ratio between numbers of cores compares elapsed time. The table shows
 both.
 """

@@ -2,11 +2,11 @@
 
     python -m neox_code.benchmarks.decoding NAME:BATCH FOLDER CONFIG...    one contestant; started by `deepy.py benchmark decoding`
 
-Decoding is greedy, with random weights in bf16 or 8-bit integers and random prompts. A round measures the time until every row has
-its first token, and the time of a step, which gives every row another token, at each of CACHED_TOKENS. In a ragged batch the rows
-have different lengths with the same sum. A row also reports how long the machine takes to read the weights of a step from memory,
-which no decoder at batch 1 can undercut. On a CPU every contestant has the memory-allocator settings of the commands and one thread
-for each available core, whatever OMP_NUM_THREADS is. `FOLDER` has MODEL.gguf files and `node` for llama.cpp.
+Decoding is greedy, with random weights in bf16 or 8-bit integers and random prompts. A round measures two times for each length in
+CACHED_TOKENS: until every row has its first token, and of a step, which adds a token to every row. In a ragged batch the rows have
+different lengths with the same sum. The table also shows how long the machine takes to read the weights of a step from memory: no
+decoder at batch 1 is faster. On a CPU every contestant has the memory-allocator settings of the commands and one thread for each
+available core, whatever OMP_NUM_THREADS is. `FOLDER` has MODEL.gguf files and `node` for llama.cpp.
 """
 
 import json
@@ -49,7 +49,7 @@ VOCAB_SIZE = 50_257
 CACHED_TOKENS = (128, 1500)
 STEPS = 16
 RAGGED = (1 / 8, 7 / 8, 9 / 8, 9 / 8, 19 / 16, 19 / 16, 19 / 16, 19 / 16)
-"""Lengths of the rows of a ragged batch, in terms of the mean length."""
+"""Lengths of the rows of a ragged batch, as multiples of the mean length."""
 
 WARM_UP_TOKENS = 16
 """Length of the prompts that a contestant reads before the first round."""

@@ -52,7 +52,8 @@ def find_similar_before(
 
 
 def compute_recall(pairs: Sequence[tuple[int, int]], roots: Sequence[int]) -> float:
-    """Return the share of the pairs whose two texts are in one cluster: `roots` has the same value for both. 1 without pairs.
+    """Return the share of the pairs whose two texts are in one cluster: `roots` has the same value for both. Return 1 if there are
+    no pairs.
 
     >>> compute_recall([(0, 1), (0, 2)], roots=[0, 0, 2])
     0.5

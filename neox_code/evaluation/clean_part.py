@@ -1,4 +1,4 @@
-"""The scores of a task beside the overlap of its problems with the training corpus, and on the problems without overlap.
+"""Find which problems of a task overlap with the training corpus, and compute the scores on the other problems.
 
 found |= score_clean_part("data/corpus", task, problems, samples, outcomes, Path("results/humaneval_overlap.jsonl"))
 """

@@ -28,7 +28,7 @@ class LanguageResult:
     language: str
     files: int
     left_aside: int
-    """Number of further held-out files, which exceed `heldout_bytes_per_language`."""
+    """Number of held-out files that are left out because of the limit `heldout_bytes_per_language`."""
     changed: int
     """Number of files whose text the tokenizer changes by normalization. Their figures are not comparable."""
     bytes: int

@@ -81,7 +81,7 @@ def split_into_windows(file: int, num_tokens: int, context_length: int) -> Itera
 
 
 def split_rolling(file: int, num_tokens: int, context_length: int) -> Iterator[ScoredWindow]:
-    """Yield the windows of lm-evaluation-harness's `loglikelihood_rolling`: each scores all of its tokens, except for the last one.
+    """Yield the windows of lm-evaluation-harness's `loglikelihood_rolling`: every window but the last scores all of its tokens.
 
     >>> [(window.begin, window.end, window.scored) for window in split_rolling(0, num_tokens=34, context_length=10)]
     [(0, 10, 0), (10, 20, 10), (20, 30, 20), (24, 34, 30)]

@@ -142,7 +142,7 @@ class TaskRun:
     load: Callable[[], LoadedModel]
 
     def run(self) -> Iterator[dict[str, Any]]:
-        """Yield the results; of several temperatures first their own results, then the best of each score."""
+        """Yield the result of each temperature. If there are several, the last yielded result has the best value of each score."""
         if self.section.eval_samples:
             yield self.check(self.task.name, Path(self.section.eval_samples).expanduser(), None)
             return
@@ -304,7 +304,7 @@ def make_result(task: str, config: NeoXConfig | None, inputs: TaskInputs, found:
 
 
 def save_result(output: Path, name: str, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a result to NAME.json and return it as JSON holds it."""
+    """Write a result to NAME.json and return the value that a reader of this file gets."""
     made = replace_non_json_values(result)
     assert isinstance(made, dict)
     write_json(output / f"{name}.json", made)
@@ -313,7 +313,7 @@ def save_result(output: Path, name: str, result: Mapping[str, Any]) -> dict[str,
 
 @cache
 def read_commit() -> str | None:
-    """Return the commit of this package's checkout, with `-dirty` if its files differ; None without one."""
+    """Return the commit of this package's checkout, with `-dirty` if its files differ; None if the package is not in a checkout."""
     if CHECKOUT is None:
         return None
     command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 PASS_KS = (1, 2, 5, 10, 100)
-"""The k of pass@k that are reported, as far as every problem has so many samples."""
+"""The values of k for which pass@k is reported; k is left out if a problem has fewer samples than k."""
 
 DETECTION_FACTOR = 2.8
 """Sum of the normal quantiles of a two-sided 5% level (1.96) and of 80% power (0.84)."""
@@ -46,8 +46,8 @@ class TaskScore:
 def mean_score(name: str, values: Sequence[float], higher_is_better: bool = True) -> TaskScore:
     """Return the mean of one value for each problem, with its standard error; `values` is not empty.
 
-    If all values are 0 or all are 1, their variance is 0 whatever their number. The error is then that of one more success and one
-    more failure.
+    If all values are 0 or all are 1, their variance is 0 whatever their number. Then one success and one failure are added before
+    the error is computed.
 
     >>> score = mean_score("exact match", [1, 0, 0, 1])
     >>> score.value, round(score.standard_error, 3), round(score.smallest_difference, 2)
@@ -96,6 +96,6 @@ def pass_at_k_score(counts: Sequence[tuple[int, int]], k: int, name: str = "") -
 
 
 def pass_at_k_scores(counts: Sequence[tuple[int, int]], prefix: str = "") -> list[TaskScore]:
-    """Return pass@k for each k of PASS_KS that no problem has fewer samples than."""
+    """Return pass@k for each k of PASS_KS for which every problem has at least k samples."""
     most = min((n for n, _ in counts), default=0)
     return [pass_at_k_score(counts, k, f"{prefix}pass@{k}") for k in PASS_KS if k <= most]

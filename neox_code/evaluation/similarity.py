@@ -43,7 +43,8 @@ def expand_literals(text: str) -> str:
 
 
 def compute_bleu(predictions: Sequence[str], references: Sequence[str]) -> float:
-    """Return the BLEU of all pairs together, from 0 to 100: orders 1 to 4, one reference, 1 added to both sides of every precision.
+    """Return the BLEU of all pairs together, from 0 to 100: orders 1 to 4, one reference, 1 added to the numerator and denominator
+    of every precision.
 
     Words are separated by whitespace. It is 0 if all predictions or all references are empty.
 

@@ -11,9 +11,10 @@ from neox_code.tokenizer.protocol import Tokenizer
 
 
 class Detokenizer:
-    """Convert tokens to the text after `prompt_ids`, without its first `skipped_bytes`; bytes that are not UTF-8 become U+FFFD.
+    """Convert tokens to the text after `prompt_ids`. Its first `skipped_bytes` are left out; bytes that are not UTF-8 become
+    U+FFFD.
 
-    A token is decoded together with the previous one, as some vocabularies decode it differently at the start of a text.
+    A token is decoded together with the previous one, because some vocabularies decode a token differently at the start of a text.
     """
 
     def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int] = (), skipped_bytes: int = 0):

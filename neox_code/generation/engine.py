@@ -7,9 +7,9 @@
         print(row.take_text(), end="")
 
 A step can give a row several tokens: the guesses of `prompt_lookup.py` are read in the same pass, and those are kept that the row
-generates anyway. Prompts are read in chunks, so that a step stays short. The keys and values of ended rows are kept up to a number
-of bytes: a prompt that begins like one of them, or like a running row, continues there. So the samples of a request read its prompt
-once.
+generates anyway. Prompts are read in chunks, so that a step stays short. The keys and values of ended rows stay in memory, up to a
+number of bytes. A prompt that begins like an ended or running row reuses its keys and values, so the samples of a request read
+their prompt once.
 
 The tokens of a row depend on its request alone, not on the other rows; see model/kv_cache.py. The engine has no threads: `add` and
 `step` are called by one thread.
@@ -75,7 +75,7 @@ class Row:
         self.ids = list(request.prompt_ids)
         """The prompt and the new tokens."""
         self.remaining = request.repeat_bytes
-        """Bytes that the completion still has to repeat."""
+        """Bytes at the end of the prompt that the completion still has to repeat; see token_healing.py."""
         self.tokens: list[int] = []
         """Tokens of the completion without the end-of-document token. If a stop rule cut the text, they contain what was cut."""
         self.text = ""
@@ -87,7 +87,7 @@ class Row:
         self.error: CheckpointError | None = None
         """The error that ended the row with StopReason.FAILED."""
         self.cached_tokens = 0
-        """Number of prompt tokens whose keys and values came from an earlier text."""
+        """Number of prompt tokens whose keys and values were reused from another row."""
         self.prompt_seconds = self.seconds = 0.0
         """Seconds from `add` until the prompt has been read, and until the last token."""
         self.is_cancelled = False
@@ -111,7 +111,7 @@ class Row:
         return Counter(self.request.prompt_ids)
 
     def count_tokens(self) -> dict[int, tuple[int, int]]:
-        """Return the number of occurrences of each token in prompt and completion, and in the completion, for the penalties."""
+        """Return token id -> (occurrences in prompt and completion, occurrences in the completion), for the penalties."""
         if not self.request.sampling.has_penalties:
             return {}
         new = Counter(self.tokens)
@@ -262,7 +262,7 @@ class Engine:
         return rows, counts
 
     def guess_tokens(self, rows: Sequence[Row], is_complete: Sequence[bool]) -> list[list[int]]:
-        """Return the guessed next tokens of each row of a pass, none for a row whose prompt the pass does not complete."""
+        """Return guessed next tokens for each row. A row whose prompt is not completely read in this pass has no guesses."""
         limit = GUESSED_PASS_TOKENS // max(sum(is_complete), 1) - 1
         limits = [
             min(
@@ -299,7 +299,7 @@ class Engine:
         return self.loaded.gpt.logits(hidden_1SH)[0, :, :rows].float()
 
     def read_prompt_logprobs(self, rows: Sequence[Row], begins: Sequence[int], parts: Sequence[torch.Tensor]) -> None:
-        """Add the log-probabilities of the prompt tokens that follow the tokens which a pass has read."""
+        """Add the log-probability of each prompt token whose previous token this pass has read."""
         for row, begin, hidden_1SH in zip(rows, begins, parts, strict=True):
             if not row.request.prompt_logprobs or begin >= row.prompt_length:
                 continue

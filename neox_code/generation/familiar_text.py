@@ -1,9 +1,9 @@
-"""Code of several languages that every model of code predicts well, to find a vocabulary that is not the model's.
+"""Find a vocabulary that does not belong to a model: every code model with its own vocabulary predicts TEXT well.
 
-    log_fit(gpt, tokenizer, context_length, "checkpoints")       # a warning if TEXT costs more than without a model
+    log_fit(gpt, tokenizer, context_length, "checkpoints")       # a warning if TEXT needs too many bits
 
-With the vocabulary of another model, or with weights in another order, TEXT costs at least as many bits as without a model. An
-untrained model causes the same warning.
+With the vocabulary of another model, or with weights in another order, the model needs at least as many bits for TEXT as byte
+frequencies alone. An untrained model causes the same warning.
 """
 
 import math
@@ -58,7 +58,9 @@ MOST_TOKENS, LEAST_TOKENS = 256, 48
 
 @torch.no_grad()  # a table that is cached here is used in training too
 def log_fit(gpt: GPT, tokenizer: Tokenizer, context_length: int, name: object) -> None:
-    """Log a warning if TEXT costs the model of this name more bits than it costs without a model."""
+    """Log a warning if the model needs at least as many bits for TEXT as byte frequencies or uniform token probabilities. `name`
+    identifies the model in the message.
+    """
     device = next(gpt.parameters()).device
     parameters = sum(parameter.numel() for parameter in gpt.parameters())
     budget = int(MOST_OPERATIONS / 2 / parameters) if device.type == "cpu" else MOST_TOKENS

@@ -7,7 +7,8 @@
         print(piece, end="", flush=True)
 
 A prompt is text or token ids; an empty one begins a new document, after an end-of-document token. `newlines` sets how line ends
-with CR are read. A completion depends on the seed, the prompt and the prompt's index, not on the prompts beside it.
+with CR are read. A completion depends on the seed, the prompt and the prompt's index. It does not depend on other prompts of the
+batch.
 """
 
 import dataclasses
@@ -70,7 +71,9 @@ raises StopIteration after the last prompt."""
 
 
 class Generator:
-    """Completions of one model with the settings of a configuration. A prompt continues where an earlier one has been read."""
+    """Complete prompts with one model and the settings of a configuration. What a prompt has in common with an earlier one is not
+    computed again.
+    """
 
     def __init__(self, loaded: LoadedModel, section: GenerationConfig, seed: int):
         self.loaded, self.tokenizer, self.section, self.seed = loaded, loaded.tokenizer, section, seed
@@ -91,7 +94,7 @@ class Generator:
         return [result for result in self.run(take_from(prepared), len(prompts)) if isinstance(result, Completion)]
 
     def run(self, take: TakePrompt, expected: int | None = None) -> Iterator[Completion | Refusal]:
-        """Yield the completions and refusals as they end, in the order of the prompts. Show progress in tokens.
+        """Yield the completions and refusals in the order of the prompts, each as early as possible. Show progress in tokens.
 
         `expected` is the number of prompts, if it is known. Raise CheckpointError if the logits of a row are not finite. A caller
         that stops early cancels the other rows.
@@ -134,7 +137,9 @@ class Generator:
         return self.stream_row(self.engine.add(prepared.request)[0])
 
     def stream_row(self, row: Row) -> Iterator[str]:
-        """Yield the settled parts of a row's text until it ends; a caller that stops early cancels the row."""
+        """Yield the parts of a row's text that no stop rule can remove, until the row ends. A caller that stops early cancels the
+        row.
+        """
         try:
             while row.stop_reason is None:
                 self.engine.step()
@@ -224,7 +229,9 @@ class Generator:
         return max(self.loaded.context_length - max(section.maximum_tokens, 1), self.loaded.context_length // 2)
 
     def fit_context(self, ids: list[int], text: str, section: GenerationConfig) -> list[int]:
-        """Return at most one id less than the context holds; cut a longer prompt or raise DataError, by `long_prompts`."""
+        """Return at most `context_length - 1` ids of a prompt. `long_prompts` decides whether a longer prompt is cut or raises
+        DataError.
+        """
         most = self.loaded.context_length - 1
         if len(ids) <= most:
             return ids
@@ -265,7 +272,7 @@ def get_prompt(prompt: Prompt | PromptItem) -> Prompt:
 
 
 def take_from(prepared: Sequence[Prepared]) -> TakePrompt:
-    """Return a function that takes the prompts of a list."""
+    """Return a function that returns the prompts of a list, one for each call."""
     remaining = iter(prepared)
     return lambda wait: next(remaining)
 

@@ -9,7 +9,7 @@ With PRE, SUF and MID for the vocabulary's infilling tokens, the orders are
     spm    FILES PRE SUF suffix MID prefix            the missing text follows the prefix
 
 and FILES are `<repo_name>name\n`, then `<file_sep>path\ntext\n` for each other file and `<file_sep>path\n` for this one. Without
-infilling tokens the prompt is the other files and the prefix. The names of special tokens in a text stay text.
+infilling tokens the prompt is the other files and the prefix. Names of special tokens in these texts are encoded as text.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ CHARACTERS_PER_TOKEN = 64
 """Maximum number of characters per token of the budget. A longer text is cut before it is encoded."""
 
 NUM_MARKERS = 8
-"""Tokens of the budget that are set aside for special tokens and the space before a text."""
+"""Number of tokens of the budget that are reserved for special tokens and for a space before a text."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def find_markers(tokenizer: Tokenizer) -> list[int]:
 
 
 def encode_next(healing: TokenHealing, text: str) -> list[int]:
-    """Return the ids of a text that follows another: without the space that some vocabularies add before the first word."""
+    """Return the ids of a text that follows another text, without the space that some vocabularies add before the first word."""
     before = healing.tokenizer.encode("\n")
     ids = healing.tokenizer.encode(f"\n{text}")
     return ids[len(before) :] if ids[: len(before)] == before else healing.tokenizer.encode(text)

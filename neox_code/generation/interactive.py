@@ -4,11 +4,11 @@ r"""The interactive prompt: type the beginning of a text, and read its completio
     def add(a, b):
             return a + b
 
-A prompt is a line, or, with another `prompt_end`, all text up to it. Its escapes are those of prompts.unescape. On a terminal a
-paste of several lines is one prompt without escapes, a line that begins with a colon is a command (`:help` lists them), and prompts
-stay in a history on the disk. Ctrl-C stops a completion, or deletes a prompt that is being typed; Ctrl-D ends. The terminal shows
-the prompt again, dim, before the completion, and control characters as escapes. Without a terminal, standard output has the exact
-completions.
+A prompt is a line, or, if `prompt_end` is set to another text, everything up to that text. Its escapes are those of
+prompts.unescape. On a terminal a paste of several lines is one prompt without escapes, a line that begins with a colon is a command
+(`:help` lists them), and prompts stay in a history on the disk. Ctrl-C stops a completion, or deletes a prompt that is being typed;
+Ctrl-D ends. The terminal shows the prompt again, dim, before the completion, and control characters as escapes. Without a terminal,
+standard output has the exact completions.
 """
 
 import locale
@@ -149,7 +149,7 @@ def parse_setting(key: str, typed: str) -> Any:
 
 
 class History:
-    """The prompts of earlier dialogs, in readline's history and in a file of the user's."""
+    """The prompts of earlier dialogs, in readline's history and in a file of the user."""
 
     def __enter__(self) -> None:
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")

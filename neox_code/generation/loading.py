@@ -51,12 +51,12 @@ class LoadedModel:
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """Return the type of weights in training; but on a CPU, where fp16 is slow, return fp32 for fp16."""
+    """Return the type that the weights have in training. On a CPU, where fp16 is slow, return fp32 instead of fp16."""
     return torch.float32 if precision == "fp16" and device.type == "cpu" else DTYPES[precision]
 
 
 def prepare_for_inference(gpt: GPT, device: torch.device, load_in_8bit: bool = False) -> GPT:
-    """Return the model on its device, in evaluation mode, with weights in the form that a CPU reads fastest if `device` is one."""
+    """Return the model on `device`, in evaluation mode. For a CPU, convert the weights to the form that a CPU reads fastest."""
     gpt = gpt.to(device).eval().requires_grad_(False)
     pack_weights(gpt, load_in_8bit)
     fuse_activations(gpt)

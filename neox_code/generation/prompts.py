@@ -66,8 +66,9 @@ def read_prompts(path: str | Path, prompt_end: str | None = None, file_format: s
     """Return the prompts of a folder, a file or standard input.
 
     A folder has a prompt for each of its files, in the order of their paths; hidden files are left out. A file named *.jsonl has a
-    prompt in each row (`parse_row`). Any other file is one prompt, or, with `prompt_end`, its texts between the occurrences of that
-    are prompts. Empty texts are left out, and a log line counts them. `file_format` (text or jsonl) overrides the file's name.
+    prompt in each row (`parse_row`). Any other file is one prompt. If `prompt_end` is set, the file is divided at each
+    `prompt_end`, and each part is a prompt. Empty texts are left out, and a log line counts them. `file_format` (text or jsonl)
+    overrides the file's name.
 
     Raise DataError if there is no prompt, or a file is missing or not UTF-8.
     """
@@ -123,7 +124,9 @@ def parse_row(line: str | bytes, place: str) -> PromptItem:
 
 
 def convert_setting(key: str, value: Any, description: str) -> Any:
-    """Return the value of a key; raise DataError, which begins with `description`, if it has another type or is out of range."""
+    """Return the value of a key, converted to the key's type. If the type is wrong or the value out of range, raise a DataError
+    that begins with `description`.
+    """
     try:
         converted = convert(value, FIELDS[key].annotation)
     except ValueError as error:
@@ -150,9 +153,9 @@ def read_text(path: str | Path) -> str:
 
 
 def keep_head_and_end(tokenizer: Tokenizer, ids: Sequence[int], most: int, head_tokens: int = 0) -> list[int]:
-    """Return at most `most` of a prompt's ids: the first ones, at most `head_tokens` of them, and the last ones.
+    """Return at most `most` ids: a first part of at most `head_tokens` ids, and a last part.
 
-    The first ones end, and the last ones begin, with a line; a last part in whose first half no line begins is cut inside a line.
+    The first part has whole lines. The last part begins with a line if one begins in its first half; else it begins inside a line.
     """
     ends_line = [tokenizer.decode_bytes([token]).endswith(b"\n") for token in ids]
     head = next((end for end in range(min(head_tokens, most // 2), 0, -1) if ends_line[end - 1]), 0)

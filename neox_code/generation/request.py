@@ -28,7 +28,9 @@ class SamplingSettings:
     min_p: float = 0.0
     """Keep tokens of at least this share of the highest probability; 0 keeps all."""
     repetition_penalty: float = 1.0
-    """Divisor of the positive and factor of the negative logits of tokens in the prompt or the completion; 1 changes nothing."""
+    """For tokens in the prompt or completion: a positive logit is divided by this value, a negative one multiplied; 1 changes
+    nothing.
+    """
     frequency_penalty: float = 0.0
     """Subtracted from a token's logit for each time that it occurs in the completion."""
     presence_penalty: float = 0.0

@@ -65,7 +65,7 @@ def answer_lines(path: str | Path | None, generator: Generator, lines: IO[bytes]
 
     A line that is not a prompt has a row with the reason. Generation continues while no further line has arrived.
 
-    Raise DataError if the output has rows already: the lines that they belong to are not known.
+    Raise DataError if the output already has rows, because it is not known which lines these rows belong to.
     """
     items: list[PromptItem] = []
     refused = 0
@@ -78,7 +78,7 @@ def answer_lines(path: str | Path | None, generator: Generator, lines: IO[bytes]
 
 
 def take_lines(lines: IO[bytes], generator: Generator, items: list[PromptItem]) -> TakePrompt:
-    """Return a function that takes the next line's prompt; a thread reads the lines.
+    """Return a function that returns the prompt of the next line; a thread reads the lines.
 
     The function appends each prompt to `items`, at its index.
     """
@@ -165,7 +165,7 @@ class SampleOutput:
             raise DataError(f"{self.path} has rows already. Choose another output (-o), or remove the file.")
 
     def list_expected(self, prepared: Prepared) -> list[dict[str, Any]]:
-        """Return the fields of a prompt's rows that its completions do not change."""
+        """Return for each row of a prompt the fields that are known before its completion."""
         if isinstance(prepared, Refusal):
             index, context, num_samples = prepared.index, prepared.prompt, 1
         else:
@@ -173,7 +173,7 @@ class SampleOutput:
         return [self.identify(index, sample, context) for sample in range(num_samples)]
 
     def identify(self, index: int, sample: int, context: Prompt) -> dict[str, Any]:
-        """Return the fields of a row that its completion does not change."""
+        """Return the fields of a row that are known before its completion."""
         context = context if isinstance(context, str) else list(context)
         return {"context": context, "index": index, "sample": sample, "settings": hash_settings(self.generator, self.items[index])}
 
@@ -193,7 +193,7 @@ class SampleOutput:
 
 
 def hash_settings(generator: Generator, item: PromptItem) -> str:
-    """Return 8 hexadecimal digits of the model's folder and of everything that determines a prompt's completion but its text."""
+    """Return a hash (8 hexadecimal digits) of the model's folder and all settings that determine the completion of a prompt."""
     section = {key: value for key, value in asdict(generator.section).items() if key in ROW_KEYS} | dict(item.settings)
     identity = [str(generator.loaded.checkpoint.resolve()), str(generator.loaded.dtype), generator.seed, section, item.suffix]
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:8]

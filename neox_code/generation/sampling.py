@@ -75,8 +75,8 @@ def adjust_logits(logits_V: NDArray[np.float32], settings: SamplingSettings, cou
 
 
 def find_candidates(scores_N: NDArray[np.float32], settings: SamplingSettings) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the places of the tokens that temperature, top-k, top-p and min-p keep, and weights in proportion to their
-    probabilities; the highest weight is 1.
+    """Return the indices of the tokens that temperature, top-k, top-p and min-p keep, and their weights. Weights are proportional
+    to the probabilities; the highest weight is 1.
 
     All tokens that equal the k-th are kept. Between equal tokens at the border of top-p, the first are kept.
 

@@ -3,9 +3,9 @@ r"""Rules that end a completion by its text: stop strings, the block or the brac
     rules = build_stop_rules(["dedent"], ["\n\n\n"], prompt)
     ends = [end for rule in rules if (end := rule.find_end(text)) is not None]       # after each token; text[: min(ends)] remains
 
-The rules read the code around the cursor without its language: brackets outside strings and comments, and indentation. `find_end`
-of a longer text returns the same place, however its tokens divide it. When a completion ends for another reason, its last line is
-complete: `find_end(text + "\n")` finds an end that needs it.
+The rules read the code around the cursor without its language: brackets outside strings and comments, and indentation. Once
+`find_end` has returned a place, it returns the same place for every longer text, whatever its tokens are. Some rules decide only at
+the end of a line. When a completion ends for another reason, `find_end(text + "\n")` applies them to its last line.
 """
 
 import itertools
@@ -29,7 +29,9 @@ class StopRule(Protocol):
         ...
 
     def count_unsettled(self, text: str) -> int:
-        """Return the number of last characters that more text may cause to be cut; `find_end(text)` is None."""
+        """Return how many characters at the end of `text` can still be cut after more text. Call it only if `find_end(text)` is
+        None.
+        """
         ...
 
 
@@ -52,7 +54,7 @@ class StopStrings:
         self.strings = strings
 
     def find_end(self, text: str) -> int | None:
-        """Return the place of the first stop string.
+        """Return the index of the first stop string.
 
         >>> StopStrings(["\\n\\n", "}"]).find_end("a\\n}\\n\\n")
         2
@@ -66,7 +68,7 @@ class StopStrings:
 
 
 def count_beginning(string: str, text: str) -> int:
-    """Return the length of the longest beginning of `string`, but not all of it, with which `text` ends."""
+    """Return the length of the longest beginning of `string` that `text` ends with. The whole `string` does not count."""
     return next((length for length in range(min(len(string) - 1, len(text)), 0, -1) if text.endswith(string[:length])), 0)
 
 
@@ -90,7 +92,7 @@ DIALECTS = {
         ("text", "(?!)", STRING + SINGLE_QUOTED),
     )
 }
-"""Comments and strings by the family of languages; an open one reaches to the end of the text."""
+"""Family of languages -> pattern of its comments and strings. An unclosed comment or string reaches to the end of the text."""
 
 EVIDENCE = {
     "dash": re.compile(r"^[ \t]*(?:--[ \t-]|local\b)|\bthen[ \t\r]*$", re.MULTILINE),
@@ -145,7 +147,8 @@ def count_columns(line: str) -> int:
 
 
 def change_stack(stack: str, bracket: str) -> str:
-    """Return the open brackets, outermost first, after another bracket. A closing one also closes what is open inside its own.
+    """Return the open brackets, outermost first, after one more bracket. A closing bracket also closes the brackets open inside its
+    pair.
 
     >>> change_stack("(", "["), change_stack("{([", ")"), change_stack("(", "]")
     ('([', '{', '(')
@@ -196,7 +199,7 @@ def read_cursor(prompt: str) -> Cursor:
 
 
 def opens_block(statement: str) -> bool:
-    """Return True if a masked line is followed by a block: by its last character, or by its first word where it has no colon."""
+    """Return True if a masked line opens a block: its last character shows it, or its first word if the line has no colon."""
     code = statement.strip()
     is_header = KEYWORD.match(code) and not re.search(r":(?:\s|$)|\bend$|[;}]$", code)
     return bool(OPENS_BLOCK.search(code) or is_header)
@@ -205,8 +208,8 @@ def opens_block(statement: str) -> bool:
 class Dedent:
     """End before the first line that is indented less than the block at the cursor.
 
-    The block is the one that the cursor's statement opens, else the one that it is in. Lines inside brackets and strings do not
-    end it; lines of comments belong to the code that follows them.
+    The block is the one that the cursor's statement opens, or else the one that contains the statement. Lines inside brackets and
+    strings never end the block. Comment lines belong to the code after them.
     """
 
     closes = False
@@ -223,7 +226,7 @@ class Dedent:
         return len(text) - self._read(text)[1]
 
     def _read(self, text: str) -> tuple[int | None, int]:
-        """Return the end, and the place up to which the text is settled."""
+        """Return the end or None, and the number of characters that more text cannot cause to be cut."""
         text = HALF_COMMENT.sub("", text)
         dialect, offset = self.cursor.dialect, len(self.cursor.tail)
         source = self.cursor.tail + text
@@ -256,14 +259,18 @@ class Dedent:
         return None, settled
 
     def _find_first_level(self) -> int | None:
-        """Return the level of an empty line: deeper than a header before it, else its own indentation; None for no indentation."""
+        """Return the indentation, in columns, of a block at an empty line: more than that of a header before it, else the line's
+        own; None for 0.
+        """
         columns = count_columns(self.cursor.tail)
         if opens_block(self.cursor.header):
             return max(count_columns(self.cursor.header) + 1, columns)
         return columns or None
 
     def _end_before(self, line: str, source: str, place: int, settled: int) -> int | None:
-        """Return the end where a line that is indented less begins at `place` of the completion."""
+        """Return the end of a block whose first line outside, indented less, begins at the index `place` of the completion; None to
+        wait.
+        """
         if not self.closes:
             return settled
         code = line.strip()
@@ -282,7 +289,9 @@ class IndentedBlock(Dedent):
 
 
 class ClosingBracket:
-    """End after the bracket that closes the innermost open one at the cursor; if none is open, the first of the completion."""
+    """End after the bracket that closes the innermost bracket open at the cursor, or else the first bracket that the completion
+    opens.
+    """
 
     brackets = "([{"
 
@@ -290,7 +299,7 @@ class ClosingBracket:
         self.cursor = read_cursor(prompt)
 
     def find_end(self, text: str) -> int | None:
-        """Return the place after the closing bracket."""
+        """Return the index after the closing bracket."""
         cursor, source = self.cursor, self.cursor.tail + text
         masked = mask(source, cursor.dialect)
         depth = max(map(cursor.stack.rfind, self.brackets))
@@ -337,14 +346,15 @@ STOP_RULES: dict[str, Callable[[str], StopRule]] = {
     "block": build_end_of_block,
     "bracket": ClosingBracket,
 }
-"""Name in the configuration -> function from the prompt to the rule."""
+"""Name in the configuration -> function that builds the rule for a prompt."""
 
 
 class SuffixOverlap:
-    """End where the completion meets the text after the cursor: what is left of the cursor's line, else its first line of text.
+    """End where the completion repeats the text after the cursor: the rest of the cursor's line, or else the first line with text.
 
-    The rest of the line is met outside brackets that the completion opens, and inside a word only if it ends the completion's line:
-    a suffix can begin inside a word and inside a token. A line is met by an equal line with its indentation.
+    The rest of the line counts only outside brackets that the completion opens. Inside a word it counts only at the end of the
+    completion's line, because a suffix can begin inside a word and inside a token. A line counts if it is equal, including
+    indentation.
     """
 
     def __init__(self, suffix: str):
@@ -356,7 +366,7 @@ class SuffixOverlap:
         self.pattern = re.compile(rf"(?<!\w){rest}|{rest}(?=[ \t\r]*\n)" if self.is_word else rest)
 
     def find_end(self, text: str) -> int | None:
-        """Return the place before the rest of the cursor's line, or after the line before the suffix's."""
+        """Return the index before the repeated rest of the cursor's line, or the end of the line before the repeated line."""
         if not self.rest:
             return self._find_line(text)
         if len(self.rest) == 1 and self.rest.isalnum():
@@ -371,7 +381,7 @@ class SuffixOverlap:
         return None
 
     def count_unsettled(self, text: str) -> int:
-        """Return the number of last characters that may belong to the suffix, or be the space before it."""
+        """Return the number of characters at the end of the text that may belong to the suffix or to the space before it."""
         if self.rest:
             line = text.rstrip(" \t\r")
             is_met = self.is_word and line.endswith(self.rest)
@@ -384,14 +394,16 @@ class SuffixOverlap:
         return len(text) - len((before if is_begun else text).rstrip())
 
     def _skip_spaces(self, text: str, end: int) -> int:
-        """Return the place before the spaces at the end of `text[:end]` that the suffix begins with."""
+        """Return the index before the spaces that end `text[:end]` and begin the suffix."""
         length = next(
             length for length in range(len(self.spaces), -1, -1) if text[:end].endswith(self.spaces[-length:] if length else "")
         )
         return end - length
 
     def _find_line(self, text: str) -> int | None:
-        """Return the end of the last line before the one that equals the suffix's; the first one may continue the cursor's line."""
+        """Return the end of the last line before the line that equals the suffix's first line. The completion's first line may lack
+        indentation.
+        """
         place = 0
         for line in text.split("\n")[:-1] if self.line else ():
             if line.rstrip() == self.line or (not place and len(self.line.strip()) > 2 and line.strip() == self.line.strip()):

@@ -6,8 +6,8 @@
         token = ...                                                            # among healing.find_allowed(remaining): " range"
         remaining = healing.drop_repeated(remaining, token)
 
-The prompt is cut at the start of its last piece, which no token crosses, and the completion first repeats the bytes of the piece
-in tokens of the model's choice. The last of these tokens may go on beyond the prompt's end.
+The prompt is cut at the last index that no token crosses. The completion first repeats the bytes after this index, in tokens of the
+model's choice. The last of these tokens may continue beyond the prompt's end.
 """
 
 from bisect import bisect_left, bisect_right
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from neox_code.tokenizer.protocol import Tokenizer
 
 MOST_TOKENS = 32
-"""Maximum number of tokens at the end of a prompt that are repeated; a longer piece (many spaces) is cut inside."""
+"""Maximum number of tokens at the end of a prompt that are repeated. If the end has more tokens (many spaces), fewer are repeated.
+"""
 
 Ids = NDArray[np.int64]
 
@@ -34,9 +35,9 @@ class TokenHealing:
         self._longest = max(map(len, self._sorted_bytes), default=0)
 
     def split(self, ids: Sequence[int]) -> tuple[list[int], bytes]:
-        """Return the ids before the last piece, and the bytes of the piece, which the completion repeats.
+        """Return the ids to keep, and the bytes of the other ids, which the completion repeats.
 
-        Nothing is repeated after a special token. If no id would remain, the end-of-document token does.
+        Nothing is repeated after a special token. If no id would be kept, return the end-of-document token.
         """
         begin = len(ids)
         while begin and len(ids) - begin < MOST_TOKENS and self.bytes_of_id[ids[begin - 1]]:
@@ -52,7 +53,7 @@ class TokenHealing:
         return kept or [self.tokenizer.eod_id], repeated
 
     def find_allowed(self, remaining: bytes) -> Ids:
-        """Return the ids, ascending, of the tokens that are a beginning of `remaining` or begin with it."""
+        """Return the ids, ascending, of all tokens that `remaining` begins with or that begin with `remaining`."""
         prefixes = [remaining[:length] for length in range(1, min(len(remaining), self._longest + 1))]
         ranges = [(bisect_left(self._sorted_bytes, data), bisect_right(self._sorted_bytes, data)) for data in prefixes]
         first = bisect_left(self._sorted_bytes, remaining)

@@ -56,7 +56,7 @@ def make_app(
 
     @app.post("/completions")
     async def complete(body: dict[str, Any], http: HttpRequest) -> Response:
-        """Both dialects have this address; `n_predict` is a field of llama.cpp's."""
+        """Both dialects have this address. A body with `n_predict` is in llama.cpp's dialect."""
         dialect = llama_cpp_dialect if "n_predict" in body else openai_dialect
         return await dialect.answer_completion(service, body, http)
 
@@ -116,7 +116,8 @@ def describe_validation(error: RequestValidationError | ValidationError) -> tupl
 class Guard:
     """Check the API key, the size and the time of a request before it is parsed, and count the responses.
 
-    FastAPI's own limit answers without the dialect's shape, and closes a connection on which the client still sends.
+    FastAPI's own size limit is not used: its answer is in no dialect's shape, and it closes a connection on which the client still
+    sends.
     """
 
     def __init__(self, app: ASGIApp, service: Service, api_key: str | None, maximum_body_bytes: int, body_seconds: float):
@@ -183,7 +184,9 @@ class Guard:
 
 
 def replay(body: bytes, receive: Receive) -> Callable[[], Awaitable[Any]]:
-    """Return a `receive` that returns a body which has been read, and then waits for the client's end."""
+    """Return a `receive` function: the first call returns the body, which has been read; the next ones wait until the client
+    disconnects.
+    """
     is_read = False
 
     async def receive_again() -> Message:

@@ -39,7 +39,7 @@ class Delta:
     """The part of a row that one step has added."""
 
     number: int
-    """The row's place in `job.rows`."""
+    """Index of the row in `job.rows`."""
     text: str
     """New text that no stop rule can cut any more."""
     is_last: bool
@@ -56,9 +56,9 @@ class Job:
     is_streamed: bool
     loop: asyncio.AbstractEventLoop
     num_open_rows: int
-    """Rows whose end has not reached the event loop."""
+    """Number of rows whose end has not reached the event loop."""
     rows: list[Row] = field(default_factory=list)
-    """Set by the engine's thread; the event loop reads what does not change any more: all of an ended row."""
+    """Set by the engine's thread. The event loop reads only values that no longer change, such as those of an ended row."""
     deltas: asyncio.Queue[Delta | EngineError] = field(default_factory=asyncio.Queue)
     """Deltas to deliver; without `is_streamed`, only the last delta of each row. Their maximum size is the completions' text."""
     is_cancelled: bool = False
@@ -90,7 +90,7 @@ class Job:
 
 
 class EngineThread(threading.Thread):
-    """The thread that calls the engine. `submit`, `drain`, `deliver` and `num_open_rows` belong to the event loop."""
+    """The thread that calls the engine. Use `submit`, `drain`, `deliver` and `num_open_rows` on the event loop only."""
 
     def __init__(self, engine: Engine, maximum_open_rows: int = MAXIMUM_OPEN_ROWS):
         super().__init__(name="engine", daemon=True)
@@ -102,7 +102,7 @@ class EngineThread(threading.Thread):
         self.changed = threading.Condition()
         self.new_jobs: list[Job] = []
         self.places: dict[Row, tuple[Job, int]] = {}
-        """Row in the engine -> its job, and its place in it."""
+        """Row in the engine -> (its job, index of the row in `job.rows`)."""
 
     def submit(self, requests: Sequence[Request], is_streamed: bool = False) -> Job:
         """Queue requests. Raise QueueFullError if more than `maximum_open_rows` would be open, DrainingError after `drain`."""
@@ -128,7 +128,7 @@ class EngineThread(threading.Thread):
             log.warning("%s had not ended after %g s", format_plural(self.num_open_rows, "completion"), seconds)
 
     def stop(self) -> None:
-        """End the thread after the step that it is in."""
+        """End the thread after its current step."""
         with self.changed:
             self.is_stopped = True
             self.changed.notify()

@@ -45,11 +45,13 @@ CURSOR_CHARACTERS = 20_000
 """Characters before the cursor that stop rules read."""
 
 CODECS = {"utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32-le", 4)}
-"""Position encoding of the protocol -> Python's codec, and the bytes of its unit."""
+"""Position encoding of the protocol -> (Python's codec, bytes of one unit of a position)."""
 
 
 class EndOfLine:
-    """End before the first line end after text: the completion of one line, or of the next one if the cursor's is complete."""
+    """End before the first line end that follows some text: complete the cursor's line, or the next one if the cursor's is
+    complete.
+    """
 
     pattern = re.compile(r"\s*\S[^\r\n]*(?=\r?\n)")
 
@@ -62,7 +64,8 @@ class EndOfLine:
 
 
 def choose_stop_rule(prefix: str) -> StopRule:
-    r"""Return the rule for the end of the block if the cursor's line opens one, or the line before an empty one; else of the line.
+    r"""Return the rule for the end of the block if the cursor's line, or the line before an empty one, opens a block; else for the
+    line.
 
     >>> [type(choose_stop_rule(text)).__name__ for text in ("def f(x):\n    ", "int f() {", "x = ", "print(", "    y = 1\n    ")]
     ['IndentedBlock', 'BracedBlock', 'EndOfLine', 'EndOfLine', 'EndOfLine']
@@ -76,7 +79,8 @@ def choose_stop_rule(prefix: str) -> StopRule:
 
 
 def find_offset(text: str, position: types.Position, encoding: str) -> int:
-    """Return the index in a text of a position, whose `character` counts units of the encoding; a line ends at LF, CR LF or CR.
+    """Return the index of a position in the text. `position.character` counts units of the encoding; a line ends at LF, CR LF or
+    CR.
 
     >>> find_offset("a\\x0cb\\r\\n😀x\\n", types.Position(1, 2), "utf-16"), find_offset("é", types.Position(5, 5), "utf-8")
     (6, 1)
@@ -107,7 +111,7 @@ class Place:
 
 
 class Completer:
-    """Completions of one model; only the newest one is continued. Its methods are called on the event loop."""
+    """Complete texts with one model. A new request ends the running one. The methods are called on the event loop."""
 
     def __init__(self, generator: Generator, seconds: float = SECONDS):
         self.generator, self.seconds = generator, seconds
@@ -192,7 +196,9 @@ class Documents:
         self.texts[uri] = text
 
     def find_place(self, uri: str, begin: int, selected: str, end: int, root: str | None) -> Place:
-        """Return a place; `selected` is chosen in the editor's menu to replace the text from `begin` to `end`."""
+        """Return the place of a cursor. `selected` is a text chosen in the editor's menu; it replaces the text from `begin` to
+        `end`.
+        """
         text = self.texts[uri]
 
         def name(other: str) -> str:
@@ -204,7 +210,7 @@ class Documents:
 
 
 def run_language_server(completer: Completer, source: BinaryIO, sink: BinaryIO) -> int:
-    """Answer an editor until it sends `exit` or goes; return 0 if it sent `shutdown` before, else 1."""
+    """Answer an editor until it sends `exit` or disconnects; return 0 if it sent `shutdown` before, else 1."""
     logging.getLogger("pygls").setLevel(logging.ERROR)  # it warns of each cancellation that comes too late
     server = LanguageServer("neox-code", "")
     for method in (types.TEXT_DOCUMENT_DID_OPEN, types.TEXT_DOCUMENT_DID_CHANGE, types.TEXT_DOCUMENT_DID_CLOSE):

@@ -1,7 +1,7 @@
 """llama.cpp's server for editors: /infill, /completion, /tokenize, /detokenize, /props, /slots; and /tokenizer_info for lm-eval.
 
 Sampling settings that a request leaves out are those of the configuration. Samplers that the engine lacks are ignored. A time limit
-ends a completion where it is; a prompt that was not read in its time continues with the next request.
+ends a completion early. If it ends while the prompt is read, the next request continues reading the prompt.
 """
 
 import asyncio
@@ -103,7 +103,7 @@ class MinimumIndent:
         self.pattern = re.compile(rf"\s*\n[ \t]{{0,{min(columns, MOST_COLUMNS) - 1}}}(?=[^ \t\r\n])")
 
     def find_end(self, text: str) -> int | None:
-        """Return the end of the last line before it.
+        """Return the end of the last line before the line that is indented less.
 
         >>> MinimumIndent(4).find_end("x\\n    y\\n\\n  z")
         7
@@ -239,7 +239,7 @@ def get_maximum_tokens(service: Service, body: LlamaCppBody) -> int:
 
 
 def make_stop(service: Service, body: LlamaCppBody, prefix: str) -> tuple[StopRule, ...]:
-    """Return the rules of the request, and those of the configuration for a text before the cursor."""
+    """Return the stop rules of the request, then those of the configuration for `prefix`, the text before the cursor."""
     section = service.generator.section
     indent = (MinimumIndent(body.n_indent),) if body.n_indent > 0 else ()
     return (*build_stop(body.stop), *indent, *build_stop_rules(section.stop_rules, section.stop, prefix))
@@ -280,7 +280,7 @@ async def answer(service: Service, body: LlamaCppBody, requests: Sequence[Reques
 
 
 async def stream_parts(service: Service, body: LlamaCppBody, job: Job) -> AsyncIterator[bytes]:
-    """Yield server-sent events: each new text, and after the last one of a row its figures."""
+    """Yield server-sent events: one for each new text of a row, and after the last text one with the row's figures."""
     readers: dict[int, LogprobReader] = {}
     num_sent: Counter[int] = Counter()
     try:
@@ -354,7 +354,7 @@ def make_answer(service: Service, body: LlamaCppBody, number: int, row: Row) -> 
 
 
 def make_settings(service: Service, sampling: SamplingSettings) -> dict[str, Any]:
-    """Return the sampling settings in the names of this dialect."""
+    """Return the sampling settings under llama.cpp's names."""
     return {
         "n_ctx": service.loaded.context_length,
         "temperature": sampling.temperature,
@@ -368,7 +368,7 @@ def make_settings(service: Service, sampling: SamplingSettings) -> dict[str, Any
 
 
 def make_timings(row: Row) -> dict[str, float]:
-    """Return counts of tokens and times in milliseconds of the two phases."""
+    """Return the numbers of tokens and the times in milliseconds of reading the prompt and of generating."""
     timings: dict[str, float] = {"cache_n": row.cached_tokens}
     for phase, count, seconds in (
         ("prompt", row.prompt_length - row.cached_tokens, row.prompt_seconds),

@@ -76,7 +76,9 @@ class TimedConnection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """A first signal refuses new requests and ends when the open ones are answered; a second one ends at once."""
+    """HTTP server. After the first signal it refuses new requests and ends when all open ones are answered; a second signal ends it
+    at once.
+    """
 
     def __init__(
         self,

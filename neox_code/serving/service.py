@@ -24,7 +24,9 @@ from neox_code.generation.stopping import StopReason
 from neox_code.serving.engine_thread import EngineThread, Job
 
 MODEL_NAME = "neox-code"
-"""Editors guess a prompt format from names that contain gpt, starcoder, qwen and others."""
+"""Default name of the model. Editors choose a prompt format by names such as gpt, starcoder and qwen, so the name contains none of
+them.
+"""
 
 LEAST_LOGPROB = -9999.0
 """JSON has no -inf."""
@@ -137,7 +139,9 @@ class Service:
         return token
 
     def fit(self, ids: list[int]) -> tuple[int, ...]:
-        """Return at most one id less than the context holds; cut a longer prompt or raise RequestError, by `long_prompts`."""
+        """Return at most `context_length - 1` ids of a prompt. `long_prompts` decides whether a longer prompt is cut or raises
+        RequestError.
+        """
         try:
             fitting = self.generator.fit_context(ids, self.tokenizer.decode(ids[:40]), self.generator.section)
         except DataError as error:
@@ -153,7 +157,7 @@ class Service:
         return tuple(kept), repeat_bytes
 
     def count_prompt(self, request: Request) -> int:
-        """Return the number of tokens of the client's prompt, with those that the completion repeats."""
+        """Return the number of tokens of the prompt that the client sent. Its end, which the completion repeats, is included."""
         if not request.repeat_bytes:
             return len(request.prompt_ids)
         before = 0 if request.prompt_ids == (self.tokenizer.eod_id,) else len(request.prompt_ids)
@@ -192,7 +196,9 @@ class Service:
         return found
 
     def build_sampling(self, names: Mapping[str, str], **values: Any) -> SamplingSettings:
-        """Return the settings; raise RequestError with the client's name of a field (`names`: ours -> the client's)."""
+        """Return the sampling settings. A RequestError names a field as the client does; `names` maps our names to the client's
+        names.
+        """
         if values.get("top_p") == 0:
             values |= {"top_p": 1.0, "top_k": 1}
         try:
@@ -204,7 +210,9 @@ class Service:
         return settings
 
     def submit(self, http: HttpRequest, requests: Sequence[Request], is_streamed: bool) -> Job:
-        """Queue requests, which are cancelled when the client goes. Raise RequestError for more rows than the server can hold."""
+        """Queue requests, which are cancelled when the client disconnects. Raise RequestError for more rows than the server can
+        hold.
+        """
         num_rows = sum(request.num_samples for request in requests)
         if num_rows > self.thread.maximum_open_rows:
             most = self.thread.maximum_open_rows

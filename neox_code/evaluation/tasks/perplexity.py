@@ -26,7 +26,7 @@ from neox_code.logs import progress
 WINDOW_TOKENS = 2048
 WORST_FILES = 20
 NO_LIMIT = 1 << 40
-"""Maximum number of Pygments tokens of a file; a file has at most 1 MiB."""
+"""A limit for the number of Pygments tokens that no file reaches, because a file has at most 1 MiB."""
 
 EncodedFiles = Sequence[tuple[Document, NDArray[np.int32]]]
 

@@ -25,8 +25,8 @@ def parsed(*words: str) -> argparse.Namespace:
 
 def test_options_reach_the_cluster(monkeypatch, tmp_path):
     monkeypatch.setattr(shutil, "which", lambda program: program)
-    monkeypatch.setattr(SlurmCluster, "check", lambda self: None)
-    monkeypatch.setattr(RayCluster, "check", lambda self: None)
+    monkeypatch.setattr(SlurmCluster, "require_cluster", lambda self: None)
+    monkeypatch.setattr(RayCluster, "require_cluster", lambda self: None)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     words = ("--executor", "slurm", "--partition", "cpu", "--time", "1-00:00:00", "--mem-per-cpu", "3", "--sbatch", "account=me")
     with build_executor(parsed(*words, "--tasks-per-job", "9"), needs=[str(tmp_path)]) as executor:
