@@ -171,18 +171,23 @@ class TaskRun:
         for problem in self.problems.values():
             own: dict[str, Any] = {"stop": (*settings.get("stop", config.generation.stop), *problem.stop)}
             own["stop_rules"] = (*settings.get("stop_rules", config.generation.stop_rules), *problem.stop_rules)
-            if problem.maximum_tokens and "maximum_tokens" in settings:
-                own["maximum_tokens"] = problem.maximum_tokens
+            if problem.maximum_tokens:
+                most = config.generation.maximum_tokens if "maximum_tokens" not in settings else problem.maximum_tokens
+                own["maximum_tokens"] = min(problem.maximum_tokens, most)
             prompt = problem.prompt.strip() if protocol.strip_prompt else problem.prompt
             items.append(PromptItem(prompt, problem.suffix, settings | own, problem.id))
         path = self.output / f"{name}_samples.jsonl"
         generator = Generator(self.load(), config.generation, self.inputs.seed)
         log.info("%s | %d problems | samples in %s", name, len(items), path)
         write_samples(TaskSampleOutput(path, generator, items, protocol.strip_end))
-        return self.check(name, path, describe_protocol(protocol, config, settings))
+        measure = self.task.measure
+        measured = measure(self.load(), self.problems, config.generation.infilling_order) if measure else []
+        return self.check(name, path, describe_protocol(protocol, config, settings), measured)
 
-    def check(self, name: str, path: Path, protocol: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Check the samples of a file, write their outcomes and the scores, and return the result."""
+    def check(
+        self, name: str, path: Path, protocol: Mapping[str, Any] | None, measured: Sequence[TaskScore] = ()
+    ) -> dict[str, Any]:
+        """Check the samples of a file, write their outcomes and the scores with those `measured`, and return the result."""
         samples, rows, beyond_limit = self.select_samples(path)
         settings = CheckSettings(weak_sandbox=self.section.allow_weak_sandbox, timeout_seconds=self.section.eval_timeout_seconds)
         results_file = self.output / f"{name}_results.jsonl"
@@ -194,7 +199,7 @@ class TaskRun:
         if unanswered:
             log.warning("%s | problems without samples: %d; the scores are those of the other %d", name, unanswered, len(counts))
         found = {
-            "scores": self.task.summarize(self.problems, samples, outcomes),
+            "scores": [*self.task.summarize(self.problems, samples, outcomes), *measured],
             "protocol": protocol or {"samples_per_prompt": sorted(set(counts.values())), "source": str(path)},
             "problems": len(counts),
             "problems_without_samples": unanswered,

@@ -26,6 +26,8 @@ class TaskScore:
     count: int
     """Number of problems or files."""
     higher_is_better: bool = True
+    chance: float | None = None
+    """Value that can be had without the model, where a task has one."""
 
     @property
     def smallest_difference(self) -> float | None:
@@ -40,6 +42,7 @@ class TaskScore:
             "smallest_difference": self.smallest_difference,
             "count": self.count,
             "higher_is_better": self.higher_is_better,
+            **({} if self.chance is None else {"chance": self.chance}),
         }
 
 

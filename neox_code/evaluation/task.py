@@ -164,6 +164,8 @@ class Task:
     """Yield the outcomes in the order of the samples."""
     protocol: Protocol = Protocol()
     summarize: Callable[[Problems, Sequence[TaskSample], Sequence[Outcome]], list[TaskScore]] = summarize_passes
+    measure: Callable[[LoadedModel, Problems, str], list[TaskScore]] | None = None
+    """Returns further scores that need the model's probabilities; the last argument is `infilling_order`."""
 
 
 @dataclass(frozen=True)
