@@ -1,0 +1,131 @@
+"""One page that compares models and checkpoints by the result files of their tasks.
+
+    write_report([Path("checkpoints"), Path("other/eval_results_1000")], Path("evaluation.html"))
+
+The folders are searched for TASK.json of `evaluate --tasks` and eval_results_N.json of `evaluate`. A row of the page is a score, a
+column a checkpoint; a checkpoint without a name, whose samples came from a file, is named after its folder.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neox_code.errors import DataError
+from neox_code.evaluation.heldout_result import load_heldout
+from neox_code.files import read_json, write_text
+from neox_code.pages.templates import make_page_environment
+from neox_code.pages.ticks import choose_tick_values
+
+PLOT_WIDTH, ROW_HEIGHT = 300, 16
+QUANTILE = 1.96
+"""Of the normal distribution: a range of so many standard errors on both sides has the true value with 95% probability."""
+
+
+@dataclass(frozen=True)
+class ComparedScore:
+    """A score of one model."""
+
+    value: float
+    standard_error: float | None
+    count: int
+    is_best: bool
+    is_close: bool
+    """True if its difference from the best is not significant at the 5% level, or has no error."""
+    position: float
+    low: float
+    high: float
+    """Value and 95% range, in pixels."""
+
+
+@dataclass(frozen=True)
+class ComparedRow:
+    task: str
+    name: str
+    protocols: tuple[str, ...]
+    """The different protocols of the models."""
+    scores: tuple[ComparedScore | None, ...]
+    """One for each model; None without a result."""
+    axis: tuple[str, str]
+    """Labels at both ends of the plot."""
+
+
+def write_report(folders: Sequence[Path], path: Path) -> int:
+    """Write the page and return the number of result files. Raise DataError if a folder is missing or there are no results."""
+    if missing := [folder for folder in folders if not folder.is_dir()]:
+        raise DataError(f"{missing[0]} is not a folder. Name folders with results of evaluate --tasks.")
+    results = [result for folder in folders for result in read_results(folder)]
+    if not results:
+        names = ", ".join(map(str, folders))
+        raise DataError(f"{names}: no TASK.json of evaluate --tasks, and no eval_results_N.json. Evaluate a model first.")
+    models = list(dict.fromkeys(model for model, _ in results))
+    rows = make_rows(models, results)
+    template = make_page_environment("neox_code.evaluation").get_template("report.html")
+    width, height = PLOT_WIDTH, ROW_HEIGHT
+    write_text(path, template.render(models=models, rows=rows, results=results, width=width, row_height=height))
+    return len(results)
+
+
+def read_results(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name of the model and the result of each result file below a folder."""
+    for path in sorted(folder.rglob("*.json")):
+        if path.name.startswith("eval_results_"):
+            result = load_heldout(path)
+            scores = [
+                {
+                    "name": row.language,
+                    "value": row.bits_per_byte("model"),
+                    "standard_error": row.standard_error,
+                    "count": row.files,
+                }
+                for row in result.languages
+            ]
+            scores = [score | {"higher_is_better": False} for score in scores]
+            yield result.checkpoint, {"name": "bits per byte", "scores": scores, "protocol": {"corpus": result.corpus}}
+            continue
+        found = read_json(path)
+        if isinstance(found, dict) and isinstance(found.get("scores"), list) and "task" in found:
+            yield found.get("checkpoint") or str(path.parent), {"name": path.stem, **found}
+
+
+def make_rows(models: Sequence[str], results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[ComparedRow]:
+    """Return a row for each score of any model; a later file replaces an earlier one of the same model and task."""
+    found: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    protocols: dict[tuple[str, str], dict[str, None]] = {}
+    for model, result in results:
+        for score in result["scores"]:
+            found.setdefault((result["name"], score["name"]), {})[model] = score
+            protocols.setdefault((result["name"], score["name"]), {})[format_protocol(result.get("protocol") or {})] = None
+    return [
+        compare_scores(task, name, [scores.get(model) for model in models], tuple(protocols[task, name]))
+        for (task, name), scores in found.items()
+    ]
+
+
+def format_protocol(protocol: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in protocol.items() if value not in (None, [], "", False))
+
+
+def compare_scores(task: str, name: str, scores: Sequence[Mapping[str, Any] | None], protocols: tuple[str, ...]) -> ComparedRow:
+    """Return the scores with the best, those that cannot be distinguished from it, and their places in a plot."""
+    present = [score for score in scores if score is not None]
+    best = (max if present[0].get("higher_is_better", True) else min)(present, key=lambda score: score["value"])
+    ranges = [QUANTILE * (score["standard_error"] or 0) for score in present]
+    low = min(score["value"] - extent for score, extent in zip(present, ranges, strict=True))
+    high = max(score["value"] + extent for score, extent in zip(present, ranges, strict=True))
+    ticks = choose_tick_values(low, high if high > low else low + 1)
+
+    def to_pixels(value: float) -> float:
+        return round(PLOT_WIDTH * (value - ticks[0]) / (ticks[-1] - ticks[0]), 1)
+
+    def compare(score: Mapping[str, Any]) -> ComparedScore:
+        value, error, other = score["value"], score["standard_error"], best["standard_error"]
+        extent = QUANTILE * (error or 0)
+        known = error is not None and other is not None
+        is_close = not known or abs(value - best["value"]) < QUANTILE * math.hypot(error, other)
+        places = (to_pixels(value), to_pixels(value - extent), to_pixels(value + extent))
+        return ComparedScore(value, error, score["count"], score is best, is_close, *places)
+
+    compared = tuple(None if score is None else compare(score) for score in scores)
+    return ComparedRow(task, name, protocols, compared, (f"{ticks[0]:g}", f"{ticks[-1]:g}"))
