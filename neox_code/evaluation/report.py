@@ -20,7 +20,7 @@ from neox_code.pages.ticks import choose_tick_values
 
 PLOT_WIDTH, ROW_HEIGHT = 300, 16
 QUANTILE = 1.96
-"""Of the normal distribution: a range of so many standard errors on both sides has the true value with 95% probability."""
+"""Quantile of the normal distribution: a range of so many standard errors on both sides has a probability of 95%."""
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class Protocol:
     temperature: float = 0.0
     top_p: float = 0.0
     samples_per_prompt: int = 1
-    maximum_tokens: int = 512
+    maximum_tokens: int = 256
     stop: tuple[str, ...] = ()
     stop_rules: tuple[str, ...] = ()
     token_healing: bool = False

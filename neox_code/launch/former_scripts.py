@@ -26,7 +26,7 @@ REPLACEMENTS = {
     "convert_neox_to_hf": EXPORT,
     "convert_module_to_hf": EXPORT,
     "convert_sequential_to_hf": EXPORT,
-    "human_eval": "HumanEval is not built. Run: ./deepy.py evaluate CONFIG..., which measures bits per byte",
+    "human_eval": "Run: ./deepy.py evaluate CONFIG... --tasks humaneval",
     "gh_crawler": "Run: python tools/crawl_github.py",
     "collect_data": "Run: python tools/crawl_github.py, then python tools/build_corpus.py",
     "extract_code": "Run: python tools/build_corpus.py --recipe polycoder",

@@ -298,6 +298,13 @@ class MainJob:
         commands = {
             "Type the beginning of some code; the model completes it.": [launcher, "generate", config],
             "Write new files without a prompt.": [launcher, "generate", config, *samples],
+            "Evaluate the model: bits per byte of held-out files, with standard errors.": [
+                launcher,
+                "evaluate",
+                config,
+                "--tasks",
+                "heldout",
+            ],
             "Evaluate the model on every held-out file.": [launcher, "evaluate", config, "--set", "heldout_bytes_per_language="],
             "Show loss, learning rate and speed in a browser.": ["tensorboard", "--logdir", str(self.tensorboard)],
         }
