@@ -9,6 +9,7 @@ from neox_code.evaluation.tasks.cruxeval import CRUXEVAL
 from neox_code.evaluation.tasks.evalplus import EVALPLUS
 from neox_code.evaluation.tasks.gdscript import GDSCRIPT
 from neox_code.evaluation.tasks.human_eval import HUMAN_EVAL, HUMAN_EVAL_PACK
+from neox_code.evaluation.tasks.human_eval_infilling import HUMAN_EVAL_INFILLING
 from neox_code.evaluation.tasks.infilling import INFILLING
 from neox_code.evaluation.tasks.mbpp import MBPP
 from neox_code.evaluation.tasks.multipl_e import MULTIPLE
@@ -22,6 +23,7 @@ ALL_TASKS: tuple[Task | ModelTask, ...] = (
     GDSCRIPT,
     ModelTask("heldout", measure_heldout),
     HUMAN_EVAL,
+    *HUMAN_EVAL_INFILLING,
     *HUMAN_EVAL_PACK,
     INFILLING,
     MBPP,

@@ -65,6 +65,8 @@ def test_the_example_samples_give_human_evals_figures_and_rows(tmp_path, capsys)
         ),
         ("cruxeval-i", 20, lambda row: f"assert f({row['input']}) == {row['output']}", lambda row: row["output"]),
         ("humanevalpack-python", 10, lambda row: row["canonical_solution"], lambda row: "    return print\n"),
+        ("humaneval_single_line_infilling", 20, lambda row: row["canonical_solution"].removesuffix("\n"), lambda row: "    1 +"),
+        ("humaneval_random_span_infilling_light", 9, lambda row: row["canonical_solution"], lambda row: " return print("),
         ("humanevalpack-js", 3, lambda row: row["canonical_solution"], lambda row: row["buggy_solution"]),
         ("humanevalpack-rust", 1, lambda row: row["canonical_solution"], lambda row: row["buggy_solution"]),
     ],
