@@ -306,6 +306,7 @@ class MainJob:
                 "heldout",
             ],
             "Evaluate the model on every held-out file.": [launcher, "evaluate", config, "--set", "heldout_bytes_per_language="],
+            "Measure infilling by syntactic kind, beside the chance level.": [launcher, "evaluate", config, "--tasks", "infilling"],
             "Show loss, learning rate and speed in a browser.": ["tensorboard", "--logdir", str(self.tensorboard)],
         }
         return {purpose: shlex.join(words) for purpose, words in commands.items()}
