@@ -24,7 +24,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from neox_code.checkpoint.layout import STEP_PREFIX, find_checkpoint
+from neox_code.checkpoint.layout import MERGED_CONFIG, STEP_PREFIX, find_checkpoint
 from neox_code.config.assembly import DEFAULT
 from neox_code.config.command_line import replace_non_json_values
 from neox_code.config.evaluation import EvaluationConfig
@@ -149,9 +149,9 @@ class TaskRun:
         if self.section.eval_protocol == "task":
             yield self.answer(self.task.name, self.task.protocol)
             return
-        assert self.inputs.config is not None
-        is_set = self.inputs.config.origins["temperature"] != DEFAULT
-        temperatures = (self.inputs.config.generation.temperature,) if is_set else POLYCODER_TEMPERATURES
+        config = self.inputs.config
+        assert config is not None
+        temperatures = (config.generation.temperature,) if is_chosen(config, "temperature") else POLYCODER_TEMPERATURES
         results = []
         for temperature in temperatures:
             protocol = dataclasses.replace(POLYCODER, temperature=temperature)
@@ -243,7 +243,13 @@ PROTOCOL_KEYS = ("temperature", "top_p", "samples_per_prompt", "maximum_tokens",
 def make_settings(protocol: Protocol, config: NeoXConfig) -> dict[str, Any]:
     """Return the generation keys of a protocol that the configuration does not set. A long prompt loses its beginning."""
     wanted = {key: getattr(protocol, key) for key in PROTOCOL_KEYS} | {"long_prompts": "cut"}
-    return {key: value for key, value in wanted.items() if config.origins[key] == DEFAULT}
+    return {key: value for key, value in wanted.items() if not is_chosen(config, key)}
+
+
+def is_chosen(config: NeoXConfig, key: str) -> bool:
+    """Return True if a user has set the key. The file of a checkpoint with all keys of its run sets none for an evaluation."""
+    origin = config.origins[key]
+    return origin != DEFAULT and Path(origin.rpartition(":")[0]).name != MERGED_CONFIG
 
 
 def describe_protocol(protocol: Protocol, config: NeoXConfig, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,11 @@ import pytest
 from example_model import write_job
 
 from neox_code.commands.evaluate import main
+from neox_code.config.neox import NeoXConfig
 from neox_code.errors import run_command
 from neox_code.evaluation.registry import find_task
-from neox_code.evaluation.task import CheckSettings, Task, TaskInputs, TaskSample
+from neox_code.evaluation.runner import make_settings
+from neox_code.evaluation.task import CheckSettings, Protocol, Task, TaskInputs, TaskSample
 from neox_code.evaluation.tasks.evalplus_check import check_inputs
 
 DATA = os.environ.get("NEOX_CODE_TEST_DATA")
@@ -81,6 +83,14 @@ def test_canonical_solutions_pass_and_wrong_ones_fail(task, count, right, wrong)
         raise
     assert [result for passed, result in outcomes if not passed] == []
     assert [passed for passed, _ in check(task, inputs, wrong, count)].count(True) == 0
+
+
+def test_the_file_of_a_checkpoint_with_all_keys_leaves_the_protocol_as_it_is(job_config, tmp_path):
+    (tmp_path / "merged.yml").write_text(job_config.to_yaml())
+    protocol = Protocol(temperature=0.8, top_p=0.95)
+    for overrides, temperature in (({}, 0.8), ({"temperature": 0.3}, None)):
+        settings = make_settings(protocol, NeoXConfig.load([tmp_path / "merged.yml"], overrides))
+        assert (settings.get("temperature"), settings["top_p"]) == (temperature, 0.95)
 
 
 def test_results_are_compared_as_evalplus_compares_them():
