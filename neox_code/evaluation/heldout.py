@@ -32,14 +32,20 @@ log = get_logger(__name__)
 
 
 def measure_heldout(loaded: LoadedModel, inputs: TaskInputs) -> Measurement:
-    """Return bits per byte of the task `heldout` by language, and beside them those of a guess by the frequencies of tokens."""
+    """Return bits per byte of the task `heldout` by language; `chance` is a guess by the frequencies of tokens."""
     assert inputs.config is not None
     result = evaluate_heldout(inputs.config, loaded)
-    scores = []
-    for row in result.languages:
-        scores.append(TaskScore(f"bits per byte, {row.language}", row.bits_per_byte("model"), row.standard_error, row.files, False))
-        chance = row.bits_per_byte("unigram")
-        scores.append(TaskScore(f"  by the frequencies of tokens, {row.language}", chance, None, row.files, False))
+    scores = [
+        TaskScore(
+            name=f"bits per byte, {row.language}",
+            value=row.bits_per_byte("model"),
+            standard_error=row.standard_error,
+            count=row.files,
+            higher_is_better=False,
+            chance=row.bits_per_byte("unigram"),
+        )
+        for row in result.languages
+    ]
     return Measurement(scores, result.to_json())
 
 
