@@ -12,7 +12,7 @@ import torch
 import yaml
 from real_code import MODULES, real_file
 
-from neox_code.data.indexed_dataset import IndexedDatasetWriter, best_dtype
+from neox_code.data.indexed_dataset import IndexedDatasetWriter, choose_id_dtype
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.train_bpe import train_bpe
 
@@ -36,7 +36,7 @@ def job_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = [real_file(path).read_bytes().decode() for path in MODULES]
     train_bpe(iter(texts), 640, folder)
     tokenizer = GPT2Tokenizer.from_files(folder / "code-vocab.json", folder / "code-merges.txt")
-    with IndexedDatasetWriter(folder / "tokens", best_dtype(tokenizer.vocab_size)) as writer:
+    with IndexedDatasetWriter(folder / "tokens", choose_id_dtype(tokenizer.vocab_size)) as writer:
         for ids in tokenizer.encode_batch(texts):
             writer.add_document([*ids, tokenizer.eod_id])
     return folder

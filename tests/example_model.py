@@ -7,7 +7,7 @@ import yaml
 from real_code import real_file
 from small_corpus import write_corpus
 
-from neox_code.checkpoint.layout import latest_file, layer_file, step_name
+from neox_code.checkpoint.layout import get_latest_path, get_layer_path, make_step_name
 from neox_code.config.model import ModelConfig
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.grid import single_process_grid
@@ -46,11 +46,11 @@ def write_job(folder: Path) -> Path:
     write_corpus(
         folder / "corpus", {"train": {"Python": texts[:1], "C": C[:1], "Rust": RUST}, "test": {"Python": texts[1:], "C": C}}
     )
-    checkpoint = folder / "checkpoints" / step_name(7)
+    checkpoint = folder / "checkpoints" / make_step_name(7)
     checkpoint.mkdir(parents=True)
     for index, layer in random_gpt().sequential.items():
-        torch.save(layer.state_dict(), layer_file(checkpoint, int(index), 0))
-    latest_file(checkpoint.parent).write_text(checkpoint.name)
+        torch.save(layer.state_dict(), get_layer_path(checkpoint, int(index), 0))
+    get_latest_path(checkpoint.parent).write_text(checkpoint.name)
     settings = SHAPE | {
         "vocab_file": str(folder / "code-vocab.json"),
         "merge_file": str(folder / "code-merges.txt"),

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 import yaml
 
-from neox_code.checkpoint.layout import latest_file, layer_file, step_name
-from neox_code.config.derive import padded_vocab_size
+from neox_code.checkpoint.layout import get_latest_path, get_layer_path, make_step_name
+from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.model import ModelConfig
 from neox_code.files import write_text
 from neox_code.model.gpt import GPT, build_layers
@@ -42,7 +42,7 @@ def write_vocabulary(folder: Path, *further: str) -> GPT2Tokenizer:
 def scripted_gpt(tokenizer: GPT2Tokenizer) -> GPT:
     """The model; rows of the head are the embeddings of the tokens before, of which all that lead to a dot share a part."""
     model = ModelConfig(**KEYS)
-    padded = padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, 1)
+    padded = compute_padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, 1)
     gpt = GPT(build_layers(model, tokenizer.vocab_size, padded, single_process_grid(), torch.float32)).eval()
     (dot,) = tokenizer.encode(".")
     chain = [tokenizer.eod_id, *tokenizer.encode(START + COMPLETION), tokenizer.eod_id]
@@ -65,11 +65,11 @@ def scripted_gpt(tokenizer: GPT2Tokenizer) -> GPT:
 def write_checkpoint(folder: Path, *further: str, **keys: Any) -> Path:
     """Vocabulary, weights in the checkpoint's layout, and a configuration file; returns its path. Keywords are further keys."""
     tokenizer = write_vocabulary(folder, *further)
-    step = folder / "checkpoints" / step_name(1)
+    step = folder / "checkpoints" / make_step_name(1)
     step.mkdir(parents=True)
     for index, module in scripted_gpt(tokenizer).sequential.items():
-        torch.save(module.state_dict(), layer_file(step, int(index), 0))
-    write_text(latest_file(step.parent), step.name)
+        torch.save(module.state_dict(), get_layer_path(step, int(index), 0))
+    write_text(get_latest_path(step.parent), step.name)
     files = {"load": str(step.parent), "vocab_file": str(folder / "vocab.json"), "merge_file": str(folder / "merges.txt")}
     write_text(folder / "model.yml", yaml.safe_dump(KEYS | files | keys))
     return folder / "model.yml"

@@ -32,9 +32,9 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(__doc__)
     parser.add_argument("output", type=parse_path, metavar="OUTPUT", help="the folder to write; it must be new")
     parser.add_argument("sources", type=parse_path, nargs="*", metavar="SOURCE", help="the folders of the models")
-    parser.add_argument("--iterations", type=iterations, metavar="N,N,...", help="checkpoints of the only SOURCE, old to new")
+    parser.add_argument("--iterations", type=parse_iterations, metavar="N,N,...", help="checkpoints of the only SOURCE, old to new")
     parser.add_argument(
-        "--ema", type=decay, metavar="BETA", help="exponential moving average: each next model has the weight 1 - BETA"
+        "--ema", type=parse_decay, metavar="BETA", help="exponential moving average: each next model has the weight 1 - BETA"
     )
     parser.add_argument("--add", type=parse_path, nargs=3, metavar=("BASE", "A", "B"), help="write BASE + S * (A - B)")
     parser.add_argument("--scale", type=float, metavar="S", help="with --add: the factor of the difference (default: 1)")
@@ -59,11 +59,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def decay(value: str) -> float:
+def parse_decay(value: str) -> float:
     return parse_number(value, float, lambda number: 0 < number < 1, "a number between 0 and 1")
 
 
-def iterations(value: str) -> list[int]:
+def parse_iterations(value: str) -> list[int]:
     """
     >>> iterations("100,200")
     [100, 200]

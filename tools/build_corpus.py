@@ -42,15 +42,15 @@ from neox_code.config.command_line import (
     add_json_option,
     parse_name_list,
     parse_path,
-    positive_integer,
-    positive_number,
+    parse_positive_integer,
+    parse_positive_number,
     report_figures,
 )
 from neox_code.corpus.description.summary_table import print_corpus_table, summarize_languages
 from neox_code.corpus.executors.options import add_executor_options, build_executor
 from neox_code.corpus.pipeline.build import POLYCODER_SHARES, build_corpus
 from neox_code.corpus.pipeline.plan import normalize_sources
-from neox_code.corpus.recipes.registry import find_recipe, recipe_names
+from neox_code.corpus.recipes.registry import find_recipe, list_recipe_names
 from neox_code.corpus.sources.find import LOCAL
 from neox_code.corpus.sources.folder_layout import LAYOUTS
 from neox_code.errors import DataError, run_command
@@ -119,7 +119,7 @@ def make_parser() -> Parser:
         "--recipe",
         default="polycoder",
         metavar="NAME|FILE.py",
-        help=f"languages, filters, edits: {', '.join(recipe_names())}, or a Python file with a RECIPE (default: polycoder)",
+        help=f"languages, filters, edits: {', '.join(list_recipe_names())}, or a Python file with a RECIPE (default: polycoder)",
     )
     result.add_argument(
         "--languages", type=parse_name_list, metavar="A,B", help="languages to include (default: all of the recipe)"
@@ -132,7 +132,7 @@ def make_parser() -> Parser:
     )
     result.add_argument(
         "--max-megabytes",
-        type=positive_number,
+        type=parse_positive_number,
         metavar="N",
         help="size limit in megabytes: keep a seeded sample of projects; all projects are read first",
     )
@@ -148,7 +148,7 @@ def make_parser() -> Parser:
     result.add_argument("--overwrite", action="store_true", help="replace an existing corpus")
     add_json_option(result)
     machines = result.add_argument_group("machines")
-    machines.add_argument("--workers", type=positive_integer, metavar="N", help="processes at a time (default: one per core)")
+    machines.add_argument("--workers", type=parse_positive_integer, metavar="N", help="processes at a time (default: one per core)")
     add_executor_options(machines)
     return result
 

@@ -27,9 +27,9 @@ import set_up  # noqa: F401
 from neox_code.config.command_line import (
     Parser,
     add_json_option,
-    non_negative_integer,
     parse_name_list,
-    positive_integer,
+    parse_non_negative_integer,
+    parse_positive_integer,
     report_figures,
 )
 from neox_code.corpus.github.discover import PRESETS, Criteria, crawl
@@ -57,9 +57,12 @@ def make_parser() -> Parser:
     result.add_argument("--preset", choices=list(PRESETS), help="the criteria of a known corpus; the options below change them")
     wanted = result.add_argument_group("criteria")
     wanted.add_argument("--languages", type=parse_name_list, metavar="A,B", help="languages, by GitHub's names")
-    wanted.add_argument("--min-stars", type=non_negative_integer, metavar="N", help="least number of stars (default 50)")
+    wanted.add_argument("--min-stars", type=parse_non_negative_integer, metavar="N", help="least number of stars (default 50)")
     wanted.add_argument(
-        "--max-repositories", type=positive_integer, metavar="N", help="maximum per language, most stars first (default 25000)"
+        "--max-repositories",
+        type=parse_positive_integer,
+        metavar="N",
+        help="maximum per language, most stars first (default 25000)",
     )
     wanted.add_argument(
         "--license", type=parse_name_list, dest="licenses", metavar="A,B", help="SPDX identifiers of the accepted licenses"
@@ -67,9 +70,11 @@ def make_parser() -> Parser:
     wanted.add_argument(
         "--has-license", action=argparse.BooleanOptionalAction, default=None, help="require a license that GitHub recognizes"
     )
-    wanted.add_argument("--min-commits", type=non_negative_integer, metavar="N", help="least number of commits; slow to request")
+    wanted.add_argument(
+        "--min-commits", type=parse_non_negative_integer, metavar="N", help="least number of commits; slow to request"
+    )
     wanted.add_argument("--forks", action=argparse.BooleanOptionalAction, default=None, help="include forks (default: no)")
-    wanted.add_argument("--max-size-kib", type=positive_integer, metavar="N", help="maximum size, as GitHub reports it")
+    wanted.add_argument("--max-size-kib", type=parse_positive_integer, metavar="N", help="maximum size, as GitHub reports it")
     wanted.add_argument("--pushed-after", type=parse_day, metavar="YYYY-MM-DD", help="the last push must be after this day")
     result.add_argument("--endpoint", default=ENDPOINT, metavar="URL", help="default %(default)s")
     add_json_option(result)

@@ -18,7 +18,7 @@ from typing import Any
 import set_up  # noqa: F401
 from rich.console import Console
 
-from neox_code.config.command_line import Parser, add_json_option, positive_number, report_figures
+from neox_code.config.command_line import Parser, add_json_option, parse_positive_number, report_figures
 from neox_code.config.data import DataConfig
 from neox_code.corpus.description.console import print_description
 from neox_code.corpus.description.describe import SAMPLE_BYTES, SEED, describe
@@ -78,7 +78,7 @@ def make_parser() -> Parser:
     vocabulary.add_argument("--merge-file-reader", choices=list(MERGE_FILE_READERS), default="whole", help="default %(default)s")
     vocabulary.add_argument(
         "--sample-megabytes",
-        type=positive_number,
+        type=parse_positive_number,
         default=SAMPLE_BYTES / 1e6,
         metavar="N",
         help="size of the sample of each language (default %(default)g)",

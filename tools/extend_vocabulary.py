@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 import set_up  # noqa: F401
 
-from neox_code.config.command_line import Parser, non_negative_integer, parse_path
+from neox_code.config.command_line import Parser, parse_non_negative_integer, parse_path
 from neox_code.conversion.convert import choose_format, require_new_path, write_model
 from neox_code.conversion.extension import (
     INFILLING,
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(__doc__)
     parser.add_argument("source", type=parse_path, metavar="SOURCE", help="the folder of the model")
     parser.add_argument("output", type=parse_path, metavar="OUTPUT", help="the folder to write; it must be new")
-    parser.add_argument("--iteration", type=non_negative_integer, metavar="N", help="read global_stepN instead of the latest")
+    parser.add_argument("--iteration", type=parse_non_negative_integer, metavar="N", help="read global_stepN instead of the latest")
     parser.add_argument(
         "--tokens", type=parse_path, metavar="FILE", help="tokens to add: a line each, or a JSON list of texts or of objects"
     )

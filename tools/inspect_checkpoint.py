@@ -20,7 +20,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from neox_code.config.command_line import Parser, add_json_option, non_negative_integer, parse_path, report_figures
+from neox_code.config.command_line import Parser, add_json_option, parse_non_negative_integer, parse_path, report_figures
 from neox_code.conversion.inspection import Inspection, ModelComparison, compare_models, inspect_model
 from neox_code.errors import EXIT_USER_ERROR, print_error, run_command
 from neox_code.pages.number_formats import escape_invisible, format_size
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(__doc__)
     parser.add_argument("path", type=parse_path, metavar="PATH", help="the folder of the checkpoint or model")
     parser.add_argument("--compare", type=parse_path, metavar="OTHER", help="list what differs from the model in this folder")
-    parser.add_argument("--iteration", type=non_negative_integer, metavar="N", help="read global_stepN instead of the latest")
+    parser.add_argument("--iteration", type=parse_non_negative_integer, metavar="N", help="read global_stepN instead of the latest")
     add_json_option(parser)
     words = parser.parse_args(argv)
     with report_figures(words.json) as figures:

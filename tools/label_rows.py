@@ -22,10 +22,10 @@ import set_up  # noqa: F401
 from neox_code.config.command_line import (
     Parser,
     add_json_option,
-    non_negative_integer,
-    non_negative_number,
-    positive_integer,
-    positive_number,
+    parse_non_negative_integer,
+    parse_non_negative_number,
+    parse_positive_integer,
+    parse_positive_number,
     report_figures,
 )
 from neox_code.corpus.json_endpoint import JsonEndpoint
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
         figures |= {
             "output": output,
             "rows": report.rows,
-            "cost": prices.cost_of(report.usage),
+            "cost": prices.compute_cost(report.usage),
             "over_budget": report.is_over_budget,
         }
         figures |= {"input_tokens": report.usage.input_tokens, "output_tokens": report.usage.output_tokens}
@@ -75,7 +75,7 @@ def print_report(report: LabelReport, output: Path, prices: Prices) -> None:
     for outcome, count in report.rows.most_common():
         print(f"{format_plural(count, 'row')} {outcome}")
     usage = report.usage
-    print(f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out, cost {prices.cost_of(usage):.4f}")
+    print(f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out, cost {prices.compute_cost(usage):.4f}")
     print(f"{format_plural(report.rows[BY_MODEL] + report.rows[BY_AUTHOR], 'row')} in {output}")
     if report.is_over_budget:
         print("the next request could exceed --max-cost. Rerun the same command with a higher --max-cost to resume.")
@@ -90,25 +90,34 @@ def make_parser() -> Parser:
     result.add_argument("--output", type=Path, metavar="DIR", help="default: labeled, beside the first ROWS")
     result.add_argument("--language", default="GDScript", help="language of the functions (default: %(default)s)")
     result.add_argument(
-        "--min-length", type=non_negative_integer, default=0, metavar="N", help="leave out functions with fewer characters"
+        "--min-length", type=parse_non_negative_integer, default=0, metavar="N", help="leave out functions with fewer characters"
     )
     result.add_argument("--relabel", action="store_true", help="replace the instructions that authors wrote, too")
     result.add_argument(
-        "--concurrency", type=positive_integer, default=4, metavar="N", help="requests at a time (default: %(default)s)"
+        "--concurrency", type=parse_positive_integer, default=4, metavar="N", help="requests at a time (default: %(default)s)"
     )
     result.add_argument(
-        "--max-tokens", type=positive_integer, default=512, metavar="N", help="tokens per answer (default: %(default)s)"
+        "--max-tokens", type=parse_positive_integer, default=512, metavar="N", help="tokens per answer (default: %(default)s)"
     )
     result.add_argument(
-        "--timeout", type=positive_number, default=120.0, metavar="SECONDS", help="timeout of a request (default: %(default)s)"
+        "--timeout",
+        type=parse_positive_number,
+        default=120.0,
+        metavar="SECONDS",
+        help="timeout of a request (default: %(default)s)",
     )
     cost = result.add_argument_group("cost")
-    cost.add_argument("--price-in", type=non_negative_number, default=0.0, metavar="PRICE", help="price of a million input tokens")
     cost.add_argument(
-        "--price-out", type=non_negative_number, default=0.0, metavar="PRICE", help="price of a million output tokens"
+        "--price-in", type=parse_non_negative_number, default=0.0, metavar="PRICE", help="price of a million input tokens"
     )
     cost.add_argument(
-        "--max-cost", type=non_negative_number, metavar="PRICE", help="stop before the total cost of all runs exceeds this amount"
+        "--price-out", type=parse_non_negative_number, default=0.0, metavar="PRICE", help="price of a million output tokens"
+    )
+    cost.add_argument(
+        "--max-cost",
+        type=parse_non_negative_number,
+        metavar="PRICE",
+        help="stop before the total cost of all runs exceeds this amount",
     )
     add_json_option(result)
     return result

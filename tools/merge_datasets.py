@@ -15,7 +15,7 @@ import set_up  # noqa: F401
 
 from neox_code.config.command_line import Parser, add_json_option, report_figures
 from neox_code.data.identity import write_record
-from neox_code.data.indexed_dataset import bin_path
+from neox_code.data.indexed_dataset import get_bin_path
 from neox_code.data.merge import DatasetMerger, find_token_files, read_dtype
 from neox_code.errors import run_command
 from neox_code.logs import format_plural, get_logger, progress
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
         figures |= {"documents": merger.num_documents, "tokens": merger.num_tokens}
     write_record(arguments.output_prefix, merger.tokenizer, merger.max_id)
     documents, tokens = format_plural(merger.num_documents, "document"), format_plural(merger.num_tokens, "token")
-    log.info("%s: %s, %s of %s", bin_path(arguments.output_prefix), documents, tokens, format_plural(len(prefixes), "file"))
+    log.info("%s: %s, %s of %s", get_bin_path(arguments.output_prefix), documents, tokens, format_plural(len(prefixes), "file"))
     return 0
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import set_up  # noqa: F401
 import yaml
 
-from neox_code.config.command_line import Parser, positive_integer
+from neox_code.config.command_line import Parser, parse_positive_integer
 from neox_code.config.data import DataConfig
 from neox_code.corpus.executors.options import add_executor_options, build_executor
 from neox_code.corpus.executors.stages import Executor
@@ -89,7 +89,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         help="keys or columns of the texts; each gets its own token files (default text; in Parquet also content or code)",
     )
     data.add_argument(
-        "--num-docs", type=positive_integer, help="number of documents, if known: the progress bar then counts documents, not bytes"
+        "--num-docs",
+        type=parse_positive_integer,
+        help="number of documents, if known: the progress bar then counts documents, not bytes",
     )
     data.add_argument(
         "--newlines",
@@ -117,10 +119,10 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     output.add_argument("--dataset-impl", default="mmap", help="only mmap")
     runtime = parser.add_argument_group("runtime")
-    runtime.add_argument("--workers", type=positive_integer, help="number of processes; default: one for each core")
+    runtime.add_argument("--workers", type=parse_positive_integer, help="number of processes; default: one for each core")
     add_executor_options(runtime)
     runtime.add_argument(
-        "--log-interval", type=positive_integer, help="documents between log lines; default: a log line every 10 seconds"
+        "--log-interval", type=parse_positive_integer, help="documents between log lines; default: a log line every 10 seconds"
     )
     arguments = parser.parse_args(argv)
     check_arguments(arguments)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import set_up  # noqa: F401
 
-from neox_code.config.command_line import Parser, add_json_option, positive_integer, positive_number, report_figures
+from neox_code.config.command_line import Parser, add_json_option, parse_positive_integer, parse_positive_number, report_figures
 from neox_code.corpus.shards import Document, is_corpus, iter_documents
 from neox_code.corpus.tokens.input_slices import MAX_LISTED, Rejected, Text, make_rejection_error, slice_input
 from neox_code.corpus.tokens.tokenize_shards import count_kept_bytes
@@ -63,10 +63,10 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         help="corpus, whose train split is read, or an input of preprocess_data.py",
     )
     parser.add_argument(
-        "--vocab-size", type=positive_integer, default=50_257, help="entries, special tokens included (default %(default)s)"
+        "--vocab-size", type=parse_positive_integer, default=50_257, help="entries, special tokens included (default %(default)s)"
     )
     parser.add_argument(
-        "--fraction", type=positive_number, default=0.05, help="fraction of the documents that is read (default %(default)s)"
+        "--fraction", type=parse_positive_number, default=0.05, help="fraction of the documents that is read (default %(default)s)"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the vocabulary's files")
     parser.add_argument("--type", choices=list(TRAINERS), default="bpe", help="byte-level BPE, or a SentencePiece model")

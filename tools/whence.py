@@ -18,7 +18,7 @@ from pathlib import Path
 
 import set_up  # noqa: F401
 
-from neox_code.config.command_line import Parser, positive_integer
+from neox_code.config.command_line import Parser, parse_positive_integer
 from neox_code.corpus.overlap.seeds import GUARANTEED_BYTES
 from neox_code.corpus.overlap.whence import build_overlap_index, find_overlaps
 from neox_code.errors import DataError, run_command
@@ -35,12 +35,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("files", nargs="*", metavar="FILE", help="JSON Lines with completions, any other file as one text, or -")
     parser.add_argument(
         "--minimum",
-        type=positive_integer,
+        type=parse_positive_integer,
         default=GUARANTEED_BYTES,
         metavar="N",
         help="bytes of a reported overlap (default %(default)s)",
     )
-    parser.add_argument("--workers", type=positive_integer, metavar="N", help="processes that build the index; default: one a core")
+    parser.add_argument(
+        "--workers", type=parse_positive_integer, metavar="N", help="processes that build the index; default: one a core"
+    )
     arguments = parser.parse_args(argv)
     texts = [item for file in arguments.files for item in read_texts(file)]
     index = build_overlap_index(arguments.corpus, arguments.workers)

@@ -16,7 +16,7 @@ import torch
 
 from neox_code.benchmarks.contestant import TimedStep, run_contestant
 from neox_code.checkpoint.layer_writer import write_layer_files
-from neox_code.checkpoint.layout import latest_file, step_name
+from neox_code.checkpoint.layout import get_latest_path, make_step_name
 from neox_code.checkpoint.model_folder import MODEL_FILE, make_model_file
 from neox_code.config.neox import NeoXConfig
 from neox_code.conversion.convert import convert
@@ -32,10 +32,10 @@ VOCAB_ROWS = 50_304
 
 def write_random_checkpoint(config: NeoXConfig, folder: Path) -> int:
     """Write a checkpoint with random weights to FOLDER/checkpoint; return its size in bytes."""
-    step = folder / CHECKPOINT / step_name(1)
+    step = folder / CHECKPOINT / make_step_name(1)
     write_layer_files(step, iter_random_weights(config), config.model, VOCAB_ROWS)
     (step / MODEL_FILE).write_bytes(make_model_file(config))
-    latest_file(folder / CHECKPOINT).write_text(step.name + "\n", encoding="utf-8")
+    get_latest_path(folder / CHECKPOINT).write_text(step.name + "\n", encoding="utf-8")
     sync_tree(folder / CHECKPOINT)
     return count_bytes(folder / CHECKPOINT)
 

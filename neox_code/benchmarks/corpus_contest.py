@@ -23,7 +23,7 @@ import numpy as np
 from neox_code.benchmarks.contest import Contestant, Measured, compute_cpu_ratio, compute_ratio, run_contest
 from neox_code.benchmarks.exhaustive import compute_recall, find_similar_pairs
 from neox_code.benchmarks.results_table import print_table
-from neox_code.benchmarks.sample import sample_texts, take_sample
+from neox_code.benchmarks.sample import read_sample_texts, take_sample
 from neox_code.corpus.duplicates.clusters import Clusters
 from neox_code.corpus.duplicates.near import NearDuplicates
 from neox_code.errors import NeoXError
@@ -83,7 +83,7 @@ def start_contestant(part: BenchmarkPart, name: str, folder: Path) -> Contestant
 # ---- inputs that contestants share
 
 
-def texts_path(sample: Path) -> Path:
+def get_texts_path(sample: Path) -> Path:
     return sample.with_suffix(".jsonl")
 
 
@@ -91,8 +91,8 @@ def write_texts_and_vocabulary(folder: Path) -> None:
     """Write the texts as JSON Lines, without texts that contain a special token's name: Hugging Face would encode it as the
     token."""
     for sample in (folder / CODE, folder / SMALL):
-        write_json_lines(texts_path(sample), ({"text": text} for text in sample_texts(sample) if "<|" not in text))
-    train_bpe(sample_texts(folder / SMALL), VOCAB_SIZE, folder / VOCABULARY)
+        write_json_lines(get_texts_path(sample), ({"text": text} for text in read_sample_texts(sample) if "<|" not in text))
+    train_bpe(read_sample_texts(folder / SMALL), VOCAB_SIZE, folder / VOCABULARY)
 
 
 # ---- comparisons
@@ -129,7 +129,7 @@ def compare_near_duplicates(folder: Path, measured: Sequence[Measured]) -> Ratio
     """Compare the pairs found with those of an exhaustive search; raise NeoXError if ours finds fewer than the peer."""
     ours, peer = measured
     rule = NearDuplicates()
-    pairs = find_similar_pairs(sample_texts(folder / CODE), rule.threshold, rule.shingle_words)
+    pairs = find_similar_pairs(read_sample_texts(folder / CODE), rule.threshold, rule.shingle_words)
     found = {contestant.name: compute_recall(pairs, contestant.made) for contestant in measured}
     listed = ", ".join(f"{name} {part:.1%}" for name, part in found.items())
     print(f"{rule}: of {len(pairs):,} pairs that an exhaustive search finds alike, clusters hold {listed}")

@@ -27,7 +27,7 @@ from neox_code.benchmarks.conversion import CHECKPOINT, write_random_checkpoint
 from neox_code.benchmarks.peer import build_peer_model
 from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import parse_command_line
-from neox_code.config.derive import padded_vocab_size
+from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
 from neox_code.conversion.convert import convert
@@ -41,7 +41,7 @@ from neox_code.parallel.allocator import keep_freed_memory
 from neox_code.parallel.grid import select_device, single_process_grid
 from neox_code.parallel.packed import PackedLinear, QuantizedLinear
 from neox_code.parallel.plain_layers import PlainLinear
-from neox_code.processes.workers import available_cores
+from neox_code.processes.workers import count_available_cores
 from neox_code.tokenizer.char_level import CharLevelTokenizer
 from neox_code.training.throughput import read_peak_memory_gib
 
@@ -91,7 +91,7 @@ def measure_lengths(decode: Decode, lengths: Mapping[int, Sequence[int]]) -> dic
 def measure_ours(name: str, load_in_8bit: bool, model: ModelConfig, batch: int) -> Iterator[Figures]:
     """Yield the figures of our engine for uniform rows and for ragged rows, and those of the model's matrix products alone."""
     device = select_device()
-    padded = padded_vocab_size(VOCAB_SIZE, model.make_vocab_size_divisible_by, 1)
+    padded = compute_padded_vocab_size(VOCAB_SIZE, model.make_vocab_size_divisible_by, 1)
     layers = build_layers(model, VOCAB_SIZE, padded, single_process_grid(device), torch.bfloat16)
     gpt = prepare_for_inference(GPT(layers), device, load_in_8bit)
     loaded = LoadedModel(gpt, RandomTokens(), model, device, torch.bfloat16, Path())
@@ -158,7 +158,9 @@ def find_products(gpt: GPT, model: ModelConfig, hidden_1BH: torch.Tensor) -> Ite
 def measure_transformers(model: ModelConfig, batch: int) -> Iterator[Figures]:
     """Yield the figures of transformers' model, without the time that its `generate` adds."""
     device = select_device()
-    peer = build_peer_model(model, padded_vocab_size(VOCAB_SIZE, model.make_vocab_size_divisible_by, 1), torch.bfloat16).eval()
+    peer = build_peer_model(
+        model, compute_padded_vocab_size(VOCAB_SIZE, model.make_vocab_size_divisible_by, 1), torch.bfloat16
+    ).eval()
     nn.Module.to(peer, device)
 
     @torch.inference_mode()
@@ -181,7 +183,7 @@ def measure_llama_cpp(name: str, folder: Path, batch: int) -> Iterator[Figures]:
     """Yield the figures of llama.cpp with a file that `write_gguf_files` has written."""
     tokens = batch * (max(CACHED_TOKENS) + STEPS + 2)
     script, model_file = Path(__file__).with_name("llama_cpp.mjs"), folder / f"{name}.gguf"
-    command = ["node", *map(str, (script, folder / "node", model_file, batch, tokens, available_cores()))]
+    command = ["node", *map(str, (script, folder / "node", model_file, batch, tokens, count_available_cores()))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
         requests, results = process.stdin, process.stdout
@@ -203,7 +205,7 @@ def measure_llama_cpp(name: str, folder: Path, batch: int) -> Iterator[Figures]:
             yield {name: measure_uniform(decode, batch)}
 
 
-def why_no_llama_cpp(config: NeoXConfig, node_folder: Path) -> str | None:
+def find_llama_cpp_obstacle(config: NeoXConfig, node_folder: Path) -> str | None:
     """Return the reason why llama.cpp cannot be measured, or None."""
     if not shutil.which("node"):
         return "node is not installed"
@@ -242,7 +244,7 @@ def main(argv: Sequence[str]) -> int:
     model = replace(model, max_position_embeddings=max(model.max_position_embeddings, 2048))
     if select_device().type == "cpu":
         keep_freed_memory()
-        torch.set_num_threads(available_cores())
+        torch.set_num_threads(count_available_cores())
     torch.manual_seed(0)
     rounds = CONTESTANTS[name](model, int(batch), Path(argv[1]))
 

@@ -17,7 +17,7 @@ from datasketch import MinHash, MinHashLSH
 from neox_code.benchmarks.contestant import TimedStep, run_contestant
 from neox_code.benchmarks.corpus_contest import CODE
 from neox_code.benchmarks.exhaustive import make_shingles
-from neox_code.benchmarks.sample import read_sample, sample_texts
+from neox_code.benchmarks.sample import read_sample, read_sample_texts
 from neox_code.corpus.duplicates.near import NearDuplicates
 
 RULE = NearDuplicates()
@@ -61,7 +61,7 @@ def find_with_datasketch(texts: Sequence[str]) -> list[int]:
 
 
 def make_step(clusters: Clusters, folder: Path, cores: int) -> TimedStep:
-    texts = sample_texts(folder / CODE)
+    texts = read_sample_texts(folder / CODE)
     made: list[list[int]] = []
     return TimedStep(lambda: made.append(clusters(texts)), lambda: made.pop(), read_sample(folder / CODE).num_bytes)
 

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, BloomConfig, BloomFor
 from transformers import PreTrainedModel as Peer
 
 from neox_code.config.assembly import format_value
-from neox_code.config.hugging_face import ARCHITECTURES, TANH_GELU, Architecture, conflicts_of, make_config
+from neox_code.config.hugging_face import ARCHITECTURES, TANH_GELU, Architecture, find_conflicts, make_config
 from neox_code.config.model import ModelConfig
 from neox_code.errors import ConfigError
 
@@ -34,7 +34,7 @@ def find_nearest_peer(model: ModelConfig) -> tuple[Architecture, list[str]]:
     """Return the class with the fewest unsupported keys, and these keys. A class that supports `pos_emb` is preferred."""
     has_bloom_width = model.feed_forward_size == 4 * model.hidden_size
     bloom = BLOOM if has_bloom_width else replace(BLOOM, fixed={**BLOOM.fixed, **BLOOM_WIDTH})
-    lacking = [(architecture, list(conflicts_of(architecture, model))) for architecture in (*ARCHITECTURES.values(), bloom)]
+    lacking = [(architecture, list(find_conflicts(architecture, model))) for architecture in (*ARCHITECTURES.values(), bloom)]
     return min(lacking, key=lambda pair: ("pos_emb" in pair[1], len(pair[1])))
 
 

@@ -62,7 +62,7 @@ def read_sample(folder: Path) -> Sample:
     return Sample(len(sizes), sum(sizes))
 
 
-def sample_texts(folder: Path) -> list[str]:
+def read_sample_texts(folder: Path) -> list[str]:
     """Return the sample's texts in the order of their paths, without empty files and files that are not UTF-8."""
     texts = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):

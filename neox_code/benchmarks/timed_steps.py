@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from neox_code.config.derive import padded_vocab_size
+from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.model.gpt import DTYPES, build_layers
 from neox_code.model.loss import WeightedLoss, make_vocab_shard
@@ -25,7 +25,7 @@ OptimizerStep = Callable[[torch.Tensor], None]
 def build_engine_for_steps(config: NeoXConfig, vocab_size: int, grid: ParallelGrid) -> Engine:
     """Return the engine that `pretrain` trains, with its initial weights, for a vocabulary of any size."""
     model = config.model
-    padded = padded_vocab_size(vocab_size, model.make_vocab_size_divisible_by, grid.tensor_size)
+    padded = compute_padded_vocab_size(vocab_size, model.make_vocab_size_divisible_by, grid.tensor_size)
     layers = build_layers(model, vocab_size, padded, grid, DTYPES[model.precision], config.training.seed)
     loss = WeightedLoss(make_vocab_shard(vocab_size if model.mask_padded_vocab else padded, padded, grid))
     module = build_module(layers, loss, config, grid)

@@ -7,7 +7,7 @@ from typing import Any
 
 from neox_code.benchmarks import gpt_neox
 from neox_code.benchmarks.contestant import TimedStep, compute_digest, run_contestant
-from neox_code.benchmarks.corpus_contest import CODE, SMALL, VOCABULARY, texts_path
+from neox_code.benchmarks.corpus_contest import CODE, SMALL, VOCABULARY, get_texts_path
 from neox_code.config.data import DataConfig
 from neox_code.corpus.tokens.input_slices import slice_input
 from neox_code.corpus.tokens.token_files import write_token_files
@@ -24,7 +24,7 @@ def tokenize_with_ours(size: str, folder: Path, cores: int) -> TimedStep:
         merge_file=str(folder / VOCABULARY / MERGE_FILE),
     )
     prefix = folder / f"{size}_text_document"
-    texts = texts_path(folder / size)
+    texts = get_texts_path(folder / size)
 
     def run() -> None:
         options = WriteOptions(append_eod=True, newlines="keep")
@@ -34,7 +34,7 @@ def tokenize_with_ours(size: str, folder: Path, cores: int) -> TimedStep:
 
 
 def tokenize_with_gpt_neox(folder: Path, cores: int) -> TimedStep:
-    texts = texts_path(folder / SMALL)
+    texts = get_texts_path(folder / SMALL)
     run = partial(gpt_neox.write_token_files, texts, folder / VOCABULARY / TOKENIZER_FILE, folder / "gpt_neox")
     return TimedStep(run, partial(describe_token_files, folder / "gpt_neox_text_document"), texts.stat().st_size)
 

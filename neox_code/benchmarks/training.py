@@ -21,7 +21,7 @@ from neox_code.benchmarks.peer import build_peer_model
 from neox_code.benchmarks.timed_steps import OptimizerStep, build_our_step, make_random_tokens, synchronize
 from neox_code.checkpoint.model_folder import load_config
 from neox_code.config.command_line import parse_command_line
-from neox_code.config.derive import padded_vocab_size
+from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import run_command
 from neox_code.parallel.allocator import keep_freed_memory
@@ -62,7 +62,7 @@ def run_peer_contestant(has_masters: bool, config: NeoXConfig) -> None:
     device = select_device()
     if device.type == "cpu":
         keep_freed_memory()
-    padded = padded_vocab_size(VOCAB_SIZE, config.model.make_vocab_size_divisible_by, 1)
+    padded = compute_padded_vocab_size(VOCAB_SIZE, config.model.make_vocab_size_divisible_by, 1)
     model = build_peer_model(config.model, padded, torch.bfloat16).train()
     nn.Module.to(model, device)
     run_rounds(build_peer_step(model, has_masters), config, device)

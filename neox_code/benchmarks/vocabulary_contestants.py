@@ -9,14 +9,14 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 
 from neox_code.benchmarks.contestant import TimedStep, compute_digest, run_contestant
 from neox_code.benchmarks.corpus_contest import CODE, VOCAB_SIZE
-from neox_code.benchmarks.sample import read_sample, sample_texts
+from neox_code.benchmarks.sample import read_sample, read_sample_texts
 from neox_code.files import read_json
 from neox_code.tokenizer.byte_level import SPECIAL_TOKENS
 from neox_code.tokenizer.train_bpe import MERGE_FILE, train_bpe
 
 
 def train_with_ours(folder: Path, cores: int) -> TimedStep:
-    texts = sample_texts(folder / CODE)
+    texts = read_sample_texts(folder / CODE)
     output = folder / "ours"
 
     def run() -> None:
@@ -29,7 +29,7 @@ def train_with_ours(folder: Path, cores: int) -> TimedStep:
 
 def train_with_tokenizers(folder: Path, cores: int) -> TimedStep:
     """Return the timed step that trains the vocabulary with tokenizers."""
-    texts = sample_texts(folder / CODE)
+    texts = read_sample_texts(folder / CODE)
     output = folder / "tokenizers.json"
 
     def run() -> None:

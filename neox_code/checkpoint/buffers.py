@@ -24,37 +24,37 @@ from torch import nn
 
 from neox_code.checkpoint.merge_ranks import get_name_in_file, is_zero_in_file
 from neox_code.config.model import ModelConfig
-from neox_code.model.alibi import head_slopes
+from neox_code.model.alibi import compute_head_slopes
 from neox_code.model.attention import Attention
 from neox_code.model.block import TransformerBlock
 from neox_code.model.embedding import Embedding
-from neox_code.model.positions import compute_frequencies, rotary_dims
-from neox_code.model.sharding import sharding_of
+from neox_code.model.positions import compute_frequencies, count_rotary_dims
+from neox_code.model.sharding import get_sharding
 from neox_code.parallel.collectives import all_reduce
 from neox_code.parallel.grid import ParallelGrid
 
 
-def expected_entry(name: str, model: ModelConfig, tensor_rank: int = 0, tensor_size: int = 1) -> torch.Tensor | None:
+def make_expected_entry(name: str, model: ModelConfig, tensor_rank: int = 0, tensor_size: int = 1) -> torch.Tensor | None:
     """Return the buffer that GPT-NeoX stores under a name, with or without prefix, in a rank's file; None for other names."""
     kind = name.rpartition(".")[0].rpartition(".")[2]
     if (kind, model.pos_emb) == ("alibi_embed", "alibi"):
         heads = model.num_attention_heads // tensor_size
-        return torch.tensor(head_slopes(model.num_attention_heads)[heads * tensor_rank :][:heads])
+        return torch.tensor(compute_head_slopes(model.num_attention_heads)[heads * tensor_rank :][:heads])
     if (kind, model.pos_emb) == ("rotary_emb", "rotary"):
-        return compute_frequencies(rotary_dims(model.head_dim, model.rotary_pct), model.rotary_emb_base)
+        return compute_frequencies(count_rotary_dims(model.head_dim, model.rotary_pct), model.rotary_emb_base)
     return compute_frequencies(model.hidden_size) if (kind, model.pos_emb) == ("position_embeddings", "sinusoidal") else None
 
 
 def make_attention_buffers(model: ModelConfig, tensor_rank: int, tensor_size: int) -> dict[str, torch.Tensor]:
     """Return the buffers that GPT-NeoX stores for an attention layer on a tensor rank, by their names within the layer."""
     names = ["alibi_embed.slopes", *(["rotary_emb.inv_freq"] if model.rotary_save_freqs_buffer else [])]
-    found = {name: expected_entry(name, model, tensor_rank, tensor_size) for name in names}
+    found = {name: make_expected_entry(name, model, tensor_rank, tensor_size) for name in names}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def make_embedding_buffers(model: ModelConfig) -> dict[str, torch.Tensor]:
     """Return the buffers that GPT-NeoX stores for the embedding, by their names within the embedding."""
-    value = expected_entry(name := "position_embeddings.inv_freq", model)
+    value = make_expected_entry(name := "position_embeddings.inv_freq", model)
     return {} if value is None else {name: value}
 
 
@@ -71,7 +71,7 @@ def make_entries(module: nn.Module, grid: ParallelGrid) -> dict[str, torch.Tenso
 def sum_row_biases(module: nn.Module, grid: ParallelGrid) -> None:
     """Replace the bias of each row-parallel layer by the sum over the tensor ranks. Call this function on every rank."""
     for name, bias in module.named_parameters():
-        if sharding_of(name).is_row_bias:
+        if get_sharding(name).is_row_bias:
             wide = bias.detach().double()
             bias.data.copy_(all_reduce(wide, grid.tensor_group))
 

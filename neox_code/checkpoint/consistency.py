@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from neox_code.checkpoint.buffers import expected_entry
-from neox_code.checkpoint.layout import UNIVERSAL_FOLDER, WHOLE_MODEL_NAME, find_configuration, layer_files, model_files
+from neox_code.checkpoint.buffers import make_expected_entry
+from neox_code.checkpoint.layout import UNIVERSAL_FOLDER, WHOLE_MODEL_NAME, find_configuration, list_layer_files, list_model_files
 from neox_code.checkpoint.serialization import load_file
-from neox_code.config.derive import padded_vocab_size
+from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
 from neox_code.model.gpt import GPT, build_layers
-from neox_code.model.sharding import sharding_of
+from neox_code.model.sharding import get_sharding
 from neox_code.parallel.grid import single_process_grid
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -37,11 +37,11 @@ ARGUMENTS = ("num_layers", "hidden_size", "num_attention_heads")
 
 
 @lru_cache(maxsize=4)
-def expected_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
+def compute_expected_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Return the shape of each whole parameter by its name. The vocabulary dimension is that of one entry, padded."""
     try:
         with torch.device("meta"):
-            rows = padded_vocab_size(1, model.make_vocab_size_divisible_by, 1)
+            rows = compute_padded_vocab_size(1, model.make_vocab_size_divisible_by, 1)
             gpt = GPT(build_layers(model, 1, rows, single_process_grid("meta"), torch.float32, initialize=False))
     except (RuntimeError, OverflowError, TypeError):
         raise CheckpointError(f"a model of hidden_size {model.hidden_size} is too large for any machine. Correct it.") from None
@@ -76,7 +76,7 @@ def check_names(folder: Path, names: Collection[str], model: ModelConfig) -> Non
                 f"{folder} {has} {found}, which contradicts {key} ({getattr(model, key)}) of the configuration. "
                 f"{format_configuration_hint(folder)}"
             )
-    expected = expected_shapes(model)
+    expected = compute_expected_shapes(model)
     if missing := [name for name in expected if name not in names]:
         raise CheckpointError(f"{folder} holds no {missing[0]}. {format_configuration_hint(folder)}")
     if extra := sorted(set(names) - set(expected)):
@@ -87,8 +87,8 @@ def check_names(folder: Path, names: Collection[str], model: ModelConfig) -> Non
 
 def check_size(folder: Path, model: ModelConfig) -> None:
     """Raise CheckpointError if the files of a folder are too small for the parameters of the model, at two bytes each."""
-    shapes = expected_shapes(model).items()
-    needed = 2 * sum(math.prod(shape) for name, shape in shapes if not sharding_of(name).is_vocabulary)
+    shapes = compute_expected_shapes(model).items()
+    needed = 2 * sum(math.prod(shape) for name, shape in shapes if not get_sharding(name).is_vocabulary)
     paths = [*folder.iterdir(), *folder.glob(f"{UNIVERSAL_FOLDER}/*/*")]
     there = sum(path.stat().st_size for path in paths if path.is_file())
     if there < needed:
@@ -103,7 +103,7 @@ def check_value(folder: Path, name: str, weight: torch.Tensor, model: ModelConfi
     The number of vocabulary rows is not compared. The shape is compared before the values, because a damaged file can declare a
     huge tensor that repeats a small storage.
     """
-    shape, vocabulary = expected_shapes(model)[name], int(sharding_of(name).is_vocabulary)
+    shape, vocabulary = compute_expected_shapes(model)[name], int(get_sharding(name).is_vocabulary)
     if tuple(weight.shape)[vocabulary:] != shape[vocabulary:] or weight.dim() != len(shape):
         wanted = ("any", *shape[1:]) if vocabulary else shape
         raise CheckpointError(
@@ -122,7 +122,7 @@ def has_finite_values(weight: torch.Tensor) -> bool:
 
 def check_entry(place: str, name: str, value: torch.Tensor, model: ModelConfig, rank: int = 0, size: int = 1) -> None:
     """Raise CheckpointError if `value`, the entry `name` of a rank's file, differs from the value that the configuration gives."""
-    expected = expected_entry(name, model, rank, size)
+    expected = make_expected_entry(name, model, rank, size)
     if expected is None:
         raise CheckpointError(
             f"{place} has {name}, which contradicts pos_emb ({model.pos_emb}) of the configuration. Use pos_emb of the training."
@@ -131,12 +131,12 @@ def check_entry(place: str, name: str, value: torch.Tensor, model: ModelConfig, 
     if found.shape == expected.shape and torch.allclose(found, expected.double(), rtol=ROUNDING, atol=ABSOLUTE_ROUNDING):
         return
     raise CheckpointError(
-        f"{place} has {describe(found)} in {name}, and the configuration gives {describe(expected)}: {describe_keys(name, model)}. "
-        "Set these keys to the values of the training."
+        f"{place} has {format_values(found)} in {name}, and the configuration gives {format_values(expected)}: "
+        f"{describe_keys(name, model)}. Set these keys to the values of the training."
     )
 
 
-def describe(values: torch.Tensor) -> str:
+def format_values(values: torch.Tensor) -> str:
     last = f", the last {values.flatten()[-1].item():.4g}" if values.numel() else ""
     return f"{values.numel()} values{last}"
 
@@ -153,8 +153,8 @@ def check_arguments(folder: Path, model: ModelConfig) -> None:
 
     A file that cannot be read is skipped, because the weights are complete without it.
     """
-    path = model_files(folder).get(0)
-    if path is None or (layer_files(folder) and path.stat().st_size > MOST_ARGUMENT_BYTES):
+    path = list_model_files(folder).get(0)
+    if path is None or (list_layer_files(folder) and path.stat().st_size > MOST_ARGUMENT_BYTES):
         return
     try:
         content = load_file(path, mmap=True)

@@ -16,7 +16,7 @@ import torch
 from einops import rearrange
 
 from neox_code.config.model import ModelConfig
-from neox_code.model.sharding import query_key_value_rows
+from neox_code.model.sharding import count_query_key_value_rows
 
 Tensors = Sequence[torch.Tensor]
 
@@ -31,13 +31,13 @@ class Transformation:
 
 def split_heads(whole: torch.Tensor, model: ModelConfig) -> Tensors:
     """Split the fused projection into queries [heads * D, ...], keys [groups * D, ...] and values [groups * D, ...]."""
-    if rows := query_key_value_rows(model):
+    if rows := count_query_key_value_rows(model):
         return whole.split(rows)
     return [rearrange(part, "n d ... -> (n d) ...") for part in whole.unflatten(0, (-1, 3, model.head_dim)).unbind(1)]
 
 
 def join_heads(tensors: Tensors, model: ModelConfig) -> torch.Tensor:
-    if query_key_value_rows(model):
+    if count_query_key_value_rows(model):
         return torch.cat(list(tensors))
     return torch.stack([tensor.unflatten(0, (-1, model.head_dim)) for tensor in tensors], 1).flatten(0, 2)
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 
 from neox_code.checkpoint.buffers import make_attention_buffers, make_embedding_buffers
-from neox_code.checkpoint.layout import WHOLE_MODEL_NAME, layer_file
+from neox_code.checkpoint.layout import WHOLE_MODEL_NAME, get_layer_path
 from neox_code.checkpoint.merge_ranks import get_name_in_file, make_file_part, resize_vocabulary
 from neox_code.checkpoint.serialization import save_file
-from neox_code.config.derive import padded_vocab_size
+from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
-from neox_code.model.sharding import sharding_of
+from neox_code.model.sharding import get_sharding
 
 
 def write_layer_files(
@@ -31,22 +31,22 @@ def write_layer_files(
     that cannot be divided, and a file that cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows = padded_vocab_size(vocab_size, model.make_vocab_size_divisible_by, tensor_size)
+    rows = compute_padded_vocab_size(vocab_size, model.make_vocab_size_divisible_by, tensor_size)
     for index, layer in groupby(weights, lambda item: split_name(item[0])[0]):
-        if layer_file(folder, index, 0).exists():
+        if get_layer_path(folder, index, 0).exists():
             raise CheckpointError(
                 f"layer {index:02d} exists in {folder}. Choose an empty folder, and pass a layer's parameters one after another."
             )
         whole = {split_name(name)[1]: weight for name, weight in layer}
         for name in whole:
-            if sharding_of(name).is_vocabulary:
+            if get_sharding(name).is_vocabulary:
                 whole[name] = resize_vocabulary(name, whole[name], rows, vocab_size)
         for rank in range(tensor_size):
             state = {
                 get_name_in_file(name, model): copy_shared_storage(make_file_part(name, weight, rank, tensor_size, model))
                 for name, weight in whole.items()
             }
-            save_file(state | make_layer_buffers(index, model, rank, tensor_size), layer_file(folder, index, rank))
+            save_file(state | make_layer_buffers(index, model, rank, tensor_size), get_layer_path(folder, index, rank))
 
 
 def copy_shared_storage(tensor: torch.Tensor) -> torch.Tensor:

@@ -50,28 +50,28 @@ MERGED_CONFIG = "merged.yml"
 """File with the whole merged configuration, command line included, beside the copies of the run's files."""
 
 
-def latest_file(save: str | Path) -> Path:
+def get_latest_path(save: str | Path) -> Path:
     return Path(save) / "latest"
 
 
-def step_name(iteration: int) -> str:
+def make_step_name(iteration: int) -> str:
     """Return the folder name of an iteration's checkpoint.
 
-    >>> step_name(1000)
+    >>> make_step_name(1000)
     'global_step1000'
     """
     return f"{STEP_PREFIX}{iteration}"
 
 
-def partial_step_name(iteration: int) -> str:
+def make_partial_step_name(iteration: int) -> str:
     """Return the temporary name that a checkpoint's folder has while the ranks write to it."""
-    return f"{step_name(iteration)}{PARTIAL_SUFFIX}"
+    return f"{make_step_name(iteration)}{PARTIAL_SUFFIX}"
 
 
-def layer_file(folder: Path, layer_index: int, tensor_rank: int) -> Path:
+def get_layer_path(folder: Path, layer_index: int, tensor_rank: int) -> Path:
     """Return the path of the weight file of a layer on a tensor rank.
 
-    >>> layer_file(Path("global_step10"), 2, 0).name
+    >>> get_layer_path(Path("global_step10"), 2, 0).name
     'layer_02-model_00-model_states.pt'
     """
     return folder / f"layer_{layer_index:02d}-model_{tensor_rank:02d}-model_states.pt"
@@ -81,19 +81,19 @@ def model_file(folder: Path, model_rank: int) -> Path:
     return folder / f"mp_rank_{model_rank:02d}_model_states.pt"
 
 
-def layer_files(folder: Path) -> dict[tuple[int, int], Path]:
+def list_layer_files(folder: Path) -> dict[tuple[int, int], Path]:
     """Return (layer index, tensor rank) -> weight file, for the existing files."""
     matches = ((LAYER_FILE.fullmatch(entry.name), entry) for entry in folder.iterdir())
     return {(int(match[1]), int(match[2])): entry for match, entry in matches if match}
 
 
-def model_files(folder: Path) -> dict[int, Path]:
+def list_model_files(folder: Path) -> dict[int, Path]:
     """Return model-parallel rank -> model state file, for the existing files."""
     matches = ((MODEL_FILE.fullmatch(entry.name), entry) for entry in folder.iterdir())
     return {int(match[1]): entry for match, entry in matches if match}
 
 
-def optimizer_files(folder: Path) -> dict[tuple[int, int], Path]:
+def list_optimizer_files(folder: Path) -> dict[tuple[int, int], Path]:
     """Return (data rank, model-parallel rank) -> optimizer state file. Model-parallel rank: stage * tensor size + tensor rank."""
     matches = ((OPTIMIZER_FILE.fullmatch(entry.name), entry) for entry in folder.iterdir())
     return {(int(match[1]), int(match[2])): entry for match, entry in matches if match}
@@ -134,7 +134,7 @@ def find_config_files(folder: Path) -> list[Path]:
 
     The folder `configs` of the checkpoint is searched first, then the folder `configs` of the whole run.
     """
-    has_run = parse_iteration(folder) is not None or latest_file(folder.parent).exists()
+    has_run = parse_iteration(folder) is not None or get_latest_path(folder.parent).exists()
     for place in (folder / "configs", *([folder.parent / "configs"] if has_run else [])):
         merged = place / MERGED_CONFIG
         if files := [merged] if merged.is_file() else sorted(place.glob("*.yml")):
@@ -164,12 +164,12 @@ def read_latest(load: Path) -> Path | None:
 
     `latest` may also be a symbolic link to the folder.
     """
-    if latest_file(load).is_dir():
-        target = latest_file(load).resolve()
+    if get_latest_path(load).is_dir():
+        target = get_latest_path(load).resolve()
         return load / target.name if target.parent == load.resolve() else None
-    if not latest_file(load).is_file():
+    if not get_latest_path(load).is_file():
         return None
-    with latest_file(load).open("rb") as file:
+    with get_latest_path(load).open("rb") as file:
         name = file.read(MOST_NAME_BYTES).decode(errors="replace").strip()
     return next((entry for entry in load.iterdir() if entry.name == name and entry.is_dir()), None)
 
@@ -181,7 +181,7 @@ def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:
     the message lists the existing iterations.
     """
     load = Path(load)
-    if iteration is None and load.is_dir() and (is_hugging_face_model(load) or layer_files(load) or model_files(load)):
+    if iteration is None and load.is_dir() and (is_hugging_face_model(load) or list_layer_files(load) or list_model_files(load)):
         return load
     there = list_checkpoints(load)
     choices = f"There are iterations {', '.join(map(str, there))}." if there else describe_folder(load)
@@ -193,7 +193,7 @@ def find_checkpoint(load: str | Path, iteration: int | None = None) -> Path:
         return there[iteration]
     if folder := read_latest(load):
         return folder
-    latest = latest_file(load)
+    latest = get_latest_path(load)
     reason = f"{latest} names no folder in {load}" if latest.exists() else f"there is no file {latest}"
     if not there:
         raise CheckpointError(f"load ({load}) holds no checkpoint: {reason}. {describe_folder(load)} Check the path.")

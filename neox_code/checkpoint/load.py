@@ -13,7 +13,7 @@ from deepspeed.runtime.zero.utils import ZeRORuntimeException
 from neox_code.checkpoint.buffers import sum_row_biases
 from neox_code.checkpoint.consistency import check_size
 from neox_code.checkpoint.engine_files import WeightsOnlyEngine
-from neox_code.checkpoint.layout import find_configuration, has_zero_3_files, is_universal, model_files
+from neox_code.checkpoint.layout import find_configuration, has_zero_3_files, is_universal, list_model_files
 from neox_code.checkpoint.optimizer_state import SavedSizes, load_optimizer_state, read_optimizer_state
 from neox_code.checkpoint.record import is_count
 from neox_code.checkpoint.resume import Start
@@ -145,7 +145,7 @@ ENGINE_COUNTS = ("global_steps", "global_samples", "skipped_steps")
 
 def load_client_state(folder: Path, is_checked: bool = False) -> dict[str, Any]:
     """Return the training state of a checkpoint without its weights; {} if it has none. Raise CheckpointError if it is damaged."""
-    path = model_files(folder).get(0)
+    path = list_model_files(folder).get(0)
     content = load_file(path, mmap=True, is_checked=is_checked) if path else {}
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} contains a {type(content).__name__}, not a training state. Copy the checkpoint again.")

@@ -18,7 +18,7 @@ import torch
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
 from neox_code.model.gpt import TIED_EMBEDDING
-from neox_code.model.sharding import SHARDING, sharding_of, stacked_rows
+from neox_code.model.sharding import SHARDING, count_stacked_rows, get_sharding
 
 DERIVED = ("attention.rotary_emb.inv_freq", "attention.alibi_embed.slopes", "position_embeddings.inv_freq")
 """Entries of GPT-NeoX's files that this package computes from the configuration. checkpoint.buffers writes the entries."""
@@ -65,14 +65,14 @@ def merge_parts(name: str, parts: Sequence[torch.Tensor], model: ModelConfig, ha
 
     With `has_summed_row_biases` the bias of a row-parallel layer is the sum over the ranks; otherwise every rank has a copy.
     """
-    sharding = sharding_of(name)
+    sharding = get_sharding(name)
     if len(parts) == 1:
         return parts[0]
     if has_summed_row_biases and sharding.is_row_bias:
         return torch.stack(list(parts)).double().sum(0).to(parts[0].dtype)
     if sharding.dim is None:
         return parts[0]
-    rows = stacked_rows(name, model)
+    rows = count_stacked_rows(name, model)
     if parts[0].shape[0] * len(parts) != sum(rows):
         return torch.cat(list(parts), sharding.dim)
     shares = [part.split([count // len(parts) for count in rows]) for part in parts]
@@ -84,10 +84,10 @@ def cut_part(name: str, whole: torch.Tensor, tensor_rank: int, tensor_size: int,
 
     The bias of a row-parallel layer stays whole. Raise CheckpointError if the parameter cannot be divided by `tensor_size`.
     """
-    dim = sharding_of(name).dim
+    dim = get_sharding(name).dim
     if dim is None or tensor_size == 1:
         return whole
-    rows = stacked_rows(name, model)
+    rows = count_stacked_rows(name, model)
     matrices = whole.split(list(rows)) if sum(rows) == whole.shape[0] else (whole,)
     if any(matrix.shape[dim] % tensor_size for matrix in matrices):
         raise CheckpointError(
@@ -109,7 +109,7 @@ def make_file_part(name: str, whole: torch.Tensor, tensor_rank: int, tensor_size
 
 def is_zero_in_file(name: str, tensor_rank: int, model: ModelConfig) -> bool:
     """Return True for the bias of a row-parallel layer if only tensor rank 0's file has its value and this rank's has zeros."""
-    return model.gpt_j_residual and tensor_rank > 0 and sharding_of(name).is_row_bias
+    return model.gpt_j_residual and tensor_rank > 0 and get_sharding(name).is_row_bias
 
 
 def resize_vocabulary(name: str, weight: torch.Tensor, rows: int, vocab_size: int) -> torch.Tensor:

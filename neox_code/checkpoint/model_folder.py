@@ -57,12 +57,12 @@ def load_config(command_line: CommandLine) -> NeoXConfig:
         raise ConfigError(f"--dry-run belongs to the launcher. Run: {LAUNCHER} COMMAND CONFIG... --dry-run")
     config = merge_config(command_line)
     load = Path(config.training.load or "")
-    if config.data.vocab_file is None and config.training.load and is_hugging_face_model(load) and not tokenizer_keys(load):
+    if config.data.vocab_file is None and config.training.load and is_hugging_face_model(load) and not read_tokenizer_keys(load):
         names = f"{TOKENIZER_JSON}, {' with '.join(GPT2_FILES)}, or {SENTENCEPIECE_MODEL}"
         raise CheckpointError(f"{load} has no tokenizer: {names}. Copy its files there, or set vocab_file and tokenizer_type.")
     if changed := [config.format_key(key) for key, origin in config.origins.items() if origin == FROM_CHECKPOINT]:
         log.info("settings that come from the checkpoint's folder or follow GPT-NeoX's behavior: %s", ", ".join(changed))
-    if keys := [entry.key for entry in config.ignored if entry.is_meant]:
+    if keys := [entry.key for entry in config.ignored if entry.requests_feature]:
         log.info("keys that are accepted but have no effect (--dry-run lists the reasons): %s", ", ".join(keys))
     return config
 
@@ -161,7 +161,7 @@ def read_model_settings(folder: Path, is_described: bool = False) -> list[Settin
     settings.
     """
     if is_hugging_face_model(folder):
-        keys = {**read_model_keys(folder / CONFIG_FILE), **tokenizer_keys(folder)}
+        keys = {**read_model_keys(folder / CONFIG_FILE), **read_tokenizer_keys(folder)}
         return [Setting(key, value, str(folder / CONFIG_FILE)) for key, value in keys.items()]
     if (folder / MODEL_FILE).is_file():
         settings, problems = read_file(folder / MODEL_FILE)
@@ -208,7 +208,7 @@ def is_model_key(key: str) -> bool:
     return (key in FIELDS and FIELDS[key].section == "model") or key in TOKENIZER_KEYS
 
 
-def tokenizer_keys(folder: Path) -> dict[str, str]:
+def read_tokenizer_keys(folder: Path) -> dict[str, str]:
     """Return the tokenizer keys for the vocabulary files in a Hugging Face folder; {} if it has no vocabulary files."""
     if (folder / TOKENIZER_JSON).is_file():
         return {"tokenizer_type": "HFTokenizer", "vocab_file": str(folder / TOKENIZER_JSON)}

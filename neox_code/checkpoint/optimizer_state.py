@@ -24,10 +24,10 @@ from neox_code.checkpoint.consistency import has_finite_values
 from neox_code.checkpoint.layout import (
     is_universal,
     is_written_by_this_package,
-    layer_files,
+    list_layer_files,
+    list_model_files,
+    list_optimizer_files,
     model_file,
-    model_files,
-    optimizer_files,
 )
 from neox_code.checkpoint.merge_ranks import find_our_name, get_name_in_whole_model, merge_parts
 from neox_code.checkpoint.serialization import is_dense_tensor, load_file
@@ -49,9 +49,9 @@ class SavedSizes:
 
     @classmethod
     def from_folder(cls, folder: Path) -> "SavedSizes":
-        files = optimizer_files(folder)
+        files = list_optimizer_files(folder)
         data, model_ranks = ({rank[axis] for rank in files} for axis in (0, 1))
-        tensor = len({rank for _, rank in layer_files(folder)})
+        tensor = len({rank for _, rank in list_layer_files(folder)})
         return cls(len(data), tensor or len(model_ranks), len(model_ranks) // tensor if tensor else 0)
 
     def __str__(self) -> str:
@@ -69,7 +69,7 @@ class ZeroFiles:
 
     def __init__(self, folder: Path, model: ModelConfig):
         self.folder, self.model = folder, model
-        self.paths = optimizer_files(folder)
+        self.paths = list_optimizer_files(folder)
         if not self.paths:
             raise CheckpointError(
                 f"{folder} holds no optimizer state (*_optim_states.pt). Load the weights alone with no_load_optim: true, or "
@@ -77,7 +77,7 @@ class ZeroFiles:
             )
         self.data_ranks, self.model_ranks = (sorted({rank[axis] for rank in self.paths}) for axis in (0, 1))
         if missing := set(product(self.data_ranks, self.model_ranks)) - self.paths.keys() or (
-            set(self.model_ranks) - model_files(folder).keys()
+            set(self.model_ranks) - list_model_files(folder).keys()
         ):
             raise CheckpointError(f"{folder} lacks the optimizer state of rank {min(missing)}. Copy the checkpoint again.")
         tensor_size = SavedSizes.from_folder(folder).tensor

@@ -26,13 +26,13 @@ from neox_code.checkpoint.layout import (
     VOCABULARY_FOLDER,
     find_checkpoint,
     find_configuration,
+    get_latest_path,
     has_zero_3_files,
     is_hugging_face_model,
     is_universal,
-    latest_file,
-    layer_files,
     list_checkpoints,
-    model_files,
+    list_layer_files,
+    list_model_files,
     parse_iteration,
     require_whole_weights,
 )
@@ -115,7 +115,7 @@ def find_start(training: TrainingConfig, layout: Mapping[str, int], values: Valu
     own = list_checkpoints(save) if save else {}
     if own:
         assert save is not None
-        start = start_in_used_folder(training, layout, values, save)
+        start = find_start_in_used_folder(training, layout, values, save)
     else:
         start = find_initial_start(training)
     if start.folder is None:
@@ -140,7 +140,7 @@ def find_initial_start(training: TrainingConfig) -> Start:
     load = Path(training.load)
     if is_same_folder(training.save, training.load) and is_hugging_face_model(load):
         raise CheckpointError(f"load and save are the same folder, which is a Hugging Face model: {load}. Choose another for save.")
-    needs_one = training.finetune or training.iteration is not None or latest_file(load).exists()
+    needs_one = training.finetune or training.iteration is not None or get_latest_path(load).exists()
     if is_same_folder(training.save, training.load) and not needs_one:
         log.info("no checkpoint in %s yet: training starts from scratch", load)
         return Start()
@@ -150,7 +150,7 @@ def find_initial_start(training: TrainingConfig) -> Start:
     return Start(folder, started_from=make_start_request(training), resets=resets, loads_optimizer=loads_optimizer)
 
 
-def start_in_used_folder(training: TrainingConfig, layout: Mapping[str, int], values: Values, save: Path) -> Start:
+def find_start_in_used_folder(training: TrainingConfig, layout: Mapping[str, int], values: Values, save: Path) -> Start:
     """Return the start of a run whose `save` holds checkpoints. Raise CheckpointError if they are of another run."""
     newest = find_checkpoint(save)
     record = read_record(newest)
@@ -186,11 +186,11 @@ def is_same_folder(one: str | None, other: str | None) -> bool:
 
 def finish_interrupted_save(save: Path) -> None:
     """Complete a save that was killed between the rename of its folder and the rename of `latest`."""
-    new_latest = partial_path(latest_file(save))
+    new_latest = partial_path(get_latest_path(save))
     if new_latest.is_file():
         name = new_latest.read_text(encoding="utf-8", errors="replace").strip()
         if any(folder.name == name for folder in list_checkpoints(save).values()):
-            new_latest.replace(latest_file(save))
+            new_latest.replace(get_latest_path(save))
         else:
             new_latest.unlink()
 
@@ -202,7 +202,7 @@ def require_complete_checkpoint(folder: Path, record: RunRecord | None) -> None:
     if record is None and earlier and (earlier[-1] / RUN_RECORD).is_file():
         reason = f"which is written last, and {earlier[-1].name} has one: it is incomplete or of another program"
         faults = [f"{folder} has no {RUN_RECORD}, {reason}"]
-    if not (layer_files(folder) or model_files(folder) or has_zero_3_files(folder) or is_hugging_face_model(folder)):
+    if not (list_layer_files(folder) or list_model_files(folder) or has_zero_3_files(folder) or is_hugging_face_model(folder)):
         faults = [f"{folder} holds no file of weights"]
     if faults:
         more = f" (and {len(faults) - 1} more)" if faults[1:] else ""

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from neox_code.checkpoint.layout import list_checkpoints, partial_step_name
+from neox_code.checkpoint.layout import list_checkpoints, make_partial_step_name
 
 
 def delete_old_checkpoints(save: str | Path, latest: int, keep_last: int | None) -> list[int]:
@@ -14,7 +14,7 @@ def delete_old_checkpoints(save: str | Path, latest: int, keep_last: int | None)
     there = list_checkpoints(save)
     old = [iteration for iteration in there if iteration <= latest][:-keep_last] if keep_last else []
     for iteration in old:
-        leftover = there[iteration].with_name(partial_step_name(iteration))
+        leftover = there[iteration].with_name(make_partial_step_name(iteration))
         there[iteration].rename(leftover)  # so that after a kill no half-deleted folder has a checkpoint's name
         shutil.rmtree(leftover)
     return old

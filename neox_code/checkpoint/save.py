@@ -17,7 +17,7 @@ from deepspeed import DeepSpeedEngine
 
 from neox_code.checkpoint.buffers import add_gpt_neox_entries
 from neox_code.checkpoint.engine_files import WeightsOnlyEngine
-from neox_code.checkpoint.layout import STEP_PREFIX, latest_file, partial_step_name, step_name
+from neox_code.checkpoint.layout import STEP_PREFIX, get_latest_path, make_partial_step_name, make_step_name
 from neox_code.checkpoint.record import RunRecord, write_record
 from neox_code.checkpoint.retention import delete_old_checkpoints
 from neox_code.errors import CheckpointError
@@ -42,7 +42,7 @@ def save_checkpoint(
     CheckpointError if a file cannot be written or the folder exists; earlier checkpoints and `latest` are then unchanged.
     """
     save, iteration = Path(save), record.iteration
-    folder, partial = save / step_name(iteration), save / partial_step_name(iteration)
+    folder, partial = save / make_step_name(iteration), save / make_partial_step_name(iteration)
     run_on_rank_zero(lambda: prepare_save(save, folder, companions))
     engine.checkpoint_engine = WeightsOnlyEngine(engine._config)
     engine._copy_recovery_script = lambda save_path: None  # DeepSpeed's own converters, which do not read these layouts
@@ -59,8 +59,8 @@ def save_checkpoint(
         write_companion_files(partial, companions)
         write_record(partial, record)
         sync(partial)
-        with atomic_file(latest_file(save)) as latest:
-            latest.write(step_name(iteration) + "\n")
+        with atomic_file(get_latest_path(save)) as latest:
+            latest.write(make_step_name(iteration) + "\n")
             latest.flush()
             os.fsync(latest.fileno())
             partial.rename(folder)

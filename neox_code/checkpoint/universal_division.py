@@ -9,15 +9,15 @@ import torch
 from deepspeed.checkpoint.universal_checkpoint import SubparamShape
 
 from neox_code.config.model import ModelConfig
-from neox_code.model.sharding import sharding_of, stacked_rows
+from neox_code.model.sharding import count_stacked_rows, get_sharding
 
 
 def describe_sharding(name: str, whole: torch.Tensor, model: ModelConfig) -> dict[str, Any]:
     """Return the entries that DeepSpeed uses to divide a whole tensor over tensor-parallel ranks."""
-    sharding = sharding_of(name)
+    sharding = get_sharding(name)
     if sharding.dim is None:
         return {}
-    rows = stacked_rows(name, model)
+    rows = count_stacked_rows(name, model)
     if len(rows) == 2:
         return {"cat_dim": 0, "param_n_sub_params": 2}
     if rows:

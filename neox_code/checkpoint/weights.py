@@ -26,18 +26,18 @@ from neox_code.checkpoint.layout import (
     is_hugging_face_model,
     is_universal,
     is_written_by_this_package,
-    layer_files,
-    model_files,
+    list_layer_files,
+    list_model_files,
     require_whole_weights,
 )
 from neox_code.checkpoint.merge_ranks import cut_part, find_our_name, get_name_in_whole_model, merge_parts, resize_vocabulary
 from neox_code.checkpoint.serialization import OTHER_LAYOUT, StateDict, load_file, require_state_dict
 from neox_code.checkpoint.universal import UniversalFiles
-from neox_code.config.derive import padded_vocab_size
+from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.model import ModelConfig
 from neox_code.errors import CheckpointError
 from neox_code.logs import get_logger
-from neox_code.model.sharding import sharding_of
+from neox_code.model.sharding import get_sharding
 from neox_code.parallel.grid import ParallelGrid, single_process_grid
 
 log = get_logger(__name__)
@@ -77,7 +77,7 @@ def check_rows(folder: Path, weights: "LazyWeights", model: ModelConfig, vocab_s
     """Log a warning if a checkpoint of another program has more vocabulary rows than the vocabulary with its padding."""
     rows = weights[EMBEDDING].shape[0]
     padding = model.make_vocab_size_divisible_by if weights.tensor_size else MOST_PADDING
-    most = padded_vocab_size(vocab_size, padding, weights.tensor_size or 1)
+    most = compute_padded_vocab_size(vocab_size, padding, weights.tensor_size or 1)
     if rows > most and not is_written_by_this_package(folder):
         log.warning(
             "%s has %s vocabulary rows, but %s entries with their padding make %s: this may not be the vocabulary of the training",
@@ -89,7 +89,7 @@ def make_rank_part(
     folder: Path, name: str, whole: torch.Tensor, shape: torch.Size, model: ModelConfig, vocab_size: int, grid: ParallelGrid
 ) -> torch.Tensor:
     """Return this rank's part of a whole parameter or moment. Raise CheckpointError unless the part has `shape`."""
-    if sharding_of(name).is_vocabulary:
+    if get_sharding(name).is_vocabulary:
         whole = resize_vocabulary(name, whole, shape[0] * grid.tensor_size, vocab_size)
     part = cut_part(name, whole, grid.tensor_rank, grid.tensor_size, model)
     if part.shape != shape:
@@ -139,12 +139,12 @@ def open_weights(folder: Path, model: ModelConfig, names_only: bool = False) -> 
     if is_universal(folder):
         description = "has weights in DeepSpeed's universal format"
         return LazyWeights(UniversalFiles(folder).weight_readers(), description=description)
-    if not (layer_files(folder) or model_files(folder)):
+    if not (list_layer_files(folder) or list_model_files(folder)):
         require_whole_weights(folder)
         raise CheckpointError(
             f"{folder} holds neither layer_*-model_*-model_states.pt nor mp_rank_*_model_states.pt. Check the path."
         )
-    files = (LayerFiles if layer_files(folder) else ModelFiles)(folder, names_only)
+    files = (LayerFiles if list_layer_files(folder) else ModelFiles)(folder, names_only)
     writer = "this package" if is_written_by_this_package(folder) else "GPT-NeoX"
     description = f"has {files.kind} of {writer}, model_parallel_size {files.tensor_size}"
     return LazyWeights(make_merging_readers(folder, files, model), files.tensor_size, description)
@@ -179,7 +179,7 @@ class LayerFiles:
     kind = "layer files"
 
     def __init__(self, folder: Path, is_checked: bool):
-        self.paths = layer_files(folder)
+        self.paths = list_layer_files(folder)
         self.layers = sorted({index for index, _ in self.paths})
         self.tensor_size = len({rank for _, rank in self.paths})
         for index in self.layers:
@@ -206,7 +206,7 @@ class ModelFiles:
     kind = "model state files (mp_rank)"
 
     def __init__(self, folder: Path, is_checked: bool):
-        paths = dict(sorted(model_files(folder).items()))
+        paths = dict(sorted(list_model_files(folder).items()))
         modules = [read_module(path, is_checked) for path in paths.values()]
         if not any(modules):
             raise CheckpointError(f"{folder} has no layer files, and its mp_rank_*_model_states.pt have no weights. Copy it again.")

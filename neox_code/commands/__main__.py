@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from neox_code.checkpoint.model_folder import merge_config
 from neox_code.config.command_line import DRY_RUN_COMMANDS, KEYS_ARE_LISTED, CommandLine, parse_command_line, report_figures
-from neox_code.config.derive import data_parallel_size
+from neox_code.config.derive import compute_data_parallel_size
 from neox_code.config.neox import TRAINING_NEEDS, NeoXConfig
 from neox_code.config.spelling import find_nearest
 from neox_code.errors import ConfigError, run_command
@@ -107,7 +107,7 @@ def make_rank_command(command: str, words: Sequence[str], config: NeoXConfig) ->
         raise ConfigError("\n".join(missing))
     rank_command = make_launch_command(f"{MODULES}.{command}", words, config)
     layout = config.parallelism
-    config.batch_sizes(data_parallel_size(count_ranks(layout), layout.pipe_parallel_size, layout.model_parallel_size))
+    config.batch_sizes(compute_data_parallel_size(count_ranks(layout), layout.pipe_parallel_size, layout.model_parallel_size))
     return rank_command
 
 

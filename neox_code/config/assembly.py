@@ -56,7 +56,7 @@ class IgnoredSetting:
     """True if the value is known to differ from the default."""
 
     @property
-    def is_meant(self) -> bool:
+    def requests_feature(self) -> bool:
         """True if the ignored value requests a feature, so that the run differs from what the user asked for."""
         return self.because != ALREADY_DONE and (self.is_changed or self.value not in (None, False, 0, "", [], {}))
 
@@ -133,7 +133,7 @@ class Draft:
         place = setting.inner_places.get(assignment.inner, setting.place)
         target = FIELDS[assignment.field]
         name = f"{setting.key}.{assignment.inner}" if assignment.inner else setting.key
-        as_written = format_setting(name, value_at(setting.value, assignment.inner, assignment.value), place)
+        as_written = format_setting(name, get_value_at(setting.value, assignment.inner, assignment.value), place)
         try:
             value = convert_to_field_type(target, assignment.value)
         except ValueError as error:
@@ -154,7 +154,7 @@ class Draft:
             if known.required and name not in self.assigned and name not in self.bad_fields:
                 self.missing.append(f"{name} is missing. Set it in a configuration file, such as those in configs/.")
                 self.bad_fields.add(name)
-        return {name: self.assigned[name].value if name in self.assigned else default_of(known) for name, known in FIELDS.items()}
+        return {name: self.assigned[name].value if name in self.assigned else get_default(known) for name, known in FIELDS.items()}
 
     def unmet_requirements(self) -> list[str]:
         """Return a message for each requirement that is not met."""
@@ -182,10 +182,10 @@ class Draft:
         return {name: self.assigned[name].place if name in self.assigned else DEFAULT for name in FIELDS}
 
 
-def value_at(value: Any, inner: str, otherwise: Any) -> Any:
+def get_value_at(value: Any, inner: str, otherwise: Any) -> Any:
     """Return the value at a dotted name in nested dictionaries; `otherwise` if the name is not found.
 
-    >>> value_at({"type": "SGD", "params": {"lr": 1}}, "params.lr", None), value_at(5, "", None)
+    >>> get_value_at({"type": "SGD", "params": {"lr": 1}}, "params.lr", None), get_value_at(5, "", None)
     (1, 5)
     """
     for part in inner.split(".") if inner else ():
@@ -195,7 +195,7 @@ def value_at(value: Any, inner: str, otherwise: Any) -> Any:
     return value
 
 
-def default_of(known: Field) -> Any:
+def get_default(known: Field) -> Any:
     return 1 if known.required else known.default
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from neox_code.config.deepspeed_settings import DTYPE_NAMES
 from neox_code.config.hugging_face import find_nearest_architecture, format_conflicts
-from neox_code.config.model import MOST_LAYERS, ModelConfig, feed_forward_size
+from neox_code.config.model import MOST_LAYERS, ModelConfig, compute_feed_forward_size
 from neox_code.config.optimizer import is_offloaded
 
 
@@ -167,7 +167,7 @@ def check_tensor_parallel_feed_forward(values: Values, show: Show) -> Iterator[P
     """
     if min(values["mlp_multiple_of"], values["model_parallel_size"]) < 1:
         return
-    width, ranks = feed_forward_size(*(values[name] for name in WIDTH_KEYS)), values["model_parallel_size"]
+    width, ranks = compute_feed_forward_size(*(values[name] for name in WIDTH_KEYS)), values["model_parallel_size"]
     if width == values["intermediate_size"]:
         yield from check_multiple(values, show, "intermediate_size", "model_parallel_size")
     elif width < 1 or (width % ranks and (values["kv_channels"] or width != 4 * values["hidden_size"])):

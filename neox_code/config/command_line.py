@@ -54,24 +54,24 @@ class Parser(argparse.ArgumentParser):
 # ---- types of option values
 
 
-def positive_number(value: str) -> float:
+def parse_positive_number(value: str) -> float:
     """Convert an option's value to a finite number above 0.
 
-    >>> positive_number("2.5")
+    >>> parse_positive_number("2.5")
     2.5
     """
     return parse_number(value, float, lambda number: 0 < number < math.inf, "a number above 0")
 
 
-def positive_integer(value: str) -> int:
+def parse_positive_integer(value: str) -> int:
     return parse_number(value, int, lambda number: number > 0, "a whole number above 0")
 
 
-def non_negative_integer(value: str) -> int:
+def parse_non_negative_integer(value: str) -> int:
     return parse_number(value, int, lambda number: number >= 0, "a whole number of at least 0")
 
 
-def non_negative_number(value: str) -> float:
+def parse_non_negative_number(value: str) -> float:
     return parse_number(value, float, lambda number: 0 <= number < math.inf, "a number of at least 0")
 
 

@@ -1,6 +1,6 @@
 """Compute numbers from other numbers of a configuration: ranks, batch sizes, padded vocabulary size. Pure functions.
 
-data_parallel_size(world_size=8, pipe_parallel_size=2, model_parallel_size=2)      # 2
+compute_data_parallel_size(world_size=8, pipe_parallel_size=2, model_parallel_size=2)      # 2
 derive_batch_sizes(128, 4, None, 8)        # BatchSizes(train_batch_size=128, micro_batch_size=4, accumulation_steps=4)
 """
 
@@ -18,10 +18,10 @@ class BatchSizes:
     accumulation_steps: int
 
 
-def data_parallel_size(world_size: int, pipe_parallel_size: int, model_parallel_size: int) -> int:
+def compute_data_parallel_size(world_size: int, pipe_parallel_size: int, model_parallel_size: int) -> int:
     """Return the number of data-parallel copies of the model. Raise ConfigError if the ranks do not divide evenly into copies.
 
-    >>> data_parallel_size(8, 0, 2)
+    >>> compute_data_parallel_size(8, 0, 2)
     4
     """
     stages = max(1, pipe_parallel_size)
@@ -79,10 +79,10 @@ def divide_batch(train_batch_size: int, name: str, factor: int, ranks: int) -> i
     return train_batch_size // (factor * ranks)
 
 
-def padded_vocab_size(vocab_size: int, divisible_by: int, tensor_parallel_size: int) -> int:
+def compute_padded_vocab_size(vocab_size: int, divisible_by: int, tensor_parallel_size: int) -> int:
     """Return the number of embedding rows: the vocabulary size, rounded up to a multiple of `divisible_by * tensor_parallel_size`.
 
-    >>> padded_vocab_size(50257, 128, 1), padded_vocab_size(50257, 128, 2)
+    >>> compute_padded_vocab_size(50257, 128, 1), compute_padded_vocab_size(50257, 128, 2)
     (50304, 50432)
     """
     multiple = divisible_by * tensor_parallel_size

@@ -193,7 +193,7 @@ def read_activation(path: Path, values: Mapping[str, Any], architecture: Archite
 # ---- the other direction
 
 
-def conflicts_of(architecture: Architecture, model: ModelConfig) -> dict[str, str]:
+def find_conflicts(architecture: Architecture, model: ModelConfig) -> dict[str, str]:
     """Return the keys whose values an architecture does not support, each with the value that the architecture has instead."""
     found = {
         key: ONE_FOR_EACH.get(key, str(value)) for key, value in architecture.fixed.items() if not is_equal_value(model, key, value)
@@ -216,8 +216,8 @@ def is_equal_value(model: ModelConfig, key: str, value: Any) -> bool:
 
 
 def find_nearest_architecture(model: ModelConfig) -> tuple[str, dict[str, str]]:
-    """Return the `model_type` whose block is most similar to the model's, and the conflicting keys (see `conflicts_of`)."""
-    found = {kind: conflicts_of(architecture, model) for kind, architecture in ARCHITECTURES.items()}
+    """Return the `model_type` whose block is most similar to the model's, and the conflicting keys (see `find_conflicts`)."""
+    found = {kind: find_conflicts(architecture, model) for kind, architecture in ARCHITECTURES.items()}
     nearest = min(found, key=lambda kind: len(found[kind]))
     return nearest, found[nearest]
 
@@ -249,7 +249,7 @@ def make_config(model: ModelConfig, vocab_rows: int, format_key: FormatKey | Non
     kind = choose_architecture(model, format_key)
     architecture = ARCHITECTURES[kind]
     config: dict[str, Any] = {"architectures": [architecture.name], "model_type": kind, "vocab_size": vocab_rows}
-    config |= {theirs: value_of(model, ours) for ours, theirs in architecture.keys.items()}
+    config |= {theirs: get_value(model, ours) for ours, theirs in architecture.keys.items()}
     tanh, base = model.activation == "gelu" and model.bias_gelu_fusion, float(model.rotary_emb_base)
     config |= {
         "hidden_act": TANH_GELU[0] if tanh else architecture.activations[model.activation],
@@ -269,6 +269,6 @@ COMPUTED: dict[str, Callable[[ModelConfig], Any]] = {
 }
 
 
-def value_of(model: ModelConfig, key: str) -> Any:
+def get_value(model: ModelConfig, key: str) -> Any:
     """Return the value of a key; if it is not set, the value that the model uses."""
     return COMPUTED[key](model) if key in COMPUTED else getattr(model, key)

@@ -22,13 +22,13 @@ GATED = ("geglu", "reglu", "swiglu", "glu", "bilinear")
 """Gated activations: one half of the feed-forward layer is multiplied by a function of the other half."""
 
 
-def feed_forward_size(
+def compute_feed_forward_size(
     hidden_size: int, intermediate_size: int | None, expansion_factor: float | None, activation: str, multiple_of: int
 ) -> int:
     """Return the width of the feed-forward layer after its activation, by GPT-NeoX's rules. A gated layer has two thirds of the
     configured width before the gate and one third after it. The example is LLaMA 2 7B, whose width is 11008.
 
-    >>> feed_forward_size(4096, 32768, None, "swiglu", 256)
+    >>> compute_feed_forward_size(4096, 32768, None, "swiglu", 256)
     11008
     """
     width = intermediate_size or int((expansion_factor or 4) * hidden_size)
@@ -167,7 +167,7 @@ class ModelConfig:
     @property
     def feed_forward_size(self) -> int:
         """Width of the feed-forward layer after the activation."""
-        return feed_forward_size(
+        return compute_feed_forward_size(
             self.hidden_size, self.intermediate_size, self.expansion_factor, self.activation, self.mlp_multiple_of
         )
 

@@ -38,27 +38,27 @@ def count_norm_parameters(model: ModelConfig) -> Parameters:
     return Parameters(whole=(1 if model.norm == "rmsnorm" else 2) * model.hidden_size)
 
 
-def projection_width(model: ModelConfig) -> int:
+def compute_projection_width(model: ModelConfig) -> int:
     """Return the number of rows of the fused query, key and value projection. Heads may share keys and values."""
     return model.attention_width + 2 * model.kv_heads * model.head_dim
 
 
-def feed_forward_rows(model: ModelConfig) -> int:
+def count_feed_forward_rows(model: ModelConfig) -> int:
     """Return the number of rows of the feed-forward layer's first matrix: the layer's width, or twice the width if it is gated."""
     return (2 if model.is_gated else 1) * model.feed_forward_size
 
 
 def count_block_matrices(model: ModelConfig) -> int:
     """Return the number of weights in the matrices of one transformer block."""
-    attention = (projection_width(model) + model.attention_width) * model.hidden_size
-    feed_forward = (feed_forward_rows(model) + model.feed_forward_size) * model.hidden_size
+    attention = (compute_projection_width(model) + model.attention_width) * model.hidden_size
+    feed_forward = (count_feed_forward_rows(model) + model.feed_forward_size) * model.hidden_size
     return attention + feed_forward
 
 
 def count_block_biases(model: ModelConfig) -> Parameters:
     hidden = model.hidden_size
-    attention = Parameters(projection_width(model), hidden) if model.use_bias_in_attn_linear else Parameters()
-    feed_forward = Parameters(feed_forward_rows(model), hidden) if model.use_bias_in_mlp else Parameters()
+    attention = Parameters(compute_projection_width(model), hidden) if model.use_bias_in_attn_linear else Parameters()
+    feed_forward = Parameters(count_feed_forward_rows(model), hidden) if model.use_bias_in_mlp else Parameters()
     return attention + feed_forward
 
 
@@ -90,7 +90,7 @@ def count_parameters(model: ModelConfig, padded_vocab_size: int) -> int:
     return (count_block_parameters(model) * model.num_layers + ends).total
 
 
-def training_flops_per_token(model: ModelConfig, padded_vocab_size: int, sequence_length: int) -> float:
+def compute_training_flops_per_token(model: ModelConfig, padded_vocab_size: int, sequence_length: int) -> float:
     """Return the FLOPs per token of a forward and a backward pass: 6 N + 12 L a S.
 
     N is the number of weights in matrix products. It includes the output head but not the embedding, which is a lookup. 12 L a S

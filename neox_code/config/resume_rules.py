@@ -14,7 +14,7 @@ from typing import Any
 from neox_code.config.evaluation import EvaluationConfig
 from neox_code.config.fields import FIELDS
 from neox_code.config.generation import GenerationConfig
-from neox_code.config.model import feed_forward_size
+from neox_code.config.model import compute_feed_forward_size
 
 Values = Mapping[str, Any]
 
@@ -118,7 +118,7 @@ def derive_values(values: Values) -> dict[str, Any]:
         found["kv_channels"] = None
     found["seq_length"] = found["seq_length"] or found["max_position_embeddings"]
     width = [found[name] for name in ("hidden_size", "intermediate_size", "expansion_factor", "activation", "mlp_multiple_of")]
-    found |= {"intermediate_size": feed_forward_size(*width), "expansion_factor": None, "mlp_multiple_of": None}
+    found |= {"intermediate_size": compute_feed_forward_size(*width), "expansion_factor": None, "mlp_multiple_of": None}
     found["betas"] = found["betas"] or ((0.9, 0.99) if found["optimizer_type"] == "lion" else (0.9, 0.999))
     if found["optimizer_type"] == "sgd" and found["momentum"]:
         found["optimizer_type"] = "sgd with momentum"  # without it there is no state

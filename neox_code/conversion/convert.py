@@ -68,19 +68,19 @@ def write_model(source: ModelSource, output: Path, form: str, options: Conversio
     require_new_path(output)
     partial = partial_path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    remove(partial)
+    remove_file_or_folder(partial)
     try:
         WRITERS[form](source, partial, options)
         if output.is_dir():
             output.rmdir()
         replace_durably(partial, output)
     except BaseException:
-        remove(partial)
+        remove_file_or_folder(partial)
         raise
     log.info("%s written to %s", form, output)
 
 
-def remove(path: Path) -> None:
+def remove_file_or_folder(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -21,7 +21,7 @@ from neox_code.conversion.source import ModelSource
 from neox_code.errors import ConversionError, DataError
 from neox_code.files import read_json
 from neox_code.logs import get_logger
-from neox_code.model.sharding import sharding_of
+from neox_code.model.sharding import get_sharding
 from neox_code.tokenizer.byte_level import ByteLevelTokenizer
 from neox_code.tokenizer.train_bpe import WHITESPACE_TOKENS
 from neox_code.tokenizer.vocabulary_file import TOKENIZER_JSON
@@ -87,7 +87,7 @@ def extend_vocabulary(source: ModelSource, tokens: Sequence[NewToken], rule: Row
     rows = max(source.vocab_rows, tokenizer.vocab_size + len(added))
     readers = {
         name: partial(extend_rows, source, name, tokenizer.vocab_size, rows, pieces)
-        if sharding_of(name).is_vocabulary
+        if get_sharding(name).is_vocabulary
         else partial(source.weights.__getitem__, name)
         for name in source.weights
     }

@@ -25,7 +25,7 @@ from neox_code.conversion.source import EMBEDDING, ModelSource
 from neox_code.errors import CheckpointError
 from neox_code.logs import get_logger
 from neox_code.model.gpt import DTYPES
-from neox_code.model.positions import rotary_dims
+from neox_code.model.positions import count_rotary_dims
 
 try:
     import gguf
@@ -130,7 +130,7 @@ def add_sizes(writer: Any, source: ModelSource, kind: str) -> None:
     writer.add_head_count_kv(model.kv_heads)
     writer.add_key_length(model.head_dim)
     writer.add_value_length(model.head_dim)
-    writer.add_rope_dimension_count(rotary_dims(model.head_dim, model.rotary_pct))
+    writer.add_rope_dimension_count(count_rotary_dims(model.head_dim, model.rotary_pct))
     writer.add_rope_freq_base(float(model.rotary_emb_base))
     writer.add_vocab_size(source.vocab_rows)
     if kind == "gpt_neox":
@@ -186,10 +186,10 @@ def read_contents(source: ModelSource, planned: list[PlannedParameter]) -> Itera
         else:
             whole = torch.zeros(parameter.shape)
         for tensor, piece in zip(parameter.tensors, parameter.row.split(whole, source.model), strict=True):
-            yield encode(piece, tensor)
+            yield encode_tensor(piece, tensor)
 
 
-def encode(piece: torch.Tensor, tensor: PlannedTensor) -> NDArray[Any]:
+def encode_tensor(piece: torch.Tensor, tensor: PlannedTensor) -> NDArray[Any]:
     """Return a tensor as bytes, in its GGUF type."""
     if tensor.type in TORCH_TYPES:
         return piece.contiguous().view(torch.uint8).numpy()

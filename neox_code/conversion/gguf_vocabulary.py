@@ -91,7 +91,7 @@ def add_byte_level(writer: Any, tokenizer: ByteLevelTokenizer, vocab_rows: int) 
     types = dict.fromkeys(ids.values(), NORMAL) | dict.fromkeys(added.values(), USER_DEFINED) | dict.fromkeys(control, CONTROL)
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(find_pre_tokenizer(description, file))
-    writer.add_token_list([*sorted(ids, key=ids.__getitem__), *name_padding(len(ids), vocab_rows)])
+    writer.add_token_list([*sorted(ids, key=ids.__getitem__), *make_padding_names(len(ids), vocab_rows)])
     writer.add_token_types([types.get(row, UNUSED) for row in range(vocab_rows)])
     writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]])
     return ids
@@ -105,7 +105,7 @@ def add_pieces(writer: Any, tokenizer: SPMTokenizer, vocab_rows: int) -> dict[st
     """
     pieces = ModelProto.FromString(Path(tokenizer.identity["vocab_file"]).read_bytes()).pieces
     names = [piece.piece.replace(SPACE, " ") if piece.type == USER_DEFINED else piece.piece for piece in pieces]
-    padding = name_padding(len(pieces), vocab_rows)
+    padding = make_padding_names(len(pieces), vocab_rows)
     writer.add_tokenizer_model("llama")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(names + padding)
@@ -116,7 +116,7 @@ def add_pieces(writer: Any, tokenizer: SPMTokenizer, vocab_rows: int) -> dict[st
     return {name: row for row, name in enumerate(names)}
 
 
-def name_padding(vocab_size: int, vocab_rows: int) -> list[str]:
+def make_padding_names(vocab_size: int, vocab_rows: int) -> list[str]:
     return [f"[PAD{row}]" for row in range(vocab_size, vocab_rows)]
 
 

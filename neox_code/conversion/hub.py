@@ -23,8 +23,8 @@ def open_hub(repository: str) -> Any:
         hub.whoami()
     except Exception as error:  # the classes of network errors differ between the package's versions
         raise ConfigError(
-            f"--push {repository}: {first_line(error)} Check the name (OWNER/MODEL), the network, and the token: run hf auth login "
-            "or set HF_TOKEN."
+            f"--push {repository}: {get_first_line(error)} Check the name (OWNER/MODEL), the network, and the token: run hf auth "
+            "login or set HF_TOKEN."
         ) from None
     return hub
 
@@ -39,11 +39,12 @@ def push(hub: Any, repository: str, folder: Path) -> str:
         return hub.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload model").commit_url
     except Exception as error:  # as above
         raise ConversionError(
-            f"{folder} is written, but its upload to {repository} failed: {first_line(error)} Run: hf upload {repository} {folder}"
+            f"{folder} is written, but its upload to {repository} failed: {get_first_line(error)} Run: "
+            f"hf upload {repository} {folder}"
         ) from None
 
 
-def first_line(error: Exception) -> str:
+def get_first_line(error: Exception) -> str:
     """Return the first line of an error's message as a sentence."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return line if line.endswith(".") else f"{line}."

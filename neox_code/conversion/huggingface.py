@@ -35,7 +35,7 @@ def write_hugging_face(source: ModelSource, output: Path, options: ConversionOpt
         for ours, shape in source.shapes.items()
         for name, part in zip(rows[ours].names, rows[ours].split(torch.empty(shape, device="meta"), model), strict=True)
     }
-    tokens = special_ids(source)
+    tokens = get_special_ids(source)
     output.mkdir(parents=True)
     # Llama keeps the row of a pad_token_id at zero and never trains it, so the end of a document must not be one
     pad = tokens.get("pad_token_id") if tokens.get("pad_token_id") != tokens.get("eos_token_id") else None
@@ -46,7 +46,7 @@ def write_hugging_face(source: ModelSource, output: Path, options: ConversionOpt
     write_text(output / "README.md", make_model_card(source))
 
 
-def special_ids(source: ModelSource) -> dict[str, Any]:
+def get_special_ids(source: ModelSource) -> dict[str, Any]:
     """Return the ids of special tokens under transformers' keys. The end-of-document token is also the token that begins a text."""
     tokenizer = source.tokenizer
     if tokenizer is None:

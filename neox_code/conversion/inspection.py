@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from neox_code.checkpoint.consistency import expected_shapes
+from neox_code.checkpoint.consistency import compute_expected_shapes
 from neox_code.checkpoint.hugging_face import INDEX_SUFFIX, WEIGHTS, open_tensors, read_index
 from neox_code.checkpoint.layout import (
     HUGGING_FACE_WEIGHTS,
@@ -27,8 +27,8 @@ from neox_code.checkpoint.layout import (
     has_zero_3_files,
     is_hugging_face_model,
     is_written_by_this_package,
-    layer_files,
-    model_files,
+    list_layer_files,
+    list_model_files,
     parse_iteration,
 )
 from neox_code.checkpoint.model_folder import PATH_KEYS, TOKENIZER_KEYS, merge_config
@@ -40,7 +40,7 @@ from neox_code.config.fields import FIELDS
 from neox_code.config.hugging_face import CONFIG_FILE, read_config
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import CheckpointError, NeoXError
-from neox_code.model.sharding import sharding_of
+from neox_code.model.sharding import get_sharding
 from neox_code.tokenizer.comparison import hash_ids
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.registry import build_tokenizer
@@ -175,7 +175,7 @@ def describe_format(folder: Path) -> tuple[str, str]:
             return "Hugging Face", "not known"
         version = config.get("transformers_version")
         return f"Hugging Face, {config['model_type']}", f"transformers {version}" if isinstance(version, str) else "not known"
-    form = "layer files" if layer_files(folder) else "model state files"
+    form = "layer files" if list_layer_files(folder) else "model state files"
     if has_zero_3_files(folder):
         form = "files of ZeRO stage 3"
     return f"GPT-NeoX, {form}", "neox-code" if is_written_by_this_package(folder) or (folder / RUN_RECORD).exists() else "GPT-NeoX"
@@ -187,7 +187,7 @@ def describe_layout(folder: Path, record: RunRecord | None) -> Mapping[str, int]
         return record.layout
     if is_hugging_face_model(folder):
         return {"shards": sum(1 for name in HUGGING_FACE_WEIGHTS for _ in folder.glob(name))}
-    ranks = {rank for _, rank in layer_files(folder)} or set(model_files(folder))
+    ranks = {rank for _, rank in list_layer_files(folder)} or set(list_model_files(folder))
     return {"model_parallel_size": len(ranks)}
 
 
@@ -230,7 +230,7 @@ def make_readers(
         try:
             weights = read_weights(folder, config.model, is_whole=False)
         except NeoXError as error:
-            is_whole_elsewhere = has_zero_3_files(folder) and not layer_files(folder)
+            is_whole_elsewhere = has_zero_3_files(folder) and not list_layer_files(folder)
             (remarks if is_whole_elsewhere else damage).append(str(error))
         else:
             yield from weights.readers.items()
@@ -238,7 +238,7 @@ def make_readers(
     if is_hugging_face_model(folder):
         paths = sorted(path for name in HUGGING_FACE_WEIGHTS for path in folder.glob(name))
     else:
-        paths = sorted([*layer_files(folder).values(), *model_files(folder).values()])
+        paths = sorted([*list_layer_files(folder).values(), *list_model_files(folder).values()])
     for path in paths:
         for name, value in (call_and_note_damage(damage, open_any_format, path) or {}).items():
             yield f"{path.name}: {name}", value if isinstance(value, partial) else partial(lambda tensor: tensor, value)
@@ -273,9 +273,9 @@ def find_mismatches(config: NeoXConfig, names: list[str], parameters: list[Param
     if not names or not all(name.startswith("sequential.") for name in names):
         return
     found = {row.name: row.shape for row in parameters}
-    rows = max((shape[0] for name, shape in found.items() if sharding_of(name).is_vocabulary), default=1)
-    shapes = expected_shapes(config.model)
-    expected = {name: (rows, *shape[1:]) if sharding_of(name).is_vocabulary else shape for name, shape in shapes.items()}
+    rows = max((shape[0] for name, shape in found.items() if get_sharding(name).is_vocabulary), default=1)
+    shapes = compute_expected_shapes(config.model)
+    expected = {name: (rows, *shape[1:]) if get_sharding(name).is_vocabulary else shape for name, shape in shapes.items()}
     yield from (f"{name} is missing" for name in expected if name not in names)
     yield from (f"{name} is in no model of this configuration" for name in names if name not in expected)
     for name, shape in found.items():
@@ -334,7 +334,7 @@ def compare_parameter(name: str, first: torch.Tensor | None, second: torch.Tenso
     dtypes = tuple(None if weight is None else str(weight.dtype).removeprefix("torch.") for weight in (first, second))
     norm = relative = None
     if first is not None and second is not None:
-        if sharding_of(name).is_vocabulary:
+        if get_sharding(name).is_vocabulary:
             rows = min(first.shape[0], second.shape[0])
             first, second = first[:rows], second[:rows]
         if first.shape == second.shape:

@@ -11,17 +11,24 @@ from typing import Any
 import torch
 
 from neox_code.checkpoint.layer_writer import copy_shared_storage, make_layer_buffers, split_name, write_layer_files
-from neox_code.checkpoint.layout import MERGED_CONFIG, VOCABULARY_FOLDER, latest_file, model_file, parse_iteration, step_name
+from neox_code.checkpoint.layout import (
+    MERGED_CONFIG,
+    VOCABULARY_FOLDER,
+    get_latest_path,
+    make_step_name,
+    model_file,
+    parse_iteration,
+)
 from neox_code.checkpoint.merge_ranks import get_name_in_file, make_file_part, resize_vocabulary
 from neox_code.checkpoint.model_folder import MODEL_FILE, make_model_file
 from neox_code.checkpoint.serialization import save_file
-from neox_code.config.derive import padded_vocab_size
+from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
 from neox_code.conversion.options import ConversionOptions
 from neox_code.conversion.source import ModelSource
 from neox_code.model.gpt import DTYPES
-from neox_code.model.sharding import sharding_of
+from neox_code.model.sharding import get_sharding
 from neox_code.tokenizer.vocabulary_file import find_vocabulary_files
 
 
@@ -29,7 +36,7 @@ def write_neox(source: ModelSource, output: Path, options: ConversionOptions) ->
     """Write a checkpoint with the parallel sizes in `options`: layer files if there is a pipeline, else model state files."""
     precision = options.dtype or next(name for name, dtype in DTYPES.items() if dtype == source.dtype)
     iteration = parse_iteration(source.folder) or 0
-    folder = output / step_name(iteration)
+    folder = output / make_step_name(iteration)
     tensor_size, stages = options.model_parallel_size, options.pipe_parallel_size
     config = source.config.replace(
         "the command line",
@@ -39,7 +46,7 @@ def write_neox(source: ModelSource, output: Path, options: ConversionOptions) ->
         save=None,
         load=None,
         finetune=False,
-        **padding_keys(source, tensor_size),
+        **make_padding_keys(source, tensor_size),
     )
     weights = source.iter_weights(DTYPES[precision])
     if stages:
@@ -63,10 +70,10 @@ def write_companion_files(config: NeoXConfig, folder: Path, output: Path) -> Non
         (folder / VOCABULARY_FOLDER).mkdir(exist_ok=True)
         shutil.copyfile(path, folder / VOCABULARY_FOLDER / name)
     shutil.copytree(folder / "configs", output / "configs")
-    latest_file(output).write_text(folder.name + "\n", encoding="utf-8")
+    get_latest_path(output).write_text(folder.name + "\n", encoding="utf-8")
 
 
-def padding_keys(source: ModelSource, tensor_size: int) -> dict[str, Any]:
+def make_padding_keys(source: ModelSource, tensor_size: int) -> dict[str, Any]:
     """Return the keys with which the output keeps the source's trained padding rows. If possible, no rows are added to them."""
     if source.tokenizer is None or source.vocab_rows == source.tokenizer.vocab_size:
         return {}
@@ -74,7 +81,7 @@ def padding_keys(source: ModelSource, tensor_size: int) -> dict[str, Any]:
     divisors = [
         divisor
         for divisor in (usual, *(2**power for power in range(10, -1, -1)), max(source.vocab_rows // tensor_size, 1))
-        if padded_vocab_size(source.tokenizer.vocab_size, divisor, tensor_size) == source.vocab_rows
+        if compute_padded_vocab_size(source.tokenizer.vocab_size, divisor, tensor_size) == source.vocab_rows
     ]
     return {"mask_padded_vocab": False, "make_vocab_size_divisible_by": [*divisors, usual][0]}
 
@@ -89,12 +96,12 @@ def divide_weights(
     vocab_rows: int, weights: Iterator[tuple[str, torch.Tensor]], model: ModelConfig, tensor_size: int
 ) -> list[dict[str, torch.Tensor]]:
     """Return the state dict of each tensor rank, with the names of a model without a pipeline. All weights are in memory."""
-    rows = padded_vocab_size(vocab_rows, model.make_vocab_size_divisible_by, tensor_size)
+    rows = compute_padded_vocab_size(vocab_rows, model.make_vocab_size_divisible_by, tensor_size)
     modules: list[dict[str, torch.Tensor]] = [{} for _ in range(tensor_size)]
     seen: set[int] = set()
     for name, weight in weights:
         index, inner = split_name(name)
-        whole = resize_vocabulary(name, weight, rows, vocab_rows) if sharding_of(name).is_vocabulary else weight
+        whole = resize_vocabulary(name, weight, rows, vocab_rows) if get_sharding(name).is_vocabulary else weight
         for rank, module in enumerate(modules):
             prefix = f"sequential.{index}."
             module[prefix + get_name_in_file(inner, model)] = copy_shared_storage(

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from neox_code.checkpoint.consistency import expected_shapes, has_finite_values
+from neox_code.checkpoint.consistency import compute_expected_shapes, has_finite_values
 from neox_code.checkpoint.layout import find_checkpoint, parse_iteration
 from neox_code.checkpoint.model_folder import merge_config
 from neox_code.checkpoint.record import RunRecord, read_record, read_stored_config
@@ -23,7 +23,7 @@ from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import CheckpointError
 from neox_code.logs import get_logger
-from neox_code.model.sharding import sharding_of
+from neox_code.model.sharding import get_sharding
 from neox_code.tokenizer.protocol import Tokenizer
 from neox_code.tokenizer.registry import build_tokenizer
 
@@ -81,8 +81,8 @@ class ModelSource:
     @cached_property
     def shapes(self) -> dict[str, torch.Size]:
         """Shape of each parameter, in the order of `iter_weights`, computed from the configuration. No weight is read."""
-        shapes = expected_shapes(self.model)
-        rows = {name: (self.vocab_rows, *shapes[name][1:]) if sharding_of(name).is_vocabulary else shapes[name] for name in shapes}
+        shapes = compute_expected_shapes(self.model)
+        rows = {name: (self.vocab_rows, *shapes[name][1:]) if get_sharding(name).is_vocabulary else shapes[name] for name in shapes}
         return {name: torch.Size(rows[name]) for name in rows}
 
     def read(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
@@ -91,7 +91,7 @@ class ModelSource:
         Raise CheckpointError if the file is damaged, or if a value exceeds the range of `dtype`.
         """
         weight = self.weights[name]
-        if sharding_of(name).is_vocabulary:
+        if get_sharding(name).is_vocabulary:
             weight = weight[: self.vocab_rows]
         converted = weight.to(dtype or weight.dtype)
         if not has_finite_values(converted):

@@ -11,7 +11,7 @@ import torch
 
 from neox_code.checkpoint.consistency import has_finite_values
 from neox_code.checkpoint.layer_writer import copy_shared_storage
-from neox_code.checkpoint.layout import UNIVERSAL_FOLDER, model_file, parse_iteration, step_name
+from neox_code.checkpoint.layout import UNIVERSAL_FOLDER, make_step_name, model_file, parse_iteration
 from neox_code.checkpoint.load import load_client_state
 from neox_code.checkpoint.optimizer_state import read_optimizer_state
 from neox_code.checkpoint.record import write_record
@@ -22,7 +22,7 @@ from neox_code.conversion.neox import write_companion_files
 from neox_code.conversion.options import ConversionOptions
 from neox_code.conversion.source import ModelSource
 from neox_code.errors import CheckpointError
-from neox_code.model.sharding import sharding_of
+from neox_code.model.sharding import get_sharding
 
 
 def write_universal(source: ModelSource, output: Path, options: ConversionOptions) -> None:
@@ -33,7 +33,7 @@ def write_universal(source: ModelSource, output: Path, options: ConversionOption
     if options.dtype not in (None, "fp32"):
         raise CheckpointError(f"The universal format holds the optimizer's weights in fp32, not {options.dtype}. Remove --dtype.")
     states = read_optimizer_state(source.folder, source.model)
-    folder = output / step_name(parse_iteration(source.folder) or 0)
+    folder = output / make_step_name(parse_iteration(source.folder) or 0)
     for name in source.weights:
         place = folder / UNIVERSAL_FOLDER / get_name_in_engine(name, options.pipe_parallel_size > 0, source.model)
         place.mkdir(parents=True)
@@ -43,7 +43,7 @@ def write_universal(source: ModelSource, output: Path, options: ConversionOption
                 raise CheckpointError(
                     f"{key} of {name} has values that are not finite in {source.folder}. Choose an earlier checkpoint."
                 )
-            if sharding_of(name).is_vocabulary:
+            if get_sharding(name).is_vocabulary:
                 whole = whole[: source.vocab_rows]
             content = {"param": copy_shared_storage(whole), **describe_sharding(name, whole, source.model)}
             save_file(content, place / f"{key}.pt")

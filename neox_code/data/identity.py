@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from neox_code.config.data import DataConfig
-from neox_code.data.indexed_dataset import IndexedDataset, bin_path, idx_path, record_path
+from neox_code.data.indexed_dataset import IndexedDataset, get_bin_path, get_idx_path, get_record_path
 from neox_code.errors import DataError
 from neox_code.files import read_json, write_json
 
@@ -49,7 +49,7 @@ def read_data_identity(data: DataConfig) -> dict[str, Any]:
 
 def read_file_identity(prefix: str) -> dict[str, Any]:
     """Return path, size, counts, hashes and tokenizer of one token file."""
-    if not (bin_path(prefix).exists() or idx_path(prefix).exists()):
+    if not (get_bin_path(prefix).exists() or get_idx_path(prefix).exists()):
         return {"path": prefix}
     dataset = IndexedDataset(prefix)
     record = read_record(dataset)
@@ -65,13 +65,13 @@ def read_file_identity(prefix: str) -> dict[str, Any]:
 
 def hash_idx(prefix: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of PREFIX.idx."""
-    with idx_path(prefix).open("rb") as file:
+    with get_idx_path(prefix).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_bin_sample(prefix: str | os.PathLike[str]) -> str:
     """Return the SHA-256 over the size of PREFIX.bin and over sampled blocks, with the first and last block of the file."""
-    with bin_path(prefix).open("rb") as file:
+    with get_bin_path(prefix).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         digest = hashlib.sha256(str(size).encode())
         if size <= SAMPLE_BLOCKS * SAMPLE_BLOCK_BYTES:
@@ -90,7 +90,7 @@ def write_record(prefix: str | os.PathLike[str], tokenizer: Mapping[str, Any] | 
     """
     counts = IndexedDataset(prefix).counts()
     record = {"tokenizer": dict(tokenizer) if tokenizer else None, "max_id": max_id, **counts}
-    write_json(record_path(prefix), record | {"bin_sample_sha256": hash_bin_sample(prefix)})
+    write_json(get_record_path(prefix), record | {"bin_sample_sha256": hash_bin_sample(prefix)})
 
 
 def read_record(dataset: IndexedDataset) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def read_record(dataset: IndexedDataset) -> dict[str, Any]:
     A record is not valid if the token file was replaced after the record was written.
     """
     try:
-        record = read_json(record_path(dataset.prefix))
+        record = read_json(get_record_path(dataset.prefix))
         expected = dataset.counts() | {"bin_sample_sha256": hash_bin_sample(dataset.prefix)}
         if all(record.get(key) == value for key, value in expected.items()):
             return {"tokenizer": record.get("tokenizer"), "max_id": record.get("max_id")}

@@ -1,6 +1,6 @@
 """Token files in the format of Megatron and GPT-NeoX: a pair of PREFIX.bin (the ids) and PREFIX.idx (the place of each sequence).
 
-    with IndexedDatasetWriter("train_text_document", best_dtype(vocab_size)) as writer:
+    with IndexedDatasetWriter("train_text_document", choose_id_dtype(vocab_size)) as writer:
         writer.add_document([5, 6, 7])
     dataset = IndexedDataset("train_text_document")
     dataset[0], dataset.get(0, offset=1, length=1), dataset.sizes
@@ -43,24 +43,24 @@ CODES = {np.dtype(dtype): code for code, dtype in DTYPES.items()}
 LARGEST_VOCABULARY_OF_UINT16 = 65_499
 
 
-def best_dtype(vocab_size: int) -> np.dtype:
+def choose_id_dtype(vocab_size: int) -> np.dtype:
     """Return the type in which GPT-NeoX and Megatron store the ids of a vocabulary.
 
-    >>> best_dtype(50_257), best_dtype(65_500)
+    >>> choose_id_dtype(50_257), choose_id_dtype(65_500)
     (dtype('uint16'), dtype('int32'))
     """
     return np.dtype(np.uint16 if vocab_size <= LARGEST_VOCABULARY_OF_UINT16 else np.int32)
 
 
-def bin_path(prefix: str | os.PathLike[str]) -> Path:
+def get_bin_path(prefix: str | os.PathLike[str]) -> Path:
     return Path(f"{os.fspath(prefix)}.bin")
 
 
-def idx_path(prefix: str | os.PathLike[str]) -> Path:
+def get_idx_path(prefix: str | os.PathLike[str]) -> Path:
     return Path(f"{os.fspath(prefix)}.idx")
 
 
-def record_path(prefix: str | os.PathLike[str]) -> Path:
+def get_record_path(prefix: str | os.PathLike[str]) -> Path:
     """Return the path of PREFIX.tokens.json, the record of a token file; see neox_code/data/identity.py."""
     return Path(f"{os.fspath(prefix)}.tokens.json")
 
@@ -81,7 +81,7 @@ class IndexedDatasetWriter:
         self._range = np.iinfo(self.dtype)
         self._sizes = array("i")
         self._document_indices = array("q", [0])
-        self._bin_file = atomic_file(bin_path(prefix), "wb")
+        self._bin_file = atomic_file(get_bin_path(prefix), "wb")
 
     def __enter__(self) -> Self:
         self._bin = self._bin_file.__enter__()
@@ -94,12 +94,12 @@ class IndexedDatasetWriter:
         try:
             self._bin.flush()
             os.fsync(self._bin.fileno())
-            with atomic_file(idx_path(self.prefix), "wb") as idx:
+            with atomic_file(get_idx_path(self.prefix), "wb") as idx:
                 idx.writelines(self._index())
                 idx.flush()
                 os.fsync(idx.fileno())
-                idx_path(self.prefix).unlink(missing_ok=True)  # both are on the disk; only their names change now
-                record_path(self.prefix).unlink(missing_ok=True)
+                get_idx_path(self.prefix).unlink(missing_ok=True)  # both are on the disk; only their names change now
+                get_record_path(self.prefix).unlink(missing_ok=True)
                 self._bin_file.__exit__(None, None, None)
         except OSError as error:
             if not self._bin.closed:
@@ -131,8 +131,8 @@ class IndexedDatasetWriter:
     def _add_ids(self, values: NDArray[np.integer]) -> None:
         if values.size and not (self._range.min <= values.min() and values.max() <= self._range.max):
             raise DataError(
-                f"{bin_path(self.prefix)}: ids from {values.min()} to {values.max()} do not fit into {self.dtype}, which holds "
-                f"{self._range.min} to {self._range.max}. Choose the type with best_dtype(vocab_size)."
+                f"{get_bin_path(self.prefix)}: ids from {values.min()} to {values.max()} do not fit into {self.dtype}, which holds "
+                f"{self._range.min} to {self._range.max}. Choose the type with choose_id_dtype(vocab_size)."
             )
         self._bin.write(values.astype(self.dtype.newbyteorder("<")).tobytes())
         self.num_tokens += values.size
@@ -167,11 +167,11 @@ class IndexedDataset:
 
     def __init__(self, prefix: str | os.PathLike[str]):
         self.prefix = os.fspath(prefix)
-        index = map_file(idx_path(prefix))
-        self._ids = map_file(bin_path(prefix))
-        self.dtype, num_sequences, num_documents_and_one = read_header(idx_path(prefix), index)
+        index = map_file(get_idx_path(prefix))
+        self._ids = map_file(get_bin_path(prefix))
+        self.dtype, num_sequences, num_documents_and_one = read_header(get_idx_path(prefix), index)
         ends = np.cumsum([HEADER.size, 4 * num_sequences, 8 * num_sequences, 8 * num_documents_and_one])
-        check_size(idx_path(prefix), len(index), int(ends[-1]))
+        check_size(get_idx_path(prefix), len(index), int(ends[-1]))
         self.sizes = np.frombuffer(index, "<i4", num_sequences, ends[0])
         self.pointers = np.frombuffer(index, "<i8", num_sequences, ends[1])
         self.document_indices = np.frombuffer(index, "<i8", num_documents_and_one, ends[2])
@@ -179,13 +179,13 @@ class IndexedDataset:
 
     def _check_parts(self) -> None:
         num_tokens = int(self.sizes.sum(dtype=np.int64))
-        check_size(bin_path(self.prefix), len(self._ids), num_tokens * self.dtype.itemsize)
+        check_size(get_bin_path(self.prefix), len(self._ids), num_tokens * self.dtype.itemsize)
         last_end = int(self.pointers[-1]) + int(self.sizes[-1]) * self.dtype.itemsize if len(self) else 0
         ends_with = int(self.document_indices[-1]) if len(self.document_indices) else None
         if last_end != len(self._ids) or ends_with != len(self) or (len(self) and self.sizes.min() < 0):
             raise DataError(
-                f"{idx_path(self.prefix)} is inconsistent: the last of its {len(self):,} sequences ends at byte {last_end:,} of "
-                f"{len(self._ids):,} in the .bin file, and its documents end at sequence {ends_with}. Write both files again."
+                f"{get_idx_path(self.prefix)} is inconsistent: the last of its {len(self):,} sequences ends at byte {last_end:,} "
+                f"of {len(self._ids):,} in the .bin file, and its documents end at sequence {ends_with}. Write both files again."
             )
 
     def __reduce__(self) -> tuple[type["IndexedDataset"], tuple[str]]:

@@ -40,7 +40,7 @@ from torch.utils.data import Dataset
 from neox_code.config.data import DataConfig
 from neox_code.data.identity import hash_idx
 from neox_code.data.index_cache import Arrays, IndexCache
-from neox_code.data.indexed_dataset import IndexedDataset, bin_path, idx_path
+from neox_code.data.indexed_dataset import IndexedDataset, get_bin_path, get_idx_path
 from neox_code.data.splits import format_split
 from neox_code.data.vocabulary import check_vocabulary
 from neox_code.errors import DataError
@@ -178,9 +178,11 @@ def check_token_files(
     for split, count in zip(Split, num_samples, strict=True):
         found = {source.prefix for source in find_sources(data, split)} if count else set()
         is_optional = split != Split.train and not data.data_path
-        if found and is_optional and not any(path(prefix).exists() for prefix in found for path in (bin_path, idx_path)):
+        if found and is_optional and not any(path(prefix).exists() for prefix in found for path in (get_bin_path, get_idx_path)):
             name = SPLITS[split.value]
-            log.warning("%s data is left out: %s does not exist (%s_data_paths). %s", name, bin_path(min(found)), name, ONE_FILE)
+            log.warning(
+                "%s data is left out: %s does not exist (%s_data_paths). %s", name, get_bin_path(min(found)), name, ONE_FILE
+            )
             found = set()
         for prefix in sorted(found) if is_optional else ():
             if reason := explain_if_too_short(prefix, sequence_length):
@@ -280,7 +282,7 @@ class Windows(GPTDataset):
         if ids.max() >= vocab_size or ids.min() < 0:
             wrong = int(ids[(ids >= vocab_size) | (ids < 0)][0])
             raise DataError(
-                f"{bin_path(self.share.prefix)} has token id {wrong:,} in one of its documents {min(documents):,} to "
+                f"{get_bin_path(self.share.prefix)} has token id {wrong:,} in one of its documents {min(documents):,} to "
                 f"{max(documents):,}, but the vocabulary has the ids 0 to {vocab_size - 1:,}. "
                 "Set tokenizer_type and vocab_file to those that the token file was made with, or make it again."
             )

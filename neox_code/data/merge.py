@@ -22,8 +22,8 @@ from neox_code.data.indexed_dataset import (
     VERSION,
     IndexedDataset,
     IndexedDatasetWriter,
-    bin_path,
-    idx_path,
+    get_bin_path,
+    get_idx_path,
     map_file,
     read_header,
 )
@@ -58,11 +58,11 @@ class DatasetMerger(IndexedDatasetWriter):
         dataset = IndexedDataset(prefix)
         if dataset.dtype != self.dtype:
             raise DataError(
-                f"{bin_path(prefix)} has ids of type {dataset.dtype}, expected {self.dtype} as in the other files. "
+                f"{get_bin_path(prefix)} has ids of type {dataset.dtype}, expected {self.dtype} as in the other files. "
                 "Merge files of one vocabulary."
             )
-        if bin_path(prefix).resolve() == bin_path(self.prefix).resolve():
-            raise DataError(f"{bin_path(prefix)} is the output as well. Choose another --output-prefix.")
+        if get_bin_path(prefix).resolve() == get_bin_path(self.prefix).resolve():
+            raise DataError(f"{get_bin_path(prefix)} is the output as well. Choose another --output-prefix.")
         self._compare_vocabulary(dataset)
         for start in range(0, len(dataset.ids), CHUNK):
             ids = dataset.ids[start : start + CHUNK]
@@ -76,12 +76,12 @@ class DatasetMerger(IndexedDatasetWriter):
     def _compare_vocabulary(self, dataset: IndexedDataset) -> None:
         """Raise DataError if the recorded vocabulary of the file differs from that of an earlier file."""
         recorded = read_record(dataset).get("tokenizer")
-        self._tokenizers.append((str(bin_path(dataset.prefix)), recorded))
+        self._tokenizers.append((str(get_bin_path(dataset.prefix)), recorded))
         first, expected = next(((file, known) for file, known in self._tokenizers if known), (None, None))
         if not recorded or not expected:
             return
         comparison = compare_records(expected, recorded)
-        pair = f"{bin_path(dataset.prefix)} was made with {name_vocabulary(recorded)}, {first} with {name_vocabulary(expected)}"
+        pair = f"{get_bin_path(dataset.prefix)} was made with {name_vocabulary(recorded)}, {first} with {name_vocabulary(expected)}"
         if comparison == "other":
             raise DataError(f"{pair}: the same ids are different tokens. Merge only files of the same vocabulary.")
         if comparison != "same":
@@ -119,7 +119,7 @@ def split_into_chunks(values: NDArray[np.integer], dtype: str, base: int) -> Ite
 
 def read_dtype(prefixes: Sequence[Prefix]) -> np.dtype:
     """Return the type of the ids in the first file."""
-    path = idx_path(prefixes[0])
+    path = get_idx_path(prefixes[0])
     return read_header(path, map_file(path))[0].newbyteorder("=")
 
 

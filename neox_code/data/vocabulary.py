@@ -3,7 +3,7 @@
 import numpy as np
 
 from neox_code.data.identity import read_record
-from neox_code.data.indexed_dataset import IndexedDataset, bin_path
+from neox_code.data.indexed_dataset import IndexedDataset, get_bin_path
 from neox_code.errors import DataError
 from neox_code.logs import get_logger
 from neox_code.tokenizer.comparison import compare_vocabulary, name_vocabulary
@@ -30,7 +30,10 @@ def check_vocabulary(dataset: IndexedDataset, tokenizer: Tokenizer, num_files: i
     record, own = read_record(dataset), tokenizer.identity
     if recorded := record.get("tokenizer"):
         comparison = compare_vocabulary(recorded, tokenizer)
-        pair = f"{bin_path(dataset.prefix)} was made with {name_vocabulary(recorded)}, the configuration has {name_vocabulary(own)}"
+        pair = (
+            f"{get_bin_path(dataset.prefix)} was made with {name_vocabulary(recorded)}, "
+            f"the configuration has {name_vocabulary(own)}"
+        )
         if comparison == "other":
             raise DataError(f"{pair}: the same ids are different tokens. {REMEDY}")
         if comparison == "same ids":
@@ -45,8 +48,8 @@ def check_vocabulary(dataset: IndexedDataset, tokenizer: Tokenizer, num_files: i
         highest = sample_highest_id(dataset, tokenizer.vocab_size, max(2, SCANNED_BLOCKS // num_files))
     if highest >= tokenizer.vocab_size:
         raise DataError(
-            f"{bin_path(dataset.prefix)} has token id {highest:,}, but the vocabulary of {name_vocabulary(own)} has the ids 0 to "
-            f"{tokenizer.vocab_size - 1:,}. {REMEDY}"
+            f"{get_bin_path(dataset.prefix)} has token id {highest:,}, but the vocabulary of {name_vocabulary(own)} has the ids 0 "
+            f"to {tokenizer.vocab_size - 1:,}. {REMEDY}"
         )
 
 

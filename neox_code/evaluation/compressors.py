@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from neox_code.logs import Advance
-from neox_code.processes.workers import available_cores
+from neox_code.processes.workers import count_available_cores
 
 GZIP_WINDOW = 16 + zlib.MAX_WBITS
 """zlib's wbits for the largest window with gzip's header and trailer of 18 bytes."""
@@ -61,7 +61,7 @@ def compute_compressed_bits(texts: Sequence[bytes], advance: Advance | None = No
     kinds = [(f"{name}_{mode}", compress, mode) for mode in modes for name, compress in COMPRESSORS.items()]
     tasks = [(kind, compress, text) for kind, compress, mode in kinds for text in modes[mode]]
     bits: Counter[str] = Counter()
-    with ThreadPoolExecutor(available_cores()) as pool:
+    with ThreadPoolExecutor(count_available_cores()) as pool:
         sizes = pool.map(lambda task: task[1](task[2]), tasks)
         for (kind, _, text), size in zip(tasks, sizes, strict=True):
             bits[kind] += 8 * size

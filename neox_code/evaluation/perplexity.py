@@ -21,7 +21,7 @@ import torch
 
 from neox_code.generation.loading import LoadedModel
 from neox_code.machine import cpu_computes_bf16
-from neox_code.model.loss import make_vocab_shard, token_losses
+from neox_code.model.loss import compute_token_losses, make_vocab_shard
 from neox_code.parallel.grid import single_process_grid
 
 TOKENS_AT_ONCE = {"cpu": 2048, "cuda": 65_536}
@@ -80,10 +80,10 @@ def split_into_windows(file: int, num_tokens: int, context_length: int) -> Itera
         begin, scored = begin + max(context_length // 2, 1), end
 
 
-def split_rolling(file: int, num_tokens: int, context_length: int) -> Iterator[ScoredWindow]:
+def split_into_rolling_windows(file: int, num_tokens: int, context_length: int) -> Iterator[ScoredWindow]:
     """Yield the windows of lm-evaluation-harness's `loglikelihood_rolling`: every window but the last scores all of its tokens.
 
-    >>> [(window.begin, window.end, window.scored) for window in split_rolling(0, num_tokens=34, context_length=10)]
+    >>> [(window.begin, window.end, window.scored) for window in split_into_rolling_windows(0, num_tokens=34, context_length=10)]
     [(0, 10, 0), (10, 20, 10), (20, 30, 20), (24, 34, 30)]
     """
     for scored in range(0, num_tokens, context_length):
@@ -106,12 +106,13 @@ def score_files(
 ) -> Iterator[Score]:
     """Yield the bits of every file's tokens, window by window, longest first; `tokens_at_once` changes only the speed.
 
-    Windows overlap by half of the model's context; with `rolling_length` they are those of `split_rolling`, of at most this length.
+    Windows overlap by half of the model's context; with `rolling_length` they are those of `split_into_rolling_windows`, of
+    at most this length.
     """
     texts = [torch.tensor([model.tokenizer.eod_id, *ids], dtype=torch.int32) for ids in files]
     length, split = model.context_length, split_into_windows
     if rolling_length:
-        length, split = min(rolling_length, length), split_rolling
+        length, split = min(rolling_length, length), split_into_rolling_windows
     spans = [window for file, ids in enumerate(files) for window in split(file, len(ids), length)]
     for batch in group_into_batches(spans, tokens_at_once or TOKENS_AT_ONCE[model.device.type]):
         yield from score_batch(model, texts, batch)
@@ -142,5 +143,5 @@ def compute_position_losses(model: LoadedModel, hidden_PH: torch.Tensor, labels_
         logits_1PV = model.gpt.logits(hidden[None])
         rows = model.scored_rows or model.tokenizer.vocab_size
         shard = make_vocab_shard(rows, logits_1PV.shape[-1], single_process_grid())
-        losses.append(token_losses(logits_1PV, labels[None], shard)[0])
+        losses.append(compute_token_losses(logits_1PV, labels[None], shard)[0])
     return torch.cat(losses)

@@ -13,7 +13,7 @@ from neox_code.checkpoint.record import read_record, read_stored_config
 from neox_code.checkpoint.resume import check_model, check_vocabulary
 from neox_code.checkpoint.vocabulary_rows import choose_padding_mask, count_scored_rows
 from neox_code.checkpoint.weights import load_weights, read_weights
-from neox_code.config.derive import padded_vocab_size
+from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.model import ModelConfig
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError
@@ -85,7 +85,7 @@ def load_model(config: NeoXConfig, device: torch.device | None = None) -> Loaded
     model = choose_padding_mask(config, folder, stored).model
     dtype = choose_dtype(model.precision, device)
     weights = read_weights(folder, model)  # before memory is allocated for sizes that they do not have
-    padded = padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, 1)
+    padded = compute_padded_vocab_size(tokenizer.vocab_size, model.make_vocab_size_divisible_by, 1)
     rows = count_scored_rows(model, tokenizer.vocab_size, folder, record, weights)
     gpt = GPT(build_layers(model, tokenizer.vocab_size, max(padded, rows), single_process_grid(device), dtype, initialize=False))
     load_weights(gpt, folder, model, tokenizer.vocab_size, weights=weights)

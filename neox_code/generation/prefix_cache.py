@@ -34,7 +34,7 @@ class PrefixCache:
         new = Entry(np.asarray(ids[: cache.length], np.int64), cache)
         if not cache.length or cache.num_bytes > self.maximum_bytes:
             return
-        self.entries = [entry for entry in self.entries if count_common(entry.ids, new.ids) < len(entry.ids)]
+        self.entries = [entry for entry in self.entries if count_common_ids(entry.ids, new.ids) < len(entry.ids)]
         self.entries.append(new)
         while self.num_bytes > self.maximum_bytes:
             del self.entries[0]
@@ -48,7 +48,7 @@ class PrefixCache:
         wanted = np.asarray(ids[:-1], np.int64)
         others = [Entry(np.asarray(other[: cache.length], np.int64), cache) for other, cache in running]
         common, place = max(
-            ((count_common(entry.ids, wanted), place) for place, entry in enumerate([*self.entries, *others])), default=(0, 0)
+            ((count_common_ids(entry.ids, wanted), place) for place, entry in enumerate([*self.entries, *others])), default=(0, 0)
         )
         if not common:
             return None
@@ -59,10 +59,10 @@ class PrefixCache:
         return [*self.entries, *others][place].cache.copy(common)
 
 
-def count_common(first: np.ndarray, second: np.ndarray) -> int:
+def count_common_ids(first: np.ndarray, second: np.ndarray) -> int:
     """Return the number of equal tokens at the beginning of two texts.
 
-    >>> count_common(np.array([5, 6, 7]), np.array([5, 6, 8, 9]))
+    >>> count_common_ids(np.array([5, 6, 7]), np.array([5, 6, 8, 9]))
     2
     """
     length = min(len(first), len(second))

@@ -71,13 +71,13 @@ def answer_lines(path: str | Path | None, generator: Generator, lines: IO[bytes]
     refused = 0
     with SampleOutput(path, generator, items) as output:
         output.require_empty()
-        for result in generator.run(take_lines(lines, generator, items)):
+        for result in generator.run(make_prompt_reader(lines, generator, items)):
             refused += isinstance(result, Refusal)
             output.write(result)
     return refused
 
 
-def take_lines(lines: IO[bytes], generator: Generator, items: list[PromptItem]) -> TakePrompt:
+def make_prompt_reader(lines: IO[bytes], generator: Generator, items: list[PromptItem]) -> TakePrompt:
     """Return a function that returns the prompt of the next line; a thread reads the lines.
 
     The function appends each prompt to `items`, at its index.

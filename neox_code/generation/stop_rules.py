@@ -64,10 +64,10 @@ class StopStrings:
 
     def count_unsettled(self, text: str) -> int:
         """Return the length of the longest beginning of a stop string at the end of the text."""
-        return max((count_beginning(string, text) for string in self.strings), default=0)
+        return max((count_overlap(string, text) for string in self.strings), default=0)
 
 
-def count_beginning(string: str, text: str) -> int:
+def count_overlap(string: str, text: str) -> int:
     """Return the length of the longest beginning of `string` that `text` ends with. The whole `string` does not count."""
     return next((length for length in range(min(len(string) - 1, len(text)), 0, -1) if text.endswith(string[:length])), 0)
 
@@ -126,10 +126,10 @@ def guess_dialect(prompt: str) -> str:
     return "rust" if dialect == "braces" and RUST.search(prompt) else dialect
 
 
-def mask(text: str, dialect: str) -> str:
+def mask_comments_and_strings(text: str, dialect: str) -> str:
     """Return a text of the same length in which comments are spaces and strings have no brackets and line ends.
 
-    >>> mask("f('(', x) # (", "hash")
+    >>> mask_comments_and_strings("f('(', x) # (", "hash")
     "f(''', x)    "
     """
 
@@ -179,10 +179,10 @@ class Cursor:
     """The last statement before `tail`, masked."""
 
 
-def read_cursor(prompt: str) -> Cursor:
+def parse_cursor(prompt: str) -> Cursor:
     """Return the code around the end of a prompt."""
     dialect = guess_dialect(prompt)
-    masked = mask(prompt, dialect)
+    masked = mask_comments_and_strings(prompt, dialect)
     starts, stack, stack_before = [0], "", ""
     for match in re.finditer(r"[()\[\]{}\n]", masked):
         if match[0] != "\n":
@@ -216,7 +216,7 @@ class Dedent:
     """True if the line that closes the block belongs to it."""
 
     def __init__(self, prompt: str):
-        self.cursor = read_cursor(prompt)
+        self.cursor = parse_cursor(prompt)
 
     def find_end(self, text: str) -> int | None:
         return self._read(text)[0]
@@ -230,7 +230,7 @@ class Dedent:
         text = HALF_COMMENT.sub("", text)
         dialect, offset = self.cursor.dialect, len(self.cursor.tail)
         source = self.cursor.tail + text
-        masked = mask(source, dialect)
+        masked = mask_comments_and_strings(source, dialect)
         is_blank = not masked[:offset].strip()
         level = self._find_first_level() if is_blank else None
         stack, statement, is_pending, is_first = self.cursor.stack_before, "", False, True
@@ -296,12 +296,12 @@ class ClosingBracket:
     brackets = "([{"
 
     def __init__(self, prompt: str):
-        self.cursor = read_cursor(prompt)
+        self.cursor = parse_cursor(prompt)
 
     def find_end(self, text: str) -> int | None:
         """Return the index after the closing bracket."""
         cursor, source = self.cursor, self.cursor.tail + text
-        masked = mask(source, cursor.dialect)
+        masked = mask_comments_and_strings(source, cursor.dialect)
         depth = max(map(cursor.stack.rfind, self.brackets))
         stack = cursor.stack_before
         for match in re.finditer(r"[()\[\]{}]", masked):
@@ -335,8 +335,8 @@ class BracedBlock(ClosingBracket):
 
 def build_end_of_block(prompt: str) -> StopRule:
     """Return the rule for the end of the block at the cursor, by braces or by indentation."""
-    cursor = read_cursor(prompt)
-    statement = mask(cursor.tail, cursor.dialect).strip() or cursor.header.strip()
+    cursor = parse_cursor(prompt)
+    statement = mask_comments_and_strings(cursor.tail, cursor.dialect).strip() or cursor.header.strip()
     is_braced = "{" in cursor.stack or not statement.endswith(":")
     return BracedBlock(prompt) if cursor.dialect in ("braces", "rust") and is_braced else IndentedBlock(prompt)
 
@@ -371,7 +371,7 @@ class SuffixOverlap:
             return self._find_line(text)
         if len(self.rest) == 1 and self.rest.isalnum():
             return None
-        masked = "" if self.rest[0] in "\"'`" else mask(text, "text")
+        masked = "" if self.rest[0] in "\"'`" else mask_comments_and_strings(text, "text")
         for match in self.pattern.finditer(text):
             stack = ""
             for bracket in re.findall(r"[()\[\]{}]", masked[: match.start()]):
@@ -385,7 +385,7 @@ class SuffixOverlap:
         if self.rest:
             line = text.rstrip(" \t\r")
             is_met = self.is_word and line.endswith(self.rest)
-            begin = len(line) - len(self.rest) if is_met else len(text) - count_beginning(self.rest, text)
+            begin = len(line) - len(self.rest) if is_met else len(text) - count_overlap(self.rest, text)
             return len(text) - self._skip_spaces(text, begin)
         if not self.line:
             return 0

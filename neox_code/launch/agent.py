@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
 def serve_head(parsed: argparse.Namespace, node: int, signals: StopSignals) -> int:
     """Connect to the head, run the ranks that the head orders, report how they ended, and return the exit status."""
     inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
-    connection = Connection(connect(parsed.head, read_key(Path(parsed.key))), lambda _, message: inbox.put(message))
+    connection = Connection(connect_to_head(parsed.head, read_key(Path(parsed.key))), lambda _, message: inbox.put(message))
     connection.send(kind="hello", node=node, host=os.environ.get("SLURMD_NODENAME"), port=choose_port(0, is_default=True))
     order = receive_order(connection, inbox)
     if order["kind"] != "start":
@@ -82,7 +82,7 @@ def read_key(path: Path) -> bytes:
         ) from None
 
 
-def connect(head: str, key: bytes) -> socket.socket:
+def connect_to_head(head: str, key: bytes) -> socket.socket:
     """Return a connection to the first address at which the head answers and is authenticated."""
     reason: OSError | str = ""
     for address in head.split(","):

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from neox_code.config.assembly import DEFAULT
-from neox_code.config.derive import data_parallel_size
+from neox_code.config.derive import compute_data_parallel_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import LaunchError
 from neox_code.launch.hosts import (
@@ -69,7 +69,7 @@ def check_num_ranks(ranks: int, config: NeoXConfig) -> None:
             "ranks that are started. Change their number "
             "(the hostfile's slots, num_gpus, torchrun's or srun's), or remove global_num_gpus."
         )
-    data_parallel_size(ranks, parallelism.pipe_parallel_size, parallelism.model_parallel_size)
+    compute_data_parallel_size(ranks, parallelism.pipe_parallel_size, parallelism.model_parallel_size)
 
 
 def make_host_launcher(found: Resources, node: int, address: str, port: int) -> list[str]:

@@ -2,7 +2,7 @@
 
     score = q k / sqrt(D) + slope * (position of k - position of q)
 
-    head_slopes(8)                      # (1/2, 1/4, ..., 1/256): one for each head, over all tensor ranks
+    compute_head_slopes(8)                      # (1/2, 1/4, ..., 1/256): one for each head, over all tensor ranks
 
 With `apply_query_key_layer_scaling` GPT-NeoX divides the scores by the layer's index, adds the bias and multiplies the sum by the
 index. This is the same as multiplying the layer's slopes by its index.
@@ -19,26 +19,26 @@ import torch
 from neox_code.config.model import ModelConfig
 
 
-def head_slopes(num_heads: int) -> tuple[float, ...]:
+def compute_head_slopes(num_heads: int) -> tuple[float, ...]:
     """Return a geometric series of slopes.
 
     If the number of heads is not a power of 2, the series is for the next lower power of 2. The remaining heads have every second
     slope of the series that is twice as long.
 
-    >>> head_slopes(4), head_slopes(3)
+    >>> compute_head_slopes(4), compute_head_slopes(3)
     ((0.25, 0.0625, 0.015625, 0.00390625), (0.0625, 0.00390625, 0.25))
     """
     power = 2 ** int(math.log2(num_heads))
     series = tuple(2 ** (-8 * head / power) for head in range(1, power + 1))
-    return series if power == num_heads else series + head_slopes(2 * power)[: 2 * (num_heads - power) : 2]
+    return series if power == num_heads else series + compute_head_slopes(2 * power)[: 2 * (num_heads - power) : 2]
 
 
-def layer_slopes(model: ModelConfig, layer_index: int) -> tuple[float, ...]:
+def compute_layer_slopes(model: ModelConfig, layer_index: int) -> tuple[float, ...]:
     """Return the slopes of a layer. The scores of the first layer (index 0) are never scaled."""
     kinds = model.attention_config or ("global",)
     is_scaled = model.apply_query_key_layer_scaling and kinds[layer_index % len(kinds)] == "global"
     factor = max(1, layer_index) if is_scaled else 1
-    return tuple(factor * slope for slope in head_slopes(model.num_attention_heads))
+    return tuple(factor * slope for slope in compute_head_slopes(model.num_attention_heads))
 
 
 def compute_bias(slopes: Sequence[float], positions_BS: torch.Tensor, length: int, dtype: torch.dtype) -> torch.Tensor:

@@ -18,13 +18,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
-from neox_code.model.alibi import compute_causal_bias, layer_slopes
+from neox_code.model.alibi import compute_causal_bias, compute_layer_slopes
 from neox_code.model.blocked_attention import blocked_attention, is_better_in_blocks
-from neox_code.model.initialization import initialize_in_parts, input_init, output_init
+from neox_code.model.initialization import initialize_in_parts, make_input_init, make_output_init
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.norms import RMSNorm
 from neox_code.model.positions import RotaryTable, rotate, rotate_in_place
-from neox_code.model.sharding import query_key_value_rows
+from neox_code.model.sharding import count_query_key_value_rows
 from neox_code.parallel.emulated import is_emulated
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.seeds import TensorRankGenerator
@@ -50,12 +50,12 @@ class Attention(nn.Module):
             RMSNorm(model.head_dim, model.rms_norm_epsilon, dtype, grid.tensor_group) if model.qk_norm else None for _ in range(2)
         )
         self.heads = slice(grid.tensor_rank * self.num_heads, (grid.tensor_rank + 1) * self.num_heads)
-        self.slopes = layer_slopes(model, layer_index)[self.heads] if model.pos_emb == "alibi" else None
+        self.slopes = compute_layer_slopes(model, layer_index)[self.heads] if model.pos_emb == "alibi" else None
         hidden, width, shared = model.hidden_size, model.attention_width, model.kv_heads * model.head_dim
-        fill = initialize_in_parts(input_init(model), query_key_value_rows(model), grid.tensor_size)
+        fill = initialize_in_parts(make_input_init(model), count_query_key_value_rows(model), grid.tensor_size)
         bias = model.use_bias_in_attn_linear
         self.query_key_value = grid.layers.column_linear(hidden, width + 2 * shared, dtype, fill if initialize else None, bias)
-        self.dense = grid.layers.row_linear(width, hidden, dtype, output_init(model) if initialize else None, bias)
+        self.dense = grid.layers.row_linear(width, hidden, dtype, make_output_init(model) if initialize else None, bias)
 
     def forward(self, hidden_SBH: torch.Tensor, cache: CacheView | None = None) -> torch.Tensor:
         """Return the layer's output [S, B, H]. With a cache, B is 1, and each row also attends to the tokens in its cache."""

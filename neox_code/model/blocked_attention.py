@@ -44,10 +44,10 @@ def blocked_attention(
     return BlockedAttention.apply(query, key, value, slopes_M11).view(query_BNSD.shape)
 
 
-def query_blocks(queries: int, keys: int) -> Iterator[tuple[slice, int, int]]:
+def iter_query_blocks(queries: int, keys: int) -> Iterator[tuple[slice, int, int]]:
     """Yield each block's queries, the position of its first query, and the position after its last.
 
-    >>> list(query_blocks(200, 300))
+    >>> list(iter_query_blocks(200, 300))
     [(slice(0, 128, None), 100, 228), (slice(128, 200, None), 228, 300)]
     """
     before = keys - queries
@@ -56,7 +56,7 @@ def query_blocks(queries: int, keys: int) -> Iterator[tuple[slice, int, int]]:
         yield slice(begin, end), before + begin, before + end
 
 
-def key_distances(begin: int, end: int, like: torch.Tensor) -> torch.Tensor:
+def compute_key_distances(begin: int, end: int, like: torch.Tensor) -> torch.Tensor:
     """Return the positions of keys minus those of queries, for one block of queries: [Q, K]."""
     positions = torch.arange(end, device=like.device)
     return (positions - positions[begin:, None]).to(like.dtype)
@@ -74,10 +74,10 @@ class BlockedAttention(torch.autograd.Function):
         context = torch.empty_like(query, memory_format=torch.contiguous_format)
         future_QQ = query.new_full((QUERIES_AT_ONCE, QUERIES_AT_ONCE), -torch.inf).triu_(1)
         kept = []
-        for block, begin, end in query_blocks(query.shape[1], key.shape[1]):
+        for block, begin, end in iter_query_blocks(query.shape[1], key.shape[1]):
             scores_MQK = torch.bmm(query[:, block], key[:, :end].transpose(1, 2))
             if slopes_M11 is not None:
-                scores_MQK.addcmul_(slopes_M11, key_distances(begin, end, query))
+                scores_MQK.addcmul_(slopes_M11, compute_key_distances(begin, end, query))
             scores_MQK[:, :, begin:] += future_QQ[: end - begin, : end - begin]
             probabilities_MQK = torch.softmax(scores_MQK, -1)
             context[:, block] = torch.bmm(probabilities_MQK, value[:, :end])
@@ -92,7 +92,7 @@ class BlockedAttention(torch.autograd.Function):
         query, key, value, *kept = ctx.saved_tensors
         query_gradient = torch.empty_like(query, memory_format=torch.contiguous_format)
         key_gradient, value_gradient = torch.zeros_like(key), torch.zeros_like(value)
-        blocks = query_blocks(query.shape[1], key.shape[1])
+        blocks = iter_query_blocks(query.shape[1], key.shape[1])
         for (block, _, end), probabilities_MQK in zip(blocks, kept, strict=True):
             upstream = upstream_MSD[:, block]
             probability_gradient = torch.bmm(upstream, value[:, :end].transpose(1, 2))

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
-from neox_code.model.initialization import initialize_without_padding, input_init
+from neox_code.model.initialization import initialize_without_padding, make_input_init
 from neox_code.model.kv_cache import CacheView
 from neox_code.model.norms import build_norm
 from neox_code.model.positions import compute_sinusoidal_vectors
@@ -32,10 +32,10 @@ class Embedding(nn.Module):
         self.model = model
         self.dropout = model.hidden_dropout
         self.is_sinusoidal = model.pos_emb == "sinusoidal"
-        fill = initialize_without_padding(input_init(model), vocab_size) if initialize else None
+        fill = initialize_without_padding(make_input_init(model), vocab_size) if initialize else None
         self.word_embeddings = grid.layers.vocab_embedding(padded_vocab_size, model.hidden_size, dtype, fill)
         self.position_embeddings = (
-            PlainEmbedding(model.max_position_embeddings, model.hidden_size, dtype, input_init(model) if initialize else None)
+            PlainEmbedding(model.max_position_embeddings, model.hidden_size, dtype, make_input_init(model) if initialize else None)
             if model.pos_emb == "learned"
             else None
         )
@@ -86,7 +86,7 @@ class Head(nn.Module):
         initialize: bool = True,
     ):
         super().__init__()
-        fill = initialize_without_padding(input_init(model), vocab_size) if initialize else None
+        fill = initialize_without_padding(make_input_init(model), vocab_size) if initialize else None
         self.final_linear = grid.layers.column_linear(model.hidden_size, padded_vocab_size, dtype, fill, bias=False)
 
     def forward(self, hidden_BSH: torch.Tensor) -> torch.Tensor:

@@ -42,12 +42,12 @@ def make_orthogonal(gain: float) -> Initialize:
     return lambda weight: nn.init.orthogonal_(weight, gain)
 
 
-def input_init(model: ModelConfig) -> Initialize:
+def make_input_init(model: ModelConfig) -> Initialize:
     """Return the method for embeddings and for weights that read the residual stream."""
     return METHODS[model.init_method](model)
 
 
-def output_init(model: ModelConfig) -> Initialize:
+def make_output_init(model: ModelConfig) -> Initialize:
     """Return the method for weights that write to the residual stream."""
     return METHODS[model.output_layer_init_method](model)
 

@@ -84,7 +84,7 @@ class VocabParallelCrossEntropy(torch.autograd.Function):
         return gradient_PV.mul_(upstream_P[:, None].to(gradient_PV.dtype)), None, None
 
 
-def token_losses(logits_BSV: torch.Tensor, labels_BS: torch.Tensor, shard: VocabShard) -> torch.Tensor:
+def compute_token_losses(logits_BSV: torch.Tensor, labels_BS: torch.Tensor, shard: VocabShard) -> torch.Tensor:
     """Return the negative log-likelihood of each label in nats: fp32, [B, S], the same on every tensor rank."""
     losses_P = VocabParallelCrossEntropy.apply(logits_BSV.flatten(0, 1), labels_BS.reshape(-1), shard)
     return losses_P.view(labels_BS.shape)
@@ -98,4 +98,4 @@ class WeightedLoss:
 
     def __call__(self, logits_BSV: torch.Tensor, labels: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         labels_BS, weights_BS = labels
-        return (token_losses(logits_BSV, labels_BS, self.shard) * weights_BS).sum()
+        return (compute_token_losses(logits_BSV, labels_BS, self.shard) * weights_BS).sum()

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from neox_code.config.model import ModelConfig
 from neox_code.model.activations import TANH_GELU, build_activation
-from neox_code.model.initialization import initialize_in_parts, input_init, output_init
-from neox_code.model.sharding import gate_rows
+from neox_code.model.initialization import initialize_in_parts, make_input_init, make_output_init
+from neox_code.model.sharding import count_gate_rows
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.packed import PackedLinear, QuantizedLinear
 
@@ -20,11 +20,11 @@ class MLP(nn.Module):
     def __init__(self, model: ModelConfig, grid: ParallelGrid, dtype: torch.dtype, initialize: bool = True):
         super().__init__()
         hidden, inner, bias = model.hidden_size, model.feed_forward_size, model.use_bias_in_mlp
-        fill = initialize_in_parts(input_init(model), gate_rows(model), grid.tensor_size)
-        rows = sum(gate_rows(model)) or inner
+        fill = initialize_in_parts(make_input_init(model), count_gate_rows(model), grid.tensor_size)
+        rows = sum(count_gate_rows(model)) or inner
         self.dense_h_to_4h = grid.layers.column_linear(hidden, rows, dtype, fill if initialize else None, bias)
         self.activation = build_activation(model)
-        self.dense_4h_to_h = grid.layers.row_linear(inner, hidden, dtype, output_init(model) if initialize else None, bias)
+        self.dense_4h_to_h = grid.layers.row_linear(inner, hidden, dtype, make_output_init(model) if initialize else None, bias)
 
     def forward(self, hidden_SBH: torch.Tensor) -> torch.Tensor:
         return self.dense_4h_to_h(self.activation(self.dense_h_to_4h(hidden_SBH)))

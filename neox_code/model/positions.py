@@ -19,7 +19,7 @@ def compute_frequencies(width: int, base: float = 10000.0, device: torch.device 
     return base ** -(torch.arange(0, width, 2, dtype=torch.float32, device=device) / width)
 
 
-def rotary_dims(head_dim: int, rotary_pct: float) -> int:
+def count_rotary_dims(head_dim: int, rotary_pct: float) -> int:
     """Return the number of a head's dimensions that are rotated, always even."""
     return int(head_dim * rotary_pct) // 2 * 2
 
@@ -28,7 +28,7 @@ class RotaryTable:
     """cos and sin for positions 0 to max_positions - 1, computed once for each device and type. It has no parameters."""
 
     def __init__(self, head_dim: int, rotary_pct: float, base: float, max_positions: int):
-        self.rotary_dim = rotary_dims(head_dim, rotary_pct)
+        self.rotary_dim = count_rotary_dims(head_dim, rotary_pct)
         self.base = base
         self.max_positions = max_positions
         self.cache: dict[tuple[torch.device, torch.dtype], tuple[torch.Tensor, torch.Tensor]] = {}

@@ -16,7 +16,7 @@ def leave_uncompiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def without_compiler() -> Iterator[None]:
+def disable_compiler() -> Iterator[None]:
     """Within the block, replace `torch.compile`, so that imported modules leave their decorated functions uncompiled."""
     original, torch.compile = torch.compile, leave_uncompiled  # type: ignore[assignment]
     try:
@@ -25,5 +25,5 @@ def without_compiler() -> Iterator[None]:
         torch.compile = original
 
 
-with without_compiler():
+with disable_compiler():
     import megatron.core  # noqa: F401

@@ -25,7 +25,7 @@ import neox_code.parallel.megatron_core  # noqa: F401 - imports megatron.core fi
 # isort: split
 from megatron.core import parallel_state
 
-from neox_code.config.derive import data_parallel_size
+from neox_code.config.derive import compute_data_parallel_size
 from neox_code.config.parallelism import ParallelismConfig
 from neox_code.errors import LaunchError
 from neox_code.parallel.allocator import keep_freed_memory
@@ -45,7 +45,7 @@ def startup(parallelism: ParallelismConfig) -> Iterator[ParallelGrid]:
         os.environ[name] = str(value)
     pipeline_size = max(1, parallelism.pipe_parallel_size)
     tensor_size = parallelism.model_parallel_size
-    data_size = data_parallel_size(world_size, pipeline_size, tensor_size)
+    data_size = compute_data_parallel_size(world_size, pipeline_size, tensor_size)
     device = select_device(local_rank)
     if tensor_size > 1:
         os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")  # lets megatron-core overlap its all-reduce with the matmul

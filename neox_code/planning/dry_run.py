@@ -12,9 +12,9 @@ from dataclasses import asdict
 from typing import Any
 
 from neox_code.config.assembly import DEFAULT, format_value
-from neox_code.config.derive import padded_vocab_size
+from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.fields import SECTIONS, list_fields
-from neox_code.config.model_size import count_parameters, training_flops_per_token
+from neox_code.config.model_size import compute_training_flops_per_token, count_parameters
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.remarks import list_remarks
 from neox_code.planning.memory import Layout, Memory
@@ -44,14 +44,14 @@ def make_dry_run(
     """
     known_entries = count_vocabulary_entries(config.data.tokenizer_type, config.data.vocab_file)
     entries = known_entries or ASSUMED_VOCABULARY
-    padded = padded_vocab_size(entries, config.model.make_vocab_size_divisible_by, config.parallelism.model_parallel_size)
+    padded = compute_padded_vocab_size(entries, config.model.make_vocab_size_divisible_by, config.parallelism.model_parallel_size)
     missing, remarks = list(list_all_missing(config, script)), list(list_remarks(config)) if world is not None else []
     rows = make_size_rows(config, known_entries, padded)
     figures: dict[str, Any] = {"vocabulary": padded, "parameters": count_parameters(config.model, padded)}
     if world is not None:
         layout = Layout.from_config(config, world.ranks)
         memory = compute_memory(config, layout, entries)
-        flops = training_flops_per_token(config.model, padded, config.model.sample_length)
+        flops = compute_training_flops_per_token(config.model, padded, config.model.sample_length)
         samples = layout.micro_batch_size * layout.accumulation_steps * layout.data_size
         rows += make_training_rows(config, world, layout, memory, flops, samples)
         figures |= {

@@ -21,15 +21,15 @@ from dataclasses import dataclass, fields
 
 from neox_code.config.deepspeed import sums_gradients_in_fp32
 from neox_code.config.deepspeed_settings import is_default
-from neox_code.config.derive import data_parallel_size
+from neox_code.config.derive import compute_data_parallel_size
 from neox_code.config.model import ModelConfig
 from neox_code.config.model_size import (
     Parameters,
+    compute_projection_width,
     count_block_parameters,
     count_embedding_parameters,
     count_head_parameters,
     count_norm_parameters,
-    projection_width,
 )
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.optimizer import OptimizerConfig, is_offloaded
@@ -66,7 +66,7 @@ class Layout:
     def from_config(cls, config: NeoXConfig, world_size: int) -> "Layout":
         """Return the layout over `world_size` ranks. Raise ConfigError if ranks or batches cannot be divided evenly."""
         section = config.parallelism
-        data_size = data_parallel_size(world_size, section.pipe_parallel_size, section.model_parallel_size)
+        data_size = compute_data_parallel_size(world_size, section.pipe_parallel_size, section.model_parallel_size)
         batch = config.batch_sizes(data_size)
         return cls(
             pipeline_size=max(1, section.pipe_parallel_size),
@@ -208,7 +208,7 @@ def compute_block_activations(model: ModelConfig, tensor_size: int) -> int:
     whole = (inputs + 2) * hidden * size + masks
     has_copies = model.pos_emb == "rotary" or model.qk_norm
     copies = (model.num_attention_heads + model.kv_heads) * model.head_dim if has_copies else 0
-    attention = (projection_width(model) + copies + model.attention_width) * size + 4 * model.num_attention_heads
+    attention = (compute_projection_width(model) + copies + model.attention_width) * size + 4 * model.num_attention_heads
     feed_forward = KEPT_WIDTHS.get(model.activation, 4 if model.is_gated else 2) * model.feed_forward_size * size
     return whole + divide_rounding_up(attention + feed_forward, tensor_size)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from neox_code.config.derive import padded_vocab_size
+from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError
 from neox_code.planning.memory import Layout, Memory, compute_memory_per_gpu
@@ -37,7 +37,7 @@ def fits_in_memory(memory: Memory, gpu_memory_gib: float) -> bool:
 
 def compute_memory(config: NeoXConfig, layout: Layout, entries: int) -> Memory:
     return compute_memory_per_gpu(
-        config, layout, padded_vocab_size(entries, config.model.make_vocab_size_divisible_by, layout.tensor_size)
+        config, layout, compute_padded_vocab_size(entries, config.model.make_vocab_size_divisible_by, layout.tensor_size)
     )
 
 

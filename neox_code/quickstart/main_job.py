@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from neox_code.checkpoint.layout import MERGED_CONFIG, STEP_PREFIX, find_checkpoint, latest_file
+from neox_code.checkpoint.layout import MERGED_CONFIG, STEP_PREFIX, find_checkpoint, get_latest_path
 from neox_code.config.assembly import DEFAULT
 from neox_code.config.fields import FIELDS
 from neox_code.config.neox import NeoXConfig
@@ -227,7 +227,7 @@ class MainJob:
             remove_path(path)
 
     def describe_training_resume(self) -> str:
-        if not latest_file(self.output).exists():
+        if not get_latest_path(self.output).exists():
             return "starts over, as there is no checkpoint yet"
         return f"resumes after iteration {self.trained_iterations():,}"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from neox_code.config.derive import padded_vocab_size
+from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.model_size import count_parameters
 from neox_code.config.neox import NeoXConfig
 from neox_code.corpus.description.summary_table import format_corpus_notes, summarize_languages, summarize_total
@@ -23,7 +23,7 @@ from neox_code.machine import read_processor_name
 from neox_code.pages.line_chart import Point, make_line_chart
 from neox_code.pages.number_formats import format_name, format_size
 from neox_code.pages.templates import make_page_environment
-from neox_code.processes.workers import available_cores
+from neox_code.processes.workers import count_available_cores
 
 TEMPLATE = "report.html"
 
@@ -138,7 +138,9 @@ def collect_facts(findings: Findings) -> dict[str, str]:
     """Return the facts of the run: model, amounts, versions, machine."""
     config = findings.config
     model, training = config.model, config.training
-    padded = padded_vocab_size(findings.vocab_size, model.make_vocab_size_divisible_by, config.parallelism.model_parallel_size)
+    padded = compute_padded_vocab_size(
+        findings.vocab_size, model.make_vocab_size_divisible_by, config.parallelism.model_parallel_size
+    )
     last = next((row for row in reversed(findings.metrics) if "train/consumed_tokens" in row), {})
     speeds = sorted(row["runtime/tokens_per_sec"] for row in findings.metrics if "runtime/tokens_per_sec" in row)
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -151,7 +153,7 @@ def collect_facts(findings: Findings) -> dict[str, str]:
         "optimizer steps": f"{last.get('iteration', 0):,} in {format_duration(findings.seconds.get('training', 0))}",
         "speed": f"{speeds[len(speeds) // 2]:,.0f} tokens/s (median)" if speeds else "-",
         "seed": str(training.seed),
-        "machine": f"{read_processor_name()}, {available_cores()} cores, {memory_bytes / 2**30:.0f} GiB",
+        "machine": f"{read_processor_name()}, {count_available_cores()} cores, {memory_bytes / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         "versions": ", ".join(f"{package} {found}" for package in PACKAGES if (found := find_version(package))),
     }

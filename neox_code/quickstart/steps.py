@@ -160,7 +160,7 @@ def run_steps(steps: Sequence[Step], folder: Path) -> list[Record]:
         else:
             log.info("%s | %s: running this step again", title, reason) if found and found.finished else log.info("%s", title)
             for later in steps[index:]:
-                record_path(folder, later.name).unlink(missing_ok=True)
+                get_step_record_path(folder, later.name).unlink(missing_ok=True)
             step.clear()
         records.append(run_step(step, wanted, folder))
     return records
@@ -189,17 +189,17 @@ def find_change(found: Record, wanted: Record, folder: Path) -> str:
     return f"{folder / missing[0]} is missing" if missing else ""
 
 
-def record_path(folder: Path, name: str) -> Path:
+def get_step_record_path(folder: Path, name: str) -> Path:
     return folder / RECORDS / f"{name}.json"
 
 
 def write_record(record: Record, folder: Path) -> None:
-    write_json(record_path(folder, record.stage), asdict(record))
+    write_json(get_step_record_path(folder, record.stage), asdict(record))
 
 
 def read_record(folder: Path, name: str) -> Record | None:
     """Read a record that `write_record` wrote; return None if there is none. Raise DataError if it is damaged."""
-    path = record_path(folder, name)
+    path = get_step_record_path(folder, name)
     if not path.exists():
         return None
     try:

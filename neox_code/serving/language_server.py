@@ -30,9 +30,9 @@ from neox_code.generation.stop_rules import (
     build_end_of_block,
     build_stop_rules,
     is_continued,
-    mask,
+    mask_comments_and_strings,
     opens_block,
-    read_cursor,
+    parse_cursor,
 )
 from neox_code.generation.stopping import StopReason
 from neox_code.logs import get_logger
@@ -70,8 +70,8 @@ def choose_stop_rule(prefix: str) -> StopRule:
     >>> [type(choose_stop_rule(text)).__name__ for text in ("def f(x):\n    ", "int f() {", "x = ", "print(", "    y = 1\n    ")]
     ['IndentedBlock', 'BracedBlock', 'EndOfLine', 'EndOfLine', 'EndOfLine']
     """
-    cursor = read_cursor(prefix)
-    line = mask(cursor.tail, cursor.dialect).strip()
+    cursor = parse_cursor(prefix)
+    line = mask_comments_and_strings(cursor.tail, cursor.dialect).strip()
     statement = line or cursor.header.strip()
     continuing = "([" + ("=" if line else "") + (":" if cursor.dialect in ("braces", "rust") else "")
     is_opening = opens_block(statement) and statement[-1] not in continuing and not is_continued(cursor.stack, cursor.dialect)

@@ -3,7 +3,7 @@
 A byte-level vocabulary writes each byte as a printable character. The 188 printable bytes of Latin-1 are written as themselves; the
 other 68 bytes are written, in order, as U+0100, U+0101, ... So a space is `Ġ` and a line feed `Ċ`.
 
-    >>> token_bytes("Ġdef"), token_bytes("Ċ")
+    >>> convert_token_to_bytes("Ġdef"), convert_token_to_bytes("Ċ")
     (b' def', b'\\n')
 
 `ByteLevelTokenizer` implements neox_code.tokenizer.protocol.Tokenizer for such a vocabulary; neox_code.tokenizer.gpt2 and
@@ -35,7 +35,7 @@ BYTES_OF_UTF8 = frozenset(range(256)) - {0xC0, 0xC1, *range(0xF5, 0x100)}
 """The bytes that occur in UTF-8; the other 13 occur in no text."""
 
 
-def token_bytes(token: str) -> bytes:
+def convert_token_to_bytes(token: str) -> bytes:
     """Return the bytes of a token of a byte-level vocabulary; a token with a character outside the alphabet is plain text."""
     try:
         return bytes([BYTE_OF_CHARACTER[character] for character in token])
@@ -66,7 +66,7 @@ class ByteLevelTokenizer:
         added = {token.content for token in added_tokens.values()}
         vocabulary = backend.get_vocab(with_added_tokens=True)
         tokens = sort_tokens_by_id(vocabulary, self._file)
-        self.bytes_of_id = [token.encode("utf-8") if token in added else token_bytes(token) for token in tokens]
+        self.bytes_of_id = [token.encode("utf-8") if token in added else convert_token_to_bytes(token) for token in tokens]
         self.token_lengths = np.array([len(data) for data in self.bytes_of_id], dtype=np.int32)
         self.missing_bytes = bytes(byte for byte in range(256) if CHARACTER_OF_BYTE[byte] not in vocabulary)
         self.special_ids = {vocabulary[name] for name in SPECIAL_TOKENS if name in vocabulary}

@@ -21,12 +21,12 @@ BLOCK_BYTES = 16 * 2**20
 def main(*paths: str) -> None:
     for path in map(Path, paths):
         counts = count_pretokens(path)
-        words_file, counts_file = output_paths(path)
+        words_file, counts_file = make_output_paths(path)
         words_file.write_bytes(SEPARATOR.join([b"", *counts, b""]))
         counts_file.write_bytes(array("q", counts.values()).tobytes())
 
 
-def output_paths(path: Path) -> tuple[Path, Path]:
+def make_output_paths(path: Path) -> tuple[Path, Path]:
     return path.with_name(path.name + ".words"), path.with_name(path.name + ".counts")
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neox_code.errors import DataError
-from neox_code.tokenizer.count_pretokens import output_paths
+from neox_code.tokenizer.count_pretokens import make_output_paths
 
 PROGRAM = "neox_code.tokenizer.count_pretokens"
 
@@ -52,7 +52,7 @@ class Pretokenizer:
         with self._process:
             self._process.kill()
         for path in self.paths:
-            for output in output_paths(path):
+            for output in make_output_paths(path):
                 output.unlink(missing_ok=True)
 
     def read_counts(self) -> list[PretokenCounts]:
@@ -64,5 +64,6 @@ class Pretokenizer:
                 "The machine may be out of memory: give a smaller --fraction."
             )
         return [
-            PretokenCounts(words.read_bytes(), np.fromfile(counts, np.int64)) for words, counts in map(output_paths, self.paths)
+            PretokenCounts(words.read_bytes(), np.fromfile(counts, np.int64))
+            for words, counts in map(make_output_paths, self.paths)
         ]

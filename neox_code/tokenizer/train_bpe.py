@@ -77,7 +77,7 @@ def train_bpe(
             f"{', 4 whitespace tokens' if added else ''}. "
             "Choose a larger value; common values are 8,192 for a small corpus and 50,257 for a large one."
         )
-    with SampleFile(sample_path(output), texts) as sample:
+    with SampleFile(get_sample_path(output), texts) as sample:
         log_sample(sample, vocab_size)
         merges = learn_merges(sample, vocab_size - smallest, min_frequency)
     backend = build_trained_backend(merges, added)
@@ -91,7 +91,7 @@ def train_bpe(
     return write_whitespace_vocabulary(backend, output) if added else write_vocabulary(backend, output)
 
 
-def sample_path(output: Path) -> Path:
+def get_sample_path(output: Path) -> Path:
     return output.with_name(output.name + ".sample")
 
 

@@ -21,7 +21,7 @@ from neox_code.tokenizer.merges import run_in_thread
 from neox_code.tokenizer.protocol import END_OF_DOCUMENT, PADDING, SEPARATOR
 from neox_code.tokenizer.sample_file import SampleFile
 from neox_code.tokenizer.sentencepiece import SPACE, SPMTokenizer
-from neox_code.tokenizer.train_bpe import WHITESPACE_TOKENS, log_sample, sample_path
+from neox_code.tokenizer.train_bpe import WHITESPACE_TOKENS, get_sample_path, log_sample
 
 log = get_logger(__name__)
 
@@ -47,7 +47,7 @@ def train_sentencepiece(
             f"vocab_size ({vocab_size:,}) must be at least {smallest}, for special tokens and bytes, and more for the characters "
             "of the sample. Choose a larger value; common values are 8,192 for a small corpus and 50,257 for a large one."
         )
-    with SampleFile(sample_path(output), limit_sample(texts)) as sample:
+    with SampleFile(get_sample_path(output), limit_sample(texts)) as sample:
         log_sample(sample, vocab_size)
         run_in_thread(lambda: learn_model(sample, vocab_size, output, whitespace_tokens))
     return SPMTokenizer.from_file(output / MODEL_FILE)

@@ -23,7 +23,7 @@ from neox_code.checkpoint.resume import Start, check_start, find_start, list_cha
 from neox_code.checkpoint.save import save_checkpoint
 from neox_code.checkpoint.vocabulary_rows import choose_padding_mask, count_scored_rows
 from neox_code.config.assembly import DEFAULT
-from neox_code.config.derive import BatchSizes, padded_vocab_size
+from neox_code.config.derive import BatchSizes, compute_padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.conversion.convert import convert
 from neox_code.conversion.options import ConversionOptions
@@ -168,7 +168,7 @@ def find_resume_point(
     `mask_padded_vocab` of the configuration is that of the start's model. Call this function on rank 0.
     """
     training, model, vocab_size = config.training, config.model, tokenizer.vocab_size
-    padded = padded_vocab_size(vocab_size, model.make_vocab_size_divisible_by, grid.tensor_size)
+    padded = compute_padded_vocab_size(vocab_size, model.make_vocab_size_divisible_by, grid.tensor_size)
     layout = {
         "pipe_parallel_size": grid.pipeline_size,
         "model_parallel_size": grid.tensor_size,

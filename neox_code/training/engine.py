@@ -28,12 +28,12 @@ from neox_code.logs import get_logger
 from neox_code.model.gpt import GPT, Layer
 from neox_code.model.loss import WeightedLoss
 from neox_code.parallel.grid import ParallelGrid
-from neox_code.parallel.megatron_core import without_compiler
+from neox_code.parallel.megatron_core import disable_compiler
 from neox_code.parallel.mpu import ModelParallelUnit
 from neox_code.parallel.pipeline import build_pipeline, prepare_deepspeed
 from neox_code.training.gradient_norm import replace_norm_methods
 
-with without_compiler():
+with disable_compiler():
     import deepspeed.runtime.zero.muon.muon_optimizer  # deepspeed.initialize imports it
 
 log = get_logger(__name__)

@@ -1,6 +1,6 @@
 """The training loop. A step's order is learning rate, step, log line, validation, checkpoint; after the last step, the test data.
 
-    state = Run(config, sizes, grid, engine, loaders, state, meter, checkpoints, guard, stop).to_the_end()
+    state = Run(config, sizes, grid, engine, loaders, state, meter, checkpoints, guard, stop).run_to_the_end()
 
 Every rank runs the same steps. If a decision depends on one rank (its clock, its signals), all ranks first exchange its value.
 """
@@ -48,7 +48,7 @@ class Run:
     stop: StopRequest
     """The stop signals of this rank. After a signal on any rank, all ranks finish the step, save and return."""
 
-    def to_the_end(self) -> TrainingState:
+    def run_to_the_end(self) -> TrainingState:
         """Train until `train_iters`, `train_seconds` or `exit_interval`; save as configured and at the end; return the last state.
 
         Raise NeoXError if losses or gradients are non-finite for too many steps (see `LossGuard`).

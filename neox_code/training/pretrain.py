@@ -57,7 +57,7 @@ def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
         meter = Meter(config, sizes, padded, grid, trackers)
         checkpoints.maybe_save_initial(engine, state)
         guard = LossGuard(config)
-        Run(config, sizes, grid, engine, loaders, state, meter, checkpoints, guard, stop or StopRequest()).to_the_end()
+        Run(config, sizes, grid, engine, loaders, state, meter, checkpoints, guard, stop or StopRequest()).run_to_the_end()
         meter.close()
         barrier()  # a launcher may end the other ranks as soon as one has ended
     return state

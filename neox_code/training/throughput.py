@@ -7,7 +7,7 @@ import sys
 import torch
 
 from neox_code.config.model import ModelConfig
-from neox_code.config.model_size import training_flops_per_token
+from neox_code.config.model_size import compute_training_flops_per_token
 from neox_code.config.neox import NeoXConfig
 
 PEAK_TFLOPS = {
@@ -73,7 +73,7 @@ def compute_flops_utilization(
     """Return the model FLOP/s (recomputation not counted) divided by the device's peak; None if the peak is not known."""
     if not peak:
         return None
-    flops = training_flops_per_token(model, padded_vocab_size, model.sample_length)
+    flops = compute_training_flops_per_token(model, padded_vocab_size, model.sample_length)
     return flops * tokens_per_second / (peak * 1e12)
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from neox_code.benchmarks.sample import sample_texts, take_sample
+from neox_code.benchmarks.sample import read_sample_texts, take_sample
 from neox_code.errors import DataError
 
 
@@ -38,7 +38,7 @@ def test_a_small_corpus_is_copied_whole_without_links_and_files_beside_projects(
 def test_texts_are_in_the_order_of_their_paths_without_what_is_not_utf8(corpus):
     (corpus / "Go" / "acme" / "project0" / "broken.go").write_bytes(b"\xff")
     (corpus / "Go" / "acme" / "project0" / "empty.go").touch()
-    texts = sample_texts(corpus / "Go" / "acme")
+    texts = read_sample_texts(corpus / "Go" / "acme")
     assert len(texts) == 101
     assert texts[0].startswith("0 0 ")
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from neox_code.checkpoint.layer_writer import write_layer_files
-from neox_code.checkpoint.layout import layer_file
+from neox_code.checkpoint.layout import get_layer_path
 from neox_code.checkpoint.record import read_stored_config
 from neox_code.checkpoint.resume import check_model
 from neox_code.checkpoint.weights import load_weights, read_weights
@@ -81,7 +81,7 @@ def test_slopes_of_alibi_are_compared_on_each_tensor_rank(tmp_path):
     assert read_weights(tmp_path, model)
     with pytest.raises(CheckpointError, match=r"has 2 values, the last 0\.0625 in .*slopes, .* gives 4 values, .*heads 8"):
         read_weights(tmp_path, replace(model, num_attention_heads=8))
-    path = layer_file(tmp_path, 3, 1)
+    path = get_layer_path(tmp_path, 3, 1)
     state = torch.load(path, weights_only=True)
     torch.save({**state, "attention.alibi_embed.slopes": torch.tensor([0.5, 0.25])}, path)
     with pytest.raises(CheckpointError, match=r"layer 03 of .* has 2 values, the last 0\.25 in attention\.alibi_embed\.slopes"):
@@ -107,7 +107,7 @@ def test_frequencies_in_files_of_earlier_transformers_are_compared(tmp_path):
 
 def test_a_missing_layer_and_a_missing_parameter_are_named(tmp_path):
     write_foreign_checkpoint(tmp_path, build_peer(KEYS, ROWS), KEYS, "legacy", "layers")
-    path = layer_file(tmp_path / STEP, 3, 0)
+    path = get_layer_path(tmp_path / STEP, 3, 0)
     state = torch.load(path, weights_only=True)
     torch.save({name: value for name, value in state.items() if name != "mlp.dense_4h_to_h.weight"}, path)
     with pytest.raises(CheckpointError, match=r"holds no sequential\.3\.mlp\.dense_4h_to_h\.weight"):
@@ -133,7 +133,7 @@ def test_a_missing_layer_and_a_missing_parameter_are_named(tmp_path):
 )  # fmt: skip
 def test_a_value_that_is_no_parameter_is_named_before_it_takes_memory(tmp_path, value, sentence):
     write_foreign_checkpoint(tmp_path, build_peer(KEYS, ROWS), KEYS, "legacy", "layers")
-    path = layer_file(tmp_path / STEP, 5, 0)
+    path = get_layer_path(tmp_path / STEP, 5, 0)
     torch.save({**torch.load(path, weights_only=True), "norm.bias": value}, path)
     with pytest.raises(CheckpointError, match=sentence):
         dict(read_weights(tmp_path / STEP, MODEL))

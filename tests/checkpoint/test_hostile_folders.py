@@ -7,7 +7,7 @@ import pytest
 import torch
 from foreign_checkpoint import STEP, build_peer, write_foreign_checkpoint
 
-from neox_code.checkpoint.layout import find_checkpoint, layer_file, model_file
+from neox_code.checkpoint.layout import find_checkpoint, get_layer_path, model_file
 from neox_code.checkpoint.load import load_client_state, require_loadable
 from neox_code.checkpoint.model_folder import MODEL_FILE, merge_config
 from neox_code.checkpoint.resume import Start
@@ -59,7 +59,7 @@ def test_a_folder_sets_keys_of_its_model_alone(folder, key):
     "make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path), lambda path: path.symlink_to("/dev/zero")]
 )
 def test_what_is_no_file_is_not_opened(folder, make):
-    path = layer_file(folder / STEP, 3, 0)
+    path = get_layer_path(folder / STEP, 3, 0)
     path.unlink()
     make(path)
     with pytest.raises(CheckpointError, match=r"layer_03-model_00-model_states\.pt is a broken link or not a regular file"):

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, GPTNeoXConfig, LlamaConfig, PreTr
 
 from neox_code.checkpoint.record import read_stored_config
 from neox_code.checkpoint.weights import load_weights, read_weights
-from neox_code.config.derive import padded_vocab_size
+from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.fields import FIELDS
 from neox_code.config.hugging_face import make_config
 from neox_code.config.model import ModelConfig
@@ -50,7 +50,7 @@ def read_model(folder: Path) -> ModelConfig:
 
 def load(folder: Path, dtype: torch.dtype = torch.float32) -> GPT:
     model = read_model(folder)
-    padded = padded_vocab_size(VOCAB, model.make_vocab_size_divisible_by, 1)
+    padded = compute_padded_vocab_size(VOCAB, model.make_vocab_size_divisible_by, 1)
     gpt = GPT(build_layers(model, VOCAB, padded, single_process_grid(), dtype, initialize=False)).eval()
     load_weights(gpt, folder, model, VOCAB)
     return gpt

@@ -7,9 +7,9 @@ import torch
 from distributed_runs import losses_of, run_ranks
 
 from neox_code.checkpoint.layer_writer import write_layer_files
-from neox_code.checkpoint.layout import layer_files, step_name
+from neox_code.checkpoint.layout import list_layer_files, make_step_name
 from neox_code.checkpoint.weights import load_weights, read_weights
-from neox_code.config.derive import padded_vocab_size
+from neox_code.config.derive import compute_padded_vocab_size
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import CheckpointError
 from neox_code.model.gpt import DTYPES, GPT, build_layers
@@ -28,7 +28,7 @@ VARIANTS = [
 
 
 def contents(folder: Path) -> dict[tuple[int, int], dict[str, torch.Tensor]]:
-    return {place: torch.load(path, weights_only=True) for place, path in layer_files(folder).items()}
+    return {place: torch.load(path, weights_only=True) for place, path in list_layer_files(folder).items()}
 
 
 def logits_at(file: Path, folder: Path, tensor_size: int) -> torch.Tensor:
@@ -36,7 +36,7 @@ def logits_at(file: Path, folder: Path, tensor_size: int) -> torch.Tensor:
     config = NeoXConfig.load([file], {"model_parallel_size": tensor_size})
     model = config.model
     with startup(config.parallelism) as grid, torch.no_grad():
-        padded = padded_vocab_size(VOCAB_SIZE, model.make_vocab_size_divisible_by, tensor_size)
+        padded = compute_padded_vocab_size(VOCAB_SIZE, model.make_vocab_size_divisible_by, tensor_size)
         gpt = GPT(build_layers(model, VOCAB_SIZE, padded, grid, DTYPES[model.precision], initialize=False)).eval()
         load_weights(gpt, folder, model, VOCAB_SIZE, grid)
         return gpt(TOKENS).float()
@@ -48,7 +48,7 @@ def test_written_files_equal_those_of_training_and_load_at_every_tensor_parallel
     for size in sizes:
         file = job(**keys, model_parallel_size=size, train_iters=1, eval_iters=0)
         losses_of(size, file, tmp_path / f"trained{size}")
-        trained[size] = tmp_path / f"trained{size}" / step_name(1)
+        trained[size] = tmp_path / f"trained{size}" / make_step_name(1)
     model = NeoXConfig.load([file]).model
     for size in sizes:
         same, other = tmp_path / f"same{size}", tmp_path / f"other{size}"

@@ -52,7 +52,7 @@ def read_state(engine: Engine, grid: ParallelGrid) -> State:
 def copy_and_train(files: list[str], overrides: dict[str, Any]) -> State:
     """Load the checkpoint on this rank and save it in another folder before training; return the optimizer state as loaded."""
     found: State = {}
-    train = Run.to_the_end
+    train = Run.run_to_the_end
 
     def save_and_train(self: Run) -> None:
         found.update(read_state(self.engine, self.grid))
@@ -60,7 +60,7 @@ def copy_and_train(files: list[str], overrides: dict[str, Any]) -> State:
         self.checkpoints.save(self.engine, self.state)
         train(self)
 
-    Run.to_the_end = save_and_train
+    Run.run_to_the_end = save_and_train
     pretrain(NeoXConfig.load(files, overrides))
     return found
 
@@ -122,7 +122,7 @@ def load_by_deepspeed(files: list[str], overrides: dict[str, Any]) -> State:
         found.update(read_state(engine, self.grid))
         return TrainingState(3)
 
-    Checkpoints.resume, Run.to_the_end = load, lambda self: None
+    Checkpoints.resume, Run.run_to_the_end = load, lambda self: None
     pretrain(NeoXConfig.load(files, overrides))
     return found
 

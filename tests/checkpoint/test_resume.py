@@ -16,7 +16,7 @@ import pytest
 import torch
 from distributed_runs import losses_of, run_ranks, train
 
-from neox_code.checkpoint.layout import TRAINING_LOCK, find_checkpoint, layer_file, model_file, step_name
+from neox_code.checkpoint.layout import TRAINING_LOCK, find_checkpoint, get_layer_path, make_step_name, model_file
 from neox_code.checkpoint.record import RunRecord, read_record, write_record
 from neox_code.checkpoint.resume import Start, check_layout, find_start, make_start_request
 from neox_code.checkpoint.serialization import load_file
@@ -39,9 +39,9 @@ SCRATCH = Start()
 
 def step(save: Path, iteration: int, started_from: Any = None, has_record: bool = True) -> Path:
     """A checkpoint's folder with one file of weights, without `latest`."""
-    folder = save / step_name(iteration)
+    folder = save / make_step_name(iteration)
     folder.mkdir(parents=True)
-    layer_file(folder, 0, 0).write_bytes(b"weights")
+    get_layer_path(folder, 0, 0).write_bytes(b"weights")
     if has_record:
         write_record(folder, RunRecord({"iteration": iteration}, f"run of {save.name}", started_from, VALUES, {}, {}, {}, LAYOUT))
     return folder
@@ -128,7 +128,7 @@ def test_a_later_checkpoint_is_never_replaced(tmp_path):
 def test_an_incomplete_checkpoint_is_reported_with_its_file(tmp_path):
     step(tmp_path, 2)
     folder = step(tmp_path, 4)
-    layer_file(folder, 0, 0).write_bytes(b"weigh")
+    get_layer_path(folder, 0, 0).write_bytes(b"weigh")
     with pytest.raises(
         CheckpointError, match=r"layer_00-model_00-model_states.pt is damaged: it has 5 of 7 bytes\. .* move .*step4"
     ):
@@ -478,7 +478,7 @@ def test_changes_of_schedule_and_order_are_reported_and_the_position_in_tokens_i
     for text in ("lr (0.03, ", "seed (7, ", "seq_length (32, ", "train_batch_size (4, ", "train_iters (5, "):
         assert f"global_step4: {text}" in log
     assert log.count("changed since") == 5
-    before, after = (read_record(save / step_name(iteration)) for iteration in (4, 5))
+    before, after = (read_record(save / make_step_name(iteration)) for iteration in (4, 5))
     assert (before.state["consumed_samples"], before.state["consumed_tokens"]) == (4 * 8, 4 * 8 * 64)
     assert (after.state["consumed_samples"], after.state["consumed_tokens"]) == (4 * 8 * 2 + 4, 4 * 8 * 64 + 4 * 32)
 

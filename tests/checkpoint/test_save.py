@@ -9,7 +9,14 @@ import pytest
 import torch
 from distributed_runs import losses_of, run_ranks, train
 
-from neox_code.checkpoint.layout import RUN_RECORD, TRAINING_LOCK, VOCABULARY_FOLDER, latest_file, partial_step_name, step_name
+from neox_code.checkpoint.layout import (
+    RUN_RECORD,
+    TRAINING_LOCK,
+    VOCABULARY_FOLDER,
+    get_latest_path,
+    make_partial_step_name,
+    make_step_name,
+)
 from neox_code.checkpoint.model_folder import MODEL_FILE
 
 Event = tuple[int, str, str, int]
@@ -57,7 +64,7 @@ def test_each_file_is_on_the_disk_before_a_file_that_refers_to_it(job, tmp_path,
     def times(kind: str, path: Path, size: int | None = None) -> list[int]:
         return [at for at, what, name, length in events if (what, name) == (kind, str(path)) and size in (None, length)]
 
-    folder, partial, latest = save / step_name(2), save / partial_step_name(2), latest_file(save)
+    folder, partial, latest = save / make_step_name(2), save / make_partial_step_name(2), get_latest_path(save)
     (named,) = times("os.rename", folder)
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert len([path for path in files if path.suffix == ".pt"]) >= 3
@@ -72,8 +79,8 @@ def test_each_file_is_on_the_disk_before_a_file_that_refers_to_it(job, tmp_path,
     is_current = times("os.rename", latest)[-1]
     assert [at for at in times("sync", save) if named < at < is_current]
     assert [at for at in times("sync", save / "latest.partial") if named < at < is_current]
-    (deleted,) = times("os.rename", save / partial_step_name(1))
-    assert deleted < times("shutil.rmtree", save / partial_step_name(1))[-1]
+    (deleted,) = times("os.rename", save / make_partial_step_name(1))
+    assert deleted < times("shutil.rmtree", save / make_partial_step_name(1))[-1]
     assert [at for at in times("sync", save) if is_current < at < deleted]
     assert latest.read_text() == "global_step2\n"
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from distributed_runs import losses_of, run_ranks, train
 
-from neox_code.checkpoint.layout import find_checkpoint, layer_file, model_file, step_name
+from neox_code.checkpoint.layout import find_checkpoint, get_layer_path, make_step_name, model_file
 from neox_code.checkpoint.merge_ranks import cut_part
 from neox_code.checkpoint.weights import read_weights
 from neox_code.config.model import ModelConfig
@@ -69,9 +69,9 @@ def test_newer_names_and_buffers_of_gpt_neox_are_read_and_other_names_are_an_err
     save = tmp_path / "save"
     file = job(pipe_parallel_size=pipe_parallel_size)
     whole = losses_of(1, file, save, checkpoint_factor=3)
-    (save / step_name(3) / "run.json").unlink()  # as GPT-NeoX leaves it
+    (save / make_step_name(3) / "run.json").unlink()  # as GPT-NeoX leaves it
     expected = logits_of(file, save, iteration=3)
-    files = sorted((save / step_name(3)).glob(pattern))
+    files = sorted((save / make_step_name(3)).glob(pattern))
     for path in files:
         rewrite(path, as_gpt_neox_has_it)
     torch.testing.assert_close(logits_of(file, save, iteration=3), expected, atol=0, rtol=0)
@@ -104,10 +104,10 @@ class Payload:
 
 
 def test_a_checkpoint_that_holds_code_is_refused_and_does_not_run_it(tmp_path):
-    folder = tmp_path / step_name(1)
+    folder = tmp_path / make_step_name(1)
     folder.mkdir()
-    layer_file(folder, 0, 0).write_bytes(pickle.dumps({"weight": Payload(tmp_path / "hacked")}))
-    torch.save({"weight": Payload(tmp_path / "hacked")}, layer_file(folder, 2, 0))
+    get_layer_path(folder, 0, 0).write_bytes(pickle.dumps({"weight": Payload(tmp_path / "hacked")}))
+    torch.save({"weight": Payload(tmp_path / "hacked")}, get_layer_path(folder, 2, 0))
     with pytest.raises(CheckpointError, match=r"layer_0[02]-model_00"):
         read_weights(folder, MODEL)
     assert not (tmp_path / "hacked").exists()
@@ -116,12 +116,12 @@ def test_a_checkpoint_that_holds_code_is_refused_and_does_not_run_it(tmp_path):
 def test_a_parameter_of_another_shape_is_reported(job, tmp_path):
     save = tmp_path / "save"
     losses_of(1, job(), save)
-    for place in (save, save / step_name(6)):
+    for place in (save, save / make_step_name(6)):
         shutil.rmtree(place / "configs")
-    (save / step_name(6) / "run.json").unlink()
+    (save / make_step_name(6) / "run.json").unlink()
     with pytest.raises(CheckpointError, match=r"mp_rank_00.* was written with hidden_size 64, and the configuration has 128"):
         logits_of(job(hidden_size=128), save)
-    (save / step_name(6) / "mp_rank_00_model_states.pt").unlink()
+    (save / make_step_name(6) / "mp_rank_00_model_states.pt").unlink()
     with pytest.raises(CheckpointError, match=r"has shape \(640, 64\) .* and \(any, 128\) in this model"):
         logits_of(job(hidden_size=128), save)
     with pytest.raises(CheckpointError, match=r"has 2 blocks, and num_layers is 3"):
@@ -146,13 +146,13 @@ def test_a_parameter_of_another_shape_is_reported(job, tmp_path):
 )
 def test_a_file_of_another_layout_is_reported(tmp_path, files, sentence):
     for place, content in files.items():
-        torch.save(content, layer_file(tmp_path, *place) if isinstance(place, tuple) else model_file(tmp_path, place))
+        torch.save(content, get_layer_path(tmp_path, *place) if isinstance(place, tuple) else model_file(tmp_path, place))
     with pytest.raises(CheckpointError, match=sentence):
         read_weights(tmp_path, MODEL)
 
 
 def test_a_changed_byte_is_noticed_by_the_checksum(tmp_path):
-    path = layer_file(tmp_path, 0, 0)
+    path = get_layer_path(tmp_path, 0, 0)
     torch.save({"weight": torch.zeros(1000)}, path)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -172,7 +172,7 @@ def test_latest_may_not_lead_out_of_the_folder(tmp_path):
 
 def test_the_error_for_a_missing_iteration_lists_the_existing_ones(tmp_path):
     for iteration in (10, 9, 200):
-        (tmp_path / step_name(iteration)).mkdir()
+        (tmp_path / make_step_name(iteration)).mkdir()
     (tmp_path / "global_step300.partial").mkdir()
     with pytest.raises(CheckpointError, match="There are iterations 9, 10, 200"):
         find_checkpoint(tmp_path, 300)
@@ -196,8 +196,8 @@ def test_a_save_on_a_full_disk_keeps_the_earlier_checkpoint(job, tmp_path):
     (sentence,) = run_ranks(1, train_with_little_space, [str(job())], overrides, 100_000)
     assert "could not be written" in sentence
     assert "Earlier checkpoints are unchanged" in sentence
-    assert (save / "latest").read_text().strip() == step_name(3)
-    assert [path.name for path in save.glob("global_step*")] == [step_name(3)]
+    assert (save / "latest").read_text().strip() == make_step_name(3)
+    assert [path.name for path in save.glob("global_step*")] == [make_step_name(3)]
 
 
 ROW_BIASES = ("attention.dense.bias", "mlp.dense_4h_to_h.bias")
@@ -205,14 +205,14 @@ ROW_BIASES = ("attention.dense.bias", "mlp.dense_4h_to_h.bias")
 
 def row_biases(folder: Path, tensor_rank: int) -> dict[str, torch.Tensor]:
     """The row biases of both blocks in one tensor rank's layer files."""
-    states = {layer: torch.load(layer_file(folder, layer, tensor_rank), weights_only=True) for layer in (2, 3)}
+    states = {layer: torch.load(get_layer_path(folder, layer, tensor_rank), weights_only=True) for layer in (2, 3)}
     return {f"{layer}.{name}": state[name] for layer, state in states.items() for name in ROW_BIASES}
 
 
 def add_noise_to_row_biases(folder: Path) -> None:
     """Make the biases of a checkpoint on one tensor rank large, as a few steps of training leave them near 0."""
     for layer in (2, 3):
-        rewrite(layer_file(folder, layer, 0), lambda state: {**state, **{name: torch.randn(64) for name in ROW_BIASES}})
+        rewrite(get_layer_path(folder, layer, 0), lambda state: {**state, **{name: torch.randn(64) for name in ROW_BIASES}})
 
 
 @pytest.mark.parametrize("is_parallel", [True, False])
@@ -221,19 +221,19 @@ def test_row_biases_of_gpt_neox_are_summands_with_a_parallel_residual_and_copies
     save = tmp_path / "save"
     file = job(gpt_j_residual=is_parallel, train_iters=1, eval_iters=0)
     losses_of(1, file, save)
-    folder = save / step_name(1)
+    folder = save / make_step_name(1)
     add_noise_to_row_biases(folder)
     expected = logits_of(file, save)
     shutil.rmtree(folder / "configs")
     (folder / "run.json").unlink(missing_ok=True)
     model = NeoXConfig.load([file]).model
     for layer in (0, 2, 3, 5, 6):
-        whole = torch.load(layer_file(folder, layer, 0), weights_only=True)
+        whole = torch.load(get_layer_path(folder, layer, 0), weights_only=True)
         for rank in range(2):
             part = {name: cut_part(name, tensor, rank, 2, model).clone() for name, tensor in whole.items()}
             if is_parallel:
                 part |= {name: whole[name] / 2 for name in ROW_BIASES if name in whole}
-            torch.save(part, layer_file(folder, layer, rank))
+            torch.save(part, get_layer_path(folder, layer, rank))
     torch.testing.assert_close(logits_of(file, save), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -246,7 +246,7 @@ def test_a_divided_run_with_a_parallel_residual_writes_summands_and_resumes_with
     whole = losses_of(ranks, file, save)
     halves = tmp_path / "halves"
     losses_of(ranks, file, halves, exit_interval=3)
-    first, second = (row_biases(halves / step_name(3), rank) for rank in range(2))
+    first, second = (row_biases(halves / make_step_name(3), rank) for rank in range(2))
     assert all(bias.abs().max() > 0 for bias in first.values())
     assert all(bias.abs().max() == 0 for bias in second.values())
     assert losses_of(ranks, file, halves, load=str(halves)) == whole
@@ -257,10 +257,10 @@ def test_copies_of_row_biases_that_older_versions_wrote_are_not_summed(job, tmp_
     file = job(gpt_j_residual=True, model_parallel_size=2, train_iters=2, eval_iters=0)
     losses_of(2, file, save)
     expected = logits_of(file, save)
-    folder = save / step_name(2)
+    folder = save / make_step_name(2)
     for layer in (2, 3):
         biases = {name: row_biases(folder, 0)[f"{layer}.{name}"] for name in ROW_BIASES}
-        rewrite(layer_file(folder, layer, 1), lambda state, biases=biases: {**state, **biases})
+        rewrite(get_layer_path(folder, layer, 1), lambda state, biases=biases: {**state, **biases})
     (folder / "run.json").unlink(missing_ok=True)
     torch.testing.assert_close(logits_of(file, save), expected, atol=0, rtol=0)
 
@@ -274,9 +274,9 @@ def test_gated_layers_are_written_with_newer_names_and_read_with_older_ones_too(
     save = tmp_path / "save"
     file = job(**GATED, precision="bfloat16", pipe_parallel_size=pipe_parallel_size)
     whole = losses_of(1, file, save, checkpoint_factor=3)
-    (save / step_name(3) / "run.json").unlink()
+    (save / make_step_name(3) / "run.json").unlink()
     expected = logits_of(file, save, iteration=3)
-    for path in sorted((save / step_name(3)).glob(pattern)):
+    for path in sorted((save / make_step_name(3)).glob(pattern)):
         content = torch.load(path, weights_only=True)
         names = [name.partition("mlp.")[2] for name in content.get("module", content) if "mlp." in name]
         assert set(names) <= {"linear1.weight", "linear1.bias", "linear2.weight", "linear2.bias"}

@@ -1,6 +1,6 @@
 import pytest
 
-from neox_code.benchmarks.decoding import CACHED_TOKENS, RAGGED, measure_ours, why_no_llama_cpp
+from neox_code.benchmarks.decoding import CACHED_TOKENS, RAGGED, find_llama_cpp_obstacle, measure_ours
 from neox_code.checkpoint.model_folder import load_config
 from neox_code.commands.benchmark import main
 from neox_code.config.command_line import parse_command_line
@@ -40,12 +40,12 @@ def test_llama_cpp_is_skipped_with_the_reason(tmp_path, monkeypatch):
         load_config(parse_command_line(["configs/small.yml", *words], None)) for words in ([], ["--set", "vocab_file=vocab.json"])
     )
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert why_no_llama_cpp(other, tmp_path) == "node is not installed"
+    assert find_llama_cpp_obstacle(other, tmp_path) == "node is not installed"
     (tmp_path / "node").touch(mode=0o755)
-    assert "has no node_modules/node-llama-cpp; install it there with npm" in why_no_llama_cpp(other, tmp_path)
+    assert "has no node_modules/node-llama-cpp; install it there with npm" in find_llama_cpp_obstacle(other, tmp_path)
     (tmp_path / "node_modules/node-llama-cpp").mkdir(parents=True)
-    assert "the configuration has no vocab_file" in why_no_llama_cpp(config, tmp_path)
-    assert why_no_llama_cpp(other, tmp_path) is None
+    assert "the configuration has no vocab_file" in find_llama_cpp_obstacle(config, tmp_path)
+    assert find_llama_cpp_obstacle(other, tmp_path) is None
 
 
 def test_the_ragged_rows_have_the_tokens_of_the_uniform_batch():

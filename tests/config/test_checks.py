@@ -6,7 +6,7 @@ import pytest
 
 from neox_code.config.checks import RANGES
 from neox_code.config.fields import FIELDS
-from neox_code.config.model_size import training_flops_per_token
+from neox_code.config.model_size import compute_training_flops_per_token
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError
 from neox_code.planning.memory import Layout, compute_memory_per_gpu
@@ -127,7 +127,7 @@ def test_the_largest_sizes_that_are_accepted_can_be_added_up(shape):
     config = NeoXConfig.load([], {**shape, **most, **others})
     memory = compute_memory_per_gpu(config, Layout.from_config(config, 1024), 2**62)
     assert math.isfinite(float(memory.total))
-    assert math.isfinite(training_flops_per_token(config.model, 2**62, 2**62))
+    assert math.isfinite(compute_training_flops_per_token(config.model, 2**62, 2**62))
 
 
 def test_intervals_are_of_fields_that_exist_and_hold_their_defaults():

@@ -66,7 +66,7 @@ def test_a_value_without_effect_is_reported_with_its_condition(shape, keys, repo
     found = {entry.key: entry for entry in config.ignored}
     assert found.keys() == reported.keys()
     for key, words in reported.items():
-        assert words in found[key].because and found[key].place == "--set" and found[key].is_meant
+        assert words in found[key].because and found[key].place == "--set" and found[key].requests_feature
     assert {entry.key for entry in config.replace(seed=5).ignored} == reported.keys()
 
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from neox_code.config.derive import BatchSizes, data_parallel_size, derive_batch_sizes, padded_vocab_size
+from neox_code.config.derive import BatchSizes, compute_data_parallel_size, compute_padded_vocab_size, derive_batch_sizes
 from neox_code.errors import ConfigError
 
 
@@ -56,15 +56,15 @@ def test_at_least_one_batch_size_is_needed():
 
 
 def test_ranks_are_divided_by_stages_and_tensor_ranks():
-    assert data_parallel_size(16, 2, 4) == 2
-    assert data_parallel_size(3, 0, 1) == 3
+    assert compute_data_parallel_size(16, 2, 4) == 2
+    assert compute_data_parallel_size(3, 0, 1) == 3
     for world in (2, 6):
         with pytest.raises(ConfigError, match=rf"^{world} ranks are not a multiple of .* = 2 \* 2 = 4\."):
-            data_parallel_size(world, 2, 2)
+            compute_data_parallel_size(world, 2, 2)
 
 
 @pytest.mark.parametrize("size", [1, 128, 129, 8192, 50257])
 @pytest.mark.parametrize("tensor_parallel_size", [1, 2, 4])
 def test_the_padded_vocabulary_is_the_first_multiple_that_holds_it(size, tensor_parallel_size):
-    rows = padded_vocab_size(size, 128, tensor_parallel_size)
+    rows = compute_padded_vocab_size(size, 128, tensor_parallel_size)
     assert rows == next(number for number in itertools.count(size) if number % (128 * tensor_parallel_size) == 0)

@@ -6,9 +6,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from neox_code.config.model import ModelConfig
-from neox_code.config.model_size import count_block_parameters, count_parameters, training_flops_per_token
+from neox_code.config.model_size import compute_training_flops_per_token, count_block_parameters, count_parameters
 from neox_code.model.gpt import GPT, build_layers
-from neox_code.model.sharding import sharding_of
+from neox_code.model.sharding import get_sharding
 from neox_code.parallel.grid import single_process_grid
 
 SHAPE = {"num_layers": 3, "hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 64}
@@ -44,7 +44,7 @@ def test_the_counts_are_those_of_the_built_model(keys):
     built = GPT(build_layers(model, 250, PADDED, single_process_grid(), torch.float32))
     assert count_parameters(model, PADDED) == sum(parameter.numel() for parameter in built.parameters())
     block = dict(built.sequential["2"].named_parameters())
-    divided = sum(value.numel() for name, value in block.items() if sharding_of(name).dim is not None)
+    divided = sum(value.numel() for name, value in block.items() if get_sharding(name).dim is not None)
     assert (count_block_parameters(model).divided, count_block_parameters(model).total) == (
         divided,
         sum(value.numel() for value in block.values()),
@@ -71,4 +71,4 @@ def test_the_flops_are_those_that_torch_counts(kv_channels):
     gpt = GPT(build_layers(model, 250, PADDED, single_process_grid(), torch.float32))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         gpt(torch.zeros(1, 64, dtype=torch.long)).sum().backward()
-    assert counter.get_total_flops() == training_flops_per_token(model, PADDED, 64) * 64
+    assert counter.get_total_flops() == compute_training_flops_per_token(model, PADDED, 64) * 64

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer as Backend
 
 from neox_code.checkpoint.foreign_names import list_foreign_rows
 from neox_code.checkpoint.layer_writer import write_layer_files
-from neox_code.checkpoint.layout import latest_file
+from neox_code.checkpoint.layout import get_latest_path
 from neox_code.commands.convert import main
 from neox_code.config.hugging_face import choose_architecture
 from neox_code.config.model import ModelConfig
@@ -67,7 +67,7 @@ def write_source(
         gpt.sequential["2"].mlp.dense_4h_to_h.weight.data[1, 1] = largest
     step = folder / "global_step3"
     write_layer_files(step, gpt.state_dict().items(), ModelConfig(**SHAPE | keys), rows, 1)
-    latest_file(folder).write_text(step.name)
+    get_latest_path(folder).write_text(step.name)
     for path in (Path(value) for value in vocabulary.values() if Path(value).is_file()):
         shutil.copy(path, step / path.name)
     (step / "configs").mkdir()

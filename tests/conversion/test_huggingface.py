@@ -15,8 +15,8 @@ from tokenizers import normalizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GPTNeoXConfig, PreTrainedTokenizerFast
 
 from neox_code.checkpoint.layer_writer import write_layer_files
-from neox_code.checkpoint.layout import latest_file, step_name
-from neox_code.checkpoint.model_folder import tokenizer_keys
+from neox_code.checkpoint.layout import get_latest_path, make_step_name
+from neox_code.checkpoint.model_folder import read_tokenizer_keys
 from neox_code.checkpoint.save import write_companion_files
 from neox_code.checkpoint.weights import read_weights
 from neox_code.commands.convert import main
@@ -25,7 +25,7 @@ from neox_code.config.neox import NeoXConfig
 from neox_code.conversion.tokenizer_files import write_tokenizer
 from neox_code.errors import CheckpointError
 from neox_code.model.gpt import DTYPES, GPT, build_layers
-from neox_code.model.sharding import sharding_of
+from neox_code.model.sharding import get_sharding
 from neox_code.parallel.grid import single_process_grid
 from neox_code.tokenizer.gpt2 import build_byte_level_backend
 from neox_code.tokenizer.protocol import Tokenizer
@@ -59,10 +59,10 @@ def write_random_checkpoint(config: NeoXConfig, save: Path) -> GPT:
     with torch.no_grad():
         for parameter in gpt.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
-    folder = save / step_name(3)
+    folder = save / make_step_name(3)
     write_layer_files(folder, ((name, weight.detach()) for name, weight in gpt.named_parameters()), model, VOCAB)
     write_companion_files(folder, read_companion_files(config))
-    latest_file(save).write_text(folder.name)
+    get_latest_path(save).write_text(folder.name)
     return gpt
 
 
@@ -80,10 +80,10 @@ def write_universal_checkpoint(gpt: GPT, beside: Path, save: Path) -> None:
     """Write a model as DeepSpeed's ds_to_universal does, with the configuration and the vocabulary of another checkpoint of it."""
     shutil.copytree(beside, save, ignore=shutil.ignore_patterns("*.pt"))
     for name, weight in gpt.named_parameters():
-        folder = save / step_name(3) / "zero" / name
+        folder = save / make_step_name(3) / "zero" / name
         folder.mkdir(parents=True)
         for key, value in {"fp32": weight, "exp_avg": weight / 2, "exp_avg_sq": weight**2}.items():
-            whole = value.detach()[: VOCAB if sharding_of(name).is_vocabulary else None].float().clone()
+            whole = value.detach()[: VOCAB if get_sharding(name).is_vocabulary else None].float().clone()
             torch.save({"param": whole}, folder / f"{key}.pt")
 
 
@@ -136,10 +136,10 @@ def test_every_pair_of_formats_and_layouts_gives_the_same_files_and_transformers
             with pytest.raises(CheckpointError, match="holds no optimizer state"):
                 main(words)
     original, written = (
-        read_weights(tmp_path / place / "model" / step_name(3), config.model) for place in ("random", "neox 2 x 2")
+        read_weights(tmp_path / place / "model" / make_step_name(3), config.model) for place in ("random", "neox 2 x 2")
     )
     for key, weight in original.items():
-        rows = VOCAB if sharding_of(key).is_vocabulary else None
+        rows = VOCAB if get_sharding(key).is_vocabulary else None
         assert torch.equal(written[key][:rows], weight[:rows]) and written[key].dtype == weight.dtype
     peer = AutoModelForCausalLM.from_pretrained(tmp_path / "huggingface" / "model")
     assert str(peer.dtype).endswith("float32" if precision == "fp32" else "bfloat16")
@@ -196,11 +196,11 @@ def test_another_dtype_is_written_and_a_value_beyond_it_is_refused(job, tmp_path
     assert main([str(tmp_path / "save"), str(tmp_path / "hf"), "--to", "huggingface", "--dtype", "fp16"]) == 0
     assert {value.dtype for value in read_tensors(tmp_path / "hf").values()} == {torch.float16}
     assert json.loads((tmp_path / "hf" / "config.json").read_text())["dtype"] == "float16"
-    weights = dict(read_weights(tmp_path / "save" / step_name(3), config.model))
+    weights = dict(read_weights(tmp_path / "save" / make_step_name(3), config.model))
     weights["sequential.2.attention.dense.weight"][0, 0] = 1e5
-    for path in (tmp_path / "save" / step_name(3)).glob("layer_*"):
+    for path in (tmp_path / "save" / make_step_name(3)).glob("layer_*"):
         path.unlink()
-    write_layer_files(tmp_path / "save" / step_name(3), weights.items(), config.model, VOCAB)
+    write_layer_files(tmp_path / "save" / make_step_name(3), weights.items(), config.model, VOCAB)
     with pytest.raises(CheckpointError, match=r"sequential.2.attention.dense.weight .* beyond the range of torch.float16"):
         main([str(tmp_path / "save"), str(tmp_path / "other"), "--to", "huggingface", "--dtype", "fp16"])
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["hf", "save"]
@@ -308,7 +308,7 @@ def test_a_sentencepiece_model_has_our_ids_in_a_folder_of_every_architecture(tmp
         ids = theirs(text)["input_ids"]
         assert ids == ours.encode(text) and theirs.decode(ids) == text
     assert (theirs.eos_token_id, theirs.pad_token_id) == (ours.eod_id, ours.pad_id)
-    assert tokenizer_keys(tmp_path / "hf")["tokenizer_type"] == "SPMTokenizer"
+    assert read_tokenizer_keys(tmp_path / "hf")["tokenizer_type"] == "SPMTokenizer"
 
 
 def test_a_tokenizer_with_other_ids_in_transformers_is_left_out_with_a_log_line(tmp_path, caplog):

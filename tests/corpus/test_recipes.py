@@ -15,7 +15,7 @@ from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.filters.size import MaxBytes, NotEmpty
 from neox_code.corpus.filters.tokens import MinTokens
 from neox_code.corpus.languages.rules import ProjectLanguage
-from neox_code.corpus.recipes.registry import find_recipe, recipe_names
+from neox_code.corpus.recipes.registry import find_recipe, list_recipe_names
 from neox_code.errors import DataError
 
 README = Path(recipes.__path__[0]) / "README.md"
@@ -63,7 +63,7 @@ def test_every_rule_has_a_name_of_its_own(name):
 
 def test_the_readme_names_every_recipe():
     text = README.read_text()
-    assert [name for name in recipe_names() if f"`{name}`" not in text] == []
+    assert [name for name in list_recipe_names() if f"`{name}`" not in text] == []
 
 
 def test_the_readmes_recipe_of_ten_lines_is_loaded_and_filters(tmp_path):

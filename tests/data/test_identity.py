@@ -17,7 +17,7 @@ from neox_code.data.identity import (
     read_record,
     write_record,
 )
-from neox_code.data.indexed_dataset import IndexedDataset, IndexedDatasetWriter, record_path
+from neox_code.data.indexed_dataset import IndexedDataset, IndexedDatasetWriter, get_record_path
 from neox_code.errors import DataError
 
 
@@ -87,12 +87,12 @@ def test_a_record_is_read_until_the_pair_is_replaced(tmp_path: Path) -> None:
     path = write(tmp_path / "one", [[1, 2], [3]])
     write_record(path, {"sha256": "ab"}, 3)
     assert read_record(IndexedDataset(path)) == {"tokenizer": {"sha256": "ab"}, "max_id": 3}
-    kept = record_path(path).read_bytes()
+    kept = get_record_path(path).read_bytes()
     write(tmp_path / "one", [[1, 2], [4]])
-    assert not record_path(path).exists()
-    record_path(path).write_bytes(kept)
+    assert not get_record_path(path).exists()
+    get_record_path(path).write_bytes(kept)
     assert read_record(IndexedDataset(path)) == {}
-    record_path(path).write_text("[")
+    get_record_path(path).write_text("[")
     assert read_record(IndexedDataset(path)) == {}
 
 

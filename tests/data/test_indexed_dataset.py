@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from neox_code.data.indexed_dataset import IndexedDataset, IndexedDatasetWriter, best_dtype
+from neox_code.data.indexed_dataset import IndexedDataset, IndexedDatasetWriter, choose_id_dtype
 from neox_code.errors import DataError
 
 with warnings.catch_warnings():
@@ -70,8 +70,8 @@ def test_a_document_of_several_sequences_equals_that_of_megatron(tmp_path: Path)
 
 
 def test_the_type_is_that_of_gpt_neox_and_megatron() -> None:
-    assert best_dtype(65_499) == np.uint16
-    assert best_dtype(65_500) == np.int32
+    assert choose_id_dtype(65_499) == np.uint16
+    assert choose_id_dtype(65_500) == np.int32
 
 
 def test_empty_documents_and_empty_files_can_be_read(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from neox_code.data.identity import write_record
-from neox_code.data.indexed_dataset import IndexedDataset, IndexedDatasetWriter, record_path
+from neox_code.data.indexed_dataset import IndexedDataset, IndexedDatasetWriter, get_record_path
 from neox_code.data.vocabulary import check_vocabulary, sample_highest_id
 from neox_code.errors import DataError
 from neox_code.tokenizer.char_level import CharLevelTokenizer
@@ -76,4 +76,4 @@ def test_a_type_without_ids_beyond_the_vocabulary_is_not_searched(tmp_path: Path
     dataset = write(tmp_path / "a", [65_535])
     assert sample_highest_id(dataset, 65_536) == -1
     assert sample_highest_id(dataset, 65_535) == 65_535
-    assert not record_path(tmp_path / "a").exists()
+    assert not get_record_path(tmp_path / "a").exists()

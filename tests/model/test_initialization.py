@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from neox_code.model.initialization import METHODS, initialize_in_parts, input_init, output_init
+from neox_code.model.initialization import METHODS, initialize_in_parts, make_input_init, make_output_init
 
 ROWS, COLUMNS = 192, 64
 VARIANCES = {
@@ -25,7 +25,7 @@ VARIANCES = {
 def test_each_method_has_its_published_variance(model_config, method):
     torch.manual_seed(0)
     model = model_config(init_method=method, output_layer_init_method=method)
-    for fill in (input_init(model), output_init(model)):
+    for fill in (make_input_init(model), make_output_init(model)):
         weight = torch.empty(ROWS, COLUMNS)
         fill(weight)
         assert weight.mean().item() == pytest.approx(0, abs=0.05 * math.sqrt(VARIANCES[method]))
@@ -35,13 +35,13 @@ def test_each_method_has_its_published_variance(model_config, method):
 @pytest.mark.parametrize(("method", "gain"), [("orthogonal", math.sqrt(2)), ("scaled_orthogonal", math.sqrt(2 / 3))])
 def test_orthogonal_matrices_keep_angles(model_config, method, gain):
     weight = torch.empty(ROWS, COLUMNS)
-    input_init(model_config(init_method=method))(weight)
+    make_input_init(model_config(init_method=method))(weight)
     torch.testing.assert_close(weight.T @ weight, gain**2 * torch.eye(COLUMNS), atol=1e-5, rtol=0)
 
 
 def test_xavier_uniform_values_are_within_their_bounds(model_config):
     weight = torch.empty(ROWS, COLUMNS)
-    input_init(model_config(init_method="xavier_uniform"))(weight)
+    make_input_init(model_config(init_method="xavier_uniform"))(weight)
     bound = math.sqrt(6 / (ROWS + COLUMNS))
     assert 0.98 * bound < weight.abs().max() <= bound
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from distributed_runs import losses_of
 
-from neox_code.checkpoint.layout import step_name
+from neox_code.checkpoint.layout import make_step_name
 from neox_code.training.trackers import read_metrics
 
 LLAMA = {
@@ -49,7 +49,7 @@ def test_norms_of_heads_learn_from_the_heads_of_all_tensor_ranks(job, tmp_path, 
     ]
     assert norms[1] == pytest.approx(norms[0], rel=tolerance)
     for name in ("attention.q_norm.scale", "attention.k_norm.scale"):
-        (whole,), (first, second) = read_head_norms(one / step_name(6), name), read_head_norms(four / step_name(6), name)
+        (whole,), (first, second) = read_head_norms(one / make_step_name(6), name), read_head_norms(four / make_step_name(6), name)
         assert torch.equal(first, second)
         torch.testing.assert_close(first, whole, atol=tolerance, rtol=0)
         assert not torch.equal(whole, torch.ones_like(whole))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from neox_code.model.loss import WeightedLoss, make_vocab_shard, token_losses
+from neox_code.model.loss import WeightedLoss, compute_token_losses, make_vocab_shard
 from neox_code.parallel.grid import ParallelGrid, single_process_grid
 
 
@@ -17,7 +17,7 @@ def make_case(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 4e-3)])
 def test_loss_and_gradient_equal_those_of_torch_over_the_real_vocabulary(dtype, tolerance):
     logits, labels = make_case(dtype)
-    losses = token_losses(logits, labels, make_vocab_shard(100, 128, single_process_grid()))
+    losses = compute_token_losses(logits, labels, make_vocab_shard(100, 128, single_process_grid()))
     plain = logits.detach().float().requires_grad_()
     expected = F.cross_entropy(plain[..., :100].flatten(0, 1), labels.flatten(), reduction="none").view(2, 300)
     torch.testing.assert_close(losses, expected)
@@ -33,7 +33,7 @@ def test_the_gradient_of_a_confident_prediction_is_precise_in_bf16():
     labels = torch.arange(50)[None]
     logits[0, torch.arange(50), labels[0]] = 9 + torch.rand(50, generator=torch.Generator().manual_seed(1))
     rounded = logits.bfloat16().requires_grad_()
-    token_losses(rounded, labels, make_vocab_shard(100, 128, single_process_grid())).sum().backward()
+    compute_token_losses(rounded, labels, make_vocab_shard(100, 128, single_process_grid())).sum().backward()
     exact = rounded.detach().float().requires_grad_()
     F.cross_entropy(exact[..., :100].flatten(0, 1), labels.flatten(), reduction="sum").backward()
     at_label = (slice(None), torch.arange(50), labels[0])
@@ -42,7 +42,7 @@ def test_the_gradient_of_a_confident_prediction_is_precise_in_bf16():
 
 def test_without_the_mask_padding_enters_the_softmax_as_in_gpt_neox():
     logits, labels = make_case(torch.float32)
-    losses = token_losses(logits, labels, make_vocab_shard(128, 128, single_process_grid()))
+    losses = compute_token_losses(logits, labels, make_vocab_shard(128, 128, single_process_grid()))
     torch.testing.assert_close(losses.flatten(), F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none"))
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from neox_code.model.alibi import compute_bias, head_slopes
+from neox_code.model.alibi import compute_bias, compute_head_slopes
 from neox_code.model.positions import compute_sinusoidal_vectors
 
 
@@ -20,10 +20,10 @@ def test_sinusoidal_positions_have_all_sines_before_all_cosines():
 
 
 def test_slopes_are_those_of_the_paper():
-    assert head_slopes(8) == tuple(1 / 2**head for head in range(1, 9))
-    assert head_slopes(16) == pytest.approx([2 ** (-head / 2) for head in range(1, 17)])
-    assert head_slopes(12)[8:] == pytest.approx([2 ** (-head / 2) for head in (1, 3, 5, 7)])
-    assert len(head_slopes(112)) == 112
+    assert compute_head_slopes(8) == tuple(1 / 2**head for head in range(1, 9))
+    assert compute_head_slopes(16) == pytest.approx([2 ** (-head / 2) for head in range(1, 17)])
+    assert compute_head_slopes(12)[8:] == pytest.approx([2 ** (-head / 2) for head in (1, 3, 5, 7)])
+    assert len(compute_head_slopes(112)) == 112
 
 
 def test_scores_decrease_with_the_distance_and_later_keys_are_masked():

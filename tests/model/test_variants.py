@@ -13,7 +13,7 @@ from neox_code.config.parallelism import ParallelismConfig
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.model.initialization import order_by_rank
 from neox_code.model.kv_cache import CacheView, RowCache
-from neox_code.model.sharding import sharding_of, stacked_rows
+from neox_code.model.sharding import count_stacked_rows, get_sharding
 from neox_code.parallel.grid import ParallelGrid, single_process_grid
 from neox_code.parallel.startup import startup
 
@@ -90,9 +90,9 @@ def test_two_tensor_ranks_compute_the_values_of_one_process(name):
     torch.testing.assert_close(torch.cat([part for part, _ in ranks], -1), logits, atol=1e-5, rtol=0)
     for key, expected in gradients.items():
         parts = [part[key] for _, part in ranks]
-        if rows := stacked_rows(key, make_variant(name)):
+        if rows := count_stacked_rows(key, make_variant(name)):
             expected = order_by_rank(expected, rows, 2)
-        dim = sharding_of(key).dim
+        dim = get_sharding(key).dim
         whole = parts[1] if dim is None else torch.cat(parts, dim)
         torch.testing.assert_close(whole, expected, atol=1e-7, rtol=1e-4)
 

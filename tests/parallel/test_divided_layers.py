@@ -8,7 +8,7 @@ from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
 from distributed_runs import run_ranks
 
 from neox_code.config.parallelism import ParallelismConfig
-from neox_code.model.loss import make_vocab_shard, token_losses
+from neox_code.model.loss import compute_token_losses, make_vocab_shard
 from neox_code.parallel.grid import ParallelGrid, single_process_grid
 from neox_code.parallel.seeds import seed_layer
 from neox_code.parallel.startup import startup
@@ -31,7 +31,7 @@ def run_network(grid: ParallelGrid) -> tuple[torch.Tensor, dict[str, torch.Tenso
         row.bias.add_(torch.arange(6) / 10)
     hidden = embedding(IDS)
     hidden = hidden + row(torch.tanh(column(hidden)))
-    losses = token_losses(
+    losses = compute_token_losses(
         grid.layers.tied_logits(hidden, embedding.weight), IDS.roll(-1, 1), make_vocab_shard(VOCAB_SIZE, PADDED, grid)
     )
     losses.mean().backward()

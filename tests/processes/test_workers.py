@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from neox_code.errors import DataError
-from neox_code.processes.workers import Workers, available_cores
+from neox_code.processes.workers import Workers, count_available_cores
 
 FINISHED_WITHIN_SECONDS = 10
 
@@ -103,4 +103,4 @@ def test_workers_end_after_any_end_of_their_parent(ending):
 
 
 def test_available_cores_respect_the_affinity_of_the_process():
-    assert available_cores() == len(os.sched_getaffinity(0))
+    assert count_available_cores() == len(os.sched_getaffinity(0))

@@ -8,7 +8,7 @@ import tiktoken
 import tiktoken_ext.openai_public as published
 
 from neox_code.errors import DataError
-from neox_code.tokenizer.byte_level import token_bytes
+from neox_code.tokenizer.byte_level import convert_token_to_bytes
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.tiktoken_encoding import ENCODINGS, TiktokenTokenizer
 from neox_code.tokenizer.train_bpe import VOCAB_FILE
@@ -17,7 +17,7 @@ from neox_code.tokenizer.train_bpe import VOCAB_FILE
 @pytest.fixture(scope="module")
 def ranks(vocabulary: Path) -> list[bytes]:
     """The tokens of the small vocabulary without its special ones, in the order of their ids."""
-    return [token_bytes(token) for token in json.loads((vocabulary / VOCAB_FILE).read_text(encoding="utf-8"))][3:]
+    return [convert_token_to_bytes(token) for token in json.loads((vocabulary / VOCAB_FILE).read_text(encoding="utf-8"))][3:]
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from distributed_runs import losses_of
 from foreign_checkpoint import SMALL_MODEL, STEP, build_peer, write_foreign_checkpoint
 from safetensors.torch import load_file, save_file
 
-from neox_code.checkpoint.layout import layer_file
+from neox_code.checkpoint.layout import get_layer_path
 from neox_code.errors import run_command
 from tools.inspect_checkpoint import main
 
@@ -48,7 +48,7 @@ def test_a_checkpoint_of_a_run_is_described(job, tmp_path, capfd):
     assert figures["entries"] == 640 and figures["layout"]["model_parallel_size"] == 1
     folder = tmp_path / "save" / "global_step2"
     assert figures["bytes"] == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    weight = torch.load(layer_file(folder, 2, 0), weights_only=True)["attention.dense.weight"]
+    weight = torch.load(get_layer_path(folder, 2, 0), weights_only=True)["attention.dense.weight"]
     row = parameters_of(figures)[DENSE]
     assert row["norm"] == pytest.approx(weight.double().norm().item(), rel=1e-12) and row["dtype"] == "bfloat16"
     assert DENSE in printed and "64 x 64" in printed and "no damage found" in printed
@@ -68,10 +68,10 @@ def test_all_formats_of_a_model_have_equal_parameters(foreign, capfd):
 
 def test_a_difference_has_its_norm(foreign, tmp_path, capfd):
     shutil.copytree(foreign / "layers", tmp_path / "other")
-    path = layer_file(tmp_path / "other" / STEP, 3, 1)
+    path = get_layer_path(tmp_path / "other" / STEP, 3, 1)
     state = torch.load(path, weights_only=True)
     state["attention.dense.weight"] = state["attention.dense.weight"] + 0.5
-    before = torch.load(layer_file(foreign / "layers" / STEP, 3, 1), weights_only=True)["attention.dense.weight"]
+    before = torch.load(get_layer_path(foreign / "layers" / STEP, 3, 1), weights_only=True)["attention.dense.weight"]
     torch.save(state, path)
     (tmp_path / "other" / "configs" / "more.yml").write_text("rotary_pct: 0.5\n")
     comparison = inspect(capfd, foreign / "layers", "--compare", tmp_path / "other")[1]["comparison"]
@@ -91,21 +91,21 @@ def test_a_vocabulary_outside_of_the_folder_is_no_damage(tmp_path, job_folder, c
 
 def remove_layer(folder: Path) -> None:
     for rank in range(2):
-        layer_file(folder / STEP, 3, rank).unlink()
+        get_layer_path(folder / STEP, 3, rank).unlink()
 
 
 def remove_rank(folder: Path) -> None:
-    layer_file(folder / STEP, 3, 1).unlink()
+    get_layer_path(folder / STEP, 3, 1).unlink()
 
 
 def truncate(folder: Path) -> None:
     for rank in range(2):
-        path = layer_file(folder / STEP, 2 + rank, rank)
+        path = get_layer_path(folder / STEP, 2 + rank, rank)
         path.write_bytes(path.read_bytes()[:-1000])
 
 
 def change_a_byte(folder: Path) -> None:
-    path = layer_file(folder / STEP, 3, 0)
+    path = get_layer_path(folder / STEP, 3, 0)
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -113,7 +113,7 @@ def change_a_byte(folder: Path) -> None:
 
 def make_infinite(folder: Path) -> None:
     for layer in (2, 3):
-        path = layer_file(folder / STEP, layer, 0)
+        path = get_layer_path(folder / STEP, layer, 0)
         state = torch.load(path, weights_only=True)
         state["attention.dense.weight"][0, :layer] = float("nan")
         torch.save(state, path)

@@ -18,7 +18,7 @@ from checkpoint.test_foreign_checkpoints import assert_same_logits
 from distributed_runs import losses_of
 from transformers import AutoModelForCausalLM
 
-from neox_code.checkpoint.layout import step_name
+from neox_code.checkpoint.layout import make_step_name
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import run_command
 from tools import peer_environment
@@ -67,7 +67,7 @@ def trained(job, tmp_path):
         size = keys.get("model_parallel_size", 1) * max(1, keys.get("pipe_parallel_size", 1))
         file = job(**keys, train_iters=2, eval_iters=0, optimizer={"type": "Adam", "params": {"lr": 0.1}})
         losses_of(size, file, tmp_path / "save")
-        folder = tmp_path / "save" / step_name(2)
+        folder = tmp_path / "save" / make_step_name(2)
         config = tmp_path / "load.yml"
         config.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "load": str(tmp_path / "save")}))
         return config, folder

@@ -6,7 +6,7 @@ import pytest
 import torch
 from distributed_runs import losses_of
 
-from neox_code.checkpoint.layout import layer_file, step_name
+from neox_code.checkpoint.layout import get_layer_path, make_step_name
 
 LAYOUTS = {
     "tensor": (2, {"model_parallel_size": 2}),
@@ -79,13 +79,13 @@ def test_recomputed_activations_change_nothing(job, tmp_path, pipe_parallel_size
 def test_checkpoint_files_are_those_of_gpt_neox(job, tmp_path):
     save = tmp_path / "save"
     losses_of(1, job(), save)
-    folder = save / step_name(6)
+    folder = save / make_step_name(6)
     assert (save / "latest").read_text().strip() == "global_step6"
     assert sorted(path.name for path in folder.glob("layer_*")) == [
         f"layer_{index:02d}-model_00-model_states.pt" for index in (0, 2, 3, 5, 6)
     ]
     assert (folder / "configs" / "job.yml").read_text() == job().read_text()
-    block = torch.load(layer_file(folder, 2, 0), weights_only=True)
+    block = torch.load(get_layer_path(folder, 2, 0), weights_only=True)
     assert {name: tuple(value.shape) for name, value in block.items()} == {
         "input_layernorm.weight": (64,),
         "input_layernorm.bias": (64,),
@@ -110,7 +110,7 @@ def test_a_missing_checkpoint_is_an_error_unless_load_is_save(job, tmp_path):
 def test_a_truncated_checkpoint_is_named_and_nothing_is_lost(job, tmp_path):
     save = tmp_path / "save"
     losses_of(1, job(), save, exit_interval=3)
-    path = layer_file(save / step_name(3), 2, 0)
+    path = get_layer_path(save / make_step_name(3), 2, 0)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(AssertionError, match=r"layer_02-model_00-model_states\.pt is damaged: it has [\d,]+ of [\d,]+ bytes"):

@@ -7,7 +7,7 @@ import torch
 from distributed_runs import losses_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from neox_code.checkpoint.layout import HUGGING_FACE_FOLDER, layer_file, step_name
+from neox_code.checkpoint.layout import HUGGING_FACE_FOLDER, get_layer_path, make_step_name
 from neox_code.checkpoint.weights import load_weights
 from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError
@@ -25,7 +25,7 @@ def test_each_checkpoint_has_a_folder_that_is_deleted_with_it_and_written_after_
     save = tmp_path / "save"
     file = job(**keys, save_huggingface=True, train_iters=2, lr_decay_iters=9)
     losses_of(2, file, save)
-    folder = save / step_name(2) / HUGGING_FACE_FOLDER
+    folder = save / make_step_name(2) / HUGGING_FACE_FOLDER
     assert list(save.glob("global_step*")) == [folder.parent]
     config = NeoXConfig.load([file])
     gpt = GPT(build_layers(config.model, 640, 640, single_process_grid(), torch.float32, initialize=False)).eval()
@@ -43,8 +43,8 @@ def test_each_checkpoint_has_a_folder_that_is_deleted_with_it_and_written_after_
 
 def test_a_folder_that_cannot_be_written_is_a_warning(job, tmp_path, caplog):
     losses_of(1, job(train_iters=1, eval_iters=0), tmp_path / "save")
-    folder = tmp_path / "save" / step_name(1)
-    shutil.move(layer_file(folder, 3, 0), tmp_path)
+    folder = tmp_path / "save" / make_step_name(1)
+    shutil.move(get_layer_path(folder, 3, 0), tmp_path)
     write_hugging_face_copy(folder)
     assert "huggingface was not written: CheckpointError" in caplog.text
     assert not list(folder.glob("huggingface*"))

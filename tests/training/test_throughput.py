@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from neox_code.config.model import ModelConfig
-from neox_code.config.model_size import training_flops_per_token
+from neox_code.config.model_size import compute_training_flops_per_token
 from neox_code.model.gpt import GPT, build_layers
 from neox_code.parallel.grid import single_process_grid
 from neox_code.training.throughput import find_known_peak
@@ -46,7 +46,7 @@ def test_flops_are_6_n_and_12_l_h_s():
     """Pythia 1.4B by hand: 24 layers of 2048, 50,304 entries; N of blocks is 24 * 12 * 2048**2."""
     model = ModelConfig(num_layers=24, hidden_size=2048, num_attention_heads=16, max_position_embeddings=2048, pos_emb="rotary")
     expected = 6 * (24 * 12 * 2048**2 + 50304 * 2048) + 12 * 24 * 2048 * 2048
-    assert training_flops_per_token(model, 50304, 2048) == expected
+    assert compute_training_flops_per_token(model, 50304, 2048) == expected
 
 
 @pytest.mark.parametrize("keys", [{}, {"activation": "swiglu", "num_kv_heads": 2}])
@@ -58,4 +58,4 @@ def test_flops_are_those_that_torch_counts_in_a_step(keys, monkeypatch):
     counter = FlopCounterMode(display=False)
     with counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         module(torch.randint(0, 512, (2, 128))).sum().backward()
-    assert counter.get_total_flops() / 256 == pytest.approx(training_flops_per_token(model, 512, 128), rel=0.01)
+    assert counter.get_total_flops() / 256 == pytest.approx(compute_training_flops_per_token(model, 512, 128), rel=0.01)

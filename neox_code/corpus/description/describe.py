@@ -11,7 +11,7 @@ from pathlib import Path
 
 from neox_code.corpus.description.document_figures import DocumentFigures, count_documents
 from neox_code.corpus.description.fertility import Fertility, compute_recorded_fertility, measure_fertility
-from neox_code.corpus.description.manifest_figures import ManifestFigures, count_manifest
+from neox_code.corpus.description.manifest_figures import ManifestFigures, read_manifest_figures
 from neox_code.corpus.shards import KEPT, CorpusSummary, load_summary
 from neox_code.errors import DataError
 from neox_code.tokenizer.protocol import Tokenizer
@@ -41,7 +41,7 @@ def describe(
     """
     folder = Path(folder)
     summary = load_summary(folder)
-    manifest = count_manifest(folder, sum(count.files for count in summary.counts))
+    manifest = read_manifest_figures(folder, sum(count.files for count in summary.counts))
     documents = count_documents(folder, sample_bytes if tokenizer else 0, seed)
     check_same_corpus(folder, summary, manifest, documents)
     if tokenizer is not None:

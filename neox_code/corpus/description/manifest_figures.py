@@ -1,6 +1,6 @@
 """Figures of the manifest, counted in one pass over batches of its rows.
 
-figures = count_manifest("corpus")
+figures = read_manifest_figures("corpus")
 figures.files.group_by("language")["C"].bytes, figures.examples.get_rows("exact duplicate")[0].survivor
 """
 
@@ -113,7 +113,7 @@ def make_example(rows: pa.Table, index: int) -> Example:
     return Example(f"{row['repository']}/{row['path']}", row["language"], row["bytes"], row["duplicate_of"])
 
 
-def count_manifest(folder: str | os.PathLike[str], num_files: int | None = None) -> ManifestFigures:
+def read_manifest_figures(folder: str | os.PathLike[str], num_files: int | None = None) -> ManifestFigures:
     """Return the figures of a corpus folder's manifest; `num_files` is the total of the progress bar.
 
     Raise DataError if the manifest is missing or damaged.

@@ -31,7 +31,7 @@ RECORD = np.dtype([("key", f"V{KEY_BYTES}"), ("project", np.int64), ("row", np.i
 _last_digest: tuple[bytes, bytes] = (b"", hashlib.sha256().digest())
 
 
-def content_digest(content: bytes) -> bytes:
+def compute_content_digest(content: bytes) -> bytes:
     """Return the SHA-256; the result for the most recent content is cached."""
     global _last_digest
     if content is not _last_digest[0]:
@@ -48,7 +48,7 @@ class ExactDuplicates:
 
     def key(self, content: bytes, text: str) -> bytes | None:
         if self.of == "bytes":
-            return content_digest(content)[:KEY_BYTES]
+            return compute_content_digest(content)[:KEY_BYTES]
         return xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass"))
 
     def groups(self, folder: Path) -> "KeyGroups":

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from neox_code.config.command_line import non_negative_integer, positive_integer, positive_number
+from neox_code.config.command_line import parse_non_negative_integer, parse_positive_integer, parse_positive_number
 from neox_code.corpus.executors.cluster import ClusterExecutor
 from neox_code.corpus.executors.ray import RayCluster
 from neox_code.corpus.executors.slurm import SlurmCluster
@@ -32,18 +32,18 @@ def add_executor_options(group: argparse._ActionsContainer) -> None:
         "--executor", choices=("local", "slurm", "ray"), default="local", help="where tasks run (default: local, this machine)"
     )
     group.add_argument(
-        "--tasks-per-job", type=positive_integer, metavar="N", help="slurm, ray: tasks in a job (default: 32, or fewer)"
+        "--tasks-per-job", type=parse_positive_integer, metavar="N", help="slurm, ray: tasks in a job (default: 32, or fewer)"
     )
-    group.add_argument("--mem-per-cpu", type=positive_integer, metavar="GIB", help="slurm, ray: memory of a job (default: 2)")
+    group.add_argument("--mem-per-cpu", type=parse_positive_integer, metavar="GIB", help="slurm, ray: memory of a job (default: 2)")
     group.add_argument(
         "--retries",
-        type=non_negative_integer,
+        type=parse_non_negative_integer,
         metavar="N",
         help="slurm, ray: retries after attempts in which no task finishes (default: 2)",
     )
     group.add_argument(
         "--stall-seconds",
-        type=positive_number,
+        type=parse_positive_number,
         metavar="S",
         help="slurm, ray: seconds without progress after which jobs are cancelled (default: 1800)",
     )

@@ -29,20 +29,20 @@ def main(argv: Sequence[str]) -> int:
     folder, address = Path(argv[0]), argv[4]
     parent, count, workers, memory_gib = (int(argv[index]) for index in (1, 2, 3, 5))
     die_with_parent(signal.SIGKILL, parent)
-    connect(address, memory_gib)
+    connect_to_ray(address, memory_gib)
     options = {"num_cpus": 1, "memory": memory_gib * GIB, "max_retries": MAX_RETRIES, "retry_exceptions": [RuntimeError]}
     run_remotely = ray.remote(**options)(run_as_child)
     running: list[Any] = []
     for job in range(count):
         if len(running) >= workers:
-            running = wait_for_one(running)
+            running = wait_for_any_task(running)
         running.append(run_remotely.remote(folder, job, count))
     while running:
-        running = wait_for_one(running)
+        running = wait_for_any_task(running)
     return 0
 
 
-def connect(address: str, memory_gib: int) -> None:
+def connect_to_ray(address: str, memory_gib: int) -> None:
     """Connect to the cluster. Raise LaunchError if there is none, or no machine with enough memory."""
     try:
         variables = {"PYTHONPATH": os.environ["PYTHONPATH"]}
@@ -60,7 +60,7 @@ def connect(address: str, memory_gib: int) -> None:
         )
 
 
-def wait_for_one(running: list[Any]) -> list[Any]:
+def wait_for_any_task(running: list[Any]) -> list[Any]:
     """Wait until a job has ended, print its error if it failed, and return the jobs that are still running."""
     ended, running = ray.wait(running, num_returns=1)
     try:

@@ -131,7 +131,7 @@ class SlurmJobs:
 
     def cancel(self) -> None:
         with contextlib.suppress(KeyboardInterrupt):
-            cancel(self.name)
+            cancel_jobs(self.name)
 
     def describe_failures(self) -> str:
         ends = Counter(job.state for job in self.states.values() if job.state != "COMPLETED")
@@ -171,7 +171,7 @@ def has_jobs(name: str) -> bool:
     return any(job.is_unfinished for job in read_queue(name).values())
 
 
-def cancel(name: str) -> None:
+def cancel_jobs(name: str) -> None:
     """Cancel every job with this name, and wait until all have ended."""
     end = time.monotonic() + CANCEL_SECONDS
     run_slurm("scancel", f"--name={name}", f"--user={os.getuid()}")

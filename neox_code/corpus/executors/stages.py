@@ -1,6 +1,6 @@
 """Stages of corpus work. A stage has many tasks; each task leaves one output file in the work folder, whole or not at all.
 
-    SCAN = Stage("scan", scan_batch, scan_result_file)     # scan_batch(work, 7) yields bytes done, writes scan_result_file(work, 7)
+    SCAN = Stage("scan", scan_batch, get_scan_result_path)  # scan_batch(work, 7) yields bytes, writes get_scan_result_path(work, 7)
     with LocalExecutor(workers=2) as executor:
         run_stage(SCAN, work, sizes, executor)
 

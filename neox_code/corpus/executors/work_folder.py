@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from neox_code.corpus.executors.slurm import cancel, has_jobs
+from neox_code.corpus.executors.slurm import cancel_jobs, has_jobs
 from neox_code.errors import DataError, LaunchError
 from neox_code.files import PARTIAL_SUFFIX, folder_lock, partial_path, read_json, write_json
 from neox_code.logs import get_logger
@@ -47,7 +47,7 @@ def lock_work_folder(work: Path) -> Iterator[None]:
         yield
 
 
-def read_key(work: Path, key: Mapping[str, Any]) -> dict[str, Any]:
+def read_stored_key(work: Path, key: Mapping[str, Any]) -> dict[str, Any]:
     """Return the key that is stored in the folder, with the parts of `key`; all parts are None in a new folder.
 
     Raise DataError if the folder has files but no such key.
@@ -66,7 +66,7 @@ def read_key(work: Path, key: Mapping[str, Any]) -> dict[str, Any]:
 
 def find_changes(work: Path, key: Mapping[str, Any], title: str) -> list[str]:
     """Return the parts of `key` that differ from the key in the folder. Log them if an interrupted run has left the folder."""
-    stored = read_key(work, key)
+    stored = read_stored_key(work, key)
     changed = [part for part in key if key[part] != stored[part]]
     if changed and any(value is not None for value in stored.values()):
         log.info("%s: the interrupted run in %s differs in %s: starting from the beginning", title, work, " and ".join(changed))
@@ -108,7 +108,7 @@ def end_leftover_jobs(work: Path) -> None:
                 )
             if has_jobs(name):
                 log.info("cancelling the Slurm jobs that an interrupted run has left (%s)", name)
-                cancel(name)
+                cancel_jobs(name)
         note.unlink()
     remove_partial_files(work)
 

@@ -56,17 +56,17 @@ class CopyrightHeaders:
         if len(head) < len(file.text):
             head = head[: head.rfind("\n") + 1]
         expression = WITHOUT_HASH if file.language in HASH_IS_CODE else WITH_HASH
-        start = find_end(FIRST, head, 0)
+        start = find_match_end(FIRST, head, 0)
         kept = [head[:start]]
         while found := expression.match(head, start):
-            end = find_end(BLANK_LINES, head, found.end())
+            end = find_match_end(BLANK_LINES, head, found.end())
             if not NOTICE.search(found[0]):
                 kept.append(head[start:end])
             start = end
         return "".join((*kept, file.text[start:]))
 
 
-def find_end(pattern: re.Pattern[str], text: str, start: int) -> int:
+def find_match_end(pattern: re.Pattern[str], text: str, start: int) -> int:
     """Return the end of a match that begins at `start`; `start` if there is none."""
     found = pattern.match(text, start)
     return start if found is None else found.end()

@@ -18,7 +18,7 @@ class NoNamesWith:
     name = "parts of the name"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        name = get_name(file)
+        name = get_file_name(file)
         return next((f"{part} in its name" for part in self.parts if part in name), True)
 
 
@@ -33,8 +33,8 @@ class NoHiddenFiles:
     name = "no hidden files"
 
     def keep(self, file: Candidate) -> Literal[True] | str:
-        return not get_name(file).startswith(".") or "hidden file"
+        return not get_file_name(file).startswith(".") or "hidden file"
 
 
-def get_name(file: Candidate) -> str:
+def get_file_name(file: Candidate) -> str:
     return file.path.rsplit("/", 1)[-1]

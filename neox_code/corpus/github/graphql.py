@@ -63,14 +63,14 @@ class GitHub:
             if is_answered(answer):
                 self.wait_for_points(answer.value["data"])
                 return dict(answer.value["data"])
-            pause = self.rate_limit_seconds(answer)
+            pause = self.read_rate_limit_seconds(answer)
             if pause is None:
                 failures += 1
-                pause = self.backoff_seconds(failures, answer)
+                pause = self.compute_backoff_seconds(failures, answer)
             log.info("GitHub: %s; waiting %.0f s", read_message(answer.value), pause)
             self.sleep(pause)
 
-    def backoff_seconds(self, failures: int, answer: Answer) -> float:
+    def compute_backoff_seconds(self, failures: int, answer: Answer) -> float:
         """Return the seconds to wait before a query is repeated that has failed `failures` times. Raise the errors of `query`."""
         status, message = answer.status, read_message(answer.value)
         if status == 401:
@@ -91,7 +91,7 @@ class GitHub:
             raise QueryTooLarge
         return FIRST_PAUSE_SECONDS * 2 ** (failures - 1)
 
-    def rate_limit_seconds(self, answer: Answer) -> float | None:
+    def read_rate_limit_seconds(self, answer: Answer) -> float | None:
         """Return the seconds until a rate limit is reset; None if the answer reports no rate limit."""
         status, headers = answer.status, answer.headers
         is_limited = any(error.get("type") == "RATE_LIMITED" for error in read_errors(answer.value))

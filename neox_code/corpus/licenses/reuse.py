@@ -29,13 +29,13 @@ def read_annotations(path: str, text: str) -> list[tuple[str, str]]:
 
 def read_reuse_toml(text: str) -> Iterator[tuple[str, str]]:
     for annotation in tomllib.loads(text).get("annotations", ()):
-        paths, licenses = (as_list(annotation.get(key)) for key in ("path", "SPDX-License-Identifier"))
+        paths, licenses = (convert_to_list(annotation.get(key)) for key in ("path", "SPDX-License-Identifier"))
         if licenses:
             expression = join_expressions({parse_license_names(one) or UNKNOWN for one in licenses}, "AND")
             yield from ((make_path_pattern(path, star="[^/]*"), expression) for path in paths)
 
 
-def as_list(value: str | list[str] | None) -> list[str]:
+def convert_to_list(value: str | list[str] | None) -> list[str]:
     return [value] if isinstance(value, str) else value or []
 
 

@@ -57,7 +57,7 @@ def guess_by_name(path: str) -> str | None:
     ('C', 'TypeScript', 'PHP', None)
     """
     languages = find_by_name(path)
-    return languages[0] if len(languages) == 1 else guess_language(languages, last_extension(path))
+    return languages[0] if len(languages) == 1 else guess_language(languages, get_last_extension(path))
 
 
 @cache
@@ -83,7 +83,7 @@ def detect(path: str, text: str) -> str | None:
     if not languages and MANUAL_PAGE.search(name):
         languages = ("Roff Manpage", "Roff")
     if len(languages) != 1:
-        extension = last_extension(name)
+        extension = get_last_extension(name)
         languages = match_heuristics(extension, text) or languages
         return choose_language(languages, extension)
     return languages[0]
@@ -96,7 +96,7 @@ def narrow_candidates(candidates: tuple[str, ...], others: tuple[str, ...]) -> t
     return tuple(language for language in candidates if language in others) or candidates
 
 
-def last_extension(name: str) -> str:
+def get_last_extension(name: str) -> str:
     return name[name.rfind(".") :].lower() if "." in name else ""
 
 

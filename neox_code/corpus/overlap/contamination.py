@@ -22,7 +22,7 @@ from neox_code.corpus.shards import SUMMARY_FILE, list_shard_files, read_shard
 from neox_code.errors import DataError
 from neox_code.files import read_json, write_json
 from neox_code.logs import progress
-from neox_code.processes.workers import Workers, available_cores
+from neox_code.processes.workers import Workers, count_available_cores
 
 VERBATIM_SHARE = 0.5
 """A problem is contaminated if a document has this share of one of its texts, byte for byte."""
@@ -74,7 +74,7 @@ def measure_contamination(
     hashes = {name: {hash_words(run) for run in some} for name, some in runs.items()}
     searched = frozenset().union(*hashes.values())
     documents: dict[int, tuple[int, str]] = {}
-    count = min(workers or available_cores(), max(1, len(shards)))
+    count = min(workers or count_available_cores(), max(1, len(shards)))
     total = sum(shard.stat().st_size for shard in shards)
     with progress("13-word overlap", total, "B") as advance, Workers(count) as pool:
         for number, found in pool.run(find_runs, [(shard, vocabulary, searched) for shard in shards]):

@@ -26,7 +26,7 @@ from neox_code.corpus.shards import SUMMARY_FILE, Document, list_shard_files, re
 from neox_code.errors import DataError
 from neox_code.files import atomic_file
 from neox_code.logs import get_logger, progress
-from neox_code.processes.workers import Workers, available_cores
+from neox_code.processes.workers import Workers, count_available_cores
 
 log = get_logger(__name__)
 
@@ -65,7 +65,7 @@ def build_overlap_index(folder: str | Path, workers: int | None = None) -> "Over
     if missing:
         log.info("indexing %d of %d shards of %s", len(missing), len(shards), folder)
         tasks = [(shard, *index_files(folder, shard)) for shard in missing]
-        count = min(workers or available_cores(), len(missing))
+        count = min(workers or count_available_cores(), len(missing))
         with progress("overlap index", total, "B") as advance, Workers(count) as pool:
             for place, _ in pool.run(index_shard, tasks):
                 advance(missing[place].stat().st_size)

@@ -29,13 +29,13 @@ from neox_code.corpus.executors.work_folder import (
     clear_work,
     find_changes,
     lock_work_folder,
-    read_key,
+    read_stored_key,
     remove_work,
     work_folder,
 )
 from neox_code.corpus.pipeline.decide import decide_files
 from neox_code.corpus.pipeline.decisions import DECISIONS_FILE, load_decisions
-from neox_code.corpus.pipeline.empty_corpus import empty_corpus_error
+from neox_code.corpus.pipeline.empty_corpus import make_empty_corpus_error
 from neox_code.corpus.pipeline.index import COUNTS_FILE
 from neox_code.corpus.pipeline.plan import Plan, make_plan, normalize_sources, read_plan, to_plain_json
 from neox_code.corpus.pipeline.scan import SCAN
@@ -44,20 +44,20 @@ from neox_code.corpus.pipeline.work_folder import (
     FINISHED_FILE,
     REPLACED_FOLDER,
     Settings,
-    decisions_folder,
-    output_folder,
+    get_decisions_folder,
+    get_output_folder,
     save_settings,
 )
 from neox_code.corpus.pipeline.write import WRITE
 from neox_code.corpus.recipes.recipe import Recipe
-from neox_code.corpus.recipes.registry import recipe_file, report_recipe_errors
+from neox_code.corpus.recipes.registry import get_recipe_file, report_recipe_errors
 from neox_code.corpus.rows.chunks import load_tokenizer
 from neox_code.corpus.shards import KEPT, SPLITS, CorpusSummary, Count, Shard, is_corpus, load_summary, write_summary
 from neox_code.corpus.sources.find import LOCAL
 from neox_code.errors import DataError
 from neox_code.files import read_json, replace_durably, sync_tree, write_json
 from neox_code.logs import get_logger
-from neox_code.processes.workers import available_cores
+from neox_code.processes.workers import count_available_cores
 
 POLYCODER_SHARES = (98.9, 0.1, 1.0)
 
@@ -112,33 +112,33 @@ def build_corpus(
         if tokenizer_file is not None:
             load_tokenizer(tokenizer_file)
     key = make_build_key(arguments, settings)
-    if read_key(work, key) != key and is_corpus(output) and not overwrite:
+    if read_stored_key(work, key) != key and is_corpus(output) and not overwrite:
         raise DataError(f"{output} already holds a corpus. Choose another --output, or replace it with --overwrite.")
     with explain_full_disk(work), lock_work_folder(work):
         if (work / FINISHED_FILE).exists() and read_json(work / FINISHED_FILE) == key:  # killed before the folder was removed
             move_into_place(work, output)
             return load_summary(output)
         prepare_work_folder(work, output, key, settings)
-        local = LocalExecutor(workers or available_cores())
+        local = LocalExecutor(workers or count_available_cores())
         with remove_new_folder_without_plan(work, is_new), local if executor is None else nullcontext(executor) as ready:
             was_planned = read_plan(work) is not None
-            with report_recipe_errors(recipe_file(recipe), "lists the sources"):
+            with report_recipe_errors(get_recipe_file(recipe), "lists the sources"):
                 plan = make_plan(work, arguments, settings, *([partial(local.start_early, SCAN, work)] if ready is local else []))
             if not plan.sizes:
                 refuse_empty_corpus(work, sources, (), max_bytes)
             if was_planned:
                 log_build_resume(work, plan)
             run_stage(SCAN, work, plan.sizes, ready)
-            with report_recipe_errors(recipe_file(recipe), "decides on licenses and duplicates"):
+            with report_recipe_errors(get_recipe_file(recipe), "decides on licenses and duplicates"):
                 decide_files(work, len(plan.sizes), settings)
-            counts = tuple(Count(**count) for count in read_json(decisions_folder(work) / COUNTS_FILE))
+            counts = tuple(Count(**count) for count in read_json(get_decisions_folder(work) / COUNTS_FILE))
             refuse_empty_corpus(work, sources, counts, max_bytes)
             shards = load_decisions(work).shards
             run_stage(WRITE, work, [shard.text_bytes for shard in shards], ready)
         listed = tuple(Shard(shard.name, shard.split, shard.documents) for shard in shards)
         summary = CorpusSummary(recipe.name, format_settings(arguments, settings), counts, listed)
-        write_summary(output_folder(work), summary)
-        sync_tree(output_folder(work))
+        write_summary(get_output_folder(work), summary)
+        sync_tree(get_output_folder(work))
         write_json(work / FINISHED_FILE, key)
         move_into_place(work, output)
     return summary
@@ -152,7 +152,7 @@ def refuse_other_folders(output: Path) -> None:
 def refuse_sources_in_output(arguments: Sequence[str], settings: Settings, folders: Sequence[Path]) -> None:
     """Raise DataError if a source or another input lies in a folder that the build replaces."""
     named = [Path(argument) for argument in arguments if argument != LOCAL]
-    for path in (*named, settings.tokenizer, settings.clones, recipe_file(settings.recipe)):
+    for path in (*named, settings.tokenizer, settings.clones, get_recipe_file(settings.recipe)):
         for folder in folders:
             if path is not None and path.resolve().is_relative_to(folder):
                 raise DataError(
@@ -196,7 +196,7 @@ def select_languages(recipe: Recipe, languages: Collection[str] | None) -> tuple
 
 def make_build_key(arguments: Sequence[str], settings: Settings) -> dict[str, Any]:
     """Return all values that determine the corpus, except the content of the sources. A build resumes only if they are equal."""
-    own = recipe_file(settings.recipe)
+    own = get_recipe_file(settings.recipe)
     return {
         "sources": [describe_path_and_time(argument) for argument in arguments],
         "recipe": [to_plain_json(settings.recipe), own and own.read_text(encoding="utf-8", errors="replace")],
@@ -250,25 +250,25 @@ def remove_new_folder_without_plan(work: Path, is_new: bool) -> Iterator[None]:
 
 def log_build_resume(work: Path, plan: Plan) -> None:
     stages = [(SCAN, len(plan.sizes), "batches read")]
-    if (decisions_folder(work) / DECISIONS_FILE).exists():
+    if (get_decisions_folder(work) / DECISIONS_FILE).exists():
         stages.append((WRITE, len(load_decisions(work).shards), "shards written"))
     log_resume("corpus", work, *stages)
 
 
 def move_into_place(work: Path, output: Path) -> None:
     """Move the finished corpus to the output, and remove the work folder with the corpus that it replaces."""
-    if output_folder(work).exists():
+    if get_output_folder(work).exists():
         if output.exists():
             shutil.rmtree(work / REPLACED_FOLDER, ignore_errors=True)
             output.replace(work / REPLACED_FOLDER)
-        replace_durably(output_folder(work), output)
+        replace_durably(get_output_folder(work), output)
     remove_work(work)
 
 
 def refuse_empty_corpus(work: Path, sources: Sequence[str], counts: Sequence[Count], max_bytes: int | None) -> None:
     if not any(count.verdict == KEPT for count in counts):
         remove_work(work)
-        raise empty_corpus_error(sources, counts, max_bytes)
+        raise make_empty_corpus_error(sources, counts, max_bytes)
 
 
 # ---- the summary

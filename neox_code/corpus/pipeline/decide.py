@@ -24,7 +24,7 @@ from neox_code.corpus.pipeline.repositories import SizesByLanguage, divide_proje
 from neox_code.corpus.pipeline.row_licenses import LicenseWriter
 from neox_code.corpus.pipeline.scan_results import ScanResults
 from neox_code.corpus.pipeline.split import HELD_OUT, assign_splits
-from neox_code.corpus.pipeline.work_folder import Settings, decisions_folder
+from neox_code.corpus.pipeline.work_folder import Settings, get_decisions_folder
 from neox_code.corpus.shards import SPLITS
 from neox_code.logs import get_logger, progress
 
@@ -33,7 +33,7 @@ log = get_logger(__name__)
 
 def decide_files(work: Path, num_batches: int, settings: Settings) -> None:
     """Write the decisions to the work folder, unless an earlier run has written them."""
-    folder = decisions_folder(work)
+    folder = get_decisions_folder(work)
     if (folder / DECISIONS_FILE).exists():
         return
     shutil.rmtree(folder, ignore_errors=True)

@@ -8,7 +8,7 @@ decisions/decisions.json         the shards and the blocks of rows; written last
 
 decisions = load_decisions(work)
 shard = decisions.shards[3]
-for block in decisions.blocks_of(shard): ...
+for block in decisions.iter_blocks(shard): ...
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from neox_code.corpus.pipeline.repositories import NUMBERS_FILE
 from neox_code.corpus.pipeline.row_licenses import read_license_numbers, read_licenses
-from neox_code.corpus.pipeline.work_folder import decisions_folder
+from neox_code.corpus.pipeline.work_folder import get_decisions_folder
 from neox_code.corpus.shards import SPLITS
 from neox_code.files import read_json, sync_tree, write_json
 
@@ -68,14 +68,14 @@ class Decisions:
     """The blocks of the scan results in order, int64 [N, 4]: the fields of BlockPlace."""
     repositories: pa.Table
 
-    def blocks_of(self, shard: PlannedShard) -> Iterator[BlockPlace]:
+    def iter_blocks(self, shard: PlannedShard) -> Iterator[BlockPlace]:
         first = int(np.searchsorted(self.blocks[:, 2], shard.first_row, side="right")) - 1
         for place in self.blocks[first:].tolist():
             if place[2] >= shard.end_row:
                 return
             yield BlockPlace(*place)
 
-    def rows_of(self, shard: PlannedShard, place: BlockPlace) -> tuple[np.ndarray, np.ndarray]:
+    def read_kept_rows(self, shard: PlannedShard, place: BlockPlace) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of a block that belong to the shard (int64), and the numbers of their repositories (int32).
 
         Both arrays have the shape [chosen rows]. A row is counted from the first row of the block.
@@ -87,7 +87,7 @@ class Decisions:
         chosen &= self._splits[numbers] == SPLITS.index(shard.split)
         return np.flatnonzero(chosen), numbers[chosen]
 
-    def licenses_of(self, place: BlockPlace, rows: np.ndarray) -> pa.Array:
+    def read_row_licenses(self, place: BlockPlace, rows: np.ndarray) -> pa.Array:
         """Return the licenses of some rows of a block; `rows` are counted from the first row of the block."""
         numbers = read_license_numbers(self.folder, place.first_row, place.rows)
         return self._licenses.take(pa.array(numbers[rows]))
@@ -117,7 +117,7 @@ def save_decisions(folder: Path, shards: list[PlannedShard], blocks: list[tuple[
 
 def load_decisions(work: Path) -> Decisions:
     """Return the decisions that `save_decisions` has written. The result is cached: a process reads the files once."""
-    folder = decisions_folder(work)
+    folder = get_decisions_folder(work)
     return read_decisions(folder, (folder / DECISIONS_FILE).stat().st_mtime_ns)
 
 

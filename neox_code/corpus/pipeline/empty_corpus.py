@@ -1,6 +1,6 @@
 """The error for a corpus without any kept file. It lists what was found, and a remedy.
 
-raise empty_corpus_error(sources, counts, max_bytes)
+raise make_empty_corpus_error(sources, counts, max_bytes)
 """
 
 from collections import Counter
@@ -44,7 +44,7 @@ REMEDIES = {
 REASONS_NAMED = 8
 
 
-def empty_corpus_error(sources: Sequence[str], counts: Sequence[Count], max_bytes: int | None) -> DataError:
+def make_empty_corpus_error(sources: Sequence[str], counts: Sequence[Count], max_bytes: int | None) -> DataError:
     """Return an error with the most frequent drop reasons, and the remedy for the most frequent one."""
     reasons: Counter[str] = Counter()
     for count in counts:

@@ -22,7 +22,7 @@ from neox_code.corpus.pipeline.project_table import ProjectTable
 from neox_code.corpus.pipeline.repositories import Repositories
 from neox_code.corpus.pipeline.row_licenses import OWN_FILE, read_license_numbers, read_licenses
 from neox_code.corpus.pipeline.scan_results import Block, ScanResults
-from neox_code.corpus.pipeline.work_folder import decisions_folder, output_folder
+from neox_code.corpus.pipeline.work_folder import get_decisions_folder, get_output_folder
 from neox_code.corpus.shards import INDEX_FILE, MANIFEST_FILE, MANIFEST_SCHEMA, MAX_SHARD_BYTES, SPLITS, Count, open_parquet_writer
 from neox_code.files import write_json
 
@@ -55,7 +55,7 @@ def write_index(
 
     Files of repositories that are not in `splits` are dropped with the reason LEFT_ASIDE.
     """
-    folder, out = decisions_folder(work), output_folder(work)
+    folder, out = get_decisions_folder(work), get_output_folder(work)
     out.mkdir(exist_ok=True)
     names = pa.array(repositories.names)
     project_of = np.array(repositories.projects, np.int64)

@@ -22,10 +22,10 @@ from neox_code.corpus.pipeline.work_folder import (
     CLONES_FOLDER,
     PLAN_FILE,
     Settings,
-    batch_file,
-    decisions_folder,
-    output_folder,
-    scan_result_file,
+    get_batch_path,
+    get_decisions_folder,
+    get_output_folder,
+    get_scan_result_path,
 )
 from neox_code.corpus.sources.batches import BatchGroup
 from neox_code.corpus.sources.find import LOCAL, Options, expand_home, find_sources
@@ -60,9 +60,9 @@ def make_plan(work: Path, sources: Sequence[str], settings: Settings, begin: Cal
             return plan
         log.info("corpus: the sources have changed since the interrupted build in %s: starting from the beginning", work)
     (work / PLAN_FILE).unlink(missing_ok=True)
-    for stale in (scan_result_file(work, 0).parent, decisions_folder(work), output_folder(work)):
+    for stale in (get_scan_result_path(work, 0).parent, get_decisions_folder(work), get_output_folder(work)):
         shutil.rmtree(stale, ignore_errors=True)
-    folder = batch_file(work, 0).parent
+    folder = get_batch_path(work, 0).parent
     if known is None:
         plan = list_batches(sources, settings, clear_folder(folder), begin)
     else:
@@ -97,7 +97,7 @@ def list_batches(
             languages = tuple(language for language in languages if language in source.languages)
         for batch in source.batches(Prefilter(settings.recipe, languages)):
             pickled = pickle.dumps(batch)
-            (folder / batch_file(folder, len(sizes)).name).write_bytes(pickled)
+            (folder / get_batch_path(folder, len(sizes)).name).write_bytes(pickled)
             digest.update(hashlib.sha256(pickled).digest())
             sizes.append(batch.num_bytes)
             listed(len(sizes) - 1)
@@ -107,9 +107,9 @@ def list_batches(
 def has_changed_files(work: Path, plan: Plan) -> bool:
     """Return True if a scanned file in a folder has changed since it was listed, even if its size is the same."""
     for index in range(len(plan.sizes)):
-        if scan_result_file(work, index).exists():
-            listed_at = batch_file(work, index).stat().st_ctime_ns
-            with batch_file(work, index).open("rb") as file:
+        if get_scan_result_path(work, index).exists():
+            listed_at = get_batch_path(work, index).stat().st_ctime_ns
+            with get_batch_path(work, index).open("rb") as file:
                 if any(read_change_time(place) > listed_at for place in list_paths_of_batch(pickle.load(file))):
                     return True
     return False

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from neox_code.corpus.duplicates.exact import content_digest
+from neox_code.corpus.duplicates.exact import compute_content_digest
 from neox_code.corpus.executors.stages import Stage
 from neox_code.corpus.filters.protocol import Candidate
 from neox_code.corpus.languages.text_encoding import (
@@ -24,7 +24,13 @@ from neox_code.corpus.licenses.folder_licenses import make_unread_statement, rea
 from neox_code.corpus.licenses.license import DOCUMENTS, find_source_license
 from neox_code.corpus.pipeline.prefilter import NO_LANGUAGE, NOT_CHOSEN, Prefilter, apply_edit, apply_filter
 from neox_code.corpus.pipeline.scan_results import ScanResultWriter, ScanRow
-from neox_code.corpus.pipeline.work_folder import Settings, batch_file, find_original_recipe, load_settings, scan_result_file
+from neox_code.corpus.pipeline.work_folder import (
+    Settings,
+    find_original_recipe,
+    get_batch_path,
+    get_scan_result_path,
+    load_settings,
+)
 from neox_code.corpus.recipes.registry import report_recipe_errors
 from neox_code.corpus.sources.batches import LINK, REPLACED
 from neox_code.corpus.sources.protocol import Batch, FoundFile
@@ -38,11 +44,11 @@ MARK_REMOVED = "byte-order mark removed"
 def scan_batch(work: Path, index: int) -> Iterator[float]:
     """Read and filter the files of a batch, and write the results. Yield the number of bytes done since the previous yield."""
     settings = load_settings(work)
-    with batch_file(work, index).open("rb") as file:
+    with get_batch_path(work, index).open("rb") as file:
         batch: Batch = pickle.load(file)
     scanner, own_recipe = Scanner(settings), find_original_recipe(work)
     reported = 0
-    with ScanResultWriter(scan_result_file(work, index), [rule.key_bytes for rule in settings.recipe.duplicates]) as writer:
+    with ScanResultWriter(get_scan_result_path(work, index), [rule.key_bytes for rule in settings.recipe.duplicates]) as writer:
         for found, done in batch.read():
             with report_recipe_errors(own_recipe, f"decides on {found.project.name}/{found.path}"):
                 for row in scanner.rows(found, writer.find_number(found.project)):
@@ -54,7 +60,7 @@ def scan_batch(work: Path, index: int) -> Iterator[float]:
 
 
 PROGRESS_BYTES = 2**21
-SCAN = Stage("scan", scan_batch, scan_result_file)
+SCAN = Stage("scan", scan_batch, get_scan_result_path)
 
 
 class Scanner:
@@ -76,7 +82,7 @@ class Scanner:
         text, encoding, digest = None, None, None
         if file.content is not None:
             text, encoding = self.decode(file.content)
-            digest = content_digest(file.content).hex()
+            digest = compute_content_digest(file.content).hex()
         counted = rule.get_counted_language(file.path, text) if rule.selects_by_project and file.project.language is None else None
         if file.content is None or text is None:
             stated = make_unread_statement(file.path, file.link) if is_unread_statement(file) else None

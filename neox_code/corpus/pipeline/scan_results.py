@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from neox_code.corpus.pipeline.work_folder import scan_result_file
+from neox_code.corpus.pipeline.work_folder import get_scan_result_path
 from neox_code.corpus.sources.protocol import Project
 from neox_code.files import partial_path, replace_durably
 
@@ -181,7 +181,7 @@ class ScanResults:
         """Yield all rows, in the order of the plan, with the named columns."""
         first_row = 0
         for batch in range(self.count):
-            with pq.ParquetFile(scan_result_file(self.work, batch)) as file:
+            with pq.ParquetFile(get_scan_result_path(self.work, batch)) as file:
                 projects = read_projects_of_file(file)
                 for group in range(file.num_row_groups):
                     table = file.read_row_group(group, columns=list(columns), use_threads=False)

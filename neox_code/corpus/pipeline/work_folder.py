@@ -21,7 +21,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from neox_code.corpus.recipes.recipe import Recipe
-from neox_code.corpus.recipes.registry import load_recipe, recipe_file
+from neox_code.corpus.recipes.registry import get_recipe_file, load_recipe
 from neox_code.files import atomic_file, write_text
 
 SETTINGS_FILE = "settings.pickle"
@@ -51,24 +51,24 @@ class Settings:
     """The folder in which clones of repositories are kept and reused; None: a clone is removed after it is read."""
 
 
-def batch_file(work: Path, index: int) -> Path:
+def get_batch_path(work: Path, index: int) -> Path:
     return work / "plan" / f"{index:06d}.pickle"
 
 
-def scan_result_file(work: Path, index: int) -> Path:
+def get_scan_result_path(work: Path, index: int) -> Path:
     return work / "parts" / f"{index:06d}.parquet"
 
 
-def decisions_folder(work: Path) -> Path:
+def get_decisions_folder(work: Path) -> Path:
     return work / "decisions"
 
 
-def output_folder(work: Path) -> Path:
+def get_output_folder(work: Path) -> Path:
     return work / "out"
 
 
 def save_settings(work: Path, settings: Settings) -> None:
-    own = recipe_file(settings.recipe)
+    own = get_recipe_file(settings.recipe)
     if own is not None:
         shutil.copyfile(own, work / RECIPE_COPY)
         write_text(work / RECIPE_PATH, str(own.absolute()))

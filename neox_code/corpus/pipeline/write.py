@@ -19,7 +19,13 @@ from neox_code.corpus.executors.stages import Stage
 from neox_code.corpus.pipeline.decisions import BlockPlace, Decisions, PlannedShard, load_decisions
 from neox_code.corpus.pipeline.repositories import remove_prefixes
 from neox_code.corpus.pipeline.scan_results import read_projects_of_file
-from neox_code.corpus.pipeline.work_folder import Settings, find_original_recipe, load_settings, output_folder, scan_result_file
+from neox_code.corpus.pipeline.work_folder import (
+    Settings,
+    find_original_recipe,
+    get_output_folder,
+    get_scan_result_path,
+    load_settings,
+)
 from neox_code.corpus.recipes.registry import report_recipe_errors
 from neox_code.corpus.rows.chunks import load_tokenizer
 from neox_code.corpus.rows.protocol import RowMaker
@@ -34,7 +40,7 @@ def write_shard(work: Path, index: int) -> Iterator[float]:
     settings, decisions = load_settings(work), load_decisions(work)
     shard = decisions.shards[index]
     maker, own_recipe = settings.recipe.rows, find_original_recipe(work)
-    path = output_folder(work) / shard.name
+    path = get_output_folder(work) / shard.name
     path.parent.mkdir(exist_ok=True)
     try:
         with open_document_writer(partial_path(path)) as writer, open_rows_file(work, shard, maker) as rows_for_tuning:
@@ -55,14 +61,14 @@ def write_shard(work: Path, index: int) -> Iterator[float]:
 
 def open_rows_file(work: Path, shard: PlannedShard, maker: RowMaker | None) -> AbstractContextManager[IO[str]]:
     """Open the file for a shard's fine-tuning rows. It gets its final name before the shard does: a shard never lacks its rows."""
-    return nullcontext(io.StringIO()) if maker is None else atomic_file(output_folder(work) / shard.rows_file_name)
+    return nullcontext(io.StringIO()) if maker is None else atomic_file(get_output_folder(work) / shard.rows_file_name)
 
 
-def shard_file(work: Path, index: int) -> Path:
-    return output_folder(work) / load_decisions(work).shards[index].name
+def get_shard_path(work: Path, index: int) -> Path:
+    return get_output_folder(work) / load_decisions(work).shards[index].name
 
 
-WRITE = Stage("write", write_shard, shard_file)
+WRITE = Stage("write", write_shard, get_shard_path)
 
 
 def read_row_groups(
@@ -71,8 +77,8 @@ def read_row_groups(
     """Yield tables of about 8 MiB of text, and the repository number of each document (shape [documents], int32)."""
     pending: list[tuple[pa.Table, np.ndarray]] = []
     num_bytes = 0
-    for place in decisions.blocks_of(shard):
-        rows, numbers = decisions.rows_of(shard, place)
+    for place in decisions.iter_blocks(shard):
+        rows, numbers = decisions.read_kept_rows(shard, place)
         if len(rows):
             table = make_document_table(work, decisions, place, rows, numbers, settings)
             pending.append((table, numbers))
@@ -93,7 +99,7 @@ def make_document_table(
     work: Path, decisions: Decisions, place: BlockPlace, rows: np.ndarray, numbers: np.ndarray, settings: Settings
 ) -> pa.Table:
     """Return the documents of some rows of a block. `rows` are indices in the block, `numbers` the rows' repository numbers."""
-    with pq.ParquetFile(scan_result_file(work, place.batch)) as file:
+    with pq.ParquetFile(get_scan_result_path(work, place.batch)) as file:
         commits = pa.array([project.commit for project in read_projects_of_file(file)], pa.string())
         block = file.read_row_group(place.row_group, columns=COLUMNS, use_threads=False)
     texts = block["text"].take(pa.array(find_text_rows(block)[rows]))
@@ -106,7 +112,7 @@ def make_document_table(
             "repository": repositories["name"],
             "path": remove_prefixes(block["path"].combine_chunks(), numbers, decisions.prefixes),
             "commit": commits.take(block["project"].combine_chunks()),
-            "license": decisions.licenses_of(place, rows),
+            "license": decisions.read_row_licenses(place, rows),
             "stars": repositories["stars"],
             "sha256": block["sha256"],
             "bytes": block["text_bytes"],

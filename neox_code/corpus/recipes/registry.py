@@ -2,7 +2,7 @@
 
 find_recipe("polycoder")            RECIPE of recipes/polycoder.py
 find_recipe("recipes/short.py")     RECIPE of a Python file
-recipe_file(recipe)                    the user's file that a recipe was loaded from; None for a recipe of this folder
+get_recipe_file(recipe)                    the user's file that a recipe was loaded from; None for a recipe of this folder
 """
 
 import importlib
@@ -26,7 +26,7 @@ USER_MODULE = "neox_code_user_recipe"
 """Module name under which a user's file is imported. All processes unpickle objects of the file's classes by this name."""
 
 
-def recipe_names() -> list[str]:
+def list_recipe_names() -> list[str]:
     modules = (module.name for module in pkgutil.iter_modules(recipes.__path__))
     return sorted(name.replace("_", "-") for name in modules if name not in NOT_RECIPES)
 
@@ -34,17 +34,21 @@ def recipe_names() -> list[str]:
 def find_recipe(name_or_path: str | Path) -> Recipe:
     """Return a recipe by its name or file. Raise DataError for an unknown name or an invalid file."""
     name = str(name_or_path)
-    if name in recipe_names():
+    if name in list_recipe_names():
         return importlib.import_module(f"{recipes.__name__}.{name.replace('-', '_')}").RECIPE
     if name.endswith(".py"):
         return load_recipe(Path(name).expanduser())
-    raise DataError(f"recipe {name!r} is not known. Choose one of {', '.join(recipe_names())}, or a Python file with a RECIPE.")
+    raise DataError(
+        f"recipe {name!r} is not known. Choose one of {', '.join(list_recipe_names())}, or a Python file with a RECIPE."
+    )
 
 
 def load_recipe(path: Path, original: Path | None = None) -> Recipe:
     """Run a user's file and return its RECIPE. If the file is a copy, errors name the `original`."""
     if not path.is_file():
-        raise DataError(f"recipe {path} does not exist. Choose one of {', '.join(recipe_names())}, or a Python file with a RECIPE.")
+        raise DataError(
+            f"recipe {path} does not exist. Choose one of {', '.join(list_recipe_names())}, or a Python file with a RECIPE."
+        )
     named = str((original or path).absolute())
     module = ModuleType(USER_MODULE)
     module.__file__ = str(path)
@@ -113,6 +117,6 @@ def belongs_to_recipe(path: Path, file: Path) -> bool:
     return path == file or (path.parent == file.parent and not path.is_relative_to(PACKAGE))
 
 
-def recipe_file(recipe: Recipe) -> Path | None:
+def get_recipe_file(recipe: Recipe) -> Path | None:
     module = sys.modules.get(USER_MODULE)
     return Path(str(module.__file__)) if module is not None and getattr(module, "RECIPE", None) is recipe else None

@@ -202,7 +202,7 @@ class LabelRequests:
 
     def _is_affordable(self, usage: TokenUsage, waiting: dict[Future[None], TokenUsage]) -> bool:
         expected = sum(waiting.values(), self.answers.usage + usage)
-        return self.max_cost is None or self.prices.cost_of(expected) <= self.max_cost
+        return self.max_cost is None or self.prices.compute_cost(expected) <= self.max_cost
 
 
 def wait_for_any(waiting: dict[Future[None], TokenUsage]) -> int:

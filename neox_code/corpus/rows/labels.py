@@ -47,9 +47,9 @@ class Prices:
     input: float = 0.0
     output: float = 0.0
 
-    def cost_of(self, usage: TokenUsage) -> float:
+    def compute_cost(self, usage: TokenUsage) -> float:
         """
-        >>> Prices(0.5, 1.5).cost_of(TokenUsage(2_000_000, 1_000_000))
+        >>> Prices(0.5, 1.5).compute_cost(TokenUsage(2_000_000, 1_000_000))
         2.5
         """
         return (self.input * usage.input_tokens + self.output * usage.output_tokens) / 1e6

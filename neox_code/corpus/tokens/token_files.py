@@ -41,18 +41,18 @@ from neox_code.corpus.tokens.tokenize_slice import (
     TokenCounts,
     TokenizeSettings,
     WriteOptions,
+    get_part_prefix,
+    get_report_path,
+    get_slice_path,
     load_report,
     load_settings,
-    part_prefix,
-    report_path,
-    slice_path,
 )
 from neox_code.data.identity import write_record
-from neox_code.data.indexed_dataset import best_dtype, bin_path, idx_path, record_path
+from neox_code.data.indexed_dataset import choose_id_dtype, get_bin_path, get_idx_path, get_record_path
 from neox_code.data.merge import DatasetMerger
 from neox_code.files import atomic_file, read_json, write_json
 from neox_code.logs import format_plural, get_logger, progress
-from neox_code.processes.workers import available_cores
+from neox_code.processes.workers import count_available_cores
 from neox_code.tokenizer.comparison import describe_vocabulary
 from neox_code.tokenizer.fast import IdsDiffer, find_fastest_encoder, guess_fastest_encoder
 from neox_code.tokenizer.protocol import Tokenizer
@@ -105,14 +105,14 @@ def write_token_files(
                 return before
             log_resume(prefix.name, work, (TOKENIZE, len(slices), "slices tokenized"))
         tokenize_with_fallback(
-            work, prefix.name, slices, tokenizer, options, workers or available_cores(), bar or ProgressBar(), executor
+            work, prefix.name, slices, tokenizer, options, workers or count_available_cores(), bar or ProgressBar(), executor
         )
         reports = [load_report(work, index) for index in range(len(slices))]
         counts = merge_slices(prefix_of, work, reports, tokenizer, options)
         log_skipped_documents(prefix, counts, [message for own in reports for message in own.skipped][:MAX_LISTED])
         if keep_finished_note:
             write_json(work / FINISHED_FILE, {name: asdict(own) for name, own in counts.items()})
-            shutil.rmtree(report_path(work, 0).parent, ignore_errors=True)
+            shutil.rmtree(get_report_path(work, 0).parent, ignore_errors=True)
         else:
             remove_work(work)
     return counts
@@ -125,7 +125,7 @@ def load_finished_counts(work: Path, prefix_of: PrefixOf, options: WriteOptions)
     counts = {name: TokenCounts(**own) for name, own in read_json(work / FINISHED_FILE).items()}
     languages = [language for language, own in counts.items() if own.documents]
     prefixes = [prefix_of(language) for language in (languages if options.by_language else [None] if languages else [])]
-    return counts if all(path(prefix).is_file() for prefix in prefixes for path in (idx_path, bin_path)) else None
+    return counts if all(path(prefix).is_file() for prefix in prefixes for path in (get_idx_path, get_bin_path)) else None
 
 
 def remove_finished_notes(prefixes: Iterable[str | os.PathLike[str]]) -> None:
@@ -153,9 +153,9 @@ def prepare_work_folder(
     if not find_changes(work, key, title):
         return True
     clear_work(work)
-    slice_path(work, 0).parent.mkdir()
+    get_slice_path(work, 0).parent.mkdir()
     for index, input_slice in enumerate(slices):
-        slice_path(work, index).write_bytes(pickle.dumps(input_slice))
+        get_slice_path(work, index).write_bytes(pickle.dumps(input_slice))
     save_settings(work, TokenizeSettings(tokenizer, options, guess_fastest_encoder(tokenizer)))
     write_json(work / KEY_FILE, key)
     return False
@@ -196,11 +196,11 @@ def tokenize_with_fallback(
         except IdsDiffer as difference:
             encoder = find_fastest_encoder(tokenizer, after=load_settings(work).encoder)
             log.warning("encoder | %s; starting again with %s", difference, encoder)
-            shutil.rmtree(report_path(work, 0).parent, ignore_errors=True)
+            shutil.rmtree(get_report_path(work, 0).parent, ignore_errors=True)
             save_settings(work, TokenizeSettings(tokenizer, options, encoder))
         else:
             reports = [load_report(work, index) for index in range(len(slices))]
-            log_encoder(load_settings(work).encoder, sum(own.compared for own in reports), sum(map(count_documents, reports)))
+            log_encoder(load_settings(work).encoder, sum(own.compared for own in reports), sum(map(count_slice_documents, reports)))
             return
 
 
@@ -216,7 +216,7 @@ def tokenize_slices(
     ready = LocalExecutor(min(workers, len(missing))) if executor is None else nullcontext(executor)
     total = sum(input_slice.num_bytes for input_slice in slices)
     before = total - sum(slices[index].num_bytes for index in missing)
-    documents = sum(count_documents(load_report(work, index)) for index in set(range(len(slices))) - set(missing))
+    documents = sum(count_slice_documents(load_report(work, index)) for index in set(range(len(slices))) - set(missing))
     amount, unit, start = (bar.num_documents, "documents", documents) if bar.num_documents else (total, "B", before)
     with progress(title, amount, unit, done=start) as advance, ready as chosen:
         for values in run_missing(stage, work, missing, chosen):
@@ -227,7 +227,7 @@ def tokenize_slices(
                 log.info("%s: %s", title, format_plural(documents, "document"))
 
 
-def count_documents(slice_report: SliceReport) -> int:
+def count_slice_documents(slice_report: SliceReport) -> int:
     return sum(counts.documents + counts.empty + counts.skipped for counts in slice_report.counts.values())
 
 
@@ -239,11 +239,11 @@ def merge_slices(
     for slice_report in reports:
         for language, slice_counts in slice_report.counts.items():
             counts[language].add(slice_counts)
-    dtype, vocabulary = best_dtype(tokenizer.vocab_size), describe_vocabulary(tokenizer)
+    dtype, vocabulary = choose_id_dtype(tokenizer.vocab_size), describe_vocabulary(tokenizer)
     for language in sorted(counts) if options.by_language else [WHOLE]:
         prefix = prefix_of(language or None)
         parts = [
-            part_prefix(work, index, language)
+            get_part_prefix(work, index, language)
             for index, own in enumerate(reports)
             if any(count.documents for name, count in own.counts.items() if language in (WHOLE, name))
         ]
@@ -253,11 +253,11 @@ def merge_slices(
                     merger.add_dataset(part)
             write_record(prefix, vocabulary, merger.max_id)
             documents, tokens = format_plural(merger.num_documents, "document"), format_plural(merger.num_tokens, "token")
-            log.info("%s: %s, %s", bin_path(prefix), documents, tokens)
+            log.info("%s: %s, %s", get_bin_path(prefix), documents, tokens)
         else:
-            idx_path(prefix).unlink(missing_ok=True)
-            bin_path(prefix).unlink(missing_ok=True)
-            record_path(prefix).unlink(missing_ok=True)
+            get_idx_path(prefix).unlink(missing_ok=True)
+            get_bin_path(prefix).unlink(missing_ok=True)
+            get_record_path(prefix).unlink(missing_ok=True)
             log.warning("%s: no file written, because no document has a token", prefix)
     return dict(sorted(counts.items()))
 

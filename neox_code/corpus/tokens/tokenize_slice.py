@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from neox_code.corpus.executors.stages import Stage
 from neox_code.corpus.tokens.input_slices import MAX_LISTED, SKIP_REMEDY, InputSlice, Rejected, Text, make_rejection_error
 from neox_code.corpus.tokens.raw_documents import UNKNOWN_LANGUAGE
-from neox_code.data.indexed_dataset import IndexedDatasetWriter, best_dtype
+from neox_code.data.indexed_dataset import IndexedDatasetWriter, choose_id_dtype
 from neox_code.errors import ConfigError, DataError
 from neox_code.files import write_text
 from neox_code.tokenizer.byte_level import ByteLevelTokenizer, encode_utf8
@@ -106,7 +106,7 @@ class TokenizeSettings:
 
 @dataclass(frozen=True)
 class SliceReport:
-    """Result of tokenizing a slice, which is stored in the file `report_path`."""
+    """Result of tokenizing a slice, which is stored in the file `get_report_path`."""
 
     counts: Mapping[str, TokenCounts]
     """Counts by language."""
@@ -128,7 +128,7 @@ def tokenize_slice(work: Path, index: int) -> Iterator[Progress]:
 
     Raise DataError for a document that cannot be encoded, and IdsDiffer if the encoder is not exact.
     """
-    input_slice: InputSlice = pickle.loads(slice_path(work, index).read_bytes())
+    input_slice: InputSlice = pickle.loads(get_slice_path(work, index).read_bytes())
     settings, encoder = load_encoder(work, (work / SETTINGS_FILE).stat().st_mtime_ns)
     before = encoder.compared.documents
     counts: dict[str, TokenCounts] = defaultdict(TokenCounts)
@@ -139,14 +139,16 @@ def tokenize_slice(work: Path, index: int) -> Iterator[Progress]:
         for batch in make_batches(read_clean_texts(input_slice, settings.options, counts, skipped)):
             for language, ids, lengths in encode_batch(batch, settings, encoder, counts, skipped):
                 if language not in writers:
-                    writer = IndexedDatasetWriter(part_prefix(work, index, language), best_dtype(settings.tokenizer.vocab_size))
+                    writer = IndexedDatasetWriter(
+                        get_part_prefix(work, index, language), choose_id_dtype(settings.tokenizer.vocab_size)
+                    )
                     writers[language] = stack.enter_context(writer)
                 writers[language].add_documents(ids, lengths)
             amount = min(sum(text.num_bytes for text in batch), input_slice.num_bytes - done)
             done += amount
             yield Progress(amount, len(batch))
     report = SliceReport(dict(counts), encoder.compared.documents - before, skipped.messages)
-    write_text(report_path(work, index), json.dumps(asdict(report)))
+    write_text(get_report_path(work, index), json.dumps(asdict(report)))
     yield Progress(input_slice.num_bytes - done, 0)
 
 
@@ -167,24 +169,24 @@ def load_encoder(work: Path, written_at: int) -> tuple[TokenizeSettings, GatedEn
     return settings, GatedEncoder(settings.tokenizer, settings.encoder)
 
 
-def slice_path(work: Path, index: int) -> Path:
+def get_slice_path(work: Path, index: int) -> Path:
     return work / "pieces" / f"{index:06d}.pickle"
 
 
-def part_prefix(work: Path, index: int, language: str) -> Path:
+def get_part_prefix(work: Path, index: int, language: str) -> Path:
     return work / "parts" / f"{index:06d}.{language}"
 
 
-def report_path(work: Path, index: int) -> Path:
+def get_report_path(work: Path, index: int) -> Path:
     return work / "parts" / f"{index:06d}.json"
 
 
-TOKENIZE = Stage("tokenize", tokenize_slice, report_path, not_retried=(IdsDiffer,))
+TOKENIZE = Stage("tokenize", tokenize_slice, get_report_path, not_retried=(IdsDiffer,))
 TOKENIZE_ON_ONE_CORE = replace(TOKENIZE, run=tokenize_on_one_core)
 
 
 def load_report(work: Path, index: int) -> SliceReport:
-    value = json.loads(report_path(work, index).read_text(encoding="utf-8"))
+    value = json.loads(get_report_path(work, index).read_text(encoding="utf-8"))
     return SliceReport(
         {language: TokenCounts(**counts) for language, counts in value["counts"].items()}, value["compared"], value["skipped"]
     )

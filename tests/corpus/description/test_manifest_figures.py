@@ -13,8 +13,8 @@ from neox_code.corpus.shards import MANIFEST_FILE, MANIFEST_SCHEMA, open_parquet
 MEASURE = """
 import sys
 import pyarrow
-from neox_code.corpus.description.manifest_figures import count_manifest
-print(count_manifest(sys.argv[1]).num_rows, pyarrow.default_memory_pool().max_memory())
+from neox_code.corpus.description.manifest_figures import read_manifest_figures
+print(read_manifest_figures(sys.argv[1]).num_rows, pyarrow.default_memory_pool().max_memory())
 """
 
 

@@ -31,7 +31,7 @@ def make_code(name: str) -> str:
     return "".join(f"def {name}_{number}(a):\n    return a * {number}\n" for number in range(20))
 
 
-def licenses_of(files: dict[str, str]) -> FolderLicenses:
+def read_row_licenses(files: dict[str, str]) -> FolderLicenses:
     licenses = FolderLicenses()
     for path, text in files.items():
         if (statement := read_statement(path, text)) is not None:
@@ -97,16 +97,19 @@ def licenses_of(files: dict[str, str]) -> FolderLicenses:
 )  # fmt: skip
 def test_the_nearest_statement_in_the_folder_or_above_applies(files, path, expression, file):
     for order in (files.items(), reversed(files.items())):
-        assert licenses_of(dict(order)).find(path, None) == (expression, file)
+        assert read_row_licenses(dict(order)).find(path, None) == (expression, file)
 
 
 def test_a_repository_list_gives_the_license_if_there_is_no_license_file():
-    assert licenses_of({}).find("a/a.py", "MIT License") == ("MIT", None)
-    assert licenses_of({}).find("a/a.py", "NOASSERTION") == (None, None)
-    assert licenses_of({"LICENSE": GPL}).find("a/a.py", "MIT") == ("GPL-3.0-only", "LICENSE")
-    assert licenses_of({"ee/LICENSE": ENTERPRISE}).find("ee/a.py", "MIT") == (UNKNOWN, "ee/LICENSE")
-    assert licenses_of({"web/package.json": '{"license": "GPL-3.0"}'}).find("web/a.js", "MIT").expression == "GPL-3.0-only AND MIT"
-    assert licenses_of({}).find("vendor/x/a.go", "MIT") == (None, None)
+    assert read_row_licenses({}).find("a/a.py", "MIT License") == ("MIT", None)
+    assert read_row_licenses({}).find("a/a.py", "NOASSERTION") == (None, None)
+    assert read_row_licenses({"LICENSE": GPL}).find("a/a.py", "MIT") == ("GPL-3.0-only", "LICENSE")
+    assert read_row_licenses({"ee/LICENSE": ENTERPRISE}).find("ee/a.py", "MIT") == (UNKNOWN, "ee/LICENSE")
+    assert (
+        read_row_licenses({"web/package.json": '{"license": "GPL-3.0"}'}).find("web/a.js", "MIT").expression
+        == "GPL-3.0-only AND MIT"
+    )
+    assert read_row_licenses({}).find("vendor/x/a.go", "MIT") == (None, None)
 
 
 FILES = {
@@ -409,7 +412,7 @@ DROPPED_ONLY_HERE = {  # files without a notice of their own, below several lice
 @pytest.mark.parametrize("release", DEBIAN)
 def test_files_with_permissive_licenses_in_debian_are_kept(release):
     texts, files = DEBIAN[release]
-    licenses, allowed = licenses_of(texts), AllowedLicenses()
+    licenses, allowed = read_row_licenses(texts), AllowedLicenses()
     for path, (notice, debian) in {**files, **DROPPED_ONLY_HERE.get(release, {})}.items():
         expression = find_source_license(path, f"/*\n{notice} */\nint x;\n") or licenses.find(path, None).expression
         is_kept = allowed.find_drop_reason(expression) is None

@@ -179,7 +179,7 @@ from neox_code.corpus.pipeline.decisions import load_decisions
 from neox_code.corpus.pipeline.scan_results import PROJECTS, make_scan_schema
 from neox_code.corpus.recipes.registry import find_recipe
 from neox_code.corpus.sources.protocol import Project
-from neox_code.corpus.pipeline.work_folder import Settings, scan_result_file
+from neox_code.corpus.pipeline.work_folder import Settings, get_scan_result_path
 
 work, parts, rows = Path(sys.argv[1]), int(sys.argv[2]), 50_000
 recipe = find_recipe("polycoder")
@@ -200,7 +200,7 @@ for part in range(parts):
     keys = np.random.default_rng(part).bytes(16 * rows)
     keys = keys[: 16 * (rows // 10)] + keys[: 16 * (rows - rows // 10)]        # a tenth are duplicates
     columns["key0"] = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), rows, [None, pa.py_buffer(keys)])
-    with pq.ParquetWriter(scan_result_file(work, part), schema, write_statistics=False) as writer:
+    with pq.ParquetWriter(get_scan_result_path(work, part), schema, write_statistics=False) as writer:
         writer.write_table(pa.table(columns, schema=schema))
         writer.add_key_value_metadata({PROJECTS: json.dumps([asdict(project) for project in projects])})
 decide_files(work, parts, Settings(recipe, recipe.languages, 1, None, {"train": 98.9, "valid": 0.1, "test": 1.0}))

@@ -93,7 +93,7 @@ def test_rows_get_the_models_instructions_and_keep_their_authors(server: ChatSer
         "without words in the answer": 1,
     }
     assert (report.usage.input_tokens, report.usage.output_tokens) == (400, 40)
-    assert Prices(1.0, 10.0).cost_of(report.usage) == pytest.approx(800e-6)
+    assert Prices(1.0, 10.0).compute_cost(report.usage) == pytest.approx(800e-6)
     question = server.asked[0]
     assert question["model"] == "a-model" and "GDScript" in question["messages"][0]["content"]
     label_files([train, test], tmp_path / "out", labeler(server))
@@ -143,7 +143,7 @@ def test_the_cost_stays_below_its_maximum(server: ChatServer, tmp_path: Path, us
     costs, labeled = [], []
     for max_cost in (0.02, 0.02, 0.05):
         report = label_files([rows], tmp_path / "out", labeler(server), prices=Prices(1, 3), max_cost=max_cost, concurrency=3)
-        costs.append(Prices(1, 3).cost_of(report.usage))
+        costs.append(Prices(1, 3).compute_cost(report.usage))
         labeled.append(report.rows["labeled by the model"])
         assert report.is_over_budget and report.rows["not requested yet"] == 40 - labeled[-1]
         assert max_cost - 0.004 < costs[-1] <= max_cost
