@@ -17,7 +17,7 @@ from pathlib import Path
 
 import set_up  # noqa: F401
 
-from neox_code.config.command_line import Parser, positive_integer
+from neox_code.config.command_line import Parser, parse_positive_integer
 from neox_code.corpus.overlap.contamination import measure_contamination
 from neox_code.corpus.shards import is_corpus, read_manifest
 from neox_code.errors import DataError, run_command
@@ -36,7 +36,9 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the files of problems")
     parser.add_argument("--corpus", metavar="DIR", help="training corpus for the overlap; default: the source, if it is a corpus")
     parser.add_argument("--split", choices=("valid", "test"), default="test", help="split of a corpus (default %(default)s)")
-    parser.add_argument("--count", type=positive_integer, default=100, metavar="N", help="problems of a kind (default %(default)s)")
+    parser.add_argument(
+        "--count", type=parse_positive_integer, default=100, metavar="N", help="problems of a kind (default %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=1234, metavar="N", help="seed of the selection (default %(default)s)")
     arguments = parser.parse_args(argv)
     by_language, _ = select_heldout_documents(arguments.source, arguments.split, None, arguments.seed)

@@ -30,7 +30,7 @@ class ProcessCluster:
         self.lost, self.hangs = lost, hangs
         self.arrays: list[JobArray] = []
 
-    def check(self):
+    def require_cluster(self):
         pass
 
     def start(self, name, folder, command, count, workers):
