@@ -1,7 +1,9 @@
 """Scores of tasks as a table for the console: `Console().print(make_score_table(results))`.
 
-task       score    value  standard error  visible difference  problems  chance
-humaneval  pass@1  0.0213          0.0113              0.0447       164       -
+humaneval                                value     error  visible    n  chance
+  pass@1                                0.0213    0.0113   0.0447  164       -
+clean part
+  pass@1                                0.0132    0.0093   0.0370  151       -
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,24 +12,27 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-CAPTION = """visible difference: the smallest difference between two models that the score shows (5% level, 80% power)
-chance: what can be had without the model
+CLEAN_PART = "clean part"
+
+CAPTION = """error: standard error of the value; n: number of problems or files
+visible: the smallest difference between two models that the score shows (5% level, 80% power)
+chance: the value that is reached without the model
 clean part: the problems that do not overlap with the training corpus"""
 
 
 def make_score_table(results: Sequence[Mapping[str, Any]]) -> Table:
-    """Return a table with a row for each score of the results of `evaluate_tasks`."""
+    """Return a table with the scores of each result of `evaluate_tasks`, below the task's name."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, caption=CAPTION, caption_justify="left")
-    for heading in ("task", "score"):
-        table.add_column(heading)
-    for heading in ("value", "standard error", "visible difference", "problems", "chance"):
-        table.add_column(heading, justify="right", min_width=7)
+    table.add_column("score")
+    for heading in ("value", "error", "visible", "n", "chance"):
+        table.add_column(heading, justify="right", min_width=6 if heading != "n" else 3)
     for result in results:
-        clean = [score | {"name": f"{score['name']}, clean part"} for score in result.get("clean_scores", ())]
-        for score in (*result["scores"], *clean):
-            figures = [format_figure(score[key]) for key in ("value", "standard_error", "smallest_difference")]
-            chance = format_figure(score.get("chance"))
-            table.add_row(result["name"], score["name"], *figures, f"{score['count']:,}", chance)
+        for title, scores in ((result["name"], result["scores"]), (CLEAN_PART, result.get("clean_scores", ()))):
+            if scores:
+                table.add_row(title)
+            for score in scores:
+                figures = [format_figure(score[key]) for key in ("value", "standard_error", "smallest_difference")]
+                table.add_row(f"  {score['name']}", *figures, f"{score['count']:,}", format_figure(score.get("chance")))
     return table
 
 

@@ -12,7 +12,7 @@ batch.
 """
 
 import dataclasses
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +29,10 @@ from neox_code.logs import format_plural, get_logger, progress
 from neox_code.tokenizer.newlines import select_newline_treatment
 
 log = get_logger(__name__)
+
+NO_INFILLING_TOKENS = "the vocabulary has no infilling tokens"
+LEFT_OUT = "left out of the context"
+CUT = "the beginning was cut"
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class Generator:
         cache_bytes = int(section.prefix_cache_gib * 2**30)
         self.engine = Engine(loaded, section.maximum_rows, cache_bytes, section.recompute, section.prompt_lookup_num_tokens)
         self.treat_newlines = select_newline_treatment(self.tokenizer, loaded.newlines)
+        self.remarks: defaultdict[str, list[str]] = defaultdict(list)
+        """Kind -> remarks on prepared prompts that `log_remarks` has not logged yet."""
 
     def complete(self, prompts: Sequence[Prompt | PromptItem], first_index: int = 0) -> list[Completion]:
         """Return the completions in the order of the prompts and their samples. Show progress in tokens.
@@ -163,7 +169,16 @@ class Generator:
         )
         if changed:
             log.warning("prompts whose line ends were converted to LF: %d", changed)
+        self.log_remarks()
         return prepared
+
+    def log_remarks(self) -> None:
+        """Log the first remark of each kind on the prompts that were prepared, and the number of the others."""
+        for kind, remarks in self.remarks.items():
+            log.warning("%s: %s", kind, remarks[0])
+            if len(remarks) > 1:
+                log.warning("%s: %s in all", kind, format_plural(len(remarks), "prompt"))
+        self.remarks.clear()
 
     def prepare_or_refuse(self, prompt: Prompt | PromptItem, index: int) -> Prepared:
         try:
@@ -184,7 +199,12 @@ class Generator:
             text = self.treat_newlines(item.prompt, f"the prompt that begins with {item.prompt[:40]!r}")
             if item.suffix is not None:
                 infilling = self.make_infilling_prompt(text, item.suffix, section)
-                log_infilling(infilling)
+                if not infilling.reads_suffix:
+                    self.remarks[NO_INFILLING_TOKENS].append(
+                        "the model reads only the prefix; the text ends where it meets the suffix"
+                    )
+                if any(infilling.left_out.values()):
+                    self.remarks[LEFT_OUT].append(f"bytes {infilling.left_out} of the prompt that begins with {text[:40]!r}")
                 ids, repeat_bytes = infilling.ids, infilling.repeat_bytes
                 suffix_rule = (SuffixOverlap(item.suffix),)
             else:
@@ -242,21 +262,10 @@ class Generator:
                 "--set long_prompts=cut."
             )
         kept = keep_head_and_end(self.tokenizer, ids, self.compute_prompt_budget(section), section.kept_head_tokens)
-        log.warning(
-            "the prompt that begins with %r has %s; its beginning was cut, and %s tokens are left",
-            *(text[:40], format_plural(len(ids), "token"), f"{len(kept):,}"),
+        self.remarks[CUT].append(
+            f"the prompt that begins with {text[:40]!r} has {format_plural(len(ids), 'token')}, and {len(kept):,} tokens are left"
         )
         return kept
-
-
-def log_infilling(prompt: InfillingPrompt) -> None:
-    """Log what a prompt for infilling lacks."""
-    if not prompt.reads_suffix:
-        log.warning(
-            "the vocabulary has no infilling tokens: the model reads only the prefix; the text ends where it meets the suffix"
-        )
-    if any(prompt.left_out.values()):
-        log.warning("bytes that the context leaves out of the prompt: %s", prompt.left_out)
 
 
 def make_completion(row: Row, prompt: str) -> Completion:

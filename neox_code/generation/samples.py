@@ -105,7 +105,9 @@ def make_prompt_reader(lines: IO[bytes], generator: Generator, items: list[Promp
         except DataError as error:
             items.append(PromptItem(line.decode("utf-8", "replace")))
             return Refusal(index, items[index].prompt, error)
-        return generator.prepare_or_refuse(items[index], index)
+        prepared = generator.prepare_or_refuse(items[index], index)
+        generator.log_remarks()
+        return prepared
 
     return take_next_prompt
 

@@ -146,6 +146,7 @@ class Service:
             fitting = self.generator.fit_context(ids, self.tokenizer.decode(ids[:40]), self.generator.section)
         except DataError as error:
             raise RequestError(str(error), "prompt") from None
+        self.generator.log_remarks()
         return tuple(fitting) or (self.tokenizer.eod_id,)
 
     def prepare(self, prompt: Prompt, heals: bool = True) -> tuple[tuple[int, ...], bytes]:
