@@ -86,7 +86,7 @@ def read_results(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         found = read_json(path)
         if isinstance(found, dict) and isinstance(found.get("scores"), list) and "task" in found:
-            yield found.get("checkpoint") or str(path.parent), {"name": path.stem, **found}
+            yield found.get("checkpoint") or str(path.parent), found | {"name": path.stem}
 
 
 def make_rows(models: Sequence[str], results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[ComparedRow]:
@@ -104,7 +104,7 @@ def make_rows(models: Sequence[str], results: Sequence[tuple[str, Mapping[str, A
 
 
 def format_protocol(protocol: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in protocol.items() if value not in (None, [], "", False))
+    return ", ".join(f"{key} {value}" for key, value in protocol.items() if key != "source" and value not in (None, [], "", False))
 
 
 def compare_scores(task: str, name: str, scores: Sequence[Mapping[str, Any] | None], protocols: tuple[str, ...]) -> ComparedRow:

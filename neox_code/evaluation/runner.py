@@ -316,10 +316,10 @@ def make_result(task: str, config: NeoXConfig | None, inputs: TaskInputs, found:
 
 def save_result(output: Path, name: str, result: Mapping[str, Any]) -> dict[str, Any]:
     """Write a result to NAME.json and return the value that a reader of this file gets."""
-    made = replace_non_json_values(result)
+    made = replace_non_json_values({key: value for key, value in result.items() if key != "name"})
     assert isinstance(made, dict)
     write_json(output / f"{name}.json", made)
-    return {"name": name, **made}
+    return made | {"name": name}
 
 
 @cache
