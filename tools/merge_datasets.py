@@ -17,6 +17,7 @@ from neox_code.config.command_line import Parser, add_json_option, report_figure
 from neox_code.data.identity import write_record
 from neox_code.data.indexed_dataset import get_bin_path
 from neox_code.data.merge import DatasetMerger, find_token_files, read_dtype
+from neox_code.data.origins import merge_origins
 from neox_code.errors import run_command
 from neox_code.logs import format_plural, get_logger, progress
 
@@ -44,6 +45,8 @@ def main(argv: Sequence[str]) -> int:
         figures |= {"output_prefix": arguments.output_prefix, "files": len(prefixes)}
         figures |= {"documents": merger.num_documents, "tokens": merger.num_tokens}
     write_record(arguments.output_prefix, merger.tokenizer, merger.max_id)
+    if not merge_origins(prefixes, arguments.output_prefix):
+        log.info("an input has no .origins.parquet, so that tools/which_documents.py cannot name the documents of the output")
     documents, tokens = format_plural(merger.num_documents, "document"), format_plural(merger.num_tokens, "token")
     log.info("%s: %s, %s of %s", get_bin_path(arguments.output_prefix), documents, tokens, format_plural(len(prefixes), "file"))
     return 0

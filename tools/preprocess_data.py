@@ -13,6 +13,7 @@ The command writes data/code_text_document.bin and .idx. An input is one of thes
 To use archives, bare repositories or repository lists, build a corpus from them with tools/build_corpus.py.
 
 PREFIX.tokens.json beside each pair records its vocabulary and highest id. Training compares both with its own vocabulary.
+PREFIX.origins.parquet records repository, path, license, language and size of each document, for tools/which_documents.py.
 The bytes are the same for any number of workers and any executor. Rerun the same command to resume.
 
 With --executor slurm or ray (pip install 'neox-code[cluster]' for ray) other machines do the work, as in tools/build_corpus.py.

@@ -65,6 +65,11 @@ def get_record_path(prefix: str | os.PathLike[str]) -> Path:
     return Path(f"{os.fspath(prefix)}.tokens.json")
 
 
+def get_origins_path(prefix: str | os.PathLike[str]) -> Path:
+    """Return the path of PREFIX.origins.parquet, the origins of a token file's documents; see neox_code/data/origins.py."""
+    return Path(f"{os.fspath(prefix)}.origins.parquet")
+
+
 class IndexedDatasetWriter:
     """Writer of a pair of files, which get their names when the `with` block ends without an exception.
 
@@ -100,6 +105,7 @@ class IndexedDatasetWriter:
                 os.fsync(idx.fileno())
                 get_idx_path(self.prefix).unlink(missing_ok=True)  # both are on the disk; only their names change now
                 get_record_path(self.prefix).unlink(missing_ok=True)
+                get_origins_path(self.prefix).unlink(missing_ok=True)
                 self._bin_file.__exit__(None, None, None)
         except OSError as error:
             if not self._bin.closed:

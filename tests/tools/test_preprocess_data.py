@@ -17,6 +17,7 @@ from tokenizers import models, pre_tokenizers
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.identity import read_record
 from neox_code.data.indexed_dataset import IndexedDataset
+from neox_code.data.origins import open_origins
 from neox_code.tokenizer.train_bpe import train_bpe
 
 CONFIGS = [Path(__file__).parents[2] / "configs" / name for name in ("small.yml",)]
@@ -113,9 +114,9 @@ def test_each_split_of_a_corpus_becomes_a_token_file(tmp_path: Path, texts: list
 def test_parquet_and_compressed_rows_are_written_by_language_with_lf_line_ends(
     tmp_path: Path, gpt2: list[object], peer: Backend
 ) -> None:
-    table = pa.table({"content": ["x = 1\r\n", "package a\n"], "lang": ["Python", "Go"]})
+    table = pa.table({"content": ["x = 1\r\n", "package a\n"], "lang": ["Python", "Go"], "licenses": [["MIT", "ISC"], []]})
     pq.write_table(table, tmp_path / "rows.parquet")
-    rows = [{"text": "y = 2\n", "language": "python"}, {"text": "cafÃ©", "path": "a.rs"}]
+    rows = [{"text": "y = 2\n", "language": "python"}, {"text": "cafÃ©", "path": "a.rs", "meta": {"repo": "o/r", "license": "MIT"}}]
     (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
     inputs = f"{tmp_path / 'rows.parquet'},{tmp_path / 'rows.jsonl.gz'}"
     options = ["--by-language", "--newlines", "lf", "--ftfy", "--append-eod"]
@@ -127,6 +128,12 @@ def test_parquet_and_compressed_rows_are_written_by_language_with_lf_line_ends(
     ]
     assert read(tmp_path / "out/code_Python_text_document") == [[*peer.encode(text).ids, 0] for text in ("x = 1\n", "y = 2\n")]
     assert read(tmp_path / "out/code_Rust_text_document") == [[*peer.encode("café").ids, 0]]
+    python, rust = (open_origins(tmp_path / f"out/code_{name}_text_document") for name in ("Python", "Rust"))
+    assert python.read([0, 1]) == [
+        ("rows.parquet", "row 1", "MIT AND ISC", "Python", 6),
+        ("rows.jsonl.gz", "byte 0", None, "Python", 6),
+    ]
+    assert rust.read([0]) == [("o/r", "a.rs", "MIT", "Rust", 5)]
 
 
 @pytest.mark.parametrize("reader", ["whole", "gpt-neox"])

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from neox_code.corpus.linguist.detect import detect, guess_by_name
 from neox_code.corpus.shards import list_shard_files
 from neox_code.corpus.sources.batches import is_lfs_pointer
-from neox_code.corpus.sources.columns import LARGEST_ROW, SPELLINGS, remove_metadata
+from neox_code.corpus.sources.columns import LARGEST_ROW, SPELLINGS, join_license_values, read_name, remove_metadata
 from neox_code.corpus.sources.compressed import BrokenArchive, Damage, open_decompressed, yield_with_damage
 from neox_code.corpus.sources.datasets import find_shards
 from neox_code.corpus.sources.folder_layout import is_bare_repository
@@ -45,6 +45,8 @@ MAX_LANGUAGE_LENGTH = 64
 UNSAFE_CHARACTERS = re.compile(r"[^\w .+#*-]")
 """Characters that are replaced in the name of a language, because the name becomes part of a file name."""
 DEFAULT_KEY = "text"
+CORPUS_COLUMNS = ("language", "repository", "path", "license")
+"""Columns of a corpus that are read with the text; also the fields that are read from other datasets, by their usual names."""
 MAX_LISTED = 10
 """Maximum number of skipped documents that are listed in the log."""
 SKIP_REMEDY = "Or leave such documents out with --skip-unencodable."
@@ -61,6 +63,9 @@ class Text(NamedTuple):
     """Location of the text in the input, for error messages."""
     num_bytes: int
     """Bytes of the input that were read for the text, for the progress bar."""
+    repository: str
+    path: str
+    license: str | None = None
 
 
 class Rejected(NamedTuple):
@@ -116,7 +121,8 @@ class FilesSlice:
                 yield Rejected(f"{self.folder}/{path}", problem, CONVERT_FILE, len(data))
                 continue
             language = detect(path, text) if self.by_content else guess_by_name(path)
-            yield Text(text, language or UNKNOWN_LANGUAGE, f"{self.folder}/{path}", len(data))
+            name = make_printable(folder.resolve().name)
+            yield Text(text, language or UNKNOWN_LANGUAGE, f"{self.folder}/{path}", len(data), name, make_printable(path))
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,8 @@ class RowsSlice:
                 if isinstance(row, dict):
                     language = find_row_language(row, self.column, self.language)
                     named = f"{self.file}, the row at byte {place:,}"
-                    yield Text(remove_metadata_prefix(row[self.column]), language, named, now - before)
+                    origin = find_row_origin(row, Path(self.file).name, f"byte {place:,}")
+                    yield Text(remove_metadata_prefix(row[self.column]), language, named, now - before, *origin)
                 else:
                     rejected += 1  # counting lines is slow: only the rows that are listed get a line number
                     named = self._find_line(place) if rejected <= MAX_LISTED else f"{self.file}, the row at byte {place:,}"
@@ -211,7 +218,7 @@ class ParquetSlice:
     first_row: int
     text_column: str
     columns: tuple[str, ...]
-    """Columns from which the language is read or detected."""
+    """Columns from which the language and the origin are read."""
     num_bytes: int
     key: str
     language: str | None = None
@@ -246,7 +253,18 @@ class ParquetSlice:
         row[self.text_column] = text
         named = "/".join(row[name] for name in ("repository", "path") if isinstance(row.get(name), str))
         place = named or f"{self.file}, row {number}"
-        return Text(text, find_row_language(row, self.text_column, self.language), place, len(value))
+        origin = find_row_origin(row, Path(self.file).name, f"row {number:,}")
+        return Text(text, find_row_language(row, self.text_column, self.language), place, len(value), *origin)
+
+
+def find_row_origin(row: dict[str, Any], file: str, place: str) -> tuple[str, str, str | None]:
+    """Return repository, path and license of a row by the usual names, else the name of its file, its place in it, and None."""
+    meta = row.get("meta")
+    row = meta | row if isinstance(meta, dict) else row
+    values = {
+        field: next((row[name] for name in SPELLINGS[field] if row.get(name)), None) for field in ("repository", "path", "license")
+    }
+    return read_name(values["repository"]) or file, read_name(values["path"]) or place, join_license_values(values["license"])
 
 
 def find_row_language(row: dict[str, Any], text_column: str, default: str | None = None) -> str:
@@ -268,7 +286,7 @@ def find_row_language(row: dict[str, Any], text_column: str, default: str | None
 def slice_corpus(folder: Path, split: str) -> list[InputSlice]:
     """Return the slices of a split of a corpus. Raise DataError if the folder is not a corpus or a shard is missing."""
     paths = list_shard_files(folder, split)
-    return [input_slice for path in paths for input_slice in slice_parquet_file(path, "text", ("language", "repository", "path"))]
+    return [input_slice for path in paths for input_slice in slice_parquet_file(path, "text", CORPUS_COLUMNS)]
 
 
 def slice_input(path: Path, key: str = DEFAULT_KEY, by_content: bool = False) -> list[InputSlice]:
@@ -332,7 +350,7 @@ def slice_file(path: Path, key: str) -> list[InputSlice]:
 def slice_parquet_file(path: Path, key: str, columns: Sequence[str] | None = None) -> list[InputSlice]:
     """Return the slices of a Parquet file. A slice is a number of row groups of at least SLICE_BYTES; the last may be smaller.
 
-    `columns` are the columns from which the language is found; by default all columns of the file that are known for this.
+    `columns` are the columns from which language and origin are read; by default all columns of the file that are known for this.
     Raise DataError if the file cannot be read or has no text column.
     """
     if is_lfs_pointer(path):
@@ -349,7 +367,7 @@ def slice_parquet_file(path: Path, key: str, columns: Sequence[str] | None = Non
     if text_column is None:
         expected = " or ".join(dict.fromkeys(spellings))
         raise DataError(f"{path} has no column {expected}. Its columns: {names}. Choose one with --jsonl-keys.")
-    known = columns or [name for field in ("language", "path") for name in SPELLINGS[field] if name in names]
+    known = columns or [name for field in CORPUS_COLUMNS for name in SPELLINGS[field] if name in names and name != text_column]
     language = find_language(path.parent.name)
     slices: list[InputSlice] = []
     taken: list[int] = []

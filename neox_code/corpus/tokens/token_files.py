@@ -48,8 +48,9 @@ from neox_code.corpus.tokens.tokenize_slice import (
     load_settings,
 )
 from neox_code.data.identity import write_record
-from neox_code.data.indexed_dataset import choose_id_dtype, get_bin_path, get_idx_path, get_record_path
+from neox_code.data.indexed_dataset import choose_id_dtype, get_bin_path, get_idx_path, get_origins_path, get_record_path
 from neox_code.data.merge import DatasetMerger
+from neox_code.data.origins import merge_origins
 from neox_code.files import atomic_file, read_json, write_json
 from neox_code.logs import format_plural, get_logger, progress
 from neox_code.processes.workers import count_available_cores
@@ -86,7 +87,8 @@ def write_token_files(
 ) -> dict[str, TokenCounts]:
     """Write the tokens of the slices, in order, to PREFIX.bin and PREFIX.idx. Return the counts of documents by language.
 
-    PREFIX.tokens.json beside these files records the vocabulary and the highest id.
+    PREFIX.tokens.json beside these files records the vocabulary and the highest id; PREFIX.origins.parquet records where each
+    document comes from.
 
     `prefix_of(language)` is the path prefix of a language's files, `prefix_of(None)` that of the files with all languages.
     Documents without tokens are left out. If no document remains, no file is written. Rerun the same command to resume.
@@ -252,12 +254,14 @@ def merge_slices(
                 for part in parts:
                     merger.add_dataset(part)
             write_record(prefix, vocabulary, merger.max_id)
+            merge_origins(parts, prefix)
             documents, tokens = format_plural(merger.num_documents, "document"), format_plural(merger.num_tokens, "token")
             log.info("%s: %s, %s", get_bin_path(prefix), documents, tokens)
         else:
             get_idx_path(prefix).unlink(missing_ok=True)
             get_bin_path(prefix).unlink(missing_ok=True)
             get_record_path(prefix).unlink(missing_ok=True)
+            get_origins_path(prefix).unlink(missing_ok=True)
             log.warning("%s: no file written, because no document has a token", prefix)
     return dict(sorted(counts.items()))
 

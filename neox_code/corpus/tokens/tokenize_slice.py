@@ -3,8 +3,8 @@
     for progress in tokenize_slice(work, 7):
         print(progress.num_bytes, progress.documents)
 
-The task reads WORK/job.pickle and WORK/pieces/000007.pickle. It writes WORK/parts/000007.LANGUAGE.bin and .idx (one pair, or with
-`by_language` one pair for each language). Last it writes the report WORK/parts/000007.json.
+The task reads WORK/job.pickle and WORK/pieces/000007.pickle. It writes WORK/parts/000007.LANGUAGE.bin, .idx and .origins.parquet
+(one token file, or with `by_language` one for each language). Last it writes the report WORK/parts/000007.json.
 
 For every document, the number of bytes to which its tokens decode is compared with the size of its text. If they differ, or if the
 tokenizer has a normalizer, the tokens are decoded and the bytes are compared.
@@ -28,6 +28,7 @@ from neox_code.corpus.executors.stages import Stage
 from neox_code.corpus.tokens.input_slices import MAX_LISTED, SKIP_REMEDY, InputSlice, Rejected, Text, make_rejection_error
 from neox_code.corpus.tokens.raw_documents import UNKNOWN_LANGUAGE
 from neox_code.data.indexed_dataset import IndexedDatasetWriter, choose_id_dtype
+from neox_code.data.origins import Origin, write_origins
 from neox_code.errors import ConfigError, DataError
 from neox_code.files import write_text
 from neox_code.tokenizer.byte_level import ByteLevelTokenizer, encode_utf8
@@ -133,20 +134,24 @@ def tokenize_slice(work: Path, index: int) -> Iterator[Progress]:
     before = encoder.compared.documents
     counts: dict[str, TokenCounts] = defaultdict(TokenCounts)
     skipped = SkippedDocuments(counts, settings.options.skip_unencodable)
+    origins: dict[str, list[Origin]] = defaultdict(list)
     done = 0
     with ExitStack() as stack:
         writers: dict[str, IndexedDatasetWriter] = {}
         for batch in make_batches(read_clean_texts(input_slice, settings.options, counts, skipped)):
-            for language, ids, lengths in encode_batch(batch, settings, encoder, counts, skipped):
+            for language, ids, lengths, own in encode_batch(batch, settings, encoder, counts, skipped):
                 if language not in writers:
                     writer = IndexedDatasetWriter(
                         get_part_prefix(work, index, language), choose_id_dtype(settings.tokenizer.vocab_size)
                     )
                     writers[language] = stack.enter_context(writer)
                 writers[language].add_documents(ids, lengths)
+                origins[language] += own
             amount = min(sum(text.num_bytes for text in batch), input_slice.num_bytes - done)
             done += amount
             yield Progress(amount, len(batch))
+    for language, own in origins.items():
+        write_origins(get_part_prefix(work, index, language), own)
     report = SliceReport(dict(counts), encoder.compared.documents - before, skipped.messages)
     write_text(get_report_path(work, index), json.dumps(asdict(report)))
     yield Progress(input_slice.num_bytes - done, 0)
@@ -243,8 +248,8 @@ def encode_batch(
     encoder: GatedEncoder,
     counts: Mapping[str, TokenCounts],
     skipped: SkippedDocuments,
-) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
-    """Encode a batch and add it to the counts. For each token file, yield (language, ids, lengths).
+) -> Iterator[tuple[str, NDArray[Any], NDArray[Any], list[Origin]]]:
+    """Encode a batch and add it to the counts. For each token file, yield (language, ids, lengths, origins).
 
     `ids` are the token ids of all documents in one array. `lengths` (int64) are the documents' numbers of tokens, in this order.
     """
@@ -254,7 +259,7 @@ def encode_batch(
         batch = [entry for entry in batch if is_encodable(entry, settings.tokenizer, skipped)]
         ids, lengths = encoder.encode([entry.text for entry in batch], [entry.language for entry in batch])
     languages = [entry.language for entry in batch]
-    count_batch(batch, ids, lengths, settings.tokenizer, counts)
+    origins = count_batch(batch, ids, lengths, settings.tokenizer, counts)
     for language in dict.fromkeys(languages) if settings.options.by_language else [WHOLE]:
         chosen = lengths > 0
         if settings.options.by_language:
@@ -262,7 +267,8 @@ def encode_batch(
         if chosen.any():
             part = ids if chosen.all() else ids[np.repeat(chosen, lengths)]
             sizes = lengths[chosen]
-            yield language, *(append_eod_tokens(part, sizes, settings) if settings.options.append_eod else (part, sizes))
+            own = [origins[index] for index in np.flatnonzero(chosen)]
+            yield language, *(append_eod_tokens(part, sizes, settings) if settings.options.append_eod else (part, sizes)), own
 
 
 def is_encodable(entry: Text, tokenizer: Tokenizer, skipped: SkippedDocuments) -> bool:
@@ -285,23 +291,26 @@ def check_encodable(text: str, place: str, tokenizer: Tokenizer) -> None:
 
 def count_batch(
     batch: list[Text], ids: NDArray[Any], lengths: NDArray[Any], tokenizer: Tokenizer, counts: Mapping[str, TokenCounts]
-) -> None:
-    """Add the batch to the counts of its languages."""
+) -> list[Origin]:
+    """Add the batch to the counts of its languages. Return the origin of each text."""
     keeps_text = isinstance(tokenizer, ByteLevelTokenizer) and tokenizer.keeps_text
     ends = np.cumsum(lengths)
     decoded_bytes = count_decoded_bytes(ids, ends, tokenizer) if isinstance(tokenizer, ByteLevelTokenizer) else None
+    origins = []
     for index, (entry, num_tokens) in enumerate(zip(batch, lengths.tolist(), strict=True)):
         counted = counts[entry.language]
+        data = encode_utf8(entry.text)
+        origins.append(Origin(entry.repository, entry.path, entry.license, entry.language, len(data)))
         if not num_tokens:
             counted.empty += 1
             continue
-        data = encode_utf8(entry.text)
         counted.documents += 1
         counted.bytes += len(data)
         counted.tokens += num_tokens
         if not keeps_text or decoded_bytes is None or decoded_bytes[index] != len(data):
             own = ids[ends[index] - num_tokens : ends[index]]
             counted.changed += tokenizer.decode_bytes(own.tolist()) != data
+    return origins
 
 
 def count_decoded_bytes(ids: NDArray[Any], ends: NDArray[Any], tokenizer: ByteLevelTokenizer) -> list[int]:

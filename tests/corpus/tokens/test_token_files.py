@@ -85,7 +85,7 @@ def test_token_files_equal_single_encoding_for_any_number_of_workers(
     assert "encoder | gigatoken, ids identical to those of the plain tokenizer" in log.text
     assert write_token_files(make_prefixes(tmp_path / "two"), slice_input(rows), tokenizer, OPTIONS, workers=2) == counts
     assert hash_files(tmp_path / "one") == hash_files(tmp_path / "two")
-    assert sorted(hash_files(tmp_path / "one")) == ["all.bin", "all.idx", "all.tokens.json"]
+    assert sorted(hash_files(tmp_path / "one")) == ["all.bin", "all.idx", "all.origins.parquet", "all.tokens.json"]
     assert [ids.tolist() for ids in IndexedDataset(tmp_path / "one/all")] == encode_with_tokenizers_library(texts, vocabulary)
     assert sum(count.documents for count in counts.values()) == len(texts) - 1
     assert sum(count.bytes for count in counts.values()) == len("".join(texts).encode())
@@ -152,7 +152,7 @@ def test_files_by_language_hold_the_same_documents_as_one_file(
         make_prefixes(tmp_path / "divided"), slice_input(rows), tokenizer, WriteOptions(True, "keep", by_language=True)
     )
     assert whole == divided
-    endings = ("bin", "idx", "tokens.json")
+    endings = ("bin", "idx", "origins.parquet", "tokens.json")
     assert sorted(hash_files(tmp_path / "divided")) == [
         f"{language}.{ending}" for language in ("Go", "Python") for ending in endings
     ]

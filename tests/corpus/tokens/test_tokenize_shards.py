@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from real_code import real_texts
 from small_corpus import document, write_corpus
@@ -10,7 +11,9 @@ from tokenizers import normalizers
 from neox_code.corpus.tokens import tokenize_shards
 from neox_code.corpus.tokens.tokenize_shards import encode_documents, tokenize_corpus
 from neox_code.corpus.tokens.tokenize_slice import BATCH_CHARACTERS, BATCH_TEXTS, make_batches
-from neox_code.data.indexed_dataset import IndexedDataset
+from neox_code.data.indexed_dataset import IndexedDataset, IndexedDatasetWriter
+from neox_code.data.merge import DatasetMerger
+from neox_code.data.origins import merge_origins, open_origins
 from neox_code.errors import DataError
 from neox_code.tokenizer.gpt2 import GPT2Tokenizer
 from neox_code.tokenizer.huggingface import HFTokenizer
@@ -79,6 +82,32 @@ def test_a_split_by_language_has_one_file_per_language_with_the_same_tokens(tmp_
     assert b"".join(parts) == (tmp_path / "whole/train_text_document.bin").read_bytes()
 
 
+def test_each_document_of_a_token_file_has_its_origin(tmp_path: Path, tokenizer: GPT2Tokenizer) -> None:
+    texts = {"C++": ["int x;\n", "", "é"], "Go": ["package main\n"]}
+    documents = write_corpus(tmp_path / "corpus", {"train": texts, "test": {"Go": ["z"]}})
+    expected = [
+        (entry.repository, entry.path, entry.license, entry.language, entry.num_bytes)
+        for entry in documents
+        if entry.split == "train" and entry.text  # a document without tokens is not in the token file
+    ]
+    tokenize_corpus(tmp_path / "corpus", tmp_path / "whole", tokenizer)
+    tokenize_corpus(tmp_path / "corpus", tmp_path / "divided", tokenizer, by_language=["train"])
+    whole = open_origins(tmp_path / "whole/train_text_document")
+    assert whole.read([2, 0, 1]) == [expected[2], expected[0], expected[1]]
+    assert whole.read_languages()[0] == ["C++", "Go"] and whole.read_languages()[1].tolist() == [0, 0, 1]
+    parts = [tmp_path / f"divided/train_{language}_text_document" for language in texts]
+    assert [origin for part in parts for origin in open_origins(part).read(range(len(IndexedDataset(part))))] == expected
+    with DatasetMerger(tmp_path / "merged", IndexedDataset(parts[0]).dtype) as merger:
+        for part in reversed(parts):
+            merger.add_dataset(part)
+    assert open_origins(tmp_path / "merged") is None
+    assert merge_origins(parts[::-1], tmp_path / "merged")
+    assert open_origins(tmp_path / "merged").read([0, 1, 2]) == [expected[2], *expected[:2]]
+    with IndexedDatasetWriter(parts[0], "uint16") as writer:  # another token file under the same name
+        writer.add_documents(np.array([5, 6]), np.array([1, 1]))
+    assert open_origins(parts[0]) is None and not merge_origins(parts, tmp_path / "merged")
+
+
 def test_old_files_of_a_split_without_documents_are_removed(tmp_path: Path, tokenizer: GPT2Tokenizer) -> None:
     write_corpus(tmp_path / "first", {"train": {"C": ["x"]}, "valid": {"C": ["y"]}})
     write_corpus(tmp_path / "second", {"train": {"C": ["x"]}})
@@ -90,6 +119,7 @@ def test_old_files_of_a_split_without_documents_are_removed(tmp_path: Path, toke
         "tokens.json",
         "train_text_document.bin",
         "train_text_document.idx",
+        "train_text_document.origins.parquet",
         "train_text_document.tokens.json",
     ]
 
