@@ -50,8 +50,8 @@ class Origin(NamedTuple):
 
 def write_origins(prefix: str | os.PathLike[str], origins: Sequence[Origin]) -> None:
     """Write the origins of the documents of a complete token file, in their order."""
-    columns = dict(zip(Origin._fields, zip(*origins, strict=True), strict=True)) if origins else {name: [] for name in SCHEMA.names}
-    write_tables(prefix, [pa.table({name: list(values) for name, values in columns.items()}, schema=SCHEMA)])
+    columns = {name: [getattr(origin, name) for origin in origins] for name in SCHEMA.names}
+    write_tables(prefix, [pa.table(columns, schema=SCHEMA)])
 
 
 def merge_origins(inputs: Sequence[str | os.PathLike[str]], prefix: str | os.PathLike[str]) -> bool:
