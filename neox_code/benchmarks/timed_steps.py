@@ -26,7 +26,7 @@ def build_engine_for_steps(config: NeoXConfig, vocab_size: int, grid: ParallelGr
     """Return the engine that `pretrain` trains, with its initial weights, for a vocabulary of any size."""
     model = config.model
     padded = compute_padded_vocab_size(vocab_size, model.make_vocab_size_divisible_by, grid.tensor_size)
-    layers = build_layers(model, vocab_size, padded, grid, DTYPES[model.precision], config.training.seed)
+    layers = build_layers(model, vocab_size, padded, grid, DTYPES[model.precision], config.training.seed, for_training=True)
     loss = WeightedLoss(make_vocab_shard(vocab_size if model.mask_padded_vocab else padded, padded, grid))
     module = build_module(layers, loss, config, grid)
     optimizer = build_optimizer(config.optimizer, module.parameters())

@@ -3,6 +3,8 @@
 Shape letters: B batch, S sequence, H hidden, V rows of the padded vocabulary on this tensor rank.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -10,8 +12,10 @@ from torch.nn import functional as F
 from neox_code.config.model import ModelConfig
 from neox_code.model.initialization import initialize_without_padding, make_input_init
 from neox_code.model.kv_cache import CacheView
+from neox_code.model.loss import HeadInput
 from neox_code.model.norms import build_norm
 from neox_code.model.positions import compute_sinusoidal_vectors
+from neox_code.parallel.collectives import sum_gradients
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.plain_layers import PlainEmbedding
 
@@ -50,12 +54,6 @@ class Embedding(nn.Module):
             )
         return F.dropout(hidden_BSH, self.dropout, self.training) if self.dropout else hidden_BSH
 
-    def logits(self, hidden_BSH: torch.Tensor, grid: ParallelGrid) -> torch.Tensor:
-        """Return the logits of the tied head: [B, S, V]."""
-        weight = self.word_embeddings.weight
-        assert isinstance(weight, torch.Tensor)
-        return grid.layers.tied_logits(hidden_BSH, weight)
-
 
 def read_positions(tokens_BS: torch.Tensor, cache: CacheView | None) -> torch.Tensor:
     """Return the position of each token in its text: [1 or B, S]."""
@@ -74,7 +72,7 @@ class FinalNorm(nn.Module):
 
 
 class Head(nn.Module):
-    """The untied head: [B, S, H] -> logits [B, S, V]."""
+    """The untied head: [B, S, H] -> logits [B, S, V]; in training, the arguments of `WeightedLoss`, which computes the logits."""
 
     def __init__(
         self,
@@ -84,10 +82,35 @@ class Head(nn.Module):
         grid: ParallelGrid,
         dtype: torch.dtype,
         initialize: bool = True,
+        for_training: bool = False,
     ):
         super().__init__()
+        self.grid, self.for_training = grid, for_training
         fill = initialize_without_padding(make_input_init(model), vocab_size) if initialize else None
         self.final_linear = grid.layers.column_linear(model.hidden_size, padded_vocab_size, dtype, fill, bias=False)
 
-    def forward(self, hidden_BSH: torch.Tensor) -> torch.Tensor:
-        return self.final_linear(hidden_BSH)
+    def forward(self, hidden_BSH: torch.Tensor) -> torch.Tensor | HeadInput:
+        return make_head_input(hidden_BSH, self.final_linear, self.grid) if self.for_training else self.final_linear(hidden_BSH)
+
+
+@dataclass(frozen=True)
+class TiedHead:
+    """The tied head as a function of the embedding and the hidden state, with the results of Head. It is a class so that it can be
+    pickled."""
+
+    grid: ParallelGrid
+    for_training: bool
+
+    def __call__(self, embedding: nn.Module, hidden_BSH: torch.Tensor) -> torch.Tensor | HeadInput:
+        assert isinstance(embedding, Embedding)
+        if self.for_training:
+            return make_head_input(hidden_BSH, embedding.word_embeddings, self.grid)
+        weight = embedding.word_embeddings.weight
+        assert isinstance(weight, torch.Tensor)
+        return self.grid.layers.tied_logits(hidden_BSH, weight)
+
+
+def make_head_input(hidden_BSH: torch.Tensor, head: nn.Module, grid: ParallelGrid) -> HeadInput:
+    """Return the arguments of `WeightedLoss`. The gradient of the hidden state is summed over the parts of the vocabulary."""
+    assert isinstance(head.weight, torch.Tensor)
+    return sum_gradients(hidden_BSH, grid.tensor_group), head.weight

@@ -15,6 +15,7 @@ Shape letters: B batch, S sequence, H hidden, V vocabulary.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,7 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from neox_code.config.model import ModelConfig
 from neox_code.model.block import TransformerBlock
-from neox_code.model.embedding import Embedding, FinalNorm, Head
+from neox_code.model.embedding import Embedding, FinalNorm, Head, TiedHead
 from neox_code.model.kv_cache import CacheView
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.seeds import seed_layer
@@ -48,7 +49,7 @@ class Layer:
     seed: int = 0
     function: Callable[[torch.Tensor], torch.Tensor] | None = None
     tied: str | None = None
-    forward: Callable[[nn.Module, torch.Tensor], torch.Tensor] | None = None
+    forward: Callable[[nn.Module, torch.Tensor], Any] | None = None
 
     def build(self) -> nn.Module:
         """Return the module; its initial values depend only on seed and index."""
@@ -62,17 +63,6 @@ def swap_batch_and_sequence(hidden: torch.Tensor) -> torch.Tensor:
     return hidden.transpose(0, 1).contiguous()
 
 
-@dataclass(frozen=True)
-class TiedLogits:
-    """The tied head as a function of the embedding and the hidden state. It is a class so that it can be pickled."""
-
-    grid: ParallelGrid
-
-    def __call__(self, embedding: nn.Module, hidden_BSH: torch.Tensor) -> torch.Tensor:
-        assert isinstance(embedding, Embedding)
-        return embedding.logits(hidden_BSH, self.grid)
-
-
 def build_layers(
     model: ModelConfig,
     vocab_size: int,
@@ -81,10 +71,12 @@ def build_layers(
     dtype: torch.dtype,
     seed: int = 1234,
     initialize: bool = True,
+    for_training: bool = False,
 ) -> list[Layer]:
     """Return the layers of the whole model in order, without allocating their weights.
 
-    With `initialize=False` the weights are not initialized when a layer is built, because they are loaded later.
+    With `initialize=False` the weights are not initialized when a layer is built, because they are loaded later. With
+    `for_training` the last layer returns the arguments of `WeightedLoss` in place of logits.
     """
     vocabulary = (model, vocab_size, padded_vocab_size, grid, dtype, initialize)
     last = model.num_layers + 4
@@ -93,9 +85,9 @@ def build_layers(
         Layer(2 + number, TransformerBlock, (model, number, grid, dtype, initialize), seed) for number in range(model.num_layers)
     ]
     head = (
-        Layer(last, Head, vocabulary, seed)
+        Layer(last, Head, (*vocabulary, for_training), seed)
         if model.no_weight_tying
-        else Layer(0, Embedding, vocabulary, seed, tied=tied, forward=TiedLogits(grid))
+        else Layer(0, Embedding, vocabulary, seed, tied=tied, forward=TiedHead(grid, for_training))
     )
     return [
         Layer(0, Embedding, vocabulary, seed, tied=tied),

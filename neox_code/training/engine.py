@@ -8,7 +8,7 @@ With `pipe_parallel_size` 1 or more, the engine is DeepSpeed's pipeline engine w
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import TypeAlias
 
@@ -26,7 +26,7 @@ from neox_code.config.neox import NeoXConfig
 from neox_code.errors import ConfigError
 from neox_code.logs import get_logger
 from neox_code.model.gpt import GPT, Layer
-from neox_code.model.loss import WeightedLoss
+from neox_code.model.loss import HeadInput, WeightedLoss
 from neox_code.parallel.grid import ParallelGrid
 from neox_code.parallel.megatron_core import disable_compiler
 from neox_code.parallel.mpu import ModelParallelUnit
@@ -54,12 +54,12 @@ class PlainModel(nn.Module):
         super().__init__()
         gpt = GPT(layers, recompute)
         self.sequential = gpt.sequential
-        self.logits = gpt.forward
+        self.before_loss: Callable[..., HeadInput] = gpt.forward  # type: ignore[assignment]
         self.loss = loss
 
     def forward(self, batch: tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
         tokens_BS, labels = batch
-        return self.loss(self.logits(tokens_BS), labels)
+        return self.loss(self.before_loss(tokens_BS), labels)
 
 
 def build_module(layers: Sequence[Layer], loss: WeightedLoss, config: NeoXConfig, grid: ParallelGrid) -> nn.Module:

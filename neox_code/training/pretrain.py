@@ -47,7 +47,7 @@ def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
             log.info("%s: nothing is left to do", place)
             return state
         loaders = build_loaders(config, sizes, tokenizer, grid)
-        layers = build_layers(model, tokenizer.vocab_size, padded, grid, DTYPES[model.precision], training.seed)
+        layers = build_layers(model, tokenizer.vocab_size, padded, grid, DTYPES[model.precision], training.seed, for_training=True)
         loss = WeightedLoss(make_vocab_shard(checkpoints.scored_rows, padded, grid))
         module = build_module(layers, loss, config, grid)
         optimizer = build_optimizer(config.optimizer, module.parameters())

@@ -8,13 +8,14 @@ from deepspeed.runtime.pipe.topology import PipeModelDataParallelTopology
 from distributed_runs import run_ranks
 
 from neox_code.config.parallelism import ParallelismConfig
-from neox_code.model.loss import compute_token_losses, make_vocab_shard
+from neox_code.model.embedding import make_head_input
+from neox_code.model.loss import WeightedLoss, compute_token_losses, make_vocab_shard
 from neox_code.parallel.grid import ParallelGrid, single_process_grid
 from neox_code.parallel.seeds import seed_layer
 from neox_code.parallel.startup import startup
 
-IDS = torch.tensor([[1, 7, 3, 9], [2, 2, 11, 0]])
 VOCAB_SIZE, PADDED = 13, 16
+IDS = torch.randint(0, VOCAB_SIZE, (2, 300), generator=torch.Generator().manual_seed(0))
 
 
 def run_network(grid: ParallelGrid) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -31,10 +32,9 @@ def run_network(grid: ParallelGrid) -> tuple[torch.Tensor, dict[str, torch.Tenso
         row.bias.add_(torch.arange(6) / 10)
     hidden = embedding(IDS)
     hidden = hidden + row(torch.tanh(column(hidden)))
-    losses = compute_token_losses(
-        grid.layers.tied_logits(hidden, embedding.weight), IDS.roll(-1, 1), make_vocab_shard(VOCAB_SIZE, PADDED, grid)
-    )
-    losses.mean().backward()
+    shard, labels = make_vocab_shard(VOCAB_SIZE, PADDED, grid), IDS.roll(-1, 1)
+    losses = compute_token_losses(grid.layers.tied_logits(hidden, embedding.weight), labels, shard)
+    WeightedLoss(shard)(make_head_input(hidden, embedding, grid), (labels, torch.arange(600.0).view(2, 300) / 600**2)).backward()
     modules = {"embedding": embedding, "column": column, "row": row}
     gradients = {f"{name}.{key}": p.grad for name, module in modules.items() for key, p in module.named_parameters()}
     return losses.detach(), gradients
