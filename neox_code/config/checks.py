@@ -101,6 +101,7 @@ RANGES: dict[str, ValueRange] = {
     **dict.fromkeys(("train_iters", "log_interval", "eval_interval", "checkpoint_factor", "exit_interval"), AT_LEAST_ONE),
     "max_skipped_steps": AT_LEAST_ONE,
     **dict.fromkeys(("eval_iters", "iteration", "extra_save_iters"), NOT_NEGATIVE),
+    **dict.fromkeys(("weighted_sampler_alpha", "language_alpha", "directory_alpha"), ValueRange(0, 10)),
     "seed": ValueRange(0, 2**32, open_high=True),
     "keep_last_n_checkpoints": AT_LEAST_ONE,
     **dict.fromkeys(("checkpoint_interval_seconds", "peak_theoretical_tflops", "train_seconds"), POSITIVE),
@@ -363,6 +364,27 @@ def check_data_sources(values: Values, show: Show) -> Iterator[Problem]:
             yield Problem((weights,), f"{show(weights)} must have an entry above 0.")
 
 
+def check_sampling(values: Values, show: Show) -> Iterator[Problem]:
+    """Check that at most one key weighs the training data, that weights by language are numbers, and that orders fit."""
+    weights = [name for name in ("train_data_weights", "weight_by_num_documents", "language_weights") if values[name]]
+    weights += ["language_alpha"] if values["language_alpha"] is not None else []
+    if len(weights) > 1:
+        yield Problem(tuple(weights), f"{' and '.join(map(show, weights))} exclude each other. Keep one of them.")
+    by_language = values["language_weights"]
+    numbers = [number for number in by_language.values() if isinstance(number, (int, float)) and not isinstance(number, bool)]
+    if by_language and (len(numbers) < len(by_language) or min(numbers) < 0 or not sum(numbers)):
+        yield Problem(
+            ("language_weights",),
+            f"{show('language_weights')} must have a number of at least 0 for each language, not all 0: {{Python: 2, C: 1}}.",
+        )
+    for name, is_used in (
+        ("pack_impl", values["pack_impl"] != "packed"),
+        ("directory_alpha", values["directory_alpha"] is not None),
+    ):
+        if is_used and values["sample_order"] == "all_epochs":
+            yield Problem((name, "sample_order"), f"{show(name)} needs sample_order: per_epoch. Remove {show('sample_order')}.")
+
+
 def check_host_filters(values: Values, show: Show) -> Iterator[Problem]:
     if values["include"] and values["exclude"]:
         yield Problem(("include", "exclude"), f"{show('include')} and {show('exclude')} exclude each other. Remove one of them.")
@@ -405,6 +427,7 @@ CHECKS = (
     check_master_weights,
     check_nesterov_momentum,
     check_data_sources,
+    check_sampling,
     check_host_filters,
     check_hugging_face_folders,
 )

@@ -70,6 +70,7 @@ CONDITIONS = (
         "every layer is recomputed or none; it counts only with checkpoint_activations and pipe_parallel_size above 0",
     ),
     Condition("fp16", has_value("precision", "fp16"), "it counts only with precision: fp16"),
+    Condition("weighted_sampler_alpha", is_set("weight_by_num_documents"), "it counts only with weight_by_num_documents"),
     Condition("split", is_set("data_path"), "it divides data_path, which is not set"),
     Condition(
         "merge_file merge_file_reader", has_value("tokenizer_type", "GPT2BPETokenizer"), "GPT2BPETokenizer alone reads merge_file"

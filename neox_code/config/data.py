@@ -1,7 +1,8 @@
 """Keys of the token files and of the vocabulary."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,31 @@ class DataConfig:
 
     test_data_weights: tuple[float, ...] = ()
     """Relative numbers of samples from the test files."""
+
+    weight_by_num_documents: bool = False
+    """True: the weights of the files of each split follow from their numbers of documents, in place of `*_data_weights`. As in
+    GPT-NeoX, a file with the share p of the documents has q = p ** `weighted_sampler_alpha`, normalized, and the weight
+    q * (1 - q)."""
+
+    weighted_sampler_alpha: float = 1.0
+    """Exponent of `weight_by_num_documents`; the lower it is, the more often small files are sampled."""
+
+    language_weights: Mapping[str, Any] = field(default_factory=dict)
+    """Relative numbers of training samples by language, in the corpus's names, in place of `train_data_weights`:
+    {Python: 2, C++: 1}. Other languages are left out. The token files may have one language or many."""
+
+    language_alpha: float | None = None
+    """Languages are sampled in proportion to their bytes to this power, in place of `train_data_weights`; 1 keeps their
+    proportions."""
+
+    directory_alpha: float | None = None
+    """Within a language, or a file, directories are sampled in proportion to their bytes to this power, such as 0.5; by default all
+    documents are read equally often. A directory is a repository and at most two folders of the path. An epoch repeats documents
+    of small directories and omits others of large ones."""
+
+    pack_impl: Literal["packed", "best_fit"] = "packed"
+    """`packed`: samples are cut from documents joined end to end. `best_fit`: samples are rows of whole documents, each with an
+    end-of-document token before it; only longer documents are cut, and the empty ends of rows are masked in the loss."""
 
     sample_order: Literal["per_epoch", "all_epochs"] = "per_epoch"
     """`per_epoch`: each epoch of a file is shuffled separately, so that the samples of a step do not depend on the length of the

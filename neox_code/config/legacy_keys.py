@@ -584,7 +584,6 @@ KEYS: dict[str, Rule] = {
     "use_cpu_initialization": ignore("the initial weights do not depend on the device"),
     "wall_clock_breakdown": ignore("DeepSpeed's timers make the device wait; the log line has the throughput"),
     "wandb_host": ignore("Weights & Biases reads its address from WANDB_BASE_URL"),
-    "weighted_sampler_alpha": ignore("it counts only with weight_by_num_documents"),
     # former years and branches
     **{key: refuse(because, *HARMLESS.get(key, ())) for key, because in REFUSED.items()},
     "mlp_type": Rule(refused=LLAMA_FEED_FORWARD, harmless=(None, "regular")),
@@ -597,13 +596,12 @@ KEYS: dict[str, Rule] = {
     "sparsity": refuse(SPARSE, "none"),
     **assign_rule(refuse(ALIGNMENT), "label_data_paths"),
     # built in one way
-    "allow_chopped": accept_only(True, "documents are always cut at a sample's end. Remove it"),
+    "allow_chopped": accept_only(True, "a document that is longer than a sample is always cut. Remove it"),
     "char_level_ppl": refuse("perplexity is by token and by byte: use evaluate. Remove it"),
     "checkpoint_scale": accept_only("linear", "checkpoints come at equal distances. Use checkpoint_factor and extra_save_iters"),
     "dataset_impl": accept_only("gpt2", ALIGNMENT),
     "opt_pos_emb_offset": refuse("learned positions begin at row 0. Remove it", 0),
     "output_layer_parallelism": accept_only("column", "the head is always divided by vocabulary. Remove it"),
-    "pack_impl": accept_only("packed", "samples are cut from documents packed end to end. Remove it"),
     "train_impl": accept_only("normal", ALIGNMENT),
     "use_shared_fs": accept_only(
         True, "sample indices are built once. Set data_cache_path to a folder that all hosts share, and remove it"
@@ -640,7 +638,6 @@ KEYS: dict[str, Rule] = {
         "on model_parallel_size. Use qk_norm, which normalizes each head by rmsnorm, or remove it"
     ),
     "wandb_init_all_ranks": refuse("rank 0 reports for all. Remove it"),
-    "weight_by_num_documents": refuse("set train_data_weights instead"),
     "z_loss": refuse("the loss is the cross entropy alone. Remove it", 0),
 }
 

@@ -48,7 +48,10 @@ FIELDS_BY_EFFECT: dict[str, tuple[str, ...]] = {
         *("lr_decay_style", "lr_decay_iters", "lr_decay_fraction", "min_lr", "warmup", "train_iters", "train_seconds"),
         *("hidden_dropout", "attention_dropout", "mask_padded_vocab", "eod_mask_loss", "fp16", "deepspeed_extra_args"),
     ),
-    ORDER: ("seed", "seq_length", "train_batch_size", "sample_order"),
+    ORDER: (
+        *("seed", "seq_length", "train_batch_size", "sample_order", "pack_impl"),
+        *("weight_by_num_documents", "weighted_sampler_alpha", "language_weights", "language_alpha", "directory_alpha"),
+    ),
     NO_EFFECT: (
         *("init_method", "output_layer_init_method", "init_method_std"),
         *("make_vocab_size_divisible_by", "rotary_save_freqs_buffer"),

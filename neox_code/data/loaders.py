@@ -117,7 +117,7 @@ def build_loaders(config: NeoXConfig, sizes: BatchSizes, tokenizer: Tokenizer, g
         training.seed,
         choose_cache_folder(config),
     )
-    has_mask = data.eod_mask_loss or choose_masked_padding_id(tokenizer) >= 0
+    has_mask = data.eod_mask_loss or data.pack_impl == "best_fit" or choose_masked_padding_id(tokenizer) >= 0
     train, valid, test = (
         BatchLoader(dataset, sizes.micro_batch_size, grid, data.num_workers, has_mask) if dataset is not None else None
         for dataset in datasets

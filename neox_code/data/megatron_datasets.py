@@ -1,11 +1,13 @@
-"""megatron-core's GPT datasets: token files become shuffled samples of equal length, blended by weight.
+"""Datasets of samples: token files become shuffled samples of equal length, blended by weight.
 
     train, valid, test = build_datasets(config.data, sequence_length, (1000, 100, 100), tokenizer, seed, cache="data_cache")
     train[0]["tokens"], train[0]["labels"], train[0]["loss_mask"]        # each [S]
+    train.list_parts(0)                                                  # [DocumentPart(prefix, document, offset, length, place)]
 
-An epoch of a file is megatron-core's order of one epoch: its documents are shuffled, joined, and cut into windows of S + 1 tokens
-that overlap by one (label i is the token after token i), and the windows are shuffled. T tokens give n = (T - 1) // S samples. The
-tokens after the last sample are skipped in this epoch. The next epoch has another order of documents and skips other tokens.
+With `pack_impl: packed` an epoch of a file is megatron-core's order of one epoch: its documents are shuffled, joined, and cut into
+windows of S + 1 tokens that overlap by one (label i is the token after token i), and the windows are shuffled. T tokens give
+n = (T - 1) // S samples. The tokens after the last sample are skipped in this epoch. The next epoch has another order of documents
+and skips other tokens. With `pack_impl: best_fit` an epoch consists of n rows of whole documents (neox_code/data/packing.py).
 
     sample_order: per_epoch    sample i of a file is sample i % n of epoch i // n, for any number of samples. Epoch 0 is shuffled by
                                the seed, epoch e by (seed, e). In a blend, only the weights decide the file of sample i.
@@ -14,8 +16,9 @@ tokens after the last sample are skipped in this epoch. The next epoch has anoth
 """
 
 import logging
+import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
@@ -23,7 +26,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 import neox_code.parallel.megatron_core  # noqa: F401 - imports megatron.core first
 
@@ -41,10 +43,20 @@ from neox_code.config.data import DataConfig
 from neox_code.data.identity import hash_idx
 from neox_code.data.index_cache import Arrays, IndexCache
 from neox_code.data.indexed_dataset import IndexedDataset, get_bin_path, get_idx_path
+from neox_code.data.packed_samples import PackedSamples, Sample, SampleSettings, check_ids
+from neox_code.data.shares import (
+    DocumentPart,
+    Share,
+    divide_by_language,
+    hash_documents,
+    require_origins,
+    sample_by_directory,
+    weigh_by_documents,
+)
 from neox_code.data.splits import format_split
 from neox_code.data.vocabulary import check_vocabulary
 from neox_code.errors import DataError
-from neox_code.logs import get_logger, is_rank_zero
+from neox_code.logs import format_plural, get_logger
 from neox_code.parallel.collectives import barrier, run_on_rank_zero
 from neox_code.tokenizer.protocol import Tokenizer
 
@@ -69,8 +81,6 @@ EPOCHS_IN_MEMORY = 2
 
 ONE_FILE = "To divide one token file into training, validation and test, set data_path and split instead of the *_data_paths."
 
-Sample = dict[str, torch.Tensor]
-
 
 @dataclass(frozen=True)
 class TokenizerFacts:
@@ -91,22 +101,11 @@ class TokenSource:
     part: tuple[float, float] = (0.0, 1.0)
 
 
-@dataclass(frozen=True)
-class Share:
-    """The part of a token file (a range of its documents) that one split reads."""
-
-    prefix: str
-    file: MegatronFile
-    idx_sha256: str
-    """SHA-256 of the .idx file; empty if the sample indices are not cached."""
-    documents: NDArray[np.int32]
-    num_tokens: int
-
-
 class SampleDataset(Protocol):
     """Samples by index. `extend` lengthens the dataset to at least `num_samples`, if earlier samples would stay the same."""
 
     def extend(self, num_samples: int) -> None: ...
+    def list_parts(self, index: int) -> list[DocumentPart]: ...
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Sample: ...
 
@@ -125,21 +124,12 @@ def build_datasets(
     if a token file is missing, damaged, shorter than one sample or of another vocabulary. For validation and test there are two
     exceptions, which log a warning: a split is omitted if none of its files exists, and a file shorter than one sample is omitted.
     """
-    if not isinstance(cache, IndexCache):
-        cache = IndexCache(Path(cache) / INDICES if cache is not None else None)
+    cache = open_cache(cache)
     hashes = run_on_rank_zero(partial(check_token_files, data, sequence_length, num_samples, tokenizer, cache.folder is not None))
-    config = GPTDatasetConfig(
-        random_seed=seed,
-        sequence_length=sequence_length,
-        path_to_cache=IN_MEMORY,
-        tokenizer=TokenizerFacts(tokenizer.vocab_size, tokenizer.eod_id, choose_masked_padding_id(tokenizer), tokenizer.identity),
-        reset_position_ids=False,
-        reset_attention_mask=False,
-        eod_mask_loss=data.eod_mask_loss,
-        create_attention_mask=False,
-    )
-    if not is_rank_zero():
-        barrier()  # rank 0 makes the indices that are kept, the others read them
+    facts = TokenizerFacts(tokenizer.vocab_size, tokenizer.eod_id, choose_masked_padding_id(tokenizer), tokenizer.identity)
+    config = make_megatron_config(data, sequence_length, seed, facts)
+    if not is_first_of_host():
+        barrier()  # one rank of each host makes the indices that are kept, the others read them
     files = {prefix: GPTDataset.build_low_level_dataset(prefix, config) for prefix in hashes}
     datasets = []
     for split, count in zip(Split, num_samples, strict=True):
@@ -149,10 +139,53 @@ def build_datasets(
             if source.prefix in files
         ]
         datasets.append(build_split(data, split, shares, count, config, cache))
-    if is_rank_zero():
+    if is_first_of_host():
         barrier()
     train, valid, test = datasets
     return train, valid, test
+
+
+def build_training_samples(
+    data: DataConfig, sequence_length: int, num_samples: int, seed: int, eod_id: int, hashes: Mapping[str, str]
+) -> SampleDataset:
+    """Return the training samples of a former run, without its vocabulary and in this process alone.
+
+    Raise DataError if a token file is missing, or if its .idx file does not have the SHA-256 in `hashes`.
+    """
+    config = make_megatron_config(data, sequence_length, seed, TokenizerFacts(2**31, eod_id, -1, {}))
+    shares = []
+    for source in find_sources(data, Split.train):
+        if IndexedDataset(source.prefix) and hash_idx(source.prefix) != hashes.get(source.prefix):
+            raise DataError(f"{get_idx_path(source.prefix)} is not the file that the run read. Put that file in its place.")
+        file = GPTDataset.build_low_level_dataset(source.prefix, config)
+        shares.append((open_share(source, file, ""), source.weight))
+    samples = build_split(data, Split.train, shares, num_samples, config, IndexCache(None))
+    assert samples is not None
+    return samples
+
+
+def open_cache(cache: IndexCache | str | Path | None) -> IndexCache:
+    """Return the cache in the folder `cache`; a cache in memory for None."""
+    return cache if isinstance(cache, IndexCache) else IndexCache(Path(cache) / INDICES if cache is not None else None)
+
+
+def is_first_of_host() -> bool:
+    """Return True on one rank of each host. With one visible GPU for each rank it is True on all; the cache's locks then decide."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def make_megatron_config(data: DataConfig, sequence_length: int, seed: int, tokenizer: TokenizerFacts) -> GPTDatasetConfig:
+    """Return megatron-core's settings of samples."""
+    return GPTDatasetConfig(
+        random_seed=seed,
+        sequence_length=sequence_length,
+        path_to_cache=IN_MEMORY,
+        tokenizer=tokenizer,
+        reset_position_ids=False,
+        reset_attention_mask=False,
+        eod_mask_loss=data.eod_mask_loss,
+        create_attention_mask=False,
+    )
 
 
 def choose_masked_padding_id(tokenizer: Tokenizer) -> int:
@@ -189,6 +222,10 @@ def check_token_files(
                 log.warning("%s: left out, %s", SPLITS[split.value], reason)
                 found.remove(prefix)
         prefixes |= found
+    for source in find_sources(data, Split.train):
+        for key in ("language_weights", "language_alpha", "directory_alpha"):
+            if getattr(data, key) not in (None, {}):
+                require_origins(source.prefix, key)
     for prefix in sorted(prefixes):
         check_token_file(prefix, sequence_length, tokenizer, len(prefixes))
     return {prefix: hash_idx(prefix) if is_hashed else "" for prefix in sorted(prefixes)}
@@ -212,8 +249,7 @@ def explain_if_too_short(prefix: str, sequence_length: int) -> str | None:
 def open_share(source: TokenSource, file: MegatronFile, idx_hash: str) -> Share:
     """Return the part of a token file that a split reads. Documents are divided between splits as in megatron-core."""
     first, end = (round(edge * len(file.sequence_lengths)) for edge in source.part)
-    tokens = int(file.sequence_lengths[first:end].sum(dtype=np.int64))
-    return Share(source.prefix, file, idx_hash, np.arange(first, end, dtype=np.int32), tokens)
+    return Share(source.prefix, file, idx_hash, np.arange(first, end, dtype=np.int32))
 
 
 def build_split(
@@ -231,25 +267,52 @@ def build_split(
             name = SPLITS[split.value]
             log.info("%s is skipped: its share of %s has no documents (split %s)", name, data.data_path, format_split(data.split))
         return None
+    if split == Split.train:
+        if data.language_weights or data.language_alpha is not None:
+            shares = divide_by_language(shares, data.language_weights, data.language_alpha)
+        if data.directory_alpha is not None:
+            shares = [(sample_by_directory(share, data.directory_alpha), weight) for share, weight in shares]
+    if data.weight_by_num_documents:
+        weights = weigh_by_documents([len(share.file.sequence_lengths) for share, _ in shares], data.weighted_sampler_alpha)
+        shares = [(share, weight) for (share, _), weight in zip(shares, weights, strict=True)]
     for share, _ in shares:
-        if share.num_tokens <= config.sequence_length:
+        if share.num_tokens <= config.sequence_length and data.pack_impl == "packed":
             counts = f"{len(share.documents):,} documents of {share.prefix} have {share.num_tokens:,} tokens"
             needed = f"{config.sequence_length + 1:,} of one sample"
             log.warning("%s: the %s, fewer than the %s, so they are repeated in it", SPLITS[split.value], counts, needed)
-    kinds: dict[str, Callable[..., SampleDataset]] = {"per_epoch": EpochSamples, "all_epochs": Windows}
-    make_part = kinds[data.sample_order]
-    makers = [partial(make_part, share, config, cache) for share, _ in shares]
+    makers = [partial(make_samples, data, share, config, cache) for share, _ in shares]
     if len(makers) == 1:
         return makers[0](num_samples)
     return BlendedSamples(makers, [weight for _, weight in shares], num_samples, cache)
 
 
-class Windows(GPTDataset):
-    """megatron-core's samples of one share (part of a token file): whole epochs for at least `num_samples`, shuffled together."""
+def make_samples(data: DataConfig, share: Share, config: GPTDatasetConfig, cache: IndexCache, num_samples: int) -> SampleDataset:
+    """Return the samples of one share, packed and ordered as configured."""
+    if data.sample_order == "all_epochs":
+        return Windows(share, share.documents, config, cache, num_samples)
+    settings = SampleSettings(config.sequence_length, config.tokenizer.vocab_size, config.tokenizer.eod, config.eod_mask_loss)
 
-    def __init__(self, share: Share, config: GPTDatasetConfig, cache: IndexCache, num_samples: int):
-        self.share, self.cache = share, cache
-        super().__init__(share.file, share.prefix, share.documents, num_samples, Split.train, config)
+    def make_epoch(number: int) -> "Windows | PackedSamples":
+        documents = share.choose_documents(number, config.random_seed)
+        seed = [config.random_seed, number] if number else config.random_seed
+        if data.pack_impl == "best_fit":
+            return PackedSamples(share, documents, settings, cache, seed)
+        return Windows(share, documents, replace(config, random_seed=seed), cache, 1)
+
+    samples = EpochSamples(make_epoch, num_samples)
+    if isinstance(first := samples.make_epoch(0), PackedSamples):
+        rows, positions = format_plural(len(first), "row"), len(first) * config.sequence_length
+        empty = f"{first.num_padding:,} of {positions:,} positions are empty ({first.num_padding / positions:.2%})"
+        log.info("%s%s: %s an epoch, %s", share.prefix, f" ({share.language})" if share.language else "", rows, empty)
+    return samples
+
+
+class Windows(GPTDataset):
+    """megatron-core's samples of documents of one share: whole epochs for at least `num_samples`, shuffled together."""
+
+    def __init__(self, share: Share, documents: NDArray[np.int32], config: GPTDatasetConfig, cache: IndexCache, num_samples: int):
+        self.share, self.documents, self.cache = share, documents, cache
+        super().__init__(share.file, share.prefix, documents, num_samples, Split.train, config)
 
     def extend(self, num_samples: int) -> None:
         """Do nothing: the order of these samples depends on their number."""
@@ -262,40 +325,53 @@ class Windows(GPTDataset):
                 warnings.simplefilter("ignore")
                 return dict(zip(INDEX_NAMES, super(Windows, self)._build_document_sample_shuffle_indices(), strict=True))
 
-        documents, length = self.share.documents, self.config.sequence_length
+        documents, length = self.documents, self.config.sequence_length
+        num_tokens = int(self.share.file.sequence_lengths[documents].sum(dtype=np.int64))
         key = {
             "megatron_core": megatron_version,
             "idx_sha256": self.share.idx_sha256,
-            "documents": [int(documents[0]), int(documents[-1])],
+            "documents": hash_documents(documents) if self.share.idx_sha256 else "",
             "sequence_length": length,
             "num_samples": self.num_samples,
             "seed": self.config.random_seed,
         }
-        epochs = ceil((self.num_samples * length + 1) / self.share.num_tokens)
-        num_entries = epochs * (len(documents) + self.share.num_tokens // length)
+        epochs = ceil((self.num_samples * length + 1) / num_tokens)
+        num_entries = epochs * (len(documents) + num_tokens // length)
         return tuple(self.cache.get(key, num_entries, make)[name] for name in INDEX_NAMES)
 
     def _query_document_sample_shuffle_indices(self, idx: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the token ids [S + 1] and documents of a sample. Raise DataError for an id that the vocabulary does not have."""
         ids, documents = super()._query_document_sample_shuffle_indices(idx)
-        vocab_size = self.config.tokenizer.vocab_size
-        if ids.max() >= vocab_size or ids.min() < 0:
-            wrong = int(ids[(ids >= vocab_size) | (ids < 0)][0])
-            raise DataError(
-                f"{get_bin_path(self.share.prefix)} has token id {wrong:,} in one of its documents {min(documents):,} to "
-                f"{max(documents):,}, but the vocabulary has the ids 0 to {vocab_size - 1:,}. "
-                "Set tokenizer_type and vocab_file to those that the token file was made with, or make it again."
-            )
+        check_ids(ids, self.config.tokenizer.vocab_size, self.share.prefix, documents)
         return ids, documents
+
+    def list_parts(self, index: int) -> list[DocumentPart]:
+        """Return the parts of documents in a sample, in order. The last token of a sample is only a label."""
+        sample = self.shuffle_index[index]
+        (first, begin), (last, end) = (tuple(map(int, self.sample_index[number])) for number in (sample, sample + 1))
+        parts, place = [], 0
+        for number in range(first, last + 1):
+            document = int(self.document_index[number])
+            offset = begin if number == first else 0
+            length = (end + 1 if number == last else int(self.share.file.sequence_lengths[document])) - offset
+            parts.append(DocumentPart(self.share.prefix, document, offset, length, place))
+            place += length
+        return [part for part in parts if part.length]
 
 
 class EpochSamples(Dataset):
-    """Samples of one share (part of a token file). Each epoch is shuffled alone, so a longer run does not change sample i."""
+    """Samples of one share. Each epoch is shuffled alone, so a longer run does not change sample i.
 
-    def __init__(self, share: Share, config: GPTDatasetConfig, cache: IndexCache, num_samples: int):
-        self.share, self.config, self.cache = share, config, cache
-        self.epochs: dict[int, Windows] = {}
+    All epochs have the length of epoch 0. Sampling by directory makes epochs of slightly different lengths: the samples at the end
+    of a longer epoch are skipped, and a shorter epoch begins again.
+    """
+
+    def __init__(self, build_epoch: Callable[[int], Windows | PackedSamples], num_samples: int):
+        self.build_epoch = build_epoch
+        self.epochs: dict[int, Windows | PackedSamples] = {}
         self.samples_per_epoch = len(self.make_epoch(0))
+        if not self.samples_per_epoch:
+            raise DataError("a token file has only empty documents, and pack_impl best_fit makes no row of them. Remove the file.")
         self.extend(num_samples)
 
     def extend(self, num_samples: int) -> None:
@@ -305,19 +381,28 @@ class EpochSamples(Dataset):
     def __len__(self) -> int:
         return self.num_epochs * self.samples_per_epoch
 
-    def __getitem__(self, index: int) -> Sample:
+    def find(self, index: int) -> tuple[Windows | PackedSamples, int]:
+        """Return the epoch of a sample and the sample's index in it."""
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         number, place = divmod(int(index), self.samples_per_epoch)
-        return self.make_epoch(number)[place]
+        epoch = self.make_epoch(number)
+        return epoch, place % len(epoch)
 
-    def make_epoch(self, number: int) -> Windows:
-        """Return the samples of one epoch. A share with fewer tokens than a sample is repeated as often as needed."""
+    def __getitem__(self, index: int) -> Sample:
+        epoch, place = self.find(index)
+        return epoch[place]
+
+    def list_parts(self, index: int) -> list[DocumentPart]:
+        epoch, place = self.find(index)
+        return epoch.list_parts(place)
+
+    def make_epoch(self, number: int) -> Windows | PackedSamples:
+        """Return the samples of one epoch. A share with fewer tokens than a window is repeated as often as needed."""
         if number not in self.epochs:
-            config = replace(self.config, random_seed=[self.config.random_seed, number]) if number else self.config
             while len(self.epochs) >= EPOCHS_IN_MEMORY:
                 del self.epochs[min(self.epochs)]
-            self.epochs[number] = Windows(self.share, config, self.cache, 1)
+            self.epochs[number] = self.build_epoch(number)
         return self.epochs[number]
 
 
@@ -358,3 +443,6 @@ class BlendedSamples(Dataset):
 
     def __getitem__(self, index: int) -> Sample:
         return self.parts[self.part_of_sample[index]][self.place_of_sample[index]]
+
+    def list_parts(self, index: int) -> list[DocumentPart]:
+        return self.parts[self.part_of_sample[index]].list_parts(int(self.place_of_sample[index]))

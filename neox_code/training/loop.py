@@ -8,11 +8,13 @@ Every rank runs the same steps. If a decision depends on one rank (its clock, it
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from neox_code.config.derive import BatchSizes
 from neox_code.config.neox import NeoXConfig
 from neox_code.data.batch import Batch
 from neox_code.data.loaders import BatchLoader, Loaders
+from neox_code.data.order_log import describe_batch
 from neox_code.errors import EXIT_RESUME
 from neox_code.launch.stop_signals import StopRequest
 from neox_code.logs import get_logger, progress
@@ -30,6 +32,9 @@ from neox_code.training.validation import validate
 from neox_code.watchdog.watchdog import Watchdog
 
 log = get_logger(__name__)
+
+LOGGED_DOCUMENTS = 5
+"""Maximum number of documents that are named in the log after a loss spike."""
 
 
 @dataclass
@@ -111,11 +116,14 @@ class Run:
         if model.hidden_dropout or model.attention_dropout:
             seed_dropout(training.seed, self.grid, self.state.iteration)
         result = self.step(self.engine, batches, self.grid)
+        describe_documents = partial(
+            describe_batch, self.loaders.train.dataset, self.state.consumed_samples, self.sizes, LOGGED_DOCUMENTS
+        )
         self.state.advance(self.sizes.train_batch_size, self.meter.tokens_per_step, result.skipped)
         if training.train_seconds:
             self.state.seconds = broadcast_from_rank_zero(time.monotonic() - self.time_origin, self.grid.device)
         self.meter.add_step(result)
-        self.guard.check(self.state.iteration, result)
+        self.guard.check(self.state.iteration, result, describe_documents)
         return result, rate
 
     def maybe_evaluate(self, name: str, loader: BatchLoader | None) -> None:

@@ -7,10 +7,11 @@ in a row end the run. After a loss that is not finite no checkpoint is written.
 import math
 import statistics
 from collections import deque
+from collections.abc import Callable
 
 from neox_code.config.neox import NeoXConfig
-from neox_code.errors import NeoXError
-from neox_code.logs import get_logger
+from neox_code.errors import DataError, NeoXError
+from neox_code.logs import get_logger, is_rank_zero
 from neox_code.training.step import StepResult
 
 log = get_logger(__name__)
@@ -35,14 +36,20 @@ class LossGuard:
         self.recent: deque[float] = deque(maxlen=RECENT_LOSSES)
         self.is_loss_finite, self.is_in_spike = True, False
 
-    def check(self, iteration: int, result: StepResult) -> None:
-        """Log a faulty step. Raise NeoXError after too many faulty steps in a row."""
+    def check(self, iteration: int, result: StepResult, describe_documents: Callable[[], str] | None = None) -> None:
+        """Log a faulty step. Raise NeoXError after too many faulty steps in a row.
+
+        `describe_documents` returns the documents of the step's batch, which are logged for a spike or a loss that is not finite.
+        """
         self.is_loss_finite = math.isfinite(result.loss)
         if self.is_loss_finite and not result.skipped:
             self.in_a_row = 0
-            self.check_spike(iteration, result.loss)
+            if self.check_spike(iteration, result.loss):
+                self.log_documents(iteration, describe_documents)
             return
         self.in_a_row += 1
+        if not self.is_loss_finite and self.in_a_row == 1:
+            self.log_documents(iteration, describe_documents)
         fault = f"the gradient norm is not finite (loss {result.loss:.4f})" if self.is_loss_finite else f"the loss is {result.loss}"
         if self.in_a_row >= self.limit:
             raise NeoXError(
@@ -53,18 +60,33 @@ class LossGuard:
             effect = "the update is skipped" if result.skipped else "the gradient is finite, the update is made"
             log.warning("iteration %d | %s: %s (%d in a row of at most %d)", iteration, fault, effect, self.in_a_row, self.limit)
 
-    def check_spike(self, iteration: int, loss: float) -> None:
+    def log_documents(self, iteration: int, describe_documents: Callable[[], str] | None) -> None:
+        """Log the documents of a faulty step's batch on rank 0, and the command that lists them all."""
+        if describe_documents is None or not is_rank_zero():
+            return
+        try:
+            documents = describe_documents()
+        except (DataError, OSError) as error:
+            documents = f"unknown documents ({error})"
+        save = self.config.training.save
+        remedy = f"; all: python tools/which_documents.py {save} {iteration}" if save else ""
+        log.warning("iteration %d | its batch has %s%s", iteration, documents, remedy)
+
+    def check_spike(self, iteration: int, loss: float) -> bool:
         """Log a finite loss that exceeds the median of recent losses by 10% and by 6 standard deviations (estimated from
-        medians)."""
+        medians). Return True at the first step of a spike."""
+        begins = False
         if len(self.recent) >= FEWEST_LOSSES:
             usual = statistics.median(self.recent)
             deviation = 1.4826 * statistics.median(abs(other - usual) for other in self.recent)
             is_spike = loss > usual + max(6 * deviation, 0.1 * abs(usual))
-            if is_spike and not self.is_in_spike:
+            begins = is_spike and not self.is_in_spike
+            if begins:
                 message = "iteration %d | loss spike: %.4f, median of the last %d losses: %.4f"
                 log.warning(message, iteration, loss, len(self.recent), usual)
             self.is_in_spike = is_spike
         self.recent.append(loss)
+        return begins
 
     def require_finite_loss(self, iteration: int) -> None:
         """Raise NeoXError if the loss of the last step is not finite, so that nothing is saved after it."""

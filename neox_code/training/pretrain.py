@@ -5,8 +5,9 @@ from pathlib import Path
 from neox_code.config.neox import NeoXConfig
 from neox_code.config.remarks import list_remarks
 from neox_code.data.loaders import build_loaders
+from neox_code.data.order_log import make_order_entry, maybe_record_order
 from neox_code.launch.stop_signals import StopRequest
-from neox_code.logs import get_logger, log_to_folder
+from neox_code.logs import get_logger, is_rank_zero, log_to_folder
 from neox_code.model.gpt import DTYPES, build_layers
 from neox_code.model.loss import WeightedLoss, make_vocab_shard
 from neox_code.parallel.collectives import barrier
@@ -53,6 +54,10 @@ def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
         optimizer = build_optimizer(config.optimizer, module.parameters())
         engine = build_engine(module, optimizer, config, sizes, grid)
         state = checkpoints.resume(engine, loaders)
+        if training.save and is_rank_zero():
+            place = state.iteration, state.consumed_samples
+            entry = make_order_entry(config, sizes, grid.data_size, place, tokenizer.eod_id, checkpoints.record.data)
+            maybe_record_order(training.save, entry)
         trackers = build_trackers(config, checkpoints.record.run, state.iteration)
         meter = Meter(config, sizes, padded, grid, trackers)
         checkpoints.maybe_save_initial(engine, state)
