@@ -107,9 +107,8 @@ def maybe_record_order(save: str, entry: OrderEntry) -> None:
     """Append the entry to SAVE/data_order.jsonl, unless the last entry already describes the same steps."""
     path = Path(save) / ORDER_FILE
     before = read_order(path)[-1:]
-    same = ("iteration", "consumed_samples")
     if before and before[0].iteration <= entry.iteration:
-        old, new = (dataclasses.replace(each, **dict.fromkeys(same, 0)) for each in (before[0], entry))
+        old, new = (dataclasses.replace(each, iteration=0, consumed_samples=0) for each in (before[0], entry))
         if old == new and before[0].first_sample(entry.iteration + 1) == entry.consumed_samples:
             return
     append_json_line(path, dataclasses.asdict(entry))

@@ -55,8 +55,8 @@ def pretrain(config: NeoXConfig, stop: StopRequest | None = None) -> TrainingSta
         engine = build_engine(module, optimizer, config, sizes, grid)
         state = checkpoints.resume(engine, loaders)
         if training.save and is_rank_zero():
-            place = state.iteration, state.consumed_samples
-            entry = make_order_entry(config, sizes, grid.data_size, place, tokenizer.eod_id, checkpoints.record.data)
+            begin = state.iteration, state.consumed_samples
+            entry = make_order_entry(config, sizes, grid.data_size, begin, tokenizer.eod_id, checkpoints.record.data)
             maybe_record_order(training.save, entry)
         trackers = build_trackers(config, checkpoints.record.run, state.iteration)
         meter = Meter(config, sizes, padded, grid, trackers)
