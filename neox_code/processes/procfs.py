@@ -10,6 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from neox_code.errors import LaunchError
@@ -52,6 +53,21 @@ def read_environment(process: int) -> list[bytes]:
 def find_values(name: bytes, environment: Sequence[bytes]) -> list[str]:
     """Return the values (one or none) of a variable in the result of `read_environment`."""
     return [entry.partition(b"=")[2].decode() for entry in environment if entry.startswith(name + b"=")]
+
+
+def read_waited_seconds(process: int) -> float:
+    """Return the longest time that a thread of a process has been ready to run and waited for a core; 0 if it has ended."""
+    waited = [0]
+    for thread in Path(f"/proc/{process}/task").glob("*/schedstat"):
+        with suppress(OSError):  # without CONFIG_SCHED_INFO there is no such file
+            waited.append(int(thread.read_text().split()[1]))
+    return max(waited) / 1e9
+
+
+def read_process_cpu_seconds(process: int) -> float:
+    """Return the CPU time of a process and of its children that have ended; 0 if it has ended itself."""
+    fields = read_stat(Path("/proc", str(process)))
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def read_start_time(process: int) -> str | None:
