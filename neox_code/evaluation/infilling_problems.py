@@ -101,6 +101,8 @@ def load_problem(row: dict) -> TaskProblem:
     kind = row["kind"]
     stop, rules = PREFIX_KINDS.get(kind, ((), ()))
     fields = {"middle": row["middle"], "suffix": row["suffix"], "source": {"kind": kind, **row["source"]}}
+    if "tests" in row:  # of repository_problems.py
+        fields["tests"] = row["tests"]
     suffix = None if kind in PREFIX_KINDS else row["suffix"]
     return TaskProblem(row["task_id"], row["prompt"], suffix, stop, rules, find_maximum_tokens(kind), fields)
 

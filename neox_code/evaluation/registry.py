@@ -14,6 +14,7 @@ from neox_code.evaluation.tasks.infilling import INFILLING
 from neox_code.evaluation.tasks.mbpp import MBPP
 from neox_code.evaluation.tasks.multipl_e import MULTIPLE
 from neox_code.evaluation.tasks.perplexity import PERPLEXITY
+from neox_code.evaluation.tasks.repository_tests import REPOSITORY_TESTS
 from neox_code.evaluation.tasks.similarity_tasks import SIMILARITY_TASKS
 
 ALL_TASKS: tuple[Task | ModelTask, ...] = (
@@ -29,6 +30,7 @@ ALL_TASKS: tuple[Task | ModelTask, ...] = (
     MBPP,
     *MULTIPLE,
     PERPLEXITY,
+    REPOSITORY_TESTS,
     *SIMILARITY_TASKS,
 )
 TASKS = {task.name: task for task in ALL_TASKS}

@@ -199,7 +199,7 @@ class TaskRun:
         if unanswered:
             log.warning("%s | problems without samples: %d; the scores are those of the other %d", name, unanswered, len(counts))
         found = {
-            "scores": [*self.task.summarize(self.problems, samples, outcomes), *measured],
+            "scores": [*measured, *self.task.summarize(self.problems, samples, outcomes)],
             "protocol": protocol or {"samples_per_prompt": sorted(set(counts.values())), "source": str(path)},
             "problems": len(counts),
             "problems_without_samples": unanswered,

@@ -30,6 +30,7 @@ import struct
 import subprocess
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from ctypes import CDLL, Array, PyDLL, addressof, c_char, c_long, get_errno
@@ -266,10 +267,11 @@ def build_filter(alone: bool) -> tuple[Array[c_char], list[int], bytes]:
     return instructions, places, struct.pack("HP", len(code), addressof(instructions))
 
 
-def execute(command: Sequence[str], environment: Mapping[str, str]) -> Callable[[int], None]:
-    """Return a target of `Sandbox.run` that executes a command; its first word is a path."""
+def execute(command: Sequence[str], environment: Mapping[str, str], folder: str = "") -> Callable[[int], None]:
+    """Return a target of `Sandbox.run` that executes a command in a folder of the private folder; its first word is a path."""
 
     def target(report: int) -> None:
+        os.chdir(folder or ".")
         os.execve(command[0], list(command), dict(environment))
 
     return target
@@ -313,11 +315,24 @@ class Sandbox:
                 path.unlink()
 
     def write(self, name: str, content: str) -> None:
-        """Write a file into the private folder, for the next program."""
+        """Write a file into the private folder, for the next program. Raise ValueError for a path that leaves the folder."""
         path = self.folder / name
+        if ".." in path.parts or not path.is_relative_to(self.folder):
+            raise ValueError(f"{name} is no path of a file below the folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8", errors="surrogateescape")
         if self.user is not None:
             os.chown(path, self.user, self.user)
+
+    def unpack(self, archive: str, folder: str) -> int:
+        """Write the files of a zip archive to a folder in the private folder, for the next program; return their number."""
+        with zipfile.ZipFile(archive) as opened:
+            opened.extractall(self.folder / folder)  # no links, and no file outside the folder
+            count = len(opened.infolist())
+        if self.user is not None:
+            for path in [self.folder / folder, *(self.folder / folder).rglob("*")]:
+                os.chown(path, self.user, self.user)
+        return count
 
     def make_executable(self, name: str) -> None:
         """Allow that the file be executed, if a program has made it. A linker cannot: changes of modes are ignored."""

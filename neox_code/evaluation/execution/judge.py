@@ -37,6 +37,7 @@ PRELOADED = re.findall(
     """
     math re typing collections itertools functools heapq bisect random string copy datetime hashlib operator statistics fractions
     decimal dataclasses enum json queue time io contextlib inspect numpy
+    pytest
     """,
 )
 """Modules that a worker imports once if they occur in a program; each program begins with them."""
@@ -55,6 +56,14 @@ class Program:
     timeout_seconds: float = 3.0
     script: bool = False
     """True: a whole program, which passes with exit status 0; its output is checked elsewhere. False: it must reach its end."""
+    tree: str = ""
+    """Zip archive of a repository, of which the program gets a copy."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Path and text of further files in the copy; they replace those of the archive."""
+    folder: str = ""
+    """Working folder in the copy."""
+    arguments: tuple[str, ...] = ()
+    """Further arguments of the command."""
 
 
 @dataclass(frozen=True)

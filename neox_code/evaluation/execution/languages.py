@@ -83,7 +83,7 @@ func _init():
 @dataclass(frozen=True)
 class Language:
     file: str
-    """Name of the program's file."""
+    """Name of the program's file; empty if the program is a repository's tests."""
     programs: tuple[str, ...] = ()
     """Executables that must be installed."""
     compile: tuple[str, ...] = ()
@@ -93,6 +93,9 @@ class Language:
     """Name and text of the harness; None: the exit status counts."""
     environment: Mapping[str, str] = field(default_factory=dict)
     reserves_memory: bool = False
+    processes: int = 1
+    executables: str = "program"
+    """Pattern of the files that the compiler makes executable."""
     prepare: Callable[[str], str] | None = None
     """Edits the program before it is written."""
     variants: tuple[tuple[str, Mapping[str, object]], ...] = ()
@@ -178,6 +181,25 @@ LANGUAGES: dict[str, Language] = {
         prepare=lambda source: source if source.lstrip().startswith("<?") else "<?php\n" + source,
     ),
     "lua": Language("program.lua", ("lua",), (), ("lua", "harness.lua"), ("harness.lua", LUA_HARNESS)),
+    "go test": Language(
+        "",
+        ("go",),
+        ("go", "test", "-vet=off", "-c", "-o", "program", "."),
+        ("./program", "-test.paniconexit0", "-test.v"),
+        environment={"CGO_ENABLED": "0", "GOPROXY": "off", "GOFLAGS": "-p=2 -mod=mod", "GONOSUMDB": "*"},
+        reserves_memory=True,
+    ),
+    "cargo test": Language(
+        "",
+        ("cargo", "rustc", "gcc"),
+        ("cargo", "test", "--offline", "--tests", "--no-run"),
+        ("cargo", "test", "--offline", "--tests", "--no-fail-fast"),
+        environment={"RUSTFLAGS": "--cap-lints=allow -Clink-arg=-fuse-ld=bfd"},
+        reserves_memory=True,
+        processes=64,
+        executables="target/debug/deps/*",
+    ),
+    "node test": Language("", ("node",), (), ("node", "--test", "--test-reporter=tap"), reserves_memory=True, processes=64),
     "gdscript": Language(
         "program.gd", ("godot3-server",), (), ("godot3-server", "--path", ".", "-s", "harness.gd"), ("harness.gd", GODOT_HARNESS)
     ),
@@ -190,7 +212,7 @@ def find_program(name: str) -> str | None:
     """Return the path of an installed program; None if it is missing."""
     path = next((found for other in OTHER_NAMES.get(name, (name,)) if (found := shutil.which(other))), None)
     if path and Path(path).resolve().name == "rustup":  # its rustc reads files in the home folder to find the compiler
-        root = subprocess.run([path, "--print", "sysroot"], capture_output=True, text=True).stdout.strip()
+        root = subprocess.run([Path(path).with_name("rustc"), "--print", "sysroot"], capture_output=True, text=True).stdout.strip()
         path = f"{root}/bin/{name}" if root else None
     return path
 

@@ -18,6 +18,7 @@ import io
 import json
 import marshal
 import os
+import posixpath
 import re
 import secrets
 import sys
@@ -33,6 +34,8 @@ from neox_code.processes.sandbox import Finished, Limits, OwnerEnded, Sandbox, e
 
 COMPILE_SECONDS = 60.0
 COMPILE_PROCESSES = 64
+TREE, TREE_BYTES = "repository", 1 << 30
+"""Folder of a repository, and the largest size of it with what its tests make."""
 SYSTEM = re.findall(
     r"\S+",
     """
@@ -94,6 +97,7 @@ def run_python(code: Any, script: bool, has_input: bool, report: int, folder: st
     write, leave = os.write, os._exit
     for name in ("libc", "prctl", "syscall", "capset", "fork"):
         delattr(sandbox_module, name)
+    sandbox_module.tempfile.tempdir = folder
     del gc.callbacks  # called by the garbage collector in any frame
     sys.stdin = open(0, encoding="utf-8", errors="surrogateescape") if script or has_input else NoInput()  # noqa: SIM115
     if not script:
@@ -119,6 +123,7 @@ def check_python(request: dict[str, Any], sandbox: Sandbox, limits: Limits) -> t
     script, has_input, folder = request["script"], bool(request["stdin"]), str(sandbox.folder)
 
     def target(report: int) -> None:
+        os.chdir(request["folder"] or ".")
         code = marshal.loads(request["code"]) if request["code"] else request["source"]
         run_python(code, script, has_input, report, folder)
 
@@ -144,13 +149,14 @@ def check_command(request: dict[str, Any], sandbox: Sandbox, limits: Limits) -> 
         if re.search(pattern, source):
             language = replace(language, **changes)  # type: ignore[arg-type]
     source = language.prepare(source) if language.prepare else source
-    run = list(language.run)
+    run = [*language.run, *request["arguments"]]
     if request["language"] == "java":
         language, run = name_java_file(language, source)
-    sandbox.write(language.file, source)
+    if language.file:
+        sandbox.write(language.file, source)
     if language.harness:
         sandbox.write(*language.harness)
-    limits = replace(limits, reserves_memory=language.reserves_memory)
+    limits = replace(limits, reserves_memory=language.reserves_memory, processes=language.processes)
     folders = [str(Path(find_program(program) or "/usr/bin/none").parent) for program in language.programs]
     environment = {
         "PATH": ":".join([*folders, "/usr/bin", "/bin"]),
@@ -161,16 +167,19 @@ def check_command(request: dict[str, Any], sandbox: Sandbox, limits: Limits) -> 
     }
     if language.compile:
         environment["GOCACHE"] = request["cache"]
-        compiling = replace(limits, seconds=COMPILE_SECONDS, processes=COMPILE_PROCESSES, reserves_memory=True, files=10_000)
-        finished = sandbox.run(execute(locate(language.compile), environment), compiling, may_write=True)
+        compiling = replace(
+            limits, seconds=COMPILE_SECONDS, processes=COMPILE_PROCESSES, reserves_memory=True, files=limits.files + 10_000
+        )
+        finished = sandbox.run(execute(locate(language.compile), environment, request["folder"]), compiling, may_write=True)
         if finished.exceeded or finished.status != 0:
             output = (finished.stderr + finished.stdout).decode(errors="replace").strip()[:500]
             return finished, f"compile error: {finished.exceeded or output}"
-        sandbox.make_executable("program")
+        for path in sandbox.folder.glob(posixpath.join(request["folder"], language.executables)):
+            sandbox.make_executable(str(path))
     secret = secrets.token_hex(16)
     if language.harness:
         run.append(secret)
-    finished = sandbox.run(execute(locate(run), environment), limits, request["stdin"].encode())
+    finished = sandbox.run(execute(locate(run), environment, request["folder"]), limits, request["stdin"].encode())
     has_ended = not language.harness or secret.encode() in finished.stdout
     finished = replace(finished, stdout=finished.stdout.replace(secret.encode(), b""))
     passed = finished.status == 0 and (has_ended or request["script"])
@@ -221,6 +230,11 @@ def compile_programs(sources: list[str], sandbox: Sandbox) -> list[str | bytes]:
 def check(request: dict[str, Any], sandbox: Sandbox) -> dict[str, Any]:
     """Run the program of a request; return the fields of an Execution."""
     limits = Limits(seconds=request["timeout_seconds"], memory_bytes=request["memory_bytes"])
+    if request["tree"]:
+        limits = replace(limits, files=10_000 + sandbox.unpack(request["tree"], TREE), file_bytes=TREE_BYTES)
+        request["folder"] = posixpath.join(TREE, request["folder"])
+    for path, text in request["files"]:
+        sandbox.write(posixpath.join(TREE, path), text)
     finished, result = (check_python if request["language"] == "python" else check_command)(request, sandbox, limits)
     if finished.exceeded and not result.startswith("compile error"):
         result = "timed out" if finished.exceeded == "time" else f"failed: too much {finished.exceeded}"
