@@ -2,7 +2,7 @@
 
     python tools/make_benchmark.py data/corpus --output data/benchmark                     the held-out repositories of a corpus
     python tools/make_benchmark.py ~/projects --corpus data/corpus --output data/benchmark any folder, repository or archive
-    python tools/make_benchmark.py ~/projects --tests --output data/benchmark              functions judged by tests too
+    python tools/make_benchmark.py ~/projects --tests --output data/benchmark              functions checked by tests
     ./deepy.py evaluate CONFIG... --tasks infilling --problem-file data/benchmark/infilling.jsonl --corpus data/corpus
     ./deepy.py evaluate CONFIG... --tasks repository_tests --problem-file data/benchmark/repository_tests.jsonl
 
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
         "--count", type=parse_positive_integer, default=100, metavar="N", help="problems of a kind (default %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=1234, metavar="N", help="seed of the selection (default %(default)s)")
-    parser.add_argument("--tests", action="store_true", help="make functions that the repositories' own tests judge")
+    parser.add_argument("--tests", action="store_true", help="make functions that the repositories' own tests check")
     parser.add_argument(
         "--repositories", nargs="+", metavar="PATH", help="the repositories of a corpus, for --tests: folders or archives"
     )

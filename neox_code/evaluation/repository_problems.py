@@ -1,11 +1,11 @@
-"""Problems whose completions are judged by the tests of their repository: bodies of functions that these tests execute.
+"""Problems whose completions the tests of their repository check: bodies of functions that these tests execute.
 
     trees = read_trees(["~/projects/boltons"])                         # repository -> path -> content
     made = make_test_problems("boltons", trees["boltons"], documents, Path("benchmark/repositories"), 20, seed=1234)
 
 A function is chosen if some tests that pass with its own body fail when it raises an error at its beginning, and again when its
-body is empty. These tests judge a completion, at most JUDGES of them. A test that does not pass twice, or takes over a second
-with pytest or Go, judges nothing.
+body is empty. These tests check a completion, at most MOST_TESTS of them. A test that does not pass twice, or takes over a second
+with pytest or Go, is not used.
 """
 
 import math
@@ -26,7 +26,7 @@ from neox_code.evaluation.execution.repository import (
     CARGO_TESTS,
     RUNNERS,
     has_passed,
-    is_judged,
+    is_checked,
     list_test_folders,
     make_test_program,
     read_passed,
@@ -41,7 +41,7 @@ LARGEST_FILE, LARGEST_TREE, MOST_FILES = 16 << 20, 256 << 20, 20_000
 RUN_SECONDS = 300.0
 """Time limit for all tests of a repository."""
 LEAST_SECONDS = 20.0
-JUDGES = 20
+MOST_TESTS = 20
 TRIED = 4
 """Functions that are tried for each problem that is wanted."""
 AT_ONCE = 16
@@ -95,12 +95,12 @@ def make_test_problems(
         own = [each for each in documents if each.language == known.language]
         folders = list_test_folders(runner, files) if own else []
         for place in folders:
-            judged = [each for each in own if is_judged(runner, place, folders, each.path)]
-            if judged and len(made.problems) < count:
+            checked = [each for each in own if is_checked(runner, place, folders, each.path)]
+            if checked and len(made.problems) < count:
                 if not archive.exists():
                     save_tree(files, archive)
                 search = TestSearch(runner, place, archive, weak)
-                made.problems += search.find(judged, count - len(made.problems), seed)
+                made.problems += search.find(checked, count - len(made.problems), seed)
                 made.runs[f"{runner} {place}".strip()] = search.report
     if not made.problems:
         archive.unlink(missing_ok=True)
@@ -108,7 +108,7 @@ def make_test_problems(
 
 
 class TestSearch:
-    """The search for functions that the tests in a folder of a repository judge."""
+    """The search for functions that the tests in a folder of a repository check."""
 
     def __init__(self, runner: str, folder: str, archive: Path, weak: bool) -> None:
         self.runner, self.folder, self.archive, self.weak = runner, folder, archive, weak
@@ -150,18 +150,18 @@ class TestSearch:
         return found[:count]
 
     def select(self, candidates: Sequence[TaskProblem]) -> list[TaskProblem]:
-        """Return the problems whose functions the tests judge, with the names of these tests."""
+        """Return the problems whose functions the tests check, with the names of these tests."""
         known = RUNNERS[self.runner]
         failing = [self.make_program([splice(each, add_statement(each, known.fail))], self.tests) for each in candidates]
-        judged = []
+        checked = []
         for problem, execution in zip(candidates, self.run(failing), strict=True):
             passed = set(read_passed(self.runner, execution))
             names = [name for name in self.tests if name not in passed]
             if names and (execution.status != "compile error" and execution.result != "timed out"):
-                judged.append((problem, names[:: math.ceil(len(names) / JUDGES)]))
+                checked.append((problem, names[:: math.ceil(len(names) / MOST_TESTS)]))
         pairs = [
             self.make_program([splice(problem, body)], names)
-            for problem, names in judged
+            for problem, names in checked
             for body in (problem.fields["middle"], known.nothing)
         ]
         executions = self.run(pairs)
@@ -174,7 +174,7 @@ class TestSearch:
                 names=names,
                 seconds=max(LEAST_SECONDS, round(10 * whole.seconds)),
             )
-            for (problem, names), whole, empty in zip(judged, executions[::2], executions[1::2], strict=True)
+            for (problem, names), whole, empty in zip(checked, executions[::2], executions[1::2], strict=True)
             if has_passed(self.runner, whole, names) and not has_passed(self.runner, empty, names)
         ]
 

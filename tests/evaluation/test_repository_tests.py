@@ -1,4 +1,4 @@
-"""Functions judged by the tests of their repository: which are chosen, which completions pass, and what is refused."""
+"""Functions checked by the tests of their repository: which are chosen, which completions pass, and what is refused."""
 
 import json
 
@@ -7,14 +7,14 @@ import pytest
 
 from neox_code.errors import DataError
 from neox_code.evaluation.execution.languages import find_missing_program
-from neox_code.evaluation.execution.repository import RUNNERS, is_judged, list_test_folders
+from neox_code.evaluation.execution.repository import RUNNERS, is_checked, list_test_folders
 from neox_code.evaluation.task import CheckSettings, TaskInputs, TaskSample
 from neox_code.evaluation.tasks.repository_tests import REPOSITORY_TESTS
 from neox_code.processes.sandbox import find_missing_parts
 
 pytestmark = pytest.mark.skipif(bool(find_missing_parts()), reason=f"this machine lacks {find_missing_parts()}")
 
-# Of each repository only `twice` is judged: no test calls `unused`, and `note` is called, but no test fails without its result.
+# Of each repository only `twice` is checked: no test calls `unused`, and `note` is called, but no test fails without its result.
 REPOSITORIES = {
     "pytest": {
         "src/small.py": "def note(x):\n    return None\n\n\ndef unused(x):\n    return x + 7\n\n\n"
@@ -49,7 +49,7 @@ REPOSITORIES = {
         '\tif Twice(2) != 4 {\n\t\tt.Fatal("no")\n\t}\n}\n\nfunc TestFails(t *testing.T) {\n\tt.Fatal(Twice(2))\n}\n',
     },
 }
-JUDGES = {
+CHECKS = {
     "pytest": "tests/test_small.py::CallTest::test_twice",
     "cargo": "twice_of_two",
     "node": "twice of two",
@@ -71,7 +71,7 @@ RIGHT = {"pytest": "return x + x", "cargo": "x + x", "node": "return x + x;", "g
 
 
 @pytest.mark.parametrize("runner", REPOSITORIES)
-def test_the_tests_that_execute_a_function_judge_its_completions(runner, tmp_path):
+def test_the_tests_that_execute_a_function_check_its_completions(runner, tmp_path):
     if missing := find_missing_program(RUNNERS[runner].program):
         pytest.skip(f"{missing} is not installed")
     for name, text in REPOSITORIES[runner].items():
@@ -84,7 +84,7 @@ def test_the_tests_that_execute_a_function_judge_its_completions(runner, tmp_pat
     problems = {each.id: each for each in REPOSITORY_TESTS.load_problems(TaskInputs(problem_file=file))}
     ((name, problem),) = problems.items()
     assert "twice" in problem.prompt.splitlines()[-2].lower()
-    assert problem.fields["tests"]["names"] == [JUDGES[runner]]
+    assert problem.fields["tests"]["names"] == [CHECKS[runner]]
     (summary,) = json.loads((benchmark / "benchmark.json").read_text())["tests"].values()
     assert all(found.endswith("functions") for found in summary.values())
     answers = [problem.fields["middle"], RIGHT[runner], *WRONG[runner]]
@@ -98,7 +98,7 @@ def test_the_tests_that_execute_a_function_judge_its_completions(runner, tmp_pat
         REPOSITORY_TESTS.load_problems(TaskInputs(problem_file=file))
 
 
-def test_each_file_is_judged_by_the_tests_of_its_nearest_folder():
+def test_each_file_is_checked_by_the_tests_of_its_nearest_folder():
     paths = [
         "a/Cargo.toml",
         "a/src/lib.rs",
@@ -115,10 +115,10 @@ def test_each_file_is_judged_by_the_tests_of_its_nearest_folder():
         "node": [],
         "go": ["a/d"],
     }
-    judged = {
-        (name, folder): [each for each in paths if is_judged(name, folder, ["a", "a/b"], each)]
+    checked = {
+        (name, folder): [each for each in paths if is_checked(name, folder, ["a", "a/b"], each)]
         for name, folder in [("cargo", "a"), ("cargo", "a/b"), ("go", "a/d")]
     }
-    assert "a/b/src/lib.rs" not in judged["cargo", "a"] and "a/src/lib.rs" in judged["cargo", "a"]
-    assert judged["cargo", "a/b"] == ["a/b/Cargo.toml", "a/b/src/lib.rs"]
-    assert judged["go", "a/d"] == ["a/d/d.go"]
+    assert "a/b/src/lib.rs" not in checked["cargo", "a"] and "a/src/lib.rs" in checked["cargo", "a"]
+    assert checked["cargo", "a/b"] == ["a/b/Cargo.toml", "a/b/src/lib.rs"]
+    assert checked["go", "a/d"] == ["a/d/d.go"]

@@ -14,6 +14,7 @@ PHASES = 3
 
 
 def run_tests(names: list[str]) -> None:
+    """Run the tests `names`, or all tests if there are none. Raise AssertionError if a test of `names` does not pass."""
     folder = os.getcwd()  # noqa: PTH109
     sys.path[:0] = [folder, f"{folder}/src"]
     import pytest

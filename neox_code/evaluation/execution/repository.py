@@ -28,7 +28,7 @@ class RepositoryRunner:
     """A way to run the tests of a repository."""
 
     language: str
-    """Language of the functions that the tests judge, by its name in linguist."""
+    """Language of the functions that the tests check, by its name in linguist."""
     program: str
     """The language of its programs in LANGUAGES."""
     marker: re.Pattern[str]
@@ -38,7 +38,7 @@ class RepositoryRunner:
     nothing: str
     """Body of a function that does nothing."""
     passed: re.Pattern[str] = re.compile(r"^ok (.+)$", re.M)
-    """What a run prints for each test that passes; its group is the name."""
+    """Line that a run prints for each test that passes; its group is the name."""
 
 
 RUNNERS = {
@@ -80,8 +80,8 @@ def list_test_folders(runner: str, paths: Collection[str]) -> list[str]:
     return [tops.pop() if len(tops) == 1 else ""]
 
 
-def is_judged(runner: str, folder: str, folders: Sequence[str], path: str) -> bool:
-    """Return True if the tests of a folder, of all `folders`, judge the functions of a file. Files of tests are judged by none."""
+def is_checked(runner: str, folder: str, folders: Sequence[str], path: str) -> bool:
+    """Return True if the tests of a folder, of all `folders`, check the functions of a file. Files of tests are checked by none."""
     parents = {"", *(path[:place] for place, character in enumerate(path) if character == "/")}
     nearest = posixpath.dirname(path) if runner == "go" else max(parents.intersection(folders), key=len, default=None)
     return folder == nearest and not TEST_FILES.search(path)

@@ -1,4 +1,4 @@
-"""Functions of repositories, completed and judged by the repository's own tests.
+"""Functions of repositories, completed and checked by the repository's own tests.
 
     python tools/make_benchmark.py ~/projects --tests --output data/benchmark
     ./deepy.py evaluate CONFIG... --tasks repository_tests --problem-file data/benchmark/repository_tests.jsonl
@@ -44,6 +44,7 @@ def load_repository_tests(inputs: TaskInputs) -> list[TaskProblem]:
 
 
 def check_repository_tests(problems: Problems, samples: Sequence[TaskSample], settings: CheckSettings) -> Iterator[Outcome]:
+    """Yield the outcomes; a sample passes if all tests of its problem pass."""
     programs = []
     for sample in samples:
         problem = problems[sample.problem_id]
